@@ -1,0 +1,61 @@
+use std::time::Duration;
+
+/// An instant, in whole milliseconds since 1970-01-01T00:00:00Z.
+///
+/// Milliseconds, as that is what JavaScript's `Date` keeps: an instant survives the way to a device
+/// and back unchanged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// The instant that many milliseconds after (or, negative, before) the Unix epoch.
+    pub const fn from_unix_millis(millis: i64) -> Self {
+        Self(millis)
+    }
+
+    /// The instant that many seconds after the Unix epoch, at the end of time if it lies beyond.
+    pub const fn from_unix_seconds(seconds: i64) -> Self {
+        Self(seconds.saturating_mul(1_000))
+    }
+
+    /// Milliseconds since the Unix epoch.
+    pub const fn unix_millis(self) -> i64 {
+        self.0
+    }
+
+    /// This instant, later by `duration`; the end of time if it lies beyond.
+    #[must_use]
+    pub fn plus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(millis(duration)))
+    }
+
+    /// This instant, earlier by `duration`; the beginning of time if it lies before.
+    #[must_use]
+    pub fn minus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(millis(duration)))
+    }
+
+    /// How long after `earlier` this instant is; zero if it is not after it.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_does_not_wrap_at_its_ends() {
+        let end = Timestamp::from_unix_millis(i64::MAX);
+        assert_eq!(end.plus(Duration::from_secs(1)), end);
+        assert_eq!(Timestamp::from_unix_seconds(i64::MAX), end);
+        let begin = Timestamp::from_unix_millis(i64::MIN);
+        assert_eq!(begin.minus(Duration::MAX), begin);
+        assert_eq!(begin.since(end), Duration::ZERO);
+    }
+}

@@ -1,0 +1,252 @@
+//! The rules of an inbox, as a user of the domain sees them, and what holds for any history.
+
+use belfry_domain::*;
+use proptest::prelude::*;
+
+fn user() -> UserId {
+    UserId::parse("ada").unwrap()
+}
+
+fn id(n: usize) -> NotificationId {
+    NotificationId::parse(&format!("n{n}")).unwrap()
+}
+
+fn draft(n: usize) -> Draft {
+    Draft {
+        id: id(n),
+        user: user(),
+        kind: Kind::default(),
+        title: Title::parse("Hi").unwrap(),
+        message: Message::default(),
+        data: None,
+        link: None,
+        priority: Priority::Normal,
+        dedupe_key: None,
+        created_at: Timestamp::from_unix_millis(0),
+        expires_at: None,
+    }
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_unix_millis(1_000)
+}
+
+#[test]
+fn the_same_id_twice_is_one_notification() {
+    let mut inbox = Inbox::new(user());
+    assert!(matches!(inbox.receive(draft(1)), Receipt::Taken(_)));
+    assert!(matches!(inbox.receive(draft(1)), Receipt::AlreadyThere(_)));
+    assert_eq!(inbox.state().unread, UnreadCount::new(1));
+    assert_eq!(inbox.state().revision, Revision::new(1));
+}
+
+#[test]
+fn the_same_dedupe_key_twice_is_one_notification() {
+    let key = NotificationId::parse("order-7-shipped").unwrap();
+    let mut inbox = Inbox::new(user());
+    inbox.receive(Draft {
+        dedupe_key: Some(key.clone()),
+        ..draft(1)
+    });
+    let again = inbox.receive(Draft {
+        dedupe_key: Some(key),
+        ..draft(2)
+    });
+    assert_eq!(
+        again.notification().map(|there| there.id.clone()),
+        Some(id(1))
+    );
+}
+
+#[test]
+fn what_was_deleted_does_not_come_back() {
+    let mut inbox = Inbox::new(user());
+    inbox.receive(draft(1));
+    inbox.delete(&[id(1)]).unwrap();
+    assert!(matches!(inbox.receive(draft(1)), Receipt::AlreadyThere(_)));
+    assert_eq!(inbox.notifications().count(), 0);
+}
+
+#[test]
+fn a_change_that_changes_nothing_takes_no_revision() {
+    let mut inbox = Inbox::new(user());
+    inbox.receive(draft(1));
+    inbox.mark_read(&[id(1)], now()).unwrap();
+    let before = inbox.state();
+    assert_eq!(inbox.mark_read(&[id(1), id(9)], now()), None);
+    assert_eq!(inbox.mark_all_read(now()), None);
+    assert_eq!(inbox.delete(&[id(9)]), None);
+    assert_eq!(inbox.state(), before);
+}
+
+#[test]
+fn a_draft_that_expires_before_it_exists_is_refused() {
+    let late = Draft {
+        expires_at: Some(Timestamp::from_unix_millis(0)),
+        ..draft(1)
+    };
+    assert_eq!(late.check(), Err(InvalidDraft::ExpiresBeforeItExists));
+}
+
+#[test]
+fn a_notification_read_elsewhere_is_still_new_to_a_device_that_never_saw_it() {
+    let mut inbox = Inbox::new(user());
+    inbox.receive(draft(1));
+    inbox.receive(draft(2));
+    inbox.mark_read(&[id(1)], now());
+
+    let missed: Vec<_> = Missed::since(Revision::ZERO, inbox.changed_since(Revision::ZERO))
+        .into_iter()
+        .map(|(revision, change)| (revision.get(), change))
+        .collect();
+
+    assert!(
+        matches!(&missed[0], (1, Change::Created(first)) if first.id == id(1) && first.is_read())
+    );
+    assert!(matches!(&missed[1], (2, Change::Created(second)) if second.id == id(2)));
+    assert_eq!(
+        missed[2],
+        (
+            3,
+            Change::MarkedRead {
+                ids: vec![id(1)],
+                read_at: now()
+            }
+        )
+    );
+}
+
+#[test]
+fn what_came_and_went_while_a_device_was_away_is_nothing_to_it() {
+    let mut inbox = Inbox::new(user());
+    inbox.receive(draft(1));
+    let seen = inbox.state().revision;
+    inbox.receive(draft(2));
+    inbox.delete(&[id(2)]);
+    assert!(Missed::since(seen, inbox.changed_since(seen)).is_empty());
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Receive(usize),
+    MarkRead(Vec<usize>),
+    MarkAllRead,
+    Delete(Vec<usize>),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0..20_usize).prop_map(Step::Receive),
+        2 => prop::collection::vec(0..20_usize, 1..4).prop_map(Step::MarkRead),
+        1 => Just(Step::MarkAllRead),
+        1 => prop::collection::vec(0..20_usize, 1..3).prop_map(Step::Delete),
+    ]
+}
+
+fn take(inbox: &mut Inbox, step: &Step) -> Option<DomainEvent> {
+    let ids = |numbers: &[usize]| numbers.iter().copied().map(id).collect::<Vec<_>>();
+    match step {
+        Step::Receive(n) => match inbox.receive(draft(*n)) {
+            Receipt::Taken(event) => Some(event),
+            Receipt::AlreadyThere(_) => None,
+        },
+        Step::MarkRead(numbers) => inbox.mark_read(&ids(numbers), now()),
+        Step::MarkAllRead => inbox.mark_all_read(now()),
+        Step::Delete(numbers) => inbox.delete(&ids(numbers)),
+    }
+}
+
+/// A device's own list: what it makes of the changes that it is told.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Device(std::collections::BTreeMap<String, bool>);
+
+impl Device {
+    fn told(&mut self, change: &Change) {
+        match change {
+            Change::Created(new) => {
+                self.0.insert(new.id.to_string(), new.is_read());
+            }
+            Change::MarkedRead { ids, .. } => {
+                for id in ids {
+                    if let Some(read) = self.0.get_mut(id.as_str()) {
+                        *read = true;
+                    }
+                }
+            }
+            Change::AllRead { .. } => self.0.values_mut().for_each(|read| *read = true),
+            Change::Deleted { ids } => {
+                for id in ids {
+                    self.0.remove(id.as_str());
+                }
+            }
+        }
+    }
+
+    fn of(inbox: &Inbox) -> Self {
+        Self(
+            inbox
+                .notifications()
+                .map(|n| (n.id.to_string(), n.is_read()))
+                .collect(),
+        )
+    }
+}
+
+proptest! {
+    #[test]
+    fn revisions_have_no_holes_and_counts_never_drift(steps in prop::collection::vec(step(), 0..80)) {
+        let mut inbox = Inbox::new(user());
+        let mut revision = 0;
+        for step in &steps {
+            if let Some(event) = take(&mut inbox, step) {
+                revision += 1;
+                prop_assert_eq!(event.revision.get(), revision);
+                let unread = inbox.notifications().filter(|n| !n.is_read()).count() as u64;
+                prop_assert_eq!(event.unread.get(), unread);
+            }
+            prop_assert_eq!(inbox.state().revision.get(), revision);
+        }
+    }
+
+    #[test]
+    fn a_device_that_was_away_ends_where_one_that_stayed_does(
+        steps in prop::collection::vec(step(), 1..60),
+        left_after in any::<prop::sample::Index>(),
+        cut_after in any::<prop::sample::Index>(),
+    ) {
+        let mut inbox = Inbox::new(user());
+        let (mut stayed, mut away) = (Device::default(), Device::default());
+        let mut seen = Revision::ZERO;
+        let left_after = left_after.index(steps.len());
+        for (n, step) in steps.iter().enumerate() {
+            if let Some(event) = take(&mut inbox, step) {
+                stayed.told(&event.change);
+                if n <= left_after {
+                    away.told(&event.change);
+                    seen = event.revision;
+                }
+            }
+        }
+        prop_assert_eq!(&stayed, &Device::of(&inbox));
+
+        // It comes back, is cut off somewhere in the middle, and comes back again.
+        let missed: Vec<_> = Missed::since(seen, inbox.changed_since(seen)).into_iter().collect();
+        let revisions: Vec<_> = missed.iter().map(|(revision, _)| *revision).collect();
+        prop_assert!(revisions.is_sorted_by(|a, b| a < b), "{:?}", revisions);
+        let mut news = Vec::new();
+        for (revision, change) in missed.iter().take(cut_after.index(missed.len() + 1)) {
+            if let Change::Created(new) = change { news.push(new.id.clone()); }
+            away.told(change);
+            seen = *revision;
+        }
+        for (_, change) in Missed::since(seen, inbox.changed_since(seen)) {
+            if let Change::Created(new) = &change { news.push(new.id.clone()); }
+            away.told(&change);
+        }
+        prop_assert_eq!(&away, &stayed);
+        let count = news.len();
+        news.sort();
+        news.dedup();
+        prop_assert_eq!(news.len(), count, "a notification was told twice as new");
+    }
+}
