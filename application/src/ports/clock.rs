@@ -1,0 +1,8 @@
+use belfry_domain::Timestamp;
+
+/// What time it is.
+#[cfg_attr(any(test, feature = "testing"), mockall::automock)]
+pub trait Clock: Send + Sync {
+    /// Now. May stand still, and may jump when the machine's clock is set.
+    fn now(&self) -> Timestamp;
+}

@@ -1,0 +1,51 @@
+use crate::announcement::Push;
+
+/// One device's open connection, as the rules of a session see it.
+///
+/// Nothing here waits: a device that does not read costs the node its queue and nobody else
+/// anything.
+pub trait Device: Send + Sync + 'static {
+    /// A push, ready to be written: made once and sent to every device of a user.
+    type Frame: Send + Sync + 'static;
+
+    /// Encodes a push.
+    fn frame(push: &Push) -> Self::Frame;
+
+    /// Queues a frame behind those queued before. `Ok` means queued, not received.
+    fn send(&self, frame: &Self::Frame) -> Result<(), Unsent>;
+
+    /// Closes the connection, transport and all. What is queued is written first if the device
+    /// takes it at once. Closing what is closed does nothing.
+    fn close(&self, why: CloseReason);
+}
+
+/// Why a frame was not queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unsent {
+    /// The device reads slower than it is told: its queue is full.
+    Full,
+    /// The connection is gone.
+    Closed,
+}
+
+/// Why a connection is closed, as metrics and logs name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseReason {
+    /// Its token has ended.
+    TokenExpired,
+    /// It did not read what it was told.
+    TooSlow,
+    /// What it missed could not be read; it should come back later.
+    NotCaughtUp,
+}
+
+impl CloseReason {
+    /// The reason's label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::TokenExpired => "token_expired",
+            Self::TooSlow => "too_slow",
+            Self::NotCaughtUp => "not_caught_up",
+        }
+    }
+}

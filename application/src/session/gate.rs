@@ -1,0 +1,253 @@
+use belfry_domain::Revision;
+
+/// Keeps one device's announcements in order while it catches up: holds back live ones until the
+/// replay is out, and lets nothing through twice.
+#[derive(Debug)]
+pub struct Gate<T> {
+    state: State<T>,
+    bound: usize,
+}
+
+#[derive(Debug)]
+enum State<T> {
+    Holding {
+        held: Vec<(Option<Revision>, T)>,
+        overflowed: bool,
+    },
+    Live {
+        told: Revision,
+    },
+}
+
+/// What a gate does with an announcement.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Passage<T> {
+    /// It may go out now.
+    Pass(T),
+    /// It waits for the replay.
+    Held,
+    /// The device has heard it.
+    Stale,
+}
+
+/// What is left to do before a gate is open.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Release<T> {
+    /// Nothing: it is open.
+    Open,
+    /// These were held back and are to go out, in this order; ask again with the revision told then.
+    /// Meanwhile the gate goes on holding, so a device that reads slowly is not flooded.
+    Held(Vec<T>, Revision),
+    /// More came in than the gate holds, and was dropped: the device must catch up again from where
+    /// the replay ended. The gate stays closed, empty again.
+    Overflowed,
+}
+
+impl<T> Gate<T> {
+    /// A closed gate, which holds back at most `bound` announcements.
+    pub fn holding(bound: usize) -> Self {
+        Self {
+            state: State::closed(),
+            bound,
+        }
+    }
+
+    /// Asks to let an announcement through. What has no revision is not stored anywhere, so it can
+    /// be neither stale nor repeated.
+    pub fn offer(&mut self, revision: Option<Revision>, item: T) -> Passage<T> {
+        match &mut self.state {
+            State::Live { told } => match newer(revision, told) {
+                true => Passage::Pass(item),
+                false => Passage::Stale,
+            },
+            State::Holding { held, overflowed } => {
+                if held.len() < self.bound {
+                    held.push((revision, item));
+                } else {
+                    *overflowed = true;
+                }
+                Passage::Held
+            }
+        }
+    }
+
+    /// The device has been told all up to and with `told`: opens the gate, unless something newer is
+    /// held back.
+    pub fn release(&mut self, mut told: Revision) -> Release<T> {
+        let State::Holding { held, overflowed } = &mut self.state else {
+            return Release::Open;
+        };
+        let held = std::mem::take(held);
+        if std::mem::take(overflowed) {
+            return Release::Overflowed;
+        }
+        let news: Vec<_> = held
+            .into_iter()
+            .filter_map(|(revision, item)| newer(revision, &mut told).then_some(item))
+            .collect();
+        if news.is_empty() {
+            self.state = State::Live { told };
+            return Release::Open;
+        }
+        Release::Held(news, told)
+    }
+
+    /// Holds back again, for a device that asks anew for what it missed. `false` if it is at that
+    /// already.
+    pub fn hold(&mut self) -> bool {
+        let live = matches!(self.state, State::Live { .. });
+        if live {
+            self.state = State::closed();
+        }
+        live
+    }
+}
+
+impl<T> State<T> {
+    const fn closed() -> Self {
+        Self::Holding {
+            held: Vec::new(),
+            overflowed: false,
+        }
+    }
+}
+
+/// Whether a device that was told so much has not heard this; then it is told so much more.
+fn newer(revision: Option<Revision>, told: &mut Revision) -> bool {
+    match revision {
+        Some(revision) if revision <= *told => false,
+        Some(revision) => {
+            *told = revision;
+            true
+        }
+        None => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn revision(number: u64) -> Option<Revision> {
+        Some(Revision::new(number))
+    }
+
+    #[test]
+    fn what_the_replay_told_is_not_told_again() {
+        let mut gate = Gate::holding(10);
+        for number in 3..=6 {
+            assert_eq!(gate.offer(revision(number), number), Passage::Held);
+        }
+        let told = Revision::new(6);
+        assert_eq!(
+            gate.release(Revision::new(4)),
+            Release::Held(vec![5, 6], told)
+        );
+        assert_eq!(gate.release(told), Release::Open);
+        assert_eq!(gate.offer(revision(6), 6), Passage::Stale);
+        assert_eq!(gate.offer(revision(7), 7), Passage::Pass(7));
+    }
+
+    #[test]
+    fn what_is_not_stored_waits_and_is_never_stale() {
+        let mut gate = Gate::holding(10);
+        let told = Revision::new(9);
+        assert_eq!(gate.offer(None, 1), Passage::Held);
+        assert_eq!(gate.release(told), Release::Held(vec![1], told));
+        assert_eq!(gate.release(told), Release::Open);
+        assert_eq!(gate.offer(None, 2), Passage::Pass(2));
+    }
+
+    #[test]
+    fn what_comes_while_held_ones_go_out_waits_its_turn() {
+        let mut gate = Gate::holding(10);
+        gate.offer(revision(1), 1);
+        assert_eq!(
+            gate.release(Revision::ZERO),
+            Release::Held(vec![1], Revision::new(1))
+        );
+        assert_eq!(gate.offer(revision(2), 2), Passage::Held);
+        assert_eq!(
+            gate.release(Revision::new(1)),
+            Release::Held(vec![2], Revision::new(2))
+        );
+        assert_eq!(gate.release(Revision::new(2)), Release::Open);
+    }
+
+    #[test]
+    fn a_gate_that_overflowed_stays_closed_and_says_so_once() {
+        let mut gate = Gate::holding(1);
+        gate.offer(revision(1), 1);
+        gate.offer(revision(2), 2);
+        assert_eq!(gate.release(Revision::ZERO), Release::Overflowed);
+        assert_eq!(gate.offer(revision(3), 3), Passage::Held);
+        assert_eq!(
+            gate.release(Revision::new(2)),
+            Release::Held(vec![3], Revision::new(3))
+        );
+    }
+
+    #[test]
+    fn a_device_that_asks_anew_is_held_back_again() {
+        let mut gate = Gate::holding(10);
+        assert!(!gate.hold(), "it is at that already");
+        assert_eq!(gate.release(Revision::new(3)), Release::Open);
+        assert!(gate.hold());
+        assert_eq!(gate.offer(revision(4), 4), Passage::Held);
+    }
+
+    fn release_all(gate: &mut Gate<u64>, mut told: Revision) -> Vec<u64> {
+        let mut released = Vec::new();
+        loop {
+            match gate.release(told) {
+                Release::Open => return released,
+                Release::Held(items, up_to) => {
+                    released.extend(items);
+                    told = up_to;
+                }
+                Release::Overflowed => panic!("the gate holds them all"),
+            }
+        }
+    }
+
+    proptest! {
+        /// Live announcements come in order, each once or repeatedly, starting anywhere before the
+        /// replay is out; the device hears each revision once and in order, whatever the timing.
+        #[test]
+        fn each_revision_is_heard_once_and_in_order(
+            newest in 1..40_u64,
+            first_live in 0..40_u64,
+            repeats in prop::collection::vec(1..3_usize, 41),
+            replay_ends_at in 0..40_u64,
+            open_after in any::<prop::sample::Index>(),
+        ) {
+            // The replay reads the store: it knows all that was announced before it was read.
+            let replay_ends_at = replay_ends_at.min(newest);
+            let first_live = first_live.min(replay_ends_at);
+            let live: Vec<u64> = (first_live + 1..=newest)
+                .flat_map(|number| std::iter::repeat_n(number, repeats[usize::try_from(number).unwrap()]))
+                .collect();
+            let mut gate = Gate::holding(1_000);
+            let mut heard: Vec<u64> = Vec::new();
+            let open_after = open_after.index(live.len() + 1);
+            let open = |gate: &mut Gate<u64>, heard: &mut Vec<u64>| {
+                heard.extend(1..=replay_ends_at);
+                heard.extend(release_all(gate, Revision::new(replay_ends_at)));
+            };
+            for (n, number) in live.iter().enumerate() {
+                if n == open_after {
+                    open(&mut gate, &mut heard);
+                }
+                if let Passage::Pass(number) = gate.offer(revision(*number), *number) {
+                    heard.push(number);
+                }
+            }
+            if open_after >= live.len() {
+                open(&mut gate, &mut heard);
+            }
+            prop_assert_eq!(heard, (1..=newest).collect::<Vec<_>>());
+        }
+    }
+}

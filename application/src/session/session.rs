@@ -1,0 +1,150 @@
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use belfry_domain::{Revision, Timestamp, UserId};
+use parking_lot::{Mutex, RwLock};
+
+use super::gate::{Gate, Passage, Release};
+use crate::announcement::Push;
+use crate::ports::{Claims, Device, Unsent};
+use crate::use_cases::Refusal;
+
+/// Names a session on its node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub(super) u64);
+
+/// One device, signed in.
+pub struct Session<D: Device> {
+    id: SessionId,
+    user: UserId,
+    claims: RwLock<Claims>,
+    device: D,
+    gate: Mutex<Gate<Arc<[D::Frame]>>>,
+    warned: AtomicBool,
+    next_look: Mutex<Option<Timestamp>>,
+}
+
+impl<D: Device> Session<D> {
+    pub(super) fn new(id: SessionId, claims: Claims, device: D, held_at_most: usize) -> Self {
+        Self {
+            id,
+            user: claims.user.clone(),
+            claims: RwLock::new(claims),
+            device,
+            gate: Mutex::new(Gate::holding(held_at_most)),
+            warned: AtomicBool::new(false),
+            next_look: Mutex::new(None),
+        }
+    }
+
+    /// Its name on this node.
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// Who is signed in; never changes.
+    pub fn user(&self) -> &UserId {
+        &self.user
+    }
+
+    /// The connection.
+    pub fn device(&self) -> &D {
+        &self.device
+    }
+
+    /// Until when its token holds.
+    pub fn expires_at(&self) -> Timestamp {
+        self.claims.read().expires_at
+    }
+
+    /// The guard before each message: the claims must hold at this moment, and with them the scope,
+    /// if one is needed.
+    pub fn authorize(&self, now: Timestamp, scope: Option<&'static str>) -> Result<(), Refusal> {
+        let claims = self.claims.read();
+        if claims.expires_at <= now {
+            return Err(Refusal::TokenExpired);
+        }
+        match scope {
+            Some(scope) if !claims.scopes.contain(scope) => Err(Refusal::ScopeMissing(scope)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Goes on with another token of the same user.
+    pub(super) fn renew(&self, claims: Claims) -> Result<Timestamp, Refusal> {
+        if claims.user != self.user {
+            return Err(Refusal::OtherUser);
+        }
+        let expires_at = claims.expires_at;
+        *self.claims.write() = claims;
+        self.warned.store(false, Ordering::Relaxed);
+        Ok(expires_at)
+    }
+
+    /// `true` once for each token.
+    pub(super) fn warn_once(&self) -> bool {
+        !self.warned.swap(true, Ordering::Relaxed)
+    }
+
+    /// Remembers when it is to be looked at, and answers what it remembered.
+    pub(super) fn next_look(&self, at: Option<Timestamp>) -> Option<Timestamp> {
+        std::mem::replace(&mut *self.next_look.lock(), at)
+    }
+
+    /// Says something that belongs to this session alone, past the gate.
+    pub fn say(&self, push: &Push) -> Result<(), Unsent> {
+        self.device.send(&D::frame(push))
+    }
+
+    /// Tells an announcement, or holds it back, or drops it as heard before. The gate's lock is
+    /// kept while frames are queued, so that no other announcement comes between.
+    pub(super) fn tell(
+        &self,
+        revision: Option<Revision>,
+        frames: &Arc<[D::Frame]>,
+    ) -> Result<(), Unsent> {
+        let mut gate = self.gate.lock();
+        match gate.offer(revision, frames.clone()) {
+            Passage::Pass(frames) => frames.iter().try_for_each(|frame| self.device.send(frame)),
+            Passage::Held | Passage::Stale => Ok(()),
+        }
+    }
+
+    pub(super) fn release(&self, told: Revision) -> Release<Arc<[D::Frame]>> {
+        self.gate.lock().release(told)
+    }
+
+    pub(super) fn hold(&self) -> bool {
+        self.gate.lock().hold()
+    }
+
+    /// Queues a frame, waiting for room for as long as the device goes on reading.
+    pub(super) async fn send_patiently(
+        &self,
+        frame: &D::Frame,
+        patience: Duration,
+    ) -> Result<(), Unsent> {
+        const STEP: Duration = Duration::from_millis(5);
+        let mut waited = Duration::ZERO;
+        loop {
+            match self.device.send(frame) {
+                Err(Unsent::Full) if waited < patience => {
+                    tokio::time::sleep(STEP).await;
+                    waited += STEP;
+                }
+                done => return done,
+            }
+        }
+    }
+}
+
+impl<D: Device> fmt::Debug for Session<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("id", &self.id)
+            .field("user", &self.user)
+            .finish()
+    }
+}

@@ -1,0 +1,252 @@
+use super::*;
+use crate::ports::inbox_repository::MockInboxRepository;
+use crate::ports::{InboxRepository, TokenVerifier};
+use crate::testing::{
+    FakeDevice, FakeTokens, InMemoryStore, ManualClock, a_draft, claims, epoch, user,
+};
+
+struct Node {
+    sessions: Sessions<FakeDevice>,
+    store: Arc<InMemoryStore>,
+    clock: Arc<ManualClock>,
+}
+
+fn node() -> Node {
+    let store = Arc::new(InMemoryStore::new(epoch("e1")));
+    let clock = Arc::new(ManualClock::at(0));
+    Node {
+        sessions: sessions(store.clone(), &clock),
+        store,
+        clock,
+    }
+}
+
+fn sessions(store: Arc<dyn InboxRepository>, clock: &Arc<ManualClock>) -> Sessions<FakeDevice> {
+    let tokens: Arc<dyn TokenVerifier> = Arc::new(FakeTokens);
+    Sessions::new(
+        SignIn::new(tokens, clock.clone()),
+        CatchUp::new(store, 100),
+        clock.clone(),
+        SessionSettings {
+            held_at_most: 4,
+            ..SessionSettings::default()
+        },
+    )
+}
+
+impl Node {
+    /// Stores a notification for `name` and answers what there is to tell of it.
+    async fn happens(&self, name: &str, id: &str) -> Announcement {
+        let receipts = self.store.create(vec![a_draft(name, id)]).await.unwrap();
+        match receipts.into_iter().next() {
+            Some(belfry_domain::Receipt::Taken(event)) => Announcement::of(event),
+            other => panic!("not taken: {other:?}"),
+        }
+    }
+
+    fn room(name: &str) -> UserRoom {
+        UserRoom::of(user(name))
+    }
+}
+
+fn since(revision: u64) -> Option<Seen> {
+    Some(Seen {
+        since: Revision::new(revision),
+        epoch: Some(epoch("e1")),
+    })
+}
+
+#[tokio::test]
+async fn only_the_users_own_devices_are_told() {
+    let node = node();
+    let mut devices = Vec::new();
+    for name in ["ada", "ada", "bob"] {
+        let device = FakeDevice::new();
+        let session = node.sessions.join(claims(name, 10_000), device.clone());
+        node.sessions.welcome(&session, None).await;
+        devices.push(device);
+    }
+    let announcement = node.happens("ada", "n1").await;
+    assert_eq!(node.sessions.tell(&Node::room("ada"), &announcement), 2);
+    assert_eq!(devices[0].heard_ids(), ["n1"]);
+    assert_eq!(devices[1].heard_ids(), ["n1"]);
+    assert_eq!(devices[2].heard_ids(), [""; 0]);
+}
+
+#[tokio::test]
+async fn what_happens_during_the_replay_is_told_after_it_and_once() {
+    let node = node();
+    node.happens("ada", "n1").await;
+    let device = FakeDevice::new();
+    let session = node.sessions.join(claims("ada", 10_000), device.clone());
+
+    // The second is stored and announced before the replay is read, the third after.
+    let second = node.happens("ada", "n2").await;
+    node.sessions.tell(&Node::room("ada"), &second);
+    assert_eq!(device.heard_ids(), [""; 0]);
+    node.sessions.welcome(&session, since(0)).await;
+    node.sessions.tell(&Node::room("ada"), &second);
+    let third = node.happens("ada", "n3").await;
+    node.sessions.tell(&Node::room("ada"), &third);
+
+    assert!(matches!(device.heard()[0], Push::Sync(_)));
+    assert_eq!(device.heard_ids(), ["n1", "n2", "n3"]);
+}
+
+#[tokio::test]
+async fn a_device_overtaken_while_it_catches_up_gets_the_rest_from_the_store() {
+    let node = node();
+    let device = FakeDevice::new();
+    let session = node.sessions.join(claims("ada", 10_000), device.clone());
+    for n in 0..10 {
+        // More than the gate holds; the store knows them all.
+        let announcement = node.happens("ada", &format!("n{n}")).await;
+        node.sessions.tell(&Node::room("ada"), &announcement);
+    }
+    node.sessions.welcome(&session, since(0)).await;
+    let expected: Vec<_> = (0..10).map(|n| format!("n{n}")).collect();
+    assert_eq!(device.heard_ids(), expected);
+    assert_eq!(device.closed(), None);
+}
+
+#[tokio::test]
+async fn a_device_that_asks_again_gets_what_it_names() {
+    let node = node();
+    node.happens("ada", "n1").await;
+    let device = FakeDevice::new();
+    let session = node.sessions.join(claims("ada", 10_000), device.clone());
+    assert!(matches!(
+        node.sessions.sync(&session, None).await,
+        Err(NotSynced::UnderWay)
+    ));
+    node.sessions.welcome(&session, None).await;
+    let sync = node.sessions.sync(&session, since(0)).await.unwrap();
+    assert_eq!(sync.missed, 1);
+    assert_eq!(device.heard_ids(), ["n1"]);
+    let next = node.happens("ada", "n2").await;
+    node.sessions.tell(&Node::room("ada"), &next);
+    assert_eq!(device.heard_ids(), ["n1", "n2"]);
+}
+
+#[tokio::test]
+async fn a_device_that_does_not_read_is_sent_away_and_others_are_told() {
+    let node = node();
+    let (slow, quick) = (FakeDevice::with_room_for(1), FakeDevice::new());
+    for device in [&slow, &quick] {
+        let session = node.sessions.join(claims("ada", 10_000), device.clone());
+        node.sessions.welcome(&session, None).await;
+    }
+    let announcement = node.happens("ada", "n1").await;
+    assert_eq!(node.sessions.tell(&Node::room("ada"), &announcement), 1);
+    assert_eq!(slow.closed(), Some(CloseReason::TooSlow));
+    assert_eq!(quick.heard_ids(), ["n1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_device_catches_up_at_its_own_pace() {
+    let node = node();
+    for n in 0..20 {
+        node.happens("ada", &format!("n{n}")).await;
+    }
+    let device = FakeDevice::with_room_for(3);
+    let session = node.sessions.join(claims("ada", 10_000), device.clone());
+    let reading = async {
+        while device.heard_ids().len() < 20 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            device.read();
+        }
+    };
+    tokio::join!(node.sessions.welcome(&session, since(0)), reading);
+    assert_eq!(device.heard_ids().len(), 20);
+    assert_eq!(device.closed(), None);
+}
+
+#[tokio::test]
+async fn a_device_is_sent_away_when_the_store_cannot_tell_what_it_missed() {
+    let mut store = MockInboxRepository::new();
+    store
+        .expect_epoch()
+        .returning(|| Err(PortError::unavailable("down")));
+    let clock = Arc::new(ManualClock::at(0));
+    let sessions = sessions(Arc::new(store), &clock);
+    let device = FakeDevice::new();
+    let session = sessions.join(claims("ada", 10_000), device.clone());
+    sessions.welcome(&session, None).await;
+    assert_eq!(device.closed(), Some(CloseReason::NotCaughtUp));
+}
+
+#[tokio::test]
+async fn a_session_is_warned_and_ends_with_its_token() {
+    let node = node();
+    let device = FakeDevice::new();
+    let session = node.sessions.join(claims("ada", 100_000), device.clone());
+    node.sessions.welcome(&session, None).await;
+
+    node.clock.set(39_999);
+    node.sessions.end_what_is_over();
+    assert_eq!(device.heard().len(), 1, "only the sync");
+    for _ in 0..2 {
+        node.clock.set(40_000);
+        node.sessions.end_what_is_over();
+        assert!(matches!(device.heard()[1], Push::Expiring { .. }));
+        assert_eq!(device.heard().len(), 2, "warned once");
+    }
+    assert!(node.sessions.authorize(&session, None).is_ok());
+
+    node.clock.set(100_000);
+    assert!(matches!(
+        node.sessions.authorize(&session, None),
+        Err(Refusal::TokenExpired)
+    ));
+    node.sessions.end_what_is_over();
+    assert!(matches!(
+        device.heard()[2],
+        Push::Exception {
+            code: "token_expired",
+            ..
+        }
+    ));
+    assert_eq!(device.closed(), Some(CloseReason::TokenExpired));
+    assert_eq!(node.sessions.count(), 0);
+}
+
+#[tokio::test]
+async fn a_session_goes_on_with_a_newer_token_of_the_same_user() {
+    let node = node();
+    let device = FakeDevice::new();
+    let session = node.sessions.join(claims("ada", 1_000), device.clone());
+    node.sessions.welcome(&session, None).await;
+
+    let other = node
+        .sessions
+        .refresh(&session, BearerToken::parse("bob:9000"))
+        .await;
+    assert!(matches!(other, Err(Refusal::OtherUser)));
+    node.sessions
+        .refresh(&session, BearerToken::parse("ada:500000"))
+        .await
+        .unwrap();
+
+    node.clock.set(1_000);
+    node.sessions.end_what_is_over();
+    assert_eq!(device.closed(), None);
+    node.clock.set(500_000);
+    node.sessions.end_what_is_over();
+    assert_eq!(device.closed(), Some(CloseReason::TokenExpired));
+}
+
+#[tokio::test]
+async fn a_device_that_left_leaves_nothing_behind() {
+    let node = node();
+    let session = node.sessions.join(claims("ada", 10_000), FakeDevice::new());
+    let weak = Arc::downgrade(&session);
+    node.sessions.leave(&session);
+    node.sessions.leave(&session);
+    drop(session);
+    assert_eq!(node.sessions.count(), 0);
+    assert_eq!(
+        weak.strong_count() + weak.weak_count(),
+        0,
+        "neither in a room nor in a deadline"
+    );
+}

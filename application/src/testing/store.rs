@@ -1,0 +1,301 @@
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use belfry_domain::{
+    DomainEvent, Draft, Epoch, Inbox, InboxState, Notification, NotificationId, Receipt, Revision,
+    Timestamp, UserId,
+};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::ports::{
+    History, IdempotencyKey, InboxRepository, ListFilter, Once, Outbox, OutboxEntry, OutboxId,
+    OutboxLead, PortError,
+};
+use crate::trace;
+
+/// Inboxes and their outbox, in memory: [`belfry_domain::Inbox`] behind the ports. Keeps every
+/// promise of a real store but that of surviving the process.
+#[derive(Debug)]
+pub struct InMemoryStore {
+    epoch: Epoch,
+    shared: Arc<Shared>,
+}
+
+/// What the store and its lead have in common; a lead outlives the call that gave it.
+#[derive(Debug, Default)]
+struct Shared {
+    content: Mutex<Content>,
+    written: Notify,
+    led: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Content {
+    inboxes: HashMap<UserId, Inbox>,
+    outbox: BTreeMap<i64, OutboxEntry>,
+    last_entry: i64,
+    requests: HashMap<(UserId, String), Request>,
+}
+
+#[derive(Debug)]
+struct Request {
+    fingerprint: String,
+    led_to: Vec<(UserId, NotificationId)>,
+}
+
+impl InMemoryStore {
+    /// An empty store.
+    pub fn new(epoch: Epoch) -> Self {
+        Self {
+            epoch,
+            shared: Arc::default(),
+        }
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Content) -> T) -> T {
+        let answer = change(&mut self.shared.content.lock());
+        // One permit is kept for a lead that is about to wait, so that no call is lost.
+        self.shared.written.notify_one();
+        answer
+    }
+}
+
+impl Content {
+    fn inbox(&mut self, user: &UserId) -> &mut Inbox {
+        self.inboxes
+            .entry(user.clone())
+            .or_insert_with(|| Inbox::new(user.clone()))
+    }
+
+    fn state(&self, user: &UserId) -> InboxState {
+        self.inboxes.get(user).map(Inbox::state).unwrap_or_default()
+    }
+
+    fn get(&self, user: &UserId, id: &NotificationId) -> Option<Notification> {
+        self.inboxes
+            .get(user)?
+            .notifications()
+            .find(|one| one.id == *id)
+            .cloned()
+    }
+
+    fn create(&mut self, drafts: Vec<Draft>) -> Vec<Receipt> {
+        drafts
+            .into_iter()
+            .map(|draft| {
+                let at = draft.created_at;
+                let receipt = self.inbox(&draft.user.clone()).receive(draft);
+                if let Receipt::Taken(event) = &receipt {
+                    self.put_out(event, at);
+                }
+                receipt
+            })
+            .collect()
+    }
+
+    fn put_out(&mut self, event: &DomainEvent, written_at: Timestamp) {
+        self.last_entry += 1;
+        let entry = OutboxEntry {
+            id: OutboxId(self.last_entry),
+            event: event.clone(),
+            written_at,
+            trace: trace::current(),
+        };
+        self.outbox.insert(self.last_entry, entry);
+    }
+
+    fn put_out_if_any(&mut self, event: Option<DomainEvent>, at: Timestamp) -> Option<DomainEvent> {
+        if let Some(event) = &event {
+            self.put_out(event, at);
+        }
+        event
+    }
+}
+
+#[async_trait]
+impl InboxRepository for InMemoryStore {
+    async fn epoch(&self) -> Result<Epoch, PortError> {
+        Ok(self.epoch.clone())
+    }
+
+    async fn create(&self, drafts: Vec<Draft>) -> Result<Vec<Receipt>, PortError> {
+        Ok(self.change(|content| content.create(drafts)))
+    }
+
+    async fn create_once(
+        &self,
+        key: &IdempotencyKey,
+        drafts: Vec<Draft>,
+    ) -> Result<Once, PortError> {
+        Ok(self.change(|content| {
+            let name = (key.caller().clone(), key.key().to_owned());
+            if let Some(request) = content.requests.get(&name) {
+                if request.fingerprint != key.fingerprint() {
+                    return Once::KeyReused;
+                }
+                let led_to = request.led_to.iter();
+                let there = led_to
+                    .filter_map(|(user, id)| content.get(user, id))
+                    .collect();
+                return Once::Before(there);
+            }
+            let receipts = content.create(drafts);
+            let led_to = receipts
+                .iter()
+                .filter_map(Receipt::notification)
+                .map(|one| (one.user.clone(), one.id.clone()))
+                .collect();
+            let request = Request {
+                fingerprint: key.fingerprint().to_owned(),
+                led_to,
+            };
+            content.requests.insert(name, request);
+            Once::Done(receipts)
+        }))
+    }
+
+    async fn mark_read(
+        &self,
+        user: &UserId,
+        ids: &[NotificationId],
+        read_at: Timestamp,
+    ) -> Result<Option<DomainEvent>, PortError> {
+        Ok(self.change(|content| {
+            let event = content.inbox(user).mark_read(ids, read_at);
+            content.put_out_if_any(event, read_at)
+        }))
+    }
+
+    async fn mark_all_read(
+        &self,
+        user: &UserId,
+        read_at: Timestamp,
+    ) -> Result<Option<DomainEvent>, PortError> {
+        Ok(self.change(|content| {
+            let event = content.inbox(user).mark_all_read(read_at);
+            content.put_out_if_any(event, read_at)
+        }))
+    }
+
+    async fn delete(
+        &self,
+        user: &UserId,
+        ids: &[NotificationId],
+        deleted_at: Timestamp,
+    ) -> Result<Option<DomainEvent>, PortError> {
+        Ok(self.change(|content| {
+            let event = content.inbox(user).delete(ids);
+            content.put_out_if_any(event, deleted_at)
+        }))
+    }
+
+    async fn get(
+        &self,
+        user: &UserId,
+        id: &NotificationId,
+    ) -> Result<Option<Notification>, PortError> {
+        Ok(self.shared.content.lock().get(user, id))
+    }
+
+    async fn list(
+        &self,
+        user: &UserId,
+        filter: &ListFilter,
+        limit: usize,
+    ) -> Result<Vec<Notification>, PortError> {
+        let content = self.shared.content.lock();
+        let Some(inbox) = content.inboxes.get(user) else {
+            return Ok(Vec::new());
+        };
+        Ok(inbox
+            .notifications()
+            .filter(|one| {
+                filter
+                    .before
+                    .is_none_or(|before| one.created_revision < before)
+            })
+            .filter(|one| filter.unread.is_none_or(|unread| one.is_read() != unread))
+            .filter(|one| filter.kind.as_ref().is_none_or(|kind| one.kind == *kind))
+            .take(limit)
+            .cloned()
+            .collect())
+    }
+
+    async fn state(&self, user: &UserId) -> Result<InboxState, PortError> {
+        Ok(self.shared.content.lock().state(user))
+    }
+
+    async fn history(
+        &self,
+        user: &UserId,
+        since: Revision,
+        limit: usize,
+    ) -> Result<History, PortError> {
+        let content = self.shared.content.lock();
+        let state = content.state(user);
+        let changes = content
+            .inboxes
+            .get(user)
+            .map(|inbox| inbox.changed_since(since))
+            .unwrap_or_default();
+        if since > state.revision || changes.len() > limit {
+            return Ok(History::OutOfReach { state });
+        }
+        Ok(History::Complete { state, changes })
+    }
+}
+
+#[async_trait]
+impl Outbox for InMemoryStore {
+    async fn lead(&self) -> Result<Option<Box<dyn OutboxLead>>, PortError> {
+        if self.shared.led.swap(true, Ordering::SeqCst) {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(Lead(self.shared.clone()))))
+    }
+
+    async fn backlog(&self) -> Result<u64, PortError> {
+        Ok(self.shared.content.lock().outbox.len() as u64)
+    }
+}
+
+struct Lead(Arc<Shared>);
+
+#[async_trait]
+impl OutboxLead for Lead {
+    async fn pending(&mut self, limit: usize) -> Result<Vec<OutboxEntry>, PortError> {
+        Ok(self
+            .0
+            .content
+            .lock()
+            .outbox
+            .values()
+            .take(limit)
+            .cloned()
+            .collect())
+    }
+
+    async fn forget(&mut self, entries: &[OutboxId]) -> Result<(), PortError> {
+        let mut content = self.0.content.lock();
+        for OutboxId(id) in entries {
+            content.outbox.remove(id);
+        }
+        Ok(())
+    }
+
+    async fn more(&mut self, patience: Duration) -> Result<(), PortError> {
+        // Patience that runs out is no failure: the wait is over either way.
+        let _ = tokio::time::timeout(patience, self.0.written.notified()).await;
+        Ok(())
+    }
+}
+
+impl Drop for Lead {
+    fn drop(&mut self) {
+        self.0.led.store(false, Ordering::SeqCst);
+    }
+}

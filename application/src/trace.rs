@@ -1,0 +1,85 @@
+//! The trace that a piece of work belongs to, from the door it came in by to the event that tells
+//! of it. Ambient, as it concerns every story and is part of none.
+
+use std::future::Future;
+
+tokio::task_local! {
+    static CURRENT: TraceParent;
+}
+
+/// A trace and the span within it that called us (W3C Trace Context, `traceparent`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TraceParent(Box<str>);
+
+/// A text is not a [`TraceParent`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a traceparent of version 00")]
+pub struct InvalidTraceParent;
+
+impl TraceParent {
+    /// Takes version 00: `00-<32 hex>-<16 hex>-<2 hex>`, lower case, neither id all zero.
+    pub fn parse(raw: &str) -> Result<Self, InvalidTraceParent> {
+        let mut parts = raw.split('-');
+        let mut next = |length: usize, may_be_zero: bool| {
+            parts.next().is_some_and(|part| {
+                part.len() == length
+                    && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+                    && (may_be_zero || part.bytes().any(|b| b != b'0'))
+            })
+        };
+        let version = raw.starts_with("00-") && next(2, true);
+        if version && next(32, false) && next(16, false) && next(2, true) && parts.next().is_none()
+        {
+            Ok(Self(raw.into()))
+        } else {
+            Err(InvalidTraceParent)
+        }
+    }
+
+    /// The header's value.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Does `work` as a part of that trace.
+pub async fn scope<F: Future>(parent: Option<TraceParent>, work: F) -> F::Output {
+    match parent {
+        Some(parent) => CURRENT.scope(parent, work).await,
+        None => work.await,
+    }
+}
+
+/// The trace that the current work belongs to, if it came with one.
+pub fn current() -> Option<TraceParent> {
+    CURRENT.try_with(Clone::clone).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    #[tokio::test]
+    async fn work_knows_the_trace_it_belongs_to() {
+        let parent = TraceParent::parse(PARENT).unwrap();
+        let seen = scope(Some(parent.clone()), async { current() }).await;
+        assert_eq!(seen, Some(parent));
+        assert_eq!(scope(None, async { current() }).await, None);
+    }
+
+    #[test]
+    fn what_is_no_trace_is_refused() {
+        for raw in [
+            "",
+            "00",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x",
+        ] {
+            assert_eq!(TraceParent::parse(raw), Err(InvalidTraceParent), "{raw}");
+        }
+    }
+}

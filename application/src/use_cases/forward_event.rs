@@ -1,0 +1,48 @@
+use std::sync::Arc;
+
+use belfry_domain::{UserId, UserRoom};
+
+use crate::announcement::{Announcement, Passed, Push};
+use crate::ports::RealtimeDelivery;
+
+/// A service that keeps its own inboxes says what happened: this node's devices hear it as it came.
+/// Nothing is stored, so nothing can be caught up on.
+#[derive(Clone)]
+pub struct ForwardEvent {
+    delivery: Arc<dyn RealtimeDelivery>,
+}
+
+/// What such a service says, and to whom.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ForwardedEvent {
+    /// Whose devices shall hear it.
+    pub user: UserId,
+    /// What happened.
+    pub news: Option<Passed>,
+    /// That service's unread count, where it came along.
+    pub unread_count: Option<Arc<str>>,
+}
+
+impl ForwardEvent {
+    /// Delivers by that.
+    pub fn new(delivery: Arc<dyn RealtimeDelivery>) -> Self {
+        Self { delivery }
+    }
+
+    /// Tells the user's room, the news first and then the count.
+    pub async fn run(&self, event: ForwardedEvent) {
+        let count = event.unread_count.map(Passed::UnreadCount);
+        let pushes: Vec<_> = event
+            .news
+            .into_iter()
+            .chain(count)
+            .map(Push::Passed)
+            .collect();
+        if !pushes.is_empty() {
+            let room = UserRoom::of(event.user);
+            self.delivery
+                .deliver(&room, Announcement::passing(pushes))
+                .await;
+        }
+    }
+}

@@ -1,0 +1,166 @@
+use std::sync::Arc;
+
+use belfry_domain::{Draft, NotificationId, UserId};
+
+use crate::ports::{Clock, InboxRepository, PortError};
+
+/// Other services say what shall happen. Many commands come at once; each gets its own answer.
+#[derive(Clone)]
+pub struct HandleCommands {
+    inboxes: Arc<dyn InboxRepository>,
+    clock: Arc<dyn Clock>,
+}
+
+/// What another service can ask for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// Put this into its recipient's inbox.
+    Create(Box<Draft>),
+    /// The user has read these.
+    MarkRead {
+        /// Who.
+        user: UserId,
+        /// What.
+        ids: Vec<NotificationId>,
+    },
+    /// The user has read everything.
+    MarkAllRead {
+        /// Who.
+        user: UserId,
+    },
+}
+
+impl HandleCommands {
+    /// Does it in that store, by that clock.
+    pub fn new(inboxes: Arc<dyn InboxRepository>, clock: Arc<dyn Clock>) -> Self {
+        Self { inboxes, clock }
+    }
+
+    /// Does all of them, in order, and answers for each. Runs of creations share a transaction; if
+    /// the store rejects it, each is tried alone, so that a bad one does not fail its neighbours.
+    pub async fn run(&self, commands: Vec<Command>) -> Vec<Result<(), PortError>> {
+        let mut answers = Vec::with_capacity(commands.len());
+        let mut drafts = Vec::new();
+        for command in commands {
+            match command {
+                Command::Create(draft) => drafts.push(*draft),
+                other => {
+                    self.create(std::mem::take(&mut drafts), &mut answers).await;
+                    answers.push(self.one(other).await);
+                }
+            }
+        }
+        self.create(drafts, &mut answers).await;
+        answers
+    }
+
+    async fn create(&self, mut drafts: Vec<Draft>, answers: &mut Vec<Result<(), PortError>>) {
+        if drafts.len() < 2 {
+            if let Some(draft) = drafts.pop() {
+                answers.push(self.one(Command::Create(Box::new(draft))).await);
+            }
+            return;
+        }
+        match self.inboxes.create(drafts.clone()).await {
+            Ok(_) => answers.extend(drafts.iter().map(|_| Ok(()))),
+            Err(PortError::Unavailable(cause)) => {
+                let cause = cause.to_string();
+                answers.extend(
+                    drafts
+                        .iter()
+                        .map(|_| Err(PortError::unavailable(cause.clone()))),
+                );
+            }
+            Err(PortError::Rejected(_)) => {
+                for draft in drafts {
+                    answers.push(self.one(Command::Create(Box::new(draft))).await);
+                }
+            }
+        }
+    }
+
+    async fn one(&self, command: Command) -> Result<(), PortError> {
+        match command {
+            Command::Create(draft) => {
+                self.inboxes.create(vec![*draft]).await?;
+            }
+            Command::MarkRead { user, ids } => {
+                self.inboxes
+                    .mark_read(&user, &ids, self.clock.now())
+                    .await?;
+            }
+            Command::MarkAllRead { user } => {
+                self.inboxes.mark_all_read(&user, self.clock.now()).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ports::inbox_repository::MockInboxRepository;
+    use crate::testing::{InMemoryStore, ManualClock, a_draft, epoch, id, user};
+
+    fn create(name: &str) -> Command {
+        Command::Create(Box::new(a_draft("ada", name)))
+    }
+
+    fn clock() -> Arc<ManualClock> {
+        Arc::new(ManualClock::at(1_000))
+    }
+
+    #[tokio::test]
+    async fn commands_take_effect_in_their_order() {
+        let store = Arc::new(InMemoryStore::new(epoch("e1")));
+        let mark = Command::MarkRead {
+            user: user("ada"),
+            ids: vec![id("n1")],
+        };
+        let commands = vec![create("n1"), mark, create("n2")];
+
+        let answers = HandleCommands::new(store.clone(), clock())
+            .run(commands)
+            .await;
+
+        assert!(answers.iter().all(Result::is_ok));
+        let state = store.state(&user("ada")).await.unwrap();
+        assert_eq!((state.revision.get(), state.unread.get()), (3, 1));
+    }
+
+    #[tokio::test]
+    async fn a_bad_one_does_not_fail_its_neighbours() {
+        let mut store = MockInboxRepository::new();
+        store.expect_create().returning(|drafts| {
+            match drafts.iter().any(|draft| draft.id.as_str() == "bad") {
+                true => Err(PortError::rejected("bad")),
+                false => Ok(vec![]),
+            }
+        });
+        let commands = vec![create("n1"), create("bad"), create("n2")];
+        let answers = HandleCommands::new(Arc::new(store), clock())
+            .run(commands)
+            .await;
+        let done: Vec<_> = answers.iter().map(Result::is_ok).collect();
+        assert_eq!(done, [true, false, true]);
+    }
+
+    #[tokio::test]
+    async fn an_outage_is_not_probed_one_by_one() {
+        let mut store = MockInboxRepository::new();
+        store
+            .expect_create()
+            .once()
+            .returning(|_| Err(PortError::unavailable("down")));
+        let commands = vec![create("n1"), create("n2")];
+        let answers = HandleCommands::new(Arc::new(store), clock())
+            .run(commands)
+            .await;
+        assert!(
+            answers
+                .iter()
+                .all(|one| matches!(one, Err(PortError::Unavailable(_))))
+        );
+    }
+}

@@ -1,0 +1,29 @@
+//! What Belfry does, one story each: a struct of ports with one `run`.
+
+mod catch_up;
+mod count_unread;
+mod create_notification;
+mod delete_notification;
+mod deliver_event;
+mod forward_event;
+mod get_notification;
+mod handle_commands;
+mod list_inbox;
+mod mark_all_read;
+mod mark_read;
+mod relay_outbox;
+mod sign_in;
+
+pub use catch_up::{CatchUp, Replay, Seen};
+pub use count_unread::CountUnread;
+pub use create_notification::{CreateNotification, Created};
+pub use delete_notification::DeleteNotification;
+pub use deliver_event::DeliverEvent;
+pub use forward_event::{ForwardEvent, ForwardedEvent};
+pub use get_notification::GetNotification;
+pub use handle_commands::{Command, HandleCommands};
+pub use list_inbox::{InboxPage, ListInbox};
+pub use mark_all_read::MarkAllRead;
+pub use mark_read::MarkRead;
+pub use relay_outbox::{Relay, RelayOutbox};
+pub use sign_in::{Refusal, SignIn};

@@ -1,0 +1,134 @@
+use std::sync::Arc;
+
+use tracing::debug;
+
+use crate::ports::{BearerToken, Claims, Clock, PortError, TokenError, TokenVerifier};
+
+/// Somebody shows a token, at a socket's handshake or with a request.
+#[derive(Clone)]
+pub struct SignIn {
+    tokens: Arc<dyn TokenVerifier>,
+    clock: Arc<dyn Clock>,
+}
+
+/// Why somebody may not do what they ask for.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// No token was shown.
+    #[error("a token is needed")]
+    TokenMissing,
+    /// The token is not one that is accepted here.
+    #[error("the token is not valid")]
+    TokenInvalid,
+    /// The token held once.
+    #[error("the token has expired")]
+    TokenExpired,
+    /// The token speaks for another user than the session it is to renew.
+    #[error("the token is of another user")]
+    OtherUser,
+    /// The token does not allow this.
+    #[error("the token lacks the scope {0}")]
+    ScopeMissing(&'static str),
+    /// It cannot be decided now.
+    #[error("signing in is not possible at the moment")]
+    Unavailable(#[source] PortError),
+}
+
+impl Refusal {
+    /// A stable word for programs.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::TokenMissing => "token_missing",
+            Self::TokenInvalid => "token_invalid",
+            Self::TokenExpired => "token_expired",
+            Self::OtherUser => "token_of_other_user",
+            Self::ScopeMissing(_) => "scope_missing",
+            Self::Unavailable(_) => "unavailable",
+        }
+    }
+}
+
+impl SignIn {
+    /// Believes what that verifier believes, by that clock.
+    pub fn new(tokens: Arc<dyn TokenVerifier>, clock: Arc<dyn Clock>) -> Self {
+        Self { tokens, clock }
+    }
+
+    /// Who is there, if the token holds now.
+    pub async fn run(&self, token: Option<BearerToken>) -> Result<Claims, Refusal> {
+        let token = token.ok_or(Refusal::TokenMissing)?;
+        let claims = self
+            .tokens
+            .verify(&token)
+            .await
+            .map_err(|error| match error {
+                TokenError::Expired => Refusal::TokenExpired,
+                TokenError::NotYetValid => Refusal::TokenInvalid,
+                TokenError::Invalid(reason) => {
+                    // The one who shows it learns nothing of why: that would help to forge the next.
+                    debug!(reason, "token refused");
+                    Refusal::TokenInvalid
+                }
+                TokenError::Port(error) => Refusal::Unavailable(error),
+            })?;
+        if claims.expires_at <= self.clock.now() {
+            return Err(Refusal::TokenExpired);
+        }
+        Ok(claims)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ports::token_verifier::MockTokenVerifier;
+    use crate::testing::{ManualClock, claims};
+
+    fn sign_in(answer: impl Fn() -> Result<Claims, TokenError> + Send + Sync + 'static) -> SignIn {
+        let mut tokens = MockTokenVerifier::new();
+        tokens.expect_verify().returning(move |_| answer());
+        SignIn::new(Arc::new(tokens), Arc::new(ManualClock::at(1_000)))
+    }
+
+    async fn code(sign_in: SignIn) -> &'static str {
+        sign_in
+            .run(BearerToken::parse("t"))
+            .await
+            .unwrap_err()
+            .code()
+    }
+
+    #[tokio::test]
+    async fn each_refusal_has_its_code() {
+        let forbids_call = SignIn::new(
+            Arc::new(MockTokenVerifier::new()),
+            Arc::new(ManualClock::at(1_000)),
+        );
+        assert_eq!(
+            forbids_call.run(None).await.unwrap_err().code(),
+            "token_missing"
+        );
+        assert_eq!(
+            code(sign_in(|| Err(TokenError::Expired))).await,
+            "token_expired"
+        );
+        assert_eq!(
+            code(sign_in(|| Err(TokenError::Invalid("x")))).await,
+            "token_invalid"
+        );
+        assert_eq!(
+            code(sign_in(|| Ok(claims("ada", 1_000)))).await,
+            "token_expired"
+        );
+        let down = || Err(TokenError::Port(PortError::unavailable("down")));
+        assert_eq!(code(sign_in(down)).await, "unavailable");
+    }
+
+    #[tokio::test]
+    async fn a_token_that_holds_tells_who_is_there() {
+        let claims_of_ada = sign_in(|| Ok(claims("ada", 1_001)))
+            .run(BearerToken::parse("t"))
+            .await;
+        assert_eq!(claims_of_ada.unwrap().user.as_str(), "ada");
+    }
+}
