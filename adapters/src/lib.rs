@@ -1,0 +1,9 @@
+//! Every technology Belfry speaks.
+//!
+//! - [`inbound`]: doors through which work comes in; each turns what it hears into use cases.
+//! - [`outbound`]: what fills the application's ports.
+//! - [`wire`]: the JSON forms that doors and ports have in common.
+
+pub mod inbound;
+pub mod outbound;
+pub mod wire;

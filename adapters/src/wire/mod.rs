@@ -1,0 +1,13 @@
+//! The JSON forms, the same at every door: REST, sockets and AMQP.
+
+mod draft;
+mod event;
+mod notification;
+mod push;
+mod time;
+
+pub use draft::{DraftForm, InvalidForm, TextOrNumber};
+pub use event::{EventForm, InvalidEvent};
+pub use notification::NotificationForm;
+pub use push::{PushForm, SyncForm};
+pub use time::Rfc3339;

@@ -1,0 +1,220 @@
+use std::sync::Arc;
+
+use belfry_application::announcement::{Passed, Push, SyncState, Which};
+use belfry_domain::{NotificationId, Timestamp};
+use serde::Serialize;
+use serde_json::json;
+use serde_json::value::{RawValue, to_raw_value};
+
+use super::{NotificationForm, Rfc3339};
+
+/// A push as a socket's event: its name, and its payload as JSON, encoded once for all devices.
+#[derive(Debug, Clone)]
+pub struct PushForm {
+    /// The event's name.
+    pub event: &'static str,
+    /// Its one argument.
+    pub payload: Arc<RawValue>,
+}
+
+/// Where an inbox stands, in JSON.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SyncForm<'a> {
+    epoch: &'a str,
+    revision: u64,
+    unread_count: u64,
+    recovered: bool,
+    missed: usize,
+}
+
+impl<'a> From<&'a SyncState> for SyncForm<'a> {
+    fn from(sync: &'a SyncState) -> Self {
+        Self {
+            epoch: sync.epoch.as_str(),
+            revision: sync.revision.get(),
+            unread_count: sync.unread.get(),
+            recovered: sync.recovered,
+            missed: sync.missed,
+        }
+    }
+}
+
+impl From<&Push> for PushForm {
+    fn from(push: &Push) -> Self {
+        match push {
+            Push::New(notification) => {
+                form("notification:new", &NotificationForm::from(&**notification))
+            }
+            Push::UnreadCount { count, revision } => form(
+                "notification:unread_count",
+                &json!({ "count": count.get(), "revision": revision.get() }),
+            ),
+            Push::MarkedRead {
+                which,
+                read_at,
+                revision,
+            } => form(
+                "notification:marked_read",
+                &marked_read(which, *read_at, revision.get()),
+            ),
+            Push::Deleted { ids, revision } => form(
+                "notification:deleted",
+                &json!({ "ids": texts(ids), "revision": revision.get() }),
+            ),
+            Push::Sync(sync) => form("notification:sync", &SyncForm::from(sync)),
+            Push::Expiring { expires_at } => form(
+                "auth:expiring",
+                &json!({ "expiresAt": Rfc3339(*expires_at) }),
+            ),
+            Push::Exception { code, message } => form(
+                "exception",
+                &json!({ "status": "error", "code": code, "message": message }),
+            ),
+            Push::Passed(Passed::New(json)) => passed("notification:new", json),
+            Push::Passed(Passed::UnreadCount(count)) => passed(
+                "notification:unread_count",
+                &format!("{{\"count\":{count}}}"),
+            ),
+            Push::Passed(Passed::MarkedRead(json)) => passed("notification:marked_read", json),
+        }
+    }
+}
+
+fn marked_read(which: &Which, read_at: Timestamp, revision: u64) -> serde_json::Value {
+    let read_at = Rfc3339(read_at);
+    match which {
+        Which::All => json!({ "all": true, "readAt": read_at, "revision": revision }),
+        Which::These(ids) => {
+            json!({ "ids": texts(ids), "readAt": read_at, "revision": revision })
+        }
+    }
+}
+
+fn texts(ids: &[NotificationId]) -> Vec<&str> {
+    ids.iter().map(NotificationId::as_str).collect()
+}
+
+fn form(event: &'static str, payload: &impl Serialize) -> PushForm {
+    let payload = to_raw_value(payload).expect("strings, numbers and checked JSON serialize");
+    PushForm {
+        event,
+        payload: payload.into(),
+    }
+}
+
+fn passed(event: &'static str, json: &str) -> PushForm {
+    // The edge has checked it; were it not JSON, null is told rather than a broken packet.
+    let payload =
+        RawValue::from_string(json.to_owned()).unwrap_or_else(|_| RawValue::NULL.to_owned());
+    PushForm {
+        event,
+        payload: payload.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use belfry_application::testing::{a_draft, at, epoch, id};
+    use belfry_domain::{Revision, UnreadCount};
+
+    use super::*;
+
+    fn told(push: &Push) -> (&'static str, serde_json::Value) {
+        let form = PushForm::from(push);
+        (
+            form.event,
+            serde_json::from_str(form.payload.get()).unwrap(),
+        )
+    }
+
+    #[test]
+    fn each_push_has_the_form_that_clients_know() {
+        let revision = Revision::new(17);
+        let (event, new) = told(&Push::New(Arc::new(
+            a_draft("ada", "n1").taken_at(revision),
+        )));
+        assert_eq!(event, "notification:new");
+        let expected = json!({
+            "id": "n1", "userId": "ada", "type": "general",
+            "title": "Your order is on its way", "message": "", "data": null, "link": null,
+            "priority": "normal", "isRead": false, "readAt": null,
+            "createdAt": "2023-11-14T22:13:20.000Z", "expiresAt": null, "revision": 17,
+        });
+        assert_eq!(new, expected);
+
+        let count = UnreadCount::new(3);
+        let read_at = at(0);
+        for (push, event, payload) in [
+            (
+                Push::UnreadCount { count, revision },
+                "notification:unread_count",
+                json!({ "count": 3, "revision": 17 }),
+            ),
+            (
+                Push::MarkedRead {
+                    which: Which::These(vec![id("n1")]),
+                    read_at,
+                    revision,
+                },
+                "notification:marked_read",
+                json!({ "ids": ["n1"], "readAt": "1970-01-01T00:00:00.000Z", "revision": 17 }),
+            ),
+            (
+                Push::MarkedRead {
+                    which: Which::All,
+                    read_at,
+                    revision,
+                },
+                "notification:marked_read",
+                json!({ "all": true, "readAt": "1970-01-01T00:00:00.000Z", "revision": 17 }),
+            ),
+            (
+                Push::Deleted {
+                    ids: vec![id("n1")],
+                    revision,
+                },
+                "notification:deleted",
+                json!({ "ids": ["n1"], "revision": 17 }),
+            ),
+            (
+                Push::Sync(SyncState {
+                    epoch: epoch("e1"),
+                    revision,
+                    unread: count,
+                    recovered: true,
+                    missed: 2,
+                }),
+                "notification:sync",
+                json!({ "epoch": "e1", "revision": 17, "unreadCount": 3, "recovered": true, "missed": 2 }),
+            ),
+            (
+                Push::Expiring { expires_at: at(0) },
+                "auth:expiring",
+                json!({ "expiresAt": "1970-01-01T00:00:00.000Z" }),
+            ),
+            (
+                Push::Exception {
+                    code: "token_expired",
+                    message: "over".into(),
+                },
+                "exception",
+                json!({ "status": "error", "code": "token_expired", "message": "over" }),
+            ),
+        ] {
+            assert_eq!(told(&push), (event, payload));
+        }
+    }
+
+    #[test]
+    fn what_is_passed_on_is_not_touched() {
+        let json = r#"{"id":1.50,"a":{"b":[ ]}}"#;
+        let form = PushForm::from(&Push::Passed(Passed::New(json.into())));
+        assert_eq!(form.payload.get(), json);
+        let (event, count) = told(&Push::Passed(Passed::UnreadCount("7".into())));
+        assert_eq!(
+            (event, count),
+            ("notification:unread_count", json!({ "count": 7 }))
+        );
+    }
+}

@@ -1,0 +1,70 @@
+use std::fmt;
+
+use belfry_domain::Timestamp;
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// An instant in JSON: RFC 3339 in UTC with milliseconds, `2026-11-23T08:15:30.123Z`, as JavaScript's
+/// `toISOString` writes it. Any offset and precision is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rfc3339(pub Timestamp);
+
+impl Rfc3339 {
+    /// Reads an instant.
+    pub fn parse(raw: &str) -> Option<Self> {
+        let read = DateTime::parse_from_rfc3339(raw).ok()?;
+        Some(Self(Timestamp::from_unix_millis(read.timestamp_millis())))
+    }
+}
+
+impl fmt::Display for Rfc3339 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // An instant beyond the calendar (a token without end, say) is told as its last.
+        let time = DateTime::<Utc>::from_timestamp_millis(self.0.unix_millis())
+            .unwrap_or(DateTime::<Utc>::MAX_UTC);
+        f.write_str(&time.to_rfc3339_opts(SecondsFormat::Millis, true))
+    }
+}
+
+impl Serialize for Rfc3339 {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Rfc3339 {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        Self::parse(&raw).ok_or_else(|| D::Error::custom("not an RFC 3339 date and time"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instant_is_written_as_javascript_does_and_read_in_any_offset() {
+        let at = Timestamp::from_unix_millis(1_795_421_730_123);
+        assert_eq!(Rfc3339(at).to_string(), "2026-11-23T08:15:30.123Z");
+        for raw in [
+            "2026-11-23T08:15:30.123Z",
+            "2026-11-23T09:15:30.123456+01:00",
+        ] {
+            assert_eq!(Rfc3339::parse(raw), Some(Rfc3339(at)), "{raw}");
+        }
+        for raw in ["2026-11-23", "yesterday", ""] {
+            assert_eq!(Rfc3339::parse(raw), None, "{raw}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_time_can_be_told() {
+        assert!(
+            !Rfc3339(Timestamp::from_unix_millis(i64::MAX))
+                .to_string()
+                .is_empty()
+        );
+    }
+}
