@@ -1,2 +1,5 @@
 //! Doors through which work comes in. Each turns what it hears into a use case, and what becomes of
 //! it into its own kind of answer.
+
+pub mod listener;
+pub mod socketio;

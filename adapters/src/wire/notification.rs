@@ -4,46 +4,61 @@ use belfry_domain::{
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
+use utoipa::ToSchema;
 
 use super::Rfc3339;
 use super::event::InvalidEvent;
 
 /// A notification in JSON.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Notification)]
 pub struct NotificationForm<'a> {
     /// Unique within the user's inbox.
     #[serde(borrow)]
+    #[schema(example = "0198c9a2-4b1e-7c3d-8f00-0123456789ab", max_length = 128)]
     pub id: Cow<'a, str>,
     /// The recipient.
     #[serde(borrow)]
+    #[schema(example = "u42", max_length = 128)]
     pub user_id: Cow<'a, str>,
     /// What kind of notification it is.
     #[serde(rename = "type", borrow)]
+    #[schema(example = "order.shipped", max_length = 100)]
     pub kind: Cow<'a, str>,
     /// The headline.
     #[serde(borrow)]
+    #[schema(example = "Your order is on its way", max_length = 200)]
     pub title: Cow<'a, str>,
     /// The text; may be empty.
     #[serde(borrow)]
+    #[schema(example = "It left the warehouse this morning.", max_length = 4000)]
     pub message: Cow<'a, str>,
     /// An object for the application that shows it, or null.
+    #[schema(value_type = Option<Object>, required = true, example = json!({ "orderId": 7 }))]
     pub data: Option<Box<RawValue>>,
     /// Where a tap on it leads, or null.
     #[serde(borrow)]
+    #[schema(required = true, example = "/orders/7", max_length = 2000)]
     pub link: Option<Cow<'a, str>>,
     /// `low`, `normal`, `high` or `urgent`.
     #[serde(borrow)]
+    #[schema(example = "normal", pattern = "^(low|normal|high|urgent)$")]
     pub priority: Cow<'a, str>,
     /// Whether the user has read it.
+    #[schema(example = false)]
     pub is_read: bool,
     /// When, or null.
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub read_at: Option<Rfc3339>,
     /// When it came into being.
+    #[schema(value_type = String, format = DateTime, example = "2026-11-23T08:15:30.123Z")]
     pub created_at: Rfc3339,
     /// When it loses its meaning, or null.
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub expires_at: Option<Rfc3339>,
     /// The latest change of the inbox that concerned it.
+    #[schema(example = 17)]
     pub revision: u64,
 }
 

@@ -37,6 +37,8 @@ pub enum CloseReason {
     TooSlow,
     /// What it missed could not be read; it should come back later.
     NotCaughtUp,
+    /// This node goes; it should come back to another.
+    ShuttingDown,
 }
 
 impl CloseReason {
@@ -46,6 +48,12 @@ impl CloseReason {
             Self::TokenExpired => "token_expired",
             Self::TooSlow => "too_slow",
             Self::NotCaughtUp => "not_caught_up",
+            Self::ShuttingDown => "shutting_down",
         }
+    }
+
+    /// Whether a device should come back by itself. One whose token has ended needs another first.
+    pub const fn asks_back(self) -> bool {
+        !matches!(self, Self::TokenExpired)
     }
 }

@@ -50,6 +50,11 @@ impl<D: Device> Rooms<D> {
         }
     }
 
+    /// All sessions, as they are now.
+    pub(super) fn all(&self) -> Vec<Arc<Session<D>>> {
+        self.members.read().values().flatten().cloned().collect()
+    }
+
     pub(super) fn is_empty(&self, room: &UserRoom) -> bool {
         !self.members.read().contains_key(room)
     }

@@ -185,6 +185,23 @@ impl<D: Device> Sessions<D> {
         told
     }
 
+    /// Sends all devices away, to come back to another node: one after the other, so that they do
+    /// not all come at once, within `spread`.
+    pub async fn dismiss(&self, spread: Duration) {
+        let all = self.rooms.all();
+        let pause = spread.checked_div(u32::try_from(all.len()).unwrap_or(u32::MAX));
+        let begin = tokio::time::Instant::now();
+        for (n, session) in (0_u32..).zip(&all) {
+            session.device().close(CloseReason::ShuttingDown);
+            // Slept in steps that a timer can measure.
+            if let Some(due) = pause.map(|pause| begin + pause * n)
+                && due > tokio::time::Instant::now() + Duration::from_millis(1)
+            {
+                tokio::time::sleep_until(due).await;
+            }
+        }
+    }
+
     /// How many devices are signed in.
     pub fn count(&self) -> usize {
         self.rooms.sessions()

@@ -1,0 +1,120 @@
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use belfry_application::ports::PortError;
+use belfry_application::session::NotSynced;
+use belfry_application::use_cases::Refusal;
+use serde::Serialize;
+use serde_json::{Value, json};
+use socketioxide::adapter::LocalAdapter;
+use socketioxide::extract::{AckSender, SocketRef};
+use socketioxide::handler::{FromMessageParts, Value as Packet};
+use socketioxide::socket::Socket;
+use tracing::error;
+
+/// Why a message did not do what it asked for.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("{0}")]
+    Invalid(String),
+    #[error("the session has ended")]
+    SessionEnded,
+    #[error("there is no event of this name")]
+    UnknownEvent,
+    #[error("there is no such notification")]
+    NotFound,
+    #[error("too many messages are under way")]
+    TooMany,
+    #[error(transparent)]
+    NotSynced(#[from] NotSynced),
+    #[error(transparent)]
+    Port(#[from] PortError),
+}
+
+impl Failure {
+    /// The one table from failures to what a device is told: a stable code, and a sentence.
+    fn told(&self) -> (&'static str, String) {
+        match self {
+            Self::Refused(refusal) => (refusal.code(), refusal.to_string()),
+            Self::Invalid(_) => ("payload_invalid", self.to_string()),
+            Self::SessionEnded => ("session_ended", self.to_string()),
+            Self::UnknownEvent => ("event_unknown", self.to_string()),
+            Self::NotFound => ("not_found", self.to_string()),
+            Self::TooMany => ("too_many_messages", self.to_string()),
+            Self::NotSynced(NotSynced::UnderWay) => ("sync_under_way", self.to_string()),
+            Self::NotSynced(NotSynced::Unsent | NotSynced::FallsBehind) => {
+                ("too_slow", self.to_string())
+            }
+            Self::Port(PortError::Unavailable(_))
+            | Self::NotSynced(NotSynced::Port(PortError::Unavailable(_))) => (
+                "unavailable",
+                "this is not possible at the moment".to_owned(),
+            ),
+            Self::Port(PortError::Rejected(_)) | Self::NotSynced(NotSynced::Port(_)) => {
+                ("internal", "this went wrong on our side".to_owned())
+            }
+        }
+    }
+}
+
+/// The way back to a device that sent a message: the acknowledgement if it asked for one, else the
+/// `exception` event for a failure, as NestJS has it, and nothing for a success.
+pub(super) struct Answer {
+    socket: SocketRef,
+    ack: AckSender,
+    asked_for: bool,
+}
+
+impl FromMessageParts<LocalAdapter> for Answer {
+    type Error = Infallible;
+
+    fn from_message_parts(
+        socket: &Arc<Socket<LocalAdapter>>,
+        packet: &mut Packet,
+        ack_id: &Option<i64>,
+    ) -> Result<Self, Infallible> {
+        Ok(Self {
+            socket: SocketRef::from_message_parts(socket, packet, ack_id)?,
+            ack: AckSender::from_message_parts(socket, packet, ack_id)?,
+            asked_for: ack_id.is_some(),
+        })
+    }
+}
+
+impl Answer {
+    pub(super) fn give(self, event: &str, outcome: Result<Value, Failure>) {
+        let sent = match outcome {
+            Ok(data) => self.ack.send(&json!({ "status": "ok", "data": data })),
+            Err(failure) => {
+                if let Failure::Port(cause) | Failure::NotSynced(NotSynced::Port(cause)) = &failure
+                {
+                    error!(
+                        error = cause as &dyn std::error::Error,
+                        event, "message failed"
+                    );
+                }
+                let (code, message) = failure.told();
+                let told = Told {
+                    status: "error",
+                    code,
+                    message,
+                };
+                match self.asked_for {
+                    true => self.ack.send(&told),
+                    false => self.socket.emit("exception", &told),
+                }
+            }
+        };
+        // A device that is gone or does not read needs no answer.
+        drop(sent);
+    }
+}
+
+#[derive(Serialize)]
+struct Told {
+    status: &'static str,
+    code: &'static str,
+    message: String,
+}

@@ -1,0 +1,123 @@
+use std::collections::HashMap;
+
+use belfry_application::ports::BearerToken;
+use belfry_application::use_cases::Seen;
+use belfry_domain::{Epoch, Revision};
+use http::header::AUTHORIZATION;
+use http::request::Parts;
+use serde_json::Value;
+
+/// What a device shows when it connects to a namespace: `auth`, as the client library sends it,
+/// and the request that opened the transport.
+pub(super) struct Handshake {
+    /// The token, from where it is looked for first.
+    pub(super) token: Option<BearerToken>,
+    /// What the device says that it has seen.
+    pub(super) seen: Option<Seen>,
+}
+
+impl Handshake {
+    /// Looks for a token in `auth.token`, then in the `Authorization` header, then, where that is
+    /// allowed, in the query. URLs end up in logs of proxies, so that is not the default.
+    pub(super) fn read(auth: &Value, request: &Parts, token_in_query: bool) -> Self {
+        let in_auth = auth
+            .get("token")
+            .and_then(Value::as_str)
+            .filter(|raw| !raw.is_empty());
+        let in_header = || request.headers.get(AUTHORIZATION)?.to_str().ok();
+        let token = match in_auth.or_else(in_header) {
+            Some(raw) => BearerToken::parse(raw),
+            None if token_in_query => query_token(request),
+            None => None,
+        };
+        Self {
+            token,
+            seen: seen(auth),
+        }
+    }
+}
+
+fn query_token(request: &Parts) -> Option<BearerToken> {
+    let query = serde_urlencoded::from_str::<HashMap<String, String>>(request.uri.query()?).ok()?;
+    BearerToken::parse(query.get("token")?)
+}
+
+/// What a device has seen: `{since, epoch}`, the revision as a number or, as query-string-minded
+/// clients have it, as text. `None` if it does not say, or says something that cannot be.
+pub(super) fn seen(payload: &Value) -> Option<Seen> {
+    let since = match payload.get("since")? {
+        Value::Number(number) => number.as_u64()?,
+        Value::String(text) => text.parse().ok()?,
+        _ => return None,
+    };
+    let epoch = match payload.get("epoch") {
+        None | Some(Value::Null) => None,
+        // A thing that was never an epoch is certainly not this one: start over.
+        Some(other) => Some(Epoch::parse(other.as_str()?).ok()?),
+    };
+    Some(Seen {
+        since: Revision::new(since),
+        epoch,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use belfry_application::testing::epoch;
+    use http::Request;
+    use serde_json::json;
+
+    use super::*;
+
+    fn request() -> Parts {
+        Request::get("/socket.io/?EIO=4&transport=polling&token=in%2Bquery")
+            .header("authorization", "Bearer in-header")
+            .body(())
+            .unwrap()
+            .into_parts()
+            .0
+    }
+
+    fn token(auth: &Value, request: &Parts, token_in_query: bool) -> Option<String> {
+        let token = Handshake::read(auth, request, token_in_query).token;
+        token.map(|token| token.reveal().to_owned())
+    }
+
+    #[test]
+    fn a_token_is_looked_for_in_its_places_in_order() {
+        let (with_header, mut without) = (request(), request());
+        without.headers.clear();
+        let auth = json!({ "token": "Bearer in-auth" });
+        assert_eq!(token(&auth, &with_header, true).as_deref(), Some("in-auth"));
+        assert_eq!(
+            token(&json!({}), &with_header, true).as_deref(),
+            Some("in-header")
+        );
+        assert_eq!(
+            token(&json!({ "token": 7 }), &without, true).as_deref(),
+            Some("in+query")
+        );
+        assert_eq!(token(&json!("in-auth"), &without, false), None);
+    }
+
+    #[test]
+    fn a_device_says_what_it_has_seen() {
+        let read = |payload: Value| seen(&payload).map(|seen| (seen.since.get(), seen.epoch));
+        assert_eq!(
+            read(json!({ "since": 7, "epoch": "e1" })),
+            Some((7, Some(epoch("e1"))))
+        );
+        assert_eq!(read(json!({ "since": "7" })), Some((7, None)));
+        for nothing in [
+            json!({}),
+            json!(null),
+            json!({ "since": -1 }),
+            json!({ "since": null }),
+            json!({ "since": 7, "epoch": 1 }),
+            json!({ "since": 7, "epoch": "" }),
+            json!({ "since": [7] }),
+        ] {
+            assert_eq!(read(nothing.clone()), None, "{nothing}");
+        }
+    }
+}

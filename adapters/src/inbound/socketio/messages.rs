@@ -1,0 +1,210 @@
+use std::sync::Arc;
+
+use belfry_application::ports::{BearerToken, ListFilter};
+use belfry_application::session::Session;
+use belfry_domain::{InboxState, Kind, NotificationId};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::answer::Failure;
+use super::door::Door;
+use super::handshake::seen;
+use crate::outbound::socketio::SocketIoDevice;
+use crate::wire::{Cursor, PageForm, Rfc3339, SyncForm, TextOrNumber};
+
+/// Does what a device's message asks for. What comes here has passed the guard.
+pub(super) async fn handle(
+    door: &Door,
+    session: &Arc<Session<SocketIoDevice>>,
+    event: &str,
+    payload: Value,
+) -> Result<Value, Failure> {
+    let user = session.user();
+    let stories = &door.stories;
+    match event {
+        "notification:mark_read" | "notification:read" | "markAsRead" => {
+            Ok(position(stories.mark_read.run(user, &ids(payload)?).await?))
+        }
+        "notification:mark_all_read" => Ok(position(stories.mark_all_read.run(user).await?)),
+        "notification:unread_count" => Ok(position(stories.count_unread.run(user).await?)),
+        "notification:delete" => {
+            let id = one_id(payload)?;
+            let state = stories
+                .delete
+                .run(user, &id)
+                .await?
+                .ok_or(Failure::NotFound)?;
+            Ok(position(state))
+        }
+        "notification:list" => {
+            let (filter, limit) = page_asked_for(payload)?;
+            let page = stories.list.run(user, &filter, limit).await?;
+            Ok(json!(PageForm::from(&page)))
+        }
+        "notification:sync" => {
+            let sync = door.sessions.sync(session, seen(&payload)).await?;
+            Ok(json!(SyncForm::from(&sync)))
+        }
+        "auth:refresh" => {
+            let token = payload.get("token").and_then(Value::as_str);
+            let token = token
+                .or_else(|| payload.as_str())
+                .and_then(BearerToken::parse);
+            let expires_at = door.sessions.refresh(session, token).await?;
+            Ok(json!({ "expiresAt": Rfc3339(expires_at) }))
+        }
+        _ => Err(Failure::UnknownEvent),
+    }
+}
+
+fn position(state: InboxState) -> Value {
+    json!({ "count": state.unread.get(), "revision": state.revision.get() })
+}
+
+/// The most notifications that one message marks.
+const MOST_IDS: usize = 1_000;
+
+/// `{id}`, `{notificationId}`, `{ids}`, a bare id or a list of them: what clients in the field send.
+fn ids(payload: Value) -> Result<Vec<NotificationId>, Failure> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Which {
+        Id {
+            id: TextOrNumber,
+        },
+        #[serde(rename_all = "camelCase")]
+        NotificationId {
+            notification_id: TextOrNumber,
+        },
+        Ids {
+            ids: Vec<TextOrNumber>,
+        },
+        Bare(TextOrNumber),
+        BareList(Vec<TextOrNumber>),
+    }
+    let which = serde_json::from_value(payload).map_err(|_| {
+        Failure::Invalid("expected {id}, {notificationId}, {ids} or a bare id".to_owned())
+    })?;
+    let raw = match which {
+        Which::Id { id: one }
+        | Which::NotificationId {
+            notification_id: one,
+        }
+        | Which::Bare(one) => {
+            vec![one]
+        }
+        Which::Ids { ids: many } | Which::BareList(many) => many,
+    };
+    if raw.len() > MOST_IDS {
+        return Err(Failure::Invalid(format!("at most {MOST_IDS} ids at once")));
+    }
+    raw.iter()
+        .map(|raw| NotificationId::parse(&raw.to_string()))
+        .collect::<Result<_, _>>()
+        .map_err(|problem| Failure::Invalid(problem.to_string()))
+}
+
+fn one_id(payload: Value) -> Result<NotificationId, Failure> {
+    let mut ids = ids(payload)?;
+    match (ids.pop(), ids.is_empty()) {
+        (Some(id), true) => Ok(id),
+        _ => Err(Failure::Invalid("expected exactly one id".to_owned())),
+    }
+}
+
+const USUAL_PAGE: usize = 20;
+
+fn page_asked_for(payload: Value) -> Result<(ListFilter, usize), Failure> {
+    #[derive(Default, Deserialize)]
+    struct Page {
+        cursor: Option<String>,
+        limit: Option<usize>,
+        unread: Option<bool>,
+        #[serde(rename = "type")]
+        kind: Option<String>,
+    }
+    let page = match payload {
+        Value::Null => Page::default(),
+        other => serde_json::from_value(other).map_err(|problem| {
+            Failure::Invalid(format!(
+                "expected {{cursor?, limit?, unread?, type?}}: {problem}"
+            ))
+        })?,
+    };
+    let invalid = |problem: &dyn std::fmt::Display| Failure::Invalid(problem.to_string());
+    let before = page.cursor.as_deref().map(Cursor::parse).transpose();
+    let filter = ListFilter {
+        before: before
+            .map_err(|problem| invalid(&problem))?
+            .map(|cursor| cursor.0),
+        unread: page.unread,
+        kind: page
+            .kind
+            .as_deref()
+            .map(Kind::parse)
+            .transpose()
+            .map_err(|problem| invalid(&problem))?,
+    };
+    Ok((filter, page.limit.unwrap_or(USUAL_PAGE)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(payload: Value) -> Result<Vec<String>, String> {
+        let texts = |ids: Vec<NotificationId>| ids.iter().map(ToString::to_string).collect();
+        ids(payload)
+            .map(texts)
+            .map_err(|failure| failure.to_string())
+    }
+
+    #[test]
+    fn ids_come_in_every_form_that_clients_use() {
+        for payload in [
+            json!({ "id": "7" }),
+            json!({ "id": 7 }),
+            json!({ "notificationId": "7" }),
+            json!({ "ids": ["7"] }),
+            json!("7"),
+            json!(7),
+            json!(["7"]),
+        ] {
+            assert_eq!(read(payload.clone()), Ok(vec!["7".to_owned()]), "{payload}");
+        }
+    }
+
+    #[test]
+    fn what_names_no_notification_is_refused() {
+        for payload in [
+            json!(null),
+            json!({}),
+            json!({ "id": {} }),
+            json!(true),
+            json!({ "id": "" }),
+        ] {
+            assert!(read(payload.clone()).is_err(), "{payload}");
+        }
+        assert!(
+            read(json!(vec![1; MOST_IDS + 1]))
+                .unwrap_err()
+                .contains("at most")
+        );
+    }
+
+    #[test]
+    fn a_page_may_be_asked_for_without_saying_anything() {
+        let (filter, limit) = page_asked_for(Value::Null).unwrap();
+        assert_eq!((filter, limit), (ListFilter::default(), USUAL_PAGE));
+        let (filter, limit) = page_asked_for(json!({ "limit": 5, "unread": true })).unwrap();
+        assert_eq!((filter.unread, limit), (Some(true), 5));
+        for payload in [
+            json!({ "cursor": "%" }),
+            json!({ "limit": -1 }),
+            json!("x"),
+            json!({"type": ""}),
+        ] {
+            assert!(page_asked_for(payload.clone()).is_err(), "{payload}");
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! The Socket.IO door: a thin binding of [`Sessions`] to socketioxide.
+//!
+//! A device signs in before it is in a namespace, hears what it missed and then what happens, and
+//! each of its messages passes the guard. All of that is decided in
+//! [`belfry_application::session`]; here it is only said in Socket.IO's words.
+
+mod answer;
+mod door;
+mod handshake;
+mod messages;
+mod transports;
+
+pub use door::{InboxStories, SocketIoDoor, SocketIoParts, SocketIoSettings};
+pub use transports::Transports;
+
+/// The sessions of devices that came by this door.
+pub type SocketIoSessions =
+    belfry_application::session::Sessions<crate::outbound::socketio::SocketIoDevice>;

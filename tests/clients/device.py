@@ -1,0 +1,256 @@
+"""A device on python-socketio (asyncio). Same config, commands and lines as device.mjs: see README.md.
+
+Where the libraries differ, and this script cannot or should not hide it:
+
+- `engine_close` and `upgrade` are not told: python-engineio has no public hook for the first, and has upgraded
+  before `connect` fires, so that `connect` already says `websocket`.
+- After a `connect_error` from the server in the middle of a reconnect, Python goes on trying; JavaScript
+  gives up (`active: false`) until it is told to connect. At the first connect both give up.
+- An Engine.IO close packet from the server is a "server disconnect" to Python, which does not come back from it.
+  To JavaScript the transport closed, and it does come back.
+- `disconnect` has fewer reasons: "io server disconnect", "io client disconnect" (both renamed here to
+  JavaScript's words) and "transport error" for everything else, a missed ping included.
+- A reconnect waits one second for the answer to CONNECT, then starts anew; JavaScript has no such limit.
+- Headers go with the opening request only, not with every polling request.
+"""
+
+import asyncio
+import contextlib
+import json
+import socket
+import sys
+import time
+from urllib.parse import urlencode
+
+import aiohttp
+import socketio
+
+ACK_TIMEOUT_S = 5
+FIRST_CONNECT_TIMEOUT_S = 20
+REASONS = {
+    "client disconnect": "io client disconnect",
+    "server disconnect": "io server disconnect",
+}
+
+started = time.monotonic()
+
+
+def say(kind, **fields):
+    at = round((time.monotonic() - started) * 1000)
+    print(json.dumps({"at": at, "kind": kind, **fields}, default=str), flush=True)
+
+
+class Seen:
+    """The newest revision and the epoch that this device has seen: what the next handshake asks from."""
+
+    def __init__(self):
+        self.since = None
+        self.epoch = None
+
+    def take(self, name, payload):
+        if not isinstance(payload, dict):
+            return
+        if name == "notification:sync":
+            self._sync(payload)
+        elif isinstance(payload.get("revision"), int):
+            self._advance(payload["revision"])
+
+    def _sync(self, sync):
+        # While missed events are still to come, their own revisions count: taking the sync's at once
+        # would lose them if the connection broke in between.
+        if sync["epoch"] != self.epoch:
+            self.since = None
+        self.epoch = sync["epoch"]
+        if not sync["recovered"]:
+            self.since = sync["revision"]
+        elif sync["missed"] == 0:
+            self._advance(sync["revision"])
+
+    def _advance(self, revision):
+        self.since = revision if self.since is None else max(self.since, revision)
+
+    def claims(self):
+        return {} if self.since is None else {"since": self.since, "epoch": self.epoch}
+
+
+class Cuttable:
+    """Remembers the connections it made, so that `drop` can cut them as a dead network would: no close
+    frame, no Engine.IO close packet, and no reaching into the library."""
+
+    def __init__(self):
+        self.connections = []
+
+    def make(self, address):
+        family, kind, protocol, _, _ = address
+        connection = socket.socket(family, kind, protocol)
+        self.connections = [one for one in self.connections if one.fileno() != -1]
+        self.connections.append(connection)
+        return connection
+
+    def cut(self):
+        for connection in self.connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+
+class Device:
+    def __init__(self, config, http, network):
+        self.config = config
+        self.http = http
+        self.network = network
+        self.namespace = config.get("namespace", "/")
+        self.auth = config.get("auth") or {}
+        self.seen = Seen()
+        self.client = None
+        self.connecting = None
+        self.connected = asyncio.Event()
+        self.waiting = {}
+
+    def claims(self):
+        return {**self.auth, **(self.seen.claims() if self.config.get("track") else {})}
+
+    def new_client(self):
+        # A client that was stopped while it was reconnecting never reconnects again, so that every
+        # `connect` gets a fresh one.
+        delay = self.config.get("reconnectionDelay", 1000) / 1000
+        client = socketio.AsyncClient(
+            reconnection=self.config.get("reconnection", True),
+            reconnection_delay=delay,
+            reconnection_delay_max=5 * delay,
+            # In seconds here, not a share of the delay as in JavaScript.
+            randomization_factor=delay / 2,
+            handle_sigint=False,
+            http_session=self.http,
+        )
+
+        def on_connect():
+            say("connect", sid=client.get_sid(self.namespace), transport=client.transport())
+            self.connected.set()
+
+        def on_connect_error(problem=None):
+            told = problem if isinstance(problem, dict) else {"message": str(problem)}
+            say("connect_error", message=told.get("message"), data=told.get("data"))
+
+        def on_disconnect(reason):
+            self.connected.clear()
+            for answer in self.waiting.values():
+                if not answer.done():
+                    answer.set_exception(ConnectionError("socket has been disconnected"))
+            say("disconnect", reason=REASONS.get(reason, reason))
+
+        def on_event(name, *args):
+            self.seen.take(name, args[0] if args else None)
+            say("event", name=name, args=args)
+
+        client.on("connect", on_connect, namespace=self.namespace)
+        client.on("connect_error", on_connect_error, namespace=self.namespace)
+        client.on("disconnect", on_disconnect, namespace=self.namespace)
+        client.on("*", on_event, namespace=self.namespace)
+        return client
+
+    async def connect(self):
+        if self.connecting and not self.connecting.done():
+            return
+        if self.client and self.client.connected:
+            return
+        self.client = self.new_client()
+        self.connecting = asyncio.create_task(self.open(self.client))
+
+    async def open(self, client):
+        query = self.config.get("query")
+        url = self.config["url"].rstrip("/") + ("?" + urlencode(query) if query else "")
+        # What goes wrong has been told by `connect_error`.
+        with contextlib.suppress(socketio.exceptions.ConnectionError):
+            await client.connect(
+                url,
+                # A copy for every attempt: the library takes cookies out of the one it is given.
+                headers=lambda: dict(self.config.get("headers") or {}),
+                auth=self.claims,
+                transports=self.config.get("transports", ["websocket"]),
+                namespaces=[self.namespace],
+                wait_timeout=FIRST_CONNECT_TIMEOUT_S,
+                retry=self.config.get("reconnection", True),
+            )
+
+    async def disconnect(self):
+        if self.client:
+            await self.client.shutdown()
+
+    async def emit(self, name, args, ack, ref):
+        """Held until the device is connected, as JavaScript does by itself."""
+        answer = asyncio.get_running_loop().create_future()
+
+        def answered(*values):
+            if not answer.done():
+                answer.set_result(values)
+
+        async def send():
+            await self.connected.wait()
+            if ack:
+                self.waiting[ref] = answer
+            await self.client.emit(name, tuple(args), self.namespace, answered if ack else None)
+            return await answer if ack else ()
+
+        try:
+            values = await asyncio.wait_for(send(), ACK_TIMEOUT_S if ack else None)
+        except (TimeoutError, ConnectionError) as error:
+            say("ack_timeout", ref=ref, message=str(error) or "operation has timed out")
+        else:
+            if ack:
+                say("ack", ref=ref, args=values)
+        finally:
+            self.waiting.pop(ref, None)
+
+    async def obey(self, command):
+        match command.get("do"):
+            case "connect":
+                await self.connect()
+            case "disconnect":
+                await self.disconnect()
+            case "drop":
+                self.network.cut()
+            case "auth":
+                self.auth = command.get("auth") or {}
+            case "emit":
+                ack, ref = command.get("ack", False), command.get("ref")
+                await self.emit(command["name"], command.get("args", []), ack, ref)
+            case _:
+                raise ValueError(f"no such command: {json.dumps(command)}")
+
+
+async def obey_and_tell(device, line):
+    try:
+        await device.obey(json.loads(line))
+    except Exception as error:  # the harness shall read of it, whatever it is
+        say("error", message=f"{type(error).__name__}: {error}")
+
+
+async def commands_from_stdin():
+    stdin = asyncio.StreamReader(limit=16 * 1024 * 1024)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stdin), sys.stdin)
+    async for line in stdin:
+        if line.strip():
+            yield line
+
+
+async def main():
+    network = Cuttable()
+    connector = aiohttp.TCPConnector(limit=0, socket_factory=network.make)
+    async with aiohttp.ClientSession(connector=connector) as http:
+        device = Device(json.loads(sys.argv[1]), http, network)
+        await device.connect()
+        running = set()
+        async for line in commands_from_stdin():
+            with contextlib.suppress(ValueError, AttributeError):
+                if json.loads(line).get("do") == "exit":
+                    break
+            # A task each: an emit that waits for its ack must not hold up those behind it.
+            task = asyncio.create_task(obey_and_tell(device, line))
+            running.add(task)
+            task.add_done_callback(running.discard)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(device.disconnect(), 2)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
