@@ -100,25 +100,14 @@ pub enum Passed {
 impl Announcement {
     /// What there is to tell of a stored change: the change itself, then the count after it.
     pub fn of(event: DomainEvent) -> Self {
-        let DomainEvent {
-            revision,
-            unread: count,
-            change,
-            ..
-        } = event;
+        let DomainEvent { revision, unread: count, change, .. } = event;
         let told = Push::of(revision, change);
-        Self {
-            revision: Some(revision),
-            pushes: vec![told, Push::UnreadCount { count, revision }],
-        }
+        Self { revision: Some(revision), pushes: vec![told, Push::UnreadCount { count, revision }] }
     }
 
     /// What there is to tell of something that is not stored here.
     pub fn passing(pushes: Vec<Push>) -> Self {
-        Self {
-            revision: None,
-            pushes,
-        }
+        Self { revision: None, pushes }
     }
 }
 
@@ -127,16 +116,12 @@ impl Push {
     pub fn of(revision: Revision, change: Change) -> Self {
         match change {
             Change::Created(notification) => Self::New(Arc::from(notification)),
-            Change::MarkedRead { ids, read_at } => Self::MarkedRead {
-                which: Which::These(ids),
-                read_at,
-                revision,
-            },
-            Change::AllRead { read_at } => Self::MarkedRead {
-                which: Which::All,
-                read_at,
-                revision,
-            },
+            Change::MarkedRead { ids, read_at } => {
+                Self::MarkedRead { which: Which::These(ids), read_at, revision }
+            }
+            Change::AllRead { read_at } => {
+                Self::MarkedRead { which: Which::All, read_at, revision }
+            }
             Change::Deleted { ids } => Self::Deleted { ids, revision },
         }
     }

@@ -112,10 +112,7 @@ impl Receipt {
     /// The notification as the inbox has it.
     pub fn notification(&self) -> Option<&Notification> {
         match self {
-            Self::Taken(DomainEvent {
-                change: Change::Created(notification),
-                ..
-            })
+            Self::Taken(DomainEvent { change: Change::Created(notification), .. })
             | Self::AlreadyThere(notification) => Some(notification),
             Self::Taken(_) => None,
         }
@@ -150,11 +147,7 @@ impl Entry {
 impl Inbox {
     /// An inbox in which nothing ever happened.
     pub fn new(user: UserId) -> Self {
-        Self {
-            user,
-            state: InboxState::default(),
-            entries: Vec::new(),
-        }
+        Self { user, state: InboxState::default(), entries: Vec::new() }
     }
 
     /// Where it stands.
@@ -169,11 +162,7 @@ impl Inbox {
         }
         let dedupe_key = draft.dedupe_key.clone();
         let notification = draft.taken_at(self.state.revision.next());
-        let entry = Entry {
-            notification: notification.clone(),
-            dedupe_key,
-            deleted: false,
-        };
+        let entry = Entry { notification: notification.clone(), dedupe_key, deleted: false };
         self.entries.push(entry);
         Receipt::Taken(self.changed(Change::Created(Box::new(notification))))
     }
@@ -189,12 +178,7 @@ impl Inbox {
                 marked.push(entry.notification.id.clone());
             }
         }
-        (!marked.is_empty()).then(|| {
-            self.changed(Change::MarkedRead {
-                ids: marked,
-                read_at,
-            })
-        })
+        (!marked.is_empty()).then(|| self.changed(Change::MarkedRead { ids: marked, read_at }))
     }
 
     /// Marks all that is unread as read.
@@ -226,11 +210,7 @@ impl Inbox {
 
     /// What is in it, newest first.
     pub fn notifications(&self) -> impl Iterator<Item = &Notification> {
-        self.entries
-            .iter()
-            .rev()
-            .filter(|entry| !entry.deleted)
-            .map(|entry| &entry.notification)
+        self.entries.iter().rev().filter(|entry| !entry.deleted).map(|entry| &entry.notification)
     }
 
     /// All that changed after `since`, tombstones included, by their latest change.
@@ -256,11 +236,7 @@ impl Inbox {
     }
 
     fn changed(&mut self, change: Change) -> DomainEvent {
-        let unread = self
-            .entries
-            .iter()
-            .filter(|entry| entry.is_unread())
-            .count();
+        let unread = self.entries.iter().filter(|entry| entry.is_unread()).count();
         self.state = InboxState {
             revision: self.state.revision.next(),
             unread: UnreadCount::new(unread as u64),
@@ -295,20 +271,13 @@ impl Missed {
     /// Works out what `rows` (all that changed after `since`) are to a device that saw `since`.
     pub fn since(since: Revision, rows: Vec<MissedChange>) -> Self {
         let mut told: BTreeMap<Revision, Change> = BTreeMap::new();
-        for MissedChange {
-            notification,
-            deleted,
-        } in rows
-        {
+        for MissedChange { notification, deleted } in rows {
             let known = notification.created_revision <= since;
             let latest = notification.revision;
             let id = notification.id.clone();
             if deleted {
                 if known {
-                    match told
-                        .entry(latest)
-                        .or_insert_with(|| Change::Deleted { ids: vec![] })
-                    {
+                    match told.entry(latest).or_insert_with(|| Change::Deleted { ids: vec![] }) {
                         Change::Deleted { ids } => ids.push(id),
                         other => unreachable_mix(other),
                     }
@@ -316,10 +285,7 @@ impl Missed {
                 continue;
             }
             if let Some(read_at) = notification.read_at {
-                let change = Change::MarkedRead {
-                    ids: vec![],
-                    read_at,
-                };
+                let change = Change::MarkedRead { ids: vec![], read_at };
                 match told.entry(latest).or_insert(change) {
                     Change::MarkedRead { ids, .. } => ids.push(id),
                     other => unreachable_mix(other),
@@ -327,10 +293,7 @@ impl Missed {
             }
             if !known {
                 let revision = notification.created_revision;
-                let as_it_came = Notification {
-                    revision,
-                    ..notification
-                };
+                let as_it_came = Notification { revision, ..notification };
                 told.insert(revision, Change::Created(Box::new(as_it_came)));
             }
         }
@@ -339,10 +302,7 @@ impl Missed {
 
     /// How many of them are notifications that the device never saw.
     pub fn new_notifications(&self) -> usize {
-        self.0
-            .iter()
-            .filter(|(_, change)| matches!(change, Change::Created(_)))
-            .count()
+        self.0.iter().filter(|(_, change)| matches!(change, Change::Created(_))).count()
     }
 
     /// Whether there is nothing to tell.

@@ -44,18 +44,9 @@ fn the_same_id_twice_is_one_notification() {
 fn the_same_dedupe_key_twice_is_one_notification() {
     let key = NotificationId::parse("order-7-shipped").unwrap();
     let mut inbox = Inbox::new(user());
-    inbox.receive(Draft {
-        dedupe_key: Some(key.clone()),
-        ..draft(1)
-    });
-    let again = inbox.receive(Draft {
-        dedupe_key: Some(key),
-        ..draft(2)
-    });
-    assert_eq!(
-        again.notification().map(|there| there.id.clone()),
-        Some(id(1))
-    );
+    inbox.receive(Draft { dedupe_key: Some(key.clone()), ..draft(1) });
+    let again = inbox.receive(Draft { dedupe_key: Some(key), ..draft(2) });
+    assert_eq!(again.notification().map(|there| there.id.clone()), Some(id(1)));
 }
 
 #[test]
@@ -81,10 +72,7 @@ fn a_change_that_changes_nothing_takes_no_revision() {
 
 #[test]
 fn a_draft_that_expires_before_it_exists_is_refused() {
-    let late = Draft {
-        expires_at: Some(Timestamp::from_unix_millis(0)),
-        ..draft(1)
-    };
+    let late = Draft { expires_at: Some(Timestamp::from_unix_millis(0)), ..draft(1) };
     assert_eq!(late.check(), Err(InvalidDraft::ExpiresBeforeItExists));
 }
 
@@ -104,16 +92,7 @@ fn a_notification_read_elsewhere_is_still_new_to_a_device_that_never_saw_it() {
         matches!(&missed[0], (1, Change::Created(first)) if first.id == id(1) && first.is_read())
     );
     assert!(matches!(&missed[1], (2, Change::Created(second)) if second.id == id(2)));
-    assert_eq!(
-        missed[2],
-        (
-            3,
-            Change::MarkedRead {
-                ids: vec![id(1)],
-                read_at: now()
-            }
-        )
-    );
+    assert_eq!(missed[2], (3, Change::MarkedRead { ids: vec![id(1)], read_at: now() }));
 }
 
 #[test]
@@ -183,12 +162,7 @@ impl Device {
     }
 
     fn of(inbox: &Inbox) -> Self {
-        Self(
-            inbox
-                .notifications()
-                .map(|n| (n.id.to_string(), n.is_read()))
-                .collect(),
-        )
+        Self(inbox.notifications().map(|n| (n.id.to_string(), n.is_read())).collect())
     }
 }
 

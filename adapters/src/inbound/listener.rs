@@ -28,10 +28,7 @@ pub struct TcpSettings {
 
 impl Default for TcpSettings {
     fn default() -> Self {
-        Self {
-            user_timeout: Duration::from_secs(30),
-            send_buffer: 128 * 1024,
-        }
+        Self { user_timeout: Duration::from_secs(30), send_buffer: 128 * 1024 }
     }
 }
 
@@ -45,10 +42,7 @@ pub struct Listener {
 impl Listener {
     /// Listens at that address; port 0 takes a free one.
     pub async fn bind(address: SocketAddr, settings: TcpSettings) -> io::Result<Self> {
-        Ok(Self {
-            tcp: TcpListener::bind(address).await?,
-            settings,
-        })
+        Ok(Self { tcp: TcpListener::bind(address).await?, settings })
     }
 
     /// Where it listens.
@@ -116,10 +110,7 @@ impl Peer {
 
 impl Connected<IncomingStream<'_, Listener>> for Peer {
     fn connect_info(stream: IncomingStream<'_, Listener>) -> Self {
-        Self {
-            address: *stream.remote_addr(),
-            wire: Arc::downgrade(&stream.io().0),
-        }
+        Self { address: *stream.remote_addr(), wire: Arc::downgrade(&stream.io().0) }
     }
 }
 
@@ -202,9 +193,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_can_be_cut_while_a_request_is_under_way() {
         let address = "127.0.0.1:0".parse().unwrap();
-        let listener = Listener::bind(address, TcpSettings::default())
-            .await
-            .unwrap();
+        let listener = Listener::bind(address, TcpSettings::default()).await.unwrap();
         let address = listener.address().unwrap();
         let app = Router::new().route(
             "/",
@@ -217,10 +206,7 @@ mod tests {
         tokio::spawn(async move { axum::serve(listener, app).await });
 
         let mut client = TcpStream::connect(address).await.unwrap();
-        client
-            .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
-            .await
-            .unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
         let mut answer = Vec::new();
         let read = tokio::time::timeout(Duration::from_secs(10), client.read_to_end(&mut answer));
         // Cut with or without a reset; either way without an answer.

@@ -25,9 +25,7 @@ impl Cursor {
     pub fn parse(raw: &str) -> Result<Self, InvalidCursor> {
         // A little more than the nine bytes: the decoder asks for whole groups of three.
         let mut bytes = [0; 12];
-        let length = URL_SAFE_NO_PAD
-            .decode_slice(raw, &mut bytes)
-            .map_err(|_| InvalidCursor)?;
+        let length = URL_SAFE_NO_PAD.decode_slice(raw, &mut bytes).map_err(|_| InvalidCursor)?;
         match &bytes[..length] {
             [Self::VERSION, revision @ ..] => revision
                 .try_into()

@@ -70,10 +70,7 @@ pub struct InvalidForm {
 impl InvalidForm {
     /// That field has that problem.
     pub fn new(field: &'static str, problem: impl fmt::Display) -> Self {
-        Self {
-            field,
-            problem: problem.to_string(),
-        }
+        Self { field, problem: problem.to_string() }
     }
 }
 
@@ -91,9 +88,7 @@ impl DraftForm {
             (None, Some(raw)) => parsed("userId", UserId::parse(&raw.to_string()))?,
             (None, None) => return Err(InvalidForm::new("userId", "is missing")),
         };
-        let title = self
-            .title
-            .ok_or_else(|| InvalidForm::new("title", "is missing"))?;
+        let title = self.title.ok_or_else(|| InvalidForm::new("title", "is missing"))?;
         let id = match self.id {
             Some(raw) => parsed("id", NotificationId::parse(&raw.to_string()))?,
             None => new_id(),
@@ -155,10 +150,7 @@ mod tests {
     #[test]
     fn a_form_needs_a_recipient_and_a_title() {
         let draft = read(r#"{"userId":"ada","title":"Hi"}"#).unwrap();
-        assert_eq!(
-            (draft.id, draft.user, draft.created_at),
-            (id("made"), user("ada"), at(1_000))
-        );
+        assert_eq!((draft.id, draft.user, draft.created_at), (id("made"), user("ada"), at(1_000)));
         assert_eq!(read(r#"{"title":"Hi"}"#).unwrap_err().field, "userId");
         assert_eq!(read(r#"{"userId":"ada"}"#).unwrap_err().field, "title");
     }
@@ -176,26 +168,15 @@ mod tests {
             (r#"{"userId":"ada","title":" "}"#, "title"),
             (r#"{"userId":"ada","title":"Hi","data":[1]}"#, "data"),
             (r#"{"userId":"ada","title":"Hi","data":"x"}"#, "data"),
-            (
-                r#"{"userId":"ada","title":"Hi","link":"javascript:x"}"#,
-                "link",
-            ),
-            (
-                r#"{"userId":"ada","title":"Hi","priority":"loud"}"#,
-                "priority",
-            ),
+            (r#"{"userId":"ada","title":"Hi","link":"javascript:x"}"#, "link"),
+            (r#"{"userId":"ada","title":"Hi","priority":"loud"}"#, "priority"),
             (r#"{"userId":"ada","title":"Hi","id":""}"#, "id"),
-            (
-                r#"{"userId":"ada","title":"Hi","expiresAt":"1970-01-01T00:00:00Z"}"#,
-                "expiresAt",
-            ),
+            (r#"{"userId":"ada","title":"Hi","expiresAt":"1970-01-01T00:00:00Z"}"#, "expiresAt"),
         ] {
             assert_eq!(read(json).unwrap_err().field, field, "{json}");
         }
-        let data = format!(
-            r#"{{"userId":"a","title":"Hi","data":{{"x":"{}"}}}}"#,
-            "y".repeat(17_000)
-        );
+        let data =
+            format!(r#"{{"userId":"a","title":"Hi","data":{{"x":"{}"}}}}"#, "y".repeat(17_000));
         assert_eq!(read(&data).unwrap_err().field, "data");
     }
 

@@ -109,18 +109,12 @@ impl<'a> From<&'a DomainEvent> for EventForm<'a> {
                 unread_count,
                 revision,
             },
-            Change::AllRead { read_at } => Self::AllRead {
-                user_id,
-                read_at: Rfc3339(*read_at),
-                unread_count,
-                revision,
-            },
-            Change::Deleted { ids } => Self::Deleted {
-                user_id,
-                ids: texts(ids),
-                unread_count,
-                revision,
-            },
+            Change::AllRead { read_at } => {
+                Self::AllRead { user_id, read_at: Rfc3339(*read_at), unread_count, revision }
+            }
+            Change::Deleted { ids } => {
+                Self::Deleted { user_id, ids: texts(ids), unread_count, revision }
+            }
         }
     }
 }
@@ -135,61 +129,23 @@ impl EventForm<'_> {
     /// Reads an event's JSON, as [`write`](Self::write) makes it.
     pub fn read(json: &[u8]) -> Result<DomainEvent, InvalidEvent> {
         let ids = |texts: Vec<String>| {
-            texts
-                .iter()
-                .map(|text| NotificationId::parse(text))
-                .collect::<Result<Vec<_>, _>>()
+            texts.iter().map(|text| NotificationId::parse(text)).collect::<Result<Vec<_>, _>>()
         };
         let (user_id, unread, revision, change) = match serde_json::from_slice(json)? {
-            EventForm::Created {
-                user_id,
-                notification,
-                unread_count,
-                revision,
-            } => {
+            EventForm::Created { user_id, notification, unread_count, revision } => {
                 let notification = Box::new(notification.read_as_created()?);
-                (
-                    user_id,
-                    unread_count,
-                    revision,
-                    Change::Created(notification),
-                )
+                (user_id, unread_count, revision, Change::Created(notification))
             }
-            EventForm::MarkedRead {
-                user_id,
-                ids: texts,
-                read_at,
-                unread_count,
-                revision,
-            } => {
-                let change = Change::MarkedRead {
-                    ids: ids(texts)?,
-                    read_at: read_at.0,
-                };
+            EventForm::MarkedRead { user_id, ids: texts, read_at, unread_count, revision } => {
+                let change = Change::MarkedRead { ids: ids(texts)?, read_at: read_at.0 };
                 (user_id, unread_count, revision, change)
             }
-            EventForm::AllRead {
-                user_id,
-                read_at,
-                unread_count,
-                revision,
-            } => (
-                user_id,
-                unread_count,
-                revision,
-                Change::AllRead { read_at: read_at.0 },
-            ),
-            EventForm::Deleted {
-                user_id,
-                ids: texts,
-                unread_count,
-                revision,
-            } => (
-                user_id,
-                unread_count,
-                revision,
-                Change::Deleted { ids: ids(texts)? },
-            ),
+            EventForm::AllRead { user_id, read_at, unread_count, revision } => {
+                (user_id, unread_count, revision, Change::AllRead { read_at: read_at.0 })
+            }
+            EventForm::Deleted { user_id, ids: texts, unread_count, revision } => {
+                (user_id, unread_count, revision, Change::Deleted { ids: ids(texts)? })
+            }
         };
         Ok(DomainEvent {
             user: UserId::parse(&user_id)?,
@@ -209,20 +165,12 @@ mod tests {
 
     fn events() -> Vec<DomainEvent> {
         let data = Data::of_checked_syntax(r#"{"a":[1,2.50,"\u00e4"]}"#).unwrap();
-        let draft = Draft {
-            data: Some(data),
-            ..a_draft("ada", "n1")
-        };
+        let draft = Draft { data: Some(data), ..a_draft("ada", "n1") };
         [
             Change::Created(Box::new(draft.taken_at(Revision::new(7)))),
-            Change::MarkedRead {
-                ids: vec![id("n1"), id("n2")],
-                read_at: at(1_234),
-            },
+            Change::MarkedRead { ids: vec![id("n1"), id("n2")], read_at: at(1_234) },
             Change::AllRead { read_at: at(1_234) },
-            Change::Deleted {
-                ids: vec![id("n1")],
-            },
+            Change::Deleted { ids: vec![id("n1")] },
         ]
         .map(|change| DomainEvent {
             user: user("ada"),
@@ -236,10 +184,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back_unchanged() {
         for event in events() {
-            assert_eq!(
-                EventForm::read(EventForm::write(&event).as_bytes()).unwrap(),
-                event
-            );
+            assert_eq!(EventForm::read(EventForm::write(&event).as_bytes()).unwrap(), event);
         }
     }
 
@@ -249,22 +194,13 @@ mod tests {
             let json: serde_json::Value = serde_json::from_str(&EventForm::write(&event)).unwrap();
             assert_eq!(json["pattern"], event.name());
             assert_eq!(json["data"]["userId"], "ada");
-            assert_eq!(
-                json.as_object().unwrap().len(),
-                2,
-                "pattern and data, nothing else"
-            );
+            assert_eq!(json.as_object().unwrap().len(), 2, "pattern and data, nothing else");
         }
     }
 
     #[test]
     fn what_is_no_event_is_refused() {
-        for raw in [
-            "",
-            "{}",
-            r#"{"pattern":"notification.exploded","data":{}}"#,
-            "[1]",
-        ] {
+        for raw in ["", "{}", r#"{"pattern":"notification.exploded","data":{}}"#, "[1]"] {
             assert!(EventForm::read(raw.as_bytes()).is_err(), "{raw}");
         }
     }

@@ -52,10 +52,7 @@ mod tests {
         let page = InboxPage {
             items: vec![a_draft("ada", "n1").taken_at(revision)],
             next: Some(revision),
-            state: InboxState {
-                revision,
-                unread: UnreadCount::new(3),
-            },
+            state: InboxState { revision, unread: UnreadCount::new(3) },
             epoch: epoch("e1"),
         };
         let json = serde_json::to_value(PageForm::from(&page)).unwrap();

@@ -50,32 +50,24 @@ impl From<&Push> for PushForm {
                 "notification:unread_count",
                 &json!({ "count": count.get(), "revision": revision.get() }),
             ),
-            Push::MarkedRead {
-                which,
-                read_at,
-                revision,
-            } => form(
-                "notification:marked_read",
-                &marked_read(which, *read_at, revision.get()),
-            ),
+            Push::MarkedRead { which, read_at, revision } => {
+                form("notification:marked_read", &marked_read(which, *read_at, revision.get()))
+            }
             Push::Deleted { ids, revision } => form(
                 "notification:deleted",
                 &json!({ "ids": texts(ids), "revision": revision.get() }),
             ),
             Push::Sync(sync) => form("notification:sync", &SyncForm::from(sync)),
-            Push::Expiring { expires_at } => form(
-                "auth:expiring",
-                &json!({ "expiresAt": Rfc3339(*expires_at) }),
-            ),
-            Push::Exception { code, message } => form(
-                "exception",
-                &json!({ "status": "error", "code": code, "message": message }),
-            ),
+            Push::Expiring { expires_at } => {
+                form("auth:expiring", &json!({ "expiresAt": Rfc3339(*expires_at) }))
+            }
+            Push::Exception { code, message } => {
+                form("exception", &json!({ "status": "error", "code": code, "message": message }))
+            }
             Push::Passed(Passed::New(json)) => passed("notification:new", json),
-            Push::Passed(Passed::UnreadCount(count)) => passed(
-                "notification:unread_count",
-                &format!("{{\"count\":{count}}}"),
-            ),
+            Push::Passed(Passed::UnreadCount(count)) => {
+                passed("notification:unread_count", &format!("{{\"count\":{count}}}"))
+            }
             Push::Passed(Passed::MarkedRead(json)) => passed("notification:marked_read", json),
         }
     }
@@ -97,20 +89,14 @@ fn texts(ids: &[NotificationId]) -> Vec<&str> {
 
 fn form(event: &'static str, payload: &impl Serialize) -> PushForm {
     let payload = to_raw_value(payload).expect("strings, numbers and checked JSON serialize");
-    PushForm {
-        event,
-        payload: payload.into(),
-    }
+    PushForm { event, payload: payload.into() }
 }
 
 fn passed(event: &'static str, json: &str) -> PushForm {
     // The edge has checked it; were it not JSON, null is told rather than a broken packet.
     let payload =
         RawValue::from_string(json.to_owned()).unwrap_or_else(|_| RawValue::NULL.to_owned());
-    PushForm {
-        event,
-        payload: payload.into(),
-    }
+    PushForm { event, payload: payload.into() }
 }
 
 #[cfg(test)]
@@ -122,18 +108,13 @@ mod tests {
 
     fn told(push: &Push) -> (&'static str, serde_json::Value) {
         let form = PushForm::from(push);
-        (
-            form.event,
-            serde_json::from_str(form.payload.get()).unwrap(),
-        )
+        (form.event, serde_json::from_str(form.payload.get()).unwrap())
     }
 
     #[test]
     fn each_push_has_the_form_that_clients_know() {
         let revision = Revision::new(17);
-        let (event, new) = told(&Push::New(Arc::new(
-            a_draft("ada", "n1").taken_at(revision),
-        )));
+        let (event, new) = told(&Push::New(Arc::new(a_draft("ada", "n1").taken_at(revision))));
         assert_eq!(event, "notification:new");
         let expected = json!({
             "id": "n1", "userId": "ada", "type": "general",
@@ -152,28 +133,17 @@ mod tests {
                 json!({ "count": 3, "revision": 17 }),
             ),
             (
-                Push::MarkedRead {
-                    which: Which::These(vec![id("n1")]),
-                    read_at,
-                    revision,
-                },
+                Push::MarkedRead { which: Which::These(vec![id("n1")]), read_at, revision },
                 "notification:marked_read",
                 json!({ "ids": ["n1"], "readAt": "1970-01-01T00:00:00.000Z", "revision": 17 }),
             ),
             (
-                Push::MarkedRead {
-                    which: Which::All,
-                    read_at,
-                    revision,
-                },
+                Push::MarkedRead { which: Which::All, read_at, revision },
                 "notification:marked_read",
                 json!({ "all": true, "readAt": "1970-01-01T00:00:00.000Z", "revision": 17 }),
             ),
             (
-                Push::Deleted {
-                    ids: vec![id("n1")],
-                    revision,
-                },
+                Push::Deleted { ids: vec![id("n1")], revision },
                 "notification:deleted",
                 json!({ "ids": ["n1"], "revision": 17 }),
             ),
@@ -194,10 +164,7 @@ mod tests {
                 json!({ "expiresAt": "1970-01-01T00:00:00.000Z" }),
             ),
             (
-                Push::Exception {
-                    code: "token_expired",
-                    message: "over".into(),
-                },
+                Push::Exception { code: "token_expired", message: "over".into() },
                 "exception",
                 json!({ "status": "error", "code": "token_expired", "message": "over" }),
             ),
@@ -212,9 +179,6 @@ mod tests {
         let form = PushForm::from(&Push::Passed(Passed::New(json.into())));
         assert_eq!(form.payload.get(), json);
         let (event, count) = told(&Push::Passed(Passed::UnreadCount("7".into())));
-        assert_eq!(
-            (event, count),
-            ("notification:unread_count", json!({ "count": 7 }))
-        );
+        assert_eq!((event, count), ("notification:unread_count", json!({ "count": 7 })));
     }
 }

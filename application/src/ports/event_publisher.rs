@@ -26,17 +26,11 @@ pub struct Published {
 impl Published {
     /// All of them were taken over.
     pub const fn all(entries: &[OutboxEntry]) -> Self {
-        Self {
-            confirmed: entries.len(),
-            stopped_by: None,
-        }
+        Self { confirmed: entries.len(), stopped_by: None }
     }
 
     /// So many were, then this happened.
     pub const fn stopped(confirmed: usize, by: PortError) -> Self {
-        Self {
-            confirmed,
-            stopped_by: Some(by),
-        }
+        Self { confirmed, stopped_by: Some(by) }
     }
 }

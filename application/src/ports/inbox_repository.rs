@@ -126,10 +126,7 @@ pub struct IdempotencyKey {
 
 /// A text is not an idempotency key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "an idempotency key has 1 to {} printable ASCII characters",
-    IdempotencyKey::MAX_CHARS
-)]
+#[error("an idempotency key has 1 to {} printable ASCII characters", IdempotencyKey::MAX_CHARS)]
 pub struct InvalidIdempotencyKey;
 
 impl IdempotencyKey {
@@ -147,11 +144,7 @@ impl IdempotencyKey {
         if key.is_empty() || key.len() > Self::MAX_CHARS || !printable {
             return Err(InvalidIdempotencyKey);
         }
-        Ok(Self {
-            caller,
-            key: key.into(),
-            fingerprint: fingerprint.into(),
-        })
+        Ok(Self { caller, key: key.into(), fingerprint: fingerprint.into() })
     }
 
     /// Whose key it is: another caller's same key is another one.

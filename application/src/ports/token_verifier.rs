@@ -90,9 +90,7 @@ impl Scopes {
 
     /// Whether `scope` is among them.
     pub fn contain(&self, scope: &str) -> bool {
-        self.0
-            .as_deref()
-            .is_some_and(|all| all.split(' ').any(|one| one == scope))
+        self.0.as_deref().is_some_and(|all| all.split(' ').any(|one| one == scope))
     }
 }
 

@@ -15,9 +15,7 @@ pub(super) struct Deadlines<D: Device> {
 
 impl<D: Device> Default for Deadlines<D> {
     fn default() -> Self {
-        Self {
-            due: Mutex::default(),
-        }
+        Self { due: Mutex::default() }
     }
 }
 

@@ -10,13 +10,8 @@ pub struct Gate<T> {
 
 #[derive(Debug)]
 enum State<T> {
-    Holding {
-        held: Vec<(Option<Revision>, T)>,
-        overflowed: bool,
-    },
-    Live {
-        told: Revision,
-    },
+    Holding { held: Vec<(Option<Revision>, T)>, overflowed: bool },
+    Live { told: Revision },
 }
 
 /// What a gate does with an announcement.
@@ -46,10 +41,7 @@ pub enum Release<T> {
 impl<T> Gate<T> {
     /// A closed gate, which holds back at most `bound` announcements.
     pub fn holding(bound: usize) -> Self {
-        Self {
-            state: State::closed(),
-            bound,
-        }
+        Self { state: State::closed(), bound }
     }
 
     /// Asks to let an announcement through. What has no revision is not stored anywhere, so it can
@@ -105,10 +97,7 @@ impl<T> Gate<T> {
 
 impl<T> State<T> {
     const fn closed() -> Self {
-        Self::Holding {
-            held: Vec::new(),
-            overflowed: false,
-        }
+        Self::Holding { held: Vec::new(), overflowed: false }
     }
 }
 
@@ -141,10 +130,7 @@ mod tests {
             assert_eq!(gate.offer(revision(number), number), Passage::Held);
         }
         let told = Revision::new(6);
-        assert_eq!(
-            gate.release(Revision::new(4)),
-            Release::Held(vec![5, 6], told)
-        );
+        assert_eq!(gate.release(Revision::new(4)), Release::Held(vec![5, 6], told));
         assert_eq!(gate.release(told), Release::Open);
         assert_eq!(gate.offer(revision(6), 6), Passage::Stale);
         assert_eq!(gate.offer(revision(7), 7), Passage::Pass(7));
@@ -164,15 +150,9 @@ mod tests {
     fn what_comes_while_held_ones_go_out_waits_its_turn() {
         let mut gate = Gate::holding(10);
         gate.offer(revision(1), 1);
-        assert_eq!(
-            gate.release(Revision::ZERO),
-            Release::Held(vec![1], Revision::new(1))
-        );
+        assert_eq!(gate.release(Revision::ZERO), Release::Held(vec![1], Revision::new(1)));
         assert_eq!(gate.offer(revision(2), 2), Passage::Held);
-        assert_eq!(
-            gate.release(Revision::new(1)),
-            Release::Held(vec![2], Revision::new(2))
-        );
+        assert_eq!(gate.release(Revision::new(1)), Release::Held(vec![2], Revision::new(2)));
         assert_eq!(gate.release(Revision::new(2)), Release::Open);
     }
 
@@ -183,10 +163,7 @@ mod tests {
         gate.offer(revision(2), 2);
         assert_eq!(gate.release(Revision::ZERO), Release::Overflowed);
         assert_eq!(gate.offer(revision(3), 3), Passage::Held);
-        assert_eq!(
-            gate.release(Revision::new(2)),
-            Release::Held(vec![3], Revision::new(3))
-        );
+        assert_eq!(gate.release(Revision::new(2)), Release::Held(vec![3], Revision::new(3)));
     }
 
     #[test]

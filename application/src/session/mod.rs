@@ -13,10 +13,7 @@
 mod deadlines;
 mod gate;
 mod rooms;
-#[expect(
-    clippy::module_inception,
-    reason = "the session itself, in the module of its rules"
-)]
+#[expect(clippy::module_inception, reason = "the session itself, in the module of its rules")]
 mod session;
 mod sessions;
 

@@ -14,9 +14,7 @@ pub(super) struct Rooms<D: Device> {
 
 impl<D: Device> Default for Rooms<D> {
     fn default() -> Self {
-        Self {
-            members: RwLock::new(HashMap::new()),
-        }
+        Self { members: RwLock::new(HashMap::new()) }
     }
 }
 

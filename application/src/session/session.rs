@@ -142,9 +142,6 @@ impl<D: Device> Session<D> {
 
 impl<D: Device> fmt::Debug for Session<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session")
-            .field("id", &self.id)
-            .field("user", &self.user)
-            .finish()
+        f.debug_struct("Session").field("id", &self.id).field("user", &self.user).finish()
     }
 }

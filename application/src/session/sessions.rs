@@ -234,10 +234,8 @@ impl<D: Device> Sessions<D> {
 
     fn expire(&self, session: &Session<D>) {
         let refusal = Refusal::TokenExpired;
-        let _ = session.say(&Push::Exception {
-            code: refusal.code(),
-            message: refusal.to_string(),
-        });
+        let _ =
+            session.say(&Push::Exception { code: refusal.code(), message: refusal.to_string() });
         // Out of the room at once: how long the transport takes to close is not ours to say.
         self.leave(session);
         session.device().close(CloseReason::TokenExpired);
@@ -247,11 +245,7 @@ impl<D: Device> Sessions<D> {
     fn remind(&self, session: &Arc<Session<D>>) {
         let expires_at = session.expires_at();
         let warn_at = expires_at.minus(self.settings.warn_before_expiry);
-        let due = if warn_at > self.clock.now() {
-            warn_at
-        } else {
-            expires_at
-        };
+        let due = if warn_at > self.clock.now() { warn_at } else { expires_at };
         self.deadlines.set(session, due);
     }
 
@@ -263,8 +257,7 @@ impl<D: Device> Sessions<D> {
         seen: Option<Seen>,
     ) -> Result<SyncState, NotSynced> {
         let Replay { sync, missed } = self.catch_up(session, seen.as_ref()).await?;
-        self.send(session, std::slice::from_ref(&Push::Sync(sync.clone())))
-            .await?;
+        self.send(session, std::slice::from_ref(&Push::Sync(sync.clone()))).await?;
         self.send_all(session, missed).await?;
         let mut told = sync.revision;
         let mut overflows = 0;
@@ -293,10 +286,7 @@ impl<D: Device> Sessions<D> {
         told: Revision,
         first: &SyncState,
     ) -> Result<Revision, NotSynced> {
-        let seen = Seen {
-            since: told,
-            epoch: Some(first.epoch.clone()),
-        };
+        let seen = Seen { since: told, epoch: Some(first.epoch.clone()) };
         let Replay { sync, missed } = self.catch_up(session, Some(&seen)).await?;
         let revision = sync.revision;
         if !sync.recovered {
@@ -311,12 +301,9 @@ impl<D: Device> Sessions<D> {
         session: &Session<D>,
         seen: Option<&Seen>,
     ) -> Result<Replay, PortError> {
-        self.catch_up
-            .run(session.user(), seen)
-            .await
-            .inspect_err(|error| {
-                warn!(user = %session.user(), error = error as &dyn Error, "no catching up");
-            })
+        self.catch_up.run(session.user(), seen).await.inspect_err(|error| {
+            warn!(user = %session.user(), error = error as &dyn Error, "no catching up");
+        })
     }
 
     async fn send_all(

@@ -122,12 +122,7 @@ impl FakeDevice {
 
     /// A device that takes so many frames and then no more, until it reads.
     pub fn with_room_for(capacity: usize) -> Self {
-        let connection = Connection {
-            heard: Vec::new(),
-            unread: 0,
-            capacity,
-            closed: None,
-        };
+        let connection = Connection { heard: Vec::new(), unread: 0, capacity, closed: None };
         Self(Arc::new(Mutex::new(connection)))
     }
 

@@ -50,10 +50,7 @@ struct Request {
 impl InMemoryStore {
     /// An empty store.
     pub fn new(epoch: Epoch) -> Self {
-        Self {
-            epoch,
-            shared: Arc::default(),
-        }
+        Self { epoch, shared: Arc::default() }
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Content) -> T) -> T {
@@ -66,9 +63,7 @@ impl InMemoryStore {
 
 impl Content {
     fn inbox(&mut self, user: &UserId) -> &mut Inbox {
-        self.inboxes
-            .entry(user.clone())
-            .or_insert_with(|| Inbox::new(user.clone()))
+        self.inboxes.entry(user.clone()).or_insert_with(|| Inbox::new(user.clone()))
     }
 
     fn state(&self, user: &UserId) -> InboxState {
@@ -76,11 +71,7 @@ impl Content {
     }
 
     fn get(&self, user: &UserId, id: &NotificationId) -> Option<Notification> {
-        self.inboxes
-            .get(user)?
-            .notifications()
-            .find(|one| one.id == *id)
-            .cloned()
+        self.inboxes.get(user)?.notifications().find(|one| one.id == *id).cloned()
     }
 
     fn create(&mut self, drafts: Vec<Draft>) -> Vec<Receipt> {
@@ -138,9 +129,7 @@ impl InboxRepository for InMemoryStore {
                     return Once::KeyReused;
                 }
                 let led_to = request.led_to.iter();
-                let there = led_to
-                    .filter_map(|(user, id)| content.get(user, id))
-                    .collect();
+                let there = led_to.filter_map(|(user, id)| content.get(user, id)).collect();
                 return Once::Before(there);
             }
             let receipts = content.create(drafts);
@@ -149,10 +138,7 @@ impl InboxRepository for InMemoryStore {
                 .filter_map(Receipt::notification)
                 .map(|one| (one.user.clone(), one.id.clone()))
                 .collect();
-            let request = Request {
-                fingerprint: key.fingerprint().to_owned(),
-                led_to,
-            };
+            let request = Request { fingerprint: key.fingerprint().to_owned(), led_to };
             content.requests.insert(name, request);
             Once::Done(receipts)
         }))
@@ -213,11 +199,7 @@ impl InboxRepository for InMemoryStore {
         };
         Ok(inbox
             .notifications()
-            .filter(|one| {
-                filter
-                    .before
-                    .is_none_or(|before| one.created_revision < before)
-            })
+            .filter(|one| filter.before.is_none_or(|before| one.created_revision < before))
             .filter(|one| filter.unread.is_none_or(|unread| one.is_read() != unread))
             .filter(|one| filter.kind.as_ref().is_none_or(|kind| one.kind == *kind))
             .take(limit)
@@ -237,11 +219,8 @@ impl InboxRepository for InMemoryStore {
     ) -> Result<History, PortError> {
         let content = self.shared.content.lock();
         let state = content.state(user);
-        let changes = content
-            .inboxes
-            .get(user)
-            .map(|inbox| inbox.changed_since(since))
-            .unwrap_or_default();
+        let changes =
+            content.inboxes.get(user).map(|inbox| inbox.changed_since(since)).unwrap_or_default();
         if since > state.revision || changes.len() > limit {
             return Ok(History::OutOfReach { state });
         }
@@ -268,15 +247,7 @@ struct Lead(Arc<Shared>);
 #[async_trait]
 impl OutboxLead for Lead {
     async fn pending(&mut self, limit: usize) -> Result<Vec<OutboxEntry>, PortError> {
-        Ok(self
-            .0
-            .content
-            .lock()
-            .outbox
-            .values()
-            .take(limit)
-            .cloned()
-            .collect())
+        Ok(self.0.content.lock().outbox.values().take(limit).cloned().collect())
     }
 
     async fn forget(&mut self, entries: &[OutboxId]) -> Result<(), PortError> {

@@ -64,29 +64,14 @@ impl Seen {
 
 impl Replay {
     fn start_over(epoch: Epoch, InboxState { revision, unread }: InboxState) -> Self {
-        let sync = SyncState {
-            epoch,
-            revision,
-            unread,
-            recovered: false,
-            missed: 0,
-        };
-        Self {
-            sync,
-            missed: Vec::new(),
-        }
+        let sync = SyncState { epoch, revision, unread, recovered: false, missed: 0 };
+        Self { sync, missed: Vec::new() }
     }
 
     fn of(epoch: Epoch, state: InboxState, changes: Missed) -> Self {
         let InboxState { revision, unread } = state;
         let missed = changes.new_notifications();
-        let sync = SyncState {
-            epoch,
-            revision,
-            unread,
-            recovered: true,
-            missed,
-        };
+        let sync = SyncState { epoch, revision, unread, recovered: true, missed };
         let mut announcements: Vec<_> = changes
             .into_iter()
             .map(|(revision, change)| Announcement {
@@ -99,16 +84,10 @@ impl Replay {
         if !announcements.is_empty() {
             announcements.push(Announcement {
                 revision: Some(revision),
-                pushes: vec![Push::UnreadCount {
-                    count: unread,
-                    revision,
-                }],
+                pushes: vec![Push::UnreadCount { count: unread, revision }],
             });
         }
-        Self {
-            sync,
-            missed: announcements,
-        }
+        Self { sync, missed: announcements }
     }
 }
 
@@ -119,18 +98,13 @@ mod tests {
 
     async fn store_with(drafts: usize) -> Arc<InMemoryStore> {
         let store = Arc::new(InMemoryStore::new(epoch("e1")));
-        let drafts = (0..drafts)
-            .map(|n| a_draft("ada", &format!("n{n}")))
-            .collect();
+        let drafts = (0..drafts).map(|n| a_draft("ada", &format!("n{n}"))).collect();
         store.create(drafts).await.unwrap();
         store
     }
 
     fn since(revision: u64) -> Seen {
-        Seen {
-            since: Revision::new(revision),
-            epoch: Some(epoch("e1")),
-        }
+        Seen { since: Revision::new(revision), epoch: Some(epoch("e1")) }
     }
 
     #[tokio::test]
@@ -157,10 +131,7 @@ mod tests {
     #[tokio::test]
     async fn a_device_without_memory_of_another_store_or_too_far_behind_starts_over() {
         let catch_up = CatchUp::new(store_with(3).await, 2);
-        let other_store = Seen {
-            epoch: Some(epoch("e0")),
-            ..since(2)
-        };
+        let other_store = Seen { epoch: Some(epoch("e0")), ..since(2) };
         for seen in [None, Some(&other_store), Some(&since(0)), Some(&since(99))] {
             let replay = catch_up.run(&user("ada"), seen).await.unwrap();
             assert!(!replay.sync.recovered, "{seen:?}");

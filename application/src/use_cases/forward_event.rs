@@ -32,17 +32,10 @@ impl ForwardEvent {
     /// Tells the user's room, the news first and then the count.
     pub async fn run(&self, event: ForwardedEvent) {
         let count = event.unread_count.map(Passed::UnreadCount);
-        let pushes: Vec<_> = event
-            .news
-            .into_iter()
-            .chain(count)
-            .map(Push::Passed)
-            .collect();
+        let pushes: Vec<_> = event.news.into_iter().chain(count).map(Push::Passed).collect();
         if !pushes.is_empty() {
             let room = UserRoom::of(event.user);
-            self.delivery
-                .deliver(&room, Announcement::passing(pushes))
-                .await;
+            self.delivery.deliver(&room, Announcement::passing(pushes)).await;
         }
     }
 }

@@ -65,11 +65,7 @@ impl HandleCommands {
             Ok(_) => answers.extend(drafts.iter().map(|_| Ok(()))),
             Err(PortError::Unavailable(cause)) => {
                 let cause = cause.to_string();
-                answers.extend(
-                    drafts
-                        .iter()
-                        .map(|_| Err(PortError::unavailable(cause.clone()))),
-                );
+                answers.extend(drafts.iter().map(|_| Err(PortError::unavailable(cause.clone()))));
             }
             Err(PortError::Rejected(_)) => {
                 for draft in drafts {
@@ -85,9 +81,7 @@ impl HandleCommands {
                 self.inboxes.create(vec![*draft]).await?;
             }
             Command::MarkRead { user, ids } => {
-                self.inboxes
-                    .mark_read(&user, &ids, self.clock.now())
-                    .await?;
+                self.inboxes.mark_read(&user, &ids, self.clock.now()).await?;
             }
             Command::MarkAllRead { user } => {
                 self.inboxes.mark_all_read(&user, self.clock.now()).await?;
@@ -114,15 +108,10 @@ mod tests {
     #[tokio::test]
     async fn commands_take_effect_in_their_order() {
         let store = Arc::new(InMemoryStore::new(epoch("e1")));
-        let mark = Command::MarkRead {
-            user: user("ada"),
-            ids: vec![id("n1")],
-        };
+        let mark = Command::MarkRead { user: user("ada"), ids: vec![id("n1")] };
         let commands = vec![create("n1"), mark, create("n2")];
 
-        let answers = HandleCommands::new(store.clone(), clock())
-            .run(commands)
-            .await;
+        let answers = HandleCommands::new(store.clone(), clock()).run(commands).await;
 
         assert!(answers.iter().all(Result::is_ok));
         let state = store.state(&user("ada")).await.unwrap();
@@ -139,9 +128,7 @@ mod tests {
             }
         });
         let commands = vec![create("n1"), create("bad"), create("n2")];
-        let answers = HandleCommands::new(Arc::new(store), clock())
-            .run(commands)
-            .await;
+        let answers = HandleCommands::new(Arc::new(store), clock()).run(commands).await;
         let done: Vec<_> = answers.iter().map(Result::is_ok).collect();
         assert_eq!(done, [true, false, true]);
     }
@@ -149,18 +136,9 @@ mod tests {
     #[tokio::test]
     async fn an_outage_is_not_probed_one_by_one() {
         let mut store = MockInboxRepository::new();
-        store
-            .expect_create()
-            .once()
-            .returning(|_| Err(PortError::unavailable("down")));
+        store.expect_create().once().returning(|_| Err(PortError::unavailable("down")));
         let commands = vec![create("n1"), create("n2")];
-        let answers = HandleCommands::new(Arc::new(store), clock())
-            .run(commands)
-            .await;
-        assert!(
-            answers
-                .iter()
-                .all(|one| matches!(one, Err(PortError::Unavailable(_))))
-        );
+        let answers = HandleCommands::new(Arc::new(store), clock()).run(commands).await;
+        assert!(answers.iter().all(|one| matches!(one, Err(PortError::Unavailable(_)))));
     }
 }

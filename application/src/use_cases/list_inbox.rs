@@ -47,15 +47,7 @@ impl ListInbox {
         let mut items = self.inboxes.list(user, filter, limit + 1).await?;
         let more = items.len() > limit;
         items.truncate(limit);
-        let next = items
-            .last()
-            .filter(|_| more)
-            .map(|last| last.created_revision);
-        Ok(InboxPage {
-            items,
-            next,
-            state,
-            epoch,
-        })
+        let next = items.last().filter(|_| more).map(|last| last.created_revision);
+        Ok(InboxPage { items, next, state, epoch })
     }
 }

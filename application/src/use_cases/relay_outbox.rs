@@ -45,11 +45,7 @@ impl RelayOutbox {
 
     /// Relays from that outbox to that publisher.
     pub fn new(outbox: Arc<dyn Outbox>, events: Arc<dyn EventPublisher>, pace: Relay) -> Self {
-        Self {
-            outbox,
-            events,
-            pace,
-        }
+        Self { outbox, events, pace }
     }
 
     /// Relays until told to stop. A failure is a pause, never the end.
@@ -92,10 +88,7 @@ impl RelayOutbox {
                 continue;
             }
             let published = self.events.publish(&entries).await;
-            let told: Vec<_> = entries[..published.confirmed]
-                .iter()
-                .map(|one| one.id)
-                .collect();
+            let told: Vec<_> = entries[..published.confirmed].iter().map(|one| one.id).collect();
             if !told.is_empty() {
                 lead.forget(&told).await?;
                 debug!(count = told.len(), "outbox entries told");
@@ -131,10 +124,7 @@ mod tests {
     use crate::testing::{InMemoryStore, RecordingPublisher, a_draft, epoch};
 
     fn quick() -> Relay {
-        Relay {
-            patience: Duration::from_millis(20),
-            ..Relay::default()
-        }
+        Relay { patience: Duration::from_millis(20), ..Relay::default() }
     }
 
     async fn emptied(store: &InMemoryStore) {
@@ -149,14 +139,7 @@ mod tests {
         let drafts = (0..5).map(|n| a_draft("ada", &format!("n{n}"))).collect();
         store.create(drafts).await.unwrap();
         let events = Arc::new(RecordingPublisher::default());
-        let relay = RelayOutbox::new(
-            store.clone(),
-            events.clone(),
-            Relay {
-                batch: 2,
-                ..quick()
-            },
-        );
+        let relay = RelayOutbox::new(store.clone(), events.clone(), Relay { batch: 2, ..quick() });
         let stop = CancellationToken::new();
 
         let wait = async {
@@ -165,11 +148,7 @@ mod tests {
         };
         tokio::join!(relay.run(stop.clone()), wait);
 
-        let revisions: Vec<_> = events
-            .published()
-            .iter()
-            .map(|e| e.event.revision.get())
-            .collect();
+        let revisions: Vec<_> = events.published().iter().map(|e| e.event.revision.get()).collect();
         assert_eq!(revisions, [1, 2, 3, 4, 5]);
     }
 

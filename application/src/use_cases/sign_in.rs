@@ -57,20 +57,16 @@ impl SignIn {
     /// Who is there, if the token holds now.
     pub async fn run(&self, token: Option<BearerToken>) -> Result<Claims, Refusal> {
         let token = token.ok_or(Refusal::TokenMissing)?;
-        let claims = self
-            .tokens
-            .verify(&token)
-            .await
-            .map_err(|error| match error {
-                TokenError::Expired => Refusal::TokenExpired,
-                TokenError::NotYetValid => Refusal::TokenInvalid,
-                TokenError::Invalid(reason) => {
-                    // The one who shows it learns nothing of why: that would help to forge the next.
-                    debug!(reason, "token refused");
-                    Refusal::TokenInvalid
-                }
-                TokenError::Port(error) => Refusal::Unavailable(error),
-            })?;
+        let claims = self.tokens.verify(&token).await.map_err(|error| match error {
+            TokenError::Expired => Refusal::TokenExpired,
+            TokenError::NotYetValid => Refusal::TokenInvalid,
+            TokenError::Invalid(reason) => {
+                // The one who shows it learns nothing of why: that would help to forge the next.
+                debug!(reason, "token refused");
+                Refusal::TokenInvalid
+            }
+            TokenError::Port(error) => Refusal::Unavailable(error),
+        })?;
         if claims.expires_at <= self.clock.now() {
             return Err(Refusal::TokenExpired);
         }
@@ -91,44 +87,24 @@ mod tests {
     }
 
     async fn code(sign_in: SignIn) -> &'static str {
-        sign_in
-            .run(BearerToken::parse("t"))
-            .await
-            .unwrap_err()
-            .code()
+        sign_in.run(BearerToken::parse("t")).await.unwrap_err().code()
     }
 
     #[tokio::test]
     async fn each_refusal_has_its_code() {
-        let forbids_call = SignIn::new(
-            Arc::new(MockTokenVerifier::new()),
-            Arc::new(ManualClock::at(1_000)),
-        );
-        assert_eq!(
-            forbids_call.run(None).await.unwrap_err().code(),
-            "token_missing"
-        );
-        assert_eq!(
-            code(sign_in(|| Err(TokenError::Expired))).await,
-            "token_expired"
-        );
-        assert_eq!(
-            code(sign_in(|| Err(TokenError::Invalid("x")))).await,
-            "token_invalid"
-        );
-        assert_eq!(
-            code(sign_in(|| Ok(claims("ada", 1_000)))).await,
-            "token_expired"
-        );
+        let forbids_call =
+            SignIn::new(Arc::new(MockTokenVerifier::new()), Arc::new(ManualClock::at(1_000)));
+        assert_eq!(forbids_call.run(None).await.unwrap_err().code(), "token_missing");
+        assert_eq!(code(sign_in(|| Err(TokenError::Expired))).await, "token_expired");
+        assert_eq!(code(sign_in(|| Err(TokenError::Invalid("x")))).await, "token_invalid");
+        assert_eq!(code(sign_in(|| Ok(claims("ada", 1_000)))).await, "token_expired");
         let down = || Err(TokenError::Port(PortError::unavailable("down")));
         assert_eq!(code(sign_in(down)).await, "unavailable");
     }
 
     #[tokio::test]
     async fn a_token_that_holds_tells_who_is_there() {
-        let claims_of_ada = sign_in(|| Ok(claims("ada", 1_001)))
-            .run(BearerToken::parse("t"))
-            .await;
+        let claims_of_ada = sign_in(|| Ok(claims("ada", 1_001))).run(BearerToken::parse("t")).await;
         assert_eq!(claims_of_ada.unwrap().user.as_str(), "ada");
     }
 }

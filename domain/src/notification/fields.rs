@@ -85,10 +85,7 @@ pub struct Kind(Box<str>);
 
 /// A text is not a [`Kind`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "a type has 1 to {} visible characters, without spaces",
-    Kind::MAX_CHARS
-)]
+#[error("a type has 1 to {} visible characters, without spaces", Kind::MAX_CHARS)]
 pub struct InvalidKind;
 
 impl Kind {
@@ -133,11 +130,7 @@ impl Data {
     /// Checks the size; the syntax has been checked by the caller.
     pub fn of_checked_syntax(text: impl Into<Box<str>>) -> Result<Self, InvalidData> {
         let text = text.into();
-        if text.len() > Self::MAX_BYTES {
-            Err(InvalidData(text.len()))
-        } else {
-            Ok(Self(text))
-        }
+        if text.len() > Self::MAX_BYTES { Err(InvalidData(text.len())) } else { Ok(Self(text)) }
     }
 
     /// The data as it was put in.
@@ -176,9 +169,7 @@ impl Link {
     /// Takes the text as it stands, unless following it would run code in the page that shows it.
     pub fn parse(raw: &str) -> Result<Self, InvalidLink> {
         text::visible(raw, Self::MAX_CHARS).map_err(|_| InvalidLink::NotALink)?;
-        let scheme = raw
-            .split_once(':')
-            .map(|(scheme, _)| scheme.to_ascii_lowercase());
+        let scheme = raw.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
         match scheme.as_deref() {
             Some("javascript" | "vbscript" | "data") => Err(InvalidLink::RunsCode),
             _ => Ok(Self(raw.into())),
@@ -244,10 +235,7 @@ mod tests {
     fn a_title_is_trimmed_and_bounded_in_characters() {
         assert_eq!(Title::parse("  Hi \n").unwrap().as_str(), "Hi");
         assert!(Title::parse(&"ß".repeat(200)).is_ok());
-        assert_eq!(
-            Title::parse(&"x".repeat(201)),
-            Err(InvalidTitle::TooLong(201))
-        );
+        assert_eq!(Title::parse(&"x".repeat(201)), Err(InvalidTitle::TooLong(201)));
         assert_eq!(Title::parse(" \t"), Err(InvalidTitle::Blank));
         assert_eq!(Title::parse("a\u{0}b"), Err(InvalidTitle::Control));
     }
@@ -257,53 +245,30 @@ mod tests {
         assert_eq!(Message::parse("").unwrap(), Message::default());
         assert!(Message::parse("one\ntwo\tthree").is_ok());
         assert_eq!(Message::parse("\u{1b}[31m"), Err(InvalidMessage::Control));
-        assert_eq!(
-            Message::parse(&"x".repeat(4_001)),
-            Err(InvalidMessage::TooLong(4_001))
-        );
+        assert_eq!(Message::parse(&"x".repeat(4_001)), Err(InvalidMessage::TooLong(4_001)));
     }
 
     #[test]
     fn a_link_that_runs_code_is_refused() {
-        for raw in [
-            "javascript:alert(1)",
-            "JaVaScRiPt:alert(1)",
-            "data:text/html,x",
-        ] {
+        for raw in ["javascript:alert(1)", "JaVaScRiPt:alert(1)", "data:text/html,x"] {
             assert_eq!(Link::parse(raw), Err(InvalidLink::RunsCode), "{raw}");
         }
-        for raw in [
-            "/orders/7",
-            "https://example.org/a?b=c:d",
-            "myapp://open/7",
-            "#top",
-        ] {
+        for raw in ["/orders/7", "https://example.org/a?b=c:d", "myapp://open/7", "#top"] {
             assert!(Link::parse(raw).is_ok(), "{raw}");
         }
-        assert_eq!(
-            Link::parse("java\tscript:alert(1)"),
-            Err(InvalidLink::NotALink)
-        );
+        assert_eq!(Link::parse("java\tscript:alert(1)"), Err(InvalidLink::NotALink));
     }
 
     #[test]
     fn data_is_bounded_in_bytes_and_silent_in_logs() {
         let data = Data::of_checked_syntax("{\"secret\":1}").unwrap();
         assert_eq!(format!("{data:?}"), "Data(12 bytes)");
-        assert_eq!(
-            Data::of_checked_syntax("x".repeat(16_385)),
-            Err(InvalidData(16_385))
-        );
+        assert_eq!(Data::of_checked_syntax("x".repeat(16_385)), Err(InvalidData(16_385)));
     }
 
     #[test]
     fn every_priority_is_read_back_from_its_word() {
-        for priority in [
-            Priority::Low,
-            Priority::Normal,
-            Priority::High,
-            Priority::Urgent,
-        ] {
+        for priority in [Priority::Low, Priority::Normal, Priority::High, Priority::Urgent] {
             assert_eq!(priority.as_str().parse(), Ok(priority));
         }
         assert_eq!("URGENT".parse::<Priority>(), Err(InvalidPriority));

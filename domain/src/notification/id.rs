@@ -62,12 +62,8 @@ mod tests {
 
     #[test]
     fn ids_of_other_services_are_taken_as_they_are() {
-        for raw in [
-            "n1",
-            "0198c9a2-4b1e-7c3d-8f00-0123456789ab",
-            "507f1f77bcf86cd799439011",
-            "42",
-        ] {
+        for raw in ["n1", "0198c9a2-4b1e-7c3d-8f00-0123456789ab", "507f1f77bcf86cd799439011", "42"]
+        {
             assert_eq!(NotificationId::parse(raw).unwrap().as_str(), raw);
         }
     }
@@ -76,9 +72,6 @@ mod tests {
     fn blanks_and_endless_texts_are_refused() {
         assert_eq!(NotificationId::parse(""), Err(InvalidId::Empty));
         assert_eq!(NotificationId::parse("a b"), Err(InvalidId::Invisible));
-        assert_eq!(
-            NotificationId::parse(&"x".repeat(129)),
-            Err(InvalidId::TooLong)
-        );
+        assert_eq!(NotificationId::parse(&"x".repeat(129)), Err(InvalidId::TooLong));
     }
 }

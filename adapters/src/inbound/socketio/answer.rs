@@ -48,10 +48,9 @@ impl Failure {
                 ("too_slow", self.to_string())
             }
             Self::Port(PortError::Unavailable(_))
-            | Self::NotSynced(NotSynced::Port(PortError::Unavailable(_))) => (
-                "unavailable",
-                "this is not possible at the moment".to_owned(),
-            ),
+            | Self::NotSynced(NotSynced::Port(PortError::Unavailable(_))) => {
+                ("unavailable", "this is not possible at the moment".to_owned())
+            }
             Self::Port(PortError::Rejected(_)) | Self::NotSynced(NotSynced::Port(_)) => {
                 ("internal", "this went wrong on our side".to_owned())
             }
@@ -90,17 +89,10 @@ impl Answer {
             Err(failure) => {
                 if let Failure::Port(cause) | Failure::NotSynced(NotSynced::Port(cause)) = &failure
                 {
-                    error!(
-                        error = cause as &dyn std::error::Error,
-                        event, "message failed"
-                    );
+                    error!(error = cause as &dyn std::error::Error, event, "message failed");
                 }
                 let (code, message) = failure.told();
-                let told = Told {
-                    status: "error",
-                    code,
-                    message,
-                };
+                let told = Told { status: "error", code, message };
                 match self.asked_for {
                     true => self.ack.send(&told),
                     false => self.socket.emit("exception", &told),

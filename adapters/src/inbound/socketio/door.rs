@@ -103,18 +103,9 @@ pub struct SocketIoDoor {
 impl SocketIoDoor {
     /// Opens the door.
     pub fn open(parts: SocketIoParts) -> Self {
-        let SocketIoParts {
-            sessions,
-            stories,
-            settings,
-        } = parts;
+        let SocketIoParts { sessions, stories, settings } = parts;
         let transports = Arc::new(Transports::default());
-        let door = Door {
-            sessions,
-            stories,
-            transports: transports.clone(),
-            settings,
-        };
+        let door = Door { sessions, stories, transports: transports.clone(), settings };
         let (service, io) = SocketIo::builder()
             .ping_interval(settings.ping_interval)
             .ping_timeout(settings.ping_timeout)
@@ -183,11 +174,7 @@ async fn authenticate(
     let session = Arc::new(SetOnce::new());
     // Attached before the device learns that it is in: what it says at once must not go unheard.
     listen(&socket, door, session.clone());
-    socket.extensions.insert(Arrival {
-        claims,
-        seen,
-        session,
-    });
+    socket.extensions.insert(Arrival { claims, seen, session });
     Ok(())
 }
 
@@ -224,8 +211,7 @@ fn listen(socket: &SocketRef, door: Door, session: Arc<SetOnce<WeakSession>>) {
                 // A message without a payload is as good as one with null.
                 Some(_entered) => {
                     let payload = payload.unwrap_or(Value::Null);
-                    door.take(session.wait().await.upgrade(), &event, payload)
-                        .await
+                    door.take(session.wait().await.upgrade(), &event, payload).await
                 }
                 None => Err(Failure::TooMany),
             };

@@ -20,20 +20,14 @@ impl Handshake {
     /// Looks for a token in `auth.token`, then in the `Authorization` header, then, where that is
     /// allowed, in the query. URLs end up in logs of proxies, so that is not the default.
     pub(super) fn read(auth: &Value, request: &Parts, token_in_query: bool) -> Self {
-        let in_auth = auth
-            .get("token")
-            .and_then(Value::as_str)
-            .filter(|raw| !raw.is_empty());
+        let in_auth = auth.get("token").and_then(Value::as_str).filter(|raw| !raw.is_empty());
         let in_header = || request.headers.get(AUTHORIZATION)?.to_str().ok();
         let token = match in_auth.or_else(in_header) {
             Some(raw) => BearerToken::parse(raw),
             None if token_in_query => query_token(request),
             None => None,
         };
-        Self {
-            token,
-            seen: seen(auth),
-        }
+        Self { token, seen: seen(auth) }
     }
 }
 
@@ -55,10 +49,7 @@ pub(super) fn seen(payload: &Value) -> Option<Seen> {
         // A thing that was never an epoch is certainly not this one: start over.
         Some(other) => Some(Epoch::parse(other.as_str()?).ok()?),
     };
-    Some(Seen {
-        since: Revision::new(since),
-        epoch,
-    })
+    Some(Seen { since: Revision::new(since), epoch })
 }
 
 #[cfg(test)]
@@ -89,24 +80,15 @@ mod tests {
         without.headers.clear();
         let auth = json!({ "token": "Bearer in-auth" });
         assert_eq!(token(&auth, &with_header, true).as_deref(), Some("in-auth"));
-        assert_eq!(
-            token(&json!({}), &with_header, true).as_deref(),
-            Some("in-header")
-        );
-        assert_eq!(
-            token(&json!({ "token": 7 }), &without, true).as_deref(),
-            Some("in+query")
-        );
+        assert_eq!(token(&json!({}), &with_header, true).as_deref(), Some("in-header"));
+        assert_eq!(token(&json!({ "token": 7 }), &without, true).as_deref(), Some("in+query"));
         assert_eq!(token(&json!("in-auth"), &without, false), None);
     }
 
     #[test]
     fn a_device_says_what_it_has_seen() {
         let read = |payload: Value| seen(&payload).map(|seen| (seen.since.get(), seen.epoch));
-        assert_eq!(
-            read(json!({ "since": 7, "epoch": "e1" })),
-            Some((7, Some(epoch("e1"))))
-        );
+        assert_eq!(read(json!({ "since": 7, "epoch": "e1" })), Some((7, Some(epoch("e1")))));
         assert_eq!(read(json!({ "since": "7" })), Some((7, None)));
         for nothing in [
             json!({}),

@@ -29,11 +29,7 @@ pub(super) async fn handle(
         "notification:unread_count" => Ok(position(stories.count_unread.run(user).await?)),
         "notification:delete" => {
             let id = one_id(payload)?;
-            let state = stories
-                .delete
-                .run(user, &id)
-                .await?
-                .ok_or(Failure::NotFound)?;
+            let state = stories.delete.run(user, &id).await?.ok_or(Failure::NotFound)?;
             Ok(position(state))
         }
         "notification:list" => {
@@ -47,9 +43,7 @@ pub(super) async fn handle(
         }
         "auth:refresh" => {
             let token = payload.get("token").and_then(Value::as_str);
-            let token = token
-                .or_else(|| payload.as_str())
-                .and_then(BearerToken::parse);
+            let token = token.or_else(|| payload.as_str()).and_then(BearerToken::parse);
             let expires_at = door.sessions.refresh(session, token).await?;
             Ok(json!({ "expiresAt": Rfc3339(expires_at) }))
         }
@@ -87,9 +81,7 @@ fn ids(payload: Value) -> Result<Vec<NotificationId>, Failure> {
     })?;
     let raw = match which {
         Which::Id { id: one }
-        | Which::NotificationId {
-            notification_id: one,
-        }
+        | Which::NotificationId { notification_id: one }
         | Which::Bare(one) => {
             vec![one]
         }
@@ -126,17 +118,13 @@ fn page_asked_for(payload: Value) -> Result<(ListFilter, usize), Failure> {
     let page = match payload {
         Value::Null => Page::default(),
         other => serde_json::from_value(other).map_err(|problem| {
-            Failure::Invalid(format!(
-                "expected {{cursor?, limit?, unread?, type?}}: {problem}"
-            ))
+            Failure::Invalid(format!("expected {{cursor?, limit?, unread?, type?}}: {problem}"))
         })?,
     };
     let invalid = |problem: &dyn std::fmt::Display| Failure::Invalid(problem.to_string());
     let before = page.cursor.as_deref().map(Cursor::parse).transpose();
     let filter = ListFilter {
-        before: before
-            .map_err(|problem| invalid(&problem))?
-            .map(|cursor| cursor.0),
+        before: before.map_err(|problem| invalid(&problem))?.map(|cursor| cursor.0),
         unread: page.unread,
         kind: page
             .kind
@@ -154,9 +142,7 @@ mod tests {
 
     fn read(payload: Value) -> Result<Vec<String>, String> {
         let texts = |ids: Vec<NotificationId>| ids.iter().map(ToString::to_string).collect();
-        ids(payload)
-            .map(texts)
-            .map_err(|failure| failure.to_string())
+        ids(payload).map(texts).map_err(|failure| failure.to_string())
     }
 
     #[test]
@@ -176,20 +162,12 @@ mod tests {
 
     #[test]
     fn what_names_no_notification_is_refused() {
-        for payload in [
-            json!(null),
-            json!({}),
-            json!({ "id": {} }),
-            json!(true),
-            json!({ "id": "" }),
-        ] {
+        for payload in
+            [json!(null), json!({}), json!({ "id": {} }), json!(true), json!({ "id": "" })]
+        {
             assert!(read(payload.clone()).is_err(), "{payload}");
         }
-        assert!(
-            read(json!(vec![1; MOST_IDS + 1]))
-                .unwrap_err()
-                .contains("at most")
-        );
+        assert!(read(json!(vec![1; MOST_IDS + 1])).unwrap_err().contains("at most"));
     }
 
     #[test]
@@ -198,12 +176,9 @@ mod tests {
         assert_eq!((filter, limit), (ListFilter::default(), USUAL_PAGE));
         let (filter, limit) = page_asked_for(json!({ "limit": 5, "unread": true })).unwrap();
         assert_eq!((filter.unread, limit), (Some(true), 5));
-        for payload in [
-            json!({ "cursor": "%" }),
-            json!({ "limit": -1 }),
-            json!("x"),
-            json!({"type": ""}),
-        ] {
+        for payload in
+            [json!({ "cursor": "%" }), json!({ "limit": -1 }), json!("x"), json!({"type": ""})]
+        {
             assert!(page_asked_for(payload.clone()).is_err(), "{payload}");
         }
     }

@@ -111,18 +111,14 @@ impl Upgraded {
 }
 
 fn peer_of(extensions: &http::Extensions) -> Option<Peer> {
-    extensions
-        .get::<ConnectInfo<Peer>>()
-        .map(|ConnectInfo(peer)| peer.clone())
+    extensions.get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| peer.clone())
 }
 
 /// The session that a WebSocket request names, if it goes on with one.
 fn upgraded_session(uri: &Uri) -> Option<&str> {
     let mut parameters = uri.query()?.split('&');
     let websocket = parameters.clone().any(|one| one == "transport=websocket");
-    parameters
-        .find_map(|one| one.strip_prefix("sid="))
-        .filter(|_| websocket)
+    parameters.find_map(|one| one.strip_prefix("sid=")).filter(|_| websocket)
 }
 
 /// The request with nothing in it that an idle connection should not keep alive.
@@ -170,10 +166,7 @@ mod tests {
     fn only_an_upgrade_names_the_session_it_goes_on_with() {
         let session =
             |uri: &'static str| upgraded_session(&Uri::from_static(uri)).map(str::to_owned);
-        assert_eq!(
-            session("/socket.io/?EIO=4&transport=websocket&sid=ab").as_deref(),
-            Some("ab")
-        );
+        assert_eq!(session("/socket.io/?EIO=4&transport=websocket&sid=ab").as_deref(), Some("ab"));
         assert_eq!(session("/socket.io/?EIO=4&transport=websocket"), None);
         assert_eq!(session("/socket.io/?EIO=4&transport=polling&sid=ab"), None);
         assert_eq!(session("/socket.io/"), None);
@@ -188,10 +181,7 @@ mod tests {
             .body(Body::empty())
             .unwrap();
         let lean = lean(request);
-        assert_eq!(
-            lean.uri().query(),
-            Some("EIO=4&transport=websocket&token=t")
-        );
+        assert_eq!(lean.uri().query(), Some("EIO=4&transport=websocket&token=t"));
         assert_eq!(lean.headers()["authorization"], "Bearer t");
         assert_eq!(lean.headers()["sec-websocket-key"], "k");
         assert!(!lean.headers().contains_key("cookie"));

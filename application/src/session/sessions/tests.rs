@@ -14,11 +14,7 @@ struct Node {
 fn node() -> Node {
     let store = Arc::new(InMemoryStore::new(epoch("e1")));
     let clock = Arc::new(ManualClock::at(0));
-    Node {
-        sessions: sessions(store.clone(), &clock),
-        store,
-        clock,
-    }
+    Node { sessions: sessions(store.clone(), &clock), store, clock }
 }
 
 fn sessions(store: Arc<dyn InboxRepository>, clock: &Arc<ManualClock>) -> Sessions<FakeDevice> {
@@ -27,10 +23,7 @@ fn sessions(store: Arc<dyn InboxRepository>, clock: &Arc<ManualClock>) -> Sessio
         SignIn::new(tokens, clock.clone()),
         CatchUp::new(store, 100),
         clock.clone(),
-        SessionSettings {
-            held_at_most: 4,
-            ..SessionSettings::default()
-        },
+        SessionSettings { held_at_most: 4, ..SessionSettings::default() },
     )
 }
 
@@ -50,10 +43,7 @@ impl Node {
 }
 
 fn since(revision: u64) -> Option<Seen> {
-    Some(Seen {
-        since: Revision::new(revision),
-        epoch: Some(epoch("e1")),
-    })
+    Some(Seen { since: Revision::new(revision), epoch: Some(epoch("e1")) })
 }
 
 #[tokio::test]
@@ -115,10 +105,7 @@ async fn a_device_that_asks_again_gets_what_it_names() {
     node.happens("ada", "n1").await;
     let device = FakeDevice::new();
     let session = node.sessions.join(claims("ada", 10_000), device.clone());
-    assert!(matches!(
-        node.sessions.sync(&session, None).await,
-        Err(NotSynced::UnderWay)
-    ));
+    assert!(matches!(node.sessions.sync(&session, None).await, Err(NotSynced::UnderWay)));
     node.sessions.welcome(&session, None).await;
     let sync = node.sessions.sync(&session, since(0)).await.unwrap();
     assert_eq!(sync.missed, 1);
@@ -164,9 +151,7 @@ async fn a_slow_device_catches_up_at_its_own_pace() {
 #[tokio::test]
 async fn a_device_is_sent_away_when_the_store_cannot_tell_what_it_missed() {
     let mut store = MockInboxRepository::new();
-    store
-        .expect_epoch()
-        .returning(|| Err(PortError::unavailable("down")));
+    store.expect_epoch().returning(|| Err(PortError::unavailable("down")));
     let clock = Arc::new(ManualClock::at(0));
     let sessions = sessions(Arc::new(store), &clock);
     let device = FakeDevice::new();
@@ -194,18 +179,9 @@ async fn a_session_is_warned_and_ends_with_its_token() {
     assert!(node.sessions.authorize(&session, None).is_ok());
 
     node.clock.set(100_000);
-    assert!(matches!(
-        node.sessions.authorize(&session, None),
-        Err(Refusal::TokenExpired)
-    ));
+    assert!(matches!(node.sessions.authorize(&session, None), Err(Refusal::TokenExpired)));
     node.sessions.end_what_is_over();
-    assert!(matches!(
-        device.heard()[2],
-        Push::Exception {
-            code: "token_expired",
-            ..
-        }
-    ));
+    assert!(matches!(device.heard()[2], Push::Exception { code: "token_expired", .. }));
     assert_eq!(device.closed(), Some(CloseReason::TokenExpired));
     assert_eq!(node.sessions.count(), 0);
 }
@@ -217,15 +193,9 @@ async fn a_session_goes_on_with_a_newer_token_of_the_same_user() {
     let session = node.sessions.join(claims("ada", 1_000), device.clone());
     node.sessions.welcome(&session, None).await;
 
-    let other = node
-        .sessions
-        .refresh(&session, BearerToken::parse("bob:9000"))
-        .await;
+    let other = node.sessions.refresh(&session, BearerToken::parse("bob:9000")).await;
     assert!(matches!(other, Err(Refusal::OtherUser)));
-    node.sessions
-        .refresh(&session, BearerToken::parse("ada:500000"))
-        .await
-        .unwrap();
+    node.sessions.refresh(&session, BearerToken::parse("ada:500000")).await.unwrap();
 
     node.clock.set(1_000);
     node.sessions.end_what_is_over();
@@ -244,9 +214,5 @@ async fn a_device_that_left_leaves_nothing_behind() {
     node.sessions.leave(&session);
     drop(session);
     assert_eq!(node.sessions.count(), 0);
-    assert_eq!(
-        weak.strong_count() + weak.weak_count(),
-        0,
-        "neither in a room nor in a deadline"
-    );
+    assert_eq!(weak.strong_count() + weak.weak_count(), 0, "neither in a room nor in a deadline");
 }

@@ -14,6 +14,7 @@
 //! ```
 
 pub mod store;
+pub mod token_verifier;
 
 use std::fmt;
 use std::future::Future;

@@ -35,9 +35,7 @@ impl Store {
     }
 
     async fn takes_plain(&self, name: &str, count: usize) {
-        let drafts = (1..=count)
-            .map(|n| a_draft(name, &format!("n{n}")))
-            .collect();
+        let drafts = (1..=count).map(|n| a_draft(name, &format!("n{n}"))).collect();
         self.takes(drafts).await;
     }
 
@@ -47,36 +45,22 @@ impl Store {
     }
 
     async fn listed(&self, name: &str, filter: &ListFilter, limit: usize) -> Vec<String> {
-        let listed = self
-            .inboxes
-            .list(&user(name), filter, limit)
-            .await
-            .expect("list");
+        let listed = self.inboxes.list(&user(name), filter, limit).await.expect("list");
         listed.into_iter().map(|one| one.id.to_string()).collect()
     }
 
     async fn mark_read(&self, name: &str, ids: &[&str]) -> Option<DomainEvent> {
         let ids: Vec<_> = ids.iter().copied().map(id).collect();
-        self.inboxes
-            .mark_read(&user(name), &ids, at(5_000))
-            .await
-            .expect("mark read")
+        self.inboxes.mark_read(&user(name), &ids, at(5_000)).await.expect("mark read")
     }
 
     async fn delete(&self, name: &str, ids: &[&str]) -> Option<DomainEvent> {
         let ids: Vec<_> = ids.iter().copied().map(id).collect();
-        self.inboxes
-            .delete(&user(name), &ids, at(6_000))
-            .await
-            .expect("delete")
+        self.inboxes.delete(&user(name), &ids, at(6_000)).await.expect("delete")
     }
 
     async fn lead(&self) -> Box<dyn OutboxLead> {
-        self.outbox
-            .lead()
-            .await
-            .expect("lead")
-            .expect("nobody else leads")
+        self.outbox.lead().await.expect("lead").expect("nobody else leads")
     }
 
     async fn waiting(&self) -> Vec<OutboxEntry> {
@@ -85,12 +69,7 @@ impl Store {
 
     async fn missed(&self, name: &str, since: u64) -> (u64, Vec<MissedChange>) {
         let since = Revision::new(since);
-        match self
-            .inboxes
-            .history(&user(name), since, 1_000)
-            .await
-            .expect("history")
-        {
+        match self.inboxes.history(&user(name), since, 1_000).await.expect("history") {
             History::Complete { state, changes } => (state.revision.get(), changes),
             History::OutOfReach { .. } => panic!("within reach"),
         }
@@ -112,10 +91,7 @@ fn full_draft() -> Draft {
 
 fn created(receipt: &Receipt) -> &Notification {
     match receipt {
-        Receipt::Taken(DomainEvent {
-            change: Change::Created(one),
-            ..
-        }) => one,
+        Receipt::Taken(DomainEvent { change: Change::Created(one), .. }) => one,
         other => panic!("not taken: {other:?}"),
     }
 }

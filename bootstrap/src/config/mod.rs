@@ -1,0 +1,268 @@
+//! Settings: where they come from, and what they must be.
+
+mod layers;
+mod values;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+pub use layers::{BadSettings, Layers};
+pub use values::Secret;
+
+/// The commented default file: the first layer, and the reference of all settings.
+pub const DEFAULT_FILE: &str = include_str!("../../config.default.toml");
+
+/// All settings. What each means is said in [`DEFAULT_FILE`].
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the default file is their documentation")]
+pub struct Config {
+    pub http: Http,
+    pub admin: Admin,
+    pub database: Database,
+    pub amqp: Amqp,
+    pub auth: Auth,
+    pub socket: Socket,
+    pub node: Node,
+    pub shutdown: Shutdown,
+    pub log: Log,
+}
+
+/// `http.*`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the default file is their documentation")]
+pub struct Http {
+    pub listen: SocketAddr,
+    #[serde(deserialize_with = "values::list")]
+    pub cors_origins: Vec<String>,
+    #[serde(deserialize_with = "values::duration")]
+    pub request_timeout: Duration,
+    #[serde(deserialize_with = "values::or_text")]
+    pub max_body: usize,
+}
+
+/// `admin.*`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the default file is their documentation")]
+pub struct Admin {
+    pub listen: SocketAddr,
+}
+
+/// `database.*`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the default file is their documentation")]
+pub struct Database {
+    pub url: Secret,
+    #[serde(deserialize_with = "values::or_text")]
+    pub migrate: bool,
+    #[serde(deserialize_with = "values::or_text")]
+    pub max_connections: u32,
+}
+
+/// `amqp.*`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the default file is their documentation")]
+pub struct Amqp {
+    #[serde(default, deserialize_with = "values::optional_secret")]
+    pub url: Option<Secret>,
+    pub ingest: Ingest,
+    pub events: Events,
+    pub node: NodeQueue,
+}
+
+/// `amqp.ingest.*`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the default file is their documentation")]
+pub struct Ingest {
+    pub queue: String,
+    pub mode: IngestMode,
+    #[serde(deserialize_with = "values::or_text")]
+    pub prefetch: u16,
+}
+
+/// What is done with what other services send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IngestMode {
+    /// Inboxes are kept here.
+    Store,
+    /// Events are passed on as they came.
+    Forward,
+}
+
+/// `amqp.events.*`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the default file is their documentation")]
+pub struct Events {
+    pub exchange: String,
+}
+
+/// `amqp.node.*`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the default file is their documentation")]
+pub struct NodeQueue {
+    pub queue_prefix: String,
+    #[serde(deserialize_with = "values::duration")]
+    pub expires: Duration,
+    #[serde(deserialize_with = "values::or_text")]
+    pub max_length: u32,
+}
+
+/// `auth.*`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the default file is their documentation")]
+pub struct Auth {
+    #[serde(default, deserialize_with = "values::optional_secret")]
+    pub hs256_secret: Option<Secret>,
+    #[serde(default)]
+    pub public_key_file: Option<PathBuf>,
+    #[serde(default)]
+    pub jwks_url: Option<String>,
+    #[serde(deserialize_with = "values::list")]
+    pub algorithms: Vec<String>,
+    #[serde(default)]
+    pub issuer: Option<String>,
+    #[serde(default, deserialize_with = "values::list")]
+    pub audience: Vec<String>,
+    #[serde(deserialize_with = "values::duration")]
+    pub leeway: Duration,
+    pub user_claim: String,
+    pub scope_claim: String,
+    pub development_key_file: PathBuf,
+}
+
+impl Auth {
+    /// Whether nobody said how tokens are checked, so that Belfry makes its own.
+    pub fn is_development(&self) -> bool {
+        self.hs256_secret.is_none() && self.public_key_file.is_none() && self.jwks_url.is_none()
+    }
+}
+
+/// `socket.*`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the default file is their documentation")]
+pub struct Socket {
+    #[serde(deserialize_with = "values::duration")]
+    pub ping_interval: Duration,
+    #[serde(deserialize_with = "values::duration")]
+    pub ping_timeout: Duration,
+    #[serde(deserialize_with = "values::duration")]
+    pub connect_timeout: Duration,
+    #[serde(deserialize_with = "values::or_text")]
+    pub queue: usize,
+    #[serde(deserialize_with = "values::or_text")]
+    pub max_payload: usize,
+    #[serde(deserialize_with = "values::or_text")]
+    pub token_in_query: bool,
+    #[serde(deserialize_with = "values::or_text")]
+    pub catch_up_limit: usize,
+}
+
+/// `node.*`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the default file is their documentation")]
+pub struct Node {
+    #[serde(default)]
+    pub name: Option<String>,
+}
+
+/// `shutdown.*`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the default file is their documentation")]
+pub struct Shutdown {
+    #[serde(deserialize_with = "values::duration")]
+    pub spread: Duration,
+    #[serde(deserialize_with = "values::duration")]
+    pub timeout: Duration,
+}
+
+/// `log.*`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the default file is their documentation")]
+pub struct Log {
+    pub format: LogFormat,
+    pub level: String,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines, one object a line.
+    Json,
+}
+
+impl Config {
+    /// Checks what no single setting can tell.
+    fn check(self) -> Result<Self, BadSettings> {
+        if self.auth.is_development() && !self.http.listen.ip().is_loopback() {
+            return Err(BadSettings::new(format!(
+                "http.listen is {}, but without auth.hs256_secret, auth.public_key_file or \
+                 auth.jwks_url tokens are signed with a development key, which is for loopback only",
+                self.http.listen
+            )));
+        }
+        if self.auth.jwks_url.is_some() {
+            return Err(BadSettings::new(
+                "auth.jwks_url: JWKS is not supported yet; set auth.public_key_file",
+            ));
+        }
+        if self.auth.hs256_secret.is_some() && self.auth.public_key_file.is_some() {
+            return Err(BadSettings::new(
+                "auth.hs256_secret and auth.public_key_file are both set: which one is it?",
+            ));
+        }
+        let url = self.database.url.reveal();
+        if !["sqlite:", "postgres://", "postgresql://"].iter().any(|one| url.starts_with(one)) {
+            return Err(BadSettings::new(
+                "database.url must begin with sqlite:, postgres:// or postgresql://",
+            ));
+        }
+        if let Some(url) = &self.amqp.url
+            && !["amqp://", "amqps://"].iter().any(|one| url.reveal().starts_with(one))
+        {
+            return Err(BadSettings::new("amqp.url must begin with amqp:// or amqps://"));
+        }
+        if self.socket.queue == 0
+            || self.database.max_connections < 2
+            || self.amqp.ingest.prefetch == 0
+        {
+            return Err(BadSettings::new(
+                "socket.queue and amqp.ingest.prefetch must be at least 1, \
+                 database.max_connections at least 2",
+            ));
+        }
+        Ok(self)
+    }
+
+    /// This node's name among others: as set, or the host's name and the port it listens on, which
+    /// both are there again after a restart. With a free port there is nothing to come back to.
+    pub fn node_name(&self, listening_at: SocketAddr) -> String {
+        self.node.name.clone().unwrap_or_else(|| {
+            let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
+                .or_else(|_| std::env::var("HOSTNAME"))
+                .unwrap_or_else(|_| "belfry".to_owned());
+            format!("{}-{}", host.trim(), listening_at.port())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+use super::*;
+
+fn load(variables: &[(&str, &str)]) -> Result<Config, String> {
+    let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    let layers = Layers { variables: variables.iter().map(own).collect(), ..Layers::default() };
+    layers.load().map_err(|error| error.to_string())
+}
+
+#[test]
+fn the_default_file_is_complete_and_right() {
+    let config = load(&[]).unwrap();
+    assert_eq!(config.http.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.database.url.reveal(), "sqlite://belfry.db");
+    assert!(config.auth.is_development());
+    assert_eq!(config.amqp.url, None);
+    assert_eq!(config.auth.leeway, Duration::ZERO);
+}
+
+#[test]
+fn a_variable_wins_over_the_file_and_a_flag_over_the_variable() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("settings.toml");
+    std::fs::write(&file, "[http]\nlisten = '127.0.0.1:1'\n[node]\nname = 'file'\n").unwrap();
+    let own = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let config = Layers {
+        file: Some(file),
+        variables: vec![
+            own("BELFRY_HTTP__LISTEN", "127.0.0.1:2"),
+            own("BELFRY_DATABASE__MIGRATE", "false"),
+        ],
+        flags: vec![own("http.listen", "127.0.0.1:3")],
+    }
+    .load()
+    .unwrap();
+    assert_eq!(config.http.listen.port(), 3);
+    assert_eq!(config.node.name.as_deref(), Some("file"));
+    assert!(!config.database.migrate);
+}
+
+#[test]
+fn variables_are_text_whatever_they_look_like() {
+    let config = load(&[
+        ("BELFRY_AUTH__HS256_SECRET", "00000000000000000000000000000042"),
+        ("BELFRY_AUTH__LEEWAY", "5"),
+        ("BELFRY_AUTH__AUDIENCE", "a, b"),
+        ("BELFRY_AMQP__INGEST__PREFETCH", "10"),
+        ("BELFRY_SHUTDOWN__SPREAD", "250ms"),
+        ("BELFRY_SOCKET__TOKEN_IN_QUERY", "true"),
+    ])
+    .unwrap();
+    let secret = config.auth.hs256_secret.unwrap();
+    assert_eq!(secret.reveal(), "00000000000000000000000000000042");
+    assert_eq!(config.auth.leeway, Duration::from_secs(5));
+    assert_eq!(config.auth.audience, ["a", "b"]);
+    assert_eq!(config.amqp.ingest.prefetch, 10);
+    assert_eq!(config.shutdown.spread, Duration::from_millis(250));
+    assert!(config.socket.token_in_query);
+}
+
+#[test]
+fn a_wrong_setting_is_named_with_its_source() {
+    for (name, value, named) in [
+        ("BELFRY_HTTP__LISTEN", "nowhere", "http.listen"),
+        ("BELFRY_HTTP__LISTN", "x", "http.listn"),
+        ("BELFRY_NONSENSE", "x", "nonsense"),
+        ("BELFRY_DATABASE__MIGRATE", "maybe", "database.migrate"),
+        ("BELFRY_DATABASE__URL", "mysql://x", "database.url"),
+        ("BELFRY_AMQP__URL", "http://x", "amqp.url"),
+        ("BELFRY_AMQP__INGEST__MODE", "both", "amqp.ingest.mode"),
+        ("BELFRY_AMQP__INGEST__PREFETCH", "-1", "amqp.ingest.prefetch"),
+        ("BELFRY_AUTH__LEEWAY", "soon", "auth.leeway"),
+        ("BELFRY_LOG__FORMAT", "xml", "log.format"),
+    ] {
+        let problem = load(&[(name, value)]).unwrap_err();
+        assert!(problem.contains(named), "{name}={value}: {problem}");
+    }
+}
+
+#[test]
+fn a_file_that_was_asked_for_must_be_there() {
+    let layers = Layers { file: Some("no/such.toml".into()), ..Layers::default() };
+    assert!(layers.load().unwrap_err().to_string().contains("no/such.toml"));
+}
+
+#[test]
+fn a_development_key_is_for_loopback_only() {
+    let problem = load(&[("BELFRY_HTTP__LISTEN", "0.0.0.0:8080")]).unwrap_err();
+    assert!(problem.contains("loopback"), "{problem}");
+    let secret = "0123456789012345678901234567890123456789";
+    load(&[("BELFRY_HTTP__LISTEN", "0.0.0.0:8080"), ("BELFRY_AUTH__HS256_SECRET", secret)])
+        .unwrap();
+}
+
+#[test]
+fn no_secret_shows_in_debug() {
+    let config = load(&[
+        ("BELFRY_AUTH__HS256_SECRET", "s3cret-s3cret-s3cret-s3cret-s3cret"),
+        ("BELFRY_DATABASE__URL", "postgres://u:s3cret@h/d"),
+        ("BELFRY_AMQP__URL", "amqp://u:s3cret@h"),
+    ])
+    .unwrap();
+    assert!(!format!("{config:?}").contains("s3cret"));
+}
+
+#[test]
+fn a_node_has_a_name_that_is_kept() {
+    let config = load(&[]).unwrap();
+    let name = config.node_name("127.0.0.1:8080".parse().unwrap());
+    assert!(name.ends_with("-8080") && !name.contains(char::is_whitespace), "{name}");
+}

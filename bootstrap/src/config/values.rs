@@ -1,0 +1,115 @@
+//! The forms that settings have in files and variables.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::de::{self, Error as _};
+use serde::{Deserialize, Deserializer};
+
+/// A setting that no log and no `Debug` shows.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Its text, for the one part that needs it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// A duration: a number of seconds, or a text such as `250ms`, `30s`, `5m`, `7d`.
+pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Form {
+        Seconds(u64),
+        Text(String),
+    }
+    match Form::deserialize(deserializer) {
+        Ok(Form::Seconds(seconds)) => Ok(Duration::from_secs(seconds)),
+        Ok(Form::Text(text)) => match text.trim().parse() {
+            Ok(seconds) => Ok(Duration::from_secs(seconds)),
+            Err(_) => humantime::parse_duration(&text).map_err(D::Error::custom),
+        },
+        Err(_) => Err(D::Error::custom("expected seconds or a text such as 250ms, 30s, 5m, 7d")),
+    }
+}
+
+/// A value that may also stand as text, as variables do.
+pub(super) fn or_text<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: fmt::Display> + Deserialize<'de>,
+{
+    struct Either<T>(std::marker::PhantomData<T>);
+
+    impl<'de, T: FromStr<Err: fmt::Display> + Deserialize<'de>> de::Visitor<'de> for Either<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(std::any::type_name::<T>())
+        }
+
+        fn visit_bool<E: de::Error>(self, value: bool) -> Result<T, E> {
+            T::deserialize(de::value::BoolDeserializer::new(value))
+        }
+
+        fn visit_i64<E: de::Error>(self, value: i64) -> Result<T, E> {
+            T::deserialize(de::value::I64Deserializer::new(value))
+        }
+
+        fn visit_u64<E: de::Error>(self, value: u64) -> Result<T, E> {
+            T::deserialize(de::value::U64Deserializer::new(value))
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+            text.trim().parse().map_err(|problem| {
+                E::custom(format_args!(
+                    "{text:?} is not a {}: {problem}",
+                    std::any::type_name::<T>()
+                ))
+            })
+        }
+    }
+    deserializer.deserialize_any(Either(std::marker::PhantomData))
+}
+
+/// A list, or a text with commas between.
+pub(super) fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Form {
+        List(Vec<String>),
+        Text(String),
+    }
+    let form = Form::deserialize(deserializer)
+        .map_err(|_| D::Error::custom("expected a list, or a text with commas between"))?;
+    Ok(match form {
+        Form::List(list) => list,
+        Form::Text(text) => {
+            text.split(',').map(str::trim).filter(|one| !one.is_empty()).map(Into::into).collect()
+        }
+    })
+}
+
+/// Texts stay as they were given: a secret of digits only is not a number.
+pub(super) fn optional_secret<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Secret>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    Ok(text.filter(|text| !text.is_empty()).map(Secret))
+}
