@@ -86,6 +86,8 @@ pub struct Ingest {
     pub mode: IngestMode,
     #[serde(deserialize_with = "values::or_text")]
     pub prefetch: u16,
+    #[serde(deserialize_with = "values::or_text")]
+    pub only_node: bool,
 }
 
 /// What is done with what other services send.

@@ -1,0 +1,283 @@
+//! The application, put together: every port gets its adapter here and nowhere else.
+
+mod admin;
+mod events;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use axum::Router;
+use belfry_adapters::inbound::listener::{Listener, Peer, TcpSettings};
+use belfry_adapters::inbound::rest::{
+    self, AllowedOrigin, Intake, Readiness, ReadinessCheck, RestParts, RestSettings, RestStories,
+};
+use belfry_adapters::inbound::socketio::{
+    InboxStories, SocketIoDoor, SocketIoParts, SocketIoSessions, SocketIoSettings,
+};
+use belfry_adapters::outbound::jwt::{
+    DevelopmentKey, JwtKey, JwtSettings, JwtVerifier, Secret, TokenMint,
+};
+use belfry_adapters::outbound::socketio::SocketIoDelivery;
+use belfry_adapters::outbound::system::{SystemClock, UuidV7Ids};
+use belfry_application::ports::{Clock, IdGenerator, Scopes};
+use belfry_application::session::{SessionSettings, Sessions};
+use belfry_application::use_cases::{
+    CatchUp, CountUnread, CreateNotification, DeleteNotification, GetNotification, ListInbox,
+    MarkAllRead, MarkRead, SignIn,
+};
+use belfry_domain::UserId;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::config::{Auth, Config};
+use crate::store::{self, Store};
+use crate::{telemetry, web};
+use events::{Events, Needs};
+
+/// Belfry, ready to run: it knows its addresses already.
+pub struct App {
+    config: Config,
+    http: Listener,
+    admin: Listener,
+    router: Router,
+    admin_router: Router,
+    store: Store,
+    events: Events,
+    sessions: Arc<SocketIoSessions>,
+    database_up: ReadinessCheck,
+    metrics: PrometheusHandle,
+    greeting: Vec<String>,
+}
+
+impl App {
+    /// Puts everything together and binds the addresses. Whatever is merely down now is no error:
+    /// it is waited for while the app runs.
+    pub async fn build(config: Config) -> anyhow::Result<Self> {
+        let metrics = telemetry::metrics()?;
+        let http = bind(config.http.listen, "http.listen").await?;
+        let admin = bind(config.admin.listen, "admin.listen").await?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let ids: Arc<dyn IdGenerator> = Arc::new(UuidV7Ids);
+        let jwt = jwt_settings(&config.auth)?;
+        let sign_in = SignIn::new(Arc::new(JwtVerifier::new(&jwt, clock.clone())?), clock.clone());
+
+        let store = store::open(&config.database).await?;
+        let inboxes = store.inboxes();
+        let mark_read = MarkRead::new(inboxes.clone(), clock.clone());
+        let mark_all_read = MarkAllRead::new(inboxes.clone(), clock.clone());
+        let delete = DeleteNotification::new(inboxes.clone(), clock.clone());
+        let list = ListInbox::new(inboxes.clone());
+        let count_unread = CountUnread::new(inboxes.clone());
+
+        let sessions = Arc::new(Sessions::new(
+            sign_in.clone(),
+            CatchUp::new(inboxes.clone(), config.socket.catch_up_limit),
+            clock.clone(),
+            SessionSettings::default(),
+        ));
+        let needs = Needs {
+            store: &store,
+            delivery: Arc::new(SocketIoDelivery::new(sessions.clone())),
+            clock: clock.clone(),
+            ids: ids.clone(),
+        };
+        let events = Events::build(&config, &config.node_name(http.address()?), needs)?;
+        let door = SocketIoDoor::open(SocketIoParts {
+            sessions: sessions.clone(),
+            stories: InboxStories {
+                mark_read: mark_read.clone(),
+                mark_all_read: mark_all_read.clone(),
+                delete: delete.clone(),
+                list: list.clone(),
+                count_unread: count_unread.clone(),
+            },
+            settings: socket_settings(&config),
+        });
+        let readiness = Readiness::default();
+        let database_up = readiness.needs("database");
+        let create = CreateNotification::new(inboxes.clone());
+        let get = GetNotification::new(inboxes);
+        let mut router = rest::router(RestParts {
+            sign_in,
+            intake: Intake { create, ids, clock: clock.clone() },
+            stories: RestStories { list, get, count_unread, mark_read, mark_all_read, delete },
+            readiness: readiness.clone(),
+            settings: rest_settings(&config)?,
+        })
+        .route_service("/socket.io/", door.clone())
+        .route_service("/socket.io", door);
+        let address = http.address()?;
+        let mut greeting = vec![
+            format!("listening on http://{address}"),
+            format!("admin on http://{}", admin.address()?),
+        ];
+        if config.auth.is_development() {
+            let key = Arc::new(TokenMint::new(&jwt)?);
+            greeting.extend(development_greeting(address, &key, &*clock));
+            router = router.merge(web::routes(key, clock));
+        }
+        let admin_router = admin::routes(metrics.clone(), readiness);
+        Ok(Self {
+            config,
+            http,
+            admin,
+            router,
+            admin_router,
+            store,
+            events,
+            sessions,
+            database_up,
+            metrics,
+            greeting,
+        })
+    }
+
+    /// What to say on standard output once the app runs: its addresses, and how to try it.
+    pub fn greeting(&self) -> Vec<String> {
+        self.greeting.clone()
+    }
+
+    /// Serves until told to stop, then finishes what is under way, within the bound that is set.
+    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let Self {
+            config,
+            http,
+            admin,
+            router,
+            admin_router,
+            store,
+            events,
+            sessions,
+            database_up,
+            metrics,
+            greeting: _,
+        } = self;
+        let connections = CancellationToken::new();
+        let work = TaskTracker::new();
+        work.spawn({
+            let (store, stop) = (store.clone(), stop.clone());
+            async move {
+                if store.become_usable(config.database.migrate, &stop).await {
+                    tokio::join!(store.watch(database_up, stop.clone()), events.run(stop));
+                }
+            }
+        });
+        work.spawn({
+            let (sessions, stop) = (sessions.clone(), connections.clone());
+            async move { sessions.keep_time(stop).await }
+        });
+        let (seen, outbox) = (sessions.clone(), store.outbox());
+        work.spawn(admin::measure(metrics, seen, outbox, connections.clone()));
+        let mut serving = serve(http, router, &connections);
+        let mut serving_admin = serve(admin, admin_router, &connections);
+
+        tokio::select! {
+            () = stop.cancelled() => {}
+            ended = &mut serving => return ended?.context("the public listener ended"),
+            ended = &mut serving_admin => return ended?.context("the admin listener ended"),
+        }
+        let wind_down = async {
+            connections.cancel();
+            sessions.dismiss(config.shutdown.spread).await;
+            work.close();
+            work.wait().await;
+            // They have stopped accepting; what they end with was logged where it happened.
+            let _ = tokio::join!(serving, serving_admin);
+            store.close().await;
+        };
+        match tokio::time::timeout(config.shutdown.timeout, wind_down).await {
+            Ok(()) => info!("stopped"),
+            Err(_) => warn!(timeout = ?config.shutdown.timeout, "stopped before all was done"),
+        }
+        Ok(())
+    }
+}
+
+/// Serves until the connections are to end; requests under way are finished.
+fn serve(
+    listener: Listener,
+    router: Router,
+    end: &CancellationToken,
+) -> JoinHandle<std::io::Result<()>> {
+    let service = router.into_make_service_with_connect_info::<Peer>();
+    let end = end.clone().cancelled_owned();
+    tokio::spawn(axum::serve(listener, service).with_graceful_shutdown(end).into_future())
+}
+
+async fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<Listener> {
+    Listener::bind(address, TcpSettings::default())
+        .await
+        .with_context(|| format!("{setting}: cannot listen on {address}"))
+}
+
+/// How tokens are checked: as set, or with the development key, made where it is missing.
+pub fn jwt_settings(auth: &Auth) -> anyhow::Result<JwtSettings> {
+    let key = if let Some(secret) = &auth.hs256_secret {
+        JwtKey::Secret(
+            Secret::new(secret.reveal().as_bytes()).context("setting auth.hs256_secret")?,
+        )
+    } else if let Some(file) = &auth.public_key_file {
+        JwtKey::PublicPem(read_public_key(file)?)
+    } else {
+        DevelopmentKey::open(&auth.development_key_file)
+            .context("setting auth.development_key_file")?
+            .key()
+    };
+    Ok(JwtSettings {
+        key,
+        algorithms: auth.algorithms.clone(),
+        issuer: auth.issuer.clone(),
+        audiences: auth.audience.clone(),
+        leeway: auth.leeway,
+        user_claim: auth.user_claim.clone(),
+        scope_claim: auth.scope_claim.clone(),
+    })
+}
+
+fn read_public_key(file: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(file)
+        .with_context(|| format!("setting auth.public_key_file: cannot read {}", file.display()))
+}
+
+fn socket_settings(config: &Config) -> SocketIoSettings {
+    SocketIoSettings {
+        ping_interval: config.socket.ping_interval,
+        ping_timeout: config.socket.ping_timeout,
+        connect_timeout: config.socket.connect_timeout,
+        queue: config.socket.queue,
+        max_payload: config.socket.max_payload,
+        token_in_query: config.socket.token_in_query,
+    }
+}
+
+fn rest_settings(config: &Config) -> anyhow::Result<RestSettings> {
+    let origins = config.http.cors_origins.iter().map(|origin| AllowedOrigin::parse(origin));
+    Ok(RestSettings {
+        max_body: config.http.max_body,
+        request_timeout: config.http.request_timeout,
+        cors_origins: origins.collect::<Result<_, _>>().context("setting http.cors_origins")?,
+    })
+}
+
+/// How to try it: a page, and a line that makes a notification appear on it.
+fn development_greeting(address: SocketAddr, mint: &TokenMint, clock: &dyn Clock) -> Vec<String> {
+    let user = UserId::parse("curl").expect("visible characters only");
+    let token = mint.mint(&user, &[Scopes::WRITE], web::TOKEN_LIFE, clock.now());
+    vec![
+        String::new(),
+        format!("  Open  http://{address}/  and then, to see a notification appear there:"),
+        String::new(),
+        format!(
+            "  curl -X POST http://{address}/v1/notifications -H 'content-type: application/json' \\\n    \
+             -H 'authorization: Bearer {token}' \\\n    \
+             -d '{{\"userId\":\"alice\",\"title\":\"Hello, Alice\",\"message\":\"It works.\"}}'"
+        ),
+        String::new(),
+        "  This is the development sign-in: on loopback only, for nobody but you.".to_owned(),
+    ]
+}

@@ -1,0 +1,193 @@
+//! The way of an event from the store to the devices: through RabbitMQ, or in-process.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use anyhow::Context;
+use belfry_adapters::amqp::{AmqpSettings, AmqpUrl, Publisher, Topology, TopologySettings};
+use belfry_adapters::inbound::amqp::{
+    ForwardHere, ForwardToNodes, Handling, Ingest, IngestSettings, NodeQueue, NodeQueueSettings,
+    StoreCommands,
+};
+use belfry_adapters::inbound::in_process::InProcessEvents;
+use belfry_adapters::outbound::amqp::AmqpEventPublisher;
+use belfry_application::ports::{Clock, EventPublisher, IdGenerator, RealtimeDelivery};
+use belfry_application::use_cases::{
+    DeliverEvent, ForwardEvent, HandleCommands, Relay, RelayOutbox,
+};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{Amqp, Config, IngestMode};
+use crate::store::Store;
+
+/// How many events may be on their way to this node's devices, in-process.
+const ON_THE_WAY: NonZeroUsize = NonZeroUsize::new(1_024).expect("not zero");
+
+/// All parts that an event passes between the store and the devices.
+pub(super) struct Events {
+    relay: RelayOutbox,
+    way: Way,
+}
+
+enum Way {
+    InProcess(InProcessEvents),
+    Amqp(Box<ByAmqp>),
+}
+
+struct ByAmqp {
+    publisher: Publisher,
+    node_queue: NodeQueue,
+    ingest: IngestBy,
+}
+
+enum IngestBy {
+    Storing(Ingest<StoreCommands>),
+    ForwardingToNodes(Ingest<ForwardToNodes>),
+    ForwardingHere(Ingest<ForwardHere>),
+}
+
+/// What events need of the rest of the application.
+pub(super) struct Needs<'a> {
+    pub(super) store: &'a Store,
+    pub(super) delivery: Arc<dyn RealtimeDelivery>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) ids: Arc<dyn IdGenerator>,
+}
+
+impl Events {
+    /// Through RabbitMQ if `amqp.url` is set, else in-process.
+    pub(super) fn build(config: &Config, node: &str, needs: Needs<'_>) -> anyhow::Result<Self> {
+        let outbox = needs.store.outbox();
+        let relay =
+            |events: Arc<dyn EventPublisher>| RelayOutbox::new(outbox, events, Relay::default());
+        let Some(url) = &config.amqp.url else {
+            let deliver = DeliverEvent::new(needs.delivery);
+            let (publisher, events) = InProcessEvents::new(ON_THE_WAY, deliver);
+            return Ok(Self { relay: relay(Arc::new(publisher)), way: Way::InProcess(events) });
+        };
+        let url = AmqpUrl::parse(url.reveal()).context("setting amqp.url")?;
+        let amqp =
+            AmqpSettings { connection_name: format!("belfry {node}"), ..AmqpSettings::new(url) };
+        let topology = topology(&config.amqp, node)?;
+        let publisher = Publisher::new(amqp.clone(), topology.clone());
+        let events = AmqpEventPublisher::new(&publisher, &topology);
+        let ingest = ingest(&config.amqp, &amqp, &topology, &publisher, &needs);
+        let node_queue = NodeQueue::new(
+            amqp,
+            topology,
+            NodeQueueSettings::default(),
+            needs.clock,
+            DeliverEvent::new(needs.delivery.clone()),
+            ForwardEvent::new(needs.delivery),
+        );
+        let way = Way::Amqp(Box::new(ByAmqp { publisher, node_queue, ingest }));
+        Ok(Self { relay: relay(Arc::new(events)), way })
+    }
+
+    /// Runs all parts until told to stop, then lets each finish what it has begun. Needs a store
+    /// whose schema is up to date.
+    pub(super) async fn run(self, stop: CancellationToken) {
+        let parts = TaskTracker::new();
+        let relay_stop = stop.clone();
+        parts.spawn(async move { self.relay.run(relay_stop).await });
+        match self.way {
+            Way::InProcess(events) => {
+                parts.close();
+                // The relay hands events over until it ends; they are taken for as long.
+                let delivered = CancellationToken::new();
+                let delivering = tokio::spawn(events.run(delivered.clone()));
+                parts.wait().await;
+                delivered.cancel();
+                finished(delivering.await);
+            }
+            Way::Amqp(way) => {
+                let ByAmqp { publisher, node_queue, ingest } = *way;
+                let (node_stop, ingest_stop) = (stop.clone(), stop);
+                parts.spawn(async move { node_queue.run(node_stop).await });
+                parts.spawn(async move { ingest.run(ingest_stop).await });
+                parts.close();
+                // The others publish by it to the last.
+                let published = CancellationToken::new();
+                let until = published.clone();
+                let publishing = tokio::spawn(async move { publisher.run(until).await });
+                parts.wait().await;
+                published.cancel();
+                finished(publishing.await);
+            }
+        }
+    }
+}
+
+/// A part that panicked has said so where it did; the others have finished all the same.
+fn finished(part: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = part {
+        tracing::error!(%error, "a part did not end well");
+    }
+}
+
+fn topology(amqp: &Amqp, node: &str) -> anyhow::Result<Topology> {
+    let settings = TopologySettings {
+        ingest_queue: amqp.ingest.queue.clone(),
+        ingest_exchange: Some(amqp.ingest.queue.clone()),
+        events_exchange: amqp.events.exchange.clone(),
+        node_queue_prefix: amqp.node.queue_prefix.clone(),
+        node_queue_expires: amqp.node.expires,
+        node_queue_max_length: amqp.node.max_length,
+        ..TopologySettings::new(node)
+    };
+    Topology::new(&settings).context("settings amqp.* and node.name")
+}
+
+fn ingest(
+    settings: &Amqp,
+    amqp: &AmqpSettings,
+    topology: &Topology,
+    publisher: &Publisher,
+    needs: &Needs<'_>,
+) -> IngestBy {
+    let (mode, only_node) = (settings.ingest.mode, settings.ingest.only_node);
+    match mode {
+        IngestMode::Store => {
+            let commands = HandleCommands::new(needs.store.inboxes(), needs.clock.clone());
+            let (ids, clock) = (needs.ids.clone(), needs.clock.clone());
+            let handling = StoreCommands::new(commands, ids, clock);
+            IngestBy::Storing(ingest_by(settings, amqp, topology, publisher, needs, handling))
+        }
+        IngestMode::Forward if only_node => {
+            let handling = ForwardHere::new(ForwardEvent::new(needs.delivery.clone()));
+            IngestBy::ForwardingHere(ingest_by(
+                settings, amqp, topology, publisher, needs, handling,
+            ))
+        }
+        IngestMode::Forward => {
+            let handling = ForwardToNodes::new(publisher, topology);
+            let ingest = ingest_by(settings, amqp, topology, publisher, needs, handling);
+            IngestBy::ForwardingToNodes(ingest)
+        }
+    }
+}
+
+fn ingest_by<H: Handling>(
+    settings: &Amqp,
+    amqp: &AmqpSettings,
+    topology: &Topology,
+    publisher: &Publisher,
+    needs: &Needs<'_>,
+    handling: H,
+) -> Ingest<H> {
+    let prefetch = settings.ingest.prefetch;
+    let settings = IngestSettings { prefetch, ..IngestSettings::default() };
+    let clock = needs.clock.clone();
+    Ingest::new(amqp.clone(), topology.clone(), settings, publisher, clock, handling)
+}
+
+impl IngestBy {
+    async fn run(&self, stop: CancellationToken) {
+        match self {
+            Self::Storing(ingest) => ingest.run(stop).await,
+            Self::ForwardingToNodes(ingest) => ingest.run(stop).await,
+            Self::ForwardingHere(ingest) => ingest.run(stop).await,
+        }
+    }
+}

@@ -1,0 +1,19 @@
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+use crate::config::Config;
+use crate::{shutdown, telemetry};
+
+/// Serves until told to stop.
+pub(super) fn run(config: Config) -> anyhow::Result<()> {
+    telemetry::log(&config.log)?;
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+        let stop = CancellationToken::new();
+        shutdown::on_signals(stop.clone())?;
+        let app = App::build(config).await?;
+        for line in app.greeting() {
+            super::say(&line)?;
+        }
+        app.run(stop).await
+    })
+}

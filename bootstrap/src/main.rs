@@ -1,0 +1,7 @@
+//! The `belfry` binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    belfry::cli::run()
+}

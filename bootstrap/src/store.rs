@@ -1,0 +1,121 @@
+//! The store that the settings name.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use belfry_adapters::inbound::rest::ReadinessCheck;
+use belfry_adapters::outbound::postgres::{PostgresSettings, PostgresStore};
+use belfry_adapters::outbound::sqlite::{SqliteSettings, SqliteStore};
+use belfry_application::ports::{InboxRepository, Outbox, PortError};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::config::Database;
+
+/// PostgreSQL or SQLite, by the scheme of `database.url`.
+#[derive(Clone)]
+pub enum Store {
+    /// For any number of nodes.
+    Postgres(Arc<PostgresStore>),
+    /// The embedded default, for one.
+    Sqlite(Arc<SqliteStore>),
+}
+
+/// Opens the store. A PostgreSQL that is down is a state, not an error; a SQLite file that cannot be
+/// opened is one.
+pub async fn open(settings: &Database) -> anyhow::Result<Store> {
+    let url = settings.url.reveal();
+    Ok(if url.starts_with("sqlite:") {
+        let store = SqliteStore::open(SqliteSettings::new(url)).await;
+        Store::Sqlite(Arc::new(store.context("setting database.url")?))
+    } else {
+        let max_connections = settings.max_connections;
+        let settings = PostgresSettings { max_connections, ..PostgresSettings::new(url) };
+        let store = PostgresStore::lazy(settings);
+        Store::Postgres(Arc::new(store.context("setting database.url")?))
+    })
+}
+
+impl Store {
+    /// Its inboxes.
+    pub fn inboxes(&self) -> Arc<dyn InboxRepository> {
+        match self {
+            Self::Postgres(store) => store.clone(),
+            Self::Sqlite(store) => store.clone(),
+        }
+    }
+
+    /// Its outbox.
+    pub fn outbox(&self) -> Arc<dyn Outbox> {
+        match self {
+            Self::Postgres(store) => store.clone(),
+            Self::Sqlite(store) => store.clone(),
+        }
+    }
+
+    /// Brings its schema up to date.
+    pub async fn migrate(&self) -> Result<(), PortError> {
+        match self {
+            Self::Postgres(store) => store.migrate().await,
+            Self::Sqlite(store) => store.migrate().await,
+        }
+    }
+
+    /// Whether it answers.
+    pub async fn ping(&self) -> Result<(), PortError> {
+        match self {
+            Self::Postgres(store) => store.ping().await,
+            Self::Sqlite(store) => store.ping().await,
+        }
+    }
+
+    /// Lets go of its connections.
+    pub async fn close(&self) {
+        match self {
+            Self::Postgres(store) => store.close().await,
+            Self::Sqlite(store) => store.close().await,
+        }
+    }
+
+    /// Waits until the store can be used, its schema up to date if that is wanted, however long that
+    /// takes. `false` when told to stop before.
+    pub async fn become_usable(&self, migrate: bool, stop: &CancellationToken) -> bool {
+        const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+        let mut pause = Duration::from_millis(250);
+        loop {
+            let usable = async { if migrate { self.migrate().await } else { self.ping().await } };
+            match stop.run_until_cancelled(usable).await {
+                Some(Ok(())) => return true,
+                Some(Err(error)) => {
+                    let error = &error as &dyn std::error::Error;
+                    warn!(error, again_in = ?pause, "the database cannot be used yet");
+                }
+                None => return false,
+            }
+            if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                return false;
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Keeps the check true to whether the store answers, until told to stop.
+    pub async fn watch(&self, check: ReadinessCheck, stop: CancellationToken) {
+        const EVERY: Duration = Duration::from_secs(2);
+        let mut up = true;
+        check.up();
+        while stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
+            let Some(answer) = stop.run_until_cancelled(self.ping()).await else { return };
+            match &answer {
+                Err(error) if up => {
+                    warn!(error = error as &dyn std::error::Error, "the database does not answer");
+                }
+                Ok(()) if !up => info!("the database answers again"),
+                _ => {}
+            }
+            up = answer.is_ok();
+            check.set(up);
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The page to try Belfry on, and the sign-in it needs. Both exist with a development key only.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use belfry_adapters::outbound::jwt::TokenMint;
+use belfry_adapters::wire::Rfc3339;
+use belfry_application::ports::{Clock, Scopes};
+use belfry_domain::UserId;
+use serde::Deserialize;
+use serde_json::json;
+
+/// Tokens of the development sign-in hold this long.
+pub const TOKEN_LIFE: Duration = Duration::from_secs(12 * 60 * 60);
+
+#[derive(Clone)]
+struct DevelopmentSignIn {
+    mint: Arc<TokenMint>,
+    clock: Arc<dyn Clock>,
+}
+
+/// `/` and what it loads, and `POST /dev/token`.
+pub fn routes(mint: Arc<TokenMint>, clock: Arc<dyn Clock>) -> Router {
+    Router::new()
+        .route("/", get(async || page("text/html", include_str!("../web/index.html"))))
+        .route("/web/app.js", get(async || page("text/javascript", include_str!("../web/app.js"))))
+        .route("/web/bell.css", get(async || page("text/css", include_str!("../web/bell.css"))))
+        .route(
+            "/web/socket.io.min.js",
+            get(async || page("text/javascript", include_str!("../web/socket.io.min.js"))),
+        )
+        .route("/dev/token", post(token))
+        .layer(middleware::from_fn(only_by_a_local_name))
+        .with_state(DevelopmentSignIn { mint, clock })
+}
+
+fn page(kind: &'static str, content: &'static str) -> impl IntoResponse {
+    let policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+                  img-src 'self' data:; base-uri 'none'; form-action 'none'; \
+                  frame-ancestors 'none'";
+    let headers = [
+        (CONTENT_TYPE, format!("{kind}; charset=utf-8")),
+        (CONTENT_SECURITY_POLICY, policy.to_owned()),
+        (HeaderName::from_static("x-content-type-options"), "nosniff".to_owned()),
+        (HeaderName::from_static("referrer-policy"), "no-referrer".to_owned()),
+        // It changes with the binary, which carries no date.
+        (CACHE_CONTROL, "no-cache".to_owned()),
+    ];
+    (headers, content)
+}
+
+#[derive(Deserialize)]
+struct Wanted {
+    user: String,
+}
+
+/// A token for whoever asks, which is why this exists on a developer's own machine only.
+async fn token(
+    State(sign_in): State<DevelopmentSignIn>,
+    Json(wanted): Json<Wanted>,
+) -> Result<Response, Response> {
+    let user = UserId::parse(&wanted.user).map_err(|problem| {
+        (StatusCode::UNPROCESSABLE_ENTITY, problem.to_string()).into_response()
+    })?;
+    let now = sign_in.clock.now();
+    let token = sign_in.mint.mint(&user, &[Scopes::WRITE], TOKEN_LIFE, now);
+    let expires_at = Rfc3339(now.plus(TOKEN_LIFE));
+    let no_store = [(CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+    Ok((no_store, Json(json!({ "token": token, "expiresAt": expires_at }))).into_response())
+}
+
+/// A page on the internet can give its own name this machine's address, and would then be of the
+/// same origin (DNS rebinding). It cannot choose the name that the browser sends.
+async fn only_by_a_local_name(headers: HeaderMap, request: Request, next: Next) -> Response {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    if is_local_name(host) {
+        next.run(request).await
+    } else {
+        (StatusCode::FORBIDDEN, "open this page by http://localhost or http://127.0.0.1\n")
+            .into_response()
+    }
+}
+
+fn is_local_name(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost")
+        || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_local_name;
+
+    #[test]
+    fn only_names_of_this_machine_are_local() {
+        for host in ["localhost", "localhost:8080", "127.0.0.1:1", "[::1]:8080", "LOCALHOST:1"] {
+            assert!(is_local_name(host), "{host}");
+        }
+        for host in
+            ["", "evil.example:8080", "localhost.evil.example", "10.0.0.1", "127.0.0.1.nip.io"]
+        {
+            assert!(!is_local_name(host), "{host}");
+        }
+    }
+}
