@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use axum::Router;
+use belfry_adapters::inbound::amqp::NodeQueueState;
 use belfry_adapters::inbound::listener::{Listener, Peer, TcpSettings};
 use belfry_adapters::inbound::rest::{
     self, AllowedOrigin, Intake, Readiness, ReadinessCheck, RestParts, RestSettings, RestStories,
@@ -21,7 +22,7 @@ use belfry_adapters::outbound::jwt::{
 };
 use belfry_adapters::outbound::socketio::SocketIoDelivery;
 use belfry_adapters::outbound::system::{SystemClock, UuidV7Ids};
-use belfry_application::ports::{Clock, IdGenerator, Scopes};
+use belfry_application::ports::{Clock, IdGenerator, PortError, Scopes};
 use belfry_application::session::{SessionSettings, Sessions};
 use belfry_application::use_cases::{
     CatchUp, CountUnread, CreateNotification, DeleteNotification, GetNotification, ListInbox,
@@ -29,15 +30,20 @@ use belfry_application::use_cases::{
 };
 use belfry_domain::UserId;
 use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower::util::option_layer;
 use tracing::{info, warn};
 
 use crate::config::{Auth, Config};
 use crate::store::{self, Store};
 use crate::{telemetry, web};
 use events::{Events, Needs};
+
+/// How many devices that have missed something are let catch up at a time. Each asks the store.
+const CATCHING_UP_AT_ONCE: usize = 4;
 
 /// Belfry, ready to run: it knows its addresses already.
 pub struct App {
@@ -109,8 +115,7 @@ impl App {
             readiness: readiness.clone(),
             settings: rest_settings(&config)?,
         })
-        .route_service("/socket.io/", door.clone())
-        .route_service("/socket.io", door);
+        .merge(socket_routes(door, &rest_settings(&config)?));
         let address = http.address()?;
         let mut greeting = vec![
             format!("listening on http://{address}"),
@@ -157,20 +162,34 @@ impl App {
             metrics,
             greeting: _,
         } = self;
+        info!(
+            version = env!("CARGO_PKG_VERSION"),
+            database = store.kind(),
+            events = if config.amqp.url.is_some() { "RabbitMQ" } else { "in-process" },
+            "serving"
+        );
         let connections = CancellationToken::new();
         let work = TaskTracker::new();
-        work.spawn({
+        if let Some(state) = events.node_queue_state() {
+            work.spawn(mend_gaps(state, sessions.clone(), connections.clone()));
+        }
+        let mut working = tokio::spawn({
             let (store, stop) = (store.clone(), stop.clone());
             async move {
-                if store.become_usable(config.database.migrate, &stop).await {
+                if store.become_usable(config.database.migrate, &stop).await? {
                     tokio::join!(store.watch(database_up, stop.clone()), events.run(stop));
                 }
+                Ok::<_, PortError>(())
             }
         });
         work.spawn({
             let (sessions, stop) = (sessions.clone(), connections.clone());
             async move { sessions.keep_time(stop).await }
         });
+        for _ in 0..CATCHING_UP_AT_ONCE {
+            let (sessions, stop) = (sessions.clone(), connections.clone());
+            work.spawn(async move { sessions.catch_up_those_behind(stop).await });
+        }
         let (seen, outbox) = (sessions.clone(), store.outbox());
         work.spawn(admin::measure(metrics, seen, outbox, connections.clone()));
         let mut serving = serve(http, router, &connections);
@@ -178,6 +197,7 @@ impl App {
 
         tokio::select! {
             () = stop.cancelled() => {}
+            ended = &mut working => return ended?.context("the database cannot be used"),
             ended = &mut serving => return ended?.context("the public listener ended"),
             ended = &mut serving_admin => return ended?.context("the admin listener ended"),
         }
@@ -186,15 +206,33 @@ impl App {
             sessions.dismiss(config.shutdown.spread).await;
             work.close();
             work.wait().await;
+            // A failure here was one of starting, and came when it was over anyway.
+            let _ = working.await;
             // They have stopped accepting; what they end with was logged where it happened.
             let _ = tokio::join!(serving, serving_admin);
             store.close().await;
         };
-        match tokio::time::timeout(config.shutdown.timeout, wind_down).await {
-            Ok(()) => info!("stopped"),
-            Err(_) => warn!(timeout = ?config.shutdown.timeout, "stopped before all was done"),
+        if tokio::time::timeout(config.shutdown.timeout, wind_down).await.is_ok() {
+            info!("stopped");
+        } else {
+            warn!(timeout = ?config.shutdown.timeout, "stopped before all was done");
         }
         Ok(())
+    }
+}
+
+/// Whenever events may have passed this node's queue by, its devices catch up with the store.
+async fn mend_gaps(
+    mut state: watch::Receiver<NodeQueueState>,
+    sessions: Arc<SocketIoSessions>,
+    stop: CancellationToken,
+) {
+    while let Some(Ok(())) = stop.run_until_cancelled(state.changed()).await {
+        let attached_with_gap =
+            matches!(*state.borrow_and_update(), NodeQueueState::Attached { missed: true, .. });
+        if attached_with_gap {
+            stop.run_until_cancelled(sessions.catch_up_all()).await;
+        }
     }
 }
 
@@ -253,6 +291,13 @@ fn socket_settings(config: &Config) -> SocketIoSettings {
         max_payload: config.socket.max_payload,
         token_in_query: config.socket.token_in_query,
     }
+}
+
+fn socket_routes(door: SocketIoDoor, settings: &RestSettings) -> Router {
+    Router::new()
+        .route_service("/socket.io/", door.clone())
+        .route_service("/socket.io", door)
+        .layer(option_layer(rest::cors_layer(&settings.cors_origins)))
 }
 
 fn rest_settings(config: &Config) -> anyhow::Result<RestSettings> {

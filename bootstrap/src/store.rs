@@ -38,6 +38,14 @@ pub async fn open(settings: &Database) -> anyhow::Result<Store> {
 }
 
 impl Store {
+    /// What it is.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Postgres(_) => "PostgreSQL",
+            Self::Sqlite(_) => "SQLite",
+        }
+    }
+
     /// Its inboxes.
     pub fn inboxes(&self) -> Arc<dyn InboxRepository> {
         match self {
@@ -79,22 +87,27 @@ impl Store {
     }
 
     /// Waits until the store can be used, its schema up to date if that is wanted, however long that
-    /// takes. `false` when told to stop before.
-    pub async fn become_usable(&self, migrate: bool, stop: &CancellationToken) -> bool {
+    /// takes. `false` when told to stop before; an error if no waiting will help.
+    pub async fn become_usable(
+        &self,
+        migrate: bool,
+        stop: &CancellationToken,
+    ) -> Result<bool, PortError> {
         const LONGEST_PAUSE: Duration = Duration::from_secs(5);
         let mut pause = Duration::from_millis(250);
         loop {
             let usable = async { if migrate { self.migrate().await } else { self.ping().await } };
             match stop.run_until_cancelled(usable).await {
-                Some(Ok(())) => return true,
+                Some(Ok(())) => return Ok(true),
+                Some(Err(error @ PortError::Rejected(_))) => return Err(error),
                 Some(Err(error)) => {
                     let error = &error as &dyn std::error::Error;
                     warn!(error, again_in = ?pause, "the database cannot be used yet");
                 }
-                None => return false,
+                None => return Ok(false),
             }
             if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-                return false;
+                return Ok(false);
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
         }

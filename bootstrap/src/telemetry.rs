@@ -1,5 +1,7 @@
 //! Logs and metrics.
 
+use std::io::IsTerminal;
+
 use anyhow::Context;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
@@ -17,7 +19,9 @@ pub fn log(settings: &Log) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(format!("{QUIET},{}", settings.level))
         .with_context(|| format!("setting log.level is {:?}", settings.level))?;
     let registry = tracing_subscriber::registry().with(filter);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     match settings.format {
         LogFormat::Text => registry.with(lines).try_init()?,
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init()?,
@@ -27,5 +31,8 @@ pub fn log(settings: &Log) -> anyhow::Result<()> {
 
 /// Collects metrics; the handle renders them for Prometheus.
 pub fn metrics() -> anyhow::Result<PrometheusHandle> {
-    PrometheusBuilder::new().install_recorder().context("metrics cannot be collected")
+    let handle =
+        PrometheusBuilder::new().install_recorder().context("metrics cannot be collected")?;
+    belfry_adapters::amqp::describe_metrics();
+    Ok(handle)
 }

@@ -19,7 +19,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 /// Tokens of the development sign-in hold this long.
-pub const TOKEN_LIFE: Duration = Duration::from_secs(12 * 60 * 60);
+pub const TOKEN_LIFE: Duration = Duration::from_hours(12);
 
 #[derive(Clone)]
 struct DevelopmentSignIn {

@@ -42,18 +42,16 @@ class Inbox {
     this.countRevision = revision;
   }
 
-  takeSync({ epoch, revision, unreadCount, recovered, missed }) {
+  takeSync({ epoch, revision, unreadCount, recovered }) {
     this.adoptEpoch(epoch);
     this.takeCount(unreadCount, revision);
     if (!recovered) {
       this.stale = true;
       this.listNeeds = revision;
       this.since = revision;
-    } else if (missed === 0) {
-      // With events still to come their own revisions count instead: taking this one now would lose
-      // them if the connection broke in between.
-      this.advance(revision);
     }
+    // Else what was missed follows, and its own revisions count: taking this one now would lose it if
+    // the connection broke in between.
   }
 
   takeCountEvent({ count, revision }) {

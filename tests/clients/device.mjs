@@ -35,13 +35,12 @@ class Seen {
     else if (Number.isInteger(payload?.revision)) this.#advance(payload.revision);
   }
 
-  // While missed events are still to come, their own revisions count: taking the sync's at once would
-  // lose them if the connection broke in between.
-  #sync({ epoch, revision, recovered, missed }) {
+  // Where missed events are to come, their own revisions count: taking the sync's at once would lose
+  // them if the connection broke in between.
+  #sync({ epoch, revision, recovered }) {
     if (epoch !== this.epoch) this.since = null;
     this.epoch = epoch;
     if (!recovered) this.since = revision;
-    else if (missed === 0) this.#advance(revision);
   }
 
   #advance(revision) {

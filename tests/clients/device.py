@@ -56,15 +56,13 @@ class Seen:
             self._advance(payload["revision"])
 
     def _sync(self, sync):
-        # While missed events are still to come, their own revisions count: taking the sync's at once
-        # would lose them if the connection broke in between.
+        # Where missed events are to come, their own revisions count: taking the sync's at once would
+        # lose them if the connection broke in between.
         if sync["epoch"] != self.epoch:
             self.since = None
         self.epoch = sync["epoch"]
         if not sync["recovered"]:
             self.since = sync["revision"]
-        elif sync["missed"] == 0:
-            self._advance(sync["revision"])
 
     def _advance(self, revision):
         self.since = revision if self.since is None else max(self.since, revision)

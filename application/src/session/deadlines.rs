@@ -10,8 +10,10 @@ use crate::ports::Device;
 /// When each session is to be looked at next. One place for all of them, as a timer for each would
 /// cost every idle device a task.
 pub(super) struct Deadlines<D: Device> {
-    due: Mutex<BTreeMap<(Timestamp, SessionId), Weak<Session<D>>>>,
+    due: Mutex<ByTime<D>>,
 }
+
+type ByTime<D> = BTreeMap<(Timestamp, SessionId), Weak<Session<D>>>;
 
 impl<D: Device> Default for Deadlines<D> {
     fn default() -> Self {

@@ -1,7 +1,11 @@
 use belfry_domain::Revision;
 
-/// Keeps one device's announcements in order while it catches up: holds back live ones until the
-/// replay is out, and lets nothing through twice.
+/// Keeps one device's announcements in order: holds back live ones while it catches up, lets nothing
+/// through twice, and notices when something is missing.
+///
+/// Every change of an inbox takes the next revision and is announced once it is stored. So what comes
+/// with the next revision may go out, what comes with an older one was told before, and what comes
+/// with a later one shows that something between was lost on its way; the store has it.
 #[derive(Debug)]
 pub struct Gate<T> {
     state: State<T>,
@@ -23,6 +27,9 @@ pub enum Passage<T> {
     Held,
     /// The device has heard it.
     Stale,
+    /// Something between it and what the device was told, up to this revision, is missing. The gate
+    /// is closed now: the device must catch up from there.
+    Gap(Revision),
 }
 
 /// What is left to do before a gate is open.
@@ -33,9 +40,10 @@ pub enum Release<T> {
     /// These were held back and are to go out, in this order; ask again with the revision told then.
     /// Meanwhile the gate goes on holding, so a device that reads slowly is not flooded.
     Held(Vec<T>, Revision),
-    /// More came in than the gate holds, and was dropped: the device must catch up again from where
-    /// the replay ended. The gate stays closed, empty again.
-    Overflowed,
+    /// What was held back does not follow on what was told: more came in than the gate holds, or
+    /// something was lost on its way. It is dropped, and the gate stays closed: the device must catch
+    /// up again.
+    Gap,
 }
 
 impl<T> Gate<T> {
@@ -45,12 +53,17 @@ impl<T> Gate<T> {
     }
 
     /// Asks to let an announcement through. What has no revision is not stored anywhere, so it can
-    /// be neither stale nor repeated.
+    /// be neither stale nor repeated nor missed.
     pub fn offer(&mut self, revision: Option<Revision>, item: T) -> Passage<T> {
         match &mut self.state {
-            State::Live { told } => match newer(revision, told) {
-                true => Passage::Pass(item),
-                false => Passage::Stale,
+            State::Live { told } => match Follows::on(told, revision) {
+                Follows::Next => Passage::Pass(item),
+                Follows::Before => Passage::Stale,
+                Follows::Later => {
+                    let told = *told;
+                    self.state = State::closed();
+                    Passage::Gap(told)
+                }
             },
             State::Holding { held, overflowed } => {
                 if held.len() < self.bound {
@@ -71,12 +84,16 @@ impl<T> Gate<T> {
         };
         let held = std::mem::take(held);
         if std::mem::take(overflowed) {
-            return Release::Overflowed;
+            return Release::Gap;
         }
-        let news: Vec<_> = held
-            .into_iter()
-            .filter_map(|(revision, item)| newer(revision, &mut told).then_some(item))
-            .collect();
+        let mut news = Vec::with_capacity(held.len());
+        for (revision, item) in held {
+            match Follows::on(&mut told, revision) {
+                Follows::Next => news.push(item),
+                Follows::Before => {}
+                Follows::Later => return Release::Gap,
+            }
+        }
         if news.is_empty() {
             self.state = State::Live { told };
             return Release::Open;
@@ -84,14 +101,16 @@ impl<T> Gate<T> {
         Release::Held(news, told)
     }
 
-    /// Holds back again, for a device that asks anew for what it missed. `false` if it is at that
-    /// already.
-    pub fn hold(&mut self) -> bool {
-        let live = matches!(self.state, State::Live { .. });
-        if live {
-            self.state = State::closed();
+    /// Holds back again, for a device that shall catch up anew. Answers up to where it was told, or
+    /// nothing if it is at that already.
+    pub fn hold(&mut self) -> Option<Revision> {
+        match self.state {
+            State::Live { told } => {
+                self.state = State::closed();
+                Some(told)
+            }
+            State::Holding { .. } => None,
         }
-        live
     }
 }
 
@@ -101,15 +120,25 @@ impl<T> State<T> {
     }
 }
 
-/// Whether a device that was told so much has not heard this; then it is told so much more.
-fn newer(revision: Option<Revision>, told: &mut Revision) -> bool {
-    match revision {
-        Some(revision) if revision <= *told => false,
-        Some(revision) => {
-            *told = revision;
-            true
+/// How an announcement stands to what a device was told.
+enum Follows {
+    Next,
+    Before,
+    Later,
+}
+
+impl Follows {
+    /// Counts what comes next as told.
+    fn on(told: &mut Revision, revision: Option<Revision>) -> Self {
+        match revision {
+            None => Self::Next,
+            Some(revision) if revision <= *told => Self::Before,
+            Some(revision) if revision == told.next() => {
+                *told = revision;
+                Self::Next
+            }
+            Some(_) => Self::Later,
         }
-        None => true,
     }
 }
 
@@ -161,7 +190,7 @@ mod tests {
         let mut gate = Gate::holding(1);
         gate.offer(revision(1), 1);
         gate.offer(revision(2), 2);
-        assert_eq!(gate.release(Revision::ZERO), Release::Overflowed);
+        assert_eq!(gate.release(Revision::ZERO), Release::Gap);
         assert_eq!(gate.offer(revision(3), 3), Passage::Held);
         assert_eq!(gate.release(Revision::new(2)), Release::Held(vec![3], Revision::new(3)));
     }
@@ -169,10 +198,24 @@ mod tests {
     #[test]
     fn a_device_that_asks_anew_is_held_back_again() {
         let mut gate = Gate::holding(10);
-        assert!(!gate.hold(), "it is at that already");
+        assert_eq!(gate.hold(), None, "it is at that already");
         assert_eq!(gate.release(Revision::new(3)), Release::Open);
-        assert!(gate.hold());
+        assert_eq!(gate.hold(), Some(Revision::new(3)));
         assert_eq!(gate.offer(revision(4), 4), Passage::Held);
+    }
+
+    #[test]
+    fn what_is_lost_on_its_way_is_noticed() {
+        let mut gate = Gate::holding(10);
+        assert_eq!(gate.release(Revision::new(3)), Release::Open);
+        assert_eq!(gate.offer(revision(5), 5), Passage::Gap(Revision::new(3)));
+        assert_eq!(gate.offer(revision(6), 6), Passage::Held, "the device catches up first");
+        assert_eq!(gate.release(Revision::new(5)), Release::Held(vec![6], Revision::new(6)));
+
+        let mut gate = Gate::holding(10);
+        gate.offer(revision(7), 7);
+        assert_eq!(gate.release(Revision::new(5)), Release::Gap, "6 is missing");
+        assert_eq!(gate.release(Revision::new(7)), Release::Open);
     }
 
     fn release_all(gate: &mut Gate<u64>, mut told: Revision) -> Vec<u64> {
@@ -184,7 +227,7 @@ mod tests {
                     released.extend(items);
                     told = up_to;
                 }
-                Release::Overflowed => panic!("the gate holds them all"),
+                Release::Gap => panic!("the gate holds them all"),
             }
         }
     }

@@ -15,6 +15,16 @@ use crate::use_cases::Refusal;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub(super) u64);
 
+/// What became of an announcement to a session.
+pub(super) enum Told {
+    /// The device hears it, now or after its replay, or has heard it.
+    Yes,
+    /// Its queue did not take it.
+    No(Unsent),
+    /// The device has missed something after this revision; it has to catch up.
+    Missed(Revision),
+}
+
 /// One device, signed in.
 pub struct Session<D: Device> {
     id: SessionId,
@@ -100,15 +110,17 @@ impl<D: Device> Session<D> {
 
     /// Tells an announcement, or holds it back, or drops it as heard before. The gate's lock is
     /// kept while frames are queued, so that no other announcement comes between.
-    pub(super) fn tell(
-        &self,
-        revision: Option<Revision>,
-        frames: &Arc<[D::Frame]>,
-    ) -> Result<(), Unsent> {
+    pub(super) fn tell(&self, revision: Option<Revision>, frames: &Arc<[D::Frame]>) -> Told {
         let mut gate = self.gate.lock();
         match gate.offer(revision, frames.clone()) {
-            Passage::Pass(frames) => frames.iter().try_for_each(|frame| self.device.send(frame)),
-            Passage::Held | Passage::Stale => Ok(()),
+            Passage::Pass(frames) => {
+                match frames.iter().try_for_each(|frame| self.device.send(frame)) {
+                    Ok(()) => Told::Yes,
+                    Err(unsent) => Told::No(unsent),
+                }
+            }
+            Passage::Held | Passage::Stale => Told::Yes,
+            Passage::Gap(told) => Told::Missed(told),
         }
     }
 
@@ -116,7 +128,7 @@ impl<D: Device> Session<D> {
         self.gate.lock().release(told)
     }
 
-    pub(super) fn hold(&self) -> bool {
+    pub(super) fn hold(&self) -> Option<Revision> {
         self.gate.lock().hold()
     }
 
@@ -142,6 +154,9 @@ impl<D: Device> Session<D> {
 
 impl<D: Device> fmt::Debug for Session<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session").field("id", &self.id).field("user", &self.user).finish()
+        f.debug_struct("Session")
+            .field("id", &self.id)
+            .field("user", &self.user)
+            .finish_non_exhaustive()
     }
 }

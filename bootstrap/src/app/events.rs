@@ -7,7 +7,7 @@ use anyhow::Context;
 use belfry_adapters::amqp::{AmqpSettings, AmqpUrl, Publisher, Topology, TopologySettings};
 use belfry_adapters::inbound::amqp::{
     ForwardHere, ForwardToNodes, Handling, Ingest, IngestSettings, NodeQueue, NodeQueueSettings,
-    StoreCommands,
+    NodeQueueState, StoreCommands,
 };
 use belfry_adapters::inbound::in_process::InProcessEvents;
 use belfry_adapters::outbound::amqp::AmqpEventPublisher;
@@ -15,6 +15,7 @@ use belfry_application::ports::{Clock, EventPublisher, IdGenerator, RealtimeDeli
 use belfry_application::use_cases::{
     DeliverEvent, ForwardEvent, HandleCommands, Relay, RelayOutbox,
 };
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -83,6 +84,14 @@ impl Events {
         );
         let way = Way::Amqp(Box::new(ByAmqp { publisher, node_queue, ingest }));
         Ok(Self { relay: relay(Arc::new(events)), way })
+    }
+
+    /// Whether this node hears of events; `None` where there is no broker between.
+    pub(super) fn node_queue_state(&self) -> Option<watch::Receiver<NodeQueueState>> {
+        match &self.way {
+            Way::InProcess(_) => None,
+            Way::Amqp(way) => Some(way.node_queue.state()),
+        }
     }
 
     /// Runs all parts until told to stop, then lets each finish what it has begun. Needs a store

@@ -49,7 +49,7 @@ enum Command {
     Serve,
     /// Bring the database's schema up to date
     Migrate,
-    /// Print a token for a user, signed with the development key or auth.hs256_secret
+    /// Print a token for a user, signed with the development key or the secret that is set
     Token(token::TokenArgs),
     /// Send a notification to a running Belfry
     Send(send::SendArgs),
@@ -80,7 +80,7 @@ pub fn run() -> ExitCode {
     let Cli { settings, command } = Cli::parse();
     let done = match command.unwrap_or(Command::Serve) {
         Command::Serve => settings.load().and_then(serve::run),
-        Command::Migrate => settings.load().and_then(migrate::run),
+        Command::Migrate => settings.load().and_then(|config| migrate::run(&config)),
         Command::Token(args) => settings.load().and_then(|config| token::run(&config, &args)),
         Command::Send(args) => settings.load().and_then(|config| send::run(&config, args)),
         Command::Config => say(DEFAULT_FILE.trim_end()),

@@ -1,9 +1,15 @@
+use belfry_domain::Revision;
+use tokio_util::sync::CancellationToken;
+
 use super::*;
+use crate::announcement::Push;
+use crate::ports::PortError;
 use crate::ports::inbox_repository::MockInboxRepository;
 use crate::ports::{InboxRepository, TokenVerifier};
 use crate::testing::{
     FakeDevice, FakeTokens, InMemoryStore, ManualClock, a_draft, claims, epoch, user,
 };
+use crate::use_cases::Seen;
 
 struct Node {
     sessions: Sessions<FakeDevice>,
@@ -215,4 +221,61 @@ async fn a_device_that_left_leaves_nothing_behind() {
     drop(session);
     assert_eq!(node.sessions.count(), 0);
     assert_eq!(weak.strong_count() + weak.weak_count(), 0, "neither in a room nor in a deadline");
+}
+
+/// Runs `during` while those that fall behind are let catch up.
+async fn while_catching_up<T>(node: &Node, during: impl Future<Output = T>) -> T {
+    let stop = CancellationToken::new();
+    let done = async {
+        let done = during.await;
+        stop.cancel();
+        done
+    };
+    tokio::join!(node.sessions.catch_up_those_behind(stop.clone()), done).1
+}
+
+#[tokio::test]
+async fn what_was_lost_on_its_way_is_made_good_by_the_next_announcement() {
+    let node = node();
+    let device = FakeDevice::new();
+    let session = node.sessions.join(claims("ada", 10_000), device.clone());
+    node.sessions.welcome(&session, None).await;
+
+    let first = node.happens("ada", "n1").await;
+    node.sessions.tell(&Node::room("ada"), &first);
+    node.happens("ada", "lost").await;
+    let third = node.happens("ada", "n3").await;
+    while_catching_up(&node, async {
+        node.sessions.tell(&Node::room("ada"), &third);
+        while device.heard_ids().len() < 3 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let fourth = node.happens("ada", "n4").await;
+    node.sessions.tell(&Node::room("ada"), &fourth);
+    assert_eq!(device.heard_ids(), ["n1", "lost", "n3", "n4"]);
+    assert_eq!(device.closed(), None);
+}
+
+#[tokio::test]
+async fn after_a_gap_all_devices_catch_up_and_those_that_missed_nothing_hear_nothing() {
+    let node = node();
+    let mut devices = Vec::new();
+    for name in ["ada", "bob"] {
+        let device = FakeDevice::new();
+        let session = node.sessions.join(claims(name, 10_000), device.clone());
+        node.sessions.welcome(&session, None).await;
+        devices.push(device);
+    }
+    node.happens("ada", "lost").await;
+    while_catching_up(&node, async {
+        node.sessions.catch_up_all().await;
+        while devices[0].heard_ids().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(devices[0].heard_ids(), ["lost"]);
+    assert_eq!(devices[1].heard().len(), 1, "only the sync when it came");
 }

@@ -1,0 +1,60 @@
+//! Sessions end with their tokens.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use super::Sessions;
+use crate::announcement::Push;
+use crate::ports::{CloseReason, Device};
+use crate::session::Session;
+use crate::use_cases::Refusal;
+
+impl<D: Device> Sessions<D> {
+    /// How exactly expiry is kept.
+    const TICK: Duration = Duration::from_millis(250);
+
+    /// Ends sessions with their tokens, and warns before, until told to stop.
+    pub async fn keep_time(&self, stop: CancellationToken) {
+        let mut tick = tokio::time::interval(Self::TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while stop.run_until_cancelled(tick.tick()).await.is_some() {
+            self.end_what_is_over();
+        }
+    }
+
+    pub(super) fn end_what_is_over(&self) {
+        let now = self.clock.now();
+        for session in self.deadlines.due(now) {
+            let expires_at = session.expires_at();
+            if expires_at <= now {
+                self.expire(&session);
+                continue;
+            }
+            if expires_at.minus(self.settings.warn_before_expiry) <= now && session.warn_once() {
+                // A device that is too slow to hear it hears the end.
+                let _ = session.say(&Push::Expiring { expires_at });
+            }
+            self.remind(&session);
+        }
+    }
+
+    fn expire(&self, session: &Session<D>) {
+        let refusal = Refusal::TokenExpired;
+        let _ =
+            session.say(&Push::Exception { code: refusal.code(), message: refusal.to_string() });
+        // Out of the room at once: how long the transport takes to close is not ours to say.
+        self.leave(session);
+        session.device().close(CloseReason::TokenExpired);
+    }
+
+    /// Sees to it that the session is looked at when its token is about to end, and when it does.
+    pub(super) fn remind(&self, session: &Arc<Session<D>>) {
+        let expires_at = session.expires_at();
+        let warn_at = expires_at.minus(self.settings.warn_before_expiry);
+        let due = if warn_at > self.clock.now() { warn_at } else { expires_at };
+        self.deadlines.set(session, due);
+    }
+}
