@@ -38,8 +38,8 @@ pub(crate) fn visible(raw: &str, max: usize) -> Result<(), NotVisible> {
     if raw.chars().all(is_visible) { Ok(()) } else { Err(NotVisible::Invisible) }
 }
 
-/// Whether a text holds a control character other than line breaks and tabs. PostgreSQL, for one,
-/// cannot store NUL in a text.
+/// Whether a text holds a control character other than line breaks and tabs. Not every
+/// store can keep NUL in a text.
 pub(crate) fn has_control(raw: &str) -> bool {
     raw.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
 }

@@ -1,0 +1,220 @@
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::rand;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::settings::{JwtKey, Secret};
+
+/// The key of a Belfry that nobody has told whom to trust: made by itself, kept in a file that only
+/// its owner can read, good for trying things out on one machine.
+#[derive(Debug, Clone)]
+pub struct DevelopmentKey(Secret);
+
+/// Why there is no development key.
+#[derive(Debug, thiserror::Error)]
+pub enum DevelopmentKeyError {
+    /// The file can be neither read nor made.
+    #[error("the development key {}: {error}", path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What went wrong.
+        #[source]
+        error: io::Error,
+    },
+    /// The file holds something else.
+    #[error("{} does not hold a development key; remove it to have a new one made", .0.display())]
+    NotAKey(PathBuf),
+    /// Whoever can read it can sign in as anybody.
+    #[error("{} can be read by others; make it private (chmod 600)", .0.display())]
+    NotPrivate(PathBuf),
+    /// The system gave no random bytes.
+    #[error("the system gives no random numbers")]
+    NoRandomness,
+}
+
+impl DevelopmentKey {
+    const BYTES: usize = 32;
+
+    /// The key in that file, which is made if it is not there. Of several processes that make it at
+    /// once, one does, and all have the same key.
+    pub fn open(path: &Path) -> Result<Self, DevelopmentKeyError> {
+        match read(path) {
+            Err(DevelopmentKeyError::Io { error, .. })
+                if error.kind() == io::ErrorKind::NotFound =>
+            {
+                make(path)?;
+                read(path)
+            }
+            done => done,
+        }
+    }
+
+    /// The key, as settings take it: a verifier and a [`TokenMint`](super::TokenMint) with the same
+    /// settings go together.
+    pub fn key(&self) -> JwtKey {
+        JwtKey::Secret(self.0.clone())
+    }
+}
+
+fn read(path: &Path) -> Result<DevelopmentKey, DevelopmentKeyError> {
+    let io = |error| failed(path, error);
+    if !is_private(&fs::metadata(path).map_err(io)?) {
+        return Err(DevelopmentKeyError::NotPrivate(path.to_owned()));
+    }
+    let not_a_key = || DevelopmentKeyError::NotAKey(path.to_owned());
+    let text = fs::read(path).map_err(io)?;
+    let bytes = URL_SAFE_NO_PAD.decode(text.trim_ascii()).map_err(|_| not_a_key())?;
+    let secret = Secret::new(bytes).map_err(|_| not_a_key())?;
+    Ok(DevelopmentKey(secret))
+}
+
+/// Writes a key beside `path` and then gives it that name, so that nobody reads half a key. A name
+/// that is taken meanwhile stays with the key that has it.
+fn make(path: &Path) -> Result<(), DevelopmentKeyError> {
+    let io = |error| failed(path, error);
+    let draft = path.with_added_extension(URL_SAFE_NO_PAD.encode(random::<9>()?));
+    let mut file = private_file().open(&draft).map_err(io)?;
+    let named =
+        writeln!(file, "{}", URL_SAFE_NO_PAD.encode(random::<{ DevelopmentKey::BYTES }>()?))
+            .and_then(|()| file.sync_all())
+            .and_then(|()| match fs::hard_link(&draft, path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+                done => done,
+            });
+    fs::remove_file(&draft).map_err(io)?;
+    named.map_err(io)
+}
+
+fn random<const N: usize>() -> Result<[u8; N], DevelopmentKeyError> {
+    let mut bytes = [0; N];
+    rand::fill(&mut bytes).map_err(|_| DevelopmentKeyError::NoRandomness)?;
+    Ok(bytes)
+}
+
+fn failed(path: &Path, error: io::Error) -> DevelopmentKeyError {
+    let path = path.to_owned();
+    DevelopmentKeyError::Io { path, error }
+}
+
+fn private_file() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+#[cfg(unix)]
+fn is_private(file: &fs::Metadata) -> bool {
+    let for_others = std::os::unix::fs::PermissionsExt::mode(&file.permissions()) & 0o077;
+    for_others == 0
+}
+
+/// Elsewhere a file in one's own folder is private by what the folder inherits.
+#[cfg(not(unix))]
+fn is_private(_: &fs::Metadata) -> bool {
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use belfry_application::ports::{BearerToken, Clock as _, Scopes, TokenVerifier as _};
+    use belfry_application::testing::{ManualClock, user};
+    use tempfile::TempDir;
+
+    use super::super::{JwtSettings, JwtVerifier, TokenMint};
+    use super::*;
+
+    fn bytes(key: &DevelopmentKey) -> Vec<u8> {
+        key.0.reveal().to_vec()
+    }
+
+    #[test]
+    fn a_key_is_made_once_and_found_again() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("belfry.dev-key");
+        let made = DevelopmentKey::open(&path).unwrap();
+        assert_eq!(bytes(&made).len(), 32);
+        assert_eq!(bytes(&DevelopmentKey::open(&path).unwrap()), bytes(&made));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left there");
+        let other = DevelopmentKey::open(&folder.path().join("other")).unwrap();
+        assert_ne!(bytes(&other), bytes(&made));
+    }
+
+    #[tokio::test]
+    async fn its_tokens_are_believed() {
+        let folder = TempDir::new().unwrap();
+        let key = DevelopmentKey::open(&folder.path().join("key")).unwrap();
+        let clock = Arc::new(ManualClock::at(1_800_000_000_000));
+        let settings = JwtSettings::new(key.key());
+        let verifier = JwtVerifier::new(&settings, clock.clone()).unwrap();
+        let mint = TokenMint::new(&settings).unwrap();
+
+        let hour = Duration::from_hours(1);
+        let token = mint.mint(&user("ada"), &[Scopes::WRITE, "other"], hour, clock.now());
+        let claims = verifier.verify(&BearerToken::parse(&token).unwrap()).await.unwrap();
+        assert_eq!(claims.user, user("ada"));
+        assert!(claims.scopes.contain(Scopes::WRITE) && claims.scopes.contain("other"));
+        assert_eq!(claims.expires_at, clock.now().plus(hour));
+    }
+
+    #[test]
+    fn many_who_make_it_at_once_have_the_same_key() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("belfry.dev-key");
+        let keys: Vec<_> = std::thread::scope(|scope| {
+            let open = || bytes(&DevelopmentKey::open(&path).unwrap());
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
+            threads.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        assert!(keys.iter().all(|key| *key == keys[0]));
+    }
+
+    #[test]
+    fn what_is_no_key_is_said_and_left_alone() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("belfry.dev-key");
+        for content in ["", "hello", "c2hvcnQ", "ä"] {
+            fs::write(&path, content).unwrap();
+            make_private(&path);
+            let error = DevelopmentKey::open(&path).unwrap_err();
+            assert!(matches!(error, DevelopmentKeyError::NotAKey(_)), "{error}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), content);
+        }
+        let nowhere = folder.path().join("no").join("such").join("folder");
+        let error = DevelopmentKey::open(&nowhere).unwrap_err();
+        assert!(matches!(error, DevelopmentKeyError::Io { .. }), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_key_that_others_can_read_is_not_used() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("belfry.dev-key");
+        DevelopmentKey::open(&path).unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let error = DevelopmentKey::open(&path).unwrap_err();
+        assert!(matches!(error, DevelopmentKeyError::NotPrivate(_)));
+    }
+
+    fn make_private(path: &Path) {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        let _ = path;
+    }
+}

@@ -1,0 +1,139 @@
+//! Keys that issuers sign with, for tests.
+
+use std::sync::LazyLock;
+
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair,
+    EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair, RsaKeyPair,
+};
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::Value;
+
+use super::{JwtKey, Secret};
+
+pub(super) const SECRET: &[u8; 32] = b"thirty-two bytes, none to spare.";
+
+/// A key with both its halves; a secret has only one.
+#[derive(Clone)]
+pub(super) struct Key {
+    signing: EncodingKey,
+    private_pem: String,
+    public_pem: String,
+}
+
+impl Key {
+    pub(super) fn hmac() -> Self {
+        Self::secret(SECRET)
+    }
+
+    pub(super) fn secret(bytes: &[u8]) -> Self {
+        Self {
+            signing: EncodingKey::from_secret(bytes),
+            private_pem: String::new(),
+            public_pem: String::new(),
+        }
+    }
+
+    /// The same one each time: making one takes long.
+    pub(super) fn rsa() -> Self {
+        static KEY: LazyLock<Key> = LazyLock::new(Key::another_rsa);
+        KEY.clone()
+    }
+
+    pub(super) fn another_rsa() -> Self {
+        let pair = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
+        let private: Pkcs8V1Der<'_> = pair.as_der().unwrap();
+        let public: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
+        let private_pem = pem("PRIVATE KEY", private.as_ref());
+        Self {
+            signing: EncodingKey::from_rsa_pem(private_pem.as_bytes()).unwrap(),
+            private_pem,
+            public_pem: pem("PUBLIC KEY", public.as_ref()),
+        }
+    }
+
+    pub(super) fn p256() -> Self {
+        Self::ec(&ECDSA_P256_SHA256_FIXED_SIGNING)
+    }
+
+    pub(super) fn p384() -> Self {
+        Self::ec(&ECDSA_P384_SHA384_FIXED_SIGNING)
+    }
+
+    fn ec(algorithm: &'static EcdsaSigningAlgorithm) -> Self {
+        let pair = EcdsaKeyPair::generate(algorithm).unwrap();
+        let private = pair.to_pkcs8v1().unwrap();
+        let public: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
+        Self {
+            signing: EncodingKey::from_ec_der(private.as_ref()),
+            private_pem: pem("PRIVATE KEY", private.as_ref()),
+            public_pem: pem("PUBLIC KEY", public.as_ref()),
+        }
+    }
+
+    pub(super) fn ed25519() -> Self {
+        let pair = Ed25519KeyPair::generate().unwrap();
+        let private: Pkcs8V1Der<'_> = pair.as_der().unwrap();
+        let public: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
+        Self {
+            signing: EncodingKey::from_ed_der(private.as_ref()),
+            private_pem: pem("PRIVATE KEY", private.as_ref()),
+            public_pem: pem("PUBLIC KEY", public.as_ref()),
+        }
+    }
+
+    /// What a verifier gets.
+    pub(super) fn public(&self) -> JwtKey {
+        if self.public_pem.is_empty() {
+            return JwtKey::Secret(Secret::new(*SECRET).unwrap());
+        }
+        JwtKey::PublicPem(self.public_pem.clone())
+    }
+
+    pub(super) fn public_pem(&self) -> &str {
+        &self.public_pem
+    }
+
+    pub(super) fn private_pem(&self) -> &str {
+        &self.private_pem
+    }
+
+    pub(super) fn sign(&self, algorithm: Algorithm, claims: &Value) -> String {
+        jsonwebtoken::encode(&Header::new(algorithm), claims, &self.signing).unwrap()
+    }
+
+    /// With any header, whatever it says.
+    pub(super) fn sign_raw(&self, algorithm: Algorithm, header: &Value, claims: &Value) -> String {
+        self.sign_message(algorithm, &format!("{}.{}", part(header), part(claims)))
+    }
+
+    /// With any claims, whatever they are.
+    pub(super) fn sign_bytes(&self, algorithm: Algorithm, claims: &[u8]) -> String {
+        let header = part(&serde_json::to_value(Header::new(algorithm)).unwrap());
+        let claims = URL_SAFE_NO_PAD.encode(claims);
+        self.sign_message(algorithm, &format!("{header}.{claims}"))
+    }
+
+    fn sign_message(&self, algorithm: Algorithm, message: &str) -> String {
+        let signature =
+            jsonwebtoken::crypto::sign(message.as_bytes(), &self.signing, algorithm).unwrap();
+        format!("{message}.{signature}")
+    }
+}
+
+/// A part of a token.
+pub(super) fn part(json: &Value) -> String {
+    URL_SAFE_NO_PAD.encode(json.to_string())
+}
+
+fn pem(label: &str, der: &[u8]) -> String {
+    let text = STANDARD.encode(der);
+    let lines: Vec<_> =
+        text.as_bytes().chunks(64).map(|line| str::from_utf8(line).unwrap()).collect();
+    let lines = lines.join("\n");
+    format!("-----BEGIN {label}-----\n{lines}\n-----END {label}-----\n")
+}
