@@ -6,41 +6,54 @@ use belfry_domain::{
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use super::Rfc3339;
 
 /// A notification as other services ask for it, in JSON. Fields that are not known are kept out.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", expecting = "an object")]
+#[schema(as = Draft)]
 pub struct DraftForm {
     /// The sender's own id; made by Belfry if absent.
+    #[schema(example = "0198c9a2-4b1e-7c3d-8f00-0123456789ab")]
     pub id: Option<TextOrNumber>,
     /// The recipient.
+    #[schema(example = "u42")]
     pub user_id: Option<TextOrNumber>,
     /// What kind of notification it is; `general` if absent.
     #[serde(rename = "type")]
+    #[schema(example = "order.shipped", max_length = 100)]
     pub kind: Option<String>,
     /// The headline.
+    #[schema(value_type = String, example = "Your order is on its way", max_length = 200)]
     pub title: Option<String>,
     /// The text; empty if absent.
+    #[schema(example = "It left the warehouse this morning.", max_length = 4000)]
     pub message: Option<String>,
-    /// An object for the application that shows it.
+    /// An object for the application that shows it, of at most 16 KiB.
+    #[schema(value_type = Option<Object>, example = json!({ "orderId": 7 }))]
     pub data: Option<Box<RawValue>>,
     /// Where a tap on it leads.
+    #[schema(example = "/orders/7", max_length = 2000)]
     pub link: Option<String>,
     /// `low`, `normal` (if absent), `high` or `urgent`.
+    #[schema(example = "normal", pattern = "^(low|normal|high|urgent)$")]
     pub priority: Option<String>,
     /// A second one with this key in the same inbox is the same notification.
+    #[schema(example = "order-7-shipped")]
     pub dedupe_key: Option<TextOrNumber>,
     /// When it came into being; now if absent.
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub created_at: Option<Rfc3339>,
     /// When it loses its meaning.
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<Rfc3339>,
 }
 
 /// An id, which many services write as a number.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(untagged, expecting = "expected a string or a whole number")]
 pub enum TextOrNumber {
     /// As text.
     Text(String),
@@ -96,13 +109,12 @@ impl DraftForm {
         let draft = Draft {
             id,
             user,
-            kind: optional("type", self.kind, |raw| Kind::parse(raw))?.unwrap_or_default(),
+            kind: optional("type", self.kind, Kind::parse)?.unwrap_or_default(),
             title: parsed("title", Title::parse(&title))?,
-            message: optional("message", self.message, |raw| Message::parse(raw))?
-                .unwrap_or_default(),
+            message: optional("message", self.message, Message::parse)?.unwrap_or_default(),
             data: self.data.map(read_data).transpose()?,
-            link: optional("link", self.link, |raw| Link::parse(raw))?,
-            priority: optional("priority", self.priority, |raw| raw.parse::<Priority>())?
+            link: optional("link", self.link, Link::parse)?,
+            priority: optional("priority", self.priority, str::parse::<Priority>)?
                 .unwrap_or_default(),
             dedupe_key: self
                 .dedupe_key
@@ -117,9 +129,35 @@ impl DraftForm {
     }
 }
 
+/// How deep data may be nested. Deeper than people nest, and not so deep that anything on its way,
+/// which may read it recursively, runs out of stack.
+const MAX_DEPTH: usize = 64;
+
+/// How deep objects and arrays are nested in a text that is JSON.
+fn depth(json: &str) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
 fn read_data(raw: Box<RawValue>) -> Result<Data, InvalidForm> {
     if !raw.get().starts_with('{') {
         return Err(InvalidForm::new("data", "must be an object"));
+    }
+    if depth(raw.get()) > MAX_DEPTH {
+        return Err(InvalidForm::new("data", format_args!("is nested deeper than {MAX_DEPTH}")));
     }
     parsed("data", Data::of_checked_syntax(Box::<str>::from(raw)))
 }
@@ -178,6 +216,17 @@ mod tests {
         let data =
             format!(r#"{{"userId":"a","title":"Hi","data":{{"x":"{}"}}}}"#, "y".repeat(17_000));
         assert_eq!(read(&data).unwrap_err().field, "data");
+    }
+
+    #[test]
+    fn data_is_not_nested_without_end() {
+        let nested = |depth: usize| {
+            let (open, close) = ("[".repeat(depth - 1), "]".repeat(depth - 1));
+            let data = format!(r#"{{"in strings":"[[[\"[{{","x":{open}{close}}}"#);
+            read(&format!(r#"{{"userId":"ada","title":"Hi","data":{data}}}"#))
+        };
+        assert!(nested(MAX_DEPTH).is_ok());
+        assert_eq!(nested(MAX_DEPTH + 1).unwrap_err().field, "data");
     }
 
     #[test]

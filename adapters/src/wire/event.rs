@@ -11,6 +11,7 @@ use super::{NotificationForm, Rfc3339};
 /// take it for a request and try to answer.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "pattern", content = "data")]
+#[expect(clippy::large_enum_variant, reason = "one at a time, on the way through")]
 pub enum EventForm<'a> {
     /// An inbox took a notification.
     #[serde(rename = "notification.created", rename_all = "camelCase")]
@@ -121,6 +122,7 @@ impl<'a> From<&'a DomainEvent> for EventForm<'a> {
 
 impl EventForm<'_> {
     /// The event's JSON.
+    #[expect(clippy::missing_panics_doc, reason = "it never does, as said where it could")]
     pub fn write(event: &DomainEvent) -> String {
         serde_json::to_string(&EventForm::from(event))
             .expect("strings, numbers and checked JSON always serialize")

@@ -1,0 +1,26 @@
+//! REST, under `/v1`: services write notifications, users read and change their own inbox.
+//!
+//! A handler extracts, calls a use case and answers. Who is calling is an extractor ([`caller`]);
+//! every failure is a [`problem`], by one table. The contract is `contracts/openapi.json`, which the
+//! routes themselves write ([`openapi`]).
+
+mod body;
+mod caller;
+mod cors;
+mod health;
+mod intake;
+mod json;
+mod notifications;
+mod observe;
+mod openapi;
+mod path;
+mod problem;
+mod router;
+
+pub use cors::{AllowedOrigin, InvalidOrigin, layer as cors_layer};
+pub use health::{Readiness, ReadinessCheck, routes as health_routes};
+pub use intake::Intake;
+pub use router::{RestParts, RestSettings, RestStories, router};
+
+#[cfg(test)]
+mod tests;

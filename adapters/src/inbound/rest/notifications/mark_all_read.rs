@@ -1,0 +1,22 @@
+use axum::Json;
+use axum::extract::State;
+
+use super::super::caller::Caller;
+use super::super::openapi::CallerProblems;
+use super::super::problem::Problem;
+use super::super::router::RestStories;
+use super::count::CountForm;
+
+/// Mark all your notifications as read
+#[utoipa::path(
+    method(patch, post, put), path = "/v1/notifications/read-all", tag = "inbox",
+    security(("bearer" = [])),
+    responses((status = 200, description = "The count, zero.", body = CountForm), CallerProblems),
+)]
+pub(super) async fn mark_all_read(
+    caller: Caller,
+    State(stories): State<RestStories>,
+) -> Result<Json<CountForm>, Problem> {
+    let state = stories.mark_all_read.run(caller.user()).await?;
+    Ok(Json(state.into()))
+}

@@ -1,0 +1,29 @@
+//! `/v1/notifications`: one file for each thing to do.
+
+mod count;
+mod create;
+mod create_batch;
+mod created;
+mod delete;
+mod get;
+mod list;
+mod mark_all_read;
+mod mark_read;
+
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::router::RestParts;
+
+pub(super) use created::IDEMPOTENT_REPLAYED;
+
+/// All routes of it.
+pub(super) fn routes() -> OpenApiRouter<RestParts> {
+    OpenApiRouter::default()
+        .routes(routes!(create::create, list::list))
+        .routes(routes!(create_batch::create_batch))
+        .routes(routes!(count::count_unread))
+        .routes(routes!(mark_all_read::mark_all_read))
+        .routes(routes!(get::get, delete::delete))
+        .routes(routes!(mark_read::mark_read))
+}

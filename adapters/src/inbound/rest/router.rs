@@ -1,0 +1,121 @@
+use std::any::Any;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, FromRef, Request, State};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use belfry_application::use_cases::{
+    CountUnread, DeleteNotification, GetNotification, ListInbox, MarkAllRead, MarkRead, SignIn,
+};
+use bytes::Bytes;
+use http::HeaderValue;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use tower::util::option_layer;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
+use tower_http::set_header::SetResponseHeaderLayer;
+use tracing::{error, warn};
+
+use super::cors::{self, AllowedOrigin};
+use super::health::Readiness;
+use super::intake::Intake;
+use super::observe::{keep_sane_id, observe};
+use super::openapi;
+use super::problem::{Kind, Problem};
+
+/// What the routes are made of.
+#[derive(Clone, FromRef)]
+pub struct RestParts {
+    /// Who is calling.
+    pub sign_in: SignIn,
+    /// What services ask for.
+    pub intake: Intake,
+    /// What users ask for.
+    pub stories: RestStories,
+    /// Whether this process can work.
+    pub readiness: Readiness,
+    /// How it is run.
+    pub settings: RestSettings,
+}
+
+/// What users can ask for.
+#[derive(Clone)]
+#[expect(missing_docs, reason = "each is the story that it is named after")]
+pub struct RestStories {
+    pub list: ListInbox,
+    pub get: GetNotification,
+    pub count_unread: CountUnread,
+    pub mark_read: MarkRead,
+    pub mark_all_read: MarkAllRead,
+    pub delete: DeleteNotification,
+}
+
+/// How the routes are run.
+#[derive(Debug, Clone)]
+pub struct RestSettings {
+    /// The largest body that is read, in bytes.
+    pub max_body: usize,
+    /// How long a request may take, its body included.
+    pub request_timeout: Duration,
+    /// Which web pages may talk to us besides those that we serve.
+    pub cors_origins: Vec<AllowedOrigin>,
+}
+
+impl Default for RestSettings {
+    fn default() -> Self {
+        Self {
+            max_body: 1024 * 1024,
+            request_timeout: Duration::from_secs(30),
+            cors_origins: Vec::new(),
+        }
+    }
+}
+
+/// All routes: `/v1/…`, `/health/…` and `/openapi.json`. What is none of them is answered here too,
+/// so this is the router that others are merged into or nested beside, without a fallback of theirs.
+pub fn router(parts: RestParts) -> Router {
+    let settings = parts.settings.clone();
+    let (routes, contract) = openapi::routes().split_for_parts();
+    let contract = Bytes::from(openapi::text(&contract));
+    let routes = routes
+        .route("/openapi.json", get(async move || ([(CONTENT_TYPE, "application/json")], contract)))
+        .fallback(async || Problem::from(Kind::RouteUnknown))
+        .method_not_allowed_fallback(async || Problem::from(Kind::MethodNotAllowed))
+        .with_state(parts);
+    layered(routes, &settings)
+}
+
+/// The innermost layer comes first. The request's id is outermost: every answer has it, also one
+/// that a layer gives.
+fn layered(routes: Router, settings: &RestSettings) -> Router {
+    // One user's notifications are nothing for a cache that others share, nor for a browser's.
+    let no_store = HeaderValue::from_static("no-store");
+    routes
+        .layer(DefaultBodyLimit::max(settings.max_body))
+        .layer(from_fn_with_state(settings.request_timeout, in_time))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(SetResponseHeaderLayer::if_not_present(CACHE_CONTROL, no_store))
+        .layer(option_layer(cors::layer(&settings.cors_origins)))
+        .layer(from_fn(observe))
+        .layer(PropagateRequestIdLayer::x_request_id())
+        .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
+        .layer(from_fn(keep_sane_id))
+}
+
+async fn in_time(State(limit): State<Duration>, request: Request, next: Next) -> Response {
+    let answer = tokio::time::timeout(limit, next.run(request)).await;
+    answer.unwrap_or_else(|_| {
+        warn!(?limit, "request took too long");
+        Problem::from(Kind::TimedOut).into_response()
+    })
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the layer gives it away")]
+fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("of no words");
+    error!(panic = text, "request handler panicked");
+    Problem::from(Kind::Internal).into_response()
+}

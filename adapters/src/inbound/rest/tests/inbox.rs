@@ -1,0 +1,212 @@
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::{Api, NOW, NOW_TEXT};
+
+const OK: StatusCode = StatusCode::OK;
+const NO_CONTENT: StatusCode = StatusCode::NO_CONTENT;
+
+/// With so many notifications for Ada, `n1` the oldest.
+async fn api_with(count: usize) -> Api {
+    let api = Api::new();
+    for n in 1..=count {
+        let kind = if n % 3 == 0 { "third" } else { "other" };
+        let asked = json!({ "id": format!("n{n}"), "userId": "ada", "title": "Hi", "type": kind });
+        api.create(asked).await;
+    }
+    api
+}
+
+fn ids(page: &Value) -> Vec<String> {
+    let items = page["items"].as_array().expect("items");
+    items.iter().map(|one| one["id"].as_str().expect("an id").to_owned()).collect()
+}
+
+/// The ids on all pages, page by page.
+async fn pages(api: &Api, query: &str) -> Vec<Vec<String>> {
+    let mut pages = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let path = format!("/v1/notifications?{query}{cursor}");
+        let page = api.get("ada", &path).await.expect(OK);
+        pages.push(ids(&page));
+        match page["nextCursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return pages,
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_inbox_is_paged_newest_first_without_gaps_or_repeats() {
+    let api = api_with(45).await;
+    let pages = pages(&api, "").await;
+    assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [20, 20, 5]);
+    let expected: Vec<_> = (1..=45).rev().map(|n| format!("n{n}")).collect();
+    assert_eq!(pages.concat(), expected);
+}
+
+#[tokio::test]
+async fn a_page_stays_right_while_notifications_come_and_go() {
+    let api = api_with(10).await;
+    let first = api.get("ada", "/v1/notifications?limit=4").await.expect(OK);
+    assert_eq!(ids(&first), ["n10", "n9", "n8", "n7"]);
+
+    api.create(json!({ "id": "n11", "userId": "ada", "title": "Hi" })).await;
+    api.ask("ada", "DELETE", "/v1/notifications/n7").await.expect(NO_CONTENT);
+    api.ask("ada", "PATCH", "/v1/notifications/n6/read").await.expect(OK);
+
+    let cursor = first["nextCursor"].as_str().unwrap();
+    let path = format!("/v1/notifications?limit=4&cursor={cursor}");
+    let second = api.get("ada", &path).await.expect(OK);
+    assert_eq!(ids(&second), ["n6", "n5", "n4", "n3"]);
+}
+
+#[tokio::test]
+async fn a_page_says_where_the_inbox_stands() {
+    let api = api_with(3).await;
+    api.ask("ada", "PATCH", "/v1/notifications/n2/read").await.expect(OK);
+    let page = api.get("ada", "/v1/notifications?limit=1").await.expect(OK);
+    let mut fields: Vec<_> = page.as_object().unwrap().keys().map(String::as_str).collect();
+    fields.sort_unstable();
+    assert_eq!(fields, ["epoch", "items", "nextCursor", "revision", "unreadCount"]);
+    assert_eq!(page["unreadCount"], 2);
+    assert_eq!(page["revision"], 4);
+    assert_eq!(page["epoch"], "e1");
+
+    let empty = api.get("bob", "/v1/notifications").await.expect(OK);
+    let expected = json!(
+        { "items": [], "nextCursor": null, "unreadCount": 0, "revision": 0, "epoch": "e1" }
+    );
+    assert_eq!(empty, expected);
+}
+
+#[tokio::test]
+async fn a_list_can_be_of_one_type_and_of_read_or_unread_ones() {
+    let api = api_with(9).await;
+    for read in ["n3", "n4"] {
+        api.ask("ada", "PATCH", &format!("/v1/notifications/{read}/read")).await.expect(OK);
+    }
+    assert_eq!(pages(&api, "type=third").await.concat(), ["n9", "n6", "n3"]);
+    assert_eq!(pages(&api, "unread=false").await.concat(), ["n4", "n3"]);
+    assert_eq!(pages(&api, "unread=true&limit=3").await.concat().len(), 7);
+    assert_eq!(pages(&api, "unread=true&type=third&limit=1").await, [["n9"], ["n6"]]);
+    assert_eq!(pages(&api, "type=no.such").await.concat(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_query_that_makes_no_sense_is_refused() {
+    let api = api_with(1).await;
+    for query in [
+        "limit=0",
+        "limit=101",
+        "limit=-1",
+        "limit=ten",
+        "limit=",
+        "limit=1&limit=2",
+        "unread=yes",
+        "unread=",
+        "type=",
+        "type=a%20b",
+    ] {
+        let refused = api.get("ada", &format!("/v1/notifications?{query}")).await;
+        refused.problem(400, "query_invalid");
+    }
+    for cursor in ["", "17", "AgAAAAAAAAAB", "AQAAAAAAAAAR=", "s3cret"] {
+        let refused = api.get("ada", &format!("/v1/notifications?cursor={cursor}")).await;
+        let problem = refused.problem(400, "cursor_invalid");
+        assert!(!problem.to_string().contains("s3cret"));
+    }
+    for query in ["limit=1", "limit=100", "whatever=1", "type=%C3%BC"] {
+        api.get("ada", &format!("/v1/notifications?{query}")).await.expect(OK);
+    }
+}
+
+#[tokio::test]
+async fn a_count_comes_with_the_revision_it_is_of() {
+    let api = api_with(3).await;
+    let count = api.get("ada", "/v1/notifications/unread-count").await.expect(OK);
+    assert_eq!(count, json!({ "count": 3, "revision": 3 }));
+    let count = api.get("bob", "/v1/notifications/unread-count").await.expect(OK);
+    assert_eq!(count, json!({ "count": 0, "revision": 0 }));
+}
+
+#[tokio::test]
+async fn a_notification_is_read_by_any_of_the_methods_and_once() {
+    let api = api_with(3).await;
+    for (id, method) in [("n1", "PATCH"), ("n2", "POST"), ("n3", "PUT")] {
+        let path = format!("/v1/notifications/{id}/read");
+        let read = api.ask("ada", method, &path).await.expect(OK);
+        assert_eq!((&read["id"], &read["isRead"]), (&json!(id), &json!(true)), "{method}");
+        assert_eq!(read["readAt"], NOW_TEXT);
+    }
+    api.clock.set(NOW + 1_000);
+    let again = api.ask("ada", "PATCH", "/v1/notifications/n1/read").await.expect(OK);
+    assert_eq!(again["readAt"], NOW_TEXT, "it was read when it was read first");
+    let count = api.get("ada", "/v1/notifications/unread-count").await.expect(OK);
+    assert_eq!(count, json!({ "count": 0, "revision": 6 }));
+}
+
+#[tokio::test]
+async fn all_are_read_by_any_of_the_methods() {
+    for method in ["PATCH", "POST", "PUT"] {
+        let api = api_with(3).await;
+        for _ in 0..2 {
+            let count = api.ask("ada", method, "/v1/notifications/read-all").await.expect(OK);
+            assert_eq!(count, json!({ "count": 0, "revision": 4 }), "{method}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_deleted_is_gone() {
+    let api = api_with(2).await;
+    let gone = api.ask("ada", "DELETE", "/v1/notifications/n1").await;
+    assert_eq!(gone.expect(NO_CONTENT), Value::Null);
+    for (method, path) in [
+        ("GET", "/v1/notifications/n1"),
+        ("DELETE", "/v1/notifications/n1"),
+        ("PATCH", "/v1/notifications/n1/read"),
+    ] {
+        api.ask("ada", method, path).await.problem(404, "not_found");
+    }
+    let count = api.get("ada", "/v1/notifications/unread-count").await.expect(OK);
+    assert_eq!(count, json!({ "count": 1, "revision": 3 }));
+}
+
+#[tokio::test]
+async fn nobody_sees_or_changes_another_users_notification() {
+    let api = api_with(1).await;
+    for (method, path) in [
+        ("GET", "/v1/notifications/n1"),
+        ("DELETE", "/v1/notifications/n1"),
+        ("PATCH", "/v1/notifications/n1/read"),
+        ("POST", "/v1/notifications/n1/read"),
+        ("PUT", "/v1/notifications/n1/read"),
+    ] {
+        let other = api.ask("bob", method, path).await.problem(404, "not_found");
+        let nobodys = api.ask("bob", method, &path.replace("n1", "n7")).await.json();
+        assert_eq!(other, nobodys, "another's is like one that never was");
+    }
+    api.ask("bob", "PATCH", "/v1/notifications/read-all").await.expect(OK);
+    let mine = api.get("ada", "/v1/notifications/n1").await.expect(OK);
+    assert_eq!((&mine["isRead"], &mine["revision"]), (&json!(false), &json!(1)));
+    // A service that writes for all reads nobody's inbox but its own.
+    let request = super::as_service("/v1/notifications/n1/read").body(String::new().into());
+    api.send(request.unwrap()).await.problem(404, "not_found");
+}
+
+#[tokio::test]
+async fn an_id_in_a_path_is_decoded_and_valid() {
+    let api = Api::new();
+    api.create(json!({ "id": "a/ü", "userId": "ada", "title": "Hi" })).await;
+    let found = api.get("ada", "/v1/notifications/a%2F%C3%BC").await.expect(OK);
+    assert_eq!(found["id"], "a/ü");
+    let long = "x".repeat(129);
+    for raw in ["a%20b", "%00", "%FF", "%E2%80%AE", &long] {
+        for (method, path) in [("GET", ""), ("DELETE", ""), ("PATCH", "/read")] {
+            let path = format!("/v1/notifications/{raw}{path}");
+            api.ask("ada", method, &path).await.problem(400, "id_invalid");
+        }
+    }
+}

@@ -1,0 +1,174 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use belfry_application::ports::{
+    History, IdempotencyKey, InboxRepository, ListFilter, Once, PortError,
+};
+use belfry_application::testing::MockInboxRepository;
+use belfry_domain::{
+    DomainEvent, Draft, Epoch, InboxState, Notification, NotificationId, Receipt, Revision,
+    Timestamp, UserId,
+};
+use futures_util::stream;
+use http::{Request, StatusCode};
+use serde_json::json;
+
+use super::{Api, Tokens, as_service};
+use crate::inbound::rest::{AllowedOrigin, RestSettings};
+
+#[tokio::test]
+async fn a_body_is_read_up_to_its_bound() {
+    let api = Api::with_settings(RestSettings { max_body: 1_000, ..RestSettings::default() });
+    let draft = |length: usize| {
+        let text = json!({ "userId": "ada", "title": "Hi" }).to_string();
+        text.clone() + &" ".repeat(length - text.len())
+    };
+    for (length, status) in [(1_000, StatusCode::CREATED), (1_001, StatusCode::PAYLOAD_TOO_LARGE)] {
+        let request = as_service("/v1/notifications").body(draft(length).into()).unwrap();
+        assert_eq!(api.send(request).await.status, status);
+    }
+    let endless = stream::repeat_with(|| Ok::<_, std::io::Error>("x".repeat(100)));
+    let request = as_service("/v1/notifications").body(Body::from_stream(endless)).unwrap();
+    api.send(request).await.problem(413, "body_too_large");
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_is_refused() {
+    let broken = stream::iter([Ok("{"), Err(std::io::Error::other("gone"))]);
+    let request = as_service("/v1/notifications").body(Body::from_stream(broken)).unwrap();
+    Api::new().send(request).await.problem(400, "body_unreadable");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_takes_no_longer_than_it_may() {
+    let patience = Duration::from_secs(2);
+    let settings = RestSettings { request_timeout: patience, ..RestSettings::default() };
+    let api = Api::over(Arc::new(Stuck), Arc::new(Tokens), settings);
+    let refused = api.get("ada", "/v1/notifications/unread-count").await;
+    refused.problem(503, "timed_out");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+
+    let drop_by_drop = stream::pending::<Result<String, std::io::Error>>();
+    let request = as_service("/v1/notifications").body(Body::from_stream(drop_by_drop)).unwrap();
+    api.send(request).await.problem(503, "timed_out");
+}
+
+#[tokio::test]
+async fn a_panic_fails_its_own_request_only() {
+    let mut store = MockInboxRepository::new();
+    store.expect_state().returning(|_| panic!("s3cret"));
+    let api = Api::over_store(store);
+    let problem = api.get("ada", "/v1/notifications/unread-count").await.problem(500, "internal");
+    assert!(!problem.to_string().contains("s3cret"));
+    api.get("ada", "/health/live").await.expect(StatusCode::OK);
+}
+
+#[tokio::test]
+async fn health_says_whether_this_process_lives_and_can_work() {
+    let api = Api::new();
+    let ask = |path: &str| api.send(Request::get(path).body(Body::empty()).unwrap());
+    let (database, amqp) = (api.readiness.needs("database"), api.readiness.needs("amqp"));
+    database.up();
+    let live = ask("/health/live").await.expect(StatusCode::OK);
+    assert_eq!(live, json!({ "status": "live" }));
+    let not_ready = ask("/health/ready").await.expect(StatusCode::SERVICE_UNAVAILABLE);
+    let expected = json!({ "status": "not_ready", "checks": { "amqp": "down", "database": "up" } });
+    assert_eq!(not_ready, expected);
+    amqp.up();
+    let ready = ask("/health/ready").await.expect(StatusCode::OK);
+    let expected = json!({ "status": "ready", "checks": { "amqp": "up", "database": "up" } });
+    assert_eq!(ready, expected);
+}
+
+#[tokio::test]
+async fn the_contract_can_be_read_by_anybody() {
+    let request = Request::get("/openapi.json").body(Body::empty()).unwrap();
+    let answer = Api::new().send(request).await;
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    assert_eq!(answer.expect(StatusCode::OK)["openapi"], "3.1.0");
+}
+
+#[tokio::test]
+async fn pages_of_other_origins_may_talk_to_us_where_they_are_named() {
+    let ours = "https://app.example.org";
+    let preflight = |origin: &str| {
+        let request = Request::builder().method("OPTIONS").uri("/v1/notifications");
+        let request = request.header("access-control-request-method", "POST");
+        let request = request.header("access-control-request-headers", "authorization");
+        request.header("origin", origin).body(Body::empty()).unwrap()
+    };
+    let closed = Api::new().send(preflight(ours)).await;
+    assert_eq!(closed.header("access-control-allow-origin"), None);
+
+    let cors_origins = vec![AllowedOrigin::parse(ours).unwrap()];
+    let api = Api::with_settings(RestSettings { cors_origins, ..RestSettings::default() });
+    let answer = api.send(preflight(ours)).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(answer.header("access-control-allow-origin"), Some(ours));
+    let headers = answer.header("access-control-allow-headers").unwrap();
+    assert!(headers.contains("idempotency-key") && headers.contains("authorization"));
+    let other = api.send(preflight("https://evil.example")).await;
+    assert_eq!(other.header("access-control-allow-origin"), None);
+
+    let refused = Request::get("/v1/notifications").header("origin", ours);
+    let refused = api.send(refused.body(Body::empty()).unwrap()).await;
+    refused.problem(401, "token_missing");
+    assert_eq!(refused.header("access-control-allow-origin"), Some(ours), "it can be read");
+}
+
+/// A store that never answers.
+struct Stuck;
+
+#[async_trait::async_trait]
+impl InboxRepository for Stuck {
+    async fn epoch(&self) -> Result<Epoch, PortError> {
+        std::future::pending().await
+    }
+    async fn create(&self, _: Vec<Draft>) -> Result<Vec<Receipt>, PortError> {
+        std::future::pending().await
+    }
+    async fn create_once(&self, _: &IdempotencyKey, _: Vec<Draft>) -> Result<Once, PortError> {
+        std::future::pending().await
+    }
+    async fn mark_read(
+        &self,
+        _: &UserId,
+        _: &[NotificationId],
+        _: Timestamp,
+    ) -> Result<Option<DomainEvent>, PortError> {
+        std::future::pending().await
+    }
+    async fn mark_all_read(
+        &self,
+        _: &UserId,
+        _: Timestamp,
+    ) -> Result<Option<DomainEvent>, PortError> {
+        std::future::pending().await
+    }
+    async fn delete(
+        &self,
+        _: &UserId,
+        _: &[NotificationId],
+        _: Timestamp,
+    ) -> Result<Option<DomainEvent>, PortError> {
+        std::future::pending().await
+    }
+    async fn get(&self, _: &UserId, _: &NotificationId) -> Result<Option<Notification>, PortError> {
+        std::future::pending().await
+    }
+    async fn list(
+        &self,
+        _: &UserId,
+        _: &ListFilter,
+        _: usize,
+    ) -> Result<Vec<Notification>, PortError> {
+        std::future::pending().await
+    }
+    async fn state(&self, _: &UserId) -> Result<InboxState, PortError> {
+        std::future::pending().await
+    }
+    async fn history(&self, _: &UserId, _: Revision, _: usize) -> Result<History, PortError> {
+        std::future::pending().await
+    }
+}

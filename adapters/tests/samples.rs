@@ -1,0 +1,184 @@
+//! The samples in `contracts/samples` are what the code writes and reads, each of them.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use belfry_adapters::inbound::amqp::{Envelope, Handling, Pattern, StoreCommands};
+use belfry_adapters::wire::{EventForm, NotificationForm, PageForm, PushForm, Rfc3339};
+use belfry_application::announcement::{Push, SyncState, Which};
+use belfry_application::testing::{InMemoryStore, ManualClock, SequentialIds, epoch, id, user};
+use belfry_application::use_cases::{Command, HandleCommands, InboxPage};
+use belfry_domain::{
+    Change, Data, DomainEvent, Draft, InboxState, Kind, Link, Message, Notification, Priority,
+    Revision, Timestamp, Title, UnreadCount,
+};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("contracts")
+}
+
+fn sample_text(name: &str) -> String {
+    let file = folder().join("samples").join(format!("{name}.json"));
+    fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+}
+
+#[track_caller]
+fn is_sample(name: &str, written: &Value) {
+    let sample: Value = serde_json::from_str(&sample_text(name)).expect("a sample is JSON");
+    assert_eq!(sample, *written, "{name}");
+}
+
+fn at(text: &str) -> Timestamp {
+    Rfc3339::parse(text).expect("an instant").0
+}
+
+const ID: &str = "0198c9a2-4b1e-7c3d-8f00-0123456789ab";
+const EPOCH: &str = "0198c9a0-0000-7000-8000-000000000001";
+
+fn notification() -> Notification {
+    let draft = Draft {
+        id: id(ID),
+        user: user("u42"),
+        kind: Kind::parse("order.shipped").expect("it is valid"),
+        title: Title::parse("Your order is on its way").expect("it is valid"),
+        message: Message::parse("It left the warehouse this morning.").expect("it is valid"),
+        data: Some(Data::of_checked_syntax(r#"{"orderId":7}"#).expect("it is valid")),
+        link: Some(Link::parse("/orders/7").expect("it is valid")),
+        priority: Priority::Normal,
+        dedupe_key: None,
+        created_at: at("2026-11-23T08:15:30.123Z"),
+        expires_at: None,
+    };
+    draft.taken_at(Revision::new(17))
+}
+
+fn read_at() -> Timestamp {
+    at("2026-11-23T09:00:00Z")
+}
+
+#[test]
+fn a_notification_and_a_page_of_them() {
+    let notification = notification();
+    is_sample("notification", &json!(NotificationForm::from(&notification)));
+    let state = InboxState { revision: Revision::new(17), unread: UnreadCount::new(3) };
+    let next = Some(Revision::new(17));
+    let page = InboxPage { items: vec![notification], next, state, epoch: epoch(EPOCH) };
+    is_sample("page", &json!(PageForm::from(&page)));
+}
+
+#[test]
+fn what_devices_are_told() {
+    let (count, revision) = (UnreadCount::new(3), Revision::new(17));
+    let (after, last) = (Revision::new(18), Revision::new(19));
+    let these = Which::These(vec![id(ID)]);
+    let sync =
+        SyncState { epoch: epoch(EPOCH), revision, unread: count, recovered: true, missed: 1 };
+    let expired =
+        Push::Exception { code: "token_expired", message: "the token has expired".into() };
+    for (name, push) in [
+        ("", Push::Sync(sync)),
+        ("", Push::New(Arc::new(notification()))),
+        ("", Push::UnreadCount { count, revision }),
+        ("", Push::MarkedRead { which: these, read_at: read_at(), revision: after }),
+        ("-all", Push::MarkedRead { which: Which::All, read_at: read_at(), revision: after }),
+        ("", Push::Deleted { ids: vec![id(ID)], revision: last }),
+        ("", Push::Expiring { expires_at: at("2026-11-23T10:00:00Z") }),
+        ("", expired),
+    ] {
+        let told = PushForm::from(&push);
+        let name = format!("socket-{}{name}", told.event.replace(':', "-"));
+        is_sample(&name, &serde_json::from_str(told.payload.get()).unwrap());
+    }
+}
+
+#[test]
+fn what_the_events_exchange_carries() {
+    for (change, unread, revision) in [
+        (Change::Created(Box::new(notification())), 3, 17),
+        (Change::MarkedRead { ids: vec![id(ID)], read_at: read_at() }, 2, 18),
+        (Change::AllRead { read_at: read_at() }, 0, 18),
+        (Change::Deleted { ids: vec![id(ID)] }, 2, 19),
+    ] {
+        let event = DomainEvent {
+            user: user("u42"),
+            revision: Revision::new(revision),
+            unread: UnreadCount::new(unread),
+            change,
+        };
+        let written = serde_json::from_str(&EventForm::write(&event)).unwrap();
+        is_sample(&format!("amqp-out-{}", event.name()), &written);
+    }
+}
+
+/// What a message asks for, which is about that.
+fn asked(pattern: Pattern, data: &RawValue) -> Command {
+    let store = Arc::new(InMemoryStore::new(epoch(EPOCH)));
+    let clock = Arc::new(ManualClock::at(0));
+    let commands = HandleCommands::new(store, clock.clone());
+    let handling = StoreCommands::new(commands, Arc::new(SequentialIds::default()), clock);
+    let envelope = Envelope { pattern, data, named: None, trace: None };
+    handling.read(&envelope).unwrap_or_else(|error| panic!("{data}: {error}"))
+}
+
+fn asked_by(name: &str) -> Command {
+    #[derive(Deserialize)]
+    struct Body<'a> {
+        #[serde(alias = "type")]
+        pattern: &'a str,
+        #[serde(borrow)]
+        data: &'a RawValue,
+    }
+    let text = sample_text(name);
+    let Body { pattern, data } = serde_json::from_str(&text).expect("a pattern and data");
+    let pattern = match pattern.rsplit('.').next() {
+        Some("create" | "created") => Pattern::Create,
+        Some("mark_read" | "marked_read") => Pattern::MarkRead,
+        Some("mark_all_read") => Pattern::MarkAllRead,
+        _ => panic!("{name}: {pattern}"),
+    };
+    asked(pattern, data)
+}
+
+#[test]
+fn what_the_ingest_queue_takes() {
+    let created = |command: Command| match command {
+        Command::Create(draft) => (draft.user.to_string(), draft.id.to_string()),
+        other => panic!("{other:?}"),
+    };
+    let pair = |user: &str, id: &str| (user.to_owned(), id.to_owned());
+    assert_eq!(created(asked_by("amqp-in-notification.create")), pair("u42", "order-7-shipped"));
+    assert_eq!(created(asked_by("amqp-in-notification.created")), pair("u42", "n1"));
+    assert_eq!(created(asked_by("amqp-in-cloudevent")), pair("u42", "id-1"));
+    let bare = sample_text("amqp-in-bare");
+    let bare = asked(Pattern::Create, serde_json::from_str(&bare).unwrap());
+    assert_eq!(created(bare), pair("u42", "order-7-shipped"));
+
+    for name in ["amqp-in-notification.mark_read", "amqp-in-notification.marked_read"] {
+        let expected = Command::MarkRead { user: user("u42"), ids: vec![id("order-7-shipped")] };
+        assert_eq!(asked_by(name), expected, "{name}");
+    }
+    let all = asked_by("amqp-in-notification.mark_all_read");
+    assert_eq!(all, Command::MarkAllRead { user: user("u42") });
+}
+
+#[test]
+fn every_sample_stands_in_the_contract_and_in_these_tests() {
+    let contract = fs::read_to_string(folder().join("asyncapi.yaml")).expect("the contract");
+    let samples = fs::read_dir(folder().join("samples")).expect("the samples").flatten();
+    let samples: BTreeSet<_> =
+        samples.map(|file| file.file_name().to_string_lossy().into_owned()).collect();
+    for sample in &samples {
+        assert!(contract.contains(&format!("./samples/{sample}")), "{sample} is not referred to");
+    }
+    for (n, _) in contract.match_indices("./samples/") {
+        let rest = &contract[n + "./samples/".len()..];
+        let name = rest.split(['"', '\'', '\n', '#']).next().unwrap_or_default();
+        assert!(samples.contains(name), "there is no sample {name}");
+    }
+    assert_eq!(samples.len(), 21, "a new sample is to be checked here as well");
+}
