@@ -256,9 +256,15 @@ async fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<Listener> {
 /// How tokens are checked: as set, or with the development key, made where it is missing.
 pub fn jwt_settings(auth: &Auth) -> anyhow::Result<JwtSettings> {
     let key = if let Some(secret) = &auth.hs256_secret {
-        JwtKey::Secret(
-            Secret::new(secret.reveal().as_bytes()).context("setting auth.hs256_secret")?,
-        )
+        let secret =
+            Secret::new(secret.reveal().as_bytes()).context("setting auth.hs256_secret")?;
+        if secret.is_weak() {
+            warn!(
+                "auth.hs256_secret has fewer than {} bytes: it can be guessed from any one token",
+                Secret::STRONG_BYTES
+            );
+        }
+        JwtKey::Secret(secret)
     } else if let Some(file) = &auth.public_key_file {
         JwtKey::PublicPem(read_public_key(file)?)
     } else {

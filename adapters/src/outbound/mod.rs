@@ -1,3 +1,10 @@
 //! What fills the application's ports. A port's file and its adapter's file have the same name.
 
+pub mod amqp;
+pub mod in_process;
+pub mod jwt;
+pub mod postgres;
+mod relational;
 pub mod socketio;
+pub mod sqlite;
+pub mod system;

@@ -93,9 +93,10 @@ impl Answer {
                 }
                 let (code, message) = failure.told();
                 let told = Told { status: "error", code, message };
-                match self.asked_for {
-                    true => self.ack.send(&told),
-                    false => self.socket.emit("exception", &told),
+                if self.asked_for {
+                    self.ack.send(&told)
+                } else {
+                    self.socket.emit("exception", &told)
                 }
             }
         };

@@ -19,7 +19,7 @@ use socketioxide::handler::ConnectHandler;
 use tokio::sync::SetOnce;
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt};
-use tracing::{debug, info};
+use tracing::debug;
 
 use super::SocketIoSessions;
 use super::answer::{Answer, Failure};
@@ -195,7 +195,7 @@ async fn on_connect(socket: SocketRef, State(door): State<Door>) {
     if !socket.connected() {
         return door.sessions.leave(&session);
     }
-    info!(user = %session.user(), namespace = socket.ns(), "device connected");
+    debug!(user = %session.user(), namespace = socket.ns(), "device connected");
     door.sessions.welcome(&session, arrival.seen).await;
 }
 

@@ -66,10 +66,14 @@ impl Transports {
             return peer.hang_up();
         }
         match socket.transport_type() {
-            TransportType::Websocket => match peer_of(&socket.req_parts().extensions) {
-                Some(peer) => peer.hang_up(),
-                None => debug!(%sid, "a transport without a peer cannot be closed"),
-            },
+            TransportType::Websocket => {
+                let peer = peer_of(&socket.req_parts().extensions);
+                if let Some(peer) = peer {
+                    peer.hang_up()
+                } else {
+                    debug!(%sid, "a transport without a peer cannot be closed");
+                }
+            }
             // Its connection is not cut: behind a proxy it may carry other people's requests.
             TransportType::Polling => self.close_polling(&sid).await,
         }

@@ -1,0 +1,132 @@
+use std::sync::Arc;
+
+use belfry_application::ports::{Clock, IdGenerator, PortError};
+use belfry_application::use_cases::{Command, ForwardEvent, ForwardedEvent, HandleCommands};
+use lapin::BasicProperties;
+
+use super::message::{Envelope, Unreadable};
+use super::{command, forwarded};
+use crate::amqp::{Lane, Needs, Outgoing, Publisher, Topology};
+
+/// What is done with the messages of the ingest queue.
+pub trait Handling: Send + Sync {
+    /// What one message asks for.
+    type Order: Clone + Send + Sync;
+
+    /// Reads what a message asks for.
+    fn read(&self, envelope: &Envelope<'_>) -> Result<Self::Order, Unreadable>;
+
+    /// Does all of them in order, and answers for each. After an `Ok` the message may be forgotten.
+    fn run(
+        &self,
+        orders: Vec<Self::Order>,
+    ) -> impl Future<Output = Vec<Result<(), PortError>>> + Send;
+}
+
+/// Store mode: inboxes change as the messages ask.
+pub struct StoreCommands {
+    commands: HandleCommands,
+    ids: Arc<dyn IdGenerator>,
+    clock: Arc<dyn Clock>,
+}
+
+impl StoreCommands {
+    /// `ids` and `clock` fill in what a sender left open.
+    pub fn new(commands: HandleCommands, ids: Arc<dyn IdGenerator>, clock: Arc<dyn Clock>) -> Self {
+        Self { commands, ids, clock }
+    }
+}
+
+impl Handling for StoreCommands {
+    type Order = Command;
+
+    fn read(&self, envelope: &Envelope<'_>) -> Result<Command, Unreadable> {
+        command::command(envelope, || self.ids.notification_id(), self.clock.now())
+    }
+
+    async fn run(&self, orders: Vec<Command>) -> Vec<Result<(), PortError>> {
+        self.commands.run(orders).await
+    }
+}
+
+/// Forward mode on one node only: this node's devices hear at once what the messages say. Of several
+/// nodes, each would keep what it consumes to itself.
+pub struct ForwardHere(ForwardEvent);
+
+impl ForwardHere {
+    /// Tells devices by that.
+    pub fn new(forward: ForwardEvent) -> Self {
+        Self(forward)
+    }
+}
+
+impl Handling for ForwardHere {
+    type Order = ForwardedEvent;
+
+    fn read(&self, envelope: &Envelope<'_>) -> Result<ForwardedEvent, Unreadable> {
+        forwarded::forwarded(envelope)
+    }
+
+    async fn run(&self, orders: Vec<ForwardedEvent>) -> Vec<Result<(), PortError>> {
+        let mut answers = Vec::with_capacity(orders.len());
+        for event in orders {
+            self.0.run(event).await;
+            answers.push(Ok(()));
+        }
+        answers
+    }
+}
+
+/// Forward mode on any number of nodes: what the messages say goes to every node's queue.
+///
+/// It is published transient, since nothing of it is kept anywhere: an event that finds the broker
+/// restarting is lost to the devices, as it would be to a device that is away.
+pub struct ForwardToNodes {
+    lane: Lane,
+    exchange: Box<str>,
+}
+
+impl ForwardToNodes {
+    /// Publishes by that publisher, to that topology's events exchange.
+    pub fn new(publisher: &Publisher, topology: &Topology) -> Self {
+        Self { lane: publisher.lane(Needs::Events), exchange: topology.events_exchange().into() }
+    }
+}
+
+impl Handling for ForwardToNodes {
+    type Order = ForwardedEvent;
+
+    fn read(&self, envelope: &Envelope<'_>) -> Result<ForwardedEvent, Unreadable> {
+        forwarded::forwarded(envelope)
+    }
+
+    async fn run(&self, orders: Vec<ForwardedEvent>) -> Vec<Result<(), PortError>> {
+        let written: Vec<_> = orders.iter().map(forwarded::write_passed).collect();
+        let messages: Vec<_> = written
+            .iter()
+            .filter_map(|body| body.as_ref().ok())
+            .map(|body| Outgoing {
+                exchange: &self.exchange,
+                routing_key: Topology::PASSED,
+                mandatory: false,
+                properties: BasicProperties::default()
+                    .with_content_type("application/json".into())
+                    .with_app_id("belfry".into()),
+                body,
+            })
+            .collect();
+        let sent = self.lane.publish(&messages).await;
+        let why = sent.stopped_by.map(|error| error.to_string()).unwrap_or_default();
+        let mut confirmed = 0;
+        let answer = |body: Result<Vec<u8>, _>| {
+            body.map_err(PortError::rejected)?;
+            confirmed += 1;
+            if confirmed <= sent.confirmed {
+                Ok(())
+            } else {
+                Err(PortError::unavailable(why.clone()))
+            }
+        };
+        written.into_iter().map(answer).collect()
+    }
+}

@@ -1,0 +1,401 @@
+use belfry_application::testing::{at, id, user};
+use belfry_application::use_cases::Command;
+use belfry_domain::Draft;
+use serde_json::json;
+use std::collections::BTreeMap;
+
+use super::super::command::command;
+use super::*;
+
+const QUEUE: &str = "belfry.ingest";
+const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+/// A message; sent straight to the queue unless a routing key says otherwise.
+#[derive(Clone)]
+struct Sent {
+    body: Vec<u8>,
+    exchange: &'static str,
+    routing_key: &'static str,
+    properties: BasicProperties,
+}
+
+fn sent(body: impl AsRef<[u8]>) -> Sent {
+    Sent {
+        body: body.as_ref().to_vec(),
+        exchange: "",
+        routing_key: QUEUE,
+        properties: BasicProperties::default(),
+    }
+}
+
+impl Sent {
+    fn by(mut self, exchange: &'static str, routing_key: &'static str) -> Self {
+        (self.exchange, self.routing_key) = (exchange, routing_key);
+        self
+    }
+
+    fn with(mut self, change: impl FnOnce(BasicProperties) -> BasicProperties) -> Self {
+        self.properties = change(self.properties);
+        self
+    }
+
+    fn headers(self, pairs: &[(&str, &str)]) -> Self {
+        let pairs = pairs
+            .iter()
+            .map(|(name, value)| ((*name).into(), AMQPValue::LongString((*value).into())));
+        let table: BTreeMap<_, _> = pairs.collect();
+        self.with(|properties| properties.with_headers(table.into()))
+    }
+
+    fn open<T>(
+        &self,
+        look: impl FnOnce(Envelope<'_>) -> Result<T, Unreadable>,
+    ) -> Result<T, Unreadable> {
+        let incoming = Incoming {
+            body: &self.body,
+            exchange: self.exchange,
+            routing_key: self.routing_key,
+            properties: &self.properties,
+        };
+        look(Envelope::open(&incoming, QUEUE)?)
+    }
+
+    fn command(&self) -> Result<Command, Unreadable> {
+        self.open(|envelope| command(&envelope, || id("made"), at(1_000)))
+    }
+
+    #[track_caller]
+    fn draft(&self) -> Draft {
+        match self.command() {
+            Ok(Command::Create(draft)) => *draft,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn refused(&self) -> Unreadable {
+        self.command().unwrap_err()
+    }
+}
+
+fn nest(pattern: &str, data: impl serde::Serialize) -> Sent {
+    sent(json!({ "pattern": pattern, "data": data }).to_string())
+}
+
+#[test]
+fn nestjs_messages_are_read_as_its_own_consumers_do() {
+    let data = r#"{"userId":"ada","title":"Hi","id":"n1"}"#;
+    for body in [
+        format!(r#"{{"pattern":"notification.created","data":{data}}}"#),
+        format!(r#"{{"data":{data},"pattern":"notification.create"}}"#),
+        format!(
+            r#" {{ "data" : {data} , "id":"4f", "metadata":[1], "pattern":"notification.create" }} "#
+        ),
+    ] {
+        // What stands beside the body counts for nothing: NestJS looks at the body alone.
+        for message in [sent(&body), sent(&body).by("shop", "audit.login")] {
+            let draft = message.with(|p| p.with_type("audit.login".into())).draft();
+            assert_eq!((draft.user, draft.id), (user("ada"), id("n1")), "{body}");
+        }
+    }
+}
+
+#[test]
+fn bare_data_has_its_pattern_beside_it() {
+    let body = r#"{"userId":"ada","title":"Hi","type":"order.shipped","source":5,"data":{"a":1}}"#;
+    for message in [
+        sent(body).by("shop", "notification.created"),
+        sent(body).with(|p| p.with_type("notification.create".into())),
+        sent(body).by("shop", "orders.42").with(|p| p.with_type("notification.create".into())),
+        sent(body).by("", "notification.create"),
+    ] {
+        let draft = message.draft();
+        assert_eq!(draft.user, user("ada"));
+        assert_eq!(draft.kind.as_str(), "order.shipped");
+        assert_eq!(draft.data.unwrap().as_str(), r#"{"a":1}"#);
+    }
+}
+
+#[test]
+fn a_field_called_pattern_in_bare_data_is_the_senders_own() {
+    let body = r#"{"userId":"ada","title":"Hi","pattern":"stripes"}"#;
+    let draft = sent(body).by("shop", "notification.create").draft();
+    assert_eq!(draft.user, user("ada"));
+    let nobody_says = sent(body).refused();
+    assert_eq!(nobody_says, Unreadable::UnknownPattern("stripes".to_owned()));
+}
+
+#[test]
+fn a_queue_called_like_a_pattern_does_not_speak_for_its_messages() {
+    let body = br#"{"userId":"ada","title":"Hi"}"#;
+    let to_queue = |exchange| {
+        let message = Incoming {
+            body,
+            exchange,
+            routing_key: "notification.create",
+            properties: &BasicProperties::default(),
+        };
+        Envelope::open(&message, "notification.create").map(|it| it.pattern)
+    };
+    assert_eq!(to_queue(""), Err(Unreadable::NoPattern));
+    assert_eq!(to_queue("shop"), Ok(Pattern::Create));
+}
+
+fn cloud_event(change: impl FnOnce(&mut serde_json::Value)) -> Sent {
+    let mut event = json!({
+        "specversion": "1.0", "type": "com.example.shop.notification.created",
+        "source": "/shop", "id": "e1", "datacontenttype": "application/json",
+        "traceparent": TRACE, "data": { "userId": "ada", "title": "Hi" },
+    });
+    change(&mut event);
+    sent(event.to_string())
+}
+
+#[test]
+fn cloud_events_are_read_in_both_modes() {
+    let binary = |prefix: &str| {
+        let named = |name: &str| format!("{prefix}{name}");
+        let pairs = [
+            (named("specversion"), "1.0"),
+            (named("type"), "notification.create"),
+            (named("source"), "/shop"),
+            (named("id"), "e1"),
+            (named("traceparent"), TRACE),
+        ];
+        let pairs: Vec<_> = pairs.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+        sent(r#"{"userId":"ada","title":"Hi"}"#).headers(&pairs)
+    };
+    for message in [
+        cloud_event(|_| {}),
+        cloud_event(|event| event["type"] = "notification.create".into()),
+        binary("cloudEvents:"),
+        binary("cloudEvents_"),
+        binary("ce-"),
+    ] {
+        let draft = message.draft();
+        assert_eq!(draft.user, user("ada"));
+        assert_eq!(draft.dedupe_key, Some(id("/shop|e1")), "its own id, within its source");
+        let trace = message.open(|envelope| Ok(envelope.trace)).unwrap();
+        assert_eq!(trace, TraceParent::parse(TRACE).ok());
+    }
+}
+
+#[test]
+fn a_cloud_event_about_something_else_is_refused_by_its_type() {
+    for kind in ["order.placed", "notification.exploded", "xnotification.create", ""] {
+        let refused = cloud_event(|event| event["type"] = kind.into()).refused();
+        assert_eq!(refused, Unreadable::UnknownPattern(kind.to_owned()));
+    }
+    let without_data = |event: &mut serde_json::Value| {
+        event.as_object_mut().unwrap().remove("data");
+    };
+    assert_eq!(cloud_event(without_data).refused(), Unreadable::NoData);
+    let text = cloud_event(|event| event["data"] = "eyJ1c2VySWQiOiJhZGEifQ==".into()).refused();
+    assert_eq!(text.to_string(), "data: must be an object");
+}
+
+#[test]
+fn the_notification_is_flat_or_wrapped_and_its_recipient_in_either_place() {
+    for data in [
+        json!({ "userId": "ada", "id": "n1", "title": "Hi" }),
+        json!({ "notification": { "userId": "ada", "id": "n1", "title": "Hi" } }),
+        json!({ "userId": "ada", "notification": { "id": "n1", "title": "Hi" }, "unreadCount": 4 }),
+        json!({ "userId": "bob", "notification": { "userId": "ada", "id": "n1", "title": "Hi" } }),
+        json!({ "userId": "ada", "id": "n1", "title": "Hi", "notification": "a word" }),
+    ] {
+        let draft = nest("notification.created", &data).draft();
+        assert_eq!((draft.user, draft.id), (user("ada"), id("n1")), "{data}");
+    }
+    let numbers = json!({ "userId": 42, "id": 7, "title": "Hi" });
+    let draft = nest("notification.created", numbers).draft();
+    assert_eq!((draft.user, draft.id), (user("42"), id("7")));
+}
+
+#[test]
+fn a_message_stands_for_its_notification_where_the_data_has_no_name() {
+    let named = |data: serde_json::Value| {
+        let name = |p: BasicProperties| p.with_message_id("m1".into());
+        let draft = nest("notification.create", data).with(name).draft();
+        (draft.id.to_string(), draft.dedupe_key.map(|key| key.to_string()))
+    };
+    let key = |text: &str| Some(text.to_owned());
+    assert_eq!(named(json!({ "userId": "ada", "title": "Hi" })), ("made".into(), key("m1")));
+    let with_id = json!({ "userId": "ada", "title": "Hi", "id": "n1" });
+    assert_eq!(named(with_id), ("n1".into(), None));
+    let with_key = json!({ "userId": "ada", "title": "Hi", "dedupeKey": 5 });
+    assert_eq!(named(with_key), ("made".into(), key("5")));
+}
+
+#[test]
+fn nobody_names_what_has_no_name() {
+    let draft = nest("notification.create", json!({ "userId": "ada", "title": "Hi" })).draft();
+    assert_eq!((draft.id, draft.dedupe_key), (id("made"), None));
+    let empty = |p: BasicProperties| p.with_message_id("".into());
+    let data = json!({ "userId": "ada", "title": "Hi" });
+    assert_eq!(nest("notification.create", data).with(empty).draft().dedupe_key, None);
+}
+
+#[test]
+fn the_same_name_given_by_two_services_is_two_names() {
+    let key = |app: &str, message_id: &str| {
+        let data = json!({ "userId": "ada", "title": "Hi" });
+        let (app, message_id) = (app.into(), message_id.into());
+        nest("notification.create", data)
+            .with(|p| p.with_app_id(app).with_message_id(message_id))
+            .draft()
+            .dedupe_key
+            .unwrap()
+    };
+    assert_ne!(key("shop", "1"), key("mail", "1"));
+    assert_eq!(key("shop", "1"), key("shop", "1"));
+    // What is no key as it stands is one all the same.
+    let long = "x".repeat(200);
+    assert_ne!(key(&long, "1"), key(&long, "2"));
+    assert_eq!(key("a shop", "no 1"), key("a shop", "no 1"));
+    assert_eq!(key("a shop", "no 1").as_str().len(), 43);
+}
+
+#[test]
+fn marking_as_read_takes_one_id_many_or_all() {
+    let these = |ids: &[&str]| Command::MarkRead {
+        user: user("ada"),
+        ids: ids.iter().map(|one| id(one)).collect(),
+    };
+    let all = || Command::MarkAllRead { user: user("ada") };
+    for pattern in ["notification.mark_read", "notification.marked_read"] {
+        for (data, expected) in [
+            (json!({ "userId": "ada", "id": "n1" }), these(&["n1"])),
+            (json!({ "userId": "ada", "notificationId": 7 }), these(&["7"])),
+            (json!({ "userId": "ada", "ids": ["n1", 2] }), these(&["n1", "2"])),
+            (json!({ "userId": "ada", "notificationIds": ["n1"] }), these(&["n1"])),
+            (json!({ "userId": "ada", "id": null, "all": true }), all()),
+            (json!({ "userId": "ada", "all": false, "id": "n1" }), these(&["n1"])),
+        ] {
+            assert_eq!(nest(pattern, &data).command(), Ok(expected), "{data}");
+        }
+    }
+    for pattern in ["notification.mark_all_read", "notification.all_read"] {
+        assert_eq!(nest(pattern, json!({ "userId": "ada" })).command(), Ok(all()));
+    }
+}
+
+#[test]
+fn what_can_never_be_read_is_refused_with_a_sentence() {
+    let table: Vec<(Sent, &str)> = vec![
+        (sent(""), "the body is not a JSON object: it is empty"),
+        (sent("  \n"), "the body is not a JSON object: it is empty"),
+        (sent("[1,2]"), "the body is not a JSON object: it begins with '['"),
+        (sent("\"text\""), "the body is not a JSON object: it begins with '\"'"),
+        (sent("null"), "the body is not a JSON object: it begins with 'n'"),
+        (sent("\u{feff}{}"), "the body is not a JSON object: it begins with '\\u{feff}'"),
+        (
+            sent("{"),
+            "the body is not a JSON object: EOF while parsing an object at line 1 column 1",
+        ),
+        (
+            sent(r#"{"pattern":"a","pattern":"b"}"#),
+            "the body is not a JSON object: duplicate field `pattern` at line 1 column 24",
+        ),
+        (sent([b'{', 0xff, b'}']), "the body is not UTF-8"),
+        (sent(vec![b' '; MAX_BODY + 1]), "the body has 1048577 bytes; at most 1048576 are read"),
+        (sent("{}"), "no pattern: neither in the body nor as routing key or type"),
+        (
+            sent("{}").by("shop", "order.placed"),
+            "the pattern \"order.placed\" is none that Belfry knows",
+        ),
+        (
+            sent("{}").by("shop", "a.b").with(|p| p.with_type("c.d".into())),
+            "the pattern \"c.d\" is none that Belfry knows",
+        ),
+        (nest("order.placed", json!({})), "the pattern \"order.placed\" is none that Belfry knows"),
+        (
+            sent(r#"{"pattern":{"cmd":"x"},"data":{}}"#),
+            "the pattern \"{\\\"cmd\\\":\\\"x\\\"}\" is none that Belfry knows",
+        ),
+        (
+            nest("notification.unread_count", json!({ "userId": "ada", "count": 1 })),
+            "the pattern \"notification.unread_count\" is none that Belfry knows",
+        ),
+        (sent(r#"{"pattern":"notification.create"}"#), "data is missing"),
+        (nest("notification.create", json!(null)), "data is missing"),
+        (nest("notification.create", json!([])), "data: must be an object"),
+        (nest("notification.create", json!("x")), "data: must be an object"),
+        (nest("notification.create", json!({ "title": "Hi" })), "userId: is missing"),
+        (nest("notification.create", json!({ "userId": "ada" })), "title: is missing"),
+        (
+            nest("notification.create", json!({ "userId": "ada", "title": 5 })),
+            "data: title: invalid type: integer `5`, expected a string at line 1 column 10",
+        ),
+        (
+            nest("notification.create", json!({ "userId": "ada", "title": " " })),
+            "title: a title must not be blank",
+        ),
+        (
+            nest("notification.create", json!({ "userId": ["ada"], "title": "Hi" })),
+            "data: userId: expected a string or a whole number at line 1 column 31",
+        ),
+        (
+            nest(
+                "notification.create",
+                json!({ "userId": ["ada"], "notification": { "title": "Hi" } }),
+            ),
+            "userId: must be a text or a whole number",
+        ),
+        (
+            nest("notification.create", json!({ "userId": "a b", "title": "Hi" })),
+            "userId: a user id is made of visible characters, without spaces",
+        ),
+        (nest("notification.mark_read", json!({ "id": "n1" })), "userId: is missing"),
+        (
+            nest("notification.mark_read", json!({ "userId": "ada" })),
+            "ids: is missing, and so are id and all",
+        ),
+        (
+            nest("notification.mark_read", json!({ "userId": "ada", "ids": [] })),
+            "ids: must hold 1 to 1000 ids",
+        ),
+        (
+            nest("notification.mark_read", json!({ "userId": "ada", "ids": vec!["x"; 1_001] })),
+            "ids: must hold 1 to 1000 ids",
+        ),
+        (
+            nest("notification.mark_read", json!({ "userId": "ada", "ids": ["a b"] })),
+            "ids: an id is made of visible characters, without spaces",
+        ),
+        (nest("notification.mark_all_read", json!({})), "userId: is missing"),
+    ];
+    for (message, sentence) in table {
+        let shown = String::from_utf8_lossy(&message.body[..message.body.len().min(200)]);
+        assert_eq!(message.refused().to_string(), sentence, "{shown}");
+    }
+}
+
+#[test]
+fn a_pattern_without_end_is_not_repeated_in_full() {
+    let refused = nest(&"x".repeat(5_000), json!({})).refused();
+    assert_eq!(refused, Unreadable::UnknownPattern("x".repeat(100)));
+}
+
+#[test]
+fn a_trace_is_taken_from_the_header_and_anything_else_ignored() {
+    let trace = |message: Sent| message.open(|envelope| Ok(envelope.trace)).unwrap();
+    let message = || nest("notification.create", json!({}));
+    assert_eq!(trace(message()), None);
+    let parent = TraceParent::parse(TRACE).ok();
+    assert_eq!(trace(message().headers(&[("traceparent", TRACE)])), parent);
+    assert_eq!(trace(message().headers(&[("traceparent", "rubbish")])), None);
+    let other = "00-11111111111111111111111111111111-2222222222222222-00";
+    let both = cloud_event(|_| {}).headers(&[("traceparent", other)]);
+    assert_eq!(trace(both), TraceParent::parse(other).ok(), "the latest hop is the header's");
+}
+
+#[test]
+fn a_message_that_comes_back_from_a_retry_queue_is_what_it_was() {
+    let headers = [("x-belfry-exchange", "shop"), ("x-belfry-routing-key", "notification.create")];
+    let Sent { properties, .. } = sent("").headers(&headers);
+    let body = br#"{"userId":"ada","title":"Hi"}"#.to_vec();
+    let mut delivery = Delivery::mock(1, "".into(), QUEUE.into(), false, body);
+    delivery.properties = properties;
+    let envelope = Envelope::open(&Incoming::from(&delivery), QUEUE).unwrap();
+    assert_eq!(envelope.pattern, Pattern::Create);
+}

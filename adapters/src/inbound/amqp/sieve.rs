@@ -1,0 +1,323 @@
+use std::collections::VecDeque;
+
+use belfry_application::ports::PortError;
+use belfry_application::trace::{self, TraceParent};
+
+use super::handling::Handling;
+
+/// Messages that wait to be done, and the way to tell a store that is down from a message that does
+/// not work.
+///
+/// All are tried together. If that fails although the store works for others, the next round tries
+/// them in parts half as large, until the one at fault stands alone. While nothing works at all, each
+/// round knocks with one message only, each time another, so that neither a store that is down is
+/// overrun nor one bad message keeps the others waiting.
+pub(super) struct Sieve<M, O> {
+    held: VecDeque<Held<M, O>>,
+    /// How many are tried together.
+    part: usize,
+    /// Whether nothing worked in the last round.
+    down: bool,
+}
+
+/// A message and what it asks for.
+pub(super) struct Held<M, O> {
+    pub(super) message: M,
+    pub(super) order: O,
+    pub(super) trace: Option<TraceParent>,
+    /// How often it failed alone while others worked.
+    strikes: u8,
+}
+
+impl<M, O> Held<M, O> {
+    pub(super) fn new(message: M, order: O, trace: Option<TraceParent>) -> Self {
+        Self { message, order, trace, strikes: 0 }
+    }
+}
+
+/// What one round brought.
+pub(super) struct Round<M> {
+    /// Done, for good.
+    pub(super) done: Vec<M>,
+    /// Refused, and would be again.
+    pub(super) refused: Vec<(M, PortError)>,
+    /// Fail alone, while others work.
+    pub(super) failed: Vec<(M, PortError)>,
+    /// What kept the others, if there are others.
+    pub(super) held_by: Option<PortError>,
+    /// Whether anything worked.
+    pub(super) works: bool,
+}
+
+impl<M> Default for Round<M> {
+    fn default() -> Self {
+        Self { done: vec![], refused: vec![], failed: vec![], held_by: None, works: false }
+    }
+}
+
+impl<M, O> Default for Sieve<M, O> {
+    fn default() -> Self {
+        Self { held: VecDeque::new(), part: usize::MAX, down: false }
+    }
+}
+
+impl<M, O: Clone> Sieve<M, O> {
+    /// How often a message may fail alone while others work: once may be a store that went down in
+    /// the middle.
+    const STRIKES: u8 = 2;
+
+    pub(super) fn take(&mut self, held: Held<M, O>) {
+        self.held.push_back(held);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// Tries all that is held; what still waits is kept for the next round.
+    pub(super) async fn round(&mut self, handling: &impl Handling<Order = O>) -> Round<M> {
+        let all = self.held.len();
+        let mut round = Round::default();
+        let mut again = Vec::new();
+        let mut part = if self.down { 1 } else { self.part };
+        // One that does not work may be the first; two say that it is not because of them.
+        let mut knocks = if self.down { 1 } else { 2 };
+        while knocks > 0 && !self.held.is_empty() {
+            let tried: Vec<_> = self.held.drain(..part.min(self.held.len())).collect();
+            let answers = run(handling, &tried).await;
+            let alone = tried.len() == 1;
+            for (held, answer) in tried.into_iter().zip(answers) {
+                match answer {
+                    Ok(()) => round.done.push(held.message),
+                    Err(error @ PortError::Rejected(_)) => {
+                        round.refused.push((held.message, error));
+                    }
+                    Err(error @ PortError::Unavailable(_)) => again.push((held, alone, error)),
+                }
+            }
+            round.works = !(round.done.is_empty() && round.refused.is_empty());
+            part = self.part;
+            knocks -= i32::from(!round.works);
+        }
+        self.keep(again, &mut round);
+        self.down = !round.works;
+        if self.held.is_empty() {
+            self.part = usize::MAX;
+        } else if round.works {
+            self.part = (self.part.min(all) / 2).max(1);
+        }
+        round
+    }
+
+    /// Puts those that failed behind the others, but those that have failed alone often enough.
+    fn keep(&mut self, again: Vec<(Held<M, O>, bool, PortError)>, round: &mut Round<M>) {
+        for (mut held, alone, error) in again {
+            held.strikes += u8::from(alone && round.works);
+            if held.strikes >= Self::STRIKES {
+                round.failed.push((held.message, error));
+            } else {
+                round.held_by = Some(error);
+                self.held.push_back(held);
+            }
+        }
+    }
+}
+
+/// Runs what is tried together, as a part of their trace if they have one in common.
+async fn run<M, H: Handling>(
+    handling: &H,
+    tried: &[Held<M, H::Order>],
+) -> Vec<Result<(), PortError>> {
+    let orders = tried.iter().map(|held| held.order.clone()).collect();
+    let first = tried.first().and_then(|held| held.trace.as_ref());
+    let common = first.filter(|trace| tried.iter().all(|held| held.trace.as_ref() == Some(trace)));
+    trace::scope(common.cloned(), handling.run(orders)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use belfry_application::trace::current;
+    use parking_lot::Mutex;
+
+    use super::super::message::{Envelope, Unreadable};
+    use super::*;
+
+    /// A store that is up or down, and for which some messages never work.
+    #[derive(Default)]
+    struct Store {
+        down: Mutex<bool>,
+        poison: Vec<u32>,
+        rejected: Vec<u32>,
+        calls: Mutex<Vec<Vec<u32>>>,
+        traces: Mutex<Vec<Option<TraceParent>>>,
+    }
+
+    impl Handling for Store {
+        type Order = u32;
+
+        fn read(&self, _: &Envelope<'_>) -> Result<u32, Unreadable> {
+            Err(Unreadable::NoData)
+        }
+
+        /// As a store does with a transaction: one that does not work fails all.
+        async fn run(&self, orders: Vec<u32>) -> Vec<Result<(), PortError>> {
+            self.calls.lock().push(orders.clone());
+            self.traces.lock().push(current());
+            let fails = *self.down.lock() || orders.iter().any(|one| self.poison.contains(one));
+            let answer = |one: &u32| match fails {
+                true => Err(PortError::unavailable("down")),
+                false if self.rejected.contains(one) => Err(PortError::rejected("no")),
+                false => Ok(()),
+            };
+            orders.iter().map(answer).collect()
+        }
+    }
+
+    fn holding(messages: impl IntoIterator<Item = u32>) -> Sieve<u32, u32> {
+        let mut sieve = Sieve::default();
+        for message in messages {
+            sieve.take(Held::new(message, message, None));
+        }
+        sieve
+    }
+
+    fn messages(of: &[(u32, PortError)]) -> Vec<u32> {
+        of.iter().map(|(message, _)| *message).collect()
+    }
+
+    #[tokio::test]
+    async fn all_are_done_together() {
+        let store = Store { rejected: vec![2], ..Store::default() };
+        let mut sieve = holding(0..5);
+        let round = sieve.round(&store).await;
+        assert_eq!(round.done, [0, 1, 3, 4]);
+        assert_eq!(messages(&round.refused), [2]);
+        assert!(sieve.is_empty() && round.held_by.is_none());
+        assert_eq!(store.calls.lock().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_store_that_is_down_is_asked_once_a_round_and_keeps_everything() {
+        let store = Store { down: Mutex::new(true), ..Store::default() };
+        let mut sieve = holding(0..200);
+        for _ in 0..300 {
+            let round = sieve.round(&store).await;
+            assert!(!round.works && round.failed.is_empty() && round.refused.is_empty());
+            assert!(matches!(round.held_by, Some(PortError::Unavailable(_))));
+        }
+        assert_eq!(store.calls.lock().len(), 300);
+        assert!(store.calls.lock()[1..].iter().all(|orders| orders.len() == 1));
+
+        *store.down.lock() = false;
+        let mut done = sieve.round(&store).await.done;
+        done.sort_unstable();
+        assert_eq!(done, (0..200).collect::<Vec<_>>());
+        assert_eq!(store.calls.lock().len(), 302, "one knock, then all others together");
+    }
+
+    #[tokio::test]
+    async fn those_that_never_work_are_found_and_cost_the_others_nothing() {
+        for poison in [vec![0], vec![99], vec![42], vec![0, 1, 2], vec![0, 50, 99], vec![98, 99]] {
+            let store = Store { poison: poison.clone(), ..Store::default() };
+            let mut sieve = holding(0..100);
+            let (mut done, mut failed) = (vec![], vec![]);
+            let mut rounds = 0;
+            while !sieve.is_empty() {
+                // Others go on coming.
+                sieve.take(Held::new(1_000 + rounds, 1_000 + rounds, None));
+                rounds += 1;
+                let round = sieve.round(&store).await;
+                done.extend(round.done);
+                failed.extend(messages(&round.failed));
+                assert!(rounds < 100, "{poison:?}: still {} held", sieve.len());
+            }
+            failed.sort_unstable();
+            assert_eq!(failed, poison);
+            assert_eq!(done.len() + failed.len(), 100 + rounds as usize);
+            assert!(rounds < 20, "{poison:?}: {rounds} rounds");
+            assert!(
+                store.calls.lock().len() < 200,
+                "{poison:?}: {} calls",
+                store.calls.lock().len()
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn one_that_fails_while_nobody_else_is_there_waits_for_proof() {
+        let store = Store { poison: vec![7], ..Store::default() };
+        let mut sieve = holding([7]);
+        for _ in 0..50 {
+            assert!(sieve.round(&store).await.failed.is_empty());
+        }
+        let mut failed = vec![];
+        let mut others = 100..106;
+        while failed.is_empty() {
+            let other = others.next().expect("a few others are proof enough");
+            sieve.take(Held::new(other, other, None));
+            failed.extend(messages(&sieve.round(&store).await.failed));
+        }
+        assert_eq!(failed, [7]);
+    }
+
+    #[tokio::test]
+    async fn a_store_that_goes_down_in_the_middle_condemns_nobody() {
+        struct Flickering(Mutex<u32>);
+        impl Handling for Flickering {
+            type Order = u32;
+            fn read(&self, _: &Envelope<'_>) -> Result<u32, Unreadable> {
+                Err(Unreadable::NoData)
+            }
+            async fn run(&self, orders: Vec<u32>) -> Vec<Result<(), PortError>> {
+                let mut left = self.0.lock();
+                let answer = |_| {
+                    if *left == 0 {
+                        return Err(PortError::unavailable("down"));
+                    }
+                    *left -= 1;
+                    Ok(())
+                };
+                orders.into_iter().map(answer).collect()
+            }
+        }
+        let store = Flickering(Mutex::new(3));
+        let mut sieve = holding(0..10);
+        let round = sieve.round(&store).await;
+        assert_eq!((round.done.len(), round.failed.len(), sieve.len()), (3, 0, 7));
+        for _ in 0..20 {
+            assert!(sieve.round(&store).await.failed.is_empty());
+        }
+        *store.0.lock() = 100;
+        while !sieve.is_empty() {
+            assert!(sieve.round(&store).await.failed.is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn work_belongs_to_a_trace_that_all_of_it_belongs_to() {
+        let parent = |digit: &str| {
+            let raw = format!("00-{}-00f067aa0ba902b7-01", digit.repeat(32));
+            Some(TraceParent::parse(&raw).unwrap())
+        };
+        let (one, other) = (parent("1"), parent("2"));
+        for (traces, expected) in [
+            (vec![one.clone()], one.clone()),
+            (vec![one.clone(), one.clone()], one.clone()),
+            (vec![one.clone(), other], None),
+            (vec![one, None], None),
+            (vec![None], None),
+        ] {
+            let store = Store::default();
+            let mut sieve = Sieve::default();
+            for trace in traces {
+                sieve.take(Held::new(0, 0, trace));
+            }
+            sieve.round(&store).await;
+            assert_eq!(*store.traces.lock(), [expected]);
+        }
+    }
+}

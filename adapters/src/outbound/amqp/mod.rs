@@ -1,0 +1,5 @@
+//! Telling by RabbitMQ.
+
+mod event_publisher;
+
+pub use event_publisher::AmqpEventPublisher;
