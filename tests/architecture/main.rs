@@ -1,0 +1,45 @@
+//! The architecture's rules, checked against the manifests and the sources.
+//!
+//! Every rule is a function over its input that answers with the breaches, and has a test that it finds
+//! one; so a rule that checks nothing any more does not stay green.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+mod layout;
+mod manifests;
+mod mirror;
+mod words;
+
+/// The repository's root.
+fn root() -> PathBuf {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    tests.parent().expect("the tests lie in the repository").to_owned()
+}
+
+/// All Rust files under a folder of the repository, with their paths from its root.
+fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    collect(&root().join(folder), &mut found);
+    assert!(!found.is_empty(), "no Rust file under {folder}: has it moved?");
+    found
+}
+
+fn collect(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
+    for entry in fs::read_dir(folder).expect("the folder can be read").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            collect(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).expect("a source file is text");
+            let from_root = path.strip_prefix(root()).expect("it lies in the repository");
+            found.push((from_root.to_owned(), text));
+        }
+    }
+}
+
+/// Fails with all breaches at once.
+#[track_caller]
+fn none(breaches: &[String]) {
+    assert!(breaches.is_empty(), "\n  {}\n", breaches.join("\n  "));
+}

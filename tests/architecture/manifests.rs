@@ -1,0 +1,191 @@
+//! Which crate may depend on what, as `cargo metadata` tells it.
+
+use std::process::Command;
+
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::{none, root};
+
+#[derive(Debug, Deserialize)]
+struct Workspace {
+    packages: Vec<Package>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Package {
+    name: String,
+    dependencies: Vec<Dependency>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Dependency {
+    name: String,
+    /// `dev` or `build`; none for what ends up in the crate itself.
+    kind: Option<String>,
+    optional: bool,
+    features: Vec<String>,
+}
+
+impl Workspace {
+    fn read() -> Self {
+        let output = Command::new(env!("CARGO"))
+            .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
+            .current_dir(root())
+            .output()
+            .expect("cargo can be run");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).expect("it is cargo's JSON")
+    }
+
+    fn package(&self, name: &str) -> &Package {
+        let found = self.packages.iter().find(|package| package.name == name);
+        found.unwrap_or_else(|| panic!("no package {name}: has it been renamed?"))
+    }
+}
+
+impl Package {
+    fn normal_dependencies(&self) -> impl Iterator<Item = &Dependency> {
+        self.dependencies.iter().filter(|dependency| dependency.kind.is_none())
+    }
+}
+
+/// A dependency that an inner crate may have.
+struct Allowed {
+    name: &'static str,
+    features: &'static [&'static str],
+    only_optional: bool,
+}
+
+const fn allowed(name: &'static str) -> Allowed {
+    Allowed { name, features: &[], only_optional: false }
+}
+
+const DOMAIN: [Allowed; 1] = [allowed("thiserror")];
+
+/// Language and time, and nothing that speaks to the outside.
+const APPLICATION: [Allowed; 9] = [
+    allowed("belfry-domain"),
+    allowed("async-trait"),
+    allowed("parking_lot"),
+    allowed("thiserror"),
+    allowed("tracing"),
+    // Channels and timers; with `net`, `fs` or `process` it could do I/O itself.
+    Allowed { features: &["sync", "time"], ..allowed("tokio") },
+    Allowed { features: &["rt"], ..allowed("tokio-util") },
+    // For the mocks and fakes behind `testing`.
+    Allowed { only_optional: true, ..allowed("mockall") },
+    Allowed { only_optional: true, features: &["std", "sink"], ..allowed("futures-util") },
+];
+
+/// What the package depends on beyond what it may.
+fn beyond(package: &Package, allowed: &[Allowed]) -> Vec<String> {
+    package.normal_dependencies().flat_map(|it| breaches(&package.name, it, allowed)).collect()
+}
+
+fn breaches(package: &str, dependency: &Dependency, allowed: &[Allowed]) -> Vec<String> {
+    let name = &dependency.name;
+    let Some(rule) = allowed.iter().find(|rule| rule.name == name) else {
+        return vec![format!("{package} must not depend on {name}")];
+    };
+    let mut breaches = Vec::new();
+    if rule.only_optional && !dependency.optional {
+        breaches.push(format!("{package} may depend on {name} only behind a feature"));
+    }
+    for feature in &dependency.features {
+        if !rule.features.contains(&feature.as_str()) {
+            breaches.push(format!("{package} must not turn on the feature {feature} of {name}"));
+        }
+    }
+    breaches
+}
+
+/// Where the package depends on one that lies further out.
+fn outward(package: &Package, outer: &[&str]) -> Vec<String> {
+    package
+        .dependencies
+        .iter()
+        .filter(|dependency| outer.contains(&dependency.name.as_str()))
+        .map(|dependency| format!("{} must not depend on {}", package.name, dependency.name))
+        .collect()
+}
+
+#[test]
+fn the_domain_depends_on_next_to_nothing() {
+    none(&beyond(Workspace::read().package("belfry-domain"), &DOMAIN));
+}
+
+#[test]
+fn the_application_depends_on_no_technology() {
+    none(&beyond(Workspace::read().package("belfry-application"), &APPLICATION));
+}
+
+#[test]
+fn dependencies_point_inwards() {
+    let workspace = Workspace::read();
+    // Innermost first. Development dependencies count too: a test is no way round.
+    let rings =
+        ["belfry-domain", "belfry-application", "belfry-adapters", "belfry", "belfry-tests"];
+    for (ring, name) in rings.iter().enumerate() {
+        none(&outward(workspace.package(name), &rings[ring + 1..]));
+    }
+    assert_eq!(workspace.packages.len(), rings.len(), "every package has its ring");
+}
+
+#[test]
+fn the_adapters_fill_the_ports_of_the_application() {
+    let workspace = Workspace::read();
+    let adapters = workspace.package("belfry-adapters");
+    for inner in ["belfry-application", "belfry-domain"] {
+        let found = adapters.normal_dependencies().any(|dependency| dependency.name == inner);
+        assert!(found, "belfry-adapters does not depend on {inner}");
+    }
+}
+
+fn package(dependencies: &serde_json::Value) -> Package {
+    let package = json!({ "name": "belfry-application", "dependencies": dependencies });
+    serde_json::from_value(package).expect("it is written as cargo writes it")
+}
+
+#[test]
+fn a_technology_is_found() {
+    let breaking = package(&json!([
+        { "name": "sqlx", "kind": null, "optional": false, "features": [] },
+    ]));
+    assert_eq!(beyond(&breaking, &APPLICATION), ["belfry-application must not depend on sqlx"]);
+}
+
+#[test]
+fn a_feature_that_does_io_is_found() {
+    let breaking = package(&json!([
+        { "name": "tokio", "kind": null, "optional": false, "features": ["sync", "net"] },
+    ]));
+    let expected = ["belfry-application must not turn on the feature net of tokio"];
+    assert_eq!(beyond(&breaking, &APPLICATION), expected);
+}
+
+#[test]
+fn a_mock_in_the_product_is_found() {
+    let breaking = package(&json!([
+        { "name": "mockall", "kind": null, "optional": false, "features": [] },
+    ]));
+    let expected = ["belfry-application may depend on mockall only behind a feature"];
+    assert_eq!(beyond(&breaking, &APPLICATION), expected);
+}
+
+#[test]
+fn what_only_tests_use_is_free() {
+    let fine = package(&json!([
+        { "name": "proptest", "kind": "dev", "optional": false, "features": ["std"] },
+    ]));
+    none(&beyond(&fine, &APPLICATION));
+}
+
+#[test]
+fn an_arrow_outwards_is_found_also_for_tests() {
+    let breaking = package(&json!([
+        { "name": "belfry-adapters", "kind": "dev", "optional": false, "features": [] },
+    ]));
+    let expected = ["belfry-application must not depend on belfry-adapters"];
+    assert_eq!(outward(&breaking, &["belfry-adapters"]), expected);
+}

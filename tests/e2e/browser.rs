@@ -1,0 +1,29 @@
+//! The demo page in a real browser, by real clicks.
+
+use belfry_tests::process::{Belfry, Builder};
+use serde_json::json;
+
+use crate::setup::{Setup, ready, run_script};
+
+async fn all_steps_pass(builder: Builder) {
+    let belfry = ready(builder.start().await).await;
+    let config = json!({ "url": format!("{}/", belfry.url()), "screenshots": null });
+    let said = run_script("browser.mjs", &config).await;
+    let (last, steps) = said.split_last().unwrap();
+    assert_eq!(last["kind"], "passed", "{last}");
+    assert_eq!(last["steps"], steps.len(), "{last}");
+    assert!(steps.len() > 10, "{steps:#?}");
+}
+
+#[tokio::test]
+async fn the_page_works_on_the_embedded_default() {
+    all_steps_pass(Belfry::builder()).await;
+}
+
+#[tokio::test]
+async fn the_page_works_on_postgres_and_rabbitmq() {
+    let ground = Setup::Servers.ground().await;
+    let builder =
+        Belfry::builder().database(ground.database.as_ref().unwrap().url()).broker(ground.broker());
+    all_steps_pass(builder).await;
+}

@@ -1,0 +1,19 @@
+//! Real clients, real processes, real servers: what a user of Belfry would see.
+//!
+//! A scenario is a function of the [`Setup`](setup::Setup) it runs on, and [`on_both_setups!`] makes a
+//! test of it on PostgreSQL and RabbitMQ and one on the embedded default. Tests share a `belfry` where
+//! users of their own are enough to keep them apart; one that stops, kills or configures it has its own.
+#![expect(clippy::unwrap_used, reason = "here an unexpected answer is a failed test")]
+
+#[macro_use]
+mod setup;
+
+mod browser;
+mod catch_up;
+mod delivery;
+mod events;
+mod outages;
+mod reading;
+mod rest;
+mod settings;
+mod sign_in;

@@ -1,0 +1,328 @@
+//! Reading, deleting and listing: done at one place, seen at all.
+
+use belfry_tests::amqp::Amqp;
+use belfry_tests::clients::Device;
+use belfry_tests::http::{Http, send};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::setup::{Place, Setup, User, signed_in};
+
+on_both_setups!(
+    what_one_device_reads_the_others_learn_whatever_form_it_says_it_in,
+    what_is_read_by_rest_the_devices_learn,
+    all_are_read_at_once_by_socket_and_by_rest,
+    what_is_read_twice_changes_nothing,
+    what_is_deleted_is_gone_at_every_device,
+    an_inbox_is_listed_page_by_page_by_socket_and_by_rest_alike,
+    a_message_that_cannot_be_done_is_refused_in_its_ack,
+    without_an_ack_a_refusal_is_an_exception,
+    another_users_notification_is_out_of_reach_for_a_device,
+);
+
+/// Puts so many notifications, `n1`, `n2` …, into the user's inbox.
+async fn fill(place: &Place, user: &User, many: usize) {
+    for n in 1..=many {
+        place.notify(user, json!({ "id": format!("n{n}"), "title": format!("No. {n}") })).await;
+    }
+}
+
+/// Each device learns next that these were read, and how many are unread then.
+async fn each_learns(devices: &[Device], ids: &[&str], count: u64, revision: u64) {
+    for device in devices {
+        let read = device.expect("notification:marked_read").await;
+        let read_at = read["readAt"].as_str().unwrap();
+        assert!(read_at.ends_with('Z') && read_at.len() == 24, "{read_at}");
+        assert_eq!(read, json!({ "ids": ids, "readAt": read_at, "revision": revision }));
+        let expected = json!({ "count": count, "revision": revision });
+        assert_eq!(device.expect("notification:unread_count").await, expected);
+    }
+}
+
+fn ok(data: Value) -> Value {
+    let mut answer = json!({ "status": "ok" });
+    answer["data"] = data;
+    answer
+}
+
+fn position(count: u64, revision: u64) -> Value {
+    json!({ "count": count, "revision": revision })
+}
+
+async fn what_one_device_reads_the_others_learn_whatever_form_it_says_it_in(setup: Setup) {
+    let place = setup.shared().await;
+    let ada = place.user("ada");
+    fill(&place, &ada, 7).await;
+    let [reader, other] = ada.two_devices().await;
+    let devices = [reader, other];
+
+    for (n, (event, payload)) in (1..).zip([
+        ("notification:mark_read", json!({ "id": "n1" })),
+        ("notification:read", json!({ "notificationId": "n2" })),
+        ("markAsRead", json!("n3")),
+        ("notification:mark_read", json!("n4")),
+        ("notification:read", json!({ "id": "n5" })),
+    ]) {
+        let answer = devices[0].call(event, payload).await;
+        assert_eq!(answer, ok(position(7 - n, 7 + n)), "{event}");
+        each_learns(&devices, &[&format!("n{n}")], 7 - n, 7 + n).await;
+    }
+    let answer = devices[1].call("notification:mark_read", json!({ "ids": ["n6", "n7"] })).await;
+    assert_eq!(answer, ok(position(0, 13)));
+    each_learns(&devices, &["n6", "n7"], 0, 13).await;
+
+    let stored = place.stored(&ada, "n6").await;
+    assert_eq!((&stored["isRead"], &stored["revision"]), (&json!(true), &json!(13)));
+    assert!(stored["readAt"].is_string(), "{stored}");
+}
+
+async fn what_is_read_by_rest_the_devices_learn(setup: Setup) {
+    let place = setup.shared().await;
+    let ada = place.user("ada");
+    fill(&place, &ada, 4).await;
+    let devices = ada.two_devices().await;
+    let http = ada.http();
+
+    for (n, method) in (1..).zip([Method::PATCH, Method::POST, Method::PUT]) {
+        let path = format!("/v1/notifications/n{n}/read");
+        let answer = send(http.request(method, &path)).await;
+        assert!((200..300).contains(&answer.status), "{answer:#?}");
+        each_learns(&devices, &[&format!("n{n}")], 4 - n, 4 + n).await;
+    }
+    assert_eq!(place.stored(&ada, "n3").await["isRead"], true);
+    assert_eq!(place.stored(&ada, "n4").await["isRead"], false);
+}
+
+async fn all_are_read_at_once_by_socket_and_by_rest(setup: Setup) {
+    let place = setup.shared().await;
+    let ada = place.user("ada");
+    let devices = ada.two_devices().await;
+    let http = ada.http();
+    let mut revision = 0;
+    let mut fill_two = async || {
+        for _ in 0..2 {
+            place.notify(&ada, json!({ "title": "Read me" })).await;
+        }
+        revision += 3;
+        revision
+    };
+    let each_learns_of_all = async |revision: u64| {
+        for device in &devices {
+            let read = device.expect("notification:marked_read").await;
+            let expected = json!({ "all": true, "readAt": read["readAt"], "revision": revision });
+            assert_eq!(read, expected);
+            while device.expect("notification:unread_count").await != position(0, revision) {}
+        }
+    };
+
+    let revision = fill_two().await;
+    let answer = devices[0].call("notification:mark_all_read", json!({})).await;
+    assert_eq!(answer, ok(position(0, revision)));
+    each_learns_of_all(revision).await;
+    for method in [Method::PATCH, Method::POST, Method::PUT] {
+        let revision = fill_two().await;
+        let answer = send(http.request(method, "/v1/notifications/read-all")).await;
+        assert!((200..300).contains(&answer.status), "{answer:#?}");
+        each_learns_of_all(revision).await;
+    }
+    assert_eq!(http.get("/v1/notifications/unread-count").await.expect(200)["count"], 0);
+}
+
+async fn what_is_read_twice_changes_nothing(setup: Setup) {
+    let place = setup.shared().await;
+    let ada = place.user("ada");
+    fill(&place, &ada, 2).await;
+    let devices = [signed_in(ada.node()).await];
+
+    for _ in 0..2 {
+        let answer = devices[0].call("notification:mark_read", json!({ "id": "n1" })).await;
+        assert_eq!(answer, ok(position(1, 3)));
+    }
+    let unknown = devices[0].call("notification:mark_read", json!({ "id": "n9" })).await;
+    assert_eq!(unknown, ok(position(1, 3)));
+    let count = devices[0].call("notification:unread_count", Value::Null).await;
+    assert_eq!(count, ok(position(1, 3)));
+
+    place.until_told(&ada, &devices, "last").await;
+    assert_eq!(devices[0].events("notification:marked_read").len(), 1);
+}
+
+async fn what_is_deleted_is_gone_at_every_device(setup: Setup) {
+    let place = setup.shared().await;
+    let ada = place.user("ada");
+    fill(&place, &ada, 3).await;
+    let devices = ada.two_devices().await;
+
+    let answer = devices[0].call("notification:delete", json!({ "id": "n1" })).await;
+    assert_eq!(answer, ok(position(2, 4)));
+    let answer = ada.http().delete("/v1/notifications/n2").await;
+    assert!((200..300).contains(&answer.status), "{answer:#?}");
+
+    for device in &devices {
+        for (id, count, revision) in [("n1", 2, 4), ("n2", 1, 5)] {
+            let deleted = device.expect("notification:deleted").await;
+            assert_eq!(deleted, json!({ "ids": [id], "revision": revision }));
+            let left = device.expect("notification:unread_count").await;
+            assert_eq!(left, position(count, revision));
+        }
+    }
+    for id in ["n1", "n2"] {
+        ada.http().get(&format!("/v1/notifications/{id}")).await.expect(404);
+        ada.http().delete(&format!("/v1/notifications/{id}")).await.expect(404);
+    }
+    let list = ada.http().get("/v1/notifications").await.expect(200);
+    assert_eq!(ids(&list), ["n3"]);
+}
+
+fn ids(page: &Value) -> Vec<&str> {
+    let items = page["items"].as_array().unwrap_or_else(|| panic!("{page} is no page"));
+    items.iter().map(|item| item["id"].as_str().unwrap()).collect()
+}
+
+/// One page, asked for at both doors, which must agree.
+async fn page(device: &Device, http: &Http, asked: &Value) -> Value {
+    // Nothing in it needs encoding.
+    let query: Vec<_> = asked
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(name, value)| format!("{name}={}", value.to_string().replace('"', "")))
+        .collect();
+    let by_rest = http.get(&format!("/v1/notifications?{}", query.join("&"))).await;
+    let by_socket = device.call("notification:list", asked.clone()).await;
+    assert_eq!(by_socket, ok(by_rest.expect(200)), "{asked}");
+    by_socket["data"].clone()
+}
+
+async fn an_inbox_is_listed_page_by_page_by_socket_and_by_rest_alike(setup: Setup) {
+    let place = setup.shared().await;
+    let ada = place.user("ada");
+    fill(&place, &ada, 5).await;
+    place.notify(&ada, json!({ "id": "n6", "title": "No. 6", "type": "order.shipped" })).await;
+    let (device, http) = (signed_in(ada.python()).await, ada.http());
+    device.call("notification:mark_read", json!({ "ids": ["n2", "n5"] })).await;
+
+    let first = page(&device, &http, &json!({ "limit": 2 })).await;
+    assert_eq!(ids(&first), ["n6", "n5"]);
+    assert_eq!((&first["unreadCount"], &first["revision"]), (&json!(4), &json!(7)));
+    assert_eq!(first["items"][1], place.stored(&ada, "n5").await);
+    let epoch = device.events("notification:sync")[0]["epoch"].clone();
+    assert_eq!(first["epoch"], epoch);
+
+    // What comes meanwhile moves no page.
+    place.notify(&ada, json!({ "id": "n7", "title": "No. 7" })).await;
+    let second = page(&device, &http, &json!({ "limit": 2, "cursor": first["nextCursor"] })).await;
+    assert_eq!(ids(&second), ["n4", "n3"]);
+    let third = page(&device, &http, &json!({ "limit": 2, "cursor": second["nextCursor"] })).await;
+    assert_eq!(ids(&third), ["n2", "n1"]);
+    assert_eq!(third["nextCursor"], Value::Null);
+
+    let unread = page(&device, &http, &json!({ "unread": true })).await;
+    assert_eq!(ids(&unread), ["n7", "n6", "n4", "n3", "n1"]);
+    let read = page(&device, &http, &json!({ "unread": false, "limit": 50 })).await;
+    assert_eq!(ids(&read), ["n5", "n2"]);
+    let orders = page(&device, &http, &json!({ "type": "order.shipped" })).await;
+    assert_eq!(ids(&orders), ["n6"]);
+}
+
+async fn a_message_that_cannot_be_done_is_refused_in_its_ack(setup: Setup) {
+    let place = setup.shared().await;
+    let ada = place.user("ada");
+    for device in ada.two_devices().await {
+        for (event, payload, code) in [
+            ("notification:delete", json!({ "id": "n1" }), "not_found"),
+            ("notification:delete", json!({ "ids": ["n1", "n2"] }), "payload_invalid"),
+            ("notification:mark_read", json!({}), "payload_invalid"),
+            ("notification:mark_read", Value::Null, "payload_invalid"),
+            ("notification:mark_read", json!({ "id": { "$ne": null } }), "payload_invalid"),
+            ("notification:mark_read", json!({ "id": "a b" }), "payload_invalid"),
+            ("notification:list", json!({ "cursor": "1" }), "payload_invalid"),
+            ("notification:list", json!({ "limit": "many" }), "payload_invalid"),
+            ("notification:new", json!({ "id": "n1", "title": "Forged" }), "event_unknown"),
+            ("join", json!({ "room": "user:bob" }), "event_unknown"),
+        ] {
+            let answer = device.call(event, payload.clone()).await;
+            assert_eq!(answer["status"], "error", "{event} {payload}: {answer}");
+            assert_eq!(answer["code"], code, "{event} {payload}: {answer}");
+            assert_ne!(answer["message"].as_str().unwrap(), "", "{event} {payload}");
+        }
+        assert_eq!(device.events("exception"), Vec::<Value>::new());
+    }
+}
+
+async fn without_an_ack_a_refusal_is_an_exception(setup: Setup) {
+    let place = setup.shared().await;
+    let ada = place.user("ada");
+    let device = signed_in(ada.node()).await;
+
+    device.emit("notification:unread_count", Value::Null);
+    device.emit("notification:delete", json!({ "id": "n1" }));
+
+    let told = device.expect("exception").await;
+    assert_eq!((&told["status"], &told["code"]), (&json!("error"), &json!("not_found")));
+    assert!(told["message"].is_string(), "{told}");
+    // The connection is none the worse.
+    let answer = device.call("notification:unread_count", Value::Null).await;
+    assert_eq!(answer, ok(position(0, 0)));
+}
+
+async fn another_users_notification_is_out_of_reach_for_a_device(setup: Setup) {
+    let place = setup.shared().await;
+    let (ada, eve) = (place.user("ada"), place.user("eve"));
+    fill(&place, &ada, 1).await;
+    let (adas, eves) = tokio::join!(signed_in(ada.node()), signed_in(eve.node()));
+
+    let room = format!("user:{}", ada.id());
+    let claims = json!({ "id": "n1", "userId": ada.id(), "user": ada.id(), "room": room });
+    assert_eq!(eves.call("notification:mark_read", claims.clone()).await, ok(position(0, 0)));
+    assert_eq!(eves.call("notification:delete", claims.clone()).await["code"], "not_found");
+    assert_eq!(eves.call("notification:mark_all_read", claims.clone()).await, ok(position(0, 0)));
+    let list = eves.call("notification:list", claims.clone()).await;
+    assert_eq!(ids(&list["data"]), Vec::<&str>::new());
+    let sync = json!({ "since": 0, "userId": ada.id(), "room": room });
+    assert_eq!(eves.call("notification:sync", sync).await["data"]["missed"], 0);
+
+    let adas = [adas];
+    place.until_told(&ada, &adas, "last").await;
+    assert_eq!(adas[0].events("notification:marked_read"), Vec::<Value>::new());
+    assert_eq!(adas[0].events("notification:deleted"), Vec::<Value>::new());
+    assert_eq!(eves.events("notification:new"), Vec::<Value>::new());
+    assert_eq!(place.stored(&ada, "n1").await["isRead"], false);
+}
+
+#[tokio::test]
+async fn what_another_service_says_was_read_the_devices_learn() {
+    let place = Setup::Servers.shared().await;
+    let (ada, bob) = (place.user("ada"), place.user("bob"));
+    fill(&place, &ada, 6).await;
+    fill(&place, &bob, 1).await;
+    let (devices, bobs) = tokio::join!(ada.two_devices(), signed_in(bob.node()));
+    let amqp = Amqp::connect(place.broker().url()).await;
+    let say = async |pattern: &str, mut data: Value| {
+        data["userId"] = ada.id().into();
+        let body = json!({ "pattern": pattern, "data": data });
+        amqp.send(&place.broker().ingest_queue(), &body).await;
+    };
+
+    say("notification.mark_read", json!({ "id": "n1" })).await;
+    each_learns(&devices, &["n1"], 5, 7).await;
+    say("notification.marked_read", json!({ "notificationId": "n2" })).await;
+    each_learns(&devices, &["n2"], 4, 8).await;
+    say(
+        "notification.marked_read",
+        json!({ "ids": ["n3", "n4"], "readAt": "2026-11-23T08:15:30Z" }),
+    )
+    .await;
+    each_learns(&devices, &["n3", "n4"], 2, 9).await;
+    say("notification.mark_all_read", json!({})).await;
+    for device in &devices {
+        let read = device.expect("notification:marked_read").await;
+        assert_eq!((&read["all"], &read["revision"]), (&json!(true), &json!(10)));
+        assert_eq!(device.expect("notification:unread_count").await, position(0, 10));
+    }
+
+    let bobs = [bobs];
+    place.until_told(&bob, &bobs, "last").await;
+    assert_eq!(bobs[0].events("notification:marked_read"), Vec::<Value>::new());
+    assert_eq!(place.stored(&bob, "n1").await["isRead"], false);
+}

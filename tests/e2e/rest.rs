@@ -1,0 +1,270 @@
+//! REST as a stranger meets it: every failure is a problem document with a stable code.
+
+use belfry_tests::http::{Answer, Http, send};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::setup::{Setup, User, key};
+
+on_both_setups!(
+    a_body_that_cannot_be_used_is_a_problem_that_says_where,
+    a_token_that_does_not_do_is_a_problem,
+    an_idempotency_key_makes_a_request_take_effect_once,
+    another_users_notification_is_not_found,
+    health_is_told_at_both_listeners,
+);
+
+/// Insists on a problem document of this status and code, and gives it.
+#[track_caller]
+fn problem(answer: &Answer, status: u16, code: &str) -> Value {
+    let body = answer.expect(status);
+    assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{answer:#?}");
+    assert_eq!((&body["code"], &body["status"]), (&json!(code), &json!(status)));
+    assert_eq!(body["type"], format!("urn:belfry:problem:{code}"));
+    for field in ["title", "detail"] {
+        assert_ne!(body[field].as_str().unwrap(), "", "{field} in {body}");
+    }
+    body
+}
+
+async fn post_raw(http: &Http, content_type: &str, body: impl Into<reqwest::Body>) -> Answer {
+    let request = http.request(Method::POST, "/v1/notifications");
+    send(request.header("content-type", content_type).body(body)).await
+}
+
+async fn a_body_that_cannot_be_used_is_a_problem_that_says_where(setup: Setup) {
+    let place = setup.shared().await;
+    let ada = place.user("ada");
+    let service = place.service();
+    let json = "application/json";
+    for malformed in ["", "{", "{\"userId\":}", "not json", "{} {}"] {
+        problem(&post_raw(&service, json, malformed).await, 400, "json_malformed");
+    }
+    let not_text = vec![b'"', 0xff, b'"'];
+    let answer = post_raw(&service, json, not_text).await;
+    assert!((400..500).contains(&answer.status), "{answer:#?}");
+    let form = "application/x-www-form-urlencoded";
+    problem(&post_raw(&service, form, "title=Hello").await, 415, "content_type_unsupported");
+
+    for (body, pointer) in [
+        (json!({ "userId": ada.id(), "title": 7 }), "#/title"),
+        (json!({ "userId": ada.id(), "title": " " }), "#/title"),
+        (json!({ "userId": ada.id() }), "#/title"),
+        (json!({ "title": "To whom?" }), "#/userId"),
+        (json!({ "userId": "a b", "title": "Hello" }), "#/userId"),
+        (json!({ "userId": ada.id(), "title": "x".repeat(201) }), "#/title"),
+        (json!({ "userId": ada.id(), "title": "Hello", "data": [1] }), "#/data"),
+        (json!({ "userId": ada.id(), "title": "Hello", "link": "javascript:alert(1)" }), "#/link"),
+        (json!({ "userId": ada.id(), "title": "Hello", "priority": "loud" }), "#/priority"),
+        (json!({ "userId": ada.id(), "title": "Hello", "expiresAt": "tomorrow" }), "#/expiresAt"),
+        (json!({ "userId": ada.id(), "title": "Hello", "id": "a b" }), "#/id"),
+        (json!({ "userIds": [], "title": "Hello" }), "#/userIds"),
+        (json!([{ "userId": ada.id(), "title": "Hello" }]), "#"),
+    ] {
+        let answer = service.post("/v1/notifications", &body).await;
+        let problem = problem(&answer, 422, "body_invalid");
+        assert_eq!(problem["errors"][0]["pointer"], pointer, "{body}: {problem}");
+    }
+    let batch = json!({ "notifications": [
+        { "userId": ada.id(), "title": "Good" }, { "userId": ada.id(), "title": "" },
+    ]});
+    let answer = service.post("/v1/notifications/batch", &batch).await;
+    let problem = problem(&answer, 422, "body_invalid");
+    assert_eq!(problem["errors"][0]["pointer"], "#/notifications/1/title", "{problem}");
+
+    // Not one of them left anything behind.
+    let page = ada.http().get("/v1/notifications").await.expect(200);
+    assert_eq!((&page["items"], &page["revision"]), (&json!([]), &json!(0)));
+}
+
+async fn a_token_that_does_not_do_is_a_problem(setup: Setup) {
+    let place = setup.shared().await;
+    let ada = place.user("ada");
+    let http = place.belfry.http();
+    let expired = key().token(ada.id()).expired_for(std::time::Duration::from_hours(1)).sign();
+    let forged = key().token("eve").forge(ada.id());
+    for path in ["/v1/notifications", "/v1/notifications/unread-count", "/v1/notifications/n1"] {
+        let missing = http.get(path).await;
+        problem(&missing, 401, "token_missing");
+        assert!(missing.header("www-authenticate").unwrap().starts_with("Bearer"), "{missing:#?}");
+        problem(&http.bearer(&*expired).get(path).await, 401, "token_expired");
+        problem(&http.bearer(&*forged).get(path).await, 401, "token_invalid");
+        problem(&http.bearer("nonsense").get(path).await, 401, "token_invalid");
+    }
+    let draft = json!({ "userId": ada.id(), "title": "To myself" });
+    for path in ["/v1/notifications", "/v1/notifications/batch"] {
+        problem(&ada.http().post(path, &draft).await, 403, "scope_missing");
+        problem(&http.post(path, &draft).await, 401, "token_missing");
+    }
+}
+
+async fn an_idempotency_key_makes_a_request_take_effect_once(setup: Setup) {
+    let place = setup.shared().await;
+    let ada = place.user("ada");
+    let service = place.service();
+    let post = async |http: &Http, title: &str, name: &str| {
+        let draft = json!({ "userId": ada.id(), "title": title });
+        let request = http.request(Method::POST, "/v1/notifications").json(&draft);
+        send(request.header("idempotency-key", name)).await
+    };
+    let name = format!("order-7-{}", ada.id());
+
+    let first = post(&service, "Once", &name).await;
+    let again = post(&service, "Once", &name).await;
+    assert_eq!(again.expect(201)["id"], first.expect(201)["id"]);
+    assert_eq!(first.header("idempotent-replayed"), None);
+    assert_eq!(again.header("idempotent-replayed"), Some("true"));
+    problem(&post(&service, "Something else", &name).await, 422, "idempotency_key_reused");
+    problem(&post(&service, "Once", &"k".repeat(300)).await, 400, "idempotency_key_invalid");
+
+    // Of the same requests at once, one takes effect, too.
+    let name = format!("order-8-{}", ada.id());
+    let at_once = (0..8).map(async |_| post(&service, "At once", &name).await);
+    let answers = futures_util::future::join_all(at_once).await;
+    let mut ids: Vec<_> = answers.iter().map(|it| it.expect(201)["id"].to_string()).collect();
+    ids.dedup();
+    assert_eq!(ids.len(), 1, "{ids:?}");
+
+    // A key belongs to its caller.
+    let token = key().token("another-shop").scope("notifications:write").sign();
+    let other = place.belfry.http().bearer(token);
+    assert_ne!(post(&other, "At once", &name).await.expect(201)["id"].to_string(), ids[0]);
+    let count = ada.http().get("/v1/notifications/unread-count").await.expect(200);
+    assert_eq!(count["count"], 3);
+}
+
+async fn another_users_notification_is_not_found(setup: Setup) {
+    let place = setup.shared().await;
+    let (ada, eve) = (place.user("ada"), place.user("eve"));
+    let made = place.notify(&ada, json!({ "title": "For ada" })).await;
+    let path = format!("/v1/notifications/{}", made["id"].as_str().unwrap());
+    let may_write = key().token(eve.id()).scope("notifications:write").sign();
+
+    for http in [eve.http(), place.belfry.http().bearer(may_write)] {
+        problem(&http.get(&path).await, 404, "not_found");
+        problem(&http.delete(&path).await, 404, "not_found");
+        for method in [Method::PATCH, Method::POST, Method::PUT] {
+            let answer = send(http.request(method, &format!("{path}/read"))).await;
+            problem(&answer, 404, "not_found");
+        }
+        http.patch("/v1/notifications/read-all").await.expect(200);
+        let page = http.get(&format!("/v1/notifications?userId={}", ada.id())).await;
+        // Whether an unknown parameter is passed over or refused, it opens no other inbox.
+        assert!(!page.text.contains("For ada"), "{page:#?}");
+    }
+    assert_eq!(ada.http().get(&path).await.expect(200), made);
+}
+
+async fn health_is_told_at_both_listeners(setup: Setup) {
+    let place = setup.shared().await;
+    for http in [place.belfry.http(), place.belfry.admin_http()] {
+        assert_eq!(http.get("/health/live").await.expect(200)["status"], "live");
+        let health = http.get("/health/ready").await.expect(200);
+        assert_eq!(health["status"], "ready");
+        let checks = health["checks"].as_object().unwrap();
+        assert!(!checks.is_empty() && checks.values().all(|it| it == "up"), "{health}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_a_problem() {
+    let place = Setup::Embedded.shared().await;
+    let ada = place.user("ada");
+    let http = ada.http();
+    for path in ["/v1", "/v1/nothing", "/v2/notifications", "/nothing", "/v1/notifications/n1/x"] {
+        problem(&http.get(path).await, 404, "route_unknown");
+    }
+    problem(&http.get("/v1/notifications/no-such").await, 404, "not_found");
+    problem(&http.get("/v1/notifications/a%20b").await, 400, "id_invalid");
+    let wrong_method = http.delete("/v1/notifications").await;
+    problem(&wrong_method, 405, "method_not_allowed");
+    assert!(wrong_method.header("allow").is_some(), "{wrong_method:#?}");
+    for (query, code) in [
+        ("cursor=2", "cursor_invalid"),
+        ("cursor=AQAAAAAAAAAR%00", "cursor_invalid"),
+        ("cursor=", "cursor_invalid"),
+        ("limit=0", "query_invalid"),
+        ("limit=101", "query_invalid"),
+        ("limit=ten", "query_invalid"),
+        ("unread=perhaps", "query_invalid"),
+        ("type=", "query_invalid"),
+        ("limit=1&limit=2", "query_invalid"),
+    ] {
+        problem(&http.get(&format!("/v1/notifications?{query}")).await, 400, code);
+    }
+}
+
+#[tokio::test]
+async fn an_id_of_another_service_is_found_however_it_is_spelled() {
+    let place = Setup::Embedded.shared().await;
+    let ada = place.user("ada");
+    for id in ["42", "507f1f77bcf86cd799439011", "shop/7?x=ä&y#z", "unread-count", "read-all"] {
+        let draft = json!({ "userId": ada.id(), "id": id, "title": "Hello" });
+        let answer = place.service().post("/v1/notifications", &draft).await;
+        assert_eq!(answer.expect(201)["id"], id);
+        let Some(location) = answer.header("location") else { panic!("no location for {id}") };
+        if !["unread-count", "read-all"].contains(&id) {
+            assert_eq!(ada.http().get(location).await.expect(200)["id"], id);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_api_describes_itself() {
+    let place = Setup::Embedded.shared().await;
+    let contract = place.belfry.http().get("/openapi.json").await.expect(200);
+    assert!(contract["openapi"].as_str().unwrap().starts_with("3."), "{}", contract["openapi"]);
+    for (path, method) in [
+        ("/v1/notifications", "post"),
+        ("/v1/notifications", "get"),
+        ("/v1/notifications/batch", "post"),
+        ("/v1/notifications/{id}", "get"),
+        ("/v1/notifications/{id}", "delete"),
+        ("/v1/notifications/{id}/read", "patch"),
+        ("/v1/notifications/read-all", "patch"),
+        ("/v1/notifications/unread-count", "get"),
+    ] {
+        assert!(contract["paths"][path][method].is_object(), "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn metrics_are_for_the_admin_listener_alone() {
+    let place = Setup::Servers.shared().await;
+    let ada = place.user("ada");
+    place.notify(&ada, json!({ "title": "Hello" })).await;
+    let metrics = place.belfry.admin_http().get("/metrics").await;
+    assert_eq!(metrics.status, 200, "{metrics:#?}");
+    assert!(metrics.text.contains("belfry_http_request_seconds"), "{}", metrics.text);
+    assert!(!metrics.text.contains(ada.id()), "no user is a label");
+    assert_eq!(place.belfry.http().get("/metrics").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_is_a_problem() {
+    let place = Setup::Embedded.own_with(|builder| builder.setting("http.max_body", 1_000)).await;
+    // So small that it is sent before the answer comes: who is still sending may not hear it.
+    let body = format!("{{\"title\":\"{}\"}}", "x".repeat(1_000));
+    let answer = post_raw(&place.service(), "application/json", body).await;
+    problem(&answer, 413, "body_too_large");
+    place.notify(&place.user("ada"), json!({ "title": "Small enough" })).await;
+}
+
+/// A page of another origin may not read what it is not allowed to.
+#[tokio::test]
+async fn other_origins_may_talk_to_it_where_that_is_set() {
+    let configure = |builder: belfry_tests::process::Builder| {
+        builder.setting("http.cors_origins", "https://app.example.org")
+    };
+    let (closed, open) =
+        tokio::join!(Setup::Embedded.shared(), Setup::Embedded.own_with(configure));
+    let ask = async |user: &User, origin: &str| {
+        let request = user.http().request(Method::GET, "/v1/notifications");
+        send(request.header("origin", origin)).await
+    };
+    let allowed = ask(&open.user("ada"), "https://app.example.org").await;
+    let header = "access-control-allow-origin";
+    assert_eq!(allowed.header(header), Some("https://app.example.org"));
+    assert_eq!(ask(&open.user("ada"), "https://evil.example.org").await.header(header), None);
+    assert_eq!(ask(&closed.user("ada"), "https://app.example.org").await.header(header), None);
+}

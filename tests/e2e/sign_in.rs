@@ -1,0 +1,365 @@
+//! Who gets in, who does not and learns why, and for how long one who is in stays.
+
+use std::time::Duration;
+
+use belfry_tests::clients::Device;
+use belfry_tests::http::Http;
+use belfry_tests::process::Belfry;
+use belfry_tests::tokens::{Key, Token};
+use belfry_tests::wait::PATIENCE;
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tempfile::NamedTempFile;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::setup::{Setup, User, key, notify, ready, signed_in};
+
+on_both_setups!(
+    whoever_shows_no_good_token_is_told_why_and_stays_out,
+    a_token_is_taken_from_auth_or_the_authorization_header,
+    a_session_ends_with_its_token,
+    a_refreshed_session_outlives_its_first_token,
+    a_session_is_not_refreshed_with_another_users_token,
+);
+
+/// Soon enough to wait for, and late enough to connect before on a busy machine.
+const SOON: Duration = Duration::from_secs(8);
+
+async fn whoever_shows_no_good_token_is_told_why_and_stays_out(setup: Setup) {
+    let place = setup.shared().await;
+    let ada = place.user("ada");
+    let url = place.belfry.url();
+    let bad = bad_tokens(&ada);
+
+    let (websocket, polling) = (Device::node(url), Device::node(url).transports(["polling"]));
+    for device in [websocket.start(), polling.namespace("/notifications").start()] {
+        assert_eq!(device.refused().await, "token_missing");
+        for (token, code) in &bad {
+            device.set_auth(json!({ "token": token }));
+            device.reconnect();
+            assert_eq!(device.refused().await, *code, "{token}");
+        }
+        // The same client gets in once it has a good one.
+        device.set_auth(json!({ "token": ada.token() }));
+        device.reconnect();
+        device.of_kind("connect").await;
+    }
+
+    let polling = ["polling"];
+    let devices = [
+        (Device::python(url).namespace("/notifications").start(), "token_missing"),
+        (Device::python(url).token(&bad[0].0).start(), bad[0].1),
+        (Device::python(url).transports(polling).token(&bad[1].0).start(), bad[1].1),
+    ];
+    for (device, code) in devices {
+        assert_eq!(device.refused().await, code);
+        assert!(device.seen().iter().all(|seen| seen.kind != "connect"), "{}", device.story());
+    }
+}
+
+/// Tokens in ada's name that do not hold, each with the code that a client is told.
+fn bad_tokens(ada: &User) -> Vec<(String, &'static str)> {
+    let (ours, theirs) = (key(), Key::hs256("a secret of somebody else, as long as ours"));
+    let hour = Duration::from_hours(1);
+    vec![
+        (ours.token(ada.id()).expired_for(hour).sign(), "token_expired"),
+        (theirs.token(ada.id()).sign(), "token_invalid"),
+        (ours.token("eve").forge(ada.id()), "token_invalid"),
+        (ours.token(ada.id()).unsigned(), "token_invalid"),
+        (Key::rs256().token(ada.id()).sign(), "token_invalid"),
+        // Whether it was ours is found out before whether it has expired.
+        (theirs.token(ada.id()).expired_for(hour).sign(), "token_invalid"),
+        (ours.token("a b").sign(), "token_invalid"),
+        (ours.token(ada.id()).claim("exp", Value::Null).sign(), "token_invalid"),
+        ("no.token.at-all".to_owned(), "token_invalid"),
+        (String::new(), "token_missing"),
+    ]
+}
+
+async fn a_token_is_taken_from_auth_or_the_authorization_header(setup: Setup) {
+    let place = setup.shared().await;
+    let ada = place.user("ada");
+    let url = place.belfry.url();
+    let bearer = format!("Bearer {}", ada.token());
+    let devices = tokio::join!(
+        signed_in(Device::node(url).token(&bearer)),
+        signed_in(Device::node(url).header("authorization", &bearer)),
+        signed_in(Device::python(url).header("Authorization", &bearer).transports(["polling"])),
+    );
+    // Where both are given, `auth` is the one that the application set last.
+    let both = Device::node(url).token(&ada.token()).header("authorization", "Bearer bad");
+    let devices = [devices.0, devices.1, devices.2, signed_in(both).await];
+    place.until_told(&ada, &devices, "n1").await;
+
+    // URLs end up in logs, so by default the query is not looked at.
+    let in_query = Device::node(url).option("query", json!({ "token": ada.token() })).start();
+    assert_eq!(in_query.refused().await, "token_missing");
+}
+
+/// A token that holds for a little while, and so is about to end from the start.
+fn short(user: &User) -> String {
+    key().token(user.id()).expires_in(SOON).sign()
+}
+
+/// Puts these devices through to the user's namespace with a token of [`short`]. They are running
+/// before that token is made, so that what a process takes to start does not count.
+async fn with_short_token(user: &User, device: belfry_tests::clients::Builder) -> Device {
+    let device = signed_in(device).await;
+    device.disconnect();
+    device.disconnected().await;
+    device.set_auth(json!({ "token": short(user) }));
+    device.reconnect();
+    device.connected().await;
+    device.expect("notification:sync").await;
+    device
+}
+
+async fn a_session_ends_with_its_token(setup: Setup) {
+    let place = setup.shared().await;
+    let ada = place.user("ada");
+    let devices = tokio::join!(
+        with_short_token(&ada, ada.node().reconnection(false)),
+        with_short_token(&ada, ada.python().transports(["polling"]).reconnection(false)),
+    );
+    let devices = [devices.0, devices.1];
+    for device in &devices {
+        let expiring = device.expect("auth:expiring").await;
+        assert!(expiring["expiresAt"].as_str().unwrap().ends_with('Z'), "{expiring}");
+        let told = device.expect("exception").await;
+        assert_eq!((&told["status"], &told["code"]), (&json!("error"), &json!("token_expired")));
+        device.disconnected().await;
+        assert_eq!(device.events("auth:expiring").len(), 1, "{}", device.story());
+    }
+
+    place.notify(&ada, json!({ "title": "Too late" })).await;
+    for device in &devices {
+        device.reconnect();
+        assert_eq!(device.refused().await, "token_expired");
+        assert_eq!(device.events("notification:new"), Vec::<Value>::new());
+    }
+}
+
+async fn a_refreshed_session_outlives_its_first_token(setup: Setup) {
+    let place = setup.shared().await;
+    let ada = place.user("ada");
+    let devices = tokio::join!(
+        with_short_token(&ada, ada.node()),
+        with_short_token(&ada, ada.python().namespace("/notifications")),
+    );
+    let devices = [devices.0, devices.1];
+    let begin = Instant::now();
+    for (device, prefix) in devices.iter().zip(["", "Bearer "]) {
+        device.expect("auth:expiring").await;
+        let token = json!({ "token": format!("{prefix}{}", ada.token()) });
+        let answer = device.call("auth:refresh", token).await;
+        assert_eq!(answer["status"], "ok", "{answer}");
+        assert!(answer["data"]["expiresAt"].as_str().unwrap().ends_with('Z'), "{answer}");
+    }
+
+    sleep((SOON + Duration::from_secs(2)).saturating_sub(begin.elapsed())).await;
+
+    place.until_told(&ada, &devices, "n1").await;
+    for device in &devices {
+        assert_eq!(device.call("notification:unread_count", Value::Null).await["status"], "ok");
+        assert_eq!(device.events("exception"), Vec::<Value>::new());
+        let left = device.seen().into_iter().filter(|seen| seen.kind == "disconnect").count();
+        assert_eq!(left, 1, "only the one it asked for: {}", device.story());
+    }
+}
+
+async fn a_session_is_not_refreshed_with_another_users_token(setup: Setup) {
+    let place = setup.shared().await;
+    let (ada, eve) = (place.user("ada"), place.user("eve"));
+    let device = [signed_in(eve.node()).await];
+    let hour = Duration::from_hours(1);
+    for (token, code) in [
+        (json!(ada.token()), "token_of_other_user"),
+        (json!(key().token(eve.id()).expired_for(hour).sign()), "token_expired"),
+        (json!(key().token(eve.id()).forge(ada.id())), "token_invalid"),
+        (json!(""), "token_missing"),
+        (Value::Null, "token_missing"),
+    ] {
+        let answer = device[0].call("auth:refresh", json!({ "token": token })).await;
+        assert_eq!((&answer["status"], &answer["code"]), (&json!("error"), &json!(code)));
+    }
+    // The session is what it was, and whose it was.
+    place.notify(&ada, json!({ "id": "for-ada", "title": "For ada" })).await;
+    place.until_told(&eve, &device, "for-eve").await;
+    assert_eq!(device[0].events("notification:new").len(), 1);
+}
+
+/// A websocket spoken to by hand shows what a client library hides: who closes the transport, and when.
+#[tokio::test]
+async fn the_transport_of_a_refused_device_is_closed_by_the_server_at_once() {
+    // So long that the close cannot be this timer's.
+    let place =
+        Setup::Embedded.own_with(|builder| builder.setting("socket.connect_timeout", "1h")).await;
+    let address = place.belfry.url().replace("http://", "ws://");
+    for namespace in ["", "/notifications,"] {
+        let url = format!("{address}/socket.io/?EIO=4&transport=websocket");
+        let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
+        let connect = format!("40{namespace}{}", json!({ "token": "bad" }));
+        socket.send(Message::text(connect)).await.unwrap();
+
+        let mut told = Vec::new();
+        let until_closed = async {
+            while let Some(Ok(Message::Text(text))) = socket.next().await {
+                told.push(text.to_string());
+            }
+        };
+        timeout(PATIENCE, until_closed).await.expect("it is closed");
+        let refusal = format!("44{namespace}{}", json!({ "message": "token_invalid" }));
+        assert!(told.contains(&refusal), "{told:?}");
+    }
+}
+
+/// A `belfry` that believes what is signed with this key, with these settings besides.
+async fn trusting(key: &Key, settings: &[(&str, &str)]) -> Belfry {
+    let mut file = NamedTempFile::new().unwrap();
+    std::io::Write::write_all(&mut file, key.public_pem().as_bytes()).unwrap();
+    let builder = Belfry::builder().setting("auth.public_key_file", file.path().display());
+    let configured = settings.iter().fold(builder, |it, (path, value)| it.setting(path, value));
+    ready(configured.start().await).await
+}
+
+/// Whether that token opens the door: `None` if it does, else the code.
+async fn refusal(belfry: &Belfry, token: &str) -> Option<String> {
+    let answer = belfry.http().bearer(token).get("/v1/notifications/unread-count").await;
+    match answer.status {
+        200 => None,
+        _ => Some(answer.expect(401)["code"].as_str().unwrap().to_owned()),
+    }
+}
+
+#[tokio::test]
+async fn each_kind_of_public_key_lets_in_what_it_signed_and_nothing_else() {
+    for key in [Key::rs256(), Key::es256(), Key::eddsa()] {
+        let belfry = trusting(&key, &[]).await;
+        let token = key.token("ada");
+        let device = signed_in(Device::node(belfry.url()).token(&token.sign())).await;
+        let service = belfry.http().bearer(token.scope("notifications:write").sign());
+        let draft = json!({ "userId": "ada", "title": "Hello" });
+        service.post("/v1/notifications", &draft).await.expect(201);
+        assert_eq!(device.expect("notification:new").await["title"], "Hello");
+
+        device.disconnect();
+        device.disconnected().await;
+        let token = key.token("ada");
+        for bad in [
+            token.confused(),
+            token.unsigned(),
+            key.token("eve").forge("ada"),
+            Key::rs256().token("ada").sign(),
+            Key::eddsa().token("ada").sign(),
+            Key::hs256(crate::setup::SECRET).token("ada").sign(),
+        ] {
+            device.set_auth(json!({ "token": bad }));
+            device.reconnect();
+            assert_eq!(device.refused().await, "token_invalid", "{bad}");
+            assert_eq!(refusal(&belfry, &bad).await.as_deref(), Some("token_invalid"), "{bad}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_for_us_by_its_issuer_and_audience_and_names_its_user_as_we_were_told() {
+    let key = Key::es256();
+    let settings = [
+        ("auth.issuer", "https://id.example.org/"),
+        ("auth.audience", "belfry, bell"),
+        ("auth.user_claim", "ext.user.id"),
+        ("auth.scope_claim", "roles"),
+        ("auth.leeway", "30s"),
+    ];
+    let belfry = trusting(&key, &settings).await;
+    let token = || -> Token<'_> {
+        let named = key.token("not-this-one").claim("ext", json!({ "user": { "id": "ada" } }));
+        named.issuer("https://id.example.org/").audience("bell")
+    };
+
+    let device = signed_in(Device::node(belfry.url()).token(&token().sign())).await;
+    let scopes = json!(["openid", "notifications:write"]);
+    let service = belfry.http().bearer(token().claim("roles", scopes).sign());
+    let draft = json!({ "userId": "ada", "title": "Hello" });
+    service.post("/v1/notifications", &draft).await.expect(201);
+    assert_eq!(device.expect("notification:new").await["userId"], "ada");
+    let late = token().expired_for(Duration::from_secs(5)).sign();
+    assert_eq!(refusal(&belfry, &late).await, None, "within the leeway");
+
+    for (bad, code) in [
+        (token().issuer("https://id.example.com/"), "token_invalid"),
+        (token().claim("iss", Value::Null), "token_invalid"),
+        (token().audience("shop"), "token_invalid"),
+        (token().claim("aud", Value::Null), "token_invalid"),
+        (token().claim("ext", Value::Null), "token_invalid"),
+        (token().expired_for(Duration::from_mins(2)), "token_expired"),
+    ] {
+        let bad = bad.sign();
+        let device = Device::node(belfry.url()).token(&bad).start();
+        assert_eq!(device.refused().await, code, "{bad}");
+        assert_eq!(refusal(&belfry, &bad).await.as_deref(), Some(code), "{bad}");
+    }
+    let no_scope = belfry.http().bearer(token().scope("notifications:write").sign());
+    let answer = no_scope.post("/v1/notifications", &draft).await.expect(403);
+    assert_eq!(answer["code"], "scope_missing");
+}
+
+#[tokio::test]
+async fn a_token_in_the_query_is_taken_where_that_is_allowed() {
+    let place =
+        Setup::Embedded.own_with(|builder| builder.setting("socket.token_in_query", true)).await;
+    let ada = place.user("ada");
+    let query = json!({ "token": ada.token() });
+    for device in [Device::node(place.belfry.url()), Device::python(place.belfry.url())] {
+        signed_in(device.option("query", query.clone())).await;
+    }
+    assert!(!place.belfry.log().contains(&ada.token()), "a token in the log");
+}
+
+#[tokio::test]
+async fn without_any_key_a_developer_signs_in_on_this_machine() {
+    let belfry = ready(Belfry::builder().start().await).await;
+    let token = async |user: &str| {
+        let answer = belfry.http().post("/dev/token", &json!({ "user": user })).await.expect(200);
+        answer["token"].as_str().unwrap().to_owned()
+    };
+    let device = signed_in(Device::node(belfry.url()).token(&token("ada").await)).await;
+    let service = belfry.http().bearer(token("bob").await);
+    let draft = json!({ "userId": "ada", "title": "Hello" });
+    service.post("/v1/notifications", &draft).await.expect(201);
+    assert_eq!(device.expect("notification:new").await["title"], "Hello");
+
+    let stranger = Http::new(belfry.url());
+    stranger.get("/v1/notifications").await.expect(401);
+    let forged = Key::hs256("development").token("ada").sign();
+    assert_eq!(refusal(&belfry, &forged).await.as_deref(), Some("token_invalid"));
+}
+
+#[tokio::test]
+async fn there_is_no_development_sign_in_where_a_key_is_set() {
+    let place = Setup::Embedded.shared().await;
+    let answer = place.belfry.http().post("/dev/token", &json!({ "user": "ada" })).await;
+    assert_eq!(answer.status, 404, "{answer:#?}");
+    assert_eq!(place.belfry.http().get("/").await.status, 404);
+}
+
+#[tokio::test]
+async fn tokens_stay_out_of_the_log() {
+    let place = Setup::Embedded.own_with(|builder| builder.setting("log.level", "trace")).await;
+    let ada = place.user("ada");
+    let token = ada.token();
+    signed_in(ada.node()).await;
+    let eve = key().token("eve").forge(ada.id());
+    let device = Device::node(place.belfry.url()).token(&eve).start();
+    assert_eq!(device.refused().await, "token_invalid");
+    notify(&place.belfry, &ada, json!({ "title": "Hello", "message": "between us" })).await;
+    ada.http().get("/v1/notifications").await.expect(200);
+
+    let log = place.belfry.log();
+    for secret in [&token, &eve] {
+        let signature = secret.rsplit('.').next().unwrap();
+        assert!(!log.contains(signature), "a token in the log");
+    }
+    assert!(!log.contains(crate::setup::SECRET), "the secret in the log");
+}

@@ -1,0 +1,210 @@
+//! A producer's and an operator's hands on the broker: publish with confirms, look into queues.
+
+use std::time::Duration;
+
+use lapin::options::{
+    BasicAckOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions,
+    QueueDeclareOptions,
+};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use serde_json::Value;
+use tokio::time::timeout;
+
+use crate::wait::{PATIENCE, until};
+
+/// A connection with one channel in confirm mode.
+#[derive(Debug)]
+pub struct Amqp {
+    connection: Connection,
+    channel: Channel,
+}
+
+/// A message taken from a queue.
+#[derive(Debug, Clone)]
+pub struct Message {
+    /// The exchange it was published to; empty for the default one.
+    pub exchange: String,
+    /// The routing key it was published with.
+    pub routing_key: String,
+    /// Everything beside the body.
+    pub properties: BasicProperties,
+    /// The body as it came.
+    pub body: Vec<u8>,
+}
+
+impl Message {
+    /// The body as JSON.
+    ///
+    /// # Panics
+    /// When it is none.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{:?}: {error}", String::from_utf8_lossy(&self.body)))
+    }
+
+    /// A header as text, whatever its type; `None` if there is none of that name.
+    pub fn header(&self, name: &str) -> Option<String> {
+        let headers = self.properties.headers().as_ref()?;
+        Some(match headers.inner().get(name)? {
+            AMQPValue::LongString(text) => text.to_string(),
+            AMQPValue::ShortString(text) => text.to_string(),
+            AMQPValue::Boolean(value) => value.to_string(),
+            AMQPValue::ShortShortInt(value) => value.to_string(),
+            AMQPValue::ShortShortUInt(value) => value.to_string(),
+            AMQPValue::ShortInt(value) => value.to_string(),
+            AMQPValue::ShortUInt(value) => value.to_string(),
+            AMQPValue::LongInt(value) => value.to_string(),
+            AMQPValue::LongUInt(value) => value.to_string(),
+            AMQPValue::LongLongInt(value) => value.to_string(),
+            AMQPValue::Timestamp(value) => value.to_string(),
+            other => format!("{other:?}"),
+        })
+    }
+}
+
+impl Amqp {
+    /// Connects.
+    ///
+    /// # Panics
+    /// When the broker cannot be reached.
+    pub async fn connect(url: &str) -> Self {
+        let connection = Connection::connect(url, ConnectionProperties::default())
+            .await
+            .unwrap_or_else(|error| panic!("no connection to the test broker: {error}"));
+        let channel = connection.create_channel().await.expect("a connection has channels");
+        channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms are had");
+        Self { connection, channel }
+    }
+
+    /// The channel, for what has no helper here.
+    pub fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// Publishes a message and waits until the broker has confirmed it.
+    ///
+    /// # Panics
+    /// When it is refused, or no queue takes it.
+    pub async fn publish(
+        &self,
+        exchange: &str,
+        routing_key: &str,
+        body: impl AsRef<[u8]>,
+        properties: BasicProperties,
+    ) {
+        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+        let sent = async {
+            self.channel
+                .basic_publish(
+                    exchange.into(),
+                    routing_key.into(),
+                    options,
+                    body.as_ref(),
+                    properties,
+                )
+                .await?
+                .await
+        };
+        let confirmed = timeout(PATIENCE, sent)
+            .await
+            .unwrap_or_else(|_| panic!("no confirm within {PATIENCE:?}"))
+            .unwrap_or_else(|error| panic!("not published: {error}"));
+        assert!(
+            confirmed.is_ack() && confirmed.take_message().is_none(),
+            "no queue took {routing_key:?} from exchange {exchange:?}"
+        );
+    }
+
+    /// Publishes JSON straight to a queue, persistent, as a producer in NestJS does.
+    ///
+    /// # Panics
+    /// As [`publish`](Self::publish).
+    pub async fn send(&self, queue: &str, body: &Value) {
+        let properties = BasicProperties::default().with_delivery_mode(2);
+        self.publish("", queue, body.to_string(), properties).await;
+    }
+
+    /// Declares a durable queue with these arguments.
+    ///
+    /// # Panics
+    /// When the broker has it otherwise.
+    pub async fn declare_queue(&self, name: &str, arguments: FieldTable) {
+        let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        self.channel
+            .queue_declare(name.into(), options, arguments)
+            .await
+            .unwrap_or_else(|error| panic!("queue {name:?} cannot be declared: {error}"));
+    }
+
+    /// Declares a queue of this connection's own and binds it, to see what an exchange gets. It goes
+    /// with the connection.
+    ///
+    /// # Panics
+    /// When there is no such exchange.
+    pub async fn tap(&self, exchange: &str, pattern: &str) -> String {
+        let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+        let queue = self
+            .channel
+            .queue_declare("".into(), options, FieldTable::default())
+            .await
+            .expect("a queue of its own can be had");
+        let name = queue.name().to_string();
+        self.channel
+            .queue_bind(
+                name.as_str().into(),
+                exchange.into(),
+                pattern.into(),
+                QueueBindOptions::default(),
+                FieldTable::default(),
+            )
+            .await
+            .unwrap_or_else(|error| panic!("exchange {exchange:?} cannot be bound: {error}"));
+        name
+    }
+
+    /// Takes the next message from a queue, waiting for it.
+    ///
+    /// # Panics
+    /// When there is no such queue, or none comes within [`PATIENCE`].
+    pub async fn next(&self, queue: &str) -> Message {
+        until(&format!("a message in {queue}"), async || self.take(queue).await).await
+    }
+
+    /// Takes the next message from a queue if there is one now.
+    ///
+    /// # Panics
+    /// When there is no such queue.
+    pub async fn take(&self, queue: &str) -> Option<Message> {
+        let taken = self
+            .channel
+            .basic_get(queue.into(), BasicGetOptions::default())
+            .await
+            .unwrap_or_else(|error| panic!("queue {queue:?} cannot be read: {error}"))?;
+        let delivery = taken.delivery;
+        delivery.ack(BasicAckOptions::default()).await.expect("it can be acked");
+        Some(Message {
+            exchange: delivery.exchange.to_string(),
+            routing_key: delivery.routing_key.to_string(),
+            properties: delivery.properties,
+            body: delivery.data,
+        })
+    }
+
+    /// How many messages are ready in a queue; `None` if there is no such queue.
+    ///
+    /// # Panics
+    /// When the broker does not answer.
+    pub async fn count(&self, queue: &str) -> Option<u32> {
+        // On a channel of its own: asking for a queue that does not exist closes it.
+        let channel = self.connection.create_channel().await.expect("a connection has channels");
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let asked = channel.queue_declare(queue.into(), options, FieldTable::default());
+        let queue =
+            timeout(Duration::from_secs(10), asked).await.expect("the broker answers").ok()?;
+        let count = queue.message_count();
+        let _ = channel.close(200, "done".into()).await;
+        Some(count)
+    }
+}

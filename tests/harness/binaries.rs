@@ -1,0 +1,45 @@
+//! The workspace's own executables, beside the running test's.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The folder of executables of the build that this test belongs to, such as `target/debug`.
+fn folder() -> Result<PathBuf, String> {
+    let this = env::current_exe().map_err(|e| format!("where is this test? {e}"))?;
+    this.ancestors()
+        .skip(1)
+        .find(|folder| !folder.ends_with("deps"))
+        .map(Path::to_owned)
+        .ok_or_else(|| format!("{} has no folder", this.display()))
+}
+
+/// An executable that cargo has built together with this test.
+pub(crate) fn beside_this_test(package: &str, name: &str) -> Result<PathBuf, String> {
+    let binary = folder()?.join(name);
+    if binary.exists() { Ok(binary) } else { build(package, name) }
+}
+
+/// Builds an executable, or finds that it is as new as its sources.
+///
+/// It is built with the packages of the tests, for the same features: another choice of features
+/// would build half the dependencies again.
+pub(crate) fn build(package: &str, name: &str) -> Result<PathBuf, String> {
+    let folder = folder()?;
+    let target = folder.parent().ok_or("the target folder has no parent")?;
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command
+        .args(["build", "--quiet", "-p", "belfry-tests", "-p", package, "--bin", name])
+        .arg("--target-dir")
+        .arg(target)
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    if folder.ends_with("release") {
+        command.arg("--release");
+    }
+    match command.status() {
+        Ok(status) if status.success() => Ok(folder.join(name)),
+        Ok(status) => Err(format!("cargo could not build `{name}`: {status}")),
+        Err(error) => Err(format!("`{name}` is not built, and cargo cannot be run: {error}")),
+    }
+}

@@ -1,0 +1,119 @@
+//! An HTTP client that reads well in a test.
+
+use reqwest::header::HeaderMap;
+use reqwest::{Client, Method, RequestBuilder, Response};
+use serde_json::Value;
+
+use crate::wait::PATIENCE;
+
+/// A base address and, perhaps, a token.
+#[derive(Debug, Clone)]
+pub struct Http {
+    client: Client,
+    base: String,
+    token: Option<String>,
+}
+
+/// What came back.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// All headers.
+    pub headers: HeaderMap,
+    /// The body as text.
+    pub text: String,
+}
+
+impl Http {
+    /// Requests to paths under this address.
+    ///
+    /// # Panics
+    /// Never in practice: the client needs nothing from the machine.
+    pub fn new(base: impl Into<String>) -> Self {
+        let client = Client::builder().timeout(PATIENCE).build().expect("a client can be built");
+        Self { client, base: base.into(), token: None }
+    }
+
+    /// The same with `Authorization: Bearer …`.
+    #[must_use]
+    pub fn bearer(&self, token: impl Into<String>) -> Self {
+        Self { token: Some(token.into()), ..self.clone() }
+    }
+
+    /// A request to add to and then [`send`].
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.client.request(method, format!("{}{path}", self.base));
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+
+    /// `GET`
+    pub async fn get(&self, path: &str) -> Answer {
+        send(self.request(Method::GET, path)).await
+    }
+
+    /// `POST` with a JSON body
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        send(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// `PUT` with a JSON body
+    pub async fn put(&self, path: &str, body: &Value) -> Answer {
+        send(self.request(Method::PUT, path).json(body)).await
+    }
+
+    /// `PATCH` without a body
+    pub async fn patch(&self, path: &str) -> Answer {
+        send(self.request(Method::PATCH, path)).await
+    }
+
+    /// `DELETE`
+    pub async fn delete(&self, path: &str) -> Answer {
+        send(self.request(Method::DELETE, path)).await
+    }
+}
+
+/// Sends a request and reads the whole answer.
+///
+/// # Panics
+/// When there is no answer.
+pub async fn send(request: RequestBuilder) -> Answer {
+    let response = request.send().await.unwrap_or_else(|error| panic!("no answer: {error:?}"));
+    Answer::read(response).await
+}
+
+impl Answer {
+    async fn read(response: Response) -> Self {
+        let status = response.status().as_u16();
+        let headers = response.headers().clone();
+        let text = response.text().await.unwrap_or_else(|error| panic!("cut off: {error:?}"));
+        Self { status, headers, text }
+    }
+
+    /// The body as JSON.
+    ///
+    /// # Panics
+    /// When it is none.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
+    }
+
+    /// A header's value; `None` if there is none of that name.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// Insists on a status and gives the body as JSON, [`Value::Null`] for an empty one.
+    ///
+    /// # Panics
+    /// When the status is another; the whole answer is told.
+    #[track_caller]
+    pub fn expect(&self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{self:#?}");
+        if self.text.is_empty() { Value::Null } else { self.json() }
+    }
+}

@@ -1,0 +1,32 @@
+//! The harness of Belfry's tests: it brings PostgreSQL and RabbitMQ, starts the real `belfry`, and
+//! drives real clients against it.
+//!
+//! | module | gives a test |
+//! |---|---|
+//! | [`postgres`] | a new empty database, or a whole server of its own to stop and kill |
+//! | [`rabbit`] | names of its own on the broker, or a whole broker of its own |
+//! | [`process`] | `belfry` as a child process |
+//! | [`clients`] | devices: the Socket.IO clients of JavaScript and Python |
+//! | [`http`], [`amqp`] | the two other ways in and out |
+//! | [`tokens`] | good, bad and forged JWTs |
+//! | [`wait`] | waiting for something to become true, with a bound |
+//!
+//! Helpers panic with a sentence: in a test that is the report. Every wait has a bound, and no test is
+//! ever skipped: what a test needs and cannot get is a failure.
+#![expect(
+    clippy::missing_panics_doc,
+    reason = "every helper of this crate fails a test by panicking"
+)]
+
+pub mod amqp;
+mod binaries;
+mod child;
+pub mod clients;
+pub mod http;
+mod names;
+pub mod postgres;
+pub mod process;
+pub mod rabbit;
+pub mod servers;
+pub mod tokens;
+pub mod wait;

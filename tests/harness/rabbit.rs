@@ -1,0 +1,204 @@
+//! RabbitMQ for a test: names of its own on the broker, or a broker of its own.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
+use lapin::{Connection, ConnectionProperties};
+use serde::Deserialize;
+
+use crate::names::unique;
+use crate::servers::keeper::Order;
+use crate::servers::{Access, Kind, Own, shared};
+use crate::wait::aside;
+
+/// How long deleting a test's queues may hold up its end.
+const FAREWELL: Duration = Duration::from_secs(15);
+
+/// A prefix for names that no other test uses, on the broker that all tests share.
+///
+/// # Panics
+/// When there is no broker to be had.
+pub async fn fresh_prefix() -> Broker {
+    Broker::on(shared(Kind::Rabbit).await.clone())
+}
+
+/// A broker and a prefix for names on it. Dropping it deletes the queues and exchanges whose names have
+/// the prefix in them: all where the broker has a management API, else the well-known ones and those
+/// that the test has announced.
+#[derive(Debug)]
+pub struct Broker {
+    access: Access,
+    prefix: String,
+    announced: Mutex<Names>,
+}
+
+#[derive(Debug, Default, Clone)]
+struct Names {
+    queues: Vec<String>,
+    exchanges: Vec<String>,
+}
+
+impl Broker {
+    fn on(access: Access) -> Self {
+        let prefix = format!("test-{}", unique());
+        let this = Self { access, prefix, announced: Mutex::default() };
+        for queue in [this.ingest_queue(), this.dead_queue(), this.retry_queue()] {
+            this.will_delete_queue(queue);
+        }
+        for exchange in [this.ingest_queue(), this.events_exchange()] {
+            this.will_delete_exchange(exchange);
+        }
+        this
+    }
+
+    /// `amqp://user:password@host:port/%2f`
+    pub fn url(&self) -> &str {
+        &self.access.url
+    }
+
+    /// The management API, `http://user:password@host:port`, where the broker has one.
+    pub fn management_url(&self) -> Option<&str> {
+        self.access.management.as_deref()
+    }
+
+    /// What every name begins with.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// `<prefix>.<rest>`
+    pub fn name(&self, rest: &str) -> String {
+        format!("{}.{rest}", self.prefix)
+    }
+
+    /// The queue that Belfry consumes, and the exchange of that name: `<prefix>.ingest`.
+    pub fn ingest_queue(&self) -> String {
+        self.name("ingest")
+    }
+
+    /// Where messages go that can never work: `<prefix>.ingest.dead`.
+    pub fn dead_queue(&self) -> String {
+        self.name("ingest.dead")
+    }
+
+    fn retry_queue(&self) -> String {
+        self.name("ingest.retry")
+    }
+
+    /// The exchange that events are published to: `<prefix>.events`.
+    pub fn events_exchange(&self) -> String {
+        self.name("events")
+    }
+
+    /// The queue of one node: `<prefix>.node.<node>`.
+    pub fn node_queue(&self, node: &str) -> String {
+        self.name(&format!("node.{node}"))
+    }
+
+    /// Announces a queue to delete in the end.
+    pub fn will_delete_queue(&self, name: impl Into<String>) {
+        self.announced.lock().expect("nobody panics with it").queues.push(name.into());
+    }
+
+    /// Announces an exchange to delete in the end.
+    pub fn will_delete_exchange(&self, name: impl Into<String>) {
+        self.announced.lock().expect("nobody panics with it").exchanges.push(name.into());
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let (access, prefix) = (self.access.clone(), self.prefix.clone());
+        let mut names = self.announced.lock().map(|names| names.clone()).unwrap_or_default();
+        let _ = aside(FAREWELL, async move {
+            // What an earlier step has missed, the next may still find.
+            if let Some(management) = &access.management {
+                let _ = names.add_all_of(management, &prefix).await;
+            }
+            names.delete(&access.url).await
+        });
+    }
+}
+
+impl Names {
+    async fn add_all_of(&mut self, management: &str, prefix: &str) -> reqwest::Result<()> {
+        self.queues.extend(list(management, "queues", prefix).await?);
+        self.exchanges.extend(list(management, "exchanges", prefix).await?);
+        Ok(())
+    }
+
+    async fn delete(self, url: &str) -> lapin::Result<()> {
+        let connection = Connection::connect(url, ConnectionProperties::default()).await?;
+        let channel = connection.create_channel().await?;
+        // Deleting what does not exist is no error in RabbitMQ.
+        for queue in self.queues {
+            channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await?;
+        }
+        for exchange in self.exchanges {
+            channel.exchange_delete(exchange.into(), ExchangeDeleteOptions::default()).await?;
+        }
+        connection.close(200, "done".into()).await
+    }
+}
+
+async fn list(management: &str, what: &str, prefix: &str) -> reqwest::Result<Vec<String>> {
+    #[derive(Deserialize)]
+    struct Named {
+        name: String,
+    }
+
+    let url = format!("{management}/api/{what}?columns=name");
+    let all: Vec<Named> = reqwest::get(url).await?.error_for_status()?.json().await?;
+    Ok(all.into_iter().map(|it| it.name).filter(|name| name.contains(prefix)).collect())
+}
+
+/// A broker that a test owns alone, to stop, kill and start it again: same port, same data.
+///
+/// Dropping it takes it down and leaves nothing.
+#[derive(Debug)]
+pub struct RabbitServer(Own);
+
+impl RabbitServer {
+    /// Starts a new, empty broker.
+    ///
+    /// # Panics
+    /// When there is none to be had.
+    pub async fn start_own() -> Self {
+        Self(Own::start(Kind::Rabbit).await)
+    }
+
+    /// `amqp://…` with an administrator.
+    pub fn url(&self) -> &str {
+        &self.0.access().url
+    }
+
+    /// Names on this broker.
+    pub fn fresh_prefix(&self) -> Broker {
+        Broker::on(self.0.access().clone())
+    }
+
+    /// Stops it in good order.
+    ///
+    /// # Panics
+    /// When it does not stop.
+    pub async fn stop(&self) {
+        self.0.order(Order::Stop).await;
+    }
+
+    /// Ends it as a crash would. Persistent messages that were confirmed are on disk.
+    ///
+    /// # Panics
+    /// When it cannot be killed.
+    pub async fn kill(&self) {
+        self.0.order(Order::Kill).await;
+    }
+
+    /// Starts it again and waits until it serves.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn start(&self) {
+        self.0.order(Order::Start).await;
+    }
+}

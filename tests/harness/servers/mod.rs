@@ -1,0 +1,131 @@
+//! Where PostgreSQL and RabbitMQ come from.
+//!
+//! For servers that tests share, in this order:
+//!
+//! 1. the URLs in `BELFRY_TEST_POSTGRES_URL` and `BELFRY_TEST_AMQP_URL` (and, if there is one,
+//!    `BELFRY_TEST_RABBITMQ_MANAGEMENT_URL`);
+//! 2. a Docker engine that can be reached, with the images `BELFRY_TEST_POSTGRES_IMAGE` and
+//!    `BELFRY_TEST_RABBITMQ_IMAGE`;
+//! 3. the server programs of this machine, run in a temporary folder on a free port of the loopback
+//!    interface.
+//!
+//! A server that a test owns alone comes from 2 or 3: nobody else's server is stopped for a test.
+//!
+//! Servers of 2 and 3 belong to a [`keeper`], a small process whose input is a pipe from the test
+//! process. When the test process ends, also by SIGKILL or ctrl-C, the pipe closes and the keeper takes
+//! the server down with all it left.
+
+use std::fmt;
+use std::sync::OnceLock;
+
+use serde::{Deserialize, Serialize};
+
+mod docker;
+pub mod keeper;
+mod kept;
+mod local;
+mod ports;
+mod ready;
+
+pub(crate) use kept::Own;
+pub(crate) use ports::free as free_port;
+
+use kept::Kept;
+
+/// The kinds of server that tests need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// PostgreSQL.
+    Postgres,
+    /// RabbitMQ.
+    Rabbit,
+}
+
+impl Kind {
+    const ALL: [Self; 2] = [Self::Postgres, Self::Rabbit];
+
+    /// The variable that names a server which runs already.
+    fn url_variable(self) -> &'static str {
+        match self {
+            Self::Postgres => "BELFRY_TEST_POSTGRES_URL",
+            Self::Rabbit => "BELFRY_TEST_AMQP_URL",
+        }
+    }
+
+    /// The word for it on the keeper's command line.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+            Self::Rabbit => "rabbitmq",
+        }
+    }
+
+    fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.word() == word)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Postgres => "PostgreSQL",
+            Self::Rabbit => "RabbitMQ",
+        })
+    }
+}
+
+/// How to reach a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Access {
+    /// `postgres://…` with a superuser, or `amqp://…` with an administrator.
+    pub url: String,
+    /// RabbitMQ's management API, `http://user:password@host:port`, where there is one.
+    pub management: Option<String>,
+}
+
+const MANAGEMENT_VARIABLE: &str = "BELFRY_TEST_RABBITMQ_MANAGEMENT_URL";
+
+/// The server that the environment names.
+fn given(kind: Kind) -> Option<Access> {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    Some(Access {
+        url: variable(kind.url_variable())?,
+        management: variable(MANAGEMENT_VARIABLE).filter(|_| kind == Kind::Rabbit),
+    })
+}
+
+/// The server of this kind that all tests of this process share. The first call starts it.
+///
+/// # Panics
+/// When there is none to be had; the sentence says what to install.
+pub async fn shared(kind: Kind) -> &'static Access {
+    static POSTGRES: OnceLock<Result<Shared, String>> = OnceLock::new();
+    static RABBIT: OnceLock<Result<Shared, String>> = OnceLock::new();
+
+    let cell = match kind {
+        Kind::Postgres => &POSTGRES,
+        Kind::Rabbit => &RABBIT,
+    };
+    // Not on the runtime of whichever test comes first: the others wait here too.
+    let server = tokio::task::spawn_blocking(move || cell.get_or_init(|| Shared::of(kind)));
+    match server.await.expect("starting a server does not panic") {
+        Ok(shared) => &shared.access,
+        Err(sentence) => panic!("{sentence}"),
+    }
+}
+
+struct Shared {
+    access: Access,
+    /// Its keeper goes when the process goes: a static is never dropped.
+    _kept: Option<Kept>,
+}
+
+impl Shared {
+    fn of(kind: Kind) -> Result<Self, String> {
+        if let Some(access) = given(kind) {
+            return Ok(Self { access, _kept: None });
+        }
+        let kept = Kept::start(kind, true)?;
+        Ok(Self { access: kept.access().clone(), _kept: Some(kept) })
+    }
+}

@@ -1,0 +1,51 @@
+//! Asking a server whether it serves.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use lapin::ConnectionProperties;
+use sqlx::{Connection, PgConnection};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{Access, Kind};
+
+/// How long a server may take to start; a first start on a busy machine takes a quarter of it.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Waits until clients are served. `ended` tells when waiting is in vain.
+pub(super) async fn wait(
+    kind: Kind,
+    access: &Access,
+    mut ended: impl AsyncFnMut() -> Option<String>,
+) -> anyhow::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(how) = ended().await {
+            anyhow::bail!("{kind} ended while it started: {how}");
+        }
+        let serves = timeout(Duration::from_secs(10), ask(kind, access)).await;
+        match serves.context("no answer").flatten() {
+            Ok(()) => return Ok(()),
+            Err(error) if Instant::now() >= deadline => {
+                return Err(error.context(format!("{kind} does not serve after {PATIENCE:?}")));
+            }
+            Err(_) => sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+async fn ask(kind: Kind, access: &Access) -> anyhow::Result<()> {
+    match kind {
+        Kind::Postgres => PgConnection::connect(&access.url).await?.close().await?,
+        Kind::Rabbit => {
+            let connection =
+                lapin::Connection::connect(&access.url, ConnectionProperties::default()).await?;
+            connection.close(200, "thanks".into()).await?;
+            if let Some(url) = &access.management {
+                let overview = format!("{url}/api/overview");
+                reqwest::get(overview).await?.error_for_status()?;
+            }
+        }
+    }
+    Ok(())
+}

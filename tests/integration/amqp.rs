@@ -1,0 +1,9 @@
+//! The adapters for RabbitMQ against a broker: what is confirmed is never lost, whatever happens to
+//! connections, queues and the store.
+
+mod events;
+mod forward;
+mod ingest;
+mod outages;
+mod proxy;
+mod rig;

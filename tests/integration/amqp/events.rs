@@ -1,0 +1,176 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use belfry_application::ports::{EventPublisher, OutboxEntry, OutboxId};
+use belfry_application::testing::{RecordingDelivery, a_draft, at, user};
+use belfry_domain::{Change, DomainEvent, Revision, UnreadCount};
+use belfry_tests::wait::{PATIENCE, until_true};
+use lapin::BasicProperties;
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::rig::{NodeQueueState, Rig, Running};
+
+pub(super) fn entry(name: &str, number: u64) -> OutboxEntry {
+    let revision = Revision::new(number);
+    let notification = a_draft(name, &format!("n{number}")).taken_at(revision);
+    let change = Change::Created(Box::new(notification));
+    let unread = UnreadCount::new(number);
+    let event = DomainEvent { user: user(name), revision, unread, change };
+    OutboxEntry {
+        id: OutboxId(number.cast_signed()),
+        event,
+        written_at: at(1_234_567),
+        trace: None,
+    }
+}
+
+pub(super) fn revisions(delivery: &RecordingDelivery) -> Vec<u64> {
+    delivery.delivered().iter().filter_map(|(_, told)| Some(told.revision?.get())).collect()
+}
+
+#[tokio::test]
+async fn what_is_published_is_delivered_by_every_node_in_order() {
+    let rig = Rig::new().await;
+    let (publisher, connected) = rig.publisher().await;
+    let events = rig.event_publisher(&publisher);
+    let ((one, first), (other, second)) = tokio::join!(rig.node("a"), rig.node("b"));
+
+    for batch in 0..4 {
+        let entries: Vec<_> = (1..=500).map(|n| entry("ada", batch * 500 + n)).collect();
+        let published = events.publish(&entries).await;
+        assert_eq!((published.confirmed, published.stopped_by.is_none()), (500, true));
+    }
+    let all: Vec<_> = (1..=2_000).collect();
+    for delivery in [one, other] {
+        until_true("all are delivered", async || delivery.delivered().len() == 2_000).await;
+        assert_eq!(revisions(&delivery), all);
+        assert!(delivery.delivered().iter().all(|(room, _)| room.user() == &user("ada")));
+    }
+    first.stop().await;
+    second.stop().await;
+    for node in ["a", "b"] {
+        let left = rig.amqp.count(&rig.broker.node_queue(node)).await;
+        assert_eq!(left, Some(0), "all that was delivered is acknowledged");
+    }
+    connected.stop().await;
+}
+
+#[tokio::test]
+async fn an_event_is_published_so_that_others_can_read_it() {
+    let rig = Rig::new().await;
+    let (publisher, connected) = rig.publisher().await;
+    let events = rig.event_publisher(&publisher);
+    assert_eq!(events.publish(&[entry("ada", 1)]).await.confirmed, 1, "nobody listens yet");
+    let tap = rig.amqp.tap(&rig.broker.events_exchange(), "notification.#").await;
+    events.publish(&[entry("ada", 2)]).await;
+
+    let message = rig.amqp.next(&tap).await;
+    assert_eq!(message.routing_key, "notification.created");
+    assert_eq!(message.json()["pattern"], "notification.created");
+    assert_eq!(message.json()["data"]["notification"]["id"], "n2");
+    assert!(message.json().get("id").is_none());
+    let properties = &message.properties;
+    assert_eq!(*properties.delivery_mode(), Some(2));
+    assert_eq!(*properties.timestamp(), Some(1_234));
+    assert_eq!(properties.message_id().as_ref().unwrap().as_str(), "ada:2");
+    assert_eq!(properties.kind().as_ref().unwrap().as_str(), "notification.created");
+    assert!(message.header("traceparent").unwrap().starts_with("00-"));
+    connected.stop().await;
+}
+
+#[tokio::test]
+async fn a_publisher_without_a_broker_says_so_at_once() {
+    let rig = Rig::new().await.by_way_of("amqp://guest:guest@127.0.0.1:1/%2f");
+    let publisher = belfry_adapters::amqp::Publisher::new(rig.settings(), rig.topology("a"));
+    let events = rig.event_publisher(&publisher);
+    let running = Running::start({
+        let publisher = publisher.clone();
+        |stop| async move { publisher.run(stop).await }
+    });
+    let entries = [entry("ada", 1)];
+    let published = timeout(Duration::from_secs(1), events.publish(&entries)).await;
+    let published = published.expect("it does not wait for a broker");
+    assert_eq!(published.confirmed, 0);
+    assert!(published.stopped_by.unwrap().to_string().starts_with("unavailable"));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn tls_to_a_port_without_it_is_an_outage_and_no_more() {
+    let rig = Rig::new().await;
+    let url = rig.broker.url().replacen("amqp://", "amqps://", 1);
+    let rig = rig.by_way_of(&url);
+    let publisher = belfry_adapters::amqp::Publisher::new(rig.settings(), rig.topology("a"));
+    let running = Running::start({
+        let publisher = publisher.clone();
+        |stop| async move { publisher.run(stop).await }
+    });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!publisher.is_ready());
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn an_event_that_cannot_be_read_is_passed_over() {
+    let rig = Rig::new().await;
+    let (publisher, connected) = rig.publisher().await;
+    let events = rig.event_publisher(&publisher);
+    let (delivery, node) = rig.node("a").await;
+    let exchange = rig.broker.events_exchange();
+    for key in ["notification.created", "notification.exploded", "belfry.passed"] {
+        let body = json!({ "pattern": key, "data": {} }).to_string();
+        rig.amqp.publish(&exchange, key, body, BasicProperties::default()).await;
+    }
+    events.publish(&[entry("ada", 1)]).await;
+    until_true("the next one is delivered", async || delivery.delivered().len() == 1).await;
+    node.stop().await;
+    assert_eq!(rig.amqp.count(&rig.broker.node_queue("a")).await, Some(0));
+    connected.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_that_is_away_for_a_while_misses_nothing() {
+    let rig = Rig::new().await;
+    let (publisher, connected) = rig.publisher().await;
+    let events = rig.event_publisher(&publisher);
+    let (_, node) = rig.node("a").await;
+    node.stop().await;
+    events.publish(&[entry("ada", 1)]).await;
+
+    let delivery = Arc::new(RecordingDelivery::default());
+    let node = rig.node_queue_for("a", delivery.clone());
+    let mut state = node.state();
+    assert_eq!(*state.borrow(), NodeQueueState::Detached { since: None });
+    let running = Running::start(|stop| async move { node.run(stop).await });
+    let attached = NodeQueueState::Attached { since: at(0), missed: false };
+    timeout(PATIENCE, state.wait_for(|now| *now == attached)).await.unwrap().unwrap();
+    until_true("it is told", async || revisions(&delivery) == [1]).await;
+    running.stop().await;
+    assert_eq!(*state.borrow(), NodeQueueState::Detached { since: Some(at(0)) });
+    connected.stop().await;
+}
+
+#[tokio::test]
+async fn two_nodes_of_one_name_do_not_share_a_queue() {
+    let rig = Rig::new().await;
+    let (publisher, connected) = rig.publisher().await;
+    let events = rig.event_publisher(&publisher);
+    let (delivery, first) = rig.node("a").await;
+    let namesake = rig.node_queue("a");
+    let mut state = namesake.state();
+    let second = Running::start(|stop| async move { namesake.run(stop).await });
+    for number in 1..=100 {
+        events.publish(&[entry("ada", number)]).await;
+    }
+    until_true("the first has all", async || delivery.delivered().len() == 100).await;
+    assert_eq!(*state.borrow(), NodeQueueState::Detached { since: None });
+    first.stop().await;
+    let attached = |now: &_| matches!(now, NodeQueueState::Attached { missed: false, .. });
+    timeout(PATIENCE, state.wait_for(attached))
+        .await
+        .expect("then it is the second's turn")
+        .unwrap();
+    second.stop().await;
+    connected.stop().await;
+}

@@ -1,0 +1,307 @@
+use std::time::Duration;
+
+use belfry_application::ports::InboxRepository;
+use belfry_application::testing::user;
+use belfry_tests::wait::until_true;
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable};
+use serde_json::json;
+
+use super::rig::{Rig, Store};
+
+fn properties() -> BasicProperties {
+    BasicProperties::default()
+}
+
+fn headers(pairs: &[(&str, &str)]) -> FieldTable {
+    let mut table = FieldTable::default();
+    for (name, value) in pairs {
+        table.insert((*name).into(), AMQPValue::LongString((*value).into()));
+    }
+    table
+}
+
+#[tokio::test]
+async fn every_shape_that_services_send_is_stored() {
+    let rig = Rig::new().await;
+    let store = Store::new();
+    let (publisher, connected) = rig.publisher().await;
+    let ingest = rig.ingest(&publisher, store.handling());
+    rig.ingest_is_declared().await;
+    let queue = rig.broker.ingest_queue();
+
+    rig.send("notification.create", json!({ "userId": "ada", "id": "nest", "title": "Hi" })).await;
+    let wrapped = json!({ "userId": "ada", "notification": { "id": "wrapped", "title": "Hi" } });
+    rig.send("notification.created", wrapped).await;
+    let bare = |id: &str| json!({ "userId": "ada", "id": id, "title": "Hi" }).to_string();
+    let typed = properties().with_type("notification.create".into());
+    rig.amqp.publish("", &queue, bare("typed"), typed).await;
+    // NestJS with `wildcards`, and anyone who publishes to the exchange.
+    rig.amqp.publish(&queue, "notification.created", bare("routed"), properties()).await;
+    let event = json!({
+        "specversion": "1.0", "type": "org.example.notification.created", "source": "/shop",
+        "id": "1", "data": { "userId": "ada", "id": "structured", "title": "Hi" },
+    });
+    rig.amqp.publish("", &queue, event.to_string(), properties()).await;
+    let attributes = [
+        ("cloudEvents:specversion", "1.0"),
+        ("cloudEvents:type", "notification.created"),
+        ("cloudEvents:id", "2"),
+    ];
+    let binary = properties().with_headers(headers(&attributes));
+    rig.amqp.publish("", &queue, bare("binary"), binary).await;
+    rig.send("notification.mark_read", json!({ "userId": "ada", "ids": ["nest", "typed"] })).await;
+
+    until_true("the last one took effect", async || {
+        store.inner.state(&user("ada")).await.unwrap().revision.get() == 7
+    })
+    .await;
+    rig.leaves_nothing(ingest).await;
+    let expected = ["nest", "wrapped", "typed", "routed", "structured", "binary"];
+    assert_eq!(store.ids("ada").await, expected);
+    let state = store.inner.state(&user("ada")).await.unwrap();
+    assert_eq!((state.unread.get(), state.revision.get()), (4, 7));
+    connected.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_sent_again_is_stored_once() {
+    let rig = Rig::new().await;
+    let store = Store::new();
+    let (publisher, connected) = rig.publisher().await;
+    let ingest = rig.ingest(&publisher, store.handling());
+    rig.ingest_is_declared().await;
+    let queue = rig.broker.ingest_queue();
+
+    for _ in 0..3 {
+        rig.send("notification.create", json!({ "userId": "ada", "id": "n1", "title": "Hi" }))
+            .await;
+        let nameless =
+            json!({ "pattern": "notification.create", "data": { "userId": "bob", "title": "Hi" } });
+        let named = properties().with_message_id("m1".into());
+        rig.amqp.publish("", &queue, nameless.to_string(), named).await;
+    }
+    rig.send("notification.create", json!({ "userId": "eve", "id": "n1", "title": "Hi" })).await;
+    until_true("the last one is stored", async || store.ids("eve").await.len() == 1).await;
+    rig.leaves_nothing(ingest).await;
+    assert_eq!(store.ids("ada").await.len(), 1);
+    assert_eq!(store.ids("bob").await.len(), 1);
+    connected.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_stored_and_not_acknowledged_is_stored_once() {
+    let rig = Rig::new().await;
+    let store = Store::new();
+    let (publisher, connected) = rig.publisher().await;
+    // Fails for one, so that its neighbours are stored and the whole batch is still in hand.
+    store.fails_for(&["n3"]);
+    let ingest = rig.ingest(&publisher, store.handling());
+    rig.ingest_is_declared().await;
+    for n in 0..6 {
+        let data = json!({ "userId": "ada", "id": format!("n{n}"), "title": "Hi" });
+        rig.send("notification.create", data).await;
+    }
+    until_true("the neighbours are stored", async || store.ids("ada").await.len() == 5).await;
+    ingest.stop().await;
+    store.fails_for(&[]);
+
+    let ingest = rig.ingest(&publisher, store.handling());
+    until_true("all are stored", async || store.ids("ada").await.len() == 6).await;
+    rig.leaves_nothing(ingest).await;
+    assert_eq!(store.ids("ada").await.len(), 6);
+    connected.stop().await;
+}
+
+#[tokio::test]
+async fn poison_goes_to_the_dead_queue_and_its_neighbours_pass() {
+    let rig = Rig::new().await;
+    let store = Store::new();
+    store.refuses("refused");
+    let (publisher, connected) = rig.publisher().await;
+    let ingest = rig.ingest(&publisher, store.handling());
+    rig.ingest_is_declared().await;
+    let queue = rig.broker.ingest_queue();
+
+    let good = |n: u32| json!({ "userId": "ada", "id": format!("n{n}"), "title": "Hi" });
+    rig.send("notification.create", good(1)).await;
+    let mut odd_headers = headers(&[("x-app", "svc")]);
+    let also_to = vec![AMQPValue::LongString("notification.create".into())];
+    odd_headers.insert("CC".into(), AMQPValue::FieldArray(also_to.into()));
+    let odd = properties()
+        .with_headers(odd_headers)
+        .with_message_id("m1".into())
+        .with_expiration("3600000".into())
+        .with_delivery_mode(1);
+    rig.amqp.publish(&queue, "order.placed", "{}", odd).await;
+    rig.send("notification.create", good(2)).await;
+    rig.amqp.publish("", &queue, [0xff, 0xfe], properties()).await;
+    rig.amqp.publish("", &queue, "", properties()).await;
+    rig.send("notification.create", json!({ "userId": "ada" })).await;
+    rig.send("notification.create", json!({ "userId": "ada", "id": "refused", "title": "Hi" }))
+        .await;
+    rig.send("notification.create", good(3)).await;
+
+    let dead_queue = rig.broker.dead_queue();
+    until_true("five are dead", async || rig.amqp.count(&dead_queue).await == Some(5)).await;
+    until_true("the last one is stored", async || store.ids("ada").await.len() == 3).await;
+    rig.leaves_nothing(ingest).await;
+    assert_eq!(store.ids("ada").await, ["n1", "n2", "n3"]);
+    let mut seen = vec![];
+    while let Some(dead) = rig.amqp.take(&rig.broker.dead_queue()).await {
+        let said = |name: &str| dead.header(name).unwrap_or_else(|| panic!("no header {name}"));
+        assert_eq!(said("x-belfry-attempts"), "1");
+        assert_eq!(said("x-belfry-first-failed-at"), "1970-01-01T00:00:00.000Z");
+        assert_eq!(said("x-belfry-last-failed-at"), "1970-01-01T00:00:00.000Z");
+        assert_eq!(*dead.properties.delivery_mode(), Some(2));
+        if said("x-belfry-reason") == "unknown_pattern" {
+            assert_eq!(said("x-app"), "svc");
+            assert_eq!(said("x-belfry-exchange"), queue);
+            assert_eq!(said("x-belfry-routing-key"), "order.placed");
+            assert_eq!(said("x-belfry-expiration"), "3600000");
+            assert_eq!(dead.properties.message_id().as_ref().unwrap().as_str(), "m1");
+            assert_eq!(dead.body, b"{}");
+        } else {
+            assert_eq!(said("x-belfry-exchange"), "");
+            assert_eq!(said("x-belfry-routing-key"), queue);
+        }
+        seen.push((said("x-belfry-reason"), said("x-belfry-error")));
+    }
+    seen.sort();
+    let expected = [
+        ("invalid", "title: is missing"),
+        ("rejected", "rejected: a value that no column takes"),
+        ("unknown_pattern", "the pattern \"order.placed\" is none that Belfry knows"),
+        ("unreadable", "the body is not UTF-8"),
+        ("unreadable", "the body is not a JSON object: it is empty"),
+    ];
+    assert_eq!(seen, expected.map(|(reason, error)| (reason.to_owned(), error.to_owned())));
+    connected.stop().await;
+}
+
+#[tokio::test]
+async fn one_that_fails_alone_is_tried_again_later_and_given_up_at_last() {
+    let rig = Rig::new().await;
+    let store = Store::new();
+    store.fails_for(&["never", "later"]);
+    let (publisher, connected) = rig.publisher().await;
+    let ingest = rig.ingest(&publisher, store.handling());
+    rig.ingest_is_declared().await;
+    let queue = rig.broker.ingest_queue();
+
+    let bare = |id: &str| json!({ "userId": "ada", "id": id, "title": "Hi" }).to_string();
+    for id in ["never", "later"] {
+        // Its pattern is in the routing key, which the retry queue must not lose.
+        rig.amqp.publish(&queue, "notification.create", bare(id), properties()).await;
+    }
+    // Others pass all the while.
+    for n in 0.. {
+        let data = json!({ "userId": "bob", "id": format!("n{n}"), "title": "Hi" });
+        rig.send("notification.create", data).await;
+        until_true("a neighbour passes", async || store.ids("bob").await.len() == n + 1).await;
+        if n == 3 {
+            store.fails_for(&["never"]);
+        }
+        if rig.amqp.count(&rig.broker.dead_queue()).await > Some(0) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let dead = rig.amqp.next(&rig.broker.dead_queue()).await;
+    assert_eq!(dead.json()["id"], "never");
+    assert_eq!(dead.header("x-belfry-reason").unwrap(), "gave_up");
+    assert_eq!(dead.header("x-belfry-attempts").unwrap(), "3");
+    assert_eq!(dead.header("x-belfry-routing-key").unwrap(), "notification.create");
+    assert_eq!(dead.header("x-belfry-exchange").unwrap(), queue);
+    until_true("the other one worked", async || store.ids("ada").await == ["later"]).await;
+    rig.leaves_nothing(ingest).await;
+    for rest in ["retry.100ms", "retry.200ms"] {
+        assert_eq!(rig.amqp.count(&format!("{queue}.{rest}")).await, Some(0), "{rest}");
+    }
+    connected.stop().await;
+}
+
+#[tokio::test]
+async fn a_store_that_is_down_loses_nothing_and_is_not_overrun() {
+    let rig = Rig::new().await;
+    let store = Store::new();
+    store.goes_down(true);
+    let (publisher, connected) = rig.publisher().await;
+    let ingest = rig.ingest(&publisher, store.handling());
+    rig.ingest_is_declared().await;
+    for n in 0..500 {
+        let data = json!({ "userId": "ada", "id": format!("n{n}"), "title": "Hi" });
+        rig.send("notification.create", data).await;
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let calls = store.calls_while_down();
+    assert!((5..40).contains(&calls), "{calls} calls in two seconds");
+    for rest in ["ingest.retry.100ms", "ingest.dead"] {
+        let waiting = rig.amqp.count(&rig.broker.name(rest)).await.unwrap_or_default();
+        assert_eq!(waiting, 0, "nothing is published anew");
+    }
+    store.goes_down(false);
+    until_true("all are stored", async || store.ids("ada").await.len() == 500).await;
+    rig.leaves_nothing(ingest).await;
+    connected.stop().await;
+}
+
+#[tokio::test]
+async fn a_queue_that_others_have_declared_is_used_as_it_is() {
+    let rig = Rig::new().await;
+    let queue = rig.broker.ingest_queue();
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(10_000));
+    rig.amqp.declare_queue(&queue, arguments).await;
+    let data = json!({ "userId": "ada", "id": "n1", "title": "Hi" });
+    rig.send("notification.create", data).await;
+
+    let store = Store::new();
+    let (publisher, connected) = rig.publisher().await;
+    let ingest = rig.ingest(&publisher, store.handling());
+    until_true("it is stored", async || store.ids("ada").await.len() == 1).await;
+    rig.ingest_is_declared().await;
+    // Poison and retries find their way as well.
+    rig.send("nonsense", json!({})).await;
+    assert_eq!(rig.amqp.next(&rig.broker.dead_queue()).await.json()["pattern"], "nonsense");
+    rig.leaves_nothing(ingest).await;
+    connected.stop().await;
+}
+
+#[tokio::test]
+async fn a_queue_that_belfry_has_declared_suits_nestjs() {
+    let rig = Rig::new().await;
+    let (publisher, connected) = rig.publisher().await;
+    let ingest = rig.ingest(&publisher, Store::new().handling());
+    rig.ingest_is_declared().await;
+    // As NestJS asserts it; the broker would refuse other arguments.
+    rig.amqp.declare_queue(&rig.broker.ingest_queue(), FieldTable::default()).await;
+    ingest.stop().await;
+    connected.stop().await;
+}
+
+#[tokio::test]
+async fn a_stop_finishes_what_is_in_hand_and_leaves_the_rest() {
+    let rig = Rig::new().await;
+    let store = Store::new();
+    let (publisher, connected) = rig.publisher().await;
+    let ingest = rig.ingest(&publisher, store.handling());
+    rig.ingest_is_declared().await;
+    let sending = async {
+        for n in 0..300 {
+            let data = json!({ "userId": "ada", "id": format!("n{n}"), "title": "Hi" });
+            rig.send("notification.create", data).await;
+        }
+    };
+    let stopping = async {
+        until_true("some are stored", async || store.ids("ada").await.len() > 50).await;
+        ingest.stop().await;
+    };
+    tokio::join!(sending, stopping);
+    let stored = store.ids("ada").await;
+    let left = rig.amqp.count(&rig.broker.ingest_queue()).await.unwrap();
+    assert_eq!(stored.len() + left as usize, 300, "none twice, none lost");
+    let expected: Vec<_> = (0..stored.len()).map(|n| format!("n{n}")).collect();
+    assert_eq!(stored, expected, "in order");
+    connected.stop().await;
+}

@@ -1,0 +1,7 @@
+//! Belfry's adapters and process against real servers.
+#![expect(clippy::unwrap_used, reason = "here an unexpected answer is a failed test")]
+
+mod amqp;
+mod harness;
+mod postgres_store;
+mod socketio;
