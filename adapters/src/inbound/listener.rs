@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -72,7 +73,7 @@ impl axum::serve::Listener for Listener {
         if let Err(error) = self.set_up(&stream) {
             warn!(%error, %address, "socket options not set");
         }
-        (Connection(Arc::new(stream)), address)
+        (Connection(Arc::new(Wire { stream, written: AtomicU64::new(0) })), address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -82,24 +83,42 @@ impl axum::serve::Listener for Listener {
 
 /// An accepted connection. It is shared with its [`Peer`]s only as far as cutting it goes.
 #[derive(Debug)]
-pub struct Connection(Arc<TcpStream>);
+pub struct Connection(Arc<Wire>);
+
+#[derive(Debug)]
+struct Wire {
+    stream: TcpStream,
+    /// How many bytes the kernel took.
+    written: AtomicU64,
+}
+
+impl Wire {
+    fn count(&self, bytes: usize) {
+        self.written.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
 
 /// Who is at the other end of a connection; an extension of each request that comes by it.
 #[derive(Debug, Clone)]
 pub struct Peer {
     /// The address that the connection came from: a proxy's, where there is one.
     pub address: SocketAddr,
-    wire: Weak<TcpStream>,
+    wire: Weak<Wire>,
 }
 
 impl Peer {
     /// Cuts the connection, both ways and at once; what the kernel has taken is still sent. Does
     /// nothing to one that is gone.
     pub fn hang_up(&self) {
-        if let Some(stream) = self.wire.upgrade() {
+        if let Some(wire) = self.wire.upgrade() {
             // Fails only where the peer was quicker.
-            let _ = SockRef::from(&*stream).shutdown(std::net::Shutdown::Both);
+            let _ = SockRef::from(&wire.stream).shutdown(std::net::Shutdown::Both);
         }
+    }
+
+    /// How many bytes were written to the connection so far; `None` if it is gone.
+    pub fn written(&self) -> Option<u64> {
+        self.wire.upgrade().map(|wire| wire.written.load(Ordering::Relaxed))
     }
 
     /// Whether the connection is gone.
@@ -121,8 +140,8 @@ impl AsyncRead for Connection {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         loop {
-            ready!(self.0.poll_read_ready(cx))?;
-            match self.0.try_read(buf.initialize_unfilled()) {
+            ready!(self.0.stream.poll_read_ready(cx))?;
+            match self.0.stream.try_read(buf.initialize_unfilled()) {
                 Ok(count) => {
                     buf.advance(count);
                     return Poll::Ready(Ok(()));
@@ -141,10 +160,10 @@ impl AsyncWrite for Connection {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         loop {
-            ready!(self.0.poll_write_ready(cx))?;
-            match self.0.try_write(bytes) {
+            ready!(self.0.stream.poll_write_ready(cx))?;
+            match self.0.stream.try_write(bytes) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                done => return Poll::Ready(done),
+                done => return Poll::Ready(done.inspect(|count| self.0.count(*count))),
             }
         }
     }
@@ -155,10 +174,10 @@ impl AsyncWrite for Connection {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         loop {
-            ready!(self.0.poll_write_ready(cx))?;
-            match self.0.try_write_vectored(slices) {
+            ready!(self.0.stream.poll_write_ready(cx))?;
+            match self.0.stream.try_write_vectored(slices) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                done => return Poll::Ready(done),
+                done => return Poll::Ready(done.inspect(|count| self.0.count(*count))),
             }
         }
     }
@@ -173,7 +192,7 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match SockRef::from(&*self.0).shutdown(std::net::Shutdown::Write) {
+        match SockRef::from(&self.0.stream).shutdown(std::net::Shutdown::Write) {
             // The peer was quicker.
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Poll::Ready(Ok(())),
             done => Poll::Ready(done),

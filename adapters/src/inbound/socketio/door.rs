@@ -11,6 +11,7 @@ use belfry_application::session::Session;
 use belfry_application::use_cases::{
     CountUnread, DeleteNotification, ListInbox, MarkAllRead, MarkRead, Refusal, Seen,
 };
+use futures_util::future::BoxFuture;
 use http::Request;
 use serde_json::Value;
 use socketioxide::SocketIo;
@@ -25,7 +26,7 @@ use super::SocketIoSessions;
 use super::answer::{Answer, Failure};
 use super::handshake::Handshake;
 use super::messages;
-use super::transports::{EngineService, Transports, lean};
+use super::transports::{EngineService, LastWord, Transports, lean, polled_session};
 use crate::outbound::socketio::SocketIoDevice;
 
 /// The namespaces that devices connect to. Both are the same to Belfry: clients in the field use one
@@ -132,7 +133,7 @@ impl SocketIoDoor {
 impl Service<Request<Body>> for SocketIoDoor {
     type Response = Response;
     type Error = Infallible;
-    type Future = <EngineService as Service<Request<Body>>>::Future;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.engine.poll_ready(context)
@@ -140,7 +141,11 @@ impl Service<Request<Body>> for SocketIoDoor {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         self.transports.note(&request);
-        self.engine.call(lean(request))
+        let polled = polled_session(&request).map(str::to_owned);
+        let answer = self.engine.call(lean(request));
+        let Some(sid) = polled else { return answer };
+        let transports = self.transports.clone();
+        Box::pin(async move { Ok(transports.fetched(&sid, answer.await?).await) })
     }
 }
 
@@ -168,7 +173,7 @@ async fn authenticate(
     let claims = door.sign_in(token).await.map_err(|refusal| {
         debug!(code = refusal.code(), "device refused");
         metrics::counter!("belfry_handshakes_refused_total", "code" => refusal.code()).increment(1);
-        door.transports.close(&socket);
+        door.transports.close_after(LastWord::ConnectError, &socket);
         refusal.code()
     })?;
     let session = Arc::new(SetOnce::new());

@@ -11,7 +11,7 @@ mod messages;
 mod transports;
 
 pub use door::{InboxStories, SocketIoDoor, SocketIoParts, SocketIoSettings};
-pub use transports::Transports;
+pub use transports::{LastWord, Transports};
 
 /// The sessions of devices that came by this door.
 pub type SocketIoSessions =

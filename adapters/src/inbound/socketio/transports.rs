@@ -6,14 +6,13 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::response::Response;
 use http::header::{self, HeaderName};
-use http::{HeaderValue, Request, Uri};
+use http::{HeaderValue, Method, Request, Uri};
 use hyper::upgrade::OnUpgrade;
 use parking_lot::Mutex;
 use socketioxide::TransportType;
 use socketioxide::extract::SocketRef;
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
-use tracing::debug;
 
 use crate::inbound::listener::Peer;
 
@@ -31,6 +30,42 @@ pub struct Transports {
     engine: OnceLock<EngineService>,
     /// The WebSockets of sessions that began by polling; others are known by their first request.
     upgraded: Mutex<Upgraded>,
+    /// Polling sessions that end once their client has fetched the packet that says so. Each is here
+    /// for [`Transports::PATIENCE`] at most.
+    leaving: Mutex<HashMap<Box<str>, LastWord>>,
+}
+
+/// The Socket.IO packet that a session ends with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LastWord {
+    /// The device was not let in.
+    ConnectError,
+    /// The device was sent away for good.
+    Disconnect,
+}
+
+impl LastWord {
+    /// How it begins, behind Engine.IO's own `4` for a message.
+    const fn begins(self) -> &'static [u8] {
+        match self {
+            Self::ConnectError => b"44",
+            Self::Disconnect => b"41",
+        }
+    }
+
+    /// Whether it is among the packets of a polling answer, which 0x1E separates.
+    fn is_in(self, payload: &[u8]) -> bool {
+        payload.split(|byte| *byte == 0x1e).any(|packet| packet.starts_with(self.begins()))
+    }
+
+    /// So many bytes at least are on the wire when it is: more than the pings that may go before.
+    const fn least_bytes(self) -> u64 {
+        match self {
+            Self::ConnectError => 24,
+            // It comes behind the exception that says why.
+            Self::Disconnect => 32,
+        }
+    }
 }
 
 #[derive(Default)]
@@ -40,8 +75,10 @@ struct Upgraded {
 }
 
 impl Transports {
-    /// What is queued for the device gets this long to be written before the transport is closed.
+    /// What is queued for a device gets this long to be written before the transport is closed …
     const GRACE: Duration = Duration::from_millis(25);
+    /// … and its last word so long. One that does not take it is not waited for any longer.
+    const PATIENCE: Duration = Duration::from_secs(1);
     const SWEEP_AT_LEAST: usize = 1_024;
 
     pub(super) fn serve_by(&self, engine: EngineService) {
@@ -49,34 +86,72 @@ impl Transports {
         let _ = self.engine.set(engine);
     }
 
-    /// Closes the transport that the socket travels by, after what is queued was written.
+    /// Closes the transport that the socket travels by.
     pub fn close(self: &Arc<Self>, socket: &SocketRef) {
-        let transports = self.clone();
-        let socket = socket.clone();
+        let (transports, socket) = (self.clone(), socket.clone());
         tokio::spawn(async move {
             tokio::time::sleep(Self::GRACE).await;
             transports.close_now(&socket).await;
         });
     }
 
+    /// Closes the transport that the socket travels by, as soon as its last word, which is being
+    /// queued, has gone out.
+    pub fn close_after(self: &Arc<Self>, last_word: LastWord, socket: &SocketRef) {
+        let (transports, socket) = (self.clone(), socket.clone());
+        let sid: Box<str> = socket.id.to_string().into();
+        let peer = self.peer_of(&sid, &socket);
+        let written = peer.as_ref().and_then(Peer::written);
+        if peer.is_none() {
+            self.leaving.lock().insert(sid.clone(), last_word);
+        }
+        tokio::spawn(async move {
+            let begin = tokio::time::Instant::now();
+            let is_out = || match (&peer, written) {
+                (Some(peer), Some(before)) => {
+                    peer.written().is_none_or(|now| now >= before + last_word.least_bytes())
+                }
+                // By polling: taken out when it was fetched.
+                _ => !transports.leaving.lock().contains_key(&sid),
+            };
+            tokio::time::sleep(Self::GRACE).await;
+            while !is_out() && begin.elapsed() < Self::PATIENCE {
+                tokio::time::sleep(Self::GRACE / 5).await;
+            }
+            transports.leaving.lock().remove(&sid);
+            transports.close_now(&socket).await;
+        });
+    }
+
+    /// Looks at what a poll of that session fetched: ends the session if it was its last word.
+    pub(super) async fn fetched(&self, sid: &str, answer: Response) -> Response {
+        let Some(last_word) = self.leaving.lock().get(sid).copied() else { return answer };
+        let (parts, body) = answer.into_parts();
+        // At most what the library puts into one answer, which is bounded.
+        let payload = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
+        if last_word.is_in(&payload) {
+            self.leaving.lock().remove(sid);
+            self.close_polling(sid).await;
+        }
+        Response::from_parts(parts, Body::from(payload))
+    }
+
     async fn close_now(&self, socket: &SocketRef) {
         let sid = socket.id.to_string();
-        let upgraded = self.upgraded.lock().peers.remove(sid.as_str());
-        if let Some(peer) = upgraded {
-            return peer.hang_up();
-        }
-        match socket.transport_type() {
-            TransportType::Websocket => {
-                let peer = peer_of(&socket.req_parts().extensions);
-                if let Some(peer) = peer {
-                    peer.hang_up()
-                } else {
-                    debug!(%sid, "a transport without a peer cannot be closed");
-                }
-            }
+        match self.peer_of(&sid, socket) {
+            Some(peer) => peer.hang_up(),
             // Its connection is not cut: behind a proxy it may carry other people's requests.
-            TransportType::Polling => self.close_polling(&sid).await,
+            None => self.close_polling(&sid).await,
         }
+    }
+
+    /// The WebSocket's connection; `None` for a session that polls.
+    fn peer_of(&self, sid: &str, socket: &SocketRef) -> Option<Peer> {
+        let upgraded = self.upgraded.lock().peers.get(sid).cloned();
+        upgraded.or_else(|| match socket.transport_type() {
+            TransportType::Websocket => peer_in(&socket.req_parts().extensions),
+            TransportType::Polling => None,
+        })
     }
 
     async fn close_polling(&self, sid: &str) {
@@ -96,7 +171,7 @@ impl Transports {
         let Some(sid) = upgraded_session(request.uri()) else {
             return;
         };
-        let Some(peer) = peer_of(request.extensions()) else {
+        let Some(peer) = peer_in(request.extensions()) else {
             return;
         };
         self.upgraded.lock().remember(sid, peer);
@@ -114,15 +189,24 @@ impl Upgraded {
     }
 }
 
-fn peer_of(extensions: &http::Extensions) -> Option<Peer> {
+fn peer_in(extensions: &http::Extensions) -> Option<Peer> {
     extensions.get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| peer.clone())
 }
 
 /// The session that a WebSocket request names, if it goes on with one.
 fn upgraded_session(uri: &Uri) -> Option<&str> {
+    session_by("transport=websocket", uri)
+}
+
+/// The session whose packets a request polls for.
+pub(super) fn polled_session(request: &Request<Body>) -> Option<&str> {
+    session_by("transport=polling", request.uri()).filter(|_| request.method() == Method::GET)
+}
+
+fn session_by<'a>(transport: &str, uri: &'a Uri) -> Option<&'a str> {
     let mut parameters = uri.query()?.split('&');
-    let websocket = parameters.clone().any(|one| one == "transport=websocket");
-    parameters.find_map(|one| one.strip_prefix("sid=")).filter(|_| websocket)
+    let by_this = parameters.clone().any(|one| one == transport);
+    parameters.find_map(|one| one.strip_prefix("sid=")).filter(|_| by_this)
 }
 
 /// The request with nothing in it that an idle connection should not keep alive.
@@ -174,6 +258,15 @@ mod tests {
         assert_eq!(session("/socket.io/?EIO=4&transport=websocket"), None);
         assert_eq!(session("/socket.io/?EIO=4&transport=polling&sid=ab"), None);
         assert_eq!(session("/socket.io/"), None);
+    }
+
+    #[test]
+    fn a_last_word_is_found_among_other_packets() {
+        assert!(LastWord::ConnectError.is_in(b"2\x1e44{\"message\":\"token_invalid\"}"));
+        assert!(LastWord::ConnectError.is_in(b"44/notifications,{}"));
+        assert!(LastWord::Disconnect.is_in(b"42[\"exception\",{}]\x1e41"));
+        assert!(!LastWord::Disconnect.is_in(b"42[\"41\"]"));
+        assert!(!LastWord::ConnectError.is_in(b"6"));
     }
 
     #[test]

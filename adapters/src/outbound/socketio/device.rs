@@ -6,7 +6,7 @@ use socketioxide::extract::SocketRef;
 use socketioxide::{SendError, SocketError};
 use tracing::error;
 
-use crate::inbound::socketio::Transports;
+use crate::inbound::socketio::{LastWord, Transports};
 use crate::wire::PushForm;
 
 /// A device that is connected by Socket.IO.
@@ -44,11 +44,12 @@ impl Device for SocketIoDevice {
 
     fn close(&self, why: CloseReason) {
         metrics::counter!("belfry_devices_closed_total", "reason" => why.as_str()).increment(1);
-        if !why.asks_back() {
-            // Client libraries come back by themselves when a transport breaks, and stay away when
-            // the server disconnects them.
-            let _ = self.socket.clone().disconnect();
+        // Client libraries come back by themselves when a transport breaks, and stay away when the
+        // server disconnects them.
+        if why.asks_back() || self.socket.clone().disconnect().is_err() {
+            self.transports.close(&self.socket);
+        } else {
+            self.transports.close_after(LastWord::Disconnect, &self.socket);
         }
-        self.transports.close(&self.socket);
     }
 }
