@@ -1,6 +1,7 @@
 //! What the store promises beyond its port: several nodes on one database, servers that come and go,
 //! and questions that cost the same however much is kept.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -201,6 +202,54 @@ async fn connections_that_were_cut_are_replaced() {
     })
     .await;
     assert_eq!(one.state(&user("ada")).await.unwrap().unread.get(), 5);
+}
+
+#[tokio::test]
+async fn whatever_is_cut_what_was_answered_is_there_and_the_count_equals_the_rows() {
+    let (database, one, other) = two_nodes().await;
+    let pool = database.pool().await;
+    let workers = (0..6_usize).map(|worker| {
+        let store = if worker % 2 == 0 { &one } else { &other }.clone();
+        tokio::spawn(async move {
+            let mut answered = Vec::new();
+            for n in 0..25 {
+                let name = format!("{worker}-{n}");
+                match store.create(vec![a_draft("ada", &name), a_draft("bob", &name)]).await {
+                    Ok(_) => answered.push(name),
+                    Err(PortError::Unavailable(_)) => {}
+                    Err(rejected) => panic!("{rejected}"),
+                }
+            }
+            answered
+        })
+    });
+    let workers = join_all(workers.collect::<Vec<_>>());
+    let cutting = async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(25)).await;
+            cut(&pool, "belfry").await;
+        }
+    };
+    let answered = tokio::select! {
+        answered = workers => answered,
+        never = cutting => never,
+    };
+
+    until_true("it works again", async || one.ping().await.is_ok()).await;
+    let mut lead = lead(&one).await;
+    let told = lead.pending(100_000).await.unwrap();
+    for name in ["ada", "bob"] {
+        let filter = ListFilter { unread: Some(true), ..ListFilter::default() };
+        let unread = one.list(&user(name), &filter, 10_000).await.unwrap();
+        let there: HashSet<_> = unread.iter().map(|one| one.id.as_str()).collect();
+        for answered in answered.iter().flat_map(|worker| worker.as_ref().unwrap()) {
+            assert!(there.contains(answered.as_str()), "{answered} was answered");
+        }
+        let state = one.state(&user(name)).await.unwrap();
+        assert_eq!(state.unread.get(), unread.len() as u64);
+        let all: Vec<_> = (1..=state.revision.get()).collect();
+        assert_eq!(told_of(name, &told), all, "in order, without holes");
+    }
 }
 
 #[tokio::test]

@@ -26,24 +26,26 @@ impl<'a> Create<'a> {
     }
 }
 
-/// Where the inboxes of `$1` stand, each with those of its notifications that have the id
-/// (`$2`, `$3`) or the dedupe key (`$4`, `$5`) of a draft.
+/// For each draft (its user, its id, its dedupe key) where its inbox stands, if there is one, and
+/// beside it the notifications in it that have that id or that key.
+///
+/// Lateral, so that there is no other way to do it than to look up each draft by index.
 const STANDING: &str = concat!(
     "
     SELECT inbox.user_id AS inbox, inbox.revision AS at_revision, inbox.unread, n.dedupe_key, ",
     columns!(),
     "
-    FROM inboxes inbox LEFT JOIN (
-        SELECT twin.*
-        FROM unnest($2::text[], $3::text[]) AS draft (user_id, id)
-        JOIN notifications twin ON twin.user_id = draft.user_id AND twin.id = draft.id
+    FROM unnest($1::text[], $2::text[], $3::text[]) AS draft (user_id, id, dedupe_key)
+    CROSS JOIN LATERAL (
+        SELECT * FROM inboxes WHERE user_id = draft.user_id OFFSET 0
+    ) inbox
+    LEFT JOIN LATERAL (
+        SELECT * FROM notifications twin
+        WHERE twin.user_id = draft.user_id AND twin.id = draft.id
         UNION ALL
-        SELECT twin.*
-        FROM unnest($4::text[], $5::text[]) AS draft (user_id, dedupe_key)
-        JOIN notifications twin
-          ON twin.user_id = draft.user_id AND twin.dedupe_key = draft.dedupe_key
-    ) n ON n.user_id = inbox.user_id
-    WHERE inbox.user_id = ANY($1)"
+        SELECT * FROM notifications twin
+        WHERE twin.user_id = draft.user_id AND twin.dedupe_key = draft.dedupe_key
+    ) n ON true"
 );
 
 /// Makes inboxes that are not there. An empty one means the same as none, so this needs no
@@ -55,21 +57,20 @@ const OPEN: &str = "
 /// Writes what was taken, all of it or, if one of the inboxes is not at the revision from which the
 /// plan starts, nothing; answers which. See `edit!` for why that is safe.
 ///
-/// `$1` to `$3` say how each inbox moves, `$4` to `$15` are the notifications, `$16` the events in
-/// the same order, `$17` their trace, and `$18` to `$22` the idempotency key, if there is one.
+/// `$1` to `$3` say how each inbox moves, sorted by user: from which revision, and by how much.
+/// `$4` to `$15` are the notifications, `$16` the events in the same order, `$17` their trace, and
+/// `$18` to `$22` the idempotency key, if there is one.
 const WRITE: &str = "
-    WITH given AS (
-        SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[])
-            AS given (user_id, revision, taken)
-    ), held AS (
+    WITH held AS (
         SELECT user_id, revision FROM inboxes WHERE user_id = ANY($1)
         ORDER BY user_id FOR UPDATE SKIP LOCKED
     ), unchanged AS (
-        SELECT count(*) = cardinality($1) AS yes FROM held JOIN given USING (user_id, revision)
+        SELECT coalesce(array_agg(revision ORDER BY user_id), '{}') = $2 AS yes FROM held
     ), moved AS (
         UPDATE inboxes inbox
         SET revision = inbox.revision + given.taken, unread = inbox.unread + given.taken
-        FROM given WHERE inbox.user_id = given.user_id AND (SELECT yes FROM unchanged)
+        FROM unnest($1::text[], $3::bigint[]) AS given (user_id, taken)
+        WHERE inbox.user_id = given.user_id AND (SELECT yes FROM unchanged)
     ), written AS (
         INSERT INTO notifications (user_id, id, created_revision, revision, kind, title, message,
             data, link, priority, dedupe_key, created_at, expires_at)
@@ -102,7 +103,10 @@ const LED_TO: &str = concat!(
     FROM idempotency_keys asked
     CROSS JOIN LATERAL unnest(asked.user_ids, asked.notification_ids) WITH ORDINALITY
         AS led_to (user_id, id, place)
-    JOIN notifications n ON n.user_id = led_to.user_id AND n.id = led_to.id
+    CROSS JOIN LATERAL (
+        SELECT * FROM notifications one
+        WHERE one.user_id = led_to.user_id AND one.id = led_to.id OFFSET 0
+    ) n
     WHERE asked.caller = $1 AND asked.key = $2 AND n.deleted_at IS NULL
     ORDER BY place"
 );
@@ -134,24 +138,16 @@ impl Create<'_> {
 
     /// Where the drafts' inboxes stand.
     async fn standing(&self, connection: &mut PgConnection) -> Result<Intake, Failure> {
-        let with_key = || self.drafts.iter().filter(|draft| draft.dedupe_key.is_some());
-        let users_of = |drafts: &mut dyn Iterator<Item = &Draft>| {
-            drafts.map(|draft| draft.user.as_str().to_owned()).collect::<Vec<_>>()
-        };
-        let ids: Vec<_> = self.drafts.iter().map(|draft| draft.id.as_str()).collect();
-        let keys: Vec<_> = self
-            .drafts
-            .iter()
-            .filter_map(|draft| draft.dedupe_key.as_ref().map(NotificationId::as_str))
-            .collect();
-        let rows: Vec<StandingRow<DateTime<Utc>>> = sqlx::query_as(STANDING)
-            .bind(self.users())
-            .bind(users_of(&mut self.drafts.iter()))
-            .bind(ids)
-            .bind(users_of(&mut with_key()))
-            .bind(keys)
-            .fetch_all(connection)
-            .await?;
+        let mut users = Vec::with_capacity(self.drafts.len());
+        let mut ids = Vec::with_capacity(self.drafts.len());
+        let mut keys = Vec::with_capacity(self.drafts.len());
+        for draft in self.drafts {
+            users.push(draft.user.as_str());
+            ids.push(draft.id.as_str());
+            keys.push(draft.dedupe_key.as_ref().map(NotificationId::as_str));
+        }
+        let rows: Vec<StandingRow<DateTime<Utc>>> =
+            sqlx::query_as(STANDING).bind(users).bind(ids).bind(keys).fetch_all(connection).await?;
         Ok(Intake::of(rows)?)
     }
 

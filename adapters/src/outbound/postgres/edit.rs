@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use belfry_application::trace::{self, TraceParent};
 use belfry_domain::{
     Change as Told, DomainEvent, InboxState, NotificationId, Revision, Timestamp, UnreadCount,
@@ -61,9 +63,11 @@ const FOUND: &str = "
     FROM inboxes inbox CROSS JOIN LATERAL (
         SELECT coalesce(array_agg(n.id ORDER BY n.created_revision), '{}') AS ids,
                count(*) FILTER (WHERE n.read_at IS NULL) AS unread_ones
-        FROM notifications n
-        WHERE n.user_id = inbox.user_id AND n.id = ANY($2) AND n.deleted_at IS NULL
-          AND (n.read_at IS NULL OR NOT $3)
+        FROM unnest($2::text[]) AS wanted (id) CROSS JOIN LATERAL (
+            SELECT * FROM notifications one
+            WHERE one.user_id = inbox.user_id AND one.id = wanted.id OFFSET 0
+        ) n
+        WHERE n.deleted_at IS NULL AND (n.read_at IS NULL OR NOT $3)
     ) found
     WHERE inbox.user_id = $1";
 
@@ -132,10 +136,10 @@ impl Edit<'_> {
             Kind::Delete(ids) => (ids, false),
             Kind::ReadAll => return self.find_all(connection).await,
         };
-        let ids: Vec<_> = ids.iter().map(NotificationId::as_str).collect();
+        let ids: BTreeSet<_> = ids.iter().map(NotificationId::as_str).collect();
         let row: Option<(i64, i64, Vec<String>, i64)> = sqlx::query_as(FOUND)
             .bind(self.user.as_str())
-            .bind(ids)
+            .bind(ids.into_iter().collect::<Vec<_>>())
             .bind(only_unread)
             .fetch_optional(connection)
             .await?;

@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,13 +10,12 @@ use tracing::error;
 use super::PostgresStore;
 use super::failure::Failure;
 use super::session::{self, Purpose};
-use super::waker::{CHANNEL, LedHere};
+use super::waker::{CHANNEL, LedHere, Shared};
 use crate::outbound::relational::{EntryRow, clamped, whole};
 use crate::wire::InvalidEvent;
 
 /// The advisory lock that the lead of the outbox holds, one for each database: the bytes of
-/// `BelfryOb` as a number. `SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted` tells
-/// who has it; its `application_name` is `belfry outbox`.
+/// `BelfryOb` as a number. In `pg_stat_activity` its holder is called `belfry outbox`.
 pub const OUTBOX_LOCK: i64 = i64::from_be_bytes(*b"BelfryOb");
 
 const PENDING: &str =
@@ -31,13 +31,10 @@ const SET_ASIDE: &str = "
 #[async_trait]
 impl Outbox for PostgresStore {
     async fn lead(&self) -> Result<Option<Box<dyn OutboxLead>>, PortError> {
-        let Some(led_here) = self.waker.shared().lead() else {
-            return Ok(None);
-        };
         if !self.is_leaderless().await? {
             return Ok(None);
         }
-        let lead = Lead::take(self, led_here).await?;
+        let lead = Lead::take(self).await?;
         Ok(lead.map(|lead| Box::new(lead) as Box<dyn OutboxLead>))
     }
 
@@ -72,13 +69,15 @@ struct Lead {
     listener: PgListener,
     /// Of the listener's connection alone; it is one so that it can be closed.
     pool: PgPool,
-    led_here: LedHere,
+    shared: Arc<Shared>,
+    /// Once the lock is had: commits of this process then call nobody elsewhere.
+    led_here: Option<LedHere>,
     patience: Duration,
     lost: bool,
 }
 
 impl Lead {
-    async fn take(store: &PostgresStore, led_here: LedHere) -> Result<Option<Self>, Failure> {
+    async fn take(store: &PostgresStore) -> Result<Option<Self>, Failure> {
         let options = store.options.clone().application_name("belfry outbox");
         let setup = session::setup(Purpose::Lead, &store.settings);
         let pool = PgPoolOptions::new()
@@ -92,10 +91,16 @@ impl Lead {
         listener.ignore_pool_close_event(true);
         listener.eager_reconnect(false);
         // From here on a failure, or a lock that somebody else got first, closes the connection.
-        let mut lead =
-            Self { listener, pool, led_here, patience: store.settings.patience(), lost: false };
+        let mut lead = Self {
+            listener,
+            pool,
+            shared: store.waker.shared().clone(),
+            led_here: None,
+            patience: store.settings.patience(),
+            lost: false,
+        };
         lead.ask(async |listener| listener.listen(CHANNEL).await).await?;
-        let mine = lead
+        let mine: bool = lead
             .ask(async |listener| {
                 sqlx::query_scalar("SELECT pg_try_advisory_lock($1)")
                     .bind(OUTBOX_LOCK)
@@ -103,7 +108,11 @@ impl Lead {
                     .await
             })
             .await?;
-        Ok(if mine { Some(lead) } else { None })
+        if !mine {
+            return Ok(None);
+        }
+        lead.led_here = Some(lead.shared.lead());
+        Ok(Some(lead))
     }
 
     /// Asks on the lead's own connection. The listener would connect anew where it has to, but
@@ -176,7 +185,7 @@ impl OutboxLead for Lead {
             return Err(Failure::LeadLost.into());
         }
         let held = tokio::select! {
-            () = self.led_here.called() => Ok(true),
+            () = self.shared.called() => Ok(true),
             () = tokio::time::sleep(patience) => Ok(true),
             heard = self.listener.try_recv() => heard.map(|call| call.is_some()),
         };
@@ -194,6 +203,7 @@ impl OutboxLead for Lead {
 impl Drop for Lead {
     /// Closes the connection in the background, and with it goes the lock.
     fn drop(&mut self) {
+        self.led_here = None;
         let pool = self.pool.clone();
         tokio::spawn(async move { pool.close().await });
     }

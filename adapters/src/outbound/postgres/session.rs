@@ -40,9 +40,11 @@ pub(super) fn setup(purpose: Purpose, settings: &PostgresSettings) -> Setup {
         let transaction = millis(settings.patience());
         wanted.push(("statement_timeout", millis(settings.statement_timeout)));
         wanted.push(("idle_in_transaction_session_timeout", transaction));
-        // Each statement has one good plan, by index, whatever its parameters are. Left to itself
-        // PostgreSQL plans those with arrays anew each time, which takes longer than running them.
+        // Each statement has one good plan, whatever its parameters are: by index. Left to itself
+        // PostgreSQL plans those with arrays anew each time, which takes longer than running them, and
+        // walks through tables that were small when it planned, long after they have grown.
         wanted.push(("plan_cache_mode", "force_generic_plan".to_owned()));
+        wanted.push(("enable_seqscan", "off".to_owned()));
     }
     if purpose == Purpose::Lead {
         // The lead only forgets what has been told. Should the server crash before that is on disk,

@@ -77,24 +77,16 @@ impl Shared {
         self.here.notified().await;
     }
 
-    /// Takes the place of this process's only lead. `None` if it is taken.
-    pub(super) fn lead(self: &Arc<Self>) -> Option<LedHere> {
-        let free = !self.led_here.swap(true, Ordering::SeqCst);
-        free.then(|| LedHere(self.clone()))
+    /// The lead is here now.
+    pub(super) fn lead(self: &Arc<Self>) -> LedHere {
+        self.led_here.store(true, Ordering::SeqCst);
+        LedHere(self.clone())
     }
 }
 
 /// The lead is in this process for as long as this lives.
 #[derive(Debug)]
 pub(super) struct LedHere(Arc<Shared>);
-
-impl std::ops::Deref for LedHere {
-    type Target = Shared;
-
-    fn deref(&self) -> &Shared {
-        &self.0
-    }
-}
 
 impl Drop for LedHere {
     fn drop(&mut self) {
