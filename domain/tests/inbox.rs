@@ -1,4 +1,5 @@
 //! The rules of an inbox, as a user of the domain sees them, and what holds for any history.
+#![expect(clippy::unwrap_used, reason = "here an invalid sample is a failed test")]
 
 use belfry_domain::*;
 use proptest::prelude::*;

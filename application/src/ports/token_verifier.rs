@@ -104,7 +104,7 @@ mod tests {
             assert_eq!(BearerToken::parse(raw).unwrap().reveal(), "abc", "{raw:?}");
         }
         for raw in ["", "  ", "Bearer ", &"x".repeat(8 * 1024 + 1)] {
-            assert!(BearerToken::parse(raw).is_none(), "{:.20}", raw);
+            assert!(BearerToken::parse(raw).is_none(), "{raw:.20}");
         }
     }
 

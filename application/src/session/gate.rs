@@ -148,6 +148,7 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::unnecessary_wraps, reason = "as the gate takes it")]
     fn revision(number: u64) -> Option<Revision> {
         Some(Revision::new(number))
     }

@@ -122,9 +122,10 @@ mod tests {
     async fn a_bad_one_does_not_fail_its_neighbours() {
         let mut store = MockInboxRepository::new();
         store.expect_create().returning(|drafts| {
-            match drafts.iter().any(|draft| draft.id.as_str() == "bad") {
-                true => Err(PortError::rejected("bad")),
-                false => Ok(vec![]),
+            if drafts.iter().any(|draft| draft.id.as_str() == "bad") {
+                Err(PortError::rejected("bad"))
+            } else {
+                Ok(vec![])
             }
         });
         let commands = vec![create("n1"), create("bad"), create("n2")];

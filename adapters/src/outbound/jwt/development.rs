@@ -68,8 +68,8 @@ fn read(path: &Path) -> Result<DevelopmentKey, DevelopmentKeyError> {
     let not_a_key = || DevelopmentKeyError::NotAKey(path.to_owned());
     let text = fs::read(path).map_err(io)?;
     let bytes = URL_SAFE_NO_PAD.decode(text.trim_ascii()).map_err(|_| not_a_key())?;
-    let secret = Secret::new(bytes).map_err(|_| not_a_key())?;
-    Ok(DevelopmentKey(secret))
+    let secret = Secret::new(bytes).ok().filter(|secret| !secret.is_weak());
+    secret.map(DevelopmentKey).ok_or_else(not_a_key)
 }
 
 /// Writes a key beside `path` and then gives it that name, so that nobody reads half a key. A name

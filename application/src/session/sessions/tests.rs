@@ -48,6 +48,7 @@ impl Node {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "as sessions take it")]
 fn since(revision: u64) -> Option<Seen> {
     Some(Seen { since: Revision::new(revision), epoch: Some(epoch("e1")) })
 }

@@ -389,7 +389,7 @@ async fn one_leads_at_a_time_and_the_lead_passes_on(store) {
 async fn a_commit_wakes_the_lead(store) {
     let mut lead = store.lead().await;
     assert_eq!(lead.pending(10).await.unwrap(), []);
-    let patience = Duration::from_secs(60);
+    let patience = Duration::from_mins(1);
     let (woken, ()) = tokio::join!(lead.more(patience), async {
         tokio::time::sleep(Duration::from_millis(50)).await;
         store.takes_plain("ada", 1).await;
@@ -402,7 +402,7 @@ async fn a_commit_just_before_the_wait_is_not_slept_through(store) {
     let mut lead = store.lead().await;
     assert_eq!(lead.pending(10).await.unwrap(), []);
     store.takes_plain("ada", 1).await;
-    tokio::time::timeout(Duration::from_secs(30), lead.more(Duration::from_secs(60))).await.expect("woken").unwrap();
+    tokio::time::timeout(Duration::from_secs(30), lead.more(Duration::from_mins(1))).await.expect("woken").unwrap();
 }
 
 async fn patience_ends_a_wait_for_nothing(store) {
