@@ -112,7 +112,8 @@ impl<H: Handling> Role for Ingest<H> {
         self.topology.declare_ingest(connection).await?;
         self.topology.declare_retry_and_dead(connection).await?;
         let channel = connection.create_channel().await?;
-        channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
+        // None would be no bound at all.
+        channel.basic_qos(prefetch.max(1), BasicQosOptions::default()).await?;
         let queue = self.topology.ingest_queue().into();
         let options = BasicConsumeOptions::default();
         let consumer =
@@ -157,7 +158,6 @@ struct Work<'a, H: Handling> {
     letters: Vec<Letter>,
     /// Done with, and not acknowledged yet.
     settled: Vec<u64>,
-    newest: u64,
     pauses: Pauses,
     /// Whether it was said already that all is held up.
     said: bool,
@@ -172,7 +172,6 @@ impl<'a, H: Handling> Work<'a, H> {
             sieve: Sieve::default(),
             letters: Vec::new(),
             settled: Vec::new(),
-            newest: 0,
             pauses: Pauses::between(shortest_pause, longest_pause),
             said: false,
         }
@@ -189,7 +188,6 @@ impl<'a, H: Handling> Work<'a, H> {
 
     fn take(&mut self, news: Vec<Delivery>) {
         for delivery in news {
-            self.newest = delivery.delivery_tag;
             match self.read(&delivery) {
                 Ok((order, trace)) => self.sieve.take(Held::new(delivery, order, trace)),
                 Err(why) => {
@@ -279,12 +277,13 @@ impl<'a, H: Handling> Work<'a, H> {
         self.letters.is_empty()
     }
 
-    /// Acknowledges everything up to the newest; only while nothing is held.
+    /// Acknowledges all that is done with; only while nothing is held. Up to the newest of those and
+    /// not of all that came: that one may be acknowledged already, and RabbitMQ closes the channel
+    /// on a tag that it does not know (any more).
     async fn acknowledge_all(&mut self) -> Result<(), Lost> {
-        if self.owes_acknowledgement() {
-            self.settled.clear();
+        if let Some(newest) = self.settled.drain(..).max() {
             let all = BasicAckOptions { multiple: true };
-            self.channel.basic_ack(self.newest, all).await?;
+            self.channel.basic_ack(newest, all).await?;
         }
         Ok(())
     }

@@ -104,7 +104,9 @@ impl NodeQueue {
     async fn attach(&self, connection: &Connection) -> Result<(Channel, Consumer, bool), Lost> {
         let found = self.topology.declare_node(connection).await?;
         let channel = connection.create_channel().await?;
-        channel.basic_qos(self.settings.prefetch, BasicQosOptions::default()).await?;
+        // None would be no bound at all.
+        let prefetch = self.settings.prefetch.max(1);
+        channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
         let queue = self.topology.node_queue();
         // Two that consume one queue would each tell half of the events to their devices.
         let alone = BasicConsumeOptions { exclusive: true, ..BasicConsumeOptions::default() };

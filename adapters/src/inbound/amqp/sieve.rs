@@ -1,4 +1,5 @@
 use std::collections::VecDeque;
+use std::iter::repeat_with;
 
 use belfry_application::ports::PortError;
 use belfry_application::trace::{self, TraceParent};
@@ -90,7 +91,9 @@ impl<M, O: Clone> Sieve<M, O> {
             let tried: Vec<_> = self.held.drain(..part.min(self.held.len())).collect();
             let answers = run(handling, &tried).await;
             let alone = tried.len() == 1;
-            for (held, answer) in tried.into_iter().zip(answers) {
+            // One without an answer is not done.
+            let silence = repeat_with(|| Err(PortError::unavailable("no answer")));
+            for (held, answer) in tried.into_iter().zip(answers.into_iter().chain(silence)) {
                 match answer {
                     Ok(()) => round.done.push(held.message),
                     Err(error @ PortError::Rejected(_)) => {
@@ -262,6 +265,23 @@ mod tests {
             failed.extend(messages(&sieve.round(&store).await.failed));
         }
         assert_eq!(failed, [7]);
+    }
+
+    #[tokio::test]
+    async fn what_gets_no_answer_is_not_done() {
+        struct Taciturn;
+        impl Handling for Taciturn {
+            type Order = u32;
+            fn read(&self, _: &Envelope<'_>) -> Result<u32, Unreadable> {
+                Err(Unreadable::NoData)
+            }
+            async fn run(&self, _: Vec<u32>) -> Vec<Result<(), PortError>> {
+                vec![Ok(())]
+            }
+        }
+        let mut sieve = holding(0..3);
+        assert_eq!(sieve.round(&Taciturn).await.done, [0]);
+        assert_eq!(sieve.len(), 2);
     }
 
     #[tokio::test]

@@ -1,8 +1,8 @@
 //! REST, under `/v1`: services write notifications, users read and change their own inbox.
 //!
-//! A handler extracts, calls a use case and answers. Who is calling is an extractor ([`caller`]);
-//! every failure is a [`problem`], by one table. The contract is `contracts/openapi.json`, which the
-//! routes themselves write ([`openapi`]).
+//! A handler extracts, calls a use case and answers. Who is calling is an extractor (`caller`);
+//! every failure is a `problem`, by one table. The contract is `contracts/openapi.json`, which the
+//! routes themselves write (`openapi`).
 
 mod body;
 mod caller;

@@ -1,4 +1,4 @@
-//! The Socket.IO door: a thin binding of [`Sessions`] to socketioxide.
+//! The Socket.IO door: a thin binding of [`SocketIoSessions`] to socketioxide.
 //!
 //! A device signs in before it is in a namespace, hears what it missed and then what happens, and
 //! each of its messages passes the guard. All of that is decided in
