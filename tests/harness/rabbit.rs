@@ -43,8 +43,11 @@ impl Broker {
     fn on(access: Access) -> Self {
         let prefix = format!("test-{}", unique());
         let this = Self { access, prefix, announced: Mutex::default() };
-        for queue in [this.ingest_queue(), this.dead_queue(), this.retry_queue()] {
+        for queue in [this.ingest_queue(), this.dead_queue()] {
             this.will_delete_queue(queue);
+        }
+        for pause in ["1s", "5s", "30s", "120s"] {
+            this.will_delete_queue(this.name(&format!("ingest.retry.{pause}")));
         }
         for exchange in [this.ingest_queue(), this.events_exchange()] {
             this.will_delete_exchange(exchange);
@@ -80,10 +83,6 @@ impl Broker {
     /// Where messages go that can never work: `<prefix>.ingest.dead`.
     pub fn dead_queue(&self) -> String {
         self.name("ingest.dead")
-    }
-
-    fn retry_queue(&self) -> String {
-        self.name("ingest.retry")
     }
 
     /// The exchange that events are published to: `<prefix>.events`.

@@ -98,6 +98,10 @@ impl<D: Device> Session<D> {
         !self.warned.swap(true, Ordering::Relaxed)
     }
 
+    pub(super) fn is_warned(&self) -> bool {
+        self.warned.load(Ordering::Relaxed)
+    }
+
     /// Remembers when it is to be looked at, and answers what it remembered.
     pub(super) fn next_look(&self, at: Option<Timestamp>) -> Option<Timestamp> {
         std::mem::replace(&mut *self.next_look.lock(), at)

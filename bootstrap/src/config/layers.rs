@@ -127,7 +127,13 @@ fn say(error: figment::Error) -> String {
         Kind::UnknownVariant(found, known) => {
             format!("setting {path}{source} is {found}, but must be one of {}", known.join(", "))
         }
-        Kind::Message(message) if path.is_empty() => format!("settings{source}: {message}"),
+        // A syntax error quotes the file, where a secret may stand: only where and why are told.
+        Kind::Message(message) if path.is_empty() => {
+            let mut lines = message.lines();
+            let place = lines.next().unwrap_or_default();
+            let reason = lines.next_back().map_or_else(String::new, |why| format!(": {why}"));
+            format!("settings{source}: {place}{reason}")
+        }
         Kind::Message(message) => format!("setting {path}{source}: {message}"),
         other => format!("setting {path}{source}: {other}"),
     }

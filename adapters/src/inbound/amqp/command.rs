@@ -51,8 +51,9 @@ fn create(
     now: Timestamp,
 ) -> Result<Command, Unreadable> {
     let mut draft: DraftForm = form(notification_in(envelope.data)?)?;
-    if draft.user_id.is_none() {
-        draft.user_id = recipient(envelope.data)?;
+    // As in forward mode, `data.userId` says to whom, also where the notification says something else.
+    if let Some(recipient) = recipient(envelope.data)? {
+        draft.user_id = Some(recipient);
     }
     // A message that comes again shall not make another notification. Where the sender has no name for
     // it, the message's own has to do.

@@ -22,7 +22,7 @@ impl PostgresSettings {
         Self {
             url: url.into(),
             max_connections: 16,
-            acquire_timeout: Duration::from_secs(5),
+            acquire_timeout: Duration::from_secs(3),
             statement_timeout: Duration::from_secs(10),
         }
     }

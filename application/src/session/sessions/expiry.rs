@@ -50,11 +50,20 @@ impl<D: Device> Sessions<D> {
         session.device().close(CloseReason::TokenExpired);
     }
 
-    /// Sees to it that the session is looked at when its token is about to end, and when it does.
+    /// Sees to it that the session is looked at when its token is about to end, and when it does. A
+    /// device whose token holds for less than the usual warning time is warned half-way: in time to
+    /// show another, and not again and again where tokens never hold for longer.
     pub(super) fn remind(&self, session: &Arc<Session<D>>) {
+        let now = self.clock.now();
         let expires_at = session.expires_at();
         let warn_at = expires_at.minus(self.settings.warn_before_expiry);
-        let due = if warn_at > self.clock.now() { warn_at } else { expires_at };
+        let due = if session.is_warned() {
+            expires_at
+        } else if warn_at > now {
+            warn_at
+        } else {
+            now.plus(expires_at.since(now) / 2)
+        };
         self.deadlines.set(session, due);
     }
 }

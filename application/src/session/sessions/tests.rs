@@ -194,6 +194,23 @@ async fn a_session_is_warned_and_ends_with_its_token() {
 }
 
 #[tokio::test]
+async fn a_short_token_is_warned_of_half_way() {
+    let node = node();
+    let device = FakeDevice::new();
+    let session = node.sessions.join(claims("ada", 8_000), device.clone());
+    node.sessions.welcome(&session, None).await;
+    for (at, heard) in [(3_999, 1), (4_000, 2), (7_999, 2)] {
+        node.clock.set(at);
+        node.sessions.end_what_is_over();
+        assert_eq!(device.heard().len(), heard, "at {at}");
+    }
+    assert!(matches!(device.heard()[1], Push::Expiring { .. }));
+    node.clock.set(8_000);
+    node.sessions.end_what_is_over();
+    assert_eq!(device.closed(), Some(CloseReason::TokenExpired));
+}
+
+#[tokio::test]
 async fn a_session_goes_on_with_a_newer_token_of_the_same_user() {
     let node = node();
     let device = FakeDevice::new();

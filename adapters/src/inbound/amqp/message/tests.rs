@@ -200,7 +200,7 @@ fn the_notification_is_flat_or_wrapped_and_its_recipient_in_either_place() {
         json!({ "userId": "ada", "id": "n1", "title": "Hi" }),
         json!({ "notification": { "userId": "ada", "id": "n1", "title": "Hi" } }),
         json!({ "userId": "ada", "notification": { "id": "n1", "title": "Hi" }, "unreadCount": 4 }),
-        json!({ "userId": "bob", "notification": { "userId": "ada", "id": "n1", "title": "Hi" } }),
+        json!({ "userId": "ada", "notification": { "userId": "bob", "id": "n1", "title": "Hi" } }),
         json!({ "userId": "ada", "id": "n1", "title": "Hi", "notification": "a word" }),
     ] {
         let draft = nest("notification.created", &data).draft();
