@@ -6,4 +6,5 @@ mod forward;
 mod ingest;
 mod outages;
 mod proxy;
+mod raw;
 mod rig;

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::{AmqpSettings, Pauses, measures};
+use super::{AmqpSettings, Pauses, measures, transport};
 
 /// How long a farewell to the broker may take.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -105,7 +105,9 @@ async fn connect_and_serve<R: Role>(
     up: &Up,
     stop: &CancellationToken,
 ) -> Result<(), Lost> {
-    let connecting = Connection::connect_uri(settings.uri(), settings.properties(R::NAME));
+    let lifeline = CancellationToken::new();
+    let _ends_with_it = lifeline.clone().drop_guard();
+    let connecting = transport::connect(settings.uri(), settings.properties(R::NAME), lifeline);
     let connection = tokio::select! {
         () = stop.cancelled() => return Ok(()),
         connected = timeout(settings.connect_timeout, connecting) => {

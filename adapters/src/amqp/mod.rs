@@ -16,11 +16,13 @@
 mod connection;
 mod hash;
 pub(crate) mod measures;
+mod mending;
 mod pauses;
 mod publisher;
 mod random;
 mod settings;
 mod topology;
+mod transport;
 mod url;
 
 pub use measures::describe_metrics;

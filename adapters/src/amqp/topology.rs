@@ -92,6 +92,9 @@ pub enum InvalidTopology {
     /// No pause to retry after.
     #[error("there must be at least one pause to retry after, and none of zero")]
     RetryPauses,
+    /// A node's queue that would hold nothing, or go at once.
+    #[error("a node's queue must have room for one event and outlive its node by a millisecond")]
+    NodeQueue,
 }
 
 /// Whether this node's queue held all that came since the node last consumed it.
@@ -118,6 +121,9 @@ impl Topology {
             || settings.retry_pauses.iter().any(|pause| pause.as_millis() == 0)
         {
             return Err(InvalidTopology::RetryPauses);
+        }
+        if settings.node_queue_max_length == 0 || settings.node_queue_expires.as_millis() == 0 {
+            return Err(InvalidTopology::NodeQueue);
         }
         Ok(Self {
             ingest_queue: name(ingest)?,
@@ -401,5 +407,11 @@ mod tests {
         assert_eq!(with(no_pause), Err(InvalidTopology::RetryPauses));
         let zero = |s: &mut TopologySettings| s.retry_pauses[0] = Duration::ZERO;
         assert_eq!(with(zero), Err(InvalidTopology::RetryPauses));
+        for change in [
+            |s: &mut TopologySettings| s.node_queue_max_length = 0,
+            |s: &mut TopologySettings| s.node_queue_expires = Duration::ZERO,
+        ] {
+            assert_eq!(with(change), Err(InvalidTopology::NodeQueue));
+        }
     }
 }

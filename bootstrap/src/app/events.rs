@@ -156,39 +156,37 @@ fn ingest(
     needs: &Needs<'_>,
 ) -> IngestBy {
     let (mode, only_node) = (settings.ingest.mode, settings.ingest.only_node);
+    let broker = (amqp, topology, publisher);
     match mode {
         IngestMode::Store => {
             let commands = HandleCommands::new(needs.store.inboxes(), needs.clock.clone());
-            let (ids, clock) = (needs.ids.clone(), needs.clock.clone());
-            let handling = StoreCommands::new(commands, ids, clock);
-            IngestBy::Storing(ingest_by(settings, amqp, topology, publisher, needs, handling))
+            let handling = StoreCommands::new(commands, needs.ids.clone(), needs.clock.clone());
+            let paced = IngestSettings::default();
+            IngestBy::Storing(ingest_by(settings, broker, paced, needs, handling))
         }
         IngestMode::Forward if only_node => {
             let handling = ForwardHere::new(ForwardEvent::new(needs.delivery.clone()));
-            IngestBy::ForwardingHere(ingest_by(
-                settings, amqp, topology, publisher, needs, handling,
-            ))
+            let paced = IngestSettings::forwarding();
+            IngestBy::ForwardingHere(ingest_by(settings, broker, paced, needs, handling))
         }
         IngestMode::Forward => {
             let handling = ForwardToNodes::new(publisher, topology);
-            let ingest = ingest_by(settings, amqp, topology, publisher, needs, handling);
-            IngestBy::ForwardingToNodes(ingest)
+            let paced = IngestSettings::forwarding();
+            IngestBy::ForwardingToNodes(ingest_by(settings, broker, paced, needs, handling))
         }
     }
 }
 
 fn ingest_by<H: Handling>(
     settings: &Amqp,
-    amqp: &AmqpSettings,
-    topology: &Topology,
-    publisher: &Publisher,
+    (amqp, topology, publisher): (&AmqpSettings, &Topology, &Publisher),
+    mut paced: IngestSettings,
     needs: &Needs<'_>,
     handling: H,
 ) -> Ingest<H> {
-    let prefetch = settings.ingest.prefetch;
-    let settings = IngestSettings { prefetch, ..IngestSettings::default() };
+    paced.prefetch = settings.ingest.prefetch;
     let clock = needs.clock.clone();
-    Ingest::new(amqp.clone(), topology.clone(), settings, publisher, clock, handling)
+    Ingest::new(amqp.clone(), topology.clone(), paced, publisher, clock, handling)
 }
 
 impl IngestBy {

@@ -38,8 +38,8 @@ async fn what_is_published_is_delivered_by_every_node_in_order() {
 
     for batch in 0..4 {
         let entries: Vec<_> = (1..=500).map(|n| entry("ada", batch * 500 + n)).collect();
-        let published = events.publish(&entries).await;
-        assert_eq!((published.confirmed, published.stopped_by.is_none()), (500, true));
+        let answer = events.publish(&entries).await;
+        assert_eq!((answer.confirmed, answer.stopped_by.is_none()), (500, true));
     }
     let all: Vec<_> = (1..=2_000).collect();
     for delivery in [one, other] {
@@ -89,10 +89,10 @@ async fn a_publisher_without_a_broker_says_so_at_once() {
         |stop| async move { publisher.run(stop).await }
     });
     let entries = [entry("ada", 1)];
-    let published = timeout(Duration::from_secs(1), events.publish(&entries)).await;
-    let published = published.expect("it does not wait for a broker");
-    assert_eq!(published.confirmed, 0);
-    assert!(published.stopped_by.unwrap().to_string().starts_with("unavailable"));
+    let answer = timeout(Duration::from_secs(1), events.publish(&entries)).await;
+    let answer = answer.expect("it does not wait for a broker");
+    assert_eq!(answer.confirmed, 0);
+    assert!(answer.stopped_by.unwrap().to_string().starts_with("unavailable"));
     running.stop().await;
 }
 

@@ -7,6 +7,7 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 use serde_json::json;
 
+use super::raw;
 use super::rig::{Rig, Store};
 
 fn properties() -> BasicProperties {
@@ -303,5 +304,33 @@ async fn a_stop_finishes_what_is_in_hand_and_leaves_the_rest() {
     assert_eq!(stored.len() + left as usize, 300, "none twice, none lost");
     let expected: Vec<_> = (0..stored.len()).map(|n| format!("n{n}")).collect();
     assert_eq!(stored, expected, "in order");
+    connected.stop().await;
+}
+
+#[tokio::test]
+async fn properties_that_no_library_would_send_do_no_harm() {
+    let rig = Rig::new().await;
+    let store = Store::new();
+    let (publisher, connected) = rig.publisher().await;
+    let ingest = rig.ingest(&publisher, store.handling());
+    rig.ingest_is_declared().await;
+    let (url, queue) = (rig.broker.url(), rig.broker.ingest_queue());
+    let data = |id: &str| json!({ "userId": "ada", "id": id, "title": "Hi" });
+    let body = |id: &str| json!({ "pattern": "notification.create", "data": data(id) }).to_string();
+
+    raw::publish(url, &queue, &raw::correlation_id(b"\xff\xfe"), body("not-utf-8").as_bytes())
+        .await;
+    raw::publish(url, &queue, &raw::nested_headers(15_000), body("deep").as_bytes()).await;
+    raw::publish(url, &queue, &raw::correlation_id(b"\xff"), b"{}").await;
+    raw::publish(url, &queue, &raw::nested_headers(15_000), b"{}").await;
+    rig.send("notification.create", data("next")).await;
+
+    until_true("the last one is stored", async || store.ids("ada").await.len() == 3).await;
+    assert_eq!(store.ids("ada").await, ["not-utf-8", "deep", "next"]);
+    for _ in 0..2 {
+        let dead = rig.amqp.next(&rig.broker.dead_queue()).await;
+        assert_eq!(dead.header("x-belfry-reason").unwrap(), "unknown_pattern");
+    }
+    rig.leaves_nothing(ingest).await;
     connected.stop().await;
 }

@@ -1,12 +1,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use belfry_adapters::amqp::{AmqpSettings, Publisher};
 use belfry_application::testing::RecordingDelivery;
 use belfry_application::use_cases::{Relay, RelayOutbox};
 use belfry_tests::rabbit::RabbitServer;
 use belfry_tests::wait::until_true;
 use serde_json::json;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
 use tokio::time::sleep;
 
 use super::events::revisions;
@@ -177,4 +181,35 @@ async fn a_dead_queue_that_is_deleted_is_made_again_before_it_is_needed() {
     }
     rig.leaves_nothing(ingest).await;
     connected.stop().await;
+}
+
+#[tokio::test]
+async fn a_broker_that_does_not_answer_is_left_alone_in_good_order() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("amqp://127.0.0.1:{}", listener.local_addr().unwrap().port());
+    let (came, left) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+    let counted = (came.clone(), left.clone());
+    let silent = tokio::spawn(async move {
+        loop {
+            let (mut client, _) = listener.accept().await.unwrap();
+            counted.0.fetch_add(1, Ordering::SeqCst);
+            let left = counted.1.clone();
+            tokio::spawn(async move {
+                let _ = client.read_to_end(&mut vec![]).await;
+                left.fetch_add(1, Ordering::SeqCst);
+            });
+        }
+    });
+    let rig = Rig::new().await.by_way_of(&url);
+    let connect_timeout = Duration::from_millis(50);
+    let settings = AmqpSettings { connect_timeout, ..rig.settings() };
+    let publisher = Publisher::new(settings, rig.topology("a"));
+    let running = Running::start(|stop| async move { publisher.run(stop).await });
+    until_true("it has come a few times", async || came.load(Ordering::SeqCst) >= 4).await;
+    running.stop().await;
+    until_true("and has left each time", async || {
+        left.load(Ordering::SeqCst) == came.load(Ordering::SeqCst)
+    })
+    .await;
+    silent.abort();
 }
