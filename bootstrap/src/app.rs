@@ -10,18 +10,18 @@ use std::sync::Arc;
 use anyhow::Context;
 use axum::Router;
 use belfry_adapters::inbound::amqp::NodeQueueState;
-use belfry_adapters::inbound::listener::{Listener, Peer, TcpSettings};
 use belfry_adapters::inbound::rest::{
     self, AllowedOrigin, Intake, Readiness, ReadinessCheck, RestParts, RestSettings, RestStories,
 };
 use belfry_adapters::inbound::socketio::{
-    InboxStories, SocketIoDoor, SocketIoParts, SocketIoSessions, SocketIoSettings,
+    InboxStories, SocketIoDoor, SocketIoParts, SocketIoSettings,
 };
 use belfry_adapters::outbound::jwt::{
     DevelopmentKey, JwtKey, JwtSettings, JwtVerifier, Secret, TokenMint,
 };
-use belfry_adapters::outbound::socketio::SocketIoDelivery;
+use belfry_adapters::outbound::socketio::{SocketIoDelivery, SocketIoSessions};
 use belfry_adapters::outbound::system::{SystemClock, UuidV7Ids};
+use belfry_adapters::transport::{Listener, Peer, TcpSettings};
 use belfry_application::ports::{Clock, IdGenerator, PortError, Scopes};
 use belfry_application::session::{SessionSettings, Sessions};
 use belfry_application::use_cases::{

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use belfry_adapters::inbound::listener::{Listener, Peer, TcpSettings};
 use belfry_adapters::inbound::socketio::{
-    InboxStories, SocketIoDoor, SocketIoParts, SocketIoSessions, SocketIoSettings,
+    InboxStories, SocketIoDoor, SocketIoParts, SocketIoSettings,
 };
+use belfry_adapters::outbound::socketio::SocketIoSessions;
+use belfry_adapters::transport::{Listener, Peer, TcpSettings};
 use belfry_application::announcement::Announcement;
 use belfry_application::ports::InboxRepository;
 use belfry_application::session::{SessionSettings, Sessions};

@@ -3,6 +3,5 @@
 
 pub mod amqp;
 pub mod in_process;
-pub mod listener;
 pub mod rest;
 pub mod socketio;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::get;
 use belfry_adapters::inbound::rest::{self, Readiness};
-use belfry_adapters::inbound::socketio::SocketIoSessions;
+use belfry_adapters::outbound::socketio::SocketIoSessions;
 use belfry_application::ports::Outbox;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;

@@ -22,12 +22,11 @@ use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt};
 use tracing::debug;
 
-use super::SocketIoSessions;
 use super::answer::{Answer, Failure};
 use super::handshake::Handshake;
 use super::messages;
-use super::transports::{EngineService, LastWord, Transports, lean, polled_session};
-use crate::outbound::socketio::SocketIoDevice;
+use crate::outbound::socketio::{SocketIoDevice, SocketIoSessions};
+use crate::transport::{EngineService, LastWord, Transports, lean, polled_session};
 
 /// The namespaces that devices connect to. Both are the same to Belfry: clients in the field use one
 /// or the other.
@@ -94,7 +93,7 @@ pub(super) struct Door {
 }
 
 /// The Socket.IO server: a service for the path `/socket.io/`, to be served with
-/// [`Peer`](crate::inbound::listener::Peer) as connect info.
+/// [`Peer`](crate::transport::Peer) as connect info.
 #[derive(Clone)]
 pub struct SocketIoDoor {
     engine: EngineService,

@@ -1,4 +1,5 @@
-//! The Socket.IO door: a thin binding of [`SocketIoSessions`] to socketioxide.
+//! The Socket.IO door: a thin binding of [`Sessions`](belfry_application::session::Sessions) to
+//! socketioxide.
 //!
 //! A device signs in before it is in a namespace, hears what it missed and then what happens, and
 //! each of its messages passes the guard. All of that is decided in
@@ -8,11 +9,5 @@ mod answer;
 mod door;
 mod handshake;
 mod messages;
-mod transports;
 
 pub use door::{InboxStories, SocketIoDoor, SocketIoParts, SocketIoSettings};
-pub use transports::{LastWord, Transports};
-
-/// The sessions of devices that came by this door.
-pub type SocketIoSessions =
-    belfry_application::session::Sessions<crate::outbound::socketio::SocketIoDevice>;

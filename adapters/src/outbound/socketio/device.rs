@@ -6,7 +6,7 @@ use socketioxide::extract::SocketRef;
 use socketioxide::{SendError, SocketError};
 use tracing::error;
 
-use crate::inbound::socketio::{LastWord, Transports};
+use crate::transport::{LastWord, Transports};
 use crate::wire::PushForm;
 
 /// A device that is connected by Socket.IO.

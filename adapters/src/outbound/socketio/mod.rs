@@ -5,3 +5,6 @@ mod realtime_delivery;
 
 pub use device::SocketIoDevice;
 pub use realtime_delivery::SocketIoDelivery;
+
+/// The sessions of devices that are connected by Socket.IO.
+pub type SocketIoSessions = belfry_application::session::Sessions<SocketIoDevice>;

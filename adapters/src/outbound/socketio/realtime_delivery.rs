@@ -5,7 +5,7 @@ use belfry_application::announcement::Announcement;
 use belfry_application::ports::RealtimeDelivery;
 use belfry_domain::UserRoom;
 
-use crate::inbound::socketio::SocketIoSessions;
+use super::SocketIoSessions;
 
 /// Delivers to the devices that are connected to this node by Socket.IO.
 #[derive(Clone)]

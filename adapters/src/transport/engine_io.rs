@@ -14,10 +14,10 @@ use socketioxide::extract::SocketRef;
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
-use crate::inbound::listener::Peer;
+use super::listener::Peer;
 
 /// The Engine.IO server as a service, whatever it is made of.
-pub(super) type EngineService =
+pub(crate) type EngineService =
     BoxCloneSyncService<Request<Body>, Response, std::convert::Infallible>;
 
 /// How Engine.IO sessions travel, so that one can be ended at once.
@@ -81,7 +81,7 @@ impl Transports {
     const PATIENCE: Duration = Duration::from_secs(1);
     const SWEEP_AT_LEAST: usize = 1_024;
 
-    pub(super) fn serve_by(&self, engine: EngineService) {
+    pub(crate) fn serve_by(&self, engine: EngineService) {
         // Set once, while the door is built.
         let _ = self.engine.set(engine);
     }
@@ -124,7 +124,7 @@ impl Transports {
     }
 
     /// Looks at what a poll of that session fetched: ends the session if it was its last word.
-    pub(super) async fn fetched(&self, sid: &str, answer: Response) -> Response {
+    pub(crate) async fn fetched(&self, sid: &str, answer: Response) -> Response {
         let Some(last_word) = self.leaving.lock().get(sid).copied() else { return answer };
         let (parts, body) = answer.into_parts();
         // At most what the library puts into one answer, which is bounded.
@@ -167,7 +167,7 @@ impl Transports {
     }
 
     /// Remembers how a session goes on when it upgrades from polling.
-    pub(super) fn note(&self, request: &Request<Body>) {
+    pub(crate) fn note(&self, request: &Request<Body>) {
         let Some(sid) = upgraded_session(request.uri()) else {
             return;
         };
@@ -199,7 +199,7 @@ fn upgraded_session(uri: &Uri) -> Option<&str> {
 }
 
 /// The session whose packets a request polls for.
-pub(super) fn polled_session(request: &Request<Body>) -> Option<&str> {
+pub(crate) fn polled_session(request: &Request<Body>) -> Option<&str> {
     session_by("transport=polling", request.uri()).filter(|_| request.method() == Method::GET)
 }
 
@@ -213,7 +213,7 @@ fn session_by<'a>(transport: &str, uri: &'a Uri) -> Option<&'a str> {
 ///
 /// The library keeps the opening request for as long as the session lives, and with it, as its URI
 /// and headers are slices of it, the 16 KiB buffer that they were read into.
-pub(super) fn lean(request: Request<Body>) -> Request<Body> {
+pub(crate) fn lean(request: Request<Body>) -> Request<Body> {
     const KEPT: [HeaderName; 8] = [
         header::AUTHORIZATION,
         header::CONNECTION,
