@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lapin::Connection;
 use tokio::time::{Instant, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, info, warn};
 
 use super::{AmqpSettings, Pauses, measures, transport};
@@ -61,6 +61,33 @@ impl Up {
         } else {
             info!(role = self.role, "at work with RabbitMQ");
         }
+    }
+}
+
+/// A connection for one errand, that is not made again when it is lost. It ends when it is dropped.
+pub(crate) struct Errand {
+    connection: Connection,
+    _ends_with_it: DropGuard,
+}
+
+impl Errand {
+    /// Connects once. `name` tells the connection from others in RabbitMQ's list of them.
+    pub(crate) async fn begin(settings: &AmqpSettings, name: &str) -> Result<Self, Lost> {
+        let lifeline = CancellationToken::new();
+        let ends_with_it = lifeline.clone().drop_guard();
+        let connecting = transport::connect(settings.uri(), settings.properties(name), lifeline);
+        let connected = timeout(settings.connect_timeout, connecting).await;
+        let connection = connected.map_err(|_| Lost::NoAnswer(settings.connect_timeout))??;
+        Ok(Self { connection, _ends_with_it: ends_with_it })
+    }
+
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Lets the last acknowledgements out.
+    pub(crate) async fn end(self) {
+        let _ = timeout(FAREWELL, self.connection.close(200, "done".into())).await;
     }
 }
 

@@ -219,7 +219,8 @@ impl Lane {
     }
 }
 
-async fn publish_one(
+/// Puts a message in line; what it answers is the confirm to wait for.
+pub(crate) async fn publish_one(
     channel: &Channel,
     message: &Outgoing<'_>,
 ) -> lapin::Result<lapin::PublisherConfirm> {
@@ -228,7 +229,8 @@ async fn publish_one(
     channel.basic_publish(exchange, key, options, message.body, message.properties.clone()).await
 }
 
-fn verdict(confirmation: &Confirmation) -> Result<(), NotSent> {
+/// Whether the broker took a message, and a queue if it had to.
+pub(crate) fn verdict(confirmation: &Confirmation) -> Result<(), NotSent> {
     match confirmation {
         Confirmation::Ack(None) => Ok(()),
         Confirmation::Ack(Some(_)) | Confirmation::Nack(Some(_)) => Err(NotSent::Unroutable),

@@ -39,6 +39,11 @@ impl AmqpUrl {
         Ok(Self(uri))
     }
 
+    /// Who asks.
+    pub(crate) fn user(&self) -> &str {
+        &self.0.authority.userinfo.username
+    }
+
     pub(super) fn uri(&self) -> &AMQPUri {
         &self.0
     }

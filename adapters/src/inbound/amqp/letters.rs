@@ -10,16 +10,18 @@ use super::message::{Unreadable, text_of};
 use crate::amqp::{Lane, Needs, NotSent, Outgoing, Publisher, Topology};
 use crate::wire::Rfc3339;
 
+/// What the names of all these headers begin with.
+pub(super) const PREFIX: &str = "x-belfry-";
 /// The header that says in a word why a message is here: a [`Reason`].
-const REASON: &str = "x-belfry-reason";
+pub(super) const REASON: &str = "x-belfry-reason";
 /// The same in a sentence.
-const ERROR: &str = "x-belfry-error";
+pub(super) const ERROR: &str = "x-belfry-error";
 /// How often it has failed.
-const ATTEMPTS: &str = "x-belfry-attempts";
+pub(super) const ATTEMPTS: &str = "x-belfry-attempts";
 /// When it failed for the first time, RFC 3339.
-const FIRST_FAILED_AT: &str = "x-belfry-first-failed-at";
+pub(super) const FIRST_FAILED_AT: &str = "x-belfry-first-failed-at";
 /// When it failed last.
-const LAST_FAILED_AT: &str = "x-belfry-last-failed-at";
+pub(super) const LAST_FAILED_AT: &str = "x-belfry-last-failed-at";
 /// The routing key that it came with at first.
 pub(super) const ROUTING_KEY: &str = "x-belfry-routing-key";
 /// The exchange that it was published to at first; empty for the default one.
@@ -27,7 +29,7 @@ pub(super) const EXCHANGE: &str = "x-belfry-exchange";
 /// The `expiration` that it had.
 const EXPIRATION: &str = "x-belfry-expiration";
 /// The `user_id` that it had.
-const USER_ID: &str = "x-belfry-user-id";
+pub(super) const USER_ID: &str = "x-belfry-user-id";
 /// The header `CC` that it had.
 const CC: &str = "x-belfry-cc";
 /// Whether its own headers had to be left behind.
@@ -52,6 +54,20 @@ pub enum Reason {
 }
 
 impl Reason {
+    const ALL: [Self; 6] = [
+        Self::Unreadable,
+        Self::UnknownPattern,
+        Self::Invalid,
+        Self::Rejected,
+        Self::Failed,
+        Self::GaveUp,
+    ];
+
+    /// The reason of that name.
+    pub fn parse(raw: &str) -> Result<Self, UnknownReason> {
+        Self::ALL.into_iter().find(|it| it.as_str() == raw).ok_or(UnknownReason)
+    }
+
     /// The header's value.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -64,6 +80,14 @@ impl Reason {
         }
     }
 }
+
+/// A text is no [`Reason`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a message is dead because it is unreadable, unknown_pattern, invalid or rejected, or because \
+     Belfry gave_up"
+)]
+pub struct UnknownReason;
 
 impl From<&Unreadable> for Reason {
     fn from(why: &Unreadable) -> Self {
@@ -155,7 +179,8 @@ impl Letters {
     }
 }
 
-fn attempts(properties: &BasicProperties) -> u32 {
+/// How often a message has failed.
+pub(super) fn attempts(properties: &BasicProperties) -> u32 {
     let attempts = properties.headers().as_ref().and_then(|table| table.inner().get(ATTEMPTS));
     match attempts {
         Some(AMQPValue::LongInt(count)) => u32::try_from(*count).unwrap_or_default(),
@@ -191,7 +216,8 @@ fn labelled(letter: &Letter, now: &str) -> BasicProperties {
     with_headers(old, headers.into())
 }
 
-fn with_headers(old: &BasicProperties, headers: FieldTable) -> BasicProperties {
+/// The same properties with these headers, but for `expiration` and `user_id`, and persistent.
+pub(super) fn with_headers(old: &BasicProperties, headers: FieldTable) -> BasicProperties {
     type Setter = fn(BasicProperties, ShortString) -> BasicProperties;
     let texts: [(&Option<ShortString>, Setter); 8] = [
         (old.content_type(), BasicProperties::with_content_type),
@@ -229,8 +255,7 @@ fn own_headers(old: &BasicProperties) -> BTreeMap<ShortString, AMQPValue> {
         headers.insert(CC.into(), cc);
     }
     if weight_of_table(table) > MAX_HEADERS {
-        headers
-            .retain(|name, value| name.as_str().starts_with("x-belfry-") && weight(value) < 2_000);
+        headers.retain(|name, value| name.as_str().starts_with(PREFIX) && weight(value) < 2_000);
         headers.insert(HEADERS_DROPPED.into(), AMQPValue::Boolean(true));
     }
     headers

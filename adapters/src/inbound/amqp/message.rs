@@ -209,14 +209,34 @@ fn text(body: &[u8]) -> Result<&str, Unreadable> {
     }
 }
 
+/// The routing key, where it says something, and the `type`.
+fn names_beside_body<'a>(message: &Incoming<'a>, queue: &str) -> [Option<&'a str>; 2] {
+    let key = Some(message.routing_key)
+        .filter(|key| !key.is_empty() && (*key != queue || !message.exchange.is_empty()));
+    [key, message.properties.kind().as_ref().map(ShortString::as_str)]
+}
+
 /// The pattern as routing key or else as `type`. A message that was sent straight to the queue has
 /// the queue's name as routing key, which says nothing.
 fn pattern_beside_body(message: &Incoming<'_>, queue: &str) -> Result<Pattern, Unreadable> {
-    let key = Some(message.routing_key)
-        .filter(|key| !key.is_empty() && (*key != queue || !message.exchange.is_empty()));
-    let kind = message.properties.kind().as_ref().map(ShortString::as_str);
+    let [key, kind] = names_beside_body(message, queue);
     let known = [key, kind].into_iter().flatten().find_map(Pattern::of);
     known.ok_or_else(|| kind.or(key).map_or(Unreadable::NoPattern, Unreadable::unknown))
+}
+
+/// What a message says that it is about, whether Belfry knows that or not. For people: what counts is
+/// what [`Envelope::open`] makes of it.
+pub(super) fn said_to_be_about(message: &Incoming<'_>, queue: &str) -> Option<String> {
+    if let Some(event) = CloudHeaders::of(message.properties) {
+        return Some(event.kind.to_owned());
+    }
+    let outer: Option<Outer<'_>> =
+        text(message.body).ok().and_then(|text| serde_json::from_str(text).ok());
+    let inside = outer.and_then(|outer| {
+        outer.pattern.or(outer.specversion.and(outer.kind)).filter(|_| outer.data.is_some())
+    });
+    let [key, kind] = names_beside_body(message, queue);
+    inside.and_then(string).or_else(|| key.or(kind).map(str::to_owned))
 }
 
 /// The attributes of a CloudEvent in binary mode.

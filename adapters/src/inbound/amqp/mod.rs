@@ -20,9 +20,13 @@
 //! that can never work, or has failed too often, goes to the dead queue, with headers that say why
 //! ([`Reason`]). None is requeued, none is dropped.
 //!
+//! **Dead letters.** [`DeadLetters`] looks into the dead queue for an operator, sends messages again or
+//! deletes them.
+//!
 //! **Node queue.** [`NodeQueue`] consumes this node's own queue and tells its devices.
 
 mod command;
+mod dead_letters;
 mod forwarded;
 mod handling;
 mod inflow;
@@ -32,8 +36,9 @@ mod message;
 mod node_queue;
 mod sieve;
 
+pub use dead_letters::{DeadLetter, DeadLetters, DeadLettersError, Which};
 pub use handling::{ForwardHere, ForwardToNodes, Handling, StoreCommands};
 pub use ingest::{Ingest, IngestSettings};
-pub use letters::Reason;
+pub use letters::{Reason, UnknownReason};
 pub use message::{Envelope, Pattern, Unreadable};
 pub use node_queue::{NodeQueue, NodeQueueSettings, NodeQueueState};
