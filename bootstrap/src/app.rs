@@ -40,6 +40,7 @@ use tracing::{info, warn};
 use crate::config::{Auth, Config};
 use crate::store::{self, Store};
 use crate::{telemetry, web};
+pub(crate) use events::broker;
 use events::{Events, Needs};
 
 /// How many devices that have missed something are let catch up at a time. Each asks the store.

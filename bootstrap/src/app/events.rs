@@ -135,6 +135,14 @@ fn finished(part: Result<(), tokio::task::JoinError>) {
     }
 }
 
+/// Where the broker is and what is called how there; `None` without `amqp.url`. For an errand that is no
+/// node: the topology's node queue is nobody's.
+pub(crate) fn broker(amqp: &Amqp) -> anyhow::Result<Option<(AmqpSettings, Topology)>> {
+    let Some(url) = &amqp.url else { return Ok(None) };
+    let url = AmqpUrl::parse(url.reveal()).context("setting amqp.url")?;
+    Ok(Some((AmqpSettings::new(url), topology(amqp, "none")?)))
+}
+
 fn topology(amqp: &Amqp, node: &str) -> anyhow::Result<Topology> {
     let settings = TopologySettings {
         ingest_queue: amqp.ingest.queue.clone(),

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod dead_letters;
 mod migrate;
 mod send;
 mod serve;
@@ -53,6 +54,8 @@ enum Command {
     Token(token::TokenArgs),
     /// Send a notification to a running Belfry
     Send(send::SendArgs),
+    /// Look at messages that Belfry could do nothing with, send them again or delete them
+    DeadLetters(dead_letters::DeadLettersArgs),
     /// Print the settings file with all defaults
     Config,
 }
@@ -83,6 +86,9 @@ pub fn run() -> ExitCode {
         Command::Migrate => settings.load().and_then(|config| migrate::run(&config)),
         Command::Token(args) => settings.load().and_then(|config| token::run(&config, &args)),
         Command::Send(args) => settings.load().and_then(|config| send::run(&config, args)),
+        Command::DeadLetters(args) => {
+            settings.load().and_then(|config| dead_letters::run(&config, args))
+        }
         Command::Config => say(DEFAULT_FILE.trim_end()),
     };
     match done {

@@ -1,0 +1,274 @@
+use belfry_adapters::inbound::amqp::{DeadLetters, DeadLettersError, Reason, Which};
+use belfry_tests::process::{Belfry, Builder};
+use belfry_tests::wait::until_true;
+use lapin::BasicProperties;
+use lapin::options::{BasicGetOptions, BasicNackOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use serde_json::{Value, json};
+
+use super::proxy::Proxy;
+use super::rig::{Rig, Store};
+
+impl Rig {
+    async fn dead_letters(&self) -> DeadLetters {
+        DeadLetters::connect(self.settings(), self.topology("a")).await.unwrap()
+    }
+
+    /// Two queues and nobody who consumes them.
+    async fn declares_ingest_and_dead(&self) {
+        for queue in [self.broker.ingest_queue(), self.broker.dead_queue()] {
+            self.amqp.declare_queue(&queue, FieldTable::default()).await;
+        }
+    }
+
+    async fn has_dead(&self, id: &str, reason: &str) {
+        let body = json!({ "pattern": "notification.create", "data": { "id": id } }).to_string();
+        self.has_dead_with(id, reason, body).await;
+    }
+
+    async fn has_dead_with(&self, id: &str, reason: &str, body: impl AsRef<[u8]>) {
+        let mut headers = FieldTable::default();
+        for (name, value) in [
+            ("x-belfry-reason", reason),
+            ("x-belfry-exchange", ""),
+            ("x-belfry-routing-key", &self.broker.ingest_queue()),
+        ] {
+            headers.insert(name.into(), AMQPValue::LongString(value.into()));
+        }
+        let properties = BasicProperties::default()
+            .with_message_id(id.into())
+            .with_delivery_mode(2)
+            .with_headers(headers);
+        self.amqp.publish("", &self.broker.dead_queue(), body, properties).await;
+    }
+
+    /// Takes all out of a queue, and tells the message ids in their order.
+    async fn drained(&self, queue: &str) -> Vec<String> {
+        let mut ids = vec![];
+        while let Some(message) = self.amqp.take(queue).await {
+            ids.push(message.properties.message_id().as_ref().unwrap().to_string());
+        }
+        ids
+    }
+
+    fn command(&self, arguments: &[&str]) -> Builder {
+        let builder = Belfry::builder().broker(&self.broker).arg("dead-letters");
+        arguments.iter().fold(builder, Builder::arg)
+    }
+}
+
+fn ids(count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("m{n}")).collect()
+}
+
+#[tokio::test]
+async fn looking_leaves_all_in_place_and_in_order() {
+    let rig = Rig::new().await;
+    rig.declares_ingest_and_dead().await;
+    for id in ids(10) {
+        rig.has_dead(&id, "invalid").await;
+    }
+    let letters = rig.dead_letters().await;
+    let dead_queue = rig.broker.dead_queue();
+    for limit in [3, 10, 50] {
+        let listed = letters.list(limit).await.unwrap();
+        let seen: Vec<_> = listed.iter().map(|it| it.message_id().unwrap().to_owned()).collect();
+        assert_eq!(seen, ids(10)[..10.min(limit as usize)]);
+        assert_eq!(rig.amqp.count(&dead_queue).await, Some(10));
+    }
+    let third = letters.show(&Which::Position(3)).await.unwrap().unwrap();
+    assert_eq!((third.message_id(), third.about()), (Some("m2"), Some("notification.create")));
+    let named = letters.show(&Which::MessageId("m7".to_owned())).await.unwrap().unwrap();
+    assert_eq!((named.position(), named.reason()), (8, Some("invalid")));
+    assert!(letters.show(&Which::Position(11)).await.unwrap().is_none());
+    assert_eq!(letters.count(&Which::Reason(Reason::Invalid)).await.unwrap(), 10);
+    assert_eq!(letters.count(&Which::Reason(Reason::Rejected)).await.unwrap(), 0);
+    letters.close().await;
+    assert_eq!(rig.drained(&dead_queue).await, ids(10));
+}
+
+#[tokio::test]
+async fn what_was_refused_is_stored_once_it_is_sent_again_to_a_store_that_takes_it() {
+    let rig = Rig::new().await;
+    let (strict, mild) = (Store::new(), Store::new());
+    for id in ["straight", "routed"] {
+        strict.refuses(id);
+    }
+    let (publisher, connected) = rig.publisher().await;
+    let ingest = rig.ingest(&publisher, strict.handling());
+    rig.ingest_is_declared().await;
+    let (queue, dead_queue) = (rig.broker.ingest_queue(), rig.broker.dead_queue());
+    // Somebody else is bound to the exchange, and must not hear of it twice.
+    let tap = rig.amqp.tap(&queue, "#").await;
+
+    let data = |id: &str| json!({ "userId": "ada", "id": id, "title": "Hi" });
+    rig.send("notification.create", data("straight")).await;
+    // Its pattern is nowhere but in the routing key, and its properties keep it from staying.
+    let odd = BasicProperties::default().with_expiration("3600000".into());
+    rig.amqp.publish(&queue, "notification.create", data("routed").to_string(), odd).await;
+    until_true("both are dead", async || rig.amqp.count(&dead_queue).await == Some(2)).await;
+    rig.leaves_nothing(ingest).await;
+    assert!(rig.amqp.take(&tap).await.is_some());
+
+    let letters = rig.dead_letters().await;
+    assert_eq!(letters.replay(&Which::All, u32::MAX).await.unwrap(), 2);
+    letters.close().await;
+    assert_eq!(rig.amqp.count(&dead_queue).await, Some(0));
+    let ingest = rig.ingest(&publisher, mild.handling());
+    until_true("both are stored", async || mild.ids("ada").await == ["straight", "routed"]).await;
+    rig.leaves_nothing(ingest).await;
+    assert!(rig.amqp.take(&tap).await.is_none(), "nobody else hears of it");
+    connected.stop().await;
+}
+
+#[tokio::test]
+async fn those_that_are_sent_again_are_chosen_and_the_others_stay_in_order() {
+    let rig = Rig::new().await;
+    rig.declares_ingest_and_dead().await;
+    for (n, id) in ids(6).iter().enumerate() {
+        rig.has_dead(id, if n % 2 == 0 { "rejected" } else { "invalid" }).await;
+    }
+    let letters = rig.dead_letters().await;
+    assert_eq!(letters.replay(&Which::Reason(Reason::Rejected), 2).await.unwrap(), 2);
+    assert_eq!(letters.replay(&Which::MessageId("m3".to_owned()), u32::MAX).await.unwrap(), 1);
+    letters.close().await;
+    let again = rig.amqp.next(&rig.broker.ingest_queue()).await;
+    assert_eq!(again.properties.headers().as_ref().map(|it| it.inner().len()), Some(0));
+    assert_eq!(again.json()["data"]["id"], "m0");
+    assert_eq!(rig.drained(&rig.broker.ingest_queue()).await, ["m2", "m3"]);
+    assert_eq!(rig.drained(&rig.broker.dead_queue()).await, ["m1", "m4", "m5"]);
+}
+
+#[tokio::test]
+async fn what_no_queue_takes_stays_dead() {
+    let rig = Rig::new().await;
+    rig.amqp.declare_queue(&rig.broker.dead_queue(), FieldTable::default()).await;
+    for id in ids(3) {
+        rig.has_dead(&id, "rejected").await;
+    }
+    let letters = rig.dead_letters().await;
+    let end = letters.replay(&Which::All, u32::MAX).await;
+    assert!(matches!(end, Err(DeadLettersError::NotReplayed { replayed: 0, .. })), "{end:?}");
+    letters.close().await;
+    assert_eq!(rig.drained(&rig.broker.dead_queue()).await, ids(3));
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_in_the_middle_loses_nothing() {
+    let rig = Rig::new().await;
+    rig.declares_ingest_and_dead().await;
+    for id in ids(300) {
+        rig.has_dead(&id, "rejected").await;
+    }
+    let proxy = Proxy::to(rig.broker.url()).await;
+    let rig = rig.by_way_of(proxy.url());
+    let (queue, dead_queue) = (rig.broker.ingest_queue(), rig.broker.dead_queue());
+    let letters = rig.dead_letters().await;
+    let replaying = tokio::spawn(async move { letters.replay(&Which::All, u32::MAX).await });
+    until_true("some were sent", async || rig.amqp.count(&queue).await > Some(20)).await;
+    proxy.close();
+    let end = replaying.await.unwrap();
+    let Err(DeadLettersError::NotReplayed { replayed, .. }) = end else { panic!("{end:?}") };
+    assert!((20..300).contains(&replayed), "{replayed}");
+
+    // The broker gives back what a lost connection held, when it sees that it is lost.
+    let there =
+        async || rig.amqp.count(&queue).await.unwrap() + rig.amqp.count(&dead_queue).await.unwrap();
+    until_true("all are there again", async || there().await >= 300).await;
+    let mut all = rig.drained(&queue).await;
+    assert!(all.len() >= replayed as usize);
+    all.extend(rig.drained(&dead_queue).await);
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), 300);
+}
+
+#[tokio::test]
+async fn those_that_are_deleted_are_chosen_by_their_reason() {
+    let rig = Rig::new().await;
+    rig.declares_ingest_and_dead().await;
+    for (id, reason) in [("a", "invalid"), ("b", "rejected"), ("c", "invalid"), ("d", "gave_up")] {
+        rig.has_dead(id, reason).await;
+    }
+    let letters = rig.dead_letters().await;
+    assert_eq!(letters.purge(&Which::Reason(Reason::Invalid)).await.unwrap(), 2);
+    assert_eq!(letters.count(&Which::All).await.unwrap(), 2);
+    assert_eq!(letters.list(9).await.unwrap()[1].message_id(), Some("d"));
+    assert_eq!(letters.purge(&Which::All).await.unwrap(), 2);
+    assert_eq!(rig.amqp.count(&rig.broker.dead_queue()).await, Some(0));
+    letters.close().await;
+}
+
+#[tokio::test]
+async fn what_somebody_else_holds_is_left_alone() {
+    let rig = Rig::new().await;
+    rig.declares_ingest_and_dead().await;
+    for id in ids(2) {
+        rig.has_dead(&id, "invalid").await;
+    }
+    let dead_queue = rig.broker.dead_queue();
+    let get = BasicGetOptions::default();
+    let held = rig.amqp.channel().basic_get(dead_queue.as_str().into(), get).await.unwrap();
+    let letters = rig.dead_letters().await;
+    assert_eq!(letters.purge(&Which::All).await.unwrap(), 1);
+    letters.close().await;
+    let back = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
+    held.unwrap().delivery.nack(back).await.unwrap();
+    assert_eq!(
+        rig.amqp.next(&dead_queue).await.properties.message_id().as_ref().unwrap().as_str(),
+        "m0"
+    );
+}
+
+#[tokio::test]
+async fn an_operator_lists_shows_replays_and_purges() {
+    let rig = Rig::new().await;
+    let missing = rig.command(&["list"]).finish().await;
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(missing.err.contains("there is no queue"), "{}", missing.err);
+
+    rig.declares_ingest_and_dead().await;
+    rig.has_dead("m1", "invalid").await;
+    rig.has_dead_with("m2", "unreadable", [0xff, 0x00]).await;
+    let listed = rig.command(&["list"]).finish().await;
+    assert!(listed.status.success(), "{}", listed.err);
+    let lines: Vec<_> = listed.out.lines().collect();
+    assert_eq!(lines.len(), 3, "a heading and two: {lines:?}");
+    assert!(lines[1].starts_with("1  invalid") && lines[1].contains("m1"), "{lines:?}");
+    let machines = rig.command(&["list", "--limit", "1", "--json"]).finish().await;
+    let line: Value = serde_json::from_str(&machines.out).unwrap();
+    assert_eq!(
+        (&line["messageId"], &line["pattern"]),
+        (&json!("m1"), &json!("notification.create"))
+    );
+
+    let shown = rig.command(&["show", "m2"]).finish().await;
+    assert!(shown.out.contains("x-belfry-reason: unreadable"), "{}", shown.out);
+    assert!(shown.out.ends_with("\n\nff00"), "{}", shown.out);
+    assert!(rig.command(&["show", "1"]).finish().await.out.contains(r#""id":"m1""#));
+    assert_eq!(rig.command(&["show", "3"]).finish().await.status.code(), Some(1));
+
+    assert_eq!(rig.command(&["replay"]).finish().await.status.code(), Some(2), "which?");
+    let replayed = rig.command(&["replay", "--message-id", "m1"]).finish().await;
+    assert_eq!(replayed.out, "1 message sent to the ingest queue again");
+    let asked = rig.command(&["purge"]).finish().await;
+    assert_eq!(asked.status.code(), Some(1));
+    assert_eq!(asked.err, "belfry: 1 message would be deleted; --yes does it");
+    let purged = rig.command(&["purge", "--yes", "--reason", "unreadable"]).finish().await;
+    assert_eq!(purged.out, "1 message deleted");
+    assert_eq!(rig.amqp.count(&rig.broker.dead_queue()).await, Some(0));
+    assert_eq!(rig.amqp.count(&rig.broker.ingest_queue()).await, Some(1));
+}
+
+#[tokio::test]
+async fn without_a_broker_a_sentence_says_so() {
+    let list = || Belfry::builder().arg("dead-letters").arg("list");
+    let unset = list().finish().await;
+    assert_eq!(unset.status.code(), Some(1));
+    assert!(unset.err.contains("set amqp.url"), "{}", unset.err);
+    // Nobody listens at port 1.
+    let down = list().amqp("amqp://guest:sesame@127.0.0.1:1/%2f").finish().await;
+    assert_eq!(down.status.code(), Some(1));
+    assert!(down.err.starts_with("belfry: RabbitMQ cannot be reached at amqp://"), "{}", down.err);
+    assert!(!down.err.contains("sesame"), "{}", down.err);
+}
