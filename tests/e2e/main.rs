@@ -12,6 +12,7 @@ mod browser;
 mod catch_up;
 mod delivery;
 mod events;
+mod faults;
 mod outages;
 mod reading;
 mod rest;
