@@ -146,9 +146,9 @@ async fn soak() {
     let mut scene = Scene::of(2, 6, &Fault::ALL).await;
     let mut told = Vec::new();
     let started = Instant::now();
-    while scene.total(&told) < usize::try_from(events).unwrap() {
+    while Scene::total(&told) < usize::try_from(events).unwrap() {
         let faults: Vec<_> = (0..3).map(|_| Fault::ALL[dice.below(Fault::ALL.len())]).collect();
-        println!("{:>6.1} s: {} told, {faults:?}", since(started), scene.total(&told));
+        println!("{:>6.1} s: {} told, {faults:?}", since(started), Scene::total(&told));
         scene.endure(&mut told, 100, &faults).await;
         scene.check(&told).await;
     }
@@ -250,7 +250,7 @@ impl Scene {
         Self { people, nodes, proxy, ground, broker_server, database_server }
     }
 
-    fn total(&self, told: &[Told]) -> usize {
+    fn total(told: &[Told]) -> usize {
         told.iter().map(|told| told.count).sum()
     }
 
@@ -258,7 +258,7 @@ impl Scene {
     async fn endure(&mut self, told: &mut Vec<Told>, least: usize, faults: &[Fault]) {
         told.resize_with(self.people.len(), Told::default);
         let over = AtomicBool::new(false);
-        let safe = RwLock::new(AtomicUsize::new(self.total(told)));
+        let safe = RwLock::new(AtomicUsize::new(Self::total(told)));
         let Self { people, nodes, proxy, ground, broker_server, database_server } = self;
         let urls: Vec<_> = nodes.iter().map(|node| node.url().to_owned()).collect();
         let producing = join_all(people.iter().zip(told).map(async |(person, told)| {
