@@ -109,14 +109,15 @@ impl App {
         let database_up = readiness.needs("database");
         let create = CreateNotification::new(inboxes.clone());
         let get = GetNotification::new(inboxes);
+        let settings = rest_settings(&config)?;
         let mut router = rest::router(RestParts {
             sign_in,
             intake: Intake { create, ids, clock: clock.clone() },
             stories: RestStories { list, get, count_unread, mark_read, mark_all_read, delete },
             readiness: readiness.clone(),
-            settings: rest_settings(&config)?,
+            settings: settings.clone(),
         })
-        .merge(socket_routes(door, &rest_settings(&config)?));
+        .merge(socket_routes(door, &settings));
         let address = http.address()?;
         let mut greeting = vec![
             format!("listening on http://{address}"),

@@ -1,4 +1,4 @@
-use crate::{Notification, NotificationId, Revision, Timestamp, UnreadCount, UserId};
+use crate::{InboxState, Notification, NotificationId, Revision, Timestamp, UnreadCount, UserId};
 
 /// Something that happened to one inbox, told once it is stored.
 ///
@@ -41,6 +41,11 @@ pub enum Change {
 }
 
 impl DomainEvent {
+    /// Where the inbox stands after the change.
+    pub const fn state(&self) -> InboxState {
+        InboxState { revision: self.revision, unread: self.unread }
+    }
+
     /// The event's name, by which brokers route it.
     pub const fn name(&self) -> &'static str {
         match self.change {

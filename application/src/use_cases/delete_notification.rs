@@ -25,6 +25,6 @@ impl DeleteNotification {
     ) -> Result<Option<InboxState>, PortError> {
         let ids = std::slice::from_ref(id);
         let deleted = self.inboxes.delete(user, ids, self.clock.now()).await?;
-        Ok(deleted.map(|event| InboxState { revision: event.revision, unread: event.unread }))
+        Ok(deleted.map(|event| event.state()))
     }
 }

@@ -20,7 +20,7 @@ impl MarkAllRead {
     /// Marks everything unread, and says where the inbox stands then.
     pub async fn run(&self, user: &UserId) -> Result<InboxState, PortError> {
         match self.inboxes.mark_all_read(user, self.clock.now()).await? {
-            Some(event) => Ok(InboxState { revision: event.revision, unread: event.unread }),
+            Some(event) => Ok(event.state()),
             None => self.inboxes.state(user).await,
         }
     }

@@ -25,7 +25,7 @@ impl MarkRead {
         ids: &[NotificationId],
     ) -> Result<InboxState, PortError> {
         match self.inboxes.mark_read(user, ids, self.clock.now()).await? {
-            Some(event) => Ok(InboxState { revision: event.revision, unread: event.unread }),
+            Some(event) => Ok(event.state()),
             None => self.inboxes.state(user).await,
         }
     }
