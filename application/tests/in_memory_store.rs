@@ -1,14 +1,12 @@
 //! The in-memory store keeps every promise that the real ones keep.
 
-use std::sync::Arc;
-
 use belfry_application::testing::contracts::store::{Store, promises};
 use belfry_application::testing::{InMemoryStore, epoch};
 
 #[tokio::test]
 async fn the_in_memory_store_keeps_the_promises_of_a_store() {
     for promise in promises() {
-        let store = Arc::new(InMemoryStore::new(epoch("e1")));
-        promise.check(Store::new(store.clone(), store)).await;
+        let store = InMemoryStore::new(epoch("e1"));
+        promise.check(Store::of(store)).await;
     }
 }

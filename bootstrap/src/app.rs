@@ -25,8 +25,8 @@ use belfry_adapters::transport::{Listener, Peer, TcpSettings};
 use belfry_application::ports::{Clock, IdGenerator, PortError, Scopes};
 use belfry_application::session::{SessionSettings, Sessions};
 use belfry_application::use_cases::{
-    CatchUp, CountUnread, CreateNotification, DeleteNotification, GetNotification, ListInbox,
-    MarkAllRead, MarkRead, SignIn,
+    ApplyRetention, CatchUp, CountUnread, CreateNotification, DeleteNotification, GetNotification,
+    ListInbox, MarkAllRead, MarkRead, RetentionRules, SignIn,
 };
 use belfry_domain::UserId;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -37,7 +37,7 @@ use tokio_util::task::TaskTracker;
 use tower::util::option_layer;
 use tracing::{info, warn};
 
-use crate::config::{Auth, Config};
+use crate::config::{Auth, Config, Retention};
 use crate::store::{self, Store};
 use crate::{telemetry, web};
 pub(crate) use events::broker;
@@ -55,6 +55,7 @@ pub struct App {
     admin_router: Router,
     store: Store,
     events: Events,
+    retention: ApplyRetention,
     sessions: Arc<SocketIoSessions>,
     database_up: ReadinessCheck,
     metrics: PrometheusHandle,
@@ -105,6 +106,11 @@ impl App {
             },
             settings: socket_settings(&config),
         });
+        let retention = ApplyRetention::new(
+            store.retention(),
+            clock.clone(),
+            retention_rules(&config.retention),
+        );
         let readiness = Readiness::default();
         let database_up = readiness.needs("database");
         let create = CreateNotification::new(inboxes.clone());
@@ -137,6 +143,7 @@ impl App {
             admin_router,
             store,
             events,
+            retention,
             sessions,
             database_up,
             metrics,
@@ -159,6 +166,7 @@ impl App {
             admin_router,
             store,
             events,
+            retention,
             sessions,
             database_up,
             metrics,
@@ -179,7 +187,11 @@ impl App {
             let (store, stop) = (store.clone(), stop.clone());
             async move {
                 if store.become_usable(config.database.migrate, &stop).await? {
-                    tokio::join!(store.watch(database_up, stop.clone()), events.run(stop));
+                    tokio::join!(
+                        store.watch(database_up, stop.clone()),
+                        retention.run(stop.clone()),
+                        events.run(stop)
+                    );
                 }
                 Ok::<_, PortError>(())
             }
@@ -288,6 +300,16 @@ pub fn jwt_settings(auth: &Auth) -> anyhow::Result<JwtSettings> {
 fn read_public_key(file: &Path) -> anyhow::Result<String> {
     std::fs::read_to_string(file)
         .with_context(|| format!("setting auth.public_key_file: cannot read {}", file.display()))
+}
+
+fn retention_rules(settings: &Retention) -> RetentionRules {
+    RetentionRules {
+        notifications: settings.notifications,
+        deleted: settings.deleted,
+        requests: settings.idempotency_keys,
+        every: settings.every,
+        ..RetentionRules::default()
+    }
 }
 
 fn socket_settings(config: &Config) -> SocketIoSettings {

@@ -7,7 +7,7 @@ use anyhow::Context;
 use belfry_adapters::inbound::rest::ReadinessCheck;
 use belfry_adapters::outbound::postgres::{PostgresSettings, PostgresStore};
 use belfry_adapters::outbound::sqlite::{SqliteSettings, SqliteStore};
-use belfry_application::ports::{InboxRepository, Outbox, PortError};
+use belfry_application::ports::{InboxRepository, Outbox, PortError, Retention};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -56,6 +56,14 @@ impl Store {
 
     /// Its outbox.
     pub fn outbox(&self) -> Arc<dyn Outbox> {
+        match self {
+            Self::Postgres(store) => store.clone(),
+            Self::Sqlite(store) => store.clone(),
+        }
+    }
+
+    /// Its way to make room.
+    pub fn retention(&self) -> Arc<dyn Retention> {
         match self {
             Self::Postgres(store) => store.clone(),
             Self::Sqlite(store) => store.clone(),

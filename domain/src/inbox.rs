@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::text;
-use crate::{Change, DomainEvent, Draft, Notification, NotificationId, Timestamp, UserId};
+use crate::{Change, DomainEvent, Draft, Due, Notification, NotificationId, Timestamp, UserId};
 
 /// The place of a change in one inbox's history: 1 for the first, then without holes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -128,6 +128,8 @@ impl Receipt {
 pub struct Inbox {
     user: UserId,
     state: InboxState,
+    /// What changed up to this revision is not kept completely any more.
+    history_floor: Revision,
     entries: Vec<Entry>,
 }
 
@@ -135,19 +137,28 @@ pub struct Inbox {
 struct Entry {
     notification: Notification,
     dedupe_key: Option<NotificationId>,
-    deleted: bool,
+    deleted_at: Option<Timestamp>,
 }
 
 impl Entry {
+    fn is_deleted(&self) -> bool {
+        self.deleted_at.is_some()
+    }
+
     fn is_unread(&self) -> bool {
-        !self.deleted && !self.notification.is_read()
+        !self.is_deleted() && !self.notification.is_read()
     }
 }
 
 impl Inbox {
     /// An inbox in which nothing ever happened.
     pub fn new(user: UserId) -> Self {
-        Self { user, state: InboxState::default(), entries: Vec::new() }
+        Self {
+            user,
+            state: InboxState::default(),
+            history_floor: Revision::ZERO,
+            entries: Vec::new(),
+        }
     }
 
     /// Where it stands.
@@ -162,7 +173,7 @@ impl Inbox {
         }
         let dedupe_key = draft.dedupe_key.clone();
         let notification = draft.taken_at(self.state.revision.next());
-        let entry = Entry { notification: notification.clone(), dedupe_key, deleted: false };
+        let entry = Entry { notification: notification.clone(), dedupe_key, deleted_at: None };
         self.entries.push(entry);
         Receipt::Taken(self.changed(Change::Created(Box::new(notification))))
     }
@@ -195,12 +206,12 @@ impl Inbox {
 
     /// Deletes those of `ids` that are here. What is deleted stays as a tombstone, so that a device
     /// that was away learns of it and a sender who tries again does not bring it back.
-    pub fn delete(&mut self, ids: &[NotificationId]) -> Option<DomainEvent> {
+    pub fn delete(&mut self, ids: &[NotificationId], at: Timestamp) -> Option<DomainEvent> {
         let revision = self.state.revision.next();
         let mut deleted = Vec::new();
-        for entry in self.entries.iter_mut().filter(|entry| !entry.deleted) {
+        for entry in self.entries.iter_mut().filter(|entry| !entry.is_deleted()) {
             if ids.contains(&entry.notification.id) {
-                entry.deleted = true;
+                entry.deleted_at = Some(at);
                 entry.notification.revision = revision;
                 deleted.push(entry.notification.id.clone());
             }
@@ -208,24 +219,59 @@ impl Inbox {
         (!deleted.is_empty()).then(|| self.changed(Change::Deleted { ids: deleted }))
     }
 
-    /// What is in it, newest first.
-    pub fn notifications(&self) -> impl Iterator<Item = &Notification> {
-        self.entries.iter().rev().filter(|entry| !entry.deleted).map(|entry| &entry.notification)
+    /// Deletes at most `limit` of those that have had their time, the oldest first.
+    pub fn expire(&mut self, due: &Due, limit: usize) -> Option<DomainEvent> {
+        let there = self.entries.iter().filter(|entry| !entry.is_deleted());
+        let over = there.map(|entry| &entry.notification).filter(|one| due.has_come_for(one));
+        let ids: Vec<_> = over.take(limit).map(|one| one.id.clone()).collect();
+        self.delete(&ids, due.now)
     }
 
-    /// All that changed after `since`, tombstones included, by their latest change.
-    pub fn changed_since(&self, since: Revision) -> Vec<MissedChange> {
+    /// Forgets at most `limit` tombstones of what was deleted before then, and answers how many. From
+    /// there on, what happened up to the latest of them cannot be told any more, and a sender who
+    /// tries one of them again makes it anew.
+    pub fn forget_deleted(&mut self, deleted_before: Timestamp, limit: usize) -> usize {
+        let mut floor = self.history_floor;
+        let mut forgotten = 0;
+        self.entries.retain(|entry| {
+            let old = entry.deleted_at.is_some_and(|at| at < deleted_before);
+            let goes = old && forgotten < limit;
+            if goes {
+                forgotten += 1;
+                floor = floor.max(entry.notification.revision);
+            }
+            !goes
+        });
+        self.history_floor = floor;
+        forgotten
+    }
+
+    /// What is in it, newest first.
+    pub fn notifications(&self) -> impl Iterator<Item = &Notification> {
+        self.entries
+            .iter()
+            .rev()
+            .filter(|entry| !entry.is_deleted())
+            .map(|entry| &entry.notification)
+    }
+
+    /// All that changed after `since`, tombstones included, by their latest change. `None` if it cannot
+    /// be told: some of it is forgotten, or `since` has not been yet.
+    pub fn changed_since(&self, since: Revision) -> Option<Vec<MissedChange>> {
+        if !(self.history_floor..=self.state.revision).contains(&since) {
+            return None;
+        }
         let mut rows: Vec<_> = self
             .entries
             .iter()
             .filter(|entry| entry.notification.revision > since)
             .map(|entry| MissedChange {
                 notification: entry.notification.clone(),
-                deleted: entry.deleted,
+                deleted: entry.is_deleted(),
             })
             .collect();
         rows.sort_by_key(|row| row.notification.revision);
-        rows
+        Some(rows)
     }
 
     fn twin_of(&self, draft: &Draft) -> Option<&Entry> {

@@ -7,6 +7,7 @@
 mod event;
 mod inbox;
 mod notification;
+mod retention;
 mod text;
 mod time;
 mod user;
@@ -20,5 +21,6 @@ pub use notification::{
     InvalidPriority, InvalidTitle, Kind, Link, Message, Notification, NotificationId, Priority,
     Title,
 };
+pub use retention::Due;
 pub use time::Timestamp;
 pub use user::{InvalidUserId, UserId, UserRoom};

@@ -54,7 +54,7 @@ fn the_same_dedupe_key_twice_is_one_notification() {
 fn what_was_deleted_does_not_come_back() {
     let mut inbox = Inbox::new(user());
     inbox.receive(draft(1));
-    inbox.delete(&[id(1)]).unwrap();
+    inbox.delete(&[id(1)], now()).unwrap();
     assert!(matches!(inbox.receive(draft(1)), Receipt::AlreadyThere(_)));
     assert_eq!(inbox.notifications().count(), 0);
 }
@@ -67,7 +67,7 @@ fn a_change_that_changes_nothing_takes_no_revision() {
     let before = inbox.state();
     assert_eq!(inbox.mark_read(&[id(1), id(9)], now()), None);
     assert_eq!(inbox.mark_all_read(now()), None);
-    assert_eq!(inbox.delete(&[id(9)]), None);
+    assert_eq!(inbox.delete(&[id(9)], now()), None);
     assert_eq!(inbox.state(), before);
 }
 
@@ -84,10 +84,11 @@ fn a_notification_read_elsewhere_is_still_new_to_a_device_that_never_saw_it() {
     inbox.receive(draft(2));
     inbox.mark_read(&[id(1)], now());
 
-    let missed: Vec<_> = Missed::since(Revision::ZERO, inbox.changed_since(Revision::ZERO))
-        .into_iter()
-        .map(|(revision, change)| (revision.get(), change))
-        .collect();
+    let missed: Vec<_> =
+        Missed::since(Revision::ZERO, inbox.changed_since(Revision::ZERO).unwrap())
+            .into_iter()
+            .map(|(revision, change)| (revision.get(), change))
+            .collect();
 
     assert!(
         matches!(&missed[0], (1, Change::Created(first)) if first.id == id(1) && first.is_read())
@@ -102,8 +103,61 @@ fn what_came_and_went_while_a_device_was_away_is_nothing_to_it() {
     inbox.receive(draft(1));
     let seen = inbox.state().revision;
     inbox.receive(draft(2));
-    inbox.delete(&[id(2)]);
-    assert!(Missed::since(seen, inbox.changed_since(seen)).is_empty());
+    inbox.delete(&[id(2)], now());
+    assert!(Missed::since(seen, inbox.changed_since(seen).unwrap()).is_empty());
+}
+
+fn due_at(millis: i64) -> Due {
+    Due { now: Timestamp::from_unix_millis(millis), created_before: None }
+}
+
+#[test]
+fn what_expires_is_deleted_when_its_time_has_come() {
+    let ends = |millis| Some(Timestamp::from_unix_millis(millis));
+    let mut inbox = Inbox::new(user());
+    inbox.receive(Draft { expires_at: ends(500), ..draft(1) });
+    inbox.receive(Draft { expires_at: ends(600), ..draft(2) });
+    inbox.receive(draft(3));
+
+    assert_eq!(inbox.expire(&due_at(499), 10), None);
+    let event = inbox.expire(&due_at(500), 10).unwrap();
+    assert_eq!(event.change, Change::Deleted { ids: vec![id(1)] });
+    assert_eq!((event.revision.get(), event.unread.get()), (4, 2));
+    assert_eq!(inbox.expire(&due_at(500), 10), None);
+}
+
+#[test]
+fn what_is_old_is_deleted_a_little_at_a_time() {
+    let mut inbox = Inbox::new(user());
+    for n in 1..=5 {
+        let created_at = Timestamp::from_unix_millis(i64::try_from(n).unwrap());
+        inbox.receive(Draft { created_at, ..draft(n) });
+    }
+    let old = Due { created_before: Some(Timestamp::from_unix_millis(4)), ..due_at(1_000) };
+    let gone = |event: Option<DomainEvent>| event.map(|event| event.change);
+    assert_eq!(gone(inbox.expire(&old, 2)), Some(Change::Deleted { ids: vec![id(1), id(2)] }));
+    assert_eq!(gone(inbox.expire(&old, 2)), Some(Change::Deleted { ids: vec![id(3)] }));
+    assert_eq!(inbox.notifications().count(), 2);
+}
+
+#[test]
+fn what_was_forgotten_cannot_be_told_and_can_come_anew() {
+    let mut inbox = Inbox::new(user());
+    (1..=3).for_each(|n| drop(inbox.receive(draft(n))));
+    let known = inbox.state().revision;
+    inbox.delete(&[id(1)], now()).unwrap();
+    inbox.mark_read(&[id(2)], now()).unwrap();
+
+    assert_eq!(inbox.forget_deleted(now(), 10), 0, "deleted then, not before");
+    let later = Timestamp::from_unix_millis(1_001);
+    assert_eq!(inbox.forget_deleted(later, 10), 1);
+    assert_eq!(inbox.changed_since(known), None);
+    assert_eq!(inbox.changed_since(known.next()).unwrap().len(), 1);
+    assert_eq!(
+        inbox.state(),
+        InboxState { revision: Revision::new(5), unread: UnreadCount::new(1) }
+    );
+    assert!(matches!(inbox.receive(draft(1)), Receipt::Taken(_)));
 }
 
 #[derive(Debug, Clone)]
@@ -112,6 +166,10 @@ enum Step {
     MarkRead(Vec<usize>),
     MarkAllRead,
     Delete(Vec<usize>),
+    /// Of what is due by its age, so many.
+    Expire(usize),
+    /// Of the tombstones, so many.
+    Forget(usize),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -120,6 +178,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => prop::collection::vec(0..20_usize, 1..4).prop_map(Step::MarkRead),
         1 => Just(Step::MarkAllRead),
         1 => prop::collection::vec(0..20_usize, 1..3).prop_map(Step::Delete),
+        1 => (1..4_usize).prop_map(Step::Expire),
+        1 => (1..4_usize).prop_map(Step::Forget),
     ]
 }
 
@@ -132,7 +192,16 @@ fn take(inbox: &mut Inbox, step: &Step) -> Option<DomainEvent> {
         },
         Step::MarkRead(numbers) => inbox.mark_read(&ids(numbers), now()),
         Step::MarkAllRead => inbox.mark_all_read(now()),
-        Step::Delete(numbers) => inbox.delete(&ids(numbers)),
+        Step::Delete(numbers) => inbox.delete(&ids(numbers), now()),
+        Step::Expire(limit) => {
+            inbox.expire(&Due { now: now(), created_before: Some(now()) }, *limit)
+        }
+        Step::Forget(limit) => {
+            let before = inbox.state();
+            inbox.forget_deleted(Timestamp::from_unix_millis(1_001), *limit);
+            assert_eq!(inbox.state(), before, "nothing in the inbox changes");
+            None
+        }
     }
 }
 
@@ -204,8 +273,13 @@ proptest! {
         }
         prop_assert_eq!(&stayed, &Device::of(&inbox));
 
-        // It comes back, is cut off somewhere in the middle, and comes back again.
-        let missed: Vec<_> = Missed::since(seen, inbox.changed_since(seen)).into_iter().collect();
+        // It comes back: perhaps what it missed is forgotten, and it loads what there is.
+        let Some(changes) = inbox.changed_since(seen) else {
+            prop_assert!(steps.iter().any(|step| matches!(step, Step::Forget(_))));
+            return Ok(());
+        };
+        // If not, it is cut off somewhere in the middle, and comes back again.
+        let missed: Vec<_> = Missed::since(seen, changes).into_iter().collect();
         let revisions: Vec<_> = missed.iter().map(|(revision, _)| *revision).collect();
         prop_assert!(revisions.is_sorted_by(|a, b| a < b), "{:?}", revisions);
         let mut news = Vec::new();
@@ -214,7 +288,7 @@ proptest! {
             away.told(change);
             seen = *revision;
         }
-        for (_, change) in Missed::since(seen, inbox.changed_since(seen)) {
+        for (_, change) in Missed::since(seen, inbox.changed_since(seen).unwrap()) {
             if let Change::Created(new) = &change { news.push(new.id.clone()); }
             away.told(&change);
         }

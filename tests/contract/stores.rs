@@ -1,8 +1,5 @@
-use std::sync::Arc;
-
 use belfry_adapters::outbound::postgres::{PostgresSettings, PostgresStore};
 use belfry_adapters::outbound::sqlite::{SqliteSettings, SqliteStore};
-use belfry_application::ports::{InboxRepository, Outbox};
 use belfry_application::testing::contracts::Promise;
 use belfry_application::testing::contracts::store::{Store, promises};
 use belfry_application::testing::{InMemoryStore, epoch};
@@ -31,14 +28,9 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-fn store<S: InboxRepository + Outbox + 'static>(both: S) -> Store {
-    let both = Arc::new(both);
-    Store::new(both.clone(), both)
-}
-
 async fn memory(promise: Check) {
     let subject = InMemoryStore::new(epoch("e1"));
-    promise.check(store(subject)).await;
+    promise.check(Store::of(subject)).await;
 }
 
 async fn sqlite(promise: Check) {
@@ -46,7 +38,7 @@ async fn sqlite(promise: Check) {
     let url = format!("sqlite://{}/belfry.db", folder.path().display());
     let subject = SqliteStore::open(SqliteSettings::new(url)).await.unwrap();
     subject.migrate().await.unwrap();
-    promise.check(store(subject.clone())).await;
+    promise.check(Store::of(subject.clone())).await;
     subject.close().await;
 }
 
@@ -54,7 +46,7 @@ async fn sqlite_in_memory(promise: Check) {
     let settings = SqliteSettings::new("sqlite::memory:");
     let subject = SqliteStore::open(settings).await.unwrap();
     subject.migrate().await.unwrap();
-    promise.check(store(subject)).await;
+    promise.check(Store::of(subject)).await;
 }
 
 async fn postgres(promise: Check) {
@@ -62,6 +54,6 @@ async fn postgres(promise: Check) {
     let settings = PostgresSettings::new(database.url());
     let subject = PostgresStore::connect(settings).await.unwrap();
     subject.migrate().await.unwrap();
-    promise.check(store(subject.clone())).await;
+    promise.check(Store::of(subject.clone())).await;
     subject.close().await;
 }

@@ -16,5 +16,6 @@ mod faults;
 mod outages;
 mod reading;
 mod rest;
+mod retention;
 mod settings;
 mod sign_in;

@@ -8,6 +8,7 @@ pub(crate) mod id_generator;
 pub(crate) mod inbox_repository;
 pub(crate) mod outbox;
 pub(crate) mod realtime_delivery;
+pub(crate) mod retention;
 pub(crate) mod token_verifier;
 
 pub use clock::Clock;
@@ -19,6 +20,7 @@ pub use inbox_repository::{
 };
 pub use outbox::{Outbox, OutboxEntry, OutboxId, OutboxLead};
 pub use realtime_delivery::RealtimeDelivery;
+pub use retention::Retention;
 pub use token_verifier::{BearerToken, Claims, Scopes, TokenError, TokenVerifier};
 
 use std::error::Error;

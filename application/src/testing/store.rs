@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use belfry_domain::{
-    DomainEvent, Draft, Epoch, Inbox, InboxState, Notification, NotificationId, Receipt, Revision,
-    Timestamp, UserId,
+    Change, DomainEvent, Draft, Due, Epoch, Inbox, InboxState, Notification, NotificationId,
+    Receipt, Revision, Timestamp, UserId,
 };
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::ports::{
     History, IdempotencyKey, InboxRepository, ListFilter, Once, Outbox, OutboxEntry, OutboxId,
-    OutboxLead, PortError,
+    OutboxLead, PortError, Retention,
 };
 use crate::trace;
 
@@ -44,6 +44,7 @@ struct Content {
 #[derive(Debug)]
 struct Request {
     fingerprint: String,
+    made_at: Timestamp,
     led_to: Vec<(UserId, NotificationId)>,
 }
 
@@ -132,13 +133,16 @@ impl InboxRepository for InMemoryStore {
                 let there = led_to.filter_map(|(user, id)| content.get(user, id)).collect();
                 return Once::Before(there);
             }
+            // There is no clock here: a request is as old as the first draft in it.
+            let made_at =
+                drafts.first().map_or(Timestamp::from_unix_millis(0), |one| one.created_at);
             let receipts = content.create(drafts);
             let led_to = receipts
                 .iter()
                 .filter_map(Receipt::notification)
                 .map(|one| (one.user.clone(), one.id.clone()))
                 .collect();
-            let request = Request { fingerprint: key.fingerprint().to_owned(), led_to };
+            let request = Request { fingerprint: key.fingerprint().to_owned(), made_at, led_to };
             content.requests.insert(name, request);
             Once::Done(receipts)
         }))
@@ -174,7 +178,7 @@ impl InboxRepository for InMemoryStore {
         deleted_at: Timestamp,
     ) -> Result<Option<DomainEvent>, PortError> {
         Ok(self.change(|content| {
-            let event = content.inbox(user).delete(ids);
+            let event = content.inbox(user).delete(ids, deleted_at);
             content.put_out_if_any(event, deleted_at)
         }))
     }
@@ -219,12 +223,59 @@ impl InboxRepository for InMemoryStore {
     ) -> Result<History, PortError> {
         let content = self.shared.content.lock();
         let state = content.state(user);
-        let changes =
-            content.inboxes.get(user).map(|inbox| inbox.changed_since(since)).unwrap_or_default();
-        if since > state.revision || changes.len() > limit {
-            return Ok(History::OutOfReach { state });
-        }
-        Ok(History::Complete { state, changes })
+        let inbox = content.inboxes.get(user).cloned().unwrap_or_else(|| Inbox::new(user.clone()));
+        let changes = inbox.changed_since(since).filter(|changes| changes.len() <= limit);
+        Ok(match changes {
+            Some(changes) => History::Complete { state, changes },
+            None => History::OutOfReach { state },
+        })
+    }
+}
+
+#[async_trait]
+impl Retention for InMemoryStore {
+    async fn expire(&self, due: &Due, limit: usize) -> Result<usize, PortError> {
+        Ok(self.change(|content| {
+            let mut deleted = 0;
+            let mut events = Vec::new();
+            for inbox in content.inboxes.values_mut() {
+                let Some(event) = inbox.expire(due, limit - deleted) else { continue };
+                if let Change::Deleted { ids } = &event.change {
+                    deleted += ids.len();
+                }
+                events.push(event);
+            }
+            for event in events {
+                content.put_out(&event, due.now);
+            }
+            deleted
+        }))
+    }
+
+    async fn forget_deleted(
+        &self,
+        deleted_before: Timestamp,
+        limit: usize,
+    ) -> Result<usize, PortError> {
+        let mut content = self.shared.content.lock();
+        let inboxes = content.inboxes.values_mut();
+        Ok(inboxes.fold(0, |gone, inbox| gone + inbox.forget_deleted(deleted_before, limit - gone)))
+    }
+
+    async fn forget_requests(
+        &self,
+        made_before: Timestamp,
+        limit: usize,
+    ) -> Result<usize, PortError> {
+        let mut content = self.shared.content.lock();
+        let before = content.requests.len();
+        let mut left = limit;
+        content.requests.retain(|_, request| {
+            let goes = request.made_at < made_before && left > 0;
+            left -= usize::from(goes);
+            !goes
+        });
+        Ok(before - content.requests.len())
     }
 }
 

@@ -1,5 +1,6 @@
 //! What Belfry does, one story each: a struct of ports with one `run`.
 
+mod apply_retention;
 mod catch_up;
 mod count_unread;
 mod create_notification;
@@ -14,6 +15,7 @@ mod mark_read;
 mod relay_outbox;
 mod sign_in;
 
+pub use apply_retention::{ApplyRetention, RetentionRules};
 pub use catch_up::{CatchUp, Replay, Seen};
 pub use count_unread::CountUnread;
 pub use create_notification::{CreateNotification, Created};

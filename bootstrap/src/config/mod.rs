@@ -26,6 +26,7 @@ pub struct Config {
     pub amqp: Amqp,
     pub auth: Auth,
     pub socket: Socket,
+    pub retention: Retention,
     pub node: Node,
     pub shutdown: Shutdown,
     pub log: Log,
@@ -172,6 +173,21 @@ pub struct Socket {
     pub catch_up_limit: usize,
 }
 
+/// `retention.*`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the default file is their documentation")]
+pub struct Retention {
+    #[serde(default, deserialize_with = "values::optional_duration")]
+    pub notifications: Option<Duration>,
+    #[serde(deserialize_with = "values::duration")]
+    pub deleted: Duration,
+    #[serde(deserialize_with = "values::duration")]
+    pub idempotency_keys: Duration,
+    #[serde(deserialize_with = "values::duration")]
+    pub every: Duration,
+}
+
 /// `node.*`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -250,6 +266,9 @@ impl Config {
                 "socket.queue and amqp.ingest.prefetch must be at least 1, \
                  database.max_connections at least 2",
             ));
+        }
+        if self.retention.every.is_zero() {
+            return Err(BadSettings::new("retention.every must be longer than nothing"));
         }
         Ok(self)
     }

@@ -33,19 +33,42 @@ impl fmt::Debug for Secret {
 
 /// A duration: a number of seconds, or a text such as `250ms`, `30s`, `5m`, `7d`.
 pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Form {
-        Seconds(u64),
-        Text(String),
+    match DurationForm::deserialize(deserializer) {
+        Ok(form) => form.duration().map_err(D::Error::custom),
+        Err(_) => Err(D::Error::custom(EXPECTED_DURATION)),
     }
-    match Form::deserialize(deserializer) {
-        Ok(Form::Seconds(seconds)) => Ok(Duration::from_secs(seconds)),
-        Ok(Form::Text(text)) => match text.trim().parse() {
-            Ok(seconds) => Ok(Duration::from_secs(seconds)),
-            Err(_) => humantime::parse_duration(&text).map_err(D::Error::custom),
-        },
-        Err(_) => Err(D::Error::custom("expected seconds or a text such as 250ms, 30s, 5m, 7d")),
+}
+
+/// A duration where there need not be one; an empty text is none.
+pub(super) fn optional_duration<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Duration>, D::Error> {
+    match Option::<DurationForm>::deserialize(deserializer) {
+        Ok(None) => Ok(None),
+        Ok(Some(DurationForm::Text(text))) if text.trim().is_empty() => Ok(None),
+        Ok(Some(form)) => form.duration().map(Some).map_err(D::Error::custom),
+        Err(_) => Err(D::Error::custom(EXPECTED_DURATION)),
+    }
+}
+
+const EXPECTED_DURATION: &str = "expected seconds or a text such as 250ms, 30s, 5m, 7d";
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum DurationForm {
+    Seconds(u64),
+    Text(String),
+}
+
+impl DurationForm {
+    fn duration(self) -> Result<Duration, humantime::DurationError> {
+        match self {
+            Self::Seconds(seconds) => Ok(Duration::from_secs(seconds)),
+            Self::Text(text) => match text.trim().parse() {
+                Ok(seconds) => Ok(Duration::from_secs(seconds)),
+                Err(_) => humantime::parse_duration(&text),
+            },
+        }
     }
 }
 

@@ -43,7 +43,8 @@ impl<T> Attempt<T> {
 
 /// Locks what there is of these inboxes: in the order of their users, so that two who want several
 /// of the same never wait for each other in a circle.
-const LOCK: &str = "SELECT FROM inboxes WHERE user_id = ANY($1) ORDER BY user_id FOR UPDATE";
+pub(super) const LOCK: &str =
+    "SELECT FROM inboxes WHERE user_id = ANY($1) ORDER BY user_id FOR UPDATE";
 
 /// The first attempt holds nothing; the others hold the inboxes, so that they fail only by accidents:
 /// a deadlock (inboxes that are just being made are not locked in order), a key used twice at once.

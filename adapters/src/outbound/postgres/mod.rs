@@ -15,6 +15,7 @@ mod edit;
 mod failure;
 mod inbox_repository;
 mod outbox;
+mod retention;
 mod session;
 mod settings;
 mod waker;

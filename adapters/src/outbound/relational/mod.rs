@@ -3,6 +3,7 @@
 //! says it in its own dialect.
 
 mod call;
+mod due;
 mod entry;
 mod failure;
 mod history;
@@ -12,10 +13,11 @@ mod number;
 mod row;
 
 pub(super) use call::Call;
+pub(super) use due::{DueRow, due_by_inbox};
 pub(super) use entry::EntryRow;
 pub(super) use failure::concerns_the_values;
 pub(super) use history::{HistoryRow, history};
 pub(super) use instant::{InstantOutOfRange, storable};
 pub(super) use intake::{Intake, StandingRow, Taken};
-pub(super) use number::{clamped, whole};
+pub(super) use number::{clamped, count, whole};
 pub(super) use row::{NotificationRow, StoredInstant, Unreadable, inbox_state};

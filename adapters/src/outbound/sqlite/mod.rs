@@ -9,6 +9,7 @@ mod edit;
 mod failure;
 mod inbox_repository;
 mod outbox;
+mod retention;
 mod settings;
 #[cfg(test)]
 mod tests;

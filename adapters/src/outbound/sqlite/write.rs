@@ -13,6 +13,14 @@ pub(super) enum Work<T> {
     Unwritten(T),
 }
 
+impl<T> Work<T> {
+    pub(super) fn outcome(self) -> T {
+        match self {
+            Self::Written(outcome) | Self::Unwritten(outcome) => outcome,
+        }
+    }
+}
+
 impl SqliteStore {
     /// Does `work` in one transaction, alone, and calls the lead of the outbox once it is committed.
     pub(super) async fn write<T>(

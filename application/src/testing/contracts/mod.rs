@@ -3,12 +3,10 @@
 //! A suite is a list of [`Promise`]s. Run each against a fresh adapter:
 //!
 //! ```
-//! # use std::sync::Arc;
 //! # use belfry_application::testing::{contracts::store, epoch, InMemoryStore};
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {
 //! for promise in store::promises() {
-//!     let store = Arc::new(InMemoryStore::new(epoch("e1")));
-//!     promise.check(store::Store::new(store.clone(), store)).await;
+//!     promise.check(store::Store::of(InMemoryStore::new(epoch("e1")))).await;
 //! }
 //! # }
 //! ```

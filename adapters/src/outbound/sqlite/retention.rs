@@ -1,0 +1,103 @@
+use async_trait::async_trait;
+use belfry_application::ports::{PortError, Retention};
+use belfry_domain::{Due, Timestamp};
+
+use super::SqliteStore;
+use super::edit::Edit;
+use super::failure::Failure;
+use super::inbox_repository::millis;
+use super::write::Work;
+use crate::outbound::relational::{DueRow, clamped, count, due_by_inbox};
+
+const DUE: &str = "
+    SELECT user_id, id FROM (
+        SELECT * FROM (
+            SELECT user_id, id FROM notifications
+            WHERE expires_at <= ?1 AND expires_at IS NOT NULL AND deleted_at IS NULL
+            ORDER BY expires_at LIMIT ?3
+        )
+        UNION
+        SELECT * FROM (
+            SELECT user_id, id FROM notifications
+            WHERE created_at < ?2 AND deleted_at IS NULL
+            ORDER BY created_at LIMIT ?3
+        )
+    ) LIMIT ?3";
+
+const OLD_TOMBSTONES: &str = "
+    SELECT user_id, id, revision FROM notifications
+    WHERE deleted_at < ?1 AND deleted_at IS NOT NULL
+    ORDER BY deleted_at LIMIT ?2";
+
+const RAISE_FLOOR: &str =
+    "UPDATE inboxes SET history_floor = max(history_floor, ?2) WHERE user_id = ?1";
+
+const FORGET: &str = "DELETE FROM notifications WHERE user_id = ?1 AND id = ?2";
+
+const FORGET_REQUESTS: &str = "
+    DELETE FROM idempotency_keys WHERE (caller, key) IN (
+        SELECT caller, key FROM idempotency_keys
+        WHERE created_at < ?1 ORDER BY created_at LIMIT ?2
+    )";
+
+#[async_trait]
+impl Retention for SqliteStore {
+    async fn expire(&self, due: &Due, limit: usize) -> Result<usize, PortError> {
+        let now = millis(due.now).map_err(Failure::from)?;
+        let created_before = due.created_before.map(millis).transpose().map_err(Failure::from)?;
+        self.write(async |connection| {
+            let rows: Vec<DueRow> = sqlx::query_as(DUE)
+                .bind(now)
+                .bind(created_before)
+                .bind(clamped(limit))
+                .fetch_all(&mut *connection)
+                .await?;
+            let mut deleted = 0;
+            for (user, ids) in due_by_inbox(rows)? {
+                Edit::Delete(&ids).run(connection, &user, due.now).await?;
+                deleted += ids.len();
+            }
+            Ok(if deleted == 0 { Work::Unwritten(0) } else { Work::Written(deleted) })
+        })
+        .await
+    }
+
+    async fn forget_deleted(
+        &self,
+        deleted_before: Timestamp,
+        limit: usize,
+    ) -> Result<usize, PortError> {
+        let before = millis(deleted_before).map_err(Failure::from)?;
+        let work = self
+            .in_transaction(async |connection| {
+                let old: Vec<(String, String, i64)> = sqlx::query_as(OLD_TOMBSTONES)
+                    .bind(before)
+                    .bind(clamped(limit))
+                    .fetch_all(&mut *connection)
+                    .await?;
+                for (user, id, revision) in &old {
+                    let raise = sqlx::query(RAISE_FLOOR).bind(user).bind(revision);
+                    raise.execute(&mut *connection).await?;
+                    sqlx::query(FORGET).bind(user).bind(id).execute(&mut *connection).await?;
+                }
+                Ok(if old.is_empty() { Work::Unwritten(0) } else { Work::Written(old.len()) })
+            })
+            .await?;
+        Ok(work.outcome())
+    }
+
+    async fn forget_requests(
+        &self,
+        made_before: Timestamp,
+        limit: usize,
+    ) -> Result<usize, PortError> {
+        let before = millis(made_before).map_err(Failure::from)?;
+        let work = self
+            .in_transaction(async |connection| {
+                let query = sqlx::query(FORGET_REQUESTS).bind(before).bind(clamped(limit));
+                Ok(Work::Written(count(query.execute(connection).await?.rows_affected())))
+            })
+            .await?;
+        Ok(work.outcome())
+    }
+}
