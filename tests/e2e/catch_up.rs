@@ -9,6 +9,8 @@ use crate::setup::{Place, Setup, User, signed_in, until_ready};
 
 on_both_setups!(
     a_device_that_comes_back_gets_what_it_missed_as_it_is_to_it,
+    a_device_that_never_heard_an_event_misses_none,
+    devices_that_saw_differently_much_get_what_each_of_them_missed,
     a_lost_connection_loses_nothing,
     what_happens_while_a_device_catches_up_is_told_once_and_in_order,
     a_killed_belfry_forgets_nothing_and_its_devices_come_back,
@@ -107,6 +109,47 @@ async fn a_device_that_comes_back_gets_what_it_missed_as_it_is_to_it(setup: Setu
         "epoch": epoch, "revision": 11, "unreadCount": 3, "recovered": false, "missed": 0,
     });
     assert_eq!(sync, expected);
+}
+
+/// Where a server remembers what it sent, a device that was sent nothing yet is not known to it.
+async fn a_device_that_never_heard_an_event_misses_none(setup: Setup) {
+    let place = setup.shared().await;
+    let ada = place.user("ada");
+    let devices =
+        [signed_in(ada.node().track(true)).await, signed_in(ada.python().track(true)).await];
+    for device in &devices {
+        leave(device).await;
+    }
+    send(&place, &ada, &["n1", "n2"]).await;
+    for device in &devices {
+        let sync = come_back(device).await;
+        assert_eq!((&sync["recovered"], &sync["missed"]), (&json!(true), &json!(2)));
+    }
+    place.until_told(&ada, &devices, "n3").await;
+    for device in &devices {
+        assert_eq!(heard(device), ["new n1", "new n2", "count 2", "new n3", "count 3"]);
+    }
+}
+
+async fn devices_that_saw_differently_much_get_what_each_of_them_missed(setup: Setup) {
+    const DEVICES: usize = 4;
+    let place = setup.shared().await;
+    let ada = place.user("ada");
+    let devices = join_all((0..DEVICES).map(|_| signed_in(ada.node().track(true)))).await;
+    // After each notification one of them leaves.
+    for (n, device) in devices.iter().enumerate() {
+        place.until_told(&ada, &devices[n..], &format!("n{n}")).await;
+        leave(device).await;
+    }
+    send(&place, &ada, &["last"]).await;
+    let all = ["n0", "n1", "n2", "n3", "last"];
+    let missed = join_all(devices.iter().map(come_back)).await;
+    let missed: Vec<_> = missed.iter().map(|sync| sync["missed"].as_u64().unwrap()).collect();
+    assert_eq!(missed, [4, 3, 2, 1]);
+    place.until_told(&ada, &devices, "end").await;
+    for device in &devices {
+        assert_eq!(new_ids(device), [&all[..], &["end"]].concat(), "{}", device.story());
+    }
 }
 
 async fn a_lost_connection_loses_nothing(setup: Setup) {

@@ -10,7 +10,10 @@ use serde_json::{Value, json};
 
 use crate::setup::{Ground, Setup, User, notify, service, signed_in, until_ready};
 
-on_both_setups!(told_to_stop_it_ends_in_good_order_and_its_devices_come_back_after_the_restart,);
+on_both_setups!(
+    told_to_stop_it_ends_in_good_order_and_its_devices_come_back_after_the_restart,
+    a_stop_has_a_bound_and_a_second_signal_does_not_wait_for_it,
+);
 
 async fn told_to_stop_it_ends_in_good_order_and_its_devices_come_back_after_the_restart(
     setup: Setup,
@@ -42,6 +45,62 @@ async fn told_to_stop_it_ends_in_good_order_and_its_devices_come_back_after_the_
         assert_eq!(ids, ["n1", "n2"], "{}", device.story());
     }
     assert_eq!(place.belfry.terminate().await.code(), Some(0));
+}
+
+async fn a_stop_has_a_bound_and_a_second_signal_does_not_wait_for_it(setup: Setup) {
+    // To send its devices away takes an hour …
+    let slow = async |bound: &str| {
+        let place = setup
+            .own_with(|belfry| {
+                belfry.setting("shutdown.spread", "1h").setting("shutdown.timeout", bound)
+            })
+            .await;
+        let devices = place.user("ada").two_devices().await;
+        (place, devices)
+    };
+    // … which nobody waits for.
+    let (mut bounded, _devices) = slow("1s").await;
+    assert_eq!(bounded.belfry.terminate().await.code(), Some(0));
+    assert!(bounded.belfry.log().contains("stopped before all was done"));
+
+    let (mut patient, _devices) = slow("1h").await;
+    patient.belfry.tell_to_stop();
+    patient.belfry.log_line("told to stop").await;
+    assert!(patient.belfry.is_running());
+    assert_eq!(patient.belfry.terminate().await.code(), Some(130));
+}
+
+/// What is done with messages while their users are away is theirs all the same.
+#[tokio::test]
+async fn what_waited_for_the_start_is_not_told_to_empty_rooms_and_forgotten() {
+    const WAITING: usize = 50;
+    let mut place = Setup::Servers.own().await;
+    let ada = place.user("ada");
+    let device = signed_in(ada.node().track(true)).await;
+    place.until_told(&ada, [&device], "first").await;
+    device.disconnect();
+    device.disconnected().await;
+    place.belfry.terminate().await;
+
+    let amqp = Amqp::connect(place.broker().url()).await;
+    for n in 0..WAITING {
+        let data = json!({ "userId": ada.id(), "id": format!("n{n}"), "title": "Nobody listens" });
+        let message = json!({ "pattern": "notification.created", "data": data });
+        amqp.send(&place.broker().ingest_queue(), &message).await;
+    }
+    place.belfry.restart().await;
+    let http = ada.http();
+    until_true("all that waited is stored", async || {
+        let answer = http.get("/v1/notifications/unread-count").await;
+        answer.status == 200 && answer.json()["count"] == WAITING + 1
+    })
+    .await;
+
+    device.reconnect();
+    let sync = device.expect("notification:sync").await;
+    assert_eq!((&sync["recovered"], &sync["missed"]), (&json!(true), &json!(WAITING)));
+    place.until_told(&ada, [&device], "last").await;
+    assert_eq!(device.events("notification:new").len(), WAITING + 2, "{}", device.story());
 }
 
 #[tokio::test]

@@ -332,12 +332,17 @@ impl Belfry {
         self.serving.child.signal(Signal::CONT);
     }
 
+    /// SIGTERM, and no more.
+    pub fn tell_to_stop(&mut self) {
+        self.serving.child.signal(Signal::TERM);
+    }
+
     /// SIGTERM, and waits until it has ended.
     ///
     /// # Panics
     /// When it does not end, or has panicked.
     pub async fn terminate(&mut self) -> ExitStatus {
-        self.serving.child.signal(Signal::TERM);
+        self.tell_to_stop();
         let status = self.serving.child.ended(ORDERLY).await;
         let status =
             status.unwrap_or_else(|| panic!("belfry still runs {ORDERLY:?} after SIGTERM"));
