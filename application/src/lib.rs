@@ -6,8 +6,10 @@
 //! - [`testing`] (feature `testing`): mocks, in-memory fakes and contract suites, for those who
 //!   write adapters of their own.
 
+pub mod access;
 pub mod announcement;
 pub mod ports;
+pub mod revoked_tokens;
 pub mod session;
 pub mod trace;
 pub mod use_cases;

@@ -22,11 +22,13 @@ use belfry_adapters::outbound::jwt::{
 use belfry_adapters::outbound::socketio::{SocketIoDelivery, SocketIoSessions};
 use belfry_adapters::outbound::system::{SystemClock, UuidV7Ids};
 use belfry_adapters::transport::{Listener, Peer, TcpSettings};
+use belfry_application::access::Access;
 use belfry_application::ports::{Clock, IdGenerator, PortError, Scopes};
+use belfry_application::revoked_tokens::RevokedTokens;
 use belfry_application::session::{SessionSettings, Sessions};
 use belfry_application::use_cases::{
     ApplyRetention, CatchUp, CountUnread, CreateNotification, DeleteNotification, GetNotification,
-    ListInbox, MarkAllRead, MarkRead, RetentionRules, SignIn,
+    ListInbox, MarkAllRead, MarkRead, RetentionRules, RevokeTokens, SignIn,
 };
 use belfry_domain::UserId;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -37,7 +39,7 @@ use tokio_util::task::TaskTracker;
 use tower::util::option_layer;
 use tracing::{info, warn};
 
-use crate::config::{Auth, Config, Retention};
+use crate::config::{Auth, Config, RequiredScopes, Retention};
 use crate::store::{self, Store};
 use crate::{telemetry, web};
 pub(crate) use events::broker;
@@ -72,7 +74,12 @@ impl App {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let ids: Arc<dyn IdGenerator> = Arc::new(UuidV7Ids);
         let jwt = jwt_settings(&config.auth)?;
-        let sign_in = SignIn::new(Arc::new(JwtVerifier::new(&jwt, clock.clone())?), clock.clone());
+        let sign_in = SignIn::new(
+            Arc::new(JwtVerifier::new(&jwt, clock.clone())?),
+            clock.clone(),
+            Arc::new(RevokedTokens::unknown()),
+            access(&config.auth.scopes),
+        );
 
         let store = store::open(&config.database).await?;
         let inboxes = store.inboxes();
@@ -120,6 +127,7 @@ impl App {
             sign_in,
             intake: Intake { create, ids, clock: clock.clone() },
             stories: RestStories { list, get, count_unread, mark_read, mark_all_read, delete },
+            revoke_tokens: RevokeTokens::new(store.revocations(), clock.clone()),
             readiness: readiness.clone(),
             settings: settings.clone(),
         })
@@ -184,12 +192,14 @@ impl App {
             work.spawn(mend_gaps(state, sessions.clone(), connections.clone()));
         }
         let mut working = tokio::spawn({
-            let (store, stop) = (store.clone(), stop.clone());
+            let (store, sessions) = (store.clone(), sessions.clone());
+            let (stop, end) = (stop.clone(), connections.clone());
             async move {
                 if store.become_usable(config.database.migrate, &stop).await? {
                     tokio::join!(
                         store.watch(database_up, stop.clone()),
                         retention.run(stop.clone()),
+                        sessions.keep_revocations(store.revocations(), end),
                         events.run(stop)
                     );
                 }
@@ -302,11 +312,22 @@ fn read_public_key(file: &Path) -> anyhow::Result<String> {
         .with_context(|| format!("setting auth.public_key_file: cannot read {}", file.display()))
 }
 
+fn access(scopes: &RequiredScopes) -> Access {
+    let unless_empty = |scope: &str| (!scope.is_empty()).then(|| scope.into());
+    Access {
+        read: unless_empty(&scopes.read),
+        change: unless_empty(&scopes.change),
+        create: scopes.create.as_str().into(),
+        revoke: scopes.revoke.as_str().into(),
+    }
+}
+
 fn retention_rules(settings: &Retention) -> RetentionRules {
     RetentionRules {
         notifications: settings.notifications,
         deleted: settings.deleted,
         requests: settings.idempotency_keys,
+        revocations: settings.revocations,
         every: settings.every,
         ..RetentionRules::default()
     }

@@ -7,7 +7,7 @@ use anyhow::Context;
 use belfry_adapters::inbound::rest::ReadinessCheck;
 use belfry_adapters::outbound::postgres::{PostgresSettings, PostgresStore};
 use belfry_adapters::outbound::sqlite::{SqliteSettings, SqliteStore};
-use belfry_application::ports::{InboxRepository, Outbox, PortError, Retention};
+use belfry_application::ports::{InboxRepository, Outbox, PortError, Retention, Revocations};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -64,6 +64,14 @@ impl Store {
 
     /// Its way to make room.
     pub fn retention(&self) -> Arc<dyn Retention> {
+        match self {
+            Self::Postgres(store) => store.clone(),
+            Self::Sqlite(store) => store.clone(),
+        }
+    }
+
+    /// Whose tokens hold no more.
+    pub fn revocations(&self) -> Arc<dyn Revocations> {
         match self {
             Self::Postgres(store) => store.clone(),
             Self::Sqlite(store) => store.clone(),

@@ -17,5 +17,6 @@ mod outages;
 mod reading;
 mod rest;
 mod retention;
+mod revocation;
 mod settings;
 mod sign_in;

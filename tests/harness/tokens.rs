@@ -87,10 +87,11 @@ impl Key {
         serde_json::to_value(jwk).expect("a JWK is JSON")
     }
 
-    /// A token of this user, good for an hour, with no scope.
+    /// A token of this user, issued now, good for an hour, with no scope.
     pub fn token(&self, user: &str) -> Token<'_> {
         Token { key: self, header: self.header(), claims: Map::new() }
             .claim("sub", user)
+            .issued_ago(Duration::ZERO)
             .expires_in(Duration::from_hours(1))
     }
 
@@ -143,6 +144,12 @@ impl Token<'_> {
     #[must_use]
     pub fn expires_in(self, time: Duration) -> Self {
         self.claim("exp", get_current_timestamp() + time.as_secs())
+    }
+
+    /// `iat`, so long ago.
+    #[must_use]
+    pub fn issued_ago(self, time: Duration) -> Self {
+        self.claim("iat", get_current_timestamp() - time.as_secs())
     }
 
     /// `exp`, so long ago.

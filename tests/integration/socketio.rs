@@ -11,8 +11,10 @@ use belfry_adapters::inbound::socketio::{
 };
 use belfry_adapters::outbound::socketio::SocketIoSessions;
 use belfry_adapters::transport::{Listener, Peer, TcpSettings};
+use belfry_application::access::Access;
 use belfry_application::announcement::Announcement;
 use belfry_application::ports::InboxRepository;
+use belfry_application::revoked_tokens::RevokedTokens;
 use belfry_application::session::{SessionSettings, Sessions};
 use belfry_application::testing::{FakeTokens, InMemoryStore, ManualClock, a_draft, epoch, user};
 use belfry_application::use_cases::{
@@ -48,7 +50,12 @@ async fn node_with(settings: SocketIoSettings) -> Node {
     let clock = Arc::new(ManualClock::at(0));
     let inboxes: Arc<dyn InboxRepository> = store.clone();
     let sessions = Arc::new(Sessions::new(
-        SignIn::new(Arc::new(FakeTokens), clock.clone()),
+        SignIn::new(
+            Arc::new(FakeTokens),
+            clock.clone(),
+            Arc::new(RevokedTokens::none()),
+            Access::default(),
+        ),
         CatchUp::new(inboxes.clone(), 1_000),
         clock.clone(),
         SessionSettings::default(),

@@ -33,6 +33,8 @@ pub enum Unsent {
 pub enum CloseReason {
     /// Its token has ended.
     TokenExpired,
+    /// Its token was revoked.
+    TokenRevoked,
     /// It did not read what it was told.
     TooSlow,
     /// What it missed could not be read; it should come back later.
@@ -46,14 +48,16 @@ impl CloseReason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::TokenExpired => "token_expired",
+            Self::TokenRevoked => "token_revoked",
             Self::TooSlow => "too_slow",
             Self::NotCaughtUp => "not_caught_up",
             Self::ShuttingDown => "shutting_down",
         }
     }
 
-    /// Whether a device should come back by itself. One whose token has ended needs another first.
+    /// Whether a device should come back by itself. One whose token holds no more needs another
+    /// first.
     pub const fn asks_back(self) -> bool {
-        !matches!(self, Self::TokenExpired)
+        !matches!(self, Self::TokenExpired | Self::TokenRevoked)
     }
 }

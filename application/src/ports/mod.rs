@@ -9,6 +9,7 @@ pub(crate) mod inbox_repository;
 pub(crate) mod outbox;
 pub(crate) mod realtime_delivery;
 pub(crate) mod retention;
+pub(crate) mod revocations;
 pub(crate) mod token_verifier;
 
 pub use clock::Clock;
@@ -21,6 +22,7 @@ pub use inbox_repository::{
 pub use outbox::{Outbox, OutboxEntry, OutboxId, OutboxLead};
 pub use realtime_delivery::RealtimeDelivery;
 pub use retention::Retention;
+pub use revocations::{Mark, Revocation, Revocations};
 pub use token_verifier::{BearerToken, Claims, Scopes, TokenError, TokenVerifier};
 
 use std::error::Error;

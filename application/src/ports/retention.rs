@@ -31,4 +31,11 @@ pub trait Retention: Send + Sync {
         made_before: Timestamp,
         limit: usize,
     ) -> Result<usize, PortError>;
+
+    /// Forgets at most `limit` revocations that were made before then. Answers how many.
+    async fn forget_revocations(
+        &self,
+        made_before: Timestamp,
+        limit: usize,
+    ) -> Result<usize, PortError>;
 }

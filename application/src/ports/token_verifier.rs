@@ -70,6 +70,8 @@ pub struct Claims {
     pub user: UserId,
     /// What its bearer may do besides reading and changing their own inbox.
     pub scopes: Scopes,
+    /// When it was issued, if it says so.
+    pub issued_at: Option<Timestamp>,
     /// Until when it holds, leeway included.
     pub expires_at: Timestamp,
 }
@@ -81,6 +83,8 @@ pub struct Scopes(Option<Box<str>>);
 impl Scopes {
     /// May write notifications for any user.
     pub const WRITE: &'static str = "notifications:write";
+    /// May revoke any user's tokens.
+    pub const REVOKE: &'static str = "tokens:revoke";
 
     /// Takes a space-separated list.
     pub fn parse(raw: &str) -> Self {

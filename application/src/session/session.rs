@@ -7,8 +7,10 @@ use belfry_domain::{Revision, Timestamp, UserId};
 use parking_lot::{Mutex, RwLock};
 
 use super::gate::{Gate, Passage, Release};
+use crate::access::{Access, Action};
 use crate::announcement::Push;
 use crate::ports::{Claims, Device, Unsent};
+use crate::revoked_tokens::RevokedTokens;
 use crate::use_cases::Refusal;
 
 /// Names a session on its node.
@@ -69,17 +71,23 @@ impl<D: Device> Session<D> {
         self.claims.read().expires_at
     }
 
-    /// The guard before each message: the claims must hold at this moment, and with them the scope,
-    /// if one is needed.
-    pub fn authorize(&self, now: Timestamp, scope: Option<&'static str>) -> Result<(), Refusal> {
+    /// Whether its token was revoked, as far as is known.
+    pub(super) fn is_revoked(&self, revoked: &RevokedTokens) -> bool {
+        revoked.have(&self.claims.read()).unwrap_or(false)
+    }
+
+    /// The guard before each message: the claims must hold at this moment, and allow the action.
+    pub fn authorize(
+        &self,
+        now: Timestamp,
+        access: &Access,
+        action: Action,
+    ) -> Result<(), Refusal> {
         let claims = self.claims.read();
         if claims.expires_at <= now {
             return Err(Refusal::TokenExpired);
         }
-        match scope {
-            Some(scope) if !claims.scopes.contain(scope) => Err(Refusal::ScopeMissing(scope)),
-            _ => Ok(()),
-        }
+        access.check(&claims, action)
     }
 
     /// Goes on with another token of the same user.

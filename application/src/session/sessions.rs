@@ -1,5 +1,6 @@
 mod catching_up;
 mod expiry;
+mod revocation;
 
 pub use self::catching_up::NotSynced;
 
@@ -14,7 +15,8 @@ use self::catching_up::Behind;
 use super::deadlines::Deadlines;
 use super::rooms::Rooms;
 use super::session::{Session, SessionId, Told};
-use crate::announcement::Announcement;
+use crate::access::Action;
+use crate::announcement::{Announcement, Push};
 use crate::ports::{BearerToken, Claims, Clock, CloseReason, Device, Unsent};
 use crate::use_cases::{CatchUp, Refusal, SignIn};
 
@@ -71,9 +73,11 @@ impl<D: Device> Sessions<D> {
         }
     }
 
-    /// Who shows this token.
+    /// Who shows this token, if it lets a device hear what happens in an inbox.
     pub async fn sign_in(&self, token: Option<BearerToken>) -> Result<Claims, Refusal> {
-        self.sign_in.run(token).await
+        let claims = self.sign_in.run(token).await?;
+        self.sign_in.access().check(&claims, Action::ReadInbox)?;
+        Ok(claims)
     }
 
     /// Lets a device in. It is in its user's room at once; what happens from now on is held back
@@ -84,6 +88,11 @@ impl<D: Device> Sessions<D> {
         let session = Arc::new(Session::new(id, claims, device, self.settings.held_at_most));
         self.rooms.join(session.clone());
         self.remind(&session);
+        // Perhaps it was revoked between the sign-in and the room, where those who are concerned are
+        // looked for.
+        if session.is_revoked(self.sign_in.revoked()) {
+            self.end(&session, &Refusal::TokenRevoked, CloseReason::TokenRevoked);
+        }
         session
     }
 
@@ -95,13 +104,19 @@ impl<D: Device> Sessions<D> {
         }
     }
 
+    /// Ends a session whose token holds no more, and says why.
+    fn end(&self, session: &Session<D>, refusal: &Refusal, why: CloseReason) {
+        // A device that is too slow to hear it finds out.
+        let _ =
+            session.say(&Push::Exception { code: refusal.code(), message: refusal.to_string() });
+        // Out of the room at once: how long the transport takes to close is not ours to say.
+        self.leave(session);
+        session.device().close(why);
+    }
+
     /// The guard before each message of a device.
-    pub fn authorize(
-        &self,
-        session: &Session<D>,
-        scope: Option<&'static str>,
-    ) -> Result<(), Refusal> {
-        session.authorize(self.clock.now(), scope)
+    pub fn authorize(&self, session: &Session<D>, action: Action) -> Result<(), Refusal> {
+        session.authorize(self.clock.now(), self.sign_in.access(), action)
     }
 
     /// A device shows a newer token of the same user: the session goes on until that one ends.
@@ -110,7 +125,7 @@ impl<D: Device> Sessions<D> {
         session: &Arc<Session<D>>,
         token: Option<BearerToken>,
     ) -> Result<Timestamp, Refusal> {
-        let claims = self.sign_in.run(token).await?;
+        let claims = self.sign_in(token).await?;
         let expires_at = session.renew(claims)?;
         self.remind(session);
         Ok(expires_at)

@@ -17,6 +17,7 @@ pub use crate::ports::inbox_repository::MockInboxRepository;
 pub use crate::ports::outbox::{MockOutbox, MockOutboxLead};
 pub use crate::ports::realtime_delivery::MockRealtimeDelivery;
 pub use crate::ports::retention::MockRetention;
+pub use crate::ports::revocations::MockRevocations;
 pub use crate::ports::token_verifier::MockTokenVerifier;
 pub use fakes::{
     FakeDevice, FakeTokens, ManualClock, RecordingDelivery, RecordingPublisher, SequentialIds,

@@ -55,5 +55,10 @@ pub fn a_draft(recipient: &str, name: &str) -> Draft {
 
 /// Claims of that user, without scopes, that hold until so many milliseconds after 1970 began.
 pub fn claims(name: &str, expires_at: i64) -> Claims {
-    Claims { user: user(name), scopes: Scopes::default(), expires_at: at(expires_at) }
+    Claims {
+        user: user(name),
+        scopes: Scopes::default(),
+        issued_at: None,
+        expires_at: at(expires_at),
+    }
 }

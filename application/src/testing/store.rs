@@ -12,8 +12,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::ports::{
-    History, IdempotencyKey, InboxRepository, ListFilter, Once, Outbox, OutboxEntry, OutboxId,
-    OutboxLead, PortError, Retention,
+    History, IdempotencyKey, InboxRepository, ListFilter, Mark, Once, Outbox, OutboxEntry,
+    OutboxId, OutboxLead, PortError, Retention, Revocation, Revocations,
 };
 use crate::trace;
 
@@ -39,6 +39,7 @@ struct Content {
     outbox: BTreeMap<i64, OutboxEntry>,
     last_entry: i64,
     requests: HashMap<(UserId, String), Request>,
+    revocations: Vec<Revocation>,
 }
 
 #[derive(Debug)]
@@ -276,6 +277,40 @@ impl Retention for InMemoryStore {
             !goes
         });
         Ok(before - content.requests.len())
+    }
+
+    async fn forget_revocations(
+        &self,
+        made_before: Timestamp,
+        limit: usize,
+    ) -> Result<usize, PortError> {
+        // There is no clock here: a revocation is as old as what it says.
+        let mut left = limit;
+        self.shared.content.lock().revocations.retain(|one| {
+            let goes = one.issued_before < made_before && left > 0;
+            left -= usize::from(goes);
+            !goes
+        });
+        Ok(limit - left)
+    }
+}
+
+#[async_trait]
+impl Revocations for InMemoryStore {
+    async fn revoke(&self, revocation: &Revocation) -> Result<Revocation, PortError> {
+        let kept = &mut self.shared.content.lock().revocations;
+        let user = &revocation.user;
+        let there = kept.iter().position(|one| one.user == *user).map(|place| kept.remove(place));
+        let earlier = there.map_or(revocation.issued_before, |there| there.issued_before);
+        let issued_before = revocation.issued_before.max(earlier);
+        let holds = Revocation { user: user.clone(), issued_before };
+        kept.push(holds.clone());
+        Ok(holds)
+    }
+
+    /// All of them each time: some may come again.
+    async fn since(&self, _: Option<Mark>) -> Result<(Vec<Revocation>, Mark), PortError> {
+        Ok((self.shared.content.lock().revocations.clone(), Mark(0)))
     }
 }
 

@@ -27,6 +27,8 @@ pub struct RetentionRules {
     pub deleted: Duration,
     /// How long a request is known again by its idempotency key.
     pub requests: Duration,
+    /// How long it is remembered whose tokens were revoked: longer than any token lives.
+    pub revocations: Duration,
     /// The time between two looks at what is due.
     pub every: Duration,
     /// How many are taken out by one transaction.
@@ -40,6 +42,7 @@ impl Default for RetentionRules {
             notifications: None,
             deleted: DAY * 30,
             requests: DAY * 2,
+            revocations: DAY * 90,
             every: Duration::from_secs(10),
             batch: 200,
         }
@@ -52,6 +55,7 @@ struct Removed {
     notifications: usize,
     tombstones: usize,
     requests: usize,
+    revocations: usize,
 }
 
 impl ApplyRetention {
@@ -65,8 +69,11 @@ impl ApplyRetention {
         while stop.run_until_cancelled(sleep(self.rules.every)).await.is_some() {
             match self.once(&stop).await {
                 Ok(removed) if removed == Removed::default() => {}
-                Ok(Removed { notifications, tombstones, requests }) => {
-                    info!(notifications, tombstones, requests, "removed what has had its time");
+                Ok(Removed { notifications, tombstones, requests, revocations }) => {
+                    info!(
+                        notifications,
+                        tombstones, requests, revocations, "removed what has had its time"
+                    );
                 }
                 Err(error) => {
                     let error = &error as &dyn Error;
@@ -77,15 +84,20 @@ impl ApplyRetention {
     }
 
     async fn once(&self, stop: &CancellationToken) -> Result<Removed, PortError> {
-        let RetentionRules { notifications, deleted, requests, batch, .. } = self.rules;
+        let RetentionRules { notifications, deleted, requests, revocations, batch, .. } =
+            self.rules;
         let now = self.clock.now();
         let due = Due { now, created_before: notifications.map(|age| now.minus(age)) };
         let deleted_before = now.minus(deleted);
-        let made_before = now.minus(requests);
+        let asked_before = now.minus(requests);
+        let revoked_before = now.minus(revocations);
         Ok(Removed {
             notifications: self.all(stop, || self.store.expire(&due, batch)).await?,
             tombstones: self.all(stop, || self.store.forget_deleted(deleted_before, batch)).await?,
-            requests: self.all(stop, || self.store.forget_requests(made_before, batch)).await?,
+            requests: self.all(stop, || self.store.forget_requests(asked_before, batch)).await?,
+            revocations: self
+                .all(stop, || self.store.forget_revocations(revoked_before, batch))
+                .await?,
         })
     }
 
@@ -184,6 +196,7 @@ mod tests {
         });
         store.expect_forget_deleted().once().returning(|_, _| Ok(0));
         store.expect_forget_requests().once().returning(|_, _| Ok(0));
+        store.expect_forget_revocations().once().returning(|_, _| Ok(0));
         let stop = CancellationToken::new();
         let rules = rules();
         let retention = by(store, 0, rules);
@@ -205,6 +218,7 @@ mod tests {
         });
         store.expect_forget_deleted().returning(|_, _| Ok(0));
         store.expect_forget_requests().returning(|_, _| Ok(0));
+        store.expect_forget_revocations().returning(|_, _| Ok(0));
         assert_eq!(by(store, 0, rules()).once(&stop).await.unwrap().notifications, 2);
     }
 }

@@ -13,6 +13,7 @@ mod list_inbox;
 mod mark_all_read;
 mod mark_read;
 mod relay_outbox;
+mod revoke_tokens;
 mod sign_in;
 
 pub use apply_retention::{ApplyRetention, RetentionRules};
@@ -28,4 +29,5 @@ pub use list_inbox::{InboxPage, ListInbox};
 pub use mark_all_read::MarkAllRead;
 pub use mark_read::MarkRead;
 pub use relay_outbox::{Relay, RelayOutbox};
+pub use revoke_tokens::RevokeTokens;
 pub use sign_in::{Refusal, SignIn};

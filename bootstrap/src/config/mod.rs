@@ -142,7 +142,19 @@ pub struct Auth {
     pub leeway: Duration,
     pub user_claim: String,
     pub scope_claim: String,
+    pub scopes: RequiredScopes,
     pub development_key_file: PathBuf,
+}
+
+/// `auth.scopes.*`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the default file is their documentation")]
+pub struct RequiredScopes {
+    pub read: String,
+    pub change: String,
+    pub create: String,
+    pub revoke: String,
 }
 
 impl Auth {
@@ -184,6 +196,8 @@ pub struct Retention {
     pub deleted: Duration,
     #[serde(deserialize_with = "values::duration")]
     pub idempotency_keys: Duration,
+    #[serde(deserialize_with = "values::duration")]
+    pub revocations: Duration,
     #[serde(deserialize_with = "values::duration")]
     pub every: Duration,
 }
@@ -265,6 +279,13 @@ impl Config {
             return Err(BadSettings::new(
                 "socket.queue and amqp.ingest.prefetch must be at least 1, \
                  database.max_connections at least 2",
+            ));
+        }
+        let RequiredScopes { create, revoke, .. } = &self.auth.scopes;
+        if create.is_empty() || revoke.is_empty() {
+            return Err(BadSettings::new(
+                "auth.scopes.create and auth.scopes.revoke must name a scope: what they guard \
+                 concerns every user",
             ));
         }
         if self.retention.every.is_zero() {

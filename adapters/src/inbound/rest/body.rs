@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
 use axum::extract::{FromRequest, Request};
-use belfry_application::ports::{Claims, IdempotencyKey};
+use belfry_application::ports::IdempotencyKey;
+use belfry_domain::UserId;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName};
@@ -38,11 +39,11 @@ struct Once {
 
 impl Posted {
     /// The key under which `caller` wants this request to take effect once, if any.
-    pub(super) fn once(&self, caller: &Claims) -> Result<Option<IdempotencyKey>, Problem> {
+    pub(super) fn once(&self, caller: &UserId) -> Result<Option<IdempotencyKey>, Problem> {
         let Some(Once { key, fingerprint }) = &self.once else {
             return Ok(None);
         };
-        IdempotencyKey::parse(caller.user.clone(), key, fingerprint.as_str())
+        IdempotencyKey::parse(caller.clone(), key, fingerprint.as_str())
             .map(Some)
             .map_err(|problem| Problem::new(Kind::IdempotencyKeyInvalid, problem.to_string()))
     }

@@ -1,7 +1,10 @@
-//! Who is calling.
+//! Who is calling, and whether their token allows what they ask for.
+
+use std::marker::PhantomData;
 
 use axum::extract::{FromRef, FromRequestParts};
-use belfry_application::ports::{BearerToken, Claims, Scopes};
+use belfry_application::access::Action;
+use belfry_application::ports::{BearerToken, Claims};
 use belfry_application::use_cases::{Refusal, SignIn};
 use belfry_domain::UserId;
 use http::HeaderMap;
@@ -11,47 +14,50 @@ use tracing::Span;
 
 use super::problem::Problem;
 
-/// Somebody whose token holds now.
-pub(super) struct Caller(Claims);
+/// Somebody whose token holds now, and allows what this handler does.
+pub(super) struct Caller<D>(Claims, PhantomData<D>);
 
-impl Caller {
+/// What a handler does, as far as it takes a scope.
+pub(super) trait Doing {
+    const ACTION: Action;
+}
+
+macro_rules! doing {
+    ($($name:ident: $action:ident),+ $(,)?) => {
+        $(
+            pub(super) struct $name;
+
+            impl Doing for $name {
+                const ACTION: Action = Action::$action;
+            }
+        )+
+    };
+}
+
+doing!(Reading: ReadInbox, Changing: ChangeInbox, Creating: Create, Revoking: Revoke);
+
+impl<D> Caller<D> {
     /// Whose inbox this caller may see and change: no other.
     pub(super) fn user(&self) -> &UserId {
         &self.0.user
     }
 }
 
-impl<S> FromRequestParts<S> for Caller
+impl<S, D> FromRequestParts<S> for Caller<D>
 where
     S: Send + Sync,
     SignIn: FromRef<S>,
+    D: Doing + Send,
 {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let token = bearer_token(&parts.headers)?;
-        let claims = SignIn::from_ref(state).run(token).await?;
+        let sign_in = SignIn::from_ref(state);
+        let claims = sign_in.run(token).await?;
         Span::current().record("user", claims.user.as_str());
-        Ok(Self(claims))
-    }
-}
-
-/// A caller who may write notifications for any user.
-pub(super) struct Writer(pub(super) Claims);
-
-impl<S> FromRequestParts<S> for Writer
-where
-    S: Send + Sync,
-    SignIn: FromRef<S>,
-{
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Caller(claims) = Caller::from_request_parts(parts, state).await?;
-        if !claims.scopes.contain(Scopes::WRITE) {
-            return Err(Refusal::ScopeMissing(Scopes::WRITE).into());
-        }
-        Ok(Self(claims))
+        sign_in.access().check(&claims, D::ACTION)?;
+        Ok(Self(claims, PhantomData))
     }
 }
 

@@ -16,6 +16,7 @@ mod openapi;
 mod path;
 mod problem;
 mod router;
+mod users;
 
 pub use cors::{AllowedOrigin, InvalidOrigin, layer as cors_layer};
 pub use health::{Readiness, ReadinessCheck, routes as health_routes};

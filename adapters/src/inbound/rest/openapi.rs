@@ -17,7 +17,7 @@ use utoipa_axum::routes;
 use super::observe::REQUEST_ID;
 use super::problem::{Kind, PROBLEM_JSON, Problem, ProblemForm};
 use super::router::RestParts;
-use super::{health, notifications};
+use super::{health, notifications, users};
 
 /// The contract but for its paths.
 #[derive(OpenApi)]
@@ -32,6 +32,7 @@ use super::{health, notifications};
     tags(
         (name = "writing", description = "For services: a token with the scope `notifications:write`."),
         (name = "inbox", description = "For users: the inbox of the one the token speaks for, and no other."),
+        (name = "users", description = "For operators: a token with the scope `tokens:revoke`."),
         (name = "health", description = "For whoever runs this."),
     ),
     components(schemas(ProblemForm<'static>)),
@@ -53,6 +54,7 @@ impl Modify for BearerTokens {
 pub(super) fn routes() -> OpenApiRouter<RestParts> {
     let mut routes = OpenApiRouter::with_openapi(Contract::openapi())
         .merge(notifications::routes())
+        .merge(users::routes())
         .routes(routes!(health::live))
         .routes(routes!(health::ready));
     complete(routes.get_openapi_mut());
@@ -150,15 +152,19 @@ macro_rules! problems {
 
 problems! {
     /// Whoever reads or changes an inbox may meet these.
-    CallerProblems: TokenMissing TokenInvalid TokenExpired Internal Unavailable TimedOut;
+    CallerProblems: TokenMissing TokenInvalid TokenExpired TokenRevoked ScopeMissing Internal Unavailable TimedOut;
     /// Where the path names a notification.
     IdProblems: IdInvalid NotFound;
     /// Where the query says which part of an inbox.
     ListProblems: QueryInvalid CursorInvalid;
     /// Whoever writes notifications may meet these.
-    WriterProblems: TokenMissing TokenInvalid TokenExpired ScopeMissing JsonMalformed
+    WriterProblems: TokenMissing TokenInvalid TokenExpired TokenRevoked ScopeMissing JsonMalformed
         BodyUnreadable IdempotencyKeyInvalid BodyTooLarge ContentTypeUnsupported BodyInvalid
         IdempotencyKeyReused Internal Unavailable TimedOut;
+    /// Whoever revokes tokens may meet these.
+    RevokerProblems: TokenMissing TokenInvalid TokenExpired TokenRevoked ScopeMissing IdInvalid
+        JsonMalformed BodyUnreadable BodyTooLarge ContentTypeUnsupported BodyInvalid Internal
+        Unavailable TimedOut;
     /// Whoever writes one notification.
     ConflictProblems: NotificationDiffers NotificationGone;
 }

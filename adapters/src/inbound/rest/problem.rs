@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 
 use axum::response::{IntoResponse, Response};
 use belfry_application::ports::PortError;
@@ -29,6 +30,7 @@ pub(super) enum Kind {
     TokenMissing,
     TokenInvalid,
     TokenExpired,
+    TokenRevoked,
     TokenOfOtherUser,
     ScopeMissing,
     NotFound,
@@ -61,6 +63,7 @@ impl Kind {
             Self::TokenMissing => (S::UNAUTHORIZED, "token_missing", "A token is needed"),
             Self::TokenInvalid => (S::UNAUTHORIZED, "token_invalid", "The token is not valid"),
             Self::TokenExpired => (S::UNAUTHORIZED, "token_expired", "The token has expired"),
+            Self::TokenRevoked => (S::UNAUTHORIZED, "token_revoked", "The token was revoked"),
             Self::TokenOfOtherUser => {
                 (S::UNAUTHORIZED, "token_of_other_user", "The token is of another user")
             }
@@ -118,13 +121,11 @@ impl Kind {
         match self {
             // Without an error code where no token was shown (RFC 6750, 3.1).
             Self::TokenMissing => of(WWW_AUTHENTICATE, r#"Bearer realm="belfry""#),
-            Self::TokenInvalid | Self::TokenExpired | Self::TokenOfOtherUser => {
-                of(WWW_AUTHENTICATE, r#"Bearer error="invalid_token""#)
-            }
-            Self::ScopeMissing => of(
-                WWW_AUTHENTICATE,
-                r#"Bearer error="insufficient_scope", scope="notifications:write""#,
-            ),
+            Self::TokenInvalid
+            | Self::TokenExpired
+            | Self::TokenRevoked
+            | Self::TokenOfOtherUser => of(WWW_AUTHENTICATE, r#"Bearer error="invalid_token""#),
+            Self::ScopeMissing => of(WWW_AUTHENTICATE, r#"Bearer error="insufficient_scope""#),
             Self::Unavailable | Self::TimedOut => of(RETRY_AFTER, "1"),
             _ => None,
         }
@@ -137,6 +138,8 @@ pub(super) struct Problem {
     kind: Kind,
     detail: String,
     errors: Vec<FieldError>,
+    /// The scope that is missing.
+    scope: Option<Arc<str>>,
     /// What stood behind it, for the log only.
     cause: Option<PortError>,
 }
@@ -173,7 +176,15 @@ impl From<FieldError> for Problem {
 
 impl Problem {
     pub(super) fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), errors: Vec::new(), cause: None }
+        Self { kind, detail: detail.into(), errors: Vec::new(), scope: None, cause: None }
+    }
+
+    fn header(&self) -> Option<(HeaderName, HeaderValue)> {
+        let named = self.scope.as_ref().and_then(|scope| {
+            let text = format!(r#"Bearer error="insufficient_scope", scope="{scope}""#);
+            HeaderValue::try_from(text).ok()
+        });
+        named.map(|value| (WWW_AUTHENTICATE, value)).or_else(|| self.kind.header())
     }
 
     /// A body that is JSON and does not say what is needed, and every place where it does not.
@@ -210,8 +221,11 @@ impl From<Refusal> for Problem {
             Refusal::TokenMissing => Kind::TokenMissing,
             Refusal::TokenInvalid => Kind::TokenInvalid,
             Refusal::TokenExpired => Kind::TokenExpired,
+            Refusal::TokenRevoked => Kind::TokenRevoked,
             Refusal::OtherUser => Kind::TokenOfOtherUser,
-            Refusal::ScopeMissing(_) => Kind::ScopeMissing,
+            Refusal::ScopeMissing(scope) => {
+                return Self { scope: Some(scope), ..Self::new(Kind::ScopeMissing, detail) };
+            }
             Refusal::Unavailable(cause) => return Self { detail, ..Self::from(cause) },
         };
         Self::new(kind, detail)
@@ -271,7 +285,7 @@ impl IntoResponse for Problem {
             .expect("texts and numbers always serialize");
         let content_type = [(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON))];
         let mut response = (self.kind.status(), content_type, body).into_response();
-        response.headers_mut().extend(self.kind.header());
+        response.headers_mut().extend(self.header());
         response
     }
 }
@@ -290,7 +304,8 @@ mod tests {
             Refusal::TokenInvalid,
             Refusal::TokenExpired,
             Refusal::OtherUser,
-            Refusal::ScopeMissing(Scopes::WRITE),
+            Refusal::TokenRevoked,
+            Refusal::ScopeMissing(Scopes::WRITE.into()),
             Refusal::Unavailable(down()),
         ] {
             let code = refusal.code();
@@ -300,7 +315,8 @@ mod tests {
 
     #[test]
     fn the_header_of_a_missing_scope_names_it() {
-        let (name, value) = Kind::ScopeMissing.header().unwrap();
+        let missing = Problem::from(Refusal::ScopeMissing(Scopes::WRITE.into()));
+        let (name, value) = missing.header().unwrap();
         assert_eq!(name, WWW_AUTHENTICATE);
         assert!(value.to_str().unwrap().contains(Scopes::WRITE));
     }

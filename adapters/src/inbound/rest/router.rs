@@ -7,7 +7,8 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use belfry_application::use_cases::{
-    CountUnread, DeleteNotification, GetNotification, ListInbox, MarkAllRead, MarkRead, SignIn,
+    CountUnread, DeleteNotification, GetNotification, ListInbox, MarkAllRead, MarkRead,
+    RevokeTokens, SignIn,
 };
 use bytes::Bytes;
 use http::HeaderValue;
@@ -34,6 +35,8 @@ pub struct RestParts {
     pub intake: Intake,
     /// What users ask for.
     pub stories: RestStories,
+    /// What operators ask for.
+    pub revoke_tokens: RevokeTokens,
     /// Whether this process can work.
     pub readiness: Readiness,
     /// How it is run.

@@ -236,7 +236,6 @@ impl Door {
         payload: Value,
     ) -> Result<Value, Failure> {
         let session = session.ok_or(Failure::SessionEnded)?;
-        self.sessions.authorize(&session, None)?;
         messages::handle(self, &session, event, payload).await
     }
 }

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use belfry_application::access::Action;
 use belfry_application::ports::{BearerToken, ListFilter};
 use belfry_application::session::Session;
 use belfry_domain::{InboxState, Kind, NotificationId};
@@ -12,42 +13,76 @@ use super::handshake::seen;
 use crate::outbound::socketio::SocketIoDevice;
 use crate::wire::{Cursor, PageForm, Rfc3339, SyncForm, TextOrNumber};
 
-/// Does what a device's message asks for. What comes here has passed the guard.
+/// What a device can say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Message {
+    MarkRead,
+    MarkAllRead,
+    CountUnread,
+    Delete,
+    List,
+    Sync,
+    Refresh,
+}
+
+impl Message {
+    fn named(event: &str) -> Option<Self> {
+        Some(match event {
+            "notification:mark_read" | "notification:read" | "markAsRead" => Self::MarkRead,
+            "notification:mark_all_read" => Self::MarkAllRead,
+            "notification:unread_count" => Self::CountUnread,
+            "notification:delete" => Self::Delete,
+            "notification:list" => Self::List,
+            "notification:sync" => Self::Sync,
+            "auth:refresh" => Self::Refresh,
+            _ => return None,
+        })
+    }
+
+    /// What its token must allow.
+    const fn action(self) -> Action {
+        match self {
+            Self::MarkRead | Self::MarkAllRead | Self::Delete => Action::ChangeInbox,
+            Self::CountUnread | Self::List | Self::Sync | Self::Refresh => Action::ReadInbox,
+        }
+    }
+}
+
+/// Does what a device's message asks for, once the guard lets it pass.
 pub(super) async fn handle(
     door: &Door,
     session: &Arc<Session<SocketIoDevice>>,
     event: &str,
     payload: Value,
 ) -> Result<Value, Failure> {
+    let message = Message::named(event);
+    door.sessions.authorize(session, message.map_or(Action::ReadInbox, Message::action))?;
     let user = session.user();
     let stories = &door.stories;
-    match event {
-        "notification:mark_read" | "notification:read" | "markAsRead" => {
-            Ok(position(stories.mark_read.run(user, &ids(payload)?).await?))
-        }
-        "notification:mark_all_read" => Ok(position(stories.mark_all_read.run(user).await?)),
-        "notification:unread_count" => Ok(position(stories.count_unread.run(user).await?)),
-        "notification:delete" => {
+    match message.ok_or(Failure::UnknownEvent)? {
+        Message::MarkRead => Ok(position(stories.mark_read.run(user, &ids(payload)?).await?)),
+        Message::MarkAllRead => Ok(position(stories.mark_all_read.run(user).await?)),
+        Message::CountUnread => Ok(position(stories.count_unread.run(user).await?)),
+        Message::Delete => {
             let id = one_id(payload)?;
             let state = stories.delete.run(user, &id).await?.ok_or(Failure::NotFound)?;
             Ok(position(state))
         }
-        "notification:list" => {
+        Message::List => {
             let (filter, limit) = page_asked_for(payload)?;
             let page = stories.list.run(user, &filter, limit).await?;
             Ok(json!(PageForm::from(&page)))
         }
-        "notification:sync" => {
+        Message::Sync => {
             let sync = door.sessions.sync(session, seen(&payload)).await?;
             Ok(json!(SyncForm::from(&sync)))
         }
-        "auth:refresh" => {
+        Message::Refresh => {
             let token = payload.get("token").and_then(Value::as_str);
             let token = token.or_else(|| payload.as_str()).and_then(BearerToken::parse);
             let expires_at = door.sessions.refresh(session, token).await?;
             Ok(json!({ "expiresAt": Rfc3339(expires_at) }))
         }
-        _ => Err(Failure::UnknownEvent),
     }
 }
 

@@ -47,7 +47,7 @@ impl ClaimRules {
             return Err(TokenError::Expired);
         }
         self.check_start(claims, now)?;
-        Ok(Claims { user, scopes: self.scopes(claims), expires_at })
+        Ok(Claims { user, scopes: self.scopes(claims), issued_at: issued_at(claims), expires_at })
     }
 
     fn check_issuer(&self, claims: &Map<String, Value>) -> Result<(), TokenError> {
@@ -123,6 +123,14 @@ fn find<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
         let (first, rest) = name.split_once('.')?;
         rest.split('.').try_fold(claims.get(first)?, |inner, name| inner.get(name))
     })
+}
+
+/// When the token was issued (RFC 7519, 4.1.6), if it says so.
+fn issued_at(claims: &Map<String, Value>) -> Option<Timestamp> {
+    match claims.get("iat") {
+        Some(Value::Number(seconds)) => Some(instant(seconds)),
+        _ => None,
+    }
 }
 
 /// A `NumericDate` (RFC 7519, 2): seconds since 1970, possibly with a fraction, possibly absurd.

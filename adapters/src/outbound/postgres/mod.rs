@@ -16,6 +16,7 @@ mod failure;
 mod inbox_repository;
 mod outbox;
 mod retention;
+mod revocations;
 mod session;
 mod settings;
 mod waker;

@@ -50,6 +50,11 @@ const FORGET_REQUESTS: &str = "
         WHERE created_at < $1 ORDER BY created_at LIMIT $2
     )";
 
+const FORGET_REVOCATIONS: &str = "
+    DELETE FROM revocations WHERE user_id IN (
+        SELECT user_id FROM revocations WHERE written_at < $1 ORDER BY written_at LIMIT $2
+    )";
+
 #[async_trait]
 impl Retention for PostgresStore {
     async fn expire(&self, due: &Due, limit: usize) -> Result<usize, PortError> {
@@ -76,6 +81,14 @@ impl Retention for PostgresStore {
         limit: usize,
     ) -> Result<usize, PortError> {
         self.forget(FORGET_REQUESTS, made_before, limit).await
+    }
+
+    async fn forget_revocations(
+        &self,
+        made_before: Timestamp,
+        limit: usize,
+    ) -> Result<usize, PortError> {
+        self.forget(FORGET_REVOCATIONS, made_before, limit).await
     }
 }
 

@@ -10,6 +10,7 @@ mod history;
 mod instant;
 mod intake;
 mod number;
+mod revocation;
 mod row;
 
 pub(super) use call::Call;
@@ -20,4 +21,5 @@ pub(super) use history::{HistoryRow, history};
 pub(super) use instant::{InstantOutOfRange, storable};
 pub(super) use intake::{Intake, StandingRow, Taken};
 pub(super) use number::{clamped, count, whole};
+pub(super) use revocation::{RevocationRow, revocations};
 pub(super) use row::{NotificationRow, StoredInstant, Unreadable, inbox_state};

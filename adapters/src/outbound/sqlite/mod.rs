@@ -10,6 +10,7 @@ mod failure;
 mod inbox_repository;
 mod outbox;
 mod retention;
+mod revocations;
 mod settings;
 #[cfg(test)]
 mod tests;

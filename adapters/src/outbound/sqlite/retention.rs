@@ -40,6 +40,11 @@ const FORGET_REQUESTS: &str = "
         WHERE created_at < ?1 ORDER BY created_at LIMIT ?2
     )";
 
+const FORGET_REVOCATIONS: &str = "
+    DELETE FROM revocations WHERE user_id IN (
+        SELECT user_id FROM revocations WHERE written_at < ?1 ORDER BY written_at LIMIT ?2
+    )";
+
 #[async_trait]
 impl Retention for SqliteStore {
     async fn expire(&self, due: &Due, limit: usize) -> Result<usize, PortError> {
@@ -91,10 +96,29 @@ impl Retention for SqliteStore {
         made_before: Timestamp,
         limit: usize,
     ) -> Result<usize, PortError> {
-        let before = millis(made_before).map_err(Failure::from)?;
+        self.forget(FORGET_REQUESTS, made_before, limit).await
+    }
+
+    async fn forget_revocations(
+        &self,
+        made_before: Timestamp,
+        limit: usize,
+    ) -> Result<usize, PortError> {
+        self.forget(FORGET_REVOCATIONS, made_before, limit).await
+    }
+}
+
+impl SqliteStore {
+    async fn forget(
+        &self,
+        statement: &'static str,
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<usize, PortError> {
+        let before = millis(before).map_err(Failure::from)?;
         let work = self
             .in_transaction(async |connection| {
-                let query = sqlx::query(FORGET_REQUESTS).bind(before).bind(clamped(limit));
+                let query = sqlx::query(statement).bind(before).bind(clamped(limit));
                 Ok(Work::Written(count(query.execute(connection).await?.rows_affected())))
             })
             .await?;

@@ -30,7 +30,7 @@ impl<D: Device> Sessions<D> {
         for session in self.deadlines.due(now) {
             let expires_at = session.expires_at();
             if expires_at <= now {
-                self.expire(&session);
+                self.end(&session, &Refusal::TokenExpired, CloseReason::TokenExpired);
                 continue;
             }
             if expires_at.minus(self.settings.warn_before_expiry) <= now && session.warn_once() {
@@ -39,15 +39,6 @@ impl<D: Device> Sessions<D> {
             }
             self.remind(&session);
         }
-    }
-
-    fn expire(&self, session: &Session<D>) {
-        let refusal = Refusal::TokenExpired;
-        let _ =
-            session.say(&Push::Exception { code: refusal.code(), message: refusal.to_string() });
-        // Out of the room at once: how long the transport takes to close is not ours to say.
-        self.leave(session);
-        session.device().close(CloseReason::TokenExpired);
     }
 
     /// Sees to it that the session is looked at when its token is about to end, and when it does. A

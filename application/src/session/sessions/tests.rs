@@ -2,12 +2,15 @@ use belfry_domain::Revision;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::access::{Access, Action};
 use crate::announcement::Push;
-use crate::ports::PortError;
 use crate::ports::inbox_repository::MockInboxRepository;
+use crate::ports::revocations::MockRevocations;
 use crate::ports::{InboxRepository, TokenVerifier};
+use crate::ports::{Mark, PortError, Revocation, Revocations as _};
+use crate::revoked_tokens::RevokedTokens;
 use crate::testing::{
-    FakeDevice, FakeTokens, InMemoryStore, ManualClock, a_draft, claims, epoch, user,
+    FakeDevice, FakeTokens, InMemoryStore, ManualClock, a_draft, at, claims, epoch, user,
 };
 use crate::use_cases::Seen;
 
@@ -26,7 +29,7 @@ fn node() -> Node {
 fn sessions(store: Arc<dyn InboxRepository>, clock: &Arc<ManualClock>) -> Sessions<FakeDevice> {
     let tokens: Arc<dyn TokenVerifier> = Arc::new(FakeTokens);
     Sessions::new(
-        SignIn::new(tokens, clock.clone()),
+        SignIn::new(tokens, clock.clone(), Arc::new(RevokedTokens::none()), Access::default()),
         CatchUp::new(store, 100),
         clock.clone(),
         SessionSettings { held_at_most: 4, ..SessionSettings::default() },
@@ -183,10 +186,13 @@ async fn a_session_is_warned_and_ends_with_its_token() {
         assert!(matches!(device.heard()[1], Push::Expiring { .. }));
         assert_eq!(device.heard().len(), 2, "warned once");
     }
-    assert!(node.sessions.authorize(&session, None).is_ok());
+    assert!(node.sessions.authorize(&session, Action::ReadInbox).is_ok());
 
     node.clock.set(100_000);
-    assert!(matches!(node.sessions.authorize(&session, None), Err(Refusal::TokenExpired)));
+    assert!(matches!(
+        node.sessions.authorize(&session, Action::ReadInbox),
+        Err(Refusal::TokenExpired)
+    ));
     node.sessions.end_what_is_over();
     assert!(matches!(device.heard()[2], Push::Exception { code: "token_expired", .. }));
     assert_eq!(device.closed(), Some(CloseReason::TokenExpired));
@@ -296,4 +302,85 @@ async fn after_a_gap_all_devices_catch_up_and_those_that_missed_nothing_hear_not
     .await;
     assert_eq!(devices[0].heard_ids(), ["lost"]);
     assert_eq!(devices[1].heard().len(), 1, "only the sync when it came");
+}
+
+fn issued(name: &str, issued_at: i64) -> Claims {
+    Claims { issued_at: Some(at(issued_at)), ..claims(name, 10_000) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn sessions_end_when_their_token_is_revoked_and_others_stay() {
+    let node = node();
+    let mut devices = Vec::new();
+    for claims in [issued("ada", 100), issued("ada", 200), issued("bob", 100)] {
+        let device = FakeDevice::new();
+        let session = node.sessions.join(claims, device.clone());
+        node.sessions.welcome(&session, None).await;
+        devices.push(device);
+    }
+    let stop = CancellationToken::new();
+    let revoked = async {
+        // It has read that there is none by then.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert_eq!(node.sessions.count(), 3);
+        let revocation = Revocation { user: user("ada"), issued_before: at(200) };
+        node.store.revoke(&revocation).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        stop.cancel();
+    };
+    tokio::join!(node.sessions.keep_revocations(node.store.clone(), stop.clone()), revoked);
+
+    let closed: Vec<_> = devices.iter().map(FakeDevice::closed).collect();
+    assert_eq!(closed, [Some(CloseReason::TokenRevoked), None, None]);
+    assert!(matches!(
+        devices[0].heard().last(),
+        Some(Push::Exception { code: "token_revoked", .. })
+    ));
+    assert_eq!(node.sessions.count(), 2);
+}
+
+#[tokio::test]
+async fn a_device_whose_token_is_revoked_on_its_way_in_does_not_stay() {
+    let node = node();
+    let revocation = Revocation { user: user("ada"), issued_before: at(200) };
+    node.sessions.sign_in.revoked().learn(&revocation);
+    let device = FakeDevice::new();
+    node.sessions.join(issued("ada", 100), device.clone());
+    assert_eq!(device.closed(), Some(CloseReason::TokenRevoked));
+    assert_eq!(node.sessions.count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn revocations_are_learned_once_the_store_answers() {
+    let mut store = MockRevocations::new();
+    let mut calls = 0;
+    store.expect_since().returning(move |_| {
+        calls += 1;
+        match calls {
+            1..3 => Err(PortError::unavailable("down")),
+            _ => Ok((vec![Revocation { user: user("ada"), issued_before: at(200) }], Mark(0))),
+        }
+    });
+    let clock = Arc::new(ManualClock::at(0));
+    let inboxes = Arc::new(InMemoryStore::new(epoch("e1")));
+    let revoked = Arc::new(RevokedTokens::unknown());
+    let tokens = Arc::new(FakeTokens);
+    let sessions: Sessions<FakeDevice> = Sessions::new(
+        SignIn::new(tokens, clock.clone(), revoked, Access::default()),
+        CatchUp::new(inboxes, 100),
+        clock,
+        SessionSettings::default(),
+    );
+    let code = async || match sessions.sign_in(BearerToken::parse("ada:10000")).await {
+        Ok(_) => "in",
+        Err(refusal) => refusal.code(),
+    };
+    let stop = CancellationToken::new();
+    let look = async {
+        assert_eq!(code().await, "unavailable");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(code().await, "token_revoked");
+        stop.cancel();
+    };
+    tokio::join!(sessions.keep_revocations(Arc::new(store), stop.clone()), look);
 }

@@ -1,5 +1,5 @@
 //! What a store promises: inboxes ([`InboxRepository`]) and the outbox ([`Outbox`]) behind them,
-//! which are written together, and [`Retention`], which makes room in both.
+//! which are written together, [`Revocations`], and [`Retention`], which makes room in all of them.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use belfry_domain::{
 use super::promises;
 use crate::ports::{
     History, IdempotencyKey, InboxRepository, ListFilter, Once, Outbox, OutboxEntry, OutboxLead,
-    Retention,
+    Retention, Revocation, Revocations,
 };
 use crate::testing::{a_draft, at, id, user};
 use crate::trace::{self, TraceParent};
@@ -24,13 +24,22 @@ pub struct Store {
     inboxes: Arc<dyn InboxRepository>,
     outbox: Arc<dyn Outbox>,
     retention: Arc<dyn Retention>,
+    revocations: Arc<dyn Revocations>,
 }
 
 impl Store {
     /// Takes one store, which has all of these ports.
-    pub fn of<S: InboxRepository + Outbox + Retention + 'static>(store: S) -> Self {
+    pub fn of<S>(store: S) -> Self
+    where
+        S: InboxRepository + Outbox + Retention + Revocations + 'static,
+    {
         let store = Arc::new(store);
-        Self { inboxes: store.clone(), outbox: store.clone(), retention: store }
+        Self {
+            inboxes: store.clone(),
+            outbox: store.clone(),
+            retention: store.clone(),
+            revocations: store,
+        }
     }
 
     async fn takes(&self, drafts: Vec<Draft>) -> Vec<Receipt> {
@@ -91,6 +100,10 @@ impl Store {
     async fn forgets_deleted(&self, before: i64, limit: usize) -> usize {
         self.retention.forget_deleted(at(before), limit).await.expect("forget deleted")
     }
+}
+
+fn before(name: &str, instant: i64) -> Revocation {
+    Revocation { user: user(name), issued_before: at(instant) }
 }
 
 /// Due at that instant by the end that each notification has of its own.
@@ -577,6 +590,51 @@ async fn requests_of_long_ago_are_forgotten(store) {
     let again = store.inboxes.create_once(&key("k1", "g"), vec![a_draft("ada", "k4")]).await.unwrap();
     assert!(matches!(again, Once::Done(_)));
     assert_eq!(store.position("ada").await, (4, 4));
+}
+
+async fn a_revocation_is_kept_and_the_later_instant_holds(store) {
+    assert_eq!(store.revocations.revoke(&before("ada", 2_000)).await.unwrap(), before("ada", 2_000));
+    assert_eq!(store.revocations.revoke(&before("ada", 1_000)).await.unwrap(), before("ada", 2_000));
+    assert_eq!(store.revocations.revoke(&before("ada", 3_000)).await.unwrap(), before("ada", 3_000));
+    store.revocations.revoke(&before("bob", 1_000)).await.unwrap();
+    let (mut all, _) = store.revocations.since(None).await.unwrap();
+    all.sort_by_key(|one| one.user.clone());
+    assert_eq!(all, [before("ada", 3_000), before("bob", 1_000)]);
+}
+
+async fn whoever_passes_on_the_marks_misses_no_revocation(store) {
+    let (none, mut mark) = store.revocations.since(None).await.unwrap();
+    assert_eq!(none, []);
+    let reader = async {
+        let mut learned = HashSet::new();
+        while learned.len() < 40 {
+            let (news, next) = store.revocations.since(Some(mark)).await.unwrap();
+            learned.extend(news.into_iter().map(|one| one.user));
+            mark = next;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let writers = futures_util::future::join_all((0..4).map(|writer| {
+        let store = store.clone();
+        async move {
+            for n in 0..10 {
+                store.revocations.revoke(&before(&format!("u{writer}-{n}"), 1_000)).await.unwrap();
+            }
+        }
+    }));
+    let both = async { tokio::join!(reader, writers) };
+    tokio::time::timeout(Duration::from_mins(1), both).await.expect("all are learned");
+}
+
+async fn revocations_of_long_ago_are_forgotten(store) {
+    for name in ["ada", "bob", "cy"] {
+        store.revocations.revoke(&before(name, 1_000)).await.unwrap();
+    }
+    let forgets = async |before, limit| store.retention.forget_revocations(before, limit).await.unwrap();
+    assert_eq!(forgets(at(0), 10).await, 0);
+    let future = at(9_000_000_000_000);
+    assert_eq!([forgets(future, 2).await, forgets(future, 2).await, forgets(future, 2).await], [2, 1, 0]);
+    assert_eq!(store.revocations.since(None).await.unwrap().0, []);
 }
 
 /// Whoever comes at the same time, users included: each one is deleted once, and counts stay exact.

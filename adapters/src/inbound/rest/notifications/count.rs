@@ -4,7 +4,7 @@ use belfry_domain::InboxState;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::super::caller::Caller;
+use super::super::caller::{Caller, Reading};
 use super::super::openapi::CallerProblems;
 use super::super::problem::Problem;
 use super::super::router::RestStories;
@@ -33,7 +33,7 @@ impl From<InboxState> for CountForm {
     responses((status = 200, description = "The count.", body = CountForm), CallerProblems),
 )]
 pub(super) async fn count_unread(
-    caller: Caller,
+    caller: Caller<Reading>,
     State(stories): State<RestStories>,
 ) -> Result<Json<CountForm>, Problem> {
     let state = stories.count_unread.run(caller.user()).await?;

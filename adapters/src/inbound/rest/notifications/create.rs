@@ -11,7 +11,7 @@ use utoipa::openapi::{Ref, RefOr};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::super::body::{OnceHeader, Posted};
-use super::super::caller::Writer;
+use super::super::caller::{Caller, Creating};
 use super::super::intake::Intake;
 use super::super::json;
 use super::super::openapi::{ConflictProblems, WriterProblems};
@@ -49,11 +49,11 @@ use crate::wire::{DraftForm, TextOrNumber};
     ),
 )]
 pub(super) async fn create(
-    Writer(caller): Writer,
+    caller: Caller<Creating>,
     State(intake): State<Intake>,
     posted: Posted,
 ) -> Result<Response, Problem> {
-    let once = posted.once(&caller)?;
+    let once = posted.once(caller.user())?;
     match Order::read(&posted.body, &intake)? {
         Order::One(draft) => {
             let created = intake.create.run(vec![(*draft).clone()], once).await?;

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::super::body::{OnceHeader, Posted};
-use super::super::caller::Writer;
+use super::super::caller::{Caller, Creating};
 use super::super::intake::Intake;
 use super::super::json;
 use super::super::openapi::WriterProblems;
@@ -32,11 +32,11 @@ use crate::wire::DraftForm;
     ),
 )]
 pub(super) async fn create_batch(
-    Writer(caller): Writer,
+    caller: Caller<Creating>,
     State(intake): State<Intake>,
     posted: Posted,
 ) -> Result<Response, Problem> {
-    let once = posted.once(&caller)?;
+    let once = posted.once(caller.user())?;
     let form: BatchForm = json::read(&posted.body)?;
     let created = intake.create.run(form.drafts(&intake)?, once).await?;
     created::many(&created)

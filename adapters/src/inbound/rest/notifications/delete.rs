@@ -1,7 +1,7 @@
 use axum::extract::State;
 use http::StatusCode;
 
-use super::super::caller::Caller;
+use super::super::caller::{Caller, Changing};
 use super::super::openapi::{CallerProblems, IdProblems};
 use super::super::path::IdInPath;
 use super::super::problem::{Kind, Problem};
@@ -17,7 +17,7 @@ use super::super::router::RestStories;
     responses((status = 204, description = "It is gone."), CallerProblems, IdProblems),
 )]
 pub(super) async fn delete(
-    caller: Caller,
+    caller: Caller<Changing>,
     State(stories): State<RestStories>,
     IdInPath(id): IdInPath,
 ) -> Result<StatusCode, Problem> {

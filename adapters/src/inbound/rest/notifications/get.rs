@@ -2,7 +2,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 
-use super::super::caller::Caller;
+use super::super::caller::{Caller, Reading};
 use super::super::openapi::{CallerProblems, IdProblems};
 use super::super::path::IdInPath;
 use super::super::problem::{Kind, Problem};
@@ -20,7 +20,7 @@ use crate::wire::NotificationForm;
     ),
 )]
 pub(super) async fn get(
-    caller: Caller,
+    caller: Caller<Reading>,
     State(stories): State<RestStories>,
     IdInPath(id): IdInPath,
 ) -> Result<Response, Problem> {

@@ -9,7 +9,7 @@ use http::request::Parts;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::super::caller::Caller;
+use super::super::caller::{Caller, Reading};
 use super::super::openapi::{CallerProblems, ListProblems};
 use super::super::problem::{Kind, Problem};
 use super::super::router::RestStories;
@@ -56,7 +56,7 @@ impl Wanted {
     ),
 )]
 pub(super) async fn list(
-    caller: Caller,
+    caller: Caller<Reading>,
     State(stories): State<RestStories>,
     Wanted { filter, limit }: Wanted,
 ) -> Result<Response, Problem> {

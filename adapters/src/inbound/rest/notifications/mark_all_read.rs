@@ -1,7 +1,7 @@
 use axum::Json;
 use axum::extract::State;
 
-use super::super::caller::Caller;
+use super::super::caller::{Caller, Changing};
 use super::super::openapi::CallerProblems;
 use super::super::problem::Problem;
 use super::super::router::RestStories;
@@ -14,7 +14,7 @@ use super::count::CountForm;
     responses((status = 200, description = "The count, zero.", body = CountForm), CallerProblems),
 )]
 pub(super) async fn mark_all_read(
-    caller: Caller,
+    caller: Caller<Changing>,
     State(stories): State<RestStories>,
 ) -> Result<Json<CountForm>, Problem> {
     let state = stories.mark_all_read.run(caller.user()).await?;

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 
-use super::super::caller::Caller;
+use super::super::caller::{Caller, Changing};
 use super::super::openapi::{CallerProblems, IdProblems};
 use super::super::path::IdInPath;
 use super::super::problem::{Kind, Problem};
@@ -24,7 +24,7 @@ use crate::wire::NotificationForm;
     ),
 )]
 pub(super) async fn mark_read(
-    caller: Caller,
+    caller: Caller<Changing>,
     State(stories): State<RestStories>,
     IdInPath(id): IdInPath,
 ) -> Result<Response, Problem> {

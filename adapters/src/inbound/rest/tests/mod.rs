@@ -11,13 +11,15 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
+use belfry_application::access::Access;
 use belfry_application::ports::{
     BearerToken, Claims, InboxRepository, Scopes, TokenError, TokenVerifier,
 };
+use belfry_application::revoked_tokens::RevokedTokens;
 use belfry_application::testing::{FakeTokens, InMemoryStore, ManualClock, SequentialIds, epoch};
 use belfry_application::use_cases::{
     CountUnread, CreateNotification, DeleteNotification, GetNotification, ListInbox, MarkAllRead,
-    MarkRead, SignIn,
+    MarkRead, RevokeTokens, SignIn,
 };
 use bytes::Bytes;
 use http::request::Builder;
@@ -75,8 +77,14 @@ impl Api {
     ) -> Self {
         let clock = Arc::new(ManualClock::at(NOW));
         let readiness = Readiness::default();
+        let revocations = Arc::new(InMemoryStore::new(epoch("e1")));
         let parts = RestParts {
-            sign_in: SignIn::new(tokens, clock.clone()),
+            sign_in: SignIn::new(
+                tokens,
+                clock.clone(),
+                Arc::new(RevokedTokens::none()),
+                Access::default(),
+            ),
             intake: Intake {
                 create: CreateNotification::new(store.clone()),
                 ids: Arc::new(SequentialIds::default()),
@@ -90,6 +98,7 @@ impl Api {
                 mark_all_read: MarkAllRead::new(store.clone(), clock.clone()),
                 delete: DeleteNotification::new(store, clock.clone()),
             },
+            revoke_tokens: RevokeTokens::new(revocations, clock.clone()),
             readiness: readiness.clone(),
             settings,
         };
