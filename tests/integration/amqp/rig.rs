@@ -115,6 +115,7 @@ impl Rig {
     ) -> Running {
         let settings = IngestSettings {
             max_attempts: 3,
+            max_early_attempts: 3,
             shortest_pause: Duration::from_millis(10),
             longest_pause: Duration::from_millis(200),
             ..IngestSettings::default()

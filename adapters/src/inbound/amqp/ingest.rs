@@ -34,6 +34,10 @@ pub struct IngestSettings {
     pub acknowledge_after: Duration,
     /// How often a message may fail, while others work, before it goes to the dead queue.
     pub max_attempts: u32,
+    /// How often a message may come too early, before what it is about is there. With the pauses of
+    /// the retry queues it says how far two messages may overtake each other: after 36 seconds a
+    /// sender's mistake is likelier.
+    pub max_early_attempts: u32,
     /// The pause after a failure of everything; each next one is twice as long…
     pub shortest_pause: Duration,
     /// …up to this.
@@ -50,6 +54,7 @@ impl Default for IngestSettings {
             linger: Duration::from_millis(2),
             acknowledge_after: Duration::ZERO,
             max_attempts: 6,
+            max_early_attempts: 4,
             shortest_pause: Duration::from_millis(50),
             longest_pause: Duration::from_secs(5),
         }
@@ -230,14 +235,17 @@ impl<'a, H: Handling> Work<'a, H> {
     }
 
     fn settle(&mut self, round: Round<Delivery>) {
-        let Round { done, refused, failed, held_by, works } = round;
+        let Round { done, refused, early, failed, held_by, works } = round;
+        let IngestSettings { max_attempts, max_early_attempts, .. } = self.ingest.settings;
         count("done", done.len());
         self.settled.extend(done.iter().map(|delivery| delivery.delivery_tag));
         for (delivery, error) in refused {
             self.letters.push(Letter::dead(delivery, Reason::Rejected, &error));
         }
+        for (delivery, error) in early {
+            self.letters.push(Letter::early(delivery, &error, max_early_attempts));
+        }
         for (delivery, error) in failed {
-            let max_attempts = self.ingest.settings.max_attempts;
             self.letters.push(Letter::failed(delivery, &error, max_attempts));
         }
         if works && self.said {
