@@ -325,6 +325,43 @@ async fn a_queue_that_others_have_declared_is_used_as_it_is() {
 }
 
 #[tokio::test]
+async fn a_queue_with_a_single_active_consumer_keeps_a_producers_order_across_nodes() {
+    let rig = Rig::new().await;
+    let queue = rig.broker.ingest_queue();
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
+    rig.amqp.declare_queue(&queue, arguments).await;
+    let store = Store::new();
+    let (publisher, connected) = rig.publisher().await;
+    let first = rig.ingest(&publisher, store.handling());
+    rig.ingest_is_declared().await;
+    let second = rig.ingest(&publisher, store.handling());
+    let sending = async {
+        for n in 0..200 {
+            let data = json!({ "userId": "ada", "id": format!("n{n}"), "title": "Hi" });
+            rig.send("notification.create", data).await;
+            let data = json!({ "userId": "ada", "id": format!("n{n}") });
+            rig.send("notification.mark_read", data).await;
+        }
+    };
+    let taking_over = async {
+        until_true("some are done", async || store.ids("ada").await.len() > 50).await;
+        first.stop().await;
+    };
+    tokio::join!(sending, taking_over);
+    until_true("all are done", async || {
+        store.inner.state(&user("ada")).await.unwrap().revision.get() == 400
+    })
+    .await;
+    rig.leaves_nothing(second).await;
+    for (n, one) in (0_u64..).zip(store.inbox("ada").await) {
+        let revisions = (one.created_revision.get(), one.revision.get());
+        assert_eq!(revisions, (2 * n + 1, 2 * n + 2), "{}: created, then read", one.id);
+    }
+    connected.stop().await;
+}
+
+#[tokio::test]
 async fn a_queue_that_belfry_has_declared_suits_nestjs() {
     let rig = Rig::new().await;
     let (publisher, connected) = rig.publisher().await;
