@@ -30,15 +30,36 @@ pub enum Command {
     },
 }
 
+/// Why a command is not done.
+#[derive(Debug, thiserror::Error)]
+pub enum NotDone {
+    /// The store could not do it, or refused to.
+    #[error(transparent)]
+    Port(#[from] PortError),
+    /// Some of what was read is not in the inbox and never was. The rest is marked. The read may
+    /// have overtaken its notification, as when two nodes take one each: then it works later.
+    #[error("{}", unknown(.0))]
+    Unknown(Vec<NotificationId>),
+}
+
+/// Names a few of them; there can be many.
+fn unknown(ids: &[NotificationId]) -> String {
+    let named: Vec<_> = ids.iter().take(10).map(NotificationId::as_str).collect();
+    let more = ids.len() - named.len();
+    let and_more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("the inbox knows nothing of {}{and_more}", named.join(", "))
+}
+
 impl HandleCommands {
     /// Does it in that store, by that clock.
     pub fn new(inboxes: Arc<dyn InboxRepository>, clock: Arc<dyn Clock>) -> Self {
         Self { inboxes, clock }
     }
 
-    /// Does all of them, in order, and answers for each. Runs of creations share a transaction; if
+    /// Does all of them, in order, and answers for each; one that is not done keeps none of the
+    /// others from it. Runs of creations share a transaction; if
     /// the store rejects it, each is tried alone, so that a bad one does not fail its neighbours.
-    pub async fn run(&self, commands: Vec<Command>) -> Vec<Result<(), PortError>> {
+    pub async fn run(&self, commands: Vec<Command>) -> Vec<Result<(), NotDone>> {
         let mut answers = Vec::with_capacity(commands.len());
         let mut drafts = Vec::new();
         for command in commands {
@@ -54,7 +75,7 @@ impl HandleCommands {
         answers
     }
 
-    async fn create(&self, mut drafts: Vec<Draft>, answers: &mut Vec<Result<(), PortError>>) {
+    async fn create(&self, mut drafts: Vec<Draft>, answers: &mut Vec<Result<(), NotDone>>) {
         if drafts.len() < 2 {
             if let Some(draft) = drafts.pop() {
                 answers.push(self.one(Command::Create(Box::new(draft))).await);
@@ -65,7 +86,8 @@ impl HandleCommands {
             Ok(_) => answers.extend(drafts.iter().map(|_| Ok(()))),
             Err(PortError::Unavailable(cause)) => {
                 let cause = cause.to_string();
-                answers.extend(drafts.iter().map(|_| Err(PortError::unavailable(cause.clone()))));
+                let error = |_| Err(PortError::unavailable(cause.clone()).into());
+                answers.extend(drafts.iter().map(error));
             }
             Err(PortError::Rejected(_)) => {
                 for draft in drafts {
@@ -75,13 +97,16 @@ impl HandleCommands {
         }
     }
 
-    async fn one(&self, command: Command) -> Result<(), PortError> {
+    async fn one(&self, command: Command) -> Result<(), NotDone> {
         match command {
             Command::Create(draft) => {
                 self.inboxes.create(vec![*draft]).await?;
             }
             Command::MarkRead { user, ids } => {
-                self.inboxes.mark_read(&user, &ids, self.clock.now()).await?;
+                let marked = self.inboxes.mark_read(&user, &ids, self.clock.now()).await?;
+                if !marked.unknown.is_empty() {
+                    return Err(NotDone::Unknown(marked.unknown));
+                }
             }
             Command::MarkAllRead { user } => {
                 self.inboxes.mark_all_read(&user, self.clock.now()).await?;
@@ -140,6 +165,31 @@ mod tests {
         store.expect_create().once().returning(|_| Err(PortError::unavailable("down")));
         let commands = vec![create("n1"), create("n2")];
         let answers = HandleCommands::new(Arc::new(store), clock()).run(commands).await;
-        assert!(answers.iter().all(|one| matches!(one, Err(PortError::Unavailable(_)))));
+        let down = |one: &_| matches!(one, Err(NotDone::Port(PortError::Unavailable(_))));
+        assert!(answers.iter().all(down));
+    }
+
+    #[tokio::test]
+    async fn a_read_before_its_notification_is_not_done_and_works_later() {
+        let store = Arc::new(InMemoryStore::new(epoch("e1")));
+        let handle = HandleCommands::new(store.clone(), clock());
+        let mark = Command::MarkRead { user: user("ada"), ids: vec![id("n1"), id("n2")] };
+
+        let answers = handle.run(vec![create("n1"), mark.clone(), create("n2")]).await;
+        assert!(matches!(&answers[1], Err(NotDone::Unknown(ids)) if *ids == [id("n2")]));
+        assert!(answers[0].is_ok() && answers[2].is_ok());
+        assert_eq!(store.state(&user("ada")).await.unwrap().unread.get(), 1, "n1 is marked");
+
+        assert!(handle.run(vec![mark]).await[0].is_ok());
+        assert_eq!(store.state(&user("ada")).await.unwrap().unread.get(), 0);
+    }
+
+    #[test]
+    fn what_is_unknown_is_named_as_far_as_there_is_room() {
+        let ids: Vec<_> = (1..=12).map(|n| id(&format!("n{n}"))).collect();
+        let said = NotDone::Unknown(ids[..2].to_vec()).to_string();
+        assert_eq!(said, "the inbox knows nothing of n1, n2");
+        let said = NotDone::Unknown(ids).to_string();
+        assert!(said.ends_with("n9, n10 and 2 more"), "{said}");
     }
 }

@@ -1,10 +1,9 @@
 use std::collections::VecDeque;
 use std::iter::repeat_with;
 
-use belfry_application::ports::PortError;
 use belfry_application::trace::{self, TraceParent};
 
-use super::handling::Handling;
+use super::handling::{Failure, Handling};
 
 /// Messages that wait to be done, and the way to tell a store that is down from a message that does
 /// not work.
@@ -41,18 +40,28 @@ pub(super) struct Round<M> {
     /// Done, for good.
     pub(super) done: Vec<M>,
     /// Refused, and would be again.
-    pub(super) refused: Vec<(M, PortError)>,
+    pub(super) refused: Vec<(M, Failure)>,
+    /// Wait for something else, which may take long: they neither hold others up nor say that the
+    /// store is down.
+    pub(super) early: Vec<(M, Failure)>,
     /// Fail alone, while others work.
-    pub(super) failed: Vec<(M, PortError)>,
+    pub(super) failed: Vec<(M, Failure)>,
     /// What kept the others, if there are others.
-    pub(super) held_by: Option<PortError>,
+    pub(super) held_by: Option<Failure>,
     /// Whether anything worked.
     pub(super) works: bool,
 }
 
 impl<M> Default for Round<M> {
     fn default() -> Self {
-        Self { done: vec![], refused: vec![], failed: vec![], held_by: None, works: false }
+        Self {
+            done: vec![],
+            refused: vec![],
+            early: vec![],
+            failed: vec![],
+            held_by: None,
+            works: false,
+        }
     }
 }
 
@@ -92,17 +101,19 @@ impl<M, O: Clone> Sieve<M, O> {
             let answers = run(handling, &tried).await;
             let alone = tried.len() == 1;
             // One without an answer is not done.
-            let silence = repeat_with(|| Err(PortError::unavailable("no answer")));
+            let silence = repeat_with(|| Err(Failure::Unavailable("no answer".into())));
             for (held, answer) in tried.into_iter().zip(answers.into_iter().chain(silence)) {
                 match answer {
                     Ok(()) => round.done.push(held.message),
-                    Err(error @ PortError::Rejected(_)) => {
+                    Err(error @ Failure::Rejected(_)) => {
                         round.refused.push((held.message, error));
                     }
-                    Err(error @ PortError::Unavailable(_)) => again.push((held, alone, error)),
+                    Err(error @ Failure::TooEarly(_)) => round.early.push((held.message, error)),
+                    Err(error @ Failure::Unavailable(_)) => again.push((held, alone, error)),
                 }
             }
-            round.works = !(round.done.is_empty() && round.refused.is_empty());
+            let answered = [round.done.len(), round.refused.len(), round.early.len()];
+            round.works = answered.into_iter().any(|count| count > 0);
             part = self.part;
             knocks -= i32::from(!round.works);
         }
@@ -117,7 +128,7 @@ impl<M, O: Clone> Sieve<M, O> {
     }
 
     /// Puts those that failed behind the others, but those that have failed alone often enough.
-    fn keep(&mut self, again: Vec<(Held<M, O>, bool, PortError)>, round: &mut Round<M>) {
+    fn keep(&mut self, again: Vec<(Held<M, O>, bool, Failure)>, round: &mut Round<M>) {
         for (mut held, alone, error) in again {
             held.strikes += u8::from(alone && round.works);
             if held.strikes >= Self::STRIKES {
@@ -134,7 +145,7 @@ impl<M, O: Clone> Sieve<M, O> {
 async fn run<M, H: Handling>(
     handling: &H,
     tried: &[Held<M, H::Order>],
-) -> Vec<Result<(), PortError>> {
+) -> Vec<Result<(), Failure>> {
     let orders = tried.iter().map(|held| held.order.clone()).collect();
     let first = tried.first().and_then(|held| held.trace.as_ref());
     let common = first.filter(|trace| tried.iter().all(|held| held.trace.as_ref() == Some(trace)));
@@ -155,6 +166,7 @@ mod tests {
         down: Mutex<bool>,
         poison: Vec<u32>,
         rejected: Vec<u32>,
+        early: Vec<u32>,
         calls: Mutex<Vec<Vec<u32>>>,
         traces: Mutex<Vec<Option<TraceParent>>>,
     }
@@ -167,13 +179,14 @@ mod tests {
         }
 
         /// As a store does with a transaction: one that does not work fails all.
-        async fn run(&self, orders: Vec<u32>) -> Vec<Result<(), PortError>> {
+        async fn run(&self, orders: Vec<u32>) -> Vec<Result<(), Failure>> {
             self.calls.lock().push(orders.clone());
             self.traces.lock().push(current());
             let fails = *self.down.lock() || orders.iter().any(|one| self.poison.contains(one));
             let answer = |one: &u32| match fails {
-                true => Err(PortError::unavailable("down")),
-                false if self.rejected.contains(one) => Err(PortError::rejected("no")),
+                true => Err(Failure::Unavailable("down".into())),
+                false if self.rejected.contains(one) => Err(Failure::Rejected("no".into())),
+                false if self.early.contains(one) => Err(Failure::TooEarly("not there".into())),
                 false => Ok(()),
             };
             orders.iter().map(answer).collect()
@@ -188,7 +201,7 @@ mod tests {
         sieve
     }
 
-    fn messages(of: &[(u32, PortError)]) -> Vec<u32> {
+    fn messages(of: &[(u32, Failure)]) -> Vec<u32> {
         of.iter().map(|(message, _)| *message).collect()
     }
 
@@ -204,13 +217,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_comes_too_early_leaves_at_once_and_says_that_the_store_works() {
+        let store = Store { early: vec![0, 1], ..Store::default() };
+        let mut sieve = holding(0..2);
+        let round = sieve.round(&store).await;
+        assert_eq!(messages(&round.early), [0, 1]);
+        assert!(round.works && round.done.is_empty() && round.failed.is_empty());
+        assert!(sieve.is_empty() && round.held_by.is_none());
+        assert_eq!(store.calls.lock().len(), 1, "it is not tried alone first");
+    }
+
+    #[tokio::test]
     async fn a_store_that_is_down_is_asked_once_a_round_and_keeps_everything() {
         let store = Store { down: Mutex::new(true), ..Store::default() };
         let mut sieve = holding(0..200);
         for _ in 0..300 {
             let round = sieve.round(&store).await;
             assert!(!round.works && round.failed.is_empty() && round.refused.is_empty());
-            assert!(matches!(round.held_by, Some(PortError::Unavailable(_))));
+            assert!(matches!(round.held_by, Some(Failure::Unavailable(_))));
         }
         assert_eq!(store.calls.lock().len(), 300);
         assert!(store.calls.lock()[1..].iter().all(|orders| orders.len() == 1));
@@ -275,7 +299,7 @@ mod tests {
             fn read(&self, _: &Envelope<'_>) -> Result<u32, Unreadable> {
                 Err(Unreadable::NoData)
             }
-            async fn run(&self, _: Vec<u32>) -> Vec<Result<(), PortError>> {
+            async fn run(&self, _: Vec<u32>) -> Vec<Result<(), Failure>> {
                 vec![Ok(())]
             }
         }
@@ -292,11 +316,11 @@ mod tests {
             fn read(&self, _: &Envelope<'_>) -> Result<u32, Unreadable> {
                 Err(Unreadable::NoData)
             }
-            async fn run(&self, orders: Vec<u32>) -> Vec<Result<(), PortError>> {
+            async fn run(&self, orders: Vec<u32>) -> Vec<Result<(), Failure>> {
                 let mut left = self.0.lock();
                 let answer = |_| {
                     if *left == 0 {
-                        return Err(PortError::unavailable("down"));
+                        return Err(Failure::Unavailable("down".into()));
                     }
                     *left -= 1;
                     Ok(())
