@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use belfry_domain::{Draft, NotificationId, UserId};
@@ -50,6 +51,16 @@ fn unknown(ids: &[NotificationId]) -> String {
     format!("the inbox knows nothing of {}{and_more}", named.join(", "))
 }
 
+impl Command {
+    /// Whose inbox it changes.
+    pub const fn user(&self) -> &UserId {
+        match self {
+            Self::Create(draft) => &draft.user,
+            Self::MarkRead { user, .. } | Self::MarkAllRead { user } => user,
+        }
+    }
+}
+
 impl HandleCommands {
     /// Does it in that store, by that clock.
     pub fn new(inboxes: Arc<dyn InboxRepository>, clock: Arc<dyn Clock>) -> Self {
@@ -58,43 +69,26 @@ impl HandleCommands {
 
     /// Does all of them, in order, and answers for each; one that is not done keeps none of the
     /// others from it. Runs of creations share a transaction; if
-    /// the store rejects it, each is tried alone, so that a bad one does not fail its neighbours.
+    /// the store rejects it, each is tried alone, so that a bad one does not fail its neighbours. Where
+    /// the store fails, what comes after it for the same user is not tried: it would get ahead.
     pub async fn run(&self, commands: Vec<Command>) -> Vec<Result<(), NotDone>> {
-        let mut answers = Vec::with_capacity(commands.len());
+        let mut run = Run {
+            handle: self,
+            answers: Vec::with_capacity(commands.len()),
+            waiting: HashSet::new(),
+        };
         let mut drafts = Vec::new();
         for command in commands {
             match command {
                 Command::Create(draft) => drafts.push(*draft),
                 other => {
-                    self.create(std::mem::take(&mut drafts), &mut answers).await;
-                    answers.push(self.one(other).await);
+                    run.create(std::mem::take(&mut drafts)).await;
+                    run.one(other).await;
                 }
             }
         }
-        self.create(drafts, &mut answers).await;
-        answers
-    }
-
-    async fn create(&self, mut drafts: Vec<Draft>, answers: &mut Vec<Result<(), NotDone>>) {
-        if drafts.len() < 2 {
-            if let Some(draft) = drafts.pop() {
-                answers.push(self.one(Command::Create(Box::new(draft))).await);
-            }
-            return;
-        }
-        match self.inboxes.create(drafts.clone()).await {
-            Ok(_) => answers.extend(drafts.iter().map(|_| Ok(()))),
-            Err(PortError::Unavailable(cause)) => {
-                let cause = cause.to_string();
-                let error = |_| Err(PortError::unavailable(cause.clone()).into());
-                answers.extend(drafts.iter().map(error));
-            }
-            Err(PortError::Rejected(_)) => {
-                for draft in drafts {
-                    answers.push(self.one(Command::Create(Box::new(draft))).await);
-                }
-            }
-        }
+        run.create(drafts).await;
+        run.answers
     }
 
     async fn one(&self, command: Command) -> Result<(), NotDone> {
@@ -113,6 +107,52 @@ impl HandleCommands {
             }
         }
         Ok(())
+    }
+}
+
+/// Commands on their way, and what became of those before.
+struct Run<'a> {
+    handle: &'a HandleCommands,
+    answers: Vec<Result<(), NotDone>>,
+    /// Whose command could not be done for now: what comes after it must wait for it.
+    waiting: HashSet<UserId>,
+}
+
+impl Run<'_> {
+    async fn create(&mut self, drafts: Vec<Draft>) {
+        if drafts.iter().any(|draft| self.waiting.contains(&draft.user)) || drafts.len() < 2 {
+            return self.create_each(drafts).await;
+        }
+        match self.handle.inboxes.create(drafts.clone()).await {
+            Ok(_) => self.answers.extend(drafts.iter().map(|_| Ok(()))),
+            Err(PortError::Unavailable(cause)) => {
+                let cause = cause.to_string();
+                for draft in drafts {
+                    self.answers.push(Err(PortError::unavailable(cause.clone()).into()));
+                    self.waiting.insert(draft.user);
+                }
+            }
+            Err(PortError::Rejected(_)) => self.create_each(drafts).await,
+        }
+    }
+
+    async fn create_each(&mut self, drafts: Vec<Draft>) {
+        for draft in drafts {
+            self.one(Command::Create(Box::new(draft))).await;
+        }
+    }
+
+    async fn one(&mut self, command: Command) {
+        let user = command.user().clone();
+        let answer = if self.waiting.contains(&user) {
+            Err(PortError::unavailable("one before it could not be done").into())
+        } else {
+            self.handle.one(command).await
+        };
+        if matches!(answer, Err(NotDone::Port(PortError::Unavailable(_)))) {
+            self.waiting.insert(user);
+        }
+        self.answers.push(answer);
     }
 }
 
@@ -167,6 +207,27 @@ mod tests {
         let answers = HandleCommands::new(Arc::new(store), clock()).run(commands).await;
         let down = |one: &_| matches!(one, Err(NotDone::Port(PortError::Unavailable(_))));
         assert!(answers.iter().all(down));
+    }
+
+    #[tokio::test]
+    async fn nothing_gets_ahead_of_what_could_not_be_done() {
+        let mut store = MockInboxRepository::new();
+        let mut calls = 0;
+        store.expect_create().times(2).returning(move |drafts| {
+            calls += 1;
+            if calls == 1 {
+                return Err(PortError::unavailable("down for a moment"));
+            }
+            assert!(drafts.iter().all(|draft| draft.user == user("bob")));
+            Ok(vec![])
+        });
+        store.expect_mark_all_read().once().returning(|_, _| Ok(None));
+        let of_bob = || Command::Create(Box::new(a_draft("bob", "n1")));
+        let read_all = |name| Command::MarkAllRead { user: user(name) };
+        let commands = vec![create("n1"), read_all("ada"), read_all("bob"), of_bob(), create("n2")];
+        let answers = HandleCommands::new(Arc::new(store), clock()).run(commands).await;
+        let done: Vec<_> = answers.iter().map(Result::is_ok).collect();
+        assert_eq!(done, [false, false, true, true, false]);
     }
 
     #[tokio::test]

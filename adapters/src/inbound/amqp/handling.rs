@@ -1,9 +1,11 @@
+use std::hash::Hash;
 use std::sync::Arc;
 
 use belfry_application::ports::{Cause, Clock, IdGenerator, PortError};
 use belfry_application::use_cases::{
     Command, ForwardEvent, ForwardedEvent, HandleCommands, NotDone,
 };
+use belfry_domain::UserId;
 use lapin::BasicProperties;
 
 use super::message::{Envelope, Unreadable};
@@ -14,6 +16,12 @@ use crate::amqp::{Lane, Needs, Outgoing, Publisher, Topology};
 pub trait Handling: Send + Sync {
     /// What one message asks for.
     type Order: Clone + Send + Sync;
+
+    /// What keeps its order: of one lane each is done before the next one.
+    type Lane: Eq + Hash + Send;
+
+    /// The lane of an order.
+    fn lane(order: &Self::Order) -> Self::Lane;
 
     /// Reads what a message asks for.
     fn read(&self, envelope: &Envelope<'_>) -> Result<Self::Order, Unreadable>;
@@ -74,6 +82,11 @@ impl StoreCommands {
 
 impl Handling for StoreCommands {
     type Order = Command;
+    type Lane = UserId;
+
+    fn lane(order: &Command) -> UserId {
+        order.user().clone()
+    }
 
     fn read(&self, envelope: &Envelope<'_>) -> Result<Command, Unreadable> {
         command::command(envelope, || self.ids.notification_id(), self.clock.now())
@@ -98,6 +111,11 @@ impl ForwardHere {
 
 impl Handling for ForwardHere {
     type Order = ForwardedEvent;
+    type Lane = UserId;
+
+    fn lane(order: &ForwardedEvent) -> UserId {
+        order.user.clone()
+    }
 
     fn read(&self, envelope: &Envelope<'_>) -> Result<ForwardedEvent, Unreadable> {
         forwarded::forwarded(envelope)
@@ -131,6 +149,11 @@ impl ForwardToNodes {
 
 impl Handling for ForwardToNodes {
     type Order = ForwardedEvent;
+    type Lane = UserId;
+
+    fn lane(order: &ForwardedEvent) -> UserId {
+        order.user.clone()
+    }
 
     fn read(&self, envelope: &Envelope<'_>) -> Result<ForwardedEvent, Unreadable> {
         forwarded::forwarded(envelope)

@@ -1,4 +1,4 @@
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::iter::repeat_with;
 
 use belfry_application::trace::{self, TraceParent};
@@ -12,8 +12,13 @@ use super::handling::{Failure, Handling};
 /// them in parts half as large, until the one at fault stands alone. While nothing works at all, each
 /// round knocks with one message only, each time another, so that neither a store that is down is
 /// overrun nor one bad message keeps the others waiting.
+///
+/// Messages of one lane (one user's, say) are done in the order in which they came: one that has to
+/// be tried again holds up those behind it, until it is done or known to be at fault.
 pub(super) struct Sieve<M, O> {
+    /// In the order in which they came.
     held: VecDeque<Held<M, O>>,
+    taken: u64,
     /// How many are tried together.
     part: usize,
     /// Whether nothing worked in the last round.
@@ -25,13 +30,17 @@ pub(super) struct Held<M, O> {
     pub(super) message: M,
     pub(super) order: O,
     pub(super) trace: Option<TraceParent>,
+    /// Its place among those that were taken.
+    place: u64,
     /// How often it failed alone while others worked.
     strikes: u8,
+    /// How often it was what was knocked with, in vain.
+    knocks: u32,
 }
 
 impl<M, O> Held<M, O> {
     pub(super) fn new(message: M, order: O, trace: Option<TraceParent>) -> Self {
-        Self { message, order, trace, strikes: 0 }
+        Self { message, order, trace, place: 0, strikes: 0, knocks: 0 }
     }
 }
 
@@ -67,7 +76,7 @@ impl<M> Default for Round<M> {
 
 impl<M, O> Default for Sieve<M, O> {
     fn default() -> Self {
-        Self { held: VecDeque::new(), part: usize::MAX, down: false }
+        Self { held: VecDeque::new(), taken: 0, part: usize::MAX, down: false }
     }
 }
 
@@ -76,7 +85,14 @@ impl<M, O: Clone> Sieve<M, O> {
     /// the middle.
     const STRIKES: u8 = 2;
 
-    pub(super) fn take(&mut self, held: Held<M, O>) {
+    /// How often the heads of all lanes are knocked with in vain before one from behind them may be:
+    /// where there are no other lanes it may be that one message's fault. By then it has gone on for
+    /// minutes.
+    const KNOCKS: u32 = 100;
+
+    pub(super) fn take(&mut self, mut held: Held<M, O>) {
+        held.place = self.taken;
+        self.taken += 1;
         self.held.push_back(held);
     }
 
@@ -89,15 +105,15 @@ impl<M, O: Clone> Sieve<M, O> {
     }
 
     /// Tries all that is held; what still waits is kept for the next round.
-    pub(super) async fn round(&mut self, handling: &impl Handling<Order = O>) -> Round<M> {
+    pub(super) async fn round<H: Handling<Order = O>>(&mut self, handling: &H) -> Round<M> {
         let all = self.held.len();
         let mut round = Round::default();
         let mut again = Vec::new();
-        let mut part = if self.down { 1 } else { self.part };
+        let mut waiting = HashSet::new();
         // One that does not work may be the first; two say that it is not because of them.
         let mut knocks = if self.down { 1 } else { 2 };
-        while knocks > 0 && !self.held.is_empty() {
-            let tried: Vec<_> = self.held.drain(..part.min(self.held.len())).collect();
+        let mut tried = if self.down { self.knock::<H>() } else { self.next_part::<H>(&waiting) };
+        while !tried.is_empty() {
             let answers = run(handling, &tried).await;
             let alone = tried.len() == 1;
             // One without an answer is not done.
@@ -109,13 +125,19 @@ impl<M, O: Clone> Sieve<M, O> {
                         round.refused.push((held.message, error));
                     }
                     Err(error @ Failure::TooEarly(_)) => round.early.push((held.message, error)),
-                    Err(error @ Failure::Unavailable(_)) => again.push((held, alone, error)),
+                    Err(error @ Failure::Unavailable(_)) => {
+                        waiting.insert(H::lane(&held.order));
+                        again.push((held, alone, error));
+                    }
                 }
             }
             let answered = [round.done.len(), round.refused.len(), round.early.len()];
             round.works = answered.into_iter().any(|count| count > 0);
-            part = self.part;
             knocks -= i32::from(!round.works);
+            if knocks == 0 {
+                break;
+            }
+            tried = self.next_part::<H>(&waiting);
         }
         self.keep(again, &mut round);
         self.down = !round.works;
@@ -127,10 +149,38 @@ impl<M, O: Clone> Sieve<M, O> {
         round
     }
 
-    /// Puts those that failed behind the others, but those that have failed alone often enough.
+    /// The next ones to be tried together, but for those whose lane waits.
+    fn next_part<H: Handling<Order = O>>(&mut self, waiting: &HashSet<H::Lane>) -> Vec<Held<M, O>> {
+        let mut part = Vec::new();
+        let mut rest = VecDeque::with_capacity(self.held.len());
+        for held in self.held.drain(..) {
+            if part.len() < self.part && !waiting.contains(&H::lane(&held.order)) {
+                part.push(held);
+            } else {
+                rest.push_back(held);
+            }
+        }
+        self.held = rest;
+        part
+    }
+
+    /// The one to knock with: of the first of each lane the one that was tried least.
+    fn knock<H: Handling<Order = O>>(&mut self) -> Vec<Held<M, O>> {
+        let mut lanes = HashSet::new();
+        let heads =
+            self.held.iter().enumerate().filter(|(_, held)| lanes.insert(H::lane(&held.order)));
+        let head = heads.min_by_key(|(_, held)| held.knocks);
+        let least = || self.held.iter().enumerate().min_by_key(|(_, held)| held.knocks);
+        let chosen = head.filter(|(_, held)| held.knocks < Self::KNOCKS).or_else(least);
+        let place = chosen.map(|(place, _)| place);
+        place.and_then(|place| self.held.remove(place)).into_iter().collect()
+    }
+
+    /// Puts those that failed back where they were, but those that have failed alone often enough.
     fn keep(&mut self, again: Vec<(Held<M, O>, bool, Failure)>, round: &mut Round<M>) {
         for (mut held, alone, error) in again {
             held.strikes += u8::from(alone && round.works);
+            held.knocks += u32::from(alone && !round.works);
             if held.strikes >= Self::STRIKES {
                 round.failed.push((held.message, error));
             } else {
@@ -138,6 +188,7 @@ impl<M, O: Clone> Sieve<M, O> {
                 self.held.push_back(held);
             }
         }
+        self.held.make_contiguous().sort_by_key(|held| held.place);
     }
 }
 
@@ -173,6 +224,11 @@ mod tests {
 
     impl Handling for Store {
         type Order = u32;
+        type Lane = u32;
+
+        fn lane(order: &u32) -> u32 {
+            *order
+        }
 
         fn read(&self, _: &Envelope<'_>) -> Result<u32, Unreadable> {
             Err(Unreadable::NoData)
@@ -291,11 +347,107 @@ mod tests {
         assert_eq!(failed, [7]);
     }
 
+    /// A store that fails by chance, whole batches or from one message of a batch on.
+    struct Moody {
+        dice: Mutex<u64>,
+        done: Mutex<Vec<u32>>,
+    }
+
+    impl Moody {
+        fn one_in(&self, chance: u64) -> bool {
+            let mut dice = self.dice.lock();
+            *dice = dice
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (*dice >> 33).is_multiple_of(chance)
+        }
+    }
+
+    impl Handling for Moody {
+        type Order = u32;
+        type Lane = u32;
+
+        fn lane(order: &u32) -> u32 {
+            order % 5
+        }
+
+        fn read(&self, _: &Envelope<'_>) -> Result<u32, Unreadable> {
+            Err(Unreadable::NoData)
+        }
+
+        async fn run(&self, orders: Vec<u32>) -> Vec<Result<(), Failure>> {
+            let mut down = self.one_in(2);
+            let answers = orders.into_iter().map(|order| {
+                down |= self.one_in(20);
+                if down {
+                    return Err(Failure::Unavailable("down".into()));
+                }
+                self.done.lock().push(order);
+                Ok(())
+            });
+            answers.collect()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_lane_keeps_its_order_whatever_fails() {
+        for seed in 0..200 {
+            let store = Moody { dice: Mutex::new(seed), done: Mutex::default() };
+            let mut sieve = holding(0..40);
+            let mut next = 40;
+            let mut failed = Vec::new();
+            while !sieve.is_empty() {
+                failed.extend(messages(&sieve.round(&store).await.failed));
+                if next < 80 {
+                    sieve.take(Held::new(next, next, None));
+                    next += 1;
+                }
+            }
+            let done = store.done.into_inner();
+            assert_eq!(done.len() + failed.len(), 80);
+            for lane in 0..5 {
+                let of_lane: Vec<_> = done.iter().filter(|order| *order % 5 == lane).collect();
+                assert!(of_lane.is_sorted(), "seed {seed}: {of_lane:?}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn one_bad_message_of_a_lane_does_not_hold_it_up_for_ever() {
+        struct OneLane;
+        impl Handling for OneLane {
+            type Order = u32;
+            type Lane = ();
+
+            fn lane(_: &u32) {}
+
+            fn read(&self, _: &Envelope<'_>) -> Result<u32, Unreadable> {
+                Err(Unreadable::NoData)
+            }
+
+            async fn run(&self, orders: Vec<u32>) -> Vec<Result<(), Failure>> {
+                let bad = orders.contains(&0);
+                let answer = |_| if bad { Err(Failure::Unavailable("bad".into())) } else { Ok(()) };
+                orders.into_iter().map(answer).collect()
+            }
+        }
+        let mut sieve = holding(0..3);
+        let mut done = Vec::new();
+        for _ in 0..200 {
+            done.extend(sieve.round(&OneLane).await.done);
+        }
+        assert_eq!(done, [1, 2]);
+    }
+
     #[tokio::test]
     async fn what_gets_no_answer_is_not_done() {
         struct Taciturn;
         impl Handling for Taciturn {
             type Order = u32;
+            type Lane = u32;
+            fn lane(order: &u32) -> u32 {
+                *order
+            }
             fn read(&self, _: &Envelope<'_>) -> Result<u32, Unreadable> {
                 Err(Unreadable::NoData)
             }
@@ -313,6 +465,10 @@ mod tests {
         struct Flickering(Mutex<u32>);
         impl Handling for Flickering {
             type Order = u32;
+            type Lane = u32;
+            fn lane(order: &u32) -> u32 {
+                *order
+            }
             fn read(&self, _: &Envelope<'_>) -> Result<u32, Unreadable> {
                 Err(Unreadable::NoData)
             }
