@@ -18,3 +18,4 @@ mod reading;
 mod rest;
 mod settings;
 mod sign_in;
+mod volume;

@@ -40,7 +40,7 @@ pub(super) enum Fault {
     TerminateBackends,
     /// The database's server is killed and started again.
     KillDatabase,
-    /// The database refuses every new notification, then every new event, for want of disk space
+    /// The database refuses to write notifications, then events, for want of disk space
     /// (SQLSTATE 53100).
     FillDisk,
     /// Devices lose their connections, again and again, and come back when their library does.
@@ -101,6 +101,13 @@ impl Fault {
 
     pub(super) fn needs_own_database(self) -> bool {
         self == Self::KillDatabase
+    }
+
+    /// Whether messages can be stored in another order than they were sent in, even by one node: those
+    /// that the database has refused are tried again one by one, each time another, and whichever is
+    /// tried when it takes them again comes first. What was stored is told in its order even so.
+    pub(super) fn shuffles_messages(self) -> bool {
+        self == Self::FillDisk
     }
 
     /// Whether both can strike at the same time and each still be what it says.

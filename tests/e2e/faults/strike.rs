@@ -232,7 +232,7 @@ impl Strike<'_> {
         .unwrap();
     }
 
-    /// For a while, nothing new can be written into this table.
+    /// For a while, nothing can be written into this table.
     async fn fill_disk(&self, table: &'static str) {
         let mut connection = self.connection().await;
         let refuse = format!(
@@ -241,7 +241,7 @@ impl Strike<'_> {
                RAISE EXCEPTION 'could not extend file: No space left on device'
                  USING ERRCODE = 'disk_full';
              END $$;
-             CREATE TRIGGER disk_full BEFORE INSERT ON {table}
+             CREATE TRIGGER disk_full BEFORE INSERT OR UPDATE OR DELETE ON {table}
                FOR EACH STATEMENT EXECUTE FUNCTION disk_full()"
         );
         let accept = format!("DROP TRIGGER disk_full ON {table}");
