@@ -2,12 +2,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use belfry_tests::clients::Device;
+use belfry_tests::http::Http;
 use belfry_tests::postgres::{Database, PostgresServer, fresh_database};
 use belfry_tests::process::Belfry;
 use belfry_tests::proxy::Proxy;
 use belfry_tests::rabbit::{RabbitServer, fresh_prefix};
 use belfry_tests::wait::until_within;
 use futures_util::future::join_all;
+use reqwest::Method;
 use serde_json::Value;
 use tokio::sync::{Mutex, RwLock};
 use tokio::time::{Instant, sleep};
@@ -69,12 +71,12 @@ pub(super) struct Node {
 /// A user with a device on the first node and one on the last.
 pub(super) struct Person {
     user: User,
-    pub(super) devices: [Reached; 2],
+    pub(super) devices: [Endpoint; 2],
     by_requests: bool,
 }
 
 /// A device and the network between it and its node.
-pub(super) struct Reached {
+pub(super) struct Endpoint {
     pub(super) device: Device,
     pub(super) network: Proxy,
 }
@@ -180,14 +182,14 @@ impl Scene {
             if self.keeps_order_of_messages || person.by_requests {
                 rows.must_be_in_order(&person.user);
             }
-            for reached in &person.devices {
-                let mut heard = Heard::by(&reached.device);
+            for endpoint in &person.devices {
+                let mut heard = Heard::by(&endpoint.device);
                 while !heard.is_all_of(&rows) {
                     let late = Instant::now() > deadline;
                     assert!(!late, "{}: {}", person.user.id(), heard.lacks(&rows));
                     sleep(Duration::from_millis(50)).await;
                     person.nurse();
-                    heard = Heard::by(&reached.device);
+                    heard = Heard::by(&endpoint.device);
                 }
                 heard.must_be_in_order(&person.user, &rows);
                 summary.add_device(&heard);
@@ -240,10 +242,10 @@ impl Node {
     }
 
     pub(super) async fn until_ready(&self) {
-        let http = belfry_tests::http::Http::new(&*self.url);
+        let http = Http::new(&*self.url);
         until_within(RECOVERS, &format!("{} is ready", self.name), async || {
             // There may be no answer: something else may have killed it.
-            let answer = http.request(reqwest::Method::GET, "/health/ready").send().await.ok()?;
+            let answer = http.request(Method::GET, "/health/ready").send().await.ok()?;
             answer.status().is_success().then_some(())
         })
         .await;
@@ -281,8 +283,8 @@ impl Person {
             .option("reconnectionDelay", delay(n + 1));
         let (first, second) = tokio::join!(signed_in(first), signed_in(second));
         let devices = [
-            Reached { device: first, network: networks.0 },
-            Reached { device: second, network: networks.1 },
+            Endpoint { device: first, network: networks.0 },
+            Endpoint { device: second, network: networks.1 },
         ];
         // Every third has services that ask instead of sending messages.
         Self { user, devices, by_requests: n % 3 == 2 }
@@ -290,7 +292,7 @@ impl Person {
 
     /// Brings back a device whose library has given up, as an application does.
     fn nurse(&self) {
-        for Reached { device, .. } in &self.devices {
+        for Endpoint { device, .. } in &self.devices {
             let last = device.last_of(&["connect", "connect_error", "disconnect"]);
             let Some(last) = last else { continue };
             let gave_up = last.rest.get("active") == Some(&Value::Bool(false));

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use super::fault::{Fault, LENGTHS};
 use super::producer::Safe;
-use super::scene::{Node, Person, Reached, Scene};
+use super::scene::{Endpoint, Node, Person, Scene};
 
 /// How long the outbox may be without somebody who relays it, once that one was killed.
 const TAKEN_OVER: Duration = Duration::from_secs(10);
@@ -70,17 +70,17 @@ impl Strike<'_> {
             }
             Fault::DropDevices => {
                 for round in 0..6 {
-                    for reached in self.devices().skip(round % 2).step_by(2) {
-                        reached.device.drop_connection();
+                    for endpoint in self.devices().skip(round % 2).step_by(2) {
+                        endpoint.device.drop_connection();
                     }
                     pause(500).await;
                 }
             }
             Fault::CutDevices(length) => {
-                join_all(self.devices().map(|reached| reached.cut(length))).await;
+                join_all(self.devices().map(|endpoint| endpoint.cut(length))).await;
             }
             Fault::FreezeDevices(length) => {
-                join_all(self.devices().map(|reached| reached.freeze(length))).await;
+                join_all(self.devices().map(|endpoint| endpoint.freeze(length))).await;
             }
             Fault::BreakEachDevice => {
                 join_all(self.people.iter().zip(LENGTHS).map(async |(person, length)| {
@@ -92,7 +92,7 @@ impl Strike<'_> {
         }
     }
 
-    fn devices(&self) -> impl Iterator<Item = &Reached> {
+    fn devices(&self) -> impl Iterator<Item = &Endpoint> {
         self.people.iter().flat_map(|person| &person.devices)
     }
 
@@ -256,7 +256,7 @@ impl Strike<'_> {
     }
 }
 
-impl Reached {
+impl Endpoint {
     async fn cut(&self, length: Duration) {
         self.network.close();
         sleep(length).await;
