@@ -107,7 +107,7 @@ impl Fault {
     /// that the database has refused are tried again one by one, each time another, and whichever is
     /// tried when it takes them again comes first. What was stored is told in its order even so.
     pub(super) fn shuffles_messages(self) -> bool {
-        self == Self::FillDisk
+        self.part() == Part::Database
     }
 
     /// Whether both can strike at the same time and each still be what it says.
