@@ -19,3 +19,4 @@ mod rest;
 mod retention;
 mod settings;
 mod sign_in;
+mod volume;

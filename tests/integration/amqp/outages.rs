@@ -6,6 +6,7 @@ use std::time::Duration;
 use belfry_adapters::amqp::{AmqpSettings, Publisher};
 use belfry_application::testing::RecordingDelivery;
 use belfry_application::use_cases::{Relay, RelayOutbox};
+use belfry_tests::proxy::Proxy;
 use belfry_tests::rabbit::RabbitServer;
 use belfry_tests::wait::until_true;
 use serde_json::json;
@@ -14,7 +15,6 @@ use tokio::net::TcpListener;
 use tokio::time::sleep;
 
 use super::events::revisions;
-use super::proxy::Proxy;
 use super::rig::{Gate, Rig, Running, Store};
 
 /// All of Belfry's way: from the ingest queue into the store, from its outbox to the node's queue.
