@@ -125,14 +125,13 @@ impl Run<'_> {
         }
         match self.handle.inboxes.create(drafts.clone()).await {
             Ok(_) => self.answers.extend(drafts.iter().map(|_| Ok(()))),
-            Err(PortError::Unavailable(cause)) => {
-                let cause = cause.to_string();
+            Err(PortError::Rejected(_)) => self.create_each(drafts).await,
+            Err(passing) => {
                 for draft in drafts {
-                    self.answers.push(Err(PortError::unavailable(cause.clone()).into()));
+                    self.answers.push(Err(passing.again().into()));
                     self.waiting.insert(draft.user);
                 }
             }
-            Err(PortError::Rejected(_)) => self.create_each(drafts).await,
         }
     }
 
@@ -149,7 +148,7 @@ impl Run<'_> {
         } else {
             self.handle.one(command).await
         };
-        if matches!(answer, Err(NotDone::Port(PortError::Unavailable(_)))) {
+        if matches!(&answer, Err(NotDone::Port(error)) if error.is_passing()) {
             self.waiting.insert(user);
         }
         self.answers.push(answer);

@@ -103,13 +103,6 @@ impl Fault {
         self == Self::KillDatabase
     }
 
-    /// Whether messages can be stored in another order than they were sent in, even by one node: those
-    /// that the database has refused are tried again one by one, each time another, and whichever is
-    /// tried when it takes them again comes first. What was stored is told in its order even so.
-    pub(super) fn shuffles_messages(self) -> bool {
-        self.part() == Part::Database
-    }
-
     /// Whether both can strike at the same time and each still be what it says.
     pub(super) fn goes_with(self, other: Self) -> bool {
         let (part, others) = (self.part(), other.part());

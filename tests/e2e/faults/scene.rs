@@ -107,8 +107,7 @@ impl Scene {
         };
         let proxy = Proxy::to(broker.url()).await;
         let ground = Ground { database: Some(database), broker: Some(broker) };
-        let shuffled = faults.iter().any(|fault| fault.shuffles_messages());
-        let keeps_order_of_messages = nodes == 1 && !shuffled;
+        let keeps_order_of_messages = nodes == 1;
         let nodes = join_all((0..nodes).map(|n| Node::start(n, &ground, &proxy))).await;
         let people: Vec<_> = join_all((0..people).map(|n| Person::at(&nodes, n))).await;
         let ledgers = people.iter().map(|_| Ledger::default()).collect();

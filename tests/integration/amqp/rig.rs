@@ -297,6 +297,11 @@ pub(super) struct Gated<H> {
 
 impl<H: Handling> Handling for Gated<H> {
     type Order = H::Order;
+    type Lane = H::Lane;
+
+    fn lane(order: &H::Order) -> H::Lane {
+        H::lane(order)
+    }
 
     fn read(&self, envelope: &Envelope<'_>) -> Result<H::Order, Unreadable> {
         self.handling.read(envelope)

@@ -36,9 +36,12 @@ pub trait Handling: Send + Sync {
 /// Why what a message asks for was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// Nothing can be done now, or this one cannot: only others that work tell which.
+    /// Nothing can be done now; it is not this one's fault.
     #[error("unavailable: {0}")]
     Unavailable(#[source] Cause),
+    /// Nothing can be done now, or this one cannot: only others that work tell which.
+    #[error("failed: {0}")]
+    Failed(#[source] Cause),
     /// It is refused, and would be again.
     #[error("rejected: {0}")]
     Rejected(#[source] Cause),
@@ -52,6 +55,7 @@ impl From<PortError> for Failure {
     fn from(error: PortError) -> Self {
         match error {
             PortError::Unavailable(cause) => Self::Unavailable(cause),
+            PortError::Failed(cause) => Self::Failed(cause),
             PortError::Rejected(cause) => Self::Rejected(cause),
         }
     }

@@ -11,7 +11,8 @@ use super::handling::{Failure, Handling};
 /// All are tried together. If that fails although the store works for others, the next round tries
 /// them in parts half as large, until the one at fault stands alone. While nothing works at all, each
 /// round knocks with one message only, each time another, so that neither a store that is down is
-/// overrun nor one bad message keeps the others waiting.
+/// overrun nor one bad message keeps the others waiting. What an outage keeps from being done is never
+/// at fault, even if it does not concern all.
 ///
 /// Messages of one lane (one user's, say) are done in the order in which they came: one that has to
 /// be tried again holds up those behind it, until it is done or known to be at fault.
@@ -117,7 +118,7 @@ impl<M, O: Clone> Sieve<M, O> {
             let answers = run(handling, &tried).await;
             let alone = tried.len() == 1;
             // One without an answer is not done.
-            let silence = repeat_with(|| Err(Failure::Unavailable("no answer".into())));
+            let silence = repeat_with(|| Err(Failure::Failed("no answer".into())));
             for (held, answer) in tried.into_iter().zip(answers.into_iter().chain(silence)) {
                 match answer {
                     Ok(()) => round.done.push(held.message),
@@ -125,7 +126,7 @@ impl<M, O: Clone> Sieve<M, O> {
                         round.refused.push((held.message, error));
                     }
                     Err(error @ Failure::TooEarly(_)) => round.early.push((held.message, error)),
-                    Err(error @ Failure::Unavailable(_)) => {
+                    Err(error @ (Failure::Unavailable(_) | Failure::Failed(_))) => {
                         waiting.insert(H::lane(&held.order));
                         again.push((held, alone, error));
                     }
@@ -179,7 +180,8 @@ impl<M, O: Clone> Sieve<M, O> {
     /// Puts those that failed back where they were, but those that have failed alone often enough.
     fn keep(&mut self, again: Vec<(Held<M, O>, bool, Failure)>, round: &mut Round<M>) {
         for (mut held, alone, error) in again {
-            held.strikes += u8::from(alone && round.works);
+            let suspect = matches!(error, Failure::Failed(_));
+            held.strikes += u8::from(suspect && alone && round.works);
             held.knocks += u32::from(alone && !round.works);
             if held.strikes >= Self::STRIKES {
                 round.failed.push((held.message, error));
@@ -240,7 +242,7 @@ mod tests {
             self.traces.lock().push(current());
             let fails = *self.down.lock() || orders.iter().any(|one| self.poison.contains(one));
             let answer = |one: &u32| match fails {
-                true => Err(Failure::Unavailable("down".into())),
+                true => Err(Failure::Failed("down".into())),
                 false if self.rejected.contains(one) => Err(Failure::Rejected("no".into())),
                 false if self.early.contains(one) => Err(Failure::TooEarly("not there".into())),
                 false => Ok(()),
@@ -290,7 +292,7 @@ mod tests {
         for _ in 0..300 {
             let round = sieve.round(&store).await;
             assert!(!round.works && round.failed.is_empty() && round.refused.is_empty());
-            assert!(matches!(round.held_by, Some(Failure::Unavailable(_))));
+            assert!(matches!(round.held_by, Some(Failure::Failed(_))));
         }
         assert_eq!(store.calls.lock().len(), 300);
         assert!(store.calls.lock()[1..].iter().all(|orders| orders.len() == 1));
@@ -380,7 +382,7 @@ mod tests {
             let answers = orders.into_iter().map(|order| {
                 down |= self.one_in(20);
                 if down {
-                    return Err(Failure::Unavailable("down".into()));
+                    return Err(Failure::Failed("down".into()));
                 }
                 self.done.lock().push(order);
                 Ok(())
@@ -412,6 +414,44 @@ mod tests {
         }
     }
 
+    /// A disk that is full, say, stops those that write, and not those that find nothing to do.
+    #[tokio::test]
+    async fn an_outage_for_some_is_nobodys_fault() {
+        struct Full(Mutex<bool>);
+        impl Handling for Full {
+            type Order = u32;
+            type Lane = u32;
+
+            fn lane(order: &u32) -> u32 {
+                *order
+            }
+
+            fn read(&self, _: &Envelope<'_>) -> Result<u32, Unreadable> {
+                Err(Unreadable::NoData)
+            }
+
+            async fn run(&self, orders: Vec<u32>) -> Vec<Result<(), Failure>> {
+                let full = *self.0.lock();
+                let answer = |order| {
+                    if full && order < 10 {
+                        return Err(Failure::Unavailable("the disk is full".into()));
+                    }
+                    Ok(())
+                };
+                orders.into_iter().map(answer).collect()
+            }
+        }
+        let store = Full(Mutex::new(true));
+        let mut sieve = holding(0..20);
+        for other in 100..200 {
+            sieve.take(Held::new(other, other, None));
+            let round = sieve.round(&store).await;
+            assert!(round.works && round.failed.is_empty());
+        }
+        *store.0.lock() = false;
+        assert_eq!(sieve.round(&store).await.done, (0..10).collect::<Vec<_>>());
+    }
+
     #[tokio::test]
     async fn one_bad_message_of_a_lane_does_not_hold_it_up_for_ever() {
         struct OneLane;
@@ -427,7 +467,7 @@ mod tests {
 
             async fn run(&self, orders: Vec<u32>) -> Vec<Result<(), Failure>> {
                 let bad = orders.contains(&0);
-                let answer = |_| if bad { Err(Failure::Unavailable("bad".into())) } else { Ok(()) };
+                let answer = |_| if bad { Err(Failure::Failed("bad".into())) } else { Ok(()) };
                 orders.into_iter().map(answer).collect()
             }
         }
@@ -476,7 +516,7 @@ mod tests {
                 let mut left = self.0.lock();
                 let answer = |_| {
                     if *left == 0 {
-                        return Err(Failure::Unavailable("down".into()));
+                        return Err(Failure::Failed("down".into()));
                     }
                     *left -= 1;
                     Ok(())
