@@ -1,6 +1,6 @@
 //! One user's inbox: the rules by which it changes, counts and tells what a device missed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -119,6 +119,16 @@ impl Receipt {
     }
 }
 
+/// What became of an order to mark some as read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Marked {
+    /// What there is to tell; nothing if none of them was unread.
+    pub event: Option<DomainEvent>,
+    /// Those that the inbox has never had, each once, in the order in which they were named. What was
+    /// read or deleted before is known.
+    pub unknown: Vec<NotificationId>,
+}
+
 /// One user's inbox, whole: the reference for what a store must do. Stores of any size do the same
 /// with the rows that a change concerns.
 ///
@@ -178,8 +188,8 @@ impl Inbox {
         Receipt::Taken(self.changed(Change::Created(Box::new(notification))))
     }
 
-    /// Marks those of `ids` as read that are here and unread.
-    pub fn mark_read(&mut self, ids: &[NotificationId], read_at: Timestamp) -> Option<DomainEvent> {
+    /// Marks those of `ids` as read that are here and unread, and says which it does not know.
+    pub fn mark_read(&mut self, ids: &[NotificationId], read_at: Timestamp) -> Marked {
         let revision = self.state.revision.next();
         let mut marked = Vec::new();
         for entry in self.entries.iter_mut().filter(|entry| entry.is_unread()) {
@@ -189,7 +199,9 @@ impl Inbox {
                 marked.push(entry.notification.id.clone());
             }
         }
-        (!marked.is_empty()).then(|| self.changed(Change::MarkedRead { ids: marked, read_at }))
+        let event =
+            (!marked.is_empty()).then(|| self.changed(Change::MarkedRead { ids: marked, read_at }));
+        Marked { event, unknown: self.unknown(ids) }
     }
 
     /// Marks all that is unread as read.
@@ -272,6 +284,11 @@ impl Inbox {
             .collect();
         rows.sort_by_key(|row| row.notification.revision);
         Some(rows)
+    }
+
+    fn unknown(&self, ids: &[NotificationId]) -> Vec<NotificationId> {
+        let mut seen: BTreeSet<_> = self.entries.iter().map(|one| &one.notification.id).collect();
+        ids.iter().filter(|id| seen.insert(id)).cloned().collect()
     }
 
     fn twin_of(&self, draft: &Draft) -> Option<&Entry> {

@@ -14,7 +14,8 @@ mod user;
 
 pub use event::{Change, DomainEvent};
 pub use inbox::{
-    Epoch, Inbox, InboxState, InvalidEpoch, Missed, MissedChange, Receipt, Revision, UnreadCount,
+    Epoch, Inbox, InboxState, InvalidEpoch, Marked, Missed, MissedChange, Receipt, Revision,
+    UnreadCount,
 };
 pub use notification::{
     Data, Draft, InvalidData, InvalidDraft, InvalidId, InvalidKind, InvalidLink, InvalidMessage,

@@ -63,12 +63,25 @@ fn what_was_deleted_does_not_come_back() {
 fn a_change_that_changes_nothing_takes_no_revision() {
     let mut inbox = Inbox::new(user());
     inbox.receive(draft(1));
-    inbox.mark_read(&[id(1)], now()).unwrap();
+    inbox.mark_read(&[id(1)], now()).event.unwrap();
     let before = inbox.state();
-    assert_eq!(inbox.mark_read(&[id(1), id(9)], now()), None);
+    assert_eq!(inbox.mark_read(&[id(1), id(9)], now()).event, None);
     assert_eq!(inbox.mark_all_read(now()), None);
     assert_eq!(inbox.delete(&[id(9)], now()), None);
     assert_eq!(inbox.state(), before);
+}
+
+#[test]
+fn what_the_inbox_never_had_is_named_when_it_is_said_to_be_read() {
+    let mut inbox = Inbox::new(user());
+    for n in 1..=3 {
+        inbox.receive(draft(n));
+    }
+    inbox.mark_read(&[id(1)], now());
+    inbox.delete(&[id(2)], now()).unwrap();
+    let marked = inbox.mark_read(&[id(9), id(1), id(2), id(3), id(8), id(9)], now());
+    assert_eq!(marked.unknown, [id(9), id(8)]);
+    assert!(marked.event.is_some());
 }
 
 #[test]
@@ -146,7 +159,7 @@ fn what_was_forgotten_cannot_be_told_and_can_come_anew() {
     (1..=3).for_each(|n| drop(inbox.receive(draft(n))));
     let known = inbox.state().revision;
     inbox.delete(&[id(1)], now()).unwrap();
-    inbox.mark_read(&[id(2)], now()).unwrap();
+    inbox.mark_read(&[id(2)], now()).event.unwrap();
 
     assert_eq!(inbox.forget_deleted(now(), 10), 0, "deleted then, not before");
     let later = Timestamp::from_unix_millis(1_001);
@@ -190,7 +203,7 @@ fn take(inbox: &mut Inbox, step: &Step) -> Option<DomainEvent> {
             Receipt::Taken(event) => Some(event),
             Receipt::AlreadyThere(_) => None,
         },
-        Step::MarkRead(numbers) => inbox.mark_read(&ids(numbers), now()),
+        Step::MarkRead(numbers) => inbox.mark_read(&ids(numbers), now()).event,
         Step::MarkAllRead => inbox.mark_all_read(now()),
         Step::Delete(numbers) => inbox.delete(&ids(numbers), now()),
         Step::Expire(limit) => {

@@ -20,3 +20,4 @@ mod retention;
 mod revocation;
 mod settings;
 mod sign_in;
+mod volume;

@@ -103,11 +103,11 @@ fn short(user: &User) -> String {
 }
 
 /// Puts these devices through to the user's namespace with a token of [`short`]. They are running
-/// before that token is made, so that what a process takes to start does not count.
+/// before that token is made, so that what a process takes to start does not count; and refused until
+/// then, so that no other session of theirs is left that could hear anything.
 async fn with_short_token(user: &User, device: belfry_tests::clients::Builder) -> Device {
-    let device = signed_in(device).await;
-    device.disconnect();
-    device.disconnected().await;
+    let device = device.token("").start();
+    assert_eq!(device.refused().await, "token_missing");
     device.set_auth(json!({ "token": short(user) }));
     device.reconnect();
     device.connected().await;

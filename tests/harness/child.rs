@@ -77,7 +77,12 @@ impl Spawned {
 
     /// Everything it has written so far, in the order of arrival.
     pub(crate) fn lines(&self) -> Vec<Line> {
-        self.lines.borrow().clone()
+        self.with_lines(<[Line]>::to_vec)
+    }
+
+    /// Looks at everything it has written so far; a long story is not copied for it.
+    pub(crate) fn with_lines<T>(&self, look: impl FnOnce(&[Line]) -> T) -> T {
+        look(&self.lines.borrow())
     }
 
     /// Waits until the lines so far answer the question.

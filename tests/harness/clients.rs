@@ -193,6 +193,12 @@ impl Device {
         self.up_to_date().seen.clone()
     }
 
+    /// The last of these kinds that it has told so far.
+    pub fn last_of(&self, kinds: &[&str]) -> Option<Seen> {
+        let memory = self.up_to_date();
+        memory.seen.iter().rfind(|seen| kinds.contains(&&*seen.kind)).cloned()
+    }
+
     /// The first argument of every event of this name so far, in order.
     pub fn events(&self, name: &str) -> Vec<Value> {
         let seen = self.seen();
@@ -358,13 +364,14 @@ impl Device {
     }
 
     fn up_to_date(&self) -> MutexGuard<'_, Memory> {
-        let lines = self.child.lines();
-        let mut memory = self.memory();
-        // Another thread may have read further since.
-        if lines.len() > memory.lines_read {
-            memory.read(&lines);
-        }
-        memory
+        self.child.with_lines(|lines| {
+            let mut memory = self.memory();
+            // Another thread may have read further since.
+            if lines.len() > memory.lines_read {
+                memory.read(lines);
+            }
+            memory
+        })
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {

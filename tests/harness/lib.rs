@@ -8,6 +8,7 @@
 //! | [`process`] | `belfry` as a child process |
 //! | [`clients`] | devices: the Socket.IO clients of JavaScript and Python |
 //! | [`http`], [`amqp`] | the two other ways in and out |
+//! | [`proxy`] | a network that it can cut, close and freeze |
 //! | [`tokens`] | good, bad and forged JWTs |
 //! | [`wait`] | waiting for something to become true, with a bound |
 //!
@@ -26,6 +27,7 @@ pub mod http;
 mod names;
 pub mod postgres;
 pub mod process;
+pub mod proxy;
 pub mod rabbit;
 pub mod servers;
 pub mod tokens;

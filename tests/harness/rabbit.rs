@@ -200,4 +200,30 @@ impl RabbitServer {
     pub async fn start(&self) {
         self.0.order(Order::Start).await;
     }
+
+    /// Has it close every connection, as an administrator does for maintenance
+    /// (`rabbitmqctl close_all_connections`).
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn close_connections(&self) {
+        self.0.order(Order::CloseConnections).await;
+    }
+
+    /// Has it raise the alarm that its memory is full: it reads no more from whoever publishes
+    /// (<https://www.rabbitmq.com/docs/alarms>), until [`clear_memory_alarm`](Self::clear_memory_alarm).
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn raise_memory_alarm(&self) {
+        self.0.order(Order::RaiseMemoryAlarm).await;
+    }
+
+    /// Has it read from everybody again.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn clear_memory_alarm(&self) {
+        self.0.order(Order::ClearMemoryAlarm).await;
+    }
 }

@@ -25,13 +25,25 @@ const PAUSE: Duration = Duration::from_millis(20);
 ///
 /// # Panics
 /// When there is no answer within [`PATIENCE`]; the sentence says what was waited for.
-pub async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+pub async fn until<T>(what: &str, ask: impl AsyncFnMut() -> Option<T>) -> T {
+    until_within(PATIENCE, what, ask).await
+}
+
+/// As [`until`], with another bound.
+///
+/// # Panics
+/// When there is no answer within the bound.
+pub async fn until_within<T>(
+    bound: Duration,
+    what: &str,
+    mut ask: impl AsyncFnMut() -> Option<T>,
+) -> T {
+    let deadline = Instant::now() + bound;
     loop {
         if let Some(answer) = ask().await {
             return answer;
         }
-        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain: {what}");
+        assert!(Instant::now() < deadline, "waited {bound:?} in vain: {what}");
         sleep(PAUSE).await;
     }
 }

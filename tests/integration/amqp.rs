@@ -6,6 +6,5 @@ mod events;
 mod forward;
 mod ingest;
 mod outages;
-mod proxy;
 mod raw;
 mod rig;

@@ -459,7 +459,7 @@ async fn changes_find_their_rows_by_index_too() {
         let keyed = Draft { dedupe_key: Some(id("k")), ..a_draft(&name, "new") };
         store.create(vec![keyed, a_draft(&name, "n1")]).await.unwrap();
         let marked = store.mark_read(&user(&name), &[id("n10")], at(5)).await;
-        assert!(marked.unwrap().is_some());
+        assert!(marked.unwrap().event.is_some());
         let deleted = store.delete(&user(&name), &[id("n20")], at(5)).await;
         assert!(deleted.unwrap().is_some());
         let all = store.mark_all_read(&user(&name), at(6)).await.unwrap();

@@ -1,7 +1,7 @@
 use async_trait::async_trait;
 use belfry_domain::{
-    DomainEvent, Draft, Epoch, InboxState, Kind, MissedChange, Notification, NotificationId,
-    Receipt, Revision, Timestamp, UserId,
+    DomainEvent, Draft, Epoch, InboxState, Kind, Marked, MissedChange, Notification,
+    NotificationId, Receipt, Revision, Timestamp, UserId,
 };
 
 use super::PortError;
@@ -34,14 +34,15 @@ pub trait InboxRepository: Send + Sync {
         drafts: Vec<Draft>,
     ) -> Result<Once, PortError>;
 
-    /// Marks those of `ids` as read that are in the inbox and unread. Ids that are not there are
-    /// passed over. `None` if nothing changed.
+    /// Marks those of `ids` as read that are in the inbox and unread; the others do not hinder that.
+    /// Says which of them the inbox has never had, at the revision at which the others were marked:
+    /// one that comes later, by whatever way, was not there to be marked.
     async fn mark_read(
         &self,
         user: &UserId,
         ids: &[NotificationId],
         read_at: Timestamp,
-    ) -> Result<Option<DomainEvent>, PortError>;
+    ) -> Result<Marked, PortError>;
 
     /// Marks all that is unread as read. `None` if nothing was.
     async fn mark_all_read(

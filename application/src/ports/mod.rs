@@ -30,10 +30,14 @@ use std::error::Error;
 /// Why a port could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum PortError {
-    /// What stands behind the port cannot be reached or is not able to answer now. Worth trying
-    /// again later; whether the work was done is unknown.
+    /// What stands behind the port cannot be reached or is not able to answer now, whoever asks. Worth
+    /// trying again later; whether the work was done is unknown.
     #[error("unavailable: {0}")]
     Unavailable(#[source] Cause),
+    /// It did not work this time, and the reason may lie in this very request or not. Worth trying
+    /// again later; whether the work was done is unknown.
+    #[error("failed: {0}")]
+    Failed(#[source] Cause),
     /// What stands behind the port refuses this very request and would refuse it again.
     #[error("rejected: {0}")]
     Rejected(#[source] Cause),
@@ -46,6 +50,26 @@ impl PortError {
     /// A failure worth a retry.
     pub fn unavailable(cause: impl Into<Cause>) -> Self {
         Self::Unavailable(cause.into())
+    }
+
+    /// A failure whose reason may lie in the request.
+    pub fn failed(cause: impl Into<Cause>) -> Self {
+        Self::Failed(cause.into())
+    }
+
+    /// The same failure for another who met it: as text, since a cause cannot be shared.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        match self {
+            Self::Unavailable(cause) => Self::unavailable(cause.to_string()),
+            Self::Failed(cause) => Self::failed(cause.to_string()),
+            Self::Rejected(cause) => Self::rejected(cause.to_string()),
+        }
+    }
+
+    /// Whether the same may work later.
+    pub const fn is_passing(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Failed(_))
     }
 
     /// A failure that a retry would meet again.

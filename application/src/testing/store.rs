@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use belfry_domain::{
-    Change, DomainEvent, Draft, Due, Epoch, Inbox, InboxState, Notification, NotificationId,
-    Receipt, Revision, Timestamp, UserId,
+    Change, DomainEvent, Draft, Due, Epoch, Inbox, InboxState, Marked, Notification,
+    NotificationId, Receipt, Revision, Timestamp, UserId,
 };
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -154,10 +154,10 @@ impl InboxRepository for InMemoryStore {
         user: &UserId,
         ids: &[NotificationId],
         read_at: Timestamp,
-    ) -> Result<Option<DomainEvent>, PortError> {
+    ) -> Result<Marked, PortError> {
         Ok(self.change(|content| {
-            let event = content.inbox(user).mark_read(ids, read_at);
-            content.put_out_if_any(event, read_at)
+            let Marked { event, unknown } = content.inbox(user).mark_read(ids, read_at);
+            Marked { event: content.put_out_if_any(event, read_at), unknown }
         }))
     }
 

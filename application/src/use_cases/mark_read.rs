@@ -24,7 +24,7 @@ impl MarkRead {
         user: &UserId,
         ids: &[NotificationId],
     ) -> Result<InboxState, PortError> {
-        match self.inboxes.mark_read(user, ids, self.clock.now()).await? {
+        match self.inboxes.mark_read(user, ids, self.clock.now()).await?.event {
             Some(event) => Ok(event.state()),
             None => self.inboxes.state(user).await,
         }

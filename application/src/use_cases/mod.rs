@@ -24,7 +24,7 @@ pub use delete_notification::DeleteNotification;
 pub use deliver_event::DeliverEvent;
 pub use forward_event::{ForwardEvent, ForwardedEvent};
 pub use get_notification::GetNotification;
-pub use handle_commands::{Command, HandleCommands};
+pub use handle_commands::{Command, HandleCommands, NotDone};
 pub use list_inbox::{InboxPage, ListInbox};
 pub use mark_all_read::MarkAllRead;
 pub use mark_read::MarkRead;

@@ -9,7 +9,9 @@ use testcontainers_modules::rabbitmq::RabbitMq;
 use testcontainers_modules::testcontainers::bollard::Docker;
 use testcontainers_modules::testcontainers::bollard::query_parameters::KillContainerOptionsBuilder;
 use testcontainers_modules::testcontainers::core::client::docker_client_instance;
-use testcontainers_modules::testcontainers::core::{IntoContainerPort, WaitFor};
+use testcontainers_modules::testcontainers::core::{
+    CmdWaitFor, ExecCommand, IntoContainerPort, WaitFor,
+};
 use testcontainers_modules::testcontainers::runners::AsyncRunner;
 use testcontainers_modules::testcontainers::{ContainerAsync, ContainerRequest, Image, ImageExt};
 use tokio::time::{Instant, sleep, timeout};
@@ -173,6 +175,14 @@ impl<I: Image> Server for Container<I> {
         })
         .await?;
         self.has_ended().await
+    }
+
+    async fn control(&mut self, words: &[&str]) -> anyhow::Result<()> {
+        anyhow::ensure!(self.kind == Kind::Rabbit, "only RabbitMQ can do {words:?}");
+        let command = ExecCommand::new(["rabbitmqctl"].iter().chain(words).copied())
+            .with_cmd_ready_condition(CmdWaitFor::exit_code(0));
+        self.inner.exec(command).await?;
+        Ok(())
     }
 
     async fn kill(&mut self) -> anyhow::Result<()> {

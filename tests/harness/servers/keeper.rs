@@ -29,6 +29,11 @@ pub(super) trait Server {
     /// Stops it in good order, keeping its data.
     async fn stop(&mut self) -> anyhow::Result<()>;
 
+    /// Runs RabbitMQ's `rabbitmqctl` with these words.
+    async fn control(&mut self, words: &[&str]) -> anyhow::Result<()> {
+        anyhow::bail!("only RabbitMQ can do {words:?}")
+    }
+
     /// Ends it as a power cut would, keeping what it had written.
     async fn kill(&mut self) -> anyhow::Result<()>;
 
@@ -42,19 +47,36 @@ pub(crate) enum Order {
     Start,
     Stop,
     Kill,
+    /// Have RabbitMQ close everybody's connection.
+    CloseConnections,
+    /// Have RabbitMQ say that its memory is full: who publishes is blocked.
+    RaiseMemoryAlarm,
+    ClearMemoryAlarm,
 }
 
 impl Order {
+    const ALL: [Self; 6] = [
+        Self::Start,
+        Self::Stop,
+        Self::Kill,
+        Self::CloseConnections,
+        Self::RaiseMemoryAlarm,
+        Self::ClearMemoryAlarm,
+    ];
+
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Start => "start",
             Self::Stop => "stop",
             Self::Kill => "kill",
+            Self::CloseConnections => "close-connections",
+            Self::RaiseMemoryAlarm => "raise-memory-alarm",
+            Self::ClearMemoryAlarm => "clear-memory-alarm",
         }
     }
 
     fn of_word(word: &str) -> Option<Self> {
-        [Self::Start, Self::Stop, Self::Kill].into_iter().find(|order| order.word() == word)
+        Self::ALL.into_iter().find(|order| order.word() == word)
     }
 }
 
@@ -110,6 +132,13 @@ async fn keep_one(kind: Kind, management: bool) -> ExitCode {
             Order::Start => server.start().await,
             Order::Stop => server.stop().await,
             Order::Kill => server.kill().await,
+            Order::CloseConnections => {
+                server.control(&["close_all_connections", "--global", "maintenance"]).await
+            }
+            Order::RaiseMemoryAlarm => server.control(&["set_vm_memory_high_watermark", "0"]).await,
+            Order::ClearMemoryAlarm => {
+                server.control(&["set_vm_memory_high_watermark", "0.9"]).await
+            }
         };
         say(&match done {
             Ok(()) => Reply::Done,

@@ -1,12 +1,12 @@
 use belfry_adapters::inbound::amqp::{DeadLetters, DeadLettersError, Reason, Which};
 use belfry_tests::process::{Belfry, Builder};
+use belfry_tests::proxy::Proxy;
 use belfry_tests::wait::until_true;
 use lapin::BasicProperties;
 use lapin::options::{BasicGetOptions, BasicNackOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use serde_json::{Value, json};
 
-use super::proxy::Proxy;
 use super::rig::{Rig, Store};
 
 impl Rig {

@@ -223,6 +223,61 @@ async fn one_that_fails_alone_is_tried_again_later_and_given_up_at_last() {
 }
 
 #[tokio::test]
+async fn a_read_that_comes_before_its_notification_takes_effect() {
+    let rig = Rig::new().await;
+    let store = Store::new();
+    let (publisher, connected) = rig.publisher().await;
+    let ingest = rig.ingest(&publisher, store.handling());
+    rig.ingest_is_declared().await;
+
+    rig.send("notification.create", json!({ "userId": "bob", "id": "n1", "title": "Hi" })).await;
+    rig.send("notification.mark_read", json!({ "userId": "ada", "id": "n1" })).await;
+    rig.send("notification.mark_read", json!({ "userId": "bob", "ids": ["n2", "n1"] })).await;
+    until_true("what is there is marked at once", async || {
+        store.inbox("bob").await.iter().any(belfry_domain::Notification::is_read)
+    })
+    .await;
+    for name in ["ada", "bob"] {
+        for id in ["n1", "n2"] {
+            let data = json!({ "userId": name, "id": id, "title": "Hi" });
+            rig.send("notification.create", data).await;
+        }
+    }
+    until_true("all that was read is marked", async || {
+        let unread = async |name| store.inner.state(&user(name)).await.unwrap().unread.get();
+        let stored = store.ids("ada").await.len() + store.ids("bob").await.len();
+        stored == 4 && unread("ada").await == 1 && unread("bob").await == 0
+    })
+    .await;
+    rig.leaves_nothing(ingest).await;
+    assert_eq!(rig.amqp.count(&rig.broker.dead_queue()).await, Some(0));
+    connected.stop().await;
+}
+
+#[tokio::test]
+async fn a_read_of_what_never_comes_is_given_up_and_holds_nobody_up() {
+    let rig = Rig::new().await;
+    let store = Store::new();
+    let (publisher, connected) = rig.publisher().await;
+    let ingest = rig.ingest(&publisher, store.handling());
+    rig.ingest_is_declared().await;
+
+    rig.send("notification.mark_read", json!({ "userId": "ada", "ids": ["n1", "n2"] })).await;
+    rig.send("notification.create", json!({ "userId": "ada", "id": "n2", "title": "Hi" })).await;
+    until_true("others pass meanwhile", async || store.ids("ada").await.len() == 1).await;
+    assert_eq!(rig.amqp.count(&rig.broker.dead_queue()).await, Some(0), "it still waits");
+
+    let dead = rig.amqp.next(&rig.broker.dead_queue()).await;
+    assert_eq!(dead.json()["data"]["ids"], json!(["n1", "n2"]));
+    assert_eq!(dead.header("x-belfry-reason").unwrap(), "unknown_notification");
+    assert_eq!(dead.header("x-belfry-error").unwrap(), "the inbox knows nothing of n1");
+    assert_eq!(dead.header("x-belfry-attempts").unwrap(), "3");
+    assert_eq!(store.inner.state(&user("ada")).await.unwrap().unread.get(), 0, "n2 is marked");
+    rig.leaves_nothing(ingest).await;
+    connected.stop().await;
+}
+
+#[tokio::test]
 async fn a_store_that_is_down_loses_nothing_and_is_not_overrun() {
     let rig = Rig::new().await;
     let store = Store::new();
@@ -266,6 +321,43 @@ async fn a_queue_that_others_have_declared_is_used_as_it_is() {
     rig.send("nonsense", json!({})).await;
     assert_eq!(rig.amqp.next(&rig.broker.dead_queue()).await.json()["pattern"], "nonsense");
     rig.leaves_nothing(ingest).await;
+    connected.stop().await;
+}
+
+#[tokio::test]
+async fn a_queue_with_a_single_active_consumer_keeps_a_producers_order_across_nodes() {
+    let rig = Rig::new().await;
+    let queue = rig.broker.ingest_queue();
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
+    rig.amqp.declare_queue(&queue, arguments).await;
+    let store = Store::new();
+    let (publisher, connected) = rig.publisher().await;
+    let first = rig.ingest(&publisher, store.handling());
+    rig.ingest_is_declared().await;
+    let second = rig.ingest(&publisher, store.handling());
+    let sending = async {
+        for n in 0..200 {
+            let data = json!({ "userId": "ada", "id": format!("n{n}"), "title": "Hi" });
+            rig.send("notification.create", data).await;
+            let data = json!({ "userId": "ada", "id": format!("n{n}") });
+            rig.send("notification.mark_read", data).await;
+        }
+    };
+    let taking_over = async {
+        until_true("some are done", async || store.ids("ada").await.len() > 50).await;
+        first.stop().await;
+    };
+    tokio::join!(sending, taking_over);
+    until_true("all are done", async || {
+        store.inner.state(&user("ada")).await.unwrap().revision.get() == 400
+    })
+    .await;
+    rig.leaves_nothing(second).await;
+    for (n, one) in (0_u64..).zip(store.inbox("ada").await) {
+        let revisions = (one.created_revision.get(), one.revision.get());
+        assert_eq!(revisions, (2 * n + 1, 2 * n + 2), "{}: created, then read", one.id);
+    }
     connected.stop().await;
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use belfry_adapters::amqp::{AmqpSettings, Publisher};
 use belfry_application::testing::RecordingDelivery;
 use belfry_application::use_cases::{Relay, RelayOutbox};
+use belfry_tests::proxy::Proxy;
 use belfry_tests::rabbit::RabbitServer;
 use belfry_tests::wait::until_true;
 use serde_json::json;
@@ -14,8 +15,7 @@ use tokio::net::TcpListener;
 use tokio::time::sleep;
 
 use super::events::revisions;
-use super::proxy::Proxy;
-use super::rig::{Rig, Running, Store};
+use super::rig::{Gate, Rig, Running, Store};
 
 /// All of Belfry's way: from the ingest queue into the store, from its outbox to the node's queue.
 struct Whole {
@@ -163,6 +163,87 @@ async fn queues_and_exchanges_that_are_deleted_are_made_again() {
     send(&rig, 20..30).await;
     whole.brings(30).await;
     whole.stop().await;
+}
+
+/// A deleted queue takes with it what was handed out and is not acknowledged: only Belfry has it then.
+#[tokio::test]
+async fn an_ingest_queue_that_is_deleted_while_the_store_is_down_comes_back_and_loses_nothing() {
+    let rig = Rig::new().await;
+    let store = Store::new();
+    store.goes_down(true);
+    let (publisher, connected) = rig.publisher().await;
+    let ingest = rig.ingest(&publisher, store.handling());
+    rig.ingest_is_declared().await;
+    let queue = rig.broker.ingest_queue();
+    // More than Belfry tries together, and less than are handed out ahead of their acknowledgement.
+    send(&rig, 0..250).await;
+    until_true("all are handed out", async || rig.amqp.count(&queue).await == Some(0)).await;
+    until_true("and tried", async || store.calls_while_down() > 2).await;
+
+    for deleted in 1..=2 {
+        rig.delete(&queue).await;
+        rig.exists(&queue).await;
+        send(&rig, 250 + (deleted - 1) * 10..250 + deleted * 10).await;
+        until_true("it is consumed", async || rig.amqp.count(&queue).await == Some(0)).await;
+    }
+    store.goes_down(false);
+    until_true("all are stored", async || store.ids("ada").await.len() == 270).await;
+    send(&rig, 270..280).await;
+    until_true("and what follows", async || store.ids("ada").await.len() == 280).await;
+    rig.leaves_nothing(ingest).await;
+    assert_eq!(store.done(), 280, "none was acknowledged wrongly, so that it came again");
+    connected.stop().await;
+}
+
+#[tokio::test]
+async fn an_ingest_queue_that_is_deleted_while_messages_are_done_loses_none_of_them() {
+    let rig = Rig::new().await;
+    let store = Store::new();
+    let (publisher, connected) = rig.publisher().await;
+    let gate = Gate::closed();
+    let ingest = rig.ingest(&publisher, gate.before(store.handling()));
+    rig.ingest_is_declared().await;
+    let queue = rig.broker.ingest_queue();
+    send(&rig, 0..1).await;
+    until_true("the first is under way", async || gate.waiting() == 1).await;
+    send(&rig, 1..100).await;
+    until_true("the rest is handed out", async || rig.amqp.count(&queue).await == Some(0)).await;
+
+    rig.delete(&queue).await;
+    gate.open();
+    rig.exists(&queue).await;
+    send(&rig, 100..120).await;
+    until_true("all are stored", async || store.ids("ada").await.len() == 120).await;
+    rig.leaves_nothing(ingest).await;
+    connected.stop().await;
+}
+
+#[tokio::test]
+async fn an_ingest_queue_that_is_deleted_again_and_again_under_load_loses_nothing_in_hand() {
+    let rig = Rig::new().await;
+    let store = Store::new();
+    let (publisher, connected) = rig.publisher().await;
+    let ingest = rig.ingest(&publisher, store.handling());
+    rig.ingest_is_declared().await;
+    let queue = rig.broker.ingest_queue();
+    let mut sent = 0;
+    for round in 0..10 {
+        // With one of them failing, its neighbours are acknowledged one by one while it is held.
+        let name = format!("n{}", sent + 5);
+        store.fails_for(&[name.as_str()]);
+        send(&rig, sent..sent + 40).await;
+        sent += 40;
+        until_true("all are handed out", async || rig.amqp.count(&queue).await == Some(0)).await;
+        rig.delete(&queue).await;
+        store.fails_for(&[]);
+        rig.exists(&queue).await;
+        if round % 2 == 0 {
+            until_true("all are stored", async || store.ids("ada").await.len() == sent).await;
+        }
+    }
+    until_true("all are stored", async || store.ids("ada").await.len() == sent).await;
+    rig.leaves_nothing(ingest).await;
+    connected.stop().await;
 }
 
 #[tokio::test]

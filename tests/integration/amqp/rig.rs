@@ -1,9 +1,11 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use belfry_adapters::amqp::{AmqpSettings, AmqpUrl, Publisher, Topology, TopologySettings};
 use belfry_adapters::inbound::amqp::{
-    Handling, Ingest, IngestSettings, NodeQueue, NodeQueueSettings, StoreCommands,
+    Envelope, Failure, Handling, Ingest, IngestSettings, NodeQueue, NodeQueueSettings,
+    StoreCommands, Unreadable,
 };
 use belfry_adapters::outbound::amqp::AmqpEventPublisher;
 use belfry_application::ports::{InboxRepository, PortError};
@@ -18,6 +20,7 @@ use belfry_tests::wait::{PATIENCE, until_true};
 use futures_util::FutureExt;
 use lapin::options::QueueDeleteOptions;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -115,6 +118,7 @@ impl Rig {
     ) -> Running {
         let settings = IngestSettings {
             max_attempts: 3,
+            max_early_attempts: 3,
             shortest_pause: Duration::from_millis(10),
             longest_pause: Duration::from_millis(200),
             ..IngestSettings::default()
@@ -194,6 +198,7 @@ pub(super) struct Store {
 struct Faults {
     down: bool,
     calls_while_down: usize,
+    done: usize,
     fails: Vec<String>,
     refuses: Vec<String>,
 }
@@ -209,6 +214,11 @@ impl Store {
 
     pub(super) fn calls_while_down(&self) -> usize {
         self.faults.lock().unwrap().calls_while_down
+    }
+
+    /// How many creations it was asked for and could do, the same ones again included.
+    pub(super) fn done(&self) -> usize {
+        self.faults.lock().unwrap().done
     }
 
     /// Fails for this one, as long as it is told to, and works for others.
@@ -253,6 +263,59 @@ impl Store {
     }
 }
 
+/// Lets nothing be done until it is opened.
+#[derive(Clone)]
+pub(super) struct Gate {
+    open: watch::Sender<bool>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Gate {
+    pub(super) fn closed() -> Self {
+        Self { open: watch::Sender::new(false), waiting: Arc::default() }
+    }
+
+    pub(super) fn open(&self) {
+        self.open.send_replace(true);
+    }
+
+    /// How often somebody came to the closed gate.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn before<H>(&self, handling: H) -> Gated<H> {
+        Gated { gate: self.clone(), handling }
+    }
+}
+
+/// A handling behind a [`Gate`].
+pub(super) struct Gated<H> {
+    gate: Gate,
+    handling: H,
+}
+
+impl<H: Handling> Handling for Gated<H> {
+    type Order = H::Order;
+    type Lane = H::Lane;
+
+    fn lane(order: &H::Order) -> H::Lane {
+        H::lane(order)
+    }
+
+    fn read(&self, envelope: &Envelope<'_>) -> Result<H::Order, Unreadable> {
+        self.handling.read(envelope)
+    }
+
+    async fn run(&self, orders: Vec<H::Order>) -> Vec<Result<(), Failure>> {
+        if !*self.gate.open.borrow() {
+            self.gate.waiting.fetch_add(1, Ordering::SeqCst);
+        }
+        self.gate.open.subscribe().wait_for(|open| *open).await.expect("the gate is there");
+        self.handling.run(orders).await
+    }
+}
+
 impl Faults {
     fn check(&mut self, drafts: &[Draft]) -> Result<(), PortError> {
         if self.down {
@@ -267,6 +330,7 @@ impl Faults {
         if any(&self.refuses) {
             return Err(PortError::rejected("a value that no column takes"));
         }
+        self.done += drafts.len();
         Ok(())
     }
 }

@@ -1,7 +1,11 @@
+use std::hash::Hash;
 use std::sync::Arc;
 
-use belfry_application::ports::{Clock, IdGenerator, PortError};
-use belfry_application::use_cases::{Command, ForwardEvent, ForwardedEvent, HandleCommands};
+use belfry_application::ports::{Cause, Clock, IdGenerator, PortError};
+use belfry_application::use_cases::{
+    Command, ForwardEvent, ForwardedEvent, HandleCommands, NotDone,
+};
+use belfry_domain::UserId;
 use lapin::BasicProperties;
 
 use super::message::{Envelope, Unreadable};
@@ -13,6 +17,12 @@ pub trait Handling: Send + Sync {
     /// What one message asks for.
     type Order: Clone + Send + Sync;
 
+    /// What keeps its order: of one lane each is done before the next one.
+    type Lane: Eq + Hash + Send;
+
+    /// The lane of an order.
+    fn lane(order: &Self::Order) -> Self::Lane;
+
     /// Reads what a message asks for.
     fn read(&self, envelope: &Envelope<'_>) -> Result<Self::Order, Unreadable>;
 
@@ -20,7 +30,44 @@ pub trait Handling: Send + Sync {
     fn run(
         &self,
         orders: Vec<Self::Order>,
-    ) -> impl Future<Output = Vec<Result<(), PortError>>> + Send;
+    ) -> impl Future<Output = Vec<Result<(), Failure>>> + Send;
+}
+
+/// Why what a message asks for was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Nothing can be done now; it is not this one's fault.
+    #[error("unavailable: {0}")]
+    Unavailable(#[source] Cause),
+    /// Nothing can be done now, or this one cannot: only others that work tell which.
+    #[error("failed: {0}")]
+    Failed(#[source] Cause),
+    /// It is refused, and would be again.
+    #[error("rejected: {0}")]
+    Rejected(#[source] Cause),
+    /// What it is about is not there yet. It is not in the way of others, and what there was to do
+    /// by now is done.
+    #[error(transparent)]
+    TooEarly(Cause),
+}
+
+impl From<PortError> for Failure {
+    fn from(error: PortError) -> Self {
+        match error {
+            PortError::Unavailable(cause) => Self::Unavailable(cause),
+            PortError::Failed(cause) => Self::Failed(cause),
+            PortError::Rejected(cause) => Self::Rejected(cause),
+        }
+    }
+}
+
+impl From<NotDone> for Failure {
+    fn from(why: NotDone) -> Self {
+        match why {
+            NotDone::Port(error) => error.into(),
+            unknown @ NotDone::Unknown(_) => Self::TooEarly(unknown.into()),
+        }
+    }
 }
 
 /// Store mode: inboxes change as the messages ask.
@@ -39,13 +86,19 @@ impl StoreCommands {
 
 impl Handling for StoreCommands {
     type Order = Command;
+    type Lane = UserId;
+
+    fn lane(order: &Command) -> UserId {
+        order.user().clone()
+    }
 
     fn read(&self, envelope: &Envelope<'_>) -> Result<Command, Unreadable> {
         command::command(envelope, || self.ids.notification_id(), self.clock.now())
     }
 
-    async fn run(&self, orders: Vec<Command>) -> Vec<Result<(), PortError>> {
-        self.commands.run(orders).await
+    async fn run(&self, orders: Vec<Command>) -> Vec<Result<(), Failure>> {
+        let answers = self.commands.run(orders).await.into_iter();
+        answers.map(|answer| answer.map_err(Failure::from)).collect()
     }
 }
 
@@ -62,12 +115,17 @@ impl ForwardHere {
 
 impl Handling for ForwardHere {
     type Order = ForwardedEvent;
+    type Lane = UserId;
+
+    fn lane(order: &ForwardedEvent) -> UserId {
+        order.user.clone()
+    }
 
     fn read(&self, envelope: &Envelope<'_>) -> Result<ForwardedEvent, Unreadable> {
         forwarded::forwarded(envelope)
     }
 
-    async fn run(&self, orders: Vec<ForwardedEvent>) -> Vec<Result<(), PortError>> {
+    async fn run(&self, orders: Vec<ForwardedEvent>) -> Vec<Result<(), Failure>> {
         let mut answers = Vec::with_capacity(orders.len());
         for event in orders {
             self.0.run(event).await;
@@ -95,12 +153,17 @@ impl ForwardToNodes {
 
 impl Handling for ForwardToNodes {
     type Order = ForwardedEvent;
+    type Lane = UserId;
+
+    fn lane(order: &ForwardedEvent) -> UserId {
+        order.user.clone()
+    }
 
     fn read(&self, envelope: &Envelope<'_>) -> Result<ForwardedEvent, Unreadable> {
         forwarded::forwarded(envelope)
     }
 
-    async fn run(&self, orders: Vec<ForwardedEvent>) -> Vec<Result<(), PortError>> {
+    async fn run(&self, orders: Vec<ForwardedEvent>) -> Vec<Result<(), Failure>> {
         let written: Vec<_> = orders.iter().map(forwarded::write_passed).collect();
         let messages: Vec<_> = written
             .iter()
@@ -119,12 +182,12 @@ impl Handling for ForwardToNodes {
         let why = sent.stopped_by.map(|error| error.to_string()).unwrap_or_default();
         let mut confirmed = 0;
         let answer = |body: Result<Vec<u8>, _>| {
-            body.map_err(PortError::rejected)?;
+            body.map_err(|error: serde_json::Error| Failure::Rejected(error.into()))?;
             confirmed += 1;
             if confirmed <= sent.confirmed {
                 Ok(())
             } else {
-                Err(PortError::unavailable(why.clone()))
+                Err(Failure::Unavailable(why.clone().into()))
             }
         };
         written.into_iter().map(answer).collect()

@@ -7,7 +7,7 @@ use belfry_application::ports::Clock;
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
-use lapin::{Channel, Connection};
+use lapin::{Channel, Connection, Consumer};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -34,6 +34,10 @@ pub struct IngestSettings {
     pub acknowledge_after: Duration,
     /// How often a message may fail, while others work, before it goes to the dead queue.
     pub max_attempts: u32,
+    /// How often a message may come too early, before what it is about is there. With the pauses of
+    /// the retry queues it says how far two messages may overtake each other: after 36 seconds a
+    /// sender's mistake is likelier.
+    pub max_early_attempts: u32,
     /// The pause after a failure of everything; each next one is twice as long…
     pub shortest_pause: Duration,
     /// …up to this.
@@ -50,6 +54,7 @@ impl Default for IngestSettings {
             linger: Duration::from_millis(2),
             acknowledge_after: Duration::ZERO,
             max_attempts: 6,
+            max_early_attempts: 4,
             shortest_pause: Duration::from_millis(50),
             longest_pause: Duration::from_secs(5),
         }
@@ -94,6 +99,11 @@ impl<H: Handling> Ingest<H> {
 
     /// Consumes until told to stop. What is being done then is finished and acknowledged; what only
     /// waits goes back to the queue.
+    ///
+    /// A queue that is deleted takes with it what the broker has handed out of it. That is in hand here
+    /// and nowhere else, so it is done all the same, and the queue is declared and consumed again
+    /// meanwhile. Only what is still in hand when this connection is lost too, or at a stop, goes with
+    /// its queue.
     pub async fn run(&self, stop: CancellationToken) {
         keep(self, &self.amqp, &stop).await;
     }
@@ -108,51 +118,72 @@ impl<H: Handling> Role for Ingest<H> {
         up: &Up,
         stop: &CancellationToken,
     ) -> Result<(), Lost> {
-        let IngestSettings { prefetch, batch, linger, acknowledge_after, .. } = self.settings;
-        self.topology.declare_ingest(connection).await?;
-        self.topology.declare_retry_and_dead(connection).await?;
-        let channel = connection.create_channel().await?;
-        // None would be no bound at all.
-        channel.basic_qos(prefetch.max(1), BasicQosOptions::default()).await?;
-        let queue = self.topology.ingest_queue().into();
-        let options = BasicConsumeOptions::default();
-        let consumer =
-            channel.basic_consume(queue, "".into(), options, FieldTable::default()).await?;
+        let IngestSettings { batch, linger, acknowledge_after, .. } = self.settings;
+        let (channel, consumer) = self.attach(connection).await?;
         let mut inflow = Inflow::new(consumer);
         up.now();
 
         let mut work = Work::new(self, channel);
         let mut stopped = pin!(stop.cancelled());
         let mut due = pin!(sleep_until(Instant::now()));
+        // How long to wait before what is held is tried again.
+        let mut pause = None;
         loop {
-            tokio::select! {
-                biased;
-                () = &mut stopped => return work.acknowledge_all().await,
-                () = &mut due, if work.owes_acknowledgement() => work.acknowledge_all().await?,
-                news = inflow.some(batch, linger) => {
-                    if !work.owes_acknowledgement() {
-                        due.as_mut().reset(Instant::now() + acknowledge_after);
-                    }
-                    work.take(news?);
-                }
+            if inflow.has_ended() {
+                warn!(held = work.held(), "the ingest queue is gone; it is declared once more");
+                metrics::counter!(measures::OUTAGES, "role" => Self::NAME).increment(1);
+                let (channel, consumer) = self.attach(connection).await?;
+                work.go_on_by(channel).await?;
+                inflow.go_on_with(consumer);
             }
-            // All of it is settled before more is waited for. What comes meanwhile is tried along with
-            // what is held: only so it shows whether one message is at fault or the store.
-            while let Some(pause) = work.round().await? {
+            if let Some(pause) = pause {
                 tokio::select! {
                     biased;
                     () = &mut stopped => return Ok(()),
                     () = tokio::time::sleep(pause) => {}
                 }
+                // All that is held is settled before more is waited for. What is there is tried along
+                // with it: only so it shows whether one message is at fault or the store.
                 work.take(inflow.there(batch.saturating_sub(work.held()))?);
+            } else {
+                tokio::select! {
+                    biased;
+                    () = &mut stopped => return work.acknowledge_all().await,
+                    () = &mut due, if work.owes_acknowledgement() => work.acknowledge_all().await?,
+                    news = inflow.some(batch, linger) => {
+                        if !work.owes_acknowledgement() {
+                            due.as_mut().reset(Instant::now() + acknowledge_after);
+                        }
+                        work.take(news?);
+                    }
+                }
             }
+            pause = work.round().await?;
         }
+    }
+}
+
+impl<H: Handling> Ingest<H> {
+    /// Declares what is needed and consumes by a channel of its own.
+    async fn attach(&self, connection: &Connection) -> Result<(Channel, Consumer), Lost> {
+        self.topology.declare_ingest(connection).await?;
+        self.topology.declare_retry_and_dead(connection).await?;
+        let channel = connection.create_channel().await?;
+        // None would be no bound at all.
+        let prefetch = self.settings.prefetch.max(1);
+        channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
+        let queue = self.topology.ingest_queue().into();
+        let options = BasicConsumeOptions::default();
+        let consumer =
+            channel.basic_consume(queue, "".into(), options, FieldTable::default()).await?;
+        Ok((channel, consumer))
     }
 }
 
 /// What one connection has in hand.
 struct Work<'a, H: Handling> {
     ingest: &'a Ingest<H>,
+    /// Where deliveries are acknowledged, as long as they came by it.
     channel: Channel,
     sieve: Sieve<Delivery, H::Order>,
     letters: Vec<Letter>,
@@ -175,6 +206,16 @@ impl<'a, H: Handling> Work<'a, H> {
             pauses: Pauses::between(shortest_pause, longest_pause),
             said: false,
         }
+    }
+
+    /// Takes another channel in the place of one whose queue is gone. What came by that one is not
+    /// acknowledged by this: tags count from one in each channel. Nor can the old one stay. RabbitMQ
+    /// would take an acknowledgement of what the old queue handed out for one of the new queue's, which
+    /// counts from one as well, and it closes a channel in which something is never acknowledged.
+    async fn go_on_by(&mut self, channel: Channel) -> Result<(), Lost> {
+        self.acknowledge_each().await?;
+        let gone = std::mem::replace(&mut self.channel, channel);
+        Ok(gone.close(200, "its queue is gone".into()).await?)
     }
 
     /// Whether anything is done with that the broker does not know of yet.
@@ -230,14 +271,17 @@ impl<'a, H: Handling> Work<'a, H> {
     }
 
     fn settle(&mut self, round: Round<Delivery>) {
-        let Round { done, refused, failed, held_by, works } = round;
+        let Round { done, refused, early, failed, held_by, works } = round;
+        let IngestSettings { max_attempts, max_early_attempts, .. } = self.ingest.settings;
         count("done", done.len());
-        self.settled.extend(done.iter().map(|delivery| delivery.delivery_tag));
+        self.settled.extend(done.iter().filter_map(owed));
         for (delivery, error) in refused {
             self.letters.push(Letter::dead(delivery, Reason::Rejected, &error));
         }
+        for (delivery, error) in early {
+            self.letters.push(Letter::early(delivery, &error, max_early_attempts));
+        }
         for (delivery, error) in failed {
-            let max_attempts = self.ingest.settings.max_attempts;
             self.letters.push(Letter::failed(delivery, &error, max_attempts));
         }
         if works && self.said {
@@ -273,7 +317,7 @@ impl<'a, H: Handling> Work<'a, H> {
         if let Some(Letter { error, .. }) = again.first() {
             warn!(messages = again.len(), error, "to a retry queue; the first says why");
         }
-        self.settled.extend(safe.iter().map(|letter| letter.delivery.delivery_tag));
+        self.settled.extend(safe.iter().filter_map(|letter| owed(&letter.delivery)));
         self.letters.is_empty()
     }
 
@@ -298,6 +342,11 @@ impl<'a, H: Handling> Work<'a, H> {
 
 /// What a message asks for, and the trace it is a part of.
 type Read<H> = (<H as Handling>::Order, Option<belfry_application::trace::TraceParent>);
+
+/// The tag to acknowledge a delivery by; none where the channel that it came by is closed.
+fn owed(delivery: &Delivery) -> Option<u64> {
+    (!delivery.acker.poisoned()).then_some(delivery.delivery_tag)
+}
 
 fn count(outcome: &'static str, messages: usize) {
     metrics::counter!(measures::INGEST_MESSAGES, "outcome" => outcome).increment(messages as u64);

@@ -47,20 +47,24 @@ pub enum Reason {
     Invalid,
     /// `rejected`: the store refuses it.
     Rejected,
-    /// `failed`: it fails while others work; it will be tried again.
+    /// `failed`: it fails while others work, or came too early; it will be tried again.
     Failed,
     /// `gave_up`: it has failed as often as it may.
     GaveUp,
+    /// `unknown_notification`: it says that something was read which the inbox has never had, also
+    /// after it was tried again for a while.
+    UnknownNotification,
 }
 
 impl Reason {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Unreadable,
         Self::UnknownPattern,
         Self::Invalid,
         Self::Rejected,
         Self::Failed,
         Self::GaveUp,
+        Self::UnknownNotification,
     ];
 
     /// The reason of that name.
@@ -77,6 +81,7 @@ impl Reason {
             Self::Rejected => "rejected",
             Self::Failed => "failed",
             Self::GaveUp => "gave_up",
+            Self::UnknownNotification => "unknown_notification",
         }
     }
 }
@@ -84,8 +89,8 @@ impl Reason {
 /// A text is no [`Reason`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a message is dead because it is unreadable, unknown_pattern, invalid or rejected, or because \
-     Belfry gave_up"
+    "a message is dead because it is unreadable, unknown_pattern, invalid or rejected, because \
+     Belfry gave_up, or because it is about an unknown_notification"
 )]
 pub struct UnknownReason;
 
@@ -114,10 +119,24 @@ impl Letter {
         Self { delivery, reason, error: error.to_string() }
     }
 
-    /// It failed; it is tried again unless it has failed that often.
+    /// It failed; it is tried again unless it has failed that often, whatever for.
     pub(super) fn failed(delivery: Delivery, error: &impl ToString, max_attempts: u32) -> Self {
-        let gave_up = attempts(&delivery.properties) + 1 >= max_attempts;
-        let reason = if gave_up { Reason::GaveUp } else { Reason::Failed };
+        Self::unless_too_often(delivery, Reason::GaveUp, error, max_attempts)
+    }
+
+    /// It is about something that is not there yet; otherwise as one that failed.
+    pub(super) fn early(delivery: Delivery, error: &impl ToString, max_attempts: u32) -> Self {
+        Self::unless_too_often(delivery, Reason::UnknownNotification, error, max_attempts)
+    }
+
+    fn unless_too_often(
+        delivery: Delivery,
+        at_last: Reason,
+        error: &impl ToString,
+        max_attempts: u32,
+    ) -> Self {
+        let last = attempts(&delivery.properties) + 1 >= max_attempts;
+        let reason = if last { at_last } else { Reason::Failed };
         Self { delivery, reason, error: error.to_string() }
     }
 
@@ -370,6 +389,20 @@ mod tests {
         let expected = ["retry.1s", "retry.5s", "retry.30s", "retry.120s", "retry.120s", "dead"];
         assert_eq!(seen, expected.map(|rest| format!("belfry.ingest.{rest}")));
         assert_eq!(header(&properties, REASON), Some(text("gave_up")));
+    }
+
+    #[test]
+    fn what_is_too_early_as_often_as_it_may_says_so() {
+        let mut seen = vec![];
+        let mut properties = BasicProperties::default();
+        for _ in 0..4 {
+            let letter = Letter::early(delivery(properties), &"the inbox knows nothing of n1", 4);
+            seen.push(letter.is_dead());
+            properties = labelled(&letter, "now");
+        }
+        assert_eq!(seen, [false, false, false, true]);
+        assert_eq!(header(&properties, REASON), Some(text("unknown_notification")));
+        assert_eq!(header(&properties, ERROR), Some(text("the inbox knows nothing of n1")));
     }
 
     #[test]

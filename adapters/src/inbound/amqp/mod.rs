@@ -16,9 +16,10 @@
 //!
 //! **What becomes of a message.** It is acknowledged only when it is done with: stored and committed,
 //! or confirmed in another queue. A store that is down holds everything up, with growing pauses, and
-//! nothing is published anew. A message that fails while others work waits in a retry queue, and one
-//! that can never work, or has failed too often, goes to the dead queue, with headers that say why
-//! ([`Reason`]). None is requeued, none is dropped.
+//! nothing is published anew. A message that fails while others work waits in a retry queue, and so
+//! does one that comes too early, such as the read of a notification that another node is about to
+//! store. One that can never work, or has failed too often, goes to the dead queue, with headers that
+//! say why ([`Reason`]). None is requeued, none is dropped.
 //!
 //! **Dead letters.** [`DeadLetters`] looks into the dead queue for an operator, sends messages again or
 //! deletes them.
@@ -37,7 +38,7 @@ mod node_queue;
 mod sieve;
 
 pub use dead_letters::{DeadLetter, DeadLetters, DeadLettersError, Which};
-pub use handling::{ForwardHere, ForwardToNodes, Handling, StoreCommands};
+pub use handling::{Failure, ForwardHere, ForwardToNodes, Handling, StoreCommands};
 pub use ingest::{Ingest, IngestSettings};
 pub use letters::{Reason, UnknownReason};
 pub use message::{Envelope, Pattern, Unreadable};

@@ -1,10 +1,9 @@
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::iter::repeat_with;
 
-use belfry_application::ports::PortError;
 use belfry_application::trace::{self, TraceParent};
 
-use super::handling::Handling;
+use super::handling::{Failure, Handling};
 
 /// Messages that wait to be done, and the way to tell a store that is down from a message that does
 /// not work.
@@ -12,9 +11,15 @@ use super::handling::Handling;
 /// All are tried together. If that fails although the store works for others, the next round tries
 /// them in parts half as large, until the one at fault stands alone. While nothing works at all, each
 /// round knocks with one message only, each time another, so that neither a store that is down is
-/// overrun nor one bad message keeps the others waiting.
+/// overrun nor one bad message keeps the others waiting. What an outage keeps from being done is never
+/// at fault, even if it does not concern all.
+///
+/// Messages of one lane (one user's, say) are done in the order in which they came: one that has to
+/// be tried again holds up those behind it, until it is done or known to be at fault.
 pub(super) struct Sieve<M, O> {
+    /// In the order in which they came.
     held: VecDeque<Held<M, O>>,
+    taken: u64,
     /// How many are tried together.
     part: usize,
     /// Whether nothing worked in the last round.
@@ -26,13 +31,17 @@ pub(super) struct Held<M, O> {
     pub(super) message: M,
     pub(super) order: O,
     pub(super) trace: Option<TraceParent>,
+    /// Its place among those that were taken.
+    place: u64,
     /// How often it failed alone while others worked.
     strikes: u8,
+    /// How often it was what was knocked with, in vain.
+    knocks: u32,
 }
 
 impl<M, O> Held<M, O> {
     pub(super) fn new(message: M, order: O, trace: Option<TraceParent>) -> Self {
-        Self { message, order, trace, strikes: 0 }
+        Self { message, order, trace, place: 0, strikes: 0, knocks: 0 }
     }
 }
 
@@ -41,24 +50,34 @@ pub(super) struct Round<M> {
     /// Done, for good.
     pub(super) done: Vec<M>,
     /// Refused, and would be again.
-    pub(super) refused: Vec<(M, PortError)>,
+    pub(super) refused: Vec<(M, Failure)>,
+    /// Wait for something else, which may take long: they neither hold others up nor say that the
+    /// store is down.
+    pub(super) early: Vec<(M, Failure)>,
     /// Fail alone, while others work.
-    pub(super) failed: Vec<(M, PortError)>,
+    pub(super) failed: Vec<(M, Failure)>,
     /// What kept the others, if there are others.
-    pub(super) held_by: Option<PortError>,
+    pub(super) held_by: Option<Failure>,
     /// Whether anything worked.
     pub(super) works: bool,
 }
 
 impl<M> Default for Round<M> {
     fn default() -> Self {
-        Self { done: vec![], refused: vec![], failed: vec![], held_by: None, works: false }
+        Self {
+            done: vec![],
+            refused: vec![],
+            early: vec![],
+            failed: vec![],
+            held_by: None,
+            works: false,
+        }
     }
 }
 
 impl<M, O> Default for Sieve<M, O> {
     fn default() -> Self {
-        Self { held: VecDeque::new(), part: usize::MAX, down: false }
+        Self { held: VecDeque::new(), taken: 0, part: usize::MAX, down: false }
     }
 }
 
@@ -67,7 +86,14 @@ impl<M, O: Clone> Sieve<M, O> {
     /// the middle.
     const STRIKES: u8 = 2;
 
-    pub(super) fn take(&mut self, held: Held<M, O>) {
+    /// How often the heads of all lanes are knocked with in vain before one from behind them may be:
+    /// where there are no other lanes it may be that one message's fault. By then it has gone on for
+    /// minutes.
+    const KNOCKS: u32 = 100;
+
+    pub(super) fn take(&mut self, mut held: Held<M, O>) {
+        held.place = self.taken;
+        self.taken += 1;
         self.held.push_back(held);
     }
 
@@ -80,31 +106,39 @@ impl<M, O: Clone> Sieve<M, O> {
     }
 
     /// Tries all that is held; what still waits is kept for the next round.
-    pub(super) async fn round(&mut self, handling: &impl Handling<Order = O>) -> Round<M> {
+    pub(super) async fn round<H: Handling<Order = O>>(&mut self, handling: &H) -> Round<M> {
         let all = self.held.len();
         let mut round = Round::default();
         let mut again = Vec::new();
-        let mut part = if self.down { 1 } else { self.part };
+        let mut waiting = HashSet::new();
         // One that does not work may be the first; two say that it is not because of them.
         let mut knocks = if self.down { 1 } else { 2 };
-        while knocks > 0 && !self.held.is_empty() {
-            let tried: Vec<_> = self.held.drain(..part.min(self.held.len())).collect();
+        let mut tried = if self.down { self.knock::<H>() } else { self.next_part::<H>(&waiting) };
+        while !tried.is_empty() {
             let answers = run(handling, &tried).await;
             let alone = tried.len() == 1;
             // One without an answer is not done.
-            let silence = repeat_with(|| Err(PortError::unavailable("no answer")));
+            let silence = repeat_with(|| Err(Failure::Failed("no answer".into())));
             for (held, answer) in tried.into_iter().zip(answers.into_iter().chain(silence)) {
                 match answer {
                     Ok(()) => round.done.push(held.message),
-                    Err(error @ PortError::Rejected(_)) => {
+                    Err(error @ Failure::Rejected(_)) => {
                         round.refused.push((held.message, error));
                     }
-                    Err(error @ PortError::Unavailable(_)) => again.push((held, alone, error)),
+                    Err(error @ Failure::TooEarly(_)) => round.early.push((held.message, error)),
+                    Err(error @ (Failure::Unavailable(_) | Failure::Failed(_))) => {
+                        waiting.insert(H::lane(&held.order));
+                        again.push((held, alone, error));
+                    }
                 }
             }
-            round.works = !(round.done.is_empty() && round.refused.is_empty());
-            part = self.part;
+            let answered = [round.done.len(), round.refused.len(), round.early.len()];
+            round.works = answered.into_iter().any(|count| count > 0);
             knocks -= i32::from(!round.works);
+            if knocks == 0 {
+                break;
+            }
+            tried = self.next_part::<H>(&waiting);
         }
         self.keep(again, &mut round);
         self.down = !round.works;
@@ -116,10 +150,39 @@ impl<M, O: Clone> Sieve<M, O> {
         round
     }
 
-    /// Puts those that failed behind the others, but those that have failed alone often enough.
-    fn keep(&mut self, again: Vec<(Held<M, O>, bool, PortError)>, round: &mut Round<M>) {
+    /// The next ones to be tried together, but for those whose lane waits.
+    fn next_part<H: Handling<Order = O>>(&mut self, waiting: &HashSet<H::Lane>) -> Vec<Held<M, O>> {
+        let mut part = Vec::new();
+        let mut rest = VecDeque::with_capacity(self.held.len());
+        for held in self.held.drain(..) {
+            if part.len() < self.part && !waiting.contains(&H::lane(&held.order)) {
+                part.push(held);
+            } else {
+                rest.push_back(held);
+            }
+        }
+        self.held = rest;
+        part
+    }
+
+    /// The one to knock with: of the first of each lane the one that was tried least.
+    fn knock<H: Handling<Order = O>>(&mut self) -> Vec<Held<M, O>> {
+        let mut lanes = HashSet::new();
+        let heads =
+            self.held.iter().enumerate().filter(|(_, held)| lanes.insert(H::lane(&held.order)));
+        let head = heads.min_by_key(|(_, held)| held.knocks);
+        let least = || self.held.iter().enumerate().min_by_key(|(_, held)| held.knocks);
+        let chosen = head.filter(|(_, held)| held.knocks < Self::KNOCKS).or_else(least);
+        let place = chosen.map(|(place, _)| place);
+        place.and_then(|place| self.held.remove(place)).into_iter().collect()
+    }
+
+    /// Puts those that failed back where they were, but those that have failed alone often enough.
+    fn keep(&mut self, again: Vec<(Held<M, O>, bool, Failure)>, round: &mut Round<M>) {
         for (mut held, alone, error) in again {
-            held.strikes += u8::from(alone && round.works);
+            let suspect = matches!(error, Failure::Failed(_));
+            held.strikes += u8::from(suspect && alone && round.works);
+            held.knocks += u32::from(alone && !round.works);
             if held.strikes >= Self::STRIKES {
                 round.failed.push((held.message, error));
             } else {
@@ -127,6 +190,7 @@ impl<M, O: Clone> Sieve<M, O> {
                 self.held.push_back(held);
             }
         }
+        self.held.make_contiguous().sort_by_key(|held| held.place);
     }
 }
 
@@ -134,7 +198,7 @@ impl<M, O: Clone> Sieve<M, O> {
 async fn run<M, H: Handling>(
     handling: &H,
     tried: &[Held<M, H::Order>],
-) -> Vec<Result<(), PortError>> {
+) -> Vec<Result<(), Failure>> {
     let orders = tried.iter().map(|held| held.order.clone()).collect();
     let first = tried.first().and_then(|held| held.trace.as_ref());
     let common = first.filter(|trace| tried.iter().all(|held| held.trace.as_ref() == Some(trace)));
@@ -155,25 +219,32 @@ mod tests {
         down: Mutex<bool>,
         poison: Vec<u32>,
         rejected: Vec<u32>,
+        early: Vec<u32>,
         calls: Mutex<Vec<Vec<u32>>>,
         traces: Mutex<Vec<Option<TraceParent>>>,
     }
 
     impl Handling for Store {
         type Order = u32;
+        type Lane = u32;
+
+        fn lane(order: &u32) -> u32 {
+            *order
+        }
 
         fn read(&self, _: &Envelope<'_>) -> Result<u32, Unreadable> {
             Err(Unreadable::NoData)
         }
 
         /// As a store does with a transaction: one that does not work fails all.
-        async fn run(&self, orders: Vec<u32>) -> Vec<Result<(), PortError>> {
+        async fn run(&self, orders: Vec<u32>) -> Vec<Result<(), Failure>> {
             self.calls.lock().push(orders.clone());
             self.traces.lock().push(current());
             let fails = *self.down.lock() || orders.iter().any(|one| self.poison.contains(one));
             let answer = |one: &u32| match fails {
-                true => Err(PortError::unavailable("down")),
-                false if self.rejected.contains(one) => Err(PortError::rejected("no")),
+                true => Err(Failure::Failed("down".into())),
+                false if self.rejected.contains(one) => Err(Failure::Rejected("no".into())),
+                false if self.early.contains(one) => Err(Failure::TooEarly("not there".into())),
                 false => Ok(()),
             };
             orders.iter().map(answer).collect()
@@ -188,7 +259,7 @@ mod tests {
         sieve
     }
 
-    fn messages(of: &[(u32, PortError)]) -> Vec<u32> {
+    fn messages(of: &[(u32, Failure)]) -> Vec<u32> {
         of.iter().map(|(message, _)| *message).collect()
     }
 
@@ -204,13 +275,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_comes_too_early_leaves_at_once_and_says_that_the_store_works() {
+        let store = Store { early: vec![0, 1], ..Store::default() };
+        let mut sieve = holding(0..2);
+        let round = sieve.round(&store).await;
+        assert_eq!(messages(&round.early), [0, 1]);
+        assert!(round.works && round.done.is_empty() && round.failed.is_empty());
+        assert!(sieve.is_empty() && round.held_by.is_none());
+        assert_eq!(store.calls.lock().len(), 1, "it is not tried alone first");
+    }
+
+    #[tokio::test]
     async fn a_store_that_is_down_is_asked_once_a_round_and_keeps_everything() {
         let store = Store { down: Mutex::new(true), ..Store::default() };
         let mut sieve = holding(0..200);
         for _ in 0..300 {
             let round = sieve.round(&store).await;
             assert!(!round.works && round.failed.is_empty() && round.refused.is_empty());
-            assert!(matches!(round.held_by, Some(PortError::Unavailable(_))));
+            assert!(matches!(round.held_by, Some(Failure::Failed(_))));
         }
         assert_eq!(store.calls.lock().len(), 300);
         assert!(store.calls.lock()[1..].iter().all(|orders| orders.len() == 1));
@@ -267,15 +349,149 @@ mod tests {
         assert_eq!(failed, [7]);
     }
 
+    /// A store that fails by chance, whole batches or from one message of a batch on.
+    struct Moody {
+        dice: Mutex<u64>,
+        done: Mutex<Vec<u32>>,
+    }
+
+    impl Moody {
+        fn one_in(&self, chance: u64) -> bool {
+            let mut dice = self.dice.lock();
+            *dice = dice
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (*dice >> 33).is_multiple_of(chance)
+        }
+    }
+
+    impl Handling for Moody {
+        type Order = u32;
+        type Lane = u32;
+
+        fn lane(order: &u32) -> u32 {
+            order % 5
+        }
+
+        fn read(&self, _: &Envelope<'_>) -> Result<u32, Unreadable> {
+            Err(Unreadable::NoData)
+        }
+
+        async fn run(&self, orders: Vec<u32>) -> Vec<Result<(), Failure>> {
+            let mut down = self.one_in(2);
+            let answers = orders.into_iter().map(|order| {
+                down |= self.one_in(20);
+                if down {
+                    return Err(Failure::Failed("down".into()));
+                }
+                self.done.lock().push(order);
+                Ok(())
+            });
+            answers.collect()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_lane_keeps_its_order_whatever_fails() {
+        for seed in 0..200 {
+            let store = Moody { dice: Mutex::new(seed), done: Mutex::default() };
+            let mut sieve = holding(0..40);
+            let mut next = 40;
+            let mut failed = Vec::new();
+            while !sieve.is_empty() {
+                failed.extend(messages(&sieve.round(&store).await.failed));
+                if next < 80 {
+                    sieve.take(Held::new(next, next, None));
+                    next += 1;
+                }
+            }
+            let done = store.done.into_inner();
+            assert_eq!(done.len() + failed.len(), 80);
+            for lane in 0..5 {
+                let of_lane: Vec<_> = done.iter().filter(|order| *order % 5 == lane).collect();
+                assert!(of_lane.is_sorted(), "seed {seed}: {of_lane:?}");
+            }
+        }
+    }
+
+    /// A disk that is full, say, stops those that write, and not those that find nothing to do.
+    #[tokio::test]
+    async fn an_outage_for_some_is_nobodys_fault() {
+        struct Full(Mutex<bool>);
+        impl Handling for Full {
+            type Order = u32;
+            type Lane = u32;
+
+            fn lane(order: &u32) -> u32 {
+                *order
+            }
+
+            fn read(&self, _: &Envelope<'_>) -> Result<u32, Unreadable> {
+                Err(Unreadable::NoData)
+            }
+
+            async fn run(&self, orders: Vec<u32>) -> Vec<Result<(), Failure>> {
+                let full = *self.0.lock();
+                let answer = |order| {
+                    if full && order < 10 {
+                        return Err(Failure::Unavailable("the disk is full".into()));
+                    }
+                    Ok(())
+                };
+                orders.into_iter().map(answer).collect()
+            }
+        }
+        let store = Full(Mutex::new(true));
+        let mut sieve = holding(0..20);
+        for other in 100..200 {
+            sieve.take(Held::new(other, other, None));
+            let round = sieve.round(&store).await;
+            assert!(round.works && round.failed.is_empty());
+        }
+        *store.0.lock() = false;
+        assert_eq!(sieve.round(&store).await.done, (0..10).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn one_bad_message_of_a_lane_does_not_hold_it_up_for_ever() {
+        struct OneLane;
+        impl Handling for OneLane {
+            type Order = u32;
+            type Lane = ();
+
+            fn lane(_: &u32) {}
+
+            fn read(&self, _: &Envelope<'_>) -> Result<u32, Unreadable> {
+                Err(Unreadable::NoData)
+            }
+
+            async fn run(&self, orders: Vec<u32>) -> Vec<Result<(), Failure>> {
+                let bad = orders.contains(&0);
+                let answer = |_| if bad { Err(Failure::Failed("bad".into())) } else { Ok(()) };
+                orders.into_iter().map(answer).collect()
+            }
+        }
+        let mut sieve = holding(0..3);
+        let mut done = Vec::new();
+        for _ in 0..200 {
+            done.extend(sieve.round(&OneLane).await.done);
+        }
+        assert_eq!(done, [1, 2]);
+    }
+
     #[tokio::test]
     async fn what_gets_no_answer_is_not_done() {
         struct Taciturn;
         impl Handling for Taciturn {
             type Order = u32;
+            type Lane = u32;
+            fn lane(order: &u32) -> u32 {
+                *order
+            }
             fn read(&self, _: &Envelope<'_>) -> Result<u32, Unreadable> {
                 Err(Unreadable::NoData)
             }
-            async fn run(&self, _: Vec<u32>) -> Vec<Result<(), PortError>> {
+            async fn run(&self, _: Vec<u32>) -> Vec<Result<(), Failure>> {
                 vec![Ok(())]
             }
         }
@@ -289,14 +505,18 @@ mod tests {
         struct Flickering(Mutex<u32>);
         impl Handling for Flickering {
             type Order = u32;
+            type Lane = u32;
+            fn lane(order: &u32) -> u32 {
+                *order
+            }
             fn read(&self, _: &Envelope<'_>) -> Result<u32, Unreadable> {
                 Err(Unreadable::NoData)
             }
-            async fn run(&self, orders: Vec<u32>) -> Vec<Result<(), PortError>> {
+            async fn run(&self, orders: Vec<u32>) -> Vec<Result<(), Failure>> {
                 let mut left = self.0.lock();
                 let answer = |_| {
                     if *left == 0 {
-                        return Err(PortError::unavailable("down"));
+                        return Err(Failure::Failed("down".into()));
                     }
                     *left -= 1;
                     Ok(())

@@ -206,7 +206,7 @@ impl From<Kind> for Problem {
 impl From<PortError> for Problem {
     fn from(cause: PortError) -> Self {
         let kind = match &cause {
-            PortError::Unavailable(_) => Kind::Unavailable,
+            PortError::Unavailable(_) | PortError::Failed(_) => Kind::Unavailable,
             // Whatever a client sends has been checked here: what a port refuses is our mistake.
             PortError::Rejected(_) => Kind::Internal,
         };

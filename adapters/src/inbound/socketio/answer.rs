@@ -47,11 +47,10 @@ impl Failure {
             Self::NotSynced(NotSynced::Unsent | NotSynced::FallsBehind) => {
                 ("too_slow", self.to_string())
             }
-            Self::Port(PortError::Unavailable(_))
-            | Self::NotSynced(NotSynced::Port(PortError::Unavailable(_))) => {
+            Self::Port(error) | Self::NotSynced(NotSynced::Port(error)) if error.is_passing() => {
                 ("unavailable", "this is not possible at the moment".to_owned())
             }
-            Self::Port(PortError::Rejected(_)) | Self::NotSynced(NotSynced::Port(_)) => {
+            Self::Port(_) | Self::NotSynced(NotSynced::Port(_)) => {
                 ("internal", "this went wrong on our side".to_owned())
             }
         }

@@ -2,8 +2,8 @@ use std::collections::BTreeSet;
 
 use belfry_application::trace::{self, TraceParent};
 use belfry_domain::{
-    Change as Told, DomainEvent, InboxState, NotificationId, Revision, Timestamp, UnreadCount,
-    UserId,
+    Change as Told, DomainEvent, InboxState, Marked, NotificationId, Revision, Timestamp,
+    UnreadCount, UserId,
 };
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -57,17 +57,21 @@ impl<'a> Edit<'a> {
     }
 }
 
-/// Where the inbox stands, and which of the notifications are there; `$3` wants only unread ones.
+/// Where the inbox stands, which of the notifications are there, and which it has never had; `$3` wants
+/// only unread ones. All of it is of one moment: one that came between two statements would be neither
+/// there nor unknown.
 const FOUND: &str = "
-    SELECT inbox.revision, inbox.unread, found.ids, found.unread_ones
+    SELECT inbox.revision, inbox.unread, found.ids, found.unread_ones, found.unknown
     FROM inboxes inbox CROSS JOIN LATERAL (
-        SELECT coalesce(array_agg(n.id ORDER BY n.created_revision), '{}') AS ids,
-               count(*) FILTER (WHERE n.read_at IS NULL) AS unread_ones
-        FROM unnest($2::text[]) AS wanted (id) CROSS JOIN LATERAL (
-            SELECT * FROM notifications one
+        SELECT coalesce(array_agg(n.id ORDER BY n.created_revision) FILTER (WHERE n.fits), '{}') AS ids,
+               count(*) FILTER (WHERE n.fits AND n.read_at IS NULL) AS unread_ones,
+               coalesce(array_agg(wanted.id) FILTER (WHERE n.id IS NULL), '{}') AS unknown
+        FROM unnest($2::text[]) AS wanted (id) LEFT JOIN LATERAL (
+            SELECT one.id, one.created_revision, one.read_at,
+                   one.deleted_at IS NULL AND (one.read_at IS NULL OR NOT $3) AS fits
+            FROM notifications one
             WHERE one.user_id = inbox.user_id AND one.id = wanted.id OFFSET 0
-        ) n
-        WHERE n.deleted_at IS NULL AND (n.read_at IS NULL OR NOT $3)
+        ) n ON true
     ) found
     WHERE inbox.user_id = $1";
 
@@ -127,6 +131,25 @@ struct Found {
     state: InboxState,
     ids: Vec<String>,
     unread: u64,
+    unknown: Vec<String>,
+}
+
+/// What [`FOUND`] answers.
+#[derive(sqlx::FromRow)]
+struct FoundRow {
+    revision: i64,
+    unread: i64,
+    ids: Vec<String>,
+    unread_ones: i64,
+    unknown: Vec<String>,
+}
+
+impl FoundRow {
+    fn read(self) -> Result<Found, Failure> {
+        let Self { revision, unread, ids, unread_ones, unknown } = self;
+        let state = inbox_state(revision, unread)?;
+        Ok(Found { state, ids, unread: whole(unread_ones)?, unknown })
+    }
 }
 
 impl Edit<'_> {
@@ -137,18 +160,13 @@ impl Edit<'_> {
             Kind::ReadAll => return self.find_all(connection).await,
         };
         let ids: BTreeSet<_> = ids.iter().map(NotificationId::as_str).collect();
-        let row: Option<(i64, i64, Vec<String>, i64)> = sqlx::query_as(FOUND)
+        let row: Option<FoundRow> = sqlx::query_as(FOUND)
             .bind(self.user.as_str())
             .bind(ids.into_iter().collect::<Vec<_>>())
             .bind(only_unread)
             .fetch_optional(connection)
             .await?;
-        let Some((revision, unread, ids, unread_ones)) = row else {
-            return Ok(None);
-        };
-        let found =
-            Found { state: inbox_state(revision, unread)?, unread: whole(unread_ones)?, ids };
-        Ok((!found.ids.is_empty()).then_some(found))
+        row.map(FoundRow::read).transpose()
     }
 
     async fn find_all(&self, connection: &mut PgConnection) -> Result<Option<Found>, Failure> {
@@ -159,8 +177,17 @@ impl Edit<'_> {
         };
         let state = inbox_state(revision, unread)?;
         let unread = state.unread.get();
-        let ids = Vec::new();
-        Ok((unread > 0).then_some(Found { state, ids, unread }))
+        Ok(Some(Found { state, ids: Vec::new(), unread, unknown: Vec::new() }))
+    }
+
+    /// Those that the inbox has never had, each once, as they were named; all where there is no inbox.
+    fn unknown(&self, found: Option<&Found>) -> Vec<NotificationId> {
+        let Kind::Read(ids) = self.kind else { return Vec::new() };
+        let mut unknown: BTreeSet<&str> = match found {
+            Some(found) => found.unknown.iter().map(String::as_str).collect(),
+            None => ids.iter().map(NotificationId::as_str).collect(),
+        };
+        ids.iter().filter(|id| unknown.remove(id.as_str())).cloned().collect()
     }
 
     fn event(&self, found: &Found) -> Result<DomainEvent, Failure> {
@@ -210,23 +237,28 @@ impl Edit<'_> {
     }
 }
 
+impl Found {
+    fn changes_nothing(&self) -> bool {
+        self.ids.is_empty() && self.unread == 0
+    }
+}
+
 impl Change for Edit<'_> {
-    type Outcome = Option<DomainEvent>;
+    type Outcome = Marked;
 
     fn users(&self) -> Vec<&str> {
         vec![self.user.as_str()]
     }
 
-    async fn attempt(
-        &self,
-        connection: &mut PgConnection,
-    ) -> Result<Attempt<Option<DomainEvent>>, Failure> {
-        let Some(found) = self.find(connection).await? else {
-            return Ok(Attempt::Unwritten(None));
+    async fn attempt(&self, connection: &mut PgConnection) -> Result<Attempt<Marked>, Failure> {
+        let found = self.find(connection).await?;
+        let unknown = self.unknown(found.as_ref());
+        let Some(found) = found.filter(|found| !found.changes_nothing()) else {
+            return Ok(Attempt::Unwritten(Marked { event: None, unknown }));
         };
         let event = self.event(&found)?;
         let from = found.state.revision;
         let held = self.write(connection, from, &found.ids, &event).await?;
-        Ok(Attempt::written(held, Some(event)))
+        Ok(Attempt::written(held, Marked { event: Some(event), unknown }))
     }
 }

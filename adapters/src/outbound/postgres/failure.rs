@@ -47,6 +47,14 @@ impl Failure {
         }
     }
 
+    /// Whether another request would meet it as well.
+    fn is_an_outage(&self) -> bool {
+        match self.database() {
+            Some(error) => is_an_outage(&error.code().unwrap_or_default()),
+            None => true,
+        }
+    }
+
     /// Whether it is this very request that PostgreSQL, or the store itself, refuses.
     fn is_about_the_request(&self) -> bool {
         if let Some(error) = self.database() {
@@ -63,14 +71,23 @@ impl Failure {
     }
 }
 
+/// Whether an SQLSTATE says that the server can do nothing for anybody now: class 08 connection
+/// exception, 28 and 3D no access, 53 insufficient resources (a full disk among them), 57P operator
+/// intervention (shutdown, crash), 58 system error; 25006 read-only transaction (after a failover),
+/// 42P01 undefined table (not migrated yet); 40 transaction rollback, which is for others' sake. The
+/// rest (57014, a statement that took too long; XX000, an internal error; …) may be because of the
+/// values.
+fn is_an_outage(sqlstate: &str) -> bool {
+    ["08", "25006", "28", "3D", "40", "42P01", "53", "57P", "58"]
+        .iter()
+        .any(|class| sqlstate.starts_with(class))
+}
+
 /// Whether an SQLSTATE (PostgreSQL manual, appendix A) is about the values it was given: class 22
 /// data exception, 23 integrity constraint violation, 54 program limit exceeded.
 ///
-/// All others are about the server, its tables or our rights, and are not made good by another
-/// request: 08 connection exception, 25006 read-only transaction (after a failover), 40 transaction
-/// rollback, 42P01 undefined table (not migrated yet), 53 insufficient resources, 57 operator
-/// intervention, 58 system error, … They are worth waiting for: taken for a refusal, they would send
-/// good messages to the dead letters.
+/// All others are about the server, its tables or our rights, or leave it open. They are worth waiting
+/// for: taken for a refusal, they would send good messages to the dead letters.
 fn concerns_the_data(sqlstate: &str) -> bool {
     ["22", "23", "54"].iter().any(|class| sqlstate.starts_with(class))
 }
@@ -90,8 +107,10 @@ impl From<Failure> for PortError {
         };
         if failure.is_about_the_request() {
             Self::rejected(cause)
-        } else {
+        } else if failure.is_an_outage() {
             Self::unavailable(cause)
+        } else {
+            Self::failed(cause)
         }
     }
 }
@@ -112,6 +131,18 @@ mod tests {
             "57014", "57P01", "57P03", "58030", "XX000", "",
         ] {
             assert!(!concerns_the_data(passing), "{passing}");
+        }
+    }
+
+    #[test]
+    fn an_outage_is_told_from_what_may_be_because_of_the_data() {
+        for outage in
+            ["08006", "25006", "28P01", "3D000", "40001", "42P01", "53100", "57P01", "58030"]
+        {
+            assert!(is_an_outage(outage), "{outage}");
+        }
+        for either in ["57014", "XX000", "42703", ""] {
+            assert!(!is_an_outage(either), "{either}");
         }
     }
 

@@ -3,8 +3,8 @@ use belfry_application::ports::{
     History, IdempotencyKey, InboxRepository, ListFilter, Once, PortError,
 };
 use belfry_domain::{
-    DomainEvent, Draft, Epoch, InboxState, Kind, Notification, NotificationId, Receipt, Revision,
-    Timestamp, UserId,
+    DomainEvent, Draft, Epoch, InboxState, Kind, Marked, Notification, NotificationId, Receipt,
+    Revision, Timestamp, UserId,
 };
 use chrono::{DateTime, Utc};
 
@@ -113,7 +113,7 @@ impl InboxRepository for PostgresStore {
         user: &UserId,
         ids: &[NotificationId],
         read_at: Timestamp,
-    ) -> Result<Option<DomainEvent>, PortError> {
+    ) -> Result<Marked, PortError> {
         self.change(&Edit::read(user, ids, read_at)?).await
     }
 
@@ -122,7 +122,7 @@ impl InboxRepository for PostgresStore {
         user: &UserId,
         read_at: Timestamp,
     ) -> Result<Option<DomainEvent>, PortError> {
-        self.change(&Edit::read_all(user, read_at)?).await
+        Ok(self.change(&Edit::read_all(user, read_at)?).await?.event)
     }
 
     async fn delete(
@@ -131,7 +131,7 @@ impl InboxRepository for PostgresStore {
         ids: &[NotificationId],
         deleted_at: Timestamp,
     ) -> Result<Option<DomainEvent>, PortError> {
-        self.change(&Edit::delete(user, ids, deleted_at)?).await
+        Ok(self.change(&Edit::delete(user, ids, deleted_at)?).await?.event)
     }
 
     async fn get(

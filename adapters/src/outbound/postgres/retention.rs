@@ -132,8 +132,8 @@ async fn expire(connection: &mut PgConnection, due: &Due, limit: usize) -> Resul
     for (user, ids) in &inboxes {
         // What its user has deleted since is passed over.
         let edit = Edit::delete(user, ids, due.now)?;
-        if let Attempt::Written(Some(event)) = edit.attempt(&mut transaction).await?
-            && let Told::Deleted { ids } = event.change
+        if let Attempt::Written(changed) = edit.attempt(&mut transaction).await?
+            && let Some(Told::Deleted { ids }) = changed.event.map(|event| event.change)
         {
             deleted += ids.len();
         }

@@ -1,6 +1,8 @@
+use std::collections::HashSet;
+
 use belfry_application::trace::{self, TraceParent};
 use belfry_domain::{
-    Change, DomainEvent, InboxState, NotificationId, Timestamp, UnreadCount, UserId,
+    Change, DomainEvent, InboxState, Marked, NotificationId, Timestamp, UnreadCount, UserId,
 };
 use sqlx::SqliteConnection;
 
@@ -35,6 +37,11 @@ pub(super) const DELETE: &str = "
     WHERE user_id = ?1 AND id IN (SELECT value FROM json_each(?4)) AND deleted_at IS NULL
     RETURNING id, created_revision, read_at IS NULL";
 
+/// Those of a list that the inbox has, or had.
+pub(super) const KNOWN: &str = "
+    SELECT id FROM notifications
+    WHERE user_id = ?1 AND id IN (SELECT value FROM json_each(?2))";
+
 const MOVE: &str = "UPDATE inboxes SET revision = ?2, unread = ?3 WHERE user_id = ?1";
 
 /// A notification that was changed: its id, its place in the inbox, and whether it was unread.
@@ -46,16 +53,21 @@ impl Edit<'_> {
         connection: &mut SqliteConnection,
         user: &UserId,
         at: Timestamp,
-    ) -> Result<Work<Option<DomainEvent>>, Failure> {
+    ) -> Result<Work<Marked>, Failure> {
         let row: Option<(i64, i64)> =
             sqlx::query_as(STATE).bind(user.as_str()).fetch_optional(&mut *connection).await?;
         let Some((revision, unread)) = row else {
-            return Ok(Work::Unwritten(None));
+            let unknown = match self {
+                Self::Read(ids) => without(ids, []),
+                Self::ReadAll | Self::Delete(_) => Vec::new(),
+            };
+            return Ok(Work::Unwritten(Marked { event: None, unknown }));
         };
         let state = inbox_state(revision, unread)?;
         let edited = self.edit(connection, user, state, at).await?;
+        let unknown = self.unknown(connection, user, &edited).await?;
         if edited.is_empty() {
-            return Ok(Work::Unwritten(None));
+            return Ok(Work::Unwritten(Marked { event: None, unknown }));
         }
         let event = self.event(user, state, &edited, at)?;
         sqlx::query(MOVE)
@@ -69,7 +81,7 @@ impl Edit<'_> {
             .bind(trace::current().as_ref().map(TraceParent::as_str))
             .execute(connection)
             .await?;
-        Ok(Work::Written(Some(event)))
+        Ok(Work::Written(Marked { event: Some(event), unknown }))
     }
 
     async fn edit(
@@ -95,6 +107,27 @@ impl Edit<'_> {
         let mut edited: Vec<Edited> = query.fetch_all(connection).await?;
         edited.sort_by_key(|(_, created_revision, _)| *created_revision);
         Ok(edited)
+    }
+
+    /// Those that shall be read and that the inbox has never had. Looks only where some were not
+    /// marked.
+    async fn unknown(
+        self,
+        connection: &mut SqliteConnection,
+        user: &UserId,
+        edited: &[Edited],
+    ) -> Result<Vec<NotificationId>, Failure> {
+        let Self::Read(ids) = self else { return Ok(Vec::new()) };
+        let not_marked = without(ids, edited.iter().map(|(id, ..)| id.as_str()));
+        if not_marked.is_empty() {
+            return Ok(not_marked);
+        }
+        let known: Vec<String> = sqlx::query_scalar(KNOWN)
+            .bind(user.as_str())
+            .bind(list(not_marked.iter().map(NotificationId::as_str)))
+            .fetch_all(connection)
+            .await?;
+        Ok(without(&not_marked, known.iter().map(String::as_str)))
     }
 
     fn event(
@@ -124,4 +157,13 @@ impl Edit<'_> {
             change,
         })
     }
+}
+
+/// Those ids that are not among the others, each once, in their order.
+fn without<'a>(
+    ids: &[NotificationId],
+    others: impl IntoIterator<Item = &'a str>,
+) -> Vec<NotificationId> {
+    let mut seen: HashSet<_> = others.into_iter().collect();
+    ids.iter().filter(|id| seen.insert(id.as_str())).cloned().collect()
 }

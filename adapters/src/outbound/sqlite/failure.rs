@@ -54,8 +54,8 @@ impl Failure {
 
 /// Whether a result code (<https://sqlite.org/rescode.html>) is about the values it was given:
 /// `TOOBIG` 18, `CONSTRAINT` 19, `MISMATCH` 20, `RANGE` 25. All others (`BUSY` 5, `LOCKED` 6,
-/// `READONLY` 8, `IOERR` 10, `FULL` 13, …) are about the file, and another request would meet them
-/// too until somebody has helped it.
+/// `READONLY` 8, `IOERR` 10, `FULL` 13, …) are about the file, and another request that writes would
+/// meet them too until somebody has helped it.
 fn concerns_the_data(code: i32) -> bool {
     // The low byte is the primary code, what is above it says more about it.
     matches!(code & 0xff, 18 | 19 | 20 | 25)

@@ -3,8 +3,8 @@ use belfry_application::ports::{
     History, IdempotencyKey, InboxRepository, ListFilter, Once, PortError,
 };
 use belfry_domain::{
-    DomainEvent, Draft, Epoch, InboxState, Kind, Notification, NotificationId, Receipt, Revision,
-    Timestamp, UserId,
+    DomainEvent, Draft, Epoch, InboxState, Kind, Marked, Notification, NotificationId, Receipt,
+    Revision, Timestamp, UserId,
 };
 
 use super::SqliteStore;
@@ -81,7 +81,7 @@ impl SqliteStore {
         user: &UserId,
         edit: Edit<'_>,
         at: Timestamp,
-    ) -> Result<Option<DomainEvent>, PortError> {
+    ) -> Result<Marked, PortError> {
         self.write(async |connection| edit.run(connection, user, at).await).await
     }
 }
@@ -115,7 +115,7 @@ impl InboxRepository for SqliteStore {
         user: &UserId,
         ids: &[NotificationId],
         read_at: Timestamp,
-    ) -> Result<Option<DomainEvent>, PortError> {
+    ) -> Result<Marked, PortError> {
         self.edit(user, Edit::Read(ids), read_at).await
     }
 
@@ -124,7 +124,7 @@ impl InboxRepository for SqliteStore {
         user: &UserId,
         read_at: Timestamp,
     ) -> Result<Option<DomainEvent>, PortError> {
-        self.edit(user, Edit::ReadAll, read_at).await
+        Ok(self.edit(user, Edit::ReadAll, read_at).await?.event)
     }
 
     async fn delete(
@@ -133,7 +133,7 @@ impl InboxRepository for SqliteStore {
         ids: &[NotificationId],
         deleted_at: Timestamp,
     ) -> Result<Option<DomainEvent>, PortError> {
-        self.edit(user, Edit::Delete(ids), deleted_at).await
+        Ok(self.edit(user, Edit::Delete(ids), deleted_at).await?.event)
     }
 
     async fn get(

@@ -6,7 +6,7 @@ use belfry_domain::{Draft, Revision};
 use tempfile::TempDir;
 
 use super::create::{LED_TO, STANDING};
-use super::edit::{DELETE, READ, READ_ALL};
+use super::edit::{DELETE, KNOWN, READ, READ_ALL};
 use super::inbox_repository::{GET, HISTORY, PAGE, PAGE_OF_READ, PAGE_OF_UNREAD, STATE};
 use super::{SqliteSettings, SqliteStore};
 
@@ -147,7 +147,7 @@ async fn no_statement_walks_through_a_table() {
     let store = place.store().await;
     for statement in [GET, PAGE, PAGE_OF_UNREAD, PAGE_OF_READ, STATE, HISTORY]
         .into_iter()
-        .chain([STANDING, LED_TO, READ, READ_ALL, DELETE])
+        .chain([STANDING, LED_TO, READ, READ_ALL, DELETE, KNOWN])
     {
         let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
         let plan: Vec<(i64, i64, i64, String)> =

@@ -14,7 +14,7 @@ use crate::use_cases::Refusal;
 
 impl<D: Device> Sessions<D> {
     /// How exactly expiry is kept.
-    const TICK: Duration = Duration::from_millis(250);
+    const TICK: Duration = Duration::from_millis(50);
 
     /// Ends sessions with their tokens, and warns before, until told to stop.
     pub async fn keep_time(&self, stop: CancellationToken) {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use belfry_domain::{
-    Change, Data, DomainEvent, Draft, Due, Inbox, Kind, Link, Message, Missed, MissedChange,
-    Notification, NotificationId, Priority, Receipt, Revision, UserId,
+    Change, Data, DomainEvent, Draft, Due, Inbox, Kind, Link, Marked, Message, Missed,
+    MissedChange, Notification, NotificationId, Priority, Receipt, Revision, UserId,
 };
 
 use super::promises;
@@ -62,6 +62,15 @@ impl Store {
     }
 
     async fn mark_read(&self, name: &str, ids: &[&str]) -> Option<DomainEvent> {
+        self.marked(name, ids).await.event
+    }
+
+    /// Which of these the inbox does not know.
+    async fn unknown(&self, name: &str, ids: &[&str]) -> Vec<String> {
+        self.marked(name, ids).await.unknown.iter().map(ToString::to_string).collect()
+    }
+
+    async fn marked(&self, name: &str, ids: &[&str]) -> Marked {
         let ids: Vec<_> = ids.iter().copied().map(id).collect();
         self.inboxes.mark_read(&user(name), &ids, at(5_000)).await.expect("mark read")
     }
@@ -278,6 +287,32 @@ async fn marking_as_read_counts_each_once(store) {
     assert_eq!((read.read_at, read.revision.get(), read.created_revision.get()), (Some(at(5_000)), 4, 1));
 }
 
+async fn what_is_marked_and_was_never_there_is_named(store) {
+    assert_eq!(store.unknown("ada", &["n1", "n0", "n1"]).await, ["n1", "n0"], "there is no inbox yet");
+    store.takes_plain("ada", 3).await;
+    assert_eq!(store.unknown("bob", &["n1"]).await, ["n1"], "it is in another inbox");
+    store.takes_plain("bob", 1).await;
+    assert_eq!(store.unknown("bob", &["n2", "n1"]).await, ["n2"]);
+
+    assert_eq!(store.unknown("ada", &["n1", "n2", "n1"]).await, [""; 0]);
+    store.delete("ada", &["n2"]).await.unwrap();
+    let Marked { event, unknown } = store.marked("ada", &["z", "n1", "n2", "n3", "a", "z"]).await;
+    assert_eq!(unknown, [id("z"), id("a")], "what was read or deleted is known");
+    assert!(matches!(event.unwrap().change, Change::MarkedRead { ids, .. } if ids == [id("n3")]));
+    assert_eq!(store.unknown("ada", &["a", "n1", "n2", "n3"]).await, ["a"], "also if nothing changes");
+    assert_eq!(store.unknown("ada", &[]).await, [""; 0]);
+}
+
+/// Either it is marked, or it is unknown; there is no moment in between.
+async fn what_comes_while_it_is_marked_is_marked_or_unknown(store) {
+    for n in 0..40 {
+        let name = format!("n{n}");
+        let named = [name.as_str()];
+        let (_, marked) = tokio::join!(store.takes(vec![a_draft("ada", &name)]), store.marked("ada", &named));
+        assert_eq!(marked.event.is_none(), marked.unknown == [id(&name)], "{marked:?}");
+    }
+}
+
 async fn marking_all_counts_to_zero(store) {
     assert_eq!(store.inboxes.mark_all_read(&user("ada"), at(1)).await.unwrap(), None);
     store.takes_plain("ada", 3).await;
@@ -483,7 +518,7 @@ async fn counts_and_revisions_are_exact_under_concurrency(store) {
                 Receipt::Taken(event) => Some(event),
                 Receipt::AlreadyThere(_) => None,
             },
-            Change::MarkedRead { ids, read_at } => replayed.mark_read(ids, *read_at),
+            Change::MarkedRead { ids, read_at } => replayed.mark_read(ids, *read_at).event,
             Change::AllRead { read_at } => replayed.mark_all_read(*read_at),
             Change::Deleted { ids } => replayed.delete(ids, at(6_000)),
         };

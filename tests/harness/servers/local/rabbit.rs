@@ -118,6 +118,15 @@ impl Local {
         command
     }
 
+    /// `rabbitmqctl`, which lies beside the broker's program and talks to it as another Erlang node.
+    fn administrator(&self) -> Command {
+        let mut command = self.home.command(self.program.with_file_name("rabbitmqctl"));
+        self.of_erlang(&mut command)
+            .env("RABBITMQ_NODENAME", &self.node)
+            .env("RABBITMQ_CONF_ENV_FILE", self.home.path().join("rabbitmq-env.conf"));
+        command
+    }
+
     fn mapper(&self) -> Command {
         let mut command = self.home.command("epmd");
         self.of_erlang(&mut command);
@@ -159,6 +168,10 @@ impl Server for Local {
         };
         running.broker.stop(Signal::TERM).await?;
         running.mapper.kill().await
+    }
+
+    async fn control(&mut self, words: &[&str]) -> anyhow::Result<()> {
+        self.home.run(self.administrator().args(words)).await
     }
 
     async fn kill(&mut self) -> anyhow::Result<()> {

@@ -7,7 +7,7 @@ use belfry_application::ports::{
 };
 use belfry_application::testing::MockInboxRepository;
 use belfry_domain::{
-    DomainEvent, Draft, Epoch, InboxState, Notification, NotificationId, Receipt, Revision,
+    DomainEvent, Draft, Epoch, InboxState, Marked, Notification, NotificationId, Receipt, Revision,
     Timestamp, UserId,
 };
 use futures_util::stream;
@@ -136,7 +136,7 @@ impl InboxRepository for Stuck {
         _: &UserId,
         _: &[NotificationId],
         _: Timestamp,
-    ) -> Result<Option<DomainEvent>, PortError> {
+    ) -> Result<Marked, PortError> {
         std::future::pending().await
     }
     async fn mark_all_read(

@@ -1,0 +1,234 @@
+//! What is found in the end: in the database, and at the devices.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use belfry_tests::clients::{Device, Seen};
+use serde_json::Value;
+use sqlx::{Connection as _, PgConnection};
+
+use super::ledger::Ledger;
+use crate::setup::User;
+
+/// What the database has of a user.
+#[derive(Debug)]
+pub(super) struct Rows {
+    inbox: InboxRow,
+    /// In the order in which they came into the inbox.
+    notifications: Vec<NotificationRow>,
+}
+
+#[derive(Debug, sqlx::FromRow)]
+struct InboxRow {
+    revision: i64,
+    /// The count that is kept beside the inbox.
+    unread: i64,
+    /// How many rows are unread.
+    count: i64,
+}
+
+#[derive(Debug, sqlx::FromRow)]
+struct NotificationRow {
+    id: String,
+    is_read: bool,
+    is_deleted: bool,
+}
+
+impl NotificationRow {
+    fn number(&self) -> usize {
+        number_in(&self.id)
+    }
+}
+
+/// The number of a notification: its id ends with it.
+fn number_in(id: &str) -> usize {
+    let number = id.rsplit('-').next().and_then(|number| number.parse().ok());
+    number.unwrap_or_else(|| panic!("{id} is none of the producers' ids"))
+}
+
+impl Rows {
+    /// `None` while there is nothing, or nobody to ask.
+    pub(super) async fn of(database: &str, user: &str) -> Option<Self> {
+        let mut connection = PgConnection::connect(database).await.ok()?;
+        let inbox: InboxRow = sqlx::query_as(
+            "SELECT revision, unread,
+               (SELECT count(*) FROM notifications n WHERE n.user_id = i.user_id
+                  AND read_at IS NULL AND deleted_at IS NULL) AS count
+             FROM inboxes i WHERE user_id = $1",
+        )
+        .bind(user)
+        .fetch_optional(&mut connection)
+        .await
+        .ok()??;
+        let notifications = sqlx::query_as(
+            "SELECT id, read_at IS NOT NULL AS is_read, deleted_at IS NOT NULL AS is_deleted
+             FROM notifications WHERE user_id = $1 ORDER BY created_revision",
+        )
+        .bind(user)
+        .fetch_all(&mut connection)
+        .await
+        .ok()?;
+        Some(Self { inbox, notifications })
+    }
+
+    /// Whether all is there that is known to be safe, each once and in its state.
+    pub(super) fn are_all_of(&self, ledger: &Ledger) -> bool {
+        let numbers: BTreeSet<_> = self.numbers().collect();
+        self.notifications.len() == ledger.told
+            && numbers.into_iter().eq(0..ledger.told)
+            && self
+                .notifications
+                .iter()
+                .all(|row| ledger.allows(row.number(), row.is_read, row.is_deleted))
+    }
+
+    pub(super) fn must_have_no_drift(&self, user: &User) {
+        let InboxRow { unread, count, .. } = self.inbox;
+        assert_eq!(unread, count, "{}: the kept count is not that of its rows", user.id());
+    }
+
+    pub(super) fn must_be_in_order(&self, user: &User) {
+        let numbers: Vec<_> = self.numbers().collect();
+        assert!(numbers.is_sorted(), "{}: stored as {numbers:?}", user.id());
+    }
+
+    fn numbers(&self) -> impl Iterator<Item = usize> {
+        self.notifications.iter().map(NotificationRow::number)
+    }
+}
+
+/// What a device has heard of its inbox.
+#[derive(Debug)]
+pub(super) struct Heard<'a> {
+    device: &'a Device,
+    new: Vec<Value>,
+    read: BTreeSet<usize>,
+    deleted: BTreeSet<usize>,
+    /// Of every change, as each was told.
+    revisions: Vec<i64>,
+    /// Count and revision, as each was told.
+    counts: Vec<(i64, i64)>,
+    syncs: Vec<Value>,
+}
+
+impl<'a> Heard<'a> {
+    pub(super) fn by(device: &'a Device) -> Self {
+        let mut this = Self {
+            device,
+            new: Vec::new(),
+            read: BTreeSet::new(),
+            deleted: BTreeSet::new(),
+            revisions: Vec::new(),
+            counts: Vec::new(),
+            syncs: Vec::new(),
+        };
+        for Seen { name, args, .. } in device.seen() {
+            let payload = args.into_iter().next().unwrap_or_default();
+            if let Some(name) = name {
+                this.hear(&name, payload);
+            }
+        }
+        this
+    }
+
+    /// Does as an application does that keeps its list up to date.
+    fn hear(&mut self, name: &str, payload: Value) {
+        let whole = |key: &str| payload[key].as_i64();
+        let numbers = || payload["ids"].as_array().into_iter().flatten().map(number_of);
+        match name {
+            "notification:new" => {
+                self.revisions.extend(whole("revision"));
+                if payload["isRead"] == true {
+                    self.read.insert(number_of(&payload["id"]));
+                }
+                self.new.push(payload);
+            }
+            "notification:marked_read" => {
+                self.revisions.extend(whole("revision"));
+                self.read.extend(numbers());
+                if payload["all"] == true {
+                    self.read.extend(self.new.iter().map(|new| number_of(&new["id"])));
+                }
+            }
+            "notification:deleted" => {
+                self.revisions.extend(whole("revision"));
+                self.deleted.extend(numbers());
+            }
+            "notification:unread_count" => {
+                self.counts.push((whole("count").unwrap(), whole("revision").unwrap()));
+            }
+            "notification:sync" => {
+                // Where events are to follow, the count comes after them once more.
+                if payload["missed"] == 0 {
+                    self.counts.push((whole("unreadCount").unwrap(), whole("revision").unwrap()));
+                }
+                self.syncs.push(payload);
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn new_ones(&self) -> usize {
+        self.new.len()
+    }
+
+    pub(super) fn syncs(&self) -> usize {
+        self.syncs.len()
+    }
+
+    fn numbers(&self) -> impl Iterator<Item = usize> {
+        self.new.iter().map(|new| number_of(&new["id"]))
+    }
+
+    /// Whether the device has the inbox as the database has it.
+    pub(super) fn is_all_of(&self, rows: &Rows) -> bool {
+        let InboxRow { revision, count, .. } = rows.inbox;
+        self.counts.last() == Some(&(count, revision)) && self.differences(rows).is_empty()
+    }
+
+    /// What was deleted before a device came back is not told to it.
+    fn differences(&self, rows: &Rows) -> Vec<String> {
+        let heard: BTreeSet<_> = self.numbers().collect();
+        let mut differences = Vec::new();
+        for row in &rows.notifications {
+            let number = row.number();
+            let there = heard.contains(&number) && !self.deleted.contains(&number);
+            if there == row.is_deleted {
+                differences.push(format!("{number} is there: {there}"));
+            } else if there && self.read.contains(&number) != row.is_read {
+                differences.push(format!("{number} is read: {}", !row.is_read));
+            }
+        }
+        differences
+    }
+
+    pub(super) fn lacks(&self, rows: &Rows) -> String {
+        let mut text = format!("differs: {:?} from {:?}", self.differences(rows), rows.inbox);
+        let _ = write!(text, ", last count: {:?}", self.counts.last());
+        let _ = write!(text, ", last sync: {:?}", self.syncs.last());
+        text
+    }
+
+    pub(super) fn must_be_in_order(&self, user: &User, rows: &Rows) {
+        let story = || self.device.story();
+        for new in &self.new {
+            assert_eq!(new["userId"], user.id(), "somebody else's: {}", story());
+        }
+        for sync in self.syncs.iter().skip(1) {
+            assert_eq!(sync["recovered"], true, "it had to start over: {}", story());
+        }
+        let heard: Vec<_> = self.numbers().collect();
+        let once: BTreeSet<_> = heard.iter().copied().collect();
+        assert_eq!(heard.len(), once.len(), "some came twice, {heard:?}: {}", story());
+        let stored: Vec<_> = rows.numbers().filter(|number| once.contains(number)).collect();
+        assert!(heard == stored, "in order is {stored:?}, not {heard:?}: {}", story());
+        let increase = self.revisions.is_sorted_by(|one, next| one < next);
+        assert!(increase, "an older change after a newer one: {}", story());
+        let counts = self.counts.is_sorted_by_key(|(_, revision)| *revision);
+        assert!(counts, "a stale count after a newer one: {}", story());
+    }
+}
+
+fn number_of(id: &Value) -> usize {
+    number_in(id.as_str().expect("an id is a text"))
+}

@@ -1,0 +1,339 @@
+//! Many notifications to many users, from many at once, read and deleted meanwhile: counts do not drift
+//! from the rows, and every change of an inbox is told with the next revision, without a hole.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use belfry_tests::amqp::Amqp;
+use belfry_tests::http::Http;
+use belfry_tests::wait::until_within;
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use lapin::BasicProperties;
+use lapin::message::Delivery;
+use lapin::options::{BasicConsumeOptions, BasicPublishOptions};
+use lapin::types::FieldTable;
+use reqwest::Method;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sqlx::{Connection as _, PgConnection};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep};
+
+use crate::setup::{Ground, Setup, key, ready};
+
+const USERS: usize = 1_000;
+
+/// Five send messages, three send batches by requests.
+const PRODUCERS: usize = 8;
+const BY_MESSAGES: usize = 5;
+
+/// How many notifications are in one request, and how many messages wait for the broker's confirm.
+const AT_ONCE: usize = 250;
+
+/// Each in the name of one user after the other.
+const READERS: usize = 16;
+
+/// How long all of it may take on a machine that has other things to do.
+const PATIENCE: Duration = Duration::from_mins(10);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn counts_and_revisions_are_exact_after_a_hundred_thousand_notifications() {
+    // Fewer are for who works on this test; everybody gets some.
+    let volume = std::env::var("BELFRY_VOLUME").ok().and_then(|text| text.parse().ok());
+    let each = volume.unwrap_or(100_000).max(8 * USERS) / PRODUCERS;
+    let ground = Setup::Servers.ground().await;
+    let (one, other) = tokio::join!(ground.belfry().start(), ground.belfry().start());
+    let nodes = [ready(one).await, ready(other).await];
+    let urls: Vec<_> = nodes.iter().map(|node| node.url().to_owned()).collect();
+    let telling = Telling::listen(&ground).await;
+    let crowd = Crowd { each, urls, progress: Default::default(), over: AtomicBool::new(false) };
+
+    let started = Instant::now();
+    let producing = async {
+        let by_messages = join_all((0..BY_MESSAGES).map(|p| crowd.send(p, &ground)));
+        let by_requests = join_all((BY_MESSAGES..PRODUCERS).map(|p| crowd.post(p)));
+        tokio::join!(by_messages, by_requests);
+        let accepted = started.elapsed();
+        until_stored(&ground, each * PRODUCERS).await;
+        crowd.over.store(true, Ordering::SeqCst);
+        accepted
+    };
+    let (accepted, changes) =
+        tokio::join!(producing, join_all((0..READERS).map(|r| crowd.read(r))));
+    let stored = started.elapsed();
+    let inboxes = inboxes(&ground).await;
+    let told = telling.until_all_of(&inboxes).await;
+
+    assert_eq!(inboxes.len(), USERS);
+    for (user, inbox) in &inboxes {
+        assert_eq!(inbox.unread, inbox.count, "{user}: the kept count is not that of its rows");
+        told.must_be_without_holes(inbox);
+    }
+    let is_created = |event: &&Event| event.pattern == "notification.created";
+    let created = told.events().filter(is_created).count();
+    assert_eq!(created, each * PRODUCERS, "each is told once");
+    println!(
+        "{created} notifications to {USERS} users: accepted within {:.1} s, stored within {:.1} s, \
+         told within {:.1} s; {} times something was read or deleted meanwhile; {} events, {} of \
+         them twice; no hole, no drift",
+        accepted.as_secs_f64(),
+        stored.as_secs_f64(),
+        started.elapsed().as_secs_f64(),
+        changes.iter().sum::<usize>(),
+        told.events().count(),
+        told.twice,
+    );
+}
+
+/// Those who write and those who read.
+struct Crowd {
+    /// How many notifications each producer has.
+    each: usize,
+    urls: Vec<String>,
+    /// How many of them each has had accepted.
+    progress: [AtomicUsize; PRODUCERS],
+    over: AtomicBool,
+}
+
+/// Every producer writes to every user.
+fn user_of(producer: usize, number: usize) -> String {
+    format!("user-{}", (number * 7 + producer * 131) % USERS)
+}
+
+fn id_of(producer: usize, number: usize) -> String {
+    format!("n-{producer}-{number}")
+}
+
+fn draft(producer: usize, number: usize) -> Value {
+    let user = user_of(producer, number);
+    json!({ "userId": user, "id": id_of(producer, number), "title": format!("Number {number}") })
+}
+
+impl Crowd {
+    async fn send(&self, producer: usize, ground: &Ground) {
+        let amqp = Amqp::connect(ground.broker().url()).await;
+        let queue = ground.broker().ingest_queue();
+        let mut unconfirmed = VecDeque::new();
+        for number in 0..self.each {
+            let data = draft(producer, number);
+            let body = json!({ "pattern": "notification.create", "data": data }).to_string();
+            let options = BasicPublishOptions { mandatory: true, ..Default::default() };
+            let properties = BasicProperties::default().with_delivery_mode(2);
+            let publish = amqp.channel().basic_publish(
+                "".into(),
+                queue.as_str().into(),
+                options,
+                body.as_bytes(),
+                properties,
+            );
+            unconfirmed.push_back(publish.await.unwrap());
+            if unconfirmed.len() == AT_ONCE || number + 1 == self.each {
+                for confirm in unconfirmed.drain(..) {
+                    assert!(confirm.await.unwrap().is_ack());
+                }
+                self.progress[producer].store(number + 1, Ordering::SeqCst);
+            }
+        }
+    }
+
+    async fn post(&self, producer: usize) {
+        let http = Http::new(&*self.urls[producer % self.urls.len()]);
+        let http = http.bearer(key().token("shop").scope("notifications:write").sign());
+        for from in (0..self.each).step_by(AT_ONCE) {
+            let until = self.each.min(from + AT_ONCE);
+            let drafts: Vec<_> = (from..until).map(|number| draft(producer, number)).collect();
+            let batch = json!({ "notifications": drafts });
+            http.post("/v1/notifications/batch", &batch).await.expect(201);
+            self.progress[producer].store(until, Ordering::SeqCst);
+        }
+    }
+
+    /// Reads one, reads all or deletes one, each time for another user, until all is over. Answers how
+    /// often something changed.
+    async fn read(&self, reader: usize) -> usize {
+        let mut changes = 0;
+        for turn in 0_usize.. {
+            if self.over.load(Ordering::SeqCst) {
+                break;
+            }
+            sleep(Duration::from_millis(3)).await;
+            let turn = turn * READERS + reader;
+            let producer = turn % PRODUCERS;
+            let Some(newest) = self.progress[producer].load(Ordering::SeqCst).checked_sub(1) else {
+                continue;
+            };
+            // Spread over all there is, the newest as well.
+            let number = newest - (turn * 31) % (newest + 1);
+            let (user, id) = (user_of(producer, number), id_of(producer, number));
+            let (method, path) = match turn % 7 {
+                0 => (Method::PATCH, "/v1/notifications/read-all".to_owned()),
+                1 | 2 => (Method::DELETE, format!("/v1/notifications/{id}")),
+                _ => (Method::PATCH, format!("/v1/notifications/{id}/read")),
+            };
+            let http = Http::new(&*self.urls[turn % self.urls.len()]);
+            let http = http.bearer(key().token(&user).sign());
+            let answer = http.request(method, &path).send().await.unwrap();
+            match answer.status().as_u16() {
+                200 | 204 => changes += 1,
+                // Not stored yet, or deleted.
+                404 => {}
+                other => panic!("{path}: {other}"),
+            }
+        }
+        changes
+    }
+}
+
+async fn until_stored(ground: &Ground, count: usize) {
+    let mut connection = connection(ground).await;
+    until_within(PATIENCE, "all that was accepted is stored", async || {
+        sleep(Duration::from_millis(200)).await;
+        let stored: i64 = sqlx::query_scalar("SELECT count(*) FROM notifications")
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
+        (usize::try_from(stored).unwrap() == count).then_some(())
+    })
+    .await;
+}
+
+async fn connection(ground: &Ground) -> PgConnection {
+    PgConnection::connect(ground.database.as_ref().unwrap().url()).await.unwrap()
+}
+
+/// An inbox as the database has it.
+#[derive(Debug, sqlx::FromRow)]
+struct Inbox {
+    user_id: String,
+    revision: i64,
+    /// The count that is kept beside it.
+    unread: i64,
+    /// How many rows are unread.
+    count: i64,
+}
+
+async fn inboxes(ground: &Ground) -> BTreeMap<String, Inbox> {
+    let inboxes: Vec<Inbox> = sqlx::query_as(
+        "SELECT user_id, revision, unread, (SELECT count(*) FROM notifications n
+           WHERE n.user_id = i.user_id AND read_at IS NULL AND deleted_at IS NULL) AS count
+         FROM inboxes i",
+    )
+    .fetch_all(&mut connection(ground).await)
+    .await
+    .unwrap();
+    inboxes.into_iter().map(|inbox| (inbox.user_id.clone(), inbox)).collect()
+}
+
+/// Collects what comes to a queue of its own on the events exchange.
+struct Telling {
+    told: Arc<Mutex<Told>>,
+    collecting: AbortHandle,
+    /// The queue goes with the connection.
+    _amqp: Amqp,
+}
+
+/// All events, each once, by user and in the order in which they came.
+#[derive(Default)]
+struct Told {
+    inboxes: HashMap<String, Vec<Event>>,
+    message_ids: HashSet<String>,
+    twice: usize,
+}
+
+#[derive(Deserialize)]
+struct Body {
+    pattern: String,
+    data: Event,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Event {
+    #[serde(skip)]
+    pattern: String,
+    user_id: String,
+    revision: i64,
+    unread_count: i64,
+    #[serde(default)]
+    ids: Vec<String>,
+}
+
+impl Telling {
+    async fn listen(ground: &Ground) -> Self {
+        let amqp = Amqp::connect(ground.broker().url()).await;
+        let queue = amqp.tap(&ground.broker().events_exchange(), "#").await;
+        let options = BasicConsumeOptions { no_ack: true, ..Default::default() };
+        let mut consumer = amqp
+            .channel()
+            .basic_consume(queue.as_str().into(), "".into(), options, FieldTable::default())
+            .await
+            .unwrap();
+        let told = Arc::new(Mutex::new(Told::default()));
+        let in_task = told.clone();
+        let collecting = tokio::spawn(async move {
+            while let Some(event) = consumer.next().await {
+                in_task.lock().unwrap().take(&event.unwrap());
+            }
+        });
+        Self { told, collecting: collecting.abort_handle(), _amqp: amqp }
+    }
+
+    /// What was told, once the last change of each inbox was.
+    async fn until_all_of(self, inboxes: &BTreeMap<String, Inbox>) -> Told {
+        until_within(PATIENCE, "all that was stored is told", async || {
+            let told = self.told.lock().unwrap();
+            inboxes.values().all(|inbox| told.has_come_to(inbox)).then_some(())
+        })
+        .await;
+        self.collecting.abort();
+        std::mem::take(&mut *self.told.lock().unwrap())
+    }
+}
+
+impl Told {
+    fn take(&mut self, event: &Delivery) {
+        let id = event.properties.message_id().as_ref().expect("an event has an id");
+        if !self.message_ids.insert(id.to_string()) {
+            self.twice += 1;
+            return;
+        }
+        let Body { pattern, data } = serde_json::from_slice(&event.data).unwrap();
+        let event = Event { pattern, ..data };
+        self.inboxes.entry(event.user_id.clone()).or_default().push(event);
+    }
+
+    fn has_come_to(&self, inbox: &Inbox) -> bool {
+        let last = self.inboxes.get(&inbox.user_id).and_then(|events| events.last());
+        last.is_some_and(|last| last.revision >= inbox.revision)
+    }
+
+    fn events(&self) -> impl Iterator<Item = &Event> {
+        self.inboxes.values().flatten()
+    }
+
+    fn must_be_without_holes(&self, inbox: &Inbox) {
+        let user = &inbox.user_id;
+        let events = &self.inboxes[user];
+        let revisions: Vec<_> = events.iter().map(|event| event.revision).collect();
+        let expected: Vec<_> = (1..=inbox.revision).collect();
+        assert!(revisions == expected, "{user} was told {revisions:?} up to {}", inbox.revision);
+        let mut unread = 0;
+        for Event { pattern, revision, unread_count, ids, .. } in events {
+            let ids = i64::try_from(ids.len()).unwrap();
+            let fits = match &**pattern {
+                "notification.created" => *unread_count == unread + 1,
+                "notification.marked_read" => *unread_count == unread - ids,
+                "notification.all_read" => *unread_count == 0,
+                // What was read before does not count.
+                "notification.deleted" => (unread - ids..=unread).contains(unread_count),
+                other => panic!("{other}?"),
+            };
+            assert!(fits, "{user}: {pattern} {revision} says {unread_count} after {unread}");
+            unread = *unread_count;
+        }
+        assert_eq!(unread, inbox.count, "{user}: the count told last is not that of the rows");
+    }
+}
