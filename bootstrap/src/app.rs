@@ -2,9 +2,9 @@
 
 mod admin;
 mod events;
+mod keys;
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -16,9 +16,7 @@ use belfry_adapters::inbound::rest::{
 use belfry_adapters::inbound::socketio::{
     InboxStories, SocketIoDoor, SocketIoParts, SocketIoSettings,
 };
-use belfry_adapters::outbound::jwt::{
-    DevelopmentKey, JwtKey, JwtSettings, JwtVerifier, Secret, TokenMint,
-};
+use belfry_adapters::outbound::jwt::{JwtVerifier, TokenMint};
 use belfry_adapters::outbound::socketio::{SocketIoDelivery, SocketIoSessions};
 use belfry_adapters::outbound::system::{SystemClock, UuidV7Ids};
 use belfry_adapters::transport::{Listener, Peer, TcpSettings};
@@ -30,18 +28,20 @@ use belfry_application::use_cases::{
 };
 use belfry_domain::UserId;
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::util::option_layer;
 use tracing::{info, warn};
 
-use crate::config::{Auth, Config, Retention};
+use crate::config::{Config, Retention};
 use crate::store::{self, Store};
 use crate::{telemetry, web};
 pub(crate) use events::broker;
 use events::{Events, Needs};
+use keys::Keys;
+pub(crate) use keys::jwt_settings;
 
 /// How many devices that have missed something are let catch up at a time. Each asks the store.
 const CATCHING_UP_AT_ONCE: usize = 4;
@@ -58,6 +58,7 @@ pub struct App {
     retention: ApplyRetention,
     sessions: Arc<SocketIoSessions>,
     database_up: ReadinessCheck,
+    keys: Keys,
     metrics: PrometheusHandle,
     greeting: Vec<String>,
 }
@@ -72,7 +73,9 @@ impl App {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let ids: Arc<dyn IdGenerator> = Arc::new(UuidV7Ids);
         let jwt = jwt_settings(&config.auth)?;
-        let sign_in = SignIn::new(Arc::new(JwtVerifier::new(&jwt, clock.clone())?), clock.clone());
+        let verifier =
+            Arc::new(JwtVerifier::new(&jwt, clock.clone()).context("settings in [auth]")?);
+        let sign_in = SignIn::new(verifier.clone(), clock.clone());
 
         let store = store::open(&config.database).await?;
         let inboxes = store.inboxes();
@@ -113,6 +116,7 @@ impl App {
         );
         let readiness = Readiness::default();
         let database_up = readiness.needs("database");
+        let keys = Keys::new(verifier, &readiness);
         let create = CreateNotification::new(inboxes.clone());
         let get = GetNotification::new(inboxes);
         let settings = rest_settings(&config)?;
@@ -146,6 +150,7 @@ impl App {
             retention,
             sessions,
             database_up,
+            keys,
             metrics,
             greeting,
         })
@@ -157,7 +162,9 @@ impl App {
     }
 
     /// Serves until told to stop, then finishes what is under way, within the bound that is set.
-    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+    ///
+    /// Keys for tokens are read again when `reload` says so.
+    pub async fn run(self, reload: Arc<Notify>, stop: CancellationToken) -> anyhow::Result<()> {
         let Self {
             config,
             http,
@@ -169,6 +176,7 @@ impl App {
             retention,
             sessions,
             database_up,
+            keys,
             metrics,
             greeting: _,
         } = self;
@@ -200,6 +208,8 @@ impl App {
             let (sessions, stop) = (sessions.clone(), connections.clone());
             async move { sessions.keep_time(stop).await }
         });
+        // As long as there are connections: until the end a device may come back with a new token.
+        work.spawn(keys.keep(reload, connections.clone()));
         for _ in 0..CATCHING_UP_AT_ONCE {
             let (sessions, stop) = (sessions.clone(), connections.clone());
             work.spawn(async move { sessions.catch_up_those_behind(stop).await });
@@ -265,41 +275,6 @@ async fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<Listener> {
     Listener::bind(address, TcpSettings::default())
         .await
         .with_context(|| format!("{setting}: cannot listen on {address}"))
-}
-
-/// How tokens are checked: as set, or with the development key, made where it is missing.
-pub fn jwt_settings(auth: &Auth) -> anyhow::Result<JwtSettings> {
-    let key = if let Some(secret) = &auth.hs256_secret {
-        let secret =
-            Secret::new(secret.reveal().as_bytes()).context("setting auth.hs256_secret")?;
-        if secret.is_weak() {
-            warn!(
-                "auth.hs256_secret has fewer than {} bytes: it can be guessed from any one token",
-                Secret::STRONG_BYTES
-            );
-        }
-        JwtKey::Secret(secret)
-    } else if let Some(file) = &auth.public_key_file {
-        JwtKey::PublicPem(read_public_key(file)?)
-    } else {
-        DevelopmentKey::open(&auth.development_key_file)
-            .context("setting auth.development_key_file")?
-            .key()
-    };
-    Ok(JwtSettings {
-        key,
-        algorithms: auth.algorithms.clone(),
-        issuer: auth.issuer.clone(),
-        audiences: auth.audience.clone(),
-        leeway: auth.leeway,
-        user_claim: auth.user_claim.clone(),
-        scope_claim: auth.scope_claim.clone(),
-    })
-}
-
-fn read_public_key(file: &Path) -> anyhow::Result<String> {
-    std::fs::read_to_string(file)
-        .with_context(|| format!("setting auth.public_key_file: cannot read {}", file.display()))
 }
 
 fn retention_rules(settings: &Retention) -> RetentionRules {

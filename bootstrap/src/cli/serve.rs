@@ -2,7 +2,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::config::Config;
-use crate::{shutdown, telemetry};
+use crate::{reload, shutdown, telemetry};
 
 /// Serves until told to stop.
 pub(super) fn run(config: Config) -> anyhow::Result<()> {
@@ -10,10 +10,11 @@ pub(super) fn run(config: Config) -> anyhow::Result<()> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
         let stop = CancellationToken::new();
         shutdown::on_signals(stop.clone())?;
+        let reload = reload::on_signals()?;
         let app = App::build(config).await?;
         for line in app.greeting() {
             super::say(&line)?;
         }
-        app.run(stop).await
+        app.run(reload, stop).await
     })
 }
