@@ -9,6 +9,7 @@
 //! | [`clients`] | devices: the Socket.IO clients of JavaScript and Python |
 //! | [`http`], [`amqp`] | the two other ways in and out |
 //! | [`tokens`] | good, bad and forged JWTs |
+//! | [`provider`] | an identity provider that publishes its keys, and can be down |
 //! | [`wait`] | waiting for something to become true, with a bound |
 //!
 //! Helpers panic with a sentence: in a test that is the report. Every wait has a bound, and no test is
@@ -26,6 +27,7 @@ pub mod http;
 mod names;
 pub mod postgres;
 pub mod process;
+pub mod provider;
 pub mod rabbit;
 pub mod servers;
 pub mod tokens;

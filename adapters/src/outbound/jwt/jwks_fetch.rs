@@ -53,22 +53,19 @@ impl WebJwks {
         if self.url.scheme_str() == Some("http") {
             return Ok(roots);
         }
-        match &self.ca_file {
-            Some(file) => {
-                for certificate in certificates(file)? {
-                    roots.add(certificate).map_err(|_| not_certificates(file))?;
-                }
-                if roots.is_empty() {
-                    return Err(not_certificates(file));
-                }
+        if let Some(file) = &self.ca_file {
+            for certificate in certificates(file)? {
+                roots.add(certificate).map_err(|_| not_certificates(file))?;
             }
-            None => {
-                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-                if roots.is_empty() {
-                    return Err(InvalidJwtSettings::Url(
-                        "this machine has no certificates to know an https:// server by",
-                    ));
-                }
+            if roots.is_empty() {
+                return Err(not_certificates(file));
+            }
+        } else {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            if roots.is_empty() {
+                return Err(InvalidJwtSettings::Url(
+                    "this machine has no certificates to know an https:// server by",
+                ));
             }
         }
         Ok(roots)

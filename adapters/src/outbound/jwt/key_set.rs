@@ -273,8 +273,7 @@ u208aeDrL3guDMD6zQIDAQAB
     #[test]
     fn a_pem_text_may_hold_several_keys_and_words_between_them() {
         let keys = [Key::rsa(), Key::p256(), Key::ed25519()];
-        let pem: String =
-            keys.iter().map(|key| format!("the next one:\n{}", key.public_pem())).collect();
+        let pem = keys.each_ref().map(Key::public_pem).join("the next one:\n");
         let set = key_set(&[JwtKey::PublicPem(pem.clone())], &[]).unwrap();
         for (key, algorithm) in
             keys.iter().zip([Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA])
