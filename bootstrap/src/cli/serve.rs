@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
@@ -10,7 +12,12 @@ pub(super) fn run(config: Config) -> anyhow::Result<()> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
         let stop = CancellationToken::new();
         shutdown::on_signals(stop.clone())?;
-        let reload = reload::on_signals()?;
+        let reload = if config.auth.is_development() {
+            // There is nothing to read again, and it should end with the terminal it was tried in.
+            Arc::default()
+        } else {
+            reload::on_signals()?
+        };
         let app = App::build(config).await?;
         for line in app.greeting() {
             super::say(&line)?;
