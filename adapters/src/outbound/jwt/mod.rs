@@ -1,9 +1,9 @@
 //! JSON Web Tokens (RFC 7519): who a token speaks for, and tokens for trying things out.
 //!
-//! [`JwtVerifier`] believes what [`JwtSettings`] say. Keys that are set, or lie in files, are
-//! [`local_keys`]; those that an identity provider publishes (JWKS, RFC 7517) are [`remote_keys`]. For development there is a key that Belfry
-//! makes itself ([`DevelopmentKey`]), and [`TokenMint`] signs tokens that a verifier with the same
-//! settings believes.
+//! [`JwtVerifier`] believes what [`JwtSettings`] say. Keys that are set or lie in files are in
+//! `local_keys`, those that an identity provider publishes (JWKS, RFC 7517) in `remote_keys`. For
+//! development there is a key that Belfry makes itself ([`DevelopmentKey`]), and [`TokenMint`] signs
+//! tokens that a verifier with the same settings believes.
 
 mod algorithms;
 mod claim_rules;
