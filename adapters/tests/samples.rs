@@ -9,7 +9,7 @@ use belfry_adapters::inbound::amqp::{Envelope, Handling, Pattern, StoreCommands}
 use belfry_adapters::wire::{EventForm, NotificationForm, PageForm, PushForm, Rfc3339};
 use belfry_application::announcement::{Push, SyncState, Which};
 use belfry_application::testing::{InMemoryStore, ManualClock, SequentialIds, epoch, id, user};
-use belfry_application::use_cases::{Command, HandleCommands, InboxPage};
+use belfry_application::use_cases::{Command, HandleCommands, InboxPage, RevokeTokens};
 use belfry_domain::{
     Change, Data, DomainEvent, Draft, InboxState, Kind, Link, Message, Notification, Priority,
     Revision, Timestamp, Title, UnreadCount,
@@ -119,7 +119,8 @@ fn what_the_events_exchange_carries() {
 fn asked(pattern: Pattern, data: &RawValue) -> Command {
     let store = Arc::new(InMemoryStore::new(epoch(EPOCH)));
     let clock = Arc::new(ManualClock::at(0));
-    let commands = HandleCommands::new(store, clock.clone());
+    let commands =
+        HandleCommands::new(store.clone(), clock.clone(), RevokeTokens::new(store, clock.clone()));
     let handling = StoreCommands::new(commands, Arc::new(SequentialIds::default()), clock);
     let envelope = Envelope { pattern, data, named: None, trace: None };
     handling.read(&envelope).unwrap_or_else(|error| panic!("{data}: {error}"))

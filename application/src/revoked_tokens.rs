@@ -4,13 +4,18 @@ use std::collections::HashMap;
 
 use belfry_domain::{Timestamp, UserId};
 use parking_lot::RwLock;
+use tokio::sync::SetOnce;
 
 use crate::ports::{Claims, Revocation};
 
 /// What a node knows of [`crate::ports::Revocations`]: asked with each sign-in, so it is kept here
 /// rather than looked up. One entry for each user with a revocation that is not forgotten yet.
-#[derive(Debug)]
-pub struct RevokedTokens(RwLock<Option<HashMap<UserId, Timestamp>>>);
+#[derive(Debug, Default)]
+pub struct RevokedTokens {
+    /// The instants before which each user's tokens must not have been issued.
+    ends: RwLock<HashMap<UserId, Timestamp>>,
+    known: SetOnce<()>,
+}
 
 /// Nothing was learned yet, so nobody can be let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -20,35 +25,46 @@ pub struct NotKnownYet;
 impl RevokedTokens {
     /// Nothing is known until [`learn_all`](Self::learn_all).
     pub fn unknown() -> Self {
-        Self(RwLock::new(None))
+        Self::default()
     }
 
     /// It is known that there are none.
     pub fn none() -> Self {
-        Self(RwLock::new(Some(HashMap::new())))
+        let none = Self::default();
+        none.learn_all([]);
+        none
     }
 
     /// Takes over what there is, in the place of what was known.
     pub fn learn_all(&self, all: impl IntoIterator<Item = Revocation>) {
         let all = all.into_iter().map(|one| (one.user, one.issued_before));
-        *self.0.write() = Some(all.collect());
+        *self.ends.write() = all.collect();
+        // Set once; it stays known.
+        let _ = self.known.set(());
+    }
+
+    /// Waits until something is known.
+    pub async fn known(&self) {
+        self.known.wait().await;
     }
 
     /// Takes over one more. `false` if that is nothing new.
     pub fn learn(&self, Revocation { user, issued_before }: &Revocation) -> bool {
-        let mut known = self.0.write();
-        let known = known.get_or_insert_default();
-        if known.get(user).is_some_and(|there| there >= issued_before) {
+        let mut ends = self.ends.write();
+        if ends.get(user).is_some_and(|there| there >= issued_before) {
             return false;
         }
-        known.insert(user.clone(), *issued_before);
+        ends.insert(user.clone(), *issued_before);
         true
     }
 
     /// Whether the token with these claims was revoked.
     pub fn have(&self, claims: &Claims) -> Result<bool, NotKnownYet> {
-        let known = self.0.read();
-        let end = known.as_ref().ok_or(NotKnownYet)?.get(&claims.user);
+        if !self.known.initialized() {
+            return Err(NotKnownYet);
+        }
+        let ends = self.ends.read();
+        let end = ends.get(&claims.user);
         Ok(end.is_some_and(|end| claims.issued_at.is_none_or(|issued_at| issued_at < *end)))
     }
 }

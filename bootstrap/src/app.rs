@@ -2,9 +2,9 @@
 
 mod admin;
 mod events;
+mod keys;
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -16,9 +16,7 @@ use belfry_adapters::inbound::rest::{
 use belfry_adapters::inbound::socketio::{
     InboxStories, SocketIoDoor, SocketIoParts, SocketIoSettings,
 };
-use belfry_adapters::outbound::jwt::{
-    DevelopmentKey, JwtKey, JwtSettings, JwtVerifier, Secret, TokenMint,
-};
+use belfry_adapters::outbound::jwt::{JwtVerifier, TokenMint};
 use belfry_adapters::outbound::socketio::{SocketIoDelivery, SocketIoSessions};
 use belfry_adapters::outbound::system::{SystemClock, UuidV7Ids};
 use belfry_adapters::transport::{Listener, Peer, TcpSettings};
@@ -32,18 +30,20 @@ use belfry_application::use_cases::{
 };
 use belfry_domain::UserId;
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::util::option_layer;
 use tracing::{info, warn};
 
-use crate::config::{Auth, Config, RequiredScopes, Retention};
+use crate::config::{Config, RequiredScopes, Retention};
 use crate::store::{self, Store};
 use crate::{telemetry, web};
 pub(crate) use events::broker;
 use events::{Events, Needs};
+use keys::Keys;
+pub(crate) use keys::jwt_settings;
 
 /// How many devices that have missed something are let catch up at a time. Each asks the store.
 const CATCHING_UP_AT_ONCE: usize = 4;
@@ -60,6 +60,8 @@ pub struct App {
     retention: ApplyRetention,
     sessions: Arc<SocketIoSessions>,
     database_up: ReadinessCheck,
+    revocations_known: ReadinessCheck,
+    keys: Keys,
     metrics: PrometheusHandle,
     greeting: Vec<String>,
 }
@@ -74,8 +76,10 @@ impl App {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let ids: Arc<dyn IdGenerator> = Arc::new(UuidV7Ids);
         let jwt = jwt_settings(&config.auth)?;
+        let verifier =
+            Arc::new(JwtVerifier::new(&jwt, clock.clone()).context("settings in [auth]")?);
         let sign_in = SignIn::new(
-            Arc::new(JwtVerifier::new(&jwt, clock.clone())?),
+            verifier.clone(),
             clock.clone(),
             Arc::new(RevokedTokens::unknown()),
             access(&config.auth.scopes),
@@ -95,11 +99,13 @@ impl App {
             clock.clone(),
             SessionSettings::default(),
         ));
+        let revoke_tokens = RevokeTokens::new(store.revocations(), clock.clone());
         let needs = Needs {
             store: &store,
             delivery: Arc::new(SocketIoDelivery::new(sessions.clone())),
             clock: clock.clone(),
             ids: ids.clone(),
+            revoke_tokens: revoke_tokens.clone(),
         };
         let events = Events::build(&config, &config.node_name(http.address()?), needs)?;
         let door = SocketIoDoor::open(SocketIoParts {
@@ -120,6 +126,8 @@ impl App {
         );
         let readiness = Readiness::default();
         let database_up = readiness.needs("database");
+        let revocations_known = readiness.needs("revocations");
+        let keys = Keys::new(verifier, &readiness);
         let create = CreateNotification::new(inboxes.clone());
         let get = GetNotification::new(inboxes);
         let settings = rest_settings(&config)?;
@@ -127,7 +135,7 @@ impl App {
             sign_in,
             intake: Intake { create, ids, clock: clock.clone() },
             stories: RestStories { list, get, count_unread, mark_read, mark_all_read, delete },
-            revoke_tokens: RevokeTokens::new(store.revocations(), clock.clone()),
+            revoke_tokens,
             readiness: readiness.clone(),
             settings: settings.clone(),
         })
@@ -154,6 +162,8 @@ impl App {
             retention,
             sessions,
             database_up,
+            revocations_known,
+            keys,
             metrics,
             greeting,
         })
@@ -165,7 +175,9 @@ impl App {
     }
 
     /// Serves until told to stop, then finishes what is under way, within the bound that is set.
-    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+    ///
+    /// Keys for tokens are read again when `reload` says so.
+    pub async fn run(self, reload: Arc<Notify>, stop: CancellationToken) -> anyhow::Result<()> {
         let Self {
             config,
             http,
@@ -177,6 +189,8 @@ impl App {
             retention,
             sessions,
             database_up,
+            revocations_known,
+            keys,
             metrics,
             greeting: _,
         } = self;
@@ -199,7 +213,13 @@ impl App {
                     tokio::join!(
                         store.watch(database_up, stop.clone()),
                         retention.run(stop.clone()),
-                        sessions.keep_revocations(store.revocations(), end),
+                        sessions.keep_revocations(store.revocations(), end.clone()),
+                        async {
+                            let known = sessions.revocations_known();
+                            if end.run_until_cancelled(known).await.is_some() {
+                                revocations_known.up();
+                            }
+                        },
                         events.run(stop)
                     );
                 }
@@ -210,6 +230,8 @@ impl App {
             let (sessions, stop) = (sessions.clone(), connections.clone());
             async move { sessions.keep_time(stop).await }
         });
+        // As long as there are connections: until the end a device may come back with a new token.
+        work.spawn(keys.keep(reload, connections.clone()));
         for _ in 0..CATCHING_UP_AT_ONCE {
             let (sessions, stop) = (sessions.clone(), connections.clone());
             work.spawn(async move { sessions.catch_up_those_behind(stop).await });
@@ -275,41 +297,6 @@ async fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<Listener> {
     Listener::bind(address, TcpSettings::default())
         .await
         .with_context(|| format!("{setting}: cannot listen on {address}"))
-}
-
-/// How tokens are checked: as set, or with the development key, made where it is missing.
-pub fn jwt_settings(auth: &Auth) -> anyhow::Result<JwtSettings> {
-    let key = if let Some(secret) = &auth.hs256_secret {
-        let secret =
-            Secret::new(secret.reveal().as_bytes()).context("setting auth.hs256_secret")?;
-        if secret.is_weak() {
-            warn!(
-                "auth.hs256_secret has fewer than {} bytes: it can be guessed from any one token",
-                Secret::STRONG_BYTES
-            );
-        }
-        JwtKey::Secret(secret)
-    } else if let Some(file) = &auth.public_key_file {
-        JwtKey::PublicPem(read_public_key(file)?)
-    } else {
-        DevelopmentKey::open(&auth.development_key_file)
-            .context("setting auth.development_key_file")?
-            .key()
-    };
-    Ok(JwtSettings {
-        key,
-        algorithms: auth.algorithms.clone(),
-        issuer: auth.issuer.clone(),
-        audiences: auth.audience.clone(),
-        leeway: auth.leeway,
-        user_claim: auth.user_claim.clone(),
-        scope_claim: auth.scope_claim.clone(),
-    })
-}
-
-fn read_public_key(file: &Path) -> anyhow::Result<String> {
-    std::fs::read_to_string(file)
-        .with_context(|| format!("setting auth.public_key_file: cannot read {}", file.display()))
 }
 
 fn access(scopes: &RequiredScopes) -> Access {

@@ -3,6 +3,7 @@
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod reload;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;

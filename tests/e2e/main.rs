@@ -13,6 +13,7 @@ mod catch_up;
 mod delivery;
 mod events;
 mod faults;
+mod keys;
 mod outages;
 mod reading;
 mod rest;

@@ -10,6 +10,7 @@
 //! | [`http`], [`amqp`] | the two other ways in and out |
 //! | [`proxy`] | a network that it can cut, close and freeze |
 //! | [`tokens`] | good, bad and forged JWTs |
+//! | [`provider`] | an identity provider that publishes its keys, and can be down |
 //! | [`wait`] | waiting for something to become true, with a bound |
 //!
 //! Helpers panic with a sentence: in a test that is the report. Every wait has a bound, and no test is
@@ -27,6 +28,7 @@ pub mod http;
 mod names;
 pub mod postgres;
 pub mod process;
+pub mod provider;
 pub mod proxy;
 pub mod rabbit;
 pub mod servers;

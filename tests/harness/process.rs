@@ -332,6 +332,11 @@ impl Belfry {
         self.serving.child.signal(Signal::CONT);
     }
 
+    /// SIGHUP
+    pub fn hang_up(&mut self) {
+        self.serving.child.signal(Signal::HUP);
+    }
+
     /// SIGTERM, and no more.
     pub fn tell_to_stop(&mut self) {
         self.serving.child.signal(Signal::TERM);

@@ -11,6 +11,11 @@ use super::PortError;
 pub trait TokenVerifier: Send + Sync {
     /// The token's claims, if it was signed by a trusted issuer with an expected algorithm, is for
     /// this audience, and holds now.
+    ///
+    /// Where it can be told, this takes neither I/O nor noticeable time. A token that names a key
+    /// which is not known may wait, for seconds at most, until that can be told;
+    /// [`TokenError::Port`] says that it cannot be told now, which is worth another try and no
+    /// judgement of the token.
     async fn verify(&self, token: &BearerToken) -> Result<Claims, TokenError>;
 }
 

@@ -1,8 +1,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use belfry_domain::{Draft, NotificationId, UserId};
+use belfry_domain::{Draft, NotificationId, Timestamp, UserId};
 
+use super::RevokeTokens;
 use crate::ports::{Clock, InboxRepository, PortError};
 
 /// Other services say what shall happen. Many commands come at once; each gets its own answer.
@@ -10,6 +11,7 @@ use crate::ports::{Clock, InboxRepository, PortError};
 pub struct HandleCommands {
     inboxes: Arc<dyn InboxRepository>,
     clock: Arc<dyn Clock>,
+    revoke_tokens: RevokeTokens,
 }
 
 /// What another service can ask for.
@@ -23,6 +25,13 @@ pub enum Command {
         user: UserId,
         /// What.
         ids: Vec<NotificationId>,
+    },
+    /// The user's tokens hold no more if they were issued before that instant, or before now.
+    RevokeTokens {
+        /// Whose.
+        user: UserId,
+        /// That instant.
+        issued_before: Option<Timestamp>,
     },
     /// The user has read everything.
     MarkAllRead {
@@ -52,19 +61,25 @@ fn unknown(ids: &[NotificationId]) -> String {
 }
 
 impl Command {
-    /// Whose inbox it changes.
+    /// Whom it concerns.
     pub const fn user(&self) -> &UserId {
         match self {
             Self::Create(draft) => &draft.user,
-            Self::MarkRead { user, .. } | Self::MarkAllRead { user } => user,
+            Self::MarkRead { user, .. }
+            | Self::MarkAllRead { user }
+            | Self::RevokeTokens { user, .. } => user,
         }
     }
 }
 
 impl HandleCommands {
     /// Does it in that store, by that clock.
-    pub fn new(inboxes: Arc<dyn InboxRepository>, clock: Arc<dyn Clock>) -> Self {
-        Self { inboxes, clock }
+    pub fn new(
+        inboxes: Arc<dyn InboxRepository>,
+        clock: Arc<dyn Clock>,
+        revoke_tokens: RevokeTokens,
+    ) -> Self {
+        Self { inboxes, clock, revoke_tokens }
     }
 
     /// Does all of them, in order, and answers for each; one that is not done keeps none of the
@@ -101,6 +116,9 @@ impl HandleCommands {
                 if !marked.unknown.is_empty() {
                     return Err(NotDone::Unknown(marked.unknown));
                 }
+            }
+            Command::RevokeTokens { user, issued_before } => {
+                self.revoke_tokens.run(user, issued_before).await?;
             }
             Command::MarkAllRead { user } => {
                 self.inboxes.mark_all_read(&user, self.clock.now()).await?;
@@ -157,6 +175,7 @@ impl Run<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::RevokeTokens;
     use super::*;
     use crate::ports::inbox_repository::MockInboxRepository;
     use crate::testing::{InMemoryStore, ManualClock, a_draft, epoch, id, user};
@@ -165,8 +184,10 @@ mod tests {
         Command::Create(Box::new(a_draft("ada", name)))
     }
 
-    fn clock() -> Arc<ManualClock> {
-        Arc::new(ManualClock::at(1_000))
+    fn handle(inboxes: Arc<dyn InboxRepository>) -> HandleCommands {
+        let clock = Arc::new(ManualClock::at(1_000));
+        let revocations = Arc::new(InMemoryStore::new(epoch("e1")));
+        HandleCommands::new(inboxes, clock.clone(), RevokeTokens::new(revocations, clock))
     }
 
     #[tokio::test]
@@ -175,7 +196,7 @@ mod tests {
         let mark = Command::MarkRead { user: user("ada"), ids: vec![id("n1")] };
         let commands = vec![create("n1"), mark, create("n2")];
 
-        let answers = HandleCommands::new(store.clone(), clock()).run(commands).await;
+        let answers = handle(store.clone()).run(commands).await;
 
         assert!(answers.iter().all(Result::is_ok));
         let state = store.state(&user("ada")).await.unwrap();
@@ -193,7 +214,7 @@ mod tests {
             }
         });
         let commands = vec![create("n1"), create("bad"), create("n2")];
-        let answers = HandleCommands::new(Arc::new(store), clock()).run(commands).await;
+        let answers = handle(Arc::new(store)).run(commands).await;
         let done: Vec<_> = answers.iter().map(Result::is_ok).collect();
         assert_eq!(done, [true, false, true]);
     }
@@ -203,7 +224,7 @@ mod tests {
         let mut store = MockInboxRepository::new();
         store.expect_create().once().returning(|_| Err(PortError::unavailable("down")));
         let commands = vec![create("n1"), create("n2")];
-        let answers = HandleCommands::new(Arc::new(store), clock()).run(commands).await;
+        let answers = handle(Arc::new(store)).run(commands).await;
         let down = |one: &_| matches!(one, Err(NotDone::Port(PortError::Unavailable(_))));
         assert!(answers.iter().all(down));
     }
@@ -224,7 +245,7 @@ mod tests {
         let of_bob = || Command::Create(Box::new(a_draft("bob", "n1")));
         let read_all = |name| Command::MarkAllRead { user: user(name) };
         let commands = vec![create("n1"), read_all("ada"), read_all("bob"), of_bob(), create("n2")];
-        let answers = HandleCommands::new(Arc::new(store), clock()).run(commands).await;
+        let answers = handle(Arc::new(store)).run(commands).await;
         let done: Vec<_> = answers.iter().map(Result::is_ok).collect();
         assert_eq!(done, [false, false, true, true, false]);
     }
@@ -232,7 +253,7 @@ mod tests {
     #[tokio::test]
     async fn a_read_before_its_notification_is_not_done_and_works_later() {
         let store = Arc::new(InMemoryStore::new(epoch("e1")));
-        let handle = HandleCommands::new(store.clone(), clock());
+        let handle = handle(store.clone());
         let mark = Command::MarkRead { user: user("ada"), ids: vec![id("n1"), id("n2")] };
 
         let answers = handle.run(vec![create("n1"), mark.clone(), create("n2")]).await;

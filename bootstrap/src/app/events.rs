@@ -13,7 +13,7 @@ use belfry_adapters::inbound::in_process::InProcessEvents;
 use belfry_adapters::outbound::amqp::AmqpEventPublisher;
 use belfry_application::ports::{Clock, EventPublisher, IdGenerator, RealtimeDelivery};
 use belfry_application::use_cases::{
-    DeliverEvent, ForwardEvent, HandleCommands, Relay, RelayOutbox,
+    DeliverEvent, ForwardEvent, HandleCommands, Relay, RelayOutbox, RevokeTokens,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -54,6 +54,7 @@ pub(super) struct Needs<'a> {
     pub(super) delivery: Arc<dyn RealtimeDelivery>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) ids: Arc<dyn IdGenerator>,
+    pub(super) revoke_tokens: RevokeTokens,
 }
 
 impl Events {
@@ -167,18 +168,25 @@ fn ingest(
     let broker = (amqp, topology, publisher);
     match mode {
         IngestMode::Store => {
-            let commands = HandleCommands::new(needs.store.inboxes(), needs.clock.clone());
+            let commands = HandleCommands::new(
+                needs.store.inboxes(),
+                needs.clock.clone(),
+                needs.revoke_tokens.clone(),
+            );
             let handling = StoreCommands::new(commands, needs.ids.clone(), needs.clock.clone());
             let paced = IngestSettings::default();
             IngestBy::Storing(ingest_by(settings, broker, paced, needs, handling))
         }
         IngestMode::Forward if only_node => {
-            let handling = ForwardHere::new(ForwardEvent::new(needs.delivery.clone()));
+            let handling = ForwardHere::new(
+                ForwardEvent::new(needs.delivery.clone()),
+                needs.revoke_tokens.clone(),
+            );
             let paced = IngestSettings::forwarding();
             IngestBy::ForwardingHere(ingest_by(settings, broker, paced, needs, handling))
         }
         IngestMode::Forward => {
-            let handling = ForwardToNodes::new(publisher, topology);
+            let handling = ForwardToNodes::new(publisher, topology, needs.revoke_tokens.clone());
             let paced = IngestSettings::forwarding();
             IngestBy::ForwardingToNodes(ingest_by(settings, broker, paced, needs, handling))
         }

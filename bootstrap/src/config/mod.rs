@@ -128,10 +128,24 @@ pub struct NodeQueue {
 pub struct Auth {
     #[serde(default, deserialize_with = "values::optional_secret")]
     pub hs256_secret: Option<Secret>,
-    #[serde(default)]
-    pub public_key_file: Option<PathBuf>,
+    #[serde(default, deserialize_with = "values::list")]
+    pub hs256_secret_files: Vec<PathBuf>,
+    #[serde(default, deserialize_with = "values::list")]
+    pub public_key_file: Vec<PathBuf>,
+    #[serde(default, deserialize_with = "values::list")]
+    pub jwks_file: Vec<PathBuf>,
     #[serde(default)]
     pub jwks_url: Option<String>,
+    #[serde(default)]
+    pub jwks_ca_file: Option<PathBuf>,
+    #[serde(deserialize_with = "values::duration")]
+    pub jwks_refresh: Duration,
+    #[serde(deserialize_with = "values::duration")]
+    pub jwks_cooldown: Duration,
+    #[serde(default, deserialize_with = "values::optional_duration")]
+    pub jwks_max_stale: Option<Duration>,
+    #[serde(deserialize_with = "values::duration")]
+    pub jwks_timeout: Duration,
     #[serde(deserialize_with = "values::list")]
     pub algorithms: Vec<String>,
     #[serde(default)]
@@ -160,7 +174,27 @@ pub struct RequiredScopes {
 impl Auth {
     /// Whether nobody said how tokens are checked, so that Belfry makes its own.
     pub fn is_development(&self) -> bool {
-        self.hs256_secret.is_none() && self.public_key_file.is_none() && self.jwks_url.is_none()
+        self.hs256_secret.is_none()
+            && self.hs256_secret_files.is_empty()
+            && self.public_key_file.is_empty()
+            && self.jwks_file.is_empty()
+            && self.jwks_url.is_none()
+    }
+
+    fn check(&self) -> Result<(), BadSettings> {
+        if self.jwks_ca_file.is_some() && self.jwks_url.is_none() {
+            return Err(BadSettings::new(
+                "auth.jwks_ca_file is set, but auth.jwks_url, which it is for, is not",
+            ));
+        }
+        if [self.jwks_refresh, self.jwks_cooldown, self.jwks_timeout].iter().any(Duration::is_zero)
+        {
+            return Err(BadSettings::new(
+                "auth.jwks_refresh, auth.jwks_cooldown and auth.jwks_timeout must be longer than \
+                 nothing",
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -246,21 +280,12 @@ impl Config {
     fn check(self) -> Result<Self, BadSettings> {
         if self.auth.is_development() && !self.http.listen.ip().is_loopback() {
             return Err(BadSettings::new(format!(
-                "http.listen is {}, but without auth.hs256_secret, auth.public_key_file or \
-                 auth.jwks_url tokens are signed with a development key, which is for loopback only",
+                "http.listen is {}, but without auth.hs256_secret, auth.public_key_file, \
+                 auth.jwks_url or another of the keys in [auth] tokens are signed with a development key, which is for loopback only",
                 self.http.listen
             )));
         }
-        if self.auth.jwks_url.is_some() {
-            return Err(BadSettings::new(
-                "auth.jwks_url: JWKS is not supported yet; set auth.public_key_file",
-            ));
-        }
-        if self.auth.hs256_secret.is_some() && self.auth.public_key_file.is_some() {
-            return Err(BadSettings::new(
-                "auth.hs256_secret and auth.public_key_file are both set: which one is it?",
-            ));
-        }
+        self.auth.check()?;
         let url = self.database.url.reveal();
         if !["sqlite:", "postgres://", "postgresql://"].iter().any(|one| url.starts_with(one)) {
             return Err(BadSettings::new(

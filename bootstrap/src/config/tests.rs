@@ -92,6 +92,25 @@ fn a_development_key_is_for_loopback_only() {
 }
 
 #[test]
+fn keys_are_one_or_several_in_a_file_and_in_a_variable() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("settings.toml");
+    let load = |text: &str, variables: Vec<(String, String)>| {
+        std::fs::write(&file, text).unwrap();
+        Layers { file: Some(file.clone()), variables, ..Layers::default() }.load().unwrap().auth
+    };
+    let one = load("[auth]\npublic_key_file = 'a.pem'\n", Vec::new());
+    assert_eq!(one.public_key_file, [PathBuf::from("a.pem")]);
+    let two = load("[auth]\npublic_key_file = ['a.pem', 'b, c.pem']\n", Vec::new());
+    assert_eq!(two.public_key_file, [PathBuf::from("a.pem"), PathBuf::from("b, c.pem")]);
+    let variable = ("BELFRY_AUTH__HS256_SECRET_FILES".to_owned(), "new, old".to_owned());
+    let both = load("[auth]\njwks_file = 'jwks.json'\njwks_max_stale = ''\n", vec![variable]);
+    assert_eq!(both.hs256_secret_files, [PathBuf::from("new"), PathBuf::from("old")]);
+    assert_eq!((both.jwks_file.len(), both.jwks_max_stale), (1, None));
+    assert!([one, two, both].iter().all(|auth| !auth.is_development()));
+}
+
+#[test]
 fn no_secret_shows_in_debug() {
     let config = load(&[
         ("BELFRY_AUTH__HS256_SECRET", "s3cret-s3cret-s3cret-s3cret-s3cret"),

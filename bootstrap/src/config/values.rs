@@ -112,7 +112,9 @@ where
 }
 
 /// A list, or a text with commas between.
-pub(super) fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+pub(super) fn list<'de, D: Deserializer<'de>, T: From<String>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Form {
@@ -122,9 +124,10 @@ pub(super) fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Str
     let form = Form::deserialize(deserializer)
         .map_err(|_| D::Error::custom("expected a list, or a text with commas between"))?;
     Ok(match form {
-        Form::List(list) => list,
+        Form::List(list) => list.into_iter().map(T::from).collect(),
         Form::Text(text) => {
-            text.split(',').map(str::trim).filter(|one| !one.is_empty()).map(Into::into).collect()
+            let parts = text.split(',').map(str::trim).filter(|one| !one.is_empty());
+            parts.map(|one| T::from(one.to_owned())).collect()
         }
     })
 }

@@ -7,7 +7,7 @@ use belfry_application::use_cases::ForwardEvent;
 use belfry_tests::wait::until_true;
 use lapin::BasicProperties;
 
-use super::rig::{Rig, Running};
+use super::rig::{Rig, Running, revoke_tokens};
 
 const CREATED: &str = r#"{"pattern":"notification.created","data":{"userId":"ada",
     "notification":{"id":1.50, "a":"\u00e4" },"unreadCount":7}}"#;
@@ -40,7 +40,9 @@ async fn every_node_hears_what_any_of_them_consumed_once_and_unchanged() {
     let rig = Rig::new().await;
     let (publisher, connected) = rig.publisher().await;
     let ((one, first), (other, second)) = tokio::join!(rig.node("a"), rig.node("b"));
-    let forwarding = || rig.ingest(&publisher, ForwardToNodes::new(&publisher, &rig.topology("a")));
+    let forwarding = || {
+        rig.ingest(&publisher, ForwardToNodes::new(&publisher, &rig.topology("a"), revoke_tokens()))
+    };
     let both: [Running; 2] = [forwarding(), forwarding()];
     send_both(&rig).await;
     // Which of the two consumed which of the messages is left to the broker, and with it their order.
@@ -61,7 +63,8 @@ async fn one_node_tells_its_devices_without_another_way_through_the_broker() {
     let rig = Rig::new().await;
     let (publisher, connected) = rig.publisher().await;
     let delivery = Arc::new(RecordingDelivery::default());
-    let ingest = rig.ingest(&publisher, ForwardHere::new(ForwardEvent::new(delivery.clone())));
+    let ingest = rig
+        .ingest(&publisher, ForwardHere::new(ForwardEvent::new(delivery.clone()), revoke_tokens()));
     send_both(&rig).await;
     hears_both(&delivery).await;
     rig.amqp.publish("", &rig.broker.ingest_queue(), "{}", BasicProperties::default()).await;

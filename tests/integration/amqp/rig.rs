@@ -12,7 +12,7 @@ use belfry_application::ports::{InboxRepository, PortError};
 use belfry_application::testing::{
     InMemoryStore, ManualClock, MockInboxRepository, RecordingDelivery, SequentialIds, epoch, user,
 };
-use belfry_application::use_cases::{DeliverEvent, ForwardEvent, HandleCommands};
+use belfry_application::use_cases::{DeliverEvent, ForwardEvent, HandleCommands, RevokeTokens};
 use belfry_domain::{Draft, Notification};
 use belfry_tests::amqp::Amqp;
 use belfry_tests::rabbit::{Broker, fresh_prefix};
@@ -246,7 +246,7 @@ impl Store {
             .expect_mark_all_read()
             .returning(move |user, at| at_once(inner.mark_all_read(user, at)));
         let clock = Arc::new(ManualClock::at(1_000));
-        let commands = HandleCommands::new(Arc::new(store), clock.clone());
+        let commands = HandleCommands::new(Arc::new(store), clock.clone(), revoke_tokens());
         StoreCommands::new(commands, Arc::new(SequentialIds::default()), clock)
     }
 
@@ -293,6 +293,12 @@ impl Gate {
 pub(super) struct Gated<H> {
     gate: Gate,
     handling: H,
+}
+
+/// A way to revoke tokens that nobody looks at.
+pub(super) fn revoke_tokens() -> RevokeTokens {
+    let store = Arc::new(InMemoryStore::new(epoch("e1")));
+    RevokeTokens::new(store, Arc::new(ManualClock::at(1_000)))
 }
 
 impl<H: Handling> Handling for Gated<H> {

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::message::{Envelope, Pattern, Unreadable};
-use crate::wire::{DraftForm, TextOrNumber};
+use crate::wire::{DraftForm, Rfc3339, TextOrNumber};
 
 /// The most notifications that one message marks as read.
 const MAX_IDS: usize = 1_000;
@@ -22,6 +22,10 @@ pub(super) fn command(
         Pattern::MarkAllRead => {
             let ReadForm { user_id, .. } = form(envelope.data)?;
             Ok(Command::MarkAllRead { user: user(user_id)? })
+        }
+        Pattern::RevokeTokens => {
+            let (user, issued_before) = revocation(envelope.data)?;
+            Ok(Command::RevokeTokens { user, issued_before })
         }
         Pattern::UnreadCount => {
             Err(Unreadable::UnknownPattern("notification.unread_count".to_owned()))
@@ -100,6 +104,19 @@ fn mark_read(data: &RawValue) -> Result<Command, Unreadable> {
     let ids = ids.iter().map(|raw| NotificationId::parse(&raw.to_string()));
     let ids = ids.collect::<Result<_, _>>().map_err(|error| Unreadable::field("ids", error))?;
     Ok(Command::MarkRead { user, ids })
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RevocationForm {
+    user_id: Option<TextOrNumber>,
+    issued_before: Option<Rfc3339>,
+}
+
+/// Whose tokens hold no more, and before which instant they were issued if that is not now.
+pub(super) fn revocation(data: &RawValue) -> Result<(UserId, Option<Timestamp>), Unreadable> {
+    let RevocationForm { user_id, issued_before } = form(data)?;
+    Ok((user(user_id)?, issued_before.map(|Rfc3339(instant)| instant)))
 }
 
 /// A user id as it stands in a field `userId`.

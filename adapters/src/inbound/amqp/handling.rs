@@ -2,15 +2,11 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use belfry_application::ports::{Cause, Clock, IdGenerator, PortError};
-use belfry_application::use_cases::{
-    Command, ForwardEvent, ForwardedEvent, HandleCommands, NotDone,
-};
+use belfry_application::use_cases::{Command, HandleCommands, NotDone};
 use belfry_domain::UserId;
-use lapin::BasicProperties;
 
+use super::command;
 use super::message::{Envelope, Unreadable};
-use super::{command, forwarded};
-use crate::amqp::{Lane, Needs, Outgoing, Publisher, Topology};
 
 /// What is done with the messages of the ingest queue.
 pub trait Handling: Send + Sync {
@@ -99,97 +95,5 @@ impl Handling for StoreCommands {
     async fn run(&self, orders: Vec<Command>) -> Vec<Result<(), Failure>> {
         let answers = self.commands.run(orders).await.into_iter();
         answers.map(|answer| answer.map_err(Failure::from)).collect()
-    }
-}
-
-/// Forward mode on one node only: this node's devices hear at once what the messages say. Of several
-/// nodes, each would keep what it consumes to itself.
-pub struct ForwardHere(ForwardEvent);
-
-impl ForwardHere {
-    /// Tells devices by that.
-    pub fn new(forward: ForwardEvent) -> Self {
-        Self(forward)
-    }
-}
-
-impl Handling for ForwardHere {
-    type Order = ForwardedEvent;
-    type Lane = UserId;
-
-    fn lane(order: &ForwardedEvent) -> UserId {
-        order.user.clone()
-    }
-
-    fn read(&self, envelope: &Envelope<'_>) -> Result<ForwardedEvent, Unreadable> {
-        forwarded::forwarded(envelope)
-    }
-
-    async fn run(&self, orders: Vec<ForwardedEvent>) -> Vec<Result<(), Failure>> {
-        let mut answers = Vec::with_capacity(orders.len());
-        for event in orders {
-            self.0.run(event).await;
-            answers.push(Ok(()));
-        }
-        answers
-    }
-}
-
-/// Forward mode on any number of nodes: what the messages say goes to every node's queue.
-///
-/// It is published transient, since nothing of it is kept anywhere: an event that finds the broker
-/// restarting is lost to the devices, as it would be to a device that is away.
-pub struct ForwardToNodes {
-    lane: Lane,
-    exchange: Box<str>,
-}
-
-impl ForwardToNodes {
-    /// Publishes by that publisher, to that topology's events exchange.
-    pub fn new(publisher: &Publisher, topology: &Topology) -> Self {
-        Self { lane: publisher.lane(Needs::Events), exchange: topology.events_exchange().into() }
-    }
-}
-
-impl Handling for ForwardToNodes {
-    type Order = ForwardedEvent;
-    type Lane = UserId;
-
-    fn lane(order: &ForwardedEvent) -> UserId {
-        order.user.clone()
-    }
-
-    fn read(&self, envelope: &Envelope<'_>) -> Result<ForwardedEvent, Unreadable> {
-        forwarded::forwarded(envelope)
-    }
-
-    async fn run(&self, orders: Vec<ForwardedEvent>) -> Vec<Result<(), Failure>> {
-        let written: Vec<_> = orders.iter().map(forwarded::write_passed).collect();
-        let messages: Vec<_> = written
-            .iter()
-            .filter_map(|body| body.as_ref().ok())
-            .map(|body| Outgoing {
-                exchange: &self.exchange,
-                routing_key: Topology::PASSED,
-                mandatory: false,
-                properties: BasicProperties::default()
-                    .with_content_type("application/json".into())
-                    .with_app_id("belfry".into()),
-                body,
-            })
-            .collect();
-        let sent = self.lane.publish(&messages).await;
-        let why = sent.stopped_by.map(|error| error.to_string()).unwrap_or_default();
-        let mut confirmed = 0;
-        let answer = |body: Result<Vec<u8>, _>| {
-            body.map_err(|error: serde_json::Error| Failure::Rejected(error.into()))?;
-            confirmed += 1;
-            if confirmed <= sent.confirmed {
-                Ok(())
-            } else {
-                Err(Failure::Unavailable(why.clone().into()))
-            }
-        };
-        written.into_iter().map(answer).collect()
     }
 }

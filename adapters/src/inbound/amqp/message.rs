@@ -66,6 +66,8 @@ pub enum Pattern {
     MarkRead,
     /// `notification.mark_all_read` or `notification.all_read`.
     MarkAllRead,
+    /// `user.revoke_tokens` or `user.tokens_revoked`.
+    RevokeTokens,
     /// `notification.unread_count`, of a service that keeps its own inbox.
     UnreadCount,
 }
@@ -109,6 +111,7 @@ impl Pattern {
             "notification.create" | "notification.created" => Self::Create,
             "notification.mark_read" | "notification.marked_read" => Self::MarkRead,
             "notification.mark_all_read" | "notification.all_read" => Self::MarkAllRead,
+            "user.revoke_tokens" | "user.tokens_revoked" => Self::RevokeTokens,
             "notification.unread_count" => Self::UnreadCount,
             _ => return None,
         })

@@ -29,6 +29,7 @@
 mod command;
 mod dead_letters;
 mod forwarded;
+mod forwarding;
 mod handling;
 mod inflow;
 mod ingest;
@@ -38,7 +39,8 @@ mod node_queue;
 mod sieve;
 
 pub use dead_letters::{DeadLetter, DeadLetters, DeadLettersError, Which};
-pub use handling::{Failure, ForwardHere, ForwardToNodes, Handling, StoreCommands};
+pub use forwarding::{ForwardHere, ForwardToNodes, Forwarding};
+pub use handling::{Failure, Handling, StoreCommands};
 pub use ingest::{Ingest, IngestSettings};
 pub use letters::{Reason, UnknownReason};
 pub use message::{Envelope, Pattern, Unreadable};

@@ -47,6 +47,7 @@ impl ClaimRules {
             return Err(TokenError::Expired);
         }
         self.check_start(claims, now)?;
+        self.check_issue(claims, now)?;
         Ok(Claims { user, scopes: self.scopes(claims), issued_at: issued_at(claims), expires_at })
     }
 
@@ -95,6 +96,17 @@ impl ClaimRules {
             Some(Value::Number(start)) if instant(start) <= now.plus(self.leeway) => Ok(()),
             Some(Value::Number(_)) => Err(TokenError::NotYetValid),
             Some(_) => Err(TokenError::Invalid("its start is not a number")),
+        }
+    }
+
+    /// RFC 7519 leaves open what a time of issue is good for. One that lies ahead means a clock that is
+    /// wrong, and then the other times of the token cannot be relied on either.
+    fn check_issue(&self, claims: &Map<String, Value>, now: Timestamp) -> Result<(), TokenError> {
+        match claims.get("iat") {
+            None | Some(Value::Null) => Ok(()),
+            Some(Value::Number(issued)) if instant(issued) <= now.plus(self.leeway) => Ok(()),
+            Some(Value::Number(_)) => Err(TokenError::Invalid("it was issued in the future")),
+            Some(_) => Err(TokenError::Invalid("its time of issue is not a number")),
         }
     }
 
@@ -156,7 +168,7 @@ mod tests {
 
     fn settings() -> JwtSettings {
         let key = JwtKey::Secret(Secret::new(*SECRET).unwrap());
-        JwtSettings { leeway: Duration::from_secs(30), ..JwtSettings::new(key) }
+        JwtSettings { leeway: Duration::from_secs(30), ..JwtSettings::new([key]) }
     }
 
     fn read(settings: &JwtSettings, claims: Value) -> Result<Claims, TokenError> {
@@ -251,6 +263,18 @@ mod tests {
             assert!(matches!(early, Err(TokenError::NotYetValid)), "{nbf}");
         }
         assert_eq!(invalid(&settings(), json!({ "nbf": "now" })), "its start is not a number");
+    }
+
+    #[test]
+    fn a_token_that_was_issued_in_the_future_is_none() {
+        for iat in [json!(NOW), json!(NOW + 30), json!(0), json!(-1e300), json!(null)] {
+            holds(json!({ "iat": iat }));
+        }
+        for iat in [json!(NOW + 31), json!(u64::MAX), json!(1e300)] {
+            assert_eq!(invalid(&settings(), json!({ "iat": iat })), "it was issued in the future");
+        }
+        let reason = invalid(&settings(), json!({ "iat": "now" }));
+        assert_eq!(reason, "its time of issue is not a number");
     }
 
     #[test]

@@ -153,7 +153,7 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let key = DevelopmentKey::open(&folder.path().join("key")).unwrap();
         let clock = Arc::new(ManualClock::at(1_800_000_000_000));
-        let settings = JwtSettings::new(key.key());
+        let settings = JwtSettings::new([key.key()]);
         let verifier = JwtVerifier::new(&settings, clock.clone()).unwrap();
         let mint = TokenMint::new(&settings).unwrap();
 

@@ -5,8 +5,11 @@ use belfry_domain::{Timestamp, UserId};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Map, Value};
 
+use super::algorithms::Accepted;
+use super::key_material::KeyMaterial;
 use super::key_set::KeySet;
-use super::settings::{InvalidJwtSettings, JwtKey, JwtSettings};
+use super::local_keys::LocalKeys;
+use super::settings::{InvalidJwtSettings, JwtSettings};
 
 /// Signs tokens, for those who try things out: a verifier with the same settings believes them.
 pub struct TokenMint {
@@ -32,16 +35,16 @@ pub enum CannotMint {
 }
 
 impl TokenMint {
-    /// Signs with the secret of the settings, and says in a token what they ask for.
+    /// Signs with the first secret of the settings, and says in a token what they ask for.
     pub fn new(settings: &JwtSettings) -> Result<Self, CannotMint> {
-        let JwtKey::Secret(secret) = &settings.key else {
-            return Err(CannotMint::PublicKey);
-        };
+        let accepted = Accepted::parse(&settings.algorithms)?;
+        let material = LocalKeys::read(&settings.keys)?;
         // Refuses what does not fit together, as the verifier does.
-        KeySet::of(settings)?;
+        KeySet::of_material(&material, &accepted, settings.has_published_keys())?;
+        let secret = material.iter().find_map(KeyMaterial::secret).ok_or(CannotMint::PublicKey)?;
         Ok(Self {
             key: EncodingKey::from_secret(secret.reveal()),
-            algorithm: settings.named_algorithms()?.first().copied().unwrap_or(Algorithm::HS256),
+            algorithm: accepted.to_sign(),
             issuer: settings.issuer.clone(),
             audience: settings.audiences.first().cloned(),
             user_claim: settings.user_claim.clone(),
@@ -104,7 +107,7 @@ mod tests {
     use belfry_application::testing::{ManualClock, at, user};
 
     use super::super::signing::{Key, SECRET};
-    use super::super::{JwtVerifier, Secret};
+    use super::super::{JwtKey, JwtVerifier, Secret};
     use super::*;
 
     #[tokio::test]
@@ -116,7 +119,7 @@ mod tests {
             leeway: Duration::ZERO,
             user_claim: "https://example.org/user".to_owned(),
             scope_claim: "realm_access.roles".to_owned(),
-            ..JwtSettings::new(JwtKey::Secret(Secret::new(*SECRET).unwrap()))
+            ..JwtSettings::new([JwtKey::Secret(Secret::new(*SECRET).unwrap())])
         };
         let now = at(1_800_000_000_123);
         let mint = TokenMint::new(&settings).unwrap();
@@ -135,14 +138,14 @@ mod tests {
     fn an_algorithm_that_does_not_fit_signs_nothing() {
         let settings = JwtSettings {
             algorithms: vec!["RS256".to_owned()],
-            ..JwtSettings::new(Key::hmac().public())
+            ..JwtSettings::new([Key::hmac().public()])
         };
         assert!(matches!(TokenMint::new(&settings), Err(CannotMint::Settings(_))));
     }
 
     #[test]
     fn a_public_key_signs_nothing() {
-        let settings = JwtSettings::new(Key::p256().public());
+        let settings = JwtSettings::new([Key::p256().public()]);
         assert_eq!(TokenMint::new(&settings).unwrap_err(), CannotMint::PublicKey);
     }
 }

@@ -10,6 +10,7 @@ use aws_lc_rs::signature::{
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::Value;
 
@@ -21,6 +22,8 @@ pub(super) const SECRET: &[u8; 32] = b"thirty-two bytes, none to spare.";
 #[derive(Clone)]
 pub(super) struct Key {
     signing: EncodingKey,
+    /// The usual one.
+    algorithm: Algorithm,
     private_pem: String,
     public_pem: String,
 }
@@ -33,6 +36,7 @@ impl Key {
     pub(super) fn secret(bytes: &[u8]) -> Self {
         Self {
             signing: EncodingKey::from_secret(bytes),
+            algorithm: Algorithm::HS256,
             private_pem: String::new(),
             public_pem: String::new(),
         }
@@ -51,25 +55,27 @@ impl Key {
         let private_pem = pem("PRIVATE KEY", private.as_ref());
         Self {
             signing: EncodingKey::from_rsa_pem(private_pem.as_bytes()).unwrap(),
+            algorithm: Algorithm::RS256,
             private_pem,
             public_pem: pem("PUBLIC KEY", public.as_ref()),
         }
     }
 
     pub(super) fn p256() -> Self {
-        Self::ec(&ECDSA_P256_SHA256_FIXED_SIGNING)
+        Self::ec(&ECDSA_P256_SHA256_FIXED_SIGNING, Algorithm::ES256)
     }
 
     pub(super) fn p384() -> Self {
-        Self::ec(&ECDSA_P384_SHA384_FIXED_SIGNING)
+        Self::ec(&ECDSA_P384_SHA384_FIXED_SIGNING, Algorithm::ES384)
     }
 
-    fn ec(algorithm: &'static EcdsaSigningAlgorithm) -> Self {
+    fn ec(algorithm: &'static EcdsaSigningAlgorithm, usual: Algorithm) -> Self {
         let pair = EcdsaKeyPair::generate(algorithm).unwrap();
         let private = pair.to_pkcs8v1().unwrap();
         let public: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
         Self {
             signing: EncodingKey::from_ec_der(private.as_ref()),
+            algorithm: usual,
             private_pem: pem("PRIVATE KEY", private.as_ref()),
             public_pem: pem("PUBLIC KEY", public.as_ref()),
         }
@@ -81,6 +87,7 @@ impl Key {
         let public: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
         Self {
             signing: EncodingKey::from_ed_der(private.as_ref()),
+            algorithm: Algorithm::EdDSA,
             private_pem: pem("PRIVATE KEY", private.as_ref()),
             public_pem: pem("PUBLIC KEY", public.as_ref()),
         }
@@ -92,6 +99,18 @@ impl Key {
             return JwtKey::Secret(Secret::new(*SECRET).unwrap());
         }
         JwtKey::PublicPem(self.public_pem.clone())
+    }
+
+    /// What a provider publishes under that name.
+    pub(super) fn jwk(&self, id: &str) -> Value {
+        let mut jwk = Jwk::from_encoding_key(&self.signing, self.algorithm).unwrap();
+        jwk.common.key_id = Some(id.to_owned());
+        serde_json::to_value(jwk).unwrap()
+    }
+
+    pub(super) fn sign_named(&self, id: &str, claims: &Value) -> String {
+        let header = Header { kid: Some(id.to_owned()), ..Header::new(self.algorithm) };
+        jsonwebtoken::encode(&header, claims, &self.signing).unwrap()
     }
 
     pub(super) fn public_pem(&self) -> &str {

@@ -55,6 +55,11 @@ impl<D: Device> Sessions<D> {
         }
     }
 
+    /// Waits until it is known what is revoked.
+    pub async fn revocations_known(&self) {
+        self.sign_in.revoked().known().await;
+    }
+
     async fn learn(&self, store: &dyn Revocations, mark: Option<Mark>) -> Result<Mark, PortError> {
         let (news, next) = store.since(mark).await?;
         let revoked = self.sign_in.revoked();

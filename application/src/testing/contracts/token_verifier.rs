@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use belfry_domain::Timestamp;
+use futures_util::future::join_all;
 
 use super::promises;
 use crate::ports::{BearerToken, Claims, TokenError, TokenVerifier};
@@ -92,6 +93,20 @@ async fn a_token_is_judged_the_same_each_time(tokens) {
     let token = (tokens.mint)("ada", tokens.in_an_hour());
     let first = tokens.verify(&token).await.expect("it holds");
     assert_eq!(tokens.verify(&token).await.expect("it holds"), first);
+}
+
+/// Also by many at once, and while others show what is none.
+async fn a_token_is_judged_by_itself(tokens) {
+    let tokens = &tokens;
+    join_all((0..32).map(|number| async move {
+        let name = format!("user-{number}");
+        let token = (tokens.mint)(&name, tokens.in_an_hour());
+        let (good, bad) = (tokens.verify(&token).await, format!("no.token.{number}"));
+        assert_eq!(good.expect("it holds").user, user(&name));
+        let refused = tokens.verify(&bad).await;
+        assert!(matches!(refused, Err(TokenError::Invalid(_))), "{refused:?}");
+    }))
+    .await;
 }
 
 }

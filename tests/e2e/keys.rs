@@ -1,0 +1,262 @@
+//! Keys that change while devices are connected, and keys that an identity provider publishes.
+
+use std::fmt::Display;
+use std::fs;
+use std::time::Duration;
+
+use belfry_tests::clients::Device;
+use belfry_tests::http::{Answer, Http};
+use belfry_tests::process::{Belfry, Builder};
+use belfry_tests::provider::Provider;
+use belfry_tests::tokens::{Key, Token, jwks};
+use belfry_tests::wait::until_true;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+use crate::setup::{ready, signed_in, until_ready};
+
+const OLD: &str = "the old secret, which is long enough to be one";
+const NEW: &str = "the new secret, which is long enough to be one";
+
+/// What REST says to whoever shows that token.
+async fn asked(belfry: &Belfry, token: &Token<'_>) -> Answer {
+    let http = belfry.http().bearer(token.sign());
+    http.get("/v1/notifications/unread-count").await
+}
+
+async fn is_believed(belfry: &Belfry, token: &Token<'_>) -> bool {
+    asked(belfry, token).await.status == 200
+}
+
+async fn is_refused_with(belfry: &Belfry, token: &Token<'_>, status: u16, code: &str) {
+    let answer = asked(belfry, token).await;
+    assert_eq!(answer.expect(status)["code"], code, "{answer:?}");
+    if status == 503 {
+        assert!(answer.header("retry-after").is_some(), "{answer:?}");
+    }
+    let device = Device::node(belfry.url()).token(&token.sign()).start();
+    assert_eq!(device.refused().await, code);
+}
+
+/// Perhaps after others that other devices have waited for.
+async fn is_told(device: &Device, service: &Http, title: &str) {
+    let draft = json!({ "userId": "ada", "title": title });
+    service.post("/v1/notifications", &draft).await.expect(201);
+    while device.expect("notification:new").await["title"] != title {}
+}
+
+fn service(belfry: &Belfry, key: &Key) -> Http {
+    belfry.http().bearer(key.token("shop").scope("notifications:write").sign())
+}
+
+fn fetching(provider: &Provider, settings: &[(&str, &dyn Display)]) -> Builder {
+    let builder = Belfry::builder().setting("auth.jwks_url", provider.url());
+    settings.iter().fold(builder, |builder, (path, value)| builder.setting(path, value))
+}
+
+/// Waits until readiness says so of the keys.
+async fn until_keys_are(belfry: &Belfry, state: &str) {
+    until_true(&format!("the keys are {state}"), async || {
+        let ready = belfry.http().get("/health/ready").await;
+        ready.json()["checks"]["keys"] == state && (ready.status == 200) == (state == "up")
+    })
+    .await;
+}
+
+fn stayed(device: &Device) {
+    assert!(device.seen().iter().all(|seen| seen.kind != "disconnect"), "{}", device.story());
+}
+
+#[tokio::test]
+async fn secrets_public_keys_and_a_set_are_believed_side_by_side() {
+    let folder = TempDir::new().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let (rsa, p256, ed25519, of_set) =
+        (Key::rs256(), Key::es256(), Key::eddsa(), Key::rs256().named("k1"));
+    let (old, new) = (Key::hs256(OLD), Key::hs256(NEW));
+    fs::write(path("old"), format!("{OLD}\n")).unwrap();
+    fs::write(path("two.pem"), format!("{}{}", rsa.public_pem(), p256.public_pem())).unwrap();
+    fs::write(path("one.pem"), ed25519.public_pem()).unwrap();
+    fs::write(path("jwks.json"), jwks([&of_set]).to_string()).unwrap();
+    let files = [path("two.pem"), path("one.pem")].map(|file| file.display().to_string());
+    let belfry = Belfry::builder()
+        .setting("auth.hs256_secret", NEW)
+        .setting("auth.hs256_secret_files", path("old").display())
+        .setting("auth.public_key_file", files.join(","))
+        .setting("auth.jwks_file", path("jwks.json").display());
+    let belfry = ready(belfry.start().await).await;
+
+    for key in [&old, &new, &rsa, &p256, &ed25519, &of_set] {
+        let device = signed_in(Device::node(belfry.url()).token(&key.token("ada").sign())).await;
+        is_told(&device, &service(&belfry, key), "Hello").await;
+    }
+    // A public key's text is no secret, whichever secrets there are besides.
+    for key in [&rsa, &p256, &ed25519, &of_set] {
+        for bad in [key.token("ada").confused(), key.token("ada").unsigned()] {
+            let answer = belfry.http().bearer(bad).get("/v1/notifications").await;
+            assert_eq!(answer.expect(401)["code"], "token_invalid");
+        }
+    }
+    for stranger in [Key::hs256("of nobody here"), Key::rs256(), Key::es256().named("k1")] {
+        is_refused_with(&belfry, &stranger.token("ada"), 401, "token_invalid").await;
+    }
+    // What is minted here is signed with the secret that is set.
+    let minted = belfry.run(&["token", "--user", "ada"]).await;
+    let http = Http::new(belfry.url()).bearer(minted.out.trim());
+    http.get("/v1/notifications").await.expect(200);
+}
+
+#[tokio::test]
+async fn a_secret_that_changes_in_its_file_leaves_devices_connected() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("secret");
+    let (old, new) = (Key::hs256(OLD), Key::hs256(NEW));
+    fs::write(&file, OLD).unwrap();
+    let builder = Belfry::builder().setting("auth.hs256_secret_files", file.display());
+    let mut belfry = ready(builder.start().await).await;
+    let device = signed_in(Device::node(belfry.url()).token(&old.token("ada").sign())).await;
+    is_refused_with(&belfry, &new.token("ada"), 401, "token_invalid").await;
+
+    fs::write(&file, NEW).unwrap();
+    let renewed = new.token("ada");
+    until_true("the new secret is believed", async || is_believed(&belfry, &renewed).await).await;
+    is_refused_with(&belfry, &old.token("ada"), 401, "token_invalid").await;
+    is_told(&device, &service(&belfry, &new), "After the change").await;
+
+    // What cannot be read changes nothing, and is said once, however often it is looked at.
+    fs::write(&file, "").unwrap();
+    let words = "the old ones stay";
+    belfry.log_line(words).await;
+    sleep(Duration::from_secs(6)).await;
+    assert_eq!(belfry.log().matches(words).count(), 1, "{}", belfry.log());
+    is_told(&device, &service(&belfry, &new), "After the mistake").await;
+
+    // By signal it is said each time, also where nothing has changed.
+    fs::write(&file, OLD).unwrap();
+    belfry.hang_up();
+    let back = old.token("ada");
+    until_true("the old secret is believed again", async || is_believed(&belfry, &back).await)
+        .await;
+    let times = |belfry: &Belfry| belfry.log().matches("keys for tokens read again").count();
+    let before = times(&belfry);
+    belfry.hang_up();
+    until_true("it is read again", async || times(&belfry) > before).await;
+    is_told(&device, &service(&belfry, &old), "After the signal").await;
+    stayed(&device);
+    assert!(![OLD, NEW].iter().any(|secret| belfry.log().contains(secret)), "a secret in the log");
+}
+
+#[tokio::test]
+async fn a_providers_new_key_is_believed_as_soon_as_a_token_names_it() {
+    let [old, new] = ["2025", "2026"].map(|name| Key::rs256().named(name));
+    let provider = Provider::start(&[&old]).await;
+    let settings: [(&str, &dyn Display); 2] =
+        [("auth.jwks_refresh", &"1h"), ("auth.jwks_cooldown", &"1s")];
+    let belfry = ready(fetching(&provider, &settings).start().await).await;
+    let device = signed_in(Device::node(belfry.url()).token(&old.token("ada").sign())).await;
+    for _ in 0..20 {
+        assert!(is_believed(&belfry, &old.token("ada")).await);
+    }
+    assert_eq!(provider.fetches(), 1, "a known key is no reason to ask");
+
+    sleep(Duration::from_secs(1)).await;
+    provider.publish(&[&old, &new]);
+    let other = signed_in(Device::node(belfry.url()).token(&new.token("ada").sign())).await;
+    assert_eq!(provider.fetches(), 2);
+    is_told(&other, &service(&belfry, &old), "Both are good").await;
+
+    // Then the old one is withdrawn. Who is in stays; who comes with it does not get in.
+    sleep(Duration::from_secs(1)).await;
+    provider.publish(&[&new]);
+    is_refused_with(&belfry, &Key::rs256().named("x").token("ada"), 401, "token_invalid").await;
+    is_refused_with(&belfry, &old.token("ada"), 401, "token_invalid").await;
+    is_told(&device, &service(&belfry, &new), "Only one is good").await;
+    stayed(&device);
+}
+
+#[tokio::test]
+async fn made_up_key_ids_do_not_reach_the_provider() {
+    let (key, forger) = (Key::es256().named("k1"), Key::es256());
+    let provider = Provider::start(&[&key]).await;
+    let settings: [(&str, &dyn Display); 2] =
+        [("auth.jwks_refresh", &"1h"), ("auth.jwks_cooldown", &"2s")];
+    let belfry = ready(fetching(&provider, &settings).start().await).await;
+    let begin = Instant::now();
+    let mut shown = 0;
+    while begin.elapsed() < Duration::from_secs(5) {
+        let token = forger.token("ada").key_id(&format!("made-up-{shown}"));
+        assert_eq!(asked(&belfry, &token).await.expect(401)["code"], "token_invalid");
+        shown += 1;
+        assert!(is_believed(&belfry, &key.token("ada")).await);
+    }
+    // The one at the start, and one for every two seconds since; made-up algorithms cause none at all.
+    let most = 2 + usize::try_from(begin.elapsed().as_secs() / 2).unwrap();
+    let fetches = provider.fetches();
+    assert!(shown > 20 && (2..=most).contains(&fetches), "{fetches} fetches for {shown} tokens");
+}
+
+#[tokio::test]
+async fn a_provider_that_is_down_at_the_start_is_waited_for() {
+    let key = Key::eddsa().named("k1");
+    let provider = Provider::start(&[&key]).await;
+    provider.goes_down();
+    let belfry = fetching(&provider, &[]).start().await;
+    until_keys_are(&belfry, "down").await;
+    is_refused_with(&belfry, &key.token("ada"), 503, "unavailable").await;
+    // What can be told without the provider is told.
+    is_refused_with(&belfry, &Key::hs256(OLD).token("ada"), 401, "token_invalid").await;
+    belfry.log_line("the identity provider's keys cannot be fetched").await;
+
+    provider.comes_back();
+    until_ready(&belfry).await;
+    let device = signed_in(Device::node(belfry.url()).token(&key.token("ada").sign())).await;
+    is_told(&device, &service(&belfry, &key), "There it is").await;
+}
+
+#[tokio::test]
+async fn a_provider_that_goes_down_signs_nobody_out_until_its_keys_are_too_old() {
+    let key = Key::eddsa().named("k1");
+    let provider = Provider::start(&[&key]).await;
+    let settings: [(&str, &dyn Display); 3] = [
+        ("auth.jwks_refresh", &"1s"),
+        ("auth.jwks_cooldown", &"1s"),
+        ("auth.jwks_max_stale", &"15s"),
+    ];
+    let belfry = ready(fetching(&provider, &settings).start().await).await;
+    let device = signed_in(Device::node(belfry.url()).token(&key.token("ada").sign())).await;
+
+    provider.goes_down();
+    belfry.log_line("the identity provider's keys cannot be fetched").await;
+    let late = signed_in(Device::node(belfry.url()).token(&key.token("ada").sign())).await;
+    is_told(&late, &service(&belfry, &key), "Still there").await;
+    until_keys_are(&belfry, "down").await;
+    is_refused_with(&belfry, &key.token("ada"), 503, "unavailable").await;
+
+    provider.comes_back();
+    until_ready(&belfry).await;
+    is_told(&device, &service(&belfry, &key), "Back").await;
+    for device in [&device, &late] {
+        stayed(device);
+        assert_eq!(device.events("exception"), Vec::<Value>::new());
+    }
+}
+
+#[tokio::test]
+async fn a_providers_server_must_be_known_by_its_certificate() {
+    let key = Key::rs256().named("k1");
+    let provider = Provider::start_with_tls(&[&key]).await;
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("ca.pem");
+    fs::write(&file, provider.ca_pem()).unwrap();
+    let trusting = fetching(&provider, &[("auth.jwks_ca_file", &file.display())]);
+    let belfry = ready(trusting.start().await).await;
+    assert!(is_believed(&belfry, &key.token("ada")).await);
+
+    let other = Provider::start_with_tls(&[&key]).await;
+    let distrusting = fetching(&other, &[("auth.jwks_ca_file", &file.display())]);
+    let belfry = distrusting.start().await;
+    belfry.log_line("the identity provider's keys cannot be fetched").await;
+    is_refused_with(&belfry, &key.token("ada"), 503, "unavailable").await;
+    assert_eq!(other.fetches(), 0);
+}
