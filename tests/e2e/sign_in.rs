@@ -110,7 +110,7 @@ async fn with_short_token(user: &User, device: belfry_tests::clients::Builder) -
     assert_eq!(device.refused().await, "token_missing");
     device.set_auth(json!({ "token": short(user) }));
     device.reconnect();
-    device.connected().await;
+    device.of_kind("connect").await;
     device.expect("notification:sync").await;
     device
 }

@@ -331,7 +331,7 @@ impl Faults {
         let any =
             |ids: &[String]| drafts.iter().any(|one| ids.iter().any(|id| *id == one.id.as_str()));
         if any(&self.fails) {
-            return Err(PortError::unavailable("a lock that is never freed"));
+            return Err(PortError::failed("a lock that is never freed"));
         }
         if any(&self.refuses) {
             return Err(PortError::rejected("a value that no column takes"));

@@ -37,11 +37,13 @@ pub(super) struct Held<M, O> {
     strikes: u8,
     /// How often it was what was knocked with, in vain.
     knocks: u32,
+    /// Whether it was tried in vain.
+    tried: bool,
 }
 
 impl<M, O> Held<M, O> {
     pub(super) fn new(message: M, order: O, trace: Option<TraceParent>) -> Self {
-        Self { message, order, trace, place: 0, strikes: 0, knocks: 0 }
+        Self { message, order, trace, place: 0, strikes: 0, knocks: 0, tried: false }
     }
 }
 
@@ -150,12 +152,19 @@ impl<M, O: Clone> Sieve<M, O> {
         round
     }
 
-    /// The next ones to be tried together, but for those whose lane waits.
+    /// The next ones to be tried together, but for those whose lane waits. Lanes in which nothing was
+    /// tried in vain before come first, so that what does not work keeps nobody else waiting.
     fn next_part<H: Handling<Order = O>>(&mut self, waiting: &HashSet<H::Lane>) -> Vec<Held<M, O>> {
+        let lane = |held: &Held<M, O>| H::lane(&held.order);
+        let slow: HashSet<_> = self.held.iter().filter(|held| held.tried).map(lane).collect();
+        let is_free = |held: &Held<M, O>| !waiting.contains(&lane(held));
+        let is_fresh = |held: &Held<M, O>| is_free(held) && !slow.contains(&lane(held));
+        let any_fresh = self.held.iter().any(is_fresh);
         let mut part = Vec::new();
         let mut rest = VecDeque::with_capacity(self.held.len());
         for held in self.held.drain(..) {
-            if part.len() < self.part && !waiting.contains(&H::lane(&held.order)) {
+            let next = if any_fresh { is_fresh(&held) } else { is_free(&held) };
+            if next && part.len() < self.part {
                 part.push(held);
             } else {
                 rest.push_back(held);
@@ -183,6 +192,7 @@ impl<M, O: Clone> Sieve<M, O> {
             let suspect = matches!(error, Failure::Failed(_));
             held.strikes += u8::from(suspect && alone && round.works);
             held.knocks += u32::from(alone && !round.works);
+            held.tried = true;
             if held.strikes >= Self::STRIKES {
                 round.failed.push((held.message, error));
             } else {
