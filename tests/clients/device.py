@@ -101,6 +101,7 @@ class Device:
         self.seen = Seen()
         self.client = None
         self.connecting = None
+        self.refused = False
         self.connected = asyncio.Event()
         self.waiting = {}
 
@@ -126,6 +127,7 @@ class Device:
             self.connected.set()
 
         def on_connect_error(problem=None):
+            self.refused = True
             told = problem if isinstance(problem, dict) else {"message": str(problem)}
             say("connect_error", message=told.get("message"), data=told.get("data"))
 
@@ -148,7 +150,11 @@ class Device:
 
     async def connect(self):
         if self.connecting and not self.connecting.done():
-            return
+            if not self.refused:
+                return
+            # The refusal has been told; the library is about to give up.
+            await asyncio.wait([self.connecting])
+        self.refused = False
         if self.client and self.client.connected:
             return
         self.client = self.new_client()

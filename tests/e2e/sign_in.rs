@@ -163,8 +163,8 @@ async fn a_refreshed_session_outlives_its_first_token(setup: Setup) {
     for device in &devices {
         assert_eq!(device.call("notification:unread_count", Value::Null).await["status"], "ok");
         assert_eq!(device.events("exception"), Vec::<Value>::new());
-        let left = device.seen().into_iter().filter(|seen| seen.kind == "disconnect").count();
-        assert_eq!(left, 1, "only the one it asked for: {}", device.story());
+        let left = device.seen().into_iter().any(|seen| seen.kind == "disconnect");
+        assert!(!left, "{}", device.story());
     }
 }
 
