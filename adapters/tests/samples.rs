@@ -140,6 +140,7 @@ fn asked_by(name: &str) -> Command {
         Some("create" | "created") => Pattern::Create,
         Some("mark_read" | "marked_read") => Pattern::MarkRead,
         Some("mark_all_read") => Pattern::MarkAllRead,
+        Some("revoke_tokens") => Pattern::RevokeTokens,
         _ => panic!("{name}: {pattern}"),
     };
     asked(pattern, data)
@@ -165,6 +166,10 @@ fn what_the_ingest_queue_takes() {
     }
     let all = asked_by("amqp-in-notification.mark_all_read");
     assert_eq!(all, Command::MarkAllRead { user: user("u42") });
+
+    let issued_before = Some(at("2026-11-23T10:00:00Z"));
+    let expected = Command::RevokeTokens { user: user("u42"), issued_before };
+    assert_eq!(asked_by("amqp-in-user.revoke_tokens"), expected);
 }
 
 #[test]
@@ -181,5 +186,5 @@ fn every_sample_stands_in_the_contract_and_in_these_tests() {
         let name = rest.split(['"', '\'', '\n', '#']).next().unwrap_or_default();
         assert!(samples.contains(name), "there is no sample {name}");
     }
-    assert_eq!(samples.len(), 21, "a new sample is to be checked here as well");
+    assert_eq!(samples.len(), 22, "a new sample is to be checked here as well");
 }

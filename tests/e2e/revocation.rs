@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use belfry_tests::amqp::Amqp;
 use belfry_tests::clients::Device;
 use belfry_tests::http::Http;
 use belfry_tests::process::Belfry;
@@ -169,5 +170,20 @@ async fn every_node_ends_what_was_revoked_at_one_of_them() {
     is_ended(&there).await;
     for node in [&one, &other] {
         assert_eq!(ada.at(node).node().token(&old).start().refused().await, "token_revoked");
+    }
+}
+
+/// A service may ask for it by the broker too, whoever keeps the inboxes.
+#[tokio::test]
+async fn a_service_revokes_by_the_broker_in_either_mode() {
+    for mode in ["store", "forward"] {
+        let place =
+            Setup::Servers.own_with(|belfry| belfry.setting("amqp.ingest.mode", mode)).await;
+        let ada = place.user("ada");
+        let device = signed_in(ada.node().token(&old_token(&ada)).reconnection(false)).await;
+        let body = json!({ "pattern": "user.revoke_tokens", "data": { "userId": ada.id() } });
+        let amqp = Amqp::connect(place.broker().url()).await;
+        amqp.send(&place.broker().ingest_queue(), &body).await;
+        is_ended(&device).await;
     }
 }
