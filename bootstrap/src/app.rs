@@ -23,7 +23,7 @@ use belfry_adapters::transport::{Listener, Peer, TcpSettings};
 use belfry_application::access::Access;
 use belfry_application::ports::{Clock, IdGenerator, PortError, Scopes};
 use belfry_application::revoked_tokens::RevokedTokens;
-use belfry_application::session::{SessionSettings, Sessions};
+use belfry_application::session::{self, SessionLimit, SessionSettings, Sessions};
 use belfry_application::use_cases::{
     ApplyRetention, CatchUp, CountUnread, CreateNotification, DeleteNotification, GetNotification,
     ListInbox, MarkAllRead, MarkRead, RetentionRules, RevokeTokens, SignIn,
@@ -37,7 +37,7 @@ use tokio_util::task::TaskTracker;
 use tower::util::option_layer;
 use tracing::{info, warn};
 
-use crate::config::{Config, RequiredScopes, Retention};
+use crate::config::{Config, Limits, Over, RequiredScopes, Retention};
 use crate::store::{self, Store};
 use crate::{telemetry, web};
 pub(crate) use events::broker;
@@ -97,7 +97,7 @@ impl App {
             sign_in.clone(),
             CatchUp::new(inboxes.clone(), config.socket.catch_up_limit),
             clock.clone(),
-            SessionSettings::default(),
+            SessionSettings { limit: session_limit(&config.limits), ..SessionSettings::default() },
         ));
         let revoke_tokens = RevokeTokens::new(store.revocations(), clock.clone());
         let needs = Needs {
@@ -318,6 +318,15 @@ fn retention_rules(settings: &Retention) -> RetentionRules {
         every: settings.every,
         ..RetentionRules::default()
     }
+}
+
+fn session_limit(limits: &Limits) -> Option<SessionLimit> {
+    let over = match limits.over {
+        Over::Oldest => session::Over::Oldest,
+        Over::Newest => session::Over::Newest,
+    };
+    (limits.sessions_per_user > 0)
+        .then_some(SessionLimit { per_user: limits.sessions_per_user, over })
 }
 
 fn socket_settings(config: &Config) -> SocketIoSettings {

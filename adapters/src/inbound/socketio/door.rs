@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use belfry_application::ports::{BearerToken, Claims};
-use belfry_application::session::Session;
+use belfry_application::session::{Admission, Session, TooManySessions};
 use belfry_application::use_cases::{
     CountUnread, DeleteNotification, ListInbox, MarkAllRead, MarkRead, Refusal, Seen,
 };
@@ -154,7 +154,8 @@ type WeakSession = Weak<Session<SocketIoDevice>>;
 /// A device on its way in: signed in, and soon in its room.
 #[derive(Clone)]
 struct Arrival {
-    claims: Claims,
+    /// Shared by nobody; a socket's extensions want to be able to.
+    admission: Arc<Admission<SocketIoDevice>>,
     seen: Option<Seen>,
     session: Arc<SetOnce<WeakSession>>,
 }
@@ -169,25 +170,26 @@ async fn authenticate(
     let auth = auth.unwrap_or(Value::Null);
     let Handshake { token, seen } =
         Handshake::read(&auth, socket.req_parts(), door.settings.token_in_query);
-    let claims = door.sign_in(token).await.map_err(|refusal| {
-        debug!(code = refusal.code(), "device refused");
-        metrics::counter!("belfry_handshakes_refused_total", "code" => refusal.code()).increment(1);
-        door.transports.close_after(LastWord::ConnectError, &socket);
-        refusal.code()
-    })?;
+    let claims =
+        door.sign_in(token).await.map_err(|refusal| door.refuse(&socket, refusal.code()))?;
+    let admission = door
+        .sessions
+        .admit(claims)
+        .map_err(|TooManySessions| door.refuse(&socket, TooManySessions::CODE))?;
     let session = Arc::new(SetOnce::new());
     // Attached before the device learns that it is in: what it says at once must not go unheard.
     listen(&socket, door, session.clone());
-    socket.extensions.insert(Arrival { claims, seen, session });
+    socket.extensions.insert(Arrival { admission: Arc::new(admission), seen, session });
     Ok(())
 }
 
 async fn on_connect(socket: SocketRef, State(door): State<Door>) {
-    let Some(arrival) = socket.extensions.remove::<Arrival>() else {
+    let Some(Arrival { admission, seen, session: arrived }) = socket.extensions.remove() else {
         return;
     };
+    let Some(admission) = Arc::into_inner(admission) else { return };
     let device = SocketIoDevice::new(socket.clone(), door.transports.clone());
-    let session = door.sessions.join(arrival.claims, device);
+    let session = door.sessions.join(admission, device);
     let sessions = door.sessions.clone();
     // No await before this: a device that left meanwhile would never be noticed.
     socket.on_disconnect({
@@ -195,12 +197,12 @@ async fn on_connect(socket: SocketRef, State(door): State<Door>) {
         async move || sessions.leave(&session)
     });
     // Set once, here; even for a device that left, so that nothing waits for it in vain.
-    let _ = arrival.session.set(Arc::downgrade(&session));
+    let _ = arrived.set(Arc::downgrade(&session));
     if !socket.connected() {
         return door.sessions.leave(&session);
     }
     debug!(user = %session.user(), namespace = socket.ns(), "device connected");
-    door.sessions.welcome(&session, arrival.seen).await;
+    door.sessions.welcome(&session, seen).await;
 }
 
 /// How many messages of one device may be under way at once.
@@ -225,6 +227,14 @@ fn listen(socket: &SocketRef, door: Door, session: Arc<SetOnce<WeakSession>>) {
 }
 
 impl Door {
+    /// Closes the transport once the device was told this code, and gives the code.
+    fn refuse(&self, socket: &SocketRef, code: &'static str) -> &'static str {
+        debug!(code, "device refused");
+        metrics::counter!("belfry_handshakes_refused_total", "code" => code).increment(1);
+        self.transports.close_after(LastWord::ConnectError, socket);
+        code
+    }
+
     async fn sign_in(&self, token: Option<BearerToken>) -> Result<Claims, Refusal> {
         self.sessions.sign_in(token).await
     }
