@@ -11,11 +11,13 @@ use anyhow::Context;
 use axum::Router;
 use belfry_adapters::inbound::amqp::NodeQueueState;
 use belfry_adapters::inbound::rest::{
-    self, AllowedOrigin, Intake, Readiness, ReadinessCheck, RestParts, RestSettings, RestStories,
+    self, AllowedOrigin, Intake, Readiness, ReadinessCheck, RequestLimits, RestParts, RestSettings,
+    RestStories,
 };
 use belfry_adapters::inbound::socketio::{
     InboxStories, SocketIoDoor, SocketIoParts, SocketIoSettings,
 };
+use belfry_adapters::limits::PerSecond;
 use belfry_adapters::outbound::jwt::{JwtVerifier, TokenMint};
 use belfry_adapters::outbound::socketio::{SocketIoDelivery, SocketIoSessions};
 use belfry_adapters::outbound::system::{SystemClock, UuidV7Ids};
@@ -137,6 +139,10 @@ impl App {
             stories: RestStories { list, get, count_unread, mark_read, mark_all_read, delete },
             revoke_tokens,
             readiness: readiness.clone(),
+            limits: RequestLimits::new(
+                PerSecond::new(config.limits.requests_per_second),
+                PerSecond::new(config.limits.writes_per_second),
+            ),
             settings: settings.clone(),
         })
         .merge(socket_routes(door, &settings));
@@ -337,6 +343,9 @@ fn socket_settings(config: &Config) -> SocketIoSettings {
         queue: config.socket.queue,
         max_payload: config.socket.max_payload,
         token_in_query: config.socket.token_in_query,
+        handshakes: PerSecond::new(config.limits.handshakes_per_second),
+        handshakes_per_address: PerSecond::new(config.limits.handshakes_per_address),
+        messages: PerSecond::new(config.limits.messages_per_second),
     }
 }
 

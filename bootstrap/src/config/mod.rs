@@ -228,6 +228,16 @@ pub struct Limits {
     #[serde(deserialize_with = "values::or_text")]
     pub sessions_per_user: usize,
     pub over: Over,
+    #[serde(deserialize_with = "values::or_text")]
+    pub handshakes_per_second: u32,
+    #[serde(deserialize_with = "values::or_text")]
+    pub handshakes_per_address: u32,
+    #[serde(deserialize_with = "values::or_text")]
+    pub messages_per_second: u32,
+    #[serde(deserialize_with = "values::or_text")]
+    pub requests_per_second: u32,
+    #[serde(deserialize_with = "values::or_text")]
+    pub writes_per_second: u32,
 }
 
 /// Which session goes where a user would have too many.
