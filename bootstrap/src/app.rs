@@ -139,10 +139,7 @@ impl App {
             stories: RestStories { list, get, count_unread, mark_read, mark_all_read, delete },
             revoke_tokens,
             readiness: readiness.clone(),
-            limits: RequestLimits::new(
-                PerSecond::new(config.limits.requests_per_second),
-                PerSecond::new(config.limits.writes_per_second),
-            ),
+            limits: request_limits(&config.limits),
             settings: settings.clone(),
         })
         .merge(socket_routes(door, &settings));
@@ -333,6 +330,11 @@ fn session_limit(limits: &Limits) -> Option<SessionLimit> {
     };
     (limits.sessions_per_user > 0)
         .then_some(SessionLimit { per_user: limits.sessions_per_user, over })
+}
+
+fn request_limits(limits: &Limits) -> RequestLimits {
+    let requests = PerSecond::new(limits.requests_per_second);
+    RequestLimits::new(requests, PerSecond::new(limits.writes_per_second))
 }
 
 fn socket_settings(config: &Config) -> SocketIoSettings {

@@ -95,7 +95,7 @@ impl<D: Device> Sessions<D> {
         let session = Arc::new(Session::new(id, claims, device, self.settings.held_at_most));
         for oldest in self.enter(session.clone(), place) {
             self.deadlines.forget(&oldest);
-            self.send_away(&oldest, CloseReason::TooManySessions, &TooManySessions);
+            Self::send_away(&oldest, CloseReason::TooManySessions, &TooManySessions);
         }
         self.remind(&session);
         // Perhaps it was revoked between the sign-in and the room, where those who are concerned are
@@ -119,12 +119,12 @@ impl<D: Device> Sessions<D> {
         self.deadlines.forget(session);
         // Out of the room at once: how long the transport takes to close is not ours to say.
         if self.rooms.leave(session) {
-            self.send_away(session, why, words);
+            Self::send_away(session, why, words);
         }
     }
 
     /// Says why a session has ended, and closes it.
-    fn send_away(&self, session: &Session<D>, why: CloseReason, words: &dyn fmt::Display) {
+    fn send_away(session: &Session<D>, why: CloseReason, words: &dyn fmt::Display) {
         debug!(user = %session.user(), why = why.as_str(), "device sent away");
         // A device that is too slow to hear it finds out.
         let _ = session.say(&Push::Exception { code: why.as_str(), message: words.to_string() });
