@@ -11,11 +11,13 @@ use anyhow::Context;
 use axum::Router;
 use belfry_adapters::inbound::amqp::NodeQueueState;
 use belfry_adapters::inbound::rest::{
-    self, AllowedOrigin, Intake, Readiness, ReadinessCheck, RestParts, RestSettings, RestStories,
+    self, AllowedOrigin, Intake, Readiness, ReadinessCheck, RequestLimits, RestParts, RestSettings,
+    RestStories,
 };
 use belfry_adapters::inbound::socketio::{
     InboxStories, SocketIoDoor, SocketIoParts, SocketIoSettings,
 };
+use belfry_adapters::limits::PerSecond;
 use belfry_adapters::outbound::jwt::{JwtVerifier, TokenMint};
 use belfry_adapters::outbound::socketio::{SocketIoDelivery, SocketIoSessions};
 use belfry_adapters::outbound::system::{SystemClock, UuidV7Ids};
@@ -23,7 +25,7 @@ use belfry_adapters::transport::{Listener, Peer, TcpSettings};
 use belfry_application::access::Access;
 use belfry_application::ports::{Clock, IdGenerator, PortError, Scopes};
 use belfry_application::revoked_tokens::RevokedTokens;
-use belfry_application::session::{SessionSettings, Sessions};
+use belfry_application::session::{self, SessionLimit, SessionSettings, Sessions};
 use belfry_application::use_cases::{
     ApplyRetention, CatchUp, CountUnread, CreateNotification, DeleteNotification, GetNotification,
     ListInbox, MarkAllRead, MarkRead, RetentionRules, RevokeTokens, SignIn,
@@ -37,7 +39,7 @@ use tokio_util::task::TaskTracker;
 use tower::util::option_layer;
 use tracing::{info, warn};
 
-use crate::config::{Config, RequiredScopes, Retention};
+use crate::config::{Config, Limits, Over, RequiredScopes, Retention};
 use crate::store::{self, Store};
 use crate::{telemetry, web};
 pub(crate) use events::broker;
@@ -97,7 +99,7 @@ impl App {
             sign_in.clone(),
             CatchUp::new(inboxes.clone(), config.socket.catch_up_limit),
             clock.clone(),
-            SessionSettings::default(),
+            SessionSettings { limit: session_limit(&config.limits), ..SessionSettings::default() },
         ));
         let revoke_tokens = RevokeTokens::new(store.revocations(), clock.clone());
         let needs = Needs {
@@ -137,6 +139,7 @@ impl App {
             stories: RestStories { list, get, count_unread, mark_read, mark_all_read, delete },
             revoke_tokens,
             readiness: readiness.clone(),
+            limits: request_limits(&config.limits),
             settings: settings.clone(),
         })
         .merge(socket_routes(door, &settings));
@@ -320,6 +323,20 @@ fn retention_rules(settings: &Retention) -> RetentionRules {
     }
 }
 
+fn session_limit(limits: &Limits) -> Option<SessionLimit> {
+    let over = match limits.over {
+        Over::Oldest => session::Over::Oldest,
+        Over::Newest => session::Over::Newest,
+    };
+    (limits.sessions_per_user > 0)
+        .then_some(SessionLimit { per_user: limits.sessions_per_user, over })
+}
+
+fn request_limits(limits: &Limits) -> RequestLimits {
+    let requests = PerSecond::new(limits.requests_per_second);
+    RequestLimits::new(requests, PerSecond::new(limits.writes_per_second))
+}
+
 fn socket_settings(config: &Config) -> SocketIoSettings {
     SocketIoSettings {
         ping_interval: config.socket.ping_interval,
@@ -328,6 +345,9 @@ fn socket_settings(config: &Config) -> SocketIoSettings {
         queue: config.socket.queue,
         max_payload: config.socket.max_payload,
         token_in_query: config.socket.token_in_query,
+        handshakes: PerSecond::new(config.limits.handshakes_per_second),
+        handshakes_per_address: PerSecond::new(config.limits.handshakes_per_address),
+        messages: PerSecond::new(config.limits.messages_per_second),
     }
 }
 

@@ -37,6 +37,10 @@ pub enum CloseReason {
     TokenRevoked,
     /// It did not read what it was told.
     TooSlow,
+    /// Its user has as many sessions as may be, and this is the oldest.
+    TooManySessions,
+    /// It went on sending more messages than it may.
+    TooManyMessages,
     /// What it missed could not be read; it should come back later.
     NotCaughtUp,
     /// This node goes; it should come back to another.
@@ -50,14 +54,20 @@ impl CloseReason {
             Self::TokenExpired => "token_expired",
             Self::TokenRevoked => "token_revoked",
             Self::TooSlow => "too_slow",
+            Self::TooManySessions => "too_many_sessions",
+            Self::TooManyMessages => "too_many_messages",
             Self::NotCaughtUp => "not_caught_up",
             Self::ShuttingDown => "shutting_down",
         }
     }
 
     /// Whether a device should come back by itself. One whose token holds no more needs another
-    /// first.
+    /// first; one of too many would push out the next, and that one it; one that sends too much
+    /// would go on.
     pub const fn asks_back(self) -> bool {
-        !matches!(self, Self::TokenExpired | Self::TokenRevoked)
+        !matches!(
+            self,
+            Self::TokenExpired | Self::TokenRevoked | Self::TooManySessions | Self::TooManyMessages
+        )
     }
 }

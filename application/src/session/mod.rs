@@ -19,4 +19,6 @@ mod sessions;
 
 pub use gate::{Gate, Passage, Release};
 pub use session::{Session, SessionId};
-pub use sessions::{NotSynced, SessionSettings, Sessions};
+pub use sessions::{
+    Admission, NotSynced, Over, SessionLimit, SessionSettings, Sessions, TooManySessions,
+};

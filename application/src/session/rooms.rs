@@ -9,56 +9,122 @@ use crate::ports::Device;
 
 /// Who is in which room, on this node.
 pub(super) struct Rooms<D: Device> {
-    members: RwLock<HashMap<UserRoom, Vec<Arc<Session<D>>>>>,
+    rooms: RwLock<HashMap<UserRoom, Room<D>>>,
+}
+
+/// A room is there as long as somebody is in it, or has a place kept in it.
+struct Room<D: Device> {
+    /// In the order in which they came.
+    present: Vec<Arc<Session<D>>>,
+    /// How many places are kept for those who are on their way in.
+    kept: usize,
 }
 
 impl<D: Device> Default for Rooms<D> {
     fn default() -> Self {
-        Self { members: RwLock::new(HashMap::new()) }
+        Self { rooms: RwLock::new(HashMap::new()) }
+    }
+}
+
+impl<D: Device> Default for Room<D> {
+    fn default() -> Self {
+        Self { present: Vec::new(), kept: 0 }
     }
 }
 
 impl<D: Device> Rooms<D> {
-    /// Puts the session into its user's room; there is no way into another one.
-    pub(super) fn join(&self, session: Arc<Session<D>>) {
+    /// Keeps a place in the room, if no more than `at_most` are taken or kept then. `true` must be
+    /// followed by one [`give_back`](Self::give_back) or [`take_place`](Self::take_place).
+    pub(super) fn keep_place(&self, room: UserRoom, at_most: usize) -> bool {
+        let mut rooms = self.rooms.write();
+        let taken = rooms.get(&room).map_or(0, |room| room.present.len() + room.kept);
+        let free = taken < at_most;
+        if free {
+            rooms.entry(room).or_default().kept += 1;
+        }
+        free
+    }
+
+    /// The place that was kept is not needed.
+    pub(super) fn give_back(&self, room: &UserRoom) {
+        let mut rooms = self.rooms.write();
+        if let Some(found) = rooms.get_mut(room) {
+            found.kept -= 1;
+            if found.is_deserted() {
+                rooms.remove(room);
+            }
+        }
+    }
+
+    /// Puts the session into its user's room, in the place that was kept there.
+    pub(super) fn take_place(&self, session: Arc<Session<D>>) {
         let room = UserRoom::of(session.user().clone());
-        self.members.write().entry(room).or_default().push(session);
+        let mut rooms = self.rooms.write();
+        let room = rooms.entry(room).or_default();
+        room.kept -= 1;
+        room.present.push(session);
+    }
+
+    /// Puts the session into its user's room; there is no way into another one. Takes out and
+    /// answers those who have been there for longest, as far as there are more than `at_most` then.
+    pub(super) fn join(
+        &self,
+        session: Arc<Session<D>>,
+        at_most: Option<usize>,
+    ) -> Vec<Arc<Session<D>>> {
+        let room = UserRoom::of(session.user().clone());
+        let mut rooms = self.rooms.write();
+        let present = &mut rooms.entry(room).or_default().present;
+        present.push(session);
+        let too_many = at_most.map_or(0, |at_most| present.len().saturating_sub(at_most));
+        present.drain(..too_many).collect()
     }
 
     /// Takes the session out, and the room away if it was the last. `false` if it was not there.
     pub(super) fn leave(&self, session: &Session<D>) -> bool {
         let room = UserRoom::of(session.user().clone());
-        let mut members = self.members.write();
-        let Some(present) = members.get_mut(&room) else {
+        let mut rooms = self.rooms.write();
+        let Some(found) = rooms.get_mut(&room) else {
             return false;
         };
-        let before = present.len();
-        present.retain(|other| other.id() != session.id());
-        let left = present.len() < before;
-        if present.is_empty() {
-            members.remove(&room);
+        let before = found.present.len();
+        found.present.retain(|other| other.id() != session.id());
+        let left = found.present.len() < before;
+        if found.is_deserted() {
+            rooms.remove(&room);
         }
         left
     }
 
     /// Shows each session in the room to `visit`.
     pub(super) fn for_each_in(&self, room: &UserRoom, mut visit: impl FnMut(&Arc<Session<D>>)) {
-        if let Some(present) = self.members.read().get(room) {
-            present.iter().for_each(&mut visit);
+        if let Some(room) = self.rooms.read().get(room) {
+            room.present.iter().for_each(&mut visit);
         }
     }
 
     /// All sessions, as they are now.
     pub(super) fn all(&self) -> Vec<Arc<Session<D>>> {
-        self.members.read().values().flatten().cloned().collect()
+        self.rooms.read().values().flat_map(|room| &room.present).cloned().collect()
     }
 
     pub(super) fn is_empty(&self, room: &UserRoom) -> bool {
-        !self.members.read().contains_key(room)
+        self.rooms.read().get(room).is_none_or(|room| room.present.is_empty())
     }
 
     /// How many sessions there are, in all rooms.
     pub(super) fn sessions(&self) -> usize {
-        self.members.read().values().map(Vec::len).sum()
+        self.rooms.read().values().map(|room| room.present.len()).sum()
+    }
+
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.rooms.read().len()
+    }
+}
+
+impl<D: Device> Room<D> {
+    fn is_deserted(&self) -> bool {
+        self.present.is_empty() && self.kept == 0
     }
 }

@@ -1,9 +1,12 @@
+mod admission;
 mod catching_up;
 mod expiry;
 mod revocation;
 
+pub use self::admission::{Admission, Over, SessionLimit, TooManySessions};
 pub use self::catching_up::NotSynced;
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -26,7 +29,7 @@ pub struct Sessions<D: Device> {
     catch_up: CatchUp,
     clock: Arc<dyn Clock>,
     settings: SessionSettings,
-    rooms: Rooms<D>,
+    rooms: Arc<Rooms<D>>,
     next_id: AtomicU64,
     deadlines: Deadlines<D>,
     behind: Behind<D>,
@@ -41,6 +44,8 @@ pub struct SessionSettings {
     pub held_at_most: usize,
     /// How long a device that catches up may read nothing.
     pub patience: Duration,
+    /// How many sessions a user may have; `None` for as many as come.
+    pub limit: Option<SessionLimit>,
 }
 
 impl Default for SessionSettings {
@@ -49,6 +54,7 @@ impl Default for SessionSettings {
             warn_before_expiry: Duration::from_mins(1),
             held_at_most: 256,
             patience: Duration::from_secs(15),
+            limit: None,
         }
     }
 }
@@ -66,7 +72,7 @@ impl<D: Device> Sessions<D> {
             catch_up,
             clock,
             settings,
-            rooms: Rooms::default(),
+            rooms: Arc::default(),
             next_id: AtomicU64::new(1),
             deadlines: Deadlines::default(),
             behind: Behind::default(),
@@ -83,15 +89,19 @@ impl<D: Device> Sessions<D> {
     /// Lets a device in. It is in its user's room at once; what happens from now on is held back
     /// until [`welcome`](Self::welcome) has told it what it missed. Whoever calls this calls
     /// [`leave`](Self::leave) when the connection ends.
-    pub fn join(&self, claims: Claims, device: D) -> Arc<Session<D>> {
+    pub fn join(&self, admission: Admission<D>, device: D) -> Arc<Session<D>> {
+        let Admission { claims, place } = admission;
         let id = SessionId(self.next_id.fetch_add(1, Ordering::Relaxed));
         let session = Arc::new(Session::new(id, claims, device, self.settings.held_at_most));
-        self.rooms.join(session.clone());
+        for oldest in self.enter(session.clone(), place) {
+            self.deadlines.forget(&oldest);
+            Self::send_away(&oldest, CloseReason::TooManySessions, &TooManySessions);
+        }
         self.remind(&session);
         // Perhaps it was revoked between the sign-in and the room, where those who are concerned are
         // looked for.
         if session.is_revoked(self.sign_in.revoked()) {
-            self.end(&session, &Refusal::TokenRevoked, CloseReason::TokenRevoked);
+            self.end(&session, CloseReason::TokenRevoked, &Refusal::TokenRevoked);
         }
         session
     }
@@ -104,13 +114,20 @@ impl<D: Device> Sessions<D> {
         }
     }
 
-    /// Ends a session whose token holds no more, and says why.
-    fn end(&self, session: &Session<D>, refusal: &Refusal, why: CloseReason) {
-        // A device that is too slow to hear it finds out.
-        let _ =
-            session.say(&Push::Exception { code: refusal.code(), message: refusal.to_string() });
+    /// Ends a session for good, and says why in these words. One that has ended already is left alone.
+    pub fn end(&self, session: &Session<D>, why: CloseReason, words: &dyn fmt::Display) {
+        self.deadlines.forget(session);
         // Out of the room at once: how long the transport takes to close is not ours to say.
-        self.leave(session);
+        if self.rooms.leave(session) {
+            Self::send_away(session, why, words);
+        }
+    }
+
+    /// Says why a session has ended, and closes it.
+    fn send_away(session: &Session<D>, why: CloseReason, words: &dyn fmt::Display) {
+        debug!(user = %session.user(), why = why.as_str(), "device sent away");
+        // A device that is too slow to hear it finds out.
+        let _ = session.say(&Push::Exception { code: why.as_str(), message: words.to_string() });
         session.device().close(why);
     }
 

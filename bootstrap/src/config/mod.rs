@@ -26,6 +26,7 @@ pub struct Config {
     pub amqp: Amqp,
     pub auth: Auth,
     pub socket: Socket,
+    pub limits: Limits,
     pub retention: Retention,
     pub node: Node,
     pub shutdown: Shutdown,
@@ -217,6 +218,36 @@ pub struct Socket {
     pub token_in_query: bool,
     #[serde(deserialize_with = "values::or_text")]
     pub catch_up_limit: usize,
+}
+
+/// `limits.*`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the default file is their documentation")]
+pub struct Limits {
+    #[serde(deserialize_with = "values::or_text")]
+    pub sessions_per_user: usize,
+    pub over: Over,
+    #[serde(deserialize_with = "values::or_text")]
+    pub handshakes_per_second: u32,
+    #[serde(deserialize_with = "values::or_text")]
+    pub handshakes_per_address: u32,
+    #[serde(deserialize_with = "values::or_text")]
+    pub messages_per_second: u32,
+    #[serde(deserialize_with = "values::or_text")]
+    pub requests_per_second: u32,
+    #[serde(deserialize_with = "values::or_text")]
+    pub writes_per_second: u32,
+}
+
+/// Which session goes where a user would have too many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Over {
+    /// The one that has been there for longest.
+    Oldest,
+    /// The new one.
+    Newest,
 }
 
 /// `retention.*`

@@ -12,6 +12,7 @@ use http::header::AUTHORIZATION;
 use http::request::Parts;
 use tracing::Span;
 
+use super::limits::RequestLimits;
 use super::problem::Problem;
 
 /// Somebody whose token holds now, and allows what this handler does.
@@ -47,18 +48,34 @@ impl<S, D> FromRequestParts<S> for Caller<D>
 where
     S: Send + Sync,
     SignIn: FromRef<S>,
+    RequestLimits: FromRef<S>,
     D: Doing + Send,
 {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let token = bearer_token(&parts.headers)?;
-        let sign_in = SignIn::from_ref(state);
-        let claims = sign_in.run(token).await?;
+        let (sign_in, limits) = (SignIn::from_ref(state), RequestLimits::from_ref(state));
+        let claims = match signed_in(&sign_in, &parts.headers).await {
+            Ok(claims) => claims,
+            Err(refusal) => {
+                limits.count_stranger(&parts.extensions)?;
+                return Err(refusal.into());
+            }
+        };
         Span::current().record("user", claims.user.as_str());
-        sign_in.access().check(&claims, D::ACTION)?;
+        let allowed = sign_in.access().check(&claims, D::ACTION);
+        if D::ACTION == Action::Create && allowed.is_ok() {
+            limits.count_write(&claims.user)?;
+        } else {
+            limits.count(&claims.user)?;
+        }
+        allowed?;
         Ok(Self(claims, PhantomData))
     }
+}
+
+async fn signed_in(sign_in: &SignIn, headers: &HeaderMap) -> Result<Claims, Refusal> {
+    sign_in.run(bearer_token(headers)?).await
 }
 
 /// The token of the one `Authorization` header. Two of them would leave it to chance who is calling.

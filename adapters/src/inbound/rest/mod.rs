@@ -10,6 +10,7 @@ mod cors;
 mod health;
 mod intake;
 mod json;
+mod limits;
 mod notifications;
 mod observe;
 mod openapi;
@@ -21,6 +22,7 @@ mod users;
 pub use cors::{AllowedOrigin, InvalidOrigin, layer as cors_layer};
 pub use health::{Readiness, ReadinessCheck, routes as health_routes};
 pub use intake::Intake;
+pub use limits::RequestLimits;
 pub use router::{RestParts, RestSettings, RestStories, router};
 
 #[cfg(test)]

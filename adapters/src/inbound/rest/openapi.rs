@@ -152,7 +152,8 @@ macro_rules! problems {
 
 problems! {
     /// Whoever reads or changes an inbox may meet these.
-    CallerProblems: TokenMissing TokenInvalid TokenExpired TokenRevoked ScopeMissing Internal Unavailable TimedOut;
+    CallerProblems: TokenMissing TokenInvalid TokenExpired TokenRevoked ScopeMissing TooManyRequests
+        Internal Unavailable TimedOut;
     /// Where the path names a notification.
     IdProblems: IdInvalid NotFound;
     /// Where the query says which part of an inbox.
@@ -160,11 +161,11 @@ problems! {
     /// Whoever writes notifications may meet these.
     WriterProblems: TokenMissing TokenInvalid TokenExpired TokenRevoked ScopeMissing JsonMalformed
         BodyUnreadable IdempotencyKeyInvalid BodyTooLarge ContentTypeUnsupported BodyInvalid
-        IdempotencyKeyReused Internal Unavailable TimedOut;
+        IdempotencyKeyReused TooManyRequests Internal Unavailable TimedOut;
     /// Whoever revokes tokens may meet these.
     RevokerProblems: TokenMissing TokenInvalid TokenExpired TokenRevoked ScopeMissing IdInvalid
-        JsonMalformed BodyUnreadable BodyTooLarge ContentTypeUnsupported BodyInvalid Internal
-        Unavailable TimedOut;
+        JsonMalformed BodyUnreadable BodyTooLarge ContentTypeUnsupported BodyInvalid
+        TooManyRequests Internal Unavailable TimedOut;
     /// Whoever writes one notification.
     ConflictProblems: NotificationDiffers NotificationGone;
 }

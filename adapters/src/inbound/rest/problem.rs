@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use belfry_application::ports::PortError;
@@ -42,6 +43,7 @@ pub(super) enum Kind {
     ContentTypeUnsupported,
     BodyInvalid,
     IdempotencyKeyReused,
+    TooManyRequests,
     Internal,
     Unavailable,
     TimedOut,
@@ -95,6 +97,11 @@ impl Kind {
                 "idempotency_key_reused",
                 "The idempotency key was used for another request",
             ),
+            Self::TooManyRequests => (
+                S::TOO_MANY_REQUESTS,
+                "too_many_requests",
+                "There are too many requests of this caller",
+            ),
             Self::Internal => (S::INTERNAL_SERVER_ERROR, "internal", "This went wrong on our side"),
             Self::Unavailable => {
                 (S::SERVICE_UNAVAILABLE, "unavailable", "This is not possible at the moment")
@@ -126,7 +133,7 @@ impl Kind {
             | Self::TokenRevoked
             | Self::TokenOfOtherUser => of(WWW_AUTHENTICATE, r#"Bearer error="invalid_token""#),
             Self::ScopeMissing => of(WWW_AUTHENTICATE, r#"Bearer error="insufficient_scope""#),
-            Self::Unavailable | Self::TimedOut => of(RETRY_AFTER, "1"),
+            Self::Unavailable | Self::TimedOut | Self::TooManyRequests => of(RETRY_AFTER, "1"),
             _ => None,
         }
     }
@@ -140,6 +147,8 @@ pub(super) struct Problem {
     errors: Vec<FieldError>,
     /// The scope that is missing.
     scope: Option<Arc<str>>,
+    /// In how many seconds to try again, where it is known.
+    retry_after: Option<u64>,
     /// What stood behind it, for the log only.
     cause: Option<PortError>,
 }
@@ -176,7 +185,8 @@ impl From<FieldError> for Problem {
 
 impl Problem {
     pub(super) fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), errors: Vec::new(), scope: None, cause: None }
+        let detail = detail.into();
+        Self { kind, detail, errors: Vec::new(), scope: None, retry_after: None, cause: None }
     }
 
     fn header(&self) -> Option<(HeaderName, HeaderValue)> {
@@ -184,7 +194,15 @@ impl Problem {
             let text = format!(r#"Bearer error="insufficient_scope", scope="{scope}""#);
             HeaderValue::try_from(text).ok()
         });
-        named.map(|value| (WWW_AUTHENTICATE, value)).or_else(|| self.kind.header())
+        let wait = self.retry_after.map(|seconds| (RETRY_AFTER, seconds.into()));
+        named.map(|value| (WWW_AUTHENTICATE, value)).or(wait).or_else(|| self.kind.header())
+    }
+
+    /// A caller who asks for more than they may, and may ask again in a while. The header has whole
+    /// seconds: rounded up, as asking too early would be in vain.
+    pub(super) fn too_many_requests(wait: Duration) -> Self {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        Self { retry_after: Some(seconds.max(1)), ..Self::from(Kind::TooManyRequests) }
     }
 
     /// A body that is JSON and does not say what is needed, and every place where it does not.
@@ -319,6 +337,15 @@ mod tests {
         let (name, value) = missing.header().unwrap();
         assert_eq!(name, WWW_AUTHENTICATE);
         assert!(value.to_str().unwrap().contains(Scopes::WRITE));
+    }
+
+    #[test]
+    fn whoever_asks_too_often_is_told_when_it_is_not_too_early() {
+        for (millis, seconds) in [(0, "1"), (1, "1"), (1_000, "1"), (1_001, "2")] {
+            let problem = Problem::too_many_requests(Duration::from_millis(millis));
+            let (name, value) = problem.header().unwrap();
+            assert_eq!((name, value.to_str().unwrap()), (RETRY_AFTER, seconds));
+        }
     }
 
     #[test]

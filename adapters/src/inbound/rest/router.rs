@@ -22,6 +22,7 @@ use tracing::{error, warn};
 use super::cors::{self, AllowedOrigin};
 use super::health::Readiness;
 use super::intake::Intake;
+use super::limits::RequestLimits;
 use super::observe::{keep_sane_id, observe};
 use super::openapi;
 use super::problem::{Kind, Problem};
@@ -39,6 +40,8 @@ pub struct RestParts {
     pub revoke_tokens: RevokeTokens,
     /// Whether this process can work.
     pub readiness: Readiness,
+    /// How much each caller may ask for.
+    pub limits: RequestLimits,
     /// How it is run.
     pub settings: RestSettings,
 }

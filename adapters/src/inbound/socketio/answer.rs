@@ -1,13 +1,13 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use belfry_application::ports::PortError;
+use belfry_application::ports::{CloseReason, PortError};
 use belfry_application::session::NotSynced;
 use belfry_application::use_cases::Refusal;
 use serde::Serialize;
 use serde_json::{Value, json};
 use socketioxide::adapter::LocalAdapter;
-use socketioxide::extract::{AckSender, SocketRef};
+use socketioxide::extract::{AckSender, SocketRef, TryData};
 use socketioxide::handler::{FromMessageParts, Value as Packet};
 use socketioxide::socket::Socket;
 use tracing::error;
@@ -26,7 +26,9 @@ pub(super) enum Failure {
     #[error("there is no such notification")]
     NotFound,
     #[error("too many messages are under way")]
-    TooMany,
+    TooManyUnderWay,
+    #[error("more messages come than may")]
+    TooManyMessages,
     #[error(transparent)]
     NotSynced(#[from] NotSynced),
     #[error(transparent)]
@@ -42,7 +44,9 @@ impl Failure {
             Self::SessionEnded => ("session_ended", self.to_string()),
             Self::UnknownEvent => ("event_unknown", self.to_string()),
             Self::NotFound => ("not_found", self.to_string()),
-            Self::TooMany => ("too_many_messages", self.to_string()),
+            Self::TooManyUnderWay | Self::TooManyMessages => {
+                (CloseReason::TooManyMessages.as_str(), self.to_string())
+            }
             Self::NotSynced(NotSynced::UnderWay) => ("sync_under_way", self.to_string()),
             Self::NotSynced(NotSynced::Unsent | NotSynced::FallsBehind) => {
                 ("too_slow", self.to_string())
@@ -78,6 +82,33 @@ impl FromMessageParts<LocalAdapter> for Answer {
             ack: AckSender::from_message_parts(socket, packet, ack_id)?,
             asked_for: ack_id.is_some(),
         })
+    }
+}
+
+/// What came with a message, unread: one that is refused is not worth the reading.
+pub(super) struct Payload {
+    socket: Arc<Socket<LocalAdapter>>,
+    packet: Packet,
+}
+
+impl FromMessageParts<LocalAdapter> for Payload {
+    type Error = Infallible;
+
+    fn from_message_parts(
+        socket: &Arc<Socket<LocalAdapter>>,
+        packet: &mut Packet,
+        _ack_id: &Option<i64>,
+    ) -> Result<Self, Infallible> {
+        Ok(Self { socket: socket.clone(), packet: packet.clone() })
+    }
+}
+
+impl Payload {
+    /// A message without a payload is as good as one with null.
+    pub(super) fn read(mut self) -> Value {
+        let Ok(TryData(payload)) =
+            TryData::from_message_parts(&self.socket, &mut self.packet, &None);
+        payload.unwrap_or(Value::Null)
     }
 }
 

@@ -1,13 +1,12 @@
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use belfry_application::ports::{BearerToken, Claims};
-use belfry_application::session::Session;
+use belfry_application::ports::{BearerToken, Claims, CloseReason};
+use belfry_application::session::{Admission, Session, TooManySessions};
 use belfry_application::use_cases::{
     CountUnread, DeleteNotification, ListInbox, MarkAllRead, MarkRead, Refusal, Seen,
 };
@@ -22,15 +21,19 @@ use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt};
 use tracing::debug;
 
-use super::answer::{Answer, Failure};
+use super::admission::{Handshakes, TOO_MANY_HANDSHAKES, cover, refusal};
+use super::answer::{Answer, Failure, Payload};
 use super::handshake::Handshake;
+use super::inflow::{Excess, Inflow};
 use super::messages;
+use crate::limits::{Limit, PerSecond};
 use crate::outbound::socketio::{SocketIoDevice, SocketIoSessions};
 use crate::transport::{EngineService, LastWord, Transports, lean, polled_session};
 
 /// The namespaces that devices connect to. Both are the same to Belfry: clients in the field use one
 /// or the other.
-const NAMESPACES: [&str; 2] = ["/", "/notifications"];
+const NAMESPACES: [&str; NAMESPACES_AT_ONCE as usize] = ["/", "/notifications"];
+const NAMESPACES_AT_ONCE: u8 = 2;
 
 /// How the Socket.IO server is run.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +50,12 @@ pub struct SocketIoSettings {
     pub max_payload: usize,
     /// Whether a token may stand in the query (`?token=`).
     pub token_in_query: bool,
+    /// How many handshakes are let pass.
+    pub handshakes: Option<PerSecond>,
+    /// How many of them from one address.
+    pub handshakes_per_address: Option<PerSecond>,
+    /// How many messages each device may send.
+    pub messages: Option<PerSecond>,
 }
 
 impl Default for SocketIoSettings {
@@ -58,6 +67,9 @@ impl Default for SocketIoSettings {
             queue: 512,
             max_payload: 100_000,
             token_in_query: false,
+            handshakes: None,
+            handshakes_per_address: None,
+            messages: None,
         }
     }
 }
@@ -89,6 +101,7 @@ pub(super) struct Door {
     pub(super) sessions: Arc<SocketIoSessions>,
     pub(super) stories: InboxStories,
     transports: Arc<Transports>,
+    handshakes: Arc<Handshakes>,
     settings: SocketIoSettings,
 }
 
@@ -98,6 +111,7 @@ pub(super) struct Door {
 pub struct SocketIoDoor {
     engine: EngineService,
     transports: Arc<Transports>,
+    handshakes: Arc<Handshakes>,
 }
 
 impl SocketIoDoor {
@@ -105,7 +119,15 @@ impl SocketIoDoor {
     pub fn open(parts: SocketIoParts) -> Self {
         let SocketIoParts { sessions, stories, settings } = parts;
         let transports = Arc::new(Transports::default());
-        let door = Door { sessions, stories, transports: transports.clone(), settings };
+        let handshakes =
+            Arc::new(Handshakes::new(settings.handshakes, settings.handshakes_per_address));
+        let door = Door {
+            sessions,
+            stories,
+            transports: transports.clone(),
+            handshakes: handshakes.clone(),
+            settings,
+        };
         let (service, io) = SocketIo::builder()
             .ping_interval(settings.ping_interval)
             .ping_timeout(settings.ping_timeout)
@@ -125,7 +147,7 @@ impl SocketIoDoor {
             IntoResponse::into_response,
         ));
         transports.serve_by(engine.clone());
-        Self { engine, transports }
+        Self { engine, transports, handshakes }
     }
 }
 
@@ -139,9 +161,16 @@ impl Service<Request<Body>> for SocketIoDoor {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
+        if let Err(limit) = self.handshakes.admit(&request) {
+            limit.hit();
+            count_refused(TOO_MANY_HANDSHAKES);
+            return Box::pin(std::future::ready(Ok(refusal(limit))));
+        }
         self.transports.note(&request);
         let polled = polled_session(&request).map(str::to_owned);
-        let answer = self.engine.call(lean(request));
+        let mut request = lean(request);
+        cover(&mut request, NAMESPACES_AT_ONCE);
+        let answer = self.engine.call(request);
         let Some(sid) = polled else { return answer };
         let transports = self.transports.clone();
         Box::pin(async move { Ok(transports.fetched(&sid, answer.await?).await) })
@@ -154,7 +183,8 @@ type WeakSession = Weak<Session<SocketIoDevice>>;
 /// A device on its way in: signed in, and soon in its room.
 #[derive(Clone)]
 struct Arrival {
-    claims: Claims,
+    /// Shared by nobody; a socket's extensions want to be able to.
+    admission: Arc<Admission<SocketIoDevice>>,
     seen: Option<Seen>,
     session: Arc<SetOnce<WeakSession>>,
 }
@@ -166,28 +196,34 @@ async fn authenticate(
     TryData(auth): TryData<Value>,
     State(door): State<Door>,
 ) -> Result<(), &'static str> {
+    // First, as it costs next to nothing.
+    door.handshakes.admit_to_namespace(&socket.req_parts().extensions).map_err(|limit| {
+        limit.hit();
+        door.refuse(&socket, TOO_MANY_HANDSHAKES)
+    })?;
     let auth = auth.unwrap_or(Value::Null);
     let Handshake { token, seen } =
         Handshake::read(&auth, socket.req_parts(), door.settings.token_in_query);
-    let claims = door.sign_in(token).await.map_err(|refusal| {
-        debug!(code = refusal.code(), "device refused");
-        metrics::counter!("belfry_handshakes_refused_total", "code" => refusal.code()).increment(1);
-        door.transports.close_after(LastWord::ConnectError, &socket);
-        refusal.code()
+    let claims =
+        door.sign_in(token).await.map_err(|refusal| door.refuse(&socket, refusal.code()))?;
+    let admission = door.sessions.admit(claims).map_err(|TooManySessions| {
+        Limit::SessionsPerUser.hit();
+        door.refuse(&socket, TooManySessions::CODE)
     })?;
     let session = Arc::new(SetOnce::new());
     // Attached before the device learns that it is in: what it says at once must not go unheard.
     listen(&socket, door, session.clone());
-    socket.extensions.insert(Arrival { claims, seen, session });
+    socket.extensions.insert(Arrival { admission: Arc::new(admission), seen, session });
     Ok(())
 }
 
 async fn on_connect(socket: SocketRef, State(door): State<Door>) {
-    let Some(arrival) = socket.extensions.remove::<Arrival>() else {
+    let Some(Arrival { admission, seen, session: arrived }) = socket.extensions.remove() else {
         return;
     };
+    let Some(admission) = Arc::into_inner(admission) else { return };
     let device = SocketIoDevice::new(socket.clone(), door.transports.clone());
-    let session = door.sessions.join(arrival.claims, device);
+    let session = door.sessions.join(admission, device);
     let sessions = door.sessions.clone();
     // No await before this: a device that left meanwhile would never be noticed.
     socket.on_disconnect({
@@ -195,36 +231,51 @@ async fn on_connect(socket: SocketRef, State(door): State<Door>) {
         async move || sessions.leave(&session)
     });
     // Set once, here; even for a device that left, so that nothing waits for it in vain.
-    let _ = arrival.session.set(Arc::downgrade(&session));
+    let _ = arrived.set(Arc::downgrade(&session));
     if !socket.connected() {
         return door.sessions.leave(&session);
     }
     debug!(user = %session.user(), namespace = socket.ns(), "device connected");
-    door.sessions.welcome(&session, arrival.seen).await;
+    door.sessions.welcome(&session, seen).await;
 }
 
-/// How many messages of one device may be under way at once.
-const UNDER_WAY_AT_MOST: usize = 32;
+fn count_refused(code: &'static str) {
+    metrics::counter!("belfry_handshakes_refused_total", "code" => code).increment(1);
+}
 
 /// Answers each message of the device, after the guard.
 fn listen(socket: &SocketRef, door: Door, session: Arc<SetOnce<WeakSession>>) {
-    let under_way = Arc::new(AtomicUsize::new(0));
-    socket.on_fallback(
-        async move |Event(event): Event, TryData(payload): TryData<Value>, answer: Answer| {
-            let outcome = match UnderWay::enter(&under_way) {
-                // A message without a payload is as good as one with null.
-                Some(_entered) => {
-                    let payload = payload.unwrap_or(Value::Null);
-                    door.take(session.wait().await.upgrade(), &event, payload).await
+    let inflow = Arc::new(Inflow::new(door.settings.messages));
+    socket.on_fallback(async move |Event(event): Event, payload: Payload, answer: Answer| {
+        let outcome = match inflow.enter() {
+            Ok(_under_way) => {
+                door.take(session.wait().await.upgrade(), &event, payload.read()).await
+            }
+            Err(Excess::UnderWay) => Err(Failure::TooManyUnderWay),
+            Err(excess) => {
+                Limit::Messages.hit();
+                if excess == Excess::Flood
+                    && let Some(session) = session.get().and_then(Weak::upgrade)
+                {
+                    let why = CloseReason::TooManyMessages;
+                    return door.sessions.end(&session, why, &Failure::TooManyMessages);
                 }
-                None => Err(Failure::TooMany),
-            };
-            answer.give(&event, outcome);
-        },
-    );
+                Err(Failure::TooManyMessages)
+            }
+        };
+        answer.give(&event, outcome);
+    });
 }
 
 impl Door {
+    /// Closes the transport once the device was told this code, and gives the code.
+    fn refuse(&self, socket: &SocketRef, code: &'static str) -> &'static str {
+        debug!(code, "device refused");
+        count_refused(code);
+        self.transports.close_after(LastWord::ConnectError, socket);
+        code
+    }
+
     async fn sign_in(&self, token: Option<BearerToken>) -> Result<Claims, Refusal> {
         self.sessions.sign_in(token).await
     }
@@ -237,21 +288,5 @@ impl Door {
     ) -> Result<Value, Failure> {
         let session = session.ok_or(Failure::SessionEnded)?;
         messages::handle(self, &session, event, payload).await
-    }
-}
-
-/// A message under way; counts itself out when it is done.
-struct UnderWay<'a>(&'a AtomicUsize);
-
-impl<'a> UnderWay<'a> {
-    fn enter(count: &'a AtomicUsize) -> Option<Self> {
-        let entered = Self(count);
-        (count.fetch_add(1, Ordering::AcqRel) < UNDER_WAY_AT_MOST).then_some(entered)
-    }
-}
-
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }

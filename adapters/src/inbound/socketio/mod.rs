@@ -5,9 +5,11 @@
 //! each of its messages passes the guard. All of that is decided in
 //! [`belfry_application::session`]; here it is only said in Socket.IO's words.
 
+mod admission;
 mod answer;
 mod door;
 mod handshake;
+mod inflow;
 mod messages;
 
 pub use door::{InboxStories, SocketIoDoor, SocketIoParts, SocketIoSettings};

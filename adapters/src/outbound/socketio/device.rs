@@ -6,6 +6,7 @@ use socketioxide::extract::SocketRef;
 use socketioxide::{SendError, SocketError};
 use tracing::error;
 
+use crate::limits::Limit;
 use crate::transport::{LastWord, Transports};
 use crate::wire::PushForm;
 
@@ -43,6 +44,9 @@ impl Device for SocketIoDevice {
     }
 
     fn close(&self, why: CloseReason) {
+        if why == CloseReason::TooManySessions {
+            Limit::SessionsPerUser.hit();
+        }
         metrics::counter!("belfry_devices_closed_total", "reason" => why.as_str()).increment(1);
         // Client libraries come back by themselves when a transport breaks, and stay away when the
         // server disconnects them.

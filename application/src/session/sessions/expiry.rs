@@ -30,7 +30,7 @@ impl<D: Device> Sessions<D> {
         for session in self.deadlines.due(now) {
             let expires_at = session.expires_at();
             if expires_at <= now {
-                self.end(&session, &Refusal::TokenExpired, CloseReason::TokenExpired);
+                self.end(&session, CloseReason::TokenExpired, &Refusal::TokenExpired);
                 continue;
             }
             if expires_at.minus(self.settings.warn_before_expiry) <= now && session.warn_once() {

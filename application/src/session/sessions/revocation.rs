@@ -87,7 +87,7 @@ impl<D: Device> Sessions<D> {
             info!(user = %revocation.user, sessions = over.len(), "tokens revoked");
         }
         for session in over {
-            self.end(&session, &Refusal::TokenRevoked, CloseReason::TokenRevoked);
+            self.end(&session, CloseReason::TokenRevoked, &Refusal::TokenRevoked);
         }
     }
 }

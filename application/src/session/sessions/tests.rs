@@ -36,7 +36,19 @@ fn sessions(store: Arc<dyn InboxRepository>, clock: &Arc<ManualClock>) -> Sessio
     )
 }
 
+fn join(
+    sessions: &Sessions<FakeDevice>,
+    claims: Claims,
+    device: FakeDevice,
+) -> Arc<Session<FakeDevice>> {
+    sessions.join(sessions.admit(claims).unwrap(), device)
+}
+
 impl Node {
+    fn join(&self, claims: Claims, device: FakeDevice) -> Arc<Session<FakeDevice>> {
+        join(&self.sessions, claims, device)
+    }
+
     /// Stores a notification for `name` and answers what there is to tell of it.
     async fn happens(&self, name: &str, id: &str) -> Announcement {
         let receipts = self.store.create(vec![a_draft(name, id)]).await.unwrap();
@@ -62,7 +74,7 @@ async fn only_the_users_own_devices_are_told() {
     let mut devices = Vec::new();
     for name in ["ada", "ada", "bob"] {
         let device = FakeDevice::new();
-        let session = node.sessions.join(claims(name, 10_000), device.clone());
+        let session = node.join(claims(name, 10_000), device.clone());
         node.sessions.welcome(&session, None).await;
         devices.push(device);
     }
@@ -78,7 +90,7 @@ async fn what_happens_during_the_replay_is_told_after_it_and_once() {
     let node = node();
     node.happens("ada", "n1").await;
     let device = FakeDevice::new();
-    let session = node.sessions.join(claims("ada", 10_000), device.clone());
+    let session = node.join(claims("ada", 10_000), device.clone());
 
     // The second is stored and announced before the replay is read, the third after.
     let second = node.happens("ada", "n2").await;
@@ -97,7 +109,7 @@ async fn what_happens_during_the_replay_is_told_after_it_and_once() {
 async fn a_device_overtaken_while_it_catches_up_gets_the_rest_from_the_store() {
     let node = node();
     let device = FakeDevice::new();
-    let session = node.sessions.join(claims("ada", 10_000), device.clone());
+    let session = node.join(claims("ada", 10_000), device.clone());
     for n in 0..10 {
         // More than the gate holds; the store knows them all.
         let announcement = node.happens("ada", &format!("n{n}")).await;
@@ -114,7 +126,7 @@ async fn a_device_that_asks_again_gets_what_it_names() {
     let node = node();
     node.happens("ada", "n1").await;
     let device = FakeDevice::new();
-    let session = node.sessions.join(claims("ada", 10_000), device.clone());
+    let session = node.join(claims("ada", 10_000), device.clone());
     assert!(matches!(node.sessions.sync(&session, None).await, Err(NotSynced::UnderWay)));
     node.sessions.welcome(&session, None).await;
     let sync = node.sessions.sync(&session, since(0)).await.unwrap();
@@ -130,7 +142,7 @@ async fn a_device_that_does_not_read_is_sent_away_and_others_are_told() {
     let node = node();
     let (slow, quick) = (FakeDevice::with_room_for(1), FakeDevice::new());
     for device in [&slow, &quick] {
-        let session = node.sessions.join(claims("ada", 10_000), device.clone());
+        let session = node.join(claims("ada", 10_000), device.clone());
         node.sessions.welcome(&session, None).await;
     }
     let announcement = node.happens("ada", "n1").await;
@@ -146,7 +158,7 @@ async fn a_slow_device_catches_up_at_its_own_pace() {
         node.happens("ada", &format!("n{n}")).await;
     }
     let device = FakeDevice::with_room_for(3);
-    let session = node.sessions.join(claims("ada", 10_000), device.clone());
+    let session = node.join(claims("ada", 10_000), device.clone());
     let reading = async {
         while device.heard_ids().len() < 20 {
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -165,7 +177,7 @@ async fn a_device_is_sent_away_when_the_store_cannot_tell_what_it_missed() {
     let clock = Arc::new(ManualClock::at(0));
     let sessions = sessions(Arc::new(store), &clock);
     let device = FakeDevice::new();
-    let session = sessions.join(claims("ada", 10_000), device.clone());
+    let session = join(&sessions, claims("ada", 10_000), device.clone());
     sessions.welcome(&session, None).await;
     assert_eq!(device.closed(), Some(CloseReason::NotCaughtUp));
 }
@@ -174,7 +186,7 @@ async fn a_device_is_sent_away_when_the_store_cannot_tell_what_it_missed() {
 async fn a_session_is_warned_and_ends_with_its_token() {
     let node = node();
     let device = FakeDevice::new();
-    let session = node.sessions.join(claims("ada", 100_000), device.clone());
+    let session = node.join(claims("ada", 100_000), device.clone());
     node.sessions.welcome(&session, None).await;
 
     node.clock.set(39_999);
@@ -203,7 +215,7 @@ async fn a_session_is_warned_and_ends_with_its_token() {
 async fn a_short_token_is_warned_of_half_way() {
     let node = node();
     let device = FakeDevice::new();
-    let session = node.sessions.join(claims("ada", 8_000), device.clone());
+    let session = node.join(claims("ada", 8_000), device.clone());
     node.sessions.welcome(&session, None).await;
     for (at, heard) in [(3_999, 1), (4_000, 2), (7_999, 2)] {
         node.clock.set(at);
@@ -220,7 +232,7 @@ async fn a_short_token_is_warned_of_half_way() {
 async fn a_session_goes_on_with_a_newer_token_of_the_same_user() {
     let node = node();
     let device = FakeDevice::new();
-    let session = node.sessions.join(claims("ada", 1_000), device.clone());
+    let session = node.join(claims("ada", 1_000), device.clone());
     node.sessions.welcome(&session, None).await;
 
     let other = node.sessions.refresh(&session, BearerToken::parse("bob:9000")).await;
@@ -238,7 +250,7 @@ async fn a_session_goes_on_with_a_newer_token_of_the_same_user() {
 #[tokio::test]
 async fn a_device_that_left_leaves_nothing_behind() {
     let node = node();
-    let session = node.sessions.join(claims("ada", 10_000), FakeDevice::new());
+    let session = node.join(claims("ada", 10_000), FakeDevice::new());
     let weak = Arc::downgrade(&session);
     node.sessions.leave(&session);
     node.sessions.leave(&session);
@@ -262,7 +274,7 @@ async fn while_catching_up<T>(node: &Node, during: impl Future<Output = T>) -> T
 async fn what_was_lost_on_its_way_is_made_good_by_the_next_announcement() {
     let node = node();
     let device = FakeDevice::new();
-    let session = node.sessions.join(claims("ada", 10_000), device.clone());
+    let session = node.join(claims("ada", 10_000), device.clone());
     node.sessions.welcome(&session, None).await;
 
     let first = node.happens("ada", "n1").await;
@@ -288,7 +300,7 @@ async fn after_a_gap_all_devices_catch_up_and_those_that_missed_nothing_hear_not
     let mut devices = Vec::new();
     for name in ["ada", "bob"] {
         let device = FakeDevice::new();
-        let session = node.sessions.join(claims(name, 10_000), device.clone());
+        let session = node.join(claims(name, 10_000), device.clone());
         node.sessions.welcome(&session, None).await;
         devices.push(device);
     }
@@ -314,7 +326,7 @@ async fn sessions_end_when_their_token_is_revoked_and_others_stay() {
     let mut devices = Vec::new();
     for claims in [issued("ada", 100), issued("ada", 200), issued("bob", 100)] {
         let device = FakeDevice::new();
-        let session = node.sessions.join(claims, device.clone());
+        let session = node.join(claims, device.clone());
         node.sessions.welcome(&session, None).await;
         devices.push(device);
     }
@@ -345,7 +357,7 @@ async fn a_device_whose_token_is_revoked_on_its_way_in_does_not_stay() {
     let revocation = Revocation { user: user("ada"), issued_before: at(200) };
     node.sessions.sign_in.revoked().learn(&revocation);
     let device = FakeDevice::new();
-    node.sessions.join(issued("ada", 100), device.clone());
+    node.join(issued("ada", 100), device.clone());
     assert_eq!(device.closed(), Some(CloseReason::TokenRevoked));
     assert_eq!(node.sessions.count(), 0);
 }
@@ -383,4 +395,88 @@ async fn revocations_are_learned_once_the_store_answers() {
         stop.cancel();
     };
     tokio::join!(sessions.keep_revocations(Arc::new(store), stop.clone()), look);
+}
+
+fn limited(per_user: usize, over: Over) -> Node {
+    let mut node = node();
+    node.sessions.settings.limit = Some(SessionLimit { per_user, over });
+    node
+}
+
+#[tokio::test]
+async fn one_session_too_many_sends_the_oldest_away_for_good() {
+    let node = limited(2, Over::Oldest);
+    let bobs = FakeDevice::new();
+    node.join(claims("bob", 10_000), bobs.clone());
+    let devices = [(); 4].map(|()| FakeDevice::new());
+    let sessions =
+        devices.each_ref().map(|device| node.join(claims("ada", 10_000), device.clone()));
+    let gone = Some(CloseReason::TooManySessions);
+    assert_eq!(devices.each_ref().map(FakeDevice::closed), [gone, gone, None, None]);
+    assert!(!CloseReason::TooManySessions.asks_back());
+    let [said] = &*devices[0].heard() else { panic!("{:?}", devices[0].heard()) };
+    assert!(matches!(said, Push::Exception { code: TooManySessions::CODE, .. }));
+    assert_eq!((node.sessions.count(), bobs.closed()), (3, None));
+
+    // Nothing is kept of those that went: neither their places, nor a time to look at them.
+    node.sessions.leave(&sessions[0]);
+    node.sessions.leave(&sessions[3]);
+    let next = FakeDevice::new();
+    node.join(claims("ada", 10_000), next.clone());
+    assert_eq!((devices[2].closed(), next.closed()), (None, None));
+    node.clock.set(10_000);
+    node.sessions.end_what_is_over();
+    assert_eq!(devices[0].heard().len(), 1);
+}
+
+#[tokio::test]
+async fn where_new_ones_are_refused_a_place_is_taken_from_the_admission_on() {
+    let node = limited(2, Over::Newest);
+    let admit = |name: &str| node.sessions.admit(claims(name, 10_000));
+    let first = node.join(claims("ada", 10_000), FakeDevice::new());
+    let second = admit("ada").unwrap();
+    assert_eq!(admit("ada").unwrap_err(), TooManySessions);
+    assert!(admit("bob").is_ok());
+    // A place that is only kept is nobody to tell.
+    let bobs = admit("bob").unwrap();
+    assert_eq!(node.sessions.tell(&Node::room("bob"), &node.happens("bob", "n1").await), 0);
+    drop(bobs);
+
+    let device = FakeDevice::new();
+    node.sessions.join(second, device.clone());
+    assert_eq!(admit("ada").unwrap_err(), TooManySessions);
+    node.sessions.leave(&first);
+    node.sessions.leave(&first);
+    let again = admit("ada").unwrap();
+    assert_eq!(admit("ada").unwrap_err(), TooManySessions);
+    drop(again);
+    drop(admit("ada").unwrap());
+    assert_eq!((device.closed(), node.sessions.count()), (None, 1));
+    assert_eq!(node.sessions.rooms.count(), 1, "a room that nobody is in or comes to is gone");
+}
+
+#[test]
+fn the_number_of_sessions_is_exact_when_many_come_at_once() {
+    const LIMIT: usize = 5;
+    for over in [Over::Oldest, Over::Newest] {
+        let node = limited(LIMIT, over);
+        let devices: Vec<_> = (0..8 * 50).map(|_| FakeDevice::new()).collect();
+        std::thread::scope(|scope| {
+            for devices in devices.chunks(50) {
+                let node = &node;
+                scope.spawn(move || {
+                    for device in devices {
+                        if let Ok(admission) = node.sessions.admit(claims("ada", 10_000)) {
+                            node.sessions.join(admission, device.clone());
+                        }
+                        assert!(node.sessions.count() <= LIMIT);
+                    }
+                });
+            }
+        });
+        assert_eq!(node.sessions.count(), LIMIT, "{over:?}");
+        let closed = devices.iter().filter(|device| device.closed().is_some()).count();
+        let expected = if over == Over::Oldest { devices.len() - LIMIT } else { 0 };
+        assert_eq!(closed, expected, "{over:?}");
+    }
 }

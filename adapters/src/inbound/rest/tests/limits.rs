@@ -14,7 +14,7 @@ use futures_util::stream;
 use http::{Request, StatusCode};
 use serde_json::json;
 
-use super::{Api, Tokens, as_service};
+use super::{Api, Tokens, as_service, as_user};
 use crate::inbound::rest::{AllowedOrigin, RestSettings};
 
 #[tokio::test]
@@ -115,6 +115,54 @@ async fn pages_of_other_origins_may_talk_to_us_where_they_are_named() {
     let refused = api.send(refused.body(Body::empty()).unwrap()).await;
     refused.problem(401, "token_missing");
     assert_eq!(refused.header("access-control-allow-origin"), Some(ours), "it can be read");
+}
+
+const COUNT: &str = "/v1/notifications/unread-count";
+
+#[tokio::test]
+async fn each_caller_has_so_many_requests_and_another_one_has_theirs() {
+    let api = Api::with_limits(1, 0);
+    for user in ["ada", "bob"] {
+        for _ in 0..2 {
+            api.get(user, COUNT).await.expect(StatusCode::OK);
+        }
+        let refused = api.get(user, COUNT).await;
+        refused.problem(429, "too_many_requests");
+        assert_eq!(refused.header("retry-after"), Some("1"));
+    }
+    // A service has its own for what it writes, and what needs no token is for everybody.
+    for _ in 0..10 {
+        api.create(json!({ "userId": "ada", "title": "Hi" })).await;
+        api.get("ada", "/health/live").await.expect(StatusCode::OK);
+        api.get("ada", "/nowhere").await.problem(404, "route_unknown");
+    }
+}
+
+#[tokio::test]
+async fn what_is_written_has_a_limit_of_its_own() {
+    let api = Api::with_limits(2, 1);
+    let draft = || json!({ "userId": "ada", "title": "Hi" });
+    api.create(draft()).await;
+    api.create(draft()).await;
+    api.post("/v1/notifications", draft()).await.problem(429, "too_many_requests");
+    // Without the scope nothing is written: it is one of the caller's other requests.
+    for status in [403, 403, 403, 403, 429] {
+        let request = as_user("ada", "POST", "/v1/notifications").body(Body::empty()).unwrap();
+        assert_eq!(api.send(request).await.status.as_u16(), status);
+    }
+}
+
+#[tokio::test]
+async fn whoever_shows_no_good_token_takes_nothing_from_the_user_whom_it_names() {
+    let api = Api::with_limits(1, 0);
+    let forged = || Request::get(COUNT).header("authorization", "Bearer ada:soon");
+    for (request, status) in
+        [(Request::get(COUNT), 401), (forged(), 401), (forged(), 429), (Request::get(COUNT), 429)]
+    {
+        let answer = api.send(request.body(Body::empty()).unwrap()).await;
+        assert_eq!(answer.status.as_u16(), status);
+    }
+    api.get("ada", COUNT).await.expect(StatusCode::OK);
 }
 
 /// A store that never answers.

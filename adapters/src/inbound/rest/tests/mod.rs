@@ -28,7 +28,9 @@ use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use super::{Intake, Readiness, RestParts, RestSettings, RestStories, router};
+use crate::limits::PerSecond;
+
+use super::{Intake, Readiness, RequestLimits, RestParts, RestSettings, RestStories, router};
 
 const NOW: i64 = 1_800_000_000_000;
 /// [`NOW`] on the wire.
@@ -70,10 +72,26 @@ impl Api {
         Self::over(Arc::new(store), Arc::new(Tokens), RestSettings::default())
     }
 
+    /// Each caller may make so many requests a second, and so many that write.
+    fn with_limits(requests: u32, writes: u32) -> Self {
+        let store = Arc::new(InMemoryStore::new(epoch("e1")));
+        let limits = RequestLimits::new(PerSecond::new(requests), PerSecond::new(writes));
+        Self::limited(store, Arc::new(Tokens), RestSettings::default(), limits)
+    }
+
     fn over(
         store: Arc<dyn InboxRepository>,
         tokens: Arc<dyn TokenVerifier>,
         settings: RestSettings,
+    ) -> Self {
+        Self::limited(store, tokens, settings, RequestLimits::new(None, None))
+    }
+
+    fn limited(
+        store: Arc<dyn InboxRepository>,
+        tokens: Arc<dyn TokenVerifier>,
+        settings: RestSettings,
+        limits: RequestLimits,
     ) -> Self {
         let clock = Arc::new(ManualClock::at(NOW));
         let readiness = Readiness::default();
@@ -100,6 +118,7 @@ impl Api {
             },
             revoke_tokens: RevokeTokens::new(revocations, clock.clone()),
             readiness: readiness.clone(),
+            limits,
             settings,
         };
         Self { router: router(parts), clock, readiness }

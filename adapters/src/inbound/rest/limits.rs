@@ -1,0 +1,59 @@
+//! How many requests each caller may make.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use belfry_domain::UserId;
+use http::Extensions;
+
+use super::problem::Problem;
+use crate::limits::{Limit, PerSecond, RateByKey, network_of};
+use crate::transport::client_address;
+
+/// What each caller may ask for at once.
+#[derive(Clone)]
+pub struct RequestLimits(Arc<Rates>);
+
+struct Rates {
+    requests: Option<RateByKey>,
+    writes: Option<RateByKey>,
+}
+
+/// Whose requests are counted together.
+#[derive(Hash)]
+enum Counted<'a> {
+    User(&'a UserId),
+    Network(Option<IpAddr>),
+}
+
+impl RequestLimits {
+    /// So many requests of each caller, and so many that write notifications.
+    pub fn new(requests: Option<PerSecond>, writes: Option<PerSecond>) -> Self {
+        let [requests, writes] = [requests, writes].map(|rate| rate.map(RateByKey::of));
+        Self(Arc::new(Rates { requests, writes }))
+    }
+
+    /// Counts a request of somebody whose token holds.
+    pub(super) fn count(&self, user: &UserId) -> Result<(), Problem> {
+        take(self.0.requests.as_ref(), Limit::Requests, &Counted::User(user))
+    }
+
+    /// Counts a request that writes notifications.
+    pub(super) fn count_write(&self, user: &UserId) -> Result<(), Problem> {
+        take(self.0.writes.as_ref(), Limit::Writes, &Counted::User(user))
+    }
+
+    /// Counts a request of whoever shows no token that holds: anybody can say that they are ada.
+    pub(super) fn count_stranger(&self, extensions: &Extensions) -> Result<(), Problem> {
+        let network = client_address(extensions).map(network_of);
+        take(self.0.requests.as_ref(), Limit::Requests, &Counted::Network(network))
+    }
+}
+
+fn take(rates: Option<&RateByKey>, limit: Limit, who: &Counted<'_>) -> Result<(), Problem> {
+    let Some(rates) = rates else { return Ok(()) };
+    rates.take(who).map_err(|exceeded| {
+        limit.hit();
+        Problem::too_many_requests(exceeded.wait)
+    })
+}
