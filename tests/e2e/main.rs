@@ -14,6 +14,7 @@ mod delivery;
 mod events;
 mod faults;
 mod keys;
+mod listening;
 mod outages;
 mod reading;
 mod rest;

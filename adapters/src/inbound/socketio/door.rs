@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes, HttpBody as _};
 use axum::response::{IntoResponse, Response};
 use belfry_application::ports::{BearerToken, Claims};
 use belfry_application::session::Session;
@@ -12,7 +12,8 @@ use belfry_application::use_cases::{
     CountUnread, DeleteNotification, ListInbox, MarkAllRead, MarkRead, Refusal, Seen,
 };
 use futures_util::future::BoxFuture;
-use http::Request;
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde_json::Value;
 use socketioxide::SocketIo;
 use socketioxide::extract::{Event, SocketRef, State, TryData};
@@ -26,7 +27,9 @@ use super::answer::{Answer, Failure};
 use super::handshake::Handshake;
 use super::messages;
 use crate::outbound::socketio::{SocketIoDevice, SocketIoSessions};
-use crate::transport::{EngineService, LastWord, Transports, lean, polled_session};
+use crate::transport::{
+    ClientAddress, EngineService, LastWord, Transports, lean, polled_session, posting_session,
+};
 
 /// The namespaces that devices connect to. Both are the same to Belfry: clients in the field use one
 /// or the other.
@@ -43,8 +46,10 @@ pub struct SocketIoSettings {
     pub connect_timeout: Duration,
     /// How many packets are queued for a device that does not read.
     pub queue: usize,
-    /// The largest message that a device may send, in bytes.
+    /// The largest message that a device may send, in bytes; by polling, all that it sends at once.
     pub max_payload: usize,
+    /// How long that may take to arrive by polling.
+    pub body_timeout: Duration,
     /// Whether a token may stand in the query (`?token=`).
     pub token_in_query: bool,
 }
@@ -57,6 +62,7 @@ impl Default for SocketIoSettings {
             connect_timeout: Duration::from_secs(5),
             queue: 512,
             max_payload: 100_000,
+            body_timeout: Duration::from_secs(10),
             token_in_query: false,
         }
     }
@@ -98,6 +104,8 @@ pub(super) struct Door {
 pub struct SocketIoDoor {
     engine: EngineService,
     transports: Arc<Transports>,
+    max_payload: usize,
+    body_timeout: Duration,
 }
 
 impl SocketIoDoor {
@@ -125,7 +133,43 @@ impl SocketIoDoor {
             IntoResponse::into_response,
         ));
         transports.serve_by(engine.clone());
-        Self { engine, transports }
+        let SocketIoSettings { max_payload, body_timeout, .. } = settings;
+        Self { engine, transports, max_payload, body_timeout }
+    }
+
+    /// What a device sends by polling, handed over once it is there as a whole: the library would wait
+    /// for it without end, and hold the session's lock meanwhile.
+    async fn take_body(self, request: Request<Body>) -> Response {
+        let sid = posting_session(&request).map(str::to_owned);
+        let (parts, body) = request.into_parts();
+        let body = self.whole(body);
+        let refusal = match tokio::time::timeout(self.body_timeout, body).await {
+            Ok(Ok(body)) => {
+                let request = Request::from_parts(parts, Body::from(body));
+                return self.engine.oneshot(request).await.unwrap_or_else(|never| match never {});
+            }
+            Ok(Err(refusal)) => refusal,
+            Err(_) => StatusCode::REQUEST_TIMEOUT,
+        };
+        debug!(status = refusal.as_u16(), "what a device sent by polling was not taken");
+        // A message is missing now, so the session cannot go on; the client makes a new one.
+        if let Some(sid) = sid {
+            self.transports.close_polling(&sid).await;
+        }
+        (refusal, [(header::CONNECTION, "close")]).into_response()
+    }
+
+    async fn whole(&self, body: Body) -> Result<Bytes, StatusCode> {
+        // What says itself that it is too large is not read up to the bound.
+        if body.size_hint().lower() > self.max_payload as u64 {
+            return Err(StatusCode::PAYLOAD_TOO_LARGE);
+        }
+        match Limited::new(body, self.max_payload).collect().await {
+            Ok(body) => Ok(body.to_bytes()),
+            Err(error) if error.is::<LengthLimitError>() => Err(StatusCode::PAYLOAD_TOO_LARGE),
+            // The client is gone, or what it sends is no HTTP.
+            Err(_) => Err(StatusCode::BAD_REQUEST),
+        }
     }
 }
 
@@ -140,6 +184,10 @@ impl Service<Request<Body>> for SocketIoDoor {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         self.transports.note(&request);
+        if request.method() == Method::POST {
+            let door = self.clone();
+            return Box::pin(async move { Ok(door.take_body(lean(request)).await) });
+        }
         let polled = polled_session(&request).map(str::to_owned);
         let answer = self.engine.call(lean(request));
         let Some(sid) = polled else { return answer };
@@ -170,7 +218,8 @@ async fn authenticate(
     let Handshake { token, seen } =
         Handshake::read(&auth, socket.req_parts(), door.settings.token_in_query);
     let claims = door.sign_in(token).await.map_err(|refusal| {
-        debug!(code = refusal.code(), "device refused");
+        let client = socket.req_parts().extensions.get::<ClientAddress>().map(|it| it.0);
+        debug!(code = refusal.code(), ?client, "device refused");
         metrics::counter!("belfry_handshakes_refused_total", "code" => refusal.code()).increment(1);
         door.transports.close_after(LastWord::ConnectError, &socket);
         refusal.code()
