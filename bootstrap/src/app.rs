@@ -3,8 +3,9 @@
 mod admin;
 mod events;
 mod keys;
+mod listening;
+mod runtime;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -21,7 +22,7 @@ use belfry_adapters::limits::PerSecond;
 use belfry_adapters::outbound::jwt::{JwtVerifier, TokenMint};
 use belfry_adapters::outbound::socketio::{SocketIoDelivery, SocketIoSessions};
 use belfry_adapters::outbound::system::{SystemClock, UuidV7Ids};
-use belfry_adapters::transport::{Listener, Peer, TcpSettings};
+use belfry_adapters::transport::{ListenAddress, Server};
 use belfry_application::access::Access;
 use belfry_application::ports::{Clock, IdGenerator, PortError, Scopes};
 use belfry_application::revoked_tokens::RevokedTokens;
@@ -33,7 +34,6 @@ use belfry_application::use_cases::{
 use belfry_domain::UserId;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::util::option_layer;
@@ -46,6 +46,8 @@ pub(crate) use events::broker;
 use events::{Events, Needs};
 use keys::Keys;
 pub(crate) use keys::jwt_settings;
+use listening::{serve, url, with_safe_headers};
+use runtime::Runtime;
 
 /// How many devices that have missed something are let catch up at a time. Each asks the store.
 const CATCHING_UP_AT_ONCE: usize = 4;
@@ -53,8 +55,8 @@ const CATCHING_UP_AT_ONCE: usize = 4;
 /// Belfry, ready to run: it knows its addresses already.
 pub struct App {
     config: Config,
-    http: Listener,
-    admin: Listener,
+    http: Server,
+    admin: Server,
     router: Router,
     admin_router: Router,
     store: Store,
@@ -65,6 +67,7 @@ pub struct App {
     revocations_known: ReadinessCheck,
     keys: Keys,
     metrics: PrometheusHandle,
+    runtime: Runtime,
     greeting: Vec<String>,
 }
 
@@ -73,8 +76,7 @@ impl App {
     /// it is waited for while the app runs.
     pub async fn build(config: Config) -> anyhow::Result<Self> {
         let metrics = telemetry::metrics()?;
-        let http = bind(config.http.listen, "http.listen").await?;
-        let admin = bind(config.admin.listen, "admin.listen").await?;
+        let (http, admin) = listening::open(&config).await?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let ids: Arc<dyn IdGenerator> = Arc::new(UuidV7Ids);
         let jwt = jwt_settings(&config.auth)?;
@@ -109,7 +111,7 @@ impl App {
             ids: ids.clone(),
             revoke_tokens: revoke_tokens.clone(),
         };
-        let events = Events::build(&config, &config.node_name(http.address()?), needs)?;
+        let events = Events::build(&config, &config.node_name(&http.address()?), needs)?;
         let door = SocketIoDoor::open(SocketIoParts {
             sessions: sessions.clone(),
             stories: InboxStories {
@@ -143,22 +145,25 @@ impl App {
             settings: settings.clone(),
         })
         .merge(socket_routes(door, &settings));
-        let address = http.address()?;
-        let mut greeting = vec![
-            format!("listening on http://{address}"),
-            format!("admin on http://{}", admin.address()?),
-        ];
+        let mut greeting = listening::greeting(&config, &http, &admin)?;
         if config.auth.is_development() {
             let key = Arc::new(TokenMint::new(&jwt)?);
-            greeting.extend(development_greeting(address, &key, &*clock));
+            greeting.extend(development_greeting(
+                config.http.scheme(),
+                &http.address()?,
+                &key,
+                &*clock,
+            ));
             router = router.merge(web::routes(key, clock));
         }
-        let admin_router = admin::routes(metrics.clone(), readiness);
+        let runtime = Runtime::new(&http, &admin, sessions.clone());
+        let admin_router =
+            with_safe_headers(admin::routes(metrics.clone(), readiness, runtime.clone()));
         Ok(Self {
             config,
             http,
             admin,
-            router,
+            router: with_safe_headers(router),
             admin_router,
             store,
             events,
@@ -168,6 +173,7 @@ impl App {
             revocations_known,
             keys,
             metrics,
+            runtime,
             greeting,
         })
     }
@@ -195,6 +201,7 @@ impl App {
             revocations_known,
             keys,
             metrics,
+            runtime,
             greeting: _,
         } = self;
         info!(
@@ -239,16 +246,16 @@ impl App {
             let (sessions, stop) = (sessions.clone(), connections.clone());
             work.spawn(async move { sessions.catch_up_those_behind(stop).await });
         }
-        let (seen, outbox) = (sessions.clone(), store.outbox());
-        work.spawn(admin::measure(metrics, seen, outbox, connections.clone()));
+        work.spawn(admin::measure(metrics, runtime, store.outbox(), connections.clone()));
         let mut serving = serve(http, router, &connections);
         let mut serving_admin = serve(admin, admin_router, &connections);
 
         tokio::select! {
             () = stop.cancelled() => {}
             ended = &mut working => return ended?.context("the database cannot be used"),
-            ended = &mut serving => return ended?.context("the public listener ended"),
-            ended = &mut serving_admin => return ended?.context("the admin listener ended"),
+            // They accept until they are told to stop, so that these can only have panicked.
+            ended = &mut serving => return ended.context("the public listener ended"),
+            ended = &mut serving_admin => return ended.context("the admin listener ended"),
         }
         let wind_down = async {
             connections.cancel();
@@ -283,23 +290,6 @@ async fn mend_gaps(
             stop.run_until_cancelled(sessions.catch_up_all()).await;
         }
     }
-}
-
-/// Serves until the connections are to end; requests under way are finished.
-fn serve(
-    listener: Listener,
-    router: Router,
-    end: &CancellationToken,
-) -> JoinHandle<std::io::Result<()>> {
-    let service = router.into_make_service_with_connect_info::<Peer>();
-    let end = end.clone().cancelled_owned();
-    tokio::spawn(axum::serve(listener, service).with_graceful_shutdown(end).into_future())
-}
-
-async fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<Listener> {
-    Listener::bind(address, TcpSettings::default())
-        .await
-        .with_context(|| format!("{setting}: cannot listen on {address}"))
 }
 
 fn access(scopes: &RequiredScopes) -> Access {
@@ -348,13 +338,14 @@ fn socket_settings(config: &Config) -> SocketIoSettings {
         handshakes: PerSecond::new(config.limits.handshakes_per_second),
         handshakes_per_address: PerSecond::new(config.limits.handshakes_per_address),
         messages: PerSecond::new(config.limits.messages_per_second),
+        ..SocketIoSettings::default()
     }
 }
 
 fn socket_routes(door: SocketIoDoor, settings: &RestSettings) -> Router {
-    Router::new()
-        .route_service("/socket.io/", door.clone())
-        .route_service("/socket.io", door)
+    let routes =
+        Router::new().route_service("/socket.io/", door.clone()).route_service("/socket.io", door);
+    rest::only_pages_of(routes, &settings.cors_origins)
         .layer(option_layer(rest::cors_layer(&settings.cors_origins)))
 }
 
@@ -368,15 +359,29 @@ fn rest_settings(config: &Config) -> anyhow::Result<RestSettings> {
 }
 
 /// How to try it: a page, and a line that makes a notification appear on it.
-fn development_greeting(address: SocketAddr, mint: &TokenMint, clock: &dyn Clock) -> Vec<String> {
+fn development_greeting(
+    scheme: &str,
+    address: &ListenAddress,
+    mint: &TokenMint,
+    clock: &dyn Clock,
+) -> Vec<String> {
+    // Nobody has signed the certificate of a machine that things are tried on.
+    let insecure = if scheme == "https" { "-k " } else { "" };
+    let (curl, base) = match address {
+        ListenAddress::Tcp(_) => (format!("curl {insecure}"), url(scheme, address)),
+        ListenAddress::Unix(path) => (
+            format!("curl {insecure}--unix-socket {} ", path.display()),
+            format!("{scheme}://localhost"),
+        ),
+    };
     let user = UserId::parse("curl").expect("visible characters only");
     let token = mint.mint(&user, &[Scopes::WRITE], web::TOKEN_LIFE, clock.now());
     vec![
         String::new(),
-        format!("  Open  http://{address}/  and then, to see a notification appear there:"),
+        format!("  Open  {base}/  and then, to see a notification appear there:"),
         String::new(),
         format!(
-            "  curl -X POST http://{address}/v1/notifications -H 'content-type: application/json' \\\n    \
+            "  {curl}-X POST {base}/v1/notifications -H 'content-type: application/json' \\\n    \
              -H 'authorization: Bearer {token}' \\\n    \
              -d '{{\"userId\":\"alice\",\"title\":\"Hello, Alice\",\"message\":\"It works.\"}}'"
         ),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -49,8 +49,6 @@ fn page(kind: &'static str, content: &'static str) -> impl IntoResponse {
     let headers = [
         (CONTENT_TYPE, format!("{kind}; charset=utf-8")),
         (CONTENT_SECURITY_POLICY, policy.to_owned()),
-        (HeaderName::from_static("x-content-type-options"), "nosniff".to_owned()),
-        (HeaderName::from_static("referrer-policy"), "no-referrer".to_owned()),
         // It changes with the binary, which carries no date.
         (CACHE_CONTROL, "no-cache".to_owned()),
     ];

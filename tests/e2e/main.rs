@@ -15,6 +15,7 @@ mod events;
 mod faults;
 mod keys;
 mod limits;
+mod listening;
 mod outages;
 mod reading;
 mod rest;

@@ -186,7 +186,8 @@ fn address(lines: &[Line], words: &str) -> Option<String> {
     lines.iter().filter(|line| line.stream == Stream::Out).find_map(|line| {
         let (_, rest) = line.text.split_once(words)?;
         let address = rest.split(|c: char| c.is_whitespace() || c == '"').next()?;
-        address.starts_with("http://").then(|| address.trim_end_matches('/').to_owned())
+        let is_one = ["http://", "https://", "unix:"].iter().any(|it| address.starts_with(it));
+        is_one.then(|| address.trim_end_matches('/').to_owned())
     })
 }
 
@@ -253,7 +254,7 @@ impl Belfry {
         Builder::default()
     }
 
-    /// Where it serves devices and services: `http://127.0.0.1:port`.
+    /// Where it serves devices and services: `http://127.0.0.1:port`, `https://…` or `unix:…`.
     pub fn url(&self) -> &str {
         &self.serving.url
     }
@@ -364,7 +365,7 @@ impl Belfry {
         self.kill();
         self.serving.child.all_read().await;
         self.must_not_have_panicked();
-        let listen = |url: &str| url.trim_start_matches("http://").to_owned();
+        let listen = |url: &str| url.split_once("://").map_or(url, |(_, it)| it).to_owned();
         let builder = self.serving.builder.clone();
         let builder = builder
             .setting("http.listen", listen(&self.serving.url))

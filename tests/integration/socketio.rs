@@ -10,7 +10,7 @@ use belfry_adapters::inbound::socketio::{
     InboxStories, SocketIoDoor, SocketIoParts, SocketIoSettings,
 };
 use belfry_adapters::outbound::socketio::SocketIoSessions;
-use belfry_adapters::transport::{Listener, Peer, TcpSettings};
+use belfry_adapters::transport::{ListenAddress, Listener, Server, ServerSettings, TcpSettings};
 use belfry_application::access::Access;
 use belfry_application::announcement::Announcement;
 use belfry_application::ports::InboxRepository;
@@ -27,6 +27,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+use tokio_util::sync::CancellationToken;
 
 /// Generous: a closed transport is waited for, never timed tightly, on a machine that others share.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -68,11 +69,12 @@ async fn node_with(settings: SocketIoSettings) -> Node {
         count_unread: CountUnread::new(inboxes),
     };
     let door = SocketIoDoor::open(SocketIoParts { sessions: sessions.clone(), stories, settings });
-    let listener =
-        Listener::bind("127.0.0.1:0".parse().unwrap(), TcpSettings::default()).await.unwrap();
-    let address = listener.address().unwrap();
-    let app = Router::new().fallback_service(door).into_make_service_with_connect_info::<Peer>();
-    tokio::spawn(async move { axum::serve(listener, app).await });
+    let free: ListenAddress = "127.0.0.1:0".parse().unwrap();
+    let listener = Listener::bind(free, TcpSettings::default()).await.unwrap();
+    let server = Server::new(listener, ServerSettings::default()).unwrap();
+    let ListenAddress::Tcp(address) = server.address().unwrap() else { panic!("by TCP") };
+    let app = Router::new().fallback_service(door);
+    tokio::spawn(server.serve(app, CancellationToken::new()));
     Node { address, sessions, store, clock }
 }
 
@@ -412,4 +414,51 @@ async fn devices_that_are_dismissed_find_their_transport_gone() {
         // No Socket.IO disconnect: a client library would not come back after one.
         assert_eq!(device.frame().await, None);
     }
+}
+
+/// Sends this, perhaps not all that it promises, and gives what is answered until the connection ends.
+async fn answered(node: &Node, request: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = TcpStream::connect(node.address).await.unwrap();
+    // The answer may come, and the connection end, before all has been sent.
+    let _ = stream.write_all(request.as_bytes()).await;
+    let mut answer = Vec::new();
+    let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("it ends");
+    String::from_utf8(answer).unwrap()
+}
+
+/// A session by polling, and the request line with which something is sent in it.
+async fn polling_session(node: &Node) -> (String, String) {
+    let path = "/socket.io/?EIO=4&transport=polling";
+    let open = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    let opened = answered(node, &open).await;
+    let (_, rest) = opened.split_once("\"sid\":\"").expect(&opened);
+    let path = format!("{path}&sid={}", rest.split_once('"').unwrap().0);
+    (format!("POST {path} HTTP/1.1\r\nhost: x\r\n"), format!("GET {path} HTTP/1.1\r\nhost: x\r\n"))
+}
+
+#[tokio::test]
+async fn what_is_sent_by_polling_has_a_bound_in_size_and_time_and_its_session_ends_past_it() {
+    let body_timeout = Duration::from_millis(500);
+    let settings =
+        SocketIoSettings { max_payload: 1_000, body_timeout, ..SocketIoSettings::default() };
+    let node = node_with(settings).await;
+    let chunk = format!("ff\r\n{}\r\n", "x".repeat(255));
+    for (body, status) in [
+        ("content-length: 1000\r\n\r\n4".to_owned(), 408),
+        ("content-length: 1000000\r\n\r\n4".to_owned(), 413),
+        ("transfer-encoding: chunked\r\n\r\n1\r\n4\r\n".to_owned(), 408),
+        (format!("content-length: 1001\r\n\r\n{}", "4".repeat(1_001)), 413),
+        (format!("transfer-encoding: chunked\r\n\r\n{}", chunk.repeat(5)), 413),
+    ] {
+        let (post, poll) = polling_session(&node).await;
+        let answer = answered(&node, &format!("{post}{body}")).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{body:.40}: {answer}");
+        let answer = answered(&node, &format!("{poll}connection: close\r\n\r\n")).await;
+        assert!(!answer.starts_with("HTTP/1.1 200 ") || answer.ends_with("\r\n\r\n1"), "{answer}");
+    }
+    let (post, _) = polling_session(&node).await;
+    let fits = "connection: close\r\ncontent-length: 4\r\n\r\n40{}";
+    let answer = answered(&node, &format!("{post}{fits}")).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
 }

@@ -14,7 +14,8 @@ use socketioxide::extract::SocketRef;
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
-use super::listener::Peer;
+use super::client_address::ClientAddress;
+use super::connection::Peer;
 
 /// The Engine.IO server as a service, whatever it is made of.
 pub(crate) type EngineService =
@@ -154,7 +155,7 @@ impl Transports {
         })
     }
 
-    async fn close_polling(&self, sid: &str) {
+    pub(crate) async fn close_polling(&self, sid: &str) {
         let Some(engine) = self.engine.get() else {
             return;
         };
@@ -203,6 +204,11 @@ pub(crate) fn polled_session(request: &Request<Body>) -> Option<&str> {
     session_by("transport=polling", request.uri()).filter(|_| request.method() == Method::GET)
 }
 
+/// The session that a request sends packets of.
+pub(crate) fn posting_session(request: &Request<Body>) -> Option<&str> {
+    session_by("transport=polling", request.uri()).filter(|_| request.method() == Method::POST)
+}
+
 fn session_by<'a>(transport: &str, uri: &'a Uri) -> Option<&'a str> {
     let mut parameters = uri.query()?.split('&');
     let by_this = parameters.clone().any(|one| one == transport);
@@ -242,6 +248,9 @@ pub(crate) fn lean(request: Request<Body>) -> Request<Body> {
     }
     if let Some(peer) = parts.extensions.remove::<ConnectInfo<Peer>>() {
         lean.extensions_mut().insert(peer);
+    }
+    if let Some(client) = parts.extensions.remove::<ClientAddress>() {
+        lean.extensions_mut().insert(client);
     }
     lean
 }

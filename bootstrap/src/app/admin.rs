@@ -1,31 +1,36 @@
-//! The operators' listener: metrics and health.
+//! The operators' listener: metrics, health, and what the process is doing.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::routing::get;
+use axum::{Json, Router};
 use belfry_adapters::inbound::rest::{self, Readiness};
-use belfry_adapters::outbound::socketio::SocketIoSessions;
 use belfry_application::ports::Outbox;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 
-/// `/metrics` in the Prometheus text format, and the health routes of the public listener.
-pub(super) fn routes(metrics: PrometheusHandle, readiness: Readiness) -> Router {
-    rest::health_routes(readiness).route("/metrics", get(async move || metrics.render()))
+use super::runtime::Runtime;
+
+/// `/metrics` in the Prometheus text format, `/debug/runtime` in JSON, and the health routes of the public
+/// listener.
+pub(super) fn routes(metrics: PrometheusHandle, readiness: Readiness, runtime: Runtime) -> Router {
+    rest::health_routes(readiness)
+        .route("/metrics", get(async move || metrics.render()))
+        .route("/debug/runtime", get(async move || Json(runtime.report())))
 }
 
 /// Measures what is a state rather than an event, every few seconds.
 pub(super) async fn measure(
     metrics: PrometheusHandle,
-    sessions: Arc<SocketIoSessions>,
+    runtime: Runtime,
     outbox: Arc<dyn Outbox>,
     stop: CancellationToken,
 ) {
     const EVERY: Duration = Duration::from_secs(5);
     loop {
-        metrics::gauge!("belfry_devices_connected").set(as_float(sessions.count() as u64));
+        metrics::gauge!("belfry_devices_connected").set(as_float(runtime.sessions.count() as u64));
+        metrics::gauge!("belfry_connections_open").set(as_float(runtime.public.count() as u64));
         if let Some(Ok(backlog)) = stop.run_until_cancelled(outbox.backlog()).await {
             metrics::gauge!("belfry_outbox_backlog").set(as_float(backlog));
         }

@@ -1,6 +1,7 @@
 use anyhow::{Context, bail};
 use belfry_adapters::outbound::jwt::TokenMint;
 use belfry_adapters::outbound::system::SystemClock;
+use belfry_adapters::transport::ListenAddress;
 use belfry_application::ports::{Clock, Scopes};
 use belfry_domain::UserId;
 use clap::Args;
@@ -45,7 +46,13 @@ pub(super) struct SendArgs {
 /// Sends by REST, as any service would, and prints the answer.
 pub(super) fn run(config: &Config, args: SendArgs) -> anyhow::Result<()> {
     let body = body(&args)?;
-    let url = args.url.unwrap_or_else(|| format!("http://{}", config.http.listen));
+    let url = match (args.url, &config.http.listen) {
+        (Some(url), _) => url,
+        (None, ListenAddress::Tcp(address)) => format!("{}://{address}", config.http.scheme()),
+        (None, ListenAddress::Unix(_)) => {
+            bail!("http.listen is a Unix socket, which cannot be sent to from here; give --url")
+        }
+    };
     let token = match args.token {
         Some(token) => token,
         None => own_token(config)?,

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use belfry_adapters::transport::ListenAddress;
 use serde::Deserialize;
 
 pub use layers::{BadSettings, Layers};
@@ -38,13 +39,50 @@ pub struct Config {
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "the default file is their documentation")]
 pub struct Http {
-    pub listen: SocketAddr,
+    #[serde(deserialize_with = "values::text")]
+    pub listen: ListenAddress,
     #[serde(deserialize_with = "values::list")]
     pub cors_origins: Vec<String>,
+    #[serde(deserialize_with = "values::list")]
+    pub trusted_proxies: Vec<String>,
+    #[serde(deserialize_with = "values::duration")]
+    pub header_timeout: Duration,
     #[serde(deserialize_with = "values::duration")]
     pub request_timeout: Duration,
     #[serde(deserialize_with = "values::or_text")]
     pub max_body: usize,
+    #[serde(default)]
+    pub tls: HttpTls,
+}
+
+/// `http.tls.*`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the default file is their documentation")]
+pub struct HttpTls {
+    #[serde(default)]
+    pub certificate_file: Option<PathBuf>,
+    #[serde(default)]
+    pub key_file: Option<PathBuf>,
+}
+
+impl Http {
+    /// What a URL of it begins with.
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.certificate_file.is_some() { "https" } else { "http" }
+    }
+
+    fn check(&self) -> Result<(), BadSettings> {
+        if self.tls.certificate_file.is_some() != self.tls.key_file.is_some() {
+            return Err(BadSettings::new(
+                "http.tls.certificate_file and http.tls.key_file are both needed, or neither",
+            ));
+        }
+        if self.header_timeout.is_zero() {
+            return Err(BadSettings::new("http.header_timeout must be longer than nothing"));
+        }
+        Ok(())
+    }
 }
 
 /// `admin.*`
@@ -226,6 +264,10 @@ pub struct Socket {
 #[expect(missing_docs, reason = "the default file is their documentation")]
 pub struct Limits {
     #[serde(deserialize_with = "values::or_text")]
+    pub connections: usize,
+    #[serde(deserialize_with = "values::or_text")]
+    pub connections_per_address: usize,
+    #[serde(deserialize_with = "values::or_text")]
     pub sessions_per_user: usize,
     pub over: Over,
     #[serde(deserialize_with = "values::or_text")]
@@ -309,7 +351,7 @@ pub enum LogFormat {
 impl Config {
     /// Checks what no single setting can tell.
     fn check(self) -> Result<Self, BadSettings> {
-        if self.auth.is_development() && !self.http.listen.ip().is_loopback() {
+        if self.auth.is_development() && !self.http.listen.is_local() {
             return Err(BadSettings::new(format!(
                 "http.listen is {}, but without auth.hs256_secret, auth.public_key_file, \
                  auth.jwks_url or another of the keys in [auth] tokens are signed with a development key, which is for loopback only",
@@ -317,6 +359,12 @@ impl Config {
             )));
         }
         self.auth.check()?;
+        self.http.check()?;
+        if self.limits.connections == 0 || self.limits.connections_per_address == 0 {
+            return Err(BadSettings::new(
+                "limits.connections and limits.connections_per_address must be at least 1",
+            ));
+        }
         let url = self.database.url.reveal();
         if !["sqlite:", "postgres://", "postgresql://"].iter().any(|one| url.starts_with(one)) {
             return Err(BadSettings::new(
@@ -351,13 +399,21 @@ impl Config {
     }
 
     /// This node's name among others: as set, or the host's name and the port it listens on, which
-    /// both are there again after a restart. With a free port there is nothing to come back to.
-    pub fn node_name(&self, listening_at: SocketAddr) -> String {
+    /// both are there again after a restart. With a free port there is nothing to come back to. In the
+    /// place of a port a Unix socket has its file's name.
+    pub fn node_name(&self, listening_at: &ListenAddress) -> String {
         self.node.name.clone().unwrap_or_else(|| {
             let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
                 .or_else(|_| std::env::var("HOSTNAME"))
                 .unwrap_or_else(|_| "belfry".to_owned());
-            format!("{}-{}", host.trim(), listening_at.port())
+            let host = host.trim();
+            match listening_at {
+                ListenAddress::Tcp(address) => format!("{host}-{}", address.port()),
+                ListenAddress::Unix(path) => {
+                    let name = path.file_stem().unwrap_or_default();
+                    format!("{host}-{}", name.to_string_lossy())
+                }
+            }
         })
     }
 }

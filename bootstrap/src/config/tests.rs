@@ -32,7 +32,7 @@ fn a_variable_wins_over_the_file_and_a_flag_over_the_variable() {
     }
     .load()
     .unwrap();
-    assert_eq!(config.http.listen.port(), 3);
+    assert_eq!(config.http.listen.to_string(), "127.0.0.1:3");
     assert_eq!(config.node.name.as_deref(), Some("file"));
     assert!(!config.database.migrate);
 }
@@ -62,6 +62,11 @@ fn a_wrong_setting_is_named_with_its_source() {
     for (name, value, named) in [
         ("BELFRY_HTTP__LISTEN", "nowhere", "http.listen"),
         ("BELFRY_HTTP__LISTN", "x", "http.listn"),
+        ("BELFRY_HTTP__LISTEN", "unix:", "http.listen"),
+        ("BELFRY_HTTP__HEADER_TIMEOUT", "0s", "http.header_timeout"),
+        ("BELFRY_HTTP__TLS__KEY_FILE", "key.pem", "http.tls.certificate_file"),
+        ("BELFRY_LIMITS__CONNECTIONS", "0", "limits.connections"),
+        ("BELFRY_LIMITS__CONNECTIONS_PER_ADDRESS", "many", "limits.connections_per_address"),
         ("BELFRY_NONSENSE", "x", "nonsense"),
         ("BELFRY_DATABASE__MIGRATE", "maybe", "database.migrate"),
         ("BELFRY_DATABASE__URL", "mysql://x", "database.url"),
@@ -84,6 +89,9 @@ fn a_file_that_was_asked_for_must_be_there() {
 
 #[test]
 fn a_development_key_is_for_loopback_only() {
+    for local in ["[::1]:8080", "unix:/run/belfry.sock"] {
+        load(&[("BELFRY_HTTP__LISTEN", local)]).unwrap();
+    }
     let problem = load(&[("BELFRY_HTTP__LISTEN", "0.0.0.0:8080")]).unwrap_err();
     assert!(problem.contains("loopback"), "{problem}");
     let secret = "0123456789012345678901234567890123456789";
@@ -124,6 +132,6 @@ fn no_secret_shows_in_debug() {
 #[test]
 fn a_node_has_a_name_that_is_kept() {
     let config = load(&[]).unwrap();
-    let name = config.node_name("127.0.0.1:8080".parse().unwrap());
+    let name = config.node_name(&"127.0.0.1:8080".parse().unwrap());
     assert!(name.ends_with("-8080") && !name.contains(char::is_whitespace), "{name}");
 }

@@ -72,6 +72,16 @@ impl DurationForm {
     }
 }
 
+/// A value that stands as text.
+pub(super) fn text<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: fmt::Display>,
+{
+    let text = String::deserialize(deserializer)?;
+    text.trim().parse().map_err(|problem| D::Error::custom(format_args!("{text:?}: {problem}")))
+}
+
 /// A value that may also stand as text, as variables do.
 pub(super) fn or_text<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where

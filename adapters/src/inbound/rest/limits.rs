@@ -8,7 +8,7 @@ use http::Extensions;
 
 use super::problem::Problem;
 use crate::limits::{Limit, PerSecond, RateByKey, network_of};
-use crate::transport::client_address;
+use crate::transport::ClientAddress;
 
 /// What each caller may ask for at once.
 #[derive(Clone)]
@@ -45,7 +45,7 @@ impl RequestLimits {
 
     /// Counts a request of whoever shows no token that holds: anybody can say that they are ada.
     pub(super) fn count_stranger(&self, extensions: &Extensions) -> Result<(), Problem> {
-        let network = client_address(extensions).map(network_of);
+        let network = ClientAddress::of(extensions).map(network_of);
         take(self.0.requests.as_ref(), Limit::Requests, &Counted::Network(network))
     }
 }

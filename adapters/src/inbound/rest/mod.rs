@@ -19,7 +19,7 @@ mod problem;
 mod router;
 mod users;
 
-pub use cors::{AllowedOrigin, InvalidOrigin, layer as cors_layer};
+pub use cors::{AllowedOrigin, InvalidOrigin, layer as cors_layer, only_pages_of};
 pub use health::{Readiness, ReadinessCheck, routes as health_routes};
 pub use intake::Intake;
 pub use limits::RequestLimits;

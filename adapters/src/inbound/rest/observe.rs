@@ -11,6 +11,8 @@ use metrics::histogram;
 use tracing::field::Empty;
 use tracing::{Instrument as _, debug, info_span};
 
+use crate::transport::ClientAddress;
+
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
@@ -40,6 +42,7 @@ pub(super) async fn observe(request: Request, next: Next) -> Response {
         route,
         request_id = text(request.headers(), &REQUEST_ID),
         trace = trace.as_ref().map(TraceParent::as_str),
+        client = request.extensions().get::<ClientAddress>().map(|it| it.0.to_string()),
         user = Empty,
         status = Empty,
     );

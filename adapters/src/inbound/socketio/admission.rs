@@ -10,7 +10,7 @@ use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{Extensions, Method, Request, StatusCode};
 
 use crate::limits::{Limit, PerSecond, Rate, RateByKey, network_of};
-use crate::transport::client_address;
+use crate::transport::ClientAddress;
 
 /// The code of a handshake that is refused because there are too many.
 pub(super) const TOO_MANY_HANDSHAKES: &str = "too_many_handshakes";
@@ -38,7 +38,7 @@ impl Handshakes {
     /// Lets a request pass, unless it would open a transport too many.
     pub(super) fn admit(&self, request: &Request<Body>) -> Result<(), Limit> {
         if opens_transport(request) {
-            self.take(client_address(request.extensions()))?;
+            self.take(ClientAddress::of(request.extensions()))?;
         }
         Ok(())
     }
@@ -48,7 +48,7 @@ impl Handshakes {
         if opened_by.get::<Covered>().is_some_and(Covered::take) {
             return Ok(());
         }
-        self.take(client_address(opened_by))
+        self.take(ClientAddress::of(opened_by))
     }
 
     /// The address first: what it has too much of is not taken from all others.

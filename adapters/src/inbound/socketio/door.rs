@@ -3,7 +3,7 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes, HttpBody as _};
 use axum::response::{IntoResponse, Response};
 use belfry_application::ports::{BearerToken, Claims, CloseReason};
 use belfry_application::session::{Admission, Session, TooManySessions};
@@ -11,7 +11,8 @@ use belfry_application::use_cases::{
     CountUnread, DeleteNotification, ListInbox, MarkAllRead, MarkRead, Refusal, Seen,
 };
 use futures_util::future::BoxFuture;
-use http::Request;
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde_json::Value;
 use socketioxide::SocketIo;
 use socketioxide::extract::{Event, SocketRef, State, TryData};
@@ -28,7 +29,9 @@ use super::inflow::{Excess, Inflow};
 use super::messages;
 use crate::limits::{Limit, PerSecond};
 use crate::outbound::socketio::{SocketIoDevice, SocketIoSessions};
-use crate::transport::{EngineService, LastWord, Transports, lean, polled_session};
+use crate::transport::{
+    ClientAddress, EngineService, LastWord, Transports, lean, polled_session, posting_session,
+};
 
 /// The namespaces that devices connect to. Both are the same to Belfry: clients in the field use one
 /// or the other.
@@ -46,8 +49,10 @@ pub struct SocketIoSettings {
     pub connect_timeout: Duration,
     /// How many packets are queued for a device that does not read.
     pub queue: usize,
-    /// The largest message that a device may send, in bytes.
+    /// The largest message that a device may send, in bytes; by polling, all that it sends at once.
     pub max_payload: usize,
+    /// How long that may take to arrive by polling.
+    pub body_timeout: Duration,
     /// Whether a token may stand in the query (`?token=`).
     pub token_in_query: bool,
     /// How many handshakes are let pass.
@@ -66,6 +71,7 @@ impl Default for SocketIoSettings {
             connect_timeout: Duration::from_secs(5),
             queue: 512,
             max_payload: 100_000,
+            body_timeout: Duration::from_secs(10),
             token_in_query: false,
             handshakes: None,
             handshakes_per_address: None,
@@ -112,6 +118,8 @@ pub struct SocketIoDoor {
     engine: EngineService,
     transports: Arc<Transports>,
     handshakes: Arc<Handshakes>,
+    max_payload: usize,
+    body_timeout: Duration,
 }
 
 impl SocketIoDoor {
@@ -147,7 +155,43 @@ impl SocketIoDoor {
             IntoResponse::into_response,
         ));
         transports.serve_by(engine.clone());
-        Self { engine, transports, handshakes }
+        let SocketIoSettings { max_payload, body_timeout, .. } = settings;
+        Self { engine, transports, handshakes, max_payload, body_timeout }
+    }
+
+    /// What a device sends by polling, handed over once it is there as a whole: the library would wait
+    /// for it without end, and hold the session's lock meanwhile.
+    async fn take_body(self, request: Request<Body>) -> Response {
+        let sid = posting_session(&request).map(str::to_owned);
+        let (parts, body) = request.into_parts();
+        let body = self.whole(body);
+        let refusal = match tokio::time::timeout(self.body_timeout, body).await {
+            Ok(Ok(body)) => {
+                let request = Request::from_parts(parts, Body::from(body));
+                return self.engine.oneshot(request).await.unwrap_or_else(|never| match never {});
+            }
+            Ok(Err(refusal)) => refusal,
+            Err(_) => StatusCode::REQUEST_TIMEOUT,
+        };
+        debug!(status = refusal.as_u16(), "what a device sent by polling was not taken");
+        // A message is missing now, so the session cannot go on; the client makes a new one.
+        if let Some(sid) = sid {
+            self.transports.close_polling(&sid).await;
+        }
+        (refusal, [(header::CONNECTION, "close")]).into_response()
+    }
+
+    async fn whole(&self, body: Body) -> Result<Bytes, StatusCode> {
+        // What says itself that it is too large is not read up to the bound.
+        if body.size_hint().lower() > self.max_payload as u64 {
+            return Err(StatusCode::PAYLOAD_TOO_LARGE);
+        }
+        match Limited::new(body, self.max_payload).collect().await {
+            Ok(body) => Ok(body.to_bytes()),
+            Err(error) if error.is::<LengthLimitError>() => Err(StatusCode::PAYLOAD_TOO_LARGE),
+            // The client is gone, or what it sends is no HTTP.
+            Err(_) => Err(StatusCode::BAD_REQUEST),
+        }
     }
 }
 
@@ -167,6 +211,10 @@ impl Service<Request<Body>> for SocketIoDoor {
             return Box::pin(std::future::ready(Ok(refusal(limit))));
         }
         self.transports.note(&request);
+        if request.method() == Method::POST {
+            let door = self.clone();
+            return Box::pin(async move { Ok(door.take_body(lean(request)).await) });
+        }
         let polled = polled_session(&request).map(str::to_owned);
         let mut request = lean(request);
         cover(&mut request, NAMESPACES_AT_ONCE);
@@ -270,7 +318,8 @@ fn listen(socket: &SocketRef, door: Door, session: Arc<SetOnce<WeakSession>>) {
 impl Door {
     /// Closes the transport once the device was told this code, and gives the code.
     fn refuse(&self, socket: &SocketRef, code: &'static str) -> &'static str {
-        debug!(code, "device refused");
+        let client = ClientAddress::of(&socket.req_parts().extensions);
+        debug!(code, ?client, "device refused");
         count_refused(code);
         self.transports.close_after(LastWord::ConnectError, socket);
         code

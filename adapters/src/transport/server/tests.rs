@@ -1,0 +1,288 @@
+use std::net::SocketAddr;
+
+use axum::routing::{get, post};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, timeout};
+
+use super::*;
+use crate::transport::TcpSettings;
+
+/// Generous: an end is waited for, never timed tightly, on a machine that others share.
+const PATIENCE: Duration = Duration::from_secs(20);
+const HELLO: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+
+struct Running {
+    address: SocketAddr,
+    open: OpenConnections,
+    end: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+fn settings() -> ServerSettings {
+    ServerSettings { header_timeout: Duration::from_millis(300), ..ServerSettings::default() }
+}
+
+fn limits(connections: usize, per_address: usize) -> ServerSettings {
+    let limits = ConnectionLimits { connections, per_address };
+    ServerSettings { limits, ..ServerSettings::default() }
+}
+
+fn router() -> Router {
+    Router::new()
+        .route("/", get(async || "hello"))
+        .route(
+            "/client",
+            get(async |request: Request<Body>| {
+                request.extensions().get::<ClientAddress>().unwrap().0.to_string()
+            }),
+        )
+        .route("/body", post(async |body: String| body))
+        .route("/wait", get(async || std::future::pending::<()>().await))
+        .route(
+            "/slow",
+            get(async || {
+                tokio::time::sleep(Duration::from_millis(900)).await;
+                "slow"
+            }),
+        )
+        .route(
+            "/cut",
+            get(async |ConnectInfo(peer): ConnectInfo<Peer>| {
+                peer.hang_up();
+                std::future::pending::<()>().await;
+            }),
+        )
+}
+
+async fn running(settings: ServerSettings) -> Running {
+    let address: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    let listener = Listener::bind(address, TcpSettings::default()).await.unwrap();
+    let server = Server::new(listener, settings).unwrap();
+    let ListenAddress::Tcp(address) = server.address().unwrap() else { panic!("by TCP") };
+    let (open, end) = (server.open_connections(), CancellationToken::new());
+    let task = tokio::spawn(server.serve(router(), end.clone()));
+    Running { address, open, end, task }
+}
+
+impl Running {
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// What is answered to these bytes until the connection ends.
+    async fn told(&self, bytes: &[u8]) -> String {
+        let mut client = self.connect().await;
+        client.write_all(bytes).await.unwrap();
+        rest(&mut client).await
+    }
+
+    async fn until_open(&self, count: usize) {
+        let wait = async {
+            while self.open.count() != count {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(PATIENCE, wait).await.expect("so many are open in the end");
+    }
+}
+
+/// What comes until the connection ends, by a reset or in good order.
+async fn rest(client: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut answer = Vec::new();
+    let _ = timeout(PATIENCE, client.read_to_end(&mut answer)).await.expect("it ends");
+    String::from_utf8(answer).unwrap()
+}
+
+/// One answer with a body of that many bytes, on a connection that stays open.
+async fn answer(client: &mut (impl AsyncRead + Unpin), ends_with: &str) -> String {
+    let mut answer = String::new();
+    let mut buffer = [0; 1024];
+    while !answer.ends_with(ends_with) {
+        let read = timeout(PATIENCE, client.read(&mut buffer)).await.expect("in time").unwrap();
+        assert_ne!(read, 0, "ended after {answer:?}");
+        answer.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
+    }
+    answer
+}
+
+#[tokio::test]
+async fn a_connection_can_be_cut_while_a_request_is_under_way() {
+    let server = running(settings()).await;
+    assert_eq!(server.told(b"GET /cut HTTP/1.1\r\nhost: x\r\n\r\n").await, "");
+}
+
+#[tokio::test]
+async fn who_sends_no_head_or_half_of_one_is_closed() {
+    let server = running(settings()).await;
+    assert_eq!(server.told(b"").await, "");
+    assert_eq!(server.told(b"GET / HTTP/1.1\r\nhost:").await, "");
+    // Byte by byte is no way to go on for ever.
+    let mut client = server.connect().await;
+    let begin = Instant::now();
+    while client.write_all(b"G").await.is_ok() {
+        assert!(begin.elapsed() < PATIENCE, "it is still read");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    server.until_open(0).await;
+}
+
+#[tokio::test]
+async fn the_bound_on_a_head_is_none_on_the_pause_before_it_nor_on_the_answer() {
+    let server = running(settings()).await;
+    let mut client = server.connect().await;
+    client.write_all(HELLO).await.unwrap();
+    answer(&mut client, "hello").await;
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    client.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    answer(&mut client, "slow").await;
+    // A second head has the bound as well.
+    client.write_all(b"GET / HT").await.unwrap();
+    assert_eq!(rest(&mut client).await, "");
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_is_answered_431() {
+    let server = running(ServerSettings::default()).await;
+    let long = format!("GET / HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "y".repeat(HEAD_BYTES));
+    let many = format!("GET / HTTP/1.1\r\nhost: x\r\n{}\r\n", "x: y\r\n".repeat(HEAD_FIELDS));
+    for head in [long, many] {
+        let told = server.told(head.as_bytes()).await;
+        assert!(told.starts_with("HTTP/1.1 431 "), "{told:?}");
+    }
+    // A token as long as may be passes.
+    let token = "y".repeat(8 * 1024);
+    let fits = format!("GET / HTTP/1.1\r\nx: {token}\r\nconnection: close\r\n\r\n");
+    assert!(server.told(fits.as_bytes()).await.ends_with("hello"));
+}
+
+#[tokio::test]
+async fn past_the_bound_a_connection_is_closed_and_a_place_that_is_free_is_used_again() {
+    for settings in [limits(2, 100), limits(100, 2)] {
+        let server = running(settings).await;
+        let (one, _two) = (server.connect().await, server.connect().await);
+        server.until_open(2).await;
+        assert_eq!(server.told(HELLO).await, "");
+        drop(one);
+        server.until_open(1).await;
+        let mut three = server.connect().await;
+        three.write_all(HELLO).await.unwrap();
+        answer(&mut three, "hello").await;
+    }
+}
+
+#[tokio::test]
+async fn behind_a_trusted_proxy_it_is_the_clients_that_are_counted() {
+    let trusted_proxies = TrustedProxies::parse(["127.0.0.0/8"]).unwrap();
+    let server = running(ServerSettings { trusted_proxies, ..limits(100, 1) }).await;
+    let request = |path: &str, client: &str| {
+        format!("GET {path} HTTP/1.1\r\nhost: x\r\nx-forwarded-for: {client}\r\n\r\n")
+    };
+    let mut under_way = server.connect().await;
+    under_way.write_all(request("/wait", "203.0.113.1").as_bytes()).await.unwrap();
+
+    // Other connections of the proxy are let in, and other clients on them.
+    let mut proxy = server.connect().await;
+    let mut refused = String::new();
+    for _ in 0..100 {
+        proxy.write_all(request("/", "203.0.113.1").as_bytes()).await.unwrap();
+        refused = answer(&mut proxy, "").await;
+        refused.push_str(&answer(&mut proxy, "\n").await);
+        if refused.contains("503") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(refused.starts_with("HTTP/1.1 503 "), "{refused:?}");
+    proxy.write_all(request("/client", "203.0.113.2").as_bytes()).await.unwrap();
+    assert!(answer(&mut proxy, "203.0.113.2").await.starts_with("HTTP/1.1 200 "));
+    // An answer that was sent frees the client's place.
+    proxy.write_all(request("/client", "203.0.113.2").as_bytes()).await.unwrap();
+    assert!(answer(&mut proxy, "203.0.113.2").await.starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
+async fn who_is_no_trusted_proxy_cannot_choose_an_address() {
+    let server = running(ServerSettings::default()).await;
+    let told = server
+        .told(b"GET /client HTTP/1.1\r\nx-forwarded-for: 203.0.113.1\r\nconnection: close\r\n\r\n")
+        .await;
+    assert!(told.ends_with("\r\n\r\n127.0.0.1"), "{told}");
+}
+
+#[tokio::test]
+async fn at_the_end_idle_connections_are_closed_and_requests_finished() {
+    let server = running(ServerSettings::default()).await;
+    let (mut idle, mut busy) = (server.connect().await, server.connect().await);
+    idle.write_all(HELLO).await.unwrap();
+    answer(&mut idle, "hello").await;
+    busy.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    server.end.cancel();
+    assert_eq!(rest(&mut idle).await, "");
+    assert!(rest(&mut busy).await.ends_with("slow"));
+    timeout(PATIENCE, server.task).await.expect("it ends").unwrap();
+    assert!(TcpStream::connect(server.address).await.is_err(), "nothing new is accepted");
+}
+
+#[tokio::test]
+async fn a_unix_socket_is_served_and_its_peers_are_believed_like_a_proxy() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("belfry.sock");
+    let listener = Listener::bind(ListenAddress::Unix(path.clone()), TcpSettings::default());
+    let server = Server::new(listener.await.unwrap(), limits(100, 1)).unwrap();
+    let end = CancellationToken::new();
+    let task = tokio::spawn(server.serve(router(), end.clone()));
+    for (header, client) in [("", "127.0.0.1"), ("x-forwarded-for: 203.0.113.1\r\n", "203.0.113.1")]
+    {
+        let mut one = UnixStream::connect(&path).await.unwrap();
+        let request = format!("GET /client HTTP/1.1\r\nhost: x\r\n{header}\r\n");
+        one.write_all(request.as_bytes()).await.unwrap();
+        answer(&mut one, client).await;
+    }
+    end.cancel();
+    timeout(PATIENCE, task).await.expect("it ends").unwrap();
+    assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn by_tls_it_is_http_1_1_with_the_certificate_that_is_set() {
+    use rustls::pki_types::pem::PemObject as _;
+    use rustls::pki_types::{CertificateDer, ServerName};
+    use tokio_rustls::TlsConnector;
+
+    let folder = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (certificate, key) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let tls = crate::transport::Tls::open(crate::transport::TlsFiles { certificate, key });
+    let tls = Some(Arc::new(tls.unwrap()));
+    let server = running(ServerSettings { tls, ..settings() }).await;
+
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(made.cert.pem().as_bytes()).unwrap()).unwrap();
+    let connect = async |alpn: &[&[u8]]| {
+        let provider = rustls::crypto::ring::default_provider();
+        let mut config = rustls::ClientConfig::builder_with_provider(provider.into())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots.clone())
+            .with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        let name = ServerName::try_from("localhost").unwrap();
+        let connector = TlsConnector::from(Arc::new(config));
+        connector.connect(name, server.connect().await).await
+    };
+    let mut client = connect(&[b"h2", b"http/1.1"]).await.unwrap();
+    assert_eq!(client.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+    client.write_all(HELLO).await.unwrap();
+    answer(&mut client, "hello").await;
+    assert!(connect(&[b"h2"]).await.is_err(), "there is no HTTP/2 here");
+
+    // Who speaks no TLS, or nothing, is closed.
+    assert!(!server.told(HELLO).await.contains("HTTP/1.1"));
+    assert_eq!(server.told(b"").await, "");
+    drop(client);
+    server.until_open(0).await;
+}
