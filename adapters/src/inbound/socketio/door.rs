@@ -160,7 +160,7 @@ impl SocketIoDoor {
     }
 
     /// What a device sends by polling, handed over once it is there as a whole: the library would wait
-    /// for it without end, and hold the session's lock meanwhile.
+    /// for it without end.
     async fn take_body(self, request: Request<Body>) -> Response {
         let sid = posting_session(&request).map(str::to_owned);
         let (parts, body) = request.into_parts();
