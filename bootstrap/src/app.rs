@@ -5,6 +5,8 @@ mod events;
 mod keys;
 mod listening;
 mod runtime;
+mod settings;
+mod stories;
 
 use std::sync::Arc;
 
@@ -12,24 +14,18 @@ use anyhow::Context;
 use axum::Router;
 use belfry_adapters::inbound::amqp::NodeQueueState;
 use belfry_adapters::inbound::rest::{
-    self, AllowedOrigin, Intake, Readiness, ReadinessCheck, RequestLimits, RestParts, RestSettings,
-    RestStories,
+    self, Intake, Readiness, ReadinessCheck, RestParts, RestSettings,
 };
-use belfry_adapters::inbound::socketio::{
-    InboxStories, SocketIoDoor, SocketIoParts, SocketIoSettings,
-};
-use belfry_adapters::limits::PerSecond;
+use belfry_adapters::inbound::socketio::{SocketIoDoor, SocketIoParts};
 use belfry_adapters::outbound::jwt::{JwtVerifier, TokenMint};
 use belfry_adapters::outbound::socketio::{SocketIoDelivery, SocketIoSessions};
 use belfry_adapters::outbound::system::{SystemClock, UuidV7Ids};
 use belfry_adapters::transport::{ListenAddress, Server};
-use belfry_application::access::Access;
 use belfry_application::ports::{Clock, IdGenerator, PortError, Scopes};
 use belfry_application::revoked_tokens::RevokedTokens;
-use belfry_application::session::{self, SessionLimit, SessionSettings, Sessions};
+use belfry_application::session::{SessionSettings, Sessions};
 use belfry_application::use_cases::{
-    ApplyRetention, CatchUp, CountUnread, CreateNotification, DeleteNotification, GetNotification,
-    ListInbox, MarkAllRead, MarkRead, RetentionRules, RevokeTokens, SignIn,
+    ApplyRetention, CatchUp, CreateNotification, RevokeTokens, SignIn,
 };
 use belfry_domain::UserId;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -39,7 +35,7 @@ use tokio_util::task::TaskTracker;
 use tower::util::option_layer;
 use tracing::{info, warn};
 
-use crate::config::{Config, Limits, Over, RequiredScopes, Retention};
+use crate::config::Config;
 use crate::store::{self, Store};
 use crate::{telemetry, web};
 pub(crate) use events::broker;
@@ -48,6 +44,9 @@ use keys::Keys;
 pub(crate) use keys::jwt_settings;
 use listening::{serve, url, with_safe_headers};
 use runtime::Runtime;
+use settings::{
+    access, request_limits, rest_settings, retention_rules, session_limit, socket_settings,
+};
 
 /// How many devices that have missed something are let catch up at a time. Each asks the store.
 const CATCHING_UP_AT_ONCE: usize = 4;
@@ -91,12 +90,6 @@ impl App {
 
         let store = store::open(&config.database).await?;
         let inboxes = store.inboxes();
-        let mark_read = MarkRead::new(inboxes.clone(), clock.clone());
-        let mark_all_read = MarkAllRead::new(inboxes.clone(), clock.clone());
-        let delete = DeleteNotification::new(inboxes.clone(), clock.clone());
-        let list = ListInbox::new(inboxes.clone());
-        let count_unread = CountUnread::new(inboxes.clone());
-
         let sessions = Arc::new(Sessions::new(
             sign_in.clone(),
             CatchUp::new(inboxes.clone(), config.socket.catch_up_limit),
@@ -114,13 +107,7 @@ impl App {
         let events = Events::build(&config, &config.node_name(&http.address()?), needs)?;
         let door = SocketIoDoor::open(SocketIoParts {
             sessions: sessions.clone(),
-            stories: InboxStories {
-                mark_read: mark_read.clone(),
-                mark_all_read: mark_all_read.clone(),
-                delete: delete.clone(),
-                list: list.clone(),
-                count_unread: count_unread.clone(),
-            },
+            stories: stories::of_devices(&inboxes, &clock),
             settings: socket_settings(&config),
         });
         let retention = ApplyRetention::new(
@@ -133,12 +120,11 @@ impl App {
         let revocations_known = readiness.needs("revocations");
         let keys = Keys::new(verifier, &readiness);
         let create = CreateNotification::new(inboxes.clone());
-        let get = GetNotification::new(inboxes);
         let settings = rest_settings(&config)?;
         let mut router = rest::router(RestParts {
             sign_in,
             intake: Intake { create, ids, clock: clock.clone() },
-            stories: RestStories { list, get, count_unread, mark_read, mark_all_read, delete },
+            stories: stories::of_callers(&inboxes, &clock),
             revoke_tokens,
             readiness: readiness.clone(),
             limits: request_limits(&config.limits),
@@ -292,70 +278,11 @@ async fn mend_gaps(
     }
 }
 
-fn access(scopes: &RequiredScopes) -> Access {
-    let unless_empty = |scope: &str| (!scope.is_empty()).then(|| scope.into());
-    Access {
-        read: unless_empty(&scopes.read),
-        change: unless_empty(&scopes.change),
-        create: scopes.create.as_str().into(),
-        revoke: scopes.revoke.as_str().into(),
-    }
-}
-
-fn retention_rules(settings: &Retention) -> RetentionRules {
-    RetentionRules {
-        notifications: settings.notifications,
-        deleted: settings.deleted,
-        requests: settings.idempotency_keys,
-        revocations: settings.revocations,
-        every: settings.every,
-        ..RetentionRules::default()
-    }
-}
-
-fn session_limit(limits: &Limits) -> Option<SessionLimit> {
-    let over = match limits.over {
-        Over::Oldest => session::Over::Oldest,
-        Over::Newest => session::Over::Newest,
-    };
-    (limits.sessions_per_user > 0)
-        .then_some(SessionLimit { per_user: limits.sessions_per_user, over })
-}
-
-fn request_limits(limits: &Limits) -> RequestLimits {
-    let requests = PerSecond::new(limits.requests_per_second);
-    RequestLimits::new(requests, PerSecond::new(limits.writes_per_second))
-}
-
-fn socket_settings(config: &Config) -> SocketIoSettings {
-    SocketIoSettings {
-        ping_interval: config.socket.ping_interval,
-        ping_timeout: config.socket.ping_timeout,
-        connect_timeout: config.socket.connect_timeout,
-        queue: config.socket.queue,
-        max_payload: config.socket.max_payload,
-        token_in_query: config.socket.token_in_query,
-        handshakes: PerSecond::new(config.limits.handshakes_per_second),
-        handshakes_per_address: PerSecond::new(config.limits.handshakes_per_address),
-        messages: PerSecond::new(config.limits.messages_per_second),
-        ..SocketIoSettings::default()
-    }
-}
-
 fn socket_routes(door: SocketIoDoor, settings: &RestSettings) -> Router {
     let routes =
         Router::new().route_service("/socket.io/", door.clone()).route_service("/socket.io", door);
     rest::only_pages_of(routes, &settings.cors_origins)
         .layer(option_layer(rest::cors_layer(&settings.cors_origins)))
-}
-
-fn rest_settings(config: &Config) -> anyhow::Result<RestSettings> {
-    let origins = config.http.cors_origins.iter().map(|origin| AllowedOrigin::parse(origin));
-    Ok(RestSettings {
-        max_body: config.http.max_body,
-        request_timeout: config.http.request_timeout,
-        cors_origins: origins.collect::<Result<_, _>>().context("setting http.cors_origins")?,
-    })
 }
 
 /// How to try it: a page, and a line that makes a notification appear on it.

@@ -66,8 +66,8 @@ fn server_settings(config: &Config) -> anyhow::Result<ServerSettings> {
     Ok(ServerSettings {
         header_timeout: config.http.header_timeout,
         limits: ConnectionLimits {
-            connections: config.limits.connections,
-            per_address: config.limits.connections_per_address,
+            connections: unless_zero(config.limits.connections),
+            per_address: unless_zero(config.limits.connections_per_address),
         },
         trusted_proxies: TrustedProxies::parse(proxies).context("setting http.trusted_proxies")?,
         tls: tls.transpose().context("settings in [http.tls]")?.map(Arc::new),
@@ -92,4 +92,9 @@ pub(super) fn with_safe_headers(router: Router) -> Router {
         .layer(unless_set(X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(unless_set(REFERRER_POLICY, "no-referrer"))
         .layer(unless_set(CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"))
+}
+
+/// Zero is no bound.
+const fn unless_zero(bound: usize) -> usize {
+    if bound == 0 { usize::MAX } else { bound }
 }

@@ -360,11 +360,6 @@ impl Config {
         }
         self.auth.check()?;
         self.http.check()?;
-        if self.limits.connections == 0 || self.limits.connections_per_address == 0 {
-            return Err(BadSettings::new(
-                "limits.connections and limits.connections_per_address must be at least 1",
-            ));
-        }
         let url = self.database.url.reveal();
         if !["sqlite:", "postgres://", "postgresql://"].iter().any(|one| url.starts_with(one)) {
             return Err(BadSettings::new(

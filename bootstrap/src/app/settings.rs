@@ -1,0 +1,70 @@
+//! What the settings mean to each part.
+
+use anyhow::Context;
+use belfry_adapters::inbound::rest::{AllowedOrigin, RequestLimits, RestSettings};
+use belfry_adapters::inbound::socketio::SocketIoSettings;
+use belfry_adapters::limits::PerSecond;
+use belfry_application::access::Access;
+use belfry_application::session::{self, SessionLimit};
+use belfry_application::use_cases::RetentionRules;
+
+use crate::config::{Config, Limits, Over, RequiredScopes, Retention};
+
+pub(super) fn access(scopes: &RequiredScopes) -> Access {
+    let unless_empty = |scope: &str| (!scope.is_empty()).then(|| scope.into());
+    Access {
+        read: unless_empty(&scopes.read),
+        change: unless_empty(&scopes.change),
+        create: scopes.create.as_str().into(),
+        revoke: scopes.revoke.as_str().into(),
+    }
+}
+
+pub(super) fn session_limit(limits: &Limits) -> Option<SessionLimit> {
+    let over = match limits.over {
+        Over::Oldest => session::Over::Oldest,
+        Over::Newest => session::Over::Newest,
+    };
+    (limits.sessions_per_user > 0)
+        .then_some(SessionLimit { per_user: limits.sessions_per_user, over })
+}
+
+pub(super) fn retention_rules(settings: &Retention) -> RetentionRules {
+    RetentionRules {
+        notifications: settings.notifications,
+        deleted: settings.deleted,
+        requests: settings.idempotency_keys,
+        revocations: settings.revocations,
+        every: settings.every,
+        ..RetentionRules::default()
+    }
+}
+
+pub(super) fn socket_settings(config: &Config) -> SocketIoSettings {
+    SocketIoSettings {
+        ping_interval: config.socket.ping_interval,
+        ping_timeout: config.socket.ping_timeout,
+        connect_timeout: config.socket.connect_timeout,
+        queue: config.socket.queue,
+        max_payload: config.socket.max_payload,
+        token_in_query: config.socket.token_in_query,
+        handshakes: PerSecond::new(config.limits.handshakes_per_second),
+        handshakes_per_address: PerSecond::new(config.limits.handshakes_per_address),
+        messages: PerSecond::new(config.limits.messages_per_second),
+        ..SocketIoSettings::default()
+    }
+}
+
+pub(super) fn rest_settings(config: &Config) -> anyhow::Result<RestSettings> {
+    let origins = config.http.cors_origins.iter().map(|origin| AllowedOrigin::parse(origin));
+    Ok(RestSettings {
+        max_body: config.http.max_body,
+        request_timeout: config.http.request_timeout,
+        cors_origins: origins.collect::<Result<_, _>>().context("setting http.cors_origins")?,
+    })
+}
+
+pub(super) fn request_limits(limits: &Limits) -> RequestLimits {
+    let requests = PerSecond::new(limits.requests_per_second);
+    RequestLimits::new(requests, PerSecond::new(limits.writes_per_second))
+}

@@ -1,0 +1,39 @@
+//! What users do with their inbox, for each door by which they come.
+
+use std::sync::Arc;
+
+use belfry_adapters::inbound::rest::RestStories;
+use belfry_adapters::inbound::socketio::InboxStories;
+use belfry_application::ports::{Clock, InboxRepository};
+use belfry_application::use_cases::{
+    CountUnread, DeleteNotification, GetNotification, ListInbox, MarkAllRead, MarkRead,
+};
+
+/// By their devices.
+pub(super) fn of_devices(
+    inboxes: &Arc<dyn InboxRepository>,
+    clock: &Arc<dyn Clock>,
+) -> InboxStories {
+    InboxStories {
+        mark_read: MarkRead::new(inboxes.clone(), clock.clone()),
+        mark_all_read: MarkAllRead::new(inboxes.clone(), clock.clone()),
+        delete: DeleteNotification::new(inboxes.clone(), clock.clone()),
+        list: ListInbox::new(inboxes.clone()),
+        count_unread: CountUnread::new(inboxes.clone()),
+    }
+}
+
+/// By REST.
+pub(super) fn of_callers(
+    inboxes: &Arc<dyn InboxRepository>,
+    clock: &Arc<dyn Clock>,
+) -> RestStories {
+    RestStories {
+        list: ListInbox::new(inboxes.clone()),
+        get: GetNotification::new(inboxes.clone()),
+        count_unread: CountUnread::new(inboxes.clone()),
+        mark_read: MarkRead::new(inboxes.clone(), clock.clone()),
+        mark_all_read: MarkAllRead::new(inboxes.clone(), clock.clone()),
+        delete: DeleteNotification::new(inboxes.clone(), clock.clone()),
+    }
+}
