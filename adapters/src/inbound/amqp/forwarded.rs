@@ -42,7 +42,9 @@ pub(super) fn forwarded(envelope: &Envelope<'_>) -> Result<ForwardedEvent, Unrea
         Pattern::Create => Some(Passed::New(shared(inner))),
         Pattern::MarkRead | Pattern::MarkAllRead => Some(Passed::MarkedRead(shared(data))),
         Pattern::UnreadCount => None,
-        Pattern::RevokeTokens => return Err(Unreadable::UnknownPattern("user.revoke_tokens".to_owned())),
+        Pattern::RevokeTokens => {
+            return Err(Unreadable::UnknownPattern("user.revoke_tokens".to_owned()));
+        }
     };
     Ok(ForwardedEvent {
         user: user(user_id)?,
