@@ -7,6 +7,8 @@
 
 mod answer;
 mod door;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod handshake;
 mod messages;
 
