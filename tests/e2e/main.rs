@@ -8,6 +8,7 @@
 #[macro_use]
 mod setup;
 
+mod attacks;
 mod browser;
 mod catch_up;
 mod delivery;
