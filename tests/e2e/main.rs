@@ -11,6 +11,7 @@ mod setup;
 mod attacks;
 mod browser;
 mod catch_up;
+mod contract;
 mod delivery;
 mod events;
 mod faults;
