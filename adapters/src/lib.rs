@@ -8,6 +8,8 @@
 //! - [`amqp`]: the connections and the topology that both sides of RabbitMQ share.
 
 pub mod amqp;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod inbound;
 pub mod limits;
 pub mod outbound;

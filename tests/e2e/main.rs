@@ -8,8 +8,10 @@
 #[macro_use]
 mod setup;
 
+mod attacks;
 mod browser;
 mod catch_up;
+mod contract;
 mod delivery;
 mod events;
 mod faults;

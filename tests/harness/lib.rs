@@ -8,6 +8,7 @@
 //! | [`process`] | `belfry` as a child process |
 //! | [`clients`] | devices: the Socket.IO clients of JavaScript and Python |
 //! | [`http`], [`amqp`] | the two other ways in and out |
+//! | [`raw_http`], [`raw_socket`], [`raw_amqp`] | the same doors spoken to byte for byte, as no library would |
 //! | [`proxy`] | a network that it can cut, close and freeze |
 //! | [`tokens`] | good, bad and forged JWTs |
 //! | [`provider`] | an identity provider that publishes its keys, and can be down |
@@ -31,6 +32,9 @@ pub mod process;
 pub mod provider;
 pub mod proxy;
 pub mod rabbit;
+pub mod raw_amqp;
+pub mod raw_http;
+pub mod raw_socket;
 pub mod servers;
 pub mod tokens;
 pub mod wait;

@@ -10,7 +10,7 @@ use aws_lc_rs::signature::{
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::jwk::Jwk;
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, crypto, encode, get_current_timestamp};
 use serde_json::{Map, Value, json};
 
 /// A key that an identity provider signs with.
@@ -95,6 +95,18 @@ impl Key {
             .expires_in(Duration::from_hours(1))
     }
 
+    /// These bytes as header and claims, whatever they are, signed with this key and its algorithm.
+    ///
+    /// # Panics
+    /// When the key does not fit its algorithm.
+    pub fn sign_bytes(&self, header: impl AsRef<[u8]>, claims: impl AsRef<[u8]>) -> String {
+        let [header, claims] =
+            [header.as_ref(), claims.as_ref()].map(|part| URL_SAFE_NO_PAD.encode(part));
+        let message = format!("{header}.{claims}");
+        let signature = crypto::sign(message.as_bytes(), &self.signing, self.algorithm);
+        format!("{message}.{}", signature.expect("the key fits"))
+    }
+
     fn header(&self) -> Header {
         Header { kid: self.id.clone(), ..Header::new(self.algorithm) }
     }
@@ -175,6 +187,11 @@ impl Token<'_> {
     pub fn key_id(mut self, id: &str) -> Self {
         self.header.kid = Some(id.to_owned());
         self
+    }
+
+    /// Its claims as JSON.
+    pub fn claims(&self) -> Value {
+        Value::Object(self.claims.clone())
     }
 
     /// Signs it.

@@ -6,5 +6,4 @@ mod events;
 mod forward;
 mod ingest;
 mod outages;
-mod raw;
 mod rig;

@@ -14,6 +14,8 @@
 //! needs of the [`Topology`], works, and starts over when anything of it is lost.
 
 mod connection;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod hash;
 pub(crate) mod measures;
 mod mending;

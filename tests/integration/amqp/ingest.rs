@@ -2,12 +2,12 @@ use std::time::Duration;
 
 use belfry_application::ports::InboxRepository;
 use belfry_application::testing::user;
+use belfry_tests::raw_amqp as raw;
 use belfry_tests::wait::until_true;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 use serde_json::json;
 
-use super::raw;
 use super::rig::{Rig, Store};
 
 fn properties() -> BasicProperties {

@@ -30,6 +30,8 @@ mod command;
 mod dead_letters;
 mod forwarded;
 mod forwarding;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod handling;
 mod inflow;
 mod ingest;

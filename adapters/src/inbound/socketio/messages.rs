@@ -94,7 +94,7 @@ fn position(state: InboxState) -> Value {
 const MOST_IDS: usize = 1_000;
 
 /// `{id}`, `{notificationId}`, `{ids}`, a bare id or a list of them: what clients in the field send.
-fn ids(payload: Value) -> Result<Vec<NotificationId>, Failure> {
+pub(super) fn ids(payload: Value) -> Result<Vec<NotificationId>, Failure> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Which {
@@ -131,7 +131,7 @@ fn ids(payload: Value) -> Result<Vec<NotificationId>, Failure> {
         .map_err(|problem| Failure::Invalid(problem.to_string()))
 }
 
-fn one_id(payload: Value) -> Result<NotificationId, Failure> {
+pub(super) fn one_id(payload: Value) -> Result<NotificationId, Failure> {
     let mut ids = ids(payload)?;
     match (ids.pop(), ids.is_empty()) {
         (Some(id), true) => Ok(id),
@@ -141,7 +141,7 @@ fn one_id(payload: Value) -> Result<NotificationId, Failure> {
 
 const USUAL_PAGE: usize = 20;
 
-fn page_asked_for(payload: Value) -> Result<(ListFilter, usize), Failure> {
+pub(super) fn page_asked_for(payload: Value) -> Result<(ListFilter, usize), Failure> {
     #[derive(Default, Deserialize)]
     struct Page {
         cursor: Option<String>,

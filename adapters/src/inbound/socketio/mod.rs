@@ -8,6 +8,8 @@
 mod admission;
 mod answer;
 mod door;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod handshake;
 mod inflow;
 mod messages;

@@ -8,6 +8,8 @@
 mod algorithms;
 mod claim_rules;
 mod development;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod jwks;
 mod jwks_fetch;
 mod key_material;

@@ -8,16 +8,24 @@ const HEADER: u8 = 2;
 const BODY: u8 = 3;
 
 /// The flags and the bytes of a message's properties.
-pub(super) struct Properties(u16, Vec<u8>);
+#[derive(Debug)]
+pub struct Properties(u16, Vec<u8>);
 
-pub(super) fn correlation_id(bytes: &[u8]) -> Properties {
+/// A `correlation_id` of any bytes.
+///
+/// # Panics
+/// When there are more than 255.
+pub fn correlation_id(bytes: &[u8]) -> Properties {
     Properties(1 << 10, short(bytes))
 }
 
 /// Headers `{"a":{"a":{…}}}`.
-pub(super) fn nested_headers(depth: usize) -> Properties {
+///
+/// # Panics
+/// When they are too deep for a length of four bytes.
+pub fn nested_headers(depth: usize) -> Properties {
     // Built from the outside, so that it does not take time without end.
-    let length = |level: usize| u32::try_from(level * 7).unwrap().to_be_bytes();
+    let length = |level: usize| u32::try_from(level * 7).expect("it fits").to_be_bytes();
     let mut table = length(depth).to_vec();
     for level in (0..depth).rev() {
         table.extend([1, b'a', b'F']);
@@ -28,14 +36,17 @@ pub(super) fn nested_headers(depth: usize) -> Properties {
 
 /// Sends a message straight to a queue, as `guest` or whoever the URL names, and waits for the
 /// confirm.
-pub(super) async fn publish(url: &str, queue: &str, properties: &Properties, body: &[u8]) {
+///
+/// # Panics
+/// When the broker does not take it.
+pub async fn publish(url: &str, queue: &str, properties: &Properties, body: &[u8]) {
     let rest = url.strip_prefix("amqp://").expect("a URL without TLS");
-    let (user, rest) = rest.split_once('@').unwrap();
-    let (address, _) = rest.split_once('/').unwrap();
+    let (user, rest) = rest.split_once('@').expect("it names a user");
+    let (address, _) = rest.split_once('/').expect("it names a virtual host");
     let response = format!("\0{}", user.replacen(':', "\0", 1));
 
-    let mut broker = TcpStream::connect(address).await.unwrap();
-    broker.write_all(b"AMQP\0\0\x09\x01").await.unwrap();
+    let mut broker = TcpStream::connect(address).await.expect("the broker is there");
+    broker.write_all(b"AMQP\0\0\x09\x01").await.expect("it can be sent");
     next(&mut broker, [10, 10]).await;
     let start_ok = [&long(b"")[..], &short(b"PLAIN"), &long(response.as_bytes()), &short(b"en_US")];
     method(&mut broker, 0, [10, 11], &start_ok.concat()).await;
@@ -51,7 +62,7 @@ pub(super) async fn publish(url: &str, queue: &str, properties: &Properties, bod
     let to = [&[0, 0][..], &short(b""), &short(queue.as_bytes()), &[0]].concat();
     method(&mut broker, 1, [60, 40], &to).await;
     let Properties(flags, properties) = properties;
-    let size = u64::try_from(body.len()).unwrap().to_be_bytes();
+    let size = u64::try_from(body.len()).expect("it fits").to_be_bytes();
     let header = [&[0, 60, 0, 0][..], &size, &flags.to_be_bytes(), properties].concat();
     frame(&mut broker, HEADER, 1, &header).await;
     frame(&mut broker, BODY, 1, body).await;
@@ -59,11 +70,11 @@ pub(super) async fn publish(url: &str, queue: &str, properties: &Properties, bod
 }
 
 fn short(text: &[u8]) -> Vec<u8> {
-    [&[u8::try_from(text.len()).unwrap()], text].concat()
+    [&[u8::try_from(text.len()).expect("a short text")], text].concat()
 }
 
 fn long(text: &[u8]) -> Vec<u8> {
-    [&u32::try_from(text.len()).unwrap().to_be_bytes()[..], text].concat()
+    [&u32::try_from(text.len()).expect("it fits").to_be_bytes()[..], text].concat()
 }
 
 async fn method(broker: &mut TcpStream, channel: u8, [class, method]: [u8; 2], arguments: &[u8]) {
@@ -72,17 +83,17 @@ async fn method(broker: &mut TcpStream, channel: u8, [class, method]: [u8; 2], a
 }
 
 async fn frame(broker: &mut TcpStream, kind: u8, channel: u8, payload: &[u8]) {
-    let size = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let size = u32::try_from(payload.len()).expect("it fits").to_be_bytes();
     let frame = [&[kind, 0, channel][..], &size, payload, &[0xce]].concat();
-    broker.write_all(&frame).await.unwrap();
+    broker.write_all(&frame).await.expect("it can be sent");
 }
 
 /// Reads the next frame, which must be that method.
 async fn next(broker: &mut TcpStream, [class, method]: [u8; 2]) {
     let mut head = [0; 7];
-    broker.read_exact(&mut head).await.unwrap();
+    broker.read_exact(&mut head).await.expect("the broker answers");
     let size = u32::from_be_bytes([head[3], head[4], head[5], head[6]]);
-    let mut payload = vec![0; usize::try_from(size).unwrap() + 1];
-    broker.read_exact(&mut payload).await.unwrap();
+    let mut payload = vec![0; usize::try_from(size).expect("it fits") + 1];
+    broker.read_exact(&mut payload).await.expect("the broker answers");
     assert_eq!(payload[..4], [0, class, 0, method]);
 }

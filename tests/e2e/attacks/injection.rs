@@ -1,0 +1,150 @@
+//! Texts that mean something to SQL, to a terminal, to a log or to a page: they are kept as they came,
+//! and say nothing of their own anywhere.
+
+use std::fmt::Write as _;
+
+use belfry_tests::amqp::Amqp;
+use belfry_tests::http::send;
+use belfry_tests::process::Belfry;
+use belfry_tests::wait::until_true;
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::Scene;
+use crate::setup::Setup;
+
+on_both_setups!(what_is_stored_is_what_was_sent);
+
+/// With the mark by which they would be found where they do not belong.
+const HOSTILE: [&str; 12] = [
+    "'; DROP TABLE notifications; --",
+    "' OR '1'='1",
+    "\" OR \"\"=\"",
+    "\\'; SELECT pg_sleep(60); --",
+    "$1 $$ :a ?1 %s %n {} {0}",
+    "${jndi:ldap://127.0.0.1:1/a}",
+    "<script>alert(1)</script>",
+    "{{7*7}} #{7*7} `id` $(id)",
+    "a\n2026-01-01T00:00:00.000000Z ERROR forged: mark",
+    "a\r\n{\"level\":\"ERROR\",\"message\":\"forged: mark\"}",
+    "tab\tand \u{2028} and \u{2029}.",
+    "\u{202e}drawkcab \u{1f469}\u{200d}\u{1f4bb} e\u{301}",
+];
+
+/// Those that have to be one visible word.
+fn word(text: &str) -> String {
+    text.chars().filter(char::is_ascii_graphic).take(90).collect()
+}
+
+async fn what_is_stored_is_what_was_sent(setup: Setup) {
+    for format in ["json", "text"] {
+        let configure = |builder: belfry_tests::process::Builder| {
+            builder.setting("log.format", format).setting("log.level", "trace")
+        };
+        let scene = Scene::at(std::sync::Arc::new(setup.own_with(configure).await)).await;
+        let receiver = scene.place.user("receiver");
+        for (number, text) in HOSTILE.into_iter().enumerate() {
+            is_kept(&scene, receiver.id(), number, text).await;
+        }
+        let page = receiver.http().get("/v1/notifications?limit=100").await.expect(200);
+        assert_eq!(
+            page["items"].as_array().unwrap().len(),
+            HOSTILE.len(),
+            "nothing more, nothing less"
+        );
+        for text in HOSTILE.map(word) {
+            let mut path = "/v1/notifications?type=".to_owned();
+            for byte in text.bytes() {
+                let _ = write!(path, "%{byte:02x}");
+            }
+            let answer = receiver.http().get(&path).await.expect(200);
+            assert_eq!(answer["items"].as_array().unwrap().len(), 1, "{text}");
+        }
+        if setup == Setup::Servers {
+            by_messages(&scene).await;
+        }
+        has_whole_lines(&scene.place.belfry, format);
+        scene.stands_unharmed().await;
+    }
+}
+
+async fn is_kept(scene: &Scene, user: &str, number: usize, text: &str) {
+    let word = word(text);
+    let draft = json!({
+        "userId": user, "id": format!("{number}|{word}"), "dedupeKey": format!("{number}/{word}"),
+        "type": word, "title": text, "message": text, "link": format!("/{word}"),
+        "data": { text: [text, { "deeper": text }] },
+    });
+    let request = scene.place.service().request(Method::POST, "/v1/notifications").json(&draft);
+    let request = request
+        .header("x-request-id", word.as_bytes())
+        .header("traceparent", text.replace(['\r', '\n'], "\t").as_bytes())
+        .header("tracestate", word.as_bytes())
+        .header("user-agent", word.as_bytes())
+        .header("referer", word.as_bytes())
+        .header("x-forwarded-for", word.as_bytes())
+        .header("idempotency-key", format!("{number}{word}"));
+    let made = send(request).await.expect(201);
+    for field in ["id", "type", "title", "message", "link", "data"] {
+        assert_eq!(made[field], draft[field], "{field}");
+    }
+    let stored = scene.victim.called(user).http().get("/v1/notifications?limit=1").await;
+    let stored = &stored.expect(200)["items"][0];
+    for field in ["id", "type", "title", "message", "link", "data"] {
+        assert_eq!(stored[field], draft[field], "{field}");
+    }
+}
+
+/// Everything about a message that a producer can write.
+async fn by_messages(scene: &Scene) {
+    let broker = scene.place.broker();
+    let amqp = Amqp::connect(broker.url()).await;
+    for text in HOSTILE {
+        let mut headers = FieldTable::default();
+        for name in ["traceparent", "x-request-id", "cloudEvents:source"] {
+            headers.insert(name.into(), AMQPValue::LongString(text.into()));
+        }
+        let properties = BasicProperties::default()
+            .with_headers(headers)
+            .with_type(text.into())
+            .with_message_id(text.into())
+            .with_app_id(text.into())
+            .with_correlation_id(text.into())
+            .with_reply_to(text.into());
+        for body in [
+            json!({ "pattern": text, "data": {} }).to_string(),
+            json!({ "pattern": "notification.create", "data": { "userId": text, "title": text, "priority": text } })
+                .to_string(),
+            json!({ "pattern": "notification.create", "data": { "userId": { text: text } } })
+                .to_string(),
+            text.to_owned(),
+        ] {
+            amqp.publish("", &broker.ingest_queue(), body, properties.clone()).await;
+        }
+        amqp.publish(&broker.ingest_queue(), text, "{}", properties.clone()).await;
+    }
+    let dead = u32::try_from(HOSTILE.len() * 5).unwrap();
+    until_true("all are dead", async || amqp.count(&broker.dead_queue()).await == Some(dead)).await;
+}
+
+/// Each line is one that Belfry wrote, from its beginning.
+fn has_whole_lines(belfry: &Belfry, format: &str) {
+    let log = belfry.log();
+    let own = |line: &&str| !line.contains("listening on ") && !line.contains("admin on ");
+    let lines: Vec<_> = log.lines().filter(own).collect();
+    assert!(lines.len() > 50, "it logs all that it can: {log}");
+    for line in lines {
+        if format == "json" {
+            let line: Value =
+                serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
+            assert_ne!(line["message"], "forged: mark");
+        } else {
+            let stamp = line.get(..27).unwrap_or_default();
+            assert!(stamp.ends_with('Z') && stamp.contains('T'), "no line of its own: {line:?}");
+            assert!(!line.contains("ERROR forged"), "{line:?}");
+        }
+        assert!(!line.contains(['\u{1b}', '\u{202e}']), "{line:?}");
+    }
+}
