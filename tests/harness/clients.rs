@@ -219,21 +219,20 @@ impl Device {
     /// # Panics
     /// When the client gives up, or it takes longer than [`PATIENCE`].
     pub async fn connected(&self) -> Seen {
-        // Only JavaScript tells whether it goes on.
-        let gave_up = |seen: &Seen| {
-            seen.kind == "connect_error" && seen.rest.get("active") == Some(&Value::Bool(false))
-        };
+        let gave_up = |seen: &Seen| seen.kind == "connect_error" && goes_on(seen) == Some(false);
         let seen = self.next("connect", |seen| seen.kind == "connect" || gave_up(seen)).await;
         assert_eq!(seen.kind, "connect", "{}", self.story());
         seen
     }
 
-    /// Waits until it is refused and gives the message: the code.
+    /// Waits until it is refused and gives the message: the code. A try that failed on its way, after
+    /// which the client goes on trying, is no answer and is passed over.
     ///
     /// # Panics
     /// When it is not refused within [`PATIENCE`].
     pub async fn refused(&self) -> String {
-        self.of_kind("connect_error").await.message.unwrap_or_default()
+        let is_refused = |seen: &Seen| seen.kind == "connect_error" && goes_on(seen) != Some(true);
+        self.next("refusal", is_refused).await.message.unwrap_or_default()
     }
 
     /// Waits until its namespace is disconnected and gives the client's word for why.
@@ -377,6 +376,11 @@ impl Device {
     fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether the client goes on trying after this; only JavaScript tells.
+fn goes_on(seen: &Seen) -> Option<bool> {
+    seen.rest.get("active").and_then(Value::as_bool)
 }
 
 fn is_event(seen: &Seen, name: &str) -> bool {

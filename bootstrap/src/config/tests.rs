@@ -65,7 +65,7 @@ fn a_wrong_setting_is_named_with_its_source() {
         ("BELFRY_HTTP__LISTEN", "unix:", "http.listen"),
         ("BELFRY_HTTP__HEADER_TIMEOUT", "0s", "http.header_timeout"),
         ("BELFRY_HTTP__TLS__KEY_FILE", "key.pem", "http.tls.certificate_file"),
-        ("BELFRY_LIMITS__CONNECTIONS", "0", "limits.connections"),
+        ("BELFRY_LIMITS__CONNECTIONS", "-1", "limits.connections"),
         ("BELFRY_LIMITS__CONNECTIONS_PER_ADDRESS", "many", "limits.connections_per_address"),
         ("BELFRY_NONSENSE", "x", "nonsense"),
         ("BELFRY_DATABASE__MIGRATE", "maybe", "database.migrate"),

@@ -101,7 +101,7 @@ async fn a_request_is_read_in_one_way_or_not_at_all() {
         (
             "a path of 100 kB",
             format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "a".repeat(100_000)),
-            &[414],
+            &[431],
         ),
         (
             "a path out of its place",
