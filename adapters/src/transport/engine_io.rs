@@ -59,6 +59,11 @@ impl LastWord {
         payload.split(|byte| *byte == 0x1e).any(|packet| packet.starts_with(self.begins()))
     }
 
+    /// Whether other packets may be queued before it. Who was not let in is told nothing else.
+    const fn may_come_late(self) -> bool {
+        matches!(self, Self::Disconnect)
+    }
+
     /// So many bytes at least are on the wire when it is: more than the pings that may go before.
     const fn least_bytes(self) -> u64 {
         match self {
@@ -118,6 +123,14 @@ impl Transports {
             tokio::time::sleep(Self::GRACE).await;
             while !is_out() && begin.elapsed() < Self::PATIENCE {
                 tokio::time::sleep(Self::GRACE / 5).await;
+            }
+            // Much may be queued before it: all of it is out when nothing more is written.
+            let so_far = || peer.as_ref().and_then(Peer::written);
+            let mut before = if last_word.may_come_late() { so_far() } else { None };
+            while before.is_some() && begin.elapsed() < Self::PATIENCE {
+                tokio::time::sleep(Self::GRACE).await;
+                let now = so_far();
+                before = now.filter(|_| now != before);
             }
             transports.leaving.lock().remove(&sid);
             transports.close_now(&socket).await;
