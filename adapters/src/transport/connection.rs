@@ -1,10 +1,10 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -69,18 +69,10 @@ pub(super) struct Connection(Arc<Wire>);
 #[derive(Debug)]
 struct Wire {
     socket: Socket,
-    /// How many bytes the kernel took.
-    written: AtomicU64,
     /// Counted for as long as it is open, also when it has become a WebSocket.
     _place: Place,
     /// The place of the client that a WebSocket through a proxy belongs to.
     client: OnceLock<Place>,
-}
-
-impl Wire {
-    fn count(&self, bytes: usize) {
-        self.written.fetch_add(bytes as u64, Ordering::Relaxed);
-    }
 }
 
 /// Who is at the other end of a connection; an extension of each request that comes by it.
@@ -102,12 +94,6 @@ impl Peer {
         }
     }
 
-    /// How many bytes were written to the connection so far, those of TLS included; `None` if it is
-    /// gone.
-    pub fn written(&self) -> Option<u64> {
-        self.wire.upgrade().map(|wire| wire.written.load(Ordering::Relaxed))
-    }
-
     /// Whether the connection is gone.
     pub fn is_gone(&self) -> bool {
         self.wire.strong_count() == 0
@@ -124,10 +110,28 @@ impl Peer {
 
 impl Connection {
     pub(super) fn new(socket: Socket, address: SocketAddr, place: Place) -> (Self, Peer) {
-        let (written, client) = (AtomicU64::new(0), OnceLock::new());
-        let wire = Arc::new(Wire { socket, written, _place: place, client });
+        let wire = Arc::new(Wire { socket, _place: place, client: OnceLock::new() });
         let peer = Peer { address, wire: Arc::downgrade(&wire) };
         (Self(wire), peer)
+    }
+
+    /// Writes as much of these as the kernel takes without waiting, and answers how many bytes that is.
+    pub(super) fn write_now<'a>(
+        &self,
+        pieces: impl Iterator<Item = &'a Bytes>,
+    ) -> io::Result<usize> {
+        // More are hardly ever said at once; what is left goes with the next write.
+        const AT_ONCE: usize = 8;
+        let mut slices = [io::IoSlice::new(&[]); AT_ONCE];
+        let mut count = 0;
+        for (slice, piece) in slices.iter_mut().zip(pieces) {
+            *slice = io::IoSlice::new(piece);
+            count += 1;
+        }
+        match self.0.socket.try_write_vectored(&slices[..count]) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            done => done,
+        }
     }
 }
 
@@ -161,7 +165,7 @@ impl AsyncWrite for Connection {
             ready!(self.0.socket.poll_write_ready(cx))?;
             match self.0.socket.try_write(bytes) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                done => return Poll::Ready(done.inspect(|count| self.0.count(*count))),
+                done => return Poll::Ready(done),
             }
         }
     }
@@ -175,7 +179,7 @@ impl AsyncWrite for Connection {
             ready!(self.0.socket.poll_write_ready(cx))?;
             match self.0.socket.try_write_vectored(slices) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                done => return Poll::Ready(done.inspect(|count| self.0.count(*count))),
+                done => return Poll::Ready(done),
             }
         }
     }

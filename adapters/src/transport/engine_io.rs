@@ -3,7 +3,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::ConnectInfo;
 use axum::response::Response;
 use http::header::{self, HeaderName};
 use http::{HeaderValue, Method, Request, Uri};
@@ -11,11 +10,13 @@ use hyper::upgrade::OnUpgrade;
 use parking_lot::Mutex;
 use socketioxide::TransportType;
 use socketioxide::extract::SocketRef;
+use socketioxide::socket::Sid;
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
 use super::client_address::ClientAddress;
-use super::connection::Peer;
+use super::frames::LastWord;
+use super::outlet::Outlet;
 
 /// The Engine.IO server as a service, whatever it is made of.
 pub(crate) type EngineService =
@@ -36,47 +37,9 @@ pub struct Transports {
     leaving: Mutex<HashMap<Box<str>, LastWord>>,
 }
 
-/// The Socket.IO packet that a session ends with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LastWord {
-    /// The device was not let in.
-    ConnectError,
-    /// The device was sent away for good.
-    Disconnect,
-}
-
-impl LastWord {
-    /// How it begins, behind Engine.IO's own `4` for a message.
-    const fn begins(self) -> &'static [u8] {
-        match self {
-            Self::ConnectError => b"44",
-            Self::Disconnect => b"41",
-        }
-    }
-
-    /// Whether it is among the packets of a polling answer, which 0x1E separates.
-    fn is_in(self, payload: &[u8]) -> bool {
-        payload.split(|byte| *byte == 0x1e).any(|packet| packet.starts_with(self.begins()))
-    }
-
-    /// Whether other packets may be queued before it. Who was not let in is told nothing else.
-    const fn may_come_late(self) -> bool {
-        matches!(self, Self::Disconnect)
-    }
-
-    /// So many bytes at least are on the wire when it is: more than the pings that may go before.
-    const fn least_bytes(self) -> u64 {
-        match self {
-            Self::ConnectError => 24,
-            // It comes behind the exception that says why.
-            Self::Disconnect => 32,
-        }
-    }
-}
-
 #[derive(Default)]
 struct Upgraded {
-    peers: HashMap<Box<str>, Peer>,
+    outlets: HashMap<Box<str>, Outlet>,
     sweep_at: usize,
 }
 
@@ -106,31 +69,20 @@ impl Transports {
     pub fn close_after(self: &Arc<Self>, last_word: LastWord, socket: &SocketRef) {
         let (transports, socket) = (self.clone(), socket.clone());
         let sid: Box<str> = socket.id.to_string().into();
-        let peer = self.peer_of(&sid, &socket);
-        let written = peer.as_ref().and_then(Peer::written);
-        if peer.is_none() {
+        let outlet = self.outlet_of(&socket);
+        if outlet.is_none() {
             self.leaving.lock().insert(sid.clone(), last_word);
         }
         tokio::spawn(async move {
             let begin = tokio::time::Instant::now();
-            let is_out = || match (&peer, written) {
-                (Some(peer), Some(before)) => {
-                    peer.written().is_none_or(|now| now >= before + last_word.least_bytes())
-                }
+            let is_out = || match &outlet {
+                Some(outlet) => outlet.has_said(last_word),
                 // By polling: taken out when it was fetched.
-                _ => !transports.leaving.lock().contains_key(&sid),
+                None => !transports.leaving.lock().contains_key(&sid),
             };
             tokio::time::sleep(Self::GRACE).await;
             while !is_out() && begin.elapsed() < Self::PATIENCE {
                 tokio::time::sleep(Self::GRACE / 5).await;
-            }
-            // Much may be queued before it: all of it is out when nothing more is written.
-            let so_far = || peer.as_ref().and_then(Peer::written);
-            let mut before = if last_word.may_come_late() { so_far() } else { None };
-            while before.is_some() && begin.elapsed() < Self::PATIENCE {
-                tokio::time::sleep(Self::GRACE).await;
-                let now = so_far();
-                before = now.filter(|_| now != before);
             }
             transports.leaving.lock().remove(&sid);
             transports.close_now(&socket).await;
@@ -151,21 +103,33 @@ impl Transports {
     }
 
     async fn close_now(&self, socket: &SocketRef) {
-        let sid = socket.id.to_string();
-        match self.peer_of(&sid, socket) {
-            Some(peer) => peer.hang_up(),
+        match self.outlet_of(socket) {
+            Some(outlet) => outlet.hang_up(),
             // Its connection is not cut: behind a proxy it may carry other people's requests.
-            None => self.close_polling(&sid).await,
+            None => self.close_polling(&socket.id.to_string()).await,
         }
     }
 
     /// The WebSocket's connection; `None` for a session that polls.
-    fn peer_of(&self, sid: &str, socket: &SocketRef) -> Option<Peer> {
-        let upgraded = self.upgraded.lock().peers.get(sid).cloned();
-        upgraded.or_else(|| match socket.transport_type() {
-            TransportType::Websocket => peer_in(&socket.req_parts().extensions),
-            TransportType::Polling => None,
+    pub(crate) fn outlet_of(&self, socket: &SocketRef) -> Option<Outlet> {
+        if socket.transport_type() == TransportType::Polling {
+            return None;
+        }
+        let from_the_beginning = socket.req_parts().extensions.get::<Outlet>();
+        from_the_beginning.cloned().or_else(|| {
+            let sid = socket.id.to_string();
+            self.upgraded.lock().outlets.get(sid.as_str()).cloned()
         })
+    }
+
+    /// The WebSocket of a session that began by polling is gone: so is the session, if it was not yet on
+    /// that WebSocket.
+    pub(crate) fn give_up(self: Arc<Self>, sid: String) {
+        self.upgraded.lock().outlets.remove(sid.as_str());
+        // Nothing is left to be given up when the process ends.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { self.close_polling(&sid).await });
+        }
     }
 
     pub(crate) async fn close_polling(&self, sid: &str) {
@@ -180,36 +144,37 @@ impl Transports {
         let _ = engine.clone().oneshot(goodbye).await;
     }
 
-    /// Remembers how a session goes on when it upgrades from polling.
-    pub(crate) fn note(&self, request: &Request<Body>) {
-        let Some(sid) = upgraded_session(request.uri()) else {
-            return;
-        };
-        let Some(peer) = peer_in(request.extensions()) else {
-            return;
-        };
-        self.upgraded.lock().remember(sid, peer);
+    /// Notes how a session travels by a WebSocket that this request has made.
+    pub(crate) fn note(&self, request: &mut Request<()>, outlet: Outlet) {
+        match upgraded_session(request.uri()) {
+            Some(sid) => self.upgraded.lock().remember(sid, outlet),
+            None => drop(request.extensions_mut().insert(outlet)),
+        }
     }
 }
 
 impl Upgraded {
     /// Anybody can name any session, so what is remembered is bounded by what is connected.
-    fn remember(&mut self, sid: &str, peer: Peer) {
-        if self.peers.len() >= self.sweep_at {
-            self.peers.retain(|_, peer| !peer.is_gone());
-            self.sweep_at = (self.peers.len() * 2).max(Transports::SWEEP_AT_LEAST);
+    fn remember(&mut self, sid: &str, outlet: Outlet) {
+        if self.outlets.len() >= self.sweep_at {
+            self.outlets.retain(|_, outlet| !outlet.is_gone());
+            self.sweep_at = (self.outlets.len() * 2).max(Transports::SWEEP_AT_LEAST);
         }
-        self.peers.insert(sid.into(), peer);
+        self.outlets.insert(sid.into(), outlet);
     }
 }
 
-fn peer_in(extensions: &http::Extensions) -> Option<Peer> {
-    extensions.get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| peer.clone())
+/// The session that a WebSocket request names, if it goes on with one.
+pub(crate) fn upgraded_session(uri: &Uri) -> Option<&str> {
+    session_by("transport=websocket", uri)
 }
 
-/// The session that a WebSocket request names, if it goes on with one.
-fn upgraded_session(uri: &Uri) -> Option<&str> {
-    session_by("transport=websocket", uri)
+/// Whether the library takes a WebSocket of this address; if not, it says why not.
+pub(crate) fn is_for_websocket(uri: &Uri) -> bool {
+    let parameters = || uri.query().unwrap_or_default().split('&');
+    let sid = parameters().find_map(|one| one.strip_prefix("sid="));
+    ["EIO=4", "transport=websocket"].iter().all(|its| parameters().any(|one| one == *its))
+        && sid.is_none_or(|sid| sid.parse::<Sid>().is_ok())
 }
 
 /// The session whose packets a request polls for.
@@ -243,14 +208,23 @@ pub(crate) fn lean(request: Request<Body>) -> Request<Body> {
         header::SEC_WEBSOCKET_VERSION,
         header::UPGRADE,
     ];
+    copy_with(&KEPT, request)
+}
+
+/// The same for a WebSocket whose opening handshake is ours.
+pub(crate) fn leanest(request: Request<Body>) -> Request<()> {
+    copy_with(&[header::AUTHORIZATION], request).map(drop)
+}
+
+fn copy_with(kept: &[HeaderName], request: Request<Body>) -> Request<Body> {
     let (mut parts, body) = request.into_parts();
     let mut lean = Request::new(body);
     *lean.method_mut() = parts.method;
     *lean.version_mut() = parts.version;
     // Parsed from its text it has a buffer of its own; what was a URI stays one.
     *lean.uri_mut() = parts.uri.to_string().parse().unwrap_or(parts.uri);
-    for name in KEPT {
-        if let Some(value) = parts.headers.get(&name)
+    for name in kept {
+        if let Some(value) = parts.headers.get(name)
             && let Ok(copy) = HeaderValue::from_bytes(value.as_bytes())
         {
             lean.headers_mut().insert(name, copy);
@@ -258,9 +232,6 @@ pub(crate) fn lean(request: Request<Body>) -> Request<Body> {
     }
     if let Some(upgrade) = parts.extensions.remove::<OnUpgrade>() {
         lean.extensions_mut().insert(upgrade);
-    }
-    if let Some(peer) = parts.extensions.remove::<ConnectInfo<Peer>>() {
-        lean.extensions_mut().insert(peer);
     }
     if let Some(client) = parts.extensions.remove::<ClientAddress>() {
         lean.extensions_mut().insert(client);
@@ -280,15 +251,6 @@ mod tests {
         assert_eq!(session("/socket.io/?EIO=4&transport=websocket"), None);
         assert_eq!(session("/socket.io/?EIO=4&transport=polling&sid=ab"), None);
         assert_eq!(session("/socket.io/"), None);
-    }
-
-    #[test]
-    fn a_last_word_is_found_among_other_packets() {
-        assert!(LastWord::ConnectError.is_in(b"2\x1e44{\"message\":\"token_invalid\"}"));
-        assert!(LastWord::ConnectError.is_in(b"44/notifications,{}"));
-        assert!(LastWord::Disconnect.is_in(b"42[\"exception\",{}]\x1e41"));
-        assert!(!LastWord::Disconnect.is_in(b"42[\"41\"]"));
-        assert!(!LastWord::ConnectError.is_in(b"6"));
     }
 
     #[test]

@@ -45,6 +45,11 @@ impl<S> HeadTimeout<S> {
         let deadline = progress.head().map(|first| (first, Box::pin(sleep(limit))));
         Self { stream, progress, limit, deadline }
     }
+
+    /// The connection, which is no longer one of HTTP.
+    pub(super) fn into_inner(self) -> S {
+        self.stream
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for HeadTimeout<S> {

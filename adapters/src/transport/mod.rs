@@ -6,17 +6,28 @@ mod admission;
 mod client_address;
 mod connection;
 mod engine_io;
+mod frames;
 mod head_timeout;
 mod listener;
+mod outlet;
 mod server;
+mod stream;
 mod tls;
+mod websocket;
 
 pub use admission::ConnectionLimits;
 pub use client_address::{ClientAddress, InvalidProxy, TrustedProxies};
 pub use connection::Peer;
-pub use engine_io::{LastWord, Transports};
+pub use engine_io::Transports;
+pub use frames::LastWord;
 pub use listener::{InvalidListenAddress, ListenAddress, Listener, TcpSettings};
 pub use server::{OpenConnections, Server, ServerSettings};
 pub use tls::{InvalidTls, Tls, TlsFiles};
 
-pub(crate) use engine_io::{EngineService, lean, polled_session, posting_session};
+pub(crate) use engine_io::{
+    EngineService, is_for_websocket, lean, leanest, polled_session, posting_session,
+    upgraded_session,
+};
+pub(crate) use frames::text_frame;
+pub(crate) use outlet::{NotTaken, Outlet};
+pub(crate) use websocket::Opening;

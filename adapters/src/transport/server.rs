@@ -17,7 +17,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics::counter;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
@@ -28,6 +27,7 @@ use super::client_address::{ClientAddress, TrustedProxies};
 use super::connection::{Connection, Peer};
 use super::head_timeout::{HeadTimeout, Progress};
 use super::listener::{ListenAddress, Listener};
+use super::stream::Stream;
 use super::tls::Tls;
 
 /// How connections are served.
@@ -157,11 +157,14 @@ impl Shared {
         end: CancellationToken,
     ) {
         let Some(tls) = &self.settings.tls else {
-            return self.serve_http(connection, peer, router, end).await;
+            return self.serve_http(Stream::Plain(connection), peer, router, end).await;
         };
         let handshake = tokio::time::timeout(HANDSHAKE, tls.acceptor().accept(connection));
         match end.run_until_cancelled(handshake).await {
-            Some(Ok(Ok(stream))) => self.serve_http(stream, peer, router, end).await,
+            Some(Ok(Ok(stream))) => {
+                let stream = Stream::Tls(Box::new(stream));
+                self.serve_http(stream, peer, router, end).await;
+            }
             Some(Ok(Err(error))) => debug!(%error, client = %peer.address, "no TLS handshake"),
             Some(Err(_)) => debug!(client = %peer.address, "TLS handshake took too long"),
             None => {}
@@ -170,7 +173,7 @@ impl Shared {
 
     async fn serve_http(
         self: Arc<Self>,
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        stream: Stream,
         peer: Peer,
         router: Router,
         end: CancellationToken,

@@ -14,6 +14,12 @@ pub trait Device: Send + Sync + 'static {
     /// Queues a frame behind those queued before. `Ok` means queued, not received.
     fn send(&self, frame: &Self::Frame) -> Result<(), Unsent>;
 
+    /// Queues frames as one, in their order, as cheaply as the transport can. Where not all are taken,
+    /// some may have been.
+    fn send_all(&self, frames: &[Self::Frame]) -> Result<(), Unsent> {
+        frames.iter().try_for_each(|frame| self.send(frame))
+    }
+
     /// Closes the connection, transport and all. What is queued is written first if the device
     /// takes it at once. Closing what is closed does nothing.
     fn close(&self, why: CloseReason);

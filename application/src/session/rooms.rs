@@ -96,20 +96,15 @@ impl<D: Device> Rooms<D> {
         left
     }
 
-    /// Shows each session in the room to `visit`.
-    pub(super) fn for_each_in(&self, room: &UserRoom, mut visit: impl FnMut(&Arc<Session<D>>)) {
-        if let Some(room) = self.rooms.read().get(room) {
-            room.present.iter().for_each(&mut visit);
-        }
+    /// Who is in the room now. A copy, as telling them takes longer than others should wait for the
+    /// rooms.
+    pub(super) fn present_in(&self, room: &UserRoom) -> Vec<Arc<Session<D>>> {
+        self.rooms.read().get(room).map(|room| room.present.clone()).unwrap_or_default()
     }
 
     /// All sessions, as they are now.
     pub(super) fn all(&self) -> Vec<Arc<Session<D>>> {
         self.rooms.read().values().flat_map(|room| &room.present).cloned().collect()
-    }
-
-    pub(super) fn is_empty(&self, room: &UserRoom) -> bool {
-        self.rooms.read().get(room).is_none_or(|room| room.present.is_empty())
     }
 
     /// How many sessions there are, in all rooms.

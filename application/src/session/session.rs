@@ -125,12 +125,10 @@ impl<D: Device> Session<D> {
     pub(super) fn tell(&self, revision: Option<Revision>, frames: &Arc<[D::Frame]>) -> Told {
         let mut gate = self.gate.lock();
         match gate.offer(revision, frames.clone()) {
-            Passage::Pass(frames) => {
-                match frames.iter().try_for_each(|frame| self.device.send(frame)) {
-                    Ok(()) => Told::Yes,
-                    Err(unsent) => Told::No(unsent),
-                }
-            }
+            Passage::Pass(frames) => match self.device.send_all(&frames) {
+                Ok(()) => Told::Yes,
+                Err(unsent) => Told::No(unsent),
+            },
             Passage::Held | Passage::Stale => Told::Yes,
             Passage::Gap(told) => Told::Missed(told),
         }

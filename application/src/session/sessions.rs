@@ -152,24 +152,23 @@ impl<D: Device> Sessions<D> {
     /// empty room. A device that does not read what it is told is sent away; one that has missed
     /// something catches up (see [`catch_up_those_behind`](Self::catch_up_those_behind)).
     pub fn tell(&self, room: &UserRoom, announcement: &Announcement) -> usize {
-        if self.rooms.is_empty(room) {
+        let present = self.rooms.present_in(room);
+        if present.is_empty() {
             return 0;
         }
         let frames: Arc<[D::Frame]> = announcement.pushes.iter().map(D::frame).collect();
         let mut told = 0;
-        let mut too_slow = Vec::new();
-        self.rooms.for_each_in(room, |session| {
+        for session in present {
             match session.tell(announcement.revision, &frames) {
                 Told::Yes => told += 1,
-                Told::Missed(since) => self.falls_behind(session, since),
-                Told::No(Unsent::Full) => too_slow.push(session.clone()),
+                Told::Missed(since) => self.falls_behind(&session, since),
+                Told::No(Unsent::Full) => {
+                    warn!(user = %session.user(), "device reads too slowly: sent away to catch up later");
+                    session.device().close(CloseReason::TooSlow);
+                }
                 // Its leave is on the way.
                 Told::No(Unsent::Closed) => {}
             }
-        });
-        for session in too_slow {
-            warn!(user = %session.user(), "device reads too slowly: sent away to catch up later");
-            session.device().close(CloseReason::TooSlow);
         }
         told
     }

@@ -155,6 +155,13 @@ impl<M, O: Clone> Sieve<M, O> {
     /// The next ones to be tried together, but for those whose lane waits. Lanes in which nothing was
     /// tried in vain before come first, so that what does not work keeps nobody else waiting.
     fn next_part<H: Handling<Order = O>>(&mut self, waiting: &HashSet<H::Lane>) -> Vec<Held<M, O>> {
+        // What hardly ever is otherwise: nothing waits, nothing was tried in vain.
+        if waiting.is_empty()
+            && self.held.len() <= self.part
+            && !self.held.iter().any(|held| held.tried)
+        {
+            return self.held.drain(..).collect();
+        }
         let lane = |held: &Held<M, O>| H::lane(&held.order);
         let slow: HashSet<_> = self.held.iter().filter(|held| held.tried).map(lane).collect();
         let is_free = |held: &Held<M, O>| !waiting.contains(&lane(held));

@@ -10,6 +10,7 @@ use belfry_application::session::{Admission, Session, TooManySessions};
 use belfry_application::use_cases::{
     CountUnread, DeleteNotification, ListInbox, MarkAllRead, MarkRead, Refusal, Seen,
 };
+use engineioxide::service::NotFoundService;
 use futures_util::future::BoxFuture;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -17,6 +18,7 @@ use serde_json::Value;
 use socketioxide::SocketIo;
 use socketioxide::extract::{Event, SocketRef, State, TryData};
 use socketioxide::handler::ConnectHandler;
+use socketioxide::service::SocketIoService;
 use tokio::sync::SetOnce;
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt};
@@ -28,15 +30,11 @@ use super::handshake::Handshake;
 use super::inflow::{Excess, Inflow};
 use super::messages;
 use crate::limits::{Limit, PerSecond};
-use crate::outbound::socketio::{SocketIoDevice, SocketIoSessions};
+use crate::outbound::socketio::{Namespace, SocketIoDevice, SocketIoSessions};
 use crate::transport::{
-    ClientAddress, EngineService, LastWord, Transports, lean, polled_session, posting_session,
+    ClientAddress, EngineService, LastWord, Opening, Transports, is_for_websocket, lean, leanest,
+    polled_session, posting_session, upgraded_session,
 };
-
-/// The namespaces that devices connect to. Both are the same to Belfry: clients in the field use one
-/// or the other.
-const NAMESPACES: [&str; NAMESPACES_AT_ONCE as usize] = ["/", "/notifications"];
-const NAMESPACES_AT_ONCE: u8 = 2;
 
 /// How the Socket.IO server is run.
 #[derive(Debug, Clone, Copy)]
@@ -116,6 +114,8 @@ pub(super) struct Door {
 #[derive(Clone)]
 pub struct SocketIoDoor {
     engine: EngineService,
+    /// The same for connections that are WebSockets already.
+    websockets: SocketIoService<NotFoundService>,
     transports: Arc<Transports>,
     handshakes: Arc<Handshakes>,
     max_payload: usize,
@@ -147,16 +147,37 @@ impl SocketIoDoor {
             .ws_read_buffer_size(512)
             .with_state(door)
             .build_svc();
-        for namespace in NAMESPACES {
-            io.ns(namespace, on_connect.with(authenticate));
+        for namespace in Namespace::ALL {
+            io.ns(namespace.path(), on_connect.with(authenticate));
         }
+        let websockets = service.clone();
         let engine = BoxCloneSyncService::new(ServiceExt::<Request<Body>>::map_response(
             service,
             IntoResponse::into_response,
         ));
         transports.serve_by(engine.clone());
         let SocketIoSettings { max_payload, body_timeout, .. } = settings;
-        Self { engine, transports, handshakes, max_payload, body_timeout }
+        Self { engine, websockets, transports, handshakes, max_payload, body_timeout }
+    }
+
+    /// Hands the connection over as soon as it is a WebSocket. By the library's own way there it would
+    /// stay wrapped into what HTTP needed, and nothing but the library could write to it.
+    fn open_websocket(&self, opening: Opening, mut request: Request<()>) -> Response {
+        let (mut websockets, transports) = (self.websockets.clone(), self.transports.clone());
+        let answer = opening.answer();
+        tokio::spawn(async move {
+            let Some(mut connection) = opening.connection().await else { return };
+            transports.note(&mut request, connection.outlet());
+            if let Some(sid) = upgraded_session(request.uri()).map(str::to_owned) {
+                // Should it not get through its upgrade, the session hangs between its transports: the
+                // library would keep it for ever.
+                connection.when_dropped(move || transports.give_up(sid));
+            }
+            if let Err(error) = websockets.call((connection, request)).await {
+                debug!(%error, "a WebSocket was not taken");
+            }
+        });
+        answer
     }
 
     /// What a device sends by polling, handed over once it is there as a whole: the library would wait
@@ -204,20 +225,26 @@ impl Service<Request<Body>> for SocketIoDoor {
         self.engine.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         if let Err(limit) = self.handshakes.admit(&request) {
             limit.hit();
             count_refused(TOO_MANY_HANDSHAKES);
             return Box::pin(std::future::ready(Ok(refusal(limit))));
         }
-        self.transports.note(&request);
         if request.method() == Method::POST {
             let door = self.clone();
             return Box::pin(async move { Ok(door.take_body(lean(request)).await) });
         }
+        if is_for_websocket(request.uri())
+            && let Some(opening) = Opening::take(&mut request)
+        {
+            let mut request = leanest(request);
+            cover(&mut request, Namespace::COUNT);
+            return Box::pin(std::future::ready(Ok(self.open_websocket(opening, request))));
+        }
         let polled = polled_session(&request).map(str::to_owned);
         let mut request = lean(request);
-        cover(&mut request, NAMESPACES_AT_ONCE);
+        cover(&mut request, Namespace::COUNT);
         let answer = self.engine.call(request);
         let Some(sid) = polled else { return answer };
         let transports = self.transports.clone();

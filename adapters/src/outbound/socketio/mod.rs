@@ -1,9 +1,12 @@
 //! Pushing to devices by Socket.IO.
 
 mod device;
+mod frame;
 mod realtime_delivery;
 
 pub use device::SocketIoDevice;
+pub use frame::EventFrame;
+pub(crate) use frame::Namespace;
 pub use realtime_delivery::SocketIoDelivery;
 
 /// The sessions of devices that are connected by Socket.IO.

@@ -77,12 +77,8 @@ impl<D: Device> Sessions<D> {
 
     fn end_revoked(&self, revocation: &Revocation) {
         let room = UserRoom::of(revocation.user.clone());
-        let mut over = Vec::new();
-        self.rooms.for_each_in(&room, |session| {
-            if session.is_revoked(self.sign_in.revoked()) {
-                over.push(session.clone());
-            }
-        });
+        let mut over = self.rooms.present_in(&room);
+        over.retain(|session| session.is_revoked(self.sign_in.revoked()));
         if !over.is_empty() {
             info!(user = %revocation.user, sessions = over.len(), "tokens revoked");
         }
