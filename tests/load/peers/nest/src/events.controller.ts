@@ -1,0 +1,22 @@
+import { Controller } from '@nestjs/common';
+import { Ctx, EventPattern, Payload, RmqContext } from '@nestjs/microservices';
+import { NotificationsGateway } from './notifications.gateway.js';
+import { ackEach } from './settings.js';
+
+export interface NotificationCreated {
+  userId: string;
+  notification: unknown;
+  unreadCount: number;
+}
+
+@Controller()
+export class EventsController {
+  constructor(private readonly gateway: NotificationsGateway) {}
+
+  @EventPattern('notification.created')
+  created(@Payload() event: NotificationCreated, @Ctx() context: RmqContext) {
+    this.gateway.push(event);
+    // On a channel without acks, one would close the channel.
+    if (ackEach) context.getChannelRef().ack(context.getMessage());
+  }
+}

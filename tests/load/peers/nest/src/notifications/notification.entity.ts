@@ -1,0 +1,30 @@
+import { Column, CreateDateColumn, Entity, Index, PrimaryGeneratedColumn } from 'typeorm';
+
+@Entity('notification')
+// Not in the documentation's examples, but without it every count would read the whole table.
+@Index(['userId', 'isRead'])
+export class Notification {
+  @PrimaryGeneratedColumn('uuid')
+  id: string;
+
+  @Column({ name: 'user_id' })
+  userId: string;
+
+  @Column()
+  type: string;
+
+  @Column()
+  title: string;
+
+  @Column()
+  message: string;
+
+  @Column('jsonb', { default: {} })
+  data: Record<string, unknown>;
+
+  @Column({ name: 'is_read', default: false })
+  isRead: boolean;
+
+  @CreateDateColumn({ name: 'created_at', type: 'timestamptz' })
+  createdAt: Date;
+}
