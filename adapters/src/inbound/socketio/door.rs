@@ -100,7 +100,6 @@ pub struct SocketIoParts {
 }
 
 /// What every handler needs.
-#[derive(Clone)]
 pub(super) struct Door {
     pub(super) sessions: Arc<SocketIoSessions>,
     pub(super) stories: InboxStories,
@@ -144,8 +143,8 @@ impl SocketIoDoor {
             .max_payload(settings.max_payload as u64)
             .ws_max_message_size(settings.max_payload)
             .ws_max_frame_size(settings.max_payload)
-            .ws_read_buffer_size(512)
-            .with_state(door)
+            .ws_read_buffer_size(128)
+            .with_state(Arc::new(door))
             .build_svc();
         for namespace in Namespace::ALL {
             io.ns(namespace.path(), on_connect.with(authenticate));
@@ -269,7 +268,7 @@ struct Arrival {
 async fn authenticate(
     socket: SocketRef,
     TryData(auth): TryData<Value>,
-    State(door): State<Door>,
+    State(door): State<Arc<Door>>,
 ) -> Result<(), &'static str> {
     // First, as it costs next to nothing.
     door.handshakes.admit_to_namespace(&socket.req_parts().extensions).map_err(|limit| {
@@ -292,7 +291,7 @@ async fn authenticate(
     Ok(())
 }
 
-async fn on_connect(socket: SocketRef, State(door): State<Door>) {
+async fn on_connect(socket: SocketRef, State(door): State<Arc<Door>>) {
     let Some(Arrival { admission, seen, session: arrived }) = socket.extensions.remove() else {
         return;
     };
@@ -319,7 +318,7 @@ fn count_refused(code: &'static str) {
 }
 
 /// Answers each message of the device, after the guard.
-fn listen(socket: &SocketRef, door: Door, session: Arc<SetOnce<WeakSession>>) {
+fn listen(socket: &SocketRef, door: Arc<Door>, session: Arc<SetOnce<WeakSession>>) {
     let inflow = Arc::new(Inflow::new(door.settings.messages));
     socket.on_fallback(async move |Event(event): Event, payload: Payload, answer: Answer| {
         let outcome = match inflow.enter() {
