@@ -167,7 +167,10 @@ impl SocketIoDoor {
         let answer = opening.answer();
         tokio::spawn(async move {
             let Some(mut connection) = opening.connection().await else { return };
-            transports.note(&mut request, connection.outlet());
+            // Dropped, and so closed: the session has one already.
+            if !transports.note(&mut request, connection.outlet()) {
+                return;
+            }
             if let Some(sid) = upgraded_session(request.uri()).map(str::to_owned) {
                 // Should it not get through its upgrade, the session hangs between its transports: the
                 // library would keep it for ever.
