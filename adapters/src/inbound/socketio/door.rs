@@ -15,10 +15,10 @@ use futures_util::future::BoxFuture;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde_json::Value;
-use socketioxide::SocketIo;
 use socketioxide::extract::{Event, SocketRef, State, TryData};
 use socketioxide::handler::ConnectHandler;
 use socketioxide::service::SocketIoService;
+use socketioxide::{ParserConfig, SocketIo};
 use tokio::sync::SetOnce;
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt};
@@ -123,6 +123,10 @@ pub struct SocketIoDoor {
 }
 
 impl SocketIoDoor {
+    /// How many attachments a packet may announce. They are held until the last one is there. No event
+    /// of ours has any; a client that sends a few hears that they are not what was asked for.
+    const ATTACHMENTS: usize = 16;
+
     /// Opens the door.
     pub fn open(parts: SocketIoParts) -> Self {
         let SocketIoParts { sessions, stories, settings } = parts;
@@ -145,6 +149,11 @@ impl SocketIoDoor {
             .ws_max_message_size(settings.max_payload)
             .ws_max_frame_size(settings.max_payload)
             .ws_read_buffer_size(512)
+            .with_parser(
+                ParserConfig::common()
+                    .max_incoming_binaries(Self::ATTACHMENTS)
+                    .max_incoming_binary_buf_size(settings.max_payload),
+            )
             .with_state(door)
             .build_svc();
         for namespace in Namespace::ALL {
