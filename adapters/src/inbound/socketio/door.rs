@@ -18,6 +18,7 @@ use serde_json::Value;
 use socketioxide::extract::{Event, SocketRef, State, TryData};
 use socketioxide::handler::ConnectHandler;
 use socketioxide::service::SocketIoService;
+use socketioxide::socket::DisconnectReason;
 use socketioxide::{ParserConfig, SocketIo};
 use tokio::sync::SetOnce;
 use tower::util::BoxCloneSyncService;
@@ -304,7 +305,7 @@ async fn authenticate(
     Ok(())
 }
 
-async fn on_connect(socket: SocketRef, State(door): State<Door>) {
+async fn on_connect(socket: SocketRef, io: SocketIo, State(door): State<Door>) {
     let Some(Arrival { admission, seen, session: arrived }) = socket.extensions.remove() else {
         return;
     };
@@ -314,8 +315,14 @@ async fn on_connect(socket: SocketRef, State(door): State<Door>) {
     let sessions = door.sessions.clone();
     // No await before this: a device that left meanwhile would never be noticed.
     socket.on_disconnect({
-        let session = session.clone();
-        async move || sessions.leave(&session)
+        let (session, door) = (session.clone(), door.clone());
+        async move |socket: SocketRef, why: DisconnectReason| {
+            sessions.leave(&session);
+            if why == DisconnectReason::ClientNSDisconnect {
+                // Not waited for: the socket is in its namespace for as long as this handler runs.
+                tokio::spawn(async move { door.await_return(&io, &socket).await });
+            }
+        }
     });
     // Set once, here; even for a device that left, so that nothing waits for it in vain.
     let _ = arrived.set(Arc::downgrade(&session));
@@ -362,6 +369,19 @@ impl Door {
         count_refused(code);
         self.transports.close_after(LastWord::ConnectError, socket);
         code
+    }
+
+    /// A device that has left a namespace may come to another, or again, by the same transport. It has
+    /// as long for that as in the beginning; the library itself looks no further than the first sign-in,
+    /// and would let a transport stay that nobody is signed in by.
+    async fn await_return(&self, io: &SocketIo, socket: &SocketRef) {
+        tokio::time::sleep(self.settings.connect_timeout).await;
+        let is_in = |namespace: Namespace| {
+            io.of(namespace.path()).is_some_and(|all| all.get_socket(socket.id).is_some())
+        };
+        if !Namespace::ALL.into_iter().any(is_in) {
+            self.transports.close(socket);
+        }
     }
 
     async fn sign_in(&self, token: Option<BearerToken>) -> Result<Claims, Refusal> {
