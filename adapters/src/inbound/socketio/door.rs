@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody as _};
 use axum::response::{IntoResponse, Response};
-use belfry_application::ports::{BearerToken, Claims, CloseReason};
+use belfry_application::ports::{BearerToken, Claims, CloseReason, TokenTooLong};
 use belfry_application::session::{Admission, Session, TooManySessions};
 use belfry_application::use_cases::{
     CountUnread, DeleteNotification, ListInbox, MarkAllRead, MarkRead, Refusal, Seen,
@@ -384,8 +384,11 @@ impl Door {
         }
     }
 
-    async fn sign_in(&self, token: Option<BearerToken>) -> Result<Claims, Refusal> {
-        self.sessions.sign_in(token).await
+    async fn sign_in(
+        &self,
+        token: Result<Option<BearerToken>, TokenTooLong>,
+    ) -> Result<Claims, Refusal> {
+        self.sessions.sign_in(token?).await
     }
 
     async fn take(
