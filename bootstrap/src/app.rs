@@ -4,6 +4,7 @@ mod admin;
 mod events;
 mod keys;
 mod listening;
+mod open_files;
 mod runtime;
 mod settings;
 mod stories;

@@ -238,7 +238,7 @@ async fn at_a_unix_socket_development_sign_in_works_and_its_file_goes_in_the_end
 }
 
 #[tokio::test]
-async fn operators_see_what_the_process_is_doing_and_are_warned_of_an_open_door() {
+async fn operators_see_what_the_process_is_doing_and_are_warned_of_open_doors_and_narrow_ones() {
     let place = Setup::Embedded.own().await;
     let ada: User = place.user("ada");
     let device = signed_in(ada.node()).await;
@@ -252,6 +252,9 @@ async fn operators_see_what_the_process_is_doing_and_are_warned_of_an_open_door(
     place.belfry.http().get("/debug/runtime").await.expect(404);
     assert!(!place.belfry.log().contains("admin.listen"), "loopback is no reason to warn");
     drop(device);
+    let limits = |it: belfry_tests::process::Builder| it.setting("limits.connections", u32::MAX);
+    let crowded = Setup::Embedded.own_with(limits).await;
+    crowded.belfry.log_line("limits.connections is 4294967295, and RLIMIT_NOFILE").await;
 
     let open = Setup::Embedded.own_with(|it| it.setting("admin.listen", "0.0.0.0:0")).await;
     timeout(Duration::from_secs(20), open.belfry.log_line("admin.listen is 0.0.0.0"))

@@ -17,10 +17,16 @@ mod tests {
 
     #[test]
     fn addresses_of_one_subscriber_count_as_one() {
-        let network = |text: &str| network_of(text.parse().unwrap()).to_string();
-        assert_eq!(network("192.0.2.7"), "192.0.2.7");
-        assert_eq!(network("::ffff:192.0.2.7"), "192.0.2.7");
-        assert_eq!(network("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
-        assert_ne!(network("2001:db8:1:2::1"), network("2001:db8:1:3::1"));
+        let network = |text: &str| network_of(text.parse().unwrap());
+        for (one, other, are_one) in [
+            ("2001:db8::1", "2001:db8::ffff:1:2:3", true),
+            ("2001:db8::1", "2001:db8:0:1::1", false),
+            ("::ffff:10.0.0.1", "10.0.0.1", true),
+            ("10.0.0.1", "10.0.0.2", false),
+            ("::ffff:10.0.0.1", "::ffff:10.0.0.2", false),
+        ] {
+            assert_eq!(network(one) == network(other), are_one, "{one} {other}");
+        }
+        assert_eq!(network("2001:db8:1:2:3:4:5:6").to_string(), "2001:db8:1:2::");
     }
 }

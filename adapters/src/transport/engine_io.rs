@@ -144,23 +144,30 @@ impl Transports {
         let _ = engine.clone().oneshot(goodbye).await;
     }
 
-    /// Notes how a session travels by a WebSocket that this request has made.
-    pub(crate) fn note(&self, request: &mut Request<()>, outlet: Outlet) {
-        match upgraded_session(request.uri()) {
-            Some(sid) => self.upgraded.lock().remember(sid, outlet),
-            None => drop(request.extensions_mut().insert(outlet)),
+    /// Notes how a session travels by a WebSocket that this request has made. `false` if the session it
+    /// names has a WebSocket already, or is on its way to one: then this one is to be closed, as
+    /// Engine.IO's own server does. Were it noted in the other's place, nobody could cut that any more.
+    pub(crate) fn note(&self, request: &mut Request<()>, outlet: Outlet) -> bool {
+        if let Some(sid) = upgraded_session(request.uri()) {
+            return self.upgraded.lock().remember(sid, outlet);
         }
+        request.extensions_mut().insert(outlet);
+        true
     }
 }
 
 impl Upgraded {
     /// Anybody can name any session, so what is remembered is bounded by what is connected.
-    fn remember(&mut self, sid: &str, outlet: Outlet) {
+    fn remember(&mut self, sid: &str, outlet: Outlet) -> bool {
+        if self.outlets.get(sid).is_some_and(|its| !its.is_gone()) {
+            return false;
+        }
         if self.outlets.len() >= self.sweep_at {
             self.outlets.retain(|_, outlet| !outlet.is_gone());
             self.sweep_at = (self.outlets.len() * 2).max(Transports::SWEEP_AT_LEAST);
         }
         self.outlets.insert(sid.into(), outlet);
+        true
     }
 }
 

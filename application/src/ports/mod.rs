@@ -23,7 +23,7 @@ pub use outbox::{Outbox, OutboxEntry, OutboxId, OutboxLead};
 pub use realtime_delivery::RealtimeDelivery;
 pub use retention::Retention;
 pub use revocations::{Mark, Revocation, Revocations};
-pub use token_verifier::{BearerToken, Claims, Scopes, TokenError, TokenVerifier};
+pub use token_verifier::{BearerToken, Claims, Scopes, TokenError, TokenTooLong, TokenVerifier};
 
 use std::error::Error;
 

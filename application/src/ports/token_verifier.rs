@@ -40,20 +40,28 @@ pub enum TokenError {
 #[derive(Clone)]
 pub struct BearerToken(Box<str>);
 
+/// What was shown has more than [`BearerToken::MAX_BYTES`] bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a token has at most {} bytes", BearerToken::MAX_BYTES)]
+pub struct TokenTooLong;
+
 impl BearerToken {
     /// The most bytes that a token has.
     pub const MAX_BYTES: usize = 8 * 1024;
 
     /// Takes a bare token or one behind `Bearer ` (RFC 6750, 2.1; the word in any case). `None` if
-    /// nothing is left or it is longer than [`BearerToken::MAX_BYTES`].
-    pub fn parse(raw: &str) -> Option<Self> {
+    /// nothing is left: then none was shown.
+    pub fn parse(raw: &str) -> Result<Option<Self>, TokenTooLong> {
         let raw = raw.trim();
         let token = match raw.split_once(' ') {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => rest.trim_start(),
             _ if raw.eq_ignore_ascii_case("bearer") => "",
             _ => raw,
         };
-        (!token.is_empty() && token.len() <= Self::MAX_BYTES).then(|| Self(token.into()))
+        if token.len() > Self::MAX_BYTES {
+            return Err(TokenTooLong);
+        }
+        Ok((!token.is_empty()).then(|| Self(token.into())))
     }
 
     /// The token's text, for the one who checks it.
@@ -110,16 +118,19 @@ mod tests {
     #[test]
     fn a_token_comes_bare_or_behind_its_scheme() {
         for raw in ["abc", " abc ", "Bearer abc", "bearer  abc", "BEARER abc"] {
-            assert_eq!(BearerToken::parse(raw).unwrap().reveal(), "abc", "{raw:?}");
+            assert_eq!(BearerToken::parse(raw).unwrap().unwrap().reveal(), "abc", "{raw:?}");
         }
-        for raw in ["", "  ", "Bearer ", &"x".repeat(8 * 1024 + 1)] {
-            assert!(BearerToken::parse(raw).is_none(), "{raw:.20}");
+        for raw in ["", "  ", "Bearer "] {
+            assert!(BearerToken::parse(raw).unwrap().is_none(), "{raw:?}");
         }
+        let longest = "x".repeat(BearerToken::MAX_BYTES);
+        assert!(BearerToken::parse(&format!("Bearer {longest}")).unwrap().is_some());
+        assert_eq!(BearerToken::parse(&format!("{longest}x")).unwrap_err(), TokenTooLong);
     }
 
     #[test]
     fn a_token_never_shows_in_debug() {
-        let token = BearerToken::parse("s3cret").unwrap();
+        let token = BearerToken::parse("s3cret").unwrap().unwrap();
         assert!(!format!("{token:?}").contains("s3cret"));
     }
 

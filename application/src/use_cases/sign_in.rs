@@ -3,7 +3,9 @@ use std::sync::Arc;
 use tracing::debug;
 
 use crate::access::Access;
-use crate::ports::{BearerToken, Claims, Clock, PortError, TokenError, TokenVerifier};
+use crate::ports::{
+    BearerToken, Claims, Clock, PortError, TokenError, TokenTooLong, TokenVerifier,
+};
 use crate::revoked_tokens::RevokedTokens;
 
 /// Somebody shows a token, at a socket's handshake or with a request.
@@ -53,6 +55,12 @@ impl Refusal {
             Self::ScopeMissing(_) => "scope_missing",
             Self::Unavailable(_) => "unavailable",
         }
+    }
+}
+
+impl From<TokenTooLong> for Refusal {
+    fn from(_: TokenTooLong) -> Self {
+        Self::TokenInvalid
     }
 }
 
@@ -120,7 +128,7 @@ mod tests {
     }
 
     async fn code(sign_in: SignIn) -> &'static str {
-        sign_in.run(BearerToken::parse("t")).await.unwrap_err().code()
+        sign_in.run(BearerToken::parse("t").unwrap()).await.unwrap_err().code()
     }
 
     #[tokio::test]
@@ -150,7 +158,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_token_that_holds_tells_who_is_there() {
-        let claims_of_ada = sign_in(|| Ok(claims("ada", 1_001))).run(BearerToken::parse("t")).await;
+        let claims_of_ada =
+            sign_in(|| Ok(claims("ada", 1_001))).run(BearerToken::parse("t").unwrap()).await;
         assert_eq!(claims_of_ada.unwrap().user.as_str(), "ada");
     }
 }

@@ -65,8 +65,6 @@ fn a_wrong_setting_is_named_with_its_source() {
         ("BELFRY_HTTP__LISTEN", "unix:", "http.listen"),
         ("BELFRY_HTTP__HEADER_TIMEOUT", "0s", "http.header_timeout"),
         ("BELFRY_HTTP__TLS__KEY_FILE", "key.pem", "http.tls.certificate_file"),
-        ("BELFRY_LIMITS__CONNECTIONS", "-1", "limits.connections"),
-        ("BELFRY_LIMITS__CONNECTIONS_PER_ADDRESS", "many", "limits.connections_per_address"),
         ("BELFRY_NONSENSE", "x", "nonsense"),
         ("BELFRY_DATABASE__MIGRATE", "maybe", "database.migrate"),
         ("BELFRY_DATABASE__URL", "mysql://x", "database.url"),
@@ -79,6 +77,39 @@ fn a_wrong_setting_is_named_with_its_source() {
         let problem = load(&[(name, value)]).unwrap_err();
         assert!(problem.contains(named), "{name}={value}: {problem}");
     }
+}
+
+#[test]
+fn a_limit_is_a_whole_number_and_zero_is_none() {
+    const LIMITS: [&str; 8] = [
+        "connections",
+        "connections_per_address",
+        "sessions_per_user",
+        "handshakes_per_second",
+        "handshakes_per_address",
+        "messages_per_second",
+        "requests_per_second",
+        "writes_per_second",
+    ];
+    for limit in LIMITS {
+        let load = |value| {
+            let variable = format!("BELFRY_LIMITS__{}", limit.to_uppercase());
+            load(&[(variable.as_str(), value)])
+        };
+        for wrong in ["-1", "1.5", "many", "", "100000000000000000000"] {
+            let problem = load(wrong).unwrap_err();
+            assert!(problem.contains(&format!("limits.{limit}")), "{wrong:?}: {problem}");
+        }
+        for right in ["0", "1", "4000000000"] {
+            load(right).unwrap();
+        }
+    }
+    for wrong in ["", "both", "Oldest", "0"] {
+        let problem = load(&[("BELFRY_LIMITS__OVER", wrong)]).unwrap_err();
+        assert!(problem.contains("limits.over"), "{wrong:?}: {problem}");
+    }
+    let problem = load(&[("BELFRY_LIMITS__CONNECTION", "1")]).unwrap_err();
+    assert!(problem.contains("limits.connection"), "{problem}");
 }
 
 #[test]

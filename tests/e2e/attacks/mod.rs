@@ -6,6 +6,7 @@
 #![expect(clippy::too_many_lines, reason = "a table of attacks is read as one")]
 
 mod amqp;
+mod floods;
 mod injection;
 mod rest;
 mod smuggling;

@@ -1,6 +1,8 @@
 //! Engine.IO and Socket.IO as no client library speaks them: packets out of order, without end or
 //! without sense, on the attacker's own connection and on other people's sessions.
 
+use std::iter;
+
 use belfry_tests::http::{Answer, Http, send};
 use belfry_tests::raw_http::{exchange, statuses};
 use belfry_tests::raw_socket::RawSocket;
@@ -145,6 +147,23 @@ async fn packets_out_of_order(setup: Setup) {
             instead_of_attachments(r#"4518446744073709551615-["x"]"#),
             Ends,
         ),
+        (
+            "two attachments that nobody asked for",
+            vec![
+                Message::text(r#"452-["x",{"_placeholder":true,"num":1}]"#),
+                Message::binary(vec![1, 2, 3]),
+                Message::binary(vec![]),
+            ],
+            PassedOver,
+        ),
+        ("attachments by the hundred", text(r#"45100-["x"]"#), Ends),
+        (
+            "attachments of more than 100 kB",
+            iter::once(Message::text(r#"453-["x",{"_placeholder":true,"num":0}]"#))
+                .chain(iter::repeat_n(Message::binary(vec![0; 60_000]), 2))
+                .collect(),
+            Ends,
+        ),
         ("attachments of no number", text(r#"45x-["x"]"#), Ends),
         (
             "a text in the place of an attachment to nothing",
@@ -261,13 +280,13 @@ async fn events_about_somebody_else(setup: Setup) {
 }
 
 /// Polling, by hand.
-struct Poller {
+pub(super) struct Poller {
     http: Http,
     path: String,
 }
 
 impl Poller {
-    async fn open(url: &str) -> (Self, String) {
+    pub(super) async fn open(url: &str) -> (Self, String) {
         let http = Http::new(url);
         let path = "/socket.io/?EIO=4&transport=polling".to_owned();
         let opened = http.get(&path).await;
@@ -276,7 +295,7 @@ impl Poller {
         (Self { http, path: format!("{path}&sid={sid}") }, sid)
     }
 
-    async fn signed_in(url: &str, token: &str) -> (Self, String) {
+    pub(super) async fn signed_in(url: &str, token: &str) -> (Self, String) {
         let (poller, sid) = Self::open(url).await;
         poller.says(format!("40{}", json!({ "token": token }))).await;
         let mut heard = String::new();
@@ -286,11 +305,11 @@ impl Poller {
         (poller, sid)
     }
 
-    async fn says(&self, packet: impl Into<reqwest::Body>) -> Answer {
+    pub(super) async fn says(&self, packet: impl Into<reqwest::Body>) -> Answer {
         send(self.http.request(Method::POST, &self.path).body(packet)).await
     }
 
-    async fn hears(&self) -> Answer {
+    pub(super) async fn hears(&self) -> Answer {
         self.http.get(&self.path).await
     }
 }

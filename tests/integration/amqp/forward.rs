@@ -70,6 +70,5 @@ async fn one_node_tells_its_devices_without_another_way_through_the_broker() {
     rig.amqp.publish("", &rig.broker.ingest_queue(), "{}", BasicProperties::default()).await;
     let dead = rig.amqp.next(&rig.broker.dead_queue()).await;
     assert_eq!(dead.header("x-belfry-reason").unwrap(), "unknown_pattern");
-    rig.leaves_nothing(ingest).await;
-    connected.stop().await;
+    rig.ends_with_nothing_left(ingest, connected).await;
 }

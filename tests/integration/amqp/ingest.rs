@@ -57,12 +57,11 @@ async fn every_shape_that_services_send_is_stored() {
         store.inner.state(&user("ada")).await.unwrap().revision.get() == 7
     })
     .await;
-    rig.leaves_nothing(ingest).await;
+    rig.ends_with_nothing_left(ingest, connected).await;
     let expected = ["nest", "wrapped", "typed", "routed", "structured", "binary"];
     assert_eq!(store.ids("ada").await, expected);
     let state = store.inner.state(&user("ada")).await.unwrap();
     assert_eq!((state.unread.get(), state.revision.get()), (4, 7));
-    connected.stop().await;
 }
 
 #[tokio::test]
@@ -84,10 +83,9 @@ async fn what_is_sent_again_is_stored_once() {
     }
     rig.send("notification.create", json!({ "userId": "eve", "id": "n1", "title": "Hi" })).await;
     until_true("the last one is stored", async || store.ids("eve").await.len() == 1).await;
-    rig.leaves_nothing(ingest).await;
+    rig.ends_with_nothing_left(ingest, connected).await;
     assert_eq!(store.ids("ada").await.len(), 1);
     assert_eq!(store.ids("bob").await.len(), 1);
-    connected.stop().await;
 }
 
 #[tokio::test]
@@ -109,9 +107,8 @@ async fn what_was_stored_and_not_acknowledged_is_stored_once() {
 
     let ingest = rig.ingest(&publisher, store.handling());
     until_true("all are stored", async || store.ids("ada").await.len() == 6).await;
-    rig.leaves_nothing(ingest).await;
+    rig.ends_with_nothing_left(ingest, connected).await;
     assert_eq!(store.ids("ada").await.len(), 6);
-    connected.stop().await;
 }
 
 #[tokio::test]
@@ -146,7 +143,7 @@ async fn poison_goes_to_the_dead_queue_and_its_neighbours_pass() {
     let dead_queue = rig.broker.dead_queue();
     until_true("five are dead", async || rig.amqp.count(&dead_queue).await == Some(5)).await;
     until_true("the last one is stored", async || store.ids("ada").await.len() == 3).await;
-    rig.leaves_nothing(ingest).await;
+    rig.ends_with_nothing_left(ingest, connected).await;
     assert_eq!(store.ids("ada").await, ["n1", "n2", "n3"]);
     let mut seen = vec![];
     while let Some(dead) = rig.amqp.take(&rig.broker.dead_queue()).await {
@@ -177,7 +174,6 @@ async fn poison_goes_to_the_dead_queue_and_its_neighbours_pass() {
         ("unreadable", "the body is not a JSON object: it is empty"),
     ];
     assert_eq!(seen, expected.map(|(reason, error)| (reason.to_owned(), error.to_owned())));
-    connected.stop().await;
 }
 
 #[tokio::test]
@@ -215,11 +211,10 @@ async fn one_that_fails_alone_is_tried_again_later_and_given_up_at_last() {
     assert_eq!(dead.header("x-belfry-routing-key").unwrap(), "notification.create");
     assert_eq!(dead.header("x-belfry-exchange").unwrap(), queue);
     until_true("the other one worked", async || store.ids("ada").await == ["later"]).await;
-    rig.leaves_nothing(ingest).await;
+    rig.ends_with_nothing_left(ingest, connected).await;
     for rest in ["retry.100ms", "retry.200ms"] {
         assert_eq!(rig.amqp.count(&format!("{queue}.{rest}")).await, Some(0), "{rest}");
     }
-    connected.stop().await;
 }
 
 #[tokio::test]
@@ -249,9 +244,8 @@ async fn a_read_that_comes_before_its_notification_takes_effect() {
         stored == 4 && unread("ada").await == 1 && unread("bob").await == 0
     })
     .await;
-    rig.leaves_nothing(ingest).await;
+    rig.ends_with_nothing_left(ingest, connected).await;
     assert_eq!(rig.amqp.count(&rig.broker.dead_queue()).await, Some(0));
-    connected.stop().await;
 }
 
 #[tokio::test]
@@ -273,8 +267,7 @@ async fn a_read_of_what_never_comes_is_given_up_and_holds_nobody_up() {
     assert_eq!(dead.header("x-belfry-error").unwrap(), "the inbox knows nothing of n1");
     assert_eq!(dead.header("x-belfry-attempts").unwrap(), "3");
     assert_eq!(store.inner.state(&user("ada")).await.unwrap().unread.get(), 0, "n2 is marked");
-    rig.leaves_nothing(ingest).await;
-    connected.stop().await;
+    rig.ends_with_nothing_left(ingest, connected).await;
 }
 
 #[tokio::test]
@@ -298,8 +291,7 @@ async fn a_store_that_is_down_loses_nothing_and_is_not_overrun() {
     }
     store.goes_down(false);
     until_true("all are stored", async || store.ids("ada").await.len() == 500).await;
-    rig.leaves_nothing(ingest).await;
-    connected.stop().await;
+    rig.ends_with_nothing_left(ingest, connected).await;
 }
 
 #[tokio::test]
@@ -320,8 +312,7 @@ async fn a_queue_that_others_have_declared_is_used_as_it_is() {
     // Poison and retries find their way as well.
     rig.send("nonsense", json!({})).await;
     assert_eq!(rig.amqp.next(&rig.broker.dead_queue()).await.json()["pattern"], "nonsense");
-    rig.leaves_nothing(ingest).await;
-    connected.stop().await;
+    rig.ends_with_nothing_left(ingest, connected).await;
 }
 
 #[tokio::test]
@@ -353,12 +344,11 @@ async fn a_queue_with_a_single_active_consumer_keeps_a_producers_order_across_no
         store.inner.state(&user("ada")).await.unwrap().revision.get() == 400
     })
     .await;
-    rig.leaves_nothing(second).await;
+    rig.ends_with_nothing_left(second, connected).await;
     for (n, one) in (0_u64..).zip(store.inbox("ada").await) {
         let revisions = (one.created_revision.get(), one.revision.get());
         assert_eq!(revisions, (2 * n + 1, 2 * n + 2), "{}: created, then read", one.id);
     }
-    connected.stop().await;
 }
 
 #[tokio::test]
@@ -423,6 +413,5 @@ async fn properties_that_no_library_would_send_do_no_harm() {
         let dead = rig.amqp.next(&rig.broker.dead_queue()).await;
         assert_eq!(dead.header("x-belfry-reason").unwrap(), "unknown_pattern");
     }
-    rig.leaves_nothing(ingest).await;
-    connected.stop().await;
+    rig.ends_with_nothing_left(ingest, connected).await;
 }

@@ -190,9 +190,8 @@ async fn an_ingest_queue_that_is_deleted_while_the_store_is_down_comes_back_and_
     until_true("all are stored", async || store.ids("ada").await.len() == 270).await;
     send(&rig, 270..280).await;
     until_true("and what follows", async || store.ids("ada").await.len() == 280).await;
-    rig.leaves_nothing(ingest).await;
+    rig.ends_with_nothing_left(ingest, connected).await;
     assert_eq!(store.done(), 280, "none was acknowledged wrongly, so that it came again");
-    connected.stop().await;
 }
 
 #[tokio::test]
@@ -214,8 +213,7 @@ async fn an_ingest_queue_that_is_deleted_while_messages_are_done_loses_none_of_t
     rig.exists(&queue).await;
     send(&rig, 100..120).await;
     until_true("all are stored", async || store.ids("ada").await.len() == 120).await;
-    rig.leaves_nothing(ingest).await;
-    connected.stop().await;
+    rig.ends_with_nothing_left(ingest, connected).await;
 }
 
 #[tokio::test]
@@ -242,8 +240,7 @@ async fn an_ingest_queue_that_is_deleted_again_and_again_under_load_loses_nothin
         }
     }
     until_true("all are stored", async || store.ids("ada").await.len() == sent).await;
-    rig.leaves_nothing(ingest).await;
-    connected.stop().await;
+    rig.ends_with_nothing_left(ingest, connected).await;
 }
 
 #[tokio::test]
@@ -260,8 +257,7 @@ async fn a_dead_queue_that_is_deleted_is_made_again_before_it_is_needed() {
         assert_eq!(rig.amqp.next(&dead).await.json()["pattern"], "nonsense");
         rig.delete(&dead).await;
     }
-    rig.leaves_nothing(ingest).await;
-    connected.stop().await;
+    rig.ends_with_nothing_left(ingest, connected).await;
 }
 
 #[tokio::test]

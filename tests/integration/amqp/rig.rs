@@ -184,6 +184,12 @@ impl Rig {
         let queue = self.broker.ingest_queue();
         assert_eq!(self.amqp.count(&queue).await, Some(0), "all that was consumed is acknowledged");
     }
+
+    /// The same, and the publisher stops as well.
+    pub(super) async fn ends_with_nothing_left(&self, ingest: Running, publisher: Running) {
+        self.leaves_nothing(ingest).await;
+        publisher.stop().await;
+    }
 }
 
 pub(super) use belfry_adapters::inbound::amqp::NodeQueueState;

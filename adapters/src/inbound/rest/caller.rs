@@ -84,12 +84,8 @@ fn bearer_token(headers: &HeaderMap) -> Result<Option<BearerToken>, Refusal> {
     let (value, more) = (values.next(), values.next());
     let text = match (value.map(|value| value.to_str()), more) {
         (None, _) => return Ok(None),
-        (Some(Ok(text)), None) => text.trim(),
+        (Some(Ok(text)), None) => text,
         _ => return Err(Refusal::TokenInvalid),
     };
-    match BearerToken::parse(text) {
-        // It was shown, but is too long to be one.
-        None if text.len() > BearerToken::MAX_BYTES => Err(Refusal::TokenInvalid),
-        token => Ok(token),
-    }
+    Ok(BearerToken::parse(text)?)
 }

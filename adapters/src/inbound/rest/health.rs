@@ -93,7 +93,7 @@ pub(super) struct ReadinessForm {
     /// What is needed: `up` or `down`.
     #[schema(
         value_type = BTreeMap<String, String>,
-        example = json!({ "amqp": "up", "database": "up" })
+        example = json!({ "amqp": "up", "database": "up", "keys": "up", "revocations": "up" })
     )]
     checks: BTreeMap<&'static str, &'static str>,
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody as _};
 use axum::response::{IntoResponse, Response};
-use belfry_application::ports::{BearerToken, Claims, CloseReason};
+use belfry_application::ports::{BearerToken, Claims, CloseReason, TokenTooLong};
 use belfry_application::session::{Admission, Session, TooManySessions};
 use belfry_application::use_cases::{
     CountUnread, DeleteNotification, ListInbox, MarkAllRead, MarkRead, Refusal, Seen,
@@ -15,10 +15,11 @@ use futures_util::future::BoxFuture;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde_json::Value;
-use socketioxide::SocketIo;
 use socketioxide::extract::{Event, SocketRef, State, TryData};
 use socketioxide::handler::ConnectHandler;
 use socketioxide::service::SocketIoService;
+use socketioxide::socket::DisconnectReason;
+use socketioxide::{ParserConfig, SocketIo};
 use tokio::sync::SetOnce;
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt};
@@ -122,6 +123,10 @@ pub struct SocketIoDoor {
 }
 
 impl SocketIoDoor {
+    /// How many attachments a packet may announce. They are held until the last one is there. No event
+    /// of ours has any; a client that sends a few hears that they are not what was asked for.
+    const ATTACHMENTS: usize = 16;
+
     /// Opens the door.
     pub fn open(parts: SocketIoParts) -> Self {
         let SocketIoParts { sessions, stories, settings } = parts;
@@ -144,6 +149,11 @@ impl SocketIoDoor {
             .ws_max_message_size(settings.max_payload)
             .ws_max_frame_size(settings.max_payload)
             .ws_read_buffer_size(128)
+            .with_parser(
+                ParserConfig::common()
+                    .max_incoming_binaries(Self::ATTACHMENTS)
+                    .max_incoming_binary_buf_size(settings.max_payload),
+            )
             .with_state(Arc::new(door))
             .build_svc();
         for namespace in Namespace::ALL {
@@ -166,7 +176,10 @@ impl SocketIoDoor {
         let answer = opening.answer();
         tokio::spawn(async move {
             let Some(mut connection) = opening.connection().await else { return };
-            transports.note(&mut request, connection.outlet());
+            // Dropped, and so closed: the session has one already.
+            if !transports.note(&mut request, connection.outlet()) {
+                return;
+            }
             if let Some(sid) = upgraded_session(request.uri()).map(str::to_owned) {
                 // Should it not get through its upgrade, the session hangs between its transports: the
                 // library would keep it for ever.
@@ -291,7 +304,7 @@ async fn authenticate(
     Ok(())
 }
 
-async fn on_connect(socket: SocketRef, State(door): State<Arc<Door>>) {
+async fn on_connect(socket: SocketRef, io: SocketIo, State(door): State<Arc<Door>>) {
     let Some(Arrival { admission, seen, session: arrived }) = socket.extensions.remove() else {
         return;
     };
@@ -301,8 +314,14 @@ async fn on_connect(socket: SocketRef, State(door): State<Arc<Door>>) {
     let sessions = door.sessions.clone();
     // No await before this: a device that left meanwhile would never be noticed.
     socket.on_disconnect({
-        let session = session.clone();
-        async move || sessions.leave(&session)
+        let (session, door) = (session.clone(), door.clone());
+        async move |socket: SocketRef, why: DisconnectReason| {
+            sessions.leave(&session);
+            if why == DisconnectReason::ClientNSDisconnect {
+                // Not waited for: the socket is in its namespace for as long as this handler runs.
+                tokio::spawn(async move { door.await_return(&io, &socket).await });
+            }
+        }
     });
     // Set once, here; even for a device that left, so that nothing waits for it in vain.
     let _ = arrived.set(Arc::downgrade(&session));
@@ -351,8 +370,24 @@ impl Door {
         code
     }
 
-    async fn sign_in(&self, token: Option<BearerToken>) -> Result<Claims, Refusal> {
-        self.sessions.sign_in(token).await
+    /// A device that has left a namespace may come to another, or again, by the same transport. It has
+    /// as long for that as in the beginning; the library itself looks no further than the first sign-in,
+    /// and would let a transport stay that nobody is signed in by.
+    async fn await_return(&self, io: &SocketIo, socket: &SocketRef) {
+        tokio::time::sleep(self.settings.connect_timeout).await;
+        let is_in = |namespace: Namespace| {
+            io.of(namespace.path()).is_some_and(|all| all.get_socket(socket.id).is_some())
+        };
+        if !Namespace::ALL.into_iter().any(is_in) {
+            self.transports.close(socket);
+        }
+    }
+
+    async fn sign_in(
+        &self,
+        token: Result<Option<BearerToken>, TokenTooLong>,
+    ) -> Result<Claims, Refusal> {
+        self.sessions.sign_in(token?).await
     }
 
     async fn take(

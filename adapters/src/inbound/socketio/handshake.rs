@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 
-use belfry_application::ports::BearerToken;
+use belfry_application::ports::{BearerToken, TokenTooLong};
 use belfry_application::use_cases::Seen;
 use belfry_domain::{Epoch, Revision};
 use http::header::AUTHORIZATION;
@@ -11,7 +11,7 @@ use serde_json::Value;
 /// and the request that opened the transport.
 pub(super) struct Handshake {
     /// The token, from where it is looked for first.
-    pub(super) token: Option<BearerToken>,
+    pub(super) token: Result<Option<BearerToken>, TokenTooLong>,
     /// What the device says that it has seen.
     pub(super) seen: Option<Seen>,
 }
@@ -25,15 +25,16 @@ impl Handshake {
         let token = match in_auth.or_else(in_header) {
             Some(raw) => BearerToken::parse(raw),
             None if token_in_query => query_token(request),
-            None => None,
+            None => Ok(None),
         };
         Self { token, seen: seen(auth) }
     }
 }
 
-fn query_token(request: &Parts) -> Option<BearerToken> {
-    let query = serde_urlencoded::from_str::<HashMap<String, String>>(request.uri.query()?).ok()?;
-    BearerToken::parse(query.get("token")?)
+fn query_token(request: &Parts) -> Result<Option<BearerToken>, TokenTooLong> {
+    let query = request.uri.query().unwrap_or_default();
+    let query = serde_urlencoded::from_str::<HashMap<String, String>>(query).unwrap_or_default();
+    query.get("token").map_or(Ok(None), |raw| BearerToken::parse(raw))
 }
 
 /// What a device has seen: `{since, epoch}`, the revision as a number or, as query-string-minded
@@ -71,7 +72,7 @@ mod tests {
 
     fn token(auth: &Value, request: &Parts, token_in_query: bool) -> Option<String> {
         let token = Handshake::read(auth, request, token_in_query).token;
-        token.map(|token| token.reveal().to_owned())
+        token.unwrap().map(|token| token.reveal().to_owned())
     }
 
     #[test]

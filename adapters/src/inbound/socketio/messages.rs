@@ -3,6 +3,7 @@ use std::sync::Arc;
 use belfry_application::access::Action;
 use belfry_application::ports::{BearerToken, ListFilter};
 use belfry_application::session::Session;
+use belfry_application::use_cases::Refusal;
 use belfry_domain::{InboxState, Kind, NotificationId};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -79,7 +80,8 @@ pub(super) async fn handle(
         }
         Message::Refresh => {
             let token = payload.get("token").and_then(Value::as_str);
-            let token = token.or_else(|| payload.as_str()).and_then(BearerToken::parse);
+            let token = token.or_else(|| payload.as_str()).map_or(Ok(None), BearerToken::parse);
+            let token = token.map_err(Refusal::from)?;
             let expires_at = door.sessions.refresh(session, token).await?;
             Ok(json!({ "expiresAt": Rfc3339(expires_at) }))
         }

@@ -159,7 +159,7 @@ mod tests {
 
         let hour = Duration::from_hours(1);
         let token = mint.mint(&user("ada"), &[Scopes::WRITE, "other"], hour, clock.now());
-        let claims = verifier.verify(&BearerToken::parse(&token).unwrap()).await.unwrap();
+        let claims = verifier.verify(&BearerToken::parse(&token).unwrap().unwrap()).await.unwrap();
         assert_eq!(claims.user, user("ada"));
         assert!(claims.scopes.contain(Scopes::WRITE) && claims.scopes.contain("other"));
         assert_eq!(claims.expires_at, clock.now().plus(hour));

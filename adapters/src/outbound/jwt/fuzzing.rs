@@ -46,7 +46,7 @@ pub fn token(bytes: &[u8]) {
 }
 
 fn is_believed(text: &str) -> bool {
-    let Some(token) = BearerToken::parse(text) else { return false };
+    let Ok(Some(token)) = BearerToken::parse(text) else { return false };
     // Nothing to wait for: no keys are published.
     let verdict = VERIFIER.verify(&token).now_or_never().expect("it is told at once");
     verdict.is_ok_and(|claims| claims.expires_at > Fixed.now())

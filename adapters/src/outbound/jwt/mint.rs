@@ -127,7 +127,7 @@ mod tests {
 
         let clock = Arc::new(ManualClock::at(now.unix_millis()));
         let verifier = JwtVerifier::new(&settings, clock).unwrap();
-        let token = BearerToken::parse(&token).unwrap();
+        let token = BearerToken::parse(&token).unwrap().unwrap();
         let claims = verifier.verify(&token).await.unwrap();
         assert_eq!(claims.user, user("ada"));
         assert!(claims.scopes.contain(Scopes::WRITE));

@@ -37,7 +37,7 @@ impl Tokens {
     }
 
     async fn verify(&self, token: &str) -> Result<Claims, TokenError> {
-        let token = BearerToken::parse(token).expect("a token");
+        let token = BearerToken::parse(token).unwrap().expect("a token");
         self.verifier.verify(&token).await
     }
 }

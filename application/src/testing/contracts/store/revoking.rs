@@ -1,0 +1,62 @@
+//! Revocations are kept, and nobody misses one.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::super::promises;
+use super::Store;
+use crate::ports::Revocation;
+use crate::testing::{at, user};
+
+fn before(name: &str, instant: i64) -> Revocation {
+    Revocation { user: user(name), issued_before: at(instant) }
+}
+
+promises! { Store:
+
+async fn a_revocation_is_kept_and_the_later_instant_holds(store) {
+    assert_eq!(store.revocations.revoke(&before("ada", 2_000)).await.unwrap(), before("ada", 2_000));
+    assert_eq!(store.revocations.revoke(&before("ada", 1_000)).await.unwrap(), before("ada", 2_000));
+    assert_eq!(store.revocations.revoke(&before("ada", 3_000)).await.unwrap(), before("ada", 3_000));
+    store.revocations.revoke(&before("bob", 1_000)).await.unwrap();
+    let (mut all, _) = store.revocations.since(None).await.unwrap();
+    all.sort_by_key(|one| one.user.clone());
+    assert_eq!(all, [before("ada", 3_000), before("bob", 1_000)]);
+}
+
+async fn whoever_passes_on_the_marks_misses_no_revocation(store) {
+    let (none, mut mark) = store.revocations.since(None).await.unwrap();
+    assert_eq!(none, []);
+    let reader = async {
+        let mut learned = HashSet::new();
+        while learned.len() < 40 {
+            let (news, next) = store.revocations.since(Some(mark)).await.unwrap();
+            learned.extend(news.into_iter().map(|one| one.user));
+            mark = next;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let writers = futures_util::future::join_all((0..4).map(|writer| {
+        let store = store.clone();
+        async move {
+            for n in 0..10 {
+                store.revocations.revoke(&before(&format!("u{writer}-{n}"), 1_000)).await.unwrap();
+            }
+        }
+    }));
+    let both = async { tokio::join!(reader, writers) };
+    tokio::time::timeout(Duration::from_mins(1), both).await.expect("all are learned");
+}
+
+async fn revocations_of_long_ago_are_forgotten(store) {
+    for name in ["ada", "bob", "cy"] {
+        store.revocations.revoke(&before(name, 1_000)).await.unwrap();
+    }
+    let forgets = async |before, limit| store.retention.forget_revocations(before, limit).await.unwrap();
+    assert_eq!(forgets(at(0), 10).await, 0);
+    let future = at(9_000_000_000_000);
+    assert_eq!([forgets(future, 2).await, forgets(future, 2).await, forgets(future, 2).await], [2, 1, 0]);
+    assert_eq!(store.revocations.since(None).await.unwrap().0, []);
+}
+
+}
