@@ -43,10 +43,7 @@ pub(crate) struct Device {
     pub(crate) server: SocketAddr,
     /// An address of this machine: one has no more than some 28,000 ports for one server.
     pub(crate) from: Ipv4Addr,
-    /// Without one it connects and never signs in.
     pub(crate) token: Arc<str>,
-    /// `since` and `epoch`, with which it asks for what it has missed: `,"since":1,"epoch":"…"`
-    pub(crate) seen: Arc<str>,
 }
 
 /// Where it puts what it hears.
@@ -91,7 +88,7 @@ impl Device {
         loop {
             let demand = socket.hear(ears).await?;
             if demand.open {
-                let connect = format!(r#"40{{"token":"{}"{}}}"#, self.token, self.seen);
+                let connect = format!(r#"40{{"token":"{}"}}"#, self.token);
                 socket.say(connect.as_bytes()).await?;
             }
             if demand.end {
@@ -176,6 +173,32 @@ impl Socket {
     /// Sends bytes as they are.
     pub(crate) async fn say_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes).await
+    }
+
+    /// The texts that come next, pings aside; fails when the server has ended it.
+    pub(crate) async fn texts(&mut self) -> io::Result<Vec<Vec<u8>>> {
+        loop {
+            let (mut texts, mut ping, mut end) = (Vec::new(), false, false);
+            let used = frames::each(&self.rest, |frame| match frame {
+                Frame::Text(b"2") => ping = true,
+                Frame::Text(text) => texts.push(text.to_vec()),
+                Frame::Close => end = true,
+                Frame::Ping(_) | Frame::Other => {}
+            });
+            let used = used.map_err(|_| io::Error::from(ErrorKind::InvalidData))?;
+            self.rest.drain(..used);
+            if ping {
+                self.say(b"3").await?;
+            }
+            match (texts.is_empty(), end) {
+                (false, _) => return Ok(texts),
+                (true, true) => return Err(ErrorKind::ConnectionAborted.into()),
+                (true, false) => {}
+            }
+            if self.stream.read_buf(&mut self.rest).await? == 0 {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+        }
     }
 
     /// Waits for bytes and makes of them what they mean.

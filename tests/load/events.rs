@@ -38,6 +38,11 @@ impl Events {
         Self { first_user, ..self }
     }
 
+    /// Draws other users than a copy of it does.
+    pub(crate) fn vary(&mut self, number: u64) {
+        self.random = Random::seeded(self.random.next() ^ number);
+    }
+
     /// Writes the body of an event's message, some 400 bytes.
     pub(crate) fn write(&mut self, out: &mut Vec<u8>, seq: u64, at: u64) {
         let user = self.first_user + self.random.below(self.users);

@@ -20,7 +20,7 @@ use crate::tally::{Counters, Heard, Latency, Round, no_latency};
 const AT_THE_DOOR: usize = 256;
 
 /// Clients for one source address, below the 28,233 ports that Linux hands out.
-const PER_ADDRESS: u64 = 20_000;
+pub(crate) const PER_ADDRESS: u64 = 20_000;
 
 /// Which clients connect, and how.
 #[derive(Debug, Clone)]
@@ -36,8 +36,8 @@ pub(crate) struct Crowd {
     pub(crate) rate: f64,
     pub(crate) threads: u64,
     pub(crate) life: Life,
-    /// For the CONNECT packet, after the token.
-    pub(crate) seen: String,
+    /// Clients that share a source address.
+    pub(crate) per_address: u64,
 }
 
 /// What a client does once it is signed in.
@@ -56,7 +56,7 @@ pub(crate) enum Life {
 #[derive(Debug)]
 pub(crate) struct Fleet {
     pub(crate) counters: Arc<Counters>,
-    connections: u64,
+    pub(crate) connections: u64,
     heard: Vec<Arc<Mutex<Heard>>>,
     stop: CancellationToken,
     threads: Vec<JoinHandle<()>>,
@@ -146,7 +146,6 @@ impl Drop for Fleet {
 /// Starts this thread's share of the clients at the crowd's pace, and waits for good.
 async fn connect_share(crowd: Crowd, thread: u64, ears: Ears) {
     let key = Key::hs256(&crowd.secret);
-    let seen: Arc<str> = crowd.seen.as_str().into();
     let door = Arc::new(Semaphore::new(AT_THE_DOOR));
     let begin = Instant::now();
     for number in (thread..crowd.connections).step_by(usize::try_from(crowd.threads).unwrap_or(1)) {
@@ -155,9 +154,8 @@ async fn connect_share(crowd: Crowd, thread: u64, ears: Ears) {
         let user = crowd.first_user + number / crowd.devices.max(1);
         let device = Device {
             server: crowd.server,
-            from: source(number),
+            from: source(number, crowd.per_address),
             token: key.token(&format!("u{user}")).sign().into(),
-            seen: Arc::clone(&seen),
         };
         let random = Random::seeded(number);
         tokio::spawn(live(device, crowd.life, random, Arc::clone(&door), ears.clone()));
@@ -166,9 +164,9 @@ async fn connect_share(crowd: Crowd, thread: u64, ears: Ears) {
 }
 
 /// The address that a client connects from: `127.0.0.2`, `127.0.0.3` …
-pub(crate) fn source(number: u64) -> Ipv4Addr {
-    let address = u8::try_from(2 + number / PER_ADDRESS).unwrap_or(u8::MAX);
-    Ipv4Addr::new(127, 0, 0, address)
+pub(crate) fn source(number: u64, per_address: u64) -> Ipv4Addr {
+    let [.., third, fourth] = (2 + number / per_address.max(1)).to_be_bytes();
+    Ipv4Addr::new(127, 0, third, fourth)
 }
 
 async fn live(device: Device, life: Life, mut random: Random, door: Arc<Semaphore>, ears: Ears) {
@@ -250,8 +248,9 @@ mod tests {
 
     #[test]
     fn one_address_has_ports_for_its_clients() {
-        assert_eq!(source(0), Ipv4Addr::new(127, 0, 0, 2));
-        assert_eq!(source(19_999), Ipv4Addr::new(127, 0, 0, 2));
-        assert_eq!(source(20_000), Ipv4Addr::new(127, 0, 0, 3));
+        assert_eq!(source(0, PER_ADDRESS), Ipv4Addr::new(127, 0, 0, 2));
+        assert_eq!(source(19_999, PER_ADDRESS), Ipv4Addr::new(127, 0, 0, 2));
+        assert_eq!(source(20_000, PER_ADDRESS), Ipv4Addr::new(127, 0, 0, 3));
+        assert_eq!(source(300, 1), Ipv4Addr::new(127, 0, 1, 46));
     }
 }

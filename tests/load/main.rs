@@ -6,7 +6,8 @@
 //! | [`trial`] | one server with its clients, and events sent to them |
 //! | [`rig`], [`servers`] | RabbitMQ, PostgreSQL, and the servers that are measured |
 //! | [`fleet`], [`device`] with [`frames`], [`packets`] | the clients |
-//! | [`producer`], [`publisher`], [`events`] | those who publish |
+//! | [`probe`], [`attacks`] | a client that looks closely, and those that misbehave |
+//! | [`producer`], [`publisher`], [`rest`], [`events`] | those who publish |
 //! | [`tally`], [`process`], [`clock`] | what is counted |
 //! | [`report`], [`chart`], [`machine`], [`figures`] | what is told of it |
 
@@ -14,6 +15,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+mod attacks;
 mod chart;
 mod clock;
 mod commands;
@@ -25,11 +27,13 @@ mod frames;
 mod machine;
 mod options;
 mod packets;
+mod probe;
 mod process;
 mod producer;
 mod publisher;
 mod random;
 mod report;
+mod rest;
 mod rig;
 mod servers;
 mod tally;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{ceiling, compare};
+use crate::commands::{attack, ceiling, compare, growth, memory, storm, store};
 use crate::servers::Kind;
 
 /// Measures Belfry under load, side by side with servers that do the same.
@@ -28,6 +28,11 @@ pub(crate) struct Options {
 pub(crate) enum Command {
     Compare(compare::Options),
     Ceiling(ceiling::Options),
+    Store(store::Options),
+    Memory(memory::Options),
+    Storm(storm::Options),
+    Growth(growth::Options),
+    Attack(attack::Options),
 }
 
 /// What every command takes.

@@ -62,13 +62,19 @@ impl Process {
     /// Resident memory in bytes: 0 when the process is gone.
     pub(crate) fn rss(self) -> u64 {
         // The sums of `statm` are batched for each thread; this one is counted page by page.
-        let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.0));
-        let kib = rollup.ok().and_then(|told| {
-            let line =
-                told.lines().find_map(|line| line.strip_prefix("Rss:").map(str::to_owned))?;
-            line.split_whitespace().next()?.parse::<u64>().ok()
-        });
-        kib.unwrap_or(0) * 1024
+        self.kib("smaps_rollup", "Rss:") * 1024
+    }
+
+    /// The most resident memory that it ever had, in bytes.
+    pub(crate) fn peak_rss(self) -> u64 {
+        self.kib("status", "VmHWM:") * 1024
+    }
+
+    /// A line of one of its files that tells KiB.
+    fn kib(self, file: &str, name: &str) -> u64 {
+        let told = fs::read_to_string(format!("/proc/{}/{file}", self.0)).unwrap_or_default();
+        let line = told.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
     }
 
     fn stat(self) -> Option<Stat> {

@@ -1,6 +1,7 @@
 //! What all servers are measured with: one broker, one database server, one secret.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Context;
 use belfry_tests::postgres::{Database, PostgresServer};
@@ -44,7 +45,7 @@ struct Postgres {
 /// A queue that nobody else uses, with the names that Belfry derives from it. Dropping it deletes them.
 #[derive(Debug)]
 pub(crate) struct Queue {
-    pub(crate) names: Broker,
+    pub(crate) names: Arc<Broker>,
     pub(crate) name: String,
     channel: Channel,
 }
@@ -104,7 +105,7 @@ impl Rig {
         let channel = self.connection.create_channel().await?;
         let durable = QueueDeclareOptions { durable: true, ..Default::default() };
         channel.queue_declare(name.as_str().into(), durable, FieldTable::default()).await?;
-        Ok(Queue { names, name, channel })
+        Ok(Queue { names: Arc::new(names), name, channel })
     }
 
     /// A new, empty database.
@@ -134,6 +135,12 @@ fn postgres_process(url: &str) -> Option<Process> {
 }
 
 impl Queue {
+    /// The same queue, for another consumer.
+    pub(crate) fn shared(&self) -> Self {
+        let (names, name) = (Arc::clone(&self.names), self.name.clone());
+        Self { names, name, channel: self.channel.clone() }
+    }
+
     /// How many messages wait in it for a consumer.
     pub(crate) async fn depth(&self) -> anyhow::Result<u64> {
         let look = QueueDeclareOptions { passive: true, ..Default::default() };

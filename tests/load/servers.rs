@@ -54,6 +54,15 @@ pub(crate) enum Mode<'a> {
     Store(&'a str),
 }
 
+/// Whether Belfry bounds what one address, user or device may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bounds {
+    /// Off: the tool's clients are one address, and its service is one user.
+    Off,
+    /// As they are by default.
+    Default,
+}
+
 /// A running server. Dropping it ends it.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -65,7 +74,7 @@ pub(crate) struct Server {
 #[derive(Debug)]
 enum Running {
     Belfry(Box<Belfry>),
-    Peer(Spawned),
+    Peer { child: Spawned, command: Command },
 }
 
 /// The tests' folder of this checkout.
@@ -133,9 +142,10 @@ impl Server {
         mode: Mode<'_>,
         rig: &Rig,
         queue: &Queue,
+        bounds: Bounds,
     ) -> anyhow::Result<Self> {
         if kind.is_belfry() {
-            let builder = belfry(kind, mode, rig, queue);
+            let builder = belfry(kind, mode, rig, queue, bounds);
             let belfry =
                 builder.try_start().await.map_err(|refused| anyhow!("belfry: {refused}"))?;
             let address = belfry.url().trim_start_matches("http://").parse()?;
@@ -153,21 +163,34 @@ impl Server {
         if let Mode::Store(database) = mode {
             command.env("PEER_DATABASE_URL", database);
         }
-        let child = Spawned::new(&mut command, None)
-            .with_context(|| format!("{kind} cannot be run: {command:?}"))?;
-        let words = format!("listening on {address}");
-        let ready = child.wait_for(PATIENCE, |lines| {
-            let mut out = lines.iter().filter(|line| line.stream == Stream::Out);
-            out.any(|line| line.text.contains(&words)).then_some(())
-        });
-        ready.await.map_err(|why| anyhow!("{kind} does not start: {why}\n{}", text(&child)))?;
-        Ok(Self { kind, address, running: Running::Peer(child) })
+        let child = launch(kind, &mut command, address).await?;
+        Ok(Self { kind, address, running: Running::Peer { child, command } })
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub(crate) fn kill(&mut self) {
+        match &mut self.running {
+            Running::Belfry(belfry) => belfry.kill(),
+            Running::Peer { child, .. } => child.kill(),
+        }
+    }
+
+    /// Starts it again, with the same address and queue.
+    pub(crate) async fn restart(&mut self) -> anyhow::Result<()> {
+        match &mut self.running {
+            Running::Belfry(belfry) => belfry.restart().await,
+            Running::Peer { child, command } => {
+                child.kill();
+                *child = launch(self.kind, command, self.address).await?;
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn process(&self) -> Process {
         Process(match &self.running {
             Running::Belfry(belfry) => belfry.pid(),
-            Running::Peer(child) => child.pid(),
+            Running::Peer { child, .. } => child.pid(),
         })
     }
 
@@ -175,11 +198,23 @@ impl Server {
     pub(crate) fn must_run(&mut self) -> anyhow::Result<()> {
         let (runs, said) = match &mut self.running {
             Running::Belfry(belfry) => (belfry.is_running(), belfry.log()),
-            Running::Peer(child) => (child.is_running(), text(child)),
+            Running::Peer { child, .. } => (child.is_running(), text(child)),
         };
         ensure!(runs, "{} has ended by itself:\n{said}", self.kind);
         Ok(())
     }
+}
+
+/// Starts a peer and waits until it consumes.
+async fn launch(kind: Kind, command: &mut Command, address: SocketAddr) -> anyhow::Result<Spawned> {
+    let child = Spawned::new(command, None).with_context(|| format!("{kind} cannot be run"))?;
+    let words = format!("listening on {address}");
+    let ready = child.wait_for(PATIENCE, |lines| {
+        let mut out = lines.iter().filter(|line| line.stream == Stream::Out);
+        out.any(|line| line.text.contains(&words)).then_some(())
+    });
+    ready.await.map_err(|why| anyhow!("{kind} does not start: {why}\n{}", text(&child)))?;
+    Ok(child)
 }
 
 fn program(kind: Kind) -> anyhow::Result<Command> {
@@ -202,16 +237,33 @@ fn text(child: &Spawned) -> String {
     last.into_iter().rev().collect::<Vec<_>>().join("\n")
 }
 
-fn belfry(kind: Kind, mode: Mode<'_>, rig: &Rig, queue: &Queue) -> Builder {
-    const NODE: &str = "load";
-
-    queue.names.will_delete_queue(queue.names.node_queue(NODE));
+fn belfry(kind: Kind, mode: Mode<'_>, rig: &Rig, queue: &Queue, bounds: Bounds) -> Builder {
+    // Several nodes may share one queue.
+    let port = free_port();
+    let node = format!("load-{port}");
+    queue.names.will_delete_queue(queue.names.node_queue(&node));
     let mut builder = Belfry::builder()
         .program(&rig.belfry)
         .broker(&queue.names)
-        .setting("node.name", NODE)
+        .setting("node.name", node)
         .setting("auth.hs256_secret", SECRET)
         .setting("log.level", "warn");
+    if bounds == Bounds::Off {
+        builder = without_bounds(builder);
+    }
+    builder = match mode {
+        Mode::Forward => builder
+            .setting("amqp.ingest.mode", "forward")
+            .setting("amqp.ingest.only_node", kind == Kind::Belfry),
+        Mode::Store(database) => builder.database(database),
+    };
+    for (path, value) in &rig.options.settings {
+        builder = builder.setting(path, value);
+    }
+    builder
+}
+
+fn without_bounds(mut builder: Builder) -> Builder {
     // Bounds against strangers: all of the tool's clients are one address, and its service is one user.
     for limit in [
         "connections",
@@ -224,15 +276,6 @@ fn belfry(kind: Kind, mode: Mode<'_>, rig: &Rig, queue: &Queue) -> Builder {
         "writes_per_second",
     ] {
         builder = builder.setting(&format!("limits.{limit}"), 0);
-    }
-    builder = match mode {
-        Mode::Forward => builder
-            .setting("amqp.ingest.mode", "forward")
-            .setting("amqp.ingest.only_node", kind == Kind::Belfry),
-        Mode::Store(database) => builder.database(database),
-    };
-    for (path, value) in &rig.options.settings {
-        builder = builder.setting(path, value);
     }
     builder
 }

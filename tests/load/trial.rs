@@ -11,13 +11,13 @@ use tokio::time::{Instant, sleep};
 use crate::clock;
 use crate::events::{Events, Form};
 use crate::figures::{float, kib, ms_at, whole};
-use crate::fleet::{Crowd, Fleet, Life, allow_files};
-use crate::process::Process;
+use crate::fleet::{Crowd, Fleet, Life, PER_ADDRESS, allow_files};
+use crate::process::{Cpu, Process};
 use crate::producer::{Producer, Schedule};
 use crate::publisher::Publisher;
 use crate::rig::{Queue, Rig, SECRET};
-use crate::servers::{Kind, Mode, Server};
-use crate::tally::{Latency, Round};
+use crate::servers::{Bounds, Kind, Mode, Server};
+use crate::tally::{Fate, Latency, Round};
 
 /// How long a server is left alone before its memory is looked at.
 const REST: Duration = Duration::from_secs(3);
@@ -25,7 +25,7 @@ const REST: Duration = Duration::from_secs(3);
 /// How long nothing may arrive before what is missing counts as lost.
 const SILENCE: Duration = Duration::from_secs(2);
 
-/// How long is waited at most for what is late.
+/// How long a producer may take longer than it should.
 const LATEST: Duration = Duration::from_secs(30);
 
 /// A server and signed-in clients.
@@ -40,10 +40,12 @@ pub(crate) struct Trial<'a> {
     devices: u64,
     users: u64,
     next: u64,
+    /// The server's CPU time before the clients came.
+    before: Cpu,
 }
 
 /// What it took to let the clients in.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize)]
 pub(crate) struct Entry {
     /// Resident memory of the server without clients.
     pub(crate) empty_rss: u64,
@@ -60,12 +62,25 @@ pub(crate) struct Guests {
     /// Clients of one user.
     pub(crate) devices: u64,
     pub(crate) life: Life,
+    /// The number of the first of their users.
+    pub(crate) first_user: u64,
+    /// Clients that share a source address.
+    pub(crate) per_address: u64,
+    /// Whether Belfry keeps its bounds on them.
+    pub(crate) bounds: Bounds,
 }
 
 impl Guests {
     /// Each is a user of its own, and stays.
     pub(crate) fn each_alone(connections: u64) -> Self {
-        Self { connections, devices: 1, life: Life::Stay }
+        Self {
+            connections,
+            devices: 1,
+            life: Life::Stay,
+            first_user: 0,
+            per_address: PER_ADDRESS,
+            bounds: Bounds::Off,
+        }
     }
 }
 
@@ -106,14 +121,26 @@ pub(crate) struct Outcome {
     pub(crate) latency: Option<Latency>,
 }
 
+/// What came of events that were sent all at once.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Flood {
+    pub(crate) fate: Fate,
+    /// Until the last one arrived.
+    pub(crate) seconds: f64,
+    pub(crate) cpu_us: f64,
+}
+
 struct Clocks {
-    server: crate::process::Cpu,
-    tool: crate::process::Cpu,
+    server: Cpu,
+    tool: Cpu,
     broker: u64,
     postgres: u64,
 }
 
 impl<'a> Trial<'a> {
+    /// How long [`settle`](Self::settle) goes on listening when all has arrived.
+    pub(crate) const AFTERMATH: Duration = Duration::from_millis(200);
+
     /// Starts the server on a queue of its own and has the clients sign in.
     pub(crate) async fn open(
         rig: &'a Rig,
@@ -121,29 +148,83 @@ impl<'a> Trial<'a> {
         mode: Mode<'_>,
         guests: Guests,
     ) -> anyhow::Result<Self> {
-        allow_files(guests.connections)?;
+        let mut trial = Self::empty(rig, kind, mode, guests).await?;
+        trial.complete().await?;
+        Ok(trial)
+    }
+
+    /// The same with clients that are still on their way in.
+    pub(crate) async fn empty(
+        rig: &'a Rig,
+        kind: Kind,
+        mode: Mode<'_>,
+        guests: Guests,
+    ) -> anyhow::Result<Self> {
         let queue = rig.fresh_queue().await?;
-        let mut server = Server::start(kind, mode, rig, &queue).await?;
+        Self::on(rig, kind, mode, guests, queue).await
+    }
+
+    /// Another server of the same kind, with clients of its own. Nodes of Belfry share the queue.
+    pub(crate) async fn beside(
+        first: &Self,
+        mode: Mode<'_>,
+        guests: Guests,
+    ) -> anyhow::Result<Self> {
+        let queue = match first.server.kind {
+            Kind::Belfry | Kind::BelfryNodes => first.queue.shared(),
+            _ => first.rig.fresh_queue().await?,
+        };
+        let mut trial = Self::on(first.rig, first.server.kind, mode, guests, queue).await?;
+        trial.complete().await?;
+        Ok(trial)
+    }
+
+    async fn on(
+        rig: &'a Rig,
+        kind: Kind,
+        mode: Mode<'_>,
+        guests: Guests,
+        queue: Queue,
+    ) -> anyhow::Result<Self> {
+        allow_files(guests.connections)?;
+        let server = Server::start(kind, mode, rig, &queue, guests.bounds).await?;
         sleep(Duration::from_secs(1)).await;
         let (process, empty_rss) = (server.process(), server.process().rss());
         let before = process.cpu();
         let fleet = Fleet::gather(&crowd(rig, &server, guests))?;
-        if let Err(error) = fleet.complete().await {
-            server.must_run()?;
-            return Err(error).with_context(|| format!("{kind}"));
+        let users = guests.connections.div_ceil(guests.devices.max(1));
+        let entry = Entry { empty_rss, ..Entry::default() };
+        Ok(Self {
+            fleet,
+            server,
+            queue,
+            entry,
+            rig,
+            devices: guests.devices,
+            users,
+            next: 0,
+            before,
+        })
+    }
+
+    /// Waits for the clients, and measures what it took to let them in.
+    async fn complete(&mut self) -> anyhow::Result<()> {
+        if let Err(error) = self.fleet.complete().await {
+            self.server.must_run()?;
+            return Err(error).with_context(|| self.server.kind.to_string());
         }
-        let cpu = process.cpu().since(before);
+        let process = self.server.process();
+        let cpu = process.cpu().since(self.before);
         sleep(REST).await;
-        let idle_rss = process.rss();
-        let connections = float(guests.connections.max(1));
-        let entry = Entry {
+        let (empty_rss, idle_rss) = (self.entry.empty_rss, process.rss());
+        let connections = float(self.fleet.connections.max(1));
+        self.entry = Entry {
             empty_rss,
             idle_rss,
             kib_per_connection: kib(float(idle_rss) - float(empty_rss)) / connections,
             cpu_ms_per_connect: float(cpu) / 1e6 / connections,
         };
-        let users = guests.connections.div_ceil(guests.devices.max(1));
-        Ok(Self { fleet, server, queue, entry, rig, devices: guests.devices, users, next: 0 })
+        Ok(())
     }
 
     /// Sends events and waits for them.
@@ -198,6 +279,42 @@ impl<'a> Trial<'a> {
         })
     }
 
+    /// A round of events that something else sends; also the number of the first.
+    pub(crate) fn begin(&mut self, total: u64) -> (Arc<Round>, u64) {
+        let first = self.next;
+        let round = Round::new(first, 0, total, u8::try_from(self.devices).unwrap_or(u8::MAX));
+        self.fleet.begin(&round);
+        self.next += total;
+        (round, first)
+    }
+
+    /// Sends so many events as fast as the broker takes them, and waits for them.
+    pub(crate) async fn flood(&mut self, form: Form, total: u64) -> anyhow::Result<Flood> {
+        let mut publisher = self.publisher(form == Form::Store).await?;
+        let (round, first) = self.begin(total);
+        let mut events = Events::for_users(form, self.users);
+        let (process, begin) = (self.server.process(), Instant::now());
+        let before = process.cpu();
+        let publishing = tokio::task::spawn_blocking(move || {
+            let mut body = Vec::new();
+            for seq in first..first + total {
+                body.clear();
+                events.write(&mut body, seq, clock::now());
+                publisher.push(&body);
+                if publisher.pending() > 1 << 16 {
+                    publisher.flush()?;
+                }
+            }
+            publisher.flush()
+        });
+        publishing.await?.context("the broker does not take what is published")?;
+        self.settle(&round, total * self.devices).await;
+        let seconds = (begin.elapsed() - Self::AFTERMATH).as_secs_f64();
+        let cpu = float(process.cpu().since(before));
+        self.server.must_run()?;
+        Ok(Flood { fate: round.fate(total), seconds, cpu_us: cpu / 1_000.0 / float(total.max(1)) })
+    }
+
     /// A producer's connection to this server's queue.
     pub(crate) async fn publisher(&self, persistent: bool) -> anyhow::Result<Publisher> {
         let (url, queue) = (self.rig.amqp_url.clone(), self.queue.name.clone());
@@ -206,9 +323,8 @@ impl<'a> Trial<'a> {
 
     /// Waits until so many copies have arrived, or nothing more comes.
     pub(crate) async fn settle(&self, round: &Arc<Round>, expected: u64) {
-        let deadline = Instant::now() + LATEST;
         let mut last = (round.arrived(), Instant::now());
-        while round.arrived() < expected && Instant::now() < deadline {
+        while round.arrived() < expected {
             if round.arrived() > last.0 {
                 last = (round.arrived(), Instant::now());
             }
@@ -218,7 +334,7 @@ impl<'a> Trial<'a> {
             sleep(Duration::from_millis(10)).await;
         }
         // The count of the last event comes after it, and a doubled one later still.
-        sleep(Duration::from_millis(200)).await;
+        sleep(Self::AFTERMATH).await;
     }
 
     /// Ends it, with its queue.
@@ -249,10 +365,10 @@ fn crowd(rig: &Rig, server: &Server, guests: Guests) -> Crowd {
         secret: SECRET.to_owned(),
         connections: guests.connections,
         devices: guests.devices,
-        first_user: 0,
+        first_user: guests.first_user,
         rate: rig.options.connect_rate,
         threads: rig.options.client_threads,
         life: guests.life,
-        seen: String::new(),
+        per_address: guests.per_address,
     }
 }
