@@ -72,12 +72,12 @@ impl Chart {
             "start",
             &format!("<tspan font-size=\"15\">{}</tspan>", plain(&self.title)),
         );
-        for tick in &across.ticks {
+        for tick in &across.named {
             let at = x(*tick);
             rule(&mut svg, (at, TOP), (at, bottom));
             text(&mut svg, (at, bottom + 18.0), "middle", &show(*tick));
         }
-        for tick in &up.ticks {
+        for tick in &up.named {
             let at = y(*tick);
             rule(&mut svg, (LEFT, at), (right, at));
             text(&mut svg, (LEFT - 8.0, at + 4.0), "end", &show(*tick));
@@ -128,7 +128,7 @@ struct Ticks {
     scale: Scale,
     low: f64,
     high: f64,
-    ticks: Vec<f64>,
+    named: Vec<f64>,
 }
 
 impl Ticks {
@@ -147,20 +147,21 @@ impl Ticks {
         let power = 10_f64.powf(rough.log10().floor());
         let step = [1.0, 2.0, 2.5, 5.0, 10.0].map(|step| step * power);
         let step = step.into_iter().find(|step| *step >= rough).unwrap_or(10.0 * power);
-        let ticks: Vec<f64> =
-            (0_u8..).map(|n| f64::from(n) * step).take_while(|at| *at < most + step).collect();
-        Self { scale: Scale::Linear, low: 0.0, high: ticks.last().copied().unwrap_or(most), ticks }
+        // A step is no less than a fifth of the most, so there are seven at most.
+        let named: Vec<f64> =
+            (0..8).map(|n| f64::from(n) * step).take_while(|at| *at < most + step).collect();
+        Self { scale: Scale::Linear, low: 0.0, high: named.last().copied().unwrap_or(most), named }
     }
 
     fn logarithmic(least: f64, most: f64) -> Self {
         let (low, high) =
             (least.log10().floor(), most.log10().ceil().max(least.log10().floor() + 1.0));
-        let ticks = (0_u8..)
+        let named = (0_u8..)
             .map(|n| low + f64::from(n))
             .take_while(|at| *at <= high)
             .map(|at| 10_f64.powf(at));
-        let ticks = ticks.collect();
-        Self { scale: Scale::Logarithmic, low, high, ticks }
+        let named = named.collect();
+        Self { scale: Scale::Logarithmic, low, high, named }
     }
 
     /// From 0 to 1.
@@ -192,10 +193,10 @@ mod tests {
     #[test]
     fn ticks_are_round_and_reach_beyond_the_values() {
         let ticks = Ticks::of([3.0, 47.0].into_iter(), Scale::Linear);
-        assert_eq!(ticks.ticks, [0.0, 10.0, 20.0, 30.0, 40.0, 50.0]);
+        assert_eq!(ticks.named, [0.0, 10.0, 20.0, 30.0, 40.0, 50.0]);
         let ticks = Ticks::of([3.0, 470.0].into_iter(), Scale::Logarithmic);
         let expected = [1.0, 10.0, 100.0, 1_000.0];
-        assert!(ticks.ticks.iter().zip(expected).all(|(is, was)| (is / was - 1.0).abs() < 1e-9));
+        assert!(ticks.named.iter().zip(expected).all(|(is, was)| (is / was - 1.0).abs() < 1e-9));
         assert!((ticks.place(1_000.0) - 1.0).abs() < 1e-9);
     }
 

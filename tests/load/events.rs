@@ -34,7 +34,7 @@ impl Events {
     }
 
     /// Users from this number on.
-    pub(crate) fn from_user(self, first_user: u64) -> Self {
+    pub(crate) fn starting_with(self, first_user: u64) -> Self {
         Self { first_user, ..self }
     }
 
@@ -101,7 +101,7 @@ mod tests {
 
     fn body(form: Form) -> Value {
         let mut out = Vec::new();
-        Events::for_users(form, 1).from_user(7).write(&mut out, 12, 34);
+        Events::for_users(form, 1).starting_with(7).write(&mut out, 12, 34);
         serde_json::from_slice(&out).unwrap()
     }
 

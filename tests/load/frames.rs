@@ -75,11 +75,11 @@ fn write(out: &mut Vec<u8>, first: u8, payload: &[u8]) {
     match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
         (Ok(short @ ..126), _) => out.push(MASKED | short),
         (_, Ok(medium)) => {
-            out.push(MASKED | 126);
+            out.push(MASKED + 126);
             out.extend(medium.to_be_bytes());
         }
         _ => {
-            out.push(MASKED | 127);
+            out.push(MASKED + 127);
             out.extend((payload.len() as u64).to_be_bytes());
         }
     }

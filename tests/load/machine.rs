@@ -36,10 +36,9 @@ pub(crate) async fn facts(rig: &Rig, servers: &[Kind]) -> Facts {
 }
 
 fn command_line() -> String {
-    let arguments = std::env::args().skip(1).map(|argument| match argument.contains(' ') {
-        true => format!("'{argument}'"),
-        false => argument,
-    });
+    let arguments = std::env::args()
+        .skip(1)
+        .map(|argument| if argument.contains(' ') { format!("'{argument}'") } else { argument });
     // A URL's password is nobody's business.
     let shown =
         arguments.map(|argument| match (argument.split_once("://"), argument.rsplit_once('@')) {

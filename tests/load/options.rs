@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{attack, ceiling, compare, growth, memory, storm, store};
+use crate::commands::{attack, ceiling, compare, growth, memory, store, storm};
 use crate::servers::Kind;
 
 /// Measures Belfry under load, side by side with servers that do the same.

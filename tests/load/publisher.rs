@@ -38,7 +38,7 @@ impl Publisher {
         let stream = TcpStream::connect((authority.host.as_str(), authority.port))
             .with_context(|| format!("no broker at {}:{}", authority.host, authority.port))?;
         stream.set_nodelay(true)?;
-        stream.set_write_timeout(Some(Duration::from_secs(60)))?;
+        stream.set_write_timeout(Some(Duration::from_mins(1)))?;
         let mut this = Self {
             stream,
             publish: Vec::new(),

@@ -1,6 +1,6 @@
-//! Randomness that is cheap and the same in every run.
+//! Randomness that is cheap.
 
-/// SplitMix64 (Steele, Lea and Flood, 2014).
+/// `SplitMix64` (Steele, Lea and Flood, 2014).
 #[derive(Debug, Clone)]
 pub(crate) struct Random(u64);
 

@@ -90,7 +90,8 @@ pub(crate) struct Creates {
 /// What came of them.
 #[derive(Debug)]
 pub(crate) struct Created {
-    pub(crate) created: u64,
+    /// Answered with 201.
+    pub(crate) made: u64,
     pub(crate) refused: u64,
     /// From the request to its answer.
     pub(crate) latency: Latency,
@@ -132,11 +133,11 @@ impl Creates {
                 Ok::<_, io::Error>((latency, created, refused))
             }));
         }
-        let mut all = Created { created: 0, refused: 0, latency: no_latency(), seconds: 0.0 };
+        let mut all = Created { made: 0, refused: 0, latency: no_latency(), seconds: 0.0 };
         for task in tasks {
             let (latency, created, refused) = task.await??;
             all.latency.add(&latency).context("all have the same bounds")?;
-            all.created += created;
+            all.made += created;
             all.refused += refused;
         }
         all.seconds = begin.elapsed().as_secs_f64();

@@ -57,12 +57,11 @@ impl Rig {
         belfry: PathBuf,
         database: bool,
     ) -> anyhow::Result<Self> {
-        let broker = match &options.amqp_url {
-            Some(_) => None,
-            None => {
-                eprintln!("starting RabbitMQ");
-                Some(RabbitServer::start_own().await)
-            }
+        let broker = if options.amqp_url.is_none() {
+            eprintln!("starting RabbitMQ");
+            Some(RabbitServer::start_own().await)
+        } else {
+            None
         };
         let amqp_url = match (&options.amqp_url, &broker) {
             (Some(url), _) => url.clone(),

@@ -16,7 +16,7 @@ use crate::process::Process;
 use crate::rig::{Queue, Rig, SECRET};
 
 /// How long one may take to start.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Which server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]

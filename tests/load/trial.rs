@@ -23,7 +23,7 @@ use crate::tally::{Fate, Latency, Round};
 const REST: Duration = Duration::from_secs(3);
 
 /// How long nothing may arrive before what is missing counts as lost.
-const SILENCE: Duration = Duration::from_secs(2);
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// How long a producer may take longer than it should.
 const LATEST: Duration = Duration::from_secs(30);
@@ -138,9 +138,6 @@ struct Clocks {
 }
 
 impl<'a> Trial<'a> {
-    /// How long [`settle`](Self::settle) goes on listening when all has arrived.
-    pub(crate) const AFTERMATH: Duration = Duration::from_millis(200);
-
     /// Starts the server on a queue of its own and has the clients sign in.
     pub(crate) async fn open(
         rig: &'a Rig,
@@ -308,8 +305,8 @@ impl<'a> Trial<'a> {
             publisher.flush()
         });
         publishing.await?.context("the broker does not take what is published")?;
-        self.settle(&round, total * self.devices).await;
-        let seconds = (begin.elapsed() - Self::AFTERMATH).as_secs_f64();
+        let last = self.settle(&round, total * self.devices).await;
+        let seconds = (last - begin).as_secs_f64();
         let cpu = float(process.cpu().since(before));
         self.server.must_run()?;
         Ok(Flood { fate: round.fate(total), seconds, cpu_us: cpu / 1_000.0 / float(total.max(1)) })
@@ -321,20 +318,18 @@ impl<'a> Trial<'a> {
         tokio::task::spawn_blocking(move || Publisher::connect(&url, &queue, persistent)).await?
     }
 
-    /// Waits until so many copies have arrived, or nothing more comes.
-    pub(crate) async fn settle(&self, round: &Arc<Round>, expected: u64) {
+    /// Waits until so many copies have arrived, or nothing more comes; says when the last one did.
+    pub(crate) async fn settle(&self, round: &Arc<Round>, expected: u64) -> Instant {
         let mut last = (round.arrived(), Instant::now());
-        while round.arrived() < expected {
+        while round.arrived() < expected && last.1.elapsed() < SILENCE {
+            sleep(Duration::from_millis(10)).await;
             if round.arrived() > last.0 {
                 last = (round.arrived(), Instant::now());
             }
-            if last.1.elapsed() > SILENCE {
-                return;
-            }
-            sleep(Duration::from_millis(10)).await;
         }
         // The count of the last event comes after it, and a doubled one later still.
-        sleep(Self::AFTERMATH).await;
+        sleep(Duration::from_millis(200)).await;
+        last.1
     }
 
     /// Ends it, with its queue.

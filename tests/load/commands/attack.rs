@@ -45,7 +45,7 @@ pub(crate) struct Options {
 }
 
 #[derive(Debug, Serialize)]
-struct Run {
+struct Sample {
     server: String,
     attack: String,
     calm_p99_ms: f64,
@@ -102,7 +102,7 @@ pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()
     report.publish(common)
 }
 
-fn row(run: Run) -> Vec<String> {
+fn row(run: Sample) -> Vec<String> {
     vec![
         run.server,
         run.attack,
@@ -120,7 +120,7 @@ fn row(run: Run) -> Vec<String> {
     ]
 }
 
-async fn once(options: &Options, rig: &Rig, kind: Kind, attack: Attack) -> anyhow::Result<Run> {
+async fn once(options: &Options, rig: &Rig, kind: Kind, attack: Attack) -> anyhow::Result<Sample> {
     use std::sync::atomic::Ordering::Relaxed;
 
     const WARM_UP: Duration = Duration::from_secs(3);
@@ -156,7 +156,7 @@ async fn once(options: &Options, rig: &Rig, kind: Kind, attack: Attack) -> anyho
     trial.settle(&round, sent).await;
     let cut_off = trial.fleet.counters.cut.load(Relaxed);
     trial.close().await;
-    Ok(Run {
+    Ok(Sample {
         server: kind.to_string(),
         attack: attack.to_string(),
         calm_p99_ms: ms_at(&calm, 99.0),

@@ -40,7 +40,7 @@ pub(crate) struct Options {
 }
 
 #[derive(Debug, Serialize)]
-struct Run {
+struct Sample {
     run: u32,
     server: String,
     #[serde(skip)]
@@ -97,10 +97,11 @@ impl Search {
     }
 }
 
-async fn search(options: &Options, rig: &Rig, kind: Kind, run: u32) -> anyhow::Result<Run> {
+async fn search(options: &Options, rig: &Rig, kind: Kind, run: u32) -> anyhow::Result<Sample> {
     let guests = Guests::each_alone(options.sides.connections);
     let mut trial = Trial::open(rig, kind, Mode::Forward, guests).await?;
-    let mut found = Run { run, server: kind.to_string(), kind, ceiling: None, tried: Vec::new() };
+    let mut found =
+        Sample { run, server: kind.to_string(), kind, ceiling: None, tried: Vec::new() };
     let mut search =
         Search { holds: 0.0, fails: None, step: options.step.max(1.01), within: options.within };
     while let Some(rate) = search.next(options.from) {
@@ -146,7 +147,7 @@ fn holds(options: &Options, outcome: &Outcome) -> bool {
         && crate::figures::float(outcome.queued) <= most
 }
 
-fn table(options: &Options, runs: &[Run]) -> Table {
+fn table(options: &Options, runs: &[Sample]) -> Table {
     let note = format!(
         "{} connections, windows of {:?}, p99 below {} ms, medians of {} runs.",
         options.sides.connections, options.window, options.p99, options.sides.runs

@@ -17,7 +17,7 @@ use crate::trial::{Entry, Guests, Load, Outcome, Trial};
 
 /// Compares servers that forward events from RabbitMQ to sockets.
 ///
-/// One event is two frames, notification:new and notification:unread_count, to one of the connected
+/// One event is two frames, `notification:new` and `notification:unread_count`, to one of the connected
 /// users at random. Every run starts each server anew, one after the other, on a new queue.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
@@ -35,7 +35,7 @@ pub(crate) struct Options {
 }
 
 #[derive(Debug, Serialize)]
-struct Run {
+struct Sample {
     run: u32,
     server: String,
     #[serde(skip)]
@@ -58,14 +58,16 @@ pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()
                 show(outcome.p99_ms),
                 outcome.lost
             );
-            runs.push(Run { run, server: kind.to_string(), kind, entry, outcome });
+            runs.push(Sample { run, server: kind.to_string(), kind, entry, outcome });
         }
     }
     let mut report = Report::new("Forwarded events: servers compared", facts);
     report.table(summary(options, &runs));
     report.table(details(&runs));
     report.chart("latency", latencies(sides, &runs));
-    runs.iter().for_each(|run| report.raw(run));
+    for run in &runs {
+        report.raw(run);
+    }
     report.publish(common)
 }
 
@@ -85,7 +87,7 @@ async fn once(options: &Options, rig: &Rig, kind: Kind) -> anyhow::Result<(Entry
 }
 
 /// The median ratio of belfry's figure to the other's, over runs.
-fn ratio(runs: &[Run], other: Kind, figure: impl Fn(&Run) -> f64) -> f64 {
+fn ratio(runs: &[Sample], other: Kind, figure: impl Fn(&Sample) -> f64) -> f64 {
     let of = |kind| runs.iter().filter(move |run| run.kind == kind);
     median(of(Kind::Belfry).filter_map(|belfry| {
         let other = of(other).find(|other| other.run == belfry.run)?;
@@ -93,7 +95,7 @@ fn ratio(runs: &[Run], other: Kind, figure: impl Fn(&Run) -> f64) -> f64 {
     }))
 }
 
-fn summary(options: &Options, runs: &[Run]) -> Table {
+fn summary(options: &Options, runs: &[Sample]) -> Table {
     let note = format!(
         "{} connections, {} events/s, medians of {} runs. `belfry ÷` is the median of the ratios of \
          belfry to this server in the same run; below 1, belfry needs less.",
@@ -119,16 +121,16 @@ fn summary(options: &Options, runs: &[Run]) -> Table {
         ],
     );
     for &kind in &options.sides.servers {
-        let middle = |figure: fn(&Run) -> f64| {
+        let middle = |figure: fn(&Sample) -> f64| {
             show(median(runs.iter().filter(|run| run.kind == kind).map(figure)))
         };
-        let sum = |figure: fn(&Run) -> u64| -> String {
+        let sum = |figure: fn(&Sample) -> u64| -> String {
             runs.iter().filter(|run| run.kind == kind).map(figure).sum::<u64>().to_string()
         };
-        let than = |figure: fn(&Run) -> f64| show(ratio(runs, kind, figure));
-        let cpu: fn(&Run) -> f64 = |run| run.outcome.cpu_us;
-        let memory: fn(&Run) -> f64 = |run| run.entry.kib_per_connection;
-        let connect: fn(&Run) -> f64 = |run| run.entry.cpu_ms_per_connect;
+        let than = |figure: fn(&Sample) -> f64| show(ratio(runs, kind, figure));
+        let cpu: fn(&Sample) -> f64 = |run| run.outcome.cpu_us;
+        let memory: fn(&Sample) -> f64 = |run| run.entry.kib_per_connection;
+        let connect: fn(&Sample) -> f64 = |run| run.entry.cpu_ms_per_connect;
         table.row([
             kind.to_string(),
             middle(cpu),
@@ -149,7 +151,7 @@ fn summary(options: &Options, runs: &[Run]) -> Table {
     table
 }
 
-fn details(runs: &[Run]) -> Table {
+fn details(runs: &[Sample]) -> Table {
     let mut table = Table::new(
         "Each run. The CPU of the broker and of this tool are for information: they share the machine.",
         &[
@@ -169,7 +171,7 @@ fn details(runs: &[Run]) -> Table {
             "queued at end",
         ],
     );
-    for Run { kind, run, outcome, .. } in runs {
+    for Sample { kind, run, outcome, .. } in runs {
         table.row([
             kind.to_string(),
             run.to_string(),
@@ -191,7 +193,7 @@ fn details(runs: &[Run]) -> Table {
 }
 
 /// Latency over percentiles, of all runs together. The axis is 1 / (1 - percentile): 100 is p99.
-fn latencies(sides: &Sides, runs: &[Run]) -> Chart {
+fn latencies(sides: &Sides, runs: &[Sample]) -> Chart {
     let mut chart = Chart::new(
         "Latency from publishing to the socket",
         ("1 / (1 - percentile): 10 is p90, 100 is p99", Scale::Logarithmic),

@@ -42,7 +42,7 @@ pub(crate) struct Options {
 }
 
 #[derive(Debug, Serialize)]
-struct Run {
+struct Sample {
     run: u32,
     server: String,
     #[serde(skip)]
@@ -77,11 +77,11 @@ pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()
     report.publish(common)
 }
 
-/// Which form of events a server of that kind takes in its normal mode.
-pub(crate) fn form(kind: Kind) -> Form {
+/// How a server of that kind normally runs, and the form of events that it takes then.
+pub(crate) fn normal(kind: Kind, database: &str) -> (Mode<'_>, Form) {
     match kind {
-        Kind::Belfry | Kind::BelfryNodes => Form::Store,
-        _ => Form::Forward,
+        Kind::Belfry | Kind::BelfryNodes => (Mode::Store(database), Form::Store),
+        _ => (Mode::Forward, Form::Forward),
     }
 }
 
@@ -107,7 +107,7 @@ async fn idle_and_used(options: &Options, rig: &Rig, report: &mut Report) -> any
     let columns = ["server", "empty MiB", "KiB per idle connection", "after events", "lost"];
     let mut table = Table::new(&note, &columns);
     for &kind in &options.sides.servers {
-        let of = |figure: fn(&Run) -> f64| {
+        let of = |figure: fn(&Sample) -> f64| {
             show(median(runs.iter().filter(|run| run.kind == kind).map(figure)))
         };
         table.row([
@@ -122,19 +122,20 @@ async fn idle_and_used(options: &Options, rig: &Rig, report: &mut Report) -> any
     Ok(())
 }
 
-async fn once(options: &Options, rig: &Rig, kind: Kind, run: u32) -> anyhow::Result<Run> {
+async fn once(options: &Options, rig: &Rig, kind: Kind, run: u32) -> anyhow::Result<Sample> {
     let database = rig.fresh_database().await;
     let connections = options.sides.connections;
     let guests = Guests::each_alone(connections);
-    let mut trial = Trial::open(rig, kind, Mode::Store(database.url()), guests).await?;
-    let flood = trial.flood(form(kind), connections * options.events).await?;
+    let (mode, form) = normal(kind, database.url());
+    let mut trial = Trial::open(rig, kind, mode, guests).await?;
+    let flood = trial.flood(form, connections * options.events).await?;
     sleep(Duration::from_secs(3)).await;
     let (entry, used_rss) = (trial.entry, trial.server.process().rss());
     trial.close().await;
     let grown = kib(float(used_rss) - float(entry.empty_rss));
     let used_kib_per_connection = grown / float(connections.max(1));
     let (server, lost) = (kind.to_string(), flood.fate.lost);
-    Ok(Run { run, server, kind, entry, used_rss, used_kib_per_connection, lost })
+    Ok(Sample { run, server, kind, entry, used_rss, used_kib_per_connection, lost })
 }
 
 async fn churn(
@@ -189,7 +190,8 @@ async fn come_and_go(
     let database = rig.fresh_database().await;
     let connections = options.sides.connections;
     let guests = Guests { life: Life::Churn(options.stay), ..Guests::each_alone(connections) };
-    let mut trial = Trial::empty(rig, kind, Mode::Store(database.url()), guests).await?;
+    let (mode, form) = normal(kind, database.url());
+    let mut trial = Trial::empty(rig, kind, mode, guests).await?;
     let begin = Instant::now();
     let mut rss = vec![(0.0, trial.server.process().rss())];
     let schedule = Schedule {
@@ -198,8 +200,8 @@ async fn come_and_go(
         first: 0,
         total: crate::figures::whole(options.rate * time.as_secs_f64()),
     };
-    let events = Events::for_users(form(kind), connections);
-    let publisher = trial.publisher(form(kind) == Form::Store).await?;
+    let events = Events::for_users(form, connections);
+    let publisher = trial.publisher(form == Form::Store).await?;
     let producer = Producer::start(publisher, events, schedule);
     while begin.elapsed() < time {
         sleep(Duration::from_secs(1).min(time / 10)).await;

@@ -58,7 +58,7 @@ impl Options {
 }
 
 #[derive(Debug, Serialize)]
-struct Run {
+struct Sample {
     run: u32,
     server: String,
     what: &'static str,
@@ -109,7 +109,7 @@ async fn once(
     rig: &Rig,
     kind: Kind,
     run: u32,
-    runs: &mut Vec<Run>,
+    runs: &mut Vec<Sample>,
 ) -> anyhow::Result<()> {
     let database = rig.fresh_database().await;
     let guests = Guests::each_alone(options.connections);
@@ -119,7 +119,7 @@ async fn once(
     if let (Some(rate), true) = (options.rate, belfry) {
         let warm_up = Duration::from_secs(3);
         let load = Load { form: Form::Store, rate, warm_up, time: options.duration };
-        runs.push(Run::steady(run, &server, &trial.send(load).await?));
+        runs.push(Sample::steady(run, &server, &trial.send(load).await?));
     }
     if let (Some(messages), true) = (options.flood, belfry) {
         runs.push(flood(&mut trial, messages, run, &server).await?);
@@ -131,7 +131,7 @@ async fn once(
     Ok(())
 }
 
-impl Run {
+impl Sample {
     fn steady(run: u32, server: &str, outcome: &Outcome) -> Self {
         Self {
             run,
@@ -156,9 +156,9 @@ async fn flood(
     messages: u64,
     run: u32,
     server: &str,
-) -> anyhow::Result<Run> {
+) -> anyhow::Result<Sample> {
     let flood = trial.flood(Form::Store, messages).await?;
-    Ok(Run {
+    Ok(Sample {
         run,
         server: server.to_owned(),
         what: "amqp flood",
@@ -181,7 +181,7 @@ async fn rest(
     trial: &mut Trial<'_>,
     in_flight: u64,
     run: u32,
-) -> anyhow::Result<Run> {
+) -> anyhow::Result<Sample> {
     // More than anybody creates in that time; what is not sent is not counted.
     let most = crate::figures::whole(options.duration.as_secs_f64() * 50_000.0);
     let (round, first) = trial.begin(most);
@@ -195,37 +195,38 @@ async fn rest(
     };
     let (process, begin) = (trial.server.process(), tokio::time::Instant::now());
     let before = process.cpu();
-    let created = creates.run(Events::for_users(Form::Store, options.connections)).await?;
-    trial.settle(&round, created.created).await;
-    let told = begin.elapsed().as_secs_f64() - Trial::AFTERMATH.as_secs_f64();
+    let answers = creates.run(Events::for_users(Form::Store, options.connections)).await?;
+    let told = (trial.settle(&round, answers.made).await - begin).as_secs_f64();
     let cpu = process.cpu().since(before);
-    let fate = round.fate(created.created + created.refused);
+    let fate = round.fate(answers.made + answers.refused);
     let latency = trial.fleet.take_latency();
-    Ok(Run {
+    Ok(Sample {
         run,
         server: trial.server.kind.to_string(),
         what: "rest",
-        per_second: float(created.created) / created.seconds,
+        per_second: float(answers.made) / answers.seconds,
         told_per_second: float(fate.delivered) / told,
-        answer_p50_ms: ms_at(&created.latency, 50.0),
-        answer_p99_ms: ms_at(&created.latency, 99.0),
+        answer_p50_ms: ms_at(&answers.latency, 50.0),
+        answer_p99_ms: ms_at(&answers.latency, 99.0),
         socket_p50_ms: ms_at(&latency, 50.0),
         socket_p99_ms: ms_at(&latency, 99.0),
-        cpu_us: float(cpu) / 1_000.0 / float(created.created.max(1)),
-        lost: fate.lost.saturating_sub(created.refused),
+        cpu_us: float(cpu) / 1_000.0 / float(answers.made.max(1)),
+        lost: fate.lost.saturating_sub(answers.refused),
         doubled: fate.doubled,
-        refused: created.refused,
+        refused: answers.refused,
     })
 }
 
-fn table(options: &Options, runs: &[Run], inserts: &[f64]) -> Table {
+fn table(options: &Options, runs: &[Sample], inserts: &[f64]) -> Table {
     let mut note = format!(
         "{} users with a client each, medians of {} runs.",
         options.connections, options.runs
     );
     if !inserts.is_empty() {
         let inserts = show(median(inserts.iter().copied()));
-        note += &format!(" pgbench, one row in each transaction, 16 clients: {inserts} inserts/s.");
+        note = format!(
+            "{note} pgbench, one row in each transaction, 16 clients: {inserts} inserts/s."
+        );
     }
     let mut table = Table::new(
         &note,
@@ -247,14 +248,16 @@ fn table(options: &Options, runs: &[Run], inserts: &[f64]) -> Table {
     for &kind in &options.servers {
         for what in ["amqp", "amqp flood", "rest"] {
             let kind = kind.to_string();
-            let of: Vec<&Run> =
+            let of: Vec<&Sample> =
                 runs.iter().filter(|run| run.server == kind && run.what == what).collect();
             if of.is_empty() {
                 continue;
             }
-            let middle = |figure: fn(&Run) -> f64| show(median(of.iter().map(|run| figure(run))));
-            let sum =
-                |figure: fn(&Run) -> u64| of.iter().map(|run| figure(run)).sum::<u64>().to_string();
+            let middle =
+                |figure: fn(&Sample) -> f64| show(median(of.iter().map(|run| figure(run))));
+            let sum = |figure: fn(&Sample) -> u64| {
+                of.iter().map(|run| figure(run)).sum::<u64>().to_string()
+            };
             let label = match what {
                 "amqp" => format!("AMQP, {}/s", options.rate.unwrap_or_default()),
                 "amqp flood" => format!("AMQP, {} at once", options.flood.unwrap_or_default()),

@@ -8,7 +8,7 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
 use crate::clock;
-use crate::commands::memory::form;
+use crate::commands::memory::normal;
 use crate::events::{Events, Form};
 use crate::figures::{float, median, mib, ms_at, show};
 use crate::fleet::Life;
@@ -17,7 +17,7 @@ use crate::options::{Common, Sides, duration};
 use crate::producer::{Producer, Schedule};
 use crate::report::{Report, Table};
 use crate::rig::Rig;
-use crate::servers::{Kind, Mode};
+use crate::servers::Kind;
 use crate::tally::Round;
 use crate::trial::{Guests, Trial};
 
@@ -45,7 +45,7 @@ pub(crate) struct Options {
 }
 
 #[derive(Debug, Serialize)]
-struct Run {
+struct Sample {
     run: u32,
     server: String,
     #[serde(skip)]
@@ -84,13 +84,13 @@ pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()
     report.publish(common)
 }
 
-async fn once(options: &Options, rig: &Rig, kind: Kind, run: u32) -> anyhow::Result<Run> {
+async fn once(options: &Options, rig: &Rig, kind: Kind, run: u32) -> anyhow::Result<Sample> {
     const CALM: Duration = Duration::from_secs(10);
     /// The numbers of the watchers' users begin here.
     const WATCHERS: u64 = 1_000_000;
 
     let database = rig.fresh_database().await;
-    let mode = Mode::Store(database.url());
+    let (mode, form) = normal(kind, database.url());
     let connections = options.sides.connections;
     let guests = Guests { life: Life::ComeBack, ..Guests::each_alone(connections) };
     let mut hit = Trial::open(rig, kind, mode, guests).await?;
@@ -102,8 +102,8 @@ async fn once(options: &Options, rig: &Rig, kind: Kind, run: u32) -> anyhow::Res
     let round = Round::new(0, 0, total, 1);
     spared.fleet.begin(&round);
     let schedule = Schedule { begin: clock::now(), rate: options.rate, first: 0, total };
-    let events = Events::for_users(form(kind), options.watchers).from_user(WATCHERS);
-    let publisher = spared.publisher(form(kind) == Form::Store).await?;
+    let events = Events::for_users(form, options.watchers).starting_with(WATCHERS);
+    let publisher = spared.publisher(form == Form::Store).await?;
     let producer = Producer::start(publisher, events, schedule);
     sleep(CALM).await;
     let calm = spared.fleet.take_latency();
@@ -133,7 +133,7 @@ async fn once(options: &Options, rig: &Rig, kind: Kind, run: u32) -> anyhow::Res
     let sent = producer.finish(Duration::ZERO).await?;
     spared.settle(&round, sent).await;
     let process = hit.server.process();
-    let found = Run {
+    let found = Sample {
         run,
         server: kind.to_string(),
         kind,
@@ -155,7 +155,7 @@ async fn once(options: &Options, rig: &Rig, kind: Kind, run: u32) -> anyhow::Res
     Ok(found)
 }
 
-fn table(options: &Options, runs: &[Run]) -> Table {
+fn table(options: &Options, runs: &[Sample]) -> Table {
     let note = format!(
         "{} clients of a node that is killed and started again, {} of another one that hears {} events/s; \
          medians of {} runs. Seconds are since the kill.",
@@ -177,7 +177,7 @@ fn table(options: &Options, runs: &[Run]) -> Table {
     ];
     let mut table = Table::new(&note, &columns);
     for &kind in &options.sides.servers {
-        let of = |figure: fn(&Run) -> f64| {
+        let of = |figure: fn(&Sample) -> f64| {
             show(median(runs.iter().filter(|run| run.kind == kind).map(figure)))
         };
         table.row([
