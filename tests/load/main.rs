@@ -3,7 +3,7 @@
 //! | module | |
 //! |---|---|
 //! | [`commands`] | what can be measured |
-//! | [`trial`] | one server with its clients, and events sent to them |
+//! | [`trial`], [`outcome`] | one server with its clients, and events sent to them |
 //! | [`rig`], [`servers`] | RabbitMQ, PostgreSQL, and the servers that are measured |
 //! | [`fleet`], [`device`] with [`frames`], [`packets`] | the clients |
 //! | [`probe`], [`attacks`] | a client that looks closely, and those that misbehave |
@@ -26,6 +26,7 @@ mod fleet;
 mod frames;
 mod machine;
 mod options;
+mod outcome;
 mod packets;
 mod probe;
 mod process;

@@ -31,7 +31,7 @@ pub(crate) struct Schedule {
 #[derive(Debug)]
 pub(crate) struct Producer {
     progress: Arc<Progress>,
-    thread: Option<JoinHandle<std::io::Result<()>>>,
+    thread: Option<JoinHandle<anyhow::Result<()>>>,
 }
 
 #[derive(Debug, Default)]
@@ -81,7 +81,7 @@ impl Producer {
                 publisher.flush()?;
                 shared.sent.store(sent, Relaxed);
             }
-            Ok(())
+            publisher.close()
         });
         Self { progress, thread: Some(thread) }
     }

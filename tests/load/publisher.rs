@@ -39,6 +39,7 @@ impl Publisher {
             .with_context(|| format!("no broker at {}:{}", authority.host, authority.port))?;
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(Duration::from_mins(1)))?;
+        stream.set_read_timeout(Some(Duration::from_mins(1)))?;
         let mut this = Self {
             stream,
             publish: Vec::new(),
@@ -88,6 +89,14 @@ impl Publisher {
         let sent = self.stream.write_all(&self.out);
         self.out.clear();
         sent
+    }
+
+    /// Ends it in good order: when the broker has answered, it has taken all that was sent. A connection that is
+    /// merely dropped takes what waits in its channel with it.
+    pub(crate) fn close(mut self) -> anyhow::Result<()> {
+        self.flush()?;
+        self.method(1, [20, 40], &[0, 200, 0, 0, 0, 0, 0])?;
+        self.next([20, 41]).map(drop)
     }
 
     /// How many bytes wait for [`flush`](Self::flush).

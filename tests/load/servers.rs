@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// Which server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Kind {
-    /// Belfry as the only node (amqp.ingest.only_node)
+    /// Belfry as the only node (`amqp.ingest.only_node`)
     Belfry,
     /// Belfry as one node of several: events take another way through the broker
     BelfryNodes,
@@ -74,7 +74,7 @@ pub(crate) struct Server {
 #[derive(Debug)]
 enum Running {
     Belfry(Box<Belfry>),
-    Peer { child: Spawned, command: Command },
+    Peer { child: Spawned, command: Box<Command> },
 }
 
 /// The tests' folder of this checkout.
@@ -164,7 +164,7 @@ impl Server {
             command.env("PEER_DATABASE_URL", database);
         }
         let child = launch(kind, &mut command, address).await?;
-        Ok(Self { kind, address, running: Running::Peer { child, command } })
+        Ok(Self { kind, address, running: Running::Peer { child, command: Box::new(command) } })
     }
 
     /// SIGKILL, and waits until it is gone.

@@ -169,7 +169,7 @@ mod tests {
     fn latency_counts_from_when_it_was_meant_to_be_sent() {
         let mut heard = Heard::of(Round::new(0, 0, 1, 1));
         heard.event(Stamp { seq: 0, at: 1_000_000 }, 6_000_000);
-        assert_eq!(heard.latency.max(), 5_001.min(heard.latency.max()));
+        assert!((5_000..5_010).contains(&heard.latency.max()));
         assert_eq!(heard.latency.len(), 1);
     }
 }

@@ -5,25 +5,26 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use anyhow::Context;
-use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
 use crate::clock;
 use crate::events::{Events, Form};
 use crate::figures::{float, kib, ms_at, whole};
 use crate::fleet::{Crowd, Fleet, Life, PER_ADDRESS, allow_files};
+use crate::outcome::{Entry, Flood, Outcome};
 use crate::process::{Cpu, Process};
 use crate::producer::{Producer, Schedule};
 use crate::publisher::Publisher;
 use crate::rig::{Queue, Rig, SECRET};
 use crate::servers::{Bounds, Kind, Mode, Server};
-use crate::tally::{Fate, Latency, Round};
+use crate::tally::Round;
 
 /// How long a server is left alone before its memory is looked at.
 const REST: Duration = Duration::from_secs(3);
 
-/// How long nothing may arrive before what is missing counts as lost.
-const SILENCE: Duration = Duration::from_secs(5);
+/// How long nothing may arrive before what is missing counts as lost: longer than Belfry's first two pauses
+/// before a message is tried again.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// How long a producer may take longer than it should.
 const LATEST: Duration = Duration::from_secs(30);
@@ -42,17 +43,6 @@ pub(crate) struct Trial<'a> {
     next: u64,
     /// The server's CPU time before the clients came.
     before: Cpu,
-}
-
-/// What it took to let the clients in.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
-pub(crate) struct Entry {
-    /// Resident memory of the server without clients.
-    pub(crate) empty_rss: u64,
-    /// And with all of them idle.
-    pub(crate) idle_rss: u64,
-    pub(crate) kib_per_connection: f64,
-    pub(crate) cpu_ms_per_connect: f64,
 }
 
 /// How many clients there are.
@@ -92,42 +82,6 @@ pub(crate) struct Load {
     /// Not measured.
     pub(crate) warm_up: Duration,
     pub(crate) time: Duration,
-}
-
-/// What came of it.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Outcome {
-    pub(crate) rate: f64,
-    pub(crate) delivered: u64,
-    pub(crate) lost: u64,
-    pub(crate) doubled: u64,
-    /// Frames with a count that never came, in forward mode.
-    pub(crate) counts_missing: i64,
-    pub(crate) cut_off: u64,
-    pub(crate) p50_ms: f64,
-    pub(crate) p90_ms: f64,
-    pub(crate) p99_ms: f64,
-    pub(crate) p999_ms: f64,
-    pub(crate) max_ms: f64,
-    /// CPU time per event: of the server, of the broker, and of this tool.
-    pub(crate) cpu_us: f64,
-    pub(crate) broker_cpu_us: f64,
-    pub(crate) postgres_cpu_us: f64,
-    pub(crate) tool_cpu_us: f64,
-    /// Messages that waited in the queue when the last one was sent.
-    pub(crate) queued: u64,
-    pub(crate) rss: u64,
-    #[serde(skip)]
-    pub(crate) latency: Option<Latency>,
-}
-
-/// What came of events that were sent all at once.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Flood {
-    pub(crate) fate: Fate,
-    /// Until the last one arrived.
-    pub(crate) seconds: f64,
-    pub(crate) cpu_us: f64,
 }
 
 struct Clocks {
@@ -302,7 +256,7 @@ impl<'a> Trial<'a> {
                     publisher.flush()?;
                 }
             }
-            publisher.flush()
+            publisher.close()
         });
         publishing.await?.context("the broker does not take what is published")?;
         let last = self.settle(&round, total * self.devices).await;

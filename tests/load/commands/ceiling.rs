@@ -9,10 +9,11 @@ use crate::events::Form;
 use crate::figures::{median, show};
 use crate::machine;
 use crate::options::{Common, Sides, duration};
+use crate::outcome::Outcome;
 use crate::report::{Report, Table};
 use crate::rig::Rig;
 use crate::servers::{Kind, Mode};
-use crate::trial::{Guests, Load, Outcome, Trial};
+use crate::trial::{Guests, Load, Trial};
 
 /// Finds the highest rate that each server holds: p99 below a bound, nothing lost, no growing queue.
 ///

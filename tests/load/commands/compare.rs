@@ -10,10 +10,11 @@ use crate::events::Form;
 use crate::figures::{median, show};
 use crate::machine;
 use crate::options::{Common, Sides, duration};
+use crate::outcome::{Entry, Outcome};
 use crate::report::{Report, Table};
 use crate::rig::Rig;
 use crate::servers::{Kind, Mode};
-use crate::trial::{Entry, Guests, Load, Outcome, Trial};
+use crate::trial::{Guests, Load, Trial};
 
 /// Compares servers that forward events from RabbitMQ to sockets.
 ///

@@ -10,10 +10,11 @@ use crate::events::Form;
 use crate::figures::{float, median, show};
 use crate::machine;
 use crate::options::{Common, duration};
+use crate::outcome::{Entry, Outcome};
 use crate::report::{Report, Table};
 use crate::rig::Rig;
 use crate::servers::{Kind, Mode};
-use crate::trial::{Entry, Guests, Load, Outcome, Trial};
+use crate::trial::{Guests, Load, Trial};
 
 /// Measures how cost grows: with connections, with devices per user, with what an inbox holds.
 #[derive(Debug, Clone, Args)]

@@ -152,9 +152,7 @@ async fn fill(database: &str, size: u64) -> anyhow::Result<()> {
         .execute(&mut connection)
         .await?;
     }
-    sqlx::raw_sql("vacuum analyze notifications; vacuum analyze inboxes;")
-        .execute(&mut connection)
-        .await?;
+    sqlx::raw_sql("vacuum analyze").execute(&mut connection).await?;
     sleep(Duration::from_millis(500)).await;
     Ok(())
 }

@@ -13,11 +13,12 @@ use crate::figures::{float, kib, median, mib, show};
 use crate::fleet::Life;
 use crate::machine;
 use crate::options::{Common, Sides, duration};
+use crate::outcome::Entry;
 use crate::producer::{Producer, Schedule};
 use crate::report::{Report, Table};
 use crate::rig::Rig;
 use crate::servers::{Kind, Mode};
-use crate::trial::{Entry, Guests, Trial};
+use crate::trial::{Guests, Trial};
 
 /// Measures resident memory for each signed-in websocket.
 ///

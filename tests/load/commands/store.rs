@@ -4,17 +4,21 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
+use sqlx::{Connection, PgConnection};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
 
 use crate::commands::pgbench;
 use crate::events::{Events, Form};
 use crate::figures::{float, median, ms_at, show};
 use crate::machine;
 use crate::options::{Common, duration};
+use crate::outcome::{Flood, Outcome};
 use crate::report::{Report, Table};
 use crate::rest::Creates;
 use crate::rig::Rig;
 use crate::servers::{Kind, Mode};
-use crate::trial::{Guests, Load, Outcome, Trial};
+use crate::trial::{Guests, Load, Trial};
 
 /// Measures storing: Belfry with PostgreSQL (fsync on), a socket for each user.
 ///
@@ -122,7 +126,9 @@ async fn once(
         runs.push(Sample::steady(run, &server, &trial.send(load).await?));
     }
     if let (Some(messages), true) = (options.flood, belfry) {
-        runs.push(flood(&mut trial, messages, run, &server).await?);
+        let stored = Stored::watch(database.url(), messages).await?;
+        let flood = trial.flood(Form::Store, messages).await?;
+        runs.push(Sample::flood(run, &server, &flood, stored.per_second().await?));
     }
     if let Some(in_flight) = options.rest {
         runs.push(rest(options, rig, &mut trial, in_flight, run).await?);
@@ -132,47 +138,81 @@ async fn once(
 }
 
 impl Sample {
-    fn steady(run: u32, server: &str, outcome: &Outcome) -> Self {
+    fn of(run: u32, server: &str, what: &'static str) -> Self {
         Self {
             run,
             server: server.to_owned(),
-            what: "amqp",
+            what,
             per_second: f64::NAN,
             told_per_second: f64::NAN,
             answer_p50_ms: f64::NAN,
             answer_p99_ms: f64::NAN,
+            socket_p50_ms: f64::NAN,
+            socket_p99_ms: f64::NAN,
+            cpu_us: f64::NAN,
+            lost: 0,
+            doubled: 0,
+            refused: 0,
+        }
+    }
+
+    fn steady(run: u32, server: &str, outcome: &Outcome) -> Self {
+        Self {
             socket_p50_ms: outcome.p50_ms,
             socket_p99_ms: outcome.p99_ms,
             cpu_us: outcome.cpu_us,
             lost: outcome.lost,
             doubled: outcome.doubled,
-            refused: 0,
+            ..Self::of(run, server, "amqp")
+        }
+    }
+
+    fn flood(run: u32, server: &str, flood: &Flood, stored_per_second: f64) -> Self {
+        Self {
+            per_second: stored_per_second,
+            told_per_second: float(flood.fate.delivered) / flood.seconds,
+            cpu_us: flood.cpu_us,
+            lost: flood.fate.lost,
+            doubled: flood.fate.doubled,
+            ..Self::of(run, server, "amqp flood")
         }
     }
 }
 
-async fn flood(
-    trial: &mut Trial<'_>,
-    messages: u64,
-    run: u32,
-    server: &str,
-) -> anyhow::Result<Sample> {
-    let flood = trial.flood(Form::Store, messages).await?;
-    Ok(Sample {
-        run,
-        server: server.to_owned(),
-        what: "amqp flood",
-        per_second: f64::NAN,
-        told_per_second: float(flood.fate.delivered) / flood.seconds,
-        answer_p50_ms: f64::NAN,
-        answer_p99_ms: f64::NAN,
-        socket_p50_ms: f64::NAN,
-        socket_p99_ms: f64::NAN,
-        cpu_us: flood.cpu_us,
-        lost: flood.fate.lost,
-        doubled: flood.fate.doubled,
-        refused: 0,
-    })
+/// Looks how many notifications a database holds, until there are so many more.
+struct Stored {
+    watching: JoinHandle<anyhow::Result<f64>>,
+}
+
+impl Stored {
+    async fn watch(database: &str, messages: u64) -> anyhow::Result<Self> {
+        let mut connection = PgConnection::connect(database).await?;
+        let before = sum(&mut connection).await?;
+        let begin = Instant::now();
+        let watching = tokio::spawn(async move {
+            let goal = before + i64::try_from(messages)?;
+            while sum(&mut connection).await? < goal {
+                sleep(Duration::from_millis(20)).await;
+            }
+            Ok(float(messages) / begin.elapsed().as_secs_f64())
+        });
+        Ok(Self { watching })
+    }
+
+    /// Not a number if some are not stored even now.
+    async fn per_second(self) -> anyhow::Result<f64> {
+        if !self.watching.is_finished() {
+            self.watching.abort();
+            return Ok(f64::NAN);
+        }
+        self.watching.await?
+    }
+}
+
+/// Every notification takes a revision of its inbox, and here nothing else does.
+async fn sum(connection: &mut PgConnection) -> sqlx::Result<i64> {
+    let sum = "select coalesce(sum(revision), 0)::bigint from inboxes";
+    sqlx::query_scalar(sum).fetch_one(connection).await
 }
 
 async fn rest(
@@ -193,7 +233,7 @@ async fn rest(
         time: options.duration,
         first,
     };
-    let (process, begin) = (trial.server.process(), tokio::time::Instant::now());
+    let (process, begin) = (trial.server.process(), Instant::now());
     let before = process.cpu();
     let answers = creates.run(Events::for_users(Form::Store, options.connections)).await?;
     let told = (trial.settle(&round, answers.made).await - begin).as_secs_f64();
@@ -233,7 +273,7 @@ fn table(options: &Options, runs: &[Sample], inserts: &[f64]) -> Table {
         &[
             "server",
             "what",
-            "answered/s",
+            "answered or stored/s",
             "told/s",
             "answer p50 ms",
             "answer p99 ms",

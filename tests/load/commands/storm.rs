@@ -85,6 +85,7 @@ pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()
 }
 
 async fn once(options: &Options, rig: &Rig, kind: Kind, run: u32) -> anyhow::Result<Sample> {
+    const WARM_UP: Duration = Duration::from_secs(3);
     const CALM: Duration = Duration::from_secs(10);
     /// The numbers of the watchers' users begin here.
     const WATCHERS: u64 = 1_000_000;
@@ -97,7 +98,7 @@ async fn once(options: &Options, rig: &Rig, kind: Kind, run: u32) -> anyhow::Res
     let watchers = Guests { first_user: WATCHERS, ..Guests::each_alone(options.watchers) };
     let spared = Trial::beside(&hit, mode, watchers).await?;
 
-    let time = CALM + options.down + options.patience + Duration::from_secs(10);
+    let time = WARM_UP + CALM + options.down + options.patience + Duration::from_secs(10);
     let total = crate::figures::whole(time.as_secs_f64() * options.rate);
     let round = Round::new(0, 0, total, 1);
     spared.fleet.begin(&round);
@@ -105,6 +106,9 @@ async fn once(options: &Options, rig: &Rig, kind: Kind, run: u32) -> anyhow::Res
     let events = Events::for_users(form, options.watchers).starting_with(WATCHERS);
     let publisher = spared.publisher(form == Form::Store).await?;
     let producer = Producer::start(publisher, events, schedule);
+    // The first events find everything cold.
+    sleep(WARM_UP).await;
+    spared.fleet.take_latency();
     sleep(CALM).await;
     let calm = spared.fleet.take_latency();
 
