@@ -125,14 +125,20 @@ fn run(command: &mut Command) -> anyhow::Result<()> {
 
 /// Builds one of this checkout's executables as it is released.
 pub(crate) fn build(package: &str, name: &str) -> anyhow::Result<PathBuf> {
-    let this = std::env::current_exe()?;
-    let profile = this.ancestors().skip(1).find(|folder| !folder.ends_with("deps"));
-    let target = profile.and_then(Path::parent).context("the target folder cannot be found")?;
+    let target = target()?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.args(["build", "--release", "-p", package, "--bin", name]);
-    run(command.arg("--target-dir").arg(target).current_dir(tests()))?;
+    run(command.arg("--target-dir").arg(&target).current_dir(tests()))?;
     Ok(target.join("release").join(name))
+}
+
+/// The folder of all builds, which this executable lies in.
+fn target() -> anyhow::Result<PathBuf> {
+    let this = std::env::current_exe()?;
+    let profile = this.ancestors().skip(1).find(|folder| !folder.ends_with("deps"));
+    let target = profile.and_then(Path::parent).context("the target folder cannot be found")?;
+    Ok(target.to_owned())
 }
 
 impl Server {
@@ -219,7 +225,7 @@ async fn launch(kind: Kind, command: &mut Command, address: SocketAddr) -> anyho
 
 fn program(kind: Kind) -> anyhow::Result<Command> {
     Ok(match kind {
-        Kind::Floor => Command::new(build("belfry-tests", "belfry-load-floor")?),
+        Kind::Floor => Command::new(target()?.join("release/belfry-load-floor")),
         Kind::Nest => script("nest/dist/main.js"),
         _ => script("node/server.js"),
     })
