@@ -17,21 +17,25 @@ use crate::wait::PATIENCE;
 
 /// Where a line came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stream {
+pub enum Stream {
+    /// Standard output.
     Out,
+    /// Standard error.
     Err,
 }
 
 /// One line that the child wrote.
 #[derive(Debug, Clone)]
-pub(crate) struct Line {
-    pub(crate) stream: Stream,
-    pub(crate) text: String,
+pub struct Line {
+    /// Which of the two streams.
+    pub stream: Stream,
+    /// Without its end.
+    pub text: String,
 }
 
 /// Why a wait for a line ended without it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NoLine {
+pub enum NoLine {
     /// The child closed its output, most likely because it ended.
     Ended,
     /// It took too long.
@@ -40,7 +44,7 @@ pub(crate) enum NoLine {
 
 /// A running child. Dropping it kills it.
 #[derive(Debug)]
-pub(crate) struct Spawned {
+pub struct Spawned {
     child: Child,
     stdin: Mutex<ChildStdin>,
     lines: watch::Receiver<Vec<Line>>,
@@ -59,7 +63,7 @@ impl fmt::Display for NoLine {
 impl Spawned {
     /// Starts the command with all three streams piped. Should this process be killed, the child is
     /// too, and its folder removed if it has one.
-    pub(crate) fn new(command: &mut Command, folder: Option<&Path>) -> std::io::Result<Self> {
+    pub fn new(command: &mut Command, folder: Option<&Path>) -> std::io::Result<Self> {
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let guard = Guard::over(child.id(), folder)?;
@@ -71,22 +75,23 @@ impl Spawned {
         Ok(Self { stdin, child, lines, _guard: guard })
     }
 
-    pub(crate) fn pid(&self) -> u32 {
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Everything it has written so far, in the order of arrival.
-    pub(crate) fn lines(&self) -> Vec<Line> {
+    pub fn lines(&self) -> Vec<Line> {
         self.with_lines(<[Line]>::to_vec)
     }
 
     /// Looks at everything it has written so far; a long story is not copied for it.
-    pub(crate) fn with_lines<T>(&self, look: impl FnOnce(&[Line]) -> T) -> T {
+    pub fn with_lines<T>(&self, look: impl FnOnce(&[Line]) -> T) -> T {
         look(&self.lines.borrow())
     }
 
     /// Waits until the lines so far answer the question.
-    pub(crate) async fn wait_for<T>(
+    pub async fn wait_for<T>(
         &self,
         patience: Duration,
         mut ask: impl FnMut(&[Line]) -> Option<T>,
@@ -106,14 +111,14 @@ impl Spawned {
     }
 
     /// Writes one line to its standard input.
-    pub(crate) fn say(&self, line: &str) -> std::io::Result<()> {
+    pub fn say(&self, line: &str) -> std::io::Result<()> {
         let mut stdin = self.stdin.lock().unwrap_or_else(PoisonError::into_inner);
         writeln!(stdin, "{line}")?;
         stdin.flush()
     }
 
     /// Sends a signal; one that has ended already is left alone.
-    pub(crate) fn signal(&mut self, signal: Signal) {
+    pub fn signal(&mut self, signal: Signal) {
         // While it is not waited for its id cannot belong to anyone else.
         if let Ok(None) = self.child.try_wait() {
             let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
@@ -122,7 +127,7 @@ impl Spawned {
     }
 
     /// Waits for its end; `None` when it still runs after that time.
-    pub(crate) async fn ended(&mut self, patience: Duration) -> Option<ExitStatus> {
+    pub async fn ended(&mut self, patience: Duration) -> Option<ExitStatus> {
         let deadline = Instant::now() + patience;
         loop {
             if let Ok(Some(status)) = self.child.try_wait() {
@@ -136,18 +141,18 @@ impl Spawned {
     }
 
     /// Waits until everything it wrote before its end has been read.
-    pub(crate) async fn all_read(&self) {
+    pub async fn all_read(&self) {
         // A grandchild may hold the stream open; what is missing then is not the child's own.
         let _ = self.wait_for::<()>(Duration::from_secs(2), |_| None).await;
     }
 
     /// Whether it still runs.
-    pub(crate) fn is_running(&mut self) -> bool {
+    pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
 
     /// Ends it at once.
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -6,6 +6,7 @@
 //! | [`postgres`] | a new empty database, or a whole server of its own to stop and kill |
 //! | [`rabbit`] | names of its own on the broker, or a whole broker of its own |
 //! | [`process`] | `belfry` as a child process |
+//! | [`child`] | any other program as a child process |
 //! | [`clients`] | devices: the Socket.IO clients of JavaScript and Python |
 //! | [`http`], [`amqp`] | the two other ways in and out |
 //! | [`raw_http`], [`raw_socket`], [`raw_amqp`] | the same doors spoken to byte for byte, as no library would |
@@ -23,7 +24,7 @@
 
 pub mod amqp;
 mod binaries;
-mod child;
+pub mod child;
 pub mod clients;
 pub mod http;
 mod names;

@@ -42,7 +42,7 @@ fn binary() -> &'static Path {
 pub struct Builder {
     variables: BTreeMap<String, OsString>,
     arguments: Vec<OsString>,
-    /// Another program in the place of `belfry`, for the harness' own tests.
+    /// Another program in the place of `belfry`.
     program: Option<PathBuf>,
 }
 
@@ -86,6 +86,13 @@ impl Builder {
     #[must_use]
     pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
         self.arguments.push(argument.into());
+        self
+    }
+
+    /// This executable in the place of the one that tests run.
+    #[must_use]
+    pub fn program(mut self, path: &Path) -> Self {
+        self.program = Some(path.to_owned());
         self
     }
 
@@ -412,7 +419,7 @@ mod tests {
         let says = "echo listening on http://127.0.0.1:1/; echo admin on http://127.0.0.1:2";
         std::fs::write(program, format!("#!/bin/sh\n{says}\n{then}\n")).unwrap();
         set_permissions(program, Permissions::from_mode(0o755)).unwrap();
-        Builder { program: Some(program.to_owned()), ..Belfry::builder() }
+        Belfry::builder().program(program)
     }
 
     fn folder() -> TempDir {

@@ -40,6 +40,11 @@ struct Names {
 }
 
 impl Broker {
+    /// Names on the broker at this URL.
+    pub fn at(url: &str) -> Self {
+        Self::on(Access { url: url.to_owned(), management: None })
+    }
+
     fn on(access: Access) -> Self {
         let prefix = format!("test-{}", unique());
         let this = Self { access, prefix, announced: Mutex::default() };

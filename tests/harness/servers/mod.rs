@@ -28,7 +28,7 @@ mod ports;
 mod ready;
 
 pub(crate) use kept::Own;
-pub(crate) use ports::free as free_port;
+pub use ports::free as free_port;
 
 use kept::Kept;
 

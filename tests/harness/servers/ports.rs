@@ -9,7 +9,7 @@ use crate::names::unique;
 /// It is below the range that the system hands out for outgoing connections (32768 and up): a port of
 /// that range may be taken by any connection while its server is down, even by a client that tries to
 /// reach that very server and ends up connected to itself.
-pub(crate) fn free() -> u16 {
+pub fn free() -> u16 {
     const LOWEST: u16 = 11_000;
     const HOW_MANY: u16 = 21_000;
 

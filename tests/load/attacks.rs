@@ -1,0 +1,249 @@
+//! Clients that misbehave, against a server that this tool has started.
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use clap::ValueEnum;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::device::Device;
+use crate::fleet::allow_files;
+
+/// How to misbehave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Attack {
+    /// 5,000 connections that send half of a request's head and no more
+    HalfOpen,
+    /// 1,000 connections that send a request's head byte by byte
+    SlowSenders,
+    /// 1,000 websockets that never sign in, opened again when they are closed
+    NeverSignIn,
+    /// 100 requests with bodies that do not end, to the polling transport
+    EndlessBodies,
+    /// 20 websockets that send frames of 16 MB
+    GiantFrames,
+    /// 50 clients that sign in with bad tokens, over and over
+    BadTokens,
+    /// One signed-in device that sends messages as fast as it can
+    MessageFlood,
+}
+
+impl fmt::Display for Attack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = self.to_possible_value();
+        f.write_str(value.as_ref().map_or("", |value| value.get_name()))
+    }
+}
+
+/// Who is attacked, and a token that is good there.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    pub(crate) server: SocketAddr,
+    pub(crate) token: String,
+}
+
+/// Attackers at work. Dropping it ends them.
+#[derive(Debug)]
+pub(crate) struct Attackers {
+    deeds: Arc<Deeds>,
+    stop: CancellationToken,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Deeds {
+    done: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl Attackers {
+    /// Ends it: what was done, and how often the server ended it or did not let it in.
+    pub(crate) fn end(self) -> (u64, u64) {
+        (self.deeds.done.load(Relaxed), self.deeds.refused.load(Relaxed))
+    }
+}
+
+impl Drop for Attackers {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Sets attackers on the server, on a thread of their own.
+pub(crate) fn begin(attack: Attack, target: Target) -> anyhow::Result<Attackers> {
+    let attackers = match attack {
+        Attack::HalfOpen => 5_000,
+        Attack::SlowSenders | Attack::NeverSignIn => 1_000,
+        Attack::EndlessBodies => 100,
+        Attack::BadTokens => 50,
+        Attack::GiantFrames => 20,
+        Attack::MessageFlood => 1,
+    };
+    allow_files(attackers + 8_000)?;
+    let (deeds, stop) = (Arc::new(Deeds::default()), CancellationToken::new());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (shared, ended) = (Arc::clone(&deeds), stop.clone());
+    let thread = thread::Builder::new().name("attackers".to_owned()).spawn(move || {
+        let work = async {
+            for number in 0..attackers {
+                tokio::spawn(again_and_again(attack, target.clone(), number, Arc::clone(&shared)));
+            }
+            ended.cancelled().await;
+        };
+        runtime.block_on(work);
+        runtime.shutdown_background();
+    })?;
+    Ok(Attackers { deeds, stop, thread: Some(thread) })
+}
+
+async fn again_and_again(attack: Attack, target: Target, number: u64, deeds: Arc<Deeds>) {
+    let [.., third, fourth] = (1 + number % 250).to_be_bytes();
+    let device = Device {
+        server: target.server,
+        // Apart from those that behave.
+        from: Ipv4Addr::new(127, 9, third, fourth),
+        token: target.token.into(),
+    };
+    loop {
+        let ended = match attack {
+            Attack::HalfOpen => half_open(&device, &deeds).await,
+            Attack::SlowSenders => slowly(&device, &deeds).await,
+            Attack::NeverSignIn => never_sign_in(&device, &deeds).await,
+            Attack::EndlessBodies => endless_body(&device, &deeds).await,
+            Attack::GiantFrames => giant_frames(&device, &deeds).await,
+            Attack::BadTokens => bad_token(&device, &deeds).await,
+            Attack::MessageFlood => flood(&device, &deeds).await,
+        };
+        if ended.is_err() {
+            deeds.refused.fetch_add(1, Relaxed);
+        }
+        // One of them alone shall not keep the tool's own core busy.
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+impl Deeds {
+    fn one(&self) {
+        self.done.fetch_add(1, Relaxed);
+    }
+}
+
+const HEAD: &str =
+    "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: example.org\r\nX-A: ";
+
+async fn half_open(device: &Device, deeds: &Deeds) -> io::Result<()> {
+    let mut stream = device.connect().await?;
+    stream.write_all(HEAD.as_bytes()).await?;
+    deeds.one();
+    // Until the server has enough of it.
+    stream.read_to_end(&mut Vec::new()).await?;
+    Ok(())
+}
+
+async fn slowly(device: &Device, deeds: &Deeds) -> io::Result<()> {
+    let mut stream = device.connect().await?;
+    for byte in HEAD.bytes().chain(std::iter::repeat(b'a')) {
+        stream.write_all(&[byte]).await?;
+        deeds.one();
+        sleep(Duration::from_millis(200)).await;
+    }
+    Ok(())
+}
+
+async fn never_sign_in(device: &Device, deeds: &Deeds) -> io::Result<()> {
+    let mut socket = device.upgrade().await?;
+    deeds.one();
+    while !socket.texts().await?.is_empty() {}
+    Ok(())
+}
+
+async fn endless_body(device: &Device, deeds: &Deeds) -> io::Result<()> {
+    const CHUNK: [u8; 16 * 1024] = [b'a'; 16 * 1024];
+
+    let mut stream = device.connect().await?;
+    let open = format!(
+        "GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: {}\r\n\r\n",
+        device.server
+    );
+    stream.write_all(open.as_bytes()).await?;
+    let mut answer = [0; 4096];
+    let length = stream.read(&mut answer).await?;
+    let answer = String::from_utf8_lossy(&answer[..length]).into_owned();
+    let sid = answer.split("\"sid\":\"").nth(1).and_then(|rest| rest.split('"').next());
+    let sid = sid.ok_or_else(|| io::Error::other("not let in"))?.to_owned();
+    let post = format!(
+        "POST /socket.io/?EIO=4&transport=polling&sid={sid} HTTP/1.1\r\nHost: {}\r\n\
+         Transfer-Encoding: chunked\r\n\r\n",
+        device.server
+    );
+    stream.write_all(post.as_bytes()).await?;
+    loop {
+        stream.write_all(format!("{:x}\r\n", CHUNK.len()).as_bytes()).await?;
+        stream.write_all(&CHUNK).await?;
+        stream.write_all(b"\r\n").await?;
+        deeds.one();
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn giant_frames(device: &Device, deeds: &Deeds) -> io::Result<()> {
+    const LENGTH: u64 = 16 << 20;
+
+    let mut socket = device.upgrade().await?;
+    let mut head = vec![0x81, 0xff];
+    head.extend(LENGTH.to_be_bytes());
+    head.extend([0; 4]);
+    socket.say_raw(&head).await?;
+    let part = vec![b'a'; 64 * 1024];
+    for _ in 0..LENGTH / (64 * 1024) {
+        socket.say_raw(&part).await?;
+        deeds.one();
+        sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
+}
+
+async fn bad_token(device: &Device, deeds: &Deeds) -> io::Result<()> {
+    let mut socket = device.upgrade().await?;
+    let (good, _) = device.token.rsplit_once('.').expect("it is a JWT");
+    socket.say(format!(r#"40{{"token":"{good}.{}"}}"#, "A".repeat(43)).as_bytes()).await?;
+    deeds.one();
+    let refused = async {
+        loop {
+            if socket.texts().await?.iter().any(|text| text.starts_with(b"44")) {
+                return Ok(());
+            }
+        }
+    };
+    timeout(Duration::from_secs(5), refused).await?
+}
+
+async fn flood(device: &Device, deeds: &Deeds) -> io::Result<()> {
+    const AT_ONCE: u64 = 64;
+
+    let mut socket = device.upgrade().await?;
+    socket.say(format!(r#"40{{"token":"{}"}}"#, device.token).as_bytes()).await?;
+    while !socket.texts().await?.iter().any(|text| text.starts_with(b"40")) {}
+    let mut many = Vec::new();
+    for _ in 0..AT_ONCE {
+        crate::frames::write_text(&mut many, br#"421["notification:unread_count"]"#);
+    }
+    loop {
+        socket.say_raw(&many).await?;
+        deeds.done.fetch_add(AT_ONCE, Relaxed);
+        // What comes back is read away, or the server would only see a device that does not read.
+        while let Ok(heard) = timeout(Duration::from_micros(500), socket.texts()).await {
+            heard?;
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! `attack`: what those who behave notice of those who do not.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use tokio::time::sleep;
+
+use crate::attacks::{self, Attack, Target};
+use crate::clock;
+use crate::events::{Events, Form};
+use crate::figures::{float, mib, ms_at, show};
+use crate::machine;
+use crate::options::{Common, duration};
+use crate::process::Process;
+use crate::producer::{Producer, Schedule};
+use crate::report::{Report, Table};
+use crate::rig::Rig;
+use crate::servers::{Bounds, Kind, Mode};
+use crate::tally::Round;
+use crate::trial::{Guests, Trial};
+
+/// Measures signed-in clients that hear an event now and then, before and during attacks.
+///
+/// Belfry keeps its bounds, as they are by default. Attackers come from other addresses of this machine
+/// than the clients do. Each attack meets a server of its own. This tool attacks only the servers that it
+/// has started itself.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Options {
+    /// The servers to attack.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "belfry")]
+    servers: Vec<Kind>,
+    /// Which attacks; all of them if none is named.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    attacks: Vec<Attack>,
+    /// Signed-in clients that behave.
+    #[arg(long, default_value_t = 2_000)]
+    connections: u64,
+    /// Events per second for them, all together.
+    #[arg(long, default_value_t = 2_000.0)]
+    rate: f64,
+    /// How long is measured before, and during, each attack.
+    #[arg(long, default_value = "10s", value_parser = duration)]
+    duration: Duration,
+}
+
+#[derive(Debug, Serialize)]
+struct Sample {
+    server: String,
+    attack: String,
+    calm_p99_ms: f64,
+    attacked_p99_ms: f64,
+    calm_cpu: f64,
+    attacked_cpu: f64,
+    calm_rss: u64,
+    attacked_rss: u64,
+    /// What of the attack got through: connections opened, requests or messages sent.
+    deeds: u64,
+    refused: u64,
+    lost: u64,
+    cut_off: u64,
+}
+
+pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()> {
+    let rig = super::rig(common, &options.servers, false).await?;
+    let facts = machine::facts(&rig, &options.servers).await;
+    let mut report = Report::new("Clients that behave, while others attack", facts);
+    let attacks = match options.attacks.as_slice() {
+        [] => Attack::value_variants().to_vec(),
+        named => named.to_vec(),
+    };
+    let note = format!(
+        "{} signed-in clients that hear {} events/s together, {:?} before and during each attack. CPU is in \
+         cores.",
+        options.connections, options.rate, options.duration
+    );
+    let columns = [
+        "server",
+        "attack",
+        "p99 ms before",
+        "during",
+        "ratio",
+        "MiB before",
+        "more",
+        "CPU before",
+        "during",
+        "deeds",
+        "refused",
+        "lost",
+        "cut off",
+    ];
+    let mut table = Table::new(&note, &columns);
+    for &kind in &options.servers {
+        for &attack in &attacks {
+            let found = once(options, &rig, kind, attack).await?;
+            eprintln!("{}", serde_json::to_string(&found)?);
+            report.raw(&found);
+            table.row(row(found));
+        }
+    }
+    report.table(table);
+    report.publish(common)
+}
+
+fn row(run: Sample) -> Vec<String> {
+    vec![
+        run.server,
+        run.attack,
+        show(run.calm_p99_ms),
+        show(run.attacked_p99_ms),
+        show(run.attacked_p99_ms / run.calm_p99_ms),
+        show(mib(run.calm_rss)),
+        show(mib(run.attacked_rss) - mib(run.calm_rss)),
+        show(run.calm_cpu),
+        show(run.attacked_cpu),
+        run.deeds.to_string(),
+        run.refused.to_string(),
+        run.lost.to_string(),
+        run.cut_off.to_string(),
+    ]
+}
+
+async fn once(options: &Options, rig: &Rig, kind: Kind, attack: Attack) -> anyhow::Result<Sample> {
+    use std::sync::atomic::Ordering::Relaxed;
+
+    const WARM_UP: Duration = Duration::from_secs(3);
+
+    // So few of one address that their own bounds do not stop them.
+    let guests = Guests {
+        per_address: 40,
+        bounds: Bounds::Default,
+        ..Guests::each_alone(options.connections)
+    };
+    let trial = Trial::open(rig, kind, Mode::Forward, guests).await?;
+    let time = WARM_UP + options.duration * 2;
+    let total = crate::figures::whole(options.rate * (time.as_secs_f64() + 5.0));
+    let round = Round::new(0, 0, total, 1);
+    trial.fleet.begin(&round);
+    let schedule = Schedule { begin: clock::now(), rate: options.rate, first: 0, total };
+    let events = Events::for_users(Form::Forward, options.connections);
+    let producer = Producer::start(trial.publisher(false).await?, events, schedule);
+    sleep(WARM_UP).await;
+    trial.fleet.take_latency();
+
+    let process = trial.server.process();
+    let calm_cpu = over(process, options.duration).await;
+    let (calm, calm_rss) = (trial.fleet.take_latency(), process.rss());
+    let token = rig.key.token("attacker").sign();
+    let target = Target { server: trial.server.address, token };
+    let attackers = attacks::begin(attack, target)?;
+    let attacked_cpu = over(process, options.duration).await;
+    let (attacked, attacked_rss) = (trial.fleet.take_latency(), process.rss());
+    let (deeds, refused) = attackers.end();
+
+    let sent = producer.finish(Duration::ZERO).await?;
+    trial.settle(&round, sent).await;
+    let cut_off = trial.fleet.counters.cut.load(Relaxed);
+    trial.close().await;
+    Ok(Sample {
+        server: kind.to_string(),
+        attack: attack.to_string(),
+        calm_p99_ms: ms_at(&calm, 99.0),
+        attacked_p99_ms: ms_at(&attacked, 99.0),
+        calm_cpu,
+        attacked_cpu,
+        calm_rss,
+        attacked_rss,
+        deeds,
+        refused,
+        lost: round.fate(sent).lost,
+        cut_off,
+    })
+}
+
+/// How many cores a process keeps busy over that time.
+async fn over(process: Process, time: Duration) -> f64 {
+    let before = process.cpu();
+    sleep(time).await;
+    float(process.cpu().since(before)) / 1e9 / time.as_secs_f64()
+}

@@ -1,0 +1,207 @@
+//! `ceiling`: the highest rate that a server holds.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::events::Form;
+use crate::figures::{median, show};
+use crate::machine;
+use crate::options::{Common, Sides, duration};
+use crate::outcome::Outcome;
+use crate::report::{Report, Table};
+use crate::rig::Rig;
+use crate::servers::{Kind, Mode};
+use crate::trial::{Guests, Load, Trial};
+
+/// Finds the highest rate that each server holds: p99 below a bound, nothing lost, no growing queue.
+///
+/// The rate is raised in steps until it does not hold, then the last step is halved until it is small. A
+/// rate that does not hold is tried once more before it counts.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    sides: Sides,
+    /// The first rate, in events per second.
+    #[arg(long, default_value_t = 4_000.0)]
+    from: f64,
+    /// By how much the rate is multiplied in each step up.
+    #[arg(long, default_value_t = 1.5)]
+    step: f64,
+    /// How close to the limit, in percent, it is searched.
+    #[arg(long, default_value_t = 5.0)]
+    within: f64,
+    /// How long one rate is measured.
+    #[arg(long, default_value = "6s", value_parser = duration)]
+    window: Duration,
+    /// What the 99th percentile has to stay below, in milliseconds.
+    #[arg(long, default_value_t = 100.0)]
+    p99: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Sample {
+    run: u32,
+    server: String,
+    #[serde(skip)]
+    kind: Kind,
+    ceiling: Option<Outcome>,
+    tried: Vec<Outcome>,
+}
+
+pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()> {
+    let sides = &options.sides;
+    let rig = super::rig(common, &sides.servers, false).await?;
+    let facts = machine::facts(&rig, &sides.servers).await;
+    let mut report = Report::new("Forwarded events: the highest rate", facts);
+    let mut runs = Vec::new();
+    for run in 1..=sides.runs {
+        for &kind in &sides.servers {
+            let found = search(options, &rig, kind, run).await?;
+            report.raw(&found);
+            runs.push(found);
+        }
+    }
+    report.table(table(options, &runs));
+    report.publish(common)
+}
+
+/// Rates still to try: between one that holds and one that does not.
+#[derive(Debug, Clone, Copy)]
+struct Search {
+    holds: f64,
+    fails: Option<f64>,
+    step: f64,
+    within: f64,
+}
+
+impl Search {
+    /// The next rate to try; `None` when it is close enough.
+    fn next(self, first: f64) -> Option<f64> {
+        match self.fails {
+            None if self.holds == 0.0 => Some(first),
+            None => Some(self.holds * self.step),
+            Some(fails) if self.holds == 0.0 && fails < first / 64.0 => None,
+            Some(fails) if self.holds == 0.0 => Some(fails / 2.0),
+            Some(fails) if fails / self.holds <= 1.0 + self.within / 100.0 => None,
+            Some(fails) => Some(f64::midpoint(self.holds, fails)),
+        }
+    }
+
+    fn learn(&mut self, rate: f64, holds: bool) {
+        if holds {
+            self.holds = rate;
+        } else {
+            self.fails = Some(rate);
+        }
+    }
+}
+
+async fn search(options: &Options, rig: &Rig, kind: Kind, run: u32) -> anyhow::Result<Sample> {
+    let guests = Guests::each_alone(options.sides.connections);
+    let mut trial = Trial::open(rig, kind, Mode::Forward, guests).await?;
+    let mut found =
+        Sample { run, server: kind.to_string(), kind, ceiling: None, tried: Vec::new() };
+    let mut search =
+        Search { holds: 0.0, fails: None, step: options.step.max(1.01), within: options.within };
+    while let Some(rate) = search.next(options.from) {
+        let mut outcome = attempt(options, &mut trial, rate).await?;
+        if !holds(options, &outcome) {
+            found.tried.push(outcome);
+            outcome = attempt(options, &mut trial, rate).await?;
+        }
+        let holds = holds(options, &outcome);
+        search.learn(rate, holds);
+        found.tried.push(outcome.clone());
+        if holds {
+            found.ceiling = Some(outcome);
+        }
+    }
+    trial.close().await;
+    Ok(found)
+}
+
+async fn attempt(options: &Options, trial: &mut Trial<'_>, rate: f64) -> anyhow::Result<Outcome> {
+    let warm_up = Duration::from_secs(1);
+    let load = Load { form: Form::Forward, rate, warm_up, time: options.window };
+    let outcome = trial.send(load).await?;
+    eprintln!(
+        "{} at {}/s: p99 {} ms, {} lost, {} queued: {}",
+        trial.server.kind,
+        show(rate),
+        show(outcome.p99_ms),
+        outcome.lost,
+        outcome.queued,
+        if holds(options, &outcome) { "holds" } else { "does not hold" }
+    );
+    Ok(outcome)
+}
+
+fn holds(options: &Options, outcome: &Outcome) -> bool {
+    // What waits in the queue for longer than the bound would show there, if the window were longer.
+    let most = outcome.rate * options.p99 / 1_000.0;
+    outcome.lost == 0
+        && outcome.doubled == 0
+        && outcome.cut_off == 0
+        && outcome.p99_ms < options.p99
+        && crate::figures::float(outcome.queued) <= most
+}
+
+fn table(options: &Options, runs: &[Sample]) -> Table {
+    let note = format!(
+        "{} connections, windows of {:?}, p99 below {} ms, medians of {} runs.",
+        options.sides.connections, options.window, options.p99, options.sides.runs
+    );
+    let columns = [
+        "server",
+        "events/s",
+        "of each run",
+        "µs CPU per event there",
+        "p50 ms",
+        "p99 ms",
+        "broker µs",
+    ];
+    let mut table = Table::new(&note, &columns);
+    for &kind in &options.sides.servers {
+        let of = |figure: fn(&Outcome) -> f64| {
+            runs.iter()
+                .filter(move |run| run.kind == kind)
+                .map(move |run| run.ceiling.as_ref().map_or(f64::NAN, figure))
+        };
+        let rate: fn(&Outcome) -> f64 = |outcome| outcome.rate;
+        table.row([
+            kind.to_string(),
+            show(median(of(rate))),
+            of(rate).map(show).collect::<Vec<_>>().join(" "),
+            show(median(of(|outcome| outcome.cpu_us))),
+            show(median(of(|outcome| outcome.p50_ms))),
+            show(median(of(|outcome| outcome.p99_ms))),
+            show(median(of(|outcome| outcome.broker_cpu_us))),
+        ]);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(limit: f64) -> f64 {
+        let mut search = Search { holds: 0.0, fails: None, step: 1.5, within: 5.0 };
+        for _ in 0..40 {
+            let Some(rate) = search.next(4_000.0) else { return search.holds };
+            search.learn(rate, rate <= limit);
+        }
+        panic!("the search does not end");
+    }
+
+    #[test]
+    fn the_search_ends_close_below_the_limit() {
+        for limit in [100.0, 3_999.0, 4_000.0, 24_400.0, 100_000.0] {
+            let found = found(limit);
+            assert!(found <= limit && found > limit / 1.06, "{limit}: {found}");
+        }
+        assert!(found(10.0).abs() < 1e-9, "nothing holds");
+    }
+}

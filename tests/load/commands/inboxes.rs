@@ -1,0 +1,189 @@
+//! How long lists and catch-ups take with inboxes of different sizes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use serde::Serialize;
+use sqlx::{Connection, PgConnection};
+use tokio::time::sleep;
+
+use crate::chart::{Chart, Scale};
+use crate::clock;
+use crate::figures::{float, median, ms_at, show};
+use crate::fleet::PER_ADDRESS;
+use crate::probe::Probe;
+use crate::report::{Report, Table};
+use crate::rest::Http;
+use crate::rig::Rig;
+use crate::servers::{Kind, Mode};
+use crate::tally::{Latency, no_latency};
+use crate::trial::{Guests, Trial};
+
+/// How often each is asked for.
+const TIMES: u64 = 200;
+
+/// What a device that was away has missed.
+const MISSED: u64 = 10;
+
+/// One thing that is asked for, of an inbox of that size.
+#[derive(Debug, Serialize)]
+struct Asked {
+    inbox: u64,
+    what: &'static str,
+    p50_ms: f64,
+    p99_ms: f64,
+    /// CPU time of Belfry and of PostgreSQL for each.
+    cpu_us: f64,
+    postgres_cpu_us: f64,
+}
+
+pub(super) async fn measure(
+    rig: &Rig,
+    sizes: &[u64],
+    runs: u32,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let mut all = Vec::new();
+    for &size in sizes {
+        for _ in 0..runs {
+            for asked in once(rig, size).await? {
+                eprintln!("{}", serde_json::to_string(&asked)?);
+                report.raw(&asked);
+                all.push(asked);
+            }
+        }
+    }
+    let note = format!(
+        "One after the other, {TIMES} times each, with other inboxes as full; a catch-up is a device that \
+         signs in and hears of the {MISSED} it has missed. Medians of {runs} runs."
+    );
+    let columns =
+        ["what", "notifications", "p50 ms", "p99 ms", "µs CPU of belfry", "µs CPU of PostgreSQL"];
+    let mut table = Table::new(&note, &columns);
+    let axis = ("notifications in the inbox", Scale::Logarithmic);
+    let mut chart = Chart::new("Latency p50", axis, ("ms", Scale::Linear));
+    for what in ["list page", "unread count", "catch-up"] {
+        let of = |size: u64, figure: fn(&Asked) -> f64| {
+            let of = all.iter().filter(move |asked| asked.what == what && asked.inbox == size);
+            median(of.map(figure))
+        };
+        for &size in sizes {
+            table.row([
+                what.to_owned(),
+                size.to_string(),
+                show(of(size, |asked| asked.p50_ms)),
+                show(of(size, |asked| asked.p99_ms)),
+                show(of(size, |asked| asked.cpu_us)),
+                show(of(size, |asked| asked.postgres_cpu_us)),
+            ]);
+        }
+        chart.line(what, sizes.iter().map(|&size| (float(size), of(size, |asked| asked.p50_ms))));
+    }
+    report.table(table);
+    report.chart("inbox", chart);
+    Ok(())
+}
+
+async fn once(rig: &Rig, size: u64) -> anyhow::Result<Vec<Asked>> {
+    let database = rig.fresh_database().await;
+    let guests = Guests::each_alone(0);
+    let trial = Trial::open(rig, Kind::Belfry, Mode::Store(database.url()), guests).await?;
+    fill(database.url(), size).await?;
+    let token: Arc<str> = rig.key.token("u0").sign().into();
+    let server = trial.server.address;
+    let mut http = Http::connect(server, token.to_string()).await?;
+    let mut all = Vec::new();
+    for (what, path) in [
+        ("list page", "/v1/notifications?limit=50"),
+        ("unread count", "/v1/notifications/unread-count"),
+    ] {
+        let meter = Meter::start(rig, &trial);
+        let mut latency = no_latency();
+        for _ in 0..TIMES {
+            let at = clock::now();
+            let (status, body) = http.ask(&format!("GET {path}"), "").await?;
+            latency.saturating_record((clock::now() - at) / 1_000);
+            ensure!(status == 200, "{path}: {status}, {}", String::from_utf8_lossy(body));
+        }
+        all.push(meter.stop(size, what, &latency));
+    }
+    let probe = Probe { server, token, from: crate::fleet::source(0, PER_ADDRESS) };
+    let stands = probe.sign_in(None).await.context("the first device")?;
+    let seen = stands.revision.saturating_sub(MISSED);
+    let meter = Meter::start(rig, &trial);
+    let mut latency = no_latency();
+    for _ in 0..TIMES {
+        let at = clock::now();
+        let caught_up = probe.sign_in(Some((seen, &stands.epoch))).await.context("catch-up")?;
+        latency.saturating_record((clock::now() - at) / 1_000);
+        ensure!(caught_up.missed == MISSED.min(size), "{} were missed", caught_up.missed);
+    }
+    all.push(meter.stop(size, "catch-up", &latency));
+    trial.close().await;
+    Ok(all)
+}
+
+/// Fills the inbox of `u0`, and nine others alike, as if it had been told one notification at a time.
+async fn fill(database: &str, size: u64) -> anyhow::Result<()> {
+    const OTHERS: u64 = 9;
+    /// No more rows than this besides: they are there so that the table is not one inbox alone.
+    const MOST: u64 = 100_000;
+
+    let mut connection = PgConnection::connect(database).await?;
+    for user in 0..=OTHERS {
+        let size = i64::try_from(if user == 0 { size } else { size.min(MOST) })?;
+        let user = format!("u{user}");
+        sqlx::query("insert into inboxes (user_id, revision, unread) values ($1, $2, $2)")
+            .bind(&user)
+            .bind(size)
+            .execute(&mut connection)
+            .await?;
+        sqlx::query(
+            "insert into notifications (user_id, id, created_revision, revision, created_at, priority, \
+             kind, title, message, data) \
+             select $1, gen_random_uuid()::text, n, n, now() - ($2 - n) * interval '1 second', 'normal', \
+             'order.shipped', 'Your order is on its way', \
+             'It left our warehouse this morning and will be with you tomorrow.', '{\"orderId\":7}' \
+             from generate_series(1, $2) n",
+        )
+        .bind(&user)
+        .bind(size)
+        .execute(&mut connection)
+        .await?;
+    }
+    sqlx::raw_sql("vacuum analyze").execute(&mut connection).await?;
+    sleep(Duration::from_millis(500)).await;
+    Ok(())
+}
+
+/// CPU time between two moments.
+struct Meter<'a> {
+    rig: &'a Rig,
+    process: crate::process::Process,
+    cpu: crate::process::Cpu,
+    postgres: u64,
+}
+
+impl<'a> Meter<'a> {
+    fn start(rig: &'a Rig, trial: &Trial<'_>) -> Self {
+        let process = trial.server.process();
+        Self { rig, process, cpu: process.cpu(), postgres: postgres(rig) }
+    }
+
+    fn stop(self, inbox: u64, what: &'static str, latency: &Latency) -> Asked {
+        let each = |nanos: u64| float(nanos) / 1_000.0 / float(TIMES);
+        Asked {
+            inbox,
+            what,
+            p50_ms: ms_at(latency, 50.0),
+            p99_ms: ms_at(latency, 99.0),
+            cpu_us: each(self.process.cpu().since(self.cpu)),
+            postgres_cpu_us: each(postgres(self.rig).saturating_sub(self.postgres)),
+        }
+    }
+}
+
+fn postgres(rig: &Rig) -> u64 {
+    rig.postgres_process.map_or(0, crate::process::Process::family_cpu)
+}

@@ -1,0 +1,102 @@
+//! Numbers as people read them.
+
+use crate::tally::Latency;
+
+/// A count as a number to divide by.
+#[expect(clippy::cast_precision_loss, reason = "nobody counts to 2^53 here")]
+pub(crate) fn float(count: u64) -> f64 {
+    count as f64
+}
+
+/// A whole number of something that is not negative.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "what is cut off is less than one"
+)]
+pub(crate) fn whole(number: f64) -> u64 {
+    number.max(0.0) as u64
+}
+
+/// The middle one, or the mean of the two in the middle; not a number of none.
+pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().filter(|value| value.is_finite()).collect();
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => f64::NAN,
+        odd if odd % 2 == 1 => values[middle],
+        _ => f64::midpoint(values[middle - 1], values[middle]),
+    }
+}
+
+/// With three significant digits or as a whole number; `–` if there is none.
+pub(crate) fn show(value: f64) -> String {
+    match value.abs() {
+        size if !size.is_finite() => "–".to_owned(),
+        size if size >= 99.95 || value == 0.0 => grouped(value),
+        size if size >= 9.995 => format!("{value:.1}"),
+        size if size >= 0.0995 => format!("{value:.2}"),
+        _ => format!("{value:.4}"),
+    }
+}
+
+/// `12,345`
+fn grouped(value: f64) -> String {
+    let digits = format!("{:.0}", value.abs());
+    let mut text = if value < 0.0 { "-".to_owned() } else { String::new() };
+    for (index, digit) in digits.char_indices() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Bytes as KiB.
+pub(crate) fn kib(bytes: f64) -> f64 {
+    bytes / 1024.0
+}
+
+/// Bytes as MiB.
+pub(crate) fn mib(bytes: u64) -> f64 {
+    float(bytes) / 1024.0 / 1024.0
+}
+
+/// A percentile of latencies in milliseconds.
+pub(crate) fn ms_at(latency: &Latency, percentile: f64) -> f64 {
+    if latency.is_empty() {
+        return f64::NAN;
+    }
+    float(latency.value_at_percentile(percentile)) / 1_000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle_and_ignores_what_is_no_number() {
+        assert!((median([3.0, 1.0, 2.0]) - 2.0).abs() < 1e-9);
+        assert!((median([4.0, f64::NAN, 1.0]) - 2.5).abs() < 1e-9);
+        assert!(median([]).is_nan());
+    }
+
+    #[test]
+    fn numbers_have_as_many_digits_as_they_mean() {
+        for (value, text) in [
+            (1_234_567.8, "1,234,568"),
+            (123.4, "123"),
+            (99.96, "100"),
+            (12.34, "12.3"),
+            (1.234, "1.23"),
+            (0.0123, "0.0123"),
+            (0.0, "0"),
+            (-1_500.0, "-1,500"),
+            (f64::NAN, "–"),
+        ] {
+            assert_eq!(show(value), text);
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What was measured, with what, and where.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::figures::{float, show};
+use crate::publisher::Publisher;
+use crate::rig::Rig;
+use crate::servers::{Kind, tests};
+
+/// Pairs of a word and what it is, for the head of a report.
+pub(crate) type Facts = Vec<(String, String)>;
+
+/// The command, the day, the machine and everybody's versions.
+pub(crate) async fn facts(rig: &Rig, servers: &[Kind]) -> Facts {
+    let mut facts = vec![
+        ("command".to_owned(), command_line()),
+        ("date".to_owned(), date()),
+        ("machine".to_owned(), machine()),
+        ("belfry".to_owned(), belfry(rig)),
+        ("RabbitMQ".to_owned(), rabbitmq(rig).await),
+    ];
+    if let Some(version) = rig.postgres_version().await {
+        facts.push(("PostgreSQL".to_owned(), version));
+    }
+    let scripts = [(Kind::Node, "node"), (Kind::Nest, "nest")];
+    let scripts: Vec<_> = scripts.iter().filter(|(kind, _)| servers.contains(kind)).collect();
+    if !scripts.is_empty() {
+        facts.push(("Node.js".to_owned(), says(Command::new("node").arg("--version"))));
+    }
+    for (_, peer) in scripts {
+        facts.push((format!("{peer}'s packages"), packages(peer)));
+    }
+    facts
+}
+
+fn command_line() -> String {
+    let arguments = std::env::args()
+        .skip(1)
+        .map(|argument| if argument.contains(' ') { format!("'{argument}'") } else { argument });
+    // A URL's password is nobody's business.
+    let shown =
+        arguments.map(|argument| match (argument.split_once("://"), argument.rsplit_once('@')) {
+            (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
+            _ => argument,
+        });
+    format!("belfry-load {}", shown.collect::<Vec<_>>().join(" "))
+}
+
+#[expect(clippy::disallowed_methods, reason = "a report says when it was made")]
+fn date() -> String {
+    chrono::Utc::now().format("%Y-%m-%d %H:%M UTC").to_string()
+}
+
+fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let told = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kib =
+        told.lines().find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next());
+    let gib = float(kib.and_then(|kib| kib.parse().ok()).unwrap_or(0)) / f64::from(1 << 20);
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let memory = show(gib);
+    format!("{cores} cores, {memory} GiB, Linux {}, everything on this one machine", kernel.trim())
+}
+
+fn belfry(rig: &Rig) -> String {
+    let version = says(Command::new(&rig.belfry).arg("--version"));
+    if rig.options.belfry.is_some() {
+        return version;
+    }
+    let describe = ["describe", "--always", "--dirty", "--tags"];
+    format!("{version}, {}", says(Command::new("git").args(describe).current_dir(tests())))
+}
+
+async fn rabbitmq(rig: &Rig) -> String {
+    let url = rig.amqp_url.clone();
+    let asked = tokio::task::spawn_blocking(move || Publisher::connect(&url, "", false)).await;
+    asked.ok().and_then(Result::ok).map(|it| it.broker_version).unwrap_or_default()
+}
+
+/// The versions that are installed of what a peer's `package.json` asks for.
+fn packages(peer: &str) -> String {
+    let folder = tests().join("load/peers").join(peer);
+    let read = |path: &Path| -> Option<serde_json::Value> {
+        serde_json::from_slice(&fs::read(path).ok()?).ok()
+    };
+    let manifest = read(&folder.join("package.json")).unwrap_or_default();
+    let names = manifest["dependencies"].as_object().into_iter().flatten();
+    let versions = names.filter_map(|(name, _)| {
+        let installed = read(&folder.join("node_modules").join(name).join("package.json"))?;
+        Some(format!("{name} {}", installed["version"].as_str()?))
+    });
+    versions.collect::<Vec<_>>().join(", ")
+}
+
+fn says(command: &mut Command) -> String {
+    let output = command.output().map(|output| output.stdout).unwrap_or_default();
+    String::from_utf8_lossy(&output).trim().to_owned()
+}

@@ -1,0 +1,52 @@
+//! The figures of one server's trial.
+
+use serde::Serialize;
+
+use crate::tally::{Fate, Latency};
+
+/// What it took to let the clients in.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(crate) struct Entry {
+    /// Resident memory of the server without clients.
+    pub(crate) empty_rss: u64,
+    /// And with all of them idle.
+    pub(crate) idle_rss: u64,
+    pub(crate) kib_per_connection: f64,
+    pub(crate) cpu_ms_per_connect: f64,
+}
+
+/// What came of events at a steady rate.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Outcome {
+    pub(crate) rate: f64,
+    pub(crate) delivered: u64,
+    pub(crate) lost: u64,
+    pub(crate) doubled: u64,
+    /// Frames with a count that never came, in forward mode.
+    pub(crate) counts_missing: i64,
+    pub(crate) cut_off: u64,
+    pub(crate) p50_ms: f64,
+    pub(crate) p90_ms: f64,
+    pub(crate) p99_ms: f64,
+    pub(crate) p999_ms: f64,
+    pub(crate) max_ms: f64,
+    /// CPU time per event: of the server, of the broker, and of this tool.
+    pub(crate) cpu_us: f64,
+    pub(crate) broker_cpu_us: f64,
+    pub(crate) postgres_cpu_us: f64,
+    pub(crate) tool_cpu_us: f64,
+    /// Messages that waited in the queue when the last one was sent.
+    pub(crate) queued: u64,
+    pub(crate) rss: u64,
+    #[serde(skip)]
+    pub(crate) latency: Option<Latency>,
+}
+
+/// What came of events that were sent all at once.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Flood {
+    pub(crate) fate: Fate,
+    /// Until the last one arrived.
+    pub(crate) seconds: f64,
+    pub(crate) cpu_us: f64,
+}

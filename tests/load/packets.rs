@@ -1,0 +1,97 @@
+//! What a Socket.IO server says (Engine.IO 4, Socket.IO protocol 5, default namespace).
+
+use memchr::memmem;
+
+/// The meaning of one text frame, as far as the tool cares.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Packet {
+    /// Engine.IO's greeting: now the client may sign in.
+    Open,
+    /// Engine.IO's ping, which wants a pong.
+    Ping,
+    /// The namespace was entered.
+    SignedIn,
+    /// The namespace may not be entered.
+    Refused,
+    /// The server took the client out of the namespace.
+    Left,
+    /// `notification:new`, with `data.seq` and `data.at` where it has them.
+    New(Option<Stamp>),
+    UnreadCount,
+    Other,
+}
+
+/// What the producer wrote into an event's `data`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    /// Its number.
+    pub(crate) seq: u64,
+    /// When it was meant to be published, in nanoseconds of the tool's clock.
+    pub(crate) at: u64,
+}
+
+const NEW: &[u8] = br#"42["notification:new","#;
+const UNREAD_COUNT: &[u8] = br#"42["notification:unread_count","#;
+
+pub(crate) fn read(text: &[u8]) -> Packet {
+    match text {
+        b"2" => Packet::Ping,
+        [b'0', b'{', ..] => Packet::Open,
+        [b'4', b'0', ..] => Packet::SignedIn,
+        [b'4', b'1', ..] => Packet::Left,
+        [b'4', b'4', ..] => Packet::Refused,
+        text if text.starts_with(NEW) => Packet::New(stamp(&text[NEW.len()..])),
+        text if text.starts_with(UNREAD_COUNT) => Packet::UnreadCount,
+        _ => Packet::Other,
+    }
+}
+
+/// Found by search: parsing the JSON would cost more than all the rest of the client.
+fn stamp(notification: &[u8]) -> Option<Stamp> {
+    Some(Stamp { seq: number(notification, b"\"seq\":")?, at: number(notification, b"\"at\":")? })
+}
+
+fn number(json: &[u8], key: &[u8]) -> Option<u64> {
+    let value = &json[memmem::find(json, key)? + key.len()..];
+    let value = value.trim_ascii_start();
+    let digits = value.iter().take_while(|byte| byte.is_ascii_digit());
+    let mut number = None;
+    for digit in digits {
+        number =
+            Some(number.unwrap_or(0_u64).checked_mul(10)?.checked_add(u64::from(digit - b'0'))?);
+    }
+    number
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_known_by_its_number_and_time() {
+        let stamp = Some(Stamp { seq: 12, at: 3_400 });
+        for data in [r#"{"seq":12,"at":3400}"#, r#"{"at": 3400, "seq": 12}"#] {
+            let text = format!(
+                r#"42["notification:new",{{"createdAt":"2026","data":{data},"isRead":false}}]"#
+            );
+            assert_eq!(read(text.as_bytes()), Packet::New(stamp));
+        }
+        assert_eq!(read(br#"42["notification:new",{"data":{"seq":1}}]"#), Packet::New(None));
+    }
+
+    #[test]
+    fn the_rest_is_told_apart_by_its_beginning() {
+        for (text, packet) in [
+            (&br#"0{"sid":"a","pingInterval":25000}"#[..], Packet::Open),
+            (b"2", Packet::Ping),
+            (br#"40{"sid":"a"}"#, Packet::SignedIn),
+            (br#"44{"message":"token_invalid"}"#, Packet::Refused),
+            (b"41", Packet::Left),
+            (br#"42["notification:unread_count",{"count":5}]"#, Packet::UnreadCount),
+            (br#"42["notification:sync",{"epoch":"a"}]"#, Packet::Other),
+            (b"", Packet::Other),
+        ] {
+            assert_eq!(read(text), packet);
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! CPU time and memory of processes, from /proc (see proc(5)).
+
+use std::fs;
+use std::time::Duration;
+
+use crate::clock::nanos;
+
+/// Linux tells ticks of 10 ms to programs on every architecture (`USER_HZ`).
+const TICK: Duration = Duration::from_millis(10);
+
+/// A process whose use of the machine is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Process(pub(crate) u32);
+
+/// CPU time of a process at a moment, counted in two ways.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Cpu {
+    /// Of all threads that live, in nanoseconds.
+    threads: u64,
+    /// Of all threads that ever lived, in ticks of ten milliseconds.
+    ticks: u64,
+}
+
+impl Cpu {
+    /// Nanoseconds since an earlier moment.
+    ///
+    /// The threads' own count is exact, but that of a thread which has ended is gone. The count in ticks
+    /// then is larger by more than its rounding can explain.
+    pub(crate) fn since(self, earlier: Self) -> u64 {
+        let threads = self.threads.saturating_sub(earlier.threads);
+        let ticks = self.ticks.saturating_sub(earlier.ticks);
+        if ticks > threads + 3 * nanos(TICK) { ticks } else { threads }
+    }
+}
+
+impl Process {
+    pub(crate) fn this() -> Self {
+        Self(std::process::id())
+    }
+
+    pub(crate) fn cpu(self) -> Cpu {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.0)).into_iter().flatten();
+        let threads = threads.flatten().filter_map(|thread| {
+            let told = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+            told.split_whitespace().next()?.parse::<u64>().ok()
+        });
+        let stat = self.stat().unwrap_or_default();
+        Cpu { threads: threads.sum(), ticks: (stat.own) * nanos(TICK) }
+    }
+
+    /// CPU time of it, its children, and those of them that have ended, in nanoseconds.
+    pub(crate) fn family_cpu(self) -> u64 {
+        let Some(stat) = self.stat() else { return 0 };
+        let children: u64 = all()
+            .filter_map(|(process, other)| {
+                (other.parent == self.0 && process != self).then(|| process.cpu().ticks)
+            })
+            .sum();
+        children + (stat.own + stat.ended_children) * nanos(TICK)
+    }
+
+    /// Resident memory in bytes: 0 when the process is gone.
+    pub(crate) fn rss(self) -> u64 {
+        // The sums of `statm` are batched for each thread; this one is counted page by page.
+        self.kib("smaps_rollup", "Rss:") * 1024
+    }
+
+    /// The most resident memory that it ever had, in bytes.
+    pub(crate) fn peak_rss(self) -> u64 {
+        self.kib("status", "VmHWM:") * 1024
+    }
+
+    /// A line of one of its files that tells KiB.
+    fn kib(self, file: &str, name: &str) -> u64 {
+        let told = fs::read_to_string(format!("/proc/{}/{file}", self.0)).unwrap_or_default();
+        let line = told.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+    }
+
+    fn stat(self) -> Option<Stat> {
+        Stat::read(&fs::read_to_string(format!("/proc/{}/stat", self.0)).ok()?)
+    }
+
+    /// Who listens on this TCP port of this machine; `None` if it cannot be seen, as with a container.
+    pub(crate) fn listening_on(port: u16) -> Option<Self> {
+        let inode = ["/proc/net/tcp", "/proc/net/tcp6"].iter().find_map(|table| {
+            let table = fs::read_to_string(table).ok()?;
+            table.lines().find_map(|line| listener(line, port))
+        })?;
+        let socket = format!("socket:[{inode}]");
+        all().map(|(process, _)| process).find(|process| {
+            let open = fs::read_dir(format!("/proc/{}/fd", process.0)).into_iter().flatten();
+            open.flatten().any(|open| {
+                fs::read_link(open.path()).is_ok_and(|to| to.as_os_str() == socket.as_str())
+            })
+        })
+    }
+}
+
+/// The inode of a listening socket's line in /proc/net/tcp.
+fn listener(line: &str, port: u16) -> Option<String> {
+    const LISTEN: &str = "0A";
+
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let (_, local_port) = fields.get(1)?.rsplit_once(':')?;
+    let is_it = u16::from_str_radix(local_port, 16) == Ok(port) && fields.get(3) == Some(&LISTEN);
+    is_it.then(|| fields.get(9).map(|inode| (*inode).to_owned())).flatten()
+}
+
+fn all() -> impl Iterator<Item = (Process, Stat)> {
+    fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| {
+        let process = Process(entry.file_name().to_str()?.parse().ok()?);
+        Some((process, process.stat()?))
+    })
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Stat {
+    parent: u32,
+    /// Ticks in user and kernel mode.
+    own: u64,
+    ended_children: u64,
+}
+
+impl Stat {
+    fn read(stat: &str) -> Option<Self> {
+        // The second field is a name in parentheses, with anything in it.
+        let (_, rest) = stat.rsplit_once(") ")?;
+        let fields: Vec<&str> = rest.split_whitespace().collect();
+        let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
+        Some(Self {
+            parent: u32::try_from(number(4)?).ok()?,
+            own: number(14)? + number(15)?,
+            ended_children: number(16)? + number(17)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_does_not_shift_the_fields() {
+        let stat = "17 (a) b) S 3 17 17 0 -1 4194560 100 0 0 0 7 5 2 1 20 0 1 0 99";
+        assert_eq!(Stat::read(stat), Some(Stat { parent: 3, own: 12, ended_children: 3 }));
+    }
+
+    #[test]
+    fn this_process_uses_time_and_memory() {
+        let (before, begin) = (Process::this().cpu(), std::time::Instant::now());
+        while begin.elapsed() < Duration::from_millis(60) {}
+        let used = Duration::from_nanos(Process::this().cpu().since(before));
+        assert!(used >= Duration::from_millis(5), "{used:?}");
+        assert!(Process::this().rss() > 1 << 20);
+    }
+
+    #[test]
+    fn time_of_threads_that_ended_is_not_lost() {
+        let before = Cpu { threads: 1_000_000, ticks: 0 };
+        let ended = Cpu { threads: 0, ticks: 500_000_000 };
+        assert_eq!(ended.since(before), 500_000_000);
+        let lives = Cpu { threads: 8_000_000, ticks: 20_000_000 };
+        assert_eq!(lives.since(before), 7_000_000);
+    }
+
+    #[test]
+    fn a_listener_is_found() {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = socket.local_addr().unwrap().port();
+        assert_eq!(Process::listening_on(port), Some(Process::this()));
+    }
+}

@@ -1,0 +1,160 @@
+//! Requests over connections that stay open, as a service sends them: HTTP/1.1 by hand, for the same
+//! reason as the sockets.
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use crate::clock;
+use crate::events::Events;
+use crate::tally::{Latency, no_latency};
+
+/// A connection for one request after the other.
+#[derive(Debug)]
+pub(crate) struct Http {
+    stream: TcpStream,
+    host: SocketAddr,
+    token: String,
+    answer: Vec<u8>,
+}
+
+impl Http {
+    pub(crate) async fn connect(host: SocketAddr, token: String) -> io::Result<Self> {
+        let stream = TcpStream::connect(host).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, host, token, answer: Vec::new() })
+    }
+
+    /// Sends a request and waits for its answer: the status and the body.
+    pub(crate) async fn ask(&mut self, what: &str, body: &str) -> io::Result<(u16, &[u8])> {
+        let (host, token, length) = (self.host, &self.token, body.len());
+        let request = format!(
+            "{what} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n\
+             Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
+        self.stream.write_all(request.as_bytes()).await?;
+        self.answer.clear();
+        let mut whole = None;
+        loop {
+            if whole.is_none() {
+                whole = extent(&self.answer)?;
+            }
+            if let Some((status, head, end)) = whole
+                && self.answer.len() >= end
+            {
+                return Ok((status, &self.answer[head..end]));
+            }
+            if self.stream.read_buf(&mut self.answer).await? == 0 {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+}
+
+/// The status of an answer, and where its body begins and ends, once its head is there.
+fn extent(answer: &[u8]) -> io::Result<Option<(u16, usize, usize)>> {
+    let Some(head) = memchr::memmem::find(answer, b"\r\n\r\n") else { return Ok(None) };
+    let text = String::from_utf8_lossy(&answer[..head]);
+    let status = text.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let length = text.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
+    });
+    match (status, length) {
+        (Some(204), None) => Ok(Some((204, head + 4, head + 4))),
+        (Some(status), Some(length)) => Ok(Some((status, head + 4, head + 4 + length))),
+        _ => Err(io::Error::other(format!("an answer without a length: {text}"))),
+    }
+}
+
+/// Requests that create notifications.
+#[derive(Debug)]
+pub(crate) struct Creates {
+    pub(crate) server: SocketAddr,
+    pub(crate) path: &'static str,
+    pub(crate) token: String,
+    pub(crate) in_flight: u64,
+    pub(crate) time: Duration,
+    /// The number of the first.
+    pub(crate) first: u64,
+}
+
+/// What came of them.
+#[derive(Debug)]
+pub(crate) struct Created {
+    /// Answered with 201.
+    pub(crate) made: u64,
+    pub(crate) refused: u64,
+    /// From the request to its answer.
+    pub(crate) latency: Latency,
+    pub(crate) seconds: f64,
+}
+
+impl Creates {
+    /// Sends requests for that time, each connection the next one when it has its answer.
+    pub(crate) async fn run(self, events: Events) -> anyhow::Result<Created> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let work = thread::spawn(move || {
+            let created = runtime.block_on(self.work(events));
+            runtime.shutdown_background();
+            created
+        });
+        let work = tokio::task::spawn_blocking(move || work.join()).await?;
+        work.map_err(|_| anyhow!("the requests panicked"))?
+    }
+
+    async fn work(self, events: Events) -> anyhow::Result<Created> {
+        let next = Arc::new(AtomicU64::new(self.first));
+        let begin = Instant::now();
+        let end = begin + self.time;
+        let mut tasks = Vec::new();
+        for number in 0..self.in_flight {
+            let http = Http::connect(self.server, self.token.clone());
+            let mut http = http.await.context("no connection for requests")?;
+            let (next, path, mut events) = (Arc::clone(&next), self.path, events.clone());
+            events.vary(number);
+            tasks.push(tokio::spawn(async move {
+                let (mut latency, mut created, mut refused) = (no_latency(), 0, 0);
+                while Instant::now() < end {
+                    let at = clock::now();
+                    let body = events.request(next.fetch_add(1, Relaxed), at).to_string();
+                    let (status, _) = http.ask(&format!("POST {path}"), &body).await?;
+                    latency.saturating_record((clock::now() - at) / 1_000);
+                    if status == 201 { created += 1 } else { refused += 1 }
+                }
+                Ok::<_, io::Error>((latency, created, refused))
+            }));
+        }
+        let mut all = Created { made: 0, refused: 0, latency: no_latency(), seconds: 0.0 };
+        for task in tasks {
+            let (latency, created, refused) = task.await??;
+            all.latency.add(&latency).context("all have the same bounds")?;
+            all.made += created;
+            all.refused += refused;
+        }
+        all.seconds = begin.elapsed().as_secs_f64();
+        Ok(all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_ends_where_its_length_says() {
+        let answer = b"HTTP/1.1 201 Created\r\ncontent-length: 2\r\n\r\n{}";
+        assert_eq!(extent(answer).unwrap(), Some((201, 43, 45)));
+        assert_eq!(extent(&answer[..30]).unwrap(), None);
+        assert_eq!(extent(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap(), Some((204, 27, 27)));
+        assert!(extent(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").is_err());
+    }
+}

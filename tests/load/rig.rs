@@ -1,0 +1,159 @@
+//! What all servers are measured with: one broker, one database server, one secret.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use belfry_tests::postgres::{Database, PostgresServer};
+use belfry_tests::rabbit::{Broker, RabbitServer};
+use belfry_tests::tokens::Key;
+use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
+use lapin::types::FieldTable;
+use lapin::uri::AMQPUri;
+use lapin::{Channel, Connection, ConnectionProperties};
+use sqlx::{Connection as _, PgConnection};
+
+use crate::options::Common;
+use crate::process::Process;
+
+/// What tokens are signed with.
+pub(crate) const SECRET: &str = "a secret of the load tool and nobody else";
+
+/// The broker, and PostgreSQL where it was asked for.
+#[derive(Debug)]
+pub(crate) struct Rig {
+    pub(crate) options: Common,
+    pub(crate) key: Key,
+    pub(crate) belfry: PathBuf,
+    pub(crate) amqp_url: String,
+    /// The broker's process, if it is one of this machine.
+    pub(crate) broker_process: Option<Process>,
+    /// PostgreSQL's first process, if it is one of this machine.
+    pub(crate) postgres_process: Option<Process>,
+    broker: Option<RabbitServer>,
+    connection: Connection,
+    postgres: Option<Postgres>,
+}
+
+#[derive(Debug)]
+struct Postgres {
+    url: String,
+    /// Taken down with the rig, if it is its own.
+    _own: Option<PostgresServer>,
+}
+
+/// A queue that nobody else uses, with the names that Belfry derives from it. Dropping it deletes them.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    pub(crate) names: Arc<Broker>,
+    pub(crate) name: String,
+    channel: Channel,
+}
+
+impl Rig {
+    /// Starts what the options do not name.
+    pub(crate) async fn start(
+        options: &Common,
+        belfry: PathBuf,
+        database: bool,
+    ) -> anyhow::Result<Self> {
+        let broker = if options.amqp_url.is_none() {
+            eprintln!("starting RabbitMQ");
+            Some(RabbitServer::start_own().await)
+        } else {
+            None
+        };
+        let amqp_url = match (&options.amqp_url, &broker) {
+            (Some(url), _) => url.clone(),
+            (None, own) => own.as_ref().map(|own| own.url().to_owned()).unwrap_or_default(),
+        };
+        let connection = Connection::connect(&amqp_url, ConnectionProperties::default())
+            .await
+            .context("no connection to the broker")?;
+        let postgres = match (&options.database_url, database) {
+            (_, false) => None,
+            (Some(url), true) => Some(Postgres { url: url.clone(), _own: None }),
+            (None, true) => {
+                eprintln!("starting PostgreSQL");
+                let own = PostgresServer::start_own().await;
+                Some(Postgres { url: own.url().to_owned(), _own: Some(own) })
+            }
+        };
+        let key = Key::hs256(SECRET);
+        let options = options.clone();
+        Ok(Self {
+            options,
+            key,
+            belfry,
+            broker_process: broker_process(&amqp_url),
+            postgres_process: postgres.as_ref().and_then(|it| postgres_process(&it.url)),
+            amqp_url,
+            broker,
+            connection,
+            postgres,
+        })
+    }
+
+    /// A new, empty queue, durable and without arguments.
+    pub(crate) async fn fresh_queue(&self) -> anyhow::Result<Queue> {
+        let names = match &self.broker {
+            Some(own) => own.fresh_prefix(),
+            None => Broker::at(&self.amqp_url),
+        };
+        let name = names.ingest_queue();
+        let channel = self.connection.create_channel().await?;
+        let durable = QueueDeclareOptions { durable: true, ..Default::default() };
+        channel.queue_declare(name.as_str().into(), durable, FieldTable::default()).await?;
+        Ok(Queue { names: Arc::new(names), name, channel })
+    }
+
+    /// A new, empty database.
+    pub(crate) async fn fresh_database(&self) -> Database {
+        let postgres = self.postgres.as_ref().expect("the command has asked for PostgreSQL");
+        Database::on(&postgres.url).await
+    }
+
+    /// What PostgreSQL says of itself, if there is one.
+    pub(crate) async fn postgres_version(&self) -> Option<String> {
+        let mut connection = PgConnection::connect(&self.postgres.as_ref()?.url).await.ok()?;
+        let asked =
+            "select current_setting('server_version') || ', fsync ' || current_setting('fsync')";
+        sqlx::query_scalar(asked).fetch_one(&mut connection).await.ok()
+    }
+}
+
+/// Who serves that URL's port.
+fn broker_process(url: &str) -> Option<Process> {
+    let uri: AMQPUri = url.parse().ok()?;
+    Process::listening_on(uri.authority.port)
+}
+
+fn postgres_process(url: &str) -> Option<Process> {
+    let (_, rest) = url.rsplit_once(':')?;
+    Process::listening_on(rest.split('/').next()?.parse().ok()?)
+}
+
+impl Queue {
+    /// The same queue, for another consumer.
+    pub(crate) fn shared(&self) -> Self {
+        let (names, name) = (Arc::clone(&self.names), self.name.clone());
+        Self { names, name, channel: self.channel.clone() }
+    }
+
+    /// How many messages wait in it for a consumer.
+    pub(crate) async fn depth(&self) -> anyhow::Result<u64> {
+        let look = QueueDeclareOptions { passive: true, ..Default::default() };
+        let queue =
+            self.channel.queue_declare(self.name.as_str().into(), look, FieldTable::default());
+        Ok(queue.await?.message_count().into())
+    }
+
+    /// Empties it by deleting it: what a slow server left behind should cost the next one nothing.
+    pub(crate) async fn delete(&self) {
+        // It is tried again when the names are dropped.
+        let _ = self
+            .channel
+            .queue_delete(self.name.as_str().into(), QueueDeleteOptions::default())
+            .await;
+    }
+}

@@ -1,0 +1,323 @@
+//! One server with its clients, and events sent to them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::time::{Instant, sleep};
+
+use crate::clock;
+use crate::events::{Events, Form};
+use crate::figures::{float, kib, ms_at, whole};
+use crate::fleet::{Crowd, Fleet, Life, PER_ADDRESS, allow_files};
+use crate::outcome::{Entry, Flood, Outcome};
+use crate::process::{Cpu, Process};
+use crate::producer::{Producer, Schedule};
+use crate::publisher::Publisher;
+use crate::rig::{Queue, Rig, SECRET};
+use crate::servers::{Bounds, Kind, Mode, Server};
+use crate::tally::Round;
+
+/// How long a server is left alone before its memory is looked at.
+const REST: Duration = Duration::from_secs(3);
+
+/// How long nothing may arrive before what is missing counts as lost: longer than Belfry's first two pauses
+/// before a message is tried again.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// How long a producer may take longer than it should.
+const LATEST: Duration = Duration::from_secs(30);
+
+/// A server and signed-in clients.
+#[derive(Debug)]
+pub(crate) struct Trial<'a> {
+    // The clients first: they are cut off before their server ends.
+    pub(crate) fleet: Fleet,
+    pub(crate) server: Server,
+    pub(crate) queue: Queue,
+    pub(crate) entry: Entry,
+    rig: &'a Rig,
+    devices: u64,
+    users: u64,
+    next: u64,
+    /// The server's CPU time before the clients came.
+    before: Cpu,
+}
+
+/// How many clients there are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Guests {
+    pub(crate) connections: u64,
+    /// Clients of one user.
+    pub(crate) devices: u64,
+    pub(crate) life: Life,
+    /// The number of the first of their users.
+    pub(crate) first_user: u64,
+    /// Clients that share a source address.
+    pub(crate) per_address: u64,
+    /// Whether Belfry keeps its bounds on them.
+    pub(crate) bounds: Bounds,
+}
+
+impl Guests {
+    /// Each is a user of its own, and stays.
+    pub(crate) fn each_alone(connections: u64) -> Self {
+        Self {
+            connections,
+            devices: 1,
+            life: Life::Stay,
+            first_user: 0,
+            per_address: PER_ADDRESS,
+            bounds: Bounds::Off,
+        }
+    }
+}
+
+/// Events to send, at a steady rate.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Load {
+    pub(crate) form: Form,
+    pub(crate) rate: f64,
+    /// Not measured.
+    pub(crate) warm_up: Duration,
+    pub(crate) time: Duration,
+}
+
+struct Clocks {
+    server: Cpu,
+    tool: Cpu,
+    broker: u64,
+    postgres: u64,
+}
+
+impl<'a> Trial<'a> {
+    /// Starts the server on a queue of its own and has the clients sign in.
+    pub(crate) async fn open(
+        rig: &'a Rig,
+        kind: Kind,
+        mode: Mode<'_>,
+        guests: Guests,
+    ) -> anyhow::Result<Self> {
+        let mut trial = Self::empty(rig, kind, mode, guests).await?;
+        trial.complete().await?;
+        Ok(trial)
+    }
+
+    /// The same with clients that are still on their way in.
+    pub(crate) async fn empty(
+        rig: &'a Rig,
+        kind: Kind,
+        mode: Mode<'_>,
+        guests: Guests,
+    ) -> anyhow::Result<Self> {
+        let queue = rig.fresh_queue().await?;
+        Self::on(rig, kind, mode, guests, queue).await
+    }
+
+    /// Another server of the same kind, with clients of its own. Nodes of Belfry share the queue.
+    pub(crate) async fn beside(
+        first: &Self,
+        mode: Mode<'_>,
+        guests: Guests,
+    ) -> anyhow::Result<Self> {
+        let queue = match first.server.kind {
+            Kind::Belfry | Kind::BelfryNodes => first.queue.shared(),
+            _ => first.rig.fresh_queue().await?,
+        };
+        let mut trial = Self::on(first.rig, first.server.kind, mode, guests, queue).await?;
+        trial.complete().await?;
+        Ok(trial)
+    }
+
+    async fn on(
+        rig: &'a Rig,
+        kind: Kind,
+        mode: Mode<'_>,
+        guests: Guests,
+        queue: Queue,
+    ) -> anyhow::Result<Self> {
+        allow_files(guests.connections)?;
+        let server = Server::start(kind, mode, rig, &queue, guests.bounds).await?;
+        sleep(Duration::from_secs(1)).await;
+        let (process, empty_rss) = (server.process(), server.process().rss());
+        let before = process.cpu();
+        let fleet = Fleet::gather(&crowd(rig, &server, guests))?;
+        let users = guests.connections.div_ceil(guests.devices.max(1));
+        let entry = Entry { empty_rss, ..Entry::default() };
+        Ok(Self {
+            fleet,
+            server,
+            queue,
+            entry,
+            rig,
+            devices: guests.devices,
+            users,
+            next: 0,
+            before,
+        })
+    }
+
+    /// Waits for the clients, and measures what it took to let them in.
+    async fn complete(&mut self) -> anyhow::Result<()> {
+        if let Err(error) = self.fleet.complete().await {
+            self.server.must_run()?;
+            return Err(error).with_context(|| self.server.kind.to_string());
+        }
+        let process = self.server.process();
+        let cpu = process.cpu().since(self.before);
+        sleep(REST).await;
+        let (empty_rss, idle_rss) = (self.entry.empty_rss, process.rss());
+        let connections = float(self.fleet.connections.max(1));
+        self.entry = Entry {
+            empty_rss,
+            idle_rss,
+            kib_per_connection: kib(float(idle_rss) - float(empty_rss)) / connections,
+            cpu_ms_per_connect: float(cpu) / 1e6 / connections,
+        };
+        Ok(())
+    }
+
+    /// Sends events and waits for them.
+    pub(crate) async fn send(&mut self, load: Load) -> anyhow::Result<Outcome> {
+        let [warm, measured] =
+            [load.warm_up, load.time].map(|it| whole(it.as_secs_f64() * load.rate));
+        let total = warm + measured;
+        let publisher = self.publisher(load.form == Form::Store).await?;
+        let round = Round::new(self.next, warm, total, u8::try_from(self.devices)?);
+        self.fleet.begin(&round);
+        let (counts, cut) = (self.counts(), self.fleet.counters.cut.load(Relaxed));
+        let begin = clock::now() + clock::nanos(Duration::from_millis(50));
+        let schedule = Schedule { begin, rate: load.rate, first: self.next, total };
+        self.next += total;
+        let events = Events::for_users(load.form, self.users);
+        let producer = Producer::start(publisher, events, schedule);
+
+        clock::until(begin + clock::nanos(load.warm_up)).await;
+        let before = self.clocks();
+        clock::until(begin + clock::nanos(load.warm_up + load.time)).await;
+        let after = self.clocks();
+        let queued = self.queue.depth().await?;
+        let sent = producer.finish(LATEST).await?;
+        let expected = (sent.max(warm) - warm) * self.devices;
+        self.settle(&round, expected).await;
+
+        let per_event = |nanos: u64| float(nanos) / 1_000.0 / float(measured.max(1));
+        let fate = round.fate(total);
+        let latency = self.fleet.take_latency();
+        let (new, unread) = self.counts();
+        let heard = i64::try_from(new - counts.0)? - i64::try_from(unread - counts.1)?;
+        self.server.must_run()?;
+        Ok(Outcome {
+            rate: load.rate,
+            delivered: fate.delivered,
+            lost: fate.lost,
+            doubled: fate.doubled,
+            counts_missing: heard,
+            cut_off: self.fleet.counters.cut.load(Relaxed) - cut,
+            p50_ms: ms_at(&latency, 50.0),
+            p90_ms: ms_at(&latency, 90.0),
+            p99_ms: ms_at(&latency, 99.0),
+            p999_ms: ms_at(&latency, 99.9),
+            max_ms: ms_at(&latency, 100.0),
+            cpu_us: per_event(after.server.since(before.server)),
+            broker_cpu_us: per_event(after.broker - before.broker),
+            postgres_cpu_us: per_event(after.postgres - before.postgres),
+            tool_cpu_us: per_event(after.tool.since(before.tool)),
+            queued,
+            rss: self.server.process().rss(),
+            latency: Some(latency),
+        })
+    }
+
+    /// A round of events that something else sends; also the number of the first.
+    pub(crate) fn begin(&mut self, total: u64) -> (Arc<Round>, u64) {
+        let first = self.next;
+        let round = Round::new(first, 0, total, u8::try_from(self.devices).unwrap_or(u8::MAX));
+        self.fleet.begin(&round);
+        self.next += total;
+        (round, first)
+    }
+
+    /// Sends so many events as fast as the broker takes them, and waits for them.
+    pub(crate) async fn flood(&mut self, form: Form, total: u64) -> anyhow::Result<Flood> {
+        let mut publisher = self.publisher(form == Form::Store).await?;
+        let (round, first) = self.begin(total);
+        let mut events = Events::for_users(form, self.users);
+        let (process, begin) = (self.server.process(), Instant::now());
+        let before = process.cpu();
+        let publishing = tokio::task::spawn_blocking(move || {
+            let mut body = Vec::new();
+            for seq in first..first + total {
+                body.clear();
+                events.write(&mut body, seq, clock::now());
+                publisher.push(&body);
+                if publisher.pending() > 1 << 16 {
+                    publisher.flush()?;
+                }
+            }
+            publisher.close()
+        });
+        publishing.await?.context("the broker does not take what is published")?;
+        let last = self.settle(&round, total * self.devices).await;
+        let seconds = (last - begin).as_secs_f64();
+        let cpu = float(process.cpu().since(before));
+        self.server.must_run()?;
+        Ok(Flood { fate: round.fate(total), seconds, cpu_us: cpu / 1_000.0 / float(total.max(1)) })
+    }
+
+    /// A producer's connection to this server's queue.
+    pub(crate) async fn publisher(&self, persistent: bool) -> anyhow::Result<Publisher> {
+        let (url, queue) = (self.rig.amqp_url.clone(), self.queue.name.clone());
+        tokio::task::spawn_blocking(move || Publisher::connect(&url, &queue, persistent)).await?
+    }
+
+    /// Waits until so many copies have arrived, or nothing more comes; says when the last one did.
+    pub(crate) async fn settle(&self, round: &Arc<Round>, expected: u64) -> Instant {
+        let mut last = (round.arrived(), Instant::now());
+        while round.arrived() < expected && last.1.elapsed() < SILENCE {
+            sleep(Duration::from_millis(10)).await;
+            if round.arrived() > last.0 {
+                last = (round.arrived(), Instant::now());
+            }
+        }
+        // The count of the last event comes after it, and a doubled one later still.
+        sleep(Duration::from_millis(200)).await;
+        last.1
+    }
+
+    /// Ends it, with its queue.
+    pub(crate) async fn close(self) {
+        drop((self.fleet, self.server));
+        self.queue.delete().await;
+    }
+
+    fn counts(&self) -> (u64, u64) {
+        let counters = &self.fleet.counters;
+        (counters.new.load(Relaxed), counters.unread.load(Relaxed))
+    }
+
+    fn clocks(&self) -> Clocks {
+        let family = |process: Option<Process>| process.map_or(0, Process::family_cpu);
+        Clocks {
+            server: self.server.process().cpu(),
+            tool: Process::this().cpu(),
+            broker: family(self.rig.broker_process),
+            postgres: family(self.rig.postgres_process),
+        }
+    }
+}
+
+fn crowd(rig: &Rig, server: &Server, guests: Guests) -> Crowd {
+    Crowd {
+        server: server.address,
+        secret: SECRET.to_owned(),
+        connections: guests.connections,
+        devices: guests.devices,
+        first_user: guests.first_user,
+        rate: rig.options.connect_rate,
+        threads: rig.options.client_threads,
+        life: guests.life,
+        per_address: guests.per_address,
+    }
+}
