@@ -19,6 +19,13 @@ pub(super) enum Socket {
 }
 
 impl Socket {
+    async fn readable(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.readable().await,
+            Self::Unix(stream) => stream.readable().await,
+        }
+    }
+
     fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(stream) => stream.poll_read_ready(cx),
@@ -113,6 +120,11 @@ impl Connection {
         let wire = Arc::new(Wire { socket, _place: place, client: OnceLock::new() });
         let peer = Peer { address, wire: Arc::downgrade(&wire) };
         (Self(wire), peer)
+    }
+
+    /// Waits until there is something to read, if only the end.
+    pub(super) async fn readable(&self) -> io::Result<()> {
+        self.0.socket.readable().await
     }
 
     /// Writes as much of these as the kernel takes without waiting, and answers how many bytes that is.

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 /// How far a connection is with its requests: even while a head is awaited or read, odd while its request
 /// is answered. A count and no flag, as a whole request may pass between two looks at it.
@@ -41,8 +41,10 @@ pub(super) struct HeadTimeout<S> {
 }
 
 impl<S> HeadTimeout<S> {
-    pub(super) fn new(stream: S, progress: Progress, limit: Duration) -> Self {
-        let deadline = progress.head().map(|first| (first, Box::pin(sleep(limit))));
+    /// The time for the first head began then.
+    pub(super) fn new(stream: S, progress: Progress, limit: Duration, begun: Instant) -> Self {
+        let due = || Box::pin(sleep_until(begun + limit));
+        let deadline = progress.head().map(|first| (first, due()));
         Self { stream, progress, limit, deadline }
     }
 

@@ -17,6 +17,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics::counter;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
@@ -149,6 +150,8 @@ impl Shared {
         self.by_unix_socket || self.settings.trusted_proxies.contains(peer)
     }
 
+    /// Waits for the client's first word. Who opens connections and says nothing gets no more for them
+    /// than a place.
     async fn serve(
         self: Arc<Self>,
         connection: Connection,
@@ -156,14 +159,30 @@ impl Shared {
         router: Router,
         end: CancellationToken,
     ) {
+        let begun = Instant::now();
+        let first_word = tokio::time::timeout(self.settings.header_timeout, connection.readable());
+        if let Some(Ok(Ok(()))) = end.run_until_cancelled(first_word).await {
+            Box::pin(self.talk(connection, peer, router, end, begun)).await;
+        }
+    }
+
+    async fn talk(
+        self: Arc<Self>,
+        connection: Connection,
+        peer: Peer,
+        router: Router,
+        end: CancellationToken,
+        begun: Instant,
+    ) {
         let Some(tls) = &self.settings.tls else {
-            return self.serve_http(Stream::Plain(connection), peer, router, end).await;
+            let stream = Stream::Plain(connection);
+            return self.serve_http(stream, peer, router, end, begun).await;
         };
         let handshake = tokio::time::timeout(HANDSHAKE, tls.acceptor().accept(connection));
         match end.run_until_cancelled(handshake).await {
             Some(Ok(Ok(stream))) => {
                 let stream = Stream::Tls(Box::new(stream));
-                self.serve_http(stream, peer, router, end).await;
+                self.serve_http(stream, peer, router, end, Instant::now()).await;
             }
             Some(Ok(Err(error))) => debug!(%error, client = %peer.address, "no TLS handshake"),
             Some(Err(_)) => debug!(client = %peer.address, "TLS handshake took too long"),
@@ -177,9 +196,11 @@ impl Shared {
         peer: Peer,
         router: Router,
         end: CancellationToken,
+        begun: Instant,
     ) {
         let progress = Progress::default();
-        let stream = HeadTimeout::new(stream, progress.clone(), self.settings.header_timeout);
+        let limit = self.settings.header_timeout;
+        let stream = HeadTimeout::new(stream, progress.clone(), limit, begun);
         let service = service_fn(move |request| {
             self.clone().answer(request, peer.clone(), router.clone(), progress.clone())
         });
