@@ -6,6 +6,7 @@ mod admission;
 mod client_address;
 mod connection;
 mod engine_io;
+mod first_head;
 mod frames;
 mod head_timeout;
 mod listener;

@@ -67,9 +67,7 @@ struct State {
 
 impl LibrarySide {
     /// What is read first came with the head of the request.
-    pub(super) fn new(stream: Stream, early: &[u8], peer: Peer) -> Self {
-        // Copied, as it would hold on to the whole buffer of the head.
-        let early = Bytes::copy_from_slice(early);
+    pub(super) fn new(stream: Stream, early: Bytes, peer: Peer) -> Self {
         let state = Mutex::new(State {
             stream,
             early,
@@ -387,7 +385,7 @@ mod tests {
         }
         let place = Admission::new(ConnectionLimits::default()).connection(None).unwrap();
         let (connection, peer) = Connection::new(Socket::Tcp(server), address, place);
-        (LibrarySide::new(Stream::Plain(connection), &[], peer), client)
+        (LibrarySide::new(Stream::Plain(connection), Bytes::new(), peer), client)
     }
 
     fn frame(text: &str) -> Bytes {

@@ -11,6 +11,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::response::{IntoResponse as _, Response};
+use futures_util::FutureExt as _;
 use http::{Request, StatusCode, header};
 use hyper::body::{Body as HttpBody, Bytes, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
@@ -26,6 +27,7 @@ use tracing::{debug, trace};
 use super::admission::{Admission, ConnectionLimits, Full, Place};
 use super::client_address::{ClientAddress, TrustedProxies};
 use super::connection::{Connection, Peer};
+use super::first_head::first_head;
 use super::head_timeout::{HeadTimeout, Progress};
 use super::listener::{ListenAddress, Listener};
 use super::stream::Stream;
@@ -150,8 +152,8 @@ impl Shared {
         self.by_unix_socket || self.settings.trusted_proxies.contains(peer)
     }
 
-    /// Waits for the client's first word. Who opens connections and says nothing gets no more for them
-    /// than a place.
+    /// Who opens a connection and says nothing gets no more for it than a place, and who is slow with
+    /// the first head no more than what was said of it.
     async fn serve(
         self: Arc<Self>,
         connection: Connection,
@@ -161,48 +163,51 @@ impl Shared {
     ) {
         let begun = Instant::now();
         let first_word = tokio::time::timeout(self.settings.header_timeout, connection.readable());
-        if let Some(Ok(Ok(()))) = end.run_until_cancelled(first_word).await {
-            Box::pin(self.talk(connection, peer, router, end, begun)).await;
-        }
+        let Some(Ok(Ok(()))) = end.run_until_cancelled(first_word).await else { return };
+        let Some(mut stream) = Box::pin(self.secured(connection, &peer, &end)).await else {
+            return;
+        };
+        // By TLS it is the handshake that the time was for.
+        let begun = if self.settings.tls.is_some() { Instant::now() } else { begun };
+        let due = begun + self.settings.header_timeout;
+        let head = tokio::time::timeout_at(due, first_head(&mut stream, HEAD_BYTES));
+        let Some(Ok(Ok(head))) = end.run_until_cancelled(Box::pin(head)).await else { return };
+        let progress = Progress::default();
+        let limit = self.settings.header_timeout;
+        let stream = HeadTimeout::new(stream, head, progress.clone(), limit, begun);
+        Box::pin(self.serve_http(stream, peer, router, end, progress)).await;
     }
 
-    async fn talk(
-        self: Arc<Self>,
+    /// The connection as HTTP is spoken on it, after the handshake of TLS where that is set.
+    async fn secured(
+        &self,
         connection: Connection,
-        peer: Peer,
-        router: Router,
-        end: CancellationToken,
-        begun: Instant,
-    ) {
+        peer: &Peer,
+        end: &CancellationToken,
+    ) -> Option<Stream> {
         let Some(tls) = &self.settings.tls else {
-            let stream = Stream::Plain(connection);
-            return self.serve_http(stream, peer, router, end, begun).await;
+            return Some(Stream::Plain(connection));
         };
         let handshake = tokio::time::timeout(HANDSHAKE, tls.acceptor().accept(connection));
-        match end.run_until_cancelled(handshake).await {
-            Some(Ok(Ok(stream))) => {
-                let stream = Stream::Tls(Box::new(stream));
-                self.serve_http(stream, peer, router, end, Instant::now()).await;
-            }
-            Some(Ok(Err(error))) => debug!(%error, client = %peer.address, "no TLS handshake"),
-            Some(Err(_)) => debug!(client = %peer.address, "TLS handshake took too long"),
-            None => {}
+        match end.run_until_cancelled(handshake).await? {
+            Ok(Ok(stream)) => return Some(Stream::Tls(Box::new(stream))),
+            Ok(Err(error)) => debug!(%error, client = %peer.address, "no TLS handshake"),
+            Err(_) => debug!(client = %peer.address, "TLS handshake took too long"),
         }
+        None
     }
 
     async fn serve_http(
         self: Arc<Self>,
-        stream: Stream,
+        stream: HeadTimeout<Stream>,
         peer: Peer,
         router: Router,
         end: CancellationToken,
-        begun: Instant,
+        progress: Progress,
     ) {
-        let progress = Progress::default();
-        let limit = self.settings.header_timeout;
-        let stream = HeadTimeout::new(stream, progress.clone(), limit, begun);
+        // Boxed, as hyper has room for one from the beginning.
         let service = service_fn(move |request| {
-            self.clone().answer(request, peer.clone(), router.clone(), progress.clone())
+            self.clone().answer(request, peer.clone(), router.clone(), progress.clone()).boxed()
         });
         let serving = http1::Builder::new()
             .timer(TokioTimer::new())

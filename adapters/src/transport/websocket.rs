@@ -52,8 +52,9 @@ impl Opening {
             self.upgrade.await.inspect_err(|error| debug!(%error, "no WebSocket was made")).ok()?;
         match upgraded.downcast::<TokioIo<HeadTimeout<Stream>>>() {
             Ok(parts) => {
-                let stream = parts.io.into_inner().into_inner();
-                Some(LibrarySide::new(stream, &parts.read_buf, self.peer))
+                let (stream, unread) = parts.io.into_inner().into_parts();
+                let early = [&parts.read_buf[..], &unread].concat();
+                Some(LibrarySide::new(stream, early.into(), self.peer))
             }
             // Only what a `Server` has taken has a peer, and that is such a connection.
             Err(_) => None,
