@@ -53,7 +53,7 @@ impl Transports {
     /// What is queued for a device gets this long to be written before the transport is closed …
     const GRACE: Duration = Duration::from_millis(25);
     /// … and its last word so long. One that does not take it is not waited for any longer.
-    const PATIENCE: Duration = Duration::from_secs(3);
+    pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
     const SWEEP_AT_LEAST: usize = 1_024;
 
     pub(crate) fn serve_by(&self, engine: EngineService) {

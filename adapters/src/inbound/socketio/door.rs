@@ -318,14 +318,23 @@ async fn on_connect(socket: SocketRef, State(door): State<Arc<Door>>) {
         let patience = door.settings.connect_timeout;
         async move |socket: SocketRef, io: SocketIo, why: DisconnectReason| {
             sessions.leave(&session);
-            if why == DisconnectReason::ClientNSDisconnect {
-                let (id, route) = (socket.id, transports.route_of(&socket));
-                // Not waited for: the socket is in its namespace for as long as this handler runs.
-                tokio::spawn(async move {
-                    if !comes_back(&io, id, patience).await {
-                        transports.cut(route).await;
-                    }
-                });
+            // The socket is in its namespace for as long as this handler runs.
+            match why {
+                DisconnectReason::ClientNSDisconnect => {
+                    let (id, route) = (socket.id, transports.route_of(&socket));
+                    tokio::spawn(async move {
+                        if !comes_back(&io, id, patience).await {
+                            transports.cut(route).await;
+                        }
+                    });
+                }
+                // The library closes the transport at once when it gets a message for a namespace that
+                // the device is not in. One that is still sending would find its connection reset, and
+                // not hear the last word that is on its way.
+                DisconnectReason::ServerNSDisconnect => {
+                    tokio::time::sleep(Transports::PATIENCE).await;
+                }
+                _ => {}
             }
         }
     });
