@@ -37,6 +37,12 @@ pub struct Transports {
     leaving: Mutex<HashMap<Box<str>, LastWord>>,
 }
 
+/// The way of a session, of which it keeps nothing alive.
+pub(crate) struct Route {
+    sid: Box<str>,
+    outlet: Option<Outlet>,
+}
+
 #[derive(Default)]
 struct Upgraded {
     outlets: HashMap<Box<str>, Outlet>,
@@ -47,7 +53,7 @@ impl Transports {
     /// What is queued for a device gets this long to be written before the transport is closed …
     const GRACE: Duration = Duration::from_millis(25);
     /// … and its last word so long. One that does not take it is not waited for any longer.
-    const PATIENCE: Duration = Duration::from_secs(3);
+    pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
     const SWEEP_AT_LEAST: usize = 1_024;
 
     pub(crate) fn serve_by(&self, engine: EngineService) {
@@ -107,6 +113,21 @@ impl Transports {
             Some(outlet) => outlet.hang_up(),
             // Its connection is not cut: behind a proxy it may carry other people's requests.
             None => self.close_polling(&socket.id.to_string()).await,
+        }
+    }
+
+    /// How the socket travels, for whoever may want to end that later and must not hold the socket.
+    pub(crate) fn route_of(&self, socket: &SocketRef) -> Route {
+        Route { sid: socket.id.to_string().into(), outlet: self.outlet_of(socket) }
+    }
+
+    /// Ends what travels there. Does nothing to what is gone.
+    pub(crate) async fn cut(&self, route: Route) {
+        // It may have gone on by a WebSocket since.
+        let upgraded = || self.upgraded.lock().outlets.get(&route.sid).cloned();
+        match route.outlet.or_else(upgraded) {
+            Some(outlet) => outlet.hang_up(),
+            None => self.close_polling(&route.sid).await,
         }
     }
 

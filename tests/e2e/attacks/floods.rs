@@ -440,9 +440,13 @@ async fn thousands_that_never_send_a_request_take_no_more_than_their_place() {
                 let stream =
                     Stream { as_whom, first: first.to_vec(), then: vec![], pause: PATIENCE };
                 all.push(tokio::spawn(stream.pour(from, to)));
-                // Not more at a time than wait to be accepted.
+                // Not more at a time than can wait to be accepted: this one comes after all of them,
+                // whether it is answered or not let in.
                 if number % 100 == 0 {
-                    sleep(SECOND / 100).await;
+                    let first =
+                        b"GET /health/live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+                    let (as_whom, then, pause) = (As::Nobody, vec![], PATIENCE);
+                    Stream { as_whom, first: first.to_vec(), then, pause }.pour(from, to).await;
                 }
             }
         }

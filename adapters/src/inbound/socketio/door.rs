@@ -18,7 +18,7 @@ use serde_json::Value;
 use socketioxide::extract::{Event, SocketRef, State, TryData};
 use socketioxide::handler::ConnectHandler;
 use socketioxide::service::SocketIoService;
-use socketioxide::socket::DisconnectReason;
+use socketioxide::socket::{DisconnectReason, Sid};
 use socketioxide::{ParserConfig, SocketIo};
 use tokio::sync::SetOnce;
 use tower::util::BoxCloneSyncService;
@@ -304,7 +304,7 @@ async fn authenticate(
     Ok(())
 }
 
-async fn on_connect(socket: SocketRef, io: SocketIo, State(door): State<Arc<Door>>) {
+async fn on_connect(socket: SocketRef, State(door): State<Arc<Door>>) {
     let Some(Arrival { admission, seen, session: arrived }) = socket.extensions.remove() else {
         return;
     };
@@ -314,12 +314,27 @@ async fn on_connect(socket: SocketRef, io: SocketIo, State(door): State<Arc<Door
     let sessions = door.sessions.clone();
     // No await before this: a device that left meanwhile would never be noticed.
     socket.on_disconnect({
-        let (session, door) = (session.clone(), door.clone());
-        async move |socket: SocketRef, why: DisconnectReason| {
+        let (session, transports) = (session.clone(), door.transports.clone());
+        let patience = door.settings.connect_timeout;
+        async move |socket: SocketRef, io: SocketIo, why: DisconnectReason| {
             sessions.leave(&session);
-            if why == DisconnectReason::ClientNSDisconnect {
-                // Not waited for: the socket is in its namespace for as long as this handler runs.
-                tokio::spawn(async move { door.await_return(&io, &socket).await });
+            // The socket is in its namespace for as long as this handler runs.
+            match why {
+                DisconnectReason::ClientNSDisconnect => {
+                    let (id, route) = (socket.id, transports.route_of(&socket));
+                    tokio::spawn(async move {
+                        if !comes_back(&io, id, patience).await {
+                            transports.cut(route).await;
+                        }
+                    });
+                }
+                // The library closes the transport at once when it gets a message for a namespace that
+                // the device is not in. One that is still sending would find its connection reset, and
+                // not hear the last word that is on its way.
+                DisconnectReason::ServerNSDisconnect => {
+                    tokio::time::sleep(Transports::PATIENCE).await;
+                }
+                _ => {}
             }
         }
     });
@@ -330,6 +345,17 @@ async fn on_connect(socket: SocketRef, io: SocketIo, State(door): State<Arc<Door
     }
     debug!(user = %session.user(), namespace = socket.ns(), "device connected");
     door.sessions.welcome(&session, seen).await;
+}
+
+/// A device that has left a namespace may come to another, or again, by the same transport. It has as
+/// long for that as in the beginning; the library itself looks no further than the first sign-in, and
+/// would let a transport stay that nobody is signed in by.
+async fn comes_back(io: &SocketIo, id: Sid, patience: Duration) -> bool {
+    tokio::time::sleep(patience).await;
+    let is_in = |namespace: Namespace| {
+        io.of(namespace.path()).is_some_and(|all| all.get_socket(id).is_some())
+    };
+    Namespace::ALL.into_iter().any(is_in)
 }
 
 fn count_refused(code: &'static str) {
@@ -368,19 +394,6 @@ impl Door {
         count_refused(code);
         self.transports.close_after(LastWord::ConnectError, socket);
         code
-    }
-
-    /// A device that has left a namespace may come to another, or again, by the same transport. It has
-    /// as long for that as in the beginning; the library itself looks no further than the first sign-in,
-    /// and would let a transport stay that nobody is signed in by.
-    async fn await_return(&self, io: &SocketIo, socket: &SocketRef) {
-        tokio::time::sleep(self.settings.connect_timeout).await;
-        let is_in = |namespace: Namespace| {
-            io.of(namespace.path()).is_some_and(|all| all.get_socket(socket.id).is_some())
-        };
-        if !Namespace::ALL.into_iter().any(is_in) {
-            self.transports.close(socket);
-        }
     }
 
     async fn sign_in(
