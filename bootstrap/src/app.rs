@@ -146,6 +146,8 @@ impl App {
         let runtime = Runtime::new(&http, &admin, sessions.clone());
         let admin_router =
             with_safe_headers(admin::routes(metrics.clone(), readiness, runtime.clone()));
+        // Last, so that what stops the start is all that is said then.
+        open_files::provide(&config);
         Ok(Self {
             config,
             http,

@@ -15,13 +15,11 @@ use tokio_util::sync::CancellationToken;
 use tower_http::set_header::SetResponseHeaderLayer;
 use tracing::warn;
 
-use super::open_files;
 use crate::config::Config;
 
 /// Binds the public and the operators' address.
 pub(super) async fn open(config: &Config) -> anyhow::Result<(Server, Server)> {
     let settings = server_settings(config)?;
-    open_files::provide(config);
     let http = bind(config.http.listen.clone(), "http.listen", settings).await?;
     let address = config.admin.listen;
     let admin = bind(address.into(), "admin.listen", ServerSettings::default()).await?;
