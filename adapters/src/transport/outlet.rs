@@ -48,6 +48,8 @@ struct Line {
 
 struct State {
     stream: Stream,
+    /// How many frames may wait for a device that does not read.
+    bound: usize,
     /// What came behind the head of the opening handshake.
     early: Bytes,
     scan: FrameScan,
@@ -66,10 +68,12 @@ struct State {
 }
 
 impl LibrarySide {
-    /// What is read first came with the head of the request.
-    pub(super) fn new(stream: Stream, early: Bytes, peer: Peer) -> Self {
+    /// What is read first came with the head of the request. So many frames may wait for a device that
+    /// does not read.
+    pub(super) fn new(stream: Stream, early: Bytes, peer: Peer, bound: usize) -> Self {
         let state = Mutex::new(State {
             stream,
+            bound,
             early,
             scan: FrameScan::default(),
             with_library: VecDeque::new(),
@@ -94,9 +98,6 @@ impl LibrarySide {
 }
 
 impl Outlet {
-    /// How many frames wait for a device that does not read.
-    const WAITING_AT_MOST: usize = 512;
-
     /// Writes whole frames, each as text of one WebSocket frame, one behind the other, unless the
     /// library is to write others before.
     pub(crate) fn write<'a>(
@@ -112,7 +113,7 @@ impl Outlet {
             return Err(NotTaken::NotYet);
         }
         let count = frames.clone().count();
-        if state.waiting.len() + count > Self::WAITING_AT_MOST {
+        if state.waiting.len() + count > state.bound {
             return Err(NotTaken::Full);
         }
         let at_once =
@@ -141,7 +142,7 @@ impl Outlet {
             if let Some(state) = &mut state {
                 state.library_is_through = false;
                 state.with_library.push_back(frame.clone());
-                if state.with_library.len() > Self::WAITING_AT_MOST {
+                if state.with_library.len() > state.bound {
                     state.with_library.pop_front();
                 }
             }
@@ -374,6 +375,8 @@ mod tests {
     use super::super::frames::text_frame;
     use super::*;
 
+    const BOUND: usize = 64;
+
     /// A connection as the library has it, and its client, which has small buffers.
     async fn connected() -> (LibrarySide, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -385,7 +388,7 @@ mod tests {
         }
         let place = Admission::new(ConnectionLimits::default()).connection(None).unwrap();
         let (connection, peer) = Connection::new(Socket::Tcp(server), address, place);
-        (LibrarySide::new(Stream::Plain(connection), Bytes::new(), peer), client)
+        (LibrarySide::new(Stream::Plain(connection), Bytes::new(), peer, BOUND), client)
     }
 
     fn frame(text: &str) -> Bytes {
@@ -485,7 +488,7 @@ mod tests {
                 Err(not_taken) => break assert_eq!(not_taken, NotTaken::Full),
             }
         }
-        assert!(sent > Outlet::WAITING_AT_MOST, "some the kernel took");
+        assert!(sent > BOUND, "some the kernel took");
         let said = texts(&mut client, sent).await;
         assert!(said.iter().enumerate().all(|(n, said)| *said == text(n)));
         // All is well again once it has read.

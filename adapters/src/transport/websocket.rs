@@ -46,15 +46,16 @@ impl Opening {
         (StatusCode::SWITCHING_PROTOCOLS, head).into_response()
     }
 
-    /// The connection, once the client was answered; `None` if it left before.
-    pub(crate) async fn connection(self) -> Option<LibrarySide> {
+    /// The connection, once the client was answered; `None` if it left before. So many frames may wait
+    /// for a client that does not read.
+    pub(crate) async fn connection(self, queue: usize) -> Option<LibrarySide> {
         let upgraded =
             self.upgrade.await.inspect_err(|error| debug!(%error, "no WebSocket was made")).ok()?;
         match upgraded.downcast::<TokioIo<HeadTimeout<Stream>>>() {
             Ok(parts) => {
                 let (stream, unread) = parts.io.into_inner().into_parts();
                 let early = [&parts.read_buf[..], &unread].concat();
-                Some(LibrarySide::new(stream, early.into(), self.peer))
+                Some(LibrarySide::new(stream, early.into(), self.peer, queue))
             }
             // Only what a `Server` has taken has a peer, and that is such a connection.
             Err(_) => None,

@@ -118,6 +118,7 @@ pub struct SocketIoDoor {
     websockets: SocketIoService<NotFoundService>,
     transports: Arc<Transports>,
     handshakes: Arc<Handshakes>,
+    queue: usize,
     max_payload: usize,
     body_timeout: Duration,
 }
@@ -165,17 +166,18 @@ impl SocketIoDoor {
             IntoResponse::into_response,
         ));
         transports.serve_by(engine.clone());
-        let SocketIoSettings { max_payload, body_timeout, .. } = settings;
-        Self { engine, websockets, transports, handshakes, max_payload, body_timeout }
+        let SocketIoSettings { queue, max_payload, body_timeout, .. } = settings;
+        Self { engine, websockets, transports, handshakes, queue, max_payload, body_timeout }
     }
 
     /// Hands the connection over as soon as it is a WebSocket. By the library's own way there it would
     /// stay wrapped into what HTTP needed, and nothing but the library could write to it.
     fn open_websocket(&self, opening: Opening, mut request: Request<()>) -> Response {
         let (mut websockets, transports) = (self.websockets.clone(), self.transports.clone());
+        let queue = self.queue;
         let answer = opening.answer();
         tokio::spawn(async move {
-            let Some(mut connection) = opening.connection().await else { return };
+            let Some(mut connection) = opening.connection(queue).await else { return };
             // Dropped, and so closed: the session has one already.
             if !transports.note(&mut request, connection.outlet()) {
                 return;
