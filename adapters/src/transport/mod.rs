@@ -11,6 +11,7 @@ mod frames;
 mod head_timeout;
 mod listener;
 mod outlet;
+mod pace;
 mod server;
 mod stream;
 mod tls;
