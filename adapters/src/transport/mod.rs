@@ -11,7 +11,6 @@ mod frames;
 mod head_timeout;
 mod listener;
 mod outlet;
-mod pace;
 mod server;
 mod stream;
 mod tls;

@@ -30,7 +30,6 @@ use super::connection::{Connection, Peer};
 use super::first_head::first_head;
 use super::head_timeout::{HeadTimeout, Progress};
 use super::listener::{ListenAddress, Listener};
-use super::pace::Pace;
 use super::stream::Stream;
 use super::tls::Tls;
 
@@ -124,7 +123,6 @@ impl Server {
             let end = end.clone();
             tasks.spawn(async move { tls.keep(&end).await });
         }
-        let mut turns = Pace::new();
         while let Some((socket, address)) = end.run_until_cancelled(listener.accept()).await {
             let counted = (!shared.is_proxy(address.ip())).then_some(address.ip());
             match shared.admission.connection(counted) {
@@ -136,7 +134,6 @@ impl Server {
                 // Closed at once: an answer would cost more than the one who is not let in.
                 Err(full) => refused(full),
             }
-            turns.keep().await;
         }
         drop(listener);
         tasks.close();

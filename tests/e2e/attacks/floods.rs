@@ -415,10 +415,12 @@ fn descriptors() -> u64 {
 
 #[tokio::test]
 async fn thousands_that_never_send_a_request_take_no_more_than_their_place() {
-    const MANY: u64 = 5_000;
-    let many = MANY.min(descriptors() / 3);
-    if many < MANY {
-        println!("only {many} connections in the place of {MANY}: raise `ulimit -n`");
+    // `BELFRY_FLOOD=5000` for more. Past the kernel's backlog clients wait for it to take them, each for
+    // seconds, which says nothing of Belfry.
+    let asked = std::env::var("BELFRY_FLOOD").ok().and_then(|it| it.parse().ok()).unwrap_or(1_000);
+    let many = asked.min(descriptors() / 3);
+    if many < asked {
+        println!("only {many} connections in the place of {asked}: raise `ulimit -n`");
     }
     // Three networks get all that one may have, and a fourth what is left altogether.
     let (per_address, altogether) = (many / 5, many / 5 * 7 / 2);
