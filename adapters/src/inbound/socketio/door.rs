@@ -279,7 +279,7 @@ struct Arrival {
 }
 
 /// Before a socket is in the namespace: who is it? The code of a refusal is the `connect_error`'s
-/// message, and the transport is closed right after it.
+/// message, and the transport is closed right after it; without a word where nobody can tell now.
 async fn authenticate(
     socket: SocketRef,
     TryData(auth): TryData<Value>,
@@ -293,8 +293,13 @@ async fn authenticate(
     let auth = auth.unwrap_or(Value::Null);
     let Handshake { token, seen } =
         Handshake::read(&auth, socket.req_parts(), door.settings.token_in_query);
-    let claims =
-        door.sign_in(token).await.map_err(|refusal| door.refuse(&socket, refusal.code()))?;
+    let claims = match door.sign_in(token).await {
+        Ok(claims) => claims,
+        Err(refusal @ Refusal::Unavailable(_)) => {
+            return Err(door.put_off(&socket, refusal.code()).await);
+        }
+        Err(refusal) => return Err(door.refuse(&socket, refusal.code())),
+    };
     let admission = door.sessions.admit(claims).map_err(|TooManySessions| {
         Limit::SessionsPerUser.hit();
         door.refuse(&socket, TooManySessions::CODE)
@@ -395,6 +400,16 @@ impl Door {
         debug!(code, ?client, "device refused");
         count_refused(code);
         self.transports.close_after(LastWord::ConnectError, socket);
+        code
+    }
+
+    /// Cuts the transport, so that the device comes back by itself after a while. Told that it is not let
+    /// in, client libraries would stay away.
+    async fn put_off(&self, socket: &SocketRef, code: &'static str) -> &'static str {
+        let client = ClientAddress::of(&socket.req_parts().extensions);
+        debug!(code, ?client, "device put off");
+        count_refused(code);
+        self.transports.cut(self.transports.route_of(socket)).await;
         code
     }
 
