@@ -13,5 +13,7 @@ pub mod fuzzing;
 pub mod inbound;
 pub mod limits;
 pub mod outbound;
+#[cfg(feature = "pieces")]
+pub mod pieces;
 pub mod transport;
 pub mod wire;

@@ -20,6 +20,8 @@ mod hash;
 pub(crate) mod measures;
 mod mending;
 mod pauses;
+#[cfg(feature = "pieces")]
+pub(crate) mod pieces;
 mod publisher;
 mod random;
 mod settings;

@@ -156,6 +156,25 @@ mod tests {
     }
 
     #[test]
+    fn a_notification_is_copied_once_however_much_is_in_it() {
+        let read = |fields: u32| {
+            let fields: Vec<_> =
+                (0..fields).map(|n| format!(r#""f{n}":{{"a":["{n}"]}}"#)).collect();
+            let inner = fields.join(",");
+            let data = format!(r#"{{"userId":"ada","notification":{{{inner}}},"unreadCount":7}}"#);
+            let read = allocation_counter::measure(|| {
+                envelope(Pattern::Create, &data).unwrap();
+            });
+            (read.count_total, read.bytes_total, data.len() as u64)
+        };
+        let (few, many) = (read(1), read(1_000));
+        assert!(few.0 > 0);
+        assert_eq!(few.0, many.0);
+        // What is shared is counted beside it, and both are aligned.
+        assert!(many.1 - few.1 < many.2 - few.2 + 8, "{few:?} {many:?}");
+    }
+
+    #[test]
     fn the_recipient_may_stand_in_the_notification() {
         let event = envelope(Pattern::Create, r#"{"notification":{"userId":"ada"}}"#).unwrap();
         assert_eq!(event.user, user("ada"));

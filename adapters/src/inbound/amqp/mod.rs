@@ -38,6 +38,8 @@ mod ingest;
 mod letters;
 mod message;
 mod node_queue;
+#[cfg(feature = "pieces")]
+pub(crate) mod pieces;
 mod sieve;
 
 pub use dead_letters::{DeadLetter, DeadLetters, DeadLettersError, Which};

@@ -93,4 +93,20 @@ mod tests {
         }
         assert_eq!(Namespace::of("/other"), None);
     }
+
+    #[test]
+    fn a_frame_is_made_for_the_first_device_and_shared_with_all_others() {
+        let frame =
+            EventFrame::of(&Push::Exception { code: "token_expired", message: "over".into() });
+        for namespace in Namespace::ALL {
+            frame.on_websocket(namespace);
+        }
+        let shared = allocation_counter::measure(|| {
+            for namespace in Namespace::ALL {
+                // Cloned for a device that waits for its turn.
+                drop(frame.on_websocket(namespace).clone());
+            }
+        });
+        assert_eq!(shared.count_total, 0);
+    }
 }

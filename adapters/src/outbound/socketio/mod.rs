@@ -2,6 +2,8 @@
 
 mod device;
 mod frame;
+#[cfg(feature = "pieces")]
+pub(crate) mod pieces;
 mod realtime_delivery;
 
 pub use device::SocketIoDevice;

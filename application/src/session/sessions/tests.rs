@@ -26,7 +26,7 @@ fn node() -> Node {
     Node { sessions: sessions(store.clone(), &clock), store, clock }
 }
 
-fn sessions(store: Arc<dyn InboxRepository>, clock: &Arc<ManualClock>) -> Sessions<FakeDevice> {
+fn sessions<D: Device>(store: Arc<dyn InboxRepository>, clock: &Arc<ManualClock>) -> Sessions<D> {
     let tokens: Arc<dyn TokenVerifier> = Arc::new(FakeTokens);
     Sessions::new(
         SignIn::new(tokens, clock.clone(), Arc::new(RevokedTokens::none()), Access::default()),
@@ -83,6 +83,48 @@ async fn only_the_users_own_devices_are_told() {
     assert_eq!(devices[0].heard_ids(), ["n1"]);
     assert_eq!(devices[1].heard_ids(), ["n1"]);
     assert_eq!(devices[2].heard_ids(), [""; 0]);
+}
+
+/// Takes everything and keeps nothing.
+struct Forgetful;
+
+impl Device for Forgetful {
+    type Frame = String;
+
+    fn frame(push: &Push) -> String {
+        format!("{push:?}")
+    }
+
+    fn send(&self, _: &String) -> Result<(), Unsent> {
+        Ok(())
+    }
+
+    fn close(&self, why: CloseReason) {
+        panic!("sent away: {}", why.as_str());
+    }
+}
+
+#[tokio::test]
+async fn what_is_told_is_made_once_for_all_devices_in_the_room() {
+    let mut allocations = Vec::new();
+    for devices in [1, 2, 100] {
+        let Node { store, clock, .. } = node();
+        let sessions: Sessions<Forgetful> = sessions(store, &clock);
+        for name in ["ada", "bob"] {
+            for _ in 0..devices {
+                let admission = sessions.admit(claims(name, 10_000)).unwrap();
+                let session = sessions.join(admission, Forgetful);
+                sessions.welcome(&session, None).await;
+            }
+        }
+        let announcement = node().happens("ada", "n1").await;
+        let told = allocation_counter::measure(|| {
+            assert_eq!(sessions.tell(&Node::room("ada"), &announcement), devices);
+        });
+        allocations.push(told.count_total);
+    }
+    assert!(allocations[0] > 0);
+    assert_eq!(allocations, [allocations[0]; 3]);
 }
 
 #[tokio::test]

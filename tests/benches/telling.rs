@@ -1,0 +1,135 @@
+//! An event is told to one user's devices, and the others must not notice. So its cost may depend on
+//! how many devices that user has, and each of them adds little; how many others are connected costs
+//! no more than what the processor's caches do not hold of them. What is allocated must not depend on
+//! either: one encoding serves all.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use belfry_adapters::outbound::socketio::{EventFrame, SocketIoDevice};
+use belfry_adapters::pieces::on_websocket;
+use belfry_application::access::Access;
+use belfry_application::announcement::{Announcement, Push};
+use belfry_application::ports::{CloseReason, Device, RealtimeDelivery, Unsent};
+use belfry_application::revoked_tokens::RevokedTokens;
+use belfry_application::session::{SessionSettings, Sessions};
+use belfry_application::testing::{FakeTokens, InMemoryStore, ManualClock, claims, epoch, user};
+use belfry_application::use_cases::{CatchUp, SignIn};
+use belfry_domain::{Revision, UnreadCount, UserRoom};
+use futures_util::FutureExt as _;
+
+use crate::encoding;
+use crate::pieces::Pieces;
+
+/// So many others are connected.
+const OTHERS: usize = 10_000;
+
+pub(crate) fn measure(pieces: &mut Pieces) {
+    for (name, devices, others) in [
+        ("1 device, alone", 1, 0),
+        ("1 device among 10,000 users", 1, OTHERS),
+        ("10 devices among 10,000 users", 10, OTHERS),
+        ("100 devices among 10,000 users", 100, OTHERS),
+    ] {
+        let node = Node::with_others(others);
+        node.connect("u42", devices);
+        let mut news = News::for_user("u42");
+        pieces.piece(&format!("telling/{name}"), || news.tell(&node));
+    }
+
+    // Another user each time, so that nothing of theirs is in a cache still.
+    let node = Node::with_others(OTHERS);
+    let mut users: Vec<_> = (0..OTHERS).map(|other| News::for_user(&name_of(other))).collect();
+    let mut turn = 0;
+    pieces.piece("telling/1 device, each of 10,000 users in turn", || {
+        // Prime, so all have their turn, far from each other.
+        turn = (turn + 7_919) % OTHERS;
+        users[turn].tell(&node)
+    });
+}
+
+/// A device whose transport takes everything at once, and forgets it.
+#[derive(Default)]
+pub(crate) struct Reader(AtomicU64);
+
+impl Device for Reader {
+    type Frame = EventFrame;
+
+    fn frame(push: &Push) -> EventFrame {
+        SocketIoDevice::frame(push)
+    }
+
+    fn send(&self, frame: &EventFrame) -> Result<(), Unsent> {
+        self.0.fetch_add(on_websocket(frame).len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn close(&self, why: CloseReason) {
+        panic!("sent away: {}", why.as_str());
+    }
+}
+
+/// A node with devices that are connected and have caught up.
+pub(crate) struct Node(Sessions<Reader>);
+
+impl Node {
+    pub(crate) fn with_others(others: usize) -> Self {
+        let clock = Arc::new(ManualClock::at(0));
+        let revoked = Arc::new(RevokedTokens::none());
+        let node = Self(Sessions::new(
+            SignIn::new(Arc::new(FakeTokens), clock.clone(), revoked, Access::default()),
+            CatchUp::new(Arc::new(InMemoryStore::new(epoch("e1"))), 100),
+            clock,
+            SessionSettings::default(),
+        ));
+        for other in 0..others {
+            node.connect(&name_of(other), 1);
+        }
+        node
+    }
+
+    pub(crate) fn connect(&self, name: &str, devices: usize) {
+        for _ in 0..devices {
+            let admission = self.0.admit(claims(name, 1_000_000)).expect("there is no limit");
+            let session = self.0.join(admission, Reader::default());
+            self.0.welcome(&session, None).now_or_never().expect("nothing to wait for");
+        }
+    }
+}
+
+#[async_trait]
+impl RealtimeDelivery for Node {
+    async fn deliver(&self, room: &UserRoom, announcement: Announcement) {
+        self.0.tell(room, &announcement);
+    }
+}
+
+fn name_of(other: usize) -> String {
+    format!("other-{other}")
+}
+
+/// What is told to one user, a revision further each time: what was told before goes to nobody.
+struct News {
+    room: UserRoom,
+    announcement: Announcement,
+}
+
+impl News {
+    fn for_user(name: &str) -> Self {
+        let revision = Revision::ZERO;
+        let pushes = vec![
+            Push::New(Arc::new(encoding::stored())),
+            Push::UnreadCount { count: UnreadCount::new(5), revision },
+        ];
+        let announcement = Announcement { revision: Some(revision), pushes };
+        Self { room: UserRoom::of(user(name)), announcement }
+    }
+
+    fn tell(&mut self, node: &Node) -> usize {
+        self.announcement.revision = self.announcement.revision.map(Revision::next);
+        let told = node.0.tell(&self.room, &self.announcement);
+        assert!(told > 0, "somebody is there");
+        told
+    }
+}
