@@ -63,35 +63,33 @@ impl Transports {
 
     /// Closes the transport that the socket travels by.
     pub fn close(self: &Arc<Self>, socket: &SocketRef) {
-        let (transports, socket) = (self.clone(), socket.clone());
+        let (transports, route) = (self.clone(), self.route_of(socket));
         tokio::spawn(async move {
             tokio::time::sleep(Self::GRACE).await;
-            transports.close_now(&socket).await;
+            transports.cut(route).await;
         });
     }
 
     /// Closes the transport that the socket travels by, as soon as its last word, which is being
     /// queued, has gone out.
     pub fn close_after(self: &Arc<Self>, last_word: LastWord, socket: &SocketRef) {
-        let (transports, socket) = (self.clone(), socket.clone());
-        let sid: Box<str> = socket.id.to_string().into();
-        let outlet = self.outlet_of(&socket);
-        if outlet.is_none() {
-            self.leaving.lock().insert(sid.clone(), last_word);
+        let (transports, route) = (self.clone(), self.route_of(socket));
+        if route.outlet.is_none() {
+            self.leaving.lock().insert(route.sid.clone(), last_word);
         }
         tokio::spawn(async move {
             let begin = tokio::time::Instant::now();
-            let is_out = || match &outlet {
+            let is_out = || match &route.outlet {
                 Some(outlet) => outlet.has_said(last_word),
                 // By polling: taken out when it was fetched.
-                None => !transports.leaving.lock().contains_key(&sid),
+                None => !transports.leaving.lock().contains_key(&route.sid),
             };
             tokio::time::sleep(Self::GRACE).await;
             while !is_out() && begin.elapsed() < Self::PATIENCE {
                 tokio::time::sleep(Self::GRACE / 5).await;
             }
-            transports.leaving.lock().remove(&sid);
-            transports.close_now(&socket).await;
+            transports.leaving.lock().remove(&route.sid);
+            transports.cut(route).await;
         });
     }
 
@@ -108,14 +106,6 @@ impl Transports {
         Response::from_parts(parts, Body::from(payload))
     }
 
-    async fn close_now(&self, socket: &SocketRef) {
-        match self.outlet_of(socket) {
-            Some(outlet) => outlet.hang_up(),
-            // Its connection is not cut: behind a proxy it may carry other people's requests.
-            None => self.close_polling(&socket.id.to_string()).await,
-        }
-    }
-
     /// How the socket travels, for whoever may want to end that later and must not hold the socket.
     pub(crate) fn route_of(&self, socket: &SocketRef) -> Route {
         Route { sid: socket.id.to_string().into(), outlet: self.outlet_of(socket) }
@@ -127,6 +117,7 @@ impl Transports {
         let upgraded = || self.upgraded.lock().outlets.get(&route.sid).cloned();
         match route.outlet.or_else(upgraded) {
             Some(outlet) => outlet.hang_up(),
+            // Its connection is not cut: behind a proxy it may carry other people's requests.
             None => self.close_polling(&route.sid).await,
         }
     }
