@@ -190,10 +190,8 @@ pub(crate) fn upgraded_session(uri: &Uri) -> Option<&str> {
 
 /// Whether the library takes a WebSocket of this address; if not, it says why not.
 pub(crate) fn is_for_websocket(uri: &Uri) -> bool {
-    let parameters = || uri.query().unwrap_or_default().split('&');
-    let sid = parameters().find_map(|one| one.strip_prefix("sid="));
-    ["EIO=4", "transport=websocket"].iter().all(|its| parameters().any(|one| one == *its))
-        && sid.is_none_or(|sid| sid.parse::<Sid>().is_ok())
+    ["EIO=4", "transport=websocket"].iter().all(|its| parameters(uri).any(|one| one == *its))
+        && named_session(uri).is_none_or(|sid| sid.parse::<Sid>().is_ok())
 }
 
 /// The session whose packets a request polls for.
@@ -207,9 +205,16 @@ pub(crate) fn posting_session(request: &Request<Body>) -> Option<&str> {
 }
 
 fn session_by<'a>(transport: &str, uri: &'a Uri) -> Option<&'a str> {
-    let mut parameters = uri.query()?.split('&');
-    let by_this = parameters.clone().any(|one| one == transport);
-    parameters.find_map(|one| one.strip_prefix("sid=")).filter(|_| by_this)
+    named_session(uri).filter(|_| parameters(uri).any(|one| one == transport))
+}
+
+/// The session that a request goes on with; `None` if it is to begin one.
+pub(crate) fn named_session(uri: &Uri) -> Option<&str> {
+    parameters(uri).find_map(|one| one.strip_prefix("sid="))
+}
+
+fn parameters(uri: &Uri) -> impl Iterator<Item = &str> {
+    uri.query().unwrap_or_default().split('&')
 }
 
 /// The request with nothing in it that an idle connection should not keep alive.
