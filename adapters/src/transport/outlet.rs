@@ -50,8 +50,6 @@ struct State {
     stream: Stream,
     /// How many frames may wait for a device that does not read.
     bound: usize,
-    /// What came behind the head of the opening handshake.
-    early: Bytes,
     scan: FrameScan,
     /// Pushes that the library was given and has not written, as they will be on the wire.
     with_library: VecDeque<Bytes>,
@@ -68,13 +66,11 @@ struct State {
 }
 
 impl LibrarySide {
-    /// What is read first came with the head of the request. So many frames may wait for a device that
-    /// does not read.
-    pub(super) fn new(stream: Stream, early: Bytes, peer: Peer, bound: usize) -> Self {
+    /// So many frames may wait for a device that does not read.
+    pub(super) fn new(stream: Stream, peer: Peer, bound: usize) -> Self {
         let state = Mutex::new(State {
             stream,
             bound,
-            early,
             scan: FrameScan::default(),
             with_library: VecDeque::new(),
             library_is_through: false,
@@ -290,16 +286,7 @@ impl AsyncRead for LibrarySide {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let mut state = self.line.state.lock();
-        if state.early.is_empty() {
-            return Pin::new(&mut state.stream).poll_read(cx, buf);
-        }
-        let count = state.early.len().min(buf.remaining());
-        buf.put_slice(&state.early.split_to(count));
-        if state.early.is_empty() {
-            state.early = Bytes::new();
-        }
-        Poll::Ready(Ok(()))
+        Pin::new(&mut self.line.state.lock().stream).poll_read(cx, buf)
     }
 }
 
@@ -388,7 +375,7 @@ mod tests {
         }
         let place = Admission::new(ConnectionLimits::default()).connection(None).unwrap();
         let (connection, peer) = Connection::new(Socket::Tcp(server), address, place);
-        (LibrarySide::new(Stream::Plain(connection), Bytes::new(), peer, BOUND), client)
+        (LibrarySide::new(Stream::plain(connection), peer, BOUND), client)
     }
 
     fn frame(text: &str) -> Bytes {
