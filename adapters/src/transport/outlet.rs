@@ -112,8 +112,8 @@ impl Outlet {
         if state.waiting.len() + count > state.bound {
             return Err(NotTaken::Full);
         }
-        let at_once =
-            state.waiting.is_empty() && !state.is_draining && state.scan.is_between_frames();
+        // Whatever waits is being drained.
+        let at_once = !state.is_draining && state.scan.is_between_frames();
         let written = if at_once { state.write_now(frames.clone())? } else { 0 };
         state.wait_from(written, frames);
         if state.needs_drain() {
@@ -122,8 +122,9 @@ impl Outlet {
         Ok(())
     }
 
-    /// Gives frames to the library: `emit` queues them there, in this order, and says how many of them
-    /// it could. No other frame of a push goes out before the library has written them.
+    /// Gives frames to the library, in this order, up to the first that it does not take: `emit` queues
+    /// there the one at that place. No other frame of a push goes out before the library has written
+    /// them.
     pub(crate) fn by_library<'a, E>(
         &self,
         frames: impl Iterator<Item = &'a Bytes>,
@@ -207,32 +208,12 @@ impl State {
     }
 
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while !self.is_closed {
-            // The library's frame under way ends first. It wakes us then.
-            if !self.scan.is_between_frames() {
-                self.drain = Some(cx.waker().clone());
-                return Poll::Pending;
-            }
-            let done = match self.waiting.front_mut() {
-                Some(frame) => match Pin::new(&mut self.stream).poll_write(cx, frame) {
-                    Poll::Ready(Ok(count)) if count > 0 => {
-                        frame.advance(count);
-                        if frame.is_empty() {
-                            self.waiting.pop_front();
-                        }
-                        continue;
-                    }
-                    Poll::Ready(Ok(_)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                    Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-                    Poll::Pending => Poll::Pending,
-                },
-                None => Pin::new(&mut self.stream).poll_flush(cx),
-            };
-            match done {
-                Poll::Ready(Ok(())) => break,
+        if !self.is_closed {
+            match self.poll_write_waiting(cx) {
+                Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => self.close(),
                 Poll::Pending => {
-                    // The connection may be closed meanwhile.
+                    // The library's frame may end, or the connection be closed.
                     self.drain = Some(cx.waker().clone());
                     return Poll::Pending;
                 }
@@ -242,6 +223,25 @@ impl State {
         self.waiting = VecDeque::new();
         self.library.take().into_iter().for_each(Waker::wake);
         Poll::Ready(())
+    }
+
+    /// Writes and flushes all that waits. Behind a frame of the library's that is under way this is
+    /// pending, and it is the library that wakes.
+    fn poll_write_waiting(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.scan.is_between_frames() {
+            return Poll::Pending;
+        }
+        while let Some(frame) = self.waiting.front_mut() {
+            let count = ready!(Pin::new(&mut self.stream).poll_write(cx, frame))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            frame.advance(count);
+            if frame.is_empty() {
+                self.waiting.pop_front();
+            }
+        }
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     /// The library waits for its turn.
