@@ -56,12 +56,10 @@ pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()
     let facts = machine::facts(&rig, &sides.servers).await;
     let mut report = Report::new("Forwarded events: the highest rate", facts);
     let mut runs = Vec::new();
-    for run in 1..=sides.runs {
-        for &kind in &sides.servers {
-            let found = search(options, &rig, kind, run).await?;
-            report.raw(&found);
-            runs.push(found);
-        }
+    for (run, kind) in sides.turns() {
+        let found = search(options, &rig, kind, run).await?;
+        report.raw(&found);
+        runs.push(found);
     }
     report.table(table(options, &runs));
     report.publish(common)

@@ -50,17 +50,15 @@ pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()
     let rig = super::rig(common, &sides.servers, false).await?;
     let facts = machine::facts(&rig, &sides.servers).await;
     let mut runs = Vec::new();
-    for run in 1..=sides.runs {
-        for &kind in &sides.servers {
-            let (entry, outcome) = once(options, &rig, kind).await?;
-            eprintln!(
-                "run {run}, {kind}: {} µs CPU per event, p99 {} ms, {} lost",
-                show(outcome.cpu_us),
-                show(outcome.p99_ms),
-                outcome.lost
-            );
-            runs.push(Sample { run, server: kind.to_string(), kind, entry, outcome });
-        }
+    for (run, kind) in sides.turns() {
+        let (entry, outcome) = once(options, &rig, kind).await?;
+        eprintln!(
+            "run {run}, {kind}: {} µs CPU per event, p99 {} ms, {} lost",
+            show(outcome.cpu_us),
+            show(outcome.p99_ms),
+            outcome.lost
+        );
+        runs.push(Sample { run, server: kind.to_string(), kind, entry, outcome });
     }
     let mut report = Report::new("Forwarded events: servers compared", facts);
     report.table(summary(options, &runs));

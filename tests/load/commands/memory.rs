@@ -88,17 +88,15 @@ pub(crate) fn normal(kind: Kind, database: &str) -> (Mode<'_>, Form) {
 
 async fn idle_and_used(options: &Options, rig: &Rig, report: &mut Report) -> anyhow::Result<()> {
     let mut runs = Vec::new();
-    for run in 1..=options.sides.runs {
-        for &kind in &options.sides.servers {
-            let found = once(options, rig, kind, run).await?;
-            eprintln!(
-                "run {run}, {kind}: {} KiB per idle connection, {} after events",
-                show(found.entry.kib_per_connection),
-                show(found.used_kib_per_connection)
-            );
-            report.raw(&found);
-            runs.push(found);
-        }
+    for (run, kind) in options.sides.turns() {
+        let found = once(options, rig, kind, run).await?;
+        eprintln!(
+            "run {run}, {kind}: {} KiB per idle connection, {} after events",
+            show(found.entry.kib_per_connection),
+            show(found.used_kib_per_connection)
+        );
+        report.raw(&found);
+        runs.push(found);
     }
     let note = format!(
         "{} signed-in clients; growth over the empty server, 3 s after the last one came, and after each \

@@ -72,13 +72,11 @@ pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()
     let facts = machine::facts(&rig, &sides.servers).await;
     let mut report = Report::new("A node's clients come back at once", facts);
     let mut runs = Vec::new();
-    for run in 1..=sides.runs {
-        for &kind in &sides.servers {
-            let found = once(options, &rig, kind, run).await?;
-            eprintln!("{}", serde_json::to_string(&found)?);
-            report.raw(&found);
-            runs.push(found);
-        }
+    for (run, kind) in sides.turns() {
+        let found = once(options, &rig, kind, run).await?;
+        eprintln!("{}", serde_json::to_string(&found)?);
+        report.raw(&found);
+        runs.push(found);
     }
     report.table(table(options, &runs));
     report.publish(common)
