@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::chart::{Chart, Scale};
 use crate::events::Form;
-use crate::figures::{median, show};
+use crate::figures::{median, medians, show};
 use crate::machine;
 use crate::options::{Common, Sides, duration};
 use crate::outcome::{Entry, Outcome};
@@ -120,9 +120,7 @@ fn summary(options: &Options, runs: &[Sample]) -> Table {
         ],
     );
     for &kind in &options.sides.servers {
-        let middle = |figure: fn(&Sample) -> f64| {
-            show(median(runs.iter().filter(|run| run.kind == kind).map(figure)))
-        };
+        let middle = medians(runs.iter().filter(|run| run.kind == kind));
         let sum = |figure: fn(&Sample) -> u64| -> String {
             runs.iter().filter(|run| run.kind == kind).map(figure).sum::<u64>().to_string()
         };

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::chart::{Chart, Scale};
 use crate::events::{Events, Form};
-use crate::figures::{float, kib, median, mib, show};
+use crate::figures::{float, kib, medians, mib, show};
 use crate::fleet::Life;
 use crate::machine;
 use crate::options::{Common, Sides, duration};
@@ -106,9 +106,7 @@ async fn idle_and_used(options: &Options, rig: &Rig, report: &mut Report) -> any
     let columns = ["server", "empty MiB", "KiB per idle connection", "after events", "lost"];
     let mut table = Table::new(&note, &columns);
     for &kind in &options.sides.servers {
-        let of = |figure: fn(&Sample) -> f64| {
-            show(median(runs.iter().filter(|run| run.kind == kind).map(figure)))
-        };
+        let of = medians(runs.iter().filter(|run| run.kind == kind));
         table.row([
             kind.to_string(),
             of(|run| mib(run.entry.empty_rss)),

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use crate::clock;
 use crate::commands::memory::normal;
 use crate::events::{Events, Form};
-use crate::figures::{float, median, mib, ms_at, show};
+use crate::figures::{float, medians, mib, ms_at};
 use crate::fleet::Life;
 use crate::machine;
 use crate::options::{Common, Sides, duration};
@@ -179,9 +179,7 @@ fn table(options: &Options, runs: &[Sample]) -> Table {
     ];
     let mut table = Table::new(&note, &columns);
     for &kind in &options.sides.servers {
-        let of = |figure: fn(&Sample) -> f64| {
-            show(median(runs.iter().filter(|run| run.kind == kind).map(figure)))
-        };
+        let of = medians(runs.iter().filter(|run| run.kind == kind));
         table.row([
             kind.to_string(),
             of(|run| run.serves_after),
