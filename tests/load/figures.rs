@@ -30,6 +30,13 @@ pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     }
 }
 
+/// Shows the median of any figure of these.
+pub(crate) fn medians<'a, S: 'a>(
+    of: impl Iterator<Item = &'a S> + Clone,
+) -> impl Fn(fn(&S) -> f64) -> String {
+    move |figure| show(median(of.clone().map(figure)))
+}
+
 /// With three significant digits or as a whole number; `–` if there is none.
 pub(crate) fn show(value: f64) -> String {
     match value.abs() {

@@ -85,6 +85,13 @@ pub(crate) struct Sides {
     pub(crate) runs: u32,
 }
 
+impl Sides {
+    /// Whose turn it is, and in which run: in every run all servers, one after the other.
+    pub(crate) fn turns(&self) -> impl Iterator<Item = (u32, Kind)> {
+        (1..=self.runs).flat_map(|run| self.servers.iter().map(move |&kind| (run, kind)))
+    }
+}
+
 fn setting(text: &str) -> Result<(String, String), String> {
     let (path, value) = text.split_once('=').ok_or("it is SETTING=VALUE")?;
     Ok((path.to_owned(), value.to_owned()))
@@ -114,6 +121,14 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Options::command().debug_assert();
+    }
+
+    #[test]
+    fn every_run_has_all_servers() {
+        let sides = Sides { servers: vec![Kind::Belfry, Kind::Node], connections: 1, runs: 2 };
+        let turns: Vec<_> = sides.turns().collect();
+        let (first, second) = (Kind::Belfry, Kind::Node);
+        assert_eq!(turns, [(1, first), (1, second), (2, first), (2, second)]);
     }
 
     #[test]

@@ -63,35 +63,33 @@ impl Transports {
 
     /// Closes the transport that the socket travels by.
     pub fn close(self: &Arc<Self>, socket: &SocketRef) {
-        let (transports, socket) = (self.clone(), socket.clone());
+        let (transports, route) = (self.clone(), self.route_of(socket));
         tokio::spawn(async move {
             tokio::time::sleep(Self::GRACE).await;
-            transports.close_now(&socket).await;
+            transports.cut(route).await;
         });
     }
 
     /// Closes the transport that the socket travels by, as soon as its last word, which is being
     /// queued, has gone out.
     pub fn close_after(self: &Arc<Self>, last_word: LastWord, socket: &SocketRef) {
-        let (transports, socket) = (self.clone(), socket.clone());
-        let sid: Box<str> = socket.id.to_string().into();
-        let outlet = self.outlet_of(&socket);
-        if outlet.is_none() {
-            self.leaving.lock().insert(sid.clone(), last_word);
+        let (transports, route) = (self.clone(), self.route_of(socket));
+        if route.outlet.is_none() {
+            self.leaving.lock().insert(route.sid.clone(), last_word);
         }
         tokio::spawn(async move {
             let begin = tokio::time::Instant::now();
-            let is_out = || match &outlet {
+            let is_out = || match &route.outlet {
                 Some(outlet) => outlet.has_said(last_word),
                 // By polling: taken out when it was fetched.
-                None => !transports.leaving.lock().contains_key(&sid),
+                None => !transports.leaving.lock().contains_key(&route.sid),
             };
             tokio::time::sleep(Self::GRACE).await;
             while !is_out() && begin.elapsed() < Self::PATIENCE {
                 tokio::time::sleep(Self::GRACE / 5).await;
             }
-            transports.leaving.lock().remove(&sid);
-            transports.close_now(&socket).await;
+            transports.leaving.lock().remove(&route.sid);
+            transports.cut(route).await;
         });
     }
 
@@ -108,14 +106,6 @@ impl Transports {
         Response::from_parts(parts, Body::from(payload))
     }
 
-    async fn close_now(&self, socket: &SocketRef) {
-        match self.outlet_of(socket) {
-            Some(outlet) => outlet.hang_up(),
-            // Its connection is not cut: behind a proxy it may carry other people's requests.
-            None => self.close_polling(&socket.id.to_string()).await,
-        }
-    }
-
     /// How the socket travels, for whoever may want to end that later and must not hold the socket.
     pub(crate) fn route_of(&self, socket: &SocketRef) -> Route {
         Route { sid: socket.id.to_string().into(), outlet: self.outlet_of(socket) }
@@ -127,6 +117,7 @@ impl Transports {
         let upgraded = || self.upgraded.lock().outlets.get(&route.sid).cloned();
         match route.outlet.or_else(upgraded) {
             Some(outlet) => outlet.hang_up(),
+            // Its connection is not cut: behind a proxy it may carry other people's requests.
             None => self.close_polling(&route.sid).await,
         }
     }
@@ -199,10 +190,8 @@ pub(crate) fn upgraded_session(uri: &Uri) -> Option<&str> {
 
 /// Whether the library takes a WebSocket of this address; if not, it says why not.
 pub(crate) fn is_for_websocket(uri: &Uri) -> bool {
-    let parameters = || uri.query().unwrap_or_default().split('&');
-    let sid = parameters().find_map(|one| one.strip_prefix("sid="));
-    ["EIO=4", "transport=websocket"].iter().all(|its| parameters().any(|one| one == *its))
-        && sid.is_none_or(|sid| sid.parse::<Sid>().is_ok())
+    ["EIO=4", "transport=websocket"].iter().all(|its| parameters(uri).any(|one| one == *its))
+        && named_session(uri).is_none_or(|sid| sid.parse::<Sid>().is_ok())
 }
 
 /// The session whose packets a request polls for.
@@ -216,9 +205,16 @@ pub(crate) fn posting_session(request: &Request<Body>) -> Option<&str> {
 }
 
 fn session_by<'a>(transport: &str, uri: &'a Uri) -> Option<&'a str> {
-    let mut parameters = uri.query()?.split('&');
-    let by_this = parameters.clone().any(|one| one == transport);
-    parameters.find_map(|one| one.strip_prefix("sid=")).filter(|_| by_this)
+    named_session(uri).filter(|_| parameters(uri).any(|one| one == transport))
+}
+
+/// The session that a request goes on with; `None` if it is to begin one.
+pub(crate) fn named_session(uri: &Uri) -> Option<&str> {
+    parameters(uri).find_map(|one| one.strip_prefix("sid="))
+}
+
+fn parameters(uri: &Uri) -> impl Iterator<Item = &str> {
+    uri.query().unwrap_or_default().split('&')
 }
 
 /// The request with nothing in it that an idle connection should not keep alive.

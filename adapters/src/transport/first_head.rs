@@ -4,23 +4,22 @@ use std::io;
 
 use super::stream::Stream;
 
-/// Reads until the head of a request has ended, and answers what was read: the head, and perhaps what
-/// came along with it. Also answers once there is no head to wait for: at the connection's end, past
-/// `most` bytes, and with what is no HTTP. Whoever serves the connection finds out by itself.
+/// Waits until the head of a request is there as a whole, to be read from its beginning. Also ends once
+/// there is no head to wait for: at the connection's end, past `most` bytes, and with what is no HTTP.
+/// Whoever serves the connection finds out by itself.
 ///
 /// What serves HTTP reads into 16 KiB. Here a client that takes its time for its head costs what it has
-/// sent.
-pub(super) async fn first_head(stream: &mut Stream, most: usize) -> io::Result<Vec<u8>> {
+/// sent, and 1 KiB at least.
+pub(super) async fn first_head(stream: &mut Stream, most: usize) -> io::Result<()> {
     use tokio::io::AsyncReadExt as _;
 
-    let mut head = Vec::new();
+    let mut head = Vec::with_capacity(1_024);
     loop {
-        let mut piece = [0; 1_024];
-        let count = stream.read(&mut piece).await?;
         let seen = head.len();
-        head.extend_from_slice(&piece[..count]);
+        let count = stream.read_buf(&mut head).await?;
         if count == 0 || head.len() > most || !begins_like_http(&head) || ends_in(&head, seen) {
-            return Ok(head);
+            stream.put_back(head.into());
+            return Ok(());
         }
     }
 }

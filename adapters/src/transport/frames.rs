@@ -105,8 +105,8 @@ impl FrameScan {
 
     fn note(&mut self, opcode: u8, payload: &[u8]) {
         self.has_closed |= opcode == CLOSE;
-        for (said, word) in self.said.iter_mut().zip(LastWord::ALL) {
-            *said |= payload.starts_with(word.begins());
+        for word in LastWord::ALL {
+            self.said[word as usize] |= payload.starts_with(word.begins());
         }
     }
 
@@ -132,8 +132,7 @@ impl FrameScan {
 
     /// Whether this was said, to its end.
     pub(super) fn has_said(&self, word: LastWord) -> bool {
-        self.left == 0
-            && LastWord::ALL.iter().zip(&self.said).any(|(its, said)| *its == word && *said)
+        self.left == 0 && self.said[word as usize]
     }
 }
 

@@ -34,8 +34,6 @@ impl Progress {
 /// those, and much longer: a proxy that keeps its connections would send into closed ones otherwise.
 pub(super) struct HeadTimeout<S> {
     stream: S,
-    /// What was read before, of which this much was read again.
-    head: (Vec<u8>, usize),
     progress: Progress,
     limit: Duration,
     /// Here while a head is being read, and which.
@@ -43,37 +41,16 @@ pub(super) struct HeadTimeout<S> {
 }
 
 impl<S> HeadTimeout<S> {
-    /// The time for the first head began then. What was read of it before is read here first.
-    pub(super) fn new(
-        stream: S,
-        head: Vec<u8>,
-        progress: Progress,
-        limit: Duration,
-        begun: Instant,
-    ) -> Self {
+    /// The time for the first head began then.
+    pub(super) fn new(stream: S, progress: Progress, limit: Duration, begun: Instant) -> Self {
         let due = || Box::pin(sleep_until(begun + limit));
         let deadline = progress.head().map(|first| (first, due()));
-        Self { stream, head: (head, 0), progress, limit, deadline }
+        Self { stream, progress, limit, deadline }
     }
 
-    /// The connection, which is no longer one of HTTP, and what was not read again.
-    pub(super) fn into_parts(self) -> (S, Vec<u8>) {
-        let (mut head, read) = self.head;
-        head.drain(..read);
-        (self.stream, head)
-    }
-
-    /// Whether there was something that was read before.
-    fn read_again(&mut self, buf: &mut ReadBuf<'_>) -> bool {
-        let (head, read) = &mut self.head;
-        let rest = &head[*read..];
-        let count = rest.len().min(buf.remaining());
-        buf.put_slice(&rest[..count]);
-        *read += count;
-        if *read == head.len() {
-            self.head = (Vec::new(), 0);
-        }
-        count > 0
+    /// The connection, which is no longer one of HTTP.
+    pub(super) fn into_inner(self) -> S {
+        self.stream
     }
 }
 
@@ -89,9 +66,6 @@ impl<S: AsyncRead + Unpin> AsyncRead for HeadTimeout<S> {
             && deadline.as_mut().poll(cx).is_ready()
         {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        if self.read_again(buf) {
-            return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;

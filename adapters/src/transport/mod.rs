@@ -26,7 +26,7 @@ pub use server::{OpenConnections, Server, ServerSettings};
 pub use tls::{InvalidTls, Tls, TlsFiles};
 
 pub(crate) use engine_io::{
-    EngineService, is_for_websocket, lean, leanest, polled_session, posting_session,
+    EngineService, is_for_websocket, lean, leanest, named_session, polled_session, posting_session,
     upgraded_session,
 };
 pub(crate) use frames::text_frame;

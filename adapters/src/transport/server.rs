@@ -171,10 +171,10 @@ impl Shared {
         let begun = if self.settings.tls.is_some() { Instant::now() } else { begun };
         let due = begun + self.settings.header_timeout;
         let head = tokio::time::timeout_at(due, first_head(&mut stream, HEAD_BYTES));
-        let Some(Ok(Ok(head))) = end.run_until_cancelled(Box::pin(head)).await else { return };
+        let Some(Ok(Ok(()))) = end.run_until_cancelled(Box::pin(head)).await else { return };
         let progress = Progress::default();
         let limit = self.settings.header_timeout;
-        let stream = HeadTimeout::new(stream, head, progress.clone(), limit, begun);
+        let stream = HeadTimeout::new(stream, progress.clone(), limit, begun);
         Box::pin(self.serve_http(stream, peer, router, end, progress)).await;
     }
 
@@ -186,11 +186,11 @@ impl Shared {
         end: &CancellationToken,
     ) -> Option<Stream> {
         let Some(tls) = &self.settings.tls else {
-            return Some(Stream::Plain(connection));
+            return Some(Stream::plain(connection));
         };
         let handshake = tokio::time::timeout(HANDSHAKE, tls.acceptor().accept(connection));
         match end.run_until_cancelled(handshake).await? {
-            Ok(Ok(stream)) => return Some(Stream::Tls(Box::new(stream))),
+            Ok(Ok(stream)) => return Some(Stream::tls(stream)),
             Ok(Err(error)) => debug!(%error, client = %peer.address, "no TLS handshake"),
             Err(_) => debug!(client = %peer.address, "TLS handshake took too long"),
         }

@@ -3,6 +3,7 @@
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, Request, StatusCode, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -53,9 +54,10 @@ impl Opening {
             self.upgrade.await.inspect_err(|error| debug!(%error, "no WebSocket was made")).ok()?;
         match upgraded.downcast::<TokioIo<HeadTimeout<Stream>>>() {
             Ok(parts) => {
-                let (stream, unread) = parts.io.into_inner().into_parts();
-                let early = [&parts.read_buf[..], &unread].concat();
-                Some(LibrarySide::new(stream, early.into(), self.peer, queue))
+                let mut stream = parts.io.into_inner().into_inner();
+                // What came behind the head. A copy, as it lies in a buffer of hyper's.
+                stream.put_back(Bytes::copy_from_slice(&parts.read_buf));
+                Some(LibrarySide::new(stream, self.peer, queue))
             }
             // Only what a `Server` has taken has a peer, and that is such a connection.
             Err(_) => None,

@@ -1,5 +1,3 @@
-use std::sync::Arc;
-
 use belfry_application::announcement::{Passed, Push, SyncState, Which};
 use belfry_domain::{NotificationId, Timestamp};
 use serde::Serialize;
@@ -9,12 +7,12 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::{NotificationForm, Rfc3339};
 
 /// A push as a socket's event: its name, and its payload as JSON, encoded once for all devices.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct PushForm {
     /// The event's name.
     pub event: &'static str,
     /// Its one argument.
-    pub payload: Arc<RawValue>,
+    pub payload: Box<RawValue>,
 }
 
 /// Where an inbox stands, in JSON.
@@ -89,18 +87,20 @@ fn texts(ids: &[NotificationId]) -> Vec<&str> {
 
 fn form(event: &'static str, payload: &impl Serialize) -> PushForm {
     let payload = to_raw_value(payload).expect("strings, numbers and checked JSON serialize");
-    PushForm { event, payload: payload.into() }
+    PushForm { event, payload }
 }
 
 fn passed(event: &'static str, json: &str) -> PushForm {
     // The edge has checked it; were it not JSON, null is told rather than a broken packet.
     let payload =
         RawValue::from_string(json.to_owned()).unwrap_or_else(|_| RawValue::NULL.to_owned());
-    PushForm { event, payload: payload.into() }
+    PushForm { event, payload }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use belfry_application::testing::{a_draft, at, epoch, id};
     use belfry_domain::{Revision, UnreadCount};
 

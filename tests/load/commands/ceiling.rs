@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::events::Form;
-use crate::figures::{median, show};
+use crate::figures::{medians, show};
 use crate::machine;
 use crate::options::{Common, Sides, duration};
 use crate::outcome::Outcome;
@@ -56,12 +56,10 @@ pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()
     let facts = machine::facts(&rig, &sides.servers).await;
     let mut report = Report::new("Forwarded events: the highest rate", facts);
     let mut runs = Vec::new();
-    for run in 1..=sides.runs {
-        for &kind in &sides.servers {
-            let found = search(options, &rig, kind, run).await?;
-            report.raw(&found);
-            runs.push(found);
-        }
+    for (run, kind) in sides.turns() {
+        let found = search(options, &rig, kind, run).await?;
+        report.raw(&found);
+        runs.push(found);
     }
     report.table(table(options, &runs));
     report.publish(common)
@@ -164,20 +162,17 @@ fn table(options: &Options, runs: &[Sample]) -> Table {
     ];
     let mut table = Table::new(&note, &columns);
     for &kind in &options.sides.servers {
-        let of = |figure: fn(&Outcome) -> f64| {
-            runs.iter()
-                .filter(move |run| run.kind == kind)
-                .map(move |run| run.ceiling.as_ref().map_or(f64::NAN, figure))
-        };
-        let rate: fn(&Outcome) -> f64 = |outcome| outcome.rate;
+        let found = runs.iter().filter(|run| run.kind == kind).map(|run| run.ceiling.as_ref());
+        let of = medians(found.clone().flatten());
+        let each = found.map(|ceiling| show(ceiling.map_or(f64::NAN, |outcome| outcome.rate)));
         table.row([
             kind.to_string(),
-            show(median(of(rate))),
-            of(rate).map(show).collect::<Vec<_>>().join(" "),
-            show(median(of(|outcome| outcome.cpu_us))),
-            show(median(of(|outcome| outcome.p50_ms))),
-            show(median(of(|outcome| outcome.p99_ms))),
-            show(median(of(|outcome| outcome.broker_cpu_us))),
+            of(|outcome| outcome.rate),
+            each.collect::<Vec<_>>().join(" "),
+            of(|outcome| outcome.cpu_us),
+            of(|outcome| outcome.p50_ms),
+            of(|outcome| outcome.p99_ms),
+            of(|outcome| outcome.broker_cpu_us),
         ]);
     }
     table

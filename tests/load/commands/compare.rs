@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::chart::{Chart, Scale};
 use crate::events::Form;
-use crate::figures::{median, show};
+use crate::figures::{median, medians, show};
 use crate::machine;
 use crate::options::{Common, Sides, duration};
 use crate::outcome::{Entry, Outcome};
@@ -50,17 +50,15 @@ pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()
     let rig = super::rig(common, &sides.servers, false).await?;
     let facts = machine::facts(&rig, &sides.servers).await;
     let mut runs = Vec::new();
-    for run in 1..=sides.runs {
-        for &kind in &sides.servers {
-            let (entry, outcome) = once(options, &rig, kind).await?;
-            eprintln!(
-                "run {run}, {kind}: {} µs CPU per event, p99 {} ms, {} lost",
-                show(outcome.cpu_us),
-                show(outcome.p99_ms),
-                outcome.lost
-            );
-            runs.push(Sample { run, server: kind.to_string(), kind, entry, outcome });
-        }
+    for (run, kind) in sides.turns() {
+        let (entry, outcome) = once(options, &rig, kind).await?;
+        eprintln!(
+            "run {run}, {kind}: {} µs CPU per event, p99 {} ms, {} lost",
+            show(outcome.cpu_us),
+            show(outcome.p99_ms),
+            outcome.lost
+        );
+        runs.push(Sample { run, server: kind.to_string(), kind, entry, outcome });
     }
     let mut report = Report::new("Forwarded events: servers compared", facts);
     report.table(summary(options, &runs));
@@ -122,9 +120,7 @@ fn summary(options: &Options, runs: &[Sample]) -> Table {
         ],
     );
     for &kind in &options.sides.servers {
-        let middle = |figure: fn(&Sample) -> f64| {
-            show(median(runs.iter().filter(|run| run.kind == kind).map(figure)))
-        };
+        let middle = medians(runs.iter().filter(|run| run.kind == kind));
         let sum = |figure: fn(&Sample) -> u64| -> String {
             runs.iter().filter(|run| run.kind == kind).map(figure).sum::<u64>().to_string()
         };

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::chart::{Chart, Scale};
 use crate::events::{Events, Form};
-use crate::figures::{float, kib, median, mib, show};
+use crate::figures::{float, kib, medians, mib, show};
 use crate::fleet::Life;
 use crate::machine;
 use crate::options::{Common, Sides, duration};
@@ -88,17 +88,15 @@ pub(crate) fn normal(kind: Kind, database: &str) -> (Mode<'_>, Form) {
 
 async fn idle_and_used(options: &Options, rig: &Rig, report: &mut Report) -> anyhow::Result<()> {
     let mut runs = Vec::new();
-    for run in 1..=options.sides.runs {
-        for &kind in &options.sides.servers {
-            let found = once(options, rig, kind, run).await?;
-            eprintln!(
-                "run {run}, {kind}: {} KiB per idle connection, {} after events",
-                show(found.entry.kib_per_connection),
-                show(found.used_kib_per_connection)
-            );
-            report.raw(&found);
-            runs.push(found);
-        }
+    for (run, kind) in options.sides.turns() {
+        let found = once(options, rig, kind, run).await?;
+        eprintln!(
+            "run {run}, {kind}: {} KiB per idle connection, {} after events",
+            show(found.entry.kib_per_connection),
+            show(found.used_kib_per_connection)
+        );
+        report.raw(&found);
+        runs.push(found);
     }
     let note = format!(
         "{} signed-in clients; growth over the empty server, 3 s after the last one came, and after each \
@@ -108,9 +106,7 @@ async fn idle_and_used(options: &Options, rig: &Rig, report: &mut Report) -> any
     let columns = ["server", "empty MiB", "KiB per idle connection", "after events", "lost"];
     let mut table = Table::new(&note, &columns);
     for &kind in &options.sides.servers {
-        let of = |figure: fn(&Sample) -> f64| {
-            show(median(runs.iter().filter(|run| run.kind == kind).map(figure)))
-        };
+        let of = medians(runs.iter().filter(|run| run.kind == kind));
         table.row([
             kind.to_string(),
             of(|run| mib(run.entry.empty_rss)),

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use crate::clock;
 use crate::commands::memory::normal;
 use crate::events::{Events, Form};
-use crate::figures::{float, median, mib, ms_at, show};
+use crate::figures::{float, medians, mib, ms_at};
 use crate::fleet::Life;
 use crate::machine;
 use crate::options::{Common, Sides, duration};
@@ -72,13 +72,11 @@ pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()
     let facts = machine::facts(&rig, &sides.servers).await;
     let mut report = Report::new("A node's clients come back at once", facts);
     let mut runs = Vec::new();
-    for run in 1..=sides.runs {
-        for &kind in &sides.servers {
-            let found = once(options, &rig, kind, run).await?;
-            eprintln!("{}", serde_json::to_string(&found)?);
-            report.raw(&found);
-            runs.push(found);
-        }
+    for (run, kind) in sides.turns() {
+        let found = once(options, &rig, kind, run).await?;
+        eprintln!("{}", serde_json::to_string(&found)?);
+        report.raw(&found);
+        runs.push(found);
     }
     report.table(table(options, &runs));
     report.publish(common)
@@ -181,9 +179,7 @@ fn table(options: &Options, runs: &[Sample]) -> Table {
     ];
     let mut table = Table::new(&note, &columns);
     for &kind in &options.sides.servers {
-        let of = |figure: fn(&Sample) -> f64| {
-            show(median(runs.iter().filter(|run| run.kind == kind).map(figure)))
-        };
+        let of = medians(runs.iter().filter(|run| run.kind == kind));
         table.row([
             kind.to_string(),
             of(|run| run.serves_after),

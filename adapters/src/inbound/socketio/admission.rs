@@ -10,7 +10,7 @@ use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{Extensions, Method, Request, StatusCode};
 
 use crate::limits::{Limit, PerSecond, Rate, RateByKey, network_of};
-use crate::transport::ClientAddress;
+use crate::transport::{ClientAddress, named_session};
 
 /// The code of a handshake that is refused because there are too many.
 pub(super) const TOO_MANY_HANDSHAKES: &str = "too_many_handshakes";
@@ -78,8 +78,7 @@ impl Covered {
 
 /// Whether a request opens a transport: it names no session to go on with.
 fn opens_transport(request: &Request<Body>) -> bool {
-    let mut parameters = request.uri().query().unwrap_or_default().split('&');
-    request.method() == Method::GET && !parameters.any(|one| one.starts_with("sid="))
+    request.method() == Method::GET && named_session(request.uri()).is_none()
 }
 
 /// The answer to a request that is refused. Another node may have room where this one has none, and

@@ -6,11 +6,13 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout};
 
 use super::*;
-use crate::transport::TcpSettings;
+use crate::transport::{Opening, TcpSettings, text_frame};
 
 /// Generous: an end is waited for, never timed tightly, on a machine that others share.
 const PATIENCE: Duration = Duration::from_secs(20);
 const HELLO: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+/// How much `/socket` answers, once it has read so much.
+const EARLY: usize = 3_000;
 
 struct Running {
     address: SocketAddr,
@@ -51,6 +53,21 @@ fn router() -> Router {
             get(async |ConnectInfo(peer): ConnectInfo<Peer>| {
                 peer.hang_up();
                 std::future::pending::<()>().await;
+            }),
+        )
+        .route(
+            "/socket",
+            get(async |mut request: Request<Body>| {
+                let opening = Opening::take(&mut request).unwrap();
+                let answer = opening.answer();
+                tokio::spawn(async move {
+                    let mut socket = opening.connection(1).await.unwrap();
+                    let mut word = vec![0; EARLY];
+                    socket.read_exact(&mut word).await.unwrap();
+                    let word = String::from_utf8(word).unwrap();
+                    socket.write_all(&text_frame(&[&word])).await.unwrap();
+                });
+                answer
             }),
         )
 }
@@ -223,6 +240,19 @@ async fn at_the_end_idle_connections_are_closed_and_requests_finished() {
     assert!(rest(&mut busy).await.ends_with("slow"));
     timeout(PATIENCE, server.task).await.expect("it ends").unwrap();
     assert!(TcpStream::connect(server.address).await.is_err(), "nothing new is accepted");
+}
+
+#[tokio::test]
+async fn what_comes_along_with_an_opening_handshake_is_read_from_the_websocket() {
+    let server = running(settings()).await;
+    let head = "GET /socket HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+        sec-websocket-key: k\r\n\r\n";
+    let word: String = ('a'..='z').cycle().take(EARLY).collect();
+    let mut client = server.connect().await;
+    client.write_all(format!("{head}{word}").as_bytes()).await.unwrap();
+    let mut told = Vec::new();
+    timeout(PATIENCE, client.read_to_end(&mut told)).await.expect("it ends").unwrap();
+    assert!(told.starts_with(b"HTTP/1.1 101 ") && told.ends_with(word.as_bytes()));
 }
 
 #[tokio::test]
