@@ -9,6 +9,10 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use clap::ValueEnum;
+use thread_priority::{
+    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
+    set_thread_priority_and_policy, thread_native_id,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -49,6 +53,10 @@ pub(crate) struct Target {
     pub(crate) token: String,
 }
 
+/// Linux has whoever is of this policy wait for everybody else (sched(7)); a low priority alone would let
+/// it finish its slice first.
+const IDLE: ThreadSchedulePolicy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+
 /// Attackers at work. Dropping it ends them.
 #[derive(Debug)]
 pub(crate) struct Attackers {
@@ -80,6 +88,9 @@ impl Drop for Attackers {
 }
 
 /// Sets attackers on the server, on a thread of their own.
+///
+/// It gives way to every other thread: attackers are elsewhere, and what they would take away from
+/// others on this machine is none of what they make the server do.
 pub(crate) fn begin(attack: Attack, target: Target) -> anyhow::Result<Attackers> {
     let attackers = match attack {
         Attack::HalfOpen => 5_000,
@@ -94,6 +105,8 @@ pub(crate) fn begin(attack: Attack, target: Target) -> anyhow::Result<Attackers>
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (shared, ended) = (Arc::clone(&deeds), stop.clone());
     let thread = thread::Builder::new().name("attackers".to_owned()).spawn(move || {
+        // If it cannot be done, the figures are worse.
+        let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, IDLE);
         let work = async {
             for number in 0..attackers {
                 tokio::spawn(again_and_again(attack, target.clone(), number, Arc::clone(&shared)));

@@ -257,10 +257,9 @@ fn belfry(kind: Kind, mode: Mode<'_>, rig: &Rig, queue: &Queue, bounds: Bounds) 
     if bounds == Bounds::Off {
         builder = without_bounds(builder);
     }
+    builder = builder.setting("amqp.ingest.only_node", kind == Kind::Belfry);
     builder = match mode {
-        Mode::Forward => builder
-            .setting("amqp.ingest.mode", "forward")
-            .setting("amqp.ingest.only_node", kind == Kind::Belfry),
+        Mode::Forward => builder.setting("amqp.ingest.mode", "forward"),
         Mode::Store(database) => builder.database(database),
     };
     for (path, value) in &rig.options.settings {

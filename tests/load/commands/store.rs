@@ -192,7 +192,7 @@ impl Stored {
         let watching = tokio::spawn(async move {
             let goal = before + i64::try_from(messages)?;
             while sum(&mut connection).await? < goal {
-                sleep(Duration::from_millis(20)).await;
+                sleep(Duration::from_millis(100)).await;
             }
             Ok(float(messages) / begin.elapsed().as_secs_f64())
         });
