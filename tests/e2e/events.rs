@@ -227,6 +227,36 @@ async fn in_forward_mode_events_pass_as_they_came_to_every_node_and_nothing_is_s
     }
 }
 
+/// Past the broker, which has no queue for this node.
+#[tokio::test]
+async fn the_only_node_tells_its_devices_itself() {
+    let configure = |builder: belfry_tests::process::Builder| {
+        builder.setting("amqp.ingest.only_node", true).setting("node.name", "alone")
+    };
+    let place = Setup::Servers.own_with(configure).await;
+    let (ada, broker) = (place.user("ada"), place.broker());
+    let devices = ada.two_devices().await;
+    let amqp = Amqp::connect(broker.url()).await;
+
+    place.notify(&ada, json!({ "id": "n1", "title": "By REST" })).await;
+    let data = json!({ "userId": ada.id(), "id": "n2", "title": "By RabbitMQ" });
+    let create = json!({ "pattern": "notification.create", "data": data });
+    amqp.send(&broker.ingest_queue(), &create).await;
+    let read = json!({ "userId": ada.id(), "ids": ["n1"] });
+    let read = json!({ "pattern": "notification.mark_read", "data": read });
+    amqp.send(&broker.ingest_queue(), &read).await;
+
+    for device in &devices {
+        let new =
+            [device.expect("notification:new").await, device.expect("notification:new").await];
+        assert_eq!(new.map(|new| new["id"].clone()), ["n1", "n2"]);
+        for count in [1, 2, 1] {
+            assert_eq!(device.expect("notification:unread_count").await["count"], count);
+        }
+    }
+    assert_eq!(amqp.count(&broker.node_queue("alone")).await, None);
+}
+
 #[tokio::test]
 async fn in_forward_mode_what_cannot_be_passed_on_goes_to_the_dead_queue() {
     let configure =

@@ -38,8 +38,16 @@ enum Way {
 
 struct ByAmqp {
     publisher: Publisher,
-    node_queue: NodeQueue,
+    hearing: Hearing,
     ingest: IngestBy,
+}
+
+/// How this node hears what it tells its devices.
+enum Hearing {
+    /// By its queue at the events exchange.
+    ByNodeQueue(NodeQueue),
+    /// It is the only node.
+    InProcess(InProcessEvents),
 }
 
 enum IngestBy {
@@ -63,9 +71,10 @@ impl Events {
         let outbox = needs.store.outbox();
         let relay =
             |events: Arc<dyn EventPublisher>| RelayOutbox::new(outbox, events, Relay::default());
+        let in_process =
+            || InProcessEvents::new(ON_THE_WAY, DeliverEvent::new(needs.delivery.clone()));
         let Some(url) = &config.amqp.url else {
-            let deliver = DeliverEvent::new(needs.delivery);
-            let (publisher, events) = InProcessEvents::new(ON_THE_WAY, deliver);
+            let (publisher, events) = in_process();
             return Ok(Self { relay: relay(Arc::new(publisher)), way: Way::InProcess(events) });
         };
         let url = AmqpUrl::parse(url.reveal()).context("setting amqp.url")?;
@@ -73,25 +82,33 @@ impl Events {
             AmqpSettings { connection_name: format!("belfry {node}"), ..AmqpSettings::new(url) };
         let topology = topology(&config.amqp, node)?;
         let publisher = Publisher::new(amqp.clone(), topology.clone());
-        let events = AmqpEventPublisher::new(&publisher, &topology);
         let ingest = ingest(&config.amqp, &amqp, &topology, &publisher, &needs);
-        let node_queue = NodeQueue::new(
-            amqp,
-            topology,
-            NodeQueueSettings::default(),
-            needs.clock,
-            DeliverEvent::new(needs.delivery.clone()),
-            ForwardEvent::new(needs.delivery),
-        );
-        let way = Way::Amqp(Box::new(ByAmqp { publisher, node_queue, ingest }));
-        Ok(Self { relay: relay(Arc::new(events)), way })
+        let (relay, hearing) = if config.amqp.ingest.only_node {
+            let (publisher, events) = in_process();
+            (relay(Arc::new(publisher)), Hearing::InProcess(events))
+        } else {
+            let events = AmqpEventPublisher::new(&publisher, &topology);
+            let node_queue = NodeQueue::new(
+                amqp,
+                topology,
+                NodeQueueSettings::default(),
+                needs.clock,
+                DeliverEvent::new(needs.delivery.clone()),
+                ForwardEvent::new(needs.delivery),
+            );
+            (relay(Arc::new(events)), Hearing::ByNodeQueue(node_queue))
+        };
+        Ok(Self { relay, way: Way::Amqp(Box::new(ByAmqp { publisher, hearing, ingest })) })
     }
 
     /// Whether this node hears of events; `None` where there is no broker between.
     pub(super) fn node_queue_state(&self) -> Option<watch::Receiver<NodeQueueState>> {
         match &self.way {
             Way::InProcess(_) => None,
-            Way::Amqp(way) => Some(way.node_queue.state()),
+            Way::Amqp(way) => match &way.hearing {
+                Hearing::ByNodeQueue(node_queue) => Some(node_queue.state()),
+                Hearing::InProcess(_) => None,
+            },
         }
     }
 
@@ -101,36 +118,40 @@ impl Events {
         let parts = TaskTracker::new();
         let relay_stop = stop.clone();
         parts.spawn(async move { self.relay.run(relay_stop).await });
+        // What the others hand over until they end is taken for as long.
+        let taken = CancellationToken::new();
+        let takers = TaskTracker::new();
+        let deliver = |events: InProcessEvents| {
+            let until = taken.clone();
+            takers.spawn(async move { events.run(until).await });
+        };
         match self.way {
-            Way::InProcess(events) => {
-                parts.close();
-                // The relay hands events over until it ends; they are taken for as long.
-                let delivered = CancellationToken::new();
-                let delivering = tokio::spawn(events.run(delivered.clone()));
-                parts.wait().await;
-                delivered.cancel();
-                finished(delivering.await);
-            }
+            Way::InProcess(events) => deliver(events),
             Way::Amqp(way) => {
-                let ByAmqp { publisher, node_queue, ingest } = *way;
-                let (node_stop, ingest_stop) = (stop.clone(), stop);
-                parts.spawn(async move { node_queue.run(node_stop).await });
-                parts.spawn(async move { ingest.run(ingest_stop).await });
-                parts.close();
-                // The others publish by it to the last.
-                let published = CancellationToken::new();
-                let until = published.clone();
-                let publishing = tokio::spawn(async move { publisher.run(until).await });
-                parts.wait().await;
-                published.cancel();
-                finished(publishing.await);
+                let ByAmqp { publisher, hearing, ingest } = *way;
+                match hearing {
+                    Hearing::ByNodeQueue(node_queue) => {
+                        let stop = stop.clone();
+                        parts.spawn(async move { node_queue.run(stop).await });
+                    }
+                    Hearing::InProcess(events) => deliver(events),
+                }
+                parts.spawn(async move { ingest.run(stop).await });
+                let until = taken.clone();
+                takers.spawn(async move { publisher.run(until).await });
             }
         }
+        for tracker in [&parts, &takers] {
+            tracker.close();
+        }
+        parts.wait().await;
+        taken.cancel();
+        takers.wait().await;
     }
 }
 
 /// A part that panicked has said so where it did; the others have finished all the same.
-fn finished(part: Result<(), tokio::task::JoinError>) {
+pub(super) fn finished(part: Result<(), tokio::task::JoinError>) {
     if let Err(error) = part {
         tracing::error!(%error, "a part did not end well");
     }
