@@ -30,6 +30,7 @@ use belfry_application::use_cases::{
 };
 use belfry_domain::UserId;
 use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -174,8 +175,14 @@ impl App {
 
     /// Serves until told to stop, then finishes what is under way, within the bound that is set.
     ///
-    /// Keys for tokens are read again when `reload` says so.
-    pub async fn run(self, reload: Arc<Notify>, stop: CancellationToken) -> anyhow::Result<()> {
+    /// Events are taken in, relayed and told on the threads of `events_runtime`. Keys for tokens are read
+    /// again when `reload` says so.
+    pub async fn run(
+        self,
+        events_runtime: &Handle,
+        reload: Arc<Notify>,
+        stop: CancellationToken,
+    ) -> anyhow::Result<()> {
         let Self {
             config,
             http,
@@ -207,6 +214,7 @@ impl App {
         let mut working = tokio::spawn({
             let (store, sessions) = (store.clone(), sessions.clone());
             let (stop, end) = (stop.clone(), connections.clone());
+            let events_runtime = events_runtime.clone();
             async move {
                 if store.become_usable(config.database.migrate, &stop).await? {
                     tokio::join!(
@@ -219,7 +227,7 @@ impl App {
                                 revocations_known.up();
                             }
                         },
-                        events.run(stop)
+                        async { events::finished(events_runtime.spawn(events.run(stop)).await) }
                     );
                 }
                 Ok::<_, PortError>(())
