@@ -45,7 +45,7 @@ struct ByAmqp {
 /// How this node hears what it tells its devices.
 enum Hearing {
     /// By its queue at the events exchange.
-    ByNodeQueue(NodeQueue),
+    ByNodeQueue(Box<NodeQueue>),
     /// It is the only node.
     InProcess(InProcessEvents),
 }
@@ -96,7 +96,7 @@ impl Events {
                 DeliverEvent::new(needs.delivery.clone()),
                 ForwardEvent::new(needs.delivery),
             );
-            (relay(Arc::new(events)), Hearing::ByNodeQueue(node_queue))
+            (relay(Arc::new(events)), Hearing::ByNodeQueue(Box::new(node_queue)))
         };
         Ok(Self { relay, way: Way::Amqp(Box::new(ByAmqp { publisher, hearing, ingest })) })
     }
