@@ -49,8 +49,8 @@ impl Default for IngestSettings {
     /// once.
     fn default() -> Self {
         Self {
-            prefetch: 256,
-            batch: 200,
+            prefetch: 1_000,
+            batch: 500,
             linger: Duration::from_millis(2),
             acknowledge_after: Duration::ZERO,
             max_attempts: 6,
