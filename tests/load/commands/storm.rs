@@ -25,7 +25,8 @@ use crate::trial::{Guests, Trial};
 ///
 /// They come back as socket.io-client does: after 1 s ± 50 %, doubling up to 5 s. Other clients, on a
 /// second node that goes on, hear events all the time; how late, before and during the storm, is told.
-/// Belfry runs with PostgreSQL; its two nodes share queue and database. Peers have a queue each.
+/// Belfry runs with PostgreSQL; its two nodes share queue and database, and the one that goes on relays.
+/// Peers have a queue each.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
     #[command(flatten)]
@@ -92,9 +93,10 @@ async fn once(options: &Options, rig: &Rig, kind: Kind, run: u32) -> anyhow::Res
     let (mode, form) = normal(kind, database.url());
     let connections = options.sides.connections;
     let guests = Guests { life: Life::ComeBack, ..Guests::each_alone(connections) };
-    let mut hit = Trial::open(rig, kind, mode, guests).await?;
     let watchers = Guests { first_user: WATCHERS, ..Guests::each_alone(options.watchers) };
-    let spared = Trial::beside(&hit, mode, watchers).await?;
+    // The first one relays, and goes on doing so.
+    let spared = Trial::open(rig, one_of_two(kind), mode, watchers).await?;
+    let mut hit = Trial::beside(&spared, mode, guests).await?;
 
     let time = WARM_UP + CALM + options.down + options.patience + Duration::from_secs(10);
     let total = crate::figures::whole(time.as_secs_f64() * options.rate);
@@ -155,6 +157,14 @@ async fn once(options: &Options, rig: &Rig, kind: Kind, run: u32) -> anyhow::Res
     spared.close().await;
     hit.close().await;
     Ok(found)
+}
+
+/// Neither of two nodes is the only one.
+const fn one_of_two(kind: Kind) -> Kind {
+    match kind {
+        Kind::Belfry => Kind::BelfryNodes,
+        other => other,
+    }
 }
 
 fn table(options: &Options, runs: &[Sample]) -> Table {
