@@ -17,9 +17,33 @@ use crate::config::Database;
 #[derive(Clone)]
 pub enum Store {
     /// For any number of nodes.
-    Postgres(Arc<PostgresStore>),
+    Postgres(Postgres),
     /// The embedded default, for one.
     Sqlite(Arc<SqliteStore>),
+}
+
+/// One store, and two pools of connections to it.
+#[derive(Clone)]
+pub struct Postgres {
+    everything: Arc<PostgresStore>,
+    /// What comes by RabbitMQ does not wait for a crowd of devices that sign in.
+    events: Arc<PostgresStore>,
+}
+
+impl Postgres {
+    /// The most connections that events have, and at most a quarter of all: batches go one after
+    /// the other.
+    const FOR_EVENTS: u32 = 4;
+
+    fn lazy(settings: &Database) -> Result<Self, PortError> {
+        let for_events = (settings.max_connections / 4).clamp(1, Self::FOR_EVENTS);
+        let rest = settings.max_connections.saturating_sub(for_events).max(1);
+        let store = PostgresStore::lazy(PostgresSettings {
+            max_connections: rest,
+            ..PostgresSettings::new(settings.url.reveal())
+        })?;
+        Ok(Self { events: Arc::new(store.apart(for_events)), everything: Arc::new(store) })
+    }
 }
 
 /// Opens the store. A PostgreSQL that is down is a state, not an error; a SQLite file that cannot be
@@ -30,10 +54,7 @@ pub async fn open(settings: &Database) -> anyhow::Result<Store> {
         let store = SqliteStore::open(SqliteSettings::new(url)).await;
         Store::Sqlite(Arc::new(store.context("setting database.url")?))
     } else {
-        let max_connections = settings.max_connections;
-        let settings = PostgresSettings { max_connections, ..PostgresSettings::new(url) };
-        let store = PostgresStore::lazy(settings);
-        Store::Postgres(Arc::new(store.context("setting database.url")?))
+        Store::Postgres(Postgres::lazy(settings).context("setting database.url")?)
     })
 }
 
@@ -49,7 +70,15 @@ impl Store {
     /// Its inboxes.
     pub fn inboxes(&self) -> Arc<dyn InboxRepository> {
         match self {
-            Self::Postgres(store) => store.clone(),
+            Self::Postgres(store) => store.everything.clone(),
+            Self::Sqlite(store) => store.clone(),
+        }
+    }
+
+    /// The same for what comes by RabbitMQ.
+    pub fn inboxes_of_events(&self) -> Arc<dyn InboxRepository> {
+        match self {
+            Self::Postgres(store) => store.events.clone(),
             Self::Sqlite(store) => store.clone(),
         }
     }
@@ -57,7 +86,7 @@ impl Store {
     /// Its outbox.
     pub fn outbox(&self) -> Arc<dyn Outbox> {
         match self {
-            Self::Postgres(store) => store.clone(),
+            Self::Postgres(store) => store.everything.clone(),
             Self::Sqlite(store) => store.clone(),
         }
     }
@@ -65,7 +94,7 @@ impl Store {
     /// Its way to make room.
     pub fn retention(&self) -> Arc<dyn Retention> {
         match self {
-            Self::Postgres(store) => store.clone(),
+            Self::Postgres(store) => store.everything.clone(),
             Self::Sqlite(store) => store.clone(),
         }
     }
@@ -73,7 +102,7 @@ impl Store {
     /// Whose tokens hold no more.
     pub fn revocations(&self) -> Arc<dyn Revocations> {
         match self {
-            Self::Postgres(store) => store.clone(),
+            Self::Postgres(store) => store.everything.clone(),
             Self::Sqlite(store) => store.clone(),
         }
     }
@@ -81,7 +110,7 @@ impl Store {
     /// Brings its schema up to date.
     pub async fn migrate(&self) -> Result<(), PortError> {
         match self {
-            Self::Postgres(store) => store.migrate().await,
+            Self::Postgres(store) => store.everything.migrate().await,
             Self::Sqlite(store) => store.migrate().await,
         }
     }
@@ -89,7 +118,7 @@ impl Store {
     /// Whether it answers.
     pub async fn ping(&self) -> Result<(), PortError> {
         match self {
-            Self::Postgres(store) => store.ping().await,
+            Self::Postgres(store) => store.everything.ping().await,
             Self::Sqlite(store) => store.ping().await,
         }
     }
@@ -97,7 +126,9 @@ impl Store {
     /// Lets go of its connections.
     pub async fn close(&self) {
         match self {
-            Self::Postgres(store) => store.close().await,
+            Self::Postgres(store) => {
+                tokio::join!(store.events.close(), store.everything.close());
+            }
             Self::Sqlite(store) => store.close().await,
         }
     }

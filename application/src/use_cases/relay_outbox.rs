@@ -34,7 +34,7 @@ impl Default for Relay {
         Self {
             batch: 500,
             patience: Duration::from_secs(1),
-            stand_by: Duration::from_secs(1),
+            stand_by: Duration::from_millis(250),
             longest_pause: Duration::from_secs(5),
         }
     }

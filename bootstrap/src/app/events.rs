@@ -190,7 +190,7 @@ fn ingest(
     match mode {
         IngestMode::Store => {
             let commands = HandleCommands::new(
-                needs.store.inboxes(),
+                needs.store.inboxes_of_events(),
                 needs.clock.clone(),
                 needs.revoke_tokens.clone(),
             );

@@ -64,21 +64,7 @@ impl PostgresStore {
     pub fn lazy(settings: PostgresSettings) -> Result<Self, PortError> {
         let options: PgConnectOptions = settings.url.parse().map_err(Failure::from)?;
         let options = options.application_name("belfry");
-        let setup = session::setup(Purpose::Store, &settings);
-        let pool = PgPoolOptions::new()
-            .max_connections(settings.max_connections)
-            .acquire_timeout(settings.acquire_timeout)
-            .test_before_acquire(false)
-            .before_acquire(|connection, meta| {
-                Box::pin(async move {
-                    if meta.idle_for > MAY_BE_STALE {
-                        connection.ping().await?;
-                    }
-                    Ok(true)
-                })
-            })
-            .after_connect(move |connection, _| Box::pin(setup.clone().apply(connection)))
-            .connect_lazy_with(options.clone());
+        let pool = pool(&options, &settings, settings.max_connections);
         Ok(Self {
             waker: Arc::new(Waker::start(pool.clone())),
             pool,
@@ -86,6 +72,14 @@ impl PostgresStore {
             settings: Arc::new(settings),
             epoch: Arc::default(),
         })
+    }
+
+    /// The same store by so many connections of its own, which nobody who uses the others waits for, nor
+    /// holds up. To be closed for itself.
+    #[must_use]
+    pub fn apart(&self, connections: u32) -> Self {
+        let pool = pool(&self.options, &self.settings, connections);
+        Self { pool, ..self.clone() }
     }
 
     /// A store behind that URL that has answered once.
@@ -143,6 +137,24 @@ impl PostgresStore {
             Err(Failure::NoAnswer(patience))
         }
     }
+}
+
+fn pool(options: &PgConnectOptions, settings: &PostgresSettings, connections: u32) -> PgPool {
+    let setup = session::setup(Purpose::Store, settings);
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(settings.acquire_timeout)
+        .test_before_acquire(false)
+        .before_acquire(|connection, meta| {
+            Box::pin(async move {
+                if meta.idle_for > MAY_BE_STALE {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
+        .after_connect(move |connection, _| Box::pin(setup.clone().apply(connection)))
+        .connect_lazy_with(options.clone())
 }
 
 impl std::fmt::Debug for PostgresStore {

@@ -51,7 +51,7 @@ impl Outbox for PostgresStore {
 
 impl PostgresStore {
     /// Whether the lead seems to be free. Asked first, on a connection that is open anyway: those who
-    /// stand by ask every second, and each connection costs the server a process.
+    /// stand by ask several times a second, and each connection costs the server a process.
     async fn is_leaderless(&self) -> Result<bool, Failure> {
         // Shared, so that two who ask are not in each other's way; let go at the statement's end.
         const ASK: &str = "SELECT pg_try_advisory_xact_lock_shared($1)";
