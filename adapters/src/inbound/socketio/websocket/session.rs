@@ -151,7 +151,10 @@ impl Loop {
     }
 
     fn look_at(&mut self, now: Instant) -> Result<(), End> {
-        self.paused.take_if(|until| *until <= now);
+        if self.paused.take_if(|until| *until <= now).is_some() {
+            // The one that was too many, which is within the rate now.
+            self.count_other(now);
+        }
         if self.connect_by.take_if(|by| *by <= now).is_some() && self.socket.is_out() {
             return Err(End::Goodbye);
         }
@@ -172,17 +175,22 @@ impl Loop {
             }
         })?;
         // It was sent away, and is still sending.
-        let is_heard = if self.connection.has_said_last() {
+        let goes_on = if self.connection.has_said_last() {
             ControlFlow::Continue(())
         } else {
             self.take(heard)?
         };
-        if is_heard.is_continue()
-            && let Err(exceeded) = self.pace.take()
-        {
-            self.paused = Some(Instant::now() + exceeded.wait);
+        if goes_on.is_continue() {
+            self.count_other(Instant::now());
         }
         Ok(())
+    }
+
+    /// One more frame that is no event.
+    fn count_other(&mut self, now: Instant) {
+        if let Err(exceeded) = self.pace.take() {
+            self.paused = Some(now + exceeded.wait);
+        }
     }
 
     /// Goes on where what was heard does not count as an event, which has a rate of its own.
@@ -279,5 +287,18 @@ impl Loop {
 impl Drop for Loop {
     fn drop(&mut self) {
         self.socket.leave_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_waited_for_costs_little() {
+        // With the timer, that is what a connection's task is made of.
+        let all = size_of::<Loop>() + size_of::<Sleep>();
+        assert!(all <= 400, "{all}");
+        assert!(size_of::<Socket>() <= 256, "{}", size_of::<Socket>());
     }
 }
