@@ -416,6 +416,150 @@ async fn devices_that_are_dismissed_find_their_transport_gone() {
     }
 }
 
+#[tokio::test]
+async fn a_device_is_in_each_namespace_by_itself() {
+    let node = node().await;
+    let auth = json!({ "token": "ada:9999999" });
+    let (mut ada, _) = Raw::signed_in(&node, auth.clone()).await;
+    ada.send(&format!("40/notifications,{auth}")).await;
+    assert!(ada.frame().await.unwrap().starts_with("40/notifications,{\"sid\":"));
+    assert!(ada.frame().await.unwrap().starts_with("42/notifications,[\"notification:sync\","));
+    assert_eq!(node.sessions.count(), 2);
+    // A second sign-in where it is signed in is passed over.
+    ada.send(&format!("40{auth}")).await;
+    node.happens("ada", "n1").await;
+    let mut told = Vec::new();
+    for _ in 0..4 {
+        told.push(ada.frame().await.unwrap());
+    }
+    let of = |begin: &str| told.iter().filter(|frame| frame.starts_with(begin)).count();
+    assert_eq!((of("42["), of("42/notifications,[")), (2, 2), "{told:?}");
+
+    ada.send("41").await;
+    until_true("one session is left", async || node.sessions.count() == 1).await;
+    ada.send("42/notifications,7[\"notification:unread_count\"]").await;
+    let answer = ada.frame().await.unwrap();
+    assert_eq!(answer, r#"43/notifications,7[{"data":{"count":1,"revision":1},"status":"ok"}]"#);
+    ada.send(&format!("40{auth}")).await;
+    assert!(ada.frame().await.unwrap().starts_with("40{"), "it comes back");
+    // Where it is not, nothing it says is listened to.
+    ada.send("41/notifications,").await;
+    ada.send("42/notifications,[\"notification:list\"]").await;
+    while let Some(frame) = ada.frame().await {
+        assert!(frame.starts_with("42[") || frame == "1", "{frame}");
+    }
+    until_true("no session is left", async || node.sessions.count() == 0).await;
+}
+
+#[tokio::test]
+async fn a_device_that_is_in_no_namespace_in_time_is_closed() {
+    let connect_timeout = Duration::from_millis(300);
+    let node = node_with(SocketIoSettings { connect_timeout, ..SocketIoSettings::default() }).await;
+    let mut silent = Raw::open(&node).await;
+    let mut lost = Raw::open(&node).await;
+    lost.send("40/nowhere,{}").await;
+    let nowhere = lost.frame().await.unwrap();
+    assert_eq!(nowhere, r#"44/nowhere,{"message":"Invalid namespace"}"#);
+    for raw in [&mut silent, &mut lost] {
+        assert_eq!(raw.frame().await.as_deref(), Some("1"));
+        assert!(raw.ended().await);
+    }
+    let (mut ada, _) = Raw::signed_in(&node, json!({ "token": "ada:9999999" })).await;
+    tokio::time::sleep(2 * connect_timeout).await;
+    ada.send(r#"421["notification:unread_count"]"#).await;
+    assert_eq!(ada.ack(1).await["status"], "ok");
+}
+
+#[tokio::test]
+async fn a_device_that_answers_no_ping_is_closed_and_one_that_does_stays() {
+    let node = node_with(SocketIoSettings {
+        ping_interval: Duration::from_millis(200),
+        ping_timeout: Duration::from_secs(1),
+        ..SocketIoSettings::default()
+    })
+    .await;
+    let token = |name: &str| json!({ "token": format!("{name}:9999999") });
+    let (mut ada, _) = Raw::signed_in(&node, token("ada")).await;
+    let (mut dead, _) = Raw::signed_in(&node, token("bob")).await;
+    let dies = async {
+        let mut pings = 0;
+        // Read by hand: no ping is answered.
+        while let Some(Ok(Message::Text(text))) = dead.0.next().await {
+            assert_eq!(text.as_str(), "2");
+            pings += 1;
+        }
+        assert!(pings <= 1, "{pings}");
+    };
+    // For long enough that it would have died as well.
+    let stays = tokio::time::timeout(Duration::from_secs(3), ada.frame());
+    let ((), said) = tokio::join!(dies, stays);
+    assert!(said.is_err(), "nothing but pings: {said:?}");
+    assert_eq!(node.sessions.count(), 1);
+}
+
+#[tokio::test]
+async fn frames_that_are_no_events_are_read_no_faster_than_anybody_needs() {
+    let node = node().await;
+    let (mut ada, _) = Raw::signed_in(&node, json!({ "token": "ada:9999999" })).await;
+    let begin = Instant::now();
+    for n in 0..1_000 {
+        let frame = if n % 2 == 0 { Message::text("3") } else { Message::Pong(vec![].into()) };
+        ada.0.feed(frame).await.unwrap();
+    }
+    ada.send(r#"421["notification:unread_count"]"#).await;
+    assert_eq!(ada.ack(1).await["status"], "ok");
+    // 200 a second, and twice as many at once.
+    assert!(begin.elapsed() > Duration::from_secs(2), "{:?}", begin.elapsed());
+}
+
+#[tokio::test]
+async fn attachments_and_fragments_are_understood_and_a_ping_is_answered() {
+    use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+    use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+    let node = node().await;
+    let (mut ada, _) = Raw::signed_in(&node, json!({ "token": "ada:9999999" })).await;
+    ada.send(r#"452-1["notification:delete",{"_placeholder":true,"num":0}]"#).await;
+    for attachment in [vec![1, 2], vec![]] {
+        ada.0.send(Message::binary(attachment)).await.unwrap();
+    }
+    assert_eq!(ada.ack(1).await["code"], "payload_invalid");
+
+    let event = br#"422["notification:unread_count"]"#;
+    for (place, part) in event.chunks(7).enumerate() {
+        let opcode = OpCode::Data(if place == 0 { Data::Text } else { Data::Continue });
+        let is_last = (place + 1) * 7 >= event.len();
+        let frame = Frame::message(part.to_vec(), opcode, is_last);
+        ada.0.send(Message::Frame(frame)).await.unwrap();
+        ada.0.send(Message::Ping(vec![u8::try_from(place).unwrap()].into())).await.unwrap();
+    }
+    let (mut pongs, mut answered) = (0, false);
+    while pongs < 5 || !answered {
+        match ada.0.next().await.unwrap().unwrap() {
+            Message::Pong(payload) => {
+                assert_eq!(payload[..], [pongs]);
+                pongs += 1;
+            }
+            Message::Text(text) => answered |= text.starts_with("432[{"),
+            other => panic!("{other}"),
+        }
+    }
+    // A close is answered with the status that it gave.
+    let status = tokio_tungstenite::tungstenite::protocol::CloseFrame {
+        code: 4_000.into(),
+        reason: "done".into(),
+    };
+    ada.0.close(Some(status)).await.unwrap();
+    let closed = loop {
+        match ada.0.next().await {
+            Some(Ok(Message::Close(frame))) => break frame,
+            Some(Ok(_)) => {}
+            end => panic!("{end:?}"),
+        }
+    };
+    assert_eq!(u16::from(closed.unwrap().code), 4_000);
+    until_true("no session is left", async || node.sessions.count() == 0).await;
+}
+
 /// Sends this, perhaps not all that it promises, and gives what is answered until the connection ends.
 async fn answered(node: &Node, request: &str) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -26,6 +26,12 @@ impl PerSecond {
     }
 }
 
+impl From<NonZeroU32> for PerSecond {
+    fn from(rate: NonZeroU32) -> Self {
+        Self(rate)
+    }
+}
+
 /// A rate is exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Exceeded {
@@ -39,6 +45,7 @@ fn exceeded(until: NotUntil<Instant>) -> Exceeded {
 }
 
 /// A rate for all that is counted together. Costs 40 bytes.
+#[derive(Debug)]
 pub(crate) struct Rate(DefaultDirectRateLimiter);
 
 impl Rate {

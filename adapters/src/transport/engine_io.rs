@@ -1,6 +1,5 @@
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
@@ -22,7 +21,8 @@ use super::outlet::Outlet;
 pub(crate) type EngineService =
     BoxCloneSyncService<Request<Body>, Response, std::convert::Infallible>;
 
-/// How Engine.IO sessions travel, so that one can be ended at once.
+/// How the library's Engine.IO sessions travel, so that one can be ended at once: those that poll, and
+/// those that began so.
 ///
 /// The library ends a session's namespace but not its transport: a client that stays silent would
 /// keep it for ever. A WebSocket is cut at its TCP connection; a polling session is ended by the
@@ -30,10 +30,10 @@ pub(crate) type EngineService =
 #[derive(Default)]
 pub struct Transports {
     engine: OnceLock<EngineService>,
-    /// The WebSockets of sessions that began by polling; others are known by their first request.
+    /// The WebSockets that sessions have gone on by.
     upgraded: Mutex<Upgraded>,
     /// Polling sessions that end once their client has fetched the packet that says so. Each is here
-    /// for [`Transports::PATIENCE`] at most.
+    /// for [`Outlet::PATIENCE`] at most.
     leaving: Mutex<HashMap<Box<str>, LastWord>>,
 }
 
@@ -50,10 +50,6 @@ struct Upgraded {
 }
 
 impl Transports {
-    /// What is queued for a device gets this long to be written before the transport is closed …
-    const GRACE: Duration = Duration::from_millis(25);
-    /// … and its last word so long. One that does not take it is not waited for any longer.
-    pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
     const SWEEP_AT_LEAST: usize = 1_024;
 
     pub(crate) fn serve_by(&self, engine: EngineService) {
@@ -65,7 +61,7 @@ impl Transports {
     pub fn close(self: &Arc<Self>, socket: &SocketRef) {
         let (transports, route) = (self.clone(), self.route_of(socket));
         tokio::spawn(async move {
-            tokio::time::sleep(Self::GRACE).await;
+            tokio::time::sleep(Outlet::GRACE).await;
             transports.cut(route).await;
         });
     }
@@ -84,9 +80,9 @@ impl Transports {
                 // By polling: taken out when it was fetched.
                 None => !transports.leaving.lock().contains_key(&route.sid),
             };
-            tokio::time::sleep(Self::GRACE).await;
-            while !is_out() && begin.elapsed() < Self::PATIENCE {
-                tokio::time::sleep(Self::GRACE / 5).await;
+            tokio::time::sleep(Outlet::GRACE).await;
+            while !is_out() && begin.elapsed() < Outlet::PATIENCE {
+                tokio::time::sleep(Outlet::GRACE / 5).await;
             }
             transports.leaving.lock().remove(&route.sid);
             transports.cut(route).await;
@@ -127,11 +123,7 @@ impl Transports {
         if socket.transport_type() == TransportType::Polling {
             return None;
         }
-        let from_the_beginning = socket.req_parts().extensions.get::<Outlet>();
-        from_the_beginning.cloned().or_else(|| {
-            let sid = socket.id.to_string();
-            self.upgraded.lock().outlets.get(sid.as_str()).cloned()
-        })
+        self.upgraded.lock().outlets.get(socket.id.as_str()).cloned()
     }
 
     /// The WebSocket of a session that began by polling is gone: so is the session, if it was not yet on
@@ -156,15 +148,11 @@ impl Transports {
         let _ = engine.clone().oneshot(goodbye).await;
     }
 
-    /// Notes how a session travels by a WebSocket that this request has made. `false` if the session it
-    /// names has a WebSocket already, or is on its way to one: then this one is to be closed, as
-    /// Engine.IO's own server does. Were it noted in the other's place, nobody could cut that any more.
-    pub(crate) fn note(&self, request: &mut Request<()>, outlet: Outlet) -> bool {
-        if let Some(sid) = upgraded_session(request.uri()) {
-            return self.upgraded.lock().remember(sid, outlet);
-        }
-        request.extensions_mut().insert(outlet);
-        true
+    /// Notes how a session goes on by a WebSocket. `false` if it has one already, or is on its way to one:
+    /// then this one is to be closed, as Engine.IO's own server does. Were it noted in the other's place,
+    /// nobody could cut that any more.
+    pub(crate) fn note(&self, sid: &str, outlet: Outlet) -> bool {
+        self.upgraded.lock().remember(sid, outlet)
     }
 }
 
@@ -183,12 +171,7 @@ impl Upgraded {
     }
 }
 
-/// The session that a WebSocket request names, if it goes on with one.
-pub(crate) fn upgraded_session(uri: &Uri) -> Option<&str> {
-    session_by("transport=websocket", uri)
-}
-
-/// Whether the library takes a WebSocket of this address; if not, it says why not.
+/// Whether a WebSocket of this address is taken; if not, the library says why not.
 pub(crate) fn is_for_websocket(uri: &Uri) -> bool {
     ["EIO=4", "transport=websocket"].iter().all(|its| parameters(uri).any(|one| one == *its))
         && named_session(uri).is_none_or(|sid| sid.parse::<Sid>().is_ok())
@@ -266,16 +249,6 @@ fn copy_with(kept: &[HeaderName], request: Request<Body>) -> Request<Body> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_an_upgrade_names_the_session_it_goes_on_with() {
-        let session =
-            |uri: &'static str| upgraded_session(&Uri::from_static(uri)).map(str::to_owned);
-        assert_eq!(session("/socket.io/?EIO=4&transport=websocket&sid=ab").as_deref(), Some("ab"));
-        assert_eq!(session("/socket.io/?EIO=4&transport=websocket"), None);
-        assert_eq!(session("/socket.io/?EIO=4&transport=polling&sid=ab"), None);
-        assert_eq!(session("/socket.io/"), None);
-    }
 
     #[test]
     fn a_lean_request_keeps_what_the_handshake_needs() {

@@ -1,5 +1,7 @@
 //! The frames of a WebSocket (RFC 6455, section 5.2) as a server writes them: unmasked.
 
+use bytes::Bytes;
+
 /// The Socket.IO packet that a session ends with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LastWord {
@@ -26,12 +28,16 @@ impl LastWord {
     }
 }
 
-const TEXT: u8 = 0x1;
-const CLOSE: u8 = 0x8;
-const FINAL: u8 = 0x80;
+pub(super) const CONTINUATION: u8 = 0x0;
+pub(super) const TEXT: u8 = 0x1;
+pub(super) const BINARY: u8 = 0x2;
+pub(super) const CLOSE: u8 = 0x8;
+pub(super) const PING: u8 = 0x9;
+pub(super) const PONG: u8 = 0xa;
+pub(super) const FINAL: u8 = 0x80;
 
 /// A whole text frame around that text, which comes in pieces.
-pub(crate) fn text_frame(text: &[&str]) -> bytes::Bytes {
+pub(crate) fn text_frame(text: &[&str]) -> Bytes {
     let length: usize = text.iter().map(|piece| piece.len()).sum();
     let mut frame = Vec::with_capacity(length + 10);
     frame.push(FINAL | TEXT);
@@ -50,6 +56,26 @@ pub(crate) fn text_frame(text: &[&str]) -> bytes::Bytes {
         frame.extend_from_slice(piece.as_bytes());
     }
     frame.into()
+}
+
+/// The answer to a ping, which carries what the ping did: as much as a control frame may at most.
+pub(crate) fn pong_frame(payload: &[u8]) -> Bytes {
+    control_frame(PONG, payload)
+}
+
+/// The server's part of the closing handshake, with that status code.
+pub(crate) fn close_frame(status: Option<u16>) -> Bytes {
+    match status {
+        Some(status) => control_frame(CLOSE, &status.to_be_bytes()),
+        None => Bytes::from_static(&[FINAL | CLOSE, 0]),
+    }
+}
+
+fn control_frame(opcode: u8, payload: &[u8]) -> Bytes {
+    const MOST: usize = 125;
+    let payload = &payload[..payload.len().min(MOST)];
+    let length = u8::try_from(payload.len()).unwrap_or_default();
+    [&[FINAL | opcode, length], payload].concat().into()
 }
 
 /// The head of a frame: how long it is, the frame's length with it, and its kind.
@@ -160,6 +186,14 @@ mod tests {
             let read = Head::read(&frame).unwrap();
             assert_eq!((read.length, read.frame, read.opcode), (head, frame.len(), TEXT));
         }
+    }
+
+    #[test]
+    fn control_frames_carry_what_they_may() {
+        assert_eq!(pong_frame(b"now")[..], [0x8a, 3, b'n', b'o', b'w']);
+        assert_eq!(pong_frame(&[0; 200]).len(), 127);
+        assert_eq!(close_frame(None)[..], [0x88, 0]);
+        assert_eq!(close_frame(Some(1_001))[..], [0x88, 2, 0x03, 0xe9]);
     }
 
     #[test]

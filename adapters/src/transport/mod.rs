@@ -7,6 +7,7 @@ mod client_address;
 mod connection;
 mod engine_io;
 mod first_head;
+mod frame_reader;
 mod frames;
 mod head_timeout;
 mod listener;
@@ -27,8 +28,8 @@ pub use tls::{InvalidTls, Tls, TlsFiles};
 
 pub(crate) use engine_io::{
     EngineService, is_for_websocket, lean, leanest, named_session, polled_session, posting_session,
-    upgraded_session,
 };
-pub(crate) use frames::text_frame;
-pub(crate) use outlet::{NotTaken, Outlet};
+pub(crate) use frame_reader::{FrameReader, Heard, Unreadable};
+pub(crate) use frames::{close_frame, pong_frame, text_frame};
+pub(crate) use outlet::{NotTaken, Outlet, ProtocolSide};
 pub(crate) use websocket::Opening;

@@ -1,30 +1,31 @@
-//! One WebSocket that two write to: the Socket.IO library its packets, and Belfry its pushes, past the
-//! library's queue.
+//! One WebSocket that several write to. Where it was opened as one, everything goes out by an [`Outlet`],
+//! from whatever task has something to say. Where a polling session was upgraded to it, two write: the
+//! Socket.IO library its packets, and Belfry its pushes, past the library's queue.
 //!
 //! A push by way of the library is copied three times, put into a queue and written by another task,
 //! which costs more than all the rest of a delivery. Most of the time nothing stands in that queue, and
 //! the push can go straight to the kernel ([`Outlet::write`]) between two frames of the library's.
 //! Whatever the library is to write first, it writes first: see [`Outlet::by_library`].
 
+mod protocol_side;
+
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use parking_lot::{Mutex, MutexGuard};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncWrite as _;
+use tokio::time::Instant;
 
 use super::connection::Peer;
 use super::frames::{FrameScan, LastWord};
 use super::stream::Stream;
 
-/// The connection as the library reads and writes it. It is closed when this is dropped.
-pub(crate) struct LibrarySide {
-    line: Arc<Line>,
-    when_dropped: Option<Box<dyn FnOnce() + Send>>,
-}
+pub(crate) use protocol_side::ProtocolSide;
 
 /// The connection as pushes are written to it. It does not keep the connection open.
 #[derive(Clone)]
@@ -62,38 +63,23 @@ struct State {
     /// That task, and the library's, where they wait for each other.
     drain: Option<Waker>,
     library: Option<Waker>,
-    is_closed: bool,
+    phase: Phase,
 }
 
-impl LibrarySide {
-    /// So many frames may wait for a device that does not read.
-    pub(super) fn new(stream: Stream, peer: Peer, bound: usize) -> Self {
-        let state = Mutex::new(State {
-            stream,
-            bound,
-            scan: FrameScan::default(),
-            with_library: VecDeque::new(),
-            library_is_through: false,
-            waiting: VecDeque::new(),
-            is_draining: false,
-            drain: None,
-            library: None,
-            is_closed: false,
-        });
-        Self { line: Arc::new(Line { peer, state }), when_dropped: None }
-    }
-
-    pub(crate) fn outlet(&self) -> Outlet {
-        Outlet(Arc::downgrade(&self.line))
-    }
-
-    /// Has this done when the library lets go of the connection.
-    pub(crate) fn when_dropped(&mut self, act: impl FnOnce() + Send + 'static) {
-        self.when_dropped = Some(Box::new(act));
-    }
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// The last word was said: nothing may follow it.
+    Parting,
+    Closed,
 }
 
 impl Outlet {
+    /// What is queued for a device gets this long to be written before its connection is cut …
+    pub(crate) const GRACE: Duration = Duration::from_millis(25);
+    /// … and its last word so long. One that does not take it is not waited for any longer.
+    pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
+
     /// Writes whole frames, each as text of one WebSocket frame, one behind the other, unless the
     /// library is to write others before.
     pub(crate) fn write<'a>(
@@ -102,24 +88,7 @@ impl Outlet {
     ) -> Result<(), NotTaken> {
         let line = self.0.upgrade().ok_or(NotTaken::Closed)?;
         let mut state = line.state.lock();
-        if state.is_closed || state.scan.has_closed() {
-            return Err(NotTaken::Closed);
-        }
-        if !state.library_is_through {
-            return Err(NotTaken::NotYet);
-        }
-        let count = frames.clone().count();
-        if state.waiting.len() + count > state.bound {
-            return Err(NotTaken::Full);
-        }
-        // Whatever waits is being drained.
-        let at_once = !state.is_draining && state.scan.is_between_frames();
-        let written = if at_once { state.write_now(frames.clone())? } else { 0 };
-        state.wait_from(written, frames);
-        if state.needs_drain() {
-            line.drain(&mut state);
-        }
-        Ok(())
+        line.write(&mut state, frames)
     }
 
     /// Gives frames to the library, in this order, up to the first that it does not take: `emit` queues
@@ -151,12 +120,46 @@ impl Outlet {
     pub(super) fn has_said(&self, last_word: LastWord) -> bool {
         self.0.upgrade().is_none_or(|line| {
             let state = line.state.lock();
-            state.is_closed || state.scan.has_said(last_word)
+            state.is_closed() || state.scan.has_said(last_word)
         })
     }
 
+    /// Writes the last frame of all, and cuts the connection once it is out.
+    pub(crate) fn say_last(&self, frame: &Bytes) {
+        if let Some(line) = self.0.upgrade() {
+            let mut state = line.state.lock();
+            // One that takes nothing more does not hear it, and is cut all the same.
+            let _ = line.write(&mut state, [frame].into_iter());
+            if !state.is_closed() {
+                state.phase = Phase::Parting;
+            }
+        }
+        let outlet = self.clone();
+        tokio::spawn(async move {
+            let begin = Instant::now();
+            tokio::time::sleep(Self::GRACE).await;
+            while outlet.has_waiting() && begin.elapsed() < Self::PATIENCE {
+                tokio::time::sleep(Self::GRACE / 5).await;
+            }
+            outlet.hang_up();
+        });
+    }
+
+    /// Cuts the connection, once what was written had the time to get there.
+    pub(crate) fn hang_up_soon(&self) {
+        let outlet = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(Self::GRACE).await;
+            outlet.hang_up();
+        });
+    }
+
+    fn has_waiting(&self) -> bool {
+        self.0.upgrade().is_some_and(|line| line.state.lock().is_draining)
+    }
+
     /// Cuts the connection.
-    pub(super) fn hang_up(&self) {
+    pub(crate) fn hang_up(&self) {
         if let Some(line) = self.0.upgrade() {
             line.peer.hang_up();
         }
@@ -168,6 +171,31 @@ impl Outlet {
 }
 
 impl Line {
+    fn write<'a>(
+        self: &Arc<Self>,
+        state: &mut MutexGuard<'_, State>,
+        frames: impl Iterator<Item = &'a Bytes> + Clone,
+    ) -> Result<(), NotTaken> {
+        if state.phase != Phase::Open || state.scan.has_closed() {
+            return Err(NotTaken::Closed);
+        }
+        if !state.library_is_through {
+            return Err(NotTaken::NotYet);
+        }
+        let count = frames.clone().count();
+        if state.waiting.len() + count > state.bound {
+            return Err(NotTaken::Full);
+        }
+        // Whatever waits is being drained.
+        let at_once = !state.is_draining && state.scan.is_between_frames();
+        let written = if at_once { state.write_now(frames.clone())? } else { 0 };
+        state.wait_from(written, frames);
+        if state.needs_drain() {
+            self.drain(state);
+        }
+        Ok(())
+    }
+
     /// Has a task write what waits; the next ones wait behind it.
     fn drain(self: &Arc<Self>, state: &mut MutexGuard<'_, State>) {
         if std::mem::replace(&mut state.is_draining, true) {
@@ -182,6 +210,10 @@ impl Line {
 }
 
 impl State {
+    fn is_closed(&self) -> bool {
+        self.phase == Phase::Closed
+    }
+
     /// Writes as much as the kernel takes now, and answers how many bytes that was.
     fn write_now<'a>(
         &mut self,
@@ -208,7 +240,7 @@ impl State {
     }
 
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.is_closed {
+        if !self.is_closed() {
             match self.poll_write_waiting(cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => self.close(),
@@ -272,81 +304,11 @@ impl State {
     }
 
     fn close(&mut self) {
-        self.is_closed = true;
+        self.phase = Phase::Closed;
         self.waiting = VecDeque::new();
         self.with_library = VecDeque::new();
         self.drain.take().into_iter().for_each(Waker::wake);
         self.library.take().into_iter().for_each(Waker::wake);
-    }
-}
-
-impl AsyncRead for LibrarySide {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.line.state.lock().stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for LibrarySide {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let mut state = self.line.state.lock();
-        if state.is_closed {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-        }
-        // A push that waits goes before the library's next frame, and never into one.
-        let mut most = bytes.len();
-        if state.is_draining {
-            if state.scan.is_between_frames() {
-                return state.library_waits(cx);
-            }
-            most = state.scan.left().min(most);
-        }
-        match Pin::new(&mut state.stream).poll_write(cx, &bytes[..most]) {
-            Poll::Ready(Ok(count)) => {
-                state.library_wrote(bytes, count);
-                Poll::Ready(Ok(count))
-            }
-            Poll::Ready(Err(error)) => {
-                state.close();
-                Poll::Ready(Err(error))
-            }
-            // Should pushes wait meanwhile, they take its place with the kernel.
-            Poll::Pending => state.library_waits(cx),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut state = self.line.state.lock();
-        if state.is_draining && !state.is_closed {
-            return state.library_waits(cx);
-        }
-        match Pin::new(&mut state.stream).poll_flush(cx) {
-            Poll::Pending => state.library_waits(cx),
-            done @ Poll::Ready(_) => done,
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut state = self.line.state.lock();
-        ready!(Pin::new(&mut state.stream).poll_shutdown(cx))?;
-        state.close();
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl Drop for LibrarySide {
-    fn drop(&mut self) {
-        self.line.state.lock().close();
-        if let Some(act) = self.when_dropped.take() {
-            act();
-        }
     }
 }
 

@@ -12,7 +12,7 @@ use tracing::debug;
 
 use super::connection::Peer;
 use super::head_timeout::HeadTimeout;
-use super::outlet::LibrarySide;
+use super::outlet::ProtocolSide;
 use super::stream::Stream;
 
 /// A request that asks for a WebSocket.
@@ -49,7 +49,7 @@ impl Opening {
 
     /// The connection, once the client was answered; `None` if it left before. So many frames may wait
     /// for a client that does not read.
-    pub(crate) async fn connection(self, queue: usize) -> Option<LibrarySide> {
+    pub(crate) async fn connection(self, queue: usize) -> Option<ProtocolSide> {
         let upgraded =
             self.upgrade.await.inspect_err(|error| debug!(%error, "no WebSocket was made")).ok()?;
         match upgraded.downcast::<TokioIo<HeadTimeout<Stream>>>() {
@@ -57,7 +57,7 @@ impl Opening {
                 let mut stream = parts.io.into_inner().into_inner();
                 // What came behind the head. A copy, as it lies in a buffer of hyper's.
                 stream.put_back(Bytes::copy_from_slice(&parts.read_buf));
-                Some(LibrarySide::new(stream, self.peer, queue))
+                Some(ProtocolSide::new(stream, self.peer, queue))
             }
             // Only what a `Server` has taken has a peer, and that is such a connection.
             Err(_) => None,

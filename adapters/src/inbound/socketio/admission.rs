@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
-use http::{Extensions, Method, Request, StatusCode};
+use http::{Method, Request, StatusCode};
 
 use crate::limits::{Limit, PerSecond, Rate, RateByKey, network_of};
 use crate::transport::{ClientAddress, named_session};
@@ -27,8 +27,7 @@ pub(super) struct Handshakes {
 
 /// How many namespaces may still be connected to by a transport whose handshake was let pass. Further
 /// ones, after leaving these, are handshakes of their own.
-#[derive(Clone)]
-struct Covered(Arc<AtomicU8>);
+pub(super) struct Covered(AtomicU8);
 
 impl Handshakes {
     pub(super) fn new(at_node: Option<PerSecond>, by_address: Option<PerSecond>) -> Self {
@@ -43,12 +42,16 @@ impl Handshakes {
         Ok(())
     }
 
-    /// Lets a device connect to a namespace by the transport that this request opened.
-    pub(super) fn admit_to_namespace(&self, opened_by: &Extensions) -> Result<(), Limit> {
-        if opened_by.get::<Covered>().is_some_and(Covered::take) {
+    /// Lets a device connect to a namespace by a transport whose handshake covers this, from there.
+    pub(super) fn admit_to_namespace(
+        &self,
+        covered: Option<&Covered>,
+        from: Option<IpAddr>,
+    ) -> Result<(), Limit> {
+        if covered.is_some_and(Covered::take) {
             return Ok(());
         }
-        self.take(ClientAddress::of(opened_by))
+        self.take(from)
     }
 
     /// The address first: what it has too much of is not taken from all others.
@@ -66,10 +69,14 @@ impl Handshakes {
 
 /// The handshake of this transport lets it connect to so many namespaces.
 pub(super) fn cover<B>(request: &mut Request<B>, namespaces: u8) {
-    request.extensions_mut().insert(Covered(Arc::new(AtomicU8::new(namespaces))));
+    request.extensions_mut().insert(Arc::new(Covered::by(namespaces)));
 }
 
 impl Covered {
+    pub(super) fn by(namespaces: u8) -> Self {
+        Self(AtomicU8::new(namespaces))
+    }
+
     fn take(&self) -> bool {
         let one_less = |left: u8| left.checked_sub(1);
         self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less).is_ok()
@@ -140,10 +147,9 @@ mod tests {
     #[test]
     fn a_transport_comes_with_its_namespaces_and_further_ones_are_counted() {
         let handshakes = handshakes(0, 1);
-        let mut request = opening();
-        cover(&mut request, 2);
+        let covered = Covered::by(2);
         let admitted =
-            [(); 5].map(|()| handshakes.admit_to_namespace(request.extensions()).is_ok());
+            [(); 5].map(|()| handshakes.admit_to_namespace(Some(&covered), None).is_ok());
         assert_eq!(admitted, [true, true, true, true, false]);
     }
 }

@@ -1,15 +1,8 @@
-use std::convert::Infallible;
-use std::sync::Arc;
-
 use belfry_application::ports::{CloseReason, PortError};
 use belfry_application::session::NotSynced;
 use belfry_application::use_cases::Refusal;
 use serde::Serialize;
-use serde_json::{Value, json};
-use socketioxide::adapter::LocalAdapter;
-use socketioxide::extract::{AckSender, SocketRef, TryData};
-use socketioxide::handler::{FromMessageParts, Value as Packet};
-use socketioxide::socket::Socket;
+use serde_json::Value;
 use tracing::error;
 
 /// Why a message did not do what it asked for.
@@ -61,83 +54,32 @@ impl Failure {
     }
 }
 
-/// The way back to a device that sent a message: the acknowledgement if it asked for one, else the
-/// `exception` event for a failure, as NestJS has it, and nothing for a success.
-pub(super) struct Answer {
-    socket: SocketRef,
-    ack: AckSender,
-    asked_for: bool,
+/// The answer to a message: its acknowledgement if the device asked for one; else a failure is an
+/// [`exception`](Self::EXCEPTION) event, as NestJS has it, and a success is nothing.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(super) enum Reply {
+    /// It was done. The fields are in the order of their names, as they have always been.
+    Done { data: Value, status: &'static str },
+    /// It was not, for that reason.
+    Failed { status: &'static str, code: &'static str, message: String },
 }
 
-impl FromMessageParts<LocalAdapter> for Answer {
-    type Error = Infallible;
+impl Reply {
+    pub(super) const EXCEPTION: &str = "exception";
 
-    fn from_message_parts(
-        socket: &Arc<Socket<LocalAdapter>>,
-        packet: &mut Packet,
-        ack_id: &Option<i64>,
-    ) -> Result<Self, Infallible> {
-        Ok(Self {
-            socket: SocketRef::from_message_parts(socket, packet, ack_id)?,
-            ack: AckSender::from_message_parts(socket, packet, ack_id)?,
-            asked_for: ack_id.is_some(),
-        })
-    }
-}
-
-/// What came with a message, unread: one that is refused is not worth the reading.
-pub(super) struct Payload {
-    socket: Arc<Socket<LocalAdapter>>,
-    packet: Packet,
-}
-
-impl FromMessageParts<LocalAdapter> for Payload {
-    type Error = Infallible;
-
-    fn from_message_parts(
-        socket: &Arc<Socket<LocalAdapter>>,
-        packet: &mut Packet,
-        _ack_id: &Option<i64>,
-    ) -> Result<Self, Infallible> {
-        Ok(Self { socket: socket.clone(), packet: packet.clone() })
-    }
-}
-
-impl Payload {
-    /// A message without a payload is as good as one with null.
-    pub(super) fn read(mut self) -> Value {
-        let Ok(TryData(payload)) =
-            TryData::from_message_parts(&self.socket, &mut self.packet, &None);
-        payload.unwrap_or(Value::Null)
-    }
-}
-
-impl Answer {
-    pub(super) fn give(self, event: &str, outcome: Result<Value, Failure>) {
-        let sent = match outcome {
-            Ok(data) => self.ack.send(&json!({ "status": "ok", "data": data })),
+    /// The answer to that event.
+    pub(super) fn to(event: &str, outcome: Result<Value, Failure>) -> Self {
+        match outcome {
+            Ok(data) => Self::Done { data, status: "ok" },
             Err(failure) => {
                 if let Failure::Port(cause) | Failure::NotSynced(NotSynced::Port(cause)) = &failure
                 {
                     error!(error = cause as &dyn std::error::Error, event, "message failed");
                 }
                 let (code, message) = failure.told();
-                let told = Told { status: "error", code, message };
-                if self.asked_for {
-                    self.ack.send(&told)
-                } else {
-                    self.socket.emit("exception", &told)
-                }
+                Self::Failed { status: "error", code, message }
             }
-        };
-        // A device that is gone or does not read needs no answer.
-        drop(sent);
+        }
     }
-}
-
-#[derive(Serialize)]
-struct Told {
-    status: &'static str,
-    code: &'static str,
-    message: String,
 }

@@ -2,7 +2,7 @@ use http::Request;
 use http::header::{AUTHORIZATION, HeaderValue};
 use serde_json::Value;
 
-use super::handshake::{Handshake, seen};
+use super::handshake::{Handshake, Shown, seen};
 use super::messages::{ids, one_id, page_asked_for};
 use crate::fuzzing::first_line;
 
@@ -23,7 +23,8 @@ pub fn payload(bytes: &[u8]) {
     }
     let request = request.into_parts().0;
     for token_in_query in [false, true] {
-        let _ = Handshake::read(&payload, &request, token_in_query);
+        let shown = Shown::by(&request.headers, &request.uri, token_in_query);
+        let _ = Handshake::read(&payload, &shown);
     }
     let _ = seen(&payload);
     if let Ok(id) = one_id(payload.clone()) {

@@ -4,7 +4,7 @@ use belfry_application::ports::{BearerToken, TokenTooLong};
 use belfry_application::use_cases::Seen;
 use belfry_domain::{Epoch, Revision};
 use http::header::AUTHORIZATION;
-use http::request::Parts;
+use http::{HeaderMap, Uri};
 use serde_json::Value;
 
 /// What a device shows when it connects to a namespace: `auth`, as the client library sends it,
@@ -16,25 +16,38 @@ pub(super) struct Handshake {
     pub(super) seen: Option<Seen>,
 }
 
-impl Handshake {
-    /// Looks for a token in `auth.token`, then in the `Authorization` header, then, where that is
-    /// allowed, in the query. URLs end up in logs of proxies, so that is not the default.
-    pub(super) fn read(auth: &Value, request: &Parts, token_in_query: bool) -> Self {
-        let in_auth = auth.get("token").and_then(Value::as_str).filter(|raw| !raw.is_empty());
-        let in_header = || request.headers.get(AUTHORIZATION)?.to_str().ok();
-        let token = match in_auth.or_else(in_header) {
-            Some(raw) => BearerToken::parse(raw),
-            None if token_in_query => query_token(request),
-            None => Ok(None),
+/// What the request that opened a transport shows of who sent it: tokens, to be kept for as long as a
+/// namespace may be connected to without one of its own.
+#[derive(Default)]
+pub(super) struct Shown {
+    header: Option<Box<str>>,
+    query: Option<Box<str>>,
+}
+
+impl Shown {
+    /// URLs end up in logs of proxies, so a token in the query counts only where that is allowed.
+    pub(super) fn by(headers: &HeaderMap, uri: &Uri, token_in_query: bool) -> Self {
+        let in_header = || headers.get(AUTHORIZATION)?.to_str().ok();
+        let in_query = || {
+            let query = uri.query().unwrap_or_default();
+            let mut query = serde_urlencoded::from_str::<HashMap<String, String>>(query).ok()?;
+            query.remove("token")
         };
-        Self { token, seen: seen(auth) }
+        Self {
+            header: in_header().map(Into::into),
+            query: if token_in_query { in_query().map(Into::into) } else { None },
+        }
     }
 }
 
-fn query_token(request: &Parts) -> Result<Option<BearerToken>, TokenTooLong> {
-    let query = request.uri.query().unwrap_or_default();
-    let query = serde_urlencoded::from_str::<HashMap<String, String>>(query).unwrap_or_default();
-    query.get("token").map_or(Ok(None), |raw| BearerToken::parse(raw))
+impl Handshake {
+    /// Looks for a token in `auth.token`, then in the `Authorization` header, then in the query.
+    pub(super) fn read(auth: &Value, shown: &Shown) -> Self {
+        let in_auth = auth.get("token").and_then(Value::as_str).filter(|raw| !raw.is_empty());
+        let shown = [&shown.header, &shown.query].into_iter().flatten().map(AsRef::as_ref);
+        let token = in_auth.into_iter().chain(shown).next();
+        Self { token: token.map_or(Ok(None), BearerToken::parse), seen: seen(auth) }
+    }
 }
 
 /// What a device has seen: `{since, epoch}`, the revision as a number or, as query-string-minded
@@ -57,6 +70,7 @@ pub(super) fn seen(payload: &Value) -> Option<Seen> {
 mod tests {
     use belfry_application::testing::epoch;
     use http::Request;
+    use http::request::Parts;
     use serde_json::json;
 
     use super::*;
@@ -71,7 +85,8 @@ mod tests {
     }
 
     fn token(auth: &Value, request: &Parts, token_in_query: bool) -> Option<String> {
-        let token = Handshake::read(auth, request, token_in_query).token;
+        let shown = Shown::by(&request.headers, &request.uri, token_in_query);
+        let token = Handshake::read(auth, &shown).token;
         token.unwrap().map(|token| token.reveal().to_owned())
     }
 

@@ -1,8 +1,8 @@
 //! How many messages a device may send.
 
 use std::num::NonZeroU32;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::limits::{PerSecond, Rate};
 
@@ -14,6 +14,7 @@ const UNDER_WAY_AT_MOST: usize = 32;
 const FLOOD: NonZeroU32 = NonZeroU32::new(10).unwrap();
 
 /// The messages of one device.
+#[derive(Debug)]
 pub(super) struct Inflow {
     under_way: AtomicUsize,
     rate: Option<PerSecond>,
@@ -21,13 +22,14 @@ pub(super) struct Inflow {
     pace: OnceLock<Box<Pace>>,
 }
 
+#[derive(Debug)]
 struct Pace {
     usual: Rate,
     flood: Rate,
 }
 
 /// Why a message is not looked at.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Excess {
     /// Too many are under way.
     UnderWay,
@@ -43,11 +45,11 @@ impl Inflow {
     }
 
     /// One more message, which is under way for as long as what this gives is there.
-    pub(super) fn enter(&self) -> Result<UnderWay<'_>, Excess> {
+    pub(super) fn enter(self: &Arc<Self>) -> Result<UnderWay, Excess> {
         if let Some(rate) = self.rate {
             self.pace.get_or_init(|| Box::new(Pace::of(rate))).take()?;
         }
-        let entered = UnderWay(&self.under_way);
+        let entered = UnderWay(self.clone());
         let before = self.under_way.fetch_add(1, Ordering::AcqRel);
         if before < UNDER_WAY_AT_MOST { Ok(entered) } else { Err(Excess::UnderWay) }
     }
@@ -66,11 +68,11 @@ impl Pace {
 
 /// A message under way; counts itself out when it is done.
 #[derive(Debug)]
-pub(super) struct UnderWay<'a>(&'a AtomicUsize);
+pub(super) struct UnderWay(Arc<Inflow>);
 
-impl Drop for UnderWay<'_> {
+impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        self.0.under_way.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -80,7 +82,7 @@ mod tests {
 
     #[test]
     fn messages_past_the_rate_are_refused_and_past_ten_times_of_it_the_device() {
-        let inflow = Inflow::new(PerSecond::new(1));
+        let inflow = Arc::new(Inflow::new(PerSecond::new(1)));
         let outcomes: Vec<_> = (0..30).map(|_| inflow.enter().err()).collect();
         assert!(outcomes[..2].iter().all(Option::is_none), "{outcomes:?}");
         assert!(outcomes[2..20].iter().all(|one| *one == Some(Excess::Rate)), "{outcomes:?}");
@@ -89,7 +91,7 @@ mod tests {
 
     #[test]
     fn only_so_many_are_under_way_at_once() {
-        let inflow = Inflow::new(None);
+        let inflow = Arc::new(Inflow::new(None));
         let mut under_way: Vec<_> = (0..32).map(|_| inflow.enter().unwrap()).collect();
         assert_eq!(inflow.enter().unwrap_err(), Excess::UnderWay);
         under_way.pop();

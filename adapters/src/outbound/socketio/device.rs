@@ -8,25 +8,45 @@ use tracing::error;
 
 use super::frame::{EventFrame, Namespace};
 use crate::limits::Limit;
-use crate::transport::{LastWord, NotTaken, Outlet, Transports};
+use crate::transport::{LastWord, NotTaken, Outlet, Transports, text_frame};
 
 /// A device that is connected by Socket.IO.
 pub struct SocketIoDevice {
-    socket: SocketRef,
     namespace: Namespace,
+    way: Way,
+}
+
+/// How it is spoken to.
+enum Way {
+    /// By its WebSocket, which is ours alone.
+    Direct(Outlet),
+    /// By the library, as it polls or has begun so.
+    Library(ByLibrary),
+}
+
+struct ByLibrary {
+    socket: SocketRef,
     transports: Arc<Transports>,
     /// Its WebSocket, once it is known to have one.
     outlet: OnceLock<Outlet>,
 }
 
 impl SocketIoDevice {
-    /// The device at the other end of that socket.
-    pub fn new(socket: SocketRef, transports: Arc<Transports>) -> Self {
+    /// The device at the other end of that socket of the library's.
+    pub(crate) fn by_library(socket: SocketRef, transports: Arc<Transports>) -> Self {
         // It is in one of them, or would not be connected.
         let namespace = Namespace::of(socket.ns()).unwrap_or(Namespace::Root);
-        Self { socket, namespace, transports, outlet: OnceLock::new() }
+        let way = Way::Library(ByLibrary { socket, transports, outlet: OnceLock::new() });
+        Self { namespace, way }
     }
 
+    /// The device at the other end of that WebSocket, to which nobody writes but by outlets.
+    pub(crate) fn direct(outlet: Outlet, namespace: Namespace) -> Self {
+        Self { namespace, way: Way::Direct(outlet) }
+    }
+}
+
+impl ByLibrary {
     fn outlet(&self) -> Option<&Outlet> {
         if self.outlet.get().is_none() {
             // `None` while it polls.
@@ -34,6 +54,17 @@ impl SocketIoDevice {
             let _ = self.outlet.set(outlet);
         }
         self.outlet.get()
+    }
+
+    fn send_all(&self, frames: &[EventFrame], namespace: Namespace) -> Result<(), Unsent> {
+        let Some(outlet) = self.outlet() else {
+            return frames.iter().try_for_each(|frame| self.queue(frame));
+        };
+        let encoded = frames.iter().map(|frame| frame.on_websocket(namespace));
+        match outlet.write(encoded.clone()) {
+            Err(NotTaken::NotYet) => outlet.by_library(encoded, |place| self.queue(&frames[place])),
+            written => written.map_err(unsent),
+        }
     }
 
     /// Queues a frame with the library, which writes it when it comes to it.
@@ -49,6 +80,22 @@ impl SocketIoDevice {
             }
         }
     }
+
+    fn close(&self, for_good: bool) {
+        if for_good && self.socket.clone().disconnect().is_ok() {
+            self.transports.close_after(LastWord::Disconnect, &self.socket);
+        } else {
+            self.transports.close(&self.socket);
+        }
+    }
+}
+
+fn unsent(not_taken: NotTaken) -> Unsent {
+    match not_taken {
+        // Where there is no library, nothing is left to it.
+        NotTaken::Full | NotTaken::NotYet => Unsent::Full,
+        NotTaken::Closed => Unsent::Closed,
+    }
 }
 
 impl Device for SocketIoDevice {
@@ -63,15 +110,12 @@ impl Device for SocketIoDevice {
     }
 
     fn send_all(&self, frames: &[EventFrame]) -> Result<(), Unsent> {
-        let Some(outlet) = self.outlet() else {
-            return frames.iter().try_for_each(|frame| self.queue(frame));
-        };
-        let encoded = frames.iter().map(|frame| frame.on_websocket(self.namespace));
-        match outlet.write(encoded.clone()) {
-            Ok(()) => Ok(()),
-            Err(NotTaken::Full) => Err(Unsent::Full),
-            Err(NotTaken::Closed) => Err(Unsent::Closed),
-            Err(NotTaken::NotYet) => outlet.by_library(encoded, |place| self.queue(&frames[place])),
+        match &self.way {
+            Way::Direct(outlet) => {
+                let encoded = frames.iter().map(|frame| frame.on_websocket(self.namespace));
+                outlet.write(encoded).map_err(unsent)
+            }
+            Way::Library(library) => library.send_all(frames, self.namespace),
         }
     }
 
@@ -82,10 +126,13 @@ impl Device for SocketIoDevice {
         metrics::counter!("belfry_devices_closed_total", "reason" => why.as_str()).increment(1);
         // Client libraries come back by themselves when a transport breaks, and stay away when the
         // server disconnects them.
-        if why.asks_back() || self.socket.clone().disconnect().is_err() {
-            self.transports.close(&self.socket);
-        } else {
-            self.transports.close_after(LastWord::Disconnect, &self.socket);
+        let for_good = !why.asks_back();
+        match &self.way {
+            Way::Direct(outlet) if for_good => {
+                outlet.say_last(&text_frame(&["41", self.namespace.in_packet()]));
+            }
+            Way::Direct(outlet) => outlet.hang_up_soon(),
+            Way::Library(library) => library.close(for_good),
         }
     }
 }

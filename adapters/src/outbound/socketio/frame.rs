@@ -33,12 +33,11 @@ impl Namespace {
         Self::ALL.into_iter().find(|namespace| namespace.path() == path)
     }
 
-    /// What a Socket.IO packet of it begins with, Engine.IO's `4` and its own `2` for an event
-    /// included.
-    const fn event_begins(self) -> &'static str {
+    /// How a Socket.IO packet names it, between its type and the rest.
+    pub(crate) const fn in_packet(self) -> &'static str {
         match self {
-            Self::Root => "42[\"",
-            Self::Notifications => "42/notifications,[\"",
+            Self::Root => "",
+            Self::Notifications => "/notifications,",
         }
     }
 }
@@ -68,7 +67,7 @@ impl EventFrame {
     pub(super) fn on_websocket(&self, namespace: Namespace) -> &Bytes {
         self.encoded[namespace as usize].get_or_init(|| {
             let PushForm { event, payload } = &self.push;
-            text_frame(&[namespace.event_begins(), event, "\",", payload.get(), "]"])
+            text_frame(&["42", namespace.in_packet(), "[\"", event, "\",", payload.get(), "]"])
         })
     }
 }

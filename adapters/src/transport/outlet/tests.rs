@@ -11,7 +11,7 @@ use super::*;
 const BOUND: usize = 64;
 
 /// A connection as the library has it, and its client, which has small buffers.
-async fn connected() -> (LibrarySide, TcpStream) {
+async fn connected() -> (ProtocolSide, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (server, address) = listener.accept().await.unwrap();
@@ -21,7 +21,7 @@ async fn connected() -> (LibrarySide, TcpStream) {
     }
     let place = Admission::new(ConnectionLimits::default()).connection(None).unwrap();
     let (connection, peer) = Connection::new(Socket::Tcp(server), address, place);
-    (LibrarySide::new(Stream::plain(connection), peer, BOUND), client)
+    (ProtocolSide::new(Stream::plain(connection), peer, BOUND), client)
 }
 
 fn frame(text: &str) -> Bytes {
@@ -29,7 +29,7 @@ fn frame(text: &str) -> Bytes {
 }
 
 /// Has the library write a first push, so that the next ones need not go by way of it.
-async fn warmed_up(library: &mut LibrarySide, client: &mut TcpStream) {
+async fn warmed_up(library: &mut ProtocolSide, client: &mut TcpStream) {
     let first = frame("42[\"first\"]");
     let outlet = library.outlet();
     outlet.by_library([&first].into_iter(), |_| Ok::<_, ()>(())).unwrap();
@@ -149,6 +149,34 @@ async fn nothing_waits_for_a_connection_that_is_gone() {
     })
     .await
     .unwrap();
+}
+
+#[tokio::test]
+async fn where_there_is_no_library_nothing_waits_for_it() {
+    let (side, mut client) = connected().await;
+    let outlet = side.only_outlet();
+    assert_eq!(outlet.write([&frame("0{}"), &frame("42[1]")].into_iter()), Ok(()));
+    assert_eq!(texts(&mut client, 2).await, ["0{}", "42[1]"]);
+}
+
+#[tokio::test]
+async fn nothing_follows_the_last_word_and_then_the_connection_is_cut() {
+    let (side, mut client) = connected().await;
+    let outlet = side.only_outlet();
+    let mut sent = 0;
+    while outlet.write([&frame(&"x".repeat(1_000))].into_iter()).is_ok() {
+        sent += 1;
+    }
+    // Some of it waits; with the first that is read there is room for the last word.
+    texts(&mut client, sent).await;
+    while outlet.has_waiting() {
+        tokio::task::yield_now().await;
+    }
+    outlet.say_last(&frame("41"));
+    assert!(side.has_said_last());
+    assert_eq!(outlet.write([&frame("42[]")].into_iter()), Err(NotTaken::Closed));
+    assert_eq!(texts(&mut client, 1).await, ["41"]);
+    assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,224 @@
+use std::future::poll_fn;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const LIMIT: usize = 1_000;
+
+/// A frame as clients send it.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    frame_announcing(first, payload.len() as u64, payload)
+}
+
+fn frame_announcing(first: u8, length: u64, payload: &[u8]) -> Vec<u8> {
+    const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+    let mut frame = vec![first];
+    match (u8::try_from(length), u16::try_from(length)) {
+        (Ok(short @ ..=125), _) => frame.push(0x80 | short),
+        (_, Ok(medium)) => {
+            frame.push(0xfe);
+            frame.extend(medium.to_be_bytes());
+        }
+        _ => {
+            frame.push(0xff);
+            frame.extend(length.to_be_bytes());
+        }
+    }
+    frame.extend(MASK);
+    frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    frame
+}
+
+/// Everything that is read of what comes in pieces of that size, up to what cannot be.
+async fn heard_in(pieces: usize, wire: &[u8]) -> (Vec<Heard>, Unreadable) {
+    let mut io = tokio_test_stream(wire, pieces);
+    let mut reader = FrameReader::new(LIMIT);
+    let mut all = Vec::new();
+    loop {
+        match poll_fn(|cx| reader.poll_next(cx, &mut io)).await {
+            Ok(heard) => all.push(heard),
+            Err(end) => return (all, end),
+        }
+    }
+}
+
+/// Bytes that come in pieces, and every other time not at once.
+struct Pieces {
+    wire: Vec<u8>,
+    at: usize,
+    size: usize,
+    waits: bool,
+}
+
+fn tokio_test_stream(wire: &[u8], size: usize) -> Pieces {
+    Pieces { wire: wire.to_vec(), at: 0, size, waits: false }
+}
+
+impl AsyncRead for Pieces {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.waits = !self.waits;
+        if self.waits {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let end = self.wire.len().min(self.at + self.size.min(buf.remaining()));
+        buf.put_slice(&self.wire[self.at..end]);
+        self.at = end;
+        Poll::Ready(Ok(()))
+    }
+}
+
+async fn heard(wire: &[u8]) -> Vec<Heard> {
+    let (heard, end) = heard_in(usize::MAX, wire).await;
+    assert!(matches!(end, Unreadable::Gone), "{end}");
+    heard
+}
+
+/// What a reader refuses, having read so much before.
+async fn refused(wire: &[u8]) -> (usize, String) {
+    let (heard, end) = heard_in(usize::MAX, wire).await;
+    (heard.len(), end.to_string())
+}
+
+fn text(text: &str) -> Heard {
+    Heard::Text(text.to_owned())
+}
+
+#[tokio::test]
+async fn messages_are_read_however_they_are_cut() {
+    let wire = [
+        frame(FINAL | TEXT, b"2"),
+        frame(FINAL | TEXT, "42[\"Übung\"]".as_bytes()),
+        frame(FINAL | BINARY, &[7; 300]),
+        frame(FINAL | TEXT, b""),
+        frame(FINAL | PONG, b"x"),
+    ];
+    let expected =
+        [text("2"), text("42[\"Übung\"]"), Heard::Binary(vec![7; 300]), text(""), Heard::Pong];
+    for pieces in [1, 2, 3, 7, 64, usize::MAX] {
+        let (heard, end) = heard_in(pieces, &wire.concat()).await;
+        assert_eq!(heard, expected, "{pieces}");
+        assert!(matches!(end, Unreadable::Gone), "{end}");
+    }
+}
+
+#[tokio::test]
+async fn a_message_comes_in_fragments_and_control_frames_between_them() {
+    let wire = [
+        // A character may be cut, too.
+        frame(TEXT, &"42[\"ü".as_bytes()[..5]),
+        frame(FINAL | PING, b"now"),
+        frame(CONTINUATION, b""),
+        frame(FINAL | CONTINUATION, &"ü\"]".as_bytes()[1..]),
+        frame(FINAL | TEXT, b"3"),
+    ];
+    let expected = [
+        Heard::Fragment,
+        Heard::Ping(b"now".to_vec()),
+        Heard::Fragment,
+        text("42[\"ü\"]"),
+        text("3"),
+    ];
+    assert_eq!(heard(&wire.concat()).await, expected);
+}
+
+#[tokio::test]
+async fn what_is_against_the_protocol_is_refused() {
+    for (what, wire) in [
+        ("a reserved bit", frame(FINAL | TEXT | 0x40, b"")),
+        ("a frame of a reserved kind", frame(FINAL | 0x3, b"")),
+        ("a frame of a reserved kind", frame(FINAL | 0xb, b"")),
+        ("a frame that is not masked", vec![FINAL | TEXT, 1, b'2']),
+        ("a control frame in fragments", frame(PING, b"")),
+        ("a control frame that is too large", frame(FINAL | PING, &[0; 126])),
+        ("a continuation of nothing", frame(FINAL | CONTINUATION, b"")),
+        ("a text that is not UTF-8", frame(FINAL | TEXT, b"\xff")),
+        ("a close that cannot be read", frame(FINAL | CLOSE, &[3])),
+        ("a close that cannot be read", frame(FINAL | CLOSE, &[3, 0xe8, 0xff])),
+    ] {
+        assert_eq!(refused(&wire).await, (0, what.to_owned()));
+    }
+    let within = [frame(TEXT, b"4"), frame(FINAL | TEXT, b"2")].concat();
+    assert_eq!(refused(&within).await, (1, "a message within a message".to_owned()));
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_large_is_refused_by_its_head() {
+    let too_large = Unreadable::TooLarge.to_string();
+    let fits = frame(FINAL | TEXT, &[b'x'; LIMIT]);
+    assert_eq!(heard(&fits).await, [text(&"x".repeat(LIMIT))]);
+    for length in [LIMIT as u64 + 1, 1 << 62, u64::MAX] {
+        let head = frame_announcing(FINAL | BINARY, length, b"");
+        assert_eq!(refused(&head).await, (0, too_large.clone()), "{length}");
+    }
+    let half = [b'x'; LIMIT / 2 + 1];
+    let halves = [frame(TEXT, &half), frame(CONTINUATION, &half)].concat();
+    assert_eq!(refused(&halves).await, (1, too_large));
+}
+
+#[tokio::test]
+async fn a_close_tells_its_status() {
+    assert_eq!(heard(&frame(FINAL | CLOSE, b"")).await, [Heard::Close(None)]);
+    let going_away = frame(FINAL | CLOSE, b"\x03\xe9bye");
+    assert_eq!(heard(&going_away).await, [Heard::Close(Some(1_001))]);
+}
+
+#[tokio::test]
+async fn who_is_waited_for_costs_no_buffer() {
+    let mut reader = FrameReader::new(LIMIT);
+    let wire = [frame(TEXT, b"4"), frame(FINAL | CONTINUATION, b"2"), frame(FINAL | TEXT, b"3")];
+    let mut io = tokio_test_stream(&wire.concat(), usize::MAX);
+    while poll_fn(|cx| reader.poll_next(cx, &mut io)).await.is_ok() {}
+    assert_eq!((reader.buffer.capacity(), reader.fragments.is_none()), (0, true));
+    assert!(size_of::<FrameReader>() <= 72, "{}", size_of::<FrameReader>());
+}
+
+#[tokio::test]
+async fn who_announces_much_and_sends_little_costs_little() {
+    let mut reader = FrameReader::new(100_000);
+    let head = frame_announcing(FINAL | TEXT, 100_000, b"4");
+    let mut io = tokio_test_stream(&head, usize::MAX);
+    while poll_fn(|cx| reader.poll_next(cx, &mut io)).await.is_ok() {}
+    assert!(reader.buffer.capacity() < 100, "{}", reader.buffer.capacity());
+}
+
+proptest! {
+    #[test]
+    fn whatever_comes_is_read_or_refused(wire: Vec<u8>, pieces in 1..50_usize) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (heard, _) = runtime.block_on(heard_in(pieces, &wire));
+        let (at_once, _) = runtime.block_on(heard_in(usize::MAX, &wire));
+        prop_assert_eq!(heard, at_once);
+    }
+
+    #[test]
+    fn whatever_is_sent_is_heard(
+        messages in prop::collection::vec("[a-zäß€]{0,40}", 0..8),
+        cut in 1..20_usize,
+        pieces in 1..50_usize,
+    ) {
+        let mut wire = Vec::new();
+        for message in &messages {
+            let parts: Vec<_> = message.as_bytes().chunks(cut).collect();
+            let last = parts.len().saturating_sub(1);
+            if parts.is_empty() {
+                wire.extend(frame(FINAL | TEXT, b""));
+            }
+            for (place, part) in parts.into_iter().enumerate() {
+                let opcode = if place == 0 { TEXT } else { CONTINUATION };
+                let is_final = if place == last { FINAL } else { 0 };
+                wire.extend(frame(is_final | opcode, part));
+            }
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (mut heard, _) = runtime.block_on(heard_in(pieces, &wire));
+        heard.retain(|heard| *heard != Heard::Fragment);
+        let expected: Vec<_> = messages.iter().map(|message| text(message)).collect();
+        prop_assert_eq!(heard, expected);
+    }
+}
