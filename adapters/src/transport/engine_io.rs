@@ -74,16 +74,12 @@ impl Transports {
             self.leaving.lock().insert(route.sid.clone(), last_word);
         }
         tokio::spawn(async move {
-            let begin = tokio::time::Instant::now();
-            let is_out = || match &route.outlet {
+            Outlet::until_out(|| match &route.outlet {
                 Some(outlet) => outlet.has_said(last_word),
                 // By polling: taken out when it was fetched.
                 None => !transports.leaving.lock().contains_key(&route.sid),
-            };
-            tokio::time::sleep(Outlet::GRACE).await;
-            while !is_out() && begin.elapsed() < Outlet::PATIENCE {
-                tokio::time::sleep(Outlet::GRACE / 5).await;
-            }
+            })
+            .await;
             transports.leaving.lock().remove(&route.sid);
             transports.cut(route).await;
         });

@@ -80,8 +80,7 @@ impl Outlet {
     /// … and its last word so long. One that does not take it is not waited for any longer.
     pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 
-    /// Writes whole frames, each as text of one WebSocket frame, one behind the other, unless the
-    /// library is to write others before.
+    /// Writes whole WebSocket frames, one behind the other, unless the library is to write others before.
     pub(crate) fn write<'a>(
         &self,
         frames: impl Iterator<Item = &'a Bytes> + Clone,
@@ -136,13 +135,18 @@ impl Outlet {
         }
         let outlet = self.clone();
         tokio::spawn(async move {
-            let begin = Instant::now();
-            tokio::time::sleep(Self::GRACE).await;
-            while outlet.has_waiting() && begin.elapsed() < Self::PATIENCE {
-                tokio::time::sleep(Self::GRACE / 5).await;
-            }
+            Self::until_out(|| !outlet.has_waiting()).await;
             outlet.hang_up();
         });
+    }
+
+    /// Waits until a last word is out, as long as that may take at most.
+    pub(super) async fn until_out(is_out: impl Fn() -> bool) {
+        let begin = Instant::now();
+        tokio::time::sleep(Self::GRACE).await;
+        while !is_out() && begin.elapsed() < Self::PATIENCE {
+            tokio::time::sleep(Self::GRACE / 5).await;
+        }
     }
 
     /// Cuts the connection, once what was written had the time to get there.
