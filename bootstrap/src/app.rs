@@ -35,7 +35,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::util::option_layer;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::config::Config;
 use crate::store::{self, Store};
@@ -227,7 +227,12 @@ impl App {
                                 revocations_known.up();
                             }
                         },
-                        async { events::finished(events_runtime.spawn(events.run(stop)).await) }
+                        async {
+                            // What panicked has said so where it did; the others finish all the same.
+                            if let Err(error) = events_runtime.spawn(events.run(stop)).await {
+                                error!(%error, "events did not end well");
+                            }
+                        }
                     );
                 }
                 Ok::<_, PortError>(())

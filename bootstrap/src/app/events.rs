@@ -28,18 +28,9 @@ const ON_THE_WAY: NonZeroUsize = NonZeroUsize::new(1_024).expect("not zero");
 /// All parts that an event passes between the store and the devices.
 pub(super) struct Events {
     relay: RelayOutbox,
-    way: Way,
-}
-
-enum Way {
-    InProcess(InProcessEvents),
-    Amqp(Box<ByAmqp>),
-}
-
-struct ByAmqp {
-    publisher: Publisher,
     hearing: Hearing,
-    ingest: IngestBy,
+    /// Where `amqp.url` is set.
+    broker: Option<Broker>,
 }
 
 /// How this node hears what it tells its devices.
@@ -48,6 +39,12 @@ enum Hearing {
     ByNodeQueue(Box<NodeQueue>),
     /// It is the only node.
     InProcess(InProcessEvents),
+}
+
+/// What there is to do at RabbitMQ besides.
+struct Broker {
+    publisher: Publisher,
+    ingest: IngestBy,
 }
 
 enum IngestBy {
@@ -75,7 +72,11 @@ impl Events {
             || InProcessEvents::new(ON_THE_WAY, DeliverEvent::new(needs.delivery.clone()));
         let Some(url) = &config.amqp.url else {
             let (publisher, events) = in_process();
-            return Ok(Self { relay: relay(Arc::new(publisher)), way: Way::InProcess(events) });
+            return Ok(Self {
+                relay: relay(Arc::new(publisher)),
+                hearing: Hearing::InProcess(events),
+                broker: None,
+            });
         };
         let url = AmqpUrl::parse(url.reveal()).context("setting amqp.url")?;
         let amqp =
@@ -98,62 +99,46 @@ impl Events {
             );
             (relay(Arc::new(events)), Hearing::ByNodeQueue(Box::new(node_queue)))
         };
-        Ok(Self { relay, way: Way::Amqp(Box::new(ByAmqp { publisher, hearing, ingest })) })
+        Ok(Self { relay, hearing, broker: Some(Broker { publisher, ingest }) })
     }
 
     /// Whether this node hears of events; `None` where there is no broker between.
     pub(super) fn node_queue_state(&self) -> Option<watch::Receiver<NodeQueueState>> {
-        match &self.way {
-            Way::InProcess(_) => None,
-            Way::Amqp(way) => match &way.hearing {
-                Hearing::ByNodeQueue(node_queue) => Some(node_queue.state()),
-                Hearing::InProcess(_) => None,
-            },
+        match &self.hearing {
+            Hearing::ByNodeQueue(node_queue) => Some(node_queue.state()),
+            Hearing::InProcess(_) => None,
         }
     }
 
     /// Runs all parts until told to stop, then lets each finish what it has begun. Needs a store
     /// whose schema is up to date.
     pub(super) async fn run(self, stop: CancellationToken) {
+        let Self { relay, hearing, broker } = self;
         let parts = TaskTracker::new();
-        let relay_stop = stop.clone();
-        parts.spawn(async move { self.relay.run(relay_stop).await });
-        // What the others hand over until they end is taken for as long.
+        // What the parts hand over until they end is taken for as long.
         let taken = CancellationToken::new();
         let takers = TaskTracker::new();
-        let deliver = |events: InProcessEvents| {
-            let until = taken.clone();
-            takers.spawn(async move { events.run(until).await });
-        };
-        match self.way {
-            Way::InProcess(events) => deliver(events),
-            Way::Amqp(way) => {
-                let ByAmqp { publisher, hearing, ingest } = *way;
-                match hearing {
-                    Hearing::ByNodeQueue(node_queue) => {
-                        let stop = stop.clone();
-                        parts.spawn(async move { node_queue.run(stop).await });
-                    }
-                    Hearing::InProcess(events) => deliver(events),
-                }
-                parts.spawn(async move { ingest.run(stop).await });
-                let until = taken.clone();
-                takers.spawn(async move { publisher.run(until).await });
+        let (until, told_to_stop) = (taken.clone(), stop.clone());
+        match hearing {
+            Hearing::ByNodeQueue(node_queue) => {
+                parts.spawn(async move { node_queue.run(told_to_stop).await });
+            }
+            Hearing::InProcess(events) => {
+                takers.spawn(async move { events.run(until).await });
             }
         }
+        if let Some(Broker { publisher, ingest }) = broker {
+            let (until, told_to_stop) = (taken.clone(), stop.clone());
+            parts.spawn(async move { ingest.run(told_to_stop).await });
+            takers.spawn(async move { publisher.run(until).await });
+        }
+        parts.spawn(async move { relay.run(stop).await });
         for tracker in [&parts, &takers] {
             tracker.close();
         }
         parts.wait().await;
         taken.cancel();
         takers.wait().await;
-    }
-}
-
-/// A part that panicked has said so where it did; the others have finished all the same.
-pub(super) fn finished(part: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = part {
-        tracing::error!(%error, "a part did not end well");
     }
 }
 
