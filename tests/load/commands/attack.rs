@@ -23,8 +23,8 @@ use crate::trial::{Guests, Trial};
 /// Measures signed-in clients that hear an event now and then, before and during attacks.
 ///
 /// Belfry keeps its bounds, as they are by default. Attackers come from other addresses of this machine
-/// than the clients do, and their thread gives way to all others. Each attack meets a server of its own. This tool attacks only the servers that it
-/// has started itself.
+/// than the clients do, and their thread gives way to all others. Each attack meets a server of its own. This
+/// tool attacks only the servers that it has started itself.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
     /// The servers to attack.

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::commands::pgbench;
 use crate::events::{Events, Form};
-use crate::figures::{float, median, ms_at, show};
+use crate::figures::{float, median, medians, ms_at, show};
 use crate::machine;
 use crate::options::{Common, duration};
 use crate::outcome::{Flood, Outcome};
@@ -293,8 +293,7 @@ fn table(options: &Options, runs: &[Sample], inserts: &[f64]) -> Table {
             if of.is_empty() {
                 continue;
             }
-            let middle =
-                |figure: fn(&Sample) -> f64| show(median(of.iter().map(|run| figure(run))));
+            let middle = medians(of.iter().copied());
             let sum = |figure: fn(&Sample) -> u64| {
                 of.iter().map(|run| figure(run)).sum::<u64>().to_string()
             };
