@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
@@ -14,6 +15,10 @@ use crate::transport::{ClientAddress, named_session};
 
 /// The code of a handshake that is refused because there are too many.
 pub(super) const TOO_MANY_HANDSHAKES: &str = "too_many_handshakes";
+
+/// How long a device that is one too many is to stay away. It gets its answer only then, so that one that
+/// comes again at once, whatever it was told, costs no more than its connection.
+pub(super) const COME_BACK_AFTER: Duration = Duration::from_secs(1);
 
 /// What may come in, looked at before anything else is done for a device.
 ///
@@ -95,9 +100,10 @@ pub(super) fn refusal(limit: Limit) -> Response {
         Limit::Handshakes => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::TOO_MANY_REQUESTS,
     };
-    let headers = [(CONTENT_TYPE, "application/json"), (RETRY_AFTER, "1"), (CONNECTION, "close")];
+    let headers = [(CONTENT_TYPE, "application/json"), (CONNECTION, "close")];
+    let come_back = [(RETRY_AFTER, COME_BACK_AFTER.as_secs())];
     let body = format!(r#"{{"code":"{TOO_MANY_HANDSHAKES}","message":"too many handshakes"}}"#);
-    (status, headers, body).into_response()
+    (status, headers, come_back, body).into_response()
 }
 
 #[cfg(test)]
