@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use crate::attacks::{self, Attack, Target};
 use crate::clock;
 use crate::events::{Events, Form};
-use crate::figures::{float, mib, ms_at, show};
+use crate::figures::{float, medians, mib, ms_at, show};
 use crate::machine;
 use crate::options::{Common, duration};
 use crate::process::Process;
@@ -39,6 +39,9 @@ pub(crate) struct Options {
     /// Events per second for them, all together.
     #[arg(long, default_value_t = 2_000.0)]
     rate: f64,
+    /// How often everything is measured. Medians are told.
+    #[arg(long, default_value_t = 3)]
+    runs: u32,
     /// How long is measured before, and during, each attack.
     #[arg(long, default_value = "10s", value_parser = duration)]
     duration: Duration,
@@ -46,6 +49,7 @@ pub(crate) struct Options {
 
 #[derive(Debug, Serialize)]
 struct Sample {
+    run: u32,
     server: String,
     attack: String,
     calm_p99_ms: f64,
@@ -69,10 +73,26 @@ pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()
         [] => Attack::value_variants().to_vec(),
         named => named.to_vec(),
     };
+    let mut samples = Vec::new();
+    for run in 1..=options.runs {
+        for &kind in &options.servers {
+            for &attack in &attacks {
+                let sample = once(options, &rig, run, kind, attack).await?;
+                eprintln!("{}", serde_json::to_string(&sample)?);
+                report.raw(&sample);
+                samples.push(sample);
+            }
+        }
+    }
+    report.table(table(options, &samples));
+    report.publish(common)
+}
+
+fn table(options: &Options, samples: &[Sample]) -> Table {
     let note = format!(
-        "{} signed-in clients that hear {} events/s together, {:?} before and during each attack. CPU is in \
-         cores.",
-        options.connections, options.rate, options.duration
+        "{} signed-in clients that hear {} events/s together, {:?} before and during each attack; medians of \
+         {} runs, and the highest of the ratios. CPU is in cores.",
+        options.connections, options.rate, options.duration, options.runs
     );
     let columns = [
         "server",
@@ -80,6 +100,7 @@ pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()
         "p99 ms before",
         "during",
         "ratio",
+        "highest",
         "MiB before",
         "more",
         "CPU before",
@@ -90,37 +111,44 @@ pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()
         "cut off",
     ];
     let mut table = Table::new(&note, &columns);
-    for &kind in &options.servers {
-        for &attack in &attacks {
-            let found = once(options, &rig, kind, attack).await?;
-            eprintln!("{}", serde_json::to_string(&found)?);
-            report.raw(&found);
-            table.row(row(found));
-        }
+    for first in samples.iter().filter(|sample| sample.run == 1) {
+        let of =
+            samples.iter().filter(|one| one.server == first.server && one.attack == first.attack);
+        let middle = medians(of.clone());
+        let highest = of.map(Sample::ratio).fold(f64::NAN, f64::max);
+        table.row(vec![
+            first.server.clone(),
+            first.attack.clone(),
+            middle(|run| run.calm_p99_ms),
+            middle(|run| run.attacked_p99_ms),
+            middle(Sample::ratio),
+            show(highest),
+            middle(|run| mib(run.calm_rss)),
+            middle(|run| mib(run.attacked_rss) - mib(run.calm_rss)),
+            middle(|run| run.calm_cpu),
+            middle(|run| run.attacked_cpu),
+            middle(|run| float(run.deeds)),
+            middle(|run| float(run.refused)),
+            middle(|run| float(run.lost)),
+            middle(|run| float(run.cut_off)),
+        ]);
     }
-    report.table(table);
-    report.publish(common)
+    table
 }
 
-fn row(run: Sample) -> Vec<String> {
-    vec![
-        run.server,
-        run.attack,
-        show(run.calm_p99_ms),
-        show(run.attacked_p99_ms),
-        show(run.attacked_p99_ms / run.calm_p99_ms),
-        show(mib(run.calm_rss)),
-        show(mib(run.attacked_rss) - mib(run.calm_rss)),
-        show(run.calm_cpu),
-        show(run.attacked_cpu),
-        run.deeds.to_string(),
-        run.refused.to_string(),
-        run.lost.to_string(),
-        run.cut_off.to_string(),
-    ]
+impl Sample {
+    fn ratio(&self) -> f64 {
+        self.attacked_p99_ms / self.calm_p99_ms
+    }
 }
 
-async fn once(options: &Options, rig: &Rig, kind: Kind, attack: Attack) -> anyhow::Result<Sample> {
+async fn once(
+    options: &Options,
+    rig: &Rig,
+    run: u32,
+    kind: Kind,
+    attack: Attack,
+) -> anyhow::Result<Sample> {
     use std::sync::atomic::Ordering::Relaxed;
 
     const WARM_UP: Duration = Duration::from_secs(3);
@@ -157,6 +185,7 @@ async fn once(options: &Options, rig: &Rig, kind: Kind, attack: Attack) -> anyho
     let cut_off = trial.fleet.counters.cut.load(Relaxed);
     trial.close().await;
     Ok(Sample {
+        run,
         server: kind.to_string(),
         attack: attack.to_string(),
         calm_p99_ms: ms_at(&calm, 99.0),
