@@ -3,8 +3,6 @@
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
@@ -14,7 +12,6 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::clock;
-use crate::events::Events;
 use crate::tally::{Latency, no_latency};
 
 /// A connection for one request after the other.
@@ -75,69 +72,80 @@ fn extent(answer: &[u8]) -> io::Result<Option<(u16, usize, usize)>> {
     }
 }
 
-/// Requests that create notifications.
+/// Many requests, several in flight.
 #[derive(Debug)]
-pub(crate) struct Creates {
+pub(crate) struct Requests {
     pub(crate) server: SocketAddr,
-    pub(crate) path: &'static str,
-    pub(crate) token: String,
+    /// The status that all should be answered with.
+    pub(crate) good: u16,
     pub(crate) in_flight: u64,
     pub(crate) time: Duration,
-    /// The number of the first.
-    pub(crate) first: u64,
+}
+
+/// Who sends some of them, one after the other.
+pub(crate) struct Caller<N> {
+    pub(crate) token: String,
+    /// Makes the next request of this moment: its method and path, and its body.
+    pub(crate) next: N,
 }
 
 /// What came of them.
 #[derive(Debug)]
-pub(crate) struct Created {
-    /// Answered with 201.
-    pub(crate) made: u64,
+pub(crate) struct Answers {
+    pub(crate) good: u64,
     pub(crate) refused: u64,
     /// From the request to its answer.
     pub(crate) latency: Latency,
     pub(crate) seconds: f64,
 }
 
-impl Creates {
-    /// Sends requests for that time, each connection the next one when it has its answer.
-    pub(crate) async fn run(self, events: Events) -> anyhow::Result<Created> {
+impl Requests {
+    /// Sends requests for that time, each caller the next one when it has its answer.
+    pub(crate) async fn run<N>(
+        self,
+        caller: impl FnMut(u64) -> Caller<N> + Send + 'static,
+    ) -> anyhow::Result<Answers>
+    where
+        N: FnMut(u64) -> (&'static str, String) + Send + 'static,
+    {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let work = thread::spawn(move || {
-            let created = runtime.block_on(self.work(events));
+            let answers = runtime.block_on(self.work(caller));
             runtime.shutdown_background();
-            created
+            answers
         });
         let work = tokio::task::spawn_blocking(move || work.join()).await?;
         work.map_err(|_| anyhow!("the requests panicked"))?
     }
 
-    async fn work(self, events: Events) -> anyhow::Result<Created> {
-        let next = Arc::new(AtomicU64::new(self.first));
+    async fn work<N>(self, mut caller: impl FnMut(u64) -> Caller<N>) -> anyhow::Result<Answers>
+    where
+        N: FnMut(u64) -> (&'static str, String) + Send + 'static,
+    {
         let begin = Instant::now();
         let end = begin + self.time;
         let mut tasks = Vec::new();
         for number in 0..self.in_flight {
-            let http = Http::connect(self.server, self.token.clone());
-            let mut http = http.await.context("no connection for requests")?;
-            let (next, path, mut events) = (Arc::clone(&next), self.path, events.clone());
-            events.vary(number);
+            let Caller { token, mut next } = caller(number);
+            let http = Http::connect(self.server, token).await;
+            let mut http = http.context("no connection for requests")?;
             tasks.push(tokio::spawn(async move {
-                let (mut latency, mut created, mut refused) = (no_latency(), 0, 0);
+                let (mut latency, mut good, mut refused) = (no_latency(), 0, 0);
                 while Instant::now() < end {
                     let at = clock::now();
-                    let body = events.request(next.fetch_add(1, Relaxed), at).to_string();
-                    let (status, _) = http.ask(&format!("POST {path}"), &body).await?;
+                    let (what, body) = next(at);
+                    let (status, _) = http.ask(what, &body).await?;
                     latency.saturating_record((clock::now() - at) / 1_000);
-                    if status == 201 { created += 1 } else { refused += 1 }
+                    if status == self.good { good += 1 } else { refused += 1 }
                 }
-                Ok::<_, io::Error>((latency, created, refused))
+                Ok::<_, io::Error>((latency, good, refused))
             }));
         }
-        let mut all = Created { made: 0, refused: 0, latency: no_latency(), seconds: 0.0 };
+        let mut all = Answers { good: 0, refused: 0, latency: no_latency(), seconds: 0.0 };
         for task in tasks {
-            let (latency, created, refused) = task.await??;
+            let (latency, good, refused) = task.await??;
             all.latency.add(&latency).context("all have the same bounds")?;
-            all.made += created;
+            all.good += good;
             all.refused += refused;
         }
         all.seconds = begin.elapsed().as_secs_f64();

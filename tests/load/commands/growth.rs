@@ -1,4 +1,5 @@
-//! `growth`: what becomes dearer with more connections, more devices of a user, and fuller inboxes.
+//! `growth`: what becomes dearer with more connections, more devices of a user, more nodes, and fuller
+//! inboxes.
 
 use std::time::Duration;
 
@@ -16,13 +17,18 @@ use crate::rig::Rig;
 use crate::servers::{Kind, Mode};
 use crate::trial::{Guests, Load, Trial};
 
-/// Measures how cost grows: with connections, with devices per user, with what an inbox holds.
+/// Measures how cost grows: with connections, with devices per user, with nodes, with what an inbox holds.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
     /// What grows.
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "connections,devices,inbox")]
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "connections,devices,nodes,inbox"
+    )]
     series: Vec<Series>,
-    /// The servers to measure; inboxes are measured for Belfry alone.
+    /// The servers to measure; nodes and inboxes are measured for Belfry alone.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "belfry")]
     servers: Vec<Kind>,
     /// Numbers of connections, each of a user of its own.
@@ -31,7 +37,10 @@ pub(crate) struct Options {
     /// Numbers of devices of each user, at --of connections.
     #[arg(long, value_delimiter = ',', default_value = "1,10,100")]
     devices: Vec<u64>,
-    /// Connections in the series of devices.
+    /// Numbers of nodes, with --of connections at the first.
+    #[arg(long, value_delimiter = ',', default_value = "1,2,4,8")]
+    nodes: Vec<u64>,
+    /// Connections in the series of devices and of nodes.
     #[arg(long, default_value_t = 5_000)]
     of: u64,
     /// Notifications in one inbox.
@@ -55,8 +64,22 @@ pub(crate) enum Series {
     Connections,
     /// Devices of each user
     Devices,
+    /// Nodes, each with a queue for itself
+    Nodes,
     /// Notifications in an inbox
     Inbox,
+}
+
+/// How many there are at a point of a series.
+struct Scene {
+    nodes: u64,
+    guests: Guests,
+}
+
+impl Scene {
+    fn of(guests: Guests) -> Self {
+        Self { nodes: 1, guests }
+    }
 }
 
 /// A point of a series: how many, and what was measured in each run.
@@ -67,15 +90,22 @@ pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()
     let rig = super::rig(common, &options.servers, inbox).await?;
     let mut report = Report::new("Growth", machine::facts(&rig, &options.servers).await);
     for series in &options.series {
+        let each_alone = Guests::each_alone(options.of);
         match series {
             Series::Connections => {
-                let guests = |connections| Guests::each_alone(connections);
-                sockets(options, &rig, "connections", &options.connections, guests, &mut report)
-                    .await?;
+                let scene = |connections| Scene::of(Guests::each_alone(connections));
+                let sizes = ("connections", options.connections.as_slice());
+                sockets(options, &rig, &options.servers, sizes, scene, &mut report).await?;
             }
             Series::Devices => {
-                let guests = |devices| Guests { devices, ..Guests::each_alone(options.of) };
-                sockets(options, &rig, "devices", &options.devices, guests, &mut report).await?;
+                let scene = |devices| Scene::of(Guests { devices, ..each_alone });
+                let sizes = ("devices", options.devices.as_slice());
+                sockets(options, &rig, &options.servers, sizes, scene, &mut report).await?;
+            }
+            Series::Nodes => {
+                let scene = |nodes| Scene { nodes, guests: each_alone };
+                let sizes = ("nodes", options.nodes.as_slice());
+                sockets(options, &rig, &[Kind::BelfryNodes], sizes, scene, &mut report).await?;
             }
             Series::Inbox => {
                 inboxes::measure(&rig, &options.inbox, options.runs, &mut report).await?;
@@ -88,20 +118,21 @@ pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()
 async fn sockets(
     options: &Options,
     rig: &Rig,
-    name: &str,
-    sizes: &[u64],
-    guests: impl Fn(u64) -> Guests,
+    servers: &[Kind],
+    (name, sizes): (&str, &[u64]),
+    scene: impl Fn(u64) -> Scene,
     report: &mut Report,
 ) -> anyhow::Result<()> {
     let note = format!(
         "Forwarded events over the number of {name}; {} events reach a device per second, medians of {} runs. \
-         CPU is told for each event that reaches a device.",
+         CPU is told for each event that reaches a device; of several nodes, that of the one with the devices.",
         options.rate, options.runs
     );
     let columns = [
         "server",
         name,
         "µs CPU",
+        "broker µs",
         "p50 ms",
         "p99 ms",
         "KiB per connection",
@@ -111,14 +142,15 @@ async fn sockets(
     let mut table = Table::new(&note, &columns);
     let axis = (name, Scale::Logarithmic);
     let mut cpu = Chart::new("CPU per delivered event", axis, ("µs", Scale::Linear));
+    let mut broker = Chart::new("CPU of the broker per event", axis, ("µs", Scale::Linear));
     let mut p99 = Chart::new("Latency p99", axis, ("ms", Scale::Linear));
     let mut memory = Chart::new("Memory per connection", axis, ("KiB", Scale::Linear));
-    for &kind in &options.servers {
+    for &kind in servers {
         let mut points: Vec<Point> = Vec::new();
         for &size in sizes {
             let mut runs = Vec::new();
             for _ in 0..options.runs {
-                let found = point(options, rig, kind, guests(size)).await?;
+                let found = point(options, rig, kind, scene(size)).await?;
                 eprintln!(
                     "{kind}, {name} {size}: {} µs, p99 {} ms",
                     show(found.1.cpu_us),
@@ -139,6 +171,7 @@ async fn sockets(
                 kind.to_string(),
                 point.0.to_string(),
                 show(middle(point, |(_, outcome)| outcome.cpu_us)),
+                show(middle(point, |(_, outcome)| outcome.broker_cpu_us)),
                 show(middle(point, |(_, outcome)| outcome.p50_ms)),
                 show(middle(point, |(_, outcome)| outcome.p99_ms)),
                 show(middle(point, |(entry, _)| entry.kib_per_connection)),
@@ -153,11 +186,13 @@ async fn sockets(
                 .collect::<Vec<_>>()
         };
         cpu.line(&kind.to_string(), line(|(_, outcome)| outcome.cpu_us));
+        broker.line(&kind.to_string(), line(|(_, outcome)| outcome.broker_cpu_us));
         p99.line(&kind.to_string(), line(|(_, outcome)| outcome.p99_ms));
         memory.line(&kind.to_string(), line(|(entry, _)| entry.kib_per_connection));
     }
     report.table(table);
     report.chart(&format!("{name}-cpu"), cpu);
+    report.chart(&format!("{name}-broker"), broker);
     report.chart(&format!("{name}-p99"), p99);
     report.chart(&format!("{name}-memory"), memory);
     Ok(())
@@ -167,9 +202,13 @@ async fn point(
     options: &Options,
     rig: &Rig,
     kind: Kind,
-    guests: Guests,
+    Scene { nodes, guests }: Scene,
 ) -> anyhow::Result<(Entry, Outcome)> {
     let mut trial = Trial::open(rig, kind, Mode::Forward, guests).await?;
+    let mut others = Vec::new();
+    for _ in 1..nodes {
+        others.push(Trial::beside(&trial, Mode::Forward, Guests::each_alone(0)).await?);
+    }
     let devices = float(guests.devices.max(1));
     let load = Load {
         form: Form::Forward,
@@ -180,6 +219,9 @@ async fn point(
     let mut outcome = trial.send(load).await?;
     outcome.cpu_us /= devices;
     let entry = trial.entry;
+    for other in others {
+        other.close().await;
+    }
     trial.close().await;
     Ok((entry, outcome))
 }

@@ -1,5 +1,7 @@
-//! `store`: notifications that are stored in PostgreSQL and told to the sockets.
+//! `store`: notifications that are stored in PostgreSQL, told to the sockets, and read.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use clap::Args;
@@ -15,14 +17,14 @@ use crate::machine;
 use crate::options::{Common, duration};
 use crate::outcome::{Flood, Outcome};
 use crate::report::{Report, Table};
-use crate::rest::Creates;
+use crate::rest::{Caller, Requests};
 use crate::rig::Rig;
 use crate::servers::{Kind, Mode};
 use crate::trial::{Guests, Load, Trial};
 
 /// Measures storing: Belfry with PostgreSQL (fsync on), a socket for each user.
 ///
-/// Without --rate, --flood, --rest or --pgbench all four are measured.
+/// Without --rate, --flood, --rest, --reads or --pgbench all of them are measured.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
     /// The servers to measure; of peers only nest stores, and only by REST.
@@ -37,7 +39,7 @@ pub(crate) struct Options {
     /// Messages per second to store, by AMQP: how long each takes to its socket.
     #[arg(long)]
     rate: Option<f64>,
-    /// How long --rate and --rest are measured.
+    /// How long --rate, --rest and --reads are measured.
     #[arg(long, default_value = "15s", value_parser = duration)]
     duration: Duration,
     /// Messages published as fast as the broker takes them: how many are stored and told per second.
@@ -46,6 +48,10 @@ pub(crate) struct Options {
     /// Requests that create notifications, so many in flight: how many are answered and told per second.
     #[arg(long, value_name = "IN FLIGHT")]
     rest: Option<u64>,
+    /// Requests that read what was stored, so many in flight, each of a user of its own: pages of the inbox,
+    /// of what is unread, and unread counts, in turn.
+    #[arg(long, value_name = "IN FLIGHT")]
+    reads: Option<u64>,
     /// Single-row inserts into a table like that of notifications by pgbench with 16 clients, to compare.
     #[arg(long)]
     pgbench: bool,
@@ -53,8 +59,10 @@ pub(crate) struct Options {
 
 impl Options {
     fn or_all(mut self) -> Self {
-        if self.rate.is_none() && self.flood.is_none() && self.rest.is_none() && !self.pgbench {
-            (self.rate, self.flood, self.rest) = (Some(1_000.0), Some(100_000), Some(32));
+        let some = [self.flood, self.rest, self.reads].iter().any(Option::is_some);
+        if !some && self.rate.is_none() && !self.pgbench {
+            (self.rate, self.flood) = (Some(1_000.0), Some(100_000));
+            (self.rest, self.reads) = (Some(32), Some(32));
             self.pgbench = true;
         }
         self
@@ -132,6 +140,9 @@ async fn once(
     }
     if let Some(in_flight) = options.rest {
         runs.push(rest(options, rig, &mut trial, in_flight, run).await?);
+    }
+    if let (Some(in_flight), true) = (options.reads, belfry) {
+        runs.push(reads(options, rig, &trial, in_flight, run).await?);
     }
     trial.close().await;
     Ok(())
@@ -225,35 +236,77 @@ async fn rest(
     // More than anybody creates in that time; what is not sent is not counted.
     let most = crate::figures::whole(options.duration.as_secs_f64() * 50_000.0);
     let (round, first) = trial.begin(most);
-    let creates = Creates {
-        server: trial.server.address,
-        path: if trial.server.kind == Kind::Nest { "/notifications" } else { "/v1/notifications" },
-        token: rig.key.token("shop").scope("notifications:write").sign(),
-        in_flight,
-        time: options.duration,
-        first,
+    let what = match trial.server.kind {
+        Kind::Nest => "POST /notifications",
+        _ => "POST /v1/notifications",
     };
+    let requests =
+        Requests { server: trial.server.address, good: 201, in_flight, time: options.duration };
+    let (next, events) =
+        (Arc::new(AtomicU64::new(first)), Events::for_users(Form::Store, options.connections));
+    let token = rig.key.token("shop").scope("notifications:write").sign();
     let (process, begin) = (trial.server.process(), Instant::now());
     let before = process.cpu();
-    let answers = creates.run(Events::for_users(Form::Store, options.connections)).await?;
-    let told = (trial.settle(&round, answers.made).await - begin).as_secs_f64();
+    let creates = move |number| {
+        let (next, mut events) = (Arc::clone(&next), events.clone());
+        events.vary(number);
+        let next = move |at| (what, events.request(next.fetch_add(1, Relaxed), at).to_string());
+        Caller { token: token.clone(), next }
+    };
+    let answers = requests.run(creates).await?;
+    let told = (trial.settle(&round, answers.good).await - begin).as_secs_f64();
     let cpu = process.cpu().since(before);
-    let fate = round.fate(answers.made + answers.refused);
+    let fate = round.fate(answers.good + answers.refused);
     let latency = trial.fleet.take_latency();
     Ok(Sample {
         run,
         server: trial.server.kind.to_string(),
         what: "rest",
-        per_second: float(answers.made) / answers.seconds,
+        per_second: float(answers.good) / answers.seconds,
         told_per_second: float(fate.delivered) / told,
         answer_p50_ms: ms_at(&answers.latency, 50.0),
         answer_p99_ms: ms_at(&answers.latency, 99.0),
         socket_p50_ms: ms_at(&latency, 50.0),
         socket_p99_ms: ms_at(&latency, 99.0),
-        cpu_us: float(cpu) / 1_000.0 / float(answers.made.max(1)),
+        cpu_us: float(cpu) / 1_000.0 / float(answers.good.max(1)),
         lost: fate.lost.saturating_sub(answers.refused),
         doubled: fate.doubled,
         refused: answers.refused,
+    })
+}
+
+async fn reads(
+    options: &Options,
+    rig: &Rig,
+    trial: &Trial<'_>,
+    in_flight: u64,
+    run: u32,
+) -> anyhow::Result<Sample> {
+    const WHAT: [&str; 4] = [
+        "GET /v1/notifications?limit=20",
+        "GET /v1/notifications/unread-count",
+        "GET /v1/notifications?limit=20&unread=true",
+        "GET /v1/notifications/unread-count",
+    ];
+
+    let requests =
+        Requests { server: trial.server.address, good: 200, in_flight, time: options.duration };
+    let (key, users) = (rig.key.clone(), options.connections);
+    let process = trial.server.process();
+    let before = process.cpu();
+    let reads = move |number: u64| {
+        let mut what = WHAT.iter().cycle();
+        let next = move |_| (*what.next().expect("it has no end"), String::new());
+        Caller { token: key.token(&format!("u{}", number % users)).sign(), next }
+    };
+    let answers = requests.run(reads).await?;
+    Ok(Sample {
+        per_second: float(answers.good) / answers.seconds,
+        answer_p50_ms: ms_at(&answers.latency, 50.0),
+        answer_p99_ms: ms_at(&answers.latency, 99.0),
+        cpu_us: float(process.cpu().since(before)) / 1_000.0 / float(answers.good.max(1)),
+        refused: answers.refused,
+        ..Sample::of(run, &trial.server.kind.to_string(), "reads")
     })
 }
 
@@ -286,7 +339,7 @@ fn table(options: &Options, runs: &[Sample], inserts: &[f64]) -> Table {
         ],
     );
     for &kind in &options.servers {
-        for what in ["amqp", "amqp flood", "rest"] {
+        for what in ["amqp", "amqp flood", "rest", "reads"] {
             let kind = kind.to_string();
             let of: Vec<&Sample> =
                 runs.iter().filter(|run| run.server == kind && run.what == what).collect();
@@ -300,7 +353,8 @@ fn table(options: &Options, runs: &[Sample], inserts: &[f64]) -> Table {
             let label = match what {
                 "amqp" => format!("AMQP, {}/s", options.rate.unwrap_or_default()),
                 "amqp flood" => format!("AMQP, {} at once", options.flood.unwrap_or_default()),
-                _ => format!("REST, {} in flight", options.rest.unwrap_or_default()),
+                "rest" => format!("REST, {} in flight", options.rest.unwrap_or_default()),
+                _ => format!("reads, {} in flight", options.reads.unwrap_or_default()),
             };
             table.row([
                 kind.clone(),
