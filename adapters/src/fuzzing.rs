@@ -7,7 +7,7 @@
 
 pub use crate::amqp::fuzzing::frame as amqp_frame;
 pub use crate::inbound::amqp::fuzzing::message as amqp_message;
-pub use crate::inbound::socketio::fuzzing::payload as socket_payload;
+pub use crate::inbound::socketio::fuzzing::{payload as socket_payload, websocket};
 pub use crate::outbound::jwt::fuzzing::token;
 
 use crate::wire::Cursor;
@@ -60,6 +60,11 @@ mod tests {
     #[test]
     fn the_corpus_of_payloads_does_no_harm() {
         feed("socket_payload", super::socket_payload);
+    }
+
+    #[test]
+    fn the_corpus_of_what_clients_send_does_no_harm() {
+        feed("websocket", super::websocket);
     }
 
     #[test]

@@ -251,5 +251,7 @@ fn violation<T>(what: &'static str) -> Result<T, Unreadable> {
     Err(Unreadable::Violation(what))
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 #[cfg(test)]
 mod tests;

@@ -29,6 +29,8 @@ pub use tls::{InvalidTls, Tls, TlsFiles};
 pub(crate) use engine_io::{
     EngineService, is_for_websocket, lean, leanest, named_session, polled_session, posting_session,
 };
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use frame_reader::fuzzing;
 pub(crate) use frame_reader::{FrameReader, Heard, Unreadable};
 pub(crate) use frames::{close_frame, pong_frame, text_frame};
 pub(crate) use outlet::{NotTaken, Outlet, ProtocolSide};

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::handshake::{Handshake, Shown, seen};
 use super::messages::{ids, one_id, page_asked_for};
+pub use super::websocket::fuzzing::websocket;
 use crate::fuzzing::first_line;
 
 /// A line that stands in the request, as its query and its `Authorization` header, then JSON: it is

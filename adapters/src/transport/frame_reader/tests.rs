@@ -1,7 +1,9 @@
 use std::future::poll_fn;
+use std::iter;
 
 use proptest::prelude::*;
 
+use super::fuzzing::Pieces;
 use super::*;
 
 const LIMIT: usize = 1_000;
@@ -32,7 +34,7 @@ fn frame_announcing(first: u8, length: u64, payload: &[u8]) -> Vec<u8> {
 
 /// Everything that is read of what comes in pieces of that size, up to what cannot be.
 async fn heard_in(pieces: usize, wire: &[u8]) -> (Vec<Heard>, Unreadable) {
-    let mut io = tokio_test_stream(wire, pieces);
+    let mut io = Pieces::of(wire, iter::repeat(pieces));
     let mut reader = FrameReader::new(LIMIT);
     let mut all = Vec::new();
     loop {
@@ -40,36 +42,6 @@ async fn heard_in(pieces: usize, wire: &[u8]) -> (Vec<Heard>, Unreadable) {
             Ok(heard) => all.push(heard),
             Err(end) => return (all, end),
         }
-    }
-}
-
-/// Bytes that come in pieces, and every other time not at once.
-struct Pieces {
-    wire: Vec<u8>,
-    at: usize,
-    size: usize,
-    waits: bool,
-}
-
-fn tokio_test_stream(wire: &[u8], size: usize) -> Pieces {
-    Pieces { wire: wire.to_vec(), at: 0, size, waits: false }
-}
-
-impl AsyncRead for Pieces {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.waits = !self.waits;
-        if self.waits {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        let end = self.wire.len().min(self.at + self.size.min(buf.remaining()));
-        buf.put_slice(&self.wire[self.at..end]);
-        self.at = end;
-        Poll::Ready(Ok(()))
     }
 }
 
@@ -172,7 +144,8 @@ async fn a_close_tells_its_status() {
 async fn who_is_waited_for_costs_no_buffer() {
     let mut reader = FrameReader::new(LIMIT);
     let wire = [frame(TEXT, b"4"), frame(FINAL | CONTINUATION, b"2"), frame(FINAL | TEXT, b"3")];
-    let mut io = tokio_test_stream(&wire.concat(), usize::MAX);
+    let wire = wire.concat();
+    let mut io = Pieces::of(&wire, iter::empty());
     while poll_fn(|cx| reader.poll_next(cx, &mut io)).await.is_ok() {}
     assert_eq!((reader.buffer.capacity(), reader.fragments.is_none()), (0, true));
     assert!(size_of::<FrameReader>() <= 72, "{}", size_of::<FrameReader>());
@@ -182,7 +155,7 @@ async fn who_is_waited_for_costs_no_buffer() {
 async fn who_announces_much_and_sends_little_costs_little() {
     let mut reader = FrameReader::new(100_000);
     let head = frame_announcing(FINAL | TEXT, 100_000, b"4");
-    let mut io = tokio_test_stream(&head, usize::MAX);
+    let mut io = Pieces::of(&head, iter::empty());
     while poll_fn(|cx| reader.poll_next(cx, &mut io)).await.is_ok() {}
     assert!(reader.buffer.capacity() < 100, "{}", reader.buffer.capacity());
 }

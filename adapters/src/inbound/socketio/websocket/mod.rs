@@ -4,6 +4,8 @@
 //! it shares with those who answer ([`Socket`](socket::Socket)). All that is said to a device goes by its
 //! [`Outlet`](crate::transport::Outlet), from whatever task has it, so nothing is queued here.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod fuzzing;
 mod heartbeat;
 mod packet;
 mod session;
