@@ -62,6 +62,7 @@ pub struct App {
     admin_router: Router,
     store: Store,
     events: Events,
+    events_runtime: Handle,
     retention: ApplyRetention,
     sessions: Arc<SocketIoSessions>,
     database_up: ReadinessCheck,
@@ -75,7 +76,10 @@ pub struct App {
 impl App {
     /// Puts everything together and binds the addresses. Whatever is merely down now is no error:
     /// it is waited for while the app runs.
-    pub async fn build(config: Config) -> anyhow::Result<Self> {
+    ///
+    /// Events are to be taken in, relayed and told on the threads of `events_runtime`, everything else on
+    /// those of the caller.
+    pub async fn build(config: Config, events_runtime: Handle) -> anyhow::Result<Self> {
         let metrics = telemetry::metrics()?;
         let (http, admin) = listening::open(&config).await?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -144,7 +148,8 @@ impl App {
             ));
             router = router.merge(web::routes(key, clock));
         }
-        let runtime = Runtime::new(&http, &admin, sessions.clone());
+        let threads = [Handle::current(), events_runtime.clone()];
+        let runtime = Runtime::new(threads, &http, &admin, sessions.clone());
         let admin_router =
             with_safe_headers(admin::routes(metrics.clone(), readiness, runtime.clone()));
         // Last, so that what stops the start is all that is said then.
@@ -157,6 +162,7 @@ impl App {
             admin_router,
             store,
             events,
+            events_runtime,
             retention,
             sessions,
             database_up,
@@ -173,16 +179,9 @@ impl App {
         self.greeting.clone()
     }
 
-    /// Serves until told to stop, then finishes what is under way, within the bound that is set.
-    ///
-    /// Events are taken in, relayed and told on the threads of `events_runtime`. Keys for tokens are read
-    /// again when `reload` says so.
-    pub async fn run(
-        self,
-        events_runtime: &Handle,
-        reload: Arc<Notify>,
-        stop: CancellationToken,
-    ) -> anyhow::Result<()> {
+    /// Serves until told to stop, then finishes what is under way, within the bound that is set. Keys for
+    /// tokens are read again when `reload` says so.
+    pub async fn run(self, reload: Arc<Notify>, stop: CancellationToken) -> anyhow::Result<()> {
         let Self {
             config,
             http,
@@ -191,6 +190,7 @@ impl App {
             admin_router,
             store,
             events,
+            events_runtime,
             retention,
             sessions,
             database_up,
@@ -214,7 +214,6 @@ impl App {
         let mut working = tokio::spawn({
             let (store, sessions) = (store.clone(), sessions.clone());
             let (stop, end) = (stop.clone(), connections.clone());
-            let events_runtime = events_runtime.clone();
             async move {
                 if store.become_usable(config.database.migrate, &stop).await? {
                     tokio::join!(

@@ -5,29 +5,37 @@ use std::sync::Arc;
 use belfry_adapters::outbound::socketio::SocketIoSessions;
 use belfry_adapters::transport::{OpenConnections, Server};
 use serde_json::{Value, json};
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, RuntimeMetrics};
 
 /// Where to look.
 #[derive(Clone)]
 pub(super) struct Runtime {
+    /// Those of the connections and of the events.
+    threads: [Handle; 2],
     pub(super) public: OpenConnections,
     admin: OpenConnections,
     pub(super) sessions: Arc<SocketIoSessions>,
 }
 
 impl Runtime {
-    pub(super) fn new(public: &Server, admin: &Server, sessions: Arc<SocketIoSessions>) -> Self {
+    pub(super) fn new(
+        threads: [Handle; 2],
+        public: &Server,
+        admin: &Server,
+        sessions: Arc<SocketIoSessions>,
+    ) -> Self {
         let (public, admin) = (public.open_connections(), admin.open_connections());
-        Self { public, admin, sessions }
+        Self { threads, public, admin, sessions }
     }
 
-    /// To be asked within the runtime that it tells of.
     pub(super) fn report(&self) -> Value {
-        let tokio = Handle::current().metrics();
+        let sum = |figure: fn(&RuntimeMetrics) -> usize| {
+            self.threads.iter().map(|handle| figure(&handle.metrics())).sum::<usize>()
+        };
         json!({
-            "workers": tokio.num_workers(),
-            "tasks": tokio.num_alive_tasks(),
-            "queuedTasks": tokio.global_queue_depth(),
+            "workers": sum(RuntimeMetrics::num_workers),
+            "tasks": sum(RuntimeMetrics::num_alive_tasks),
+            "queuedTasks": sum(RuntimeMetrics::global_queue_depth),
             "residentBytes": resident_bytes(),
             "connections": { "public": self.public.count(), "admin": self.admin.count() },
             "sessions": self.sessions.count(),

@@ -1,7 +1,6 @@
-use std::io;
 use std::sync::Arc;
 
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
@@ -13,9 +12,11 @@ pub(super) fn run(config: Config) -> anyhow::Result<()> {
     telemetry::log(&config.log)?;
     // Events have a thread of their own, so that no push waits behind a crowd that comes in. One is
     // enough: a push is a system call, and a broker hands out fewer events than one thread can push.
-    let events = threads("events", 1)?;
+    let events = threads("events", 1).build()?;
     let cores = std::thread::available_parallelism()?.get();
-    threads("connections", cores.saturating_sub(1).max(1))?.block_on(async {
+    let connections =
+        threads("connections", cores.saturating_sub(1).max(1)).on_thread_start(give_way).build()?;
+    connections.block_on(async {
         let stop = CancellationToken::new();
         shutdown::on_signals(stop.clone())?;
         let reload = if config.auth.is_development() {
@@ -24,14 +25,27 @@ pub(super) fn run(config: Config) -> anyhow::Result<()> {
         } else {
             reload::on_signals()?
         };
-        let app = App::build(config).await?;
+        let app = App::build(config, events.handle().clone()).await?;
         for line in app.greeting() {
             super::say(&line)?;
         }
-        app.run(events.handle(), reload, stop).await
+        app.run(reload, stop).await
     })
 }
 
-fn threads(name: &str, count: usize) -> io::Result<Runtime> {
-    Builder::new_multi_thread().worker_threads(count).thread_name(name).enable_all().build()
+fn threads(name: &str, count: usize) -> Builder {
+    let mut threads = Builder::new_multi_thread();
+    threads.worker_threads(count).thread_name(name).enable_all();
+    threads
+}
+
+/// Where there is not enough for all, those go first who tell, store and pass on. Five steps leave a busy
+/// thread a quarter of a core beside one that gives way to nobody (sched(7), "The nice value").
+///
+/// Only on Linux a thread has a nice value of its own.
+fn give_way() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::nice(5) {
+        tracing::debug!(%error, "connections do not give way to events");
+    }
 }

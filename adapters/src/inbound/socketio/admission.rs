@@ -73,7 +73,7 @@ impl Handshakes {
 }
 
 /// The handshake of this transport lets it connect to so many namespaces.
-pub(super) fn cover<B>(request: &mut Request<B>, namespaces: u8) {
+pub(super) fn cover(request: &mut Request<Body>, namespaces: u8) {
     request.extensions_mut().insert(Arc::new(Covered::by(namespaces)));
 }
 
