@@ -221,7 +221,8 @@ fn jittered(time: Duration, random: &mut Random) -> Duration {
 pub(crate) fn allow_files(sockets: u64) -> anyhow::Result<()> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-    let needed = sockets + 4_096;
+    // Its own connections, threads and pipes are some dozens.
+    let needed = sockets + 1_000;
     let now = getrlimit(Resource::Nofile);
     if now.current.is_none_or(|current| current >= needed) {
         return Ok(());
