@@ -497,17 +497,21 @@ async fn who_tries_bad_tokens_again_and_again_is_slowed_down_and_nobody_else_is(
         let mut heard = Vec::new();
         // Those that are slowed down wait a second for their answer each time.
         for _ in 0..10 {
+            let asked = Instant::now();
             let all = timeout(PATIENCE, again.clone().pour(ELSEWHERE, to)).await;
-            heard.push(all.expect("it is closed"));
+            heard.push((all.expect("it is closed"), asked.elapsed()));
         }
         heard
     }));
     let newcomer = async { signed_in(siege.scene.place.user("newcomer").node()).await };
     let (heard, newcomer) = siege.bear(async { tokio::join!(flood, newcomer) }).await;
     let (mut refused, mut slowed) = (0_u32, 0);
-    for heard in heard.iter().flatten() {
+    for (heard, after) in heard.iter().flatten() {
         match heard {
-            it if it.starts_with("HTTP/1.1 429") => slowed += 1,
+            it if it.starts_with("HTTP/1.1 429") => {
+                assert!(*after >= SECOND, "{after:?}");
+                slowed += 1;
+            }
             it if it.contains(r#"44{"message":"token_invalid"}"#) => refused += 1,
             other => panic!("{other}"),
         }

@@ -16,9 +16,8 @@ use crate::transport::{ClientAddress, named_session};
 /// The code of a handshake that is refused because there are too many.
 pub(super) const TOO_MANY_HANDSHAKES: &str = "too_many_handshakes";
 
-/// How long a device that is one too many is to stay away. It gets its answer only then, so that one that
-/// comes again at once, whatever it was told, costs no more than its connection.
-pub(super) const COME_BACK_AFTER: Duration = Duration::from_secs(1);
+/// How long a device that is one too many is to stay away.
+const COME_BACK_AFTER: Duration = Duration::from_secs(1);
 
 /// What may come in, looked at before anything else is done for a device.
 ///
@@ -93,9 +92,12 @@ fn opens_transport(request: &Request<Body>) -> bool {
     request.method() == Method::GET && named_session(request.uri()).is_none()
 }
 
-/// The answer to a request that is refused. Another node may have room where this one has none, and
-/// proxies go on to it after a 503.
-pub(super) fn refusal(limit: Limit) -> Response {
+/// The answer to a request that is refused, once the device may come again: one that comes again at once,
+/// whatever it is told, costs no more than its connection.
+///
+/// Another node may have room where this one has none, and proxies go on to it after a 503.
+pub(super) async fn refusal(limit: Limit) -> Response {
+    tokio::time::sleep(COME_BACK_AFTER).await;
     let status = match limit {
         Limit::Handshakes => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::TOO_MANY_REQUESTS,

@@ -17,7 +17,7 @@ use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt};
 use tracing::debug;
 
-use super::admission::{COME_BACK_AFTER, TOO_MANY_HANDSHAKES, cover, refusal};
+use super::admission::{TOO_MANY_HANDSHAKES, cover, refusal};
 use super::door::{Door, count_refused};
 use super::library;
 use super::websocket;
@@ -204,10 +204,7 @@ impl Service<Request<Body>> for SocketIoDoor {
         if let Err(limit) = self.door.handshakes.admit(&request) {
             limit.hit();
             count_refused(TOO_MANY_HANDSHAKES);
-            return Box::pin(async move {
-                tokio::time::sleep(COME_BACK_AFTER).await;
-                Ok(refusal(limit))
-            });
+            return Box::pin(async move { Ok(refusal(limit).await) });
         }
         if request.method() == Method::POST {
             let door = self.clone();
