@@ -25,8 +25,8 @@ const LIMIT: usize = 500;
 pub(crate) fn heard(bytes: &[u8]) -> Vec<Heard> {
     let (line, wire) = first_line(bytes);
     let sizes = line.iter().map(|size| usize::from(size.wrapping_sub(b'0')).max(1));
-    let (mut heard, end) = heard_in(Pieces::of(wire, sizes.cycle()));
-    let (at_once, end_at_once) = heard_in(Pieces::of(wire, std::iter::empty()));
+    let (mut heard, end) = heard_in(LIMIT, Pieces::of(wire, sizes.cycle()));
+    let (at_once, end_at_once) = heard_in(LIMIT, Pieces::of(wire, std::iter::empty()));
     assert_eq!(heard, at_once);
     assert_eq!(end.to_string(), end_at_once.to_string());
     assert!(heard.iter().all(is_within_limits), "{heard:?}");
@@ -37,25 +37,26 @@ pub(crate) fn heard(bytes: &[u8]) -> Vec<Heard> {
     heard
 }
 
-fn heard_in(mut from: impl AsyncRead + Unpin) -> (Vec<Heard>, Unreadable) {
+/// Everything that is read of that, up to what cannot be.
+pub(super) fn heard_in(limit: usize, mut from: impl AsyncRead + Unpin) -> (Vec<Heard>, Unreadable) {
     let mut cx = Context::from_waker(Waker::noop());
-    let mut reader = FrameReader::new(LIMIT);
+    let mut reader = FrameReader::new(limit);
     let mut all = Vec::new();
     loop {
         match reader.poll_next(&mut cx, &mut from) {
-            Poll::Pending => assert_keeps_little(&reader),
+            Poll::Pending => assert_keeps_little(&reader, limit),
             Poll::Ready(Ok(heard)) => all.push(heard),
             Poll::Ready(Err(end)) => return (all, end),
         }
     }
 }
 
-fn assert_keeps_little(reader: &FrameReader) {
+fn assert_keeps_little(reader: &FrameReader, limit: usize) {
     const HEAD: usize = 14;
     let FrameReader { buffer, at, fragments, .. } = reader;
-    assert!(buffer.len() - at < HEAD + LIMIT, "{reader:?}");
+    assert!(buffer.len() - at < HEAD + limit, "{reader:?}");
     assert_eq!(buffer.is_empty(), buffer.capacity() == 0, "{reader:?}");
-    assert!(fragments.as_ref().is_none_or(|(_, message)| message.len() <= LIMIT), "{reader:?}");
+    assert!(fragments.as_ref().is_none_or(|(_, message)| message.len() <= limit), "{reader:?}");
 }
 
 fn is_within_limits(heard: &Heard) -> bool {
@@ -71,7 +72,7 @@ fn assert_unmasked_is_refused(wire: &[u8]) {
     let mut wire = wire.to_vec();
     let Some(length) = wire.get_mut(1) else { return };
     *length &= 0x7f;
-    let (heard, end) = heard_in(Pieces::of(&wire, std::iter::empty()));
+    let (heard, end) = heard_in(LIMIT, Pieces::of(&wire, std::iter::empty()));
     assert!(heard.is_empty() && matches!(end, Unreadable::Violation(_)), "{heard:?} {end}");
 }
 

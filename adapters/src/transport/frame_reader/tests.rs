@@ -33,27 +33,19 @@ fn frame_announcing(first: u8, length: u64, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Everything that is read of what comes in pieces of that size, up to what cannot be.
-async fn heard_in(pieces: usize, wire: &[u8]) -> (Vec<Heard>, Unreadable) {
-    let mut io = Pieces::of(wire, iter::repeat(pieces));
-    let mut reader = FrameReader::new(LIMIT);
-    let mut all = Vec::new();
-    loop {
-        match poll_fn(|cx| reader.poll_next(cx, &mut io)).await {
-            Ok(heard) => all.push(heard),
-            Err(end) => return (all, end),
-        }
-    }
+fn heard_in(pieces: usize, wire: &[u8]) -> (Vec<Heard>, Unreadable) {
+    fuzzing::heard_in(LIMIT, Pieces::of(wire, iter::repeat(pieces)))
 }
 
-async fn heard(wire: &[u8]) -> Vec<Heard> {
-    let (heard, end) = heard_in(usize::MAX, wire).await;
+fn heard(wire: &[u8]) -> Vec<Heard> {
+    let (heard, end) = heard_in(usize::MAX, wire);
     assert!(matches!(end, Unreadable::Gone), "{end}");
     heard
 }
 
 /// What a reader refuses, having read so much before.
-async fn refused(wire: &[u8]) -> (usize, String) {
-    let (heard, end) = heard_in(usize::MAX, wire).await;
+fn refused(wire: &[u8]) -> (usize, String) {
+    let (heard, end) = heard_in(usize::MAX, wire);
     (heard.len(), end.to_string())
 }
 
@@ -61,8 +53,8 @@ fn text(text: &str) -> Heard {
     Heard::Text(text.to_owned())
 }
 
-#[tokio::test]
-async fn messages_are_read_however_they_are_cut() {
+#[test]
+fn messages_are_read_however_they_are_cut() {
     let wire = [
         frame(FINAL | TEXT, b"2"),
         frame(FINAL | TEXT, "42[\"Übung\"]".as_bytes()),
@@ -73,14 +65,14 @@ async fn messages_are_read_however_they_are_cut() {
     let expected =
         [text("2"), text("42[\"Übung\"]"), Heard::Binary(vec![7; 300]), text(""), Heard::Pong];
     for pieces in [1, 2, 3, 7, 64, usize::MAX] {
-        let (heard, end) = heard_in(pieces, &wire.concat()).await;
+        let (heard, end) = heard_in(pieces, &wire.concat());
         assert_eq!(heard, expected, "{pieces}");
         assert!(matches!(end, Unreadable::Gone), "{end}");
     }
 }
 
-#[tokio::test]
-async fn a_message_comes_in_fragments_and_control_frames_between_them() {
+#[test]
+fn a_message_comes_in_fragments_and_control_frames_between_them() {
     let wire = [
         // A character may be cut, too.
         frame(TEXT, &"42[\"ü".as_bytes()[..5]),
@@ -96,11 +88,11 @@ async fn a_message_comes_in_fragments_and_control_frames_between_them() {
         text("42[\"ü\"]"),
         text("3"),
     ];
-    assert_eq!(heard(&wire.concat()).await, expected);
+    assert_eq!(heard(&wire.concat()), expected);
 }
 
-#[tokio::test]
-async fn what_is_against_the_protocol_is_refused() {
+#[test]
+fn what_is_against_the_protocol_is_refused() {
     for (what, wire) in [
         ("a reserved bit", frame(FINAL | TEXT | 0x40, b"")),
         ("a frame of a reserved kind", frame(FINAL | 0x3, b"")),
@@ -113,31 +105,31 @@ async fn what_is_against_the_protocol_is_refused() {
         ("a close that cannot be read", frame(FINAL | CLOSE, &[3])),
         ("a close that cannot be read", frame(FINAL | CLOSE, &[3, 0xe8, 0xff])),
     ] {
-        assert_eq!(refused(&wire).await, (0, what.to_owned()));
+        assert_eq!(refused(&wire), (0, what.to_owned()));
     }
     let within = [frame(TEXT, b"4"), frame(FINAL | TEXT, b"2")].concat();
-    assert_eq!(refused(&within).await, (1, "a message within a message".to_owned()));
+    assert_eq!(refused(&within), (1, "a message within a message".to_owned()));
 }
 
-#[tokio::test]
-async fn a_message_that_is_too_large_is_refused_by_its_head() {
+#[test]
+fn a_message_that_is_too_large_is_refused_by_its_head() {
     let too_large = Unreadable::TooLarge.to_string();
     let fits = frame(FINAL | TEXT, &[b'x'; LIMIT]);
-    assert_eq!(heard(&fits).await, [text(&"x".repeat(LIMIT))]);
+    assert_eq!(heard(&fits), [text(&"x".repeat(LIMIT))]);
     for length in [LIMIT as u64 + 1, 1 << 62, u64::MAX] {
         let head = frame_announcing(FINAL | BINARY, length, b"");
-        assert_eq!(refused(&head).await, (0, too_large.clone()), "{length}");
+        assert_eq!(refused(&head), (0, too_large.clone()), "{length}");
     }
     let half = [b'x'; LIMIT / 2 + 1];
     let halves = [frame(TEXT, &half), frame(CONTINUATION, &half)].concat();
-    assert_eq!(refused(&halves).await, (1, too_large));
+    assert_eq!(refused(&halves), (1, too_large));
 }
 
-#[tokio::test]
-async fn a_close_tells_its_status() {
-    assert_eq!(heard(&frame(FINAL | CLOSE, b"")).await, [Heard::Close(None)]);
+#[test]
+fn a_close_tells_its_status() {
+    assert_eq!(heard(&frame(FINAL | CLOSE, b"")), [Heard::Close(None)]);
     let going_away = frame(FINAL | CLOSE, b"\x03\xe9bye");
-    assert_eq!(heard(&going_away).await, [Heard::Close(Some(1_001))]);
+    assert_eq!(heard(&going_away), [Heard::Close(Some(1_001))]);
 }
 
 #[tokio::test]
@@ -163,9 +155,8 @@ async fn who_announces_much_and_sends_little_costs_little() {
 proptest! {
     #[test]
     fn whatever_comes_is_read_or_refused(wire: Vec<u8>, pieces in 1..50_usize) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let (heard, _) = runtime.block_on(heard_in(pieces, &wire));
-        let (at_once, _) = runtime.block_on(heard_in(usize::MAX, &wire));
+        let (heard, _) = heard_in(pieces, &wire);
+        let (at_once, _) = heard_in(usize::MAX, &wire);
         prop_assert_eq!(heard, at_once);
     }
 
@@ -188,8 +179,7 @@ proptest! {
                 wire.extend(frame(is_final | opcode, part));
             }
         }
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let (mut heard, _) = runtime.block_on(heard_in(pieces, &wire));
+        let (mut heard, _) = heard_in(pieces, &wire);
         heard.retain(|heard| *heard != Heard::Fragment);
         let expected: Vec<_> = messages.iter().map(|message| text(message)).collect();
         prop_assert_eq!(heard, expected);
