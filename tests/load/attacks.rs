@@ -46,6 +46,13 @@ impl fmt::Display for Attack {
     }
 }
 
+impl Attack {
+    /// Whether it takes no more of a server than that it accepts connections.
+    pub(crate) fn needs_no_answer(self) -> bool {
+        matches!(self, Self::HalfOpen | Self::SlowSenders)
+    }
+}
+
 /// Who is attacked, and a token that is good there.
 #[derive(Debug, Clone)]
 pub(crate) struct Target {

@@ -16,6 +16,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 mod attacks;
+mod bare_listener;
 mod chart;
 mod clock;
 mod commands;

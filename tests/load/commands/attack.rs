@@ -7,6 +7,7 @@ use serde::Serialize;
 use tokio::time::sleep;
 
 use crate::attacks::{self, Attack, Target};
+use crate::bare_listener::BareListener;
 use crate::clock;
 use crate::events::{Events, Form};
 use crate::figures::{float, medians, mib, ms_at, show};
@@ -23,8 +24,9 @@ use crate::trial::{Guests, Trial};
 /// Measures signed-in clients that hear an event now and then, before and during attacks.
 ///
 /// Belfry keeps its bounds, as they are by default. Attackers come from other addresses of this machine
-/// than the clients do, and their thread gives way to all others. Each attack meets a server of its own. This
-/// tool attacks only the servers that it has started itself.
+/// than the clients do, and their thread gives way to all others. Each attack meets a server of its own. An
+/// attack that needs no answers is aimed at a bare listener first, which only accepts: what the clients notice
+/// of that is the machine's doing. This tool attacks only the servers that it has started itself.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
     /// The servers to attack.
@@ -53,6 +55,8 @@ struct Sample {
     server: String,
     attack: String,
     calm_p99_ms: f64,
+    /// While the attackers were at a bare listener.
+    beside_p99_ms: f64,
     attacked_p99_ms: f64,
     calm_cpu: f64,
     attacked_cpu: f64,
@@ -91,13 +95,15 @@ pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()
 fn table(options: &Options, samples: &[Sample]) -> Table {
     let note = format!(
         "{} signed-in clients that hear {} events/s together, {:?} before and during each attack; medians of \
-         {} runs, and the highest of the ratios. CPU is in cores.",
+         {} runs, and the highest of the ratios. Beside: while the same attackers were at a listener that only \
+         accepts. CPU is in cores.",
         options.connections, options.rate, options.duration, options.runs
     );
     let columns = [
         "server",
         "attack",
         "p99 ms before",
+        "beside",
         "during",
         "ratio",
         "highest",
@@ -120,6 +126,7 @@ fn table(options: &Options, samples: &[Sample]) -> Table {
             first.server.clone(),
             first.attack.clone(),
             middle(|run| run.calm_p99_ms),
+            middle(|run| run.beside_p99_ms),
             middle(|run| run.attacked_p99_ms),
             middle(Sample::ratio),
             show(highest),
@@ -152,6 +159,7 @@ async fn once(
     use std::sync::atomic::Ordering::Relaxed;
 
     const WARM_UP: Duration = Duration::from_secs(3);
+    const CALM_DOWN: Duration = Duration::from_secs(2);
 
     // So few of one address that their own bounds do not stop them.
     let guests = Guests {
@@ -160,7 +168,7 @@ async fn once(
         ..Guests::each_alone(options.connections)
     };
     let trial = Trial::open(rig, kind, Mode::Forward, guests).await?;
-    let time = WARM_UP + options.duration * 2;
+    let time = WARM_UP + options.duration * 3 + CALM_DOWN;
     let total = crate::figures::whole(options.rate * (time.as_secs_f64() + 5.0));
     let round = Round::new(0, 0, total, 1);
     trial.fleet.begin(&round);
@@ -174,8 +182,18 @@ async fn once(
     let calm_cpu = over(process, options.duration).await;
     let (calm, calm_rss) = (trial.fleet.take_latency(), process.rss());
     let token = rig.key.token("attacker").sign();
-    let target = Target { server: trial.server.address, token };
-    let attackers = attacks::begin(attack, target)?;
+    let target = |server| Target { server, token: token.clone() };
+    let mut beside = f64::NAN;
+    if attack.needs_no_answer() {
+        let listener = BareListener::start().await?;
+        let attackers = attacks::begin(attack, target(listener.address))?;
+        sleep(options.duration).await;
+        beside = ms_at(&trial.fleet.take_latency(), 99.0);
+        drop((attackers, listener));
+        sleep(CALM_DOWN).await;
+        trial.fleet.take_latency();
+    }
+    let attackers = attacks::begin(attack, target(trial.server.address))?;
     let attacked_cpu = over(process, options.duration).await;
     let (attacked, attacked_rss) = (trial.fleet.take_latency(), process.rss());
     let (deeds, refused) = attackers.end();
@@ -189,6 +207,7 @@ async fn once(
         server: kind.to_string(),
         attack: attack.to_string(),
         calm_p99_ms: ms_at(&calm, 99.0),
+        beside_p99_ms: beside,
         attacked_p99_ms: ms_at(&attacked, 99.0),
         calm_cpu,
         attacked_cpu,
