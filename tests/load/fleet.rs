@@ -104,7 +104,7 @@ impl Fleet {
                 "only {present} of {} clients are signed in, {} tries failed, the last one: {}",
                 self.connections,
                 self.counters.failed.load(Relaxed),
-                self.counters.why.lock().unwrap_or_else(PoisonError::into_inner)
+                self.counters.why()
             );
             sleep(Duration::from_millis(20)).await;
         }

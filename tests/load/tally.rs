@@ -117,7 +117,7 @@ pub(crate) struct Counters {
     /// Tries that did not lead to a signed-in socket.
     pub(crate) failed: AtomicU64,
     /// Why the last of them did not.
-    pub(crate) why: Mutex<String>,
+    why: Mutex<String>,
     /// Signed-in sockets that ended, other than by their own wish.
     pub(crate) cut: AtomicU64,
     pub(crate) new: AtomicU64,
@@ -128,6 +128,11 @@ impl Counters {
     pub(crate) fn came(&self) {
         self.present.fetch_add(1, Relaxed);
         self.last_arrival.store(clock::now(), Relaxed);
+    }
+
+    /// Why the last try failed that did.
+    pub(crate) fn why(&self) -> String {
+        self.why.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn failed(&self, why: &std::io::Error) {

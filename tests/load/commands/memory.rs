@@ -61,6 +61,8 @@ struct Churned {
     server: String,
     connects: u64,
     failed: u64,
+    /// Why the last of those failed.
+    why: String,
     /// Seconds and bytes.
     rss: Vec<(f64, u64)>,
 }
@@ -155,6 +157,9 @@ async fn churn(
     let mut table = Table::new(&note, &columns);
     for &kind in &options.sides.servers {
         let churned = come_and_go(options, rig, kind, time).await?;
+        if churned.failed > 0 {
+            eprintln!("{kind}: {} connects failed, the last one: {}", churned.failed, churned.why);
+        }
         chart.line(&kind.to_string(), churned.rss.iter().map(|(at, rss)| (at / 60.0, mib(*rss))));
         let at = |tenths: usize| {
             let index = (churned.rss.len().saturating_sub(1)) * tenths / 10;
@@ -212,6 +217,7 @@ async fn come_and_go(
     drop(producer);
     let counters = &trial.fleet.counters;
     let (connects, failed) = (counters.tries.load(Relaxed), counters.failed.load(Relaxed));
+    let why = counters.why();
     trial.close().await;
-    Ok(Churned { server: kind.to_string(), connects, failed, rss })
+    Ok(Churned { server: kind.to_string(), connects, failed, why, rss })
 }
