@@ -5,7 +5,6 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -15,10 +14,10 @@ use thread_priority::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
 
 use crate::device::Device;
 use crate::fleet::allow_files;
+use crate::own_thread::OwnThread;
 
 /// How to misbehave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -68,8 +67,7 @@ const IDLE: ThreadSchedulePolicy = ThreadSchedulePolicy::Normal(NormalThreadSche
 #[derive(Debug)]
 pub(crate) struct Attackers {
     deeds: Arc<Deeds>,
-    stop: CancellationToken,
-    thread: Option<JoinHandle<()>>,
+    _thread: OwnThread,
 }
 
 #[derive(Debug, Default)]
@@ -82,15 +80,6 @@ impl Attackers {
     /// Ends it: what was done, and how often the server ended it or did not let it in.
     pub(crate) fn end(self) -> (u64, u64) {
         (self.deeds.done.load(Relaxed), self.deeds.refused.load(Relaxed))
-    }
-}
-
-impl Drop for Attackers {
-    fn drop(&mut self) {
-        self.stop.cancel();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 
@@ -108,22 +97,17 @@ pub(crate) fn begin(attack: Attack, target: Target) -> anyhow::Result<Attackers>
         Attack::MessageFlood => 1,
     };
     allow_files(attackers + 8_000)?;
-    let (deeds, stop) = (Arc::new(Deeds::default()), CancellationToken::new());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (shared, ended) = (Arc::clone(&deeds), stop.clone());
-    let thread = thread::Builder::new().name("attackers".to_owned()).spawn(move || {
+    let deeds = Arc::new(Deeds::default());
+    let shared = Arc::clone(&deeds);
+    let thread = OwnThread::start("attackers".to_owned(), move || {
         // If it cannot be done, the figures are worse.
         let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, IDLE);
-        let work = async {
-            for number in 0..attackers {
-                tokio::spawn(again_and_again(attack, target.clone(), number, Arc::clone(&shared)));
-            }
-            ended.cancelled().await;
-        };
-        runtime.block_on(work);
-        runtime.shutdown_background();
+        for number in 0..attackers {
+            tokio::spawn(again_and_again(attack, target.clone(), number, Arc::clone(&shared)));
+        }
+        std::future::pending()
     })?;
-    Ok(Attackers { deeds, stop, thread: Some(thread) })
+    Ok(Attackers { deeds, _thread: thread })
 }
 
 async fn again_and_again(attack: Attack, target: Target, number: u64, deeds: Arc<Deeds>) {

@@ -2,13 +2,13 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tokio::io::{copy, sink};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
+
+use crate::own_thread::OwnThread;
 
 /// How long it keeps a connection: as long as Belfry does one that does not finish its head.
 const KEPT: Duration = Duration::from_secs(5);
@@ -17,8 +17,7 @@ const KEPT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct BareListener {
     pub(crate) address: SocketAddr,
-    stop: CancellationToken,
-    thread: Option<JoinHandle<io::Result<()>>>,
+    _thread: OwnThread,
 }
 
 impl BareListener {
@@ -26,29 +25,17 @@ impl BareListener {
     pub(crate) async fn start() -> anyhow::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let (address, listener) = (listener.local_addr()?, listener.into_std()?);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let stop = CancellationToken::new();
-        let ended = stop.clone();
-        let thread = thread::Builder::new().name("bare listener".to_owned()).spawn(move || {
-            let accepting = async { accept(TcpListener::from_std(listener)?).await };
-            let ended = runtime.block_on(ended.run_until_cancelled(accepting));
-            runtime.shutdown_background();
-            ended.unwrap_or(Ok(()))
+        let thread = OwnThread::start("bare listener".to_owned(), || async {
+            if let Err(error) = accept(listener).await {
+                eprintln!("the bare listener ended early: {error}");
+            }
         })?;
-        Ok(Self { address, stop, thread: Some(thread) })
+        Ok(Self { address, _thread: thread })
     }
 }
 
-impl Drop for BareListener {
-    fn drop(&mut self) {
-        self.stop.cancel();
-        if let Some(Ok(Err(error))) = self.thread.take().map(JoinHandle::join) {
-            eprintln!("the bare listener ended early: {error}");
-        }
-    }
-}
-
-async fn accept(listener: TcpListener) -> io::Result<()> {
+async fn accept(listener: std::net::TcpListener) -> io::Result<()> {
+    let listener = TcpListener::from_std(listener)?;
     loop {
         let (mut stream, _) = listener.accept().await?;
         tokio::spawn(async move {

@@ -3,16 +3,15 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use belfry_tests::tokens::Key;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until};
-use tokio_util::sync::CancellationToken;
 
 use crate::device::{Device, Ears};
+use crate::own_thread::OwnThread;
 use crate::random::Random;
 use crate::tally::{Counters, Heard, Latency, Round, no_latency};
 
@@ -58,8 +57,7 @@ pub(crate) struct Fleet {
     pub(crate) counters: Arc<Counters>,
     pub(crate) connections: u64,
     heard: Vec<Arc<Mutex<Heard>>>,
-    stop: CancellationToken,
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<OwnThread>,
 }
 
 impl Fleet {
@@ -69,7 +67,6 @@ impl Fleet {
             counters: Arc::default(),
             connections: crowd.connections,
             heard: Vec::new(),
-            stop: CancellationToken::new(),
             threads: Vec::new(),
         };
         let round = Round::none();
@@ -77,13 +74,11 @@ impl Fleet {
             let heard = Arc::new(Mutex::new(Heard::of(Arc::clone(&round))));
             let ears = Ears { counters: Arc::clone(&fleet.counters), heard: Arc::clone(&heard) };
             fleet.heard.push(heard);
-            let (crowd, stop) = (crowd.clone(), fleet.stop.clone());
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let thread = thread::Builder::new().name(format!("clients-{index}"));
-            fleet.threads.push(thread.spawn(move || {
-                runtime.block_on(stop.run_until_cancelled(connect_share(crowd, index, ears)));
-                runtime.shutdown_background();
-            })?);
+            let crowd = crowd.clone();
+            let thread = OwnThread::start(format!("clients-{index}"), move || {
+                connect_share(crowd, index, ears)
+            })?;
+            fleet.threads.push(thread);
         }
         Ok(fleet)
     }
@@ -131,15 +126,6 @@ impl Fleet {
             heard.latency.reset();
         }
         all
-    }
-}
-
-impl Drop for Fleet {
-    fn drop(&mut self) {
-        self.stop.cancel();
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
-        }
     }
 }
 

@@ -28,6 +28,7 @@ mod frames;
 mod machine;
 mod options;
 mod outcome;
+mod own_thread;
 mod packets;
 mod probe;
 mod process;
