@@ -167,6 +167,12 @@ impl Upgraded {
     }
 }
 
+/// Whether a packet is a Socket.IO event, with attachments or without, behind Engine.IO's own `4` for a
+/// message.
+pub(crate) fn is_event(packet: &[u8]) -> bool {
+    [b"42", b"45"].iter().any(|begins| packet.starts_with(*begins))
+}
+
 /// Whether a WebSocket of this address is taken; if not, the library says why not.
 pub(crate) fn is_for_websocket(uri: &Uri) -> bool {
     ["EIO=4", "transport=websocket"].iter().all(|its| parameters(uri).any(|one| one == *its))

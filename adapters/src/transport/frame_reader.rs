@@ -174,13 +174,13 @@ impl FrameReader {
 }
 
 /// The head of a frame from a client.
-struct Head {
-    opcode: u8,
+pub(super) struct Head {
+    pub(super) opcode: u8,
     is_final: bool,
     /// How long it is, and how long what follows it.
-    length: usize,
-    payload: usize,
-    mask: [u8; 4],
+    pub(super) length: usize,
+    pub(super) payload: usize,
+    pub(super) mask: [u8; 4],
 }
 
 impl Head {
@@ -188,7 +188,7 @@ impl Head {
     const CONTROL: usize = 125;
 
     /// `None` if it is not there as a whole. What is wrong with it is told as early as it shows.
-    fn read(bytes: &[u8]) -> Result<Option<Self>, Unreadable> {
+    pub(super) fn read(bytes: &[u8]) -> Result<Option<Self>, Unreadable> {
         let (Some(first), Some(second)) = (bytes.first(), bytes.get(1)) else { return Ok(None) };
         let (opcode, is_final) = (first & 0x0f, first & FINAL != 0);
         if first & 0x70 != 0 {
@@ -228,7 +228,7 @@ fn number(bytes: &[u8], width: usize) -> Option<u64> {
     Some(bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
 }
 
-fn unmask(payload: &mut [u8], mask: [u8; 4]) {
+pub(super) fn unmask(payload: &mut [u8], mask: [u8; 4]) {
     for part in payload.chunks_mut(mask.len()) {
         for (byte, mask) in part.iter_mut().zip(mask) {
             *byte ^= mask;
@@ -254,4 +254,4 @@ fn violation<T>(what: &'static str) -> Result<T, Unreadable> {
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -12,6 +12,7 @@ mod frames;
 mod head_timeout;
 mod listener;
 mod outlet;
+mod paced;
 mod server;
 mod stream;
 mod tls;
@@ -27,11 +28,13 @@ pub use server::{OpenConnections, Server, ServerSettings};
 pub use tls::{InvalidTls, Tls, TlsFiles};
 
 pub(crate) use engine_io::{
-    EngineService, is_for_websocket, lean, leanest, named_session, polled_session, posting_session,
+    EngineService, is_event, is_for_websocket, lean, leanest, named_session, polled_session,
+    posting_session,
 };
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use frame_reader::fuzzing;
 pub(crate) use frame_reader::{FrameReader, Heard, Unreadable};
 pub(crate) use frames::{close_frame, pong_frame, text_frame};
 pub(crate) use outlet::{NotTaken, Outlet, ProtocolSide};
+pub(crate) use paced::Paced;
 pub(crate) use websocket::Opening;

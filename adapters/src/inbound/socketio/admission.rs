@@ -16,7 +16,7 @@ use crate::transport::{ClientAddress, named_session};
 /// The code of a handshake that is refused because there are too many.
 pub(super) const TOO_MANY_HANDSHAKES: &str = "too_many_handshakes";
 
-/// How long a device that is one too many is to stay away.
+/// How long a device that is one too many is to stay away, on average.
 const COME_BACK_AFTER: Duration = Duration::from_secs(1);
 
 /// What may come in, looked at before anything else is done for a device.
@@ -93,11 +93,12 @@ fn opens_transport(request: &Request<Body>) -> bool {
 }
 
 /// The answer to a request that is refused, once the device may come again: one that comes again at once,
-/// whatever it is told, costs no more than its connection.
+/// whatever it is told, costs no more than its connection. They are answered half the time sooner or later,
+/// each by chance, so that those who came together do not come again together.
 ///
 /// Another node may have room where this one has none, and proxies go on to it after a 503.
 pub(super) async fn refusal(limit: Limit) -> Response {
-    tokio::time::sleep(COME_BACK_AFTER).await;
+    tokio::time::sleep(COME_BACK_AFTER.mul_f64(0.5 + fastrand::f64())).await;
     let status = match limit {
         Limit::Handshakes => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::TOO_MANY_REQUESTS,

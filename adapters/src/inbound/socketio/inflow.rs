@@ -1,10 +1,11 @@
-//! How many messages a device may send.
+//! How many messages a device may send, and how many packets that are none.
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use crate::limits::{PerSecond, Rate};
+use crate::limits::{Exceeded, PerSecond, Rate, RateByKey};
+use crate::transport::is_event;
 
 /// How many messages of one device may be under way at once.
 const UNDER_WAY_AT_MOST: usize = 32;
@@ -12,6 +13,25 @@ const UNDER_WAY_AT_MOST: usize = 32;
 /// How many times its rate a device may go on to send before it is disconnected: one that sends what
 /// it had queued while it was away is told no, one that never stops costs more than that.
 const FLOOD: NonZeroU32 = NonZeroU32::new(10).unwrap();
+
+/// How many packets a second are taken of one connection that are no events: pings, pongs, acknowledgements,
+/// fragments. Nobody needs more than a few.
+pub(super) const OTHER_PACKETS: NonZeroU32 = NonZeroU32::new(200).unwrap();
+
+/// The packets that sessions send by polling and that are no events.
+pub(super) struct PolledPackets(RateByKey);
+
+impl PolledPackets {
+    pub(super) fn new() -> Self {
+        Self(RateByKey::of(PerSecond::from(OTHER_PACKETS)))
+    }
+
+    /// Counts those in one request's body, where 0x1E separates packets, up to the first too many.
+    pub(super) fn take(&self, sid: &str, body: &[u8]) -> Result<(), Exceeded> {
+        let mut others = body.split(|byte| *byte == 0x1e).filter(|packet| !is_event(packet));
+        others.try_for_each(|_| self.0.take(&sid))
+    }
+}
 
 /// The messages of one device.
 #[derive(Debug)]
@@ -98,6 +118,17 @@ mod tests {
         under_way.push(inflow.enter().unwrap());
         drop(under_way);
         assert_eq!(inflow.under_way.load(Ordering::Acquire), 0);
+    }
+
+    #[test]
+    fn by_polling_no_more_than_so_many_packets_are_taken_that_are_no_events() {
+        let packets = PolledPackets::new();
+        let events = [r#"42["a"]"#; 1_000].join("\u{1e}");
+        assert_eq!(packets.take("a", events.as_bytes()), Ok(()));
+        let pongs = ["3"; 100].join("\u{1e}");
+        let taken = [(); 5].map(|()| packets.take("a", pongs.as_bytes()).is_ok());
+        assert_eq!(taken, [true, true, true, true, false]);
+        assert_eq!(packets.take("b", pongs.as_bytes()), Ok(()), "that is another's");
     }
 
     #[test]

@@ -19,12 +19,13 @@ use tracing::debug;
 
 use super::admission::{TOO_MANY_HANDSHAKES, cover, refusal};
 use super::door::{Door, count_refused};
+use super::inflow::{OTHER_PACKETS, PolledPackets};
 use super::library;
 use super::websocket;
 use crate::limits::PerSecond;
 use crate::outbound::socketio::{Namespace, SocketIoSessions};
 use crate::transport::{
-    EngineService, Opening, Transports, is_for_websocket, lean, leanest, named_session,
+    EngineService, Opening, Paced, Transports, is_for_websocket, lean, leanest, named_session,
     polled_session, posting_session,
 };
 
@@ -100,6 +101,7 @@ pub struct SocketIoDoor {
     websockets: SocketIoService<NotFoundService>,
     door: Arc<Door>,
     transports: Arc<Transports>,
+    polled: Arc<PolledPackets>,
     queue: usize,
     max_payload: usize,
     body_timeout: Duration,
@@ -118,7 +120,8 @@ impl SocketIoDoor {
         ));
         transports.serve_by(engine.clone());
         let SocketIoSettings { queue, max_payload, body_timeout, .. } = settings;
-        Self { engine, websockets, door, transports, queue, max_payload, body_timeout }
+        let polled = Arc::new(PolledPackets::new());
+        Self { engine, websockets, door, transports, polled, queue, max_payload, body_timeout }
     }
 
     /// A device that comes by a WebSocket is served by us, in one task.
@@ -148,6 +151,7 @@ impl SocketIoDoor {
             // Should it not get through its upgrade, the session hangs between its transports: the
             // library would keep it for ever.
             connection.when_dropped(move || transports.give_up(sid));
+            let connection = Paced::new(connection, OTHER_PACKETS.into());
             if let Err(error) = websockets.call((connection, request)).await {
                 debug!(%error, "a WebSocket was not taken");
             }
@@ -162,6 +166,7 @@ impl SocketIoDoor {
         let (parts, body) = request.into_parts();
         let body = self.whole(body);
         let refusal = match tokio::time::timeout(self.body_timeout, body).await {
+            Ok(Ok(body)) if !self.may_say(sid.as_deref(), &body) => StatusCode::TOO_MANY_REQUESTS,
             Ok(Ok(body)) => {
                 let request = Request::from_parts(parts, Body::from(body));
                 return self.engine.oneshot(request).await.unwrap_or_else(|never| match never {});
@@ -175,6 +180,11 @@ impl SocketIoDoor {
             self.transports.close_polling(&sid).await;
         }
         (refusal, [(header::CONNECTION, "close")]).into_response()
+    }
+
+    /// Whether a session may send these packets now.
+    fn may_say(&self, sid: Option<&str>, body: &[u8]) -> bool {
+        sid.is_none_or(|sid| self.polled.take(sid, body).is_ok())
     }
 
     async fn whole(&self, body: Body) -> Result<Bytes, StatusCode> {

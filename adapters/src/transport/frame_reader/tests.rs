@@ -9,7 +9,7 @@ use super::*;
 const LIMIT: usize = 1_000;
 
 /// A frame as clients send it.
-fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+pub(in crate::transport) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     frame_announcing(first, payload.len() as u64, payload)
 }
 

@@ -1,5 +1,4 @@
 use std::future::poll_fn;
-use std::num::NonZeroU32;
 use std::ops::ControlFlow;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -14,13 +13,10 @@ use super::heartbeat::{Beat, Heartbeat};
 use super::packet::{self, ATTACHMENTS, EnginePacket, Event, Kind, Packet};
 use super::socket::{NotIn, Opened, Socket};
 use crate::inbound::socketio::door::Door;
+use crate::inbound::socketio::inflow::OTHER_PACKETS;
 use crate::limits::{PerSecond, Rate};
 use crate::outbound::socketio::Namespace;
 use crate::transport::{FrameReader, Heard, ProtocolSide, Unreadable, close_frame, pong_frame};
-
-/// How many frames a second are read of one connection that are no events: pings, pongs, acknowledgements,
-/// fragments. Nobody needs more than a few; who sends more has the rest wait, and TCP holds it back.
-const OTHER_FRAMES: NonZeroU32 = NonZeroU32::new(200).unwrap();
 
 /// A longer name of a namespace that there is not is not answered: the answer repeats it.
 const LONGEST_PATH: usize = 1_024;
@@ -59,6 +55,7 @@ struct Loop {
     connect_by: Option<Instant>,
     /// The packet whose attachments are awaited.
     partial: Option<Box<Partial>>,
+    /// Of frames that are no events. Who sends more has the rest wait, and TCP holds it back.
     pace: Rate,
     /// Until then nothing more is read.
     paused: Option<Instant>,
@@ -104,7 +101,7 @@ impl Loop {
             heartbeat: Heartbeat::begin(socket.sid(), interval, timeout, now),
             connect_by: Some(now + settings.connect_timeout),
             partial: None,
-            pace: Rate::of(PerSecond::from(OTHER_FRAMES)),
+            pace: Rate::of(PerSecond::from(OTHER_PACKETS)),
             paused: None,
             socket,
         }
