@@ -23,6 +23,9 @@ use crate::trial::{Guests, Trial};
 /// How often each is asked for.
 const TIMES: u64 = 200;
 
+/// So often before that: the first find connections of the database's that know nothing yet.
+const WARM_UP: u64 = 20;
+
 /// What a device that was away has missed.
 const MISSED: u64 = 10;
 
@@ -98,30 +101,44 @@ async fn once(rig: &Rig, size: u64) -> anyhow::Result<Vec<Asked>> {
         ("list page", "/v1/notifications?limit=50"),
         ("unread count", "/v1/notifications/unread-count"),
     ] {
-        let meter = Meter::start(rig, &trial);
-        let mut latency = no_latency();
-        for _ in 0..TIMES {
-            let at = clock::now();
+        let asked = ask(rig, &trial, (size, what), async || {
             let (status, body) = http.ask(&format!("GET {path}"), "").await?;
-            latency.saturating_record((clock::now() - at) / 1_000);
             ensure!(status == 200, "{path}: {status}, {}", String::from_utf8_lossy(body));
-        }
-        all.push(meter.stop(size, what, &latency));
+            Ok(())
+        });
+        all.push(asked.await?);
     }
     let probe = Probe { server, token, from: crate::fleet::source(0, PER_ADDRESS) };
     let stands = probe.sign_in(None).await.context("the first device")?;
     let seen = stands.revision.saturating_sub(MISSED);
-    let meter = Meter::start(rig, &trial);
+    let caught_up = ask(rig, &trial, (size, "catch-up"), async || {
+        let caught_up = probe.sign_in(Some((seen, &stands.epoch))).await.context("catch-up")?;
+        ensure!(caught_up.missed == MISSED.min(size), "{} were missed", caught_up.missed);
+        Ok(())
+    });
+    all.push(caught_up.await?);
+    trial.close().await;
+    Ok(all)
+}
+
+/// Asks again and again, one after the other.
+async fn ask(
+    rig: &Rig,
+    trial: &Trial<'_>,
+    (size, what): (u64, &'static str),
+    mut once: impl AsyncFnMut() -> anyhow::Result<()>,
+) -> anyhow::Result<Asked> {
+    for _ in 0..WARM_UP {
+        once().await?;
+    }
+    let meter = Meter::start(rig, trial);
     let mut latency = no_latency();
     for _ in 0..TIMES {
         let at = clock::now();
-        let caught_up = probe.sign_in(Some((seen, &stands.epoch))).await.context("catch-up")?;
+        once().await?;
         latency.saturating_record((clock::now() - at) / 1_000);
-        ensure!(caught_up.missed == MISSED.min(size), "{} were missed", caught_up.missed);
     }
-    all.push(meter.stop(size, "catch-up", &latency));
-    trial.close().await;
-    Ok(all)
+    Ok(meter.stop(size, what, &latency))
 }
 
 /// Fills the inbox of `u0`, and nine others alike, as if it had been told one notification at a time.
