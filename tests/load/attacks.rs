@@ -8,10 +8,6 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use clap::ValueEnum;
-use thread_priority::{
-    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
-    set_thread_priority_and_policy, thread_native_id,
-};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 
@@ -59,10 +55,6 @@ pub(crate) struct Target {
     pub(crate) token: String,
 }
 
-/// Linux has whoever is of this policy wait for everybody else (sched(7)); a low priority alone would let
-/// it finish its slice first.
-const IDLE: ThreadSchedulePolicy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
-
 /// Attackers at work. Dropping it ends them.
 #[derive(Debug)]
 pub(crate) struct Attackers {
@@ -84,9 +76,6 @@ impl Attackers {
 }
 
 /// Sets attackers on the server, on a thread of their own.
-///
-/// It gives way to every other thread: attackers are elsewhere, and what they would take away from
-/// others on this machine is none of what they make the server do.
 pub(crate) fn begin(attack: Attack, target: Target) -> anyhow::Result<Attackers> {
     let attackers = match attack {
         Attack::HalfOpen => 5_000,
@@ -99,9 +88,7 @@ pub(crate) fn begin(attack: Attack, target: Target) -> anyhow::Result<Attackers>
     allow_files(attackers + 8_000)?;
     let deeds = Arc::new(Deeds::default());
     let shared = Arc::clone(&deeds);
-    let thread = OwnThread::start("attackers".to_owned(), move || {
-        // If it cannot be done, the figures are worse.
-        let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, IDLE);
+    let thread = OwnThread::start_aside("attackers".to_owned(), move || {
         for number in 0..attackers {
             tokio::spawn(again_and_again(attack, target.clone(), number, Arc::clone(&shared)));
         }

@@ -37,6 +37,8 @@ pub(crate) struct Crowd {
     pub(crate) life: Life,
     /// Clients that share a source address.
     pub(crate) per_address: u64,
+    /// Whether their threads give way to all others.
+    pub(crate) aside: bool,
 }
 
 /// What a client does once it is signed in.
@@ -45,8 +47,8 @@ pub(crate) enum Life {
     /// Listens until it is cut off.
     Stay,
     /// Comes back when it is cut off, as socket.io-client does: after 1 s, doubling up to 5 s, each
-    /// time half of it more or less.
-    ComeBack,
+    /// time half of it more or less. To that server, where there is one.
+    ComeBack(Option<SocketAddr>),
     /// Leaves after about that time and comes again.
     Churn(Duration),
 }
@@ -75,9 +77,14 @@ impl Fleet {
             let ears = Ears { counters: Arc::clone(&fleet.counters), heard: Arc::clone(&heard) };
             fleet.heard.push(heard);
             let crowd = crowd.clone();
-            let thread = OwnThread::start(format!("clients-{index}"), move || {
-                connect_share(crowd, index, ears)
-            })?;
+            let name = format!("clients-{index}");
+            let aside = crowd.aside;
+            let work = move || connect_share(crowd, index, ears);
+            let thread = if aside {
+                OwnThread::start_aside(name, work)?
+            } else {
+                OwnThread::start(name, work)?
+            };
             fleet.threads.push(thread);
         }
         Ok(fleet)
@@ -155,10 +162,16 @@ pub(crate) fn source(number: u64, per_address: u64) -> Ipv4Addr {
     Ipv4Addr::new(127, 0, third, fourth)
 }
 
-async fn live(device: Device, life: Life, mut random: Random, door: Arc<Semaphore>, ears: Ears) {
-    let mut fails = 0;
+async fn live(
+    mut device: Device,
+    life: Life,
+    mut random: Random,
+    door: Arc<Semaphore>,
+    ears: Ears,
+) {
+    let (mut fails, mut has_door) = (0, true);
     loop {
-        let permit = door.acquire().await;
+        let permit = if has_door { door.acquire().await.ok() } else { None };
         let socket = device.sign_in(&ears).await;
         drop(permit);
         let Ok(mut socket) = socket else {
@@ -168,7 +181,7 @@ async fn live(device: Device, life: Life, mut random: Random, door: Arc<Semaphor
         };
         fails = 0;
         let stays = match life {
-            Life::Stay | Life::ComeBack => {
+            Life::Stay | Life::ComeBack(_) => {
                 let _ = socket.listen(&ears).await;
                 false
             }
@@ -183,8 +196,14 @@ async fn live(device: Device, life: Life, mut random: Random, door: Arc<Semaphor
             continue;
         }
         ears.counters.cut.fetch_add(1, Relaxed);
-        if matches!(life, Life::Stay) {
-            return;
+        match life {
+            Life::Stay => return,
+            Life::ComeBack(to) => {
+                device.server = to.unwrap_or(device.server);
+                // Nobody has them wait for each other now.
+                has_door = false;
+            }
+            Life::Churn(_) => {}
         }
         sleep(back_off(0, &mut random)).await;
         fails = 1;

@@ -3,7 +3,15 @@
 use std::io;
 use std::thread::{self, JoinHandle};
 
+use thread_priority::{
+    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
+    set_thread_priority_and_policy, thread_native_id,
+};
 use tokio_util::sync::CancellationToken;
+
+/// Linux has whoever is of this policy wait for everybody else (sched(7)); a low priority alone would let
+/// it finish its slice first.
+const IDLE: ThreadSchedulePolicy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
 
 /// Work on a thread and a runtime of its own. Dropping it ends both.
 #[derive(Debug)]
@@ -26,6 +34,19 @@ impl OwnThread {
             runtime.shutdown_background();
         })?;
         Ok(Self { stop, thread: Some(thread) })
+    }
+
+    /// The same on a thread that gives way to every other one: whoever it plays is elsewhere, and what it
+    /// would take away from others on this machine is none of what it makes a server do.
+    pub(crate) fn start_aside<W: Future<Output = ()>>(
+        name: String,
+        work: impl FnOnce() -> W + Send + 'static,
+    ) -> io::Result<Self> {
+        Self::start(name, move || {
+            // If it cannot be done, the figures are worse.
+            let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, IDLE);
+            work()
+        })
     }
 }
 

@@ -58,6 +58,8 @@ pub(crate) struct Guests {
     pub(crate) per_address: u64,
     /// Whether Belfry keeps its bounds on them.
     pub(crate) bounds: Bounds,
+    /// Whether their threads give way to all others.
+    pub(crate) aside: bool,
 }
 
 impl Guests {
@@ -70,6 +72,7 @@ impl Guests {
             first_user: 0,
             per_address: PER_ADDRESS,
             bounds: Bounds::Off,
+            aside: false,
         }
     }
 }
@@ -319,5 +322,6 @@ fn crowd(rig: &Rig, server: &Server, guests: Guests) -> Crowd {
         threads: rig.options.client_threads,
         life: guests.life,
         per_address: guests.per_address,
+        aside: guests.aside,
     }
 }
