@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::figures::{float, show};
+use crate::own_thread::sessions_are_groups;
 use crate::publisher::Publisher;
 use crate::rig::Rig;
 use crate::servers::{Kind, tests};
@@ -61,7 +62,15 @@ fn machine() -> String {
     let gib = float(kib.and_then(|kib| kib.parse().ok()).unwrap_or(0)) / f64::from(1 << 20);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let memory = show(gib);
-    format!("{cores} cores, {memory} GiB, Linux {}, everything on this one machine", kernel.trim())
+    let groups = match sessions_are_groups() {
+        Some(true) => ", cores divided among sessions (autogroup)",
+        Some(false) => ", cores divided among threads (no autogroup)",
+        None => "",
+    };
+    format!(
+        "{cores} cores, {memory} GiB, Linux {}{groups}, everything on this one machine",
+        kernel.trim()
+    )
 }
 
 fn belfry(rig: &Rig) -> String {

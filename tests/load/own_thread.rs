@@ -1,6 +1,8 @@
 //! Work that keeps out of the way of everything else.
 
+use std::fs;
 use std::io;
+use std::sync::Once;
 use std::thread::{self, JoinHandle};
 
 use thread_priority::{
@@ -12,6 +14,17 @@ use tokio_util::sync::CancellationToken;
 /// Linux has whoever is of this policy wait for everybody else (sched(7)); a low priority alone would let
 /// it finish its slice first.
 const IDLE: ThreadSchedulePolicy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+
+const ONLY_WITHIN_A_SESSION: &str = "clients that should give way to everybody do so within this session only, \
+     as kernel.sched_autogroup_enabled is 1: others wait for them";
+
+/// Whether the kernel divides the cores among sessions first (sched(7), "The autogroup feature"). Whoever
+/// gives way does so within its own then, while each of PostgreSQL's processes is one for itself. `None` where
+/// there is no such thing.
+pub(crate) fn sessions_are_groups() -> Option<bool> {
+    let set = fs::read_to_string("/proc/sys/kernel/sched_autogroup_enabled").ok()?;
+    Some(set.trim() == "1")
+}
 
 /// Work on a thread and a runtime of its own. Dropping it ends both.
 #[derive(Debug)]
@@ -42,6 +55,10 @@ impl OwnThread {
         name: String,
         work: impl FnOnce() -> W + Send + 'static,
     ) -> io::Result<Self> {
+        static SAID: Once = Once::new();
+        if sessions_are_groups() == Some(true) {
+            SAID.call_once(|| eprintln!("{ONLY_WITHIN_A_SESSION}"));
+        }
         Self::start(name, move || {
             // If it cannot be done, the figures are worse.
             let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, IDLE);
