@@ -27,7 +27,10 @@ pub struct AmqpSettings {
 
 impl AmqpSettings {
     /// The largest frame, as RabbitMQ's default has it. Asked for from the start, lapin's buffers
-    /// (32 frames each) are made once and the system gives memory only for what is used of them.
+    /// (32 frames in each direction) are made once, and the system gives memory only for what is used
+    /// of them: as they are written through in turn, that is 8 MiB for a connection after some minutes.
+    /// Not smaller all the same: the headers of a message are one frame (AMQP 0-9-1, section 4.2.6.1),
+    /// and those of a producer may be as large as the broker lets them.
     const FRAME_MAX: u32 = 131_072;
 
     /// The usual settings for the broker at that URL.
