@@ -15,6 +15,15 @@ pub(crate) struct Entry {
     pub(crate) cpu_ms_per_connect: f64,
 }
 
+/// CPU time for each of so many events or requests, in microseconds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cost {
+    pub(crate) server: f64,
+    pub(crate) broker: f64,
+    pub(crate) postgres: f64,
+    pub(crate) tool: f64,
+}
+
 /// What came of events at a steady rate.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Outcome {
@@ -48,5 +57,5 @@ pub(crate) struct Flood {
     pub(crate) fate: Fate,
     /// Until the last one arrived.
     pub(crate) seconds: f64,
-    pub(crate) cpu_us: f64,
+    pub(crate) cost: Cost,
 }

@@ -11,7 +11,7 @@ use crate::clock;
 use crate::events::{Events, Form};
 use crate::figures::{float, kib, ms_at, whole};
 use crate::fleet::{Crowd, Fleet, Life, PER_ADDRESS, allow_files};
-use crate::outcome::{Entry, Flood, Outcome};
+use crate::outcome::{Cost, Entry, Flood, Outcome};
 use crate::process::{Cpu, Process};
 use crate::producer::{Producer, Schedule};
 use crate::publisher::Publisher;
@@ -87,7 +87,8 @@ pub(crate) struct Load {
     pub(crate) time: Duration,
 }
 
-struct Clocks {
+/// What everybody has used up of the processor so far.
+pub(crate) struct Clocks {
     server: Cpu,
     tool: Cpu,
     broker: u64,
@@ -205,7 +206,7 @@ impl<'a> Trial<'a> {
         let expected = (sent.max(warm) - warm) * self.devices;
         self.settle(&round, expected).await;
 
-        let per_event = |nanos: u64| float(nanos) / 1_000.0 / float(measured.max(1));
+        let cost = before.until(&after, measured);
         let fate = round.fate(total);
         let latency = self.fleet.take_latency();
         let (new, unread) = self.counts();
@@ -223,10 +224,10 @@ impl<'a> Trial<'a> {
             p99_ms: ms_at(&latency, 99.0),
             p999_ms: ms_at(&latency, 99.9),
             max_ms: ms_at(&latency, 100.0),
-            cpu_us: per_event(after.server.since(before.server)),
-            broker_cpu_us: per_event(after.broker - before.broker),
-            postgres_cpu_us: per_event(after.postgres - before.postgres),
-            tool_cpu_us: per_event(after.tool.since(before.tool)),
+            cpu_us: cost.server,
+            broker_cpu_us: cost.broker,
+            postgres_cpu_us: cost.postgres,
+            tool_cpu_us: cost.tool,
             queued,
             rss: self.server.process().rss(),
             latency: Some(latency),
@@ -247,8 +248,7 @@ impl<'a> Trial<'a> {
         let mut publisher = self.publisher(form == Form::Store).await?;
         let (round, first) = self.begin(total);
         let mut events = Events::for_users(form, self.users);
-        let (process, begin) = (self.server.process(), Instant::now());
-        let before = process.cpu();
+        let (before, begin) = (self.clocks(), Instant::now());
         let publishing = tokio::task::spawn_blocking(move || {
             let mut body = Vec::new();
             for seq in first..first + total {
@@ -264,9 +264,9 @@ impl<'a> Trial<'a> {
         publishing.await?.context("the broker does not take what is published")?;
         let last = self.settle(&round, total * self.devices).await;
         let seconds = (last - begin).as_secs_f64();
-        let cpu = float(process.cpu().since(before));
+        let cost = self.cost_since(&before, total);
         self.server.must_run()?;
-        Ok(Flood { fate: round.fate(total), seconds, cpu_us: cpu / 1_000.0 / float(total.max(1)) })
+        Ok(Flood { fate: round.fate(total), seconds, cost })
     }
 
     /// A producer's connection to this server's queue.
@@ -300,13 +300,30 @@ impl<'a> Trial<'a> {
         (counters.new.load(Relaxed), counters.unread.load(Relaxed))
     }
 
-    fn clocks(&self) -> Clocks {
+    /// What each of so many has cost since then.
+    pub(crate) fn cost_since(&self, before: &Clocks, count: u64) -> Cost {
+        before.until(&self.clocks(), count)
+    }
+
+    pub(crate) fn clocks(&self) -> Clocks {
         let family = |process: Option<Process>| process.map_or(0, Process::family_cpu);
         Clocks {
             server: self.server.process().cpu(),
             tool: Process::this().cpu(),
             broker: family(self.rig.broker_process),
             postgres: family(self.rig.postgres_process),
+        }
+    }
+}
+
+impl Clocks {
+    fn until(&self, after: &Self, count: u64) -> Cost {
+        let each = |nanos: u64| float(nanos) / 1_000.0 / float(count.max(1));
+        Cost {
+            server: each(after.server.since(self.server)),
+            broker: each(after.broker.saturating_sub(self.broker)),
+            postgres: each(after.postgres.saturating_sub(self.postgres)),
+            tool: each(after.tool.since(self.tool)),
         }
     }
 }

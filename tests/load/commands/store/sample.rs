@@ -1,0 +1,148 @@
+//! What was found, and how it is shown.
+
+use serde::Serialize;
+
+use super::Options;
+use crate::figures::{float, median, medians, show};
+use crate::outcome::{Flood, Outcome};
+use crate::report::Table;
+
+#[derive(Debug, Serialize)]
+pub(super) struct Sample {
+    pub(super) run: u32,
+    pub(super) server: String,
+    pub(super) what: &'static str,
+    /// Notifications answered or stored per second, where as many as possible are.
+    pub(super) per_second: f64,
+    /// Until the last client heard of its last one.
+    pub(super) told_per_second: f64,
+    pub(super) answer_p50_ms: f64,
+    pub(super) answer_p99_ms: f64,
+    /// From publishing, or from the request, to the socket.
+    pub(super) socket_p50_ms: f64,
+    pub(super) socket_p99_ms: f64,
+    /// CPU time for each, of the server, of the broker and of PostgreSQL.
+    pub(super) cpu_us: f64,
+    pub(super) broker_cpu_us: f64,
+    pub(super) postgres_cpu_us: f64,
+    pub(super) lost: u64,
+    pub(super) doubled: u64,
+    pub(super) refused: u64,
+}
+
+impl Sample {
+    pub(super) fn of(run: u32, server: &str, what: &'static str) -> Self {
+        Self {
+            run,
+            server: server.to_owned(),
+            what,
+            per_second: f64::NAN,
+            told_per_second: f64::NAN,
+            answer_p50_ms: f64::NAN,
+            answer_p99_ms: f64::NAN,
+            socket_p50_ms: f64::NAN,
+            socket_p99_ms: f64::NAN,
+            cpu_us: f64::NAN,
+            broker_cpu_us: f64::NAN,
+            postgres_cpu_us: f64::NAN,
+            lost: 0,
+            doubled: 0,
+            refused: 0,
+        }
+    }
+
+    pub(super) fn steady(run: u32, server: &str, outcome: &Outcome) -> Self {
+        Self {
+            socket_p50_ms: outcome.p50_ms,
+            socket_p99_ms: outcome.p99_ms,
+            cpu_us: outcome.cpu_us,
+            broker_cpu_us: outcome.broker_cpu_us,
+            postgres_cpu_us: outcome.postgres_cpu_us,
+            lost: outcome.lost,
+            doubled: outcome.doubled,
+            ..Self::of(run, server, "amqp")
+        }
+    }
+
+    pub(super) fn flood(run: u32, server: &str, flood: &Flood, stored_per_second: f64) -> Self {
+        Self {
+            per_second: stored_per_second,
+            told_per_second: float(flood.fate.delivered) / flood.seconds,
+            cpu_us: flood.cost.server,
+            broker_cpu_us: flood.cost.broker,
+            postgres_cpu_us: flood.cost.postgres,
+            lost: flood.fate.lost,
+            doubled: flood.fate.doubled,
+            ..Self::of(run, server, "amqp flood")
+        }
+    }
+}
+
+pub(super) fn table(options: &Options, runs: &[Sample], inserts: &[f64]) -> Table {
+    let mut note = format!(
+        "{} users with a client each, medians of {} runs.",
+        options.connections, options.runs
+    );
+    if !inserts.is_empty() {
+        let inserts = show(median(inserts.iter().copied()));
+        note = format!(
+            "{note} pgbench, one row in each transaction, 16 clients: {inserts} inserts/s."
+        );
+    }
+    let mut table = Table::new(
+        &note,
+        &[
+            "server",
+            "what",
+            "answered or stored/s",
+            "told/s",
+            "answer p50 ms",
+            "answer p99 ms",
+            "socket p50 ms",
+            "socket p99 ms",
+            "µs CPU each",
+            "broker µs",
+            "PostgreSQL µs",
+            "lost",
+            "doubled",
+            "refused",
+        ],
+    );
+    for &kind in &options.servers {
+        for what in ["amqp", "amqp flood", "rest", "reads"] {
+            let kind = kind.to_string();
+            let of: Vec<&Sample> =
+                runs.iter().filter(|run| run.server == kind && run.what == what).collect();
+            if of.is_empty() {
+                continue;
+            }
+            let middle = medians(of.iter().copied());
+            let sum = |figure: fn(&Sample) -> u64| {
+                of.iter().map(|run| figure(run)).sum::<u64>().to_string()
+            };
+            let label = match what {
+                "amqp" => format!("AMQP, {}/s", options.rate.unwrap_or_default()),
+                "amqp flood" => format!("AMQP, {} at once", options.flood.unwrap_or_default()),
+                "rest" => format!("REST, {} in flight", options.rest.unwrap_or_default()),
+                _ => format!("reads, {} in flight", options.reads.unwrap_or_default()),
+            };
+            table.row([
+                kind.clone(),
+                label,
+                middle(|run| run.per_second),
+                middle(|run| run.told_per_second),
+                middle(|run| run.answer_p50_ms),
+                middle(|run| run.answer_p99_ms),
+                middle(|run| run.socket_p50_ms),
+                middle(|run| run.socket_p99_ms),
+                middle(|run| run.cpu_us),
+                middle(|run| run.broker_cpu_us),
+                middle(|run| run.postgres_cpu_us),
+                sum(|run| run.lost),
+                sum(|run| run.doubled),
+                sum(|run| run.refused),
+            ]);
+        }
+    }
+    table
+}
