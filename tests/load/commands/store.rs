@@ -74,21 +74,20 @@ pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()
     let rig = super::rig(common, &options.servers, true).await?;
     let facts = machine::facts(&rig, &options.servers).await;
     let mut report = Report::new("Stored notifications", facts);
-    let mut runs = Vec::new();
+    let (mut runs, mut inserts) = (Vec::new(), Vec::new());
     for number in 1..=options.runs {
+        // In the same run, as machines are not as fast at any time.
+        if options.pgbench {
+            inserts.push(pgbench::inserts_per_second(&rig).await?);
+        }
         for &kind in &options.servers {
             let before = runs.len();
             once(options, &rig, kind, number, &mut runs).await?;
-            for run in &runs[before..] {
+            for run in &mut runs[before..] {
+                run.compare(inserts.last().copied());
                 eprintln!("{}", serde_json::to_string(run)?);
-                report.raw(run);
+                report.raw(&*run);
             }
-        }
-    }
-    let mut inserts = Vec::new();
-    if options.pgbench {
-        for _ in 0..options.runs {
-            inserts.push(pgbench::inserts_per_second(&rig).await?);
         }
     }
     report.raw(&serde_json::json!({ "pgbench": inserts }));

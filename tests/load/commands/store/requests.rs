@@ -51,6 +51,7 @@ pub(super) async fn creates(
         server: trial.server.kind.to_string(),
         what: "rest",
         per_second: float(answers.good) / answers.seconds,
+        of_pgbench: f64::NAN,
         told_per_second: float(fate.delivered) / told,
         answer_p50_ms: ms_at(&answers.latency, 50.0),
         answer_p99_ms: ms_at(&answers.latency, 99.0),

@@ -14,6 +14,8 @@ pub(super) struct Sample {
     pub(super) what: &'static str,
     /// Notifications answered or stored per second, where as many as possible are.
     pub(super) per_second: f64,
+    /// Of a flood, as a part of what pgbench inserts per second.
+    pub(super) of_pgbench: f64,
     /// Until the last client heard of its last one.
     pub(super) told_per_second: f64,
     pub(super) answer_p50_ms: f64,
@@ -31,12 +33,15 @@ pub(super) struct Sample {
 }
 
 impl Sample {
+    const FLOOD: &str = "amqp flood";
+
     pub(super) fn of(run: u32, server: &str, what: &'static str) -> Self {
         Self {
             run,
             server: server.to_owned(),
             what,
             per_second: f64::NAN,
+            of_pgbench: f64::NAN,
             told_per_second: f64::NAN,
             answer_p50_ms: f64::NAN,
             answer_p99_ms: f64::NAN,
@@ -73,7 +78,14 @@ impl Sample {
             postgres_cpu_us: flood.cost.postgres,
             lost: flood.fate.lost,
             doubled: flood.fate.doubled,
-            ..Self::of(run, server, "amqp flood")
+            ..Self::of(run, server, Self::FLOOD)
+        }
+    }
+
+    /// Holds it against what pgbench inserts per second.
+    pub(super) fn compare(&mut self, inserts: Option<f64>) {
+        if let (Self::FLOOD, Some(inserts)) = (self.what, inserts) {
+            self.of_pgbench = self.per_second / inserts;
         }
     }
 }
@@ -95,6 +107,7 @@ pub(super) fn table(options: &Options, runs: &[Sample], inserts: &[f64]) -> Tabl
             "server",
             "what",
             "answered or stored/s",
+            "÷ pgbench",
             "told/s",
             "answer p50 ms",
             "answer p99 ms",
@@ -109,7 +122,7 @@ pub(super) fn table(options: &Options, runs: &[Sample], inserts: &[f64]) -> Tabl
         ],
     );
     for &kind in &options.servers {
-        for what in ["amqp", "amqp flood", "rest", "reads"] {
+        for what in ["amqp", Sample::FLOOD, "rest", "reads"] {
             let kind = kind.to_string();
             let of: Vec<&Sample> =
                 runs.iter().filter(|run| run.server == kind && run.what == what).collect();
@@ -122,7 +135,7 @@ pub(super) fn table(options: &Options, runs: &[Sample], inserts: &[f64]) -> Tabl
             };
             let label = match what {
                 "amqp" => format!("AMQP, {}/s", options.rate.unwrap_or_default()),
-                "amqp flood" => format!("AMQP, {} at once", options.flood.unwrap_or_default()),
+                Sample::FLOOD => format!("AMQP, {} at once", options.flood.unwrap_or_default()),
                 "rest" => format!("REST, {} in flight", options.rest.unwrap_or_default()),
                 _ => format!("reads, {} in flight", options.reads.unwrap_or_default()),
             };
@@ -130,6 +143,7 @@ pub(super) fn table(options: &Options, runs: &[Sample], inserts: &[f64]) -> Tabl
                 kind.clone(),
                 label,
                 middle(|run| run.per_second),
+                middle(|run| run.of_pgbench),
                 middle(|run| run.told_per_second),
                 middle(|run| run.answer_p50_ms),
                 middle(|run| run.answer_p99_ms),
