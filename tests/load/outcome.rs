@@ -16,11 +16,15 @@ pub(crate) struct Entry {
 }
 
 /// CPU time for each of so many events or requests, in microseconds.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Cost {
+    #[serde(rename = "cpu_us")]
     pub(crate) server: f64,
+    #[serde(rename = "broker_cpu_us")]
     pub(crate) broker: f64,
+    #[serde(rename = "postgres_cpu_us")]
     pub(crate) postgres: f64,
+    #[serde(rename = "tool_cpu_us")]
     pub(crate) tool: f64,
 }
 
@@ -39,11 +43,8 @@ pub(crate) struct Outcome {
     pub(crate) p99_ms: f64,
     pub(crate) p999_ms: f64,
     pub(crate) max_ms: f64,
-    /// CPU time per event: of the server, of the broker, and of this tool.
-    pub(crate) cpu_us: f64,
-    pub(crate) broker_cpu_us: f64,
-    pub(crate) postgres_cpu_us: f64,
-    pub(crate) tool_cpu_us: f64,
+    #[serde(flatten)]
+    pub(crate) cost: Cost,
     /// Messages that waited in the queue when the last one was sent.
     pub(crate) queued: u64,
     pub(crate) rss: u64,

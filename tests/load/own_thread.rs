@@ -56,9 +56,11 @@ impl OwnThread {
         work: impl FnOnce() -> W + Send + 'static,
     ) -> io::Result<Self> {
         static SAID: Once = Once::new();
-        if sessions_are_groups() == Some(true) {
-            SAID.call_once(|| eprintln!("{ONLY_WITHIN_A_SESSION}"));
-        }
+        SAID.call_once(|| {
+            if sessions_are_groups() == Some(true) {
+                eprintln!("{ONLY_WITHIN_A_SESSION}");
+            }
+        });
         Self::start(name, move || {
             // If it cannot be done, the figures are worse.
             let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, IDLE);

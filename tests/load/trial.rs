@@ -206,7 +206,6 @@ impl<'a> Trial<'a> {
         let expected = (sent.max(warm) - warm) * self.devices;
         self.settle(&round, expected).await;
 
-        let cost = before.until(&after, measured);
         let fate = round.fate(total);
         let latency = self.fleet.take_latency();
         let (new, unread) = self.counts();
@@ -224,10 +223,7 @@ impl<'a> Trial<'a> {
             p99_ms: ms_at(&latency, 99.0),
             p999_ms: ms_at(&latency, 99.9),
             max_ms: ms_at(&latency, 100.0),
-            cpu_us: cost.server,
-            broker_cpu_us: cost.broker,
-            postgres_cpu_us: cost.postgres,
-            tool_cpu_us: cost.tool,
+            cost: before.until(&after, measured),
             queued,
             rss: self.server.process().rss(),
             latency: Some(latency),
@@ -321,6 +317,7 @@ impl Clocks {
         let each = |nanos: u64| float(nanos) / 1_000.0 / float(count.max(1));
         Cost {
             server: each(after.server.since(self.server)),
+            // Of children that have ended whole ticks are known, so these may go back a little.
             broker: each(after.broker.saturating_sub(self.broker)),
             postgres: each(after.postgres.saturating_sub(self.postgres)),
             tool: each(after.tool.since(self.tool)),

@@ -169,10 +169,10 @@ fn table(options: &Options, runs: &[Sample]) -> Table {
             kind.to_string(),
             of(|outcome| outcome.rate),
             each.collect::<Vec<_>>().join(" "),
-            of(|outcome| outcome.cpu_us),
+            of(|outcome| outcome.cost.server),
             of(|outcome| outcome.p50_ms),
             of(|outcome| outcome.p99_ms),
-            of(|outcome| outcome.broker_cpu_us),
+            of(|outcome| outcome.cost.broker),
         ]);
     }
     table

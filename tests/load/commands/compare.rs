@@ -54,7 +54,7 @@ pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()
         let (entry, outcome) = once(options, &rig, kind).await?;
         eprintln!(
             "run {run}, {kind}: {} µs CPU per event, p99 {} ms, {} lost",
-            show(outcome.cpu_us),
+            show(outcome.cost.server),
             show(outcome.p99_ms),
             outcome.lost
         );
@@ -125,7 +125,7 @@ fn summary(options: &Options, runs: &[Sample]) -> Table {
             runs.iter().filter(|run| run.kind == kind).map(figure).sum::<u64>().to_string()
         };
         let than = |figure: fn(&Sample) -> f64| show(ratio(runs, kind, figure));
-        let cpu: fn(&Sample) -> f64 = |run| run.outcome.cpu_us;
+        let cpu: fn(&Sample) -> f64 = |run| run.outcome.cost.server;
         let memory: fn(&Sample) -> f64 = |run| run.entry.kib_per_connection;
         let connect: fn(&Sample) -> f64 = |run| run.entry.cpu_ms_per_connect;
         table.row([
@@ -172,9 +172,9 @@ fn details(runs: &[Sample]) -> Table {
         table.row([
             kind.to_string(),
             run.to_string(),
-            show(outcome.cpu_us),
-            show(outcome.broker_cpu_us),
-            show(outcome.tool_cpu_us),
+            show(outcome.cost.server),
+            show(outcome.cost.broker),
+            show(outcome.cost.tool),
             show(outcome.p50_ms),
             show(outcome.p99_ms),
             show(outcome.p999_ms),

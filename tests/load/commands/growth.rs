@@ -153,7 +153,7 @@ async fn sockets(
                 let found = point(options, rig, kind, scene(size)).await?;
                 eprintln!(
                     "{kind}, {name} {size}: {} µs, p99 {} ms",
-                    show(found.1.cpu_us),
+                    show(found.1.cost.server),
                     show(found.1.p99_ms)
                 );
                 report.raw(&serde_json::json!({
@@ -170,8 +170,8 @@ async fn sockets(
             table.row([
                 kind.to_string(),
                 point.0.to_string(),
-                show(middle(point, |(_, outcome)| outcome.cpu_us)),
-                show(middle(point, |(_, outcome)| outcome.broker_cpu_us)),
+                show(middle(point, |(_, outcome)| outcome.cost.server)),
+                show(middle(point, |(_, outcome)| outcome.cost.broker)),
                 show(middle(point, |(_, outcome)| outcome.p50_ms)),
                 show(middle(point, |(_, outcome)| outcome.p99_ms)),
                 show(middle(point, |(entry, _)| entry.kib_per_connection)),
@@ -185,8 +185,8 @@ async fn sockets(
                 .map(move |point| (float(point.0), middle(point, figure)))
                 .collect::<Vec<_>>()
         };
-        cpu.line(&kind.to_string(), line(|(_, outcome)| outcome.cpu_us));
-        broker.line(&kind.to_string(), line(|(_, outcome)| outcome.broker_cpu_us));
+        cpu.line(&kind.to_string(), line(|(_, outcome)| outcome.cost.server));
+        broker.line(&kind.to_string(), line(|(_, outcome)| outcome.cost.broker));
         p99.line(&kind.to_string(), line(|(_, outcome)| outcome.p99_ms));
         memory.line(&kind.to_string(), line(|(entry, _)| entry.kib_per_connection));
     }
@@ -217,7 +217,7 @@ async fn point(
         time: options.duration,
     };
     let mut outcome = trial.send(load).await?;
-    outcome.cpu_us /= devices;
+    outcome.cost.server /= devices;
     let entry = trial.entry;
     for other in others {
         other.close().await;

@@ -82,11 +82,11 @@ pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()
         }
         for &kind in &options.servers {
             let before = runs.len();
-            once(options, &rig, kind, number, &mut runs).await?;
-            for run in &mut runs[before..] {
-                run.compare(inserts.last().copied());
+            let inserted = inserts.last().copied();
+            once(options, &rig, kind, inserted, number, &mut runs).await?;
+            for run in &runs[before..] {
                 eprintln!("{}", serde_json::to_string(run)?);
-                report.raw(&*run);
+                report.raw(run);
             }
         }
     }
@@ -99,6 +99,7 @@ async fn once(
     options: &Options,
     rig: &Rig,
     kind: Kind,
+    inserted: Option<f64>,
     run: u32,
     runs: &mut Vec<Sample>,
 ) -> anyhow::Result<()> {
@@ -115,7 +116,8 @@ async fn once(
     if let (Some(messages), true) = (options.flood, belfry) {
         let stored = Stored::watch(database.url(), messages).await?;
         let flood = trial.flood(Form::Store, messages).await?;
-        runs.push(Sample::flood(run, &server, &flood, stored.per_second().await?));
+        let stored = stored.per_second().await?;
+        runs.push(Sample::flood(run, &server, &flood, stored, inserted));
     }
     if let Some(in_flight) = options.rest {
         runs.push(creates(options, rig, &mut trial, in_flight, run).await?);

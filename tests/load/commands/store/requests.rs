@@ -47,22 +47,16 @@ pub(super) async fn creates(
     let fate = round.fate(answers.good + answers.refused);
     let latency = trial.fleet.take_latency();
     Ok(Sample {
-        run,
-        server: trial.server.kind.to_string(),
-        what: "rest",
         per_second: float(answers.good) / answers.seconds,
-        of_pgbench: f64::NAN,
         told_per_second: float(fate.delivered) / told,
         answer_p50_ms: ms_at(&answers.latency, 50.0),
         answer_p99_ms: ms_at(&answers.latency, 99.0),
         socket_p50_ms: ms_at(&latency, 50.0),
         socket_p99_ms: ms_at(&latency, 99.0),
-        cpu_us: cost.server,
-        broker_cpu_us: cost.broker,
-        postgres_cpu_us: cost.postgres,
         lost: fate.lost.saturating_sub(answers.refused),
         doubled: fate.doubled,
         refused: answers.refused,
+        ..Sample::of(run, &trial.server.kind.to_string(), "rest", cost)
     })
 }
 
@@ -96,10 +90,7 @@ pub(super) async fn reads(
         per_second: float(answers.good) / answers.seconds,
         answer_p50_ms: ms_at(&answers.latency, 50.0),
         answer_p99_ms: ms_at(&answers.latency, 99.0),
-        cpu_us: cost.server,
-        broker_cpu_us: cost.broker,
-        postgres_cpu_us: cost.postgres,
         refused: answers.refused,
-        ..Sample::of(run, &trial.server.kind.to_string(), "reads")
+        ..Sample::of(run, &trial.server.kind.to_string(), "reads", cost)
     })
 }

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::Options;
 use crate::figures::{float, median, medians, show};
-use crate::outcome::{Flood, Outcome};
+use crate::outcome::{Cost, Flood, Outcome};
 use crate::report::Table;
 
 #[derive(Debug, Serialize)]
@@ -23,19 +23,15 @@ pub(super) struct Sample {
     /// From publishing, or from the request, to the socket.
     pub(super) socket_p50_ms: f64,
     pub(super) socket_p99_ms: f64,
-    /// CPU time for each, of the server, of the broker and of PostgreSQL.
-    pub(super) cpu_us: f64,
-    pub(super) broker_cpu_us: f64,
-    pub(super) postgres_cpu_us: f64,
+    #[serde(flatten)]
+    pub(super) cost: Cost,
     pub(super) lost: u64,
     pub(super) doubled: u64,
     pub(super) refused: u64,
 }
 
 impl Sample {
-    const FLOOD: &str = "amqp flood";
-
-    pub(super) fn of(run: u32, server: &str, what: &'static str) -> Self {
+    pub(super) fn of(run: u32, server: &str, what: &'static str, cost: Cost) -> Self {
         Self {
             run,
             server: server.to_owned(),
@@ -47,9 +43,7 @@ impl Sample {
             answer_p99_ms: f64::NAN,
             socket_p50_ms: f64::NAN,
             socket_p99_ms: f64::NAN,
-            cpu_us: f64::NAN,
-            broker_cpu_us: f64::NAN,
-            postgres_cpu_us: f64::NAN,
+            cost,
             lost: 0,
             doubled: 0,
             refused: 0,
@@ -60,32 +54,27 @@ impl Sample {
         Self {
             socket_p50_ms: outcome.p50_ms,
             socket_p99_ms: outcome.p99_ms,
-            cpu_us: outcome.cpu_us,
-            broker_cpu_us: outcome.broker_cpu_us,
-            postgres_cpu_us: outcome.postgres_cpu_us,
             lost: outcome.lost,
             doubled: outcome.doubled,
-            ..Self::of(run, server, "amqp")
+            ..Self::of(run, server, "amqp", outcome.cost)
         }
     }
 
-    pub(super) fn flood(run: u32, server: &str, flood: &Flood, stored_per_second: f64) -> Self {
+    /// Of a flood of which so many were stored per second, while pgbench inserts so many.
+    pub(super) fn flood(
+        run: u32,
+        server: &str,
+        flood: &Flood,
+        stored: f64,
+        inserted: Option<f64>,
+    ) -> Self {
         Self {
-            per_second: stored_per_second,
+            per_second: stored,
+            of_pgbench: inserted.map_or(f64::NAN, |inserted| stored / inserted),
             told_per_second: float(flood.fate.delivered) / flood.seconds,
-            cpu_us: flood.cost.server,
-            broker_cpu_us: flood.cost.broker,
-            postgres_cpu_us: flood.cost.postgres,
             lost: flood.fate.lost,
             doubled: flood.fate.doubled,
-            ..Self::of(run, server, Self::FLOOD)
-        }
-    }
-
-    /// Holds it against what pgbench inserts per second.
-    pub(super) fn compare(&mut self, inserts: Option<f64>) {
-        if let (Self::FLOOD, Some(inserts)) = (self.what, inserts) {
-            self.of_pgbench = self.per_second / inserts;
+            ..Self::of(run, server, "amqp flood", flood.cost)
         }
     }
 }
@@ -122,7 +111,7 @@ pub(super) fn table(options: &Options, runs: &[Sample], inserts: &[f64]) -> Tabl
         ],
     );
     for &kind in &options.servers {
-        for what in ["amqp", Sample::FLOOD, "rest", "reads"] {
+        for what in ["amqp", "amqp flood", "rest", "reads"] {
             let kind = kind.to_string();
             let of: Vec<&Sample> =
                 runs.iter().filter(|run| run.server == kind && run.what == what).collect();
@@ -135,7 +124,7 @@ pub(super) fn table(options: &Options, runs: &[Sample], inserts: &[f64]) -> Tabl
             };
             let label = match what {
                 "amqp" => format!("AMQP, {}/s", options.rate.unwrap_or_default()),
-                Sample::FLOOD => format!("AMQP, {} at once", options.flood.unwrap_or_default()),
+                "amqp flood" => format!("AMQP, {} at once", options.flood.unwrap_or_default()),
                 "rest" => format!("REST, {} in flight", options.rest.unwrap_or_default()),
                 _ => format!("reads, {} in flight", options.reads.unwrap_or_default()),
             };
@@ -149,9 +138,9 @@ pub(super) fn table(options: &Options, runs: &[Sample], inserts: &[f64]) -> Tabl
                 middle(|run| run.answer_p99_ms),
                 middle(|run| run.socket_p50_ms),
                 middle(|run| run.socket_p99_ms),
-                middle(|run| run.cpu_us),
-                middle(|run| run.broker_cpu_us),
-                middle(|run| run.postgres_cpu_us),
+                middle(|run| run.cost.server),
+                middle(|run| run.cost.broker),
+                middle(|run| run.cost.postgres),
                 sum(|run| run.lost),
                 sum(|run| run.doubled),
                 sum(|run| run.refused),
