@@ -85,7 +85,7 @@ const STATE: &str = "SELECT revision, unread FROM inboxes WHERE user_id = $1";
 /// has the revision which an earlier statement read, then nobody has changed the inbox since, and
 /// what this statement sees of its notifications is what is there.
 macro_rules! edit {
-    ($notifications:literal) => {
+    ($notifications:expr) => {
         concat!(
             "
     WITH held AS (
@@ -108,11 +108,25 @@ macro_rules! edit {
     };
 }
 
-const READ: &str = edit!(
-    "
-        UPDATE notifications SET revision = $2 + 1, read_at = $6
-        WHERE user_id = $1 AND id = ANY($7)"
-);
+/// Changes those of the inbox whose ids `$7` names. Each is looked up by itself, whatever PostgreSQL
+/// thinks of the inbox's size: in one that seems small it would rather walk through all of it.
+macro_rules! edit_named {
+    ($change:literal) => {
+        edit!(concat!(
+            "
+        UPDATE notifications n SET revision = $2 + 1, ",
+            $change,
+            "
+        FROM unnest($7::text[]) AS named (id) CROSS JOIN LATERAL (
+            SELECT ctid FROM notifications one
+            WHERE one.user_id = $1 AND one.id = named.id OFFSET 0
+        ) place
+        WHERE n.ctid = place.ctid"
+        ))
+    };
+}
+
+const READ: &str = edit_named!("read_at = $6");
 
 const READ_ALL: &str = edit!(
     "
@@ -120,11 +134,7 @@ const READ_ALL: &str = edit!(
         WHERE user_id = $1 AND deleted_at IS NULL AND read_at IS NULL"
 );
 
-const DELETE: &str = edit!(
-    "
-        UPDATE notifications SET revision = $2 + 1, deleted_at = $6
-        WHERE user_id = $1 AND id = ANY($7)"
-);
+const DELETE: &str = edit_named!("deleted_at = $6");
 
 /// What there is to change.
 struct Found {

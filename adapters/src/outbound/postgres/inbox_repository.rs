@@ -36,7 +36,8 @@ const GET: &str = concat!(
     " FROM notifications n WHERE n.user_id = $1 AND n.id = $2 AND n.deleted_at IS NULL"
 );
 
-/// A page of a list. The filter by read state is a part of the text, as each has its own index.
+/// A page of a list. The filter by read state is a part of the text, as it decides on the index, and so
+/// is that index's own condition, which holds for all rows (see the migration `0004`).
 macro_rules! page {
     ($filter:literal) => {
         concat!(
@@ -51,14 +52,14 @@ macro_rules! page {
     };
 }
 
-const PAGE: &str = page!("");
+const PAGE: &str = page!("AND n.created_revision > 0");
 const PAGE_OF_UNREAD: &str = page!("AND n.read_at IS NULL");
-const PAGE_OF_READ: &str = page!("AND n.read_at IS NOT NULL");
+const PAGE_OF_READ: &str = page!("AND n.created_revision > 0 AND n.read_at IS NOT NULL");
 
 const STATE: &str = "SELECT revision, unread FROM inboxes WHERE user_id = $1";
 
 /// One statement, so that the state and the changes are of one moment. A row of nulls stands for an
-/// inbox without changes since then.
+/// inbox without changes since then. Every revision is above 0; that says by which index.
 const HISTORY: &str = concat!(
     "SELECT inbox.revision AS at_revision, inbox.unread, inbox.history_floor, ",
     columns!(),
@@ -66,6 +67,7 @@ const HISTORY: &str = concat!(
     FROM inboxes inbox LEFT JOIN LATERAL (
         SELECT * FROM notifications changed
         WHERE changed.user_id = inbox.user_id AND changed.revision > $2
+            AND changed.revision > 0
         ORDER BY changed.revision, changed.created_revision LIMIT $3
     ) n ON $2 >= inbox.history_floor
     WHERE inbox.user_id = $1

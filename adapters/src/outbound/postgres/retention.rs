@@ -14,6 +14,7 @@ use crate::outbound::relational::{DueRow, clamped, count, due_by_inbox};
 /// bytes of `BelfryRt` as a number.
 const RETENTION_LOCK: i64 = i64::from_be_bytes(*b"BelfryRt");
 
+/// Every instant is after `-infinity`; that says by which index.
 const DUE: &str = "
     SELECT user_id, id FROM (
         (SELECT user_id, id FROM notifications
@@ -21,7 +22,7 @@ const DUE: &str = "
          ORDER BY expires_at LIMIT $3)
         UNION
         (SELECT user_id, id FROM notifications
-         WHERE created_at < $2 AND deleted_at IS NULL
+         WHERE created_at < $2 AND created_at > '-infinity' AND deleted_at IS NULL
          ORDER BY created_at LIMIT $3)
     ) due LIMIT $3";
 
