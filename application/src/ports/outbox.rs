@@ -23,15 +23,17 @@ pub trait Outbox: Send + Sync {
 #[cfg_attr(any(test, feature = "testing"), mockall::automock)]
 #[async_trait]
 pub trait OutboxLead: Send {
-    /// The oldest entries, at most `limit`. Two entries of one inbox stand in the order of their
-    /// revisions, and no entry can appear later that belongs before one shown here.
+    /// The oldest entries, at most `limit`; fewer only if there are no others. Two entries of one inbox
+    /// stand in the order of their revisions, and no entry can appear later that belongs before one
+    /// shown here.
     async fn pending(&mut self, limit: usize) -> Result<Vec<OutboxEntry>, PortError>;
 
     /// Forgets entries that have been told.
     async fn forget(&mut self, entries: &[OutboxId]) -> Result<(), PortError>;
 
-    /// Waits until there may be new entries, at most for `patience`. A commit on any node wakes it
-    /// without delay in the common case; where that call was lost, patience ends the wait.
+    /// Waits until there may be entries that the last look did not show, at most for `patience`. A
+    /// commit on any node wakes it without delay in the common case, also one between that look and
+    /// this call; where that call was lost, patience ends the wait.
     async fn more(&mut self, patience: Duration) -> Result<(), PortError>;
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::ports::{EventPublisher, Outbox, OutboxLead, PortError};
+use crate::ports::{EventPublisher, Outbox, OutboxEntry, OutboxLead, PortError, Published};
 
 /// Tells what is stored: takes entries from the outbox in order, publishes them, and forgets each
 /// once it was taken over. One relay is at work at a time, wherever it runs; the others stand by.
@@ -30,9 +30,11 @@ pub struct Relay {
 }
 
 impl Default for Relay {
+    /// A few more than the 500 that are stored together at most: a look that shows all of those then
+    /// shows that there are no others.
     fn default() -> Self {
         Self {
-            batch: 500,
+            batch: 512,
             patience: Duration::from_secs(1),
             stand_by: Duration::from_millis(250),
             longest_pause: Duration::from_secs(5),
@@ -79,32 +81,47 @@ impl RelayOutbox {
     ) -> Result<(), PortError> {
         while !stop.is_cancelled() {
             let entries = lead.pending(self.pace.batch).await?;
-            if entries.is_empty() {
-                *pause = Self::SHORTEST_PAUSE;
-                tokio::select! {
-                    () = stop.cancelled() => return Ok(()),
-                    more = lead.more(self.pace.patience) => more?,
-                }
-                continue;
-            }
-            let published = self.events.publish(&entries).await;
-            let told: Vec<_> = entries[..published.confirmed].iter().map(|one| one.id).collect();
-            if !told.is_empty() {
-                lead.forget(&told).await?;
-                debug!(count = told.len(), "outbox entries told");
-                *pause = Self::SHORTEST_PAUSE;
-            }
+            let stopped_by = self.tell(lead, &entries, pause).await?;
             // A publisher that is down is no reason to give up the lead: another node's would be no
             // better off, and order is kept by staying.
-            if let Some(error) = published.stopped_by {
+            if let Some(error) = stopped_by {
                 let rest = self.longer(pause, &error);
                 tokio::select! {
                     () = stop.cancelled() => return Ok(()),
                     () = tokio::time::sleep(rest) => {}
                 }
+                continue;
+            }
+            *pause = Self::SHORTEST_PAUSE;
+            // Where that was all there was, the store is not asked again before it calls.
+            if entries.len() < self.pace.batch {
+                tokio::select! {
+                    () = stop.cancelled() => return Ok(()),
+                    more = lead.more(self.pace.patience) => more?,
+                }
             }
         }
         Ok(())
+    }
+
+    /// Publishes entries and forgets those that were taken over; answers what stopped it before the end.
+    async fn tell(
+        &self,
+        lead: &mut dyn OutboxLead,
+        entries: &[OutboxEntry],
+        pause: &mut Duration,
+    ) -> Result<Option<PortError>, PortError> {
+        if entries.is_empty() {
+            return Ok(None);
+        }
+        let Published { confirmed, stopped_by } = self.events.publish(entries).await;
+        let told: Vec<_> = entries[..confirmed].iter().map(|one| one.id).collect();
+        if !told.is_empty() {
+            lead.forget(&told).await?;
+            debug!(count = told.len(), "outbox entries told");
+            *pause = Self::SHORTEST_PAUSE;
+        }
+        Ok(stopped_by)
     }
 
     /// The pause to make now; the next one will be longer.
@@ -118,9 +135,12 @@ impl RelayOutbox {
 
 #[cfg(test)]
 mod tests {
+    use mockall::Sequence;
+
     use super::*;
+    use crate::ports::InboxRepository;
     use crate::ports::event_publisher::MockEventPublisher;
-    use crate::ports::{InboxRepository, Published};
+    use crate::ports::outbox::{MockOutbox, MockOutboxLead};
     use crate::testing::{InMemoryStore, RecordingPublisher, a_draft, epoch};
 
     fn quick() -> Relay {
@@ -174,6 +194,34 @@ mod tests {
             stop.cancel();
         };
         tokio::join!(relay.run(stop.clone()), wait);
+    }
+
+    #[tokio::test]
+    async fn a_store_that_has_shown_all_is_not_asked_again_before_it_calls() {
+        let store = InMemoryStore::new(epoch("e1"));
+        store.create(vec![a_draft("ada", "n1"), a_draft("ada", "n2")]).await.unwrap();
+        let entries = store.lead().await.unwrap().unwrap().pending(2).await.unwrap();
+        let stop = CancellationToken::new();
+        let mut outbox = MockOutbox::new();
+        let told_to_stop = stop.clone();
+        outbox.expect_lead().once().return_once(move || {
+            let (mut lead, mut order) = (MockOutboxLead::new(), Sequence::new());
+            let (first, second) = (vec![entries[0].clone()], vec![entries[1].clone()]);
+            for shown in [first, second] {
+                lead.expect_pending().once().in_sequence(&mut order).return_once(|_| Ok(shown));
+                lead.expect_forget().once().in_sequence(&mut order).return_once(|_| Ok(()));
+                lead.expect_more().once().in_sequence(&mut order).return_once(|_| Ok(()));
+            }
+            lead.expect_pending().once().in_sequence(&mut order).return_once(move |_| {
+                told_to_stop.cancel();
+                Ok(Vec::new())
+            });
+            lead.expect_more().returning(|_| Ok(()));
+            Ok(Some(Box::new(lead)))
+        });
+        let events = Arc::new(RecordingPublisher::default());
+        RelayOutbox::new(Arc::new(outbox), events.clone(), quick()).run(stop).await;
+        assert_eq!(events.published().len(), 2);
     }
 
     #[tokio::test]

@@ -167,8 +167,8 @@ impl OutboxLead for Lead {
                     Err(why) => self.set_aside(row.id, &why).await?,
                 }
             }
-            // None at all would be understood as "nothing waits".
-            if !entries.is_empty() || rows.is_empty() {
+            // Fewer would be understood as "no others wait".
+            if entries.len() == rows.len() {
                 return Ok(entries);
             }
         }
