@@ -239,17 +239,30 @@ impl<'a> Trial<'a> {
         (round, first)
     }
 
-    /// Sends so many events as fast as the broker takes them, and waits for them.
-    pub(crate) async fn flood(&mut self, form: Form, total: u64) -> anyhow::Result<Flood> {
+    /// Sends so many events as fast as the broker takes them, or at most so many ahead of what has arrived,
+    /// and waits for them.
+    pub(crate) async fn flood(
+        &mut self,
+        form: Form,
+        total: u64,
+        ahead: Option<u64>,
+    ) -> anyhow::Result<Flood> {
         let mut publisher = self.publisher(form == Form::Store).await?;
         let (round, first) = self.begin(total);
         let mut events = Events::for_users(form, self.users);
+        let lead = ahead.map(|most| Lead::new(most, self.devices, &round));
         let (before, begin) = (self.clocks(), Instant::now());
         let publishing = tokio::task::spawn_blocking(move || {
             let mut body = Vec::new();
-            for seq in first..first + total {
+            for sent in 0..total {
+                if let Some(lead) = &lead
+                    && lead.is_too_long(sent)
+                {
+                    publisher.flush()?;
+                    lead.shorten(sent);
+                }
                 body.clear();
-                events.write(&mut body, seq, clock::now());
+                events.write(&mut body, first + sent, clock::now());
                 publisher.push(&body);
                 if publisher.pending() > 1 << 16 {
                     publisher.flush()?;
@@ -308,6 +321,34 @@ impl<'a> Trial<'a> {
             tool: Process::this().cpu(),
             broker: family(self.rig.broker_process),
             postgres: family(self.rig.postgres_process),
+        }
+    }
+}
+
+/// How far a producer may be ahead of what arrives.
+struct Lead {
+    most: u64,
+    devices: u64,
+    round: Arc<Round>,
+}
+
+impl Lead {
+    fn new(most: u64, devices: u64, round: &Arc<Round>) -> Self {
+        Self { most, devices, round: Arc::clone(round) }
+    }
+
+    fn is_too_long(&self, sent: u64) -> bool {
+        sent >= self.most + self.round.arrived() / self.devices
+    }
+
+    /// Waits until it is not, or nothing more arrives.
+    fn shorten(&self, sent: u64) {
+        let mut last = (self.round.arrived(), Instant::now());
+        while self.is_too_long(sent) && last.1.elapsed() < SILENCE {
+            std::thread::sleep(Duration::from_millis(1));
+            if self.round.arrived() > last.0 {
+                last = (self.round.arrived(), Instant::now());
+            }
         }
     }
 }

@@ -127,7 +127,7 @@ async fn once(options: &Options, rig: &Rig, kind: Kind, run: u32) -> anyhow::Res
     let guests = Guests::each_alone(connections);
     let (mode, form) = normal(kind, database.url());
     let mut trial = Trial::open(rig, kind, mode, guests).await?;
-    let flood = trial.flood(form, connections * options.events).await?;
+    let flood = trial.flood(form, connections * options.events, None).await?;
     sleep(Duration::from_secs(3)).await;
     let (entry, used_rss) = (trial.entry, trial.server.process().rss());
     trial.close().await;

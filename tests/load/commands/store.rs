@@ -45,6 +45,10 @@ pub(crate) struct Options {
     /// Messages published as fast as the broker takes them: how many are stored and told per second.
     #[arg(long, value_name = "MESSAGES")]
     flood: Option<u64>,
+    /// How many of --flood's messages may be published and not yet at their socket, as by a producer that waits
+    /// for others. Without it all are published at once.
+    #[arg(long, value_name = "MESSAGES", requires = "flood")]
+    ahead: Option<u64>,
     /// Requests that create notifications, so many in flight: how many are answered and told per second.
     #[arg(long, value_name = "IN FLIGHT")]
     rest: Option<u64>,
@@ -115,7 +119,7 @@ async fn once(
     }
     if let (Some(messages), true) = (options.flood, belfry) {
         let stored = Stored::watch(database.url(), messages).await?;
-        let flood = trial.flood(Form::Store, messages).await?;
+        let flood = trial.flood(Form::Store, messages, options.ahead).await?;
         let stored = stored.per_second().await?;
         runs.push(Sample::flood(run, &server, &flood, stored, inserted));
     }

@@ -124,7 +124,7 @@ pub(super) fn table(options: &Options, runs: &[Sample], inserts: &[f64]) -> Tabl
             };
             let label = match what {
                 "amqp" => format!("AMQP, {}/s", options.rate.unwrap_or_default()),
-                "amqp flood" => format!("AMQP, {} at once", options.flood.unwrap_or_default()),
+                "amqp flood" => flood(options),
                 "rest" => format!("REST, {} in flight", options.rest.unwrap_or_default()),
                 _ => format!("reads, {} in flight", options.reads.unwrap_or_default()),
             };
@@ -148,4 +148,12 @@ pub(super) fn table(options: &Options, runs: &[Sample], inserts: &[f64]) -> Tabl
         }
     }
     table
+}
+
+fn flood(options: &Options) -> String {
+    let messages = options.flood.unwrap_or_default();
+    match options.ahead {
+        Some(ahead) => format!("AMQP, {messages}, {ahead} ahead"),
+        None => format!("AMQP, {messages} at once"),
+    }
 }
