@@ -1,4 +1,5 @@
 use std::error::Error;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -8,10 +9,40 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, info, warn};
 
-use super::{AmqpSettings, Pauses, measures, transport};
+use super::transport::{self, Lifetime};
+use super::{AmqpSettings, Pauses, measures};
 
 /// How long a farewell to the broker may take.
 const FAREWELL: Duration = Duration::from_secs(2);
+
+/// A connection, and whether it still is one: lapin does not always tell (see [`Lifetime`]).
+pub(crate) struct Link {
+    connection: Connection,
+    lifetime: Lifetime,
+}
+
+impl Link {
+    /// What the broker answers on this connection, or that it will not.
+    pub(crate) async fn answered<T, E: From<lapin::Error>>(
+        &self,
+        answer: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        self.lifetime.answered(answer).await
+    }
+
+    /// Waits until the connection is gone, whether or not anybody is told otherwise.
+    pub(crate) async fn gone(&self) {
+        self.lifetime.over().await;
+    }
+}
+
+impl Deref for Link {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
 
 /// What a connection is kept for.
 pub(crate) trait Role: Send + Sync {
@@ -22,7 +53,7 @@ pub(crate) trait Role: Send + Sync {
     /// to stop, then what is in flight is finished and the answer is `Ok`, or until anything is lost.
     fn serve(
         &self,
-        connection: &Arc<Connection>,
+        link: &Arc<Link>,
         up: &Up,
         stop: &CancellationToken,
     ) -> impl Future<Output = Result<(), Lost>> + Send;
@@ -77,7 +108,7 @@ impl Errand {
         let ends_with_it = lifeline.clone().drop_guard();
         let connecting = transport::connect(settings.uri(), settings.properties(name), lifeline);
         let connected = timeout(settings.connect_timeout, connecting).await;
-        let connection = connected.map_err(|_| Lost::NoAnswer(settings.connect_timeout))??;
+        let (connection, _) = connected.map_err(|_| Lost::NoAnswer(settings.connect_timeout))??;
         Ok(Self { connection, _ends_with_it: ends_with_it })
     }
 
@@ -135,14 +166,16 @@ async fn connect_and_serve<R: Role>(
     let lifeline = CancellationToken::new();
     let _ends_with_it = lifeline.clone().drop_guard();
     let connecting = transport::connect(settings.uri(), settings.properties(R::NAME), lifeline);
-    let connection = tokio::select! {
+    let link = tokio::select! {
         () = stop.cancelled() => return Ok(()),
         connected = timeout(settings.connect_timeout, connecting) => {
-            Arc::new(connected.map_err(|_| Lost::NoAnswer(settings.connect_timeout))??)
+            let connected = connected.map_err(|_| Lost::NoAnswer(settings.connect_timeout))?;
+            let (connection, lifetime) = connected?;
+            Arc::new(Link { connection, lifetime })
         }
     };
-    let end = role.serve(&connection, up, stop).await;
+    let end = role.serve(&link, up, stop).await;
     // A connection that is dropped closes by itself; waiting lets the last acknowledgements out.
-    let _ = timeout(FAREWELL, connection.close(200, "done".into())).await;
+    let _ = timeout(FAREWELL, link.close(200, "done".into())).await;
     end
 }

@@ -35,7 +35,7 @@ pub use settings::AmqpSettings;
 pub use topology::{InvalidTopology, Topology, TopologySettings};
 pub use url::{AmqpUrl, InvalidAmqpUrl};
 
-pub(crate) use connection::{Errand, Lost, Role, Up, keep};
+pub(crate) use connection::{Errand, Link, Lost, Role, Up, keep};
 pub(crate) use hash::hash;
 pub(crate) use pauses::Pauses;
 pub(crate) use publisher::{Lane, Needs, NotSent, Outgoing, publish_one, verdict};

@@ -5,14 +5,14 @@ use futures_util::StreamExt;
 use futures_util::future::maybe_done;
 use futures_util::poll;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::{BasicProperties, Channel, Confirmation, Connection, Event};
+use lapin::{BasicProperties, Channel, Confirmation, Event};
 use parking_lot::RwLock;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{AmqpSettings, Lost, Role, Topology, Up, keep};
+use super::{AmqpSettings, Link, Lost, Role, Topology, Up, keep};
 
 /// Publishes with confirms, for whoever has something to publish. All share one connection, and none
 /// that consumes: the broker may stop those that publish.
@@ -22,7 +22,7 @@ pub struct Publisher(Arc<Shared>);
 struct Shared {
     settings: AmqpSettings,
     topology: Topology,
-    connection: RwLock<Option<Arc<Connection>>>,
+    link: RwLock<Option<Arc<Link>>>,
 }
 
 impl Publisher {
@@ -31,7 +31,7 @@ impl Publisher {
 
     /// A publisher to that broker. It has no connection until it is [run](Self::run).
     pub fn new(settings: AmqpSettings, topology: Topology) -> Self {
-        Self(Arc::new(Shared { settings, topology, connection: RwLock::default() }))
+        Self(Arc::new(Shared { settings, topology, link: RwLock::default() }))
     }
 
     /// Keeps the connection until told to stop.
@@ -41,41 +41,37 @@ impl Publisher {
 
     /// Whether it has a connection that the broker lets publish.
     pub fn is_ready(&self) -> bool {
-        self.connection().is_ok()
+        self.link().is_ok()
     }
 
     pub(crate) fn lane(&self, needs: Needs) -> Lane {
         Lane { publisher: self.clone(), needs, channel: Mutex::default() }
     }
 
-    fn connection(&self) -> Result<Arc<Connection>, NotSent> {
-        let connection = self.0.connection.read().clone().ok_or(NotSent::NotConnected)?;
-        if connection.status().blocked() {
+    fn link(&self) -> Result<Arc<Link>, NotSent> {
+        let link = self.0.link.read().clone().ok_or(NotSent::NotConnected)?;
+        if link.status().blocked() {
             return Err(NotSent::Blocked);
         }
-        Ok(connection)
+        Ok(link)
     }
 }
 
 impl Role for Publisher {
     const NAME: &'static str = "publisher";
 
-    async fn serve(
-        &self,
-        connection: &Arc<Connection>,
-        up: &Up,
-        stop: &CancellationToken,
-    ) -> Result<(), Lost> {
-        let mut events = Box::pin(connection.events_listener());
-        *self.0.connection.write() = Some(connection.clone());
+    async fn serve(&self, link: &Arc<Link>, up: &Up, stop: &CancellationToken) -> Result<(), Lost> {
+        let mut events = Box::pin(link.events_listener());
+        *self.0.link.write() = Some(link.clone());
         up.now();
         let end = loop {
-            if !connection.status().connected() {
+            if !link.status().connected() {
                 break Err(Lost::Closed);
             }
             tokio::select! {
                 () = stop.cancelled() => break Ok(()),
                 () = sleep(Self::ROUND) => {}
+                () = link.gone() => break Err(Lost::Closed),
                 event = events.next() => match event {
                     Some(Event::Error(error)) => break Err(error.into()),
                     Some(Event::ConnectionBlocked(why)) => {
@@ -87,7 +83,7 @@ impl Role for Publisher {
                 }
             }
         };
-        *self.0.connection.write() = None;
+        *self.0.link.write() = None;
         end
     }
 }
@@ -105,7 +101,7 @@ pub(crate) struct Lane {
     needs: Needs,
     /// Taken out while it is used: whatever goes wrong with it, or whoever gives up waiting, leaves
     /// none behind, and the next one is opened with all that is needed declared again.
-    channel: Mutex<Option<Channel>>,
+    channel: Mutex<Option<(Channel, Arc<Link>)>>,
 }
 
 /// A message to publish.
@@ -153,41 +149,43 @@ impl Lane {
     /// confirms of one channel apart by their order alone: so where one of several mandatory messages
     /// found no queue, none of them counts as confirmed.
     pub(crate) async fn publish(&self, messages: &[Outgoing<'_>]) -> Sent {
-        if let Err(error) = self.publisher.connection() {
+        if let Err(error) = self.publisher.link() {
             return Sent { confirmed: 0, stopped_by: Some(error) };
         }
         let mut slot = self.channel.lock().await;
-        let channel = match slot.take().filter(|channel| channel.status().connected()) {
-            Some(channel) => channel,
+        let (channel, link) = match slot.take().filter(|(channel, _)| channel.status().connected())
+        {
+            Some(open) => open,
             None => match self.open().await {
-                Ok(channel) => channel,
+                Ok(open) => open,
                 Err(error) => return Sent { confirmed: 0, stopped_by: Some(error) },
             },
         };
-        let sent = self.publish_on(&channel, messages).await;
+        let sent = self.publish_on(&channel, &link, messages).await;
         if sent.stopped_by.is_none() {
-            *slot = Some(channel);
+            *slot = Some((channel, link));
         }
         sent
     }
 
-    async fn open(&self) -> Result<Channel, NotSent> {
+    async fn open(&self) -> Result<(Channel, Arc<Link>), NotSent> {
         let Shared { settings, topology, .. } = &*self.publisher.0;
-        let connection = self.publisher.connection()?;
-        let opening = async {
+        let link = self.publisher.link()?;
+        let opening = link.answered(async {
             match self.needs {
-                Needs::Events => topology.declare_events(&connection).await?,
-                Needs::RetryAndDead => topology.declare_retry_and_dead(&connection).await?,
+                Needs::Events => topology.declare_events(&link).await?,
+                Needs::RetryAndDead => topology.declare_retry_and_dead(&link).await?,
             }
-            let channel = connection.create_channel().await?;
+            let channel = link.create_channel().await?;
             channel.confirm_select(ConfirmSelectOptions::default()).await?;
             Ok(channel)
-        };
+        });
         let patience = settings.confirm_timeout;
-        tokio::time::timeout(patience, opening).await.unwrap_or(Err(NotSent::NoConfirm(patience)))
+        let opened = tokio::time::timeout(patience, opening).await;
+        Ok((opened.unwrap_or(Err(NotSent::NoConfirm(patience)))?, link))
     }
 
-    async fn publish_on(&self, channel: &Channel, messages: &[Outgoing<'_>]) -> Sent {
+    async fn publish_on(&self, channel: &Channel, link: &Link, messages: &[Outgoing<'_>]) -> Sent {
         let patience = self.publisher.0.settings.confirm_timeout;
         let deadline = Instant::now() + patience;
         let mut in_line = Vec::with_capacity(messages.len());
@@ -199,11 +197,12 @@ impl Lane {
         }
         let mut sent = Sent { confirmed: 0, stopped_by: None };
         for mut publishing in in_line {
-            let confirmed = timeout_at(deadline, async {
+            let confirm = link.answered(async {
                 publishing.as_mut().await;
                 let confirm = publishing.as_mut().take_output();
                 verdict(&confirm.ok_or(NotSent::NotConnected)??.await?)
             });
+            let confirmed = timeout_at(deadline, confirm);
             match confirmed.await.unwrap_or(Err(NotSent::NoConfirm(patience))) {
                 Ok(()) => sent.confirmed += 1,
                 Err(error) => {

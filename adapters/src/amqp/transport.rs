@@ -12,9 +12,42 @@ use futures_util::io::{AsyncRead, AsyncWrite};
 use lapin::tcp::{AMQPUriTcpExt, AsyncTcpStream, TLSConfig};
 use lapin::uri::AMQPUri;
 use lapin::{Connection, ConnectionProperties};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 
 use super::mending::{HEADER, METHOD, mend};
+
+/// Tells when the broker's side of a connection has ended, or lapin's has.
+///
+/// lapin tells those who wait for the broker most of the time, and sometimes, where it happens in the
+/// wrong moment, lets them wait without end: for a connection whose broker hangs up right after it has
+/// named its limits (`connection.tune`), and for some answers on one that is lost while they are asked.
+#[derive(Debug, Clone)]
+pub(super) struct Lifetime(CancellationToken);
+
+impl Lifetime {
+    /// How long lapin has to say what it was after the end. Its reason is worth more than that it ended.
+    const FOR_A_REASON: Duration = Duration::from_secs(1);
+
+    /// Waits until it is over, and nobody will say why any more.
+    pub(super) async fn over(&self) {
+        self.0.cancelled().await;
+        tokio::time::sleep(Self::FOR_A_REASON).await;
+    }
+
+    /// What the broker answers, or that it will not.
+    pub(super) async fn answered<T, E: From<lapin::Error>>(
+        &self,
+        answer: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        tokio::select! {
+            biased;
+            answer = answer => answer,
+            () = self.over() => {
+                Err(lapin::Error::from(io::Error::from(io::ErrorKind::ConnectionAborted)).into())
+            }
+        }
+    }
+}
 
 /// Connects as lapin does by itself, by TLS where the URL says so, but for what is [mended](mend) on
 /// its way in, and for how it ends: with `lifeline`, whatever the broker does. lapin's thread for a
@@ -23,17 +56,21 @@ pub(super) async fn connect(
     uri: AMQPUri,
     properties: ConnectionProperties,
     lifeline: CancellationToken,
-) -> lapin::Result<Connection> {
+) -> lapin::Result<(Connection, Lifetime)> {
     let tokio = Tokio::current();
     let plain = Runtime::new(tokio.clone());
     let mending = Runtime::new(RuntimeParts::new(tokio.clone(), Mending(tokio)));
+    let lifetime = Lifetime(CancellationToken::new());
+    let over = lifetime.0.clone();
     let connect = async move |uri: AMQPUri, _| {
         let connecting = uri.connect_with_config_async(TLSConfig::default(), &plain);
         let connected = lifeline.run_until_cancelled(connecting).await;
         let stream = connected.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))?;
-        Ok(AsyncTcpStream::Plain(Mended::new(stream, lifeline.clone())))
+        Ok(AsyncTcpStream::Plain(Mended::new(stream, lifeline.clone(), over.clone())))
     };
-    Connection::connector(uri, mending, connect, properties).await
+    let connecting = Connection::connector(uri, mending, connect, properties);
+    let connection = lifetime.answered(connecting).await?;
+    Ok((connection, lifetime))
 }
 
 type TokioStream = <Tokio as Reactor>::TcpStream;
@@ -66,8 +103,8 @@ impl Reactor for Mending {
         address: SocketAddr,
     ) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
         let connecting = self.0.tcp_connect_addr(address);
-        let lifeline = CancellationToken::new();
-        async move { Ok(Mended::new(AsyncTcpStream::Plain(connecting.await?), lifeline)) }
+        let (lifeline, over) = (CancellationToken::new(), CancellationToken::new());
+        async move { Ok(Mended::new(AsyncTcpStream::Plain(connecting.await?), lifeline, over)) }
     }
 }
 
@@ -76,6 +113,9 @@ impl Reactor for Mending {
 struct Mended<S> {
     stream: S,
     lifeline: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Cancelled when the broker's side has ended, or nobody reads on.
+    over: CancellationToken,
+    _over_when_dropped: DropGuard,
     buffer: Vec<u8>,
     /// Up to here it was handed out…
     begin: usize,
@@ -95,10 +135,18 @@ impl<S> Mended<S> {
     /// No frame with a method or properties is larger, whatever was agreed on.
     const LARGEST: usize = 1 << 20;
 
-    fn new(stream: S, lifeline: CancellationToken) -> Self {
-        let lifeline = Box::pin(lifeline.cancelled_owned());
-        let buffer = vec![0; Self::ROOM];
-        Self { stream, lifeline, buffer, begin: 0, ready: 0, end: 0, body: 0 }
+    fn new(stream: S, lifeline: CancellationToken, over: CancellationToken) -> Self {
+        Self {
+            stream,
+            lifeline: Box::pin(lifeline.cancelled_owned()),
+            _over_when_dropped: over.clone().drop_guard(),
+            over,
+            buffer: vec![0; Self::ROOM],
+            begin: 0,
+            ready: 0,
+            end: 0,
+            body: 0,
+        }
     }
 
     /// Mends what is complete of what was read. Answers how many bytes the next frame takes, if it is
@@ -158,11 +206,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Mended<S> {
                 ready!(this.lifeline.as_mut().poll(context));
                 return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
             };
-            let read = read?;
-            if read == 0 {
-                return Poll::Ready(Ok(0));
+            match read {
+                Ok(read) if read > 0 => this.end += read,
+                end => {
+                    this.over.cancel();
+                    return Poll::Ready(end);
+                }
             }
-            this.end += read;
         }
         let handed_out = out.len().min(this.ready - this.begin);
         out[..handed_out].copy_from_slice(&this.buffer[this.begin..this.begin + handed_out]);
@@ -199,7 +249,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Mended<S> {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::io::{AsyncReadExt, Cursor};
+    use futures_util::io::{AsyncReadExt as _, Cursor};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
 
     use super::*;
 
@@ -215,7 +267,7 @@ mod tests {
     }
 
     fn mended<S>(stream: S) -> Mended<S> {
-        Mended::new(stream, CancellationToken::new())
+        Mended::new(stream, CancellationToken::new(), CancellationToken::new())
     }
 
     /// Hands out so many bytes at a time.
@@ -255,6 +307,50 @@ mod tests {
             let mut read = vec![];
             stream.read_to_end(&mut read).await.unwrap();
             assert_eq!(read, sent);
+        }
+    }
+
+    /// A method of the connection itself, on channel 0.
+    fn method(payload: &[u8]) -> Vec<u8> {
+        let mut frame = frame(METHOD, payload);
+        frame[2] = 0;
+        frame
+    }
+
+    /// Takes a connection, says these in turn, each when all of the client's answer to the one before is
+    /// there, and hangs up.
+    async fn hang_up_after(listener: &TcpListener, said: &[(Vec<u8>, usize)]) {
+        let (mut client, _) = listener.accept().await.unwrap();
+        client.read_exact(&mut [0; 8]).await.unwrap();
+        for (said, answers) in said {
+            client.write_all(said).await.unwrap();
+            // All of it: what is unread would turn the end into a reset.
+            for _ in 0..*answers {
+                let mut head = [0; 7];
+                client.read_exact(&mut head).await.unwrap();
+                let size = usize::from(head[5]) << 8 | usize::from(head[6]);
+                client.read_exact(&mut vec![0; size + 1]).await.unwrap();
+            }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_broker_that_hangs_up_during_the_sign_in_is_not_waited_for() {
+        // connection.start: version 0-9, nothing about the server, how to sign in, in which language.
+        let start = method(b"\0\x0a\0\x0a\0\x09\0\0\0\0\0\0\0\x05PLAIN\0\0\0\x05en_US");
+        // connection.tune: channels, frames of 128 KiB, heartbeats. Its answer is not waited for.
+        let tune = method(b"\0\x0a\0\x1e\x07\xff\0\x02\0\0\0\x0a");
+        let said = [(start, 1), (tune, 0)];
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        for words in 0..=said.len() {
+            let uri = format!("amqp://127.0.0.1:{port}").parse().unwrap();
+            let connecting =
+                connect(uri, ConnectionProperties::default(), CancellationToken::new());
+            let connecting = tokio::time::timeout(Duration::from_secs(30), connecting);
+            let (connected, ()) =
+                tokio::join!(connecting, hang_up_after(&listener, &said[..words]));
+            assert!(connected.expect("it comes to an end").is_err());
         }
     }
 }

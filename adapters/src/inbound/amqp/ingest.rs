@@ -7,7 +7,7 @@ use belfry_application::ports::Clock;
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
-use lapin::{Channel, Connection, Consumer};
+use lapin::{Channel, Consumer};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -17,7 +17,9 @@ use super::inflow::Inflow;
 use super::letters::{Letter, Letters, Reason};
 use super::message::{Envelope, Incoming};
 use super::sieve::{Held, Round, Sieve};
-use crate::amqp::{AmqpSettings, Lost, Pauses, Publisher, Role, Topology, Up, keep, measures};
+use crate::amqp::{
+    AmqpSettings, Link, Lost, Pauses, Publisher, Role, Topology, Up, keep, measures,
+};
 
 /// How the ingest queue is consumed.
 #[derive(Debug, Clone)]
@@ -112,19 +114,15 @@ impl<H: Handling> Ingest<H> {
 impl<H: Handling> Role for Ingest<H> {
     const NAME: &'static str = "ingest";
 
-    async fn serve(
-        &self,
-        connection: &Arc<Connection>,
-        up: &Up,
-        stop: &CancellationToken,
-    ) -> Result<(), Lost> {
+    async fn serve(&self, link: &Arc<Link>, up: &Up, stop: &CancellationToken) -> Result<(), Lost> {
         let IngestSettings { batch, linger, acknowledge_after, .. } = self.settings;
-        let (channel, consumer) = self.attach(connection).await?;
+        let (channel, consumer) = link.answered(self.attach(link)).await?;
         let mut inflow = Inflow::new(consumer);
         up.now();
 
-        let mut work = Work::new(self, channel);
+        let mut work = Work::new(self, link, channel);
         let mut stopped = pin!(stop.cancelled());
+        let mut gone = pin!(link.gone());
         let mut due = pin!(sleep_until(Instant::now()));
         // How long to wait before what is held is tried again.
         let mut pause = None;
@@ -132,7 +130,7 @@ impl<H: Handling> Role for Ingest<H> {
             if inflow.has_ended() {
                 warn!(held = work.held(), "the ingest queue is gone; it is declared once more");
                 metrics::counter!(measures::OUTAGES, "role" => Self::NAME).increment(1);
-                let (channel, consumer) = self.attach(connection).await?;
+                let (channel, consumer) = link.answered(self.attach(link)).await?;
                 work.go_on_by(channel).await?;
                 inflow.go_on_with(consumer);
             }
@@ -156,6 +154,7 @@ impl<H: Handling> Role for Ingest<H> {
                         }
                         work.take(news?);
                     }
+                    () = &mut gone => return Err(Lost::Closed),
                 }
             }
             pause = work.round().await?;
@@ -165,10 +164,10 @@ impl<H: Handling> Role for Ingest<H> {
 
 impl<H: Handling> Ingest<H> {
     /// Declares what is needed and consumes by a channel of its own.
-    async fn attach(&self, connection: &Connection) -> Result<(Channel, Consumer), Lost> {
-        self.topology.declare_ingest(connection).await?;
-        self.topology.declare_retry_and_dead(connection).await?;
-        let channel = connection.create_channel().await?;
+    async fn attach(&self, link: &Link) -> Result<(Channel, Consumer), Lost> {
+        self.topology.declare_ingest(link).await?;
+        self.topology.declare_retry_and_dead(link).await?;
+        let channel = link.create_channel().await?;
         // None would be no bound at all.
         let prefetch = self.settings.prefetch.max(1);
         channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
@@ -183,6 +182,7 @@ impl<H: Handling> Ingest<H> {
 /// What one connection has in hand.
 struct Work<'a, H: Handling> {
     ingest: &'a Ingest<H>,
+    link: &'a Link,
     /// Where deliveries are acknowledged, as long as they came by it.
     channel: Channel,
     sieve: Sieve<Delivery, H::Order>,
@@ -195,10 +195,11 @@ struct Work<'a, H: Handling> {
 }
 
 impl<'a, H: Handling> Work<'a, H> {
-    fn new(ingest: &'a Ingest<H>, channel: Channel) -> Self {
+    fn new(ingest: &'a Ingest<H>, link: &'a Link, channel: Channel) -> Self {
         let IngestSettings { shortest_pause, longest_pause, .. } = ingest.settings;
         Self {
             ingest,
+            link,
             channel,
             sieve: Sieve::default(),
             letters: Vec::new(),
@@ -215,7 +216,8 @@ impl<'a, H: Handling> Work<'a, H> {
     async fn go_on_by(&mut self, channel: Channel) -> Result<(), Lost> {
         self.acknowledge_each().await?;
         let gone = std::mem::replace(&mut self.channel, channel);
-        Ok(gone.close(200, "its queue is gone".into()).await?)
+        self.link.answered(gone.close(200, "its queue is gone".into())).await?;
+        Ok(())
     }
 
     /// Whether anything is done with that the broker does not know of yet.
@@ -327,14 +329,15 @@ impl<'a, H: Handling> Work<'a, H> {
     async fn acknowledge_all(&mut self) -> Result<(), Lost> {
         if let Some(newest) = self.settled.drain(..).max() {
             let all = BasicAckOptions { multiple: true };
-            self.channel.basic_ack(newest, all).await?;
+            self.link.answered(self.channel.basic_ack(newest, all)).await?;
         }
         Ok(())
     }
 
     async fn acknowledge_each(&mut self) -> Result<(), Lost> {
         for tag in self.settled.drain(..) {
-            self.channel.basic_ack(tag, BasicAckOptions::default()).await?;
+            let this = BasicAckOptions::default();
+            self.link.answered(self.channel.basic_ack(tag, this)).await?;
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::protocol::AMQPSoftError;
 use lapin::types::FieldTable;
-use lapin::{Channel, Connection, Consumer};
+use lapin::{Channel, Consumer};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -19,7 +19,7 @@ use tracing::warn;
 
 use super::forwarded::read_passed;
 use crate::amqp::{
-    AmqpSettings, Lost, NodeQueueFound, Role, Topology, Up, is_refused, keep, measures,
+    AmqpSettings, Link, Lost, NodeQueueFound, Role, Topology, Up, is_refused, keep, measures,
 };
 use crate::wire::EventForm;
 
@@ -101,9 +101,9 @@ impl NodeQueue {
         keep(self, &self.amqp, &stop).await;
     }
 
-    async fn attach(&self, connection: &Connection) -> Result<(Channel, Consumer, bool), Lost> {
-        let found = self.topology.declare_node(connection).await?;
-        let channel = connection.create_channel().await?;
+    async fn attach(&self, link: &Link) -> Result<(Channel, Consumer, bool), Lost> {
+        let found = self.topology.declare_node(link).await?;
+        let channel = link.create_channel().await?;
         // None would be no bound at all.
         let prefetch = self.settings.prefetch.max(1);
         channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
@@ -148,16 +148,11 @@ impl NodeQueue {
 impl Role for NodeQueue {
     const NAME: &'static str = "node_queue";
 
-    async fn serve(
-        &self,
-        connection: &Arc<Connection>,
-        up: &Up,
-        stop: &CancellationToken,
-    ) -> Result<(), Lost> {
-        let (channel, consumer, missed) = self.attach(connection).await?;
+    async fn serve(&self, link: &Arc<Link>, up: &Up, stop: &CancellationToken) -> Result<(), Lost> {
+        let (channel, consumer, missed) = link.answered(self.attach(link)).await?;
         self.state.send_replace(NodeQueueState::Attached { since: self.clock.now(), missed });
         up.now();
-        let end = self.consume(channel, consumer, stop).await;
+        let end = self.consume(link, channel, consumer, stop).await;
         self.state.send_replace(NodeQueueState::Detached { since: Some(self.clock.now()) });
         end
     }
@@ -166,6 +161,7 @@ impl Role for NodeQueue {
 impl NodeQueue {
     async fn consume(
         &self,
+        link: &Link,
         channel: Channel,
         consumer: Consumer,
         stop: &CancellationToken,
@@ -175,6 +171,7 @@ impl NodeQueue {
         let queue = consumer.queue();
         let mut deliveries = consumer.ready_chunks(every);
         let mut stopped = pin!(stop.cancelled());
+        let mut gone = pin!(link.gone());
         let mut due = pin!(sleep_until(Instant::now()));
         let mut newest = None;
         let mut told = 0;
@@ -186,9 +183,10 @@ impl NodeQueue {
                 chunk = deliveries.next() => {
                     Some(chunk.ok_or_else(|| Lost::ConsumerCancelled(queue.to_string()))?)
                 }
+                () = &mut gone => return Err(Lost::Closed),
             };
             let Some(chunk) = chunk else {
-                return acknowledge(&channel, &mut newest).await;
+                return link.answered(acknowledge(&channel, &mut newest)).await;
             };
             let is_due = chunk.is_empty();
             for delivery in chunk {
@@ -201,7 +199,7 @@ impl NodeQueue {
                 told += 1;
             }
             if is_due || told >= every {
-                acknowledge(&channel, &mut newest).await?;
+                link.answered(acknowledge(&channel, &mut newest)).await?;
                 told = 0;
             }
         }
