@@ -1,5 +1,4 @@
 use std::error::Error;
-use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,40 +8,10 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, info, warn};
 
-use super::transport::{self, Lifetime};
-use super::{AmqpSettings, Pauses, measures};
+use super::{AmqpSettings, Link, Pauses, measures, transport};
 
 /// How long a farewell to the broker may take.
 const FAREWELL: Duration = Duration::from_secs(2);
-
-/// A connection, and whether it still is one: lapin does not always tell (see [`Lifetime`]).
-pub(crate) struct Link {
-    connection: Connection,
-    lifetime: Lifetime,
-}
-
-impl Link {
-    /// What the broker answers on this connection, or that it will not.
-    pub(crate) async fn answered<T, E: From<lapin::Error>>(
-        &self,
-        answer: impl Future<Output = Result<T, E>>,
-    ) -> Result<T, E> {
-        self.lifetime.answered(answer).await
-    }
-
-    /// Waits until the connection is gone, whether or not anybody is told otherwise.
-    pub(crate) async fn gone(&self) {
-        self.lifetime.over().await;
-    }
-}
-
-impl Deref for Link {
-    type Target = Connection;
-
-    fn deref(&self) -> &Connection {
-        &self.connection
-    }
-}
 
 /// What a connection is kept for.
 pub(crate) trait Role: Send + Sync {
@@ -97,7 +66,7 @@ impl Up {
 
 /// A connection for one errand, that is not made again when it is lost. It ends when it is dropped.
 pub(crate) struct Errand {
-    connection: Connection,
+    link: Link,
     _ends_with_it: DropGuard,
 }
 
@@ -108,17 +77,17 @@ impl Errand {
         let ends_with_it = lifeline.clone().drop_guard();
         let connecting = transport::connect(settings.uri(), settings.properties(name), lifeline);
         let connected = timeout(settings.connect_timeout, connecting).await;
-        let (connection, _) = connected.map_err(|_| Lost::NoAnswer(settings.connect_timeout))??;
-        Ok(Self { connection, _ends_with_it: ends_with_it })
+        let link = connected.map_err(|_| Lost::NoAnswer(settings.connect_timeout))??;
+        Ok(Self { link, _ends_with_it: ends_with_it })
     }
 
     pub(crate) fn connection(&self) -> &Connection {
-        &self.connection
+        &self.link
     }
 
     /// Lets the last acknowledgements out.
     pub(crate) async fn end(self) {
-        let _ = timeout(FAREWELL, self.connection.close(200, "done".into())).await;
+        let _ = timeout(FAREWELL, self.link.close(200, "done".into())).await;
     }
 }
 
@@ -169,9 +138,7 @@ async fn connect_and_serve<R: Role>(
     let link = tokio::select! {
         () = stop.cancelled() => return Ok(()),
         connected = timeout(settings.connect_timeout, connecting) => {
-            let connected = connected.map_err(|_| Lost::NoAnswer(settings.connect_timeout))?;
-            let (connection, lifetime) = connected?;
-            Arc::new(Link { connection, lifetime })
+            Arc::new(connected.map_err(|_| Lost::NoAnswer(settings.connect_timeout))??)
         }
     };
     let end = role.serve(&link, up, stop).await;

@@ -17,6 +17,7 @@ mod connection;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod hash;
+mod link;
 pub(crate) mod measures;
 mod mending;
 mod pauses;
@@ -35,8 +36,9 @@ pub use settings::AmqpSettings;
 pub use topology::{InvalidTopology, Topology, TopologySettings};
 pub use url::{AmqpUrl, InvalidAmqpUrl};
 
-pub(crate) use connection::{Errand, Link, Lost, Role, Up, keep};
+pub(crate) use connection::{Errand, Lost, Role, Up, keep};
 pub(crate) use hash::hash;
+pub(crate) use link::Link;
 pub(crate) use pauses::Pauses;
 pub(crate) use publisher::{Lane, Needs, NotSent, Outgoing, publish_one, verdict};
 pub(crate) use random::random;

@@ -14,40 +14,8 @@ use lapin::uri::AMQPUri;
 use lapin::{Connection, ConnectionProperties};
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 
+use super::link::{Lifetime, Link};
 use super::mending::{HEADER, METHOD, mend};
-
-/// Tells when the broker's side of a connection has ended, or lapin's has.
-///
-/// lapin tells those who wait for the broker most of the time, and sometimes, where it happens in the
-/// wrong moment, lets them wait without end: for a connection whose broker hangs up right after it has
-/// named its limits (`connection.tune`), and for some answers on one that is lost while they are asked.
-#[derive(Debug, Clone)]
-pub(super) struct Lifetime(CancellationToken);
-
-impl Lifetime {
-    /// How long lapin has to say what it was after the end. Its reason is worth more than that it ended.
-    const FOR_A_REASON: Duration = Duration::from_secs(1);
-
-    /// Waits until it is over, and nobody will say why any more.
-    pub(super) async fn over(&self) {
-        self.0.cancelled().await;
-        tokio::time::sleep(Self::FOR_A_REASON).await;
-    }
-
-    /// What the broker answers, or that it will not.
-    pub(super) async fn answered<T, E: From<lapin::Error>>(
-        &self,
-        answer: impl Future<Output = Result<T, E>>,
-    ) -> Result<T, E> {
-        tokio::select! {
-            biased;
-            answer = answer => answer,
-            () = self.over() => {
-                Err(lapin::Error::from(io::Error::from(io::ErrorKind::ConnectionAborted)).into())
-            }
-        }
-    }
-}
 
 /// Connects as lapin does by itself, by TLS where the URL says so, but for what is [mended](mend) on
 /// its way in, and for how it ends: with `lifeline`, whatever the broker does. lapin's thread for a
@@ -56,12 +24,11 @@ pub(super) async fn connect(
     uri: AMQPUri,
     properties: ConnectionProperties,
     lifeline: CancellationToken,
-) -> lapin::Result<(Connection, Lifetime)> {
+) -> lapin::Result<Link> {
     let tokio = Tokio::current();
     let plain = Runtime::new(tokio.clone());
     let mending = Runtime::new(RuntimeParts::new(tokio.clone(), Mending(tokio)));
-    let lifetime = Lifetime(CancellationToken::new());
-    let over = lifetime.0.clone();
+    let (lifetime, over) = Lifetime::begin();
     let connect = async move |uri: AMQPUri, _| {
         let connecting = uri.connect_with_config_async(TLSConfig::default(), &plain);
         let connected = lifeline.run_until_cancelled(connecting).await;
@@ -70,7 +37,7 @@ pub(super) async fn connect(
     };
     let connecting = Connection::connector(uri, mending, connect, properties);
     let connection = lifetime.answered(connecting).await?;
-    Ok((connection, lifetime))
+    Ok(Link::new(connection, lifetime))
 }
 
 type TokioStream = <Tokio as Reactor>::TcpStream;
@@ -113,9 +80,8 @@ impl Reactor for Mending {
 struct Mended<S> {
     stream: S,
     lifeline: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// Cancelled when the broker's side has ended, or nobody reads on.
-    over: CancellationToken,
-    _over_when_dropped: DropGuard,
+    /// Let go of when the broker's side has ended; at the latest it goes with this.
+    alive: Option<DropGuard>,
     buffer: Vec<u8>,
     /// Up to here it was handed out…
     begin: usize,
@@ -139,8 +105,7 @@ impl<S> Mended<S> {
         Self {
             stream,
             lifeline: Box::pin(lifeline.cancelled_owned()),
-            _over_when_dropped: over.clone().drop_guard(),
-            over,
+            alive: Some(over.drop_guard()),
             buffer: vec![0; Self::ROOM],
             begin: 0,
             ready: 0,
@@ -209,7 +174,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Mended<S> {
             match read {
                 Ok(read) if read > 0 => this.end += read,
                 end => {
-                    this.over.cancel();
+                    this.alive = None;
                     return Poll::Ready(end);
                 }
             }
