@@ -81,7 +81,10 @@ impl RelayOutbox {
     ) -> Result<(), PortError> {
         while !stop.is_cancelled() {
             let entries = lead.pending(self.pace.batch).await?;
-            let stopped_by = self.tell(lead, &entries, pause).await?;
+            let Published { confirmed, stopped_by } = self.tell(lead, &entries).await?;
+            if confirmed > 0 || stopped_by.is_none() {
+                *pause = Self::SHORTEST_PAUSE;
+            }
             // A publisher that is down is no reason to give up the lead: another node's would be no
             // better off, and order is kept by staying.
             if let Some(error) = stopped_by {
@@ -92,7 +95,6 @@ impl RelayOutbox {
                 }
                 continue;
             }
-            *pause = Self::SHORTEST_PAUSE;
             // Where that was all there was, the store is not asked again before it calls.
             if entries.len() < self.pace.batch {
                 tokio::select! {
@@ -104,24 +106,22 @@ impl RelayOutbox {
         Ok(())
     }
 
-    /// Publishes entries and forgets those that were taken over; answers what stopped it before the end.
+    /// Publishes entries, and forgets those that were taken over.
     async fn tell(
         &self,
         lead: &mut dyn OutboxLead,
         entries: &[OutboxEntry],
-        pause: &mut Duration,
-    ) -> Result<Option<PortError>, PortError> {
+    ) -> Result<Published, PortError> {
         if entries.is_empty() {
-            return Ok(None);
+            return Ok(Published::all(entries));
         }
-        let Published { confirmed, stopped_by } = self.events.publish(entries).await;
-        let told: Vec<_> = entries[..confirmed].iter().map(|one| one.id).collect();
+        let published = self.events.publish(entries).await;
+        let told: Vec<_> = entries[..published.confirmed].iter().map(|one| one.id).collect();
         if !told.is_empty() {
             lead.forget(&told).await?;
             debug!(count = told.len(), "outbox entries told");
-            *pause = Self::SHORTEST_PAUSE;
         }
-        Ok(stopped_by)
+        Ok(published)
     }
 
     /// The pause to make now; the next one will be longer.
