@@ -286,16 +286,13 @@ impl<'a> Trial<'a> {
 
     /// Waits until so many copies have arrived, or nothing more comes; says when the last one did.
     pub(crate) async fn settle(&self, round: &Arc<Round>, expected: u64) -> Instant {
-        let mut last = (round.arrived(), Instant::now());
-        while round.arrived() < expected && last.1.elapsed() < SILENCE {
+        let mut arrivals = Arrivals::of(round);
+        while arrivals.look() < expected && !arrivals.have_ceased() {
             sleep(Duration::from_millis(10)).await;
-            if round.arrived() > last.0 {
-                last = (round.arrived(), Instant::now());
-            }
         }
         // The count of the last event comes after it, and a doubled one later still.
         sleep(Duration::from_millis(200)).await;
-        last.1
+        arrivals.last.1
     }
 
     /// Ends it, with its queue.
@@ -343,13 +340,38 @@ impl Lead {
 
     /// Waits until it is not, or nothing more arrives.
     fn shorten(&self, sent: u64) {
-        let mut last = (self.round.arrived(), Instant::now());
-        while self.is_too_long(sent) && last.1.elapsed() < SILENCE {
+        let mut arrivals = Arrivals::of(&self.round);
+        while self.is_too_long(sent) && !arrivals.have_ceased() {
             std::thread::sleep(Duration::from_millis(1));
-            if self.round.arrived() > last.0 {
-                last = (self.round.arrived(), Instant::now());
-            }
+            arrivals.look();
         }
+    }
+}
+
+/// Watches what arrives.
+struct Arrivals<'a> {
+    round: &'a Round,
+    /// So many had arrived when the last of them was seen.
+    last: (u64, Instant),
+}
+
+impl<'a> Arrivals<'a> {
+    fn of(round: &'a Round) -> Self {
+        Self { round, last: (round.arrived(), Instant::now()) }
+    }
+
+    /// How many have arrived by now.
+    fn look(&mut self) -> u64 {
+        let arrived = self.round.arrived();
+        if arrived > self.last.0 {
+            self.last = (arrived, Instant::now());
+        }
+        arrived
+    }
+
+    /// Whether none has for so long that no more are expected.
+    fn have_ceased(&self) -> bool {
+        self.last.1.elapsed() >= SILENCE
     }
 }
 
