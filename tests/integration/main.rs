@@ -3,5 +3,6 @@
 
 mod amqp;
 mod harness;
+mod postgres_reads;
 mod postgres_store;
 mod socketio;

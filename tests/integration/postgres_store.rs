@@ -1,5 +1,4 @@
-//! What the store promises beyond its port: several nodes on one database, servers that come and go,
-//! and questions that cost the same however much is kept.
+//! What the store promises beyond its port: several nodes on one database, and servers that come and go.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -7,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use belfry_adapters::outbound::postgres::{PostgresSettings, PostgresStore};
 use belfry_application::ports::{
-    History, InboxRepository, ListFilter, Outbox, OutboxEntry, OutboxLead, PortError, Retention,
+    History, InboxRepository, ListFilter, Outbox, OutboxEntry, OutboxLead, PortError,
 };
 use belfry_application::testing::{a_draft, at, id, user};
-use belfry_domain::{Draft, Due, Receipt, Revision};
+use belfry_domain::{Draft, Receipt, Revision};
 use belfry_tests::postgres::{Database, PostgresServer, fresh_database};
 use belfry_tests::wait::{until, until_true};
 use futures_util::future::{FutureExt, join_all};
@@ -377,168 +376,4 @@ async fn an_instant_that_cannot_be_told_is_refused_with_all_that_came_with_it() 
     assert_eq!(one.state(&user("ada")).await.unwrap().revision, Revision::ZERO);
     let refused = one.mark_all_read(&user("ada"), at(i64::MIN)).await;
     assert!(matches!(refused, Err(PortError::Rejected(_))));
-}
-
-/// How the table has been read, by all connections that are closed now.
-async fn reads_of(table: &str, pool: &PgPool) -> (i64, i64) {
-    sqlx::query_as(
-        "SELECT seq_scan, coalesce(idx_tup_fetch, 0) FROM pg_stat_user_tables WHERE relname = $1",
-    )
-    .bind(table)
-    .fetch_one(pool)
-    .await
-    .unwrap()
-}
-
-/// 100,000 notifications in a hundred inboxes, one in ten unread, and 20,000 inboxes of others.
-async fn fill(pool: &PgPool) {
-    for statement in [
-        "INSERT INTO inboxes (user_id, revision, unread)
-         SELECT 'u' || u, 1000, 100 FROM generate_series(1, 100) u",
-        "INSERT INTO inboxes (user_id) SELECT 'v' || u FROM generate_series(1, 20000) u",
-        "INSERT INTO notifications (user_id, id, created_revision, revision, created_at, read_at,
-             priority, kind, title, message)
-         SELECT 'u' || u, 'n' || n, n, n, now(), CASE WHEN n % 10 > 0 THEN now() END,
-             'normal', 'general', 'A title', repeat('word ', 20)
-         FROM generate_series(1, 100) u, generate_series(1, 1000) n",
-    ] {
-        sqlx::query(statement).execute(pool).await.unwrap();
-    }
-}
-
-/// What PostgreSQL knows of the tables when it plans.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Planned {
-    /// How large they are and what is in them.
-    Knowingly,
-    /// They are empty, and until the end of the test nobody looks again.
-    WhileEmpty,
-}
-
-/// A store on such tables with one connection, which has its plans from that time.
-async fn planned(when: Planned, database: &Database, pool: &PgPool) -> PostgresStore {
-    let settings = PostgresSettings { max_connections: 1, ..PostgresSettings::new(database.url()) };
-    let store = PostgresStore::connect(settings).await.unwrap();
-    store.migrate().await.unwrap();
-    for table in ["notifications", "inboxes"] {
-        let blind = format!("ALTER TABLE {table} SET (autovacuum_enabled = off)");
-        sqlx::query(sqlx::AssertSqlSafe(blind)).execute(pool).await.unwrap();
-    }
-    if when == Planned::WhileEmpty {
-        ask_everything(&store, "nobody").await;
-        change_everything(&store, "somebody").await;
-    }
-    fill(pool).await;
-    if when == Planned::Knowingly {
-        sqlx::query("VACUUM ANALYZE").execute(pool).await.unwrap();
-    }
-    store
-}
-
-/// Asks all there is to ask about an inbox; answers how many rows had to be looked at.
-async fn ask_everything(store: &PostgresStore, name: &str) -> usize {
-    let name = user(name);
-    let mut told = 0;
-    for unread in [None, Some(true), Some(false)] {
-        let before = Some(Revision::new(500));
-        let filter = ListFilter { unread, before, kind: None };
-        told += store.list(&name, &filter, 20).await.unwrap().len();
-    }
-    let history = store.history(&name, Revision::new(980), 50).await.unwrap();
-    if let History::Complete { changes, .. } = history {
-        told += changes.len();
-    }
-    // One more than is wanted shows that there are too many.
-    store.history(&name, Revision::new(10), 50).await.unwrap();
-    told += 51;
-    told += usize::from(store.get(&name, &id("n7")).await.unwrap().is_some());
-    let due = Due { now: at(5), created_before: Some(at(5)) };
-    assert_eq!(store.expire(&due, 100).await.unwrap(), 0);
-    store.state(&name).await.unwrap();
-    told
-}
-
-/// Makes one change of each kind.
-async fn change_everything(store: &PostgresStore, name: &str) {
-    let keyed = Draft { dedupe_key: Some(id("k")), ..a_draft(name, "new") };
-    store.create(vec![keyed, a_draft(name, "n1")]).await.unwrap();
-    store.mark_read(&user(name), &[id("n10"), id("new")], at(5)).await.unwrap();
-    store.delete(&user(name), &[id("n20"), id("new")], at(5)).await.unwrap();
-    let all = store.mark_all_read(&user(name), at(6)).await.unwrap();
-    assert_eq!(all.unwrap().unread.get(), 0);
-}
-
-#[tokio::test]
-async fn questions_read_what_they_answer_and_not_the_table() {
-    questions_read_what_they_answer(Planned::Knowingly).await;
-}
-
-#[tokio::test]
-async fn questions_read_what_they_answer_in_tables_that_were_empty_just_now() {
-    questions_read_what_they_answer(Planned::WhileEmpty).await;
-}
-
-async fn questions_read_what_they_answer(when: Planned) {
-    let database = fresh_database().await;
-    let pool = database.pool().await;
-    let store = planned(when, &database, &pool).await;
-    let before = reads_of("notifications", &pool).await;
-    let inboxes_before = reads_of("inboxes", &pool).await;
-
-    // Often enough for PostgreSQL to choose a plan for all parameters (after the fifth time).
-    let mut told = 0;
-    for n in 1..=8 {
-        told += ask_everything(&store, &format!("u{n}")).await;
-    }
-    assert_eq!(told, 8 * (3 * 20 + 20 + 51 + 1));
-    store.close().await;
-
-    // A connection tells its statistics when it ends.
-    let after = until("the reads are counted", async || {
-        let after = reads_of("notifications", &pool).await;
-        (after.1 - before.1 >= i64::try_from(told).unwrap()).then_some(after)
-    })
-    .await;
-    let inboxes_after = reads_of("inboxes", &pool).await;
-    assert_eq!(after.0, before.0, "no scan of all notifications");
-    assert_eq!(inboxes_after.0, inboxes_before.0, "no scan of all inboxes");
-    // Pages of what is read pass by the unread ones between them.
-    let fetched = usize::try_from(after.1 - before.1).unwrap();
-    assert!(fetched < told * 5 / 4, "{fetched} rows read for {told}");
-}
-
-#[tokio::test]
-async fn changes_find_their_rows_by_index_too() {
-    changes_find_their_rows_by_index(Planned::Knowingly).await;
-}
-
-#[tokio::test]
-async fn changes_find_their_rows_by_index_in_tables_that_were_empty_just_now() {
-    changes_find_their_rows_by_index(Planned::WhileEmpty).await;
-}
-
-async fn changes_find_their_rows_by_index(when: Planned) {
-    let database = fresh_database().await;
-    let pool = database.pool().await;
-    let store = planned(when, &database, &pool).await;
-    let before = reads_of("notifications", &pool).await;
-    for n in 1..=8 {
-        change_everything(&store, &format!("u{n}")).await;
-    }
-    store.close().await;
-    until_true("the writes are counted", async || {
-        let updated: i64 = sqlx::query_scalar(
-            "SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'notifications'",
-        )
-        .fetch_one(&pool)
-        .await
-        .unwrap();
-        updated >= 8 * 100
-    })
-    .await;
-    let after = reads_of("notifications", &pool).await;
-    assert_eq!(after.0, before.0, "no scan of all notifications");
-    // The unread ones, and the few that are named.
-    let fetched = after.1 - before.1;
-    assert!((8 * 100..8 * 120).contains(&fetched), "{fetched} rows read");
 }
