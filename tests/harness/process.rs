@@ -402,42 +402,34 @@ impl Drop for Belfry {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{Permissions, set_permissions};
-    use std::os::unix::fs::PermissionsExt;
-
     use rustix::process::{Pid, test_kill_process};
 
     use super::*;
     use crate::wait::until_true;
 
-    /// A program in the place of `belfry`, which does this after it has said where it serves.
-    fn builder(folder: &TempDir, then: &str) -> Builder {
-        with(&folder.path().join("belfry"), then)
-    }
-
-    fn with(program: &Path, then: &str) -> Builder {
+    /// A shell in the place of `belfry`, which does this after it has said where it serves.
+    ///
+    /// It is not a script written here: while a test beside this one starts a child, that child holds
+    /// whatever file is open for writing, and such a file cannot be run (`ETXTBSY`, execve(2)).
+    fn builder(then: &str) -> Builder {
         let says = "echo listening on http://127.0.0.1:1/; echo admin on http://127.0.0.1:2";
-        std::fs::write(program, format!("#!/bin/sh\n{says}\n{then}\n")).unwrap();
-        set_permissions(program, Permissions::from_mode(0o755)).unwrap();
-        Belfry::builder().program(program)
+        shell(&format!("{says}\n{then}"))
     }
 
-    fn folder() -> TempDir {
-        TempDir::new().unwrap()
+    fn shell(script: &str) -> Builder {
+        Belfry::builder().program(Path::new("/bin/sh")).arg("-c").arg(script)
     }
 
     #[tokio::test]
     async fn its_addresses_are_read_from_what_it_says() {
-        let folder = folder();
-        let belfry = builder(&folder, "exec sleep 60").start().await;
+        let belfry = builder("exec sleep 60").start().await;
         assert_eq!(belfry.url(), "http://127.0.0.1:1");
         assert_eq!(belfry.admin_url(), "http://127.0.0.1:2");
     }
 
     #[tokio::test]
     async fn it_sees_its_settings_and_nothing_of_the_environment() {
-        let folder = folder();
-        let builder = builder(&folder, "env; echo complete; exec sleep 60");
+        let builder = builder("env; echo complete; exec sleep 60");
         let belfry = builder.setting("amqp.ingest.mode", "forward").start().await;
         belfry.log_line("complete").await;
         let log = belfry.log();
@@ -447,22 +439,17 @@ mod tests {
 
     #[tokio::test]
     async fn one_that_ends_instead_of_serving_is_told_with_its_status_and_words() {
-        let folder = folder();
-        let mut builder = builder(&folder, "");
-        builder.program = Some("/bin/sh".into());
-        let builder = builder.arg("-c").arg("echo no such setting >&2; exit 3");
-        let refused = builder.try_start().await.unwrap_err();
+        let refused = shell("echo no such setting >&2; exit 3").try_start().await.unwrap_err();
         assert_eq!(refused.status.unwrap().code(), Some(3));
         assert_eq!(refused.log, "no such setting");
     }
 
     #[tokio::test]
     async fn it_can_end_in_good_order_and_start_again() {
-        let folder = folder();
-        let mut belfry =
-            builder(&folder, "trap 'echo bye; exit 0' TERM; while :; do sleep 0.1; done")
-                .start()
-                .await;
+        let then = "trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.1; done";
+        let mut belfry = builder(then).start().await;
+        // A signal before that ends it as it stands.
+        belfry.log_line("ready").await;
         let first = belfry.pid();
         assert_eq!(belfry.terminate().await.code(), Some(0));
         assert!(belfry.log().ends_with("bye"));
@@ -474,26 +461,23 @@ mod tests {
     #[tokio::test]
     #[should_panic(expected = "belfry panicked")]
     async fn a_test_fails_in_which_it_panicked() {
-        let folder = folder();
         let then = "echo thread main panicked at src/main.rs >&2; exec sleep 60";
-        let belfry = builder(&folder, then).start().await;
+        let belfry = builder(then).start().await;
         belfry.log_line("panicked").await;
     }
 
     #[tokio::test]
     async fn it_goes_with_a_killed_test_process() {
         const TO_BE_KILLED: &str = "BELFRY_TEST_TO_BE_KILLED";
-        if let Some(program) = std::env::var_os(TO_BE_KILLED) {
-            let program = Path::new(&program);
-            let belfry = with(program, "exec sleep 60").start().await;
+        if std::env::var_os(TO_BE_KILLED).is_some() {
+            let belfry = builder("exec sleep 60").start().await;
             println!("\npid {} {}", belfry.pid(), belfry.folder().display());
             return tokio::time::sleep(Duration::from_mins(1)).await;
         }
-        let programs = folder();
         let this_test = "process::tests::it_goes_with_a_killed_test_process";
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "--nocapture", this_test]);
-        command.env(TO_BE_KILLED, programs.path().join("belfry"));
+        command.env(TO_BE_KILLED, "1");
         let mut test = Spawned::new(&mut command, None).unwrap();
         let told = test.wait_for(PATIENCE, |lines| {
             let mut lines = lines.iter();
