@@ -467,7 +467,11 @@ mod tests {
     #[tokio::test]
     #[should_panic(expected = "n came")]
     async fn what_must_never_come_is_noticed() {
-        let device = device(TWO);
-        device.never("n", device.expect("other")).await;
+        let device = device(&format!("read -r go; {TWO}"));
+        let other = async {
+            device.emit("go", Value::Null);
+            device.expect("other").await
+        };
+        device.never("n", other).await;
     }
 }
