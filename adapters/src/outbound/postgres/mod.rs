@@ -99,8 +99,8 @@ impl PostgresStore {
     /// does it, the others wait for it.
     ///
     /// A database that is ahead is taken as it is: migrations only add, or put a better index in the
-    /// place of another, so that the previous version
-    /// keeps running while the next one is rolled out, and can be gone back to.
+    /// place of another, so that the previous version keeps running while the next one is rolled out,
+    /// and can be gone back to.
     pub async fn migrate(&self) -> Result<(), PortError> {
         // On a connection of its own: a migration may take longer than any statement should.
         let mut connection = self.options.connect().await.map_err(Failure::from)?;
