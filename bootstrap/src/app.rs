@@ -17,7 +17,7 @@ use belfry_adapters::inbound::amqp::NodeQueueState;
 use belfry_adapters::inbound::rest::{
     self, Intake, Readiness, ReadinessCheck, RestParts, RestSettings,
 };
-use belfry_adapters::inbound::socketio::{SocketIoDoor, SocketIoParts};
+use belfry_adapters::inbound::socketio::{SocketIoParts, SocketIoServer};
 use belfry_adapters::outbound::jwt::{JwtVerifier, TokenMint};
 use belfry_adapters::outbound::socketio::{SocketIoDelivery, SocketIoSessions};
 use belfry_adapters::outbound::system::{SystemClock, UuidV7Ids};
@@ -111,9 +111,9 @@ impl App {
             revoke_tokens: revoke_tokens.clone(),
         };
         let events = Events::build(&config, &config.node_name(&http.address()?), needs)?;
-        let door = SocketIoDoor::open(SocketIoParts {
+        let socket_io = SocketIoServer::new(SocketIoParts {
             sessions: sessions.clone(),
-            stories: stories::of_devices(&inboxes, &clock),
+            use_cases: stories::of_devices(&inboxes, &clock),
             settings: socket_settings(&config),
         });
         let retention = ApplyRetention::new(
@@ -136,7 +136,7 @@ impl App {
             limits: request_limits(&config.limits),
             settings: settings.clone(),
         })
-        .merge(socket_routes(door, &settings));
+        .merge(socket_routes(socket_io, &settings));
         let mut greeting = listening::greeting(&config, &http, &admin)?;
         if config.auth.is_development() {
             let key = Arc::new(TokenMint::new(&jwt)?);
@@ -293,9 +293,10 @@ async fn mend_gaps(
     }
 }
 
-fn socket_routes(door: SocketIoDoor, settings: &RestSettings) -> Router {
-    let routes =
-        Router::new().route_service("/socket.io/", door.clone()).route_service("/socket.io", door);
+fn socket_routes(server: SocketIoServer, settings: &RestSettings) -> Router {
+    let routes = Router::new()
+        .route_service("/socket.io/", server.clone())
+        .route_service("/socket.io", server);
     rest::only_pages_of(routes, &settings.cors_origins)
         .layer(option_layer(rest::cors_layer(&settings.cors_origins)))
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use belfry_adapters::inbound::socketio::{
-    InboxStories, SocketIoDoor, SocketIoParts, SocketIoSettings,
+    SocketIoParts, SocketIoServer, SocketIoSettings, SocketUseCases,
 };
 use belfry_adapters::outbound::socketio::SocketIoSessions;
 use belfry_adapters::transport::{ListenAddress, Listener, Server, ServerSettings, TcpSettings};
@@ -61,19 +61,19 @@ async fn node_with(settings: SocketIoSettings) -> Node {
         clock.clone(),
         SessionSettings::default(),
     ));
-    let stories = InboxStories {
+    let use_cases = SocketUseCases {
         mark_read: MarkRead::new(inboxes.clone(), clock.clone()),
         mark_all_read: MarkAllRead::new(inboxes.clone(), clock.clone()),
         delete: DeleteNotification::new(inboxes.clone(), clock.clone()),
         list: ListInbox::new(inboxes.clone()),
         count_unread: CountUnread::new(inboxes),
     };
-    let door = SocketIoDoor::open(SocketIoParts { sessions: sessions.clone(), stories, settings });
+    let parts = SocketIoParts { sessions: sessions.clone(), use_cases, settings };
     let free: ListenAddress = "127.0.0.1:0".parse().unwrap();
     let listener = Listener::bind(free, TcpSettings::default()).await.unwrap();
     let server = Server::new(listener, ServerSettings::default()).unwrap();
     let ListenAddress::Tcp(address) = server.address().unwrap() else { panic!("by TCP") };
-    let app = Router::new().fallback_service(door);
+    let app = Router::new().fallback_service(SocketIoServer::new(parts));
     tokio::spawn(server.serve(app, CancellationToken::new()));
     Node { address, sessions, store, clock }
 }
@@ -425,8 +425,11 @@ async fn a_device_is_in_each_namespace_by_itself() {
     assert!(ada.frame().await.unwrap().starts_with("40/notifications,{\"sid\":"));
     assert!(ada.frame().await.unwrap().starts_with("42/notifications,[\"notification:sync\","));
     assert_eq!(node.sessions.count(), 2);
-    // A second sign-in where it is signed in is passed over.
+    // A second sign-in in the same namespace takes the place of the first.
     ada.send(&format!("40{auth}")).await;
+    assert!(ada.frame().await.unwrap().starts_with("40{\"sid\":"));
+    assert!(ada.frame().await.unwrap().starts_with("42[\"notification:sync\","));
+    assert_eq!(node.sessions.count(), 2);
     node.happens("ada", "n1").await;
     let mut told = Vec::new();
     for _ in 0..4 {
@@ -442,11 +445,17 @@ async fn a_device_is_in_each_namespace_by_itself() {
     assert_eq!(answer, r#"43/notifications,7[{"data":{"count":1,"revision":1},"status":"ok"}]"#);
     ada.send(&format!("40{auth}")).await;
     assert!(ada.frame().await.unwrap().starts_with("40{"), "it comes back");
-    // Where it is not, nothing it says is listened to.
+    assert!(ada.frame().await.unwrap().starts_with("42[\"notification:sync\","));
+    // What it sends to a namespace that it has left is ignored.
     ada.send("41/notifications,").await;
-    ada.send("42/notifications,[\"notification:list\"]").await;
+    ada.send("42/notifications,1[\"notification:unread_count\"]").await;
+    ada.send("422[\"notification:unread_count\"]").await;
+    assert_eq!(ada.ack(2).await["status"], "ok");
+    // Where it is in no namespace, its transport is closed for it.
+    ada.send("41").await;
+    ada.send("42[\"notification:unread_count\"]").await;
     while let Some(frame) = ada.frame().await {
-        assert!(frame.starts_with("42[") || frame == "1", "{frame}");
+        assert_eq!(frame, "1");
     }
     until_true("no session is left", async || node.sessions.count() == 0).await;
 }

@@ -10,4 +10,4 @@ mod rates;
 pub use hits::Limit;
 pub(crate) use network::network_of;
 pub use rates::PerSecond;
-pub(crate) use rates::{Exceeded, Rate, RateByKey};
+pub(crate) use rates::{Rate, RateByKey};

@@ -92,20 +92,6 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Cuts the connection, both ways and at once; what the kernel has taken is still sent. Does
-    /// nothing to one that is gone.
-    pub fn hang_up(&self) {
-        if let Some(wire) = self.wire.upgrade() {
-            // Fails only where the peer was quicker.
-            let _ = wire.socket.shutdown(std::net::Shutdown::Both);
-        }
-    }
-
-    /// Whether the connection is gone.
-    pub fn is_gone(&self) -> bool {
-        self.wire.strong_count() == 0
-    }
-
     /// Has the client's place last as long as the connection.
     pub(super) fn keep(&self, place: Place) {
         if let Some(wire) = self.wire.upgrade() {

@@ -1,8 +1,7 @@
-//! The frames of a WebSocket as a server reads them: masked, and a message perhaps in fragments (RFC 6455,
-//! section 5).
+//! Reads the frames that clients send over a WebSocket (RFC 6455, section 5): masked, and possibly fragmented.
 //!
-//! A connection spends nearly all of its time waiting for a frame, and there are many connections: what
-//! is kept meanwhile is a few words, and no buffer.
+//! A connection is idle nearly all of the time, and there are many of them: while no frame is under way the
+//! reader keeps a few words and no buffer.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -11,51 +10,67 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::frames::{BINARY, CLOSE, CONTINUATION, FINAL, PING, PONG, TEXT};
+use super::frames::{BINARY, CLOSE, CONTINUATION, FINAL, PING, PONG, TEXT, close_code};
 
-/// What one frame came to.
+/// What one received frame amounts to.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Heard {
-    /// A text, whole with it.
+pub(crate) enum Frame {
+    /// The last or only frame of a text message, with the whole message.
     Text(String),
-    /// Bytes, whole with it.
+    /// The last or only frame of a binary message, with the whole message.
     Binary(Vec<u8>),
-    /// A fragment of a message that is not whole yet.
+    /// A fragment of a message that is not complete yet.
     Fragment,
-    /// To be answered by a pong that carries the same.
+    /// To be answered with a pong of the same payload.
     Ping(Vec<u8>),
-    /// An answer to a ping of ours, or to none.
+    /// An answer to a ping, or unsolicited.
     Pong,
-    /// The peer begins the closing handshake, perhaps with a status code.
+    /// The peer starts the closing handshake, with a status code or without.
     Close(Option<u16>),
 }
 
 /// Why nothing more can be read.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Unreadable {
+pub(crate) enum ReadError {
     /// The peer closed the connection without the closing handshake.
     #[error("the connection has ended")]
     Gone,
-    /// It broke.
+    /// The connection failed.
     #[error(transparent)]
     Broken(#[from] io::Error),
-    /// What came is against the protocol.
+    /// A frame violates the protocol.
     #[error("{0}")]
     Violation(&'static str),
-    /// A message is larger than may be.
+    /// A text message is not UTF-8.
+    #[error("a text that is not UTF-8")]
+    NotUtf8,
+    /// A message exceeds the limit.
     #[error("a message is too large")]
     TooLarge,
 }
 
-/// Reads frames, of messages that have at most so many bytes.
+impl ReadError {
+    /// The status code that tells the peer why the connection is closed (section 7.4.1); `None` where
+    /// there is nobody left to tell.
+    pub(crate) const fn close_code(&self) -> Option<u16> {
+        match self {
+            Self::Gone | Self::Broken(_) => None,
+            Self::Violation(_) => Some(close_code::PROTOCOL_ERROR),
+            Self::NotUtf8 => Some(close_code::INVALID_PAYLOAD),
+            Self::TooLarge => Some(close_code::TOO_LARGE),
+        }
+    }
+}
+
+/// Reads frames, of messages up to a limit in bytes.
 #[derive(Debug)]
 pub(crate) struct FrameReader {
     limit: usize,
-    /// What was read, up from the first frame that is not dealt with …
+    /// Bytes read from the connection. Empty, and without an allocation, between frames.
     buffer: Vec<u8>,
-    /// … which begins here. There is a buffer only while there is something in it.
+    /// Where the first frame that is not processed yet starts in the buffer.
     at: usize,
-    /// The kind of a message that comes in fragments, and those that have come.
+    /// The kind of the fragmented message under way, and its fragments so far.
     fragments: Option<(Kind, Vec<u8>)>,
 }
 
@@ -66,23 +81,23 @@ enum Kind {
 }
 
 impl FrameReader {
-    /// So much is read at a time. Not reserved ahead for what a frame announces: who has announced much
-    /// and sends nothing costs nothing.
+    /// Bytes per read. Nothing is reserved for the length that a frame announces, so a client that announces
+    /// much and sends little costs little.
     const CHUNK: usize = 4_096;
 
     pub(crate) fn new(limit: usize) -> Self {
         Self { limit, buffer: Vec::new(), at: 0, fragments: None }
     }
 
-    /// The next frame. Nothing is lost when this is not waited for to its end.
+    /// The next frame. Cancel safe: no byte is lost when the caller stops polling.
     pub(crate) fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
         from: &mut (impl AsyncRead + Unpin),
-    ) -> Poll<Result<Heard, Unreadable>> {
+    ) -> Poll<Result<Frame, ReadError>> {
         loop {
-            if let Some(heard) = self.take()? {
-                return Poll::Ready(Ok(heard));
+            if let Some(frame) = self.take()? {
+                return Poll::Ready(Ok(frame));
             }
             ready!(self.poll_fill(cx, from))?;
         }
@@ -92,20 +107,20 @@ impl FrameReader {
         &mut self,
         cx: &mut Context<'_>,
         from: &mut (impl AsyncRead + Unpin),
-    ) -> Poll<Result<(), Unreadable>> {
+    ) -> Poll<Result<(), ReadError>> {
         let mut chunk = [MaybeUninit::uninit(); Self::CHUNK];
         let mut read = ReadBuf::uninit(&mut chunk);
         ready!(Pin::new(from).poll_read(cx, &mut read))?;
         if read.filled().is_empty() {
-            return Poll::Ready(Err(Unreadable::Gone));
+            return Poll::Ready(Err(ReadError::Gone));
         }
         self.buffer.drain(..std::mem::take(&mut self.at));
         self.buffer.extend_from_slice(read.filled());
         Poll::Ready(Ok(()))
     }
 
-    /// The next frame of those that were read, if it is there as a whole.
-    fn take(&mut self) -> Result<Option<Heard>, Unreadable> {
+    /// The next frame in the buffer, once all of it is there.
+    fn take(&mut self) -> Result<Option<Frame>, ReadError> {
         let Some(head) = Head::read(&self.buffer[self.at..])? else { return Ok(None) };
         self.check(&head)?;
         let begin = self.at + head.length;
@@ -120,8 +135,8 @@ impl FrameReader {
         self.read(&head, payload).map(Some)
     }
 
-    /// Whether such a frame may come now, known before any of its payload is there.
-    fn check(&self, head: &Head) -> Result<(), Unreadable> {
+    /// Whether a frame with this head is allowed now. Decided before any of its payload has arrived.
+    fn check(&self, head: &Head) -> Result<(), ReadError> {
         let before = match (head.opcode, &self.fragments) {
             (CONTINUATION, None) => return violation("a continuation of nothing"),
             (CONTINUATION, Some((_, fragments))) => fragments.len(),
@@ -129,16 +144,16 @@ impl FrameReader {
             _ => 0,
         };
         if head.payload > self.limit.saturating_sub(before) {
-            return Err(Unreadable::TooLarge);
+            return Err(ReadError::TooLarge);
         }
         Ok(())
     }
 
-    fn read(&mut self, head: &Head, payload: Vec<u8>) -> Result<Heard, Unreadable> {
+    fn read(&mut self, head: &Head, payload: Vec<u8>) -> Result<Frame, ReadError> {
         match head.opcode {
-            PING => Ok(Heard::Ping(payload)),
-            PONG => Ok(Heard::Pong),
-            CLOSE => status(&payload).map(Heard::Close),
+            PING => Ok(Frame::Ping(payload)),
+            PONG => Ok(Frame::Pong),
+            CLOSE => status(&payload).map(Frame::Close),
             opcode => {
                 let kind = if opcode == TEXT { Kind::Text } else { Kind::Binary };
                 self.gather(kind, payload, head.is_final)
@@ -146,12 +161,7 @@ impl FrameReader {
         }
     }
 
-    fn gather(
-        &mut self,
-        kind: Kind,
-        payload: Vec<u8>,
-        is_final: bool,
-    ) -> Result<Heard, Unreadable> {
+    fn gather(&mut self, kind: Kind, payload: Vec<u8>, is_final: bool) -> Result<Frame, ReadError> {
         let (kind, message) = match self.fragments.take() {
             Some((kind, mut fragments)) => {
                 fragments.extend(payload);
@@ -161,34 +171,35 @@ impl FrameReader {
         };
         if !is_final {
             self.fragments = Some((kind, message));
-            return Ok(Heard::Fragment);
+            return Ok(Frame::Fragment);
         }
         match kind {
-            Kind::Binary => Ok(Heard::Binary(message)),
+            Kind::Binary => Ok(Frame::Binary(message)),
             Kind::Text => match String::from_utf8(message) {
-                Ok(text) => Ok(Heard::Text(text)),
-                Err(_) => violation("a text that is not UTF-8"),
+                Ok(text) => Ok(Frame::Text(text)),
+                Err(_) => Err(ReadError::NotUtf8),
             },
         }
     }
 }
 
 /// The head of a frame from a client.
-pub(super) struct Head {
-    pub(super) opcode: u8,
+struct Head {
+    opcode: u8,
     is_final: bool,
-    /// How long it is, and how long what follows it.
-    pub(super) length: usize,
-    pub(super) payload: usize,
-    pub(super) mask: [u8; 4],
+    /// The head's own length in bytes.
+    length: usize,
+    /// The payload's length in bytes.
+    payload: usize,
+    mask: [u8; 4],
 }
 
 impl Head {
-    /// The most that a control frame carries.
+    /// The largest payload of a control frame (section 5.5).
     const CONTROL: usize = 125;
 
-    /// `None` if it is not there as a whole. What is wrong with it is told as early as it shows.
-    pub(super) fn read(bytes: &[u8]) -> Result<Option<Self>, Unreadable> {
+    /// `None` while it is incomplete. A violation is reported as early as it shows.
+    fn read(bytes: &[u8]) -> Result<Option<Self>, ReadError> {
         let (Some(first), Some(second)) = (bytes.first(), bytes.get(1)) else { return Ok(None) };
         let (opcode, is_final) = (first & 0x0f, first & FINAL != 0);
         if first & 0x70 != 0 {
@@ -210,7 +221,7 @@ impl Head {
             short => (0, Some(u64::from(short))),
         };
         let Some(payload) = payload else { return Ok(None) };
-        let payload = usize::try_from(payload).map_err(|_| Unreadable::TooLarge)?;
+        let payload = usize::try_from(payload).map_err(|_| ReadError::TooLarge)?;
         if is_control && payload > Self::CONTROL {
             return violation("a control frame that is too large");
         }
@@ -222,13 +233,13 @@ impl Head {
     }
 }
 
-/// The number of so many bytes behind the first two.
+/// The big-endian number of that many bytes behind the first two.
 fn number(bytes: &[u8], width: usize) -> Option<u64> {
     let bytes = bytes.get(2..2 + width)?;
     Some(bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
 }
 
-pub(super) fn unmask(payload: &mut [u8], mask: [u8; 4]) {
+fn unmask(payload: &mut [u8], mask: [u8; 4]) {
     for part in payload.chunks_mut(mask.len()) {
         for (byte, mask) in part.iter_mut().zip(mask) {
             *byte ^= mask;
@@ -237,7 +248,7 @@ pub(super) fn unmask(payload: &mut [u8], mask: [u8; 4]) {
 }
 
 /// The status code of a closing handshake (section 7.1.5), if there is one.
-fn status(payload: &[u8]) -> Result<Option<u16>, Unreadable> {
+fn status(payload: &[u8]) -> Result<Option<u16>, ReadError> {
     match payload {
         [] => Ok(None),
         [high, low, reason @ ..] if std::str::from_utf8(reason).is_ok() => {
@@ -247,8 +258,8 @@ fn status(payload: &[u8]) -> Result<Option<u16>, Unreadable> {
     }
 }
 
-fn violation<T>(what: &'static str) -> Result<T, Unreadable> {
-    Err(Unreadable::Violation(what))
+fn violation<T>(what: &'static str) -> Result<T, ReadError> {
+    Err(ReadError::Violation(what))
 }
 
 #[cfg(any(test, feature = "fuzzing"))]

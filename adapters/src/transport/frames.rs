@@ -1,32 +1,6 @@
-//! The frames of a WebSocket (RFC 6455, section 5.2) as a server writes them: unmasked.
+//! The frames of a WebSocket (RFC 6455, section 5.2) as a server writes them: unmasked, one for each message.
 
 use bytes::Bytes;
-
-/// The Socket.IO packet that a session ends with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LastWord {
-    /// The device was not let in.
-    ConnectError,
-    /// The device was sent away for good.
-    Disconnect,
-}
-
-impl LastWord {
-    const ALL: [Self; 2] = [Self::ConnectError, Self::Disconnect];
-
-    /// How it begins, behind Engine.IO's own `4` for a message.
-    const fn begins(self) -> &'static [u8] {
-        match self {
-            Self::ConnectError => b"44",
-            Self::Disconnect => b"41",
-        }
-    }
-
-    /// Whether it is among the packets of a polling answer, which 0x1E separates.
-    pub(super) fn is_in(self, payload: &[u8]) -> bool {
-        payload.split(|byte| *byte == 0x1e).any(|packet| packet.starts_with(self.begins()))
-    }
-}
 
 pub(super) const CONTINUATION: u8 = 0x0;
 pub(super) const TEXT: u8 = 0x1;
@@ -36,11 +10,34 @@ pub(super) const PING: u8 = 0x9;
 pub(super) const PONG: u8 = 0xa;
 pub(super) const FINAL: u8 = 0x80;
 
-/// A whole text frame around that text, which comes in pieces.
+/// The status codes of a close frame (section 7.4.1) that this server sends by itself.
+pub(crate) mod close_code {
+    pub(crate) const PROTOCOL_ERROR: u16 = 1_002;
+    pub(crate) const INVALID_PAYLOAD: u16 = 1_007;
+    pub(crate) const TOO_LARGE: u16 = 1_009;
+}
+
+/// A text frame around a text given in pieces.
 pub(crate) fn text_frame(text: &[&str]) -> Bytes {
     let length: usize = text.iter().map(|piece| piece.len()).sum();
+    let mut frame = data_head(TEXT, length);
+    for piece in text {
+        frame.extend_from_slice(piece.as_bytes());
+    }
+    frame.into()
+}
+
+/// A binary frame.
+pub(crate) fn binary_frame(payload: &[u8]) -> Bytes {
+    let mut frame = data_head(BINARY, payload.len());
+    frame.extend_from_slice(payload);
+    frame.into()
+}
+
+/// The head of a data frame, with room for its payload.
+fn data_head(opcode: u8, length: usize) -> Vec<u8> {
     let mut frame = Vec::with_capacity(length + 10);
-    frame.push(FINAL | TEXT);
+    frame.push(FINAL | opcode);
     match (u8::try_from(length), u16::try_from(length)) {
         (Ok(short @ ..=125), _) => frame.push(short),
         (_, Ok(medium)) => {
@@ -52,194 +49,85 @@ pub(crate) fn text_frame(text: &[&str]) -> Bytes {
             frame.extend_from_slice(&(length as u64).to_be_bytes());
         }
     }
-    for piece in text {
-        frame.extend_from_slice(piece.as_bytes());
-    }
-    frame.into()
+    frame
 }
 
-/// The answer to a ping, which carries what the ping did: as much as a control frame may at most.
+/// The pong to a ping with that payload.
 pub(crate) fn pong_frame(payload: &[u8]) -> Bytes {
     control_frame(PONG, payload)
 }
 
-/// The server's part of the closing handshake, with that status code.
-pub(crate) fn close_frame(status: Option<u16>) -> Bytes {
-    match status {
-        Some(status) => control_frame(CLOSE, &status.to_be_bytes()),
+/// The server's part of the closing handshake.
+///
+/// A code that may not be sent over the wire (section 7.4) is answered as the protocol error that it is.
+pub(crate) fn close_frame(code: Option<u16>) -> Bytes {
+    match code {
+        Some(code @ (1_000..=1_003 | 1_007..=1_014 | 3_000..=4_999)) => {
+            control_frame(CLOSE, &code.to_be_bytes())
+        }
+        Some(_) => control_frame(CLOSE, &close_code::PROTOCOL_ERROR.to_be_bytes()),
         None => Bytes::from_static(&[FINAL | CLOSE, 0]),
     }
 }
 
 fn control_frame(opcode: u8, payload: &[u8]) -> Bytes {
-    const MOST: usize = 125;
-    let payload = &payload[..payload.len().min(MOST)];
+    /// Section 5.5.
+    const MAX_PAYLOAD: usize = 125;
+    let payload = &payload[..payload.len().min(MAX_PAYLOAD)];
     let length = u8::try_from(payload.len()).unwrap_or_default();
     [&[FINAL | opcode, length], payload].concat().into()
 }
 
-/// The head of a frame: how long it is, the frame's length with it, and its kind.
-struct Head {
-    length: usize,
-    frame: usize,
-    opcode: u8,
+/// The payload of a data frame that this module made.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Payload {
+    Text(Bytes),
+    Binary(Bytes),
 }
 
-impl Head {
-    /// `None` if it is not there as a whole.
-    fn read(bytes: &[u8]) -> Option<Self> {
-        let (length, payload) = match bytes.get(1)? & 0x7f {
-            126 => (4, u64::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?))),
-            127 => (10, u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?)),
-            short => (2, u64::from(short)),
-        };
-        let frame = length + usize::try_from(payload).ok()?;
-        Some(Self { length, frame, opcode: bytes[0] & 0x0f })
-    }
-}
-
-/// Follows what is written to a WebSocket, so that one knows where a frame ends and what was said.
-#[derive(Debug, Default)]
-pub(super) struct FrameScan {
-    /// How much of the frame under way is not written yet.
-    left: usize,
-    said: [bool; LastWord::ALL.len()],
-    has_closed: bool,
-    is_lost: bool,
-}
-
-impl FrameScan {
-    /// Of these bytes so many were written now. They begin where the last ones ended, and whatever
-    /// frames begin in them are shown to `whole`, as far as they are there as a whole.
-    pub(super) fn advance(&mut self, bytes: &[u8], written: usize, mut whole: impl FnMut(&[u8])) {
-        let mut at = self.left.min(written);
-        self.left -= at;
-        while at < written && !self.is_lost {
-            let Some(head) = Head::read(&bytes[at..]) else {
-                self.is_lost = true;
-                return;
-            };
-            let end = at + head.frame;
-            if let Some(frame) = bytes.get(at..end) {
-                self.note(head.opcode, &frame[head.length..]);
-                whole(frame);
-            }
-            self.left = end.saturating_sub(written);
-            at = end.min(written);
-        }
-    }
-
-    fn note(&mut self, opcode: u8, payload: &[u8]) {
-        self.has_closed |= opcode == CLOSE;
-        for word in LastWord::ALL {
-            self.said[word as usize] |= payload.starts_with(word.begins());
-        }
-    }
-
-    /// Whether another frame may be written now.
-    pub(super) fn is_between_frames(&self) -> bool {
-        self.left == 0
-    }
-
-    /// Whether what was written is not made of whole frames, so that nobody knows where one ends.
-    pub(super) fn is_lost(&self) -> bool {
-        self.is_lost
-    }
-
-    /// How many bytes of the frame under way are to be written.
-    pub(super) fn left(&self) -> usize {
-        self.left
-    }
-
-    /// Whether the closing handshake has begun: nothing may follow.
-    pub(super) fn has_closed(&self) -> bool {
-        self.has_closed
-    }
-
-    /// Whether this was said, to its end.
-    pub(super) fn has_said(&self, word: LastWord) -> bool {
-        self.left == 0 && self.said[word as usize]
-    }
+/// Takes a data frame apart again, without copying its payload.
+pub(crate) fn payload_of(frame: &Bytes) -> Payload {
+    let head = match frame[1] {
+        126 => 4,
+        127 => 10,
+        _ => 2,
+    };
+    let payload = frame.slice(head..);
+    if frame[0] & 0x0f == BINARY { Payload::Binary(payload) } else { Payload::Text(payload) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Shows the scan those bytes in writes of that size, as a buffer that is emptied bit by bit.
-    fn scanned(bytes: &[u8], step: usize) -> (FrameScan, Vec<Vec<u8>>) {
-        let (mut scan, mut seen) = (FrameScan::default(), Vec::new());
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let count = step.min(rest.len());
-            scan.advance(rest, count, |frame| seen.push(frame.to_vec()));
-            rest = &rest[count..];
-        }
-        (scan, seen)
-    }
-
     #[test]
-    fn a_text_frame_has_the_shortest_head_there_is() {
-        for (length, head) in [(125, 2), (126, 4), (65_535, 4), (65_536, 10)] {
-            let frame = text_frame(&["4", &"x".repeat(length - 1)]);
+    fn data_frame_has_the_shortest_possible_head_and_gives_its_payload_back() {
+        for (length, head) in [(0, 2), (125, 2), (126, 4), (65_535, 4), (65_536, 10)] {
+            let text = "x".repeat(length);
+            let frame = text_frame(&["", &text]);
             assert_eq!(frame.len(), length + head, "{length}");
-            let read = Head::read(&frame).unwrap();
-            assert_eq!((read.length, read.frame, read.opcode), (head, frame.len(), TEXT));
+            assert_eq!(payload_of(&frame), Payload::Text(text.into()), "{length}");
+            let bytes = vec![7; length];
+            let frame = binary_frame(&bytes);
+            assert_eq!(frame.len(), length + head, "{length}");
+            assert_eq!(payload_of(&frame), Payload::Binary(bytes.into()), "{length}");
         }
     }
 
     #[test]
-    fn control_frames_carry_what_they_may() {
+    fn control_frame_carries_at_most_125_bytes() {
         assert_eq!(pong_frame(b"now")[..], [0x8a, 3, b'n', b'o', b'w']);
         assert_eq!(pong_frame(&[0; 200]).len(), 127);
+    }
+
+    #[test]
+    fn close_frame_repeats_only_codes_that_may_be_sent() {
         assert_eq!(close_frame(None)[..], [0x88, 0]);
-        assert_eq!(close_frame(Some(1_001))[..], [0x88, 2, 0x03, 0xe9]);
-    }
-
-    #[test]
-    fn frames_are_followed_however_they_are_cut() {
-        let frames = ["2".to_owned(), format!("42[\"a\",\"{}\"]", "x".repeat(300)), "3".to_owned()];
-        let frames: Vec<_> = frames.iter().map(|text| text_frame(&[text])).collect();
-        let wire = frames.concat();
-        for step in [1, 2, 3, 7, 100, wire.len()] {
-            let (scan, seen) = scanned(&wire, step);
-            assert_eq!(seen, frames, "{step}");
-            assert!(scan.is_between_frames(), "{step}");
+        for code in [1_000, 1_001, 1_009, 3_000, 4_999] {
+            assert_eq!(close_frame(Some(code))[2..], code.to_be_bytes(), "{code}");
         }
-    }
-
-    #[test]
-    fn a_frame_under_way_says_how_much_of_it_is_left() {
-        let frame = text_frame(&["42[]"]);
-        let mut scan = FrameScan::default();
-        scan.advance(&frame, 4, |_| {});
-        assert!(!scan.is_between_frames());
-        assert_eq!(scan.left(), frame.len() - 4);
-    }
-
-    #[test]
-    fn a_last_word_is_said_once_all_of_it_is_written() {
-        let frame = text_frame(&["44{\"message\":\"token_invalid\"}"]);
-        let mut scan = FrameScan::default();
-        scan.advance(&frame, 5, |_| {});
-        assert!(!scan.has_said(LastWord::ConnectError));
-        scan.advance(&frame[5..], frame.len() - 5, |_| {});
-        assert!(scan.has_said(LastWord::ConnectError));
-        assert!(!scan.has_said(LastWord::Disconnect));
-    }
-
-    #[test]
-    fn nothing_follows_a_close_frame() {
-        let (scan, _) = scanned(&[FINAL | CLOSE, 2, 0x03, 0xe8], 4);
-        assert!(scan.has_closed());
-    }
-
-    #[test]
-    fn a_last_word_is_found_among_other_packets() {
-        assert!(LastWord::ConnectError.is_in(b"2\x1e44{\"message\":\"token_invalid\"}"));
-        assert!(LastWord::ConnectError.is_in(b"44/notifications,{}"));
-        assert!(LastWord::Disconnect.is_in(b"42[\"exception\",{}]\x1e41"));
-        assert!(!LastWord::Disconnect.is_in(b"42[\"41\"]"));
-        assert!(!LastWord::ConnectError.is_in(b"6"));
+        for code in [0, 999, 1_004, 1_005, 1_006, 1_015, 2_999, 5_000] {
+            assert_eq!(close_frame(Some(code))[2..], 1_002_u16.to_be_bytes(), "{code}");
+        }
     }
 }

@@ -1,18 +1,16 @@
-//! How bytes travel: connections that are accepted within bounds ([`Listener`], [`Server`]) and can be cut
-//! ([`Peer`]), and the Engine.IO sessions on top of them that can be ended ([`Transports`]). Doors let
-//! devices in by these, and what delivers to a device closes it by them.
+//! Bytes, frames and connections: a [`Listener`] and a [`Server`] accept connections within limits, and a
+//! connection may become a WebSocket, of which every task writes the sending half. Nothing here knows what is
+//! spoken over them.
 
 mod admission;
 mod client_address;
 mod connection;
-mod engine_io;
 mod first_head;
 mod frame_reader;
+mod frame_writer;
 mod frames;
 mod head_timeout;
 mod listener;
-mod outlet;
-mod paced;
 mod server;
 mod stream;
 mod tls;
@@ -21,20 +19,14 @@ mod websocket;
 pub use admission::ConnectionLimits;
 pub use client_address::{ClientAddress, InvalidProxy, TrustedProxies};
 pub use connection::Peer;
-pub use engine_io::Transports;
-pub use frames::LastWord;
 pub use listener::{InvalidListenAddress, ListenAddress, Listener, TcpSettings};
 pub use server::{OpenConnections, Server, ServerSettings};
 pub use tls::{InvalidTls, Tls, TlsFiles};
 
-pub(crate) use engine_io::{
-    EngineService, is_event, is_for_websocket, lean, leanest, named_session, polled_session,
-    posting_session,
-};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use frame_reader::fuzzing;
-pub(crate) use frame_reader::{FrameReader, Heard, Unreadable};
-pub(crate) use frames::{close_frame, pong_frame, text_frame};
-pub(crate) use outlet::{NotTaken, Outlet, ProtocolSide};
-pub(crate) use paced::Paced;
-pub(crate) use websocket::Opening;
+pub(crate) use frame_reader::{Frame, ReadError};
+pub use frame_writer::NotSent;
+pub(crate) use frame_writer::{FrameWriter, Queued, SendLimits, WebSocketReader};
+pub(crate) use frames::{Payload, binary_frame, close_frame, payload_of, pong_frame, text_frame};
+pub(crate) use websocket::{InvalidOpening, Opening};

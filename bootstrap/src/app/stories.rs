@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use belfry_adapters::inbound::rest::RestStories;
-use belfry_adapters::inbound::socketio::InboxStories;
+use belfry_adapters::inbound::socketio::SocketUseCases;
 use belfry_application::ports::{Clock, InboxRepository};
 use belfry_application::use_cases::{
     CountUnread, DeleteNotification, GetNotification, ListInbox, MarkAllRead, MarkRead,
@@ -13,8 +13,8 @@ use belfry_application::use_cases::{
 pub(super) fn of_devices(
     inboxes: &Arc<dyn InboxRepository>,
     clock: &Arc<dyn Clock>,
-) -> InboxStories {
-    InboxStories {
+) -> SocketUseCases {
+    SocketUseCases {
         mark_read: MarkRead::new(inboxes.clone(), clock.clone()),
         mark_all_read: MarkAllRead::new(inboxes.clone(), clock.clone()),
         delete: DeleteNotification::new(inboxes.clone(), clock.clone()),

@@ -251,6 +251,8 @@ pub struct Socket {
     #[serde(deserialize_with = "values::or_text")]
     pub queue: usize,
     #[serde(deserialize_with = "values::or_text")]
+    pub queue_bytes: usize,
+    #[serde(deserialize_with = "values::or_text")]
     pub max_payload: usize,
     #[serde(deserialize_with = "values::or_text")]
     pub token_in_query: bool,

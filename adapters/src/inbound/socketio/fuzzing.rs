@@ -1,14 +1,65 @@
 use http::Request;
 use http::header::{AUTHORIZATION, HeaderValue};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
-use super::handshake::{Handshake, Shown, seen};
-use super::messages::{ids, one_id, page_asked_for};
-pub use super::websocket::fuzzing::websocket;
+use super::credentials::{ConnectCredentials, RequestCredentials, resume_point};
+use super::messages::{ids, one_id, requested_page};
+use super::packet::{Event, Packet, PacketKind};
 use crate::fuzzing::first_line;
+use crate::transport::Frame;
+use crate::transport::fuzzing::frames;
 
-/// A line that stands in the request, as its query and its `Authorization` header, then JSON: it is
-/// read as what a device shows when it connects, and as the payload of every event.
+/// What a client sends over a WebSocket, cut as [`frames`] has it. Each text is read as a packet, and writing
+/// what was read gives the same packet again. An event has the name and the first argument that one finds by
+/// reading all parts of its JSON.
+///
+/// # Panics
+/// When that does not hold.
+pub fn websocket(bytes: &[u8]) {
+    for frame in frames(bytes) {
+        let Frame::Text(text) = frame else { continue };
+        let Some(packet) = text.strip_prefix('4').and_then(Packet::read) else { continue };
+        // The same JSON behind all that may precede it: none of that is passed over.
+        let full = Packet {
+            kind: PacketKind::Event,
+            attachments: 2,
+            namespace: "/n",
+            ack: Some(1),
+            ..packet
+        };
+        for packet in [packet, full] {
+            assert_eq!(Packet::read(&written(&packet)), Some(packet));
+        }
+        let event = Event::read(packet.json, None, Vec::new());
+        let event = event.map(|event| (event.name.to_string(), event.payload()));
+        assert_eq!(event, name_and_payload(packet.json));
+    }
+}
+
+fn written(packet: &Packet<'_>) -> String {
+    let Packet { kind, attachments, namespace, ack, json } = *packet;
+    let start = match (kind, attachments) {
+        (PacketKind::Connect, _) => "0".to_owned(),
+        (PacketKind::Disconnect, _) => "1".to_owned(),
+        (PacketKind::Event, 0) => "2".to_owned(),
+        (PacketKind::Ack, 0) => "3".to_owned(),
+        (PacketKind::Event, some) => format!("5{some}-"),
+        (PacketKind::Ack, some) => format!("6{some}-"),
+    };
+    let ack = ack.map(|id| id.to_string()).unwrap_or_default();
+    format!("{start}{namespace},{ack}{json}")
+}
+
+fn name_and_payload(json: &str) -> Option<(String, Value)> {
+    let parts: Vec<&RawValue> = serde_json::from_str(json).ok()?;
+    let name = serde_json::from_str(parts.first()?.get()).ok()?;
+    let payload = parts.get(1).and_then(|payload| serde_json::from_str(payload.get()).ok());
+    Some((name, payload.unwrap_or_default()))
+}
+
+/// A line that stands in the request, as its query and its `Authorization` header, then JSON: it is read as
+/// what a device presents when it connects, and as the payload of every event.
 ///
 /// # Panics
 /// When that does not hold.
@@ -24,14 +75,14 @@ pub fn payload(bytes: &[u8]) {
     }
     let request = request.into_parts().0;
     for token_in_query in [false, true] {
-        let shown = Shown::by(&request.headers, &request.uri, token_in_query);
-        let _ = Handshake::read(&payload, &shown);
+        let request = RequestCredentials::read(&request.headers, &request.uri, token_in_query);
+        let _ = ConnectCredentials::read(&payload, &request);
     }
-    let _ = seen(&payload);
+    let _ = resume_point(&payload);
     if let Ok(id) = one_id(payload.clone()) {
         let all = ids(payload.clone()).expect("one is one of many");
         assert_eq!(all, [id]);
     }
     let _ = ids(payload.clone());
-    let _ = page_asked_for(payload);
+    let _ = requested_page(payload);
 }

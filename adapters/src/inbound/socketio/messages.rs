@@ -1,20 +1,19 @@
-use std::sync::Arc;
+use std::time::Duration;
 
 use belfry_application::access::Action;
 use belfry_application::ports::{BearerToken, ListFilter};
-use belfry_application::session::Session;
 use belfry_application::use_cases::Refusal;
 use belfry_domain::{InboxState, Kind, NotificationId};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::MutexGuard;
 
-use super::answer::Failure;
-use super::door::Door;
-use super::handshake::seen;
-use crate::outbound::socketio::SocketIoDevice;
+use super::connect_handler::{ConnectHandler, DeviceSession};
+use super::credentials::resume_point;
+use super::reply::MessageError;
 use crate::wire::{Cursor, PageForm, Rfc3339, SyncForm, TextOrNumber};
 
-/// What a device can say.
+/// What a device can ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Message {
     MarkRead,
@@ -40,7 +39,7 @@ impl Message {
         })
     }
 
-    /// What its token must allow.
+    /// What the session's token must allow.
     const fn action(self) -> Action {
         match self {
             Self::MarkRead | Self::MarkAllRead | Self::Delete => Action::ChangeInbox,
@@ -49,57 +48,71 @@ impl Message {
     }
 }
 
-/// Does what a device's message asks for, once the guard lets it pass.
+/// Does what a device's message asks for, if the session's claims allow it.
 pub(super) async fn handle(
-    door: &Door,
-    session: &Arc<Session<SocketIoDevice>>,
+    handler: &ConnectHandler,
+    device: &DeviceSession,
     event: &str,
     payload: Value,
-) -> Result<Value, Failure> {
+) -> Result<Value, MessageError> {
+    let ConnectHandler { sessions, use_cases, .. } = handler;
+    let session = &device.session;
     let message = Message::named(event);
-    door.sessions.authorize(session, message.map_or(Action::ReadInbox, Message::action))?;
+    sessions.authorize(session, message.map_or(Action::ReadInbox, Message::action))?;
     let user = session.user();
-    let stories = &door.stories;
-    match message.ok_or(Failure::UnknownEvent)? {
-        Message::MarkRead => Ok(position(stories.mark_read.run(user, &ids(payload)?).await?)),
-        Message::MarkAllRead => Ok(position(stories.mark_all_read.run(user).await?)),
-        Message::CountUnread => Ok(position(stories.count_unread.run(user).await?)),
+    match message.ok_or(MessageError::UnknownEvent)? {
+        Message::MarkRead => Ok(position(use_cases.mark_read.run(user, &ids(payload)?).await?)),
+        Message::MarkAllRead => Ok(position(use_cases.mark_all_read.run(user).await?)),
+        Message::CountUnread => Ok(position(use_cases.count_unread.run(user).await?)),
         Message::Delete => {
             let id = one_id(payload)?;
-            let state = stories.delete.run(user, &id).await?.ok_or(Failure::NotFound)?;
+            let state = use_cases.delete.run(user, &id).await?.ok_or(MessageError::NotFound)?;
             Ok(position(state))
         }
         Message::List => {
-            let (filter, limit) = page_asked_for(payload)?;
-            let page = stories.list.run(user, &filter, limit).await?;
+            let (filter, limit) = requested_page(payload)?;
+            let _turn = turn_to_read(device).await;
+            let page = use_cases.list.run(user, &filter, limit).await?;
             Ok(json!(PageForm::from(&page)))
         }
         Message::Sync => {
-            let sync = door.sessions.sync(session, seen(&payload)).await?;
+            let _turn = turn_to_read(device).await;
+            let sync = sessions.sync(session, resume_point(&payload)).await?;
             Ok(json!(SyncForm::from(&sync)))
         }
         Message::Refresh => {
             let token = payload.get("token").and_then(Value::as_str);
             let token = token.or_else(|| payload.as_str()).map_or(Ok(None), BearerToken::parse);
             let token = token.map_err(Refusal::from)?;
-            let expires_at = door.sessions.refresh(session, token).await?;
+            let expires_at = sessions.refresh(session, token).await?;
             Ok(json!({ "expiresAt": Rfc3339(expires_at) }))
         }
     }
+}
+
+/// Waits until the device has read all that was sent to it before. What is large is read from the store for one
+/// message of a device at a time, so a device cannot make the server hold more than one such answer.
+async fn turn_to_read(device: &DeviceSession) -> MutexGuard<'_, ()> {
+    const CHECK_EVERY: Duration = Duration::from_millis(20);
+    let turn = device.page_turn.lock().await;
+    while !device.session.device().is_drained() {
+        tokio::time::sleep(CHECK_EVERY).await;
+    }
+    turn
 }
 
 fn position(state: InboxState) -> Value {
     json!({ "count": state.unread.get(), "revision": state.revision.get() })
 }
 
-/// The most notifications that one message marks.
-const MOST_IDS: usize = 1_000;
+/// How many notifications one message may mark.
+const MAX_IDS: usize = 1_000;
 
-/// `{id}`, `{notificationId}`, `{ids}`, a bare id or a list of them: what clients in the field send.
-pub(super) fn ids(payload: Value) -> Result<Vec<NotificationId>, Failure> {
+/// `{id}`, `{notificationId}`, `{ids}`, a bare id or a list of them: clients in the field send all of these.
+pub(super) fn ids(payload: Value) -> Result<Vec<NotificationId>, MessageError> {
     #[derive(Deserialize)]
     #[serde(untagged)]
-    enum Which {
+    enum IdsForm {
         Id {
             id: TextOrNumber,
         },
@@ -113,37 +126,37 @@ pub(super) fn ids(payload: Value) -> Result<Vec<NotificationId>, Failure> {
         Bare(TextOrNumber),
         BareList(Vec<TextOrNumber>),
     }
-    let which = serde_json::from_value(payload).map_err(|_| {
-        Failure::Invalid("expected {id}, {notificationId}, {ids} or a bare id".to_owned())
+    let form = serde_json::from_value(payload).map_err(|_| {
+        MessageError::Invalid("expected {id}, {notificationId}, {ids} or a bare id".to_owned())
     })?;
-    let raw = match which {
-        Which::Id { id: one }
-        | Which::NotificationId { notification_id: one }
-        | Which::Bare(one) => {
+    let raw = match form {
+        IdsForm::Id { id: one }
+        | IdsForm::NotificationId { notification_id: one }
+        | IdsForm::Bare(one) => {
             vec![one]
         }
-        Which::Ids { ids: many } | Which::BareList(many) => many,
+        IdsForm::Ids { ids: many } | IdsForm::BareList(many) => many,
     };
-    if raw.len() > MOST_IDS {
-        return Err(Failure::Invalid(format!("at most {MOST_IDS} ids at once")));
+    if raw.len() > MAX_IDS {
+        return Err(MessageError::Invalid(format!("at most {MAX_IDS} ids at once")));
     }
     raw.iter()
         .map(|raw| NotificationId::parse(&raw.to_string()))
         .collect::<Result<_, _>>()
-        .map_err(|problem| Failure::Invalid(problem.to_string()))
+        .map_err(|problem| MessageError::Invalid(problem.to_string()))
 }
 
-pub(super) fn one_id(payload: Value) -> Result<NotificationId, Failure> {
+pub(super) fn one_id(payload: Value) -> Result<NotificationId, MessageError> {
     let mut ids = ids(payload)?;
     match (ids.pop(), ids.is_empty()) {
         (Some(id), true) => Ok(id),
-        _ => Err(Failure::Invalid("expected exactly one id".to_owned())),
+        _ => Err(MessageError::Invalid("expected exactly one id".to_owned())),
     }
 }
 
-const USUAL_PAGE: usize = 20;
+const DEFAULT_PAGE_SIZE: usize = 20;
 
-pub(super) fn page_asked_for(payload: Value) -> Result<(ListFilter, usize), Failure> {
+pub(super) fn requested_page(payload: Value) -> Result<(ListFilter, usize), MessageError> {
     #[derive(Default, Deserialize)]
     struct Page {
         cursor: Option<String>,
@@ -155,10 +168,12 @@ pub(super) fn page_asked_for(payload: Value) -> Result<(ListFilter, usize), Fail
     let page = match payload {
         Value::Null => Page::default(),
         other => serde_json::from_value(other).map_err(|problem| {
-            Failure::Invalid(format!("expected {{cursor?, limit?, unread?, type?}}: {problem}"))
+            MessageError::Invalid(format!(
+                "expected {{cursor?, limit?, unread?, type?}}: {problem}"
+            ))
         })?,
     };
-    let invalid = |problem: &dyn std::fmt::Display| Failure::Invalid(problem.to_string());
+    let invalid = |problem: &dyn std::fmt::Display| MessageError::Invalid(problem.to_string());
     let before = page.cursor.as_deref().map(Cursor::parse).transpose();
     let filter = ListFilter {
         before: before.map_err(|problem| invalid(&problem))?.map(|cursor| cursor.0),
@@ -170,7 +185,7 @@ pub(super) fn page_asked_for(payload: Value) -> Result<(ListFilter, usize), Fail
             .transpose()
             .map_err(|problem| invalid(&problem))?,
     };
-    Ok((filter, page.limit.unwrap_or(USUAL_PAGE)))
+    Ok((filter, page.limit.unwrap_or(DEFAULT_PAGE_SIZE)))
 }
 
 #[cfg(test)]
@@ -204,19 +219,19 @@ mod tests {
         {
             assert!(read(payload.clone()).is_err(), "{payload}");
         }
-        assert!(read(json!(vec![1; MOST_IDS + 1])).unwrap_err().contains("at most"));
+        assert!(read(json!(vec![1; MAX_IDS + 1])).unwrap_err().contains("at most"));
     }
 
     #[test]
     fn a_page_may_be_asked_for_without_saying_anything() {
-        let (filter, limit) = page_asked_for(Value::Null).unwrap();
-        assert_eq!((filter, limit), (ListFilter::default(), USUAL_PAGE));
-        let (filter, limit) = page_asked_for(json!({ "limit": 5, "unread": true })).unwrap();
+        let (filter, limit) = requested_page(Value::Null).unwrap();
+        assert_eq!((filter, limit), (ListFilter::default(), DEFAULT_PAGE_SIZE));
+        let (filter, limit) = requested_page(json!({ "limit": 5, "unread": true })).unwrap();
         assert_eq!((filter.unread, limit), (Some(true), 5));
         for payload in
             [json!({ "cursor": "%" }), json!({ "limit": -1 }), json!("x"), json!({"type": ""})]
         {
-            assert!(page_asked_for(payload.clone()).is_err(), "{payload}");
+            assert!(requested_page(payload.clone()).is_err(), "{payload}");
         }
     }
 }

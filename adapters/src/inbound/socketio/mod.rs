@@ -1,21 +1,33 @@
-//! The Socket.IO door: a thin binding of [`Sessions`](belfry_application::session::Sessions) to what
-//! devices speak.
+//! The Socket.IO server: devices connect, are authenticated, and send messages.
 //!
-//! A device signs in before it is in a namespace, hears what it missed and then what happens, and
-//! each of its messages passes the guard. All of that is decided in
-//! [`belfry_application::session`]; here it is only said in Socket.IO's words: by ourselves to devices
-//! that come by a WebSocket (`websocket`), by the library socketioxide to those that poll (`library`).
+//! Three layers, each with a trait that the next one implements:
+//!
+//! - [`engine`]: Engine.IO, which is sessions over WebSockets and HTTP long-polling. It hands messages to a
+//!   [`Handler`](engine::Handler).
+//! - [`protocol`]: Socket.IO, which is namespaces, events and acknowledgements in such messages. It hands connects
+//!   and events to a [`NamespaceHandler`](protocol::NamespaceHandler).
+//! - [`ConnectHandler`](connect_handler::ConnectHandler): Belfry, which binds a namespace's client to a
+//!   [`Session`](belfry_application::session::Session), where the rules of authentication, catch-up and expiry are.
+//!
+//! What is sent goes the other way through [`outbound::socketio`](crate::outbound::socketio).
 
-mod admission;
-mod answer;
-mod door;
+mod connect_handler;
+mod credentials;
+pub mod engine;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
-mod handshake;
-mod inflow;
-mod library;
+mod handshake_limits;
+mod message_limiter;
 mod messages;
-mod service;
-mod websocket;
+mod outage;
+mod packet;
+pub mod protocol;
+mod reply;
+mod server;
+mod settings;
+mod use_cases;
 
-pub use service::{InboxStories, SocketIoDoor, SocketIoParts, SocketIoSettings};
+pub use packet::Event;
+pub use server::{SocketIoParts, SocketIoServer};
+pub use settings::SocketIoSettings;
+pub use use_cases::SocketUseCases;

@@ -7,7 +7,7 @@ use tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHan
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message, WebSocket};
 
-use super::{FrameReader, Head, Heard, Unreadable};
+use super::{Frame, FrameReader, Head, ReadError};
 use crate::fuzzing::first_line;
 
 /// So small that a short input goes beyond it.
@@ -22,7 +22,7 @@ const LIMIT: usize = 500;
 ///
 /// # Panics
 /// When that does not hold.
-pub(crate) fn heard(bytes: &[u8]) -> Vec<Heard> {
+pub(crate) fn frames(bytes: &[u8]) -> Vec<Frame> {
     let (line, wire) = first_line(bytes);
     let sizes = line.iter().map(|size| usize::from(size.wrapping_sub(b'0')).max(1));
     let (mut heard, end) = heard_in(LIMIT, Pieces::of(wire, sizes.cycle()));
@@ -31,14 +31,14 @@ pub(crate) fn heard(bytes: &[u8]) -> Vec<Heard> {
     assert_eq!(end.to_string(), end_at_once.to_string());
     assert!(heard.iter().all(is_within_limits), "{heard:?}");
     assert_unmasked_is_refused(wire);
-    let close = heard.iter().position(|heard| matches!(heard, Heard::Close(_)));
+    let close = heard.iter().position(|heard| matches!(heard, Frame::Close(_)));
     heard.truncate(close.map_or(heard.len(), |close| close + 1));
     assert_tungstenite_hears(&heard, &end, wire);
     heard
 }
 
 /// Everything that is read of that, up to what cannot be.
-pub(super) fn heard_in(limit: usize, mut from: impl AsyncRead + Unpin) -> (Vec<Heard>, Unreadable) {
+pub(super) fn heard_in(limit: usize, mut from: impl AsyncRead + Unpin) -> (Vec<Frame>, ReadError) {
     let mut cx = Context::from_waker(Waker::noop());
     let mut reader = FrameReader::new(limit);
     let mut all = Vec::new();
@@ -59,12 +59,12 @@ fn assert_keeps_little(reader: &FrameReader, limit: usize) {
     assert!(fragments.as_ref().is_none_or(|(_, message)| message.len() <= limit), "{reader:?}");
 }
 
-fn is_within_limits(heard: &Heard) -> bool {
+fn is_within_limits(heard: &Frame) -> bool {
     match heard {
-        Heard::Text(text) => text.len() <= LIMIT,
-        Heard::Binary(bytes) => bytes.len() <= LIMIT,
-        Heard::Ping(payload) => payload.len() <= Head::CONTROL,
-        Heard::Fragment | Heard::Pong | Heard::Close(_) => true,
+        Frame::Text(text) => text.len() <= LIMIT,
+        Frame::Binary(bytes) => bytes.len() <= LIMIT,
+        Frame::Ping(payload) => payload.len() <= Head::CONTROL,
+        Frame::Fragment | Frame::Pong | Frame::Close(_) => true,
     }
 }
 
@@ -73,24 +73,24 @@ fn assert_unmasked_is_refused(wire: &[u8]) {
     let Some(length) = wire.get_mut(1) else { return };
     *length &= 0x7f;
     let (heard, end) = heard_in(LIMIT, Pieces::of(&wire, std::iter::empty()));
-    assert!(heard.is_empty() && matches!(end, Unreadable::Violation(_)), "{heard:?} {end}");
+    assert!(heard.is_empty() && matches!(end, ReadError::Violation(_)), "{heard:?} {end}");
 }
 
 /// Tungstenite may say sooner that fragments are no text, and later that a frame is refused by its head.
-fn assert_tungstenite_hears(heard: &[Heard], end: &Unreadable, wire: &[u8]) {
+fn assert_tungstenite_hears(heard: &[Frame], end: &ReadError, wire: &[u8]) {
     let config = WebSocketConfig::default()
         .read_buffer_size(FrameReader::CHUNK)
         .max_message_size(Some(LIMIT))
         .max_frame_size(Some(LIMIT));
     let mut theirs = WebSocket::from_raw_socket(OneWay(wire), Role::Server, Some(config));
-    for ours in heard.iter().filter(|heard| **heard != Heard::Fragment) {
+    for ours in heard.iter().filter(|heard| **heard != Frame::Fragment) {
         match (ours, theirs.read()) {
-            (Heard::Text(ours), Ok(Message::Text(theirs))) => assert_eq!(**ours, *theirs),
-            (Heard::Binary(ours), Ok(Message::Binary(theirs)))
-            | (Heard::Ping(ours), Ok(Message::Ping(theirs))) => assert_eq!(**ours, *theirs),
-            (Heard::Pong, Ok(Message::Pong(_))) => {}
+            (Frame::Text(ours), Ok(Message::Text(theirs))) => assert_eq!(**ours, *theirs),
+            (Frame::Binary(ours), Ok(Message::Binary(theirs)))
+            | (Frame::Ping(ours), Ok(Message::Ping(theirs))) => assert_eq!(**ours, *theirs),
+            (Frame::Pong, Ok(Message::Pong(_))) => {}
             // Which statuses may be sent is looked at by them, and not by us.
-            (Heard::Close(ours), Ok(Message::Close(theirs))) => {
+            (Frame::Close(ours), Ok(Message::Close(theirs))) => {
                 assert_eq!(ours.is_some(), theirs.is_some());
                 return;
             }
@@ -100,7 +100,11 @@ fn assert_tungstenite_hears(heard: &[Heard], end: &Unreadable, wire: &[u8]) {
     }
     match theirs.read() {
         Err(Error::Utf8(_) | Error::Protocol(ResetWithoutClosingHandshake)) => {}
-        Err(_) if matches!(end, Unreadable::Violation(_) | Unreadable::TooLarge) => {}
+        Err(_)
+            if matches!(
+                end,
+                ReadError::Violation(_) | ReadError::NotUtf8 | ReadError::TooLarge
+            ) => {}
         theirs => panic!("{end:?} {theirs:?}"),
     }
 }

@@ -33,13 +33,13 @@ fn frame_announcing(first: u8, length: u64, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Everything that is read of what comes in pieces of that size, up to what cannot be.
-fn heard_in(pieces: usize, wire: &[u8]) -> (Vec<Heard>, Unreadable) {
+fn heard_in(pieces: usize, wire: &[u8]) -> (Vec<Frame>, ReadError) {
     fuzzing::heard_in(LIMIT, Pieces::of(wire, iter::repeat(pieces)))
 }
 
-fn heard(wire: &[u8]) -> Vec<Heard> {
+fn heard(wire: &[u8]) -> Vec<Frame> {
     let (heard, end) = heard_in(usize::MAX, wire);
-    assert!(matches!(end, Unreadable::Gone), "{end}");
+    assert!(matches!(end, ReadError::Gone), "{end}");
     heard
 }
 
@@ -49,8 +49,8 @@ fn refused(wire: &[u8]) -> (usize, String) {
     (heard.len(), end.to_string())
 }
 
-fn text(text: &str) -> Heard {
-    Heard::Text(text.to_owned())
+fn text(text: &str) -> Frame {
+    Frame::Text(text.to_owned())
 }
 
 #[test]
@@ -63,11 +63,11 @@ fn messages_are_read_however_they_are_cut() {
         frame(FINAL | PONG, b"x"),
     ];
     let expected =
-        [text("2"), text("42[\"Übung\"]"), Heard::Binary(vec![7; 300]), text(""), Heard::Pong];
+        [text("2"), text("42[\"Übung\"]"), Frame::Binary(vec![7; 300]), text(""), Frame::Pong];
     for pieces in [1, 2, 3, 7, 64, usize::MAX] {
         let (heard, end) = heard_in(pieces, &wire.concat());
         assert_eq!(heard, expected, "{pieces}");
-        assert!(matches!(end, Unreadable::Gone), "{end}");
+        assert!(matches!(end, ReadError::Gone), "{end}");
     }
 }
 
@@ -82,9 +82,9 @@ fn a_message_comes_in_fragments_and_control_frames_between_them() {
         frame(FINAL | TEXT, b"3"),
     ];
     let expected = [
-        Heard::Fragment,
-        Heard::Ping(b"now".to_vec()),
-        Heard::Fragment,
+        Frame::Fragment,
+        Frame::Ping(b"now".to_vec()),
+        Frame::Fragment,
         text("42[\"ü\"]"),
         text("3"),
     ];
@@ -113,7 +113,7 @@ fn what_is_against_the_protocol_is_refused() {
 
 #[test]
 fn a_message_that_is_too_large_is_refused_by_its_head() {
-    let too_large = Unreadable::TooLarge.to_string();
+    let too_large = ReadError::TooLarge.to_string();
     let fits = frame(FINAL | TEXT, &[b'x'; LIMIT]);
     assert_eq!(heard(&fits), [text(&"x".repeat(LIMIT))]);
     for length in [LIMIT as u64 + 1, 1 << 62, u64::MAX] {
@@ -127,9 +127,9 @@ fn a_message_that_is_too_large_is_refused_by_its_head() {
 
 #[test]
 fn a_close_tells_its_status() {
-    assert_eq!(heard(&frame(FINAL | CLOSE, b"")), [Heard::Close(None)]);
+    assert_eq!(heard(&frame(FINAL | CLOSE, b"")), [Frame::Close(None)]);
     let going_away = frame(FINAL | CLOSE, b"\x03\xe9bye");
-    assert_eq!(heard(&going_away), [Heard::Close(Some(1_001))]);
+    assert_eq!(heard(&going_away), [Frame::Close(Some(1_001))]);
 }
 
 #[tokio::test]
@@ -180,7 +180,7 @@ proptest! {
             }
         }
         let (mut heard, _) = heard_in(pieces, &wire);
-        heard.retain(|heard| *heard != Heard::Fragment);
+        heard.retain(|heard| *heard != Frame::Fragment);
         let expected: Vec<_> = messages.iter().map(|message| text(message)).collect();
         prop_assert_eq!(heard, expected);
     }

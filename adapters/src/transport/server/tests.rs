@@ -6,7 +6,8 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout};
 
 use super::*;
-use crate::transport::{Opening, TcpSettings, text_frame};
+use crate::transport::frame_reader::tests::frame;
+use crate::transport::{Frame, Opening, SendLimits, TcpSettings, text_frame};
 
 /// Generous: an end is waited for, never timed tightly, on a machine that others share.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -49,25 +50,19 @@ fn router() -> Router {
             }),
         )
         .route(
-            "/cut",
-            get(async |ConnectInfo(peer): ConnectInfo<Peer>| {
-                peer.hang_up();
-                std::future::pending::<()>().await;
-            }),
-        )
-        .route(
             "/socket",
             get(async |mut request: Request<Body>| {
                 let opening = Opening::take(&mut request).unwrap();
-                let answer = opening.answer();
+                let response = opening.response();
                 tokio::spawn(async move {
-                    let mut socket = opening.connection(1).await.unwrap();
-                    let mut word = vec![0; EARLY];
-                    socket.read_exact(&mut word).await.unwrap();
-                    let word = String::from_utf8(word).unwrap();
-                    socket.write_all(&text_frame(&[&word])).await.unwrap();
+                    let (writer, mut reader) = opening.accept(EARLY).await.unwrap();
+                    let frame = std::future::poll_fn(|cx| reader.poll_frame(cx)).await.unwrap();
+                    let Frame::Text(text) = frame else { panic!("{frame:?}") };
+                    writer
+                        .write([&text_frame(&[&text])].into_iter(), SendLimits::UNLIMITED)
+                        .unwrap();
                 });
-                answer
+                response
             }),
         )
 }
@@ -121,12 +116,6 @@ async fn answer(client: &mut (impl AsyncRead + Unpin), ends_with: &str) -> Strin
         answer.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
     }
     answer
-}
-
-#[tokio::test]
-async fn a_connection_can_be_cut_while_a_request_is_under_way() {
-    let server = running(settings()).await;
-    assert_eq!(server.told(b"GET /cut HTTP/1.1\r\nhost: x\r\n\r\n").await, "");
 }
 
 #[tokio::test]
@@ -243,13 +232,14 @@ async fn at_the_end_idle_connections_are_closed_and_requests_finished() {
 }
 
 #[tokio::test]
-async fn what_comes_along_with_an_opening_handshake_is_read_from_the_websocket() {
+async fn bytes_behind_an_opening_handshake_are_read_from_the_websocket() {
     let server = running(settings()).await;
     let head = "GET /socket HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
-        sec-websocket-key: k\r\n\r\n";
+        sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     let word: String = ('a'..='z').cycle().take(EARLY).collect();
     let mut client = server.connect().await;
-    client.write_all(format!("{head}{word}").as_bytes()).await.unwrap();
+    let early = [head.as_bytes(), &frame(0x81, word.as_bytes())].concat();
+    client.write_all(&early).await.unwrap();
     let mut told = Vec::new();
     timeout(PATIENCE, client.read_to_end(&mut told)).await.expect("it ends").unwrap();
     assert!(told.starts_with(b"HTTP/1.1 101 ") && told.ends_with(word.as_bytes()));

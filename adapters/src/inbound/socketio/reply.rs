@@ -5,22 +5,21 @@ use serde::Serialize;
 use serde_json::Value;
 use tracing::error;
 
+use crate::outbound::socketio::{Arguments, NamespaceSocket};
+use crate::transport::NotSent;
+
 /// Why a message did not do what it asked for.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub(super) enum MessageError {
     #[error(transparent)]
     Refused(#[from] Refusal),
     #[error("{0}")]
     Invalid(String),
-    #[error("the session has ended")]
-    SessionEnded,
     #[error("there is no event of this name")]
     UnknownEvent,
     #[error("there is no such notification")]
     NotFound,
-    #[error("too many messages are under way")]
-    TooManyUnderWay,
-    #[error("more messages come than may")]
+    #[error("message rate limit exceeded")]
     TooManyMessages,
     #[error(transparent)]
     NotSynced(#[from] NotSynced),
@@ -28,18 +27,15 @@ pub(super) enum Failure {
     Port(#[from] PortError),
 }
 
-impl Failure {
-    /// The one table from failures to what a device is told: a stable code, and a sentence.
-    fn told(&self) -> (&'static str, String) {
+impl MessageError {
+    /// The table from errors to what a device gets: a stable code, and a sentence.
+    fn code_and_message(&self) -> (&'static str, String) {
         match self {
             Self::Refused(refusal) => (refusal.code(), refusal.to_string()),
             Self::Invalid(_) => ("payload_invalid", self.to_string()),
-            Self::SessionEnded => ("session_ended", self.to_string()),
             Self::UnknownEvent => ("event_unknown", self.to_string()),
             Self::NotFound => ("not_found", self.to_string()),
-            Self::TooManyUnderWay | Self::TooManyMessages => {
-                (CloseReason::TooManyMessages.as_str(), self.to_string())
-            }
+            Self::TooManyMessages => (CloseReason::TooManyMessages.as_str(), self.to_string()),
             Self::NotSynced(NotSynced::UnderWay) => ("sync_under_way", self.to_string()),
             Self::NotSynced(NotSynced::Unsent | NotSynced::FallsBehind) => {
                 ("too_slow", self.to_string())
@@ -54,32 +50,51 @@ impl Failure {
     }
 }
 
-/// The answer to a message: its acknowledgement if the device asked for one; else a failure is an
-/// [`exception`](Self::EXCEPTION) event, as NestJS has it, and a success is nothing.
+/// The reply to a message: its acknowledgement if the device asked for one. Otherwise an error is an `exception`
+/// event, as in NestJS, and a success needs no reply.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(super) enum Reply {
-    /// It was done. The fields are in the order of their names, as they have always been.
-    Done { data: Value, status: &'static str },
-    /// It was not, for that reason.
-    Failed { status: &'static str, code: &'static str, message: String },
+    /// The fields are in the order of their names, as they have always been.
+    Done {
+        data: Value,
+        status: &'static str,
+    },
+    Failed {
+        status: &'static str,
+        code: &'static str,
+        message: String,
+    },
 }
 
 impl Reply {
-    pub(super) const EXCEPTION: &str = "exception";
-
-    /// The answer to that event.
-    pub(super) fn to(event: &str, outcome: Result<Value, Failure>) -> Self {
+    /// The reply to that event.
+    pub(super) fn to(event: &str, outcome: Result<Value, MessageError>) -> Self {
         match outcome {
             Ok(data) => Self::Done { data, status: "ok" },
-            Err(failure) => {
-                if let Failure::Port(cause) | Failure::NotSynced(NotSynced::Port(cause)) = &failure
+            Err(error) => {
+                if let MessageError::Port(cause) | MessageError::NotSynced(NotSynced::Port(cause)) =
+                    &error
                 {
                     error!(error = cause as &dyn std::error::Error, event, "message failed");
                 }
-                let (code, message) = failure.told();
+                let (code, message) = error.code_and_message();
                 Self::Failed { status: "error", code, message }
             }
+        }
+    }
+
+    /// Sends it to the device.
+    pub(super) fn send(&self, socket: &NamespaceSocket, ack: Option<u64>) -> Result<(), NotSent> {
+        // Fails for maps whose keys are no strings, and there is none.
+        let json = serde_json::to_string(self).unwrap_or_default();
+        let arguments = |json| Arguments { json, attachments: Vec::new() };
+        match (ack, self) {
+            (Some(id), _) => socket.acknowledge(id, &arguments(format!("[{json}]"))),
+            (None, Self::Failed { .. }) => {
+                socket.emit(&arguments(format!(r#"["exception",{json}]"#)))
+            }
+            (None, Self::Done { .. }) => Ok(()),
         }
     }
 }

@@ -7,26 +7,26 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, Uri};
 use serde_json::Value;
 
-/// What a device shows when it connects to a namespace: `auth`, as the client library sends it,
-/// and the request that opened the transport.
-pub(super) struct Handshake {
-    /// The token, from where it is looked for first.
+/// What a device presents when it connects to a namespace: `auth`, as the client library sends it, and the
+/// request that opened the transport.
+pub(super) struct ConnectCredentials {
+    /// The token, from the first of its possible places that has one.
     pub(super) token: Result<Option<BearerToken>, TokenTooLong>,
-    /// What the device says that it has seen.
-    pub(super) seen: Option<Seen>,
+    /// The device's position in its inbox.
+    pub(super) resume_from: Option<Seen>,
 }
 
-/// What the request that opened a transport shows of who sent it: tokens, to be kept for as long as a
-/// namespace may be connected to without one of its own.
+/// The tokens in the request that opened a transport. They are kept for as long as the device may connect to a
+/// namespace without a token in `auth`.
 #[derive(Default)]
-pub(super) struct Shown {
+pub(super) struct RequestCredentials {
     header: Option<Box<str>>,
     query: Option<Box<str>>,
 }
 
-impl Shown {
+impl RequestCredentials {
     /// URLs end up in logs of proxies, so a token in the query counts only where that is allowed.
-    pub(super) fn by(headers: &HeaderMap, uri: &Uri, token_in_query: bool) -> Self {
+    pub(super) fn read(headers: &HeaderMap, uri: &Uri, token_in_query: bool) -> Self {
         let in_header = || headers.get(AUTHORIZATION)?.to_str().ok();
         let in_query = || {
             let query = uri.query().unwrap_or_default();
@@ -40,19 +40,20 @@ impl Shown {
     }
 }
 
-impl Handshake {
+impl ConnectCredentials {
     /// Looks for a token in `auth.token`, then in the `Authorization` header, then in the query.
-    pub(super) fn read(auth: &Value, shown: &Shown) -> Self {
+    pub(super) fn read(auth: &Value, request: &RequestCredentials) -> Self {
         let in_auth = auth.get("token").and_then(Value::as_str).filter(|raw| !raw.is_empty());
-        let shown = [&shown.header, &shown.query].into_iter().flatten().map(AsRef::as_ref);
-        let token = in_auth.into_iter().chain(shown).next();
-        Self { token: token.map_or(Ok(None), BearerToken::parse), seen: seen(auth) }
+        let in_request = [&request.header, &request.query].into_iter().flatten().map(AsRef::as_ref);
+        let token = in_auth.into_iter().chain(in_request).next();
+        let token = token.map_or(Ok(None), BearerToken::parse);
+        Self { token, resume_from: resume_point(auth) }
     }
 }
 
-/// What a device has seen: `{since, epoch}`, the revision as a number or, as query-string-minded
-/// clients have it, as text. `None` if it does not say, or says something that cannot be.
-pub(super) fn seen(payload: &Value) -> Option<Seen> {
+/// The position `{since, epoch}` of a device. The revision is a number or, as some clients have it, text. `None`
+/// if there is none, or it is malformed.
+pub(super) fn resume_point(payload: &Value) -> Option<Seen> {
     let since = match payload.get("since")? {
         Value::Number(number) => number.as_u64()?,
         Value::String(text) => text.parse().ok()?,
@@ -60,7 +61,7 @@ pub(super) fn seen(payload: &Value) -> Option<Seen> {
     };
     let epoch = match payload.get("epoch") {
         None | Some(Value::Null) => None,
-        // A thing that was never an epoch is certainly not this one: start over.
+        // What was never an epoch is certainly not this store's: the device starts over.
         Some(other) => Some(Epoch::parse(other.as_str()?).ok()?),
     };
     Some(Seen { since: Revision::new(since), epoch })
@@ -85,13 +86,13 @@ mod tests {
     }
 
     fn token(auth: &Value, request: &Parts, token_in_query: bool) -> Option<String> {
-        let shown = Shown::by(&request.headers, &request.uri, token_in_query);
-        let token = Handshake::read(auth, &shown).token;
+        let request = RequestCredentials::read(&request.headers, &request.uri, token_in_query);
+        let token = ConnectCredentials::read(auth, &request).token;
         token.unwrap().map(|token| token.reveal().to_owned())
     }
 
     #[test]
-    fn a_token_is_looked_for_in_its_places_in_order() {
+    fn token_is_taken_from_the_first_place_that_has_one() {
         let (with_header, mut without) = (request(), request());
         without.headers.clear();
         let auth = json!({ "token": "Bearer in-auth" });
@@ -102,8 +103,9 @@ mod tests {
     }
 
     #[test]
-    fn a_device_says_what_it_has_seen() {
-        let read = |payload: Value| seen(&payload).map(|seen| (seen.since.get(), seen.epoch));
+    fn resume_point_is_read_leniently_and_ignored_when_malformed() {
+        let read =
+            |payload: Value| resume_point(&payload).map(|seen| (seen.since.get(), seen.epoch));
         assert_eq!(read(json!({ "since": 7, "epoch": "e1" })), Some((7, Some(epoch("e1")))));
         assert_eq!(read(json!({ "since": "7" })), Some((7, None)));
         for nothing in [

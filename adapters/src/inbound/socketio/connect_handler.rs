@@ -1,0 +1,191 @@
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::body::Body;
+use belfry_application::ports::{BearerToken, Claims, CloseReason, Device as _, TokenTooLong};
+use belfry_application::session::{Session, TooManySessions};
+use belfry_application::use_cases::{Refusal, Seen};
+use http::Request;
+use parking_lot::Mutex;
+use tracing::{debug, warn};
+
+use super::credentials::{ConnectCredentials, RequestCredentials};
+use super::handshake_limits::{HandshakeLimits, PrepaidHandshake, TOO_MANY_HANDSHAKES};
+use super::message_limiter::{LimitExceeded, MessageLimiter};
+use super::messages;
+use super::outage::{OutageGate, Unavailable};
+use super::packet::Event;
+use super::protocol::{ConnectError, ConnectRequest, NamespaceHandler};
+use super::reply::{MessageError, Reply};
+use super::settings::SocketIoSettings;
+use super::use_cases::SocketUseCases;
+use crate::limits::Limit;
+use crate::outbound::socketio::{Namespace, SocketIoDevice, SocketIoSessions};
+use crate::transport::{ClientAddress, NotSent};
+
+/// Authenticates devices, and does what their messages ask for.
+pub(super) struct ConnectHandler {
+    pub(super) sessions: Arc<SocketIoSessions>,
+    pub(super) use_cases: SocketUseCases,
+    pub(super) handshakes: HandshakeLimits,
+    pub(super) outage: OutageGate,
+    pub(super) settings: SocketIoSettings,
+}
+
+/// What is kept of the request that opened a transport.
+pub(super) struct OpeningRequest {
+    from: Option<IpAddr>,
+    credentials: RequestCredentials,
+    prepaid: PrepaidHandshake,
+}
+
+/// A device in one namespace.
+pub(super) struct DeviceSession {
+    pub(super) session: Arc<Session<SocketIoDevice>>,
+    limiter: MessageLimiter,
+    /// Where the device wants to be caught up from, until that has begun.
+    resume_from: Mutex<Option<Seen>>,
+    /// Held by the message that reads a page or a replay.
+    pub(super) page_turn: tokio::sync::Mutex<()>,
+}
+
+impl ConnectHandler {
+    /// A token that cannot be verified at the moment says nothing about the device.
+    async fn authenticate(
+        &self,
+        token: Result<Option<BearerToken>, TokenTooLong>,
+    ) -> Result<Claims, ConnectFailure> {
+        let claims = match token {
+            Ok(token) => self.sessions.sign_in(token).await,
+            Err(too_long) => Err(too_long.into()),
+        };
+        claims.map_err(|refusal| match refusal {
+            Refusal::Unavailable(_) => ConnectFailure::Unavailable(refusal.code()),
+            refusal => ConnectFailure::Rejected(refusal.code()),
+        })
+    }
+
+    async fn connect_device(
+        &self,
+        connect: ConnectRequest<'_, OpeningRequest>,
+    ) -> Result<Arc<DeviceSession>, ConnectFailure> {
+        let ConnectRequest { request, auth, socket } = connect;
+        // First, as it costs next to nothing.
+        self.handshakes.check_connect(&request.prepaid, request.from).map_err(|limit| {
+            limit.hit();
+            ConnectFailure::Rejected(TOO_MANY_HANDSHAKES)
+        })?;
+        let ConnectCredentials { token, resume_from } =
+            ConnectCredentials::read(&auth, &request.credentials);
+        let claims = self.authenticate(token).await?;
+        let admission = self.sessions.admit(claims).map_err(|TooManySessions| {
+            Limit::SessionsPerUser.hit();
+            ConnectFailure::Rejected(TooManySessions::CODE)
+        })?;
+        let session = self.sessions.join(admission, SocketIoDevice::new(socket));
+        Ok(Arc::new(DeviceSession {
+            session,
+            limiter: MessageLimiter::new(self.settings.messages),
+            resume_from: Mutex::new(resume_from),
+            page_turn: tokio::sync::Mutex::default(),
+        }))
+    }
+
+    /// What a device is told whose message exceeds a limit; nothing if it is disconnected for it.
+    fn limit_exceeded(
+        &self,
+        device: &DeviceSession,
+        exceeded: LimitExceeded,
+    ) -> Option<MessageError> {
+        Limit::Messages.hit();
+        if exceeded == LimitExceeded::Rate {
+            return Some(MessageError::TooManyMessages);
+        }
+        let why = CloseReason::TooManyMessages;
+        self.sessions.end(&device.session, why, &MessageError::TooManyMessages);
+        None
+    }
+}
+
+/// Why a device is not connected.
+enum ConnectFailure {
+    Rejected(&'static str),
+    Unavailable(&'static str),
+}
+
+impl NamespaceHandler for ConnectHandler {
+    type Request = OpeningRequest;
+    type Session = DeviceSession;
+
+    fn read_request(&self, request: &Request<Body>) -> OpeningRequest {
+        let token_in_query = self.settings.token_in_query;
+        OpeningRequest {
+            from: ClientAddress::of(request.extensions()),
+            credentials: RequestCredentials::read(request.headers(), request.uri(), token_in_query),
+            prepaid: PrepaidHandshake::new(Namespace::ALL.len()),
+        }
+    }
+
+    async fn connect(
+        &self,
+        connect: ConnectRequest<'_, OpeningRequest>,
+    ) -> Result<Arc<DeviceSession>, ConnectError> {
+        let (namespace, client) = (connect.socket.namespace().path(), connect.request.from);
+        match self.connect_device(connect).await {
+            Ok(device) => {
+                self.outage.succeeded();
+                debug!(user = %device.session.user(), namespace, "device connected");
+                Ok(device)
+            }
+            Err(ConnectFailure::Rejected(code)) => {
+                self.outage.succeeded();
+                debug!(code, ?client, namespace, "device rejected");
+                count_rejected(code);
+                Err(ConnectError::Rejected(code))
+            }
+            Err(ConnectFailure::Unavailable(code)) => {
+                self.outage.failed();
+                debug!(code, ?client, namespace, "device cannot be authenticated");
+                count_rejected(code);
+                Err(ConnectError::Unavailable)
+            }
+        }
+    }
+
+    async fn connected(&self, device: Arc<DeviceSession>) {
+        let resume_from = device.resume_from.lock().take();
+        self.sessions.welcome(&device.session, resume_from).await;
+    }
+
+    async fn receive(&self, device: Arc<DeviceSession>, event: Event) {
+        let outcome = match device.limiter.check() {
+            Ok(()) => messages::handle(self, &device, &event.name, event.payload()).await,
+            Err(exceeded) => match self.limit_exceeded(&device, exceeded) {
+                Some(error) => Err(error),
+                None => return,
+            },
+        };
+        let reply = Reply::to(&event.name, outcome);
+        if reply.send(device.session.device().socket(), event.ack) == Err(NotSent::Full) {
+            self.too_slow(&device);
+        }
+    }
+
+    fn disconnected(&self, device: &DeviceSession) {
+        self.sessions.leave(&device.session);
+    }
+
+    fn too_slow(&self, device: &DeviceSession) {
+        warn!(user = %device.session.user(), "device reads too slowly: sent away to catch up later");
+        device.session.device().close(CloseReason::TooSlow);
+    }
+}
+
+pub(super) fn count_rejected(code: &'static str) {
+    metrics::counter!("belfry_handshakes_refused_total", "code" => code).increment(1);
+}
+
+/// During an outage a device is turned away before it opens a transport.
+pub(super) fn reject_during_outage(gate: &OutageGate) -> Result<(), Unavailable> {
+    gate.check().inspect_err(|_| count_rejected(Unavailable::CODE))
+}

@@ -1,0 +1,102 @@
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Engine.IO's heartbeat: the server pings, and the client answers in time.
+#[derive(Debug)]
+pub(super) struct Heartbeat {
+    interval: Duration,
+    timeout: Duration,
+    /// When the last ping was sent, while it is not answered.
+    pinged: Option<Instant>,
+    due: Instant,
+}
+
+/// What is due.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Beat {
+    /// Nothing yet.
+    Wait,
+    Ping,
+    /// The client has not answered.
+    TimedOut,
+}
+
+impl Heartbeat {
+    /// The first ping is due at a random time within the interval. Otherwise all clients that connect at the
+    /// same moment, as after a restart, would be pinged at the same moment for ever.
+    pub(super) fn start(interval: Duration, timeout: Duration, now: Instant) -> Self {
+        // Not right away: the first moments of a session are busy enough.
+        let share = 0.1 + 0.9 * fastrand::f64();
+        Self { interval, timeout, pinged: None, due: now + interval.mul_f64(share) }
+    }
+
+    /// When [`beat`](Self::beat) has something to do.
+    pub(super) fn due(&self) -> Instant {
+        self.due
+    }
+
+    pub(super) fn beat(&mut self, now: Instant) -> Beat {
+        if now < self.due {
+            return Beat::Wait;
+        }
+        if self.pinged.is_some() {
+            return Beat::TimedOut;
+        }
+        self.pinged = Some(now);
+        self.due = now + self.timeout;
+        Beat::Ping
+    }
+
+    /// The client has answered.
+    pub(super) fn answered(&mut self) {
+        if let Some(pinged) = self.pinged.take() {
+            self.due = pinged + self.interval;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_secs(25);
+    const TIMEOUT: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn client_that_answers_is_pinged_again_after_the_interval() {
+        let mut heartbeat = Heartbeat::start(INTERVAL, TIMEOUT, Instant::now());
+        let first = heartbeat.due();
+        assert_eq!(heartbeat.beat(first - Duration::from_millis(1)), Beat::Wait);
+        assert_eq!(heartbeat.beat(first), Beat::Ping);
+        assert_eq!(heartbeat.due(), first + TIMEOUT);
+        heartbeat.answered();
+        assert_eq!(heartbeat.due(), first + INTERVAL);
+        // A second answer answers nothing.
+        heartbeat.answered();
+        assert_eq!(heartbeat.due(), first + INTERVAL);
+        assert_eq!(heartbeat.beat(first + INTERVAL), Beat::Ping);
+    }
+
+    #[test]
+    fn client_that_does_not_answer_times_out() {
+        let mut heartbeat = Heartbeat::start(INTERVAL, TIMEOUT, Instant::now());
+        // Before a ping there is nothing to answer.
+        heartbeat.answered();
+        let first = heartbeat.due();
+        assert_eq!(heartbeat.beat(first), Beat::Ping);
+        assert_eq!(heartbeat.beat(first + TIMEOUT), Beat::TimedOut);
+    }
+
+    #[test]
+    fn first_pings_are_spread_over_the_interval() {
+        let now = Instant::now();
+        let due: Vec<_> =
+            (0..1_000).map(|_| Heartbeat::start(INTERVAL, TIMEOUT, now).due() - now).collect();
+        assert!(due.iter().all(|due| *due <= INTERVAL && *due >= INTERVAL / 10));
+        assert!(
+            due.iter().any(|due| *due < INTERVAL / 3)
+                && due.iter().any(|due| *due > INTERVAL * 2 / 3)
+        );
+    }
+}

@@ -1,0 +1,149 @@
+use axum::response::{IntoResponse, Response};
+use engineioxide_core::TransportType;
+use http::{Method, StatusCode, Uri, header};
+
+use super::session_id::SessionId;
+use crate::outbound::socketio::RequestTag;
+
+/// What a request is for.
+#[derive(Debug, PartialEq)]
+pub(super) enum Target {
+    /// A new session.
+    Open(TransportType),
+    /// The next packets of a session.
+    Poll(SessionId, RequestTag),
+    /// Packets for a session.
+    Post(SessionId, RequestTag),
+    /// A WebSocket for a session that polls.
+    Upgrade(SessionId),
+}
+
+/// Why a request is refused, by the codes of Engine.IO's own server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RequestError {
+    UnknownTransport,
+    UnknownSession,
+    BadHandshakeMethod,
+    BadRequest,
+    UnsupportedVersion,
+}
+
+impl RequestError {
+    const fn code_and_message(self) -> (u8, &'static str) {
+        match self {
+            Self::UnknownTransport => (0, "Transport unknown"),
+            Self::UnknownSession => (1, "Session ID unknown"),
+            Self::BadHandshakeMethod => (2, "Bad handshake method"),
+            Self::BadRequest => (3, "Bad request"),
+            Self::UnsupportedVersion => (5, "Unsupported protocol version"),
+        }
+    }
+}
+
+impl IntoResponse for RequestError {
+    fn into_response(self) -> Response {
+        let (code, message) = self.code_and_message();
+        let body = format!(r#"{{"code":{code},"message":"{message}"}}"#);
+        let head = [(header::CONTENT_TYPE, "application/json")];
+        (StatusCode::BAD_REQUEST, head, body).into_response()
+    }
+}
+
+impl Target {
+    /// Reads what a request is for, in the order of checks of Engine.IO's own server.
+    pub(super) fn read(method: &Method, uri: &Uri) -> Result<Self, RequestError> {
+        let transport = match parameter(uri, "transport").map(str::parse) {
+            Some(Ok(transport)) => transport,
+            _ => return Err(RequestError::UnknownTransport),
+        };
+        let Some(sid) = parameter(uri, "sid") else {
+            return match (method, parameter(uri, "EIO")) {
+                (&Method::GET, Some("4")) => Ok(Self::Open(transport)),
+                (&Method::GET, _) => Err(RequestError::UnsupportedVersion),
+                _ => Err(RequestError::BadHandshakeMethod),
+            };
+        };
+        let sid = SessionId::parse(sid).ok_or(RequestError::UnknownSession)?;
+        match (transport, method) {
+            (TransportType::Polling, &Method::GET) => Ok(Self::Poll(sid, request_tag(uri))),
+            (TransportType::Polling, &Method::POST) => Ok(Self::Post(sid, request_tag(uri))),
+            (TransportType::Websocket, &Method::GET) => Ok(Self::Upgrade(sid)),
+            _ => Err(RequestError::BadRequest),
+        }
+    }
+}
+
+/// Whether a request asks for a new session, whatever becomes of it.
+pub(in crate::inbound::socketio) fn opens_session(method: &Method, uri: &Uri) -> bool {
+    method == Method::GET && parameter(uri, "sid").is_none()
+}
+
+/// A longer tag is none: what is remembered of a request is bounded.
+fn request_tag(uri: &Uri) -> RequestTag {
+    const MAX_LENGTH: usize = 64;
+    parameter(uri, "t").filter(|tag| tag.len() <= MAX_LENGTH).map(Into::into)
+}
+
+/// A parameter of the query, as it stands there: those of Engine.IO need no percent encoding.
+fn parameter<'a>(uri: &'a Uri, name: &str) -> Option<&'a str> {
+    let pairs = uri.query().unwrap_or_default().split('&');
+    pairs
+        .filter_map(|pair| pair.split_once('='))
+        .find_map(|(its, value)| (its == name).then_some(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SID: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+    fn read(method: &str, query: &str) -> Result<Target, RequestError> {
+        let uri = format!("/socket.io/?{query}").parse().unwrap();
+        Target::read(&method.parse().unwrap(), &uri)
+    }
+
+    #[test]
+    fn request_is_for_a_new_session_or_for_one_that_exists() {
+        let sid = SessionId::parse(SID).unwrap();
+        for (method, query, expected) in [
+            ("GET", "EIO=4&transport=polling", Target::Open(TransportType::Polling)),
+            ("GET", "transport=websocket&EIO=4&t=x", Target::Open(TransportType::Websocket)),
+            ("GET", &format!("EIO=4&transport=polling&sid={SID}"), Target::Poll(sid, None)),
+            (
+                "GET",
+                &format!("transport=polling&sid={SID}&t=a1"),
+                Target::Poll(sid, Some("a1".into())),
+            ),
+            ("POST", &format!("EIO=4&transport=polling&sid={SID}"), Target::Post(sid, None)),
+            ("GET", &format!("EIO=4&transport=websocket&sid={SID}"), Target::Upgrade(sid)),
+        ] {
+            assert_eq!(read(method, query), Ok(expected), "{method} {query}");
+        }
+    }
+
+    #[test]
+    fn bad_request_gets_the_code_of_the_reference_server() {
+        for (method, query, expected) in [
+            ("GET", "", RequestError::UnknownTransport),
+            ("GET", "EIO=4", RequestError::UnknownTransport),
+            ("GET", "EIO=4&transport=carrier-pigeon", RequestError::UnknownTransport),
+            ("GET", "EIO=4&transport=polling&sid=x", RequestError::UnknownSession),
+            ("POST", "EIO=4&transport=polling", RequestError::BadHandshakeMethod),
+            ("PUT", "EIO=4&transport=polling", RequestError::BadHandshakeMethod),
+            ("GET", "transport=polling", RequestError::UnsupportedVersion),
+            ("GET", "EIO=3&transport=polling", RequestError::UnsupportedVersion),
+            ("GET", "EIO=abc&transport=websocket", RequestError::UnsupportedVersion),
+            ("PUT", &format!("transport=polling&sid={SID}"), RequestError::BadRequest),
+            ("POST", &format!("transport=websocket&sid={SID}"), RequestError::BadRequest),
+        ] {
+            assert_eq!(read(method, query), Err(expected), "{method} {query}");
+        }
+    }
+
+    #[test]
+    fn overlong_tag_counts_as_none() {
+        let query = format!("transport=polling&sid={SID}&t={}", "x".repeat(65));
+        assert!(matches!(read("GET", &query), Ok(Target::Poll(_, None))));
+    }
+}

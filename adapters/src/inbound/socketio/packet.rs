@@ -1,0 +1,235 @@
+//! The packets of Socket.IO (protocol version 5), as they stand in the messages of Engine.IO.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use bytes::Bytes;
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::transport::text_frame;
+
+/// How many attachments a packet may announce. No event of Belfry's has any; a client that sends a few learns
+/// that they are not what was asked for.
+pub(super) const MAX_ATTACHMENTS: usize = 16;
+
+/// A packet:
+/// `<type>[<attachments>-][<namespace>,][<acknowledgement id>][<JSON>]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Packet<'a> {
+    pub(super) kind: PacketKind,
+    /// How many binary messages belong to it and follow it.
+    pub(super) attachments: usize,
+    pub(super) namespace: &'a str,
+    /// The id of the acknowledgement that it asks for, or is.
+    pub(super) ack: Option<u64>,
+    pub(super) json: &'a str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PacketKind {
+    Connect,
+    Disconnect,
+    Event,
+    Ack,
+}
+
+impl<'a> Packet<'a> {
+    /// `None` if a client may not send it.
+    pub(super) fn read(text: &'a str) -> Option<Self> {
+        let kind = match text.as_bytes().first()? {
+            b'0' => PacketKind::Connect,
+            b'1' => PacketKind::Disconnect,
+            b'2' | b'5' => PacketKind::Event,
+            b'3' | b'6' => PacketKind::Ack,
+            _ => return None,
+        };
+        let is_binary = matches!(text.as_bytes()[0], b'5' | b'6');
+        let (attachments, rest) = match text.get(1..)? {
+            rest if is_binary => {
+                let (number, rest) = digits(rest);
+                (number.parse().ok()?, rest.strip_prefix('-')?)
+            }
+            rest => (0, rest),
+        };
+        let (namespace, rest) = match rest.split_once(',') {
+            _ if !rest.starts_with('/') => ("/", rest),
+            Some(both) => both,
+            // The comma may be missing at the end of a packet.
+            None => (rest, ""),
+        };
+        let (number, json) = digits(rest);
+        // A number too large is ignored. What follows is checked where it is read.
+        let ack = number.parse().ok();
+        if kind == PacketKind::Ack && ack.is_none() {
+            return None;
+        }
+        Some(Self { kind, attachments, namespace, ack, json })
+    }
+}
+
+fn digits(text: &str) -> (&str, &str) {
+    let end = text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
+    text.split_at(end)
+}
+
+/// An event of a client.
+#[derive(Debug)]
+pub struct Event {
+    /// Its name.
+    pub name: Box<str>,
+    /// Its arguments, not parsed yet: an event that is refused is not worth it.
+    pub arguments: Vec<Box<RawValue>>,
+    /// The binary attachments that placeholders in the arguments refer to.
+    pub attachments: Vec<Bytes>,
+    /// The id of the acknowledgement that the client asks for.
+    pub ack: Option<u64>,
+}
+
+impl Event {
+    /// Reads an event from its JSON array. `None` if it is none.
+    pub(super) fn read(json: &str, ack: Option<u64>, attachments: Vec<Bytes>) -> Option<Self> {
+        let NameAndArguments(name, arguments) = serde_json::from_str(json).ok()?;
+        Some(Self { name, arguments, attachments, ack })
+    }
+
+    /// The first argument. One that is missing, or cannot be parsed, is as good as null.
+    pub(super) fn payload(&self) -> Value {
+        let first = self.arguments.first();
+        first.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or(Value::Null)
+    }
+}
+
+struct NameAndArguments(Box<str>, Vec<Box<RawValue>>);
+
+impl<'de> Deserialize<'de> for NameAndArguments {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ArrayVisitor;
+
+        impl<'de> Visitor<'de> for ArrayVisitor {
+            type Value = NameAndArguments;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an event's name and arguments")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
+                let name = array.next_element::<Cow<'de, str>>()?;
+                let name = name.ok_or_else(|| serde::de::Error::invalid_length(0, &self))?;
+                let mut arguments = Vec::new();
+                while let Some(argument) = array.next_element()? {
+                    arguments.push(argument);
+                }
+                Ok(NameAndArguments(name.into(), arguments))
+            }
+        }
+
+        deserializer.deserialize_seq(ArrayVisitor)
+    }
+}
+
+/// The answer to a CONNECT to a namespace that does not exist.
+pub(super) fn invalid_namespace(path: &str) -> Bytes {
+    text_frame(&["44", path, ",{\"message\":\"Invalid namespace\"}"])
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn packet<'a>(
+        kind: PacketKind,
+        namespace: &'a str,
+        ack: Option<u64>,
+        json: &'a str,
+    ) -> Packet<'a> {
+        Packet { kind, attachments: 0, namespace, ack, json }
+    }
+
+    #[test]
+    fn packets_are_told_apart() {
+        use PacketKind::{Ack, Connect, Disconnect, Event};
+        for (text, expected) in [
+            ("0", packet(Connect, "/", None, "")),
+            ("0{\"token\":\"t\"}", packet(Connect, "/", None, "{\"token\":\"t\"}")),
+            ("0/notifications", packet(Connect, "/notifications", None, "")),
+            ("0/notifications,{}", packet(Connect, "/notifications", None, "{}")),
+            ("0/ü,{}", packet(Connect, "/ü", None, "{}")),
+            ("1", packet(Disconnect, "/", None, "")),
+            ("1/notifications,", packet(Disconnect, "/notifications", None, "")),
+            ("2[\"a\",1]", packet(Event, "/", None, "[\"a\",1]")),
+            ("217[\"a\"]", packet(Event, "/", Some(17), "[\"a\"]")),
+            ("2/n,0[\"a,b\"]", packet(Event, "/n", Some(0), "[\"a,b\"]")),
+            ("299999999999999999999999[\"a\"]", packet(Event, "/", None, "[\"a\"]")),
+            ("31[]", packet(Ack, "/", Some(1), "[]")),
+        ] {
+            assert_eq!(Packet::read(text), Some(expected), "{text}");
+        }
+        let binary = Packet::read("52-/n,3[\"a\"]").unwrap();
+        let expected = Packet { attachments: 2, ..packet(Event, "/n", Some(3), "[\"a\"]") };
+        assert_eq!(binary, expected);
+        for text in ["", "4{}", "7", "x", "ü", "3[]", "399999999999999999999[]", "5[\"a\"]"] {
+            assert_eq!(Packet::read(text), None, "{text}");
+        }
+        for text in ["5x-[]", "5-[]", "51é", "599999999999999999999-[]", "6"] {
+            assert_eq!(Packet::read(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn event_has_a_name_and_arguments() {
+        let read = |text: &str| {
+            let event = Event::read(text, None, Vec::new())?;
+            Some((event.name.to_string(), event.payload()))
+        };
+        let event = |name: &str, payload| Some((name.to_owned(), payload));
+        assert_eq!(read("[\"a\"]"), event("a", Value::Null));
+        assert_eq!(read(" [ \"a\" , {\"b\":[1]} , 2 ] "), event("a", json!({ "b": [1] })));
+        assert_eq!(read("[\"\\u00fc\",\"x\"]"), event("ü", json!("x")));
+        assert_eq!(read("[\"a\",\"\\ud800\"]"), event("a", Value::Null));
+        let deep = format!("[\"a\",{}{}]", "[".repeat(40_000), "]".repeat(40_000));
+        assert_eq!(read(&deep), event("a", Value::Null));
+        let all = Event::read(r#"["a",1,"2",{"3":[true]}]"#, None, Vec::new()).unwrap().arguments;
+        let all: Vec<_> = all.iter().map(|argument| argument.get()).collect();
+        assert_eq!(all, ["1", "\"2\"", r#"{"3":[true]}"#]);
+        for none in ["", "[", "[]", "{}", "[7]", "[{\"a\":1}]", "[\"a\"", "[\"a\"]x", "\"a\""] {
+            assert_eq!(read(none), None, "{none}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text: String) {
+            if let Some(packet) = Packet::read(&text) {
+                prop_assert!(packet.namespace.starts_with('/') && text.ends_with(packet.json));
+                let _ = Event::read(packet.json, packet.ack, Vec::new());
+            }
+        }
+
+        #[test]
+        fn packet_of_a_client_is_understood(
+            namespace in "/[a-zü]{0,10}",
+            ack: Option<u32>,
+            attachments in 0..20_usize,
+            name in "\\PC{0,20}",
+            payload in "\\PC{0,20}",
+        ) {
+            let id = ack.map(|id| id.to_string()).unwrap_or_default();
+            let json = json!([name, payload]).to_string();
+            let nsp = if namespace == "/" { String::new() } else { format!("{namespace},") };
+            let text = format!("5{attachments}-{nsp}{id}{json}");
+            let packet = Packet::read(&text).unwrap();
+            prop_assert_eq!(packet.attachments, attachments);
+            prop_assert_eq!(packet.namespace, namespace);
+            prop_assert_eq!(packet.ack, ack.map(u64::from));
+            let event = Event::read(packet.json, packet.ack, Vec::new()).unwrap();
+            prop_assert_eq!(event.name.as_ref(), name);
+            prop_assert_eq!(event.payload(), Value::String(payload));
+        }
+    }
+}

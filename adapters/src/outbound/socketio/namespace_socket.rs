@@ -1,0 +1,127 @@
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+
+use super::namespace::Namespace;
+use super::packet_sender::{ConnectId, PacketSender};
+use crate::transport::{NotSent, binary_frame, text_frame};
+
+/// One client's membership in one namespace, as those see it who send to the client. It does not keep the
+/// connection open, and does nothing once the client has left or connected anew.
+#[derive(Clone)]
+pub struct NamespaceSocket {
+    sender: Weak<PacketSender>,
+    namespace: Namespace,
+    connect: ConnectId,
+}
+
+/// The JSON array of an event's name and arguments, or of an acknowledgement's arguments, with the attachments
+/// that its placeholders refer to.
+#[derive(Debug, Clone, Default)]
+pub struct Arguments {
+    /// The array as JSON text.
+    pub json: String,
+    /// The binary attachments, in the order of their placeholders.
+    pub attachments: Vec<Bytes>,
+}
+
+impl NamespaceSocket {
+    pub(crate) fn new(
+        sender: &Arc<PacketSender>,
+        namespace: Namespace,
+        connect: ConnectId,
+    ) -> Self {
+        Self { sender: Arc::downgrade(sender), namespace, connect }
+    }
+
+    /// The namespace.
+    pub fn namespace(&self) -> Namespace {
+        self.namespace
+    }
+
+    /// Emits an event.
+    pub fn emit(&self, event: &Arguments) -> Result<(), NotSent> {
+        self.send_packet('2', '5', None, event)
+    }
+
+    /// Acknowledges the client's event of that id.
+    pub fn acknowledge(&self, id: u64, answer: &Arguments) -> Result<(), NotSent> {
+        self.send_packet('3', '6', Some(id), answer)
+    }
+
+    /// Ends the membership by the server. A client that is still connecting is refused with `code`.
+    pub fn disconnect(&self, code: &str) {
+        let Some(sender) = self.sender.upgrade() else { return };
+        let refusal = connect_error(self.namespace, code);
+        let disconnect = text_frame(&["41", self.namespace.in_packet()]);
+        sender.end_membership(self.namespace, self.connect, &refusal, &disconnect);
+    }
+
+    /// Closes the transport of a client that is still connecting.
+    pub(crate) fn abort_connect(&self) {
+        if let Some(sender) = self.sender.upgrade() {
+            sender.abort_connect(self.namespace, self.connect);
+        }
+    }
+
+    /// Closes the transport, behind what is queued.
+    pub(crate) fn close_transport(&self) {
+        if let Some(sender) = self.sender.upgrade() {
+            sender.close();
+        }
+    }
+
+    /// Closes the transport now.
+    pub(crate) fn abort_transport(&self) {
+        if let Some(sender) = self.sender.upgrade() {
+            sender.abort();
+        }
+    }
+
+    pub(crate) fn is_drained(&self) -> bool {
+        self.sender.upgrade().is_none_or(|sender| sender.is_drained())
+    }
+
+    pub(super) fn send<'a>(
+        &self,
+        frames: impl Iterator<Item = &'a Bytes> + Clone,
+    ) -> Result<(), NotSent> {
+        let sender = self.sender.upgrade().ok_or(NotSent::Closed)?;
+        sender.send_in(self.namespace, self.connect, frames)
+    }
+
+    fn send_packet(
+        &self,
+        plain: char,
+        binary: char,
+        id: Option<u64>,
+        arguments: &Arguments,
+    ) -> Result<(), NotSent> {
+        let Arguments { json, attachments } = arguments;
+        let kind = match attachments.len() {
+            0 => format!("4{plain}"),
+            count => format!("4{binary}{count}-"),
+        };
+        let id = id.map(|id| id.to_string()).unwrap_or_default();
+        let text = text_frame(&[&kind, self.namespace.in_packet(), &id, json]);
+        let attachments = attachments.iter().map(|bytes| binary_frame(bytes));
+        let frames: Vec<_> = std::iter::once(text).chain(attachments).collect();
+        self.send(frames.iter())
+    }
+}
+
+impl fmt::Debug for NamespaceSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NamespaceSocket")
+            .field("namespace", &self.namespace)
+            .field("connect", &self.connect)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A client may not connect to the namespace.
+fn connect_error(namespace: Namespace, code: &str) -> Bytes {
+    let message = serde_json::json!({ "message": code });
+    text_frame(&["44", namespace.in_packet(), &message.to_string()])
+}

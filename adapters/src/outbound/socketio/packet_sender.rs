@@ -1,0 +1,355 @@
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+
+use super::namespace::Namespace;
+use super::poll_queue::{PollQueue, PollResponse, RequestTag};
+use crate::transport::{FrameWriter, NotSent, SendLimits, binary_frame, text_frame};
+
+/// The sending half of one Engine.IO session, whatever its transport is at the moment.
+///
+/// It is shared by the session's task and all tasks that send to the client. One lock decides the order of
+/// what is sent, so that a packet of a namespace never follows the packet that ends it.
+pub struct PacketSender {
+    state: Mutex<State>,
+    limits: SendLimits,
+    /// The session's task. Woken when there is something for it to look at: the session is to be closed, the
+    /// backlog is gone, or another task changed what it waits for.
+    task: AtomicWaker,
+}
+
+struct State {
+    transport: Transport,
+    phase: SessionPhase,
+    namespaces: [Membership; Namespace::ALL.len()],
+}
+
+enum Transport {
+    WebSocket(FrameWriter),
+    Polling(Box<PollQueue>),
+}
+
+/// How far a session is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SessionPhase {
+    Open,
+    /// No more packets are accepted. What is queued is sent, then the transport is closed.
+    Closing,
+    /// The transport is to be closed now, or is closed.
+    Aborted,
+}
+
+/// Where the client stands in one namespace.
+#[derive(Debug, Default)]
+struct Membership {
+    phase: MembershipPhase,
+    /// Counts the client's CONNECT packets: what belongs to an earlier one is void.
+    connect: ConnectId,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum MembershipPhase {
+    #[default]
+    Outside,
+    Connecting,
+    Connected,
+}
+
+/// Names one CONNECT packet of one client in one namespace.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ConnectId(u32);
+
+/// How much may wait for a polling client before no more of its messages are processed. Its requests and its
+/// polls are independent of each other, so unlike on a WebSocket an empty queue is no condition.
+const POLLING_BACKLOG: usize = 64 * 1024;
+
+impl PacketSender {
+    pub(crate) fn websocket(writer: FrameWriter, limits: SendLimits) -> Arc<Self> {
+        Self::new(Transport::WebSocket(writer), limits)
+    }
+
+    pub(crate) fn polling(limits: SendLimits) -> Arc<Self> {
+        Self::new(Transport::Polling(Box::default()), limits)
+    }
+
+    fn new(transport: Transport, limits: SendLimits) -> Arc<Self> {
+        let namespaces = Default::default();
+        let state = Mutex::new(State { transport, phase: SessionPhase::Open, namespaces });
+        Arc::new(Self { state, limits, task: AtomicWaker::new() })
+    }
+
+    /// Sends a message of text.
+    pub fn send_text(&self, text: &str) -> Result<(), NotSent> {
+        self.send(&text_frame(&["4", text]))
+    }
+
+    /// Sends a message of bytes.
+    pub fn send_binary(&self, bytes: &[u8]) -> Result<(), NotSent> {
+        self.send(&binary_frame(bytes))
+    }
+
+    /// Sends one packet, given as the WebSocket frame that carries it.
+    pub(crate) fn send(&self, frame: &Bytes) -> Result<(), NotSent> {
+        self.state.lock().send([frame].into_iter(), self.limits)
+    }
+
+    /// Sends packets of a namespace to which the client is connected by that CONNECT.
+    pub(crate) fn send_in<'a>(
+        &self,
+        namespace: Namespace,
+        connect: ConnectId,
+        frames: impl Iterator<Item = &'a Bytes> + Clone,
+    ) -> Result<(), NotSent> {
+        let mut state = self.state.lock();
+        if !state.namespaces[namespace as usize].is(MembershipPhase::Connected, connect) {
+            return Err(NotSent::Closed);
+        }
+        state.send(frames, self.limits)
+    }
+
+    /// The client sent a CONNECT. One before it in the same namespace is void from now on.
+    pub(crate) fn begin_connect(&self, namespace: Namespace) -> ConnectId {
+        let mut state = self.state.lock();
+        state.namespaces[namespace as usize].next(MembershipPhase::Connecting)
+    }
+
+    /// Tells the client that it is connected. `false` where that CONNECT is void, or cannot be answered.
+    pub(crate) fn finish_connect(
+        &self,
+        namespace: Namespace,
+        connect: ConnectId,
+        answer: &Bytes,
+    ) -> bool {
+        let mut state = self.state.lock();
+        let is_current =
+            state.namespaces[namespace as usize].is(MembershipPhase::Connecting, connect);
+        if !is_current || state.send([answer].into_iter(), self.limits).is_err() {
+            return false;
+        }
+        state.namespaces[namespace as usize].phase = MembershipPhase::Connected;
+        true
+    }
+
+    /// Ends the client's membership by the server, with the packet that says so: `refusal` to a client that
+    /// is still connecting, `disconnect` to one that is connected. The transport is closed behind it where
+    /// the client is in no other namespace.
+    pub(crate) fn end_membership(
+        &self,
+        namespace: Namespace,
+        connect: ConnectId,
+        refusal: &Bytes,
+        disconnect: &Bytes,
+    ) {
+        let mut state = self.state.lock();
+        let membership = &mut state.namespaces[namespace as usize];
+        let last = match membership.phase {
+            _ if membership.connect != connect => return,
+            MembershipPhase::Outside => return,
+            MembershipPhase::Connecting => refusal,
+            MembershipPhase::Connected => disconnect,
+        };
+        membership.phase = MembershipPhase::Outside;
+        let is_sent = state.send([last].into_iter(), self.limits).is_ok();
+        if !is_sent {
+            // A client that does not read would never learn that it is out.
+            state.phase = SessionPhase::Aborted;
+        } else if !state.is_in_any_namespace() {
+            state.close();
+        }
+        drop(state);
+        self.task.wake();
+    }
+
+    /// Closes the transport now, unless the client has left or connected anew.
+    pub(crate) fn abort_connect(&self, namespace: Namespace, connect: ConnectId) {
+        let mut state = self.state.lock();
+        if state.namespaces[namespace as usize].is(MembershipPhase::Connecting, connect) {
+            state.phase = SessionPhase::Aborted;
+            drop(state);
+            self.task.wake();
+        }
+    }
+
+    /// The client left by itself.
+    pub(crate) fn leave(&self, namespace: Namespace) {
+        self.state.lock().namespaces[namespace as usize].next(MembershipPhase::Outside);
+    }
+
+    /// Whether the client is connected to a namespace, or about to be.
+    pub(crate) fn is_in_any_namespace(&self) -> bool {
+        self.state.lock().is_in_any_namespace()
+    }
+
+    /// Closes the transport behind what is queued.
+    pub(crate) fn close(&self) {
+        self.state.lock().close();
+        self.task.wake();
+    }
+
+    /// Closes the transport now; what is queued is lost.
+    pub(crate) fn abort(&self) {
+        self.state.lock().phase = SessionPhase::Aborted;
+        self.task.wake();
+    }
+
+    /// Whether all that was sent has been handed to the network.
+    pub(crate) fn is_drained(&self) -> bool {
+        match &self.state.lock().transport {
+            Transport::WebSocket(writer) => writer.is_drained(),
+            Transport::Polling(queue) => queue.pending_bytes() == 0,
+        }
+    }
+
+    /// Wakes the session's task.
+    pub(crate) fn wake_task(&self) {
+        self.task.wake();
+    }
+}
+
+/// For the session's task.
+impl PacketSender {
+    pub(crate) fn register_task(&self, cx: &Context<'_>) {
+        self.task.register(cx.waker());
+    }
+
+    pub(crate) fn phase(&self) -> SessionPhase {
+        self.state.lock().phase
+    }
+
+    /// Ready while no more waits for the client than it may have and still be listened to. A client that does
+    /// not read its answers gets no new ones.
+    pub(crate) fn poll_no_backlog(&self, cx: &Context<'_>) -> Poll<()> {
+        match &self.state.lock().transport {
+            Transport::WebSocket(writer) => writer.poll_drained(cx),
+            Transport::Polling(queue) if queue.pending_bytes() <= POLLING_BACKLOG => {
+                Poll::Ready(())
+            }
+            // The next poll wakes the task.
+            Transport::Polling(_) => Poll::Pending,
+        }
+    }
+
+    /// Ready once all that was sent has been handed to the network.
+    pub(crate) fn poll_drained(&self, cx: &Context<'_>) -> Poll<()> {
+        match &self.state.lock().transport {
+            Transport::WebSocket(writer) => writer.poll_drained(cx),
+            Transport::Polling(queue) if queue.pending_bytes() == 0 => Poll::Ready(()),
+            Transport::Polling(_) => Poll::Pending,
+        }
+    }
+
+    /// The session is over: nothing is sent any more.
+    pub(crate) fn end(&self) {
+        let mut state = self.state.lock();
+        state.phase = SessionPhase::Aborted;
+        // A WebSocket is closed by its reading half.
+        if let Transport::Polling(queue) = &mut state.transport {
+            queue.end_waiting();
+            **queue = PollQueue::default();
+        }
+    }
+}
+
+/// For polls and upgrades.
+impl PacketSender {
+    /// A poll arrived. `None` where the session does not poll any more.
+    pub(crate) fn poll(&self, tag: RequestTag) -> Option<PollResponse> {
+        let mut state = self.state.lock();
+        let phase = state.phase;
+        let Transport::Polling(queue) = &mut state.transport else { return None };
+        let response = match phase {
+            SessionPhase::Aborted => return None,
+            SessionPhase::Open => queue.poll(tag),
+            SessionPhase::Closing => match queue.poll(tag) {
+                PollResponse::Wait { .. } => return None,
+                response => response,
+            },
+        };
+        if let PollResponse::Overlap = response {
+            queue.close_waiting();
+            state.phase = SessionPhase::Aborted;
+        }
+        drop(state);
+        self.task.wake();
+        Some(response)
+    }
+
+    /// Ends the poll that waits, with a `noop`.
+    pub(crate) fn end_waiting_poll(&self) {
+        self.with_queue(PollQueue::end_waiting);
+    }
+
+    /// The client probes a WebSocket.
+    pub(crate) fn begin_probe(&self) {
+        self.with_queue(PollQueue::begin_probe);
+    }
+
+    /// The client's probe failed; the session goes on polling.
+    pub(crate) fn end_probe(&self) {
+        self.with_queue(PollQueue::end_probe);
+    }
+
+    fn with_queue(&self, act: impl FnOnce(&mut PollQueue)) {
+        if let Transport::Polling(queue) = &mut self.state.lock().transport {
+            act(queue);
+        }
+    }
+
+    /// Goes on by this WebSocket, beginning with what no poll has fetched.
+    pub(crate) fn upgrade(&self, writer: FrameWriter) {
+        let mut state = self.state.lock();
+        let upgraded = Transport::WebSocket(writer.clone());
+        if let Transport::Polling(queue) = std::mem::replace(&mut state.transport, upgraded) {
+            // Within the queue's bounds already; a connection that fails here is noticed by its reader.
+            let _ = writer.write(queue.into_pending().iter(), SendLimits::UNLIMITED);
+        }
+    }
+}
+
+impl State {
+    fn send<'a>(
+        &mut self,
+        frames: impl Iterator<Item = &'a Bytes> + Clone,
+        limits: SendLimits,
+    ) -> Result<(), NotSent> {
+        if self.phase != SessionPhase::Open {
+            return Err(NotSent::Closed);
+        }
+        match &mut self.transport {
+            Transport::WebSocket(writer) => writer.write(frames, limits),
+            Transport::Polling(queue) => queue.push(frames, limits),
+        }
+    }
+
+    fn close(&mut self) {
+        if self.phase == SessionPhase::Open {
+            self.phase = SessionPhase::Closing;
+        }
+        // Nothing will come for a poll that waits now.
+        if let Transport::Polling(queue) = &mut self.transport {
+            queue.end_waiting();
+        }
+    }
+
+    fn is_in_any_namespace(&self) -> bool {
+        self.namespaces.iter().any(|its| its.phase != MembershipPhase::Outside)
+    }
+}
+
+impl Membership {
+    fn is(&self, phase: MembershipPhase, connect: ConnectId) -> bool {
+        self.phase == phase && self.connect == connect
+    }
+
+    fn next(&mut self, phase: MembershipPhase) -> ConnectId {
+        *self = Self { phase, connect: ConnectId(self.connect.0.wrapping_add(1)) };
+        self.connect
+    }
+}
+
+/// What a session's transport gets to send what is queued before it is closed.
+pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);

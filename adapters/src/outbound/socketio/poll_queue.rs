@@ -1,0 +1,343 @@
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use crate::transport::{NotSent, Payload, Queued, SendLimits, payload_of};
+
+/// Separates the packets in the body of a response (Engine.IO protocol, "Packet encoding").
+const SEPARATOR: u8 = 0x1e;
+
+/// Engine.IO's `noop` and `close`.
+const NOOP: Bytes = Bytes::from_static(b"6");
+const CLOSE: Bytes = Bytes::from_static(b"1");
+
+/// A response takes no further packet past this many bytes. Together with what waits behind it, this is what a
+/// polling client can make the server keep.
+const MAX_RESPONSE: usize = 256 * 1024;
+
+/// The packets of a session that polls.
+///
+/// A response counts as received only when the next poll arrives: until then it is kept, and a poll that
+/// repeats the last one gets the same response. Browsers repeat a request by themselves when its connection
+/// breaks; without this, a response lost on the way would be a hole in the stream.
+#[derive(Default)]
+pub(super) struct PollQueue {
+    /// As WebSocket frames, so that they can be written as they are after an upgrade.
+    pending: VecDeque<Bytes>,
+    pending_bytes: usize,
+    answered: Option<Answered>,
+    waiting: Option<Waiting>,
+    /// While the client probes a WebSocket: how long the next poll that finds nothing waits for its `noop`.
+    noop_after: Option<Duration>,
+}
+
+/// Distinguishes a new poll from a repeated one: the `t` parameter, which clients set to another value for each
+/// request. `None` where a client sends none; its polls all count as new.
+pub(crate) type RequestTag = Option<Box<str>>;
+
+struct Answered {
+    tag: RequestTag,
+    body: Bytes,
+}
+
+struct Waiting {
+    tag: RequestTag,
+    response: oneshot::Sender<Bytes>,
+}
+
+/// What becomes of a poll.
+pub(crate) enum PollResponse {
+    /// The body of the response.
+    Ready(Bytes),
+    /// Nothing to send yet.
+    Wait {
+        body: oneshot::Receiver<Bytes>,
+        /// After this time the poll is to be answered with a `noop`: the client is upgrading, and switches
+        /// transports once its last poll has ended.
+        noop_after: Option<Duration>,
+    },
+    /// Another poll is waiting, which the protocol forbids.
+    Overlap,
+}
+
+impl PollQueue {
+    /// What a poll waits for its `noop` during an upgrade: doubled each time, so that a client whose probe
+    /// never succeeds does not poll in a busy loop.
+    const FIRST_NOOP_AFTER: Duration = Duration::from_millis(100);
+    const LAST_NOOP_AFTER: Duration = Duration::from_secs(2);
+
+    /// Queues frames, and answers the poll that waits for them.
+    pub(super) fn push<'a>(
+        &mut self,
+        frames: impl Iterator<Item = &'a Bytes> + Clone,
+        limits: SendLimits,
+    ) -> Result<(), NotSent> {
+        let more = Queued::of(frames.clone());
+        if !limits.allow(self.queued(), more) {
+            return Err(NotSent::Full);
+        }
+        self.pending.extend(frames.cloned());
+        self.pending_bytes += more.bytes;
+        self.answer_waiting();
+        Ok(())
+    }
+
+    fn queued(&self) -> Queued {
+        let unconfirmed = self.answered.as_ref().map_or(0, |answered| answered.body.len());
+        Queued { frames: self.pending.len(), bytes: self.pending_bytes + unconfirmed }
+    }
+
+    pub(super) fn pending_bytes(&self) -> usize {
+        self.pending_bytes
+    }
+
+    /// A poll arrived.
+    pub(super) fn poll(&mut self, tag: RequestTag) -> PollResponse {
+        if let Some(waiting) = &self.waiting
+            && !waiting.response.is_closed()
+            && !is_repeated(&waiting.tag, &tag)
+        {
+            return PollResponse::Overlap;
+        }
+        if let Some(answered) = &self.answered
+            && is_repeated(&answered.tag, &tag)
+        {
+            return PollResponse::Ready(answered.body.clone());
+        }
+        self.answered = None;
+        if !self.pending.is_empty() {
+            let body = self.take_response();
+            self.answered = Some(Answered { tag, body: body.clone() });
+            return PollResponse::Ready(body);
+        }
+        let (response, body) = oneshot::channel();
+        self.waiting = Some(Waiting { tag, response });
+        let noop_after = self.noop_after;
+        self.noop_after = noop_after.map(|delay| (2 * delay).min(Self::LAST_NOOP_AFTER));
+        PollResponse::Wait { body, noop_after }
+    }
+
+    /// The body of a response made of the first pending packets. They stay pending.
+    fn encode_response(&self) -> (Bytes, usize) {
+        let mut body = Vec::new();
+        let mut count = 0;
+        for frame in &self.pending {
+            if count > 0 && body.len() + frame.len() > MAX_RESPONSE {
+                break;
+            }
+            if count > 0 {
+                body.push(SEPARATOR);
+            }
+            match payload_of(frame) {
+                Payload::Text(text) => body.extend_from_slice(&text),
+                Payload::Binary(bytes) => {
+                    body.push(b'b');
+                    body.extend_from_slice(BASE64_STANDARD.encode(bytes).as_bytes());
+                }
+            }
+            count += 1;
+        }
+        (body.into(), count)
+    }
+
+    fn remove_first(&mut self, count: usize) {
+        self.pending_bytes -= self.pending.drain(..count).map(|frame| frame.len()).sum::<usize>();
+        if self.pending.is_empty() {
+            self.pending = VecDeque::new();
+        }
+    }
+
+    fn take_response(&mut self) -> Bytes {
+        let (body, count) = self.encode_response();
+        self.remove_first(count);
+        body
+    }
+
+    fn answer_waiting(&mut self) {
+        let Some(Waiting { tag, response }) = self.waiting.take() else { return };
+        let (body, count) = self.encode_response();
+        // Where the client has given up on that poll, its packets wait for the next one.
+        if response.send(body.clone()).is_ok() {
+            self.remove_first(count);
+            self.answered = Some(Answered { tag, body });
+        }
+    }
+
+    /// The client probes a WebSocket: polls that find nothing are ended early from now on.
+    pub(super) fn begin_probe(&mut self) {
+        self.noop_after = Some(Self::FIRST_NOOP_AFTER);
+        self.end_waiting();
+    }
+
+    /// The probe failed: polls wait as before.
+    pub(super) fn end_probe(&mut self) {
+        self.noop_after = None;
+    }
+
+    /// Ends the poll that waits, with a `noop`.
+    pub(super) fn end_waiting(&mut self) {
+        if let Some(Waiting { tag, response }) = self.waiting.take() {
+            let _ = response.send(NOOP);
+            self.answered = Some(Answered { tag, body: NOOP });
+        }
+    }
+
+    /// Closes the session: the poll that waits is told so, nothing is kept.
+    pub(super) fn close_waiting(&mut self) {
+        if let Some(Waiting { response, .. }) = self.waiting.take() {
+            let _ = response.send(CLOSE);
+        }
+    }
+
+    /// What is still to be sent, for another transport.
+    pub(super) fn into_pending(mut self) -> VecDeque<Bytes> {
+        self.end_waiting();
+        self.pending
+    }
+}
+
+fn is_repeated(earlier: &RequestTag, tag: &RequestTag) -> bool {
+    tag.is_some() && earlier == tag
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::{binary_frame, text_frame};
+
+    const LIMITS: SendLimits = SendLimits { frames: 4, bytes: 1_000 };
+
+    fn push(queue: &mut PollQueue, texts: &[&str]) -> Result<(), NotSent> {
+        let frames: Vec<_> = texts.iter().map(|text| text_frame(&[text])).collect();
+        queue.push(frames.iter(), LIMITS)
+    }
+
+    fn tag(tag: &str) -> RequestTag {
+        Some(tag.into())
+    }
+
+    fn ready(response: PollResponse) -> String {
+        match response {
+            PollResponse::Ready(body) => String::from_utf8(body.to_vec()).unwrap(),
+            PollResponse::Wait { .. } => panic!("nothing to send"),
+            PollResponse::Overlap => panic!("another poll waits"),
+        }
+    }
+
+    fn waiting(response: PollResponse) -> oneshot::Receiver<Bytes> {
+        match response {
+            PollResponse::Wait { body, .. } => body,
+            PollResponse::Ready(body) => panic!("{body:?}"),
+            PollResponse::Overlap => panic!("another poll waits"),
+        }
+    }
+
+    #[test]
+    fn poll_takes_all_that_is_pending() {
+        let mut queue = PollQueue::default();
+        push(&mut queue, &["40", "42[1]"]).unwrap();
+        queue.push([binary_frame(&[1, 2, 3, 4])].iter(), LIMITS).unwrap();
+        assert_eq!(ready(queue.poll(None)), "40\u{1e}42[1]\u{1e}bAQIDBA==");
+        assert_eq!(queue.pending_bytes(), 0);
+    }
+
+    #[test]
+    fn waiting_poll_is_answered_by_the_next_packets() {
+        let mut queue = PollQueue::default();
+        let mut body = waiting(queue.poll(tag("a")));
+        push(&mut queue, &["2"]).unwrap();
+        assert_eq!(body.try_recv().unwrap(), "2");
+        assert_eq!(ready(queue.poll(tag("a"))), "2", "its response was lost, and it is repeated");
+    }
+
+    #[test]
+    fn repeated_poll_gets_the_same_response_until_another_one_confirms_it() {
+        let mut queue = PollQueue::default();
+        push(&mut queue, &["42[1]"]).unwrap();
+        assert_eq!(ready(queue.poll(tag("a"))), "42[1]");
+        push(&mut queue, &["42[2]"]).unwrap();
+        assert_eq!(ready(queue.poll(tag("a"))), "42[1]");
+        assert_eq!(ready(queue.poll(tag("b"))), "42[2]");
+        waiting(queue.poll(tag("c")));
+    }
+
+    #[test]
+    fn poll_without_a_tag_is_always_a_new_one() {
+        let mut queue = PollQueue::default();
+        push(&mut queue, &["42[1]"]).unwrap();
+        assert_eq!(ready(queue.poll(None)), "42[1]");
+        waiting(queue.poll(None));
+    }
+
+    #[test]
+    fn packets_of_an_abandoned_poll_wait_for_the_next_one() {
+        let mut queue = PollQueue::default();
+        drop(waiting(queue.poll(tag("a"))));
+        push(&mut queue, &["42[1]"]).unwrap();
+        assert_eq!(ready(queue.poll(tag("b"))), "42[1]");
+    }
+
+    #[test]
+    fn second_poll_overlaps_unless_it_repeats_the_first() {
+        let mut queue = PollQueue::default();
+        let _first = waiting(queue.poll(tag("a")));
+        assert!(matches!(queue.poll(tag("b")), PollResponse::Overlap));
+        assert!(matches!(queue.poll(None), PollResponse::Overlap));
+        let mut repeated = waiting(queue.poll(tag("a")));
+        push(&mut queue, &["2"]).unwrap();
+        assert_eq!(repeated.try_recv().unwrap(), "2");
+    }
+
+    #[test]
+    fn queue_is_bounded_in_packets_and_bytes_and_an_unconfirmed_response_counts() {
+        let mut queue = PollQueue::default();
+        push(&mut queue, &["2"; 4]).unwrap();
+        assert_eq!(push(&mut queue, &["2"]), Err(NotSent::Full));
+        ready(queue.poll(tag("a")));
+        push(&mut queue, &[&"x".repeat(900)]).unwrap();
+        assert_eq!(push(&mut queue, &[&"x".repeat(90)]), Err(NotSent::Full));
+        ready(queue.poll(tag("b")));
+        assert_eq!(
+            push(&mut queue, &[&"x".repeat(900)]),
+            Err(NotSent::Full),
+            "the response is kept"
+        );
+        let _waiting = waiting(queue.poll(tag("c")));
+        push(&mut queue, &[&"x".repeat(900)]).unwrap();
+    }
+
+    #[test]
+    fn response_is_bounded_and_the_rest_follows() {
+        let mut queue = PollQueue::default();
+        let frames: Vec<_> =
+            (0..5).map(|n| text_frame(&[&n.to_string().repeat(100_000)])).collect();
+        queue.push(frames.iter(), SendLimits::UNLIMITED).unwrap();
+        let lengths = [(); 3].map(|()| ready(queue.poll(None)).len());
+        assert_eq!(lengths, [200_001, 200_001, 100_000]);
+    }
+
+    #[test]
+    fn probe_ends_the_waiting_poll_and_later_ones_after_growing_delays() {
+        let mut queue = PollQueue::default();
+        let mut body = waiting(queue.poll(tag("a")));
+        queue.begin_probe();
+        assert_eq!(body.try_recv().unwrap(), "6");
+        let mut delays = Vec::new();
+        for n in 0..7 {
+            match queue.poll(tag(&n.to_string())) {
+                PollResponse::Wait { noop_after, .. } => {
+                    delays.push(noop_after.unwrap().as_millis())
+                }
+                _ => panic!("nothing to send"),
+            }
+            queue.end_waiting();
+        }
+        assert_eq!(delays, [100, 200, 400, 800, 1_600, 2_000, 2_000]);
+        queue.end_probe();
+        assert!(matches!(queue.poll(None), PollResponse::Wait { noop_after: None, .. }));
+    }
+}
