@@ -7,8 +7,9 @@
 
 pub use crate::amqp::fuzzing::frame as amqp_frame;
 pub use crate::inbound::amqp::fuzzing::message as amqp_message;
-pub use crate::inbound::socketio::fuzzing::{payload as socket_payload, websocket};
+pub use crate::inbound::socketio::fuzzing::{payload as socket_payload, posted_packets, websocket};
 pub use crate::outbound::jwt::fuzzing::token;
+pub use crate::outbound::socketio::fuzzing::polling;
 
 use crate::wire::Cursor;
 
@@ -65,6 +66,16 @@ mod tests {
     #[test]
     fn the_corpus_of_what_clients_send_does_no_harm() {
         feed("websocket", super::websocket);
+    }
+
+    #[test]
+    fn the_corpus_of_posted_packets_does_no_harm() {
+        feed("posted_packets", super::posted_packets);
+    }
+
+    #[test]
+    fn the_corpus_of_polls_does_no_harm() {
+        feed("polling", super::polling);
     }
 
     #[test]

@@ -16,6 +16,10 @@ class Inbox {
     this.items = new Map();
     this.deleted = new Set();
     this.since = null;
+    /** Up to here a replay may leave revisions out: what came and went while this device was away. */
+    this.replayedTo = 0;
+    /** A revision was skipped: an event was lost on its way, and `since` stays before it. */
+    this.gap = false;
     this.unread = 0;
     this.countRevision = -1;
     this.listNeeds = 0;
@@ -31,7 +35,16 @@ class Inbox {
     return this.since === null ? {} : { since: this.since, epoch: this.epoch };
   }
 
+  /** Every change takes the next revision, so a skipped one shows that an event was lost. `true` once for
+   *  each gap: then the device asks for what it missed. */
+  noticeGap(revision) {
+    if (this.gap || this.since === null || !Number.isInteger(revision)) return false;
+    this.gap = revision > Math.max(this.since, this.replayedTo) + 1;
+    return this.gap;
+  }
+
   advance(revision) {
+    if (this.gap) return;
     if (Number.isInteger(revision) && (this.since === null || revision > this.since)) this.since = revision;
   }
 
@@ -44,6 +57,8 @@ class Inbox {
 
   takeSync({ epoch, revision, unreadCount, recovered }) {
     this.adoptEpoch(epoch);
+    this.replayedTo = revision;
+    this.gap = false;
     this.takeCount(unreadCount, revision);
     if (!recovered) {
       this.stale = true;
@@ -106,6 +121,7 @@ class Inbox {
     }
     this.takeNextPage(page);
     this.takeCount(page.unreadCount, page.revision);
+    this.gap = false;
     this.advance(page.revision);
     // A page that was read before the sync which asked for it does not have what the sync skipped.
     this.stale = page.revision < this.listNeeds;
@@ -193,6 +209,7 @@ class Session {
     const { inbox, on } = this;
     const handle = (name, take) =>
       socket.on(name, (payload) => {
+        if (name !== "notification:sync" && inbox.noticeGap(payload?.revision)) this.askForMissed();
         take(payload);
         on.change();
       });
@@ -223,6 +240,16 @@ class Session {
     socket.on("connect_error", ({ message }) => this.onLost(socket.active, message));
     socket.onAny((name, ...args) => on.wire("in", name, args));
     socket.onAnyOutgoing((name, ...args) => on.wire("out", name, args));
+  }
+
+  async askForMissed() {
+    try {
+      await this.ask("notification:sync", this.inbox.seen);
+    } catch (error) {
+      // The next event shows the gap again.
+      this.inbox.gap = false;
+      this.on.trouble(error);
+    }
   }
 
   /** `active`: the library tries again by itself. It does not once the server has turned it away. */

@@ -70,7 +70,9 @@ fn control(code: Control, last: bool, payload: Vec<u8>) -> Frame {
 }
 
 async fn packets_out_of_order(setup: Setup) {
-    let scene = Scene::shared(setup).await;
+    // Some attackers are only disconnected when they have not signed in in time.
+    let place = setup.own_with(|builder| builder.setting("socket.connect_timeout", "3s")).await;
+    let scene = Scene::at(place.into()).await;
     let attacker = scene.attacker();
     let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
     let mut reserved = Frame::ping(vec![]);
@@ -94,17 +96,22 @@ async fn packets_out_of_order(setup: Setup) {
         ("the server's own refusal", text(r#"44{"message":"token_invalid"}"#), Ends),
         (
             "a second sign-in",
-            text(format!("40{}", json!({ "token": scene.victim.token() }))),
+            text(format!("40{}", json!({ "token": attacker.token() }))),
             PassedOver,
         ),
-        ("a second sign-in that is bad", text(r#"40{"token":"bad"}"#), PassedOver),
+        ("a second sign-in that is bad", text(r#"40{"token":"bad"}"#), Ends),
+        (
+            "a thousand sign-ins in one go",
+            vec![Message::text(format!("40{}", json!({ "token": attacker.token() }))); 1_000],
+            Ends,
+        ),
         ("an unknown namespace", text("40/admin,"), PassedOver),
         ("a namespace that is a path", text("40/../../etc/passwd,"), PassedOver),
         ("a namespace of 50 kB", text(format!("40/{},", "n".repeat(50_000))), PassedOver),
         (
             "an event in a namespace that it is not in",
             text(r#"42/notifications,["notification:list"]"#),
-            Ends,
+            PassedOver,
         ),
         ("an event in an unknown namespace", text(r#"42/admin,["notification:list"]"#), PassedOver),
         ("an ack for nothing", text("431[]"), PassedOver),
@@ -134,7 +141,7 @@ async fn packets_out_of_order(setup: Setup) {
         ("an event nested 40,000 deep", text(format!(r#"42["x",{}]"#, nested(40_000))), PassedOver),
         ("an event nested 100 deep", text(format!(r#"42["x",{}]"#, nested(100))), PassedOver),
         ("an event of 99 kB", text(format!(r#"42["x","{}"]"#, "y".repeat(99_000))), PassedOver),
-        ("an event of 200 kB", text(format!(r#"42["x","{}"]"#, "y".repeat(200_000))), Ends),
+        ("an event of 300 kB", text(format!(r#"42["x","{}"]"#, "y".repeat(300_000))), Ends),
         ("half a surrogate", text(r#"42["x","\ud800"]"#), PassedOver),
         ("an attachment that nobody announced", vec![Message::binary(vec![1, 2, 3])], Ends),
         (
@@ -158,9 +165,9 @@ async fn packets_out_of_order(setup: Setup) {
         ),
         ("attachments by the hundred", text(r#"45100-["x"]"#), Ends),
         (
-            "attachments of more than 100 kB",
-            iter::once(Message::text(r#"453-["x",{"_placeholder":true,"num":0}]"#))
-                .chain(iter::repeat_n(Message::binary(vec![0; 60_000]), 2))
+            "attachments of more than 256 KiB",
+            iter::once(Message::text(r#"459-["x",{"_placeholder":true,"num":0}]"#))
+                .chain(iter::repeat_n(Message::binary(vec![0; 60_000]), 5))
                 .collect(),
             Ends,
         ),
@@ -195,12 +202,12 @@ async fn packets_out_of_order(setup: Setup) {
         println!("{attack}");
         comes_to(&mut socket, expected, &scene.secret).await;
     }
-    // Who shows a bad token at the second namespace loses the first one as well.
+    // A bad token at the second namespace does not touch the first one.
     let mut socket = RawSocket::signed_in(scene.url(), &json!({ "token": attacker.token() })).await;
     socket.send(r#"40/notifications,{"token":"bad"}"#).await;
     let refusal = r#"44/notifications,{"message":"token_invalid"}"#;
     assert_eq!(socket.frame().await.as_deref(), Some(refusal));
-    assert_eq!(socket.frame().await, None);
+    comes_to(&mut socket, PassedOver, &scene.secret).await;
     // Before anybody has signed in, nothing but signing in is listened to.
     for (attack, sent) in [
         ("an event", r#"42["notification:list"]"#),
@@ -344,11 +351,10 @@ async fn polling_sessions_of_somebody_else(setup: Setup) {
     // The attacker's own session, and what it does to that.
     let mut surprises = Vec::new();
     for (attack, packet, status) in [
-        ("no packet", String::new(), 200),
+        ("no packet", String::new(), 400),
         ("a packet of no kind", "x".to_owned(), 400),
         ("nothing but separators", "\u{1e}".repeat(100), 400),
-        ("more separators than packets are taken", "\u{1e}".repeat(1_000), 429),
-        ("a body over the limit", format!("4{}", "x".repeat(200_000)), 413),
+        ("a body over the limit", format!("4{}", "x".repeat(300_000)), 413),
         ("a base64 attachment that is none", "b!!!!".to_owned(), 400),
     ] {
         let (poller, _) = Poller::signed_in(url, &attacker.token()).await;

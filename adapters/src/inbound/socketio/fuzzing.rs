@@ -4,6 +4,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::credentials::{ConnectCredentials, RequestCredentials, resume_point};
+use super::engine::Message;
+use super::engine::fuzzing::split_and_read;
 use super::messages::{ids, one_id, requested_page};
 use super::packet::{Event, Packet, PacketKind};
 use crate::fuzzing::first_line;
@@ -34,6 +36,29 @@ pub fn websocket(bytes: &[u8]) {
         let event = Event::read(packet.json, None, Vec::new());
         let event = event.map(|event| (event.name.to_string(), event.payload()));
         assert_eq!(event, name_and_payload(packet.json));
+    }
+}
+
+/// The body of a request with which a polling client sends packets: its packets are those between the separators,
+/// and each is read or refused.
+///
+/// # Panics
+/// When that does not hold.
+pub fn posted_packets(bytes: &[u8]) {
+    let Ok(body) = std::str::from_utf8(bytes) else { return };
+    let packets = split_and_read(body);
+    assert_eq!(packets.len(), body.split('\u{1e}').count());
+    for (packet, read) in packets {
+        match read {
+            Some(Message::Text(text)) => {
+                assert_eq!(packet.strip_prefix('4'), Some(text.as_str()));
+                if let Some(packet) = Packet::read(&text) {
+                    assert_eq!(Packet::read(&written(&packet)), Some(packet));
+                }
+            }
+            Some(Message::Binary(bytes)) => assert!(bytes.len() < packet.len()),
+            None => {}
+        }
     }
 }
 

@@ -16,6 +16,8 @@ pub use namespace::Namespace;
 pub use namespace_socket::{Arguments, NamespaceSocket};
 pub use packet_sender::PacketSender;
 pub(crate) use packet_sender::{CLOSE_TIMEOUT, ConnectId, SessionPhase};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use poll_queue::fuzzing;
 pub(crate) use poll_queue::{PollResponse, RequestTag};
 pub use realtime_delivery::SocketIoDelivery;
 

@@ -204,8 +204,13 @@ fn is_repeated(earlier: &RequestTag, tag: &RequestTag) -> bool {
     tag.is_some() && earlier == tag
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::transport::{binary_frame, text_frame};
 
@@ -339,5 +344,12 @@ mod tests {
         assert_eq!(delays, [100, 200, 400, 800, 1_600, 2_000, 2_000]);
         queue.end_probe();
         assert!(matches!(queue.poll(None), PollResponse::Wait { noop_after: None, .. }));
+    }
+
+    proptest! {
+        #[test]
+        fn every_packet_arrives_once_and_in_order(steps: Vec<u8>) {
+            fuzzing::polling(&steps);
+        }
     }
 }

@@ -5,6 +5,8 @@
 //! and hands messages to a [`Handler`]. All that is sent goes through the session's
 //! [`PacketSender`](crate::outbound::socketio::PacketSender), from whichever task has it.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod fuzzing;
 mod heartbeat;
 mod packet;
 mod polling;

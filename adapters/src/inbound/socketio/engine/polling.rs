@@ -98,6 +98,10 @@ pub(super) struct PostedPackets {
 }
 
 impl PostedPackets {
+    pub(super) fn new(body: String, response: oneshot::Sender<()>) -> Self {
+        Self { body, at: 0, response }
+    }
+
     /// The next packet.
     pub(super) fn next(&mut self) -> Option<&str> {
         const SEPARATOR: char = '\u{1e}';
@@ -182,7 +186,7 @@ impl PollingSession {
         {
             let mut inbox = self.inbox.lock();
             inbox.last_post = tag;
-            inbox.posted = Some(PostedPackets { body, at: 0, response });
+            inbox.posted = Some(PostedPackets::new(body, response));
         }
         self.sender.wake_task();
         received.await.map(|()| accepted()).map_err(|_| RequestError::BadRequest)
@@ -273,7 +277,7 @@ mod tests {
 
     fn packets(body: &str) -> Vec<String> {
         let (response, _) = oneshot::channel();
-        let mut posted = PostedPackets { body: body.to_owned(), at: 0, response };
+        let mut posted = PostedPackets::new(body.to_owned(), response);
         std::iter::from_fn(|| posted.next().map(str::to_owned)).collect()
     }
 

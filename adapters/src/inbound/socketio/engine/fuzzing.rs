@@ -1,0 +1,20 @@
+use tokio::sync::oneshot;
+
+use super::Message;
+use super::packet::EnginePacket;
+use super::polling::PostedPackets;
+
+/// The packets in a body as a session receives them, each with the message that it is, if it is one.
+pub(in crate::inbound::socketio) fn split_and_read(body: &str) -> Vec<(String, Option<Message>)> {
+    let (response, _) = oneshot::channel();
+    let mut packets = PostedPackets::new(body.to_owned(), response);
+    let mut all = Vec::new();
+    while let Some(packet) = packets.next() {
+        let message = match EnginePacket::read_polled(packet) {
+            Ok(EnginePacket::Message(message)) => Some(message),
+            _ => None,
+        };
+        all.push((packet.to_owned(), message));
+    }
+    all
+}

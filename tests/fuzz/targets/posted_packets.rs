@@ -1,0 +1,3 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| belfry_adapters::fuzzing::posted_packets(bytes));
