@@ -141,7 +141,7 @@ struct SharedSocket<H: NamespaceHandler> {
 /// The client's sessions by namespace. Its lock is also held wherever the sender's view of them changes, so
 /// that the two agree.
 struct Members<H: NamespaceHandler> {
-    sessions: [Option<Arc<H::Session>>; Namespace::ALL.len()],
+    sessions: [Option<(ConnectId, Arc<H::Session>)>; Namespace::ALL.len()],
     /// The transport is closed.
     is_over: bool,
 }
@@ -181,7 +181,7 @@ impl<H: NamespaceHandler> Handler for Connection<H> {
     fn on_ping_timeout(&self, has_backlog: bool) {
         if has_backlog {
             let session = self.socket.members.lock().sessions.iter().flatten().next().cloned();
-            session.iter().for_each(|session| self.socket.handler.too_slow(session));
+            session.iter().for_each(|(_, session)| self.socket.handler.too_slow(session));
         }
     }
 }
@@ -277,7 +277,10 @@ impl<H: NamespaceHandler> SharedSocket<H> {
     /// The client's session in that namespace. What it sends to a namespace that it has left, or was put out
     /// of, is ignored: it may have been on its way. A client that is nowhere has to connect first.
     fn expect_member(&self, namespace: Namespace) -> Result<Option<Arc<H::Session>>, Violation> {
-        let session = self.members.lock().sessions[namespace as usize].clone();
+        let member = self.members.lock().sessions[namespace as usize].clone();
+        let session = member
+            .filter(|(connect, _)| self.sender.is_connected(namespace, *connect))
+            .map(|(_, session)| session);
         let is_expected = session.is_some() || self.sender.is_in_any_namespace();
         if is_expected { Ok(session) } else { Err(Violation) }
     }
@@ -327,7 +330,7 @@ impl<H: NamespaceHandler> SharedSocket<H> {
         if members.is_over || !self.sender.finish_connect(namespace, connect, &connected) {
             return false;
         }
-        members.sessions[namespace as usize] = Some(session.clone());
+        members.sessions[namespace as usize] = Some((connect, session.clone()));
         true
     }
 
@@ -339,7 +342,7 @@ impl<H: NamespaceHandler> SharedSocket<H> {
     }
 
     fn remove(&self, members: &mut Members<H>, namespace: Namespace) {
-        if let Some(session) = members.sessions[namespace as usize].take() {
+        if let Some((_, session)) = members.sessions[namespace as usize].take() {
             self.handler.disconnected(&session);
         }
     }
@@ -378,3 +381,6 @@ impl<H: NamespaceHandler> Drop for InFlightPermit<H> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

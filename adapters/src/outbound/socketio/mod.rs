@@ -15,7 +15,7 @@ pub use event_frame::EventFrame;
 pub use namespace::Namespace;
 pub use namespace_socket::{Arguments, NamespaceSocket};
 pub use packet_sender::PacketSender;
-pub(crate) use packet_sender::{CLOSE_TIMEOUT, ConnectId, SessionPhase};
+pub(crate) use packet_sender::{ConnectId, SessionPhase};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use poll_queue::fuzzing;
 pub(crate) use poll_queue::{PollResponse, RequestTag};

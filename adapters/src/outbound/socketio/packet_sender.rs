@@ -1,6 +1,5 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
@@ -184,6 +183,12 @@ impl PacketSender {
         self.state.lock().is_in_any_namespace()
     }
 
+    /// Whether the client is connected to the namespace by that CONNECT.
+    pub(crate) fn is_connected(&self, namespace: Namespace, connect: ConnectId) -> bool {
+        let state = self.state.lock();
+        state.namespaces[namespace as usize].is(MembershipPhase::Connected, connect)
+    }
+
     /// Closes the transport behind what is queued.
     pub(crate) fn close(&self) {
         self.state.lock().close();
@@ -351,5 +356,122 @@ impl Membership {
     }
 }
 
-/// What a session's transport gets to send what is queued before it is closed.
-pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: SendLimits = SendLimits { frames: 8, bytes: 10_000 };
+    const ROOT: Namespace = Namespace::Root;
+    const OTHER: Namespace = Namespace::Notifications;
+
+    fn frame(text: &str) -> Bytes {
+        text_frame(&[text])
+    }
+
+    /// What a poll gets now.
+    fn fetched(sender: &PacketSender) -> String {
+        match sender.poll(None) {
+            Some(PollResponse::Ready(body)) => String::from_utf8(body.to_vec()).unwrap(),
+            Some(PollResponse::Wait { .. }) => String::new(),
+            Some(PollResponse::Overlap) => panic!("one poll at a time"),
+            None => "closed".to_owned(),
+        }
+    }
+
+    fn connected(sender: &PacketSender, namespace: Namespace) -> ConnectId {
+        let connect = sender.begin_connect(namespace);
+        assert!(sender.finish_connect(namespace, connect, &frame("40")));
+        connect
+    }
+
+    fn end(sender: &PacketSender, namespace: Namespace, connect: ConnectId) {
+        sender.end_membership(namespace, connect, &frame("44"), &frame("41"));
+    }
+
+    #[test]
+    fn nothing_is_sent_in_a_namespace_before_the_client_is_connected_to_it_nor_after() {
+        let sender = PacketSender::polling(LIMITS);
+        let event = frame("42[]");
+        let connect = sender.begin_connect(ROOT);
+        assert_eq!(sender.send_in(ROOT, connect, [&event].into_iter()), Err(NotSent::Closed));
+        assert!(sender.finish_connect(ROOT, connect, &frame("40")));
+        assert_eq!(sender.send_in(ROOT, connect, [&event].into_iter()), Ok(()));
+        sender.leave(ROOT);
+        assert_eq!(sender.send_in(ROOT, connect, [&event].into_iter()), Err(NotSent::Closed));
+        assert_eq!(fetched(&sender), "40\u{1e}42[]");
+    }
+
+    #[test]
+    fn second_connect_voids_the_first_in_every_state() {
+        let sender = PacketSender::polling(LIMITS);
+        let first = sender.begin_connect(ROOT);
+        let second = sender.begin_connect(ROOT);
+        assert!(!sender.finish_connect(ROOT, first, &frame("40")));
+        end(&sender, ROOT, first);
+        sender.abort_connect(ROOT, first);
+        assert!(sender.finish_connect(ROOT, second, &frame("40")));
+        let third = connected(&sender, ROOT);
+        let event = frame("42[]");
+        assert_eq!(sender.send_in(ROOT, second, [&event].into_iter()), Err(NotSent::Closed));
+        end(&sender, ROOT, second);
+        assert_eq!(sender.send_in(ROOT, third, [&event].into_iter()), Ok(()));
+        assert_eq!(fetched(&sender), "40\u{1e}40\u{1e}42[]");
+        assert_eq!(sender.phase(), SessionPhase::Open);
+    }
+
+    #[test]
+    fn connect_that_was_taken_back_is_not_answered() {
+        let sender = PacketSender::polling(LIMITS);
+        let connect = sender.begin_connect(ROOT);
+        sender.leave(ROOT);
+        assert!(!sender.finish_connect(ROOT, connect, &frame("40")));
+        end(&sender, ROOT, connect);
+        assert_eq!(fetched(&sender), "");
+    }
+
+    #[test]
+    fn transport_is_closed_only_with_the_last_namespace() {
+        let sender = PacketSender::polling(LIMITS);
+        let (root, other) = (connected(&sender, ROOT), sender.begin_connect(OTHER));
+        end(&sender, ROOT, root);
+        assert_eq!(sender.phase(), SessionPhase::Open, "the client is connecting to the other");
+        end(&sender, OTHER, other);
+        assert_eq!(sender.phase(), SessionPhase::Closing);
+        assert_eq!(sender.send(&frame("2")), Err(NotSent::Closed));
+        assert_eq!(fetched(&sender), "40\u{1e}41\u{1e}44");
+        assert_eq!(fetched(&sender), "closed");
+    }
+
+    #[test]
+    fn client_that_cannot_be_told_that_it_is_out_is_cut_off() {
+        let sender = PacketSender::polling(LIMITS);
+        let (root, _) = (connected(&sender, ROOT), connected(&sender, OTHER));
+        while sender.send(&frame("2")).is_ok() {}
+        end(&sender, ROOT, root);
+        assert_eq!(sender.phase(), SessionPhase::Aborted);
+        assert_eq!(fetched(&sender), "closed");
+    }
+
+    #[tokio::test]
+    async fn poll_that_waits_ends_with_the_session() {
+        for finish in [PacketSender::close, PacketSender::end] {
+            let sender = PacketSender::polling(LIMITS);
+            let Some(PollResponse::Wait { body, .. }) = sender.poll(None) else {
+                panic!("nothing to send")
+            };
+            finish(&sender);
+            assert_eq!(body.await.unwrap(), "6");
+        }
+    }
+
+    #[tokio::test]
+    async fn overlapping_poll_closes_the_session() {
+        let sender = PacketSender::polling(LIMITS);
+        let Some(PollResponse::Wait { body, .. }) = sender.poll(None) else {
+            panic!("nothing to send")
+        };
+        assert!(matches!(sender.poll(None), Some(PollResponse::Overlap)));
+        assert_eq!(body.await.unwrap(), "1");
+        assert_eq!(sender.phase(), SessionPhase::Aborted);
+    }
+}

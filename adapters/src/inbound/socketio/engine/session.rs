@@ -15,12 +15,15 @@ use super::packet::{EnginePacket, Message};
 use super::polling::{Delivery, PollingSession, PostedPackets, Registration};
 use super::{EngineSettings, Handler, Received, Violation};
 use crate::limits::{PerSecond, Rate};
-use crate::outbound::socketio::{CLOSE_TIMEOUT, PacketSender, SessionPhase};
+use crate::outbound::socketio::{PacketSender, SessionPhase};
 use crate::transport::{Frame, ReadError, WebSocketReader, close_frame, pong_frame, text_frame};
 
 /// Packets a second that are no events: pings, pongs, acknowledgements, fragments. No client needs more than a
 /// few. What exceeds the rate is received later; TCP, or the response to a request, holds the client back.
 const CONTROL_PACKETS: NonZeroU32 = NonZeroU32::new(200).unwrap();
+
+/// How long a client may take to read what is queued for it before its transport is closed.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long, and for how many bytes, a transport is kept open for a client that is still sending, so that it
 /// gets to read what was sent to it last. A polling client may repeat its last poll in that time.

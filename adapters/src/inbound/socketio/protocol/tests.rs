@@ -1,0 +1,319 @@
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::outbound::socketio::{Arguments, PollResponse};
+use crate::transport::SendLimits;
+
+const LIMITS: SendLimits = SendLimits { frames: 1_000, bytes: usize::MAX };
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Decides about connects when the test says so, and remembers who came and went.
+#[derive(Default)]
+struct FakeHandler(Mutex<Connects>);
+
+#[derive(Default)]
+struct Connects {
+    /// By the name that the client presents.
+    pending: HashMap<String, oneshot::Sender<Result<(), ConnectError>>>,
+    connected: Vec<String>,
+    received: Vec<String>,
+    disconnected: Vec<String>,
+}
+
+struct FakeSession {
+    name: String,
+    socket: NamespaceSocket,
+}
+
+impl NamespaceHandler for FakeHandler {
+    type Request = ();
+    type Session = FakeSession;
+
+    fn read_request(&self, _: &Request<Body>) {}
+
+    async fn connect(
+        &self,
+        ConnectRequest { auth, socket, .. }: ConnectRequest<'_, ()>,
+    ) -> Result<Arc<FakeSession>, ConnectError> {
+        let name = auth.as_str().unwrap_or_default().to_owned();
+        let (decide, decision) = oneshot::channel();
+        self.0.lock().pending.insert(name.clone(), decide);
+        decision.await.expect("the test decides")?;
+        Ok(Arc::new(FakeSession { name, socket }))
+    }
+
+    async fn connected(&self, session: Arc<FakeSession>) {
+        self.0.lock().connected.push(session.name.clone());
+    }
+
+    async fn receive(&self, session: Arc<FakeSession>, event: Event) {
+        self.0.lock().received.push(format!("{}:{}", session.name, event.name));
+        if let Some(id) = event.ack {
+            let answer =
+                Arguments { json: format!("[\"{}\"]", session.name), ..Default::default() };
+            let _ = session.socket.acknowledge(id, &answer);
+        }
+    }
+
+    fn disconnected(&self, session: &FakeSession) {
+        self.0.lock().disconnected.push(session.name.clone());
+    }
+
+    fn too_slow(&self, _: &FakeSession) {}
+}
+
+/// A client's transport without a network.
+struct Client {
+    handler: Arc<FakeHandler>,
+    sender: Arc<PacketSender>,
+    connection: Connection<FakeHandler>,
+}
+
+impl Client {
+    fn new() -> Self {
+        let (handler, sender) = (Arc::<FakeHandler>::default(), PacketSender::polling(LIMITS));
+        let connection = SocketIo::new(handler.clone(), CONNECT_TIMEOUT).open((), sender.clone());
+        Self { handler, sender, connection }
+    }
+
+    fn try_send(&mut self, packet: &str) -> Result<Received, Violation> {
+        self.connection.receive(Message::Text(packet.to_owned()))
+    }
+
+    async fn send(&mut self, packet: &str) {
+        self.try_send(packet).expect("the packet is allowed");
+        settle().await;
+    }
+
+    async fn decide(&self, name: &str, decision: Result<(), ConnectError>) {
+        let decide = self.handler.0.lock().pending.remove(name).expect("it is connecting");
+        let _ = decide.send(decision);
+        settle().await;
+    }
+
+    /// The packets since the last time, without the ids in them. `None` once the transport is closed.
+    fn fetch(&self) -> Option<Vec<String>> {
+        let body = match self.sender.poll(None)? {
+            PollResponse::Ready(body) => String::from_utf8(body.to_vec()).unwrap(),
+            PollResponse::Wait { .. } => return Some(Vec::new()),
+            PollResponse::Overlap => panic!("one poll at a time"),
+        };
+        let without_id = |packet: &str| match packet.split_once("{\"sid\"") {
+            Some((kind, _)) => kind.to_owned(),
+            None => packet.to_owned(),
+        };
+        Some(body.split('\u{1e}').map(without_id).collect())
+    }
+
+    fn names(&self, of: impl Fn(&Connects) -> &Vec<String>) -> Vec<String> {
+        of(&self.handler.0.lock()).clone()
+    }
+}
+
+/// Lets all tasks run until they wait for something.
+async fn settle() {
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn client_is_told_after_the_decision_and_its_events_reach_its_session() {
+    let mut client = Client::new();
+    client.send("0\"ada\"").await;
+    assert_eq!(client.fetch().unwrap(), [""; 0]);
+    client.decide("ada", Ok(())).await;
+    client.send("27[\"hello\"]").await;
+    assert_eq!(client.fetch().unwrap(), ["40", "437[\"ada\"]"]);
+    assert_eq!(client.names(|its| &its.received), ["ada:hello"]);
+    client.send("1").await;
+    assert_eq!(client.names(|its| &its.disconnected), ["ada"]);
+}
+
+#[tokio::test]
+async fn connect_with_another_token_while_one_is_under_way_leaves_nothing_of_the_first() {
+    let mut client = Client::new();
+    client.send("0\"bob\"").await;
+    client.send("0\"cy\"").await;
+    client.decide("cy", Ok(())).await;
+    client.decide("bob", Ok(())).await;
+    assert_eq!(client.fetch().unwrap(), ["40"]);
+    client.send("21[\"hello\"]").await;
+    assert_eq!(client.fetch().unwrap(), ["431[\"cy\"]"]);
+    assert_eq!(client.names(|its| &its.connected), ["cy"]);
+    assert_eq!(client.names(|its| &its.disconnected), ["bob"]);
+}
+
+#[tokio::test]
+async fn refusal_in_one_namespace_leaves_the_other_alone_and_the_last_one_closes_the_transport() {
+    let mut client = Client::new();
+    client.send("0\"ada\"").await;
+    client.decide("ada", Ok(())).await;
+    client.send("0/notifications,\"bad\"").await;
+    client.decide("bad", Err(ConnectError::Rejected("token_invalid"))).await;
+    let refusal = "44/notifications,{\"message\":\"token_invalid\"}";
+    assert_eq!(client.fetch().unwrap(), ["40", refusal]);
+    // What was on its way to the namespace that refused it is ignored.
+    client.send("2/notifications,[\"hello\"]").await;
+    client.send("21[\"hello\"]").await;
+    assert_eq!(client.fetch().unwrap(), ["431[\"ada\"]"]);
+    // The same token again, now in the place of the one that holds.
+    client.send("0\"worse\"").await;
+    client.decide("worse", Err(ConnectError::Rejected("token_invalid"))).await;
+    assert_eq!(client.fetch().unwrap(), ["44{\"message\":\"token_invalid\"}"]);
+    assert_eq!(client.fetch(), None);
+}
+
+#[tokio::test]
+async fn client_that_nobody_can_authenticate_is_cut_off_without_a_word() {
+    let mut client = Client::new();
+    client.send("0\"ada\"").await;
+    client.decide("ada", Err(ConnectError::Unavailable)).await;
+    assert_eq!(client.fetch(), None);
+}
+
+#[tokio::test]
+async fn client_must_connect_before_anything_else() {
+    for packet in ["2[\"a\"]", "2/notifications,[\"a\"]", "1", "31[]", "9", "2{}", "2abc[\"a\"]"] {
+        assert_eq!(Client::new().try_send(packet), Err(Violation), "{packet}");
+    }
+    let mut client = Client::new();
+    client.send("0/nowhere,{}").await;
+    assert_eq!(client.fetch().unwrap(), ["44/nowhere,{\"message\":\"Invalid namespace\"}"]);
+    assert_eq!(client.connection.on_deadline(), Err(Violation));
+}
+
+#[tokio::test]
+async fn attachments_follow_their_packet_and_nothing_comes_between() {
+    let mut client = Client::new();
+    client.send("0\"ada\"").await;
+    client.decide("ada", Ok(())).await;
+    assert_eq!(client.try_send("52-[\"a\",{}]"), Ok(Received::Control));
+    let attachment = || Message::Binary(vec![1]);
+    assert_eq!(client.connection.receive(attachment()), Ok(Received::Control));
+    assert_eq!(client.connection.receive(attachment()), Ok(Received::Event));
+    assert_eq!(client.connection.receive(attachment()), Err(Violation));
+    client.try_send("51-[\"a\",{}]").unwrap();
+    assert_eq!(client.try_send("2[\"a\"]"), Err(Violation));
+    assert_eq!(client.try_send("517-[\"a\"]"), Err(Violation));
+}
+
+#[tokio::test]
+async fn no_more_is_received_while_too_much_is_in_flight() {
+    let mut client = Client::new();
+    let is_ready = |client: &mut Client| {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        client.connection.poll_ready(&mut cx).is_ready()
+    };
+    let mut names: Vec<_> = (0..MAX_IN_FLIGHT).map(|n| format!("n{n}")).collect();
+    for name in &names {
+        assert!(is_ready(&mut client));
+        client.send(&format!("0\"{name}\"")).await;
+    }
+    assert!(!is_ready(&mut client));
+    let last = names.pop().unwrap();
+    client.decide(&names[0], Ok(())).await;
+    assert!(is_ready(&mut client));
+    client.decide(&last, Ok(())).await;
+    assert_eq!(client.fetch().unwrap(), ["40"]);
+}
+
+/// One step of a client, its server, or the authentication.
+#[derive(Debug, Clone)]
+enum Step {
+    Connect,
+    Leave,
+    /// The connect that was begun so many connects ago is decided.
+    Decide(usize, bool),
+    /// The server disconnects the client's current session.
+    Disconnect,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        Just(Step::Connect),
+        Just(Step::Leave),
+        (0..3_usize, prop::bool::weighted(0.8)).prop_map(|(ago, admit)| Step::Decide(ago, admit)),
+        Just(Step::Disconnect),
+    ]
+}
+
+proptest! {
+    /// The other namespace keeps the transport open throughout.
+    #[test]
+    fn client_is_in_a_namespace_by_its_latest_connect_or_not_at_all(steps in prop::collection::vec(step(), 0..30)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let mut client = Client::new();
+            client.send("0/notifications,\"other\"").await;
+            client.decide("other", Ok(())).await;
+            client.fetch();
+            let mut connects = 0_usize;
+            // The connect that is to be answered, and the one by which the client is in the namespace.
+            let (mut awaited, mut current) = (None, None);
+            let mut admitted = 0;
+            for step in steps {
+                match step {
+                    Step::Connect => {
+                        client.send(&format!("0\"n{connects}\"")).await;
+                        (awaited, current) = (Some(connects), None);
+                        connects += 1;
+                    }
+                    Step::Leave => {
+                        client.send("1").await;
+                        (awaited, current) = (None, None);
+                    }
+                    Step::Decide(ago, admit) => {
+                        let Some(number) = connects.checked_sub(1 + ago) else { continue };
+                        let name = format!("n{number}");
+                        if !client.handler.0.lock().pending.contains_key(&name) {
+                            continue;
+                        }
+                        let decision = if admit { Ok(()) } else { Err(ConnectError::Rejected("no")) };
+                        client.decide(&name, decision).await;
+                        admitted += usize::from(admit);
+                        let told = client.fetch().unwrap();
+                        if awaited == Some(number) {
+                            awaited = None;
+                            if admit {
+                                current = Some(number);
+                            }
+                            let expected = if admit { "40" } else { "44{\"message\":\"no\"}" };
+                            assert_eq!(told, [expected]);
+                        } else {
+                            assert_eq!(told, [""; 0]);
+                        }
+                    }
+                    Step::Disconnect => {
+                        let session = client.connection.socket.members.lock().sessions[0].clone();
+                        let Some((_, session)) = session else { continue };
+                        session.socket.disconnect("out");
+                        let told = client.fetch().unwrap();
+                        assert_eq!(told.len(), usize::from(current.take().is_some()), "{told:?}");
+                    }
+                }
+                let received = client.names(|its| &its.received).len();
+                client.send("27[\"who\"]").await;
+                let is_received = client.names(|its| &its.received).len() > received;
+                assert_eq!(is_received, current.is_some());
+                let told = client.fetch().unwrap();
+                let expected = current.map(|number| format!("437[\"n{number}\"]"));
+                assert_eq!(told, expected.into_iter().collect::<Vec<_>>());
+            }
+            let Client { handler, connection, .. } = client;
+            drop(connection);
+            let Connects { pending, mut disconnected, .. } = std::mem::take(&mut *handler.0.lock());
+            // Those that are decided only now find the client gone.
+            admitted += pending.len();
+            pending.into_values().for_each(|decide| decide.send(Ok(())).unwrap());
+            settle().await;
+            disconnected.append(&mut handler.0.lock().disconnected);
+            disconnected.sort_unstable();
+            disconnected.dedup();
+            assert_eq!(disconnected.len(), admitted + 1, "each session is ended once");
+        });
+    }
+}
