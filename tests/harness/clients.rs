@@ -206,6 +206,12 @@ impl Device {
         Builder::new(node(), "device.mjs", url)
     }
 
+    /// The JavaScript client as of version 3, the oldest that speaks this protocol. It notices an ack
+    /// that will not come by its time only, not by the end of the connection.
+    pub fn node3(url: &str) -> Builder {
+        Self::node(url).option("version", 3)
+    }
+
     /// The Python client.
     pub fn python(url: &str) -> Builder {
         let program = match std::env::var_os("BELFRY_TEST_PYTHON") {

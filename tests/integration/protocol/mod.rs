@@ -14,7 +14,7 @@ mod reference;
 mod socket_io;
 
 use engine_io::{message_cases, transport_cases};
-use peer::{Timers, check, check_scenarios};
+use peer::{Timers, check, check_scenarios, check_version_3};
 use socket_io::socket_io_cases;
 
 #[tokio::test]
@@ -41,6 +41,14 @@ async fn javascript_client_finds_the_reference_departing_only_as_listed() {
 }
 
 #[tokio::test]
+async fn version_3_of_the_javascript_client_talks_to_the_reference() {
+    let peer = reference::socket_io(Timers::LONG).await;
+    for transports in TRANSPORTS {
+        check_version_3(&peer, transports).await;
+    }
+}
+
+#[tokio::test]
 #[ignore = "Belfry's stack has no echo server yet"]
 async fn engine_io_keeps_every_rule() {
     let mut cases = transport_cases();
@@ -62,5 +70,14 @@ async fn javascript_client_finds_every_promise_kept() {
     let peer = ours::socket_io(Timers::LONG).await;
     for transports in TRANSPORTS {
         check_scenarios(&peer, transports, ours::SCENARIO_DIFFERENCES).await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "Belfry's stack has no echo server yet"]
+async fn version_3_of_the_javascript_client_talks_to_belfry() {
+    let peer = ours::socket_io(Timers::LONG).await;
+    for transports in TRANSPORTS {
+        check_version_3(&peer, transports).await;
     }
 }

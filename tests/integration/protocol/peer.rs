@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use belfry_tests::clients::run_script;
+use belfry_tests::clients::{Device, run_script};
 use futures_util::future::{LocalBoxFuture, join_all};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// A server that speaks the protocol. A case gets a new one.
 #[derive(Debug, Clone)]
@@ -115,6 +115,32 @@ pub(super) async fn check_scenarios(peer: &Peer, transports: &[&str], known: &[D
         (outcome["name"].as_str().expect("it has a name"), error.map_or(Ok(()), Err))
     });
     check_outcomes(outcomes, known);
+}
+
+/// Has version 3 of the client connect, emit, be acknowledged, leave and come back.
+pub(super) async fn check_version_3(peer: &Peer, transports: &[&str]) {
+    let device = Device::node3(&format!("http://{}", peer.address))
+        .namespace(peer.namespace)
+        .option("transports", transports)
+        .auth("token", "t");
+    let device = device.connect().await;
+    assert_eq!(device.expect("auth").await, json!({ "token": "t" }));
+    assert_eq!(device.call("message-with-ack", "one").await, "one");
+    device.emit("message", "two");
+    assert_eq!(device.expect("message-back").await, "two");
+    device.drop_connection();
+    device.of_kind("engine_close").await;
+    device.disconnected().await;
+    device.connected().await;
+    assert_eq!(device.call("message-with-ack", "three").await, "three");
+    device.disconnect();
+    assert_eq!(device.disconnected().await, "io client disconnect");
+    // Called before, it would connect by the transport that is still closing.
+    device.of_kind("engine_close").await;
+    device.reconnect();
+    device.connected().await;
+    device.emit("leave", Value::Null);
+    assert_eq!(device.disconnected().await, "io server disconnect");
 }
 
 fn check_outcomes<'a>(
