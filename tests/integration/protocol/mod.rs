@@ -53,7 +53,7 @@ async fn version_3_of_the_javascript_client_talks_to_the_reference() {
 async fn engine_io_keeps_every_rule() {
     let mut cases = transport_cases();
     cases.extend(message_cases());
-    check(&cases, ours::engine_io, ours::DIFFERENCES).await;
+    check(&cases, ours::engine_io, ours::ENGINE_IO_DIFFERENCES).await;
 }
 
 #[tokio::test]
@@ -61,7 +61,7 @@ async fn engine_io_keeps_every_rule() {
 async fn socket_io_keeps_every_rule() {
     let mut cases = transport_cases();
     cases.extend(socket_io_cases());
-    check(&cases, ours::socket_io, ours::DIFFERENCES).await;
+    check(&cases, ours::socket_io, ours::SOCKET_IO_DIFFERENCES).await;
 }
 
 #[tokio::test]

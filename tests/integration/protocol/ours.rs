@@ -2,8 +2,11 @@
 
 use super::peer::{Difference, Peer, Timers};
 
-/// The cases that Belfry does not pass, on purpose.
-pub(super) const DIFFERENCES: &[Difference] = &[];
+/// The cases of Engine.IO that the echo server does not pass, on purpose.
+pub(super) const ENGINE_IO_DIFFERENCES: &[Difference] = &[];
+
+/// The cases of Engine.IO and Socket.IO that the Socket.IO server does not pass, on purpose.
+pub(super) const SOCKET_IO_DIFFERENCES: &[Difference] = &[];
 
 /// The scenarios of the JavaScript client that fail on purpose.
 pub(super) const SCENARIO_DIFFERENCES: &[Difference] = &[];
