@@ -4,7 +4,8 @@
 
 import { Agent } from "node:http";
 import { createInterface } from "node:readline";
-import { io } from "socket.io-client";
+import * as version4 from "socket.io-client";
+import * as version3 from "socket.io-client-3";
 
 const ACK_TIMEOUT_MS = 5_000;
 
@@ -58,11 +59,26 @@ function say(kind, fields) {
   process.stdout.write(`${JSON.stringify({ at: Math.round(performance.now() - started), kind, ...fields })}\n`);
 }
 
+/** Emits, and gives an error instead of an answer that does not come in time. */
+function emitWithTimeout(socket, name, args, answer) {
+  if (socket.timeout) return socket.timeout(ACK_TIMEOUT_MS).emit(name, ...args, answer);
+  // Version 3 waits for ever, also when the connection is lost.
+  const timer = setTimeout(() => {
+    answer(new Error("operation has timed out"));
+    answer = () => {};
+  }, ACK_TIMEOUT_MS);
+  return socket.emit(name, ...args, (...values) => {
+    clearTimeout(timer);
+    answer(null, ...values);
+  });
+}
+
 function open(config, moreCommands) {
   const agent = new CuttableAgent();
   const seen = new Seen();
   let auth = config.auth ?? {};
 
+  const { io } = config.version === 3 ? version3 : version4;
   const socket = io(config.url.replace(/\/$/, "") + (config.namespace ?? "/"), {
     transports: config.transports ?? ["websocket"],
     query: config.query,
@@ -99,7 +115,7 @@ function open(config, moreCommands) {
     auth: (command) => (auth = command.auth ?? {}),
     emit({ name, args = [], ack, ref }) {
       if (!ack) return socket.emit(name, ...args);
-      return socket.timeout(ACK_TIMEOUT_MS).emit(name, ...args, (error, ...answer) => {
+      return emitWithTimeout(socket, name, args, (error, ...answer) => {
         if (error) say("ack_timeout", { ref, message: error.message });
         else say("ack", { ref, args: answer });
       });

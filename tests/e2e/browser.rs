@@ -1,9 +1,10 @@
 //! The demo page in a real browser, by real clicks.
 
+use belfry_tests::clients::run_script;
 use belfry_tests::process::{Belfry, Builder};
 use serde_json::json;
 
-use crate::setup::{Setup, ready, run_script};
+use crate::setup::{Setup, ready};
 
 async fn all_steps_pass(builder: Builder) {
     let belfry = ready(builder.start().await).await;

@@ -1,13 +1,13 @@
 //! Whatever way something is said, every device of its user hears it, and nobody else does.
 
 use belfry_tests::amqp::Amqp;
-use belfry_tests::clients::Device;
+use belfry_tests::clients::{Device, run_script};
 use futures_util::future::join_all;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 use serde_json::{Value, json};
 
-use crate::setup::{Place, Setup, User, run_script, signed_in};
+use crate::setup::{Place, Setup, User, signed_in};
 
 on_both_setups!(
     what_a_service_posts_reaches_every_device_of_its_user_and_nobody_else,

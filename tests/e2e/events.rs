@@ -1,7 +1,7 @@
 //! What Belfry tells over the broker: to others who listen, and to its own nodes.
 
 use belfry_tests::amqp::{Amqp, Message};
-use belfry_tests::clients::Device;
+use belfry_tests::clients::{Device, run_script};
 use belfry_tests::http::send;
 use belfry_tests::wait::until_true;
 use lapin::BasicProperties;
@@ -9,7 +9,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::setup::{Setup, User, notify, ready, run_script, service, signed_in};
+use crate::setup::{Setup, User, notify, ready, service, signed_in};
 
 const TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 

@@ -1,6 +1,5 @@
 //! What scenarios run on, and the people in them.
 
-use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -10,11 +9,9 @@ use belfry_tests::postgres::{Database, fresh_database};
 use belfry_tests::process::{self, Belfry};
 use belfry_tests::rabbit::{Broker, fresh_prefix};
 use belfry_tests::tokens::Key;
-use belfry_tests::wait::{PATIENCE, until, until_true};
+use belfry_tests::wait::{until, until_true};
 use serde_json::{Value, json};
-use tokio::process::Command;
 use tokio::sync::Mutex;
-use tokio::time::timeout;
 
 /// What tokens are signed with, unless a test is about other keys.
 pub(crate) const SECRET: &str = "what the bell ringer whispers to the bell";
@@ -293,28 +290,4 @@ pub(crate) async fn signed_in(device: clients::Builder) -> Device {
     let device = device.connect().await;
     device.expect("notification:sync").await;
     device
-}
-
-/// Runs one of the Node scripts in `tests/clients` with this configuration, and gives the lines it
-/// wrote.
-///
-/// # Panics
-/// When it fails; what it wrote is told.
-pub(crate) async fn run_script(name: &str, config: &Value) -> Vec<Value> {
-    let program = std::env::var_os("BELFRY_TEST_NODE").unwrap_or_else(|| "node".into());
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("clients");
-    let mut command = Command::new(program);
-    command
-        .arg(folder.join(name))
-        .arg(config.to_string())
-        .current_dir(folder)
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
-    // A script has bounds of its own; this one is for a script that hangs.
-    let output = timeout(PATIENCE * 8, command.output()).await;
-    let output = output.unwrap_or_else(|_| panic!("{name} hangs")).expect("it can be run");
-    let said = String::from_utf8_lossy(&output.stdout);
-    let complaints = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{name}: {}\n{said}{complaints}", output.status);
-    said.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }

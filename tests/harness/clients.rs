@@ -5,13 +5,14 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use rustix::process::Signal;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use tokio::time::timeout;
 
 use crate::child::{Line, Spawned, Stream};
 use crate::wait::PATIENCE;
@@ -137,6 +138,33 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("clients")
 }
 
+/// The program that runs JavaScript.
+fn node() -> PathBuf {
+    std::env::var_os("BELFRY_TEST_NODE").unwrap_or_else(|| "node".into()).into()
+}
+
+/// Runs one of the Node scripts in `tests/clients` with this configuration, and gives the lines it
+/// wrote.
+///
+/// # Panics
+/// When it fails; what it wrote is told.
+pub async fn run_script(name: &str, config: &Value) -> Vec<Value> {
+    let mut command = tokio::process::Command::new(node());
+    command
+        .arg(folder().join(name))
+        .arg(config.to_string())
+        .current_dir(folder())
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    // A script has bounds of its own; this one is for a script that hangs.
+    let output = timeout(PATIENCE * 8, command.output()).await;
+    let output = output.unwrap_or_else(|_| panic!("{name} hangs")).expect("it can be run");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name}: {}\n{said}{complaints}", output.status);
+    said.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+}
+
 /// A device of a user, connected or not. Dropping it ends it without a goodbye.
 ///
 /// What it sees is kept, in order. A wait such as [`expect`](Self::expect) gives the first fitting one
@@ -175,8 +203,13 @@ impl Memory {
 impl Device {
     /// The JavaScript client. `url` as of [`Belfry::url`](crate::process::Belfry::url).
     pub fn node(url: &str) -> Builder {
-        let program = std::env::var_os("BELFRY_TEST_NODE").unwrap_or_else(|| "node".into());
-        Builder::new(program.into(), "device.mjs", url)
+        Builder::new(node(), "device.mjs", url)
+    }
+
+    /// The JavaScript client as of version 3, the oldest that speaks this protocol. It notices an ack
+    /// that will not come by its time only, not by the end of the connection.
+    pub fn node3(url: &str) -> Builder {
+        Self::node(url).option("version", 3)
     }
 
     /// The Python client.

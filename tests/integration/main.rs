@@ -5,4 +5,5 @@ mod amqp;
 mod harness;
 mod postgres_reads;
 mod postgres_store;
+mod protocol;
 mod socketio;

@@ -1,0 +1,301 @@
+//! Both transports of Engine.IO, spoken by hand: a test sees each packet, and sends what no client library
+//! would send.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use futures_util::{SinkExt, StreamExt};
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+
+use super::peer::Peer;
+
+/// How long any answer may take: far more than it needs, also on a busy machine.
+pub(super) const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Between the packets of one HTTP body.
+pub(super) const SEPARATOR: char = '\x1e';
+
+const PING: &str = "2";
+const PONG: &str = "3";
+const NOOP: &str = "6";
+
+/// The packet that says that the transport is about to be closed.
+pub(super) const CLOSE: &str = "1";
+
+/// What the server answers to a request.
+#[derive(Debug)]
+pub(super) struct Response {
+    pub(super) status: u16,
+    pub(super) content_type: String,
+    pub(super) body: String,
+}
+
+impl Response {
+    pub(super) fn expect_status(self, status: u16) -> Result<Self> {
+        ensure!(self.status == status, "status {} instead of {status}: {}", self.status, self.body);
+        Ok(self)
+    }
+
+    pub(super) fn expect_body(self, body: &str) -> Result<Self> {
+        ensure!(self.body == body, "{:?} instead of {body:?}", self.body);
+        Ok(self)
+    }
+
+    async fn of(request: reqwest::RequestBuilder) -> Result<Self> {
+        let answer = async {
+            let response = request.send().await?;
+            let content_type = response.headers().get("content-type");
+            let content_type = content_type.and_then(|it| it.to_str().ok()).unwrap_or_default();
+            anyhow::Ok(Self {
+                status: response.status().as_u16(),
+                content_type: content_type.to_owned(),
+                body: response.text().await?,
+            })
+        };
+        timeout(PATIENCE, answer).await.context("no answer to the request")?
+    }
+}
+
+/// Sends one request without a session, or with whatever the query says.
+pub(super) async fn request(peer: &Peer, method: reqwest::Method, query: &str) -> Result<Response> {
+    let url = format!("http://{}{}?{query}", peer.address, peer.path);
+    Response::of(reqwest::Client::new().request(method, url)).await
+}
+
+/// What the server offers in its open packet.
+pub(super) fn parse_open_packet(packet: &str) -> Result<Value> {
+    let json = packet.strip_prefix('0').with_context(|| format!("no open packet: {packet:?}"))?;
+    Ok(serde_json::from_str(json)?)
+}
+
+fn sid_of(open_packet: &str) -> Result<String> {
+    let open = parse_open_packet(open_packet)?;
+    Ok(open["sid"].as_str().context("the open packet has no sid")?.to_owned())
+}
+
+/// A session by HTTP long-polling.
+#[derive(Debug, Clone)]
+pub(super) struct Polling {
+    http: reqwest::Client,
+    url: String,
+    pub(super) sid: String,
+}
+
+impl Polling {
+    pub(super) async fn open(peer: &Peer) -> Result<Self> {
+        let http = reqwest::Client::new();
+        let url = format!("http://{}{}?EIO=4&transport=polling", peer.address, peer.path);
+        let open = Response::of(http.get(&url)).await?.expect_status(200)?;
+        let sid = sid_of(&open.body)?;
+        Ok(Self { http, url: format!("{url}&sid={sid}"), sid })
+    }
+
+    pub(super) async fn get(&self) -> Result<Response> {
+        Response::of(self.http.get(&self.url)).await
+    }
+
+    pub(super) async fn post(&self, body: impl Into<reqwest::Body>) -> Result<Response> {
+        let request = self.http.post(&self.url).header("content-type", "text/plain;charset=UTF-8");
+        Response::of(request.body(body)).await
+    }
+
+    /// Sends a payload and insists that the server takes it.
+    pub(super) async fn send(&self, payload: &str) -> Result<()> {
+        self.post(payload.to_owned()).await?.expect_status(200)?.expect_body("ok")?;
+        Ok(())
+    }
+
+    /// Polls until so many packets have come that are neither ping nor noop. Answers pings.
+    pub(super) async fn receive(&self, count: usize) -> Result<Vec<String>> {
+        let mut received = Vec::new();
+        let all = async {
+            while received.len() < count {
+                let body = self.get().await?.expect_status(200)?.body;
+                for packet in body.split(SEPARATOR) {
+                    match packet {
+                        PING => self.send(PONG).await?,
+                        NOOP => {}
+                        _ => received.push(packet.to_owned()),
+                    }
+                }
+            }
+            anyhow::Ok(())
+        };
+        match timeout(PATIENCE, all).await {
+            Ok(outcome) => outcome.map(|()| received),
+            Err(_) => bail!("{count} packets were expected, {received:?} came"),
+        }
+    }
+
+    /// Insists that these packets come next.
+    pub(super) async fn expect(&self, expected: &[&str]) -> Result<()> {
+        let received = self.receive(expected.len()).await?;
+        ensure!(received == expected, "{received:?} instead of {expected:?}");
+        Ok(())
+    }
+
+    /// Polls, and answers pings, until the server no longer knows the session.
+    pub(super) async fn expect_closed(&self) -> Result<()> {
+        let closed = async {
+            while self.get().await?.status != 400 {}
+            anyhow::Ok(())
+        };
+        timeout(PATIENCE, closed).await.context("the session is still open")?
+    }
+
+    /// Has an echo server return a message, so that nothing sent before is still on its way.
+    pub(super) async fn settle(&self) -> Result<()> {
+        self.send("4settle").await?;
+        self.expect(&["4settle"]).await
+    }
+
+    /// Starts a poll and gives it that long to reach the server.
+    pub(super) async fn pending_get(&self, head_start: Duration) -> JoinHandle<Result<Response>> {
+        let session = self.clone();
+        let poll = tokio::spawn(async move { session.get().await });
+        sleep(head_start).await;
+        poll
+    }
+}
+
+/// Runs a case that needs one request to reach the server before another. Whether it has cannot be seen,
+/// so the case is tried again with more time between the two before its failure counts.
+pub(super) async fn with_head_start(run: impl AsyncFn(Duration) -> Result<()>) -> Result<()> {
+    match run(Duration::from_millis(100)).await {
+        Ok(()) => Ok(()),
+        Err(_) => run(Duration::from_secs(3)).await,
+    }
+}
+
+/// What comes by a WebSocket.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Frame {
+    Text(String),
+    Binary(Vec<u8>),
+    /// The server closed or dropped the connection.
+    Closed,
+}
+
+impl From<&str> for Frame {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<&[u8]> for Frame {
+    fn from(bytes: &[u8]) -> Self {
+        Self::Binary(bytes.to_owned())
+    }
+}
+
+/// A WebSocket, whether it carries a session or is about to.
+#[derive(Debug)]
+pub(super) struct WebSocket(WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+impl WebSocket {
+    /// Opens a WebSocket with this query.
+    pub(super) async fn connect(peer: &Peer, query: &str) -> Result<Self, Error> {
+        let url = format!("ws://{}{}?{query}", peer.address, peer.path);
+        Ok(Self(connect_async(url).await?.0))
+    }
+
+    /// Opens a session, up to its open packet.
+    pub(super) async fn open(peer: &Peer) -> Result<Self> {
+        Ok(Self::open_with_sid(peer).await?.0)
+    }
+
+    pub(super) async fn open_with_sid(peer: &Peer) -> Result<(Self, String)> {
+        let mut socket = Self::connect(peer, "EIO=4&transport=websocket").await?;
+        let Frame::Text(open) = socket.frame().await? else { bail!("no open packet") };
+        Ok((socket, sid_of(&open)?))
+    }
+
+    /// Opens a second transport for a session.
+    pub(super) async fn for_session(peer: &Peer, sid: &str) -> Result<Self> {
+        Ok(Self::connect(peer, &format!("EIO=4&transport=websocket&sid={sid}")).await?)
+    }
+
+    /// Opens a second transport for a session and has its probe answered.
+    pub(super) async fn probe(peer: &Peer, sid: &str) -> Result<Self> {
+        let mut socket = Self::for_session(peer, sid).await?;
+        socket.send("2probe").await;
+        socket.expect("3probe").await?;
+        Ok(socket)
+    }
+
+    /// Sends a text frame. A closed WebSocket is found out by reading.
+    pub(super) async fn send(&mut self, text: &str) {
+        let _ = timeout(PATIENCE, self.0.send(Message::text(text))).await;
+    }
+
+    /// Sends a binary frame, as [`send`](Self::send).
+    pub(super) async fn send_binary(&mut self, bytes: &[u8]) {
+        let _ = timeout(PATIENCE, self.0.send(Message::binary(bytes.to_owned()))).await;
+    }
+
+    /// The next frame, pings included.
+    pub(super) async fn frame(&mut self) -> Result<Frame> {
+        let next = async {
+            loop {
+                match self.0.next().await {
+                    Some(Ok(Message::Text(text))) => return Frame::Text(text.to_string()),
+                    Some(Ok(Message::Binary(bytes))) => return Frame::Binary(bytes.to_vec()),
+                    Some(Ok(Message::Close(_)) | Err(_)) | None => return Frame::Closed,
+                    Some(Ok(_)) => {}
+                }
+            }
+        };
+        timeout(PATIENCE, next).await.context("neither a frame nor the end came")
+    }
+
+    /// The next frame that is no ping. Answers pings.
+    pub(super) async fn packet(&mut self) -> Result<Frame> {
+        let next = async {
+            loop {
+                match self.frame().await? {
+                    Frame::Text(text) if text == PING => self.send(PONG).await,
+                    frame => return anyhow::Ok(frame),
+                }
+            }
+        };
+        timeout(PATIENCE, next).await.context("nothing came but pings")?
+    }
+
+    /// Insists on the next frame that is no ping.
+    pub(super) async fn expect(&mut self, expected: impl Into<Frame>) -> Result<()> {
+        let (expected, frame) = (expected.into(), self.packet().await?);
+        ensure!(frame == expected, "{frame:?} instead of {expected:?}");
+        Ok(())
+    }
+
+    /// Insists that the server closes the connection and sends no message before.
+    pub(super) async fn expect_closed(&mut self) -> Result<()> {
+        loop {
+            match self.packet().await? {
+                Frame::Closed => return Ok(()),
+                Frame::Text(text) if [CLOSE, NOOP].contains(&text.as_str()) => {}
+                frame => bail!("{frame:?} instead of the end"),
+            }
+        }
+    }
+
+    /// Insists that a WebSocket with this query is refused, or closed before any packet.
+    pub(super) async fn expect_refused(peer: &Peer, query: &str) -> Result<()> {
+        let outcome = match Self::connect(peer, query).await {
+            Ok(mut socket) => socket.expect_closed().await,
+            Err(Error::Http(response)) if response.status() == 400 => Ok(()),
+            Err(error) => Err(error.into()),
+        };
+        outcome.with_context(|| format!("WebSocket with {query}"))
+    }
+
+    /// Drops the connection after a closing handshake.
+    pub(super) async fn close(mut self) {
+        let _ = timeout(PATIENCE, self.0.close(None)).await;
+    }
+}

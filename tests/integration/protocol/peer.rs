@@ -1,0 +1,167 @@
+//! Servers that the cases run against, the cases, and the report on what failed.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use belfry_tests::clients::{Device, run_script};
+use futures_util::future::{LocalBoxFuture, join_all};
+use serde_json::{Value, json};
+
+/// A server that speaks the protocol. A case gets a new one.
+#[derive(Debug, Clone)]
+pub(super) struct Peer {
+    pub(super) address: SocketAddr,
+    /// `/engine.io/` or `/socket.io/`.
+    pub(super) path: &'static str,
+    /// The second namespace of a Socket.IO server; a server of Engine.IO has none.
+    pub(super) namespace: &'static str,
+    pub(super) timers: Timers,
+}
+
+/// How long the server waits, and how often it pings.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Timers {
+    pub(super) ping_interval: Duration,
+    /// How long a pong may take.
+    pub(super) ping_timeout: Duration,
+    /// How long a WebSocket may take from its opening to the upgrade packet.
+    pub(super) upgrade_timeout: Duration,
+    /// How long a session may be in no namespace.
+    pub(super) connect_timeout: Duration,
+}
+
+const NEVER: Duration = Duration::from_hours(1);
+
+impl Timers {
+    /// Pings come often, and no client is too slow, however busy the machine.
+    pub(super) const LONG: Self = Self {
+        ping_interval: Duration::from_millis(300),
+        ping_timeout: NEVER,
+        upgrade_timeout: NEVER,
+        connect_timeout: NEVER,
+    };
+    pub(super) const WITHOUT_PINGS: Self = Self { ping_interval: NEVER, ..Self::LONG };
+    pub(super) const SHORT_PING_TIMEOUT: Self =
+        Self { ping_timeout: Duration::from_millis(200), ..Self::LONG };
+    pub(super) const SHORT_UPGRADE_TIMEOUT: Self =
+        Self { upgrade_timeout: Duration::from_secs(1), ..Self::LONG };
+    pub(super) const SHORT_CONNECT_TIMEOUT: Self =
+        Self { connect_timeout: Duration::from_secs(1), ..Self::LONG };
+}
+
+/// The largest body and the largest WebSocket message that a server takes, in bytes.
+pub(super) const MAX_PAYLOAD: usize = 1_000_000;
+
+/// One rule of the protocol.
+pub(super) struct Case {
+    /// What the server does, and when.
+    pub(super) name: &'static str,
+    pub(super) timers: Timers,
+    pub(super) run: for<'a> fn(&'a Peer) -> LocalBoxFuture<'a, anyhow::Result<()>>,
+}
+
+/// The cases of these functions, each against a server with these timers.
+macro_rules! cases {
+    ($timers:expr; $($case:ident),+ $(,)?) => {
+        vec![$(crate::protocol::peer::Case {
+            name: stringify!($case),
+            timers: $timers,
+            run: |peer| Box::pin($case(peer)),
+        }),+]
+    };
+}
+pub(super) use cases;
+
+/// A case that a server does not pass, and why.
+pub(super) struct Difference {
+    pub(super) case: &'static str,
+    pub(super) reason: &'static str,
+    pub(super) fails: Fails,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fails {
+    Always,
+    /// Which of two tasks of the server comes first decides.
+    Sometimes,
+}
+
+/// Runs all cases at once and insists that those fail which are known to, and no others.
+pub(super) async fn check(
+    cases: &[Case],
+    start: impl AsyncFn(Timers) -> Peer,
+    known: &[Difference],
+) {
+    let start = &start;
+    let outcomes = join_all(cases.iter().map(|case| async move {
+        let peer = start(case.timers).await;
+        (case.run)(&peer).await.map_err(|error| format!("{error:#}"))
+    }));
+    let names = cases.iter().map(|case| case.name);
+    check_outcomes(names.zip(outcomes.await), known);
+}
+
+/// Runs the scenarios of the JavaScript client by these transports, and insists on the same.
+pub(super) async fn check_scenarios(peer: &Peer, transports: &[&str], known: &[Difference]) {
+    let config = json!({
+        "url": format!("http://{}", peer.address),
+        "namespace": peer.namespace,
+        "transports": transports,
+    });
+    let outcomes = run_script("scenarios.mjs", &config).await;
+    assert!(!outcomes.is_empty(), "no scenario was run");
+    let outcomes = outcomes.iter().map(|outcome| {
+        let error = outcome["error"].as_str().map(str::to_owned);
+        (outcome["name"].as_str().expect("it has a name"), error.map_or(Ok(()), Err))
+    });
+    check_outcomes(outcomes, known);
+}
+
+/// Has version 3 of the client connect, emit, be acknowledged, leave and come back.
+pub(super) async fn check_version_3(peer: &Peer, transports: &[&str]) {
+    let device = Device::node3(&format!("http://{}", peer.address))
+        .namespace(peer.namespace)
+        .option("transports", transports)
+        .auth("token", "t");
+    let device = device.connect().await;
+    assert_eq!(device.expect("auth").await, json!({ "token": "t" }));
+    assert_eq!(device.call("message-with-ack", "one").await, "one");
+    device.emit("message", "two");
+    assert_eq!(device.expect("message-back").await, "two");
+    device.drop_connection();
+    device.of_kind("engine_close").await;
+    device.disconnected().await;
+    device.connected().await;
+    assert_eq!(device.call("message-with-ack", "three").await, "three");
+    device.disconnect();
+    assert_eq!(device.disconnected().await, "io client disconnect");
+    // Called before, it would connect by the transport that is still closing.
+    device.of_kind("engine_close").await;
+    device.reconnect();
+    device.connected().await;
+    device.emit("leave", Value::Null);
+    assert_eq!(device.disconnected().await, "io server disconnect");
+}
+
+fn check_outcomes<'a>(
+    outcomes: impl Iterator<Item = (&'a str, Result<(), String>)>,
+    known: &[Difference],
+) {
+    let mut report = Vec::new();
+    let mut unseen: Vec<_> = known.iter().map(|difference| difference.case).collect();
+    for (name, outcome) in outcomes {
+        unseen.retain(|case| *case != name);
+        match (outcome, known.iter().find(|difference| difference.case == name)) {
+            (Ok(()), Some(Difference { fails: Fails::Always, .. })) => {
+                report.push(format!("{name}: passes; no difference any more"));
+            }
+            (Ok(()), _) => {}
+            (Err(error), Some(Difference { reason, .. })) => {
+                println!("{name}: fails as expected, {reason}: {error}");
+            }
+            (Err(error), None) => report.push(format!("{name}: {error}")),
+        }
+    }
+    report.extend(unseen.iter().map(|case| format!("{case}: no such case")));
+    assert!(report.is_empty(), "{}", report.join("\n"));
+}
