@@ -201,8 +201,10 @@ async fn session_request_without_transport_is_rejected(peer: &Peer) -> Result<()
 }
 
 async fn rejected_request_is_answered_with_numeric_code(peer: &Peer) -> Result<()> {
-    let (_socket, sid) = WebSocket::open_with_sid(peer).await?;
-    let wrong_transport = format!("EIO=4&transport=polling&sid={sid}");
+    let (session, mut socket) = upgraded(peer).await?;
+    // By then the upgrade is complete.
+    expect_pings(&mut socket, 1).await?;
+    let wrong_transport = format!("EIO=4&transport=polling&sid={}", session.sid);
     for (method, query, code) in [
         (Method::GET, "EIO=4&transport=abc", 0),
         (Method::GET, "EIO=4&transport=polling&sid=unknown", 1),

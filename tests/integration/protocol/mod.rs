@@ -49,7 +49,6 @@ async fn version_3_of_the_javascript_client_talks_to_the_reference() {
 }
 
 #[tokio::test]
-#[ignore = "Belfry's stack has no echo server yet"]
 async fn engine_io_keeps_every_rule() {
     let mut cases = transport_cases();
     cases.extend(message_cases());
@@ -57,7 +56,6 @@ async fn engine_io_keeps_every_rule() {
 }
 
 #[tokio::test]
-#[ignore = "Belfry's stack has no echo server yet"]
 async fn socket_io_keeps_every_rule() {
     let mut cases = transport_cases();
     cases.extend(socket_io_cases());
@@ -65,7 +63,6 @@ async fn socket_io_keeps_every_rule() {
 }
 
 #[tokio::test]
-#[ignore = "Belfry's stack has no echo server yet"]
 async fn javascript_client_finds_every_promise_kept() {
     let peer = ours::socket_io(Timers::LONG).await;
     for transports in TRANSPORTS {
@@ -74,7 +71,6 @@ async fn javascript_client_finds_every_promise_kept() {
 }
 
 #[tokio::test]
-#[ignore = "Belfry's stack has no echo server yet"]
 async fn version_3_of_the_javascript_client_talks_to_belfry() {
     let peer = ours::socket_io(Timers::LONG).await;
     for transports in TRANSPORTS {

@@ -1,6 +1,26 @@
 //! Belfry's own stack as a peer.
 
-use super::peer::{Difference, Peer, Timers};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use belfry_adapters::inbound::socketio::engine::{
+    EngineServer, EngineSettings, Handler, Message, Received, Service, Violation,
+};
+use belfry_adapters::inbound::socketio::protocol::{
+    ConnectError, ConnectRequest, NamespaceHandler, SocketIo,
+};
+use belfry_adapters::inbound::socketio::{Event, SocketIoSettings};
+use belfry_adapters::outbound::socketio::{Arguments, NamespaceSocket, PacketSender};
+use belfry_adapters::transport::{ListenAddress, Listener, Server, ServerSettings, TcpSettings};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::peer::{Difference, MAX_PAYLOAD, Peer, Timers};
 
 /// The cases of Engine.IO that the echo server does not pass, on purpose.
 pub(super) const ENGINE_IO_DIFFERENCES: &[Difference] = &[];
@@ -12,12 +32,149 @@ pub(super) const SOCKET_IO_DIFFERENCES: &[Difference] = &[];
 pub(super) const SCENARIO_DIFFERENCES: &[Difference] = &[];
 
 /// A server of Engine.IO on Belfry's stack that sends every message back.
-pub(super) async fn engine_io(_: Timers) -> Peer {
-    unimplemented!("an echo server on Belfry's Engine.IO")
+pub(super) async fn engine_io(timers: Timers) -> Peer {
+    let server = EngineServer::new(EngineEcho, settings(&timers));
+    let address = serve(Router::new().fallback_service(server)).await;
+    Peer { address, path: "/engine.io/", namespace: "", timers }
 }
 
 /// A server of Socket.IO on Belfry's stack whose namespaces answer the events that
 /// [`listen`](super::reference::listen) lists.
-pub(super) async fn socket_io(_: Timers) -> Peer {
-    unimplemented!("an echo server on Belfry's Socket.IO")
+pub(super) async fn socket_io(timers: Timers) -> Peer {
+    let socket_io = SocketIo::new(Arc::new(SocketEcho), timers.connect_timeout);
+    let server = EngineServer::new(socket_io, settings(&timers));
+    let address = serve(Router::new().fallback_service(server)).await;
+    Peer { address, path: "/socket.io/", namespace: "/notifications", timers }
+}
+
+fn settings(timers: &Timers) -> EngineSettings {
+    EngineSettings {
+        ping_interval: timers.ping_interval,
+        ping_timeout: timers.ping_timeout,
+        upgrade_timeout: timers.upgrade_timeout,
+        max_payload: MAX_PAYLOAD,
+        ..SocketIoSettings::default().engine()
+    }
+}
+
+async fn serve(app: Router) -> SocketAddr {
+    let free: ListenAddress = "127.0.0.1:0".parse().unwrap();
+    let listener = Listener::bind(free, TcpSettings::default()).await.unwrap();
+    let server = Server::new(listener, ServerSettings::default()).unwrap();
+    let ListenAddress::Tcp(address) = server.address().unwrap() else { panic!("by TCP") };
+    tokio::spawn(server.serve(app, CancellationToken::new()));
+    address
+}
+
+struct EngineEcho;
+
+struct EngineEchoSession(Arc<PacketSender>);
+
+impl Service for EngineEcho {
+    type Request = ();
+    type Handler = EngineEchoSession;
+
+    fn read_request(&self, _: &Request<Body>) {}
+
+    fn open(&self, (): (), sender: Arc<PacketSender>) -> EngineEchoSession {
+        EngineEchoSession(sender)
+    }
+}
+
+impl Handler for EngineEchoSession {
+    fn receive(&mut self, message: Message) -> Result<Received, Violation> {
+        let _ = match message {
+            Message::Text(text) => self.0.send_text(&text),
+            Message::Binary(bytes) => self.0.send_binary(&bytes),
+        };
+        Ok(Received::Event)
+    }
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        None
+    }
+
+    fn on_deadline(&mut self) -> Result<(), Violation> {
+        Ok(())
+    }
+
+    fn on_ping_timeout(&self, _: bool) {}
+}
+
+struct SocketEcho;
+
+struct SocketEchoSession {
+    socket: NamespaceSocket,
+    auth: Value,
+}
+
+/// The id of every acknowledgement that the server asks for.
+const QUESTION: u64 = 7;
+
+impl NamespaceHandler for SocketEcho {
+    type Request = ();
+    type Session = SocketEchoSession;
+
+    fn read_request(&self, _: &Request<Body>) {}
+
+    async fn connect(
+        &self,
+        ConnectRequest { auth, socket, .. }: ConnectRequest<'_, ()>,
+    ) -> Result<Arc<SocketEchoSession>, ConnectError> {
+        if let Some(message) = auth.get("reject").and_then(Value::as_str) {
+            // Codes are constants everywhere but here.
+            return Err(ConnectError::Rejected(Box::leak(message.into())));
+        }
+        let auth = if auth.is_null() { json!({}) } else { auth };
+        Ok(Arc::new(SocketEchoSession { socket, auth }))
+    }
+
+    async fn connected(&self, session: Arc<SocketEchoSession>) {
+        let _ = session.socket.emit(&text_only(&json!(["auth", session.auth])));
+    }
+
+    async fn receive(&self, session: Arc<SocketEchoSession>, event: Event) {
+        let socket = &session.socket;
+        let arguments: Vec<_> = event.arguments.iter().map(|argument| argument.get()).collect();
+        let arguments = arguments.join(",");
+        let attachments = event.attachments;
+        let _ = match (&*event.name, event.ack) {
+            ("message", _) => {
+                let separator = if arguments.is_empty() { "" } else { "," };
+                let json = format!(r#"["message-back"{separator}{arguments}]"#);
+                socket.emit(&Arguments { json, attachments })
+            }
+            ("message-with-ack", Some(id)) => {
+                socket.acknowledge(id, &Arguments { json: format!("[{arguments}]"), attachments })
+            }
+            ("id", Some(id)) => socket.acknowledge(id, &text_only(&json!([socket.id()]))),
+            ("ask" | "ask-binary", _) => {
+                socket.emit_with_ack(QUESTION, &text_only(&json!(["question"])))
+            }
+            ("leave", _) => {
+                socket.disconnect("left");
+                Ok(())
+            }
+            _ => Ok(()),
+        };
+    }
+
+    fn acknowledged(&self, session: &Arc<SocketEchoSession>, id: u64, answer: Arguments) {
+        if id == QUESTION {
+            let json = answer.json.replacen('[', r#"["answer","#, 1);
+            let _ = session.socket.emit(&Arguments { json, ..answer });
+        }
+    }
+
+    fn disconnected(&self, _: &SocketEchoSession) {}
+
+    fn too_slow(&self, _: &SocketEchoSession) {}
+}
+
+fn text_only(array: &Value) -> Arguments {
+    Arguments { json: array.to_string(), attachments: Vec::new() }
 }

@@ -20,7 +20,7 @@ use super::reply::{MessageError, Reply};
 use super::settings::SocketIoSettings;
 use super::use_cases::SocketUseCases;
 use crate::limits::Limit;
-use crate::outbound::socketio::{Namespace, SocketIoDevice, SocketIoSessions};
+use crate::outbound::socketio::{Arguments, Namespace, SocketIoDevice, SocketIoSessions};
 use crate::transport::{ClientAddress, NotSent};
 
 /// Authenticates devices, and does what their messages ask for.
@@ -170,6 +170,9 @@ impl NamespaceHandler for ConnectHandler {
             self.too_slow(&device);
         }
     }
+
+    /// Belfry asks for no acknowledgements: a device says by its position what it has received.
+    fn acknowledged(&self, _: &Arc<DeviceSession>, _: u64, _: Arguments) {}
 
     fn disconnected(&self, device: &DeviceSession) {
         self.sessions.leave(&device.session);

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use engineioxide_core::Sid;
 use http::Request;
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -16,7 +15,7 @@ use tokio::time::Instant;
 
 use super::engine::{Handler, Message, Received, Service, Violation};
 use super::packet::{self, Event, MAX_ATTACHMENTS, Packet, PacketKind};
-use crate::outbound::socketio::{ConnectId, Namespace, NamespaceSocket, PacketSender};
+use crate::outbound::socketio::{Arguments, ConnectId, Namespace, NamespaceSocket, PacketSender};
 use crate::transport::text_frame;
 
 /// What a server does for the clients that connect to its namespaces.
@@ -43,6 +42,9 @@ pub trait NamespaceHandler: Send + Sync + 'static {
     /// The client sent an event.
     fn receive(&self, session: Arc<Self::Session>, event: Event)
     -> impl Future<Output = ()> + Send;
+
+    /// The client acknowledges an event that the server sent it with that id.
+    fn acknowledged(&self, session: &Arc<Self::Session>, id: u64, answer: Arguments);
 
     /// The client has left the namespace, or is gone.
     fn disconnected(&self, session: &Self::Session);
@@ -243,8 +245,13 @@ impl<H: NamespaceHandler> Connection<H> {
                     self.connect_by = Some(Instant::now() + self.connect_timeout);
                 }
             }
-            // Nothing asks a client for acknowledgements.
-            PacketKind::Ack => drop(self.socket.expect_member(namespace)?),
+            PacketKind::Ack => {
+                let session = self.socket.expect_member(namespace)?;
+                if let (Some(session), Some(id)) = (session, ack) {
+                    let answer = Arguments { json: json.to_owned(), attachments };
+                    self.socket.handler.acknowledged(&session, id, answer);
+                }
+            }
             PacketKind::Event => {
                 let session = self.socket.expect_member(namespace)?;
                 let event = Event::read(json, ack, attachments).ok_or(Violation)?;
@@ -312,7 +319,7 @@ impl<H: NamespaceHandler> SharedSocket<H> {
             Err(ConnectError::Rejected(code)) => return socket.disconnect(code),
             Err(ConnectError::Unavailable) => return socket.abort_connect(),
         };
-        if !self.enter(namespace, connect, &session) {
+        if !self.enter(&socket, connect, &session) {
             // Where the client has not left itself, its queue is full.
             socket.abort_connect();
             return self.handler.disconnected(&session);
@@ -321,12 +328,17 @@ impl<H: NamespaceHandler> SharedSocket<H> {
     }
 
     /// Tells the client that it is connected, and has its events find the session from now on.
-    fn enter(&self, namespace: Namespace, connect: ConnectId, session: &Arc<H::Session>) -> bool {
+    fn enter(
+        &self,
+        socket: &NamespaceSocket,
+        connect: ConnectId,
+        session: &Arc<H::Session>,
+    ) -> bool {
         let mut members = self.members.lock();
-        // Made of letters, digits, `-` and `_`. Public, unlike the id of an Engine.IO session.
-        let id = Sid::new();
-        let name = namespace.in_packet();
-        let connected = text_frame(&["40", name, "{\"sid\":\"", id.as_str(), "\"}"]);
+        let namespace = socket.namespace();
+        // The id is made of letters, digits, `-` and `_`.
+        let connected = ["40", namespace.in_packet(), "{\"sid\":\"", socket.id(), "\"}"];
+        let connected = text_frame(&connected);
         if members.is_over || !self.sender.finish_connect(namespace, connect, &connected) {
             return false;
         }

@@ -56,7 +56,7 @@ impl Default for SocketIoSettings {
 
 impl SocketIoSettings {
     /// Those that concern Engine.IO.
-    pub(super) const fn engine(&self) -> EngineSettings {
+    pub const fn engine(&self) -> EngineSettings {
         EngineSettings {
             ping_interval: self.ping_interval,
             ping_timeout: self.ping_timeout,

@@ -2,6 +2,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
+use engineioxide_core::Sid;
 
 use super::namespace::Namespace;
 use super::packet_sender::{ConnectId, PacketSender};
@@ -14,6 +15,7 @@ pub struct NamespaceSocket {
     sender: Weak<PacketSender>,
     namespace: Namespace,
     connect: ConnectId,
+    id: Sid,
 }
 
 /// The JSON array of an event's name and arguments, or of an acknowledgement's arguments, with the attachments
@@ -32,7 +34,13 @@ impl NamespaceSocket {
         namespace: Namespace,
         connect: ConnectId,
     ) -> Self {
-        Self { sender: Arc::downgrade(sender), namespace, connect }
+        Self { sender: Arc::downgrade(sender), namespace, connect, id: Sid::new() }
+    }
+
+    /// The public `socket.id`: random, another one for each connect, and unrelated to the secret id of the
+    /// transport's session.
+    pub fn id(&self) -> &str {
+        self.id.as_str()
     }
 
     /// The namespace.
@@ -43,6 +51,11 @@ impl NamespaceSocket {
     /// Emits an event.
     pub fn emit(&self, event: &Arguments) -> Result<(), NotSent> {
         self.send_packet('2', '5', None, event)
+    }
+
+    /// Emits an event and asks for an acknowledgement of that id.
+    pub fn emit_with_ack(&self, id: u64, event: &Arguments) -> Result<(), NotSent> {
+        self.send_packet('2', '5', Some(id), event)
     }
 
     /// Acknowledges the client's event of that id.

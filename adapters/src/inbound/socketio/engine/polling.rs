@@ -112,6 +112,11 @@ impl PostedPackets {
         Some(packet)
     }
 
+    /// Whether every packet was taken.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.at > self.body.len()
+    }
+
     /// All packets were received.
     pub(super) fn finish(self) {
         // A client that is gone needs no response.
@@ -138,13 +143,21 @@ impl PollingSession {
             PollResponse::Ready(body) => body,
             PollResponse::Overlap => return Err(RequestError::BadRequest),
             PollResponse::Wait { mut body, noop_after } => {
-                if let Some(delay) = noop_after
-                    && tokio::time::timeout(delay, &mut body).await.is_err()
-                {
-                    self.sender.end_waiting_poll();
-                }
+                let early = match noop_after {
+                    Some(delay) => tokio::time::timeout(delay, &mut body).await.ok(),
+                    None => None,
+                };
+                let body = match early {
+                    Some(body) => body,
+                    None => {
+                        if noop_after.is_some() {
+                            self.sender.end_waiting_poll();
+                        }
+                        body.await
+                    }
+                };
                 // Fails where a repeated request has taken its place.
-                body.await.map_err(|_| RequestError::BadRequest)?
+                body.map_err(|_| RequestError::BadRequest)?
             }
         };
         let head = [

@@ -56,13 +56,17 @@ impl Target {
             Some(Ok(transport)) => transport,
             _ => return Err(RequestError::UnknownTransport),
         };
+        let is_version_4 = parameter(uri, "EIO") == Some("4");
         let Some(sid) = parameter(uri, "sid") else {
-            return match (method, parameter(uri, "EIO")) {
-                (&Method::GET, Some("4")) => Ok(Self::Open(transport)),
-                (&Method::GET, _) => Err(RequestError::UnsupportedVersion),
+            return match method {
+                &Method::GET if is_version_4 => Ok(Self::Open(transport)),
+                &Method::GET => Err(RequestError::UnsupportedVersion),
                 _ => Err(RequestError::BadHandshakeMethod),
             };
         };
+        if !is_version_4 {
+            return Err(RequestError::UnsupportedVersion);
+        }
         let sid = SessionId::parse(sid).ok_or(RequestError::UnknownSession)?;
         match (transport, method) {
             (TransportType::Polling, &Method::GET) => Ok(Self::Poll(sid, request_tag(uri))),
@@ -112,7 +116,7 @@ mod tests {
             ("GET", &format!("EIO=4&transport=polling&sid={SID}"), Target::Poll(sid, None)),
             (
                 "GET",
-                &format!("transport=polling&sid={SID}&t=a1"),
+                &format!("EIO=4&transport=polling&sid={SID}&t=a1"),
                 Target::Poll(sid, Some("a1".into())),
             ),
             ("POST", &format!("EIO=4&transport=polling&sid={SID}"), Target::Post(sid, None)),
@@ -134,8 +138,9 @@ mod tests {
             ("GET", "transport=polling", RequestError::UnsupportedVersion),
             ("GET", "EIO=3&transport=polling", RequestError::UnsupportedVersion),
             ("GET", "EIO=abc&transport=websocket", RequestError::UnsupportedVersion),
-            ("PUT", &format!("transport=polling&sid={SID}"), RequestError::BadRequest),
-            ("POST", &format!("transport=websocket&sid={SID}"), RequestError::BadRequest),
+            ("GET", &format!("transport=polling&sid={SID}"), RequestError::UnsupportedVersion),
+            ("PUT", &format!("EIO=4&transport=polling&sid={SID}"), RequestError::BadRequest),
+            ("POST", &format!("EIO=4&transport=websocket&sid={SID}"), RequestError::BadRequest),
         ] {
             assert_eq!(read(method, query), Err(expected), "{method} {query}");
         }
@@ -143,7 +148,7 @@ mod tests {
 
     #[test]
     fn overlong_tag_counts_as_none() {
-        let query = format!("transport=polling&sid={SID}&t={}", "x".repeat(65));
+        let query = format!("EIO=4&transport=polling&sid={SID}&t={}", "x".repeat(65));
         assert!(matches!(read("GET", &query), Ok(Target::Poll(_, None))));
     }
 }

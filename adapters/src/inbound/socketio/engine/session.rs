@@ -123,7 +123,6 @@ impl Receiver {
                             let packet = EnginePacket::read_polled(packet);
                             return Poll::Ready(packet.map(Incoming::Packet).map_err(End::from));
                         }
-                        polling.accept();
                     }
                     match polling.session.take_delivery() {
                         Some(Delivery::Packets(packets)) => polling.packets = Some(packets),
@@ -138,6 +137,12 @@ impl Receiver {
 }
 
 impl PollingReceiver {
+    fn accept_if_exhausted(&mut self) {
+        if self.packets.as_ref().is_some_and(PostedPackets::is_exhausted) {
+            self.accept();
+        }
+    }
+
     /// Has the request under way answered, as all of it was received.
     fn accept(&mut self) {
         if let Some(packets) = self.packets.take() {
@@ -183,9 +188,7 @@ impl<H: Handler> Session<H> {
             loop {
                 let step = std::future::poll_fn(|cx| self.poll_step(cx, timer.as_mut())).await;
                 let outcome = match step {
-                    Step::Received(incoming) => {
-                        incoming.and_then(|incoming| self.receive(incoming))
-                    }
+                    Step::Received(incoming) => self.process(incoming),
                     Step::Timer => self.on_timer(Instant::now()),
                     Step::End(end) => Err(end),
                 };
@@ -245,6 +248,15 @@ impl<H: Handler> Session<H> {
         let has_backlog = !self.sender.is_drained();
         self.handler.on_ping_timeout(has_backlog);
         if has_backlog { End::Gone } else { End::PingTimeout }
+    }
+
+    fn process(&mut self, incoming: Result<Incoming, End>) -> Result<(), End> {
+        self.receive(incoming?)?;
+        // The request is answered although the client may have a backlog by now: it may poll only afterwards.
+        if let Receiver::Polling(polling) = &mut self.receiver {
+            polling.accept_if_exhausted();
+        }
+        Ok(())
     }
 
     fn receive(&mut self, incoming: Incoming) -> Result<(), End> {

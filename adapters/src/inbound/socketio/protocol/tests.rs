@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::outbound::socketio::{Arguments, PollResponse};
+use crate::outbound::socketio::PollResponse;
 use crate::transport::SendLimits;
 
 const LIMITS: SendLimits = SendLimits { frames: 1_000, bytes: usize::MAX };
@@ -57,6 +57,8 @@ impl NamespaceHandler for FakeHandler {
             let _ = session.socket.acknowledge(id, &answer);
         }
     }
+
+    fn acknowledged(&self, _: &Arc<FakeSession>, _: u64, _: Arguments) {}
 
     fn disconnected(&self, session: &FakeSession) {
         self.0.lock().disconnected.push(session.name.clone());
