@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -24,7 +25,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 use tracing::{debug, trace};
 
-use super::admission::{Admission, ConnectionLimits, Full, Place};
+use super::admission::{Admission, ConnectionLimits, Place};
 use super::client_address::{ClientAddress, TrustedProxies};
 use super::connection::{Connection, Peer};
 use super::first_head::first_head;
@@ -32,6 +33,7 @@ use super::head_timeout::{HeadTimeout, Progress};
 use super::listener::{ListenAddress, Listener};
 use super::stream::Stream;
 use super::tls::Tls;
+use crate::limits::Limit;
 
 /// How connections are served.
 #[derive(Debug, Clone)]
@@ -131,8 +133,8 @@ impl Server {
                     let (shared, router, end) = (shared.clone(), router.clone(), end.clone());
                     tasks.spawn(shared.serve(connection, peer, router, end));
                 }
-                // Closed at once: an answer would cost more than the one who is not let in.
-                Err(full) => refused(full),
+                // Closed without an answer, which would cost more than the connection itself.
+                Err(limit) => record_rejected(limit, address.ip()),
             }
         }
         drop(listener);
@@ -141,14 +143,15 @@ impl Server {
     }
 }
 
-fn refused(full: Full) {
-    counter!("belfry_connections_refused_total", "reason" => full.reason()).increment(1);
+fn record_rejected(limit: Limit, client: IpAddr) {
+    counter!("belfry_connections_refused_total", "reason" => limit.label()).increment(1);
+    limit.record_exceeded_by(client.to_canonical());
 }
 
 impl Shared {
     /// Whether a peer speaks for others. Whoever may use our Unix socket is believed like a trusted
     /// proxy: its file is open to the same group only.
-    fn is_proxy(&self, peer: std::net::IpAddr) -> bool {
+    fn is_proxy(&self, peer: IpAddr) -> bool {
         self.by_unix_socket || self.settings.trusted_proxies.contains(peer)
     }
 
@@ -246,9 +249,8 @@ impl Shared {
             if client.0 != peer.address.ip().to_canonical() && !self.is_trusted(client) {
                 match self.admission.client(client.0) {
                     Ok(its) => place = Some(its),
-                    Err(full) => {
-                        refused(full);
-                        debug!(client = %client.0, "client with too many requests under way");
+                    Err(limit) => {
+                        record_rejected(limit, client.0);
                         return Ok(too_many(progress));
                     }
                 }

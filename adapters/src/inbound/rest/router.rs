@@ -17,7 +17,7 @@ use tower::util::option_layer;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
-use tracing::{error, warn};
+use tracing::error;
 
 use super::cors::{self, AllowedOrigin};
 use super::health::Readiness;
@@ -26,6 +26,7 @@ use super::limits::RequestLimits;
 use super::observe::{keep_sane_id, observe};
 use super::openapi;
 use super::problem::{Kind, Problem};
+use crate::limits::Limit;
 
 /// What the routes are made of.
 #[derive(Clone, FromRef)]
@@ -113,7 +114,7 @@ fn layered(routes: Router, settings: &RestSettings) -> Router {
 async fn in_time(State(limit): State<Duration>, request: Request, next: Next) -> Response {
     let answer = tokio::time::timeout(limit, next.run(request)).await;
     answer.unwrap_or_else(|_| {
-        warn!(?limit, "request took too long");
+        Limit::RequestTime.record_exceeded();
         Problem::from(Kind::TimedOut).into_response()
     })
 }
