@@ -41,6 +41,9 @@ pub struct ServerSettings {
     /// How long a client may take to send the head of a request: for the first one from the beginning
     /// of the connection.
     pub header_timeout: Duration,
+    /// How long a connection may be idle between two requests. A proxy in front must close its idle
+    /// connections earlier, or it sends requests into connections that are being closed here.
+    pub keep_alive: Duration,
     /// The most that is open at once.
     pub limits: ConnectionLimits,
     /// Whose `X-Forwarded-For` is believed.
@@ -53,6 +56,7 @@ impl Default for ServerSettings {
     fn default() -> Self {
         Self {
             header_timeout: Duration::from_secs(5),
+            keep_alive: Duration::from_secs(75),
             limits: ConnectionLimits::default(),
             trusted_proxies: TrustedProxies::default(),
             tls: None,
@@ -89,9 +93,6 @@ impl OpenConnections {
 /// answer is 431 (RFC 6585, 5). A token of 8 KiB fits in, and cookies of the same size beside it.
 const HEAD_BYTES: usize = 32 * 1024;
 const HEAD_FIELDS: usize = 100;
-/// How long a connection may be idle between two requests. Longer than proxies keep theirs, usually 60
-/// seconds, so that none sends into a connection that is being closed.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 
@@ -208,13 +209,14 @@ impl Shared {
         end: CancellationToken,
         progress: Progress,
     ) {
+        let keep_alive = self.settings.keep_alive;
         // Boxed, as hyper has room for one from the beginning.
         let service = service_fn(move |request| {
             self.clone().answer(request, peer.clone(), router.clone(), progress.clone()).boxed()
         });
         let serving = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(KEEP_ALIVE)
+            .header_read_timeout(keep_alive)
             .max_headers(HEAD_FIELDS)
             .max_header_size(HEAD_BYTES)
             .serve_connection(TokioIo::new(stream), service)

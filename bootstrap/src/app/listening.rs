@@ -65,6 +65,7 @@ fn server_settings(config: &Config) -> anyhow::Result<ServerSettings> {
     let tls = files.map(|(certificate, key)| Tls::open(TlsFiles { certificate, key }));
     Ok(ServerSettings {
         header_timeout: config.http.header_timeout,
+        keep_alive: config.http.keep_alive,
         limits: ConnectionLimits {
             connections: unless_zero(config.limits.connections),
             per_address: unless_zero(config.limits.connections_per_address),

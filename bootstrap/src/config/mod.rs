@@ -48,6 +48,8 @@ pub struct Http {
     #[serde(deserialize_with = "values::duration")]
     pub header_timeout: Duration,
     #[serde(deserialize_with = "values::duration")]
+    pub keep_alive: Duration,
+    #[serde(deserialize_with = "values::duration")]
     pub request_timeout: Duration,
     #[serde(deserialize_with = "values::or_text")]
     pub max_body: usize,
@@ -80,6 +82,11 @@ impl Http {
         }
         if self.header_timeout.is_zero() {
             return Err(BadSettings::new("http.header_timeout must be longer than nothing"));
+        }
+        if self.keep_alive.is_zero() {
+            return Err(BadSettings::new(
+                "http.keep_alive must be longer than nothing, and than the idle time of a proxy in front",
+            ));
         }
         Ok(())
     }

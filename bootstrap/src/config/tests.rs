@@ -64,6 +64,8 @@ fn a_wrong_setting_is_named_with_its_source() {
         ("BELFRY_HTTP__LISTN", "x", "http.listn"),
         ("BELFRY_HTTP__LISTEN", "unix:", "http.listen"),
         ("BELFRY_HTTP__HEADER_TIMEOUT", "0s", "http.header_timeout"),
+        ("BELFRY_HTTP__KEEP_ALIVE", "0s", "http.keep_alive must be longer than nothing"),
+        ("BELFRY_HTTP__KEEP_ALIVE", "long", "http.keep_alive"),
         ("BELFRY_HTTP__TLS__KEY_FILE", "key.pem", "http.tls.certificate_file"),
         ("BELFRY_NONSENSE", "x", "nonsense"),
         ("BELFRY_DATABASE__MIGRATE", "maybe", "database.migrate"),
