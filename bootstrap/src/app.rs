@@ -126,7 +126,7 @@ impl App {
         let revocations_known = readiness.needs("revocations");
         let keys = Keys::new(verifier, &readiness);
         let create = CreateNotification::new(inboxes.clone());
-        let settings = rest_settings(&config)?;
+        let settings = rest_settings(&config.http);
         let mut router = rest::router(RestParts {
             sign_in,
             intake: Intake { create, ids, clock: clock.clone() },
@@ -296,8 +296,7 @@ async fn mend_gaps(
 fn socket_routes(door: SocketIoDoor, settings: &RestSettings) -> Router {
     let routes =
         Router::new().route_service("/socket.io/", door.clone()).route_service("/socket.io", door);
-    rest::only_pages_of(routes, &settings.cors_origins)
-        .layer(option_layer(rest::cors_layer(&settings.cors_origins)))
+    rest::check_origin(routes, &settings.cors).layer(option_layer(rest::cors_layer(&settings.cors)))
 }
 
 /// How to try it: a page, and a line that makes a notification appear on it.

@@ -18,6 +18,7 @@ mod faults;
 mod keys;
 mod limits;
 mod listening;
+mod origins;
 mod outages;
 mod reading;
 mod rest;

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use belfry_adapters::inbound::rest::{AllowedHeader, AllowedOrigin};
 use belfry_adapters::transport::ListenAddress;
 use serde::Deserialize;
 
@@ -41,8 +42,12 @@ pub struct Config {
 pub struct Http {
     #[serde(deserialize_with = "values::text")]
     pub listen: ListenAddress,
-    #[serde(deserialize_with = "values::list")]
-    pub cors_origins: Vec<String>,
+    #[serde(deserialize_with = "values::parsed_list")]
+    pub cors_origins: Vec<AllowedOrigin>,
+    #[serde(deserialize_with = "values::or_text")]
+    pub cors_credentials: bool,
+    #[serde(deserialize_with = "values::parsed_list")]
+    pub cors_headers: Vec<AllowedHeader>,
     #[serde(deserialize_with = "values::list")]
     pub trusted_proxies: Vec<String>,
     #[serde(deserialize_with = "values::duration")]

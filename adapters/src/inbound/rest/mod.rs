@@ -14,15 +14,17 @@ mod limits;
 mod notifications;
 mod observe;
 mod openapi;
+mod origin;
 mod path;
 mod problem;
 mod router;
 mod users;
 
-pub use cors::{AllowedOrigin, InvalidOrigin, layer as cors_layer, only_pages_of};
+pub use cors::{AllowedHeader, Cors, InvalidHeader, check_origin, layer as cors_layer};
 pub use health::{Readiness, ReadinessCheck, routes as health_routes};
 pub use intake::Intake;
 pub use limits::RequestLimits;
+pub use origin::{AllowedOrigin, InvalidOrigin};
 pub use router::{RestParts, RestSettings, RestStories, router};
 
 #[cfg(test)]

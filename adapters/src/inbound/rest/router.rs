@@ -19,7 +19,7 @@ use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetReques
 use tower_http::set_header::SetResponseHeaderLayer;
 use tracing::error;
 
-use super::cors::{self, AllowedOrigin};
+use super::cors::{self, Cors};
 use super::health::Readiness;
 use super::intake::Intake;
 use super::limits::RequestLimits;
@@ -66,8 +66,8 @@ pub struct RestSettings {
     pub max_body: usize,
     /// How long a request may take, its body included.
     pub request_timeout: Duration,
-    /// Which web pages may talk to us besides those that we serve.
-    pub cors_origins: Vec<AllowedOrigin>,
+    /// Which web pages of other origins may call these routes.
+    pub cors: Cors,
 }
 
 impl Default for RestSettings {
@@ -75,7 +75,7 @@ impl Default for RestSettings {
         Self {
             max_body: 1024 * 1024,
             request_timeout: Duration::from_secs(30),
-            cors_origins: Vec::new(),
+            cors: Cors::default(),
         }
     }
 }
@@ -104,7 +104,7 @@ fn layered(routes: Router, settings: &RestSettings) -> Router {
         .layer(from_fn_with_state(settings.request_timeout, in_time))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(SetResponseHeaderLayer::if_not_present(CACHE_CONTROL, no_store))
-        .layer(option_layer(cors::layer(&settings.cors_origins)))
+        .layer(option_layer(cors::layer(&settings.cors)))
         .layer(from_fn(observe))
         .layer(PropagateRequestIdLayer::x_request_id())
         .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
