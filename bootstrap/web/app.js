@@ -177,6 +177,8 @@ class Session {
 
   connect() {
     const socket = io({
+      // Relative to the page, as all its URLs: the server may be under a base path.
+      path: new URL("socket.io/", document.baseURI).pathname,
       transports: ["websocket", "polling"],
       tryAllTransports: true,
       autoConnect: false,
@@ -262,7 +264,7 @@ class Session {
   }
 
   async renewToken() {
-    const { token } = await this.fetchJson("/dev/token", { method: "POST", body: { user: this.user } });
+    const { token } = await this.fetchJson("dev/token", { method: "POST", body: { user: this.user } });
     this.token = token;
   }
 
@@ -299,7 +301,7 @@ class Session {
     this.loading += 1;
     this.on.change();
     try {
-      const page = await this.call("GET", `/v1/notifications?${query}`);
+      const page = await this.call("GET", `v1/notifications?${query}`);
       // A reload started meanwhile: this answer belongs to the list it replaces.
       if (generation === this.generation) take(page);
     } finally {
@@ -331,7 +333,7 @@ class Session {
   }
 
   async send(notification, idempotencyKey) {
-    await this.call("POST", "/v1/notifications", notification, { "Idempotency-Key": idempotencyKey });
+    await this.call("POST", "v1/notifications", notification, { "Idempotency-Key": idempotencyKey });
   }
 
   async ask(name, ...args) {

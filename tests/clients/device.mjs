@@ -64,6 +64,7 @@ function open(config, moreCommands) {
   let auth = config.auth ?? {};
 
   const socket = io(config.url.replace(/\/$/, "") + (config.namespace ?? "/"), {
+    path: config.path,
     transports: config.transports ?? ["websocket"],
     query: config.query,
     extraHeaders: config.headers,

@@ -9,6 +9,7 @@
 mod setup;
 
 mod attacks;
+mod base_path;
 mod browser;
 mod catch_up;
 mod contract;

@@ -63,6 +63,7 @@ pub(super) fn rest_settings(http: &Http) -> RestSettings {
             credentials: http.cors_credentials,
             headers: http.cors_headers.clone(),
         },
+        base_path: http.base_path.clone(),
     }
 }
 

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use belfry_adapters::inbound::rest::{AllowedHeader, AllowedOrigin};
+use belfry_adapters::inbound::rest::{AllowedHeader, AllowedOrigin, BasePath};
 use belfry_adapters::transport::ListenAddress;
 use serde::Deserialize;
 
@@ -42,6 +42,8 @@ pub struct Config {
 pub struct Http {
     #[serde(deserialize_with = "values::text")]
     pub listen: ListenAddress,
+    #[serde(deserialize_with = "values::text")]
+    pub base_path: BasePath,
     #[serde(deserialize_with = "values::parsed_list")]
     pub cors_origins: Vec<AllowedOrigin>,
     #[serde(deserialize_with = "values::or_text")]

@@ -113,6 +113,18 @@ fn wrong_entry_of_a_list_is_named_with_its_reason() {
 }
 
 #[test]
+fn base_path_starts_with_a_slash_and_does_not_end_with_one() {
+    for wrong in ["notify", "/", "/notify/", "/a//b", "/a/../b", "/a?b", "/a#b"] {
+        let problem = load(&[("BELFRY_HTTP__BASE_PATH", wrong)]).unwrap_err();
+        let expected = format!("{wrong:?}: a base path is empty, or starts with /");
+        assert!(problem.contains("http.base_path") && problem.contains(&expected), "{problem}");
+    }
+    assert!(load(&[]).unwrap().http.base_path.is_root());
+    let config = load(&[("BELFRY_HTTP__BASE_PATH", "/api/notify")]).unwrap();
+    assert_eq!(config.http.base_path.as_str(), "/api/notify");
+}
+
+#[test]
 fn a_limit_is_a_whole_number_and_zero_is_none() {
     const LIMITS: [&str; 8] = [
         "connections",

@@ -4,6 +4,7 @@
 //! every failure is a `problem`, by one table. The contract is `contracts/openapi.json`, which the
 //! routes themselves write (`openapi`).
 
+mod base_path;
 mod body;
 mod caller;
 mod cors;
@@ -20,6 +21,7 @@ mod problem;
 mod router;
 mod users;
 
+pub use base_path::{BasePath, InvalidBasePath};
 pub use cors::{AllowedHeader, Cors, InvalidHeader, check_origin, layer as cors_layer};
 pub use health::{Readiness, ReadinessCheck, routes as health_routes};
 pub use intake::Intake;

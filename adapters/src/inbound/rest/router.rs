@@ -19,8 +19,9 @@ use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetReques
 use tower_http::set_header::SetResponseHeaderLayer;
 use tracing::error;
 
+use super::base_path::BasePath;
 use super::cors::{self, Cors};
-use super::health::Readiness;
+use super::health::{self, Readiness};
 use super::intake::Intake;
 use super::limits::RequestLimits;
 use super::observe::{keep_sane_id, observe};
@@ -68,6 +69,8 @@ pub struct RestSettings {
     pub request_timeout: Duration,
     /// Which web pages of other origins may call these routes.
     pub cors: Cors,
+    /// The path that all routes are under.
+    pub base_path: BasePath,
 }
 
 impl Default for RestSettings {
@@ -76,18 +79,32 @@ impl Default for RestSettings {
             max_body: 1024 * 1024,
             request_timeout: Duration::from_secs(30),
             cors: Cors::default(),
+            base_path: BasePath::default(),
         }
     }
 }
 
-/// All routes: `/v1/…`, `/health/…` and `/openapi.json`. What is none of them is answered here too,
-/// so this is the router that others are merged into or nested beside, without a fallback of theirs.
+/// All routes: `/v1/…`, `/health/…` and `/openapi.json`, under the base path. `/health/…` is also served
+/// without it, as orchestrators probe the port and not the proxy.
+///
+/// Unknown paths are answered here too: other routers are merged into this one, without a fallback of
+/// their own.
 pub fn router(parts: RestParts) -> Router {
     let settings = parts.settings.clone();
-    let (routes, contract) = openapi::routes().split_for_parts();
+    let (routes, mut contract) = openapi::routes().split_for_parts();
+    contract.servers = openapi::servers(&settings.base_path);
     let contract = Bytes::from(openapi::text(&contract));
+    let routes = routes.route(
+        "/openapi.json",
+        get(async move || ([(CONTENT_TYPE, "application/json")], contract)),
+    );
+    let mut routes = settings.base_path.nest(routes);
+    if !settings.base_path.is_root() {
+        routes = routes
+            .route("/health/live", get(health::live))
+            .route("/health/ready", get(health::ready));
+    }
     let routes = routes
-        .route("/openapi.json", get(async move || ([(CONTENT_TYPE, "application/json")], contract)))
         .fallback(async || Problem::from(Kind::RouteUnknown))
         .method_not_allowed_fallback(async || Problem::from(Kind::MethodNotAllowed))
         .with_state(parts);
@@ -105,7 +122,7 @@ fn layered(routes: Router, settings: &RestSettings) -> Router {
         .layer(CatchPanicLayer::custom(panicked))
         .layer(SetResponseHeaderLayer::if_not_present(CACHE_CONTROL, no_store))
         .layer(option_layer(cors::layer(&settings.cors)))
-        .layer(from_fn(observe))
+        .layer(from_fn_with_state(settings.base_path.clone(), observe))
         .layer(PropagateRequestIdLayer::x_request_id())
         .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
         .layer(from_fn(keep_sane_id))
