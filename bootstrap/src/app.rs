@@ -37,7 +37,7 @@ use tokio_util::task::TaskTracker;
 use tower::util::option_layer;
 use tracing::{error, info, warn};
 
-use crate::config::Config;
+use crate::config::{Config, Http};
 use crate::store::{self, Store};
 use crate::{telemetry, web};
 pub(crate) use events::broker;
@@ -126,7 +126,7 @@ impl App {
         let revocations_known = readiness.needs("revocations");
         let keys = Keys::new(verifier, &readiness);
         let create = CreateNotification::new(inboxes.clone());
-        let settings = rest_settings(&config)?;
+        let settings = rest_settings(&config.http);
         let mut router = rest::router(RestParts {
             sign_in,
             intake: Intake { create, ids, clock: clock.clone() },
@@ -140,13 +140,8 @@ impl App {
         let mut greeting = listening::greeting(&config, &http, &admin)?;
         if config.auth.is_development() {
             let key = Arc::new(TokenMint::new(&jwt)?);
-            greeting.extend(development_greeting(
-                config.http.scheme(),
-                &http.address()?,
-                &key,
-                &*clock,
-            ));
-            router = router.merge(web::routes(key, clock));
+            greeting.extend(development_greeting(&config.http, &http.address()?, &key, &*clock));
+            router = router.merge(web::routes(&settings.base_path, key, clock));
         }
         let threads = [Handle::current(), events_runtime.clone()];
         let runtime = Runtime::new(threads, &http, &admin, sessions.clone());
@@ -297,17 +292,18 @@ fn socket_routes(server: SocketIoServer, settings: &RestSettings) -> Router {
     let routes = Router::new()
         .route_service("/socket.io/", server.clone())
         .route_service("/socket.io", server);
-    rest::only_pages_of(routes, &settings.cors_origins)
-        .layer(option_layer(rest::cors_layer(&settings.cors_origins)))
+    rest::check_origin(settings.base_path.nest(routes), &settings.cors)
+        .layer(option_layer(rest::cors_layer(&settings.cors)))
 }
 
 /// How to try it: a page, and a line that makes a notification appear on it.
 fn development_greeting(
-    scheme: &str,
+    http: &Http,
     address: &ListenAddress,
     mint: &TokenMint,
     clock: &dyn Clock,
 ) -> Vec<String> {
+    let scheme = http.scheme();
     // Nobody has signed the certificate of a machine that things are tried on.
     let insecure = if scheme == "https" { "-k " } else { "" };
     let (curl, base) = match address {
@@ -317,6 +313,7 @@ fn development_greeting(
             format!("{scheme}://localhost"),
         ),
     };
+    let base = format!("{base}{}", http.base_path);
     let user = UserId::parse("curl").expect("visible characters only");
     let token = mint.mint(&user, &[Scopes::WRITE], web::TOKEN_LIFE, clock.now());
     vec![

@@ -8,9 +8,10 @@ use axum::extract::{Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use belfry_adapters::inbound::rest::BasePath;
 use belfry_adapters::outbound::jwt::TokenMint;
 use belfry_adapters::wire::Rfc3339;
 use belfry_application::ports::{Clock, Scopes};
@@ -27,17 +28,30 @@ struct DevelopmentSignIn {
     clock: Arc<dyn Clock>,
 }
 
-/// `/` and what it loads, and `POST /dev/token`.
-pub fn routes(mint: Arc<TokenMint>, clock: Arc<dyn Clock>) -> Router {
-    Router::new()
-        .route("/", get(async || page("text/html", include_str!("../web/index.html"))))
-        .route("/web/app.js", get(async || page("text/javascript", include_str!("../web/app.js"))))
-        .route("/web/bell.css", get(async || page("text/css", include_str!("../web/bell.css"))))
+/// `/` and what it loads, and `POST /dev/token`, under the base path. The page refers to everything by
+/// relative URLs, which lead there because its own path ends with a slash.
+pub fn routes(base_path: &BasePath, mint: Arc<TokenMint>, clock: Arc<dyn Clock>) -> Router {
+    let at = |path| base_path.join(path);
+    let mut routes = Router::new();
+    if !base_path.is_root() {
+        let page = at("/");
+        routes = routes.route(base_path.as_str(), get(async move || Redirect::temporary(&page)));
+    }
+    routes
+        .route(&at("/"), get(async || page("text/html", include_str!("../web/index.html"))))
         .route(
-            "/web/socket.io.min.js",
+            &at("/web/app.js"),
+            get(async || page("text/javascript", include_str!("../web/app.js"))),
+        )
+        .route(
+            &at("/web/bell.css"),
+            get(async || page("text/css", include_str!("../web/bell.css"))),
+        )
+        .route(
+            &at("/web/socket.io.min.js"),
             get(async || page("text/javascript", include_str!("../web/socket.io.min.js"))),
         )
-        .route("/dev/token", post(token))
+        .route(&at("/dev/token"), post(token))
         .layer(middleware::from_fn(only_by_a_local_name))
         .with_state(DevelopmentSignIn { mint, clock })
 }

@@ -193,6 +193,8 @@ class Session {
 
   connect() {
     const socket = io({
+      // Relative to the page, as all its URLs: the server may be under a base path.
+      path: new URL("socket.io/", document.baseURI).pathname,
       transports: ["websocket", "polling"],
       tryAllTransports: true,
       autoConnect: false,
@@ -289,7 +291,7 @@ class Session {
   }
 
   async renewToken() {
-    const { token } = await this.fetchJson("/dev/token", { method: "POST", body: { user: this.user } });
+    const { token } = await this.fetchJson("dev/token", { method: "POST", body: { user: this.user } });
     this.token = token;
   }
 
@@ -326,7 +328,7 @@ class Session {
     this.loading += 1;
     this.on.change();
     try {
-      const page = await this.call("GET", `/v1/notifications?${query}`);
+      const page = await this.call("GET", `v1/notifications?${query}`);
       // A reload started meanwhile: this answer belongs to the list it replaces.
       if (generation === this.generation) take(page);
     } finally {
@@ -358,7 +360,7 @@ class Session {
   }
 
   async send(notification, idempotencyKey) {
-    await this.call("POST", "/v1/notifications", notification, { "Idempotency-Key": idempotencyKey });
+    await this.call("POST", "v1/notifications", notification, { "Idempotency-Key": idempotencyKey });
   }
 
   async ask(name, ...args) {

@@ -80,6 +80,7 @@ function open(config, moreCommands) {
 
   const { io } = config.version === 3 ? version3 : version4;
   const socket = io(config.url.replace(/\/$/, "") + (config.namespace ?? "/"), {
+    path: config.path,
     transports: config.transports ?? ["websocket"],
     query: config.query,
     extraHeaders: config.headers,

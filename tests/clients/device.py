@@ -172,6 +172,7 @@ class Device:
                 auth=self.claims,
                 transports=self.config.get("transports", ["websocket"]),
                 namespaces=[self.namespace],
+                socketio_path=self.config.get("path", "socket.io"),
                 wait_timeout=FIRST_CONNECT_TIMEOUT_S,
                 retry=self.config.get("reconnection", True),
             )

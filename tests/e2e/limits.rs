@@ -84,7 +84,7 @@ async fn counted(belfry: &belfry_tests::process::Belfry, limit: &str) {
         metrics.contains(&format!("belfry_limits_hit_total{{limit=\"{limit}\"}}")),
         "{metrics}"
     );
-    belfry.log_line("a limit was reached").await;
+    belfry.log_line(&format!("limits.{limit}")).await;
 }
 
 async fn a_device_that_sends_too_much_is_told_and_at_last_sent_away(setup: Setup) {

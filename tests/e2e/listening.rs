@@ -73,6 +73,7 @@ async fn one_address_has_so_many_connections_and_clients_behind_a_proxy_are_told
         text.contains(metric).then_some(text)
     });
     assert!(metrics.await.contains("belfry_connections_open"));
+    direct.belfry.log_line("limits.connections_per_address").await;
 
     // Three devices of one client are in, the fourth is told to come later; another client's is let in.
     let websocket = async |client: &'static str| {
@@ -89,6 +90,8 @@ async fn one_address_has_so_many_connections_and_clients_behind_a_proxy_are_told
         Err(tungstenite::Error::Http(answer)) => assert_eq!(answer.status(), 503),
         other => panic!("{other:?}"),
     }
+    let line = proxied.belfry.log_line("limits.connections_per_address").await;
+    assert!(line.contains("203.0.113.1"), "{line}");
     websocket("203.0.113.2").await.unwrap();
     drop(devices);
     until_true("places are free again", async || websocket("203.0.113.1").await.is_ok()).await;

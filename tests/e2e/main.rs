@@ -9,6 +9,7 @@
 mod setup;
 
 mod attacks;
+mod base_path;
 mod browser;
 mod catch_up;
 mod contract;
@@ -18,6 +19,7 @@ mod faults;
 mod keys;
 mod limits;
 mod listening;
+mod origins;
 mod outages;
 mod reading;
 mod rest;

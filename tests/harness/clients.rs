@@ -70,6 +70,12 @@ impl Builder {
         self.option("namespace", namespace)
     }
 
+    /// The path of the Socket.IO endpoint; `/socket.io/` unless set.
+    #[must_use]
+    pub fn path(self, path: &str) -> Self {
+        self.option("path", path)
+    }
+
     /// `websocket`, `polling`, or both in that order.
     #[must_use]
     pub fn transports<const N: usize>(self, transports: [&str; N]) -> Self {

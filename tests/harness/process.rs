@@ -372,7 +372,11 @@ impl Belfry {
         self.kill();
         self.serving.child.all_read().await;
         self.must_not_have_panicked();
-        let listen = |url: &str| url.split_once("://").map_or(url, |(_, it)| it).to_owned();
+        // Without the base path, which is a setting of its own.
+        let listen = |url: &str| {
+            let address = url.split_once("://").map(|(_, it)| it.split('/').next().unwrap_or(it));
+            address.unwrap_or(url).to_owned()
+        };
         let builder = self.serving.builder.clone();
         let builder = builder
             .setting("http.listen", listen(&self.serving.url))

@@ -1,13 +1,13 @@
-//! Rates at which work may come in, and what is seen of those who exceed one.
+//! Rate limits, and how exceeded limits are logged and counted.
 //!
 //! Time is the machine's own, monotonic: a rate is nothing that is stored or told, so it needs no
 //! clock that others can set.
 
-mod hits;
+mod exceeded;
 mod network;
 mod rates;
 
-pub use hits::Limit;
+pub use exceeded::Limit;
 pub(crate) use network::network_of;
 pub use rates::PerSecond;
 pub(crate) use rates::{Rate, RateByKey};

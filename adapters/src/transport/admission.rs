@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::limits::network_of;
+use crate::limits::{Limit, network_of};
 
 /// The most that is open at once.
 #[derive(Debug, Clone, Copy)]
@@ -36,23 +36,6 @@ pub(super) struct Admission {
     by_address: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// Which bound was reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Full {
-    Altogether,
-    Address,
-}
-
-impl Full {
-    /// Its name in metrics.
-    pub(super) const fn reason(self) -> &'static str {
-        match self {
-            Self::Altogether => "connections",
-            Self::Address => "connections_per_address",
-        }
-    }
-}
-
 impl Admission {
     pub(super) fn new(limits: ConnectionLimits) -> Arc<Self> {
         let (open, by_address) = (AtomicUsize::new(0), Mutex::default());
@@ -63,30 +46,31 @@ impl Admission {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// A place for a connection; without an address where those of its peer are not counted.
-    pub(super) fn connection(self: &Arc<Self>, address: Option<IpAddr>) -> Result<Place, Full> {
+    /// A place for a connection, or the limit that it would exceed; without an address where those of its
+    /// peer are not counted.
+    pub(super) fn connection(self: &Arc<Self>, address: Option<IpAddr>) -> Result<Place, Limit> {
         // Counted first: the place that is dropped below counts it out again.
         let open = self.open.fetch_add(1, Ordering::Relaxed);
         let mut place = Place { admission: self.clone(), is_connection: true, address: None };
         if open >= self.limits.connections {
-            return Err(Full::Altogether);
+            return Err(Limit::Connections);
         }
         place.address = address.map(|it| self.count_in(it)).transpose()?;
         Ok(place)
     }
 
-    /// A place for a request of a client whose connection is a proxy's.
-    pub(super) fn client(self: &Arc<Self>, address: IpAddr) -> Result<Place, Full> {
+    /// A place for a request of a client whose connection is a proxy's, or the limit that it would exceed.
+    pub(super) fn client(self: &Arc<Self>, address: IpAddr) -> Result<Place, Limit> {
         let address = Some(self.count_in(address)?);
         Ok(Place { admission: self.clone(), is_connection: false, address })
     }
 
-    fn count_in(&self, address: IpAddr) -> Result<IpAddr, Full> {
+    fn count_in(&self, address: IpAddr) -> Result<IpAddr, Limit> {
         let network = network_of(address);
         let mut by_address = self.by_address.lock();
         let count = by_address.entry(network).or_default();
         if *count >= self.limits.per_address {
-            return Err(Full::Address);
+            return Err(Limit::ConnectionsPerAddress);
         }
         *count += 1;
         Ok(network)
@@ -135,7 +119,7 @@ mod tests {
         let admission = admission(2, 9);
         let one = admission.connection(Some(ip("10.0.0.1"))).unwrap();
         let _two = admission.connection(None).unwrap();
-        assert_eq!(admission.connection(None).unwrap_err(), Full::Altogether);
+        assert_eq!(admission.connection(None).unwrap_err(), Limit::Connections);
         assert_eq!(admission.open(), 2);
         drop(one);
         assert!(admission.connection(None).is_ok());
@@ -146,8 +130,11 @@ mod tests {
     fn one_address_does_not_take_the_places_of_others_and_is_forgotten_when_it_has_none() {
         let admission = admission(9, 1);
         let one = admission.connection(Some(ip("10.0.0.1"))).unwrap();
-        assert_eq!(admission.connection(Some(ip("10.0.0.1"))).unwrap_err(), Full::Address);
-        assert_eq!(admission.client(ip("10.0.0.1")).unwrap_err(), Full::Address);
+        assert_eq!(
+            admission.connection(Some(ip("10.0.0.1"))).unwrap_err(),
+            Limit::ConnectionsPerAddress
+        );
+        assert_eq!(admission.client(ip("10.0.0.1")).unwrap_err(), Limit::ConnectionsPerAddress);
         assert_eq!(admission.open(), 1, "who was refused is not counted");
         let other = admission.client(ip("10.0.0.2")).unwrap();
         drop((one, other));

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -24,7 +25,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 use tracing::{debug, trace};
 
-use super::admission::{Admission, ConnectionLimits, Full, Place};
+use super::admission::{Admission, ConnectionLimits, Place};
 use super::client_address::{ClientAddress, TrustedProxies};
 use super::connection::{Connection, Peer};
 use super::first_head::first_head;
@@ -32,6 +33,7 @@ use super::head_timeout::{HeadTimeout, Progress};
 use super::listener::{ListenAddress, Listener};
 use super::stream::Stream;
 use super::tls::Tls;
+use crate::limits::Limit;
 
 /// How connections are served.
 #[derive(Debug, Clone)]
@@ -39,6 +41,9 @@ pub struct ServerSettings {
     /// How long a client may take to send the head of a request: for the first one from the beginning
     /// of the connection.
     pub header_timeout: Duration,
+    /// How long a connection may be idle between two requests. A proxy in front must close its idle
+    /// connections earlier, or it sends requests into connections that are being closed here.
+    pub keep_alive: Duration,
     /// The most that is open at once.
     pub limits: ConnectionLimits,
     /// Whose `X-Forwarded-For` is believed.
@@ -51,6 +56,7 @@ impl Default for ServerSettings {
     fn default() -> Self {
         Self {
             header_timeout: Duration::from_secs(5),
+            keep_alive: Duration::from_secs(75),
             limits: ConnectionLimits::default(),
             trusted_proxies: TrustedProxies::default(),
             tls: None,
@@ -87,9 +93,6 @@ impl OpenConnections {
 /// answer is 431 (RFC 6585, 5). A token of 8 KiB fits in, and cookies of the same size beside it.
 const HEAD_BYTES: usize = 32 * 1024;
 const HEAD_FIELDS: usize = 100;
-/// How long a connection may be idle between two requests. Longer than proxies keep theirs, usually 60
-/// seconds, so that none sends into a connection that is being closed.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 
@@ -131,8 +134,8 @@ impl Server {
                     let (shared, router, end) = (shared.clone(), router.clone(), end.clone());
                     tasks.spawn(shared.serve(connection, peer, router, end));
                 }
-                // Closed at once: an answer would cost more than the one who is not let in.
-                Err(full) => refused(full),
+                // Closed without an answer, which would cost more than the connection itself.
+                Err(limit) => record_rejected(limit, address.ip()),
             }
         }
         drop(listener);
@@ -141,14 +144,15 @@ impl Server {
     }
 }
 
-fn refused(full: Full) {
-    counter!("belfry_connections_refused_total", "reason" => full.reason()).increment(1);
+fn record_rejected(limit: Limit, client: IpAddr) {
+    counter!("belfry_connections_refused_total", "reason" => limit.label()).increment(1);
+    limit.record_exceeded_by(client.to_canonical());
 }
 
 impl Shared {
     /// Whether a peer speaks for others. Whoever may use our Unix socket is believed like a trusted
     /// proxy: its file is open to the same group only.
-    fn is_proxy(&self, peer: std::net::IpAddr) -> bool {
+    fn is_proxy(&self, peer: IpAddr) -> bool {
         self.by_unix_socket || self.settings.trusted_proxies.contains(peer)
     }
 
@@ -205,13 +209,14 @@ impl Shared {
         end: CancellationToken,
         progress: Progress,
     ) {
+        let keep_alive = self.settings.keep_alive;
         // Boxed, as hyper has room for one from the beginning.
         let service = service_fn(move |request| {
             self.clone().answer(request, peer.clone(), router.clone(), progress.clone()).boxed()
         });
         let serving = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(KEEP_ALIVE)
+            .header_read_timeout(keep_alive)
             .max_headers(HEAD_FIELDS)
             .max_header_size(HEAD_BYTES)
             .serve_connection(TokioIo::new(stream), service)
@@ -246,9 +251,8 @@ impl Shared {
             if client.0 != peer.address.ip().to_canonical() && !self.is_trusted(client) {
                 match self.admission.client(client.0) {
                     Ok(its) => place = Some(its),
-                    Err(full) => {
-                        refused(full);
-                        debug!(client = %client.0, "client with too many requests under way");
+                    Err(limit) => {
+                        record_rejected(limit, client.0);
                         return Ok(too_many(progress));
                     }
                 }

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tower_http::set_header::SetResponseHeaderLayer;
 use tracing::warn;
 
-use crate::config::Config;
+use crate::config::{Config, Http};
 
 /// Binds the public and the operators' address.
 pub(super) async fn open(config: &Config) -> anyhow::Result<(Server, Server)> {
@@ -38,7 +38,7 @@ pub(super) fn greeting(
     admin: &Server,
 ) -> anyhow::Result<Vec<String>> {
     Ok(vec![
-        format!("listening on {}", url(config.http.scheme(), &http.address()?)),
+        format!("listening on {}", public_url(&config.http, &http.address()?)),
         format!("admin on {}", url("http", &admin.address()?)),
     ])
 }
@@ -65,6 +65,7 @@ fn server_settings(config: &Config) -> anyhow::Result<ServerSettings> {
     let tls = files.map(|(certificate, key)| Tls::open(TlsFiles { certificate, key }));
     Ok(ServerSettings {
         header_timeout: config.http.header_timeout,
+        keep_alive: config.http.keep_alive,
         limits: ConnectionLimits {
             connections: unless_zero(config.limits.connections),
             per_address: unless_zero(config.limits.connections_per_address),
@@ -72,6 +73,16 @@ fn server_settings(config: &Config) -> anyhow::Result<ServerSettings> {
         trusted_proxies: TrustedProxies::parse(proxies).context("setting http.trusted_proxies")?,
         tls: tls.transpose().context("settings in [http.tls]")?.map(Arc::new),
     })
+}
+
+/// Where clients find the public routes. The URL of a Unix socket has no path, so that the base path is
+/// named beside it.
+fn public_url(http: &Http, address: &ListenAddress) -> String {
+    let (url, base_path) = (url(http.scheme(), address), &http.base_path);
+    match address {
+        ListenAddress::Unix(_) if !base_path.is_root() => format!("{url} under {base_path}"),
+        _ => format!("{url}{base_path}"),
+    }
 }
 
 /// What a browser or another client would be told.

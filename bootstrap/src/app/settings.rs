@@ -1,14 +1,13 @@
 //! What the settings mean to each part.
 
-use anyhow::Context;
-use belfry_adapters::inbound::rest::{AllowedOrigin, RequestLimits, RestSettings};
+use belfry_adapters::inbound::rest::{Cors, RequestLimits, RestSettings};
 use belfry_adapters::inbound::socketio::SocketIoSettings;
 use belfry_adapters::limits::PerSecond;
 use belfry_application::access::Access;
 use belfry_application::session::{self, SessionLimit};
 use belfry_application::use_cases::RetentionRules;
 
-use crate::config::{Config, Limits, Over, RequiredScopes, Retention};
+use crate::config::{Config, Http, Limits, Over, RequiredScopes, Retention};
 
 pub(super) fn access(scopes: &RequiredScopes) -> Access {
     let unless_empty = |scope: &str| (!scope.is_empty()).then(|| scope.into());
@@ -57,13 +56,17 @@ pub(super) fn socket_settings(config: &Config) -> SocketIoSettings {
     }
 }
 
-pub(super) fn rest_settings(config: &Config) -> anyhow::Result<RestSettings> {
-    let origins = config.http.cors_origins.iter().map(|origin| AllowedOrigin::parse(origin));
-    Ok(RestSettings {
-        max_body: config.http.max_body,
-        request_timeout: config.http.request_timeout,
-        cors_origins: origins.collect::<Result<_, _>>().context("setting http.cors_origins")?,
-    })
+pub(super) fn rest_settings(http: &Http) -> RestSettings {
+    RestSettings {
+        max_body: http.max_body,
+        request_timeout: http.request_timeout,
+        cors: Cors {
+            origins: http.cors_origins.clone(),
+            credentials: http.cors_credentials,
+            headers: http.cors_headers.clone(),
+        },
+        base_path: http.base_path.clone(),
+    }
 }
 
 pub(super) fn request_limits(limits: &Limits) -> RequestLimits {

@@ -35,7 +35,7 @@ pub(super) struct SendArgs {
     /// An object for the application that shows it, in JSON
     #[arg(long, value_name = "JSON")]
     data: Option<String>,
-    /// Where Belfry serves; http.listen if not given
+    /// The URL of Belfry, its base path included; taken from the settings if not given
     #[arg(long, env = "BELFRY_URL")]
     url: Option<String>,
     /// A token with the scope notifications:write; made, where Belfry can, if not given
@@ -48,7 +48,9 @@ pub(super) fn run(config: &Config, args: SendArgs) -> anyhow::Result<()> {
     let body = body(&args)?;
     let url = match (args.url, &config.http.listen) {
         (Some(url), _) => url,
-        (None, ListenAddress::Tcp(address)) => format!("{}://{address}", config.http.scheme()),
+        (None, ListenAddress::Tcp(address)) => {
+            format!("{}://{address}{}", config.http.scheme(), config.http.base_path)
+        }
         (None, ListenAddress::Unix(_)) => {
             bail!("http.listen is a Unix socket, which cannot be sent to from here; give --url")
         }

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use belfry_adapters::inbound::rest::{AllowedHeader, AllowedOrigin, BasePath};
 use belfry_adapters::transport::ListenAddress;
 use serde::Deserialize;
 
@@ -41,12 +42,20 @@ pub struct Config {
 pub struct Http {
     #[serde(deserialize_with = "values::text")]
     pub listen: ListenAddress,
-    #[serde(deserialize_with = "values::list")]
-    pub cors_origins: Vec<String>,
+    #[serde(deserialize_with = "values::text")]
+    pub base_path: BasePath,
+    #[serde(deserialize_with = "values::parsed_list")]
+    pub cors_origins: Vec<AllowedOrigin>,
+    #[serde(deserialize_with = "values::or_text")]
+    pub cors_credentials: bool,
+    #[serde(deserialize_with = "values::parsed_list")]
+    pub cors_headers: Vec<AllowedHeader>,
     #[serde(deserialize_with = "values::list")]
     pub trusted_proxies: Vec<String>,
     #[serde(deserialize_with = "values::duration")]
     pub header_timeout: Duration,
+    #[serde(deserialize_with = "values::duration")]
+    pub keep_alive: Duration,
     #[serde(deserialize_with = "values::duration")]
     pub request_timeout: Duration,
     #[serde(deserialize_with = "values::or_text")]
@@ -80,6 +89,11 @@ impl Http {
         }
         if self.header_timeout.is_zero() {
             return Err(BadSettings::new("http.header_timeout must be longer than nothing"));
+        }
+        if self.keep_alive.is_zero() {
+            return Err(BadSettings::new(
+                "http.keep_alive must be longer than nothing, and than the idle time of a proxy in front",
+            ));
         }
         Ok(())
     }

@@ -64,6 +64,9 @@ fn a_wrong_setting_is_named_with_its_source() {
         ("BELFRY_HTTP__LISTN", "x", "http.listn"),
         ("BELFRY_HTTP__LISTEN", "unix:", "http.listen"),
         ("BELFRY_HTTP__HEADER_TIMEOUT", "0s", "http.header_timeout"),
+        ("BELFRY_HTTP__KEEP_ALIVE", "0s", "http.keep_alive must be longer than nothing"),
+        ("BELFRY_HTTP__KEEP_ALIVE", "long", "http.keep_alive"),
+        ("BELFRY_HTTP__CORS_CREDENTIALS", "maybe", "http.cors_credentials"),
         ("BELFRY_HTTP__TLS__KEY_FILE", "key.pem", "http.tls.certificate_file"),
         ("BELFRY_NONSENSE", "x", "nonsense"),
         ("BELFRY_DATABASE__MIGRATE", "maybe", "database.migrate"),
@@ -77,6 +80,48 @@ fn a_wrong_setting_is_named_with_its_source() {
         let problem = load(&[(name, value)]).unwrap_err();
         assert!(problem.contains(named), "{name}={value}: {problem}");
     }
+}
+
+#[test]
+fn wrong_entry_of_a_list_is_named_with_its_reason() {
+    for (name, value, expected) in [
+        (
+            "BELFRY_HTTP__CORS_ORIGINS",
+            "https://a.example.org, https://a/b",
+            "setting http.cors_origins (variable BELFRY_HTTP__CORS_ORIGINS): \"https://a/b\": an origin is",
+        ),
+        (
+            "BELFRY_HTTP__CORS_ORIGINS",
+            "null",
+            "\"null\": null is the origin of every sandboxed page",
+        ),
+        ("BELFRY_HTTP__CORS_ORIGINS", "*", "\"*\": * stands for the leftmost labels"),
+        ("BELFRY_HTTP__CORS_HEADERS", "x-a, x b", "\"x b\": a request header is a name such as"),
+        ("BELFRY_HTTP__CORS_HEADERS", "*", "\"*\": a request header is a name such as"),
+    ] {
+        let problem = load(&[(name, value)]).unwrap_err();
+        assert!(problem.contains(expected), "{name}={value}: {problem}");
+    }
+    let config = load(&[
+        ("BELFRY_HTTP__CORS_ORIGINS", "https://*.preview.example.org,capacitor://localhost"),
+        ("BELFRY_HTTP__CORS_CREDENTIALS", "true"),
+        ("BELFRY_HTTP__CORS_HEADERS", "X-Tenant, x-b3-traceid"),
+    ])
+    .unwrap();
+    assert_eq!((config.http.cors_origins.len(), config.http.cors_headers.len()), (2, 2));
+    assert!(config.http.cors_credentials);
+}
+
+#[test]
+fn base_path_starts_with_a_slash_and_does_not_end_with_one() {
+    for wrong in ["notify", "/", "/notify/", "/a//b", "/a/../b", "/a?b", "/a#b"] {
+        let problem = load(&[("BELFRY_HTTP__BASE_PATH", wrong)]).unwrap_err();
+        let expected = format!("{wrong:?}: a base path is empty, or starts with /");
+        assert!(problem.contains("http.base_path") && problem.contains(&expected), "{problem}");
+    }
+    assert!(load(&[]).unwrap().http.base_path.is_root());
+    let config = load(&[("BELFRY_HTTP__BASE_PATH", "/api/notify")]).unwrap();
+    assert_eq!(config.http.base_path.as_str(), "/api/notify");
 }
 
 #[test]

@@ -142,6 +142,19 @@ pub(super) fn list<'de, D: Deserializer<'de>, T: From<String>>(
     })
 }
 
+/// A list of values that stand as text. A wrong one is named in the error.
+pub(super) fn parsed_list<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: fmt::Display>,
+{
+    let texts: Vec<String> = list(deserializer)?;
+    let parse = |text: &String| {
+        text.parse().map_err(|problem| D::Error::custom(format_args!("{text:?}: {problem}")))
+    };
+    texts.iter().map(parse).collect()
+}
+
 /// Texts stay as they were given: a secret of digits only is not a number.
 pub(super) fn optional_secret<'de, D: Deserializer<'de>>(
     deserializer: D,

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use utoipa::IntoParams;
 
 use super::problem::{Kind, Problem};
+use crate::limits::Limit;
 
 pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -109,6 +110,7 @@ fn fingerprint(parts: [&[u8]; 3]) -> String {
 fn unread(rejection: &BytesRejection) -> Problem {
     match rejection {
         BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
+            Limit::BodySize.record_exceeded();
             Kind::BodyTooLarge.into()
         }
         _ => Kind::BodyUnreadable.into(),

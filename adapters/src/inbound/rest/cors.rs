@@ -1,5 +1,6 @@
-//! Which web pages of other origins may talk to us.
+//! Which web pages of other origins may call this server, and how (CORS, as the Fetch standard says).
 
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,176 +8,237 @@ use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Json, Router};
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, LOCATION, ORIGIN, RETRY_AFTER};
-use http::uri::Authority;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, LOCATION, ORIGIN, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde_json::json;
-use tower_http::cors::CorsLayer;
+use tower_http::cors::{AllowCredentials, AllowOrigin, CorsLayer};
 use tracing::debug;
 
 use super::body::IDEMPOTENCY_KEY;
 use super::notifications::IDEMPOTENT_REPLAYED;
 use super::observe::{REQUEST_ID, TRACEPARENT};
+use super::origin::{AllowedOrigin, Origin};
 
-/// Where a web page comes from, as its browser writes it in `Origin` (RFC 6454, 6.2):
-/// `https://app.example.org`, with a port where it is not the usual one.
+/// What pages of other origins may do. By default no other origin is allowed.
+#[derive(Debug, Clone, Default)]
+pub struct Cors {
+    /// Origins whose pages may call, besides this server's own.
+    pub origins: Vec<AllowedOrigin>,
+    /// Whether their requests may carry cookies and other credentials of the browser.
+    pub credentials: bool,
+    /// Request headers that are allowed besides [`REQUEST_HEADERS`].
+    pub headers: Vec<AllowedHeader>,
+}
+
+/// The name of a request header that pages may send.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AllowedOrigin(HeaderValue);
+pub struct AllowedHeader(HeaderName);
 
-/// A text is not an [`AllowedOrigin`].
+/// A text is not an [`AllowedHeader`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("an origin is a scheme, a host and perhaps a port, such as https://app.example.org")]
-pub struct InvalidOrigin;
+#[error(
+    "a request header is a name such as x-tenant; * is not accepted, as browsers do not apply it to \
+     authorization nor to requests with credentials"
+)]
+pub struct InvalidHeader;
 
-impl AllowedOrigin {
-    /// Takes what a browser would send, and nothing that could never match: no path, no slash at the
-    /// end, no capital letters, no `*`.
-    pub fn parse(raw: &str) -> Result<Self, InvalidOrigin> {
-        let uri: Uri = raw.parse().map_err(|_| InvalidOrigin)?;
-        let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
-            return Err(InvalidOrigin);
-        };
-        let as_sent = format!("{scheme}://{authority}") == raw
-            && matches!(scheme, "http" | "https")
-            && !authority.as_str().contains(['@', '*'])
-            && !raw.bytes().any(|b| b.is_ascii_uppercase());
-        if !as_sent {
-            return Err(InvalidOrigin);
+impl FromStr for AllowedHeader {
+    type Err = InvalidHeader;
+
+    fn from_str(raw: &str) -> Result<Self, InvalidHeader> {
+        match raw.parse() {
+            Ok(name) if raw != "*" => Ok(Self(name)),
+            _ => Err(InvalidHeader),
         }
-        HeaderValue::from_str(raw).map(Self).map_err(|_| InvalidOrigin)
     }
 }
 
-/// Lets pages of these origins in. No layer where there are none: then browsers keep pages of others
-/// away by themselves.
-pub fn layer(origins: &[AllowedOrigin]) -> Option<CorsLayer> {
-    if origins.is_empty() {
+/// Request headers that pages of allowed origins may always send: those that the API takes, those that
+/// tracing libraries add to every request (W3C Trace Context and Baggage, Sentry), and the one by which
+/// older libraries mark requests of scripts.
+const REQUEST_HEADERS: [HeaderName; 9] = [
+    AUTHORIZATION,
+    CONTENT_TYPE,
+    IDEMPOTENCY_KEY,
+    REQUEST_ID,
+    TRACEPARENT,
+    HeaderName::from_static("tracestate"),
+    HeaderName::from_static("baggage"),
+    HeaderName::from_static("sentry-trace"),
+    HeaderName::from_static("x-requested-with"),
+];
+
+impl Cors {
+    fn allows(&self, origin: &HeaderValue) -> bool {
+        let origin = origin.to_str().ok().and_then(Origin::parse);
+        origin.is_some_and(|origin| self.origins.iter().any(|allowed| allowed.matches(&origin)))
+    }
+}
+
+/// Answers preflight requests, and lets pages of allowed origins read answers. `None` if no other origin
+/// is allowed: without the headers, browsers deny such pages by themselves.
+///
+/// An allowed origin is repeated in the answer as it was sent. `*` is never sent, so that the header for
+/// credentials always goes with a single origin.
+pub fn layer(cors: &Cors) -> Option<CorsLayer> {
+    if cors.origins.is_empty() {
         return None;
     }
+    let cors = Arc::new(cors.clone());
+    let (origins, credentials) = (cors.clone(), cors.clone());
+    let headers = REQUEST_HEADERS.into_iter().chain(cors.headers.iter().map(|it| it.0.clone()));
     let layer = CorsLayer::new()
-        .allow_origin(origins.iter().map(|origin| origin.0.clone()).collect::<Vec<_>>())
+        .allow_origin(AllowOrigin::predicate(move |origin, _| origins.allows(origin)))
+        .allow_credentials(AllowCredentials::predicate(move |origin, _| {
+            credentials.credentials && credentials.allows(origin)
+        }))
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
-        .allow_headers([AUTHORIZATION, CONTENT_TYPE, IDEMPOTENCY_KEY, REQUEST_ID, TRACEPARENT])
+        .allow_headers(headers.collect::<Vec<_>>())
         .expose_headers([LOCATION, RETRY_AFTER, REQUEST_ID, IDEMPOTENT_REPLAYED])
         .max_age(Duration::from_hours(1));
     Some(layer)
 }
 
-/// Refuses what pages of other origins ask of these routes, but for those that are allowed.
+/// Rejects requests of pages whose origin is neither allowed nor this server's own.
 ///
-/// Browsers let any page open a WebSocket to anywhere, and leave it to the server to look at `Origin`
-/// (RFC 6455, 10.2). A request without one is no page's.
-pub fn only_pages_of(router: Router, allowed: &[AllowedOrigin]) -> Router {
-    router.layer(from_fn_with_state(Arc::<[AllowedOrigin]>::from(allowed), refuse_others))
+/// Browsers let any page open a WebSocket to any server, which has to check `Origin` itself (RFC 6455,
+/// 10.2). A request without that header is not from a page, and passes.
+pub fn check_origin(router: Router, cors: &Cors) -> Router {
+    router.layer(from_fn_with_state(Arc::new(cors.clone()), reject_other_origins))
 }
 
-async fn refuse_others(
-    State(allowed): State<Arc<[AllowedOrigin]>>,
+async fn reject_other_origins(
+    State(cors): State<Arc<Cors>>,
     request: Request,
     next: Next,
 ) -> Response {
-    if is_welcome(request.headers(), &allowed) {
+    if may_call(request.headers(), &cors) {
         return next.run(request).await;
     }
-    debug!("a page of another origin was refused");
-    // As Engine.IO words it.
+    debug!(origin = ?request.headers().get(ORIGIN), "origin is not in http.cors_origins: rejected");
+    // In the words of Engine.IO.
     let forbidden = Json(json!({ "code": 4, "message": "Forbidden" }));
     (StatusCode::FORBIDDEN, forbidden).into_response()
 }
 
-fn is_welcome(headers: &HeaderMap, allowed: &[AllowedOrigin]) -> bool {
+fn may_call(headers: &HeaderMap, cors: &Cors) -> bool {
     let mut origins = headers.get_all(ORIGIN).iter();
     match (origins.next(), origins.next()) {
         (None, _) => true,
-        (Some(origin), None) => {
-            allowed.iter().any(|one| one.0 == origin) || is_own(origin, headers.get(HOST))
-        }
+        (Some(origin), None) => cors.allows(origin) || is_own(origin, headers.get(HOST)),
         // No browser sends several.
         _ => false,
     }
 }
 
-/// Whether a page came from the host that it asks. The scheme is not compared: behind a proxy that ends
-/// TLS only the browser knows it.
+/// Whether the page was served by the host that it now calls.
 fn is_own(origin: &HeaderValue, host: Option<&HeaderValue>) -> bool {
-    let own = || {
-        let origin: Uri = origin.to_str().ok()?.parse().ok()?;
-        let usual = match origin.scheme_str()? {
-            "http" => 80,
-            "https" => 443,
-            _ => return None,
-        };
-        let host: Authority = host?.to_str().ok()?.parse().ok()?;
-        let asking = origin.authority()?;
-        let port = |of: &Authority| of.port_u16().unwrap_or(usual);
-        Some(asking.host().eq_ignore_ascii_case(host.host()) && port(asking) == port(&host))
-    };
-    own().unwrap_or(false)
+    let origin = origin.to_str().ok().and_then(Origin::parse);
+    let host = host.and_then(|host| host.to_str().ok());
+    origin.zip(host).is_some_and(|(origin, host)| origin.is_served_by(host))
 }
 
 #[cfg(test)]
 mod tests {
+    use axum::body::Body;
+    use axum::routing::get;
+    use tower::ServiceExt as _;
+
     use super::*;
 
-    #[test]
-    fn pages_of_this_host_and_allowed_ones_are_welcome_and_whatever_is_no_page() {
-        let allowed = [AllowedOrigin::parse("https://app.example.org").unwrap()];
-        let welcome = |origins: &[&str], host: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(HOST, host.parse().unwrap());
-            for origin in origins {
-                headers.append(ORIGIN, origin.parse().unwrap());
-            }
-            is_welcome(&headers, &allowed)
-        };
-        for (origin, host) in [
-            ("http://belfry.example.org:8080", "belfry.example.org:8080"),
-            ("https://belfry.example.org", "belfry.example.org"),
-            ("https://belfry.example.org", "belfry.example.org:443"),
-            ("http://[::1]:8080", "[::1]:8080"),
-            ("http://belfry.example.org", "Belfry.Example.org"),
-            ("https://app.example.org", "belfry.example.org"),
-        ] {
-            assert!(welcome(&[origin], host), "{origin} at {host}");
-        }
-        for (origin, host) in [
-            ("https://evil.example.org", "belfry.example.org"),
-            ("http://belfry.example.org:8081", "belfry.example.org:8080"),
-            ("http://belfry.example.org", "belfry.example.org:443"),
-            ("https://belfry.example.org.evil.org", "belfry.example.org"),
-            ("http://app.example.org", "belfry.example.org"),
-            ("null", "belfry.example.org"),
-            ("file://belfry.example.org", "belfry.example.org"),
-            ("", ""),
-        ] {
-            assert!(!welcome(&[origin], host), "{origin} at {host}");
-        }
-        assert!(welcome(&[], "belfry.example.org"));
-        let own = "https://belfry.example.org";
-        assert!(!welcome(&[own, "https://evil.example.org"], "belfry.example.org"));
+    fn cors(origins: &[&str]) -> Cors {
+        let origins = origins.iter().map(|origin| origin.parse().unwrap()).collect();
+        Cors { origins, ..Cors::default() }
     }
 
     #[test]
-    fn an_origin_is_what_a_browser_sends() {
-        for raw in ["https://app.example.org", "http://localhost:5173", "http://[::1]:8080"] {
-            assert!(AllowedOrigin::parse(raw).is_ok(), "{raw}");
+    fn pages_of_own_and_allowed_origins_and_clients_without_origin_may_call() {
+        let allowed = cors(&["https://app.example.org", "capacitor://localhost"]);
+        let may_call = |origins: &[&str]| {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, "belfry.example.org".parse().unwrap());
+            for origin in origins {
+                headers.append(ORIGIN, origin.parse().unwrap());
+            }
+            may_call(&headers, &allowed)
+        };
+        let own = "https://belfry.example.org";
+        for origin in [own, "https://app.example.org:443", "capacitor://localhost"] {
+            assert!(may_call(&[origin]), "{origin}");
         }
-        for raw in [
-            "",
-            "*",
-            "null",
-            "app.example.org",
-            "https://app.example.org/",
-            "https://a.b/c",
-            "https://*.example.org",
-            "https://user@example.org",
-            "HTTPS://app.example.org",
-            "https://App.example.org",
-            "ftp://example.org",
-            "https://",
-            "https://a.b?c",
+        for origin in ["https://evil.example.org", "http://app.example.org", "null", ""] {
+            assert!(!may_call(&[origin]), "{origin}");
+        }
+        assert!(may_call(&[]));
+        assert!(!may_call(&[own, "https://evil.example.org"]));
+    }
+
+    #[test]
+    fn header_is_a_name_and_not_a_wildcard() {
+        for raw in ["x-tenant", "X-Tenant"] {
+            assert_eq!(raw.parse::<AllowedHeader>().unwrap().0.as_str(), "x-tenant");
+        }
+        for raw in ["", "*", "x tenant", "x-tenant:", "größe"] {
+            assert_eq!(raw.parse::<AllowedHeader>(), Err(InvalidHeader), "{raw}");
+        }
+    }
+
+    async fn preflight(cors: &Cors, origin: &str) -> HeaderMap {
+        let router = Router::new().route("/", get(async || "")).layer(layer(cors).unwrap());
+        let request = http::Request::options("/")
+            .header("origin", origin)
+            .header("access-control-request-method", "POST")
+            .body(Body::empty())
+            .unwrap();
+        router.oneshot(request).await.unwrap().headers().clone()
+    }
+
+    const ORIGIN_HEADER: &str = "access-control-allow-origin";
+    const CREDENTIALS_HEADER: &str = "access-control-allow-credentials";
+
+    #[tokio::test]
+    async fn allowed_origin_is_repeated_as_it_was_sent() {
+        let cors = cors(&["https://*.example.org", "https://example.org:443"]);
+        for origin in ["https://a.example.org", "https://example.org", "https://example.org:443"] {
+            assert_eq!(preflight(&cors, origin).await[ORIGIN_HEADER], origin);
+        }
+        assert!(!preflight(&cors, "https://evil.org").await.contains_key(ORIGIN_HEADER));
+    }
+
+    #[tokio::test]
+    async fn credentials_are_allowed_where_set_and_for_allowed_origins_only() {
+        let (app, evil) = ("https://app.example.org", "https://evil.example.org");
+        let without = cors(&[app]);
+        let with = Cors { credentials: true, ..cors(&[app]) };
+        assert_eq!(preflight(&with, app).await[CREDENTIALS_HEADER], "true");
+        assert!(!preflight(&with, evil).await.contains_key(CREDENTIALS_HEADER));
+        assert!(!preflight(&without, app).await.contains_key(CREDENTIALS_HEADER));
+    }
+
+    #[tokio::test]
+    async fn request_headers_of_tracing_libraries_and_configured_ones_are_allowed() {
+        let app = "https://app.example.org";
+        let cors = Cors { headers: vec!["X-Tenant".parse().unwrap()], ..cors(&[app]) };
+        let answer = preflight(&cors, app).await;
+        let allowed = answer["access-control-allow-headers"].to_str().unwrap();
+        for header in [
+            "authorization",
+            "content-type",
+            "idempotency-key",
+            "x-request-id",
+            "traceparent",
+            "tracestate",
+            "baggage",
+            "sentry-trace",
+            "x-requested-with",
+            "x-tenant",
         ] {
-            assert_eq!(AllowedOrigin::parse(raw), Err(InvalidOrigin), "{raw}");
+            assert!(allowed.split(',').any(|one| one == header), "{header} in {allowed}");
         }
+    }
+
+    #[test]
+    fn without_allowed_origins_there_is_no_layer() {
+        assert!(layer(&Cors::default()).is_none());
     }
 }

@@ -53,7 +53,7 @@ impl RequestLimits {
 fn take(rates: Option<&RateByKey>, limit: Limit, who: &Counted<'_>) -> Result<(), Problem> {
     let Some(rates) = rates else { return Ok(()) };
     rates.take(who).map_err(|exceeded| {
-        limit.hit();
+        limit.record_exceeded();
         Problem::too_many_requests(exceeded.wait)
     })
 }

@@ -4,6 +4,7 @@
 //! every failure is a `problem`, by one table. The contract is `contracts/openapi.json`, which the
 //! routes themselves write (`openapi`).
 
+mod base_path;
 mod body;
 mod caller;
 mod cors;
@@ -14,15 +15,18 @@ mod limits;
 mod notifications;
 mod observe;
 mod openapi;
+mod origin;
 mod path;
 mod problem;
 mod router;
 mod users;
 
-pub use cors::{AllowedOrigin, InvalidOrigin, layer as cors_layer, only_pages_of};
+pub use base_path::{BasePath, InvalidBasePath};
+pub use cors::{AllowedHeader, Cors, InvalidHeader, check_origin, layer as cors_layer};
 pub use health::{Readiness, ReadinessCheck, routes as health_routes};
 pub use intake::Intake;
 pub use limits::RequestLimits;
+pub use origin::{AllowedOrigin, InvalidOrigin};
 pub use router::{RestParts, RestSettings, RestStories, router};
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use axum::extract::{MatchedPath, Request};
+use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use belfry_application::trace::{self, TraceParent};
@@ -11,6 +11,7 @@ use metrics::histogram;
 use tracing::field::Empty;
 use tracing::{Instrument as _, debug, info_span};
 
+use super::base_path::BasePath;
 use crate::transport::ClientAddress;
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -30,8 +31,12 @@ pub(super) async fn keep_sane_id(mut request: Request, next: Next) -> Response {
 
 /// Gives the work its span and its trace, and measures it. The span names the route and not the
 /// path, the user once known, and neither the query nor any token.
-pub(super) async fn observe(request: Request, next: Next) -> Response {
-    let route = route(&request);
+pub(super) async fn observe(
+    State(base_path): State<BasePath>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let route = route(&request, &base_path);
     let method = name(request.method());
     let trace = text(request.headers(), &TRACEPARENT);
     // Only one that is well-formed: anything else could put words into our log.
@@ -61,10 +66,11 @@ pub(super) async fn observe(request: Request, next: Next) -> Response {
 }
 
 /// The route as it was declared: its own name for all ids, and one for all that is unknown, so that
-/// no client can make up labels.
-fn route(request: &Request) -> String {
-    let matched = request.extensions().get::<MatchedPath>();
-    matched.map_or("unmatched", MatchedPath::as_str).to_owned()
+/// no client can make up labels. The base path is left out: dashboards stay valid when it changes.
+fn route(request: &Request, base_path: &BasePath) -> String {
+    let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    let route = matched.map(|it| it.strip_prefix(base_path.as_str()).unwrap_or(it));
+    route.unwrap_or("unmatched").to_owned()
 }
 
 fn name(method: &Method) -> &'static str {

@@ -9,11 +9,12 @@ use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::response::Response;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, Header, ObjectBuilder, Ref, RefOr, Type};
+use utoipa::openapi::{ContentBuilder, Header, ObjectBuilder, Ref, RefOr, Server, Type};
 use utoipa::{IntoResponses, Modify, OpenApi, ToSchema as _};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::base_path::BasePath;
 use super::observe::REQUEST_ID;
 use super::problem::{Kind, PROBLEM_JSON, Problem, ProblemForm};
 use super::router::RestParts;
@@ -59,6 +60,11 @@ pub(super) fn routes() -> OpenApiRouter<RestParts> {
         .routes(routes!(health::ready));
     complete(routes.get_openapi_mut());
     routes
+}
+
+/// Where the paths of the contract start; `None` for the root of the server.
+pub(super) fn servers(base_path: &BasePath) -> Option<Vec<Server>> {
+    (!base_path.is_root()).then(|| vec![Server::new(base_path.as_str())])
 }
 
 /// The contract as text.

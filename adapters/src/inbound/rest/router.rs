@@ -17,15 +17,17 @@ use tower::util::option_layer;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
-use tracing::{error, warn};
+use tracing::error;
 
-use super::cors::{self, AllowedOrigin};
-use super::health::Readiness;
+use super::base_path::BasePath;
+use super::cors::{self, Cors};
+use super::health::{self, Readiness};
 use super::intake::Intake;
 use super::limits::RequestLimits;
 use super::observe::{keep_sane_id, observe};
 use super::openapi;
 use super::problem::{Kind, Problem};
+use crate::limits::Limit;
 
 /// What the routes are made of.
 #[derive(Clone, FromRef)]
@@ -65,8 +67,10 @@ pub struct RestSettings {
     pub max_body: usize,
     /// How long a request may take, its body included.
     pub request_timeout: Duration,
-    /// Which web pages may talk to us besides those that we serve.
-    pub cors_origins: Vec<AllowedOrigin>,
+    /// Which web pages of other origins may call these routes.
+    pub cors: Cors,
+    /// The path that all routes are under.
+    pub base_path: BasePath,
 }
 
 impl Default for RestSettings {
@@ -74,19 +78,33 @@ impl Default for RestSettings {
         Self {
             max_body: 1024 * 1024,
             request_timeout: Duration::from_secs(30),
-            cors_origins: Vec::new(),
+            cors: Cors::default(),
+            base_path: BasePath::default(),
         }
     }
 }
 
-/// All routes: `/v1/…`, `/health/…` and `/openapi.json`. What is none of them is answered here too,
-/// so this is the router that others are merged into or nested beside, without a fallback of theirs.
+/// All routes: `/v1/…`, `/health/…` and `/openapi.json`, under the base path. `/health/…` is also served
+/// without it, as orchestrators probe the port and not the proxy.
+///
+/// Unknown paths are answered here too: other routers are merged into this one, without a fallback of
+/// their own.
 pub fn router(parts: RestParts) -> Router {
     let settings = parts.settings.clone();
-    let (routes, contract) = openapi::routes().split_for_parts();
+    let (routes, mut contract) = openapi::routes().split_for_parts();
+    contract.servers = openapi::servers(&settings.base_path);
     let contract = Bytes::from(openapi::text(&contract));
+    let routes = routes.route(
+        "/openapi.json",
+        get(async move || ([(CONTENT_TYPE, "application/json")], contract)),
+    );
+    let mut routes = settings.base_path.nest(routes);
+    if !settings.base_path.is_root() {
+        routes = routes
+            .route("/health/live", get(health::live))
+            .route("/health/ready", get(health::ready));
+    }
     let routes = routes
-        .route("/openapi.json", get(async move || ([(CONTENT_TYPE, "application/json")], contract)))
         .fallback(async || Problem::from(Kind::RouteUnknown))
         .method_not_allowed_fallback(async || Problem::from(Kind::MethodNotAllowed))
         .with_state(parts);
@@ -103,8 +121,8 @@ fn layered(routes: Router, settings: &RestSettings) -> Router {
         .layer(from_fn_with_state(settings.request_timeout, in_time))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(SetResponseHeaderLayer::if_not_present(CACHE_CONTROL, no_store))
-        .layer(option_layer(cors::layer(&settings.cors_origins)))
-        .layer(from_fn(observe))
+        .layer(option_layer(cors::layer(&settings.cors)))
+        .layer(from_fn_with_state(settings.base_path.clone(), observe))
         .layer(PropagateRequestIdLayer::x_request_id())
         .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
         .layer(from_fn(keep_sane_id))
@@ -113,7 +131,7 @@ fn layered(routes: Router, settings: &RestSettings) -> Router {
 async fn in_time(State(limit): State<Duration>, request: Request, next: Next) -> Response {
     let answer = tokio::time::timeout(limit, next.run(request)).await;
     answer.unwrap_or_else(|_| {
-        warn!(?limit, "request took too long");
+        Limit::RequestTime.record_exceeded();
         Problem::from(Kind::TimedOut).into_response()
     })
 }

@@ -148,6 +148,21 @@ async fn the_bound_on_a_head_is_none_on_the_pause_before_it_nor_on_the_answer() 
 }
 
 #[tokio::test]
+async fn idle_connection_is_closed_after_the_keep_alive_time() {
+    let keep_alive = Duration::from_millis(500);
+    let server = running(ServerSettings { keep_alive, ..ServerSettings::default() }).await;
+    let mut client = server.connect().await;
+    for _ in 0..2 {
+        client.write_all(HELLO).await.unwrap();
+        answer(&mut client, "hello").await;
+    }
+    let idle_since = Instant::now();
+    assert_eq!(rest(&mut client).await, "");
+    let idle = idle_since.elapsed();
+    assert!(idle > keep_alive / 2 && idle < ServerSettings::default().keep_alive, "{idle:?}");
+}
+
+#[tokio::test]
 async fn a_head_that_is_too_large_is_answered_431() {
     let server = running(ServerSettings::default()).await;
     let long = format!("GET / HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "y".repeat(HEAD_BYTES));

@@ -16,6 +16,7 @@ use super::super::intake::Intake;
 use super::super::json;
 use super::super::openapi::{ConflictProblems, WriterProblems};
 use super::super::problem::{FieldError, Problem};
+use super::super::router::RestSettings;
 use super::created::{self, CreatedForm};
 use crate::wire::{DraftForm, TextOrNumber};
 
@@ -51,13 +52,14 @@ use crate::wire::{DraftForm, TextOrNumber};
 pub(super) async fn create(
     caller: Caller<Creating>,
     State(intake): State<Intake>,
+    State(settings): State<RestSettings>,
     posted: Posted,
 ) -> Result<Response, Problem> {
     let once = posted.once(caller.user())?;
     match Order::read(&posted.body, &intake)? {
         Order::One(draft) => {
             let created = intake.create.run(vec![(*draft).clone()], once).await?;
-            created::one(&draft, &created)
+            created::one(&draft, &created, &settings.base_path)
         }
         Order::Many(drafts) => created::many(&intake.create.run(drafts, once).await?),
     }

@@ -11,6 +11,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::super::base_path::BasePath;
 use super::super::problem::{Kind, Problem};
 use crate::wire::NotificationForm;
 
@@ -39,7 +40,11 @@ pub(super) struct ItemsForm<'a> {
 
 /// The answer to who asked for one notification. An id that the sender gave names one notification:
 /// if that says something else than what was asked for, one of the two is a mistake.
-pub(super) fn one(draft: &Draft, created: &Created) -> Result<Response, Problem> {
+pub(super) fn one(
+    draft: &Draft,
+    created: &Created,
+    base_path: &BasePath,
+) -> Result<Response, Problem> {
     let outcome = Outcome::of(created)?;
     let &notification = outcome.notifications.first().ok_or(Kind::NotificationGone)?;
     if notification.id == draft.id && !notification.says_the_same_as(draft) {
@@ -47,7 +52,7 @@ pub(super) fn one(draft: &Draft, created: &Created) -> Result<Response, Problem>
     }
     let mut response = outcome.answer(CreatedForm::One(Box::new(notification.into())));
     if response.status() == StatusCode::CREATED {
-        response.headers_mut().insert(LOCATION, location(&notification.id));
+        response.headers_mut().insert(LOCATION, location(base_path, &notification.id));
     }
     Ok(response)
 }
@@ -94,8 +99,8 @@ impl<'a> Outcome<'a> {
 }
 
 /// Where a notification's recipient finds it.
-fn location(id: &NotificationId) -> HeaderValue {
-    let mut path = String::from("/v1/notifications/");
+fn location(base_path: &BasePath, id: &NotificationId) -> HeaderValue {
+    let mut path = base_path.join("/v1/notifications/");
     for byte in id.as_str().bytes() {
         // What stands for itself in a segment of a path (RFC 3986, 2.3).
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

@@ -15,7 +15,7 @@ use http::{Request, StatusCode};
 use serde_json::json;
 
 use super::{Api, Tokens, as_service, as_user};
-use crate::inbound::rest::{AllowedOrigin, RestSettings};
+use crate::inbound::rest::{Cors, RestSettings};
 
 #[tokio::test]
 async fn a_body_is_read_up_to_its_bound() {
@@ -90,7 +90,7 @@ async fn the_contract_can_be_read_by_anybody() {
 }
 
 #[tokio::test]
-async fn pages_of_other_origins_may_talk_to_us_where_they_are_named() {
+async fn pages_of_allowed_origins_may_call() {
     let ours = "https://app.example.org";
     let preflight = |origin: &str| {
         let request = Request::builder().method("OPTIONS").uri("/v1/notifications");
@@ -101,8 +101,8 @@ async fn pages_of_other_origins_may_talk_to_us_where_they_are_named() {
     let closed = Api::new().send(preflight(ours)).await;
     assert_eq!(closed.header("access-control-allow-origin"), None);
 
-    let cors_origins = vec![AllowedOrigin::parse(ours).unwrap()];
-    let api = Api::with_settings(RestSettings { cors_origins, ..RestSettings::default() });
+    let cors = Cors { origins: vec![ours.parse().unwrap()], ..Cors::default() };
+    let api = Api::with_settings(RestSettings { cors, ..RestSettings::default() });
     let answer = api.send(preflight(ours)).await;
     assert_eq!(answer.status, StatusCode::OK);
     assert_eq!(answer.header("access-control-allow-origin"), Some(ours));

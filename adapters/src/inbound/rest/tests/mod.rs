@@ -1,5 +1,6 @@
 //! The routes, through the whole router and without a network.
 
+mod base_path;
 mod creating;
 mod inbox;
 mod limits;

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 
 use super::{Answer, Api, as_user};
+use crate::inbound::rest::RestSettings;
 
 async fn with_id(api: &Api, id: &[u8]) -> Answer {
     let request = Request::get("/health/live").header("x-request-id", id);
@@ -181,6 +182,29 @@ fn a_request_is_measured_under_its_route_and_no_name_that_a_client_made_up() {
             "belfry_http_request_seconds /v1/notifications/{id} other 405",
             "belfry_http_request_seconds unmatched GET 404",
             "belfry_http_request_seconds /v1/notifications/read-all PATCH 200",
+        ]
+    );
+}
+
+#[test]
+fn route_in_metrics_does_not_have_the_base_path() {
+    let seen = Seen::default();
+    metrics::with_local_recorder(&seen, || {
+        runtime().block_on(async {
+            let base_path = "/notify".parse().unwrap();
+            let settings = RestSettings { base_path, ..RestSettings::default() };
+            let api = Api::with_settings(settings);
+            api.get("ada", "/notify/v1/notifications/n1").await;
+            api.get("ada", "/health/live").await;
+            api.get("ada", "/v1/notifications").await;
+        });
+    });
+    assert_eq!(
+        *seen.0.lock(),
+        [
+            "belfry_http_request_seconds /v1/notifications/{id} GET 404",
+            "belfry_http_request_seconds /health/live GET 200",
+            "belfry_http_request_seconds unmatched GET 404",
         ]
     );
 }
