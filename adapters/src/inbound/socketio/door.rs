@@ -1,9 +1,9 @@
 use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 
-use belfry_application::ports::{BearerToken, Claims, CloseReason, TokenTooLong};
+use belfry_application::ports::{BearerToken, Claims, CloseReason, Device as _, TokenTooLong};
 use belfry_application::session::{Admission, Session, TooManySessions};
-use belfry_application::use_cases::{Refusal, Seen};
+use belfry_application::use_cases::{Refusal, ResumePoint};
 use serde_json::Value;
 use tokio::sync::SetOnce;
 use tracing::debug;
@@ -40,7 +40,7 @@ pub(super) struct Knock<'a> {
 /// A device on its way in: signed in, and soon in its room.
 pub(super) struct Arrival {
     pub(super) admission: Admission<SocketIoDevice>,
-    pub(super) seen: Option<Seen>,
+    pub(super) seen: Option<ResumePoint>,
 }
 
 /// Why a device is not let in, and so how its transport is to end.
@@ -126,6 +126,18 @@ impl Door {
         token: Result<Option<BearerToken>, TokenTooLong>,
     ) -> Result<Claims, Refusal> {
         self.sessions.sign_in(token?).await
+    }
+
+    /// Brings a device that has joined up to date.
+    pub(super) async fn start(
+        &self,
+        session: &Arc<Session<SocketIoDevice>>,
+        seen: Option<ResumePoint>,
+    ) {
+        match self.sessions.prepare(session, seen).await {
+            Ok(plan) => self.sessions.start(session, plan).await,
+            Err(_) => session.device().close(CloseReason::NotCaughtUp),
+        }
     }
 
     /// Does what a message asks for, after the guard.

@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 
 use belfry_application::ports::{BearerToken, TokenTooLong};
-use belfry_application::use_cases::Seen;
+use belfry_application::use_cases::ResumePoint;
 use belfry_domain::{Epoch, Revision};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Uri};
@@ -13,7 +13,7 @@ pub(super) struct Handshake {
     /// The token, from where it is looked for first.
     pub(super) token: Result<Option<BearerToken>, TokenTooLong>,
     /// What the device says that it has seen.
-    pub(super) seen: Option<Seen>,
+    pub(super) seen: Option<ResumePoint>,
 }
 
 /// What the request that opened a transport shows of who sent it: tokens, to be kept for as long as a
@@ -52,7 +52,7 @@ impl Handshake {
 
 /// What a device has seen: `{since, epoch}`, the revision as a number or, as query-string-minded
 /// clients have it, as text. `None` if it does not say, or says something that cannot be.
-pub(super) fn seen(payload: &Value) -> Option<Seen> {
+pub(super) fn seen(payload: &Value) -> Option<ResumePoint> {
     let since = match payload.get("since")? {
         Value::Number(number) => number.as_u64()?,
         Value::String(text) => text.parse().ok()?,
@@ -63,7 +63,7 @@ pub(super) fn seen(payload: &Value) -> Option<Seen> {
         // A thing that was never an epoch is certainly not this one: start over.
         Some(other) => Some(Epoch::parse(other.as_str()?).ok()?),
     };
-    Some(Seen { since: Revision::new(since), epoch })
+    Some(ResumePoint { since: Revision::new(since), epoch })
 }
 
 #[cfg(test)]

@@ -135,7 +135,7 @@ async fn on_connect(socket: SocketRef, State(Server { door, transports }): State
         return door.sessions.leave(&session);
     }
     debug!(user = %session.user(), namespace = socket.ns(), "device connected");
-    door.sessions.welcome(&session, seen).await;
+    door.start(&session, seen).await;
 }
 
 /// A device that has left a namespace may come to another, or again, by the same transport. It has as

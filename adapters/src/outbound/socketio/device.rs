@@ -119,6 +119,10 @@ impl Device for SocketIoDevice {
         }
     }
 
+    fn queued(&self) -> usize {
+        0
+    }
+
     fn close(&self, why: CloseReason) {
         if why == CloseReason::TooManySessions {
             Limit::SessionsPerUser.hit();

@@ -3,12 +3,12 @@ use std::time::Duration;
 
 use axum::body::Body;
 use belfry_application::ports::{
-    History, IdempotencyKey, InboxRepository, ListFilter, Once, PortError,
+    History, IdempotencyKey, InboxRepository, ListFilter, Once, Page, PageLimit, PortError,
 };
 use belfry_application::testing::MockInboxRepository;
 use belfry_domain::{
-    DomainEvent, Draft, Epoch, InboxState, Marked, Notification, NotificationId, Receipt, Revision,
-    Timestamp, UserId,
+    DomainEvent, Draft, Epoch, InboxState, Marked, MissedChange, Notification, NotificationId,
+    Receipt, ReplayRange, Revision, Timestamp, UserId,
 };
 use futures_util::stream;
 use http::{Request, StatusCode};
@@ -205,18 +205,29 @@ impl InboxRepository for Stuck {
     async fn get(&self, _: &UserId, _: &NotificationId) -> Result<Option<Notification>, PortError> {
         std::future::pending().await
     }
-    async fn list(
-        &self,
-        _: &UserId,
-        _: &ListFilter,
-        _: usize,
-    ) -> Result<Vec<Notification>, PortError> {
+    async fn list(&self, _: &UserId, _: &ListFilter, _: PageLimit) -> Result<Page, PortError> {
         std::future::pending().await
     }
     async fn state(&self, _: &UserId) -> Result<InboxState, PortError> {
         std::future::pending().await
     }
     async fn history(&self, _: &UserId, _: Revision, _: usize) -> Result<History, PortError> {
+        std::future::pending().await
+    }
+    async fn created_in(
+        &self,
+        _: &UserId,
+        _: ReplayRange,
+        _: PageLimit,
+    ) -> Result<Page, PortError> {
+        std::future::pending().await
+    }
+    async fn changed_in(
+        &self,
+        _: &UserId,
+        _: ReplayRange,
+        _: usize,
+    ) -> Result<Option<Vec<MissedChange>>, PortError> {
         std::future::pending().await
     }
 }

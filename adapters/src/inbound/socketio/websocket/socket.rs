@@ -111,7 +111,7 @@ impl Socket {
             return self.door.sessions.leave(&session);
         }
         debug!(user = %session.user(), namespace = namespace.path(), "device connected");
-        self.door.sessions.welcome(&session, seen).await;
+        self.door.start(&session, seen).await;
     }
 
     /// Tells the device that it is in, and has it be in: what it says after that is heard.
