@@ -89,6 +89,7 @@ pub struct SyncState {
 
 impl SyncState {
     /// The same for a device that cannot be told what it missed.
+    #[must_use]
     pub fn start_over(self) -> Self {
         Self { recovered: false, missed: 0, ..self }
     }

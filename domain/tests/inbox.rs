@@ -331,10 +331,14 @@ proptest! {
         meanwhile in prop::collection::vec(prop::collection::vec(step(), 0..4), 0..40),
     ) {
         let mut inbox = Inbox::new(user());
-        before.iter().for_each(|step| drop(take(&mut inbox, step)));
+        for step in &before {
+            take(&mut inbox, step);
+        }
         let mut device = Device::of(&inbox);
         let since = inbox.state().revision;
-        missed.iter().for_each(|step| drop(take(&mut inbox, step)));
+        for step in &missed {
+            take(&mut inbox, step);
+        }
         let Some(count) = inbox.count_since(since) else { return Ok(()) };
 
         let mut range = ReplayRange::new(since, inbox.state().revision);

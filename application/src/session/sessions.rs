@@ -206,4 +206,6 @@ impl<D: Device> Sessions<D> {
 }
 
 #[cfg(test)]
+mod interleavings;
+#[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-use belfry_domain::{InboxState, Revision, UnreadCount};
+use belfry_domain::{Data, Draft, InboxState, Revision, UnreadCount};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -6,11 +6,11 @@ use crate::access::{Access, Action};
 use crate::announcement::Push;
 use crate::ports::inbox_repository::MockInboxRepository;
 use crate::ports::revocations::MockRevocations;
-use crate::ports::{History, InboxRepository, TokenVerifier};
+use crate::ports::{History, InboxRepository, Retention as _, TokenVerifier};
 use crate::ports::{Mark, PortError, Revocation, Revocations as _};
 use crate::revoked_tokens::RevokedTokens;
 use crate::testing::{
-    FakeDevice, FakeTokens, InMemoryStore, ManualClock, a_draft, at, claims, epoch, user,
+    FakeDevice, FakeTokens, InMemoryStore, ManualClock, a_draft, at, claims, epoch, id, user,
 };
 use crate::use_cases::ResumePoint;
 
@@ -207,6 +207,61 @@ async fn a_device_that_does_not_read_is_sent_away_and_others_are_told() {
     assert_eq!(quick.heard_ids(), ["n1"]);
 }
 
+/// The bytes of text of all notifications that a device was sent.
+fn sent_bytes(device: &FakeDevice) -> usize {
+    let new = |push: &Push| match push {
+        Push::New(one) => one.text_bytes(),
+        _ => 0,
+    };
+    device.heard().iter().map(new).sum()
+}
+
+fn large_draft(name: &str, n: usize) -> Draft {
+    let data = Data::of_checked_syntax("x".repeat(15_000)).unwrap();
+    Draft { data: Some(data), ..a_draft(name, &format!("n{n}")) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_does_not_read_costs_one_page_and_is_disconnected() {
+    let node = node();
+    node.store.create((0..100).map(|n| large_draft("ada", n)).collect()).await.unwrap();
+    let device = FakeDevice::with_room_for(10_000);
+    let session = node.join(claims("ada", 10_000), device.clone());
+    let begin = tokio::time::Instant::now();
+    connect(&node.sessions, &session, since(0)).await;
+    assert_eq!(device.closed(), Some(CloseReason::TooSlow));
+    let waited = begin.elapsed();
+    assert!(waited >= Duration::from_secs(15) && waited < Duration::from_secs(16), "{waited:?}");
+    let queued = sent_bytes(&device);
+    assert!((200_000..=256 * 1024).contains(&queued), "{queued}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_gets_the_next_page_when_it_has_read_the_one_before() {
+    let node = node();
+    node.store.create((0..40).map(|n| large_draft("ada", n)).collect()).await.unwrap();
+    let device = FakeDevice::with_room_for(10_000);
+    let session = node.join(claims("ada", 10_000), device.clone());
+    let reading = async {
+        let mut pages = Vec::new();
+        while device.heard_ids().len() < 40 {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            pages.push(device.heard_ids().len());
+            // All but one: it is not done with the page.
+            device.read_frames(device.queued() - 1);
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            assert_eq!(device.heard_ids().len(), *pages.last().unwrap());
+            device.read();
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        device.read();
+        pages
+    };
+    let (_, pages) = tokio::join!(connect(&node.sessions, &session, since(0)), reading);
+    assert_eq!(pages, [17, 34, 40]);
+    assert_eq!(device.closed(), None, "it reads something every ten seconds");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_slow_device_catches_up_at_its_own_pace() {
     let node = node();
@@ -215,15 +270,129 @@ async fn a_slow_device_catches_up_at_its_own_pace() {
     }
     let device = FakeDevice::with_room_for(3);
     let session = node.join(claims("ada", 10_000), device.clone());
+    // The sync, 20 notifications and the count, each 14 seconds after the one before.
     let reading = async {
-        while device.heard_ids().len() < 20 {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            device.read();
+        for _ in 0..22 {
+            tokio::time::sleep(Duration::from_secs(14)).await;
+            device.read_frames(1);
         }
     };
     tokio::join!(connect(&node.sessions, &session, since(0)), reading);
     assert_eq!(device.heard_ids().len(), 20);
     assert_eq!(device.closed(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn devices_of_one_user_take_turns_and_a_stuck_one_delays_the_next_by_a_second() {
+    let node = node();
+    for name in ["ada", "bob"] {
+        node.happens(name, "n1").await;
+    }
+    let join = |name: &str, device: &FakeDevice| node.join(claims(name, 10_000), device.clone());
+    let (stuck, next) = (FakeDevice::with_room_for(10), FakeDevice::new());
+    let of_another_user = FakeDevice::new();
+    let (first, second) = (join("ada", &stuck), join("ada", &next));
+    let third = join("bob", &of_another_user);
+    let look = async {
+        tokio::time::sleep(Duration::from_millis(900)).await;
+        assert_eq!(stuck.heard_ids(), ["n1"]);
+        assert_eq!(next.heard().len(), 1, "the sync is not a page");
+        assert_eq!(of_another_user.heard_ids(), ["n1"]);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(next.heard_ids(), ["n1"]);
+    };
+    tokio::join!(
+        connect(&node.sessions, &first, since(0)),
+        connect(&node.sessions, &second, since(0)),
+        connect(&node.sessions, &third, since(0)),
+        look,
+    );
+    assert_eq!((stuck.closed(), next.closed()), (Some(CloseReason::TooSlow), None));
+}
+
+#[tokio::test]
+async fn a_notification_after_connect_reaches_a_device_without_a_position() {
+    let node = node();
+    let before = node.happens("ada", "before").await;
+    let device = FakeDevice::new();
+    let session = node.join(claims("ada", 10_000), device.clone());
+    let plan = node.sessions.prepare(&session, None).await.unwrap();
+    // The client is told that it is connected. The first event was on its way.
+    node.sessions.tell(&Node::room("ada"), &before);
+    let after = node.happens("ada", "after").await;
+    node.sessions.tell(&Node::room("ada"), &after);
+    assert_eq!(device.heard(), []);
+    node.sessions.start(&session, plan).await;
+
+    let Push::Sync(sync) = &device.heard()[0] else { panic!("{:?}", device.heard()) };
+    assert_eq!((sync.recovered, sync.revision.get(), sync.unread.get()), (false, 1, 1));
+    assert_eq!(device.heard_ids(), ["after"]);
+    let count = |push: &Push| matches!(push, Push::UnreadCount { count, .. } if count.get() == 2);
+    assert!(device.heard().last().is_some_and(count));
+}
+
+#[tokio::test]
+async fn a_connected_device_that_starts_over_still_hears_what_is_on_its_way() {
+    let node = node();
+    let device = FakeDevice::new();
+    let session = node.join(claims("ada", 10_000), device.clone());
+    connect(&node.sessions, &session, None).await;
+    let on_its_way = node.happens("ada", "n1").await;
+    let sync = node.sessions.sync(&session, None).await.unwrap();
+    assert_eq!((sync.recovered, sync.revision.get(), sync.missed), (false, 1, 0));
+    node.sessions.tell(&Node::room("ada"), &on_its_way);
+    assert_eq!(device.heard_ids(), ["n1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_starts_over_when_the_rest_of_its_replay_is_forgotten_meanwhile() {
+    let node = node();
+    node.store.create((0..40).map(|n| large_draft("ada", n)).collect()).await.unwrap();
+    let deleted = Draft { id: id("deleted"), ..a_draft("ada", "deleted") };
+    node.store.create(vec![deleted]).await.unwrap();
+    node.store.delete(&user("ada"), &[id("deleted")], at(1)).await.unwrap();
+    let device = FakeDevice::with_room_for(10_000);
+    let session = node.join(claims("ada", 10_000), device.clone());
+    let meanwhile = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(device.heard_ids().len(), 17);
+        node.store.forget_deleted(at(2), 10).await.unwrap();
+        let live = node.happens("ada", "live").await;
+        node.sessions.tell(&Node::room("ada"), &live);
+        device.read();
+    };
+    tokio::join!(connect(&node.sessions, &session, since(0)), meanwhile);
+    let syncs: Vec<_> = device
+        .heard()
+        .into_iter()
+        .filter_map(|push| match push {
+            Push::Sync(sync) => Some((sync.recovered, sync.revision.get(), sync.missed)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(syncs, [(true, 42, 40), (false, 42, 0)]);
+    assert_eq!(device.heard_ids().len(), 18);
+    assert_eq!(device.heard_ids().last().unwrap(), "live");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_is_lost_while_a_device_catches_up_is_found_with_the_others() {
+    let node = node();
+    node.happens("ada", "n1").await;
+    let device = FakeDevice::with_room_for(10);
+    let session = node.join(claims("ada", 10_000), device.clone());
+    let meanwhile = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        node.happens("ada", "lost").await;
+        // The node learns that it may have missed events.
+        node.sessions.catch_up_all().await;
+        for _ in 0..10 {
+            device.read();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::join!(connect(&node.sessions, &session, since(0)), meanwhile);
+    assert_eq!(device.heard_ids(), ["n1", "lost"]);
 }
 
 #[tokio::test]

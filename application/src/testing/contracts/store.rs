@@ -137,8 +137,8 @@ impl Store {
         let missed = Missed::of(created.items, changes);
         let words = missed.into_iter().map(|(revision, change)| match change {
             Change::Created(one) => format!("{revision} new {}", one.id),
-            Change::MarkedRead { ids, .. } => format!("{revision} read {}", sorted(ids)),
-            Change::Deleted { ids } => format!("{revision} deleted {}", sorted(ids)),
+            Change::MarkedRead { ids, .. } => format!("{revision} read {}", sorted(&ids)),
+            Change::Deleted { ids } => format!("{revision} deleted {}", sorted(&ids)),
             Change::AllRead { .. } => panic!("rows do not tell all from some"),
         });
         words.collect()
@@ -163,7 +163,7 @@ fn ids_of(page: &Page) -> Vec<String> {
 }
 
 /// The ids of one change, which come in no particular order.
-fn sorted(ids: Vec<NotificationId>) -> String {
+fn sorted(ids: &[NotificationId]) -> String {
     let mut ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
     ids.sort();
     ids.join(" ")

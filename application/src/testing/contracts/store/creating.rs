@@ -26,9 +26,10 @@ async fn a_notification_is_kept_as_it_was_put_in(store) {
     let got = store.inboxes.get(&user("ada"), &id("n1")).await.unwrap();
     assert_eq!(got.as_ref(), Some(&expected));
     let limit = PageLimit::rows(10);
-    assert_eq!(store.list("ada", &ListFilter::default(), limit).await.items, [expected.clone()]);
+    let listed = store.list("ada", &ListFilter::default(), limit).await.items;
+    assert_eq!(listed, [expected]);
     let whole = store.range_since("ada", 0).await;
-    assert_eq!(store.created_in("ada", whole, limit).await.items, [expected]);
+    assert_eq!(store.created_in("ada", whole, limit).await.items, listed);
 }
 
 async fn texts_of_any_script_and_length_are_kept(store) {

@@ -95,6 +95,8 @@ async fn a_replay_tells_the_latest_change_of_each(store) {
     assert_eq!(store.missed("ada", 9).await, [""; 0]);
     let whole = store.range_since("ada", 0).await;
     let read = store.changed_in("ada", whole).await.unwrap();
+    let rest = ReplayRange { after: Revision::new(4), ..whole };
+    assert_eq!(store.changed_in("ada", rest).await.unwrap(), read[1..], "n2 and n5 were never told");
     assert_eq!(read[0], MissedChange { id: id("n1"), revision: Revision::new(4), read_at: Some(at(5_000)) });
 }
 
