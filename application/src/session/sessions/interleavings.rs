@@ -289,7 +289,9 @@ fn apply(inbox: &mut Inbox, push: &Push) {
             inbox.insert(one.id.to_string(), one.is_read());
         }
         Push::MarkedRead { which: Which::All, .. } => {
-            inbox.values_mut().for_each(|read| *read = true)
+            for read in inbox.values_mut() {
+                *read = true;
+            }
         }
         Push::MarkedRead { which: Which::These(ids), .. } => {
             for id in ids {
@@ -381,7 +383,9 @@ async fn check(scenario: Scenario) -> Result<(), TestCaseError> {
     let revisions: Vec<_> = heard.iter().filter_map(revision_of).collect();
     prop_assert!(revisions.is_sorted(), "{:?}", heard);
     let (mut inbox, now) = (had, world.inbox().await);
-    heard.iter().for_each(|push| apply(&mut inbox, push));
+    for push in &heard {
+        apply(&mut inbox, push);
+    }
     if scenario.resumes {
         prop_assert_eq!(&inbox, &now);
     }

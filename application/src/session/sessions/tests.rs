@@ -257,7 +257,7 @@ async fn a_device_gets_the_next_page_when_it_has_read_the_one_before() {
         device.read();
         pages
     };
-    let (_, pages) = tokio::join!(connect(&node.sessions, &session, since(0)), reading);
+    let ((), pages) = tokio::join!(connect(&node.sessions, &session, since(0)), reading);
     assert_eq!(pages, [17, 34, 40]);
     assert_eq!(device.closed(), None, "it reads something every ten seconds");
 }
