@@ -48,6 +48,7 @@ use listening::{serve, url, with_safe_headers};
 use runtime::Runtime;
 use settings::{
     access, request_limits, rest_settings, retention_rules, session_limit, socket_settings,
+    user_work,
 };
 
 /// How many devices that have missed something are let catch up at a time. Each asks the store.
@@ -133,7 +134,7 @@ impl App {
             stories: stories::of_callers(&inboxes, &clock),
             revoke_tokens,
             readiness: readiness.clone(),
-            limits: request_limits(&config.limits),
+            limits: request_limits(&config.limits, user_work(&config)),
             settings: settings.clone(),
         })
         .merge(socket_routes(door, &settings));

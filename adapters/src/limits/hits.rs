@@ -18,12 +18,14 @@ pub enum Limit {
     Requests,
     /// Requests of one service that writes.
     Writes,
+    /// Work for one user.
+    Work,
 }
 
 /// How often one limit is logged at most.
 const EVERY: Duration = Duration::from_secs(1);
 
-static LATELY: [Mutex<Lately>; 6] = [const { Mutex::new(Lately::NOTHING) }; 6];
+static LATELY: [Mutex<Lately>; 7] = [const { Mutex::new(Lately::NOTHING) }; 7];
 
 impl Limit {
     /// The setting that it is set by, as metrics and logs name it.
@@ -35,6 +37,7 @@ impl Limit {
             Self::Messages => "messages_per_second",
             Self::Requests => "requests_per_second",
             Self::Writes => "writes_per_second",
+            Self::Work => "work_per_user",
         }
     }
 

@@ -81,7 +81,7 @@ fn a_wrong_setting_is_named_with_its_source() {
 
 #[test]
 fn a_limit_is_a_whole_number_and_zero_is_none() {
-    const LIMITS: [&str; 8] = [
+    const LIMITS: [&str; 9] = [
         "connections",
         "connections_per_address",
         "sessions_per_user",
@@ -90,6 +90,7 @@ fn a_limit_is_a_whole_number_and_zero_is_none() {
         "messages_per_second",
         "requests_per_second",
         "writes_per_second",
+        "work_per_user",
     ];
     for limit in LIMITS {
         let load = |value| {
