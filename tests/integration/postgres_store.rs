@@ -246,7 +246,7 @@ async fn whatever_is_cut_what_was_answered_is_there_and_the_count_equals_the_row
             assert!(there.contains(answered.as_str()), "{answered} was answered");
         }
         let state = one.state(&user(name)).await.unwrap();
-        assert_eq!(state.unread.get(), unread.len() as u64);
+        assert_eq!(state.unread.get(), unread.items.len() as u64);
         let all: Vec<_> = (1..=state.revision.get()).collect();
         assert_eq!(told_of(name, &told), all, "in order, without holes");
     }

@@ -186,7 +186,8 @@ impl Device for FakeDevice {
     }
 
     fn queued(&self) -> usize {
-        self.0.lock().unread
+        let connection = self.0.lock();
+        if connection.closed.is_some() { 0 } else { connection.unread }
     }
 
     fn close(&self, why: CloseReason) {

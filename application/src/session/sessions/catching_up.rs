@@ -85,9 +85,12 @@ impl<D: Device> Sessions<D> {
         session: &Session<D>,
         resume: Option<ResumePoint>,
     ) -> Result<CatchUpPlan, PortError> {
-        self.catch_up.plan(session.user(), resume.as_ref()).await.inspect_err(|error| {
-            warn!(user = %session.user(), error = error as &dyn Error, "no catching up");
-        })
+        let plan = self.catch_up.plan(session.user(), resume.as_ref()).await;
+        plan.inspect_err(|error| Self::log_failed(session, error))
+    }
+
+    fn log_failed(session: &Session<D>, error: &PortError) {
+        warn!(user = %session.user(), error = error as &dyn Error, "no catching up");
     }
 
     /// Sends a device that has just been told that it is connected where its inbox stands and what it
@@ -247,7 +250,8 @@ impl<D: Device> Sessions<D> {
         let mut any_sent = false;
         while !rest.is_done() {
             let turn = self.turns.take(session.user()).await;
-            match self.catch_up.page(session.user(), rest).await? {
+            let page = self.catch_up.page(session.user(), rest).await;
+            match page.inspect_err(|error| Self::log_failed(session, error))? {
                 ReplayPage::OutOfReach => {
                     let sync = plan.sync.start_over();
                     self.send(session, &Push::Sync(sync.clone())).await?;
