@@ -82,8 +82,17 @@ pub struct SyncState {
     pub unread: UnreadCount,
     /// Whether all that the device missed follows. If not, it must load its list anew.
     pub recovered: bool,
-    /// How many notifications follow that the device never saw.
+    /// How many notifications follow that the device never saw, as of this state. Those that are deleted
+    /// before their turn comes do not follow.
     pub missed: usize,
+}
+
+impl SyncState {
+    /// The same for a device that cannot be told what it missed.
+    #[must_use]
+    pub fn start_over(self) -> Self {
+        Self { recovered: false, missed: 0, ..self }
+    }
 }
 
 /// A payload that Belfry carries and does not read: JSON text that the edge has checked.

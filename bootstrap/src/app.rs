@@ -48,6 +48,7 @@ use listening::{serve, url, with_safe_headers};
 use runtime::Runtime;
 use settings::{
     access, request_limits, rest_settings, retention_rules, session_limit, socket_settings,
+    user_work,
 };
 
 /// How many devices that have missed something are let catch up at a time. Each asks the store.
@@ -111,9 +112,11 @@ impl App {
             revoke_tokens: revoke_tokens.clone(),
         };
         let events = Events::build(&config, &config.node_name(&http.address()?), needs)?;
+        let work = user_work(&config);
         let socket_io = SocketIoServer::new(SocketIoParts {
             sessions: sessions.clone(),
             use_cases: stories::of_devices(&inboxes, &clock),
+            work: work.clone(),
             settings: socket_settings(&config),
         });
         let retention = ApplyRetention::new(
@@ -133,7 +136,7 @@ impl App {
             stories: stories::of_callers(&inboxes, &clock),
             revoke_tokens,
             readiness: readiness.clone(),
-            limits: request_limits(&config.limits),
+            limits: request_limits(&config.limits, work),
             settings: settings.clone(),
         })
         .merge(socket_routes(socket_io, &settings));

@@ -1,11 +1,14 @@
-//! One user's inbox: the rules by which it changes, counts and tells what a device missed.
+//! One user's inbox: the rules by which it changes, counts and remembers what changed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
 use crate::text;
-use crate::{Change, DomainEvent, Draft, Due, Notification, NotificationId, Timestamp, UserId};
+use crate::{
+    Change, DomainEvent, Draft, Due, MissedChange, MissedCount, Notification, NotificationId,
+    ReplayRange, Timestamp, UserId,
+};
 
 /// The place of a change in one inbox's history: 1 for the first, then without holes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -267,23 +270,51 @@ impl Inbox {
             .map(|entry| &entry.notification)
     }
 
-    /// All that changed after `since`, tombstones included, by their latest change. `None` if it cannot
-    /// be told: some of it is forgotten, or `since` has not been yet.
-    pub fn changed_since(&self, since: Revision) -> Option<Vec<MissedChange>> {
-        if !(self.history_floor..=self.state.revision).contains(&since) {
+    /// How much changed after `since`, tombstones included. `None` if the history from there on is not
+    /// complete: some of it is forgotten, or `since` is later than the latest change.
+    pub fn count_since(&self, since: Revision) -> Option<MissedCount> {
+        if !self.remembers(since) {
             return None;
         }
-        let mut rows: Vec<_> = self
-            .entries
-            .iter()
-            .filter(|entry| entry.notification.revision > since)
+        let changed = self.entries.iter().filter(|entry| entry.notification.revision > since);
+        Some(changed.fold(MissedCount::default(), |count, entry| {
+            let is_new = entry.notification.created_revision > since && !entry.is_deleted();
+            MissedCount { changed: count.changed + 1, created: count.created + usize::from(is_new) }
+        }))
+    }
+
+    /// What was created in that range and is still here, oldest first.
+    pub fn created_in(&self, range: ReplayRange) -> impl Iterator<Item = &Notification> {
+        let present = self.entries.iter().filter(|entry| !entry.is_deleted());
+        let notifications = present.map(|entry| &entry.notification);
+        notifications.filter(move |one| range.contains(one.created_revision))
+    }
+
+    /// What was read or deleted by its latest change in that range, by revision. What the device never
+    /// saw and cannot see any more is left out. `None` if some of the range is forgotten.
+    pub fn changed_in(&self, range: ReplayRange) -> Option<Vec<MissedChange>> {
+        if !self.remembers(range.after) {
+            return None;
+        }
+        let in_range =
+            self.entries.iter().filter(|entry| range.contains(entry.notification.revision));
+        let mut changes: Vec<_> = in_range
+            .filter(|entry| entry.is_deleted() || entry.notification.is_read())
+            .filter(|entry| {
+                !entry.is_deleted() || entry.notification.created_revision <= range.since
+            })
             .map(|entry| MissedChange {
-                notification: entry.notification.clone(),
-                deleted: entry.is_deleted(),
+                id: entry.notification.id.clone(),
+                revision: entry.notification.revision,
+                read_at: entry.notification.read_at.filter(|_| !entry.is_deleted()),
             })
             .collect();
-        rows.sort_by_key(|row| row.notification.revision);
-        Some(rows)
+        changes.sort_by_key(|change| change.revision);
+        Some(changes)
+    }
+
+    fn remembers(&self, since: Revision) -> bool {
+        (self.history_floor..=self.state.revision).contains(&since)
     }
 
     fn unknown(&self, ids: &[NotificationId]) -> Vec<NotificationId> {
@@ -311,80 +342,4 @@ impl Inbox {
             change,
         }
     }
-}
-
-/// A notification that changed while a device was away, as it is now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MissedChange {
-    /// The notification after its latest change.
-    pub notification: Notification,
-    /// Whether it has been deleted; then only its ids and revisions still mean something.
-    pub deleted: bool,
-}
-
-/// What a device missed, as each change is to that device: what it never saw is new to it, even if
-/// it has been read elsewhere meanwhile; what came and went behind its back is nothing at all.
-///
-/// Revisions grow from one element to the next. A device that is cut off half-way therefore loses
-/// nothing by asking again from the last revision that it saw.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Missed(Vec<(Revision, Change)>);
-
-impl Missed {
-    /// Works out what `rows` (all that changed after `since`) are to a device that saw `since`.
-    pub fn since(since: Revision, rows: Vec<MissedChange>) -> Self {
-        let mut told: BTreeMap<Revision, Change> = BTreeMap::new();
-        for MissedChange { notification, deleted } in rows {
-            let known = notification.created_revision <= since;
-            let latest = notification.revision;
-            let id = notification.id.clone();
-            if deleted {
-                if known {
-                    match told.entry(latest).or_insert_with(|| Change::Deleted { ids: vec![] }) {
-                        Change::Deleted { ids } => ids.push(id),
-                        other => unreachable_mix(other),
-                    }
-                }
-                continue;
-            }
-            if let Some(read_at) = notification.read_at {
-                let change = Change::MarkedRead { ids: vec![], read_at };
-                match told.entry(latest).or_insert(change) {
-                    Change::MarkedRead { ids, .. } => ids.push(id),
-                    other => unreachable_mix(other),
-                }
-            }
-            if !known {
-                let revision = notification.created_revision;
-                let as_it_came = Notification { revision, ..notification };
-                told.insert(revision, Change::Created(Box::new(as_it_came)));
-            }
-        }
-        Self(told.into_iter().collect())
-    }
-
-    /// How many of them are notifications that the device never saw.
-    pub fn new_notifications(&self) -> usize {
-        self.0.iter().filter(|(_, change)| matches!(change, Change::Created(_))).count()
-    }
-
-    /// Whether there is nothing to tell.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl IntoIterator for Missed {
-    type Item = (Revision, Change);
-    type IntoIter = std::vec::IntoIter<Self::Item>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
-    }
-}
-
-/// One revision is one change, so it cannot be two kinds at once in a store that keeps its promise.
-/// A store that broke it shall be seen in tests and shall not take a device's connection down.
-fn unreachable_mix(found: &Change) {
-    debug_assert!(false, "one revision with two kinds of change: {found:?}");
 }

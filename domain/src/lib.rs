@@ -7,21 +7,20 @@
 mod event;
 mod inbox;
 mod notification;
+mod replay;
 mod retention;
 mod text;
 mod time;
 mod user;
 
 pub use event::{Change, DomainEvent};
-pub use inbox::{
-    Epoch, Inbox, InboxState, InvalidEpoch, Marked, Missed, MissedChange, Receipt, Revision,
-    UnreadCount,
-};
+pub use inbox::{Epoch, Inbox, InboxState, InvalidEpoch, Marked, Receipt, Revision, UnreadCount};
 pub use notification::{
     Data, Draft, InvalidData, InvalidDraft, InvalidId, InvalidKind, InvalidLink, InvalidMessage,
     InvalidPriority, InvalidTitle, Kind, Link, Message, Notification, NotificationId, Priority,
     Title,
 };
+pub use replay::{Missed, MissedChange, MissedCount, ReplayRange};
 pub use retention::Due;
 pub use time::Timestamp;
 pub use user::{InvalidUserId, UserId, UserRoom};

@@ -90,6 +90,12 @@ fn a_draft_that_expires_before_it_exists_is_refused() {
     assert_eq!(late.check(), Err(InvalidDraft::ExpiresBeforeItExists));
 }
 
+/// All that a device missed which has everything up to `since`.
+fn missed_since(inbox: &Inbox, since: Revision) -> Option<Missed> {
+    let range = ReplayRange::new(since, inbox.state().revision);
+    Some(Missed::of(inbox.created_in(range).cloned().collect(), inbox.changed_in(range)?))
+}
+
 #[test]
 fn a_notification_read_elsewhere_is_still_new_to_a_device_that_never_saw_it() {
     let mut inbox = Inbox::new(user());
@@ -97,11 +103,11 @@ fn a_notification_read_elsewhere_is_still_new_to_a_device_that_never_saw_it() {
     inbox.receive(draft(2));
     inbox.mark_read(&[id(1)], now());
 
-    let missed: Vec<_> =
-        Missed::since(Revision::ZERO, inbox.changed_since(Revision::ZERO).unwrap())
-            .into_iter()
-            .map(|(revision, change)| (revision.get(), change))
-            .collect();
+    let missed: Vec<_> = missed_since(&inbox, Revision::ZERO)
+        .unwrap()
+        .into_iter()
+        .map(|(revision, change)| (revision.get(), change))
+        .collect();
 
     assert!(
         matches!(&missed[0], (1, Change::Created(first)) if first.id == id(1) && first.is_read())
@@ -117,7 +123,8 @@ fn what_came_and_went_while_a_device_was_away_is_nothing_to_it() {
     let seen = inbox.state().revision;
     inbox.receive(draft(2));
     inbox.delete(&[id(2)], now());
-    assert!(Missed::since(seen, inbox.changed_since(seen).unwrap()).is_empty());
+    assert!(missed_since(&inbox, seen).unwrap().is_empty());
+    assert_eq!(inbox.count_since(seen), Some(MissedCount { changed: 1, created: 0 }));
 }
 
 fn due_at(millis: i64) -> Due {
@@ -164,8 +171,10 @@ fn what_was_forgotten_cannot_be_told_and_can_come_anew() {
     assert_eq!(inbox.forget_deleted(now(), 10), 0, "deleted then, not before");
     let later = Timestamp::from_unix_millis(1_001);
     assert_eq!(inbox.forget_deleted(later, 10), 1);
-    assert_eq!(inbox.changed_since(known), None);
-    assert_eq!(inbox.changed_since(known.next()).unwrap().len(), 1);
+    assert_eq!(inbox.count_since(known), None);
+    assert_eq!(missed_since(&inbox, known), None);
+    assert_eq!(inbox.count_since(known.next()), Some(MissedCount { changed: 1, created: 0 }));
+    assert_eq!(inbox.count_since(inbox.state().revision.next()), None, "not yet");
     assert_eq!(
         inbox.state(),
         InboxState { revision: Revision::new(5), unread: UnreadCount::new(1) }
@@ -287,12 +296,12 @@ proptest! {
         prop_assert_eq!(&stayed, &Device::of(&inbox));
 
         // It comes back: perhaps what it missed is forgotten, and it loads what there is.
-        let Some(changes) = inbox.changed_since(seen) else {
+        let Some(missed) = missed_since(&inbox, seen) else {
             prop_assert!(steps.iter().any(|step| matches!(step, Step::Forget(_))));
             return Ok(());
         };
         // If not, it is cut off somewhere in the middle, and comes back again.
-        let missed: Vec<_> = Missed::since(seen, changes).into_iter().collect();
+        let missed: Vec<_> = missed.into_iter().collect();
         let revisions: Vec<_> = missed.iter().map(|(revision, _)| *revision).collect();
         prop_assert!(revisions.is_sorted_by(|a, b| a < b), "{:?}", revisions);
         let mut news = Vec::new();
@@ -301,7 +310,7 @@ proptest! {
             away.told(change);
             seen = *revision;
         }
-        for (_, change) in Missed::since(seen, inbox.changed_since(seen).unwrap()) {
+        for (_, change) in missed_since(&inbox, seen).unwrap() {
             if let Change::Created(new) = &change { news.push(new.id.clone()); }
             away.told(&change);
         }
@@ -310,5 +319,52 @@ proptest! {
         news.sort();
         news.dedup();
         prop_assert_eq!(news.len(), count, "a notification was told twice as new");
+    }
+
+    /// Between any two pages the inbox changes; those changes are delivered after the last page, as the
+    /// gate of a session does it.
+    #[test]
+    fn a_replay_in_pages_is_exact_while_the_inbox_changes(
+        before in prop::collection::vec(step(), 0..40),
+        missed in prop::collection::vec(step(), 1..40),
+        page in 1..8_u64,
+        meanwhile in prop::collection::vec(prop::collection::vec(step(), 0..4), 0..40),
+    ) {
+        let mut inbox = Inbox::new(user());
+        for step in &before {
+            take(&mut inbox, step);
+        }
+        let mut device = Device::of(&inbox);
+        let since = inbox.state().revision;
+        for step in &missed {
+            take(&mut inbox, step);
+        }
+        let Some(count) = inbox.count_since(since) else { return Ok(()) };
+
+        let mut range = ReplayRange::new(since, inbox.state().revision);
+        let (mut live, mut told, mut created) = (Vec::new(), Vec::new(), 0);
+        let mut meanwhile = meanwhile.into_iter();
+        while !range.is_done() {
+            let end = Revision::new((range.after.get() + page).min(range.up_to.get()));
+            let this = ReplayRange { up_to: end, ..range };
+            let Some(changes) = inbox.changed_in(this) else { return Ok(()) };
+            for (revision, change) in Missed::of(inbox.created_in(this).cloned().collect(), changes) {
+                created += usize::from(matches!(change, Change::Created(_)));
+                device.told(&change);
+                told.push((revision, change));
+            }
+            range.after = end;
+            for step in meanwhile.next().unwrap_or_default() {
+                live.extend(take(&mut inbox, &step));
+            }
+        }
+        for event in live {
+            device.told(&event.change);
+            told.push((event.revision, event.change));
+        }
+        prop_assert_eq!(device, Device::of(&inbox));
+        // Each revision once, so nothing is told as new twice.
+        prop_assert!(told.is_sorted_by(|(a, _), (b, _)| a < b), "{:?}", told);
+        prop_assert!(created <= count.created, "{} of {:?}", created, count);
     }
 }

@@ -65,6 +65,10 @@ impl Device for Reader {
         Ok(())
     }
 
+    fn queued(&self) -> usize {
+        0
+    }
+
     fn close(&self, why: CloseReason) {
         panic!("sent away: {}", why.as_str());
     }
@@ -93,7 +97,9 @@ impl Node {
         for _ in 0..devices {
             let admission = self.0.admit(claims(name, 1_000_000)).expect("there is no limit");
             let session = self.0.join(admission, Reader::default());
-            self.0.welcome(&session, None).now_or_never().expect("nothing to wait for");
+            let plan = self.0.prepare(&session, None).now_or_never().expect("nothing to wait for");
+            let plan = plan.expect("the store is in memory");
+            self.0.start(&session, plan).now_or_never().expect("nothing to wait for");
         }
     }
 }

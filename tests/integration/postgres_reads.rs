@@ -1,9 +1,9 @@
 //! What the store's questions and changes read of the tables: what they are about, however much is kept.
 
 use belfry_adapters::outbound::postgres::{PostgresSettings, PostgresStore};
-use belfry_application::ports::{History, InboxRepository, ListFilter, Retention};
+use belfry_application::ports::{History, InboxRepository, ListFilter, PageLimit, Retention};
 use belfry_application::testing::{a_draft, at, id, user};
-use belfry_domain::{Draft, Due, Revision};
+use belfry_domain::{Draft, Due, ReplayRange, Revision, UserId};
 use belfry_tests::postgres::{Database, fresh_database};
 use belfry_tests::wait::{until, until_true};
 use sqlx::PgPool;
@@ -71,20 +71,28 @@ async fn ask_everything(store: &PostgresStore, name: &str, unread: u64) -> usize
     for only in [None, Some(true), Some(false)] {
         let before = Some(Revision::new(500));
         let filter = ListFilter { unread: only, before, kind: None };
-        told += store.list(&name, &filter, 20).await.unwrap().len();
+        told += store.list(&name, &filter, PageLimit::rows(20)).await.unwrap().items.len();
+        // One more shows that there are more.
+        told += 1;
     }
-    let history = store.history(&name, Revision::new(980), 50).await.unwrap();
-    if let History::Complete { changes, .. } = history {
-        told += changes.len();
+    if let History::Complete { created, .. } = history_since(store, &name, 980).await {
+        told += created;
     }
     // One more than is wanted shows that there are too many.
-    store.history(&name, Revision::new(10), 50).await.unwrap();
+    history_since(store, &name, 10).await;
     told += 51;
+    let range = ReplayRange::new(Revision::new(980), Revision::new(1_000));
+    told += store.created_in(&name, range, PageLimit::rows(50)).await.unwrap().items.len();
+    told += store.changed_in(&name, range, 50).await.unwrap().unwrap().len();
     told += usize::from(store.get(&name, &id("n7")).await.unwrap().is_some());
     let due = Due { now: at(5), created_before: Some(at(5)) };
     assert_eq!(store.expire(&due, 100).await.unwrap(), 0);
     assert_eq!(store.state(&name).await.unwrap().unread.get(), unread);
     told
+}
+
+async fn history_since(store: &PostgresStore, name: &UserId, since: u64) -> History {
+    store.history(name, Revision::new(since), 50).await.unwrap()
 }
 
 /// Makes one change of each kind.
@@ -121,7 +129,7 @@ async fn questions_read_what_they_answer(when: Planned) {
     for n in 1..=8 {
         told += ask_everything(&store, &format!("u{n}"), 100).await;
     }
-    assert_eq!(told, 8 * (3 * 20 + 20 + 51 + 1));
+    assert_eq!(told, 8 * (3 * 21 + 20 + 51 + 20 + 18 + 1));
     store.close().await;
 
     // A connection tells its statistics when it ends.

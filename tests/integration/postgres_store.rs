@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use belfry_adapters::outbound::postgres::{PostgresSettings, PostgresStore};
 use belfry_application::ports::{
-    History, InboxRepository, ListFilter, Outbox, OutboxEntry, OutboxLead, PortError,
+    History, InboxRepository, ListFilter, Outbox, OutboxEntry, OutboxLead, PageLimit, PortError,
 };
 use belfry_application::testing::{a_draft, at, id, user};
 use belfry_domain::{Draft, Receipt, Revision};
@@ -178,9 +178,10 @@ async fn batches_of_two_nodes_for_the_same_inboxes_do_not_get_in_each_others_way
         let all: Vec<_> = (1..=state.revision.get()).collect();
         assert_eq!(told_of(&name, &told), all, "in order, without holes");
         let list = |unread| ListFilter { unread, ..ListFilter::default() };
-        let unread = one.list(&user(&name), &list(Some(true)), 10_000).await;
-        assert_eq!(state.unread.get(), unread.unwrap().len() as u64);
-        created += one.list(&user(&name), &list(None), 10_000).await.unwrap().len();
+        let unread = one.list(&user(&name), &list(Some(true)), PageLimit::rows(10_000)).await;
+        assert_eq!(state.unread.get(), unread.unwrap().items.len() as u64);
+        let all = one.list(&user(&name), &list(None), PageLimit::rows(10_000)).await;
+        created += all.unwrap().items.len();
     }
     assert_eq!(created, 8 * ROUNDS * USERS);
 }
@@ -239,13 +240,13 @@ async fn whatever_is_cut_what_was_answered_is_there_and_the_count_equals_the_row
     let told = lead.pending(100_000).await.unwrap();
     for name in ["ada", "bob"] {
         let filter = ListFilter { unread: Some(true), ..ListFilter::default() };
-        let unread = one.list(&user(name), &filter, 10_000).await.unwrap();
-        let there: HashSet<_> = unread.iter().map(|one| one.id.as_str()).collect();
+        let unread = one.list(&user(name), &filter, PageLimit::rows(10_000)).await.unwrap();
+        let there: HashSet<_> = unread.items.iter().map(|one| one.id.as_str()).collect();
         for answered in answered.iter().flat_map(|worker| worker.as_ref().unwrap()) {
             assert!(there.contains(answered.as_str()), "{answered} was answered");
         }
         let state = one.state(&user(name)).await.unwrap();
-        assert_eq!(state.unread.get(), unread.len() as u64);
+        assert_eq!(state.unread.get(), unread.items.len() as u64);
         let all: Vec<_> = (1..=state.revision.get()).collect();
         assert_eq!(told_of(name, &told), all, "in order, without holes");
     }

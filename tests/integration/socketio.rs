@@ -9,6 +9,7 @@ use axum::Router;
 use belfry_adapters::inbound::socketio::{
     SocketIoParts, SocketIoServer, SocketIoSettings, SocketUseCases,
 };
+use belfry_adapters::limits::UserWork;
 use belfry_adapters::outbound::socketio::SocketIoSessions;
 use belfry_adapters::transport::{ListenAddress, Listener, Server, ServerSettings, TcpSettings};
 use belfry_application::access::Access;
@@ -68,7 +69,8 @@ async fn node_with(settings: SocketIoSettings) -> Node {
         list: ListInbox::new(inboxes.clone()),
         count_unread: CountUnread::new(inboxes),
     };
-    let parts = SocketIoParts { sessions: sessions.clone(), use_cases, settings };
+    let work = UserWork::new(None, 8);
+    let parts = SocketIoParts { sessions: sessions.clone(), use_cases, work, settings };
     let free: ListenAddress = "127.0.0.1:0".parse().unwrap();
     let listener = Listener::bind(free, TcpSettings::default()).await.unwrap();
     let server = Server::new(listener, ServerSettings::default()).unwrap();

@@ -279,6 +279,7 @@ fn without_bounds(mut builder: Builder) -> Builder {
         "messages_per_second",
         "requests_per_second",
         "writes_per_second",
+        "work_per_user",
     ] {
         builder = builder.setting(&format!("limits.{limit}"), 0);
     }

@@ -25,6 +25,14 @@ pub enum Limit {
     Requests,
     /// Requests of one service that writes.
     Writes,
+    /// Work for one user.
+    Work,
+    /// Devices that poll.
+    PollingSessions,
+    /// What is queued for a device that does not read.
+    SendQueue,
+    /// The size of what a device sends at once.
+    Payload,
     /// The size of a request's body.
     BodySize,
     /// The time that a request takes.
@@ -48,6 +56,11 @@ impl Limit {
             Self::Messages => "limits.messages_per_second",
             Self::Requests => "limits.requests_per_second",
             Self::Writes => "limits.writes_per_second",
+            Self::Work => "limits.work_per_user",
+            // Every connection may be that of a device that polls.
+            Self::PollingSessions => "limits.connections",
+            Self::SendQueue => "socket.queue_bytes",
+            Self::Payload => "socket.max_payload",
             Self::BodySize => "http.max_body",
             Self::RequestTime => "http.request_timeout",
         }
@@ -68,11 +81,6 @@ impl Limit {
     /// The same for limits of which the client's address tells most.
     pub fn record_exceeded_by(self, client: IpAddr) {
         self.record(Some(client));
-    }
-
-    /// Same as [`record_exceeded`](Self::record_exceeded).
-    pub fn hit(self) {
-        self.record_exceeded();
     }
 
     fn record(self, client: Option<IpAddr>) {

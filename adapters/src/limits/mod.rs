@@ -6,8 +6,11 @@
 mod exceeded;
 mod network;
 mod rates;
+mod user_work;
 
 pub use exceeded::Limit;
 pub(crate) use network::network_of;
 pub use rates::PerSecond;
-pub(crate) use rates::{Rate, RateByKey};
+pub(crate) use rates::{Exceeded, Rate, RateByKey};
+pub use user_work::UserWork;
+pub(crate) use user_work::{Cost, WorkPermit};

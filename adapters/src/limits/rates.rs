@@ -19,6 +19,11 @@ impl PerSecond {
         NonZeroU32::new(rate.min(Self::MOST)).map(Self)
     }
 
+    /// How long it takes for one more to be allowed.
+    pub(super) fn interval(self) -> Duration {
+        Duration::from_secs(1) / self.0.get()
+    }
+
     fn quota(self, times: NonZeroU32) -> Quota {
         const TWICE: NonZeroU32 = NonZeroU32::new(2).unwrap();
         let rate = self.0.saturating_mul(times);

@@ -137,9 +137,11 @@ impl FrameWriter {
         Ok(())
     }
 
-    /// Whether the kernel has taken everything.
-    pub(crate) fn is_drained(&self) -> bool {
-        !self.0.0.lock().is_draining
+    /// How many bytes the kernel has not taken yet.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        let state = self.0.0.lock();
+        // With TLS a record may wait although the queue is empty.
+        state.queued_bytes.max(usize::from(state.is_draining))
     }
 
     /// Ready once the kernel has taken everything, or the connection is closed.

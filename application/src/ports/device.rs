@@ -20,6 +20,13 @@ pub trait Device: Send + Sync + 'static {
         frames.iter().try_for_each(|frame| self.send(frame))
     }
 
+    /// The length of its send queue: how much of what was queued is not yet handed to the network. The
+    /// unit is the transport's own (bytes or frames). It is 0 once everything is handed over or the
+    /// connection is gone, and it falls whenever the device reads, however slowly: a replay reads its
+    /// next page from the store when it is 0, and takes a device for stuck that leaves it unchanged for
+    /// too long.
+    fn queued(&self) -> usize;
+
     /// Closes the connection, transport and all. What is queued is written first if the device
     /// takes it at once. Closing what is closed does nothing.
     fn close(&self, why: CloseReason);

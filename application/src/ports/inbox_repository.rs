@@ -1,7 +1,7 @@
 use async_trait::async_trait;
 use belfry_domain::{
     DomainEvent, Draft, Epoch, InboxState, Kind, Marked, MissedChange, Notification,
-    NotificationId, Receipt, Revision, Timestamp, UserId,
+    NotificationId, Receipt, ReplayRange, Revision, Timestamp, UserId,
 };
 
 use super::PortError;
@@ -66,25 +66,90 @@ pub trait InboxRepository: Send + Sync {
         id: &NotificationId,
     ) -> Result<Option<Notification>, PortError>;
 
-    /// What is in the inbox, newest first (by the revision that created it), at most `limit`.
+    /// What is in the inbox, newest first (by the revision that created it).
     async fn list(
         &self,
         user: &UserId,
         filter: &ListFilter,
-        limit: usize,
-    ) -> Result<Vec<Notification>, PortError>;
+        limit: PageLimit,
+    ) -> Result<Page, PortError>;
 
     /// Where the inbox stands. Does not count rows.
     async fn state(&self, user: &UserId) -> Result<InboxState, PortError>;
 
-    /// All that changed in the inbox after `since`, if that is at most `limit` notifications: each
-    /// as it is at the state that is told along, and none of a later change.
+    /// Whether everything after `since` can be replayed, as of the state that is returned with it. Reads
+    /// no texts, and no more than `limit` + 1 rows.
     async fn history(
         &self,
         user: &UserId,
         since: Revision,
         limit: usize,
     ) -> Result<History, PortError>;
+
+    /// What was created in that range and is not deleted, oldest first. Rows may be newer than the range
+    /// in every other respect.
+    async fn created_in(
+        &self,
+        user: &UserId,
+        range: ReplayRange,
+        limit: PageLimit,
+    ) -> Result<Page, PortError>;
+
+    /// What was read or deleted by its latest change in that range, by revision. There are no more after
+    /// fewer than `limit` (which is at least 1) rows. Rows of the same revision as the last one are
+    /// returned even past the limit: a device that heard of a revision never asks for the rest of it.
+    /// What was created after `range.since` and is deleted is left out. `None` if some of the range is
+    /// forgotten ([`super::Retention`]).
+    async fn changed_in(
+        &self,
+        user: &UserId,
+        range: ReplayRange,
+        limit: usize,
+    ) -> Result<Option<Vec<MissedChange>>, PortError>;
+}
+
+/// How large a page may be. A store keeps to it while it reads, so that rows that do not fit never
+/// reach this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageLimit {
+    /// The most notifications on it.
+    pub rows: usize,
+    /// The most bytes of text ([`Notification::text_bytes`]) on it. A notification that is larger comes
+    /// as a page of its own, so that there is always a next page.
+    pub bytes: usize,
+}
+
+impl PageLimit {
+    /// A page of that many notifications, whatever their size.
+    pub const fn rows(rows: usize) -> Self {
+        Self { rows, bytes: usize::MAX }
+    }
+
+    /// The first of these, as many as fit.
+    pub fn page_of<'a>(self, notifications: impl Iterator<Item = &'a Notification>) -> Page {
+        let mut page = Page::default();
+        let mut bytes = 0;
+        for one in notifications {
+            bytes += one.text_bytes();
+            let fits =
+                page.items.len() < self.rows && (bytes <= self.bytes || page.items.is_empty());
+            if !fits {
+                page.more = true;
+                break;
+            }
+            page.items.push(one.clone());
+        }
+        page
+    }
+}
+
+/// Some of the notifications that were asked for, in the order that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Page {
+    /// The notifications.
+    pub items: Vec<Notification>,
+    /// Whether there are more after these.
+    pub more: bool,
 }
 
 /// Which part of an inbox to list.
@@ -98,18 +163,18 @@ pub struct ListFilter {
     pub kind: Option<Kind>,
 }
 
-/// What changed since a revision.
-#[derive(Debug, Clone, PartialEq)]
+/// Whether a device can be told everything since a revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum History {
-    /// All of it, by each notification's latest change.
+    /// It can.
     Complete {
-        /// Where the inbox stands after these.
+        /// Where the inbox stands.
         state: InboxState,
-        /// What changed, deleted ones included.
-        changes: Vec<MissedChange>,
+        /// How many notifications were created since, and are not deleted.
+        created: usize,
     },
-    /// It cannot be told: more changed than was asked for, some of it is not kept any more, or the
-    /// revision lies in this inbox's future.
+    /// It cannot: more notifications changed than the limit, some changes are forgotten, or the revision
+    /// is later than the inbox's latest.
     OutOfReach {
         /// Where the inbox stands.
         state: InboxState,

@@ -17,7 +17,8 @@ pub use device::{CloseReason, Device, Unsent};
 pub use event_publisher::{EventPublisher, Published};
 pub use id_generator::IdGenerator;
 pub use inbox_repository::{
-    History, IdempotencyKey, InboxRepository, InvalidIdempotencyKey, ListFilter, Once,
+    History, IdempotencyKey, InboxRepository, InvalidIdempotencyKey, ListFilter, Once, Page,
+    PageLimit,
 };
 pub use outbox::{Outbox, OutboxEntry, OutboxId, OutboxLead};
 pub use realtime_delivery::RealtimeDelivery;

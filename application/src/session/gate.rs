@@ -14,8 +14,14 @@ pub struct Gate<T> {
 
 #[derive(Debug)]
 enum State<T> {
-    Holding { held: Vec<(Option<Revision>, T)>, overflowed: bool },
-    Live { told: Revision },
+    /// `incomplete` if not all that came is in `held`.
+    Holding {
+        held: Vec<(Option<Revision>, T)>,
+        incomplete: bool,
+    },
+    Live {
+        told: Revision,
+    },
 }
 
 /// What a gate does with an announcement.
@@ -65,11 +71,11 @@ impl<T> Gate<T> {
                     Passage::Gap(told)
                 }
             },
-            State::Holding { held, overflowed } => {
+            State::Holding { held, incomplete } => {
                 if held.len() < self.bound {
                     held.push((revision, item));
                 } else {
-                    *overflowed = true;
+                    *incomplete = true;
                 }
                 Passage::Held
             }
@@ -79,11 +85,11 @@ impl<T> Gate<T> {
     /// The device has been told all up to and with `told`: opens the gate, unless something newer is
     /// held back.
     pub fn release(&mut self, mut told: Revision) -> Release<T> {
-        let State::Holding { held, overflowed } = &mut self.state else {
+        let State::Holding { held, incomplete } = &mut self.state else {
             return Release::Open;
         };
         let held = std::mem::take(held);
-        if std::mem::take(overflowed) {
+        if std::mem::take(incomplete) {
             return Release::Gap;
         }
         let mut news = Vec::with_capacity(held.len());
@@ -101,6 +107,15 @@ impl<T> Gate<T> {
         Release::Held(news, told)
     }
 
+    /// Something may be lost on its way without a trace. Holds back again like [`hold`](Self::hold); a gate
+    /// that is closed already asks for what is missing once it is released.
+    pub fn distrust(&mut self) -> Option<Revision> {
+        if let State::Holding { incomplete, .. } = &mut self.state {
+            *incomplete = true;
+        }
+        self.hold()
+    }
+
     /// Holds back again, for a device that shall catch up anew. Answers up to where it was told, or
     /// nothing if it is at that already.
     pub fn hold(&mut self) -> Option<Revision> {
@@ -116,7 +131,7 @@ impl<T> Gate<T> {
 
 impl<T> State<T> {
     const fn closed() -> Self {
-        Self::Holding { held: Vec::new(), overflowed: false }
+        Self::Holding { held: Vec::new(), incomplete: false }
     }
 }
 
@@ -203,6 +218,17 @@ mod tests {
         assert_eq!(gate.release(Revision::new(3)), Release::Open);
         assert_eq!(gate.hold(), Some(Revision::new(3)));
         assert_eq!(gate.offer(revision(4), 4), Passage::Held);
+    }
+
+    #[test]
+    fn a_distrusted_gate_asks_for_what_is_missing_once() {
+        let mut gate = Gate::holding(10);
+        assert_eq!(gate.distrust(), None, "it holds back already");
+        gate.offer(revision(4), 4);
+        assert_eq!(gate.release(Revision::new(3)), Release::Gap);
+        assert_eq!(gate.release(Revision::new(5)), Release::Open);
+        assert_eq!(gate.distrust(), Some(Revision::new(5)));
+        assert_eq!(gate.release(Revision::new(5)), Release::Open);
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //!
 //! ```text
 //! sign in ──▶ join the room (live announcements are held back)
-//!                └─▶ catch up: sync, what was missed ──▶ what was held back ──▶ live
+//!                └─▶ prepare (read where the inbox stands) ──▶ tell the client that it is connected
+//!                       └─▶ start: sync, what was missed ──▶ what was held back ──▶ live
 //! ```
 //!
 //! A transport brings a [`Device`](crate::ports::Device) and calls [`Sessions`]; nothing here
@@ -12,6 +13,7 @@
 
 mod deadlines;
 mod gate;
+mod replay_turns;
 mod rooms;
 #[expect(clippy::module_inception, reason = "the session itself, in the module of its rules")]
 mod session;

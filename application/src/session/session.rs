@@ -142,6 +142,10 @@ impl<D: Device> Session<D> {
         self.gate.lock().hold()
     }
 
+    pub(super) fn distrust(&self) -> Option<Revision> {
+        self.gate.lock().distrust()
+    }
+
     /// Queues a frame, waiting for room for as long as the device goes on reading.
     pub(super) async fn send_patiently(
         &self,

@@ -2,6 +2,7 @@ mod admission;
 mod catching_up;
 mod expiry;
 mod revocation;
+mod slow_reader;
 
 pub use self::admission::{Admission, Over, SessionLimit, TooManySessions};
 pub use self::catching_up::NotSynced;
@@ -16,6 +17,7 @@ use tracing::{debug, warn};
 
 use self::catching_up::Behind;
 use super::deadlines::Deadlines;
+use super::replay_turns::{ReplayTurns, TurnLimits};
 use super::rooms::Rooms;
 use super::session::{Session, SessionId, Told};
 use crate::access::Action;
@@ -33,6 +35,7 @@ pub struct Sessions<D: Device> {
     next_id: AtomicU64,
     deadlines: Deadlines<D>,
     behind: Behind<D>,
+    turns: ReplayTurns,
 }
 
 /// How sessions are run.
@@ -42,7 +45,8 @@ pub struct SessionSettings {
     pub warn_before_expiry: Duration,
     /// How many announcements are held back for a device that catches up.
     pub held_at_most: usize,
-    /// How long a device that catches up may read nothing.
+    /// How long a device that catches up may read nothing. As long as it reads something, however little,
+    /// it is not disconnected.
     pub patience: Duration,
     /// How many sessions a user may have; `None` for as many as come.
     pub limit: Option<SessionLimit>,
@@ -76,6 +80,7 @@ impl<D: Device> Sessions<D> {
             next_id: AtomicU64::new(1),
             deadlines: Deadlines::default(),
             behind: Behind::default(),
+            turns: ReplayTurns::new(TurnLimits::USUAL),
         }
     }
 
@@ -86,9 +91,13 @@ impl<D: Device> Sessions<D> {
         Ok(claims)
     }
 
-    /// Lets a device in. It is in its user's room at once; what happens from now on is held back
-    /// until [`welcome`](Self::welcome) has told it what it missed. Whoever calls this calls
-    /// [`leave`](Self::leave) when the connection ends.
+    /// Lets a device in, before its client is told that it is connected. It is in its user's room at
+    /// once; what happens from now on is held back until [`start`](Self::start) has sent it what it
+    /// missed. The caller then calls [`prepare`](Self::prepare), tells the client, and calls `start`; and
+    /// it calls [`leave`](Self::leave) when the connection ends.
+    ///
+    /// The session may be over when this returns, or at any time later: [`CloseReason`] reaches a
+    /// device that was not told that it is connected.
     pub fn join(&self, admission: Admission<D>, device: D) -> Arc<Session<D>> {
         let Admission { claims, place } = admission;
         let id = SessionId(self.next_id.fetch_add(1, Ordering::Relaxed));
@@ -196,5 +205,7 @@ impl<D: Device> Sessions<D> {
     }
 }
 
+#[cfg(test)]
+mod interleavings;
 #[cfg(test)]
 mod tests;

@@ -103,8 +103,10 @@ pub struct FakeDevice(Arc<Mutex<Connection>>);
 #[derive(Debug)]
 struct Connection {
     heard: Vec<Push>,
+    /// How many frames wait to be read.
     unread: usize,
-    capacity: usize,
+    /// How many may wait; `None` for a device that reads each frame at once.
+    capacity: Option<usize>,
     closed: Option<CloseReason>,
 }
 
@@ -115,20 +117,30 @@ impl Default for FakeDevice {
 }
 
 impl FakeDevice {
-    /// A device that takes whatever it is told.
+    /// A device that reads each frame at once.
     pub fn new() -> Self {
-        Self::with_room_for(usize::MAX)
+        Self::of(None)
     }
 
     /// A device that takes so many frames and then no more, until it reads.
     pub fn with_room_for(capacity: usize) -> Self {
+        Self::of(Some(capacity))
+    }
+
+    fn of(capacity: Option<usize>) -> Self {
         let connection = Connection { heard: Vec::new(), unread: 0, capacity, closed: None };
         Self(Arc::new(Mutex::new(connection)))
     }
 
-    /// Makes room by reading all that is queued.
+    /// Reads all that is queued, which makes room.
     pub fn read(&self) {
-        self.0.lock().unread = 0;
+        self.read_frames(usize::MAX);
+    }
+
+    /// Reads at most so many of the frames that are queued.
+    pub fn read_frames(&self, count: usize) {
+        let mut connection = self.0.lock();
+        connection.unread = connection.unread.saturating_sub(count);
     }
 
     /// All it heard.
@@ -163,12 +175,19 @@ impl Device for FakeDevice {
         if connection.closed.is_some() {
             return Err(Unsent::Closed);
         }
-        if connection.unread >= connection.capacity {
-            return Err(Unsent::Full);
+        if let Some(capacity) = connection.capacity {
+            if connection.unread >= capacity {
+                return Err(Unsent::Full);
+            }
+            connection.unread += 1;
         }
-        connection.unread += 1;
         connection.heard.push(frame.clone());
         Ok(())
+    }
+
+    fn queued(&self) -> usize {
+        let connection = self.0.lock();
+        if connection.closed.is_some() { 0 } else { connection.unread }
     }
 
     fn close(&self, why: CloseReason) {

@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use belfry_domain::{
-    Change, DomainEvent, Draft, Due, Epoch, Inbox, InboxState, Marked, Notification,
-    NotificationId, Receipt, Revision, Timestamp, UserId,
+    Change, DomainEvent, Draft, Due, Epoch, Inbox, InboxState, Marked, MissedChange, Notification,
+    NotificationId, Receipt, ReplayRange, Revision, Timestamp, UserId,
 };
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::ports::{
     History, IdempotencyKey, InboxRepository, ListFilter, Mark, Once, Outbox, OutboxEntry,
-    OutboxId, OutboxLead, PortError, Retention, Revocation, Revocations,
+    OutboxId, OutboxLead, Page, PageLimit, PortError, Retention, Revocation, Revocations,
 };
 use crate::trace;
 
@@ -60,6 +60,14 @@ impl InMemoryStore {
         // One permit is kept for a lead that is about to wait, so that no call is lost.
         self.shared.written.notify_one();
         answer
+    }
+
+    fn read<T>(&self, user: &UserId, question: impl FnOnce(&Inbox) -> T) -> T {
+        let content = self.shared.content.lock();
+        match content.inboxes.get(user) {
+            Some(inbox) => question(inbox),
+            None => question(&Inbox::new(user.clone())),
+        }
     }
 }
 
@@ -196,20 +204,18 @@ impl InboxRepository for InMemoryStore {
         &self,
         user: &UserId,
         filter: &ListFilter,
-        limit: usize,
-    ) -> Result<Vec<Notification>, PortError> {
+        limit: PageLimit,
+    ) -> Result<Page, PortError> {
         let content = self.shared.content.lock();
         let Some(inbox) = content.inboxes.get(user) else {
-            return Ok(Vec::new());
+            return Ok(Page::default());
         };
-        Ok(inbox
+        let matching = inbox
             .notifications()
             .filter(|one| filter.before.is_none_or(|before| one.created_revision < before))
             .filter(|one| filter.unread.is_none_or(|unread| one.is_read() != unread))
-            .filter(|one| filter.kind.as_ref().is_none_or(|kind| one.kind == *kind))
-            .take(limit)
-            .cloned()
-            .collect())
+            .filter(|one| filter.kind.as_ref().is_none_or(|kind| one.kind == *kind));
+        Ok(limit.page_of(matching))
     }
 
     async fn state(&self, user: &UserId) -> Result<InboxState, PortError> {
@@ -222,14 +228,38 @@ impl InboxRepository for InMemoryStore {
         since: Revision,
         limit: usize,
     ) -> Result<History, PortError> {
-        let content = self.shared.content.lock();
-        let state = content.state(user);
-        let inbox = content.inboxes.get(user).cloned().unwrap_or_else(|| Inbox::new(user.clone()));
-        let changes = inbox.changed_since(since).filter(|changes| changes.len() <= limit);
-        Ok(match changes {
-            Some(changes) => History::Complete { state, changes },
-            None => History::OutOfReach { state },
-        })
+        Ok(self.read(user, |inbox| {
+            let state = inbox.state();
+            match inbox.count_since(since).filter(|count| count.changed <= limit) {
+                Some(count) => History::Complete { state, created: count.created },
+                None => History::OutOfReach { state },
+            }
+        }))
+    }
+
+    async fn created_in(
+        &self,
+        user: &UserId,
+        range: ReplayRange,
+        limit: PageLimit,
+    ) -> Result<Page, PortError> {
+        Ok(self.read(user, |inbox| limit.page_of(inbox.created_in(range))))
+    }
+
+    async fn changed_in(
+        &self,
+        user: &UserId,
+        range: ReplayRange,
+        limit: usize,
+    ) -> Result<Option<Vec<MissedChange>>, PortError> {
+        Ok(self.read(user, |inbox| {
+            let mut changes = inbox.changed_in(range)?;
+            if let Some(last) = changes.get(limit - 1) {
+                let end = last.revision;
+                changes.retain(|change| change.revision <= end);
+            }
+            Some(changes)
+        }))
     }
 }
 

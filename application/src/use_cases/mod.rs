@@ -17,7 +17,7 @@ mod revoke_tokens;
 mod sign_in;
 
 pub use apply_retention::{ApplyRetention, RetentionRules};
-pub use catch_up::{CatchUp, Replay, Seen};
+pub use catch_up::{CatchUp, CatchUpPlan, ReplayPage, ResumePoint};
 pub use count_unread::CountUnread;
 pub use create_notification::{CreateNotification, Created};
 pub use delete_notification::DeleteNotification;

@@ -2,7 +2,7 @@
 
 use belfry_adapters::inbound::rest::{Cors, RequestLimits, RestSettings};
 use belfry_adapters::inbound::socketio::SocketIoSettings;
-use belfry_adapters::limits::PerSecond;
+use belfry_adapters::limits::{PerSecond, UserWork};
 use belfry_application::access::Access;
 use belfry_application::session::{self, SessionLimit};
 use belfry_application::use_cases::RetentionRules;
@@ -69,7 +69,15 @@ pub(super) fn rest_settings(http: &Http) -> RestSettings {
     }
 }
 
-pub(super) fn request_limits(limits: &Limits) -> RequestLimits {
+/// What REST and the sockets share.
+pub(super) fn user_work(config: &Config) -> UserWork {
+    // Eight keep a user with many devices busy. Fewer where these would be most of the connections.
+    const AT_ONCE: u32 = 8;
+    let at_once = (config.database.max_connections / 2).clamp(1, AT_ONCE);
+    UserWork::new(PerSecond::new(config.limits.work_per_user), at_once as usize)
+}
+
+pub(super) fn request_limits(limits: &Limits, work: UserWork) -> RequestLimits {
     let requests = PerSecond::new(limits.requests_per_second);
-    RequestLimits::new(requests, PerSecond::new(limits.writes_per_second))
+    RequestLimits::new(requests, PerSecond::new(limits.writes_per_second), work)
 }

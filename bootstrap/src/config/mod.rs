@@ -296,6 +296,8 @@ pub struct Limits {
     pub requests_per_second: u32,
     #[serde(deserialize_with = "values::or_text")]
     pub writes_per_second: u32,
+    #[serde(deserialize_with = "values::or_text")]
+    pub work_per_user: u32,
 }
 
 /// Which session goes where a user would have too many.

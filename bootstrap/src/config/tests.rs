@@ -126,7 +126,7 @@ fn base_path_starts_with_a_slash_and_does_not_end_with_one() {
 
 #[test]
 fn a_limit_is_a_whole_number_and_zero_is_none() {
-    const LIMITS: [&str; 8] = [
+    const LIMITS: [&str; 9] = [
         "connections",
         "connections_per_address",
         "sessions_per_user",
@@ -135,6 +135,7 @@ fn a_limit_is_a_whole_number_and_zero_is_none() {
         "messages_per_second",
         "requests_per_second",
         "writes_per_second",
+        "work_per_user",
     ];
     for limit in LIMITS {
         let load = |value| {

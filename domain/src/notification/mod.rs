@@ -113,6 +113,15 @@ impl Notification {
         self.read_at.is_some()
     }
 
+    /// How many bytes of text it has. Pages are bounded by this, so a store that limits a page in its
+    /// query must count the same: the id, the kind, the title, the message, the link and the data.
+    pub fn text_bytes(&self) -> usize {
+        let optional = [self.link.as_ref().map(Link::as_str), self.data.as_ref().map(Data::as_str)];
+        let required =
+            [self.id.as_str(), self.kind.as_str(), self.title.as_str(), self.message.as_str()];
+        required.into_iter().chain(optional.into_iter().flatten()).map(str::len).sum()
+    }
+
     /// Whether it says the same as `draft`: equal but for what an inbox adds, and for the instant
     /// at which it was put down, which a sender who tries again does not know any more.
     pub fn says_the_same_as(&self, draft: &Draft) -> bool {

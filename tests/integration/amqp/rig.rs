@@ -8,7 +8,7 @@ use belfry_adapters::inbound::amqp::{
     StoreCommands, Unreadable,
 };
 use belfry_adapters::outbound::amqp::AmqpEventPublisher;
-use belfry_application::ports::{InboxRepository, PortError};
+use belfry_application::ports::{InboxRepository, ListFilter, PageLimit, PortError};
 use belfry_application::testing::{
     InMemoryStore, ManualClock, MockInboxRepository, RecordingDelivery, SequentialIds, epoch, user,
 };
@@ -258,8 +258,9 @@ impl Store {
 
     /// What is in a user's inbox, oldest first.
     pub(super) async fn inbox(&self, name: &str) -> Vec<Notification> {
-        let all = belfry_application::ports::ListFilter::default();
-        let mut inbox = self.inner.list(&user(name), &all, usize::MAX).await.unwrap();
+        let all = ListFilter::default();
+        let mut inbox =
+            self.inner.list(&user(name), &all, PageLimit::rows(usize::MAX)).await.unwrap().items;
         inbox.reverse();
         inbox
     }

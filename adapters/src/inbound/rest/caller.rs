@@ -14,9 +14,15 @@ use tracing::Span;
 
 use super::limits::RequestLimits;
 use super::problem::Problem;
+use crate::limits::WorkPermit;
 
 /// Somebody whose token holds now, and allows what this handler does.
-pub(super) struct Caller<D>(Claims, PhantomData<D>);
+pub(super) struct Caller<D> {
+    claims: Claims,
+    /// Held until the handler is done.
+    _work: Option<WorkPermit>,
+    action: PhantomData<D>,
+}
 
 /// What a handler does, as far as it takes a scope.
 pub(super) trait Doing {
@@ -40,7 +46,7 @@ doing!(Reading: ReadInbox, Changing: ChangeInbox, Creating: Create, Revoking: Re
 impl<D> Caller<D> {
     /// Whose inbox this caller may see and change: no other.
     pub(super) fn user(&self) -> &UserId {
-        &self.0.user
+        &self.claims.user
     }
 }
 
@@ -66,11 +72,12 @@ where
         let allowed = sign_in.access().check(&claims, D::ACTION);
         if D::ACTION == Action::Create && allowed.is_ok() {
             limits.count_write(&claims.user)?;
-        } else {
-            limits.count(&claims.user)?;
+            return Ok(Self { claims, _work: None, action: PhantomData });
         }
+        limits.count(&claims.user)?;
         allowed?;
-        Ok(Self(claims, PhantomData))
+        let work = limits.begin_work(&claims.user).await?;
+        Ok(Self { claims, _work: Some(work), action: PhantomData })
     }
 }
 

@@ -7,7 +7,9 @@ use belfry_domain::UserId;
 use http::Extensions;
 
 use super::problem::Problem;
-use crate::limits::{Limit, PerSecond, RateByKey, network_of};
+use crate::limits::{
+    Cost, Exceeded, Limit, PerSecond, RateByKey, UserWork, WorkPermit, network_of,
+};
 use crate::transport::ClientAddress;
 
 /// What each caller may ask for at once.
@@ -17,6 +19,7 @@ pub struct RequestLimits(Arc<Rates>);
 struct Rates {
     requests: Option<RateByKey>,
     writes: Option<RateByKey>,
+    work: UserWork,
 }
 
 /// Whose requests are counted together.
@@ -27,10 +30,26 @@ enum Counted<'a> {
 }
 
 impl RequestLimits {
-    /// So many requests of each caller, and so many that write notifications.
-    pub fn new(requests: Option<PerSecond>, writes: Option<PerSecond>) -> Self {
+    /// So many requests of each caller, and so many that write notifications; and so much work for each
+    /// user, which is shared with the user's devices.
+    pub fn new(requests: Option<PerSecond>, writes: Option<PerSecond>, work: UserWork) -> Self {
         let [requests, writes] = [requests, writes].map(|rate| rate.map(RateByKey::of));
-        Self(Arc::new(Rates { requests, writes }))
+        Self(Arc::new(Rates { requests, writes, work }))
+    }
+
+    /// Waits until another operation of this user may begin in the store. For users who work on their own
+    /// inbox: a service that writes notifications does that for many users and has a limit of its own.
+    pub(super) async fn begin_work(&self, user: &UserId) -> Result<WorkPermit, Problem> {
+        self.0
+            .work
+            .acquire(user, Cost::REQUEST)
+            .await
+            .map_err(|exceeded| refuse(Limit::Work, exceeded))
+    }
+
+    /// Counts notifications that were read for this user.
+    pub(super) fn charge_notifications(&self, user: &UserId, count: usize) {
+        self.0.work.charge(user, Cost::of_notifications(count));
     }
 
     /// Counts a request of somebody whose token holds.
@@ -52,8 +71,10 @@ impl RequestLimits {
 
 fn take(rates: Option<&RateByKey>, limit: Limit, who: &Counted<'_>) -> Result<(), Problem> {
     let Some(rates) = rates else { return Ok(()) };
-    rates.take(who).map_err(|exceeded| {
-        limit.record_exceeded();
-        Problem::too_many_requests(exceeded.wait)
-    })
+    rates.take(who).map_err(|exceeded| refuse(limit, exceeded))
+}
+
+fn refuse(limit: Limit, exceeded: Exceeded) -> Problem {
+    limit.record_exceeded();
+    Problem::too_many_requests(exceeded.wait)
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use belfry_application::ports::{BearerToken, Claims, CloseReason, Device as _, TokenTooLong};
 use belfry_application::session::{Session, TooManySessions};
-use belfry_application::use_cases::{Refusal, Seen};
+use belfry_application::use_cases::{CatchUpPlan, Refusal};
 use http::Request;
 use parking_lot::Mutex;
 use tracing::{debug, warn};
@@ -19,7 +19,7 @@ use super::protocol::{ConnectError, ConnectRequest, NamespaceHandler};
 use super::reply::{MessageError, Reply};
 use super::settings::SocketIoSettings;
 use super::use_cases::SocketUseCases;
-use crate::limits::Limit;
+use crate::limits::{Cost, Limit, UserWork};
 use crate::outbound::socketio::{Arguments, Namespace, SocketIoDevice, SocketIoSessions};
 use crate::transport::{ClientAddress, NotSent};
 
@@ -27,6 +27,8 @@ use crate::transport::{ClientAddress, NotSent};
 pub(super) struct ConnectHandler {
     pub(super) sessions: Arc<SocketIoSessions>,
     pub(super) use_cases: SocketUseCases,
+    /// What all devices and requests of a user may ask for together.
+    pub(super) work: UserWork,
     pub(super) handshakes: HandshakeLimits,
     pub(super) outage: OutageGate,
     pub(super) settings: SocketIoSettings,
@@ -43,8 +45,8 @@ pub(super) struct OpeningRequest {
 pub(super) struct DeviceSession {
     pub(super) session: Arc<Session<SocketIoDevice>>,
     limiter: MessageLimiter,
-    /// Where the device wants to be caught up from, until that has begun.
-    resume_from: Mutex<Option<Seen>>,
+    /// How the device is brought up to date, until that has begun.
+    plan: Mutex<Option<Box<CatchUpPlan>>>,
     /// Held by the message that reads a page or a replay.
     pub(super) page_turn: tokio::sync::Mutex<()>,
 }
@@ -72,21 +74,26 @@ impl ConnectHandler {
         let ConnectRequest { request, auth, socket } = connect;
         // First, as it costs next to nothing.
         self.handshakes.check_connect(&request.prepaid, request.from).map_err(|limit| {
-            limit.hit();
+            limit.record_exceeded();
             ConnectFailure::Rejected(TOO_MANY_HANDSHAKES)
         })?;
         let ConnectCredentials { token, resume_from } =
             ConnectCredentials::read(&auth, &request.credentials);
         let claims = self.authenticate(token).await?;
         let admission = self.sessions.admit(claims).map_err(|TooManySessions| {
-            Limit::SessionsPerUser.hit();
+            Limit::SessionsPerUser.record_exceeded();
             ConnectFailure::Rejected(TooManySessions::CODE)
         })?;
         let session = self.sessions.join(admission, SocketIoDevice::new(socket));
+        // Before the device learns that it is connected: what happens from then on is sent to it.
+        let plan = self.sessions.prepare(&session, resume_from).await.map_err(|_| {
+            self.sessions.leave(&session);
+            ConnectFailure::Unavailable(Unavailable::CODE)
+        })?;
         Ok(Arc::new(DeviceSession {
             session,
             limiter: MessageLimiter::new(self.settings.messages),
-            resume_from: Mutex::new(resume_from),
+            plan: Mutex::new(Some(Box::new(plan))),
             page_turn: tokio::sync::Mutex::default(),
         }))
     }
@@ -97,7 +104,7 @@ impl ConnectHandler {
         device: &DeviceSession,
         exceeded: LimitExceeded,
     ) -> Option<MessageError> {
-        Limit::Messages.hit();
+        Limit::Messages.record_exceeded();
         if exceeded == LimitExceeded::Rate {
             return Some(MessageError::TooManyMessages);
         }
@@ -153,13 +160,20 @@ impl NamespaceHandler for ConnectHandler {
     }
 
     async fn connected(&self, device: Arc<DeviceSession>) {
-        let resume_from = device.resume_from.lock().take();
-        self.sessions.welcome(&device.session, resume_from).await;
+        let Some(plan) = device.plan.lock().take() else { return };
+        let replayed = Cost::of_notifications(plan.sync.missed);
+        self.sessions.start(&device.session, *plan).await;
+        self.work.charge(device.session.user(), replayed);
     }
 
     async fn receive(&self, device: Arc<DeviceSession>, event: Event) {
+        // Kept until the reply is sent.
+        let _turn;
         let outcome = match device.limiter.check() {
-            Ok(()) => messages::handle(self, &device, &event.name, event.payload()).await,
+            Ok(()) => {
+                _turn = messages::turn(&device, &event.name).await;
+                messages::handle(self, &device, &event.name, event.payload()).await
+            }
             Err(exceeded) => match self.limit_exceeded(&device, exceeded) {
                 Some(error) => Err(error),
                 None => return,

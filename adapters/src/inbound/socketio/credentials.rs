@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 
 use belfry_application::ports::{BearerToken, TokenTooLong};
-use belfry_application::use_cases::Seen;
+use belfry_application::use_cases::ResumePoint;
 use belfry_domain::{Epoch, Revision};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Uri};
@@ -13,7 +13,7 @@ pub(super) struct ConnectCredentials {
     /// The token, from the first of its possible places that has one.
     pub(super) token: Result<Option<BearerToken>, TokenTooLong>,
     /// The device's position in its inbox.
-    pub(super) resume_from: Option<Seen>,
+    pub(super) resume_from: Option<ResumePoint>,
 }
 
 /// The tokens in the request that opened a transport. They are kept for as long as the device may connect to a
@@ -53,7 +53,7 @@ impl ConnectCredentials {
 
 /// The position `{since, epoch}` of a device. The revision is a number or, as some clients have it, text. `None`
 /// if there is none, or it is malformed.
-pub(super) fn resume_point(payload: &Value) -> Option<Seen> {
+pub(super) fn resume_point(payload: &Value) -> Option<ResumePoint> {
     let since = match payload.get("since")? {
         Value::Number(number) => number.as_u64()?,
         Value::String(text) => text.parse().ok()?,
@@ -64,7 +64,7 @@ pub(super) fn resume_point(payload: &Value) -> Option<Seen> {
         // What was never an epoch is certainly not this store's: the device starts over.
         Some(other) => Some(Epoch::parse(other.as_str()?).ok()?),
     };
-    Some(Seen { since: Revision::new(since), epoch })
+    Some(ResumePoint { since: Revision::new(since), epoch })
 }
 
 #[cfg(test)]

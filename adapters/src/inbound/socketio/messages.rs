@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use belfry_application::access::Action;
-use belfry_application::ports::{BearerToken, ListFilter};
+use belfry_application::ports::{BearerToken, Device as _, ListFilter};
 use belfry_application::use_cases::Refusal;
 use belfry_domain::{InboxState, Kind, NotificationId};
 use serde::Deserialize;
@@ -11,6 +11,7 @@ use tokio::sync::MutexGuard;
 use super::connect_handler::{ConnectHandler, DeviceSession};
 use super::credentials::resume_point;
 use super::reply::MessageError;
+use crate::limits::{Cost, Limit};
 use crate::wire::{Cursor, PageForm, Rfc3339, SyncForm, TextOrNumber};
 
 /// What a device can ask for.
@@ -39,6 +40,11 @@ impl Message {
         })
     }
 
+    /// Whether it reads many notifications for the device.
+    const fn is_large(self) -> bool {
+        matches!(self, Self::List | Self::Sync)
+    }
+
     /// What the session's token must allow.
     const fn action(self) -> Action {
         match self {
@@ -55,13 +61,22 @@ pub(super) async fn handle(
     event: &str,
     payload: Value,
 ) -> Result<Value, MessageError> {
-    let ConnectHandler { sessions, use_cases, .. } = handler;
+    let ConnectHandler { sessions, use_cases, work, .. } = handler;
     let session = &device.session;
     let message = Message::named(event);
     sessions.authorize(session, message.map_or(Action::ReadInbox, Message::action))?;
     let user = session.user();
-    match message.ok_or(MessageError::UnknownEvent)? {
-        Message::MarkRead => Ok(position(use_cases.mark_read.run(user, &ids(payload)?).await?)),
+    let message = message.ok_or(MessageError::UnknownEvent)?;
+    let permit = work.acquire(user, Cost::REQUEST).await.map_err(|_| {
+        Limit::Work.record_exceeded();
+        MessageError::TooMuchWork
+    })?;
+    match message {
+        Message::MarkRead => {
+            let ids = ids(payload)?;
+            work.charge(user, Cost::of_notifications(ids.len()));
+            Ok(position(use_cases.mark_read.run(user, &ids).await?))
+        }
         Message::MarkAllRead => Ok(position(use_cases.mark_all_read.run(user).await?)),
         Message::CountUnread => Ok(position(use_cases.count_unread.run(user).await?)),
         Message::Delete => {
@@ -71,13 +86,15 @@ pub(super) async fn handle(
         }
         Message::List => {
             let (filter, limit) = requested_page(payload)?;
-            let _turn = turn_to_read(device).await;
             let page = use_cases.list.run(user, &filter, limit).await?;
+            work.charge(user, Cost::of_notifications(page.items.len()));
             Ok(json!(PageForm::from(&page)))
         }
         Message::Sync => {
-            let _turn = turn_to_read(device).await;
+            // A replay lasts as long as the device takes to read it, and has limits of its own.
+            drop(permit);
             let sync = sessions.sync(session, resume_point(&payload)).await?;
+            work.charge(user, Cost::of_notifications(sync.missed));
             Ok(json!(SyncForm::from(&sync)))
         }
         Message::Refresh => {
@@ -90,15 +107,20 @@ pub(super) async fn handle(
     }
 }
 
-/// Waits until the device has read all that was sent to it before. What is large is read from the store for one
-/// message of a device at a time, so a device cannot make the server hold more than one such answer.
-async fn turn_to_read(device: &DeviceSession) -> MutexGuard<'_, ()> {
+/// Waits until a message of that name may be processed, for as long as the guard is kept: until its reply is sent.
+///
+/// What reads many notifications waits until the device has read everything that was sent to it before, and is
+/// processed alone. So a device cannot make the server hold more than one such reply.
+pub(super) async fn turn<'a>(device: &'a DeviceSession, event: &str) -> Option<MutexGuard<'a, ()>> {
     const CHECK_EVERY: Duration = Duration::from_millis(20);
+    if !Message::named(event).is_some_and(Message::is_large) {
+        return None;
+    }
     let turn = device.page_turn.lock().await;
-    while !device.session.device().is_drained() {
+    while device.session.device().queued() > 0 {
         tokio::time::sleep(CHECK_EVERY).await;
     }
-    turn
+    Some(turn)
 }
 
 fn position(state: InboxState) -> Value {

@@ -21,6 +21,8 @@ pub(super) enum MessageError {
     NotFound,
     #[error("message rate limit exceeded")]
     TooManyMessages,
+    #[error("the user's devices and requests ask for too much work")]
+    TooMuchWork,
     #[error(transparent)]
     NotSynced(#[from] NotSynced),
     #[error(transparent)]
@@ -35,7 +37,9 @@ impl MessageError {
             Self::Invalid(_) => ("payload_invalid", self.to_string()),
             Self::UnknownEvent => ("event_unknown", self.to_string()),
             Self::NotFound => ("not_found", self.to_string()),
-            Self::TooManyMessages => (CloseReason::TooManyMessages.as_str(), self.to_string()),
+            Self::TooManyMessages | Self::TooMuchWork => {
+                (CloseReason::TooManyMessages.as_str(), self.to_string())
+            }
             Self::NotSynced(NotSynced::UnderWay) => ("sync_under_way", self.to_string()),
             Self::NotSynced(NotSynced::Unsent | NotSynced::FallsBehind) => {
                 ("too_slow", self.to_string())

@@ -15,6 +15,7 @@ use super::outage::OutageGate;
 use super::protocol::SocketIo;
 use super::settings::SocketIoSettings;
 use super::use_cases::SocketUseCases;
+use crate::limits::UserWork;
 use crate::outbound::socketio::SocketIoSessions;
 
 /// What the server is made of.
@@ -23,6 +24,8 @@ pub struct SocketIoParts {
     pub sessions: Arc<SocketIoSessions>,
     /// What devices can ask for.
     pub use_cases: SocketUseCases,
+    /// What all devices and requests of a user may ask for together.
+    pub work: UserWork,
     /// How the server is run.
     pub settings: SocketIoSettings,
 }
@@ -34,10 +37,11 @@ pub struct SocketIoServer(EngineServer<SocketIo<ConnectHandler>>);
 impl SocketIoServer {
     /// A server without devices.
     pub fn new(parts: SocketIoParts) -> Self {
-        let SocketIoParts { sessions, use_cases, settings } = parts;
+        let SocketIoParts { sessions, use_cases, work, settings } = parts;
         let handler = Arc::new(ConnectHandler {
             sessions,
             use_cases,
+            work,
             handshakes: HandshakeLimits::new(settings.handshakes, settings.handshakes_per_address),
             outage: OutageGate::default(),
             settings,
@@ -62,7 +66,7 @@ impl Service<Request<Body>> for SocketIoServer {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         if let Err(limit) = self.handler().handshakes.check_request(&request) {
-            limit.hit();
+            limit.record_exceeded();
             count_rejected(TOO_MANY_HANDSHAKES);
             return Box::pin(async move { Ok(rejection(limit).await) });
         }

@@ -20,11 +20,6 @@ impl SocketIoDevice {
     pub(crate) fn socket(&self) -> &NamespaceSocket {
         &self.0
     }
-
-    /// Whether all that was sent has been handed to the network.
-    pub(crate) fn is_drained(&self) -> bool {
-        self.0.is_drained()
-    }
 }
 
 impl Device for SocketIoDevice {
@@ -46,9 +41,20 @@ impl Device for SocketIoDevice {
         })
     }
 
+    fn queued(&self) -> usize {
+        0
+    }
+
+    /// In bytes.
+    fn queued(&self) -> usize {
+        self.0.queued_bytes()
+    }
+
     fn close(&self, why: CloseReason) {
-        if why == CloseReason::TooManySessions {
-            Limit::SessionsPerUser.hit();
+        match why {
+            CloseReason::TooManySessions => Limit::SessionsPerUser.record_exceeded(),
+            CloseReason::TooSlow => Limit::SendQueue.record_exceeded(),
+            _ => {}
         }
         metrics::counter!("belfry_devices_closed_total", "reason" => why.as_str()).increment(1);
         // Client libraries reconnect by themselves when a transport breaks, and stay away when the server

@@ -92,8 +92,9 @@ impl NamespaceSocket {
         }
     }
 
-    pub(crate) fn is_drained(&self) -> bool {
-        self.sender.upgrade().is_none_or(|sender| sender.is_drained())
+    /// How many bytes of what was sent have not been handed to the network yet.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.sender.upgrade().map_or(0, |sender| sender.queued_bytes())
     }
 
     pub(super) fn send<'a>(

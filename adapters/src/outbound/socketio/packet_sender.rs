@@ -201,11 +201,11 @@ impl PacketSender {
         self.task.wake();
     }
 
-    /// Whether all that was sent has been handed to the network.
-    pub(crate) fn is_drained(&self) -> bool {
+    /// How many bytes of what was sent have not been handed to the network yet.
+    pub(crate) fn queued_bytes(&self) -> usize {
         match &self.state.lock().transport {
-            Transport::WebSocket(writer) => writer.is_drained(),
-            Transport::Polling(queue) => queue.pending_bytes() == 0,
+            Transport::WebSocket(writer) => writer.queued_bytes(),
+            Transport::Polling(queue) => queue.pending_bytes(),
         }
     }
 

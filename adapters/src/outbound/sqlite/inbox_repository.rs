@@ -1,10 +1,10 @@
 use async_trait::async_trait;
 use belfry_application::ports::{
-    History, IdempotencyKey, InboxRepository, ListFilter, Once, PortError,
+    History, IdempotencyKey, InboxRepository, ListFilter, Once, Page, PageLimit, PortError,
 };
 use belfry_domain::{
-    DomainEvent, Draft, Epoch, InboxState, Kind, Marked, Notification, NotificationId, Receipt,
-    Revision, Timestamp, UserId,
+    DomainEvent, Draft, Epoch, InboxState, Kind, Marked, MissedChange, Notification,
+    NotificationId, Receipt, ReplayRange, Revision, Timestamp, UserId,
 };
 
 use super::SqliteStore;
@@ -12,8 +12,8 @@ use super::create;
 use super::edit::Edit;
 use super::failure::Failure;
 use crate::outbound::relational::{
-    HistoryRow, InstantOutOfRange, NotificationRow, Unreadable, clamped, history, inbox_state,
-    storable,
+    ChangedRow, HistoryRow, InstantOutOfRange, NotificationRow, SizedRow, Unreadable, changes,
+    clamped, history, inbox_state, page, storable,
 };
 
 /// What a [`NotificationRow`] is read from: the table `notifications`, called `n`.
@@ -33,40 +33,101 @@ pub(super) const GET: &str = concat!(
     " FROM notifications n WHERE n.user_id = ?1 AND n.id = ?2 AND n.deleted_at IS NULL"
 );
 
-/// A page of a list. The filter by read state is a part of the text, as each has its own index.
-macro_rules! page {
-    ($filter:literal) => {
+/// Cuts `$rows` (called `n`, ordered by `$order`, at most `?4`) to a page of `?5` bytes. The running sum is
+/// built over the few rows that the limit leaves, so a page costs what it reads. The first row is its
+/// own sum: it is always on the page. What counts as a byte: `Notification::text_bytes`.
+macro_rules! sized_page {
+    ($order:literal, $rows:expr) => {
         concat!(
-            "SELECT ",
+            "SELECT * FROM (
+                SELECT n.*, count(*) OVER () AS found,
+                    sum(n.bytes) OVER (ORDER BY ",
+            $order,
+            ") AS running_bytes
+                FROM (
+                    SELECT ",
             columns!(),
-            " FROM notifications n
-              WHERE n.user_id = ?1 AND n.created_revision < ?2 AND n.deleted_at IS NULL
-                AND (?3 IS NULL OR n.kind = ?3) ",
-            $filter,
-            " ORDER BY n.created_revision DESC LIMIT ?4"
+            ",
+                        octet_length(n.id) + octet_length(n.kind) + octet_length(n.title)
+                        + octet_length(n.message) + coalesce(octet_length(n.link), 0)
+                        + coalesce(octet_length(n.data), 0) AS bytes
+                    FROM notifications n ",
+            $rows,
+            "
+                    ORDER BY ",
+            $order,
+            " LIMIT ?4
+                ) n
+            ) n WHERE n.running_bytes <= ?5 OR n.running_bytes = n.bytes
+            ORDER BY ",
+            $order
         )
     };
 }
 
-pub(super) const PAGE: &str = page!("");
-pub(super) const PAGE_OF_UNREAD: &str = page!("AND n.read_at IS NULL");
-pub(super) const PAGE_OF_READ: &str = page!("AND n.read_at IS NOT NULL");
+/// A page of a list. The filter by read state is a part of the text, as each has its own index.
+macro_rules! list_page {
+    ($filter:literal) => {
+        sized_page!(
+            "n.created_revision DESC",
+            concat!(
+                "WHERE n.user_id = ?1 AND n.created_revision < ?2 AND n.deleted_at IS NULL
+                    AND (?3 IS NULL OR n.kind = ?3) ",
+                $filter
+            )
+        )
+    };
+}
+
+pub(super) const PAGE: &str = list_page!("");
+pub(super) const PAGE_OF_UNREAD: &str = list_page!("AND n.read_at IS NULL");
+pub(super) const PAGE_OF_READ: &str = list_page!("AND n.read_at IS NOT NULL");
+
+pub(super) const CREATED_IN: &str = sized_page!(
+    "n.created_revision",
+    "WHERE n.user_id = ?1 AND n.created_revision > ?2 AND n.created_revision <= ?3
+        AND n.deleted_at IS NULL"
+);
 
 pub(super) const STATE: &str = "SELECT revision, unread FROM inboxes WHERE user_id = ?1";
 
-/// One statement, so that the state and the changes are of one moment. A row of nulls stands for an
-/// inbox without changes since then.
-pub(super) const HISTORY: &str = concat!(
-    "SELECT inbox.revision AS at_revision, inbox.unread, inbox.history_floor, ",
-    columns!(),
-    ", n.deleted_at IS NOT NULL AS deleted
+/// One statement, so that the state and the counts are of one moment.
+pub(super) const HISTORY: &str = "
+    SELECT inbox.revision, inbox.unread, inbox.history_floor,
+        count(missed.revision) AS changed,
+        count(*) FILTER (WHERE missed.created_revision > ?2 AND missed.deleted_at IS NULL) AS created
     FROM inboxes inbox LEFT JOIN (
-        SELECT * FROM notifications changed
+        SELECT revision, created_revision, deleted_at FROM notifications changed
         WHERE changed.user_id = ?1 AND changed.revision > ?2
-        ORDER BY changed.revision, changed.created_revision LIMIT ?3
-    ) n ON ?2 >= inbox.history_floor
+        ORDER BY changed.revision LIMIT ?3
+    ) missed ON ?2 >= inbox.history_floor
     WHERE inbox.user_id = ?1
-    ORDER BY n.revision, n.created_revision"
+    GROUP BY inbox.user_id";
+
+/// What is replayed besides new notifications.
+macro_rules! changed_in {
+    () => {
+        "notifications changed
+        WHERE changed.user_id = ?1 AND changed.revision > ?2 AND changed.revision <= ?3
+            AND CASE WHEN changed.deleted_at IS NULL THEN changed.read_at IS NOT NULL
+                ELSE changed.created_revision <= ?4 END"
+    };
+}
+
+/// One statement, so that nothing is forgotten between the changes and the floor. A row of nulls stands
+/// for an inbox without such changes. The last row within the limit says by its revision where to end.
+pub(super) const CHANGED_IN: &str = concat!(
+    "SELECT inbox.history_floor, n.id, n.revision, n.read_at, n.deleted_at IS NOT NULL AS deleted
+    FROM inboxes inbox LEFT JOIN (
+        SELECT id, revision, read_at, deleted_at FROM ",
+    changed_in!(),
+    " AND changed.revision <= coalesce(
+            (SELECT changed.revision FROM ",
+    changed_in!(),
+    " ORDER BY changed.revision LIMIT 1 OFFSET ?5 - 1), ?3)
+    ) n
+    WHERE inbox.user_id = ?1
+    ORDER BY n.revision"
 );
 
 impl SqliteStore {
@@ -154,24 +215,25 @@ impl InboxRepository for SqliteStore {
         &self,
         user: &UserId,
         filter: &ListFilter,
-        limit: usize,
-    ) -> Result<Vec<Notification>, PortError> {
+        limit: PageLimit,
+    ) -> Result<Page, PortError> {
         let statement = match filter.unread {
             None => PAGE,
             Some(true) => PAGE_OF_UNREAD,
             Some(false) => PAGE_OF_READ,
         };
         let before = filter.before.map_or(u64::MAX, Revision::get);
-        let rows: Vec<StoredRow> = sqlx::query_as(statement)
+        let rows: Vec<SizedRow<i64>> = sqlx::query_as(statement)
             .bind(user.as_str())
             .bind(clamped(before))
             .bind(filter.kind.as_ref().map(Kind::as_str))
-            .bind(clamped(limit))
+            // One more than is wanted shows that there are more.
+            .bind(clamped(limit.rows).saturating_add(1))
+            .bind(clamped(limit.bytes))
             .fetch_all(&self.readers)
             .await
             .map_err(Failure::from)?;
-        let read: Result<_, Failure> = rows.into_iter().map(read).collect();
-        Ok(read?)
+        Ok(page(rows, limit).map_err(Failure::from)?)
     }
 
     async fn state(&self, user: &UserId) -> Result<InboxState, PortError> {
@@ -191,14 +253,50 @@ impl InboxRepository for SqliteStore {
         limit: usize,
     ) -> Result<History, PortError> {
         // One more than is wanted shows that there are more.
-        let rows: Vec<HistoryRow<i64>> = sqlx::query_as(HISTORY)
+        let row: Option<HistoryRow> = sqlx::query_as(HISTORY)
             .bind(user.as_str())
             .bind(clamped(since.get()))
             .bind(clamped(limit).saturating_add(1))
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(Failure::from)?;
+        Ok(history(row, since, limit).map_err(Failure::from)?)
+    }
+
+    async fn created_in(
+        &self,
+        user: &UserId,
+        range: ReplayRange,
+        limit: PageLimit,
+    ) -> Result<Page, PortError> {
+        let rows: Vec<SizedRow<i64>> = sqlx::query_as(CREATED_IN)
+            .bind(user.as_str())
+            .bind(clamped(range.after.get()))
+            .bind(clamped(range.up_to.get()))
+            .bind(clamped(limit.rows).saturating_add(1))
+            .bind(clamped(limit.bytes))
             .fetch_all(&self.readers)
             .await
             .map_err(Failure::from)?;
-        Ok(history(rows, since, limit).map_err(Failure::from)?)
+        Ok(page(rows, limit).map_err(Failure::from)?)
+    }
+
+    async fn changed_in(
+        &self,
+        user: &UserId,
+        range: ReplayRange,
+        limit: usize,
+    ) -> Result<Option<Vec<MissedChange>>, PortError> {
+        let rows: Vec<ChangedRow<i64>> = sqlx::query_as(CHANGED_IN)
+            .bind(user.as_str())
+            .bind(clamped(range.after.get()))
+            .bind(clamped(range.up_to.get()))
+            .bind(clamped(range.since.get()))
+            .bind(clamped(limit))
+            .fetch_all(&self.readers)
+            .await
+            .map_err(Failure::from)?;
+        Ok(changes(rows, range).map_err(Failure::from)?)
     }
 }
 

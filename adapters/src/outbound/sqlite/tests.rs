@@ -7,7 +7,9 @@ use tempfile::TempDir;
 
 use super::create::{LED_TO, STANDING};
 use super::edit::{DELETE, KNOWN, READ, READ_ALL};
-use super::inbox_repository::{GET, HISTORY, PAGE, PAGE_OF_READ, PAGE_OF_UNREAD, STATE};
+use super::inbox_repository::{
+    CHANGED_IN, CREATED_IN, GET, HISTORY, PAGE, PAGE_OF_READ, PAGE_OF_UNREAD, STATE,
+};
 use super::{SqliteSettings, SqliteStore};
 
 struct Place(TempDir);
@@ -145,9 +147,10 @@ async fn an_entry_tells_when_it_was_written() {
 async fn no_statement_walks_through_a_table() {
     let place = Place::new();
     let store = place.store().await;
-    for statement in [GET, PAGE, PAGE_OF_UNREAD, PAGE_OF_READ, STATE, HISTORY]
-        .into_iter()
-        .chain([STANDING, LED_TO, READ, READ_ALL, DELETE, KNOWN])
+    for statement in
+        [GET, PAGE, PAGE_OF_UNREAD, PAGE_OF_READ, STATE, HISTORY, CREATED_IN, CHANGED_IN]
+            .into_iter()
+            .chain([STANDING, LED_TO, READ, READ_ALL, DELETE, KNOWN])
     {
         let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
         let plan: Vec<(i64, i64, i64, String)> =

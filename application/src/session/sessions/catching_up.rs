@@ -1,5 +1,17 @@
-//! Devices get what they missed: when they come, when they ask, and when something was lost on its way
+//! Devices get what they missed: when they connect, when they ask, and when an event was lost on its way
 //! to them.
+//!
+//! ```text
+//! join ──▶ the gate holds live events back
+//!   prepare: the store is read, the inbox stands at R0
+//!   (the transport tells the client that it is connected)
+//!   start: sync ──▶ pages up to R0 ──▶ the gate is released at R0 ──▶ live events
+//! ```
+//!
+//! Every event is on one side of R0. Up to R0 it is a change that the store knew before the client was
+//! told that it is connected; the replay has it, or the client loads its list. After R0 it is in the gate,
+//! which was closed before the store was read, and goes out from there. No event is on both sides and none
+//! on neither, however long the pages take.
 
 use std::error::Error;
 use std::sync::{Arc, Weak};
@@ -10,10 +22,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::Sessions;
+use super::slow_reader::SlowReader;
 use crate::announcement::{Announcement, Push, SyncState};
-use crate::ports::{CloseReason, Device, PortError};
+use crate::ports::{CloseReason, Device, PortError, Unsent};
 use crate::session::{Release, Session};
-use crate::use_cases::{Replay, Seen};
+use crate::use_cases::{CatchUpPlan, ReplayPage, ResumePoint};
 
 /// Why a device that asked for what it missed did not get it.
 #[derive(Debug, thiserror::Error)]
@@ -62,24 +75,45 @@ impl<D: Device> Sessions<D> {
     /// How often a device that is overtaken by events while it catches up may try again.
     const ROUNDS: usize = 8;
 
-    /// Tells a device that has just joined where its inbox stands and what it missed, then lets
-    /// live announcements through. A device that cannot be told is sent away, to come back.
-    pub async fn welcome(&self, session: &Arc<Session<D>>, seen: Option<Seen>) {
-        if let Err(why) = self.replay(session, seen).await {
+    /// Reads where the inbox of a session that has just [joined](Self::join) stands, and decides how to
+    /// bring its device up to date from `resume`. To be called before the client is told that it is
+    /// connected: whatever happens from then on reaches it as an event.
+    ///
+    /// After an error, [`leave`](Self::leave) and have the client come back later.
+    pub async fn prepare(
+        &self,
+        session: &Session<D>,
+        resume: Option<ResumePoint>,
+    ) -> Result<CatchUpPlan, PortError> {
+        let plan = self.catch_up.plan(session.user(), resume.as_ref()).await;
+        plan.inspect_err(|error| Self::log_failed(session, error))
+    }
+
+    fn log_failed(session: &Session<D>, error: &PortError) {
+        warn!(user = %session.user(), error = error as &dyn Error, "no catching up");
+    }
+
+    /// Sends a device that has just been told that it is connected where its inbox stands and what it
+    /// missed, then lets live events through. A device that cannot be brought up to date is disconnected,
+    /// to come back.
+    pub async fn start(&self, session: &Arc<Session<D>>, plan: CatchUpPlan) {
+        if let Err(why) = self.follow(session, plan).await {
             session.device().close(why.close_reason());
         }
     }
 
-    /// Tells a device that asks for it what it missed, as if it had just joined.
+    /// Sends a device what it asks for, as if it had just connected. Returns what `notification:sync` told
+    /// it last; [`SyncState::missed`] is what to charge for.
     pub async fn sync(
         &self,
         session: &Arc<Session<D>>,
-        seen: Option<Seen>,
+        resume: Option<ResumePoint>,
     ) -> Result<SyncState, NotSynced> {
-        if session.hold().is_none() {
+        // Before the store is read, as in `join`.
+        let Some(last_delivered) = session.hold() else {
             return Err(NotSynced::UnderWay);
-        }
-        let synced = self.replay(session, seen).await;
+        };
+        let synced = self.sync_after(session, last_delivered, resume).await;
         // Left as it is, the session would hold back for ever: better the device comes back.
         if let Err(why) = &synced {
             session.device().close(why.close_reason());
@@ -87,13 +121,36 @@ impl<D: Device> Sessions<D> {
         synced
     }
 
-    /// Announcements may have passed this node by: all its devices catch up with the store, as far
-    /// as there is something to catch up with.
+    async fn sync_after(
+        &self,
+        session: &Session<D>,
+        last_delivered: Revision,
+        resume: Option<ResumePoint>,
+    ) -> Result<SyncState, NotSynced> {
+        let mut plan = self.prepare(session, resume).await?;
+        // The store may know changes whose events are still on their way. A device that starts over would
+        // find them in its list only, yet it is connected and must hear of each.
+        if !plan.sync.recovered && last_delivered < plan.sync.revision {
+            let repair = self.plan_repair(session, last_delivered).await?;
+            let sync = if repair.sync.recovered {
+                self.replay(session, repair).await?
+            } else {
+                repair.sync
+            };
+            plan = CatchUpPlan { sync: sync.start_over(), replay: None };
+        }
+        self.follow(session, plan).await
+    }
+
+    /// Events may have passed this node by: all its devices catch up with the store, as far as there is
+    /// something to catch up with.
     pub async fn catch_up_all(&self) {
         let all = self.rooms.all();
         info!(devices = all.len(), "events may have been missed: all devices catch up");
         for session in all {
-            if let Some(told) = session.hold() {
+            // One that is catching up may have read the store before the event that it missed, and looks
+            // again by itself.
+            if let Some(told) = session.distrust() {
                 // Waits while many do. Those who take them out outlive this.
                 let _ = self.behind.put.send((Arc::downgrade(&session), told)).await;
             }
@@ -119,24 +176,22 @@ impl<D: Device> Sessions<D> {
         }
     }
 
-    /// Replays what was missed and opens the gate. Read from the store after the device joined its
-    /// room: what happens meanwhile is held back, and so is never missed and never told twice.
-    async fn replay(
+    /// Sends the plan's sync and replay, and opens the gate.
+    async fn follow(
         &self,
         session: &Session<D>,
-        seen: Option<Seen>,
+        plan: CatchUpPlan,
     ) -> Result<SyncState, NotSynced> {
-        let Replay { sync, missed } = self.catch_up(session, seen.as_ref()).await?;
-        self.send(session, std::slice::from_ref(&Push::Sync(sync.clone()))).await?;
-        self.send_all(session, missed).await?;
+        self.send(session, &Push::Sync(plan.sync.clone())).await?;
+        let sync = self.replay(session, plan).await?;
         self.open_gate(session, sync.revision).await?;
         Ok(sync)
     }
 
-    /// Tells a device what it missed after `told`, and opens the gate. Nothing is said to one that
-    /// has missed nothing.
+    /// Sends a device what it missed after `told`, and opens the gate. A device that has missed nothing
+    /// notices nothing.
     async fn repair(&self, session: &Session<D>, told: Revision) -> Result<(), NotSynced> {
-        let told = self.tell_since(session, told).await?;
+        let told = self.replay_after(session, told).await?;
         self.open_gate(session, told).await
     }
 
@@ -154,59 +209,101 @@ impl<D: Device> Sessions<D> {
                 }
                 Release::Gap => {
                     gaps += 1;
-                    self.tell_since(session, told).await?
+                    self.replay_after(session, told).await?
                 }
             };
         }
         Err(NotSynced::FallsBehind)
     }
 
-    /// Tells what the store has after `told`, and answers up to where that is.
-    async fn tell_since(
+    /// Sends what the store has after `told`, and returns up to where that is.
+    async fn replay_after(
         &self,
         session: &Session<D>,
         told: Revision,
     ) -> Result<Revision, NotSynced> {
-        let seen = Seen { since: told, epoch: None };
-        let Replay { sync, missed } = self.catch_up(session, Some(&seen)).await?;
-        let revision = sync.revision;
-        if !sync.recovered {
-            self.send(session, &[Push::Sync(sync)]).await?;
+        let plan = self.plan_repair(session, told).await?;
+        if !plan.sync.recovered {
+            self.send(session, &Push::Sync(plan.sync.clone())).await?;
         }
-        self.send_all(session, missed).await?;
-        Ok(revision)
+        Ok(self.replay(session, plan).await?.revision)
     }
 
-    async fn catch_up(
+    async fn plan_repair(
         &self,
         session: &Session<D>,
-        seen: Option<&Seen>,
-    ) -> Result<Replay, PortError> {
-        self.catch_up.run(session.user(), seen).await.inspect_err(|error| {
-            warn!(user = %session.user(), error = error as &dyn Error, "no catching up");
-        })
+        told: Revision,
+    ) -> Result<CatchUpPlan, PortError> {
+        self.prepare(session, Some(ResumePoint { since: told, epoch: None })).await
     }
 
-    async fn send_all(
+    /// Sends a plan's replay page by page. The next page is read when the device has taken the one before.
+    ///
+    /// Where the rest of a replay is forgotten meanwhile, the device is told to start over, at the same
+    /// revision: what happened after it is in the gate all the same.
+    async fn replay(
         &self,
         session: &Session<D>,
-        missed: Vec<Announcement>,
-    ) -> Result<(), NotSynced> {
-        for announcement in missed {
-            self.send(session, &announcement.pushes).await?;
+        plan: CatchUpPlan,
+    ) -> Result<SyncState, NotSynced> {
+        let Some(mut rest) = plan.replay else { return Ok(plan.sync) };
+        let mut any_sent = false;
+        while !rest.is_done() {
+            let turn = self.turns.take(session.user()).await;
+            let page = self.catch_up.page(session.user(), rest).await;
+            match page.inspect_err(|error| Self::log_failed(session, error))? {
+                ReplayPage::OutOfReach => {
+                    let sync = plan.sync.start_over();
+                    self.send(session, &Push::Sync(sync.clone())).await?;
+                    return Ok(sync);
+                }
+                ReplayPage::Complete { announcements, end } => {
+                    any_sent |= !announcements.is_empty();
+                    let reader = SlowReader::new(&self.turns, turn, self.settings.patience);
+                    send_page(session, reader, announcements).await?;
+                    rest.after = end;
+                }
+            }
         }
-        Ok(())
+        if any_sent {
+            self.send(session, &plan.closing_count()).await?;
+        }
+        Ok(plan.sync)
     }
 
-    async fn send(&self, session: &Session<D>, pushes: &[Push]) -> Result<(), NotSynced> {
-        for push in pushes {
-            self.send_frame(session, &D::frame(push)).await?;
-        }
-        Ok(())
+    async fn send(&self, session: &Session<D>, push: &Push) -> Result<(), NotSynced> {
+        self.send_frame(session, &D::frame(push)).await
     }
 
     async fn send_frame(&self, session: &Session<D>, frame: &D::Frame) -> Result<(), NotSynced> {
         let sent = session.send_patiently(frame, self.settings.patience).await;
         sent.map_err(|_| NotSynced::Unsent)
+    }
+}
+
+/// Sends a page, and waits until the device has taken it.
+async fn send_page<D: Device>(
+    session: &Session<D>,
+    mut reader: SlowReader<'_>,
+    announcements: Vec<Announcement>,
+) -> Result<(), NotSynced> {
+    let device = session.device();
+    for push in announcements.iter().flat_map(|one| &one.pushes) {
+        let frame = D::frame(push);
+        loop {
+            match device.send(&frame) {
+                Ok(()) => break reader.has_read(),
+                Err(Unsent::Full) => reader.wait(device.queued()).await?,
+                Err(Unsent::Closed) => return Err(NotSynced::Unsent),
+            }
+        }
+    }
+    // The device has them all, or will; only its queue counts now.
+    drop(announcements);
+    loop {
+        match device.queued() {
+            0 => return Ok(()),
+            queued => reader.wait(queued).await?,
+        }
     }
 }

@@ -1,4 +1,4 @@
-use belfry_domain::Revision;
+use belfry_domain::{Data, Draft, InboxState, Revision, UnreadCount};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -6,13 +6,13 @@ use crate::access::{Access, Action};
 use crate::announcement::Push;
 use crate::ports::inbox_repository::MockInboxRepository;
 use crate::ports::revocations::MockRevocations;
-use crate::ports::{InboxRepository, TokenVerifier};
+use crate::ports::{History, InboxRepository, Retention as _, TokenVerifier};
 use crate::ports::{Mark, PortError, Revocation, Revocations as _};
 use crate::revoked_tokens::RevokedTokens;
 use crate::testing::{
-    FakeDevice, FakeTokens, InMemoryStore, ManualClock, a_draft, at, claims, epoch, user,
+    FakeDevice, FakeTokens, InMemoryStore, ManualClock, a_draft, at, claims, epoch, id, user,
 };
-use crate::use_cases::Seen;
+use crate::use_cases::ResumePoint;
 
 struct Node {
     sessions: Sessions<FakeDevice>,
@@ -44,6 +44,16 @@ fn join(
     sessions.join(sessions.admit(claims).unwrap(), device)
 }
 
+/// What a transport does once a device has joined; telling the client that it is connected is left out.
+async fn connect<D: Device>(
+    sessions: &Sessions<D>,
+    session: &Arc<Session<D>>,
+    resume: Option<ResumePoint>,
+) {
+    let plan = sessions.prepare(session, resume).await.unwrap();
+    sessions.start(session, plan).await;
+}
+
 impl Node {
     fn join(&self, claims: Claims, device: FakeDevice) -> Arc<Session<FakeDevice>> {
         join(&self.sessions, claims, device)
@@ -64,8 +74,8 @@ impl Node {
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "as sessions take it")]
-fn since(revision: u64) -> Option<Seen> {
-    Some(Seen { since: Revision::new(revision), epoch: Some(epoch("e1")) })
+fn since(revision: u64) -> Option<ResumePoint> {
+    Some(ResumePoint { since: Revision::new(revision), epoch: Some(epoch("e1")) })
 }
 
 #[tokio::test]
@@ -75,7 +85,7 @@ async fn only_the_users_own_devices_are_told() {
     for name in ["ada", "ada", "bob"] {
         let device = FakeDevice::new();
         let session = node.join(claims(name, 10_000), device.clone());
-        node.sessions.welcome(&session, None).await;
+        connect(&node.sessions, &session, None).await;
         devices.push(device);
     }
     let announcement = node.happens("ada", "n1").await;
@@ -99,6 +109,10 @@ impl Device for Forgetful {
         Ok(())
     }
 
+    fn queued(&self) -> usize {
+        0
+    }
+
     fn close(&self, why: CloseReason) {
         panic!("sent away: {}", why.as_str());
     }
@@ -114,7 +128,7 @@ async fn what_is_told_is_made_once_for_all_devices_in_the_room() {
             for _ in 0..devices {
                 let admission = sessions.admit(claims(name, 10_000)).unwrap();
                 let session = sessions.join(admission, Forgetful);
-                sessions.welcome(&session, None).await;
+                connect(&sessions, &session, None).await;
             }
         }
         let announcement = node().happens("ada", "n1").await;
@@ -138,7 +152,7 @@ async fn what_happens_during_the_replay_is_told_after_it_and_once() {
     let second = node.happens("ada", "n2").await;
     node.sessions.tell(&Node::room("ada"), &second);
     assert_eq!(device.heard_ids(), [""; 0]);
-    node.sessions.welcome(&session, since(0)).await;
+    connect(&node.sessions, &session, since(0)).await;
     node.sessions.tell(&Node::room("ada"), &second);
     let third = node.happens("ada", "n3").await;
     node.sessions.tell(&Node::room("ada"), &third);
@@ -157,7 +171,7 @@ async fn a_device_overtaken_while_it_catches_up_gets_the_rest_from_the_store() {
         let announcement = node.happens("ada", &format!("n{n}")).await;
         node.sessions.tell(&Node::room("ada"), &announcement);
     }
-    node.sessions.welcome(&session, since(0)).await;
+    connect(&node.sessions, &session, since(0)).await;
     let expected: Vec<_> = (0..10).map(|n| format!("n{n}")).collect();
     assert_eq!(device.heard_ids(), expected);
     assert_eq!(device.closed(), None);
@@ -170,7 +184,7 @@ async fn a_device_that_asks_again_gets_what_it_names() {
     let device = FakeDevice::new();
     let session = node.join(claims("ada", 10_000), device.clone());
     assert!(matches!(node.sessions.sync(&session, None).await, Err(NotSynced::UnderWay)));
-    node.sessions.welcome(&session, None).await;
+    connect(&node.sessions, &session, None).await;
     let sync = node.sessions.sync(&session, since(0)).await.unwrap();
     assert_eq!(sync.missed, 1);
     assert_eq!(device.heard_ids(), ["n1"]);
@@ -185,12 +199,67 @@ async fn a_device_that_does_not_read_is_sent_away_and_others_are_told() {
     let (slow, quick) = (FakeDevice::with_room_for(1), FakeDevice::new());
     for device in [&slow, &quick] {
         let session = node.join(claims("ada", 10_000), device.clone());
-        node.sessions.welcome(&session, None).await;
+        connect(&node.sessions, &session, None).await;
     }
     let announcement = node.happens("ada", "n1").await;
     assert_eq!(node.sessions.tell(&Node::room("ada"), &announcement), 1);
     assert_eq!(slow.closed(), Some(CloseReason::TooSlow));
     assert_eq!(quick.heard_ids(), ["n1"]);
+}
+
+/// The bytes of text of all notifications that a device was sent.
+fn sent_bytes(device: &FakeDevice) -> usize {
+    let new = |push: &Push| match push {
+        Push::New(one) => one.text_bytes(),
+        _ => 0,
+    };
+    device.heard().iter().map(new).sum()
+}
+
+fn large_draft(name: &str, n: usize) -> Draft {
+    let data = Data::of_checked_syntax("x".repeat(15_000)).unwrap();
+    Draft { data: Some(data), ..a_draft(name, &format!("n{n}")) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_does_not_read_costs_one_page_and_is_disconnected() {
+    let node = node();
+    node.store.create((0..100).map(|n| large_draft("ada", n)).collect()).await.unwrap();
+    let device = FakeDevice::with_room_for(10_000);
+    let session = node.join(claims("ada", 10_000), device.clone());
+    let begin = tokio::time::Instant::now();
+    connect(&node.sessions, &session, since(0)).await;
+    assert_eq!(device.closed(), Some(CloseReason::TooSlow));
+    let waited = begin.elapsed();
+    assert!(waited >= Duration::from_secs(15) && waited < Duration::from_secs(16), "{waited:?}");
+    let queued = sent_bytes(&device);
+    assert!((200_000..=256 * 1024).contains(&queued), "{queued}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_gets_the_next_page_when_it_has_read_the_one_before() {
+    let node = node();
+    node.store.create((0..40).map(|n| large_draft("ada", n)).collect()).await.unwrap();
+    let device = FakeDevice::with_room_for(10_000);
+    let session = node.join(claims("ada", 10_000), device.clone());
+    let reading = async {
+        let mut pages = Vec::new();
+        while device.heard_ids().len() < 40 {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            pages.push(device.heard_ids().len());
+            // All but one: it is not done with the page.
+            device.read_frames(device.queued() - 1);
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            assert_eq!(device.heard_ids().len(), *pages.last().unwrap());
+            device.read();
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        device.read();
+        pages
+    };
+    let ((), pages) = tokio::join!(connect(&node.sessions, &session, since(0)), reading);
+    assert_eq!(pages, [17, 34, 40]);
+    assert_eq!(device.closed(), None, "it reads something every ten seconds");
 }
 
 #[tokio::test(start_paused = true)]
@@ -201,26 +270,153 @@ async fn a_slow_device_catches_up_at_its_own_pace() {
     }
     let device = FakeDevice::with_room_for(3);
     let session = node.join(claims("ada", 10_000), device.clone());
+    // The sync, 20 notifications and the count, each 14 seconds after the one before.
     let reading = async {
-        while device.heard_ids().len() < 20 {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            device.read();
+        for _ in 0..22 {
+            tokio::time::sleep(Duration::from_secs(14)).await;
+            device.read_frames(1);
         }
     };
-    tokio::join!(node.sessions.welcome(&session, since(0)), reading);
+    tokio::join!(connect(&node.sessions, &session, since(0)), reading);
     assert_eq!(device.heard_ids().len(), 20);
     assert_eq!(device.closed(), None);
 }
 
+#[tokio::test(start_paused = true)]
+async fn devices_of_one_user_take_turns_and_a_stuck_one_delays_the_next_by_a_second() {
+    let node = node();
+    for name in ["ada", "bob"] {
+        node.happens(name, "n1").await;
+    }
+    let join = |name: &str, device: &FakeDevice| node.join(claims(name, 10_000), device.clone());
+    let (stuck, next) = (FakeDevice::with_room_for(10), FakeDevice::new());
+    let of_another_user = FakeDevice::new();
+    let (first, second) = (join("ada", &stuck), join("ada", &next));
+    let third = join("bob", &of_another_user);
+    let look = async {
+        tokio::time::sleep(Duration::from_millis(900)).await;
+        assert_eq!(stuck.heard_ids(), ["n1"]);
+        assert_eq!(next.heard().len(), 1, "the sync is not a page");
+        assert_eq!(of_another_user.heard_ids(), ["n1"]);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(next.heard_ids(), ["n1"]);
+    };
+    tokio::join!(
+        connect(&node.sessions, &first, since(0)),
+        connect(&node.sessions, &second, since(0)),
+        connect(&node.sessions, &third, since(0)),
+        look,
+    );
+    assert_eq!((stuck.closed(), next.closed()), (Some(CloseReason::TooSlow), None));
+}
+
 #[tokio::test]
-async fn a_device_is_sent_away_when_the_store_cannot_tell_what_it_missed() {
+async fn a_notification_after_connect_reaches_a_device_without_a_position() {
+    let node = node();
+    let before = node.happens("ada", "before").await;
+    let device = FakeDevice::new();
+    let session = node.join(claims("ada", 10_000), device.clone());
+    let plan = node.sessions.prepare(&session, None).await.unwrap();
+    // The client is told that it is connected. The first event was on its way.
+    node.sessions.tell(&Node::room("ada"), &before);
+    let after = node.happens("ada", "after").await;
+    node.sessions.tell(&Node::room("ada"), &after);
+    assert_eq!(device.heard(), []);
+    node.sessions.start(&session, plan).await;
+
+    let Push::Sync(sync) = &device.heard()[0] else { panic!("{:?}", device.heard()) };
+    assert_eq!((sync.recovered, sync.revision.get(), sync.unread.get()), (false, 1, 1));
+    assert_eq!(device.heard_ids(), ["after"]);
+    let count = |push: &Push| matches!(push, Push::UnreadCount { count, .. } if count.get() == 2);
+    assert!(device.heard().last().is_some_and(count));
+}
+
+#[tokio::test]
+async fn a_connected_device_that_starts_over_still_hears_what_is_on_its_way() {
+    let node = node();
+    let device = FakeDevice::new();
+    let session = node.join(claims("ada", 10_000), device.clone());
+    connect(&node.sessions, &session, None).await;
+    let on_its_way = node.happens("ada", "n1").await;
+    let sync = node.sessions.sync(&session, None).await.unwrap();
+    assert_eq!((sync.recovered, sync.revision.get(), sync.missed), (false, 1, 0));
+    node.sessions.tell(&Node::room("ada"), &on_its_way);
+    assert_eq!(device.heard_ids(), ["n1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_starts_over_when_the_rest_of_its_replay_is_forgotten_meanwhile() {
+    let node = node();
+    node.store.create((0..40).map(|n| large_draft("ada", n)).collect()).await.unwrap();
+    let deleted = Draft { id: id("deleted"), ..a_draft("ada", "deleted") };
+    node.store.create(vec![deleted]).await.unwrap();
+    node.store.delete(&user("ada"), &[id("deleted")], at(1)).await.unwrap();
+    let device = FakeDevice::with_room_for(10_000);
+    let session = node.join(claims("ada", 10_000), device.clone());
+    let meanwhile = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(device.heard_ids().len(), 17);
+        node.store.forget_deleted(at(2), 10).await.unwrap();
+        let live = node.happens("ada", "live").await;
+        node.sessions.tell(&Node::room("ada"), &live);
+        device.read();
+    };
+    tokio::join!(connect(&node.sessions, &session, since(0)), meanwhile);
+    let syncs: Vec<_> = device
+        .heard()
+        .into_iter()
+        .filter_map(|push| match push {
+            Push::Sync(sync) => Some((sync.recovered, sync.revision.get(), sync.missed)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(syncs, [(true, 42, 40), (false, 42, 0)]);
+    assert_eq!(device.heard_ids().len(), 18);
+    assert_eq!(device.heard_ids().last().unwrap(), "live");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_is_lost_while_a_device_catches_up_is_found_with_the_others() {
+    let node = node();
+    node.happens("ada", "n1").await;
+    let device = FakeDevice::with_room_for(10);
+    let session = node.join(claims("ada", 10_000), device.clone());
+    let meanwhile = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        node.happens("ada", "lost").await;
+        // The node learns that it may have missed events.
+        node.sessions.catch_up_all().await;
+        for _ in 0..10 {
+            device.read();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::join!(connect(&node.sessions, &session, since(0)), meanwhile);
+    assert_eq!(device.heard_ids(), ["n1", "lost"]);
+}
+
+#[tokio::test]
+async fn a_device_is_not_prepared_while_the_store_is_down() {
     let mut store = MockInboxRepository::new();
     store.expect_epoch().returning(|| Err(PortError::unavailable("down")));
-    let clock = Arc::new(ManualClock::at(0));
-    let sessions = sessions(Arc::new(store), &clock);
+    let sessions = sessions(Arc::new(store), &Arc::new(ManualClock::at(0)));
     let device = FakeDevice::new();
     let session = join(&sessions, claims("ada", 10_000), device.clone());
-    sessions.welcome(&session, None).await;
+    assert!(sessions.prepare(&session, None).await.is_err());
+    assert_eq!(device.closed(), None, "the transport decides how to say so");
+}
+
+#[tokio::test]
+async fn a_device_is_disconnected_when_a_page_of_what_it_missed_cannot_be_read() {
+    let mut store = MockInboxRepository::new();
+    store.expect_epoch().returning(|| Ok(epoch("e1")));
+    let state = InboxState { revision: Revision::new(2), unread: UnreadCount::new(2) };
+    store.expect_history().returning(move |_, _, _| Ok(History::Complete { state, created: 2 }));
+    store.expect_created_in().returning(|_, _, _| Err(PortError::unavailable("down")));
+    let sessions = sessions(Arc::new(store), &Arc::new(ManualClock::at(0)));
+    let device = FakeDevice::new();
+    let session = join(&sessions, claims("ada", 10_000), device.clone());
+    connect(&sessions, &session, since(0)).await;
     assert_eq!(device.closed(), Some(CloseReason::NotCaughtUp));
 }
 
@@ -229,7 +425,7 @@ async fn a_session_is_warned_and_ends_with_its_token() {
     let node = node();
     let device = FakeDevice::new();
     let session = node.join(claims("ada", 100_000), device.clone());
-    node.sessions.welcome(&session, None).await;
+    connect(&node.sessions, &session, None).await;
 
     node.clock.set(39_999);
     node.sessions.end_what_is_over();
@@ -258,7 +454,7 @@ async fn a_short_token_is_warned_of_half_way() {
     let node = node();
     let device = FakeDevice::new();
     let session = node.join(claims("ada", 8_000), device.clone());
-    node.sessions.welcome(&session, None).await;
+    connect(&node.sessions, &session, None).await;
     for (at, heard) in [(3_999, 1), (4_000, 2), (7_999, 2)] {
         node.clock.set(at);
         node.sessions.end_what_is_over();
@@ -275,7 +471,7 @@ async fn a_session_goes_on_with_a_newer_token_of_the_same_user() {
     let node = node();
     let device = FakeDevice::new();
     let session = node.join(claims("ada", 1_000), device.clone());
-    node.sessions.welcome(&session, None).await;
+    connect(&node.sessions, &session, None).await;
 
     let other = node.sessions.refresh(&session, BearerToken::parse("bob:9000").unwrap()).await;
     assert!(matches!(other, Err(Refusal::OtherUser)));
@@ -317,7 +513,7 @@ async fn what_was_lost_on_its_way_is_made_good_by_the_next_announcement() {
     let node = node();
     let device = FakeDevice::new();
     let session = node.join(claims("ada", 10_000), device.clone());
-    node.sessions.welcome(&session, None).await;
+    connect(&node.sessions, &session, None).await;
 
     let first = node.happens("ada", "n1").await;
     node.sessions.tell(&Node::room("ada"), &first);
@@ -343,7 +539,7 @@ async fn after_a_gap_all_devices_catch_up_and_those_that_missed_nothing_hear_not
     for name in ["ada", "bob"] {
         let device = FakeDevice::new();
         let session = node.join(claims(name, 10_000), device.clone());
-        node.sessions.welcome(&session, None).await;
+        connect(&node.sessions, &session, None).await;
         devices.push(device);
     }
     node.happens("ada", "lost").await;
@@ -369,7 +565,7 @@ async fn sessions_end_when_their_token_is_revoked_and_others_stay() {
     for claims in [issued("ada", 100), issued("ada", 200), issued("bob", 100)] {
         let device = FakeDevice::new();
         let session = node.join(claims, device.clone());
-        node.sessions.welcome(&session, None).await;
+        connect(&node.sessions, &session, None).await;
         devices.push(device);
     }
     let stop = CancellationToken::new();

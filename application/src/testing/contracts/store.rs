@@ -11,14 +11,14 @@ pub mod revoking;
 use std::sync::Arc;
 
 use belfry_domain::{
-    Data, DomainEvent, Draft, Due, Kind, Link, Marked, Message, MissedChange, Priority, Receipt,
-    Revision,
+    Change, Data, DomainEvent, Draft, Due, Kind, Link, Marked, Message, Missed, MissedChange,
+    NotificationId, Priority, Receipt, ReplayRange, Revision,
 };
 
 use super::Promise;
 use crate::ports::{
-    History, IdempotencyKey, InboxRepository, ListFilter, Outbox, OutboxEntry, OutboxLead,
-    Retention, Revocations,
+    History, IdempotencyKey, InboxRepository, ListFilter, Outbox, OutboxEntry, OutboxLead, Page,
+    PageLimit, Retention, Revocations,
 };
 use crate::testing::{a_draft, at, id, user};
 
@@ -76,8 +76,11 @@ impl Store {
     }
 
     async fn listed(&self, name: &str, filter: &ListFilter, limit: usize) -> Vec<String> {
-        let listed = self.inboxes.list(&user(name), filter, limit).await.expect("list");
-        listed.into_iter().map(|one| one.id.to_string()).collect()
+        ids_of(&self.list(name, filter, PageLimit::rows(limit)).await)
+    }
+
+    async fn list(&self, name: &str, filter: &ListFilter, limit: PageLimit) -> Page {
+        self.inboxes.list(&user(name), filter, limit).await.expect("list")
     }
 
     async fn mark_read(&self, name: &str, ids: &[&str]) -> Option<DomainEvent> {
@@ -107,18 +110,43 @@ impl Store {
         self.lead().await.pending(10_000).await.expect("pending")
     }
 
-    async fn missed(&self, name: &str, since: u64) -> (u64, Vec<MissedChange>) {
+    async fn history(&self, name: &str, since: u64, limit: usize) -> History {
         let since = Revision::new(since);
-        match self.inboxes.history(&user(name), since, 1_000).await.expect("history") {
-            History::Complete { state, changes } => (state.revision.get(), changes),
-            History::OutOfReach { .. } => panic!("within reach"),
-        }
+        self.inboxes.history(&user(name), since, limit).await.expect("history")
     }
 
-    /// Whether history can be told from there.
+    /// The range that a replay reads which is planned now.
+    async fn range_since(&self, name: &str, since: u64) -> ReplayRange {
+        ReplayRange::new(Revision::new(since), Revision::new(self.position(name).await.0))
+    }
+
+    async fn created_in(&self, name: &str, range: ReplayRange, limit: PageLimit) -> Page {
+        self.inboxes.created_in(&user(name), range, limit).await.expect("created")
+    }
+
+    async fn changed_in(&self, name: &str, range: ReplayRange) -> Option<Vec<MissedChange>> {
+        self.inboxes.changed_in(&user(name), range, 10_000).await.expect("changed")
+    }
+
+    /// What is replayed to a device that has everything up to `since`, in words: `3 new n2`.
+    async fn missed(&self, name: &str, since: u64) -> Vec<String> {
+        let range = self.range_since(name, since).await;
+        let created = self.created_in(name, range, PageLimit::rows(1_000)).await;
+        assert!(!created.more);
+        let changes = self.changed_in(name, range).await.expect("within reach");
+        let missed = Missed::of(created.items, changes);
+        let words = missed.into_iter().map(|(revision, change)| match change {
+            Change::Created(one) => format!("{revision} new {}", one.id),
+            Change::MarkedRead { ids, .. } => format!("{revision} read {}", sorted(&ids)),
+            Change::Deleted { ids } => format!("{revision} deleted {}", sorted(&ids)),
+            Change::AllRead { .. } => panic!("rows do not tell all from some"),
+        });
+        words.collect()
+    }
+
+    /// Whether everything since then can be replayed.
     async fn reaches(&self, name: &str, since: u64) -> bool {
-        let history = self.inboxes.history(&user(name), Revision::new(since), 1_000).await;
-        matches!(history.expect("history"), History::Complete { .. })
+        matches!(self.history(name, since, 1_000).await, History::Complete { .. })
     }
 
     async fn expires(&self, due: Due, limit: usize) -> usize {
@@ -128,6 +156,17 @@ impl Store {
     async fn forgets_deleted(&self, before: i64, limit: usize) -> usize {
         self.retention.forget_deleted(at(before), limit).await.expect("forget deleted")
     }
+}
+
+fn ids_of(page: &Page) -> Vec<String> {
+    page.items.iter().map(|one| one.id.to_string()).collect()
+}
+
+/// The ids of one change, which come in no particular order.
+fn sorted(ids: &[NotificationId]) -> String {
+    let mut ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
+    ids.sort();
+    ids.join(" ")
 }
 
 fn full_draft() -> Draft {

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::super::caller::{Caller, Reading};
+use super::super::limits::RequestLimits;
 use super::super::openapi::{CallerProblems, ListProblems};
 use super::super::problem::{Kind, Problem};
 use super::super::router::RestStories;
@@ -58,9 +59,11 @@ impl Wanted {
 pub(super) async fn list(
     caller: Caller<Reading>,
     State(stories): State<RestStories>,
+    State(limits): State<RequestLimits>,
     Wanted { filter, limit }: Wanted,
 ) -> Result<Response, Problem> {
     let page = stories.list.run(caller.user(), &filter, limit).await?;
+    limits.charge_notifications(caller.user(), page.items.len());
     Ok(Json(PageForm::from(&page)).into_response())
 }
 

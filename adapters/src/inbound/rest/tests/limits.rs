@@ -3,19 +3,20 @@ use std::time::Duration;
 
 use axum::body::Body;
 use belfry_application::ports::{
-    History, IdempotencyKey, InboxRepository, ListFilter, Once, PortError,
+    History, IdempotencyKey, InboxRepository, ListFilter, Once, Page, PageLimit, PortError,
 };
-use belfry_application::testing::MockInboxRepository;
+use belfry_application::testing::{InMemoryStore, MockInboxRepository, epoch, user};
 use belfry_domain::{
-    DomainEvent, Draft, Epoch, InboxState, Marked, Notification, NotificationId, Receipt, Revision,
-    Timestamp, UserId,
+    DomainEvent, Draft, Epoch, InboxState, Marked, MissedChange, Notification, NotificationId,
+    Receipt, ReplayRange, Revision, Timestamp, UserId,
 };
-use futures_util::stream;
+use futures_util::{FutureExt as _, stream};
 use http::{Request, StatusCode};
 use serde_json::json;
 
 use super::{Api, Tokens, as_service, as_user};
 use crate::inbound::rest::{Cors, RestSettings};
+use crate::limits::{Cost, PerSecond, UserWork};
 
 #[tokio::test]
 async fn a_body_is_read_up_to_its_bound() {
@@ -153,6 +154,42 @@ async fn what_is_written_has_a_limit_of_its_own() {
 }
 
 #[tokio::test]
+async fn a_list_costs_by_its_length_and_a_service_that_writes_costs_its_user_nothing() {
+    let store = Arc::new(InMemoryStore::new(epoch("e1")));
+    let work = UserWork::new(PerSecond::new(1), 8);
+    let api = Api::with_work(store, work.clone());
+    for _ in 0..100 {
+        api.create(json!({ "userId": "ada", "title": "Hi" })).await;
+    }
+    // One unit for the request and ten for what it lists, of two that may be spent at once.
+    api.get("ada", "/v1/notifications?limit=100").await.expect(StatusCode::OK);
+    let refused = api.get("ada", COUNT).await;
+    refused.problem(429, "too_many_requests");
+    let seconds: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((6..=10).contains(&seconds), "{seconds}");
+    api.get("bob", COUNT).await.expect(StatusCode::OK);
+    // The devices of a user have the same budget.
+    assert!(work.acquire(&user("ada"), Cost::REQUEST).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_user_cannot_have_more_requests_in_the_store_than_may() {
+    let work = UserWork::new(None, 2);
+    let api = Api::with_work(Arc::new(Stuck), work.clone());
+    let stuck = futures_util::future::join_all([(); 3].map(|()| api.get("ada", COUNT)));
+    tokio::pin!(stuck);
+    assert!(tokio::time::timeout(Duration::from_secs(1), &mut stuck).await.is_err());
+    let of_ada = work.acquire(&user("ada"), Cost::REQUEST).now_or_never();
+    assert!(of_ada.is_none(), "two are in the store, one waits");
+    assert!(work.acquire(&user("bob"), Cost::REQUEST).now_or_never().is_some());
+    // All of them take no longer than a request may.
+    for answer in stuck.await {
+        answer.problem(503, "timed_out");
+    }
+    assert!(work.acquire(&user("ada"), Cost::REQUEST).now_or_never().is_some());
+}
+
+#[tokio::test]
 async fn whoever_shows_no_good_token_takes_nothing_from_the_user_whom_it_names() {
     let api = Api::with_limits(1, 0);
     let forged = || Request::get(COUNT).header("authorization", "Bearer ada:soon");
@@ -205,18 +242,29 @@ impl InboxRepository for Stuck {
     async fn get(&self, _: &UserId, _: &NotificationId) -> Result<Option<Notification>, PortError> {
         std::future::pending().await
     }
-    async fn list(
-        &self,
-        _: &UserId,
-        _: &ListFilter,
-        _: usize,
-    ) -> Result<Vec<Notification>, PortError> {
+    async fn list(&self, _: &UserId, _: &ListFilter, _: PageLimit) -> Result<Page, PortError> {
         std::future::pending().await
     }
     async fn state(&self, _: &UserId) -> Result<InboxState, PortError> {
         std::future::pending().await
     }
     async fn history(&self, _: &UserId, _: Revision, _: usize) -> Result<History, PortError> {
+        std::future::pending().await
+    }
+    async fn created_in(
+        &self,
+        _: &UserId,
+        _: ReplayRange,
+        _: PageLimit,
+    ) -> Result<Page, PortError> {
+        std::future::pending().await
+    }
+    async fn changed_in(
+        &self,
+        _: &UserId,
+        _: ReplayRange,
+        _: usize,
+    ) -> Result<Option<Vec<MissedChange>>, PortError> {
         std::future::pending().await
     }
 }

@@ -29,7 +29,7 @@ use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use crate::limits::PerSecond;
+use crate::limits::{PerSecond, UserWork};
 
 use super::{Intake, Readiness, RequestLimits, RestParts, RestSettings, RestStories, router};
 
@@ -76,7 +76,17 @@ impl Api {
     /// Each caller may make so many requests a second, and so many that write.
     fn with_limits(requests: u32, writes: u32) -> Self {
         let store = Arc::new(InMemoryStore::new(epoch("e1")));
-        let limits = RequestLimits::new(PerSecond::new(requests), PerSecond::new(writes));
+        let limits = RequestLimits::new(
+            PerSecond::new(requests),
+            PerSecond::new(writes),
+            UserWork::new(None, 8),
+        );
+        Self::limited(store, Arc::new(Tokens), RestSettings::default(), limits)
+    }
+
+    /// Each user has so many units of work a second.
+    fn with_work(store: Arc<dyn InboxRepository>, work: UserWork) -> Self {
+        let limits = RequestLimits::new(None, None, work);
         Self::limited(store, Arc::new(Tokens), RestSettings::default(), limits)
     }
 
@@ -85,7 +95,8 @@ impl Api {
         tokens: Arc<dyn TokenVerifier>,
         settings: RestSettings,
     ) -> Self {
-        Self::limited(store, tokens, settings, RequestLimits::new(None, None))
+        let limits = RequestLimits::new(None, None, UserWork::new(None, 8));
+        Self::limited(store, tokens, settings, limits)
     }
 
     fn limited(

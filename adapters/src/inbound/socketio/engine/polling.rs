@@ -13,6 +13,7 @@ use tracing::debug;
 use super::EngineSettings;
 use super::request::RequestError;
 use super::session_id::SessionId;
+use crate::limits::Limit;
 use crate::outbound::socketio::{PacketSender, PollResponse, RequestTag};
 use crate::transport::{FrameWriter, WebSocketReader};
 
@@ -190,6 +191,9 @@ impl PollingSession {
             Ok(body) => body,
             Err(status) => {
                 debug!(status = status.as_u16(), "polled packets rejected");
+                if status == StatusCode::PAYLOAD_TOO_LARGE {
+                    Limit::Payload.record_exceeded();
+                }
                 // A message is missing now, so the session cannot go on; the client opens a new one.
                 self.sender.abort();
                 return Ok((status, [(header::CONNECTION, "close")]).into_response());

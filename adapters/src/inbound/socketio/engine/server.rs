@@ -13,6 +13,7 @@ use super::request::{RequestError, Target};
 use super::session::{Receiver, Session};
 use super::session_id::SessionId;
 use super::{EngineSettings, Service, packet, upgrade};
+use crate::limits::Limit;
 use crate::outbound::socketio::PacketSender;
 use crate::transport::{InvalidOpening, Opening, SendLimits, text_frame};
 
@@ -117,6 +118,7 @@ impl<S: Service> Shared<S> {
         let polling = PollingSession::new(sender.clone());
         let registration = self.polling.add(sid, polling.clone(), self.settings.polling_sessions);
         let Some(registration) = registration else {
+            Limit::PollingSessions.record_exceeded();
             let head = [(header::RETRY_AFTER, "5")];
             return (StatusCode::SERVICE_UNAVAILABLE, head).into_response();
         };

@@ -14,7 +14,7 @@ use super::heartbeat::{Beat, Heartbeat};
 use super::packet::{EnginePacket, Message};
 use super::polling::{Delivery, PollingSession, PostedPackets, Registration};
 use super::{EngineSettings, Handler, Received, Violation};
-use crate::limits::{PerSecond, Rate};
+use crate::limits::{Limit, PerSecond, Rate};
 use crate::outbound::socketio::{PacketSender, SessionPhase};
 use crate::transport::{Frame, ReadError, WebSocketReader, close_frame, pong_frame, text_frame};
 
@@ -93,6 +93,9 @@ impl From<ReadError> for End {
         match error.close_code() {
             Some(code) => {
                 debug!(%error, code, "WebSocket closed");
+                if matches!(error, ReadError::TooLarge) {
+                    Limit::Payload.record_exceeded();
+                }
                 Self::WebSocketError(code)
             }
             None => Self::Gone,
@@ -245,7 +248,7 @@ impl<H: Handler> Session<H> {
     }
 
     fn timed_out(&self) -> End {
-        let has_backlog = !self.sender.is_drained();
+        let has_backlog = self.sender.queued_bytes() > 0;
         self.handler.on_ping_timeout(has_backlog);
         if has_backlog { End::Gone } else { End::PingTimeout }
     }

@@ -7,7 +7,7 @@ use belfry_domain::{
 
 use super::super::promises;
 use super::{Store, full_draft, key};
-use crate::ports::{IdempotencyKey, ListFilter, Once};
+use crate::ports::{IdempotencyKey, ListFilter, Once, PageLimit};
 use crate::testing::{a_draft, id, user};
 
 fn created(receipt: &Receipt) -> &Notification {
@@ -25,8 +25,11 @@ async fn a_notification_is_kept_as_it_was_put_in(store) {
     assert_eq!(created(&receipts[0]), &expected);
     let got = store.inboxes.get(&user("ada"), &id("n1")).await.unwrap();
     assert_eq!(got.as_ref(), Some(&expected));
-    let listed = store.inboxes.list(&user("ada"), &ListFilter::default(), 10).await.unwrap();
+    let limit = PageLimit::rows(10);
+    let listed = store.list("ada", &ListFilter::default(), limit).await.items;
     assert_eq!(listed, [expected]);
+    let whole = store.range_since("ada", 0).await;
+    assert_eq!(store.created_in("ada", whole, limit).await.items, listed);
 }
 
 async fn texts_of_any_script_and_length_are_kept(store) {

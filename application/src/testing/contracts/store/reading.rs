@@ -1,11 +1,13 @@
 //! What can be read of an inbox: where it stands, what is in it, and what has changed.
 
-use belfry_domain::{Change, Draft, Kind, Missed, Revision};
+use belfry_domain::{
+    Draft, InboxState, Kind, MissedChange, Notification, ReplayRange, Revision, UnreadCount,
+};
 
 use super::super::promises;
-use super::Store;
-use crate::ports::{History, ListFilter};
-use crate::testing::{a_draft, id, user};
+use super::{Store, full_draft, ids_of};
+use crate::ports::{History, ListFilter, PageLimit};
+use crate::testing::{a_draft, at, id, user};
 
 promises! { Store:
 
@@ -19,7 +21,9 @@ async fn the_epoch_stays(store) {
 async fn an_inbox_needs_no_making(store) {
     assert_eq!(store.position("ada").await, (0, 0));
     assert_eq!(store.listed("ada", &ListFilter::default(), 10).await, [""; 0]);
-    assert_eq!(store.missed("ada", 0).await, (0, vec![]));
+    assert_eq!(store.missed("ada", 0).await, [""; 0]);
+    let empty = History::Complete { state: InboxState::default(), created: 0 };
+    assert_eq!(store.history("ada", 0, 10).await, empty);
     assert_eq!(store.inboxes.get(&user("ada"), &id("n1")).await.unwrap(), None);
 }
 
@@ -27,10 +31,42 @@ async fn lists_go_from_newest_to_oldest_and_page_without_gaps(store) {
     store.takes_plain("ada", 5).await;
     // A change to an old one does not move it.
     store.mark_read("ada", &["n1"]).await.unwrap();
-    let first = store.inboxes.list(&user("ada"), &ListFilter::default(), 2).await.unwrap();
-    assert_eq!(first.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(), ["n5", "n4"]);
-    let rest = ListFilter { before: first.last().map(|one| one.created_revision), ..ListFilter::default() };
+    let first = store.list("ada", &ListFilter::default(), PageLimit::rows(2)).await;
+    assert_eq!(ids_of(&first), ["n5", "n4"]);
+    assert!(first.more);
+    let rest = ListFilter { before: first.items.last().map(|one| one.created_revision), ..ListFilter::default() };
+    for (rows, more) in [(2, true), (3, false), (10, false)] {
+        assert_eq!(store.list("ada", &rest, PageLimit::rows(rows)).await.more, more, "{rows}");
+    }
     assert_eq!(store.listed("ada", &rest, 10).await, ["n3", "n2", "n1"]);
+}
+
+/// Bytes are counted as the domain counts them, in texts of any script and where parts are missing.
+async fn pages_end_where_their_bytes_do(store) {
+    let parts = |n: usize| Draft { id: id(&format!("n{n}")), dedupe_key: None, ..full_draft() };
+    store.takes(vec![parts(1), parts(2), a_draft("ada", "n3"), parts(4)]).await;
+    let all = store.list("ada", &ListFilter::default(), PageLimit::rows(10)).await;
+    let sizes: Vec<_> = all.items.iter().map(Notification::text_bytes).collect();
+    assert!(sizes[0] > sizes[1], "{sizes:?}");
+    let whole = store.range_since("ada", 0).await;
+    for (bytes, rows) in [
+        (0, 1),
+        (sizes[0], 1),
+        (sizes[0] + sizes[1] - 1, 1),
+        (sizes[0] + sizes[1], 2),
+        (sizes[0] + sizes[1] + sizes[2], 3),
+        (sizes.iter().sum(), 4),
+        (usize::MAX, 4),
+    ] {
+        let limit = PageLimit { rows: 10, bytes };
+        let newest_first = store.list("ada", &ListFilter::default(), limit).await;
+        assert_eq!(newest_first.items, all.items[..rows], "{bytes}");
+        assert_eq!(newest_first.more, rows < 4, "{bytes}");
+        let unread = ListFilter { unread: Some(true), ..ListFilter::default() };
+        assert_eq!(store.list("ada", &unread, limit).await, newest_first);
+    }
+    let oldest_first = store.created_in("ada", whole, PageLimit { rows: 10, bytes: sizes[3] + sizes[2] }).await;
+    assert_eq!((ids_of(&oldest_first).join(" "), oldest_first.more), ("n1 n2".to_owned(), true));
 }
 
 async fn lists_are_filtered_by_read_state_and_kind(store) {
@@ -45,35 +81,82 @@ async fn lists_are_filtered_by_read_state_and_kind(store) {
     assert_eq!(store.listed("ada", &filter(Some(true), Some(kind)), 9).await, [""; 0]);
 }
 
-async fn history_tells_the_latest_change_of_each(store) {
+async fn a_replay_tells_the_latest_change_of_each(store) {
     store.takes_plain("ada", 3).await;
     store.mark_read("ada", &["n1"]).await.unwrap();
     store.delete("ada", &["n2"]).await.unwrap();
-    store.takes(vec![a_draft("ada", "n4")]).await;
+    store.takes(vec![a_draft("ada", "n4"), a_draft("ada", "n5")]).await;
+    store.mark_read("ada", &["n4"]).await.unwrap();
+    store.delete("ada", &["n5"]).await.unwrap();
 
-    let (revision, changes) = store.missed("ada", 2).await;
-    assert_eq!(revision, 6);
-    let told: Vec<_> = changes
-        .iter()
-        .map(|one| (one.notification.id.to_string(), one.notification.revision.get(), one.deleted))
-        .collect();
-    let expected = [("n3", 3, false), ("n1", 4, false), ("n2", 5, true), ("n4", 6, false)];
-    assert_eq!(told, expected.map(|(name, revision, deleted)| (name.to_owned(), revision, deleted)));
-    let missed: Vec<_> = Missed::since(Revision::new(2), changes).into_iter().collect();
-    assert!(matches!(&missed[..], [
-        (_, Change::Created(_)), (_, Change::MarkedRead { .. }), (_, Change::Deleted { .. }), (_, Change::Created(_)),
-    ]));
-    assert_eq!(store.missed("ada", 6).await, (6, vec![]));
+    assert_eq!(store.missed("ada", 2).await, ["3 new n3", "4 read n1", "5 deleted n2", "6 new n4", "8 read n4"]);
+    assert_eq!(store.missed("ada", 0).await, ["1 new n1", "3 new n3", "4 read n1", "6 new n4", "8 read n4"]);
+    assert_eq!(store.missed("ada", 7).await, ["8 read n4", "9 deleted n5"]);
+    assert_eq!(store.missed("ada", 9).await, [""; 0]);
+    let whole = store.range_since("ada", 0).await;
+    let read = store.changed_in("ada", whole).await.unwrap();
+    let rest = ReplayRange { after: Revision::new(4), ..whole };
+    assert_eq!(store.changed_in("ada", rest).await.unwrap(), read[1..], "n2 and n5 were never told");
+    assert_eq!(read[0], MissedChange { id: id("n1"), revision: Revision::new(4), read_at: Some(at(5_000)) });
 }
 
-async fn history_says_when_it_cannot_tell_all(store) {
+/// What is read with one range does not depend on what happens after its end, but for what is deleted.
+async fn a_replay_is_exact_while_the_inbox_changes(store) {
+    store.takes_plain("ada", 4).await;
+    store.mark_read("ada", &["n1"]).await.unwrap();
+    let range = store.range_since("ada", 1).await;
+    store.mark_read("ada", &["n2"]).await.unwrap();
+    store.delete("ada", &["n1", "n4"]).await.unwrap();
+    store.takes(vec![a_draft("ada", "n5")]).await;
+
+    let created = store.created_in("ada", range, PageLimit::rows(10)).await;
+    assert_eq!(ids_of(&created), ["n2", "n3"]);
+    assert_eq!(store.changed_in("ada", range).await, Some(vec![]), "n1 was deleted later");
+    let rest = ReplayRange { after: Revision::new(2), ..range };
+    assert_eq!(ids_of(&store.created_in("ada", rest, PageLimit::rows(10)).await), ["n3"]);
+}
+
+async fn what_was_created_is_read_in_pages_oldest_first(store) {
     store.takes_plain("ada", 5).await;
-    for (since, limit) in [(0, 4), (6, 100)] {
-        let history = store.inboxes.history(&user("ada"), Revision::new(since), limit).await.unwrap();
-        assert!(matches!(history, History::OutOfReach { state } if state.revision.get() == 5), "{since} {history:?}");
+    store.delete("ada", &["n2"]).await.unwrap();
+    let mut range = store.range_since("ada", 0).await;
+    let mut pages = Vec::new();
+    loop {
+        let page = store.created_in("ada", range, PageLimit::rows(2)).await;
+        pages.push(ids_of(&page).join(" "));
+        range.after = page.items.last().unwrap().created_revision;
+        if !page.more {
+            break;
+        }
     }
-    let all = store.inboxes.history(&user("ada"), Revision::new(0), 5).await.unwrap();
-    assert!(matches!(all, History::Complete { changes, .. } if changes.len() == 5));
+    assert_eq!(pages, ["n1 n3", "n4 n5"]);
+}
+
+/// A device that has heard of one revision will never ask for more of it.
+async fn changes_of_one_revision_come_together(store) {
+    store.takes_plain("ada", 6).await;
+    store.mark_read("ada", &["n1"]).await.unwrap();
+    store.mark_read("ada", &["n2", "n3", "n4"]).await.unwrap();
+    store.delete("ada", &["n5"]).await.unwrap();
+    let range = store.range_since("ada", 6).await;
+    for (limit, rows) in [(1, 1), (2, 4), (3, 4), (4, 4), (5, 5), (9, 5)] {
+        let changes = store.inboxes.changed_in(&user("ada"), range, limit).await.unwrap().unwrap();
+        assert_eq!(changes.len(), rows, "{limit}");
+        assert!(changes.is_sorted_by_key(|change| change.revision));
+    }
+}
+
+async fn history_counts_what_is_new_and_says_when_it_is_not_complete(store) {
+    store.takes_plain("ada", 5).await;
+    store.mark_read("ada", &["n1", "n4"]).await.unwrap();
+    store.delete("ada", &["n5"]).await.unwrap();
+    let state = InboxState { revision: Revision::new(7), unread: UnreadCount::new(2) };
+    for (since, created) in [(0, 4), (2, 2), (3, 1), (5, 0), (7, 0)] {
+        assert_eq!(store.history("ada", since, 5).await, History::Complete { state, created }, "{since}");
+    }
+    for (since, limit) in [(0, 4), (2, 3), (8, 100)] {
+        assert_eq!(store.history("ada", since, limit).await, History::OutOfReach { state }, "{since}");
+    }
 }
 
 }

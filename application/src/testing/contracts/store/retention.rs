@@ -1,6 +1,6 @@
 //! What has had its time goes, and nothing else.
 
-use belfry_domain::{Change, Draft, Due, Receipt};
+use belfry_domain::{Change, Draft, Due, Receipt, ReplayRange, Revision};
 
 use super::super::promises;
 use super::{Store, key};
@@ -29,8 +29,7 @@ async fn what_expires_is_deleted_like_by_its_user(store) {
     let event = store.waiting().await.pop().unwrap().event;
     assert_eq!((event.user, event.revision.get(), event.unread.get()), (user("ada"), 6, 2));
     assert_eq!(event.change, Change::Deleted { ids: vec![id("n1"), id("n2")] });
-    let (_, missed) = store.missed("ada", 5).await;
-    assert!(missed.len() == 2 && missed.iter().all(|one| one.deleted));
+    assert_eq!(store.missed("ada", 5).await, ["6 deleted n1 n2"]);
     assert!(matches!(&store.takes(vec![ends("n1", 9_000)]).await[0], Receipt::AlreadyThere(_)));
 }
 
@@ -74,8 +73,10 @@ async fn what_was_deleted_long_ago_is_forgotten(store) {
     store.delete("ada", &["n3"]).await.unwrap();
     let (waiting, position) = (store.waiting().await.len(), store.position("ada").await);
 
+    let replay = store.range_since("ada", 0).await;
     assert_eq!(store.forgets_deleted(6_000, 10).await, 0);
     assert!(store.reaches("ada", 0).await);
+    assert!(store.changed_in("ada", replay).await.is_some());
     assert_eq!(store.forgets_deleted(6_001, 10).await, 2);
     assert_eq!(store.forgets_deleted(6_001, 10).await, 0);
 
@@ -84,10 +85,14 @@ async fn what_was_deleted_long_ago_is_forgotten(store) {
     for since in 0..=5 {
         assert!(!store.reaches("ada", since).await, "{since}");
     }
-    assert_eq!(store.missed("ada", 6).await, (6, vec![]));
+    for (after, complete) in [(0, false), (5, false), (6, true)] {
+        let page = ReplayRange { after: Revision::new(after), ..replay };
+        assert_eq!(store.changed_in("ada", page).await.is_some(), complete, "between two pages: {after}");
+    }
+    assert_eq!(store.missed("ada", 6).await, [""; 0]);
     assert!(store.reaches("bob", 0).await);
     assert!(matches!(&store.takes(vec![a_draft("ada", "n2")]).await[0], Receipt::Taken(_)));
-    assert_eq!(store.missed("ada", 6).await.1.len(), 1);
+    assert_eq!(store.missed("ada", 6).await, ["7 new n2"]);
 }
 
 async fn tombstones_are_forgotten_in_batches(store) {
