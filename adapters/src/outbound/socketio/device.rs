@@ -41,10 +41,6 @@ impl Device for SocketIoDevice {
         })
     }
 
-    fn queued(&self) -> usize {
-        0
-    }
-
     /// In bytes.
     fn queued(&self) -> usize {
         self.0.queued_bytes()

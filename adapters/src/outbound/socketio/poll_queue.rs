@@ -126,7 +126,7 @@ impl PollQueue {
         let mut body = Vec::new();
         let mut count = 0;
         for frame in &self.pending {
-            if count > 0 && body.len() + frame.len() > MAX_RESPONSE {
+            if body.len() >= MAX_RESPONSE {
                 break;
             }
             if count > 0 {
@@ -321,8 +321,8 @@ mod tests {
         let frames: Vec<_> =
             (0..5).map(|n| text_frame(&[&n.to_string().repeat(100_000)])).collect();
         queue.push(frames.iter(), SendLimits::UNLIMITED).unwrap();
-        let lengths = [(); 3].map(|()| ready(queue.poll(None)).len());
-        assert_eq!(lengths, [200_001, 200_001, 100_000]);
+        let lengths = [(); 2].map(|()| ready(queue.poll(None)).len());
+        assert_eq!(lengths, [300_002, 200_001]);
     }
 
     #[test]
