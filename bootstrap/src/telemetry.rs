@@ -12,7 +12,7 @@ use crate::config::{Log, LogFormat};
 
 /// What the libraries below us may say: no payloads, which some log when asked for more.
 const QUIET: &str =
-    "socketioxide=warn,engineioxide=warn,lapin=warn,sqlx=warn,hyper=warn,tungstenite=warn";
+    "lapin=warn,sqlx=warn,hyper=warn,tungstenite=warn";
 
 /// Sends logs to standard error, in the form and from the level that is set.
 pub fn log(settings: &Log) -> anyhow::Result<()> {

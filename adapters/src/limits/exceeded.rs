@@ -48,7 +48,8 @@ impl Limit {
     /// The path of the setting that an operator changes.
     pub const fn setting(self) -> &'static str {
         match self {
-            Self::Connections => "limits.connections",
+            // Every connection may be that of a device that polls.
+            Self::Connections | Self::PollingSessions => "limits.connections",
             Self::ConnectionsPerAddress => "limits.connections_per_address",
             Self::SessionsPerUser => "limits.sessions_per_user",
             Self::Handshakes => "limits.handshakes_per_second",
@@ -57,8 +58,6 @@ impl Limit {
             Self::Requests => "limits.requests_per_second",
             Self::Writes => "limits.writes_per_second",
             Self::Work => "limits.work_per_user",
-            // Every connection may be that of a device that polls.
-            Self::PollingSessions => "limits.connections",
             Self::SendQueue => "socket.queue_bytes",
             Self::Payload => "socket.max_payload",
             Self::BodySize => "http.max_body",

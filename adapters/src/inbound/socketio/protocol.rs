@@ -182,8 +182,10 @@ impl<H: NamespaceHandler> Handler for Connection<H> {
 
     fn on_ping_timeout(&self, has_backlog: bool) {
         if has_backlog {
-            let session = self.socket.members.lock().sessions.iter().flatten().next().cloned();
-            session.iter().for_each(|(_, session)| self.socket.handler.too_slow(session));
+            let member = self.socket.members.lock().sessions.iter().flatten().next().cloned();
+            if let Some((_, session)) = member {
+                self.socket.handler.too_slow(&session);
+            }
         }
     }
 }

@@ -305,7 +305,7 @@ impl PacketSender {
     }
 
     /// Goes on by this WebSocket, beginning with what no poll has fetched.
-    pub(crate) fn upgrade(&self, writer: FrameWriter) {
+    pub(crate) fn upgrade(&self, writer: &FrameWriter) {
         let mut state = self.state.lock();
         let upgraded = Transport::WebSocket(writer.clone());
         if let Transport::Polling(queue) = std::mem::replace(&mut state.transport, upgraded) {

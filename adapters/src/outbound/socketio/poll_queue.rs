@@ -221,6 +221,7 @@ mod tests {
         queue.push(frames.iter(), LIMITS)
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "as the queue takes it")]
     fn tag(tag: &str) -> RequestTag {
         Some(tag.into())
     }
@@ -335,7 +336,7 @@ mod tests {
         for n in 0..7 {
             match queue.poll(tag(&n.to_string())) {
                 PollResponse::Wait { noop_after, .. } => {
-                    delays.push(noop_after.unwrap().as_millis())
+                    delays.push(noop_after.unwrap().as_millis());
                 }
                 _ => panic!("nothing to send"),
             }

@@ -1,13 +1,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
 use http::{StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Body as _;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::RecvError;
 use tracing::debug;
 
 use super::EngineSettings;
@@ -143,22 +146,9 @@ impl PollingSession {
         let body = match self.sender.poll(tag).ok_or(RequestError::BadRequest)? {
             PollResponse::Ready(body) => body,
             PollResponse::Overlap => return Err(RequestError::BadRequest),
-            PollResponse::Wait { mut body, noop_after } => {
-                let early = match noop_after {
-                    Some(delay) => tokio::time::timeout(delay, &mut body).await.ok(),
-                    None => None,
-                };
-                let body = match early {
-                    Some(body) => body,
-                    None => {
-                        if noop_after.is_some() {
-                            self.sender.end_waiting_poll();
-                        }
-                        body.await
-                    }
-                };
-                // Fails where a repeated request has taken its place.
-                body.map_err(|_| RequestError::BadRequest)?
+            // Fails where a repeated request has taken its place.
+            PollResponse::Wait { body, noop_after } => {
+                self.wait(body, noop_after).await.map_err(|_| RequestError::BadRequest)?
             }
         };
         let head = [
@@ -166,6 +156,20 @@ impl PollingSession {
             (header::CACHE_CONTROL, "no-store"),
         ];
         Ok((head, body).into_response())
+    }
+
+    async fn wait(
+        &self,
+        mut body: oneshot::Receiver<Bytes>,
+        noop_after: Option<Duration>,
+    ) -> Result<Bytes, RecvError> {
+        if let Some(delay) = noop_after {
+            if let Ok(body) = tokio::time::timeout(delay, &mut body).await {
+                return body;
+            }
+            self.sender.end_waiting_poll();
+        }
+        body.await
     }
 
     /// Takes the packets in a request's body, once all of it is there. The response waits until the session's
@@ -246,7 +250,7 @@ impl PollingSession {
     }
 
     /// The session goes on over this WebSocket.
-    pub(super) fn finish_upgrade(&self, writer: FrameWriter, reader: WebSocketReader) {
+    pub(super) fn finish_upgrade(&self, writer: &FrameWriter, reader: WebSocketReader) {
         self.inbox.lock().transport = ClientTransport::WebSocket;
         self.sender.upgrade(writer);
         self.inbox.lock().websocket = Some(reader);

@@ -52,15 +52,14 @@ impl IntoResponse for RequestError {
 impl Target {
     /// Reads what a request is for, in the order of checks of Engine.IO's own server.
     pub(super) fn read(method: &Method, uri: &Uri) -> Result<Self, RequestError> {
-        let transport = match parameter(uri, "transport").map(str::parse) {
-            Some(Ok(transport)) => transport,
-            _ => return Err(RequestError::UnknownTransport),
+        let Some(Ok(transport)) = parameter(uri, "transport").map(str::parse) else {
+            return Err(RequestError::UnknownTransport);
         };
         let is_version_4 = parameter(uri, "EIO") == Some("4");
         let Some(sid) = parameter(uri, "sid") else {
-            return match method {
-                &Method::GET if is_version_4 => Ok(Self::Open(transport)),
-                &Method::GET => Err(RequestError::UnsupportedVersion),
+            return match *method {
+                Method::GET if is_version_4 => Ok(Self::Open(transport)),
+                Method::GET => Err(RequestError::UnsupportedVersion),
                 _ => Err(RequestError::BadHandshakeMethod),
             };
         };

@@ -121,11 +121,9 @@ impl Receiver {
                     return Poll::Ready(read_frame(ready!(reader.poll_frame(cx))));
                 }
                 Self::Polling(polling) => {
-                    if let Some(packets) = &mut polling.packets {
-                        if let Some(packet) = packets.next() {
-                            let packet = EnginePacket::read_polled(packet);
-                            return Poll::Ready(packet.map(Incoming::Packet).map_err(End::from));
-                        }
+                    if let Some(packet) = polling.packets.as_mut().and_then(PostedPackets::next) {
+                        let packet = EnginePacket::read_polled(packet);
+                        return Poll::Ready(packet.map(Incoming::Packet).map_err(End::from));
                     }
                     match polling.session.take_delivery() {
                         Some(Delivery::Packets(packets)) => polling.packets = Some(packets),

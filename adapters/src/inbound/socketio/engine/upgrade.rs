@@ -36,12 +36,11 @@ pub(super) async fn serve(
     }
     let Some((writer, mut reader)) = accepted else { return session.cancel_upgrade() };
     let probe = probe(&session, &writer, &mut reader);
-    match tokio::time::timeout(settings.upgrade_timeout, probe).await {
-        Ok(Ok(())) => session.finish_upgrade(writer, reader),
-        Ok(Err(Failed)) | Err(_) => {
-            session.cancel_upgrade();
-            close(&writer);
-        }
+    if let Ok(Ok(())) = tokio::time::timeout(settings.upgrade_timeout, probe).await {
+        session.finish_upgrade(&writer, reader);
+    } else {
+        session.cancel_upgrade();
+        close(&writer);
     }
 }
 

@@ -310,7 +310,9 @@ proptest! {
             let Connects { pending, mut disconnected, .. } = std::mem::take(&mut *handler.0.lock());
             // Those that are decided only now find the client gone.
             admitted += pending.len();
-            pending.into_values().for_each(|decide| decide.send(Ok(())).unwrap());
+            for decide in pending.into_values() {
+                decide.send(Ok(())).unwrap();
+            }
             settle().await;
             disconnected.append(&mut handler.0.lock().disconnected);
             disconnected.sort_unstable();
