@@ -19,6 +19,7 @@ mod faults;
 mod keys;
 mod limits;
 mod listening;
+mod networks;
 mod origins;
 mod outages;
 mod reading;

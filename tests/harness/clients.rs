@@ -149,13 +149,20 @@ fn node() -> PathBuf {
     std::env::var_os("BELFRY_TEST_NODE").unwrap_or_else(|| "node".into()).into()
 }
 
-/// Runs one of the Node scripts in `tests/clients` with this configuration, and gives the lines it
-/// wrote.
+/// The program that runs Python, with the packages that the clients need.
+fn python() -> PathBuf {
+    let program = std::env::var_os("BELFRY_TEST_PYTHON");
+    program.map_or_else(|| folder().join(".venv/bin/python"), PathBuf::from)
+}
+
+/// Runs one of the scripts in `tests/clients`, on Node or Python by its extension, with this
+/// configuration, and gives the lines it wrote.
 ///
 /// # Panics
 /// When it fails; what it wrote is told.
 pub async fn run_script(name: &str, config: &Value) -> Vec<Value> {
-    let mut command = tokio::process::Command::new(node());
+    let is_python = Path::new(name).extension().is_some_and(|extension| extension == "py");
+    let mut command = tokio::process::Command::new(if is_python { python() } else { node() });
     command
         .arg(folder().join(name))
         .arg(config.to_string())
@@ -220,11 +227,7 @@ impl Device {
 
     /// The Python client.
     pub fn python(url: &str) -> Builder {
-        let program = match std::env::var_os("BELFRY_TEST_PYTHON") {
-            Some(program) => program.into(),
-            None => folder().join(".venv/bin/python"),
-        };
-        Builder::new(program, "device.py", url)
+        Builder::new(python(), "device.py", url)
     }
 
     /// Everything it has told so far, in order.
