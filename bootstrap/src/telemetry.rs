@@ -11,8 +11,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::config::{Log, LogFormat};
 
 /// What the libraries below us may say: no payloads, which some log when asked for more.
-const QUIET: &str =
-    "lapin=warn,sqlx=warn,hyper=warn,tungstenite=warn";
+const QUIET: &str = "lapin=warn,sqlx=warn,hyper=warn,tungstenite=warn";
 
 /// Sends logs to standard error, in the form and from the level that is set.
 pub fn log(settings: &Log) -> anyhow::Result<()> {

@@ -106,6 +106,6 @@ pub(super) fn with_safe_headers(router: Router) -> Router {
 }
 
 /// Zero is no bound.
-const fn unless_zero(bound: usize) -> usize {
+pub(super) const fn unless_zero(bound: usize) -> usize {
     if bound == 0 { usize::MAX } else { bound }
 }

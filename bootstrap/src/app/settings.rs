@@ -7,6 +7,7 @@ use belfry_application::access::Access;
 use belfry_application::session::{self, SessionLimit};
 use belfry_application::use_cases::RetentionRules;
 
+use super::listening::unless_zero;
 use crate::config::{Config, Http, Limits, Over, RequiredScopes, Retention};
 
 pub(super) fn access(scopes: &RequiredScopes) -> Access {
@@ -47,7 +48,7 @@ pub(super) fn socket_settings(config: &Config) -> SocketIoSettings {
         queue: config.socket.queue,
         queue_bytes: config.socket.queue_bytes,
         max_payload: config.socket.max_payload,
-        polling_sessions: config.limits.connections,
+        polling_sessions: unless_zero(config.limits.connections),
         token_in_query: config.socket.token_in_query,
         handshakes: PerSecond::new(config.limits.handshakes_per_second),
         handshakes_per_address: PerSecond::new(config.limits.handshakes_per_address),

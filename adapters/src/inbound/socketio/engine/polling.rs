@@ -24,10 +24,11 @@ use crate::transport::{FrameWriter, WebSocketReader};
 #[derive(Default)]
 pub(super) struct PollingSessions(Mutex<HashMap<SessionId, Arc<PollingSession>>>);
 
-/// A session's place among them. The session is forgotten when this is dropped.
+/// A session's place among them. The session is closed and forgotten when this is dropped.
 pub(super) struct Registration {
     sessions: Arc<PollingSessions>,
     id: SessionId,
+    session: Arc<PollingSession>,
 }
 
 impl PollingSessions {
@@ -42,8 +43,8 @@ impl PollingSessions {
         if sessions.len() >= limit {
             return None;
         }
-        sessions.insert(id, session);
-        Some(Registration { sessions: self.clone(), id })
+        sessions.insert(id, session.clone());
+        Some(Registration { sessions: self.clone(), id, session })
     }
 
     pub(super) fn find(&self, id: SessionId) -> Result<Arc<PollingSession>, RequestError> {
@@ -53,6 +54,7 @@ impl PollingSessions {
 
 impl Drop for Registration {
     fn drop(&mut self) {
+        self.session.close();
         let mut sessions = self.sessions.0.lock();
         sessions.remove(&self.id);
         // After a burst of sessions.
@@ -86,6 +88,19 @@ enum ClientTransport {
     /// A WebSocket is open and may replace polling.
     Probing,
     WebSocket,
+    /// The session is over.
+    Closed,
+}
+
+impl Inbox {
+    /// `false` if the session is over.
+    fn change_transport(&mut self, transport: ClientTransport) -> bool {
+        let is_open = self.transport != ClientTransport::Closed;
+        if is_open {
+            self.transport = transport;
+        }
+        is_open
+    }
 }
 
 /// What the requests of a client have brought.
@@ -206,6 +221,9 @@ impl PollingSession {
         let (response, received) = oneshot::channel();
         {
             let mut inbox = self.inbox.lock();
+            if inbox.transport == ClientTransport::Closed {
+                return Err(RequestError::UnknownSession);
+            }
             inbox.last_post = tag;
             inbox.posted = Some(PostedPackets::new(body, response));
         }
@@ -218,7 +236,7 @@ impl PollingSession {
         if tag.is_some() && inbox.last_post == *tag {
             return PostStart::Repeated;
         }
-        if inbox.transport == ClientTransport::WebSocket {
+        if matches!(inbox.transport, ClientTransport::WebSocket | ClientTransport::Closed) {
             return PostStart::Refused;
         }
         if inbox.is_posting || inbox.posted.is_some() {
@@ -245,13 +263,20 @@ impl PollingSession {
 
     /// The upgrade failed: the session goes on by polling, as if nothing had happened.
     pub(super) fn cancel_upgrade(&self) {
-        self.inbox.lock().transport = ClientTransport::Polling;
+        self.inbox.lock().change_transport(ClientTransport::Polling);
         self.sender.end_probe();
+    }
+
+    /// The session is over: a request that brings something from now on, or has just done so, is refused.
+    fn close(&self) {
+        *self.inbox.lock() = Inbox { transport: ClientTransport::Closed, ..Inbox::default() };
     }
 
     /// The session goes on over this WebSocket.
     pub(super) fn finish_upgrade(&self, writer: &FrameWriter, reader: WebSocketReader) {
-        self.inbox.lock().transport = ClientTransport::WebSocket;
+        if !self.inbox.lock().change_transport(ClientTransport::WebSocket) {
+            return;
+        }
         self.sender.upgrade(writer);
         self.inbox.lock().websocket = Some(reader);
         self.sender.wake_task();
