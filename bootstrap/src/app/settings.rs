@@ -48,7 +48,7 @@ pub(super) fn socket_settings(config: &Config) -> SocketIoSettings {
         queue: config.socket.queue,
         queue_bytes: config.socket.queue_bytes,
         max_payload: config.socket.max_payload,
-        polling_sessions: config.limits.connections,
+        polling_sessions: unless_zero(config.limits.connections),
         token_in_query: config.socket.token_in_query,
         handshakes: PerSecond::new(config.limits.handshakes_per_second),
         handshakes_per_address: PerSecond::new(config.limits.handshakes_per_address),
@@ -69,4 +69,9 @@ pub(super) fn rest_settings(config: &Config) -> anyhow::Result<RestSettings> {
 pub(super) fn request_limits(limits: &Limits) -> RequestLimits {
     let requests = PerSecond::new(limits.requests_per_second);
     RequestLimits::new(requests, PerSecond::new(limits.writes_per_second))
+}
+
+/// A limit where 0 stands for none.
+pub(super) const fn unless_zero(limit: usize) -> usize {
+    if limit == 0 { usize::MAX } else { limit }
 }
