@@ -5,7 +5,8 @@
 //! | [`commands`] | what can be measured |
 //! | [`trial`], [`outcome`] | one server with its clients, and events sent to them |
 //! | [`rig`], [`servers`] | RabbitMQ, PostgreSQL, and the servers that are measured |
-//! | [`fleet`], [`device`] with [`frames`], [`packets`] | the clients |
+//! | [`fleet`], [`device`], [`packets`] | the clients |
+//! | [`websocket`] with [`frames`], [`polling`] with [`responses`], [`incoming`] | their transports |
 //! | [`probe`], [`attacks`] | a client that looks closely, and those that misbehave |
 //! | [`producer`], [`publisher`], [`rest`], [`events`] | those who publish |
 //! | [`tally`], [`process`], [`clock`] | what is counted |
@@ -25,22 +26,26 @@ mod events;
 mod figures;
 mod fleet;
 mod frames;
+mod incoming;
 mod machine;
 mod options;
 mod outcome;
 mod own_thread;
 mod packets;
+mod polling;
 mod probe;
 mod process;
 mod producer;
 mod publisher;
 mod random;
 mod report;
+mod responses;
 mod rest;
 mod rig;
 mod servers;
 mod tally;
 mod trial;
+mod websocket;
 
 fn main() -> ExitCode {
     let options = options::Options::parse();
