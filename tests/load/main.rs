@@ -8,6 +8,7 @@
 //! | [`fleet`], [`device`], [`packets`] | the clients |
 //! | [`websocket`] with [`frames`], [`polling`] with [`responses`], [`incoming`] | their transports |
 //! | [`probe`], [`attacks`] | a client that looks closely, and those that misbehave |
+//! | [`bystander`] | a service that notices how a server is attacked |
 //! | [`producer`], [`publisher`], [`rest`], [`events`] | those who publish |
 //! | [`tally`], [`process`], [`clock`] | what is counted |
 //! | [`report`], [`chart`], [`machine`], [`figures`] | what is told of it |
@@ -18,6 +19,7 @@ use clap::Parser;
 
 mod attacks;
 mod bare_listener;
+mod bystander;
 mod chart;
 mod clock;
 mod commands;

@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use crate::clock;
 use crate::device::{Device, Ears};
@@ -144,6 +145,11 @@ impl Socket {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
         }
+    }
+
+    /// Both directions of its TCP connection, for a client that reads while it waits to write.
+    pub(crate) fn halves(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
+        self.stream.split()
     }
 
     /// Waits for bytes and makes of them what they mean.
