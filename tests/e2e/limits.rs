@@ -8,6 +8,7 @@ use crate::setup::{Setup, signed_in};
 on_both_setups!(
     one_device_too_many_sends_the_oldest_away_for_good,
     where_it_is_set_one_device_too_many_is_not_let_in,
+    devices_connect_by_either_transport_where_connections_have_no_limit,
     devices_that_come_too_many_at_a_time_come_back_by_themselves,
     a_device_that_sends_too_much_is_told_and_at_last_sent_away,
     a_caller_that_asks_too_often_is_told_when_to_ask_again,
@@ -58,6 +59,14 @@ async fn where_it_is_set_one_device_too_many_is_not_let_in(setup: Setup) {
     first.disconnect();
     first.disconnected().await;
     signed_in(ada.node()).await;
+}
+
+async fn devices_connect_by_either_transport_where_connections_have_no_limit(setup: Setup) {
+    let place = setup.own_with(|belfry| belfry.setting("limits.connections", 0)).await;
+    let ada = place.user("ada");
+    let polling = signed_in(ada.node().transports(["polling"])).await;
+    let websocket = signed_in(ada.node().transports(["websocket"])).await;
+    place.until_told(&ada, [&polling, &websocket], "n1").await;
 }
 
 async fn devices_that_come_too_many_at_a_time_come_back_by_themselves(setup: Setup) {

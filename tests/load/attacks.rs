@@ -1,5 +1,7 @@
 //! Clients that misbehave, against a server that this tool has started.
 
+mod inbox;
+
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,6 +16,9 @@ use tokio::time::{sleep, timeout};
 use crate::device::Device;
 use crate::fleet::allow_files;
 use crate::own_thread::OwnThread;
+use crate::websocket::Socket;
+
+pub(crate) use inbox::Inbox;
 
 /// How to misbehave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -32,6 +37,15 @@ pub(crate) enum Attack {
     BadTokens,
     /// One signed-in device that sends messages as fast as it can
     MessageFlood,
+    /// 60 websockets of one user that ask for pages of a full inbox, 20 a second each, and never read
+    SlowReaders,
+    /// 100 websockets of one user that ask for replays, pages and changes of a full inbox, 40 a second each, and
+    /// read
+    GreedyReaders,
+    /// 60 polling sessions of one user that ask for pages of a full inbox, 20 a second each, and never poll
+    SilentPollers,
+    /// 40 websockets of one user that ask for a replay of a full inbox when they connect, and never read
+    SlowReplays,
 }
 
 impl fmt::Display for Attack {
@@ -46,6 +60,27 @@ impl Attack {
     pub(crate) fn needs_no_answer(self) -> bool {
         matches!(self, Self::HalfOpen | Self::SlowSenders)
     }
+
+    /// Whether it asks for what is in an inbox, so that the server needs a store.
+    pub(crate) fn needs_inbox(self) -> bool {
+        matches!(
+            self,
+            Self::SlowReaders | Self::GreedyReaders | Self::SilentPollers | Self::SlowReplays
+        )
+    }
+
+    pub(crate) fn attackers(self) -> u64 {
+        match self {
+            Self::HalfOpen => 5_000,
+            Self::SlowSenders | Self::NeverSignIn => 1_000,
+            Self::EndlessBodies | Self::GreedyReaders => 100,
+            Self::SlowReaders | Self::SilentPollers => 60,
+            Self::BadTokens => 50,
+            Self::SlowReplays => 40,
+            Self::GiantFrames => 20,
+            Self::MessageFlood => 1,
+        }
+    }
 }
 
 /// Who is attacked, and a token that is good there.
@@ -53,6 +88,8 @@ impl Attack {
 pub(crate) struct Target {
     pub(crate) server: SocketAddr,
     pub(crate) token: String,
+    /// The inbox of the token's user; empty where the attack does not need one.
+    pub(crate) inbox: Inbox,
 }
 
 /// Attackers at work. Dropping it ends them.
@@ -77,14 +114,7 @@ impl Attackers {
 
 /// Sets attackers on the server, on a thread of their own.
 pub(crate) fn begin(attack: Attack, target: Target) -> anyhow::Result<Attackers> {
-    let attackers = match attack {
-        Attack::HalfOpen => 5_000,
-        Attack::SlowSenders | Attack::NeverSignIn => 1_000,
-        Attack::EndlessBodies => 100,
-        Attack::BadTokens => 50,
-        Attack::GiantFrames => 20,
-        Attack::MessageFlood => 1,
-    };
+    let attackers = attack.attackers();
     allow_files(attackers + 8_000)?;
     let deeds = Arc::new(Deeds::default());
     let shared = Arc::clone(&deeds);
@@ -103,7 +133,7 @@ async fn again_and_again(attack: Attack, target: Target, number: u64, deeds: Arc
         server: target.server,
         // Apart from those that behave.
         from: Ipv4Addr::new(127, 9, third, fourth),
-        token: target.token.into(),
+        token: target.token.as_str().into(),
     };
     loop {
         let ended = match attack {
@@ -114,6 +144,10 @@ async fn again_and_again(attack: Attack, target: Target, number: u64, deeds: Arc
             Attack::GiantFrames => giant_frames(&device, &deeds).await,
             Attack::BadTokens => bad_token(&device, &deeds).await,
             Attack::MessageFlood => flood(&device, &deeds).await,
+            Attack::SlowReaders => inbox::slow_reader(&device, &deeds).await,
+            Attack::GreedyReaders => inbox::greedy_reader(&device, &target.inbox, &deeds).await,
+            Attack::SilentPollers => inbox::silent_poller(&device, &deeds).await,
+            Attack::SlowReplays => inbox::slow_replay(&device, &target.inbox, &deeds).await,
         };
         if ended.is_err() {
             deeds.refused.fetch_add(1, Relaxed);
@@ -127,6 +161,13 @@ impl Deeds {
     fn one(&self) {
         self.done.fetch_add(1, Relaxed);
     }
+}
+
+/// Signs in on a WebSocket on which nothing was sent yet.
+async fn signed_in(mut socket: Socket, device: &Device) -> io::Result<Socket> {
+    socket.say(device.connect_packet().as_bytes()).await?;
+    while !socket.texts().await?.iter().any(|text| text.starts_with(b"40")) {}
+    Ok(socket)
 }
 
 const HEAD: &str =
@@ -222,9 +263,7 @@ async fn bad_token(device: &Device, deeds: &Deeds) -> io::Result<()> {
 async fn flood(device: &Device, deeds: &Deeds) -> io::Result<()> {
     const AT_ONCE: u64 = 64;
 
-    let mut socket = device.upgrade().await?;
-    socket.say(format!(r#"40{{"token":"{}"}}"#, device.token).as_bytes()).await?;
-    while !socket.texts().await?.iter().any(|text| text.starts_with(b"40")) {}
+    let mut socket = signed_in(device.upgrade().await?, device).await?;
     let mut many = Vec::new();
     for _ in 0..AT_ONCE {
         crate::frames::write_text(&mut many, br#"421["notification:unread_count"]"#);

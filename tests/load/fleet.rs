@@ -10,7 +10,7 @@ use belfry_tests::tokens::Key;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::device::{Device, Ears};
+use crate::device::{Device, Ears, Transport};
 use crate::own_thread::OwnThread;
 use crate::random::Random;
 use crate::tally::{Counters, Heard, Latency, Round, no_latency};
@@ -26,6 +26,7 @@ pub(crate) const PER_ADDRESS: u64 = 20_000;
 pub(crate) struct Crowd {
     pub(crate) server: SocketAddr,
     pub(crate) secret: String,
+    pub(crate) transport: Transport,
     pub(crate) connections: u64,
     /// Connection `n` is one of the user `u<n / devices>`.
     pub(crate) devices: u64,
@@ -151,7 +152,8 @@ async fn connect_share(crowd: Crowd, thread: u64, ears: Ears) {
             token: key.token(&format!("u{user}")).sign().into(),
         };
         let random = Random::seeded(number);
-        tokio::spawn(live(device, crowd.life, random, Arc::clone(&door), ears.clone()));
+        let (door, ears) = (Arc::clone(&door), ears.clone());
+        tokio::spawn(live(device, crowd.transport, crowd.life, random, door, ears));
     }
     std::future::pending::<()>().await;
 }
@@ -164,6 +166,7 @@ pub(crate) fn source(number: u64, per_address: u64) -> Ipv4Addr {
 
 async fn live(
     mut device: Device,
+    transport: Transport,
     life: Life,
     mut random: Random,
     door: Arc<Semaphore>,
@@ -172,9 +175,9 @@ async fn live(
     let (mut fails, mut has_door) = (0, true);
     loop {
         let permit = if has_door { door.acquire().await.ok() } else { None };
-        let socket = device.sign_in(&ears).await;
+        let connection = device.sign_in(transport, &ears).await;
         drop(permit);
-        let Ok(mut socket) = socket else {
+        let Ok(mut connection) = connection else {
             sleep(back_off(fails, &mut random)).await;
             fails += 1;
             continue;
@@ -182,17 +185,17 @@ async fn live(
         fails = 0;
         let stays = match life {
             Life::Stay | Life::ComeBack(_) => {
-                let _ = socket.listen(&ears).await;
+                let _ = connection.listen(&ears).await;
                 false
             }
             Life::Churn(about) => {
                 let stay = jittered(about, &mut random);
-                socket.listen_for(stay, &ears).await
+                connection.listen_for(stay, &ears).await
             }
         };
         ears.counters.went();
         if stays {
-            socket.leave().await;
+            connection.leave().await;
             continue;
         }
         ears.counters.cut.fetch_add(1, Relaxed);

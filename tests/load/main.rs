@@ -5,8 +5,10 @@
 //! | [`commands`] | what can be measured |
 //! | [`trial`], [`outcome`] | one server with its clients, and events sent to them |
 //! | [`rig`], [`servers`] | RabbitMQ, PostgreSQL, and the servers that are measured |
-//! | [`fleet`], [`device`] with [`frames`], [`packets`] | the clients |
+//! | [`fleet`], [`device`], [`packets`] | the clients |
+//! | [`websocket`] with [`frames`], [`polling`] with [`responses`], [`incoming`] | their transports |
 //! | [`probe`], [`attacks`] | a client that looks closely, and those that misbehave |
+//! | [`bystander`] | a service that notices how a server is attacked |
 //! | [`producer`], [`publisher`], [`rest`], [`events`] | those who publish |
 //! | [`tally`], [`process`], [`clock`] | what is counted |
 //! | [`report`], [`chart`], [`machine`], [`figures`] | what is told of it |
@@ -17,6 +19,7 @@ use clap::Parser;
 
 mod attacks;
 mod bare_listener;
+mod bystander;
 mod chart;
 mod clock;
 mod commands;
@@ -25,22 +28,26 @@ mod events;
 mod figures;
 mod fleet;
 mod frames;
+mod incoming;
 mod machine;
 mod options;
 mod outcome;
 mod own_thread;
 mod packets;
+mod polling;
 mod probe;
 mod process;
 mod producer;
 mod publisher;
 mod random;
 mod report;
+mod responses;
 mod rest;
 mod rig;
 mod servers;
 mod tally;
 mod trial;
+mod websocket;
 
 fn main() -> ExitCode {
     let options = options::Options::parse();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{attack, ceiling, compare, growth, memory, store, storm};
+use crate::commands::{attack, ceiling, compare, growth, memory, polling, store, storm};
 use crate::servers::Kind;
 
 /// Measures Belfry under load, side by side with servers that do the same.
@@ -30,6 +30,7 @@ pub(crate) enum Command {
     Ceiling(ceiling::Options),
     Store(store::Options),
     Memory(memory::Options),
+    Polling(polling::Options),
     Storm(storm::Options),
     Growth(growth::Options),
     Attack(attack::Options),

@@ -28,6 +28,13 @@ pub(crate) struct Cost {
     pub(crate) tool: f64,
 }
 
+/// What clients take while no events are sent.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Idle {
+    pub(crate) cpu_us_per_second: f64,
+    pub(crate) polls_per_second: f64,
+}
+
 /// What came of events at a steady rate.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Outcome {
@@ -38,6 +45,8 @@ pub(crate) struct Outcome {
     /// Frames with a count that never came, in forward mode.
     pub(crate) counts_missing: i64,
     pub(crate) cut_off: u64,
+    /// Responses to polls, pings included; none with WebSockets.
+    pub(crate) polls: u64,
     pub(crate) p50_ms: f64,
     pub(crate) p90_ms: f64,
     pub(crate) p99_ms: f64,

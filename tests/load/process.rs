@@ -65,9 +65,15 @@ impl Process {
         self.kib("smaps_rollup", "Rss:") * 1024
     }
 
-    /// The most resident memory that it ever had, in bytes.
+    /// The most resident memory that it had since the start, or since [`reset_peak_rss`](Self::reset_peak_rss), in
+    /// bytes.
     pub(crate) fn peak_rss(self) -> u64 {
         self.kib("status", "VmHWM:") * 1024
+    }
+
+    /// Where that is not allowed, [`peak_rss`](Self::peak_rss) stays that since the start.
+    pub(crate) fn reset_peak_rss(self) {
+        let _ = fs::write(format!("/proc/{}/clear_refs", self.0), "5");
     }
 
     /// A line of one of its files that tells KiB.
@@ -153,6 +159,15 @@ mod tests {
         let used = Duration::from_nanos(Process::this().cpu().since(before));
         assert!(used >= Duration::from_millis(5), "{used:?}");
         assert!(Process::this().rss() > 1 << 20);
+    }
+
+    #[test]
+    fn the_peak_of_memory_begins_anew_when_it_is_reset() {
+        const SIZE: usize = 256 << 20;
+        drop(std::hint::black_box(vec![1_u8; SIZE]));
+        assert!(Process::this().peak_rss() > SIZE as u64);
+        Process::this().reset_peak_rss();
+        assert!(Process::this().peak_rss() < SIZE as u64);
     }
 
     #[test]

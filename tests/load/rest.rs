@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::clock;
+use crate::responses;
 use crate::tally::{Latency, no_latency};
 
 /// A connection for one request after the other.
@@ -39,36 +40,15 @@ impl Http {
         );
         self.stream.write_all(request.as_bytes()).await?;
         self.answer.clear();
-        let mut whole = None;
-        loop {
-            if whole.is_none() {
-                whole = extent(&self.answer)?;
-            }
-            if let Some((status, head, end)) = whole
-                && self.answer.len() >= end
-            {
-                return Ok((status, &self.answer[head..end]));
+        let (status, body) = loop {
+            if let Some(response) = responses::read(&self.answer)? {
+                break (response.status, response.length - response.body.len()..response.length);
             }
             if self.stream.read_buf(&mut self.answer).await? == 0 {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
-        }
-    }
-}
-
-/// The status of an answer, and where its body begins and ends, once its head is there.
-fn extent(answer: &[u8]) -> io::Result<Option<(u16, usize, usize)>> {
-    let Some(head) = memchr::memmem::find(answer, b"\r\n\r\n") else { return Ok(None) };
-    let text = String::from_utf8_lossy(&answer[..head]);
-    let status = text.split(' ').nth(1).and_then(|status| status.parse().ok());
-    let length = text.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
-    });
-    match (status, length) {
-        (Some(204), None) => Ok(Some((204, head + 4, head + 4))),
-        (Some(status), Some(length)) => Ok(Some((status, head + 4, head + 4 + length))),
-        _ => Err(io::Error::other(format!("an answer without a length: {text}"))),
+        };
+        Ok((status, &self.answer[body]))
     }
 }
 
@@ -150,19 +130,5 @@ impl Requests {
         }
         all.seconds = begin.elapsed().as_secs_f64();
         Ok(all)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_answer_ends_where_its_length_says() {
-        let answer = b"HTTP/1.1 201 Created\r\ncontent-length: 2\r\n\r\n{}";
-        assert_eq!(extent(answer).unwrap(), Some((201, 43, 45)));
-        assert_eq!(extent(&answer[..30]).unwrap(), None);
-        assert_eq!(extent(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap(), Some((204, 27, 27)));
-        assert!(extent(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").is_err());
     }
 }

@@ -97,7 +97,7 @@ impl Kind {
         }
     }
 
-    fn is_belfry(self) -> bool {
+    pub(crate) fn is_belfry(self) -> bool {
         matches!(self, Self::Belfry | Self::BelfryNodes)
     }
 }
@@ -191,6 +191,14 @@ impl Server {
             }
         }
         Ok(())
+    }
+
+    /// `None` if it is a peer.
+    pub(crate) fn belfry(&self) -> Option<&Belfry> {
+        match &self.running {
+            Running::Belfry(belfry) => Some(belfry),
+            Running::Peer { .. } => None,
+        }
     }
 
     pub(crate) fn process(&self) -> Process {

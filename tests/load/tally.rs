@@ -122,6 +122,8 @@ pub(crate) struct Counters {
     pub(crate) cut: AtomicU64,
     pub(crate) new: AtomicU64,
     pub(crate) unread: AtomicU64,
+    /// Responses to polls; none with WebSockets.
+    pub(crate) polls: AtomicU64,
 }
 
 impl Counters {

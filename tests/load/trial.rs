@@ -8,10 +8,11 @@ use anyhow::Context;
 use tokio::time::{Instant, sleep};
 
 use crate::clock;
+use crate::device::Transport;
 use crate::events::{Events, Form};
 use crate::figures::{float, kib, ms_at, whole};
 use crate::fleet::{Crowd, Fleet, Life, PER_ADDRESS, allow_files};
-use crate::outcome::{Cost, Entry, Flood, Outcome};
+use crate::outcome::{Cost, Entry, Flood, Idle, Outcome};
 use crate::process::{Cpu, Process};
 use crate::producer::{Producer, Schedule};
 use crate::publisher::Publisher;
@@ -48,6 +49,7 @@ pub(crate) struct Trial<'a> {
 /// How many clients there are.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Guests {
+    pub(crate) transport: Transport,
     pub(crate) connections: u64,
     /// Clients of one user.
     pub(crate) devices: u64,
@@ -63,9 +65,10 @@ pub(crate) struct Guests {
 }
 
 impl Guests {
-    /// Each is a user of its own, and stays.
+    /// Each is a user of its own, connects by WebSocket, and stays.
     pub(crate) fn each_alone(connections: u64) -> Self {
         Self {
+            transport: Transport::WebSocket,
             connections,
             devices: 1,
             life: Life::Stay,
@@ -198,9 +201,9 @@ impl<'a> Trial<'a> {
         let producer = Producer::start(publisher, events, schedule);
 
         clock::until(begin + clock::nanos(load.warm_up)).await;
-        let before = self.clocks();
+        let (before, polls) = (self.clocks(), self.polls());
         clock::until(begin + clock::nanos(load.warm_up + load.time)).await;
-        let after = self.clocks();
+        let (after, polls) = (self.clocks(), self.polls() - polls);
         let queued = self.queue.depth().await?;
         let sent = producer.finish(LATEST).await?;
         let expected = (sent.max(warm) - warm) * self.devices;
@@ -218,6 +221,7 @@ impl<'a> Trial<'a> {
             doubled: fate.doubled,
             counts_missing: heard,
             cut_off: self.fleet.counters.cut.load(Relaxed) - cut,
+            polls,
             p50_ms: ms_at(&latency, 50.0),
             p90_ms: ms_at(&latency, 90.0),
             p99_ms: ms_at(&latency, 99.0),
@@ -228,6 +232,18 @@ impl<'a> Trial<'a> {
             rss: self.server.process().rss(),
             latency: Some(latency),
         })
+    }
+
+    /// What the clients take while no events are sent.
+    pub(crate) async fn idle(&self, time: Duration) -> Idle {
+        let (process, polls) = (self.server.process(), self.polls());
+        let (cpu, begin) = (process.cpu(), Instant::now());
+        sleep(time).await;
+        let (cpu, seconds) = (process.cpu().since(cpu), begin.elapsed().as_secs_f64());
+        Idle {
+            cpu_us_per_second: float(cpu) / 1_000.0 / seconds,
+            polls_per_second: float(self.polls() - polls) / seconds,
+        }
     }
 
     /// A round of events that something else sends; also the number of the first.
@@ -304,6 +320,10 @@ impl<'a> Trial<'a> {
     fn counts(&self) -> (u64, u64) {
         let counters = &self.fleet.counters;
         (counters.new.load(Relaxed), counters.unread.load(Relaxed))
+    }
+
+    fn polls(&self) -> u64 {
+        self.fleet.counters.polls.load(Relaxed)
     }
 
     /// What each of so many has cost since then.
@@ -392,6 +412,7 @@ fn crowd(rig: &Rig, server: &Server, guests: Guests) -> Crowd {
     Crowd {
         server: server.address,
         secret: SECRET.to_owned(),
+        transport: guests.transport,
         connections: guests.connections,
         devices: guests.devices,
         first_user: guests.first_user,

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tower_http::set_header::SetResponseHeaderLayer;
 use tracing::warn;
 
+use super::settings::unless_zero;
 use crate::config::{Config, Http};
 
 /// Binds the public and the operators' address.
@@ -103,9 +104,4 @@ pub(super) fn with_safe_headers(router: Router) -> Router {
         .layer(unless_set(X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(unless_set(REFERRER_POLICY, "no-referrer"))
         .layer(unless_set(CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"))
-}
-
-/// Zero is no bound.
-pub(super) const fn unless_zero(bound: usize) -> usize {
-    if bound == 0 { usize::MAX } else { bound }
 }

@@ -7,7 +7,6 @@ use belfry_application::access::Access;
 use belfry_application::session::{self, SessionLimit};
 use belfry_application::use_cases::RetentionRules;
 
-use super::listening::unless_zero;
 use crate::config::{Config, Http, Limits, Over, RequiredScopes, Retention};
 
 pub(super) fn access(scopes: &RequiredScopes) -> Access {
@@ -81,4 +80,9 @@ pub(super) fn user_work(config: &Config) -> UserWork {
 pub(super) fn request_limits(limits: &Limits, work: UserWork) -> RequestLimits {
     let requests = PerSecond::new(limits.requests_per_second);
     RequestLimits::new(requests, PerSecond::new(limits.writes_per_second), work)
+}
+
+/// A limit where 0 stands for none.
+pub(super) const fn unless_zero(limit: usize) -> usize {
+    if limit == 0 { usize::MAX } else { limit }
 }

@@ -1,12 +1,14 @@
 //! `attack`: what those who behave notice of those who do not.
 
+mod inbox;
+
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use tokio::time::sleep;
 
-use crate::attacks::{self, Attack, Target};
+use crate::attacks::{self, Attack, Inbox, Target};
 use crate::bare_listener::BareListener;
 use crate::clock;
 use crate::events::{Events, Form};
@@ -27,6 +29,10 @@ use crate::trial::{Guests, Trial};
 /// than the clients do, and their thread gives way to all others. Each attack meets a server of its own. An
 /// attack that needs no answers is aimed at a bare listener first, which only accepts: what the clients notice
 /// of that is the machine's doing. This tool attacks only the servers that it has started itself.
+///
+/// Attacks on an inbox need Belfry with PostgreSQL. There a service that posts notifications takes the place of the
+/// signed-in clients, and the report says whether its p99 stays below twice that of before, and the server's
+/// memory below 128 MiB more than without clients.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
     /// The servers to attack.
@@ -70,18 +76,35 @@ struct Sample {
 }
 
 pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()> {
-    let rig = super::rig(common, &options.servers, false).await?;
+    let attacks = match options.attacks.as_slice() {
+        [] => Attack::value_variants(),
+        named => named,
+    };
+    let (on_inbox, others): (Vec<Attack>, Vec<Attack>) =
+        attacks.iter().partition(|attack| attack.needs_inbox());
+    let rig = super::rig(common, &options.servers, !on_inbox.is_empty()).await?;
     let facts = machine::facts(&rig, &options.servers).await;
     let mut report = Report::new("Clients that behave, while others attack", facts);
-    let attacks = match options.attacks.as_slice() {
-        [] => Attack::value_variants().to_vec(),
-        named => named.to_vec(),
-    };
+    if !others.is_empty() {
+        on_clients(options, &rig, &others, &mut report).await?;
+    }
+    if !on_inbox.is_empty() {
+        inbox::measure(options, &rig, &on_inbox, &mut report).await?;
+    }
+    report.publish(common)
+}
+
+async fn on_clients(
+    options: &Options,
+    rig: &Rig,
+    attacks: &[Attack],
+    report: &mut Report,
+) -> anyhow::Result<()> {
     let mut samples = Vec::new();
     for run in 1..=options.runs {
         for &kind in &options.servers {
-            for &attack in &attacks {
-                let sample = once(options, &rig, run, kind, attack).await?;
+            for &attack in attacks {
+                let sample = once(options, rig, run, kind, attack).await?;
                 eprintln!("{}", serde_json::to_string(&sample)?);
                 report.raw(&sample);
                 samples.push(sample);
@@ -89,7 +112,7 @@ pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()
         }
     }
     report.table(table(options, &samples));
-    report.publish(common)
+    Ok(())
 }
 
 fn table(options: &Options, samples: &[Sample]) -> Table {
@@ -182,7 +205,7 @@ async fn once(
     let calm_cpu = over(process, options.duration).await;
     let (calm, calm_rss) = (trial.fleet.take_latency(), process.rss());
     let token = rig.key.token("attacker").sign();
-    let target = |server| Target { server, token: token.clone() };
+    let target = |server| Target { server, token: token.clone(), inbox: Inbox::default() };
     let mut beside = f64::NAN;
     if attack.needs_no_answer() {
         let listener = BareListener::start().await?;

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::chart::{Chart, Scale};
 use crate::events::Form;
-use crate::figures::{median, medians, show};
+use crate::figures::{medians, show};
 use crate::machine;
 use crate::options::{Common, Sides, duration};
 use crate::outcome::{Entry, Outcome};
@@ -85,15 +85,6 @@ async fn once(options: &Options, rig: &Rig, kind: Kind) -> anyhow::Result<(Entry
     Ok((entry, outcome))
 }
 
-/// The median ratio of belfry's figure to the other's, over runs.
-fn ratio(runs: &[Sample], other: Kind, figure: impl Fn(&Sample) -> f64) -> f64 {
-    let of = |kind| runs.iter().filter(move |run| run.kind == kind);
-    median(of(Kind::Belfry).filter_map(|belfry| {
-        let other = of(other).find(|other| other.run == belfry.run)?;
-        Some(figure(belfry) / figure(other))
-    }))
-}
-
 fn summary(options: &Options, runs: &[Sample]) -> Table {
     let note = format!(
         "{} connections, {} events/s, medians of {} runs. `belfry ÷` is the median of the ratios of \
@@ -124,7 +115,9 @@ fn summary(options: &Options, runs: &[Sample]) -> Table {
         let sum = |figure: fn(&Sample) -> u64| -> String {
             runs.iter().filter(|run| run.kind == kind).map(figure).sum::<u64>().to_string()
         };
-        let than = |figure: fn(&Sample) -> f64| show(ratio(runs, kind, figure));
+        let than = |figure: fn(&Sample) -> f64| {
+            show(super::ratio(runs, |run| (run.run, run.kind), kind, figure))
+        };
         let cpu: fn(&Sample) -> f64 = |run| run.outcome.cost.server;
         let memory: fn(&Sample) -> f64 = |run| run.entry.kib_per_connection;
         let connect: fn(&Sample) -> f64 = |run| run.entry.cpu_ms_per_connect;

@@ -1,0 +1,139 @@
+//! A service that behaves: it posts notifications at a moderate rate, and notices how long that takes.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::clock;
+use crate::own_thread::OwnThread;
+use crate::rest::Http;
+use crate::tally::{Latency, no_latency};
+
+/// Connections, each with one request at a time.
+const CALLERS: u32 = 10;
+
+/// A request of each connection, where none takes longer.
+const EVERY: Duration = Duration::from_millis(100);
+
+/// A service with several connections, on a thread of its own. Dropping it ends it.
+#[derive(Debug)]
+pub(crate) struct Bystander {
+    window: Arc<Mutex<Arc<Window>>>,
+    _thread: OwnThread,
+}
+
+/// The requests that began within some time. Those that are still under way are added when they end.
+#[derive(Debug)]
+pub(crate) struct Window {
+    latency: Mutex<Latency>,
+    failed: AtomicU64,
+}
+
+impl Bystander {
+    /// Posts notifications to users whose ids begin with `bystander`.
+    pub(crate) fn start(server: SocketAddr, token: &str) -> anyhow::Result<Self> {
+        let window = Arc::new(Mutex::new(Window::new()));
+        let (shared, token) = (Arc::clone(&window), token.to_owned());
+        let thread = OwnThread::start("bystander".to_owned(), move || {
+            for number in 0..CALLERS {
+                tokio::spawn(post_for_ever(number, server, token.clone(), Arc::clone(&shared)));
+            }
+            std::future::pending()
+        })?;
+        Ok(Self { window, _thread: thread })
+    }
+
+    /// Requests that begin from now on are counted in the window that is returned, until the next one begins.
+    pub(crate) fn begin_window(&self) -> Arc<Window> {
+        let window = Window::new();
+        *self.window.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&window);
+        window
+    }
+}
+
+impl Window {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { latency: Mutex::new(no_latency()), failed: AtomicU64::new(0) })
+    }
+
+    /// Of all requests, those that failed included.
+    pub(crate) fn latency(&self) -> Latency {
+        self.latency.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Requests that were answered with anything else, or not at all.
+    pub(crate) fn failed(&self) -> u64 {
+        self.failed.load(Relaxed)
+    }
+
+    fn record(&self, status: &io::Result<u16>, began_at: u64) {
+        let mut latency = self.latency.lock().unwrap_or_else(PoisonError::into_inner);
+        latency.saturating_record((clock::now() - began_at) / 1_000);
+        if !matches!(status, Ok(201)) {
+            self.failed.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+async fn post_for_ever(
+    number: u32,
+    server: SocketAddr,
+    token: String,
+    window: Arc<Mutex<Arc<Window>>>,
+) {
+    let body = serde_json::json!({
+        "userId": format!("bystander{number}"),
+        "type": "order.shipped",
+        "title": "Your order is on its way",
+        "message": "It left our warehouse this morning and will be with you tomorrow.",
+    });
+    let body = body.to_string();
+    let mut http = None;
+    let mut pace = interval(EVERY);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // Apart from each other.
+    tokio::time::sleep(EVERY * number / CALLERS).await;
+    loop {
+        pace.tick().await;
+        let its_window = Arc::clone(&window.lock().unwrap_or_else(PoisonError::into_inner));
+        let began_at = clock::now();
+        let status = post(&mut http, server, &token, &body).await;
+        its_window.record(&status, began_at);
+        if status.is_err() {
+            http = None;
+        }
+    }
+}
+
+/// Posts a notification, on a new connection if there is none.
+async fn post(
+    http: &mut Option<Http>,
+    server: SocketAddr,
+    token: &str,
+    body: &str,
+) -> io::Result<u16> {
+    let http = match http {
+        Some(http) => http,
+        None => http.insert(Http::connect(server, token.to_owned()).await?),
+    };
+    let (status, _) = http.ask("POST /v1/notifications", body).await?;
+    Ok(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_fails_unless_it_creates_a_notification() {
+        let window = Window::new();
+        for status in [Ok(201), Ok(429), Ok(503), Err(io::ErrorKind::UnexpectedEof.into())] {
+            window.record(&status, clock::now());
+        }
+        assert_eq!((window.latency().len(), window.failed()), (4, 3));
+    }
+}

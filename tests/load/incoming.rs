@@ -1,0 +1,77 @@
+//! Reading from a client's connection with next to no memory for each.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io::{self, ErrorKind};
+use std::pin::Pin;
+use std::task::{Poll, ready};
+
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::TcpStream;
+
+thread_local! {
+    /// One buffer for all connections of a thread: only one of them reads at a time.
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; 256 * 1024].into());
+}
+
+/// Reads once, and parses what came. `rest` are the bytes that earlier calls have left; `parse` returns how
+/// many bytes it has used. The end of the stream is an error.
+pub(crate) async fn read(
+    stream: &mut TcpStream,
+    rest: &mut Vec<u8>,
+    mut parse: impl FnMut(&[u8]) -> io::Result<usize>,
+) -> io::Result<()> {
+    poll_fn(|context| {
+        BUFFER.with_borrow_mut(|buffer| {
+            let mut read = ReadBuf::new(buffer);
+            ready!(Pin::new(&mut *stream).poll_read(context, &mut read))?;
+            Poll::Ready(match read.filled() {
+                [] => Err(ErrorKind::UnexpectedEof.into()),
+                bytes => parse_after(rest, bytes, &mut parse),
+            })
+        })
+    })
+    .await
+}
+
+/// Parses `bytes` behind those of `rest`, and leaves there what was not used.
+pub(crate) fn parse_after(
+    rest: &mut Vec<u8>,
+    bytes: &[u8],
+    mut parse: impl FnMut(&[u8]) -> io::Result<usize>,
+) -> io::Result<()> {
+    if rest.is_empty() {
+        let used = parse(bytes)?;
+        rest.extend_from_slice(&bytes[used..]);
+        return Ok(());
+    }
+    rest.extend_from_slice(bytes);
+    let used = parse(rest)?;
+    if used == rest.len() {
+        // Its memory too: most connections never need it again.
+        *rest = Vec::new();
+    } else {
+        rest.drain(..used);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unused_bytes_are_parsed_again_with_those_that_follow() {
+        let (mut rest, mut lines) = (Vec::new(), Vec::new());
+        for bytes in [&b"a\nb"[..], b"", b"c\nd", b"\n"] {
+            let whole_lines = |bytes: &[u8]| {
+                let used = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+                lines.push(String::from_utf8_lossy(&bytes[..used]).into_owned());
+                Ok(used)
+            };
+            parse_after(&mut rest, bytes, whole_lines).unwrap();
+        }
+        assert_eq!(lines.concat(), "a\nbc\nd\n");
+        assert_eq!((rest.len(), rest.capacity()), (0, 0));
+    }
+}

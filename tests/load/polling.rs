@@ -1,0 +1,235 @@
+//! A client that polls, over one connection that stays open.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering::Relaxed;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::clock;
+use crate::device::{Device, Ears};
+use crate::incoming;
+use crate::packets::Packet;
+use crate::responses;
+
+/// What browsers send with each request, some 400 bytes, but for `Accept-Encoding`: Node would compress
+/// responses with several events, and the client would have to inflate them.
+const BROWSER: &str = "Connection: keep-alive\r\n\
+    User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) \
+    Chrome/143.0.0.0 Safari/537.36\r\nAccept: */*\r\nSec-Fetch-Site: same-origin\r\n\
+    Sec-Fetch-Mode: cors\r\nSec-Fetch-Dest: empty\r\n\
+    Accept-Language: en-GB,en;q=0.9,de-DE;q=0.8,de;q=0.7\r\n";
+
+/// Between the packets of one body.
+const SEPARATOR: u8 = 0x1e;
+
+/// A polling session and its connection. There is one request at a time: where a browser would post on a second
+/// connection while a poll waits, this client posts between two polls.
+#[derive(Debug)]
+pub(crate) struct PollingClient {
+    stream: TcpStream,
+    session: Session,
+    /// An unfinished response; almost always there is none.
+    rest: Vec<u8>,
+}
+
+/// What each request has to name.
+#[derive(Debug)]
+struct Session {
+    server: SocketAddr,
+    /// Engine.IO's id of the session; empty before it is open.
+    sid: Box<str>,
+    /// Requests so far: each has a `t` of its own.
+    requests: u32,
+}
+
+/// What the packets of a response ask of the client.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Demand {
+    pong: bool,
+    signed_in: bool,
+    end: bool,
+}
+
+impl PollingClient {
+    /// Connects and opens a session that is in no namespace yet.
+    pub(crate) async fn open(device: &Device) -> io::Result<Self> {
+        let stream = device.connect().await?;
+        let session = Session { server: device.server, sid: "".into(), requests: 0 };
+        let mut client = Self { stream, session, rest: Vec::new() };
+        let mut sid = None;
+        let poll = client.session.poll();
+        client.request(&poll, |body| sid = session_id(body)).await?;
+        client.session.sid = sid.ok_or_else(|| io::Error::other("no session was opened"))?;
+        Ok(client)
+    }
+
+    /// Connects, opens a session and signs in.
+    pub(crate) async fn sign_in(device: &Device, ears: &Ears) -> io::Result<Self> {
+        let mut client = Self::open(device).await?;
+        client.post(&device.connect_packet()).await?;
+        loop {
+            let demand = client.poll(ears).await?;
+            if demand.end {
+                return Err(io::Error::other("it was not let into the namespace"));
+            }
+            if demand.signed_in {
+                return Ok(client);
+            }
+        }
+    }
+
+    /// Polls until the server ends the session.
+    pub(crate) async fn listen(&mut self, ears: &Ears) -> io::Result<()> {
+        while !self.poll(ears).await?.end {}
+        Ok(())
+    }
+
+    /// Says that it leaves, and leaves.
+    pub(crate) async fn leave(mut self) {
+        // The connection is closed in either case.
+        let _ = self.post("41").await;
+    }
+
+    /// Posts a packet, and waits until it was accepted.
+    pub(crate) async fn post(&mut self, packet: &str) -> io::Result<()> {
+        let post = self.session.post(packet);
+        self.request(&post, |_| ()).await
+    }
+
+    /// Waits for the response to one poll, and answers a ping in it.
+    async fn poll(&mut self, ears: &Ears) -> io::Result<Demand> {
+        let mut demand = Demand::default();
+        let poll = self.session.poll();
+        self.request(&poll, |body| demand = react(body, ears)).await?;
+        ears.counters.polls.fetch_add(1, Relaxed);
+        if demand.pong {
+            self.post("3").await?;
+        }
+        Ok(demand)
+    }
+
+    /// Sends a request and hands over the body of its response. Every status but 200 is an error.
+    async fn request(&mut self, request: &str, mut take: impl FnMut(&[u8])) -> io::Result<()> {
+        self.stream.write_all(request.as_bytes()).await?;
+        let mut complete = false;
+        while !complete {
+            incoming::read(&mut self.stream, &mut self.rest, |bytes| {
+                let Some(response) = responses::read(bytes)? else { return Ok(0) };
+                if response.status != 200 {
+                    return Err(io::Error::other(format!("status {}", response.status)));
+                }
+                take(response.body);
+                complete = true;
+                Ok(response.length)
+            })
+            .await?;
+        }
+        Ok(())
+    }
+}
+
+impl Session {
+    /// The next poll; without a session, the request for one.
+    fn poll(&mut self) -> String {
+        let (target, server) = (self.target(), self.server);
+        format!("GET {target} HTTP/1.1\r\nHost: {server}\r\n{BROWSER}\r\n")
+    }
+
+    fn post(&mut self, packet: &str) -> String {
+        let (target, server, length) = (self.target(), self.server, packet.len());
+        // A page of the server's own: others would have to be allowed.
+        format!(
+            "POST {target} HTTP/1.1\r\nHost: {server}\r\nOrigin: http://{server}\r\n{BROWSER}\
+             Content-Type: text/plain;charset=UTF-8\r\nContent-Length: {length}\r\n\r\n{packet}"
+        )
+    }
+
+    fn target(&mut self) -> String {
+        self.requests += 1;
+        let target = format!("/socket.io/?EIO=4&transport=polling&t={:x}", self.requests);
+        if self.sid.is_empty() { target } else { format!("{target}&sid={}", self.sid) }
+    }
+}
+
+/// The `sid` of Engine.IO's open packet.
+fn session_id(body: &[u8]) -> Option<Box<str>> {
+    let body = str::from_utf8(body).ok()?;
+    let (_, rest) = body.split_once("\"sid\":\"")?;
+    let (sid, _) = rest.split_once('"')?;
+    Some(sid.into())
+}
+
+fn react(body: &[u8], ears: &Ears) -> Demand {
+    let read_at = clock::now();
+    let mut demand = Demand::default();
+    for packet in body.split(|&byte| byte == SEPARATOR) {
+        match ears.receive(packet, read_at) {
+            Packet::Ping => demand.pong = true,
+            Packet::SignedIn => demand.signed_in = true,
+            Packet::Refused | Packet::Left => demand.end = true,
+            Packet::Open | Packet::New(_) | Packet::UnreadCount | Packet::Other => {}
+        }
+    }
+    demand
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::tally::{Heard, Round};
+
+    fn session(sid: &str) -> Session {
+        Session { server: ([127, 0, 0, 1], 8080).into(), sid: sid.into(), requests: 0 }
+    }
+
+    #[test]
+    fn each_request_has_a_tag_of_its_own_and_names_the_session_once_there_is_one() {
+        let mut session = session("");
+        let mut first_line = || session.poll().lines().next().unwrap().to_owned();
+        assert_eq!(first_line(), "GET /socket.io/?EIO=4&transport=polling&t=1 HTTP/1.1");
+        assert_eq!(first_line(), "GET /socket.io/?EIO=4&transport=polling&t=2 HTTP/1.1");
+        session.sid = "abc".into();
+        let poll = session.poll();
+        assert!(
+            poll.starts_with("GET /socket.io/?EIO=4&transport=polling&t=3&sid=abc HTTP/1.1\r\n")
+        );
+        assert!(poll.ends_with("\r\n\r\n"), "{poll}");
+    }
+
+    #[test]
+    fn a_post_carries_its_packet_and_the_length_in_bytes() {
+        let post = session("abc").post("42[\"ü\"]");
+        let (head, body) = post.split_once("\r\n\r\n").unwrap();
+        assert!(
+            head.starts_with("POST /socket.io/?EIO=4&transport=polling&t=1&sid=abc HTTP/1.1\r\n")
+        );
+        assert!(head.ends_with("\r\nContent-Length: 8"), "{head}");
+        assert_eq!(body, "42[\"ü\"]");
+    }
+
+    #[test]
+    fn the_session_id_is_that_of_the_open_packet() {
+        let open = br#"0{"sid":"a-B_1","upgrades":["websocket"],"pingInterval":25000}"#;
+        assert_eq!(session_id(open).as_deref(), Some("a-B_1"));
+        assert_eq!(session_id(br#"{"code":1,"message":"Session ID unknown"}"#), None);
+    }
+
+    #[test]
+    fn all_packets_of_a_response_are_received() {
+        let heard = Arc::new(Mutex::new(Heard::of(Round::new(0, 0, 2, 1))));
+        let ears = Ears { counters: Arc::default(), heard };
+        let body = "40{\"sid\":\"a\"}\u{1e}42[\"notification:new\",{\"data\":{\"seq\":1,\"at\":2}}]\
+            \u{1e}42[\"notification:unread_count\",{\"count\":5}]\u{1e}2";
+        let demand = react(body.as_bytes(), &ears);
+        assert_eq!(demand, Demand { pong: true, signed_in: true, end: false });
+        let [new, unread] = [&ears.counters.new, &ears.counters.unread].map(|it| it.load(Relaxed));
+        assert_eq!((new, unread), (1, 1));
+        assert_eq!(ears.heard.lock().unwrap().latency.len(), 1);
+        assert!(react(b"44{\"message\":\"token_invalid\"}", &ears).end);
+        assert_eq!(react(b"6", &ears), Demand::default());
+    }
+}
