@@ -18,6 +18,7 @@ mod faults;
 mod keys;
 mod limits;
 mod listening;
+mod networks;
 mod outages;
 mod reading;
 mod rest;

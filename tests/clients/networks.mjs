@@ -1,0 +1,56 @@
+// Real clients on bad networks, and at bad moments. argv[1]: {"url","secret","group"}, with "clients",
+// "transports", "only" (a part of a name) and "atOnce" where not all is wanted. One line for each scenario,
+// client and transport: {"name","client","transport","ok","error","took"}. Exit code 0 whatever the outcome.
+
+import { Fixture } from "./networks/fixture.mjs";
+
+const TIME_LIMIT_MS = 150_000;
+
+const config = JSON.parse(process.argv[2]);
+const { group, only = "", clients = ["4", "3"], transports = ["websocket", "polling", "upgrade"], atOnce = 6 } = config;
+
+function* runs(scenarios) {
+  for (const [name, scenario] of Object.entries(scenarios)) {
+    if (!name.includes(only)) continue;
+    for (const client of scenario.clients ?? ["4", "3"]) {
+      for (const transport of scenario.transports ?? ["websocket", "polling", "upgrade"]) {
+        if (clients.includes(client) && transports.includes(transport)) yield { name, scenario, client, transport };
+      }
+    }
+  }
+}
+
+async function run({ name, scenario, client, transport }) {
+  const fixture = new Fixture({ ...config, client, transport });
+  const began = performance.now();
+  let timer;
+  const limit = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`takes longer than ${TIME_LIMIT_MS} ms`)), TIME_LIMIT_MS);
+  });
+  let error = null;
+  try {
+    await Promise.race([scenario.run(fixture), limit]);
+  } catch (failure) {
+    error = failure.stack ?? String(failure);
+  } finally {
+    clearTimeout(timer);
+    await fixture.close();
+  }
+  const took = Math.round(performance.now() - began);
+  process.stdout.write(`${JSON.stringify({ name, client, transport, ok: error === null, error, took })}\n`);
+}
+
+async function main() {
+  const module = await import(`./networks/${group}.mjs`);
+  const queue = runs(module[group]);
+  const worker = async () => {
+    for (const next of queue) await run(next);
+  };
+  await Promise.all(Array.from({ length: atOnce }, worker));
+}
+
+// Whoever started this is gone: nobody is left to tell.
+process.stdout.on("error", () => process.exit(0));
+await main();
+// A connection that a failed scenario has left behind must not keep the process.
+process.exit(0);

@@ -1,0 +1,130 @@
+// What a browser does by itself: it repeats a request whose connection breaks before there is a response.
+
+import { readFileSync } from "node:fs";
+import { chromium } from "playwright-core";
+import { equal, until } from "./fixture.mjs";
+import { HttpProxy, UPGRADES } from "./proxies.mjs";
+
+const FLAGS = [
+  "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+  "--disable-background-networking", "--disable-component-update", "--disable-sync",
+];
+const LIBRARIES = { 4: "socket.io-client", 3: "socket.io-client-3" };
+
+/** A page of the same origin as the server, both by way of a proxy, with a device that polls. The device does not
+ *  ask for what it missed: it has to get everything the first time. */
+async function page(fixture, user) {
+  const proxy = await HttpProxy.to(fixture, { upgrade: UPGRADES.refuse });
+  const file = `../node_modules/${LIBRARIES[fixture.client]}/dist/socket.io.min.js`;
+  const library = readFileSync(new URL(file, import.meta.url));
+  proxy.serves = ({ url }) => {
+    if (url === "/page") return { type: "text/html", body: "<!doctype html><script src=/library.js></script>" };
+    if (url === "/library.js") return { type: "text/javascript", body: library };
+    return url === "/favicon.ico" ? { type: "image/x-icon", body: "" } : undefined;
+  };
+  const executablePath = process.env.BELFRY_CHROMIUM ?? "/usr/bin/chromium";
+  const browser = await chromium.launch({ executablePath, args: FLAGS });
+  fixture.cleanup(() => browser.close());
+  const tab = await browser.newPage();
+  await tab.goto(`${proxy.url}/page`);
+  const token = fixture.token(user);
+  await tab.evaluate((token) => {
+    const socket = window.io({ transports: ["polling"], auth: { token }, reconnectionDelay: 100 });
+    const seen = (window.seen = { connects: 0, disconnects: [], synced: false, ids: [], acks: [], others: 0 });
+    socket.on("connect", () => (seen.connects += 1));
+    socket.on("disconnect", (reason) => seen.disconnects.push(reason));
+    socket.on("notification:sync", () => (seen.synced = true));
+    socket.on("notification:new", ({ id }) => seen.ids.push(id));
+    window.socket = socket;
+  }, token);
+  const seen = () => tab.evaluate(() => window.seen);
+  const sees = async (what, holds) => {
+    let last;
+    await until(what, async () => holds((last = await seen())), () => JSON.stringify(last));
+  };
+  await sees("the page has synced", ({ synced }) => synced);
+  return { proxy, tab, seen, sees };
+}
+
+/** Whether the browser repeated the request whose response was lost. Otherwise nothing was tested. */
+function repeats(proxy, lost) {
+  const same = proxy.exchanges.filter(({ method, url }) => method === lost.method && url === lost.url);
+  equal("requests that the browser sent for the lost response", same.length, 2);
+}
+
+async function lostPollResponse(fixture) {
+  const ada = fixture.user("ada");
+  const { proxy, seen, sees } = await page(fixture, ada);
+  await fixture.notify(ada, "one");
+  await sees("one", ({ ids }) => ids.includes("one"));
+  const lost = [];
+  proxy.loses = (exchange) => exchange.response.includes('"two"') && lost.length === 0 && lost.push(exchange);
+  await fixture.notify(ada, "two");
+  await until("a response is lost", () => lost.length > 0);
+  await fixture.notify(ada, "three");
+  await sees("three", ({ ids }) => ids.includes("three"));
+  const { ids, connects, disconnects } = await seen();
+  equal("received", ids, ["one", "two", "three"]);
+  equal("connects", connects, 1);
+  equal("disconnects", disconnects, []);
+  repeats(proxy, lost[0]);
+}
+
+/** Ten in a row, each response lost once. */
+async function everyPollResponseLost(fixture) {
+  const ada = fixture.user("ada");
+  const { proxy, seen, sees } = await page(fixture, ada);
+  const lost = new Set();
+  proxy.loses = ({ method, url, response }) => {
+    const loses = method === "GET" && response.includes("notification:new") && !lost.has(url);
+    if (loses) lost.add(url);
+    return loses;
+  };
+  const ids = await fixture.fill(ada, 10);
+  await sees("all", (now) => now.ids.includes(ids.at(-1)));
+  const { ids: received, connects } = await seen();
+  equal("received", received, ids);
+  equal("connects", connects, 1);
+}
+
+async function lostPostResponse(fixture) {
+  const ada = fixture.user("ada");
+  await fixture.notify(ada, "one");
+  const observer = await fixture.signedIn(ada, { transport: "websocket" });
+  const { proxy, tab, seen, sees } = await page(fixture, ada);
+  const lost = [];
+  proxy.loses = (exchange) =>
+    exchange.method === "POST" && exchange.body.includes("mark_read") && lost.length === 0 && lost.push(exchange);
+  await tab.evaluate(() => {
+    window.socket.emit("notification:mark_read", { id: "one" }, (answer) => window.seen.acks.push(answer.status));
+  });
+  await sees("an ack", ({ acks }) => acks.length > 0);
+  await until("a response is lost", () => lost.length > 0);
+  // What is sent behind it shows that it is over.
+  await tab.evaluate(() => {
+    window.socket.emit("notification:unread_count", null, () => window.seen.others++);
+  });
+  await sees("the ack behind it", ({ others }) => others > 0);
+  const { connects, acks } = await seen();
+  equal("acks", acks, ["ok"]);
+  equal("connects", connects, 1);
+  const acknowledged = proxy.polls().flatMap(({ response }) => response?.match(/(^|\x1e)43\d+\[/g) ?? []);
+  equal("acks that the server sent", acknowledged.length, 2);
+  await fixture.flush(ada, observer);
+  equal("marked", observer.named("notification:marked_read").length, 1);
+  repeats(proxy, lost[0]);
+}
+
+const polling = { transports: ["polling"] };
+
+export const browsers = {
+  "a browser that loses a poll response receives each notification once and in order": {
+    ...polling,
+    run: lostPollResponse,
+  },
+  "a browser that loses each poll response once receives each notification once and in order": {
+    ...polling,
+    run: everyPollResponseLost,
+  },
+  "a message whose response is lost and that the browser repeats is done once": { ...polling, run: lostPostResponse },
+};

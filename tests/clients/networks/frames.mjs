@@ -1,0 +1,89 @@
+// Frames that no client library sends, and the close codes that say what is wrong with them.
+
+import { randomBytes } from "node:crypto";
+import { WebSocket } from "ws";
+import { equal, until } from "./fixture.mjs";
+
+const [FIN, RESERVED_1, MASKED] = [0x80, 0x40, 0x80];
+const [CONTINUATION, TEXT] = [0x0, 0x1];
+
+/** The frame as a client sends it: masked. Its payload must be shorter than 126 bytes. */
+function frame(head, payload = "") {
+  const mask = randomBytes(4);
+  const masked = Buffer.from(payload).map((byte, n) => byte ^ mask[n % 4]);
+  return Buffer.concat([Buffer.from([head, MASKED | masked.length]), mask, masked]);
+}
+
+const EVENT = '42["notification:unread_count"]';
+
+const tooLarge = (socket) => socket.send(`42["notification:mark_read",{"ids":["${"x".repeat(300_000)}"]}]`);
+const notUtf8 = (socket) => socket.send(Buffer.from([0x34, 0x32, 0xff, 0xfe]), { binary: false });
+// Past what ws lets through: the bytes go to its connection.
+const reservedBit = (socket) => socket._socket.write(frame(FIN | RESERVED_1 | TEXT, EVENT));
+const strayContinuation = (socket) => socket._socket.write(frame(FIN | CONTINUATION, EVENT));
+
+async function opened(fixture, url) {
+  url.protocol = "ws:";
+  const socket = new WebSocket(url, { perMessageDeflate: false });
+  fixture.cleanup(() => socket.terminate());
+  socket.texts = [];
+  socket.on("message", (data) => socket.texts.push(String(data)));
+  socket.on("close", (code) => (socket.closed = code));
+  socket.on("error", (error) => (socket.failed = error));
+  await until("a WebSocket", () => socket.readyState === WebSocket.OPEN, () => String(socket.failed));
+  return socket;
+}
+
+const received = (socket, start) =>
+  until(`received ${start}`, () => socket.texts.some((text) => text.startsWith(start)), () => socket.texts.join(" "));
+
+const connectPacket = (fixture) => `40{"token":"${fixture.token(fixture.user("ada"))}"}`;
+
+/** Opened as a WebSocket; in a namespace or not. */
+async function direct(fixture, { signsIn }) {
+  const socket = await opened(fixture, new URL("/socket.io/?EIO=4&transport=websocket", fixture.url));
+  if (!signsIn) return socket;
+  socket.send(connectPacket(fixture));
+  await received(socket, "42[\"notification:sync\"");
+  return socket;
+}
+
+/** Opened by polling, then upgraded. */
+async function upgraded(fixture) {
+  const url = new URL("/socket.io/?EIO=4&transport=polling", fixture.url);
+  const { sid } = JSON.parse((await (await fetch(url)).text()).slice(1));
+  url.searchParams.set("sid", sid);
+  await (await fetch(url, { method: "POST", body: connectPacket(fixture) })).text();
+  await (await fetch(url)).text();
+  const address = new URL(`/socket.io/?EIO=4&transport=websocket&sid=${sid}`, fixture.url);
+  const socket = await opened(fixture, address);
+  socket.send("2probe");
+  await received(socket, "3probe");
+  socket.send("5");
+  socket.send('421["notification:unread_count"]');
+  await received(socket, "431[");
+  return socket;
+}
+
+const closedWith = (code, send) => async (fixture) => {
+  const sockets = [
+    await direct(fixture, { signsIn: true }),
+    await direct(fixture, { signsIn: false }),
+    await upgraded(fixture),
+  ];
+  for (const socket of sockets) {
+    send(socket);
+    await until("closed", () => socket.closed !== undefined);
+  }
+  equal("close codes: signed in, not signed in, upgraded", sockets.map(({ closed }) => closed), [code, code, code]);
+};
+
+// The same whatever the client library.
+const raw = { clients: ["4"], transports: ["websocket"] };
+
+export const frames = {
+  "a message that is too large closes the WebSocket with 1009": { ...raw, run: closedWith(1009, tooLarge) },
+  "a text that is not UTF-8 closes the WebSocket with 1007": { ...raw, run: closedWith(1007, notUtf8) },
+  "a reserved bit closes the WebSocket with 1002": { ...raw, run: closedWith(1002, reservedBit) },
+  "a stray continuation closes the WebSocket with 1002": { ...raw, run: closedWith(1002, strayContinuation) },
+};
