@@ -20,10 +20,10 @@ async function pair(fixture, kept, { options, auth } = {}) {
 async function keepsReceiving(fixture, { ada, kept, manager }, ...expected) {
   await fixture.notify(ada, "afterwards");
   await kept.received("afterwards");
-  equal("received by the kept namespace", kept.ids, [...expected, "afterwards"]);
-  equal("connects of the kept namespace", kept.connects, 1);
-  equal("disconnects of the kept namespace", kept.disconnects, []);
   equal("reasons for a closed transport", manager.closes, []);
+  equal("disconnects of the kept namespace", kept.disconnects, []);
+  equal("connects of the kept namespace", kept.connects, 1);
+  equal("received by the kept namespace", kept.ids, [...expected, "afterwards"]);
 }
 
 /** As an effect that is run twice does it. */
@@ -78,6 +78,23 @@ async function leftAndEnteredAgainAndAgain(fixture, kept) {
   await fixture.served(ben, other);
   equal("notifications that the other namespace received twice", repeated(other.ids), []);
   await place.kept.received(sent.at(-1));
+  await keepsReceiving(fixture, place, ...sent);
+}
+
+/** It is left while the server prepares what follows the connect. */
+async function leftRightBehindTheConnect(fixture, kept) {
+  const TIMES = 40;
+  const place = await pair(fixture, kept);
+  const { ada, other } = place;
+  other.socket.on("connect", () => other.socket.disconnect());
+  const sent = [];
+  for (let n = 1; n <= TIMES; n += 1) {
+    other.socket.connect();
+    sent.push(`n${n}`);
+    const notified = fixture.notify(ada, `n${n}`);
+    await other.until(`connected and left ${n} times`, () => other.connects >= n && !other.socket.connected);
+    await notified;
+  }
   await keepsReceiving(fixture, place, ...sent);
 }
 
@@ -308,6 +325,7 @@ const scenarios = {
   "a namespace that is left at once can be entered later": leftAtOnce,
   "a namespace that is left and entered in one turn connects again": leftAndEnteredInOneTurn,
   "a namespace that is left and entered 60 times connects each time": leftAndEnteredAgainAndAgain,
+  "a namespace that is left right behind its connect leaves the other connected": leftRightBehindTheConnect,
   "a second connect as another user receives only that user's notifications": takenOver(connectsAgain),
   "a second connect as another user behind a leave receives only that user's notifications":
     takenOver(leavesAndConnectsAgain),

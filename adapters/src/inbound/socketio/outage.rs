@@ -23,8 +23,10 @@ struct Outage {
     next_probe: Instant,
 }
 
-/// How often a device is admitted during an outage, to find out whether it is over.
-const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// How often a device is admitted during an outage, to find out whether it is over. More often than once a second,
+/// as not every client that opens a transport goes on to connect.
+const PROBE_EVERY: Duration = Duration::from_millis(200);
+const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
 
 /// A device is to come back later.
@@ -45,7 +47,7 @@ impl OutageGate {
         }
         // As long again as the outage has lasted.
         let lasted = now.duration_since(outage.began);
-        Err(Unavailable { retry_after: lasted.clamp(PROBE_EVERY, MAX_RETRY_AFTER) })
+        Err(Unavailable { retry_after: lasted.clamp(MIN_RETRY_AFTER, MAX_RETRY_AFTER) })
     }
 
     /// A connect failed because something is down.
@@ -84,7 +86,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn during_an_outage_one_device_a_second_is_admitted_and_others_wait_ever_longer() {
+    async fn during_an_outage_few_devices_are_admitted_and_others_wait_ever_longer() {
         let gate = OutageGate::default();
         assert_eq!(retry_after(&gate), None);
         gate.failed();

@@ -110,6 +110,7 @@ impl<H: NamespaceHandler> Service for SocketIo<H> {
             connect_timeout: self.connect_timeout,
             connect_by: Some(Instant::now() + self.connect_timeout),
             partial: None,
+            held: None,
         }
     }
 }
@@ -122,6 +123,9 @@ pub struct Connection<H: NamespaceHandler> {
     connect_by: Option<Instant>,
     /// A packet whose attachments have not all arrived.
     partial: Option<Box<PartialPacket>>,
+    /// An event that arrived while the client was connecting to its namespace anew. It waits for the outcome,
+    /// and everything behind it waits with it.
+    held: Option<Box<(Namespace, Event)>>,
 }
 
 struct PartialPacket {
@@ -166,6 +170,17 @@ impl<H: NamespaceHandler> Handler for Connection<H> {
     }
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        // The outcome wakes the task.
+        let is_decided = |held: &mut Box<(Namespace, _)>| !self.socket.sender.is_connecting(held.0);
+        if let Some(held) = self.held.take_if(is_decided) {
+            let (namespace, event) = *held;
+            if let Some(session) = self.socket.member(namespace) {
+                SharedSocket::receive(&self.socket, session, event);
+            }
+        }
+        if self.held.is_some() {
+            return Poll::Pending;
+        }
         // A permit that is given back wakes the task.
         let in_flight = self.socket.in_flight.load(Ordering::Acquire);
         if in_flight < MAX_IN_FLIGHT { Poll::Ready(()) } else { Poll::Pending }
@@ -261,6 +276,10 @@ impl<H: NamespaceHandler> Connection<H> {
                     SharedSocket::receive(&self.socket, session, event);
                     return Ok(Received::Event);
                 }
+                // A client that has connected twice takes the answer to the first for that to the second.
+                if self.socket.sender.is_connecting(namespace) {
+                    self.held = Some(Box::new((namespace, event)));
+                }
             }
         }
         Ok(Received::Control)
@@ -286,12 +305,16 @@ impl<H: NamespaceHandler> SharedSocket<H> {
     /// The client's session in that namespace. What it sends to a namespace that it has left, or was put out
     /// of, is ignored: it may have been on its way. A client that is nowhere has to connect first.
     fn expect_member(&self, namespace: Namespace) -> Result<Option<Arc<H::Session>>, Violation> {
-        let member = self.members.lock().sessions[namespace as usize].clone();
-        let session = member
-            .filter(|(connect, _)| self.sender.is_connected(namespace, *connect))
-            .map(|(_, session)| session);
+        let session = self.member(namespace);
         let is_expected = session.is_some() || self.sender.is_in_any_namespace();
         if is_expected { Ok(session) } else { Err(Violation) }
+    }
+
+    fn member(&self, namespace: Namespace) -> Option<Arc<H::Session>> {
+        let member = self.members.lock().sessions[namespace as usize].clone();
+        member
+            .filter(|(connect, _)| self.sender.is_connected(namespace, *connect))
+            .map(|(_, session)| session)
     }
 
     /// The client connects to a namespace, perhaps anew: then its earlier session there is over, whatever
@@ -318,12 +341,17 @@ impl<H: NamespaceHandler> SharedSocket<H> {
         let request = ConnectRequest { request: &self.request, auth, socket: socket.clone() };
         let session = match self.handler.connect(request).await {
             Ok(session) => session,
-            Err(ConnectError::Rejected(code)) => return socket.disconnect(code),
-            Err(ConnectError::Unavailable) => return socket.abort_connect(),
+            Err(error) => {
+                match error {
+                    ConnectError::Rejected(code) => socket.disconnect(code),
+                    ConnectError::Unavailable => socket.abort_transport(),
+                };
+                return;
+            }
         };
         if !self.enter(&socket, connect, &session) {
             // Where the client has not left itself, its queue is full.
-            socket.abort_connect();
+            socket.abort_transport();
             return self.handler.disconnected(&session);
         }
         self.handler.connected(session).await;

@@ -47,20 +47,23 @@ impl Device for SocketIoDevice {
     }
 
     fn close(&self, why: CloseReason) {
+        // Client libraries reconnect by themselves when a transport breaks, and stay away when the server
+        // disconnects them.
+        let is_closed = if !why.asks_back() {
+            self.0.disconnect(why.as_str())
+        } else if why == CloseReason::TooSlow {
+            self.0.abort_transport()
+        } else {
+            self.0.close_transport()
+        };
+        if !is_closed {
+            return;
+        }
         match why {
             CloseReason::TooManySessions => Limit::SessionsPerUser.record_exceeded(),
             CloseReason::TooSlow => Limit::SendQueue.record_exceeded(),
             _ => {}
         }
         metrics::counter!("belfry_devices_closed_total", "reason" => why.as_str()).increment(1);
-        // Client libraries reconnect by themselves when a transport breaks, and stay away when the server
-        // disconnects them.
-        if !why.asks_back() {
-            self.0.disconnect(why.as_str());
-        } else if why == CloseReason::TooSlow {
-            self.0.abort_transport();
-        } else {
-            self.0.close_transport();
-        }
     }
 }

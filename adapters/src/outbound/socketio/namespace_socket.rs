@@ -1,5 +1,6 @@
 use std::fmt;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
 use engineioxide_core::Sid;
@@ -17,6 +18,10 @@ pub struct NamespaceSocket {
     connect: ConnectId,
     id: Sid,
 }
+
+/// How long a client that was refused may take to connect to another namespace. Its CONNECT may be on its way:
+/// clients send one for each namespace, and by polling each in a request of its own.
+const CONNECT_GRACE: Duration = Duration::from_secs(1);
 
 /// The JSON array of an event's name and arguments, or of an acknowledgement's arguments, with the attachments
 /// that its placeholders refer to.
@@ -63,33 +68,40 @@ impl NamespaceSocket {
         self.send_packet('3', '6', Some(id), answer)
     }
 
-    /// Ends the membership by the server. A client that is still connecting is refused with `code`.
-    pub fn disconnect(&self, code: &str) {
-        let Some(sender) = self.sender.upgrade() else { return };
+    /// Ends the membership by the server. A client that is still connecting is refused with `code`. Where the
+    /// client is in no other namespace a moment later, its transport is closed. Returns whether the client was
+    /// in the namespace.
+    pub fn disconnect(&self, code: &str) -> bool {
+        let Some(sender) = self.sender.upgrade() else { return false };
         let refusal = connect_error(self.namespace, code);
         let disconnect = text_frame(&["41", self.namespace.in_packet()]);
-        sender.end_membership(self.namespace, self.connect, &refusal, &disconnect);
+        let ended = sender.end_membership(self.namespace, self.connect, &refusal, &disconnect);
+        if ended && !sender.is_in_any_namespace() {
+            let sender = self.sender.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(CONNECT_GRACE).await;
+                if let Some(sender) = sender.upgrade() {
+                    sender.close_if_outside();
+                }
+            });
+        }
+        ended
     }
 
-    /// Closes the transport of a client that is still connecting.
-    pub(crate) fn abort_connect(&self) {
-        if let Some(sender) = self.sender.upgrade() {
-            sender.abort_connect(self.namespace, self.connect);
-        }
+    /// Closes the transport, behind what is queued. Does nothing to a client that has left or connected anew,
+    /// and returns whether it did.
+    pub(crate) fn close_transport(&self) -> bool {
+        self.close_for(true)
     }
 
-    /// Closes the transport, behind what is queued.
-    pub(crate) fn close_transport(&self) {
-        if let Some(sender) = self.sender.upgrade() {
-            sender.close();
-        }
+    /// The same at once: what is queued is lost.
+    pub(crate) fn abort_transport(&self) -> bool {
+        self.close_for(false)
     }
 
-    /// Closes the transport now.
-    pub(crate) fn abort_transport(&self) {
-        if let Some(sender) = self.sender.upgrade() {
-            sender.abort();
-        }
+    fn close_for(&self, graceful: bool) -> bool {
+        let sender = self.sender.upgrade();
+        sender.is_some_and(|sender| sender.close_for(self.namespace, self.connect, graceful))
     }
 
     /// How many bytes of what was sent have not been handed to the network yet.

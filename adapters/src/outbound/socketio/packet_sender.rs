@@ -130,47 +130,75 @@ impl PacketSender {
             return false;
         }
         state.namespaces[namespace as usize].phase = MembershipPhase::Connected;
+        drop(state);
+        // An event of the client may wait for this.
+        self.task.wake();
         true
     }
 
+    /// Whether the client is waiting for the answer to its CONNECT.
+    pub(crate) fn is_connecting(&self, namespace: Namespace) -> bool {
+        self.state.lock().namespaces[namespace as usize].phase == MembershipPhase::Connecting
+    }
+
     /// Ends the client's membership by the server, with the packet that says so: `refusal` to a client that
-    /// is still connecting, `disconnect` to one that is connected. The transport is closed behind it where
-    /// the client is in no other namespace.
+    /// is still connecting, `disconnect` to one that is connected. Returns whether the client was in the
+    /// namespace.
     pub(crate) fn end_membership(
         &self,
         namespace: Namespace,
         connect: ConnectId,
         refusal: &Bytes,
         disconnect: &Bytes,
-    ) {
+    ) -> bool {
         let mut state = self.state.lock();
         let membership = &mut state.namespaces[namespace as usize];
         let last = match membership.phase {
-            _ if membership.connect != connect => return,
-            MembershipPhase::Outside => return,
+            _ if membership.connect != connect => return false,
+            MembershipPhase::Outside => return false,
             MembershipPhase::Connecting => refusal,
             MembershipPhase::Connected => disconnect,
         };
         membership.phase = MembershipPhase::Outside;
-        let is_sent = state.send([last].into_iter(), self.limits).is_ok();
-        if !is_sent {
+        if state.send([last].into_iter(), self.limits).is_err() {
             // A client that does not read would never learn that it is out.
             state.phase = SessionPhase::Aborted;
-        } else if !state.is_in_any_namespace() {
+        }
+        drop(state);
+        self.task.wake();
+        true
+    }
+
+    /// Closes the transport of a client that is in no namespace.
+    pub(crate) fn close_if_outside(&self) {
+        let mut state = self.state.lock();
+        if !state.is_in_any_namespace() {
             state.close();
         }
         drop(state);
         self.task.wake();
     }
 
-    /// Closes the transport now, unless the client has left or connected anew.
-    pub(crate) fn abort_connect(&self, namespace: Namespace, connect: ConnectId) {
+    /// Closes the transport on behalf of a membership, unless that is void: `graceful` behind what is queued,
+    /// otherwise now. Returns whether it did.
+    pub(crate) fn close_for(
+        &self,
+        namespace: Namespace,
+        connect: ConnectId,
+        graceful: bool,
+    ) -> bool {
         let mut state = self.state.lock();
-        if state.namespaces[namespace as usize].is(MembershipPhase::Connecting, connect) {
+        let membership = &state.namespaces[namespace as usize];
+        let is_current =
+            membership.connect == connect && membership.phase != MembershipPhase::Outside;
+        if is_current && graceful {
+            state.close();
+        } else if is_current {
             state.phase = SessionPhase::Aborted;
-            drop(state);
-            self.task.wake();
         }
+        drop(state);
+        self.task.wake();
+        is_current
     }
 
     /// The client left by itself.
@@ -195,7 +223,7 @@ impl PacketSender {
         self.task.wake();
     }
 
-    /// Closes the transport now; what is queued is lost.
+    /// Closes the transport now: what is queued is lost.
     pub(crate) fn abort(&self) {
         self.state.lock().phase = SessionPhase::Aborted;
         self.task.wake();
@@ -223,6 +251,15 @@ impl PacketSender {
 
     pub(crate) fn phase(&self) -> SessionPhase {
         self.state.lock().phase
+    }
+
+    /// Whether the client does not read what is sent to it. The little that waits for a client which has just
+    /// stopped polling does not tell.
+    pub(crate) fn has_backlog(&self) -> bool {
+        match &self.state.lock().transport {
+            Transport::WebSocket(writer) => writer.queued_bytes() > 0,
+            Transport::Polling(queue) => queue.pending_bytes() > POLLING_BACKLOG,
+        }
     }
 
     /// Ready while no more waits for the client than it may have and still be listened to. A client that does
@@ -408,7 +445,7 @@ mod tests {
         let second = sender.begin_connect(ROOT);
         assert!(!sender.finish_connect(ROOT, first, &frame("40")));
         end(&sender, ROOT, first);
-        sender.abort_connect(ROOT, first);
+        assert!(!sender.close_for(ROOT, first, false));
         assert!(sender.finish_connect(ROOT, second, &frame("40")));
         let third = connected(&sender, ROOT);
         let event = frame("42[]");
@@ -434,8 +471,11 @@ mod tests {
         let sender = PacketSender::polling(LIMITS);
         let (root, other) = (connected(&sender, ROOT), sender.begin_connect(OTHER));
         end(&sender, ROOT, root);
+        sender.close_if_outside();
         assert_eq!(sender.phase(), SessionPhase::Open, "the client is connecting to the other");
+        assert!(!sender.close_for(ROOT, root, true), "that membership is over");
         end(&sender, OTHER, other);
+        sender.close_if_outside();
         assert_eq!(sender.phase(), SessionPhase::Closing);
         assert_eq!(sender.send(&frame("2")), Err(NotSent::Closed));
         assert_eq!(fetched(&sender), "40\u{1e}41\u{1e}44");
@@ -454,7 +494,7 @@ mod tests {
 
     #[tokio::test]
     async fn poll_that_waits_ends_with_the_session() {
-        for finish in [PacketSender::close, PacketSender::end] {
+        for finish in [PacketSender::close_if_outside, PacketSender::end] {
             let sender = PacketSender::polling(LIMITS);
             let Some(PollResponse::Wait { body, .. }) = sender.poll(None) else {
                 panic!("nothing to send")

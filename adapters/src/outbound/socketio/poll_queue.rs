@@ -19,6 +19,9 @@ const CLOSE: Bytes = Bytes::from_static(b"1");
 /// polling client can make the server keep.
 const MAX_RESPONSE: usize = 256 * 1024;
 
+/// The most packets in a response: python-engineio refuses one with more as an attack.
+const MAX_RESPONSE_PACKETS: usize = 16;
+
 /// The packets of a session that polls.
 ///
 /// A response counts as received only when the next poll arrives: until then it is kept, and a poll that
@@ -126,7 +129,7 @@ impl PollQueue {
         let mut body = Vec::new();
         let mut count = 0;
         for frame in &self.pending {
-            if body.len() >= MAX_RESPONSE {
+            if count == MAX_RESPONSE_PACKETS || body.len() >= MAX_RESPONSE {
                 break;
             }
             if count > 0 {
@@ -324,6 +327,15 @@ mod tests {
         queue.push(frames.iter(), SendLimits::UNLIMITED).unwrap();
         let lengths = [(); 2].map(|()| ready(queue.poll(None)).len());
         assert_eq!(lengths, [300_002, 200_001]);
+    }
+
+    #[test]
+    fn response_has_no_more_packets_than_the_python_client_takes() {
+        let mut queue = PollQueue::default();
+        let frames = vec![text_frame(&["2"]); 40];
+        queue.push(frames.iter(), SendLimits::UNLIMITED).unwrap();
+        let packets = [(); 3].map(|()| ready(queue.poll(None)).split('\u{1e}').count());
+        assert_eq!(packets, [16, 16, 8]);
     }
 
     #[test]

@@ -246,7 +246,7 @@ impl<H: Handler> Session<H> {
     }
 
     fn timed_out(&self) -> End {
-        let has_backlog = self.sender.queued_bytes() > 0;
+        let has_backlog = self.sender.has_backlog();
         self.handler.on_ping_timeout(has_backlog);
         if has_backlog { End::Gone } else { End::PingTimeout }
     }
