@@ -12,7 +12,7 @@ use super::rates::{Exceeded, PerSecond};
 /// Bounds what all devices and requests of one user may ask of this node together.
 ///
 /// - **A budget**, in units of work: one for each message or request, and one for every ten notifications
-///   that it reads, replays, lists or marks ([`Cost`]). Two seconds' worth may be spent at once.
+///   that it reads, replays, lists or marks. Two seconds' worth may be spent at once.
 /// - **Store operations in flight**, so that one user never holds all connections to the database.
 ///   Further ones wait for these, in order. Only as many wait as may be in flight on the user's
 ///   connections, each of which is bounded by itself.

@@ -42,10 +42,10 @@ pub(crate) enum ReadError {
     #[error("{0}")]
     Violation(&'static str),
     /// A text message is not UTF-8.
-    #[error("a text that is not UTF-8")]
+    #[error("text is not UTF-8")]
     NotUtf8,
     /// A message exceeds the limit.
-    #[error("a message is too large")]
+    #[error("message too large")]
     TooLarge,
 }
 
@@ -138,9 +138,9 @@ impl FrameReader {
     /// Whether a frame with this head is allowed now. Decided before any of its payload has arrived.
     fn check(&self, head: &Head) -> Result<(), ReadError> {
         let before = match (head.opcode, &self.fragments) {
-            (CONTINUATION, None) => return violation("a continuation of nothing"),
+            (CONTINUATION, None) => return violation("continuation frame without a message"),
             (CONTINUATION, Some((_, fragments))) => fragments.len(),
-            (TEXT | BINARY, Some(_)) => return violation("a message within a message"),
+            (TEXT | BINARY, Some(_)) => return violation("data frame inside a fragmented message"),
             _ => 0,
         };
         if head.payload > self.limit.saturating_sub(before) {
@@ -203,17 +203,17 @@ impl Head {
         let (Some(first), Some(second)) = (bytes.first(), bytes.get(1)) else { return Ok(None) };
         let (opcode, is_final) = (first & 0x0f, first & FINAL != 0);
         if first & 0x70 != 0 {
-            return violation("a reserved bit");
+            return violation("reserved bit set");
         }
         if !matches!(opcode, CONTINUATION | TEXT | BINARY | CLOSE | PING | PONG) {
-            return violation("a frame of a reserved kind");
+            return violation("reserved opcode");
         }
         if second & 0x80 == 0 {
-            return violation("a frame that is not masked");
+            return violation("frame is not masked");
         }
         let is_control = opcode & 0x8 != 0;
         if is_control && !is_final {
-            return violation("a control frame in fragments");
+            return violation("fragmented control frame");
         }
         let (extended, payload) = match second & 0x7f {
             126 => (2, number(bytes, 2)),
@@ -223,7 +223,7 @@ impl Head {
         let Some(payload) = payload else { return Ok(None) };
         let payload = usize::try_from(payload).map_err(|_| ReadError::TooLarge)?;
         if is_control && payload > Self::CONTROL {
-            return violation("a control frame that is too large");
+            return violation("control frame too large");
         }
         let length = 2 + extended + 4;
         let Some(mask) = bytes.get(length - 4..length).and_then(|mask| mask.try_into().ok()) else {
@@ -254,7 +254,7 @@ fn status(payload: &[u8]) -> Result<Option<u16>, ReadError> {
         [high, low, reason @ ..] if std::str::from_utf8(reason).is_ok() => {
             Ok(Some(u16::from_be_bytes([*high, *low])))
         }
-        _ => violation("a close that cannot be read"),
+        _ => violation("malformed close frame"),
     }
 }
 

@@ -30,8 +30,8 @@ pub(crate) struct SendLimits {
 impl SendLimits {
     pub(crate) const UNLIMITED: Self = Self { frames: usize::MAX, bytes: usize::MAX };
 
-    /// Whether more may wait. An empty queue takes a message of any size, or one above the limit could never
-    /// be sent.
+    /// Whether more may wait. An empty queue takes a message of any size; otherwise one above the byte limit could
+    /// never be sent.
     pub(crate) const fn allow(self, queued: Queued, more: Queued) -> bool {
         let frames = queued.frames.saturating_add(more.frames);
         let bytes = queued.bytes.saturating_add(more.bytes);
@@ -94,7 +94,7 @@ struct State {
     drained: Option<Waker>,
 }
 
-/// Splits an open WebSocket, of whose messages each has at most `max_message` bytes.
+/// Splits an open WebSocket. A message from the peer may have at most `max_message` bytes.
 pub(super) fn split(stream: Stream, max_message: usize) -> (FrameWriter, WebSocketReader) {
     let shared = Arc::new(SharedStream(Mutex::new(State {
         stream: Some(stream),
@@ -110,7 +110,7 @@ pub(super) fn split(stream: Stream, max_message: usize) -> (FrameWriter, WebSock
 }
 
 impl FrameWriter {
-    /// Writes whole frames, one behind the other: all of them or none.
+    /// Writes whole frames in order: all of them or none.
     pub(crate) fn write<'a>(
         &self,
         frames: impl Iterator<Item = &'a Bytes> + Clone,
@@ -161,7 +161,7 @@ impl WebSocketReader {
         self.frames.poll_next(cx, &mut &*self.shared)
     }
 
-    /// Ends the writing direction: the peer sees the end of the stream behind everything that was written.
+    /// Ends the writing direction: the peer sees the end of the stream after everything that was written.
     pub(crate) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.shared.0.lock().stream {
             Some(stream) => Pin::new(stream).poll_shutdown(cx).map(drop),

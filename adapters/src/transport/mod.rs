@@ -1,6 +1,5 @@
-//! Bytes, frames and connections: a [`Listener`] and a [`Server`] accept connections within limits, and a
-//! connection may become a WebSocket, of which every task writes the sending half. Nothing here knows what is
-//! spoken over them.
+//! Bytes, frames and connections: a [`Listener`] and a [`Server`] accept connections within limits. A connection
+//! may become a WebSocket, and any task may write to it. Nothing here knows the protocols on top.
 
 mod admission;
 mod client_address;

@@ -1,8 +1,7 @@
 //! The opening handshake of a WebSocket (RFC 6455, section 4.2).
 //!
-//! Extensions are declined by not naming any in the response. `permessage-deflate` (RFC 7692) would cost every
-//! connection a compression window of up to 32 KiB in each direction, ten times what an idle connection costs
-//! otherwise, or compress each small event from an empty window, which saves next to nothing.
+//! Extensions are declined by not naming any in the response. ADR 24 says why `permessage-deflate` (RFC 7692) is
+//! not worth its cost here.
 
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
@@ -77,7 +76,7 @@ impl Opening {
         // Every request of a `Server` comes over such a connection.
         let parts = upgraded.downcast::<TokioIo<HeadTimeout<Stream>>>().ok()?;
         let mut stream = parts.io.into_inner().into_inner();
-        // What the client sent behind the head. A copy, or it would keep hyper's whole buffer alive.
+        // What the client sent after the request head. A copy, or it would keep hyper's whole buffer alive.
         stream.put_back(Bytes::copy_from_slice(&parts.read_buf));
         Some(split(stream, max_message))
     }

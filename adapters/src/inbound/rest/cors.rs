@@ -26,7 +26,7 @@ pub struct Cors {
     pub origins: Vec<AllowedOrigin>,
     /// Whether their requests may carry cookies and other credentials of the browser.
     pub credentials: bool,
-    /// Request headers that are allowed besides [`REQUEST_HEADERS`].
+    /// Request headers that are allowed besides the usual ones.
     pub headers: Vec<AllowedHeader>,
 }
 

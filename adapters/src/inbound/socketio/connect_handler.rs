@@ -45,14 +45,14 @@ pub(super) struct OpeningRequest {
 pub(super) struct DeviceSession {
     pub(super) session: Arc<Session<SocketIoDevice>>,
     limiter: MessageLimiter,
-    /// How the device is brought up to date, until that has begun.
+    /// What to replay after the connect; taken when the replay starts.
     plan: Mutex<Option<Box<CatchUpPlan>>>,
     /// Held by the message that reads a page or a replay.
     pub(super) page_turn: tokio::sync::Mutex<()>,
 }
 
 impl ConnectHandler {
-    /// A token that cannot be verified at the moment says nothing about the device.
+    /// `Unavailable` if the token cannot be verified at the moment: the device must not be rejected for that.
     async fn authenticate(
         &self,
         token: Result<Option<BearerToken>, TokenTooLong>,
@@ -85,7 +85,7 @@ impl ConnectHandler {
             ConnectFailure::Rejected(TooManySessions::CODE)
         })?;
         let session = self.sessions.join(admission, SocketIoDevice::new(socket));
-        // Before the device learns that it is connected: what happens from then on is sent to it.
+        // Before the device is told that it is connected: every later change reaches it as an event.
         let plan = self.sessions.prepare(&session, resume_from).await.map_err(|_| {
             self.sessions.leave(&session);
             ConnectFailure::Unavailable(Unavailable::CODE)
@@ -98,7 +98,7 @@ impl ConnectHandler {
         }))
     }
 
-    /// What a device is told whose message exceeds a limit; nothing if it is disconnected for it.
+    /// The error for a message above a limit; `None` if the device is disconnected instead.
     fn limit_exceeded(
         &self,
         device: &DeviceSession,
@@ -145,7 +145,6 @@ impl NamespaceHandler for ConnectHandler {
                 Ok(device)
             }
             Err(ConnectFailure::Rejected(code)) => {
-                self.outage.succeeded();
                 debug!(code, ?client, namespace, "device rejected");
                 count_rejected(code);
                 Err(ConnectError::Rejected(code))
@@ -202,7 +201,7 @@ pub(super) fn count_rejected(code: &'static str) {
     metrics::counter!("belfry_handshakes_refused_total", "code" => code).increment(1);
 }
 
-/// During an outage a device is turned away before it opens a transport.
+/// Rejects a request that opens a transport during an outage.
 pub(super) fn reject_during_outage(gate: &OutageGate) -> Result<(), Unavailable> {
     gate.check().inspect_err(|_| count_rejected(Unavailable::CODE))
 }

@@ -12,9 +12,9 @@ use crate::fuzzing::first_line;
 use crate::transport::Frame;
 use crate::transport::fuzzing::frames;
 
-/// What a client sends over a WebSocket, cut as [`frames`] has it. Each text is read as a packet, and writing
-/// what was read gives the same packet again. An event has the name and the first argument that one finds by
-/// reading all parts of its JSON.
+/// Reads what a client sends over a WebSocket, with the read sizes of [`frames`]. Each packet that can be read is
+/// the same after it is written and read again. An event's name and first argument match those that serde_json
+/// finds when it parses the whole array.
 ///
 /// # Panics
 /// When that does not hold.
@@ -83,8 +83,8 @@ fn name_and_payload(json: &str) -> Option<(String, Value)> {
     Some((name, payload.unwrap_or_default()))
 }
 
-/// A line that stands in the request, as its query and its `Authorization` header, then JSON: it is read as
-/// what a device presents when it connects, and as the payload of every event.
+/// The first line is used as the query and the `Authorization` header of a request, the rest as the JSON payload of
+/// a CONNECT and of every event. A payload with one id is also a list of that id.
 ///
 /// # Panics
 /// When that does not hold.

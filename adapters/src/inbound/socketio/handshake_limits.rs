@@ -21,9 +21,9 @@ const RETRY_IN: Duration = Duration::from_secs(1);
 
 /// The limits on handshakes, checked before anything else is done for a device.
 ///
-/// A device above a limit has its first request rejected, before there is a session for it. Client libraries
-/// take that for a server that cannot be reached, and retry with backoff and jitter: what a node wants of many
-/// that connect at once. After a `connect_error` they would stay away.
+/// A device above a limit has its opening request rejected. Client libraries treat this as an unreachable server
+/// and retry with backoff and jitter, which spreads the load of many that connect at once. Only a client that keeps
+/// reconnecting on one transport gets a `connect_error`, after which libraries stay away.
 pub(super) struct HandshakeLimits {
     of_node: Option<Rate>,
     by_address: Option<RateByKey>,
@@ -55,7 +55,7 @@ impl HandshakeLimits {
         if prepaid.take() { Ok(()) } else { self.take(from) }
     }
 
-    /// The address first: what exceeds its limit is not taken from all others.
+    /// The address is checked first, so that what exceeds its limit does not use up the node's.
     fn take(&self, from: Option<IpAddr>) -> Result<(), Limit> {
         if let Some(rates) = &self.by_address {
             let network = from.map(network_of);
@@ -79,11 +79,10 @@ impl PrepaidHandshake {
     }
 }
 
-/// The response to a rejected request, given only when the device may try again: one that retries at once,
-/// whatever it is told, then costs no more than its connection. The delay is random, so that devices which came
-/// together do not come again together.
+/// The response to a rejected request, sent after a random delay. A client that ignores `Retry-After` costs no more
+/// than its connection meanwhile, and devices that arrived together do not retry together.
 ///
-/// Another node may have room where this one has none, and proxies go on to it after a 503.
+/// The node's limit gives 503, after which proxies try another node; an address's limit gives 429.
 pub(super) async fn rejection(limit: Limit) -> Response {
     tokio::time::sleep(RETRY_IN.mul_f64(0.5 + fastrand::f64())).await;
     let status = match limit {

@@ -5,8 +5,8 @@ use std::sync::OnceLock;
 
 use crate::limits::{PerSecond, Rate};
 
-/// How many times its rate a device may go on to send before it is disconnected: one that sends what it has
-/// queued while it was offline is refused some, one that never stops costs more than that.
+/// A device that sends more than this many times its rate is disconnected. One that only flushes what it queued
+/// while it was offline stays below this and has some messages rejected.
 const FLOOD: NonZeroU32 = NonZeroU32::new(10).unwrap();
 
 /// Limits the messages of one device.
@@ -26,9 +26,9 @@ struct Rates {
 /// Why a message is not processed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LimitExceeded {
-    /// Messages come faster than they may.
+    /// Above the rate: the message is rejected.
     Rate,
-    /// They go on to come so much faster that the device is disconnected.
+    /// Above [`FLOOD`] times the rate: the device is disconnected.
     Flood,
 }
 

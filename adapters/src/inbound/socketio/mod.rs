@@ -6,7 +6,7 @@
 //!   [`Handler`](engine::Handler).
 //! - [`protocol`]: Socket.IO, which is namespaces, events and acknowledgements in such messages. It hands connects
 //!   and events to a [`NamespaceHandler`](protocol::NamespaceHandler).
-//! - [`ConnectHandler`](connect_handler::ConnectHandler): Belfry, which binds a namespace's client to a
+//! - `ConnectHandler`: Belfry, which binds a namespace's client to a
 //!   [`Session`](belfry_application::session::Session), where the rules of authentication, catch-up and expiry are.
 //!
 //! What is sent goes the other way through [`outbound::socketio`](crate::outbound::socketio).

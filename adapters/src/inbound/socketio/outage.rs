@@ -1,4 +1,4 @@
-//! While nobody can be authenticated, devices are turned away before they open a transport.
+//! Rejects devices before they open a transport while none can be authenticated.
 
 use std::time::Duration;
 
@@ -57,7 +57,7 @@ impl OutageGate {
         self.0.lock().get_or_insert_with(begin);
     }
 
-    /// A connect was decided.
+    /// A device was connected, for which everything is needed.
     pub(super) fn succeeded(&self) {
         *self.0.lock() = None;
     }

@@ -11,8 +11,8 @@ use serde_json::value::RawValue;
 
 use crate::transport::text_frame;
 
-/// How many attachments a packet may announce. No event of Belfry's has any; a client that sends a few learns
-/// that they are not what was asked for.
+/// The most attachments that a packet may announce. Belfry's events have none; a client that sends a few gets
+/// `payload_invalid` instead of being disconnected.
 pub(super) const MAX_ATTACHMENTS: usize = 16;
 
 /// A packet:
@@ -80,7 +80,7 @@ fn digits(text: &str) -> (&str, &str) {
 pub struct Event {
     /// Its name.
     pub name: Box<str>,
-    /// Its arguments, not parsed yet: an event that is refused is not worth it.
+    /// Its arguments, not parsed yet: a rejected event costs no parsing.
     pub arguments: Vec<Box<RawValue>>,
     /// The binary attachments that placeholders in the arguments refer to.
     pub attachments: Vec<Bytes>,
@@ -95,7 +95,7 @@ impl Event {
         Some(Self { name, arguments, attachments, ack })
     }
 
-    /// The first argument. One that is missing, or cannot be parsed, is as good as null.
+    /// The first argument; null if it is missing or cannot be parsed.
     pub(super) fn payload(&self) -> Value {
         let first = self.arguments.first();
         first.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or(Value::Null)

@@ -49,7 +49,8 @@ pub trait NamespaceHandler: Send + Sync + 'static {
     /// The client has left the namespace, or is gone.
     fn disconnected(&self, session: &Self::Session);
 
-    /// A client that does not read has been disconnected.
+    /// The client does not read: a ping timed out while packets were queued for it. The session ends right after
+    /// this call.
     fn too_slow(&self, session: &Self::Session);
 }
 
@@ -59,7 +60,7 @@ pub struct ConnectRequest<'a, R> {
     pub request: &'a R,
     /// Its `auth` payload; null where there is none.
     pub auth: Value,
-    /// By which it can be sent to once it is connected.
+    /// The handle to send to the client, usable once it is connected.
     pub socket: NamespaceSocket,
 }
 
@@ -115,7 +116,7 @@ impl<H: NamespaceHandler> Service for SocketIo<H> {
     }
 }
 
-/// One client's transport, as its task has it.
+/// The Socket.IO state of one transport, owned by the session's task.
 pub struct Connection<H: NamespaceHandler> {
     socket: Arc<SharedSocket<H>>,
     connect_timeout: Duration,
@@ -135,7 +136,7 @@ struct PartialPacket {
     attachments: Vec<Bytes>,
 }
 
-/// One client's transport, as the tasks share it that work for the client.
+/// The part of it that is shared with the tasks that process the client's packets.
 struct SharedSocket<H: NamespaceHandler> {
     handler: Arc<H>,
     sender: Arc<PacketSender>,
@@ -257,7 +258,7 @@ impl<H: NamespaceHandler> Connection<H> {
             PacketKind::Disconnect => {
                 self.socket.expect_member(namespace)?;
                 self.socket.leave(namespace);
-                // The client may connect again by the same transport. It has as long for that as before.
+                // The client may connect again over the same transport, within the same timeout.
                 if !self.socket.sender.is_in_any_namespace() {
                     self.connect_by = Some(Instant::now() + self.connect_timeout);
                 }
@@ -276,7 +277,8 @@ impl<H: NamespaceHandler> Connection<H> {
                     SharedSocket::receive(&self.socket, session, event);
                     return Ok(Received::Event);
                 }
-                // A client that has connected twice takes the answer to the first for that to the second.
+                // The client sent a second CONNECT but may have received the answer to the first and taken it for
+                // this one's. Its event waits for the outcome.
                 if self.socket.sender.is_connecting(namespace) {
                     self.held = Some(Box::new((namespace, event)));
                 }
@@ -302,8 +304,8 @@ impl<H: NamespaceHandler> SharedSocket<H> {
         }
     }
 
-    /// The client's session in that namespace. What it sends to a namespace that it has left, or was put out
-    /// of, is ignored: it may have been on its way. A client that is nowhere has to connect first.
+    /// The client's session in that namespace; `None` if it has left or was disconnected from it, as its packet may
+    /// have been in flight by then. A client that is in no namespace violates the protocol.
     fn expect_member(&self, namespace: Namespace) -> Result<Option<Arc<H::Session>>, Violation> {
         let session = self.member(namespace);
         let is_expected = session.is_some() || self.sender.is_in_any_namespace();
@@ -350,7 +352,7 @@ impl<H: NamespaceHandler> SharedSocket<H> {
             }
         };
         if !self.enter(&socket, connect, &session) {
-            // Where the client has not left itself, its queue is full.
+            // The client has left or connected anew (then this does nothing), or its queue is full.
             socket.abort_transport();
             return self.handler.disconnected(&session);
         }
@@ -413,7 +415,7 @@ impl<H: NamespaceHandler> SharedSocket<H> {
     }
 }
 
-/// For as long as it exists, something of the client is processed.
+/// A CONNECT or event that is being processed; dropped when it is done.
 struct InFlightPermit<H: NamespaceHandler>(Arc<SharedSocket<H>>);
 
 impl<H: NamespaceHandler> Drop for InFlightPermit<H> {

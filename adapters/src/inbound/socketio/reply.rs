@@ -21,7 +21,7 @@ pub(super) enum MessageError {
     NotFound,
     #[error("message rate limit exceeded")]
     TooManyMessages,
-    #[error("the user's devices and requests ask for too much work")]
+    #[error("the user's work limit is exceeded")]
     TooMuchWork,
     #[error(transparent)]
     NotSynced(#[from] NotSynced),
@@ -45,10 +45,10 @@ impl MessageError {
                 ("too_slow", self.to_string())
             }
             Self::Port(error) | Self::NotSynced(NotSynced::Port(error)) if error.is_passing() => {
-                ("unavailable", "this is not possible at the moment".to_owned())
+                ("unavailable", "temporarily unavailable".to_owned())
             }
             Self::Port(_) | Self::NotSynced(NotSynced::Port(_)) => {
-                ("internal", "this went wrong on our side".to_owned())
+                ("internal", "internal error".to_owned())
             }
         }
     }
@@ -59,7 +59,7 @@ impl MessageError {
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(super) enum Reply {
-    /// The fields are in the order of their names, as they have always been.
+    /// `data` before `status`, as on the wire.
     Done {
         data: Value,
         status: &'static str,
@@ -77,8 +77,10 @@ impl Reply {
         match outcome {
             Ok(data) => Self::Done { data, status: "ok" },
             Err(error) => {
+                // An outage is logged where it is noticed.
                 if let MessageError::Port(cause) | MessageError::NotSynced(NotSynced::Port(cause)) =
                     &error
+                    && !cause.is_passing()
                 {
                     error!(error = cause as &dyn std::error::Error, event, "message failed");
                 }

@@ -22,7 +22,7 @@ pub struct SocketIoSettings {
     pub max_payload: usize,
     /// How long that may take to arrive by polling.
     pub body_timeout: Duration,
-    /// How many devices may poll at once.
+    /// The most sessions that were opened by polling, including those that have since been upgraded.
     pub polling_sessions: usize,
     /// Whether a token may stand in the query (`?token=`).
     pub token_in_query: bool,

@@ -9,8 +9,8 @@ use super::namespace::Namespace;
 use super::packet_sender::{ConnectId, PacketSender};
 use crate::transport::{NotSent, binary_frame, text_frame};
 
-/// One client's membership in one namespace, as those see it who send to the client. It does not keep the
-/// connection open, and does nothing once the client has left or connected anew.
+/// A handle to send to one client in one namespace. It does not keep the connection open. Once the client has left
+/// or connected anew, it sends nothing.
 #[derive(Clone)]
 pub struct NamespaceSocket {
     sender: Weak<PacketSender>,
@@ -68,9 +68,8 @@ impl NamespaceSocket {
         self.send_packet('3', '6', Some(id), answer)
     }
 
-    /// Ends the membership by the server. A client that is still connecting is refused with `code`. Where the
-    /// client is in no other namespace a moment later, its transport is closed. Returns whether the client was
-    /// in the namespace.
+    /// Removes the client from the namespace. If it is still connecting, it gets a `connect_error` with `code`. Its
+    /// transport is closed if it is in no other namespace a moment later. Returns whether it was in the namespace.
     pub fn disconnect(&self, code: &str) -> bool {
         let Some(sender) = self.sender.upgrade() else { return false };
         let refusal = connect_error(self.namespace, code);
@@ -88,8 +87,8 @@ impl NamespaceSocket {
         ended
     }
 
-    /// Closes the transport, behind what is queued. Does nothing to a client that has left or connected anew,
-    /// and returns whether it did.
+    /// Closes the transport after what is queued has been sent. Returns `false`, and does nothing, if the client
+    /// has left or connected anew.
     pub(crate) fn close_transport(&self) -> bool {
         self.close_for(true)
     }

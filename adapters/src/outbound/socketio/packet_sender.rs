@@ -46,7 +46,7 @@ pub(crate) enum SessionPhase {
 #[derive(Debug, Default)]
 struct Membership {
     phase: MembershipPhase,
-    /// Counts the client's CONNECT packets: what belongs to an earlier one is void.
+    /// Incremented by every CONNECT and every leave. A session or socket with an older id is stale.
     connect: ConnectId,
 }
 
@@ -62,8 +62,8 @@ enum MembershipPhase {
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ConnectId(u32);
 
-/// How much may wait for a polling client before no more of its messages are processed. Its requests and its
-/// polls are independent of each other, so unlike on a WebSocket an empty queue is no condition.
+/// How many bytes may be queued for a polling client while its messages are still processed. Unlike on a WebSocket
+/// it is not zero: a client sends requests while no poll is waiting.
 const POLLING_BACKLOG: usize = 64 * 1024;
 
 impl PacketSender {
@@ -179,8 +179,8 @@ impl PacketSender {
         self.task.wake();
     }
 
-    /// Closes the transport on behalf of a membership, unless that is void: `graceful` behind what is queued,
-    /// otherwise now. Returns whether it did.
+    /// Closes the transport on behalf of a membership, unless it is stale: if `graceful`, after what is queued has
+    /// been sent, otherwise now. Returns whether it did.
     pub(crate) fn close_for(
         &self,
         namespace: Namespace,
@@ -217,7 +217,7 @@ impl PacketSender {
         state.namespaces[namespace as usize].is(MembershipPhase::Connected, connect)
     }
 
-    /// Closes the transport behind what is queued.
+    /// Closes the transport after what is queued has been sent.
     pub(crate) fn close(&self) {
         self.state.lock().close();
         self.task.wake();
@@ -253,8 +253,8 @@ impl PacketSender {
         self.state.lock().phase
     }
 
-    /// Whether the client does not read what is sent to it. The little that waits for a client which has just
-    /// stopped polling does not tell.
+    /// Whether unread packets pile up: any on a WebSocket, more than [`POLLING_BACKLOG`] by polling, where a few
+    /// always wait between two polls.
     pub(crate) fn has_backlog(&self) -> bool {
         match &self.state.lock().transport {
             Transport::WebSocket(writer) => writer.queued_bytes() > 0,
@@ -262,8 +262,8 @@ impl PacketSender {
         }
     }
 
-    /// Ready while no more waits for the client than it may have and still be listened to. A client that does
-    /// not read its answers gets no new ones.
+    /// Ready while the backlog is small enough for the client's messages to be processed: backpressure for clients
+    /// that send but do not read.
     pub(crate) fn poll_no_backlog(&self, cx: &Context<'_>) -> Poll<()> {
         match &self.state.lock().transport {
             Transport::WebSocket(writer) => writer.poll_drained(cx),
@@ -341,7 +341,7 @@ impl PacketSender {
         }
     }
 
-    /// Goes on by this WebSocket, beginning with what no poll has fetched.
+    /// Switches to this WebSocket, and first sends what no poll has fetched.
     pub(crate) fn upgrade(&self, writer: &FrameWriter) {
         let mut state = self.state.lock();
         let upgraded = Transport::WebSocket(writer.clone());

@@ -15,8 +15,8 @@ const SEPARATOR: u8 = 0x1e;
 const NOOP: Bytes = Bytes::from_static(b"6");
 const CLOSE: Bytes = Bytes::from_static(b"1");
 
-/// A response takes no further packet past this many bytes. Together with what waits behind it, this is what a
-/// polling client can make the server keep.
+/// Once a response has this many bytes, no further packet is added to it. It is kept until the next poll confirms
+/// it, and counts towards the send limits.
 const MAX_RESPONSE: usize = 256 * 1024;
 
 /// The most packets in a response: python-engineio refuses one with more as an attack.
@@ -189,7 +189,7 @@ impl PollQueue {
         }
     }
 
-    /// Closes the session: the poll that waits is told so, nothing is kept.
+    /// Answers the waiting poll with a `close` packet. Pending packets stay queued.
     pub(super) fn close_waiting(&mut self) {
         if let Some(Waiting { response, .. }) = self.waiting.take() {
             let _ = response.send(CLOSE);

@@ -13,12 +13,11 @@ use crate::fuzzing::first_line;
 /// So small that a short input goes beyond it.
 const LIMIT: usize = 500;
 
-/// What is heard up to a close of a line that says how the rest is cut, and the rest: what a client sends
-/// over a WebSocket. Each character of the line is the size of a piece, counted from `0`, and after the
-/// last comes the first again; an empty line cuts nothing.
+/// Reads the frames in `bytes`, up to a close frame. The first line sets the sizes of the reads, one character each
+/// counted from `0`, repeated as needed; if it is empty, there is one read. The rest is what a client sends.
 ///
-/// The same is heard however it is cut, it is within the limits, and tungstenite hears it as well. While
-/// more is awaited, less than a frame and a message is kept. A first frame that is not masked is refused.
+/// The frames do not depend on how the reads are split, they respect the limits, tungstenite reads the same, little
+/// is buffered, and an unmasked first frame is rejected.
 ///
 /// # Panics
 /// When that does not hold.

@@ -94,21 +94,21 @@ fn a_message_comes_in_fragments_and_control_frames_between_them() {
 #[test]
 fn what_is_against_the_protocol_is_refused() {
     for (what, wire) in [
-        ("a reserved bit", frame(FINAL | TEXT | 0x40, b"")),
-        ("a frame of a reserved kind", frame(FINAL | 0x3, b"")),
-        ("a frame of a reserved kind", frame(FINAL | 0xb, b"")),
-        ("a frame that is not masked", vec![FINAL | TEXT, 1, b'2']),
-        ("a control frame in fragments", frame(PING, b"")),
-        ("a control frame that is too large", frame(FINAL | PING, &[0; 126])),
-        ("a continuation of nothing", frame(FINAL | CONTINUATION, b"")),
-        ("a text that is not UTF-8", frame(FINAL | TEXT, b"\xff")),
-        ("a close that cannot be read", frame(FINAL | CLOSE, &[3])),
-        ("a close that cannot be read", frame(FINAL | CLOSE, &[3, 0xe8, 0xff])),
+        ("reserved bit set", frame(FINAL | TEXT | 0x40, b"")),
+        ("reserved opcode", frame(FINAL | 0x3, b"")),
+        ("reserved opcode", frame(FINAL | 0xb, b"")),
+        ("frame is not masked", vec![FINAL | TEXT, 1, b'2']),
+        ("fragmented control frame", frame(PING, b"")),
+        ("control frame too large", frame(FINAL | PING, &[0; 126])),
+        ("continuation frame without a message", frame(FINAL | CONTINUATION, b"")),
+        ("text is not UTF-8", frame(FINAL | TEXT, b"\xff")),
+        ("malformed close frame", frame(FINAL | CLOSE, &[3])),
+        ("malformed close frame", frame(FINAL | CLOSE, &[3, 0xe8, 0xff])),
     ] {
         assert_eq!(refused(&wire), (0, what.to_owned()));
     }
     let within = [frame(TEXT, b"4"), frame(FINAL | TEXT, b"2")].concat();
-    assert_eq!(refused(&within), (1, "a message within a message".to_owned()));
+    assert_eq!(refused(&within), (1, "data frame inside a fragmented message".to_owned()));
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! Engine.IO (protocol version 4): sessions over WebSockets and over HTTP long-polling, and the upgrade from
 //! one to the other.
 //!
-//! Every session has one task ([`session`]), whatever its transport. It receives packets, keeps the heartbeat
+//! Every session has one task, whatever its transport. It receives packets, keeps the heartbeat
 //! and hands messages to a [`Handler`]. All that is sent goes through the session's
-//! [`PacketSender`](crate::outbound::socketio::PacketSender), from whichever task has it.
+//! [`PacketSender`], from whichever task has it.
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) mod fuzzing;
@@ -69,7 +69,7 @@ pub trait Handler: Send + 'static {
 pub enum Received {
     /// The handler limits the rate of such messages itself.
     Event,
-    /// Like a ping or an acknowledgement: the session limits their rate.
+    /// Anything else, such as CONNECTs, pings, acknowledgements and fragments: the session limits their rate.
     Control,
 }
 
@@ -94,6 +94,6 @@ pub struct EngineSettings {
     pub queue: usize,
     /// How many bytes are queued for a client that does not read.
     pub queue_bytes: usize,
-    /// How many sessions may poll, or have begun so, at once.
+    /// The most sessions that were opened by polling, including those that have since been upgraded.
     pub polling_sessions: usize,
 }

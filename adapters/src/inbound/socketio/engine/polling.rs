@@ -20,7 +20,7 @@ use crate::limits::Limit;
 use crate::outbound::socketio::{PacketSender, PollResponse, RequestTag};
 use crate::transport::{FrameWriter, WebSocketReader};
 
-/// The sessions that poll, or have begun so: requests find theirs here by its secret id.
+/// The sessions that were opened by polling, upgraded ones included, by their secret id.
 #[derive(Default)]
 pub(super) struct PollingSessions(Mutex<HashMap<SessionId, Arc<PollingSession>>>);
 
@@ -209,7 +209,7 @@ impl PollingSession {
         let body = match body.await.unwrap_or(Err(StatusCode::REQUEST_TIMEOUT)) {
             Ok(body) => body,
             Err(status) => {
-                debug!(status = status.as_u16(), "polled packets rejected");
+                debug!(status = status.as_u16(), "posted packets rejected");
                 if status == StatusCode::PAYLOAD_TOO_LARGE {
                     Limit::Payload.record_exceeded();
                 }
@@ -246,7 +246,8 @@ impl PollingSession {
         PostStart::Begun(Posting(self.clone()))
     }
 
-    /// A client opens a WebSocket for this session. `false` if it has one already, or tries another one.
+    /// The client opens a WebSocket for this session. `false` if it already has one, or another upgrade is in
+    /// progress.
     pub(super) fn begin_upgrade(&self) -> bool {
         let mut inbox = self.inbox.lock();
         let may = inbox.transport == ClientTransport::Polling;
@@ -267,7 +268,7 @@ impl PollingSession {
         self.sender.end_probe();
     }
 
-    /// The session is over: a request that brings something from now on, or has just done so, is refused.
+    /// The session is over: POST requests in progress and later ones are rejected.
     fn close(&self) {
         *self.inbox.lock() = Inbox { transport: ClientTransport::Closed, ..Inbox::default() };
     }

@@ -18,8 +18,8 @@ use crate::limits::{Limit, PerSecond, Rate};
 use crate::outbound::socketio::{PacketSender, SessionPhase};
 use crate::transport::{Frame, ReadError, WebSocketReader, close_frame, pong_frame, text_frame};
 
-/// Packets a second that are no events: pings, pongs, acknowledgements, fragments. No client needs more than a
-/// few. What exceeds the rate is received later; TCP, or the response to a request, holds the client back.
+/// Packets a second other than events: CONNECTs, pings, pongs, acknowledgements, fragments. No client needs more
+/// than a few. What exceeds the rate is received later; TCP, or the response to a request, holds the client back.
 const CONTROL_PACKETS: NonZeroU32 = NonZeroU32::new(200).unwrap();
 
 /// How long a client may take to read what is queued for it before its transport is closed.
@@ -69,7 +69,7 @@ enum Incoming {
 enum End {
     /// The connection is gone, or is to be closed without another word.
     Gone,
-    /// The server closes the transport, behind what is queued.
+    /// The server closes the transport after what is queued has been sent.
     ByServer,
     /// The client closes the session.
     ByClient,

@@ -16,7 +16,7 @@ use crate::transport::{
 /// Frames that may come before the upgrade is complete: two packets, and a few pings of proxies.
 const MAX_FRAMES: usize = 16;
 
-/// The client's WebSocket is of no use: it did not say what an upgrade says, or is gone.
+/// The upgrade failed: an unexpected frame arrived, or the client is gone.
 struct Failed;
 
 /// Serves the WebSocket that a client opens for a session, until the session uses it or the upgrade has failed.
@@ -55,7 +55,7 @@ async fn probe(
             Ok(Frame::Text(text)) => match EnginePacket::read(text) {
                 Ok(EnginePacket::Probe) if !is_probed => {
                     is_probed = true;
-                    // First, so that a client which knows of the probe's success is not kept polling.
+                    // Before the reply: its last poll must end once the client knows that the probe succeeded.
                     session.probed();
                     send(writer, &text_frame(&["3probe"]))?;
                 }
