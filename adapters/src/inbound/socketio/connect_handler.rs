@@ -52,7 +52,7 @@ pub(super) struct DeviceSession {
 }
 
 impl ConnectHandler {
-    /// `Unavailable` if the token cannot be verified at the moment: the device must not be rejected for that.
+    /// [`ConnectFailure::Outage`] if the token cannot be verified at the moment: the device must not be rejected for that.
     async fn authenticate(
         &self,
         token: Result<Option<BearerToken>, TokenTooLong>,
@@ -62,7 +62,7 @@ impl ConnectHandler {
             Err(too_long) => Err(too_long.into()),
         };
         claims.map_err(|refusal| match refusal {
-            Refusal::Unavailable(_) => ConnectFailure::Unavailable(refusal.code()),
+            Refusal::Unavailable(_) => ConnectFailure::Outage,
             refusal => ConnectFailure::Rejected(refusal.code()),
         })
     }
@@ -86,9 +86,10 @@ impl ConnectHandler {
         })?;
         let session = self.sessions.join(admission, SocketIoDevice::new(socket));
         // Before the device is told that it is connected: every later change reaches it as an event.
-        let plan = self.sessions.prepare(&session, resume_from).await.map_err(|_| {
+        let plan = self.sessions.prepare(&session, resume_from).await.map_err(|error| {
             self.sessions.leave(&session);
-            ConnectFailure::Unavailable(Unavailable::CODE)
+            // What fails for one user is no outage.
+            if error.is_passing() { ConnectFailure::Outage } else { ConnectFailure::Failed }
         })?;
         Ok(Arc::new(DeviceSession {
             session,
@@ -116,8 +117,12 @@ impl ConnectHandler {
 
 /// Why a device is not connected.
 enum ConnectFailure {
+    /// With this code.
     Rejected(&'static str),
-    Unavailable(&'static str),
+    /// Something that every connect needs is down.
+    Outage,
+    /// The device's inbox cannot be read.
+    Failed,
 }
 
 impl NamespaceHandler for ConnectHandler {
@@ -149,10 +154,14 @@ impl NamespaceHandler for ConnectHandler {
                 count_rejected(code);
                 Err(ConnectError::Rejected(code))
             }
-            Err(ConnectFailure::Unavailable(code)) => {
+            Err(ConnectFailure::Outage) => {
                 self.outage.failed();
-                debug!(code, ?client, namespace, "device cannot be authenticated");
-                count_rejected(code);
+                debug!(?client, namespace, "device cannot be authenticated");
+                count_rejected(Unavailable::CODE);
+                Err(ConnectError::Unavailable)
+            }
+            Err(ConnectFailure::Failed) => {
+                count_rejected(Unavailable::CODE);
                 Err(ConnectError::Unavailable)
             }
         }

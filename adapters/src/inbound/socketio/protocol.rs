@@ -198,8 +198,8 @@ impl<H: NamespaceHandler> Handler for Connection<H> {
 
     fn on_ping_timeout(&self, has_backlog: bool) {
         if has_backlog {
-            let member = self.socket.members.lock().sessions.iter().flatten().next().cloned();
-            if let Some((_, session)) = member {
+            let mut sessions = Namespace::ALL.into_iter().filter_map(|it| self.socket.member(it));
+            if let Some(session) = sessions.next() {
                 self.socket.handler.too_slow(&session);
             }
         }
@@ -304,11 +304,11 @@ impl<H: NamespaceHandler> SharedSocket<H> {
         }
     }
 
-    /// The client's session in that namespace; `None` if it has left or was disconnected from it, as its packet may
-    /// have been in flight by then. A client that is in no namespace violates the protocol.
+    /// The client's session in that namespace; `None` if it has left or was disconnected from it, as its packet
+    /// may have been in flight by then. A client that has never connected violates the protocol.
     fn expect_member(&self, namespace: Namespace) -> Result<Option<Arc<H::Session>>, Violation> {
         let session = self.member(namespace);
-        let is_expected = session.is_some() || self.sender.is_in_any_namespace();
+        let is_expected = session.is_some() || self.sender.has_ever_connected();
         if is_expected { Ok(session) } else { Err(Violation) }
     }
 

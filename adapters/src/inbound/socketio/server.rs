@@ -9,7 +9,7 @@ use http::Request;
 use tower::Service;
 
 use super::connect_handler::{ConnectHandler, count_rejected, reject_during_outage};
-use super::engine::{EngineServer, opens_session};
+use super::engine::{EngineServer, is_valid_opening};
 use super::handshake_limits::{HandshakeLimits, TOO_MANY_HANDSHAKES, rejection};
 use super::outage::OutageGate;
 use super::protocol::SocketIo;
@@ -70,7 +70,7 @@ impl Service<Request<Body>> for SocketIoServer {
             count_rejected(TOO_MANY_HANDSHAKES);
             return Box::pin(async move { Ok(rejection(limit).await) });
         }
-        if opens_session(request.method(), request.uri())
+        if is_valid_opening(request.method(), request.uri())
             && let Err(unavailable) = reject_during_outage(&self.handler().outage)
         {
             return Box::pin(std::future::ready(Ok(unavailable.into())));

@@ -76,11 +76,11 @@ impl NamespaceSocket {
         let disconnect = text_frame(&["41", self.namespace.in_packet()]);
         let ended = sender.end_membership(self.namespace, self.connect, &refusal, &disconnect);
         if ended && !sender.is_in_any_namespace() {
-            let sender = self.sender.clone();
+            let Self { sender, namespace, connect, .. } = self.clone();
             tokio::spawn(async move {
                 tokio::time::sleep(CONNECT_GRACE).await;
                 if let Some(sender) = sender.upgrade() {
-                    sender.close_if_outside();
+                    sender.close_if_outside(namespace, connect);
                 }
             });
         }

@@ -169,10 +169,12 @@ impl PacketSender {
         true
     }
 
-    /// Closes the transport of a client that is in no namespace.
-    pub(crate) fn close_if_outside(&self) {
+    /// Closes the transport of a client that is in no namespace, and has not connected to this one or left it since
+    /// that CONNECT.
+    pub(crate) fn close_if_outside(&self, namespace: Namespace, connect: ConnectId) {
         let mut state = self.state.lock();
-        if !state.is_in_any_namespace() {
+        let is_current = state.namespaces[namespace as usize].connect == connect;
+        if is_current && !state.is_in_any_namespace() {
             state.close();
         }
         drop(state);
@@ -191,6 +193,7 @@ impl PacketSender {
         let membership = &state.namespaces[namespace as usize];
         let is_current =
             membership.connect == connect && membership.phase != MembershipPhase::Outside;
+        let is_open = state.phase == SessionPhase::Open;
         if is_current && graceful {
             state.close();
         } else if is_current {
@@ -198,12 +201,18 @@ impl PacketSender {
         }
         drop(state);
         self.task.wake();
-        is_current
+        is_current && is_open
     }
 
     /// The client left by itself.
     pub(crate) fn leave(&self, namespace: Namespace) {
         self.state.lock().namespaces[namespace as usize].next(MembershipPhase::Outside);
+    }
+
+    /// Whether the client has sent a CONNECT, whatever became of it.
+    pub(crate) fn has_ever_connected(&self) -> bool {
+        let has = |its: &Membership| its.connect != ConnectId::default();
+        self.state.lock().namespaces.iter().any(has)
     }
 
     /// Whether the client is connected to a namespace, or about to be.
@@ -471,11 +480,11 @@ mod tests {
         let sender = PacketSender::polling(LIMITS);
         let (root, other) = (connected(&sender, ROOT), sender.begin_connect(OTHER));
         end(&sender, ROOT, root);
-        sender.close_if_outside();
+        sender.close_if_outside(ROOT, root);
         assert_eq!(sender.phase(), SessionPhase::Open, "the client is connecting to the other");
         assert!(!sender.close_for(ROOT, root, true), "that membership is over");
         end(&sender, OTHER, other);
-        sender.close_if_outside();
+        sender.close_if_outside(OTHER, other);
         assert_eq!(sender.phase(), SessionPhase::Closing);
         assert_eq!(sender.send(&frame("2")), Err(NotSent::Closed));
         assert_eq!(fetched(&sender), "40\u{1e}41\u{1e}44");
@@ -494,7 +503,8 @@ mod tests {
 
     #[tokio::test]
     async fn poll_that_waits_ends_with_the_session() {
-        for finish in [PacketSender::close_if_outside, PacketSender::end] {
+        let close = |sender: &PacketSender| sender.close_if_outside(ROOT, ConnectId::default());
+        for finish in [close, PacketSender::end] {
             let sender = PacketSender::polling(LIMITS);
             let Some(PollResponse::Wait { body, .. }) = sender.poll(None) else {
                 panic!("nothing to send")

@@ -48,6 +48,11 @@ impl Heartbeat {
         Beat::Ping
     }
 
+    /// The client gets as long again to answer the last ping.
+    pub(super) fn extend(&mut self, now: Instant) {
+        self.due = now + self.timeout;
+    }
+
     /// The client has answered.
     pub(super) fn answered(&mut self) {
         if let Some(pinged) = self.pinged.take() {
@@ -86,6 +91,9 @@ mod tests {
         let first = heartbeat.due();
         assert_eq!(heartbeat.beat(first), Beat::Ping);
         assert_eq!(heartbeat.beat(first + TIMEOUT), Beat::TimedOut);
+        heartbeat.extend(first + TIMEOUT);
+        assert_eq!(heartbeat.beat(first + TIMEOUT), Beat::Wait);
+        assert_eq!(heartbeat.beat(first + 2 * TIMEOUT), Beat::TimedOut);
     }
 
     #[test]

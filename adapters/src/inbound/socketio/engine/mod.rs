@@ -27,7 +27,7 @@ use tokio::time::Instant;
 use crate::outbound::socketio::PacketSender;
 
 pub use packet::Message;
-pub(super) use request::opens_session;
+pub(super) use request::{is_valid_opening, opens_session};
 pub use server::EngineServer;
 
 /// What is spoken on top of Engine.IO.

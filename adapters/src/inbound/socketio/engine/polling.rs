@@ -221,8 +221,10 @@ impl PollingSession {
         let (response, received) = oneshot::channel();
         {
             let mut inbox = self.inbox.lock();
-            if inbox.transport == ClientTransport::Closed {
-                return Err(RequestError::UnknownSession);
+            // The session has ended, or gone on over a WebSocket, while the body arrived: the packets come too late.
+            if matches!(inbox.transport, ClientTransport::WebSocket | ClientTransport::Closed) {
+                self.sender.abort();
+                return Err(RequestError::BadRequest);
             }
             inbox.last_post = tag;
             inbox.posted = Some(PostedPackets::new(body, response));

@@ -81,6 +81,11 @@ pub(in crate::inbound::socketio) fn opens_session(method: &Method, uri: &Uri) ->
     method == Method::GET && parameter(uri, "sid").is_none()
 }
 
+/// Whether a request would open a session.
+pub(in crate::inbound::socketio) fn is_valid_opening(method: &Method, uri: &Uri) -> bool {
+    matches!(Target::read(method, uri), Ok(Target::Open(_)))
+}
+
 /// A longer tag is none: what is remembered of a request is bounded.
 fn request_tag(uri: &Uri) -> RequestTag {
     const MAX_LENGTH: usize = 64;

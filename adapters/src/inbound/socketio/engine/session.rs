@@ -16,7 +16,9 @@ use super::polling::{Delivery, PollingSession, PostedPackets, Registration};
 use super::{EngineSettings, Handler, Received, Violation};
 use crate::limits::{Limit, PerSecond, Rate};
 use crate::outbound::socketio::{PacketSender, SessionPhase};
-use crate::transport::{Frame, ReadError, WebSocketReader, close_frame, pong_frame, text_frame};
+use crate::transport::{
+    Frame, NotSent, ReadError, WebSocketReader, close_frame, pong_frame, text_frame,
+};
 
 /// Packets a second other than events: CONNECTs, pings, pongs, acknowledgements, fragments. No client needs more
 /// than a few. What exceeds the rate is received later; TCP, or the response to a request, holds the client back.
@@ -36,6 +38,8 @@ pub(super) struct Session<H> {
     sender: Arc<PacketSender>,
     handler: H,
     heartbeat: Heartbeat,
+    /// How many bytes were queued when the client was last expected to read them.
+    queued_at_ping: usize,
     control_rate: Rate,
     /// Until then nothing is received.
     paused_until: Option<Instant>,
@@ -176,6 +180,7 @@ impl<H: Handler> Session<H> {
             sender,
             handler,
             heartbeat: Heartbeat::start(ping_interval, ping_timeout, Instant::now()),
+            queued_at_ping: 0,
             control_rate: Rate::of(PerSecond::from(CONTROL_PACKETS)),
             paused_until: None,
             registration: registration.map(Box::new),
@@ -239,10 +244,32 @@ impl<H: Handler> Session<H> {
         }
         match self.heartbeat.beat(now) {
             Beat::Wait => Ok(()),
-            // A client whose queue has no room even for a ping does not read.
-            Beat::Ping => self.sender.send(&text_frame(&["2"])).map_err(|_| self.timed_out()),
+            Beat::Ping => self.ping(),
+            Beat::TimedOut if self.is_reading() => {
+                self.heartbeat.extend(now);
+                Ok(())
+            }
             Beat::TimedOut => Err(self.timed_out()),
         }
+    }
+
+    fn ping(&mut self) -> Result<(), End> {
+        self.queued_at_ping = self.sender.queued_bytes();
+        match self.sender.send(&text_frame(&["2"])) {
+            Ok(()) => Ok(()),
+            // The session is being closed, which this task finds out next.
+            Err(NotSent::Closed) if self.sender.phase() != SessionPhase::Open => Ok(()),
+            // A client whose queue has no room even for a ping does not read.
+            Err(NotSent::Full | NotSent::Closed) => Err(self.timed_out()),
+        }
+    }
+
+    /// Whether a client with a backlog has read some of it since the last ping. Its pong is not read before it has
+    /// read all of it, which takes long on a slow network.
+    fn is_reading(&mut self) -> bool {
+        let queued = self.sender.queued_bytes();
+        let before = std::mem::replace(&mut self.queued_at_ping, queued);
+        0 < queued && queued < before
     }
 
     fn timed_out(&self) -> End {
