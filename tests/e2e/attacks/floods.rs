@@ -13,7 +13,7 @@ use belfry_tests::clients::Device;
 use belfry_tests::http::Http;
 use belfry_tests::process;
 use belfry_tests::raw_socket::RawSocket;
-use belfry_tests::wait::{PATIENCE, until, until_true};
+use belfry_tests::wait::{PATIENCE, until_true};
 use futures_util::future::join_all;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
