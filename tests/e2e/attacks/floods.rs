@@ -73,7 +73,8 @@ impl Load {
 }
 
 impl Siege {
-    /// With deadlines that a test can wait for. Handshakes are not limited, so that a whole flood gets in.
+    /// With deadlines that a test can wait for. Handshakes and the sessions of the attacker are not limited, so that
+    /// a whole flood gets in.
     async fn begin() -> Self {
         Self::with(|it| {
             it.setting("http.header_timeout", "2s")
@@ -82,6 +83,7 @@ impl Siege {
                 .setting("socket.ping_timeout", "10s")
                 .setting("limits.handshakes_per_second", 0)
                 .setting("limits.handshakes_per_address", 0)
+                .setting("limits.sessions_per_user", 0)
         })
         .await
     }
