@@ -13,7 +13,7 @@ use crate::transport::Frame;
 use crate::transport::fuzzing::frames;
 
 /// Reads what a client sends over a WebSocket, with the read sizes of [`frames`]. Each packet that can be read is
-/// the same after it is written and read again. An event's name and first argument match those that serde_json
+/// the same after it is written and read again. An event's name and first argument match those that `serde_json`
 /// finds when it parses the whole array.
 ///
 /// # Panics
