@@ -274,21 +274,24 @@ impl PacketSender {
     /// Ready while the backlog is small enough for the client's messages to be processed: backpressure for clients
     /// that send but do not read.
     pub(crate) fn poll_no_backlog(&self, cx: &Context<'_>) -> Poll<()> {
-        match &self.state.lock().transport {
-            Transport::WebSocket(writer) => writer.poll_drained(cx),
-            Transport::Polling(queue) if queue.pending_bytes() <= POLLING_BACKLOG => {
-                Poll::Ready(())
-            }
-            // The next poll wakes the task.
-            Transport::Polling(_) => Poll::Pending,
-        }
+        self.poll_queued(POLLING_BACKLOG, cx)
     }
 
-    /// Ready once all that was sent has been handed to the network.
-    pub(crate) fn poll_drained(&self, cx: &Context<'_>) -> Poll<()> {
+    /// Ready once all that was sent has been handed to the network, or the session is aborted.
+    pub(crate) fn poll_finished(&self, cx: &Context<'_>) -> Poll<()> {
+        self.register_task(cx);
+        if self.phase() == SessionPhase::Aborted {
+            return Poll::Ready(());
+        }
+        self.poll_queued(0, cx)
+    }
+
+    /// Ready while nothing is queued for a WebSocket, or at most that many bytes for a client that polls.
+    fn poll_queued(&self, polling_limit: usize, cx: &Context<'_>) -> Poll<()> {
         match &self.state.lock().transport {
             Transport::WebSocket(writer) => writer.poll_drained(cx),
-            Transport::Polling(queue) if queue.pending_bytes() == 0 => Poll::Ready(()),
+            Transport::Polling(queue) if queue.pending_bytes() <= polling_limit => Poll::Ready(()),
+            // The next poll wakes the task.
             Transport::Polling(_) => Poll::Pending,
         }
     }

@@ -93,6 +93,11 @@ enum ClientTransport {
 }
 
 impl Inbox {
+    /// Whether packets may still arrive by requests.
+    fn is_polling(&self) -> bool {
+        matches!(self.transport, ClientTransport::Polling | ClientTransport::Probing)
+    }
+
     /// `false` if the session is over.
     fn change_transport(&mut self, transport: ClientTransport) -> bool {
         let is_open = self.transport != ClientTransport::Closed;
@@ -166,11 +171,7 @@ impl PollingSession {
                 self.wait(body, noop_after).await.map_err(|_| RequestError::BadRequest)?
             }
         };
-        let head = [
-            (header::CONTENT_TYPE, "text/plain; charset=UTF-8"),
-            (header::CACHE_CONTROL, "no-store"),
-        ];
-        Ok((head, body).into_response())
+        Ok(packets_response(body))
     }
 
     async fn wait(
@@ -222,7 +223,7 @@ impl PollingSession {
         {
             let mut inbox = self.inbox.lock();
             // The session has ended, or gone on over a WebSocket, while the body arrived: the packets come too late.
-            if matches!(inbox.transport, ClientTransport::WebSocket | ClientTransport::Closed) {
+            if !inbox.is_polling() {
                 self.sender.abort();
                 return Err(RequestError::BadRequest);
             }
@@ -238,7 +239,7 @@ impl PollingSession {
         if tag.is_some() && inbox.last_post == *tag {
             return PostStart::Repeated;
         }
-        if matches!(inbox.transport, ClientTransport::WebSocket | ClientTransport::Closed) {
+        if !inbox.is_polling() {
             return PostStart::Refused;
         }
         if inbox.is_posting || inbox.posted.is_some() {
@@ -300,6 +301,13 @@ impl Drop for Posting {
     fn drop(&mut self) {
         self.0.inbox.lock().is_posting = false;
     }
+}
+
+/// The response to a poll, or to the request that opens a session: packets, for no cache to keep.
+pub(super) fn packets_response(body: impl Into<Body>) -> Response {
+    let head =
+        [(header::CONTENT_TYPE, "text/plain; charset=UTF-8"), (header::CACHE_CONTROL, "no-store")];
+    (head, body.into()).into_response()
 }
 
 fn accepted() -> Response {

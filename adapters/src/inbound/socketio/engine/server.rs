@@ -8,7 +8,7 @@ use engineioxide_core::TransportType;
 use futures_util::future::BoxFuture;
 use http::{Request, StatusCode, header};
 
-use super::polling::{PollingSession, PollingSessions};
+use super::polling::{PollingSession, PollingSessions, packets_response};
 use super::request::{RequestError, Target};
 use super::session::{Receiver, Session};
 use super::session_id::SessionId;
@@ -126,11 +126,7 @@ impl<S: Service> Shared<S> {
         let receiver = Receiver::polling(polling);
         let session = Session::new(receiver, sender, handler, &self.settings, Some(registration));
         tokio::spawn(session.run());
-        let head = [
-            (header::CONTENT_TYPE, "text/plain; charset=UTF-8"),
-            (header::CACHE_CONTROL, "no-store"),
-        ];
-        (head, packet::open(sid, &[TransportType::Websocket], &self.settings)).into_response()
+        packets_response(packet::open(sid, &[TransportType::Websocket], &self.settings))
     }
 
     fn upgrade(

@@ -348,10 +348,8 @@ async fn finish_websocket(reader: WebSocketReader, sender: &PacketSender, end: &
     sender.close();
     let mut budget = LINGER_BYTES;
     let written = std::future::poll_fn(|cx| {
-        sender.register_task(cx);
-        let is_over = sender.phase() == SessionPhase::Aborted
-            || reader.poll_discard(cx, &mut budget).is_ready();
-        if is_over { Poll::Ready(()) } else { sender.poll_drained(cx) }
+        let is_over = reader.poll_discard(cx, &mut budget).is_ready();
+        if is_over { Poll::Ready(()) } else { sender.poll_finished(cx) }
     });
     let _ = timeout(CLOSE_TIMEOUT, written).await;
     let read = std::future::poll_fn(|cx| {
@@ -366,11 +364,7 @@ async fn finish_polling(mut polling: Box<PollingReceiver>, sender: &PacketSender
         End::ByClient => polling.accept(),
         End::ByServer => {
             polling.accept();
-            let fetched = std::future::poll_fn(|cx| {
-                sender.register_task(cx);
-                let is_over = sender.phase() == SessionPhase::Aborted;
-                if is_over { Poll::Ready(()) } else { sender.poll_drained(cx) }
-            });
+            let fetched = std::future::poll_fn(|cx| sender.poll_finished(cx));
             if timeout(CLOSE_TIMEOUT, fetched).await.is_ok() {
                 tokio::time::sleep(LINGER).await;
             }
