@@ -50,6 +50,12 @@ pub(crate) struct Common {
     /// The belfry to measure, in the place of a release build of this checkout.
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) belfry: Option<PathBuf>,
+    /// Another build of Belfry to compare with: the server `baseline`.
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(crate) baseline: Option<PathBuf>,
+    /// A limit that the baseline does not know, such as limits.work_per_user.
+    #[arg(long, global = true, value_name = "SETTING")]
+    pub(crate) baseline_without: Vec<String>,
     /// A further setting of Belfry, such as amqp.ingest.prefetch=512.
     #[arg(long = "set", global = true, value_name = "SETTING=VALUE", value_parser = setting)]
     pub(crate) settings: Vec<(String, String)>,

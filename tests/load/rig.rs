@@ -1,6 +1,6 @@
 //! What all servers are measured with: one broker, one database server, one secret.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -15,6 +15,7 @@ use sqlx::{Connection as _, PgConnection};
 
 use crate::options::Common;
 use crate::process::Process;
+use crate::servers::Kind;
 
 /// What tokens are signed with.
 pub(crate) const SECRET: &str = "a secret of the load tool and nobody else";
@@ -92,6 +93,18 @@ impl Rig {
             connection,
             postgres,
         })
+    }
+
+    /// The executable of a server that is a build of Belfry.
+    pub(crate) fn program(&self, kind: Kind) -> anyhow::Result<&Path> {
+        if kind == Kind::Baseline {
+            return self
+                .options
+                .baseline
+                .as_deref()
+                .context("--baseline names no build to compare with");
+        }
+        Ok(&self.belfry)
     }
 
     /// A new, empty queue, durable and without arguments.

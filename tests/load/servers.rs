@@ -25,6 +25,8 @@ pub(crate) enum Kind {
     Belfry,
     /// Belfry as one node of several: events take another way through the broker
     BelfryNodes,
+    /// Another build of Belfry, as the only node (`--baseline`)
+    Baseline,
     /// A NestJS gateway
     Nest,
     /// Plain Node: socket.io and amqplib
@@ -38,6 +40,7 @@ impl fmt::Display for Kind {
         f.pad(match self {
             Self::Belfry => "belfry",
             Self::BelfryNodes => "belfry-nodes",
+            Self::Baseline => "baseline",
             Self::Nest => "nest",
             Self::Node => "node",
             Self::Floor => "floor",
@@ -90,7 +93,7 @@ impl Kind {
     /// Builds what is needed to start it.
     pub(crate) fn prepare(self) -> anyhow::Result<()> {
         match self {
-            Self::Belfry | Self::BelfryNodes => Ok(()),
+            Self::Belfry | Self::BelfryNodes | Self::Baseline => Ok(()),
             Self::Floor => build("belfry-tests", "belfry-load-floor").map(drop),
             Self::Node => npm(&peers().join("node"), &[]),
             Self::Nest => npm(&peers().join("nest"), &["dist/main.js"]),
@@ -98,7 +101,7 @@ impl Kind {
     }
 
     pub(crate) fn is_belfry(self) -> bool {
-        matches!(self, Self::Belfry | Self::BelfryNodes)
+        matches!(self, Self::Belfry | Self::BelfryNodes | Self::Baseline)
     }
 }
 
@@ -151,7 +154,7 @@ impl Server {
         bounds: Bounds,
     ) -> anyhow::Result<Self> {
         if kind.is_belfry() {
-            let builder = belfry(kind, mode, rig, queue, bounds);
+            let builder = belfry(kind, mode, rig, queue, bounds)?;
             let belfry =
                 builder.try_start().await.map_err(|refused| anyhow!("belfry: {refused}"))?;
             let address = belfry.url().trim_start_matches("http://").parse()?;
@@ -251,21 +254,31 @@ fn text(child: &Spawned) -> String {
     last.into_iter().rev().collect::<Vec<_>>().join("\n")
 }
 
-fn belfry(kind: Kind, mode: Mode<'_>, rig: &Rig, queue: &Queue, bounds: Bounds) -> Builder {
+fn belfry(
+    kind: Kind,
+    mode: Mode<'_>,
+    rig: &Rig,
+    queue: &Queue,
+    bounds: Bounds,
+) -> anyhow::Result<Builder> {
     // Several nodes may share one queue.
     let port = free_port();
     let node = format!("load-{port}");
     queue.names.will_delete_queue(queue.names.node_queue(&node));
     let mut builder = Belfry::builder()
-        .program(&rig.belfry)
+        .program(rig.program(kind)?)
         .broker(&queue.names)
         .setting("node.name", node)
         .setting("auth.hs256_secret", SECRET)
         .setting("log.level", "warn");
     if bounds == Bounds::Off {
-        builder = without_bounds(builder);
+        let unknown = match kind {
+            Kind::Baseline => rig.options.baseline_without.as_slice(),
+            _ => &[],
+        };
+        builder = without_bounds(builder, unknown);
     }
-    builder = builder.setting("amqp.ingest.only_node", kind == Kind::Belfry);
+    builder = builder.setting("amqp.ingest.only_node", kind != Kind::BelfryNodes);
     builder = match mode {
         Mode::Forward => builder.setting("amqp.ingest.mode", "forward"),
         Mode::Store(database) => builder.database(database),
@@ -273,10 +286,11 @@ fn belfry(kind: Kind, mode: Mode<'_>, rig: &Rig, queue: &Queue, bounds: Bounds) 
     for (path, value) in &rig.options.settings {
         builder = builder.setting(path, value);
     }
-    builder
+    Ok(builder)
 }
 
-fn without_bounds(mut builder: Builder) -> Builder {
+/// Switches every limit off but those that this build does not have.
+fn without_bounds(mut builder: Builder, unknown: &[String]) -> Builder {
     // Bounds against strangers: all of the tool's clients are one address, and its service is one user.
     for limit in [
         "connections",
@@ -289,7 +303,10 @@ fn without_bounds(mut builder: Builder) -> Builder {
         "writes_per_second",
         "work_per_user",
     ] {
-        builder = builder.setting(&format!("limits.{limit}"), 0);
+        let setting = format!("limits.{limit}");
+        if !unknown.contains(&setting) {
+            builder = builder.setting(&setting, 0);
+        }
     }
     builder
 }

@@ -129,7 +129,7 @@ impl<'a> Trial<'a> {
         guests: Guests,
     ) -> anyhow::Result<Self> {
         let queue = match first.server.kind {
-            Kind::Belfry | Kind::BelfryNodes => first.queue.shared(),
+            kind if kind.is_belfry() => first.queue.shared(),
             _ => first.rig.fresh_queue().await?,
         };
         let mut trial = Self::on(first.rig, first.server.kind, mode, guests, queue).await?;

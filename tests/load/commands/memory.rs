@@ -83,7 +83,7 @@ pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()
 /// How a server of that kind normally runs, and the form of events that it takes then.
 pub(crate) fn normal(kind: Kind, database: &str) -> (Mode<'_>, Form) {
     match kind {
-        Kind::Belfry | Kind::BelfryNodes => (Mode::Store(database), Form::Store),
+        belfry if belfry.is_belfry() => (Mode::Store(database), Form::Store),
         _ => (Mode::Forward, Form::Forward),
     }
 }

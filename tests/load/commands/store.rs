@@ -110,7 +110,7 @@ async fn once(
     let database = rig.fresh_database().await;
     let guests = Guests::each_alone(options.connections);
     let mut trial = Trial::open(rig, kind, Mode::Store(database.url()), guests).await?;
-    let belfry = matches!(kind, Kind::Belfry | Kind::BelfryNodes);
+    let belfry = kind.is_belfry();
     let server = kind.to_string();
     if let (Some(rate), true) = (options.rate, belfry) {
         let warm_up = Duration::from_secs(3);

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use anyhow::ensure;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
@@ -86,6 +87,10 @@ struct Sample {
 
 pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()> {
     let sides = &options.sides;
+    ensure!(
+        !sides.servers.contains(&Kind::Baseline),
+        "a baseline is only measured as a single node"
+    );
     let rig = super::rig(common, &sides.servers, true).await?;
     let facts = machine::facts(&rig, &sides.servers).await;
     let mut report = Report::new("A node's clients come back at once", facts);
