@@ -140,6 +140,12 @@ impl<D: Device> Sessions<D> {
         session.device().close(why);
     }
 
+    /// Disconnects a device whose send queue is full. It comes back and catches up.
+    pub fn disconnect_slow_consumer(session: &Session<D>) {
+        warn!(user = %session.user(), "slow consumer: send queue full; disconnecting device");
+        session.device().close(CloseReason::TooSlow);
+    }
+
     /// The guard before each message of a device.
     pub fn authorize(&self, session: &Session<D>, action: Action) -> Result<(), Refusal> {
         session.authorize(self.clock.now(), self.sign_in.access(), action)
@@ -171,10 +177,7 @@ impl<D: Device> Sessions<D> {
             match session.tell(announcement.revision, &frames) {
                 Told::Yes => told += 1,
                 Told::Missed(since) => self.falls_behind(&session, since),
-                Told::No(Unsent::Full) => {
-                    warn!(user = %session.user(), "device reads too slowly: sent away to catch up later");
-                    session.device().close(CloseReason::TooSlow);
-                }
+                Told::No(Unsent::Full) => Self::disconnect_slow_consumer(&session),
                 // Its leave is on the way.
                 Told::No(Unsent::Closed) => {}
             }

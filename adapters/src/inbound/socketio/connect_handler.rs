@@ -7,12 +7,12 @@ use belfry_application::session::{Session, TooManySessions};
 use belfry_application::use_cases::{CatchUpPlan, Refusal};
 use http::Request;
 use parking_lot::Mutex;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::credentials::{ConnectCredentials, RequestCredentials};
 use super::handshake_limits::{HandshakeLimits, PrepaidHandshake, TOO_MANY_HANDSHAKES};
 use super::message_limiter::{LimitExceeded, MessageLimiter};
-use super::messages;
+use super::messages::{self, Message};
 use super::outage::{OutageGate, Unavailable};
 use super::packet::Event;
 use super::protocol::{ConnectError, ConnectRequest, NamespaceHandler};
@@ -179,8 +179,9 @@ impl NamespaceHandler for ConnectHandler {
         let _turn;
         let outcome = match device.limiter.check() {
             Ok(()) => {
-                _turn = messages::turn(&device, &event.name).await;
-                messages::handle(self, &device, &event.name, event.payload()).await
+                let message = Message::named(&event.name);
+                _turn = messages::turn(&device, message).await;
+                messages::handle(self, &device, message, event.payload()).await
             }
             Err(exceeded) => match self.limit_exceeded(&device, exceeded) {
                 Some(error) => Err(error),
@@ -201,8 +202,7 @@ impl NamespaceHandler for ConnectHandler {
     }
 
     fn too_slow(&self, device: &DeviceSession) {
-        warn!(user = %device.session.user(), "device reads too slowly: sent away to catch up later");
-        device.session.device().close(CloseReason::TooSlow);
+        SocketIoSessions::disconnect_slow_consumer(&device.session);
     }
 }
 

@@ -16,7 +16,7 @@ use crate::wire::{Cursor, PageForm, Rfc3339, SyncForm, TextOrNumber};
 
 /// What a device can ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Message {
+pub(super) enum Message {
     MarkRead,
     MarkAllRead,
     CountUnread,
@@ -27,7 +27,8 @@ enum Message {
 }
 
 impl Message {
-    fn named(event: &str) -> Option<Self> {
+    /// `None` if there is no such event.
+    pub(super) fn named(event: &str) -> Option<Self> {
         Some(match event {
             "notification:mark_read" | "notification:read" | "markAsRead" => Self::MarkRead,
             "notification:mark_all_read" => Self::MarkAllRead,
@@ -58,12 +59,11 @@ impl Message {
 pub(super) async fn handle(
     handler: &ConnectHandler,
     device: &DeviceSession,
-    event: &str,
+    message: Option<Message>,
     payload: Value,
 ) -> Result<Value, MessageError> {
     let ConnectHandler { sessions, use_cases, work, .. } = handler;
     let session = &device.session;
-    let message = Message::named(event);
     sessions.authorize(session, message.map_or(Action::ReadInbox, Message::action))?;
     let user = session.user();
     let message = message.ok_or(MessageError::UnknownEvent)?;
@@ -107,13 +107,16 @@ pub(super) async fn handle(
     }
 }
 
-/// Waits until a message of that name may be processed, for as long as the guard is kept: until its reply is sent.
+/// Waits until a message may be processed, for as long as the guard is kept: until its reply is sent.
 ///
 /// What reads many notifications waits until the device has read everything that was sent to it before, and is
 /// processed alone. So a device cannot make the server hold more than one such reply.
-pub(super) async fn turn<'a>(device: &'a DeviceSession, event: &str) -> Option<MutexGuard<'a, ()>> {
+pub(super) async fn turn(
+    device: &DeviceSession,
+    message: Option<Message>,
+) -> Option<MutexGuard<'_, ()>> {
     const CHECK_EVERY: Duration = Duration::from_millis(20);
-    if !Message::named(event).is_some_and(Message::is_large) {
+    if !message.is_some_and(Message::is_large) {
         return None;
     }
     let turn = device.page_turn.lock().await;
