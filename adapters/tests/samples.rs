@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use belfry_adapters::inbound::amqp::{Envelope, Handling, Pattern, StoreCommands};
 use belfry_adapters::wire::{EventForm, NotificationForm, PageForm, PushForm, Rfc3339};
-use belfry_application::announcement::{Push, SyncState, Which};
+use belfry_application::push::{Push, Selection, SyncState};
 use belfry_application::testing::{InMemoryStore, ManualClock, SequentialIds, epoch, id, user};
 use belfry_application::use_cases::{Command, HandleCommands, InboxPage, RevokeTokens};
 use belfry_domain::{
@@ -75,7 +75,7 @@ fn a_notification_and_a_page_of_them() {
 fn what_devices_are_told() {
     let (count, revision) = (UnreadCount::new(3), Revision::new(17));
     let (after, last) = (Revision::new(18), Revision::new(19));
-    let these = Which::These(vec![id(ID)]);
+    let these = Selection::Ids(vec![id(ID)]);
     let sync =
         SyncState { epoch: epoch(EPOCH), revision, unread: count, recovered: true, missed: 1 };
     let expired =
@@ -85,7 +85,7 @@ fn what_devices_are_told() {
         ("", Push::New(Arc::new(notification()))),
         ("", Push::UnreadCount { count, revision }),
         ("", Push::MarkedRead { which: these, read_at: read_at(), revision: after }),
-        ("-all", Push::MarkedRead { which: Which::All, read_at: read_at(), revision: after }),
+        ("-all", Push::MarkedRead { which: Selection::All, read_at: read_at(), revision: after }),
         ("", Push::Deleted { ids: vec![id(ID)], revision: last }),
         ("", Push::Expiring { expires_at: at("2026-11-23T10:00:00Z") }),
         ("", expired),

@@ -7,8 +7,8 @@
 //!   write adapters of their own.
 
 pub mod access;
-pub mod announcement;
 pub mod ports;
+pub mod push;
 pub mod revoked_tokens;
 pub mod session;
 pub mod trace;

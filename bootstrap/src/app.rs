@@ -217,7 +217,7 @@ impl App {
                     tokio::join!(
                         store.watch(database_up, stop.clone()),
                         retention.run(stop.clone()),
-                        sessions.keep_revocations(store.revocations(), end.clone()),
+                        sessions.poll_revocations(store.revocations(), end.clone()),
                         async {
                             let known = sessions.revocations_known();
                             if end.run_until_cancelled(known).await.is_some() {
@@ -237,13 +237,13 @@ impl App {
         });
         work.spawn({
             let (sessions, stop) = (sessions.clone(), connections.clone());
-            async move { sessions.keep_time(stop).await }
+            async move { sessions.run_expiry(stop).await }
         });
         // As long as there are connections: until the end a device may come back with a new token.
         work.spawn(keys.keep(reload, connections.clone()));
         for _ in 0..CATCHING_UP_AT_ONCE {
             let (sessions, stop) = (sessions.clone(), connections.clone());
-            work.spawn(async move { sessions.catch_up_those_behind(stop).await });
+            work.spawn(async move { sessions.catch_up_lagging(stop).await });
         }
         work.spawn(admin::measure(metrics, runtime, store.outbox(), connections.clone()));
         let mut serving = serve(http, router, &connections);
@@ -258,7 +258,7 @@ impl App {
         }
         let wind_down = async {
             connections.cancel();
-            sessions.dismiss(config.shutdown.spread).await;
+            sessions.drain(config.shutdown.spread).await;
             work.close();
             work.wait().await;
             // A failure here was one of starting, and came when it was over anyway.

@@ -245,7 +245,7 @@ impl Inbox {
     /// Forgets at most `limit` tombstones of what was deleted before then, and answers how many. From
     /// there on, what happened up to the latest of them cannot be told any more, and a sender who
     /// tries one of them again makes it anew.
-    pub fn forget_deleted(&mut self, deleted_before: Timestamp, limit: usize) -> usize {
+    pub fn purge_deleted(&mut self, deleted_before: Timestamp, limit: usize) -> usize {
         let mut floor = self.history_floor;
         let mut forgotten = 0;
         self.entries.retain(|entry| {

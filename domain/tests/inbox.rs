@@ -168,9 +168,9 @@ fn what_was_forgotten_cannot_be_told_and_can_come_anew() {
     inbox.delete(&[id(1)], now()).unwrap();
     inbox.mark_read(&[id(2)], now()).event.unwrap();
 
-    assert_eq!(inbox.forget_deleted(now(), 10), 0, "deleted then, not before");
+    assert_eq!(inbox.purge_deleted(now(), 10), 0, "deleted then, not before");
     let later = Timestamp::from_unix_millis(1_001);
-    assert_eq!(inbox.forget_deleted(later, 10), 1);
+    assert_eq!(inbox.purge_deleted(later, 10), 1);
     assert_eq!(inbox.count_since(known), None);
     assert_eq!(missed_since(&inbox, known), None);
     assert_eq!(inbox.count_since(known.next()), Some(MissedCount { changed: 1, created: 0 }));
@@ -220,7 +220,7 @@ fn take(inbox: &mut Inbox, step: &Step) -> Option<DomainEvent> {
         }
         Step::Forget(limit) => {
             let before = inbox.state();
-            inbox.forget_deleted(Timestamp::from_unix_millis(1_001), *limit);
+            inbox.purge_deleted(Timestamp::from_unix_millis(1_001), *limit);
             assert_eq!(inbox.state(), before, "nothing in the inbox changes");
             None
         }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use belfry_adapters::outbound::socketio::SocketIoDevice;
 use belfry_adapters::pieces::on_websocket;
-use belfry_application::announcement::{Passed, Push};
 use belfry_application::ports::Device;
+use belfry_application::push::{ForwardedPush, Push};
 use belfry_application::testing::a_draft;
 use belfry_domain::{Data, Draft, Message, Notification, Revision, UnreadCount};
 
@@ -15,11 +15,11 @@ use crate::pieces::Pieces;
 use crate::samples;
 
 pub(crate) fn measure(pieces: &mut Pieces) {
-    let passed = Passed::New(samples::notification().into());
+    let passed = ForwardedPush::New(samples::notification().into());
     let count = Push::UnreadCount { count: UnreadCount::new(5), revision: Revision::new(17) };
     for (name, push) in [
         ("stored notification", Push::New(Arc::new(stored()))),
-        ("notification passed on", Push::Passed(passed)),
+        ("notification passed on", Push::Forwarded(passed)),
         ("count", count),
     ] {
         pieces.piece(&format!("encoding/{name}"), || {

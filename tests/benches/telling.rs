@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use belfry_adapters::outbound::socketio::{EventFrame, SocketIoDevice};
 use belfry_adapters::pieces::on_websocket;
 use belfry_application::access::Access;
-use belfry_application::announcement::{Announcement, Push};
-use belfry_application::ports::{CloseReason, Device, RealtimeDelivery, Unsent};
+use belfry_application::ports::{CloseReason, Device, RealtimeDelivery, SendError};
+use belfry_application::push::{Push, PushBatch};
 use belfry_application::revoked_tokens::RevokedTokens;
 use belfry_application::session::{SessionSettings, Sessions};
 use belfry_application::testing::{FakeTokens, InMemoryStore, ManualClock, claims, epoch, user};
@@ -35,7 +35,7 @@ pub(crate) fn measure(pieces: &mut Pieces) {
         let node = Node::with_others(others);
         node.connect("u42", devices);
         let mut news = News::for_user("u42");
-        pieces.piece(&format!("telling/{name}"), || news.tell(&node));
+        pieces.piece(&format!("telling/{name}"), || news.deliver(&node));
     }
 
     // Another user each time, so that nothing of theirs is in a cache still.
@@ -45,7 +45,7 @@ pub(crate) fn measure(pieces: &mut Pieces) {
     pieces.piece("telling/1 device, each of 10,000 users in turn", || {
         // Prime, so all have their turn, far from each other.
         turn = (turn + 7_919) % OTHERS;
-        users[turn].tell(&node)
+        users[turn].deliver(&node)
     });
 }
 
@@ -60,7 +60,7 @@ impl Device for Reader {
         SocketIoDevice::frame(push)
     }
 
-    fn send(&self, frame: &EventFrame) -> Result<(), Unsent> {
+    fn send(&self, frame: &EventFrame) -> Result<(), SendError> {
         self.0.fetch_add(on_websocket(frame).len() as u64, Ordering::Relaxed);
         Ok(())
     }
@@ -106,8 +106,8 @@ impl Node {
 
 #[async_trait]
 impl RealtimeDelivery for Node {
-    async fn deliver(&self, room: &UserRoom, announcement: Announcement) {
-        self.0.tell(room, &announcement);
+    async fn deliver(&self, room: &UserRoom, announcement: PushBatch) {
+        self.0.deliver(room, &announcement);
     }
 }
 
@@ -118,7 +118,7 @@ fn name_of(other: usize) -> String {
 /// What is told to one user, a revision further each time: what was told before goes to nobody.
 struct News {
     room: UserRoom,
-    announcement: Announcement,
+    announcement: PushBatch,
 }
 
 impl News {
@@ -128,13 +128,13 @@ impl News {
             Push::New(Arc::new(encoding::stored())),
             Push::UnreadCount { count: UnreadCount::new(5), revision },
         ];
-        let announcement = Announcement { revision: Some(revision), pushes };
+        let announcement = PushBatch { revision: Some(revision), pushes };
         Self { room: UserRoom::of(user(name)), announcement }
     }
 
-    fn tell(&mut self, node: &Node) -> usize {
+    fn deliver(&mut self, node: &Node) -> usize {
         self.announcement.revision = self.announcement.revision.map(Revision::next);
-        let told = node.0.tell(&self.room, &self.announcement);
+        let told = node.0.deliver(&self.room, &self.announcement);
         assert!(told > 0, "somebody is there");
         told
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use belfry_adapters::outbound::postgres::{PostgresSettings, PostgresStore};
 use belfry_application::ports::{
-    History, InboxRepository, ListFilter, Outbox, OutboxEntry, OutboxLead, PageLimit, PortError,
+    History, InboxRepository, ListFilter, Outbox, OutboxEntry, OutboxLease, PageLimit, PortError,
 };
 use belfry_application::testing::{a_draft, at, id, user};
 use belfry_domain::{Draft, Receipt, Revision};
@@ -28,8 +28,8 @@ async fn two_nodes() -> (Database, PostgresStore, PostgresStore) {
     (database, one, other)
 }
 
-async fn lead(store: &PostgresStore) -> Box<dyn OutboxLead> {
-    until("the lead is free", async || store.lead().await.unwrap()).await
+async fn acquire_lease(store: &PostgresStore) -> Box<dyn OutboxLease> {
+    until("the lead is free", async || store.acquire_lease().await.unwrap()).await
 }
 
 /// Ends the connections of that name, as a failing network or an administrator would.
@@ -50,31 +50,31 @@ const PATIENCE: Duration = Duration::from_mins(1);
 #[tokio::test]
 async fn one_node_leads_and_another_takes_over_when_its_connection_dies() {
     let (database, one, other) = two_nodes().await;
-    let mut first = lead(&one).await;
-    assert!(other.lead().await.unwrap().is_none(), "one leads already");
+    let mut first = acquire_lease(&one).await;
+    assert!(other.acquire_lease().await.unwrap().is_none(), "one leads already");
     one.create(vec![a_draft("ada", "n1")]).await.unwrap();
     assert_eq!(first.pending(10).await.unwrap().len(), 1);
 
     assert_eq!(cut(&database.pool().await, "belfry outbox").await, 1);
     let since = Instant::now();
-    let mut second = lead(&other).await;
+    let mut second = acquire_lease(&other).await;
     assert!(since.elapsed() < Duration::from_secs(5));
 
     let lost = |error: PortError| assert!(matches!(error, PortError::Unavailable(_)), "{error}");
     lost(first.pending(10).await.unwrap_err());
-    lost(first.more(PATIENCE).await.unwrap_err());
-    lost(first.forget(&[]).await.unwrap_err());
+    lost(first.wait_for_entries(PATIENCE).await.unwrap_err());
+    lost(first.remove(&[]).await.unwrap_err());
     let entries = second.pending(10).await.unwrap();
     assert_eq!(entries.len(), 1, "what the first did not forget is told");
-    second.forget(&[entries[0].id]).await.unwrap();
+    second.remove(&[entries[0].id]).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_lead_learns_of_its_loss_while_it_waits() {
     let (database, one, _) = two_nodes().await;
-    let mut first = lead(&one).await;
+    let mut first = acquire_lease(&one).await;
     let pool = database.pool().await;
-    let (waited, _) = tokio::join!(first.more(PATIENCE), async {
+    let (waited, _) = tokio::join!(first.wait_for_entries(PATIENCE), async {
         tokio::time::sleep(Duration::from_millis(50)).await;
         cut(&pool, "belfry outbox").await
     });
@@ -85,8 +85,8 @@ async fn a_lead_learns_of_its_loss_while_it_waits() {
 #[tokio::test]
 async fn a_lead_that_is_dropped_leaves_nothing_behind() {
     let (database, one, other) = two_nodes().await;
-    drop(lead(&one).await);
-    drop(lead(&other).await);
+    drop(acquire_lease(&one).await);
+    drop(acquire_lease(&other).await);
     let pool = database.pool().await;
     until_true("the lead's connection is closed", async || {
         let open: i64 = sqlx::query_scalar(
@@ -104,9 +104,9 @@ async fn a_lead_that_is_dropped_leaves_nothing_behind() {
 #[tokio::test]
 async fn standing_by_opens_no_connection() {
     let (database, one, other) = two_nodes().await;
-    let _lead = lead(&one).await;
+    let _lease = acquire_lease(&one).await;
     for _ in 0..5 {
-        assert!(other.lead().await.unwrap().is_none());
+        assert!(other.acquire_lease().await.unwrap().is_none());
     }
     let pool = database.pool().await;
     assert_eq!(cut(&pool, "belfry outbox").await, 1, "the lead's own");
@@ -115,27 +115,30 @@ async fn standing_by_opens_no_connection() {
 #[tokio::test]
 async fn a_commit_wakes_the_lead_of_another_node() {
     let (_database, one, other) = two_nodes().await;
-    let mut lead = lead(&one).await;
+    let mut lease = acquire_lease(&one).await;
     for n in 0..5 {
         let since = Instant::now();
-        let (woken, created) = tokio::join!(lead.more(PATIENCE), async {
+        let (woken, created) = tokio::join!(lease.wait_for_entries(PATIENCE), async {
             tokio::time::sleep(Duration::from_millis(20)).await;
             other.create(vec![a_draft("ada", &format!("n{n}"))]).await
         });
         created.unwrap();
         woken.unwrap();
         assert!(since.elapsed() < PATIENCE / 2, "called, not only patient");
-        assert_eq!(lead.pending(10).await.unwrap().len(), n + 1);
+        assert_eq!(lease.pending(10).await.unwrap().len(), n + 1);
     }
 }
 
 #[tokio::test]
 async fn a_commit_on_another_node_just_before_the_wait_is_not_slept_through() {
     let (_database, one, other) = two_nodes().await;
-    let mut lead = lead(&one).await;
-    assert_eq!(lead.pending(10).await.unwrap(), []);
+    let mut lease = acquire_lease(&one).await;
+    assert_eq!(lease.pending(10).await.unwrap(), []);
     other.create(vec![a_draft("ada", "n1")]).await.unwrap();
-    tokio::time::timeout(PATIENCE / 2, lead.more(PATIENCE)).await.expect("woken").unwrap();
+    tokio::time::timeout(PATIENCE / 2, lease.wait_for_entries(PATIENCE))
+        .await
+        .expect("woken")
+        .unwrap();
 }
 
 /// The entries of one user, by revision.
@@ -169,8 +172,8 @@ async fn batches_of_two_nodes_for_the_same_inboxes_do_not_get_in_each_others_way
         worker.unwrap();
     }
 
-    let mut lead = lead(&one).await;
-    let told = lead.pending(100_000).await.unwrap();
+    let mut lease = acquire_lease(&one).await;
+    let told = lease.pending(100_000).await.unwrap();
     let mut created = 0;
     for n in 0..USERS {
         let name = format!("u{n}");
@@ -236,8 +239,8 @@ async fn whatever_is_cut_what_was_answered_is_there_and_the_count_equals_the_row
     };
 
     until_true("it works again", async || one.ping().await.is_ok()).await;
-    let mut lead = lead(&one).await;
-    let told = lead.pending(100_000).await.unwrap();
+    let mut lease = acquire_lease(&one).await;
+    let told = lease.pending(100_000).await.unwrap();
     for name in ["ada", "bob"] {
         let filter = ListFilter { unread: Some(true), ..ListFilter::default() };
         let unread = one.list(&user(name), &filter, PageLimit::rows(10_000)).await.unwrap();
@@ -286,7 +289,7 @@ async fn a_restart_of_the_server_loses_nothing_and_is_recovered_from() {
     };
     let store = PostgresStore::connect(settings).await.unwrap();
     store.migrate().await.unwrap();
-    let mut before = lead(&store).await;
+    let mut before = acquire_lease(&store).await;
     store.create(vec![a_draft("ada", "n1")]).await.unwrap();
 
     server.kill().await;
@@ -299,7 +302,7 @@ async fn a_restart_of_the_server_loses_nothing_and_is_recovered_from() {
     server.start().await;
     until_true("the store is back", async || store.ping().await.is_ok()).await;
     store.create(vec![a_draft("ada", "n2")]).await.unwrap();
-    let mut after = lead(&store).await;
+    let mut after = acquire_lease(&store).await;
     assert_eq!(told_of("ada", &after.pending(10).await.unwrap()), [1, 2]);
 }
 
@@ -336,11 +339,11 @@ async fn what_the_relay_cannot_read_is_set_aside_and_stops_nobody() {
         .unwrap();
     one.create(vec![a_draft("ada", "n2")]).await.unwrap();
 
-    let mut lead = lead(&one).await;
-    let entries = lead.pending(10).await.unwrap();
+    let mut lease = acquire_lease(&one).await;
+    let entries = lease.pending(10).await.unwrap();
     assert_eq!(told_of("ada", &entries), [1, 2]);
-    lead.forget(&[entries[0].id, entries[1].id]).await.unwrap();
-    assert_eq!(lead.pending(10).await.unwrap(), []);
+    lease.remove(&[entries[0].id, entries[1].id]).await.unwrap();
+    assert_eq!(lease.pending(10).await.unwrap(), []);
     assert_eq!(one.backlog().await.unwrap(), 0);
     let aside: Vec<(String, String)> =
         sqlx::query_as("SELECT event::text, reason FROM outbox_unreadable ORDER BY id")

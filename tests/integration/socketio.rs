@@ -13,8 +13,8 @@ use belfry_adapters::limits::UserWork;
 use belfry_adapters::outbound::socketio::SocketIoSessions;
 use belfry_adapters::transport::{ListenAddress, Listener, Server, ServerSettings, TcpSettings};
 use belfry_application::access::Access;
-use belfry_application::announcement::Announcement;
 use belfry_application::ports::InboxRepository;
+use belfry_application::push::PushBatch;
 use belfry_application::revoked_tokens::RevokedTokens;
 use belfry_application::session::{SessionSettings, Sessions};
 use belfry_application::testing::{FakeTokens, InMemoryStore, ManualClock, a_draft, epoch, user};
@@ -84,7 +84,7 @@ impl Node {
     async fn happens(&self, name: &str, id: &str) {
         let receipts = self.store.create(vec![a_draft(name, id)]).await.unwrap();
         let Some(Receipt::Taken(event)) = receipts.into_iter().next() else { panic!("taken") };
-        self.sessions.tell(&UserRoom::of(user(name)), &Announcement::of(event));
+        self.sessions.deliver(&UserRoom::of(user(name)), &PushBatch::of(event));
     }
 }
 
@@ -337,7 +337,7 @@ async fn a_session_ends_with_its_token_transport_and_all() {
     let sessions = node.sessions.clone();
     tokio::spawn({
         let stop = stop.clone();
-        async move { sessions.keep_time(stop).await }
+        async move { sessions.run_expiry(stop).await }
     });
     let (mut ada, _) = Raw::signed_in(&node, json!({ "token": "ada:100000" })).await;
     node.clock.set(50_000);
@@ -411,7 +411,7 @@ async fn devices_that_are_dismissed_find_their_transport_gone() {
         let token = json!({ "token": format!("{name}:9999999") });
         devices.push(Raw::signed_in(&node, token).await.0);
     }
-    node.sessions.dismiss(Duration::from_millis(50)).await;
+    node.sessions.drain(Duration::from_millis(50)).await;
     for device in &mut devices {
         // No Socket.IO disconnect: a client library would not come back after one.
         assert_eq!(device.frame().await, None);

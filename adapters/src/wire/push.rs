@@ -1,4 +1,4 @@
-use belfry_application::announcement::{Passed, Push, SyncState, Which};
+use belfry_application::push::{ForwardedPush, Push, Selection, SyncState};
 use belfry_domain::{NotificationId, Timestamp};
 use serde::Serialize;
 use serde_json::json;
@@ -62,20 +62,22 @@ impl From<&Push> for PushForm {
             Push::Exception { code, message } => {
                 form("exception", &json!({ "status": "error", "code": code, "message": message }))
             }
-            Push::Passed(Passed::New(json)) => passed("notification:new", json),
-            Push::Passed(Passed::UnreadCount(count)) => {
+            Push::Forwarded(ForwardedPush::New(json)) => passed("notification:new", json),
+            Push::Forwarded(ForwardedPush::UnreadCount(count)) => {
                 passed("notification:unread_count", &format!("{{\"count\":{count}}}"))
             }
-            Push::Passed(Passed::MarkedRead(json)) => passed("notification:marked_read", json),
+            Push::Forwarded(ForwardedPush::MarkedRead(json)) => {
+                passed("notification:marked_read", json)
+            }
         }
     }
 }
 
-fn marked_read(which: &Which, read_at: Timestamp, revision: u64) -> serde_json::Value {
+fn marked_read(which: &Selection, read_at: Timestamp, revision: u64) -> serde_json::Value {
     let read_at = Rfc3339(read_at);
     match which {
-        Which::All => json!({ "all": true, "readAt": read_at, "revision": revision }),
-        Which::These(ids) => {
+        Selection::All => json!({ "all": true, "readAt": read_at, "revision": revision }),
+        Selection::Ids(ids) => {
             json!({ "ids": texts(ids), "readAt": read_at, "revision": revision })
         }
     }
@@ -133,12 +135,12 @@ mod tests {
                 json!({ "count": 3, "revision": 17 }),
             ),
             (
-                Push::MarkedRead { which: Which::These(vec![id("n1")]), read_at, revision },
+                Push::MarkedRead { which: Selection::Ids(vec![id("n1")]), read_at, revision },
                 "notification:marked_read",
                 json!({ "ids": ["n1"], "readAt": "1970-01-01T00:00:00.000Z", "revision": 17 }),
             ),
             (
-                Push::MarkedRead { which: Which::All, read_at, revision },
+                Push::MarkedRead { which: Selection::All, read_at, revision },
                 "notification:marked_read",
                 json!({ "all": true, "readAt": "1970-01-01T00:00:00.000Z", "revision": 17 }),
             ),
@@ -176,9 +178,9 @@ mod tests {
     #[test]
     fn what_is_passed_on_is_not_touched() {
         let json = r#"{"id":1.50,"a":{"b":[ ]}}"#;
-        let form = PushForm::from(&Push::Passed(Passed::New(json.into())));
+        let form = PushForm::from(&Push::Forwarded(ForwardedPush::New(json.into())));
         assert_eq!(form.payload.get(), json);
-        let (event, count) = told(&Push::Passed(Passed::UnreadCount("7".into())));
+        let (event, count) = told(&Push::Forwarded(ForwardedPush::UnreadCount("7".into())));
         assert_eq!((event, count), ("notification:unread_count", json!({ "count": 7 })));
     }
 }

@@ -1,4 +1,4 @@
-use crate::announcement::Push;
+use crate::push::Push;
 
 /// One device's open connection, as the rules of a session see it.
 ///
@@ -12,11 +12,11 @@ pub trait Device: Send + Sync + 'static {
     fn frame(push: &Push) -> Self::Frame;
 
     /// Queues a frame behind those queued before. `Ok` means queued, not received.
-    fn send(&self, frame: &Self::Frame) -> Result<(), Unsent>;
+    fn send(&self, frame: &Self::Frame) -> Result<(), SendError>;
 
     /// Queues frames as one, in their order, as cheaply as the transport can. Where not all are taken,
     /// some may have been.
-    fn send_all(&self, frames: &[Self::Frame]) -> Result<(), Unsent> {
+    fn send_all(&self, frames: &[Self::Frame]) -> Result<(), SendError> {
         frames.iter().try_for_each(|frame| self.send(frame))
     }
 
@@ -34,7 +34,7 @@ pub trait Device: Send + Sync + 'static {
 
 /// Why a frame was not queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unsent {
+pub enum SendError {
     /// The device reads slower than it is told: its queue is full.
     Full,
     /// The connection is gone.
@@ -77,7 +77,7 @@ impl CloseReason {
     /// Whether a device should come back by itself. One whose token holds no more needs another
     /// first; one of too many would push out the next, and that one it; one that sends too much
     /// would go on.
-    pub const fn asks_back(self) -> bool {
+    pub const fn should_reconnect(self) -> bool {
         !matches!(
             self,
             Self::TokenExpired | Self::TokenRevoked | Self::TooManySessions | Self::TooManyMessages

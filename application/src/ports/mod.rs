@@ -13,14 +13,14 @@ pub(crate) mod revocations;
 pub(crate) mod token_verifier;
 
 pub use clock::Clock;
-pub use device::{CloseReason, Device, Unsent};
+pub use device::{CloseReason, Device, SendError};
 pub use event_publisher::{EventPublisher, Published};
 pub use id_generator::IdGenerator;
 pub use inbox_repository::{
     History, IdempotencyKey, InboxRepository, InvalidIdempotencyKey, ListFilter, Once, Page,
     PageLimit,
 };
-pub use outbox::{Outbox, OutboxEntry, OutboxId, OutboxLead};
+pub use outbox::{Outbox, OutboxEntry, OutboxId, OutboxLease};
 pub use realtime_delivery::RealtimeDelivery;
 pub use retention::Retention;
 pub use revocations::{Mark, Revocation, Revocations};
@@ -69,7 +69,7 @@ impl PortError {
     }
 
     /// Whether the same may work later.
-    pub const fn is_passing(&self) -> bool {
+    pub const fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Failed(_))
     }
 

@@ -1,7 +1,7 @@
 use async_trait::async_trait;
 use belfry_domain::UserRoom;
 
-use crate::announcement::Announcement;
+use crate::push::PushBatch;
 
 /// Pushes to the devices that are connected to this node.
 #[cfg_attr(any(test, feature = "testing"), mockall::automock)]
@@ -12,5 +12,5 @@ pub trait RealtimeDelivery: Send + Sync {
     ///
     /// A push is best effort: a device that is away or too slow is not told and not waited for. It
     /// gets what it missed when it comes back.
-    async fn deliver(&self, room: &UserRoom, announcement: Announcement);
+    async fn deliver(&self, room: &UserRoom, announcement: PushBatch);
 }

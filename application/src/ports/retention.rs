@@ -18,7 +18,7 @@ pub trait Retention: Send + Sync {
     /// [`super::InboxRepository::history`] is out of reach from any revision at which one of them
     /// was not deleted yet, and whoever creates one of them again makes it anew. Nothing else
     /// changes. Answers how many.
-    async fn forget_deleted(
+    async fn purge_deleted(
         &self,
         deleted_before: Timestamp,
         limit: usize,
@@ -26,14 +26,14 @@ pub trait Retention: Send + Sync {
 
     /// Forgets at most `limit` requests with an idempotency key that were made before then: the same
     /// one would take effect once more. Answers how many.
-    async fn forget_requests(
+    async fn purge_requests(
         &self,
         made_before: Timestamp,
         limit: usize,
     ) -> Result<usize, PortError>;
 
     /// Forgets at most `limit` revocations that were made before then. Answers how many.
-    async fn forget_revocations(
+    async fn purge_revocations(
         &self,
         made_before: Timestamp,
         limit: usize,

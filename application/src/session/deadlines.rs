@@ -25,7 +25,7 @@ impl<D: Device> Deadlines<D> {
     /// The session shall be looked at then, and not at the instant it was to be before.
     pub(super) fn set(&self, session: &Arc<Session<D>>, at: Timestamp) {
         let mut due = self.due.lock();
-        if let Some(before) = session.next_look(Some(at)) {
+        if let Some(before) = session.next_check(Some(at)) {
             due.remove(&(before, session.id()));
         }
         due.insert((at, session.id()), Arc::downgrade(session));
@@ -34,7 +34,7 @@ impl<D: Device> Deadlines<D> {
     /// The session is gone.
     pub(super) fn forget(&self, session: &Session<D>) {
         let mut due = self.due.lock();
-        if let Some(before) = session.next_look(None) {
+        if let Some(before) = session.next_check(None) {
             due.remove(&(before, session.id()));
         }
     }
@@ -45,7 +45,7 @@ impl<D: Device> Deadlines<D> {
         let mut sessions = Vec::new();
         while let Some(first) = due.first_entry().filter(|first| first.key().0 <= now) {
             if let Some(session) = first.remove().upgrade() {
-                session.next_look(None);
+                session.next_check(None);
                 sessions.push(session);
             }
         }

@@ -22,5 +22,5 @@ mod sessions;
 pub use gate::{Gate, Passage, Release};
 pub use session::{Session, SessionId};
 pub use sessions::{
-    Admission, NotSynced, Over, SessionLimit, SessionSettings, Sessions, TooManySessions,
+    Admission, ExcessPolicy, NotSynced, SessionLimit, SessionSettings, Sessions, TooManySessions,
 };

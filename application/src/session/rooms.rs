@@ -34,8 +34,8 @@ impl<D: Device> Default for Room<D> {
 
 impl<D: Device> Rooms<D> {
     /// Keeps a place in the room, if no more than `at_most` are taken or kept then. `true` must be
-    /// followed by one [`give_back`](Self::give_back) or [`take_place`](Self::take_place).
-    pub(super) fn keep_place(&self, room: UserRoom, at_most: usize) -> bool {
+    /// followed by one [`release_reservation`](Self::release_reservation) or [`occupy`](Self::occupy).
+    pub(super) fn reserve(&self, room: UserRoom, at_most: usize) -> bool {
         let mut rooms = self.rooms.write();
         let taken = rooms.get(&room).map_or(0, |room| room.present.len() + room.kept);
         let free = taken < at_most;
@@ -46,7 +46,7 @@ impl<D: Device> Rooms<D> {
     }
 
     /// The place that was kept is not needed.
-    pub(super) fn give_back(&self, room: &UserRoom) {
+    pub(super) fn release_reservation(&self, room: &UserRoom) {
         let mut rooms = self.rooms.write();
         if let Some(found) = rooms.get_mut(room) {
             found.kept -= 1;
@@ -57,7 +57,7 @@ impl<D: Device> Rooms<D> {
     }
 
     /// Puts the session into its user's room, in the place that was kept there.
-    pub(super) fn take_place(&self, session: Arc<Session<D>>) {
+    pub(super) fn occupy(&self, session: Arc<Session<D>>) {
         let room = UserRoom::of(session.user().clone());
         let mut rooms = self.rooms.write();
         let room = rooms.entry(room).or_default();

@@ -8,8 +8,8 @@ use parking_lot::{Mutex, RwLock};
 
 use super::gate::{Gate, Passage, Release};
 use crate::access::{Access, Action};
-use crate::announcement::Push;
-use crate::ports::{Claims, Device, Unsent};
+use crate::ports::{Claims, Device, SendError};
+use crate::push::Push;
 use crate::revoked_tokens::RevokedTokens;
 use crate::use_cases::Refusal;
 
@@ -18,11 +18,11 @@ use crate::use_cases::Refusal;
 pub struct SessionId(pub(super) u64);
 
 /// What became of an announcement to a session.
-pub(super) enum Told {
+pub(super) enum DeliveryOutcome {
     /// The device hears it, now or after its replay, or has heard it.
-    Yes,
+    Delivered,
     /// Its queue did not take it.
-    No(Unsent),
+    Failed(SendError),
     /// The device has missed something after this revision; it has to catch up.
     Missed(Revision),
 }
@@ -35,19 +35,19 @@ pub struct Session<D: Device> {
     device: D,
     gate: Mutex<Gate<Arc<[D::Frame]>>>,
     warned: AtomicBool,
-    next_look: Mutex<Option<Timestamp>>,
+    next_check: Mutex<Option<Timestamp>>,
 }
 
 impl<D: Device> Session<D> {
-    pub(super) fn new(id: SessionId, claims: Claims, device: D, held_at_most: usize) -> Self {
+    pub(super) fn new(id: SessionId, claims: Claims, device: D, max_held: usize) -> Self {
         Self {
             id,
             user: claims.user.clone(),
             claims: RwLock::new(claims),
             device,
-            gate: Mutex::new(Gate::holding(held_at_most)),
+            gate: Mutex::new(Gate::holding(max_held)),
             warned: AtomicBool::new(false),
-            next_look: Mutex::new(None),
+            next_check: Mutex::new(None),
         }
     }
 
@@ -111,26 +111,30 @@ impl<D: Device> Session<D> {
     }
 
     /// Remembers when it is to be looked at, and answers what it remembered.
-    pub(super) fn next_look(&self, at: Option<Timestamp>) -> Option<Timestamp> {
-        std::mem::replace(&mut *self.next_look.lock(), at)
+    pub(super) fn next_check(&self, at: Option<Timestamp>) -> Option<Timestamp> {
+        std::mem::replace(&mut *self.next_check.lock(), at)
     }
 
     /// Says something that belongs to this session alone, past the gate.
-    pub fn say(&self, push: &Push) -> Result<(), Unsent> {
+    pub fn say(&self, push: &Push) -> Result<(), SendError> {
         self.device.send(&D::frame(push))
     }
 
     /// Tells an announcement, or holds it back, or drops it as heard before. The gate's lock is
     /// kept while frames are queued, so that no other announcement comes between.
-    pub(super) fn tell(&self, revision: Option<Revision>, frames: &Arc<[D::Frame]>) -> Told {
+    pub(super) fn deliver(
+        &self,
+        revision: Option<Revision>,
+        frames: &Arc<[D::Frame]>,
+    ) -> DeliveryOutcome {
         let mut gate = self.gate.lock();
         match gate.offer(revision, frames.clone()) {
             Passage::Pass(frames) => match self.device.send_all(&frames) {
-                Ok(()) => Told::Yes,
-                Err(unsent) => Told::No(unsent),
+                Ok(()) => DeliveryOutcome::Delivered,
+                Err(unsent) => DeliveryOutcome::Failed(unsent),
             },
-            Passage::Held | Passage::Stale => Told::Yes,
-            Passage::Gap(told) => Told::Missed(told),
+            Passage::Held | Passage::Stale => DeliveryOutcome::Delivered,
+            Passage::Gap(told) => DeliveryOutcome::Missed(told),
         }
     }
 
@@ -151,12 +155,12 @@ impl<D: Device> Session<D> {
         &self,
         frame: &D::Frame,
         patience: Duration,
-    ) -> Result<(), Unsent> {
+    ) -> Result<(), SendError> {
         const STEP: Duration = Duration::from_millis(5);
         let mut waited = Duration::ZERO;
         loop {
             match self.device.send(frame) {
-                Err(Unsent::Full) if waited < patience => {
+                Err(SendError::Full) if waited < patience => {
                     tokio::time::sleep(STEP).await;
                     waited += STEP;
                 }

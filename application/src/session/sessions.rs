@@ -4,7 +4,7 @@ mod expiry;
 mod revocation;
 mod slow_reader;
 
-pub use self::admission::{Admission, Over, SessionLimit, TooManySessions};
+pub use self::admission::{Admission, ExcessPolicy, SessionLimit, TooManySessions};
 pub use self::catching_up::NotSynced;
 
 use std::fmt;
@@ -15,14 +15,14 @@ use std::time::Duration;
 use belfry_domain::{Timestamp, UserRoom};
 use tracing::{debug, warn};
 
-use self::catching_up::Behind;
+use self::catching_up::LaggingSessions;
 use super::deadlines::Deadlines;
 use super::replay_turns::{ReplayTurns, TurnLimits};
 use super::rooms::Rooms;
-use super::session::{Session, SessionId, Told};
+use super::session::{DeliveryOutcome, Session, SessionId};
 use crate::access::Action;
-use crate::announcement::{Announcement, Push};
-use crate::ports::{BearerToken, Claims, Clock, CloseReason, Device, Unsent};
+use crate::ports::{BearerToken, Claims, Clock, CloseReason, Device, SendError};
+use crate::push::{Push, PushBatch};
 use crate::use_cases::{CatchUp, Refusal, SignIn};
 
 /// All devices that are signed in on this node.
@@ -34,7 +34,7 @@ pub struct Sessions<D: Device> {
     rooms: Arc<Rooms<D>>,
     next_id: AtomicU64,
     deadlines: Deadlines<D>,
-    behind: Behind<D>,
+    behind: LaggingSessions<D>,
     turns: ReplayTurns,
 }
 
@@ -44,7 +44,7 @@ pub struct SessionSettings {
     /// How long before its end a device is told that its token ends.
     pub warn_before_expiry: Duration,
     /// How many announcements are held back for a device that catches up.
-    pub held_at_most: usize,
+    pub max_held: usize,
     /// How long a device that catches up may read nothing. As long as it reads something, however little,
     /// it is not disconnected.
     pub patience: Duration,
@@ -56,7 +56,7 @@ impl Default for SessionSettings {
     fn default() -> Self {
         Self {
             warn_before_expiry: Duration::from_mins(1),
-            held_at_most: 256,
+            max_held: 256,
             patience: Duration::from_secs(15),
             limit: None,
         }
@@ -79,7 +79,7 @@ impl<D: Device> Sessions<D> {
             rooms: Arc::default(),
             next_id: AtomicU64::new(1),
             deadlines: Deadlines::default(),
-            behind: Behind::default(),
+            behind: LaggingSessions::default(),
             turns: ReplayTurns::new(TurnLimits::USUAL),
         }
     }
@@ -101,12 +101,12 @@ impl<D: Device> Sessions<D> {
     pub fn join(&self, admission: Admission<D>, device: D) -> Arc<Session<D>> {
         let Admission { claims, place } = admission;
         let id = SessionId(self.next_id.fetch_add(1, Ordering::Relaxed));
-        let session = Arc::new(Session::new(id, claims, device, self.settings.held_at_most));
+        let session = Arc::new(Session::new(id, claims, device, self.settings.max_held));
         for oldest in self.enter(session.clone(), place) {
             self.deadlines.forget(&oldest);
-            Self::send_away(&oldest, CloseReason::TooManySessions, &TooManySessions);
+            Self::disconnect(&oldest, CloseReason::TooManySessions, &TooManySessions);
         }
-        self.remind(&session);
+        self.schedule_expiry(&session);
         // Perhaps it was revoked between the sign-in and the room, where those who are concerned are
         // looked for.
         if session.is_revoked(self.sign_in.revoked()) {
@@ -128,12 +128,12 @@ impl<D: Device> Sessions<D> {
         self.deadlines.forget(session);
         // Out of the room at once: how long the transport takes to close is not ours to say.
         if self.rooms.leave(session) {
-            Self::send_away(session, why, words);
+            Self::disconnect(session, why, words);
         }
     }
 
     /// Says why a session has ended, and closes it.
-    fn send_away(session: &Session<D>, why: CloseReason, words: &dyn fmt::Display) {
+    fn disconnect(session: &Session<D>, why: CloseReason, words: &dyn fmt::Display) {
         debug!(user = %session.user(), why = why.as_str(), "device sent away");
         // A device that is too slow to hear it finds out.
         let _ = session.say(&Push::Exception { code: why.as_str(), message: words.to_string() });
@@ -159,14 +159,14 @@ impl<D: Device> Sessions<D> {
     ) -> Result<Timestamp, Refusal> {
         let claims = self.sign_in(token).await?;
         let expires_at = session.renew(claims)?;
-        self.remind(session);
+        self.schedule_expiry(session);
         Ok(expires_at)
     }
 
     /// Tells all devices in the room, and answers how many there are. Nothing is encoded for an
     /// empty room. A device that does not read what it is told is sent away; one that has missed
-    /// something catches up (see [`catch_up_those_behind`](Self::catch_up_those_behind)).
-    pub fn tell(&self, room: &UserRoom, announcement: &Announcement) -> usize {
+    /// something catches up (see [`catch_up_lagging`](Self::catch_up_lagging)).
+    pub fn deliver(&self, room: &UserRoom, announcement: &PushBatch) -> usize {
         let present = self.rooms.present_in(room);
         if present.is_empty() {
             return 0;
@@ -174,12 +174,14 @@ impl<D: Device> Sessions<D> {
         let frames: Arc<[D::Frame]> = announcement.pushes.iter().map(D::frame).collect();
         let mut told = 0;
         for session in present {
-            match session.tell(announcement.revision, &frames) {
-                Told::Yes => told += 1,
-                Told::Missed(since) => self.falls_behind(&session, since),
-                Told::No(Unsent::Full) => Self::disconnect_slow_consumer(&session),
+            match session.deliver(announcement.revision, &frames) {
+                DeliveryOutcome::Delivered => told += 1,
+                DeliveryOutcome::Missed(since) => self.mark_lagging(&session, since),
+                DeliveryOutcome::Failed(SendError::Full) => {
+                    Self::disconnect_slow_consumer(&session)
+                }
                 // Its leave is on the way.
-                Told::No(Unsent::Closed) => {}
+                DeliveryOutcome::Failed(SendError::Closed) => {}
             }
         }
         told
@@ -187,7 +189,7 @@ impl<D: Device> Sessions<D> {
 
     /// Sends all devices away, to come back to another node: one after the other, so that they do
     /// not all come at once, within `spread`.
-    pub async fn dismiss(&self, spread: Duration) {
+    pub async fn drain(&self, spread: Duration) {
         let all = self.rooms.all();
         let pause = spread.checked_div(u32::try_from(all.len()).unwrap_or(u32::MAX));
         let begin = tokio::time::Instant::now();

@@ -6,11 +6,11 @@ use belfry_domain::{NotificationId, Timestamp, UserRoom};
 use parking_lot::Mutex;
 
 use super::samples::{claims, id};
-use crate::announcement::{Announcement, Push};
 use crate::ports::{
     BearerToken, Claims, Clock, CloseReason, Device, EventPublisher, IdGenerator, OutboxEntry,
-    Published, RealtimeDelivery, TokenError, TokenVerifier, Unsent,
+    Published, RealtimeDelivery, SendError, TokenError, TokenVerifier,
 };
+use crate::push::{Push, PushBatch};
 
 /// A clock that moves when it is told to.
 #[derive(Debug)]
@@ -80,18 +80,18 @@ impl EventPublisher for RecordingPublisher {
 
 /// Remembers what was delivered, and to whom.
 #[derive(Debug, Default)]
-pub struct RecordingDelivery(Mutex<Vec<(UserRoom, Announcement)>>);
+pub struct RecordingDelivery(Mutex<Vec<(UserRoom, PushBatch)>>);
 
 impl RecordingDelivery {
     /// All of it, in order.
-    pub fn delivered(&self) -> Vec<(UserRoom, Announcement)> {
+    pub fn delivered(&self) -> Vec<(UserRoom, PushBatch)> {
         self.0.lock().clone()
     }
 }
 
 #[async_trait]
 impl RealtimeDelivery for RecordingDelivery {
-    async fn deliver(&self, room: &UserRoom, announcement: Announcement) {
+    async fn deliver(&self, room: &UserRoom, announcement: PushBatch) {
         self.0.lock().push((room.clone(), announcement));
     }
 }
@@ -170,14 +170,14 @@ impl Device for FakeDevice {
         push.clone()
     }
 
-    fn send(&self, frame: &Push) -> Result<(), Unsent> {
+    fn send(&self, frame: &Push) -> Result<(), SendError> {
         let mut connection = self.0.lock();
         if connection.closed.is_some() {
-            return Err(Unsent::Closed);
+            return Err(SendError::Closed);
         }
         if let Some(capacity) = connection.capacity {
             if connection.unread >= capacity {
-                return Err(Unsent::Full);
+                return Err(SendError::Full);
             }
             connection.unread += 1;
         }

@@ -14,7 +14,7 @@ pub use crate::ports::clock::MockClock;
 pub use crate::ports::event_publisher::MockEventPublisher;
 pub use crate::ports::id_generator::MockIdGenerator;
 pub use crate::ports::inbox_repository::MockInboxRepository;
-pub use crate::ports::outbox::{MockOutbox, MockOutboxLead};
+pub use crate::ports::outbox::{MockOutbox, MockOutboxLease};
 pub use crate::ports::realtime_delivery::MockRealtimeDelivery;
 pub use crate::ports::retention::MockRetention;
 pub use crate::ports::revocations::MockRevocations;

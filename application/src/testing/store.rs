@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use crate::ports::{
     History, IdempotencyKey, InboxRepository, ListFilter, Mark, Once, Outbox, OutboxEntry,
-    OutboxId, OutboxLead, Page, PageLimit, PortError, Retention, Revocation, Revocations,
+    OutboxId, OutboxLease, Page, PageLimit, PortError, Retention, Revocation, Revocations,
 };
 use crate::trace;
 
@@ -283,17 +283,17 @@ impl Retention for InMemoryStore {
         }))
     }
 
-    async fn forget_deleted(
+    async fn purge_deleted(
         &self,
         deleted_before: Timestamp,
         limit: usize,
     ) -> Result<usize, PortError> {
         let mut content = self.shared.content.lock();
         let inboxes = content.inboxes.values_mut();
-        Ok(inboxes.fold(0, |gone, inbox| gone + inbox.forget_deleted(deleted_before, limit - gone)))
+        Ok(inboxes.fold(0, |gone, inbox| gone + inbox.purge_deleted(deleted_before, limit - gone)))
     }
 
-    async fn forget_requests(
+    async fn purge_requests(
         &self,
         made_before: Timestamp,
         limit: usize,
@@ -309,7 +309,7 @@ impl Retention for InMemoryStore {
         Ok(before - content.requests.len())
     }
 
-    async fn forget_revocations(
+    async fn purge_revocations(
         &self,
         made_before: Timestamp,
         limit: usize,
@@ -346,7 +346,7 @@ impl Revocations for InMemoryStore {
 
 #[async_trait]
 impl Outbox for InMemoryStore {
-    async fn lead(&self) -> Result<Option<Box<dyn OutboxLead>>, PortError> {
+    async fn acquire_lease(&self) -> Result<Option<Box<dyn OutboxLease>>, PortError> {
         if self.shared.led.swap(true, Ordering::SeqCst) {
             return Ok(None);
         }
@@ -361,12 +361,12 @@ impl Outbox for InMemoryStore {
 struct Lead(Arc<Shared>);
 
 #[async_trait]
-impl OutboxLead for Lead {
+impl OutboxLease for Lead {
     async fn pending(&mut self, limit: usize) -> Result<Vec<OutboxEntry>, PortError> {
         Ok(self.0.content.lock().outbox.values().take(limit).cloned().collect())
     }
 
-    async fn forget(&mut self, entries: &[OutboxId]) -> Result<(), PortError> {
+    async fn remove(&mut self, entries: &[OutboxId]) -> Result<(), PortError> {
         let mut content = self.0.content.lock();
         for OutboxId(id) in entries {
             content.outbox.remove(id);
@@ -374,7 +374,7 @@ impl OutboxLead for Lead {
         Ok(())
     }
 
-    async fn more(&mut self, patience: Duration) -> Result<(), PortError> {
+    async fn wait_for_entries(&mut self, patience: Duration) -> Result<(), PortError> {
         // Patience that runs out is no failure: the wait is over either way.
         let _ = tokio::time::timeout(patience, self.0.written.notified()).await;
         Ok(())

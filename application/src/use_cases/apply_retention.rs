@@ -93,10 +93,10 @@ impl ApplyRetention {
         let revoked_before = now.minus(revocations);
         Ok(Removed {
             notifications: self.all(stop, || self.store.expire(&due, batch)).await?,
-            tombstones: self.all(stop, || self.store.forget_deleted(deleted_before, batch)).await?,
-            requests: self.all(stop, || self.store.forget_requests(asked_before, batch)).await?,
+            tombstones: self.all(stop, || self.store.purge_deleted(deleted_before, batch)).await?,
+            requests: self.all(stop, || self.store.purge_requests(asked_before, batch)).await?,
             revocations: self
-                .all(stop, || self.store.forget_revocations(revoked_before, batch))
+                .all(stop, || self.store.purge_revocations(revoked_before, batch))
                 .await?,
         })
     }
@@ -194,9 +194,9 @@ mod tests {
             calls += 1;
             if calls < 3 { Err(PortError::unavailable("down")) } else { Ok(0) }
         });
-        store.expect_forget_deleted().once().returning(|_, _| Ok(0));
-        store.expect_forget_requests().once().returning(|_, _| Ok(0));
-        store.expect_forget_revocations().once().returning(|_, _| Ok(0));
+        store.expect_purge_deleted().once().returning(|_, _| Ok(0));
+        store.expect_purge_requests().once().returning(|_, _| Ok(0));
+        store.expect_purge_revocations().once().returning(|_, _| Ok(0));
         let stop = CancellationToken::new();
         let rules = rules();
         let retention = by(store, 0, rules);
@@ -216,9 +216,9 @@ mod tests {
             stopping.cancel();
             Ok(limit)
         });
-        store.expect_forget_deleted().returning(|_, _| Ok(0));
-        store.expect_forget_requests().returning(|_, _| Ok(0));
-        store.expect_forget_revocations().returning(|_, _| Ok(0));
+        store.expect_purge_deleted().returning(|_, _| Ok(0));
+        store.expect_purge_requests().returning(|_, _| Ok(0));
+        store.expect_purge_revocations().returning(|_, _| Ok(0));
         assert_eq!(by(store, 0, rules()).once(&stop).await.unwrap().notifications, 2);
     }
 }

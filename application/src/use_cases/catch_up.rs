@@ -4,8 +4,8 @@ use belfry_domain::{
     Epoch, InboxState, Missed, MissedChange, Notification, ReplayRange, Revision, UserId,
 };
 
-use crate::announcement::{Announcement, Push, SyncState};
 use crate::ports::{History, InboxRepository, Page, PageLimit, PortError};
+use crate::push::{Push, PushBatch, SyncState};
 
 /// A device comes back and gets what it missed: first a plan, then page by page.
 #[derive(Clone)]
@@ -57,7 +57,7 @@ pub enum ReplayPage {
     /// All up to a revision.
     Complete {
         /// What to send, oldest first. May be empty: what was deleted is not replayed.
-        announcements: Vec<Announcement>,
+        announcements: Vec<PushBatch>,
         /// Where the page ends.
         end: Revision,
     },
@@ -87,10 +87,10 @@ impl CatchUp {
     ) -> Result<CatchUpPlan, PortError> {
         let epoch = self.inboxes.epoch().await?;
         let Some(since) = resume.and_then(|resume| resume.revision_in(&epoch)) else {
-            return Ok(CatchUpPlan::start_over(epoch, self.inboxes.state(user).await?));
+            return Ok(CatchUpPlan::without_replay(epoch, self.inboxes.state(user).await?));
         };
         Ok(match self.inboxes.history(user, since, self.bound).await? {
-            History::OutOfReach { state } => CatchUpPlan::start_over(epoch, state),
+            History::OutOfReach { state } => CatchUpPlan::without_replay(epoch, state),
             History::Complete { state, created } => {
                 CatchUpPlan::replay(epoch, state, ReplayRange::new(since, state.revision), created)
             }
@@ -126,7 +126,7 @@ impl ResumePoint {
 }
 
 impl CatchUpPlan {
-    fn start_over(epoch: Epoch, InboxState { revision, unread }: InboxState) -> Self {
+    fn without_replay(epoch: Epoch, InboxState { revision, unread }: InboxState) -> Self {
         let sync = SyncState { epoch, revision, unread, recovered: false, missed: 0 };
         Self { sync, replay: None }
     }
@@ -157,7 +157,7 @@ impl ReplayPage {
         created.retain(|one| one.created_revision <= end);
         let announcements = Missed::of(created, changes)
             .into_iter()
-            .map(|(revision, change)| Announcement {
+            .map(|(revision, change)| PushBatch {
                 revision: Some(revision),
                 pushes: vec![Push::of(revision, change)],
             })
@@ -169,7 +169,7 @@ impl ReplayPage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::announcement::Which;
+    use crate::push::Selection;
     use crate::testing::{InMemoryStore, a_draft, at, epoch, id, user};
 
     async fn store_with(drafts: usize) -> Arc<InMemoryStore> {
@@ -193,7 +193,7 @@ mod tests {
             let ReplayPage::Complete { announcements, end } = page else { panic!("{page:?}") };
             let words = announcements.iter().flat_map(|one| &one.pushes).map(|push| match push {
                 Push::New(one) => one.id.to_string(),
-                Push::MarkedRead { which: Which::These(ids), .. } => {
+                Push::MarkedRead { which: Selection::Ids(ids), .. } => {
                     format!("read {}", ids.len())
                 }
                 Push::Deleted { ids, .. } => format!("deleted {}", ids.len()),

@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use belfry_domain::{DomainEvent, UserRoom};
 
-use crate::announcement::Announcement;
 use crate::ports::RealtimeDelivery;
+use crate::push::PushBatch;
 
 /// Something happened to an inbox: this node's devices of its user hear of it.
 #[derive(Clone)]
@@ -20,6 +20,6 @@ impl DeliverEvent {
     /// Tells the room of the user whose inbox changed.
     pub async fn run(&self, event: DomainEvent) {
         let room = UserRoom::of(event.user.clone());
-        self.delivery.deliver(&room, Announcement::of(event)).await;
+        self.delivery.deliver(&room, PushBatch::of(event)).await;
     }
 }

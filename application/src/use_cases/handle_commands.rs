@@ -166,7 +166,7 @@ impl Run<'_> {
         } else {
             self.handle.one(command).await
         };
-        if matches!(&answer, Err(NotDone::Port(error)) if error.is_passing()) {
+        if matches!(&answer, Err(NotDone::Port(error)) if error.is_transient()) {
             self.waiting.insert(user);
         }
         self.answers.push(answer);

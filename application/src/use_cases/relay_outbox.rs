@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::ports::{EventPublisher, Outbox, OutboxEntry, OutboxLead, PortError, Published};
+use crate::ports::{EventPublisher, Outbox, OutboxEntry, OutboxLease, PortError, Published};
 
 /// Tells what is stored: takes entries from the outbox in order, publishes them, and forgets each
 /// once it was taken over. One relay is at work at a time, wherever it runs; the others stand by.
@@ -54,7 +54,7 @@ impl RelayOutbox {
     pub async fn run(&self, stop: CancellationToken) {
         let mut pause = Self::SHORTEST_PAUSE;
         loop {
-            let rest = match self.outbox.lead().await {
+            let rest = match self.outbox.acquire_lease().await {
                 Ok(None) => self.pace.stand_by,
                 Ok(Some(mut lead)) => {
                     info!("relaying the outbox");
@@ -75,13 +75,13 @@ impl RelayOutbox {
     /// Relays for as long as the lead lasts; `Ok` when told to stop.
     async fn relay(
         &self,
-        lead: &mut dyn OutboxLead,
+        lease: &mut dyn OutboxLease,
         stop: &CancellationToken,
         pause: &mut Duration,
     ) -> Result<(), PortError> {
         while !stop.is_cancelled() {
-            let entries = lead.pending(self.pace.batch).await?;
-            let Published { confirmed, stopped_by } = self.tell(lead, &entries).await?;
+            let entries = lease.pending(self.pace.batch).await?;
+            let Published { confirmed, stopped_by } = self.publish(lease, &entries).await?;
             if confirmed > 0 || stopped_by.is_none() {
                 *pause = Self::SHORTEST_PAUSE;
             }
@@ -99,7 +99,7 @@ impl RelayOutbox {
             if entries.len() < self.pace.batch {
                 tokio::select! {
                     () = stop.cancelled() => return Ok(()),
-                    more = lead.more(self.pace.patience) => more?,
+                    more = lease.wait_for_entries(self.pace.patience) => more?,
                 }
             }
         }
@@ -107,9 +107,9 @@ impl RelayOutbox {
     }
 
     /// Publishes entries, and forgets those that were taken over.
-    async fn tell(
+    async fn publish(
         &self,
-        lead: &mut dyn OutboxLead,
+        lease: &mut dyn OutboxLease,
         entries: &[OutboxEntry],
     ) -> Result<Published, PortError> {
         if entries.is_empty() {
@@ -118,7 +118,7 @@ impl RelayOutbox {
         let published = self.events.publish(entries).await;
         let told: Vec<_> = entries[..published.confirmed].iter().map(|one| one.id).collect();
         if !told.is_empty() {
-            lead.forget(&told).await?;
+            lease.remove(&told).await?;
             debug!(count = told.len(), "outbox entries told");
         }
         Ok(published)
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
     use crate::ports::InboxRepository;
     use crate::ports::event_publisher::MockEventPublisher;
-    use crate::ports::outbox::{MockOutbox, MockOutboxLead};
+    use crate::ports::outbox::{MockOutbox, MockOutboxLease};
     use crate::testing::{InMemoryStore, RecordingPublisher, a_draft, epoch};
 
     fn quick() -> Relay {
@@ -200,23 +200,26 @@ mod tests {
     async fn a_store_that_has_shown_all_is_not_asked_again_before_it_calls() {
         let store = InMemoryStore::new(epoch("e1"));
         store.create(vec![a_draft("ada", "n1"), a_draft("ada", "n2")]).await.unwrap();
-        let entries = store.lead().await.unwrap().unwrap().pending(2).await.unwrap();
+        let entries = store.acquire_lease().await.unwrap().unwrap().pending(2).await.unwrap();
         let stop = CancellationToken::new();
         let mut outbox = MockOutbox::new();
         let told_to_stop = stop.clone();
-        outbox.expect_lead().once().return_once(move || {
-            let (mut lead, mut order) = (MockOutboxLead::new(), Sequence::new());
+        outbox.expect_acquire_lease().once().return_once(move || {
+            let (mut lead, mut order) = (MockOutboxLease::new(), Sequence::new());
             let (first, second) = (vec![entries[0].clone()], vec![entries[1].clone()]);
             for shown in [first, second] {
                 lead.expect_pending().once().in_sequence(&mut order).return_once(|_| Ok(shown));
-                lead.expect_forget().once().in_sequence(&mut order).return_once(|_| Ok(()));
-                lead.expect_more().once().in_sequence(&mut order).return_once(|_| Ok(()));
+                lead.expect_remove().once().in_sequence(&mut order).return_once(|_| Ok(()));
+                lead.expect_wait_for_entries()
+                    .once()
+                    .in_sequence(&mut order)
+                    .return_once(|_| Ok(()));
             }
             lead.expect_pending().once().in_sequence(&mut order).return_once(move |_| {
                 told_to_stop.cancel();
                 Ok(Vec::new())
             });
-            lead.expect_more().returning(|_| Ok(()));
+            lead.expect_wait_for_entries().returning(|_| Ok(()));
             Ok(Some(Box::new(lead)))
         });
         let events = Arc::new(RecordingPublisher::default());
@@ -227,10 +230,10 @@ mod tests {
     #[tokio::test]
     async fn only_one_relay_leads() {
         let store = InMemoryStore::new(epoch("e1"));
-        let lead = store.lead().await.unwrap();
-        assert!(lead.is_some());
-        assert!(store.lead().await.unwrap().is_none());
-        drop(lead);
-        assert!(store.lead().await.unwrap().is_some());
+        let lease = store.acquire_lease().await.unwrap();
+        assert!(lease.is_some());
+        assert!(store.acquire_lease().await.unwrap().is_none());
+        drop(lease);
+        assert!(store.acquire_lease().await.unwrap().is_some());
     }
 }

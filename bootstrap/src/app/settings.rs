@@ -20,12 +20,12 @@ pub(super) fn access(scopes: &RequiredScopes) -> Access {
 }
 
 pub(super) fn session_limit(limits: &Limits) -> Option<SessionLimit> {
-    let over = match limits.over {
-        Over::Oldest => session::Over::Oldest,
-        Over::Newest => session::Over::Newest,
+    let on_excess = match limits.over {
+        Over::Oldest => session::ExcessPolicy::EvictOldest,
+        Over::Newest => session::ExcessPolicy::RejectNewest,
     };
     (limits.sessions_per_user > 0)
-        .then_some(SessionLimit { per_user: limits.sessions_per_user, over })
+        .then_some(SessionLimit { per_user: limits.sessions_per_user, on_excess })
 }
 
 pub(super) fn retention_rules(settings: &Retention) -> RetentionRules {

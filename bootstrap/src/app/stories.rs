@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use belfry_adapters::inbound::rest::RestStories;
+use belfry_adapters::inbound::rest::RestUseCases;
 use belfry_adapters::inbound::socketio::SocketUseCases;
 use belfry_application::ports::{Clock, InboxRepository};
 use belfry_application::use_cases::{
@@ -27,8 +27,8 @@ pub(super) fn of_devices(
 pub(super) fn of_callers(
     inboxes: &Arc<dyn InboxRepository>,
     clock: &Arc<dyn Clock>,
-) -> RestStories {
-    RestStories {
+) -> RestUseCases {
+    RestUseCases {
         list: ListInbox::new(inboxes.clone()),
         get: GetNotification::new(inboxes.clone()),
         count_unread: CountUnread::new(inboxes.clone()),

@@ -1,7 +1,7 @@
 use std::fmt::Write;
 
 use anyhow::{Context, bail};
-use belfry_adapters::inbound::amqp::{DeadLetter, DeadLetters, Reason, Which};
+use belfry_adapters::inbound::amqp::{DeadLetter, DeadLetterSelection, DeadLetters, Reason};
 use clap::{Args, Subcommand, value_parser};
 use serde_json::json;
 
@@ -68,7 +68,7 @@ struct Chosen {
     reason: Option<Reason>,
 }
 
-impl From<Chosen> for Which {
+impl From<Chosen> for DeadLetterSelection {
     fn from(chosen: Chosen) -> Self {
         match chosen {
             Chosen { message_id: Some(id), .. } => Self::MessageId(id),
@@ -112,7 +112,7 @@ async fn work(letters: &DeadLetters, what: What) -> anyhow::Result<()> {
             say(&format!("{} sent to the ingest queue again", messages(replayed)))
         }
         What::Purge { yes, reason } => {
-            let which = reason.map_or(Which::All, Which::Reason);
+            let which = reason.map_or(DeadLetterSelection::All, DeadLetterSelection::Reason);
             if !yes {
                 let there = letters.count(&which).await?;
                 bail!("{} would be deleted; --yes does it", messages(there));
@@ -122,11 +122,11 @@ async fn work(letters: &DeadLetters, what: What) -> anyhow::Result<()> {
     }
 }
 
-fn one(which: Option<String>, message_id: Option<String>) -> Which {
+fn one(which: Option<String>, message_id: Option<String>) -> DeadLetterSelection {
     let position = which.as_deref().and_then(|it| it.parse().ok());
     match position {
-        Some(position) => Which::Position(position),
-        None => Which::MessageId(which.or(message_id).unwrap_or_default()),
+        Some(position) => DeadLetterSelection::Position(position),
+        None => DeadLetterSelection::MessageId(which.or(message_id).unwrap_or_default()),
     }
 }
 
@@ -222,9 +222,9 @@ mod tests {
     #[test]
     fn a_number_is_a_position_unless_it_is_called_an_id() {
         let text = |text: &str| Some(text.to_owned());
-        assert_eq!(one(text("3"), None), Which::Position(3));
-        assert_eq!(one(text("m3"), None), Which::MessageId("m3".to_owned()));
-        assert_eq!(one(None, text("3")), Which::MessageId("3".to_owned()));
+        assert_eq!(one(text("3"), None), DeadLetterSelection::Position(3));
+        assert_eq!(one(text("m3"), None), DeadLetterSelection::MessageId("m3".to_owned()));
+        assert_eq!(one(None, text("3")), DeadLetterSelection::MessageId("3".to_owned()));
     }
 
     #[test]

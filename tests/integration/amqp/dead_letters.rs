@@ -1,4 +1,4 @@
-use belfry_adapters::inbound::amqp::{DeadLetters, DeadLettersError, Reason, Which};
+use belfry_adapters::inbound::amqp::{DeadLetterSelection, DeadLetters, DeadLettersError, Reason};
 use belfry_tests::process::{Belfry, Builder};
 use belfry_tests::proxy::Proxy;
 use belfry_tests::wait::until_true;
@@ -76,13 +76,14 @@ async fn looking_leaves_all_in_place_and_in_order() {
         assert_eq!(seen, ids(10)[..10.min(limit as usize)]);
         assert_eq!(rig.amqp.count(&dead_queue).await, Some(10));
     }
-    let third = letters.show(&Which::Position(3)).await.unwrap().unwrap();
+    let third = letters.show(&DeadLetterSelection::Position(3)).await.unwrap().unwrap();
     assert_eq!((third.message_id(), third.about()), (Some("m2"), Some("notification.create")));
-    let named = letters.show(&Which::MessageId("m7".to_owned())).await.unwrap().unwrap();
+    let named =
+        letters.show(&DeadLetterSelection::MessageId("m7".to_owned())).await.unwrap().unwrap();
     assert_eq!((named.position(), named.reason()), (8, Some("invalid")));
-    assert!(letters.show(&Which::Position(11)).await.unwrap().is_none());
-    assert_eq!(letters.count(&Which::Reason(Reason::Invalid)).await.unwrap(), 10);
-    assert_eq!(letters.count(&Which::Reason(Reason::Rejected)).await.unwrap(), 0);
+    assert!(letters.show(&DeadLetterSelection::Position(11)).await.unwrap().is_none());
+    assert_eq!(letters.count(&DeadLetterSelection::Reason(Reason::Invalid)).await.unwrap(), 10);
+    assert_eq!(letters.count(&DeadLetterSelection::Reason(Reason::Rejected)).await.unwrap(), 0);
     letters.close().await;
     assert_eq!(rig.drained(&dead_queue).await, ids(10));
 }
@@ -111,7 +112,7 @@ async fn what_was_refused_is_stored_once_it_is_sent_again_to_a_store_that_takes_
     assert!(rig.amqp.take(&tap).await.is_some());
 
     let letters = rig.dead_letters().await;
-    assert_eq!(letters.replay(&Which::All, u32::MAX).await.unwrap(), 2);
+    assert_eq!(letters.replay(&DeadLetterSelection::All, u32::MAX).await.unwrap(), 2);
     letters.close().await;
     assert_eq!(rig.amqp.count(&dead_queue).await, Some(0));
     let ingest = rig.ingest(&publisher, mild.handling());
@@ -129,8 +130,11 @@ async fn those_that_are_sent_again_are_chosen_and_the_others_stay_in_order() {
         rig.has_dead(id, if n % 2 == 0 { "rejected" } else { "invalid" }).await;
     }
     let letters = rig.dead_letters().await;
-    assert_eq!(letters.replay(&Which::Reason(Reason::Rejected), 2).await.unwrap(), 2);
-    assert_eq!(letters.replay(&Which::MessageId("m3".to_owned()), u32::MAX).await.unwrap(), 1);
+    assert_eq!(letters.replay(&DeadLetterSelection::Reason(Reason::Rejected), 2).await.unwrap(), 2);
+    assert_eq!(
+        letters.replay(&DeadLetterSelection::MessageId("m3".to_owned()), u32::MAX).await.unwrap(),
+        1
+    );
     letters.close().await;
     let again = rig.amqp.next(&rig.broker.ingest_queue()).await;
     assert_eq!(again.properties.headers().as_ref().map(|it| it.inner().len()), Some(0));
@@ -147,7 +151,7 @@ async fn what_no_queue_takes_stays_dead() {
         rig.has_dead(&id, "rejected").await;
     }
     let letters = rig.dead_letters().await;
-    let end = letters.replay(&Which::All, u32::MAX).await;
+    let end = letters.replay(&DeadLetterSelection::All, u32::MAX).await;
     assert!(matches!(end, Err(DeadLettersError::NotReplayed { replayed: 0, .. })), "{end:?}");
     letters.close().await;
     assert_eq!(rig.drained(&rig.broker.dead_queue()).await, ids(3));
@@ -164,7 +168,8 @@ async fn a_connection_that_breaks_in_the_middle_loses_nothing() {
     let rig = rig.by_way_of(proxy.url());
     let (queue, dead_queue) = (rig.broker.ingest_queue(), rig.broker.dead_queue());
     let letters = rig.dead_letters().await;
-    let replaying = tokio::spawn(async move { letters.replay(&Which::All, u32::MAX).await });
+    let replaying =
+        tokio::spawn(async move { letters.replay(&DeadLetterSelection::All, u32::MAX).await });
     until_true("some were sent", async || rig.amqp.count(&queue).await > Some(20)).await;
     proxy.close();
     let end = replaying.await.unwrap();
@@ -191,10 +196,10 @@ async fn those_that_are_deleted_are_chosen_by_their_reason() {
         rig.has_dead(id, reason).await;
     }
     let letters = rig.dead_letters().await;
-    assert_eq!(letters.purge(&Which::Reason(Reason::Invalid)).await.unwrap(), 2);
-    assert_eq!(letters.count(&Which::All).await.unwrap(), 2);
+    assert_eq!(letters.purge(&DeadLetterSelection::Reason(Reason::Invalid)).await.unwrap(), 2);
+    assert_eq!(letters.count(&DeadLetterSelection::All).await.unwrap(), 2);
     assert_eq!(letters.list(9).await.unwrap()[1].message_id(), Some("d"));
-    assert_eq!(letters.purge(&Which::All).await.unwrap(), 2);
+    assert_eq!(letters.purge(&DeadLetterSelection::All).await.unwrap(), 2);
     assert_eq!(rig.amqp.count(&rig.broker.dead_queue()).await, Some(0));
     letters.close().await;
 }
@@ -210,7 +215,7 @@ async fn what_somebody_else_holds_is_left_alone() {
     let get = BasicGetOptions::default();
     let held = rig.amqp.channel().basic_get(dead_queue.as_str().into(), get).await.unwrap();
     let letters = rig.dead_letters().await;
-    assert_eq!(letters.purge(&Which::All).await.unwrap(), 1);
+    assert_eq!(letters.purge(&DeadLetterSelection::All).await.unwrap(), 1);
     letters.close().await;
     let back = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
     held.unwrap().delivery.nack(back).await.unwrap();

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use belfry_adapters::inbound::amqp::{ForwardHere, ForwardToNodes};
-use belfry_application::announcement::{Announcement, Passed, Push};
+use belfry_application::push::{ForwardedPush, Push, PushBatch};
 use belfry_application::testing::{RecordingDelivery, user};
 use belfry_application::use_cases::ForwardEvent;
 use belfry_tests::wait::until_true;
@@ -13,12 +13,12 @@ const CREATED: &str = r#"{"pattern":"notification.created","data":{"userId":"ada
     "notification":{"id":1.50, "a":"\u00e4" },"unreadCount":7}}"#;
 const READ: &str = r#"{"pattern":"notification.marked_read","data":{"userId":"ada","all":true}}"#;
 
-fn expected() -> [Announcement; 2] {
-    let new = Passed::New(r#"{"id":1.50, "a":"\u00e4" }"#.into());
-    let read = Passed::MarkedRead(r#"{"userId":"ada","all":true}"#.into());
+fn expected() -> [PushBatch; 2] {
+    let new = ForwardedPush::New(r#"{"id":1.50, "a":"\u00e4" }"#.into());
+    let read = ForwardedPush::MarkedRead(r#"{"userId":"ada","all":true}"#.into());
     let passed =
-        |pushes: Vec<_>| Announcement::passing(pushes.into_iter().map(Push::Passed).collect());
-    [passed(vec![new, Passed::UnreadCount("7".into())]), passed(vec![read])]
+        |pushes: Vec<_>| PushBatch::forwarded(pushes.into_iter().map(Push::Forwarded).collect());
+    [passed(vec![new, ForwardedPush::UnreadCount("7".into())]), passed(vec![read])]
 }
 
 async fn hears_both(delivery: &RecordingDelivery) {

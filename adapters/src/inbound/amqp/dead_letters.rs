@@ -32,7 +32,7 @@ pub struct DeadLetters {
 
 /// Which of the dead letters.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Which {
+pub enum DeadLetterSelection {
     /// Each of them.
     All,
     /// The one at that place of the queue, 1 for the first.
@@ -43,7 +43,7 @@ pub enum Which {
     Reason(Reason),
 }
 
-impl Which {
+impl DeadLetterSelection {
     fn has(&self, letter: &DeadLetter) -> bool {
         match self {
             Self::All => true,
@@ -111,8 +111,8 @@ impl DeadLetters {
     }
 
     /// How many of these are ready in the queue; what somebody holds at this moment does not count.
-    pub async fn count(&self, which: &Which) -> Result<u32, DeadLettersError> {
-        if *which == Which::All {
+    pub async fn count(&self, which: &DeadLetterSelection) -> Result<u32, DeadLettersError> {
+        if *which == DeadLetterSelection::All {
             return Ok(self.walk().await?.left);
         }
         let mut walk = self.walk().await?;
@@ -136,7 +136,10 @@ impl DeadLetters {
     }
 
     /// The first of these, and leaves it there. Holds it and those before it meanwhile.
-    pub async fn show(&self, which: &Which) -> Result<Option<DeadLetter>, DeadLettersError> {
+    pub async fn show(
+        &self,
+        which: &DeadLetterSelection,
+    ) -> Result<Option<DeadLetter>, DeadLettersError> {
         let mut walk = self.walk().await?;
         let mut found = None;
         while found.is_none() {
@@ -159,7 +162,11 @@ impl DeadLetters {
     /// is not the own, which the broker refuses. Where it was published to an exchange the headers
     /// `x-belfry-exchange` and `x-belfry-routing-key` stay, from which [`Ingest`](super::Ingest) takes
     /// its pattern: to publish it to that exchange again would tell everybody else who is bound to it.
-    pub async fn replay(&self, which: &Which, limit: u32) -> Result<u32, DeadLettersError> {
+    pub async fn replay(
+        &self,
+        which: &DeadLetterSelection,
+        limit: u32,
+    ) -> Result<u32, DeadLettersError> {
         let mut walk = self.walk().await?;
         let publishing = self.publishing().await?;
         let mut replayed = 0;
@@ -190,7 +197,7 @@ impl DeadLetters {
     }
 
     /// Deletes these; answers how many. Those that come meanwhile are left alone.
-    pub async fn purge(&self, which: &Which) -> Result<u32, DeadLettersError> {
+    pub async fn purge(&self, which: &DeadLetterSelection) -> Result<u32, DeadLettersError> {
         let mut walk = self.walk().await?;
         let mut deleted = 0;
         let end = loop {

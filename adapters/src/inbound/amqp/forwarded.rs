@@ -1,7 +1,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use belfry_application::announcement::Passed;
+use belfry_application::push::ForwardedPush;
 use belfry_application::use_cases::ForwardedEvent;
 use belfry_domain::UserId;
 use serde::{Deserialize, Serialize};
@@ -39,8 +39,8 @@ pub(super) fn forwarded(envelope: &Envelope<'_>) -> Result<ForwardedEvent, Unrea
         _ => unread_count,
     };
     let news = match envelope.pattern {
-        Pattern::Create => Some(Passed::New(shared(inner))),
-        Pattern::MarkRead | Pattern::MarkAllRead => Some(Passed::MarkedRead(shared(data))),
+        Pattern::Create => Some(ForwardedPush::New(shared(inner))),
+        Pattern::MarkRead | Pattern::MarkAllRead => Some(ForwardedPush::MarkedRead(shared(data))),
         Pattern::UnreadCount => None,
         Pattern::RevokeTokens => {
             return Err(Unreadable::UnknownPattern("user.revoke_tokens".to_owned()));
@@ -96,9 +96,9 @@ pub(super) type InvalidPassed = Box<dyn std::error::Error + Send + Sync>;
 /// Writes a forwarded event for the queues of all nodes. What it carries stays as it is.
 pub(super) fn write_passed(event: &ForwardedEvent) -> Result<Vec<u8>, serde_json::Error> {
     let (new, marked_read, count) = match &event.news {
-        Some(Passed::New(json)) => (Some(json), None, None),
-        Some(Passed::MarkedRead(json)) => (None, Some(json), None),
-        Some(Passed::UnreadCount(json)) => (None, None, Some(json)),
+        Some(ForwardedPush::New(json)) => (Some(json), None, None),
+        Some(ForwardedPush::MarkedRead(json)) => (None, Some(json), None),
+        Some(ForwardedPush::UnreadCount(json)) => (None, None, Some(json)),
         None => (None, None, None),
     };
     let data = PassedForm {
@@ -114,8 +114,8 @@ pub(super) fn write_passed(event: &ForwardedEvent) -> Result<Vec<u8>, serde_json
 pub(super) fn read_passed(body: &[u8]) -> Result<ForwardedEvent, InvalidPassed> {
     let PassedEvent { data, .. } = serde_json::from_slice(body)?;
     let news = match (data.new, data.marked_read) {
-        (Some(json), _) => Some(Passed::New(shared(json))),
-        (None, Some(json)) => Some(Passed::MarkedRead(shared(json))),
+        (Some(json), _) => Some(ForwardedPush::New(shared(json))),
+        (None, Some(json)) => Some(ForwardedPush::MarkedRead(shared(json))),
         (None, None) => None,
     };
     Ok(ForwardedEvent {
@@ -136,8 +136,8 @@ mod tests {
         forwarded(&Envelope { pattern, data, named: None, trace: None })
     }
 
-    fn new(json: &str) -> Passed {
-        Passed::New(json.into())
+    fn new(json: &str) -> ForwardedPush {
+        ForwardedPush::New(json.into())
     }
 
     #[test]
@@ -185,7 +185,7 @@ mod tests {
         let data = r#"{"userId":"ada","notificationId":null,"all":true,"unreadCount":0}"#;
         for pattern in [Pattern::MarkRead, Pattern::MarkAllRead] {
             let event = envelope(pattern, data).unwrap();
-            assert_eq!(event.news, Some(Passed::MarkedRead(data.into())));
+            assert_eq!(event.news, Some(ForwardedPush::MarkedRead(data.into())));
             assert_eq!(event.unread_count.as_deref(), Some("0"));
         }
     }
@@ -220,7 +220,9 @@ mod tests {
     #[test]
     fn what_is_passed_to_all_nodes_arrives_unchanged() {
         let json: Arc<str> = r#"{"id":1.50,  "a":"\u00e4"}"#.into();
-        for news in [None, Some(Passed::New(json.clone())), Some(Passed::MarkedRead(json))] {
+        for news in
+            [None, Some(ForwardedPush::New(json.clone())), Some(ForwardedPush::MarkedRead(json))]
+        {
             for unread_count in [None, Some("7".into())] {
                 let event = ForwardedEvent { user: user("ada"), news: news.clone(), unread_count };
                 let body = write_passed(&event).unwrap();

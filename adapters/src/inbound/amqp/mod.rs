@@ -42,7 +42,7 @@ mod node_queue;
 pub(crate) mod pieces;
 mod sieve;
 
-pub use dead_letters::{DeadLetter, DeadLetters, DeadLettersError, Which};
+pub use dead_letters::{DeadLetter, DeadLetterSelection, DeadLetters, DeadLettersError};
 pub use forwarding::{ForwardHere, ForwardToNodes, Forwarding};
 pub use handling::{Failure, Handling, StoreCommands};
 pub use ingest::{Ingest, IngestSettings};

@@ -27,7 +27,7 @@ pub use health::{Readiness, ReadinessCheck, routes as health_routes};
 pub use intake::Intake;
 pub use limits::RequestLimits;
 pub use origin::{AllowedOrigin, InvalidOrigin};
-pub use router::{RestParts, RestSettings, RestStories, router};
+pub use router::{RestParts, RestSettings, RestUseCases, router};
 
 #[cfg(test)]
 mod tests;

@@ -37,7 +37,7 @@ pub struct RestParts {
     /// What services ask for.
     pub intake: Intake,
     /// What users ask for.
-    pub stories: RestStories,
+    pub stories: RestUseCases,
     /// What operators ask for.
     pub revoke_tokens: RevokeTokens,
     /// Whether this process can work.
@@ -51,7 +51,7 @@ pub struct RestParts {
 /// What users can ask for.
 #[derive(Clone)]
 #[expect(missing_docs, reason = "each is the story that it is named after")]
-pub struct RestStories {
+pub struct RestUseCases {
     pub list: ListInbox,
     pub get: GetNotification,
     pub count_unread: CountUnread,

@@ -2,7 +2,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
-use belfry_application::ports::{BearerToken, Claims, CloseReason, Device as _, TokenTooLong};
+use belfry_application::ports::{BearerToken, Claims, CloseReason, TokenTooLong};
 use belfry_application::session::{Session, TooManySessions};
 use belfry_application::use_cases::{CatchUpPlan, Refusal};
 use http::Request;
@@ -89,7 +89,7 @@ impl ConnectHandler {
         let plan = self.sessions.prepare(&session, resume_from).await.map_err(|error| {
             self.sessions.leave(&session);
             // What fails for one user is no outage.
-            if error.is_passing() { ConnectFailure::Outage } else { ConnectFailure::Failed }
+            if error.is_transient() { ConnectFailure::Outage } else { ConnectFailure::Failed }
         })?;
         Ok(Arc::new(DeviceSession {
             session,

@@ -44,7 +44,7 @@ impl MessageError {
             Self::NotSynced(NotSynced::Unsent | NotSynced::FallsBehind) => {
                 ("too_slow", self.to_string())
             }
-            Self::Port(error) | Self::NotSynced(NotSynced::Port(error)) if error.is_passing() => {
+            Self::Port(error) | Self::NotSynced(NotSynced::Port(error)) if error.is_transient() => {
                 ("unavailable", "temporarily unavailable".to_owned())
             }
             Self::Port(_) | Self::NotSynced(NotSynced::Port(_)) => {
@@ -80,7 +80,7 @@ impl Reply {
                 // An outage is logged where it is noticed.
                 if let MessageError::Port(cause) | MessageError::NotSynced(NotSynced::Port(cause)) =
                     &error
-                    && !cause.is_passing()
+                    && !cause.is_transient()
                 {
                     error!(error = cause as &dyn std::error::Error, event, "message failed");
                 }

@@ -68,7 +68,7 @@ impl PostgresStore {
                     return Ok(outcome);
                 }
                 Ok(Attempt::Overtaken) => {}
-                Err(failure) if failure.is_passing() => {
+                Err(failure) if failure.is_transient() => {
                     debug!(error = %failure, attempt, "a change is tried again");
                     tokio::time::sleep(a_moment(attempt)).await;
                 }

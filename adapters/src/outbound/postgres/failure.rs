@@ -29,7 +29,7 @@ impl Failure {
     /// Whether the very same may work if it is done again at once: the server has undone it because
     /// of others (SQLSTATE `40001` serialization failure, `40P01` deadlock), or somebody else has
     /// used the same idempotency key in the same moment.
-    pub(super) fn is_passing(&self) -> bool {
+    pub(super) fn is_transient(&self) -> bool {
         let Some(error) = self.database() else {
             return false;
         };

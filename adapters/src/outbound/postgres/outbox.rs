@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use belfry_application::ports::{Outbox, OutboxEntry, OutboxId, OutboxLead, PortError};
+use belfry_application::ports::{Outbox, OutboxEntry, OutboxId, OutboxLease, PortError};
 use chrono::{DateTime, Utc};
 use sqlx::postgres::{PgListener, PgPool, PgPoolOptions};
 use tracing::error;
@@ -30,12 +30,12 @@ const SET_ASIDE: &str = "
 
 #[async_trait]
 impl Outbox for PostgresStore {
-    async fn lead(&self) -> Result<Option<Box<dyn OutboxLead>>, PortError> {
+    async fn acquire_lease(&self) -> Result<Option<Box<dyn OutboxLease>>, PortError> {
         if !self.is_leaderless().await? {
             return Ok(None);
         }
-        let lead = Lead::take(self).await?;
-        Ok(lead.map(|lead| Box::new(lead) as Box<dyn OutboxLead>))
+        let lease = Lead::take(self).await?;
+        Ok(lease.map(|lease| Box::new(lease) as Box<dyn OutboxLease>))
     }
 
     async fn backlog(&self) -> Result<u64, PortError> {
@@ -91,7 +91,7 @@ impl Lead {
         listener.ignore_pool_close_event(true);
         listener.eager_reconnect(false);
         // From here on a failure, or a lock that somebody else got first, closes the connection.
-        let mut lead = Self {
+        let mut lease = Self {
             listener,
             pool,
             shared: store.waker.shared().clone(),
@@ -99,8 +99,8 @@ impl Lead {
             patience: store.settings.patience(),
             lost: false,
         };
-        lead.ask(async |listener| listener.listen(CHANNEL).await).await?;
-        let mine: bool = lead
+        lease.ask(async |listener| listener.listen(CHANNEL).await).await?;
+        let mine: bool = lease
             .ask(async |listener| {
                 sqlx::query_scalar("SELECT pg_try_advisory_lock($1)")
                     .bind(OUTBOX_LOCK)
@@ -111,8 +111,8 @@ impl Lead {
         if !mine {
             return Ok(None);
         }
-        lead.led_here = Some(lead.shared.lead());
-        Ok(Some(lead))
+        lease.led_here = Some(lease.shared.lead());
+        Ok(Some(lease))
     }
 
     /// Asks on the lead's own connection. The listener would connect anew where it has to, but
@@ -151,7 +151,7 @@ impl Lead {
 }
 
 #[async_trait]
-impl OutboxLead for Lead {
+impl OutboxLease for Lead {
     async fn pending(&mut self, limit: usize) -> Result<Vec<OutboxEntry>, PortError> {
         loop {
             let rows: Vec<EntryRow<DateTime<Utc>>> = self
@@ -174,13 +174,13 @@ impl OutboxLead for Lead {
         }
     }
 
-    async fn forget(&mut self, entries: &[OutboxId]) -> Result<(), PortError> {
+    async fn remove(&mut self, entries: &[OutboxId]) -> Result<(), PortError> {
         let ids: Vec<_> = entries.iter().map(|OutboxId(id)| *id).collect();
         self.ask(async |listener| sqlx::query(FORGET).bind(ids).execute(listener).await).await?;
         Ok(())
     }
 
-    async fn more(&mut self, patience: Duration) -> Result<(), PortError> {
+    async fn wait_for_entries(&mut self, patience: Duration) -> Result<(), PortError> {
         if self.lost {
             return Err(Failure::LeadLost.into());
         }

@@ -68,7 +68,7 @@ impl Retention for PostgresStore {
         Ok(deleted)
     }
 
-    async fn forget_deleted(
+    async fn purge_deleted(
         &self,
         deleted_before: Timestamp,
         limit: usize,
@@ -76,7 +76,7 @@ impl Retention for PostgresStore {
         self.forget(FORGET_DELETED, deleted_before, limit).await
     }
 
-    async fn forget_requests(
+    async fn purge_requests(
         &self,
         made_before: Timestamp,
         limit: usize,
@@ -84,7 +84,7 @@ impl Retention for PostgresStore {
         self.forget(FORGET_REQUESTS, made_before, limit).await
     }
 
-    async fn forget_revocations(
+    async fn purge_revocations(
         &self,
         made_before: Timestamp,
         limit: usize,

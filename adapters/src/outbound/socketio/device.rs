@@ -1,5 +1,5 @@
-use belfry_application::announcement::Push;
-use belfry_application::ports::{CloseReason, Device, Unsent};
+use belfry_application::ports::{CloseReason, Device, SendError};
+use belfry_application::push::Push;
 
 use super::event_frame::EventFrame;
 use super::namespace_socket::NamespaceSocket;
@@ -29,15 +29,15 @@ impl Device for SocketIoDevice {
         EventFrame::of(push)
     }
 
-    fn send(&self, frame: &EventFrame) -> Result<(), Unsent> {
+    fn send(&self, frame: &EventFrame) -> Result<(), SendError> {
         self.send_all(std::slice::from_ref(frame))
     }
 
-    fn send_all(&self, frames: &[EventFrame]) -> Result<(), Unsent> {
+    fn send_all(&self, frames: &[EventFrame]) -> Result<(), SendError> {
         let encoded = frames.iter().map(|frame| frame.in_namespace(self.0.namespace()));
         self.0.send(encoded).map_err(|not_sent| match not_sent {
-            NotSent::Full => Unsent::Full,
-            NotSent::Closed => Unsent::Closed,
+            NotSent::Full => SendError::Full,
+            NotSent::Closed => SendError::Closed,
         })
     }
 
@@ -49,7 +49,7 @@ impl Device for SocketIoDevice {
     fn close(&self, why: CloseReason) {
         // Client libraries reconnect by themselves when a transport breaks, and stay away when the server
         // disconnects them.
-        let is_closed = if !why.asks_back() {
+        let is_closed = if !why.should_reconnect() {
             self.0.disconnect(why.as_str())
         } else if why == CloseReason::TooSlow {
             self.0.abort_transport()

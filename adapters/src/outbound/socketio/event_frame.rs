@@ -1,6 +1,6 @@
 use std::sync::OnceLock;
 
-use belfry_application::announcement::Push;
+use belfry_application::push::Push;
 use bytes::Bytes;
 
 use super::namespace::Namespace;

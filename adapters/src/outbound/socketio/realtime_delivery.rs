@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use belfry_application::announcement::Announcement;
 use belfry_application::ports::RealtimeDelivery;
+use belfry_application::push::PushBatch;
 use belfry_domain::UserRoom;
 
 use super::SocketIoSessions;
@@ -22,8 +22,8 @@ impl SocketIoDelivery {
 
 #[async_trait]
 impl RealtimeDelivery for SocketIoDelivery {
-    async fn deliver(&self, room: &UserRoom, announcement: Announcement) {
-        let told = self.sessions.tell(room, &announcement);
+    async fn deliver(&self, room: &UserRoom, announcement: PushBatch) {
+        let told = self.sessions.deliver(room, &announcement);
         metrics::counter!("belfry_announcements_delivered_total").increment(told as u64);
     }
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use belfry_application::ports::{Outbox, OutboxEntry, OutboxId, OutboxLead, PortError};
+use belfry_application::ports::{Outbox, OutboxEntry, OutboxId, OutboxLease, PortError};
 use tokio::sync::Notify;
 use tracing::error;
 
@@ -45,7 +45,7 @@ impl Shared {
 #[async_trait]
 impl Outbox for SqliteStore {
     /// No other process has the file, so a flag tells whether somebody leads.
-    async fn lead(&self) -> Result<Option<Box<dyn OutboxLead>>, PortError> {
+    async fn acquire_lease(&self) -> Result<Option<Box<dyn OutboxLease>>, PortError> {
         if self.shared.led.swap(true, Ordering::SeqCst) {
             return Ok(None);
         }
@@ -100,7 +100,7 @@ impl Lead {
 }
 
 #[async_trait]
-impl OutboxLead for Lead {
+impl OutboxLease for Lead {
     async fn pending(&mut self, limit: usize) -> Result<Vec<OutboxEntry>, PortError> {
         loop {
             let rows: Vec<EntryRow<i64>> = sqlx::query_as(PENDING)
@@ -122,7 +122,7 @@ impl OutboxLead for Lead {
         }
     }
 
-    async fn forget(&mut self, entries: &[OutboxId]) -> Result<(), PortError> {
+    async fn remove(&mut self, entries: &[OutboxId]) -> Result<(), PortError> {
         let ids = list(entries.iter().map(|OutboxId(id)| *id));
         self.store
             .in_transaction(async |connection| {
@@ -133,7 +133,7 @@ impl OutboxLead for Lead {
         Ok(())
     }
 
-    async fn more(&mut self, patience: Duration) -> Result<(), PortError> {
+    async fn wait_for_entries(&mut self, patience: Duration) -> Result<(), PortError> {
         // Patience that runs out is no failure: the wait is over either way.
         let _ = tokio::time::timeout(patience, self.store.shared.written.notified()).await;
         Ok(())

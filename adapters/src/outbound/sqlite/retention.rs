@@ -67,7 +67,7 @@ impl Retention for SqliteStore {
         .await
     }
 
-    async fn forget_deleted(
+    async fn purge_deleted(
         &self,
         deleted_before: Timestamp,
         limit: usize,
@@ -91,7 +91,7 @@ impl Retention for SqliteStore {
         Ok(work.outcome())
     }
 
-    async fn forget_requests(
+    async fn purge_requests(
         &self,
         made_before: Timestamp,
         limit: usize,
@@ -99,7 +99,7 @@ impl Retention for SqliteStore {
         self.forget(FORGET_REQUESTS, made_before, limit).await
     }
 
-    async fn forget_revocations(
+    async fn purge_revocations(
         &self,
         made_before: Timestamp,
         limit: usize,

@@ -97,8 +97,8 @@ async fn what_the_relay_cannot_read_is_set_aside_and_stops_nobody() {
     sqlx::query("INSERT INTO outbox (event) VALUES ('{}')").execute(&store.writer).await.unwrap();
     store.create(vec![a_draft("ada", "n1")]).await.unwrap();
 
-    let mut lead = store.lead().await.unwrap().unwrap();
-    let entries = lead.pending(1).await.unwrap();
+    let mut lease = store.acquire_lease().await.unwrap().unwrap();
+    let entries = lease.pending(1).await.unwrap();
     assert_eq!(entries.len(), 1);
     assert_eq!(entries[0].event.user, user("ada"));
     assert_eq!(store.backlog().await.unwrap(), 1);
@@ -138,7 +138,7 @@ async fn an_entry_tells_when_it_was_written() {
     let place = Place::new();
     let store = place.store().await;
     store.create(vec![a_draft("ada", "n1")]).await.unwrap();
-    let entry = store.lead().await.unwrap().unwrap().pending(1).await.unwrap().remove(0);
+    let entry = store.acquire_lease().await.unwrap().unwrap().pending(1).await.unwrap().remove(0);
     let year_2025 = at(1_735_689_600_000);
     assert!(entry.written_at > year_2025, "in milliseconds, by the database's clock: {entry:?}");
 }

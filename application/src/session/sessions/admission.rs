@@ -16,16 +16,16 @@ pub struct SessionLimit {
     /// The most of one user.
     pub per_user: usize,
     /// Who goes.
-    pub over: Over,
+    pub on_excess: ExcessPolicy,
 }
 
 /// Who goes where there would be too many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Over {
+pub enum ExcessPolicy {
     /// The one that has been there for longest is sent away.
-    Oldest,
+    EvictOldest,
     /// The new one is not let in.
-    Newest,
+    RejectNewest,
 }
 
 /// The user has as many sessions as may be.
@@ -42,7 +42,7 @@ impl TooManySessions {
 /// on, so that it is not refused after it was told that it is in; dropped, it gives that back.
 pub struct Admission<D: Device> {
     pub(super) claims: Claims,
-    pub(super) place: Option<Place<D>>,
+    pub(super) place: Option<SessionReservation<D>>,
 }
 
 impl<D: Device> fmt::Debug for Admission<D> {
@@ -51,16 +51,16 @@ impl<D: Device> fmt::Debug for Admission<D> {
     }
 }
 
-pub(super) struct Place<D: Device> {
+pub(super) struct SessionReservation<D: Device> {
     rooms: Arc<Rooms<D>>,
     room: UserRoom,
     kept: bool,
 }
 
-impl<D: Device> Drop for Place<D> {
+impl<D: Device> Drop for SessionReservation<D> {
     fn drop(&mut self) {
         if self.kept {
-            self.rooms.give_back(&self.room);
+            self.rooms.release_reservation(&self.room);
         }
     }
 }
@@ -70,11 +70,11 @@ impl<D: Device> Sessions<D> {
     pub(super) fn enter(
         &self,
         session: Arc<Session<D>>,
-        place: Option<Place<D>>,
+        place: Option<SessionReservation<D>>,
     ) -> Vec<Arc<Session<D>>> {
         match place {
             Some(mut place) => {
-                self.rooms.take_place(session);
+                self.rooms.occupy(session);
                 place.kept = false;
                 Vec::new()
             }
@@ -85,14 +85,14 @@ impl<D: Device> Sessions<D> {
     /// Whether there is a place for a device of this user.
     pub fn admit(&self, claims: Claims) -> Result<Admission<D>, TooManySessions> {
         let place = match self.settings.limit {
-            Some(SessionLimit { per_user, over: Over::Newest }) => {
+            Some(SessionLimit { per_user, on_excess: ExcessPolicy::RejectNewest }) => {
                 let room = UserRoom::of(claims.user.clone());
-                if !self.rooms.keep_place(room.clone(), per_user) {
+                if !self.rooms.reserve(room.clone(), per_user) {
                     return Err(TooManySessions);
                 }
-                Some(Place { rooms: self.rooms.clone(), room, kept: true })
+                Some(SessionReservation { rooms: self.rooms.clone(), room, kept: true })
             }
-            Some(SessionLimit { over: Over::Oldest, .. }) | None => None,
+            Some(SessionLimit { on_excess: ExcessPolicy::EvictOldest, .. }) | None => None,
         };
         Ok(Admission { claims, place })
     }

@@ -23,8 +23,8 @@ use tracing::{info, warn};
 
 use super::Sessions;
 use super::slow_reader::SlowReader;
-use crate::announcement::{Announcement, Push, SyncState};
-use crate::ports::{CloseReason, Device, PortError, Unsent};
+use crate::ports::{CloseReason, Device, PortError, SendError};
+use crate::push::{Push, PushBatch, SyncState};
 use crate::session::{Release, Session};
 use crate::use_cases::{CatchUpPlan, ReplayPage, ResumePoint};
 
@@ -56,14 +56,14 @@ impl NotSynced {
 
 /// Those that have missed something, and since which revision. Each is here once at most: its gate is
 /// closed until it has caught up.
-pub(super) struct Behind<D: Device> {
+pub(super) struct LaggingSessions<D: Device> {
     put: mpsc::Sender<Late<D>>,
     take: Mutex<mpsc::Receiver<Late<D>>>,
 }
 
 type Late<D> = (Weak<Session<D>>, Revision);
 
-impl<D: Device> Default for Behind<D> {
+impl<D: Device> Default for LaggingSessions<D> {
     fn default() -> Self {
         const WAITING_AT_MOST: usize = 4_096;
         let (put, take) = mpsc::channel(WAITING_AT_MOST);
@@ -137,7 +137,7 @@ impl<D: Device> Sessions<D> {
             } else {
                 repair.sync
             };
-            plan = CatchUpPlan { sync: sync.start_over(), replay: None };
+            plan = CatchUpPlan { sync: sync.without_replay(), replay: None };
         }
         self.follow(session, plan).await
     }
@@ -158,7 +158,7 @@ impl<D: Device> Sessions<D> {
     }
 
     /// A device has missed something. Where too many have, it is sent away to come back.
-    pub(super) fn falls_behind(&self, session: &Arc<Session<D>>, since: Revision) {
+    pub(super) fn mark_lagging(&self, session: &Arc<Session<D>>, since: Revision) {
         if self.behind.put.try_send((Arc::downgrade(session), since)).is_err() {
             session.device().close(CloseReason::NotCaughtUp);
         }
@@ -166,7 +166,7 @@ impl<D: Device> Sessions<D> {
 
     /// Lets those that have missed something catch up, one after the other, until told to stop. Run
     /// it several times at once for as many at a time.
-    pub async fn catch_up_those_behind(&self, stop: CancellationToken) {
+    pub async fn catch_up_lagging(&self, stop: CancellationToken) {
         let next = async || self.behind.take.lock().await.recv().await;
         while let Some(Some((session, told))) = stop.run_until_cancelled(next()).await {
             let Some(session) = session.upgrade() else { continue };
@@ -253,7 +253,7 @@ impl<D: Device> Sessions<D> {
             let page = self.catch_up.page(session.user(), rest).await;
             match page.inspect_err(|error| Self::log_failed(session, error))? {
                 ReplayPage::OutOfReach => {
-                    let sync = plan.sync.start_over();
+                    let sync = plan.sync.without_replay();
                     self.send(session, &Push::Sync(sync.clone())).await?;
                     return Ok(sync);
                 }
@@ -285,7 +285,7 @@ impl<D: Device> Sessions<D> {
 async fn send_page<D: Device>(
     session: &Session<D>,
     mut reader: SlowReader<'_>,
-    announcements: Vec<Announcement>,
+    announcements: Vec<PushBatch>,
 ) -> Result<(), NotSynced> {
     let device = session.device();
     for push in announcements.iter().flat_map(|one| &one.pushes) {
@@ -293,8 +293,8 @@ async fn send_page<D: Device>(
         loop {
             match device.send(&frame) {
                 Ok(()) => break reader.has_read(),
-                Err(Unsent::Full) => reader.wait(device.queued()).await?,
-                Err(Unsent::Closed) => return Err(NotSynced::Unsent),
+                Err(SendError::Full) => reader.wait(device.queued()).await?,
+                Err(SendError::Closed) => return Err(NotSynced::Unsent),
             }
         }
     }

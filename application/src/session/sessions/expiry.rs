@@ -7,8 +7,8 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::Sessions;
-use crate::announcement::Push;
 use crate::ports::{CloseReason, Device};
+use crate::push::Push;
 use crate::session::Session;
 use crate::use_cases::Refusal;
 
@@ -17,15 +17,15 @@ impl<D: Device> Sessions<D> {
     const TICK: Duration = Duration::from_millis(50);
 
     /// Ends sessions with their tokens, and warns before, until told to stop.
-    pub async fn keep_time(&self, stop: CancellationToken) {
+    pub async fn run_expiry(&self, stop: CancellationToken) {
         let mut tick = tokio::time::interval(Self::TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
-            self.end_what_is_over();
+            self.close_expired();
         }
     }
 
-    pub(super) fn end_what_is_over(&self) {
+    pub(super) fn close_expired(&self) {
         let now = self.clock.now();
         for session in self.deadlines.due(now) {
             let expires_at = session.expires_at();
@@ -37,14 +37,14 @@ impl<D: Device> Sessions<D> {
                 // A device that is too slow to hear it hears the end.
                 let _ = session.say(&Push::Expiring { expires_at });
             }
-            self.remind(&session);
+            self.schedule_expiry(&session);
         }
     }
 
     /// Sees to it that the session is looked at when its token is about to end, and when it does. A
     /// device whose token holds for less than the usual warning time is warned half-way: in time to
     /// show another, and not again and again where tokens never hold for longer.
-    pub(super) fn remind(&self, session: &Arc<Session<D>>) {
+    pub(super) fn schedule_expiry(&self, session: &Arc<Session<D>>) {
         let now = self.clock.now();
         let expires_at = session.expires_at();
         let warn_at = expires_at.minus(self.settings.warn_before_expiry);

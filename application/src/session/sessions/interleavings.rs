@@ -17,11 +17,11 @@ use tokio::time::sleep;
 
 use super::*;
 use crate::access::Access;
-use crate::announcement::Which;
 use crate::ports::{
-    History, IdempotencyKey, InboxRepository, ListFilter, Once, Outbox as _, OutboxLead, Page,
+    History, IdempotencyKey, InboxRepository, ListFilter, Once, Outbox as _, OutboxLease, Page,
     PageLimit, PortError,
 };
+use crate::push::Selection;
 use crate::revoked_tokens::RevokedTokens;
 use crate::testing::{
     FakeDevice, FakeTokens, InMemoryStore, ManualClock, a_draft, at, claims, epoch, id, user,
@@ -171,11 +171,11 @@ struct World {
     /// A device that has caught up reads at once: how slow it may be then is tested elsewhere.
     caught_up: AtomicBool,
     /// The events on their way to this node.
-    relay: tokio::sync::Mutex<Box<dyn OutboxLead>>,
+    relay: tokio::sync::Mutex<Box<dyn OutboxLease>>,
 }
 
 impl World {
-    async fn new(held_at_most: usize, device: FakeDevice) -> Self {
+    async fn new(max_held: usize, device: FakeDevice) -> Self {
         let store = Arc::new(InMemoryStore::new(epoch("e1")));
         let clock = Arc::new(ManualClock::at(0));
         let revoked = Arc::new(RevokedTokens::none());
@@ -184,9 +184,9 @@ impl World {
             SignIn::new(Arc::new(FakeTokens), clock.clone(), revoked, Access::default()),
             catch_up.with_pages(PageLimit::rows(2), 2),
             clock,
-            SessionSettings { held_at_most, ..SessionSettings::default() },
+            SessionSettings { max_held, ..SessionSettings::default() },
         );
-        let relay = tokio::sync::Mutex::new(store.lead().await.unwrap().unwrap());
+        let relay = tokio::sync::Mutex::new(store.acquire_lease().await.unwrap().unwrap());
         Self {
             store,
             sessions,
@@ -231,12 +231,12 @@ impl World {
     async fn deliver(&self, count: usize) {
         let mut relay = self.relay.lock().await;
         for entry in relay.pending(count).await.unwrap() {
-            relay.forget(&[entry.id]).await.unwrap();
+            relay.remove(&[entry.id]).await.unwrap();
             if self.caught_up.load(Ordering::Relaxed) {
                 self.device.read();
             }
             let room = UserRoom::of(self.user.clone());
-            self.sessions.tell(&room, &Announcement::of(entry.event));
+            self.sessions.deliver(&room, &PushBatch::of(entry.event));
         }
     }
 
@@ -288,12 +288,12 @@ fn apply(inbox: &mut Inbox, push: &Push) {
         Push::New(one) => {
             inbox.insert(one.id.to_string(), one.is_read());
         }
-        Push::MarkedRead { which: Which::All, .. } => {
+        Push::MarkedRead { which: Selection::All, .. } => {
             for read in inbox.values_mut() {
                 *read = true;
             }
         }
-        Push::MarkedRead { which: Which::These(ids), .. } => {
+        Push::MarkedRead { which: Selection::Ids(ids), .. } => {
             for id in ids {
                 inbox.entry(id.to_string()).and_modify(|read| *read = true);
             }
@@ -325,7 +325,7 @@ struct Scenario {
     resumes: bool,
     /// How many frames the device takes until it reads.
     room: Option<usize>,
-    held_at_most: usize,
+    max_held: usize,
     connecting: Vec<Step>,
     /// Taken while the device asks for the state without a position.
     asking: Option<Vec<Step>>,
@@ -337,17 +337,17 @@ prop_compose! {
         missed in prop::collection::vec(step(), 0..16),
         resumes in any::<bool>(),
         room in prop_oneof![Just(None), Just(Some(2)), Just(Some(5))],
-        held_at_most in prop_oneof![Just(2_usize), Just(1_000)],
+        max_held in prop_oneof![Just(2_usize), Just(1_000)],
         connecting in prop::collection::vec(step(), 0..40),
         asking in prop::option::of(prop::collection::vec(step(), 0..20)),
     ) -> Scenario {
-        Scenario { before, missed, resumes, room, held_at_most, connecting, asking }
+        Scenario { before, missed, resumes, room, max_held, connecting, asking }
     }
 }
 
 async fn check(scenario: Scenario) -> Result<(), TestCaseError> {
     let device = scenario.room.map_or_else(FakeDevice::new, FakeDevice::with_room_for);
-    let world = World::new(scenario.held_at_most, device.clone()).await;
+    let world = World::new(scenario.max_held, device.clone()).await;
     for step in &scenario.before {
         world.take(step).await;
     }

@@ -23,7 +23,7 @@ const ALL_EVERY: Duration = Duration::from_mins(10);
 impl<D: Device> Sessions<D> {
     /// Learns what is revoked and ends the sessions that live on it, until told to stop. Until it has
     /// read all that there is, nobody is let in.
-    pub async fn keep_revocations(&self, store: Arc<dyn Revocations>, stop: CancellationToken) {
+    pub async fn poll_revocations(&self, store: Arc<dyn Revocations>, stop: CancellationToken) {
         let mut tick = tokio::time::interval(EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut all_read: Option<Instant> = None;

@@ -3,11 +3,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::access::{Access, Action};
-use crate::announcement::Push;
 use crate::ports::inbox_repository::MockInboxRepository;
 use crate::ports::revocations::MockRevocations;
 use crate::ports::{History, InboxRepository, Retention as _, TokenVerifier};
 use crate::ports::{Mark, PortError, Revocation, Revocations as _};
+use crate::push::Push;
 use crate::revoked_tokens::RevokedTokens;
 use crate::testing::{
     FakeDevice, FakeTokens, InMemoryStore, ManualClock, a_draft, at, claims, epoch, id, user,
@@ -32,7 +32,7 @@ fn sessions<D: Device>(store: Arc<dyn InboxRepository>, clock: &Arc<ManualClock>
         SignIn::new(tokens, clock.clone(), Arc::new(RevokedTokens::none()), Access::default()),
         CatchUp::new(store, 100),
         clock.clone(),
-        SessionSettings { held_at_most: 4, ..SessionSettings::default() },
+        SessionSettings { max_held: 4, ..SessionSettings::default() },
     )
 }
 
@@ -60,10 +60,10 @@ impl Node {
     }
 
     /// Stores a notification for `name` and answers what there is to tell of it.
-    async fn happens(&self, name: &str, id: &str) -> Announcement {
+    async fn happens(&self, name: &str, id: &str) -> PushBatch {
         let receipts = self.store.create(vec![a_draft(name, id)]).await.unwrap();
         match receipts.into_iter().next() {
-            Some(belfry_domain::Receipt::Taken(event)) => Announcement::of(event),
+            Some(belfry_domain::Receipt::Taken(event)) => PushBatch::of(event),
             other => panic!("not taken: {other:?}"),
         }
     }
@@ -89,7 +89,7 @@ async fn only_the_users_own_devices_are_told() {
         devices.push(device);
     }
     let announcement = node.happens("ada", "n1").await;
-    assert_eq!(node.sessions.tell(&Node::room("ada"), &announcement), 2);
+    assert_eq!(node.sessions.deliver(&Node::room("ada"), &announcement), 2);
     assert_eq!(devices[0].heard_ids(), ["n1"]);
     assert_eq!(devices[1].heard_ids(), ["n1"]);
     assert_eq!(devices[2].heard_ids(), [""; 0]);
@@ -105,7 +105,7 @@ impl Device for Forgetful {
         format!("{push:?}")
     }
 
-    fn send(&self, _: &String) -> Result<(), Unsent> {
+    fn send(&self, _: &String) -> Result<(), SendError> {
         Ok(())
     }
 
@@ -133,7 +133,7 @@ async fn what_is_told_is_made_once_for_all_devices_in_the_room() {
         }
         let announcement = node().happens("ada", "n1").await;
         let told = allocation_counter::measure(|| {
-            assert_eq!(sessions.tell(&Node::room("ada"), &announcement), devices);
+            assert_eq!(sessions.deliver(&Node::room("ada"), &announcement), devices);
         });
         allocations.push(told.count_total);
     }
@@ -150,12 +150,12 @@ async fn what_happens_during_the_replay_is_told_after_it_and_once() {
 
     // The second is stored and announced before the replay is read, the third after.
     let second = node.happens("ada", "n2").await;
-    node.sessions.tell(&Node::room("ada"), &second);
+    node.sessions.deliver(&Node::room("ada"), &second);
     assert_eq!(device.heard_ids(), [""; 0]);
     connect(&node.sessions, &session, since(0)).await;
-    node.sessions.tell(&Node::room("ada"), &second);
+    node.sessions.deliver(&Node::room("ada"), &second);
     let third = node.happens("ada", "n3").await;
-    node.sessions.tell(&Node::room("ada"), &third);
+    node.sessions.deliver(&Node::room("ada"), &third);
 
     assert!(matches!(device.heard()[0], Push::Sync(_)));
     assert_eq!(device.heard_ids(), ["n1", "n2", "n3"]);
@@ -169,7 +169,7 @@ async fn a_device_overtaken_while_it_catches_up_gets_the_rest_from_the_store() {
     for n in 0..10 {
         // More than the gate holds; the store knows them all.
         let announcement = node.happens("ada", &format!("n{n}")).await;
-        node.sessions.tell(&Node::room("ada"), &announcement);
+        node.sessions.deliver(&Node::room("ada"), &announcement);
     }
     connect(&node.sessions, &session, since(0)).await;
     let expected: Vec<_> = (0..10).map(|n| format!("n{n}")).collect();
@@ -189,7 +189,7 @@ async fn a_device_that_asks_again_gets_what_it_names() {
     assert_eq!(sync.missed, 1);
     assert_eq!(device.heard_ids(), ["n1"]);
     let next = node.happens("ada", "n2").await;
-    node.sessions.tell(&Node::room("ada"), &next);
+    node.sessions.deliver(&Node::room("ada"), &next);
     assert_eq!(device.heard_ids(), ["n1", "n2"]);
 }
 
@@ -202,7 +202,7 @@ async fn a_device_that_does_not_read_is_sent_away_and_others_are_told() {
         connect(&node.sessions, &session, None).await;
     }
     let announcement = node.happens("ada", "n1").await;
-    assert_eq!(node.sessions.tell(&Node::room("ada"), &announcement), 1);
+    assert_eq!(node.sessions.deliver(&Node::room("ada"), &announcement), 1);
     assert_eq!(slow.closed(), Some(CloseReason::TooSlow));
     assert_eq!(quick.heard_ids(), ["n1"]);
 }
@@ -318,9 +318,9 @@ async fn a_notification_after_connect_reaches_a_device_without_a_position() {
     let session = node.join(claims("ada", 10_000), device.clone());
     let plan = node.sessions.prepare(&session, None).await.unwrap();
     // The client is told that it is connected. The first event was on its way.
-    node.sessions.tell(&Node::room("ada"), &before);
+    node.sessions.deliver(&Node::room("ada"), &before);
     let after = node.happens("ada", "after").await;
-    node.sessions.tell(&Node::room("ada"), &after);
+    node.sessions.deliver(&Node::room("ada"), &after);
     assert_eq!(device.heard(), []);
     node.sessions.start(&session, plan).await;
 
@@ -340,7 +340,7 @@ async fn a_connected_device_that_starts_over_still_hears_what_is_on_its_way() {
     let on_its_way = node.happens("ada", "n1").await;
     let sync = node.sessions.sync(&session, None).await.unwrap();
     assert_eq!((sync.recovered, sync.revision.get(), sync.missed), (false, 1, 0));
-    node.sessions.tell(&Node::room("ada"), &on_its_way);
+    node.sessions.deliver(&Node::room("ada"), &on_its_way);
     assert_eq!(device.heard_ids(), ["n1"]);
 }
 
@@ -356,9 +356,9 @@ async fn a_device_starts_over_when_the_rest_of_its_replay_is_forgotten_meanwhile
     let meanwhile = async {
         tokio::time::sleep(Duration::from_millis(50)).await;
         assert_eq!(device.heard_ids().len(), 17);
-        node.store.forget_deleted(at(2), 10).await.unwrap();
+        node.store.purge_deleted(at(2), 10).await.unwrap();
         let live = node.happens("ada", "live").await;
-        node.sessions.tell(&Node::room("ada"), &live);
+        node.sessions.deliver(&Node::room("ada"), &live);
         device.read();
     };
     tokio::join!(connect(&node.sessions, &session, since(0)), meanwhile);
@@ -428,11 +428,11 @@ async fn a_session_is_warned_and_ends_with_its_token() {
     connect(&node.sessions, &session, None).await;
 
     node.clock.set(39_999);
-    node.sessions.end_what_is_over();
+    node.sessions.close_expired();
     assert_eq!(device.heard().len(), 1, "only the sync");
     for _ in 0..2 {
         node.clock.set(40_000);
-        node.sessions.end_what_is_over();
+        node.sessions.close_expired();
         assert!(matches!(device.heard()[1], Push::Expiring { .. }));
         assert_eq!(device.heard().len(), 2, "warned once");
     }
@@ -443,7 +443,7 @@ async fn a_session_is_warned_and_ends_with_its_token() {
         node.sessions.authorize(&session, Action::ReadInbox),
         Err(Refusal::TokenExpired)
     ));
-    node.sessions.end_what_is_over();
+    node.sessions.close_expired();
     assert!(matches!(device.heard()[2], Push::Exception { code: "token_expired", .. }));
     assert_eq!(device.closed(), Some(CloseReason::TokenExpired));
     assert_eq!(node.sessions.count(), 0);
@@ -457,12 +457,12 @@ async fn a_short_token_is_warned_of_half_way() {
     connect(&node.sessions, &session, None).await;
     for (at, heard) in [(3_999, 1), (4_000, 2), (7_999, 2)] {
         node.clock.set(at);
-        node.sessions.end_what_is_over();
+        node.sessions.close_expired();
         assert_eq!(device.heard().len(), heard, "at {at}");
     }
     assert!(matches!(device.heard()[1], Push::Expiring { .. }));
     node.clock.set(8_000);
-    node.sessions.end_what_is_over();
+    node.sessions.close_expired();
     assert_eq!(device.closed(), Some(CloseReason::TokenExpired));
 }
 
@@ -478,10 +478,10 @@ async fn a_session_goes_on_with_a_newer_token_of_the_same_user() {
     node.sessions.refresh(&session, BearerToken::parse("ada:500000").unwrap()).await.unwrap();
 
     node.clock.set(1_000);
-    node.sessions.end_what_is_over();
+    node.sessions.close_expired();
     assert_eq!(device.closed(), None);
     node.clock.set(500_000);
-    node.sessions.end_what_is_over();
+    node.sessions.close_expired();
     assert_eq!(device.closed(), Some(CloseReason::TokenExpired));
 }
 
@@ -505,7 +505,7 @@ async fn while_catching_up<T>(node: &Node, during: impl Future<Output = T>) -> T
         stop.cancel();
         done
     };
-    tokio::join!(node.sessions.catch_up_those_behind(stop.clone()), done).1
+    tokio::join!(node.sessions.catch_up_lagging(stop.clone()), done).1
 }
 
 #[tokio::test]
@@ -516,18 +516,18 @@ async fn what_was_lost_on_its_way_is_made_good_by_the_next_announcement() {
     connect(&node.sessions, &session, None).await;
 
     let first = node.happens("ada", "n1").await;
-    node.sessions.tell(&Node::room("ada"), &first);
+    node.sessions.deliver(&Node::room("ada"), &first);
     node.happens("ada", "lost").await;
     let third = node.happens("ada", "n3").await;
     while_catching_up(&node, async {
-        node.sessions.tell(&Node::room("ada"), &third);
+        node.sessions.deliver(&Node::room("ada"), &third);
         while device.heard_ids().len() < 3 {
             tokio::task::yield_now().await;
         }
     })
     .await;
     let fourth = node.happens("ada", "n4").await;
-    node.sessions.tell(&Node::room("ada"), &fourth);
+    node.sessions.deliver(&Node::room("ada"), &fourth);
     assert_eq!(device.heard_ids(), ["n1", "lost", "n3", "n4"]);
     assert_eq!(device.closed(), None);
 }
@@ -578,7 +578,7 @@ async fn sessions_end_when_their_token_is_revoked_and_others_stay() {
         tokio::time::sleep(Duration::from_secs(1)).await;
         stop.cancel();
     };
-    tokio::join!(node.sessions.keep_revocations(node.store.clone(), stop.clone()), revoked);
+    tokio::join!(node.sessions.poll_revocations(node.store.clone(), stop.clone()), revoked);
 
     let closed: Vec<_> = devices.iter().map(FakeDevice::closed).collect();
     assert_eq!(closed, [Some(CloseReason::TokenRevoked), None, None]);
@@ -632,18 +632,18 @@ async fn revocations_are_learned_once_the_store_answers() {
         assert_eq!(code().await, "token_revoked");
         stop.cancel();
     };
-    tokio::join!(sessions.keep_revocations(Arc::new(store), stop.clone()), look);
+    tokio::join!(sessions.poll_revocations(Arc::new(store), stop.clone()), look);
 }
 
-fn limited(per_user: usize, over: Over) -> Node {
+fn limited(per_user: usize, on_excess: ExcessPolicy) -> Node {
     let mut node = node();
-    node.sessions.settings.limit = Some(SessionLimit { per_user, over });
+    node.sessions.settings.limit = Some(SessionLimit { per_user, on_excess });
     node
 }
 
 #[tokio::test]
 async fn one_session_too_many_sends_the_oldest_away_for_good() {
-    let node = limited(2, Over::Oldest);
+    let node = limited(2, ExcessPolicy::EvictOldest);
     let bobs = FakeDevice::new();
     node.join(claims("bob", 10_000), bobs.clone());
     let devices = [(); 4].map(|()| FakeDevice::new());
@@ -651,7 +651,7 @@ async fn one_session_too_many_sends_the_oldest_away_for_good() {
         devices.each_ref().map(|device| node.join(claims("ada", 10_000), device.clone()));
     let gone = Some(CloseReason::TooManySessions);
     assert_eq!(devices.each_ref().map(FakeDevice::closed), [gone, gone, None, None]);
-    assert!(!CloseReason::TooManySessions.asks_back());
+    assert!(!CloseReason::TooManySessions.should_reconnect());
     let [said] = &*devices[0].heard() else { panic!("{:?}", devices[0].heard()) };
     assert!(matches!(said, Push::Exception { code: TooManySessions::CODE, .. }));
     assert_eq!((node.sessions.count(), bobs.closed()), (3, None));
@@ -663,13 +663,13 @@ async fn one_session_too_many_sends_the_oldest_away_for_good() {
     node.join(claims("ada", 10_000), next.clone());
     assert_eq!((devices[2].closed(), next.closed()), (None, None));
     node.clock.set(10_000);
-    node.sessions.end_what_is_over();
+    node.sessions.close_expired();
     assert_eq!(devices[0].heard().len(), 1);
 }
 
 #[tokio::test]
 async fn where_new_ones_are_refused_a_place_is_taken_from_the_admission_on() {
-    let node = limited(2, Over::Newest);
+    let node = limited(2, ExcessPolicy::RejectNewest);
     let admit = |name: &str| node.sessions.admit(claims(name, 10_000));
     let first = node.join(claims("ada", 10_000), FakeDevice::new());
     let second = admit("ada").unwrap();
@@ -677,7 +677,7 @@ async fn where_new_ones_are_refused_a_place_is_taken_from_the_admission_on() {
     assert!(admit("bob").is_ok());
     // A place that is only kept is nobody to tell.
     let bobs = admit("bob").unwrap();
-    assert_eq!(node.sessions.tell(&Node::room("bob"), &node.happens("bob", "n1").await), 0);
+    assert_eq!(node.sessions.deliver(&Node::room("bob"), &node.happens("bob", "n1").await), 0);
     drop(bobs);
 
     let device = FakeDevice::new();
@@ -696,7 +696,7 @@ async fn where_new_ones_are_refused_a_place_is_taken_from_the_admission_on() {
 #[test]
 fn the_number_of_sessions_is_exact_when_many_come_at_once() {
     const LIMIT: usize = 5;
-    for over in [Over::Oldest, Over::Newest] {
+    for over in [ExcessPolicy::EvictOldest, ExcessPolicy::RejectNewest] {
         let node = limited(LIMIT, over);
         let devices: Vec<_> = (0..8 * 50).map(|_| FakeDevice::new()).collect();
         std::thread::scope(|scope| {
@@ -714,7 +714,7 @@ fn the_number_of_sessions_is_exact_when_many_come_at_once() {
         });
         assert_eq!(node.sessions.count(), LIMIT, "{over:?}");
         let closed = devices.iter().filter(|device| device.closed().is_some()).count();
-        let expected = if over == Over::Oldest { devices.len() - LIMIT } else { 0 };
+        let expected = if over == ExcessPolicy::EvictOldest { devices.len() - LIMIT } else { 0 };
         assert_eq!(closed, expected, "{over:?}");
     }
 }

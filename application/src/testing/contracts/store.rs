@@ -17,7 +17,7 @@ use belfry_domain::{
 
 use super::Promise;
 use crate::ports::{
-    History, IdempotencyKey, InboxRepository, ListFilter, Outbox, OutboxEntry, OutboxLead, Page,
+    History, IdempotencyKey, InboxRepository, ListFilter, Outbox, OutboxEntry, OutboxLease, Page,
     PageLimit, Retention, Revocations,
 };
 use crate::testing::{a_draft, at, id, user};
@@ -102,12 +102,12 @@ impl Store {
         self.inboxes.delete(&user(name), &ids, at(6_000)).await.expect("delete")
     }
 
-    async fn lead(&self) -> Box<dyn OutboxLead> {
-        self.outbox.lead().await.expect("lead").expect("nobody else leads")
+    async fn acquire_lease(&self) -> Box<dyn OutboxLease> {
+        self.outbox.acquire_lease().await.expect("lead").expect("nobody else leads")
     }
 
     async fn waiting(&self) -> Vec<OutboxEntry> {
-        self.lead().await.pending(10_000).await.expect("pending")
+        self.acquire_lease().await.pending(10_000).await.expect("pending")
     }
 
     async fn history(&self, name: &str, since: u64, limit: usize) -> History {
@@ -154,7 +154,7 @@ impl Store {
     }
 
     async fn forgets_deleted(&self, before: i64, limit: usize) -> usize {
-        self.retention.forget_deleted(at(before), limit).await.expect("forget deleted")
+        self.retention.purge_deleted(at(before), limit).await.expect("forget deleted")
     }
 }
 

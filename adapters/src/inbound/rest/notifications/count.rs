@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use super::super::caller::{Caller, Reading};
 use super::super::openapi::CallerProblems;
 use super::super::problem::Problem;
-use super::super::router::RestStories;
+use super::super::router::RestUseCases;
 
 /// How many are unread, in JSON.
 #[derive(Debug, Serialize, ToSchema)]
@@ -34,7 +34,7 @@ impl From<InboxState> for CountForm {
 )]
 pub(super) async fn count_unread(
     caller: Caller<Reading>,
-    State(stories): State<RestStories>,
+    State(stories): State<RestUseCases>,
 ) -> Result<Json<CountForm>, Problem> {
     let state = stories.count_unread.run(caller.user()).await?;
     Ok(Json(state.into()))

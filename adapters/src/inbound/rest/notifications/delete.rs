@@ -5,7 +5,7 @@ use super::super::caller::{Caller, Changing};
 use super::super::openapi::{CallerProblems, IdProblems};
 use super::super::path::IdInPath;
 use super::super::problem::{Kind, Problem};
-use super::super::router::RestStories;
+use super::super::router::RestUseCases;
 
 /// Delete one of your notifications
 ///
@@ -18,7 +18,7 @@ use super::super::router::RestStories;
 )]
 pub(super) async fn delete(
     caller: Caller<Changing>,
-    State(stories): State<RestStories>,
+    State(stories): State<RestUseCases>,
     IdInPath(id): IdInPath,
 ) -> Result<StatusCode, Problem> {
     stories.delete.run(caller.user(), &id).await?.ok_or(Kind::NotFound)?;

@@ -6,7 +6,7 @@ use super::super::caller::{Caller, Reading};
 use super::super::openapi::{CallerProblems, IdProblems};
 use super::super::path::IdInPath;
 use super::super::problem::{Kind, Problem};
-use super::super::router::RestStories;
+use super::super::router::RestUseCases;
 use crate::wire::NotificationForm;
 
 /// One of your notifications
@@ -21,7 +21,7 @@ use crate::wire::NotificationForm;
 )]
 pub(super) async fn get(
     caller: Caller<Reading>,
-    State(stories): State<RestStories>,
+    State(stories): State<RestUseCases>,
     IdInPath(id): IdInPath,
 ) -> Result<Response, Problem> {
     let notification = stories.get.run(caller.user(), &id).await?.ok_or(Kind::NotFound)?;

@@ -13,7 +13,7 @@ use super::super::caller::{Caller, Reading};
 use super::super::limits::RequestLimits;
 use super::super::openapi::{CallerProblems, ListProblems};
 use super::super::problem::{Kind, Problem};
-use super::super::router::RestStories;
+use super::super::router::RestUseCases;
 use crate::wire::{Cursor, PageForm};
 
 /// Which part of the inbox, as it stands in the query.
@@ -58,7 +58,7 @@ impl Wanted {
 )]
 pub(super) async fn list(
     caller: Caller<Reading>,
-    State(stories): State<RestStories>,
+    State(stories): State<RestUseCases>,
     State(limits): State<RequestLimits>,
     Wanted { filter, limit }: Wanted,
 ) -> Result<Response, Problem> {

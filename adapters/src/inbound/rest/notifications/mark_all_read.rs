@@ -4,7 +4,7 @@ use axum::extract::State;
 use super::super::caller::{Caller, Changing};
 use super::super::openapi::CallerProblems;
 use super::super::problem::Problem;
-use super::super::router::RestStories;
+use super::super::router::RestUseCases;
 use super::count::CountForm;
 
 /// Mark all your notifications as read
@@ -15,7 +15,7 @@ use super::count::CountForm;
 )]
 pub(super) async fn mark_all_read(
     caller: Caller<Changing>,
-    State(stories): State<RestStories>,
+    State(stories): State<RestUseCases>,
 ) -> Result<Json<CountForm>, Problem> {
     let state = stories.mark_all_read.run(caller.user()).await?;
     Ok(Json(state.into()))

@@ -8,7 +8,7 @@ use super::super::caller::{Caller, Changing};
 use super::super::openapi::{CallerProblems, IdProblems};
 use super::super::path::IdInPath;
 use super::super::problem::{Kind, Problem};
-use super::super::router::RestStories;
+use super::super::router::RestUseCases;
 use crate::wire::NotificationForm;
 
 /// Mark one of your notifications as read
@@ -25,7 +25,7 @@ use crate::wire::NotificationForm;
 )]
 pub(super) async fn mark_read(
     caller: Caller<Changing>,
-    State(stories): State<RestStories>,
+    State(stories): State<RestUseCases>,
     IdInPath(id): IdInPath,
 ) -> Result<Response, Problem> {
     stories.mark_read.run(caller.user(), slice::from_ref(&id)).await?;

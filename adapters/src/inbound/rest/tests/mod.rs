@@ -31,7 +31,7 @@ use tower::ServiceExt as _;
 
 use crate::limits::{PerSecond, UserWork};
 
-use super::{Intake, Readiness, RequestLimits, RestParts, RestSettings, RestStories, router};
+use super::{Intake, Readiness, RequestLimits, RestParts, RestSettings, RestUseCases, router};
 
 const NOW: i64 = 1_800_000_000_000;
 /// [`NOW`] on the wire.
@@ -120,7 +120,7 @@ impl Api {
                 ids: Arc::new(SequentialIds::default()),
                 clock: clock.clone(),
             },
-            stories: RestStories {
+            stories: RestUseCases {
                 list: ListInbox::new(store.clone()),
                 get: GetNotification::new(store.clone()),
                 count_unread: CountUnread::new(store.clone()),

@@ -42,23 +42,23 @@ async fn a_change_that_changes_nothing_is_not_told(store) {
 
 async fn what_was_told_is_forgotten_and_nothing_else(store) {
     store.takes_plain("ada", 5).await;
-    let mut lead = store.lead().await;
-    let first = lead.pending(2).await.unwrap();
+    let mut lease = store.acquire_lease().await;
+    let first = lease.pending(2).await.unwrap();
     assert_eq!(first.len(), 2);
-    lead.forget(&[first[0].id, first[1].id]).await.unwrap();
-    let rest = lead.pending(10).await.unwrap();
+    lease.remove(&[first[0].id, first[1].id]).await.unwrap();
+    let rest = lease.pending(10).await.unwrap();
     assert_eq!(rest.iter().map(|entry| entry.event.revision.get()).collect::<Vec<_>>(), [3, 4, 5]);
-    lead.forget(&[]).await.unwrap();
+    lease.remove(&[]).await.unwrap();
     assert_eq!(store.outbox.backlog().await.unwrap(), 3);
 }
 
 async fn one_leads_at_a_time_and_the_lead_passes_on(store) {
-    let lead = store.lead().await;
-    assert!(store.outbox.lead().await.unwrap().is_none());
-    drop(lead);
+    let lease = store.acquire_lease().await;
+    assert!(store.outbox.acquire_lease().await.unwrap().is_none());
+    drop(lease);
     // A lead that is dropped may take a moment to be free again.
     for _ in 0..100 {
-        if store.outbox.lead().await.unwrap().is_some() {
+        if store.outbox.acquire_lease().await.unwrap().is_some() {
             return;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -67,27 +67,27 @@ async fn one_leads_at_a_time_and_the_lead_passes_on(store) {
 }
 
 async fn a_commit_wakes_the_lead(store) {
-    let mut lead = store.lead().await;
-    assert_eq!(lead.pending(10).await.unwrap(), []);
+    let mut lease = store.acquire_lease().await;
+    assert_eq!(lease.pending(10).await.unwrap(), []);
     let patience = Duration::from_mins(1);
-    let (woken, ()) = tokio::join!(lead.more(patience), async {
+    let (woken, ()) = tokio::join!(lease.wait_for_entries(patience), async {
         tokio::time::sleep(Duration::from_millis(50)).await;
         store.takes_plain("ada", 1).await;
     });
     woken.unwrap();
-    assert_eq!(lead.pending(10).await.unwrap().len(), 1);
+    assert_eq!(lease.pending(10).await.unwrap().len(), 1);
 }
 
 async fn a_commit_just_before_the_wait_is_not_slept_through(store) {
-    let mut lead = store.lead().await;
-    assert_eq!(lead.pending(10).await.unwrap(), []);
+    let mut lease = store.acquire_lease().await;
+    assert_eq!(lease.pending(10).await.unwrap(), []);
     store.takes_plain("ada", 1).await;
-    tokio::time::timeout(Duration::from_secs(30), lead.more(Duration::from_mins(1))).await.expect("woken").unwrap();
+    tokio::time::timeout(Duration::from_secs(30), lease.wait_for_entries(Duration::from_mins(1))).await.expect("woken").unwrap();
 }
 
 async fn patience_ends_a_wait_for_nothing(store) {
-    let mut lead = store.lead().await;
-    lead.more(Duration::from_millis(20)).await.unwrap();
+    let mut lease = store.acquire_lease().await;
+    lease.wait_for_entries(Duration::from_millis(20)).await.unwrap();
 }
 
 }

@@ -110,7 +110,7 @@ async fn requests_of_long_ago_are_forgotten(store) {
     for name in ["k1", "k2", "k3"] {
         store.inboxes.create_once(&key(name, "f"), vec![a_draft("ada", name)]).await.unwrap();
     }
-    let forgets = async |before, limit| store.retention.forget_requests(before, limit).await.unwrap();
+    let forgets = async |before, limit| store.retention.purge_requests(before, limit).await.unwrap();
     assert_eq!(forgets(at(0), 10).await, 0);
     let future = at(9_000_000_000_000);
     assert_eq!([forgets(future, 2).await, forgets(future, 2).await, forgets(future, 2).await], [2, 1, 0]);

@@ -52,7 +52,7 @@ async fn revocations_of_long_ago_are_forgotten(store) {
     for name in ["ada", "bob", "cy"] {
         store.revocations.revoke(&before(name, 1_000)).await.unwrap();
     }
-    let forgets = async |before, limit| store.retention.forget_revocations(before, limit).await.unwrap();
+    let forgets = async |before, limit| store.retention.purge_revocations(before, limit).await.unwrap();
     assert_eq!(forgets(at(0), 10).await, 0);
     let future = at(9_000_000_000_000);
     assert_eq!([forgets(future, 2).await, forgets(future, 2).await, forgets(future, 2).await], [2, 1, 0]);

@@ -9,7 +9,7 @@ use belfry_domain::{
 /// Everything to tell of one change, in the order in which a device should hear it. A device gets
 /// all of it or nothing.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Announcement {
+pub struct PushBatch {
     /// The change's place in the inbox; `None` for what is passed on without being stored.
     pub revision: Option<Revision>,
     /// What to say.
@@ -31,7 +31,7 @@ pub enum Push {
     /// Some or all were read on one of the user's devices.
     MarkedRead {
         /// Which ones.
-        which: Which,
+        which: Selection,
         /// When.
         read_at: Timestamp,
         /// By which change.
@@ -59,16 +59,16 @@ pub enum Push {
         message: String,
     },
     /// What another service said, passed on unread.
-    Passed(Passed),
+    Forwarded(ForwardedPush),
 }
 
 /// Which notifications are meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Which {
+pub enum Selection {
     /// All there were.
     All,
     /// These.
-    These(Vec<NotificationId>),
+    Ids(Vec<NotificationId>),
 }
 
 /// Where an inbox stands, for a device that has just connected.
@@ -90,14 +90,14 @@ pub struct SyncState {
 impl SyncState {
     /// The same for a device that cannot be told what it missed.
     #[must_use]
-    pub fn start_over(self) -> Self {
+    pub fn without_replay(self) -> Self {
         Self { recovered: false, missed: 0, ..self }
     }
 }
 
 /// A payload that Belfry carries and does not read: JSON text that the edge has checked.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Passed {
+pub enum ForwardedPush {
     /// A notification that another service keeps.
     New(Arc<str>),
     /// That service's unread count.
@@ -106,7 +106,7 @@ pub enum Passed {
     MarkedRead(Arc<str>),
 }
 
-impl Announcement {
+impl PushBatch {
     /// What there is to tell of a stored change: the change itself, then the count after it.
     pub fn of(event: DomainEvent) -> Self {
         let DomainEvent { revision, unread: count, change, .. } = event;
@@ -115,7 +115,7 @@ impl Announcement {
     }
 
     /// What there is to tell of something that is not stored here.
-    pub fn passing(pushes: Vec<Push>) -> Self {
+    pub fn forwarded(pushes: Vec<Push>) -> Self {
         Self { revision: None, pushes }
     }
 }
@@ -126,10 +126,10 @@ impl Push {
         match change {
             Change::Created(notification) => Self::New(Arc::from(notification)),
             Change::MarkedRead { ids, read_at } => {
-                Self::MarkedRead { which: Which::These(ids), read_at, revision }
+                Self::MarkedRead { which: Selection::Ids(ids), read_at, revision }
             }
             Change::AllRead { read_at } => {
-                Self::MarkedRead { which: Which::All, read_at, revision }
+                Self::MarkedRead { which: Selection::All, read_at, revision }
             }
             Change::Deleted { ids } => Self::Deleted { ids, revision },
         }
