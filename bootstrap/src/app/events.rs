@@ -173,14 +173,14 @@ fn ingest(broker: &Broker, deps: &EventDeps<'_>) -> Task {
 fn consume<H: Handling + 'static>(
     broker: &Broker,
     deps: &EventDeps<'_>,
-    settings: IngestSettings,
+    mut settings: IngestSettings,
     handler: H,
 ) -> Task {
-    let prefetch = deps.context.config.amqp.ingest.prefetch;
+    settings.prefetch = deps.context.config.amqp.ingest.prefetch;
     let ingest = Ingest::new(
         broker.amqp.clone(),
         broker.topology.clone(),
-        IngestSettings { prefetch, ..settings },
+        settings,
         &broker.publisher,
         deps.context.clock.clone(),
         handler,
