@@ -11,8 +11,8 @@ use belfry_application::push::{Push, Selection, SyncState};
 use belfry_application::testing::{InMemoryStore, ManualClock, SequentialIds, epoch, id, user};
 use belfry_application::use_cases::{Command, HandleCommands, InboxPage, RevokeTokens};
 use belfry_domain::{
-    Change, Data, DomainEvent, Draft, InboxState, Kind, Link, Message, Notification, Priority,
-    Revision, Timestamp, Title, UnreadCount,
+    Change, Data, DomainEvent, Draft, InboxState, Link, Message, Notification, NotificationKind,
+    Priority, Revision, Timestamp, Title, UnreadCount,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -44,7 +44,7 @@ fn notification() -> Notification {
     let draft = Draft {
         id: id(ID),
         user: user("u42"),
-        kind: Kind::parse("order.shipped").expect("it is valid"),
+        kind: NotificationKind::parse("order.shipped").expect("it is valid"),
         title: Title::parse("Your order is on its way").expect("it is valid"),
         message: Message::parse("It left the warehouse this morning.").expect("it is valid"),
         data: Some(Data::of_checked_syntax(r#"{"orderId":7}"#).expect("it is valid")),
@@ -54,7 +54,7 @@ fn notification() -> Notification {
         created_at: at("2026-11-23T08:15:30.123Z"),
         expires_at: None,
     };
-    draft.taken_at(Revision::new(17))
+    draft.into_notification(Revision::new(17))
 }
 
 fn read_at() -> Timestamp {

@@ -91,7 +91,7 @@ impl App {
         let sign_in = SignIn::new(
             verifier.clone(),
             clock.clone(),
-            Arc::new(RevokedTokens::unknown()),
+            Arc::new(RevokedTokens::not_loaded()),
             access(&config.auth.scopes),
         );
 
@@ -219,7 +219,7 @@ impl App {
                         retention.run(stop.clone()),
                         sessions.poll_revocations(store.revocations(), end.clone()),
                         async {
-                            let known = sessions.revocations_known();
+                            let known = sessions.revocations_loaded();
                             if end.run_until_cancelled(known).await.is_some() {
                                 revocations_known.up();
                             }

@@ -38,5 +38,5 @@ pub(crate) fn stored() -> Notification {
         data: Some(data.expect("it is small")),
         ..a_draft("u42", "0198c1f2-0000-7000-8000-00000000000c")
     };
-    draft.taken_at(Revision::new(17))
+    draft.into_notification(Revision::new(17))
 }

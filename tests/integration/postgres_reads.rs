@@ -3,7 +3,7 @@
 use belfry_adapters::outbound::postgres::{PostgresSettings, PostgresStore};
 use belfry_application::ports::{History, InboxRepository, ListFilter, PageLimit, Retention};
 use belfry_application::testing::{a_draft, at, id, user};
-use belfry_domain::{Draft, Due, ReplayRange, Revision, UserId};
+use belfry_domain::{Draft, ExpiryCutoff, ReplayRange, Revision, UserId};
 use belfry_tests::postgres::{Database, fresh_database};
 use belfry_tests::wait::{until, until_true};
 use sqlx::PgPool;
@@ -85,7 +85,7 @@ async fn ask_everything(store: &PostgresStore, name: &str, unread: u64) -> usize
     told += store.created_in(&name, range, PageLimit::rows(50)).await.unwrap().items.len();
     told += store.changed_in(&name, range, 50).await.unwrap().unwrap().len();
     told += usize::from(store.get(&name, &id("n7")).await.unwrap().is_some());
-    let due = Due { now: at(5), created_before: Some(at(5)) };
+    let due = ExpiryCutoff { now: at(5), created_before: Some(at(5)) };
     assert_eq!(store.expire(&due, 100).await.unwrap(), 0);
     assert_eq!(store.state(&name).await.unwrap().unread.get(), unread);
     told

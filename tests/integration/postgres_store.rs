@@ -161,7 +161,7 @@ async fn batches_of_two_nodes_for_the_same_inboxes_do_not_get_in_each_others_way
                 let name = |n: usize| format!("u{}", (n * (worker + 1) + round) % USERS);
                 let batch = (0..USERS).map(|n| a_draft(&name(n), &format!("{worker}-{round}-{n}")));
                 let receipts = store.create(batch.collect()).await.unwrap();
-                assert!(receipts.iter().all(|one| matches!(one, Receipt::Taken(_))));
+                assert!(receipts.iter().all(|one| matches!(one, Receipt::Created(_))));
                 let first = id(&format!("{worker}-{round}-0"));
                 let marked = store.mark_read(&user(&name(0)), &[first], at(5)).await;
                 marked.unwrap();

@@ -17,7 +17,9 @@ use belfry_application::ports::InboxRepository;
 use belfry_application::push::PushBatch;
 use belfry_application::revoked_tokens::RevokedTokens;
 use belfry_application::session::{SessionSettings, Sessions};
-use belfry_application::testing::{FakeTokens, InMemoryStore, ManualClock, a_draft, epoch, user};
+use belfry_application::testing::{
+    FakeTokenVerifier, InMemoryStore, ManualClock, a_draft, epoch, user,
+};
 use belfry_application::use_cases::{
     CatchUp, CountUnread, DeleteNotification, ListInbox, MarkAllRead, MarkRead, SignIn,
 };
@@ -53,9 +55,9 @@ async fn node_with(settings: SocketIoSettings) -> Node {
     let inboxes: Arc<dyn InboxRepository> = store.clone();
     let sessions = Arc::new(Sessions::new(
         SignIn::new(
-            Arc::new(FakeTokens),
+            Arc::new(FakeTokenVerifier),
             clock.clone(),
-            Arc::new(RevokedTokens::none()),
+            Arc::new(RevokedTokens::empty()),
             Access::default(),
         ),
         CatchUp::new(inboxes.clone(), 1_000),
@@ -83,7 +85,7 @@ async fn node_with(settings: SocketIoSettings) -> Node {
 impl Node {
     async fn happens(&self, name: &str, id: &str) {
         let receipts = self.store.create(vec![a_draft(name, id)]).await.unwrap();
-        let Some(Receipt::Taken(event)) = receipts.into_iter().next() else { panic!("taken") };
+        let Some(Receipt::Created(event)) = receipts.into_iter().next() else { panic!("taken") };
         self.sessions.deliver(&UserRoom::of(user(name)), &PushBatch::of(event));
     }
 }

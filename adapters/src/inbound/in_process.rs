@@ -57,7 +57,8 @@ mod tests {
         (1..=count)
             .map(|number| {
                 let revision = Revision::new(number);
-                let notification = a_draft("ada", &format!("n{number}")).taken_at(revision);
+                let notification =
+                    a_draft("ada", &format!("n{number}")).into_notification(revision);
                 let change = Change::Created(Box::new(notification));
                 let unread = UnreadCount::new(number);
                 let event = DomainEvent { user: user("ada"), revision, unread, change };
@@ -112,6 +113,6 @@ mod tests {
         drop(events);
         let answer = publisher.publish(&entries(3)).await;
         assert_eq!(answer.confirmed, 0);
-        assert!(answer.stopped_by.is_some());
+        assert!(answer.error.is_some());
     }
 }

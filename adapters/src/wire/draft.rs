@@ -1,8 +1,8 @@
 use std::fmt;
 
 use belfry_domain::{
-    Data, Draft, InvalidDraft, Kind, Link, Message, NotificationId, Priority, Timestamp, Title,
-    UserId,
+    Data, Draft, InvalidDraft, Link, Message, NotificationId, NotificationKind, Priority,
+    Timestamp, Title, UserId,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -109,7 +109,7 @@ impl DraftForm {
         let draft = Draft {
             id,
             user,
-            kind: optional("type", self.kind, Kind::parse)?.unwrap_or_default(),
+            kind: optional("type", self.kind, NotificationKind::parse)?.unwrap_or_default(),
             title: parsed("title", Title::parse(&title))?,
             message: optional("message", self.message, Message::parse)?.unwrap_or_default(),
             data: self.data.map(read_data).transpose()?,
@@ -124,7 +124,7 @@ impl DraftForm {
             expires_at: self.expires_at.map(|at| at.0),
         };
         draft.check().map_err(|problem| match problem {
-            InvalidDraft::ExpiresBeforeItExists => InvalidForm::new("expiresAt", problem),
+            InvalidDraft::ExpiresBeforeCreated => InvalidForm::new("expiresAt", problem),
         })
     }
 }

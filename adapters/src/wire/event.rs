@@ -1,6 +1,7 @@
 use belfry_domain::{
-    Change, DomainEvent, InvalidData, InvalidId, InvalidKind, InvalidLink, InvalidMessage,
-    InvalidPriority, InvalidTitle, InvalidUserId, NotificationId, Revision, UnreadCount, UserId,
+    Change, DomainEvent, InvalidData, InvalidId, InvalidLink, InvalidMessage,
+    InvalidNotificationKind, InvalidPriority, InvalidTitle, InvalidUserId, NotificationId,
+    Revision, UnreadCount, UserId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -77,7 +78,7 @@ pub enum InvalidEvent {
     #[error(transparent)]
     UserId(#[from] InvalidUserId),
     #[error(transparent)]
-    Kind(#[from] InvalidKind),
+    Kind(#[from] InvalidNotificationKind),
     #[error(transparent)]
     Title(#[from] InvalidTitle),
     #[error(transparent)]
@@ -169,7 +170,7 @@ mod tests {
         let data = Data::of_checked_syntax(r#"{"a":[1,2.50,"\u00e4"]}"#).unwrap();
         let draft = Draft { data: Some(data), ..a_draft("ada", "n1") };
         [
-            Change::Created(Box::new(draft.taken_at(Revision::new(7)))),
+            Change::Created(Box::new(draft.into_notification(Revision::new(7)))),
             Change::MarkedRead { ids: vec![id("n1"), id("n2")], read_at: at(1_234) },
             Change::AllRead { read_at: at(1_234) },
             Change::Deleted { ids: vec![id("n1")] },

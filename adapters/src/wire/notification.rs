@@ -1,5 +1,6 @@
 use belfry_domain::{
-    Data, Kind, Link, Message, Notification, NotificationId, Priority, Revision, Title, UserId,
+    Data, Link, Message, Notification, NotificationId, NotificationKind, Priority, Revision, Title,
+    UserId,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -89,7 +90,7 @@ impl NotificationForm<'_> {
         Ok(Notification {
             id: NotificationId::parse(&self.id)?,
             user: UserId::parse(&self.user_id)?,
-            kind: Kind::parse(&self.kind)?,
+            kind: NotificationKind::parse(&self.kind)?,
             title: Title::parse(&self.title)?,
             message: Message::parse(&self.message)?,
             data: self

@@ -50,7 +50,7 @@ mod tests {
     fn a_page_says_what_is_on_it_what_comes_next_and_where_the_inbox_stands() {
         let revision = Revision::new(17);
         let page = InboxPage {
-            items: vec![a_draft("ada", "n1").taken_at(revision)],
+            items: vec![a_draft("ada", "n1").into_notification(revision)],
             next: Some(revision),
             state: InboxState { revision, unread: UnreadCount::new(3) },
             epoch: epoch("e1"),

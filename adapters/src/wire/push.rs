@@ -116,7 +116,8 @@ mod tests {
     #[test]
     fn each_push_has_the_form_that_clients_know() {
         let revision = Revision::new(17);
-        let (event, new) = told(&Push::New(Arc::new(a_draft("ada", "n1").taken_at(revision))));
+        let (event, new) =
+            told(&Push::New(Arc::new(a_draft("ada", "n1").into_notification(revision))));
         assert_eq!(event, "notification:new");
         let expected = json!({
             "id": "n1", "userId": "ada", "type": "general",

@@ -13,7 +13,7 @@ use belfry_adapters::inbound::in_process::InProcessEvents;
 use belfry_adapters::outbound::amqp::AmqpEventPublisher;
 use belfry_application::ports::{Clock, EventPublisher, IdGenerator, RealtimeDelivery};
 use belfry_application::use_cases::{
-    DeliverEvent, ForwardEvent, HandleCommands, Relay, RelayOutbox, RevokeTokens,
+    DeliverEvent, ForwardEvent, HandleCommands, RelayOutbox, RelaySettings, RevokeTokens,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -66,8 +66,9 @@ impl Events {
     /// Through RabbitMQ if `amqp.url` is set, else in-process.
     pub(super) fn build(config: &Config, node: &str, needs: Needs<'_>) -> anyhow::Result<Self> {
         let outbox = needs.store.outbox();
-        let relay =
-            |events: Arc<dyn EventPublisher>| RelayOutbox::new(outbox, events, Relay::default());
+        let relay = |events: Arc<dyn EventPublisher>| {
+            RelayOutbox::new(outbox, events, RelaySettings::default())
+        };
         let in_process =
             || InProcessEvents::new(ON_THE_WAY, DeliverEvent::new(needs.delivery.clone()));
         let Some(url) = &config.amqp.url else {

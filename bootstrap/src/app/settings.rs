@@ -5,7 +5,7 @@ use belfry_adapters::inbound::socketio::SocketIoSettings;
 use belfry_adapters::limits::{PerSecond, UserWork};
 use belfry_application::access::Access;
 use belfry_application::session::{self, SessionLimit};
-use belfry_application::use_cases::RetentionRules;
+use belfry_application::use_cases::RetentionPolicy;
 
 use crate::config::{Config, Http, Limits, Over, RequiredScopes, Retention};
 
@@ -28,14 +28,14 @@ pub(super) fn session_limit(limits: &Limits) -> Option<SessionLimit> {
         .then_some(SessionLimit { per_user: limits.sessions_per_user, on_excess })
 }
 
-pub(super) fn retention_rules(settings: &Retention) -> RetentionRules {
-    RetentionRules {
+pub(super) fn retention_rules(settings: &Retention) -> RetentionPolicy {
+    RetentionPolicy {
         notifications: settings.notifications,
         deleted: settings.deleted,
         requests: settings.idempotency_keys,
         revocations: settings.revocations,
-        every: settings.every,
-        ..RetentionRules::default()
+        interval: settings.every,
+        ..RetentionPolicy::default()
     }
 }
 

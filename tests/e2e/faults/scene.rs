@@ -254,7 +254,7 @@ impl Node {
     pub(super) async fn relays_since(&self) -> Option<String> {
         let mut belfry = self.belfry.lock().await;
         let log = if belfry.is_running() { belfry.log() } else { return None };
-        let line = log.lines().rfind(|line| line.contains("relaying the outbox"))?;
+        let line = log.lines().rfind(|line| line.contains("outbox lease acquired"))?;
         let line: Value = serde_json::from_str(line).ok()?;
         Some(line["timestamp"].as_str()?.to_owned())
     }

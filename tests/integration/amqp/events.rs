@@ -13,7 +13,7 @@ use super::rig::{NodeQueueState, Rig, Running};
 
 pub(super) fn entry(name: &str, number: u64) -> OutboxEntry {
     let revision = Revision::new(number);
-    let notification = a_draft(name, &format!("n{number}")).taken_at(revision);
+    let notification = a_draft(name, &format!("n{number}")).into_notification(revision);
     let change = Change::Created(Box::new(notification));
     let unread = UnreadCount::new(number);
     let event = DomainEvent { user: user(name), revision, unread, change };
@@ -39,7 +39,7 @@ async fn what_is_published_is_delivered_by_every_node_in_order() {
     for batch in 0..4 {
         let entries: Vec<_> = (1..=500).map(|n| entry("ada", batch * 500 + n)).collect();
         let answer = events.publish(&entries).await;
-        assert_eq!((answer.confirmed, answer.stopped_by.is_none()), (500, true));
+        assert_eq!((answer.confirmed, answer.error.is_none()), (500, true));
     }
     let all: Vec<_> = (1..=2_000).collect();
     for delivery in [one, other] {
@@ -92,7 +92,7 @@ async fn a_publisher_without_a_broker_says_so_at_once() {
     let answer = timeout(Duration::from_secs(1), events.publish(&entries)).await;
     let answer = answer.expect("it does not wait for a broker");
     assert_eq!(answer.confirmed, 0);
-    assert!(answer.stopped_by.unwrap().to_string().starts_with("unavailable"));
+    assert!(answer.error.unwrap().to_string().starts_with("unavailable"));
     running.stop().await;
 }
 

@@ -264,7 +264,7 @@ async fn a_read_of_what_never_comes_is_given_up_and_holds_nobody_up() {
     let dead = rig.amqp.next(&rig.broker.dead_queue()).await;
     assert_eq!(dead.json()["data"]["ids"], json!(["n1", "n2"]));
     assert_eq!(dead.header("x-belfry-reason").unwrap(), "unknown_notification");
-    assert_eq!(dead.header("x-belfry-error").unwrap(), "the inbox knows nothing of n1");
+    assert_eq!(dead.header("x-belfry-error").unwrap(), "unknown notification ids: n1");
     assert_eq!(dead.header("x-belfry-attempts").unwrap(), "3");
     assert_eq!(store.inner.state(&user("ada")).await.unwrap().unread.get(), 0, "n2 is marked");
     rig.ends_with_nothing_left(ingest, connected).await;

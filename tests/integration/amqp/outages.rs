@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use belfry_adapters::amqp::{AmqpSettings, Publisher};
 use belfry_application::testing::RecordingDelivery;
-use belfry_application::use_cases::{Relay, RelayOutbox};
+use belfry_application::use_cases::{RelayOutbox, RelaySettings};
 use belfry_tests::proxy::Proxy;
 use belfry_tests::rabbit::RabbitServer;
 use belfry_tests::wait::until_true;
@@ -30,11 +30,11 @@ impl Whole {
         let (publisher, connected) = rig.publisher().await;
         let (delivery, node) = rig.node("a").await;
         let ingest = rig.ingest(&publisher, store.handling());
-        let pace = Relay {
-            batch: 50,
+        let pace = RelaySettings {
+            batch_size: 50,
             patience: Duration::from_millis(20),
-            longest_pause: Duration::from_millis(200),
-            ..Relay::default()
+            max_backoff: Duration::from_millis(200),
+            ..RelaySettings::default()
         };
         let events = Arc::new(rig.event_publisher(&publisher));
         let relay = RelayOutbox::new(store.inner.clone(), events, pace);

@@ -38,7 +38,7 @@ pub(super) fn forwarded(envelope: &Envelope<'_>) -> Result<ForwardedEvent, Unrea
         }
         _ => unread_count,
     };
-    let news = match envelope.pattern {
+    let push = match envelope.pattern {
         Pattern::Create => Some(ForwardedPush::New(shared(inner))),
         Pattern::MarkRead | Pattern::MarkAllRead => Some(ForwardedPush::MarkedRead(shared(data))),
         Pattern::UnreadCount => None,
@@ -48,7 +48,7 @@ pub(super) fn forwarded(envelope: &Envelope<'_>) -> Result<ForwardedEvent, Unrea
     };
     Ok(ForwardedEvent {
         user: user(user_id)?,
-        news,
+        push,
         unread_count: unread_count.map(number).transpose()?,
     })
 }
@@ -95,7 +95,7 @@ pub(super) type InvalidPassed = Box<dyn std::error::Error + Send + Sync>;
 
 /// Writes a forwarded event for the queues of all nodes. What it carries stays as it is.
 pub(super) fn write_passed(event: &ForwardedEvent) -> Result<Vec<u8>, serde_json::Error> {
-    let (new, marked_read, count) = match &event.news {
+    let (new, marked_read, count) = match &event.push {
         Some(ForwardedPush::New(json)) => (Some(json), None, None),
         Some(ForwardedPush::MarkedRead(json)) => (None, Some(json), None),
         Some(ForwardedPush::UnreadCount(json)) => (None, None, Some(json)),
@@ -113,14 +113,14 @@ pub(super) fn write_passed(event: &ForwardedEvent) -> Result<Vec<u8>, serde_json
 /// Reads what [`write_passed`] wrote.
 pub(super) fn read_passed(body: &[u8]) -> Result<ForwardedEvent, InvalidPassed> {
     let PassedEvent { data, .. } = serde_json::from_slice(body)?;
-    let news = match (data.new, data.marked_read) {
+    let push = match (data.new, data.marked_read) {
         (Some(json), _) => Some(ForwardedPush::New(shared(json))),
         (None, Some(json)) => Some(ForwardedPush::MarkedRead(shared(json))),
         (None, None) => None,
     };
     Ok(ForwardedEvent {
         user: UserId::parse(&data.user_id)?,
-        news,
+        push,
         unread_count: data.unread_count.map(shared),
     })
 }
@@ -146,12 +146,12 @@ mod tests {
         let wrapped = format!(r#"{{"userId":"ada","notification":{inner},"unreadCount":7}}"#);
         let event = envelope(Pattern::Create, &wrapped).unwrap();
         assert_eq!(event.user, user("ada"));
-        assert_eq!(event.news, Some(new(inner)));
+        assert_eq!(event.push, Some(new(inner)));
         assert_eq!(event.unread_count.as_deref(), Some("7"));
 
         let flat = r#"{"userId":42,"title":"Hi" }"#;
         let event = envelope(Pattern::Create, flat).unwrap();
-        assert_eq!((event.user, event.news), (user("42"), Some(new(flat))));
+        assert_eq!((event.user, event.push), (user("42"), Some(new(flat))));
         assert_eq!(event.unread_count, None);
     }
 
@@ -185,7 +185,7 @@ mod tests {
         let data = r#"{"userId":"ada","notificationId":null,"all":true,"unreadCount":0}"#;
         for pattern in [Pattern::MarkRead, Pattern::MarkAllRead] {
             let event = envelope(pattern, data).unwrap();
-            assert_eq!(event.news, Some(ForwardedPush::MarkedRead(data.into())));
+            assert_eq!(event.push, Some(ForwardedPush::MarkedRead(data.into())));
             assert_eq!(event.unread_count.as_deref(), Some("0"));
         }
     }
@@ -194,7 +194,7 @@ mod tests {
     fn a_count_may_come_alone() {
         for data in [r#"{"userId":"ada","count":3}"#, r#"{"userId":"ada","unreadCount":3}"#] {
             let event = envelope(Pattern::UnreadCount, data).unwrap();
-            assert_eq!((event.news, event.unread_count.as_deref()), (None, Some("3")));
+            assert_eq!((event.push, event.unread_count.as_deref()), (None, Some("3")));
         }
     }
 
@@ -220,11 +220,11 @@ mod tests {
     #[test]
     fn what_is_passed_to_all_nodes_arrives_unchanged() {
         let json: Arc<str> = r#"{"id":1.50,  "a":"\u00e4"}"#.into();
-        for news in
+        for push in
             [None, Some(ForwardedPush::New(json.clone())), Some(ForwardedPush::MarkedRead(json))]
         {
             for unread_count in [None, Some("7".into())] {
-                let event = ForwardedEvent { user: user("ada"), news: news.clone(), unread_count };
+                let event = ForwardedEvent { user: user("ada"), push: push.clone(), unread_count };
                 let body = write_passed(&event).unwrap();
                 assert_eq!(read_passed(&body).unwrap(), event);
                 let json: serde_json::Value = serde_json::from_slice(&body).unwrap();

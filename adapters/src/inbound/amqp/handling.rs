@@ -2,7 +2,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use belfry_application::ports::{Cause, Clock, IdGenerator, PortError};
-use belfry_application::use_cases::{Command, HandleCommands, NotDone};
+use belfry_application::use_cases::{Command, CommandError, HandleCommands};
 use belfry_domain::UserId;
 
 use super::command;
@@ -57,11 +57,11 @@ impl From<PortError> for Failure {
     }
 }
 
-impl From<NotDone> for Failure {
-    fn from(why: NotDone) -> Self {
+impl From<CommandError> for Failure {
+    fn from(why: CommandError) -> Self {
         match why {
-            NotDone::Port(error) => error.into(),
-            unknown @ NotDone::Unknown(_) => Self::TooEarly(unknown.into()),
+            CommandError::Port(error) => error.into(),
+            unknown @ CommandError::UnknownIds(_) => Self::TooEarly(unknown.into()),
         }
     }
 }

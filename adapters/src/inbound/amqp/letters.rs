@@ -396,13 +396,13 @@ mod tests {
         let mut seen = vec![];
         let mut properties = BasicProperties::default();
         for _ in 0..4 {
-            let letter = Letter::early(delivery(properties), &"the inbox knows nothing of n1", 4);
+            let letter = Letter::early(delivery(properties), &"unknown notification ids: n1", 4);
             seen.push(letter.is_dead());
             properties = labelled(&letter, "now");
         }
         assert_eq!(seen, [false, false, false, true]);
         assert_eq!(header(&properties, REASON), Some(text("unknown_notification")));
-        assert_eq!(header(&properties, ERROR), Some(text("the inbox knows nothing of n1")));
+        assert_eq!(header(&properties, ERROR), Some(text("unknown notification ids: n1")));
     }
 
     #[test]

@@ -4,8 +4,9 @@ use std::marker::PhantomData;
 
 use axum::extract::{FromRef, FromRequestParts};
 use belfry_application::access::Action;
+use belfry_application::access::AuthError;
 use belfry_application::ports::{BearerToken, Claims};
-use belfry_application::use_cases::{Refusal, SignIn};
+use belfry_application::use_cases::SignIn;
 use belfry_domain::UserId;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -81,18 +82,18 @@ where
     }
 }
 
-async fn signed_in(sign_in: &SignIn, headers: &HeaderMap) -> Result<Claims, Refusal> {
+async fn signed_in(sign_in: &SignIn, headers: &HeaderMap) -> Result<Claims, AuthError> {
     sign_in.run(bearer_token(headers)?).await
 }
 
 /// The token of the one `Authorization` header. Two of them would leave it to chance who is calling.
-fn bearer_token(headers: &HeaderMap) -> Result<Option<BearerToken>, Refusal> {
+fn bearer_token(headers: &HeaderMap) -> Result<Option<BearerToken>, AuthError> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let (value, more) = (values.next(), values.next());
     let text = match (value.map(|value| value.to_str()), more) {
         (None, _) => return Ok(None),
         (Some(Ok(text)), None) => text,
-        _ => return Err(Refusal::TokenInvalid),
+        _ => return Err(AuthError::TokenInvalid),
     };
     Ok(BearerToken::parse(text)?)
 }

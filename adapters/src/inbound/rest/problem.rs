@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
+use belfry_application::access::AuthError;
 use belfry_application::ports::PortError;
-use belfry_application::use_cases::Refusal;
 use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
@@ -232,19 +232,19 @@ impl From<PortError> for Problem {
     }
 }
 
-impl From<Refusal> for Problem {
-    fn from(refusal: Refusal) -> Self {
+impl From<AuthError> for Problem {
+    fn from(refusal: AuthError) -> Self {
         let detail = refusal.to_string();
         let kind = match refusal {
-            Refusal::TokenMissing => Kind::TokenMissing,
-            Refusal::TokenInvalid => Kind::TokenInvalid,
-            Refusal::TokenExpired => Kind::TokenExpired,
-            Refusal::TokenRevoked => Kind::TokenRevoked,
-            Refusal::OtherUser => Kind::TokenOfOtherUser,
-            Refusal::ScopeMissing(scope) => {
+            AuthError::TokenMissing => Kind::TokenMissing,
+            AuthError::TokenInvalid => Kind::TokenInvalid,
+            AuthError::TokenExpired => Kind::TokenExpired,
+            AuthError::TokenRevoked => Kind::TokenRevoked,
+            AuthError::OtherUser => Kind::TokenOfOtherUser,
+            AuthError::ScopeMissing(scope) => {
                 return Self { scope: Some(scope), ..Self::new(Kind::ScopeMissing, detail) };
             }
-            Refusal::Unavailable(cause) => return Self { detail, ..Self::from(cause) },
+            AuthError::Unavailable(cause) => return Self { detail, ..Self::from(cause) },
         };
         Self::new(kind, detail)
     }
@@ -318,13 +318,13 @@ mod tests {
     fn a_refusal_keeps_its_code() {
         let down = || PortError::unavailable("down");
         for refusal in [
-            Refusal::TokenMissing,
-            Refusal::TokenInvalid,
-            Refusal::TokenExpired,
-            Refusal::OtherUser,
-            Refusal::TokenRevoked,
-            Refusal::ScopeMissing(Scopes::WRITE.into()),
-            Refusal::Unavailable(down()),
+            AuthError::TokenMissing,
+            AuthError::TokenInvalid,
+            AuthError::TokenExpired,
+            AuthError::OtherUser,
+            AuthError::TokenRevoked,
+            AuthError::ScopeMissing(Scopes::WRITE.into()),
+            AuthError::Unavailable(down()),
         ] {
             let code = refusal.code();
             assert_eq!(Problem::from(refusal).kind.code(), code);
@@ -333,7 +333,7 @@ mod tests {
 
     #[test]
     fn the_header_of_a_missing_scope_names_it() {
-        let missing = Problem::from(Refusal::ScopeMissing(Scopes::WRITE.into()));
+        let missing = Problem::from(AuthError::ScopeMissing(Scopes::WRITE.into()));
         let (name, value) = missing.header().unwrap();
         assert_eq!(name, WWW_AUTHENTICATE);
         assert!(value.to_str().unwrap().contains(Scopes::WRITE));

@@ -2,9 +2,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
+use belfry_application::access::AuthError;
 use belfry_application::ports::{BearerToken, Claims, CloseReason, TokenTooLong};
 use belfry_application::session::{Session, TooManySessions};
-use belfry_application::use_cases::{CatchUpPlan, Refusal};
+use belfry_application::use_cases::CatchUpPlan;
 use http::Request;
 use parking_lot::Mutex;
 use tracing::debug;
@@ -62,7 +63,7 @@ impl ConnectHandler {
             Err(too_long) => Err(too_long.into()),
         };
         claims.map_err(|refusal| match refusal {
-            Refusal::Unavailable(_) => ConnectFailure::Outage,
+            AuthError::Unavailable(_) => ConnectFailure::Outage,
             refusal => ConnectFailure::Rejected(refusal.code()),
         })
     }
@@ -110,7 +111,7 @@ impl ConnectHandler {
             return Some(MessageError::TooManyMessages);
         }
         let why = CloseReason::TooManyMessages;
-        self.sessions.end(&device.session, why, &MessageError::TooManyMessages);
+        self.sessions.disconnect(&device.session, why, &MessageError::TooManyMessages);
         None
     }
 }

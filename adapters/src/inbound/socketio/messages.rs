@@ -1,9 +1,9 @@
 use std::time::Duration;
 
 use belfry_application::access::Action;
+use belfry_application::access::AuthError;
 use belfry_application::ports::{BearerToken, Device as _, ListFilter};
-use belfry_application::use_cases::Refusal;
-use belfry_domain::{InboxState, Kind, NotificationId};
+use belfry_domain::{InboxState, NotificationId, NotificationKind};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::MutexGuard;
@@ -100,7 +100,7 @@ pub(super) async fn handle(
         Message::Refresh => {
             let token = payload.get("token").and_then(Value::as_str);
             let token = token.or_else(|| payload.as_str()).map_or(Ok(None), BearerToken::parse);
-            let token = token.map_err(Refusal::from)?;
+            let token = token.map_err(AuthError::from)?;
             let expires_at = sessions.refresh(session, token).await?;
             Ok(json!({ "expiresAt": Rfc3339(expires_at) }))
         }
@@ -206,7 +206,7 @@ pub(super) fn requested_page(payload: Value) -> Result<(ListFilter, usize), Mess
         kind: page
             .kind
             .as_deref()
-            .map(Kind::parse)
+            .map(NotificationKind::parse)
             .transpose()
             .map_err(|problem| invalid(&problem))?,
     };

@@ -1,6 +1,6 @@
+use belfry_application::access::AuthError;
 use belfry_application::ports::{CloseReason, PortError};
-use belfry_application::session::NotSynced;
-use belfry_application::use_cases::Refusal;
+use belfry_application::session::SyncError;
 use serde::Serialize;
 use serde_json::Value;
 use tracing::error;
@@ -12,7 +12,7 @@ use crate::transport::NotSent;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum MessageError {
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] AuthError),
     #[error("{0}")]
     Invalid(String),
     #[error("there is no event of this name")]
@@ -24,7 +24,7 @@ pub(super) enum MessageError {
     #[error("the user's work limit is exceeded")]
     TooMuchWork,
     #[error(transparent)]
-    NotSynced(#[from] NotSynced),
+    NotSynced(#[from] SyncError),
     #[error(transparent)]
     Port(#[from] PortError),
 }
@@ -40,14 +40,14 @@ impl MessageError {
             Self::TooManyMessages | Self::TooMuchWork => {
                 (CloseReason::TooManyMessages.as_str(), self.to_string())
             }
-            Self::NotSynced(NotSynced::UnderWay) => ("sync_under_way", self.to_string()),
-            Self::NotSynced(NotSynced::Unsent | NotSynced::FallsBehind) => {
+            Self::NotSynced(SyncError::InProgress) => ("sync_under_way", self.to_string()),
+            Self::NotSynced(SyncError::SendFailed | SyncError::CannotKeepUp) => {
                 ("too_slow", self.to_string())
             }
-            Self::Port(error) | Self::NotSynced(NotSynced::Port(error)) if error.is_transient() => {
+            Self::Port(error) | Self::NotSynced(SyncError::Port(error)) if error.is_transient() => {
                 ("unavailable", "temporarily unavailable".to_owned())
             }
-            Self::Port(_) | Self::NotSynced(NotSynced::Port(_)) => {
+            Self::Port(_) | Self::NotSynced(SyncError::Port(_)) => {
                 ("internal", "internal error".to_owned())
             }
         }
@@ -78,7 +78,7 @@ impl Reply {
             Ok(data) => Self::Done { data, status: "ok" },
             Err(error) => {
                 // An outage is logged where it is noticed.
-                if let MessageError::Port(cause) | MessageError::NotSynced(NotSynced::Port(cause)) =
+                if let MessageError::Port(cause) | MessageError::NotSynced(SyncError::Port(cause)) =
                     &error
                     && !cause.is_transient()
                 {

@@ -1,7 +1,7 @@
 use std::borrow::Cow;
 
 use async_trait::async_trait;
-use belfry_application::ports::{EventPublisher, OutboxEntry, PortError, Published};
+use belfry_application::ports::{EventPublisher, OutboxEntry, PortError, PublishOutcome};
 use belfry_domain::{DomainEvent, UserId};
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
@@ -29,7 +29,7 @@ impl AmqpEventPublisher {
 
 #[async_trait]
 impl EventPublisher for AmqpEventPublisher {
-    async fn publish(&self, entries: &[OutboxEntry]) -> Published {
+    async fn publish(&self, entries: &[OutboxEntry]) -> PublishOutcome {
         let bodies: Vec<_> = entries.iter().map(|entry| EventForm::write(&entry.event)).collect();
         let messages: Vec<_> = entries
             .iter()
@@ -45,8 +45,10 @@ impl EventPublisher for AmqpEventPublisher {
         let sent = self.lane.publish(&messages).await;
         metrics::counter!(measures::EVENTS_PUBLISHED).increment(sent.confirmed as u64);
         match sent.stopped_by {
-            None => Published::all(entries),
-            Some(error) => Published::stopped(sent.confirmed, PortError::unavailable(error)),
+            None => PublishOutcome::all_confirmed(entries),
+            Some(error) => {
+                PublishOutcome::failed_after(sent.confirmed, PortError::unavailable(error))
+            }
         }
     }
 }
@@ -102,7 +104,7 @@ mod tests {
 
     fn entry(recipient: &str, revision: u64) -> OutboxEntry {
         let revision = Revision::new(revision);
-        let notification = a_draft("ada", "n1").taken_at(revision);
+        let notification = a_draft("ada", "n1").into_notification(revision);
         OutboxEntry {
             id: OutboxId(1),
             event: DomainEvent {

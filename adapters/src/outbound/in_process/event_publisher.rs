@@ -1,5 +1,5 @@
 use async_trait::async_trait;
-use belfry_application::ports::{EventPublisher, OutboxEntry, PortError, Published};
+use belfry_application::ports::{EventPublisher, OutboxEntry, PortError, PublishOutcome};
 use belfry_domain::DomainEvent;
 use tokio::sync::mpsc::Sender;
 
@@ -19,13 +19,13 @@ impl InProcessEventPublisher {
 
 #[async_trait]
 impl EventPublisher for InProcessEventPublisher {
-    async fn publish(&self, entries: &[OutboxEntry]) -> Published {
+    async fn publish(&self, entries: &[OutboxEntry]) -> PublishOutcome {
         for (handed_over, entry) in entries.iter().enumerate() {
             if self.0.send(entry.event.clone()).await.is_err() {
                 let error = PortError::unavailable("delivery within the process has stopped");
-                return Published::stopped(handed_over, error);
+                return PublishOutcome::failed_after(handed_over, error);
             }
         }
-        Published::all(entries)
+        PublishOutcome::all_confirmed(entries)
     }
 }

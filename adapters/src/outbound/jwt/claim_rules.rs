@@ -315,7 +315,7 @@ mod tests {
 
     #[test]
     fn scopes_come_as_words_or_as_an_array() {
-        let writes = |scope: Value| holds(json!({ "scope": scope })).scopes.contain(Scopes::WRITE);
+        let writes = |scope: Value| holds(json!({ "scope": scope })).scopes.contains(Scopes::WRITE);
         assert!(writes(json!("openid notifications:write")));
         assert!(writes(json!(["openid", "notifications:write"])));
         for scope in [
@@ -333,6 +333,6 @@ mod tests {
         let keycloak = JwtSettings { scope_claim: "realm_access.roles".to_owned(), ..settings() };
         let claims = json!({ "realm_access": { "roles": ["notifications:write"] } });
         let claims = read(&keycloak, claims).unwrap();
-        assert!(claims.scopes.contain(Scopes::WRITE));
+        assert!(claims.scopes.contains(Scopes::WRITE));
     }
 }

@@ -161,7 +161,7 @@ mod tests {
         let token = mint.mint(&user("ada"), &[Scopes::WRITE, "other"], hour, clock.now());
         let claims = verifier.verify(&BearerToken::parse(&token).unwrap().unwrap()).await.unwrap();
         assert_eq!(claims.user, user("ada"));
-        assert!(claims.scopes.contain(Scopes::WRITE) && claims.scopes.contain("other"));
+        assert!(claims.scopes.contains(Scopes::WRITE) && claims.scopes.contains("other"));
         assert_eq!(claims.expires_at, clock.now().plus(hour));
     }
 

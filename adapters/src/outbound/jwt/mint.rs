@@ -130,7 +130,7 @@ mod tests {
         let token = BearerToken::parse(&token).unwrap().unwrap();
         let claims = verifier.verify(&token).await.unwrap();
         assert_eq!(claims.user, user("ada"));
-        assert!(claims.scopes.contain(Scopes::WRITE));
+        assert!(claims.scopes.contains(Scopes::WRITE));
         assert_eq!(claims.expires_at, at(1_800_000_060_000));
     }
 

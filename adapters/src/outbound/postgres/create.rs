@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use belfry_application::ports::{IdempotencyKey, Once};
+use belfry_application::ports::{IdempotencyKey, IdempotentOutcome};
 use belfry_application::trace::{self, TraceParent};
 use belfry_domain::{Data, Draft, Link, Notification, NotificationId};
 use chrono::{DateTime, Utc};
@@ -116,7 +116,7 @@ impl Create<'_> {
     async fn asked_before(
         key: &IdempotencyKey,
         connection: &mut PgConnection,
-    ) -> Result<Option<Once>, Failure> {
+    ) -> Result<Option<IdempotentOutcome>, Failure> {
         let fingerprint: Option<String> = sqlx::query_scalar(ASKED)
             .bind(key.caller().as_str())
             .bind(key.key())
@@ -124,7 +124,9 @@ impl Create<'_> {
             .await?;
         match fingerprint {
             None => return Ok(None),
-            Some(other) if other != key.fingerprint() => return Ok(Some(Once::KeyReused)),
+            Some(other) if other != key.fingerprint() => {
+                return Ok(Some(IdempotentOutcome::KeyReused));
+            }
             Some(_) => {}
         }
         let led_to: Vec<NotificationRow<DateTime<Utc>>> = sqlx::query_as(LED_TO)
@@ -133,7 +135,7 @@ impl Create<'_> {
             .fetch_all(connection)
             .await?;
         let led_to = led_to.into_iter().map(NotificationRow::read);
-        Ok(Some(Once::Before(led_to.collect::<Result<_, _>>()?)))
+        Ok(Some(IdempotentOutcome::Repeated(led_to.collect::<Result<_, _>>()?)))
     }
 
     /// Where the drafts' inboxes stand.
@@ -242,14 +244,17 @@ impl<'a> Rows<'a> {
 }
 
 impl Change for Create<'_> {
-    type Outcome = Once;
+    type Outcome = IdempotentOutcome;
 
     fn users(&self) -> Vec<&str> {
         let users: BTreeSet<_> = self.drafts.iter().map(|draft| draft.user.as_str()).collect();
         users.into_iter().collect()
     }
 
-    async fn attempt(&self, connection: &mut PgConnection) -> Result<Attempt<Once>, Failure> {
+    async fn attempt(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<Attempt<IdempotentOutcome>, Failure> {
         if let Some(key) = self.key
             && let Some(answer) = Self::asked_before(key, connection).await?
         {
@@ -257,13 +262,13 @@ impl Change for Create<'_> {
         }
         let taken = self.standing(connection).await?.take(self.drafts);
         if taken.moved.is_empty() && self.key.is_none() {
-            return Ok(Attempt::Unwritten(Once::Done(taken.receipts)));
+            return Ok(Attempt::Unwritten(IdempotentOutcome::Executed(taken.receipts)));
         }
         let new: Vec<_> = taken.first_ever().collect();
         if !new.is_empty() {
             sqlx::query(OPEN).bind(new).execute(&mut *connection).await?;
         }
         let held = self.write(connection, &taken).await?;
-        Ok(Attempt::written(held, Once::Done(taken.receipts)))
+        Ok(Attempt::written(held, IdempotentOutcome::Executed(taken.receipts)))
     }
 }

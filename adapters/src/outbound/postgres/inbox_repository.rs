@@ -1,10 +1,11 @@
 use async_trait::async_trait;
 use belfry_application::ports::{
-    History, IdempotencyKey, InboxRepository, ListFilter, Once, Page, PageLimit, PortError,
+    History, IdempotencyKey, IdempotentOutcome, InboxRepository, ListFilter, Page, PageLimit,
+    PortError,
 };
 use belfry_domain::{
-    DomainEvent, Draft, Epoch, InboxState, Kind, Marked, MissedChange, Notification,
-    NotificationId, Receipt, ReplayRange, Revision, Timestamp, UserId,
+    DomainEvent, Draft, Epoch, InboxState, Marked, MissedChange, Notification, NotificationId,
+    NotificationKind, Receipt, ReplayRange, Revision, Timestamp, UserId,
 };
 use chrono::{DateTime, Utc};
 
@@ -148,8 +149,10 @@ impl InboxRepository for PostgresStore {
             return Ok(Vec::new());
         }
         match self.change(&Create::new(&drafts, None)).await? {
-            Once::Done(receipts) => Ok(receipts),
-            Once::Before(_) | Once::KeyReused => unreachable!("there is no key"),
+            IdempotentOutcome::Executed(receipts) => Ok(receipts),
+            IdempotentOutcome::Repeated(_) | IdempotentOutcome::KeyReused => {
+                unreachable!("there is no key")
+            }
         }
     }
 
@@ -157,7 +160,7 @@ impl InboxRepository for PostgresStore {
         &self,
         key: &IdempotencyKey,
         drafts: Vec<Draft>,
-    ) -> Result<Once, PortError> {
+    ) -> Result<IdempotentOutcome, PortError> {
         self.change(&Create::new(&drafts, Some(key))).await
     }
 
@@ -218,7 +221,7 @@ impl InboxRepository for PostgresStore {
                 let query = sqlx::query_as(statement)
                     .bind(user.as_str())
                     .bind(clamped(before))
-                    .bind(filter.kind.as_ref().map(Kind::as_str))
+                    .bind(filter.kind.as_ref().map(NotificationKind::as_str))
                     // One more than is wanted shows that there are more.
                     .bind(clamped(limit.rows).saturating_add(1))
                     .bind(clamped(limit.bytes));

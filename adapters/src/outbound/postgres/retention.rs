@@ -1,6 +1,6 @@
 use async_trait::async_trait;
 use belfry_application::ports::{PortError, Retention};
-use belfry_domain::{Change as Told, Due, Timestamp, UserId};
+use belfry_domain::{Change as Told, ExpiryCutoff, Timestamp, UserId};
 use sqlx::{Connection, PgConnection};
 
 use super::PostgresStore;
@@ -58,7 +58,7 @@ const FORGET_REVOCATIONS: &str = "
 
 #[async_trait]
 impl Retention for PostgresStore {
-    async fn expire(&self, due: &Due, limit: usize) -> Result<usize, PortError> {
+    async fn expire(&self, due: &ExpiryCutoff, limit: usize) -> Result<usize, PortError> {
         let call = self.waker.call_when_dropped();
         let deleted =
             self.with_connection(async |connection| expire(connection, due, limit).await).await?;
@@ -111,7 +111,11 @@ impl PostgresStore {
     }
 }
 
-async fn expire(connection: &mut PgConnection, due: &Due, limit: usize) -> Result<usize, Failure> {
+async fn expire(
+    connection: &mut PgConnection,
+    due: &ExpiryCutoff,
+    limit: usize,
+) -> Result<usize, Failure> {
     let mut transaction = connection.begin().await?;
     let alone: bool = sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1)")
         .bind(RETENTION_LOCK)

@@ -1,5 +1,5 @@
 use async_trait::async_trait;
-use belfry_application::ports::{Mark, PortError, Revocation, Revocations};
+use belfry_application::ports::{PortError, Revocation, RevocationCursor, Revocations};
 use belfry_domain::Timestamp;
 use chrono::{DateTime, Utc};
 
@@ -32,8 +32,11 @@ impl Revocations for PostgresStore {
         Ok(Revocation { user: user.clone(), issued_before: holds.instant() })
     }
 
-    async fn since(&self, mark: Option<Mark>) -> Result<(Vec<Revocation>, Mark), PortError> {
-        let after = Timestamp::from_unix_millis(mark.map_or(0, |Mark(mark)| mark));
+    async fn since(
+        &self,
+        mark: Option<RevocationCursor>,
+    ) -> Result<(Vec<Revocation>, RevocationCursor), PortError> {
+        let after = Timestamp::from_unix_millis(mark.map_or(0, |RevocationCursor(mark)| mark));
         let after = instant(after).map_err(Failure::from)?;
         let rows: Vec<RevocationRow<DateTime<Utc>>> = self
             .with_connection(async |connection| {

@@ -128,7 +128,7 @@ impl Intake {
         for draft in drafts {
             let inbox = self.inboxes.entry(draft.user.clone()).or_default();
             let receipt = match inbox.twin_of(draft) {
-                Some(Twin::Stored(one)) => Receipt::AlreadyThere(one.clone()),
+                Some(Twin::Stored(one)) => Receipt::Duplicate(one.clone()),
                 Some(&Twin::Taken(_, index)) => taken.again(index),
                 None => taken.accept(inbox, draft),
             };
@@ -146,18 +146,18 @@ impl Taken {
         inbox.knows(draft.id.clone(), draft.dedupe_key.clone(), twin);
         self.moved.entry(draft.user.clone()).or_insert((before, 0)).1 += 1;
         self.dedupe_keys.push(draft.dedupe_key.clone());
-        Receipt::Taken(DomainEvent {
+        Receipt::Created(DomainEvent {
             user: draft.user.clone(),
             revision: state.revision,
             unread: state.unread,
-            change: Change::Created(Box::new(draft.clone().taken_at(state.revision))),
+            change: Change::Created(Box::new(draft.clone().into_notification(state.revision))),
         })
     }
 
     fn again(&self, index: usize) -> Receipt {
         let one = self.receipts[index].notification();
         let one = one.expect("a draft that was taken became a notification");
-        Receipt::AlreadyThere(Box::new(one.clone()))
+        Receipt::Duplicate(Box::new(one.clone()))
     }
 
     /// The users whose inbox takes its first notification ever.
@@ -171,8 +171,8 @@ impl Taken {
     /// What is to be told, in order.
     pub(crate) fn events(&self) -> impl Iterator<Item = &DomainEvent> {
         self.receipts.iter().filter_map(|receipt| match receipt {
-            Receipt::Taken(event) => Some(event),
-            Receipt::AlreadyThere(_) => None,
+            Receipt::Created(event) => Some(event),
+            Receipt::Duplicate(_) => None,
         })
     }
 
@@ -180,7 +180,7 @@ impl Taken {
     pub(crate) fn notifications(&self) -> impl Iterator<Item = &Notification> {
         self.receipts
             .iter()
-            .filter(|receipt| matches!(receipt, Receipt::Taken(_)))
+            .filter(|receipt| matches!(receipt, Receipt::Created(_)))
             .filter_map(Receipt::notification)
     }
 
@@ -207,11 +207,11 @@ mod tests {
         let mut intake = Intake::default();
         let stored: Vec<_> = before
             .iter()
-            .filter(|draft| matches!(reference.receive((*draft).clone()), Receipt::Taken(_)))
+            .filter(|draft| matches!(reference.receive((*draft).clone()), Receipt::Created(_)))
             .collect();
         intake.inbox(user("ada")).stands_at(reference.state());
         for (revision, draft) in (1..).zip(stored) {
-            let one = draft.clone().taken_at(Revision::new(revision));
+            let one = draft.clone().into_notification(Revision::new(revision));
             intake.inbox(user("ada")).holds(one, draft.dedupe_key.clone());
         }
         let from = reference.state().revision;

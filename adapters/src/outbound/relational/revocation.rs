@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use belfry_application::ports::{Mark, Revocation};
+use belfry_application::ports::{Revocation, RevocationCursor};
 use belfry_domain::UserId;
 
 use super::{StoredInstant, Unreadable};
@@ -21,14 +21,17 @@ const OVERLAP: Duration = Duration::from_secs(30);
 /// the database's clock.
 pub(crate) fn revocations<At: StoredInstant>(
     rows: Vec<RevocationRow<At>>,
-    mark: Option<Mark>,
-) -> Result<(Vec<Revocation>, Mark), Unreadable> {
+    mark: Option<RevocationCursor>,
+) -> Result<(Vec<Revocation>, RevocationCursor), Unreadable> {
     let latest = rows.iter().map(|row| row.written_at.instant()).max();
     let reached = latest.map(|latest| latest.minus(OVERLAP).unix_millis());
-    let before = mark.map_or(0, |Mark(mark)| mark);
+    let before = mark.map_or(0, |RevocationCursor(mark)| mark);
     let revocations = rows.into_iter().map(|row| {
         let user = UserId::parse(&row.user_id).map_err(|why| Unreadable::new("a user", &why))?;
         Ok(Revocation { user, issued_before: row.issued_before.instant() })
     });
-    Ok((revocations.collect::<Result<_, _>>()?, Mark(reached.map_or(before, |to| to.max(before)))))
+    Ok((
+        revocations.collect::<Result<_, _>>()?,
+        RevocationCursor(reached.map_or(before, |to| to.max(before))),
+    ))
 }

@@ -1,8 +1,8 @@
 use std::fmt::Display;
 
 use belfry_domain::{
-    Data, InboxState, Kind, Link, Message, Notification, NotificationId, Priority, Revision,
-    Timestamp, Title, UnreadCount, UserId,
+    Data, InboxState, Link, Message, Notification, NotificationId, NotificationKind, Priority,
+    Revision, Timestamp, Title, UnreadCount, UserId,
 };
 use chrono::{DateTime, Utc};
 use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
@@ -79,7 +79,7 @@ impl<At: StoredInstant> NotificationRow<At> {
         Ok(Notification {
             id: NotificationId::parse(&self.id).map_err(|e| named(&e))?,
             user: UserId::parse(&self.user_id).map_err(|e| named(&e))?,
-            kind: Kind::parse(&self.kind).map_err(|e| named(&e))?,
+            kind: NotificationKind::parse(&self.kind).map_err(|e| named(&e))?,
             title: Title::parse(&self.title).map_err(|e| named(&e))?,
             message: Message::parse(&self.message).map_err(|e| named(&e))?,
             data: self

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use belfry_application::ports::{IdempotencyKey, Once};
+use belfry_application::ports::{IdempotencyKey, IdempotentOutcome};
 use belfry_application::trace::{self, TraceParent};
 use belfry_domain::{Data, Draft, Link, Notification, NotificationId};
 use serde::Serialize;
@@ -131,7 +131,7 @@ pub(super) async fn create_once(
     connection: &mut SqliteConnection,
     key: &IdempotencyKey,
     drafts: &[Draft],
-) -> Result<Work<Once>, Failure> {
+) -> Result<Work<IdempotentOutcome>, Failure> {
     if let Some(answer) = asked_before(connection, key).await? {
         return Ok(Work::Unwritten(answer));
     }
@@ -144,14 +144,14 @@ pub(super) async fn create_once(
         .bind(list(led_to.map(|one| (one.user.as_str(), one.id.as_str()))))
         .execute(connection)
         .await?;
-    Ok(Work::Written(Once::Done(taken.receipts)))
+    Ok(Work::Written(IdempotentOutcome::Executed(taken.receipts)))
 }
 
 /// What became of the request if it was made before.
 async fn asked_before(
     connection: &mut SqliteConnection,
     key: &IdempotencyKey,
-) -> Result<Option<Once>, Failure> {
+) -> Result<Option<IdempotentOutcome>, Failure> {
     let fingerprint: Option<String> = sqlx::query_scalar(ASKED)
         .bind(key.caller().as_str())
         .bind(key.key())
@@ -159,7 +159,7 @@ async fn asked_before(
         .await?;
     match fingerprint {
         None => return Ok(None),
-        Some(other) if other != key.fingerprint() => return Ok(Some(Once::KeyReused)),
+        Some(other) if other != key.fingerprint() => return Ok(Some(IdempotentOutcome::KeyReused)),
         Some(_) => {}
     }
     let led_to: Vec<NotificationRow<i64>> = sqlx::query_as(LED_TO)
@@ -168,7 +168,7 @@ async fn asked_before(
         .fetch_all(connection)
         .await?;
     let led_to = led_to.into_iter().map(NotificationRow::read);
-    Ok(Some(Once::Before(led_to.collect::<Result<_, _>>()?)))
+    Ok(Some(IdempotentOutcome::Repeated(led_to.collect::<Result<_, _>>()?)))
 }
 
 /// Where the drafts' inboxes stand.

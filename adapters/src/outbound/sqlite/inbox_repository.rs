@@ -1,10 +1,11 @@
 use async_trait::async_trait;
 use belfry_application::ports::{
-    History, IdempotencyKey, InboxRepository, ListFilter, Once, Page, PageLimit, PortError,
+    History, IdempotencyKey, IdempotentOutcome, InboxRepository, ListFilter, Page, PageLimit,
+    PortError,
 };
 use belfry_domain::{
-    DomainEvent, Draft, Epoch, InboxState, Kind, Marked, MissedChange, Notification,
-    NotificationId, Receipt, ReplayRange, Revision, Timestamp, UserId,
+    DomainEvent, Draft, Epoch, InboxState, Marked, MissedChange, Notification, NotificationId,
+    NotificationKind, Receipt, ReplayRange, Revision, Timestamp, UserId,
 };
 
 use super::SqliteStore;
@@ -167,7 +168,7 @@ impl InboxRepository for SqliteStore {
         &self,
         key: &IdempotencyKey,
         drafts: Vec<Draft>,
-    ) -> Result<Once, PortError> {
+    ) -> Result<IdempotentOutcome, PortError> {
         self.write(async |connection| create::create_once(connection, key, &drafts).await).await
     }
 
@@ -226,7 +227,7 @@ impl InboxRepository for SqliteStore {
         let rows: Vec<SizedRow<i64>> = sqlx::query_as(statement)
             .bind(user.as_str())
             .bind(clamped(before))
-            .bind(filter.kind.as_ref().map(Kind::as_str))
+            .bind(filter.kind.as_ref().map(NotificationKind::as_str))
             // One more than is wanted shows that there are more.
             .bind(clamped(limit.rows).saturating_add(1))
             .bind(clamped(limit.bytes))

@@ -1,6 +1,6 @@
 use async_trait::async_trait;
 use belfry_application::ports::{PortError, Retention};
-use belfry_domain::{Due, Timestamp};
+use belfry_domain::{ExpiryCutoff, Timestamp};
 
 use super::SqliteStore;
 use super::edit::Edit;
@@ -47,7 +47,7 @@ const FORGET_REVOCATIONS: &str = "
 
 #[async_trait]
 impl Retention for SqliteStore {
-    async fn expire(&self, due: &Due, limit: usize) -> Result<usize, PortError> {
+    async fn expire(&self, due: &ExpiryCutoff, limit: usize) -> Result<usize, PortError> {
         let now = millis(due.now).map_err(Failure::from)?;
         let created_before = due.created_before.map(millis).transpose().map_err(Failure::from)?;
         self.write(async |connection| {

@@ -1,5 +1,5 @@
 use async_trait::async_trait;
-use belfry_application::ports::{Mark, PortError, Revocation, Revocations};
+use belfry_application::ports::{PortError, Revocation, RevocationCursor, Revocations};
 
 use super::SqliteStore;
 use super::failure::Failure;
@@ -32,9 +32,12 @@ impl Revocations for SqliteStore {
         Ok(Revocation { user: user.clone(), issued_before: holds.instant() })
     }
 
-    async fn since(&self, mark: Option<Mark>) -> Result<(Vec<Revocation>, Mark), PortError> {
+    async fn since(
+        &self,
+        mark: Option<RevocationCursor>,
+    ) -> Result<(Vec<Revocation>, RevocationCursor), PortError> {
         let rows: Vec<RevocationRow<i64>> = sqlx::query_as(SINCE)
-            .bind(mark.map_or(0, |Mark(mark)| mark))
+            .bind(mark.map_or(0, |RevocationCursor(mark)| mark))
             .fetch_all(&self.readers)
             .await
             .map_err(Failure::from)?;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use axum::Json;
 use axum::response::{IntoResponse as _, Response};
-use belfry_application::use_cases::Created;
+use belfry_application::ports::IdempotentOutcome;
 use belfry_domain::{Draft, Notification, NotificationId, Receipt};
 use http::header::LOCATION;
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -42,12 +42,12 @@ pub(super) struct ItemsForm<'a> {
 /// if that says something else than what was asked for, one of the two is a mistake.
 pub(super) fn one(
     draft: &Draft,
-    created: &Created,
+    created: &IdempotentOutcome,
     base_path: &BasePath,
 ) -> Result<Response, Problem> {
     let outcome = Outcome::of(created)?;
     let &notification = outcome.notifications.first().ok_or(Kind::NotificationGone)?;
-    if notification.id == draft.id && !notification.says_the_same_as(draft) {
+    if notification.id == draft.id && !notification.has_same_content(draft) {
         return Err(Kind::NotificationDiffers.into());
     }
     let mut response = outcome.answer(CreatedForm::One(Box::new(notification.into())));
@@ -58,7 +58,7 @@ pub(super) fn one(
 }
 
 /// The answer to who asked for several.
-pub(super) fn many(created: &Created) -> Result<Response, Problem> {
+pub(super) fn many(created: &IdempotentOutcome) -> Result<Response, Problem> {
     let outcome = Outcome::of(created)?;
     let items = outcome.notifications.iter().copied().map(NotificationForm::from).collect();
     Ok(outcome.answer(CreatedForm::Many(ItemsForm { items })))
@@ -72,19 +72,19 @@ struct Outcome<'a> {
 }
 
 impl<'a> Outcome<'a> {
-    fn of(created: &'a Created) -> Result<Self, Problem> {
+    fn of(created: &'a IdempotentOutcome) -> Result<Self, Problem> {
         match created {
-            Created::Now(receipts) => {
-                let any_new = receipts.iter().any(|one| matches!(one, Receipt::Taken(_)));
+            IdempotentOutcome::Executed(receipts) => {
+                let any_new = receipts.iter().any(|one| matches!(one, Receipt::Created(_)));
                 let status = if any_new { StatusCode::CREATED } else { StatusCode::OK };
                 let notifications = receipts.iter().filter_map(Receipt::notification).collect();
                 Ok(Self { notifications, status, replayed: false })
             }
-            Created::Before(there) => {
+            IdempotentOutcome::Repeated(there) => {
                 let notifications = there.iter().collect();
                 Ok(Self { notifications, status: StatusCode::CREATED, replayed: true })
             }
-            Created::KeyReused => Err(Kind::IdempotencyKeyReused.into()),
+            IdempotentOutcome::KeyReused => Err(Kind::IdempotencyKeyReused.into()),
         }
     }
 

@@ -4,7 +4,7 @@ use axum::extract::{FromRequestParts, Query, State};
 use axum::response::{IntoResponse as _, Response};
 use belfry_application::ports::ListFilter;
 use belfry_application::use_cases::ListInbox;
-use belfry_domain::Kind as NotificationKind;
+use belfry_domain::NotificationKind;
 use http::request::Parts;
 use serde::Deserialize;
 use utoipa::IntoParams;

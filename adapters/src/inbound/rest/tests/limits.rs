@@ -3,7 +3,8 @@ use std::time::Duration;
 
 use axum::body::Body;
 use belfry_application::ports::{
-    History, IdempotencyKey, InboxRepository, ListFilter, Once, Page, PageLimit, PortError,
+    History, IdempotencyKey, IdempotentOutcome, InboxRepository, ListFilter, Page, PageLimit,
+    PortError,
 };
 use belfry_application::testing::{InMemoryStore, MockInboxRepository, epoch, user};
 use belfry_domain::{
@@ -213,7 +214,11 @@ impl InboxRepository for Stuck {
     async fn create(&self, _: Vec<Draft>) -> Result<Vec<Receipt>, PortError> {
         std::future::pending().await
     }
-    async fn create_once(&self, _: &IdempotencyKey, _: Vec<Draft>) -> Result<Once, PortError> {
+    async fn create_once(
+        &self,
+        _: &IdempotencyKey,
+        _: Vec<Draft>,
+    ) -> Result<IdempotentOutcome, PortError> {
         std::future::pending().await
     }
     async fn mark_read(

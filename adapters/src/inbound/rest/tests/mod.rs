@@ -17,7 +17,9 @@ use belfry_application::ports::{
     BearerToken, Claims, InboxRepository, Scopes, TokenError, TokenVerifier,
 };
 use belfry_application::revoked_tokens::RevokedTokens;
-use belfry_application::testing::{FakeTokens, InMemoryStore, ManualClock, SequentialIds, epoch};
+use belfry_application::testing::{
+    FakeTokenVerifier, InMemoryStore, ManualClock, SequentialIds, epoch,
+};
 use belfry_application::use_cases::{
     CountUnread, CreateNotification, DeleteNotification, GetNotification, ListInbox, MarkAllRead,
     MarkRead, RevokeTokens, SignIn,
@@ -37,17 +39,17 @@ const NOW: i64 = 1_800_000_000_000;
 /// [`NOW`] on the wire.
 const NOW_TEXT: &str = "2027-01-15T08:00:00.000Z";
 
-/// [`FakeTokens`] to which `+write` adds the scope.
+/// [`FakeTokenVerifier`] to which `+write` adds the scope.
 struct Tokens;
 
 #[async_trait]
 impl TokenVerifier for Tokens {
     async fn verify(&self, token: &BearerToken) -> Result<Claims, TokenError> {
         let Some(plain) = token.reveal().strip_suffix("+write") else {
-            return FakeTokens.verify(token).await;
+            return FakeTokenVerifier.verify(token).await;
         };
         let plain = BearerToken::parse(plain).unwrap().expect("a token");
-        let claims = FakeTokens.verify(&plain).await?;
+        let claims = FakeTokenVerifier.verify(&plain).await?;
         Ok(Claims { scopes: Scopes::parse(Scopes::WRITE), ..claims })
     }
 }
@@ -112,7 +114,7 @@ impl Api {
             sign_in: SignIn::new(
                 tokens,
                 clock.clone(),
-                Arc::new(RevokedTokens::none()),
+                Arc::new(RevokedTokens::empty()),
                 Access::default(),
             ),
             intake: Intake {

@@ -1,43 +1,49 @@
 use std::collections::{BTreeMap, HashMap};
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use belfry_domain::{
-    Change, DomainEvent, Draft, Due, Epoch, Inbox, InboxState, Marked, MissedChange, Notification,
-    NotificationId, Receipt, ReplayRange, Revision, Timestamp, UserId,
+    Change, DomainEvent, Draft, Epoch, ExpiryCutoff, Inbox, InboxState, Marked, MissedChange,
+    Notification, NotificationId, Receipt, ReplayRange, Revision, Timestamp, UserId,
 };
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::ports::{
-    History, IdempotencyKey, InboxRepository, ListFilter, Mark, Once, Outbox, OutboxEntry,
-    OutboxId, OutboxLease, Page, PageLimit, PortError, Retention, Revocation, Revocations,
+    History, IdempotencyKey, IdempotentOutcome, InboxRepository, ListFilter, Outbox, OutboxEntry,
+    OutboxId, OutboxLease, Page, PageLimit, PortError, Retention, Revocation, RevocationCursor,
+    Revocations,
 };
 use crate::trace;
 
-/// Inboxes and their outbox, in memory: [`belfry_domain::Inbox`] behind the ports. Keeps every
-/// promise of a real store but that of surviving the process.
+/// A store in memory: [`belfry_domain::Inbox`] behind the ports. Keeps every promise of a real store
+/// except durability.
 #[derive(Debug)]
 pub struct InMemoryStore {
     epoch: Epoch,
     shared: Arc<Shared>,
+    reads_yield: bool,
 }
 
-/// What the store and its lead have in common; a lead outlives the call that gave it.
+/// Shared by the store and its lease.
 #[derive(Debug, Default)]
 struct Shared {
     content: Mutex<Content>,
     written: Notify,
-    led: AtomicBool,
+    /// A lease exists.
+    leased: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct Content {
     inboxes: HashMap<UserId, Inbox>,
     outbox: BTreeMap<i64, OutboxEntry>,
-    last_entry: i64,
+    last_entry_id: i64,
+    /// By caller and idempotency key.
     requests: HashMap<(UserId, String), Request>,
     revocations: Vec<Revocation>,
 }
@@ -46,38 +52,62 @@ struct Content {
 struct Request {
     fingerprint: String,
     made_at: Timestamp,
-    led_to: Vec<(UserId, NotificationId)>,
+    notifications: Vec<(UserId, NotificationId)>,
 }
 
 impl InMemoryStore {
     /// An empty store.
     pub fn new(epoch: Epoch) -> Self {
-        Self { epoch, shared: Arc::default() }
+        Self { epoch, shared: Arc::default(), reads_yield: false }
+    }
+
+    /// Another handle to the same store. It yields to other tasks before and after each read of a state
+    /// or a history, as a real store does.
+    #[must_use]
+    pub fn yielding(&self) -> Self {
+        Self { epoch: self.epoch.clone(), shared: self.shared.clone(), reads_yield: true }
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Content) -> T) -> T {
-        let answer = change(&mut self.shared.content.lock());
-        // One permit is kept for a lead that is about to wait, so that no call is lost.
+        let result = change(&mut self.shared.content.lock());
+        // `notify_one` keeps a permit for a lease that is about to wait, so no wake-up is lost.
         self.shared.written.notify_one();
-        answer
+        result
     }
 
-    fn read<T>(&self, user: &UserId, question: impl FnOnce(&Inbox) -> T) -> T {
-        let content = self.shared.content.lock();
-        match content.inboxes.get(user) {
-            Some(inbox) => question(inbox),
-            None => question(&Inbox::new(user.clone())),
+    async fn read<T>(&self, user: &UserId, query: impl FnOnce(&Inbox) -> T) -> T {
+        self.yield_if_needed().await;
+        let result = match self.shared.content.lock().inboxes.get(user) {
+            Some(inbox) => query(inbox),
+            None => query(&Inbox::new(user.clone())),
+        };
+        self.yield_if_needed().await;
+        result
+    }
+
+    async fn yield_if_needed(&self) {
+        if self.reads_yield {
+            yield_once().await;
         }
     }
+}
+
+/// Yields to other tasks once.
+pub(crate) async fn yield_once() {
+    let mut yielded = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 impl Content {
     fn inbox(&mut self, user: &UserId) -> &mut Inbox {
         self.inboxes.entry(user.clone()).or_insert_with(|| Inbox::new(user.clone()))
-    }
-
-    fn state(&self, user: &UserId) -> InboxState {
-        self.inboxes.get(user).map(Inbox::state).unwrap_or_default()
     }
 
     fn get(&self, user: &UserId, id: &NotificationId) -> Option<Notification> {
@@ -90,28 +120,28 @@ impl Content {
             .map(|draft| {
                 let at = draft.created_at;
                 let receipt = self.inbox(&draft.user.clone()).receive(draft);
-                if let Receipt::Taken(event) = &receipt {
-                    self.put_out(event, at);
+                if let Receipt::Created(event) = &receipt {
+                    self.enqueue(event, at);
                 }
                 receipt
             })
             .collect()
     }
 
-    fn put_out(&mut self, event: &DomainEvent, written_at: Timestamp) {
-        self.last_entry += 1;
+    fn enqueue(&mut self, event: &DomainEvent, written_at: Timestamp) {
+        self.last_entry_id += 1;
         let entry = OutboxEntry {
-            id: OutboxId(self.last_entry),
+            id: OutboxId(self.last_entry_id),
             event: event.clone(),
             written_at,
             trace: trace::current(),
         };
-        self.outbox.insert(self.last_entry, entry);
+        self.outbox.insert(self.last_entry_id, entry);
     }
 
-    fn put_out_if_any(&mut self, event: Option<DomainEvent>, at: Timestamp) -> Option<DomainEvent> {
+    fn enqueue_if_any(&mut self, event: Option<DomainEvent>, at: Timestamp) -> Option<DomainEvent> {
         if let Some(event) = &event {
-            self.put_out(event, at);
+            self.enqueue(event, at);
         }
         event
     }
@@ -120,6 +150,8 @@ impl Content {
 #[async_trait]
 impl InboxRepository for InMemoryStore {
     async fn epoch(&self) -> Result<Epoch, PortError> {
+        self.yield_if_needed().await;
+        self.yield_if_needed().await;
         Ok(self.epoch.clone())
     }
 
@@ -131,29 +163,30 @@ impl InboxRepository for InMemoryStore {
         &self,
         key: &IdempotencyKey,
         drafts: Vec<Draft>,
-    ) -> Result<Once, PortError> {
+    ) -> Result<IdempotentOutcome, PortError> {
         Ok(self.change(|content| {
-            let name = (key.caller().clone(), key.key().to_owned());
-            if let Some(request) = content.requests.get(&name) {
+            let request_key = (key.caller().clone(), key.key().to_owned());
+            if let Some(request) = content.requests.get(&request_key) {
                 if request.fingerprint != key.fingerprint() {
-                    return Once::KeyReused;
+                    return IdempotentOutcome::KeyReused;
                 }
-                let led_to = request.led_to.iter();
-                let there = led_to.filter_map(|(user, id)| content.get(user, id)).collect();
-                return Once::Before(there);
+                let created = request.notifications.iter();
+                let current = created.filter_map(|(user, id)| content.get(user, id)).collect();
+                return IdempotentOutcome::Repeated(current);
             }
-            // There is no clock here: a request is as old as the first draft in it.
+            // The store has no clock: the first draft determines the age of the request.
             let made_at =
                 drafts.first().map_or(Timestamp::from_unix_millis(0), |one| one.created_at);
             let receipts = content.create(drafts);
-            let led_to = receipts
+            let notifications = receipts
                 .iter()
                 .filter_map(Receipt::notification)
                 .map(|one| (one.user.clone(), one.id.clone()))
                 .collect();
-            let request = Request { fingerprint: key.fingerprint().to_owned(), made_at, led_to };
-            content.requests.insert(name, request);
-            Once::Done(receipts)
+            let fingerprint = key.fingerprint().to_owned();
+            let request = Request { fingerprint, made_at, notifications };
+            content.requests.insert(request_key, request);
+            IdempotentOutcome::Executed(receipts)
         }))
     }
 
@@ -165,7 +198,7 @@ impl InboxRepository for InMemoryStore {
     ) -> Result<Marked, PortError> {
         Ok(self.change(|content| {
             let Marked { event, unknown } = content.inbox(user).mark_read(ids, read_at);
-            Marked { event: content.put_out_if_any(event, read_at), unknown }
+            Marked { event: content.enqueue_if_any(event, read_at), unknown }
         }))
     }
 
@@ -176,7 +209,7 @@ impl InboxRepository for InMemoryStore {
     ) -> Result<Option<DomainEvent>, PortError> {
         Ok(self.change(|content| {
             let event = content.inbox(user).mark_all_read(read_at);
-            content.put_out_if_any(event, read_at)
+            content.enqueue_if_any(event, read_at)
         }))
     }
 
@@ -188,7 +221,7 @@ impl InboxRepository for InMemoryStore {
     ) -> Result<Option<DomainEvent>, PortError> {
         Ok(self.change(|content| {
             let event = content.inbox(user).delete(ids, deleted_at);
-            content.put_out_if_any(event, deleted_at)
+            content.enqueue_if_any(event, deleted_at)
         }))
     }
 
@@ -219,7 +252,7 @@ impl InboxRepository for InMemoryStore {
     }
 
     async fn state(&self, user: &UserId) -> Result<InboxState, PortError> {
-        Ok(self.shared.content.lock().state(user))
+        Ok(self.read(user, Inbox::state).await)
     }
 
     async fn history(
@@ -228,13 +261,15 @@ impl InboxRepository for InMemoryStore {
         since: Revision,
         limit: usize,
     ) -> Result<History, PortError> {
-        Ok(self.read(user, |inbox| {
-            let state = inbox.state();
-            match inbox.count_since(since).filter(|count| count.changed <= limit) {
-                Some(count) => History::Complete { state, created: count.created },
-                None => History::OutOfReach { state },
-            }
-        }))
+        Ok(self
+            .read(user, |inbox| {
+                let state = inbox.state();
+                match inbox.count_since(since).filter(|count| count.changed <= limit) {
+                    Some(count) => History::Complete { state, created: count.created },
+                    None => History::OutOfReach { state },
+                }
+            })
+            .await)
     }
 
     async fn created_in(
@@ -243,7 +278,7 @@ impl InboxRepository for InMemoryStore {
         range: ReplayRange,
         limit: PageLimit,
     ) -> Result<Page, PortError> {
-        Ok(self.read(user, |inbox| limit.page_of(inbox.created_in(range))))
+        Ok(self.read(user, |inbox| limit.page_of(inbox.created_in(range))).await)
     }
 
     async fn changed_in(
@@ -252,32 +287,34 @@ impl InboxRepository for InMemoryStore {
         range: ReplayRange,
         limit: usize,
     ) -> Result<Option<Vec<MissedChange>>, PortError> {
-        Ok(self.read(user, |inbox| {
-            let mut changes = inbox.changed_in(range)?;
-            if let Some(last) = changes.get(limit - 1) {
-                let end = last.revision;
-                changes.retain(|change| change.revision <= end);
-            }
-            Some(changes)
-        }))
+        Ok(self
+            .read(user, |inbox| {
+                let mut changes = inbox.changed_in(range)?;
+                if let Some(last) = changes.get(limit - 1) {
+                    let end = last.revision;
+                    changes.retain(|change| change.revision <= end);
+                }
+                Some(changes)
+            })
+            .await)
     }
 }
 
 #[async_trait]
 impl Retention for InMemoryStore {
-    async fn expire(&self, due: &Due, limit: usize) -> Result<usize, PortError> {
+    async fn expire(&self, cutoff: &ExpiryCutoff, limit: usize) -> Result<usize, PortError> {
         Ok(self.change(|content| {
             let mut deleted = 0;
             let mut events = Vec::new();
             for inbox in content.inboxes.values_mut() {
-                let Some(event) = inbox.expire(due, limit - deleted) else { continue };
+                let Some(event) = inbox.expire(cutoff, limit - deleted) else { continue };
                 if let Change::Deleted { ids } = &event.change {
                     deleted += ids.len();
                 }
                 events.push(event);
             }
             for event in events {
-                content.put_out(&event, due.now);
+                content.enqueue(&event, cutoff.now);
             }
             deleted
         }))
@@ -290,7 +327,9 @@ impl Retention for InMemoryStore {
     ) -> Result<usize, PortError> {
         let mut content = self.shared.content.lock();
         let inboxes = content.inboxes.values_mut();
-        Ok(inboxes.fold(0, |gone, inbox| gone + inbox.purge_deleted(deleted_before, limit - gone)))
+        let purged = inboxes
+            .fold(0, |purged, inbox| purged + inbox.purge_deleted(deleted_before, limit - purged));
+        Ok(purged)
     }
 
     async fn purge_requests(
@@ -302,9 +341,9 @@ impl Retention for InMemoryStore {
         let before = content.requests.len();
         let mut left = limit;
         content.requests.retain(|_, request| {
-            let goes = request.made_at < made_before && left > 0;
-            left -= usize::from(goes);
-            !goes
+            let purge = request.made_at < made_before && left > 0;
+            left -= usize::from(purge);
+            !purge
         });
         Ok(before - content.requests.len())
     }
@@ -314,12 +353,12 @@ impl Retention for InMemoryStore {
         made_before: Timestamp,
         limit: usize,
     ) -> Result<usize, PortError> {
-        // There is no clock here: a revocation is as old as what it says.
+        // The store has no clock: `issued_before` determines the age of a revocation.
         let mut left = limit;
         self.shared.content.lock().revocations.retain(|one| {
-            let goes = one.issued_before < made_before && left > 0;
-            left -= usize::from(goes);
-            !goes
+            let purge = one.issued_before < made_before && left > 0;
+            left -= usize::from(purge);
+            !purge
         });
         Ok(limit - left)
     }
@@ -328,29 +367,33 @@ impl Retention for InMemoryStore {
 #[async_trait]
 impl Revocations for InMemoryStore {
     async fn revoke(&self, revocation: &Revocation) -> Result<Revocation, PortError> {
-        let kept = &mut self.shared.content.lock().revocations;
+        let stored = &mut self.shared.content.lock().revocations;
         let user = &revocation.user;
-        let there = kept.iter().position(|one| one.user == *user).map(|place| kept.remove(place));
-        let earlier = there.map_or(revocation.issued_before, |there| there.issued_before);
-        let issued_before = revocation.issued_before.max(earlier);
-        let holds = Revocation { user: user.clone(), issued_before };
-        kept.push(holds.clone());
-        Ok(holds)
+        let position = stored.iter().position(|one| one.user == *user);
+        let previous = position.map(|position| stored.remove(position).issued_before);
+        let issued_before =
+            previous.map_or(revocation.issued_before, |it| it.max(revocation.issued_before));
+        let applies = Revocation { user: user.clone(), issued_before };
+        stored.push(applies.clone());
+        Ok(applies)
     }
 
-    /// All of them each time: some may come again.
-    async fn since(&self, _: Option<Mark>) -> Result<(Vec<Revocation>, Mark), PortError> {
-        Ok((self.shared.content.lock().revocations.clone(), Mark(0)))
+    /// Returns all revocations on each call.
+    async fn since(
+        &self,
+        _: Option<RevocationCursor>,
+    ) -> Result<(Vec<Revocation>, RevocationCursor), PortError> {
+        Ok((self.shared.content.lock().revocations.clone(), RevocationCursor(0)))
     }
 }
 
 #[async_trait]
 impl Outbox for InMemoryStore {
     async fn acquire_lease(&self) -> Result<Option<Box<dyn OutboxLease>>, PortError> {
-        if self.shared.led.swap(true, Ordering::SeqCst) {
+        if self.shared.leased.swap(true, Ordering::SeqCst) {
             return Ok(None);
         }
-        Ok(Some(Box::new(Lead(self.shared.clone()))))
+        Ok(Some(Box::new(InMemoryLease(self.shared.clone()))))
     }
 
     async fn backlog(&self) -> Result<u64, PortError> {
@@ -358,10 +401,10 @@ impl Outbox for InMemoryStore {
     }
 }
 
-struct Lead(Arc<Shared>);
+struct InMemoryLease(Arc<Shared>);
 
 #[async_trait]
-impl OutboxLease for Lead {
+impl OutboxLease for InMemoryLease {
     async fn pending(&mut self, limit: usize) -> Result<Vec<OutboxEntry>, PortError> {
         Ok(self.0.content.lock().outbox.values().take(limit).cloned().collect())
     }
@@ -375,14 +418,14 @@ impl OutboxLease for Lead {
     }
 
     async fn wait_for_entries(&mut self, patience: Duration) -> Result<(), PortError> {
-        // Patience that runs out is no failure: the wait is over either way.
+        // A timeout is not an error: the wait ends either way.
         let _ = tokio::time::timeout(patience, self.0.written.notified()).await;
         Ok(())
     }
 }
 
-impl Drop for Lead {
+impl Drop for InMemoryLease {
     fn drop(&mut self) {
-        self.0.led.store(false, Ordering::SeqCst);
+        self.0.leased.store(false, Ordering::SeqCst);
     }
 }
