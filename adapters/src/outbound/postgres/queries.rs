@@ -1,8 +1,8 @@
 //! The statements that read an inbox.
 //!
 //! Each statement has one index that fits. A partial index is used only if the statement repeats
-//! the index's condition, even where it is true for all rows: `revision > 0` and `created_revision
-//! > 0` (see the migration `0004_indexes_for_young_tables.sql`).
+//! the index's condition, even where it is true for all rows: `revision > 0` and
+//! `created_revision > 0` (see the migration `0004_indexes_for_young_tables.sql`).
 //!
 //! **Pages.** `$4` limits the rows and `$5` the bytes. `found` counts the rows before the cut by
 //! bytes, and `running_bytes` sums over the few rows that the row limit leaves, so the cost of a
