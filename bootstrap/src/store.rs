@@ -42,7 +42,7 @@ impl Postgres {
             max_connections: rest,
             ..PostgresSettings::new(settings.url.reveal())
         })?;
-        Ok(Self { events: Arc::new(store.apart(for_events)), everything: Arc::new(store) })
+        Ok(Self { events: Arc::new(store.separate_pool(for_events)), everything: Arc::new(store) })
     }
 }
 
