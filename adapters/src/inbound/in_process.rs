@@ -85,8 +85,8 @@ mod tests {
         let (publisher, events, delivery) = channel_with(2);
         let stop = CancellationToken::new();
         let running = tokio::spawn(events.run(stop.clone()));
-        let published = publisher.publish(&entries(20)).await;
-        assert_eq!(published.confirmed, 20);
+        let outcome = publisher.publish(&entries(20)).await;
+        assert_eq!(outcome.confirmed, 20);
         stop.cancel();
         running.await.unwrap();
         assert_eq!(revisions(&delivery), (1..=20).collect::<Vec<_>>());
@@ -109,8 +109,8 @@ mod tests {
     async fn publishing_after_shutdown_confirms_nothing() {
         let (publisher, events, _) = channel_with(2);
         drop(events);
-        let published = publisher.publish(&entries(3)).await;
-        assert_eq!(published.confirmed, 0);
-        assert!(published.stopped_by.is_some());
+        let outcome = publisher.publish(&entries(3)).await;
+        assert_eq!(outcome.confirmed, 0);
+        assert!(outcome.stopped_by.is_some());
     }
 }

@@ -21,6 +21,7 @@ impl Cursor {
     /// Identifies the layout: cursors of other layouts are rejected instead of misread.
     const VERSION: u8 = 1;
 
+    /// Reads the text of `Display`.
     pub fn parse(raw: &str) -> Result<Self, InvalidCursor> {
         // Larger than the nine bytes because the decoder needs whole groups of three.
         let mut bytes = [0; 12];

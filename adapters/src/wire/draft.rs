@@ -81,6 +81,7 @@ pub struct InvalidForm {
 }
 
 impl InvalidForm {
+    /// `field` is the name in JSON, `problem` what is wrong with it.
     pub fn new(field: &'static str, problem: impl fmt::Display) -> Self {
         Self { field, problem: problem.to_string() }
     }

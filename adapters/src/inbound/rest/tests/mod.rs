@@ -5,7 +5,7 @@ mod create;
 mod inbox;
 mod limits;
 mod rejections;
-mod router;
+mod routes;
 mod telemetry;
 
 use std::sync::Arc;
