@@ -15,7 +15,7 @@ use anyhow::Context;
 use axum::Router;
 use belfry_adapters::inbound::amqp::NodeQueueState;
 use belfry_adapters::inbound::rest::{
-    self, Intake, Readiness, ReadinessCheck, RestParts, RestSettings,
+    self, DraftFactory, Readiness, ReadinessCheck, RestParts, RestSettings,
 };
 use belfry_adapters::inbound::socketio::{SocketIoParts, SocketIoServer};
 use belfry_adapters::outbound::jwt::{JwtVerifier, TokenMint};
@@ -125,15 +125,16 @@ impl App {
             retention_rules(&config.retention),
         );
         let readiness = Readiness::default();
-        let database_up = readiness.needs("database");
-        let revocations_known = readiness.needs("revocations");
+        let database_up = readiness.register("database");
+        let revocations_known = readiness.register("revocations");
         let keys = Keys::new(verifier, &readiness);
         let create = CreateNotification::new(inboxes.clone());
         let settings = rest_settings(&config.http);
         let mut router = rest::router(RestParts {
             sign_in,
-            intake: Intake { create, ids, clock: clock.clone() },
-            stories: stories::of_callers(&inboxes, &clock),
+            create,
+            drafts: DraftFactory { ids, clock: clock.clone() },
+            use_cases: stories::of_callers(&inboxes, &clock),
             revoke_tokens,
             readiness: readiness.clone(),
             limits: request_limits(&config.limits, work),

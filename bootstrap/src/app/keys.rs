@@ -88,7 +88,7 @@ pub(super) struct Keys {
 impl Keys {
     /// Until they are kept there are none.
     pub(super) fn new(verifier: Arc<JwtVerifier>, readiness: &Readiness) -> Self {
-        Self { verifier, known: readiness.needs("keys") }
+        Self { verifier, known: readiness.register("keys") }
     }
 
     /// Keeps them up to date, and the check true to whether there are any, until told to stop.

@@ -1,4 +1,4 @@
-//! A request's body, and the header that makes it take effect once.
+//! JSON request bodies, with the `Idempotency-Key` header of their request.
 
 use std::fmt::Write as _;
 
@@ -7,71 +7,75 @@ use axum::extract::{FromRequest, Request};
 use belfry_application::ports::IdempotencyKey;
 use belfry_domain::UserId;
 use bytes::Bytes;
+use http::HeaderMap;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName};
 use sha2::{Digest, Sha256};
 use utoipa::IntoParams;
 
-use super::problem::{Kind, Problem};
+use super::headers::IDEMPOTENCY_KEY;
+use super::problem::{Problem, ProblemKind};
 use crate::limits::Limit;
 
-pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-
-/// The header, as the contract tells of it.
+/// The `Idempotency-Key` header in the contract.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
-#[expect(dead_code, reason = "nothing but the contract reads it")]
-pub(super) struct OnceHeader {
-    /// Names this request: sent again with the same key, it takes effect once.
+#[expect(dead_code, reason = "only the contract reads it")]
+pub(super) struct IdempotencyHeader {
+    /// Identifies this request. A request that is sent again with the same key takes effect once.
     #[param(rename = "Idempotency-Key", max_length = 200, example = "order-7-shipped")]
     key: Option<String>,
 }
 
-/// A body that says it is JSON, within the size that is allowed.
-pub(super) struct Posted {
-    pub(super) body: Bytes,
-    once: Option<Once>,
+/// A body with a JSON content type, within the size limit. It is not parsed yet.
+pub(super) struct JsonBody {
+    pub(super) bytes: Bytes,
+    idempotency: Option<Idempotency>,
 }
 
-struct Once {
+/// The key of a request that may be sent more than once.
+struct Idempotency {
     key: String,
+    /// Detects another request with the same key.
     fingerprint: String,
 }
 
-impl Posted {
-    /// The key under which `caller` wants this request to take effect once, if any.
-    pub(super) fn once(&self, caller: &UserId) -> Result<Option<IdempotencyKey>, Problem> {
-        let Some(Once { key, fingerprint }) = &self.once else {
+impl JsonBody {
+    /// The key under which this request of `caller` takes effect once; `None` without the header.
+    pub(super) fn idempotency_key(
+        &self,
+        caller: &UserId,
+    ) -> Result<Option<IdempotencyKey>, Problem> {
+        let Some(Idempotency { key, fingerprint }) = &self.idempotency else {
             return Ok(None);
         };
         IdempotencyKey::parse(caller.clone(), key, fingerprint.as_str())
             .map(Some)
-            .map_err(|problem| Problem::new(Kind::IdempotencyKeyInvalid, problem.to_string()))
+            .map_err(|error| Problem::new(ProblemKind::IdempotencyKeyInvalid, error.to_string()))
     }
 }
 
-impl<S: Send + Sync> FromRequest<S> for Posted {
+impl<S: Send + Sync> FromRequest<S> for JsonBody {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        if !says_it_is_json(request.headers()) {
-            return Err(Kind::ContentTypeUnsupported.into());
+        if !has_json_content_type(request.headers()) {
+            return Err(ProblemKind::ContentTypeUnsupported.into());
         }
-        let key = idempotency_key(request.headers())?;
+        let key = header_value(request.headers())?;
         let method = request.method().clone();
         let path = request.uri().path().to_owned();
-        let body =
-            Bytes::from_request(request, state).await.map_err(|rejection| unread(&rejection))?;
-        let once = key.map(|key| {
-            let fingerprint = fingerprint([method.as_str().as_bytes(), path.as_bytes(), &body]);
-            Once { key, fingerprint }
+        let bytes =
+            Bytes::from_request(request, state).await.map_err(|rejection| problem(&rejection))?;
+        let idempotency = key.map(|key| {
+            let fingerprint = fingerprint([method.as_str().as_bytes(), path.as_bytes(), &bytes]);
+            Idempotency { key, fingerprint }
         });
-        Ok(Self { body, once })
+        Ok(Self { bytes, idempotency })
     }
 }
 
-/// `application/json`, or a type that is JSON underneath (RFC 6839, 3.1).
-fn says_it_is_json(headers: &HeaderMap) -> bool {
+/// Whether the type is `application/json` or has the suffix `+json` (RFC 6839, 3.1).
+fn has_json_content_type(headers: &HeaderMap) -> bool {
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = content_type.and_then(|text| text.split(';').next()).unwrap_or_default();
     match essence.trim().to_ascii_lowercase().strip_prefix("application/") {
@@ -80,21 +84,22 @@ fn says_it_is_json(headers: &HeaderMap) -> bool {
     }
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
-    let invalid = |detail| Problem::new(Kind::IdempotencyKeyInvalid, detail);
+/// The `Idempotency-Key` header, which must occur at most once.
+fn header_value(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let invalid = |detail| Problem::new(ProblemKind::IdempotencyKeyInvalid, detail);
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
-        (Some(_), Some(_)) => Err(invalid("there is more than one")),
+        (Some(_), Some(_)) => Err(invalid("the request has several idempotency keys")),
         (Some(value), None) => match value.to_str() {
             Ok(text) => Ok(Some(text.to_owned())),
-            Err(_) => Err(invalid("an idempotency key is made of printable ASCII characters")),
+            Err(_) => Err(invalid("an idempotency key must be printable ASCII characters")),
         },
     }
 }
 
-/// Stands for what a request asks for. Each part's length goes in before it, so that no two lists of
-/// parts give the same bytes.
+/// SHA-256 of the parts, in hex. Each part is preceded by its length, so that different parts are never the
+/// same bytes.
 fn fingerprint(parts: [&[u8]; 3]) -> String {
     let mut hash = Sha256::new();
     for part in parts {
@@ -107,13 +112,13 @@ fn fingerprint(parts: [&[u8]; 3]) -> String {
     })
 }
 
-fn unread(rejection: &BytesRejection) -> Problem {
+fn problem(rejection: &BytesRejection) -> Problem {
     match rejection {
         BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
             Limit::BodySize.record_exceeded();
-            Kind::BodyTooLarge.into()
+            ProblemKind::BodyTooLarge.into()
         }
-        _ => Kind::BodyUnreadable.into(),
+        _ => ProblemKind::BodyUnreadable.into(),
     }
 }
 
@@ -122,11 +127,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_has_several_names() {
-        let says = |text: &str| {
+    fn json_content_types_are_accepted() {
+        let is_json = |text: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(CONTENT_TYPE, text.parse().unwrap());
-            says_it_is_json(&headers)
+            has_json_content_type(&headers)
         };
         for text in [
             "application/json",
@@ -134,7 +139,7 @@ mod tests {
             "application/json;charset=UTF-8",
             "application/vnd.shop.v2+json",
         ] {
-            assert!(says(text), "{text}");
+            assert!(is_json(text), "{text}");
         }
         for text in [
             "",
@@ -144,13 +149,13 @@ mod tests {
             "text/json",
             "application/x-www-form-urlencoded",
         ] {
-            assert!(!says(text), "{text}");
+            assert!(!is_json(text), "{text}");
         }
-        assert!(!says_it_is_json(&HeaderMap::new()));
+        assert!(!has_json_content_type(&HeaderMap::new()));
     }
 
     #[test]
-    fn another_request_has_another_fingerprint() {
+    fn fingerprints_of_different_requests_differ() {
         let one = fingerprint([b"POST", b"/v1/notifications", b"{}"]);
         assert_eq!(one, fingerprint([b"POST", b"/v1/notifications", b"{}"]));
         assert_eq!(one.len(), 64);

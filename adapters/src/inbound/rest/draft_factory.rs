@@ -1,22 +1,20 @@
 use std::sync::Arc;
 
 use belfry_application::ports::{Clock, IdGenerator};
-use belfry_application::use_cases::CreateNotification;
 use belfry_domain::{Draft, NotificationId, UserId};
 
 use crate::wire::{DraftForm, InvalidForm};
 
-/// What it takes to write notifications.
+/// Builds drafts from request bodies: adds the id and the time that a form leaves out.
 #[derive(Clone)]
-#[expect(missing_docs, reason = "each is what its type says")]
-pub struct Intake {
-    pub create: CreateNotification,
+#[expect(missing_docs, reason = "the types say it")]
+pub struct DraftFactory {
     pub ids: Arc<dyn IdGenerator>,
     pub clock: Arc<dyn Clock>,
 }
 
-impl Intake {
-    /// The draft that a form asks for, for its own recipient or for this one.
+impl DraftFactory {
+    /// The draft for `recipient`, or else for the form's own recipient.
     pub(super) fn draft(
         &self,
         form: DraftForm,

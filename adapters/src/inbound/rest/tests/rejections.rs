@@ -7,10 +7,10 @@ use belfry_domain::Draft;
 use http::{Request, StatusCode};
 use serde_json::json;
 
-use super::{Answer, Api, NOW, as_service, as_user};
+use super::{Api, NOW, TestResponse, as_service, as_user};
 use crate::inbound::rest::RestSettings;
 
-/// Every route that asks who is calling.
+/// Every route that requires authentication.
 const GUARDED: [(&str, &str); 14] = [
     ("POST", "/v1/notifications"),
     ("POST", "/v1/notifications/batch"),
@@ -28,7 +28,7 @@ const GUARDED: [(&str, &str); 14] = [
     ("GET", "/v1/notifications?cursor=nonsense"),
 ];
 
-async fn with_tokens(api: &Api, method: &str, path: &str, tokens: &[&str]) -> Answer {
+async fn with_tokens(api: &Api, method: &str, path: &str, tokens: &[&str]) -> TestResponse {
     let request = Request::builder().method(method).uri(path);
     let request = request.header("content-type", "application/json");
     let request =
@@ -37,7 +37,7 @@ async fn with_tokens(api: &Api, method: &str, path: &str, tokens: &[&str]) -> An
 }
 
 #[tokio::test]
-async fn every_route_asks_who_is_calling() {
+async fn every_guarded_route_rejects_missing_and_invalid_tokens() {
     let api = Api::new();
     let good = format!("Bearer ada:{}", NOW + 1);
     let expired = format!("Bearer ada:{NOW}");
@@ -54,11 +54,11 @@ async fn every_route_asks_who_is_calling() {
             (&[&good, &good], "token_invalid", r#"Bearer error="invalid_token""#),
             (&[&expired], "token_expired", r#"Bearer error="invalid_token""#),
         ] {
-            let refused = with_tokens(&api, method, path, tokens).await;
-            assert_eq!(refused.status, StatusCode::UNAUTHORIZED, "{method} {path}");
-            assert_eq!(refused.header("www-authenticate"), Some(challenge), "{tokens:?}");
+            let rejected = with_tokens(&api, method, path, tokens).await;
+            assert_eq!(rejected.status, StatusCode::UNAUTHORIZED, "{method} {path}");
+            assert_eq!(rejected.header("www-authenticate"), Some(challenge), "{tokens:?}");
             if method != "HEAD" {
-                let problem = refused.problem(401, code);
+                let problem = rejected.problem(401, code);
                 assert!(!problem.to_string().contains("s3cret"));
             }
         }
@@ -66,41 +66,41 @@ async fn every_route_asks_who_is_calling() {
 }
 
 #[tokio::test]
-async fn writing_needs_the_scope() {
+async fn write_without_scope_is_rejected() {
     let api = Api::new();
     for path in ["/v1/notifications", "/v1/notifications/batch"] {
-        let refused = api.ask("ada", "POST", path).await;
-        refused.problem(403, "scope_missing");
-        let challenge = refused.header("www-authenticate").unwrap();
+        let rejected = api.call("ada", "POST", path).await;
+        rejected.problem(403, "scope_missing");
+        let challenge = rejected.header("www-authenticate").unwrap();
         assert_eq!(challenge, r#"Bearer error="insufficient_scope", scope="notifications:write""#);
     }
 }
 
 #[tokio::test]
-async fn who_is_calling_is_settled_before_anything_is_read() {
+async fn caller_is_authenticated_before_the_body_is_read() {
     let api = Api::new();
     let not_json = Request::builder().method("POST").uri("/v1/notifications");
-    let refused = api.send(not_json.body(Body::from("not json")).unwrap()).await;
-    refused.problem(401, "token_missing");
+    let rejected = api.send(not_json.body(Body::from("not json")).unwrap()).await;
+    rejected.problem(401, "token_missing");
 }
 
 #[tokio::test]
-async fn a_token_that_cannot_be_checked_now_is_worth_another_try() {
+async fn unverifiable_token_is_unavailable_and_retryable() {
     for path in ["/v1/notifications", "/v1/notifications/unread-count"] {
         let mut tokens = MockTokenVerifier::new();
         let down = || TokenError::Port(PortError::unavailable("password=s3cret"));
         tokens.expect_verify().returning(move |_| Err(down()));
         let store = Arc::new(MockInboxRepository::new());
-        let api = Api::over(store, Arc::new(tokens), RestSettings::default());
-        let refused = api.get("ada", path).await;
-        let problem = refused.problem(503, "unavailable");
-        assert_eq!(refused.header("retry-after"), Some("1"));
+        let api = Api::build(store, Arc::new(tokens), RestSettings::default());
+        let rejected = api.get("ada", path).await;
+        let problem = rejected.problem(503, "unavailable");
+        assert_eq!(rejected.header("retry-after"), Some("1"));
         assert!(!problem.to_string().contains("s3cret"));
     }
 }
 
-/// A store in which nothing works.
-fn broken(error: fn() -> PortError) -> MockInboxRepository {
+/// A store whose every operation fails.
+fn failing_store(error: fn() -> PortError) -> MockInboxRepository {
     let mut store = MockInboxRepository::new();
     store.expect_epoch().returning(move || Err(error()));
     store.expect_create().returning(move |_: Vec<Draft>| Err(error()));
@@ -113,44 +113,44 @@ fn broken(error: fn() -> PortError) -> MockInboxRepository {
     store
 }
 
-async fn all_routes(api: &Api) -> Vec<Answer> {
+async fn call_all_routes(api: &Api) -> Vec<TestResponse> {
     let draft = json!({ "userId": "ada", "title": "Hi" });
     let batch = json!({ "notifications": [draft] });
-    let mut answers = vec![
+    let mut responses = vec![
         api.post("/v1/notifications", draft.clone()).await,
-        api.post_once("k1", "/v1/notifications", draft).await,
+        api.post_with_key("k1", "/v1/notifications", draft).await,
         api.post("/v1/notifications/batch", batch).await,
     ];
     for (method, path) in GUARDED {
         let writes = path.ends_with("batch") || (method, path) == ("POST", "/v1/notifications");
         if !writes && method != "HEAD" && !path.contains('?') {
-            answers.push(api.ask("ada", method, path).await);
+            responses.push(api.call("ada", method, path).await);
         }
     }
-    answers
+    responses
 }
 
 #[tokio::test]
-async fn an_outage_is_said_as_such_on_every_route() {
-    let api = Api::over_store(broken(|| PortError::unavailable("host=db password=s3cret")));
-    for answer in all_routes(&api).await {
-        let problem = answer.problem(503, "unavailable");
-        assert_eq!(answer.header("retry-after"), Some("1"));
+async fn store_outage_is_unavailable_on_every_route() {
+    let api = Api::with_store(failing_store(|| PortError::unavailable("host=db password=s3cret")));
+    for response in call_all_routes(&api).await {
+        let problem = response.problem(503, "unavailable");
+        assert_eq!(response.header("retry-after"), Some("1"));
         assert!(!problem.to_string().contains("s3cret"));
     }
 }
 
 #[tokio::test]
-async fn what_a_store_rejects_is_our_mistake() {
-    let api = Api::over_store(broken(|| PortError::rejected("constraint s3cret")));
-    for answer in all_routes(&api).await {
-        let problem = answer.problem(500, "internal");
+async fn store_rejection_is_an_internal_error_on_every_route() {
+    let api = Api::with_store(failing_store(|| PortError::rejected("constraint s3cret")));
+    for response in call_all_routes(&api).await {
+        let problem = response.problem(500, "internal");
         assert!(!problem.to_string().contains("s3cret"));
     }
 }
 
 #[tokio::test]
-async fn what_is_nowhere_is_said_to_be_nowhere() {
+async fn unknown_path_is_rejected() {
     let api = Api::new();
     for path in [
         "/",
@@ -166,7 +166,7 @@ async fn what_is_nowhere_is_said_to_be_nowhere() {
 }
 
 #[tokio::test]
-async fn a_method_that_is_not_a_routes_own_is_told_those_that_are() {
+async fn unsupported_method_is_rejected_with_the_allowed_ones() {
     let api = Api::new();
     for (method, path, allowed) in [
         ("PUT", "/v1/notifications", &["GET", "HEAD", "POST"][..]),
@@ -180,16 +180,16 @@ async fn a_method_that_is_not_a_routes_own_is_told_those_that_are() {
         ("POST", "/health/live", &["GET", "HEAD"]),
         ("POST", "/openapi.json", &["GET", "HEAD"]),
     ] {
-        let refused = api.ask("ada", method, path).await;
-        refused.problem(405, "method_not_allowed");
-        let mut told: Vec<_> = refused.header("allow").unwrap().split(',').collect();
-        told.sort_unstable();
-        assert_eq!(told, allowed, "{method} {path}");
+        let rejected = api.call("ada", method, path).await;
+        rejected.problem(405, "method_not_allowed");
+        let mut methods: Vec<_> = rejected.header("allow").unwrap().split(',').collect();
+        methods.sort_unstable();
+        assert_eq!(methods, allowed, "{method} {path}");
     }
 }
 
 #[tokio::test]
-async fn a_body_that_is_not_json_is_refused_where_it_goes_wrong() {
+async fn malformed_json_is_rejected_with_its_position() {
     let api = Api::new();
     for path in ["/v1/notifications", "/v1/notifications/batch"] {
         for body in ["", "{", "{\"title\": s3cret}", "{\"notifications\":[]}{}", "\u{feff}{}"] {
@@ -203,7 +203,7 @@ async fn a_body_that_is_not_json_is_refused_where_it_goes_wrong() {
 }
 
 #[tokio::test]
-async fn a_body_says_that_it_is_json() {
+async fn other_content_types_are_rejected() {
     let api = Api::new();
     for path in ["/v1/notifications", "/v1/notifications/batch"] {
         for content_type in [None, Some("text/plain"), Some("application/xml")] {
@@ -213,11 +213,11 @@ async fn a_body_says_that_it_is_json() {
             if let Some(content_type) = content_type {
                 request = request.header("content-type", content_type);
             }
-            let refused = api.send(request.body(Body::from("{}")).unwrap()).await;
-            refused.problem(415, "content_type_unsupported");
+            let rejected = api.send(request.body(Body::from("{}")).unwrap()).await;
+            rejected.problem(415, "content_type_unsupported");
         }
     }
-    // What has no body need not say what it is.
+    // A request without a body needs no content type.
     let plain = as_user("ada", "PATCH", "/v1/notifications/read-all");
     api.send(plain.body(Body::empty()).unwrap()).await.expect(StatusCode::OK);
 }

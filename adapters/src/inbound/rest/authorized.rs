@@ -1,11 +1,11 @@
-//! Who is calling, and whether their token allows what they ask for.
+//! Authentication and authorization of a request's caller.
 
 use std::marker::PhantomData;
 
 use axum::extract::{FromRef, FromRequestParts};
 use belfry_application::access::Action;
-use belfry_application::access::AuthError;
 use belfry_application::ports::{BearerToken, Claims};
+use belfry_application::access::AuthError;
 use belfry_application::use_cases::SignIn;
 use belfry_domain::UserId;
 use http::HeaderMap;
@@ -17,76 +17,77 @@ use super::limits::RequestLimits;
 use super::problem::Problem;
 use crate::limits::WorkPermit;
 
-/// Somebody whose token holds now, and allows what this handler does.
-pub(super) struct Caller<D> {
+/// A caller whose token is valid and allows the action `A`. Extracting it also applies the rate limits.
+pub(super) struct Authorized<A> {
     claims: Claims,
-    /// Held until the handler is done.
+    /// Held until the handler returns.
     _work: Option<WorkPermit>,
-    action: PhantomData<D>,
+    action: PhantomData<A>,
 }
 
-/// What a handler does, as far as it takes a scope.
-pub(super) trait Doing {
+/// An [`Action`] as a type: a handler's signature states what the token must allow.
+pub(super) trait RequiredAction {
     const ACTION: Action;
 }
 
-macro_rules! doing {
-    ($($name:ident: $action:ident),+ $(,)?) => {
+macro_rules! required_actions {
+    ($($action:ident),+) => {
         $(
-            pub(super) struct $name;
+            pub(super) struct $action;
 
-            impl Doing for $name {
+            impl RequiredAction for $action {
                 const ACTION: Action = Action::$action;
             }
         )+
     };
 }
 
-doing!(Reading: ReadInbox, Changing: ChangeInbox, Creating: Create, Revoking: Revoke);
+required_actions!(ReadInbox, ChangeInbox, Create, Revoke);
 
-impl<D> Caller<D> {
-    /// Whose inbox this caller may see and change: no other.
+impl<A> Authorized<A> {
+    /// The caller's user id. A caller may access this user's inbox and no other.
     pub(super) fn user(&self) -> &UserId {
         &self.claims.user
     }
 }
 
-impl<S, D> FromRequestParts<S> for Caller<D>
+impl<S, A> FromRequestParts<S> for Authorized<A>
 where
     S: Send + Sync,
     SignIn: FromRef<S>,
     RequestLimits: FromRef<S>,
-    D: Doing + Send,
+    A: RequiredAction + Send,
 {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let (sign_in, limits) = (SignIn::from_ref(state), RequestLimits::from_ref(state));
-        let claims = match signed_in(&sign_in, &parts.headers).await {
+        let claims = match authenticate(&sign_in, &parts.headers).await {
             Ok(claims) => claims,
             Err(refusal) => {
-                limits.count_stranger(&parts.extensions)?;
+                limits.count_anonymous(&parts.extensions)?;
                 return Err(refusal.into());
             }
         };
         Span::current().record("user", claims.user.as_str());
-        let allowed = sign_in.access().check(&claims, D::ACTION);
-        if D::ACTION == Action::Create && allowed.is_ok() {
+        let allowed = sign_in.access().check(&claims, A::ACTION);
+        if A::ACTION == Action::Create && allowed.is_ok() {
             limits.count_write(&claims.user)?;
             return Ok(Self { claims, _work: None, action: PhantomData });
         }
-        limits.count(&claims.user)?;
+        limits.count_request(&claims.user)?;
         allowed?;
-        let work = limits.begin_work(&claims.user).await?;
+        let work = limits.acquire_work(&claims.user).await?;
         Ok(Self { claims, _work: Some(work), action: PhantomData })
     }
 }
 
-async fn signed_in(sign_in: &SignIn, headers: &HeaderMap) -> Result<Claims, AuthError> {
+async fn authenticate(sign_in: &SignIn, headers: &HeaderMap) -> Result<Claims, AuthError> {
     sign_in.run(bearer_token(headers)?).await
 }
 
-/// The token of the one `Authorization` header. Two of them would leave it to chance who is calling.
+/// The token of the `Authorization` header. Several such headers are rejected: they could name different
+/// users.
 fn bearer_token(headers: &HeaderMap) -> Result<Option<BearerToken>, AuthError> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let (value, more) = (values.next(), values.next());

@@ -1,94 +1,91 @@
-//! What became of a request to create, as an answer.
-
-use std::fmt::Write as _;
+//! Responses to requests that create notifications.
 
 use axum::Json;
 use axum::response::{IntoResponse as _, Response};
-use belfry_application::ports::IdempotentOutcome;
+use belfry_application::use_cases::Created;
 use belfry_domain::{Draft, Notification, NotificationId, Receipt};
 use http::header::LOCATION;
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::super::base_path::BasePath;
-use super::super::problem::{Kind, Problem};
+use super::super::headers::IDEMPOTENT_REPLAYED;
+use super::super::problem::{Problem, ProblemKind};
 use crate::wire::NotificationForm;
 
-/// `true` on the answer to a request that had taken effect before.
-pub(in super::super) const IDEMPOTENT_REPLAYED: HeaderName =
-    HeaderName::from_static("idempotent-replayed");
-
-/// What was created.
+/// The created notification or notifications.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 #[schema(as = Created)]
 pub(super) enum CreatedForm<'a> {
-    /// For one recipient.
+    /// One recipient.
     One(Box<NotificationForm<'a>>),
-    /// For many.
+    /// Many recipients.
     Many(ItemsForm<'a>),
 }
 
-/// Several notifications, in the order in which they were asked for.
+/// Several notifications, in the order of the request.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Notifications)]
 pub(super) struct ItemsForm<'a> {
-    /// Each as its inbox has it now.
+    /// The notifications in their current state.
     items: Vec<NotificationForm<'a>>,
 }
 
-/// The answer to who asked for one notification. An id that the sender gave names one notification:
-/// if that says something else than what was asked for, one of the two is a mistake.
+/// The response to a request for a single notification. If the sender's id belongs to an existing
+/// notification with other contents, one of the two requests is a mistake: the response is a conflict.
 pub(super) fn one(
     draft: &Draft,
-    created: &IdempotentOutcome,
+    created: &Created,
     base_path: &BasePath,
 ) -> Result<Response, Problem> {
     let outcome = Outcome::of(created)?;
-    let &notification = outcome.notifications.first().ok_or(Kind::NotificationGone)?;
+    let &notification = outcome.notifications.first().ok_or(ProblemKind::NotificationGone)?;
     if notification.id == draft.id && !notification.has_same_content(draft) {
-        return Err(Kind::NotificationDiffers.into());
+        return Err(ProblemKind::NotificationDiffers.into());
     }
-    let mut response = outcome.answer(CreatedForm::One(Box::new(notification.into())));
+    let mut response = outcome.response(CreatedForm::One(Box::new(notification.into())));
     if response.status() == StatusCode::CREATED {
         response.headers_mut().insert(LOCATION, location(base_path, &notification.id));
     }
     Ok(response)
 }
 
-/// The answer to who asked for several.
-pub(super) fn many(created: &IdempotentOutcome) -> Result<Response, Problem> {
+/// The response to a request for several notifications.
+pub(super) fn many(created: &Created) -> Result<Response, Problem> {
     let outcome = Outcome::of(created)?;
     let items = outcome.notifications.iter().copied().map(NotificationForm::from).collect();
-    Ok(outcome.answer(CreatedForm::Many(ItemsForm { items })))
+    Ok(outcome.response(CreatedForm::Many(ItemsForm { items })))
 }
 
-/// The notifications that there are now, and what it took.
+/// The notifications in their current state, and what the request changed.
 struct Outcome<'a> {
     notifications: Vec<&'a Notification>,
     status: StatusCode,
+    /// An earlier request with the same idempotency key created them.
     replayed: bool,
 }
 
 impl<'a> Outcome<'a> {
-    fn of(created: &'a IdempotentOutcome) -> Result<Self, Problem> {
+    fn of(created: &'a Created) -> Result<Self, Problem> {
         match created {
-            IdempotentOutcome::Executed(receipts) => {
+            Created::Now(receipts) => {
                 let any_new = receipts.iter().any(|one| matches!(one, Receipt::Created(_)));
                 let status = if any_new { StatusCode::CREATED } else { StatusCode::OK };
                 let notifications = receipts.iter().filter_map(Receipt::notification).collect();
                 Ok(Self { notifications, status, replayed: false })
             }
-            IdempotentOutcome::Repeated(there) => {
-                let notifications = there.iter().collect();
+            Created::Before(existing) => {
+                let notifications = existing.iter().collect();
                 Ok(Self { notifications, status: StatusCode::CREATED, replayed: true })
             }
-            IdempotentOutcome::KeyReused => Err(Kind::IdempotencyKeyReused.into()),
+            Created::KeyReused => Err(ProblemKind::IdempotencyKeyReused.into()),
         }
     }
 
-    fn answer(&self, form: CreatedForm<'_>) -> Response {
+    fn response(&self, form: CreatedForm<'_>) -> Response {
         let mut response = (self.status, Json(form)).into_response();
         if self.replayed {
             let headers = response.headers_mut();
@@ -98,16 +95,12 @@ impl<'a> Outcome<'a> {
     }
 }
 
-/// Where a notification's recipient finds it.
+/// All characters except the unreserved ones (RFC 3986, 2.3).
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// The notification's path, for its recipient.
 fn location(base_path: &BasePath, id: &NotificationId) -> HeaderValue {
-    let mut path = base_path.join("/v1/notifications/");
-    for byte in id.as_str().bytes() {
-        // What stands for itself in a segment of a path (RFC 3986, 2.3).
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            path.push(char::from(byte));
-        } else {
-            let _ = write!(path, "%{byte:02X}");
-        }
-    }
+    let id = utf8_percent_encode(id.as_str(), RESERVED);
+    let path = base_path.join(&format!("/v1/notifications/{id}"));
     HeaderValue::try_from(path).expect("an encoded path is visible ASCII")
 }
