@@ -143,7 +143,7 @@ async fn a_secret_that_changes_in_its_file_leaves_devices_connected() {
 
     // What cannot be read changes nothing, and is said once, however often it is looked at.
     fs::write(&file, "").unwrap();
-    let words = "the old ones stay";
+    let words = "token key reload failed";
     belfry.log_line(words).await;
     sleep(Duration::from_secs(6)).await;
     assert_eq!(belfry.log().matches(words).count(), 1, "{}", belfry.log());
@@ -155,7 +155,7 @@ async fn a_secret_that_changes_in_its_file_leaves_devices_connected() {
     let back = old.token("ada");
     until_true("the old secret is believed again", async || is_believed(&belfry, &back).await)
         .await;
-    let times = |belfry: &Belfry| belfry.log().matches("keys for tokens read again").count();
+    let times = |belfry: &Belfry| belfry.log().matches("token keys reloaded").count();
     let before = times(&belfry);
     belfry.hang_up();
     until_true("it is read again", async || times(&belfry) > before).await;
@@ -227,7 +227,7 @@ async fn a_provider_that_is_down_at_the_start_is_waited_for() {
     let put_off = is_put_off(&belfry, &key.token("ada")).await;
     // What can be told without the provider is told.
     is_refused_with(&belfry, &Key::hs256(OLD).token("ada"), 401, "token_invalid").await;
-    belfry.log_line("the identity provider's keys cannot be fetched").await;
+    belfry.log_line("JWKS fetch failed").await;
 
     provider.comes_back();
     until_ready(&belfry).await;
@@ -248,7 +248,7 @@ async fn a_provider_that_goes_down_signs_nobody_out_until_its_keys_are_too_old()
     let device = signed_in(Device::node(belfry.url()).token(&key.token("ada").sign())).await;
 
     provider.goes_down();
-    belfry.log_line("the identity provider's keys cannot be fetched").await;
+    belfry.log_line("JWKS fetch failed").await;
     let late = signed_in(Device::node(belfry.url()).token(&key.token("ada").sign())).await;
     is_told(&late, &service(&belfry, &key), "Still there").await;
     until_keys_are(&belfry, "down").await;
@@ -278,7 +278,7 @@ async fn a_providers_server_must_be_known_by_its_certificate() {
     let other = Provider::start_with_tls(&[&key]).await;
     let distrusting = fetching(&other, &[("auth.jwks_ca_file", &file.display())]);
     let belfry = distrusting.start().await;
-    belfry.log_line("the identity provider's keys cannot be fetched").await;
+    belfry.log_line("JWKS fetch failed").await;
     is_put_off(&belfry, &key.token("ada")).await;
     assert_eq!(other.fetches(), 0);
 }

@@ -102,6 +102,6 @@ impl Keys {
                 }
             }
         };
-        tokio::join!(self.verifier.keep_keys(&reload, &stop), watch);
+        tokio::join!(self.verifier.run_key_refresh(&reload, &stop), watch);
     }
 }

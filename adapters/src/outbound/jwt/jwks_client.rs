@@ -17,37 +17,37 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::time::timeout;
 
-use super::settings::{InvalidJwtSettings, JwksSettings};
+use super::error::InvalidJwtSettings;
+use super::settings::JwksSettings;
 
-/// Brings the document with a provider's keys.
+/// Where an identity provider's JWKS document comes from.
 #[async_trait]
-pub(super) trait JwksFetch: Send + Sync {
+pub(super) trait JwksSource: Send + Sync {
     async fn fetch(&self) -> Result<String, PortError>;
 }
 
-/// Asks a web server for it. The address is the one that is set, whatever the server says: redirects
-/// are not followed.
+/// Fetches the JWKS by HTTP from the configured URL. Redirects are not followed.
 #[derive(Clone)]
-pub(super) struct WebJwks {
+pub(super) struct JwksClient {
     url: Uri,
     ca_file: Option<PathBuf>,
     timeout: Duration,
 }
 
-impl WebJwks {
-    /// A set with [`super::jwks::MAX_KEYS`] keys and their certificates is smaller.
+impl JwksClient {
+    /// The maximum size of the body. A JWKS of [`super::jwks::MAX_KEYS`] keys with certificates is smaller.
     const MAX_BYTES: usize = 512 * 1024;
 
     pub(super) fn new(settings: &JwksSettings) -> Result<Self, InvalidJwtSettings> {
-        let url = parse(&settings.url).map_err(InvalidJwtSettings::Url)?;
-        let fetch = Self { url, ca_file: settings.ca_file.clone(), timeout: settings.timeout };
-        // Certificates that cannot be read should not be found out by the first fetch.
-        fetch.trusted_roots()?;
-        Ok(fetch)
+        let url = parse_url(&settings.url).map_err(InvalidJwtSettings::Url)?;
+        let client = Self { url, ca_file: settings.ca_file.clone(), timeout: settings.timeout };
+        // Report unreadable certificates at startup, not at the first fetch.
+        client.trusted_roots()?;
+        Ok(client)
     }
 
-    /// Whom to believe that they are that server. Read for each fetch: a certificate that was renewed
-    /// needs no restart.
+    /// The certificates that the server's certificate is verified against. They are read for each fetch,
+    /// so that a renewed certificate needs no restart.
     fn trusted_roots(&self) -> Result<RootCertStore, InvalidJwtSettings> {
         let mut roots = RootCertStore::empty();
         if self.url.scheme_str() == Some("http") {
@@ -55,16 +55,18 @@ impl WebJwks {
         }
         if let Some(file) = &self.ca_file {
             for certificate in certificates(file)? {
-                roots.add(certificate).map_err(|_| not_certificates(file))?;
+                roots
+                    .add(certificate)
+                    .map_err(|_| InvalidJwtSettings::NotCertificates.in_file(file))?;
             }
             if roots.is_empty() {
-                return Err(not_certificates(file));
+                return Err(InvalidJwtSettings::NotCertificates.in_file(file));
             }
         } else {
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             if roots.is_empty() {
                 return Err(InvalidJwtSettings::Url(
-                    "this machine has no certificates to know an https:// server by",
+                    "the system has no root certificates to verify an https:// server with",
                 ));
             }
         }
@@ -73,7 +75,7 @@ impl WebJwks {
 
     fn connector(&self) -> Result<HttpsConnector<HttpConnector>, PortError> {
         let roots = self.trusted_roots().map_err(PortError::unavailable)?;
-        // Named, so that it is the one of all other connections, whatever else is linked in.
+        // Set explicitly, so that it is ring, as for all other connections, whatever else is linked in.
         let provider = rustls::crypto::ring::default_provider();
         let tls = ClientConfig::builder_with_provider(provider.into())
             .with_safe_default_protocol_versions()
@@ -86,7 +88,7 @@ impl WebJwks {
 
     async fn get(&self) -> Result<String, PortError> {
         let this = self.clone();
-        // Reading the machine's certificates takes a while.
+        // Reading the system's certificates blocks.
         let connector = tokio::task::spawn_blocking(move || this.connector()).await;
         let connector = connector.map_err(PortError::unavailable)??;
         let client = Client::builder(TokioExecutor::new()).build::<_, Empty<Bytes>>(connector);
@@ -97,35 +99,43 @@ impl WebJwks {
             .map_err(PortError::rejected)?;
         let response = client.request(request).await.map_err(PortError::unavailable)?;
         if response.status() != StatusCode::OK {
-            return Err(PortError::unavailable(format!("it answered {}", response.status())));
+            return Err(PortError::unavailable(format!("HTTP status {}", response.status())));
         }
         let body = Limited::new(response.into_body(), Self::MAX_BYTES).collect().await;
         let body = body.map_err(PortError::Unavailable)?.to_bytes();
-        String::from_utf8(body.into()).map_err(|_| PortError::unavailable("it answered no text"))
+        String::from_utf8(body.into())
+            .map_err(|_| PortError::unavailable("the response is not UTF-8"))
+    }
+}
+
+impl JwksSettings {
+    /// Checks the URL and reads the certificates. Nothing is fetched.
+    pub fn check(&self) -> Result<(), InvalidJwtSettings> {
+        JwksClient::new(self).map(drop)
     }
 }
 
 #[async_trait]
-impl JwksFetch for WebJwks {
+impl JwksSource for JwksClient {
     async fn fetch(&self) -> Result<String, PortError> {
         match timeout(self.timeout, self.get()).await {
             Ok(fetched) => fetched,
-            Err(_) => Err(PortError::unavailable("it took too long to answer")),
+            Err(_) => Err(PortError::unavailable("timed out")),
         }
     }
 }
 
-fn parse(url: &str) -> Result<Uri, &'static str> {
-    let url: Uri = url.parse().map_err(|_| "it is not a URL")?;
+fn parse_url(url: &str) -> Result<Uri, &'static str> {
+    let url: Uri = url.parse().map_err(|_| "it is not a valid URL")?;
     if url.authority().is_some_and(|authority| authority.as_str().contains('@')) {
-        return Err("it must not have a user or a password in it, as it is logged");
+        return Err("it must not contain a user name or password, because it is logged");
     }
     match url.scheme_str() {
         Some("https") => Ok(url),
         Some("http") if is_loopback(&url) => Ok(url),
         Some("http") => {
-            Err("it must begin with https://; http:// is for loopback only, as whoever is \
-                             in between could put in keys of their own")
+            Err("it must begin with https://; http:// is for loopback only, because an \
+                             attacker on the network could replace the keys")
         }
         _ => Err("it must begin with https://"),
     }
@@ -137,19 +147,10 @@ fn is_loopback(url: &Uri) -> bool {
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, InvalidJwtSettings> {
-    let unreadable = |error: std::io::Error| InvalidJwtSettings::Unreadable {
-        path: file.to_owned(),
-        reason: error.to_string(),
-    };
-    let pem = std::fs::read(file).map_err(unreadable)?;
+    let pem = std::fs::read(file).map_err(|error| InvalidJwtSettings::unreadable(file, &error))?;
     CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<_, _>>()
-        .map_err(|_| not_certificates(file))
-}
-
-fn not_certificates(file: &Path) -> InvalidJwtSettings {
-    let problem = InvalidJwtSettings::Url("it must hold PEM certificates");
-    InvalidJwtSettings::InFile { path: file.to_owned(), problem: Box::new(problem) }
+        .map_err(|_| InvalidJwtSettings::NotCertificates.in_file(file))
 }
 
 #[cfg(test)]
@@ -165,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_come_by_https_or_from_this_machine() {
+    fn only_https_urls_and_loopback_http_urls_are_accepted() {
         for url in [
             "https://id.example.org/keys",
             "http://127.0.0.1:8080/keys",
@@ -173,7 +174,7 @@ mod tests {
             "http://localhost/keys",
             "http://[::1]:80/keys",
         ] {
-            assert!(parse(url).is_ok(), "{url}");
+            assert!(parse_url(url).is_ok(), "{url}");
         }
         for url in [
             "",
@@ -186,19 +187,19 @@ mod tests {
             "file:///etc/keys",
             "ftp://id.example.org/keys",
         ] {
-            assert!(parse(url).is_err(), "{url}");
+            assert!(parse_url(url).is_err(), "{url}");
         }
     }
 
     #[test]
-    fn certificates_that_cannot_be_read_are_found_out_before_they_are_needed() {
+    fn unreadable_certificates_are_rejected_at_startup() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let with = |ca_file: &Path| {
-            let usual = JwksSettings::new("https://id.example.org/keys");
-            WebJwks::new(&JwksSettings { ca_file: Some(ca_file.to_owned()), ..usual }).err()
+        let error_with = |ca_file: &Path| {
+            let default = JwksSettings::new("https://id.example.org/keys");
+            JwksClient::new(&JwksSettings { ca_file: Some(ca_file.to_owned()), ..default }).err()
         };
-        assert!(with(file.path()).is_some(), "empty");
-        assert!(with(Path::new("nowhere.pem")).is_some(), "not there");
+        assert!(error_with(file.path()).is_some(), "empty");
+        assert!(error_with(Path::new("nowhere.pem")).is_some(), "missing");
     }
 
     async fn serve(router: Router) -> String {
@@ -211,17 +212,17 @@ mod tests {
     async fn fetch(url: &str) -> Result<String, PortError> {
         let timeout = Duration::from_millis(300);
         let settings = JwksSettings { timeout, ..JwksSettings::new(url) };
-        WebJwks::new(&settings).unwrap().fetch().await
+        JwksClient::new(&settings).unwrap().fetch().await
     }
 
     #[tokio::test]
-    async fn a_document_is_brought_as_it_is() {
+    async fn document_is_returned_unchanged() {
         let url = serve(Router::new().route("/keys", get(async || "the keys"))).await;
         assert_eq!(fetch(&url).await.unwrap(), "the keys");
     }
 
     #[tokio::test]
-    async fn a_redirect_leads_nowhere() {
+    async fn redirect_is_not_followed() {
         let followed = Arc::new(AtomicUsize::new(0));
         let count = followed.clone();
         let elsewhere = serve(Router::new().route(
@@ -240,8 +241,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_too_large_too_slow_or_not_there_is_unavailable() {
-        let large = get(async || vec![b' '; WebJwks::MAX_BYTES + 1]);
+    async fn large_slow_failed_and_missing_responses_are_unavailable() {
+        let large = get(async || vec![b' '; JwksClient::MAX_BYTES + 1]);
         let slow = get(async || tokio::time::sleep(Duration::from_mins(1)).await);
         let failing = get(async || http::StatusCode::INTERNAL_SERVER_ERROR);
         for route in [large, slow, failing] {
@@ -249,7 +250,7 @@ mod tests {
             let error = fetch(&url).await.unwrap_err();
             assert!(matches!(error, PortError::Unavailable(_)), "{error}");
         }
-        let nobody = fetch("http://127.0.0.1:1/keys").await.unwrap_err();
-        assert!(matches!(nobody, PortError::Unavailable(_)), "{nobody}");
+        let refused = fetch("http://127.0.0.1:1/keys").await.unwrap_err();
+        assert!(matches!(refused, PortError::Unavailable(_)), "{refused}");
     }
 }
