@@ -8,12 +8,13 @@
 //! - [`amqp`]: the connections and the topology that both sides of RabbitMQ share.
 
 pub mod amqp;
+mod backoff;
+#[cfg(feature = "pieces")]
+pub mod bench_support;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod inbound;
 pub mod limits;
 pub mod outbound;
-#[cfg(feature = "pieces")]
-pub mod pieces;
 pub mod transport;
 pub mod wire;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use belfry_adapters::inbound::amqp::{Envelope, Handling, Pattern, StoreCommands};
+use belfry_adapters::inbound::amqp::{Envelope, MessageHandler, Pattern, StoreCommands};
 use belfry_adapters::wire::{EventForm, NotificationForm, PageForm, PushForm, Rfc3339};
 use belfry_application::push::{Push, Selection, SyncState};
 use belfry_application::testing::{InMemoryStore, ManualClock, SequentialIds, epoch, id, user};
@@ -122,8 +122,8 @@ fn command(pattern: Pattern, data: &RawValue) -> Command {
     let commands =
         HandleCommands::new(store.clone(), clock.clone(), RevokeTokens::new(store, clock.clone()));
     let handling = StoreCommands::new(commands, Arc::new(SequentialIds::default()), clock);
-    let envelope = Envelope { pattern, data, named: None, trace: None };
-    handling.read(&envelope).unwrap_or_else(|error| panic!("{data}: {error}"))
+    let envelope = Envelope { pattern, data, message_id: None, trace: None };
+    handling.decode(&envelope).unwrap_or_else(|error| panic!("{data}: {error}"))
 }
 
 fn sample_command(name: &str) -> Command {

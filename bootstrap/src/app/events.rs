@@ -6,8 +6,8 @@ use std::sync::Arc;
 use anyhow::Context;
 use belfry_adapters::amqp::{AmqpSettings, AmqpUrl, Publisher, Topology, TopologySettings};
 use belfry_adapters::inbound::amqp::{
-    ForwardHere, ForwardToNodes, Handling, Ingest, IngestSettings, NodeQueue, NodeQueueSettings,
-    NodeQueueState, StoreCommands,
+    ForwardHere, ForwardToNodes, Ingest, IngestSettings, MessageHandler, NodeQueue,
+    NodeQueueSettings, NodeQueueState, StoreCommands,
 };
 use belfry_adapters::inbound::in_process::InProcessEvents;
 use belfry_adapters::outbound::amqp::AmqpEventPublisher;
@@ -200,7 +200,7 @@ fn ingest(
     }
 }
 
-fn ingest_by<H: Handling>(
+fn ingest_by<H: MessageHandler>(
     settings: &Amqp,
     (amqp, topology, publisher): (&AmqpSettings, &Topology, &Publisher),
     mut paced: IngestSettings,

@@ -1,7 +1,7 @@
 use std::fmt::Write;
 
 use anyhow::{Context, bail};
-use belfry_adapters::inbound::amqp::{DeadLetter, DeadLetterSelection, DeadLetters, Reason};
+use belfry_adapters::inbound::amqp::{DeadLetter, DeadLetterSelection, DeadLetters, FailureReason};
 use clap::{Args, Subcommand, value_parser};
 use serde_json::json;
 
@@ -49,8 +49,8 @@ enum What {
         #[arg(long)]
         yes: bool,
         /// Those that are dead for this reason
-        #[arg(long, value_parser = Reason::parse)]
-        reason: Option<Reason>,
+        #[arg(long, value_parser = FailureReason::parse)]
+        reason: Option<FailureReason>,
     },
 }
 
@@ -64,8 +64,8 @@ struct Chosen {
     #[arg(long, value_name = "ID")]
     message_id: Option<String>,
     /// Those that are dead for this reason
-    #[arg(long, value_parser = Reason::parse)]
-    reason: Option<Reason>,
+    #[arg(long, value_parser = FailureReason::parse)]
+    reason: Option<FailureReason>,
 }
 
 impl From<Chosen> for DeadLetterSelection {
@@ -158,7 +158,7 @@ fn row(letter: &DeadLetter) -> [String; 8] {
         letter.attempts().to_string(),
         or_dash(letter.first_failed_at()),
         or_dash(letter.last_failed_at()),
-        or_dash(letter.about()),
+        or_dash(letter.pattern()),
         or_dash(letter.message_id()),
         letter.body().len().to_string(),
     ]
@@ -172,7 +172,7 @@ fn json_line(letter: &DeadLetter) -> String {
         "attempts": letter.attempts(),
         "firstFailedAt": letter.first_failed_at(),
         "lastFailedAt": letter.last_failed_at(),
-        "pattern": letter.about(),
+        "pattern": letter.pattern(),
         "messageId": letter.message_id(),
         "bytes": letter.body().len(),
     })

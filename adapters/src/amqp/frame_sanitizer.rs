@@ -1,34 +1,34 @@
-//! Makes what the broker sends readable for lapin, byte for byte in its place.
+//! Makes frames from the broker safe for lapin to parse. No byte changes its position.
 //!
-//! RabbitMQ hands on whatever a producer put into a message's properties, and lapin has two troubles
-//! with that: a short string that is not UTF-8 costs the connection, and headers nested thousands of
-//! tables deep cost the process its stack. The message stays at the head of its queue, so it would do
-//! so again and again: one message of one producer could keep all nodes down. Here the bytes that are
-//! not UTF-8 become `?`, and tables too deep to be meant become texts, which have the same layout.
+//! RabbitMQ forwards whatever a producer put into a message's properties, and lapin has two problems
+//! with that: it drops the connection on a short string that is not UTF-8, and headers with thousands
+//! of nested tables overflow the stack and crash the process. The broker would redeliver such a
+//! message after every reconnect, so one message could keep all nodes down. Here, bytes that are not
+//! UTF-8 become `?`, and tables nested too deep become strings, which have the same layout.
 
-/// A frame with a method.
+/// The type of a method frame.
 pub(super) const METHOD: u8 = 1;
-/// A frame with a message's properties.
+/// The type of a frame with a message's properties.
 pub(super) const HEADER: u8 = 2;
 
 /// How deep tables and arrays in headers may be nested.
-const DEPTH: u8 = 16;
+const MAX_DEPTH: u8 = 16;
 
-/// Mends the payload of a frame of that type.
-pub(super) fn mend(frame: u8, payload: &mut [u8]) {
-    // What is cut short is left as it is: that is for the protocol to complain about.
-    let _ = match frame {
-        METHOD => Walk(payload).method(),
-        HEADER => Walk(payload).header(),
+/// Sanitizes the payload of a frame of that type in place.
+pub(super) fn sanitize(frame_type: u8, payload: &mut [u8]) {
+    // A truncated payload stays as it is: lapin reports the protocol error.
+    let _ = match frame_type {
+        METHOD => Cursor(payload).method(),
+        HEADER => Cursor(payload).header(),
         _ => Some(()),
     };
 }
 
-/// The bytes that are still to be walked.
-struct Walk<'a>(&'a mut [u8]);
+/// The bytes that are not parsed yet. Methods return `None` when the payload is truncated or unknown.
+struct Cursor<'a>(&'a mut [u8]);
 
-impl<'a> Walk<'a> {
-    /// `basic.deliver` (60, 60) and `basic.get-ok` (60, 71) name the exchange and the routing key.
+impl<'a> Cursor<'a> {
+    /// `basic.deliver` (60, 60) and `basic.get-ok` (60, 71) carry the exchange and the routing key.
     fn method(mut self) -> Option<()> {
         match (self.number(2)?, self.number(2)?) {
             (60, 60) => {
@@ -42,7 +42,7 @@ impl<'a> Walk<'a> {
         self.short_text()
     }
 
-    /// The fourteen properties of class `basic`, each there if its flag is set.
+    /// The fourteen properties of class `basic`. Each is present if its flag is set.
     fn header(mut self) -> Option<()> {
         self.skip(2 + 2 + 8)?;
         let flags = self.number(2)?;
@@ -51,7 +51,7 @@ impl<'a> Walk<'a> {
                 continue;
             }
             match property {
-                2 => Walk(self.long()?).table(DEPTH)?,
+                2 => Cursor(self.long()?).table(MAX_DEPTH)?,
                 3 | 4 => self.skip(1)?,
                 9 => self.skip(8)?,
                 _ => self.short_text()?,
@@ -82,8 +82,8 @@ impl<'a> Walk<'a> {
                 *kind = b'S';
                 self.long().map(drop)
             }
-            b'F' => Walk(self.long()?).table(depth - 1),
-            b'A' => Walk(self.long()?).array(depth - 1),
+            b'F' => Cursor(self.long()?).table(depth - 1),
+            b'A' => Cursor(self.long()?).array(depth - 1),
             b'S' | b'x' => self.long().map(drop),
             b't' | b'b' | b'B' => self.skip(1),
             b's' | b'U' | b'u' => self.skip(2),
@@ -95,16 +95,16 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Bytes after a length of four bytes.
+    /// A byte string with a length of four bytes.
     fn long(&mut self) -> Option<&'a mut [u8]> {
         let length = self.number(4)?;
         self.take(length)
     }
 
-    /// A text after a length of one byte.
+    /// A string with a length of one byte.
     fn short_text(&mut self) -> Option<()> {
         let length = self.number(1)?;
-        self.take(length).map(mend_text)
+        self.take(length).map(sanitize_text)
     }
 
     fn number(&mut self, bytes: usize) -> Option<usize> {
@@ -123,7 +123,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-fn mend_text(mut text: &mut [u8]) {
+fn sanitize_text(mut text: &mut [u8]) {
     while let Err(error) = std::str::from_utf8(text) {
         let begin = error.valid_up_to();
         let end = error.error_len().map_or(text.len(), |length| begin + length);
@@ -155,13 +155,13 @@ mod tests {
         [&head[..], &flags.to_be_bytes(), properties].concat()
     }
 
-    fn mended(frame: u8, mut payload: Vec<u8>) -> Vec<u8> {
-        mend(frame, &mut payload);
+    fn sanitized(frame: u8, mut payload: Vec<u8>) -> Vec<u8> {
+        sanitize(frame, &mut payload);
         payload
     }
 
     #[test]
-    fn what_is_readable_is_left_alone() {
+    fn valid_frames_are_unchanged() {
         let table = [
             short("x-ä".as_bytes()),
             vec![b'S'],
@@ -196,22 +196,22 @@ mod tests {
             (3, vec![0xff; 100]),
             (8, vec![]),
         ] {
-            assert_eq!(mended(frame, payload.clone()), payload);
+            assert_eq!(sanitized(frame, payload.clone()), payload);
         }
     }
 
     #[test]
-    fn short_texts_become_utf_8_wherever_they_stand() {
-        assert_eq!(mended(METHOD, deliver(b"a\xff\xc3\xa4\xc3")), deliver("a?ä?".as_bytes()));
+    fn invalid_utf_8_becomes_question_marks_in_every_short_string() {
+        assert_eq!(sanitized(METHOD, deliver(b"a\xff\xc3\xa4\xc3")), deliver("a?ä?".as_bytes()));
         let get_ok = |key: &[u8]| {
             let begin = [0, 60, 0, 71, 0, 0, 0, 0, 0, 0, 0, 7, 0];
             [&begin[..], &short(b""), &short(key), &[0, 0, 0, 1]].concat()
         };
-        assert_eq!(mended(METHOD, get_ok(b"\xff")), get_ok(b"?"));
+        assert_eq!(sanitized(METHOD, get_ok(b"\xff")), get_ok(b"?"));
         // Only the correlation id, and only the message id.
         for flag in [0x0400, 0x0080] {
             let wrong = header(flag, &short(b"\xf0\x9f"));
-            assert_eq!(mended(HEADER, wrong), header(flag, &short(b"??")));
+            assert_eq!(sanitized(HEADER, wrong), header(flag, &short(b"??")));
         }
         let nested = |key: &[u8]| {
             let inner = [short(key), vec![b'V']].concat();
@@ -219,7 +219,7 @@ mod tests {
             let table = [short(key), vec![b'A'], long(&array)].concat();
             header(0x2000, &long(&table))
         };
-        assert_eq!(mended(HEADER, nested(b"k\xfe")), nested(b"k?"));
+        assert_eq!(sanitized(HEADER, nested(b"k\xfe")), nested(b"k?"));
     }
 
     fn tables(depth: usize, innermost: u8) -> Vec<u8> {
@@ -232,23 +232,23 @@ mod tests {
     }
 
     #[test]
-    fn tables_too_deep_to_be_meant_become_texts() {
-        let deep_enough = usize::from(DEPTH) + 1;
-        assert_eq!(mended(HEADER, tables(deep_enough - 1, b'F')), tables(deep_enough - 1, b'F'));
-        assert_eq!(mended(HEADER, tables(deep_enough, b'F')), tables(deep_enough, b'S'));
+    fn tables_nested_too_deep_become_strings() {
+        let too_deep = usize::from(MAX_DEPTH) + 1;
+        assert_eq!(sanitized(HEADER, tables(too_deep - 1, b'F')), tables(too_deep - 1, b'F'));
+        assert_eq!(sanitized(HEADER, tables(too_deep, b'F')), tables(too_deep, b'S'));
         let mut deepest = tables(15_000, b'F');
         let length = deepest.len();
-        mend(HEADER, &mut deepest);
+        sanitize(HEADER, &mut deepest);
         assert_eq!(deepest.len(), length);
-        assert_eq!(mended(HEADER, deepest.clone()), deepest, "once is enough");
+        assert_eq!(sanitized(HEADER, deepest.clone()), deepest, "a second pass changes nothing");
     }
 
     #[test]
-    fn what_is_cut_short_is_walked_as_far_as_it_goes() {
+    fn truncated_payloads_keep_their_length() {
         for whole in [deliver(b"\xff"), tables(3, b'F'), header(0xffff, &[0xff; 40])] {
             for length in 0..whole.len() {
                 for frame in [METHOD, HEADER] {
-                    assert_eq!(mended(frame, whole[..length].to_vec()).len(), length);
+                    assert_eq!(sanitized(frame, whole[..length].to_vec()).len(), length);
                 }
             }
         }

@@ -4,70 +4,70 @@ use lapin::BasicProperties;
 use lapin::message::Delivery;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
-use super::super::letters::{self, attempts, with_headers};
-use super::super::message::{Incoming, said_to_be_about, text_of};
+use super::super::headers::{self, attempts, text_of, with_headers};
+use super::super::message::{Incoming, claimed_pattern};
 
-/// A message that is in the dead queue.
+/// A message in the dead queue.
 #[derive(Clone)]
 pub struct DeadLetter {
     position: u32,
     tag: u64,
-    about: Option<String>,
+    pattern: Option<String>,
     properties: BasicProperties,
     body: Vec<u8>,
 }
 
 impl DeadLetter {
-    pub(super) fn read(delivery: Delivery, position: u32, ingest_queue: &str) -> Self {
-        // Who put it here by hand has said nothing of how it was published.
-        let by_belfry = text_of_properties(&delivery.properties, letters::ROUTING_KEY).is_some();
+    pub(super) fn new(delivery: Delivery, position: u32, ingest_queue: &str) -> Self {
+        // A message that was published directly to the dead queue has no original exchange and routing key.
+        let by_belfry = text_of_properties(&delivery.properties, headers::ROUTING_KEY).is_some();
         let mut incoming = Incoming::from(&delivery);
         if !by_belfry {
             (incoming.exchange, incoming.routing_key) = ("", "");
         }
-        let about = said_to_be_about(&incoming, ingest_queue);
+        let pattern = claimed_pattern(&incoming, ingest_queue);
         let Delivery { delivery_tag: tag, properties, data: body, .. } = delivery;
-        Self { position, tag, about, properties, body }
+        Self { position, tag, pattern, properties, body }
     }
 
     pub(super) fn tag(&self) -> u64 {
         self.tag
     }
 
-    /// Its place in the queue, 1 for the oldest.
+    /// Its position in the queue, 1 for the oldest.
     pub fn position(&self) -> u32 {
         self.position
     }
 
-    /// Why it is here: the value of a [`Reason`](super::super::Reason). Other versions may have others,
-    /// and one that somebody put here by hand may have none.
+    /// The value of a [`FailureReason`](super::super::FailureReason). It may be unknown if another version
+    /// of Belfry wrote it, and absent if the message was published directly to the dead queue.
     pub fn reason(&self) -> Option<&str> {
-        self.text(letters::REASON)
+        self.text(headers::REASON)
     }
 
-    /// The same in a sentence.
+    /// The error's text.
     pub fn error(&self) -> Option<&str> {
-        self.text(letters::ERROR)
+        self.text(headers::ERROR)
     }
 
-    /// How often it has failed.
+    /// How often it failed.
     pub fn attempts(&self) -> u32 {
         attempts(&self.properties)
     }
 
     /// When it failed for the first time, RFC 3339.
     pub fn first_failed_at(&self) -> Option<&str> {
-        self.text(letters::FIRST_FAILED_AT)
+        self.text(headers::FIRST_FAILED_AT)
     }
 
     /// When it failed last, RFC 3339.
     pub fn last_failed_at(&self) -> Option<&str> {
-        self.text(letters::LAST_FAILED_AT)
+        self.text(headers::LAST_FAILED_AT)
     }
 
-    /// The pattern in its body, or else its routing key or `type`, known or not.
-    pub fn about(&self) -> Option<&str> {
-        self.about.as_deref()
+    /// The pattern in its body, or else its routing key or `type`. It may be unknown to Belfry.
+    pub fn pattern(&self) -> Option<&str> {
+        self.pattern.as_deref()
     }
 
     /// The AMQP `message_id`.
@@ -75,12 +75,12 @@ impl DeadLetter {
         self.properties.message_id().as_ref().map(ShortString::as_str)
     }
 
-    /// What was sent.
+    /// The body, unchanged.
     pub fn body(&self) -> &[u8] {
         &self.body
     }
 
-    /// Its AMQP properties that are set, but for the headers: name and value.
+    /// Name and value of each AMQP property that is set, without the headers.
     pub fn properties(&self) -> Vec<(&'static str, String)> {
         let it = &self.properties;
         let text = |value: &Option<ShortString>| value.as_ref().map(ToString::to_string);
@@ -102,27 +102,27 @@ impl DeadLetter {
         all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
     }
 
-    /// Its headers, sorted by name: name and value.
+    /// Name and value of each header, sorted by name.
     pub fn headers(&self) -> Vec<(String, String)> {
         let Some(table) = self.properties.headers() else { return vec![] };
         let table = table.into_iter();
-        table.map(|(name, value)| (name.to_string(), shown(value))).collect()
+        table.map(|(name, value)| (name.to_string(), display(value))).collect()
     }
 
-    /// The properties to send it with once more, as that user.
-    pub(super) fn as_it_was(&self, user: &str) -> BasicProperties {
+    /// The original properties, to publish it again as that user.
+    pub(super) fn original_properties(&self, user: &str) -> BasicProperties {
         let mut headers = BTreeMap::new();
         if let Some(table) = self.properties.headers() {
             headers.clone_from(table.inner());
         }
-        let by_exchange = self.text(letters::EXCHANGE).is_some_and(|it| !it.is_empty());
+        let used_exchange = self.text(headers::EXCHANGE).is_some_and(|it| !it.is_empty());
         headers.retain(|name, _| match name.as_str() {
-            letters::EXCHANGE | letters::ROUTING_KEY => by_exchange,
+            headers::EXCHANGE | headers::ROUTING_KEY => used_exchange,
             "CC" => false,
-            name => !name.starts_with(letters::PREFIX),
+            name => !name.starts_with(headers::PREFIX),
         });
         let properties = with_headers(&self.properties, FieldTable::from(headers));
-        match self.text(letters::USER_ID) {
+        match self.text(headers::USER_ID) {
             Some(own) if own == user => properties.with_user_id(own.into()),
             _ => properties,
         }
@@ -137,7 +137,7 @@ fn text_of_properties<'a>(properties: &'a BasicProperties, header: &str) -> Opti
     text_of(properties.headers().as_ref()?, header)
 }
 
-fn shown(value: &AMQPValue) -> String {
+fn display(value: &AMQPValue) -> String {
     let list = |all: Vec<String>| all.join(", ");
     match value {
         AMQPValue::LongString(text) => String::from_utf8_lossy(text.as_bytes()).into_owned(),
@@ -157,10 +157,11 @@ fn shown(value: &AMQPValue) -> String {
         AMQPValue::ByteArray(bytes) => format!("{} bytes", bytes.len()),
         AMQPValue::Void => String::new(),
         AMQPValue::FieldArray(all) => {
-            format!("[{}]", list(all.as_slice().iter().map(shown).collect()))
+            format!("[{}]", list(all.as_slice().iter().map(display).collect()))
         }
         AMQPValue::FieldTable(table) => {
-            let pairs = table.into_iter().map(|(name, value)| format!("{name}: {}", shown(value)));
+            let pairs =
+                table.into_iter().map(|(name, value)| format!("{name}: {}", display(value)));
             format!("{{{}}}", list(pairs.collect()))
         }
     }
@@ -176,7 +177,7 @@ mod tests {
         AMQPValue::LongString(text.into())
     }
 
-    fn letter(
+    fn dead_letter(
         properties: BasicProperties,
         headers: &[(&str, AMQPValue)],
         body: &str,
@@ -186,7 +187,7 @@ mod tests {
         let queue = "belfry.ingest.dead".into();
         let mut delivery = Delivery::mock(1, "".into(), queue, false, body.into());
         delivery.properties = properties.with_headers(headers.into());
-        DeadLetter::read(delivery, 1, QUEUE)
+        DeadLetter::new(delivery, 1, QUEUE)
     }
 
     fn names(properties: &BasicProperties) -> Vec<&str> {
@@ -195,8 +196,8 @@ mod tests {
     }
 
     #[test]
-    fn sent_again_it_has_no_marks_of_its_failures() {
-        let marks = [
+    fn replayed_message_has_no_failure_headers() {
+        let failure_headers = [
             ("x-belfry-reason", text("gave_up")),
             ("x-belfry-attempts", AMQPValue::LongInt(6)),
             ("x-belfry-exchange", text("")),
@@ -207,43 +208,49 @@ mod tests {
             ("x-app", text("svc")),
         ];
         let original = BasicProperties::default().with_message_id("m1".into());
-        let letter = letter(original, &marks, "{}");
-        let sent = letter.as_it_was("belfry");
+        let dead_letter = dead_letter(original, &failure_headers, "{}");
+        let sent = dead_letter.original_properties("belfry");
         assert_eq!(names(&sent), ["x-app"]);
         assert_eq!(sent.message_id().as_ref().unwrap().as_str(), "m1");
         assert_eq!(
             (sent.expiration(), sent.user_id(), sent.delivery_mode()),
             (&None, &None, &Some(2))
         );
-        // The broker lets a user say who he is.
-        assert_eq!(letter.as_it_was("shop").user_id().as_ref().unwrap().as_str(), "shop");
+        // The broker accepts only the publisher's own user id.
+        assert_eq!(
+            dead_letter.original_properties("shop").user_id().as_ref().unwrap().as_str(),
+            "shop"
+        );
     }
 
     #[test]
-    fn sent_again_it_is_read_by_the_routing_key_that_it_had() {
-        let marks = [
+    fn replayed_message_keeps_its_original_routing_key() {
+        let failure_headers = [
             ("x-belfry-exchange", text("shop")),
             ("x-belfry-routing-key", text("notification.create")),
         ];
-        let letter = letter(BasicProperties::default(), &marks, "{}");
-        assert_eq!(names(&letter.as_it_was("u")), marks.map(|(name, _)| name));
-        assert_eq!(letter.about(), Some("notification.create"));
+        let dead_letter = dead_letter(BasicProperties::default(), &failure_headers, "{}");
+        assert_eq!(
+            names(&dead_letter.original_properties("u")),
+            failure_headers.map(|(name, _)| name)
+        );
+        assert_eq!(dead_letter.pattern(), Some("notification.create"));
     }
 
     #[test]
-    fn what_it_is_about_is_found_wherever_it_was_said() {
-        let straight = [("x-belfry-exchange", text("")), ("x-belfry-routing-key", text(QUEUE))];
-        let about = |properties: &BasicProperties, headers: &[_], body: &str| {
-            letter(properties.clone(), headers, body).about().map(str::to_owned)
+    fn pattern_is_found_in_body_or_properties() {
+        let direct = [("x-belfry-exchange", text("")), ("x-belfry-routing-key", text(QUEUE))];
+        let pattern = |properties: &BasicProperties, headers: &[_], body: &str| {
+            dead_letter(properties.clone(), headers, body).pattern().map(str::to_owned)
         };
         let plain = BasicProperties::default();
         let typed = BasicProperties::default().with_type("a.b".into());
         let nest = r#"{"pattern":"order.placed","data":{}}"#;
-        assert_eq!(about(&plain, &straight, nest).as_deref(), Some("order.placed"));
-        assert_eq!(about(&plain, &straight, "{}"), None);
-        assert_eq!(about(&typed, &straight, "not JSON").as_deref(), Some("a.b"));
-        assert_eq!(about(&plain, &[], "{}"), None, "put there by hand");
+        assert_eq!(pattern(&plain, &direct, nest).as_deref(), Some("order.placed"));
+        assert_eq!(pattern(&plain, &direct, "{}"), None);
+        assert_eq!(pattern(&typed, &direct, "not JSON").as_deref(), Some("a.b"));
+        assert_eq!(pattern(&plain, &[], "{}"), None, "published directly to the dead queue");
         let event = r#"{"specversion":"1.0","type":"org.x","source":"/","id":"1","data":1}"#;
-        assert_eq!(about(&plain, &straight, event).as_deref(), Some("org.x"));
+        assert_eq!(pattern(&plain, &direct, event).as_deref(), Some("org.x"));
     }
 }

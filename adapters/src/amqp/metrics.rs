@@ -1,17 +1,17 @@
 use metrics::{describe_counter, describe_gauge};
 
-/// 1 while the part named by `role` is connected and at work.
+/// 1 while the task named by `role` is connected and working.
 pub(crate) const UP: &str = "belfry_amqp_up";
-/// How often the part named by `role` lost its connection or what it consumed.
+/// How often the task named by `role` lost its connection or its queue.
 pub(crate) const OUTAGES: &str = "belfry_amqp_outages_total";
-/// Events that the broker has confirmed.
+/// Events confirmed by the broker.
 pub(crate) const EVENTS_PUBLISHED: &str = "belfry_events_published_total";
-/// Messages from other services, by what became of each.
+/// Messages from other services, by `outcome`.
 pub(crate) const INGEST_MESSAGES: &str = "belfry_ingest_messages_total";
-/// Events from this node's queue, by what became of each.
+/// Events from this node's queue, by `outcome`.
 pub(crate) const NODE_EVENTS: &str = "belfry_node_events_total";
 
-/// Says what each metric of the AMQP parts means. To be called once a recorder is installed.
+/// Describes the AMQP metrics to the recorder. To be called after the recorder is installed.
 pub fn describe_metrics() {
     describe_gauge!(UP, "1 while this part is connected to RabbitMQ and at work.");
     describe_counter!(
