@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
+use belfry_adapters::bench_support::on_websocket;
 use belfry_adapters::outbound::socketio::SocketIoDevice;
-use belfry_adapters::pieces::on_websocket;
 use belfry_application::ports::Device;
 use belfry_application::push::{ForwardedPush, Push};
 use belfry_application::testing::a_draft;

@@ -3,7 +3,7 @@
 
 use std::iter;
 
-use belfry_adapters::pieces::mend;
+use belfry_adapters::bench_support::mend;
 
 use crate::pieces::Pieces;
 

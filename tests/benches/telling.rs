@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
+use belfry_adapters::bench_support::on_websocket;
 use belfry_adapters::outbound::socketio::{EventFrame, SocketIoDevice};
-use belfry_adapters::pieces::on_websocket;
 use belfry_application::access::Access;
 use belfry_application::ports::{CloseReason, Device, RealtimeDelivery, SendError};
 use belfry_application::push::{Push, PushBatch};

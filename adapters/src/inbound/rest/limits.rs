@@ -8,7 +8,7 @@ use http::Extensions;
 
 use super::problem::Problem;
 use crate::limits::{
-    Cost, Exceeded, Limit, PerSecond, RateByKey, UserWork, WorkPermit, network_of,
+    Cost, Limit, PerSecond, RateByKey, RateExceeded, UserWork, WorkPermit, network_of,
 };
 use crate::transport::ClientAddress;
 
@@ -74,7 +74,7 @@ fn take(rates: Option<&RateByKey>, limit: Limit, who: &Counted<'_>) -> Result<()
     rates.take(who).map_err(|exceeded| refuse(limit, exceeded))
 }
 
-fn refuse(limit: Limit, exceeded: Exceeded) -> Problem {
+fn refuse(limit: Limit, exceeded: RateExceeded) -> Problem {
     limit.record_exceeded();
     Problem::too_many_requests(exceeded.wait)
 }
