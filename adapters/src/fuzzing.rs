@@ -1,8 +1,8 @@
-//! Fuzz targets: every parser of untrusted input that needs neither a server nor a connection. Each
-//! function panics when an invariant is violated.
+//! Fuzz targets for all code that parses untrusted input without a server or a connection. Each function panics if a
+//! guarantee is broken.
 //!
-//! The inputs are readable, so that a small corpus can be written by hand. It is in `tests/fuzz/corpus`;
-//! the tests below run it too.
+//! The inputs are readable, so that a small corpus can be written by hand. It is in `tests/fuzz/corpus`, and the tests
+//! below run it.
 
 pub use crate::amqp::fuzzing::frame as amqp_frame;
 pub use crate::inbound::amqp::fuzzing::message as amqp_message;
@@ -12,10 +12,10 @@ pub use crate::outbound::socketio::fuzzing::polling;
 
 use crate::wire::Cursor;
 
-/// Input: the cursor of an inbox page, as callers send it back.
+/// Parses the cursor of an inbox page. Checks that each cursor has only one valid text.
 ///
 /// # Panics
-/// When an accepted text is not the only one for its position.
+/// If the check fails.
 pub fn cursor(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Ok(cursor) = Cursor::parse(text) {
@@ -23,7 +23,7 @@ pub fn cursor(bytes: &[u8]) {
     }
 }
 
-/// The bytes before and after the first newline.
+/// The bytes before and after the first line break.
 pub(crate) fn first_line(bytes: &[u8]) -> (&[u8], &[u8]) {
     let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
     (&bytes[..end], bytes.get(end + 1..).unwrap_or_default())
@@ -34,55 +34,55 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
-    fn run_corpus(target: &str, fuzz: impl Fn(&[u8])) {
+    fn run_corpus(target: &str, read: impl Fn(&[u8])) {
         let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz/corpus");
         let files: Vec<_> = fs::read_dir(corpus.join(target)).unwrap().flatten().collect();
-        assert!(files.len() >= 10, "the corpus is complete");
+        assert!(files.len() >= 10, "the corpus is incomplete");
         for file in files {
             let bytes = fs::read(file.path()).unwrap();
             // Printed only if the test fails.
             println!("{}", file.path().display());
-            fuzz(&bytes);
+            read(&bytes);
         }
     }
 
     #[test]
-    fn amqp_message_accepts_its_corpus() {
+    fn corpus_of_amqp_messages_passes() {
         run_corpus("amqp_message", super::amqp_message);
     }
 
     #[test]
-    fn amqp_frame_accepts_its_corpus() {
+    fn corpus_of_amqp_frames_passes() {
         run_corpus("amqp_frame", super::amqp_frame);
     }
 
     #[test]
-    fn socket_payload_accepts_its_corpus() {
+    fn corpus_of_socket_payloads_passes() {
         run_corpus("socket_payload", super::socket_payload);
     }
 
     #[test]
-    fn websocket_accepts_its_corpus() {
+    fn corpus_of_websocket_input_passes() {
         run_corpus("websocket", super::websocket);
     }
 
     #[test]
-    fn posted_packets_accepts_its_corpus() {
+    fn corpus_of_posted_packets_passes() {
         run_corpus("posted_packets", super::posted_packets);
     }
 
     #[test]
-    fn polling_accepts_its_corpus() {
+    fn corpus_of_polls_passes() {
         run_corpus("polling", super::polling);
     }
 
     #[test]
-    fn cursor_accepts_its_corpus() {
+    fn corpus_of_cursors_passes() {
         run_corpus("cursor", super::cursor);
     }
 
     #[test]
-    fn token_accepts_its_corpus() {
+    fn corpus_of_tokens_passes() {
         run_corpus("token", super::token);
     }
 }

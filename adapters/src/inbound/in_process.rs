@@ -56,7 +56,8 @@ mod tests {
         (1..=count)
             .map(|number| {
                 let revision = Revision::new(number);
-                let notification = a_draft("ada", &format!("n{number}")).into_notification(revision);
+                let notification =
+                    a_draft("ada", &format!("n{number}")).into_notification(revision);
                 let change = Change::Created(Box::new(notification));
                 let unread = UnreadCount::new(number);
                 let event = DomainEvent { user: user("ada"), revision, unread, change };

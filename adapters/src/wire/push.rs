@@ -118,8 +118,9 @@ mod tests {
     #[test]
     fn each_push_has_its_documented_form() {
         let revision = Revision::new(17);
-        let (event, new) =
-            name_and_payload(&Push::New(Arc::new(a_draft("ada", "n1").into_notification(revision))));
+        let (event, new) = name_and_payload(&Push::New(Arc::new(
+            a_draft("ada", "n1").into_notification(revision),
+        )));
         assert_eq!(event, "notification:new");
         let expected = json!({
             "id": "n1", "userId": "ada", "type": "general",

@@ -2,6 +2,7 @@
 
 use belfry_adapters::inbound::rest::{Cors, RequestLimits, RestSettings};
 use belfry_adapters::inbound::socketio::SocketIoSettings;
+use belfry_adapters::inbound::socketio::engine::EngineSettings;
 use belfry_adapters::limits::{PerSecond, UserWork};
 use belfry_application::access::Access;
 use belfry_application::session::{self, SessionLimit};
@@ -41,18 +42,20 @@ pub(super) fn retention_rules(settings: &Retention) -> RetentionPolicy {
 
 pub(super) fn socket_settings(config: &Config) -> SocketIoSettings {
     SocketIoSettings {
-        ping_interval: config.socket.ping_interval,
-        ping_timeout: config.socket.ping_timeout,
+        engine: EngineSettings {
+            ping_interval: config.socket.ping_interval,
+            ping_timeout: config.socket.ping_timeout,
+            queue: config.socket.queue,
+            queue_bytes: config.socket.queue_bytes,
+            max_payload: config.socket.max_payload,
+            polling_sessions: unless_zero(config.limits.connections),
+            ..EngineSettings::default()
+        },
         connect_timeout: config.socket.connect_timeout,
-        queue: config.socket.queue,
-        queue_bytes: config.socket.queue_bytes,
-        max_payload: config.socket.max_payload,
-        polling_sessions: unless_zero(config.limits.connections),
         token_in_query: config.socket.token_in_query,
         handshakes: PerSecond::new(config.limits.handshakes_per_second),
         handshakes_per_address: PerSecond::new(config.limits.handshakes_per_address),
         messages: PerSecond::new(config.limits.messages_per_second),
-        ..SocketIoSettings::default()
     }
 }
 

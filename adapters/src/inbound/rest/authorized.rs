@@ -4,8 +4,8 @@ use std::marker::PhantomData;
 
 use axum::extract::{FromRef, FromRequestParts};
 use belfry_application::access::Action;
-use belfry_application::ports::{BearerToken, Claims};
 use belfry_application::access::AuthError;
+use belfry_application::ports::{BearerToken, Claims};
 use belfry_application::use_cases::SignIn;
 use belfry_domain::UserId;
 use http::HeaderMap;

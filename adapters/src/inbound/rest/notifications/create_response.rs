@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::response::{IntoResponse as _, Response};
-use belfry_application::use_cases::Created;
+use belfry_application::ports::IdempotentOutcome;
 use belfry_domain::{Draft, Notification, NotificationId, Receipt};
 use http::header::LOCATION;
 use http::{HeaderValue, StatusCode};
@@ -38,7 +38,7 @@ pub(super) struct ItemsForm<'a> {
 /// notification with other contents, one of the two requests is a mistake: the response is a conflict.
 pub(super) fn one(
     draft: &Draft,
-    created: &Created,
+    created: &IdempotentOutcome,
     base_path: &BasePath,
 ) -> Result<Response, Problem> {
     let outcome = Outcome::of(created)?;
@@ -54,7 +54,7 @@ pub(super) fn one(
 }
 
 /// The response to a request for several notifications.
-pub(super) fn many(created: &Created) -> Result<Response, Problem> {
+pub(super) fn many(created: &IdempotentOutcome) -> Result<Response, Problem> {
     let outcome = Outcome::of(created)?;
     let items = outcome.notifications.iter().copied().map(NotificationForm::from).collect();
     Ok(outcome.response(CreatedForm::Many(ItemsForm { items })))
@@ -69,19 +69,19 @@ struct Outcome<'a> {
 }
 
 impl<'a> Outcome<'a> {
-    fn of(created: &'a Created) -> Result<Self, Problem> {
+    fn of(created: &'a IdempotentOutcome) -> Result<Self, Problem> {
         match created {
-            Created::Now(receipts) => {
+            IdempotentOutcome::Executed(receipts) => {
                 let any_new = receipts.iter().any(|one| matches!(one, Receipt::Created(_)));
                 let status = if any_new { StatusCode::CREATED } else { StatusCode::OK };
                 let notifications = receipts.iter().filter_map(Receipt::notification).collect();
                 Ok(Self { notifications, status, replayed: false })
             }
-            Created::Before(existing) => {
+            IdempotentOutcome::Repeated(existing) => {
                 let notifications = existing.iter().collect();
                 Ok(Self { notifications, status: StatusCode::CREATED, replayed: true })
             }
-            Created::KeyReused => Err(ProblemKind::IdempotencyKeyReused.into()),
+            IdempotentOutcome::KeyReused => Err(ProblemKind::IdempotencyKeyReused.into()),
         }
     }
 

@@ -18,7 +18,9 @@ use belfry_application::ports::{
     BearerToken, Claims, InboxRepository, Scopes, TokenError, TokenVerifier,
 };
 use belfry_application::revoked_tokens::RevokedTokens;
-use belfry_application::testing::{FakeTokenVerifier, InMemoryStore, ManualClock, SequentialIds, epoch};
+use belfry_application::testing::{
+    FakeTokenVerifier, InMemoryStore, ManualClock, SequentialIds, epoch,
+};
 use belfry_application::use_cases::{
     CountUnread, CreateNotification, DeleteNotification, GetNotification, ListInbox, MarkAllRead,
     MarkRead, RevokeTokens, SignIn,

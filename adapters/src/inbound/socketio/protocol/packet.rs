@@ -1,35 +1,30 @@
-//! The packets of Socket.IO (protocol version 5), as they stand in the messages of Engine.IO.
-
-use std::borrow::Cow;
-use std::fmt;
+//! The packets of Socket.IO (protocol version 5) in the messages of Engine.IO.
 
 use bytes::Bytes;
-use serde::de::{SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::transport::text_frame;
 
-/// The most attachments that a packet may announce. Belfry's events have none; a client that sends a few gets
-/// `payload_invalid` instead of being disconnected.
+/// The maximum number of attachments of a packet. Belfry's events have none, but a client that sends a few gets
+/// `payload_invalid` instead of a disconnect.
 pub(super) const MAX_ATTACHMENTS: usize = 16;
 
 /// A packet:
 /// `<type>[<attachments>-][<namespace>,][<acknowledgement id>][<JSON>]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Packet<'a> {
-    pub(super) kind: PacketKind,
-    /// How many binary messages belong to it and follow it.
-    pub(super) attachments: usize,
-    pub(super) namespace: &'a str,
-    /// The id of the acknowledgement that it asks for, or is.
-    pub(super) ack: Option<u64>,
-    pub(super) json: &'a str,
+pub(crate) struct Packet<'a> {
+    pub(crate) kind: PacketKind,
+    /// How many binary messages follow as its attachments.
+    pub(crate) attachments: usize,
+    pub(crate) namespace: &'a str,
+    /// The id of the acknowledgement that it requests or is.
+    pub(crate) ack: Option<u64>,
+    pub(crate) json: &'a str,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum PacketKind {
+pub(crate) enum PacketKind {
     Connect,
     Disconnect,
     Event,
@@ -37,8 +32,8 @@ pub(super) enum PacketKind {
 }
 
 impl<'a> Packet<'a> {
-    /// `None` if a client may not send it.
-    pub(super) fn read(text: &'a str) -> Option<Self> {
+    /// `None` if it is not a packet that a client may send.
+    pub(crate) fn read(text: &'a str) -> Option<Self> {
         let kind = match text.as_bytes().first()? {
             b'0' => PacketKind::Connect,
             b'1' => PacketKind::Disconnect,
@@ -61,7 +56,7 @@ impl<'a> Packet<'a> {
             None => (rest, ""),
         };
         let (number, json) = digits(rest);
-        // A number too large is ignored. What follows is checked where it is read.
+        // A number that is too large is ignored. The JSON is checked by its reader.
         let ack = number.parse().ok();
         if kind == PacketKind::Ack && ack.is_none() {
             return None;
@@ -77,60 +72,35 @@ fn digits(text: &str) -> (&str, &str) {
 
 /// An event of a client.
 #[derive(Debug)]
-pub struct Event {
-    /// Its name.
+pub struct ClientEvent {
+    /// The event's name.
     pub name: Box<str>,
-    /// Its arguments, not parsed yet: a rejected event costs no parsing.
+    /// The arguments. They are not parsed yet, so that a rejected event costs no parsing.
     pub arguments: Vec<Box<RawValue>>,
     /// The binary attachments that placeholders in the arguments refer to.
     pub attachments: Vec<Bytes>,
-    /// The id of the acknowledgement that the client asks for.
+    /// The id of the acknowledgement that the client requests.
     pub ack: Option<u64>,
 }
 
-impl Event {
-    /// Reads an event from its JSON array. `None` if it is none.
-    pub(super) fn read(json: &str, ack: Option<u64>, attachments: Vec<Bytes>) -> Option<Self> {
-        let NameAndArguments(name, arguments) = serde_json::from_str(json).ok()?;
+impl ClientEvent {
+    /// Reads an event from its JSON array. `None` if it is malformed.
+    pub(crate) fn read(json: &str, ack: Option<u64>, attachments: Vec<Bytes>) -> Option<Self> {
+        let array: Vec<&RawValue> = serde_json::from_str(json).ok()?;
+        let (name, arguments) = array.split_first()?;
+        let name = serde_json::from_str(name.get()).ok()?;
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         Some(Self { name, arguments, attachments, ack })
     }
 
     /// The first argument; null if it is missing or cannot be parsed.
-    pub(super) fn payload(&self) -> Value {
+    pub(crate) fn payload(&self) -> Value {
         let first = self.arguments.first();
         first.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or(Value::Null)
     }
 }
 
-struct NameAndArguments(Box<str>, Vec<Box<RawValue>>);
-
-impl<'de> Deserialize<'de> for NameAndArguments {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ArrayVisitor;
-
-        impl<'de> Visitor<'de> for ArrayVisitor {
-            type Value = NameAndArguments;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an event's name and arguments")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
-                let name = array.next_element::<Cow<'de, str>>()?;
-                let name = name.ok_or_else(|| serde::de::Error::invalid_length(0, &self))?;
-                let mut arguments = Vec::new();
-                while let Some(argument) = array.next_element()? {
-                    arguments.push(argument);
-                }
-                Ok(NameAndArguments(name.into(), arguments))
-            }
-        }
-
-        deserializer.deserialize_seq(ArrayVisitor)
-    }
-}
-
-/// The answer to a CONNECT to a namespace that does not exist.
+/// The response to a CONNECT to a namespace that does not exist.
 pub(super) fn invalid_namespace(path: &str) -> Bytes {
     text_frame(&["44", path, ",{\"message\":\"Invalid namespace\"}"])
 }
@@ -152,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn packets_are_told_apart() {
+    fn packets_are_read_by_their_type() {
         use PacketKind::{Ack, Connect, Disconnect, Event};
         for (text, expected) in [
             ("0", packet(Connect, "/", None, "")),
@@ -184,7 +154,7 @@ mod tests {
     #[test]
     fn event_has_a_name_and_arguments() {
         let read = |text: &str| {
-            let event = Event::read(text, None, Vec::new())?;
+            let event = ClientEvent::read(text, None, Vec::new())?;
             Some((event.name.to_string(), event.payload()))
         };
         let event = |name: &str, payload| Some((name.to_owned(), payload));
@@ -194,7 +164,8 @@ mod tests {
         assert_eq!(read("[\"a\",\"\\ud800\"]"), event("a", Value::Null));
         let deep = format!("[\"a\",{}{}]", "[".repeat(40_000), "]".repeat(40_000));
         assert_eq!(read(&deep), event("a", Value::Null));
-        let all = Event::read(r#"["a",1,"2",{"3":[true]}]"#, None, Vec::new()).unwrap().arguments;
+        let all =
+            ClientEvent::read(r#"["a",1,"2",{"3":[true]}]"#, None, Vec::new()).unwrap().arguments;
         let all: Vec<_> = all.iter().map(|argument| argument.get()).collect();
         assert_eq!(all, ["1", "\"2\"", r#"{"3":[true]}"#]);
         for none in ["", "[", "[]", "{}", "[7]", "[{\"a\":1}]", "[\"a\"", "[\"a\"]x", "\"a\""] {
@@ -204,15 +175,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_read_or_refused(text: String) {
+        fn any_text_is_read_or_rejected(text: String) {
             if let Some(packet) = Packet::read(&text) {
                 prop_assert!(packet.namespace.starts_with('/') && text.ends_with(packet.json));
-                let _ = Event::read(packet.json, packet.ack, Vec::new());
+                let _ = ClientEvent::read(packet.json, packet.ack, Vec::new());
             }
         }
 
         #[test]
-        fn packet_of_a_client_is_understood(
+        fn packet_of_a_client_is_read(
             namespace in "/[a-zü]{0,10}",
             ack: Option<u32>,
             attachments in 0..20_usize,
@@ -227,7 +198,7 @@ mod tests {
             prop_assert_eq!(packet.attachments, attachments);
             prop_assert_eq!(packet.namespace, namespace);
             prop_assert_eq!(packet.ack, ack.map(u64::from));
-            let event = Event::read(packet.json, packet.ack, Vec::new()).unwrap();
+            let event = ClientEvent::read(packet.json, packet.ack, Vec::new()).unwrap();
             prop_assert_eq!(event.name.as_ref(), name);
             prop_assert_eq!(event.payload(), Value::String(payload));
         }

@@ -1,22 +1,25 @@
 use std::collections::HashMap;
 
+use parking_lot::Mutex;
 use proptest::prelude::*;
 use tokio::sync::oneshot;
 
+use super::super::handler::{ConnectError, ConnectRequest};
+use super::super::shared_socket::MAX_IN_FLIGHT;
 use super::*;
-use crate::outbound::socketio::PollResponse;
+use crate::outbound::socketio::{NamespaceSocket, PollResponse};
 use crate::transport::SendLimits;
 
 const LIMITS: SendLimits = SendLimits { frames: 1_000, bytes: usize::MAX };
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Decides about connects when the test says so, and remembers who came and went.
+/// Decides connects when the test tells it to, and records all calls.
 #[derive(Default)]
 struct FakeHandler(Mutex<Connects>);
 
 #[derive(Default)]
 struct Connects {
-    /// By the name that the client presents.
+    /// By the client's name.
     pending: HashMap<String, oneshot::Sender<Result<(), ConnectError>>>,
     connected: Vec<String>,
     received: Vec<String>,
@@ -49,12 +52,12 @@ impl NamespaceHandler for FakeHandler {
         self.0.lock().connected.push(session.name.clone());
     }
 
-    async fn receive(&self, session: Arc<FakeSession>, event: Event) {
+    async fn receive(&self, session: Arc<FakeSession>, event: ClientEvent) {
         self.0.lock().received.push(format!("{}:{}", session.name, event.name));
         if let Some(id) = event.ack {
-            let answer =
+            let arguments =
                 Arguments { json: format!("[\"{}\"]", session.name), ..Default::default() };
-            let _ = session.socket.acknowledge(id, &answer);
+            let _ = session.socket.acknowledge(id, &arguments);
         }
     }
 
@@ -71,7 +74,7 @@ impl NamespaceHandler for FakeHandler {
 struct Client {
     handler: Arc<FakeHandler>,
     sender: Arc<PacketSender>,
-    connection: Connection<FakeHandler>,
+    connection: SocketIoConnection<FakeHandler>,
 }
 
 impl Client {
@@ -82,7 +85,7 @@ impl Client {
     }
 
     fn try_send(&mut self, packet: &str) -> Result<Received, Violation> {
-        self.connection.receive(Message::Text(packet.to_owned()))
+        self.connection.receive(EngineMessage::Text(packet.to_owned()))
     }
 
     async fn send(&mut self, packet: &str) {
@@ -96,7 +99,7 @@ impl Client {
         settle().await;
     }
 
-    /// The packets since the last time, without the ids in them. `None` once the transport is closed.
+    /// The packets since the last call, without the ids in them. `None` once the transport is closed.
     fn fetch(&self) -> Option<Vec<String>> {
         let body = match self.sender.poll(None)? {
             PollResponse::Ready(body) => String::from_utf8(body.to_vec()).unwrap(),
@@ -115,7 +118,7 @@ impl Client {
     }
 }
 
-/// Lets all tasks run until they wait for something.
+/// Lets all tasks run until they wait.
 async fn settle() {
     for _ in 0..10 {
         tokio::task::yield_now().await;
@@ -123,7 +126,7 @@ async fn settle() {
 }
 
 #[tokio::test]
-async fn client_is_told_after_the_decision_and_its_events_reach_its_session() {
+async fn connect_is_answered_after_the_decision_and_events_reach_the_session() {
     let mut client = Client::new();
     client.send("0\"ada\"").await;
     assert_eq!(client.fetch().unwrap(), [""; 0]);
@@ -136,7 +139,7 @@ async fn client_is_told_after_the_decision_and_its_events_reach_its_session() {
 }
 
 #[tokio::test]
-async fn connect_with_another_token_while_one_is_under_way_leaves_nothing_of_the_first() {
+async fn connect_during_another_one_supersedes_it_completely() {
     let mut client = Client::new();
     client.send("0\"bob\"").await;
     client.send("0\"cy\"").await;
@@ -150,36 +153,36 @@ async fn connect_with_another_token_while_one_is_under_way_leaves_nothing_of_the
 }
 
 #[tokio::test(start_paused = true)]
-async fn refusal_in_one_namespace_leaves_the_other_alone_and_the_last_one_closes_the_transport() {
+async fn rejection_in_the_last_namespace_closes_the_transport_and_in_another_does_not() {
     let mut client = Client::new();
     client.send("0\"ada\"").await;
     client.decide("ada", Ok(())).await;
     client.send("0/notifications,\"bad\"").await;
     client.decide("bad", Err(ConnectError::Rejected("token_invalid"))).await;
-    let refusal = "44/notifications,{\"message\":\"token_invalid\"}";
-    assert_eq!(client.fetch().unwrap(), ["40", refusal]);
-    // What was on its way to the namespace that refused it is ignored.
+    let rejection = "44/notifications,{\"message\":\"token_invalid\"}";
+    assert_eq!(client.fetch().unwrap(), ["40", rejection]);
+    // Events for the namespace that rejected the client are ignored.
     client.send("2/notifications,[\"hello\"]").await;
     client.send("21[\"hello\"]").await;
     assert_eq!(client.fetch().unwrap(), ["431[\"ada\"]"]);
-    // The same token again, now in the place of the one that holds.
+    // A second connect is rejected and replaces the successful one.
     client.send("0\"worse\"").await;
     client.decide("worse", Err(ConnectError::Rejected("token_invalid"))).await;
     assert_eq!(client.fetch().unwrap(), ["44{\"message\":\"token_invalid\"}"]);
-    // It may be about to connect to another one.
+    // The client connects to another namespace within the grace period.
     client.send("0/notifications,\"bob\"").await;
     client.decide("bob", Ok(())).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(client.fetch().unwrap(), ["40/notifications,"]);
     client.send("0/notifications,\"no\"").await;
     client.decide("no", Err(ConnectError::Rejected("token_invalid"))).await;
-    assert_eq!(client.fetch().unwrap(), [refusal]);
+    assert_eq!(client.fetch().unwrap(), [rejection]);
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(client.fetch(), None);
 }
 
 #[tokio::test]
-async fn event_behind_a_second_connect_waits_for_its_outcome() {
+async fn event_after_a_second_connect_waits_for_its_outcome() {
     let mut client = Client::new();
     let is_ready = |client: &mut Client| {
         let mut cx = Context::from_waker(std::task::Waker::noop());
@@ -189,7 +192,7 @@ async fn event_behind_a_second_connect_waits_for_its_outcome() {
     client.decide("ada", Ok(())).await;
     client.send("0\"ada again\"").await;
     client.send("21[\"hello\"]").await;
-    assert!(!is_ready(&mut client), "nothing overtakes it");
+    assert!(!is_ready(&mut client), "no packet overtakes the event");
     client.decide("ada again", Ok(())).await;
     assert!(is_ready(&mut client));
     settle().await;
@@ -197,7 +200,7 @@ async fn event_behind_a_second_connect_waits_for_its_outcome() {
 }
 
 #[tokio::test]
-async fn client_that_nobody_can_authenticate_is_cut_off_without_a_word() {
+async fn transport_is_aborted_without_a_packet_if_authentication_is_unavailable() {
     let mut client = Client::new();
     client.send("0\"ada\"").await;
     client.decide("ada", Err(ConnectError::Unavailable)).await;
@@ -205,7 +208,7 @@ async fn client_that_nobody_can_authenticate_is_cut_off_without_a_word() {
 }
 
 #[tokio::test]
-async fn client_must_connect_before_anything_else() {
+async fn packet_before_a_connect_is_a_violation() {
     for packet in ["2[\"a\"]", "2/notifications,[\"a\"]", "1", "31[]", "9", "2{}", "2abc[\"a\"]"] {
         assert_eq!(Client::new().try_send(packet), Err(Violation), "{packet}");
     }
@@ -216,12 +219,12 @@ async fn client_must_connect_before_anything_else() {
 }
 
 #[tokio::test]
-async fn attachments_follow_their_packet_and_nothing_comes_between() {
+async fn packet_between_a_packet_and_its_attachments_is_a_violation() {
     let mut client = Client::new();
     client.send("0\"ada\"").await;
     client.decide("ada", Ok(())).await;
     assert_eq!(client.try_send("52-[\"a\",{}]"), Ok(Received::Control));
-    let attachment = || Message::Binary(vec![1]);
+    let attachment = || EngineMessage::Binary(vec![1]);
     assert_eq!(client.connection.receive(attachment()), Ok(Received::Control));
     assert_eq!(client.connection.receive(attachment()), Ok(Received::Event));
     assert_eq!(client.connection.receive(attachment()), Err(Violation));
@@ -231,7 +234,7 @@ async fn attachments_follow_their_packet_and_nothing_comes_between() {
 }
 
 #[tokio::test]
-async fn no_more_is_received_while_too_much_is_in_flight() {
+async fn connection_is_not_ready_while_too_many_packets_are_in_flight() {
     let mut client = Client::new();
     let is_ready = |client: &mut Client| {
         let mut cx = Context::from_waker(std::task::Waker::noop());
@@ -255,7 +258,7 @@ async fn no_more_is_received_while_too_much_is_in_flight() {
 enum Step {
     Connect,
     Leave,
-    /// The connect that was begun so many connects ago is decided.
+    /// The connect is decided that was sent this many connects ago.
     Decide(usize, bool),
     /// The server disconnects the client's current session.
     Disconnect,
@@ -281,7 +284,7 @@ proptest! {
             client.decide("other", Ok(())).await;
             client.fetch();
             let mut connects = 0_usize;
-            // The connect that is to be answered, and the one by which the client is in the namespace.
+            // The connect that is not answered yet, and the one that the client is connected by.
             let (mut awaited, mut current) = (None, None);
             let mut admitted = 0;
             for step in steps {
@@ -304,24 +307,24 @@ proptest! {
                         let decision = if admit { Ok(()) } else { Err(ConnectError::Rejected("no")) };
                         client.decide(&name, decision).await;
                         admitted += usize::from(admit);
-                        let told = client.fetch().unwrap();
+                        let packets = client.fetch().unwrap();
                         if awaited == Some(number) {
                             awaited = None;
                             if admit {
                                 current = Some(number);
                             }
                             let expected = if admit { "40" } else { "44{\"message\":\"no\"}" };
-                            assert_eq!(told, [expected]);
+                            assert_eq!(packets, [expected]);
                         } else {
-                            assert_eq!(told, [""; 0]);
+                            assert_eq!(packets, [""; 0]);
                         }
                     }
                     Step::Disconnect => {
                         let session = client.connection.socket.members.lock().sessions[0].clone();
                         let Some((_, session)) = session else { continue };
                         session.socket.disconnect("out");
-                        let told = client.fetch().unwrap();
-                        assert_eq!(told.len(), usize::from(current.take().is_some()), "{told:?}");
+                        let packets = client.fetch().unwrap();
+                        assert_eq!(packets.len(), usize::from(current.take().is_some()), "{packets:?}");
                     }
                 }
                 let received = client.names(|its| &its.received).len();
@@ -331,14 +334,14 @@ proptest! {
                 client.send("27[\"who\"]").await;
                 let is_received = client.names(|its| &its.received).len() > received;
                 assert_eq!(is_received, current.is_some());
-                let told = client.fetch().unwrap();
+                let packets = client.fetch().unwrap();
                 let expected = current.map(|number| format!("437[\"n{number}\"]"));
-                assert_eq!(told, expected.into_iter().collect::<Vec<_>>());
+                assert_eq!(packets, expected.into_iter().collect::<Vec<_>>());
             }
             let Client { handler, connection, .. } = client;
             drop(connection);
             let Connects { pending, mut disconnected, .. } = std::mem::take(&mut *handler.0.lock());
-            // Those that are decided only now find the client gone.
+            // Connects that are decided now find the client gone.
             admitted += pending.len();
             for decide in pending.into_values() {
                 decide.send(Ok(())).unwrap();

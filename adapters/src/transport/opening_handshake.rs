@@ -1,7 +1,7 @@
 //! The opening handshake of a WebSocket (RFC 6455, section 4.2).
 //!
-//! Extensions are declined by not naming any in the response. ADR 24 says why `permessage-deflate` (RFC 7692) is
-//! not worth its cost here.
+//! The response names no extension, which declines them all. ADR 24 explains why `permessage-deflate` (RFC 7692)
+//! is not worth its cost here.
 
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
@@ -15,42 +15,37 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tracing::debug;
 
 use super::frame_writer::{FrameWriter, WebSocketReader, split};
-use super::head_timeout::HeadTimeout;
 use super::stream::Stream;
 
 /// A valid request for a WebSocket that has not been answered yet.
-pub(crate) struct Opening {
+pub(crate) struct OpeningHandshake {
     accept: String,
     subprotocol: Option<HeaderValue>,
     upgrade: OnUpgrade,
 }
 
-/// Why a request is no opening handshake.
+/// Why a request is not a valid opening handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum InvalidOpening {
+pub(crate) enum InvalidHandshake {
     /// Not a handshake, or a malformed one.
     Malformed,
-    /// A version of the protocol other than 13.
+    /// The version is not [`VERSION`](OpeningHandshake::VERSION).
     UnsupportedVersion,
 }
 
-impl InvalidOpening {
-    /// The version that a client is to use instead (section 4.4), where that is the problem.
-    pub(crate) fn required_version(self) -> Option<(HeaderName, &'static str)> {
-        (self == Self::UnsupportedVersion).then_some((header::SEC_WEBSOCKET_VERSION, "13"))
-    }
-}
+impl OpeningHandshake {
+    /// The supported version of the WebSocket protocol.
+    pub(crate) const VERSION: &str = "13";
 
-impl Opening {
-    /// Takes the opening handshake out of a request that a [`Server`](super::Server) received.
-    pub(crate) fn take(request: &mut Request<Body>) -> Result<Self, InvalidOpening> {
+    /// Takes the handshake out of a request of a [`Server`](super::Server).
+    pub(crate) fn take(request: &mut Request<Body>) -> Result<Self, InvalidHandshake> {
         check(request)?;
         let headers = request.headers();
-        let key = headers.get(header::SEC_WEBSOCKET_KEY).ok_or(InvalidOpening::Malformed)?;
+        let key = headers.get(header::SEC_WEBSOCKET_KEY).ok_or(InvalidHandshake::Malformed)?;
         let accept = derive_accept_key(key.as_bytes());
         let subprotocol = first_subprotocol(headers);
         let upgrade = request.extensions_mut().remove::<OnUpgrade>();
-        let upgrade = upgrade.ok_or(InvalidOpening::Malformed)?;
+        let upgrade = upgrade.ok_or(InvalidHandshake::Malformed)?;
         Ok(Self { accept, subprotocol, upgrade })
     }
 
@@ -68,54 +63,55 @@ impl Opening {
         response
     }
 
-    /// The two halves of the connection, once the response is sent; `None` if the client left before. A
-    /// message from the client has at most `max_message` bytes.
+    /// The two halves of the connection once the response is sent; `None` if the client has gone. A message from
+    /// the client may have at most `max_message` bytes.
     pub(crate) async fn accept(self, max_message: usize) -> Option<(FrameWriter, WebSocketReader)> {
         let upgraded = self.upgrade.await;
         let upgraded = upgraded.inspect_err(|error| debug!(%error, "WebSocket not opened")).ok()?;
-        // Every request of a `Server` comes over such a connection.
-        let parts = upgraded.downcast::<TokioIo<HeadTimeout<Stream>>>().ok()?;
-        let mut stream = parts.io.into_inner().into_inner();
-        // What the client sent after the request head. A copy, or it would keep hyper's whole buffer alive.
+        // Every connection of a `Server` has this type.
+        let parts = upgraded.downcast::<TokioIo<Stream>>().ok()?;
+        let mut stream = parts.io.into_inner();
+        stream.set_head_timeout(None);
+        // Bytes that followed the request head. Copied, because a slice would keep hyper's whole buffer alive.
         stream.put_back(Bytes::copy_from_slice(&parts.read_buf));
         Some(split(stream, max_message))
     }
 }
 
-fn check(request: &Request<Body>) -> Result<(), InvalidOpening> {
+fn check(request: &Request<Body>) -> Result<(), InvalidHandshake> {
     let headers = request.headers();
     let is_handshake = request.method() == Method::GET
         && request.version() >= Version::HTTP_11
         && has_token(headers, &header::UPGRADE, "websocket")
         && has_token(headers, &header::CONNECTION, "upgrade");
     if !is_handshake {
-        return Err(InvalidOpening::Malformed);
+        return Err(InvalidHandshake::Malformed);
     }
-    if only_value(headers, &header::SEC_WEBSOCKET_VERSION) != Some("13") {
-        return Err(InvalidOpening::UnsupportedVersion);
+    if only_value(headers, &header::SEC_WEBSOCKET_VERSION) != Some(OpeningHandshake::VERSION) {
+        return Err(InvalidHandshake::UnsupportedVersion);
     }
     let key = only_value(headers, &header::SEC_WEBSOCKET_KEY);
     match key.map(|key| BASE64_STANDARD.decode(key)) {
         Some(Ok(nonce)) if nonce.len() == 16 => Ok(()),
-        _ => Err(InvalidOpening::Malformed),
+        _ => Err(InvalidHandshake::Malformed),
     }
 }
 
-/// The value of a field that may occur once only.
+/// The value of a field that must occur exactly once.
 fn only_value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
     let value = values.next()?.to_str().ok()?;
     values.next().is_none().then_some(value)
 }
 
-/// The first subprotocol that the client offers. Browsers fail a connection whose server selects none of those
-/// offered, and which of them it is means nothing here.
+/// The first subprotocol that the client offers. Browsers fail a connection if the server selects none, and which
+/// one is selected makes no difference here.
 fn first_subprotocol(headers: &HeaderMap) -> Option<HeaderValue> {
     let offered = tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL).next()?;
     HeaderValue::from_str(offered).ok()
 }
 
-/// Whether the field's list has that token in it.
+/// Whether the field's list contains the token.
 fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     tokens(headers, name).any(|its| its.eq_ignore_ascii_case(token))
 }
@@ -154,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn handshake_is_checked_as_the_protocol_demands() {
+    fn handshake_that_breaks_the_protocol_is_rejected() {
         assert_eq!(check(&handshake(&[])), Ok(()));
         for (name, value) in [
             ("upgrade", "h2c"),
@@ -165,22 +161,22 @@ mod tests {
         ] {
             assert_eq!(
                 check(&handshake(&[(name, value)])),
-                Err(InvalidOpening::Malformed),
+                Err(InvalidHandshake::Malformed),
                 "{value}"
             );
         }
         for version in ["8", "", "13, 8"] {
             let request = handshake(&[("sec-websocket-version", version)]);
-            assert_eq!(check(&request), Err(InvalidOpening::UnsupportedVersion), "{version}");
+            assert_eq!(check(&request), Err(InvalidHandshake::UnsupportedVersion), "{version}");
         }
         let mut twice = handshake(&[]);
         twice
             .headers_mut()
             .append(header::SEC_WEBSOCKET_KEY, "dGhlIHNhbXBsZSBub25jZQ==".parse().unwrap());
-        assert_eq!(check(&twice), Err(InvalidOpening::Malformed));
+        assert_eq!(check(&twice), Err(InvalidHandshake::Malformed));
         let mut post = handshake(&[]);
         *post.method_mut() = Method::POST;
-        assert_eq!(check(&post), Err(InvalidOpening::Malformed));
+        assert_eq!(check(&post), Err(InvalidHandshake::Malformed));
     }
 
     #[test]
