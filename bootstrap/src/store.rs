@@ -1,5 +1,6 @@
-//! The store that the settings name.
+//! The configured store: PostgreSQL or SQLite.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,174 +9,173 @@ use belfry_adapters::inbound::rest::ReadinessCheck;
 use belfry_adapters::outbound::postgres::{PostgresSettings, PostgresStore};
 use belfry_adapters::outbound::sqlite::{SqliteSettings, SqliteStore};
 use belfry_application::ports::{InboxRepository, Outbox, PortError, Retention, Revocations};
+use tokio::sync::SetOnce;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::Database;
 
-/// PostgreSQL or SQLite, by the scheme of `database.url`.
+/// The ports of one store, and its lifecycle.
 #[derive(Clone)]
-pub enum Store {
+#[expect(missing_docs, reason = "the ports document themselves")]
+pub struct Store {
+    pub inboxes: Arc<dyn InboxRepository>,
+    /// Inboxes for messages from RabbitMQ. They have connections of their own and do not wait for many
+    /// devices that sign in at once.
+    pub event_inboxes: Arc<dyn InboxRepository>,
+    pub outbox: Arc<dyn Outbox>,
+    pub retention: Arc<dyn Retention>,
+    pub revocations: Arc<dyn Revocations>,
+    backend: Backend,
+    usable: Arc<SetOnce<()>>,
+}
+
+#[derive(Clone)]
+enum Backend {
     /// For any number of nodes.
-    Postgres(Postgres),
-    /// The embedded default, for one.
+    Postgres { main: Arc<PostgresStore>, events: Arc<PostgresStore> },
+    /// For a single node.
     Sqlite(Arc<SqliteStore>),
 }
 
-/// One store, and two pools of connections to it.
-#[derive(Clone)]
-pub struct Postgres {
-    everything: Arc<PostgresStore>,
-    /// What comes by RabbitMQ does not wait for a crowd of devices that sign in.
-    events: Arc<PostgresStore>,
-}
-
-impl Postgres {
-    /// The most connections that events have, and at most a quarter of all: batches go one after
-    /// the other.
-    const FOR_EVENTS: u32 = 4;
-
-    fn lazy(settings: &Database) -> Result<Self, PortError> {
-        let for_events = (settings.max_connections / 4).clamp(1, Self::FOR_EVENTS);
-        let rest = settings.max_connections.saturating_sub(for_events).max(1);
-        let store = PostgresStore::lazy(PostgresSettings {
-            max_connections: rest,
-            ..PostgresSettings::new(settings.url.reveal())
-        })?;
-        Ok(Self { events: Arc::new(store.separate_pool(for_events)), everything: Arc::new(store) })
-    }
-}
-
-/// Opens the store. A PostgreSQL that is down is a state, not an error; a SQLite file that cannot be
-/// opened is one.
-pub async fn open(settings: &Database) -> anyhow::Result<Store> {
-    let url = settings.url.reveal();
-    Ok(if url.starts_with("sqlite:") {
-        let store = SqliteStore::open(SqliteSettings::new(url)).await;
-        Store::Sqlite(Arc::new(store.context("setting database.url")?))
-    } else {
-        Store::Postgres(Postgres::lazy(settings).context("setting database.url")?)
-    })
-}
-
 impl Store {
-    /// What it is.
+    /// Opens the store. A PostgreSQL server that is down is not an error, because Belfry waits for it. A
+    /// SQLite file that cannot be opened is an error.
+    pub async fn open(settings: &Database) -> anyhow::Result<Self> {
+        let url = settings.url.reveal();
+        Ok(if url.starts_with("sqlite:") {
+            let store = SqliteStore::open(SqliteSettings::new(url)).await;
+            let store = Arc::new(store.context("setting database.url")?);
+            Self::new(&store, store.clone(), Backend::Sqlite(store.clone()))
+        } else {
+            let (main, events) = postgres(settings).context("setting database.url")?;
+            let backend = Backend::Postgres { main: main.clone(), events: events.clone() };
+            Self::new(&main, events, backend)
+        })
+    }
+
+    fn new<S>(main: &Arc<S>, events: Arc<S>, backend: Backend) -> Self
+    where
+        S: InboxRepository + Outbox + Retention + Revocations + 'static,
+    {
+        Self {
+            inboxes: main.clone(),
+            event_inboxes: events,
+            outbox: main.clone(),
+            retention: main.clone(),
+            revocations: main.clone(),
+            backend,
+            usable: Arc::default(),
+        }
+    }
+
+    /// The product name, for the log.
     pub const fn kind(&self) -> &'static str {
-        match self {
-            Self::Postgres(_) => "PostgreSQL",
-            Self::Sqlite(_) => "SQLite",
+        match &self.backend {
+            Backend::Postgres { .. } => "PostgreSQL",
+            Backend::Sqlite(_) => "SQLite",
         }
     }
 
-    /// Its inboxes.
-    pub fn inboxes(&self) -> Arc<dyn InboxRepository> {
-        match self {
-            Self::Postgres(store) => store.everything.clone(),
-            Self::Sqlite(store) => store.clone(),
-        }
-    }
-
-    /// The same for what comes by RabbitMQ.
-    pub fn inboxes_of_events(&self) -> Arc<dyn InboxRepository> {
-        match self {
-            Self::Postgres(store) => store.events.clone(),
-            Self::Sqlite(store) => store.clone(),
-        }
-    }
-
-    /// Its outbox.
-    pub fn outbox(&self) -> Arc<dyn Outbox> {
-        match self {
-            Self::Postgres(store) => store.everything.clone(),
-            Self::Sqlite(store) => store.clone(),
-        }
-    }
-
-    /// Its way to make room.
-    pub fn retention(&self) -> Arc<dyn Retention> {
-        match self {
-            Self::Postgres(store) => store.everything.clone(),
-            Self::Sqlite(store) => store.clone(),
-        }
-    }
-
-    /// Whose tokens hold no more.
-    pub fn revocations(&self) -> Arc<dyn Revocations> {
-        match self {
-            Self::Postgres(store) => store.everything.clone(),
-            Self::Sqlite(store) => store.clone(),
-        }
-    }
-
-    /// Brings its schema up to date.
+    /// Runs the database migrations.
     pub async fn migrate(&self) -> Result<(), PortError> {
-        match self {
-            Self::Postgres(store) => store.everything.migrate().await,
-            Self::Sqlite(store) => store.migrate().await,
+        match &self.backend {
+            Backend::Postgres { main, .. } => main.migrate().await,
+            Backend::Sqlite(store) => store.migrate().await,
         }
     }
 
-    /// Whether it answers.
-    pub async fn ping(&self) -> Result<(), PortError> {
-        match self {
-            Self::Postgres(store) => store.everything.ping().await,
-            Self::Sqlite(store) => store.ping().await,
+    async fn ping(&self) -> Result<(), PortError> {
+        match &self.backend {
+            Backend::Postgres { main, .. } => main.ping().await,
+            Backend::Sqlite(store) => store.ping().await,
         }
     }
 
-    /// Lets go of its connections.
+    /// Closes all connections.
     pub async fn close(&self) {
-        match self {
-            Self::Postgres(store) => {
-                tokio::join!(store.events.close(), store.everything.close());
+        match &self.backend {
+            Backend::Postgres { main, events } => {
+                tokio::join!(events.close(), main.close());
             }
-            Self::Sqlite(store) => store.close().await,
+            Backend::Sqlite(store) => store.close().await,
         }
     }
 
-    /// Waits until the store can be used, its schema up to date if that is wanted, however long that
-    /// takes. `false` when told to stop before; an error if no waiting will help.
-    pub async fn become_usable(
-        &self,
+    /// Waits until the store is usable: reachable and, if `migrate` is set, migrated. Then keeps `check` up
+    /// to date until `stop`. An error means that retries cannot help.
+    pub async fn run(
+        self,
         migrate: bool,
+        check: ReadinessCheck,
+        stop: CancellationToken,
+    ) -> Result<(), PortError> {
+        if self.connect(migrate, &stop).await? {
+            // Fails only if it is set already.
+            let _ = self.usable.set(());
+            self.watch(&check, &stop).await;
+        }
+        Ok(())
+    }
+
+    /// Runs `task` once the store is usable; `None` if `stop` came first.
+    pub async fn run_when_usable<T>(
+        &self,
         stop: &CancellationToken,
-    ) -> Result<bool, PortError> {
-        const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-        let mut pause = Duration::from_millis(250);
+        task: impl Future<Output = T>,
+    ) -> Option<T> {
+        stop.run_until_cancelled(self.usable.wait()).await?;
+        Some(task.await)
+    }
+
+    /// Returns `false` if `stop` came first.
+    async fn connect(&self, migrate: bool, stop: &CancellationToken) -> Result<bool, PortError> {
+        const MAX_DELAY: Duration = Duration::from_secs(5);
+        let mut delay = Duration::from_millis(250);
         loop {
-            let usable = async { if migrate { self.migrate().await } else { self.ping().await } };
-            match stop.run_until_cancelled(usable).await {
+            let attempt = async { if migrate { self.migrate().await } else { self.ping().await } };
+            match stop.run_until_cancelled(attempt).await {
                 Some(Ok(())) => return Ok(true),
                 Some(Err(error @ PortError::Rejected(_))) => return Err(error),
                 Some(Err(error)) => {
-                    let error = &error as &dyn std::error::Error;
-                    warn!(error, again_in = ?pause, "the database cannot be used yet");
+                    let error = &error as &dyn Error;
+                    warn!(error, retry_in = ?delay, "database unavailable at start; retrying");
                 }
                 None => return Ok(false),
             }
-            if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            if stop.run_until_cancelled(tokio::time::sleep(delay)).await.is_none() {
                 return Ok(false);
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            delay = (delay * 2).min(MAX_DELAY);
         }
     }
 
-    /// Keeps the check true to whether the store answers, until told to stop.
-    pub async fn watch(&self, check: ReadinessCheck, stop: CancellationToken) {
-        const EVERY: Duration = Duration::from_secs(2);
+    async fn watch(&self, check: &ReadinessCheck, stop: &CancellationToken) {
+        const INTERVAL: Duration = Duration::from_secs(2);
         let mut up = true;
         check.up();
-        while stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
-            let Some(answer) = stop.run_until_cancelled(self.ping()).await else { return };
-            match &answer {
-                Err(error) if up => {
-                    warn!(error = error as &dyn std::error::Error, "the database does not answer");
-                }
-                Ok(()) if !up => info!("the database answers again"),
+        while stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
+            let Some(pinged) = stop.run_until_cancelled(self.ping()).await else { return };
+            match &pinged {
+                Err(error) if up => warn!(error = error as &dyn Error, "database unavailable"),
+                Ok(()) if !up => info!("database available again"),
                 _ => {}
             }
-            up = answer.is_ok();
+            up = pinged.is_ok();
             check.set(up);
         }
     }
+}
+
+/// One store with two pools. Events get a quarter of the connections, at most four: their batches run one
+/// after the other and cannot use more.
+fn postgres(settings: &Database) -> Result<(Arc<PostgresStore>, Arc<PostgresStore>), PortError> {
+    const MAX_FOR_EVENTS: u32 = 4;
+    let for_events = (settings.max_connections / 4).clamp(1, MAX_FOR_EVENTS);
+    let main = PostgresStore::lazy(PostgresSettings {
+        max_connections: settings.max_connections.saturating_sub(for_events).max(1),
+        ..PostgresSettings::new(settings.url.reveal())
+    })?;
+    let events = Arc::new(main.apart(for_events));
+    Ok((Arc::new(main), events))
 }

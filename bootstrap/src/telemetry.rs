@@ -1,7 +1,5 @@
 //! Logs and metrics.
 
-mod expected_errors;
-
 use std::io::IsTerminal;
 
 use anyhow::Context;
@@ -10,31 +8,31 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use self::expected_errors::ExpectedErrors;
 use crate::config::{Log, LogFormat};
 
-/// What the libraries below us may say: no payloads, which some log when asked for more.
-const QUIET: &str = "lapin=warn,sqlx=warn,hyper=warn,tungstenite=warn";
+/// Levels of libraries that would log payloads at lower levels.
+const LIBRARY_LEVELS: &str = "lapin=warn,sqlx=warn,hyper=warn,tungstenite=warn";
 
-/// Sends logs to standard error, in the form and from the level that is set.
-pub fn log(settings: &Log) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(format!("{QUIET},{}", settings.level))
+/// Sends logs to standard error, in the configured format and from the configured level on.
+pub fn init_logging(settings: &Log) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(format!("{LIBRARY_LEVELS},{}", settings.level))
         .with_context(|| format!("setting log.level is {:?}", settings.level))?;
-    let registry = tracing_subscriber::registry().with(filter).with(ExpectedErrors);
-    let lines = tracing_subscriber::fmt::layer()
+    let registry = tracing_subscriber::registry().with(filter);
+    let layer = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
     match settings.format {
-        LogFormat::Text => registry.with(lines).try_init()?,
-        LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init()?,
+        LogFormat::Text => registry.with(layer).try_init()?,
+        LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init()?,
     }
     Ok(())
 }
 
-/// Collects metrics; the handle renders them for Prometheus.
-pub fn metrics() -> anyhow::Result<PrometheusHandle> {
-    let handle =
-        PrometheusBuilder::new().install_recorder().context("metrics cannot be collected")?;
+/// Installs the metrics recorder. The handle renders the metrics for Prometheus.
+pub fn init_metrics() -> anyhow::Result<PrometheusHandle> {
+    let handle = PrometheusBuilder::new()
+        .install_recorder()
+        .context("cannot install the metrics recorder")?;
     belfry_adapters::amqp::describe_metrics();
     Ok(handle)
 }

@@ -1,4 +1,4 @@
-//! The page to try Belfry on, and the sign-in it needs. Both exist with a development key only.
+//! The development page and its sign-in. Belfry serves both only with a development key.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -19,8 +19,8 @@ use belfry_domain::UserId;
 use serde::Deserialize;
 use serde_json::json;
 
-/// Tokens of the development sign-in hold this long.
-pub const TOKEN_LIFE: Duration = Duration::from_hours(12);
+/// The lifetime of tokens from the development sign-in and `belfry send`.
+pub const TOKEN_LIFETIME: Duration = Duration::from_hours(12);
 
 #[derive(Clone)]
 struct DevelopmentSignIn {
@@ -28,8 +28,8 @@ struct DevelopmentSignIn {
     clock: Arc<dyn Clock>,
 }
 
-/// `/` and what it loads, and `POST /dev/token`, under the base path. The page refers to everything by
-/// relative URLs, which lead there because its own path ends with a slash.
+/// `/` with its assets, and `POST /dev/token`, under the base path. The page uses relative URLs; they
+/// resolve correctly because its path ends with a slash.
 pub fn routes(base_path: &BasePath, mint: Arc<TokenMint>, clock: Arc<dyn Clock>) -> Router {
     let at = |path| base_path.join(path);
     let mut routes = Router::new();
@@ -38,70 +38,71 @@ pub fn routes(base_path: &BasePath, mint: Arc<TokenMint>, clock: Arc<dyn Clock>)
         routes = routes.route(base_path.as_str(), get(async move || Redirect::temporary(&page)));
     }
     routes
-        .route(&at("/"), get(async || page("text/html", include_str!("../web/index.html"))))
+        .route(&at("/"), get(async || asset("text/html", include_str!("../web/index.html"))))
         .route(
             &at("/web/app.js"),
-            get(async || page("text/javascript", include_str!("../web/app.js"))),
+            get(async || asset("text/javascript", include_str!("../web/app.js"))),
         )
         .route(
             &at("/web/bell.css"),
-            get(async || page("text/css", include_str!("../web/bell.css"))),
+            get(async || asset("text/css", include_str!("../web/bell.css"))),
         )
         .route(
             &at("/web/socket.io.min.js"),
-            get(async || page("text/javascript", include_str!("../web/socket.io.min.js"))),
+            get(async || asset("text/javascript", include_str!("../web/socket.io.min.js"))),
         )
         .route(&at("/dev/token"), post(token))
-        .layer(middleware::from_fn(only_by_a_local_name))
+        .layer(middleware::from_fn(require_local_host))
         .with_state(DevelopmentSignIn { mint, clock })
 }
 
-fn page(kind: &'static str, content: &'static str) -> impl IntoResponse {
+fn asset(content_type: &'static str, content: &'static str) -> impl IntoResponse {
     let policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
                   img-src 'self' data:; base-uri 'none'; form-action 'none'; \
                   frame-ancestors 'none'";
     let headers = [
-        (CONTENT_TYPE, format!("{kind}; charset=utf-8")),
+        (CONTENT_TYPE, format!("{content_type}; charset=utf-8")),
         (CONTENT_SECURITY_POLICY, policy.to_owned()),
-        // It changes with the binary, which carries no date.
+        // An asset changes with the binary, which has no date for `Last-Modified`.
         (CACHE_CONTROL, "no-cache".to_owned()),
     ];
     (headers, content)
 }
 
 #[derive(Deserialize)]
-struct Wanted {
+struct TokenRequest {
     user: String,
 }
 
-/// A token for whoever asks, which is why this exists on a developer's own machine only.
+/// Issues a token for any user without authentication, so it is served on loopback only.
 async fn token(
     State(sign_in): State<DevelopmentSignIn>,
-    Json(wanted): Json<Wanted>,
+    Json(request): Json<TokenRequest>,
 ) -> Result<Response, Response> {
-    let user = UserId::parse(&wanted.user).map_err(|problem| {
+    let user = UserId::parse(&request.user).map_err(|problem| {
         (StatusCode::UNPROCESSABLE_ENTITY, problem.to_string()).into_response()
     })?;
     let now = sign_in.clock.now();
-    let token = sign_in.mint.mint(&user, &[Scopes::WRITE], TOKEN_LIFE, now);
-    let expires_at = Rfc3339(now.plus(TOKEN_LIFE));
+    let token = sign_in.mint.mint(&user, &[Scopes::WRITE], TOKEN_LIFETIME, now);
+    let expires_at = Rfc3339(now.plus(TOKEN_LIFETIME));
     let no_store = [(CACHE_CONTROL, HeaderValue::from_static("no-store"))];
     Ok((no_store, Json(json!({ "token": token, "expiresAt": expires_at }))).into_response())
 }
 
-/// A page on the internet can give its own name this machine's address, and would then be of the
-/// same origin (DNS rebinding). It cannot choose the name that the browser sends.
-async fn only_by_a_local_name(headers: HeaderMap, request: Request, next: Next) -> Response {
+/// Rejects requests whose `Host` is not a name of the local machine (DNS rebinding). A web site can
+/// resolve its own name to 127.0.0.1 and would then have the same origin, but the browser still sends that
+/// name as `Host`.
+async fn require_local_host(headers: HeaderMap, request: Request, next: Next) -> Response {
     let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    if is_local_name(host) {
+    if is_local_host(host) {
         next.run(request).await
     } else {
-        (StatusCode::FORBIDDEN, "open this page by http://localhost or http://127.0.0.1\n")
+        (StatusCode::FORBIDDEN, "open this page at http://localhost or http://127.0.0.1\n")
             .into_response()
     }
 }
 
-fn is_local_name(host: &str) -> bool {
+fn is_local_host(host: &str) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => host,
@@ -113,17 +114,17 @@ fn is_local_name(host: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_local_name;
+    use super::is_local_host;
 
     #[test]
-    fn only_names_of_this_machine_are_local() {
+    fn only_loopback_names_are_local_hosts() {
         for host in ["localhost", "localhost:8080", "127.0.0.1:1", "[::1]:8080", "LOCALHOST:1"] {
-            assert!(is_local_name(host), "{host}");
+            assert!(is_local_host(host), "{host}");
         }
         for host in
             ["", "evil.example:8080", "localhost.evil.example", "10.0.0.1", "127.0.0.1.nip.io"]
         {
-            assert!(!is_local_name(host), "{host}");
+            assert!(!is_local_host(host), "{host}");
         }
     }
 }

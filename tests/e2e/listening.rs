@@ -257,10 +257,8 @@ async fn operators_see_what_the_process_is_doing_and_are_warned_of_open_doors_an
     drop(device);
     let limits = |it: belfry_tests::process::Builder| it.setting("limits.connections", u32::MAX);
     let crowded = Setup::Embedded.own_with(limits).await;
-    crowded.belfry.log_line("limits.connections is 4294967295, and RLIMIT_NOFILE").await;
+    crowded.belfry.log_line("limits.connections=4294967295").await;
 
     let open = Setup::Embedded.own_with(|it| it.setting("admin.listen", "0.0.0.0:0")).await;
-    timeout(Duration::from_secs(20), open.belfry.log_line("admin.listen is 0.0.0.0"))
-        .await
-        .unwrap();
+    timeout(Duration::from_secs(20), open.belfry.log_line("admin.listen=0.0.0.0")).await.unwrap();
 }

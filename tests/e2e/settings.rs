@@ -44,7 +44,7 @@ async fn a_setting_that_is_wrong_or_unknown_stops_the_start_and_is_named() {
         ("auth.jwks_url", "http://id.example.org/keys", "https://"),
         ("auth.jwks_url", "https://ada:hush@id.example.org/keys", "password"),
         ("auth.jwks_ca_file", "ca.pem", "auth.jwks_url"),
-        ("auth.jwks_cooldown", "0s", "longer than nothing"),
+        ("auth.jwks_cooldown", "0s", "longer than 0s"),
         ("auth.leeway", "soon", "BELFRY_AUTH__LEEWAY"),
         ("log.format", "xml", "json"),
         ("http.listn", "127.0.0.1:0", "there is no setting"),

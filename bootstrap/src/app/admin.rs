@@ -1,4 +1,4 @@
-//! The operators' listener: metrics, health, and what the process is doing.
+//! The admin listener's routes, and the gauges.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,33 +10,48 @@ use belfry_application::ports::Outbox;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::runtime::Runtime;
+use super::context::AppContext;
+use super::process_stats::ProcessStats;
+use super::security_headers::with_security_headers;
+use super::tasks::Task;
+
+/// The routes, and a task that updates the gauges.
+pub(super) fn build(
+    context: &AppContext,
+    metrics: PrometheusHandle,
+    stats: ProcessStats,
+    outbox: Arc<dyn Outbox>,
+) -> (Router, Task) {
+    let routes = routes(metrics.clone(), context.readiness.clone(), stats.clone());
+    let gauges = update_gauges(metrics, stats, outbox, context.stop.clone());
+    (routes, Task::new("gauges", gauges))
+}
 
 /// `/metrics` in the Prometheus text format, `/debug/runtime` in JSON, and the health routes of the public
 /// listener.
-pub(super) fn routes(metrics: PrometheusHandle, readiness: Readiness, runtime: Runtime) -> Router {
-    rest::health_routes(readiness)
+fn routes(metrics: PrometheusHandle, readiness: Readiness, stats: ProcessStats) -> Router {
+    let router = rest::health_routes(readiness)
         .route("/metrics", get(async move || metrics.render()))
-        .route("/debug/runtime", get(async move || Json(runtime.report())))
+        .route("/debug/runtime", get(async move || Json(stats.report())));
+    with_security_headers(router)
 }
 
-/// Measures what is a state rather than an event, every few seconds.
-pub(super) async fn measure(
+async fn update_gauges(
     metrics: PrometheusHandle,
-    runtime: Runtime,
+    stats: ProcessStats,
     outbox: Arc<dyn Outbox>,
     stop: CancellationToken,
 ) {
-    const EVERY: Duration = Duration::from_secs(5);
+    const INTERVAL: Duration = Duration::from_secs(5);
     loop {
-        metrics::gauge!("belfry_devices_connected").set(as_float(runtime.sessions.count() as u64));
-        metrics::gauge!("belfry_connections_open").set(as_float(runtime.public.count() as u64));
+        metrics::gauge!("belfry_devices_connected").set(as_float(stats.sessions.count() as u64));
+        metrics::gauge!("belfry_connections_open").set(as_float(stats.public.count() as u64));
         if let Some(Ok(backlog)) = stop.run_until_cancelled(outbox.backlog()).await {
             metrics::gauge!("belfry_outbox_backlog").set(as_float(backlog));
         }
-        // Histograms are kept as single values until somebody does this.
+        // Without upkeep, histograms keep every single value.
         metrics.run_upkeep();
-        if stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_none() {
+        if stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_none() {
             return;
         }
     }

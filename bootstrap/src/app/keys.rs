@@ -1,10 +1,10 @@
-//! What tokens are checked with: as set, and as it changes.
+//! The keys that verify tokens.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use belfry_adapters::inbound::rest::{Readiness, ReadinessCheck};
+use belfry_adapters::inbound::rest::ReadinessCheck;
 use belfry_adapters::outbound::jwt::{
     DevelopmentKey, InvalidJwtSettings, JwksSettings, JwtKey, JwtSettings, JwtVerifier, Secret,
 };
@@ -12,16 +12,19 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use super::context::AppContext;
+use super::tasks::Task;
 use crate::config::Auth;
 
-/// How tokens are checked: as set, or with the development key, made where it is missing.
+/// The keys and rules of `[auth]`. Without a configured key this opens the development key, and creates it
+/// if it does not exist.
 pub(crate) fn jwt_settings(auth: &Auth) -> anyhow::Result<JwtSettings> {
     let mut keys = Vec::new();
     if auth.is_development() {
         let key = DevelopmentKey::open(&auth.development_key_file);
         keys.push(key.context("setting auth.development_key_file")?.key());
     }
-    for (setting, key) in set_keys(auth)? {
+    for (setting, key) in configured_keys(auth)? {
         key.check().with_context(|| format!("setting {setting}"))?;
         keys.push(key);
     }
@@ -37,16 +40,17 @@ pub(crate) fn jwt_settings(auth: &Auth) -> anyhow::Result<JwtSettings> {
     })
 }
 
-/// The keys that are set, each with the name of its setting.
-fn set_keys(auth: &Auth) -> anyhow::Result<Vec<(&'static str, JwtKey)>> {
+/// Each key with the name of its setting.
+fn configured_keys(auth: &Auth) -> anyhow::Result<Vec<(&'static str, JwtKey)>> {
     let mut keys = Vec::new();
     if let Some(secret) = &auth.hs256_secret {
         let secret =
             Secret::new(secret.reveal().as_bytes()).context("setting auth.hs256_secret")?;
         if secret.is_weak() {
             warn!(
-                "auth.hs256_secret has fewer than {} bytes: it can be guessed from any one token",
-                Secret::STRONG_BYTES
+                setting = "auth.hs256_secret",
+                min_bytes = Secret::STRONG_BYTES,
+                "HMAC secret is too short; it can be brute-forced from a single token"
             );
         }
         keys.push(("auth.hs256_secret", JwtKey::Secret(secret)));
@@ -79,29 +83,36 @@ fn jwks_settings(auth: &Auth, url: &str) -> anyhow::Result<JwksSettings> {
     checked.map(|()| settings)
 }
 
-/// The keys of a running app.
-pub(super) struct Keys {
-    verifier: Arc<JwtVerifier>,
-    known: ReadinessCheck,
+/// The verifier, and the task that keeps its keys up to date.
+pub(super) fn build(
+    context: &AppContext,
+    settings: &JwtSettings,
+    reload: Arc<Notify>,
+) -> anyhow::Result<(Arc<JwtVerifier>, Task)> {
+    let verifier =
+        JwtVerifier::new(settings, context.clock.clone()).context("settings in [auth]")?;
+    let verifier = Arc::new(verifier);
+    let check = context.readiness.needs("keys");
+    let update = update_keys(verifier.clone(), check, reload, context.stop.clone());
+    Ok((verifier, Task::new("token keys", update)))
 }
 
-impl Keys {
-    /// Until they are kept there are none.
-    pub(super) fn new(verifier: Arc<JwtVerifier>, readiness: &Readiness) -> Self {
-        Self { verifier, known: readiness.register("keys") }
-    }
-
-    /// Keeps them up to date, and the check true to whether there are any, until told to stop.
-    pub(super) async fn keep(self, reload: Arc<Notify>, stop: CancellationToken) {
-        const EVERY: Duration = Duration::from_secs(1);
-        let watch = async {
-            loop {
-                self.known.set(self.verifier.has_keys());
-                if stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_none() {
-                    return;
-                }
+/// Reloads changed files and fetches the JWKS, and does both on `reload`. Sets `check` to whether any key
+/// is known.
+async fn update_keys(
+    verifier: Arc<JwtVerifier>,
+    check: ReadinessCheck,
+    reload: Arc<Notify>,
+    stop: CancellationToken,
+) {
+    const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+    let update_check = async {
+        loop {
+            check.set(verifier.has_keys());
+            if stop.run_until_cancelled(tokio::time::sleep(CHECK_INTERVAL)).await.is_none() {
+                return;
             }
-        };
-        tokio::join!(self.verifier.run_key_refresh(&reload, &stop), watch);
-    }
+        }
+    };
+    tokio::join!(verifier.keep_keys(&reload, &stop), update_check);
 }

@@ -1,47 +1,75 @@
-//! How many files the process may have open: each connection is one.
+//! The limit of open files, which bounds the connections.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use crate::config::Config;
 
-/// Has the process open as many files as it is ever allowed to, and says so where that is too few for
-/// the connections that the settings allow.
+/// The connection limit is lower than the setting, because the process may not open enough files.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct LoweredLimit {
+    setting: usize,
+    connections: usize,
+    open_files: u64,
+    is_explicit: bool,
+}
+
+/// Raises the limit of open files to its maximum, and lowers `limits.connections` if more connections than
+/// files are allowed: without free files, nothing can connect and the database cannot be reached.
 ///
-/// Many systems start processes with a soft limit of 1024, for programs that use `select(2)`; those that
-/// do not are meant to raise it themselves (see `NOFILE` in systemd.exec(5)).
-pub(super) fn provide(config: &Config) {
-    let allowed = raise();
-    if let Some(problem) = allowed.and_then(|allowed| shortage(config, allowed)) {
-        warn!("{problem}");
+/// Many systems start processes with a soft limit of 1024 for programs that use `select(2)`; other programs
+/// should raise it (`NOFILE` in systemd.exec(5)).
+pub(super) fn fit_connection_limit(config: &mut Config) -> Option<LoweredLimit> {
+    let lowered = raise_limit().and_then(|open_files| lowered_limit(config, open_files))?;
+    config.limits.connections = lowered.connections;
+    Some(lowered)
+}
+
+impl LoweredLimit {
+    /// A warning only if the operator set a limit that the process cannot reach.
+    pub(super) fn log(&self) {
+        let Self { setting, connections, open_files, is_explicit } = self;
+        if *is_explicit {
+            warn!(
+                limits.connections = setting,
+                connections,
+                rlimit_nofile = open_files,
+                "connection limit lowered to the open file limit; raise RLIMIT_NOFILE or lower limits.connections"
+            );
+        } else {
+            info!(
+                connections,
+                rlimit_nofile = open_files,
+                "connection limit follows the open file limit"
+            );
+        }
     }
 }
 
-/// The most that may be open from now on; `None` for no limit.
-fn raise() -> Option<u64> {
+/// Returns the new limit; `None` means no limit.
+fn raise_limit() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
         let raised = Rlimit { current: limit.maximum, ..limit };
         if let Err(error) = setrlimit(Resource::Nofile, raised) {
-            debug!(%error, "RLIMIT_NOFILE stays as it is");
+            debug!(%error, "cannot raise RLIMIT_NOFILE");
         }
     }
     getrlimit(Resource::Nofile).current
 }
 
-/// What to say where so many files are too few.
-fn shortage(config: &Config, allowed: u64) -> Option<String> {
-    /// The listeners, RabbitMQ, SQLite, the operators' connections, the runtime's own.
-    const BESIDES: usize = 64;
-    let connections = config.limits.connections;
-    let besides = BESIDES.saturating_add(config.database.max_connections as usize);
-    let needed = connections.saturating_add(besides) as u64;
-    // Who sets no bound has to know what the system bears.
-    (connections > 0 && allowed < needed).then(|| {
-        format!(
-            "limits.connections is {connections}, and RLIMIT_NOFILE lets this process open {allowed} \
-             files: when they are used up nobody else gets in, so raise it to {needed} or lower the setting"
-        )
+fn lowered_limit(config: &Config, open_files: u64) -> Option<LoweredLimit> {
+    /// Listeners, RabbitMQ, SQLite, admin connections, the runtime.
+    const RESERVED: u64 = 64;
+    let setting = config.limits.connections;
+    let reserved = RESERVED + u64::from(config.database.max_connections);
+    let available = usize::try_from(open_files.saturating_sub(reserved)).unwrap_or(usize::MAX);
+    // 0 means no limit; an operator who sets it accepts the limits of the system.
+    (setting > available).then(|| LoweredLimit {
+        setting,
+        connections: available.max(1),
+        open_files,
+        is_explicit: config.limits.connections_is_explicit,
     })
 }
 
@@ -50,31 +78,42 @@ mod tests {
     use super::*;
     use crate::config::Layers;
 
-    fn config(connections: &str) -> Config {
-        let variables = [
+    fn config(variables: &[(&str, &str)]) -> Config {
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let variables = variables.iter().map(own).collect();
+        Config::load(Layers { variables, ..Layers::default() }).unwrap()
+    }
+
+    fn config_with_connections(connections: &str) -> Config {
+        config(&[
             ("BELFRY_LIMITS__CONNECTIONS", connections),
             ("BELFRY_DATABASE__MAX_CONNECTIONS", "16"),
-        ];
-        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        Layers { variables: variables.into(), ..Layers::default() }.load().unwrap()
+        ])
     }
 
     #[test]
-    fn too_few_files_are_told_with_both_names() {
-        assert_eq!(shortage(&config("1000"), 1_080), None);
-        let problem = shortage(&config("1000"), 1_079).unwrap();
-        for part in ["limits.connections is 1000", "RLIMIT_NOFILE", "1079", "1080"] {
-            assert!(problem.contains(part), "{problem}");
-        }
-        assert_eq!(shortage(&config("0"), 10), None);
+    fn connection_limit_leaves_files_for_everything_else() {
+        assert_eq!(lowered_limit(&config_with_connections("1000"), 1_080), None);
+        let lowered = lowered_limit(&config_with_connections("1000"), 1_079).unwrap();
+        let expected =
+            LoweredLimit { setting: 1000, connections: 999, open_files: 1_079, is_explicit: true };
+        assert_eq!(lowered, expected);
+        let tiny = lowered_limit(&config_with_connections("1000"), 10).unwrap();
+        assert_eq!(tiny.connections, 1, "0 would mean no limit");
+        assert_eq!(lowered_limit(&config_with_connections("0"), 10), None);
     }
 
     #[test]
-    fn the_soft_limit_is_raised_to_the_hard_one() {
+    fn default_limit_is_not_explicit() {
+        assert!(!lowered_limit(&config(&[]), 1_024).unwrap().is_explicit);
+    }
+
+    #[test]
+    fn soft_limit_is_raised_to_the_hard_limit() {
         let hard = getrlimit(Resource::Nofile).maximum;
         let lower = hard.map_or(4_096, |hard| hard - 1);
         setrlimit(Resource::Nofile, Rlimit { current: Some(lower), maximum: hard }).unwrap();
-        let allowed = raise();
+        let allowed = raise_limit();
         assert_eq!(getrlimit(Resource::Nofile).current, allowed);
         assert!(allowed.is_none_or(|allowed| allowed > lower), "{allowed:?}");
     }

@@ -1,14 +1,15 @@
-use super::say;
+use super::output::print_line;
 use crate::config::Config;
-use crate::{store, telemetry};
+use crate::store::Store;
+use crate::telemetry;
 
-/// Brings the schema up to date, and says so.
+/// Runs the database migrations.
 pub(super) fn run(config: &Config) -> anyhow::Result<()> {
-    telemetry::log(&config.log)?;
+    telemetry::init_logging(&config.log)?;
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-        let store = store::open(&config.database).await?;
+        let store = Store::open(&config.database).await?;
         store.migrate().await?;
         store.close().await;
-        say("the schema is up to date")
+        print_line("the schema is up to date")
     })
 }

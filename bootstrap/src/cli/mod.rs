@@ -2,20 +2,21 @@
 
 mod dead_letters;
 mod migrate;
+mod output;
 mod send;
 mod serve;
 mod token;
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use self::output::print_line;
 use crate::config::{Config, DEFAULT_FILE, Layers};
 
-/// Real-time notifications: events in from RabbitMQ or REST, inboxes in PostgreSQL or SQLite, pushes
-/// out over Socket.IO.
+/// Real-time notifications: receives events over RabbitMQ or REST, stores inboxes in PostgreSQL or SQLite,
+/// and pushes changes over Socket.IO.
 #[derive(Debug, Parser)]
 #[command(name = "belfry", version, about)]
 struct Cli {
@@ -27,36 +28,36 @@ struct Cli {
 
 #[derive(Debug, Args)]
 struct Settings {
-    /// A settings file (see `belfry config`)
+    /// Settings file in TOML; `belfry config` prints a template
     #[arg(long, global = true, env = "BELFRY_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Any setting, by its path
+    /// Override a setting by its path, such as http.listen=127.0.0.1:0; repeatable
     #[arg(long = "set", global = true, value_name = "PATH=VALUE", value_parser = path_and_value)]
     set: Vec<(String, String)>,
-    /// The same as --set http.listen=…
+    /// Short for --set http.listen=ADDRESS
     #[arg(long, global = true, value_name = "ADDRESS")]
     listen: Option<String>,
-    /// The same as --set database.url=…
+    /// Short for --set database.url=URL
     #[arg(long, global = true, value_name = "URL")]
     database_url: Option<String>,
-    /// The same as --set amqp.url=…
+    /// Short for --set amqp.url=URL
     #[arg(long, global = true, value_name = "URL")]
     amqp_url: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve (the default)
+    /// Run the server (the default command)
     Serve,
-    /// Bring the database's schema up to date
+    /// Run the database migrations and exit
     Migrate,
-    /// Print a token for a user, signed with the development key or the secret that is set
+    /// Print a token for a user, signed with the configured secret or the development key
     Token(token::TokenArgs),
-    /// Send a notification to a running Belfry
+    /// Send a notification to a running server
     Send(send::SendArgs),
-    /// Look at messages that Belfry could do nothing with, send them again or delete them
+    /// Inspect, replay or delete the messages in the dead-letter queue
     DeadLetters(dead_letters::DeadLettersArgs),
-    /// Print the settings file with all defaults
+    /// Print all settings with their defaults and comments, in TOML
     Config,
 }
 
@@ -74,14 +75,15 @@ impl Settings {
             ("amqp.url", self.amqp_url),
         ];
         let named = named.into_iter().filter_map(|(path, value)| Some((path.to_owned(), value?)));
-        Ok(Layers::of_process(self.config, self.set.into_iter().chain(named).collect()).load()?)
+        let flags = self.set.into_iter().chain(named).collect();
+        Ok(Config::load(Layers::of_process(self.config, flags))?)
     }
 }
 
-/// Does what the command line says. A failure is one line on standard error and exit code 1.
+/// Runs the command of the command line. A failure is one line on standard error and exit code 1.
 pub fn run() -> ExitCode {
     let Cli { settings, command } = Cli::parse();
-    let done = match command.unwrap_or(Command::Serve) {
+    let result = match command.unwrap_or(Command::Serve) {
         Command::Serve => settings.load().and_then(serve::run),
         Command::Migrate => settings.load().and_then(|config| migrate::run(&config)),
         Command::Token(args) => settings.load().and_then(|config| token::run(&config, &args)),
@@ -89,22 +91,14 @@ pub fn run() -> ExitCode {
         Command::DeadLetters(args) => {
             settings.load().and_then(|config| dead_letters::run(&config, args))
         }
-        Command::Config => say(DEFAULT_FILE.trim_end()),
+        Command::Config => print_line(DEFAULT_FILE.trim_end()),
     };
-    match done {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("belfry: {error:#}");
             ExitCode::FAILURE
         }
-    }
-}
-
-/// A line on standard output. Whoever reads it may have gone, as `head` does; that is no failure.
-fn say(line: &str) -> anyhow::Result<()> {
-    match writeln!(std::io::stdout(), "{line}") {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        done => Ok(done?),
     }
 }
 
@@ -115,12 +109,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_consistent() {
+    fn command_line_definition_is_consistent() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn serving_is_the_default() {
+    fn command_defaults_to_serve() {
         assert!(Cli::try_parse_from(["belfry"]).unwrap().command.is_none());
         assert!(Cli::try_parse_from(["belfry", "--set", "x"]).is_err());
     }

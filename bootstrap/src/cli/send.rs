@@ -7,43 +7,44 @@ use belfry_domain::UserId;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::say;
+use super::output::print_line;
 use crate::app::jwt_settings;
 use crate::config::Config;
-use crate::web::TOKEN_LIFE;
+use crate::web::TOKEN_LIFETIME;
 
 #[derive(Debug, Args)]
 pub(super) struct SendArgs {
-    /// The recipients; several by repeating
+    /// User id of a recipient; repeatable
     #[arg(long, required = true, value_name = "USER")]
     to: Vec<String>,
-    /// The headline
+    /// Title of the notification
     #[arg(long)]
     title: String,
-    /// The text below it
+    /// Text below the title
     #[arg(long, default_value = "")]
     message: String,
-    /// What kind of notification it is
+    /// Notification type, such as order.shipped
     #[arg(long = "type", value_name = "TYPE")]
     kind: Option<String>,
-    /// Where a tap on it leads
+    /// URL or path that a click on the notification opens
     #[arg(long)]
     link: Option<String>,
-    /// low, normal, high or urgent
+    /// Priority: low, normal, high or urgent
     #[arg(long)]
     priority: Option<String>,
-    /// An object for the application that shows it, in JSON
+    /// JSON object with data for the client application
     #[arg(long, value_name = "JSON")]
     data: Option<String>,
-    /// The URL of Belfry, its base path included; taken from the settings if not given
+    /// URL of the server with its base path [default: derived from the settings]
     #[arg(long, env = "BELFRY_URL")]
     url: Option<String>,
-    /// A token with the scope notifications:write; made, where Belfry can, if not given
+    /// Token with the scope notifications:write [default: signed with the configured secret or the
+    /// development key]
     #[arg(long, env = "BELFRY_TOKEN", hide_env_values = true)]
     token: Option<String>,
 }
 
-/// Sends by REST, as any service would, and prints the answer.
+/// Sends the notification over REST and prints the response.
 pub(super) fn run(config: &Config, args: SendArgs) -> anyhow::Result<()> {
     let body = body(&args)?;
     let url = match (args.url, &config.http.listen) {
@@ -52,26 +53,26 @@ pub(super) fn run(config: &Config, args: SendArgs) -> anyhow::Result<()> {
             format!("{}://{address}{}", config.http.scheme(), config.http.base_path)
         }
         (None, ListenAddress::Unix(_)) => {
-            bail!("http.listen is a Unix socket, which cannot be sent to from here; give --url")
+            bail!("http.listen is a Unix socket, which `belfry send` does not support; set --url")
         }
     };
     let token = match args.token {
         Some(token) => token,
-        None => own_token(config)?,
+        None => sign_token(config)?,
     };
-    // Whatever the status, the answer's body says what happened.
+    // The body of an error response has the reason, so an error status must not become an `Err` here.
     let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
-    let mut answer = agent
+    let mut response = agent
         .post(format!("{}/v1/notifications", url.trim_end_matches('/')))
         .header("authorization", format!("Bearer {token}"))
         .send_json(&body)
-        .with_context(|| format!("Belfry does not answer at {url}"))?;
-    let told: Value = answer.body_mut().read_json().unwrap_or(Value::Null);
-    if !answer.status().is_success() {
-        let detail = told["detail"].as_str().unwrap_or("no reason given").to_owned();
-        bail!("{}: {detail}", answer.status());
+        .with_context(|| format!("no response from {url}"))?;
+    let body: Value = response.body_mut().read_json().unwrap_or(Value::Null);
+    if !response.status().is_success() {
+        let detail = body["detail"].as_str().unwrap_or("the response has no reason");
+        bail!("{}: {detail}", response.status());
     }
-    say(&serde_json::to_string_pretty(&told)?)
+    print_line(&serde_json::to_string_pretty(&body)?)
 }
 
 fn body(args: &SendArgs) -> anyhow::Result<Value> {
@@ -91,9 +92,9 @@ fn body(args: &SendArgs) -> anyhow::Result<Value> {
     Ok(body)
 }
 
-fn own_token(config: &Config) -> anyhow::Result<String> {
+fn sign_token(config: &Config) -> anyhow::Result<String> {
     let user = UserId::parse("belfry-send").expect("visible characters only");
     let mint = TokenMint::new(&jwt_settings(&config.auth)?)
-        .context("no token can be made here; give one by --token or BELFRY_TOKEN")?;
-    Ok(mint.mint(&user, &[Scopes::WRITE], TOKEN_LIFE, SystemClock.now()))
+        .context("cannot sign a token; pass one with --token or BELFRY_TOKEN")?;
+    Ok(mint.mint(&user, &[Scopes::WRITE], TOKEN_LIFETIME, SystemClock.now()))
 }

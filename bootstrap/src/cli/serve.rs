@@ -1,35 +1,29 @@
-use std::sync::Arc;
-
 use tokio::runtime::Builder;
-use tokio_util::sync::CancellationToken;
 
+use super::output::print_line;
 use crate::app::App;
 use crate::config::Config;
-use crate::{reload, shutdown, telemetry};
+use crate::signals::Signals;
+use crate::telemetry;
 
-/// Serves until told to stop.
+/// Runs the server until a signal stops it.
 pub(super) fn run(config: Config) -> anyhow::Result<()> {
-    telemetry::log(&config.log)?;
-    // Events have a thread of their own, so that no push waits behind a crowd that comes in. One is
-    // enough: a push is a system call, and a broker hands out fewer events than one thread can push.
+    telemetry::init_logging(&config.log)?;
+    // Events have a thread of their own, so that no push waits behind many new connections. One is
+    // enough: a push is a system call, and a broker delivers fewer events than one thread can push.
     let events = threads("events", 1).build()?;
     let cores = std::thread::available_parallelism()?.get();
-    let connections =
-        threads("connections", cores.saturating_sub(1).max(1)).on_thread_start(give_way).build()?;
+    let connections = threads("connections", cores.saturating_sub(1).max(1))
+        .on_thread_start(lower_priority)
+        .build()?;
     connections.block_on(async {
-        let stop = CancellationToken::new();
-        shutdown::on_signals(stop.clone())?;
-        let reload = if config.auth.is_development() {
-            // There is nothing to read again, and it should end with the terminal it was tried in.
-            Arc::default()
-        } else {
-            reload::on_signals()?
-        };
-        let app = App::build(config, events.handle().clone()).await?;
-        for line in app.greeting() {
-            super::say(&line)?;
+        // A development key is never reloaded, and closing the terminal should end the process.
+        let signals = Signals::install(!config.auth.is_development())?;
+        let app = App::build(config, signals, events.handle().clone()).await?;
+        for line in app.startup_banner() {
+            print_line(line)?;
         }
-        app.run(reload, stop).await
+        app.run().await
     })
 }
 
@@ -39,13 +33,14 @@ fn threads(name: &str, count: usize) -> Builder {
     threads
 }
 
-/// Where there is not enough for all, those go first who tell, store and pass on. Five steps leave a busy
-/// thread a quarter of a core beside one that gives way to nobody (sched(7), "The nice value").
+/// Gives the event thread priority when the CPU is saturated: events are stored and delivered first. A
+/// nice value of 5 leaves a busy thread a quarter of a core beside one of nice 0 (sched(7), "The nice
+/// value").
 ///
-/// Only on Linux a thread has a nice value of its own.
-fn give_way() {
+/// Only Linux has a nice value per thread.
+fn lower_priority() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::nice(5) {
-        tracing::debug!(%error, "connections do not give way to events");
+        tracing::debug!(%error, "cannot lower the priority of a connection thread");
     }
 }

@@ -7,19 +7,19 @@ use belfry_application::ports::{Clock, Scopes};
 use belfry_domain::UserId;
 use clap::Args;
 
-use super::say;
+use super::output::print_line;
 use crate::app::jwt_settings;
 use crate::config::Config;
 
 #[derive(Debug, Args)]
 pub(super) struct TokenArgs {
-    /// Whom the token speaks for
+    /// User id in the token
     #[arg(long)]
     user: String,
-    /// What its bearer may do besides; several by repeating, or with spaces between
+    /// Scopes of the token, separated by spaces; repeatable
     #[arg(long, default_value = Scopes::WRITE)]
     scope: Vec<String>,
-    /// How long it holds
+    /// Lifetime of the token, such as 15m or 12h
     #[arg(long, default_value = "12h", value_parser = humantime::parse_duration)]
     ttl: Duration,
 }
@@ -29,5 +29,5 @@ pub(super) fn run(config: &Config, args: &TokenArgs) -> anyhow::Result<()> {
     let user = UserId::parse(&args.user).with_context(|| format!("--user {:?}", args.user))?;
     let scopes: Vec<_> = args.scope.iter().map(String::as_str).collect();
     let mint = TokenMint::new(&jwt_settings(&config.auth)?)?;
-    say(&mint.mint(&user, &scopes, args.ttl, SystemClock.now()))
+    print_line(&mint.mint(&user, &scopes, args.ttl, SystemClock.now()))
 }

@@ -1,42 +1,33 @@
+//! The sources of settings, and errors that name a setting and its source.
+
 use std::path::{Path, PathBuf};
 
 use figment::providers::{Format, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
+use serde::de::DeserializeOwned;
 
-use super::{Config, DEFAULT_FILE};
+use super::error::BadSettings;
 
-/// Where settings come from, each layer over the one before: the embedded defaults, a file,
-/// variables, flags.
+/// Sources of settings in increasing precedence. The embedded defaults are below all of them.
 #[derive(Debug, Default)]
 pub struct Layers {
-    /// The file that was asked for by flag or variable; it must be there.
+    /// The file from `--config` or `BELFRY_CONFIG`. It must exist.
     pub file: Option<PathBuf>,
-    /// `BELFRY_…` variables, by their full names.
+    /// `BELFRY_…` variables: full name and value.
     pub variables: Vec<(String, String)>,
-    /// Flags, by the path of their setting.
+    /// Flags: path of the setting and value.
     pub flags: Vec<(String, String)>,
-}
-
-/// A setting is wrong, or there is none of that name. Says which, and where it came from.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct BadSettings(String);
-
-impl BadSettings {
-    pub(super) fn new(problem: impl Into<String>) -> Self {
-        Self(problem.into())
-    }
 }
 
 impl Layers {
     const PREFIX: &str = "BELFRY_";
-    /// Variables that begin with the prefix and are no settings.
-    const NO_SETTINGS: [&str; 4] = ["BELFRY_CONFIG", "BELFRY_TOKEN", "BELFRY_URL", "BELFRY_TEST_"];
-    /// The file that is taken if it lies there.
-    const USUAL_FILE: &str = "belfry.toml";
+    /// Prefixes of variables that are not settings.
+    const NOT_SETTINGS: [&str; 4] = ["BELFRY_CONFIG", "BELFRY_TOKEN", "BELFRY_URL", "BELFRY_TEST_"];
+    /// The file that is read if it exists and no other file is named.
+    const DEFAULT_PATH: &str = "belfry.toml";
 
-    /// The layers of this process, with these flags.
+    /// The file, this process's environment and the flags.
     pub fn of_process(file: Option<PathBuf>, flags: Vec<(String, String)>) -> Self {
         let variables = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -47,21 +38,21 @@ impl Layers {
 
     fn is_setting(name: &str) -> bool {
         name.starts_with(Self::PREFIX)
-            && !Self::NO_SETTINGS.iter().any(|other| name.starts_with(other))
+            && !Self::NOT_SETTINGS.iter().any(|other| name.starts_with(other))
     }
 
-    /// Reads and checks all of them.
-    pub fn load(self) -> Result<Config, BadSettings> {
-        let mut figment = Figment::from(Toml::string(DEFAULT_FILE));
-        figment = match &self.file {
+    /// Merges the file, the variables and the flags.
+    pub(super) fn merge(self) -> Result<Merged, BadSettings> {
+        let mut figment = match &self.file {
             Some(file) if !file.is_file() => {
-                return Err(BadSettings(format!("there is no settings file {}", file.display())));
+                let problem = format!("there is no settings file {}", file.display());
+                return Err(BadSettings::new(problem));
             }
-            Some(file) => figment.merge(Toml::file_exact(file)),
-            None if Path::new(Self::USUAL_FILE).is_file() => {
-                figment.merge(Toml::file_exact(Self::USUAL_FILE))
+            Some(file) => Figment::from(Toml::file_exact(file)),
+            None if Path::new(Self::DEFAULT_PATH).is_file() => {
+                Figment::from(Toml::file_exact(Self::DEFAULT_PATH))
             }
-            None => figment,
+            None => Figment::new(),
         };
         for (name, value) in self.variables {
             let path = name[Self::PREFIX.len()..].to_lowercase().replace("__", ".");
@@ -71,12 +62,33 @@ impl Layers {
             let source = format!("flag for {path}");
             figment = figment.merge(Text { path, value, source });
         }
-        let config: Config = figment.extract().map_err(|error| BadSettings(say(error)))?;
-        config.check()
+        Ok(Merged(figment))
     }
 }
 
-/// One setting as text. It is not guessed whether it looks like a number: the setting knows.
+/// The merged layers.
+pub(super) struct Merged(Figment);
+
+impl Merged {
+    /// Whether a layer above the defaults sets this.
+    pub(super) fn contains(&self, path: &str) -> bool {
+        self.0.contains(path)
+    }
+
+    /// All settings, with the default where no layer has a value.
+    pub(super) fn over_defaults<T: DeserializeOwned>(
+        self,
+        defaults: &str,
+    ) -> Result<T, BadSettings> {
+        // `join` keeps the values that are there already, and their sources.
+        self.0
+            .join(Toml::string(defaults))
+            .extract()
+            .map_err(|error| BadSettings::new(describe(error)))
+    }
+}
+
+/// One setting as text. Whether it is a number is decided by the type of the setting.
 struct Text {
     path: String,
     value: String,
@@ -95,9 +107,9 @@ impl Provider for Text {
     }
 }
 
-/// The first problem in a sentence that names the setting and its source, but never its value, which
-/// may be a secret.
-fn say(error: figment::Error) -> String {
+/// The first problem as one sentence with the setting and its source. It never has the value, which may be
+/// a secret.
+fn describe(error: figment::Error) -> String {
     use figment::error::Kind;
     let Some(error) = error.into_iter().next() else {
         return "the settings cannot be read".to_owned();
@@ -113,7 +125,7 @@ fn say(error: figment::Error) -> String {
         Kind::UnknownField(field, known) => {
             let section = if path.is_empty() { field.clone() } else { path.clone() };
             format!(
-                "there is no setting {section}{source}; {} knows {}",
+                "there is no setting {section}{source}; the settings of {} are {}",
                 section.rsplit_once('.').map_or("the top level", |(section, _)| section),
                 known.join(", ")
             )
@@ -122,17 +134,17 @@ fn say(error: figment::Error) -> String {
             format!("setting {path}{source} has the wrong type: expected {expected}")
         }
         Kind::InvalidValue(_, expected) => {
-            format!("setting {path}{source} has a wrong value: expected {expected}")
+            format!("setting {path}{source} has an invalid value: expected {expected}")
         }
         Kind::UnknownVariant(found, known) => {
             format!("setting {path}{source} is {found}, but must be one of {}", known.join(", "))
         }
-        // A syntax error quotes the file, where a secret may stand: only where and why are told.
+        // A syntax error quotes the file, which may hold secrets: keep the position and the reason only.
         Kind::Message(message) if path.is_empty() => {
             let mut lines = message.lines();
-            let place = lines.next().unwrap_or_default();
+            let position = lines.next().unwrap_or_default();
             let reason = lines.next_back().map_or_else(String::new, |why| format!(": {why}"));
-            format!("settings{source}: {place}{reason}")
+            format!("settings{source}: {position}{reason}")
         }
         Kind::Message(message) => format!("setting {path}{source}: {message}"),
         other => format!("setting {path}{source}: {other}"),

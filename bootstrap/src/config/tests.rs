@@ -1,13 +1,16 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
 use super::*;
 
 fn load(variables: &[(&str, &str)]) -> Result<Config, String> {
     let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     let layers = Layers { variables: variables.iter().map(own).collect(), ..Layers::default() };
-    layers.load().map_err(|error| error.to_string())
+    Config::load(layers).map_err(|error| error.to_string())
 }
 
 #[test]
-fn the_default_file_is_complete_and_right() {
+fn default_file_is_complete_and_valid() {
     let config = load(&[]).unwrap();
     assert_eq!(config.http.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(config.database.url.reveal(), "sqlite://belfry.db");
@@ -17,20 +20,19 @@ fn the_default_file_is_complete_and_right() {
 }
 
 #[test]
-fn a_variable_wins_over_the_file_and_a_flag_over_the_variable() {
+fn variable_overrides_file_and_flag_overrides_variable() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("settings.toml");
     std::fs::write(&file, "[http]\nlisten = '127.0.0.1:1'\n[node]\nname = 'file'\n").unwrap();
     let own = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    let config = Layers {
+    let config = Config::load(Layers {
         file: Some(file),
         variables: vec![
             own("BELFRY_HTTP__LISTEN", "127.0.0.1:2"),
             own("BELFRY_DATABASE__MIGRATE", "false"),
         ],
         flags: vec![own("http.listen", "127.0.0.1:3")],
-    }
-    .load()
+    })
     .unwrap();
     assert_eq!(config.http.listen.to_string(), "127.0.0.1:3");
     assert_eq!(config.node.name.as_deref(), Some("file"));
@@ -38,7 +40,7 @@ fn a_variable_wins_over_the_file_and_a_flag_over_the_variable() {
 }
 
 #[test]
-fn variables_are_text_whatever_they_look_like() {
+fn variables_are_texts_even_if_they_look_like_numbers() {
     let config = load(&[
         ("BELFRY_AUTH__HS256_SECRET", "00000000000000000000000000000042"),
         ("BELFRY_AUTH__LEEWAY", "5"),
@@ -58,13 +60,13 @@ fn variables_are_text_whatever_they_look_like() {
 }
 
 #[test]
-fn a_wrong_setting_is_named_with_its_source() {
+fn invalid_setting_is_named_in_the_error() {
     for (name, value, named) in [
         ("BELFRY_HTTP__LISTEN", "nowhere", "http.listen"),
         ("BELFRY_HTTP__LISTN", "x", "http.listn"),
         ("BELFRY_HTTP__LISTEN", "unix:", "http.listen"),
         ("BELFRY_HTTP__HEADER_TIMEOUT", "0s", "http.header_timeout"),
-        ("BELFRY_HTTP__KEEP_ALIVE", "0s", "http.keep_alive must be longer than nothing"),
+        ("BELFRY_HTTP__KEEP_ALIVE", "0s", "http.keep_alive must be longer than 0s"),
         ("BELFRY_HTTP__KEEP_ALIVE", "long", "http.keep_alive"),
         ("BELFRY_HTTP__CORS_CREDENTIALS", "maybe", "http.cors_credentials"),
         ("BELFRY_HTTP__TLS__KEY_FILE", "key.pem", "http.tls.certificate_file"),
@@ -83,7 +85,7 @@ fn a_wrong_setting_is_named_with_its_source() {
 }
 
 #[test]
-fn wrong_entry_of_a_list_is_named_with_its_reason() {
+fn invalid_list_entry_is_named_with_its_reason() {
     for (name, value, expected) in [
         (
             "BELFRY_HTTP__CORS_ORIGINS",
@@ -113,7 +115,7 @@ fn wrong_entry_of_a_list_is_named_with_its_reason() {
 }
 
 #[test]
-fn base_path_starts_with_a_slash_and_does_not_end_with_one() {
+fn base_path_starts_with_a_slash_and_does_not_end_with_a_slash() {
     for wrong in ["notify", "/", "/notify/", "/a//b", "/a/../b", "/a?b", "/a#b"] {
         let problem = load(&[("BELFRY_HTTP__BASE_PATH", wrong)]).unwrap_err();
         let expected = format!("{wrong:?}: a base path is empty, or starts with /");
@@ -125,7 +127,7 @@ fn base_path_starts_with_a_slash_and_does_not_end_with_one() {
 }
 
 #[test]
-fn a_limit_is_a_whole_number_and_zero_is_none() {
+fn limits_accept_whole_numbers_including_zero_only() {
     const LIMITS: [&str; 9] = [
         "connections",
         "connections_per_address",
@@ -159,13 +161,13 @@ fn a_limit_is_a_whole_number_and_zero_is_none() {
 }
 
 #[test]
-fn a_file_that_was_asked_for_must_be_there() {
+fn missing_settings_file_is_an_error() {
     let layers = Layers { file: Some("no/such.toml".into()), ..Layers::default() };
-    assert!(layers.load().unwrap_err().to_string().contains("no/such.toml"));
+    assert!(Config::load(layers).unwrap_err().to_string().contains("no/such.toml"));
 }
 
 #[test]
-fn a_development_key_is_for_loopback_only() {
+fn development_key_requires_a_loopback_address() {
     for local in ["[::1]:8080", "unix:/run/belfry.sock"] {
         load(&[("BELFRY_HTTP__LISTEN", local)]).unwrap();
     }
@@ -177,12 +179,13 @@ fn a_development_key_is_for_loopback_only() {
 }
 
 #[test]
-fn keys_are_one_or_several_in_a_file_and_in_a_variable() {
+fn key_files_are_one_value_or_a_list() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("settings.toml");
     let load = |text: &str, variables: Vec<(String, String)>| {
         std::fs::write(&file, text).unwrap();
-        Layers { file: Some(file.clone()), variables, ..Layers::default() }.load().unwrap().auth
+        let layers = Layers { file: Some(file.clone()), variables, ..Layers::default() };
+        Config::load(layers).unwrap().auth
     };
     let one = load("[auth]\npublic_key_file = 'a.pem'\n", Vec::new());
     assert_eq!(one.public_key_file, [PathBuf::from("a.pem")]);
@@ -196,7 +199,7 @@ fn keys_are_one_or_several_in_a_file_and_in_a_variable() {
 }
 
 #[test]
-fn no_secret_shows_in_debug() {
+fn debug_output_hides_secrets() {
     let config = load(&[
         ("BELFRY_AUTH__HS256_SECRET", "s3cret-s3cret-s3cret-s3cret-s3cret"),
         ("BELFRY_DATABASE__URL", "postgres://u:s3cret@h/d"),
@@ -207,8 +210,17 @@ fn no_secret_shows_in_debug() {
 }
 
 #[test]
-fn a_node_has_a_name_that_is_kept() {
+fn node_name_defaults_to_host_name_and_port() {
     let config = load(&[]).unwrap();
-    let name = config.node_name(&"127.0.0.1:8080".parse().unwrap());
+    let name = config.node.name_at(&"127.0.0.1:8080".parse().unwrap());
     assert!(name.ends_with("-8080") && !name.contains(char::is_whitespace), "{name}");
+}
+
+#[test]
+fn connection_limit_is_explicit_only_if_a_layer_sets_it() {
+    assert!(!load(&[]).unwrap().limits.connections_is_explicit);
+    let default = load(&[("BELFRY_LIMITS__CONNECTIONS", "20000")]).unwrap();
+    assert!(default.limits.connections_is_explicit, "the same value as the default");
+    let problem = load(&[("BELFRY_LIMITS__CONNECTIONS_IS_EXPLICIT", "true")]).unwrap_err();
+    assert!(problem.contains("there is no setting limits.connections_is_explicit"), "{problem}");
 }

@@ -1,4 +1,4 @@
-//! The forms that settings have in files and variables.
+//! Deserialisation of setting values, which are TOML values in files and texts in variables and flags.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,13 +7,13 @@ use std::time::Duration;
 use serde::de::{self, Error as _};
 use serde::{Deserialize, Deserializer};
 
-/// A setting that no log and no `Debug` shows.
+/// A secret setting. `Debug` does not show it.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Its text, for the one part that needs it.
+    /// The secret text.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -39,7 +39,7 @@ pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dur
     }
 }
 
-/// A duration where there need not be one; an empty text is none.
+/// An optional duration. An empty text is `None`.
 pub(super) fn optional_duration<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Duration>, D::Error> {
@@ -51,7 +51,8 @@ pub(super) fn optional_duration<'de, D: Deserializer<'de>>(
     }
 }
 
-const EXPECTED_DURATION: &str = "expected seconds or a text such as 250ms, 30s, 5m, 7d";
+const EXPECTED_DURATION: &str =
+    "expected a number of seconds or a text such as 250ms, 30s, 5m or 7d";
 
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -72,7 +73,7 @@ impl DurationForm {
     }
 }
 
-/// A value that stands as text.
+/// A value that is always a text.
 pub(super) fn text<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -82,7 +83,7 @@ where
     text.trim().parse().map_err(|problem| D::Error::custom(format_args!("{text:?}: {problem}")))
 }
 
-/// A value that may also stand as text, as variables do.
+/// A TOML value or its text form; variables and flags are always texts.
 pub(super) fn or_text<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -121,7 +122,7 @@ where
     deserializer.deserialize_any(Either(std::marker::PhantomData))
 }
 
-/// A list, or a text with commas between.
+/// A list, or a text with commas between the entries.
 pub(super) fn list<'de, D: Deserializer<'de>, T: From<String>>(
     deserializer: D,
 ) -> Result<Vec<T>, D::Error> {
@@ -131,18 +132,19 @@ pub(super) fn list<'de, D: Deserializer<'de>, T: From<String>>(
         List(Vec<String>),
         Text(String),
     }
-    let form = Form::deserialize(deserializer)
-        .map_err(|_| D::Error::custom("expected a list, or a text with commas between"))?;
+    let form = Form::deserialize(deserializer).map_err(|_| {
+        D::Error::custom("expected a list, or a text with commas between the entries")
+    })?;
     Ok(match form {
         Form::List(list) => list.into_iter().map(T::from).collect(),
         Form::Text(text) => {
-            let parts = text.split(',').map(str::trim).filter(|one| !one.is_empty());
-            parts.map(|one| T::from(one.to_owned())).collect()
+            let parts = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+            parts.map(|entry| T::from(entry.to_owned())).collect()
         }
     })
 }
 
-/// A list of values that stand as text. A wrong one is named in the error.
+/// A list whose entries are parsed from texts. The error names the invalid entry.
 pub(super) fn parsed_list<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -155,7 +157,7 @@ where
     texts.iter().map(parse).collect()
 }
 
-/// Texts stay as they were given: a secret of digits only is not a number.
+/// An optional secret. A secret of digits only stays a text and is not parsed as a number.
 pub(super) fn optional_secret<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Secret>, D::Error> {

@@ -272,7 +272,7 @@ async fn command_line_lists_shows_replays_and_purges() {
     assert_eq!(replayed.out, "1 message sent to the ingest queue again");
     let asked = rig.command(&["purge"]).finish().await;
     assert_eq!(asked.status.code(), Some(1));
-    assert_eq!(asked.err, "belfry: 1 message would be deleted; --yes does it");
+    assert_eq!(asked.err, "belfry: 1 message would be deleted; pass --yes to delete");
     let purged = rig.command(&["purge", "--yes", "--reason", "unreadable"]).finish().await;
     assert_eq!(purged.out, "1 message deleted");
     assert_eq!(rig.amqp.count(&rig.broker.dead_queue()).await, Some(0));

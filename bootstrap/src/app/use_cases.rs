@@ -1,4 +1,4 @@
-//! What users do with their inbox, for each door by which they come.
+//! The use cases of each inbound adapter.
 
 use std::sync::Arc;
 
@@ -9,8 +9,7 @@ use belfry_application::use_cases::{
     CountUnread, DeleteNotification, GetNotification, ListInbox, MarkAllRead, MarkRead,
 };
 
-/// By their devices.
-pub(super) fn of_devices(
+pub(super) fn socket_use_cases(
     inboxes: &Arc<dyn InboxRepository>,
     clock: &Arc<dyn Clock>,
 ) -> SocketUseCases {
@@ -23,8 +22,7 @@ pub(super) fn of_devices(
     }
 }
 
-/// By REST.
-pub(super) fn of_callers(
+pub(super) fn rest_use_cases(
     inboxes: &Arc<dyn InboxRepository>,
     clock: &Arc<dyn Clock>,
 ) -> RestUseCases {

@@ -1,36 +1,41 @@
-//! What the process is doing now, for those who look into a running one.
+//! The state of the process, for `/debug/runtime` and the gauges.
 
 use std::sync::Arc;
 
 use belfry_adapters::outbound::socketio::SocketIoSessions;
-use belfry_adapters::transport::{OpenConnections, Server};
+use belfry_adapters::transport::OpenConnections;
 use serde_json::{Value, json};
 use tokio::runtime::{Handle, RuntimeMetrics};
 
-/// Where to look.
+use super::listening::Listeners;
+
+/// The sources of the figures.
 #[derive(Clone)]
-pub(super) struct Runtime {
-    /// Those of the connections and of the events.
-    threads: [Handle; 2],
+pub(super) struct ProcessStats {
+    runtimes: [Handle; 2],
     pub(super) public: OpenConnections,
     admin: OpenConnections,
     pub(super) sessions: Arc<SocketIoSessions>,
 }
 
-impl Runtime {
+impl ProcessStats {
+    /// `runtimes`: for connections and for events.
     pub(super) fn new(
-        threads: [Handle; 2],
-        public: &Server,
-        admin: &Server,
-        sessions: Arc<SocketIoSessions>,
+        runtimes: [Handle; 2],
+        listeners: &Listeners,
+        sessions: &Arc<SocketIoSessions>,
     ) -> Self {
-        let (public, admin) = (public.open_connections(), admin.open_connections());
-        Self { threads, public, admin, sessions }
+        Self {
+            runtimes,
+            public: listeners.public.open_connections(),
+            admin: listeners.admin.open_connections(),
+            sessions: sessions.clone(),
+        }
     }
 
     pub(super) fn report(&self) -> Value {
         let sum = |figure: fn(&RuntimeMetrics) -> usize| {
-            self.threads.iter().map(|handle| figure(&handle.metrics())).sum::<usize>()
+            self.runtimes.iter().map(|runtime| figure(&runtime.metrics())).sum::<usize>()
         };
         json!({
             "workers": sum(RuntimeMetrics::num_workers),
@@ -43,7 +48,7 @@ impl Runtime {
     }
 }
 
-/// The memory that the process holds (`VmRSS`, see proc(5)); `None` where there is no such file.
+/// Resident memory (`VmRSS` in proc(5)); `None` on systems without that file.
 fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;

@@ -1,0 +1,67 @@
+//! The routes of the public listener.
+
+use std::sync::Arc;
+
+use axum::Router;
+use belfry_adapters::inbound::rest::{self, Intake, RestParts, RestSettings};
+use belfry_adapters::inbound::socketio::{SocketIoParts, SocketIoServer};
+use belfry_adapters::outbound::jwt::TokenMint;
+use belfry_adapters::outbound::socketio::SocketIoSessions;
+use belfry_application::use_cases::{CreateNotification, RevokeTokens, SignIn};
+use tower::util::option_layer;
+
+use super::context::AppContext;
+use super::security_headers::with_security_headers;
+use super::use_cases::{rest_use_cases, socket_use_cases};
+use crate::config::Config;
+use crate::store::Store;
+use crate::web;
+
+/// What the routes need from the rest of the server.
+pub(super) struct RouteDeps<'a> {
+    pub(super) context: &'a AppContext,
+    pub(super) store: &'a Store,
+    pub(super) sessions: &'a Arc<SocketIoSessions>,
+    pub(super) sign_in: SignIn,
+    pub(super) revoke_tokens: RevokeTokens,
+    /// Signs the tokens of the development page; `None` if a key is configured.
+    pub(super) development: Option<Arc<TokenMint>>,
+}
+
+/// REST, Socket.IO and the development page.
+pub(super) fn public(deps: RouteDeps<'_>) -> Router {
+    let RouteDeps { context, store, sessions, sign_in, revoke_tokens, development } = deps;
+    let Config { http, limits, socket, database, .. } = &context.config;
+    let (inboxes, clock) = (&store.inboxes, &context.clock);
+    let work = limits.user_work(database.max_connections);
+    let settings = http.rest_settings();
+    let socket_io = SocketIoServer::new(SocketIoParts {
+        sessions: sessions.clone(),
+        use_cases: socket_use_cases(inboxes, clock),
+        work: work.clone(),
+        settings: socket.server_settings(limits),
+    });
+    let sockets = socket_routes(socket_io, &settings);
+    let create = CreateNotification::new(inboxes.clone());
+    let page = development.map(|mint| web::routes(&http.base_path, mint, clock.clone()));
+    let router = rest::router(RestParts {
+        sign_in,
+        intake: Intake { create, ids: context.ids.clone(), clock: clock.clone() },
+        stories: rest_use_cases(inboxes, clock),
+        revoke_tokens,
+        readiness: context.readiness.clone(),
+        limits: limits.request_limits(work),
+        settings,
+    })
+    .merge(sockets)
+    .merge(page.unwrap_or_default());
+    with_security_headers(router)
+}
+
+fn socket_routes(server: SocketIoServer, settings: &RestSettings) -> Router {
+    let routes = Router::new()
+        .route_service("/socket.io/", server.clone())
+        .route_service("/socket.io", server);
+    rest::check_origin(settings.base_path.nest(routes), &settings.cors)
+        .layer(option_layer(rest::cors_layer(&settings.cors)))
+}

@@ -1,0 +1,88 @@
+//! The sessions of connected devices, and the tasks that maintain them.
+
+use std::sync::Arc;
+
+use belfry_adapters::inbound::amqp::NodeQueueState;
+use belfry_adapters::inbound::rest::ReadinessCheck;
+use belfry_adapters::outbound::socketio::SocketIoSessions;
+use belfry_application::session::{SessionSettings, Sessions};
+use belfry_application::use_cases::{CatchUp, SignIn};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::context::AppContext;
+use super::tasks::Task;
+use crate::store::Store;
+
+/// How many lagging sessions catch up at the same time. Each of them reads from the store.
+const CATCH_UP_WORKERS: usize = 4;
+
+/// The sessions, and tasks for expiry, revocation and catch-up.
+pub(super) fn build(
+    context: &AppContext,
+    sign_in: SignIn,
+    store: &Store,
+) -> (Arc<SocketIoSessions>, Vec<Task>) {
+    let catch_up = CatchUp::new(store.inboxes.clone(), context.config.socket.catch_up_limit);
+    let limit = context.config.limits.session_limit();
+    let settings = SessionSettings { limit, ..SessionSettings::default() };
+    let sessions = Arc::new(Sessions::new(sign_in, catch_up, context.clock.clone(), settings));
+    let tasks = tasks(context, store, &sessions);
+    (sessions, tasks)
+}
+
+fn tasks(context: &AppContext, store: &Store, sessions: &Arc<SocketIoSessions>) -> Vec<Task> {
+    let shared = || (sessions.clone(), context.stop.clone());
+    let known = context.readiness.needs("revocations");
+    let (expiring, stop) = shared();
+    let expiry = Task::new("session expiry", async move { expiring.run_expiry(stop).await });
+    let revocation =
+        Task::new("token revocation", poll_revocations(shared(), store.clone(), known));
+    let catch_up = (0..CATCH_UP_WORKERS).map(|_| {
+        let (lagging, stop) = shared();
+        Task::new("catch-up", async move { lagging.catch_up_lagging(stop).await })
+    });
+    [expiry, revocation].into_iter().chain(catch_up).collect()
+}
+
+/// `known` is up once the revoked tokens have been read for the first time.
+async fn poll_revocations(
+    (sessions, stop): (Arc<SocketIoSessions>, CancellationToken),
+    store: Store,
+    known: ReadinessCheck,
+) {
+    let poll = sessions.poll_revocations(store.revocations.clone(), stop.clone());
+    let poll = store.run_when_usable(&stop, poll);
+    let report = async {
+        if stop.run_until_cancelled(sessions.revocations_loaded()).await.is_some() {
+            known.up();
+        }
+    };
+    tokio::join!(poll, report);
+}
+
+/// A task that makes all sessions of this node catch up whenever its node queue may have lost events.
+pub(super) fn catch_up_after_gaps(
+    context: &AppContext,
+    sessions: &Arc<SocketIoSessions>,
+    node_queue: watch::Receiver<NodeQueueState>,
+) -> Task {
+    let watching = watch_node_queue(sessions.clone(), node_queue, context.stop.clone());
+    Task::new("catch-up after gaps", watching)
+}
+
+async fn watch_node_queue(
+    sessions: Arc<SocketIoSessions>,
+    mut node_queue: watch::Receiver<NodeQueueState>,
+    stop: CancellationToken,
+) {
+    while let Some(Ok(())) = stop.run_until_cancelled(node_queue.changed()).await {
+        let may_have_missed = matches!(
+            *node_queue.borrow_and_update(),
+            NodeQueueState::Attached { missed: true, .. }
+        );
+        if may_have_missed {
+            stop.run_until_cancelled(sessions.catch_up_all()).await;
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! The lines that Belfry prints on standard output at start.
+
+use belfry_adapters::outbound::jwt::TokenMint;
+use belfry_adapters::transport::ListenAddress;
+use belfry_application::ports::{Clock, Scopes};
+use belfry_domain::UserId;
+
+use super::context::AppContext;
+use super::listening::Listeners;
+use crate::config::Http;
+use crate::web::TOKEN_LIFETIME;
+
+/// The bound addresses and, with a development key, how to try the server. Scripts read the first two
+/// lines, so their form is fixed.
+pub(super) fn lines(
+    context: &AppContext,
+    listeners: &Listeners,
+    development: Option<&TokenMint>,
+) -> anyhow::Result<Vec<String>> {
+    let http = &context.config.http;
+    let (public, admin) = (listeners.public.address()?, listeners.admin.address()?);
+    let mut lines = vec![
+        format!("listening on {}", public_url(http, &public)),
+        format!("admin on {}", url("http", &admin)),
+    ];
+    if let Some(mint) = development {
+        lines.extend(development_lines(http, &public, mint, &*context.clock));
+    }
+    Ok(lines)
+}
+
+/// The URL of the development page, and a command that sends a notification to it.
+fn development_lines(
+    http: &Http,
+    public: &ListenAddress,
+    mint: &TokenMint,
+    clock: &dyn Clock,
+) -> Vec<String> {
+    let scheme = http.scheme();
+    // Certificates of development machines are usually self-signed.
+    let insecure = if scheme == "https" { "-k " } else { "" };
+    let (curl, base) = match public {
+        ListenAddress::Tcp(_) => (format!("curl {insecure}"), url(scheme, public)),
+        ListenAddress::Unix(path) => (
+            format!("curl {insecure}--unix-socket {} ", path.display()),
+            format!("{scheme}://localhost"),
+        ),
+    };
+    let base = format!("{base}{}", http.base_path);
+    let user = UserId::parse("curl").expect("it has visible characters only");
+    let token = mint.mint(&user, &[Scopes::WRITE], TOKEN_LIFETIME, clock.now());
+    vec![
+        String::new(),
+        format!("  Open {base}/ and send a notification to that page:"),
+        String::new(),
+        format!(
+            "  {curl}-X POST {base}/v1/notifications -H 'content-type: application/json' \\\n    \
+             -H 'authorization: Bearer {token}' \\\n    \
+             -d '{{\"userId\":\"alice\",\"title\":\"Hello, Alice\",\"message\":\"It works.\"}}'"
+        ),
+        String::new(),
+        "  Development mode: anybody on this machine can sign in as any user. Belfry listens on loopback only."
+            .to_owned(),
+    ]
+}
+
+/// The URL of a Unix socket has no path, so the base path follows it.
+fn public_url(http: &Http, address: &ListenAddress) -> String {
+    let (url, base_path) = (url(http.scheme(), address), &http.base_path);
+    match address {
+        ListenAddress::Unix(_) if !base_path.is_root() => format!("{url} under {base_path}"),
+        _ => format!("{url}{base_path}"),
+    }
+}
+
+fn url(scheme: &str, address: &ListenAddress) -> String {
+    match address {
+        ListenAddress::Tcp(address) => format!("{scheme}://{address}"),
+        ListenAddress::Unix(_) => address.to_string(),
+    }
+}

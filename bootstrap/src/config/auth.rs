@@ -1,0 +1,100 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use belfry_application::access::Access;
+use serde::Deserialize;
+
+use super::error::BadSettings;
+use super::values::{self, Secret};
+
+/// `auth.*`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml documents the settings")]
+pub struct Auth {
+    #[serde(default, deserialize_with = "values::optional_secret")]
+    pub hs256_secret: Option<Secret>,
+    #[serde(default, deserialize_with = "values::list")]
+    pub hs256_secret_files: Vec<PathBuf>,
+    #[serde(default, deserialize_with = "values::list")]
+    pub public_key_file: Vec<PathBuf>,
+    #[serde(default, deserialize_with = "values::list")]
+    pub jwks_file: Vec<PathBuf>,
+    #[serde(default)]
+    pub jwks_url: Option<String>,
+    #[serde(default)]
+    pub jwks_ca_file: Option<PathBuf>,
+    #[serde(deserialize_with = "values::duration")]
+    pub jwks_refresh: Duration,
+    #[serde(deserialize_with = "values::duration")]
+    pub jwks_cooldown: Duration,
+    #[serde(default, deserialize_with = "values::optional_duration")]
+    pub jwks_max_stale: Option<Duration>,
+    #[serde(deserialize_with = "values::duration")]
+    pub jwks_timeout: Duration,
+    #[serde(deserialize_with = "values::list")]
+    pub algorithms: Vec<String>,
+    #[serde(default)]
+    pub issuer: Option<String>,
+    #[serde(default, deserialize_with = "values::list")]
+    pub audience: Vec<String>,
+    #[serde(deserialize_with = "values::duration")]
+    pub leeway: Duration,
+    pub user_claim: String,
+    pub scope_claim: String,
+    pub scopes: RequiredScopes,
+    pub development_key_file: PathBuf,
+}
+
+/// `auth.scopes.*`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml documents the settings")]
+pub struct RequiredScopes {
+    pub read: String,
+    pub change: String,
+    pub create: String,
+    pub revoke: String,
+}
+
+impl Auth {
+    /// Whether no key is set, so that Belfry uses a development key.
+    pub fn is_development(&self) -> bool {
+        self.hs256_secret.is_none()
+            && self.hs256_secret_files.is_empty()
+            && self.public_key_file.is_empty()
+            && self.jwks_file.is_empty()
+            && self.jwks_url.is_none()
+    }
+
+    pub(super) fn check(&self) -> Result<(), BadSettings> {
+        if self.jwks_ca_file.is_some() && self.jwks_url.is_none() {
+            return Err(BadSettings::new("auth.jwks_ca_file is set, but auth.jwks_url is not"));
+        }
+        if [self.jwks_refresh, self.jwks_cooldown, self.jwks_timeout].iter().any(Duration::is_zero)
+        {
+            return Err(BadSettings::new(
+                "auth.jwks_refresh, auth.jwks_cooldown and auth.jwks_timeout must be longer than 0s",
+            ));
+        }
+        if self.scopes.create.is_empty() || self.scopes.revoke.is_empty() {
+            return Err(BadSettings::new(
+                "auth.scopes.create and auth.scopes.revoke must not be empty: \
+                 they protect operations on every user",
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl From<&RequiredScopes> for Access {
+    fn from(scopes: &RequiredScopes) -> Self {
+        let unless_empty = |scope: &str| (!scope.is_empty()).then(|| scope.into());
+        Self {
+            read: unless_empty(&scopes.read),
+            change: unless_empty(&scopes.change),
+            create: scopes.create.as_str().into(),
+            revoke: scopes.revoke.as_str().into(),
+        }
+    }
+}

@@ -1,0 +1,59 @@
+use std::time::Duration;
+
+use belfry_adapters::inbound::socketio::SocketIoSettings;
+use belfry_adapters::limits::PerSecond;
+use serde::Deserialize;
+
+use super::error::BadSettings;
+use super::limits::{Limits, unless_zero};
+use super::values;
+
+/// `socket.*`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml documents the settings")]
+pub struct Socket {
+    #[serde(deserialize_with = "values::duration")]
+    pub ping_interval: Duration,
+    #[serde(deserialize_with = "values::duration")]
+    pub ping_timeout: Duration,
+    #[serde(deserialize_with = "values::duration")]
+    pub connect_timeout: Duration,
+    #[serde(deserialize_with = "values::or_text")]
+    pub queue: usize,
+    #[serde(deserialize_with = "values::or_text")]
+    pub queue_bytes: usize,
+    #[serde(deserialize_with = "values::or_text")]
+    pub max_payload: usize,
+    #[serde(deserialize_with = "values::or_text")]
+    pub token_in_query: bool,
+    #[serde(deserialize_with = "values::or_text")]
+    pub catch_up_limit: usize,
+}
+
+impl Socket {
+    pub(super) fn check(&self) -> Result<(), BadSettings> {
+        if self.queue == 0 {
+            return Err(BadSettings::new("socket.queue must be at least 1"));
+        }
+        Ok(())
+    }
+
+    /// Settings of the Socket.IO server, with its limits.
+    pub fn server_settings(&self, limits: &Limits) -> SocketIoSettings {
+        SocketIoSettings {
+            ping_interval: self.ping_interval,
+            ping_timeout: self.ping_timeout,
+            connect_timeout: self.connect_timeout,
+            queue: self.queue,
+            queue_bytes: self.queue_bytes,
+            max_payload: self.max_payload,
+            polling_sessions: unless_zero(limits.connections),
+            token_in_query: self.token_in_query,
+            handshakes: PerSecond::new(limits.handshakes_per_second),
+            handshakes_per_address: PerSecond::new(limits.handshakes_per_address),
+            messages: PerSecond::new(limits.messages_per_second),
+            ..SocketIoSettings::default()
+        }
+    }
+}
