@@ -54,7 +54,11 @@ async fn whoever_shows_no_good_token_is_told_why_and_stays_out(setup: Setup) {
     ];
     for (device, code) in devices {
         assert_eq!(device.refused().await, code);
-        assert!(device.seen().iter().all(|seen| seen.kind != "connect"), "{}", device.story());
+        assert!(
+            device.records().iter().all(|seen| seen.kind != "connect"),
+            "{}",
+            device.transcript()
+        );
     }
 }
 
@@ -90,7 +94,7 @@ async fn a_token_is_taken_from_auth_or_the_authorization_header(setup: Setup) {
     // Where both are given, `auth` is the one that the application set last.
     let both = Device::node(url).token(&ada.token()).header("authorization", "Bearer bad");
     let devices = [devices.0, devices.1, devices.2, signed_in(both).await];
-    place.until_told(&ada, &devices, "n1").await;
+    place.until_delivered(&ada, &devices, "n1").await;
 
     // URLs end up in logs, so by default the query is not looked at.
     let in_query = Device::node(url).option("query", json!({ "token": ada.token() })).start();
@@ -129,7 +133,7 @@ async fn a_session_ends_with_its_token(setup: Setup) {
         let told = device.expect("exception").await;
         assert_eq!((&told["status"], &told["code"]), (&json!("error"), &json!("token_expired")));
         device.disconnected().await;
-        assert_eq!(device.events("auth:expiring").len(), 1, "{}", device.story());
+        assert_eq!(device.events("auth:expiring").len(), 1, "{}", device.transcript());
     }
 
     place.notify(&ada, json!({ "title": "Too late" })).await;
@@ -159,12 +163,12 @@ async fn a_refreshed_session_outlives_its_first_token(setup: Setup) {
 
     sleep((SOON + Duration::from_secs(2)).saturating_sub(begin.elapsed())).await;
 
-    place.until_told(&ada, &devices, "n1").await;
+    place.until_delivered(&ada, &devices, "n1").await;
     for device in &devices {
         assert_eq!(device.call("notification:unread_count", Value::Null).await["status"], "ok");
         assert_eq!(device.events("exception"), Vec::<Value>::new());
-        let left = device.seen().into_iter().any(|seen| seen.kind == "disconnect");
-        assert!(!left, "{}", device.story());
+        let left = device.records().into_iter().any(|seen| seen.kind == "disconnect");
+        assert!(!left, "{}", device.transcript());
     }
 }
 
@@ -185,7 +189,7 @@ async fn a_session_is_not_refreshed_with_another_users_token(setup: Setup) {
     }
     // The session is what it was, and whose it was.
     place.notify(&ada, json!({ "id": "for-ada", "title": "For ada" })).await;
-    place.until_told(&eve, &device, "for-eve").await;
+    place.until_delivered(&eve, &device, "for-eve").await;
     assert_eq!(device[0].events("notification:new").len(), 1);
 }
 

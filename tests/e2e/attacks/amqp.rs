@@ -131,7 +131,7 @@ async fn wrong_messages_are_dead_letters_and_their_neighbours_pass() {
     });
     amqp.publish("", &queue, create(&more), BasicProperties::default()).await;
 
-    let stored = scene.place.stored_soon(&receiver, "more").await;
+    let stored = scene.place.until_stored(&receiver, "more").await;
     assert_eq!((&stored["isRead"], &stored["readAt"]), (&json!(false), &Value::Null));
     for field in ["__proto__", "deleted", "user_id"] {
         assert!(stored.get(field).is_none(), "{field}: {stored}");

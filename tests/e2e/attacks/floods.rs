@@ -141,8 +141,8 @@ impl Siege {
         let settled = timeout(PATIENCE, settled).await;
         assert!(settled.is_ok(), "it held {:?}, and goes on to hold {last:?}", self.before);
         self.bystander_hears().await;
-        let has_left = self.device.seen().iter().any(|seen| seen.kind == "disconnect");
-        assert!(!has_left, "the bystander was cut off: {}", self.device.story());
+        let has_left = self.device.records().iter().any(|seen| seen.kind == "disconnect");
+        assert!(!has_left, "the bystander was cut off: {}", self.device.transcript());
         self.scene.stands_unharmed().await;
     }
 }

@@ -18,11 +18,11 @@ use std::sync::Arc;
 use belfry_tests::clients::Device;
 use serde_json::{Value, json};
 
-use crate::setup::{Place, Setup, User, signed_in, until_ready};
+use crate::setup::{Deployment, Setup, User, signed_in, until_ready};
 
 /// A server, and somebody on it whose inbox and devices are nobody else's business.
 struct Scene {
-    place: Arc<Place>,
+    place: Arc<Deployment>,
     victim: User,
     device: Device,
     /// An id that an attacker may know, of a notification that they must not.
@@ -34,7 +34,7 @@ impl Scene {
         Self::at(setup.shared().await).await
     }
 
-    async fn at(place: Arc<Place>) -> Self {
+    async fn at(place: Arc<Deployment>) -> Self {
         let victim = place.user("victim");
         let device = signed_in(victim.node()).await;
         let secret = format!("secret-of-{}", victim.id());
@@ -54,10 +54,15 @@ impl Scene {
     /// Whatever was tried, all is as it was.
     async fn stands_unharmed(self) {
         until_ready(&self.place.belfry).await;
-        self.place.until_told(&self.victim, [&self.device], "the-last-one").await;
+        self.place.until_delivered(&self.victim, [&self.device], "the-last-one").await;
         let ids: Vec<_> =
             self.device.events("notification:new").iter().map(|it| it["id"].clone()).collect();
-        assert_eq!(ids, [json!(self.secret), json!("the-last-one")], "{}", self.device.story());
+        assert_eq!(
+            ids,
+            [json!(self.secret), json!("the-last-one")],
+            "{}",
+            self.device.transcript()
+        );
         for event in ["notification:marked_read", "notification:deleted", "exception"] {
             assert_eq!(self.device.events(event), Vec::<Value>::new());
         }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::Scene;
-use crate::setup::{Ground, Place, SECRET, Setup, key, ready};
+use crate::setup::{Backends, Deployment, SECRET, Setup, key, ready};
 
 on_both_setups!(tokens_of_a_shared_secret);
 
@@ -273,7 +273,7 @@ async fn tokens_of_public_keys() {
         ],
     )
     .await;
-    let place = Place { belfry, ground: Ground { database: None, broker: None } };
+    let place = Deployment { belfry, backends: Backends { database: None, broker: None } };
     let good = ours(&rsa, &k1);
     let http = place.belfry.http().bearer(&*good);
     let page = http.get("/v1/notifications").await.expect(200);
