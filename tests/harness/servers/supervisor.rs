@@ -1,10 +1,10 @@
-//! The keeper: the process that starts servers and takes them down when its input ends.
+//! The server supervisor: a process that starts servers and removes them when its input ends.
 //!
-//! `belfry-test-servers keep postgres|rabbitmq [--management]` keeps one server for one test process:
-//! it writes a JSON line when the server is ready, and one more to each order that it reads.
+//! `belfry-test-servers run postgres|rabbitmq [--management]` runs one server for one test process: it
+//! writes a JSON line when the server is ready, and one for each command that it reads.
 //!
-//! `belfry-test-servers` alone keeps one of each for many test processes: it writes the `export` lines
-//! that a shell evaluates, then `# ready`.
+//! `belfry-test-servers` alone runs one of each for many test processes: it writes `export` lines for a
+//! shell to evaluate, then `# ready`.
 
 use std::io::{BufRead, Write};
 use std::process::ExitCode;
@@ -17,44 +17,44 @@ use tokio::sync::mpsc;
 
 use super::{Access, Kind, MANAGEMENT_VARIABLE, docker, given, local};
 
-/// A server that the keeper has started.
+/// A server that the supervisor has started.
 #[async_trait(?Send)]
 pub(super) trait Server {
-    /// How tests reach it. It stays the same over stops and starts.
+    /// How tests reach it. It does not change with a restart.
     fn access(&self) -> Access;
 
     /// Starts it again with its data, and waits until it serves.
     async fn start(&mut self) -> anyhow::Result<()>;
 
-    /// Stops it in good order, keeping its data.
+    /// Shuts it down gracefully and keeps its data.
     async fn stop(&mut self) -> anyhow::Result<()>;
 
-    /// Runs RabbitMQ's `rabbitmqctl` with these words.
-    async fn control(&mut self, words: &[&str]) -> anyhow::Result<()> {
-        anyhow::bail!("only RabbitMQ can do {words:?}")
+    /// Runs RabbitMQ's `rabbitmqctl` with these arguments.
+    async fn control(&mut self, arguments: &[&str]) -> anyhow::Result<()> {
+        anyhow::bail!("only RabbitMQ can do {arguments:?}")
     }
 
-    /// Ends it as a power cut would, keeping what it had written.
+    /// Kills it as a power cut would, and keeps what it has written.
     async fn kill(&mut self) -> anyhow::Result<()>;
 
-    /// Ends it and leaves nothing of it.
+    /// Stops it and removes its data.
     async fn remove(self: Box<Self>) -> anyhow::Result<()>;
 }
 
-/// What a test process may ask of its keeper.
+/// A command of a test process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Order {
+pub(crate) enum ServerCommand {
     Start,
     Stop,
     Kill,
-    /// Have RabbitMQ close everybody's connection.
+    /// RabbitMQ closes all connections.
     CloseConnections,
-    /// Have RabbitMQ say that its memory is full: who publishes is blocked.
+    /// RabbitMQ raises its memory alarm, which blocks publishers.
     RaiseMemoryAlarm,
     ClearMemoryAlarm,
 }
 
-impl Order {
+impl ServerCommand {
     const ALL: [Self; 6] = [
         Self::Start,
         Self::Stop,
@@ -75,81 +75,83 @@ impl Order {
         }
     }
 
-    fn of_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|order| order.word() == word)
+    fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|command| command.word() == word)
     }
 }
 
-/// What a keeper answers, one JSON line each.
+/// An answer of the supervisor, one JSON line each.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Reply {
-    /// The server serves.
+    /// The server accepts connections.
     Ready(Access),
-    /// The order is carried out.
+    /// The command is done.
     Done,
-    /// It could not be done; the sentence is for the person who runs the tests.
+    /// It could not be done; the message is for the person who runs the tests.
     Failed(String),
 }
 
-/// The keeper's `main`.
+/// The supervisor's `main`.
 pub fn main(arguments: impl IntoIterator<Item = String>) -> ExitCode {
     let arguments: Vec<String> = arguments.into_iter().collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .expect("a runtime needs no more than this machine has");
+        .expect("a runtime can be created");
     let code = runtime.block_on(async {
         match words.as_slice() {
-            [] => keep_both().await,
-            ["keep", kind, options @ ..] if let Some(kind) = Kind::of_word(kind) => {
-                keep_one(kind, options.contains(&"--management")).await
+            [] => run_both().await,
+            ["run", kind, options @ ..] if let Some(kind) = Kind::from_word(kind) => {
+                run_one(kind, options.contains(&"--management")).await
             }
             _ => {
-                eprintln!("usage: belfry-test-servers [keep postgres|rabbitmq [--management]]");
+                eprintln!("usage: belfry-test-servers [run postgres|rabbitmq [--management]]");
                 ExitCode::from(2)
             }
         }
     });
-    // Not held up by a broken connection to an engine or a server.
+    // Does not wait for a broken connection to an engine or a server.
     runtime.shutdown_background();
     code
 }
 
-async fn keep_one(kind: Kind, management: bool) -> ExitCode {
-    let mut orders = Orders::new();
+async fn run_one(kind: Kind, management: bool) -> ExitCode {
+    let mut commands = Commands::new();
     let mut server = match start(kind, management).await {
         Ok(server) => server,
         Err(error) => {
-            say(&Reply::Failed(format!("{error:#}")));
+            send_reply(&Reply::Failed(format!("{error:#}")));
             return ExitCode::FAILURE;
         }
     };
-    say(&Reply::Ready(server.access()));
-    while let Some(order) = orders.next().await {
-        let done = match order {
-            Order::Start => server.start().await,
-            Order::Stop => server.stop().await,
-            Order::Kill => server.kill().await,
-            Order::CloseConnections => {
+    send_reply(&Reply::Ready(server.access()));
+    while let Some(command) = commands.next().await {
+        let done = match command {
+            ServerCommand::Start => server.start().await,
+            ServerCommand::Stop => server.stop().await,
+            ServerCommand::Kill => server.kill().await,
+            ServerCommand::CloseConnections => {
                 server.control(&["close_all_connections", "--global", "maintenance"]).await
             }
-            Order::RaiseMemoryAlarm => server.control(&["set_vm_memory_high_watermark", "0"]).await,
-            Order::ClearMemoryAlarm => {
+            ServerCommand::RaiseMemoryAlarm => {
+                server.control(&["set_vm_memory_high_watermark", "0"]).await
+            }
+            ServerCommand::ClearMemoryAlarm => {
                 server.control(&["set_vm_memory_high_watermark", "0.9"]).await
             }
         };
-        say(&match done {
+        send_reply(&match done {
             Ok(()) => Reply::Done,
-            Err(error) => Reply::Failed(format!("{kind} did not {}: {error:#}", order.word())),
+            Err(error) => Reply::Failed(format!("{kind} did not {}: {error:#}", command.word())),
         });
     }
     remove(server).await
 }
 
-async fn keep_both() -> ExitCode {
-    let mut orders = Orders::new();
+async fn run_both() -> ExitCode {
+    let mut commands = Commands::new();
     let (postgres, rabbit) =
         tokio::join!(start_unless_given(Kind::Postgres), start_unless_given(Kind::Rabbit));
     let mut code = ExitCode::SUCCESS;
@@ -157,9 +159,9 @@ async fn keep_both() -> ExitCode {
     for (kind, server) in [(Kind::Postgres, postgres), (Kind::Rabbit, rabbit)] {
         match server {
             Ok((access, server)) => {
-                say_line(&format!("export {}='{}'", kind.url_variable(), access.url));
+                write_line(&format!("export {}='{}'", kind.url_variable(), access.url));
                 if let Some(url) = access.management {
-                    say_line(&format!("export {MANAGEMENT_VARIABLE}='{url}'"));
+                    write_line(&format!("export {MANAGEMENT_VARIABLE}='{url}'"));
                 }
                 started.extend(server);
             }
@@ -170,8 +172,8 @@ async fn keep_both() -> ExitCode {
         }
     }
     if code == ExitCode::SUCCESS {
-        say_line("# ready");
-        while orders.next().await.is_some() {}
+        write_line("# ready");
+        while commands.next().await.is_some() {}
     }
     for server in started {
         if remove(server).await != ExitCode::SUCCESS {
@@ -191,12 +193,12 @@ async fn start_unless_given(kind: Kind) -> anyhow::Result<Started> {
     Ok((server.access(), Some(server)))
 }
 
-/// Brings a server, by Docker where that works, else by the programs of this machine.
+/// Starts a server, with Docker where that works, else from the programs of this machine.
 async fn start(kind: Kind, management: bool) -> anyhow::Result<Box<dyn Server>> {
     match docker::start(kind, management).await {
         Ok(Some(server)) => return Ok(server),
         Ok(None) => {}
-        Err(error) => eprintln!("{kind}: Docker is there but cannot give it: {error:#}"),
+        Err(error) => eprintln!("{kind}: Docker runs but cannot start it: {error:#}"),
     }
     local::start(kind, management).await
 }
@@ -211,19 +213,19 @@ async fn remove(server: Box<dyn Server>) -> ExitCode {
     }
 }
 
-fn say(reply: &Reply) {
-    say_line(&serde_json::to_string(reply).expect("a reply is plain data"));
+fn send_reply(reply: &Reply) {
+    write_line(&serde_json::to_string(reply).expect("a reply is plain data"));
 }
 
-/// Writes a line, or not: that nobody listens any more is learnt from the end of the input.
-fn say_line(line: &str) {
+/// Errors are ignored: a reader that is gone has closed the input too, which ends the process.
+fn write_line(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-/// The orders from standard input. They end with it, or with a signal to end.
-struct Orders(mpsc::UnboundedReceiver<Option<Order>>);
+/// The commands from standard input. They end with it, or with a signal to terminate.
+struct Commands(mpsc::UnboundedReceiver<Option<ServerCommand>>);
 
-impl Orders {
+impl Commands {
     fn new() -> Self {
         let (sender, receiver) = mpsc::unbounded_channel();
         for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()] {
@@ -234,12 +236,12 @@ impl Orders {
                 let _ = sender.send(None);
             });
         }
-        // A thread of its own: it may wait for a line until the process is gone.
+        // A thread of its own: it may block on a line until the process exits.
         thread::spawn(move || {
             for line in std::io::stdin().lock().lines() {
                 let Ok(line) = line else { break };
-                if let Some(order) = Order::of_word(line.trim()) {
-                    let _ = sender.send(Some(order));
+                if let Some(command) = ServerCommand::from_word(line.trim()) {
+                    let _ = sender.send(Some(command));
                 }
             }
             let _ = sender.send(None);
@@ -247,7 +249,7 @@ impl Orders {
         Self(receiver)
     }
 
-    async fn next(&mut self) -> Option<Order> {
+    async fn next(&mut self) -> Option<ServerCommand> {
         self.0.recv().await.flatten()
     }
 }
