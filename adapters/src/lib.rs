@@ -11,6 +11,7 @@
 //! shared modules.
 
 pub mod amqp;
+mod backoff;
 #[cfg(feature = "pieces")]
 pub mod bench_support;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -1,5 +1,5 @@
 use belfry_domain::{
-    InvalidData, InvalidId, InvalidKind, InvalidLink, InvalidMessage, InvalidPriority,
+    InvalidData, InvalidId, InvalidLink, InvalidMessage, InvalidNotificationKind, InvalidPriority,
     InvalidTitle, InvalidUserId,
 };
 
@@ -14,7 +14,7 @@ pub enum InvalidEvent {
     #[error(transparent)]
     UserId(#[from] InvalidUserId),
     #[error(transparent)]
-    Kind(#[from] InvalidKind),
+    Kind(#[from] InvalidNotificationKind),
     #[error(transparent)]
     Title(#[from] InvalidTitle),
     #[error(transparent)]

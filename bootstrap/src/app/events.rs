@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use belfry_adapters::amqp::{AmqpSettings, Publisher, Topology};
 use belfry_adapters::inbound::amqp::{
-    ForwardHere, ForwardToNodes, Handling, Ingest, IngestSettings, NodeQueue, NodeQueueSettings,
-    NodeQueueState, StoreCommands,
+    ForwardHere, ForwardToNodes, Ingest, IngestSettings, MessageHandler, NodeQueue,
+    NodeQueueSettings, NodeQueueState, StoreCommands,
 };
 use belfry_adapters::inbound::in_process::InProcessEvents;
 use belfry_adapters::outbound::amqp::AmqpEventPublisher;
@@ -171,7 +171,7 @@ fn ingest(broker: &Broker, deps: &EventDeps<'_>) -> Task {
     }
 }
 
-fn consume<H: Handling + 'static>(
+fn consume<H: MessageHandler + 'static>(
     broker: &Broker,
     deps: &EventDeps<'_>,
     settings: IngestSettings,

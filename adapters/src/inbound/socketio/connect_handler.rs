@@ -167,7 +167,7 @@ impl NamespaceHandler for ConnectHandler {
                 Limit::Messages.record_exceeded();
                 let (why, error) = (CloseReason::TooManyMessages, MessageError::TooManyMessages);
                 if exceeded == LimitExceeded::Flood {
-                    return self.parts.sessions.end(&device.session, why, &error);
+                    return self.parts.sessions.disconnect(&device.session, why, &error);
                 }
                 Err(error)
             }

@@ -1,7 +1,7 @@
 //! Reads the payloads of devices' messages.
 
 use belfry_application::ports::ListFilter;
-use belfry_domain::{Kind, NotificationId};
+use belfry_domain::{NotificationId, NotificationKind};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -75,7 +75,8 @@ pub(super) fn requested_page(payload: Value) -> Result<(ListFilter, usize), Mess
     let invalid = |error: &dyn std::fmt::Display| MessageError::Invalid(error.to_string());
     let before =
         page.cursor.as_deref().map(Cursor::parse).transpose().map_err(|it| invalid(&it))?;
-    let kind = page.kind.as_deref().map(Kind::parse).transpose().map_err(|it| invalid(&it))?;
+    let kind =
+        page.kind.as_deref().map(NotificationKind::parse).transpose().map_err(|it| invalid(&it))?;
     let filter = ListFilter { before: before.map(|cursor| cursor.0), unread: page.unread, kind };
     Ok((filter, page.limit.unwrap_or(DEFAULT_PAGE_SIZE)))
 }

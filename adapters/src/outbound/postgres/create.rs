@@ -116,7 +116,7 @@ impl Create<'_> {
     async fn earlier_result(
         key: &IdempotencyKey,
         connection: &mut PgConnection,
-    ) -> Result<Option<Once>, PgFailure> {
+    ) -> Result<Option<IdempotentOutcome>, PgFailure> {
         let fingerprint: Option<String> = sqlx::query_scalar(FINGERPRINT)
             .bind(key.caller().as_str())
             .bind(key.key())

@@ -1,7 +1,8 @@
 use std::fmt::Display;
 
 use belfry_domain::{
-    Data, Kind, Link, Message, Notification, NotificationId, Priority, Revision, Title, UserId,
+    Data, Link, Message, Notification, NotificationId, NotificationKind, Priority, Revision, Title,
+    UserId,
 };
 use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 
@@ -35,7 +36,7 @@ impl<At: StoredTimestamp> NotificationRow<At> {
         Ok(Notification {
             id: NotificationId::parse(&self.id).map_err(|e| invalid(&e))?,
             user: UserId::parse(&self.user_id).map_err(|e| invalid(&e))?,
-            kind: Kind::parse(&self.kind).map_err(|e| invalid(&e))?,
+            kind: NotificationKind::parse(&self.kind).map_err(|e| invalid(&e))?,
             title: Title::parse(&self.title).map_err(|e| invalid(&e))?,
             message: Message::parse(&self.message).map_err(|e| invalid(&e))?,
             data: self

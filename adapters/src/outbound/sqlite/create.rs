@@ -145,7 +145,7 @@ pub(super) async fn create_once(
 async fn earlier_result(
     connection: &mut SqliteConnection,
     key: &IdempotencyKey,
-) -> Result<Option<Once>, SqliteFailure> {
+) -> Result<Option<IdempotentOutcome>, SqliteFailure> {
     let fingerprint: Option<String> = sqlx::query_scalar(FINGERPRINT)
         .bind(key.caller().as_str())
         .bind(key.key())

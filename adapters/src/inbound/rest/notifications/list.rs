@@ -4,7 +4,7 @@ use axum::extract::{FromRequestParts, Query, State};
 use axum::response::{IntoResponse as _, Response};
 use belfry_application::ports::ListFilter;
 use belfry_application::use_cases::ListInbox;
-use belfry_domain::Kind;
+use belfry_domain::NotificationKind;
 use http::request::Parts;
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -103,7 +103,7 @@ impl TryFrom<PageQuery> for PageRequest {
         let before = before
             .map_err(|error| Problem::new(ProblemKind::CursorInvalid, error.to_string()))?
             .map(|cursor| cursor.0);
-        let kind = query.kind.as_deref().map(Kind::parse).transpose();
+        let kind = query.kind.as_deref().map(NotificationKind::parse).transpose();
         let kind = kind.map_err(|error| invalid(error.to_string()))?;
         Ok(Self { filter: ListFilter { before, unread, kind }, limit })
     }
