@@ -1,9 +1,8 @@
-//! What fuzzers feed with bytes: everything that reads what a stranger wrote, as far as that needs
-//! neither a server nor a connection. Each function panics where a promise is broken, and that is all
-//! that it says.
+//! Fuzz targets for all code that parses untrusted input without a server or a connection. Each function panics if a
+//! guarantee is broken.
 //!
-//! The inputs are kept readable, so that a small corpus can be written and understood by hand; it lies
-//! in `tests/fuzz/corpus` and is fed to these functions by an ordinary test as well.
+//! The inputs are readable, so that a small corpus can be written by hand. It is in `tests/fuzz/corpus`, and the tests
+//! below run it.
 
 pub use crate::amqp::fuzzing::frame as amqp_frame;
 pub use crate::inbound::amqp::fuzzing::message as amqp_message;
@@ -13,11 +12,10 @@ pub use crate::outbound::socketio::fuzzing::polling;
 
 use crate::wire::Cursor;
 
-/// Where a page of an inbox ends, as callers hand it back: a text that is taken is the only one for
-/// that place.
+/// Parses the cursor of an inbox page. Checks that each cursor has only one valid text.
 ///
 /// # Panics
-/// When that does not hold.
+/// If the check fails.
 pub fn cursor(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Ok(cursor) = Cursor::parse(text) {
@@ -25,7 +23,7 @@ pub fn cursor(bytes: &[u8]) {
     }
 }
 
-/// The bytes before and after the first line end.
+/// The bytes before and after the first line break.
 pub(crate) fn first_line(bytes: &[u8]) -> (&[u8], &[u8]) {
     let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
     (&bytes[..end], bytes.get(end + 1..).unwrap_or_default())
@@ -36,55 +34,55 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
-    fn feed(target: &str, read: impl Fn(&[u8])) {
+    fn run_corpus(target: &str, read: impl Fn(&[u8])) {
         let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz/corpus");
         let files: Vec<_> = fs::read_dir(corpus.join(target)).unwrap().flatten().collect();
-        assert!(files.len() >= 10, "the corpus is there");
+        assert!(files.len() >= 10, "the corpus is incomplete");
         for file in files {
             let bytes = fs::read(file.path()).unwrap();
-            // Told only if the test fails: which input it was.
+            // Printed only if the test fails.
             println!("{}", file.path().display());
             read(&bytes);
         }
     }
 
     #[test]
-    fn the_corpus_of_messages_does_no_harm() {
-        feed("amqp_message", super::amqp_message);
+    fn corpus_of_amqp_messages_passes() {
+        run_corpus("amqp_message", super::amqp_message);
     }
 
     #[test]
-    fn the_corpus_of_frames_does_no_harm() {
-        feed("amqp_frame", super::amqp_frame);
+    fn corpus_of_amqp_frames_passes() {
+        run_corpus("amqp_frame", super::amqp_frame);
     }
 
     #[test]
-    fn the_corpus_of_payloads_does_no_harm() {
-        feed("socket_payload", super::socket_payload);
+    fn corpus_of_socket_payloads_passes() {
+        run_corpus("socket_payload", super::socket_payload);
     }
 
     #[test]
-    fn the_corpus_of_what_clients_send_does_no_harm() {
-        feed("websocket", super::websocket);
+    fn corpus_of_websocket_input_passes() {
+        run_corpus("websocket", super::websocket);
     }
 
     #[test]
-    fn the_corpus_of_posted_packets_does_no_harm() {
-        feed("posted_packets", super::posted_packets);
+    fn corpus_of_posted_packets_passes() {
+        run_corpus("posted_packets", super::posted_packets);
     }
 
     #[test]
-    fn the_corpus_of_polls_does_no_harm() {
-        feed("polling", super::polling);
+    fn corpus_of_polls_passes() {
+        run_corpus("polling", super::polling);
     }
 
     #[test]
-    fn the_corpus_of_cursors_does_no_harm() {
-        feed("cursor", super::cursor);
+    fn corpus_of_cursors_passes() {
+        run_corpus("cursor", super::cursor);
     }
 
     #[test]
-    fn the_corpus_of_tokens_does_no_harm() {
-        feed("token", super::token);
+    fn corpus_of_tokens_passes() {
+        run_corpus("token", super::token);
     }
 }

@@ -1,19 +1,23 @@
-//! Every technology Belfry speaks.
+//! The adapters: all technologies that Belfry uses, in one crate.
 //!
-//! - [`inbound`]: doors through which work comes in; each turns what it hears into use cases.
-//! - [`outbound`]: what fills the application's ports.
-//! - [`transport`]: connections and Engine.IO sessions, and how they are ended.
-//! - [`limits`]: the rates at which work may come in.
-//! - [`wire`]: the JSON forms that doors and ports have in common.
-//! - [`amqp`]: the connections and the topology that both sides of RabbitMQ share.
+//! - [`inbound`]: RabbitMQ consumers, the REST API and the Socket.IO server. They translate requests into use cases.
+//! - [`outbound`]: implementations of the application's ports.
+//! - [`transport`], [`limits`], [`wire`], [`amqp`]: connections and WebSockets, rate limits, JSON forms and RabbitMQ
+//!   connections, shared by several adapters.
+//!
+//! To add an outbound adapter, implement the port in `outbound/<technology>/<port>.rs`, named after the port's file, and
+//! run the port's contract on it in `tests/contract`. To add an inbound adapter, take the use cases as parameters in
+//! `inbound/<technology>`. Then create the adapter in `bootstrap`. Code that several adapters need belongs in one of the
+//! shared modules.
 
 pub mod amqp;
+mod backoff;
+#[cfg(feature = "pieces")]
+pub mod bench_support;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod inbound;
 pub mod limits;
 pub mod outbound;
-#[cfg(feature = "pieces")]
-pub mod pieces;
 pub mod transport;
 pub mod wire;

@@ -1,18 +1,18 @@
-//! The samples in `contracts/samples` are what the code writes and reads, each of them.
+//! Checks each sample in `contracts/samples` against the code that writes or reads it.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use belfry_adapters::inbound::amqp::{Envelope, Handling, Pattern, StoreCommands};
+use belfry_adapters::inbound::amqp::{Envelope, MessageHandler, Pattern, StoreCommands};
 use belfry_adapters::wire::{EventForm, NotificationForm, PageForm, PushForm, Rfc3339};
 use belfry_application::push::{Push, Selection, SyncState};
 use belfry_application::testing::{InMemoryStore, ManualClock, SequentialIds, epoch, id, user};
 use belfry_application::use_cases::{Command, HandleCommands, InboxPage, RevokeTokens};
 use belfry_domain::{
-    Change, Data, DomainEvent, Draft, InboxState, Kind, Link, Message, Notification, Priority,
-    Revision, Timestamp, Title, UnreadCount,
+    Change, Data, DomainEvent, Draft, InboxState, Link, Message, Notification, NotificationKind,
+    Priority, Revision, Timestamp, Title, UnreadCount,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -29,12 +29,12 @@ fn sample_text(name: &str) -> String {
 
 #[track_caller]
 fn is_sample(name: &str, written: &Value) {
-    let sample: Value = serde_json::from_str(&sample_text(name)).expect("a sample is JSON");
+    let sample: Value = serde_json::from_str(&sample_text(name)).expect("the sample is JSON");
     assert_eq!(sample, *written, "{name}");
 }
 
 fn at(text: &str) -> Timestamp {
-    Rfc3339::parse(text).expect("an instant").0
+    Rfc3339::parse(text).expect("an RFC 3339 time").0
 }
 
 const ID: &str = "0198c9a2-4b1e-7c3d-8f00-0123456789ab";
@@ -44,7 +44,7 @@ fn notification() -> Notification {
     let draft = Draft {
         id: id(ID),
         user: user("u42"),
-        kind: Kind::parse("order.shipped").expect("it is valid"),
+        kind: NotificationKind::parse("order.shipped").expect("it is valid"),
         title: Title::parse("Your order is on its way").expect("it is valid"),
         message: Message::parse("It left the warehouse this morning.").expect("it is valid"),
         data: Some(Data::of_checked_syntax(r#"{"orderId":7}"#).expect("it is valid")),
@@ -54,7 +54,7 @@ fn notification() -> Notification {
         created_at: at("2026-11-23T08:15:30.123Z"),
         expires_at: None,
     };
-    draft.taken_at(Revision::new(17))
+    draft.into_notification(Revision::new(17))
 }
 
 fn read_at() -> Timestamp {
@@ -62,7 +62,7 @@ fn read_at() -> Timestamp {
 }
 
 #[test]
-fn a_notification_and_a_page_of_them() {
+fn notification_and_page_match_their_samples() {
     let notification = notification();
     is_sample("notification", &json!(NotificationForm::from(&notification)));
     let state = InboxState { revision: Revision::new(17), unread: UnreadCount::new(3) };
@@ -72,7 +72,7 @@ fn a_notification_and_a_page_of_them() {
 }
 
 #[test]
-fn what_devices_are_told() {
+fn socket_events_match_their_samples() {
     let (count, revision) = (UnreadCount::new(3), Revision::new(17));
     let (after, last) = (Revision::new(18), Revision::new(19));
     let these = Selection::Ids(vec![id(ID)]);
@@ -90,14 +90,14 @@ fn what_devices_are_told() {
         ("", Push::Expiring { expires_at: at("2026-11-23T10:00:00Z") }),
         ("", expired),
     ] {
-        let told = PushForm::from(&push);
-        let name = format!("socket-{}{name}", told.event.replace(':', "-"));
-        is_sample(&name, &serde_json::from_str(told.payload.get()).unwrap());
+        let form = PushForm::from(&push);
+        let name = format!("socket-{}{name}", form.event.replace(':', "-"));
+        is_sample(&name, &serde_json::from_str(form.payload.get()).unwrap());
     }
 }
 
 #[test]
-fn what_the_events_exchange_carries() {
+fn published_events_match_their_samples() {
     for (change, unread, revision) in [
         (Change::Created(Box::new(notification())), 3, 17),
         (Change::MarkedRead { ids: vec![id(ID)], read_at: read_at() }, 2, 18),
@@ -115,18 +115,18 @@ fn what_the_events_exchange_carries() {
     }
 }
 
-/// What a message asks for, which is about that.
-fn asked(pattern: Pattern, data: &RawValue) -> Command {
+/// The command of a message with this pattern and data.
+fn command(pattern: Pattern, data: &RawValue) -> Command {
     let store = Arc::new(InMemoryStore::new(epoch(EPOCH)));
     let clock = Arc::new(ManualClock::at(0));
     let commands =
         HandleCommands::new(store.clone(), clock.clone(), RevokeTokens::new(store, clock.clone()));
     let handling = StoreCommands::new(commands, Arc::new(SequentialIds::default()), clock);
-    let envelope = Envelope { pattern, data, named: None, trace: None };
-    handling.read(&envelope).unwrap_or_else(|error| panic!("{data}: {error}"))
+    let envelope = Envelope { pattern, data, message_id: None, trace: None };
+    handling.decode(&envelope).unwrap_or_else(|error| panic!("{data}: {error}"))
 }
 
-fn asked_by(name: &str) -> Command {
+fn sample_command(name: &str) -> Command {
     #[derive(Deserialize)]
     struct Body<'a> {
         #[serde(alias = "type")]
@@ -143,48 +143,56 @@ fn asked_by(name: &str) -> Command {
         Some("revoke_tokens") => Pattern::RevokeTokens,
         _ => panic!("{name}: {pattern}"),
     };
-    asked(pattern, data)
+    command(pattern, data)
 }
 
 #[test]
-fn what_the_ingest_queue_takes() {
+fn ingest_samples_are_read_as_commands() {
     let created = |command: Command| match command {
         Command::Create(draft) => (draft.user.to_string(), draft.id.to_string()),
         other => panic!("{other:?}"),
     };
     let pair = |user: &str, id: &str| (user.to_owned(), id.to_owned());
-    assert_eq!(created(asked_by("amqp-in-notification.create")), pair("u42", "order-7-shipped"));
-    assert_eq!(created(asked_by("amqp-in-notification.created")), pair("u42", "n1"));
-    assert_eq!(created(asked_by("amqp-in-cloudevent")), pair("u42", "id-1"));
+    assert_eq!(
+        created(sample_command("amqp-in-notification.create")),
+        pair("u42", "order-7-shipped")
+    );
+    assert_eq!(created(sample_command("amqp-in-notification.created")), pair("u42", "n1"));
+    assert_eq!(created(sample_command("amqp-in-cloudevent")), pair("u42", "id-1"));
     let bare = sample_text("amqp-in-bare");
-    let bare = asked(Pattern::Create, serde_json::from_str(&bare).unwrap());
+    let bare = command(Pattern::Create, serde_json::from_str(&bare).unwrap());
     assert_eq!(created(bare), pair("u42", "order-7-shipped"));
 
     for name in ["amqp-in-notification.mark_read", "amqp-in-notification.marked_read"] {
         let expected = Command::MarkRead { user: user("u42"), ids: vec![id("order-7-shipped")] };
-        assert_eq!(asked_by(name), expected, "{name}");
+        assert_eq!(sample_command(name), expected, "{name}");
     }
-    let all = asked_by("amqp-in-notification.mark_all_read");
+    let all = sample_command("amqp-in-notification.mark_all_read");
     assert_eq!(all, Command::MarkAllRead { user: user("u42") });
 
     let issued_before = Some(at("2026-11-23T10:00:00Z"));
     let expected = Command::RevokeTokens { user: user("u42"), issued_before };
-    assert_eq!(asked_by("amqp-in-user.revoke_tokens"), expected);
+    assert_eq!(sample_command("amqp-in-user.revoke_tokens"), expected);
 }
 
 #[test]
-fn every_sample_stands_in_the_contract_and_in_these_tests() {
-    let contract = fs::read_to_string(folder().join("asyncapi.yaml")).expect("the contract");
-    let samples = fs::read_dir(folder().join("samples")).expect("the samples").flatten();
+fn every_sample_is_in_the_contract_and_in_these_tests() {
+    let contract =
+        fs::read_to_string(folder().join("asyncapi.yaml")).expect("asyncapi.yaml is readable");
+    let samples =
+        fs::read_dir(folder().join("samples")).expect("the samples are readable").flatten();
     let samples: BTreeSet<_> =
         samples.map(|file| file.file_name().to_string_lossy().into_owned()).collect();
     for sample in &samples {
-        assert!(contract.contains(&format!("./samples/{sample}")), "{sample} is not referred to");
+        assert!(
+            contract.contains(&format!("./samples/{sample}")),
+            "asyncapi.yaml does not reference {sample}"
+        );
     }
     for (n, _) in contract.match_indices("./samples/") {
         let rest = &contract[n + "./samples/".len()..];
         let name = rest.split(['"', '\'', '\n', '#']).next().unwrap_or_default();
-        assert!(samples.contains(name), "there is no sample {name}");
+        assert!(samples.contains(name), "asyncapi.yaml references a missing sample: {name}");
     }
-    assert_eq!(samples.len(), 22, "a new sample is to be checked here as well");
+    assert_eq!(samples.len(), 22, "add a check for the new sample here");
 }

@@ -1,24 +1,24 @@
-//! What a token must allow for what is asked.
+//! Authorization: the scopes that actions require, and why a token is rejected.
 
 use std::sync::Arc;
 
-use crate::ports::{Claims, Scopes};
-use crate::use_cases::Refusal;
+use crate::port_error::PortError;
+use crate::ports::{Claims, Scopes, TokenTooLong};
 
-/// What somebody wants to do, as far as it takes a scope.
+/// The actions that may require a scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// See their own inbox, and hear what happens in it.
+    /// Read the user's own inbox and receive its events.
     ReadInbox,
-    /// Mark in it as read, and delete.
+    /// Mark notifications in the user's own inbox as read, and delete them.
     ChangeInbox,
-    /// Write notifications for any user.
+    /// Create notifications for any user.
     Create,
     /// Revoke any user's tokens.
     Revoke,
 }
 
-/// Which scope each action takes; `None` for one that every token of the user allows.
+/// The scope that each action requires; `None` if every valid token permits the action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Access {
     /// For [`Action::ReadInbox`].
@@ -32,7 +32,7 @@ pub struct Access {
 }
 
 impl Default for Access {
-    /// Users have their inbox to themselves; what concerns others takes a scope.
+    /// Users access their own inbox without a scope. Actions that concern other users require one.
     fn default() -> Self {
         Self {
             read: None,
@@ -44,8 +44,8 @@ impl Default for Access {
 }
 
 impl Access {
-    /// Whether these claims allow it.
-    pub fn check(&self, claims: &Claims, action: Action) -> Result<(), Refusal> {
+    /// Whether the claims permit the action.
+    pub fn check(&self, claims: &Claims, action: Action) -> Result<(), AuthError> {
         let scope = match action {
             Action::ReadInbox => self.read.as_ref(),
             Action::ChangeInbox => self.change.as_ref(),
@@ -53,11 +53,58 @@ impl Access {
             Action::Revoke => Some(&self.revoke),
         };
         match scope {
-            Some(scope) if !claims.scopes.contain(scope) => {
-                Err(Refusal::ScopeMissing(scope.clone()))
+            Some(scope) if !claims.scopes.contains(scope) => {
+                Err(AuthError::ScopeMissing(scope.clone()))
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// Why a client is not authenticated or not permitted to do something.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthError {
+    /// The client sent no token.
+    #[error("a token is needed")]
+    TokenMissing,
+    /// The token is malformed or not trusted.
+    #[error("the token is not valid")]
+    TokenInvalid,
+    /// The token has expired.
+    #[error("the token has expired")]
+    TokenExpired,
+    /// The token has not expired, but was revoked.
+    #[error("the token was revoked")]
+    TokenRevoked,
+    /// The new token of a session belongs to another user.
+    #[error("the token is of another user")]
+    OtherUser,
+    /// The token lacks this scope.
+    #[error("the token lacks the scope {0}")]
+    ScopeMissing(Arc<str>),
+    /// The token cannot be checked at the moment.
+    #[error("signing in is not possible at the moment")]
+    Unavailable(#[source] PortError),
+}
+
+impl AuthError {
+    /// The stable code for clients.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::TokenMissing => "token_missing",
+            Self::TokenInvalid => "token_invalid",
+            Self::TokenExpired => "token_expired",
+            Self::TokenRevoked => "token_revoked",
+            Self::OtherUser => "token_of_other_user",
+            Self::ScopeMissing(_) => "scope_missing",
+            Self::Unavailable(_) => "unavailable",
+        }
+    }
+}
+
+impl From<TokenTooLong> for AuthError {
+    fn from(_: TokenTooLong) -> Self {
+        Self::TokenInvalid
     }
 }
 
@@ -66,29 +113,29 @@ mod tests {
     use super::*;
     use crate::testing::claims;
 
-    fn may(access: &Access, scopes: &str) -> [bool; 4] {
+    fn permitted(access: &Access, scopes: &str) -> [bool; 4] {
         let claims = Claims { scopes: Scopes::parse(scopes), ..claims("ada", 1) };
         [Action::ReadInbox, Action::ChangeInbox, Action::Create, Action::Revoke]
             .map(|action| access.check(&claims, action).is_ok())
     }
 
     #[test]
-    fn users_have_their_inbox_and_nothing_else_without_a_scope() {
-        let usual = Access::default();
-        assert_eq!(may(&usual, ""), [true, true, false, false]);
-        assert_eq!(may(&usual, "notifications:write"), [true, true, true, false]);
-        assert_eq!(may(&usual, "tokens:revoke"), [true, true, false, true]);
+    fn token_without_scope_permits_the_own_inbox_only() {
+        let default = Access::default();
+        assert_eq!(permitted(&default, ""), [true, true, false, false]);
+        assert_eq!(permitted(&default, "notifications:write"), [true, true, true, false]);
+        assert_eq!(permitted(&default, "tokens:revoke"), [true, true, false, true]);
     }
 
     #[test]
-    fn an_inbox_takes_scopes_where_that_is_set() {
+    fn own_inbox_requires_scopes_where_configured() {
         let strict = Access {
             read: Some("inbox:read".into()),
             change: Some("inbox:change".into()),
             ..Access::default()
         };
-        assert_eq!(may(&strict, "notifications:write"), [false, false, true, false]);
-        assert_eq!(may(&strict, "inbox:read"), [true, false, false, false]);
-        assert_eq!(may(&strict, "inbox:change inbox:read"), [true, true, false, false]);
+        assert_eq!(permitted(&strict, "notifications:write"), [false, false, true, false]);
+        assert_eq!(permitted(&strict, "inbox:read"), [true, false, false, false]);
+        assert_eq!(permitted(&strict, "inbox:change inbox:read"), [true, true, false, false]);
     }
 }

@@ -1,4 +1,4 @@
-//! What devices are told, whatever the transport that tells it.
+//! The messages that devices receive, independent of the transport.
 
 use std::sync::Arc;
 
@@ -6,122 +6,122 @@ use belfry_domain::{
     Change, DomainEvent, Epoch, Notification, NotificationId, Revision, Timestamp, UnreadCount,
 };
 
-/// Everything to tell of one change, in the order in which a device should hear it. A device gets
-/// all of it or nothing.
+/// All pushes of one change, in the order in which a device receives them. A device receives all of
+/// them or none.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PushBatch {
-    /// The change's place in the inbox; `None` for what is passed on without being stored.
+    /// The revision of the change; `None` for a forwarded event, which is not stored.
     pub revision: Option<Revision>,
-    /// What to say.
+    /// In sending order.
     pub pushes: Vec<Push>,
 }
 
-/// One thing said to a device.
+/// One message to a device.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Push {
-    /// The inbox took a notification.
+    /// A notification was created.
     New(Arc<Notification>),
-    /// So many are unread now.
+    /// The unread count changed.
     UnreadCount {
-        /// How many.
+        /// The new count.
         count: UnreadCount,
-        /// As of which change.
+        /// The revision that the count belongs to.
         revision: Revision,
     },
-    /// Some or all were read on one of the user's devices.
+    /// Notifications were read on one of the user's devices.
     MarkedRead {
-        /// Which ones.
+        /// The notifications.
         which: Selection,
-        /// When.
+        /// When the user read them.
         read_at: Timestamp,
-        /// By which change.
+        /// The revision of the change.
         revision: Revision,
     },
-    /// These are gone.
+    /// Notifications were deleted.
     Deleted {
-        /// Which ones.
+        /// The notifications.
         ids: Vec<NotificationId>,
-        /// By which change.
+        /// The revision of the change.
         revision: Revision,
     },
-    /// Where the inbox stands: the first thing a device hears.
+    /// The state of the inbox: the first push of a session.
     Sync(SyncState),
-    /// The session's token ends soon.
+    /// The session's token expires soon.
     Expiring {
-        /// When it ends.
+        /// When it expires.
         expires_at: Timestamp,
     },
-    /// Something went wrong that no answer could say.
+    /// An error that is not the reply to a message of the device.
     Exception {
-        /// A stable code.
+        /// The stable code.
         code: &'static str,
         /// A sentence for people.
         message: String,
     },
-    /// What another service said, passed on unread.
+    /// A payload of another service, passed on unchanged.
     Forwarded(ForwardedPush),
 }
 
-/// Which notifications are meant.
+/// The notifications that a change concerns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selection {
-    /// All there were.
+    /// All notifications in the inbox.
     All,
-    /// These.
+    /// The notifications with these ids.
     Ids(Vec<NotificationId>),
 }
 
-/// Where an inbox stands, for a device that has just connected.
+/// The state of an inbox, for a device that has just connected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SyncState {
-    /// Which store the revisions belong to.
+    /// The store that the revisions belong to.
     pub epoch: Epoch,
     /// The latest change.
     pub revision: Revision,
-    /// How many are unread.
+    /// The number of unread notifications.
     pub unread: UnreadCount,
-    /// Whether all that the device missed follows. If not, it must load its list anew.
+    /// Whether all missed changes follow. If not, the device must reload its list.
     pub recovered: bool,
-    /// How many notifications follow that the device never saw, as of this state. Those that are deleted
-    /// before their turn comes do not follow.
+    /// The number of notifications that follow and are new to the device, as of this state.
+    /// Notifications that are deleted before they are sent do not follow.
     pub missed: usize,
 }
 
 impl SyncState {
-    /// The same for a device that cannot be told what it missed.
+    /// The same state for a device that must reload its list.
     #[must_use]
     pub fn without_replay(self) -> Self {
         Self { recovered: false, missed: 0, ..self }
     }
 }
 
-/// A payload that Belfry carries and does not read: JSON text that the edge has checked.
+/// A payload that Belfry passes on without reading it: JSON text. The caller has checked the syntax.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ForwardedPush {
-    /// A notification that another service keeps.
+    /// A notification that the other service stores.
     New(Arc<str>),
     /// That service's unread count.
     UnreadCount(Arc<str>),
-    /// That service's word on what was read.
+    /// That service's message about read notifications.
     MarkedRead(Arc<str>),
 }
 
 impl PushBatch {
-    /// What there is to tell of a stored change: the change itself, then the count after it.
+    /// The pushes for a stored change: the change itself, then the unread count after it.
     pub fn of(event: DomainEvent) -> Self {
         let DomainEvent { revision, unread: count, change, .. } = event;
-        let told = Push::of(revision, change);
-        Self { revision: Some(revision), pushes: vec![told, Push::UnreadCount { count, revision }] }
+        let pushes = vec![Push::of(revision, change), Push::UnreadCount { count, revision }];
+        Self { revision: Some(revision), pushes }
     }
 
-    /// What there is to tell of something that is not stored here.
+    /// Pushes for an event that Belfry does not store.
     pub fn forwarded(pushes: Vec<Push>) -> Self {
         Self { revision: None, pushes }
     }
 }
 
 impl Push {
-    /// The change as a device hears of it.
+    /// The push for a change.
     pub fn of(revision: Revision, change: Change) -> Self {
         match change {
             Change::Created(notification) => Self::New(Arc::from(notification)),

@@ -1,4 +1,4 @@
-//! Which tokens hold no more although they have not ended.
+//! The revocations that a node knows.
 
 use std::collections::HashMap;
 
@@ -8,64 +8,65 @@ use tokio::sync::SetOnce;
 
 use crate::ports::{Claims, Revocation};
 
-/// What a node knows of [`crate::ports::Revocations`]: asked with each sign-in, so it is kept here
-/// rather than looked up. One entry for each user with a revocation that is not forgotten yet.
+/// A node's copy of [`crate::ports::Revocations`], because every sign-in needs it. One entry per user
+/// with a stored revocation.
 #[derive(Debug, Default)]
 pub struct RevokedTokens {
-    /// The instants before which each user's tokens must not have been issued.
-    ends: RwLock<HashMap<UserId, Timestamp>>,
-    known: SetOnce<()>,
+    /// Tokens of this user that were issued before this instant are revoked.
+    issued_before: RwLock<HashMap<UserId, Timestamp>>,
+    loaded: SetOnce<()>,
 }
 
-/// Nothing was learned yet, so nobody can be let in.
+/// The revocations are not loaded yet, so no token can be accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("it is not known yet which tokens were revoked")]
-pub struct NotKnownYet;
+#[error("the token revocations are not loaded yet")]
+pub struct RevocationsNotLoaded;
 
 impl RevokedTokens {
-    /// Nothing is known until [`learn_all`](Self::learn_all).
-    pub fn unknown() -> Self {
+    /// Not usable before the first [`replace_all`](Self::replace_all).
+    pub fn not_loaded() -> Self {
         Self::default()
     }
 
-    /// It is known that there are none.
-    pub fn none() -> Self {
-        let none = Self::default();
-        none.learn_all([]);
-        none
+    /// Loaded, without any revocation.
+    pub fn empty() -> Self {
+        let empty = Self::default();
+        empty.replace_all([]);
+        empty
     }
 
-    /// Takes over what there is, in the place of what was known.
-    pub fn learn_all(&self, all: impl IntoIterator<Item = Revocation>) {
+    /// Replaces all known revocations.
+    pub fn replace_all(&self, all: impl IntoIterator<Item = Revocation>) {
         let all = all.into_iter().map(|one| (one.user, one.issued_before));
-        *self.ends.write() = all.collect();
-        // Set once; it stays known.
-        let _ = self.known.set(());
+        *self.issued_before.write() = all.collect();
+        // It can be set only once. Later calls fail, and it stays set.
+        let _ = self.loaded.set(());
     }
 
-    /// Waits until something is known.
-    pub async fn known(&self) {
-        self.known.wait().await;
+    /// Waits for the first [`replace_all`](Self::replace_all).
+    pub async fn loaded(&self) {
+        self.loaded.wait().await;
     }
 
-    /// Takes over one more. `false` if that is nothing new.
-    pub fn learn(&self, Revocation { user, issued_before }: &Revocation) -> bool {
-        let mut ends = self.ends.write();
-        if ends.get(user).is_some_and(|there| there >= issued_before) {
+    /// Adds a revocation. `false` if the known one of this user already covers it.
+    pub fn add(&self, Revocation { user, issued_before }: &Revocation) -> bool {
+        let mut known = self.issued_before.write();
+        if known.get(user).is_some_and(|there| there >= issued_before) {
             return false;
         }
-        ends.insert(user.clone(), *issued_before);
+        known.insert(user.clone(), *issued_before);
         true
     }
 
-    /// Whether the token with these claims was revoked.
-    pub fn have(&self, claims: &Claims) -> Result<bool, NotKnownYet> {
-        if !self.known.initialized() {
-            return Err(NotKnownYet);
+    /// Whether the token with these claims is revoked. A token without a time of issue is revoked by
+    /// any revocation of its user.
+    pub fn is_revoked(&self, claims: &Claims) -> Result<bool, RevocationsNotLoaded> {
+        if !self.loaded.initialized() {
+            return Err(RevocationsNotLoaded);
         }
-        let ends = self.ends.read();
-        let end = ends.get(&claims.user);
-        Ok(end.is_some_and(|end| claims.issued_at.is_none_or(|issued_at| issued_at < *end)))
+        let known = self.issued_before.read();
+        let issued_before = known.get(&claims.user);
+        Ok(issued_before.is_some_and(|limit| claims.issued_at.is_none_or(|at| at < *limit)))
     }
 }
 
@@ -83,38 +84,38 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_revoked_if_it_was_issued_before() {
-        let revoked = RevokedTokens::none();
-        assert!(revoked.learn(&before("ada", 1_000)));
-        for (claims, is_revoked) in [
+    fn token_issued_before_the_revocation_is_revoked() {
+        let revoked = RevokedTokens::empty();
+        assert!(revoked.add(&before("ada", 1_000)));
+        for (claims, expected) in [
             (issued("ada", Some(999)), true),
             (issued("ada", Some(1_000)), false),
             (issued("ada", None), true),
             (issued("bob", Some(999)), false),
             (issued("bob", None), false),
         ] {
-            assert_eq!(revoked.have(&claims), Ok(is_revoked), "{claims:?}");
+            assert_eq!(revoked.is_revoked(&claims), Ok(expected), "{claims:?}");
         }
     }
 
     #[test]
-    fn the_later_instant_holds() {
-        let revoked = RevokedTokens::none();
-        assert!(revoked.learn(&before("ada", 2_000)));
-        assert!(!revoked.learn(&before("ada", 1_000)));
-        assert!(!revoked.learn(&before("ada", 2_000)));
-        assert_eq!(revoked.have(&issued("ada", Some(1_500))), Ok(true));
-        assert!(revoked.learn(&before("ada", 3_000)));
-        assert_eq!(revoked.have(&issued("ada", Some(2_500))), Ok(true));
+    fn later_instant_applies() {
+        let revoked = RevokedTokens::empty();
+        assert!(revoked.add(&before("ada", 2_000)));
+        assert!(!revoked.add(&before("ada", 1_000)));
+        assert!(!revoked.add(&before("ada", 2_000)));
+        assert_eq!(revoked.is_revoked(&issued("ada", Some(1_500))), Ok(true));
+        assert!(revoked.add(&before("ada", 3_000)));
+        assert_eq!(revoked.is_revoked(&issued("ada", Some(2_500))), Ok(true));
     }
 
     #[test]
-    fn nobody_is_judged_by_what_is_not_known() {
-        let revoked = RevokedTokens::unknown();
-        assert_eq!(revoked.have(&issued("ada", Some(1))), Err(NotKnownYet));
-        revoked.learn_all([before("bob", 5)]);
-        assert_eq!(revoked.have(&issued("ada", Some(1))), Ok(false));
-        revoked.learn_all([]);
-        assert_eq!(revoked.have(&issued("bob", Some(1))), Ok(false));
+    fn no_token_is_checked_before_revocations_are_loaded() {
+        let revoked = RevokedTokens::not_loaded();
+        assert_eq!(revoked.is_revoked(&issued("ada", Some(1))), Err(RevocationsNotLoaded));
+        revoked.replace_all([before("bob", 5)]);
+        assert_eq!(revoked.is_revoked(&issued("ada", Some(1))), Ok(false));
+        revoked.replace_all([]);
+        assert_eq!(revoked.is_revoked(&issued("bob", Some(1))), Ok(false));
     }
 }

@@ -1,5 +1,5 @@
-//! The trace that a piece of work belongs to, from the door it came in by to the event that tells
-//! of it. Ambient, as it concerns every story and is part of none.
+//! The trace context of the current task, from the inbound adapter to the published event. It is task
+//! local, because every use case carries it and none depends on it.
 
 use std::future::Future;
 
@@ -7,17 +7,17 @@ tokio::task_local! {
     static CURRENT: TraceParent;
 }
 
-/// A trace and the span within it that called us (W3C Trace Context, `traceparent`).
+/// A trace id and the id of the calling span (W3C Trace Context, `traceparent`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceParent(Box<str>);
 
-/// A text is not a [`TraceParent`].
+/// The text is not a [`TraceParent`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a traceparent of version 00")]
 pub struct InvalidTraceParent;
 
 impl TraceParent {
-    /// Takes version 00: `00-<32 hex>-<16 hex>-<2 hex>`, lower case, neither id all zero.
+    /// Parses version 00: `00-<32 hex>-<16 hex>-<2 hex>` in lower case. Rejects ids of zeros only.
     pub fn parse(raw: &str) -> Result<Self, InvalidTraceParent> {
         let mut parts = raw.split('-');
         let mut next = |length: usize, may_be_zero: bool| {
@@ -42,7 +42,7 @@ impl TraceParent {
     }
 }
 
-/// Does `work` as a part of that trace.
+/// Runs `work` within the trace.
 pub async fn scope<F: Future>(parent: Option<TraceParent>, work: F) -> F::Output {
     match parent {
         Some(parent) => CURRENT.scope(parent, work).await,
@@ -50,7 +50,7 @@ pub async fn scope<F: Future>(parent: Option<TraceParent>, work: F) -> F::Output
     }
 }
 
-/// The trace that the current work belongs to, if it came with one.
+/// The trace of the current task, if it has one.
 pub fn current() -> Option<TraceParent> {
     CURRENT.try_with(Clone::clone).ok()
 }
@@ -62,7 +62,7 @@ mod tests {
     const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     #[tokio::test]
-    async fn work_knows_the_trace_it_belongs_to() {
+    async fn current_returns_the_trace_of_the_scope() {
         let parent = TraceParent::parse(PARENT).unwrap();
         let seen = scope(Some(parent.clone()), async { current() }).await;
         assert_eq!(seen, Some(parent));
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_trace_is_refused() {
+    fn malformed_traceparent_is_rejected() {
         for raw in [
             "",
             "00",

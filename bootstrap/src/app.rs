@@ -142,7 +142,7 @@ impl App {
 
 fn sign_in(context: &AppContext, verifier: Arc<JwtVerifier>) -> SignIn {
     let access = Access::from(&context.config.auth.scopes);
-    let revoked = Arc::new(RevokedTokens::unknown());
+    let revoked = Arc::new(RevokedTokens::not_loaded());
     SignIn::new(verifier, context.clock.clone(), revoked, access)
 }
 

@@ -1,5 +1,7 @@
 //! Logs and metrics.
 
+mod expected_errors;
+
 use std::io::IsTerminal;
 
 use anyhow::Context;
@@ -8,6 +10,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use self::expected_errors::ExpectedErrors;
 use crate::config::{Log, LogFormat};
 
 /// Levels of libraries that would log payloads at lower levels.
@@ -17,7 +20,7 @@ const LIBRARY_LEVELS: &str = "lapin=warn,sqlx=warn,hyper=warn,tungstenite=warn";
 pub fn init_logging(settings: &Log) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(format!("{LIBRARY_LEVELS},{}", settings.level))
         .with_context(|| format!("setting log.level is {:?}", settings.level))?;
-    let registry = tracing_subscriber::registry().with(filter);
+    let registry = tracing_subscriber::registry().with(filter).with(ExpectedErrors);
     let layer = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());

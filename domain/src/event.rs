@@ -1,52 +1,55 @@
-use crate::{InboxState, Notification, NotificationId, Revision, Timestamp, UnreadCount, UserId};
+use crate::inbox_state::{InboxState, Revision, UnreadCount};
+use crate::notification::{Notification, NotificationId};
+use crate::time::Timestamp;
+use crate::user::UserId;
 
-/// Something that happened to one inbox, told once it is stored.
+/// A stored change of one inbox, to be published.
 ///
-/// The revision orders the events of one inbox: each takes the next one, so a device can drop what
-/// is stale and see a gap. The count is the one right after this change.
+/// Revisions order the events of one inbox. They are consecutive, so a device can drop stale events
+/// and detect a gap. The count is the one right after this change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DomainEvent {
-    /// Whose inbox changed.
+    /// The owner of the inbox.
     pub user: UserId,
-    /// The change's place in the inbox's history.
+    /// The number of the change within the inbox.
     pub revision: Revision,
-    /// How many are unread after it.
+    /// The unread count after the change.
     pub unread: UnreadCount,
-    /// What changed.
+    /// The change itself.
     pub change: Change,
 }
 
-/// What can happen to an inbox.
+/// The kinds of change to an inbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// It took a notification.
+    /// A notification was created.
     Created(Box<Notification>),
-    /// The user read these; never empty.
+    /// The user read these notifications.
     MarkedRead {
-        /// Which ones: only those that were unread before.
+        /// Only notifications that were unread before; never empty.
         ids: Vec<NotificationId>,
-        /// When.
+        /// The instant of reading.
         read_at: Timestamp,
     },
-    /// The user read all there were.
+    /// The user read everything in the inbox.
     AllRead {
-        /// When.
+        /// The instant of reading.
         read_at: Timestamp,
     },
-    /// These are gone; never empty.
+    /// These notifications were deleted.
     Deleted {
-        /// Which ones.
+        /// Never empty.
         ids: Vec<NotificationId>,
     },
 }
 
 impl DomainEvent {
-    /// Where the inbox stands after the change.
+    /// The state of the inbox after the change.
     pub const fn state(&self) -> InboxState {
         InboxState { revision: self.revision, unread: self.unread }
     }
 
-    /// The event's name, by which brokers route it.
+    /// The event's name. Brokers use it as the routing key.
     pub const fn name(&self) -> &'static str {
         match self.change {
             Change::Created(_) => "notification.created",

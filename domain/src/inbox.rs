@@ -1,147 +1,56 @@
-//! One user's inbox: the rules by which it changes, counts and remembers what changed.
+//! One user's inbox: its rules for changes, counts and history.
 
 use std::collections::BTreeSet;
-use std::fmt;
-use std::sync::Arc;
 
-use crate::text;
-use crate::{
-    Change, DomainEvent, Draft, Due, MissedChange, MissedCount, Notification, NotificationId,
-    ReplayRange, Timestamp, UserId,
-};
+use crate::event::{Change, DomainEvent};
+use crate::inbox_state::{InboxState, Revision, UnreadCount};
+use crate::notification::{Draft, Notification, NotificationId};
+use crate::replay::{MissedChange, MissedCount, ReplayRange};
+use crate::retention::ExpiryCutoff;
+use crate::time::Timestamp;
+use crate::user::UserId;
 
-/// The place of a change in one inbox's history: 1 for the first, then without holes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Revision(u64);
-
-impl Revision {
-    /// Before any change.
-    pub const ZERO: Self = Self(0);
-
-    /// The revision with that number.
-    pub const fn new(number: u64) -> Self {
-        Self(number)
-    }
-
-    /// Its number.
-    pub const fn get(self) -> u64 {
-        self.0
-    }
-
-    /// The one that the next change takes.
-    #[must_use]
-    pub const fn next(self) -> Self {
-        Self(self.0 + 1)
-    }
-}
-
-impl fmt::Display for Revision {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// How many notifications of an inbox are unread.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct UnreadCount(u64);
-
-impl UnreadCount {
-    /// None.
-    pub const ZERO: Self = Self(0);
-
-    /// So many.
-    pub const fn new(count: u64) -> Self {
-        Self(count)
-    }
-
-    /// The number.
-    pub const fn get(self) -> u64 {
-        self.0
-    }
-}
-
-/// Which store revisions belong to. A device that remembers another epoch starts over: its
-/// revisions mean nothing here.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Epoch(Arc<str>);
-
-/// A text is not an [`Epoch`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("an epoch has 1 to {} visible characters", Epoch::MAX_CHARS)]
-pub struct InvalidEpoch;
-
-impl Epoch {
-    /// The most characters an epoch has.
-    pub const MAX_CHARS: usize = 64;
-
-    /// Takes the text as it stands.
-    pub fn parse(raw: &str) -> Result<Self, InvalidEpoch> {
-        text::visible(raw, Self::MAX_CHARS).map_err(|_| InvalidEpoch)?;
-        Ok(Self(raw.into()))
-    }
-
-    /// The epoch as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Epoch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Epoch({})", self.0)
-    }
-}
-
-/// Where an inbox stands: its latest change and its count, which belong together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct InboxState {
-    /// Its latest change; zero for an inbox in which nothing ever happened.
-    pub revision: Revision,
-    /// How many are unread.
-    pub unread: UnreadCount,
-}
-
-/// What became of a draft.
+/// The result of adding a draft to an inbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Receipt {
-    /// The inbox took it, and this is what there is to tell.
-    Taken(DomainEvent),
-    /// It was there already, by its id or its dedupe key; nothing changed. Holds what is there,
-    /// even if the user has deleted it meanwhile.
-    AlreadyThere(Box<Notification>),
+    /// The notification was created; contains the event to publish.
+    Created(DomainEvent),
+    /// A notification with this id or dedupe key exists; nothing changed. Contains that notification,
+    /// even if the user has deleted it since.
+    Duplicate(Box<Notification>),
 }
 
 impl Receipt {
-    /// The notification as the inbox has it.
+    /// The notification in the inbox.
     pub fn notification(&self) -> Option<&Notification> {
         match self {
-            Self::Taken(DomainEvent { change: Change::Created(notification), .. })
-            | Self::AlreadyThere(notification) => Some(notification),
-            Self::Taken(_) => None,
+            Self::Created(DomainEvent { change: Change::Created(notification), .. })
+            | Self::Duplicate(notification) => Some(notification),
+            Self::Created(_) => None,
         }
     }
 }
 
-/// What became of an order to mark some as read.
+/// The result of marking notifications as read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Marked {
-    /// What there is to tell; nothing if none of them was unread.
+    /// The event to publish; `None` if none of them was unread.
     pub event: Option<DomainEvent>,
-    /// Those that the inbox has never had, each once, in the order in which they were named. What was
-    /// read or deleted before is known.
+    /// Ids that the inbox has never had, without repetition, in the order of the request. Notifications
+    /// that were read or deleted before are known.
     pub unknown: Vec<NotificationId>,
 }
 
-/// One user's inbox, whole: the reference for what a store must do. Stores of any size do the same
-/// with the rows that a change concerns.
+/// A complete inbox in memory: the reference implementation for stores. A store applies the same rules
+/// to the rows that a change concerns.
 ///
-/// Every method that changes something answers the event that tells of it, or nothing where there
-/// was nothing to change: then no revision is taken either.
+/// Every method that changes something returns the event to publish. Without a change it returns
+/// `None` and uses no revision.
 #[derive(Debug, Clone)]
 pub struct Inbox {
     user: UserId,
     state: InboxState,
-    /// What changed up to this revision is not kept completely any more.
+    /// The history up to this revision is incomplete, because tombstones were purged.
     history_floor: Revision,
     entries: Vec<Entry>,
 }
@@ -164,7 +73,7 @@ impl Entry {
 }
 
 impl Inbox {
-    /// An inbox in which nothing ever happened.
+    /// An empty inbox without history.
     pub fn new(user: UserId) -> Self {
         Self {
             user,
@@ -174,24 +83,24 @@ impl Inbox {
         }
     }
 
-    /// Where it stands.
+    /// The current revision and unread count.
     pub fn state(&self) -> InboxState {
         self.state
     }
 
-    /// Takes a draft, unless one with its id or its dedupe key was taken before.
+    /// Creates a notification, unless one with this id or dedupe key was created before.
     pub fn receive(&mut self, draft: Draft) -> Receipt {
-        if let Some(there) = self.twin_of(&draft) {
-            return Receipt::AlreadyThere(Box::new(there.notification.clone()));
+        if let Some(existing) = self.duplicate_of(&draft) {
+            return Receipt::Duplicate(Box::new(existing.notification.clone()));
         }
         let dedupe_key = draft.dedupe_key.clone();
-        let notification = draft.taken_at(self.state.revision.next());
+        let notification = draft.into_notification(self.state.revision.next());
         let entry = Entry { notification: notification.clone(), dedupe_key, deleted_at: None };
         self.entries.push(entry);
-        Receipt::Taken(self.changed(Change::Created(Box::new(notification))))
+        Receipt::Created(self.record(Change::Created(Box::new(notification))))
     }
 
-    /// Marks those of `ids` as read that are here and unread, and says which it does not know.
+    /// Marks the unread notifications among `ids` as read, and returns the unknown ids.
     pub fn mark_read(&mut self, ids: &[NotificationId], read_at: Timestamp) -> Marked {
         let revision = self.state.revision.next();
         let mut marked = Vec::new();
@@ -203,11 +112,11 @@ impl Inbox {
             }
         }
         let event =
-            (!marked.is_empty()).then(|| self.changed(Change::MarkedRead { ids: marked, read_at }));
+            (!marked.is_empty()).then(|| self.record(Change::MarkedRead { ids: marked, read_at }));
         Marked { event, unknown: self.unknown(ids) }
     }
 
-    /// Marks all that is unread as read.
+    /// Marks all unread notifications as read.
     pub fn mark_all_read(&mut self, read_at: Timestamp) -> Option<DomainEvent> {
         let revision = self.state.revision.next();
         let mut any = false;
@@ -216,11 +125,11 @@ impl Inbox {
             entry.notification.revision = revision;
             any = true;
         }
-        any.then(|| self.changed(Change::AllRead { read_at }))
+        any.then(|| self.record(Change::AllRead { read_at }))
     }
 
-    /// Deletes those of `ids` that are here. What is deleted stays as a tombstone, so that a device
-    /// that was away learns of it and a sender who tries again does not bring it back.
+    /// Deletes the notifications among `ids`. They are kept as tombstones, so that a device that was
+    /// offline learns of the deletion and a retrying sender does not create them again.
     pub fn delete(&mut self, ids: &[NotificationId], at: Timestamp) -> Option<DomainEvent> {
         let revision = self.state.revision.next();
         let mut deleted = Vec::new();
@@ -231,37 +140,37 @@ impl Inbox {
                 deleted.push(entry.notification.id.clone());
             }
         }
-        (!deleted.is_empty()).then(|| self.changed(Change::Deleted { ids: deleted }))
+        (!deleted.is_empty()).then(|| self.record(Change::Deleted { ids: deleted }))
     }
 
-    /// Deletes at most `limit` of those that have had their time, the oldest first.
-    pub fn expire(&mut self, due: &Due, limit: usize) -> Option<DomainEvent> {
-        let there = self.entries.iter().filter(|entry| !entry.is_deleted());
-        let over = there.map(|entry| &entry.notification).filter(|one| due.has_come_for(one));
-        let ids: Vec<_> = over.take(limit).map(|one| one.id.clone()).collect();
-        self.delete(&ids, due.now)
+    /// Deletes at most `limit` notifications to which the cutoff applies, the oldest first.
+    pub fn expire(&mut self, cutoff: &ExpiryCutoff, limit: usize) -> Option<DomainEvent> {
+        let present = self.entries.iter().filter(|entry| !entry.is_deleted());
+        let expired = present.map(|entry| &entry.notification).filter(|one| cutoff.applies_to(one));
+        let ids: Vec<_> = expired.take(limit).map(|one| one.id.clone()).collect();
+        self.delete(&ids, cutoff.now)
     }
 
-    /// Forgets at most `limit` tombstones of what was deleted before then, and answers how many. From
-    /// there on, what happened up to the latest of them cannot be told any more, and a sender who
-    /// tries one of them again makes it anew.
+    /// Removes at most `limit` tombstones of notifications that were deleted before `deleted_before`, and
+    /// returns their number. The history up to the latest removed tombstone is then incomplete, and a
+    /// sender that retries a removed notification creates it again.
     pub fn purge_deleted(&mut self, deleted_before: Timestamp, limit: usize) -> usize {
         let mut floor = self.history_floor;
-        let mut forgotten = 0;
+        let mut purged = 0;
         self.entries.retain(|entry| {
             let old = entry.deleted_at.is_some_and(|at| at < deleted_before);
-            let goes = old && forgotten < limit;
-            if goes {
-                forgotten += 1;
+            let purge = old && purged < limit;
+            if purge {
+                purged += 1;
                 floor = floor.max(entry.notification.revision);
             }
-            !goes
+            !purge
         });
         self.history_floor = floor;
-        forgotten
+        purged
     }
 
-    /// What is in it, newest first.
+    /// All notifications that are not deleted, newest first.
     pub fn notifications(&self) -> impl Iterator<Item = &Notification> {
         self.entries
             .iter()
@@ -270,10 +179,10 @@ impl Inbox {
             .map(|entry| &entry.notification)
     }
 
-    /// How much changed after `since`, tombstones included. `None` if the history from there on is not
-    /// complete: some of it is forgotten, or `since` is later than the latest change.
+    /// The number of changed notifications after `since`, including tombstones. `None` if the history
+    /// after `since` is incomplete, or `since` is later than the latest change.
     pub fn count_since(&self, since: Revision) -> Option<MissedCount> {
-        if !self.remembers(since) {
+        if !self.has_history_since(since) {
             return None;
         }
         let changed = self.entries.iter().filter(|entry| entry.notification.revision > since);
@@ -283,17 +192,18 @@ impl Inbox {
         }))
     }
 
-    /// What was created in that range and is still here, oldest first.
+    /// The notifications created in the range and not deleted, oldest first.
     pub fn created_in(&self, range: ReplayRange) -> impl Iterator<Item = &Notification> {
         let present = self.entries.iter().filter(|entry| !entry.is_deleted());
         let notifications = present.map(|entry| &entry.notification);
         notifications.filter(move |one| range.contains(one.created_revision))
     }
 
-    /// What was read or deleted by its latest change in that range, by revision. What the device never
-    /// saw and cannot see any more is left out. `None` if some of the range is forgotten.
+    /// The notifications whose latest change is in the range and is a read or a deletion, ordered by
+    /// revision. Leaves out notifications that were created and deleted after `range.since`: the device
+    /// never saw them. `None` if the history of the range is incomplete.
     pub fn changed_in(&self, range: ReplayRange) -> Option<Vec<MissedChange>> {
-        if !self.remembers(range.after) {
+        if !self.has_history_since(range.after) {
             return None;
         }
         let in_range =
@@ -313,7 +223,7 @@ impl Inbox {
         Some(changes)
     }
 
-    fn remembers(&self, since: Revision) -> bool {
+    fn has_history_since(&self, since: Revision) -> bool {
         (self.history_floor..=self.state.revision).contains(&since)
     }
 
@@ -322,14 +232,15 @@ impl Inbox {
         ids.iter().filter(|id| seen.insert(id)).cloned().collect()
     }
 
-    fn twin_of(&self, draft: &Draft) -> Option<&Entry> {
+    fn duplicate_of(&self, draft: &Draft) -> Option<&Entry> {
         self.entries.iter().find(|entry| {
             entry.notification.id == draft.id
                 || (draft.dedupe_key.is_some() && entry.dedupe_key == draft.dedupe_key)
         })
     }
 
-    fn changed(&mut self, change: Change) -> DomainEvent {
+    /// Advances the state past a change that was just applied, and returns its event.
+    fn record(&mut self, change: Change) -> DomainEvent {
         let unread = self.entries.iter().filter(|entry| entry.is_unread()).count();
         self.state = InboxState {
             revision: self.state.revision.next(),

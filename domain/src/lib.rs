@@ -1,11 +1,26 @@
-//! The words and rules of Belfry: what a notification is, whose inbox it is in, and how an inbox
-//! changes.
+//! The domain of Belfry: notifications, inboxes and the rules by which an inbox changes.
 //!
-//! Everything here is pure: no I/O, no clock, no wire format. A value exists only if it is valid,
-//! so it is parsed once, where it comes in, and carried as its type from there on.
+//! - [`Draft`] and [`Notification`] with their fields ([`Title`], [`Link`], …). A value exists only if
+//!   it is valid: parse it once at the edge (`Title::parse`), then pass the type.
+//! - [`Inbox`] is the reference for every store: creating, reading, deleting, expiry and the history
+//!   that a returning device needs. [`InboxState`] is its latest [`Revision`] and [`UnreadCount`].
+//! - [`DomainEvent`] is one stored change of an inbox, to be published and delivered.
+//! - [`ReplayRange`] and [`ReplayBatch`] describe the changes that a device missed.
+//! - [`UserId`] and [`UserRoom`] name the recipient and the room of that user's devices.
+//!
+//! Everything is pure: no I/O, no clock, no async, no wire format.
+//!
+//! ```
+//! use belfry_domain::{Inbox, UserId};
+//!
+//! let ada = UserId::parse("ada")?;
+//! assert_eq!(Inbox::new(ada).state().unread.get(), 0);
+//! # Ok::<(), belfry_domain::InvalidUserId>(())
+//! ```
 
 mod event;
 mod inbox;
+mod inbox_state;
 mod notification;
 mod replay;
 mod retention;
@@ -14,13 +29,14 @@ mod time;
 mod user;
 
 pub use event::{Change, DomainEvent};
-pub use inbox::{Epoch, Inbox, InboxState, InvalidEpoch, Marked, Receipt, Revision, UnreadCount};
+pub use inbox::{Inbox, Marked, Receipt};
+pub use inbox_state::{Epoch, InboxState, InvalidEpoch, Revision, UnreadCount};
 pub use notification::{
-    Data, Draft, InvalidData, InvalidDraft, InvalidId, InvalidKind, InvalidLink, InvalidMessage,
-    InvalidPriority, InvalidTitle, Kind, Link, Message, Notification, NotificationId, Priority,
-    Title,
+    Data, Draft, InvalidData, InvalidDraft, InvalidId, InvalidLink, InvalidMessage,
+    InvalidNotificationKind, InvalidPriority, InvalidTitle, Link, Message, Notification,
+    NotificationId, NotificationKind, Priority, Title,
 };
-pub use replay::{Missed, MissedChange, MissedCount, ReplayRange};
-pub use retention::Due;
+pub use replay::{MissedChange, MissedCount, ReplayBatch, ReplayRange};
+pub use retention::ExpiryCutoff;
 pub use time::Timestamp;
 pub use user::{InvalidUserId, UserId, UserRoom};

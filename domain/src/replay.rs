@@ -1,23 +1,25 @@
-//! What a device missed, and how it is read in pages while the inbox goes on changing.
+//! Replaying missed changes to a device, page by page, while the inbox keeps changing.
 
 use std::collections::BTreeMap;
 
-use crate::{Change, Notification, NotificationId, Revision, Timestamp};
+use crate::event::Change;
+use crate::inbox_state::Revision;
+use crate::notification::{Notification, NotificationId};
+use crate::time::Timestamp;
 
-/// The part of an inbox's history that a replay has still to deliver: the changes later than `after`,
-/// up to and including `up_to`.
+/// The revisions that a replay still has to deliver: later than `after`, up to and including `up_to`.
 ///
-/// `up_to` stays where the inbox stood when the replay was planned. Rows that change while pages are
-/// read therefore only leave the range: what they become is a live event, which the session's gate
-/// holds back until the replay is complete. A page depends on nothing but the range, so a replay
-/// remembers nothing else between two pages.
+/// `up_to` is the inbox's revision when the replay was planned, and does not change. A row that changes
+/// while pages are read therefore only leaves the range. Its new state is a live event, which the
+/// session's gate holds until the replay is complete. A page depends only on the range, so a replay
+/// keeps no other state between two pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReplayRange {
-    /// What the device had when the replay began. Only a notification created later is new to it.
+    /// The device's revision when the replay began. Only later notifications are new to it.
     pub since: Revision,
-    /// Where the pages delivered so far end; `since` before the first one.
+    /// The end of the pages delivered so far; equals `since` before the first page.
     pub after: Revision,
-    /// Where the replay ends.
+    /// The last revision of the replay.
     pub up_to: Revision,
 }
 
@@ -27,30 +29,30 @@ impl ReplayRange {
         Self { since, after: since, up_to }
     }
 
-    /// Whether nothing is left to deliver.
+    /// Whether everything has been delivered.
     pub fn is_done(&self) -> bool {
         self.after >= self.up_to
     }
 
-    /// Whether a change at `revision` is still to be delivered.
+    /// Whether the change at `revision` still has to be delivered.
     pub fn contains(&self, revision: Revision) -> bool {
         self.after < revision && revision <= self.up_to
     }
 }
 
-/// How much of an inbox changed after a revision.
+/// The number of notifications that changed after a revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct MissedCount {
-    /// Notifications whose latest change is later, deleted ones included.
+    /// Notifications whose latest change is later, including deleted ones.
     pub changed: usize,
-    /// Those of them that were created later and are not deleted.
+    /// The subset that was created later and is not deleted.
     pub created: usize,
 }
 
-/// The latest change of a notification, where that is something other than its creation.
+/// The latest change of a notification that was read or deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MissedChange {
-    /// Which notification.
+    /// The notification.
     pub id: NotificationId,
     /// The revision of the change.
     pub revision: Revision,
@@ -58,22 +60,22 @@ pub struct MissedChange {
     pub read_at: Option<Timestamp>,
 }
 
-/// A page of what a device missed, as each change is to that device: what it never saw is new to it,
-/// even if it has been read elsewhere meanwhile.
+/// One page of changes to replay, from the device's point of view: a notification that it never saw is
+/// new to it, even if the user has read it on another device.
 ///
-/// Revisions grow from one element to the next, and one revision is never divided. A device that is
-/// cut off half-way therefore loses nothing by asking again from the last revision that it saw.
+/// Revisions increase strictly, and all changes of one revision are in one element. A device that
+/// loses its connection half-way can therefore resume from the last revision it received.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Missed(Vec<(Revision, Change)>);
+pub struct ReplayBatch(Vec<(Revision, Change)>);
 
-impl Missed {
-    /// Merges what was created in a range with what else happened in it.
-    pub fn of(created: Vec<Notification>, changes: Vec<MissedChange>) -> Self {
+impl ReplayBatch {
+    /// Merges the notifications created in a range with the other changes of that range.
+    pub fn merge(created: Vec<Notification>, changes: Vec<MissedChange>) -> Self {
         let mut missed: BTreeMap<Revision, Change> = BTreeMap::new();
         for notification in created {
             let revision = notification.created_revision;
-            // It carries the revision that the event had when it was live, so that a device which is
-            // cut off right after it resumes there.
+            // The revision of the original event: a device that loses its connection right after this
+            // change resumes from it.
             let as_created = Notification { revision, ..notification };
             missed.insert(revision, Change::Created(Box::new(as_created)));
         }
@@ -86,8 +88,8 @@ impl Missed {
                 (Change::MarkedRead { ids, .. }, Some(_)) | (Change::Deleted { ids }, None) => {
                     ids.push(id);
                 }
-                // One revision is one change. A store that breaks this shall be seen in tests and
-                // shall not take a device's connection down.
+                // One revision is one change. A store that violates this must fail tests, but must
+                // not break a device's connection in production.
                 (other, _) => {
                     debug_assert!(false, "one revision with two kinds of change: {other:?}");
                 }
@@ -96,13 +98,13 @@ impl Missed {
         Self(missed.into_iter().collect())
     }
 
-    /// Whether there is nothing to deliver.
+    /// Whether it contains no change.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-impl IntoIterator for Missed {
+impl IntoIterator for ReplayBatch {
     type Item = (Revision, Change);
     type IntoIter = std::vec::IntoIter<Self::Item>;
 

@@ -1,17 +1,18 @@
-use crate::{Notification, Timestamp};
+use crate::notification::Notification;
+use crate::time::Timestamp;
 
-/// What has had its time at an instant, and is to disappear from inboxes.
+/// Decides which notifications are deleted because they expired or grew too old.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Due {
-    /// That instant. What expires then or has expired before it is due.
+pub struct ExpiryCutoff {
+    /// Notifications that expire at or before this instant are deleted.
     pub now: Timestamp,
-    /// What was created before this is due too, if anything is by its age alone.
+    /// Notifications created before this instant are deleted too; `None` sets no maximum age.
     pub created_before: Option<Timestamp>,
 }
 
-impl Due {
-    /// Whether that notification is due.
-    pub fn has_come_for(&self, notification: &Notification) -> bool {
+impl ExpiryCutoff {
+    /// Whether the notification is to be deleted.
+    pub fn applies_to(&self, notification: &Notification) -> bool {
         notification.expires_at.is_some_and(|end| end <= self.now)
             || self.created_before.is_some_and(|then| notification.created_at < then)
     }

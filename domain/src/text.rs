@@ -1,7 +1,7 @@
-//! What may stand in a line of text, shared by the types that are made of one.
+//! Character rules shared by the text types.
 
-/// A character that shows and takes a place: no white space, no control character, none of the
-/// invisible ones with which one text can be made to look like another (Unicode TR 36, 3.1 and 3.4).
+/// Whether a character is printed and is not a space, a control character or one of the invisible
+/// characters that make one text look like another (Unicode TR 36, 3.1 and 3.4).
 pub(crate) fn is_visible(c: char) -> bool {
     !c.is_whitespace() && !c.is_control() && !is_invisible_format(c)
 }
@@ -18,28 +18,29 @@ fn is_invisible_format(c: char) -> bool {
         | '\u{E0000}'..='\u{E007F}')
 }
 
-/// Why a text is not an identifier of at most so many visible characters.
+/// Why [`check_visible`] rejected a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NotVisible {
     Empty,
     TooLong,
+    /// It contains a character that is not [visible](is_visible).
     Invisible,
 }
 
-/// Checks for one to `max` visible characters.
-pub(crate) fn visible(raw: &str, max: usize) -> Result<(), NotVisible> {
+/// Checks for 1 to `max` visible characters.
+pub(crate) fn check_visible(raw: &str, max: usize) -> Result<(), NotVisible> {
     if raw.is_empty() {
         return Err(NotVisible::Empty);
     }
-    // Bytes bound characters from above: a huge text is refused without walking through it.
+    // A character has at most 4 bytes. This rejects a huge text without counting its characters.
     if raw.len() > max * 4 || raw.chars().count() > max {
         return Err(NotVisible::TooLong);
     }
     if raw.chars().all(is_visible) { Ok(()) } else { Err(NotVisible::Invisible) }
 }
 
-/// Whether a text holds a control character other than line breaks and tabs. Not every
-/// store can keep NUL in a text.
+/// Whether a text contains a control character other than line breaks and tabs. Some stores cannot
+/// keep NUL in a text.
 pub(crate) fn has_control(raw: &str) -> bool {
     raw.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
 }

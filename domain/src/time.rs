@@ -2,18 +2,18 @@ use std::time::Duration;
 
 /// An instant, in whole milliseconds since 1970-01-01T00:00:00Z.
 ///
-/// Milliseconds, as that is what JavaScript's `Date` keeps: an instant survives the way to a device
-/// and back unchanged.
+/// JavaScript's `Date` has the same precision, so an instant survives the way to a device and back
+/// unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// The instant that many milliseconds after (or, negative, before) the Unix epoch.
+    /// The instant `millis` milliseconds after the Unix epoch; before it if negative.
     pub const fn from_unix_millis(millis: i64) -> Self {
         Self(millis)
     }
 
-    /// The instant that many seconds after the Unix epoch, at the end of time if it lies beyond.
+    /// The instant `seconds` seconds after the Unix epoch, saturating at the largest timestamp.
     pub const fn from_unix_seconds(seconds: i64) -> Self {
         Self(seconds.saturating_mul(1_000))
     }
@@ -23,19 +23,19 @@ impl Timestamp {
         self.0
     }
 
-    /// This instant, later by `duration`; the end of time if it lies beyond.
+    /// This instant plus `duration`, saturating at the largest timestamp.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(millis(duration)))
     }
 
-    /// This instant, earlier by `duration`; the beginning of time if it lies before.
+    /// This instant minus `duration`, saturating at the smallest timestamp.
     #[must_use]
     pub fn minus(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(millis(duration)))
     }
 
-    /// How long after `earlier` this instant is; zero if it is not after it.
+    /// The time from `earlier` to this instant; zero if this instant is not later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn time_does_not_wrap_at_its_ends() {
+    fn arithmetic_saturates_at_the_ends() {
         let end = Timestamp::from_unix_millis(i64::MAX);
         assert_eq!(end.plus(Duration::from_secs(1)), end);
         assert_eq!(Timestamp::from_unix_seconds(i64::MAX), end);

@@ -3,32 +3,33 @@ use std::sync::Arc;
 
 use crate::text::{self, NotVisible};
 
-/// Whom a notification is for: the user claim of that person's token, one to
-/// [`UserId::MAX_CHARS`] visible characters without spaces. Case matters.
+/// Identifies a user, as in the user claim of that user's token: 1 to [`UserId::MAX_CHARS`] visible
+/// characters without spaces. Case-sensitive.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserId(Arc<str>);
 
 /// Why a text is not a [`UserId`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidUserId {
-    /// Nothing in it.
+    /// The text is empty.
     #[error("a user id must not be empty")]
     Empty,
     /// Longer than [`UserId::MAX_CHARS`].
     #[error("a user id has at most {} characters", UserId::MAX_CHARS)]
     TooLong,
-    /// White space, a control character or an invisible one.
+    /// Contains white space, a control character or an invisible character.
     #[error("a user id is made of visible characters, without spaces")]
     Invisible,
 }
 
 impl UserId {
-    /// The most characters a user id has.
+    /// The maximum length in characters.
     pub const MAX_CHARS: usize = 128;
 
-    /// Takes the text as it stands: nothing is trimmed, so that no two texts name one user.
+    /// Checks the text and keeps it unchanged. Nothing is trimmed, so two different texts never
+    /// identify the same user.
     pub fn parse(raw: &str) -> Result<Self, InvalidUserId> {
-        text::visible(raw, Self::MAX_CHARS).map_err(|why| match why {
+        text::check_visible(raw, Self::MAX_CHARS).map_err(|why| match why {
             NotVisible::Empty => InvalidUserId::Empty,
             NotVisible::TooLong => InvalidUserId::TooLong,
             NotVisible::Invisible => InvalidUserId::Invisible,
@@ -54,20 +55,20 @@ impl fmt::Display for UserId {
     }
 }
 
-/// The room that all devices of one user are in, and nobody else: `user:<userId>`.
+/// The room of all devices of one user, `user:<userId>`.
 ///
-/// A room is made from a valid [`UserId`] only, never from a text that a device sent, so no payload
-/// can name another user's room.
+/// A room is only created from a valid [`UserId`], never from a text that a device sent. A payload
+/// can therefore not name another user's room.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct UserRoom(UserId);
 
 impl UserRoom {
-    /// The room of that user.
+    /// The room of this user.
     pub fn of(user: UserId) -> Self {
         Self(user)
     }
 
-    /// Whose room it is.
+    /// The room's user.
     pub fn user(&self) -> &UserId {
         &self.0
     }
@@ -84,14 +85,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_of_common_identity_providers_are_taken() {
+    fn ids_of_common_identity_providers_are_accepted() {
         for raw in ["42", "auth0|5f7c8ec7c33c6c004bbafe82", "ada@example.org", "user:*", "日本"] {
             assert_eq!(UserId::parse(raw).map(|id| id.to_string()), Ok(raw.to_owned()));
         }
     }
 
     #[test]
-    fn what_cannot_be_seen_is_refused() {
+    fn invisible_characters_are_rejected() {
         for raw in ["a b", "a\n", "\u{0}", "a\u{200b}b", "\u{202e}nimda", "\u{feff}a"] {
             assert_eq!(UserId::parse(raw), Err(InvalidUserId::Invisible), "{raw:?}");
         }
@@ -99,14 +100,14 @@ mod tests {
     }
 
     #[test]
-    fn the_bound_counts_characters_not_bytes() {
+    fn length_is_counted_in_characters_not_bytes() {
         assert!(UserId::parse(&"ü".repeat(128)).is_ok());
         assert_eq!(UserId::parse(&"u".repeat(129)), Err(InvalidUserId::TooLong));
         assert_eq!(UserId::parse(&"u".repeat(10_000)), Err(InvalidUserId::TooLong));
     }
 
     #[test]
-    fn the_room_is_named_after_the_user() {
+    fn room_is_named_after_the_user() {
         let user = UserId::parse("u42").unwrap();
         assert_eq!(UserRoom::of(user).to_string(), "user:u42");
     }

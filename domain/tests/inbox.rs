@@ -1,5 +1,5 @@
-//! The rules of an inbox, as a user of the domain sees them, and what holds for any history.
-#![expect(clippy::unwrap_used, reason = "here an invalid sample is a failed test")]
+//! The rules of an inbox by example, and its invariants for any history.
+#![expect(clippy::unwrap_used, reason = "an invalid sample fails the test")]
 
 use belfry_domain::*;
 use proptest::prelude::*;
@@ -16,7 +16,7 @@ fn draft(n: usize) -> Draft {
     Draft {
         id: id(n),
         user: user(),
-        kind: Kind::default(),
+        kind: NotificationKind::default(),
         title: Title::parse("Hi").unwrap(),
         message: Message::default(),
         data: None,
@@ -33,34 +33,34 @@ fn now() -> Timestamp {
 }
 
 #[test]
-fn the_same_id_twice_is_one_notification() {
+fn repeated_id_creates_one_notification() {
     let mut inbox = Inbox::new(user());
-    assert!(matches!(inbox.receive(draft(1)), Receipt::Taken(_)));
-    assert!(matches!(inbox.receive(draft(1)), Receipt::AlreadyThere(_)));
+    assert!(matches!(inbox.receive(draft(1)), Receipt::Created(_)));
+    assert!(matches!(inbox.receive(draft(1)), Receipt::Duplicate(_)));
     assert_eq!(inbox.state().unread, UnreadCount::new(1));
     assert_eq!(inbox.state().revision, Revision::new(1));
 }
 
 #[test]
-fn the_same_dedupe_key_twice_is_one_notification() {
+fn repeated_dedupe_key_creates_one_notification() {
     let key = NotificationId::parse("order-7-shipped").unwrap();
     let mut inbox = Inbox::new(user());
     inbox.receive(Draft { dedupe_key: Some(key.clone()), ..draft(1) });
     let again = inbox.receive(Draft { dedupe_key: Some(key), ..draft(2) });
-    assert_eq!(again.notification().map(|there| there.id.clone()), Some(id(1)));
+    assert_eq!(again.notification().map(|existing| existing.id.clone()), Some(id(1)));
 }
 
 #[test]
-fn what_was_deleted_does_not_come_back() {
+fn deleted_notification_is_not_created_again() {
     let mut inbox = Inbox::new(user());
     inbox.receive(draft(1));
     inbox.delete(&[id(1)], now()).unwrap();
-    assert!(matches!(inbox.receive(draft(1)), Receipt::AlreadyThere(_)));
+    assert!(matches!(inbox.receive(draft(1)), Receipt::Duplicate(_)));
     assert_eq!(inbox.notifications().count(), 0);
 }
 
 #[test]
-fn a_change_that_changes_nothing_takes_no_revision() {
+fn call_without_effect_uses_no_revision() {
     let mut inbox = Inbox::new(user());
     inbox.receive(draft(1));
     inbox.mark_read(&[id(1)], now()).event.unwrap();
@@ -72,7 +72,7 @@ fn a_change_that_changes_nothing_takes_no_revision() {
 }
 
 #[test]
-fn what_the_inbox_never_had_is_named_when_it_is_said_to_be_read() {
+fn marking_as_read_returns_unknown_ids() {
     let mut inbox = Inbox::new(user());
     for n in 1..=3 {
         inbox.receive(draft(n));
@@ -85,19 +85,19 @@ fn what_the_inbox_never_had_is_named_when_it_is_said_to_be_read() {
 }
 
 #[test]
-fn a_draft_that_expires_before_it_exists_is_refused() {
+fn draft_that_expires_at_its_creation_is_rejected() {
     let late = Draft { expires_at: Some(Timestamp::from_unix_millis(0)), ..draft(1) };
-    assert_eq!(late.check(), Err(InvalidDraft::ExpiresBeforeItExists));
+    assert_eq!(late.check(), Err(InvalidDraft::ExpiresBeforeCreated));
 }
 
-/// All that a device missed which has everything up to `since`.
-fn missed_since(inbox: &Inbox, since: Revision) -> Option<Missed> {
+/// Everything that a device missed after `since`.
+fn missed_since(inbox: &Inbox, since: Revision) -> Option<ReplayBatch> {
     let range = ReplayRange::new(since, inbox.state().revision);
-    Some(Missed::of(inbox.created_in(range).cloned().collect(), inbox.changed_in(range)?))
+    Some(ReplayBatch::merge(inbox.created_in(range).cloned().collect(), inbox.changed_in(range)?))
 }
 
 #[test]
-fn a_notification_read_elsewhere_is_still_new_to_a_device_that_never_saw_it() {
+fn notification_read_elsewhere_is_new_to_a_device_that_never_saw_it() {
     let mut inbox = Inbox::new(user());
     inbox.receive(draft(1));
     inbox.receive(draft(2));
@@ -117,7 +117,7 @@ fn a_notification_read_elsewhere_is_still_new_to_a_device_that_never_saw_it() {
 }
 
 #[test]
-fn what_came_and_went_while_a_device_was_away_is_nothing_to_it() {
+fn notification_created_and_deleted_while_offline_is_not_replayed() {
     let mut inbox = Inbox::new(user());
     inbox.receive(draft(1));
     let seen = inbox.state().revision;
@@ -127,59 +127,60 @@ fn what_came_and_went_while_a_device_was_away_is_nothing_to_it() {
     assert_eq!(inbox.count_since(seen), Some(MissedCount { changed: 1, created: 0 }));
 }
 
-fn due_at(millis: i64) -> Due {
-    Due { now: Timestamp::from_unix_millis(millis), created_before: None }
+fn cutoff_at(millis: i64) -> ExpiryCutoff {
+    ExpiryCutoff { now: Timestamp::from_unix_millis(millis), created_before: None }
 }
 
 #[test]
-fn what_expires_is_deleted_when_its_time_has_come() {
+fn expired_notification_is_deleted_at_its_expiry() {
     let ends = |millis| Some(Timestamp::from_unix_millis(millis));
     let mut inbox = Inbox::new(user());
     inbox.receive(Draft { expires_at: ends(500), ..draft(1) });
     inbox.receive(Draft { expires_at: ends(600), ..draft(2) });
     inbox.receive(draft(3));
 
-    assert_eq!(inbox.expire(&due_at(499), 10), None);
-    let event = inbox.expire(&due_at(500), 10).unwrap();
+    assert_eq!(inbox.expire(&cutoff_at(499), 10), None);
+    let event = inbox.expire(&cutoff_at(500), 10).unwrap();
     assert_eq!(event.change, Change::Deleted { ids: vec![id(1)] });
     assert_eq!((event.revision.get(), event.unread.get()), (4, 2));
-    assert_eq!(inbox.expire(&due_at(500), 10), None);
+    assert_eq!(inbox.expire(&cutoff_at(500), 10), None);
 }
 
 #[test]
-fn what_is_old_is_deleted_a_little_at_a_time() {
+fn old_notifications_are_deleted_in_batches() {
     let mut inbox = Inbox::new(user());
     for n in 1..=5 {
         let created_at = Timestamp::from_unix_millis(i64::try_from(n).unwrap());
         inbox.receive(Draft { created_at, ..draft(n) });
     }
-    let old = Due { created_before: Some(Timestamp::from_unix_millis(4)), ..due_at(1_000) };
-    let gone = |event: Option<DomainEvent>| event.map(|event| event.change);
-    assert_eq!(gone(inbox.expire(&old, 2)), Some(Change::Deleted { ids: vec![id(1), id(2)] }));
-    assert_eq!(gone(inbox.expire(&old, 2)), Some(Change::Deleted { ids: vec![id(3)] }));
+    let old =
+        ExpiryCutoff { created_before: Some(Timestamp::from_unix_millis(4)), ..cutoff_at(1_000) };
+    let deleted = |event: Option<DomainEvent>| event.map(|event| event.change);
+    assert_eq!(deleted(inbox.expire(&old, 2)), Some(Change::Deleted { ids: vec![id(1), id(2)] }));
+    assert_eq!(deleted(inbox.expire(&old, 2)), Some(Change::Deleted { ids: vec![id(3)] }));
     assert_eq!(inbox.notifications().count(), 2);
 }
 
 #[test]
-fn what_was_forgotten_cannot_be_told_and_can_come_anew() {
+fn purged_notification_leaves_a_gap_in_history_and_can_be_created_again() {
     let mut inbox = Inbox::new(user());
     (1..=3).for_each(|n| drop(inbox.receive(draft(n))));
     let known = inbox.state().revision;
     inbox.delete(&[id(1)], now()).unwrap();
     inbox.mark_read(&[id(2)], now()).event.unwrap();
 
-    assert_eq!(inbox.purge_deleted(now(), 10), 0, "deleted then, not before");
+    assert_eq!(inbox.purge_deleted(now(), 10), 0, "deleted at that instant, not before");
     let later = Timestamp::from_unix_millis(1_001);
     assert_eq!(inbox.purge_deleted(later, 10), 1);
     assert_eq!(inbox.count_since(known), None);
     assert_eq!(missed_since(&inbox, known), None);
     assert_eq!(inbox.count_since(known.next()), Some(MissedCount { changed: 1, created: 0 }));
-    assert_eq!(inbox.count_since(inbox.state().revision.next()), None, "not yet");
+    assert_eq!(inbox.count_since(inbox.state().revision.next()), None, "a future revision");
     assert_eq!(
         inbox.state(),
         InboxState { revision: Revision::new(5), unread: UnreadCount::new(1) }
     );
-    assert!(matches!(inbox.receive(draft(1)), Receipt::Taken(_)));
+    assert!(matches!(inbox.receive(draft(1)), Receipt::Created(_)));
 }
 
 #[derive(Debug, Clone)]
@@ -188,10 +189,10 @@ enum Step {
     MarkRead(Vec<usize>),
     MarkAllRead,
     Delete(Vec<usize>),
-    /// Of what is due by its age, so many.
+    /// Expires at most this many notifications by their age.
     Expire(usize),
-    /// Of the tombstones, so many.
-    Forget(usize),
+    /// Purges at most this many tombstones.
+    Purge(usize),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -201,38 +202,38 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::MarkAllRead),
         1 => prop::collection::vec(0..20_usize, 1..3).prop_map(Step::Delete),
         1 => (1..4_usize).prop_map(Step::Expire),
-        1 => (1..4_usize).prop_map(Step::Forget),
+        1 => (1..4_usize).prop_map(Step::Purge),
     ]
 }
 
-fn take(inbox: &mut Inbox, step: &Step) -> Option<DomainEvent> {
+fn apply(inbox: &mut Inbox, step: &Step) -> Option<DomainEvent> {
     let ids = |numbers: &[usize]| numbers.iter().copied().map(id).collect::<Vec<_>>();
     match step {
         Step::Receive(n) => match inbox.receive(draft(*n)) {
-            Receipt::Taken(event) => Some(event),
-            Receipt::AlreadyThere(_) => None,
+            Receipt::Created(event) => Some(event),
+            Receipt::Duplicate(_) => None,
         },
         Step::MarkRead(numbers) => inbox.mark_read(&ids(numbers), now()).event,
         Step::MarkAllRead => inbox.mark_all_read(now()),
         Step::Delete(numbers) => inbox.delete(&ids(numbers), now()),
         Step::Expire(limit) => {
-            inbox.expire(&Due { now: now(), created_before: Some(now()) }, *limit)
+            inbox.expire(&ExpiryCutoff { now: now(), created_before: Some(now()) }, *limit)
         }
-        Step::Forget(limit) => {
+        Step::Purge(limit) => {
             let before = inbox.state();
             inbox.purge_deleted(Timestamp::from_unix_millis(1_001), *limit);
-            assert_eq!(inbox.state(), before, "nothing in the inbox changes");
+            assert_eq!(inbox.state(), before, "purging does not change the state");
             None
         }
     }
 }
 
-/// A device's own list: what it makes of the changes that it is told.
+/// A device's own list, kept up to date by the changes that it receives.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Device(std::collections::BTreeMap<String, bool>);
 
 impl Device {
-    fn told(&mut self, change: &Change) {
+    fn receive(&mut self, change: &Change) {
         match change {
             Change::Created(new) => {
                 self.0.insert(new.id.to_string(), new.is_read());
@@ -260,11 +261,11 @@ impl Device {
 
 proptest! {
     #[test]
-    fn revisions_have_no_holes_and_counts_never_drift(steps in prop::collection::vec(step(), 0..80)) {
+    fn revisions_are_consecutive_and_counts_are_exact(steps in prop::collection::vec(step(), 0..80)) {
         let mut inbox = Inbox::new(user());
         let mut revision = 0;
         for step in &steps {
-            if let Some(event) = take(&mut inbox, step) {
+            if let Some(event) = apply(&mut inbox, step) {
                 revision += 1;
                 prop_assert_eq!(event.revision.get(), revision);
                 let unread = inbox.notifications().filter(|n| !n.is_read()).count() as u64;
@@ -275,7 +276,7 @@ proptest! {
     }
 
     #[test]
-    fn a_device_that_was_away_ends_where_one_that_stayed_does(
+    fn returning_device_ends_in_the_same_state_as_a_connected_one(
         steps in prop::collection::vec(step(), 1..60),
         left_after in any::<prop::sample::Index>(),
         cut_after in any::<prop::sample::Index>(),
@@ -285,46 +286,46 @@ proptest! {
         let mut seen = Revision::ZERO;
         let left_after = left_after.index(steps.len());
         for (n, step) in steps.iter().enumerate() {
-            if let Some(event) = take(&mut inbox, step) {
-                stayed.told(&event.change);
+            if let Some(event) = apply(&mut inbox, step) {
+                stayed.receive(&event.change);
                 if n <= left_after {
-                    away.told(&event.change);
+                    away.receive(&event.change);
                     seen = event.revision;
                 }
             }
         }
         prop_assert_eq!(&stayed, &Device::of(&inbox));
 
-        // It comes back: perhaps what it missed is forgotten, and it loads what there is.
+        // The device returns. If the history was purged, it must load its list.
         let Some(missed) = missed_since(&inbox, seen) else {
-            prop_assert!(steps.iter().any(|step| matches!(step, Step::Forget(_))));
+            prop_assert!(steps.iter().any(|step| matches!(step, Step::Purge(_))));
             return Ok(());
         };
-        // If not, it is cut off somewhere in the middle, and comes back again.
+        // Otherwise it loses its connection in the middle of the replay and returns again.
         let missed: Vec<_> = missed.into_iter().collect();
         let revisions: Vec<_> = missed.iter().map(|(revision, _)| *revision).collect();
         prop_assert!(revisions.is_sorted_by(|a, b| a < b), "{:?}", revisions);
-        let mut news = Vec::new();
+        let mut created = Vec::new();
         for (revision, change) in missed.iter().take(cut_after.index(missed.len() + 1)) {
-            if let Change::Created(new) = change { news.push(new.id.clone()); }
-            away.told(change);
+            if let Change::Created(new) = change { created.push(new.id.clone()); }
+            away.receive(change);
             seen = *revision;
         }
         for (_, change) in missed_since(&inbox, seen).unwrap() {
-            if let Change::Created(new) = &change { news.push(new.id.clone()); }
-            away.told(&change);
+            if let Change::Created(new) = &change { created.push(new.id.clone()); }
+            away.receive(&change);
         }
         prop_assert_eq!(&away, &stayed);
-        let count = news.len();
-        news.sort();
-        news.dedup();
-        prop_assert_eq!(news.len(), count, "a notification was told twice as new");
+        let count = created.len();
+        created.sort();
+        created.dedup();
+        prop_assert_eq!(created.len(), count, "a notification was delivered twice as new");
     }
 
-    /// Between any two pages the inbox changes; those changes are delivered after the last page, as the
-    /// gate of a session does it.
+    /// The inbox changes between pages. These changes are delivered after the last page, as a session's
+    /// gate does.
     #[test]
-    fn a_replay_in_pages_is_exact_while_the_inbox_changes(
+    fn paged_replay_is_exact_while_the_inbox_changes(
         before in prop::collection::vec(step(), 0..40),
         missed in prop::collection::vec(step(), 1..40),
         page in 1..8_u64,
@@ -332,39 +333,39 @@ proptest! {
     ) {
         let mut inbox = Inbox::new(user());
         for step in &before {
-            take(&mut inbox, step);
+            apply(&mut inbox, step);
         }
         let mut device = Device::of(&inbox);
         let since = inbox.state().revision;
         for step in &missed {
-            take(&mut inbox, step);
+            apply(&mut inbox, step);
         }
         let Some(count) = inbox.count_since(since) else { return Ok(()) };
 
         let mut range = ReplayRange::new(since, inbox.state().revision);
-        let (mut live, mut told, mut created) = (Vec::new(), Vec::new(), 0);
+        let (mut live, mut delivered, mut created) = (Vec::new(), Vec::new(), 0);
         let mut meanwhile = meanwhile.into_iter();
         while !range.is_done() {
             let end = Revision::new((range.after.get() + page).min(range.up_to.get()));
             let this = ReplayRange { up_to: end, ..range };
             let Some(changes) = inbox.changed_in(this) else { return Ok(()) };
-            for (revision, change) in Missed::of(inbox.created_in(this).cloned().collect(), changes) {
+            for (revision, change) in ReplayBatch::merge(inbox.created_in(this).cloned().collect(), changes) {
                 created += usize::from(matches!(change, Change::Created(_)));
-                device.told(&change);
-                told.push((revision, change));
+                device.receive(&change);
+                delivered.push((revision, change));
             }
             range.after = end;
             for step in meanwhile.next().unwrap_or_default() {
-                live.extend(take(&mut inbox, &step));
+                live.extend(apply(&mut inbox, &step));
             }
         }
         for event in live {
-            device.told(&event.change);
-            told.push((event.revision, event.change));
+            device.receive(&event.change);
+            delivered.push((event.revision, event.change));
         }
         prop_assert_eq!(device, Device::of(&inbox));
-        // Each revision once, so nothing is told as new twice.
-        prop_assert!(told.is_sorted_by(|(a, _), (b, _)| a < b), "{:?}", told);
+        // Each revision once, so no notification is delivered twice as new.
+        prop_assert!(delivered.is_sorted_by(|(a, _), (b, _)| a < b), "{:?}", delivered);
         prop_assert!(created <= count.created, "{} of {:?}", created, count);
     }
 }

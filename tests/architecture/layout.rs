@@ -1,4 +1,4 @@
-//! What lies at the top of the repository.
+//! The entries at the top of the repository.
 
 use std::fs;
 
@@ -19,26 +19,26 @@ const ENTRIES: [&str; 12] = [
     "tests",
 ];
 
-/// What building and running leave there; git ignores them.
-const LEFT_BEHIND: [&str; 4] = ["target", "belfry.toml", "belfry.db", "belfry.dev-key"];
+/// Results of building and running, which git ignores.
+const GENERATED: [&str; 4] = ["target", "belfry.toml", "belfry.db", "belfry.dev-key"];
 
 fn breaches<'a>(entries: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     entries
         .into_iter()
         .filter(|entry| !belongs(entry))
-        .map(|entry| format!("{entry} has no place at the top of the repository"))
+        .map(|entry| format!("{entry} does not belong at the top of the repository"))
         .collect()
 }
 
 fn belongs(entry: &str) -> bool {
     entry.starts_with('.')
         || ENTRIES.contains(&entry)
-        || LEFT_BEHIND.contains(&entry)
+        || GENERATED.contains(&entry)
         || entry.starts_with("belfry.db-")
 }
 
 #[test]
-fn the_top_of_the_repository_has_what_it_should_and_nothing_else() {
+fn top_of_the_repository_has_only_known_entries() {
     let entries: Vec<String> = fs::read_dir(root())
         .expect("the repository can be read")
         .flatten()
@@ -48,7 +48,7 @@ fn the_top_of_the_repository_has_what_it_should_and_nothing_else() {
 }
 
 #[test]
-fn a_folder_that_does_not_belong_is_found() {
-    let expected = ["docs has no place at the top of the repository"];
+fn unknown_entry_is_found() {
+    let expected = ["docs does not belong at the top of the repository"];
     assert_eq!(breaches(["domain", ".ci", "docs", "belfry.db-wal"]), expected);
 }

@@ -1,27 +1,31 @@
-//! The architecture's rules, checked against the manifests and the sources.
+//! Rules of the architecture, checked against manifests, sources and the runbook.
 //!
-//! Every rule is a function over its input that answers with the breaches, and has a test that it finds
-//! one; so a rule that checks nothing any more does not stay green.
+//! Each rule is a function that returns the breaches in its input. A test with a breach shows that the rule
+//! finds it, so that a rule that checks nothing cannot pass.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+mod cycles;
 mod layout;
+mod log_lines;
 mod manifests;
 mod mirror;
+mod source;
+mod technologies;
 mod words;
 
 /// The repository's root.
 fn root() -> PathBuf {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-    tests.parent().expect("the tests lie in the repository").to_owned()
+    tests.parent().expect("the tests are in the repository").to_owned()
 }
 
 /// All Rust files under a folder of the repository, with their paths from its root.
 fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     collect(&root().join(folder), &mut found);
-    assert!(!found.is_empty(), "no Rust file under {folder}: has it moved?");
+    assert!(!found.is_empty(), "no Rust file under {folder}: was it moved?");
     found
 }
 
@@ -32,13 +36,13 @@ fn collect(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
             collect(&path, found);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = fs::read_to_string(&path).expect("a source file is text");
-            let from_root = path.strip_prefix(root()).expect("it lies in the repository");
+            let from_root = path.strip_prefix(root()).expect("it is in the repository");
             found.push((from_root.to_owned(), text));
         }
     }
 }
 
-/// Fails with all breaches at once.
+/// Fails if there are breaches, and lists all of them.
 #[track_caller]
 fn none(breaches: &[String]) {
     assert!(breaches.is_empty(), "\n  {}\n", breaches.join("\n  "));

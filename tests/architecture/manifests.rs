@@ -1,4 +1,4 @@
-//! Which crate may depend on what, as `cargo metadata` tells it.
+//! Allowed dependencies of each crate, checked with `cargo metadata`.
 
 use std::process::Command;
 
@@ -21,7 +21,7 @@ struct Package {
 #[derive(Debug, Deserialize)]
 struct Dependency {
     name: String,
-    /// `dev` or `build`; none for what ends up in the crate itself.
+    /// `dev` or `build`; `None` for a normal dependency.
     kind: Option<String>,
     optional: bool,
     features: Vec<String>,
@@ -40,7 +40,7 @@ impl Workspace {
 
     fn package(&self, name: &str) -> &Package {
         let found = self.packages.iter().find(|package| package.name == name);
-        found.unwrap_or_else(|| panic!("no package {name}: has it been renamed?"))
+        found.unwrap_or_else(|| panic!("no package {name}: was it renamed?"))
     }
 }
 
@@ -63,7 +63,7 @@ const fn allowed(name: &'static str) -> Allowed {
 
 const DOMAIN: [Allowed; 1] = [allowed("thiserror")];
 
-/// Language and time, and nothing that speaks to the outside.
+/// Language and time, and nothing that does I/O.
 const APPLICATION: [Allowed; 9] = [
     allowed("belfry-domain"),
     allowed("async-trait"),
@@ -78,8 +78,8 @@ const APPLICATION: [Allowed; 9] = [
     Allowed { only_optional: true, features: &["std", "sink"], ..allowed("futures-util") },
 ];
 
-/// What the package depends on beyond what it may.
-fn beyond(package: &Package, allowed: &[Allowed]) -> Vec<String> {
+/// Dependencies and features that are not allowed.
+fn not_allowed(package: &Package, allowed: &[Allowed]) -> Vec<String> {
     package.normal_dependencies().flat_map(|it| breaches(&package.name, it, allowed)).collect()
 }
 
@@ -100,7 +100,7 @@ fn breaches(package: &str, dependency: &Dependency, allowed: &[Allowed]) -> Vec<
     breaches
 }
 
-/// Where the package depends on one that lies further out.
+/// Dependencies on crates further out.
 fn outward(package: &Package, outer: &[&str]) -> Vec<String> {
     package
         .dependencies
@@ -111,19 +111,19 @@ fn outward(package: &Package, outer: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn the_domain_depends_on_next_to_nothing() {
-    none(&beyond(Workspace::read().package("belfry-domain"), &DOMAIN));
+fn domain_has_only_allowed_dependencies() {
+    none(&not_allowed(Workspace::read().package("belfry-domain"), &DOMAIN));
 }
 
 #[test]
-fn the_application_depends_on_no_technology() {
-    none(&beyond(Workspace::read().package("belfry-application"), &APPLICATION));
+fn application_has_only_allowed_dependencies() {
+    none(&not_allowed(Workspace::read().package("belfry-application"), &APPLICATION));
 }
 
 #[test]
 fn dependencies_point_inwards() {
     let workspace = Workspace::read();
-    // Innermost first. Development dependencies count too: a test is no way round.
+    // Innermost first. Development dependencies count too.
     let rings =
         ["belfry-domain", "belfry-application", "belfry-adapters", "belfry", "belfry-tests"];
     for (ring, name) in rings.iter().enumerate() {
@@ -133,7 +133,7 @@ fn dependencies_point_inwards() {
 }
 
 #[test]
-fn the_adapters_fill_the_ports_of_the_application() {
+fn adapters_depend_on_application_and_domain() {
     let workspace = Workspace::read();
     let adapters = workspace.package("belfry-adapters");
     for inner in ["belfry-application", "belfry-domain"] {
@@ -148,41 +148,44 @@ fn package(dependencies: &serde_json::Value) -> Package {
 }
 
 #[test]
-fn a_technology_is_found() {
+fn dependency_on_a_technology_is_found() {
     let breaking = package(&json!([
         { "name": "sqlx", "kind": null, "optional": false, "features": [] },
     ]));
-    assert_eq!(beyond(&breaking, &APPLICATION), ["belfry-application must not depend on sqlx"]);
+    assert_eq!(
+        not_allowed(&breaking, &APPLICATION),
+        ["belfry-application must not depend on sqlx"]
+    );
 }
 
 #[test]
-fn a_feature_that_does_io_is_found() {
+fn feature_that_does_io_is_found() {
     let breaking = package(&json!([
         { "name": "tokio", "kind": null, "optional": false, "features": ["sync", "net"] },
     ]));
     let expected = ["belfry-application must not turn on the feature net of tokio"];
-    assert_eq!(beyond(&breaking, &APPLICATION), expected);
+    assert_eq!(not_allowed(&breaking, &APPLICATION), expected);
 }
 
 #[test]
-fn a_mock_in_the_product_is_found() {
+fn mock_in_the_product_is_found() {
     let breaking = package(&json!([
         { "name": "mockall", "kind": null, "optional": false, "features": [] },
     ]));
     let expected = ["belfry-application may depend on mockall only behind a feature"];
-    assert_eq!(beyond(&breaking, &APPLICATION), expected);
+    assert_eq!(not_allowed(&breaking, &APPLICATION), expected);
 }
 
 #[test]
-fn what_only_tests_use_is_free() {
+fn development_dependency_is_allowed() {
     let fine = package(&json!([
         { "name": "proptest", "kind": "dev", "optional": false, "features": ["std"] },
     ]));
-    none(&beyond(&fine, &APPLICATION));
+    none(&not_allowed(&fine, &APPLICATION));
 }
 
 #[test]
-fn an_arrow_outwards_is_found_also_for_tests() {
+fn outward_development_dependency_is_found() {
     let breaking = package(&json!([
         { "name": "belfry-adapters", "kind": "dev", "optional": false, "features": [] },
     ]));

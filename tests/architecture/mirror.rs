@@ -1,14 +1,14 @@
-//! That a port's file and its adapter's file have the same name.
+//! A port's file and its adapter's file have the same name.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::{none, sources};
 
-/// Ports that no adapter mirrors, and why.
+/// Ports without an adapter of the same name, with the reason.
 const EXCEPTIONS: [(&str, &str); 0] = [];
 
-/// The names of the modules that these files hold: a file's own, or its folder's for a `mod.rs`.
+/// The module names of these files: the file's name, or the folder's for a `mod.rs`.
 fn modules<'a>(files: impl IntoIterator<Item = &'a Path>) -> BTreeSet<String> {
     files
         .into_iter()
@@ -38,7 +38,7 @@ fn breaches(
 }
 
 #[test]
-fn every_port_is_mirrored_by_an_adapter() {
+fn every_port_has_an_adapter_of_the_same_name() {
     let ports = sources("application/src/ports");
     let mut ports = modules(ports.iter().map(|(path, _)| path.as_path()));
     ports.remove("ports");
@@ -48,7 +48,7 @@ fn every_port_is_mirrored_by_an_adapter() {
 }
 
 #[test]
-fn a_port_without_an_adapter_is_found() {
+fn port_without_an_adapter_is_found() {
     let ports = modules(["ports/clock.rs", "ports/outbox.rs", "ports/inbox/mod.rs"].map(Path::new));
     let adapters = modules(["outbound/postgres/outbox.rs", "outbound/inbox.rs"].map(Path::new));
     let expected = ["no adapter has a file named after the port clock"];
@@ -57,7 +57,7 @@ fn a_port_without_an_adapter_is_found() {
 }
 
 #[test]
-fn an_exception_that_is_not_needed_is_found() {
+fn unneeded_exception_is_found() {
     let ports = modules(["ports/clock.rs"].map(Path::new));
     let expected = ["the exception for clock is not needed any more"];
     assert_eq!(breaches(&ports, &ports, &[("clock", "for this test")]), expected);

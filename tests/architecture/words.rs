@@ -1,142 +1,337 @@
-//! Which words the inner crates may not say, not even in a comment: a port that explains itself with a
-//! product is shaped after that product.
+//! Words that the code must not use: private metaphors and names that a standard term has replaced, and
+//! phrases that make a sentence hard to read.
 
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
+use crate::source::{Token, TokenKind, tokens};
 use crate::{none, sources};
 
-/// Products, libraries and protocols. Compared without regard to case, with whole words and with the
-/// parts of a name such as `PostgresInbox` or `amqp_url`.
-///
-/// `https` is not among them, for links in documentation; neither is `json`, the notation of a
-/// notification's own data, which the inner crates carry as text.
-const TECHNOLOGIES: [&str; 35] = [
-    "amqp",
-    "amqps",
-    "axum",
-    "clap",
-    "cloudevent",
-    "cloudevents",
-    "docker",
-    "engineio",
-    "engineioxide",
-    "figment",
-    "http",
-    "hyper",
-    "jsonwebtoken",
-    "jwks",
-    "jwt",
-    "kafka",
-    "kubernetes",
-    "lapin",
-    "nestjs",
-    "postgres",
-    "postgresql",
-    "prometheus",
-    "rabbitmq",
-    "redis",
-    "reqwest",
-    "serde",
-    "socketio",
-    "socketioxide",
-    "sql",
-    "sqlite",
-    "sqlx",
-    "tower",
-    "tungstenite",
-    "utoipa",
-    "websocket",
+/// How a retired word is recognised.
+#[derive(Clone, Copy)]
+enum Form {
+    /// Anywhere in a comment, and as a part of any name: `door` in `SocketIoDoor` and `open_door`.
+    Word,
+    /// This identifier, spelled exactly so.
+    Name,
+    /// An item that is defined under exactly this identifier, for words that are otherwise in order.
+    Definition,
+}
+
+use Form::{Definition, Name, Word};
+
+/// Each retired word with the term that replaces it.
+const RETIRED: [(Form, &str, &str); 110] = [
+    // Sockets
+    (Word, "door", "endpoint, inbound adapter, ConnectHandler or SocketIoServer"),
+    (Word, "doors", "endpoints or inbound adapters"),
+    (Word, "knock", "ConnectRequest or probe"),
+    (Word, "knocks", "probes"),
+    (Definition, "Arrival", "Admitted"),
+    (Name, "TurnedAway", "ConnectError"),
+    (Name, "PutOff", "Unavailable"),
+    (Name, "let_in", "authenticate"),
+    (Name, "come_in", "connect_namespace"),
+    (Definition, "enter", "on_connect"),
+    (Word, "seat", "NamespaceSocket"),
+    (Word, "seats", "namespace sockets"),
+    (Name, "Shown", "RequestCredentials"),
+    (Name, "Covered", "PrepaidHandshake"),
+    (Name, "Inflow", "MessageLimiter or DeliveryBatcher"),
+    (Name, "UnderWay", "InFlightPermit"),
+    (Name, "Excess", "LimitExceeded or ExcessPolicy"),
+    (Definition, "Place", "ConnectionPermit, SessionReservation or NamespaceState"),
+    (Name, "keep_place", "reserve"),
+    (Name, "give_back", "release"),
+    (Name, "take_place", "occupy"),
+    (Name, "Outlet", "FrameWriter"),
+    (Definition, "Line", "SharedSocket or OutputLine"),
+    (Name, "ProtocolSide", "ProtocolStream"),
+    (Name, "by_library", "defer_to_library"),
+    (Name, "say_last", "close_after"),
+    (Name, "hang_up", "abort"),
+    (Name, "LastWord", "FinalPacket"),
+    (Name, "Parting", "Closing"),
+    (Name, "Paced", "ThrottledStream"),
+    (Name, "first_head", "initial_request_head"),
+    (Name, "lean", "without_unused_buffers"),
+    (Name, "leanest", "without_unused_buffers"),
+    (Name, "Heard", "Frame"),
+    // Messages and the broker
+    (Word, "sieve", "BatchExecutor"),
+    (Name, "strikes", "failures"),
+    (Word, "lane", "OrderingKey or ConfirmChannel"),
+    (Word, "lanes", "ordering keys or channels"),
+    (Name, "Handling", "MessageHandler"),
+    (Definition, "Order", "Command"),
+    (Name, "Letter", "FailedMessage"),
+    (Name, "Letters", "FailureRouter"),
+    (Definition, "letters", "failure_router"),
+    (Definition, "Link", "BrokerConnection"),
+    (Definition, "Role", "ConnectedTask"),
+    (Definition, "Up", "ConnectionStatus"),
+    (Definition, "Lost", "ConnectionError"),
+    (Word, "errand", "OneShotConnection"),
+    (Name, "Needs", "RequiredTopology or EventDeps"),
+    (Name, "Outgoing", "Publish"),
+    (Definition, "Sent", "Confirmation"),
+    (Name, "NotSent", "PublishError"),
+    (Name, "Pauses", "Backoff"),
+    (Word, "mending", "frame_sanitizer"),
+    (Word, "mended", "sanitized"),
+    (Name, "measures", "metrics"),
+    (Definition, "hits", "exceeded"),
+    (Definition, "hit", "record_exceeded"),
+    (Name, "Lately", "LogThrottle"),
+    (Name, "takers", "consumers"),
+    (Name, "Hearing", "EventSource"),
+    (Name, "greeting", "startup_banner"),
+    // Sessions and use cases
+    (Name, "Announcement", "PushBatch or Delivery"),
+    (Name, "Which", "Selection"),
+    (Name, "keep_time", "run_expiry"),
+    (Name, "end_what_is_over", "close_expired"),
+    (Name, "remind", "schedule_expiry"),
+    (Name, "next_look", "next_check"),
+    (Name, "falls_behind", "mark_lagging"),
+    (Name, "catch_up_those_behind", "catch_up_lagging"),
+    (Name, "welcome", "start"),
+    (Name, "dismiss", "drain"),
+    (Name, "send_away", "disconnect"),
+    (Name, "asks_back", "should_reconnect"),
+    (Definition, "Seen", "ResumePoint"),
+    (Definition, "Once", "Idempotent or IdempotencyKey"),
+    (Name, "Twin", "Duplicate"),
+    (Name, "Standing", "InboxPlan"),
+    (Name, "Intake", "CreatePlan or DraftLimits"),
+    (Definition, "intake", "create_plan or draft_limits"),
+    (Word, "story", "use case or log"),
+    (Word, "stories", "use cases or logs"),
+    (Name, "of_devices", "socket_use_cases"),
+    (Name, "of_callers", "rest_use_cases"),
+    // Stores
+    (Name, "Lead", "OutboxLease"),
+    (Name, "LedHere", "LeaderFlag"),
+    (Definition, "Waker", "CommitNotifier"),
+    (Definition, "spare", "clear"),
+    (Name, "apart", "separate_pool"),
+    // HTTP and tokens
+    (Name, "Doing", "Authorized"),
+    (Name, "Posted", "JsonBody"),
+    (Word, "stranger", "anonymous"),
+    (Definition, "observe", "request_telemetry"),
+    (Name, "WebJwks", "JwksClient"),
+    (Name, "Unopened", "UnverifiedToken"),
+    (Definition, "pieces", "microbenchmarks"),
+    // Tests
+    (Name, "Siege", "AttackScenario"),
+    (Name, "bear", "run_during"),
+    (Name, "endure", "inject"),
+    (Name, "nurse", "reconnect_stuck"),
+    (Name, "Strike", "FaultInjector"),
+    (Name, "Guests", "Clients"),
+    (Name, "Crowd", "Clients"),
+    (Name, "deeds", "attempts"),
+    (Name, "Keeper", "ServerSupervisor"),
+    (Name, "keeper", "server_supervisor"),
+    (Definition, "floor", "bare_bridge"),
+    // Deliver, publish, emit, log, return; deliver and receive
+    (Name, "Told", "the delivered or published type, by its name"),
+    (Name, "told", "delivered, published or logged"),
+    (Name, "tell", "deliver, publish, emit, log or return"),
 ];
 
-/// Names with a dot in them.
-const DOTTED: [&str; 2] = ["socket.io", "engine.io"];
+/// Files that may use a retired word, and why.
+const EXCEPTIONS: [(&str, &str, &str); 1] =
+    [("domain/src/notification/fields.rs", "Link", "the link of a notification")];
 
-/// Files that may say one of the words, and why.
-const EXCEPTIONS: [(&str, &str, &str); 0] = [];
+/// Phrases that comments of the product must not use: name the actor, and the verb for what happens.
+const PHRASES: [&str; 6] = ["whoever", "somebody", "nobody", "is told", "told", "tell"];
 
-fn breaches(files: &[(PathBuf, String)], exceptions: &[(&str, &str, &str)]) -> Vec<String> {
+/// Uses of the phrases that are left, by file. The numbers may only become smaller.
+const ALLOWED: [(&str, usize); 0] = [];
+
+/// The retired words by spelling, with how each is recognised and what replaces it.
+type Retired = BTreeMap<&'static str, (Form, &'static str)>;
+
+fn retired_words(files: &[(PathBuf, String)], exceptions: &[(&str, &str, &str)]) -> Vec<String> {
+    let retired: Retired =
+        RETIRED.iter().map(|(form, word, instead)| (*word, (*form, *instead))).collect();
     let mut breaches = Vec::new();
+    let mut needed = vec![false; exceptions.len()];
     for (path, text) in files {
-        let excepted = |word: &str| {
-            let file = path.to_str().unwrap_or_default();
-            exceptions.iter().any(|(where_, what, _)| *where_ == file && *what == word)
-        };
-        for (number, line) in text.lines().enumerate() {
-            for word in technologies_in(line).into_iter().filter(|word| !excepted(word)) {
-                breaches.push(format!("{}:{}: names {word}", path.display(), number + 1));
+        let tokens = tokens(text);
+        for (at, token) in tokens.iter().enumerate() {
+            for word in retired_in(&retired, &tokens, at) {
+                let excepted = exceptions
+                    .iter()
+                    .position(|(file, what, _)| path.as_os_str() == *file && *what == word);
+                match excepted {
+                    Some(exception) => needed[exception] = true,
+                    None => breaches.push(format!(
+                        "{}:{}: {word} is retired: {}",
+                        path.display(),
+                        token.line,
+                        retired[word].1
+                    )),
+                }
             }
+        }
+    }
+    for ((file, word, _), needed) in exceptions.iter().zip(needed) {
+        if !needed {
+            breaches.push(format!("the exception for {word} in {file} is not needed any more"));
         }
     }
     breaches
 }
 
-fn technologies_in(line: &str) -> Vec<&'static str> {
-    let words: Vec<String> = words_of(line).collect();
-    let plain = TECHNOLOGIES.into_iter().filter(|name| words.iter().any(|word| word == name));
-    let lower = line.to_lowercase();
-    plain.chain(DOTTED.into_iter().filter(|name| lower.contains(name))).collect()
-}
-
-/// The words of a line in lower case, and beside each the parts that capitals divide it into.
-fn words_of(line: &str) -> impl Iterator<Item = String> {
-    line.split(|c: char| !c.is_alphanumeric())
-        .flat_map(|word| std::iter::once(word).chain(parts_of(word)))
-        .map(str::to_lowercase)
-}
-
-/// `PostgresInbox` is `Postgres` and `Inbox`.
-fn parts_of(word: &str) -> Vec<&str> {
-    let mut parts = Vec::new();
-    let mut start = 0;
-    let mut before = None;
-    for (at, c) in word.char_indices() {
-        if c.is_uppercase() && before.is_some_and(|it: char| !it.is_uppercase()) {
-            parts.push(&word[start..at]);
-            start = at;
+/// The retired words of one token.
+fn retired_in(retired: &Retired, tokens: &[Token], at: usize) -> BTreeSet<&'static str> {
+    const DEFINING: [&str; 7] = ["enum", "fn", "mod", "struct", "trait", "type", "union"];
+    let find =
+        |spelling: &str| retired.get_key_value(spelling).map(|(word, (form, _))| (*word, *form));
+    let as_word = |spelling: &str| match find(&spelling.to_lowercase()) {
+        Some((word, Word)) => Some(word),
+        _ => None,
+    };
+    match &tokens[at].kind {
+        TokenKind::Comment(text) => {
+            text.split(|c: char| !c.is_alphanumeric()).filter_map(as_word).collect()
         }
-        before = Some(c);
+        TokenKind::Name(name) => {
+            let before = at.checked_sub(1).and_then(|before| tokens[before].name());
+            let is_defined = before.is_some_and(|keyword| DEFINING.contains(&keyword));
+            let whole = match find(name) {
+                Some((word, Name)) => Some(word),
+                Some((word, Definition)) if is_defined => Some(word),
+                _ => None,
+            };
+            parts_of(name).filter_map(as_word).chain(whole).collect()
+        }
+        _ => BTreeSet::new(),
     }
-    parts.push(&word[start..]);
-    parts
+}
+
+/// The words of a name: `Socket`, `Io` and `Door` of `SocketIoDoor`.
+fn parts_of(name: &str) -> impl Iterator<Item = &str> {
+    name.split('_').flat_map(|part| {
+        let starts: Vec<usize> = part
+            .char_indices()
+            .filter(|(at, c)| *at == 0 || c.is_uppercase())
+            .map(|(at, _)| at)
+            .chain([part.len()])
+            .collect();
+        (1..starts.len()).map(move |n| &part[starts[n - 1]..starts[n]])
+    })
+}
+
+/// Where comments use one of the phrases: the line and the phrase.
+fn phrases_in(text: &str) -> Vec<(usize, &'static str)> {
+    let mut found = Vec::new();
+    for token in tokens(text) {
+        let Some(comment) = token.comment() else {
+            continue;
+        };
+        let words: Vec<String> = comment
+            .split(|c: char| !(c.is_alphanumeric() || c == '_'))
+            .filter(|word| !word.is_empty())
+            .map(str::to_lowercase)
+            .collect();
+        let spaced = format!(" {} ", words.join(" "));
+        // "is told" is a "told", too, and is reported once.
+        let phrase = PHRASES.into_iter().find(|phrase| spaced.contains(&format!(" {phrase} ")));
+        found.extend(phrase.map(|phrase| (token.line, phrase)));
+    }
+    found
+}
+
+fn phrases(files: &[(PathBuf, String)], allowed: &[(&str, usize)]) -> Vec<String> {
+    let mut breaches = Vec::new();
+    for (path, text) in files {
+        let found = phrases_in(text);
+        let name = path.to_str().unwrap_or_default();
+        let allowed = allowed.iter().find(|(file, _)| *file == name).map_or(0, |(_, count)| *count);
+        if found.len() > allowed {
+            breaches.extend(found.iter().map(|(line, phrase)| format!("{name}:{line}: {phrase}")));
+        } else if found.len() < allowed {
+            breaches.push(format!("{name}: lower the allowance from {allowed} to {}", found.len()));
+        }
+    }
+    let gone =
+        allowed.iter().filter(|(file, _)| !files.iter().any(|(path, _)| path.as_os_str() == *file));
+    breaches.extend(gone.map(|(file, _)| format!("{file}: the allowance is not needed any more")));
+    breaches
+}
+
+fn product() -> Vec<(PathBuf, String)> {
+    ["domain", "application", "adapters", "bootstrap"].into_iter().flat_map(sources).collect()
 }
 
 #[test]
-fn the_domain_names_no_technology() {
-    none(&breaches(&sources("domain/src"), &EXCEPTIONS));
+fn no_retired_word_is_used() {
+    let tests = ["architecture", "benches", "contract", "e2e", "fuzz/targets", "harness"];
+    let tests = tests.into_iter().chain(["integration", "load"]);
+    let tests = tests.flat_map(|folder| sources(&format!("tests/{folder}")));
+    let mut files: Vec<_> = product().into_iter().chain(tests).collect();
+    // This file names the words in order to explain them.
+    files.retain(|(path, _)| path != Path::new("tests/architecture/words.rs"));
+    none(&retired_words(&files, &EXCEPTIONS));
 }
 
 #[test]
-fn the_application_names_no_technology() {
-    none(&breaches(&sources("application/src"), &EXCEPTIONS));
+fn comments_of_the_product_use_no_banned_phrase() {
+    none(&phrases(&product(), &ALLOWED));
 }
 
-fn said(text: &str) -> Vec<String> {
-    breaches(&[(PathBuf::from("a.rs"), text.to_owned())], &EXCEPTIONS)
-}
-
-#[test]
-fn an_import_a_comment_and_a_name_are_found() {
-    assert_eq!(said("use sqlx::PgPool;"), ["a.rs:1: names sqlx"]);
-    assert_eq!(said("\n// RabbitMQ redelivers it"), ["a.rs:2: names rabbitmq"]);
-    assert_eq!(said("struct PostgresInbox;"), ["a.rs:1: names postgres"]);
-    assert_eq!(said("let amqp_url = 1;"), ["a.rs:1: names amqp"]);
-    assert_eq!(said("/// A PostgreSQL table"), ["a.rs:1: names postgresql", "a.rs:1: names sql"]);
-    assert_eq!(said("/// as Socket.IO does"), ["a.rs:1: names socket.io"]);
-    assert_eq!(said("use serde_json::Value;"), ["a.rs:1: names serde"]);
+fn file(text: &str) -> [(PathBuf, String); 1] {
+    [(PathBuf::from("a.rs"), text.to_owned())]
 }
 
 #[test]
-fn words_that_only_look_alike_are_free() {
-    let innocent = "/// See https://example.org. A sequel; httpd; towering; restful; sockets.";
-    none(&said(innocent));
-}
-
-#[test]
-fn an_exception_holds_for_its_file_and_word_only() {
-    let files = [
-        (PathBuf::from("a.rs"), "amqp sql".to_owned()),
-        (PathBuf::from("b.rs"), "amqp".to_owned()),
+fn a_retired_word_is_found_in_comments_names_and_definitions() {
+    let text =
+        "/// Opens the door.\nfn open_door() -> SocketIoDoor {}\nstruct Place;\nuse a::Twin;";
+    let door = "door is retired: endpoint, inbound adapter, ConnectHandler or SocketIoServer";
+    let expected = [
+        format!("a.rs:1: {door}"),
+        format!("a.rs:2: {door}"),
+        format!("a.rs:2: {door}"),
+        "a.rs:3: Place is retired: ConnectionPermit, SessionReservation or NamespaceState"
+            .to_owned(),
+        "a.rs:4: Twin is retired: Duplicate".to_owned(),
     ];
-    let found = breaches(&files, &[("a.rs", "amqp", "for this test")]);
-    assert_eq!(found, ["a.rs:1: names sql", "b.rs:1: names amqp"]);
+    assert_eq!(retired_words(&file(text), &[]), expected);
+}
+
+#[test]
+fn words_of_other_meaning_are_free() {
+    let text = "// Place the order of dead letters indoors; a link.\n\
+                fn place(order: Ordering, x: link::Link) { let s = \"the door\"; span.enter(); }";
+    none(&retired_words(&file(text), &[]));
+}
+
+#[test]
+fn an_exception_that_is_not_needed_is_found() {
+    let exceptions = [("a.rs", "Link", "for this test")];
+    none(&retired_words(&file("struct Link;"), &exceptions));
+    let expected = ["the exception for Link in a.rs is not needed any more"];
+    assert_eq!(retired_words(&file(""), &exceptions), expected);
+}
+
+#[test]
+fn banned_phrases_are_found_in_comments_only() {
+    let text = "/// Whoever asks is told.\n// It is told,\n// so tell it\nlet nobody = \"told\";";
+    let expected = ["a.rs:1: whoever", "a.rs:2: is told", "a.rs:3: tell"];
+    assert_eq!(phrases(&file(text), &[]), expected);
+    none(&phrases(&file(text), &[("a.rs", 3)]));
+    none(&phrases(&file("// A teller told_them; intellect."), &[]));
+}
+
+#[test]
+fn an_allowance_that_is_too_high_is_found() {
+    let allowed = [("a.rs", 2), ("gone.rs", 1)];
+    let expected =
+        ["a.rs: lower the allowance from 2 to 1", "gone.rs: the allowance is not needed any more"];
+    assert_eq!(phrases(&file("// told"), &allowed), expected);
 }

@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
+use belfry_adapters::bench_support::open;
 use belfry_adapters::inbound::amqp::{ForwardHere, Forwarding, Handling};
-use belfry_adapters::pieces::open;
 use belfry_adapters::wire::EventForm;
 use belfry_application::ports::RealtimeDelivery;
 use belfry_application::testing::{InMemoryStore, ManualClock, RecordingDelivery, epoch};

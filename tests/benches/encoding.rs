@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
+use belfry_adapters::bench_support::on_websocket;
 use belfry_adapters::outbound::socketio::SocketIoDevice;
-use belfry_adapters::pieces::on_websocket;
 use belfry_application::ports::Device;
 use belfry_application::push::{ForwardedPush, Push};
 use belfry_application::testing::a_draft;
@@ -38,5 +38,5 @@ pub(crate) fn stored() -> Notification {
         data: Some(data.expect("it is small")),
         ..a_draft("u42", "0198c1f2-0000-7000-8000-00000000000c")
     };
-    draft.taken_at(Revision::new(17))
+    draft.into_notification(Revision::new(17))
 }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use belfry_adapters::inbound::amqp::Handling;
+use belfry_adapters::inbound::amqp::MessageHandler;
 use futures_util::FutureExt as _;
 
 use crate::pieces::Pieces;

@@ -9,7 +9,7 @@
 mod decoding;
 mod encoding;
 mod forwarding;
-mod mending;
+mod frame_sanitizer;
 mod pieces;
 mod samples;
 mod telling;
@@ -17,7 +17,7 @@ mod tokens;
 
 fn main() {
     let mut pieces = pieces::Pieces::default();
-    mending::measure(&mut pieces);
+    frame_sanitizer::measure(&mut pieces);
     decoding::measure(&mut pieces);
     encoding::measure(&mut pieces);
     telling::measure(&mut pieces);

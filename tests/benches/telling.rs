@@ -7,14 +7,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
+use belfry_adapters::bench_support::on_websocket;
 use belfry_adapters::outbound::socketio::{EventFrame, SocketIoDevice};
-use belfry_adapters::pieces::on_websocket;
 use belfry_application::access::Access;
 use belfry_application::ports::{CloseReason, Device, RealtimeDelivery, SendError};
 use belfry_application::push::{Push, PushBatch};
 use belfry_application::revoked_tokens::RevokedTokens;
 use belfry_application::session::{SessionSettings, Sessions};
-use belfry_application::testing::{FakeTokens, InMemoryStore, ManualClock, claims, epoch, user};
+use belfry_application::testing::{
+    FakeTokenVerifier, InMemoryStore, ManualClock, claims, epoch, user,
+};
 use belfry_application::use_cases::{CatchUp, SignIn};
 use belfry_domain::{Revision, UnreadCount, UserRoom};
 use futures_util::FutureExt as _;
@@ -80,9 +82,9 @@ pub(crate) struct Node(Sessions<Reader>);
 impl Node {
     pub(crate) fn with_others(others: usize) -> Self {
         let clock = Arc::new(ManualClock::at(0));
-        let revoked = Arc::new(RevokedTokens::none());
+        let revoked = Arc::new(RevokedTokens::empty());
         let node = Self(Sessions::new(
-            SignIn::new(Arc::new(FakeTokens), clock.clone(), revoked, Access::default()),
+            SignIn::new(Arc::new(FakeTokenVerifier), clock.clone(), revoked, Access::default()),
             CatchUp::new(Arc::new(InMemoryStore::new(epoch("e1"))), 100),
             clock,
             SessionSettings::default(),

@@ -1,6 +1,6 @@
 // Three browser tabs on the demo page: alice twice, bob once. argv[1]: {"url","screenshots"} with a server
 // in development mode whose two inboxes are empty. One line for every step that passed, then
-// {"kind":"passed","steps":n}; at the first that fails {"kind":"failed","step","message"} and exit code 1.
+// {"kind":"passed","steps":n}; at the first failure {"kind":"failed","step","message"} and exit code 1.
 
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
@@ -17,12 +17,12 @@ const { url, screenshots = null } = JSON.parse(process.argv[2]);
 const origin = new URL(url).host;
 const started = performance.now();
 
-function say(kind, fields) {
+function report(kind, fields) {
   const at = Math.round(performance.now() - started);
   process.stdout.write(`${JSON.stringify({ at, kind, ...fields })}\n`);
 }
 
-/** Waits until `probe` answers `wanted`; says what it answered instead when it never does. */
+/** Waits until `probe` returns `wanted`; the error contains its last result. */
 async function until(what, probe, wanted = true) {
   const end = performance.now() + PATIENCE_MS;
   let seen;
@@ -159,7 +159,7 @@ function scenario({ one, two, bob }) {
       });
     },
 
-    "bob himself is not told": async () => {
+    "bob himself gets no notification": async () => {
       await bob.badge(0);
       await bob.items(0);
     },
@@ -288,15 +288,15 @@ async function main() {
     for (const [name, work] of Object.entries(scenario(tabs))) {
       step = name;
       await work();
-      say("step", { step });
+      report("step", { step });
       passed += 1;
     }
-    say("passed", { steps: passed });
+    report("passed", { steps: passed });
   } catch (error) {
     for (const [name, tab] of Object.entries(tabs)) await tab.shoot(`failed-${name}`).catch(() => {});
     // What a tab complained of is often the reason why something did not show up in time.
     const complaints = Object.values(tabs).flatMap((tab) => tab.complaints);
-    say("failed", { step, message: error.message, complaints });
+    report("failed", { step, message: error.message, complaints });
     process.stderr.write(`browser: ${step}: ${error.message}\n${complaints.join("\n")}\n`);
     process.exitCode = 1;
   } finally {

@@ -1,43 +1,26 @@
-// A device on socket.io-client (JavaScript). Its config is argv[1], commands come in on stdin and what
-// happens goes out on stdout, one JSON object a line: see README.md. device.py is its twin; where the
-// two libraries differ is written there.
+// A device on socket.io-client (JavaScript). Its config is argv[1]; it reads commands from stdin and reports to
+// stdout, one JSON object a line: see README.md. device.py does the same in Python and lists the differences of
+// the two libraries.
 
-import { Agent } from "node:http";
 import { createInterface } from "node:readline";
 import * as version4 from "socket.io-client";
 import * as version3 from "socket.io-client-3";
+import { CuttableAgent } from "./cuttable_agent.mjs";
 
 const ACK_TIMEOUT_MS = 5_000;
 
-/** Remembers the connections it made, so that `drop` can cut them as a dead network would: no close
- *  frame, no Engine.IO close packet, and no reaching into the library. */
-class CuttableAgent extends Agent {
-  connections = new Set();
-
-  createConnection(...args) {
-    const connection = super.createConnection(...args);
-    this.connections.add(connection);
-    connection.once("close", () => this.connections.delete(connection));
-    return connection;
-  }
-
-  cut() {
-    for (const connection of this.connections) connection.destroy();
-  }
-}
-
-/** The newest revision and the epoch that this device has seen: what the next handshake asks from. */
-class Seen {
+/** The newest revision that this device has received, and its epoch: the next handshake resumes there. */
+class ResumePoint {
   since = null;
   epoch = null;
 
-  take(name, payload) {
+  update(name, payload) {
     if (name === "notification:sync") this.#sync(payload);
     else if (Number.isInteger(payload?.revision)) this.#advance(payload.revision);
   }
 
-  // Where missed events are to come, their own revisions count: taking the sync's at once would lose
-  // them if the connection broke in between.
+  // When missed events follow, their own revisions count: with the sync's revision they would be lost if the
+  // connection broke before they arrive.
   #sync({ epoch, revision, recovered }) {
     if (epoch !== this.epoch) this.since = null;
     this.epoch = epoch;
@@ -55,14 +38,14 @@ class Seen {
 
 const started = performance.now();
 
-function say(kind, fields) {
+function report(kind, fields) {
   process.stdout.write(`${JSON.stringify({ at: Math.round(performance.now() - started), kind, ...fields })}\n`);
 }
 
-/** Emits, and gives an error instead of an answer that does not come in time. */
+/** Emits; calls `answer` with an error if the ack does not arrive in time. */
 function emitWithTimeout(socket, name, args, answer) {
   if (socket.timeout) return socket.timeout(ACK_TIMEOUT_MS).emit(name, ...args, answer);
-  // Version 3 waits for ever, also when the connection is lost.
+  // Version 3 waits without a limit, also when the connection is lost.
   const timer = setTimeout(() => {
     answer(new Error("operation has timed out"));
     answer = () => {};
@@ -75,7 +58,7 @@ function emitWithTimeout(socket, name, args, answer) {
 
 function open(config, moreCommands) {
   const agent = new CuttableAgent();
-  const seen = new Seen();
+  const resumePoint = new ResumePoint();
   let auth = config.auth ?? {};
 
   const { io } = config.version === 3 ? version3 : version4;
@@ -87,24 +70,24 @@ function open(config, moreCommands) {
     reconnection: config.reconnection ?? true,
     reconnectionDelay: config.reconnectionDelay,
     reconnectionDelayMax: config.reconnectionDelay && 5 * config.reconnectionDelay,
-    auth: (answer) => answer({ ...auth, ...(config.track ? seen.claims : {}) }),
+    auth: (answer) => answer({ ...auth, ...(config.track ? resumePoint.claims : {}) }),
     autoConnect: false,
     agent,
   });
 
-  socket.on("connect", () => say("connect", { sid: socket.id, transport: socket.io.engine.transport.name }));
+  socket.on("connect", () => report("connect", { sid: socket.id, transport: socket.io.engine.transport.name }));
   socket.on("connect_error", ({ message, data }) => {
-    say("connect_error", { message, data: data ?? null, active: socket.active });
+    report("connect_error", { message, data: data ?? null, active: socket.active });
   });
-  socket.on("disconnect", (reason) => say("disconnect", { reason, active: socket.active }));
+  socket.on("disconnect", (reason) => report("disconnect", { reason, active: socket.active }));
   socket.io.on("open", () => {
-    socket.io.engine.once("upgrade", ({ name }) => say("upgrade", { transport: name }));
+    socket.io.engine.once("upgrade", ({ name }) => report("upgrade", { transport: name }));
   });
-  socket.io.on("close", (reason) => say("engine_close", { reason }));
+  socket.io.on("close", (reason) => report("engine_close", { reason }));
   socket.onAny((name, ...args) => {
     const acknowledge = typeof args.at(-1) === "function" ? args.pop() : undefined;
-    seen.take(name, args[0]);
-    say("event", { name, args });
+    resumePoint.update(name, args[0]);
+    report("event", { name, args });
     acknowledge?.();
   });
 
@@ -117,8 +100,8 @@ function open(config, moreCommands) {
     emit({ name, args = [], ack, ref }) {
       if (!ack) return socket.emit(name, ...args);
       return emitWithTimeout(socket, name, args, (error, ...answer) => {
-        if (error) say("ack_timeout", { ref, message: error.message });
-        else say("ack", { ref, args: answer });
+        if (error) report("ack_timeout", { ref, message: error.message });
+        else report("ack", { ref, args: answer });
       });
     },
   };
@@ -127,26 +110,26 @@ function open(config, moreCommands) {
   return commands;
 }
 
-function leave(commands) {
+function exit(commands) {
   commands.disconnect();
-  // A moment later, so that the goodbye is on its way.
+  // A moment later, so that the DISCONNECT packet is sent.
   setTimeout(() => process.exit(0), 20);
 }
 
-function obey(commands, line) {
+function execute(commands, line) {
   try {
     const command = JSON.parse(line);
     if (!Object.hasOwn(commands, command.do)) throw new Error(`no such command: ${line}`);
     commands[command.do](command);
   } catch (error) {
-    say("error", { message: error.message });
+    report("error", { message: error.message });
   }
 }
 
-// Whoever started this is gone: nobody is left to tell.
+// The harness has exited.
 process.stdout.on("error", () => process.exit(0));
 
 const lines = createInterface({ input: process.stdin });
 const commands = open(JSON.parse(process.argv[2]), { exit: () => lines.close() });
-lines.on("line", (line) => line.trim() && obey(commands, line));
-lines.on("close", () => leave(commands));
+lines.on("line", (line) => line.trim() && execute(commands, line));
+lines.on("close", () => exit(commands));

@@ -2,12 +2,12 @@
 
 Where the libraries differ, and this script cannot or should not hide it:
 
-- `engine_close` and `upgrade` are not told: python-engineio has no public hook for the first, and has upgraded
-  before `connect` fires, so that `connect` already says `websocket`.
-- After a `connect_error` from the server in the middle of a reconnect, Python goes on trying; JavaScript
-  gives up (`active: false`) until it is told to connect. At the first connect both give up.
-- An Engine.IO close packet from the server is a "server disconnect" to Python, which does not come back from it.
-  To JavaScript the transport closed, and it does come back.
+- `engine_close` and `upgrade` are not reported: python-engineio has no public hook for the first, and has
+  upgraded before `connect` fires, so that `connect` already reports `websocket`.
+- After a `connect_error` from the server during a reconnect, Python keeps trying; JavaScript gives up
+  (`active: false`) until the command `connect`. At the first connect both give up.
+- After an Engine.IO close packet from the server, Python reports a "server disconnect" and does not reconnect.
+  JavaScript reports a closed transport and reconnects.
 - `disconnect` has fewer reasons: "io server disconnect", "io client disconnect" (both renamed here to
   JavaScript's words) and "transport error" for everything else, a missed ping included.
 - A reconnect waits one second for the answer to CONNECT, then starts anew; JavaScript has no such limit.
@@ -35,19 +35,19 @@ REASONS = {
 started = time.monotonic()
 
 
-def say(kind, **fields):
+def report(kind, **fields):
     at = round((time.monotonic() - started) * 1000)
     print(json.dumps({"at": at, "kind": kind, **fields}, default=str), flush=True)
 
 
-class Seen:
-    """The newest revision and the epoch that this device has seen: what the next handshake asks from."""
+class ResumePoint:
+    """The newest revision that this device has received, and its epoch: the next handshake resumes there."""
 
     def __init__(self):
         self.since = None
         self.epoch = None
 
-    def take(self, name, payload):
+    def update(self, name, payload):
         if not isinstance(payload, dict):
             return
         if name == "notification:sync":
@@ -56,8 +56,8 @@ class Seen:
             self._advance(payload["revision"])
 
     def _sync(self, sync):
-        # Where missed events are to come, their own revisions count: taking the sync's at once would
-        # lose them if the connection broke in between.
+        # When missed events follow, their own revisions count: with the sync's revision they would be lost if
+        # the connection broke before they arrive.
         if sync["epoch"] != self.epoch:
             self.since = None
         self.epoch = sync["epoch"]
@@ -71,9 +71,9 @@ class Seen:
         return {} if self.since is None else {"since": self.since, "epoch": self.epoch}
 
 
-class Cuttable:
-    """Remembers the connections it made, so that `drop` can cut them as a dead network would: no close
-    frame, no Engine.IO close packet, and no reaching into the library."""
+class CuttableNetwork:
+    """Keeps the connections it made, so that `drop` can cut them like a dead network: no close frame, no
+    Engine.IO close packet, and no access to the library's internals."""
 
     def __init__(self):
         self.connections = []
@@ -98,7 +98,7 @@ class Device:
         self.network = network
         self.namespace = config.get("namespace", "/")
         self.auth = config.get("auth") or {}
-        self.seen = Seen()
+        self.resume_point = ResumePoint()
         self.client = None
         self.connecting = None
         self.refused = False
@@ -106,11 +106,11 @@ class Device:
         self.waiting = {}
 
     def claims(self):
-        return {**self.auth, **(self.seen.claims() if self.config.get("track") else {})}
+        return {**self.auth, **(self.resume_point.claims() if self.config.get("track") else {})}
 
     def new_client(self):
-        # A client that was stopped while it was reconnecting never reconnects again, so that every
-        # `connect` gets a fresh one.
+        # A client that was stopped during a reconnect never reconnects again. So each `connect` creates a new
+        # one.
         delay = self.config.get("reconnectionDelay", 1000) / 1000
         client = socketio.AsyncClient(
             reconnection=self.config.get("reconnection", True),
@@ -123,24 +123,24 @@ class Device:
         )
 
         def on_connect():
-            say("connect", sid=client.get_sid(self.namespace), transport=client.transport())
+            report("connect", sid=client.get_sid(self.namespace), transport=client.transport())
             self.connected.set()
 
         def on_connect_error(problem=None):
             self.refused = True
-            told = problem if isinstance(problem, dict) else {"message": str(problem)}
-            say("connect_error", message=told.get("message"), data=told.get("data"))
+            error = problem if isinstance(problem, dict) else {"message": str(problem)}
+            report("connect_error", message=error.get("message"), data=error.get("data"))
 
         def on_disconnect(reason):
             self.connected.clear()
             for answer in self.waiting.values():
                 if not answer.done():
                     answer.set_exception(ConnectionError("socket has been disconnected"))
-            say("disconnect", reason=REASONS.get(reason, reason))
+            report("disconnect", reason=REASONS.get(reason, reason))
 
         def on_event(name, *args):
-            self.seen.take(name, args[0] if args else None)
-            say("event", name=name, args=args)
+            self.resume_point.update(name, args[0] if args else None)
+            report("event", name=name, args=args)
 
         client.on("connect", on_connect, namespace=self.namespace)
         client.on("connect_error", on_connect_error, namespace=self.namespace)
@@ -152,7 +152,7 @@ class Device:
         if self.connecting and not self.connecting.done():
             if not self.refused:
                 return
-            # The refusal has been told; the library is about to give up.
+            # The refusal was reported; the library is about to give up.
             await asyncio.wait([self.connecting])
         self.refused = False
         if self.client and self.client.connected:
@@ -163,7 +163,7 @@ class Device:
     async def open(self, client):
         query = self.config.get("query")
         url = self.config["url"].rstrip("/") + ("?" + urlencode(query) if query else "")
-        # What goes wrong has been told by `connect_error`.
+        # `connect_error` has reported the failure.
         with contextlib.suppress(socketio.exceptions.ConnectionError):
             await client.connect(
                 url,
@@ -182,7 +182,7 @@ class Device:
             await self.client.shutdown()
 
     async def emit(self, name, args, ack, ref):
-        """Held until the device is connected, as JavaScript does by itself."""
+        """Waits until the device is connected, as the JavaScript library does."""
         answer = asyncio.get_running_loop().create_future()
 
         def answered(*values):
@@ -199,14 +199,14 @@ class Device:
         try:
             values = await asyncio.wait_for(send(), ACK_TIMEOUT_S if ack else None)
         except (TimeoutError, ConnectionError) as error:
-            say("ack_timeout", ref=ref, message=str(error) or "operation has timed out")
+            report("ack_timeout", ref=ref, message=str(error) or "operation has timed out")
         else:
             if ack:
-                say("ack", ref=ref, args=values)
+                report("ack", ref=ref, args=values)
         finally:
             self.waiting.pop(ref, None)
 
-    async def obey(self, command):
+    async def execute(self, command):
         match command.get("do"):
             case "connect":
                 await self.connect()
@@ -223,11 +223,11 @@ class Device:
                 raise ValueError(f"no such command: {json.dumps(command)}")
 
 
-async def obey_and_tell(device, line):
+async def execute_or_report(device, line):
     try:
-        await device.obey(json.loads(line))
-    except Exception as error:  # the harness shall read of it, whatever it is
-        say("error", message=f"{type(error).__name__}: {error}")
+        await device.execute(json.loads(line))
+    except Exception as error:  # the harness must see every error
+        report("error", message=f"{type(error).__name__}: {error}")
 
 
 async def commands_from_stdin():
@@ -239,7 +239,7 @@ async def commands_from_stdin():
 
 
 async def main():
-    network = Cuttable()
+    network = CuttableNetwork()
     connector = aiohttp.TCPConnector(limit=0, socket_factory=network.make)
     async with aiohttp.ClientSession(connector=connector) as http:
         device = Device(json.loads(sys.argv[1]), http, network)
@@ -249,8 +249,8 @@ async def main():
             with contextlib.suppress(ValueError, AttributeError):
                 if json.loads(line).get("do") == "exit":
                     break
-            # A task each: an emit that waits for its ack must not hold up those behind it.
-            task = asyncio.create_task(obey_and_tell(device, line))
+            # One task for each: an emit that waits for its ack must not delay later commands.
+            task = asyncio.create_task(execute_or_report(device, line))
             running.add(task)
             task.add_done_callback(running.discard)
         with contextlib.suppress(TimeoutError):

@@ -1,6 +1,6 @@
-// Publishes events as a NestJS service does: a real ClientRMQ with its own connection, queue declaration
-// and bytes. argv[1]: {"url","queue","queueOptions","events":[{"pattern","data"},…],"options":{…}}, where
-// `options` goes into ClientRMQ's options as it is ("wildcards", "exchange", "persistent", …).
+// Publishes events like a NestJS service: with a real ClientRMQ, its connection, queue declaration and message
+// format. argv[1]: {"url","queue","queueOptions","events":[{"pattern","data"},…],"options":{…}}, where
+// `options` are options of ClientRMQ ("wildcards", "exchange", "persistent", …).
 
 import "reflect-metadata";
 import { Logger } from "@nestjs/common";
@@ -15,13 +15,13 @@ function fail(error) {
   process.exit(1);
 }
 
-// A refused declaration (other queue arguments) comes as an 'error' event that nobody in NestJS listens to.
+// A refused declaration (other queue arguments) is an 'error' event that NestJS does not listen to.
 process.on("uncaughtException", fail);
 process.on("unhandledRejection", fail);
 
 const { url, queue, queueOptions = { durable: true }, events, options } = JSON.parse(process.argv[2]);
 
-// NestJS waits for ever for a broker's confirm; a test has to end.
+// NestJS waits for the broker's confirm without a limit; a test has to end.
 setTimeout(() => fail(`not confirmed by the broker within ${GIVE_UP_MS} ms`), GIVE_UP_MS);
 
 // stdout is for the harness alone.

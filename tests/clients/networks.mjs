@@ -49,7 +49,7 @@ async function main() {
   await Promise.all(Array.from({ length: atOnce }, worker));
 }
 
-// Whoever started this is gone: nobody is left to tell.
+// The harness has exited.
 process.stdout.on("error", () => process.exit(0));
 await main();
 // A connection that a failed scenario has left behind must not keep the process.

@@ -1,4 +1,4 @@
-"""python-socketio on bad networks, and at bad moments: what networks.mjs does with the JavaScript libraries.
+"""python-socketio on bad networks and at bad moments, as networks.mjs tests the JavaScript libraries.
 
 argv[1]: {"url","secret"}. One line for each scenario and transport: {"name","client","transport","ok","error",
 "took"}. Exit code 0 whatever the outcome.
@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import socketio
 
-# Far more than anything takes, so that only a real fault runs into it, also on a busy machine.
+# Far longer than anything takes, so that it expires only for a real fault, also on a busy machine.
 PATIENCE_S = 30
 PAUSE_S = 0.01
 TRANSPORTS = {"websocket": ["websocket"], "polling": ["polling"], "upgrade": ["polling", "websocket"]}
@@ -66,7 +66,7 @@ def token(subject, scope=None):
 
 
 class Fixture:
-    """What a scenario works with. All that it opens is closed when it ends, however it ends."""
+    """The users, service and devices of a scenario. All of them are closed when it ends, also with an error."""
 
     def __init__(self, transport, http, stack):
         self.transport = transport

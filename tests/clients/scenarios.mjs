@@ -1,23 +1,23 @@
-// What socket.io-client promises its users, against a server that answers the events listed in
+// Promises of socket.io-client, checked against a server that answers the events listed in
 // tests/integration/protocol/reference.rs. Its config is argv[1]:
 // {"url":"http://127.0.0.1:1234","namespace":"/custom","transports":["polling","websocket"],"only":"a name"}
-// Prints one line for each scenario: {"name","ok","error"}. `only` is for looking into one of them.
+// Prints one line for each scenario: {"name","ok","error"}. `only` runs one of them.
 
 import assert from "node:assert/strict";
-import { Agent } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Manager, io } from "socket.io-client";
+import { CuttableAgent } from "./cuttable_agent.mjs";
 
 const PATIENCE_MS = 15_000;
-/** For an ack that comes: far more than it takes. */
+/** Timeout of an ack that arrives: far longer than it takes. */
 const LONG_MS = 10_000;
-/** For one that does not come. */
+/** Timeout of an ack that does not arrive. */
 const SHORT_MS = 50;
 
 const config = JSON.parse(process.argv[2]);
 const upgrades = config.transports.length > 1;
 
-/** Waits for an event of a socket, manager or engine; to be called before what causes it. */
+/** Waits for an event of a socket, manager or engine. Call it before the action that causes the event. */
 const next = (emitter, name) => new Promise((resolve) => emitter.once(name, (...args) => resolve(args)));
 
 /** Collects the arguments of every event of this name. */
@@ -36,26 +36,10 @@ async function connected(socket) {
   return socket;
 }
 
-/** Has the server answer, so that whatever it sent before has arrived. */
+/** Waits for an answer of the server: everything it sent before has arrived then. */
 const settle = (socket) => socket.timeout(LONG_MS).emitWithAck("message-with-ack", "settle");
 
 const echo = (socket, ...args) => socket.timeout(LONG_MS).emitWithAck("message-with-ack", ...args);
-
-/** Remembers its connections, so that a scenario can cut them as a dead network would. */
-class CuttableAgent extends Agent {
-  connections = new Set();
-
-  createConnection(...args) {
-    const connection = super.createConnection(...args);
-    this.connections.add(connection);
-    connection.once("close", () => this.connections.delete(connection));
-    return connection;
-  }
-
-  cut() {
-    for (const connection of this.connections) connection.destroy();
-  }
-}
 
 /** Opens connections, and closes all of them at the end of a scenario. */
 class Connections {
@@ -373,7 +357,7 @@ const scenarios = {
     assert.equal(reconnected, true);
   },
 
-  async "a client that the server disconnects comes back when it is told to"({ socket }) {
+  async "a client that the server disconnects reconnects on an explicit connect"({ socket }) {
     for (const namespace of ["/", config.namespace]) {
       const client = await connected(socket(namespace));
       const left = next(client, "disconnect");
@@ -423,7 +407,7 @@ const scenarios = {
   async "binary data arrives as an ArrayBuffer where that is asked for"({ socket }) {
     const client = socket();
     client.io.engine.binaryType = "arraybuffer";
-    // An upgrade brings another transport, which takes over the setting.
+    // After an upgrade the new transport takes over the setting.
     await connected(client);
     const back = next(client, "message-back");
     client.emit("message", Buffer.from([1, 2, 3]));
@@ -517,7 +501,7 @@ const scenarios = {
     const client = await connected(socket());
     const results = [];
     client.timeout(1).emit("message-with-ack", 42, (...args) => results.push(args));
-    // Busy for so long that the timer comes before anything from the network.
+    // Busy for so long that the timer fires before anything from the network is read.
     for (const end = performance.now() + 20; performance.now() < end; );
     await settle(client);
     assert.equal(results.length, 1);
@@ -657,7 +641,7 @@ async function run(scenario) {
   }
 }
 
-// A failed assertion in a listener belongs to no scenario's promise; it must not go unnoticed.
+// A failed assertion in a listener rejects no scenario's promise. Without this it would go unnoticed.
 process.on("uncaughtException", (error) => {
   process.stderr.write(`scenarios: ${error.stack}\n`);
   process.exit(1);

@@ -1,6 +1,6 @@
-//! Each promise of a port, checked against each of its implementations: one test for each pair, named
+//! Contract tests: checks each promise of a port against each of its implementations. A test is named
 //! `implementation::promise`.
-#![expect(clippy::unwrap_used, reason = "here an unexpected answer is a failed test")]
+#![expect(clippy::unwrap_used, reason = "an unexpected error fails the test")]
 
 mod stores;
 
@@ -12,7 +12,7 @@ fn main() {
     libtest_mimic::run(&arguments, stores::trials()).exit();
 }
 
-/// A test that runs on a runtime of its own.
+/// A test with its own runtime.
 fn trial<F>(name: String, check: impl FnOnce() -> F + Send + 'static) -> Trial
 where
     F: Future<Output = ()>,

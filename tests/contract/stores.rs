@@ -11,49 +11,49 @@ use crate::trial;
 type Check = Promise<Store>;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let of = |name: &str, promise: &Check| format!("{name}::{}", promise.name());
+    let name = |store: &str, promise: &Check| format!("{store}::{}", promise.name());
     let mut trials = Vec::new();
     for promise in promises() {
-        trials.push(trial(of("memory", &promise), || memory(promise)));
+        trials.push(trial(name("memory", &promise), || memory(promise)));
     }
     for promise in promises() {
-        trials.push(trial(of("sqlite", &promise), || sqlite(promise)));
+        trials.push(trial(name("sqlite", &promise), || sqlite(promise)));
     }
     for promise in promises() {
-        trials.push(trial(of("sqlite_in_memory", &promise), || sqlite_in_memory(promise)));
+        trials.push(trial(name("sqlite_in_memory", &promise), || sqlite_in_memory(promise)));
     }
     for promise in promises() {
-        trials.push(trial(of("postgres", &promise), || postgres(promise)));
+        trials.push(trial(name("postgres", &promise), || postgres(promise)));
     }
     trials
 }
 
 async fn memory(promise: Check) {
-    let subject = InMemoryStore::new(epoch("e1"));
-    promise.check(Store::of(subject)).await;
+    let store = InMemoryStore::new(epoch("e1"));
+    promise.check(Store::of(store)).await;
 }
 
 async fn sqlite(promise: Check) {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}/belfry.db", folder.path().display());
-    let subject = SqliteStore::open(SqliteSettings::new(url)).await.unwrap();
-    subject.migrate().await.unwrap();
-    promise.check(Store::of(subject.clone())).await;
-    subject.close().await;
+    let store = SqliteStore::open(SqliteSettings::new(url)).await.unwrap();
+    store.migrate().await.unwrap();
+    promise.check(Store::of(store.clone())).await;
+    store.close().await;
 }
 
 async fn sqlite_in_memory(promise: Check) {
     let settings = SqliteSettings::new("sqlite::memory:");
-    let subject = SqliteStore::open(settings).await.unwrap();
-    subject.migrate().await.unwrap();
-    promise.check(Store::of(subject)).await;
+    let store = SqliteStore::open(settings).await.unwrap();
+    store.migrate().await.unwrap();
+    promise.check(Store::of(store)).await;
 }
 
 async fn postgres(promise: Check) {
     let database = fresh_database().await;
     let settings = PostgresSettings::new(database.url());
-    let subject = PostgresStore::connect(settings).await.unwrap();
-    subject.migrate().await.unwrap();
-    promise.check(Store::of(subject.clone())).await;
-    subject.close().await;
+    let store = PostgresStore::connect(settings).await.unwrap();
+    store.migrate().await.unwrap();
+    promise.check(Store::of(store.clone())).await;
+    store.close().await;
 }

@@ -8,9 +8,9 @@ use serde_json::json;
 use crate::setup::{Setup, key, ready, signed_in};
 
 #[tokio::test]
-async fn everything_public_is_under_the_base_path_and_health_at_both() {
-    let place = Setup::Embedded.own_with(|it| it.setting("http.base_path", "/notify")).await;
-    let origin = place.belfry.url().strip_suffix("/notify").unwrap().to_owned();
+async fn public_routes_are_under_the_base_path_and_health_also_at_the_root() {
+    let deployment = Setup::Embedded.own_with(|it| it.setting("http.base_path", "/notify")).await;
+    let origin = deployment.belfry.url().strip_suffix("/notify").unwrap().to_owned();
     let ada = key().token("ada").sign();
     let shop = key().token("shop").scope("notifications:write").sign();
     let root = Http::new(&origin);
@@ -60,7 +60,7 @@ async fn try_it_page_works_under_the_base_path() {
     let token = signed_in["token"].as_str().unwrap();
     origin.bearer(token).get("/notify/v1/notifications").await.expect(200);
 
-    // It takes the path from the settings.
+    // The command takes the path from the settings.
     let sent = belfry.run(&["send", "--to", "ada", "--title", "Hello"]).await;
     assert!(sent.status.success(), "{}", sent.err);
 }

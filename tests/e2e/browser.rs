@@ -1,4 +1,4 @@
-//! The demo page in a real browser, by real clicks.
+//! The demo page in a real browser, with real clicks.
 
 use belfry_tests::clients::run_script;
 use belfry_tests::process::{Belfry, Builder};
@@ -9,22 +9,23 @@ use crate::setup::{Setup, ready};
 async fn all_steps_pass(builder: Builder) {
     let belfry = ready(builder.start().await).await;
     let config = json!({ "url": format!("{}/", belfry.url()), "screenshots": null });
-    let said = run_script("browser.mjs", &config).await;
-    let (last, steps) = said.split_last().unwrap();
+    let reported = run_script("browser.mjs", &config).await;
+    let (last, steps) = reported.split_last().unwrap();
     assert_eq!(last["kind"], "passed", "{last}");
     assert_eq!(last["steps"], steps.len(), "{last}");
     assert!(steps.len() > 10, "{steps:#?}");
 }
 
 #[tokio::test]
-async fn the_page_works_on_the_embedded_default() {
+async fn page_works_on_the_embedded_default() {
     all_steps_pass(Belfry::builder()).await;
 }
 
 #[tokio::test]
-async fn the_page_works_on_postgres_and_rabbitmq() {
-    let ground = Setup::Servers.ground().await;
-    let builder =
-        Belfry::builder().database(ground.database.as_ref().unwrap().url()).broker(ground.broker());
+async fn page_works_on_postgres_and_rabbitmq() {
+    let backends = Setup::Servers.backends().await;
+    let builder = Belfry::builder()
+        .database(backends.database.as_ref().unwrap().url())
+        .broker(backends.broker());
     all_steps_pass(builder).await;
 }

@@ -1,4 +1,4 @@
-//! What Belfry tells over the broker: to others who listen, and to its own nodes.
+//! Events over the broker: to other services, and to Belfry's own nodes.
 
 use belfry_tests::amqp::{Amqp, Message};
 use belfry_tests::clients::{Device, run_script};
@@ -17,7 +17,7 @@ fn traceparent() -> String {
     format!("00-{TRACE_ID}-00f067aa0ba902b7-01")
 }
 
-/// Checks all that holds for every event, and gives its data.
+/// Checks the properties that all events have in common, and returns the data.
 fn checked(event: &Message, pattern: &str) -> Value {
     assert_eq!(event.routing_key, pattern);
     let properties = &event.properties;
@@ -35,14 +35,14 @@ fn checked(event: &Message, pattern: &str) -> Value {
 }
 
 #[tokio::test]
-async fn the_events_exchange_carries_every_change_in_the_form_that_others_rely_on() {
-    let place = Setup::Servers.own().await;
-    let ada = place.user("ada");
-    let amqp = Amqp::connect(place.broker().url()).await;
-    let tap = amqp.tap(&place.broker().events_exchange(), "#").await;
+async fn events_exchange_carries_every_change_in_its_documented_form() {
+    let deployment = Setup::Servers.own().await;
+    let ada = deployment.user("ada");
+    let amqp = Amqp::connect(deployment.broker().url()).await;
+    let tap = amqp.tap(&deployment.broker().events_exchange(), "#").await;
 
     let draft = json!({ "userId": ada.id(), "id": "n1", "title": "Hello", "data": { "a": 1 } });
-    let request = place.service().request(Method::POST, "/v1/notifications");
+    let request = deployment.service().request(Method::POST, "/v1/notifications");
     let created = send(request.json(&draft).header("traceparent", traceparent())).await.expect(201);
     let event = amqp.next(&tap).await;
     let expected =
@@ -51,7 +51,7 @@ async fn the_events_exchange_carries_every_change_in_the_form_that_others_rely_o
     assert!(event.header("traceparent").unwrap().contains(TRACE_ID), "{event:?}");
     let mut message_ids = vec![event.properties.message_id().clone()];
 
-    notify(&place.belfry, &ada, json!({ "id": "n2", "title": "Hello" })).await;
+    notify(&deployment.belfry, &ada, json!({ "id": "n2", "title": "Hello" })).await;
     let event = amqp.next(&tap).await;
     assert_eq!(checked(&event, "notification.created")["notification"]["id"], "n2");
     let trace = event.header("traceparent").expect("a request without a trace begins one");
@@ -85,22 +85,22 @@ async fn the_events_exchange_carries_every_change_in_the_form_that_others_rely_o
     message_ids.sort();
     message_ids.dedup();
     assert_eq!(message_ids.len(), 5, "each event has its own id");
-    assert!(amqp.take(&tap).await.is_none(), "each is told once");
+    assert!(amqp.take(&tap).await.is_none(), "each is published once");
 }
 
 #[tokio::test]
-async fn a_trace_goes_on_from_an_ingested_message_to_its_event() {
-    let place = Setup::Servers.shared().await;
-    let ada = place.user("ada");
-    let amqp = Amqp::connect(place.broker().url()).await;
-    let tap = amqp.tap(&place.broker().events_exchange(), "notification.created").await;
+async fn trace_continues_from_an_ingested_message_to_its_event() {
+    let deployment = Setup::Servers.shared().await;
+    let ada = deployment.user("ada");
+    let amqp = Amqp::connect(deployment.broker().url()).await;
+    let tap = amqp.tap(&deployment.broker().events_exchange(), "notification.created").await;
 
     let mut headers = FieldTable::default();
     headers.insert("traceparent".into(), AMQPValue::LongString(traceparent().into()));
     let properties = BasicProperties::default().with_headers(headers);
     let data = json!({ "userId": ada.id(), "title": "Hello" });
     let body = json!({ "pattern": "notification.create", "data": data }).to_string();
-    amqp.publish("", &place.broker().ingest_queue(), body, properties).await;
+    amqp.publish("", &deployment.broker().ingest_queue(), body, properties).await;
 
     // Other tests share the exchange.
     let event = loop {
@@ -112,15 +112,15 @@ async fn a_trace_goes_on_from_an_ingested_message_to_its_event() {
     assert!(event.header("traceparent").unwrap().contains(TRACE_ID), "{event:?}");
 }
 
-/// The ids of all that was new to a device, in order.
+/// The ids of the `notification:new` events of a device, in order.
 fn new_ids(device: &Device) -> Vec<Value> {
     device.events("notification:new").into_iter().map(|new| new["id"].clone()).collect()
 }
 
 #[tokio::test]
-async fn what_happens_at_one_node_is_told_once_by_every_node() {
-    let ground = Setup::Servers.ground().await;
-    let (one, other) = tokio::join!(ground.start(), ground.start());
+async fn event_of_one_node_is_delivered_once_by_every_node() {
+    let backends = Setup::Servers.backends().await;
+    let (one, other) = tokio::join!(backends.start(), backends.start());
     let ada = User::new("ada", &one);
     let devices = tokio::join!(
         signed_in(ada.node()),
@@ -141,20 +141,20 @@ async fn what_happens_at_one_node_is_told_once_by_every_node() {
             assert_eq!(count, json!({ "count": n, "revision": n }));
         }
     }
-    // Read on a device of one node, it is read on the other's.
+    // Marked as read at one node, it is marked as read at the other.
     devices[1].call("notification:mark_read", json!({ "id": "n1" })).await;
     for device in &devices {
         assert_eq!(device.expect("notification:marked_read").await["ids"], json!(["n1"]));
     }
     for device in &devices {
-        assert_eq!(new_ids(device).len(), 6, "each is told once: {}", device.story());
+        assert_eq!(new_ids(device).len(), 6, "each is delivered once: {}", device.transcript());
     }
 }
 
 #[tokio::test]
-async fn a_device_that_moves_to_another_node_gets_what_it_missed_there() {
-    let ground = Setup::Servers.ground().await;
-    let (one, other) = tokio::join!(ground.start(), ground.start());
+async fn device_that_moves_to_another_node_catches_up_there() {
+    let backends = Setup::Servers.backends().await;
+    let (one, other) = tokio::join!(backends.start(), backends.start());
     let ada = User::new("ada", &one);
     let device = signed_in(ada.node()).await;
     notify(&one, &ada, json!({ "id": "n1", "title": "Hello" })).await;
@@ -169,7 +169,7 @@ async fn a_device_that_moves_to_another_node_gets_what_it_missed_there() {
     assert_eq!(moved.expect("notification:new").await["id"], "n2");
 }
 
-/// What a service with its own inbox says of a notification: nothing here is Belfry's.
+/// The notification of a service with its own inbox, in a format that Belfry does not know.
 fn foreign(user: &User) -> Value {
     json!({
         "_id": "507f1f77bcf86cd799439011", "userId": user.id(), "text": "Grüße 📦", "amount": 1.5,
@@ -178,10 +178,11 @@ fn foreign(user: &User) -> Value {
 }
 
 #[tokio::test]
-async fn in_forward_mode_events_pass_as_they_came_to_every_node_and_nothing_is_stored() {
-    let ground = Setup::Servers.ground().await;
-    let start =
-        async || ready(ground.belfry().setting("amqp.ingest.mode", "forward").start().await).await;
+async fn forward_mode_passes_events_unchanged_to_every_node_and_stores_nothing() {
+    let backends = Setup::Servers.backends().await;
+    let start = async || {
+        ready(backends.belfry().setting("amqp.ingest.mode", "forward").start().await).await
+    };
     let (one, other) = tokio::join!(start(), start());
     let (ada, bob) = (User::new("ada", &one), User::new("bob", &one));
     let devices = tokio::join!(
@@ -191,7 +192,7 @@ async fn in_forward_mode_events_pass_as_they_came_to_every_node_and_nothing_is_s
         signed_in(bob.at(&other).node()),
     );
     let (adas, bobs) = ([devices.0, devices.1, devices.2], devices.3);
-    let broker = ground.broker();
+    let broker = backends.broker();
     let events = [
         json!({ "pattern": "notification.created", "data": {
             "userId": ada.id(), "notification": foreign(&ada), "unreadCount": 7,
@@ -218,8 +219,8 @@ async fn in_forward_mode_events_pass_as_they_came_to_every_node_and_nothing_is_s
     assert_eq!(bobs.expect("notification:new").await, foreign(&bob));
     assert_eq!(new_ids(&bobs).len(), 1);
     for device in &adas {
-        assert_eq!(new_ids(device).len(), 2, "{}", device.story());
-        assert_eq!(device.events("notification:unread_count").len(), 2, "{}", device.story());
+        assert_eq!(new_ids(device).len(), 2, "{}", device.transcript());
+        assert_eq!(device.events("notification:unread_count").len(), 2, "{}", device.transcript());
     }
     for user in [&ada, &bob] {
         let page = user.http().get("/v1/notifications").await.expect(200);
@@ -227,18 +228,18 @@ async fn in_forward_mode_events_pass_as_they_came_to_every_node_and_nothing_is_s
     }
 }
 
-/// Past the broker, which has no queue for this node.
+/// Without the broker, which has no queue for this node.
 #[tokio::test]
-async fn the_only_node_tells_its_devices_itself() {
+async fn only_node_delivers_without_a_node_queue() {
     let configure = |builder: belfry_tests::process::Builder| {
         builder.setting("amqp.ingest.only_node", true).setting("node.name", "alone")
     };
-    let place = Setup::Servers.own_with(configure).await;
-    let (ada, broker) = (place.user("ada"), place.broker());
+    let deployment = Setup::Servers.own_with(configure).await;
+    let (ada, broker) = (deployment.user("ada"), deployment.broker());
     let devices = ada.two_devices().await;
     let amqp = Amqp::connect(broker.url()).await;
 
-    place.notify(&ada, json!({ "id": "n1", "title": "By REST" })).await;
+    deployment.notify(&ada, json!({ "id": "n1", "title": "By REST" })).await;
     let data = json!({ "userId": ada.id(), "id": "n2", "title": "By RabbitMQ" });
     let create = json!({ "pattern": "notification.create", "data": data });
     amqp.send(&broker.ingest_queue(), &create).await;
@@ -258,13 +259,13 @@ async fn the_only_node_tells_its_devices_itself() {
 }
 
 #[tokio::test]
-async fn in_forward_mode_what_cannot_be_passed_on_goes_to_the_dead_queue() {
+async fn forward_mode_dead_letters_messages_without_a_recipient() {
     let configure =
         |builder: belfry_tests::process::Builder| builder.setting("amqp.ingest.mode", "forward");
-    let place = Setup::Servers.own_with(configure).await;
-    let ada = place.user("ada");
+    let deployment = Setup::Servers.own_with(configure).await;
+    let ada = deployment.user("ada");
     let device = signed_in(ada.node()).await;
-    let broker = place.broker();
+    let broker = deployment.broker();
     let amqp = Amqp::connect(broker.url()).await;
     for data in [json!({ "title": "To whom?" }), foreign(&ada)] {
         let body = json!({ "pattern": "notification.created", "data": data });
@@ -276,14 +277,14 @@ async fn in_forward_mode_what_cannot_be_passed_on_goes_to_the_dead_queue() {
 }
 
 #[tokio::test]
-async fn an_ingest_queue_that_nestjs_declared_first_is_used_as_it_is() {
-    let ground = Setup::Servers.ground().await;
-    let broker = ground.broker();
+async fn ingest_queue_declared_by_nestjs_is_used_unchanged() {
+    let backends = Setup::Servers.backends().await;
+    let broker = backends.broker();
     let amqp = Amqp::connect(broker.url()).await;
     let mut arguments = FieldTable::default();
     arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(10_000));
     amqp.declare_queue(&broker.ingest_queue(), arguments).await;
-    let belfry = ground.start().await;
+    let belfry = backends.start().await;
     let ada = User::new("ada", &belfry);
     let device = signed_in(ada.node()).await;
 
@@ -304,13 +305,13 @@ async fn an_ingest_queue_that_nestjs_declared_first_is_used_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_node_that_was_told_by_a_service_at_another_has_the_same_inbox() {
-    let ground = Setup::Servers.ground().await;
-    let (one, other) = tokio::join!(ground.start(), ground.start());
+async fn inbox_and_duplicates_are_the_same_at_every_node() {
+    let backends = Setup::Servers.backends().await;
+    let (one, other) = tokio::join!(backends.start(), backends.start());
     let ada = User::new("ada", &one);
     let draft = json!({ "userId": ada.id(), "id": "n1", "title": "Hello" });
     let created = service(&one).post("/v1/notifications", &draft).await.expect(201);
-    // The same request at the other node, as a load balancer would bring it after a retry.
+    // The retry of a request, which a load balancer sends to the other node.
     let again = service(&other).post("/v1/notifications", &draft).await.expect(200);
     assert_eq!(again, created);
     let page = ada.at(&other).http().get("/v1/notifications").await.expect(200);

@@ -19,26 +19,26 @@ use crate::setup::{ready, signed_in, until_ready};
 const OLD: &str = "the old secret, which is long enough to be one";
 const NEW: &str = "the new secret, which is long enough to be one";
 
-/// What REST says to whoever shows that token.
-async fn asked(belfry: &Belfry, token: &Token<'_>) -> Answer {
+/// The REST response to a request with that token.
+async fn request_with(belfry: &Belfry, token: &Token<'_>) -> Answer {
     let http = belfry.http().bearer(token.sign());
     http.get("/v1/notifications/unread-count").await
 }
 
-async fn is_believed(belfry: &Belfry, token: &Token<'_>) -> bool {
-    asked(belfry, token).await.status == 200
+async fn is_accepted(belfry: &Belfry, token: &Token<'_>) -> bool {
+    request_with(belfry, token).await.status == 200
 }
 
 async fn is_refused_with(belfry: &Belfry, token: &Token<'_>, status: u16, code: &str) {
-    let answer = asked(belfry, token).await;
+    let answer = request_with(belfry, token).await;
     assert_eq!(answer.expect(status)["code"], code, "{answer:?}");
     let device = Device::node(belfry.url()).token(&token.sign()).start();
     assert_eq!(device.refused().await, code);
 }
 
-/// Nobody can tell whether the token is good: it is to be tried again, and devices do so by themselves.
-async fn is_put_off(belfry: &Belfry, token: &Token<'_>) -> [Device; 2] {
-    let answer = asked(belfry, token).await;
+/// The token cannot be verified for now: requests get 503, and devices keep reconnecting.
+async fn is_unavailable(belfry: &Belfry, token: &Token<'_>) -> [Device; 2] {
+    let answer = request_with(belfry, token).await;
     assert_eq!(answer.expect(503)["code"], "unavailable", "{answer:?}");
     assert!(answer.header("retry-after").is_some(), "{answer:?}");
     let token = token.sign();
@@ -50,14 +50,14 @@ async fn is_put_off(belfry: &Belfry, token: &Token<'_>) -> [Device; 2] {
     devices
 }
 
-async fn come_in(devices: &[Device]) {
+async fn all_connect(devices: &[Device]) {
     for device in devices {
         device.connected().await;
     }
 }
 
-/// Perhaps after others that other devices have waited for.
-async fn is_told(device: &Device, service: &Http, title: &str) {
+/// The device receives a new notification, perhaps after others.
+async fn is_notified(device: &Device, service: &Http, title: &str) {
     let draft = json!({ "userId": "ada", "title": title });
     service.post("/v1/notifications", &draft).await.expect(201);
     while device.expect("notification:new").await["title"] != title {}
@@ -72,7 +72,7 @@ fn fetching(provider: &Provider, settings: &[(&str, &dyn Display)]) -> Builder {
     settings.iter().fold(builder, |builder, (path, value)| builder.setting(path, value))
 }
 
-/// Waits until readiness says so of the keys.
+/// Waits until readiness reports this state of the keys.
 async fn until_keys_are(belfry: &Belfry, state: &str) {
     until_true(&format!("the keys are {state}"), async || {
         let ready = belfry.http().get("/health/ready").await;
@@ -81,12 +81,16 @@ async fn until_keys_are(belfry: &Belfry, state: &str) {
     .await;
 }
 
-fn stayed(device: &Device) {
-    assert!(device.seen().iter().all(|seen| seen.kind != "disconnect"), "{}", device.story());
+fn was_never_disconnected(device: &Device) {
+    assert!(
+        device.records().iter().all(|seen| seen.kind != "disconnect"),
+        "{}",
+        device.transcript()
+    );
 }
 
 #[tokio::test]
-async fn secrets_public_keys_and_a_set_are_believed_side_by_side() {
+async fn secrets_public_keys_and_a_jwks_are_accepted_side_by_side() {
     let folder = TempDir::new().unwrap();
     let path = |name: &str| folder.path().join(name);
     let (rsa, p256, ed25519, of_set) =
@@ -106,26 +110,26 @@ async fn secrets_public_keys_and_a_set_are_believed_side_by_side() {
 
     for key in [&old, &new, &rsa, &p256, &ed25519, &of_set] {
         let device = signed_in(Device::node(belfry.url()).token(&key.token("ada").sign())).await;
-        is_told(&device, &service(&belfry, key), "Hello").await;
+        is_notified(&device, &service(&belfry, key), "Hello").await;
     }
-    // A public key's text is no secret, whichever secrets there are besides.
+    // The text of a public key must not work as a shared secret.
     for key in [&rsa, &p256, &ed25519, &of_set] {
         for bad in [key.token("ada").confused(), key.token("ada").unsigned()] {
             let answer = belfry.http().bearer(bad).get("/v1/notifications").await;
             assert_eq!(answer.expect(401)["code"], "token_invalid");
         }
     }
-    for stranger in [Key::hs256("of nobody here"), Key::rs256(), Key::es256().named("k1")] {
-        is_refused_with(&belfry, &stranger.token("ada"), 401, "token_invalid").await;
+    for unknown in [Key::hs256("not one of the keys"), Key::rs256(), Key::es256().named("k1")] {
+        is_refused_with(&belfry, &unknown.token("ada"), 401, "token_invalid").await;
     }
-    // What is minted here is signed with the secret that is set.
+    // `belfry token` signs with the secret of the settings.
     let minted = belfry.run(&["token", "--user", "ada"]).await;
     let http = Http::new(belfry.url()).bearer(minted.out.trim());
     http.get("/v1/notifications").await.expect(200);
 }
 
 #[tokio::test]
-async fn a_secret_that_changes_in_its_file_leaves_devices_connected() {
+async fn changed_secret_file_is_applied_and_devices_stay_connected() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("secret");
     let (old, new) = (Key::hs256(OLD), Key::hs256(NEW));
@@ -137,35 +141,35 @@ async fn a_secret_that_changes_in_its_file_leaves_devices_connected() {
 
     fs::write(&file, NEW).unwrap();
     let renewed = new.token("ada");
-    until_true("the new secret is believed", async || is_believed(&belfry, &renewed).await).await;
+    until_true("the new secret is accepted", async || is_accepted(&belfry, &renewed).await).await;
     is_refused_with(&belfry, &old.token("ada"), 401, "token_invalid").await;
-    is_told(&device, &service(&belfry, &new), "After the change").await;
+    is_notified(&device, &service(&belfry, &new), "After the change").await;
 
-    // What cannot be read changes nothing, and is said once, however often it is looked at.
+    // A file that cannot be used changes nothing, and is logged once, however often it is read.
     fs::write(&file, "").unwrap();
     let words = "the old ones stay";
     belfry.log_line(words).await;
     sleep(Duration::from_secs(6)).await;
     assert_eq!(belfry.log().matches(words).count(), 1, "{}", belfry.log());
-    is_told(&device, &service(&belfry, &new), "After the mistake").await;
+    is_notified(&device, &service(&belfry, &new), "After the mistake").await;
 
-    // By signal it is said each time, also where nothing has changed.
+    // On SIGHUP it is logged each time, also if nothing has changed.
     fs::write(&file, OLD).unwrap();
-    belfry.hang_up();
+    belfry.send_sighup();
     let back = old.token("ada");
-    until_true("the old secret is believed again", async || is_believed(&belfry, &back).await)
+    until_true("the old secret is accepted again", async || is_accepted(&belfry, &back).await)
         .await;
     let times = |belfry: &Belfry| belfry.log().matches("keys for tokens read again").count();
     let before = times(&belfry);
-    belfry.hang_up();
+    belfry.send_sighup();
     until_true("it is read again", async || times(&belfry) > before).await;
-    is_told(&device, &service(&belfry, &old), "After the signal").await;
-    stayed(&device);
+    is_notified(&device, &service(&belfry, &old), "After the signal").await;
+    was_never_disconnected(&device);
     assert!(![OLD, NEW].iter().any(|secret| belfry.log().contains(secret)), "a secret in the log");
 }
 
 #[tokio::test]
-async fn a_providers_new_key_is_believed_as_soon_as_a_token_names_it() {
+async fn new_key_of_a_provider_is_fetched_when_a_token_names_it() {
     let [old, new] = ["2025", "2026"].map(|name| Key::rs256().named(name));
     let provider = Provider::start(&[&old]).await;
     let settings: [(&str, &dyn Display); 2] =
@@ -173,27 +177,27 @@ async fn a_providers_new_key_is_believed_as_soon_as_a_token_names_it() {
     let belfry = ready(fetching(&provider, &settings).start().await).await;
     let device = signed_in(Device::node(belfry.url()).token(&old.token("ada").sign())).await;
     for _ in 0..20 {
-        assert!(is_believed(&belfry, &old.token("ada")).await);
+        assert!(is_accepted(&belfry, &old.token("ada")).await);
     }
-    assert_eq!(provider.fetches(), 1, "a known key is no reason to ask");
+    assert_eq!(provider.fetches(), 1, "a known key causes no request");
 
     sleep(Duration::from_secs(1)).await;
     provider.publish(&[&old, &new]);
     let other = signed_in(Device::node(belfry.url()).token(&new.token("ada").sign())).await;
     assert_eq!(provider.fetches(), 2);
-    is_told(&other, &service(&belfry, &old), "Both are good").await;
+    is_notified(&other, &service(&belfry, &old), "Both are good").await;
 
-    // Then the old one is withdrawn. Who is in stays; who comes with it does not get in.
+    // The old key is withdrawn: connected devices stay, new connects with it are rejected.
     sleep(Duration::from_secs(1)).await;
     provider.publish(&[&new]);
     is_refused_with(&belfry, &Key::rs256().named("x").token("ada"), 401, "token_invalid").await;
     is_refused_with(&belfry, &old.token("ada"), 401, "token_invalid").await;
-    is_told(&device, &service(&belfry, &new), "Only one is good").await;
-    stayed(&device);
+    is_notified(&device, &service(&belfry, &new), "Only one is good").await;
+    was_never_disconnected(&device);
 }
 
 #[tokio::test]
-async fn made_up_key_ids_do_not_reach_the_provider() {
+async fn unknown_key_ids_cause_few_requests_to_the_provider() {
     let (key, forger) = (Key::es256().named("k1"), Key::es256());
     let provider = Provider::start(&[&key]).await;
     // All requests come from one address, as fast as they can.
@@ -207,36 +211,36 @@ async fn made_up_key_ids_do_not_reach_the_provider() {
     let mut shown = 0;
     while begin.elapsed() < Duration::from_secs(5) {
         let token = forger.token("ada").key_id(&format!("made-up-{shown}"));
-        assert_eq!(asked(&belfry, &token).await.expect(401)["code"], "token_invalid");
+        assert_eq!(request_with(&belfry, &token).await.expect(401)["code"], "token_invalid");
         shown += 1;
-        assert!(is_believed(&belfry, &key.token("ada")).await);
+        assert!(is_accepted(&belfry, &key.token("ada")).await);
     }
-    // The one at the start, and one for every two seconds since; made-up algorithms cause none at all.
+    // One at the start, and at most one in two seconds since.
     let most = 2 + usize::try_from(begin.elapsed().as_secs() / 2).unwrap();
     let fetches = provider.fetches();
     assert!(shown > 20 && (2..=most).contains(&fetches), "{fetches} fetches for {shown} tokens");
 }
 
 #[tokio::test]
-async fn a_provider_that_is_down_at_the_start_is_waited_for() {
+async fn provider_outage_at_the_start_is_waited_out() {
     let key = Key::eddsa().named("k1");
     let provider = Provider::start(&[&key]).await;
-    provider.goes_down();
+    provider.go_down();
     let belfry = fetching(&provider, &[]).start().await;
     until_keys_are(&belfry, "down").await;
-    let put_off = is_put_off(&belfry, &key.token("ada")).await;
-    // What can be told without the provider is told.
+    let waiting = is_unavailable(&belfry, &key.token("ada")).await;
+    // A token that no key of the provider can have signed is rejected.
     is_refused_with(&belfry, &Key::hs256(OLD).token("ada"), 401, "token_invalid").await;
     belfry.log_line("the identity provider's keys cannot be fetched").await;
 
-    provider.comes_back();
+    provider.come_back();
     until_ready(&belfry).await;
-    come_in(&put_off).await;
-    is_told(&put_off[0], &service(&belfry, &key), "There it is").await;
+    all_connect(&waiting).await;
+    is_notified(&waiting[0], &service(&belfry, &key), "There it is").await;
 }
 
 #[tokio::test]
-async fn a_provider_that_goes_down_signs_nobody_out_until_its_keys_are_too_old() {
+async fn provider_outage_rejects_tokens_only_when_the_keys_are_stale() {
     let key = Key::eddsa().named("k1");
     let provider = Provider::start(&[&key]).await;
     let settings: [(&str, &dyn Display); 3] = [
@@ -247,25 +251,25 @@ async fn a_provider_that_goes_down_signs_nobody_out_until_its_keys_are_too_old()
     let belfry = ready(fetching(&provider, &settings).start().await).await;
     let device = signed_in(Device::node(belfry.url()).token(&key.token("ada").sign())).await;
 
-    provider.goes_down();
+    provider.go_down();
     belfry.log_line("the identity provider's keys cannot be fetched").await;
     let late = signed_in(Device::node(belfry.url()).token(&key.token("ada").sign())).await;
-    is_told(&late, &service(&belfry, &key), "Still there").await;
+    is_notified(&late, &service(&belfry, &key), "Still there").await;
     until_keys_are(&belfry, "down").await;
-    let put_off = is_put_off(&belfry, &key.token("ada")).await;
+    let waiting = is_unavailable(&belfry, &key.token("ada")).await;
 
-    provider.comes_back();
+    provider.come_back();
     until_ready(&belfry).await;
-    come_in(&put_off).await;
-    is_told(&device, &service(&belfry, &key), "Back").await;
+    all_connect(&waiting).await;
+    is_notified(&device, &service(&belfry, &key), "Back").await;
     for device in [&device, &late] {
-        stayed(device);
+        was_never_disconnected(device);
         assert_eq!(device.events("exception"), Vec::<Value>::new());
     }
 }
 
 #[tokio::test]
-async fn a_providers_server_must_be_known_by_its_certificate() {
+async fn provider_with_an_untrusted_certificate_is_not_used() {
     let key = Key::rs256().named("k1");
     let provider = Provider::start_with_tls(&[&key]).await;
     let folder = TempDir::new().unwrap();
@@ -273,12 +277,12 @@ async fn a_providers_server_must_be_known_by_its_certificate() {
     fs::write(&file, provider.ca_pem()).unwrap();
     let trusting = fetching(&provider, &[("auth.jwks_ca_file", &file.display())]);
     let belfry = ready(trusting.start().await).await;
-    assert!(is_believed(&belfry, &key.token("ada")).await);
+    assert!(is_accepted(&belfry, &key.token("ada")).await);
 
     let other = Provider::start_with_tls(&[&key]).await;
     let distrusting = fetching(&other, &[("auth.jwks_ca_file", &file.display())]);
     let belfry = distrusting.start().await;
     belfry.log_line("the identity provider's keys cannot be fetched").await;
-    is_put_off(&belfry, &key.token("ada")).await;
+    is_unavailable(&belfry, &key.token("ada")).await;
     assert_eq!(other.fetches(), 0);
 }

@@ -1,4 +1,4 @@
-//! What listens: who is let in, by what, and who is shut out.
+//! Listeners: TCP, TLS and Unix sockets, and which connections they accept.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,48 +23,49 @@ fn address(belfry: &Belfry) -> &str {
     belfry.url().split_once("://").unwrap().1
 }
 
-/// Sends this, and gives what comes until the connection ends.
-async fn told(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> String {
+/// Sends a request and returns everything received until the connection ends.
+async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> String {
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
-    // Cut with or without a reset.
+    // Closed with or without a reset.
     let _ = timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("it ends");
     String::from_utf8(answer).unwrap()
 }
 
-/// A request after which the connection ends, with these header lines.
+/// A request with these header lines, after which the server closes the connection.
 fn request(line: &str, headers: &str) -> String {
     format!("{line} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{headers}\r\n")
 }
 
 async fn by_tcp(belfry: &Belfry, request: &str) -> String {
-    told(TcpStream::connect(address(belfry)).await.unwrap(), request).await
+    exchange(TcpStream::connect(address(belfry)).await.unwrap(), request).await
 }
 
 #[tokio::test]
-async fn who_does_not_finish_a_head_is_closed_and_others_are_served() {
-    let place = Setup::Embedded.own_with(|it| it.setting("http.header_timeout", "1s")).await;
+async fn incomplete_request_head_is_closed_and_others_are_served() {
+    let deployment = Setup::Embedded.own_with(|it| it.setting("http.header_timeout", "1s")).await;
     let half = "GET /health/live HTTP/1.1\r\nhost:";
-    let (one, other) = tokio::join!(by_tcp(&place.belfry, half), by_tcp(&place.belfry, ""));
+    let (one, other) =
+        tokio::join!(by_tcp(&deployment.belfry, half), by_tcp(&deployment.belfry, ""));
     assert_eq!((one, other), (String::new(), String::new()));
-    let ada = place.user("ada");
+    let ada = deployment.user("ada");
     let device = signed_in(ada.node()).await;
-    place.until_told(&ada, [&device], "n1").await;
+    deployment.until_delivered(&ada, [&device], "n1").await;
 }
 
 #[tokio::test]
-async fn one_address_has_so_many_connections_and_clients_behind_a_proxy_are_told_apart() {
+async fn connections_per_address_are_limited_also_behind_a_proxy() {
     let bound =
         |it: belfry_tests::process::Builder| it.setting("limits.connections_per_address", 3);
     let direct = Setup::Embedded.own_with(bound).await;
     let proxied =
         Setup::Embedded.own_with(|it| bound(it).setting("http.trusted_proxies", "127.0.0.1")).await;
-    for (place, are_refused) in [(&direct, true), (&proxied, false)] {
+    for (deployment, are_refused) in [(&direct, true), (&proxied, false)] {
         let mut idle = Vec::new();
         for _ in 0..5 {
-            idle.push(TcpStream::connect(address(&place.belfry)).await.unwrap());
+            idle.push(TcpStream::connect(address(&deployment.belfry)).await.unwrap());
         }
-        let answer = by_tcp(&place.belfry, &request("GET /health/live", "")).await;
+        let answer = by_tcp(&deployment.belfry, &request("GET /health/live", "")).await;
         assert_eq!(answer.is_empty(), are_refused, "{answer}");
     }
     let metric = "belfry_connections_refused_total{reason=\"connections_per_address\"}";
@@ -75,7 +76,7 @@ async fn one_address_has_so_many_connections_and_clients_behind_a_proxy_are_told
     assert!(metrics.await.contains("belfry_connections_open"));
     direct.belfry.log_line("limits.connections_per_address").await;
 
-    // Three devices of one client are in, the fourth is told to come later; another client's is let in.
+    // Three devices of one client are admitted, the fourth gets 503; a device of another client is admitted.
     let websocket = async |client: &'static str| {
         let url = format!("ws://{}/socket.io/?EIO=4&transport=websocket", address(&proxied.belfry));
         let mut request = url.into_client_request().unwrap();
@@ -94,20 +95,20 @@ async fn one_address_has_so_many_connections_and_clients_behind_a_proxy_are_told
     assert!(line.contains("203.0.113.1"), "{line}");
     websocket("203.0.113.2").await.unwrap();
     drop(devices);
-    until_true("places are free again", async || websocket("203.0.113.1").await.is_ok()).await;
+    until_true("permits are free again", async || websocket("203.0.113.1").await.is_ok()).await;
 }
 
 async fn by_tcp_at(url: &str, request: &str) -> String {
     let address = url.split_once("://").unwrap().1;
-    told(TcpStream::connect(address).await.unwrap(), request).await
+    exchange(TcpStream::connect(address).await.unwrap(), request).await
 }
 
 #[tokio::test]
-async fn pages_of_other_origins_get_no_socket_and_apps_do() {
-    let place = Setup::Embedded
+async fn pages_of_other_origins_are_rejected_and_apps_are_admitted() {
+    let deployment = Setup::Embedded
         .own_with(|it| it.setting("http.cors_origins", "https://app.example.org"))
         .await;
-    let own = place.belfry.url().to_owned();
+    let own = deployment.belfry.url().to_owned();
     for (origin, status) in [
         (None, 200),
         (Some(own.as_str()), 200),
@@ -116,7 +117,7 @@ async fn pages_of_other_origins_get_no_socket_and_apps_do() {
         (Some("http://127.0.0.1:1"), 403),
         (Some("null"), 403),
     ] {
-        let path = format!("{}/socket.io/?EIO=4&transport", address(&place.belfry));
+        let path = format!("{}/socket.io/?EIO=4&transport", address(&deployment.belfry));
         let mut websocket = format!("ws://{path}=websocket").into_client_request().unwrap();
         let mut header = String::new();
         if let Some(origin) = origin {
@@ -133,19 +134,19 @@ async fn pages_of_other_origins_get_no_socket_and_apps_do() {
         let polling = format!(
             "GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\
              {header}\r\n",
-            address(&place.belfry)
+            address(&deployment.belfry)
         );
-        let answer = by_tcp(&place.belfry, &polling).await;
+        let answer = by_tcp(&deployment.belfry, &polling).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{origin:?}: {answer}");
     }
-    // The leave that a browser asks for before is given by the list alone.
+    // Preflight requests are answered by the list alone.
     let preflight = "origin: https://app.example.org\r\naccess-control-request-method: POST\r\n";
-    let answer = by_tcp(&place.belfry, &request("OPTIONS /socket.io/", preflight)).await;
+    let answer = by_tcp(&deployment.belfry, &request("OPTIONS /socket.io/", preflight)).await;
     assert!(answer.contains("access-control-allow-origin: https://app.example.org"), "{answer}");
 }
 
 #[tokio::test]
-async fn every_answer_has_safe_headers_and_pages_a_policy_of_their_own() {
+async fn responses_have_security_headers_and_pages_a_content_policy() {
     let belfry = ready(Belfry::builder().start().await).await;
     for path in ["/", "/web/app.js", "/health/live", "/v1/notifications", "/nowhere", "/socket.io/"]
     {
@@ -162,7 +163,7 @@ async fn every_answer_has_safe_headers_and_pages_a_policy_of_their_own() {
     }
 }
 
-/// Writes a new certificate and key of `localhost`, and gives the certificate.
+/// Writes a new certificate and key of `localhost`, and returns the certificate.
 fn new_certificate(folder: &Path) -> String {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     std::fs::write(folder.join("tls.key"), made.signing_key.serialize_pem()).unwrap();
@@ -170,7 +171,7 @@ fn new_certificate(folder: &Path) -> String {
     made.cert.pem()
 }
 
-/// The answer by TLS, to one who trusts that certificate alone.
+/// The response over TLS, for a client that trusts only this certificate.
 async fn by_tls(address: &str, certificate: &str, request: &str) -> std::io::Result<String> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()).unwrap();
@@ -183,11 +184,11 @@ async fn by_tls(address: &str, certificate: &str, request: &str) -> std::io::Res
     let name = ServerName::try_from("localhost").unwrap();
     let stream = TcpStream::connect(address).await?;
     let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
-    Ok(told(stream, request).await)
+    Ok(exchange(stream, request).await)
 }
 
 #[tokio::test]
-async fn with_a_certificate_it_speaks_https_and_takes_a_new_one_over_while_it_runs() {
+async fn https_uses_a_renewed_certificate_without_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let old = new_certificate(folder.path());
     let builder = Belfry::builder()
@@ -202,7 +203,7 @@ async fn with_a_certificate_it_speaks_https_and_takes_a_new_one_over_while_it_ru
     assert!(!by_tcp(&belfry, &live).await.contains("HTTP/1.1"), "nothing without TLS");
 
     let new = new_certificate(folder.path());
-    until_true("the new certificate is shown", async || {
+    until_true("the new certificate is used", async || {
         by_tls(address(&belfry), &new, &live).await.is_ok()
     })
     .await;
@@ -210,7 +211,7 @@ async fn with_a_certificate_it_speaks_https_and_takes_a_new_one_over_while_it_ru
 }
 
 #[tokio::test]
-async fn at_a_unix_socket_development_sign_in_works_and_its_file_goes_in_the_end() {
+async fn unix_socket_allows_development_sign_in_and_its_file_is_removed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("belfry.sock");
     let on_socket = || {
@@ -218,14 +219,14 @@ async fn at_a_unix_socket_development_sign_in_works_and_its_file_goes_in_the_end
             .setting("http.listen", format!("unix:{}", path.display()))
             .setting("admin.listen", "127.0.0.1:0")
     };
-    // What a process that was killed leaves.
+    // Left by a process that was killed.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     let mut belfry = on_socket().start().await;
     assert_eq!(belfry.url(), format!("unix:{}", path.display()));
     let body = "{\"user\":\"ada\"}";
     let headers = format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len());
     let ask = request("POST /dev/token", &headers) + body;
-    let answer = told(UnixStream::connect(&path).await.unwrap(), &ask).await;
+    let answer = exchange(UnixStream::connect(&path).await.unwrap(), &ask).await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
 
     let second = on_socket().finish().await;
@@ -241,19 +242,19 @@ async fn at_a_unix_socket_development_sign_in_works_and_its_file_goes_in_the_end
 }
 
 #[tokio::test]
-async fn operators_see_what_the_process_is_doing_and_are_warned_of_open_doors_and_narrow_ones() {
-    let place = Setup::Embedded.own().await;
-    let ada: User = place.user("ada");
+async fn runtime_report_is_served_and_risky_settings_are_logged() {
+    let deployment = Setup::Embedded.own().await;
+    let ada: User = deployment.user("ada");
     let device = signed_in(ada.node()).await;
-    let report: Value = place.belfry.admin_http().get("/debug/runtime").await.expect(200);
+    let report: Value = deployment.belfry.admin_http().get("/debug/runtime").await.expect(200);
     assert_eq!(report["sessions"], 1, "{report}");
     assert!(report["connections"]["public"].as_u64().unwrap() >= 1, "{report}");
     assert!(report["connections"]["admin"].as_u64().unwrap() >= 1, "{report}");
     assert!(report["workers"].as_u64().unwrap() >= 1, "{report}");
     assert!(report["tasks"].as_u64().unwrap() > 3, "{report}");
     assert!(report["residentBytes"].as_u64().unwrap() > 1_000_000, "{report}");
-    place.belfry.http().get("/debug/runtime").await.expect(404);
-    assert!(!place.belfry.log().contains("admin.listen"), "loopback is no reason to warn");
+    deployment.belfry.http().get("/debug/runtime").await.expect(404);
+    assert!(!deployment.belfry.log().contains("admin.listen"), "loopback is no reason to warn");
     drop(device);
     let limits = |it: belfry_tests::process::Builder| it.setting("limits.connections", u32::MAX);
     let crowded = Setup::Embedded.own_with(limits).await;

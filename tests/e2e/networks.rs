@@ -1,9 +1,9 @@
-//! Client libraries as applications use them, on networks that lose, cut and refuse, and at bad moments:
-//! upgrades that fail, namespaces that are left and entered again, lost responses, outages.
+//! Real client libraries on bad networks and at bad moments: failed upgrades, namespaces that are left and
+//! joined again, lost responses, outages.
 //!
-//! The scenarios are in `tests/clients/networks`; here is what they run against.
+//! The scenarios are in `tests/clients/networks`; these tests start the servers for them.
 
-use belfry_tests::clients::{Device, Seen, run_script};
+use belfry_tests::clients::{Device, DeviceRecord, run_script};
 use belfry_tests::http::send;
 use belfry_tests::postgres::{Database, PostgresServer};
 use belfry_tests::process::Belfry;
@@ -12,16 +12,16 @@ use belfry_tests::wait::{until, until_true};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::setup::{Ground, Place, SECRET, Setup, User, notify};
+use crate::setup::{Backends, Deployment, SECRET, Setup, User, notify};
 
 on_both_setups!(
-    messages_at_bad_moments_are_done_and_received_as_a_client_of_version_4_sees_it,
-    messages_at_bad_moments_are_done_and_received_as_a_client_of_version_3_sees_it,
-    messages_and_reconnects_of_python_socketio_are_as_those_of_others,
+    messages_at_bad_moments_are_processed_and_received_by_client_version_4,
+    messages_at_bad_moments_are_processed_and_received_by_client_version_3,
+    messages_and_reconnects_work_with_python_socketio,
 );
 
-/// A `belfry` to which all clients come from one address, at once.
-async fn place(setup: Setup) -> Place {
+/// A `belfry` without handshake limits: all clients connect from one address at the same time.
+async fn unthrottled(setup: Setup) -> Deployment {
     setup
         .own_with(|belfry| {
             belfry
@@ -36,11 +36,11 @@ async fn place(setup: Setup) -> Place {
 /// Runs the scenarios of a script.
 ///
 /// # Panics
-/// When one of them fails, or there is none.
+/// When one of them fails, or none ran.
 async fn all_succeed(setup: Setup, script: &str, config: Value) {
-    let place = place(setup).await;
+    let deployment = unthrottled(setup).await;
     let mut config = config;
-    config["url"] = place.belfry.url().into();
+    config["url"] = deployment.belfry.url().into();
     config["secret"] = SECRET.into();
     let outcomes = run_script(script, &config).await;
     let failures: Vec<String> =
@@ -59,19 +59,15 @@ async fn all_of_group_succeed(setup: Setup, group: &str, client: &str) {
     all_succeed(setup, "networks.mjs", json!({ "group": group, "clients": [client] })).await;
 }
 
-async fn messages_at_bad_moments_are_done_and_received_as_a_client_of_version_4_sees_it(
-    setup: Setup,
-) {
+async fn messages_at_bad_moments_are_processed_and_received_by_client_version_4(setup: Setup) {
     all_of_group_succeed(setup, "messages", "4").await;
 }
 
-async fn messages_at_bad_moments_are_done_and_received_as_a_client_of_version_3_sees_it(
-    setup: Setup,
-) {
+async fn messages_at_bad_moments_are_processed_and_received_by_client_version_3(setup: Setup) {
     all_of_group_succeed(setup, "messages", "3").await;
 }
 
-async fn messages_and_reconnects_of_python_socketio_are_as_those_of_others(setup: Setup) {
+async fn messages_and_reconnects_work_with_python_socketio(setup: Setup) {
     all_succeed(setup, "networks.py", json!({})).await;
 }
 
@@ -106,18 +102,19 @@ async fn browser_that_loses_a_response_receives_and_does_everything_once() {
     all_succeed(Setup::Embedded, "networks.mjs", config).await;
 }
 
-/// Milliseconds. A client that does not back off tries again after 500 to 1,500.
+/// Milliseconds. A client without a backoff retries after 500 to 1,500.
 const LONG_PAUSE: f64 = 2_000.0;
 
-/// Whether the device has once left a long pause between two attempts.
+/// Whether the device has made a long pause between two attempts.
 fn has_backed_off(device: &Device) -> bool {
-    let seen = device.seen();
-    let attempts: Vec<&Seen> = seen.iter().filter(|seen| seen.kind == "connect_error").collect();
+    let seen = device.records();
+    let attempts: Vec<&DeviceRecord> =
+        seen.iter().filter(|seen| seen.kind == "connect_error").collect();
     attempts.windows(2).any(|pair| pair[1].at - pair[0].at > LONG_PAUSE)
 }
 
-/// What the server answers to requests that open a transport while nobody can be authenticated: one in a
-/// second is admitted.
+/// `Retry-After` of a request that opens a transport while tokens cannot be verified; `None` if it is admitted,
+/// as one request a second is.
 async fn retry_after(belfry: &Belfry, transport: &str) -> Option<u64> {
     let path = format!("/socket.io/?EIO=4&transport={transport}");
     let mut request = belfry.http().request(Method::GET, &path);
@@ -133,12 +130,12 @@ async fn retry_after(belfry: &Belfry, transport: &str) -> Option<u64> {
 }
 
 #[tokio::test]
-async fn devices_back_off_while_the_database_is_away_at_the_start_and_connect_once_it_is_there() {
+async fn devices_back_off_during_a_database_outage_and_connect_after_it() {
     let server = PostgresServer::start_own().await;
     let (database, broker) = tokio::join!(Database::on(server.url()), fresh_prefix());
-    let ground = Ground { database: Some(database), broker: Some(broker) };
+    let backends = Backends { database: Some(database), broker: Some(broker) };
     server.stop().await;
-    let belfry = ground.belfry().start().await;
+    let belfry = backends.belfry().start().await;
     let ada = User::new("ada", &belfry);
     let devices = [
         ada.node().start(),

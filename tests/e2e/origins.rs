@@ -1,4 +1,4 @@
-//! Web pages and apps of other origins: what their browsers are told, and who gets a WebSocket.
+//! Web pages and apps of other origins: CORS responses, and which origins may open a WebSocket.
 
 use belfry_tests::process::Builder;
 use belfry_tests::raw_http::exchange;
@@ -9,7 +9,7 @@ use crate::setup::Setup;
 
 const APP: &str = "https://app.example.org";
 
-/// The answer to the preflight request of a page of this origin, in lower case.
+/// The response to the preflight request of a page of this origin, in lower case.
 async fn preflight(url: &str, path: &str, origin: &str) -> String {
     let request = format!(
         "OPTIONS {path} HTTP/1.1\r\nhost: belfry.example.org\r\nconnection: close\r\n\
@@ -26,10 +26,10 @@ async fn preflight_allows_credentials_and_headers_to_allowed_origins_only() {
             .setting("http.cors_credentials", true)
             .setting("http.cors_headers", "X-Tenant")
     };
-    let place = Setup::Embedded.own_with(with_cors).await;
+    let deployment = Setup::Embedded.own_with(with_cors).await;
     for path in ["/socket.io/?EIO=4&transport=polling", "/v1/notifications"] {
         for origin in [APP, "https://pr-7.preview.example.org"] {
-            let answer = preflight(place.belfry.url(), path, origin).await;
+            let answer = preflight(deployment.belfry.url(), path, origin).await;
             for header in [
                 "http/1.1 200 ".to_owned(),
                 format!("access-control-allow-origin: {origin}\r\n"),
@@ -44,7 +44,7 @@ async fn preflight_allows_credentials_and_headers_to_allowed_origins_only() {
             }
         }
         for origin in ["https://evil.example.org", "https://preview.example.org", "null"] {
-            let answer = preflight(place.belfry.url(), path, origin).await;
+            let answer = preflight(deployment.belfry.url(), path, origin).await;
             assert!(!answer.contains("access-control-allow-origin"), "{path}: {answer}");
             assert!(!answer.contains("access-control-allow-credentials"), "{path}: {answer}");
         }
@@ -53,10 +53,10 @@ async fn preflight_allows_credentials_and_headers_to_allowed_origins_only() {
 
 #[tokio::test]
 async fn app_of_an_allowed_custom_scheme_opens_a_websocket() {
-    let place = Setup::Embedded
+    let deployment = Setup::Embedded
         .own_with(|it| it.setting("http.cors_origins", "capacitor://localhost, tauri://localhost"))
         .await;
-    let address = place.belfry.url().strip_prefix("http://").unwrap();
+    let address = deployment.belfry.url().strip_prefix("http://").unwrap();
     for (origin, is_allowed) in [
         ("capacitor://localhost", true),
         ("tauri://localhost", true),

@@ -1,4 +1,4 @@
-//! What is down for a while: nothing that was accepted is lost, and everybody comes back by himself.
+//! Outages: nothing that was accepted is lost, and every device reconnects by itself.
 
 use belfry_tests::amqp::Amqp;
 use belfry_tests::postgres::{Database, PostgresServer, fresh_database};
@@ -8,89 +8,89 @@ use belfry_tests::wait::until_true;
 use lapin::BasicProperties;
 use serde_json::{Value, json};
 
-use crate::setup::{Ground, Setup, User, notify, service, signed_in, until_ready};
+use crate::setup::{Backends, Setup, User, notify, service, signed_in, until_ready};
 
 on_both_setups!(
-    told_to_stop_it_ends_in_good_order_and_its_devices_come_back_after_the_restart,
-    a_stop_has_a_bound_and_a_second_signal_does_not_wait_for_it,
+    sigterm_shuts_down_gracefully_and_devices_reconnect_after_the_restart,
+    shutdown_ends_at_its_timeout_and_at_once_on_a_second_signal,
 );
 
-async fn told_to_stop_it_ends_in_good_order_and_its_devices_come_back_after_the_restart(
-    setup: Setup,
-) {
-    let mut place = setup.own().await;
-    let ada = place.user("ada");
+async fn sigterm_shuts_down_gracefully_and_devices_reconnect_after_the_restart(setup: Setup) {
+    let mut deployment = setup.own().await;
+    let ada = deployment.user("ada");
     let devices = tokio::join!(
         signed_in(ada.node().track(true)),
         signed_in(ada.python().track(true)),
         signed_in(ada.node().track(true).transports(["polling"]).namespace("/notifications")),
     );
     let devices = [devices.0, devices.1, devices.2];
-    place.notify(&ada, json!({ "id": "n1", "title": "Before" })).await;
+    deployment.notify(&ada, json!({ "id": "n1", "title": "Before" })).await;
 
-    assert_eq!(place.belfry.terminate().await.code(), Some(0), "{}", place.belfry.log());
+    assert_eq!(deployment.belfry.terminate().await.code(), Some(0), "{}", deployment.belfry.log());
     for device in &devices {
         device.disconnected().await;
     }
-    place.belfry.restart().await;
-    until_ready(&place.belfry).await;
+    deployment.belfry.restart().await;
+    until_ready(&deployment.belfry).await;
     for device in &devices {
         device.connected().await;
         assert_eq!(device.expect("notification:sync").await["recovered"], true);
     }
-    place.until_told(&ada, &devices, "n2").await;
+    deployment.until_delivered(&ada, &devices, "n2").await;
     for device in &devices {
         let new = device.events("notification:new");
         let ids: Vec<_> = new.iter().map(|new| new["id"].as_str().unwrap()).collect();
-        assert_eq!(ids, ["n1", "n2"], "{}", device.story());
+        assert_eq!(ids, ["n1", "n2"], "{}", device.transcript());
     }
-    assert_eq!(place.belfry.terminate().await.code(), Some(0));
+    assert_eq!(deployment.belfry.terminate().await.code(), Some(0));
 }
 
-async fn a_stop_has_a_bound_and_a_second_signal_does_not_wait_for_it(setup: Setup) {
-    // To send its devices away takes an hour …
+async fn shutdown_ends_at_its_timeout_and_at_once_on_a_second_signal(setup: Setup) {
+    // Disconnecting the devices would take an hour …
     let slow = async |bound: &str| {
-        let place = setup
+        let deployment = setup
             .own_with(|belfry| {
                 belfry.setting("shutdown.spread", "1h").setting("shutdown.timeout", bound)
             })
             .await;
-        let devices = place.user("ada").two_devices().await;
-        (place, devices)
+        let devices = deployment.user("ada").two_devices().await;
+        (deployment, devices)
     };
-    // … which nobody waits for.
+    // … but the shutdown does not wait for that.
     let (mut bounded, _devices) = slow("1s").await;
     assert_eq!(bounded.belfry.terminate().await.code(), Some(0));
-    assert!(bounded.belfry.log().contains("shutdown timed out"));
+    assert!(bounded.belfry.log().contains("stopped before all was done"));
 
     let (mut patient, _devices) = slow("1h").await;
-    patient.belfry.tell_to_stop();
-    patient.belfry.log_line("shutdown requested").await;
+    patient.belfry.send_sigterm();
+    patient.belfry.log_line("told to stop").await;
     assert!(patient.belfry.is_running());
     assert_eq!(patient.belfry.terminate().await.code(), Some(130));
 }
 
-/// What is done with messages while their users are away is theirs all the same.
+/// Messages are consumed right after the start, before devices are back: they must catch up.
 #[tokio::test]
-async fn what_waited_for_the_start_is_not_told_to_empty_rooms_and_forgotten() {
+async fn messages_consumed_before_devices_are_back_are_replayed_to_them() {
     const WAITING: usize = 50;
-    let mut place = Setup::Servers.own().await;
-    let ada = place.user("ada");
+    let mut deployment = Setup::Servers.own().await;
+    let ada = deployment.user("ada");
     let device = signed_in(ada.node().track(true)).await;
-    place.until_told(&ada, [&device], "first").await;
+    deployment.until_delivered(&ada, [&device], "first").await;
     device.disconnect();
     device.disconnected().await;
-    place.belfry.terminate().await;
+    deployment.belfry.terminate().await;
 
-    let amqp = Amqp::connect(place.broker().url()).await;
+    let amqp = Amqp::connect(deployment.broker().url()).await;
     for n in 0..WAITING {
         let data = json!({ "userId": ada.id(), "id": format!("n{n}"), "title": "Nobody listens" });
         let message = json!({ "pattern": "notification.created", "data": data });
-        amqp.send(&place.broker().ingest_queue(), &message).await;
+        amqp.send(&deployment.broker().ingest_queue(), &message).await;
     }
-    place.belfry.restart().await;
+    let waiting = amqp.count(&deployment.broker().ingest_queue()).await;
+    assert_eq!(waiting, u32::try_from(WAITING).ok(), "none is consumed yet");
+    deployment.belfry.restart().await;
     let http = ada.http();
-    until_true("all that waited is stored", async || {
+    until_true("all messages are stored", async || {
         let answer = http.get("/v1/notifications/unread-count").await;
         answer.status == 200 && answer.json()["count"] == WAITING + 1
     })
@@ -99,61 +99,69 @@ async fn what_waited_for_the_start_is_not_told_to_empty_rooms_and_forgotten() {
     device.reconnect();
     let sync = device.expect("notification:sync").await;
     assert_eq!((&sync["recovered"], &sync["missed"]), (&json!(true), &json!(WAITING)));
-    place.until_told(&ada, [&device], "last").await;
-    assert_eq!(device.events("notification:new").len(), WAITING + 2, "{}", device.story());
+    deployment.until_delivered(&ada, [&device], "last").await;
+    assert_eq!(device.events("notification:new").len(), WAITING + 2, "{}", device.transcript());
 }
 
 #[tokio::test]
-async fn while_the_broker_is_down_inboxes_are_written_and_the_events_wait() {
+async fn broker_outage_delays_events_but_not_writes() {
     let (server, database) = tokio::join!(RabbitServer::start_own(), fresh_database());
-    let ground = Ground { database: Some(database), broker: Some(server.fresh_prefix()) };
-    let belfry = ground.start().await;
+    let backends = Backends { database: Some(database), broker: Some(server.fresh_prefix()) };
+    let belfry = backends.start().await;
     let ada = User::new("ada", &belfry);
     let devices = ada.two_devices().await;
     notify(&belfry, &ada, json!({ "id": "n1", "title": "Before" })).await;
+    for device in &devices {
+        assert_eq!(device.expect("notification:new").await["id"], "n1");
+        let count = device.expect("notification:unread_count").await;
+        assert_eq!(count, json!({ "count": 1, "revision": 1 }));
+    }
 
     server.stop().await;
     for id in ["n2", "n3"] {
         notify(&belfry, &ada, json!({ "id": id, "title": "Meanwhile" })).await;
     }
     assert_eq!(ada.http().get("/v1/notifications/unread-count").await.expect(200)["count"], 3);
-    // A device that comes now learns it from the store.
+    // A device that connects now gets the count from the store.
     let newcomer = ada.node().connect().await;
     assert_eq!(newcomer.expect("notification:sync").await["unreadCount"], 3);
+    for device in &devices {
+        assert_eq!(device.events("notification:new").len(), 1, "{}", device.transcript());
+    }
     server.start().await;
 
     for device in &devices {
-        for (n, id) in (1..).zip(["n1", "n2", "n3"]) {
+        for (n, id) in (2..).zip(["n2", "n3"]) {
             assert_eq!(device.expect("notification:new").await["id"], id);
             let count = device.expect("notification:unread_count").await;
             assert_eq!(count, json!({ "count": n, "revision": n }));
         }
     }
-    // What comes in by the broker is heard again, too.
+    // The ingest queue is consumed again, too.
     until_ready(&belfry).await;
-    let broker = ground.broker();
+    let broker = backends.broker();
     let data = json!({ "userId": ada.id(), "id": "n4", "title": "After" });
     let body = json!({ "pattern": "notification.create", "data": data });
     Amqp::connect(broker.url()).await.send(&broker.ingest_queue(), &body).await;
     for device in &devices {
         assert_eq!(device.expect("notification:new").await["id"], "n4");
-        assert_eq!(device.events("notification:new").len(), 4, "{}", device.story());
+        assert_eq!(device.events("notification:new").len(), 4, "{}", device.transcript());
     }
 }
 
-/// A database on a server of its own, and names on the broker that all share.
-async fn ground_on(server: &PostgresServer) -> Ground {
+/// A database on this server, and names on the shared broker.
+async fn backends_on(server: &PostgresServer) -> Backends {
     let (database, broker) = tokio::join!(Database::on(server.url()), fresh_prefix());
-    Ground { database: Some(database), broker: Some(broker) }
+    Backends { database: Some(database), broker: Some(broker) }
 }
 
 #[tokio::test]
-async fn a_database_that_is_down_at_the_start_is_waited_for() {
+async fn database_outage_at_the_start_is_waited_out() {
     let server = PostgresServer::start_own().await;
-    let ground = ground_on(&server).await;
+    let backends = backends_on(&server).await;
     server.stop().await;
 
-    let mut belfry = ground.belfry().start().await;
+    let mut belfry = backends.belfry().start().await;
     let http = belfry.http();
     belfry.log_line("database").await;
     http.get("/health/live").await.expect(200);
@@ -173,17 +181,17 @@ async fn a_database_that_is_down_at_the_start_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_database_that_stops_under_way_loses_nothing_that_was_sent() {
+async fn database_outage_loses_no_message() {
     let server = PostgresServer::start_own().await;
-    let ground = ground_on(&server).await;
-    let belfry = ground.start().await;
+    let backends = backends_on(&server).await;
+    let belfry = backends.start().await;
     let ada = User::new("ada", &belfry);
     let device = signed_in(ada.node()).await;
     notify(&belfry, &ada, json!({ "id": "n1", "title": "Before" })).await;
     assert_eq!(device.expect("notification:new").await["id"], "n1");
 
     server.stop().await;
-    let broker = ground.broker();
+    let broker = backends.broker();
     let amqp = Amqp::connect(broker.url()).await;
     for n in 2..=9 {
         let data = json!({ "userId": ada.id(), "id": format!("n{n}"), "title": "Meanwhile" });
@@ -197,10 +205,8 @@ async fn a_database_that_stops_under_way_loses_nothing_that_was_sent() {
     assert!(refused.header("retry-after").is_some(), "{refused:#?}");
     let answer = device.call("notification:unread_count", Value::Null).await;
     assert_eq!((&answer["status"], &answer["code"]), (&json!("error"), &json!("unavailable")));
-    until_true("it says that it is not ready", async || {
-        belfry.http().get("/health/ready").await.status == 503
-    })
-    .await;
+    until_true("it is not ready", async || belfry.http().get("/health/ready").await.status == 503)
+        .await;
     server.start().await;
 
     let mut ids = Vec::new();
@@ -217,8 +223,8 @@ async fn a_database_that_stops_under_way_loses_nothing_that_was_sent() {
     assert_eq!(amqp.count(&broker.dead_queue()).await, Some(0));
 }
 
-/// What can never work, and the word for why.
-fn hopeless() -> Vec<(Vec<u8>, &'static str)> {
+/// Messages that can never succeed, each with the reason in its dead letter.
+fn invalid_messages() -> Vec<(Vec<u8>, &'static str)> {
     let json = |body: Value| body.to_string().into_bytes();
     let create = |data: Value| json(json!({ "pattern": "notification.create", "data": data }));
     let long = "x".repeat(20_000);
@@ -246,16 +252,16 @@ fn hopeless() -> Vec<(Vec<u8>, &'static str)> {
 }
 
 #[tokio::test]
-async fn what_can_never_work_goes_to_the_dead_queue_with_the_reason_and_its_neighbours_pass() {
-    let place = Setup::Servers.own().await;
-    let ada = place.user("ada");
+async fn invalid_messages_are_dead_lettered_with_a_reason_and_valid_ones_pass() {
+    let deployment = Setup::Servers.own().await;
+    let ada = deployment.user("ada");
     let device = signed_in(ada.node()).await;
-    let broker = place.broker();
+    let broker = deployment.broker();
     let (ingest, dead) = (broker.ingest_queue(), broker.dead_queue());
     let amqp = Amqp::connect(broker.url()).await;
-    let hopeless = hopeless();
+    let invalid = invalid_messages();
 
-    for (n, (body, _)) in hopeless.iter().enumerate() {
+    for (n, (body, _)) in invalid.iter().enumerate() {
         let properties = BasicProperties::default().with_message_id(format!("m{n}").into());
         amqp.publish("", &ingest, body, properties).await;
         let data = json!({ "userId": ada.id(), "id": format!("n{n}"), "title": "A neighbour" });
@@ -263,48 +269,53 @@ async fn what_can_never_work_goes_to_the_dead_queue_with_the_reason_and_its_neig
         amqp.send(&ingest, &good).await;
     }
 
-    for n in 0..hopeless.len() {
+    for n in 0..invalid.len() {
         assert_eq!(device.expect("notification:new").await["id"], format!("n{n}"));
     }
     let mut found = Vec::new();
-    for _ in &hopeless {
+    for _ in &invalid {
         found.push(amqp.next(&dead).await);
     }
-    for (n, (body, reason)) in hopeless.iter().enumerate() {
+    for (n, (body, reason)) in invalid.iter().enumerate() {
         let id = format!("m{n}");
         let named = |message_id: &Option<lapin::types::ShortString>| {
             message_id.as_ref().is_some_and(|it| it.as_str() == id)
         };
-        let letter = found.iter().find(|letter| named(letter.properties.message_id()));
-        let letter = letter.unwrap_or_else(|| panic!("{id} is not among {found:#?}"));
-        assert_eq!(letter.body, *body, "{id} is there as it came");
-        assert_eq!(letter.header("x-belfry-reason").as_deref(), Some(*reason), "{letter:#?}");
-        assert_ne!(letter.header("x-belfry-error").unwrap(), "", "{letter:#?}");
+        let dead_letter = found.iter().find(|it| named(it.properties.message_id()));
+        let dead_letter = dead_letter.unwrap_or_else(|| panic!("{id} is not among {found:#?}"));
+        assert_eq!(dead_letter.body, *body, "{id} is unchanged");
+        assert_eq!(
+            dead_letter.header("x-belfry-reason").as_deref(),
+            Some(*reason),
+            "{dead_letter:#?}"
+        );
+        assert_ne!(dead_letter.header("x-belfry-error").unwrap(), "", "{dead_letter:#?}");
     }
-    assert_eq!(amqp.count(&dead).await, Some(0), "each is there once");
-    assert_eq!(amqp.count(&ingest).await, Some(0), "nothing goes round");
+    assert_eq!(amqp.count(&dead).await, Some(0), "each is dead-lettered once");
+    assert_eq!(amqp.count(&ingest).await, Some(0), "no message is requeued");
 }
 
 #[tokio::test]
-async fn when_a_node_dies_another_goes_on_telling() {
-    let ground = Setup::Servers.ground().await;
-    let (mut one, mut other) = tokio::join!(ground.start(), ground.start());
+async fn events_are_delivered_by_the_other_node_when_one_dies() {
+    let backends = Setup::Servers.backends().await;
+    let (mut one, mut other) = tokio::join!(backends.start(), backends.start());
     let ada = User::new("ada", &one);
 
-    // Each is the survivor once: whichever of the two had the relay, it is taken over.
-    goes_on_after_the_death_of(&mut one, &other, &ada, "n1").await;
+    // Each is the survivor once, so that the leader dies once.
+    survives_the_kill_of(&mut one, &other, &ada, "n1").await;
     one.restart().await;
     until_ready(&one).await;
-    goes_on_after_the_death_of(&mut other, &one, &ada, "n2").await;
+    survives_the_kill_of(&mut other, &one, &ada, "n2").await;
 }
 
-async fn goes_on_after_the_death_of(dies: &mut Belfry, survivor: &Belfry, ada: &User, id: &str) {
+async fn survives_the_kill_of(killed: &mut Belfry, survivor: &Belfry, ada: &User, id: &str) {
     let device = signed_in(ada.at(survivor).node()).await;
-    notify(dies, ada, json!({ "id": format!("{id}-before"), "title": "Before" })).await;
-    dies.kill();
+    notify(killed, ada, json!({ "id": format!("{id}-before"), "title": "Before" })).await;
+    killed.kill();
+    assert!(!killed.is_running());
     notify(survivor, ada, json!({ "id": format!("{id}-after"), "title": "After" })).await;
     for when in ["before", "after"] {
         assert_eq!(device.expect("notification:new").await["id"], format!("{id}-{when}"));
     }
-    assert_eq!(device.events("notification:new").len(), 2, "{}", device.story());
+    assert_eq!(device.events("notification:new").len(), 2, "{}", device.transcript());
 }

@@ -1,4 +1,4 @@
-//! Reading, deleting and listing: done at one place, seen at all.
+//! Reading, deleting and listing: a change by one client reaches all devices of the user.
 
 use belfry_tests::amqp::Amqp;
 use belfry_tests::clients::Device;
@@ -6,29 +6,31 @@ use belfry_tests::http::{Http, send};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::setup::{Place, Setup, User, signed_in};
+use crate::setup::{Deployment, Setup, User, signed_in};
 
 on_both_setups!(
-    what_one_device_reads_the_others_learn_whatever_form_it_says_it_in,
-    what_is_read_by_rest_the_devices_learn,
-    all_are_read_at_once_by_socket_and_by_rest,
-    what_is_read_twice_changes_nothing,
-    what_is_deleted_is_gone_at_every_device,
-    an_inbox_is_listed_page_by_page_by_socket_and_by_rest_alike,
-    a_message_that_cannot_be_done_is_refused_in_its_ack,
-    without_an_ack_a_refusal_is_an_exception,
-    another_users_notification_is_out_of_reach_for_a_device,
+    reads_in_every_payload_form_reach_the_other_devices,
+    reads_by_rest_reach_all_devices,
+    mark_all_read_works_by_socket_and_by_rest,
+    second_read_changes_nothing,
+    deletion_reaches_all_devices,
+    inbox_pages_are_the_same_by_socket_and_by_rest,
+    invalid_message_is_rejected_in_its_ack,
+    invalid_message_without_an_ack_causes_an_exception,
+    device_cannot_change_another_users_notification,
 );
 
-/// Puts so many notifications, `n1`, `n2` …, into the user's inbox.
-async fn fill(place: &Place, user: &User, many: usize) {
+/// Creates notifications `n1`, `n2` … for the user.
+async fn fill(deployment: &Deployment, user: &User, many: usize) {
     for n in 1..=many {
-        place.notify(user, json!({ "id": format!("n{n}"), "title": format!("No. {n}") })).await;
+        deployment
+            .notify(user, json!({ "id": format!("n{n}"), "title": format!("No. {n}") }))
+            .await;
     }
 }
 
-/// Each device learns next that these were read, and how many are unread then.
-async fn each_learns(devices: &[Device], ids: &[&str], count: u64, revision: u64) {
+/// The next events of each device are that these were marked as read, and this count.
+async fn each_receives_read(devices: &[Device], ids: &[&str], count: u64, revision: u64) {
     for device in devices {
         let read = device.expect("notification:marked_read").await;
         let read_at = read["readAt"].as_str().unwrap();
@@ -49,10 +51,10 @@ fn position(count: u64, revision: u64) -> Value {
     json!({ "count": count, "revision": revision })
 }
 
-async fn what_one_device_reads_the_others_learn_whatever_form_it_says_it_in(setup: Setup) {
-    let place = setup.shared().await;
-    let ada = place.user("ada");
-    fill(&place, &ada, 7).await;
+async fn reads_in_every_payload_form_reach_the_other_devices(setup: Setup) {
+    let deployment = setup.shared().await;
+    let ada = deployment.user("ada");
+    fill(&deployment, &ada, 7).await;
     let [reader, other] = ada.two_devices().await;
     let devices = [reader, other];
 
@@ -65,21 +67,21 @@ async fn what_one_device_reads_the_others_learn_whatever_form_it_says_it_in(setu
     ]) {
         let answer = devices[0].call(event, payload).await;
         assert_eq!(answer, ok(position(7 - n, 7 + n)), "{event}");
-        each_learns(&devices, &[&format!("n{n}")], 7 - n, 7 + n).await;
+        each_receives_read(&devices, &[&format!("n{n}")], 7 - n, 7 + n).await;
     }
     let answer = devices[1].call("notification:mark_read", json!({ "ids": ["n6", "n7"] })).await;
     assert_eq!(answer, ok(position(0, 13)));
-    each_learns(&devices, &["n6", "n7"], 0, 13).await;
+    each_receives_read(&devices, &["n6", "n7"], 0, 13).await;
 
-    let stored = place.stored(&ada, "n6").await;
+    let stored = deployment.stored(&ada, "n6").await;
     assert_eq!((&stored["isRead"], &stored["revision"]), (&json!(true), &json!(13)));
     assert!(stored["readAt"].is_string(), "{stored}");
 }
 
-async fn what_is_read_by_rest_the_devices_learn(setup: Setup) {
-    let place = setup.shared().await;
-    let ada = place.user("ada");
-    fill(&place, &ada, 4).await;
+async fn reads_by_rest_reach_all_devices(setup: Setup) {
+    let deployment = setup.shared().await;
+    let ada = deployment.user("ada");
+    fill(&deployment, &ada, 4).await;
     let devices = ada.two_devices().await;
     let http = ada.http();
 
@@ -87,26 +89,26 @@ async fn what_is_read_by_rest_the_devices_learn(setup: Setup) {
         let path = format!("/v1/notifications/n{n}/read");
         let answer = send(http.request(method, &path)).await;
         assert!((200..300).contains(&answer.status), "{answer:#?}");
-        each_learns(&devices, &[&format!("n{n}")], 4 - n, 4 + n).await;
+        each_receives_read(&devices, &[&format!("n{n}")], 4 - n, 4 + n).await;
     }
-    assert_eq!(place.stored(&ada, "n3").await["isRead"], true);
-    assert_eq!(place.stored(&ada, "n4").await["isRead"], false);
+    assert_eq!(deployment.stored(&ada, "n3").await["isRead"], true);
+    assert_eq!(deployment.stored(&ada, "n4").await["isRead"], false);
 }
 
-async fn all_are_read_at_once_by_socket_and_by_rest(setup: Setup) {
-    let place = setup.shared().await;
-    let ada = place.user("ada");
+async fn mark_all_read_works_by_socket_and_by_rest(setup: Setup) {
+    let deployment = setup.shared().await;
+    let ada = deployment.user("ada");
     let devices = ada.two_devices().await;
     let http = ada.http();
     let mut revision = 0;
     let mut fill_two = async || {
         for _ in 0..2 {
-            place.notify(&ada, json!({ "title": "Read me" })).await;
+            deployment.notify(&ada, json!({ "title": "Read me" })).await;
         }
         revision += 3;
         revision
     };
-    let each_learns_of_all = async |revision: u64| {
+    let each_receives_all_read = async |revision: u64| {
         for device in &devices {
             let read = device.expect("notification:marked_read").await;
             let expected = json!({ "all": true, "readAt": read["readAt"], "revision": revision });
@@ -118,20 +120,20 @@ async fn all_are_read_at_once_by_socket_and_by_rest(setup: Setup) {
     let revision = fill_two().await;
     let answer = devices[0].call("notification:mark_all_read", json!({})).await;
     assert_eq!(answer, ok(position(0, revision)));
-    each_learns_of_all(revision).await;
+    each_receives_all_read(revision).await;
     for method in [Method::PATCH, Method::POST, Method::PUT] {
         let revision = fill_two().await;
         let answer = send(http.request(method, "/v1/notifications/read-all")).await;
         assert!((200..300).contains(&answer.status), "{answer:#?}");
-        each_learns_of_all(revision).await;
+        each_receives_all_read(revision).await;
     }
     assert_eq!(http.get("/v1/notifications/unread-count").await.expect(200)["count"], 0);
 }
 
-async fn what_is_read_twice_changes_nothing(setup: Setup) {
-    let place = setup.shared().await;
-    let ada = place.user("ada");
-    fill(&place, &ada, 2).await;
+async fn second_read_changes_nothing(setup: Setup) {
+    let deployment = setup.shared().await;
+    let ada = deployment.user("ada");
+    fill(&deployment, &ada, 2).await;
     let devices = [signed_in(ada.node()).await];
 
     for _ in 0..2 {
@@ -143,14 +145,14 @@ async fn what_is_read_twice_changes_nothing(setup: Setup) {
     let count = devices[0].call("notification:unread_count", Value::Null).await;
     assert_eq!(count, ok(position(1, 3)));
 
-    place.until_told(&ada, &devices, "last").await;
+    deployment.until_delivered(&ada, &devices, "last").await;
     assert_eq!(devices[0].events("notification:marked_read").len(), 1);
 }
 
-async fn what_is_deleted_is_gone_at_every_device(setup: Setup) {
-    let place = setup.shared().await;
-    let ada = place.user("ada");
-    fill(&place, &ada, 3).await;
+async fn deletion_reaches_all_devices(setup: Setup) {
+    let deployment = setup.shared().await;
+    let ada = deployment.user("ada");
+    fill(&deployment, &ada, 3).await;
     let devices = ada.two_devices().await;
 
     let answer = devices[0].call("notification:delete", json!({ "id": "n1" })).await;
@@ -179,7 +181,7 @@ fn ids(page: &Value) -> Vec<&str> {
     items.iter().map(|item| item["id"].as_str().unwrap()).collect()
 }
 
-/// One page, asked for at both doors, which must agree.
+/// One page, requested by REST and by socket, which must agree.
 async fn page(device: &Device, http: &Http, asked: &Value) -> Value {
     // Nothing in it needs encoding.
     let query: Vec<_> = asked
@@ -194,23 +196,23 @@ async fn page(device: &Device, http: &Http, asked: &Value) -> Value {
     by_socket["data"].clone()
 }
 
-async fn an_inbox_is_listed_page_by_page_by_socket_and_by_rest_alike(setup: Setup) {
-    let place = setup.shared().await;
-    let ada = place.user("ada");
-    fill(&place, &ada, 5).await;
-    place.notify(&ada, json!({ "id": "n6", "title": "No. 6", "type": "order.shipped" })).await;
+async fn inbox_pages_are_the_same_by_socket_and_by_rest(setup: Setup) {
+    let deployment = setup.shared().await;
+    let ada = deployment.user("ada");
+    fill(&deployment, &ada, 5).await;
+    deployment.notify(&ada, json!({ "id": "n6", "title": "No. 6", "type": "order.shipped" })).await;
     let (device, http) = (signed_in(ada.python()).await, ada.http());
     device.call("notification:mark_read", json!({ "ids": ["n2", "n5"] })).await;
 
     let first = page(&device, &http, &json!({ "limit": 2 })).await;
     assert_eq!(ids(&first), ["n6", "n5"]);
     assert_eq!((&first["unreadCount"], &first["revision"]), (&json!(4), &json!(7)));
-    assert_eq!(first["items"][1], place.stored(&ada, "n5").await);
+    assert_eq!(first["items"][1], deployment.stored(&ada, "n5").await);
     let epoch = device.events("notification:sync")[0]["epoch"].clone();
     assert_eq!(first["epoch"], epoch);
 
-    // What comes meanwhile moves no page.
-    place.notify(&ada, json!({ "id": "n7", "title": "No. 7" })).await;
+    // New notifications do not shift later pages.
+    deployment.notify(&ada, json!({ "id": "n7", "title": "No. 7" })).await;
     let second = page(&device, &http, &json!({ "limit": 2, "cursor": first["nextCursor"] })).await;
     assert_eq!(ids(&second), ["n4", "n3"]);
     let third = page(&device, &http, &json!({ "limit": 2, "cursor": second["nextCursor"] })).await;
@@ -225,9 +227,9 @@ async fn an_inbox_is_listed_page_by_page_by_socket_and_by_rest_alike(setup: Setu
     assert_eq!(ids(&orders), ["n6"]);
 }
 
-async fn a_message_that_cannot_be_done_is_refused_in_its_ack(setup: Setup) {
-    let place = setup.shared().await;
-    let ada = place.user("ada");
+async fn invalid_message_is_rejected_in_its_ack(setup: Setup) {
+    let deployment = setup.shared().await;
+    let ada = deployment.user("ada");
     for device in ada.two_devices().await {
         for (event, payload, code) in [
             ("notification:delete", json!({ "id": "n1" }), "not_found"),
@@ -250,26 +252,26 @@ async fn a_message_that_cannot_be_done_is_refused_in_its_ack(setup: Setup) {
     }
 }
 
-async fn without_an_ack_a_refusal_is_an_exception(setup: Setup) {
-    let place = setup.shared().await;
-    let ada = place.user("ada");
+async fn invalid_message_without_an_ack_causes_an_exception(setup: Setup) {
+    let deployment = setup.shared().await;
+    let ada = deployment.user("ada");
     let device = signed_in(ada.node()).await;
 
     device.emit("notification:unread_count", Value::Null);
     device.emit("notification:delete", json!({ "id": "n1" }));
 
-    let told = device.expect("exception").await;
-    assert_eq!((&told["status"], &told["code"]), (&json!("error"), &json!("not_found")));
-    assert!(told["message"].is_string(), "{told}");
-    // The connection is none the worse.
+    let exception = device.expect("exception").await;
+    assert_eq!((&exception["status"], &exception["code"]), (&json!("error"), &json!("not_found")));
+    assert!(exception["message"].is_string(), "{exception}");
+    // The connection still works.
     let answer = device.call("notification:unread_count", Value::Null).await;
     assert_eq!(answer, ok(position(0, 0)));
 }
 
-async fn another_users_notification_is_out_of_reach_for_a_device(setup: Setup) {
-    let place = setup.shared().await;
-    let (ada, eve) = (place.user("ada"), place.user("eve"));
-    fill(&place, &ada, 1).await;
+async fn device_cannot_change_another_users_notification(setup: Setup) {
+    let deployment = setup.shared().await;
+    let (ada, eve) = (deployment.user("ada"), deployment.user("eve"));
+    fill(&deployment, &ada, 1).await;
     let (adas, eves) = tokio::join!(signed_in(ada.node()), signed_in(eve.node()));
 
     let room = format!("user:{}", ada.id());
@@ -283,37 +285,37 @@ async fn another_users_notification_is_out_of_reach_for_a_device(setup: Setup) {
     assert_eq!(eves.call("notification:sync", sync).await["data"]["missed"], 0);
 
     let adas = [adas];
-    place.until_told(&ada, &adas, "last").await;
+    deployment.until_delivered(&ada, &adas, "last").await;
     assert_eq!(adas[0].events("notification:marked_read"), Vec::<Value>::new());
     assert_eq!(adas[0].events("notification:deleted"), Vec::<Value>::new());
     assert_eq!(eves.events("notification:new"), Vec::<Value>::new());
-    assert_eq!(place.stored(&ada, "n1").await["isRead"], false);
+    assert_eq!(deployment.stored(&ada, "n1").await["isRead"], false);
 }
 
 #[tokio::test]
-async fn what_another_service_says_was_read_the_devices_learn() {
-    let place = Setup::Servers.shared().await;
-    let (ada, bob) = (place.user("ada"), place.user("bob"));
-    fill(&place, &ada, 6).await;
-    fill(&place, &bob, 1).await;
+async fn reads_by_another_service_reach_all_devices() {
+    let deployment = Setup::Servers.shared().await;
+    let (ada, bob) = (deployment.user("ada"), deployment.user("bob"));
+    fill(&deployment, &ada, 6).await;
+    fill(&deployment, &bob, 1).await;
     let (devices, bobs) = tokio::join!(ada.two_devices(), signed_in(bob.node()));
-    let amqp = Amqp::connect(place.broker().url()).await;
+    let amqp = Amqp::connect(deployment.broker().url()).await;
     let say = async |pattern: &str, mut data: Value| {
         data["userId"] = ada.id().into();
         let body = json!({ "pattern": pattern, "data": data });
-        amqp.send(&place.broker().ingest_queue(), &body).await;
+        amqp.send(&deployment.broker().ingest_queue(), &body).await;
     };
 
     say("notification.mark_read", json!({ "id": "n1" })).await;
-    each_learns(&devices, &["n1"], 5, 7).await;
+    each_receives_read(&devices, &["n1"], 5, 7).await;
     say("notification.marked_read", json!({ "notificationId": "n2" })).await;
-    each_learns(&devices, &["n2"], 4, 8).await;
+    each_receives_read(&devices, &["n2"], 4, 8).await;
     say(
         "notification.marked_read",
         json!({ "ids": ["n3", "n4"], "readAt": "2026-11-23T08:15:30Z" }),
     )
     .await;
-    each_learns(&devices, &["n3", "n4"], 2, 9).await;
+    each_receives_read(&devices, &["n3", "n4"], 2, 9).await;
     say("notification.mark_all_read", json!({})).await;
     for device in &devices {
         let read = device.expect("notification:marked_read").await;
@@ -322,7 +324,7 @@ async fn what_another_service_says_was_read_the_devices_learn() {
     }
 
     let bobs = [bobs];
-    place.until_told(&bob, &bobs, "last").await;
+    deployment.until_delivered(&bob, &bobs, "last").await;
     assert_eq!(bobs[0].events("notification:marked_read"), Vec::<Value>::new());
-    assert_eq!(place.stored(&bob, "n1").await["isRead"], false);
+    assert_eq!(deployment.stored(&bob, "n1").await["isRead"], false);
 }

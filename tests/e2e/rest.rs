@@ -1,4 +1,4 @@
-//! REST as a stranger meets it: every failure is a problem document with a stable code.
+//! REST from outside: every failure is a problem document with a stable code.
 
 use belfry_tests::http::{Answer, Http, send};
 use reqwest::Method;
@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 use crate::setup::{Setup, User, key};
 
 on_both_setups!(
-    a_body_that_cannot_be_used_is_a_problem_that_says_where,
-    a_token_that_does_not_do_is_a_problem,
-    an_idempotency_key_makes_a_request_take_effect_once,
-    another_users_notification_is_not_found,
-    health_is_told_at_both_listeners,
+    invalid_body_is_rejected_with_the_path_of_the_error,
+    invalid_token_is_rejected_with_a_code,
+    request_with_an_idempotency_key_takes_effect_once,
+    notification_of_another_user_is_not_found,
+    health_is_served_at_both_listeners,
 );
 
-/// Insists on a problem document of this status and code, and gives it.
+/// Checks that the response is a problem document with this status and code, and returns it.
 #[track_caller]
 fn problem(answer: &Answer, status: u16, code: &str) -> Value {
     let body = answer.expect(status);
@@ -32,10 +32,10 @@ async fn post_raw(http: &Http, content_type: &str, body: impl Into<reqwest::Body
     send(request.header("content-type", content_type).body(body)).await
 }
 
-async fn a_body_that_cannot_be_used_is_a_problem_that_says_where(setup: Setup) {
-    let place = setup.shared().await;
-    let ada = place.user("ada");
-    let service = place.service();
+async fn invalid_body_is_rejected_with_the_path_of_the_error(setup: Setup) {
+    let deployment = setup.shared().await;
+    let ada = deployment.user("ada");
+    let service = deployment.service();
     let json = "application/json";
     for malformed in ["", "{", "{\"userId\":}", "not json", "{} {}"] {
         problem(&post_raw(&service, json, malformed).await, 400, "json_malformed");
@@ -72,15 +72,15 @@ async fn a_body_that_cannot_be_used_is_a_problem_that_says_where(setup: Setup) {
     let problem = problem(&answer, 422, "body_invalid");
     assert_eq!(problem["errors"][0]["pointer"], "#/notifications/1/title", "{problem}");
 
-    // Not one of them left anything behind.
+    // None of them has stored anything.
     let page = ada.http().get("/v1/notifications").await.expect(200);
     assert_eq!((&page["items"], &page["revision"]), (&json!([]), &json!(0)));
 }
 
-async fn a_token_that_does_not_do_is_a_problem(setup: Setup) {
-    let place = setup.shared().await;
-    let ada = place.user("ada");
-    let http = place.belfry.http();
+async fn invalid_token_is_rejected_with_a_code(setup: Setup) {
+    let deployment = setup.shared().await;
+    let ada = deployment.user("ada");
+    let http = deployment.belfry.http();
     let expired = key().token(ada.id()).expired_for(std::time::Duration::from_hours(1)).sign();
     let forged = key().token("eve").forge(ada.id());
     for path in ["/v1/notifications", "/v1/notifications/unread-count", "/v1/notifications/n1"] {
@@ -98,10 +98,10 @@ async fn a_token_that_does_not_do_is_a_problem(setup: Setup) {
     }
 }
 
-async fn an_idempotency_key_makes_a_request_take_effect_once(setup: Setup) {
-    let place = setup.shared().await;
-    let ada = place.user("ada");
-    let service = place.service();
+async fn request_with_an_idempotency_key_takes_effect_once(setup: Setup) {
+    let deployment = setup.shared().await;
+    let ada = deployment.user("ada");
+    let service = deployment.service();
     let post = async |http: &Http, title: &str, name: &str| {
         let draft = json!({ "userId": ada.id(), "title": title });
         let request = http.request(Method::POST, "/v1/notifications").json(&draft);
@@ -117,7 +117,7 @@ async fn an_idempotency_key_makes_a_request_take_effect_once(setup: Setup) {
     problem(&post(&service, "Something else", &name).await, 422, "idempotency_key_reused");
     problem(&post(&service, "Once", &"k".repeat(300)).await, 400, "idempotency_key_invalid");
 
-    // Of the same requests at once, one takes effect, too.
+    // Of concurrent requests with the same key one takes effect.
     let name = format!("order-8-{}", ada.id());
     let at_once = (0..8).map(async |_| post(&service, "At once", &name).await);
     let answers = futures_util::future::join_all(at_once).await;
@@ -125,22 +125,22 @@ async fn an_idempotency_key_makes_a_request_take_effect_once(setup: Setup) {
     ids.dedup();
     assert_eq!(ids.len(), 1, "{ids:?}");
 
-    // A key belongs to its caller.
+    // Another caller's key is another key.
     let token = key().token("another-shop").scope("notifications:write").sign();
-    let other = place.belfry.http().bearer(token);
+    let other = deployment.belfry.http().bearer(token);
     assert_ne!(post(&other, "At once", &name).await.expect(201)["id"].to_string(), ids[0]);
     let count = ada.http().get("/v1/notifications/unread-count").await.expect(200);
     assert_eq!(count["count"], 3);
 }
 
-async fn another_users_notification_is_not_found(setup: Setup) {
-    let place = setup.shared().await;
-    let (ada, eve) = (place.user("ada"), place.user("eve"));
-    let made = place.notify(&ada, json!({ "title": "For ada" })).await;
+async fn notification_of_another_user_is_not_found(setup: Setup) {
+    let deployment = setup.shared().await;
+    let (ada, eve) = (deployment.user("ada"), deployment.user("eve"));
+    let made = deployment.notify(&ada, json!({ "title": "For ada" })).await;
     let path = format!("/v1/notifications/{}", made["id"].as_str().unwrap());
     let may_write = key().token(eve.id()).scope("notifications:write").sign();
 
-    for http in [eve.http(), place.belfry.http().bearer(may_write)] {
+    for http in [eve.http(), deployment.belfry.http().bearer(may_write)] {
         problem(&http.get(&path).await, 404, "not_found");
         problem(&http.delete(&path).await, 404, "not_found");
         for method in [Method::PATCH, Method::POST, Method::PUT] {
@@ -149,15 +149,15 @@ async fn another_users_notification_is_not_found(setup: Setup) {
         }
         http.patch("/v1/notifications/read-all").await.expect(200);
         let page = http.get(&format!("/v1/notifications?userId={}", ada.id())).await;
-        // Whether an unknown parameter is passed over or refused, it opens no other inbox.
+        // The parameter may be ignored or rejected, but it must not open another inbox.
         assert!(!page.text.contains("For ada"), "{page:#?}");
     }
     assert_eq!(ada.http().get(&path).await.expect(200), made);
 }
 
-async fn health_is_told_at_both_listeners(setup: Setup) {
-    let place = setup.shared().await;
-    for http in [place.belfry.http(), place.belfry.admin_http()] {
+async fn health_is_served_at_both_listeners(setup: Setup) {
+    let deployment = setup.shared().await;
+    for http in [deployment.belfry.http(), deployment.belfry.admin_http()] {
         assert_eq!(http.get("/health/live").await.expect(200)["status"], "live");
         let health = http.get("/health/ready").await.expect(200);
         assert_eq!(health["status"], "ready");
@@ -167,9 +167,9 @@ async fn health_is_told_at_both_listeners(setup: Setup) {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_a_problem() {
-    let place = Setup::Embedded.shared().await;
-    let ada = place.user("ada");
+async fn unknown_routes_ids_and_parameters_are_problems() {
+    let deployment = Setup::Embedded.shared().await;
+    let ada = deployment.user("ada");
     let http = ada.http();
     for path in ["/v1", "/v1/nothing", "/v2/notifications", "/nothing", "/v1/notifications/n1/x"] {
         problem(&http.get(path).await, 404, "route_unknown");
@@ -195,12 +195,12 @@ async fn what_is_not_there_is_a_problem() {
 }
 
 #[tokio::test]
-async fn an_id_of_another_service_is_found_however_it_is_spelled() {
-    let place = Setup::Embedded.shared().await;
-    let ada = place.user("ada");
+async fn ids_of_other_services_with_special_characters_are_found() {
+    let deployment = Setup::Embedded.shared().await;
+    let ada = deployment.user("ada");
     for id in ["42", "507f1f77bcf86cd799439011", "shop/7?x=ä&y#z", "unread-count", "read-all"] {
         let draft = json!({ "userId": ada.id(), "id": id, "title": "Hello" });
-        let answer = place.service().post("/v1/notifications", &draft).await;
+        let answer = deployment.service().post("/v1/notifications", &draft).await;
         assert_eq!(answer.expect(201)["id"], id);
         let Some(location) = answer.header("location") else { panic!("no location for {id}") };
         if !["unread-count", "read-all"].contains(&id) {
@@ -210,9 +210,9 @@ async fn an_id_of_another_service_is_found_however_it_is_spelled() {
 }
 
 #[tokio::test]
-async fn the_api_describes_itself() {
-    let place = Setup::Embedded.shared().await;
-    let contract = place.belfry.http().get("/openapi.json").await.expect(200);
+async fn openapi_document_lists_all_operations() {
+    let deployment = Setup::Embedded.shared().await;
+    let contract = deployment.belfry.http().get("/openapi.json").await.expect(200);
     assert!(contract["openapi"].as_str().unwrap().starts_with("3."), "{}", contract["openapi"]);
     for (path, method) in [
         ("/v1/notifications", "post"),
@@ -229,30 +229,31 @@ async fn the_api_describes_itself() {
 }
 
 #[tokio::test]
-async fn metrics_are_for_the_admin_listener_alone() {
-    let place = Setup::Servers.shared().await;
-    let ada = place.user("ada");
-    place.notify(&ada, json!({ "title": "Hello" })).await;
-    let metrics = place.belfry.admin_http().get("/metrics").await;
+async fn metrics_are_served_at_the_admin_listener_only() {
+    let deployment = Setup::Servers.shared().await;
+    let ada = deployment.user("ada");
+    deployment.notify(&ada, json!({ "title": "Hello" })).await;
+    let metrics = deployment.belfry.admin_http().get("/metrics").await;
     assert_eq!(metrics.status, 200, "{metrics:#?}");
     assert!(metrics.text.contains("belfry_http_request_seconds"), "{}", metrics.text);
     assert!(!metrics.text.contains(ada.id()), "no user is a label");
-    assert_eq!(place.belfry.http().get("/metrics").await.status, 404);
+    assert_eq!(deployment.belfry.http().get("/metrics").await.status, 404);
 }
 
 #[tokio::test]
-async fn a_body_that_is_too_large_is_a_problem() {
-    let place = Setup::Embedded.own_with(|builder| builder.setting("http.max_body", 1_000)).await;
-    // So small that it is sent before the answer comes: who is still sending may not hear it.
+async fn too_large_body_is_rejected() {
+    let deployment =
+        Setup::Embedded.own_with(|builder| builder.setting("http.max_body", 1_000)).await;
+    // So small that it is sent before the response: a client that is still sending may not read it.
     let body = format!("{{\"title\":\"{}\"}}", "x".repeat(1_000));
-    let answer = post_raw(&place.service(), "application/json", body).await;
+    let answer = post_raw(&deployment.service(), "application/json", body).await;
     problem(&answer, 413, "body_too_large");
-    place.notify(&place.user("ada"), json!({ "title": "Small enough" })).await;
+    deployment.notify(&deployment.user("ada"), json!({ "title": "Small enough" })).await;
 }
 
-/// A page of another origin may not read what it is not allowed to.
+/// Browsers withhold responses without the header from pages of other origins.
 #[tokio::test]
-async fn other_origins_may_talk_to_it_where_that_is_set() {
+async fn configured_origins_may_read_responses() {
     let configure = |builder: belfry_tests::process::Builder| {
         builder.setting("http.cors_origins", "https://app.example.org")
     };

@@ -1,4 +1,4 @@
-//! What has had its time disappears: from the inbox and from every device, and counts stay exact.
+//! Retention and expiry: notifications disappear from the inbox and all devices, and counts stay exact.
 
 use std::time::Duration;
 
@@ -10,18 +10,18 @@ use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::setup::{Place, Setup, User, signed_in};
+use crate::setup::{Deployment, Setup, User, signed_in};
 
 on_both_setups!(
-    what_expires_disappears_from_every_device,
-    what_grows_old_disappears_too_where_that_is_set,
-    many_that_expire_at_once_leave_every_count_exact,
-    a_device_that_was_away_longer_than_deletions_are_remembered_starts_over,
-    an_idempotency_key_is_forgotten_in_the_end,
+    expired_notification_disappears_from_all_devices,
+    old_notifications_are_deleted_if_so_configured,
+    counts_stay_exact_when_many_notifications_expire_at_once,
+    device_offline_longer_than_tombstones_are_kept_is_not_recovered,
+    idempotency_key_can_be_reused_after_its_retention,
 );
 
-/// A `belfry` that looks again and again for what has had its time.
-async fn watchful(setup: Setup, settings: &[(&str, &str)]) -> Place {
+/// A `belfry` that applies retention every 100 ms.
+async fn frequently_cleaned(setup: Setup, settings: &[(&str, &str)]) -> Deployment {
     setup
         .own_with(|builder| {
             let builder = builder.setting("retention.every", "100ms");
@@ -30,21 +30,21 @@ async fn watchful(setup: Setup, settings: &[(&str, &str)]) -> Place {
         .await
 }
 
-/// The instant so long after the notification was made, by the clock of who made it.
+/// The instant this long after the notification was created, by the server's clock.
 fn after(notification: &Value, time: Duration) -> String {
     let made: DateTime<Utc> = notification["createdAt"].as_str().unwrap().parse().unwrap();
     (made + time).to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
-async fn what_expires_disappears_from_every_device(setup: Setup) {
-    let place = watchful(setup, &[]).await;
-    let ada = place.user("ada");
+async fn expired_notification_disappears_from_all_devices(setup: Setup) {
+    let deployment = frequently_cleaned(setup, &[]).await;
+    let ada = deployment.user("ada");
     let devices = ada.two_devices().await;
     let away = signed_in(ada.node().track(true)).await;
-    let stays = place.notify(&ada, json!({ "id": "n1", "title": "Here to stay" })).await;
+    let stays = deployment.notify(&ada, json!({ "id": "n1", "title": "Here to stay" })).await;
     let end = after(&stays, Duration::from_secs(5));
     let body = json!({ "id": "n2", "title": "Until tonight", "expiresAt": end });
-    let passing = place.notify(&ada, body).await;
+    let passing = deployment.notify(&ada, body).await;
     assert_eq!(passing["expiresAt"], end);
     while away.expect("notification:unread_count").await["revision"] != 2 {}
     away.disconnect();
@@ -70,12 +70,12 @@ async fn what_expires_disappears_from_every_device(setup: Setup) {
     assert_eq!(away.expect("notification:deleted").await["ids"], json!(["n2"]));
 }
 
-async fn what_grows_old_disappears_too_where_that_is_set(setup: Setup) {
-    let place = watchful(setup, &[("retention.notifications", "1s")]).await;
-    let ada = place.user("ada");
+async fn old_notifications_are_deleted_if_so_configured(setup: Setup) {
+    let deployment = frequently_cleaned(setup, &[("retention.notifications", "1s")]).await;
+    let ada = deployment.user("ada");
     let device = signed_in(ada.node()).await;
     for n in 1..=3 {
-        place.notify(&ada, json!({ "id": format!("n{n}"), "title": "Soon old" })).await;
+        deployment.notify(&ada, json!({ "id": format!("n{n}"), "title": "Soon old" })).await;
     }
     ada.http().patch("/v1/notifications/n2/read").await.expect(200);
     let mut gone = Vec::new();
@@ -88,20 +88,20 @@ async fn what_grows_old_disappears_too_where_that_is_set(setup: Setup) {
     assert_eq!(count["count"], 0);
 }
 
-async fn many_that_expire_at_once_leave_every_count_exact(setup: Setup) {
+async fn counts_stay_exact_when_many_notifications_expire_at_once(setup: Setup) {
     const EACH: usize = 30;
-    let place = watchful(setup, &[]).await;
-    let users: Vec<_> = (0..20).map(|_| place.user("crowd")).collect();
+    let deployment = frequently_cleaned(setup, &[]).await;
+    let users: Vec<_> = (0..20).map(|_| deployment.user("crowd")).collect();
     let devices = join_all(users.iter().map(|user| signed_in(user.node()))).await;
     let first =
-        place.notify(&users[0], json!({ "id": "clock", "title": "What time is it?" })).await;
+        deployment.notify(&users[0], json!({ "id": "clock", "title": "What time is it?" })).await;
     let end = after(&first, Duration::from_secs(10));
     let ids: Vec<_> = users.iter().map(User::id).collect();
     for n in 0..EACH {
         let body = json!({ "userIds": ids, "title": format!("Sale {n}"), "expiresAt": end });
-        place.service().post("/v1/notifications", &body).await.expect(201);
+        deployment.service().post("/v1/notifications", &body).await.expect(201);
     }
-    // Meanwhile users read some of them, and others come that stay.
+    // Before that, users read some of them, and each gets a notification without an expiry.
     join_all(users.iter().map(async |user| {
         let http = user.http();
         let page = http.get("/v1/notifications?limit=10").await.expect(200);
@@ -109,28 +109,31 @@ async fn many_that_expire_at_once_leave_every_count_exact(setup: Setup) {
             let id = one["id"].as_str().unwrap();
             http.patch(&format!("/v1/notifications/{id}/read")).await;
         }
-        place.notify(user, json!({ "id": "stays", "title": "Not for sale" })).await;
+        deployment.notify(user, json!({ "id": "stays", "title": "Not for sale" })).await;
     }))
     .await;
     for (n, (user, device)) in users.iter().zip(&devices).enumerate() {
-        // The first one has got the clock besides.
+        // The first user also has `clock`.
         let stay = 1 + usize::from(n == 0);
-        until_true("what was for sale is gone", async || listed(&user.http()).await == stay).await;
+        until_true("expired notifications are deleted", async || {
+            listed(&user.http()).await == stay
+        })
+        .await;
         let state = user.http().get("/v1/notifications/unread-count").await.expect(200);
         assert_eq!(state["count"], stay);
         agrees(device, stay).await;
     }
 }
 
-/// How many notifications are in the inbox.
+/// The number of notifications in the inbox.
 async fn listed(http: &Http) -> usize {
     let page = http.get("/v1/notifications?limit=100").await.expect(200);
     page["items"].as_array().unwrap().len()
 }
 
-/// Waits until the device has been told of a count, and its own list has as many.
+/// Waits until the device has received this count, and its own list has as many entries.
 async fn agrees(device: &Device, count: usize) {
-    until_true("a device knows what is left", async || {
+    until_true("a device has the final state", async || {
         let new = device.events("notification:new").len();
         let deleted = device.events("notification:deleted");
         let gone: usize = deleted.iter().map(|one| one["ids"].as_array().unwrap().len()).sum();
@@ -139,23 +142,23 @@ async fn agrees(device: &Device, count: usize) {
     })
     .await;
     let counts = device.events("notification:unread_count");
-    assert!(counts.is_sorted_by_key(|one| one["revision"].as_u64()), "{}", device.story());
+    assert!(counts.is_sorted_by_key(|one| one["revision"].as_u64()), "{}", device.transcript());
 }
 
-async fn a_device_that_was_away_longer_than_deletions_are_remembered_starts_over(setup: Setup) {
-    let place = watchful(setup, &[("retention.deleted", "200ms")]).await;
-    let ada = place.user("ada");
+async fn device_offline_longer_than_tombstones_are_kept_is_not_recovered(setup: Setup) {
+    let deployment = frequently_cleaned(setup, &[("retention.deleted", "200ms")]).await;
+    let ada = deployment.user("ada");
     let device = signed_in(ada.node().track(true)).await;
-    place.notify(&ada, json!({ "id": "n1", "title": "Came and went" })).await;
-    place.until_told(&ada, [&device], "n2").await;
+    deployment.notify(&ada, json!({ "id": "n1", "title": "Came and went" })).await;
+    deployment.until_delivered(&ada, [&device], "n2").await;
     device.disconnect();
     device.disconnected().await;
 
     ada.http().delete("/v1/notifications/n1").await.expect(204);
-    // As long as it is remembered, it is not made again.
+    // Until the tombstone is removed, the id cannot be created again.
     let again = json!({ "userId": ada.id(), "id": "n1", "title": "Came and went" });
-    until_true("the deletion is forgotten", async || {
-        place.service().post("/v1/notifications", &again).await.status == 201
+    until_true("the tombstone is removed", async || {
+        deployment.service().post("/v1/notifications", &again).await.status == 201
     })
     .await;
 
@@ -167,12 +170,12 @@ async fn a_device_that_was_away_longer_than_deletions_are_remembered_starts_over
     }
 }
 
-async fn an_idempotency_key_is_forgotten_in_the_end(setup: Setup) {
-    let place = watchful(setup, &[("retention.idempotency_keys", "2s")]).await;
-    let ada = place.user("ada");
+async fn idempotency_key_can_be_reused_after_its_retention(setup: Setup) {
+    let deployment = frequently_cleaned(setup, &[("retention.idempotency_keys", "2s")]).await;
+    let ada = deployment.user("ada");
     let post = async |title: &str| {
         let draft = json!({ "userId": ada.id(), "title": title });
-        let request = place.service().request(Method::POST, "/v1/notifications").json(&draft);
+        let request = deployment.service().request(Method::POST, "/v1/notifications").json(&draft);
         send(request.header("idempotency-key", "order-7")).await.status
     };
     assert_eq!(post("Once").await, 201);

@@ -1,4 +1,4 @@
-//! Tokens that hold no more although they have not ended: sessions on them end, and nobody gets in.
+//! Revocation: sessions of revoked tokens end, and the tokens are rejected before they expire.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 use crate::setup::{Setup, User, key, ready, signed_in};
 
 on_both_setups!(
-    sessions_end_and_tokens_hold_no_more_and_a_new_one_lets_in,
-    only_who_may_revoke_does,
-    a_revocation_is_remembered_over_a_restart,
-    scopes_are_needed_where_they_are_set,
+    revocation_ends_sessions_and_rejects_tokens_until_a_new_one,
+    revocation_needs_its_scope,
+    revocation_survives_a_restart,
+    configured_scopes_are_required,
 );
 
 fn operator(belfry: &Belfry) -> Http {
@@ -31,15 +31,15 @@ fn old_token(user: &User) -> String {
     key().token(user.id()).issued_ago(Duration::from_mins(5)).sign()
 }
 
-/// The device is told why its session ends, and is out.
+/// The device receives the reason and is disconnected.
 async fn is_ended(device: &Device) {
     assert_eq!(device.expect("exception").await["code"], "token_revoked");
     device.disconnected().await;
 }
 
-async fn sessions_end_and_tokens_hold_no_more_and_a_new_one_lets_in(setup: Setup) {
-    let place = setup.shared().await;
-    let (ada, bob) = (place.user("ada"), place.user("bob"));
+async fn revocation_ends_sessions_and_rejects_tokens_until_a_new_one(setup: Setup) {
+    let deployment = setup.shared().await;
+    let (ada, bob) = (deployment.user("ada"), deployment.user("bob"));
     let old = old_token(&ada);
     let devices = [
         signed_in(ada.node().token(&old).reconnection(false)).await,
@@ -47,8 +47,8 @@ async fn sessions_end_and_tokens_hold_no_more_and_a_new_one_lets_in(setup: Setup
     ];
     let (fresh, other) = (signed_in(ada.node()).await, signed_in(bob.node()).await);
 
-    let body = json!({ "issuedBefore": before_now(&place.notify(&ada, draft()).await, Duration::from_mins(1)) });
-    let kept = operator(&place.belfry).post(&path(&ada), &body).await.expect(200);
+    let body = json!({ "issuedBefore": before_now(&deployment.notify(&ada, draft()).await, Duration::from_mins(1)) });
+    let kept = operator(&deployment.belfry).post(&path(&ada), &body).await.expect(200);
     assert_eq!(kept, json!({ "userId": ada.id(), "issuedBefore": body["issuedBefore"] }));
 
     for device in &devices {
@@ -56,12 +56,12 @@ async fn sessions_end_and_tokens_hold_no_more_and_a_new_one_lets_in(setup: Setup
     }
     let refused = ada.node().token(&old).start();
     assert_eq!(refused.refused().await, "token_revoked");
-    let answer = place.belfry.http().bearer(&*old).get("/v1/notifications").await;
+    let answer = deployment.belfry.http().bearer(&*old).get("/v1/notifications").await;
     assert_eq!(answer.expect(401)["code"], "token_revoked");
 
-    // A token that was issued since, and everybody else's, go on.
-    place.until_told(&ada, [&fresh], "n2").await;
-    place.until_told(&bob, [&other], "n3").await;
+    // Tokens that were issued later, and those of other users, stay valid.
+    deployment.until_delivered(&ada, [&fresh], "n2").await;
+    deployment.until_delivered(&bob, [&other], "n3").await;
     signed_in(ada.node()).await;
 }
 
@@ -75,12 +75,12 @@ fn before_now(notification: &Value, by: Duration) -> String {
     (made - by).to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
 }
 
-async fn only_who_may_revoke_does(setup: Setup) {
-    let place = setup.shared().await;
-    let ada = place.user("ada");
+async fn revocation_needs_its_scope(setup: Setup) {
+    let deployment = setup.shared().await;
+    let ada = deployment.user("ada");
     let body = json!({});
-    let belfry = &place.belfry;
-    for http in [ada.http(), place.service()] {
+    let belfry = &deployment.belfry;
+    for http in [ada.http(), deployment.service()] {
         let refused = http.post(&path(&ada), &body).await;
         assert_eq!(refused.expect(403)["code"], "scope_missing");
         let asked = refused.header("www-authenticate").unwrap();
@@ -97,31 +97,31 @@ async fn only_who_may_revoke_does(setup: Setup) {
     signed_in(ada.node()).await;
 }
 
-async fn a_revocation_is_remembered_over_a_restart(setup: Setup) {
-    let mut place = setup.own().await;
-    let ada = place.user("ada");
+async fn revocation_survives_a_restart(setup: Setup) {
+    let mut deployment = setup.own().await;
+    let ada = deployment.user("ada");
     let old = old_token(&ada);
-    operator(&place.belfry).post(&path(&ada), &json!({})).await.expect(200);
-    place.belfry.kill();
-    place.belfry.restart().await;
+    operator(&deployment.belfry).post(&path(&ada), &json!({})).await.expect(200);
+    deployment.belfry.kill();
+    deployment.belfry.restart().await;
     assert_eq!(ada.node().token(&old).start().refused().await, "token_revoked");
-    // The second in which it was revoked goes by, as tokens tell their second only.
-    until_true("a new token lets in", async || {
+    // `iat` has a resolution of one second: a token of the same second is still revoked.
+    until_true("a new token is accepted", async || {
         ada.http().get("/v1/notifications").await.status == 200
     })
     .await;
 }
 
-async fn scopes_are_needed_where_they_are_set(setup: Setup) {
-    let place = setup
+async fn configured_scopes_are_required(setup: Setup) {
+    let deployment = setup
         .own_with(|belfry| {
             belfry
                 .setting("auth.scopes.read", "inbox:read")
                 .setting("auth.scopes.change", "inbox:change")
         })
         .await;
-    let ada = place.user("ada");
-    place.notify(&ada, draft()).await;
+    let ada = deployment.user("ada");
+    deployment.notify(&ada, draft()).await;
     let with = |scopes: &str| key().token(ada.id()).scope(scopes).sign();
 
     assert_eq!(ada.node().start().refused().await, "scope_missing");
@@ -137,7 +137,7 @@ async fn scopes_are_needed_where_they_are_set(setup: Setup) {
     ] {
         assert_eq!(reader.call(event, payload).await["code"], "scope_missing", "{event}");
     }
-    let http = place.belfry.http().bearer(with("inbox:read"));
+    let http = deployment.belfry.http().bearer(with("inbox:read"));
     for answer in [
         http.patch("/v1/notifications/n1/read").await,
         http.patch("/v1/notifications/read-all").await,
@@ -152,13 +152,13 @@ async fn scopes_are_needed_where_they_are_set(setup: Setup) {
     assert_eq!(changer.call("notification:mark_read", json!("n1")).await["status"], "ok");
 }
 
-/// Every node learns of it, whichever is told.
+/// The request goes to one node only.
 #[tokio::test]
-async fn every_node_ends_what_was_revoked_at_one_of_them() {
-    let ground = Setup::Servers.ground().await;
+async fn every_node_ends_the_sessions_of_a_revoked_token() {
+    let backends = Setup::Servers.backends().await;
     let start = async |name: &str| {
-        ground.broker().will_delete_queue(ground.broker().node_queue(name));
-        ready(ground.belfry().setting("node.name", name).start().await).await
+        backends.broker().will_delete_queue(backends.broker().node_queue(name));
+        ready(backends.belfry().setting("node.name", name).start().await).await
     };
     let (one, other) = (start("one").await, start("other").await);
     let ada = User::new("ada", &one);
@@ -173,17 +173,17 @@ async fn every_node_ends_what_was_revoked_at_one_of_them() {
     }
 }
 
-/// A service may ask for it by the broker too, whoever keeps the inboxes.
+/// A service may revoke by a message too, also when Belfry does not store the inboxes.
 #[tokio::test]
-async fn a_service_revokes_by_the_broker_in_either_mode() {
+async fn revocation_by_message_works_in_both_modes() {
     for mode in ["store", "forward"] {
-        let place =
+        let deployment =
             Setup::Servers.own_with(|belfry| belfry.setting("amqp.ingest.mode", mode)).await;
-        let ada = place.user("ada");
+        let ada = deployment.user("ada");
         let device = signed_in(ada.node().token(&old_token(&ada)).reconnection(false)).await;
         let body = json!({ "pattern": "user.revoke_tokens", "data": { "userId": ada.id() } });
-        let amqp = Amqp::connect(place.broker().url()).await;
-        amqp.send(&place.broker().ingest_queue(), &body).await;
+        let amqp = Amqp::connect(deployment.broker().url()).await;
+        amqp.send(&deployment.broker().ingest_queue(), &body).await;
         is_ended(&device).await;
     }
 }

@@ -1,5 +1,4 @@
-//! The command line and the settings: a wrong one stops the start with a sentence, and the commands
-//! besides serving do what they say.
+//! Command line and settings: an invalid setting stops the start with a message, and the other commands work.
 
 use belfry_tests::clients::Device;
 use belfry_tests::http::Http;
@@ -10,7 +9,7 @@ use serde_json::Value;
 
 use crate::setup::{SECRET, Setup, ready, signed_in};
 
-/// Insists that it does not start but ends with code 1 and one sentence with all these words in it.
+/// Checks that it does not start but exits with code 1 and a one-line message with all these words.
 async fn stops_the_start(builder: Builder, words: &[&str]) {
     let Finished { status, out, err } = builder.finish().await;
     assert_eq!(status.code(), Some(1), "{words:?}: {err}");
@@ -22,14 +21,14 @@ async fn stops_the_start(builder: Builder, words: &[&str]) {
     }
 }
 
-/// With this setting, and on free ports unless that is the setting.
+/// A `belfry` with this setting, on free ports unless the setting is a port.
 fn with(path: &str, value: &str) -> Builder {
     let builder = Belfry::builder().setting("http.listen", "127.0.0.1:0");
     builder.setting("admin.listen", "127.0.0.1:0").setting(path, value)
 }
 
 #[tokio::test]
-async fn a_setting_that_is_wrong_or_unknown_stops_the_start_and_is_named() {
+async fn invalid_or_unknown_setting_stops_the_start_and_is_named() {
     for (path, value, also) in [
         ("http.listen", "everywhere", "BELFRY_HTTP__LISTEN"),
         ("http.max_body", "-1", "BELFRY_HTTP__MAX_BODY"),
@@ -50,14 +49,14 @@ async fn a_setting_that_is_wrong_or_unknown_stops_the_start_and_is_named() {
         ("http.listn", "127.0.0.1:0", "there is no setting"),
         ("no.such.section", "1", "there is no setting"),
     ] {
-        // Only the first part of a path that does not exist at all can be named.
+        // Of a path without any known section only the first part is named.
         let named = path.strip_suffix(".such.section").unwrap_or(path);
         stops_the_start(with(path, value), &[named, also]).await;
     }
 }
 
 #[tokio::test]
-async fn a_secret_that_is_wrong_or_weak_is_not_repeated() {
+async fn secrets_and_passwords_are_not_logged() {
     let weak = with("auth.hs256_secret", "hush-hush").start().await;
     weak.log_line("auth.hs256_secret").await;
     assert!(!weak.log().contains("hush-hush"), "{}", weak.log());
@@ -67,7 +66,7 @@ async fn a_secret_that_is_wrong_or_weak_is_not_repeated() {
 }
 
 #[tokio::test]
-async fn a_settings_file_that_was_asked_for_must_be_there_and_right() {
+async fn named_settings_file_must_exist_and_be_valid() {
     let missing = Belfry::builder().arg("--config").arg("missing.toml");
     stops_the_start(missing, &["missing.toml"]).await;
     stops_the_start(Belfry::builder().env("BELFRY_CONFIG", "gone.toml"), &["gone.toml"]).await;
@@ -84,7 +83,7 @@ async fn a_settings_file_that_was_asked_for_must_be_there_and_right() {
 }
 
 #[tokio::test]
-async fn a_flag_wins_over_a_variable_and_that_over_a_file() {
+async fn flag_overrides_variable_and_variable_overrides_file() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), format!("[auth]\nhs256_secret = \"{}\"\n", "f".repeat(40)))
         .unwrap();
@@ -106,7 +105,7 @@ async fn a_flag_wins_over_a_variable_and_that_over_a_file() {
 }
 
 #[tokio::test]
-async fn development_sign_in_refuses_to_listen_beyond_this_machine() {
+async fn development_sign_in_listens_on_loopback_only() {
     let listen =
         |address: &str| with("http.listen", address).setting("admin.listen", "127.0.0.1:0");
     for address in ["0.0.0.0:0", "[::]:0"] {
@@ -117,7 +116,7 @@ async fn development_sign_in_refuses_to_listen_beyond_this_machine() {
 }
 
 #[tokio::test]
-async fn an_address_in_use_stops_the_start_and_is_named() {
+async fn address_in_use_stops_the_start_and_is_named() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let builder = with("http.listen", &address).setting("admin.listen", "127.0.0.1:0");
@@ -125,7 +124,7 @@ async fn an_address_in_use_stops_the_start_and_is_named() {
 }
 
 #[tokio::test]
-async fn port_zero_takes_a_free_one_and_it_is_printed() {
+async fn port_zero_binds_a_free_port_and_prints_it() {
     let builder = Belfry::builder()
         .arg("--set")
         .arg("http.listen=127.0.0.1:0")
@@ -143,7 +142,7 @@ async fn run(arguments: &[&str]) -> Finished {
 }
 
 #[tokio::test]
-async fn help_and_version_are_told() {
+async fn help_and_version_are_printed() {
     let Finished { status, out, .. } = run(&["--help"]).await;
     assert!(status.success());
     for word in ["serve", "migrate", "token", "send", "config", "--set", "BELFRY_CONFIG"] {
@@ -160,7 +159,7 @@ async fn help_and_version_are_told() {
 }
 
 #[tokio::test]
-async fn the_settings_that_it_prints_are_the_ones_it_starts_with() {
+async fn printed_settings_are_the_defaults() {
     let Finished { status, out, .. } = run(&["config"]).await;
     assert!(status.success());
     let settings: toml::Table = out.parse().unwrap();
@@ -174,7 +173,7 @@ async fn the_settings_that_it_prints_are_the_ones_it_starts_with() {
 }
 
 #[tokio::test]
-async fn a_token_that_it_prints_lets_its_user_in() {
+async fn printed_token_is_accepted() {
     let belfry = ready(Belfry::builder().start().await).await;
     let printed = belfry.run(&["token", "--user", "ada"]).await;
     assert!(printed.status.success(), "{}", printed.err);
@@ -189,13 +188,13 @@ async fn a_token_that_it_prints_lets_its_user_in() {
     let narrow = belfry.run(&["token", "--user", "ada", "--scope", "none", "--ttl", "1m"]).await;
     let problem = belfry.http().bearer(narrow.out.trim()).post("/v1/notifications", &draft).await;
     assert_eq!(problem.expect(403)["code"], "scope_missing");
-    let nobody = belfry.run(&["token", "--user", "a b"]).await;
-    assert_eq!(nobody.status.code(), Some(1));
-    assert!(nobody.err.contains("--user"), "{}", nobody.err);
+    let invalid = belfry.run(&["token", "--user", "a b"]).await;
+    assert_eq!(invalid.status.code(), Some(1));
+    assert!(invalid.err.contains("--user"), "{}", invalid.err);
 }
 
 #[tokio::test]
-async fn a_public_key_makes_no_tokens_and_it_says_so() {
+async fn token_command_fails_without_a_signing_key() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), Key::es256().public_pem()).unwrap();
     let builder = Belfry::builder().setting("auth.public_key_file", file.path().display());
@@ -206,10 +205,10 @@ async fn a_public_key_makes_no_tokens_and_it_says_so() {
 }
 
 #[tokio::test]
-async fn what_is_sent_from_the_command_line_arrives() {
+async fn send_command_delivers_a_notification() {
     for setup in [Setup::Embedded, Setup::Servers] {
-        let place = setup.own().await;
-        let (ada, bob) = (place.user("ada"), place.user("bob"));
+        let deployment = setup.own().await;
+        let (ada, bob) = (deployment.user("ada"), deployment.user("bob"));
         let device = signed_in(ada.node()).await;
         let arguments = [
             "send",
@@ -230,34 +229,34 @@ async fn what_is_sent_from_the_command_line_arrives() {
             "--data",
             r#"{"a":[1]}"#,
         ];
-        let sent = place.belfry.run(&arguments).await;
+        let sent = deployment.belfry.run(&arguments).await;
         assert!(sent.status.success(), "{}", sent.err);
         let printed: Value = serde_json::from_str(&sent.out).unwrap();
-        let told = device.expect("notification:new").await;
-        assert_eq!(told, printed["items"][0], "{printed}");
-        assert_eq!((&told["title"], &told["type"]), (&"Hello".into(), &"greeting".into()));
-        assert_eq!(told["data"], serde_json::json!({ "a": [1] }));
+        let received = device.expect("notification:new").await;
+        assert_eq!(received, printed["items"][0], "{printed}");
+        assert_eq!((&received["title"], &received["type"]), (&"Hello".into(), &"greeting".into()));
+        assert_eq!(received["data"], serde_json::json!({ "a": [1] }));
         let count = bob.http().get("/v1/notifications/unread-count").await.expect(200);
         assert_eq!(count["count"], 1);
 
-        let refused = place.belfry.run(&["send", "--to", ada.id(), "--title", " "]).await;
+        let refused = deployment.belfry.run(&["send", "--to", ada.id(), "--title", " "]).await;
         assert_eq!(refused.status.code(), Some(1));
         assert!(refused.err.contains("422"), "{}", refused.err);
     }
-    let nobody =
+    let unreachable =
         run(&["send", "--to", "ada", "--title", "Hello", "--url", "http://127.0.0.1:1"]).await;
-    assert_eq!(nobody.status.code(), Some(1));
-    assert!(nobody.err.contains("http://127.0.0.1:1"), "{}", nobody.err);
+    assert_eq!(unreachable.status.code(), Some(1));
+    assert!(unreachable.err.contains("http://127.0.0.1:1"), "{}", unreachable.err);
 }
 
 #[tokio::test]
-async fn a_schema_is_brought_up_to_date_by_command() {
+async fn migrate_command_updates_the_schema() {
     let database = fresh_database().await;
     let builder = || {
         let builder = Belfry::builder().database(database.url());
         builder.setting("auth.hs256_secret", SECRET)
     };
-    // A start without migrations finds no schema, says so, and is not ready.
+    // A start without migrations finds no schema, logs it, and is not ready.
     let waits = builder().setting("database.migrate", false).start().await;
     waits.http().get("/health/live").await.expect(200);
     waits.http().get("/health/ready").await.expect(503);

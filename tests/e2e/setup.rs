@@ -1,4 +1,4 @@
-//! What scenarios run on, and the people in them.
+//! Deployments of `belfry` that scenarios run on, and their users.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -13,10 +13,10 @@ use belfry_tests::wait::{until, until_true};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-/// What tokens are signed with, unless a test is about other keys.
+/// The secret that signs tokens, unless a test is about other keys.
 pub(crate) const SECRET: &str = "what the bell ringer whispers to the bell";
 
-/// Makes each scenario two tests, one on each set-up.
+/// Makes two tests of each scenario, one for each set-up.
 macro_rules! on_both_setups {
     ($($scenario:ident),+ $(,)?) => {
         mod on_postgres_and_rabbitmq {
@@ -39,31 +39,31 @@ macro_rules! on_both_setups {
     };
 }
 
-/// What Belfry keeps its inboxes in and tells its events by.
+/// The store and the broker that Belfry runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Setup {
     /// PostgreSQL and RabbitMQ.
     Servers,
-    /// The default: a SQLite file, and events in-process.
+    /// The default: a SQLite file, and in-process events.
     Embedded,
 }
 
 /// A database and names on a broker, for one `belfry` or for several.
 #[derive(Debug)]
-pub(crate) struct Ground {
+pub(crate) struct Backends {
     pub(crate) database: Option<Database>,
     pub(crate) broker: Option<Broker>,
 }
 
-/// A running `belfry` and what it stands on.
+/// A running `belfry` with its backends.
 #[derive(Debug)]
-pub(crate) struct Place {
-    // Before its ground: fields are dropped in their order.
+pub(crate) struct Deployment {
+    // Before its backends: fields are dropped in this order.
     pub(crate) belfry: Belfry,
-    pub(crate) ground: Ground,
+    pub(crate) backends: Backends,
 }
 
-/// Somebody with an inbox, as seen by one node.
+/// A user, with the node that their clients use.
 #[derive(Debug, Clone)]
 pub(crate) struct User {
     id: String,
@@ -71,54 +71,54 @@ pub(crate) struct User {
 }
 
 impl Setup {
-    /// A `belfry` that other tests use too. It ends with the last of those that run at the same time:
-    /// a static would never be dropped, and leave its folder and its database behind.
-    pub(crate) async fn shared(self) -> Arc<Place> {
-        static SERVERS: Mutex<Weak<Place>> = Mutex::const_new(Weak::new());
-        static EMBEDDED: Mutex<Weak<Place>> = Mutex::const_new(Weak::new());
+    /// A `belfry` that other tests use too. It ends with the last test that uses it at the same time: a static
+    /// would never be dropped, and its folder and database would stay.
+    pub(crate) async fn shared(self) -> Arc<Deployment> {
+        static SERVERS: Mutex<Weak<Deployment>> = Mutex::const_new(Weak::new());
+        static EMBEDDED: Mutex<Weak<Deployment>> = Mutex::const_new(Weak::new());
         let mut shared = match self {
             Self::Servers => &SERVERS,
             Self::Embedded => &EMBEDDED,
         }
         .lock()
         .await;
-        if let Some(place) = shared.upgrade() {
-            return place;
+        if let Some(deployment) = shared.upgrade() {
+            return deployment;
         }
-        let place = Arc::new(self.own().await);
-        *shared = Arc::downgrade(&place);
-        place
+        let deployment = Arc::new(self.own().await);
+        *shared = Arc::downgrade(&deployment);
+        deployment
     }
 
     /// A `belfry` of the test's own.
-    pub(crate) async fn own(self) -> Place {
+    pub(crate) async fn own(self) -> Deployment {
         self.own_with(|builder| builder).await
     }
 
-    /// A `belfry` of the test's own, with these settings besides.
+    /// A `belfry` of the test's own with additional settings.
     pub(crate) async fn own_with(
         self,
         configure: impl FnOnce(process::Builder) -> process::Builder,
-    ) -> Place {
-        let ground = self.ground().await;
-        let belfry = ready(configure(ground.belfry()).start().await).await;
-        Place { belfry, ground }
+    ) -> Deployment {
+        let backends = self.backends().await;
+        let belfry = ready(configure(backends.belfry()).start().await).await;
+        Deployment { belfry, backends }
     }
 
-    /// What a `belfry`, or several, can be started on.
-    pub(crate) async fn ground(self) -> Ground {
+    /// Backends of the test's own, for one `belfry` or several.
+    pub(crate) async fn backends(self) -> Backends {
         match self {
             Self::Servers => {
                 let (database, broker) = tokio::join!(fresh_database(), fresh_prefix());
-                Ground { database: Some(database), broker: Some(broker) }
+                Backends { database: Some(database), broker: Some(broker) }
             }
-            Self::Embedded => Ground { database: None, broker: None },
+            Self::Embedded => Backends { database: None, broker: None },
         }
     }
 }
 
-impl Ground {
-    /// A `belfry` on it that believes tokens of [`key`].
+impl Backends {
+    /// A `belfry` on these backends that accepts tokens of [`key`].
     pub(crate) fn belfry(&self) -> process::Builder {
         let mut builder = Belfry::builder().setting("auth.hs256_secret", SECRET);
         if let Some(database) = &self.database {
@@ -130,7 +130,7 @@ impl Ground {
         builder
     }
 
-    /// One `belfry` on it, ready.
+    /// Starts one `belfry` on these backends and waits until it is ready.
     pub(crate) async fn start(&self) -> Belfry {
         ready(self.belfry().start().await).await
     }
@@ -140,33 +140,33 @@ impl Ground {
     }
 }
 
-impl Place {
-    /// A user that no other test has.
+impl Deployment {
+    /// A new user.
     pub(crate) fn user(&self, name: &str) -> User {
         User::new(name, &self.belfry)
     }
 
-    /// A service that may write into every inbox.
+    /// REST as a service that may create notifications for all users.
     pub(crate) fn service(&self) -> Http {
         service(&self.belfry)
     }
 
     pub(crate) fn broker(&self) -> &Broker {
-        self.ground.broker()
+        self.backends.broker()
     }
 
-    /// Has the service put this into the user's inbox, and gives the notification.
+    /// Creates a notification for the user and returns it.
     pub(crate) async fn notify(&self, user: &User, draft: Value) -> Value {
         notify(&self.belfry, user, draft).await
     }
 
-    /// The notification as the user's inbox has it.
+    /// The notification in the user's inbox.
     pub(crate) async fn stored(&self, user: &User, id: &str) -> Value {
         user.http().get(&format!("/v1/notifications/{id}")).await.expect(200)
     }
 
-    /// Waits until the user's inbox has that notification.
-    pub(crate) async fn stored_soon(&self, user: &User, id: &str) -> Value {
+    /// Waits until the user's inbox has the notification, and returns it.
+    pub(crate) async fn until_stored(&self, user: &User, id: &str) -> Value {
         let (http, path) = (user.http(), format!("/v1/notifications/{id}"));
         until(&format!("{id} is stored"), async || {
             let answer = http.get(&path).await;
@@ -175,9 +175,9 @@ impl Place {
         .await
     }
 
-    /// Has the service put a last notification of this id into the user's inbox, and waits until
-    /// each device has heard of it and of the count: what else there was to tell has been told.
-    pub(crate) async fn until_told<'a>(
+    /// Creates a notification with this id for the user and waits until each device has received it and its
+    /// count: all earlier events have been delivered then.
+    pub(crate) async fn until_delivered<'a>(
         &self,
         user: &User,
         devices: impl IntoIterator<Item = &'a Device>,
@@ -192,48 +192,48 @@ impl Place {
     }
 }
 
-/// Has the service put this into the user's inbox by that node, and gives the notification.
+/// Creates a notification for the user through that node and returns it.
 pub(crate) async fn notify(belfry: &Belfry, user: &User, mut draft: Value) -> Value {
     draft["userId"] = user.id().into();
     service(belfry).post("/v1/notifications", &draft).await.expect(201)
 }
 
-/// Waits until that `belfry` says that it can work.
+/// Waits until this `belfry` is ready.
 pub(crate) async fn ready(belfry: Belfry) -> Belfry {
     until_ready(&belfry).await;
     belfry
 }
 
-/// Waits until that `belfry` says that it can work, perhaps again.
+/// Waits until this `belfry` is ready, after its start or an outage.
 pub(crate) async fn until_ready(belfry: &Belfry) {
     let http = belfry.http();
     until_true("belfry is ready", async || http.get("/health/ready").await.status == 200).await;
 }
 
-/// The key that [`Ground::belfry`] believes.
+/// The key whose tokens [`Backends::belfry`] accepts.
 pub(crate) fn key() -> Key {
     Key::hs256(SECRET)
 }
 
-/// A service that may write into every inbox, talking to this node.
+/// REST to this node as a service that may create notifications for all users.
 pub(crate) fn service(belfry: &Belfry) -> Http {
     belfry.http().bearer(key().token("shop").scope("notifications:write").sign())
 }
 
 impl User {
-    /// A user that no other test has.
+    /// A new user.
     pub(crate) fn new(name: &str, belfry: &Belfry) -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(1);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         Self { id: format!("{name}-{number}"), url: belfry.url().to_owned() }
     }
 
-    /// The same user at another node.
+    /// The same user with clients at another node.
     pub(crate) fn at(&self, belfry: &Belfry) -> Self {
         Self { id: self.id.clone(), url: belfry.url().to_owned() }
     }
 
-    /// Somebody of exactly that name at the same node.
+    /// A user with exactly this id at the same node.
     pub(crate) fn called(&self, id: &str) -> Self {
         Self { id: id.to_owned(), url: self.url.clone() }
     }
@@ -246,22 +246,22 @@ impl User {
         key().token(&self.id).sign()
     }
 
-    /// REST in this user's name.
+    /// REST as this user.
     pub(crate) fn http(&self) -> Http {
         Http::new(&*self.url).bearer(self.token())
     }
 
-    /// A device on JavaScript's client; it asks for a websocket unless told otherwise.
+    /// A device on the JavaScript client; by WebSocket unless set otherwise.
     pub(crate) fn node(&self) -> clients::Builder {
         Device::node(&self.url).token(&self.token())
     }
 
-    /// A device on Python's client.
+    /// A device on the Python client.
     pub(crate) fn python(&self) -> clients::Builder {
         Device::python(&self.url).token(&self.token())
     }
 
-    /// One device of every sort, all of them in.
+    /// One device of each client and transport, all of them signed in.
     pub(crate) async fn devices(&self) -> [Device; 5] {
         let upgrading = self.node().transports(["polling", "websocket"]);
         let (one, two, three, four, five) = tokio::join!(
@@ -274,7 +274,7 @@ impl User {
         [one, two, three, four, five]
     }
 
-    /// Two devices, one on each client, all of them in.
+    /// Two devices, one on each client, both signed in.
     pub(crate) async fn two_devices(&self) -> [Device; 2] {
         let (one, two) = tokio::join!(
             signed_in(self.node()),
@@ -284,8 +284,7 @@ impl User {
     }
 }
 
-/// Connects a device and waits until it has been told where its inbox stands: from then on it hears
-/// what happens.
+/// Connects a device and waits for `notification:sync`: it receives all events from then on.
 pub(crate) async fn signed_in(device: clients::Builder) -> Device {
     let device = device.connect().await;
     device.expect("notification:sync").await;

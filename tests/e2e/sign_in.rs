@@ -1,4 +1,4 @@
-//! Who gets in, who does not and learns why, and for how long one who is in stays.
+//! Sign-in: which tokens are accepted, which are rejected with which code, and when a session ends.
 
 use std::time::Duration;
 
@@ -16,17 +16,17 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::setup::{Setup, User, key, notify, ready, signed_in};
 
 on_both_setups!(
-    whoever_shows_no_good_token_is_told_why_and_stays_out,
-    a_token_is_taken_from_auth_or_the_authorization_header,
-    a_session_ends_with_its_token,
-    a_refreshed_session_outlives_its_first_token,
-    a_session_is_not_refreshed_with_another_users_token,
+    bad_token_is_rejected_with_its_code,
+    token_is_read_from_auth_or_the_authorization_header,
+    session_ends_when_its_token_expires,
+    refreshed_session_outlives_its_first_token,
+    session_is_not_refreshed_with_a_bad_token_or_another_users_token,
 );
 
-/// Soon enough to wait for, and late enough to connect before on a busy machine.
-const SOON: Duration = Duration::from_secs(8);
+/// The lifetime of a short token: short enough to wait for, and long enough to connect on a busy machine.
+const SHORT_LIFE: Duration = Duration::from_secs(8);
 
-async fn whoever_shows_no_good_token_is_told_why_and_stays_out(setup: Setup) {
+async fn bad_token_is_rejected_with_its_code(setup: Setup) {
     let place = setup.shared().await;
     let ada = place.user("ada");
     let url = place.belfry.url();
@@ -40,7 +40,7 @@ async fn whoever_shows_no_good_token_is_told_why_and_stays_out(setup: Setup) {
             device.reconnect();
             assert_eq!(device.refused().await, *code, "{token}");
         }
-        // The same client gets in once it has a good one.
+        // The same client connects once it has a good token.
         device.set_auth(json!({ "token": ada.token() }));
         device.reconnect();
         device.of_kind("connect").await;
@@ -58,9 +58,9 @@ async fn whoever_shows_no_good_token_is_told_why_and_stays_out(setup: Setup) {
     }
 }
 
-/// Tokens in ada's name that do not hold, each with the code that a client is told.
+/// Bad tokens for ada, each with the expected error code.
 fn bad_tokens(ada: &User) -> Vec<(String, &'static str)> {
-    let (ours, theirs) = (key(), Key::hs256("a secret of somebody else, as long as ours"));
+    let (ours, theirs) = (key(), Key::hs256("the secret of another issuer, as long as ours"));
     let hour = Duration::from_hours(1);
     vec![
         (ours.token(ada.id()).expired_for(hour).sign(), "token_expired"),
@@ -68,7 +68,7 @@ fn bad_tokens(ada: &User) -> Vec<(String, &'static str)> {
         (ours.token("eve").forge(ada.id()), "token_invalid"),
         (ours.token(ada.id()).unsigned(), "token_invalid"),
         (Key::rs256().token(ada.id()).sign(), "token_invalid"),
-        // Whether it was ours is found out before whether it has expired.
+        // The signature is checked before the expiry.
         (theirs.token(ada.id()).expired_for(hour).sign(), "token_invalid"),
         (ours.token("a b").sign(), "token_invalid"),
         (ours.token(ada.id()).claim("exp", Value::Null).sign(), "token_invalid"),
@@ -77,7 +77,7 @@ fn bad_tokens(ada: &User) -> Vec<(String, &'static str)> {
     ]
 }
 
-async fn a_token_is_taken_from_auth_or_the_authorization_header(setup: Setup) {
+async fn token_is_read_from_auth_or_the_authorization_header(setup: Setup) {
     let place = setup.shared().await;
     let ada = place.user("ada");
     let url = place.belfry.url();
@@ -87,35 +87,35 @@ async fn a_token_is_taken_from_auth_or_the_authorization_header(setup: Setup) {
         signed_in(Device::node(url).header("authorization", &bearer)),
         signed_in(Device::python(url).header("Authorization", &bearer).transports(["polling"])),
     );
-    // Where both are given, `auth` is the one that the application set last.
+    // If both are present, `auth` has precedence: the application sets it for each connect.
     let both = Device::node(url).token(&ada.token()).header("authorization", "Bearer bad");
     let devices = [devices.0, devices.1, devices.2, signed_in(both).await];
     place.until_told(&ada, &devices, "n1").await;
 
-    // URLs end up in logs, so by default the query is not looked at.
+    // URLs end up in logs, so by default a token in the query is ignored.
     let in_query = Device::node(url).option("query", json!({ "token": ada.token() })).start();
     assert_eq!(in_query.refused().await, "token_missing");
 }
 
-/// A token that holds for a little while, and so is about to end from the start.
-fn short(user: &User) -> String {
-    key().token(user.id()).expires_in(SOON).sign()
+/// A token that expires so soon that the client is warned at once.
+fn short_token(user: &User) -> String {
+    key().token(user.id()).expires_in(SHORT_LIFE).sign()
 }
 
-/// Puts these devices through to the user's namespace with a token of [`short`]. They are running
-/// before that token is made, so that what a process takes to start does not count; and refused until
-/// then, so that no other session of theirs is left that could hear anything.
+/// Connects this device with a [`short_token`]. The device's process starts before the token is issued, so
+/// that its startup does not use up the token's lifetime. Until then the device is rejected, so that it
+/// has no other session that could receive events.
 async fn with_short_token(user: &User, device: belfry_tests::clients::Builder) -> Device {
     let device = device.token("").start();
     assert_eq!(device.refused().await, "token_missing");
-    device.set_auth(json!({ "token": short(user) }));
+    device.set_auth(json!({ "token": short_token(user) }));
     device.reconnect();
     device.of_kind("connect").await;
     device.expect("notification:sync").await;
     device
 }
 
-async fn a_session_ends_with_its_token(setup: Setup) {
+async fn session_ends_when_its_token_expires(setup: Setup) {
     let place = setup.shared().await;
     let ada = place.user("ada");
     let devices = tokio::join!(
@@ -126,8 +126,11 @@ async fn a_session_ends_with_its_token(setup: Setup) {
     for device in &devices {
         let expiring = device.expect("auth:expiring").await;
         assert!(expiring["expiresAt"].as_str().unwrap().ends_with('Z'), "{expiring}");
-        let told = device.expect("exception").await;
-        assert_eq!((&told["status"], &told["code"]), (&json!("error"), &json!("token_expired")));
+        let exception = device.expect("exception").await;
+        assert_eq!(
+            (&exception["status"], &exception["code"]),
+            (&json!("error"), &json!("token_expired"))
+        );
         device.disconnected().await;
         assert_eq!(device.events("auth:expiring").len(), 1, "{}", device.story());
     }
@@ -140,7 +143,7 @@ async fn a_session_ends_with_its_token(setup: Setup) {
     }
 }
 
-async fn a_refreshed_session_outlives_its_first_token(setup: Setup) {
+async fn refreshed_session_outlives_its_first_token(setup: Setup) {
     let place = setup.shared().await;
     let ada = place.user("ada");
     let devices = tokio::join!(
@@ -157,18 +160,18 @@ async fn a_refreshed_session_outlives_its_first_token(setup: Setup) {
         assert!(answer["data"]["expiresAt"].as_str().unwrap().ends_with('Z'), "{answer}");
     }
 
-    sleep((SOON + Duration::from_secs(2)).saturating_sub(begin.elapsed())).await;
+    sleep((SHORT_LIFE + Duration::from_secs(2)).saturating_sub(begin.elapsed())).await;
 
     place.until_told(&ada, &devices, "n1").await;
     for device in &devices {
         assert_eq!(device.call("notification:unread_count", Value::Null).await["status"], "ok");
         assert_eq!(device.events("exception"), Vec::<Value>::new());
-        let left = device.seen().into_iter().any(|seen| seen.kind == "disconnect");
-        assert!(!left, "{}", device.story());
+        let disconnected = device.seen().into_iter().any(|seen| seen.kind == "disconnect");
+        assert!(!disconnected, "{}", device.story());
     }
 }
 
-async fn a_session_is_not_refreshed_with_another_users_token(setup: Setup) {
+async fn session_is_not_refreshed_with_a_bad_token_or_another_users_token(setup: Setup) {
     let place = setup.shared().await;
     let (ada, eve) = (place.user("ada"), place.user("eve"));
     let device = [signed_in(eve.node()).await];
@@ -183,16 +186,16 @@ async fn a_session_is_not_refreshed_with_another_users_token(setup: Setup) {
         let answer = device[0].call("auth:refresh", json!({ "token": token })).await;
         assert_eq!((&answer["status"], &answer["code"]), (&json!("error"), &json!(code)));
     }
-    // The session is what it was, and whose it was.
+    // The session continues, and it still belongs to its user.
     place.notify(&ada, json!({ "id": "for-ada", "title": "For ada" })).await;
     place.until_told(&eve, &device, "for-eve").await;
     assert_eq!(device[0].events("notification:new").len(), 1);
 }
 
-/// A websocket spoken to by hand shows what a client library hides: who closes the transport, and when.
+/// Uses a raw WebSocket, because a client library does not show which side closes the transport, and when.
 #[tokio::test]
-async fn the_transport_of_a_refused_device_is_closed_by_the_server_at_once() {
-    // So long that the close cannot be this timer's.
+async fn server_closes_the_transport_of_a_rejected_device_at_once() {
+    // Long enough that this timeout cannot cause the close.
     let place =
         Setup::Embedded.own_with(|builder| builder.setting("socket.connect_timeout", "1h")).await;
     let address = place.belfry.url().replace("http://", "ws://");
@@ -202,19 +205,19 @@ async fn the_transport_of_a_refused_device_is_closed_by_the_server_at_once() {
         let connect = format!("40{namespace}{}", json!({ "token": "bad" }));
         socket.send(Message::text(connect)).await.unwrap();
 
-        let mut told = Vec::new();
+        let mut frames = Vec::new();
         let until_closed = async {
             while let Some(Ok(Message::Text(text))) = socket.next().await {
-                told.push(text.to_string());
+                frames.push(text.to_string());
             }
         };
         timeout(PATIENCE, until_closed).await.expect("it is closed");
-        let refusal = format!("44{namespace}{}", json!({ "message": "token_invalid" }));
-        assert!(told.contains(&refusal), "{told:?}");
+        let connect_error = format!("44{namespace}{}", json!({ "message": "token_invalid" }));
+        assert!(frames.contains(&connect_error), "{frames:?}");
     }
 }
 
-/// A `belfry` that believes what is signed with this key, with these settings besides.
+/// A `belfry` that trusts this public key, with these further settings.
 async fn trusting(key: &Key, settings: &[(&str, &str)]) -> Belfry {
     let mut file = NamedTempFile::new().unwrap();
     std::io::Write::write_all(&mut file, key.public_pem().as_bytes()).unwrap();
@@ -223,8 +226,8 @@ async fn trusting(key: &Key, settings: &[(&str, &str)]) -> Belfry {
     ready(configured.start().await).await
 }
 
-/// Whether that token opens the door: `None` if it does, else the code.
-async fn refusal(belfry: &Belfry, token: &str) -> Option<String> {
+/// Sends a request with this token and returns the error code; `None` if the token is accepted.
+async fn rejection_code(belfry: &Belfry, token: &str) -> Option<String> {
     let answer = belfry.http().bearer(token).get("/v1/notifications/unread-count").await;
     match answer.status {
         200 => None,
@@ -233,7 +236,7 @@ async fn refusal(belfry: &Belfry, token: &str) -> Option<String> {
 }
 
 #[tokio::test]
-async fn each_kind_of_public_key_lets_in_what_it_signed_and_nothing_else() {
+async fn each_type_of_public_key_accepts_only_tokens_that_it_has_signed() {
     for key in [Key::rs256(), Key::es256(), Key::eddsa()] {
         let belfry = trusting(&key, &[]).await;
         let token = key.token("ada");
@@ -257,13 +260,17 @@ async fn each_kind_of_public_key_lets_in_what_it_signed_and_nothing_else() {
             device.set_auth(json!({ "token": bad }));
             device.reconnect();
             assert_eq!(device.refused().await, "token_invalid", "{bad}");
-            assert_eq!(refusal(&belfry, &bad).await.as_deref(), Some("token_invalid"), "{bad}");
+            assert_eq!(
+                rejection_code(&belfry, &bad).await.as_deref(),
+                Some("token_invalid"),
+                "{bad}"
+            );
         }
     }
 }
 
 #[tokio::test]
-async fn a_token_is_for_us_by_its_issuer_and_audience_and_names_its_user_as_we_were_told() {
+async fn issuer_audience_and_claim_names_are_checked_as_configured() {
     let key = Key::es256();
     let settings = [
         ("auth.issuer", "https://id.example.org/"),
@@ -285,7 +292,7 @@ async fn a_token_is_for_us_by_its_issuer_and_audience_and_names_its_user_as_we_w
     service.post("/v1/notifications", &draft).await.expect(201);
     assert_eq!(device.expect("notification:new").await["userId"], "ada");
     let late = token().expired_for(Duration::from_secs(5)).sign();
-    assert_eq!(refusal(&belfry, &late).await, None, "within the leeway");
+    assert_eq!(rejection_code(&belfry, &late).await, None, "within the leeway");
 
     for (bad, code) in [
         (token().issuer("https://id.example.com/"), "token_invalid"),
@@ -298,7 +305,7 @@ async fn a_token_is_for_us_by_its_issuer_and_audience_and_names_its_user_as_we_w
         let bad = bad.sign();
         let device = Device::node(belfry.url()).token(&bad).start();
         assert_eq!(device.refused().await, code, "{bad}");
-        assert_eq!(refusal(&belfry, &bad).await.as_deref(), Some(code), "{bad}");
+        assert_eq!(rejection_code(&belfry, &bad).await.as_deref(), Some(code), "{bad}");
     }
     let no_scope = belfry.http().bearer(token().scope("notifications:write").sign());
     let answer = no_scope.post("/v1/notifications", &draft).await.expect(403);
@@ -306,7 +313,7 @@ async fn a_token_is_for_us_by_its_issuer_and_audience_and_names_its_user_as_we_w
 }
 
 #[tokio::test]
-async fn a_token_in_the_query_is_taken_where_that_is_allowed() {
+async fn token_in_the_query_is_accepted_where_configured() {
     let place =
         Setup::Embedded.own_with(|builder| builder.setting("socket.token_in_query", true)).await;
     let ada = place.user("ada");
@@ -318,7 +325,7 @@ async fn a_token_in_the_query_is_taken_where_that_is_allowed() {
 }
 
 #[tokio::test]
-async fn without_any_key_a_developer_signs_in_on_this_machine() {
+async fn development_sign_in_works_without_a_configured_key() {
     let belfry = ready(Belfry::builder().start().await).await;
     let token = async |user: &str| {
         let answer = belfry.http().post("/dev/token", &json!({ "user": user })).await.expect(200);
@@ -330,14 +337,14 @@ async fn without_any_key_a_developer_signs_in_on_this_machine() {
     service.post("/v1/notifications", &draft).await.expect(201);
     assert_eq!(device.expect("notification:new").await["title"], "Hello");
 
-    let stranger = Http::new(belfry.url());
-    stranger.get("/v1/notifications").await.expect(401);
+    let anonymous = Http::new(belfry.url());
+    anonymous.get("/v1/notifications").await.expect(401);
     let forged = Key::hs256("development").token("ada").sign();
-    assert_eq!(refusal(&belfry, &forged).await.as_deref(), Some("token_invalid"));
+    assert_eq!(rejection_code(&belfry, &forged).await.as_deref(), Some("token_invalid"));
 }
 
 #[tokio::test]
-async fn there_is_no_development_sign_in_where_a_key_is_set() {
+async fn development_sign_in_is_disabled_with_a_configured_key() {
     let place = Setup::Embedded.shared().await;
     let answer = place.belfry.http().post("/dev/token", &json!({ "user": "ada" })).await;
     assert_eq!(answer.status, 404, "{answer:#?}");
@@ -345,7 +352,7 @@ async fn there_is_no_development_sign_in_where_a_key_is_set() {
 }
 
 #[tokio::test]
-async fn tokens_stay_out_of_the_log() {
+async fn tokens_are_not_logged() {
     let place = Setup::Embedded.own_with(|builder| builder.setting("log.level", "trace")).await;
     let ada = place.user("ada");
     let token = ada.token();

@@ -1,5 +1,5 @@
-//! Many notifications to many users, from many at once, read and deleted meanwhile: counts do not drift
-//! from the rows, and every change of an inbox is told with the next revision, without a hole.
+//! Many notifications from concurrent producers to many users, who read and delete meanwhile: counts match the
+//! rows, and the events of each inbox have consecutive revisions.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -22,83 +22,84 @@ use sqlx::{Connection as _, PgConnection};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
 
-use crate::setup::{Ground, Setup, key, ready};
+use crate::setup::{Backends, Setup, key, ready};
 
 const USERS: usize = 1_000;
 
-/// Five send messages, three send batches by requests.
+/// Five publish messages, three post batches.
 const PRODUCERS: usize = 8;
 const BY_MESSAGES: usize = 5;
 
-/// How many notifications are in one request, and how many messages wait for the broker's confirm.
+/// Notifications in one batch, and messages that wait for the broker's confirm.
 const AT_ONCE: usize = 250;
 
-/// Each in the name of one user after the other.
+/// Each acts for one user after the other.
 const READERS: usize = 16;
 
-/// How long all of it may take on a machine that has other things to do.
+/// How long the whole test may take on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(10);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn counts_and_revisions_are_exact_after_a_hundred_thousand_notifications() {
-    // Fewer are for who works on this test; everybody gets some.
+    // A smaller volume is for work on this test. Every user gets some.
     let volume = std::env::var("BELFRY_VOLUME").ok().and_then(|text| text.parse().ok());
     let each = volume.unwrap_or(100_000).max(8 * USERS) / PRODUCERS;
-    let ground = Setup::Servers.ground().await;
-    let (one, other) = tokio::join!(ground.belfry().start(), ground.belfry().start());
+    let backends = Setup::Servers.backends().await;
+    let (one, other) = tokio::join!(backends.belfry().start(), backends.belfry().start());
     let nodes = [ready(one).await, ready(other).await];
     let urls: Vec<_> = nodes.iter().map(|node| node.url().to_owned()).collect();
-    let telling = Telling::listen(&ground).await;
-    let crowd = Crowd { each, urls, progress: Default::default(), over: AtomicBool::new(false) };
+    let collector = EventCollector::listen(&backends).await;
+    let clients =
+        Clients { each, urls, progress: Default::default(), over: AtomicBool::new(false) };
 
     let started = Instant::now();
     let producing = async {
-        let by_messages = join_all((0..BY_MESSAGES).map(|p| crowd.send(p, &ground)));
-        let by_requests = join_all((BY_MESSAGES..PRODUCERS).map(|p| crowd.post(p)));
+        let by_messages = join_all((0..BY_MESSAGES).map(|p| clients.send(p, &backends)));
+        let by_requests = join_all((BY_MESSAGES..PRODUCERS).map(|p| clients.post(p)));
         tokio::join!(by_messages, by_requests);
         let accepted = started.elapsed();
-        until_stored(&ground, each * PRODUCERS).await;
-        crowd.over.store(true, Ordering::SeqCst);
+        until_stored(&backends, each * PRODUCERS).await;
+        clients.over.store(true, Ordering::SeqCst);
         accepted
     };
     let (accepted, changes) =
-        tokio::join!(producing, join_all((0..READERS).map(|r| crowd.read(r))));
+        tokio::join!(producing, join_all((0..READERS).map(|r| clients.read(r))));
     let stored = started.elapsed();
-    let inboxes = inboxes(&ground).await;
-    let told = telling.until_all_of(&inboxes).await;
+    let inboxes = inboxes(&backends).await;
+    let collected = collector.until_all_of(&inboxes).await;
 
     assert_eq!(inboxes.len(), USERS);
     for (user, inbox) in &inboxes {
-        assert_eq!(inbox.unread, inbox.count, "{user}: the kept count is not that of its rows");
-        told.must_be_without_holes(inbox);
+        assert_eq!(inbox.unread, inbox.count, "{user}: the inbox's count differs from its rows");
+        collected.assert_consecutive(inbox);
     }
     let is_created = |event: &&Event| event.pattern == "notification.created";
-    let created = told.events().filter(is_created).count();
-    assert_eq!(created, each * PRODUCERS, "each is told once");
+    let created = collected.events().filter(is_created).count();
+    assert_eq!(created, each * PRODUCERS, "each is published once");
     println!(
         "{created} notifications to {USERS} users: accepted within {:.1} s, stored within {:.1} s, \
-         told within {:.1} s; {} times something was read or deleted meanwhile; {} events, {} of \
-         them twice; no hole, no drift",
+         published within {:.1} s; {} reads and deletions meanwhile; {} events, {} of them \
+         published twice; consecutive revisions, exact counts",
         accepted.as_secs_f64(),
         stored.as_secs_f64(),
         started.elapsed().as_secs_f64(),
         changes.iter().sum::<usize>(),
-        told.events().count(),
-        told.twice,
+        collected.events().count(),
+        collected.duplicates,
     );
 }
 
-/// Those who write and those who read.
-struct Crowd {
-    /// How many notifications each producer has.
+/// Producers and readers.
+struct Clients {
+    /// Notifications of each producer.
     each: usize,
     urls: Vec<String>,
-    /// How many of them each has had accepted.
+    /// How many of them were accepted, by producer.
     progress: [AtomicUsize; PRODUCERS],
     over: AtomicBool,
 }
 
-/// Every producer writes to every user.
+/// Every producer notifies every user.
 fn user_of(producer: usize, number: usize) -> String {
     format!("user-{}", (number * 7 + producer * 131) % USERS)
 }
@@ -112,10 +113,10 @@ fn draft(producer: usize, number: usize) -> Value {
     json!({ "userId": user, "id": id_of(producer, number), "title": format!("Number {number}") })
 }
 
-impl Crowd {
-    async fn send(&self, producer: usize, ground: &Ground) {
-        let amqp = Amqp::connect(ground.broker().url()).await;
-        let queue = ground.broker().ingest_queue();
+impl Clients {
+    async fn send(&self, producer: usize, backends: &Backends) {
+        let amqp = Amqp::connect(backends.broker().url()).await;
+        let queue = backends.broker().ingest_queue();
         let mut unconfirmed = VecDeque::new();
         for number in 0..self.each {
             let data = draft(producer, number);
@@ -151,8 +152,8 @@ impl Crowd {
         }
     }
 
-    /// Reads one, reads all or deletes one, each time for another user, until all is over. Answers how
-    /// often something changed.
+    /// Reads one, reads all or deletes one, each time for another user, until `over` is set. Returns the number
+    /// of changes.
     async fn read(&self, reader: usize) -> usize {
         let mut changes = 0;
         for turn in 0_usize.. {
@@ -165,7 +166,7 @@ impl Crowd {
             let Some(newest) = self.progress[producer].load(Ordering::SeqCst).checked_sub(1) else {
                 continue;
             };
-            // Spread over all there is, the newest as well.
+            // Spread over all notifications, including the newest.
             let number = newest - (turn * 31) % (newest + 1);
             let (user, id) = (user_of(producer, number), id_of(producer, number));
             let (method, path) = match turn % 7 {
@@ -187,8 +188,8 @@ impl Crowd {
     }
 }
 
-async fn until_stored(ground: &Ground, count: usize) {
-    let mut connection = connection(ground).await;
+async fn until_stored(backends: &Backends, count: usize) {
+    let mut connection = connection(backends).await;
     until_within(PATIENCE, "all that was accepted is stored", async || {
         sleep(Duration::from_millis(200)).await;
         let stored: i64 = sqlx::query_scalar("SELECT count(*) FROM notifications")
@@ -200,47 +201,47 @@ async fn until_stored(ground: &Ground, count: usize) {
     .await;
 }
 
-async fn connection(ground: &Ground) -> PgConnection {
-    PgConnection::connect(ground.database.as_ref().unwrap().url()).await.unwrap()
+async fn connection(backends: &Backends) -> PgConnection {
+    PgConnection::connect(backends.database.as_ref().unwrap().url()).await.unwrap()
 }
 
-/// An inbox as the database has it.
+/// An inbox in the database.
 #[derive(Debug, sqlx::FromRow)]
 struct Inbox {
     user_id: String,
     revision: i64,
-    /// The count that is kept beside it.
+    /// The count in the inbox's row.
     unread: i64,
-    /// How many rows are unread.
+    /// The number of unread rows.
     count: i64,
 }
 
-async fn inboxes(ground: &Ground) -> BTreeMap<String, Inbox> {
+async fn inboxes(backends: &Backends) -> BTreeMap<String, Inbox> {
     let inboxes: Vec<Inbox> = sqlx::query_as(
         "SELECT user_id, revision, unread, (SELECT count(*) FROM notifications n
            WHERE n.user_id = i.user_id AND read_at IS NULL AND deleted_at IS NULL) AS count
          FROM inboxes i",
     )
-    .fetch_all(&mut connection(ground).await)
+    .fetch_all(&mut connection(backends).await)
     .await
     .unwrap();
     inboxes.into_iter().map(|inbox| (inbox.user_id.clone(), inbox)).collect()
 }
 
-/// Collects what comes to a queue of its own on the events exchange.
-struct Telling {
-    told: Arc<Mutex<Told>>,
+/// Collects the events of the events exchange in a queue of its own.
+struct EventCollector {
+    collected: Arc<Mutex<CollectedEvents>>,
     collecting: AbortHandle,
-    /// The queue goes with the connection.
+    /// The queue is deleted with the connection.
     _amqp: Amqp,
 }
 
-/// All events, each once, by user and in the order in which they came.
+/// All events, each once, by user and in the order of arrival.
 #[derive(Default)]
-struct Told {
+struct CollectedEvents {
     inboxes: HashMap<String, Vec<Event>>,
     message_ids: HashSet<String>,
-    twice: usize,
+    duplicates: usize,
 }
 
 #[derive(Deserialize)]
@@ -261,43 +262,43 @@ struct Event {
     ids: Vec<String>,
 }
 
-impl Telling {
-    async fn listen(ground: &Ground) -> Self {
-        let amqp = Amqp::connect(ground.broker().url()).await;
-        let queue = amqp.tap(&ground.broker().events_exchange(), "#").await;
+impl EventCollector {
+    async fn listen(backends: &Backends) -> Self {
+        let amqp = Amqp::connect(backends.broker().url()).await;
+        let queue = amqp.tap(&backends.broker().events_exchange(), "#").await;
         let options = BasicConsumeOptions { no_ack: true, ..Default::default() };
         let mut consumer = amqp
             .channel()
             .basic_consume(queue.as_str().into(), "".into(), options, FieldTable::default())
             .await
             .unwrap();
-        let told = Arc::new(Mutex::new(Told::default()));
-        let in_task = told.clone();
+        let collected = Arc::new(Mutex::new(CollectedEvents::default()));
+        let in_task = collected.clone();
         let collecting = tokio::spawn(async move {
             while let Some(event) = consumer.next().await {
                 in_task.lock().unwrap().take(&event.unwrap());
             }
         });
-        Self { told, collecting: collecting.abort_handle(), _amqp: amqp }
+        Self { collected, collecting: collecting.abort_handle(), _amqp: amqp }
     }
 
-    /// What was told, once the last change of each inbox was.
-    async fn until_all_of(self, inboxes: &BTreeMap<String, Inbox>) -> Told {
-        until_within(PATIENCE, "all that was stored is told", async || {
-            let told = self.told.lock().unwrap();
-            inboxes.values().all(|inbox| told.has_come_to(inbox)).then_some(())
+    /// Waits for the last change of each inbox and returns all events.
+    async fn until_all_of(self, inboxes: &BTreeMap<String, Inbox>) -> CollectedEvents {
+        until_within(PATIENCE, "all changes are published", async || {
+            let collected = self.collected.lock().unwrap();
+            inboxes.values().all(|inbox| collected.has_reached(inbox)).then_some(())
         })
         .await;
         self.collecting.abort();
-        std::mem::take(&mut *self.told.lock().unwrap())
+        std::mem::take(&mut *self.collected.lock().unwrap())
     }
 }
 
-impl Told {
+impl CollectedEvents {
     fn take(&mut self, event: &Delivery) {
         let id = event.properties.message_id().as_ref().expect("an event has an id");
         if !self.message_ids.insert(id.to_string()) {
-            self.twice += 1;
+            self.duplicates += 1;
             return;
         }
         let Body { pattern, data } = serde_json::from_slice(&event.data).unwrap();
@@ -305,7 +306,7 @@ impl Told {
         self.inboxes.entry(event.user_id.clone()).or_default().push(event);
     }
 
-    fn has_come_to(&self, inbox: &Inbox) -> bool {
+    fn has_reached(&self, inbox: &Inbox) -> bool {
         let last = self.inboxes.get(&inbox.user_id).and_then(|events| events.last());
         last.is_some_and(|last| last.revision >= inbox.revision)
     }
@@ -314,12 +315,16 @@ impl Told {
         self.inboxes.values().flatten()
     }
 
-    fn must_be_without_holes(&self, inbox: &Inbox) {
+    fn assert_consecutive(&self, inbox: &Inbox) {
         let user = &inbox.user_id;
         let events = &self.inboxes[user];
         let revisions: Vec<_> = events.iter().map(|event| event.revision).collect();
         let expected: Vec<_> = (1..=inbox.revision).collect();
-        assert!(revisions == expected, "{user} was told {revisions:?} up to {}", inbox.revision);
+        assert!(
+            revisions == expected,
+            "{user}: events have revisions {revisions:?} up to {}",
+            inbox.revision
+        );
         let mut unread = 0;
         for Event { pattern, revision, unread_count, ids, .. } in events {
             let ids = i64::try_from(ids.len()).unwrap();
@@ -327,13 +332,13 @@ impl Told {
                 "notification.created" => *unread_count == unread + 1,
                 "notification.marked_read" => *unread_count == unread - ids,
                 "notification.all_read" => *unread_count == 0,
-                // What was read before does not count.
+                // A notification that was read before does not change the count.
                 "notification.deleted" => (unread - ids..=unread).contains(unread_count),
                 other => panic!("{other}?"),
             };
-            assert!(fits, "{user}: {pattern} {revision} says {unread_count} after {unread}");
+            assert!(fits, "{user}: {pattern} {revision} has {unread_count} after {unread}");
             unread = *unread_count;
         }
-        assert_eq!(unread, inbox.count, "{user}: the count told last is not that of the rows");
+        assert_eq!(unread, inbox.count, "{user}: the last published count differs from the rows");
     }
 }

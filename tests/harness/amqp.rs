@@ -1,4 +1,4 @@
-//! A producer's and an operator's hands on the broker: publish with confirms, look into queues.
+//! A producer's and an operator's client of the broker: publishes with confirms, reads queues.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub struct Message {
     pub routing_key: String,
     /// Everything beside the body.
     pub properties: BasicProperties,
-    /// The body as it came.
+    /// The body, unchanged.
     pub body: Vec<u8>,
 }
 
@@ -37,14 +37,14 @@ impl Message {
     /// The body as JSON.
     ///
     /// # Panics
-    /// When it is none.
+    /// When it is not JSON.
     #[track_caller]
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("{:?}: {error}", String::from_utf8_lossy(&self.body)))
     }
 
-    /// A header as text, whatever its type; `None` if there is none of that name.
+    /// A header of any type as text; `None` if there is no header of that name.
     pub fn header(&self, name: &str) -> Option<String> {
         let headers = self.properties.headers().as_ref()?;
         Some(match headers.inner().get(name)? {
@@ -74,11 +74,14 @@ impl Amqp {
             .await
             .unwrap_or_else(|error| panic!("no connection to the test broker: {error}"));
         let channel = connection.create_channel().await.expect("a connection has channels");
-        channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms are had");
+        channel
+            .confirm_select(ConfirmSelectOptions::default())
+            .await
+            .expect("confirms can be turned on");
         Self { connection, channel }
     }
 
-    /// The channel, for what has no helper here.
+    /// The channel, for operations that have no method here.
     pub fn channel(&self) -> &Channel {
         &self.channel
     }
@@ -86,7 +89,7 @@ impl Amqp {
     /// Publishes a message and waits until the broker has confirmed it.
     ///
     /// # Panics
-    /// When it is refused, or no queue takes it.
+    /// When the broker refuses it, or routes it to no queue.
     pub async fn publish(
         &self,
         exchange: &str,
@@ -117,7 +120,7 @@ impl Amqp {
         );
     }
 
-    /// Publishes JSON straight to a queue, persistent, as a producer in NestJS does.
+    /// Publishes persistent JSON directly to a queue, like a producer in NestJS.
     ///
     /// # Panics
     /// As [`publish`](Self::publish).
@@ -129,7 +132,7 @@ impl Amqp {
     /// Declares a durable queue with these arguments.
     ///
     /// # Panics
-    /// When the broker has it otherwise.
+    /// When the queue exists with other arguments.
     pub async fn declare_queue(&self, name: &str, arguments: FieldTable) {
         let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         self.channel
@@ -138,8 +141,8 @@ impl Amqp {
             .unwrap_or_else(|error| panic!("queue {name:?} cannot be declared: {error}"));
     }
 
-    /// Declares a queue of this connection's own and binds it, to see what an exchange gets. It goes
-    /// with the connection.
+    /// Declares an exclusive queue and binds it to an exchange, to see what is published there. It is
+    /// deleted with the connection.
     ///
     /// # Panics
     /// When there is no such exchange.
@@ -149,7 +152,7 @@ impl Amqp {
             .channel
             .queue_declare("".into(), options, FieldTable::default())
             .await
-            .expect("a queue of its own can be had");
+            .expect("an exclusive queue can be declared");
         let name = queue.name().to_string();
         self.channel
             .queue_bind(
@@ -164,15 +167,15 @@ impl Amqp {
         name
     }
 
-    /// Takes the next message from a queue, waiting for it.
+    /// Waits for the next message of a queue and takes it.
     ///
     /// # Panics
-    /// When there is no such queue, or none comes within [`PATIENCE`].
+    /// When there is no such queue, or no message arrives within [`PATIENCE`].
     pub async fn next(&self, queue: &str) -> Message {
         until(&format!("a message in {queue}"), async || self.take(queue).await).await
     }
 
-    /// Takes the next message from a queue if there is one now.
+    /// Takes the next message from a queue; `None` if the queue is empty.
     ///
     /// # Panics
     /// When there is no such queue.
@@ -192,12 +195,12 @@ impl Amqp {
         })
     }
 
-    /// How many messages are ready in a queue; `None` if there is no such queue.
+    /// The number of messages that are ready in a queue; `None` if there is no such queue.
     ///
     /// # Panics
     /// When the broker does not answer.
     pub async fn count(&self, queue: &str) -> Option<u32> {
-        // On a channel of its own: asking for a queue that does not exist closes it.
+        // On a channel of its own: a passive declare of a missing queue closes the channel.
         let channel = self.connection.create_channel().await.expect("a connection has channels");
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let asked = channel.queue_declare(queue.into(), options, FieldTable::default());

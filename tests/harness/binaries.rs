@@ -1,4 +1,4 @@
-//! The workspace's own executables, beside the running test's.
+//! The workspace's own executables, in the folder of the running test.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::process::Command;
 
 /// The folder of executables of the build that this test belongs to, such as `target/debug`.
 fn folder() -> Result<PathBuf, String> {
-    let this = env::current_exe().map_err(|e| format!("where is this test? {e}"))?;
+    let this = env::current_exe().map_err(|e| format!("the path of this test is unknown: {e}"))?;
     this.ancestors()
         .skip(1)
         .find(|folder| !folder.ends_with("deps"))
@@ -14,16 +14,16 @@ fn folder() -> Result<PathBuf, String> {
         .ok_or_else(|| format!("{} has no folder", this.display()))
 }
 
-/// An executable that cargo has built together with this test.
+/// An executable of the same build as this test; built if it is missing.
 pub(crate) fn beside_this_test(package: &str, name: &str) -> Result<PathBuf, String> {
     let binary = folder()?.join(name);
     if binary.exists() { Ok(binary) } else { build(package, name) }
 }
 
-/// Builds an executable, or finds that it is as new as its sources.
+/// Builds an executable, unless it is up to date.
 ///
-/// It is built with the packages of the tests, for the same features: another choice of features
-/// would build half the dependencies again.
+/// It is built together with the package of the tests, for the same features: other features would build
+/// half of the dependencies again.
 pub(crate) fn build(package: &str, name: &str) -> Result<PathBuf, String> {
     let folder = folder()?;
     let target = folder.parent().ok_or("the target folder has no parent")?;

@@ -1,4 +1,4 @@
-//! Child processes that a test starts, whose lines it reads, and that never outlive it.
+//! Child processes of a test: their output is read line by line, and they never outlive the test.
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::wait::PATIENCE;
 
-/// Where a line came from.
+/// An output stream of a child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
     /// Standard output.
@@ -26,43 +26,43 @@ pub enum Stream {
 
 /// One line that the child wrote.
 #[derive(Debug, Clone)]
-pub struct Line {
-    /// Which of the two streams.
+pub struct OutputLine {
+    /// The stream that it was written to.
     pub stream: Stream,
-    /// Without its end.
+    /// Without the line end.
     pub text: String,
 }
 
-/// Why a wait for a line ended without it.
+/// Why a wait for output ended without it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NoLine {
-    /// The child closed its output, most likely because it ended.
-    Ended,
-    /// It took too long.
-    TooLate,
+pub enum NoOutput {
+    /// The child closed its output, most likely because it exited.
+    Exited,
+    /// The wait took too long.
+    TimedOut,
 }
 
 /// A running child. Dropping it kills it.
 #[derive(Debug)]
-pub struct Spawned {
+pub struct ChildProcess {
     child: Child,
     stdin: Mutex<ChildStdin>,
-    lines: watch::Receiver<Vec<Line>>,
+    lines: watch::Receiver<Vec<OutputLine>>,
     _guard: Guard,
 }
 
-impl fmt::Display for NoLine {
+impl fmt::Display for NoOutput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ended => f.write_str("the process has ended"),
-            Self::TooLate => write!(f, "waited {PATIENCE:?}"),
+            Self::Exited => f.write_str("the process has ended"),
+            Self::TimedOut => write!(f, "waited {PATIENCE:?}"),
         }
     }
 }
 
-impl Spawned {
-    /// Starts the command with all three streams piped. Should this process be killed, the child is
-    /// too, and its folder removed if it has one.
+impl ChildProcess {
+    /// Starts the command with all three streams piped. If this process is killed, the child is killed
+    /// too, and `folder` is removed.
     pub fn new(command: &mut Command, folder: Option<&Path>) -> std::io::Result<Self> {
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
@@ -75,59 +75,59 @@ impl Spawned {
         Ok(Self { stdin, child, lines, _guard: guard })
     }
 
-    /// Its process id.
+    /// The process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Everything it has written so far, in the order of arrival.
-    pub fn lines(&self) -> Vec<Line> {
-        self.with_lines(<[Line]>::to_vec)
+    /// All output so far, in the order of arrival.
+    pub fn lines(&self) -> Vec<OutputLine> {
+        self.with_lines(<[OutputLine]>::to_vec)
     }
 
-    /// Looks at everything it has written so far; a long story is not copied for it.
-    pub fn with_lines<T>(&self, look: impl FnOnce(&[Line]) -> T) -> T {
+    /// Passes all output so far to `look`, without a copy.
+    pub fn with_lines<T>(&self, look: impl FnOnce(&[OutputLine]) -> T) -> T {
         look(&self.lines.borrow())
     }
 
-    /// Waits until the lines so far answer the question.
+    /// Waits until `ask` finds its answer in the output so far.
     pub async fn wait_for<T>(
         &self,
         patience: Duration,
-        mut ask: impl FnMut(&[Line]) -> Option<T>,
-    ) -> Result<T, NoLine> {
+        mut ask: impl FnMut(&[OutputLine]) -> Option<T>,
+    ) -> Result<T, NoOutput> {
         let mut lines = self.lines.clone();
         let mut answer = None;
-        let seen = lines.wait_for(|lines| {
+        let found = lines.wait_for(|lines| {
             answer = ask(lines);
             answer.is_some()
         });
-        match timeout(patience, seen).await {
+        match timeout(patience, found).await {
             Ok(Ok(_)) => {}
-            Ok(Err(_)) => return Err(NoLine::Ended),
-            Err(_) => return Err(NoLine::TooLate),
+            Ok(Err(_)) => return Err(NoOutput::Exited),
+            Err(_) => return Err(NoOutput::TimedOut),
         }
         Ok(answer.expect("the wait ends with an answer"))
     }
 
-    /// Writes one line to its standard input.
-    pub fn say(&self, line: &str) -> std::io::Result<()> {
+    /// Writes one line to standard input.
+    pub fn send_line(&self, line: &str) -> std::io::Result<()> {
         let mut stdin = self.stdin.lock().unwrap_or_else(PoisonError::into_inner);
         writeln!(stdin, "{line}")?;
         stdin.flush()
     }
 
-    /// Sends a signal; one that has ended already is left alone.
+    /// Sends a signal, unless the child has exited.
     pub fn signal(&mut self, signal: Signal) {
-        // While it is not waited for its id cannot belong to anyone else.
+        // Until it is waited for, no other process can have its id.
         if let Ok(None) = self.child.try_wait() {
             let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
             let _ = kill_process(pid.expect("a child has a positive id"), signal);
         }
     }
 
-    /// Waits for its end; `None` when it still runs after that time.
-    pub async fn ended(&mut self, patience: Duration) -> Option<ExitStatus> {
+    /// Waits for the exit; `None` if the child still runs after `patience`.
+    pub async fn wait_for_exit(&mut self, patience: Duration) -> Option<ExitStatus> {
         let deadline = Instant::now() + patience;
         loop {
             if let Ok(Some(status)) = self.child.try_wait() {
@@ -140,9 +140,9 @@ impl Spawned {
         }
     }
 
-    /// Waits until everything it wrote before its end has been read.
-    pub async fn all_read(&self) {
-        // A grandchild may hold the stream open; what is missing then is not the child's own.
+    /// Waits until all output of a child that has exited is read.
+    pub async fn drain_output(&self) {
+        // A grandchild may keep the stream open. Its output is not needed.
         let _ = self.wait_for::<()>(Duration::from_secs(2), |_| None).await;
     }
 
@@ -151,28 +151,30 @@ impl Spawned {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Ends it at once.
+    /// SIGKILL, and waits for the exit.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-impl Drop for Spawned {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
         self.kill();
     }
 }
 
-fn read(stream: impl Read + Send + 'static, which: Stream, to: Arc<watch::Sender<Vec<Line>>>) {
+fn read(
+    stream: impl Read + Send + 'static,
+    kind: Stream,
+    lines: Arc<watch::Sender<Vec<OutputLine>>>,
+) {
     thread::spawn(move || {
         let mut reader = BufReader::new(stream);
         let mut raw = Vec::new();
         while matches!(reader.read_until(b'\n', &mut raw), Ok(n) if n > 0) {
             let text = String::from_utf8_lossy(&raw).trim_end().to_owned();
-            to.send_modify(|lines| {
-                lines.push(Line { stream: which, text });
-            });
+            lines.send_modify(|lines| lines.push(OutputLine { stream: kind, text }));
             raw.clear();
         }
     });
@@ -205,7 +207,7 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        // Before the pipe is closed, or it would kill whoever has that id by now.
+        // Before the pipe is closed: else it would kill the process that has the id by now.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

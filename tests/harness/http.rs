@@ -1,4 +1,4 @@
-//! An HTTP client that reads well in a test.
+//! An HTTP client for tests.
 
 use reqwest::header::HeaderMap;
 use reqwest::{Client, Method, RequestBuilder, Response};
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::wait::PATIENCE;
 
-/// A base address and, perhaps, a token.
+/// A client of one base address, with or without a token.
 #[derive(Debug, Clone)]
 pub struct Http {
     client: Client,
@@ -14,7 +14,7 @@ pub struct Http {
     token: Option<String>,
 }
 
-/// What came back.
+/// A response.
 #[derive(Debug, Clone)]
 pub struct Answer {
     /// The status code.
@@ -27,21 +27,18 @@ pub struct Answer {
 
 impl Http {
     /// Requests to paths under this address.
-    ///
-    /// # Panics
-    /// Never in practice: the client needs nothing from the machine.
     pub fn new(base: impl Into<String>) -> Self {
         let client = Client::builder().timeout(PATIENCE).build().expect("a client can be built");
         Self { client, base: base.into(), token: None }
     }
 
-    /// The same with `Authorization: Bearer …`.
+    /// The same client with `Authorization: Bearer …`.
     #[must_use]
     pub fn bearer(&self, token: impl Into<String>) -> Self {
         Self { token: Some(token.into()), ..self.clone() }
     }
 
-    /// A request to add to and then [`send`].
+    /// A request for [`send`], without a body.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.client.request(method, format!("{}{path}", self.base));
         match &self.token {
@@ -76,10 +73,10 @@ impl Http {
     }
 }
 
-/// Sends a request and reads the whole answer.
+/// Sends a request and reads the whole response.
 ///
 /// # Panics
-/// When there is no answer.
+/// When there is no response.
 pub async fn send(request: RequestBuilder) -> Answer {
     let response = request.send().await.unwrap_or_else(|error| panic!("no answer: {error:?}"));
     Answer::read(response).await
@@ -96,21 +93,21 @@ impl Answer {
     /// The body as JSON.
     ///
     /// # Panics
-    /// When it is none.
+    /// When it is not JSON.
     #[track_caller]
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
     }
 
-    /// A header's value; `None` if there is none of that name.
+    /// The value of a header; `None` if there is no header of that name.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// Insists on a status and gives the body as JSON, [`Value::Null`] for an empty one.
+    /// Checks the status and returns the body as JSON, [`Value::Null`] for an empty one.
     ///
     /// # Panics
-    /// When the status is another; the whole answer is told.
+    /// When the status differs; the message has the whole response.
     #[track_caller]
     pub fn expect(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{self:#?}");

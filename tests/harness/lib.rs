@@ -1,22 +1,22 @@
-//! The harness of Belfry's tests: it brings PostgreSQL and RabbitMQ, starts the real `belfry`, and
-//! drives real clients against it.
+//! The harness of Belfry's tests: it starts PostgreSQL, RabbitMQ and the real `belfry`, and drives real
+//! clients against it.
 //!
-//! | module | gives a test |
+//! | module | provides |
 //! |---|---|
-//! | [`postgres`] | a new empty database, or a whole server of its own to stop and kill |
-//! | [`rabbit`] | names of its own on the broker, or a whole broker of its own |
+//! | [`postgres`] | an empty database, or a server of the test's own to stop and kill |
+//! | [`rabbit`] | names of the test's own on the broker, or a broker of its own |
 //! | [`process`] | `belfry` as a child process |
 //! | [`child`] | any other program as a child process |
 //! | [`clients`] | devices: the Socket.IO clients of JavaScript and Python |
-//! | [`http`], [`amqp`] | the two other ways in and out |
-//! | [`raw_http`], [`raw_socket`], [`raw_amqp`] | the same doors spoken to byte for byte, as no library would |
-//! | [`proxy`] | a network that it can cut, close and freeze |
-//! | [`tokens`] | good, bad and forged JWTs |
-//! | [`provider`] | an identity provider that publishes its keys, and can be down |
-//! | [`wait`] | waiting for something to become true, with a bound |
+//! | [`http`], [`amqp`] | clients of REST and AMQP |
+//! | [`raw_http`], [`raw_socket`], [`raw_amqp`] | the same endpoints byte for byte, as no library would use them |
+//! | [`proxy`] | a TCP proxy that the test can cut, close and freeze |
+//! | [`tokens`] | valid, invalid and forged JWTs |
+//! | [`provider`] | an identity provider that publishes its keys and can be taken down |
+//! | [`wait`] | waiting for a condition, with a timeout |
 //!
-//! Helpers panic with a sentence: in a test that is the report. Every wait has a bound, and no test is
-//! ever skipped: what a test needs and cannot get is a failure.
+//! Helpers panic with a message: in a test that is the report. Every wait has a timeout, and no test is ever
+//! skipped: a test whose servers or clients are missing fails.
 #![expect(
     clippy::missing_panics_doc,
     reason = "every helper of this crate fails a test by panicking"

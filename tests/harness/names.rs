@@ -3,17 +3,17 @@
 use uuid::Uuid;
 
 /// Twelve random characters, lower case letters and digits.
-#[expect(clippy::disallowed_methods, reason = "the harness only needs a name that nobody else has")]
+#[expect(clippy::disallowed_methods, reason = "the harness only needs a unique name")]
 pub(crate) fn unique() -> String {
     let mut name = Uuid::new_v4().simple().to_string();
     name.truncate(12);
     name
 }
 
-/// A secret for a server that lives as long as the test run.
+/// A password for a server of this test run.
 #[expect(
     clippy::disallowed_methods,
-    reason = "the harness only needs something that cannot be guessed"
+    reason = "the harness only needs a value that cannot be guessed"
 )]
 pub(crate) fn password() -> String {
     Uuid::new_v4().simple().to_string()

@@ -5,23 +5,23 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 
 use crate::names::unique;
-use crate::servers::keeper::Order;
-use crate::servers::{Kind, Own, shared};
-use crate::wait::aside;
+use crate::servers::supervisor::ServerCommand;
+use crate::servers::{Kind, OwnServer, shared};
+use crate::wait::block_on_thread;
 
-/// How long dropping a database may hold up the end of a test.
-const FAREWELL: Duration = Duration::from_secs(15);
+/// How long dropping a database may delay the end of a test.
+const CLEANUP_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Makes a new, empty database on the server that all tests share.
+/// Creates an empty database on the server that all tests share.
 ///
 /// # Panics
-/// When there is no server to be had, or it makes no database.
+/// When no server can be started, or it creates no database.
 pub async fn fresh_database() -> Database {
     Database::on(&shared(Kind::Postgres).await.url).await
 }
 
-/// An empty database that no other test uses. Dropping it drops the database, with everybody who is
-/// still connected to it.
+/// An empty database that no other test uses. Dropping it drops the database and closes all connections
+/// to it.
 #[derive(Debug)]
 pub struct Database {
     name: String,
@@ -30,10 +30,10 @@ pub struct Database {
 }
 
 impl Database {
-    /// Makes a new, empty database on this server.
+    /// Creates an empty database on this server.
     ///
     /// # Panics
-    /// When the server makes none.
+    /// When the server does not create it.
     pub async fn on(server: &str) -> Self {
         let name = format!("belfry_test_{}", unique());
         execute(server, &format!(r#"CREATE DATABASE "{name}" TEMPLATE template0"#))
@@ -48,7 +48,7 @@ impl Database {
         &self.url
     }
 
-    /// A few connections to it.
+    /// A connection pool.
     ///
     /// # Panics
     /// When the server cannot be reached.
@@ -61,31 +61,31 @@ impl Drop for Database {
     fn drop(&mut self) {
         let server = self.server.clone();
         let drop = format!(r#"DROP DATABASE IF EXISTS "{}" WITH (FORCE)"#, self.name);
-        // A server that its test has stopped takes the database with it.
-        let _ = aside(FAREWELL, async move { execute(&server, &drop).await });
+        // An error is ignored: the test may have stopped its server, whose databases are removed with it.
+        let _ = block_on_thread(CLEANUP_TIMEOUT, async move { execute(&server, &drop).await });
     }
 }
 
 async fn execute(server: &str, statement: &str) -> Result<(), sqlx::Error> {
     let mut connection = PgConnection::connect(server).await?;
-    // Not from outside: the names in it are made above.
+    // Safe: its names are generated above.
     sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await?;
     connection.close().await
 }
 
-/// A server that a test owns alone, to stop, kill and start it again: same port, same data.
+/// A server that a test owns alone and may stop, kill and restart with the same port and data.
 ///
-/// Dropping it takes it down and leaves nothing.
+/// Dropping it stops it and removes its data.
 #[derive(Debug)]
-pub struct PostgresServer(Own);
+pub struct PostgresServer(OwnServer);
 
 impl PostgresServer {
     /// Starts a new, empty server.
     ///
     /// # Panics
-    /// When there is none to be had.
+    /// When it cannot be started.
     pub async fn start_own() -> Self {
-        Self(Own::start(Kind::Postgres).await)
+        Self(OwnServer::start(Kind::Postgres).await)
     }
 
     /// `postgres://…` with a superuser. [`Database::on`] makes databases on it.
@@ -93,27 +93,27 @@ impl PostgresServer {
         &self.0.access().url
     }
 
-    /// Stops it in good order ("fast": clients are cut off, everything is written).
+    /// Shuts it down ("fast": connections are closed, everything is written).
     ///
     /// # Panics
     /// When it does not stop.
     pub async fn stop(&self) {
-        self.0.order(Order::Stop).await;
+        self.0.run(ServerCommand::Stop).await;
     }
 
-    /// Ends it as a crash would. What was committed is on disk.
+    /// Kills it, like a crash. Committed data is on disk.
     ///
     /// # Panics
     /// When it cannot be killed.
     pub async fn kill(&self) {
-        self.0.order(Order::Kill).await;
+        self.0.run(ServerCommand::Kill).await;
     }
 
-    /// Starts it again and waits until it serves.
+    /// Restarts it and waits until it accepts connections.
     ///
     /// # Panics
     /// When it does not start.
     pub async fn start(&self) {
-        self.0.order(Order::Start).await;
+        self.0.run(ServerCommand::Start).await;
     }
 }

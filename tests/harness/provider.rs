@@ -1,4 +1,4 @@
-//! An identity provider that publishes its keys, and can be down.
+//! An identity provider that publishes its keys and can be taken down.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -36,15 +36,15 @@ struct Published {
 }
 
 impl Provider {
-    /// One that publishes these keys by HTTP.
+    /// Publishes these keys over HTTP.
     pub async fn start(keys: &[&Key]) -> Self {
         let listener = bind().await;
         let url = format!("http://{}/keys", address(&listener));
         Self::serve(listener, url, None, keys)
     }
 
-    /// One that publishes these keys by HTTPS, with a certificate of an authority that only
-    /// [`ca_pem`](Self::ca_pem) tells of.
+    /// Publishes these keys over HTTPS, with a certificate of an authority of its own: see
+    /// [`ca_pem`](Self::ca_pem).
     pub async fn start_with_tls(keys: &[&Key]) -> Self {
         let tcp = bind().await;
         let url = format!("https://localhost:{}/keys", address(&tcp).port());
@@ -59,7 +59,7 @@ impl Provider {
         let published = Arc::new(Published::default());
         let router = Router::new().route("/keys", get(answer)).with_state(published.clone());
         let serving = tokio::spawn(async move {
-            // It goes on until it is aborted.
+            // It runs until it is aborted.
             let _ = axum::serve(listener, router).await;
         });
         let provider = Self { url, ca_pem, published, serving };
@@ -67,33 +67,33 @@ impl Provider {
         provider
     }
 
-    /// For `auth.jwks_url`.
+    /// The value of `auth.jwks_url`.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// For `auth.jwks_ca_file`, if it serves by HTTPS.
+    /// The content of `auth.jwks_ca_file`, if it serves over HTTPS.
     pub fn ca_pem(&self) -> &str {
-        self.ca_pem.as_deref().expect("it serves by HTTPS")
+        self.ca_pem.as_deref().expect("it serves over HTTPS")
     }
 
-    /// From now on these keys and no others.
+    /// Publishes these keys and no others from now on.
     pub fn publish(&self, keys: &[&Key]) {
         let document = jwks(keys.iter().copied()).to_string();
-        *self.published.document.lock().expect("nobody panics with it") = document;
+        *self.published.document.lock().expect("no panic while it is locked") = document;
     }
 
-    /// From now on it answers `503`.
-    pub fn goes_down(&self) {
+    /// Answers 503 from now on.
+    pub fn go_down(&self) {
         self.published.is_down.store(true, Ordering::SeqCst);
     }
 
-    /// From now on it answers again.
-    pub fn comes_back(&self) {
+    /// Answers with the keys again.
+    pub fn come_back(&self) {
         self.published.is_down.store(false, Ordering::SeqCst);
     }
 
-    /// How often it was asked.
+    /// The number of requests so far.
     pub fn fetches(&self) -> usize {
         self.published.fetches.load(Ordering::SeqCst)
     }
@@ -116,7 +116,7 @@ async fn answer(State(published): State<Arc<Published>>) -> (StatusCode, String)
     if published.is_down.load(Ordering::SeqCst) {
         return (StatusCode::SERVICE_UNAVAILABLE, String::new());
     }
-    (StatusCode::OK, published.document.lock().expect("nobody panics with it").clone())
+    (StatusCode::OK, published.document.lock().expect("no panic while it is locked").clone())
 }
 
 async fn bind() -> TcpListener {
@@ -127,7 +127,7 @@ fn address(listener: &TcpListener) -> SocketAddr {
     listener.local_addr().expect("it is bound")
 }
 
-/// A server's side of TLS for that name, and the certificate of the authority that vouches for it.
+/// A TLS acceptor for that name, and the certificate of the authority that issued its certificate.
 fn certified(name: &str) -> (TlsAcceptor, String) {
     let mut authority = CertificateParams::new([]).expect("no names are good names");
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -160,7 +160,7 @@ impl Listener for TlsListener {
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         loop {
             let Ok((stream, peer)) = self.tcp.accept().await else { continue };
-            // A client that does not trust the certificate goes away again.
+            // A client that does not trust the certificate closes the connection.
             if let Ok(stream) = self.acceptor.accept(stream).await {
                 return (stream, peer);
             }

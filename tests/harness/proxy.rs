@@ -1,6 +1,7 @@
-//! A network that a test can break: it cuts, refuses or holds back what goes between two ends.
+//! A TCP proxy that a test controls: it cuts, refuses or freezes connections.
 
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -9,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-/// Stands between clients and a server, on a port of its own.
+/// A proxy to one server, on a port of its own.
 #[derive(Debug)]
 pub struct Proxy {
     url: String,
@@ -21,12 +22,16 @@ pub struct Proxy {
 struct Network {
     connections: Mutex<Connections>,
     frozen: watch::Sender<bool>,
+    /// Reads whose bytes, or end, were held back since the last freeze.
+    held_back: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
 struct Connections {
     closed: bool,
-    through: Vec<AbortHandle>,
+    /// Since the proxy was closed.
+    refused: usize,
+    open: Vec<AbortHandle>,
 }
 
 impl Proxy {
@@ -44,10 +49,13 @@ impl Proxy {
             Some((login, address)) => (format!("{login}@"), address),
             None => (String::new(), authority),
         };
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port can be had");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let port = listener.local_addr().expect("it is bound").port();
-        let network =
-            Arc::new(Network { connections: Mutex::default(), frozen: watch::Sender::new(false) });
+        let network = Arc::new(Network {
+            connections: Mutex::default(),
+            frozen: watch::Sender::new(false),
+            held_back: AtomicUsize::new(0),
+        });
         let listening = tokio::spawn(listen(listener, address.to_owned(), network.clone()));
         Self {
             url: format!("{scheme}://{login}127.0.0.1:{port}{path}"),
@@ -56,35 +64,50 @@ impl Proxy {
         }
     }
 
-    /// The server's URL by way of this proxy.
+    /// The server's URL with this proxy's address.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Cuts every connection; the next ones go through.
-    pub fn cut(&self) {
-        self.network.connections().cut();
+    /// The number of open connections.
+    pub fn connections(&self) -> usize {
+        let connections = self.network.connections();
+        connections.open.iter().filter(|connection| !connection.is_finished()).count()
     }
 
-    /// Cuts every connection and lets none through until it is opened again.
-    pub fn close(&self) {
+    /// Cuts all open connections and returns their number; new ones are accepted.
+    pub fn cut(&self) -> usize {
+        self.network.connections().cut()
+    }
+
+    /// Cuts all open connections, returns their number, and refuses new ones until [`open`](Self::open).
+    pub fn close(&self) -> usize {
         let mut connections = self.network.connections();
         connections.closed = true;
-        connections.cut();
+        connections.refused = 0;
+        connections.cut()
     }
 
-    /// Lets connections through again.
-    pub fn open(&self) {
-        self.network.connections().closed = false;
+    /// Accepts connections again and returns the number of those that were refused.
+    pub fn open(&self) -> usize {
+        let mut connections = self.network.connections();
+        connections.closed = false;
+        connections.refused
     }
 
-    /// Holds back every byte, both ways, until [`thaw`](Self::thaw). Nobody is told: connections stay,
-    /// and new ones are taken.
+    /// Holds back every byte in both directions until [`thaw`](Self::thaw). Neither end notices: connections
+    /// stay open, and new ones are accepted.
     pub fn freeze(&self) {
+        self.network.held_back.store(0, Ordering::SeqCst);
         self.network.frozen.send_replace(true);
     }
 
-    /// Lets all that was held back go on, in its order.
+    /// How often bytes, or the end of a connection, were held back since the last freeze.
+    pub fn held_back(&self) -> usize {
+        self.network.held_back.load(Ordering::SeqCst)
+    }
+
+    /// Passes on everything that was held back, in order.
     pub fn thaw(&self) {
         self.network.frozen.send_replace(false);
     }
@@ -104,10 +127,9 @@ impl Network {
 }
 
 impl Connections {
-    fn cut(&mut self) {
-        for connection in self.through.drain(..) {
-            connection.abort();
-        }
+    fn cut(&mut self) -> usize {
+        let open = self.open.drain(..).filter(|connection| !connection.is_finished());
+        open.inspect(AbortHandle::abort).count()
     }
 }
 
@@ -115,38 +137,43 @@ async fn listen(listener: TcpListener, address: String, network: Arc<Network>) {
     loop {
         let Ok((client, _)) = listener.accept().await else { continue };
         let mut connections = network.connections();
-        // What was accepted is closed again by dropping it.
+        // Dropping the stream closes it.
         if connections.closed {
+            connections.refused += 1;
             continue;
         }
-        connections.through.retain(|connection| !connection.is_finished());
-        let passing = pass(client, address.clone(), network.frozen.subscribe());
-        connections.through.push(tokio::spawn(passing).abort_handle());
+        connections.open.retain(|connection| !connection.is_finished());
+        let forwarding = forward(client, address.clone(), network.clone());
+        connections.open.push(tokio::spawn(forwarding).abort_handle());
     }
 }
 
-/// Passes on both ways until both ends have finished or one has broken.
-async fn pass(client: TcpStream, server: String, frozen: watch::Receiver<bool>) -> io::Result<()> {
+/// Forwards in both directions until both ends have finished or one fails.
+async fn forward(client: TcpStream, server: String, network: Arc<Network>) -> io::Result<()> {
     let server = TcpStream::connect(server).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     tokio::try_join!(
-        pass_on(from_client, to_server, frozen.clone()),
-        pass_on(from_server, to_client, frozen),
+        forward_one_way(from_client, to_server, &network),
+        forward_one_way(from_server, to_client, &network),
     )?;
     Ok(())
 }
 
-async fn pass_on(
+async fn forward_one_way(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    mut frozen: watch::Receiver<bool>,
+    network: &Network,
 ) -> io::Result<()> {
+    let mut frozen = network.frozen.subscribe();
     let mut buffer = vec![0; 16 * 1024];
     loop {
         let count = from.read(&mut buffer).await?;
+        if *frozen.borrow() {
+            network.held_back.fetch_add(1, Ordering::SeqCst);
+        }
         if frozen.wait_for(|frozen| !frozen).await.is_err() {
             return Ok(());
         }
@@ -165,7 +192,7 @@ mod tests {
 
     use super::*;
 
-    /// A server that sends back what it gets.
+    /// An echo server.
     async fn echo() -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -198,35 +225,36 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_cut_ends_and_the_next_goes_through() {
+    async fn cut_connection_fails_and_the_next_one_works() {
         let proxy = Proxy::to(&echo().await).await;
         let mut first = connected(&proxy).await;
         assert_eq!(says(&mut first, 1).await.unwrap(), 1);
-        proxy.cut();
+        assert_eq!(proxy.cut(), 1);
         assert!(says(&mut first, 2).await.is_err());
         assert_eq!(says(&mut connected(&proxy).await, 3).await.unwrap(), 3);
     }
 
     #[tokio::test]
-    async fn what_is_closed_lets_nothing_through_until_it_is_opened() {
+    async fn closed_proxy_refuses_connections_until_it_is_opened() {
         let proxy = Proxy::to(&echo().await).await;
         let mut first = connected(&proxy).await;
         assert_eq!(says(&mut first, 1).await.unwrap(), 1);
-        proxy.close();
+        assert_eq!(proxy.close(), 1);
         assert!(says(&mut first, 2).await.is_err());
         assert!(says(&mut connected(&proxy).await, 3).await.is_err());
-        proxy.open();
+        assert_eq!(proxy.open(), 1);
         assert_eq!(says(&mut connected(&proxy).await, 4).await.unwrap(), 4);
     }
 
     #[tokio::test]
-    async fn what_is_frozen_comes_later_on_the_same_connection() {
+    async fn frozen_bytes_arrive_after_the_thaw_on_the_same_connection() {
         let proxy = Proxy::to(&echo().await).await;
         let mut first = connected(&proxy).await;
         assert_eq!(says(&mut first, 1).await.unwrap(), 1);
         proxy.freeze();
         first.write_all(&[2]).await.unwrap();
         assert!(timeout(Duration::from_millis(200), first.read_u8()).await.is_err());
+        assert_eq!(proxy.held_back(), 1);
         proxy.thaw();
         assert_eq!(first.read_u8().await.unwrap(), 2);
     }

@@ -1,4 +1,4 @@
-//! RabbitMQ for a test: names of its own on the broker, or a broker of its own.
+//! RabbitMQ for a test: queue and exchange names of its own on the shared broker, or a broker of its own.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -8,29 +8,29 @@ use lapin::{Connection, ConnectionProperties};
 use serde::Deserialize;
 
 use crate::names::unique;
-use crate::servers::keeper::Order;
-use crate::servers::{Access, Kind, Own, shared};
-use crate::wait::aside;
+use crate::servers::supervisor::ServerCommand;
+use crate::servers::{Access, Kind, OwnServer, shared};
+use crate::wait::block_on_thread;
 
-/// How long deleting a test's queues may hold up its end.
-const FAREWELL: Duration = Duration::from_secs(15);
+/// How long deleting a test's queues may delay its end.
+const CLEANUP_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A prefix for names that no other test uses, on the broker that all tests share.
 ///
 /// # Panics
-/// When there is no broker to be had.
+/// When no broker can be started.
 pub async fn fresh_prefix() -> Broker {
     Broker::on(shared(Kind::Rabbit).await.clone())
 }
 
-/// A broker and a prefix for names on it. Dropping it deletes the queues and exchanges whose names have
-/// the prefix in them: all where the broker has a management API, else the well-known ones and those
-/// that the test has announced.
+/// A broker and a prefix for names on it. Dropping it deletes the queues and exchanges with that prefix: all
+/// of them if the broker has a management API, else the well-known ones and those that the test has
+/// registered.
 #[derive(Debug)]
 pub struct Broker {
     access: Access,
     prefix: String,
-    announced: Mutex<Names>,
+    registered: Mutex<Names>,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -47,7 +47,7 @@ impl Broker {
 
     fn on(access: Access) -> Self {
         let prefix = format!("test-{}", unique());
-        let this = Self { access, prefix, announced: Mutex::default() };
+        let this = Self { access, prefix, registered: Mutex::default() };
         for queue in [this.ingest_queue(), this.dead_queue()] {
             this.will_delete_queue(queue);
         }
@@ -70,7 +70,7 @@ impl Broker {
         self.access.management.as_deref()
     }
 
-    /// What every name begins with.
+    /// The prefix of all names.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
@@ -85,7 +85,7 @@ impl Broker {
         self.name("ingest")
     }
 
-    /// Where messages go that can never work: `<prefix>.ingest.dead`.
+    /// The dead-letter queue: `<prefix>.ingest.dead`.
     pub fn dead_queue(&self) -> String {
         self.name("ingest.dead")
     }
@@ -100,23 +100,23 @@ impl Broker {
         self.name(&format!("node.{node}"))
     }
 
-    /// Announces a queue to delete in the end.
+    /// Registers a queue to delete at the end.
     pub fn will_delete_queue(&self, name: impl Into<String>) {
-        self.announced.lock().expect("nobody panics with it").queues.push(name.into());
+        self.registered.lock().expect("no panic while it is locked").queues.push(name.into());
     }
 
-    /// Announces an exchange to delete in the end.
+    /// Registers an exchange to delete at the end.
     pub fn will_delete_exchange(&self, name: impl Into<String>) {
-        self.announced.lock().expect("nobody panics with it").exchanges.push(name.into());
+        self.registered.lock().expect("no panic while it is locked").exchanges.push(name.into());
     }
 }
 
 impl Drop for Broker {
     fn drop(&mut self) {
         let (access, prefix) = (self.access.clone(), self.prefix.clone());
-        let mut names = self.announced.lock().map(|names| names.clone()).unwrap_or_default();
-        let _ = aside(FAREWELL, async move {
-            // What an earlier step has missed, the next may still find.
+        let mut names = self.registered.lock().map(|names| names.clone()).unwrap_or_default();
+        let _ = block_on_thread(CLEANUP_TIMEOUT, async move {
+            // An error is ignored: the next step still deletes the names that are known.
             if let Some(management) = &access.management {
                 let _ = names.add_all_of(management, &prefix).await;
             }
@@ -135,7 +135,7 @@ impl Names {
     async fn delete(self, url: &str) -> lapin::Result<()> {
         let connection = Connection::connect(url, ConnectionProperties::default()).await?;
         let channel = connection.create_channel().await?;
-        // Deleting what does not exist is no error in RabbitMQ.
+        // Deleting a missing queue or exchange is no error in RabbitMQ.
         for queue in self.queues {
             channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await?;
         }
@@ -157,19 +157,19 @@ async fn list(management: &str, what: &str, prefix: &str) -> reqwest::Result<Vec
     Ok(all.into_iter().map(|it| it.name).filter(|name| name.contains(prefix)).collect())
 }
 
-/// A broker that a test owns alone, to stop, kill and start it again: same port, same data.
+/// A broker that a test owns alone and may stop, kill and restart with the same port and data.
 ///
-/// Dropping it takes it down and leaves nothing.
+/// Dropping it stops it and removes its data.
 #[derive(Debug)]
-pub struct RabbitServer(Own);
+pub struct RabbitServer(OwnServer);
 
 impl RabbitServer {
     /// Starts a new, empty broker.
     ///
     /// # Panics
-    /// When there is none to be had.
+    /// When it cannot be started.
     pub async fn start_own() -> Self {
-        Self(Own::start(Kind::Rabbit).await)
+        Self(OwnServer::start(Kind::Rabbit).await)
     }
 
     /// `amqp://…` with an administrator.
@@ -182,53 +182,52 @@ impl RabbitServer {
         Broker::on(self.0.access().clone())
     }
 
-    /// Stops it in good order.
+    /// Shuts it down gracefully.
     ///
     /// # Panics
     /// When it does not stop.
     pub async fn stop(&self) {
-        self.0.order(Order::Stop).await;
+        self.0.run(ServerCommand::Stop).await;
     }
 
-    /// Ends it as a crash would. Persistent messages that were confirmed are on disk.
+    /// Kills it, like a crash. Confirmed persistent messages are on disk.
     ///
     /// # Panics
     /// When it cannot be killed.
     pub async fn kill(&self) {
-        self.0.order(Order::Kill).await;
+        self.0.run(ServerCommand::Kill).await;
     }
 
-    /// Starts it again and waits until it serves.
+    /// Restarts it and waits until it accepts connections.
     ///
     /// # Panics
     /// When it does not start.
     pub async fn start(&self) {
-        self.0.order(Order::Start).await;
+        self.0.run(ServerCommand::Start).await;
     }
 
-    /// Has it close every connection, as an administrator does for maintenance
-    /// (`rabbitmqctl close_all_connections`).
+    /// Closes all connections, as for maintenance (`rabbitmqctl close_all_connections`).
     ///
     /// # Panics
-    /// When it does not.
+    /// When `rabbitmqctl` fails.
     pub async fn close_connections(&self) {
-        self.0.order(Order::CloseConnections).await;
+        self.0.run(ServerCommand::CloseConnections).await;
     }
 
-    /// Has it raise the alarm that its memory is full: it reads no more from whoever publishes
-    /// (<https://www.rabbitmq.com/docs/alarms>), until [`clear_memory_alarm`](Self::clear_memory_alarm).
+    /// Raises the memory alarm, which blocks publishers (<https://www.rabbitmq.com/docs/alarms>) until
+    /// [`clear_memory_alarm`](Self::clear_memory_alarm).
     ///
     /// # Panics
-    /// When it does not.
+    /// When `rabbitmqctl` fails.
     pub async fn raise_memory_alarm(&self) {
-        self.0.order(Order::RaiseMemoryAlarm).await;
+        self.0.run(ServerCommand::RaiseMemoryAlarm).await;
     }
 
-    /// Has it read from everybody again.
+    /// Clears the memory alarm.
     ///
     /// # Panics
-    /// When it does not.
+    /// When `rabbitmqctl` fails.
     pub async fn clear_memory_alarm(&self) {
-        self.0.order(Order::ClearMemoryAlarm).await;
+        self.0.run(ServerCommand::ClearMemoryAlarm).await;
     }
 }

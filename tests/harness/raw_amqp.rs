@@ -1,4 +1,4 @@
-//! Publishing what no library would let through: AMQP 0-9-1, byte for byte.
+//! AMQP 0-9-1, byte for byte: messages that no client library would publish.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -7,7 +7,7 @@ const METHOD: u8 = 1;
 const HEADER: u8 = 2;
 const BODY: u8 = 3;
 
-/// The flags and the bytes of a message's properties.
+/// The property flags of a message, and its encoded properties.
 #[derive(Debug)]
 pub struct Properties(u16, Vec<u8>);
 
@@ -24,7 +24,7 @@ pub fn correlation_id(bytes: &[u8]) -> Properties {
 /// # Panics
 /// When they are too deep for a length of four bytes.
 pub fn nested_headers(depth: usize) -> Properties {
-    // Built from the outside, so that it does not take time without end.
+    // Built from the outside in: copying the inner tables at each level would take quadratic time.
     let length = |level: usize| u32::try_from(level * 7).expect("it fits").to_be_bytes();
     let mut table = length(depth).to_vec();
     for level in (0..depth).rev() {
@@ -34,18 +34,17 @@ pub fn nested_headers(depth: usize) -> Properties {
     Properties(1 << 13, table)
 }
 
-/// Sends a message straight to a queue, as `guest` or whoever the URL names, and waits for the
-/// confirm.
+/// Publishes a message directly to a queue, as the user in the URL, and waits for the confirm.
 ///
 /// # Panics
-/// When the broker does not take it.
+/// When the broker does not confirm it.
 pub async fn publish(url: &str, queue: &str, properties: &Properties, body: &[u8]) {
     let rest = url.strip_prefix("amqp://").expect("a URL without TLS");
     let (user, rest) = rest.split_once('@').expect("it names a user");
     let (address, _) = rest.split_once('/').expect("it names a virtual host");
     let response = format!("\0{}", user.replacen(':', "\0", 1));
 
-    let mut broker = TcpStream::connect(address).await.expect("the broker is there");
+    let mut broker = TcpStream::connect(address).await.expect("the broker listens");
     broker.write_all(b"AMQP\0\0\x09\x01").await.expect("it can be sent");
     next(&mut broker, [10, 10]).await;
     let start_ok = [&long(b"")[..], &short(b"PLAIN"), &long(response.as_bytes()), &short(b"en_US")];
@@ -88,7 +87,7 @@ async fn frame(broker: &mut TcpStream, kind: u8, channel: u8, payload: &[u8]) {
     broker.write_all(&frame).await.expect("it can be sent");
 }
 
-/// Reads the next frame, which must be that method.
+/// Reads the next frame and checks that it is that method.
 async fn next(broker: &mut TcpStream, [class, method]: [u8; 2]) {
     let mut head = [0; 7];
     broker.read_exact(&mut head).await.expect("the broker answers");

@@ -8,18 +8,18 @@ use tokio::time::timeout;
 
 use crate::wait::PATIENCE;
 
-/// How long a connection that stays open has to be silent until nothing more is expected of it.
+/// After this long without a byte, a response on an open connection counts as complete.
 const SILENCE: Duration = Duration::from_secs(2);
 
-/// Sends these bytes on a connection of their own, and gives everything that comes back until the
-/// server closes it or has answered and says nothing more.
+/// Sends these bytes on a new connection and returns all bytes received until the server closes it, or is
+/// silent after a response.
 ///
 /// # Panics
-/// When nobody listens there, or there is neither an answer nor an end.
+/// When the connection is refused, or the server neither responds nor closes it.
 pub async fn exchange(url: &str, request: impl AsRef<[u8]>) -> String {
     let address = url.strip_prefix("http://").expect("a URL without TLS");
     let mut stream = TcpStream::connect(address).await.expect("it listens");
-    // It may be cut off before all is sent, and say why first.
+    // The server may respond and close before everything is sent.
     let _ = stream.write_all(request.as_ref()).await;
     let mut answer = Vec::new();
     let mut chunk = [0; 4096];
@@ -29,7 +29,7 @@ pub async fn exchange(url: &str, request: impl AsRef<[u8]>) -> String {
             Ok(Ok(0) | Err(_)) => break,
             Ok(Ok(length)) => answer.extend_from_slice(&chunk[..length]),
             Err(elapsed) => {
-                assert!(!answer.is_empty(), "neither an answer nor an end: {elapsed}");
+                assert!(!answer.is_empty(), "neither a response nor a close: {elapsed}");
                 break;
             }
         }
@@ -37,7 +37,7 @@ pub async fn exchange(url: &str, request: impl AsRef<[u8]>) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// The status codes of all answers in what [`exchange`] gave, the first one first.
+/// The status codes of all responses that [`exchange`] returned, in order.
 pub fn statuses(answer: &str) -> Vec<u16> {
     answer.split("HTTP/1.1 ").skip(1).filter_map(|rest| rest.get(..3)?.parse().ok()).collect()
 }

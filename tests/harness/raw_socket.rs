@@ -1,5 +1,5 @@
-//! A websocket to the Socket.IO door, spoken to in frames: what a client library would never send, and
-//! what it would hide.
+//! A WebSocket to the Socket.IO endpoint, frame by frame: frames that a client library would never send or
+//! would hide.
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
@@ -11,26 +11,26 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async};
 
 use crate::wait::PATIENCE;
 
-/// An open websocket. Pings of Engine.IO are answered, unless told otherwise.
+/// An open WebSocket. [`frame`](Self::frame) answers Engine.IO pings.
 #[derive(Debug)]
 pub struct RawSocket(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl RawSocket {
-    /// Opens one and reads Engine.IO's own greeting.
+    /// Opens one and reads the Engine.IO OPEN packet.
     ///
     /// # Panics
-    /// When it is not let in.
+    /// When the upgrade is refused.
     pub async fn open(url: &str) -> Self {
-        let mut socket = Self::upgrade(url, "").await.expect("it is let in");
-        let open = socket.frame().await.expect("it is greeted");
+        let mut socket = Self::upgrade(url, "").await.expect("the upgrade is accepted");
+        let open = socket.frame().await.expect("an OPEN packet");
         assert!(open.starts_with('0'), "{open}");
         socket
     }
 
-    /// Asks for a websocket with that added to the query; `None` if it is refused.
+    /// Requests an upgrade with `query` added to the URL; `None` if it is refused.
     ///
     /// # Panics
-    /// When nobody listens there.
+    /// When the connection is refused.
     pub async fn upgrade(url: &str, query: &str) -> Option<Self> {
         let address = url.strip_prefix("http://").expect("a URL without TLS");
         let stream = TcpStream::connect(address).await.expect("it listens");
@@ -39,28 +39,28 @@ impl RawSocket {
         Some(Self(socket))
     }
 
-    /// Opens one and signs in to the default namespace, up to where the inbox stands.
+    /// Opens one, connects to the default namespace and waits for `notification:sync`.
     ///
     /// # Panics
-    /// When it is refused.
+    /// When it is rejected.
     pub async fn signed_in(url: &str, auth: &Value) -> Self {
         let mut socket = Self::open(url).await;
         socket.send(&format!("40{auth}")).await;
-        while !socket.frame().await.expect("it is let in").contains("notification:sync") {}
+        while !socket.frame().await.expect("it is admitted").contains("notification:sync") {}
         socket
     }
 
-    /// Sends one text frame. A socket that the server has closed takes it, too.
+    /// Sends one text frame. That the server has closed the socket is no error.
     pub async fn send(&mut self, text: &str) {
         self.send_message(Message::text(text)).await;
     }
 
-    /// Sends any message. A socket that the server has closed takes it, too.
+    /// Sends any message. That the server has closed the socket is no error.
     pub async fn send_message(&mut self, message: Message) {
         let _ = timeout(PATIENCE, self.0.send(message)).await;
     }
 
-    /// Sends one frame as it is, whether it makes sense or not.
+    /// Sends one frame unchecked.
     pub async fn send_frame(&mut self, frame: Frame) {
         self.send_message(Message::Frame(frame)).await;
     }
@@ -68,7 +68,7 @@ impl RawSocket {
     /// The next text that is not a ping; `None` when the server has closed the socket.
     ///
     /// # Panics
-    /// When neither comes.
+    /// When neither happens within [`PATIENCE`].
     pub async fn frame(&mut self) -> Option<String> {
         let next = async {
             loop {

@@ -1,4 +1,4 @@
-//! JSON Web Tokens for tests: good, bad and forged.
+//! JSON Web Tokens for tests: valid, invalid and forged.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, crypto, encode, get_current_timestamp};
 use serde_json::{Map, Value, json};
 
-/// A key that an identity provider signs with.
+/// A signing key of an identity provider.
 #[derive(Debug, Clone)]
 pub struct Key {
     algorithm: Algorithm,
     signing: EncodingKey,
-    /// The public half as PEM; there is none of a shared secret.
+    /// The public key as PEM; `None` for a shared secret.
     public_pem: Option<String>,
     id: Option<String>,
 }
@@ -34,7 +34,7 @@ impl Key {
     pub fn rs256() -> Self {
         let pair = RsaKeyPair::generate(KeySize::Rsa2048).expect("a key can be made");
         let private: Pkcs8V1Der<'_> = pair.as_der().expect("a new key can be written");
-        // The RSA form asks for PKCS#1, which PEM of PKCS#8 is converted to.
+        // `from_rsa_der` expects PKCS#1; `from_rsa_pem` accepts PKCS#8 too.
         let signing = EncodingKey::from_rsa_pem(pem("PRIVATE KEY", private.as_ref()).as_bytes());
         let public: PublicKeyX509Der<'_> = pair.public_key().as_der().expect("it can be written");
         Self::pair(Algorithm::RS256, signing.expect("it is an RSA key"), public.as_ref())
@@ -61,33 +61,33 @@ impl Key {
         Self { algorithm, signing, public_pem: Some(pem("PUBLIC KEY", public)), id: None }
     }
 
-    /// The same key under a name: tokens carry it as `kid`, and so does [`jwk`](Self::jwk).
+    /// The same key with an id: its tokens and its [`jwk`](Self::jwk) carry it as `kid`.
     #[must_use]
     pub fn named(mut self, id: &str) -> Self {
         self.id = Some(id.to_owned());
         self
     }
 
-    /// The public half, for `auth.public_key_file`.
+    /// The public key, for `auth.public_key_file`.
     ///
     /// # Panics
     /// When the key is a shared secret.
     pub fn public_pem(&self) -> &str {
-        self.public_pem.as_deref().expect("a shared secret has no public half")
+        self.public_pem.as_deref().expect("a shared secret has no public key")
     }
 
-    /// The public half as one of a JWKS' `keys`.
+    /// The public key as one of the `keys` of a JWKS.
     ///
     /// # Panics
     /// When the key is a shared secret.
     pub fn jwk(&self) -> Value {
-        assert!(self.public_pem.is_some(), "a shared secret has no public half");
+        assert!(self.public_pem.is_some(), "a shared secret has no public key");
         let mut jwk = Jwk::from_encoding_key(&self.signing, self.algorithm).expect("it has one");
         jwk.common.key_id.clone_from(&self.id);
         serde_json::to_value(jwk).expect("a JWK is JSON")
     }
 
-    /// A token of this user, issued now, good for an hour, with no scope.
+    /// A token of this user, issued now, valid for an hour, without a scope.
     pub fn token(&self, user: &str) -> Token<'_> {
         Token { key: self, header: self.header(), claims: Map::new() }
             .claim("sub", user)
@@ -95,7 +95,7 @@ impl Key {
             .expires_in(Duration::from_hours(1))
     }
 
-    /// These bytes as header and claims, whatever they are, signed with this key and its algorithm.
+    /// Signs any bytes as header and claims with this key and its algorithm.
     ///
     /// # Panics
     /// When the key does not fit its algorithm.
@@ -112,7 +112,7 @@ impl Key {
     }
 }
 
-/// A JWKS with these keys, as `auth.jwks_url` gives it.
+/// A JWKS with these keys, as served at `auth.jwks_url`.
 pub fn jwks<'a>(keys: impl IntoIterator<Item = &'a Key>) -> Value {
     json!({ "keys": keys.into_iter().map(Key::jwk).collect::<Vec<_>>() })
 }
@@ -127,7 +127,7 @@ fn pem(label: &str, der: &[u8]) -> String {
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
-/// A token in the making.
+/// A token that is not signed yet.
 #[derive(Debug, Clone)]
 pub struct Token<'a> {
     key: &'a Key,
@@ -136,7 +136,7 @@ pub struct Token<'a> {
 }
 
 impl Token<'_> {
-    /// Any claim; [`Value::Null`] takes it out.
+    /// Sets a claim; [`Value::Null`] removes it.
     #[must_use]
     pub fn claim(mut self, name: &str, value: impl Into<Value>) -> Self {
         match value.into() {
@@ -146,50 +146,50 @@ impl Token<'_> {
         self
     }
 
-    /// `scope`, the scopes with spaces between.
+    /// Sets `scope`: the scopes, separated by spaces.
     #[must_use]
     pub fn scope(self, scopes: &str) -> Self {
         self.claim("scope", scopes)
     }
 
-    /// `exp`, from now.
+    /// Sets `exp`, from now.
     #[must_use]
     pub fn expires_in(self, time: Duration) -> Self {
         self.claim("exp", get_current_timestamp() + time.as_secs())
     }
 
-    /// `iat`, so long ago.
+    /// Sets `iat` to that long ago.
     #[must_use]
     pub fn issued_ago(self, time: Duration) -> Self {
         self.claim("iat", get_current_timestamp() - time.as_secs())
     }
 
-    /// `exp`, so long ago.
+    /// Sets `exp` to that long ago.
     #[must_use]
     pub fn expired_for(self, time: Duration) -> Self {
         self.claim("exp", get_current_timestamp() - time.as_secs())
     }
 
-    /// `iss`
+    /// Sets `iss`.
     #[must_use]
     pub fn issuer(self, issuer: &str) -> Self {
         self.claim("iss", issuer)
     }
 
-    /// `aud`
+    /// Sets `aud`.
     #[must_use]
     pub fn audience(self, audience: &str) -> Self {
         self.claim("aud", audience)
     }
 
-    /// Another `kid` than the key's own.
+    /// Sets another `kid` than the key's own.
     #[must_use]
     pub fn key_id(mut self, id: &str) -> Self {
         self.header.kid = Some(id.to_owned());
         self
     }
 
-    /// Its claims as JSON.
+    /// The claims as JSON.
     pub fn claims(&self) -> Value {
         Value::Object(self.claims.clone())
     }
@@ -202,7 +202,7 @@ impl Token<'_> {
         encode(&self.header, &self.claims, &self.key.signing).expect("the key fits")
     }
 
-    /// Claims a user had signed for them, with another user put in: the signature does not fit.
+    /// The signed token with another user in its claims: the signature does not match.
     pub fn forge(&self, user: &str) -> String {
         let signed = self.sign();
         let mut parts = signed.split('.');
@@ -212,14 +212,14 @@ impl Token<'_> {
         format!("{header}.{}.{signature}", part(&Value::Object(claims)))
     }
 
-    /// The same claims with `alg: none` and no signature.
+    /// The same claims with `alg: none` and without a signature.
     pub fn unsigned(&self) -> String {
         let header = json!({ "alg": "none", "typ": "JWT" });
         format!("{}.{}.", part(&header), part(&Value::Object(self.claims.clone())))
     }
 
-    /// Signed with HS256 and the public key as its secret: the oldest trick on verifiers that let the
-    /// token choose the algorithm.
+    /// Signed with HS256 and the public key as the secret: algorithm confusion, an attack on verifiers that
+    /// take the algorithm from the token.
     ///
     /// # Panics
     /// When the key is a shared secret.
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shared_secret_signs_what_it_verifies() {
+    fn token_of_a_shared_secret_verifies_with_that_secret_only() {
         let token = Key::hs256("secret").token("u42").sign();
         let good = DecodingKey::from_secret(b"secret");
         let bad = DecodingKey::from_secret(b"other");
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_pair_is_verified_by_its_pem_and_by_its_jwk() {
+    fn token_of_a_key_pair_verifies_by_pem_and_by_jwk() {
         type FromPem = fn(&[u8]) -> jsonwebtoken::errors::Result<DecodingKey>;
         let pairs: [(Key, FromPem); 3] = [
             (Key::rs256(), DecodingKey::from_rsa_pem),
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn no_forgery_verifies() {
+    fn forged_tokens_do_not_verify() {
         let key = Key::rs256();
         let verifying = DecodingKey::from_rsa_pem(key.public_pem().as_bytes()).unwrap();
         let token = key.token("u42");
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expired_token_differs_from_a_good_one_only_in_that() {
+    fn expired_token_does_not_verify() {
         let key = Key::hs256("secret");
         let verifying = DecodingKey::from_secret(b"secret");
         let long_ago = key.token("u42").expired_for(Duration::from_hours(2)).sign();

@@ -1,17 +1,18 @@
-//! Waiting for something to become true, with a bound.
+//! Waiting for a condition, with a timeout.
 
 use std::thread;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-/// How long the harness waits for something that should happen: far more than it takes, so that only
-/// a real fault runs into it, also on a busy machine.
+/// How long the harness waits for something that should happen: far longer than it takes, so that the wait
+/// times out only for a real fault, also on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Between two calls of `ask`.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Asks again and again until the answer is `Some`.
+/// Calls `ask` again and again until it returns `Some`.
 ///
 /// ```no_run
 /// # async fn example(inbox: impl AsyncFn() -> Vec<String>) {
@@ -24,31 +25,31 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// ```
 ///
 /// # Panics
-/// When there is no answer within [`PATIENCE`]; the sentence says what was waited for.
+/// When there is no answer within [`PATIENCE`]; the message contains `what`.
 pub async fn until<T>(what: &str, ask: impl AsyncFnMut() -> Option<T>) -> T {
     until_within(PATIENCE, what, ask).await
 }
 
-/// As [`until`], with another bound.
+/// As [`until`], with another timeout.
 ///
 /// # Panics
-/// When there is no answer within the bound.
+/// When there is no answer within the timeout.
 pub async fn until_within<T>(
-    bound: Duration,
+    limit: Duration,
     what: &str,
     mut ask: impl AsyncFnMut() -> Option<T>,
 ) -> T {
-    let deadline = Instant::now() + bound;
+    let deadline = Instant::now() + limit;
     loop {
         if let Some(answer) = ask().await {
             return answer;
         }
-        assert!(Instant::now() < deadline, "waited {bound:?} in vain: {what}");
+        assert!(Instant::now() < deadline, "waited {limit:?} in vain: {what}");
         sleep(PAUSE).await;
     }
 }
 
-/// Asks again and again until the answer is `true`.
+/// Calls `ask` again and again until it returns `true`.
 ///
 /// # Panics
 /// When that takes longer than [`PATIENCE`].
@@ -56,15 +57,15 @@ pub async fn until_true(what: &str, mut ask: impl AsyncFnMut() -> bool) {
     until(what, async || ask().await.then_some(())).await;
 }
 
-/// Runs a future on a thread and runtime of its own and waits for it, for a `Drop` in the middle of a
-/// runtime. `None` when it takes longer than that.
-pub(crate) fn aside<T: Send + 'static>(
-    bound: Duration,
+/// Runs a future on a thread and runtime of its own and blocks until it is done: for a `Drop` inside a
+/// runtime. `None` when it takes longer than `limit`.
+pub(crate) fn block_on_thread<T: Send + 'static>(
+    limit: Duration,
     work: impl Future<Output = T> + Send + 'static,
 ) -> Option<T> {
     let thread = thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
-        let result = runtime.block_on(async { timeout(bound, work).await.ok() });
+        let result = runtime.block_on(async { timeout(limit, work).await.ok() });
         runtime.shutdown_background();
         result
     });

@@ -1,4 +1,4 @@
-//! The adapters for RabbitMQ against a broker: what is confirmed is never lost, whatever happens to
+//! The RabbitMQ adapters against a real broker: no confirmed message is lost, whatever happens to
 //! connections, queues and the store.
 
 mod dead_letters;

@@ -1,14 +1,15 @@
-//! What the store's questions and changes read of the tables: what they are about, however much is kept.
+//! The cost of reads and writes: they fetch the rows that they need by index, regardless of table
+//! size.
 
 use belfry_adapters::outbound::postgres::{PostgresSettings, PostgresStore};
 use belfry_application::ports::{History, InboxRepository, ListFilter, PageLimit, Retention};
 use belfry_application::testing::{a_draft, at, id, user};
-use belfry_domain::{Draft, Due, ReplayRange, Revision, UserId};
+use belfry_domain::{Draft, ExpiryCutoff, ReplayRange, Revision, UserId};
 use belfry_tests::postgres::{Database, fresh_database};
 use belfry_tests::wait::{until, until_true};
 use sqlx::PgPool;
 
-/// How the table has been read, by all connections that are closed now.
+/// Sequential scans and index fetches of a table by all connections that are closed now.
 async fn reads_of(table: &str, pool: &PgPool) -> (i64, i64) {
     sqlx::query_as(
         "SELECT seq_scan, coalesce(idx_tup_fetch, 0) FROM pg_stat_user_tables WHERE relname = $1",
@@ -19,7 +20,7 @@ async fn reads_of(table: &str, pool: &PgPool) -> (i64, i64) {
     .unwrap()
 }
 
-/// 100,000 notifications in a hundred inboxes, one in ten unread, and 20,000 inboxes of others.
+/// 100,000 notifications in 100 inboxes, one in ten unread, and 20,000 more inboxes.
 async fn fill(pool: &PgPool) {
     for statement in [
         "INSERT INTO inboxes (user_id, revision, unread)
@@ -35,68 +36,68 @@ async fn fill(pool: &PgPool) {
     }
 }
 
-/// What PostgreSQL knows of the tables when it plans.
+/// PostgreSQL's statistics of the tables when it plans.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Planned {
-    /// How large they are and what is in them.
-    Knowingly,
-    /// They are empty, and until the end of the test nobody looks again.
+    /// Current statistics.
+    WithStatistics,
+    /// The tables are empty, and are not analyzed until the end of the test.
     WhileEmpty,
 }
 
-/// A store on such tables with one connection, which has its plans from that time.
-async fn planned(when: Planned, database: &Database, pool: &PgPool) -> PostgresStore {
+/// A store with one connection, whose plans were made with those statistics.
+async fn store_planned(when: Planned, database: &Database, pool: &PgPool) -> PostgresStore {
     let settings = PostgresSettings { max_connections: 1, ..PostgresSettings::new(database.url()) };
     let store = PostgresStore::connect(settings).await.unwrap();
     store.migrate().await.unwrap();
     for table in ["notifications", "inboxes"] {
-        let blind = format!("ALTER TABLE {table} SET (autovacuum_enabled = off)");
-        sqlx::query(sqlx::AssertSqlSafe(blind)).execute(pool).await.unwrap();
+        let no_autovacuum = format!("ALTER TABLE {table} SET (autovacuum_enabled = off)");
+        sqlx::query(sqlx::AssertSqlSafe(no_autovacuum)).execute(pool).await.unwrap();
     }
     if when == Planned::WhileEmpty {
-        ask_everything(&store, "nobody", 0).await;
-        change_everything(&store, "somebody").await;
+        run_all_reads(&store, "nobody", 0).await;
+        run_all_writes(&store, "somebody").await;
     }
     fill(pool).await;
-    if when == Planned::Knowingly {
+    if when == Planned::WithStatistics {
         sqlx::query("VACUUM ANALYZE").execute(pool).await.unwrap();
     }
     store
 }
 
-/// Asks all there is to ask about an inbox; answers how many rows had to be looked at.
-async fn ask_everything(store: &PostgresStore, name: &str, unread: u64) -> usize {
+/// Runs each read once on an inbox. Returns the number of rows that this needs.
+async fn run_all_reads(store: &PostgresStore, name: &str, unread: u64) -> usize {
     let name = user(name);
-    let mut told = 0;
+    let mut needed = 0;
     for only in [None, Some(true), Some(false)] {
         let before = Some(Revision::new(500));
         let filter = ListFilter { unread: only, before, kind: None };
-        told += store.list(&name, &filter, PageLimit::rows(20)).await.unwrap().items.len();
-        // One more shows that there are more.
-        told += 1;
+        needed += store.list(&name, &filter, PageLimit::rows(20)).await.unwrap().items.len();
+        // One more row, to find out whether there are more.
+        needed += 1;
     }
     if let History::Complete { created, .. } = history_since(store, &name, 980).await {
-        told += created;
+        needed += created;
     }
-    // One more than is wanted shows that there are too many.
+    // One row more than the limit, to find out whether there are too many.
     history_since(store, &name, 10).await;
-    told += 51;
+    needed += 51;
     let range = ReplayRange::new(Revision::new(980), Revision::new(1_000));
-    told += store.created_in(&name, range, PageLimit::rows(50)).await.unwrap().items.len();
-    told += store.changed_in(&name, range, 50).await.unwrap().unwrap().len();
-    told += usize::from(store.get(&name, &id("n7")).await.unwrap().is_some());
-    let due = Due { now: at(5), created_before: Some(at(5)) };
+    needed += store.created_in(&name, range, PageLimit::rows(50)).await.unwrap().items.len();
+    needed += store.changed_in(&name, range, 50).await.unwrap().unwrap().len();
+    needed += usize::from(store.get(&name, &id("n7")).await.unwrap().is_some());
+    let due = ExpiryCutoff { now: at(5), created_before: Some(at(5)) };
     assert_eq!(store.expire(&due, 100).await.unwrap(), 0);
     assert_eq!(store.state(&name).await.unwrap().unread.get(), unread);
-    told
+    needed
 }
 
 async fn history_since(store: &PostgresStore, name: &UserId, since: u64) -> History {
     store.history(name, Revision::new(since), 50).await.unwrap()
 }
 
-/// Makes one change of each kind.
-async fn change_everything(store: &PostgresStore, name: &str) {
+/// Runs each write once.
+async fn run_all_writes(store: &PostgresStore, name: &str) {
     let keyed = Draft { dedupe_key: Some(id("k")), ..a_draft(name, "new") };
     store.create(vec![keyed, a_draft(name, "n1")]).await.unwrap();
     let marked = store.mark_read(&user(name), &[id("n10"), id("new")], at(5)).await;
@@ -108,61 +109,61 @@ async fn change_everything(store: &PostgresStore, name: &str) {
 }
 
 #[tokio::test]
-async fn questions_read_what_they_answer_and_not_the_table() {
-    questions_read_what_they_answer(Planned::Knowingly).await;
+async fn reads_fetch_only_the_rows_they_return() {
+    reads_fetch_only_needed_rows(Planned::WithStatistics).await;
 }
 
 #[tokio::test]
-async fn questions_read_what_they_answer_in_tables_that_were_empty_just_now() {
-    questions_read_what_they_answer(Planned::WhileEmpty).await;
+async fn reads_planned_on_empty_tables_fetch_only_the_rows_they_return() {
+    reads_fetch_only_needed_rows(Planned::WhileEmpty).await;
 }
 
-async fn questions_read_what_they_answer(when: Planned) {
+async fn reads_fetch_only_needed_rows(when: Planned) {
     let database = fresh_database().await;
     let pool = database.pool().await;
-    let store = planned(when, &database, &pool).await;
+    let store = store_planned(when, &database, &pool).await;
     let before = reads_of("notifications", &pool).await;
     let inboxes_before = reads_of("inboxes", &pool).await;
 
-    // Often enough for PostgreSQL to choose a plan for all parameters (after the fifth time).
-    let mut told = 0;
+    // PostgreSQL may switch to a generic plan after the fifth execution.
+    let mut needed = 0;
     for n in 1..=8 {
-        told += ask_everything(&store, &format!("u{n}"), 100).await;
+        needed += run_all_reads(&store, &format!("u{n}"), 100).await;
     }
-    assert_eq!(told, 8 * (3 * 21 + 20 + 51 + 20 + 18 + 1));
+    assert_eq!(needed, 8 * (3 * 21 + 20 + 51 + 20 + 18 + 1));
     store.close().await;
 
-    // A connection tells its statistics when it ends.
+    // A connection reports its statistics when it closes.
     let after = until("the reads are counted", async || {
         let after = reads_of("notifications", &pool).await;
-        (after.1 - before.1 >= i64::try_from(told).unwrap()).then_some(after)
+        (after.1 - before.1 >= i64::try_from(needed).unwrap()).then_some(after)
     })
     .await;
     let inboxes_after = reads_of("inboxes", &pool).await;
     assert_eq!(after.0, before.0, "no scan of all notifications");
     assert_eq!(inboxes_after.0, inboxes_before.0, "no scan of all inboxes");
-    // Pages of what is read pass by the unread ones between them.
+    // Pages of read notifications skip the unread ones between them.
     let fetched = usize::try_from(after.1 - before.1).unwrap();
-    assert!(fetched < told * 5 / 4, "{fetched} rows read for {told}");
+    assert!(fetched < needed * 5 / 4, "{fetched} rows read, {needed} needed");
 }
 
 #[tokio::test]
-async fn changes_find_their_rows_by_index_too() {
-    changes_find_their_rows_by_index(Planned::Knowingly).await;
+async fn writes_find_their_rows_by_index() {
+    find_rows_of_writes_by_index(Planned::WithStatistics).await;
 }
 
 #[tokio::test]
-async fn changes_find_their_rows_by_index_in_tables_that_were_empty_just_now() {
-    changes_find_their_rows_by_index(Planned::WhileEmpty).await;
+async fn writes_planned_on_empty_tables_find_their_rows_by_index() {
+    find_rows_of_writes_by_index(Planned::WhileEmpty).await;
 }
 
-async fn changes_find_their_rows_by_index(when: Planned) {
+async fn find_rows_of_writes_by_index(when: Planned) {
     let database = fresh_database().await;
     let pool = database.pool().await;
-    let store = planned(when, &database, &pool).await;
+    let store = store_planned(when, &database, &pool).await;
     let before = reads_of("notifications", &pool).await;
     for n in 1..=8 {
-        change_everything(&store, &format!("u{n}")).await;
+        run_all_writes(&store, &format!("u{n}")).await;
     }
     store.close().await;
     until_true("the writes are counted", async || {
@@ -177,7 +178,7 @@ async fn changes_find_their_rows_by_index(when: Planned) {
     .await;
     let after = reads_of("notifications", &pool).await;
     assert_eq!(after.0, before.0, "no scan of all notifications");
-    // The unread ones, and the few that are named.
+    // The unread notifications, and the few that are named by id.
     let fetched = after.1 - before.1;
     assert!((8 * 100..8 * 120).contains(&fetched), "{fetched} rows read");
 }

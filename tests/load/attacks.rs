@@ -95,12 +95,12 @@ pub(crate) struct Target {
 /// Attackers at work. Dropping it ends them.
 #[derive(Debug)]
 pub(crate) struct Attackers {
-    deeds: Arc<Deeds>,
+    attempts: Arc<Attempts>,
     _thread: OwnThread,
 }
 
 #[derive(Debug, Default)]
-struct Deeds {
+struct Attempts {
     done: AtomicU64,
     refused: AtomicU64,
 }
@@ -108,7 +108,7 @@ struct Deeds {
 impl Attackers {
     /// Ends it: what was done, and how often the server ended it or did not let it in.
     pub(crate) fn end(self) -> (u64, u64) {
-        (self.deeds.done.load(Relaxed), self.deeds.refused.load(Relaxed))
+        (self.attempts.done.load(Relaxed), self.attempts.refused.load(Relaxed))
     }
 }
 
@@ -116,18 +116,18 @@ impl Attackers {
 pub(crate) fn begin(attack: Attack, target: Target) -> anyhow::Result<Attackers> {
     let attackers = attack.attackers();
     allow_files(attackers + 8_000)?;
-    let deeds = Arc::new(Deeds::default());
-    let shared = Arc::clone(&deeds);
+    let attempts = Arc::new(Attempts::default());
+    let shared = Arc::clone(&attempts);
     let thread = OwnThread::start_aside("attackers".to_owned(), move || {
         for number in 0..attackers {
             tokio::spawn(again_and_again(attack, target.clone(), number, Arc::clone(&shared)));
         }
         std::future::pending()
     })?;
-    Ok(Attackers { deeds, _thread: thread })
+    Ok(Attackers { attempts, _thread: thread })
 }
 
-async fn again_and_again(attack: Attack, target: Target, number: u64, deeds: Arc<Deeds>) {
+async fn again_and_again(attack: Attack, target: Target, number: u64, attempts: Arc<Attempts>) {
     let [.., third, fourth] = (1 + number % 250).to_be_bytes();
     let device = Device {
         server: target.server,
@@ -137,27 +137,27 @@ async fn again_and_again(attack: Attack, target: Target, number: u64, deeds: Arc
     };
     loop {
         let ended = match attack {
-            Attack::HalfOpen => half_open(&device, &deeds).await,
-            Attack::SlowSenders => slowly(&device, &deeds).await,
-            Attack::NeverSignIn => never_sign_in(&device, &deeds).await,
-            Attack::EndlessBodies => endless_body(&device, &deeds).await,
-            Attack::GiantFrames => giant_frames(&device, &deeds).await,
-            Attack::BadTokens => bad_token(&device, &deeds).await,
-            Attack::MessageFlood => flood(&device, &deeds).await,
-            Attack::SlowReaders => inbox::slow_reader(&device, &deeds).await,
-            Attack::GreedyReaders => inbox::greedy_reader(&device, &target.inbox, &deeds).await,
-            Attack::SilentPollers => inbox::silent_poller(&device, &deeds).await,
-            Attack::SlowReplays => inbox::slow_replay(&device, &target.inbox, &deeds).await,
+            Attack::HalfOpen => half_open(&device, &attempts).await,
+            Attack::SlowSenders => slowly(&device, &attempts).await,
+            Attack::NeverSignIn => never_sign_in(&device, &attempts).await,
+            Attack::EndlessBodies => endless_body(&device, &attempts).await,
+            Attack::GiantFrames => giant_frames(&device, &attempts).await,
+            Attack::BadTokens => bad_token(&device, &attempts).await,
+            Attack::MessageFlood => flood(&device, &attempts).await,
+            Attack::SlowReaders => inbox::slow_reader(&device, &attempts).await,
+            Attack::GreedyReaders => inbox::greedy_reader(&device, &target.inbox, &attempts).await,
+            Attack::SilentPollers => inbox::silent_poller(&device, &attempts).await,
+            Attack::SlowReplays => inbox::slow_replay(&device, &target.inbox, &attempts).await,
         };
         if ended.is_err() {
-            deeds.refused.fetch_add(1, Relaxed);
+            attempts.refused.fetch_add(1, Relaxed);
         }
         // One of them alone shall not keep the tool's own core busy.
         sleep(Duration::from_millis(10)).await;
     }
 }
 
-impl Deeds {
+impl Attempts {
     fn one(&self) {
         self.done.fetch_add(1, Relaxed);
     }
@@ -173,33 +173,33 @@ async fn signed_in(mut socket: Socket, device: &Device) -> io::Result<Socket> {
 const HEAD: &str =
     "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: example.org\r\nX-A: ";
 
-async fn half_open(device: &Device, deeds: &Deeds) -> io::Result<()> {
+async fn half_open(device: &Device, attempts: &Attempts) -> io::Result<()> {
     let mut stream = device.connect().await?;
     stream.write_all(HEAD.as_bytes()).await?;
-    deeds.one();
+    attempts.one();
     // Until the server has enough of it.
     stream.read_to_end(&mut Vec::new()).await?;
     Ok(())
 }
 
-async fn slowly(device: &Device, deeds: &Deeds) -> io::Result<()> {
+async fn slowly(device: &Device, attempts: &Attempts) -> io::Result<()> {
     let mut stream = device.connect().await?;
     for byte in HEAD.bytes().chain(std::iter::repeat(b'a')) {
         stream.write_all(&[byte]).await?;
-        deeds.one();
+        attempts.one();
         sleep(Duration::from_millis(200)).await;
     }
     Ok(())
 }
 
-async fn never_sign_in(device: &Device, deeds: &Deeds) -> io::Result<()> {
+async fn never_sign_in(device: &Device, attempts: &Attempts) -> io::Result<()> {
     let mut socket = device.upgrade().await?;
-    deeds.one();
+    attempts.one();
     while !socket.texts().await?.is_empty() {}
     Ok(())
 }
 
-async fn endless_body(device: &Device, deeds: &Deeds) -> io::Result<()> {
+async fn endless_body(device: &Device, attempts: &Attempts) -> io::Result<()> {
     const CHUNK: [u8; 16 * 1024] = [b'a'; 16 * 1024];
 
     let mut stream = device.connect().await?;
@@ -223,12 +223,12 @@ async fn endless_body(device: &Device, deeds: &Deeds) -> io::Result<()> {
         stream.write_all(format!("{:x}\r\n", CHUNK.len()).as_bytes()).await?;
         stream.write_all(&CHUNK).await?;
         stream.write_all(b"\r\n").await?;
-        deeds.one();
+        attempts.one();
         sleep(Duration::from_millis(50)).await;
     }
 }
 
-async fn giant_frames(device: &Device, deeds: &Deeds) -> io::Result<()> {
+async fn giant_frames(device: &Device, attempts: &Attempts) -> io::Result<()> {
     const LENGTH: u64 = 16 << 20;
 
     let mut socket = device.upgrade().await?;
@@ -239,17 +239,17 @@ async fn giant_frames(device: &Device, deeds: &Deeds) -> io::Result<()> {
     let part = vec![b'a'; 64 * 1024];
     for _ in 0..LENGTH / (64 * 1024) {
         socket.say_raw(&part).await?;
-        deeds.one();
+        attempts.one();
         sleep(Duration::from_millis(5)).await;
     }
     Ok(())
 }
 
-async fn bad_token(device: &Device, deeds: &Deeds) -> io::Result<()> {
+async fn bad_token(device: &Device, attempts: &Attempts) -> io::Result<()> {
     let mut socket = device.upgrade().await?;
     let (good, _) = device.token.rsplit_once('.').expect("it is a JWT");
     socket.say(format!(r#"40{{"token":"{good}.{}"}}"#, "A".repeat(43)).as_bytes()).await?;
-    deeds.one();
+    attempts.one();
     let refused = async {
         loop {
             if socket.texts().await?.iter().any(|text| text.starts_with(b"44")) {
@@ -260,7 +260,7 @@ async fn bad_token(device: &Device, deeds: &Deeds) -> io::Result<()> {
     timeout(Duration::from_secs(5), refused).await?
 }
 
-async fn flood(device: &Device, deeds: &Deeds) -> io::Result<()> {
+async fn flood(device: &Device, attempts: &Attempts) -> io::Result<()> {
     const AT_ONCE: u64 = 64;
 
     let mut socket = signed_in(device.upgrade().await?, device).await?;
@@ -270,7 +270,7 @@ async fn flood(device: &Device, deeds: &Deeds) -> io::Result<()> {
     }
     loop {
         socket.say_raw(&many).await?;
-        deeds.done.fetch_add(AT_ONCE, Relaxed);
+        attempts.done.fetch_add(AT_ONCE, Relaxed);
         // What comes back is read away, or the server would only see a device that does not read.
         while let Ok(heard) = timeout(Duration::from_micros(500), socket.texts()).await {
             heard?;

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::packets::{self, Packet};
 use crate::polling::PollingClient;
-use crate::tally::{Counters, Heard};
+use crate::tally::{Counters, Received};
 use crate::websocket::Socket;
 
 /// How long one may take to be signed in.
@@ -38,7 +38,7 @@ pub(crate) enum Transport {
 #[derive(Debug, Clone)]
 pub(crate) struct Ears {
     pub(crate) counters: Arc<Counters>,
-    pub(crate) heard: Arc<Mutex<Heard>>,
+    pub(crate) heard: Arc<Mutex<Received>>,
 }
 
 /// A signed-in client.

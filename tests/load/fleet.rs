@@ -13,17 +13,17 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::device::{Device, Ears, Transport};
 use crate::own_thread::OwnThread;
 use crate::random::Random;
-use crate::tally::{Counters, Heard, Latency, Round, no_latency};
+use crate::tally::{Counters, Latency, Received, Round, no_latency};
 
 /// How many may be on their way in at once: more would only queue before the server.
-const AT_THE_DOOR: usize = 256;
+const MAX_CONNECTING: usize = 256;
 
 /// Clients for one source address, below the 28,233 ports that Linux hands out.
 pub(crate) const PER_ADDRESS: u64 = 20_000;
 
 /// Which clients connect, and how.
 #[derive(Debug, Clone)]
-pub(crate) struct Crowd {
+pub(crate) struct ClientGroup {
     pub(crate) server: SocketAddr,
     pub(crate) secret: String,
     pub(crate) transport: Transport,
@@ -59,28 +59,28 @@ pub(crate) enum Life {
 pub(crate) struct Fleet {
     pub(crate) counters: Arc<Counters>,
     pub(crate) connections: u64,
-    heard: Vec<Arc<Mutex<Heard>>>,
+    heard: Vec<Arc<Mutex<Received>>>,
     threads: Vec<OwnThread>,
 }
 
 impl Fleet {
     /// Has them connect, one after the other.
-    pub(crate) fn gather(crowd: &Crowd) -> anyhow::Result<Self> {
+    pub(crate) fn gather(group: &ClientGroup) -> anyhow::Result<Self> {
         let mut fleet = Self {
             counters: Arc::default(),
-            connections: crowd.connections,
+            connections: group.connections,
             heard: Vec::new(),
             threads: Vec::new(),
         };
         let round = Round::none();
-        for index in 0..crowd.threads {
-            let heard = Arc::new(Mutex::new(Heard::of(Arc::clone(&round))));
+        for index in 0..group.threads {
+            let heard = Arc::new(Mutex::new(Received::of(Arc::clone(&round))));
             let ears = Ears { counters: Arc::clone(&fleet.counters), heard: Arc::clone(&heard) };
             fleet.heard.push(heard);
-            let crowd = crowd.clone();
+            let group = group.clone();
             let name = format!("clients-{index}");
-            let aside = crowd.aside;
-            let work = move || connect_share(crowd, index, ears);
+            let aside = group.aside;
+            let work = move || connect_share(group, index, ears);
             let thread = if aside {
                 OwnThread::start_aside(name, work)?
             } else {
@@ -121,7 +121,7 @@ impl Fleet {
     /// From now on the events of this round count, and no others.
     pub(crate) fn begin(&self, round: &Arc<Round>) {
         for heard in &self.heard {
-            *heard.lock().unwrap_or_else(PoisonError::into_inner) = Heard::of(Arc::clone(round));
+            *heard.lock().unwrap_or_else(PoisonError::into_inner) = Received::of(Arc::clone(round));
         }
     }
 
@@ -137,23 +137,23 @@ impl Fleet {
     }
 }
 
-/// Starts this thread's share of the clients at the crowd's pace, and waits for good.
-async fn connect_share(crowd: Crowd, thread: u64, ears: Ears) {
-    let key = Key::hs256(&crowd.secret);
-    let door = Arc::new(Semaphore::new(AT_THE_DOOR));
+/// Starts this thread's share of the clients at the group's rate, and waits for good.
+async fn connect_share(group: ClientGroup, thread: u64, ears: Ears) {
+    let key = Key::hs256(&group.secret);
+    let connecting = Arc::new(Semaphore::new(MAX_CONNECTING));
     let begin = Instant::now();
-    for number in (thread..crowd.connections).step_by(usize::try_from(crowd.threads).unwrap_or(1)) {
-        let pace = Duration::from_secs(number).div_f64(crowd.rate.max(0.1));
+    for number in (thread..group.connections).step_by(usize::try_from(group.threads).unwrap_or(1)) {
+        let pace = Duration::from_secs(number).div_f64(group.rate.max(0.1));
         sleep_until(begin + pace).await;
-        let user = crowd.first_user + number / crowd.devices.max(1);
+        let user = group.first_user + number / group.devices.max(1);
         let device = Device {
-            server: crowd.server,
-            from: source(number, crowd.per_address),
+            server: group.server,
+            from: source(number, group.per_address),
             token: key.token(&format!("u{user}")).sign().into(),
         };
         let random = Random::seeded(number);
-        let (door, ears) = (Arc::clone(&door), ears.clone());
-        tokio::spawn(live(device, crowd.transport, crowd.life, random, door, ears));
+        let (connecting, ears) = (Arc::clone(&connecting), ears.clone());
+        tokio::spawn(live(device, group.transport, group.life, random, connecting, ears));
     }
     std::future::pending::<()>().await;
 }
@@ -169,12 +169,12 @@ async fn live(
     transport: Transport,
     life: Life,
     mut random: Random,
-    door: Arc<Semaphore>,
+    connecting: Arc<Semaphore>,
     ears: Ears,
 ) {
-    let (mut fails, mut has_door) = (0, true);
+    let (mut fails, mut is_limited) = (0, true);
     loop {
-        let permit = if has_door { door.acquire().await.ok() } else { None };
+        let permit = if is_limited { connecting.acquire().await.ok() } else { None };
         let connection = device.sign_in(transport, &ears).await;
         drop(permit);
         let Ok(mut connection) = connection else {
@@ -204,7 +204,7 @@ async fn live(
             Life::ComeBack(to) => {
                 device.server = to.unwrap_or(device.server);
                 // Nobody has them wait for each other now.
-                has_door = false;
+                is_limited = false;
             }
             Life::Churn(_) => {}
         }

@@ -53,7 +53,7 @@ pub(crate) struct Common {
     /// Another build of Belfry to compare with: the server `baseline`.
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) baseline: Option<PathBuf>,
-    /// A limit that the baseline does not know, such as limits.work_per_user.
+    /// A limit that the baseline does not know, such as `limits.work_per_user`.
     #[arg(long, global = true, value_name = "SETTING")]
     pub(crate) baseline_without: Vec<String>,
     /// A further setting of Belfry, such as amqp.ingest.prefetch=512.

@@ -180,7 +180,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::tally::{Heard, Round};
+    use crate::tally::{Received, Round};
 
     fn session(sid: &str) -> Session {
         Session { server: ([127, 0, 0, 1], 8080).into(), sid: sid.into(), requests: 0 }
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn all_packets_of_a_response_are_received() {
-        let heard = Arc::new(Mutex::new(Heard::of(Round::new(0, 0, 2, 1))));
+        let heard = Arc::new(Mutex::new(Received::of(Round::new(0, 0, 2, 1))));
         let ears = Ears { counters: Arc::default(), heard };
         let body = "40{\"sid\":\"a\"}\u{1e}42[\"notification:new\",{\"data\":{\"seq\":1,\"at\":2}}]\
             \u{1e}42[\"notification:unread_count\",{\"count\":5}]\u{1e}2";

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
-use belfry_tests::child::{Spawned, Stream};
+use belfry_tests::child::{ChildProcess, Stream};
 use belfry_tests::process::{Belfry, Builder};
 use belfry_tests::servers::free_port;
 use clap::ValueEnum;
@@ -77,7 +77,7 @@ pub(crate) struct Server {
 #[derive(Debug)]
 enum Running {
     Belfry(Box<Belfry>),
-    Peer { child: Spawned, command: Box<Command> },
+    Peer { child: ChildProcess, command: Box<Command> },
 }
 
 /// The tests' folder of this checkout.
@@ -156,7 +156,7 @@ impl Server {
         if kind.is_belfry() {
             let builder = belfry(kind, mode, rig, queue, bounds)?;
             let belfry =
-                builder.try_start().await.map_err(|refused| anyhow!("belfry: {refused}"))?;
+                builder.try_start().await.map_err(|failure| anyhow!("belfry: {failure}"))?;
             let address = belfry.url().trim_start_matches("http://").parse()?;
             return Ok(Self { kind, address, running: Running::Belfry(Box::new(belfry)) });
         }
@@ -223,8 +223,13 @@ impl Server {
 }
 
 /// Starts a peer and waits until it consumes.
-async fn launch(kind: Kind, command: &mut Command, address: SocketAddr) -> anyhow::Result<Spawned> {
-    let child = Spawned::new(command, None).with_context(|| format!("{kind} cannot be run"))?;
+async fn launch(
+    kind: Kind,
+    command: &mut Command,
+    address: SocketAddr,
+) -> anyhow::Result<ChildProcess> {
+    let child =
+        ChildProcess::new(command, None).with_context(|| format!("{kind} cannot be run"))?;
     let words = format!("listening on {address}");
     let ready = child.wait_for(PATIENCE, |lines| {
         let mut out = lines.iter().filter(|line| line.stream == Stream::Out);
@@ -248,7 +253,7 @@ fn script(path: &str) -> Command {
     command
 }
 
-fn text(child: &Spawned) -> String {
+fn text(child: &ChildProcess) -> String {
     let lines = child.lines();
     let last: Vec<_> = lines.iter().rev().take(30).map(|line| line.text.as_str()).collect();
     last.into_iter().rev().collect::<Vec<_>>().join("\n")
@@ -270,7 +275,9 @@ fn belfry(
         .broker(&queue.names)
         .setting("node.name", node)
         .setting("auth.hs256_secret", SECRET)
-        .setting("log.level", "warn");
+        .setting("log.level", "warn")
+        // Attacks count the lines that name the attacker.
+        .setting("log.format", "json");
     if bounds == Bounds::Off {
         let unknown = match kind {
             Kind::Baseline => rig.options.baseline_without.as_slice(),
@@ -291,7 +298,7 @@ fn belfry(
 
 /// Switches every limit off but those that this build does not have.
 fn without_bounds(mut builder: Builder, unknown: &[String]) -> Builder {
-    // Bounds against strangers: all of the tool's clients are one address, and its service is one user.
+    // Limits per address and user: all of the tool's clients are one address, and its service is one user.
     for limit in [
         "connections",
         "connections_per_address",

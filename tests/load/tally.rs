@@ -87,12 +87,12 @@ impl Round {
 
 /// What one thread of clients has heard in a round.
 #[derive(Debug)]
-pub(crate) struct Heard {
+pub(crate) struct Received {
     pub(crate) round: Arc<Round>,
     pub(crate) latency: Latency,
 }
 
-impl Heard {
+impl Received {
     pub(crate) fn of(round: Arc<Round>) -> Self {
         Self { round, latency: no_latency() }
     }
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn latency_counts_from_when_it_was_meant_to_be_sent() {
-        let mut heard = Heard::of(Round::new(0, 0, 1, 1));
+        let mut heard = Received::of(Round::new(0, 0, 1, 1));
         heard.event(Stamp { seq: 0, at: 1_000_000 }, 6_000_000);
         assert!((5_000..5_010).contains(&heard.latency.max()));
         assert_eq!(heard.latency.len(), 1);

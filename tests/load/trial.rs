@@ -11,7 +11,7 @@ use crate::clock;
 use crate::device::Transport;
 use crate::events::{Events, Form};
 use crate::figures::{float, kib, ms_at, whole};
-use crate::fleet::{Crowd, Fleet, Life, PER_ADDRESS, allow_files};
+use crate::fleet::{ClientGroup, Fleet, Life, PER_ADDRESS, allow_files};
 use crate::outcome::{Cost, Entry, Flood, Idle, Outcome};
 use crate::process::{Cpu, Process};
 use crate::producer::{Producer, Schedule};
@@ -48,7 +48,7 @@ pub(crate) struct Trial<'a> {
 
 /// How many clients there are.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Guests {
+pub(crate) struct Clients {
     pub(crate) transport: Transport,
     pub(crate) connections: u64,
     /// Clients of one user.
@@ -64,7 +64,7 @@ pub(crate) struct Guests {
     pub(crate) aside: bool,
 }
 
-impl Guests {
+impl Clients {
     /// Each is a user of its own, connects by WebSocket, and stays.
     pub(crate) fn each_alone(connections: u64) -> Self {
         Self {
@@ -104,9 +104,9 @@ impl<'a> Trial<'a> {
         rig: &'a Rig,
         kind: Kind,
         mode: Mode<'_>,
-        guests: Guests,
+        clients: Clients,
     ) -> anyhow::Result<Self> {
-        let mut trial = Self::empty(rig, kind, mode, guests).await?;
+        let mut trial = Self::empty(rig, kind, mode, clients).await?;
         trial.complete().await?;
         Ok(trial)
     }
@@ -116,23 +116,23 @@ impl<'a> Trial<'a> {
         rig: &'a Rig,
         kind: Kind,
         mode: Mode<'_>,
-        guests: Guests,
+        clients: Clients,
     ) -> anyhow::Result<Self> {
         let queue = rig.fresh_queue().await?;
-        Self::on(rig, kind, mode, guests, queue).await
+        Self::on(rig, kind, mode, clients, queue).await
     }
 
     /// Another server of the same kind, with clients of its own. Nodes of Belfry share the queue.
     pub(crate) async fn beside(
         first: &Self,
         mode: Mode<'_>,
-        guests: Guests,
+        clients: Clients,
     ) -> anyhow::Result<Self> {
         let queue = match first.server.kind {
             kind if kind.is_belfry() => first.queue.shared(),
             _ => first.rig.fresh_queue().await?,
         };
-        let mut trial = Self::on(first.rig, first.server.kind, mode, guests, queue).await?;
+        let mut trial = Self::on(first.rig, first.server.kind, mode, clients, queue).await?;
         trial.complete().await?;
         Ok(trial)
     }
@@ -141,16 +141,16 @@ impl<'a> Trial<'a> {
         rig: &'a Rig,
         kind: Kind,
         mode: Mode<'_>,
-        guests: Guests,
+        clients: Clients,
         queue: Queue,
     ) -> anyhow::Result<Self> {
-        allow_files(guests.connections)?;
-        let server = Server::start(kind, mode, rig, &queue, guests.bounds).await?;
+        allow_files(clients.connections)?;
+        let server = Server::start(kind, mode, rig, &queue, clients.bounds).await?;
         sleep(Duration::from_secs(1)).await;
         let (process, empty_rss) = (server.process(), server.process().rss());
         let before = process.cpu();
-        let fleet = Fleet::gather(&crowd(rig, &server, guests))?;
-        let users = guests.connections.div_ceil(guests.devices.max(1));
+        let fleet = Fleet::gather(&client_group(rig, &server, clients))?;
+        let users = clients.connections.div_ceil(clients.devices.max(1));
         let entry = Entry { empty_rss, ..Entry::default() };
         Ok(Self {
             fleet,
@@ -158,7 +158,7 @@ impl<'a> Trial<'a> {
             queue,
             entry,
             rig,
-            devices: guests.devices,
+            devices: clients.devices,
             users,
             next: 0,
             before,
@@ -408,18 +408,18 @@ impl Clocks {
     }
 }
 
-fn crowd(rig: &Rig, server: &Server, guests: Guests) -> Crowd {
-    Crowd {
+fn client_group(rig: &Rig, server: &Server, clients: Clients) -> ClientGroup {
+    ClientGroup {
         server: server.address,
         secret: SECRET.to_owned(),
-        transport: guests.transport,
-        connections: guests.connections,
-        devices: guests.devices,
-        first_user: guests.first_user,
+        transport: clients.transport,
+        connections: clients.connections,
+        devices: clients.devices,
+        first_user: clients.first_user,
         rate: rig.options.connect_rate,
         threads: rig.options.client_threads,
-        life: guests.life,
-        per_address: guests.per_address,
-        aside: guests.aside,
+        life: clients.life,
+        per_address: clients.per_address,
+        aside: clients.aside,
     }
 }

@@ -1,16 +1,15 @@
-use super::mending::mend;
+use super::frame_sanitizer::sanitize;
 
-/// The type of a frame as one byte, and its payload: mending keeps every byte in its place, and there
-/// is nothing to mend a second time.
+/// Input: the type of a frame as one byte, then its payload.
 ///
 /// # Panics
-/// When that does not hold.
+/// When sanitizing changes the length, or when a second pass still changes something.
 pub fn frame(bytes: &[u8]) {
-    let Some((kind, payload)) = bytes.split_first() else { return };
+    let Some((frame_type, payload)) = bytes.split_first() else { return };
     let mut once = payload.to_vec();
-    mend(*kind, &mut once);
+    sanitize(*frame_type, &mut once);
     assert_eq!(once.len(), payload.len());
     let mut twice = once.clone();
-    mend(*kind, &mut twice);
+    sanitize(*frame_type, &mut twice);
     assert_eq!(once, twice);
 }

@@ -2,7 +2,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
-/// Stands for a text where there is no room for it: 43 characters of SHA-256 in base64url.
+/// The SHA-256 of a text in base64url: 43 characters. Replaces a text that is too long for its field.
 pub(crate) fn hash(text: &str) -> String {
     URL_SAFE_NO_PAD.encode(Sha256::digest(text))
 }

@@ -1,45 +1,54 @@
-//! What the doors to and from RabbitMQ have in common (AMQP 0-9-1).
+//! Connections, topology and publishing for both sides of RabbitMQ (AMQP 0-9-1).
 //!
-//! Three parts speak to the broker, each over a connection of its own, so that none waits for
-//! another, and a broker that stops its publishers (a memory or disk alarm) still hands out messages
-//! and takes acknowledgements:
+//! Three tasks talk to the broker, each on a connection of its own, so that none waits for another. The
+//! broker can block publishing connections (memory or disk alarm) and still deliver messages and accept
+//! acknowledgements on the others:
 //!
-//! | part | does |
+//! | task | |
 //! |---|---|
-//! | [`Publisher`] | publishes with confirms: events, and messages that go to the retry and dead queues |
-//! | [`Ingest`](crate::inbound::amqp::Ingest) | consumes what other services send |
-//! | [`NodeQueue`](crate::inbound::amqp::NodeQueue) | consumes what this node's devices shall hear |
+//! | [`Publisher`] | publishes with confirms: events, and messages for the retry and dead queues |
+//! | [`Ingest`](crate::inbound::amqp::Ingest) | consumes the messages of other services |
+//! | [`NodeQueue`](crate::inbound::amqp::NodeQueue) | consumes the events for this node's devices |
 //!
-//! Each is run as a task, never gives up, and comes back by itself: it connects, declares what it
-//! needs of the [`Topology`], works, and starts over when anything of it is lost.
+//! Each task connects, declares its part of the [`Topology`], and works. When it loses the connection, a
+//! channel or its queue, it starts over with backoff.
 
-mod connection;
+#[cfg(feature = "pieces")]
+pub(crate) mod bench_support;
+mod broker_connection;
+mod channels;
+mod confirm_channel;
+mod connection_error;
+mod declare;
+mod frame_sanitizer;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod hash;
-mod link;
-pub(crate) mod measures;
-mod mending;
-mod pauses;
-#[cfg(feature = "pieces")]
-pub(crate) mod pieces;
+pub(crate) mod metrics;
+mod one_shot;
+mod publish_error;
 mod publisher;
-mod random;
+mod publisher_connection;
+mod reconnect;
+mod sanitized_stream;
 mod settings;
 mod topology;
 mod transport;
 mod url;
 
-pub use measures::describe_metrics;
+pub use self::metrics::describe_metrics;
 pub use publisher::Publisher;
 pub use settings::AmqpSettings;
 pub use topology::{InvalidTopology, Topology, TopologySettings};
 pub use url::{AmqpUrl, InvalidAmqpUrl};
 
-pub(crate) use connection::{Errand, Lost, Role, Up, keep};
+pub(crate) use broker_connection::BrokerConnection;
+pub(crate) use channels::{close_channel, open_confirm_channel, subscribe};
+pub(crate) use confirm_channel::{ConfirmChannel, Publish, RequiredTopology, publish_one};
+pub(crate) use connection_error::ConnectionError;
+pub(crate) use declare::is_channel_error;
 pub(crate) use hash::hash;
-pub(crate) use link::Link;
-pub(crate) use pauses::Pauses;
-pub(crate) use publisher::{Lane, Needs, NotSent, Outgoing, publish_one, verdict};
-pub(crate) use random::random;
-pub(crate) use topology::{NodeQueueFound, is_refused};
+pub(crate) use one_shot::OneShotConnection;
+pub(crate) use publish_error::PublishError;
+pub(crate) use reconnect::{ConnectedTask, ConnectionStatus, run_with_reconnect};
+pub(crate) use topology::NodeQueueBacklog;

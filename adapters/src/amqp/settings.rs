@@ -3,37 +3,38 @@ use std::time::Duration;
 use lapin::ConnectionProperties;
 use lapin::uri::AMQPUri;
 
-use super::AmqpUrl;
+use super::url::AmqpUrl;
 
-/// How the broker is reached.
+/// How to connect to the broker.
 #[derive(Debug, Clone)]
 pub struct AmqpSettings {
-    /// Where it is.
+    /// The broker's address and credentials.
     pub url: AmqpUrl,
-    /// How connections are called in RabbitMQ's list of them; what each is for is added.
+    /// The name of the connections in RabbitMQ's list. The purpose of each is appended.
     pub connection_name: String,
-    /// How often either side shows that it is alive, where the URL does not say. A peer that is silent
-    /// for twice as long is given up. RabbitMQ advises 5 to 20 seconds.
+    /// The heartbeat interval, unless the URL sets one. Either side drops the connection after two
+    /// intervals of silence. RabbitMQ recommends 5 to 20 seconds.
     pub heartbeat: Duration,
-    /// How long connecting, sign-in included, may take.
+    /// How long connecting may take, authentication included.
     pub connect_timeout: Duration,
-    /// How long a broker may take to confirm what was published.
+    /// How long the broker may take to confirm a publish.
     pub confirm_timeout: Duration,
-    /// The pause before the first attempt to connect again; each next one is twice as long…
-    pub shortest_pause: Duration,
+    /// The delay before the first reconnect. It doubles with each failure…
+    pub initial_backoff: Duration,
     /// …up to this.
-    pub longest_pause: Duration,
+    pub max_backoff: Duration,
 }
 
 impl AmqpSettings {
-    /// The largest frame, as RabbitMQ's default has it. Asked for from the start, lapin's buffers
-    /// (32 frames in each direction) are made once, and the system gives memory only for what is used
-    /// of them: as they are written through in turn, that is 8 MiB for a connection after some minutes.
-    /// Not smaller all the same: the headers of a message are one frame (AMQP 0-9-1, section 4.2.6.1),
-    /// and those of a producer may be as large as the broker lets them.
+    /// The largest frame in bytes: RabbitMQ's default.
+    ///
+    /// Requested from the start, so that lapin allocates its buffers (32 frames in each direction) only
+    /// once. They are ring buffers, so all their pages are in use after some minutes: 8 MiB per
+    /// connection. A smaller limit would save memory but fail on large headers: all headers of a message
+    /// are in one frame (AMQP 0-9-1, section 4.2.6.1), and a producer may send as many as the broker allows.
     const FRAME_MAX: u32 = 131_072;
 
-    /// The usual settings for the broker at that URL.
+    /// The default settings for the broker at that URL.
     pub fn new(url: AmqpUrl) -> Self {
         Self {
             url,
@@ -41,8 +42,8 @@ impl AmqpSettings {
             heartbeat: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(10),
             confirm_timeout: Duration::from_secs(30),
-            shortest_pause: Duration::from_millis(200),
-            longest_pause: Duration::from_secs(10),
+            initial_backoff: Duration::from_millis(200),
+            max_backoff: Duration::from_secs(10),
         }
     }
 
@@ -54,8 +55,8 @@ impl AmqpSettings {
         uri
     }
 
-    pub(super) fn properties(&self, role: &str) -> ConnectionProperties {
-        let name = format!("{} {role}", self.connection_name);
+    pub(super) fn properties(&self, purpose: &str) -> ConnectionProperties {
+        let name = format!("{} {purpose}", self.connection_name);
         ConnectionProperties::default()
             .with_connection_name(name.into())
             .with_client_property("product".into(), "Belfry".into())
@@ -68,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_url_says_comes_before_the_settings() {
+    fn heartbeat_in_the_url_overrides_the_setting() {
         let heartbeat = |url| {
             let settings = AmqpSettings::new(AmqpUrl::parse(url).unwrap());
             settings.uri().query.heartbeat

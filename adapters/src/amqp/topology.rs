@@ -2,44 +2,42 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
-use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
+use lapin::Connection;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{Channel, Connection, ErrorKind, ExchangeKind, Queue};
 use parking_lot::Mutex;
-use tracing::warn;
 
-/// How the queues and exchanges are called, and how large they grow.
+use super::declare::Declarer;
+
+/// The names and limits of the queues and exchanges.
 #[derive(Debug, Clone)]
 pub struct TopologySettings {
-    /// The queue that other services send to.
+    /// The queue that other services send commands to.
     pub ingest_queue: String,
-    /// A topic exchange for services that publish rather than send to a queue; bound to the ingest
-    /// queue with `#`. `None` declares none. NestJS clients with `wildcards` expect it to have the
-    /// queue's name.
+    /// A topic exchange for services that publish instead of sending to a queue. It is bound to the
+    /// ingest queue with `#`. `None` declares none. NestJS clients with `wildcards` expect it to have
+    /// the queue's name.
     pub ingest_exchange: Option<String>,
-    /// How long a message waits for each next attempt. There is a queue for each pause; attempts
-    /// beyond the last take the last.
-    pub retry_pauses: Vec<Duration>,
-    /// The topic exchange that events are published to.
+    /// The delay before each retry. Each has a queue of its own; retries beyond the last use the last.
+    pub retry_delays: Vec<Duration>,
+    /// The topic exchange for events.
     pub events_exchange: String,
-    /// What the queues of all nodes begin with; the node's name follows.
+    /// The prefix of the node queues' names; the node's name follows.
     pub node_queue_prefix: String,
-    /// This node's name.
+    /// The name of this node.
     pub node: String,
-    /// How long a node's queue outlives its node.
+    /// How long a node's queue exists without a consumer.
     pub node_queue_expires: Duration,
-    /// How many events a node's queue keeps while nobody takes them; the oldest give way.
+    /// How many events a node's queue holds. When it is full, the oldest are dropped.
     pub node_queue_max_length: u32,
 }
 
 impl TopologySettings {
-    /// The usual names, for that node.
+    /// The default names, for that node.
     pub fn new(node: impl Into<String>) -> Self {
         Self {
             ingest_queue: "belfry.ingest".to_owned(),
             ingest_exchange: Some("belfry.ingest".to_owned()),
-            retry_pauses: [1, 5, 30, 120].map(Duration::from_secs).to_vec(),
+            retry_delays: [1, 5, 30, 120].map(Duration::from_secs).to_vec(),
             events_exchange: "belfry.events".to_owned(),
             node_queue_prefix: "belfry.node".to_owned(),
             node: node.into(),
@@ -49,78 +47,79 @@ impl TopologySettings {
     }
 }
 
-/// Every queue, exchange and binding of Belfry, declared nowhere else. Each part declares what it
-/// needs whenever it connects, so that what was deleted is made again.
+/// Every queue, exchange and binding of Belfry. Each task declares its part whenever it connects, so
+/// deleted queues and exchanges are created again.
 ///
-/// | what | |
+/// | name | |
 /// |---|---|
 /// | `<ingest>` | queue, durable, arguments `{}`: as NestJS clients assert it |
 /// | `<ingest>` | topic exchange, durable, bound to that queue with `#` |
-/// | `<ingest>.retry.<pause>` | queues, durable, whose messages return to the ingest queue after the pause (`x-message-ttl`, dead-lettered by the default exchange) |
-/// | `<ingest>.dead` | queue, durable: what can never work, for people to look at |
-/// | `<events>` | topic exchange, durable; routing key = the event's name |
-/// | `<prefix>.<node>` | queue of one node, durable, bounded (`x-max-length`, oldest out first), gone when unused for a while (`x-expires`), bound to the events exchange with `notification.#` and `belfry.passed` |
+/// | `<ingest>.retry.<delay>` | queues, durable, whose messages return to the ingest queue after the delay (`x-message-ttl`, dead-lettered by the default exchange) |
+/// | `<ingest>.dead` | queue, durable: messages that cannot succeed, for an operator |
+/// | `<events>` | topic exchange, durable; the routing key is the event's name |
+/// | `<prefix>.<node>` | queue of one node, durable, bounded (`x-max-length`, drops the oldest), deleted after some time without a consumer (`x-expires`), bound to the events exchange with `notification.#` and `belfry.passed` |
 ///
-/// What exists with other properties, or may not be declared by us, is used as it is.
+/// A queue or exchange that exists with other properties, or that we may not declare, is used unchanged.
 #[derive(Debug, Clone)]
 pub struct Topology {
     ingest_queue: ShortString,
     ingest_exchange: Option<ShortString>,
     dead_queue: ShortString,
-    retries: Vec<Retry>,
+    retry_queues: Vec<RetryQueue>,
     events_exchange: ShortString,
     node_queue: ShortString,
     node_queue_expires: Duration,
     node_queue_max_length: u32,
-    as_it_is: Arc<Mutex<BTreeSet<ShortString>>>,
+    /// Names whose declaration the broker refused.
+    refused: Arc<Mutex<BTreeSet<ShortString>>>,
 }
 
 #[derive(Debug, Clone)]
-struct Retry {
-    queue: ShortString,
-    pause: Duration,
+struct RetryQueue {
+    name: ShortString,
+    delay: Duration,
 }
 
-/// Why names do not make a [`Topology`].
+/// Why [`TopologySettings`] are invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTopology {
     /// Empty, too long, or reserved.
     #[error(
-        "{0:?} is no name for a queue or exchange: 1 to 255 bytes that do not begin with `amq.`"
+        "{0:?} is not a valid name of a queue or exchange: 1 to 255 bytes that do not start with `amq.`"
     )]
     Name(String),
-    /// No pause to retry after.
-    #[error("there must be at least one pause to retry after, and none of zero")]
-    RetryPauses,
-    /// A node's queue that would hold nothing, or go at once.
-    #[error("a node's queue must have room for one event and outlive its node by a millisecond")]
+    /// No retry delay, or one of zero.
+    #[error("at least one retry delay is needed, and each must be longer than zero")]
+    RetryDelays,
+    /// A node queue with no capacity, or that expires at once.
+    #[error("a node queue must hold at least one event and expire after at least one millisecond")]
     NodeQueue,
 }
 
-/// Whether this node's queue held all that came since the node last consumed it.
+/// Whether this node's queue holds every event since the node last consumed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NodeQueueFound {
-    /// It was there, and not full.
-    Kept,
-    /// It was not there, or so full that the oldest may have been dropped.
+pub(crate) enum NodeQueueBacklog {
+    /// The queue existed and was not full.
+    Complete,
+    /// The queue did not exist, or was so full that the oldest events may have been dropped.
     Lossy,
 }
 
 impl Topology {
-    /// The routing key of events that are passed on without being stored.
-    pub(crate) const PASSED: &str = "belfry.passed";
+    /// The routing key of forwarded events, which are not stored.
+    pub(crate) const FORWARDED: &str = "belfry.passed";
 
-    /// Checks the names.
+    /// Validates the settings.
     pub fn new(settings: &TopologySettings) -> Result<Self, InvalidTopology> {
         let ingest = &settings.ingest_queue;
-        let retries = settings.retry_pauses.iter().map(|&pause| {
-            let queue = name(&format!("{ingest}.retry.{}", label(pause)))?;
-            Ok(Retry { queue, pause })
+        let retry_queues = settings.retry_delays.iter().map(|&delay| {
+            let name = name(&format!("{ingest}.retry.{}", label(delay)))?;
+            Ok(RetryQueue { name, delay })
         });
-        if settings.retry_pauses.is_empty()
-            || settings.retry_pauses.iter().any(|pause| pause.as_millis() == 0)
+        if settings.retry_delays.is_empty()
+            || settings.retry_delays.iter().any(|delay| delay.as_millis() == 0)
         {
-            return Err(InvalidTopology::RetryPauses);
+            return Err(InvalidTopology::RetryDelays);
         }
         if settings.node_queue_max_length == 0 || settings.node_queue_expires.as_millis() == 0 {
             return Err(InvalidTopology::NodeQueue);
@@ -129,33 +128,33 @@ impl Topology {
             ingest_queue: name(ingest)?,
             ingest_exchange: settings.ingest_exchange.as_deref().map(name).transpose()?,
             dead_queue: name(&format!("{ingest}.dead"))?,
-            retries: retries.collect::<Result<_, _>>()?,
+            retry_queues: retry_queues.collect::<Result<_, _>>()?,
             events_exchange: name(&settings.events_exchange)?,
             node_queue: name(&format!("{}.{}", settings.node_queue_prefix, settings.node))?,
             node_queue_expires: settings.node_queue_expires,
             node_queue_max_length: settings.node_queue_max_length,
-            as_it_is: Arc::default(),
+            refused: Arc::default(),
         })
     }
 
-    /// The queue that other services send to.
+    /// The queue that other services send commands to.
     pub fn ingest_queue(&self) -> &str {
         self.ingest_queue.as_str()
     }
 
-    /// Where messages go that can never work.
+    /// The queue for messages that cannot succeed.
     pub fn dead_queue(&self) -> &str {
         self.dead_queue.as_str()
     }
 
-    /// Where a message waits that has failed so many times (1 for the first).
+    /// The retry queue for a message that has failed that many times, starting from 1.
     pub fn retry_queue(&self, attempts: u32) -> &str {
         let index = usize::try_from(attempts.saturating_sub(1)).unwrap_or(usize::MAX);
-        let last = self.retries.len() - 1;
-        self.retries[index.min(last)].queue.as_str()
+        let last = self.retry_queues.len() - 1;
+        self.retry_queues[index.min(last)].name.as_str()
     }
 
-    /// The exchange that events are published to.
+    /// The exchange for events.
     pub fn events_exchange(&self) -> &str {
         self.events_exchange.as_str()
     }
@@ -166,57 +165,61 @@ impl Topology {
     }
 
     pub(crate) async fn declare_ingest(&self, connection: &Connection) -> lapin::Result<()> {
-        let mut by = Declaring::on(connection, self).await?;
-        by.queue(&self.ingest_queue, FieldTable::default()).await?;
+        let mut declare = Declarer::open(connection, &self.refused).await?;
+        declare.queue(&self.ingest_queue, FieldTable::default()).await?;
         if let Some(exchange) = &self.ingest_exchange {
-            by.topic_exchange(exchange).await?;
-            by.bind(&self.ingest_queue, exchange, "#").await?;
+            declare.topic_exchange(exchange).await?;
+            declare.bind(&self.ingest_queue, exchange, "#").await?;
         }
-        Ok(())
+        declare.close().await
     }
 
     pub(crate) async fn declare_retry_and_dead(
         &self,
         connection: &Connection,
     ) -> lapin::Result<()> {
-        let mut by = Declaring::on(connection, self).await?;
-        for Retry { queue, pause } in &self.retries {
-            let mut back = FieldTable::default();
-            back.insert("x-message-ttl".into(), millis(*pause));
-            back.insert("x-dead-letter-exchange".into(), text(""));
-            back.insert("x-dead-letter-routing-key".into(), text(self.ingest_queue.as_str()));
-            by.queue(queue, back).await?;
+        let mut declare = Declarer::open(connection, &self.refused).await?;
+        for RetryQueue { name, delay } in &self.retry_queues {
+            let mut arguments = FieldTable::default();
+            arguments.insert("x-message-ttl".into(), millis(*delay));
+            arguments.insert("x-dead-letter-exchange".into(), text(""));
+            arguments.insert("x-dead-letter-routing-key".into(), text(self.ingest_queue.as_str()));
+            declare.queue(name, arguments).await?;
         }
-        by.queue(&self.dead_queue, FieldTable::default()).await
+        declare.queue(&self.dead_queue, FieldTable::default()).await?;
+        declare.close().await
     }
 
     pub(crate) async fn declare_events(&self, connection: &Connection) -> lapin::Result<()> {
-        Declaring::on(connection, self).await?.topic_exchange(&self.events_exchange).await
+        let mut declare = Declarer::open(connection, &self.refused).await?;
+        declare.topic_exchange(&self.events_exchange).await?;
+        declare.close().await
     }
 
     pub(crate) async fn declare_node(
         &self,
         connection: &Connection,
-    ) -> lapin::Result<NodeQueueFound> {
-        let mut by = Declaring::on(connection, self).await?;
-        let found = match by.look_at(&self.node_queue).await? {
+    ) -> lapin::Result<NodeQueueBacklog> {
+        let mut declare = Declarer::open(connection, &self.refused).await?;
+        let backlog = match declare.find_queue(&self.node_queue).await? {
             Some(queue) if queue.message_count() < self.node_queue_max_length => {
-                NodeQueueFound::Kept
+                NodeQueueBacklog::Complete
             }
-            _ => NodeQueueFound::Lossy,
+            _ => NodeQueueBacklog::Lossy,
         };
-        let mut bounds = FieldTable::default();
-        bounds.insert("x-expires".into(), millis(self.node_queue_expires));
-        bounds.insert(
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-expires".into(), millis(self.node_queue_expires));
+        arguments.insert(
             "x-max-length".into(),
             AMQPValue::LongLongInt(self.node_queue_max_length.into()),
         );
-        bounds.insert("x-overflow".into(), text("drop-head"));
-        by.topic_exchange(&self.events_exchange).await?;
-        by.queue(&self.node_queue, bounds).await?;
-        by.bind(&self.node_queue, &self.events_exchange, "notification.#").await?;
-        by.bind(&self.node_queue, &self.events_exchange, Self::PASSED).await?;
-        Ok(found)
+        arguments.insert("x-overflow".into(), text("drop-head"));
+        declare.topic_exchange(&self.events_exchange).await?;
+        declare.queue(&self.node_queue, arguments).await?;
+        declare.bind(&self.node_queue, &self.events_exchange, "notification.#").await?;
+        declare.bind(&self.node_queue, &self.events_exchange, Self::FORWARDED).await?;
+        declare.close().await?;
+        Ok(backlog)
     }
 }
 
@@ -228,127 +231,22 @@ fn name(raw: &str) -> Result<ShortString, InvalidTopology> {
     ShortString::try_new(raw).map_err(|_| invalid())
 }
 
-fn label(pause: Duration) -> String {
-    if pause.subsec_millis() == 0 {
-        format!("{}s", pause.as_secs())
+fn label(delay: Duration) -> String {
+    if delay.subsec_millis() == 0 {
+        format!("{}s", delay.as_secs())
     } else {
-        format!("{}ms", pause.as_millis())
+        format!("{}ms", delay.as_millis())
     }
 }
 
 fn millis(duration: Duration) -> AMQPValue {
-    // RabbitMQ takes at most 2^32 - 1 for an expiry.
+    // RabbitMQ accepts at most 2^32 - 1 for an expiry.
     let millis = u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
     AMQPValue::LongLongInt(millis.into())
 }
 
 fn text(text: &str) -> AMQPValue {
     AMQPValue::LongString(text.into())
-}
-
-/// Whether the broker refused what was asked in that way, and closed the channel for it.
-pub(crate) fn is_refused(error: &lapin::Error, how: &[AMQPSoftError]) -> bool {
-    match error.kind() {
-        ErrorKind::ProtocolError(error) => match error.kind() {
-            AMQPErrorKind::Soft(kind) => how.contains(kind),
-            AMQPErrorKind::Hard(_) => false,
-        },
-        _ => false,
-    }
-}
-
-/// Declares one thing after another. The broker closes the channel for each that it refuses.
-struct Declaring<'a> {
-    connection: &'a Connection,
-    channel: Channel,
-    /// What was refused before: existing with other properties, or not ours to declare.
-    as_it_is: &'a Mutex<BTreeSet<ShortString>>,
-}
-
-impl<'a> Declaring<'a> {
-    async fn on(connection: &'a Connection, topology: &'a Topology) -> lapin::Result<Self> {
-        let channel = connection.create_channel().await?;
-        Ok(Self { connection, channel, as_it_is: &topology.as_it_is })
-    }
-
-    async fn queue(&mut self, name: &ShortString, arguments: FieldTable) -> lapin::Result<()> {
-        if self.as_it_is.lock().contains(name) && self.look_at(name).await?.is_some() {
-            return Ok(());
-        }
-        let durable = QueueDeclareOptions::durable();
-        match self.channel.queue_declare(name.clone(), durable, arguments).await {
-            Ok(_) => Ok(()),
-            Err(error) if is_not_ours(&error) => {
-                self.channel = self.connection.create_channel().await?;
-                if self.look_at(name).await?.is_none() {
-                    return Err(error);
-                }
-                self.takes_as_it_is(name, &error);
-                Ok(())
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// The queue of that name, if there is one.
-    async fn look_at(&mut self, name: &ShortString) -> lapin::Result<Option<Queue>> {
-        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        match self.channel.queue_declare(name.clone(), passive, FieldTable::default()).await {
-            Ok(queue) => Ok(Some(queue)),
-            Err(error) if is_refused(&error, &[AMQPSoftError::NOTFOUND]) => {
-                self.channel = self.connection.create_channel().await?;
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn topic_exchange(&mut self, name: &ShortString) -> lapin::Result<()> {
-        let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-        match self.exchange(name, durable).await {
-            Err(error) if is_not_ours(&error) => {
-                self.channel = self.connection.create_channel().await?;
-                let passive =
-                    ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
-                self.exchange(name, passive).await?;
-                self.takes_as_it_is(name, &error);
-                Ok(())
-            }
-            other => other,
-        }
-    }
-
-    async fn exchange(
-        &self,
-        name: &ShortString,
-        options: ExchangeDeclareOptions,
-    ) -> lapin::Result<()> {
-        let arguments = FieldTable::default();
-        self.channel.exchange_declare(name.clone(), ExchangeKind::Topic, options, arguments).await
-    }
-
-    async fn bind(
-        &self,
-        queue: &ShortString,
-        exchange: &ShortString,
-        key: &str,
-    ) -> lapin::Result<()> {
-        let options = QueueBindOptions::default();
-        let arguments = FieldTable::default();
-        self.channel
-            .queue_bind(queue.clone(), exchange.clone(), key.into(), options, arguments)
-            .await
-    }
-
-    fn takes_as_it_is(&self, name: &ShortString, why: &lapin::Error) {
-        if self.as_it_is.lock().insert(name.clone()) {
-            warn!(%name, %why, "used as it is, not as Belfry would declare it");
-        }
-    }
-}
-
-fn is_not_ours(error: &lapin::Error) -> bool {
-    is_refused(error, &[AMQPSoftError::PRECONDITIONFAILED, AMQPSoftError::ACCESSREFUSED])
 }
 
 #[cfg(test)]
@@ -360,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_is_named_after_the_queue_and_the_node() {
+    fn names_are_derived_from_the_ingest_queue_and_the_node() {
         let topology = Topology::new(&settings()).unwrap();
         assert_eq!(topology.dead_queue(), "belfry.ingest.dead");
         assert_eq!(topology.node_queue(), "belfry.node.a");
@@ -380,14 +278,14 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_below_a_second_is_named_in_milliseconds() {
-        let retry_pauses = vec![Duration::from_millis(250)];
-        let topology = Topology::new(&TopologySettings { retry_pauses, ..settings() }).unwrap();
+    fn retry_delay_below_a_second_is_named_in_milliseconds() {
+        let retry_delays = vec![Duration::from_millis(250)];
+        let topology = Topology::new(&TopologySettings { retry_delays, ..settings() }).unwrap();
         assert_eq!(topology.retry_queue(1), "belfry.ingest.retry.250ms");
     }
 
     #[test]
-    fn names_that_the_broker_would_refuse_are_refused_before() {
+    fn invalid_names_and_limits_are_rejected() {
         let with = |change: fn(&mut TopologySettings)| {
             let mut settings = settings();
             change(&mut settings);
@@ -403,10 +301,10 @@ mod tests {
         ] {
             assert!(matches!(with(change), Err(InvalidTopology::Name(_))));
         }
-        let no_pause = |s: &mut TopologySettings| s.retry_pauses.clear();
-        assert_eq!(with(no_pause), Err(InvalidTopology::RetryPauses));
-        let zero = |s: &mut TopologySettings| s.retry_pauses[0] = Duration::ZERO;
-        assert_eq!(with(zero), Err(InvalidTopology::RetryPauses));
+        let no_delay = |s: &mut TopologySettings| s.retry_delays.clear();
+        assert_eq!(with(no_delay), Err(InvalidTopology::RetryDelays));
+        let zero = |s: &mut TopologySettings| s.retry_delays[0] = Duration::ZERO;
+        assert_eq!(with(zero), Err(InvalidTopology::RetryDelays));
         for change in [
             |s: &mut TopologySettings| s.node_queue_max_length = 0,
             |s: &mut TopologySettings| s.node_queue_expires = Duration::ZERO,

@@ -2,44 +2,44 @@ use std::fmt;
 
 use lapin::uri::AMQPUri;
 
-/// Where the broker is and who asks: `amqp://user:password@host:port/vhost`, or `amqps://` for TLS.
+/// The broker's address and credentials: `amqp://user:password@host:port/vhost`, or `amqps://` for TLS.
 ///
-/// Beside what RabbitMQ's URI specification says, an empty virtual host (`amqp://host/`) is taken for
-/// the default one, `/`: nobody has one without a name, and many write it so. Neither `Debug` nor
+/// Unlike in RabbitMQ's URI specification, an empty virtual host (`amqp://host/`) means the default one,
+/// `/`: many write it so, and virtual hosts without a name are not used in practice. Neither `Debug` nor
 /// `Display` shows the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AmqpUrl(AMQPUri);
 
-/// A text is not an [`AmqpUrl`]. Says nothing of the text: there may be a password in it.
+/// The text is not an [`AmqpUrl`]. The error does not quote the text, which may contain a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "an AMQP URL reads amqp://user:password@host:port/vhost, or amqps:// for TLS; the virtual host / \
-     is written %2f, and so are special characters of the password"
+    "an AMQP URL has the form amqp://user:password@host:port/vhost, or amqps:// for TLS; write the \
+     virtual host / as %2f, and percent-encode special characters of the password"
 )]
 pub struct InvalidAmqpUrl;
 
 impl AmqpUrl {
-    /// Reads a URL. The parameters `heartbeat` (seconds), `frame_max`, `channel_max` and
-    /// `auth_mechanism` (`plain`, `external`, …) of RabbitMQ's query parameters are understood.
+    /// Parses a URL. Of RabbitMQ's query parameters, `heartbeat` (seconds), `frame_max`, `channel_max` and
+    /// `auth_mechanism` (`plain`, `external`, …) are supported.
     pub fn parse(raw: &str) -> Result<Self, InvalidAmqpUrl> {
         let rest = raw
             .strip_prefix("amqp://")
             .or_else(|| raw.strip_prefix("amqps://"))
             .ok_or(InvalidAmqpUrl)?;
         let mut uri: AMQPUri = raw.parse().map_err(|_| InvalidAmqpUrl)?;
-        // The parser takes what it cannot use as a host for `localhost`.
+        // The parser replaces an invalid host with `localhost`.
         uri.authority.host = host(rest).ok_or(InvalidAmqpUrl)?;
         if uri.vhost.is_empty() {
             "/".clone_into(&mut uri.vhost);
         }
-        // AMQP carries it in a byte's length.
+        // AMQP encodes it as a short string.
         if uri.vhost.len() > usize::from(u8::MAX) {
             return Err(InvalidAmqpUrl);
         }
         Ok(Self(uri))
     }
 
-    /// Who asks.
+    /// The user name to authenticate with.
     pub(crate) fn user(&self) -> &str {
         &self.0.authority.userinfo.username
     }
@@ -78,12 +78,12 @@ impl fmt::Debug for AmqpUrl {
 mod tests {
     use super::*;
 
-    fn shown(raw: &str) -> String {
+    fn displayed(raw: &str) -> String {
         AmqpUrl::parse(raw).unwrap().to_string()
     }
 
     #[test]
-    fn a_url_names_host_user_and_virtual_host() {
+    fn url_displays_host_user_and_virtual_host() {
         for (raw, expected) in [
             ("amqp://h", "amqp://guest@h:5672 (virtual host /)"),
             ("amqp://h/", "amqp://guest@h:5672 (virtual host /)"),
@@ -93,12 +93,12 @@ mod tests {
             ("amqp://127.0.0.1:5673/x", "amqp://guest@127.0.0.1:5673 (virtual host x)"),
             ("amqp://u:p@[::1]:5672", "amqp://u@::1:5672 (virtual host /)"),
         ] {
-            assert_eq!(shown(raw), expected, "{raw}");
+            assert_eq!(displayed(raw), expected, "{raw}");
         }
     }
 
     #[test]
-    fn a_password_is_never_shown() {
+    fn password_is_never_displayed() {
         let url = AmqpUrl::parse("amqp://u:sesame@h/%2f").unwrap();
         assert_eq!(url.uri().authority.userinfo.password, "sesame");
         assert!(!format!("{url} {url:?}").contains("sesame"));
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_url_of_a_broker_is_refused() {
+    fn invalid_urls_are_rejected() {
         for raw in [
             "",
             "localhost",
@@ -124,7 +124,7 @@ mod tests {
         ] {
             assert_eq!(AmqpUrl::parse(raw), Err(InvalidAmqpUrl), "{raw}");
         }
-        let endless = format!("amqp://h/{}", "v".repeat(256));
-        assert_eq!(AmqpUrl::parse(&endless), Err(InvalidAmqpUrl));
+        let too_long = format!("amqp://h/{}", "v".repeat(256));
+        assert_eq!(AmqpUrl::parse(&too_long), Err(InvalidAmqpUrl));
     }
 }

@@ -1,4 +1,4 @@
-//! Events within the process: the default where there is no broker.
+//! Event delivery within the process, used when no broker is configured.
 
 use std::num::NonZeroUsize;
 
@@ -9,21 +9,20 @@ use tokio_util::sync::CancellationToken;
 
 use crate::outbound::in_process::InProcessEventPublisher;
 
-/// Takes the events that [`InProcessEventPublisher`] hands over and has them delivered, in order.
+/// Delivers the events of an [`InProcessEventPublisher`], in order.
 pub struct InProcessEvents {
     events: Receiver<DomainEvent>,
     deliver: DeliverEvent,
 }
 
 impl InProcessEvents {
-    /// Both ends: whoever publishes waits while more than `capacity` events are under way.
+    /// A publisher and its consumer. Publishing waits while `capacity` events are queued.
     pub fn new(capacity: NonZeroUsize, deliver: DeliverEvent) -> (InProcessEventPublisher, Self) {
         let (sender, events) = channel(capacity.get());
         (InProcessEventPublisher::new(sender), Self { events, deliver })
     }
 
-    /// Delivers until told to stop or until nobody can publish any more, and then what was handed
-    /// over already.
+    /// Delivers events until `stop` or until the publisher is dropped, then drains the queue.
     pub async fn run(mut self, stop: CancellationToken) {
         loop {
             tokio::select! {
@@ -57,7 +56,8 @@ mod tests {
         (1..=count)
             .map(|number| {
                 let revision = Revision::new(number);
-                let notification = a_draft("ada", &format!("n{number}")).taken_at(revision);
+                let notification =
+                    a_draft("ada", &format!("n{number}")).into_notification(revision);
                 let change = Change::Created(Box::new(notification));
                 let unread = UnreadCount::new(number);
                 let event = DomainEvent { user: user("ada"), revision, unread, change };
@@ -66,7 +66,7 @@ mod tests {
             .collect()
     }
 
-    fn both_ends(
+    fn channel_with(
         capacity: usize,
     ) -> (InProcessEventPublisher, InProcessEvents, Arc<RecordingDelivery>) {
         let delivery = Arc::new(RecordingDelivery::default());
@@ -78,40 +78,40 @@ mod tests {
 
     fn revisions(delivery: &RecordingDelivery) -> Vec<u64> {
         let delivered = delivery.delivered();
-        delivered.iter().map(|(_, told)| told.revision.unwrap().get()).collect()
+        delivered.iter().map(|(_, batch)| batch.revision.unwrap().get()).collect()
     }
 
     #[tokio::test]
-    async fn what_is_published_is_delivered_in_order() {
-        let (publisher, events, delivery) = both_ends(2);
+    async fn published_events_are_delivered_in_order() {
+        let (publisher, events, delivery) = channel_with(2);
         let stop = CancellationToken::new();
         let running = tokio::spawn(events.run(stop.clone()));
-        let answer = publisher.publish(&entries(20)).await;
-        assert_eq!(answer.confirmed, 20);
+        let outcome = publisher.publish(&entries(20)).await;
+        assert_eq!(outcome.confirmed, 20);
         stop.cancel();
         running.await.unwrap();
         assert_eq!(revisions(&delivery), (1..=20).collect::<Vec<_>>());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn publishing_waits_while_nobody_takes_what_was_published() {
-        let (publisher, events, delivery) = both_ends(2);
+    async fn publishing_waits_while_the_queue_is_full() {
+        let (publisher, events, delivery) = channel_with(2);
         let entries = entries(3);
-        let patience = Duration::from_mins(1);
-        let waited = tokio::time::timeout(patience, publisher.publish(&entries)).await;
+        let limit = Duration::from_mins(1);
+        let waited = tokio::time::timeout(limit, publisher.publish(&entries)).await;
         assert!(waited.is_err(), "two fit, the third waits");
         let stop = CancellationToken::new();
         stop.cancel();
         events.run(stop).await;
-        assert_eq!(revisions(&delivery), [1, 2], "what was handed over is delivered");
+        assert_eq!(revisions(&delivery), [1, 2], "queued events are delivered");
     }
 
     #[tokio::test]
-    async fn what_was_not_handed_over_is_not_published() {
-        let (publisher, events, _) = both_ends(2);
+    async fn publishing_after_shutdown_confirms_nothing() {
+        let (publisher, events, _) = channel_with(2);
         drop(events);
-        let answer = publisher.publish(&entries(3)).await;
-        assert_eq!(answer.confirmed, 0);
-        assert!(answer.stopped_by.is_some());
+        let outcome = publisher.publish(&entries(3)).await;
+        assert_eq!(outcome.confirmed, 0);
+        assert!(outcome.stopped_by.is_some());
     }
 }

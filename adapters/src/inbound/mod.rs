@@ -1,5 +1,5 @@
-//! Doors through which work comes in. Each turns what it hears into a use case, and what becomes of
-//! it into its own kind of answer.
+//! Inbound adapters. Each translates the requests or messages of one technology into use cases, and their
+//! results into responses.
 
 pub mod amqp;
 pub mod in_process;

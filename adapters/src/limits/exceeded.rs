@@ -6,7 +6,7 @@ use metrics::counter;
 use parking_lot::Mutex;
 use tracing::warn;
 
-/// The limits because of which something is rejected.
+/// A limit that requests, messages or connections can exceed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Limit {
     /// Connections of this node.
@@ -27,19 +27,19 @@ pub enum Limit {
     Writes,
     /// Work for one user.
     Work,
-    /// Devices that poll.
+    /// Sessions of polling devices.
     PollingSessions,
-    /// What is queued for a device that does not read.
+    /// Packets queued for a device that does not read.
     SendQueue,
-    /// The size of what a device sends at once.
+    /// The size of a device's message or POST request.
     Payload,
-    /// The size of a request's body.
+    /// The size of a REST request's body.
     BodySize,
-    /// The time that a request takes.
+    /// The duration of a REST request.
     RequestTime,
 }
 
-/// The shortest time between two log lines about the same limit.
+/// The minimum time between two log lines about the same limit.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 static THROTTLES: Mutex<BTreeMap<Limit, LogThrottle>> = Mutex::new(BTreeMap::new());
@@ -48,7 +48,7 @@ impl Limit {
     /// The path of the setting that an operator changes.
     pub const fn setting(self) -> &'static str {
         match self {
-            // Every connection may be that of a device that polls.
+            // Every connection may belong to a polling device.
             Self::Connections | Self::PollingSessions => "limits.connections",
             Self::ConnectionsPerAddress => "limits.connections_per_address",
             Self::SessionsPerUser => "limits.sessions_per_user",
@@ -71,13 +71,13 @@ impl Limit {
         setting.rsplit_once('.').map_or(setting, |(_, name)| name)
     }
 
-    /// Counts a rejection, and logs it at most once a second per limit: clients that exceed a limit
-    /// would otherwise fill the log.
+    /// Counts a rejection, and logs it at most once a second per limit, so that clients that exceed a limit do not
+    /// fill the log.
     pub fn record_exceeded(self) {
         self.record(None);
     }
 
-    /// The same for limits of which the client's address tells most.
+    /// The same, and logs the client's address.
     pub fn record_exceeded_by(self, client: IpAddr) {
         self.record(Some(client));
     }
@@ -92,23 +92,22 @@ impl Limit {
     }
 }
 
-/// When a limit was last logged, and how often it has been exceeded since.
 #[derive(Debug, Default)]
 struct LogThrottle {
-    logged: Option<Instant>,
-    since: u64,
+    last_logged: Option<Instant>,
+    exceeded_since: u64,
 }
 
 impl LogThrottle {
-    /// How often the limit was exceeded since the last log line, this time included; `None` while
-    /// another line would be too early.
+    /// How often the limit was exceeded since the last log line, this time included; `None` if it is too early for
+    /// another line.
     fn record(&mut self, now: Instant) -> Option<u64> {
-        self.since += 1;
-        if self.logged.is_some_and(|then| now.duration_since(then) < LOG_INTERVAL) {
+        self.exceeded_since += 1;
+        if self.last_logged.is_some_and(|then| now.duration_since(then) < LOG_INTERVAL) {
             return None;
         }
-        self.logged = Some(now);
-        Some(std::mem::take(&mut self.since))
+        self.last_logged = Some(now);
+        Some(std::mem::take(&mut self.exceeded_since))
     }
 }
 
@@ -126,16 +125,16 @@ mod tests {
     }
 
     #[test]
-    fn every_limit_is_throttled_by_itself() {
+    fn every_limit_is_throttled_separately() {
         for limit in [Limit::Connections, Limit::RequestTime] {
             limit.record_exceeded();
             let throttles = THROTTLES.lock();
-            assert!(throttles[&limit].logged.is_some(), "{limit:?}");
+            assert!(throttles[&limit].last_logged.is_some(), "{limit:?}");
         }
     }
 
     #[test]
-    fn metrics_name_the_setting_without_its_section() {
+    fn label_is_the_setting_without_its_section() {
         assert_eq!(Limit::ConnectionsPerAddress.label(), "connections_per_address");
         assert_eq!(Limit::BodySize.label(), "max_body");
     }

@@ -1,7 +1,7 @@
-//! Rate limits, and how exceeded limits are logged and counted.
+//! Rate limits, and the logging and counting of exceeded limits.
 //!
-//! Time is the machine's own, monotonic: a rate is nothing that is stored or told, so it needs no
-//! clock that others can set.
+//! The limits use the machine's monotonic clock and not the `Clock` port, because rates are neither stored nor
+//! published.
 
 mod exceeded;
 mod network;
@@ -11,6 +11,6 @@ mod user_work;
 pub use exceeded::Limit;
 pub(crate) use network::network_of;
 pub use rates::PerSecond;
-pub(crate) use rates::{Exceeded, Rate, RateByKey};
+pub(crate) use rates::{Rate, RateByKey, RateExceeded};
 pub use user_work::UserWork;
 pub(crate) use user_work::{Cost, WorkPermit};

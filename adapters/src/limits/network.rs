@@ -1,7 +1,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 
-/// What one subscriber has: an IPv4 address, or a /64 of IPv6, in which anybody can take as many
-/// addresses as they like (RFC 6177).
+/// The network of one subscriber: an IPv4 address, or an IPv6 /64, in which a subscriber can use any number of
+/// addresses (RFC 6177).
 pub(crate) fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {

@@ -6,20 +6,20 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, NotUntil, Quota, RateLimiter};
 use parking_lot::Mutex;
 
-/// So many a second in the long run, and twice as many at once after a pause.
+/// A rate per second. After a pause, twice as many are allowed at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PerSecond(NonZeroU32);
 
 impl PerSecond {
-    /// The highest rate that can be set.
-    pub const MOST: u32 = 1_000_000;
+    /// The highest supported rate.
+    pub const MAX: u32 = 1_000_000;
 
-    /// So many a second, [`MOST`](Self::MOST) at most; `None` for 0, which stands for no limit.
+    /// A rate of at most [`MAX`](Self::MAX); `None` for 0, which means no limit.
     pub fn new(rate: u32) -> Option<Self> {
-        NonZeroU32::new(rate.min(Self::MOST)).map(Self)
+        NonZeroU32::new(rate.min(Self::MAX)).map(Self)
     }
 
-    /// How long it takes for one more to be allowed.
+    /// The time after which one more is allowed.
     pub(super) fn interval(self) -> Duration {
         Duration::from_secs(1) / self.0.get()
     }
@@ -39,17 +39,17 @@ impl From<NonZeroU32> for PerSecond {
 
 /// A rate is exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Exceeded {
-    /// For how long it is.
+pub(crate) struct RateExceeded {
+    /// The time after which another one is allowed.
     pub(crate) wait: Duration,
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the limiter gives it away")]
-fn exceeded(until: NotUntil<Instant>) -> Exceeded {
-    Exceeded { wait: until.wait_time_from(DefaultClock::default().now()) }
+#[expect(clippy::needless_pass_by_value, reason = "used as an argument of `map_err`")]
+fn exceeded(until: NotUntil<Instant>) -> RateExceeded {
+    RateExceeded { wait: until.wait_time_from(DefaultClock::default().now()) }
 }
 
-/// A rate for all that is counted together. Costs 40 bytes.
+/// A rate limit. Uses 40 bytes.
 #[derive(Debug)]
 pub(crate) struct Rate(DefaultDirectRateLimiter);
 
@@ -58,33 +58,32 @@ impl Rate {
         Self::times(rate, NonZeroU32::MIN)
     }
 
-    /// So many times that rate.
+    /// A limit of `times` that rate.
     pub(crate) fn times(rate: PerSecond, times: NonZeroU32) -> Self {
         Self(RateLimiter::direct(rate.quota(times)))
     }
 
-    /// Counts one, if it is within the rate.
-    pub(crate) fn take(&self) -> Result<(), Exceeded> {
+    /// Counts one if it is within the rate.
+    pub(crate) fn take(&self) -> Result<(), RateExceeded> {
         self.0.check().map_err(exceeded)
     }
 }
 
-/// A rate for each key. What is remembered of a key is a hash of it, and that only until its rate is
-/// whole again.
+/// A rate limit for each key. A key is stored as a hash, and only until its full rate is available again.
 pub(crate) struct RateByKey {
     rates: DefaultKeyedRateLimiter<u64>,
-    /// With a secret of its own: nobody can choose keys that are counted together.
+    /// Randomly seeded, so that no client can choose keys that collide.
     hasher: RandomState,
-    swept: Mutex<Instant>,
-    most_keys: usize,
+    last_sweep: Mutex<Instant>,
+    max_keys: usize,
 }
 
 impl RateByKey {
-    /// So many keys, some megabytes, are told apart at a time. When there are more, the rate holds for
-    /// none until some are forgotten: whoever has so many users or addresses cannot be held back by
-    /// what each of them may do, and to refuse would let them keep all others out.
-    const MOST_KEYS: usize = 65_536;
-    /// Below this nothing needs to be forgotten.
+    /// The maximum number of keys, which need some megabytes. While there are as many, further keys are not limited:
+    /// an attacker with so many users or addresses evades a limit per key anyway, and rejecting would let the
+    /// attacker lock out all other clients.
+    const MAX_KEYS: usize = 65_536;
+    /// With fewer keys no sweep is needed.
     const SWEEP_AT: usize = 1_024;
     const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
@@ -92,28 +91,28 @@ impl RateByKey {
         Self {
             rates: RateLimiter::hashmap(rate.quota(NonZeroU32::MIN)),
             hasher: RandomState::new(),
-            swept: Mutex::new(Instant::now()),
-            most_keys: Self::MOST_KEYS,
+            last_sweep: Mutex::new(Instant::now()),
+            max_keys: Self::MAX_KEYS,
         }
     }
 
-    /// Counts one for this key, if it is within the rate.
-    pub(crate) fn take(&self, key: &impl Hash) -> Result<(), Exceeded> {
+    /// Counts one for this key if it is within the rate.
+    pub(crate) fn take(&self, key: &impl Hash) -> Result<(), RateExceeded> {
         let keys = self.rates.len();
-        if keys >= Self::SWEEP_AT.min(self.most_keys) {
+        if keys >= Self::SWEEP_AT.min(self.max_keys) {
             self.sweep(Instant::now());
-            if keys >= self.most_keys && self.rates.len() >= self.most_keys {
+            if keys >= self.max_keys && self.rates.len() >= self.max_keys {
                 return Ok(());
             }
         }
         self.rates.check_key(&self.hasher.hash_one(key)).map_err(exceeded)
     }
 
-    /// Forgets the keys whose rate is whole again, unless that was done a moment ago.
+    /// Removes the keys whose full rate is available again, at most once per [`SWEEP_EVERY`](Self::SWEEP_EVERY).
     fn sweep(&self, now: Instant) {
-        let Some(mut swept) = self.swept.try_lock() else { return };
-        if now.duration_since(*swept) >= Self::SWEEP_EVERY {
-            *swept = now;
+        let Some(mut last_sweep) = self.last_sweep.try_lock() else { return };
+        if now.duration_since(*last_sweep) >= Self::SWEEP_EVERY {
+            *last_sweep = now;
             self.rates.retain_recent();
             self.rates.shrink_to_fit();
         }
@@ -129,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn twice_as_many_may_come_at_once_and_then_one_after_the_other() {
+    fn burst_is_twice_the_rate() {
         let one = Rate::of(rate(1));
         assert_eq!([one.take(), one.take()], [Ok(()), Ok(())]);
         let wait = one.take().unwrap_err().wait;
@@ -140,13 +139,13 @@ mod tests {
     }
 
     #[test]
-    fn no_limit_is_none_and_the_highest_is_one() {
+    fn rate_of_zero_is_no_limit_and_the_highest_rate_is_capped() {
         assert_eq!(PerSecond::new(0), None);
         assert!(Rate::of(rate(u32::MAX)).take().is_ok());
     }
 
     #[test]
-    fn each_key_has_its_own() {
+    fn each_key_has_its_own_rate() {
         let rates = RateByKey::of(rate(1));
         for name in ["ada", "bob"] {
             assert_eq!([(); 3].map(|()| rates.take(&name).is_ok()), [true, true, false]);
@@ -154,8 +153,8 @@ mod tests {
     }
 
     #[test]
-    fn only_so_many_keys_are_kept_and_those_that_had_a_pause_are_forgotten() {
-        let rates = RateByKey { most_keys: 100, ..RateByKey::of(rate(100)) };
+    fn number_of_keys_is_limited_and_idle_keys_are_removed() {
+        let rates = RateByKey { max_keys: 100, ..RateByKey::of(rate(100)) };
         for key in 0..1_000 {
             assert!(rates.take(&key).is_ok());
         }
@@ -166,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_is_small_as_there_may_be_one_for_each_device() {
+    fn rate_is_small_because_each_device_may_have_one() {
         assert!(size_of::<Rate>() <= 40, "{}", size_of::<Rate>());
     }
 }

@@ -1,4 +1,5 @@
-//! What fills the application's ports. A port's file and its adapter's file have the same name.
+//! Adapters that implement the application's ports. A port's file and its adapter's file have the
+//! same name.
 
 pub mod amqp;
 pub mod in_process;

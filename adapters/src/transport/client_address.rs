@@ -1,4 +1,4 @@
-//! Whose request it is, where trusted proxies stand between.
+//! Finds the client of a request that came through trusted proxies.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,29 +7,29 @@ use ipnet::IpNet;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The address that a request came from; an extension of each. It is the connection's peer, or, where
-/// that is a trusted proxy, whoever the proxies say it came from.
+/// The address that a request came from; an extension of each request. It is the address of the connection's
+/// peer or, if that is a trusted proxy, the address that the proxies report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientAddress(pub IpAddr);
 
 impl ClientAddress {
-    /// Where a request comes from, for whatever is counted by address.
+    /// The address in these extensions; `None` only in tests.
     pub(crate) fn of(extensions: &Extensions) -> Option<IpAddr> {
         extensions.get::<Self>().map(|Self(address)| *address)
     }
 }
 
-/// The proxies whose `X-Forwarded-For` is believed.
+/// The proxies whose `X-Forwarded-For` is trusted.
 #[derive(Debug, Clone, Default)]
 pub struct TrustedProxies(Vec<IpNet>);
 
-/// A text is neither an address nor a network.
+/// The text is neither an address nor a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a proxy is an address or a network, such as 10.0.0.7 or 10.0.0.0/8")]
 pub struct InvalidProxy;
 
 impl TrustedProxies {
-    /// Takes addresses and networks in CIDR notation (RFC 4632, 3.1; RFC 4291, 2.3).
+    /// Parses addresses and networks in CIDR notation (RFC 4632, section 3.1; RFC 4291, section 2.3).
     pub fn parse<'a>(raw: impl IntoIterator<Item = &'a str>) -> Result<Self, InvalidProxy> {
         let network = |one: &str| {
             one.parse()
@@ -44,11 +44,11 @@ impl TrustedProxies {
         self.0.iter().any(|network| network.contains(&address))
     }
 
-    /// Whom a trusted peer's request came from. Each proxy appends who it heard the request from, so the
-    /// last address that is not a proxy's is what a trusted one has seen itself; what stands before it
-    /// is anybody's word. (RFC 7239 says the same of `Forwarded`, in 5.2 and 8.1.)
+    /// The client whose request a trusted peer forwards. Each proxy appends the address that it received the
+    /// request from. So the last address that is not a proxy's was seen by a trusted proxy. A client can
+    /// forge the addresses before it. (RFC 7239, sections 5.2 and 8.1, on `Forwarded`.)
     ///
-    /// What cannot be read ends the search with the last proxy that could be.
+    /// If an address cannot be parsed, the proxy after it counts as the client.
     pub(super) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> ClientAddress {
         let mut client = peer.to_canonical();
         let lines = headers.get_all(X_FORWARDED_FOR).iter().rev();
@@ -64,7 +64,7 @@ impl TrustedProxies {
     }
 }
 
-/// An address as proxies write it: alone, or with a port as some do.
+/// An address as proxies write it: some add a port.
 fn address(hop: &[u8]) -> Option<IpAddr> {
     let hop = std::str::from_utf8(hop).ok()?.trim();
     let bare = hop.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(hop);
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_address_that_is_no_proxy_is_the_clients() {
+    fn last_address_that_is_not_a_proxy_is_the_client() {
         assert_eq!(client(&["203.0.113.9"]), "203.0.113.9");
         assert_eq!(client(&["203.0.113.9, 10.1.2.3, 192.0.2.1"]), "203.0.113.9");
         assert_eq!(client(&["203.0.113.9", "10.1.2.3"]), "203.0.113.9");
@@ -94,14 +94,14 @@ mod tests {
     }
 
     #[test]
-    fn what_a_client_claims_itself_stands_further_left_and_is_not_believed() {
+    fn addresses_forged_by_the_client_are_ignored() {
         assert_eq!(client(&["127.0.0.1, 203.0.113.9"]), "203.0.113.9");
         assert_eq!(client(&["10.0.0.9, 203.0.113.9, 10.0.0.2"]), "203.0.113.9");
         assert_eq!(client(&["192.0.2.1", "203.0.113.9"]), "203.0.113.9");
     }
 
     #[test]
-    fn without_anybody_else_the_furthest_proxy_is_the_client() {
+    fn without_another_address_the_first_proxy_is_the_client() {
         assert_eq!(client(&[]), "10.0.0.1");
         assert_eq!(client(&["10.0.0.3, 10.0.0.2"]), "10.0.0.3");
         assert_eq!(client(&["unknown"]), "10.0.0.1");
@@ -110,19 +110,19 @@ mod tests {
     }
 
     #[test]
-    fn an_address_may_have_a_port_or_brackets() {
-        for (written, meant) in [
+    fn address_may_have_a_port_or_brackets() {
+        for (written, expected) in [
             ("203.0.113.9:4711", "203.0.113.9"),
             ("[2a00::1]:4711", "2a00::1"),
             ("[2a00::1]", "2a00::1"),
             ("::ffff:203.0.113.9", "203.0.113.9"),
         ] {
-            assert_eq!(client(&[written]), meant, "{written}");
+            assert_eq!(client(&[written]), expected, "{written}");
         }
     }
 
     #[test]
-    fn a_proxy_is_an_address_or_a_network() {
+    fn proxy_is_an_address_or_a_network() {
         for raw in ["", "10.0.0.0/33", "proxy.example.org", "10.0.0.1:80", "*"] {
             assert_eq!(TrustedProxies::parse([raw]).unwrap_err(), InvalidProxy, "{raw}");
         }

@@ -1,7 +1,6 @@
 //! Reads the frames that clients send over a WebSocket (RFC 6455, section 5): masked, and possibly fragmented.
 //!
-//! A connection is idle nearly all of the time, and there are many of them: while no frame is under way the
-//! reader keeps a few words and no buffer.
+//! There are many connections, and each is idle nearly all of the time: between frames the reader has no buffer.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -12,7 +11,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::frames::{BINARY, CLOSE, CONTINUATION, FINAL, PING, PONG, TEXT, close_code};
 
-/// What one received frame amounts to.
+/// A received frame.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Frame {
     /// The last or only frame of a text message, with the whole message.
@@ -21,7 +20,7 @@ pub(crate) enum Frame {
     Binary(Vec<u8>),
     /// A fragment of a message that is not complete yet.
     Fragment,
-    /// To be answered with a pong of the same payload.
+    /// Must be answered with a pong of the same payload.
     Ping(Vec<u8>),
     /// An answer to a ping, or unsolicited.
     Pong,
@@ -50,8 +49,7 @@ pub(crate) enum ReadError {
 }
 
 impl ReadError {
-    /// The status code that tells the peer why the connection is closed (section 7.4.1); `None` where
-    /// there is nobody left to tell.
+    /// The status code of the close frame for this error (section 7.4.1); `None` if the connection is gone.
     pub(crate) const fn close_code(&self) -> Option<u16> {
         match self {
             Self::Gone | Self::Broken(_) => None,
@@ -62,27 +60,27 @@ impl ReadError {
     }
 }
 
-/// Reads frames, of messages up to a limit in bytes.
+/// Reads frames of messages up to `limit` bytes.
 #[derive(Debug)]
 pub(crate) struct FrameReader {
     limit: usize,
     /// Bytes read from the connection. Empty, and without an allocation, between frames.
     buffer: Vec<u8>,
-    /// Where the first frame that is not processed yet starts in the buffer.
+    /// The start of the first unprocessed frame in the buffer.
     at: usize,
-    /// The kind of the fragmented message under way, and its fragments so far.
-    fragments: Option<(Kind, Vec<u8>)>,
+    /// The kind of an incomplete fragmented message, and its fragments so far.
+    fragments: Option<(MessageKind, Vec<u8>)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum MessageKind {
     Text,
     Binary,
 }
 
 impl FrameReader {
-    /// Bytes per read. Nothing is reserved for the length that a frame announces, so a client that announces
-    /// much and sends little costs little.
+    /// Bytes per read. The reader does not allocate the length that a frame announces, so a client that announces
+    /// a large frame and sends little costs little.
     const CHUNK: usize = 4_096;
 
     pub(crate) fn new(limit: usize) -> Self {
@@ -119,9 +117,9 @@ impl FrameReader {
         Poll::Ready(Ok(()))
     }
 
-    /// The next frame in the buffer, once all of it is there.
+    /// The next frame in the buffer, once it is complete.
     fn take(&mut self) -> Result<Option<Frame>, ReadError> {
-        let Some(head) = Head::read(&self.buffer[self.at..])? else { return Ok(None) };
+        let Some(head) = FrameHead::read(&self.buffer[self.at..])? else { return Ok(None) };
         self.check(&head)?;
         let begin = self.at + head.length;
         let end = begin + head.payload;
@@ -135,8 +133,8 @@ impl FrameReader {
         self.read(&head, payload).map(Some)
     }
 
-    /// Whether a frame with this head is allowed now. Decided before any of its payload has arrived.
-    fn check(&self, head: &Head) -> Result<(), ReadError> {
+    /// Checks whether a frame with this head is allowed now, before any of its payload has arrived.
+    fn check(&self, head: &FrameHead) -> Result<(), ReadError> {
         let before = match (head.opcode, &self.fragments) {
             (CONTINUATION, None) => return violation("continuation frame without a message"),
             (CONTINUATION, Some((_, fragments))) => fragments.len(),
@@ -149,19 +147,24 @@ impl FrameReader {
         Ok(())
     }
 
-    fn read(&mut self, head: &Head, payload: Vec<u8>) -> Result<Frame, ReadError> {
+    fn read(&mut self, head: &FrameHead, payload: Vec<u8>) -> Result<Frame, ReadError> {
         match head.opcode {
             PING => Ok(Frame::Ping(payload)),
             PONG => Ok(Frame::Pong),
             CLOSE => status(&payload).map(Frame::Close),
             opcode => {
-                let kind = if opcode == TEXT { Kind::Text } else { Kind::Binary };
+                let kind = if opcode == TEXT { MessageKind::Text } else { MessageKind::Binary };
                 self.gather(kind, payload, head.is_final)
             }
         }
     }
 
-    fn gather(&mut self, kind: Kind, payload: Vec<u8>, is_final: bool) -> Result<Frame, ReadError> {
+    fn gather(
+        &mut self,
+        kind: MessageKind,
+        payload: Vec<u8>,
+        is_final: bool,
+    ) -> Result<Frame, ReadError> {
         let (kind, message) = match self.fragments.take() {
             Some((kind, mut fragments)) => {
                 fragments.extend(payload);
@@ -174,8 +177,8 @@ impl FrameReader {
             return Ok(Frame::Fragment);
         }
         match kind {
-            Kind::Binary => Ok(Frame::Binary(message)),
-            Kind::Text => match String::from_utf8(message) {
+            MessageKind::Binary => Ok(Frame::Binary(message)),
+            MessageKind::Text => match String::from_utf8(message) {
                 Ok(text) => Ok(Frame::Text(text)),
                 Err(_) => Err(ReadError::NotUtf8),
             },
@@ -184,7 +187,7 @@ impl FrameReader {
 }
 
 /// The head of a frame from a client.
-struct Head {
+struct FrameHead {
     opcode: u8,
     is_final: bool,
     /// The head's own length in bytes.
@@ -194,11 +197,11 @@ struct Head {
     mask: [u8; 4],
 }
 
-impl Head {
+impl FrameHead {
     /// The largest payload of a control frame (section 5.5).
-    const CONTROL: usize = 125;
+    const MAX_CONTROL_PAYLOAD: usize = 125;
 
-    /// `None` while it is incomplete. A violation is reported as early as it shows.
+    /// `None` while it is incomplete. A violation is reported as soon as it can be detected.
     fn read(bytes: &[u8]) -> Result<Option<Self>, ReadError> {
         let (Some(first), Some(second)) = (bytes.first(), bytes.get(1)) else { return Ok(None) };
         let (opcode, is_final) = (first & 0x0f, first & FINAL != 0);
@@ -222,7 +225,7 @@ impl Head {
         };
         let Some(payload) = payload else { return Ok(None) };
         let payload = usize::try_from(payload).map_err(|_| ReadError::TooLarge)?;
-        if is_control && payload > Self::CONTROL {
+        if is_control && payload > Self::MAX_CONTROL_PAYLOAD {
             return violation("control frame too large");
         }
         let length = 2 + extended + 4;
@@ -233,7 +236,7 @@ impl Head {
     }
 }
 
-/// The big-endian number of that many bytes behind the first two.
+/// The big-endian number of `width` bytes after the first two.
 fn number(bytes: &[u8], width: usize) -> Option<u64> {
     let bytes = bytes.get(2..2 + width)?;
     Some(bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))

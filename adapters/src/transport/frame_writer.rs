@@ -1,9 +1,9 @@
-//! The two halves of an open WebSocket: [`FrameWriter`], shared by every task that has something to send, and
-//! [`WebSocketReader`], which belongs to the connection's own task.
+//! The two halves of an open WebSocket: [`FrameWriter`], shared by all tasks that send, and [`WebSocketReader`],
+//! owned by the connection's task.
 //!
-//! A write goes straight to the kernel from the task that makes it: no queue, no wake-up of another task, one
-//! system call for all frames of a delivery. What the kernel does not take is queued within bounds and
-//! written by a task of its own while the peer reads.
+//! The sending task writes directly to the kernel: no queue, no wake-up of another task, one system call for
+//! all frames of a delivery. Bytes that the kernel does not accept are queued within limits, and a separate task
+//! writes them while the peer reads.
 
 use std::collections::VecDeque;
 use std::io;
@@ -18,20 +18,18 @@ use tokio::io::{AsyncRead, AsyncWrite as _, ReadBuf};
 use super::frame_reader::{Frame, FrameReader, ReadError};
 use super::stream::Stream;
 
-/// How much may wait for a peer that reads slower than it is sent to.
+/// How much may be queued for a peer that reads too slowly.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SendLimits {
-    /// Frames.
     pub(crate) frames: usize,
-    /// Bytes of these frames.
     pub(crate) bytes: usize,
 }
 
 impl SendLimits {
     pub(crate) const UNLIMITED: Self = Self { frames: usize::MAX, bytes: usize::MAX };
 
-    /// Whether more may wait. An empty queue takes a message of any size; otherwise one above the byte limit could
-    /// never be sent.
+    /// Whether `more` may be queued. An empty queue accepts a message of any size; otherwise one above the byte
+    /// limit could never be sent.
     pub(crate) const fn allow(self, queued: Queued, more: Queued) -> bool {
         let frames = queued.frames.saturating_add(more.frames);
         let bytes = queued.bytes.saturating_add(more.bytes);
@@ -39,7 +37,7 @@ impl SendLimits {
     }
 }
 
-/// Frames that wait, or are about to.
+/// An amount of frames that are queued, or are about to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Queued {
     pub(crate) frames: usize,
@@ -55,13 +53,13 @@ impl Queued {
     }
 }
 
-/// Why something was not sent.
+/// Why frames were neither written nor queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NotSent {
+pub enum EnqueueError {
     /// The peer reads too slowly.
     #[error("the send queue is full")]
     Full,
-    /// The connection is gone, or is being closed.
+    /// The connection is closed or being closed.
     #[error("the connection is closed")]
     Closed,
 }
@@ -79,19 +77,19 @@ pub(crate) struct WebSocketReader {
 struct SharedStream(Mutex<State>);
 
 struct State {
-    /// `None` once the reading half is gone.
+    /// `None` once the reading half has been dropped.
     stream: Option<Stream>,
-    /// Nothing can be written any more. The reading half finds out by itself.
+    /// Nothing can be written any more. The reading half notices this by itself.
     is_closed: bool,
-    /// Frames, or rests of frames, that the kernel did not take.
+    /// Frames, or the ends of frames, that the kernel did not accept.
     queue: VecDeque<Bytes>,
     queued_bytes: usize,
     /// Whether a task is writing the queue.
     is_draining: bool,
-    /// That task, while it waits for the peer.
-    drain: Option<Waker>,
-    /// To be woken when the queue is empty.
-    drained: Option<Waker>,
+    /// Wakes that task, while it waits for the peer.
+    drain_waker: Option<Waker>,
+    /// Wakes the task that waits until the queue is empty.
+    drained_waker: Option<Waker>,
 }
 
 /// Splits an open WebSocket. A message from the peer may have at most `max_message` bytes.
@@ -102,8 +100,8 @@ pub(super) fn split(stream: Stream, max_message: usize) -> (FrameWriter, WebSock
         queue: VecDeque::new(),
         queued_bytes: 0,
         is_draining: false,
-        drain: None,
-        drained: None,
+        drain_waker: None,
+        drained_waker: None,
     })));
     let reader = WebSocketReader { shared: shared.clone(), frames: FrameReader::new(max_message) };
     (FrameWriter(shared), reader)
@@ -115,15 +113,15 @@ impl FrameWriter {
         &self,
         frames: impl Iterator<Item = &'a Bytes> + Clone,
         limits: SendLimits,
-    ) -> Result<(), NotSent> {
+    ) -> Result<(), EnqueueError> {
         let mut state = self.0.0.lock();
         if state.is_closed {
-            return Err(NotSent::Closed);
+            return Err(EnqueueError::Closed);
         }
         if state.is_draining {
             let queued = Queued { frames: state.queue.len(), bytes: state.queued_bytes };
             if !limits.allow(queued, Queued::of(frames.clone())) {
-                return Err(NotSent::Full);
+                return Err(EnqueueError::Full);
             }
             state.enqueue(0, frames);
             return Ok(());
@@ -137,20 +135,20 @@ impl FrameWriter {
         Ok(())
     }
 
-    /// How many bytes the kernel has not taken yet.
+    /// How many bytes the kernel has not accepted yet.
     pub(crate) fn queued_bytes(&self) -> usize {
         let state = self.0.0.lock();
-        // With TLS a record may wait although the queue is empty.
+        // With TLS a record may be buffered although the queue is empty.
         state.queued_bytes.max(usize::from(state.is_draining))
     }
 
-    /// Ready once the kernel has taken everything, or the connection is closed.
+    /// Ready once the kernel has accepted everything, or the connection is closed.
     pub(crate) fn poll_drained(&self, cx: &Context<'_>) -> Poll<()> {
         let mut state = self.0.0.lock();
         if !state.is_draining {
             return Poll::Ready(());
         }
-        state.drained = Some(cx.waker().clone());
+        state.drained_waker = Some(cx.waker().clone());
         Poll::Pending
     }
 }
@@ -161,7 +159,7 @@ impl WebSocketReader {
         self.frames.poll_next(cx, &mut &*self.shared)
     }
 
-    /// Ends the writing direction: the peer sees the end of the stream after everything that was written.
+    /// Shuts down the writing direction: the peer sees the end of the stream after all written data.
     pub(crate) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.shared.0.lock().stream {
             Some(stream) => Pin::new(stream).poll_shutdown(cx).map(drop),
@@ -171,8 +169,8 @@ impl WebSocketReader {
 
     /// Reads and discards what the peer still sends, at most `budget` bytes. Ready at the end of the stream.
     ///
-    /// A connection that is closed while unread bytes wait is reset by the kernel, and the peer loses what it
-    /// has not read yet, such as a close frame.
+    /// If a connection is closed with unread bytes, the kernel resets it, and the peer loses data that it has not
+    /// read yet, such as a close frame.
     pub(crate) fn poll_discard(&self, cx: &mut Context<'_>, budget: &mut usize) -> Poll<()> {
         let mut chunk = [std::mem::MaybeUninit::uninit(); 4_096];
         while *budget > 0 {
@@ -210,7 +208,7 @@ impl AsyncRead for &SharedStream {
 }
 
 impl SharedStream {
-    /// Writes the queue while the peer reads. Does not keep the connection open.
+    /// Writes the queue while the peer reads. The weak reference does not keep the connection open.
     async fn drain(shared: Weak<Self>) {
         std::future::poll_fn(move |cx| {
             let Some(shared) = shared.upgrade() else { return Poll::Ready(()) };
@@ -221,19 +219,22 @@ impl SharedStream {
 }
 
 impl State {
-    /// Writes as much as the kernel takes without waiting; returns the number of bytes.
-    fn write_now<'a>(&mut self, frames: impl Iterator<Item = &'a Bytes>) -> Result<usize, NotSent> {
+    /// Writes as much as the kernel accepts without waiting; returns the number of bytes.
+    fn write_now<'a>(
+        &mut self,
+        frames: impl Iterator<Item = &'a Bytes>,
+    ) -> Result<usize, EnqueueError> {
         let written = match &mut self.stream {
             Some(stream) => stream.write_now(frames),
-            None => return Err(NotSent::Closed),
+            None => return Err(EnqueueError::Closed),
         };
         written.map_err(|_| {
             self.close();
-            NotSent::Closed
+            EnqueueError::Closed
         })
     }
 
-    /// Queues what follows the first `written` bytes of these frames.
+    /// Queues everything after the first `written` bytes of these frames.
     fn enqueue<'a>(&mut self, mut written: usize, frames: impl Iterator<Item = &'a Bytes>) {
         for frame in frames {
             if written < frame.len() {
@@ -252,8 +253,8 @@ impl State {
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self.poll_write_queue(cx) {
             Poll::Pending => {
-                // A stream that is dropped wakes nobody.
-                self.drain = Some(cx.waker().clone());
+                // `close` wakes this task; dropping the stream would not.
+                self.drain_waker = Some(cx.waker().clone());
                 return Poll::Pending;
             }
             Poll::Ready(Ok(())) => {}
@@ -261,7 +262,7 @@ impl State {
         }
         self.queue = VecDeque::new();
         self.is_draining = false;
-        self.drained.take().into_iter().for_each(Waker::wake);
+        self.drained_waker.take().into_iter().for_each(Waker::wake);
         Poll::Ready(())
     }
 
@@ -288,7 +289,8 @@ impl State {
         self.is_draining = false;
         self.queue = VecDeque::new();
         self.queued_bytes = 0;
-        [self.drain.take(), self.drained.take()].into_iter().flatten().for_each(Waker::wake);
+        let wakers = [self.drain_waker.take(), self.drained_waker.take()];
+        wakers.into_iter().flatten().for_each(Waker::wake);
     }
 }
 

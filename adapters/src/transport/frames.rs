@@ -17,12 +17,12 @@ pub(crate) mod close_code {
     pub(crate) const TOO_LARGE: u16 = 1_009;
 }
 
-/// A text frame around a text given in pieces.
+/// A text frame whose text is the concatenation of these strings.
 pub(crate) fn text_frame(text: &[&str]) -> Bytes {
-    let length: usize = text.iter().map(|piece| piece.len()).sum();
+    let length: usize = text.iter().map(|part| part.len()).sum();
     let mut frame = data_head(TEXT, length);
-    for piece in text {
-        frame.extend_from_slice(piece.as_bytes());
+    for part in text {
+        frame.extend_from_slice(part.as_bytes());
     }
     frame.into()
 }
@@ -34,7 +34,7 @@ pub(crate) fn binary_frame(payload: &[u8]) -> Bytes {
     frame.into()
 }
 
-/// The head of a data frame, with room for its payload.
+/// The head of a data frame, with capacity for its payload.
 fn data_head(opcode: u8, length: usize) -> Vec<u8> {
     let mut frame = Vec::with_capacity(length + 10);
     frame.push(FINAL | opcode);
@@ -57,9 +57,9 @@ pub(crate) fn pong_frame(payload: &[u8]) -> Bytes {
     control_frame(PONG, payload)
 }
 
-/// The server's part of the closing handshake.
+/// The server's part of the closing handshake. It repeats the client's status code.
 ///
-/// A code that may not be sent over the wire (section 7.4) is answered as the protocol error that it is.
+/// A code that must not be sent (section 7.4) is a protocol error and is answered with that code.
 pub(crate) fn close_frame(code: Option<u16>) -> Bytes {
     match code {
         Some(code @ (1_000..=1_003 | 1_007..=1_014 | 3_000..=4_999)) => {
@@ -78,14 +78,14 @@ fn control_frame(opcode: u8, payload: &[u8]) -> Bytes {
     [&[FINAL | opcode, length], payload].concat().into()
 }
 
-/// The payload of a data frame that this module made.
+/// The payload of a data frame of this module.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Payload {
     Text(Bytes),
     Binary(Bytes),
 }
 
-/// Takes a data frame apart again, without copying its payload.
+/// Returns the payload of a data frame of this module without copying it.
 pub(crate) fn payload_of(frame: &Bytes) -> Payload {
     let head = match frame[1] {
         126 => 4,
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn data_frame_has_the_shortest_possible_head_and_gives_its_payload_back() {
+    fn data_frame_has_the_shortest_possible_head_and_returns_its_payload() {
         for (length, head) in [(0, 2), (125, 2), (126, 4), (65_535, 4), (65_536, 10)] {
             let text = "x".repeat(length);
             let frame = text_frame(&["", &text]);

@@ -1,107 +1,65 @@
-//! A bound on how long the head of a request may take.
-
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::Context;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-/// How far a connection is with its requests: even while a head is awaited or read, odd while its request
-/// is answered. A count and no flag, as a whole request may pass between two looks at it.
+/// Counts the requests of a connection: even while a request head is awaited or read, odd while the request is in
+/// flight. A counter instead of a flag, because a whole request may pass between two reads.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Progress(Arc<AtomicUsize>);
+pub(super) struct RequestProgress(Arc<AtomicUsize>);
 
-impl Progress {
-    /// A head was read, or its request was answered.
-    pub(super) fn step(&self) {
+impl RequestProgress {
+    /// A head was read, or its response was sent.
+    pub(super) fn advance(&self) {
         self.0.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Which head is awaited or read; `None` while a request is answered.
+    /// Identifies the head that is awaited or read; `None` while a request is in flight.
     fn head(&self) -> Option<usize> {
         Some(self.0.load(Ordering::Acquire)).filter(|steps| steps.is_multiple_of(2))
     }
 }
 
-/// A connection that fails when a request's head takes too long: from the beginning of the connection
-/// for the first one, from its first byte for others.
+/// Fails a connection's reads when a request head takes too long: measured from the start of the connection for
+/// the first head, from its first byte for later ones.
 ///
-/// hyper has a bound of its own, which also ends connections between two requests. That one is for
-/// those, and much longer: a proxy that keeps its connections would send into closed ones otherwise.
-pub(super) struct HeadTimeout<S> {
-    stream: S,
-    progress: Progress,
+/// hyper's own `header_read_timeout` also limits the idle time between two requests. It is used for that and is
+/// much longer, because a proxy would otherwise send requests into connections that are being closed.
+pub(super) struct HeadTimeout {
+    progress: RequestProgress,
     limit: Duration,
-    /// Here while a head is being read, and which.
+    /// Set while a head is being read, with the identity of that head.
     deadline: Option<(usize, Pin<Box<Sleep>>)>,
 }
 
-impl<S> HeadTimeout<S> {
-    /// The time for the first head began then.
-    pub(super) fn new(stream: S, progress: Progress, limit: Duration, begun: Instant) -> Self {
-        let due = || Box::pin(sleep_until(begun + limit));
+impl HeadTimeout {
+    /// `started` is when the time for the first head began.
+    pub(super) fn new(progress: RequestProgress, limit: Duration, started: Instant) -> Self {
+        let due = || Box::pin(sleep_until(started + limit));
         let deadline = progress.head().map(|first| (first, due()));
-        Self { stream, progress, limit, deadline }
+        Self { progress, limit, deadline }
     }
 
-    /// The connection, which is no longer one of HTTP.
-    pub(super) fn into_inner(self) -> S {
-        self.stream
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for HeadTimeout<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    /// Fails with `TimedOut` if the head being read is overdue. Called before each read.
+    pub(super) fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let head = self.progress.head();
         self.deadline.take_if(|(its, _)| Some(*its) != head);
         if let Some((_, deadline)) = &mut self.deadline
             && deadline.as_mut().poll(cx).is_ready()
         {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            return Err(io::ErrorKind::TimedOut.into());
         }
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        if buf.filled().len() > before && self.deadline.is_none() {
-            self.deadline = head.map(|its| (its, Box::pin(sleep(self.limit))));
+        Ok(())
+    }
+
+    /// Bytes were read: starts the timer if they begin a head.
+    pub(super) fn bytes_read(&mut self) {
+        if self.deadline.is_none() {
+            self.deadline = self.progress.head().map(|its| (its, Box::pin(sleep(self.limit))));
         }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for HeadTimeout<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

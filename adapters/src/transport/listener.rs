@@ -1,4 +1,4 @@
-//! Where connections come in: a TCP address or a Unix socket.
+//! Accepts connections on a TCP address or a Unix socket.
 
 use std::fmt;
 use std::io;
@@ -10,18 +10,19 @@ use std::time::Duration;
 
 use socket2::{Domain, SockAddr, SockRef, Type};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio_util::either::Either;
 use tracing::warn;
 
-use super::connection::Socket;
+use super::stream::AcceptedSocket;
 
-/// How accepted TCP connections are set up.
+/// Socket options of accepted connections.
 #[derive(Debug, Clone, Copy)]
 pub struct TcpSettings {
-    /// How long sent bytes may stay unacknowledged until the kernel gives the connection up
-    /// (`TCP_USER_TIMEOUT`). A peer that keeps its connection alive and stops reading would hold
-    /// its buffers for ever otherwise: nothing above TCP gets to notice while a write is stuck.
+    /// How long sent bytes may stay unacknowledged before the kernel closes the connection
+    /// (`TCP_USER_TIMEOUT`). Without it, a peer that keeps its connection alive but does not read would occupy
+    /// its buffers forever: nothing above TCP notices while a write is stuck.
     pub user_timeout: Duration,
-    /// The kernel's send buffer, in bytes (`SO_SNDBUF`; Linux doubles it). Left alone it grows to
+    /// The kernel's send buffer, in bytes (`SO_SNDBUF`; Linux doubles it). By default it grows to
     /// megabytes for a peer that does not read.
     pub send_buffer: usize,
 }
@@ -32,16 +33,16 @@ impl Default for TcpSettings {
     }
 }
 
-/// Where to listen: `127.0.0.1:8080`, `[::]:8080` or `unix:/run/belfry.sock`.
+/// An address to listen on: `127.0.0.1:8080`, `[::]:8080` or `unix:/run/belfry.sock`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ListenAddress {
-    /// An address and a port; port 0 takes a free one.
+    /// An address and a port; port 0 selects a free one.
     Tcp(SocketAddr),
     /// The path of a Unix socket.
     Unix(PathBuf),
 }
 
-/// A text is not a [`ListenAddress`].
+/// The text is not a [`ListenAddress`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected an address with a port such as 127.0.0.1:8080, or unix:/path/of/a.sock")]
 pub struct InvalidListenAddress;
@@ -74,7 +75,7 @@ impl From<SocketAddr> for ListenAddress {
 }
 
 impl ListenAddress {
-    /// Whether only this machine can reach it.
+    /// Whether only processes on this machine can connect.
     pub fn is_local(&self) -> bool {
         match self {
             Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
@@ -93,15 +94,15 @@ pub struct Listener {
 #[derive(Debug)]
 enum Bound {
     Tcp(TcpListener),
-    // The file goes when nobody listens on it any more.
+    // The file is removed with the listener.
     Unix(UnixListener, SocketFile),
 }
 
 impl Listener {
-    /// Listens at that address.
+    /// Listens on that address.
     ///
-    /// A Unix socket can be used by its owner and its group (mode 0660). A file that is left of an
-    /// earlier one is replaced; one that somebody listens on, or that is no socket, is not.
+    /// The owner and the group of a Unix socket's file can connect (mode 0660). A stale socket file is replaced. A
+    /// socket with a listener, or a file that is not a socket, is an error.
     pub async fn bind(
         address: impl Into<ListenAddress>,
         settings: TcpSettings,
@@ -116,7 +117,7 @@ impl Listener {
         Ok(Self { bound, settings })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> io::Result<ListenAddress> {
         Ok(match &self.bound {
             Bound::Tcp(listener) => ListenAddress::Tcp(listener.local_addr()?),
@@ -124,43 +125,42 @@ impl Listener {
         })
     }
 
-    /// The next connection and where it came from. It waits for ever where none comes.
-    pub(super) async fn accept(&self) -> (Socket, SocketAddr) {
-        /// A peer that was quicker is nothing; what else fails is mostly a lack of descriptors, which
-        /// trying again at once does not cure.
-        const PAUSE: Duration = Duration::from_secs(1);
+    /// The next connection and the address that it came from.
+    pub(super) async fn accept(&self) -> (AcceptedSocket, SocketAddr) {
+        /// Most errors are a lack of file descriptors, for which an immediate retry does not help.
+        const RETRY_IN: Duration = Duration::from_secs(1);
         loop {
             match self.try_accept().await {
                 Ok(accepted) => return accepted,
-                Err(error) if is_the_peers(&error) => {}
+                Err(error) if is_peer_error(&error) => {}
                 Err(error) => {
-                    warn!(%error, "no connection can be accepted for now");
-                    tokio::time::sleep(PAUSE).await;
+                    warn!(%error, retry_in = ?RETRY_IN, "cannot accept connections; retrying");
+                    tokio::time::sleep(RETRY_IN).await;
                 }
             }
         }
     }
 
-    async fn try_accept(&self) -> io::Result<(Socket, SocketAddr)> {
+    async fn try_accept(&self) -> io::Result<(AcceptedSocket, SocketAddr)> {
         const LOCAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
         match &self.bound {
             Bound::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
-                if let Err(error) = self.set_up(&stream) {
-                    warn!(%error, %address, "socket options not set");
+                if let Err(error) = self.set_options(&stream) {
+                    warn!(%error, %address, "cannot set socket options");
                 }
-                Ok((Socket::Tcp(stream), address))
+                Ok((Either::Left(stream), address))
             }
             Bound::Unix(listener, _) => {
                 let (stream, _) = listener.accept().await?;
                 SockRef::from(&stream).set_send_buffer_size(self.settings.send_buffer)?;
-                Ok((Socket::Unix(stream), LOCAL))
+                Ok((Either::Right(stream), LOCAL))
             }
         }
     }
 
-    fn set_up(&self, stream: &TcpStream) -> io::Result<()> {
-        // A push is one small write that somebody waits for.
+    fn set_options(&self, stream: &TcpStream) -> io::Result<()> {
+        // A push is one small write, which Nagle's algorithm would delay.
         stream.set_nodelay(true)?;
         let socket = SockRef::from(stream);
         socket.set_send_buffer_size(self.settings.send_buffer)?;
@@ -170,12 +170,13 @@ impl Listener {
     }
 }
 
-fn is_the_peers(error: &io::Error) -> bool {
+/// Whether the peer closed the connection before it was accepted.
+fn is_peer_error(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-/// The file of a Unix socket; removed when it is dropped, unless it is another's by then.
+/// The file of a Unix socket. Dropping this removes the file, unless another process has replaced it.
 #[derive(Debug)]
 struct SocketFile {
     path: PathBuf,
@@ -192,12 +193,12 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let is_ours = self
+        let is_own = self
             .path
             .symlink_metadata()
             .is_ok_and(|file| (file.dev(), file.ino()) == (self.device, self.inode));
-        if is_ours && let Err(error) = std::fs::remove_file(&self.path) {
-            warn!(%error, path = %self.path.display(), "socket file not removed");
+        if is_own && let Err(error) = std::fs::remove_file(&self.path) {
+            warn!(%error, path = %self.path.display(), "cannot remove socket file");
         }
     }
 }
@@ -208,27 +209,27 @@ fn bind_unix(path: PathBuf) -> io::Result<(UnixListener, SocketFile)> {
     let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&SockAddr::unix(&path)?)?;
     let file = SocketFile::at(path)?;
-    // Before it listens nobody can connect, whatever rights the file was made with.
+    // Before `listen`: until then no client can connect, whatever mode the file was created with.
     std::fs::set_permissions(&file.path, PermissionsExt::from_mode(0o660))?;
     socket.set_nonblocking(true)?;
     socket.listen(BACKLOG)?;
     Ok((UnixListener::from_std(socket.into())?, file))
 }
 
-/// Removes a socket that nobody listens on.
+/// Removes a socket file that has no listener.
 fn remove_stale(path: &Path) -> io::Result<()> {
     let file = match path.symlink_metadata() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         found => found?,
     };
     if !file.file_type().is_socket() {
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is no socket"));
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the file is not a socket"));
     }
     match std::os::unix::net::UnixStream::connect(path) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             std::fs::remove_file(path)
         }
-        // It answers, or it cannot be told whether it would.
+        // It has a listener, or this cannot be found out.
         _ => Err(io::ErrorKind::AddrInUse.into()),
     }
 }
@@ -242,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_for_tcp_or_a_unix_socket() {
+    fn address_is_parsed_as_tcp_or_unix_socket() {
         for raw in ["127.0.0.1:8080", "[::]:0", "unix:/run/belfry.sock", "unix:belfry.sock"] {
             assert_eq!(raw.parse::<ListenAddress>().unwrap().to_string(), raw);
         }
@@ -259,19 +260,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_socket_file_is_for_its_group_and_goes_with_its_listener() {
+    async fn socket_file_is_for_its_group_and_removed_with_its_listener() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("belfry.sock");
         let listener = bind(&path).await.unwrap();
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o660);
         assert_eq!(bind(&path).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
-        assert!(path.exists(), "who is refused leaves it alone");
+        assert!(path.exists(), "a failed bind leaves it alone");
         drop(listener);
         assert!(!path.exists());
     }
 
     #[tokio::test]
-    async fn a_socket_that_nobody_listens_on_is_replaced_and_another_file_is_not() {
+    async fn stale_socket_file_is_replaced_and_another_file_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let (stale, file) = (folder.path().join("stale.sock"), folder.path().join("file"));
         drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
@@ -284,7 +285,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_successors_file_is_left_alone() {
+    async fn socket_file_of_a_later_listener_is_not_removed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("belfry.sock");
         let first = bind(&path).await.unwrap();

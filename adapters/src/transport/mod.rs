@@ -1,31 +1,31 @@
 //! Bytes, frames and connections: a [`Listener`] and a [`Server`] accept connections within limits. A connection
-//! may become a WebSocket, and any task may write to it. Nothing here knows the protocols on top.
+//! may become a WebSocket that any task can write to. This module knows no protocol above WebSockets.
 
-mod admission;
 mod client_address;
-mod connection;
-mod first_head;
+mod connection_limiter;
 mod frame_reader;
 mod frame_writer;
 mod frames;
 mod head_timeout;
+mod initial_request_head;
 mod listener;
+mod opening_handshake;
+mod peer;
 mod server;
 mod stream;
 mod tls;
-mod websocket;
 
-pub use admission::ConnectionLimits;
 pub use client_address::{ClientAddress, InvalidProxy, TrustedProxies};
-pub use connection::Peer;
+pub use connection_limiter::ConnectionLimits;
 pub use listener::{InvalidListenAddress, ListenAddress, Listener, TcpSettings};
+pub use peer::Peer;
 pub use server::{OpenConnections, Server, ServerSettings};
 pub use tls::{InvalidTls, Tls, TlsFiles};
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use frame_reader::fuzzing;
 pub(crate) use frame_reader::{Frame, ReadError};
-pub use frame_writer::NotSent;
+pub use frame_writer::EnqueueError;
 pub(crate) use frame_writer::{FrameWriter, Queued, SendLimits, WebSocketReader};
 pub(crate) use frames::{Payload, binary_frame, close_frame, payload_of, pong_frame, text_frame};
-pub(crate) use websocket::{InvalidOpening, Opening};
+pub(crate) use opening_handshake::{InvalidHandshake, OpeningHandshake};

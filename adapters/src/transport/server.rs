@@ -1,11 +1,10 @@
-//! Accepting connections and serving HTTP/1.1 (RFC 9112) on them, within bounds.
+//! Accepts connections and serves HTTP/1.1 (RFC 9112) on them, within limits.
 
 use std::convert::Infallible;
 use std::io;
 use std::net::IpAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
@@ -14,7 +13,8 @@ use axum::extract::ConnectInfo;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
 use http::{Request, StatusCode, header};
-use hyper::body::{Body as HttpBody, Bytes, Frame, Incoming, SizeHint};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -25,30 +25,30 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 use tracing::{debug, trace};
 
-use super::admission::{Admission, ConnectionLimits, Place};
 use super::client_address::{ClientAddress, TrustedProxies};
-use super::connection::{Connection, Peer};
-use super::first_head::first_head;
-use super::head_timeout::{HeadTimeout, Progress};
+use super::connection_limiter::{ConnectionLimiter, ConnectionLimits, ConnectionPermit};
+use super::head_timeout::{HeadTimeout, RequestProgress};
+use super::initial_request_head::initial_request_head;
 use super::listener::{ListenAddress, Listener};
-use super::stream::Stream;
+use super::peer::{ConnectionPermits, Peer};
+use super::stream::{AcceptedSocket, Stream, readable};
 use super::tls::Tls;
 use crate::limits::Limit;
 
 /// How connections are served.
 #[derive(Debug, Clone)]
 pub struct ServerSettings {
-    /// How long a client may take to send the head of a request: for the first one from the beginning
-    /// of the connection.
+    /// How long a client may take to send a request head. For the first head this includes the time since the
+    /// connection was accepted.
     pub header_timeout: Duration,
     /// How long a connection may be idle between two requests. A proxy in front must close its idle
     /// connections earlier, or it sends requests into connections that are being closed here.
     pub keep_alive: Duration,
-    /// The most that is open at once.
+    /// How many connections may be open at once.
     pub limits: ConnectionLimits,
-    /// Whose `X-Forwarded-For` is believed.
+    /// The proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: TrustedProxies,
-    /// With TLS, and with nothing else then.
+    /// If set, all connections use TLS.
     pub tls: Option<Arc<Tls>>,
 }
 
@@ -64,77 +64,77 @@ impl Default for ServerSettings {
     }
 }
 
-/// A listener and what holds for its connections.
+/// A listener and the settings for its connections.
 #[derive(Debug)]
 pub struct Server {
     listener: Listener,
-    shared: Arc<Shared>,
+    state: Arc<ServerState>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct ServerState {
     settings: ServerSettings,
-    admission: Arc<Admission>,
+    limiter: Arc<ConnectionLimiter>,
     by_unix_socket: bool,
 }
 
-/// How many connections are open at a [`Server`].
+/// The number of open connections of a [`Server`].
 #[derive(Debug, Clone)]
-pub struct OpenConnections(Arc<Admission>);
+pub struct OpenConnections(Arc<ConnectionLimiter>);
 
 impl OpenConnections {
-    /// So many, WebSockets included.
+    /// The current number, WebSockets included.
     pub fn count(&self) -> usize {
         self.0.open()
     }
 }
 
-/// The most that a request line and its header fields may have, in bytes and in fields. Past it the
-/// answer is 431 (RFC 6585, 5). A token of 8 KiB fits in, and cookies of the same size beside it.
-const HEAD_BYTES: usize = 32 * 1024;
-const HEAD_FIELDS: usize = 100;
-/// How long a TLS handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(5);
+/// The maximum size of a request line and its header fields, in bytes. Larger heads are answered with 431
+/// (RFC 6585, section 5). A token of 8 KiB fits, and cookies of the same size beside it.
+const MAX_HEAD_BYTES: usize = 32 * 1024;
+const MAX_HEADER_FIELDS: usize = 100;
+const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Server {
-    /// A server that accepts nothing yet.
+    /// A server that does not accept connections yet.
     pub fn new(listener: Listener, settings: ServerSettings) -> io::Result<Self> {
         let by_unix_socket = matches!(listener.address()?, ListenAddress::Unix(_));
-        let admission = Admission::new(settings.limits);
-        Ok(Self { listener, shared: Arc::new(Shared { settings, admission, by_unix_socket }) })
+        let limiter = ConnectionLimiter::new(settings.limits);
+        Ok(Self { listener, state: Arc::new(ServerState { settings, limiter, by_unix_socket }) })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> io::Result<ListenAddress> {
         self.listener.address()
     }
 
-    /// How many connections are open at it, to be asked at any time.
+    /// A handle that counts the open connections.
     pub fn open_connections(&self) -> OpenConnections {
-        OpenConnections(self.shared.admission.clone())
+        OpenConnections(self.state.limiter.clone())
     }
 
-    /// Serves until `end`. Then nothing new is accepted, requests under way are finished, idle
-    /// connections closed, and it is over when all are. WebSockets are not waited for.
+    /// Serves until `end` is cancelled. Then it stops accepting, closes idle connections, finishes requests in
+    /// flight and returns when all of these connections are closed. It does not wait for WebSockets.
     ///
     /// Each request has the extensions `ConnectInfo<`[`Peer`]`>` and [`ClientAddress`].
     pub async fn serve(self, router: Router, end: CancellationToken) {
-        let Self { listener, shared } = self;
-        // As many tasks as connections at the most.
+        let Self { listener, state } = self;
+        // At most one task per connection.
         let tasks = TaskTracker::new();
-        if let Some(tls) = shared.settings.tls.clone() {
+        if let Some(tls) = state.settings.tls.clone() {
             let end = end.clone();
-            tasks.spawn(async move { tls.keep(&end).await });
+            tasks.spawn(async move { tls.watch_files(&end).await });
         }
         while let Some((socket, address)) = end.run_until_cancelled(listener.accept()).await {
-            let counted = (!shared.is_proxy(address.ip())).then_some(address.ip());
-            match shared.admission.connection(counted) {
-                Ok(place) => {
-                    let (connection, peer) = Connection::new(socket, address, place);
-                    let (shared, router, end) = (shared.clone(), router.clone(), end.clone());
-                    tasks.spawn(shared.serve(connection, peer, router, end));
+            let counted = (!state.is_proxy(address.ip())).then_some(address.ip());
+            match state.limiter.acquire_connection(counted) {
+                Ok(permit) => {
+                    let permits = ConnectionPermits::new(permit);
+                    let peer = Peer::new(address, &permits);
+                    let (state, router, end) = (state.clone(), router.clone(), end.clone());
+                    tasks.spawn(state.serve(socket, permits, peer, router, end));
                 }
-                // Closed without an answer, which would cost more than the connection itself.
+                // Closed without a response, which would cost more than the connection itself.
                 Err(limit) => record_rejected(limit, address.ip()),
             }
         }
@@ -149,76 +149,80 @@ fn record_rejected(limit: Limit, client: IpAddr) {
     limit.record_exceeded_by(client.to_canonical());
 }
 
-impl Shared {
-    /// Whether a peer speaks for others. Whoever may use our Unix socket is believed like a trusted
-    /// proxy: its file is open to the same group only.
+impl ServerState {
+    /// Whether a peer forwards requests of others. Any peer on a Unix socket is trusted like a trusted proxy,
+    /// because only the file's group can connect.
     fn is_proxy(&self, peer: IpAddr) -> bool {
         self.by_unix_socket || self.settings.trusted_proxies.contains(peer)
     }
 
-    /// Who opens a connection and says nothing gets no more for it than a place, and who is slow with
-    /// the first head no more than what was said of it.
+    /// Serves one connection. A client that sends nothing costs only its permit, and a client whose first head is
+    /// slow costs only the bytes of that head.
     async fn serve(
         self: Arc<Self>,
-        connection: Connection,
+        socket: AcceptedSocket,
+        permits: Arc<ConnectionPermits>,
         peer: Peer,
         router: Router,
         end: CancellationToken,
     ) {
-        let begun = Instant::now();
-        let first_word = tokio::time::timeout(self.settings.header_timeout, connection.readable());
-        let Some(Ok(Ok(()))) = end.run_until_cancelled(first_word).await else { return };
-        let Some(mut stream) = Box::pin(self.secured(connection, &peer, &end)).await else {
+        let accepted = Instant::now();
+        let first_bytes = tokio::time::timeout(self.settings.header_timeout, readable(&socket));
+        let Some(Ok(Ok(()))) = end.run_until_cancelled(first_bytes).await else { return };
+        let Some(mut stream) = Box::pin(self.open_stream(socket, permits, &peer, &end)).await
+        else {
             return;
         };
-        // By TLS it is the handshake that the time was for.
-        let begun = if self.settings.tls.is_some() { Instant::now() } else { begun };
-        let due = begun + self.settings.header_timeout;
-        let head = tokio::time::timeout_at(due, first_head(&mut stream, HEAD_BYTES));
-        let Some(Ok(Ok(()))) = end.run_until_cancelled(Box::pin(head)).await else { return };
-        let progress = Progress::default();
+        // With TLS, the first timeout covered the handshake.
+        let started = if self.settings.tls.is_some() { Instant::now() } else { accepted };
+        let due = started + self.settings.header_timeout;
+        let head = initial_request_head(&mut stream, MAX_HEAD_BYTES);
+        let head = Box::pin(tokio::time::timeout_at(due, head));
+        let Some(Ok(Ok(()))) = end.run_until_cancelled(head).await else { return };
+        let progress = RequestProgress::default();
         let limit = self.settings.header_timeout;
-        let stream = HeadTimeout::new(stream, progress.clone(), limit, begun);
+        stream.set_head_timeout(Some(HeadTimeout::new(progress.clone(), limit, started)));
         Box::pin(self.serve_http(stream, peer, router, end, progress)).await;
     }
 
-    /// The connection as HTTP is spoken on it, after the handshake of TLS where that is set.
-    async fn secured(
+    /// The stream that carries HTTP, after the TLS handshake if TLS is configured.
+    async fn open_stream(
         &self,
-        connection: Connection,
+        socket: AcceptedSocket,
+        permits: Arc<ConnectionPermits>,
         peer: &Peer,
         end: &CancellationToken,
     ) -> Option<Stream> {
         let Some(tls) = &self.settings.tls else {
-            return Some(Stream::plain(connection));
+            return Some(Stream::plain(socket, permits));
         };
-        let handshake = tokio::time::timeout(HANDSHAKE, tls.acceptor().accept(connection));
+        let handshake = tokio::time::timeout(TLS_HANDSHAKE_TIMEOUT, tls.acceptor().accept(socket));
         match end.run_until_cancelled(handshake).await? {
-            Ok(Ok(stream)) => return Some(Stream::tls(stream)),
-            Ok(Err(error)) => debug!(%error, client = %peer.address, "no TLS handshake"),
-            Err(_) => debug!(client = %peer.address, "TLS handshake took too long"),
+            Ok(Ok(stream)) => return Some(Stream::tls(stream, permits)),
+            Ok(Err(error)) => debug!(%error, client = %peer.address, "TLS handshake failed"),
+            Err(_) => debug!(client = %peer.address, "TLS handshake timed out"),
         }
         None
     }
 
     async fn serve_http(
         self: Arc<Self>,
-        stream: HeadTimeout<Stream>,
+        stream: Stream,
         peer: Peer,
         router: Router,
         end: CancellationToken,
-        progress: Progress,
+        progress: RequestProgress,
     ) {
         let keep_alive = self.settings.keep_alive;
-        // Boxed, as hyper has room for one from the beginning.
+        // Boxed, because hyper reserves the future's size for the whole connection.
         let service = service_fn(move |request| {
-            self.clone().answer(request, peer.clone(), router.clone(), progress.clone()).boxed()
+            self.clone().respond(request, peer.clone(), router.clone(), progress.clone()).boxed()
         });
         let serving = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(keep_alive)
-            .max_headers(HEAD_FIELDS)
-            .max_header_size(HEAD_BYTES)
+            .max_headers(MAX_HEADER_FIELDS)
+            .max_header_size(MAX_HEAD_BYTES)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
         let mut serving = pin!(serving);
@@ -234,93 +238,70 @@ impl Shared {
         }
     }
 
-    async fn answer(
+    async fn respond(
         self: Arc<Self>,
         request: Request<Incoming>,
         peer: Peer,
         router: Router,
-        progress: Progress,
+        progress: RequestProgress,
     ) -> Result<Response, Infallible> {
-        progress.step();
+        progress.advance();
         let mut request = request.map(Body::new);
-        let mut client = ClientAddress(peer.address.ip().to_canonical());
-        let mut place = None;
-        if self.is_proxy(client.0) {
-            client = self.settings.trusted_proxies.client(client.0, request.headers());
-            // A proxy's own requests, such as checks of health, are as little counted as it is.
-            if client.0 != peer.address.ip().to_canonical() && !self.is_trusted(client) {
-                match self.admission.client(client.0) {
-                    Ok(its) => place = Some(its),
+        let mut permit = None;
+        let peer_address = peer.address.ip().to_canonical();
+        let mut client = ClientAddress(peer_address);
+        if self.is_proxy(peer_address) {
+            let proxies = &self.settings.trusted_proxies;
+            client = proxies.client(peer_address, request.headers());
+            // A proxy's own requests, such as health checks, are not counted, as its connections are not.
+            if client.0 != peer_address && !proxies.contains(client.0) {
+                match self.limiter.acquire_client(client.0) {
+                    Ok(acquired) => permit = Some(acquired),
                     Err(limit) => {
                         record_rejected(limit, client.0);
-                        return Ok(too_many(progress));
+                        let retry_after = [(header::RETRY_AFTER, "5")];
+                        let response = (StatusCode::SERVICE_UNAVAILABLE, retry_after);
+                        let in_flight = InFlightRequest { progress, _permit: None };
+                        return Ok(in_flight.until_sent(response.into_response()));
                     }
                 }
             }
         }
         request.extensions_mut().insert(ConnectInfo(peer.clone()));
         request.extensions_mut().insert(client);
-        let answer = match router.oneshot(request).await {
-            Ok(answer) => answer,
-            Err(never) => match never {},
-        };
-        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-            // A WebSocket from now on: no head follows, and its client keeps its place to the end.
-            if let Some(place) = place {
-                peer.keep(place);
+        let Ok(response) = router.oneshot(request).await;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            // No request head follows on a WebSocket, and its client's permit is held until it closes.
+            if let Some(permit) = permit {
+                peer.hold_client_permit(permit);
             }
-            return Ok(answer);
+            return Ok(response);
         }
-        let under_way = UnderWay { progress, _place: place };
-        Ok(answer.map(|body| Body::new(Counted { body, _under_way: under_way })))
-    }
-
-    fn is_trusted(&self, client: ClientAddress) -> bool {
-        self.settings.trusted_proxies.contains(client.0)
+        Ok(InFlightRequest { progress, _permit: permit }.until_sent(response))
     }
 }
 
-fn too_many(progress: Progress) -> Response {
-    let answer = (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")]).into_response();
-    let under_way = UnderWay { progress, _place: None };
-    answer.map(|body| Body::new(Counted { body, _under_way: under_way }))
+/// A request whose response has not been sent yet.
+struct InFlightRequest {
+    progress: RequestProgress,
+    _permit: Option<ConnectionPermit>,
 }
 
-/// A request that is being answered.
-struct UnderWay {
-    progress: Progress,
-    _place: Option<Place>,
+impl InFlightRequest {
+    /// Keeps the request in flight until the body of its response has been sent or dropped.
+    fn until_sent(self, response: Response) -> Response {
+        response.map(|body| {
+            Body::new(body.map_err(move |error| {
+                let _in_flight = &self;
+                error
+            }))
+        })
+    }
 }
 
-impl Drop for UnderWay {
+impl Drop for InFlightRequest {
     fn drop(&mut self) {
-        self.progress.step();
-    }
-}
-
-/// An answer's body; its request is under way until it has been sent.
-struct Counted {
-    body: Body,
-    _under_way: UnderWay,
-}
-
-impl HttpBody for Counted {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.progress.advance();
     }
 }
 

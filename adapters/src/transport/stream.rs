@@ -2,37 +2,55 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
 use futures_util::FutureExt as _;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
+use tokio_util::either::Either;
 
-use super::connection::Connection;
+use super::head_timeout::HeadTimeout;
+use super::peer::ConnectionPermits;
 
-/// A connection as HTTP and WebSockets are spoken on it.
-pub(super) struct Stream {
-    layer: Layer,
-    /// Boxed, as there is room for it as long as the connection is open, and nearly always nothing.
-    put_back: Option<Box<Bytes>>,
+/// An accepted socket, before TLS.
+pub(super) type AcceptedSocket = Either<TcpStream, UnixStream>;
+
+/// Waits until there is something to read, or the end.
+pub(super) async fn readable(socket: &AcceptedSocket) -> io::Result<()> {
+    match socket {
+        Either::Left(tcp) => tcp.readable().await,
+        Either::Right(unix) => unix.readable().await,
+    }
 }
 
-enum Layer {
-    Plain(Connection),
-    Tls(Box<TlsStream<Connection>>),
+/// A connection that carries HTTP or a WebSocket.
+pub(super) struct Stream {
+    layer: Either<AcceptedSocket, Box<TlsStream<AcceptedSocket>>>,
+    /// Boxed, because it exists for as long as the connection and is nearly always empty.
+    put_back: Option<Box<Bytes>>,
+    /// Only while the connection carries HTTP.
+    head_timeout: Option<Box<HeadTimeout>>,
+    _permits: Arc<ConnectionPermits>,
 }
 
 impl Stream {
-    pub(super) fn plain(connection: Connection) -> Self {
-        Self { layer: Layer::Plain(connection), put_back: None }
+    pub(super) fn plain(socket: AcceptedSocket, permits: Arc<ConnectionPermits>) -> Self {
+        Self { layer: Either::Left(socket), put_back: None, head_timeout: None, _permits: permits }
     }
 
-    pub(super) fn tls(stream: TlsStream<Connection>) -> Self {
-        Self { layer: Layer::Tls(Box::new(stream)), put_back: None }
+    pub(super) fn tls(stream: TlsStream<AcceptedSocket>, permits: Arc<ConnectionPermits>) -> Self {
+        let layer = Either::Right(Box::new(stream));
+        Self { layer, put_back: None, head_timeout: None, _permits: permits }
     }
 
-    /// Has this be read once more, before all else.
+    pub(super) fn set_head_timeout(&mut self, timeout: Option<HeadTimeout>) {
+        self.head_timeout = timeout.map(Box::new);
+    }
+
+    /// Makes the next reads return these bytes first.
     pub(super) fn put_back(&mut self, bytes: Bytes) {
         let all = match self.put_back.take() {
             Some(rest) => [bytes, *rest].concat().into(),
@@ -41,45 +59,67 @@ impl Stream {
         self.put_back = Some(all).filter(|all| !all.is_empty()).map(Box::new);
     }
 
-    /// Writes as much of these as is taken without waiting, and answers how many bytes that is. With
-    /// TLS they may have to be [flushed](Self::poll_flush).
+    /// Writes as much as is accepted without waiting, and returns the number of bytes. With TLS a
+    /// [flush](Self::poll_flush) may be needed afterwards; see [`wants_flush`](Self::wants_flush).
     pub(super) fn write_now<'a>(
         &mut self,
-        pieces: impl Iterator<Item = &'a Bytes>,
+        frames: impl Iterator<Item = &'a Bytes>,
     ) -> io::Result<usize> {
         match &mut self.layer {
-            Layer::Plain(connection) => connection.write_now(pieces),
-            Layer::Tls(stream) => {
-                let mut pieces = Some(pieces);
+            Either::Left(socket) => write_to_socket(socket, frames),
+            Either::Right(stream) => {
+                let mut frames = Some(frames);
                 let write = std::future::poll_fn(|cx| {
-                    let pieces = pieces.take().into_iter().flatten();
-                    Poll::Ready(write_and_flush(stream, cx, pieces))
+                    let frames = frames.take().into_iter().flatten();
+                    Poll::Ready(write_and_flush(stream, cx, frames))
                 });
-                // Out of what a task may do at a time: it is another's that this happens in.
+                // Not limited by the budget of the current task, which is not the connection's.
                 tokio::task::unconstrained(write).now_or_never().unwrap_or(Ok(0))
             }
         }
     }
 
-    /// Whether it keeps something back that was written to it.
+    /// Whether TLS still buffers written data.
     pub(super) fn wants_flush(&self) -> bool {
         match &self.layer {
-            Layer::Plain(_) => false,
-            Layer::Tls(stream) => stream.get_ref().1.wants_write(),
+            Either::Left(_) => false,
+            Either::Right(stream) => stream.get_ref().1.wants_write(),
         }
     }
 }
 
-/// What does not go out now is flushed later, by whoever looks whether it has to be.
+fn write_to_socket<'a>(
+    socket: &AcceptedSocket,
+    frames: impl Iterator<Item = &'a Bytes>,
+) -> io::Result<usize> {
+    /// A delivery rarely has more frames. The rest is sent by the next write.
+    const MAX_SLICES: usize = 8;
+    let mut slices = [io::IoSlice::new(&[]); MAX_SLICES];
+    let mut count = 0;
+    for (slice, frame) in slices.iter_mut().zip(frames) {
+        *slice = io::IoSlice::new(frame);
+        count += 1;
+    }
+    let written = match socket {
+        Either::Left(tcp) => tcp.try_write_vectored(&slices[..count]),
+        Either::Right(unix) => unix.try_write_vectored(&slices[..count]),
+    };
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+        done => done,
+    }
+}
+
+/// Data that cannot be flushed now is flushed later by a caller that checks [`Stream::wants_flush`].
 fn write_and_flush<'a>(
-    stream: &mut TlsStream<Connection>,
+    stream: &mut TlsStream<AcceptedSocket>,
     cx: &mut Context<'_>,
-    pieces: impl Iterator<Item = &'a Bytes>,
+    frames: impl Iterator<Item = &'a Bytes>,
 ) -> io::Result<usize> {
     let mut written = 0;
-    for piece in pieces {
-        match Pin::new(&mut *stream).poll_write(cx, piece)? {
-            Poll::Ready(count) if count == piece.len() => written += count,
+    for frame in frames {
+        match Pin::new(&mut *stream).poll_write(cx, frame)? {
+            Poll::Ready(count) if count == frame.len() => written += count,
             Poll::Ready(count) => return Ok(written + count),
             Poll::Pending => break,
         }
@@ -96,17 +136,24 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if let Some(timeout) = &mut self.head_timeout {
+            timeout.check(cx)?;
+        }
+        let before = buf.filled().len();
         if let Some(bytes) = &mut self.put_back {
             let count = bytes.len().min(buf.remaining());
             buf.put_slice(&bytes[..count]);
             bytes.advance(count);
             self.put_back.take_if(|rest| rest.is_empty());
-            return Poll::Ready(Ok(()));
+        } else {
+            ready!(Pin::new(&mut self.layer).poll_read(cx, buf))?;
         }
-        match &mut self.layer {
-            Layer::Plain(connection) => Pin::new(connection).poll_read(cx, buf),
-            Layer::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        if buf.filled().len() > before
+            && let Some(timeout) = &mut self.head_timeout
+        {
+            timeout.bytes_read();
         }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -116,10 +163,7 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.layer {
-            Layer::Plain(connection) => Pin::new(connection).poll_write(cx, bytes),
-            Layer::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
+        Pin::new(&mut self.layer).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -127,52 +171,38 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.layer {
-            Layer::Plain(connection) => Pin::new(connection).poll_write_vectored(cx, slices),
-            Layer::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-        }
+        Pin::new(&mut self.layer).poll_write_vectored(cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
-        match &self.layer {
-            Layer::Plain(connection) => connection.is_write_vectored(),
-            Layer::Tls(stream) => stream.is_write_vectored(),
-        }
+        self.layer.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.layer {
-            Layer::Plain(connection) => Pin::new(connection).poll_flush(cx),
-            Layer::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
+        Pin::new(&mut self.layer).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.layer {
-            Layer::Plain(connection) => Pin::new(connection).poll_shutdown(cx),
-            Layer::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
+        Pin::new(&mut self.layer).poll_shutdown(cx)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::UnixStream;
 
-    use super::super::admission::{Admission, ConnectionLimits};
-    use super::super::connection::Socket;
+    use super::super::connection_limiter::{ConnectionLimiter, ConnectionLimits};
     use super::*;
 
     fn connected() -> (Stream, UnixStream) {
         let (server, client) = UnixStream::pair().unwrap();
-        let place = Admission::new(ConnectionLimits::default()).connection(None).unwrap();
-        let address = ([127, 0, 0, 1], 0).into();
-        (Stream::plain(Connection::new(Socket::Unix(server), address, place).0), client)
+        let limiter = ConnectionLimiter::new(ConnectionLimits::default());
+        let permits = ConnectionPermits::new(limiter.acquire_connection(None).unwrap());
+        (Stream::plain(Either::Right(server), permits), client)
     }
 
     #[tokio::test]
-    async fn what_is_put_back_is_read_first_and_not_kept() {
+    async fn bytes_that_were_put_back_are_read_first_and_then_dropped() {
         let (mut stream, mut client) = connected();
         client.write_all(b"e").await.unwrap();
         stream.put_back(Bytes::from_static(b"bcd"));
@@ -188,7 +218,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_put_back_is_not_the_end() {
+    async fn putting_back_nothing_does_not_end_the_stream() {
         let (mut stream, mut client) = connected();
         stream.put_back(Bytes::new());
         client.write_all(b"a").await.unwrap();

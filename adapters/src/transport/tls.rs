@@ -1,4 +1,4 @@
-//! TLS on accepted connections, with a certificate that is read again when its file changes.
+//! TLS for accepted connections. The certificate is reloaded when its file changes.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,37 +13,37 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-/// Where the certificate and its key are, in PEM (RFC 7468).
+/// The files of the certificate and its key, in PEM (RFC 7468).
 #[derive(Debug, Clone)]
 pub struct TlsFiles {
-    /// The server's certificate, and after it those that lead to an authority.
+    /// The server's certificate, followed by its intermediate certificates.
     pub certificate: PathBuf,
     /// Its private key: PKCS#8, PKCS#1 or SEC1.
     pub key: PathBuf,
 }
 
-/// Why a certificate cannot be used.
+/// Why the certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "each says it")]
+#[expect(missing_docs, reason = "the messages are sufficient")]
 pub enum InvalidTls {
     #[error("cannot read {0}")]
     Unreadable(PathBuf, #[source] std::io::Error),
     #[error("{0} has no certificates in PEM")]
     NoCertificate(PathBuf),
-    // Without its cause: no word of a key should get into a log.
+    // Without its cause, so that no part of a key gets into a log.
     #[error("{0} has no private key in PEM")]
     NoKey(PathBuf),
     #[error("the certificate and the key cannot be used together")]
     Unusable(#[source] rustls::Error),
 }
 
-/// What TLS handshakes are made with.
+/// The TLS configuration of new connections.
 #[derive(Debug)]
 pub struct Tls {
     files: TlsFiles,
     current: RwLock<Arc<ServerConfig>>,
-    /// What the files held when they were last looked at; `None` if they could not be read.
-    last: Mutex<Option<Digest>>,
+    /// The digest of the files when they were last checked; `None` if they could not be read.
+    last_digest: Mutex<Option<Digest>>,
 }
 
 type Digest = [u8; 32];
@@ -54,48 +54,48 @@ struct Pems {
 }
 
 impl Tls {
-    /// How often the files are looked at, by their content, as the files of keys for tokens are.
-    const LOOK_EVERY: Duration = Duration::from_secs(5);
+    /// How often the content of the files is checked for changes.
+    const CHECK_EVERY: Duration = Duration::from_secs(5);
 
     /// Reads the files.
     pub fn open(files: TlsFiles) -> Result<Self, InvalidTls> {
         let pems = Pems::read(&files)?;
         let current = RwLock::new(Arc::new(pems.config(&files)?));
-        Ok(Self { files, current, last: Mutex::new(Some(pems.digest())) })
+        Ok(Self { files, current, last_digest: Mutex::new(Some(pems.digest())) })
     }
 
-    /// For a handshake with what is good now.
+    /// An acceptor with the current certificate.
     pub(super) fn acceptor(&self) -> TlsAcceptor {
         TlsAcceptor::from(self.current.read().clone())
     }
 
-    /// Looks at the files until told to stop.
-    pub(super) async fn keep(self: Arc<Self>, stop: &CancellationToken) {
-        while stop.run_until_cancelled(tokio::time::sleep(Self::LOOK_EVERY)).await.is_some() {
+    /// Reloads changed files until `stop` is cancelled.
+    pub(super) async fn watch_files(self: Arc<Self>, stop: &CancellationToken) {
+        while stop.run_until_cancelled(tokio::time::sleep(Self::CHECK_EVERY)).await.is_some() {
             let this = self.clone();
-            // A network file system may take its time. Should it panic, the certificate stays.
-            let _ = tokio::task::spawn_blocking(move || this.look()).await;
+            // A network file system may be slow. If the check panics, the old certificate stays in use.
+            let _ = tokio::task::spawn_blocking(move || this.reload_if_changed()).await;
         }
     }
 
-    /// Takes over what the files hold now, both or neither: between the change of one and of the other
-    /// they do not fit, and the old ones stay.
-    fn look(&self) {
+    /// Loads both files or neither: while only one of them has been replaced they do not match, and the old pair
+    /// stays in use.
+    fn reload_if_changed(&self) {
         let read = Pems::read(&self.files);
         let digest = read.as_ref().ok().map(Pems::digest);
-        let mut last = self.last.lock();
+        let mut last = self.last_digest.lock();
         if *last == digest {
             return;
         }
         *last = digest;
         match read.and_then(|pems| pems.config(&self.files)) {
             Ok(config) => {
-                info!("TLS certificate read again");
+                info!("TLS certificate reloaded");
                 *self.current.write() = Arc::new(config);
             }
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
-                error!(error, "TLS certificate cannot be read again: the old one stays");
+                error!(error, "cannot reload TLS certificate; using the old one");
             }
         }
     }
@@ -131,7 +131,7 @@ impl Pems {
             .with_safe_default_protocol_versions()
             .and_then(|versions| versions.with_no_client_auth().with_single_cert(certificates, key))
             .map_err(InvalidTls::Unusable)?;
-        // What is served is HTTP/1.1 alone: WebSockets need it (RFC 6455, 4.1).
+        // WebSockets need HTTP/1.1 (RFC 6455, section 4.1).
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(config)
     }
@@ -154,28 +154,28 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_pair_is_taken_over_and_a_half_changed_one_is_not() {
+    fn changed_pair_is_reloaded_and_a_half_changed_one_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let (old, new) = (pair(), pair());
         let tls = Tls::open(files(folder.path(), &old)).unwrap();
         let before = tls.current.read().clone();
-        tls.look();
+        tls.reload_if_changed();
         assert!(Arc::ptr_eq(&before, &tls.current.read()), "nothing has changed");
 
         files(folder.path(), &(new.0.clone(), old.1));
-        tls.look();
+        tls.reload_if_changed();
         assert!(Arc::ptr_eq(&before, &tls.current.read()), "another key's certificate");
         std::fs::remove_file(&tls.files.key).unwrap();
-        tls.look();
+        tls.reload_if_changed();
         assert!(Arc::ptr_eq(&before, &tls.current.read()), "no key at all");
 
         files(folder.path(), &new);
-        tls.look();
+        tls.reload_if_changed();
         assert!(!Arc::ptr_eq(&before, &tls.current.read()), "a new pair");
     }
 
     #[test]
-    fn what_cannot_be_used_is_named_and_no_key_is_repeated() {
+    fn unusable_file_is_named_and_no_key_is_printed() {
         let folder = tempfile::tempdir().unwrap();
         let (certificate, key) = pair();
         let problem = |certificate: &str, key: &str| {

@@ -4,26 +4,26 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use belfry_domain::Revision;
 
-/// Where a page of an inbox ends, as a text that callers hand back without looking inside.
+/// The end of a page of an inbox, as an opaque text that clients send to request the next page.
 ///
-/// A version byte and the revision that created the last notification of the page, in base64url:
-/// always twelve characters, and every revision has one text only. Unlike a page number it stays
-/// right while notifications come and go.
+/// A version byte and the revision that created the page's last notification, in base64url. The text always
+/// has twelve characters, and each revision has exactly one text. Unlike a page number a cursor stays valid
+/// when notifications are created or deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor(pub Revision);
 
-/// A text is not a [`Cursor`].
+/// The text is not a [`Cursor`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the cursor is not one that this service gave")]
+#[error("the cursor was not issued by this service")]
 pub struct InvalidCursor;
 
 impl Cursor {
-    /// Another layout takes another number, and this one is refused then rather than misread.
+    /// Identifies the layout: cursors of other layouts are rejected instead of misread.
     const VERSION: u8 = 1;
 
-    /// Reads a cursor back.
+    /// Reads the text of `Display`.
     pub fn parse(raw: &str) -> Result<Self, InvalidCursor> {
-        // A little more than the nine bytes: the decoder asks for whole groups of three.
+        // Larger than the nine bytes because the decoder needs whole groups of three.
         let mut bytes = [0; 12];
         let length = URL_SAFE_NO_PAD.decode_slice(raw, &mut bytes).map_err(|_| InvalidCursor)?;
         match &bytes[..length] {
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_given_out_is_read_back() {
+    fn parsed_cursor_equals_the_written_one() {
         for number in [0, 1, 17, u64::from(u32::MAX), u64::MAX] {
             let cursor = Cursor(Revision::new(number));
             let text = cursor.to_string();
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_given_out_is_refused() {
+    fn invalid_cursor_is_rejected() {
         let another_version = URL_SAFE_NO_PAD.encode([2, 0, 0, 0, 0, 0, 0, 0, 1]);
         let good = Cursor(Revision::new(17)).to_string();
         for raw in [

@@ -1,8 +1,8 @@
 use std::fmt;
 
 use belfry_domain::{
-    Data, Draft, InvalidDraft, Kind, Link, Message, NotificationId, Priority, Timestamp, Title,
-    UserId,
+    Data, Draft, InvalidDraft, Link, Message, NotificationId, NotificationKind, Priority,
+    Timestamp, Title, UserId,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -10,18 +10,18 @@ use utoipa::ToSchema;
 
 use super::Rfc3339;
 
-/// A notification as other services ask for it, in JSON. Fields that are not known are kept out.
+/// A notification to create. Unknown fields are ignored.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", expecting = "an object")]
 #[schema(as = Draft)]
 pub struct DraftForm {
-    /// The sender's own id; made by Belfry if absent.
+    /// The sender's id; generated if absent.
     #[schema(example = "0198c9a2-4b1e-7c3d-8f00-0123456789ab")]
     pub id: Option<TextOrNumber>,
     /// The recipient.
     #[schema(example = "u42")]
     pub user_id: Option<TextOrNumber>,
-    /// What kind of notification it is; `general` if absent.
+    /// The kind of notification, for the application; `general` if absent.
     #[serde(rename = "type")]
     #[schema(example = "order.shipped", max_length = 100)]
     pub kind: Option<String>,
@@ -31,33 +31,33 @@ pub struct DraftForm {
     /// The text; empty if absent.
     #[schema(example = "It left the warehouse this morning.", max_length = 4000)]
     pub message: Option<String>,
-    /// An object for the application that shows it, of at most 16 KiB.
+    /// An object for the application, of at most 16 KiB.
     #[schema(value_type = Option<Object>, example = json!({ "orderId": 7 }))]
     pub data: Option<Box<RawValue>>,
-    /// Where a tap on it leads.
+    /// Target of a tap on the notification.
     #[schema(example = "/orders/7", max_length = 2000)]
     pub link: Option<String>,
     /// `low`, `normal` (if absent), `high` or `urgent`.
     #[schema(example = "normal", pattern = "^(low|normal|high|urgent)$")]
     pub priority: Option<String>,
-    /// A second one with this key in the same inbox is the same notification.
+    /// Notifications with the same key in an inbox are the same notification: only the first is created.
     #[schema(example = "order-7-shipped")]
     pub dedupe_key: Option<TextOrNumber>,
-    /// When it came into being; now if absent.
+    /// When it was created; now if absent.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub created_at: Option<Rfc3339>,
-    /// When it loses its meaning.
+    /// When it expires; never if absent.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<Rfc3339>,
 }
 
-/// An id, which many services write as a number.
+/// An id. Many services write ids as numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(untagged, expecting = "expected a string or a whole number")]
 pub enum TextOrNumber {
-    /// As text.
+    /// A text.
     Text(String),
-    /// As a whole number.
+    /// A whole number.
     Number(i64),
 }
 
@@ -70,26 +70,26 @@ impl fmt::Display for TextOrNumber {
     }
 }
 
-/// What is wrong with a form, and where.
+/// A form has an invalid field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {problem}")]
 pub struct InvalidForm {
-    /// The field, as it is called in JSON.
+    /// The field's name in JSON.
     pub field: &'static str,
-    /// What is wrong with it, in a sentence.
+    /// What is wrong with the field.
     pub problem: String,
 }
 
 impl InvalidForm {
-    /// That field has that problem.
+    /// `field` is the name in JSON, `problem` what is wrong with it.
     pub fn new(field: &'static str, problem: impl fmt::Display) -> Self {
         Self { field, problem: problem.to_string() }
     }
 }
 
 impl DraftForm {
-    /// The draft that this asks for, with what the form leaves open. A `recipient` given here is the
-    /// one, whatever the form says.
+    /// The draft of this form. `new_id` and `now` replace an absent id and creation time. `recipient` takes
+    /// precedence over the form's `userId`.
     pub fn read(
         self,
         recipient: Option<UserId>,
@@ -109,7 +109,7 @@ impl DraftForm {
         let draft = Draft {
             id,
             user,
-            kind: optional("type", self.kind, Kind::parse)?.unwrap_or_default(),
+            kind: optional("type", self.kind, NotificationKind::parse)?.unwrap_or_default(),
             title: parsed("title", Title::parse(&title))?,
             message: optional("message", self.message, Message::parse)?.unwrap_or_default(),
             data: self.data.map(read_data).transpose()?,
@@ -124,16 +124,16 @@ impl DraftForm {
             expires_at: self.expires_at.map(|at| at.0),
         };
         draft.check().map_err(|problem| match problem {
-            InvalidDraft::ExpiresBeforeItExists => InvalidForm::new("expiresAt", problem),
+            InvalidDraft::ExpiresBeforeCreated => InvalidForm::new("expiresAt", problem),
         })
     }
 }
 
-/// How deep data may be nested. Deeper than people nest, and not so deep that anything on its way,
-/// which may read it recursively, runs out of stack.
+/// Maximum nesting of data. Deeper than real data, and shallow enough that recursive parsers on its way
+/// do not run out of stack.
 const MAX_DEPTH: usize = 64;
 
-/// How deep objects and arrays are nested in a text that is JSON.
+/// The nesting of objects and arrays in valid JSON.
 fn depth(json: &str) -> usize {
     let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
     for byte in json.bytes() {
@@ -182,25 +182,28 @@ mod tests {
 
     fn read(json: &str) -> Result<Draft, InvalidForm> {
         let form: DraftForm = serde_json::from_str(json).unwrap();
-        form.read(None, || id("made"), at(1_000))
+        form.read(None, || id("generated"), at(1_000))
     }
 
     #[test]
-    fn a_form_needs_a_recipient_and_a_title() {
+    fn form_without_recipient_or_title_is_rejected() {
         let draft = read(r#"{"userId":"ada","title":"Hi"}"#).unwrap();
-        assert_eq!((draft.id, draft.user, draft.created_at), (id("made"), user("ada"), at(1_000)));
+        assert_eq!(
+            (draft.id, draft.user, draft.created_at),
+            (id("generated"), user("ada"), at(1_000))
+        );
         assert_eq!(read(r#"{"title":"Hi"}"#).unwrap_err().field, "userId");
         assert_eq!(read(r#"{"userId":"ada"}"#).unwrap_err().field, "title");
     }
 
     #[test]
-    fn ids_may_be_numbers_and_unknown_fields_are_kept_out() {
+    fn numeric_ids_are_accepted_and_unknown_fields_are_ignored() {
         let draft = read(r#"{"id":7,"userId":42,"title":"Hi","isRead":true,"x":{}}"#).unwrap();
         assert_eq!((draft.id.as_str(), draft.user.as_str()), ("7", "42"));
     }
 
     #[test]
-    fn a_wrong_field_is_named() {
+    fn error_names_the_invalid_field() {
         for (json, field) in [
             (r#"{"userId":"a b","title":"Hi"}"#, "userId"),
             (r#"{"userId":"ada","title":" "}"#, "title"),
@@ -219,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn data_is_not_nested_without_end() {
+    fn too_deeply_nested_data_is_rejected() {
         let nested = |depth: usize| {
             let (open, close) = ("[".repeat(depth - 1), "]".repeat(depth - 1));
             let data = format!(r#"{{"in strings":"[[[\"[{{","x":{open}{close}}}"#);
@@ -230,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn null_is_as_good_as_absent() {
+    fn null_field_is_treated_as_absent() {
         let json =
             r#"{"userId":"ada","title":"Hi","data":null,"link":null,"message":null,"id":null}"#;
         let draft = read(json).unwrap();

@@ -1,93 +1,67 @@
-use belfry_domain::{
-    Change, DomainEvent, InvalidData, InvalidId, InvalidKind, InvalidLink, InvalidMessage,
-    InvalidPriority, InvalidTitle, InvalidUserId, NotificationId, Revision, UnreadCount, UserId,
-};
+use belfry_domain::{Change, DomainEvent, NotificationId, Revision, UnreadCount, UserId};
 use serde::{Deserialize, Serialize};
 
+use super::invalid_event::InvalidEvent;
 use super::{NotificationForm, Rfc3339};
 
-/// An event in JSON, `{"pattern":"notification.created","data":{…}}`: what the outbox keeps and what
-/// the events exchange carries. There is never an `id` beside `pattern`: a NestJS listener would
-/// take it for a request and try to answer.
+/// An event in JSON, `{"pattern":"notification.created","data":{…}}`, as stored in the outbox and
+/// published to the events exchange. There must never be an `id` beside `pattern`: a NestJS listener
+/// would treat the message as a request and try to reply.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "pattern", content = "data")]
-#[expect(clippy::large_enum_variant, reason = "one at a time, on the way through")]
+#[expect(clippy::large_enum_variant, reason = "short-lived, and never collected")]
 pub enum EventForm<'a> {
-    /// An inbox took a notification.
+    /// A notification was created.
     #[serde(rename = "notification.created", rename_all = "camelCase")]
     Created {
-        /// Whose inbox.
+        /// The user of the inbox.
         user_id: String,
         /// The notification.
         #[serde(borrow)]
         notification: NotificationForm<'a>,
-        /// How many are unread now.
+        /// Number of unread notifications after the change.
         unread_count: u64,
-        /// Which change of the inbox this is.
+        /// The inbox's revision of the change.
         revision: u64,
     },
-    /// Some were read.
+    /// Some notifications were read.
     #[serde(rename = "notification.marked_read", rename_all = "camelCase")]
     MarkedRead {
-        /// Whose inbox.
+        /// The user of the inbox.
         user_id: String,
-        /// Which ones.
+        /// The notifications' ids.
         ids: Vec<String>,
-        /// When.
+        /// When they were read.
         read_at: Rfc3339,
-        /// How many are unread now.
+        /// Number of unread notifications after the change.
         unread_count: u64,
-        /// Which change of the inbox this is.
+        /// The inbox's revision of the change.
         revision: u64,
     },
-    /// All were read.
+    /// All notifications were read.
     #[serde(rename = "notification.all_read", rename_all = "camelCase")]
     AllRead {
-        /// Whose inbox.
+        /// The user of the inbox.
         user_id: String,
-        /// When.
+        /// When they were read.
         read_at: Rfc3339,
-        /// How many are unread now.
+        /// Number of unread notifications after the change.
         unread_count: u64,
-        /// Which change of the inbox this is.
+        /// The inbox's revision of the change.
         revision: u64,
     },
-    /// Some were deleted.
+    /// Some notifications were deleted.
     #[serde(rename = "notification.deleted", rename_all = "camelCase")]
     Deleted {
-        /// Whose inbox.
+        /// The user of the inbox.
         user_id: String,
-        /// Which ones.
+        /// The notifications' ids.
         ids: Vec<String>,
-        /// How many are unread now.
+        /// Number of unread notifications after the change.
         unread_count: u64,
-        /// Which change of the inbox this is.
+        /// The inbox's revision of the change.
         revision: u64,
     },
-}
-
-/// A text is not an event of ours.
-#[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "each is the error of the part that it names")]
-pub enum InvalidEvent {
-    #[error("not the JSON of an event: {0}")]
-    Json(#[from] serde_json::Error),
-    #[error(transparent)]
-    Id(#[from] InvalidId),
-    #[error(transparent)]
-    UserId(#[from] InvalidUserId),
-    #[error(transparent)]
-    Kind(#[from] InvalidKind),
-    #[error(transparent)]
-    Title(#[from] InvalidTitle),
-    #[error(transparent)]
-    Message(#[from] InvalidMessage),
-    #[error(transparent)]
-    Data(#[from] InvalidData),
-    #[error(transparent)]
-    Link(#[from] InvalidLink),
-    #[error(transparent)]
-    Priority(#[from] InvalidPriority),
 }
 
 impl<'a> From<&'a DomainEvent> for EventForm<'a> {
@@ -121,14 +95,14 @@ impl<'a> From<&'a DomainEvent> for EventForm<'a> {
 }
 
 impl EventForm<'_> {
-    /// The event's JSON.
-    #[expect(clippy::missing_panics_doc, reason = "it never does, as said where it could")]
+    /// Writes an event as JSON.
+    #[expect(clippy::missing_panics_doc, reason = "it never panics, see the expect")]
     pub fn write(event: &DomainEvent) -> String {
         serde_json::to_string(&EventForm::from(event))
             .expect("strings, numbers and checked JSON always serialize")
     }
 
-    /// Reads an event's JSON, as [`write`](Self::write) makes it.
+    /// Reads the JSON of [`write`](Self::write).
     pub fn read(json: &[u8]) -> Result<DomainEvent, InvalidEvent> {
         let ids = |texts: Vec<String>| {
             texts.iter().map(|text| NotificationId::parse(text)).collect::<Result<Vec<_>, _>>()
@@ -169,7 +143,7 @@ mod tests {
         let data = Data::of_checked_syntax(r#"{"a":[1,2.50,"\u00e4"]}"#).unwrap();
         let draft = Draft { data: Some(data), ..a_draft("ada", "n1") };
         [
-            Change::Created(Box::new(draft.taken_at(Revision::new(7)))),
+            Change::Created(Box::new(draft.into_notification(Revision::new(7)))),
             Change::MarkedRead { ids: vec![id("n1"), id("n2")], read_at: at(1_234) },
             Change::AllRead { read_at: at(1_234) },
             Change::Deleted { ids: vec![id("n1")] },
@@ -184,14 +158,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_back_unchanged() {
+    fn read_event_equals_the_written_one() {
         for event in events() {
             assert_eq!(EventForm::read(EventForm::write(&event).as_bytes()).unwrap(), event);
         }
     }
 
     #[test]
-    fn a_nestjs_listener_takes_it_for_an_event() {
+    fn event_has_pattern_and_data_only() {
         for event in events() {
             let json: serde_json::Value = serde_json::from_str(&EventForm::write(&event)).unwrap();
             assert_eq!(json["pattern"], event.name());
@@ -201,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_event_is_refused() {
+    fn invalid_event_is_rejected() {
         for raw in ["", "{}", r#"{"pattern":"notification.exploded","data":{}}"#, "[1]"] {
             assert!(EventForm::read(raw.as_bytes()).is_err(), "{raw}");
         }

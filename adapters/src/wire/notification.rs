@@ -1,5 +1,6 @@
 use belfry_domain::{
-    Data, Kind, Link, Message, Notification, NotificationId, Priority, Revision, Title, UserId,
+    Data, Link, Message, Notification, NotificationId, NotificationKind, Priority, Revision, Title,
+    UserId,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -7,9 +8,9 @@ use std::borrow::Cow;
 use utoipa::ToSchema;
 
 use super::Rfc3339;
-use super::event::InvalidEvent;
+use super::invalid_event::InvalidEvent;
 
-/// A notification in JSON.
+/// A notification.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Notification)]
@@ -22,7 +23,7 @@ pub struct NotificationForm<'a> {
     #[serde(borrow)]
     #[schema(example = "u42", max_length = 128)]
     pub user_id: Cow<'a, str>,
-    /// What kind of notification it is.
+    /// The kind of notification, for the application.
     #[serde(rename = "type", borrow)]
     #[schema(example = "order.shipped", max_length = 100)]
     pub kind: Cow<'a, str>,
@@ -34,10 +35,10 @@ pub struct NotificationForm<'a> {
     #[serde(borrow)]
     #[schema(example = "It left the warehouse this morning.", max_length = 4000)]
     pub message: Cow<'a, str>,
-    /// An object for the application that shows it, or null.
+    /// An object for the application, or null.
     #[schema(value_type = Option<Object>, required = true, example = json!({ "orderId": 7 }))]
     pub data: Option<Box<RawValue>>,
-    /// Where a tap on it leads, or null.
+    /// Target of a tap on the notification, or null.
     #[serde(borrow)]
     #[schema(required = true, example = "/orders/7", max_length = 2000)]
     pub link: Option<Cow<'a, str>>,
@@ -48,48 +49,48 @@ pub struct NotificationForm<'a> {
     /// Whether the user has read it.
     #[schema(example = false)]
     pub is_read: bool,
-    /// When, or null.
+    /// When the user read it, or null.
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub read_at: Option<Rfc3339>,
-    /// When it came into being.
+    /// When it was created.
     #[schema(value_type = String, format = DateTime, example = "2026-11-23T08:15:30.123Z")]
     pub created_at: Rfc3339,
-    /// When it loses its meaning, or null.
+    /// When it expires, or null.
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub expires_at: Option<Rfc3339>,
-    /// The latest change of the inbox that concerned it.
+    /// The inbox's revision of the notification's latest change.
     #[schema(example = 17)]
     pub revision: u64,
 }
 
 impl<'a> From<&'a Notification> for NotificationForm<'a> {
-    fn from(one: &'a Notification) -> Self {
+    fn from(notification: &'a Notification) -> Self {
         Self {
-            id: one.id.as_str().into(),
-            user_id: one.user.as_str().into(),
-            kind: one.kind.as_str().into(),
-            title: one.title.as_str().into(),
-            message: one.message.as_str().into(),
-            data: one.data.as_ref().map(raw),
-            link: one.link.as_ref().map(|link| link.as_str().into()),
-            priority: one.priority.as_str().into(),
-            is_read: one.is_read(),
-            read_at: one.read_at.map(Rfc3339),
-            created_at: Rfc3339(one.created_at),
-            expires_at: one.expires_at.map(Rfc3339),
-            revision: one.revision.get(),
+            id: notification.id.as_str().into(),
+            user_id: notification.user.as_str().into(),
+            kind: notification.kind.as_str().into(),
+            title: notification.title.as_str().into(),
+            message: notification.message.as_str().into(),
+            data: notification.data.as_ref().map(raw),
+            link: notification.link.as_ref().map(|link| link.as_str().into()),
+            priority: notification.priority.as_str().into(),
+            is_read: notification.is_read(),
+            read_at: notification.read_at.map(Rfc3339),
+            created_at: Rfc3339(notification.created_at),
+            expires_at: notification.expires_at.map(Rfc3339),
+            revision: notification.revision.get(),
         }
     }
 }
 
 impl NotificationForm<'_> {
-    /// The notification that Belfry wrote down in this form as it was created.
+    /// Reads the form of a notification that was just created: its revision is also its `created_revision`.
     pub(super) fn read_as_created(self) -> Result<Notification, InvalidEvent> {
         let revision = Revision::new(self.revision);
         Ok(Notification {
             id: NotificationId::parse(&self.id)?,
             user: UserId::parse(&self.user_id)?,
-            kind: Kind::parse(&self.kind)?,
+            kind: NotificationKind::parse(&self.kind)?,
             title: Title::parse(&self.title)?,
             message: Message::parse(&self.message)?,
             data: self
@@ -107,8 +108,8 @@ impl NotificationForm<'_> {
     }
 }
 
-/// The data as JSON, which it is by its own promise. Were that broken, it would be told as null
-/// rather than break the message around it.
+/// The data as JSON. `Data` guarantees valid JSON; should it be invalid nevertheless, null replaces it so
+/// that the message around it stays valid.
 fn raw(data: &Data) -> Box<RawValue> {
     RawValue::from_string(data.as_str().to_owned()).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }

@@ -4,24 +4,24 @@ use utoipa::ToSchema;
 
 use super::{Cursor, NotificationForm};
 
-/// A part of an inbox in JSON, newest first.
+/// A page of an inbox, newest first.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Page)]
 pub struct PageForm<'a> {
     /// The notifications.
     pub items: Vec<NotificationForm<'a>>,
-    /// What to send as `cursor` for the next page; null on the last one.
+    /// The `cursor` of the next page; null on the last page.
     #[schema(required = true, example = "AQAAAAAAAAAR")]
     pub next_cursor: Option<String>,
-    /// How many of the whole inbox are unread.
+    /// Number of unread notifications in the whole inbox.
     #[schema(example = 3)]
     pub unread_count: u64,
-    /// Where the inbox stood just before the page was read. A device that goes on from here may be
-    /// told something that it sees in the page, and misses nothing.
+    /// The inbox's revision just before the page was read. A device that continues from it misses no
+    /// change, but may receive changes that the page already contains.
     #[schema(example = 17)]
     pub revision: u64,
-    /// Which store the revisions belong to.
+    /// Identifies the store that the revisions belong to.
     #[schema(example = "0198c9a2-4b1e-7c3d-8f00-0123456789ab")]
     pub epoch: &'a str,
 }
@@ -47,10 +47,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_says_what_is_on_it_what_comes_next_and_where_the_inbox_stands() {
+    fn page_has_items_next_cursor_and_inbox_state() {
         let revision = Revision::new(17);
         let page = InboxPage {
-            items: vec![a_draft("ada", "n1").taken_at(revision)],
+            items: vec![a_draft("ada", "n1").into_notification(revision)],
             next: Some(revision),
             state: InboxState { revision, unread: UnreadCount::new(3) },
             epoch: epoch("e1"),

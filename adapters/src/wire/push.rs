@@ -6,16 +6,16 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::{NotificationForm, Rfc3339};
 
-/// A push as a socket's event: its name, and its payload as JSON, encoded once for all devices.
+/// A push as a Socket.IO event, encoded once for all devices.
 #[derive(Debug)]
 pub struct PushForm {
     /// The event's name.
     pub event: &'static str,
-    /// Its one argument.
+    /// The event's only argument, as JSON.
     pub payload: Box<RawValue>,
 }
 
-/// Where an inbox stands, in JSON.
+/// The payload of `notification:sync`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SyncForm<'a> {
@@ -42,58 +42,60 @@ impl From<&Push> for PushForm {
     fn from(push: &Push) -> Self {
         match push {
             Push::New(notification) => {
-                form("notification:new", &NotificationForm::from(&**notification))
+                encode("notification:new", &NotificationForm::from(&**notification))
             }
-            Push::UnreadCount { count, revision } => form(
+            Push::UnreadCount { count, revision } => encode(
                 "notification:unread_count",
                 &json!({ "count": count.get(), "revision": revision.get() }),
             ),
-            Push::MarkedRead { which, read_at, revision } => {
-                form("notification:marked_read", &marked_read(which, *read_at, revision.get()))
-            }
-            Push::Deleted { ids, revision } => form(
-                "notification:deleted",
-                &json!({ "ids": texts(ids), "revision": revision.get() }),
+            Push::MarkedRead { which, read_at, revision } => encode(
+                "notification:marked_read",
+                &marked_read_payload(which, *read_at, revision.get()),
             ),
-            Push::Sync(sync) => form("notification:sync", &SyncForm::from(sync)),
+            Push::Deleted { ids, revision } => encode(
+                "notification:deleted",
+                &json!({ "ids": id_strings(ids), "revision": revision.get() }),
+            ),
+            Push::Sync(sync) => encode("notification:sync", &SyncForm::from(sync)),
             Push::Expiring { expires_at } => {
-                form("auth:expiring", &json!({ "expiresAt": Rfc3339(*expires_at) }))
+                encode("auth:expiring", &json!({ "expiresAt": Rfc3339(*expires_at) }))
             }
             Push::Exception { code, message } => {
-                form("exception", &json!({ "status": "error", "code": code, "message": message }))
+                encode("exception", &json!({ "status": "error", "code": code, "message": message }))
             }
-            Push::Forwarded(ForwardedPush::New(json)) => passed("notification:new", json),
+            Push::Forwarded(ForwardedPush::New(json)) => forwarded("notification:new", json),
             Push::Forwarded(ForwardedPush::UnreadCount(count)) => {
-                passed("notification:unread_count", &format!("{{\"count\":{count}}}"))
+                forwarded("notification:unread_count", &format!("{{\"count\":{count}}}"))
             }
             Push::Forwarded(ForwardedPush::MarkedRead(json)) => {
-                passed("notification:marked_read", json)
+                forwarded("notification:marked_read", json)
             }
         }
     }
 }
 
-fn marked_read(which: &Selection, read_at: Timestamp, revision: u64) -> serde_json::Value {
+fn marked_read_payload(which: &Selection, read_at: Timestamp, revision: u64) -> serde_json::Value {
     let read_at = Rfc3339(read_at);
     match which {
         Selection::All => json!({ "all": true, "readAt": read_at, "revision": revision }),
         Selection::Ids(ids) => {
-            json!({ "ids": texts(ids), "readAt": read_at, "revision": revision })
+            json!({ "ids": id_strings(ids), "readAt": read_at, "revision": revision })
         }
     }
 }
 
-fn texts(ids: &[NotificationId]) -> Vec<&str> {
+fn id_strings(ids: &[NotificationId]) -> Vec<&str> {
     ids.iter().map(NotificationId::as_str).collect()
 }
 
-fn form(event: &'static str, payload: &impl Serialize) -> PushForm {
+fn encode(event: &'static str, payload: &impl Serialize) -> PushForm {
     let payload = to_raw_value(payload).expect("strings, numbers and checked JSON serialize");
     PushForm { event, payload }
 }
 
-fn passed(event: &'static str, json: &str) -> PushForm {
-    // The edge has checked it; were it not JSON, null is told rather than a broken packet.
+fn forwarded(event: &'static str, json: &str) -> PushForm {
+    // It was validated when it was received. Should it be invalid JSON nevertheless, null replaces it so
+    // that the packet stays valid.
     let payload =
         RawValue::from_string(json.to_owned()).unwrap_or_else(|_| RawValue::NULL.to_owned());
     PushForm { event, payload }
@@ -108,15 +110,17 @@ mod tests {
 
     use super::*;
 
-    fn told(push: &Push) -> (&'static str, serde_json::Value) {
+    fn name_and_payload(push: &Push) -> (&'static str, serde_json::Value) {
         let form = PushForm::from(push);
         (form.event, serde_json::from_str(form.payload.get()).unwrap())
     }
 
     #[test]
-    fn each_push_has_the_form_that_clients_know() {
+    fn each_push_has_its_documented_form() {
         let revision = Revision::new(17);
-        let (event, new) = told(&Push::New(Arc::new(a_draft("ada", "n1").taken_at(revision))));
+        let (event, new) = name_and_payload(&Push::New(Arc::new(
+            a_draft("ada", "n1").into_notification(revision),
+        )));
         assert_eq!(event, "notification:new");
         let expected = json!({
             "id": "n1", "userId": "ada", "type": "general",
@@ -171,16 +175,17 @@ mod tests {
                 json!({ "status": "error", "code": "token_expired", "message": "over" }),
             ),
         ] {
-            assert_eq!(told(&push), (event, payload));
+            assert_eq!(name_and_payload(&push), (event, payload));
         }
     }
 
     #[test]
-    fn what_is_passed_on_is_not_touched() {
+    fn forwarded_json_is_not_changed() {
         let json = r#"{"id":1.50,"a":{"b":[ ]}}"#;
         let form = PushForm::from(&Push::Forwarded(ForwardedPush::New(json.into())));
         assert_eq!(form.payload.get(), json);
-        let (event, count) = told(&Push::Forwarded(ForwardedPush::UnreadCount("7".into())));
+        let (event, count) =
+            name_and_payload(&Push::Forwarded(ForwardedPush::UnreadCount("7".into())));
         assert_eq!((event, count), ("notification:unread_count", json!({ "count": 7 })));
     }
 }

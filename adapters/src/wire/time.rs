@@ -5,22 +5,23 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// An instant in JSON: RFC 3339 in UTC with milliseconds, `2026-11-23T08:15:30.123Z`, as JavaScript's
-/// `toISOString` writes it. Any offset and precision is read.
+/// An instant in JSON: written as RFC 3339 in UTC with milliseconds, `2026-11-23T08:15:30.123Z`, like
+/// JavaScript's `toISOString`. Any offset and precision is accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rfc3339(pub Timestamp);
 
 impl Rfc3339 {
-    /// Reads an instant.
+    /// `None` if the text is not RFC 3339.
     pub fn parse(raw: &str) -> Option<Self> {
-        let read = DateTime::parse_from_rfc3339(raw).ok()?;
-        Some(Self(Timestamp::from_unix_millis(read.timestamp_millis())))
+        let time = DateTime::parse_from_rfc3339(raw).ok()?;
+        Some(Self(Timestamp::from_unix_millis(time.timestamp_millis())))
     }
 }
 
 impl fmt::Display for Rfc3339 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // An instant beyond the calendar (a token without end, say) is told as its last.
+        // The last instant of the calendar stands in for later ones, such as the expiry of an endless
+        // token.
         let time = DateTime::<Utc>::from_timestamp_millis(self.0.unix_millis())
             .unwrap_or(DateTime::<Utc>::MAX_UTC);
         f.write_str(&time.to_rfc3339_opts(SecondsFormat::Millis, true))
@@ -45,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_instant_is_written_as_javascript_does_and_read_in_any_offset() {
+    fn instant_is_written_in_utc_and_read_with_any_offset() {
         let at = Timestamp::from_unix_millis(1_795_421_730_123);
         assert_eq!(Rfc3339(at).to_string(), "2026-11-23T08:15:30.123Z");
         for raw in ["2026-11-23T08:15:30.123Z", "2026-11-23T09:15:30.123456+01:00"] {
@@ -57,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_time_can_be_told() {
+    fn instant_beyond_the_calendar_is_written_as_its_end() {
         assert!(!Rfc3339(Timestamp::from_unix_millis(i64::MAX)).to_string().is_empty());
     }
 }

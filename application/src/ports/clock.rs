@@ -1,6 +1,6 @@
 use belfry_domain::Timestamp;
 
-/// What time it is.
+/// The current time.
 #[cfg_attr(any(test, feature = "testing"), mockall::automock)]
 pub trait Clock: Send + Sync {
     /// Now. May stand still, and may jump when the machine's clock is set.

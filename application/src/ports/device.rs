@@ -1,67 +1,68 @@
 use crate::push::Push;
 
-/// One device's open connection, as the rules of a session see it.
+/// The connection of one device, as the session rules see it.
 ///
-/// Nothing here waits: a device that does not read costs the node its queue and nobody else
-/// anything.
+/// No method waits. A device that does not read costs the node its send queue and delays no other
+/// device.
 pub trait Device: Send + Sync + 'static {
-    /// A push, ready to be written: made once and sent to every device of a user.
+    /// An encoded push, encoded once and sent to every device of a user.
     type Frame: Send + Sync + 'static;
 
     /// Encodes a push.
     fn frame(push: &Push) -> Self::Frame;
 
-    /// Queues a frame behind those queued before. `Ok` means queued, not received.
+    /// Appends a frame to the send queue. `Ok` means queued, not received.
     fn send(&self, frame: &Self::Frame) -> Result<(), SendError>;
 
-    /// Queues frames as one, in their order, as cheaply as the transport can. Where not all are taken,
-    /// some may have been.
+    /// Appends several frames in their order, as cheaply as the transport can. After an error some of
+    /// them may be queued.
     fn send_all(&self, frames: &[Self::Frame]) -> Result<(), SendError> {
         frames.iter().try_for_each(|frame| self.send(frame))
     }
 
-    /// The length of its send queue: how much of what was queued is not yet handed to the network. The
-    /// unit is the transport's own (bytes or frames). It is 0 once everything is handed over or the
-    /// connection is gone, and it falls whenever the device reads, however slowly: a replay reads its
-    /// next page from the store when it is 0, and takes a device for stuck that leaves it unchanged for
-    /// too long.
+    /// The length of the send queue: what is queued and not yet handed to the network, in bytes or
+    /// frames, as the transport counts. It is 0 when everything is handed over or the connection is
+    /// closed. It decreases whenever the device reads, however slowly.
+    ///
+    /// A replay reads its next page from the store when the length is 0. If the length does not change
+    /// for too long, the replay considers the device stuck.
     fn queued(&self) -> usize;
 
-    /// Closes the connection, transport and all. What is queued is written first if the device
-    /// takes it at once. Closing what is closed does nothing.
+    /// Closes the connection and its transport. Queued frames are written first if the device accepts
+    /// them at once. Closing twice has no further effect.
     fn close(&self, why: CloseReason);
 }
 
 /// Why a frame was not queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SendError {
-    /// The device reads slower than it is told: its queue is full.
+    /// The send queue is full: the device reads more slowly than it is sent to.
     Full,
-    /// The connection is gone.
+    /// The connection is closed.
     Closed,
 }
 
-/// Why a connection is closed, as metrics and logs name it.
+/// Why a connection is closed, as named in metrics and logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CloseReason {
-    /// Its token has ended.
+    /// The token expired.
     TokenExpired,
-    /// Its token was revoked.
+    /// The token was revoked.
     TokenRevoked,
-    /// It did not read what it was told.
+    /// The device did not read its pushes.
     TooSlow,
-    /// Its user has as many sessions as may be, and this is the oldest.
+    /// The user reached the session limit, and this session is the oldest.
     TooManySessions,
-    /// It went on sending more messages than it may.
+    /// The device kept exceeding its message rate limit.
     TooManyMessages,
-    /// What it missed could not be read; it should come back later.
+    /// The missed changes could not be replayed. The device should reconnect later.
     NotCaughtUp,
-    /// This node goes; it should come back to another.
+    /// The node shuts down. The device should reconnect to another node.
     ShuttingDown,
 }
 
 impl CloseReason {
-    /// The reason's label.
+    /// The label in metrics and logs.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::TokenExpired => "token_expired",
@@ -74,9 +75,9 @@ impl CloseReason {
         }
     }
 
-    /// Whether a device should come back by itself. One whose token holds no more needs another
-    /// first; one of too many would push out the next, and that one it; one that sends too much
-    /// would go on.
+    /// Whether the device should reconnect by itself. A device with an invalid token needs a new one
+    /// first. A session over the limit would evict the next one, and that one would evict it again. A
+    /// device that sends too much would continue.
     pub const fn should_reconnect(self) -> bool {
         !matches!(
             self,

@@ -1,36 +1,37 @@
 use async_trait::async_trait;
 
-use super::{OutboxEntry, PortError};
+use super::outbox::OutboxEntry;
+use crate::port_error::PortError;
 
-/// Tells the world, nodes of this service included, what happened.
+/// Publishes stored events to the nodes of this service and to other services.
 #[cfg_attr(any(test, feature = "testing"), mockall::automock)]
 #[async_trait]
 pub trait EventPublisher: Send + Sync {
-    /// Publishes the entries in the order given and waits until each was taken over for good.
+    /// Publishes the entries in the given order and waits for their confirms.
     ///
-    /// An entry counts as published only if whoever took it over promised to keep it. Entries
-    /// behind the first that failed may or may not have been taken: they will be published again,
-    /// so whoever listens can meet an event twice and knows it by its user and revision.
-    async fn publish(&self, entries: &[OutboxEntry]) -> Published;
+    /// An entry counts as published only after a confirm: the receiver promised to keep it. Entries
+    /// after the first failure may or may not have arrived and will be published again. Consumers
+    /// can therefore receive an event twice; they recognise it by its user and revision.
+    async fn publish(&self, entries: &[OutboxEntry]) -> PublishOutcome;
 }
 
-/// How far publishing came.
+/// The result of publishing a batch.
 #[derive(Debug)]
-pub struct Published {
-    /// So many, from the front, are taken over.
+pub struct PublishOutcome {
+    /// The number of confirmed entries, counted from the front.
     pub confirmed: usize,
-    /// What stopped it there; `None` if all are.
-    pub stopped_by: Option<PortError>,
+    /// The error of the first entry that is not confirmed; `None` if all are.
+    pub error: Option<PortError>,
 }
 
-impl Published {
-    /// All of them were taken over.
-    pub const fn all(entries: &[OutboxEntry]) -> Self {
-        Self { confirmed: entries.len(), stopped_by: None }
+impl PublishOutcome {
+    /// All entries are confirmed.
+    pub const fn all_confirmed(entries: &[OutboxEntry]) -> Self {
+        Self { confirmed: entries.len(), error: None }
     }
 
-    /// So many were, then this happened.
-    pub const fn stopped(confirmed: usize, by: PortError) -> Self {
-        Self { confirmed, stopped_by: Some(by) }
+    /// `confirmed` entries are confirmed, then `error` occurred.
+    pub const fn failed_after(confirmed: usize, error: PortError) -> Self {
+        Self { confirmed, error: Some(error) }
     }
 }

@@ -1,8 +1,8 @@
 use belfry_domain::NotificationId;
 
-/// Names what Belfry makes itself.
+/// Generates the ids of notifications that arrive without one.
 #[cfg_attr(any(test, feature = "testing"), mockall::automock)]
 pub trait IdGenerator: Send + Sync {
-    /// An id that was never given before and cannot be guessed.
+    /// A unique id that cannot be guessed.
     fn notification_id(&self) -> NotificationId;
 }

@@ -1,42 +1,40 @@
 use async_trait::async_trait;
 use belfry_domain::{
-    DomainEvent, Draft, Epoch, InboxState, Kind, Marked, MissedChange, Notification,
-    NotificationId, Receipt, ReplayRange, Revision, Timestamp, UserId,
+    DomainEvent, Draft, Epoch, InboxState, Marked, MissedChange, Notification, NotificationId,
+    NotificationKind, Receipt, ReplayRange, Revision, Timestamp, UserId,
 };
 
-use super::PortError;
+use crate::port_error::PortError;
 
-/// Every user's inbox, kept for good.
+/// The durable store of all inboxes.
 ///
-/// [`belfry_domain::Inbox`] is the reference: whatever is done through this port changes an inbox as
-/// it would change that one. A change and its event ([`super::Outbox`]) are written in one
-/// transaction: after an `Ok` both survive a crash, after an error both did or neither. Changes of
-/// one inbox happen one after another, however many come at once; every change takes the next
-/// revision, without holes, and the unread count is exact at each.
+/// [`belfry_domain::Inbox`] is the reference: every call has the same effect on an inbox as the method
+/// of that type. A change and its event ([`super::Outbox`]) are written in one transaction: after `Ok`
+/// both survive a crash; after an error either both are written or neither. Concurrent changes of one
+/// inbox are serialised. Revisions are consecutive, and the unread count is exact at each.
 ///
-/// A user's inbox needs no making: one in which nothing ever happened is empty, at revision zero.
+/// An inbox does not need to be created: before its first change it is empty, at revision zero.
 #[cfg_attr(any(test, feature = "testing"), mockall::automock)]
 #[async_trait]
 pub trait InboxRepository: Send + Sync {
-    /// Names this store. Never changes for as long as its revisions mean the same.
+    /// Identifies the store. Stays the same as long as its revisions stay valid.
     async fn epoch(&self) -> Result<Epoch, PortError>;
 
-    /// Puts drafts into their inboxes, of one user or of many, in the order given; all of them in
-    /// one transaction. Answers one receipt for each, in the same order. Of two drafts with the
-    /// same id or dedupe key in one inbox, within one call or not, the first is taken and the other
-    /// is [`Receipt::AlreadyThere`].
+    /// Creates notifications for one or several users, in the given order and in one transaction.
+    /// Returns one receipt per draft, in the same order. Of two drafts with the same id or dedupe key
+    /// in one inbox, in one call or in two, the second is a [`Receipt::Duplicate`].
     async fn create(&self, drafts: Vec<Draft>) -> Result<Vec<Receipt>, PortError>;
 
-    /// Does [`create`](Self::create) once for each caller and key, however often it is asked.
+    /// Like [`create`](Self::create), but executed once per caller and key, however often it is called.
     async fn create_once(
         &self,
         key: &IdempotencyKey,
         drafts: Vec<Draft>,
-    ) -> Result<Once, PortError>;
+    ) -> Result<IdempotentOutcome, PortError>;
 
-    /// Marks those of `ids` as read that are in the inbox and unread; the others do not hinder that.
-    /// Says which of them the inbox has never had, at the revision at which the others were marked:
-    /// one that comes later, by whatever way, was not there to be marked.
+    /// Marks the unread notifications among `ids` as read. Unknown ids do not prevent this and are
+    /// returned. They are determined in the same transaction: a notification that is created later is
+    /// unknown and not marked.
     async fn mark_read(
         &self,
         user: &UserId,
@@ -44,14 +42,14 @@ pub trait InboxRepository: Send + Sync {
         read_at: Timestamp,
     ) -> Result<Marked, PortError>;
 
-    /// Marks all that is unread as read. `None` if nothing was.
+    /// Marks all unread notifications as read. `None` if there was none.
     async fn mark_all_read(
         &self,
         user: &UserId,
         read_at: Timestamp,
     ) -> Result<Option<DomainEvent>, PortError>;
 
-    /// Deletes those of `ids` that are in the inbox. `None` if none is.
+    /// Deletes the notifications among `ids`. `None` if the inbox has none of them.
     async fn delete(
         &self,
         user: &UserId,
@@ -59,14 +57,14 @@ pub trait InboxRepository: Send + Sync {
         deleted_at: Timestamp,
     ) -> Result<Option<DomainEvent>, PortError>;
 
-    /// One notification of that user; `None` if that user has no such, whoever else may.
+    /// One notification of this user; `None` if this user does not have it, even if another user does.
     async fn get(
         &self,
         user: &UserId,
         id: &NotificationId,
     ) -> Result<Option<Notification>, PortError>;
 
-    /// What is in the inbox, newest first (by the revision that created it).
+    /// The notifications in the inbox, newest first (by `created_revision`).
     async fn list(
         &self,
         user: &UserId,
@@ -74,11 +72,11 @@ pub trait InboxRepository: Send + Sync {
         limit: PageLimit,
     ) -> Result<Page, PortError>;
 
-    /// Where the inbox stands. Does not count rows.
+    /// The revision and unread count. Does not count rows.
     async fn state(&self, user: &UserId) -> Result<InboxState, PortError>;
 
-    /// Whether everything after `since` can be replayed, as of the state that is returned with it. Reads
-    /// no texts, and no more than `limit` + 1 rows.
+    /// Whether all changes after `since` can be replayed, as of the returned state. Reads no texts, and
+    /// at most `limit` + 1 rows.
     async fn history(
         &self,
         user: &UserId,
@@ -86,8 +84,8 @@ pub trait InboxRepository: Send + Sync {
         limit: usize,
     ) -> Result<History, PortError>;
 
-    /// What was created in that range and is not deleted, oldest first. Rows may be newer than the range
-    /// in every other respect.
+    /// The notifications created in the range and not deleted, oldest first. Their read state may be
+    /// newer than the range.
     async fn created_in(
         &self,
         user: &UserId,
@@ -95,11 +93,11 @@ pub trait InboxRepository: Send + Sync {
         limit: PageLimit,
     ) -> Result<Page, PortError>;
 
-    /// What was read or deleted by its latest change in that range, by revision. There are no more after
-    /// fewer than `limit` (which is at least 1) rows. Rows of the same revision as the last one are
-    /// returned even past the limit: a device that heard of a revision never asks for the rest of it.
-    /// What was created after `range.since` and is deleted is left out. `None` if some of the range is
-    /// forgotten ([`super::Retention`]).
+    /// The notifications whose latest change is in the range and is a read or a deletion, ordered by
+    /// revision. Fewer than `limit` (at least 1) rows mean that no more follow. Rows with the revision of
+    /// the last row are returned even past the limit: a device that received a revision never requests
+    /// the rest of it. Notifications that were created after `range.since` and deleted are left out.
+    /// `None` if the history of the range is incomplete ([`super::Retention`]).
     async fn changed_in(
         &self,
         user: &UserId,
@@ -108,24 +106,24 @@ pub trait InboxRepository: Send + Sync {
     ) -> Result<Option<Vec<MissedChange>>, PortError>;
 }
 
-/// How large a page may be. A store keeps to it while it reads, so that rows that do not fit never
-/// reach this process.
+/// The maximum size of a page. A store applies it in its query, so that rows that do not fit are never
+/// transferred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageLimit {
-    /// The most notifications on it.
+    /// The maximum number of notifications.
     pub rows: usize,
-    /// The most bytes of text ([`Notification::text_bytes`]) on it. A notification that is larger comes
-    /// as a page of its own, so that there is always a next page.
+    /// The maximum sum of [`Notification::text_bytes`]. A larger notification is a page of its own, so
+    /// that paging always makes progress.
     pub bytes: usize,
 }
 
 impl PageLimit {
-    /// A page of that many notifications, whatever their size.
+    /// At most `rows` notifications of any size.
     pub const fn rows(rows: usize) -> Self {
         Self { rows, bytes: usize::MAX }
     }
 
-    /// The first of these, as many as fit.
+    /// The first notifications, as many as fit.
     pub fn page_of<'a>(self, notifications: impl Iterator<Item = &'a Notification>) -> Page {
         let mut page = Page::default();
         let mut bytes = 0;
@@ -143,45 +141,45 @@ impl PageLimit {
     }
 }
 
-/// Some of the notifications that were asked for, in the order that was asked for.
+/// One page of a result, in the order of the query.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Page {
     /// The notifications.
     pub items: Vec<Notification>,
-    /// Whether there are more after these.
+    /// Whether more notifications follow.
     pub more: bool,
 }
 
-/// Which part of an inbox to list.
+/// Selects the notifications to list.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ListFilter {
-    /// Only those created by an earlier change than this one.
+    /// Only notifications with an earlier `created_revision`; the paging cursor.
     pub before: Option<Revision>,
-    /// Only those that are unread (`true`) or read (`false`).
+    /// Only unread (`true`) or only read (`false`) notifications.
     pub unread: Option<bool>,
-    /// Only those of this kind.
-    pub kind: Option<Kind>,
+    /// Only notifications of this kind.
+    pub kind: Option<NotificationKind>,
 }
 
-/// Whether a device can be told everything since a revision.
+/// Whether all changes since a revision can be replayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum History {
-    /// It can.
+    /// All changes can be replayed.
     Complete {
-        /// Where the inbox stands.
+        /// The state of the inbox.
         state: InboxState,
-        /// How many notifications were created since, and are not deleted.
+        /// The number of notifications that were created since and are not deleted.
         created: usize,
     },
-    /// It cannot: more notifications changed than the limit, some changes are forgotten, or the revision
-    /// is later than the inbox's latest.
+    /// The changes cannot be replayed: more notifications changed than the limit, tombstones were purged,
+    /// or the revision is later than the latest one.
     OutOfReach {
-        /// Where the inbox stands.
+        /// The state of the inbox.
         state: InboxState,
     },
 }
 
-/// One request that must take effect once, however often it is sent
+/// Identifies a request that must be executed at most once, however often it is sent
 /// (draft-ietf-httpapi-idempotency-key-header).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyKey {
@@ -190,17 +188,17 @@ pub struct IdempotencyKey {
     fingerprint: Box<str>,
 }
 
-/// A text is not an idempotency key.
+/// The text is not an idempotency key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an idempotency key has 1 to {} printable ASCII characters", IdempotencyKey::MAX_CHARS)]
 pub struct InvalidIdempotencyKey;
 
 impl IdempotencyKey {
-    /// The most characters a key has.
+    /// The maximum length in characters.
     pub const MAX_CHARS: usize = 200;
 
-    /// The request that `caller` names `key`. `fingerprint` stands for its content: two requests
-    /// have the same one if and only if they ask for the same.
+    /// Checks the key of a request by `caller`. `fingerprint` identifies the request's content: two
+    /// requests have the same fingerprint if and only if their content is the same.
     pub fn parse(
         caller: UserId,
         key: &str,
@@ -213,29 +211,30 @@ impl IdempotencyKey {
         Ok(Self { caller, key: key.into(), fingerprint: fingerprint.into() })
     }
 
-    /// Whose key it is: another caller's same key is another one.
+    /// The caller. Keys of different callers are independent.
     pub fn caller(&self) -> &UserId {
         &self.caller
     }
 
-    /// The key as the caller wrote it.
+    /// The unchanged key.
     pub fn key(&self) -> &str {
         &self.key
     }
 
-    /// Stands for the request's content.
+    /// Identifies the request's content.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
     }
 }
 
-/// What became of a request that must take effect once.
+/// The result of a request that is executed at most once.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Once {
-    /// It took effect now.
-    Done(Vec<Receipt>),
-    /// It had before; these are the notifications it led to, as they are now.
-    Before(Vec<Notification>),
-    /// The key was used for a request with another fingerprint. Nothing was done.
+pub enum IdempotentOutcome {
+    /// The request was executed by this call. One receipt per draft, in their order.
+    Executed(Vec<Receipt>),
+    /// An earlier call executed the request. Contains the notifications of that call in their current
+    /// state; nothing changed.
+    Repeated(Vec<Notification>),
+    /// The key was used for a request with another fingerprint. Nothing changed.
     KeyReused,
 }

@@ -3,14 +3,14 @@ use belfry_domain::UserRoom;
 
 use crate::push::PushBatch;
 
-/// Pushes to the devices that are connected to this node.
+/// Delivers pushes to the devices that are connected to this node.
 #[cfg_attr(any(test, feature = "testing"), mockall::automock)]
 #[async_trait]
 pub trait RealtimeDelivery: Send + Sync {
-    /// Tells every device in the room, and no other. Announcements to one room are heard in the
-    /// order in which they were given here.
+    /// Delivers a batch to every device in the room and to no other device. Devices receive the
+    /// batches of one room in the order of these calls.
     ///
-    /// A push is best effort: a device that is away or too slow is not told and not waited for. It
-    /// gets what it missed when it comes back.
-    async fn deliver(&self, room: &UserRoom, announcement: PushBatch);
+    /// Delivery is best effort and does not wait for devices. A device that is offline or too slow
+    /// misses the batch and catches up when it reconnects.
+    async fn deliver(&self, room: &UserRoom, batch: PushBatch);
 }

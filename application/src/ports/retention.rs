@@ -1,38 +1,37 @@
 use async_trait::async_trait;
-use belfry_domain::{Due, Timestamp};
+use belfry_domain::{ExpiryCutoff, Timestamp};
 
-use super::PortError;
+use crate::port_error::PortError;
 
-/// What makes room in a store, a little at a time: each call is one transaction that is short enough
-/// to be in nobody's way. Answers are numbers; one that is smaller than `limit` says that there was
-/// no more to do, or that another node is about to do it.
+/// Removes old data in small batches. Each call is one transaction, short enough not to block other
+/// work. Each call returns the number of removed items. A number below `limit` means that no more is
+/// left, or that another node is removing it.
 #[cfg_attr(any(test, feature = "testing"), mockall::automock)]
 #[async_trait]
 pub trait Retention: Send + Sync {
-    /// Deletes at most `limit` notifications that are due, of any inboxes, as
-    /// [`super::InboxRepository::delete`] would: one change for each inbox, with its event in the
-    /// outbox. Answers how many.
-    async fn expire(&self, due: &Due, limit: usize) -> Result<usize, PortError>;
+    /// Deletes at most `limit` expired notifications of any inboxes, as
+    /// [`super::InboxRepository::delete`] would: one change per inbox, with its event in the outbox.
+    async fn expire(&self, cutoff: &ExpiryCutoff, limit: usize) -> Result<usize, PortError>;
 
-    /// Forgets at most `limit` notifications that were deleted before then. Afterwards
-    /// [`super::InboxRepository::history`] is out of reach from any revision at which one of them
-    /// was not deleted yet, and whoever creates one of them again makes it anew. Nothing else
-    /// changes. Answers how many.
+    /// Removes at most `limit` tombstones of notifications that were deleted before `deleted_before`.
+    /// [`super::InboxRepository::history`] then no longer reaches back to revisions at which one of
+    /// them was not deleted yet, and creating such a notification again succeeds. Nothing else
+    /// changes.
     async fn purge_deleted(
         &self,
         deleted_before: Timestamp,
         limit: usize,
     ) -> Result<usize, PortError>;
 
-    /// Forgets at most `limit` requests with an idempotency key that were made before then: the same
-    /// one would take effect once more. Answers how many.
+    /// Removes at most `limit` idempotency keys of requests that were made before `made_before`. The
+    /// same request would then be executed again.
     async fn purge_requests(
         &self,
         made_before: Timestamp,
         limit: usize,
     ) -> Result<usize, PortError>;
 
-    /// Forgets at most `limit` revocations that were made before then. Answers how many.
+    /// Removes at most `limit` revocations that were made before `made_before`.
     async fn purge_revocations(
         &self,
         made_before: Timestamp,

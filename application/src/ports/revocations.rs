@@ -1,30 +1,34 @@
 use async_trait::async_trait;
 use belfry_domain::{Timestamp, UserId};
 
-use super::PortError;
+use crate::port_error::PortError;
 
-/// Whose tokens hold no more, kept for all nodes and over restarts.
+/// Revoked tokens, shared by all nodes and kept across restarts.
 #[cfg_attr(any(test, feature = "testing"), mockall::automock)]
 #[async_trait]
 pub trait Revocations: Send + Sync {
-    /// Keeps it. A revocation is never taken back: of two for one user the later instant holds.
-    /// Answers the one that holds.
+    /// Stores a revocation. It cannot be undone: of two revocations of one user, the later
+    /// `issued_before` applies. Returns the one that applies.
     async fn revoke(&self, revocation: &Revocation) -> Result<Revocation, PortError>;
 
-    /// Those that were kept since `mark`, or all; and the mark for the next time. Whoever passes on
-    /// each mark misses none, whoever keeps it on whichever node. Some may come again.
-    async fn since(&self, mark: Option<Mark>) -> Result<(Vec<Revocation>, Mark), PortError>;
+    /// The revocations stored since `cursor` (all of them for `None`), and the cursor for the next
+    /// call. A reader that passes each returned cursor on misses no revocation of any node. Some
+    /// revocations may be returned repeatedly.
+    async fn since(
+        &self,
+        cursor: Option<RevocationCursor>,
+    ) -> Result<(Vec<Revocation>, RevocationCursor), PortError>;
 }
 
-/// A user's tokens hold no more if they were issued before an instant.
+/// Revokes a user's tokens that were issued before an instant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revocation {
-    /// Whose.
+    /// The user of the tokens.
     pub user: UserId,
-    /// That instant. A token that does not say when it was issued counts as issued before.
+    /// Tokens issued before this instant are revoked, and tokens without a time of issue.
     pub issued_before: Timestamp,
 }
 
-/// How far a reader of [`Revocations`] has come. Means something to the store that gave it only.
+/// A reader's position in [`Revocations`]. Only the store that returned it can interpret it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark(pub i64);
+pub struct RevocationCursor(pub i64);

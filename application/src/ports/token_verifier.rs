@@ -3,54 +3,53 @@ use std::fmt;
 use async_trait::async_trait;
 use belfry_domain::{Timestamp, UserId};
 
-use super::PortError;
+use crate::port_error::PortError;
 
-/// Knows who a token speaks for.
+/// Verifies bearer tokens.
 #[cfg_attr(any(test, feature = "testing"), mockall::automock)]
 #[async_trait]
 pub trait TokenVerifier: Send + Sync {
-    /// The token's claims, if it was signed by a trusted issuer with an expected algorithm, is for
-    /// this audience, and holds now.
+    /// Returns the claims of a token that was signed by a trusted issuer with an expected algorithm, has
+    /// the expected audience and is valid now.
     ///
-    /// Where it can be told, this takes neither I/O nor noticeable time. A token that names a key
-    /// which is not known may wait, for seconds at most, until that can be told;
-    /// [`TokenError::Port`] says that it cannot be told now, which is worth another try and no
-    /// judgement of the token.
+    /// With a known key this takes no I/O and negligible time. A token with an unknown key may wait for
+    /// the key for a few seconds. [`TokenError::Port`] means that the token could not be verified; a
+    /// retry may succeed.
     async fn verify(&self, token: &BearerToken) -> Result<Claims, TokenError>;
 }
 
-/// Why a token was not accepted.
+/// Why a token was rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
-    /// It held once, and does not any more.
+    /// It was valid and has expired.
     #[error("the token has expired")]
     Expired,
-    /// It does not hold yet.
+    /// It becomes valid later.
     #[error("the token is not valid yet")]
     NotYetValid,
-    /// It is not a token of ours. The reason is for logs, not for the one who showed it.
+    /// It is malformed or not trusted. The reason is for logs, not for the client.
     #[error("the token is not valid ({0})")]
     Invalid(&'static str),
-    /// It could not be checked now.
+    /// It could not be verified. Retry later.
     #[error(transparent)]
     Port(#[from] PortError),
 }
 
-/// A token as it was shown: not yet checked, and never to be written anywhere.
+/// A token as received, not yet verified. Never logged or stored.
 #[derive(Clone)]
 pub struct BearerToken(Box<str>);
 
-/// What was shown has more than [`BearerToken::MAX_BYTES`] bytes.
+/// The token has more than [`BearerToken::MAX_BYTES`] bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a token has at most {} bytes", BearerToken::MAX_BYTES)]
 pub struct TokenTooLong;
 
 impl BearerToken {
-    /// The most bytes that a token has.
+    /// The maximum size in bytes.
     pub const MAX_BYTES: usize = 8 * 1024;
 
-    /// Takes a bare token or one behind `Bearer ` (RFC 6750, 2.1; the word in any case). `None` if
-    /// nothing is left: then none was shown.
+    /// Parses a bare token or one after `Bearer ` (RFC 6750, 2.1; case-insensitive). `None` if there is
+    /// no token.
     pub fn parse(raw: &str) -> Result<Option<Self>, TokenTooLong> {
         let raw = raw.trim();
         let token = match raw.split_once(' ') {
@@ -64,7 +63,7 @@ impl BearerToken {
         Ok((!token.is_empty()).then(|| Self(token.into())))
     }
 
-    /// The token's text, for the one who checks it.
+    /// The secret text, for the verifier.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -76,37 +75,37 @@ impl fmt::Debug for BearerToken {
     }
 }
 
-/// What a token says, once it is believed.
+/// The contents of a verified token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claims {
-    /// Whom it speaks for.
+    /// The authenticated user.
     pub user: UserId,
-    /// What its bearer may do besides reading and changing their own inbox.
+    /// The permissions besides those on the user's own inbox.
     pub scopes: Scopes,
-    /// When it was issued, if it says so.
+    /// When the token was issued, if known.
     pub issued_at: Option<Timestamp>,
-    /// Until when it holds, leeway included.
+    /// When the token expires, including the leeway.
     pub expires_at: Timestamp,
 }
 
-/// What a bearer may do: space-separated words (RFC 6749, 3.3).
+/// The token's permissions: space-separated words (RFC 6749, 3.3).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Scopes(Option<Box<str>>);
 
 impl Scopes {
-    /// May write notifications for any user.
+    /// Permits creating notifications for any user.
     pub const WRITE: &'static str = "notifications:write";
-    /// May revoke any user's tokens.
+    /// Permits revoking any user's tokens.
     pub const REVOKE: &'static str = "tokens:revoke";
 
-    /// Takes a space-separated list.
+    /// Parses a space-separated list.
     pub fn parse(raw: &str) -> Self {
         let raw = raw.trim();
         Self((!raw.is_empty()).then(|| raw.into()))
     }
 
-    /// Whether `scope` is among them.
-    pub fn contain(&self, scope: &str) -> bool {
+    /// Whether the list contains `scope`.
+    pub fn contains(&self, scope: &str) -> bool {
         self.0.as_deref().is_some_and(|all| all.split(' ').any(|one| one == scope))
     }
 }
@@ -116,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_comes_bare_or_behind_its_scheme() {
+    fn token_is_parsed_with_and_without_its_scheme() {
         for raw in ["abc", " abc ", "Bearer abc", "bearer  abc", "BEARER abc"] {
             assert_eq!(BearerToken::parse(raw).unwrap().unwrap().reveal(), "abc", "{raw:?}");
         }
@@ -129,16 +128,16 @@ mod tests {
     }
 
     #[test]
-    fn a_token_never_shows_in_debug() {
+    fn token_is_hidden_in_debug_output() {
         let token = BearerToken::parse("s3cret").unwrap().unwrap();
         assert!(!format!("{token:?}").contains("s3cret"));
     }
 
     #[test]
-    fn a_scope_is_a_whole_word() {
+    fn scope_matches_whole_words_only() {
         let scopes = Scopes::parse("notifications:write admin");
-        assert!(scopes.contain(Scopes::WRITE));
-        assert!(!Scopes::parse("notifications:writer").contain(Scopes::WRITE));
-        assert!(!Scopes::default().contain(""));
+        assert!(scopes.contains(Scopes::WRITE));
+        assert!(!Scopes::parse("notifications:writer").contains(Scopes::WRITE));
+        assert!(!Scopes::default().contains(""));
     }
 }

@@ -7,45 +7,45 @@ use parking_lot::Mutex;
 use super::session::{Session, SessionId};
 use crate::ports::Device;
 
-/// When each session is to be looked at next. One place for all of them, as a timer for each would
-/// cost every idle device a task.
+/// The instant of each session's next expiry check. One shared schedule, because a timer per session
+/// would cost a task for every idle device.
 pub(super) struct Deadlines<D: Device> {
-    due: Mutex<ByTime<D>>,
+    by_time: Mutex<ByTime<D>>,
 }
 
 type ByTime<D> = BTreeMap<(Timestamp, SessionId), Weak<Session<D>>>;
 
 impl<D: Device> Default for Deadlines<D> {
     fn default() -> Self {
-        Self { due: Mutex::default() }
+        Self { by_time: Mutex::default() }
     }
 }
 
 impl<D: Device> Deadlines<D> {
-    /// The session shall be looked at then, and not at the instant it was to be before.
-    pub(super) fn set(&self, session: &Arc<Session<D>>, at: Timestamp) {
-        let mut due = self.due.lock();
-        if let Some(before) = session.next_check(Some(at)) {
-            due.remove(&(before, session.id()));
+    /// Schedules the session's next check, in place of an earlier schedule.
+    pub(super) fn schedule(&self, session: &Arc<Session<D>>, at: Timestamp) {
+        let mut by_time = self.by_time.lock();
+        if let Some(previous) = session.replace_next_check(Some(at)) {
+            by_time.remove(&(previous, session.id()));
         }
-        due.insert((at, session.id()), Arc::downgrade(session));
+        by_time.insert((at, session.id()), Arc::downgrade(session));
     }
 
-    /// The session is gone.
-    pub(super) fn forget(&self, session: &Session<D>) {
-        let mut due = self.due.lock();
-        if let Some(before) = session.next_check(None) {
-            due.remove(&(before, session.id()));
+    /// Removes the session from the schedule.
+    pub(super) fn cancel(&self, session: &Session<D>) {
+        let mut by_time = self.by_time.lock();
+        if let Some(previous) = session.replace_next_check(None) {
+            by_time.remove(&(previous, session.id()));
         }
     }
 
-    /// Takes out all that are due.
-    pub(super) fn due(&self, now: Timestamp) -> Vec<Arc<Session<D>>> {
-        let mut due = self.due.lock();
+    /// Removes and returns all sessions whose check is due.
+    pub(super) fn take_due(&self, now: Timestamp) -> Vec<Arc<Session<D>>> {
+        let mut by_time = self.by_time.lock();
         let mut sessions = Vec::new();
-        while let Some(first) = due.first_entry().filter(|first| first.key().0 <= now) {
+        while let Some(first) = by_time.first_entry().filter(|first| first.key().0 <= now) {
             if let Some(session) = first.remove().upgrade() {
-                session.next_check(None);
+                session.replace_next_check(None);
                 sessions.push(session);
             }
         }

@@ -1,26 +1,29 @@
-//! The rules of a device's session, for any transport: it signs in before it is anywhere; it hears
-//! what it missed, then what happens, each thing once and in order; each of its messages is checked
-//! against its claims; it does not outlive its token.
+//! The rules of a device's session, for any transport. A device signs in before it joins its room. It
+//! receives the changes that it missed, then live events, each once and in order. Each of its messages
+//! is checked against its claims. Its session ends when its token expires or is revoked.
 //!
 //! ```text
-//! sign in ──▶ join the room (live announcements are held back)
-//!                └─▶ prepare (read where the inbox stands) ──▶ tell the client that it is connected
-//!                       └─▶ start: sync, what was missed ──▶ what was held back ──▶ live
+//! sign in ──▶ join the room (the gate holds live events back)
+//!                └─▶ prepare (read the state of the inbox) ──▶ confirm the connect to the client
+//!                       └─▶ start: sync, missed changes ──▶ held events ──▶ live events
 //! ```
 //!
-//! A transport brings a [`Device`](crate::ports::Device) and calls [`Sessions`]; nothing here
-//! knows how bytes travel.
+//! A transport implements [`Device`](crate::ports::Device) and calls [`Sessions`]. Nothing here knows
+//! how bytes travel.
 
+mod admission;
 mod deadlines;
 mod gate;
-mod replay_turns;
+mod lagging_sessions;
+mod replay_limiter;
 mod rooms;
-#[expect(clippy::module_inception, reason = "the session itself, in the module of its rules")]
+#[expect(clippy::module_inception, reason = "the session itself, within the session rules")]
 mod session;
 mod sessions;
+mod slow_reader;
+mod sync_error;
 
-pub use gate::{Gate, Passage, Release};
+pub use admission::{Admission, ExcessPolicy, SessionLimit, TooManySessions};
 pub use session::{Session, SessionId};
-pub use sessions::{
-    Admission, ExcessPolicy, NotSynced, SessionLimit, SessionSettings, Sessions, TooManySessions,
-};
+pub use sessions::{SessionSettings, Sessions};
+pub use sync_error::SyncError;

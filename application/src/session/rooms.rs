@@ -7,17 +7,17 @@ use parking_lot::RwLock;
 use super::session::Session;
 use crate::ports::Device;
 
-/// Who is in which room, on this node.
+/// The rooms of this node and their sessions.
 pub(super) struct Rooms<D: Device> {
     rooms: RwLock<HashMap<UserRoom, Room<D>>>,
 }
 
-/// A room is there as long as somebody is in it, or has a place kept in it.
+/// Exists as long as it has a session or a reservation.
 struct Room<D: Device> {
-    /// In the order in which they came.
-    present: Vec<Arc<Session<D>>>,
-    /// How many places are kept for those who are on their way in.
-    kept: usize,
+    /// In the order of joining.
+    sessions: Vec<Arc<Session<D>>>,
+    /// The number of reservations of sessions that have not joined yet.
+    reserved: usize,
 }
 
 impl<D: Device> Default for Rooms<D> {
@@ -28,98 +28,98 @@ impl<D: Device> Default for Rooms<D> {
 
 impl<D: Device> Default for Room<D> {
     fn default() -> Self {
-        Self { present: Vec::new(), kept: 0 }
+        Self { sessions: Vec::new(), reserved: 0 }
     }
 }
 
 impl<D: Device> Rooms<D> {
-    /// Keeps a place in the room, if no more than `at_most` are taken or kept then. `true` must be
-    /// followed by one [`release_reservation`](Self::release_reservation) or [`occupy`](Self::occupy).
-    pub(super) fn reserve(&self, room: UserRoom, at_most: usize) -> bool {
+    /// Reserves room for one session, if sessions and reservations then number at most `limit`. After
+    /// `true`, call [`release_reservation`](Self::release_reservation) or [`occupy`](Self::occupy)
+    /// once.
+    pub(super) fn reserve(&self, room: UserRoom, limit: usize) -> bool {
         let mut rooms = self.rooms.write();
-        let taken = rooms.get(&room).map_or(0, |room| room.present.len() + room.kept);
-        let free = taken < at_most;
+        let used = rooms.get(&room).map_or(0, |room| room.sessions.len() + room.reserved);
+        let free = used < limit;
         if free {
-            rooms.entry(room).or_default().kept += 1;
+            rooms.entry(room).or_default().reserved += 1;
         }
         free
     }
 
-    /// The place that was kept is not needed.
+    /// Gives an unused reservation back.
     pub(super) fn release_reservation(&self, room: &UserRoom) {
         let mut rooms = self.rooms.write();
         if let Some(found) = rooms.get_mut(room) {
-            found.kept -= 1;
-            if found.is_deserted() {
+            found.reserved -= 1;
+            if found.is_unused() {
                 rooms.remove(room);
             }
         }
     }
 
-    /// Puts the session into its user's room, in the place that was kept there.
+    /// Adds the session to its user's room and uses up a reservation.
     pub(super) fn occupy(&self, session: Arc<Session<D>>) {
         let room = UserRoom::of(session.user().clone());
         let mut rooms = self.rooms.write();
         let room = rooms.entry(room).or_default();
-        room.kept -= 1;
-        room.present.push(session);
+        room.reserved -= 1;
+        room.sessions.push(session);
     }
 
-    /// Puts the session into its user's room; there is no way into another one. Takes out and
-    /// answers those who have been there for longest, as far as there are more than `at_most` then.
+    /// Adds the session to its user's room; a session cannot join another room. Removes and returns the
+    /// oldest sessions if there are more than `limit`.
     pub(super) fn join(
         &self,
         session: Arc<Session<D>>,
-        at_most: Option<usize>,
+        limit: Option<usize>,
     ) -> Vec<Arc<Session<D>>> {
         let room = UserRoom::of(session.user().clone());
         let mut rooms = self.rooms.write();
-        let present = &mut rooms.entry(room).or_default().present;
-        present.push(session);
-        let too_many = at_most.map_or(0, |at_most| present.len().saturating_sub(at_most));
-        present.drain(..too_many).collect()
+        let sessions = &mut rooms.entry(room).or_default().sessions;
+        sessions.push(session);
+        let excess = limit.map_or(0, |limit| sessions.len().saturating_sub(limit));
+        sessions.drain(..excess).collect()
     }
 
-    /// Takes the session out, and the room away if it was the last. `false` if it was not there.
+    /// Removes the session, and its room if it was the last one. `false` if it was not in the room.
     pub(super) fn leave(&self, session: &Session<D>) -> bool {
         let room = UserRoom::of(session.user().clone());
         let mut rooms = self.rooms.write();
         let Some(found) = rooms.get_mut(&room) else {
             return false;
         };
-        let before = found.present.len();
-        found.present.retain(|other| other.id() != session.id());
-        let left = found.present.len() < before;
-        if found.is_deserted() {
+        let before = found.sessions.len();
+        found.sessions.retain(|other| other.id() != session.id());
+        let removed = found.sessions.len() < before;
+        if found.is_unused() {
             rooms.remove(&room);
         }
-        left
+        removed
     }
 
-    /// Who is in the room now. A copy, as telling them takes longer than others should wait for the
-    /// rooms.
-    pub(super) fn present_in(&self, room: &UserRoom) -> Vec<Arc<Session<D>>> {
-        self.rooms.read().get(room).map(|room| room.present.clone()).unwrap_or_default()
+    /// The sessions in the room. A copy, because sending to them takes longer than the lock may be held.
+    pub(super) fn sessions_in(&self, room: &UserRoom) -> Vec<Arc<Session<D>>> {
+        self.rooms.read().get(room).map(|room| room.sessions.clone()).unwrap_or_default()
     }
 
-    /// All sessions, as they are now.
-    pub(super) fn all(&self) -> Vec<Arc<Session<D>>> {
-        self.rooms.read().values().flat_map(|room| &room.present).cloned().collect()
+    /// A copy of all sessions of all rooms.
+    pub(super) fn all_sessions(&self) -> Vec<Arc<Session<D>>> {
+        self.rooms.read().values().flat_map(|room| &room.sessions).cloned().collect()
     }
 
-    /// How many sessions there are, in all rooms.
-    pub(super) fn sessions(&self) -> usize {
-        self.rooms.read().values().map(|room| room.present.len()).sum()
+    /// The number of sessions in all rooms.
+    pub(super) fn session_count(&self) -> usize {
+        self.rooms.read().values().map(|room| room.sessions.len()).sum()
     }
 
     #[cfg(test)]
-    pub(super) fn count(&self) -> usize {
+    pub(super) fn room_count(&self) -> usize {
         self.rooms.read().len()
     }
 }
 
 impl<D: Device> Room<D> {
-    fn is_deserted(&self) -> bool {
-        self.present.is_empty() && self.kept == 0
+    fn is_unused(&self) -> bool {
+        self.sessions.is_empty() && self.reserved == 0
     }
 }

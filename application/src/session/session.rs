@@ -7,34 +7,35 @@ use belfry_domain::{Revision, Timestamp, UserId};
 use parking_lot::{Mutex, RwLock};
 
 use super::gate::{Gate, Passage, Release};
-use crate::access::{Access, Action};
+use crate::access::{Access, Action, AuthError};
 use crate::ports::{Claims, Device, SendError};
 use crate::push::Push;
 use crate::revoked_tokens::RevokedTokens;
-use crate::use_cases::Refusal;
 
-/// Names a session on its node.
+/// Identifies a session on its node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub(super) u64);
 
-/// What became of an announcement to a session.
+/// The result of delivering a batch to a session.
 pub(super) enum DeliveryOutcome {
-    /// The device hears it, now or after its replay, or has heard it.
+    /// The batch was queued, is held until the replay ends, or was delivered before.
     Delivered,
-    /// Its queue did not take it.
+    /// The device did not accept it.
     Failed(SendError),
-    /// The device has missed something after this revision; it has to catch up.
-    Missed(Revision),
+    /// An event after this revision was lost. The device must catch up from there.
+    Lagging(Revision),
 }
 
-/// One device, signed in.
+/// The signed-in state of one device.
 pub struct Session<D: Device> {
     id: SessionId,
     user: UserId,
     claims: RwLock<Claims>,
     device: D,
     gate: Mutex<Gate<Arc<[D::Frame]>>>,
+    /// The device was warned that its current token expires.
     warned: AtomicBool,
+    /// The session's entry in the expiry schedule.
     next_check: Mutex<Option<Timestamp>>,
 }
 
@@ -45,18 +46,18 @@ impl<D: Device> Session<D> {
             user: claims.user.clone(),
             claims: RwLock::new(claims),
             device,
-            gate: Mutex::new(Gate::holding(max_held)),
+            gate: Mutex::new(Gate::closed(max_held)),
             warned: AtomicBool::new(false),
             next_check: Mutex::new(None),
         }
     }
 
-    /// Its name on this node.
+    /// Unique on this node.
     pub fn id(&self) -> SessionId {
         self.id
     }
 
-    /// Who is signed in; never changes.
+    /// The signed-in user; never changes.
     pub fn user(&self) -> &UserId {
         &self.user
     }
@@ -66,34 +67,34 @@ impl<D: Device> Session<D> {
         &self.device
     }
 
-    /// Until when its token holds.
+    /// When the current token expires.
     pub fn expires_at(&self) -> Timestamp {
         self.claims.read().expires_at
     }
 
-    /// Whether its token was revoked, as far as is known.
+    /// Whether the current token is known to be revoked.
     pub(super) fn is_revoked(&self, revoked: &RevokedTokens) -> bool {
-        revoked.have(&self.claims.read()).unwrap_or(false)
+        revoked.is_revoked(&self.claims.read()).unwrap_or(false)
     }
 
-    /// The guard before each message: the claims must hold at this moment, and allow the action.
+    /// Checks that the token is valid at `now` and permits the action.
     pub fn authorize(
         &self,
         now: Timestamp,
         access: &Access,
         action: Action,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), AuthError> {
         let claims = self.claims.read();
         if claims.expires_at <= now {
-            return Err(Refusal::TokenExpired);
+            return Err(AuthError::TokenExpired);
         }
         access.check(&claims, action)
     }
 
-    /// Goes on with another token of the same user.
-    pub(super) fn renew(&self, claims: Claims) -> Result<Timestamp, Refusal> {
+    /// Replaces the token by another one of the same user. Returns the new expiry.
+    pub(super) fn renew(&self, claims: Claims) -> Result<Timestamp, AuthError> {
         if claims.user != self.user {
-            return Err(Refusal::OtherUser);
+            return Err(AuthError::OtherUser);
         }
         let expires_at = claims.expires_at;
         *self.claims.write() = claims;
@@ -101,7 +102,7 @@ impl<D: Device> Session<D> {
         Ok(expires_at)
     }
 
-    /// `true` once for each token.
+    /// `true` on the first call for each token.
     pub(super) fn warn_once(&self) -> bool {
         !self.warned.swap(true, Ordering::Relaxed)
     }
@@ -110,18 +111,18 @@ impl<D: Device> Session<D> {
         self.warned.load(Ordering::Relaxed)
     }
 
-    /// Remembers when it is to be looked at, and answers what it remembered.
-    pub(super) fn next_check(&self, at: Option<Timestamp>) -> Option<Timestamp> {
+    /// Stores the instant of the next expiry check and returns the previous one.
+    pub(super) fn replace_next_check(&self, at: Option<Timestamp>) -> Option<Timestamp> {
         std::mem::replace(&mut *self.next_check.lock(), at)
     }
 
-    /// Says something that belongs to this session alone, past the gate.
-    pub fn say(&self, push: &Push) -> Result<(), SendError> {
+    /// Sends a push that concerns only this session. Bypasses the gate.
+    pub fn send(&self, push: &Push) -> Result<(), SendError> {
         self.device.send(&D::frame(push))
     }
 
-    /// Tells an announcement, or holds it back, or drops it as heard before. The gate's lock is
-    /// kept while frames are queued, so that no other announcement comes between.
+    /// Sends a batch, holds it back, or drops it as delivered before. The gate stays locked while the
+    /// frames are queued, so that no other batch comes between them.
     pub(super) fn deliver(
         &self,
         revision: Option<Revision>,
@@ -131,38 +132,41 @@ impl<D: Device> Session<D> {
         match gate.offer(revision, frames.clone()) {
             Passage::Pass(frames) => match self.device.send_all(&frames) {
                 Ok(()) => DeliveryOutcome::Delivered,
-                Err(unsent) => DeliveryOutcome::Failed(unsent),
+                Err(error) => DeliveryOutcome::Failed(error),
             },
             Passage::Held | Passage::Stale => DeliveryOutcome::Delivered,
-            Passage::Gap(told) => DeliveryOutcome::Missed(told),
+            Passage::Gap(last_delivered) => DeliveryOutcome::Lagging(last_delivered),
         }
     }
 
-    pub(super) fn release(&self, told: Revision) -> Release<Arc<[D::Frame]>> {
-        self.gate.lock().release(told)
+    /// See [`Gate::release`].
+    pub(super) fn release_gate(&self, last_delivered: Revision) -> Release<Arc<[D::Frame]>> {
+        self.gate.lock().release(last_delivered)
     }
 
-    pub(super) fn hold(&self) -> Option<Revision> {
-        self.gate.lock().hold()
+    /// See [`Gate::close`].
+    pub(super) fn close_gate(&self) -> Option<Revision> {
+        self.gate.lock().close()
     }
 
-    pub(super) fn distrust(&self) -> Option<Revision> {
-        self.gate.lock().distrust()
+    /// See [`Gate::report_loss`].
+    pub(super) fn report_loss(&self) -> Option<Revision> {
+        self.gate.lock().report_loss()
     }
 
-    /// Queues a frame, waiting for room for as long as the device goes on reading.
-    pub(super) async fn send_patiently(
+    /// Queues a frame. If the queue is full, retries for at most `timeout`.
+    pub(super) async fn send_with_timeout(
         &self,
         frame: &D::Frame,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<(), SendError> {
-        const STEP: Duration = Duration::from_millis(5);
+        const RETRY_INTERVAL: Duration = Duration::from_millis(5);
         let mut waited = Duration::ZERO;
         loop {
             match self.device.send(frame) {
-                Err(SendError::Full) if waited < patience => {
-                    tokio::time::sleep(STEP).await;
-                    waited += STEP;
+                Err(SendError::Full) if waited < timeout => {
+                    tokio::time::sleep(RETRY_INTERVAL).await;
+                    waited += RETRY_INTERVAL;
                 }
                 done => return done,
             }

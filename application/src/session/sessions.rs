@@ -1,11 +1,6 @@
-mod admission;
-mod catching_up;
+mod catch_up;
 mod expiry;
 mod revocation;
-mod slow_reader;
-
-pub use self::admission::{Admission, ExcessPolicy, SessionLimit, TooManySessions};
-pub use self::catching_up::NotSynced;
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,17 +10,20 @@ use std::time::Duration;
 use belfry_domain::{Timestamp, UserRoom};
 use tracing::{debug, warn};
 
-use self::catching_up::LaggingSessions;
+use super::admission::{
+    Admission, ExcessPolicy, SessionLimit, SessionReservation, TooManySessions,
+};
 use super::deadlines::Deadlines;
-use super::replay_turns::{ReplayTurns, TurnLimits};
+use super::lagging_sessions::LaggingSessions;
+use super::replay_limiter::{ReplayLimiter, ReplayLimits};
 use super::rooms::Rooms;
 use super::session::{DeliveryOutcome, Session, SessionId};
-use crate::access::Action;
+use crate::access::{Action, AuthError};
 use crate::ports::{BearerToken, Claims, Clock, CloseReason, Device, SendError};
 use crate::push::{Push, PushBatch};
-use crate::use_cases::{CatchUp, Refusal, SignIn};
+use crate::use_cases::{CatchUp, SignIn};
 
-/// All devices that are signed in on this node.
+/// All sessions of this node.
 pub struct Sessions<D: Device> {
     sign_in: SignIn,
     catch_up: CatchUp,
@@ -34,21 +32,21 @@ pub struct Sessions<D: Device> {
     rooms: Arc<Rooms<D>>,
     next_id: AtomicU64,
     deadlines: Deadlines<D>,
-    behind: LaggingSessions<D>,
-    turns: ReplayTurns,
+    lagging: LaggingSessions<D>,
+    replay_limiter: ReplayLimiter,
 }
 
-/// How sessions are run.
+/// The limits of sessions.
 #[derive(Debug, Clone, Copy)]
 pub struct SessionSettings {
-    /// How long before its end a device is told that its token ends.
+    /// How long before its token expires a device is warned.
     pub warn_before_expiry: Duration,
-    /// How many announcements are held back for a device that catches up.
+    /// How many live batches are held back for a device that catches up.
     pub max_held: usize,
-    /// How long a device that catches up may read nothing. As long as it reads something, however little,
-    /// it is not disconnected.
+    /// How long a device that catches up may read nothing before it is disconnected. A device that
+    /// reads anything, however little, stays connected.
     pub patience: Duration,
-    /// How many sessions a user may have; `None` for as many as come.
+    /// The session limit per user; `None` for no limit.
     pub limit: Option<SessionLimit>,
 }
 
@@ -64,7 +62,7 @@ impl Default for SessionSettings {
 }
 
 impl<D: Device> Sessions<D> {
-    /// Nobody is there yet.
+    /// A node without sessions.
     pub fn new(
         sign_in: SignIn,
         catch_up: CatchUp,
@@ -79,124 +77,155 @@ impl<D: Device> Sessions<D> {
             rooms: Arc::default(),
             next_id: AtomicU64::new(1),
             deadlines: Deadlines::default(),
-            behind: LaggingSessions::default(),
-            turns: ReplayTurns::new(TurnLimits::USUAL),
+            lagging: LaggingSessions::default(),
+            replay_limiter: ReplayLimiter::new(ReplayLimits::DEFAULT),
         }
     }
 
-    /// Who shows this token, if it lets a device hear what happens in an inbox.
-    pub async fn sign_in(&self, token: Option<BearerToken>) -> Result<Claims, Refusal> {
+    /// Authenticates a device. Its token must permit receiving the events of the user's inbox.
+    pub async fn sign_in(&self, token: Option<BearerToken>) -> Result<Claims, AuthError> {
         let claims = self.sign_in.run(token).await?;
         self.sign_in.access().check(&claims, Action::ReadInbox)?;
         Ok(claims)
     }
 
-    /// Lets a device in, before its client is told that it is connected. It is in its user's room at
-    /// once; what happens from now on is held back until [`start`](Self::start) has sent it what it
-    /// missed. The caller then calls [`prepare`](Self::prepare), tells the client, and calls `start`; and
-    /// it calls [`leave`](Self::leave) when the connection ends.
+    /// Checks the session limit of an authenticated user. With [`ExcessPolicy::RejectNewest`] this
+    /// reserves a place for the session.
+    pub fn admit(&self, claims: Claims) -> Result<Admission<D>, TooManySessions> {
+        let reservation = match self.settings.limit {
+            Some(SessionLimit { per_user, on_excess: ExcessPolicy::RejectNewest }) => {
+                let room = UserRoom::of(claims.user.clone());
+                Some(SessionReservation::new(self.rooms.clone(), room, per_user)?)
+            }
+            Some(SessionLimit { on_excess: ExcessPolicy::EvictOldest, .. }) | None => None,
+        };
+        Ok(Admission { claims, reservation })
+    }
+
+    /// Adds a device to its user's room, before its client sees that it is connected. The gate holds live
+    /// events back until [`start`](Self::start) has sent the missed changes. The caller then calls
+    /// [`prepare`](Self::prepare), confirms the connect to the client, and calls `start`. It calls
+    /// [`leave`](Self::leave) when the connection closes.
     ///
-    /// The session may be over when this returns, or at any time later: [`CloseReason`] reaches a
-    /// device that was not told that it is connected.
+    /// The session may already be over when this returns, for example because its token was revoked. The
+    /// device is then closed, although its client has not seen that it is connected.
     pub fn join(&self, admission: Admission<D>, device: D) -> Arc<Session<D>> {
-        let Admission { claims, place } = admission;
+        let Admission { claims, reservation } = admission;
         let id = SessionId(self.next_id.fetch_add(1, Ordering::Relaxed));
         let session = Arc::new(Session::new(id, claims, device, self.settings.max_held));
-        for oldest in self.enter(session.clone(), place) {
-            self.deadlines.forget(&oldest);
-            Self::disconnect(&oldest, CloseReason::TooManySessions, &TooManySessions);
+        for oldest in self.enter_room(session.clone(), reservation) {
+            self.deadlines.cancel(&oldest);
+            Self::close_with_exception(&oldest, CloseReason::TooManySessions, &TooManySessions);
         }
         self.schedule_expiry(&session);
-        // Perhaps it was revoked between the sign-in and the room, where those who are concerned are
-        // looked for.
+        // The token may have been revoked after the sign-in and before the session was in the room,
+        // where a new revocation looks for its sessions.
         if session.is_revoked(self.sign_in.revoked()) {
-            self.end(&session, CloseReason::TokenRevoked, &Refusal::TokenRevoked);
+            self.disconnect(&session, CloseReason::TokenRevoked, &AuthError::TokenRevoked);
         }
         session
     }
 
-    /// The connection is gone. Leaving twice does nothing.
+    /// Adds a session to its room and returns the sessions that were evicted for it.
+    fn enter_room(
+        &self,
+        session: Arc<Session<D>>,
+        reservation: Option<SessionReservation<D>>,
+    ) -> Vec<Arc<Session<D>>> {
+        match reservation {
+            Some(reservation) => {
+                reservation.occupy(session);
+                Vec::new()
+            }
+            None => self.rooms.join(session, self.settings.limit.map(|limit| limit.per_user)),
+        }
+    }
+
+    /// Ends the session of a closed connection. Calling it twice has no further effect.
     pub fn leave(&self, session: &Session<D>) {
-        self.deadlines.forget(session);
+        self.deadlines.cancel(session);
         if self.rooms.leave(session) {
-            debug!(user = %session.user(), "device left");
+            debug!(user = %session.user(), "device disconnected");
         }
     }
 
-    /// Ends a session for good, and says why in these words. One that has ended already is left alone.
-    pub fn end(&self, session: &Session<D>, why: CloseReason, words: &dyn fmt::Display) {
-        self.deadlines.forget(session);
-        // Out of the room at once: how long the transport takes to close is not ours to say.
+    /// Ends a session and closes its device. The device is sent an exception with the reason's code and
+    /// `message` first. Has no effect on a session that has ended.
+    pub fn disconnect(&self, session: &Session<D>, why: CloseReason, message: &dyn fmt::Display) {
+        self.deadlines.cancel(session);
+        // It leaves the room at once, because the transport may take long to close.
         if self.rooms.leave(session) {
-            Self::disconnect(session, why, words);
+            Self::close_with_exception(session, why, message);
         }
     }
 
-    /// Says why a session has ended, and closes it.
-    fn disconnect(session: &Session<D>, why: CloseReason, words: &dyn fmt::Display) {
-        debug!(user = %session.user(), why = why.as_str(), "device sent away");
-        // A device that is too slow to hear it finds out.
-        let _ = session.say(&Push::Exception { code: why.as_str(), message: words.to_string() });
+    fn close_with_exception(session: &Session<D>, why: CloseReason, message: &dyn fmt::Display) {
+        debug!(user = %session.user(), reason = why.as_str(), "disconnecting device");
+        // A device with a full send queue does not receive the exception, only the close.
+        let _ = session.send(&Push::Exception { code: why.as_str(), message: message.to_string() });
         session.device().close(why);
     }
 
-    /// Disconnects a device whose send queue is full. It comes back and catches up.
+    /// Disconnects a device whose send queue is full. It can reconnect and catch up.
     pub fn disconnect_slow_consumer(session: &Session<D>) {
         warn!(user = %session.user(), "slow consumer: send queue full; disconnecting device");
         session.device().close(CloseReason::TooSlow);
     }
 
-    /// The guard before each message of a device.
-    pub fn authorize(&self, session: &Session<D>, action: Action) -> Result<(), Refusal> {
+    /// Checks that a session may do something. Called before each message of a device.
+    pub fn authorize(&self, session: &Session<D>, action: Action) -> Result<(), AuthError> {
         session.authorize(self.clock.now(), self.sign_in.access(), action)
     }
 
-    /// A device shows a newer token of the same user: the session goes on until that one ends.
+    /// Continues a session with a newer token of the same user. Returns the new expiry.
     pub async fn refresh(
         &self,
         session: &Arc<Session<D>>,
         token: Option<BearerToken>,
-    ) -> Result<Timestamp, Refusal> {
+    ) -> Result<Timestamp, AuthError> {
         let claims = self.sign_in(token).await?;
         let expires_at = session.renew(claims)?;
         self.schedule_expiry(session);
         Ok(expires_at)
     }
 
-    /// Tells all devices in the room, and answers how many there are. Nothing is encoded for an
-    /// empty room. A device that does not read what it is told is sent away; one that has missed
-    /// something catches up (see [`catch_up_lagging`](Self::catch_up_lagging)).
-    pub fn deliver(&self, room: &UserRoom, announcement: &PushBatch) -> usize {
-        let present = self.rooms.present_in(room);
-        if present.is_empty() {
+    /// Delivers a batch to all devices in the room and returns the number of devices that received or
+    /// will receive it. Encodes nothing for an empty room. A device with a full send queue is
+    /// disconnected. A device that has missed an event catches up
+    /// ([`catch_up_lagging`](Self::catch_up_lagging)).
+    pub fn deliver(&self, room: &UserRoom, batch: &PushBatch) -> usize {
+        let sessions = self.rooms.sessions_in(room);
+        if sessions.is_empty() {
             return 0;
         }
-        let frames: Arc<[D::Frame]> = announcement.pushes.iter().map(D::frame).collect();
-        let mut told = 0;
-        for session in present {
-            match session.deliver(announcement.revision, &frames) {
-                DeliveryOutcome::Delivered => told += 1,
-                DeliveryOutcome::Missed(since) => self.mark_lagging(&session, since),
-                DeliveryOutcome::Failed(SendError::Full) => {
-                    Self::disconnect_slow_consumer(&session)
+        let frames: Arc<[D::Frame]> = batch.pushes.iter().map(D::frame).collect();
+        let mut delivered = 0;
+        for session in sessions {
+            match session.deliver(batch.revision, &frames) {
+                DeliveryOutcome::Delivered => delivered += 1,
+                DeliveryOutcome::Lagging(last_delivered) => {
+                    self.mark_lagging(&session, last_delivered);
                 }
-                // Its leave is on the way.
+                DeliveryOutcome::Failed(SendError::Full) => {
+                    Self::disconnect_slow_consumer(&session);
+                }
+                // The transport is about to call `leave`.
                 DeliveryOutcome::Failed(SendError::Closed) => {}
             }
         }
-        told
+        delivered
     }
 
-    /// Sends all devices away, to come back to another node: one after the other, so that they do
-    /// not all come at once, within `spread`.
+    /// Closes all devices so that they reconnect to other nodes. Spreads this over `spread`, so that they
+    /// do not reconnect all at once.
     pub async fn drain(&self, spread: Duration) {
-        let all = self.rooms.all();
-        let pause = spread.checked_div(u32::try_from(all.len()).unwrap_or(u32::MAX));
+        let all = self.rooms.all_sessions();
+        let interval = spread.checked_div(u32::try_from(all.len()).unwrap_or(u32::MAX));
         let begin = tokio::time::Instant::now();
         for (n, session) in (0_u32..).zip(&all) {
             session.device().close(CloseReason::ShuttingDown);
-            // Slept in steps that a timer can measure.
-            if let Some(due) = pause.map(|pause| begin + pause * n)
+            // Timers have a resolution of a millisecond. Shorter intervals are slept together.
+            if let Some(due) = interval.map(|interval| begin + interval * n)
                 && due > tokio::time::Instant::now() + Duration::from_millis(1)
             {
                 tokio::time::sleep_until(due).await;
@@ -204,9 +233,9 @@ impl<D: Device> Sessions<D> {
         }
     }
 
-    /// How many devices are signed in.
+    /// The number of sessions.
     pub fn count(&self) -> usize {
-        self.rooms.sessions()
+        self.rooms.session_count()
     }
 }
 

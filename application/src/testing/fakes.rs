@@ -8,21 +8,21 @@ use parking_lot::Mutex;
 use super::samples::{claims, id};
 use crate::ports::{
     BearerToken, Claims, Clock, CloseReason, Device, EventPublisher, IdGenerator, OutboxEntry,
-    Published, RealtimeDelivery, SendError, TokenError, TokenVerifier,
+    PublishOutcome, RealtimeDelivery, SendError, TokenError, TokenVerifier,
 };
 use crate::push::{Push, PushBatch};
 
-/// A clock that moves when it is told to.
+/// A clock that tests set.
 #[derive(Debug)]
 pub struct ManualClock(AtomicI64);
 
 impl ManualClock {
-    /// A clock that stands at so many milliseconds after 1970 began.
+    /// Starts `millis` milliseconds after the Unix epoch.
     pub fn at(millis: i64) -> Self {
         Self(AtomicI64::new(millis))
     }
 
-    /// Moves it there, forward or back.
+    /// Sets the time, forwards or backwards.
     pub fn set(&self, millis: i64) {
         self.0.store(millis, Ordering::SeqCst);
     }
@@ -34,7 +34,7 @@ impl Clock for ManualClock {
     }
 }
 
-/// Ids that can be foretold: `id-1`, `id-2`, …
+/// Predictable ids: `id-1`, `id-2`, …
 #[derive(Debug, Default)]
 pub struct SequentialIds(AtomicU64);
 
@@ -44,12 +44,12 @@ impl IdGenerator for SequentialIds {
     }
 }
 
-/// Believes a token that reads `<user>:<expiry in milliseconds>`, and no other.
+/// Accepts tokens of the form `<user>:<expiry in milliseconds>`.
 #[derive(Debug, Clone, Copy)]
-pub struct FakeTokens;
+pub struct FakeTokenVerifier;
 
 #[async_trait]
-impl TokenVerifier for FakeTokens {
+impl TokenVerifier for FakeTokenVerifier {
     async fn verify(&self, token: &BearerToken) -> Result<Claims, TokenError> {
         let parts = token.reveal().rsplit_once(':');
         let parsed = parts.and_then(|(user, expiry)| Some((user, expiry.parse().ok()?)));
@@ -59,12 +59,12 @@ impl TokenVerifier for FakeTokens {
     }
 }
 
-/// Remembers what was published.
+/// Confirms and records every entry.
 #[derive(Debug, Default)]
 pub struct RecordingPublisher(Mutex<Vec<OutboxEntry>>);
 
 impl RecordingPublisher {
-    /// All of it, in order.
+    /// All published entries, in order.
     pub fn published(&self) -> Vec<OutboxEntry> {
         self.0.lock().clone()
     }
@@ -72,18 +72,18 @@ impl RecordingPublisher {
 
 #[async_trait]
 impl EventPublisher for RecordingPublisher {
-    async fn publish(&self, entries: &[OutboxEntry]) -> Published {
+    async fn publish(&self, entries: &[OutboxEntry]) -> PublishOutcome {
         self.0.lock().extend_from_slice(entries);
-        Published::all(entries)
+        PublishOutcome::all_confirmed(entries)
     }
 }
 
-/// Remembers what was delivered, and to whom.
+/// Records every delivered batch and its room.
 #[derive(Debug, Default)]
 pub struct RecordingDelivery(Mutex<Vec<(UserRoom, PushBatch)>>);
 
 impl RecordingDelivery {
-    /// All of it, in order.
+    /// All deliveries, in order.
     pub fn delivered(&self) -> Vec<(UserRoom, PushBatch)> {
         self.0.lock().clone()
     }
@@ -91,23 +91,23 @@ impl RecordingDelivery {
 
 #[async_trait]
 impl RealtimeDelivery for RecordingDelivery {
-    async fn deliver(&self, room: &UserRoom, announcement: PushBatch) {
-        self.0.lock().push((room.clone(), announcement));
+    async fn deliver(&self, room: &UserRoom, batch: PushBatch) {
+        self.0.lock().push((room.clone(), batch));
     }
 }
 
-/// A device that remembers what it heard. It may have room for only so much until it reads.
+/// Records every push. Its send queue can be limited; it then accepts nothing more until it reads.
 #[derive(Debug, Clone)]
 pub struct FakeDevice(Arc<Mutex<Connection>>);
 
 #[derive(Debug)]
 struct Connection {
-    heard: Vec<Push>,
-    /// How many frames wait to be read.
-    unread: usize,
-    /// How many may wait; `None` for a device that reads each frame at once.
+    received: Vec<Push>,
+    /// The length of the send queue in frames.
+    queued: usize,
+    /// The maximum length; `None` for a device that reads each frame at once.
     capacity: Option<usize>,
-    closed: Option<CloseReason>,
+    close_reason: Option<CloseReason>,
 }
 
 impl Default for FakeDevice {
@@ -119,47 +119,48 @@ impl Default for FakeDevice {
 impl FakeDevice {
     /// A device that reads each frame at once.
     pub fn new() -> Self {
-        Self::of(None)
+        Self::with_capacity(None)
     }
 
-    /// A device that takes so many frames and then no more, until it reads.
-    pub fn with_room_for(capacity: usize) -> Self {
-        Self::of(Some(capacity))
+    /// A device whose send queue is full after `capacity` frames, until it reads.
+    pub fn with_queue_of(capacity: usize) -> Self {
+        Self::with_capacity(Some(capacity))
     }
 
-    fn of(capacity: Option<usize>) -> Self {
-        let connection = Connection { heard: Vec::new(), unread: 0, capacity, closed: None };
+    fn with_capacity(capacity: Option<usize>) -> Self {
+        let connection =
+            Connection { received: Vec::new(), queued: 0, capacity, close_reason: None };
         Self(Arc::new(Mutex::new(connection)))
     }
 
-    /// Reads all that is queued, which makes room.
-    pub fn read(&self) {
+    /// Reads all queued frames.
+    pub fn read_all(&self) {
         self.read_frames(usize::MAX);
     }
 
-    /// Reads at most so many of the frames that are queued.
+    /// Reads at most `count` queued frames.
     pub fn read_frames(&self, count: usize) {
         let mut connection = self.0.lock();
-        connection.unread = connection.unread.saturating_sub(count);
+        connection.queued = connection.queued.saturating_sub(count);
     }
 
-    /// All it heard.
-    pub fn heard(&self) -> Vec<Push> {
-        self.0.lock().heard.clone()
+    /// All received pushes, in order.
+    pub fn received(&self) -> Vec<Push> {
+        self.0.lock().received.clone()
     }
 
-    /// The ids of the notifications it heard of as new.
-    pub fn heard_ids(&self) -> Vec<String> {
+    /// The ids of the notifications received as new, in order.
+    pub fn received_ids(&self) -> Vec<String> {
         let new = |push: &Push| match push {
             Push::New(notification) => Some(notification.id.to_string()),
             _ => None,
         };
-        self.0.lock().heard.iter().filter_map(new).collect()
+        self.0.lock().received.iter().filter_map(new).collect()
     }
 
-    /// Why it was closed, if it was.
-    pub fn closed(&self) -> Option<CloseReason> {
-        self.0.lock().closed
+    /// Why the device was closed; `None` while it is open.
+    pub fn close_reason(&self) -> Option<CloseReason> {
+        self.0.lock().close_reason
     }
 }
 
@@ -172,25 +173,25 @@ impl Device for FakeDevice {
 
     fn send(&self, frame: &Push) -> Result<(), SendError> {
         let mut connection = self.0.lock();
-        if connection.closed.is_some() {
+        if connection.close_reason.is_some() {
             return Err(SendError::Closed);
         }
         if let Some(capacity) = connection.capacity {
-            if connection.unread >= capacity {
+            if connection.queued >= capacity {
                 return Err(SendError::Full);
             }
-            connection.unread += 1;
+            connection.queued += 1;
         }
-        connection.heard.push(frame.clone());
+        connection.received.push(frame.clone());
         Ok(())
     }
 
     fn queued(&self) -> usize {
         let connection = self.0.lock();
-        if connection.closed.is_some() { 0 } else { connection.unread }
+        if connection.close_reason.is_some() { 0 } else { connection.queued }
     }
 
     fn close(&self, why: CloseReason) {
-        self.0.lock().closed.get_or_insert(why);
+        self.0.lock().close_reason.get_or_insert(why);
     }
 }

@@ -1,14 +1,14 @@
-//! For those who test with Belfry's ports: mocks, fakes and contract suites.
+//! Mocks, fakes and contract suites of the ports.
 //!
-//! - A **mock** (`ports::*::Mock…`, by mockall) scripts an outage or forbids a call.
-//! - A **fake** remembers: [`InMemoryStore`], [`ManualClock`], [`FakeDevice`], … Fakes keep the same
-//!   promises as the real adapters, and the same suites check it.
-//! - A **contract suite** ([`contracts`]) states each promise of a port once, for every adapter.
+//! - A **mock** (`Mock…`, by mockall) scripts an outage or forbids a call.
+//! - A **fake** has state: [`InMemoryStore`], [`ManualClock`], [`FakeDevice`], … The contract suites
+//!   check fakes and real adapters alike.
+//! - A **contract suite** ([`contracts`]) contains the promises of a port, as tests for any adapter.
 
 pub mod contracts;
 mod fakes;
+pub(crate) mod in_memory_store;
 mod samples;
-mod store;
 
 pub use crate::ports::clock::MockClock;
 pub use crate::ports::event_publisher::MockEventPublisher;
@@ -20,7 +20,8 @@ pub use crate::ports::retention::MockRetention;
 pub use crate::ports::revocations::MockRevocations;
 pub use crate::ports::token_verifier::MockTokenVerifier;
 pub use fakes::{
-    FakeDevice, FakeTokens, ManualClock, RecordingDelivery, RecordingPublisher, SequentialIds,
+    FakeDevice, FakeTokenVerifier, ManualClock, RecordingDelivery, RecordingPublisher,
+    SequentialIds,
 };
+pub use in_memory_store::InMemoryStore;
 pub use samples::{a_draft, at, claims, epoch, id, user};
-pub use store::InMemoryStore;

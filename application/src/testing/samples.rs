@@ -1,47 +1,47 @@
 use belfry_domain::{
-    Draft, Epoch, Kind, Message, NotificationId, Priority, Timestamp, Title, UserId,
+    Draft, Epoch, Message, NotificationId, NotificationKind, Priority, Timestamp, Title, UserId,
 };
 
 use crate::ports::{Claims, Scopes};
 
-/// A user id that is known to be valid.
+/// Parses a user id.
 ///
 /// # Panics
-/// If it is not.
+/// If it is invalid.
 pub fn user(raw: &str) -> UserId {
     UserId::parse(raw).expect("a valid user id")
 }
 
-/// A notification id that is known to be valid.
+/// Parses a notification id.
 ///
 /// # Panics
-/// If it is not.
+/// If it is invalid.
 pub fn id(raw: &str) -> NotificationId {
     NotificationId::parse(raw).expect("a valid id")
 }
 
-/// An epoch that is known to be valid.
+/// Parses an epoch.
 ///
 /// # Panics
-/// If it is not.
+/// If it is invalid.
 pub fn epoch(raw: &str) -> Epoch {
     Epoch::parse(raw).expect("a valid epoch")
 }
 
-/// An instant, so many milliseconds after 1970 began.
+/// The instant `millis` milliseconds after the Unix epoch.
 pub fn at(millis: i64) -> Timestamp {
     Timestamp::from_unix_millis(millis)
 }
 
-/// A plain notification for that user.
+/// A draft for `recipient` with the id `name`, without optional fields.
 ///
 /// # Panics
-/// If the user or the id is not valid.
+/// If the user id or the notification id is invalid.
 pub fn a_draft(recipient: &str, name: &str) -> Draft {
     Draft {
         id: id(name),
         user: user(recipient),
-        kind: Kind::default(),
+        kind: NotificationKind::default(),
         title: Title::parse("Your order is on its way").expect("a valid title"),
         message: Message::default(),
         data: None,
@@ -53,7 +53,7 @@ pub fn a_draft(recipient: &str, name: &str) -> Draft {
     }
 }
 
-/// Claims of that user, without scopes, that hold until so many milliseconds after 1970 began.
+/// Claims of a user without scopes that expire `expires_at` milliseconds after the Unix epoch.
 pub fn claims(name: &str, expires_at: i64) -> Claims {
     Claims {
         user: user(name),

@@ -2,40 +2,39 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use belfry_domain::Due;
+use belfry_domain::ExpiryCutoff;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::ports::{Clock, PortError, Retention};
 
-/// Takes out of the store what has had its time: notifications that expire or grow old disappear from
-/// their inboxes, with an event as if their user had deleted them; and what is remembered of deleted
-/// ones and of requests is forgotten after a while.
+/// Removes old data from the store: deletes expired and old notifications, with an event as if their
+/// user had deleted them, and purges tombstones, idempotency keys and revocations.
 pub struct ApplyRetention {
     store: Arc<dyn Retention>,
     clock: Arc<dyn Clock>,
-    rules: RetentionRules,
+    policy: RetentionPolicy,
 }
 
-/// How long things are kept.
+/// How long data is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RetentionRules {
-    /// How old a notification becomes; `None` keeps it until it expires or is deleted.
+pub struct RetentionPolicy {
+    /// The maximum age of a notification; `None` keeps it until it expires or is deleted.
     pub notifications: Option<Duration>,
-    /// How long it is remembered what was deleted. A device that was away for longer starts over.
+    /// How long tombstones are kept. A device that was offline for longer starts over.
     pub deleted: Duration,
-    /// How long a request is known again by its idempotency key.
+    /// How long idempotency keys are kept.
     pub requests: Duration,
-    /// How long it is remembered whose tokens were revoked: longer than any token lives.
+    /// How long revocations are kept. Must exceed the lifetime of any token.
     pub revocations: Duration,
-    /// The time between two looks at what is due.
-    pub every: Duration,
-    /// How many are taken out by one transaction.
-    pub batch: usize,
+    /// The time between two cleanups.
+    pub interval: Duration,
+    /// The maximum number of items removed in one transaction.
+    pub batch_size: usize,
 }
 
-impl Default for RetentionRules {
+impl Default for RetentionPolicy {
     fn default() -> Self {
         const DAY: Duration = Duration::from_hours(24);
         Self {
@@ -43,13 +42,13 @@ impl Default for RetentionRules {
             deleted: DAY * 30,
             requests: DAY * 2,
             revocations: DAY * 90,
-            every: Duration::from_secs(10),
-            batch: 200,
+            interval: Duration::from_secs(10),
+            batch_size: 200,
         }
     }
 }
 
-/// What a look at the store took out of it.
+/// The numbers of items that one cleanup removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Removed {
     notifications: usize,
@@ -59,52 +58,55 @@ struct Removed {
 }
 
 impl ApplyRetention {
-    /// Applies these rules to that store.
-    pub fn new(store: Arc<dyn Retention>, clock: Arc<dyn Clock>, rules: RetentionRules) -> Self {
-        Self { store, clock, rules }
+    /// Applies the policy to the store.
+    pub fn new(store: Arc<dyn Retention>, clock: Arc<dyn Clock>, policy: RetentionPolicy) -> Self {
+        Self { store, clock, policy }
     }
 
-    /// Applies them again and again until told to stop. A failure is waited out until the next time.
+    /// Cleans up periodically until `stop`. After a failure it continues at the next interval.
     pub async fn run(&self, stop: CancellationToken) {
-        while stop.run_until_cancelled(sleep(self.rules.every)).await.is_some() {
-            match self.once(&stop).await {
+        let retry_in = self.policy.interval;
+        while stop.run_until_cancelled(sleep(retry_in)).await.is_some() {
+            match self.clean_up(&stop).await {
                 Ok(removed) if removed == Removed::default() => {}
                 Ok(Removed { notifications, tombstones, requests, revocations }) => {
                     info!(
                         notifications,
-                        tombstones, requests, revocations, "removed what has had its time"
+                        tombstones, requests, revocations, "retention cleanup removed old data"
                     );
                 }
                 Err(error) => {
                     let error = &error as &dyn Error;
-                    warn!(error, again_in = ?self.rules.every, "what has had its time stays");
+                    warn!(error, ?retry_in, "retention cleanup failed; retrying");
                 }
             }
         }
     }
 
-    async fn once(&self, stop: &CancellationToken) -> Result<Removed, PortError> {
-        let RetentionRules { notifications, deleted, requests, revocations, batch, .. } =
-            self.rules;
+    async fn clean_up(&self, stop: &CancellationToken) -> Result<Removed, PortError> {
+        let RetentionPolicy { notifications, deleted, requests, revocations, batch_size, .. } =
+            self.policy;
         let now = self.clock.now();
-        let due = Due { now, created_before: notifications.map(|age| now.minus(age)) };
-        let deleted_before = now.minus(deleted);
-        let asked_before = now.minus(requests);
-        let revoked_before = now.minus(revocations);
+        let cutoff = ExpiryCutoff { now, created_before: notifications.map(|age| now.minus(age)) };
+        let store = &self.store;
         Ok(Removed {
-            notifications: self.all(stop, || self.store.expire(&due, batch)).await?,
-            tombstones: self.all(stop, || self.store.purge_deleted(deleted_before, batch)).await?,
-            requests: self.all(stop, || self.store.purge_requests(asked_before, batch)).await?,
+            notifications: self.in_batches(stop, || store.expire(&cutoff, batch_size)).await?,
+            tombstones: self
+                .in_batches(stop, || store.purge_deleted(now.minus(deleted), batch_size))
+                .await?,
+            requests: self
+                .in_batches(stop, || store.purge_requests(now.minus(requests), batch_size))
+                .await?,
             revocations: self
-                .all(stop, || self.store.purge_revocations(revoked_before, batch))
+                .in_batches(stop, || store.purge_revocations(now.minus(revocations), batch_size))
                 .await?,
         })
     }
 
-    /// Removes one batch after the other while they are full. The store has half of the time to
-    /// itself, and the outbox time to be emptied: however much expires at once (a campaign, say),
-    /// what is new gets through.
-    async fn all<F>(
+    /// Repeats `remove` while it removes full batches. Pauses after each for as long as it took: even if a
+    /// large campaign expires at once, the store serves other work half of the time, and the outbox is
+    /// relayed meanwhile.
+    async fn in_batches<F>(
         &self,
         stop: &CancellationToken,
         remove: impl Fn() -> F,
@@ -117,8 +119,8 @@ impl ApplyRetention {
             let started = Instant::now();
             let count = remove().await?;
             removed += count;
-            let rest = sleep(started.elapsed());
-            if count < self.rules.batch || stop.run_until_cancelled(rest).await.is_none() {
+            let pause = sleep(started.elapsed());
+            if count < self.policy.batch_size || stop.run_until_cancelled(pause).await.is_none() {
                 return Ok(removed);
             }
         }
@@ -136,12 +138,16 @@ mod tests {
 
     const HOUR: Duration = Duration::from_hours(1);
 
-    fn rules() -> RetentionRules {
-        RetentionRules { batch: 2, ..RetentionRules::default() }
+    fn policy() -> RetentionPolicy {
+        RetentionPolicy { batch_size: 2, ..RetentionPolicy::default() }
     }
 
-    fn by(store: impl Retention + 'static, now: i64, rules: RetentionRules) -> ApplyRetention {
-        ApplyRetention::new(Arc::new(store), Arc::new(ManualClock::at(now)), rules)
+    fn retention(
+        store: impl Retention + 'static,
+        now: i64,
+        policy: RetentionPolicy,
+    ) -> ApplyRetention {
+        ApplyRetention::new(Arc::new(store), Arc::new(ManualClock::at(now)), policy)
     }
 
     async fn store_with(count: i64, expires_at: Option<Timestamp>) -> Arc<InMemoryStore> {
@@ -152,15 +158,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_expired_is_deleted_and_told_batch_by_batch() {
+    async fn expired_notifications_are_deleted_in_batches_with_events() {
         let store = store_with(5, Some(at(1_000))).await;
         let clock = Arc::new(ManualClock::at(999));
-        let retention = ApplyRetention::new(store.clone(), clock.clone(), rules());
+        let retention = ApplyRetention::new(store.clone(), clock.clone(), policy());
         let stop = CancellationToken::new();
 
-        assert_eq!(retention.once(&stop).await.unwrap(), Removed::default());
+        assert_eq!(retention.clean_up(&stop).await.unwrap(), Removed::default());
         clock.set(1_000);
-        let removed = retention.once(&stop).await.unwrap();
+        let removed = retention.clean_up(&stop).await.unwrap();
 
         assert_eq!(removed, Removed { notifications: 5, ..Removed::default() });
         let state = store.state(&user("ada")).await.unwrap();
@@ -169,25 +175,26 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_old_goes_and_is_forgotten_later() {
+    async fn old_notifications_are_deleted_and_purged_later() {
         let store = store_with(3, None).await;
         let clock = Arc::new(ManualClock::at(0));
-        let old = RetentionRules { notifications: Some(HOUR), deleted: HOUR, ..rules() };
+        let old = RetentionPolicy { notifications: Some(HOUR), deleted: HOUR, ..policy() };
         let retention = ApplyRetention::new(store.clone(), clock.clone(), old);
         let stop = CancellationToken::new();
 
         let mut removed = Vec::new();
         for now in [HOUR, HOUR * 2, HOUR * 3, HOUR * 4] {
             clock.set(at(2).plus(now).unix_millis());
-            let Removed { notifications, tombstones, .. } = retention.once(&stop).await.unwrap();
+            let Removed { notifications, tombstones, .. } =
+                retention.clean_up(&stop).await.unwrap();
             removed.push((notifications, tombstones));
         }
-        // The first is older than an hour, then all are.
+        // Only the first one is older than an hour, then all of them.
         assert_eq!(removed, [(1, 0), (2, 0), (0, 1), (0, 2)]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_outage_is_waited_out() {
+    async fn cleanup_continues_after_an_outage() {
         let mut store = MockRetention::new();
         let mut calls = 0;
         store.expect_expire().times(3).returning(move |_, _| {
@@ -198,17 +205,17 @@ mod tests {
         store.expect_purge_requests().once().returning(|_, _| Ok(0));
         store.expect_purge_revocations().once().returning(|_, _| Ok(0));
         let stop = CancellationToken::new();
-        let rules = rules();
-        let retention = by(store, 0, rules);
+        let policy = policy();
+        let retention = retention(store, 0, policy);
         let wait = async {
-            sleep(rules.every * 3 + rules.every / 2).await;
+            sleep(policy.interval * 3 + policy.interval / 2).await;
             stop.cancel();
         };
         tokio::join!(retention.run(stop.clone()), wait);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stop_does_not_wait_for_the_last_batch() {
+    async fn stop_does_not_wait_for_the_last_batch() {
         let stop = CancellationToken::new();
         let mut store = MockRetention::new();
         let stopping = stop.clone();
@@ -219,6 +226,6 @@ mod tests {
         store.expect_purge_deleted().returning(|_, _| Ok(0));
         store.expect_purge_requests().returning(|_, _| Ok(0));
         store.expect_purge_revocations().returning(|_, _| Ok(0));
-        assert_eq!(by(store, 0, rules()).once(&stop).await.unwrap().notifications, 2);
+        assert_eq!(retention(store, 0, policy()).clean_up(&stop).await.unwrap().notifications, 2);
     }
 }

@@ -1,85 +1,86 @@
 use std::sync::Arc;
 
 use belfry_domain::{
-    Epoch, InboxState, Missed, MissedChange, Notification, ReplayRange, Revision, UserId,
+    Epoch, InboxState, MissedChange, Notification, ReplayBatch, ReplayRange, Revision, UserId,
 };
 
 use crate::ports::{History, InboxRepository, Page, PageLimit, PortError};
 use crate::push::{Push, PushBatch, SyncState};
 
-/// A device comes back and gets what it missed: first a plan, then page by page.
+/// Reads the changes that a returning device missed: first a plan, then page by page.
 #[derive(Clone)]
 pub struct CatchUp {
     inboxes: Arc<dyn InboxRepository>,
-    bound: usize,
+    max_replayed: usize,
     page: ReplayPageLimit,
 }
 
-/// Where a device says that it stands.
+/// The position of a returning device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResumePoint {
-    /// The newest revision that it has.
+    /// The latest revision that it received.
     pub since: Revision,
-    /// Of which store; `None` if the device never heard.
+    /// The store of the revision; `None` if the device does not know it.
     pub epoch: Option<Epoch>,
 }
 
 /// How a device is brought up to date.
 ///
-/// It is made for an inbox as it stands at one revision ([`SyncState::revision`]). What is replayed ends
-/// there; every later change is for the gate to let through.
+/// It belongs to one revision of the inbox ([`SyncState::revision`]), where the replay ends. The gate has
+/// every later change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CatchUpPlan {
-    /// What to send first.
+    /// Sent first.
     pub sync: SyncState,
-    /// What to read and send then.
+    /// The changes to read and send afterwards; `None` if there are none.
     pub replay: Option<ReplayRange>,
 }
 
-/// How large one page of a replay may be.
+/// The maximum size of a replay page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ReplayPageLimit {
-    /// Of new notifications.
+    /// For new notifications.
     pub(crate) created: PageLimit,
-    /// Of what was read or deleted. These are ids only, so there may be more of them.
+    /// For reads and deletions. They contain only ids, so a page may have more of them.
     pub(crate) changed: usize,
 }
 
 impl ReplayPageLimit {
-    /// What a device that does not read costs the node: a page in its send queue, and no more. 256 KiB are
-    /// a second at 2 Mbit/s; 64 rows keep a page of small notifications from being one long burst.
-    const USUAL: Self = Self { created: PageLimit { rows: 64, bytes: 256 * 1024 }, changed: 1_024 };
+    /// A device that does not read costs the node one page in its send queue. 256 KiB take a second at
+    /// 2 Mbit/s. 64 rows prevent a long burst of small notifications.
+    const DEFAULT: Self =
+        Self { created: PageLimit { rows: 64, bytes: 256 * 1024 }, changed: 1_024 };
 }
 
-/// The next part of a replay.
+/// One page of a replay.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ReplayPage {
-    /// All up to a revision.
+    /// All changes up to a revision.
     Complete {
-        /// What to send, oldest first. May be empty: what was deleted is not replayed.
-        announcements: Vec<PushBatch>,
-        /// Where the page ends.
+        /// Oldest first. May be empty, because deleted notifications are not replayed.
+        batches: Vec<PushBatch>,
+        /// The last revision of the page.
         end: Revision,
     },
-    /// Some of the rest is forgotten. The device must start over.
+    /// The history is incomplete. The device must start over.
     OutOfReach,
 }
 
 impl CatchUp {
-    /// Reads from that store, at most `bound` changed notifications for one device: past that, loading
-    /// the list is cheaper for both sides.
-    pub fn new(inboxes: Arc<dyn InboxRepository>, bound: usize) -> Self {
-        Self { inboxes, bound, page: ReplayPageLimit::USUAL }
+    /// Replays at most `max_replayed` changed notifications to one device. Beyond that, loading the list
+    /// is cheaper for both sides.
+    pub fn new(inboxes: Arc<dyn InboxRepository>, max_replayed: usize) -> Self {
+        Self { inboxes, max_replayed, page: ReplayPageLimit::DEFAULT }
     }
 
-    /// With pages of another size.
+    /// Sets the page size.
     #[cfg(test)]
     pub(crate) fn with_pages(self, created: PageLimit, changed: usize) -> Self {
         Self { page: ReplayPageLimit { created, changed }, ..self }
     }
 
-    /// Reads where the inbox stands, and decides what a device needs that stands at `resume`; `None` for
-    /// one that has nothing.
+    /// Reads the state of the inbox and plans the replay for a device at `resume`; `None` for a device
+    /// without a position.
     pub async fn plan(
         &self,
         user: &UserId,
@@ -89,7 +90,7 @@ impl CatchUp {
         let Some(since) = resume.and_then(|resume| resume.revision_in(&epoch)) else {
             return Ok(CatchUpPlan::without_replay(epoch, self.inboxes.state(user).await?));
         };
-        Ok(match self.inboxes.history(user, since, self.bound).await? {
+        Ok(match self.inboxes.history(user, since, self.max_replayed).await? {
             History::OutOfReach { state } => CatchUpPlan::without_replay(epoch, state),
             History::Complete { state, created } => {
                 CatchUpPlan::replay(epoch, state, ReplayRange::new(since, state.revision), created)
@@ -98,15 +99,19 @@ impl CatchUp {
     }
 
     /// Reads the next page of a replay that is not done.
-    pub async fn page(&self, user: &UserId, rest: ReplayRange) -> Result<ReplayPage, PortError> {
-        let created = self.inboxes.created_in(user, rest, self.page.created).await?;
-        // What else happened is read as far as the notifications reach. The two need not be read at one
-        // moment: rows that change in between leave the range, and the gate has what they become.
+    pub async fn page(
+        &self,
+        user: &UserId,
+        remaining: ReplayRange,
+    ) -> Result<ReplayPage, PortError> {
+        let created = self.inboxes.created_in(user, remaining, self.page.created).await?;
+        // Other changes are read up to the last notification. The two reads need no common snapshot: a
+        // row that changes in between leaves the range, and the gate has its event.
         let end = match (&created, created.items.last()) {
             (Page { more: true, .. }, Some(last)) => last.created_revision,
-            _ => rest.up_to,
+            _ => remaining.up_to,
         };
-        let range = ReplayRange { up_to: end, ..rest };
+        let range = ReplayRange { up_to: end, ..remaining };
         let limit = self.page.changed;
         Ok(match self.inboxes.changed_in(user, range, limit).await? {
             None => ReplayPage::OutOfReach,
@@ -116,7 +121,7 @@ impl CatchUp {
 }
 
 impl ResumePoint {
-    /// The revision, if it means anything in that store.
+    /// The revision, unless it belongs to another store.
     fn revision_in(&self, epoch: &Epoch) -> Option<Revision> {
         match &self.epoch {
             Some(own) if own != epoch => None,
@@ -137,15 +142,15 @@ impl CatchUpPlan {
         Self { sync, replay: (!range.is_done()).then_some(range) }
     }
 
-    /// What closes a replay that sent anything: its last change may lie before the plan's revision, when
-    /// all that came after was something that this device never saw come and go.
+    /// The last push of a replay that sent anything. The last replayed change may be older than the plan's
+    /// revision, if later notifications were deleted before the device saw them.
     pub(crate) fn closing_count(&self) -> Push {
         Push::UnreadCount { count: self.sync.unread, revision: self.sync.revision }
     }
 }
 
 impl ReplayPage {
-    /// `changes` that reach the limit may go on after the last one; then the page ends there.
+    /// If `changes` reach the limit, more may follow, so the page ends at the last one.
     fn of(
         mut created: Vec<Notification>,
         changes: Vec<MissedChange>,
@@ -155,14 +160,14 @@ impl ReplayPage {
         let cut = changes.last().filter(|_| changes.len() >= limit);
         let end = cut.map_or(end, |last| last.revision);
         created.retain(|one| one.created_revision <= end);
-        let announcements = Missed::of(created, changes)
+        let batches = ReplayBatch::merge(created, changes)
             .into_iter()
             .map(|(revision, change)| PushBatch {
                 revision: Some(revision),
                 pushes: vec![Push::of(revision, change)],
             })
             .collect();
-        Self::Complete { announcements, end }
+        Self::Complete { batches, end }
     }
 }
 
@@ -183,15 +188,15 @@ mod tests {
         ResumePoint { since: Revision::new(revision), epoch: Some(epoch("e1")) }
     }
 
-    /// What each page says, as `n1` for a new one, `read 3` for three at once; and where it ends.
+    /// Each page in words (`n1` for a new notification, `read 3` for three at once) and its end.
     async fn pages(catch_up: &CatchUp, from: u64) -> Vec<(String, u64)> {
         let plan = catch_up.plan(&user("ada"), Some(&since(from))).await.unwrap();
-        let Some(mut rest) = plan.replay else { return Vec::new() };
+        let Some(mut remaining) = plan.replay else { return Vec::new() };
         let mut pages = Vec::new();
-        while !rest.is_done() {
-            let page = catch_up.page(&user("ada"), rest).await.unwrap();
-            let ReplayPage::Complete { announcements, end } = page else { panic!("{page:?}") };
-            let words = announcements.iter().flat_map(|one| &one.pushes).map(|push| match push {
+        while !remaining.is_done() {
+            let page = catch_up.page(&user("ada"), remaining).await.unwrap();
+            let ReplayPage::Complete { batches, end } = page else { panic!("{page:?}") };
+            let words = batches.iter().flat_map(|one| &one.pushes).map(|push| match push {
                 Push::New(one) => one.id.to_string(),
                 Push::MarkedRead { which: Selection::Ids(ids), .. } => {
                     format!("read {}", ids.len())
@@ -200,7 +205,7 @@ mod tests {
                 other => panic!("{other:?}"),
             });
             pages.push((words.collect::<Vec<_>>().join(" "), end.get()));
-            rest.after = end;
+            remaining.after = end;
         }
         pages
     }
@@ -210,7 +215,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_replay_is_planned_from_where_the_device_stands() {
+    async fn replay_starts_at_the_device_position() {
         let catch_up = CatchUp::new(store_with(3).await, 10);
         let plan = catch_up.plan(&user("ada"), Some(&since(1))).await.unwrap();
         assert!(plan.sync.recovered);
@@ -221,7 +226,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_replayed_to_a_device_that_missed_nothing() {
+    async fn device_that_missed_nothing_gets_no_replay() {
         let catch_up = CatchUp::new(store_with(3).await, 10);
         let plan = catch_up.plan(&user("ada"), Some(&since(3))).await.unwrap();
         assert!(plan.sync.recovered);
@@ -229,7 +234,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_device_without_memory_of_another_store_or_too_far_behind_starts_over() {
+    async fn device_without_position_or_of_another_store_or_too_far_behind_starts_over() {
         let catch_up = CatchUp::new(store_with(3).await, 2);
         let other_store = ResumePoint { epoch: Some(epoch("e0")), ..since(2) };
         for resume in [None, Some(&other_store), Some(&since(0)), Some(&since(99))] {
@@ -241,7 +246,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_page_ends_where_its_notifications_or_its_changes_do() {
+    async fn page_ends_at_its_notification_limit_or_change_limit() {
         let store = store_with(5).await;
         let ids =
             |numbers: &[usize]| numbers.iter().map(|n| id(&format!("n{n}"))).collect::<Vec<_>>();
@@ -249,45 +254,45 @@ mod tests {
         store.mark_read(&user("ada"), &ids(&[2, 3]), at(1)).await.unwrap();
         store.create(vec![a_draft("ada", "n6"), a_draft("ada", "n7")]).await.unwrap();
 
-        let by = |created, changed| {
+        let limited = |created, changed| {
             CatchUp::new(store.clone(), 10).with_pages(PageLimit::rows(created), changed)
         };
         let all = "n1 n2 n3 n4 n5 read 1 read 2 n6 n7";
-        assert_eq!(pages(&by(10, 10), 0).await, [page(all, 9)]);
+        assert_eq!(pages(&limited(10, 10), 0).await, [page(all, 9)]);
         let by_notifications =
             [page("n1 n2 n3", 3), page("n4 n5 read 1 read 2 n6", 8), page("n7", 9)];
-        assert_eq!(pages(&by(3, 10), 0).await, by_notifications);
-        // A revision is never divided, however many rows it has.
+        assert_eq!(pages(&limited(3, 10), 0).await, by_notifications);
+        // A revision is never split, however many rows it has.
         let by_changes = [page("n1 n2 n3 n4 n5 read 1", 6), page("read 2", 7), page("n6 n7", 9)];
-        assert_eq!(pages(&by(10, 1), 0).await, by_changes);
+        assert_eq!(pages(&limited(10, 1), 0).await, by_changes);
     }
 
     #[tokio::test]
-    async fn what_changes_between_two_pages_is_new_once() {
+    async fn notification_changed_between_pages_is_new_once() {
         let store = store_with(4).await;
         let catch_up = CatchUp::new(store.clone(), 10).with_pages(PageLimit::rows(2), 10);
         let plan = catch_up.plan(&user("ada"), Some(&since(0))).await.unwrap();
-        let mut rest = plan.replay.unwrap();
-        let new = async |rest| match catch_up.page(&user("ada"), rest).await.unwrap() {
-            ReplayPage::Complete { announcements, end } => {
-                let pushes = announcements.into_iter().flat_map(|one| one.pushes);
+        let mut remaining = plan.replay.unwrap();
+        let new = async |remaining| match catch_up.page(&user("ada"), remaining).await.unwrap() {
+            ReplayPage::Complete { batches, end } => {
+                let pushes = batches.into_iter().flat_map(|one| one.pushes);
                 let ids = pushes.map(|push| match push {
                     Push::New(one) => one.id.to_string(),
-                    other => panic!("not before the plan's end: {other:?}"),
+                    other => panic!("later than the plan: {other:?}"),
                 });
                 (ids.collect::<Vec<_>>(), end)
             }
-            ReplayPage::OutOfReach => panic!("within reach"),
+            ReplayPage::OutOfReach => panic!("the history is complete"),
         };
-        let (first, end) = new(rest).await;
+        let (first, end) = new(remaining).await;
         store.mark_all_read(&user("ada"), at(1)).await.unwrap();
         store.delete(&user("ada"), &[id("n2"), id("n4")], at(1)).await.unwrap();
-        rest.after = end;
-        let (second, end) = new(rest).await;
+        remaining.after = end;
+        let (second, end) = new(remaining).await;
         assert_eq!(
             (first, second),
             (vec!["n1".to_owned(), "n2".to_owned()], vec!["n3".to_owned()])
         );
-        assert_eq!(end, plan.sync.revision, "the rest is for the gate");
+        assert_eq!(end, plan.sync.revision, "the gate has the later changes");
     }
 }

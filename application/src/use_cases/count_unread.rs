@@ -4,19 +4,19 @@ use belfry_domain::{InboxState, UserId};
 
 use crate::ports::{InboxRepository, PortError};
 
-/// A bell asks for its badge.
+/// Returns the unread count of an inbox.
 #[derive(Clone)]
 pub struct CountUnread {
     inboxes: Arc<dyn InboxRepository>,
 }
 
 impl CountUnread {
-    /// Reads from that store.
+    /// Reads from `inboxes`.
     pub fn new(inboxes: Arc<dyn InboxRepository>) -> Self {
         Self { inboxes }
     }
 
-    /// How many are unread, and as of which revision.
+    /// The unread count and the revision that it belongs to.
     pub async fn run(&self, user: &UserId) -> Result<InboxState, PortError> {
         self.inboxes.state(user).await
     }

@@ -1,46 +1,32 @@
 use std::sync::Arc;
 
-use belfry_domain::{Draft, Notification, Receipt};
+use belfry_domain::Draft;
 
-use crate::ports::{IdempotencyKey, InboxRepository, Once, PortError};
+use crate::ports::{IdempotencyKey, IdempotentOutcome, InboxRepository, PortError};
 
-/// Puts notifications into their recipients' inboxes. Once it answers, they are stored and will be
-/// told.
+/// Creates notifications in their recipients' inboxes. After `Ok` they are stored and will be
+/// delivered.
 #[derive(Clone)]
 pub struct CreateNotification {
     inboxes: Arc<dyn InboxRepository>,
 }
 
-/// What became of a request to create notifications.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Created {
-    /// One receipt for each draft, in order.
-    Now(Vec<Receipt>),
-    /// The same request led to these before; nothing was done now.
-    Before(Vec<Notification>),
-    /// Its idempotency key was used for another request; nothing was done.
-    KeyReused,
-}
-
 impl CreateNotification {
-    /// Creates in that store.
+    /// Stores notifications in `inboxes`.
     pub fn new(inboxes: Arc<dyn InboxRepository>) -> Self {
         Self { inboxes }
     }
 
-    /// Takes drafts for one user or for many, all or none of them.
+    /// Creates all drafts or none, for one or several users. A call with a key is executed at most
+    /// once; a call without a key is always executed.
     pub async fn run(
         &self,
         drafts: Vec<Draft>,
-        once: Option<IdempotencyKey>,
-    ) -> Result<Created, PortError> {
-        let Some(key) = once else {
-            return Ok(Created::Now(self.inboxes.create(drafts).await?));
-        };
-        Ok(match self.inboxes.create_once(&key, drafts).await? {
-            Once::Done(receipts) => Created::Now(receipts),
-            Once::Before(notifications) => Created::Before(notifications),
-            Once::KeyReused => Created::KeyReused,
-        })
+        key: Option<IdempotencyKey>,
+    ) -> Result<IdempotentOutcome, PortError> {
+        match key {
+            Some(key) => self.inboxes.create_once(&key, drafts).await,
+            None => Ok(IdempotentOutcome::Executed(self.inboxes.create(drafts).await?)),
+        }
     }
 }

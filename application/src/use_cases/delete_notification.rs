@@ -4,7 +4,7 @@ use belfry_domain::{InboxState, NotificationId, UserId};
 
 use crate::ports::{Clock, InboxRepository, PortError};
 
-/// A user no longer wants to see a notification.
+/// Deletes a notification from its user's inbox.
 #[derive(Clone)]
 pub struct DeleteNotification {
     inboxes: Arc<dyn InboxRepository>,
@@ -12,12 +12,12 @@ pub struct DeleteNotification {
 }
 
 impl DeleteNotification {
-    /// Deletes from that store, by that clock.
+    /// Deletes from `inboxes`, at the time of `clock`.
     pub fn new(inboxes: Arc<dyn InboxRepository>, clock: Arc<dyn Clock>) -> Self {
         Self { inboxes, clock }
     }
 
-    /// Deletes it and says where the inbox stands then; `None` if the user has no such notification.
+    /// Deletes the notification and returns the new state; `None` if the user does not have it.
     pub async fn run(
         &self,
         user: &UserId,

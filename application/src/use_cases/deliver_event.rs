@@ -5,19 +5,19 @@ use belfry_domain::{DomainEvent, UserRoom};
 use crate::ports::RealtimeDelivery;
 use crate::push::PushBatch;
 
-/// Something happened to an inbox: this node's devices of its user hear of it.
+/// Delivers a stored event to the user's devices on this node.
 #[derive(Clone)]
 pub struct DeliverEvent {
     delivery: Arc<dyn RealtimeDelivery>,
 }
 
 impl DeliverEvent {
-    /// Delivers by that.
+    /// Delivers through `delivery`.
     pub fn new(delivery: Arc<dyn RealtimeDelivery>) -> Self {
         Self { delivery }
     }
 
-    /// Tells the room of the user whose inbox changed.
+    /// Delivers the event to the room of the inbox's owner.
     pub async fn run(&self, event: DomainEvent) {
         let room = UserRoom::of(event.user.clone());
         self.delivery.deliver(&room, PushBatch::of(event)).await;

@@ -4,19 +4,19 @@ use belfry_domain::{Notification, NotificationId, UserId};
 
 use crate::ports::{InboxRepository, PortError};
 
-/// A user looks at one notification.
+/// Returns one notification of a user.
 #[derive(Clone)]
 pub struct GetNotification {
     inboxes: Arc<dyn InboxRepository>,
 }
 
 impl GetNotification {
-    /// Reads from that store.
+    /// Reads from `inboxes`.
     pub fn new(inboxes: Arc<dyn InboxRepository>) -> Self {
         Self { inboxes }
     }
 
-    /// The notification; `None` if this user has no such, whoever else may.
+    /// The notification; `None` if this user does not have it, even if another user does.
     pub async fn run(
         &self,
         user: &UserId,

@@ -3,10 +3,10 @@ use std::sync::Arc;
 
 use belfry_domain::{Draft, NotificationId, Timestamp, UserId};
 
-use super::RevokeTokens;
+use super::revoke_tokens::RevokeTokens;
 use crate::ports::{Clock, InboxRepository, PortError};
 
-/// Other services say what shall happen. Many commands come at once; each gets its own answer.
+/// Executes commands of other services in batches. Each command has its own result.
 #[derive(Clone)]
 pub struct HandleCommands {
     inboxes: Arc<dyn InboxRepository>,
@@ -14,54 +14,55 @@ pub struct HandleCommands {
     revoke_tokens: RevokeTokens,
 }
 
-/// What another service can ask for.
+/// A request of another service.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
-    /// Put this into its recipient's inbox.
+    /// Create a notification.
     Create(Box<Draft>),
-    /// The user has read these.
+    /// Mark notifications as read.
     MarkRead {
-        /// Who.
+        /// The owner of the inbox.
         user: UserId,
-        /// What.
+        /// The notifications.
         ids: Vec<NotificationId>,
     },
-    /// The user's tokens hold no more if they were issued before that instant, or before now.
+    /// Revoke the user's tokens.
     RevokeTokens {
-        /// Whose.
+        /// The user of the tokens.
         user: UserId,
-        /// That instant.
+        /// Revokes tokens issued before this instant; `None` for now.
         issued_before: Option<Timestamp>,
     },
-    /// The user has read everything.
+    /// Mark all notifications of the user as read.
     MarkAllRead {
-        /// Who.
+        /// The owner of the inbox.
         user: UserId,
     },
 }
 
-/// Why a command is not done.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
-pub enum NotDone {
-    /// The store could not do it, or refused to.
+pub enum CommandError {
+    /// The store failed or rejected the command.
     #[error(transparent)]
     Port(#[from] PortError),
-    /// Some of what was read is not in the inbox and never was. The rest is marked. The read may
-    /// have overtaken its notification, as when two nodes take one each: then it works later.
-    #[error("{}", unknown(.0))]
-    Unknown(Vec<NotificationId>),
+    /// The inbox has never had these notifications; the others are marked as read. The command may have
+    /// overtaken the creation, for example when two nodes each consume one of the two. It then succeeds
+    /// later.
+    #[error("{}", describe_unknown(.0))]
+    UnknownIds(Vec<NotificationId>),
 }
 
-/// Names a few of them; there can be many.
-fn unknown(ids: &[NotificationId]) -> String {
+/// Names at most ten ids, because there can be many.
+fn describe_unknown(ids: &[NotificationId]) -> String {
     let named: Vec<_> = ids.iter().take(10).map(NotificationId::as_str).collect();
     let more = ids.len() - named.len();
     let and_more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    format!("the inbox knows nothing of {}{and_more}", named.join(", "))
+    format!("unknown notification ids: {}{and_more}", named.join(", "))
 }
 
 impl Command {
-    /// Whom it concerns.
+    /// The user whom the command concerns.
     pub const fn user(&self) -> &UserId {
         match self {
             Self::Create(draft) => &draft.user,
@@ -73,7 +74,7 @@ impl Command {
 }
 
 impl HandleCommands {
-    /// Does it in that store, by that clock.
+    /// Changes `inboxes`, at the time of `clock`.
     pub fn new(
         inboxes: Arc<dyn InboxRepository>,
         clock: Arc<dyn Clock>,
@@ -82,31 +83,33 @@ impl HandleCommands {
         Self { inboxes, clock, revoke_tokens }
     }
 
-    /// Does all of them, in order, and answers for each; one that is not done keeps none of the
-    /// others from it. Runs of creations share a transaction; if
-    /// the store rejects it, each is tried alone, so that a bad one does not fail its neighbours. Where
-    /// the store fails, what comes after it for the same user is not tried: it would get ahead.
-    pub async fn run(&self, commands: Vec<Command>) -> Vec<Result<(), NotDone>> {
-        let mut run = Run {
-            handle: self,
-            answers: Vec::with_capacity(commands.len()),
-            waiting: HashSet::new(),
+    /// Runs the commands in order and returns one result per command. A failure does not stop the others.
+    /// Only later commands of the same user are skipped after a transient failure, so that they cannot
+    /// overtake it.
+    ///
+    /// Consecutive creations share a transaction. If the store rejects it, each creation runs alone, so
+    /// that an invalid one does not fail the others.
+    pub async fn run(&self, commands: Vec<Command>) -> Vec<Result<(), CommandError>> {
+        let mut batch = Batch {
+            handler: self,
+            results: Vec::with_capacity(commands.len()),
+            blocked: HashSet::new(),
         };
         let mut drafts = Vec::new();
         for command in commands {
             match command {
                 Command::Create(draft) => drafts.push(*draft),
                 other => {
-                    run.create(std::mem::take(&mut drafts)).await;
-                    run.one(other).await;
+                    batch.create(std::mem::take(&mut drafts)).await;
+                    batch.run_one(other).await;
                 }
             }
         }
-        run.create(drafts).await;
-        run.answers
+        batch.create(drafts).await;
+        batch.results
     }
 
-    async fn one(&self, command: Command) -> Result<(), NotDone> {
+    async fn run_one(&self, command: Command) -> Result<(), CommandError> {
         match command {
             Command::Create(draft) => {
                 self.inboxes.create(vec![*draft]).await?;
@@ -114,7 +117,7 @@ impl HandleCommands {
             Command::MarkRead { user, ids } => {
                 let marked = self.inboxes.mark_read(&user, &ids, self.clock.now()).await?;
                 if !marked.unknown.is_empty() {
-                    return Err(NotDone::Unknown(marked.unknown));
+                    return Err(CommandError::UnknownIds(marked.unknown));
                 }
             }
             Command::RevokeTokens { user, issued_before } => {
@@ -128,54 +131,52 @@ impl HandleCommands {
     }
 }
 
-/// Commands on their way, and what became of those before.
-struct Run<'a> {
-    handle: &'a HandleCommands,
-    answers: Vec<Result<(), NotDone>>,
-    /// Whose command could not be done for now: what comes after it must wait for it.
-    waiting: HashSet<UserId>,
+/// The commands of one call that have run, and the effect of their failures on later ones.
+struct Batch<'a> {
+    handler: &'a HandleCommands,
+    results: Vec<Result<(), CommandError>>,
+    /// Users with a transient failure. Their later commands are skipped.
+    blocked: HashSet<UserId>,
 }
 
-impl Run<'_> {
+impl Batch<'_> {
     async fn create(&mut self, drafts: Vec<Draft>) {
-        if drafts.iter().any(|draft| self.waiting.contains(&draft.user)) || drafts.len() < 2 {
-            return self.create_each(drafts).await;
-        }
-        match self.handle.inboxes.create(drafts.clone()).await {
-            Ok(_) => self.answers.extend(drafts.iter().map(|_| Ok(()))),
-            Err(PortError::Rejected(_)) => self.create_each(drafts).await,
-            Err(passing) => {
+        if drafts.len() > 1 && !drafts.iter().any(|draft| self.blocked.contains(&draft.user)) {
+            let created = self.handler.inboxes.create(drafts.clone()).await;
+            if !matches!(created, Err(PortError::Rejected(_))) {
                 for draft in drafts {
-                    self.answers.push(Err(passing.again().into()));
-                    self.waiting.insert(draft.user);
+                    let result = created.as_ref().map(|_| ()).map_err(PortError::clone_as_text);
+                    self.record(draft.user, result.map_err(CommandError::from));
                 }
+                return;
             }
         }
-    }
-
-    async fn create_each(&mut self, drafts: Vec<Draft>) {
         for draft in drafts {
-            self.one(Command::Create(Box::new(draft))).await;
+            self.run_one(Command::Create(Box::new(draft))).await;
         }
     }
 
-    async fn one(&mut self, command: Command) {
+    async fn run_one(&mut self, command: Command) {
         let user = command.user().clone();
-        let answer = if self.waiting.contains(&user) {
-            Err(PortError::unavailable("one before it could not be done").into())
+        let result = if self.blocked.contains(&user) {
+            Err(PortError::unavailable("an earlier command of this user failed").into())
         } else {
-            self.handle.one(command).await
+            self.handler.run_one(command).await
         };
-        if matches!(&answer, Err(NotDone::Port(error)) if error.is_transient()) {
-            self.waiting.insert(user);
+        self.record(user, result);
+    }
+
+    /// Decides whether later commands of the user must be skipped.
+    fn record(&mut self, user: UserId, result: Result<(), CommandError>) {
+        if matches!(&result, Err(CommandError::Port(error)) if error.is_transient()) {
+            self.blocked.insert(user);
         }
-        self.answers.push(answer);
+        self.results.push(result);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::RevokeTokens;
     use super::*;
     use crate::ports::inbox_repository::MockInboxRepository;
     use crate::testing::{InMemoryStore, ManualClock, a_draft, epoch, id, user};
@@ -191,20 +192,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn commands_take_effect_in_their_order() {
+    async fn commands_run_in_order() {
         let store = Arc::new(InMemoryStore::new(epoch("e1")));
         let mark = Command::MarkRead { user: user("ada"), ids: vec![id("n1")] };
         let commands = vec![create("n1"), mark, create("n2")];
 
-        let answers = handle(store.clone()).run(commands).await;
+        let results = handle(store.clone()).run(commands).await;
 
-        assert!(answers.iter().all(Result::is_ok));
+        assert!(results.iter().all(Result::is_ok));
         let state = store.state(&user("ada")).await.unwrap();
         assert_eq!((state.revision.get(), state.unread.get()), (3, 1));
     }
 
     #[tokio::test]
-    async fn a_bad_one_does_not_fail_its_neighbours() {
+    async fn rejected_creation_does_not_fail_the_others() {
         let mut store = MockInboxRepository::new();
         store.expect_create().returning(|drafts| {
             if drafts.iter().any(|draft| draft.id.as_str() == "bad") {
@@ -214,23 +215,23 @@ mod tests {
             }
         });
         let commands = vec![create("n1"), create("bad"), create("n2")];
-        let answers = handle(Arc::new(store)).run(commands).await;
-        let done: Vec<_> = answers.iter().map(Result::is_ok).collect();
-        assert_eq!(done, [true, false, true]);
+        let results = handle(Arc::new(store)).run(commands).await;
+        let succeeded: Vec<_> = results.iter().map(Result::is_ok).collect();
+        assert_eq!(succeeded, [true, false, true]);
     }
 
     #[tokio::test]
-    async fn an_outage_is_not_probed_one_by_one() {
+    async fn outage_fails_a_batch_with_one_call() {
         let mut store = MockInboxRepository::new();
         store.expect_create().once().returning(|_| Err(PortError::unavailable("down")));
         let commands = vec![create("n1"), create("n2")];
-        let answers = handle(Arc::new(store)).run(commands).await;
-        let down = |one: &_| matches!(one, Err(NotDone::Port(PortError::Unavailable(_))));
-        assert!(answers.iter().all(down));
+        let results = handle(Arc::new(store)).run(commands).await;
+        let down = |one: &_| matches!(one, Err(CommandError::Port(PortError::Unavailable(_))));
+        assert!(results.iter().all(down));
     }
 
     #[tokio::test]
-    async fn nothing_gets_ahead_of_what_could_not_be_done() {
+    async fn later_commands_of_a_user_do_not_overtake_a_failed_one() {
         let mut store = MockInboxRepository::new();
         let mut calls = 0;
         store.expect_create().times(2).returning(move |drafts| {
@@ -245,20 +246,20 @@ mod tests {
         let of_bob = || Command::Create(Box::new(a_draft("bob", "n1")));
         let read_all = |name| Command::MarkAllRead { user: user(name) };
         let commands = vec![create("n1"), read_all("ada"), read_all("bob"), of_bob(), create("n2")];
-        let answers = handle(Arc::new(store)).run(commands).await;
-        let done: Vec<_> = answers.iter().map(Result::is_ok).collect();
-        assert_eq!(done, [false, false, true, true, false]);
+        let results = handle(Arc::new(store)).run(commands).await;
+        let succeeded: Vec<_> = results.iter().map(Result::is_ok).collect();
+        assert_eq!(succeeded, [false, false, true, true, false]);
     }
 
     #[tokio::test]
-    async fn a_read_before_its_notification_is_not_done_and_works_later() {
+    async fn read_of_unknown_notification_fails_and_succeeds_later() {
         let store = Arc::new(InMemoryStore::new(epoch("e1")));
         let handle = handle(store.clone());
         let mark = Command::MarkRead { user: user("ada"), ids: vec![id("n1"), id("n2")] };
 
-        let answers = handle.run(vec![create("n1"), mark.clone(), create("n2")]).await;
-        assert!(matches!(&answers[1], Err(NotDone::Unknown(ids)) if *ids == [id("n2")]));
-        assert!(answers[0].is_ok() && answers[2].is_ok());
+        let results = handle.run(vec![create("n1"), mark.clone(), create("n2")]).await;
+        assert!(matches!(&results[1], Err(CommandError::UnknownIds(ids)) if *ids == [id("n2")]));
+        assert!(results[0].is_ok() && results[2].is_ok());
         assert_eq!(store.state(&user("ada")).await.unwrap().unread.get(), 1, "n1 is marked");
 
         assert!(handle.run(vec![mark]).await[0].is_ok());
@@ -266,11 +267,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unknown_is_named_as_far_as_there_is_room() {
+    fn error_names_at_most_ten_unknown_ids() {
         let ids: Vec<_> = (1..=12).map(|n| id(&format!("n{n}"))).collect();
-        let said = NotDone::Unknown(ids[..2].to_vec()).to_string();
-        assert_eq!(said, "the inbox knows nothing of n1, n2");
-        let said = NotDone::Unknown(ids).to_string();
-        assert!(said.ends_with("n9, n10 and 2 more"), "{said}");
+        let text = CommandError::UnknownIds(ids[..2].to_vec()).to_string();
+        assert_eq!(text, "unknown notification ids: n1, n2");
+        let text = CommandError::UnknownIds(ids).to_string();
+        assert!(text.ends_with("n9, n10 and 2 more"), "{text}");
     }
 }

@@ -4,43 +4,44 @@ use belfry_domain::{Epoch, InboxState, Notification, Revision, UserId};
 
 use crate::ports::{InboxRepository, ListFilter, Page, PageLimit, PortError};
 
-/// A user looks through their inbox.
+/// Lists the notifications of a user, page by page.
 #[derive(Clone)]
 pub struct ListInbox {
     inboxes: Arc<dyn InboxRepository>,
 }
 
-/// A part of an inbox, newest first.
+/// One page of an inbox, newest first.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InboxPage {
     /// The notifications.
     pub items: Vec<Notification>,
-    /// Where the next page begins ([`ListFilter::before`]); `None` after the last one.
+    /// The [`ListFilter::before`] of the next page; `None` on the last page.
     pub next: Option<Revision>,
-    /// Where the inbox stood just before the page was read: a device that goes on from this
-    /// revision may be told something that it sees here, and misses nothing.
+    /// The state of the inbox just before the page was read. A device that continues from this revision
+    /// may receive a change that the page already shows, but misses none.
     pub state: InboxState,
-    /// Which store the revisions belong to.
+    /// The store that the revisions belong to.
     pub epoch: Epoch,
 }
 
 impl ListInbox {
-    /// The most notifications on one page.
+    /// The maximum number of notifications on a page.
     pub const MAX_LIMIT: usize = 100;
 
-    /// The most bytes of text on one page, if it has more than one notification. A hundred of the largest
-    /// would be some 4 MB, which anybody may ask for and nobody has to read; this is as much as a
-    /// device's send queue takes along with everything else, and no notification of usual size meets it.
+    /// The maximum bytes of text on a page with more than one notification. A hundred of the largest
+    /// notifications would be about 4 MB, which a client can request without reading the response. This
+    /// limit fits into a device's send queue besides other pushes, and notifications of usual size do
+    /// not reach it.
     pub const MAX_BYTES: usize = 256 * 1024;
 
-    /// Reads from that store.
+    /// Reads from `inboxes`.
     pub fn new(inboxes: Arc<dyn InboxRepository>) -> Self {
         Self { inboxes }
     }
 
-    /// One page of at most `limit` notifications (never more than [`ListInbox::MAX_LIMIT`]) and
-    /// [`ListInbox::MAX_BYTES`]; at least one, if there is any. A page that is shorter than `limit` is
-    /// therefore not always the last one: `next` tells.
+    /// One page of at most `limit` notifications (1 to [`ListInbox::MAX_LIMIT`]) and
+    /// [`ListInbox::MAX_BYTES`], but with at least one notification if there is any. A page shorter than
+    /// `limit` may have a `next` page.
     pub async fn run(
         &self,
         user: &UserId,
@@ -63,7 +64,7 @@ mod tests {
     use super::*;
     use crate::testing::{InMemoryStore, a_draft, epoch, user};
 
-    /// All pages of at most `limit`, as the lengths of each.
+    /// The lengths of all pages.
     async fn lengths(data_bytes: usize, count: usize, limit: usize) -> Vec<usize> {
         let store = Arc::new(InMemoryStore::new(epoch("e1")));
         let data = Data::of_checked_syntax("x".repeat(data_bytes)).unwrap();
@@ -83,11 +84,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_page_ends_at_its_limit_of_rows_or_of_bytes() {
+    async fn page_ends_at_the_row_limit_or_the_byte_limit() {
         assert_eq!(lengths(10, 5, 2).await, [2, 2, 1]);
         assert_eq!(lengths(10, 4, 2).await, [2, 2]);
         assert_eq!(lengths(10, 101, 1_000).await, [100, 1]);
-        // 16 of them would be 256 KiB without their other texts.
+        // 16 notifications would be 256 KiB without their other texts.
         assert_eq!(lengths(16 * 1024, 40, 100).await, [15, 15, 10]);
         assert_eq!(lengths(10, 0, 2).await, [0]);
     }

@@ -4,7 +4,7 @@ use belfry_domain::{InboxState, UserId};
 
 use crate::ports::{Clock, InboxRepository, PortError};
 
-/// A user has read all there is.
+/// Marks all notifications of a user as read.
 #[derive(Clone)]
 pub struct MarkAllRead {
     inboxes: Arc<dyn InboxRepository>,
@@ -12,12 +12,12 @@ pub struct MarkAllRead {
 }
 
 impl MarkAllRead {
-    /// Marks in that store, by that clock.
+    /// Marks in `inboxes`, at the time of `clock`.
     pub fn new(inboxes: Arc<dyn InboxRepository>, clock: Arc<dyn Clock>) -> Self {
         Self { inboxes, clock }
     }
 
-    /// Marks everything unread, and says where the inbox stands then.
+    /// Marks all unread notifications and returns the new state.
     pub async fn run(&self, user: &UserId) -> Result<InboxState, PortError> {
         match self.inboxes.mark_all_read(user, self.clock.now()).await? {
             Some(event) => Ok(event.state()),

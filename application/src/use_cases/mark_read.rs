@@ -4,7 +4,7 @@ use belfry_domain::{InboxState, NotificationId, UserId};
 
 use crate::ports::{Clock, InboxRepository, PortError};
 
-/// A user has read some notifications.
+/// Marks notifications of a user as read.
 #[derive(Clone)]
 pub struct MarkRead {
     inboxes: Arc<dyn InboxRepository>,
@@ -12,13 +12,13 @@ pub struct MarkRead {
 }
 
 impl MarkRead {
-    /// Marks in that store, by that clock.
+    /// Marks in `inboxes`, at the time of `clock`.
     pub fn new(inboxes: Arc<dyn InboxRepository>, clock: Arc<dyn Clock>) -> Self {
         Self { inboxes, clock }
     }
 
-    /// Marks those that are in the user's inbox, and says where it stands then. Marking twice, or
-    /// what is not there, changes nothing.
+    /// Marks the notifications that are in the user's inbox and returns the new state. Ids that are
+    /// unknown or already read change nothing.
     pub async fn run(
         &self,
         user: &UserId,

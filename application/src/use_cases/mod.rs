@@ -1,4 +1,4 @@
-//! What Belfry does, one story each: a struct of ports with one `run`.
+//! The use cases: each is a struct of ports, most with one `run` method.
 
 mod apply_retention;
 mod catch_up;
@@ -16,18 +16,18 @@ mod relay_outbox;
 mod revoke_tokens;
 mod sign_in;
 
-pub use apply_retention::{ApplyRetention, RetentionRules};
+pub use apply_retention::{ApplyRetention, RetentionPolicy};
 pub use catch_up::{CatchUp, CatchUpPlan, ReplayPage, ResumePoint};
 pub use count_unread::CountUnread;
-pub use create_notification::{CreateNotification, Created};
+pub use create_notification::CreateNotification;
 pub use delete_notification::DeleteNotification;
 pub use deliver_event::DeliverEvent;
 pub use forward_event::{ForwardEvent, ForwardedEvent};
 pub use get_notification::GetNotification;
-pub use handle_commands::{Command, HandleCommands, NotDone};
+pub use handle_commands::{Command, CommandError, HandleCommands};
 pub use list_inbox::{InboxPage, ListInbox};
 pub use mark_all_read::MarkAllRead;
 pub use mark_read::MarkRead;
-pub use relay_outbox::{Relay, RelayOutbox};
+pub use relay_outbox::{RelayOutbox, RelaySettings};
 pub use revoke_tokens::RevokeTokens;
-pub use sign_in::{Refusal, SignIn};
+pub use sign_in::SignIn;

@@ -2,134 +2,154 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::ports::{EventPublisher, Outbox, OutboxEntry, OutboxLease, PortError, Published};
+use crate::ports::{EventPublisher, Outbox, OutboxEntry, OutboxLease, PortError, PublishOutcome};
 
-/// Tells what is stored: takes entries from the outbox in order, publishes them, and forgets each
-/// once it was taken over. One relay is at work at a time, wherever it runs; the others stand by.
+/// Publishes stored events: reads entries from the outbox in order, publishes them, and removes each
+/// after its confirm. One node at a time relays, the holder of the lease.
 pub struct RelayOutbox {
     outbox: Arc<dyn Outbox>,
     events: Arc<dyn EventPublisher>,
-    pace: Relay,
+    settings: RelaySettings,
 }
 
-/// How a relay paces itself.
+/// Batch size and timing of a relay.
 #[derive(Debug, Clone, Copy)]
-pub struct Relay {
-    /// The most entries published in one go.
-    pub batch: usize,
-    /// How long the wait for a new entry lasts when nobody calls.
+pub struct RelaySettings {
+    /// The maximum number of entries published at a time.
+    pub batch_size: usize,
+    /// The maximum wait for a new entry if no commit wakes the relay.
     pub patience: Duration,
-    /// How often a relay that stands by tries to take the lead. Bounds, with what the store needs
-    /// to notice that a holder died, how long nobody leads.
-    pub stand_by: Duration,
-    /// The longest pause after a failure; pauses grow up to it.
-    pub longest_pause: Duration,
+    /// How often a node without the lease tries to acquire it. Together with the time in which the store
+    /// notices a dead holder, this limits how long no node relays.
+    pub lease_retry_interval: Duration,
+    /// The maximum delay after a failure; delays double up to it.
+    pub max_backoff: Duration,
 }
 
-impl Default for Relay {
-    /// A few more than the 500 that are stored together at most: a look that shows all of those then
-    /// shows that there are no others.
+impl Default for RelaySettings {
+    /// At most 500 entries are stored together. With a slightly larger batch, one read returns all of
+    /// them and shows that there are no more.
     fn default() -> Self {
         Self {
-            batch: 512,
+            batch_size: 512,
             patience: Duration::from_secs(1),
-            stand_by: Duration::from_millis(250),
-            longest_pause: Duration::from_secs(5),
+            lease_retry_interval: Duration::from_millis(250),
+            max_backoff: Duration::from_secs(5),
         }
     }
 }
 
 impl RelayOutbox {
-    const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+    const MIN_BACKOFF: Duration = Duration::from_millis(50);
 
-    /// Relays from that outbox to that publisher.
-    pub fn new(outbox: Arc<dyn Outbox>, events: Arc<dyn EventPublisher>, pace: Relay) -> Self {
-        Self { outbox, events, pace }
+    /// Relays from `outbox` to `events`.
+    pub fn new(
+        outbox: Arc<dyn Outbox>,
+        events: Arc<dyn EventPublisher>,
+        settings: RelaySettings,
+    ) -> Self {
+        Self { outbox, events, settings }
     }
 
-    /// Relays until told to stop. A failure is a pause, never the end.
+    /// Relays until `stop`. Retries after every failure.
     pub async fn run(&self, stop: CancellationToken) {
-        let mut pause = Self::SHORTEST_PAUSE;
+        let mut backoff = Self::MIN_BACKOFF;
         loop {
-            let rest = match self.outbox.acquire_lease().await {
-                Ok(None) => self.pace.stand_by,
-                Ok(Some(mut lead)) => {
-                    info!("relaying the outbox");
-                    match self.relay(lead.as_mut(), &stop, &mut pause).await {
+            let failure = match self.outbox.acquire_lease().await {
+                Ok(None) => None,
+                Ok(Some(mut lease)) => {
+                    info!("outbox lease acquired; this node relays events");
+                    match self.relay(lease.as_mut(), &stop, &mut backoff).await {
                         Ok(()) => return,
-                        Err(error) => self.longer(&mut pause, &error),
+                        Err(error) => Some(error),
                     }
                 }
-                Err(error) => self.longer(&mut pause, &error),
+                Err(error) => Some(error),
             };
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(rest) => {}
+            let retry_in = match failure {
+                None => self.settings.lease_retry_interval,
+                Some(error) => {
+                    let retry_in = self.next_delay(&mut backoff);
+                    warn!(
+                        error = &error as &dyn Error,
+                        ?retry_in,
+                        "outbox relay paused: store failed"
+                    );
+                    retry_in
+                }
+            };
+            if stop.run_until_cancelled(sleep(retry_in)).await.is_none() {
+                return;
             }
         }
     }
 
-    /// Relays for as long as the lead lasts; `Ok` when told to stop.
+    /// Relays as long as the lease is valid. `Ok` after `stop`.
     async fn relay(
         &self,
         lease: &mut dyn OutboxLease,
         stop: &CancellationToken,
-        pause: &mut Duration,
+        backoff: &mut Duration,
     ) -> Result<(), PortError> {
         while !stop.is_cancelled() {
-            let entries = lease.pending(self.pace.batch).await?;
-            let Published { confirmed, stopped_by } = self.publish(lease, &entries).await?;
-            if confirmed > 0 || stopped_by.is_none() {
-                *pause = Self::SHORTEST_PAUSE;
+            let entries = lease.pending(self.settings.batch_size).await?;
+            let PublishOutcome { confirmed, error } = self.publish(lease, &entries).await?;
+            if confirmed > 0 || error.is_none() {
+                *backoff = Self::MIN_BACKOFF;
             }
-            // A publisher that is down is no reason to give up the lead: another node's would be no
-            // better off, and order is kept by staying.
-            if let Some(error) = stopped_by {
-                let rest = self.longer(pause, &error);
-                tokio::select! {
-                    () = stop.cancelled() => return Ok(()),
-                    () = tokio::time::sleep(rest) => {}
+            // Keep the lease while the publisher fails: the publisher of another node would fail too, and
+            // keeping it preserves the order.
+            if let Some(error) = error {
+                let retry_in = self.next_delay(backoff);
+                warn!(
+                    error = &error as &dyn Error,
+                    ?retry_in,
+                    "outbox relay paused: publish failed"
+                );
+                if stop.run_until_cancelled(sleep(retry_in)).await.is_none() {
+                    return Ok(());
                 }
                 continue;
             }
-            // Where that was all there was, the store is not asked again before it calls.
-            if entries.len() < self.pace.batch {
-                tokio::select! {
-                    () = stop.cancelled() => return Ok(()),
-                    more = lease.wait_for_entries(self.pace.patience) => more?,
+            // A batch that is not full was the rest of the outbox.
+            if entries.len() < self.settings.batch_size {
+                let wait = lease.wait_for_entries(self.settings.patience);
+                match stop.run_until_cancelled(wait).await {
+                    Some(waited) => waited?,
+                    None => return Ok(()),
                 }
             }
         }
         Ok(())
     }
 
-    /// Publishes entries, and forgets those that were taken over.
+    /// Publishes entries and removes the confirmed ones.
     async fn publish(
         &self,
         lease: &mut dyn OutboxLease,
         entries: &[OutboxEntry],
-    ) -> Result<Published, PortError> {
+    ) -> Result<PublishOutcome, PortError> {
         if entries.is_empty() {
-            return Ok(Published::all(entries));
+            return Ok(PublishOutcome::all_confirmed(entries));
         }
-        let published = self.events.publish(entries).await;
-        let told: Vec<_> = entries[..published.confirmed].iter().map(|one| one.id).collect();
-        if !told.is_empty() {
-            lease.remove(&told).await?;
-            debug!(count = told.len(), "outbox entries told");
+        let outcome = self.events.publish(entries).await;
+        let confirmed: Vec<_> = entries[..outcome.confirmed].iter().map(|one| one.id).collect();
+        if !confirmed.is_empty() {
+            lease.remove(&confirmed).await?;
+            debug!(count = confirmed.len(), "outbox entries published");
         }
-        Ok(published)
+        Ok(outcome)
     }
 
-    /// The pause to make now; the next one will be longer.
-    fn longer(&self, pause: &mut Duration, error: &PortError) -> Duration {
-        let rest = *pause;
-        warn!(error = error as &dyn Error, ?rest, "the outbox waits");
-        *pause = (rest * 2).min(self.pace.longest_pause);
-        rest
+    /// The current delay. Doubles the next one.
+    fn next_delay(&self, backoff: &mut Duration) -> Duration {
+        let delay = *backoff;
+        *backoff = (delay * 2).min(self.settings.max_backoff);
+        delay
     }
 }
 
@@ -143,27 +163,31 @@ mod tests {
     use crate::ports::outbox::{MockOutbox, MockOutboxLease};
     use crate::testing::{InMemoryStore, RecordingPublisher, a_draft, epoch};
 
-    fn quick() -> Relay {
-        Relay { patience: Duration::from_millis(20), ..Relay::default() }
+    fn quick() -> RelaySettings {
+        RelaySettings { patience: Duration::from_millis(20), ..RelaySettings::default() }
     }
 
-    async fn emptied(store: &InMemoryStore) {
+    async fn until_empty(store: &InMemoryStore) {
         while store.backlog().await.unwrap() > 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
     #[tokio::test]
-    async fn what_is_stored_is_told_in_order_and_forgotten() {
+    async fn stored_events_are_published_in_order_and_removed() {
         let store = Arc::new(InMemoryStore::new(epoch("e1")));
         let drafts = (0..5).map(|n| a_draft("ada", &format!("n{n}"))).collect();
         store.create(drafts).await.unwrap();
         let events = Arc::new(RecordingPublisher::default());
-        let relay = RelayOutbox::new(store.clone(), events.clone(), Relay { batch: 2, ..quick() });
+        let relay = RelayOutbox::new(
+            store.clone(),
+            events.clone(),
+            RelaySettings { batch_size: 2, ..quick() },
+        );
         let stop = CancellationToken::new();
 
         let wait = async {
-            emptied(&store).await;
+            until_empty(&store).await;
             stop.cancel();
         };
         tokio::join!(relay.run(stop.clone()), wait);
@@ -173,7 +197,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_entry_is_kept_until_it_is_taken_over() {
+    async fn entry_is_kept_until_it_is_confirmed() {
         let store = Arc::new(InMemoryStore::new(epoch("e1")));
         let drafts = (0..3).map(|n| a_draft("ada", &format!("n{n}"))).collect();
         store.create(drafts).await.unwrap();
@@ -182,45 +206,51 @@ mod tests {
         events.expect_publish().times(4).returning(move |entries| {
             attempts += 1;
             match attempts {
-                1 | 2 => Published::stopped(0, PortError::unavailable("the broker is down")),
-                3 => Published::stopped(1, PortError::unavailable("cut in the middle")),
-                _ => Published::all(entries),
+                1 | 2 => {
+                    PublishOutcome::failed_after(0, PortError::unavailable("the broker is down"))
+                }
+                3 => PublishOutcome::failed_after(
+                    1,
+                    PortError::unavailable("connection lost half-way"),
+                ),
+                _ => PublishOutcome::all_confirmed(entries),
             }
         });
         let relay = RelayOutbox::new(store.clone(), Arc::new(events), quick());
         let stop = CancellationToken::new();
         let wait = async {
-            emptied(&store).await;
+            until_empty(&store).await;
             stop.cancel();
         };
         tokio::join!(relay.run(stop.clone()), wait);
     }
 
     #[tokio::test]
-    async fn a_store_that_has_shown_all_is_not_asked_again_before_it_calls() {
+    async fn relay_waits_after_a_batch_that_is_not_full() {
         let store = InMemoryStore::new(epoch("e1"));
         store.create(vec![a_draft("ada", "n1"), a_draft("ada", "n2")]).await.unwrap();
         let entries = store.acquire_lease().await.unwrap().unwrap().pending(2).await.unwrap();
         let stop = CancellationToken::new();
         let mut outbox = MockOutbox::new();
-        let told_to_stop = stop.clone();
+        let stop_at_end = stop.clone();
         outbox.expect_acquire_lease().once().return_once(move || {
-            let (mut lead, mut order) = (MockOutboxLease::new(), Sequence::new());
+            let (mut lease, mut order) = (MockOutboxLease::new(), Sequence::new());
             let (first, second) = (vec![entries[0].clone()], vec![entries[1].clone()]);
-            for shown in [first, second] {
-                lead.expect_pending().once().in_sequence(&mut order).return_once(|_| Ok(shown));
-                lead.expect_remove().once().in_sequence(&mut order).return_once(|_| Ok(()));
-                lead.expect_wait_for_entries()
+            for batch in [first, second] {
+                lease.expect_pending().once().in_sequence(&mut order).return_once(|_| Ok(batch));
+                lease.expect_remove().once().in_sequence(&mut order).return_once(|_| Ok(()));
+                lease
+                    .expect_wait_for_entries()
                     .once()
                     .in_sequence(&mut order)
                     .return_once(|_| Ok(()));
             }
-            lead.expect_pending().once().in_sequence(&mut order).return_once(move |_| {
-                told_to_stop.cancel();
+            lease.expect_pending().once().in_sequence(&mut order).return_once(move |_| {
+                stop_at_end.cancel();
                 Ok(Vec::new())
             });
-            lead.expect_wait_for_entries().returning(|_| Ok(()));
-            Ok(Some(Box::new(lead)))
+            lease.expect_wait_for_entries().returning(|_| Ok(()));
+            Ok(Some(Box::new(lease)))
         });
         let events = Arc::new(RecordingPublisher::default());
         RelayOutbox::new(Arc::new(outbox), events.clone(), quick()).run(stop).await;
@@ -228,7 +258,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_one_relay_leads() {
+    async fn lease_is_exclusive() {
         let store = InMemoryStore::new(epoch("e1"));
         let lease = store.acquire_lease().await.unwrap();
         assert!(lease.is_some());

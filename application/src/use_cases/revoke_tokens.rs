@@ -4,8 +4,8 @@ use belfry_domain::{Timestamp, UserId};
 
 use crate::ports::{Clock, PortError, Revocation, Revocations};
 
-/// A user's tokens hold no more: a device was stolen, an account was closed. Every node learns of it
-/// within a second, ends the sessions that live on such a token, and lets in nobody who shows one.
+/// Revokes a user's tokens, for example after a device was stolen or an account was closed. Within a
+/// second every node ends the sessions with such a token and rejects the token.
 #[derive(Clone)]
 pub struct RevokeTokens {
     revocations: Arc<dyn Revocations>,
@@ -13,14 +13,14 @@ pub struct RevokeTokens {
 }
 
 impl RevokeTokens {
-    /// Keeps them there, by that clock.
+    /// Stores revocations in `revocations`, at the time of `clock`.
     pub fn new(revocations: Arc<dyn Revocations>, clock: Arc<dyn Clock>) -> Self {
         Self { revocations, clock }
     }
 
-    /// Those that were issued before that instant, or before now. No token is issued in the future,
-    /// so an instant that lies there means now too: a mistake in it would lock the user out until
-    /// then, and a revocation is never taken back.
+    /// Revokes the tokens that were issued before `issued_before`, by default before now. A later instant
+    /// is replaced by now: a mistake would otherwise lock the user out until then, because a revocation
+    /// cannot be undone.
     pub async fn run(
         &self,
         user: UserId,
@@ -38,14 +38,14 @@ mod tests {
     use crate::testing::{InMemoryStore, ManualClock, at, epoch, user};
 
     #[tokio::test]
-    async fn it_holds_from_now_unless_an_earlier_instant_is_named() {
+    async fn revocation_applies_from_now_or_an_earlier_instant() {
         let store = Arc::new(InMemoryStore::new(epoch("e1")));
         let revoke = RevokeTokens::new(store, Arc::new(ManualClock::at(5_000)));
-        for (name, asked, holds) in
+        for (name, requested, expected) in
             [("ada", None, 5_000), ("bob", Some(at(4_000)), 4_000), ("cy", Some(at(6_000)), 5_000)]
         {
-            let kept = revoke.run(user(name), asked).await.unwrap();
-            assert_eq!(kept, Revocation { user: user(name), issued_before: at(holds) });
+            let stored = revoke.run(user(name), requested).await.unwrap();
+            assert_eq!(stored, Revocation { user: user(name), issued_before: at(expected) });
         }
     }
 }

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use belfry_adapters::amqp::{AmqpSettings, Publisher, Topology};
 use belfry_adapters::inbound::amqp::{
-    ForwardHere, ForwardToNodes, Handling, Ingest, IngestSettings, NodeQueue, NodeQueueSettings,
-    NodeQueueState, StoreCommands,
+    ForwardHere, ForwardToNodes, Ingest, IngestSettings, MessageHandler, NodeQueue,
+    NodeQueueSettings, NodeQueueState, StoreCommands,
 };
 use belfry_adapters::inbound::in_process::InProcessEvents;
 use belfry_adapters::outbound::amqp::AmqpEventPublisher;
 use belfry_application::ports::{EventPublisher, RealtimeDelivery};
 use belfry_application::use_cases::{
-    DeliverEvent, ForwardEvent, HandleCommands, Relay, RelayOutbox, RevokeTokens,
+    DeliverEvent, ForwardEvent, HandleCommands, RelayOutbox, RelaySettings, RevokeTokens,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -113,7 +113,8 @@ impl Events {
     }
 
     fn add_relay(&mut self, publisher: Arc<dyn EventPublisher>, deps: &EventDeps<'_>) {
-        let relay = RelayOutbox::new(deps.store.outbox.clone(), publisher, Relay::default());
+        let relay =
+            RelayOutbox::new(deps.store.outbox.clone(), publisher, RelaySettings::default());
         let stop = self.stop.clone();
         self.producers.push(Task::new("outbox relay", async move { relay.run(stop).await }));
     }
@@ -170,7 +171,7 @@ fn ingest(broker: &Broker, deps: &EventDeps<'_>) -> Task {
     }
 }
 
-fn consume<H: Handling + 'static>(
+fn consume<H: MessageHandler + 'static>(
     broker: &Broker,
     deps: &EventDeps<'_>,
     mut settings: IngestSettings,

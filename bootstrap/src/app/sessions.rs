@@ -54,7 +54,7 @@ async fn poll_revocations(
     let poll = sessions.poll_revocations(store.revocations.clone(), stop.clone());
     let poll = store.run_when_usable(&stop, poll);
     let report = async {
-        if stop.run_until_cancelled(sessions.revocations_known()).await.is_some() {
+        if stop.run_until_cancelled(sessions.revocations_loaded()).await.is_some() {
             known.up();
         }
     };

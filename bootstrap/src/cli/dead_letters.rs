@@ -3,7 +3,7 @@
 mod format;
 
 use anyhow::{Context, bail};
-use belfry_adapters::inbound::amqp::{DeadLetterSelection, DeadLetters, Reason};
+use belfry_adapters::inbound::amqp::{DeadLetterSelection, DeadLetters, FailureReason};
 use clap::{Args, Subcommand, value_parser};
 
 use super::output::print_line;
@@ -49,8 +49,8 @@ enum DeadLettersCommand {
         #[arg(long)]
         yes: bool,
         /// Only messages that were dead-lettered for this reason
-        #[arg(long, value_parser = Reason::parse)]
-        reason: Option<Reason>,
+        #[arg(long, value_parser = FailureReason::parse)]
+        reason: Option<FailureReason>,
     },
 }
 
@@ -64,8 +64,8 @@ struct SelectionArgs {
     #[arg(long, value_name = "ID")]
     message_id: Option<String>,
     /// Only messages that were dead-lettered for this reason
-    #[arg(long, value_parser = Reason::parse)]
-    reason: Option<Reason>,
+    #[arg(long, value_parser = FailureReason::parse)]
+    reason: Option<FailureReason>,
 }
 
 impl From<SelectionArgs> for DeadLetterSelection {

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use belfry_application::use_cases::RetentionRules;
+use belfry_application::use_cases::RetentionPolicy;
 use serde::Deserialize;
 
 use super::error::BadSettings;
@@ -32,14 +32,14 @@ impl Retention {
     }
 
     /// The rules of the retention cleanup.
-    pub fn rules(&self) -> RetentionRules {
-        RetentionRules {
+    pub fn rules(&self) -> RetentionPolicy {
+        RetentionPolicy {
             notifications: self.notifications,
             deleted: self.deleted,
             requests: self.idempotency_keys,
             revocations: self.revocations,
             every: self.every,
-            ..RetentionRules::default()
+            ..RetentionPolicy::default()
         }
     }
 }

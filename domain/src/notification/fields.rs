@@ -1,33 +1,33 @@
-//! The parts of a notification that people and applications read.
+//! The fields of a notification that carry its content.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::text;
 
-/// A headline: one to [`Title::MAX_CHARS`] characters, no outer whitespace.
+/// A headline: 1 to [`Title::MAX_CHARS`] characters without surrounding whitespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Title(Box<str>);
 
 /// Why a text is not a [`Title`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTitle {
-    /// Nothing but whitespace.
+    /// Only whitespace.
     #[error("a title must not be blank")]
     Blank,
-    /// Longer than [`Title::MAX_CHARS`]; holds its length.
+    /// Longer than [`Title::MAX_CHARS`]; contains the length.
     #[error("a title has at most {max} characters, this one has {0}", max = Title::MAX_CHARS)]
     TooLong(usize),
-    /// A control character.
+    /// Contains a control character.
     #[error("a title must not hold control characters")]
     Control,
 }
 
 impl Title {
-    /// The most characters a title has.
+    /// The maximum length in characters.
     pub const MAX_CHARS: usize = 200;
 
-    /// Trims and checks.
+    /// Trims the text and checks it.
     pub fn parse(raw: &str) -> Result<Self, InvalidTitle> {
         let title = raw.trim();
         match title.chars().count() {
@@ -44,26 +44,26 @@ impl Title {
     }
 }
 
-/// The text of a notification: up to [`Message::MAX_CHARS`] characters, possibly none.
+/// The body text of a notification: 0 to [`Message::MAX_CHARS`] characters.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Message(Box<str>);
 
 /// Why a text is not a [`Message`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidMessage {
-    /// Longer than [`Message::MAX_CHARS`]; holds its length.
+    /// Longer than [`Message::MAX_CHARS`]; contains the length.
     #[error("a message has at most {max} characters, this one has {0}", max = Message::MAX_CHARS)]
     TooLong(usize),
-    /// A control character other than line breaks and tabs.
+    /// Contains a control character other than line breaks and tabs.
     #[error("a message must not hold control characters")]
     Control,
 }
 
 impl Message {
-    /// The most characters a message has.
+    /// The maximum length in characters.
     pub const MAX_CHARS: usize = 4_000;
 
-    /// Checks; the text is kept as it stands.
+    /// Checks the text and keeps it unchanged.
     pub fn parse(raw: &str) -> Result<Self, InvalidMessage> {
         match raw.chars().count() {
             n if n > Self::MAX_CHARS => Err(InvalidMessage::TooLong(n)),
@@ -78,23 +78,23 @@ impl Message {
     }
 }
 
-/// What kind of notification it is, in the words of the application that sends it: `order.shipped`,
-/// `MENTION`, … One to [`Kind::MAX_CHARS`] visible characters. On the wire it is called `type`.
+/// The type of a notification, chosen by the sending application: `order.shipped`, `MENTION`, …
+/// 1 to [`NotificationKind::MAX_CHARS`] visible characters. The wire format calls it `type`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Kind(Box<str>);
+pub struct NotificationKind(Box<str>);
 
-/// A text is not a [`Kind`].
+/// The text is not a [`NotificationKind`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a type has 1 to {} visible characters, without spaces", Kind::MAX_CHARS)]
-pub struct InvalidKind;
+#[error("a type has 1 to {} visible characters, without spaces", NotificationKind::MAX_CHARS)]
+pub struct InvalidNotificationKind;
 
-impl Kind {
-    /// The most characters a kind has.
+impl NotificationKind {
+    /// The maximum length in characters.
     pub const MAX_CHARS: usize = 100;
 
-    /// Takes the text as it stands.
-    pub fn parse(raw: &str) -> Result<Self, InvalidKind> {
-        text::visible(raw, Self::MAX_CHARS).map_err(|_| InvalidKind)?;
+    /// Checks the text and keeps it unchanged.
+    pub fn parse(raw: &str) -> Result<Self, InvalidNotificationKind> {
+        text::check_visible(raw, Self::MAX_CHARS).map_err(|_| InvalidNotificationKind)?;
         Ok(Self(raw.into()))
     }
 
@@ -104,49 +104,49 @@ impl Kind {
     }
 }
 
-impl Default for Kind {
-    /// `general`, for senders that know only one kind.
+impl Default for NotificationKind {
+    /// `general`, for senders that do not set a kind.
     fn default() -> Self {
         Self("general".into())
     }
 }
 
-/// What an application passes along for its own use: a text of at most [`Data::MAX_BYTES`] bytes
-/// that the domain carries and never reads.
+/// Custom data of the application: a text of at most [`Data::MAX_BYTES`] bytes. The domain carries
+/// it and never reads it.
 ///
-/// Its syntax (a JSON object) is the edge's promise: whoever makes one has parsed it.
+/// The text is a JSON object. The caller guarantees this; the domain does not parse it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Data(Box<str>);
 
-/// A text is too large for [`Data`]; holds its size in bytes.
+/// The text is too large for [`Data`]; contains its size in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("data has at most {max} bytes, this has {0}", max = Data::MAX_BYTES)]
 pub struct InvalidData(pub usize);
 
 impl Data {
-    /// The most bytes that data has.
+    /// The maximum size in bytes.
     pub const MAX_BYTES: usize = 16 * 1024;
 
-    /// Checks the size; the syntax has been checked by the caller.
+    /// Checks the size. The caller has checked the syntax.
     pub fn of_checked_syntax(text: impl Into<Box<str>>) -> Result<Self, InvalidData> {
         let text = text.into();
         if text.len() > Self::MAX_BYTES { Err(InvalidData(text.len())) } else { Ok(Self(text)) }
     }
 
-    /// The data as it was put in.
+    /// The unchanged text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
 impl fmt::Debug for Data {
-    /// The size only: what applications put here is nobody's business, logs' least of all.
+    /// Only the size, so that application data never appears in logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Data({} bytes)", self.0.len())
     }
 }
 
-/// Where a tap on a notification leads: a path of the application or an absolute URI, at most
+/// The target of a tap on a notification: a path of the application or an absolute URI of at most
 /// [`Link::MAX_CHARS`] visible characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link(Box<str>);
@@ -154,24 +154,25 @@ pub struct Link(Box<str>);
 /// Why a text is not a [`Link`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidLink {
-    /// Empty, too long, or with invisible characters.
+    /// Empty, too long, or contains invisible characters.
     #[error("a link has 1 to {} visible characters", Link::MAX_CHARS)]
-    NotALink,
-    /// A scheme that runs what it names in the page that shows it.
+    Malformed,
+    /// Uses a scheme that runs code in the page that shows the link.
     #[error("a link must not use the schemes javascript, vbscript or data")]
-    RunsCode,
+    ScriptScheme,
 }
 
 impl Link {
-    /// The most characters a link has.
+    /// The maximum length in characters.
     pub const MAX_CHARS: usize = 2_000;
 
-    /// Takes the text as it stands, unless following it would run code in the page that shows it.
+    /// Checks the text and keeps it unchanged. Rejects schemes that run code when the link is
+    /// followed.
     pub fn parse(raw: &str) -> Result<Self, InvalidLink> {
-        text::visible(raw, Self::MAX_CHARS).map_err(|_| InvalidLink::NotALink)?;
+        text::check_visible(raw, Self::MAX_CHARS).map_err(|_| InvalidLink::Malformed)?;
         let scheme = raw.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
         match scheme.as_deref() {
-            Some("javascript" | "vbscript" | "data") => Err(InvalidLink::RunsCode),
+            Some("javascript" | "vbscript" | "data") => Err(InvalidLink::ScriptScheme),
             _ => Ok(Self(raw.into())),
         }
     }
@@ -182,27 +183,27 @@ impl Link {
     }
 }
 
-/// How urgent a notification is. Belfry passes it on; what it means is the application's business.
+/// How urgent a notification is. Belfry passes it on; the application decides what to do with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Priority {
-    /// Can wait.
+    /// Not urgent.
     Low,
-    /// The usual one.
+    /// The default.
     #[default]
     Normal,
-    /// Should be noticed soon.
+    /// The user should see it soon.
     High,
-    /// Should be noticed now.
+    /// The user should see it now.
     Urgent,
 }
 
-/// A text is not a [`Priority`].
+/// The text is not a [`Priority`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a priority is one of low, normal, high, urgent")]
 pub struct InvalidPriority;
 
 impl Priority {
-    /// The priority's word.
+    /// The priority's wire name.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Low => "low",
@@ -232,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_title_is_trimmed_and_bounded_in_characters() {
+    fn title_is_trimmed_and_limited_in_characters() {
         assert_eq!(Title::parse("  Hi \n").unwrap().as_str(), "Hi");
         assert!(Title::parse(&"ß".repeat(200)).is_ok());
         assert_eq!(Title::parse(&"x".repeat(201)), Err(InvalidTitle::TooLong(201)));
@@ -241,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_may_be_empty_and_have_lines() {
+    fn message_may_be_empty_or_have_several_lines() {
         assert_eq!(Message::parse("").unwrap(), Message::default());
         assert!(Message::parse("one\ntwo\tthree").is_ok());
         assert_eq!(Message::parse("\u{1b}[31m"), Err(InvalidMessage::Control));
@@ -249,25 +250,25 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_runs_code_is_refused() {
+    fn link_with_a_script_scheme_is_rejected() {
         for raw in ["javascript:alert(1)", "JaVaScRiPt:alert(1)", "data:text/html,x"] {
-            assert_eq!(Link::parse(raw), Err(InvalidLink::RunsCode), "{raw}");
+            assert_eq!(Link::parse(raw), Err(InvalidLink::ScriptScheme), "{raw}");
         }
         for raw in ["/orders/7", "https://example.org/a?b=c:d", "myapp://open/7", "#top"] {
             assert!(Link::parse(raw).is_ok(), "{raw}");
         }
-        assert_eq!(Link::parse("java\tscript:alert(1)"), Err(InvalidLink::NotALink));
+        assert_eq!(Link::parse("java\tscript:alert(1)"), Err(InvalidLink::Malformed));
     }
 
     #[test]
-    fn data_is_bounded_in_bytes_and_silent_in_logs() {
+    fn data_is_limited_in_bytes_and_hidden_in_debug_output() {
         let data = Data::of_checked_syntax("{\"secret\":1}").unwrap();
         assert_eq!(format!("{data:?}"), "Data(12 bytes)");
         assert_eq!(Data::of_checked_syntax("x".repeat(16_385)), Err(InvalidData(16_385)));
     }
 
     #[test]
-    fn every_priority_is_read_back_from_its_word() {
+    fn every_priority_is_parsed_from_its_wire_name() {
         for priority in [Priority::Low, Priority::Normal, Priority::High, Priority::Urgent] {
             assert_eq!(priority.as_str().parse(), Ok(priority));
         }

@@ -1,63 +1,65 @@
-//! A notification and the values it is made of.
+//! A notification, its draft and their fields.
 
 mod fields;
 mod id;
 
 pub use fields::{
-    Data, InvalidData, InvalidKind, InvalidLink, InvalidMessage, InvalidPriority, InvalidTitle,
-    Kind, Link, Message, Priority, Title,
+    Data, InvalidData, InvalidLink, InvalidMessage, InvalidNotificationKind, InvalidPriority,
+    InvalidTitle, Link, Message, NotificationKind, Priority, Title,
 };
 pub use id::{InvalidId, NotificationId};
 
-use crate::{Revision, Timestamp, UserId};
+use crate::inbox_state::Revision;
+use crate::time::Timestamp;
+use crate::user::UserId;
 
-/// What somebody asks to be told to a user: a notification that no inbox has taken yet.
+/// A notification before an inbox has accepted it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draft {
     /// Unique within the inbox of `user`.
     pub id: NotificationId,
     /// The recipient.
     pub user: UserId,
-    /// What kind of notification it is.
-    pub kind: Kind,
+    /// The wire format calls it `type`.
+    pub kind: NotificationKind,
     /// The headline.
     pub title: Title,
-    /// The text below it; may be empty.
+    /// The body text; may be empty.
     pub message: Message,
-    /// What the application that shows it wants to know besides.
+    /// Custom data of the application.
     pub data: Option<Data>,
-    /// Where a tap on it leads.
+    /// The target of a tap on the notification.
     pub link: Option<Link>,
     /// How urgent it is.
     pub priority: Priority,
-    /// What it replaces being told twice: a second draft with the same key in the same inbox is
-    /// the same notification, whatever its id.
+    /// Prevents duplicates: a second draft with the same key in the same inbox is a duplicate of the
+    /// first, whatever its id.
     pub dedupe_key: Option<NotificationId>,
-    /// When it came into being.
+    /// When the sender created it.
     pub created_at: Timestamp,
-    /// When it loses its meaning and may be removed.
+    /// When it may be removed because it is no longer relevant; `None` for never.
     pub expires_at: Option<Timestamp>,
 }
 
-/// Why a draft makes no sense although each of its parts does.
+/// Why a draft is invalid although each of its fields is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidDraft {
-    /// It would expire before it exists.
+    /// It expires at or before its creation.
     #[error("expiresAt must be later than createdAt")]
-    ExpiresBeforeItExists,
+    ExpiresBeforeCreated,
 }
 
 impl Draft {
-    /// Checks the rules that hold between the parts.
+    /// Checks the rules that concern several fields.
     pub fn check(self) -> Result<Self, InvalidDraft> {
         match self.expires_at {
-            Some(end) if end <= self.created_at => Err(InvalidDraft::ExpiresBeforeItExists),
+            Some(end) if end <= self.created_at => Err(InvalidDraft::ExpiresBeforeCreated),
             _ => Ok(self),
         }
     }
 
-    /// The notification this becomes when an inbox takes it as its change `revision`.
-    pub fn taken_at(self, revision: Revision) -> Notification {
+    /// The notification that this draft becomes when its inbox accepts it as change `revision`.
+    pub fn into_notification(self, revision: Revision) -> Notification {
         Notification {
             id: self.id,
             user: self.user,
@@ -81,29 +83,29 @@ impl Draft {
 pub struct Notification {
     /// Unique within the inbox of `user`.
     pub id: NotificationId,
-    /// Whose inbox it is in.
+    /// The owner of the inbox.
     pub user: UserId,
-    /// What kind of notification it is.
-    pub kind: Kind,
+    /// The wire format calls it `type`.
+    pub kind: NotificationKind,
     /// The headline.
     pub title: Title,
-    /// The text below it; may be empty.
+    /// The body text; may be empty.
     pub message: Message,
-    /// What the application that shows it wants to know besides.
+    /// Custom data of the application.
     pub data: Option<Data>,
-    /// Where a tap on it leads.
+    /// The target of a tap on the notification.
     pub link: Option<Link>,
     /// How urgent it is.
     pub priority: Priority,
-    /// When it came into being.
+    /// When the sender created it.
     pub created_at: Timestamp,
-    /// When it loses its meaning and may be removed.
+    /// When it may be removed because it is no longer relevant; `None` for never.
     pub expires_at: Option<Timestamp>,
     /// When the user read it; `None` while unread.
     pub read_at: Option<Timestamp>,
-    /// The change of the inbox that brought it. Orders an inbox: no two notifications share one.
+    /// The change that created it. Unique within the inbox; lists are ordered by it.
     pub created_revision: Revision,
-    /// The latest change of the inbox that concerned it.
+    /// The latest change that concerned it.
     pub revision: Revision,
 }
 
@@ -113,8 +115,8 @@ impl Notification {
         self.read_at.is_some()
     }
 
-    /// How many bytes of text it has. Pages are bounded by this, so a store that limits a page in its
-    /// query must count the same: the id, the kind, the title, the message, the link and the data.
+    /// The size of its texts in bytes: id, kind, title, message, link and data. Pages are limited by
+    /// this sum, so a store that limits a page in its query must count the same fields.
     pub fn text_bytes(&self) -> usize {
         let optional = [self.link.as_ref().map(Link::as_str), self.data.as_ref().map(Data::as_str)];
         let required =
@@ -122,9 +124,10 @@ impl Notification {
         required.into_iter().chain(optional.into_iter().flatten()).map(str::len).sum()
     }
 
-    /// Whether it says the same as `draft`: equal but for what an inbox adds, and for the instant
-    /// at which it was put down, which a sender who tries again does not know any more.
-    pub fn says_the_same_as(&self, draft: &Draft) -> bool {
+    /// Whether the recipient and the content equal those of `draft`. Ignores fields that an inbox
+    /// sets, and also `created_at` and `expires_at`: a sender that retries no longer knows the
+    /// instants of its first attempt.
+    pub fn has_same_content(&self, draft: &Draft) -> bool {
         self.user == draft.user
             && self.kind == draft.kind
             && self.title == draft.title

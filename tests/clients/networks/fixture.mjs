@@ -1,11 +1,10 @@
-// What a scenario works with: users of its own, a service that notifies them, devices. All that a scenario
-// opens is closed when it ends, however it ends.
+// The users, service and devices of a scenario. All of them are closed when it ends, also with an error.
 
 import { createHmac, randomUUID } from "node:crypto";
 import * as version4 from "socket.io-client";
 import * as version3 from "socket.io-client-3";
 
-/** Far more than anything takes, so that only a real fault runs into it, also on a busy machine. */
+/** Far longer than anything takes, so that it expires only for a real fault, also on a busy machine. */
 const PATIENCE_MS = 30_000;
 /** How often a condition is checked. */
 const PAUSE_MS = 10;
@@ -21,8 +20,7 @@ export const NAMESPACES = ["/", "/notifications"];
 
 export const pause = (milliseconds) => new Promise((resume) => setTimeout(resume, milliseconds));
 
-/** Waits until `probe` answers something that is true, and returns that. `describe` says in the error what was
- *  there instead. */
+/** Waits until `probe` returns a truthy value, and returns it. `describe` adds the last state to the error. */
 export async function until(what, probe, describe = () => "") {
   const end = performance.now() + PATIENCE_MS;
   for (;;) {
@@ -42,14 +40,14 @@ export function ensure(what, holds) {
   if (!holds) throw new Error(what);
 }
 
-/** What one client's socket (its membership in one namespace) has received, in order. */
+/** One client's socket (its membership in one namespace) and everything it has received, in order. */
 export class Device {
   connects = 0;
   refusals = [];
   disconnects = [];
   notifications = [];
   events = [];
-  /** The newest revision, and the epoch it belongs to: what the next handshake asks from. */
+  /** The newest revision and its epoch: the next handshake resumes there. */
   position = {};
 
   constructor(manager, namespace, auth) {
@@ -189,7 +187,7 @@ export class Fixture {
     return manager;
   }
 
-  /** A socket of that user, which connects when it is told to. */
+  /** A socket of that user, which does not connect by itself. */
   device(manager, namespace, user, auth = { token: this.token(user) }) {
     return new Device(manager, namespace, auth);
   }
@@ -215,8 +213,8 @@ export class Fixture {
     await device.until("upgraded", () => device.manager.engine?.transport?.name === "websocket");
   }
 
-  /** Notifies the user again and again until the device receives one of it: where it has connected twice at
-   *  once, it is told so before the session that counts has begun. */
+  /** Notifies the user repeatedly until the device receives a notification: after two connects at once it
+   *  reports `connect` before its final session has begun. */
   async served(user, device) {
     const before = device.ids.length;
     const end = performance.now() + PATIENCE_MS;

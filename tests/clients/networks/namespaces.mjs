@@ -1,4 +1,4 @@
-// Several namespaces on one connection: what happens in one leaves the other alone.
+// Several namespaces on one connection: they do not affect each other.
 
 import { ensure, equal, NAMESPACES, pause, until } from "./fixture.mjs";
 
@@ -100,7 +100,7 @@ async function leftRightBehindTheConnect(fixture, kept) {
 
 const repeated = (ids) => ids.filter((id, n) => ids.indexOf(id) !== n);
 
-/** Two CONNECT packets for one namespace, the second as another user: the page has signed in somebody else. */
+/** Two CONNECT packets for one namespace, the second as another user: the page has signed in with another account. */
 const takenOver = (again) => async (fixture, kept) => {
   const place = await pair(fixture, kept);
   const [bob, cy] = [place.ben, fixture.user("cy")];
@@ -120,8 +120,8 @@ const takenOver = (again) => async (fixture, kept) => {
   await keepsReceiving(fixture, place);
 };
 
-/** The first CONNECT may be answered before the second is received: then the client, which is told that it is
- *  connected, sends while the server authenticates it anew. */
+/** The first CONNECT may be answered before the second is received: then the client is connected and
+ *  sends while the server authenticates it anew. */
 async function eventBehindTwoConnects(fixture, kept) {
   const TIMES = 20;
   const place = await pair(fixture, kept);
@@ -274,7 +274,7 @@ async function postBehindARefusal(fixture) {
   await post(`40{"token":"${fixture.token(fixture.user("ada"))}"}`);
 }
 
-/** Applications show and log `socket.id`. Whoever knows it can do nothing with it. */
+/** Applications show and log `socket.id`. It must be of no use to an attacker. */
 async function publicId(fixture, kept) {
   const place = await pair(fixture, kept);
   const { ada, ben, other, manager } = place;

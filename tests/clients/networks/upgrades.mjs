@@ -1,9 +1,9 @@
-// Upgrades from polling to a WebSocket that do not get through, or do at a bad moment.
+// Upgrades from polling to a WebSocket that fail, or succeed at a bad moment.
 
 import { ensure, equal, pause, until } from "./fixture.mjs";
 import { HttpProxy, UPGRADES } from "./proxies.mjs";
 
-/** More than this is a client and a server that keep each other busy. */
+/** More requests mean that client and server keep each other busy. */
 const MAX_POLLS_PER_SECOND = 20;
 
 /** A device behind a proxy that treats upgrades in that way, and a user with an inbox of their own. */
@@ -37,7 +37,7 @@ const fallsBack = (upgrade) => async (fixture) => {
   stillPolls(place);
 };
 
-/** Nobody tells the client that the probe hangs: it polls until the server gives the probe up, and after that. */
+/** The client does not notice that the probe hangs: it polls until the server abandons the probe, and after that. */
 const pollsOn = (upgrade) => async (fixture) => {
   const place = await behind(fixture, upgrade);
   const { proxy, ada, device } = place;
@@ -60,7 +60,7 @@ async function lastPacketLost(fixture) {
   const proxy = await HttpProxy.to(fixture, {
     upgrade(request, socket, head, proxy) {
       let chunks = 0;
-      // The first is the probe; with the second the client takes leave of polling.
+      // The first is the probe; with the second the client ends polling.
       const toServer = () => !(silent = proxy.webSocketsOpened === 1 && ++chunks > 1);
       proxy.tunnel(request, socket, head, { toServer });
     },
@@ -74,7 +74,7 @@ async function lastPacketLost(fixture) {
   await device.until("received notification:sync", () => device.named("notification:sync").length > 0);
   await until("the WebSocket is silent", () => silent, device.describe);
   const ids = await fixture.fill(ada, 3, (n) => `lost-${n}`);
-  // As when the network comes back: what was silent is reset.
+  // As when the network is back: silent connections are reset.
   proxy.cut();
   await device.connected(2);
   await fixture.upgraded(device);

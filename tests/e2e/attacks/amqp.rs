@@ -1,4 +1,5 @@
-//! Messages of every wrong kind: each ends in the dead queue with its reason, and its neighbours pass.
+//! Invalid messages of every kind: each goes to the dead-letter queue with its reason, and valid messages
+//! around it are processed.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +9,7 @@ use belfry_tests::wait::until_true;
 use lapin::BasicProperties;
 use serde_json::{Value, json};
 
-use super::Scene;
+use super::Target;
 use crate::setup::Setup;
 
 fn create(data: &Value) -> Vec<u8> {
@@ -16,11 +17,11 @@ fn create(data: &Value) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn wrong_messages_are_dead_letters_and_their_neighbours_pass() {
-    let scene = Scene::shared(Setup::Servers).await;
-    let broker = scene.place.broker();
+async fn invalid_messages_are_dead_lettered_and_valid_ones_are_processed() {
+    let target = Target::shared(Setup::Servers).await;
+    let broker = target.place.broker();
     let (amqp, queue) = (Amqp::connect(broker.url()).await, broker.ingest_queue());
-    let receiver = scene.place.user("receiver");
+    let receiver = target.place.user("receiver");
     let user = receiver.id();
     let with = |field: &str, value: Value| {
         let mut data = json!({ "userId": user, "title": "Hi" });
@@ -32,7 +33,7 @@ async fn wrong_messages_are_dead_letters_and_their_neighbours_pass() {
             .to_string()
             .into_bytes()
     };
-    let read = |data: Value| {
+    let mark_read = |data: Value| {
         json!({ "pattern": "notification.mark_read", "data": data }).to_string().into_bytes()
     };
     let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
@@ -43,22 +44,22 @@ async fn wrong_messages_are_dead_letters_and_their_neighbours_pass() {
     let rows: Vec<(&str, Vec<u8>, &str)> = vec![
         ("empty", vec![], unreadable),
         ("white space", b" \r\n\t".to_vec(), unreadable),
-        ("no JSON", b"hello".to_vec(), unreadable),
+        ("not JSON", b"hello".to_vec(), unreadable),
         ("half of JSON", b"{\"pattern\":".to_vec(), unreadable),
-        ("JSON and more", b"{}{}".to_vec(), unreadable),
+        ("JSON followed by more", b"{}{}".to_vec(), unreadable),
         ("a list", b"[]".to_vec(), unreadable),
         ("a text", b"\"notification.create\"".to_vec(), unreadable),
         ("null", b"null".to_vec(), unreadable),
         ("a number", b"7".to_vec(), unreadable),
         ("not UTF-8", b"{\"pattern\":\"\xff\"}".to_vec(), unreadable),
-        ("a mark of byte order", b"\xef\xbb\xbf{}".to_vec(), unreadable),
+        ("a byte order mark", b"\xef\xbb\xbf{}".to_vec(), unreadable),
         ("UTF-16", "{}".encode_utf16().flat_map(u16::to_be_bytes).collect(), unreadable),
         ("compressed", b"\x1f\x8b\x08\0\0\0\0\0".to_vec(), unreadable),
         ("2 MB", with("message", json!("x".repeat(2_000_000))), unreadable),
         ("a list nested 100,000 deep", raw(nested(100_000)), invalid),
         ("objects nested 100,000 deep", raw(objects(100_000)), invalid),
-        ("brackets without end", vec![b'['; 500_000], unreadable),
-        ("braces without end", r#"{"a":"#.repeat(100_000).into_bytes(), unreadable),
+        ("unclosed brackets", vec![b'['; 500_000], unreadable),
+        ("unclosed braces", r#"{"a":"#.repeat(100_000).into_bytes(), unreadable),
         ("a pattern twice", br#"{"pattern":"a","pattern":"b","data":{}}"#.to_vec(), unreadable),
         ("no pattern", b"{}".to_vec(), unknown),
         ("an unknown pattern", pattern(&json!("order.placed")), unknown),
@@ -73,8 +74,8 @@ async fn wrong_messages_are_dead_letters_and_their_neighbours_pass() {
         ("no data", br#"{"pattern":"notification.create"}"#.to_vec(), invalid),
         ("data that is a list", raw("[]".to_owned()), invalid),
         ("data that is a text", raw("\"x\"".to_owned()), invalid),
-        ("nobody to tell", create(&json!({ "title": "Hi" })), invalid),
-        ("nothing to tell", create(&json!({ "userId": user })), invalid),
+        ("no user", create(&json!({ "title": "Hi" })), invalid),
+        ("no title", create(&json!({ "userId": user })), invalid),
         ("a user that is an object", with("userId", json!({ "$ne": null })), invalid),
         ("a user that is a list", with("userId", json!([user])), invalid),
         ("a user with a space", with("userId", json!(format!("{user} "))), invalid),
@@ -85,33 +86,36 @@ async fn wrong_messages_are_dead_letters_and_their_neighbours_pass() {
         ("a title that is a number", with("title", json!(7)), invalid),
         ("a title of a zero byte", with("title", json!("\0")), invalid),
         ("a title of 10 kB", with("title", json!("t".repeat(10_000))), invalid),
-        ("data of data that is a list", with("data", json!([1])), invalid),
-        ("data of data of 100 kB", with("data", json!({ "x": "y".repeat(100_000) })), invalid),
-        ("a link that runs", with("link", json!("javascript:alert(1)")), invalid),
-        ("a priority of its own", with("priority", json!("highest")), invalid),
-        ("a time that is none", with("createdAt", json!("yesterday")), invalid),
+        ("a data field that is a list", with("data", json!([1])), invalid),
+        ("a data field of 100 kB", with("data", json!({ "x": "y".repeat(100_000) })), invalid),
+        ("a javascript: link", with("link", json!("javascript:alert(1)")), invalid),
+        ("an unknown priority", with("priority", json!("highest")), invalid),
+        ("a time that is a word", with("createdAt", json!("yesterday")), invalid),
         ("a time that is a number", with("expiresAt", json!(1e300)), invalid),
         ("a dedupe key of 10 kB", with("dedupeKey", json!("d".repeat(10_000))), invalid),
-        ("a read of nothing", read(json!({ "userId": user })), invalid),
-        ("a read of no ids", read(json!({ "userId": user, "ids": [] })), invalid),
-        ("a read of 1,001 ids", read(json!({ "userId": user, "ids": vec!["n"; 1_001] })), invalid),
+        ("mark_read without an id", mark_read(json!({ "userId": user })), invalid),
+        ("mark_read with no ids", mark_read(json!({ "userId": user, "ids": [] })), invalid),
         (
-            "a read of an id of 10 kB",
-            read(json!({ "userId": user, "id": "i".repeat(10_000) })),
+            "mark_read with 1,001 ids",
+            mark_read(json!({ "userId": user, "ids": vec!["n"; 1_001] })),
             invalid,
         ),
-        ("a read of nobody's", read(json!({ "id": "n1" })), invalid),
+        (
+            "mark_read with an id of 10 kB",
+            mark_read(json!({ "userId": user, "id": "i".repeat(10_000) })),
+            invalid,
+        ),
+        ("mark_read without a user", mark_read(json!({ "id": "n1" })), invalid),
     ];
     let mut expected = BTreeMap::new();
-    for (number, (attack, body, reason)) in rows.into_iter().enumerate() {
-        let neighbour =
-            create(&json!({ "userId": user, "id": format!("n{number}"), "title": "Hi" }));
-        let named = BasicProperties::default().with_message_id(attack.into());
+    for (number, (attempt, body, reason)) in rows.into_iter().enumerate() {
+        let valid = create(&json!({ "userId": user, "id": format!("n{number}"), "title": "Hi" }));
+        let named = BasicProperties::default().with_message_id(attempt.into());
         amqp.publish("", &queue, body, named).await;
-        amqp.publish("", &queue, neighbour, BasicProperties::default()).await;
-        expected.insert(attack.to_owned(), reason.to_owned());
+        amqp.publish("", &queue, valid, BasicProperties::default()).await;
+        expected.insert(attempt.to_owned(), reason.to_owned());
     }
-    // What no library would write into the properties.
+    // Valid messages with properties that no library would send.
     for (number, properties) in [
         raw_amqp::nested_headers(15_000),
         raw_amqp::nested_headers(1),
@@ -124,38 +128,38 @@ async fn wrong_messages_are_dead_letters_and_their_neighbours_pass() {
         let data = json!({ "userId": user, "id": format!("odd{number}"), "title": "Hi" });
         raw_amqp::publish(broker.url(), &queue, properties, &create(&data)).await;
     }
-    // Fields that are not known are kept out, whatever they are.
+    // Unknown fields are ignored.
     let more = json!({
         "userId": user, "id": "more", "title": "Hi", "isRead": true, "readAt": "2020-01-01T00:00:00Z",
-        "revision": 99, "__proto__": { "admin": true }, "deleted": true, "user_id": scene.victim.id(),
+        "revision": 99, "__proto__": { "admin": true }, "deleted": true, "user_id": target.victim.id(),
     });
     amqp.publish("", &queue, create(&more), BasicProperties::default()).await;
 
-    let stored = scene.place.stored_soon(&receiver, "more").await;
+    let stored = target.place.stored_soon(&receiver, "more").await;
     assert_eq!((&stored["isRead"], &stored["readAt"]), (&json!(false), &Value::Null));
     for field in ["__proto__", "deleted", "user_id"] {
         assert!(stored.get(field).is_none(), "{field}: {stored}");
     }
     assert_eq!(stored["userId"], user);
     let good = expected.len() + 4 + 1;
-    until_true("the neighbours are stored", async || {
+    until_true("the valid messages are stored", async || {
         let count = receiver.http().get("/v1/notifications/unread-count").await.expect(200);
         count["count"] == good
     })
     .await;
     let dead = broker.dead_queue();
-    until_true("the others are dead", async || {
+    until_true("the others are dead letters", async || {
         usize::try_from(amqp.count(&dead).await.unwrap_or_default()) == Ok(expected.len())
     })
     .await;
-    let mut told = BTreeMap::new();
-    while let Some(letter) = amqp.take(&dead).await {
-        let attack = letter.properties.message_id().as_ref().unwrap().to_string();
-        let error = letter.header("x-belfry-error").unwrap();
-        assert!(!error.is_empty() && error.len() < 2_000, "{attack}: {error:.300}");
-        told.insert(attack, letter.header("x-belfry-reason").unwrap());
+    let mut reasons = BTreeMap::new();
+    while let Some(message) = amqp.take(&dead).await {
+        let attempt = message.properties.message_id().as_ref().unwrap().to_string();
+        let error = message.header("x-belfry-error").unwrap();
+        assert!(!error.is_empty() && error.len() < 2_000, "{attempt}: {error:.300}");
+        reasons.insert(attempt, message.header("x-belfry-reason").unwrap());
     }
-    assert_eq!(told, expected);
+    assert_eq!(reasons, expected);
     assert_eq!(amqp.count(&queue).await, Some(0));
-    scene.stands_unharmed().await;
+    target.assert_unharmed().await;
 }

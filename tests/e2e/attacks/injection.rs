@@ -1,5 +1,5 @@
-//! Texts that mean something to SQL, to a terminal, to a log or to a page: they are kept as they came,
-//! and say nothing of their own anywhere.
+//! Texts that are special in SQL, a terminal, a log or an HTML page: they are stored unchanged and are
+//! never interpreted.
 
 use std::fmt::Write as _;
 
@@ -12,12 +12,12 @@ use lapin::types::{AMQPValue, FieldTable};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::Scene;
+use super::Target;
 use crate::setup::Setup;
 
-on_both_setups!(what_is_stored_is_what_was_sent);
+on_both_setups!(hostile_texts_are_stored_unchanged_and_not_interpreted);
 
-/// With the mark by which they would be found where they do not belong.
+/// Two of them try to forge a log line; [`assert_whole_lines`] looks for it.
 const HOSTILE: [&str; 12] = [
     "'; DROP TABLE notifications; --",
     "' OR '1'='1",
@@ -33,27 +33,23 @@ const HOSTILE: [&str; 12] = [
     "\u{202e}drawkcab \u{1f469}\u{200d}\u{1f4bb} e\u{301}",
 ];
 
-/// Those that have to be one visible word.
+/// The text as one word of visible ASCII, for fields that allow nothing else.
 fn word(text: &str) -> String {
     text.chars().filter(char::is_ascii_graphic).take(90).collect()
 }
 
-async fn what_is_stored_is_what_was_sent(setup: Setup) {
+async fn hostile_texts_are_stored_unchanged_and_not_interpreted(setup: Setup) {
     for format in ["json", "text"] {
         let configure = |builder: belfry_tests::process::Builder| {
             builder.setting("log.format", format).setting("log.level", "trace")
         };
-        let scene = Scene::at(std::sync::Arc::new(setup.own_with(configure).await)).await;
-        let receiver = scene.place.user("receiver");
+        let target = Target::on(std::sync::Arc::new(setup.own_with(configure).await)).await;
+        let receiver = target.place.user("receiver");
         for (number, text) in HOSTILE.into_iter().enumerate() {
-            is_kept(&scene, receiver.id(), number, text).await;
+            assert_stored_unchanged(&target, receiver.id(), number, text).await;
         }
         let page = receiver.http().get("/v1/notifications?limit=100").await.expect(200);
-        assert_eq!(
-            page["items"].as_array().unwrap().len(),
-            HOSTILE.len(),
-            "nothing more, nothing less"
-        );
+        assert_eq!(page["items"].as_array().unwrap().len(), HOSTILE.len(), "no more and no fewer");
         for text in HOSTILE.map(word) {
             let mut path = "/v1/notifications?type=".to_owned();
             for byte in text.bytes() {
@@ -63,21 +59,21 @@ async fn what_is_stored_is_what_was_sent(setup: Setup) {
             assert_eq!(answer["items"].as_array().unwrap().len(), 1, "{text}");
         }
         if setup == Setup::Servers {
-            by_messages(&scene).await;
+            publish_hostile_messages(&target).await;
         }
-        has_whole_lines(&scene.place.belfry, format);
-        scene.stands_unharmed().await;
+        assert_whole_lines(&target.place.belfry, format);
+        target.assert_unharmed().await;
     }
 }
 
-async fn is_kept(scene: &Scene, user: &str, number: usize, text: &str) {
+async fn assert_stored_unchanged(target: &Target, user: &str, number: usize, text: &str) {
     let word = word(text);
     let draft = json!({
         "userId": user, "id": format!("{number}|{word}"), "dedupeKey": format!("{number}/{word}"),
         "type": word, "title": text, "message": text, "link": format!("/{word}"),
         "data": { text: [text, { "deeper": text }] },
     });
-    let request = scene.place.service().request(Method::POST, "/v1/notifications").json(&draft);
+    let request = target.place.service().request(Method::POST, "/v1/notifications").json(&draft);
     let request = request
         .header("x-request-id", word.as_bytes())
         .header("traceparent", text.replace(['\r', '\n'], "\t").as_bytes())
@@ -90,16 +86,16 @@ async fn is_kept(scene: &Scene, user: &str, number: usize, text: &str) {
     for field in ["id", "type", "title", "message", "link", "data"] {
         assert_eq!(made[field], draft[field], "{field}");
     }
-    let stored = scene.victim.called(user).http().get("/v1/notifications?limit=1").await;
+    let stored = target.victim.called(user).http().get("/v1/notifications?limit=1").await;
     let stored = &stored.expect(200)["items"][0];
     for field in ["id", "type", "title", "message", "link", "data"] {
         assert_eq!(stored[field], draft[field], "{field}");
     }
 }
 
-/// Everything about a message that a producer can write.
-async fn by_messages(scene: &Scene) {
-    let broker = scene.place.broker();
+/// Puts the texts into every field of a message that a producer controls.
+async fn publish_hostile_messages(target: &Target) {
+    let broker = target.place.broker();
     let amqp = Amqp::connect(broker.url()).await;
     for text in HOSTILE {
         let mut headers = FieldTable::default();
@@ -126,15 +122,18 @@ async fn by_messages(scene: &Scene) {
         amqp.publish(&broker.ingest_queue(), text, "{}", properties.clone()).await;
     }
     let dead = u32::try_from(HOSTILE.len() * 5).unwrap();
-    until_true("all are dead", async || amqp.count(&broker.dead_queue()).await == Some(dead)).await;
+    until_true("all are dead letters", async || {
+        amqp.count(&broker.dead_queue()).await == Some(dead)
+    })
+    .await;
 }
 
-/// Each line is one that Belfry wrote, from its beginning.
-fn has_whole_lines(belfry: &Belfry, format: &str) {
+/// Belfry has written each log line as a whole: no text has forged one.
+fn assert_whole_lines(belfry: &Belfry, format: &str) {
     let log = belfry.log();
-    let own = |line: &&str| !line.contains("listening on ") && !line.contains("admin on ");
-    let lines: Vec<_> = log.lines().filter(own).collect();
-    assert!(lines.len() > 50, "it logs all that it can: {log}");
+    let is_log = |line: &&str| !line.contains("listening on ") && !line.contains("admin on ");
+    let lines: Vec<_> = log.lines().filter(is_log).collect();
+    assert!(lines.len() > 50, "the log level is trace: {log}");
     for line in lines {
         if format == "json" {
             let line: Value =
@@ -142,8 +141,8 @@ fn has_whole_lines(belfry: &Belfry, format: &str) {
             assert_ne!(line["message"], "forged: mark");
         } else {
             let stamp = line.get(..27).unwrap_or_default();
-            assert!(stamp.ends_with('Z') && stamp.contains('T'), "no line of its own: {line:?}");
-            // Quoted in a line of ours it may stand; it would begin one where a line end got through.
+            assert!(stamp.ends_with('Z') && stamp.contains('T'), "not a whole line: {line:?}");
+            // A line of ours may quote the text. A line that begins with it would be forged.
             assert!(!line.starts_with("2026-01-01T"), "{line:?}");
         }
         assert!(!line.contains(['\u{1b}', '\u{202e}']), "{line:?}");

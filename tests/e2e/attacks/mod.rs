@@ -1,13 +1,14 @@
-//! What an attacker tries, door by door, and what they get for it.
+//! Attacks on each endpoint, and their outcome.
 //!
-//! Each file is about one door and has its attacks in tables: a name, what is sent, what comes of it.
-//! After each table the server is looked at as a [`Scene`] sees it: it is ready, it has not panicked,
-//! and the victim's device has heard what was meant for it and nothing else.
-#![expect(clippy::too_many_lines, reason = "a table of attacks is read as one")]
+//! Each file covers one kind of attack and lists its attempts in tables: a name, what is sent, and the
+//! expected outcome. After each table, [`Target::assert_unharmed`] checks the server: it is ready and has
+//! not panicked, and the victim's device has received its own events and no others.
+#![expect(clippy::too_many_lines, reason = "a table of attempts is read as a whole")]
 
 mod amqp;
 mod floods;
 mod injection;
+mod polling_client;
 mod rest;
 mod smuggling;
 mod sockets;
@@ -20,25 +21,25 @@ use serde_json::{Value, json};
 
 use crate::setup::{Place, Setup, User, signed_in, until_ready};
 
-/// A server, and somebody on it whose inbox and devices are nobody else's business.
-struct Scene {
+/// A server, and a victim on it whose inbox and devices must stay private.
+struct Target {
     place: Arc<Place>,
     victim: User,
     device: Device,
-    /// An id that an attacker may know, of a notification that they must not.
+    /// The id of the victim's notification. The attacker may know the id but must not get the content.
     secret: String,
 }
 
-impl Scene {
+impl Target {
     async fn shared(setup: Setup) -> Self {
-        Self::at(setup.shared().await).await
+        Self::on(setup.shared().await).await
     }
 
-    async fn at(place: Arc<Place>) -> Self {
+    async fn on(place: Arc<Place>) -> Self {
         let victim = place.user("victim");
         let device = signed_in(victim.node()).await;
         let secret = format!("secret-of-{}", victim.id());
-        place.notify(&victim, json!({ "id": secret, "title": "For the victim alone" })).await;
+        place.notify(&victim, json!({ "id": secret, "title": "For the victim only" })).await;
         Self { place, victim, device, secret }
     }
 
@@ -46,13 +47,13 @@ impl Scene {
         self.place.belfry.url()
     }
 
-    /// A user of their own right who wants more than that.
+    /// A user with an account of their own.
     fn attacker(&self) -> User {
         self.place.user("attacker")
     }
 
-    /// Whatever was tried, all is as it was.
-    async fn stands_unharmed(self) {
+    /// The server works, and the victim's inbox and device are unchanged.
+    async fn assert_unharmed(self) {
         until_ready(&self.place.belfry).await;
         self.place.until_told(&self.victim, [&self.device], "the-last-one").await;
         let ids: Vec<_> =

@@ -1,36 +1,36 @@
-//! What somebody with a token of their own tries at REST: other people's ids, ids that mean more than
-//! they say, and bodies that are too much.
+//! Attacks by REST with the attacker's own token: ids of other users, user ids with special characters, and
+//! oversized or malformed bodies.
 
 use belfry_tests::http::{Http, send};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::Scene;
+use super::Target;
 use crate::setup::{Setup, key};
 
 on_both_setups!(
-    an_id_of_somebody_else_opens_nothing,
-    a_name_of_a_user_is_nothing_but_a_name,
-    bodies_that_are_too_much,
+    ids_of_other_users_give_no_access,
+    user_ids_are_not_interpreted,
+    invalid_bodies_are_rejected_with_their_code,
 );
 
-fn with_scope(scene: &Scene, user: &str, scope: &str) -> Http {
-    scene.place.belfry.http().bearer(key().token(user).scope(scope).sign())
+fn with_scope(target: &Target, user: &str, scope: &str) -> Http {
+    target.place.belfry.http().bearer(key().token(user).scope(scope).sign())
 }
 
-async fn an_id_of_somebody_else_opens_nothing(setup: Setup) {
-    let scene = Scene::shared(setup).await;
-    let attacker = scene.attacker();
-    let secret = format!("/v1/notifications/{}", scene.secret);
+async fn ids_of_other_users_give_no_access(setup: Setup) {
+    let target = Target::shared(setup).await;
+    let attacker = target.attacker();
+    let secret = format!("/v1/notifications/{}", target.secret);
     let read = format!("{secret}/read");
-    let revocations = format!("/v1/users/{}/revocations", scene.victim.id());
-    let draft = json!({ "userId": scene.victim.id(), "title": "From a friend" });
-    let many = json!({ "userIds": [scene.victim.id()], "title": "From a friend" });
+    let revocations = format!("/v1/users/{}/revocations", target.victim.id());
+    let draft = json!({ "userId": target.victim.id(), "title": "From a friend" });
+    let many = json!({ "userIds": [target.victim.id()], "title": "From a friend" });
     let batch = json!({ "notifications": [draft] });
     let nothing = || Value::Null;
-    // A service may write to everybody, and read nobody's.
+    // Even a service, which may write to every inbox, cannot read one.
     for scope in ["", "notifications:write", "notifications:writes tokens", "*", "admin"] {
-        let http = with_scope(&scene, attacker.id(), scope);
+        let http = with_scope(&target, attacker.id(), scope);
         for (method, path, body, status, code) in [
             (Method::GET, &*secret, nothing(), 404, "not_found"),
             (Method::DELETE, &secret, nothing(), 404, "not_found"),
@@ -52,7 +52,7 @@ async fn an_id_of_somebody_else_opens_nothing(setup: Setup) {
                 assert_eq!(answer.expect(403)["code"], "scope_missing", "{scope:?}: {path} {body}");
             }
         }
-        // Whom it is about is said by the token alone.
+        // Only the token determines the user.
         for (method, path) in [
             (Method::GET, "/v1/notifications"),
             (Method::GET, "/v1/notifications/unread-count"),
@@ -60,29 +60,29 @@ async fn an_id_of_somebody_else_opens_nothing(setup: Setup) {
             (Method::POST, "/v1/notifications/read-all"),
             (Method::PUT, "/v1/notifications/read-all"),
         ] {
-            let victim = scene.victim.id();
+            let victim = target.victim.id();
             let path = format!("{path}?userId={victim}&user={victim}&sub={victim}");
             let request = http.request(method.clone(), &path).header("x-user-id", victim);
             let request = request.header("x-forwarded-user", victim);
             let answer = send(request.json(&json!({ "userId": victim }))).await;
-            let told = answer.expect(200).to_string();
-            assert!(!told.contains(&scene.secret), "{method} {path}: {told}");
-            assert!(!told.contains(r#""count":1"#), "{method} {path}: {told}");
+            let body = answer.expect(200).to_string();
+            assert!(!body.contains(&target.secret), "{method} {path}: {body}");
+            assert!(!body.contains(r#""count":1"#), "{method} {path}: {body}");
         }
     }
-    // A service's own id is its own: taken for somebody else, it is another notification.
-    let service = with_scope(&scene, "shop", "notifications:write");
-    let taken = json!({ "userId": attacker.id(), "id": scene.secret, "title": "Mine" });
+    // A service may choose an id that another user's notification has; it creates a separate notification.
+    let service = with_scope(&target, "shop", "notifications:write");
+    let taken = json!({ "userId": attacker.id(), "id": target.secret, "title": "Mine" });
     let answer = service.post("/v1/notifications", &taken).await;
     assert!([201, 409].contains(&answer.status), "{answer:#?}");
-    scene.stands_unharmed().await;
+    target.assert_unharmed().await;
 }
 
-async fn a_name_of_a_user_is_nothing_but_a_name(setup: Setup) {
-    let scene = Scene::shared(setup).await;
-    let victim = scene.victim.id();
-    let service = scene.place.service();
-    // Names that mean something to a room, a routing key, a pattern, a path or SQL.
+async fn user_ids_are_not_interpreted(setup: Setup) {
+    let target = Target::shared(setup).await;
+    let victim = target.victim.id();
+    let service = target.place.service();
+    // User ids that are special in a room name, a routing key, a pattern, a path or SQL.
     for name in [
         format!("user:{victim}"),
         format!("{victim}*"),
@@ -103,12 +103,12 @@ async fn a_name_of_a_user_is_nothing_but_a_name(setup: Setup) {
     ] {
         let draft = json!({ "userId": name, "title": "Not for the victim" });
         let made = service.post("/v1/notifications", &draft).await.expect(201);
-        assert_eq!(made["userId"], *name, "it is a name like any other");
-        let page = scene.victim.called(&name).http().get("/v1/notifications").await.expect(200);
-        let told = page.to_string();
-        assert!(told.contains("Not for the victim") && !told.contains(&scene.secret), "{told}");
+        assert_eq!(made["userId"], *name, "it is a user id like any other");
+        let page = target.victim.called(&name).http().get("/v1/notifications").await.expect(200);
+        let body = page.to_string();
+        assert!(body.contains("Not for the victim") && !body.contains(&target.secret), "{body}");
     }
-    // What cannot be a name is none.
+    // Invalid user ids.
     for name in [
         format!("{victim} "),
         format!(" {victim}"),
@@ -128,12 +128,12 @@ async fn a_name_of_a_user_is_nothing_but_a_name(setup: Setup) {
         let problem = service.post("/v1/notifications", &draft).await.expect(422);
         assert_eq!(problem["code"], "body_invalid", "{name:?}");
     }
-    scene.stands_unharmed().await;
+    target.assert_unharmed().await;
 }
 
-async fn bodies_that_are_too_much(setup: Setup) {
-    let scene = Scene::shared(setup).await;
-    let receiver = scene.place.user("receiver");
+async fn invalid_bodies_are_rejected_with_their_code(setup: Setup) {
+    let target = Target::shared(setup).await;
+    let receiver = target.place.user("receiver");
     let user = receiver.id();
     let draft = |field: &str, value: &str| {
         format!(r#"{{"userId":"{user}","title":"Hi","{field}":{value}}}"#)
@@ -142,28 +142,32 @@ async fn bodies_that_are_too_much(setup: Setup) {
     let objects = |depth: usize| format!("{}1{}", r#"{"a":"#.repeat(depth), "}".repeat(depth));
     let text = |length: usize| format!(r#""{}""#, "x".repeat(length));
     let (invalid, malformed) = ((422, "body_invalid"), (400, "json_malformed"));
-    let kept_out = (201, "");
-    let mut surprises = Vec::new();
-    for (attack, body, expected) in [
+    let ignored = (201, "");
+    let mut failures = Vec::new();
+    for (attempt, body, expected) in [
         ("data nested 65 deep", draft("data", &objects(65)), invalid),
         ("data nested 100,000 deep", draft("data", &objects(100_000)), invalid),
-        ("an unknown field nested 100,000 deep", draft("x", &nested(100_000)), kept_out),
-        ("nothing but brackets", "[".repeat(500_000), invalid),
-        ("nothing but braces", r#"{"a":"#.repeat(100_000), malformed),
+        ("an unknown field nested 100,000 deep", draft("x", &nested(100_000)), ignored),
+        ("only brackets", "[".repeat(500_000), invalid),
+        ("only braces", r#"{"a":"#.repeat(100_000), malformed),
         ("data of 17 kB", draft("data", &format!(r#"{{"x":{}}}"#, text(17_000))), invalid),
         ("a title of 500 kB", draft("title", &text(500_000)), invalid),
         ("a message of 500 kB", draft("message", &text(500_000)), invalid),
         ("a link of 500 kB", draft("link", &text(500_000)), invalid),
         ("an id of 10 kB", draft("id", &text(10_000)), invalid),
-        ("a number beyond all numbers", draft("id", "1e999999"), malformed),
+        ("a number out of range", draft("id", "1e999999"), malformed),
         ("a number of 100,000 digits", draft("id", &"9".repeat(100_000)), malformed),
         ("the recipient twice", draft("userId", &text(3)), invalid),
         ("a zero byte in the title", draft("message", r#""a\u0000b""#), invalid),
-        ("half a surrogate", draft("message", r#""\ud800""#), malformed),
-        ("a time beyond all times", draft("expiresAt", r#""99999-01-01T00:00:00Z""#), invalid),
-        ("a link that runs", draft("link", r#""javascript:alert(1)""#), invalid),
-        ("a link that runs, disguised", draft("link", r#""\u0001javascript:alert(1)""#), invalid),
-        ("a link to data", draft("link", r#""data:text/html,<script>""#), invalid),
+        ("an unpaired surrogate", draft("message", r#""\ud800""#), malformed),
+        ("a time out of range", draft("expiresAt", r#""99999-01-01T00:00:00Z""#), invalid),
+        ("a javascript: link", draft("link", r#""javascript:alert(1)""#), invalid),
+        (
+            "a javascript: link after a control character",
+            draft("link", r#""\u0001javascript:alert(1)""#),
+            invalid,
+        ),
+        ("a data: link", draft("link", r#""data:text/html,<script>""#), invalid),
         (
             "1,000,000 recipients",
             format!(r#"{{"title":"Hi","userIds":["a"{}]}}"#, r#","a""#.repeat(200_000)),
@@ -175,16 +179,16 @@ async fn bodies_that_are_too_much(setup: Setup) {
             invalid,
         ),
     ] {
-        let path = if attack.ends_with("notifications") { "/batch" } else { "" };
+        let path = if attempt.ends_with("notifications") { "/batch" } else { "" };
         let path = format!("/v1/notifications{path}");
-        let request = scene.place.service().request(Method::POST, &path);
+        let request = target.place.service().request(Method::POST, &path);
         let answer = send(request.header("content-type", "application/json").body(body)).await;
         let code = answer.json()["code"].clone();
         if (answer.status, code.as_str().unwrap_or_default()) != expected {
-            surprises.push(format!("{attack}: {} {code}", answer.status));
+            failures.push(format!("{attempt}: {} {code}", answer.status));
         }
-        assert!(answer.text.len() < 10_000, "{attack}: an answer is no echo");
+        assert!(answer.text.len() < 10_000, "{attempt}: the answer repeats the body");
     }
-    assert_eq!(surprises, Vec::<String>::new());
-    scene.stands_unharmed().await;
+    assert_eq!(failures, Vec::<String>::new());
+    target.assert_unharmed().await;
 }

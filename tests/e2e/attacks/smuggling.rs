@@ -1,16 +1,16 @@
-//! Requests in which two readers could see two different things.
+//! HTTP requests that two parsers could read differently (request smuggling).
 
 use belfry_tests::raw_http::{exchange, statuses};
 
-use super::Scene;
+use super::Target;
 use crate::setup::Setup;
 
-/// One row for each: what is sent behind the request line, and every status that comes back.
+/// Each row has the bytes of an attempt and the statuses of all responses to it.
 #[tokio::test]
-async fn a_request_is_read_in_one_way_or_not_at_all() {
-    let scene = Scene::shared(Setup::Embedded).await;
-    let attacker = scene.attacker();
-    let (own, stolen) = (attacker.token(), scene.victim.token());
+async fn ambiguous_request_hides_no_second_request() {
+    let target = Target::shared(Setup::Embedded).await;
+    let attacker = target.attacker();
+    let (own, stolen) = (attacker.token(), target.victim.token());
     let list = "GET /v1/notifications HTTP/1.1\r\nhost: x\r\n";
     let hidden = format!("{list}authorization: Bearer {stolen}\r\n\r\n");
     let post = format!(
@@ -18,17 +18,17 @@ async fn a_request_is_read_in_one_way_or_not_at_all() {
     );
     let chunked = "transfer-encoding: chunked\r\n";
     let length = |length: usize| format!("content-length: {length}\r\n");
-    let behind = format!("0\r\n\r\n{hidden}");
-    let whole = behind.len();
-    let mut surprises = Vec::new();
-    for (attack, request, expected) in [
+    let smuggled = format!("0\r\n\r\n{hidden}");
+    let total = smuggled.len();
+    let mut failures = Vec::new();
+    for (attempt, request, expected) in [
         (
-            "two tokens, ours first",
+            "two tokens, the attacker's first",
             format!("{list}authorization: Bearer {own}\r\nauthorization: Bearer {stolen}\r\n\r\n"),
             &[401][..],
         ),
         (
-            "two tokens, ours last",
+            "two tokens, the attacker's last",
             format!("{list}authorization: Bearer {stolen}\r\nauthorization: Bearer {own}\r\n\r\n"),
             &[401],
         ),
@@ -62,40 +62,44 @@ async fn a_request_is_read_in_one_way_or_not_at_all() {
         ("a length with a sign", format!("{post}content-length: +3\r\n\r\nabc{hidden}"), &[400]),
         ("a negative length", format!("{post}content-length: -1\r\n\r\n{hidden}"), &[400]),
         (
-            "a length beyond all lengths",
+            "a length out of range",
             format!("{post}content-length: 99999999999999999999\r\n\r\n"),
             &[400],
         ),
-        ("chunks and a length", format!("{post}{}{chunked}\r\n{behind}", length(whole)), &[200]),
+        ("chunks and a length", format!("{post}{}{chunked}\r\n{smuggled}", length(total)), &[200]),
         (
-            "chunks and a length, the other way round",
-            format!("{post}{chunked}{}\r\n{behind}", length(whole)),
+            "chunks and a length, in the other order",
+            format!("{post}{chunked}{}\r\n{smuggled}", length(total)),
             &[200],
         ),
         (
-            "chunks under a false name",
-            format!("{post}transfer-encoding: xchunked\r\n\r\n{behind}"),
+            "an unknown transfer coding",
+            format!("{post}transfer-encoding: xchunked\r\n\r\n{smuggled}"),
             &[400],
         ),
         (
-            "chunks not last",
-            format!("{post}transfer-encoding: chunked, identity\r\n\r\n{behind}"),
+            "chunked that is not the last coding",
+            format!("{post}transfer-encoding: chunked, identity\r\n\r\n{smuggled}"),
             &[400],
         ),
-        ("a chunk of a negative size", format!("{post}{chunked}\r\n-1\r\n\r\n{hidden}"), &[200]),
-        ("a chunk of no number", format!("{post}{chunked}\r\nzz\r\n\r\n{hidden}"), &[200]),
+        ("a negative chunk size", format!("{post}{chunked}\r\n-1\r\n\r\n{hidden}"), &[200]),
         (
-            "a chunk of a size beyond all sizes",
+            "a chunk size that is not a number",
+            format!("{post}{chunked}\r\nzz\r\n\r\n{hidden}"),
+            &[200],
+        ),
+        (
+            "a chunk size out of range",
             format!("{post}{chunked}\r\nfffffffffffffffff\r\n\r\n{hidden}"),
             &[200],
         ),
         (
-            "chunks in an old version",
-            format!("{}{chunked}\r\n{behind}", post.replace("1.1", "1.0")),
+            "chunks in HTTP/1.0",
+            format!("{}{chunked}\r\n{smuggled}", post.replace("1.1", "1.0")),
             &[400],
         ),
         ("no version", "GET /v1/notifications\r\n\r\n".to_owned(), &[400]),
-        ("no HTTP at all", "\u{16}\u{3}\u{1}hello\r\n\r\n".to_owned(), &[400]),
+        ("not HTTP", "\u{16}\u{3}\u{1}hello\r\n\r\n".to_owned(), &[400]),
         ("a header of 1 MB", format!("{list}x: {}\r\n\r\n", "x".repeat(1_000_000)), &[431]),
         ("10,000 headers", format!("{list}{}\r\n", "x: y\r\n".repeat(10_000)), &[431]),
         (
@@ -104,14 +108,14 @@ async fn a_request_is_read_in_one_way_or_not_at_all() {
             &[431],
         ),
         (
-            "a path out of its place",
+            "a path with dot segments",
             format!(
                 "GET /v1/../v1/notifications HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {own}\r\n\r\n"
             ),
             &[404],
         ),
         (
-            "a path out of its place, encoded",
+            "a path with encoded dot segments",
             format!(
                 "GET /v1/notifications/%2e%2e%2fhealth HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {own}\r\n\r\n"
             ),
@@ -132,24 +136,24 @@ async fn a_request_is_read_in_one_way_or_not_at_all() {
             &[400],
         ),
         (
-            "a method of its own",
+            "an unknown method",
             format!(
                 "SMUGGLE /v1/notifications HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {own}\r\n\r\n"
             ),
             &[405],
         ),
         (
-            "a method in other words",
+            "a method override",
             format!("{list}x-http-method-override: DELETE\r\nauthorization: Bearer {own}\r\n\r\n"),
             &[200],
         ),
     ] {
-        let answer = exchange(scene.url(), &request).await;
+        let answer = exchange(target.url(), &request).await;
         if statuses(&answer) != expected {
-            surprises.push(format!("{attack}: {answer:.400}"));
+            failures.push(format!("{attempt}: {answer:.400}"));
         }
-        assert!(!answer.contains(&scene.secret), "{attack}: {answer}");
+        assert!(!answer.contains(&target.secret), "{attempt}: {answer}");
     }
-    assert_eq!(surprises, Vec::<String>::new());
-    scene.stands_unharmed().await;
+    assert_eq!(failures, Vec::<String>::new());
+    target.assert_unharmed().await;
 }

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
-/// How long a device's network is broken: from what a person does not notice to a way through a tunnel,
-/// on both sides of Socket.IO's ping timeout.
+/// How long a device's network fails: from a hiccup to a drive through a tunnel, shorter and longer than
+/// Socket.IO's ping timeout.
 pub(super) const LENGTHS: [Duration; 6] = [
     Duration::from_millis(200),
     Duration::from_millis(500),
@@ -11,51 +11,50 @@ pub(super) const LENGTHS: [Duration; 6] = [
     Duration::from_secs(30),
 ];
 
-/// What breaks.
+/// A fault to inject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// kill -9 of every node, one after the other, each started again on its port after so long.
+    /// SIGKILL of every node, one after the other; each is restarted on its port after this time.
     KillNodes(Duration),
-    /// kill -9 of the node that relays the outbox; it is started again when another does.
-    KillLead,
-    /// kill -9 of a node that does not relay.
+    /// SIGKILL of the leader, which relays the outbox; it is restarted when another node relays.
+    KillLeader,
+    /// SIGKILL of a node that is not the leader.
     KillFollower,
-    /// Each connection to the broker is cut, nodes' and producers', three times.
+    /// All connections to the broker, of nodes and producers, are cut three times.
     CutBroker,
-    /// The broker cannot be reached for a while.
+    /// The broker is unreachable for a while.
     HideBroker,
-    /// The broker is killed and started again.
+    /// The broker is killed and restarted.
     KillBroker,
-    /// The broker is stopped in good order and started again ten seconds later.
+    /// The broker is stopped gracefully and restarted ten seconds later.
     StopBroker,
-    /// The broker itself closes all connections, twice (`rabbitmqctl close_all_connections`).
+    /// The broker closes all connections, twice (`rabbitmqctl close_all_connections`).
     CloseBrokerConnections,
-    /// The broker raises its memory alarm for a while: it reads nothing from who publishes.
+    /// The broker raises its memory alarm for a while, which blocks publishers.
     BlockPublishers,
     /// The queues of all nodes are deleted.
     DeleteNodeQueues,
-    /// The queue that producers send to is deleted, three times.
+    /// The ingest queue is deleted three times.
     DeleteIngestQueue,
-    /// Everybody's connections to the database are ended by it, again and again.
+    /// The database terminates all connections, repeatedly.
     TerminateBackends,
-    /// The database's server is killed and started again.
+    /// The database server is killed and restarted.
     KillDatabase,
-    /// The database refuses to write notifications, then events, for want of disk space
-    /// (SQLSTATE 53100).
+    /// The database rejects writes of notifications, then of outbox entries, with SQLSTATE 53100 (disk full).
     FillDisk,
-    /// Devices lose their connections, again and again, and come back when their library does.
+    /// Devices lose their connections, repeatedly; their library reconnects.
     DropDevices,
-    /// All devices' connections are cut and refused for so long.
+    /// All connections of devices are cut and refused for this time.
     CutDevices(Duration),
-    /// What goes from and to all devices is held back for so long; nobody is told.
+    /// All bytes from and to devices are held back for this time; connections stay open.
     FreezeDevices(Duration),
-    /// The nth person's first device is cut off and the second is frozen, for the nth of [`LENGTHS`].
+    /// The first device of the nth user is cut off and the second is frozen, for the nth of [`LENGTHS`].
     BreakEachDevice,
 }
 
-/// What a fault is about.
+/// The component that a fault affects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
+enum Component {
     Nodes,
     Broker,
     Database,
@@ -63,11 +62,11 @@ enum Part {
 }
 
 impl Fault {
-    /// Some of every sort, for a soak.
+    /// Faults of every kind, for the soak.
     pub(super) const ALL: [Self; 22] = [
         Self::KillNodes(Duration::from_millis(300)),
         Self::KillNodes(Duration::from_secs(2)),
-        Self::KillLead,
+        Self::KillLeader,
         Self::KillFollower,
         Self::CutBroker,
         Self::HideBroker,
@@ -103,19 +102,18 @@ impl Fault {
         self == Self::KillDatabase
     }
 
-    /// Whether both can strike at the same time and each still be what it says.
-    pub(super) fn goes_with(self, other: Self) -> bool {
-        let (part, others) = (self.part(), other.part());
-        let alone = |fault| matches!(fault, Self::DeleteIngestQueue | Self::KillLead);
-        // The one waits until everything is stored and the other until another node relays: nothing
-        // else may be in the way of either.
-        let in_the_way = |fault, part| alone(fault) && part != Part::Devices;
-        part != others && !in_the_way(self, others) && !in_the_way(other, part)
+    /// Whether both can be injected at the same time and each still have its effect.
+    pub(super) fn combines_with(self, other: Self) -> bool {
+        let (own, others) = (self.component(), other.component());
+        // They wait until everything is stored, and until another node relays: servers must work.
+        let waits = |fault| matches!(fault, Self::DeleteIngestQueue | Self::KillLeader);
+        let hinders = |fault, component| waits(fault) && component != Component::Devices;
+        own != others && !hinders(self, others) && !hinders(other, own)
     }
 
-    fn part(self) -> Part {
+    fn component(self) -> Component {
         match self {
-            Self::KillNodes(_) | Self::KillLead | Self::KillFollower => Part::Nodes,
+            Self::KillNodes(_) | Self::KillLeader | Self::KillFollower => Component::Nodes,
             Self::CutBroker
             | Self::HideBroker
             | Self::KillBroker
@@ -123,12 +121,12 @@ impl Fault {
             | Self::CloseBrokerConnections
             | Self::BlockPublishers
             | Self::DeleteNodeQueues
-            | Self::DeleteIngestQueue => Part::Broker,
-            Self::TerminateBackends | Self::KillDatabase | Self::FillDisk => Part::Database,
+            | Self::DeleteIngestQueue => Component::Broker,
+            Self::TerminateBackends | Self::KillDatabase | Self::FillDisk => Component::Database,
             Self::DropDevices
             | Self::CutDevices(_)
             | Self::FreezeDevices(_)
-            | Self::BreakEachDevice => Part::Devices,
+            | Self::BreakEachDevice => Component::Devices,
         }
     }
 }

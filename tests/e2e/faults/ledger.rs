@@ -3,49 +3,50 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long a request whose answer was lost may still take effect.
-const AFTERMATH: Duration = Duration::from_secs(30);
+/// How long a request whose response was lost may still take effect.
+const LATE_EFFECT: Duration = Duration::from_secs(30);
 
-/// What a user's producer knows to be safe. Notifications are known by their numbers, from zero.
+/// What was confirmed to a user's producer. Notifications are numbered from zero.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    /// How many were told.
-    pub(super) told: usize,
-    /// Those that were read.
+    /// How many were created.
+    pub(super) created: usize,
+    /// Marked as read.
     pub(super) read: BTreeSet<usize>,
-    /// Those that may have been read.
+    /// Perhaps marked as read.
     pub(super) perhaps_read: BTreeSet<usize>,
-    /// Those that were deleted.
+    /// Deleted.
     pub(super) deleted: BTreeSet<usize>,
-    /// How often something had to be said again.
-    pub(super) again: usize,
-    unsure_until: Option<Instant>,
+    /// How often a message or request was retried.
+    pub(super) retries: usize,
+    /// A retried "mark all read" may take effect until then.
+    uncertain_until: Option<Instant>,
 }
 
 impl Ledger {
-    pub(super) fn tells(&mut self) {
-        if self.unsure_until.is_some_and(|until| Instant::now() < until) {
-            self.perhaps_read.insert(self.told);
+    pub(super) fn record_created(&mut self) {
+        if self.uncertain_until.is_some_and(|until| Instant::now() < until) {
+            self.perhaps_read.insert(self.created);
         }
-        self.told += 1;
+        self.created += 1;
     }
 
-    /// All that was told was read. Where that was asked for more than once, a question that nobody
-    /// answered may still be carried out, and then takes what is told until then.
-    pub(super) fn reads_all(&mut self, asked_again: usize) {
-        self.read.extend(0..self.told);
-        self.again += asked_again;
-        if asked_again > 0 {
-            self.unsure_until = Some(Instant::now() + AFTERMATH);
+    /// Everything created so far was marked as read. If the request was retried, an earlier attempt without a
+    /// response may still take effect, and then marks what is created until then.
+    pub(super) fn record_all_read(&mut self, retries: usize) {
+        self.read.extend(0..self.created);
+        self.retries += retries;
+        if retries > 0 {
+            self.uncertain_until = Some(Instant::now() + LATE_EFFECT);
         }
     }
 
-    /// How many were read or deleted.
+    /// How many were marked as read or deleted.
     pub(super) fn changed(&self) -> usize {
         self.read.union(&self.deleted).count()
     }
 
-    /// Whether that number's state fits what is known.
+    /// Whether this state of a notification agrees with what was confirmed.
     pub(super) fn allows(&self, number: usize, is_read: bool, is_deleted: bool) -> bool {
         if is_deleted || self.deleted.contains(&number) {
             return is_deleted && self.deleted.contains(&number);

@@ -1,27 +1,27 @@
-//! What is found in the end: in the database, and at the devices.
+//! The final state: of the database, and of the devices.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use belfry_tests::clients::{Device, Seen};
+use belfry_tests::clients::{Device, DeviceRecord};
 use serde_json::Value;
 use sqlx::{Connection as _, PgConnection};
 
 use super::ledger::Ledger;
 use crate::setup::User;
 
-/// What the database has of a user.
+/// A user's rows in the database.
 #[derive(Debug)]
 pub(super) struct Rows {
     inbox: InboxRow,
-    /// In the order in which they came into the inbox.
+    /// In the order of their creation.
     notifications: Vec<NotificationRow>,
 }
 
 #[derive(Debug, sqlx::FromRow)]
 struct InboxRow {
     revision: i64,
-    /// The count that is kept beside the inbox.
+    /// The count in the inbox's row.
     unread: i64,
     /// How many rows are unread.
     count: i64,
@@ -40,14 +40,14 @@ impl NotificationRow {
     }
 }
 
-/// The number of a notification: its id ends with it.
+/// The number of a notification, which its id ends with.
 fn number_in(id: &str) -> usize {
     let number = id.rsplit('-').next().and_then(|number| number.parse().ok());
-    number.unwrap_or_else(|| panic!("{id} is none of the producers' ids"))
+    number.unwrap_or_else(|| panic!("{id} is not an id of a producer"))
 }
 
 impl Rows {
-    /// `None` while there is nothing, or nobody to ask.
+    /// `None` while there is no inbox, or no connection.
     pub(super) async fn of(database: &str, user: &str) -> Option<Self> {
         let mut connection = PgConnection::connect(database).await.ok()?;
         let inbox: InboxRow = sqlx::query_as(
@@ -71,25 +71,25 @@ impl Rows {
         Some(Self { inbox, notifications })
     }
 
-    /// Whether all is there that is known to be safe, each once and in its state.
-    pub(super) fn are_all_of(&self, ledger: &Ledger) -> bool {
+    /// Whether everything that was confirmed is stored once and in its state.
+    pub(super) fn match_ledger(&self, ledger: &Ledger) -> bool {
         let numbers: BTreeSet<_> = self.numbers().collect();
-        self.notifications.len() == ledger.told
-            && numbers.into_iter().eq(0..ledger.told)
+        self.notifications.len() == ledger.created
+            && numbers.into_iter().eq(0..ledger.created)
             && self
                 .notifications
                 .iter()
                 .all(|row| ledger.allows(row.number(), row.is_read, row.is_deleted))
     }
 
-    pub(super) fn must_have_no_drift(&self, user: &User) {
+    pub(super) fn assert_exact_count(&self, user: &User) {
         let InboxRow { unread, count, .. } = self.inbox;
-        assert_eq!(unread, count, "{}: the kept count is not that of its rows", user.id());
+        assert_eq!(unread, count, "{}: the inbox's count differs from its rows", user.id());
     }
 
-    pub(super) fn must_be_in_order(&self, user: &User) {
+    pub(super) fn assert_in_order(&self, user: &User) {
         let numbers: Vec<_> = self.numbers().collect();
-        assert!(numbers.is_sorted(), "{}: stored as {numbers:?}", user.id());
+        assert!(numbers.is_sorted(), "{}: stored in the order {numbers:?}", user.id());
     }
 
     fn numbers(&self) -> impl Iterator<Item = usize> {
@@ -97,22 +97,22 @@ impl Rows {
     }
 }
 
-/// What a device has heard of its inbox.
+/// The inbox as a device has received it.
 #[derive(Debug)]
-pub(super) struct Heard<'a> {
+pub(super) struct DeviceView<'a> {
     device: &'a Device,
     new: Vec<Value>,
     read: BTreeSet<usize>,
     deleted: BTreeSet<usize>,
-    /// Of every change, as each was told.
+    /// Of every change, in the order of arrival.
     revisions: Vec<i64>,
-    /// Count and revision, as each was told.
+    /// Count and revision, in the order of arrival.
     counts: Vec<(i64, i64)>,
     syncs: Vec<Value>,
 }
 
-impl<'a> Heard<'a> {
-    pub(super) fn by(device: &'a Device) -> Self {
+impl<'a> DeviceView<'a> {
+    pub(super) fn of(device: &'a Device) -> Self {
         let mut this = Self {
             device,
             new: Vec::new(),
@@ -122,17 +122,17 @@ impl<'a> Heard<'a> {
             counts: Vec::new(),
             syncs: Vec::new(),
         };
-        for Seen { name, args, .. } in device.seen() {
+        for DeviceRecord { name, args, .. } in device.records() {
             let payload = args.into_iter().next().unwrap_or_default();
             if let Some(name) = name {
-                this.hear(&name, payload);
+                this.apply(&name, payload);
             }
         }
         this
     }
 
-    /// Does as an application does that keeps its list up to date.
-    fn hear(&mut self, name: &str, payload: Value) {
+    /// Applies an event like an application that keeps its list up to date.
+    fn apply(&mut self, name: &str, payload: Value) {
         let whole = |key: &str| payload[key].as_i64();
         let numbers = || payload["ids"].as_array().into_iter().flatten().map(number_of);
         match name {
@@ -158,7 +158,7 @@ impl<'a> Heard<'a> {
                 self.counts.push((whole("count").unwrap(), whole("revision").unwrap()));
             }
             "notification:sync" => {
-                // Where events are to follow, the count comes after them once more.
+                // When replayed events follow, the count is sent again after them.
                 if payload["missed"] == 0 {
                     self.counts.push((whole("unreadCount").unwrap(), whole("revision").unwrap()));
                 }
@@ -168,7 +168,7 @@ impl<'a> Heard<'a> {
         }
     }
 
-    pub(super) fn new_ones(&self) -> usize {
+    pub(super) fn received(&self) -> usize {
         self.new.len()
     }
 
@@ -180,19 +180,19 @@ impl<'a> Heard<'a> {
         self.new.iter().map(|new| number_of(&new["id"]))
     }
 
-    /// Whether the device has the inbox as the database has it.
-    pub(super) fn is_all_of(&self, rows: &Rows) -> bool {
+    /// Whether the device has the same inbox as the database.
+    pub(super) fn matches(&self, rows: &Rows) -> bool {
         let InboxRow { revision, count, .. } = rows.inbox;
         self.counts.last() == Some(&(count, revision)) && self.differences(rows).is_empty()
     }
 
-    /// What was deleted before a device came back is not told to it.
+    /// Notifications that were deleted while a device was offline are not replayed to it.
     fn differences(&self, rows: &Rows) -> Vec<String> {
-        let heard: BTreeSet<_> = self.numbers().collect();
+        let received: BTreeSet<_> = self.numbers().collect();
         let mut differences = Vec::new();
         for row in &rows.notifications {
             let number = row.number();
-            let there = heard.contains(&number) && !self.deleted.contains(&number);
+            let there = received.contains(&number) && !self.deleted.contains(&number);
             if there == row.is_deleted {
                 differences.push(format!("{number} is there: {there}"));
             } else if there && self.read.contains(&number) != row.is_read {
@@ -202,30 +202,35 @@ impl<'a> Heard<'a> {
         differences
     }
 
-    pub(super) fn lacks(&self, rows: &Rows) -> String {
+    pub(super) fn describe_differences(&self, rows: &Rows) -> String {
         let mut text = format!("differs: {:?} from {:?}", self.differences(rows), rows.inbox);
         let _ = write!(text, ", last count: {:?}", self.counts.last());
         let _ = write!(text, ", last sync: {:?}", self.syncs.last());
         text
     }
 
-    pub(super) fn must_be_in_order(&self, user: &User, rows: &Rows) {
-        let story = || self.device.story();
+    pub(super) fn assert_in_order(&self, user: &User, rows: &Rows) {
+        let transcript = || self.device.transcript();
         for new in &self.new {
-            assert_eq!(new["userId"], user.id(), "somebody else's: {}", story());
+            assert_eq!(new["userId"], user.id(), "of another user: {}", transcript());
         }
         for sync in self.syncs.iter().skip(1) {
-            assert_eq!(sync["recovered"], true, "it had to start over: {}", story());
+            assert_eq!(sync["recovered"], true, "not recovered: {}", transcript());
         }
-        let heard: Vec<_> = self.numbers().collect();
-        let once: BTreeSet<_> = heard.iter().copied().collect();
-        assert_eq!(heard.len(), once.len(), "some came twice, {heard:?}: {}", story());
+        let received: Vec<_> = self.numbers().collect();
+        let once: BTreeSet<_> = received.iter().copied().collect();
+        assert_eq!(
+            received.len(),
+            once.len(),
+            "some arrived twice, {received:?}: {}",
+            transcript()
+        );
         let stored: Vec<_> = rows.numbers().filter(|number| once.contains(number)).collect();
-        assert!(heard == stored, "in order is {stored:?}, not {heard:?}: {}", story());
+        assert!(received == stored, "the order is {stored:?}, not {received:?}: {}", transcript());
         let increase = self.revisions.is_sorted_by(|one, next| one < next);
-        assert!(increase, "an older change after a newer one: {}", story());
+        assert!(increase, "an older change after a newer one: {}", transcript());
         let counts = self.counts.is_sorted_by_key(|(_, revision)| *revision);
-        assert!(counts, "a stale count after a newer one: {}", story());
+        assert!(counts, "a stale count after a newer one: {}", transcript());
     }
 }
 

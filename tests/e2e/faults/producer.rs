@@ -12,62 +12,61 @@ use tokio::time::{Instant, sleep, timeout};
 use super::ledger::Ledger;
 use crate::setup::{User, key};
 
-/// How long a producer tries the same thing until it is safe: far longer than any fault lasts, with
-/// the longest pause of a retry after it.
-const PERSISTENCE: Duration = Duration::from_mins(4);
+/// How long a producer retries: far longer than any fault lasts, with the longest backoff after it.
+const RETRY_LIMIT: Duration = Duration::from_mins(4);
 
-/// How long one try may go without an answer.
-const ANSWERED: Duration = Duration::from_secs(5);
+/// Timeout of one attempt.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How many notifications all producers know to be safe, and how many of them were read or deleted.
+/// How many notifications were confirmed to all producers, and how many of them were read or deleted.
 #[derive(Debug, Default)]
-pub(super) struct Safe {
-    pub(super) told: AtomicUsize,
+pub(super) struct Confirmed {
+    pub(super) created: AtomicUsize,
     pub(super) changed: AtomicUsize,
 }
 
-/// Whoever tells a user something, one after the other, each until it is known to be safe; and who
-/// reads and deletes in the user's name.
+/// Creates notifications for one user, one after the other, and retries each until it is confirmed. Reads
+/// and deletes some in the user's name.
 pub(super) struct Producer<'a> {
     pub(super) user: &'a User,
     pub(super) by_requests: bool,
-    /// Between two notifications.
+    /// The pause between two notifications.
     pub(super) pace: Duration,
     pub(super) broker: &'a str,
     pub(super) queue: String,
     pub(super) nodes: &'a [String],
-    /// Held while one more is told.
-    pub(super) safe: &'a RwLock<Safe>,
+    /// Locked for reading while a notification is created.
+    pub(super) confirmed: &'a RwLock<Confirmed>,
     pub(super) channel: Option<(Connection, Channel)>,
 }
 
 impl Producer<'_> {
-    /// Tells at least so many, and goes on until it is over.
+    /// Creates at least `least` notifications, and goes on until `over` is set.
     pub(super) async fn produce(mut self, ledger: &mut Ledger, least: usize, over: &AtomicBool) {
-        let until = ledger.told + least;
-        while ledger.told < until || !over.load(Ordering::SeqCst) {
-            let safe = self.safe;
-            let safe = safe.read().await;
+        let until = ledger.created + least;
+        while ledger.created < until || !over.load(Ordering::SeqCst) {
+            let confirmed = self.confirmed;
+            let confirmed = confirmed.read().await;
             let changed = ledger.changed();
-            self.tell(ledger).await;
-            safe.told.fetch_add(1, Ordering::SeqCst);
-            safe.changed.fetch_add(ledger.changed() - changed, Ordering::SeqCst);
-            drop(safe);
+            self.create(ledger).await;
+            confirmed.created.fetch_add(1, Ordering::SeqCst);
+            confirmed.changed.fetch_add(ledger.changed() - changed, Ordering::SeqCst);
+            drop(confirmed);
             sleep(self.pace).await;
         }
     }
 
-    async fn tell(&mut self, ledger: &mut Ledger) {
-        let number = ledger.told;
+    async fn create(&mut self, ledger: &mut Ledger) {
+        let number = ledger.created;
         let draft = json!({
             "userId": self.user.id(), "id": self.id(number), "title": format!("Number {number}"),
         });
-        ledger.again += if self.by_requests {
+        ledger.retries += if self.by_requests {
             self.request(Method::POST, "", Some(&draft)).await
         } else {
             self.send("notification.create", draft).await
         };
-        ledger.tells();
+        ledger.record_created();
         if number % 5 == 4 {
             self.read(number, ledger).await;
         }
@@ -85,7 +84,7 @@ impl Producer<'_> {
 
     async fn read(&mut self, number: usize, ledger: &mut Ledger) {
         let id = self.id(number);
-        ledger.again += if self.by_requests {
+        ledger.retries += if self.by_requests {
             self.request(Method::PATCH, &format!("/{id}/read"), None).await
         } else {
             self.until_stored(number).await;
@@ -97,41 +96,43 @@ impl Producer<'_> {
 
     async fn delete(&self, number: usize, ledger: &mut Ledger) {
         self.until_stored(number).await;
-        ledger.again += self.request(Method::DELETE, &format!("/{}", self.id(number)), None).await;
+        ledger.retries +=
+            self.request(Method::DELETE, &format!("/{}", self.id(number)), None).await;
         ledger.deleted.insert(number);
     }
 
-    /// Always by a request. A message comes at least once, and may come again when more has been told:
-    /// then nobody could say what it was to read.
+    /// Always by a request. A message is delivered at least once: a second delivery would also mark
+    /// notifications that were created in the meantime.
     async fn read_all(&self, ledger: &mut Ledger) {
-        let earlier = ledger.told.saturating_sub(40);
-        for number in (earlier..ledger.told).filter(|number| !ledger.deleted.contains(number)) {
+        let earlier = ledger.created.saturating_sub(40);
+        for number in (earlier..ledger.created).filter(|number| !ledger.deleted.contains(number)) {
             self.until_stored(number).await;
         }
-        let again = self.request(Method::PATCH, "/read-all", None).await;
-        ledger.reads_all(again);
+        let retries = self.request(Method::PATCH, "/read-all", None).await;
+        ledger.record_all_read(retries);
     }
 
-    /// What was sent as a message is not there at once, and several nodes consume the queue: whoever
-    /// reads or deletes something has to have seen it first.
+    /// Several nodes consume the queue: a message about a notification could overtake the message that
+    /// creates it.
     async fn until_stored(&self, number: usize) {
         if !self.by_requests {
             self.request(Method::GET, &format!("/{}", self.id(number)), None).await;
         }
     }
 
-    /// Sends a message until the broker has confirmed that a queue has it. Answers how often in vain.
+    /// Publishes a message until the broker has confirmed that a queue has it. Returns the number of failed
+    /// attempts.
     async fn send(&mut self, pattern: &str, data: Value) -> usize {
         let body = json!({ "pattern": pattern, "data": data }).to_string();
-        let mut tries = Tries::of("the broker takes a message");
+        let mut attempts = Attempts::new("the broker takes a message");
         loop {
-            match timeout(ANSWERED, self.publish(&body)).await {
-                Ok(Ok(Confirmation::Ack(None))) => return tries.failed,
-                // No queue took it: it is there again in a moment.
+            match timeout(ATTEMPT_TIMEOUT, self.publish(&body)).await {
+                Ok(Ok(Confirmation::Ack(None))) => return attempts.failed,
+                // Returned: the queue is declared again soon.
                 Ok(Ok(_)) => {}
                 Ok(Err(_)) | Err(_) => self.channel = None,
             }
-            tries.again(Duration::from_millis(20)).await;
+            attempts.retry_after(Duration::from_millis(20)).await;
         }
     }
 
@@ -150,47 +151,49 @@ impl Producer<'_> {
         channel.basic_publish("".into(), queue, options, body.as_bytes(), properties).await?.await
     }
 
-    /// Asks one node after the other until one says that it is done. Answers how often in vain.
+    /// Sends a request to one node after the other until it succeeds. Returns the number of failed attempts.
     async fn request(&self, method: Method, path: &str, body: Option<&Value>) -> usize {
         let service = key().token("shop").scope("notifications:write").sign();
         let token = if body.is_some() { service } else { self.user.token() };
         let path = format!("/v1/notifications{path}");
-        let mut tries = Tries::of(&path);
+        let mut attempts = Attempts::new(&path);
         loop {
-            let http = Http::new(&*self.nodes[tries.failed % self.nodes.len()]).bearer(&*token);
+            let http = Http::new(&*self.nodes[attempts.failed % self.nodes.len()]).bearer(&*token);
             let mut request = http.request(method.clone(), &path);
             if let Some(body) = body {
                 request = request.json(body);
             }
-            let answer = request.timeout(ANSWERED).send().await;
+            let answer = request.timeout(ATTEMPT_TIMEOUT).send().await;
             match answer.map(|answer| answer.status().as_u16()) {
-                Ok(200 | 201 | 204) => return tries.failed,
+                Ok(200 | 201 | 204) => return attempts.failed,
                 Ok(404) if method == Method::GET => {}
-                // The answer to an earlier try was lost.
-                Ok(404) if method == Method::DELETE && tries.failed > 0 => return tries.failed,
+                // The response to an earlier attempt was lost.
+                Ok(404) if method == Method::DELETE && attempts.failed > 0 => {
+                    return attempts.failed;
+                }
                 Ok(status @ 400..=499) => panic!("{method} {path}: {status}"),
                 Ok(_) | Err(_) => {}
             }
-            tries.again(Duration::from_millis(50)).await;
+            attempts.retry_after(Duration::from_millis(50)).await;
         }
     }
 }
 
-/// How often and since when something is tried.
-struct Tries<'a> {
+/// Attempts at one message or request.
+struct Attempts<'a> {
     what: &'a str,
     since: Instant,
     failed: usize,
 }
 
-impl<'a> Tries<'a> {
-    fn of(what: &'a str) -> Self {
+impl<'a> Attempts<'a> {
+    fn new(what: &'a str) -> Self {
         Self { what, since: Instant::now(), failed: 0 }
     }
 
-    async fn again(&mut self, pause: Duration) {
+    async fn retry_after(&mut self, pause: Duration) {
         let Self { what, since, .. } = self;
-        assert!(since.elapsed() < PERSISTENCE, "tried for {PERSISTENCE:?} in vain: {what}");
+        assert!(since.elapsed() < RETRY_LIMIT, "no success within {RETRY_LIMIT:?}: {what}");
         self.failed += 1;
         sleep(pause).await;
     }

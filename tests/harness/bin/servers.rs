@@ -1,5 +1,5 @@
-//! Starts the servers that tests need and keeps them until its standard input ends. A shell shares them
-//! among many test binaries so:
+//! Starts the servers that tests need and runs them until its standard input ends. A shell shares them
+//! among many test binaries:
 //!
 //! ```sh
 //! coproc belfry-test-servers
@@ -9,5 +9,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    belfry_tests::servers::keeper::main(std::env::args().skip(1))
+    belfry_tests::servers::supervisor::main(std::env::args().skip(1))
 }

@@ -16,14 +16,14 @@ use testcontainers_modules::testcontainers::runners::AsyncRunner;
 use testcontainers_modules::testcontainers::{ContainerAsync, ContainerRequest, Image, ImageExt};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::keeper::Server;
+use super::supervisor::Server;
 use super::{Access, Kind, ports, ready};
 use crate::names::password;
 
 const POSTGRES_IMAGE: (&str, &str) = ("BELFRY_TEST_POSTGRES_IMAGE", "postgres:15");
 const RABBIT_IMAGE: (&str, &str) = ("BELFRY_TEST_RABBITMQ_IMAGE", "rabbitmq:3.10-management");
 
-/// Starts a container; `None` where no engine can be reached.
+/// Starts a container; `None` if no Docker engine can be reached.
 pub(super) async fn start(kind: Kind, management: bool) -> anyhow::Result<Option<Box<dyn Server>>> {
     let Some(engine) = engine().await else {
         return Ok(None);
@@ -50,7 +50,7 @@ async fn postgres(engine: Docker) -> anyhow::Result<Container<Postgres>> {
         .with_db_name("postgres")
         .with_name(name)
         .with_tag(tag)
-        // As over the network, but without thousands of hashes per connection in a debug build.
+        // Not `scram-sha-256`: it computes thousands of hashes for each connection, slowly in a debug build.
         .with_env_var("POSTGRES_HOST_AUTH_METHOD", "password")
         .with_mapped_port(port, 5432.tcp())
         .with_cmd(["postgres", "-c", "max_connections=500", "-c", "shared_buffers=64MB"]);
@@ -80,7 +80,7 @@ async fn rabbit(engine: Docker, management: bool) -> anyhow::Result<Container<Ra
     .await
 }
 
-/// The image's name and tag, as the environment has them or by default.
+/// The image's name and tag: those of the environment variable, or the default.
 fn image((variable, default): (&str, &str)) -> (String, String) {
     let image = std::env::var(variable).unwrap_or_else(|_| default.to_owned());
     // A colon before the last slash belongs to a registry's port.
@@ -105,13 +105,13 @@ impl<I: Image> Container<I> {
         access: impl FnOnce(&str) -> Access,
     ) -> anyhow::Result<Self> {
         let container = request
-            // Whether it serves is asked of the server itself, the same way for every image.
+            // `serves` asks the server itself, in the same way for every image.
             .with_ready_conditions(vec![WaitFor::Nothing])
             .with_startup_timeout(Duration::from_mins(5))
             .start()
             .await?;
         let host = match container.get_host().await?.to_string() {
-            // The ports are mapped on IPv4; the name may lead to IPv6 first.
+            // The ports are mapped on IPv4; the name may resolve to IPv6 first.
             host if host == "localhost" => "127.0.0.1".to_owned(),
             host => host,
         };
@@ -119,7 +119,7 @@ impl<I: Image> Container<I> {
         match this.serves().await {
             Ok(()) => Ok(this),
             Err(error) => {
-                this.inner.rm().await.context("the container stays")?;
+                this.inner.rm().await.context("the container is not removed")?;
                 Err(error)
             }
         }
@@ -128,7 +128,7 @@ impl<I: Image> Container<I> {
     async fn serves(&self) -> anyhow::Result<()> {
         ready::wait(self.kind, &self.access, async || match self.inner.is_running().await {
             Ok(true) => None,
-            Ok(false) => Some(self.last_words().await),
+            Ok(false) => Some(self.log_tail().await),
             Err(error) => Some(error.to_string()),
         })
         .await
@@ -148,7 +148,7 @@ impl<I: Image> Container<I> {
         Ok(())
     }
 
-    async fn last_words(&self) -> String {
+    async fn log_tail(&self) -> String {
         let log = self.inner.stderr_to_vec().await.unwrap_or_default();
         let lines: Vec<_> = log.trim_ascii().rsplit(|byte| *byte == b'\n').take(5).collect();
         lines.into_iter().rev().map(String::from_utf8_lossy).collect::<Vec<_>>().join("\n")
@@ -168,8 +168,8 @@ impl<I: Image> Server for Container<I> {
 
     async fn stop(&mut self) -> anyhow::Result<()> {
         self.signal(match self.kind {
-            // Its "fast" shutdown. Not every image names that as its stop signal, and with the usual
-            // SIGTERM it would wait for its clients to leave.
+            // Its "fast" shutdown. Not every image names that as its stop signal, and after SIGTERM it
+            // waits for its clients to disconnect.
             Kind::Postgres => "SIGINT",
             Kind::Rabbit => "SIGTERM",
         })
@@ -177,9 +177,9 @@ impl<I: Image> Server for Container<I> {
         self.has_ended().await
     }
 
-    async fn control(&mut self, words: &[&str]) -> anyhow::Result<()> {
-        anyhow::ensure!(self.kind == Kind::Rabbit, "only RabbitMQ can do {words:?}");
-        let command = ExecCommand::new(["rabbitmqctl"].iter().chain(words).copied())
+    async fn control(&mut self, arguments: &[&str]) -> anyhow::Result<()> {
+        anyhow::ensure!(self.kind == Kind::Rabbit, "only RabbitMQ can do {arguments:?}");
+        let command = ExecCommand::new(["rabbitmqctl"].iter().chain(arguments).copied())
             .with_cmd_ready_condition(CmdWaitFor::exit_code(0));
         self.inner.exec(command).await?;
         Ok(())

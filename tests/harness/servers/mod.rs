@@ -1,4 +1,4 @@
-//! Where PostgreSQL and RabbitMQ come from.
+//! The PostgreSQL and RabbitMQ servers of the tests.
 //!
 //! For servers that tests share, in this order:
 //!
@@ -9,11 +9,11 @@
 //! 3. the server programs of this machine, run in a temporary folder on a free port of the loopback
 //!    interface.
 //!
-//! A server that a test owns alone comes from 2 or 3: nobody else's server is stopped for a test.
+//! A server that a test owns alone comes from 2 or 3: a test never stops a server that others use.
 //!
-//! Servers of 2 and 3 belong to a [`keeper`], a small process whose input is a pipe from the test
-//! process. When the test process ends, also by SIGKILL or ctrl-C, the pipe closes and the keeper takes
-//! the server down with all it left.
+//! Servers of 2 and 3 belong to a [`supervisor`], a small process whose input is a pipe from the test
+//! process. When the test process ends, also by SIGKILL or ctrl-C, the pipe closes and the supervisor
+//! removes the server and its data.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -21,16 +21,16 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Serialize};
 
 mod docker;
-pub mod keeper;
-mod kept;
 mod local;
 mod ports;
 mod ready;
+mod supervised;
+pub mod supervisor;
 
-pub(crate) use kept::Own;
 pub use ports::free as free_port;
+pub(crate) use supervised::OwnServer;
 
-use kept::Kept;
+use supervised::SupervisedServer;
 
 /// The kinds of server that tests need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub enum Kind {
 impl Kind {
     const ALL: [Self; 2] = [Self::Postgres, Self::Rabbit];
 
-    /// The variable that names a server which runs already.
+    /// The variable with the URL of a server that runs already.
     fn url_variable(self) -> &'static str {
         match self {
             Self::Postgres => "BELFRY_TEST_POSTGRES_URL",
@@ -52,7 +52,7 @@ impl Kind {
         }
     }
 
-    /// The word for it on the keeper's command line.
+    /// The word for it on the supervisor's command line.
     fn word(self) -> &'static str {
         match self {
             Self::Postgres => "postgres",
@@ -60,7 +60,7 @@ impl Kind {
         }
     }
 
-    fn of_word(word: &str) -> Option<Self> {
+    fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.word() == word)
     }
 }
@@ -97,7 +97,7 @@ fn given(kind: Kind) -> Option<Access> {
 /// The server of this kind that all tests of this process share. The first call starts it.
 ///
 /// # Panics
-/// When there is none to be had; the sentence says what to install.
+/// When no server can be started; the message says what to install.
 pub async fn shared(kind: Kind) -> &'static Access {
     static POSTGRES: OnceLock<Result<Shared, String>> = OnceLock::new();
     static RABBIT: OnceLock<Result<Shared, String>> = OnceLock::new();
@@ -106,7 +106,7 @@ pub async fn shared(kind: Kind) -> &'static Access {
         Kind::Postgres => &POSTGRES,
         Kind::Rabbit => &RABBIT,
     };
-    // Not on the runtime of whichever test comes first: the others wait here too.
+    // Not on the runtime of the first test: the others wait here too.
     let server = tokio::task::spawn_blocking(move || cell.get_or_init(|| Shared::of(kind)));
     match server.await.expect("starting a server does not panic") {
         Ok(shared) => &shared.access,
@@ -116,16 +116,16 @@ pub async fn shared(kind: Kind) -> &'static Access {
 
 struct Shared {
     access: Access,
-    /// Its keeper goes when the process goes: a static is never dropped.
-    _kept: Option<Kept>,
+    /// Its supervisor exits with this process: a static is never dropped.
+    _server: Option<SupervisedServer>,
 }
 
 impl Shared {
     fn of(kind: Kind) -> Result<Self, String> {
         if let Some(access) = given(kind) {
-            return Ok(Self { access, _kept: None });
+            return Ok(Self { access, _server: None });
         }
-        let kept = Kept::start(kind, true)?;
-        Ok(Self { access: kept.access().clone(), _kept: Some(kept) })
+        let server = SupervisedServer::start(kind, true)?;
+        Ok(Self { access: server.access().clone(), _server: Some(server) })
     }
 }

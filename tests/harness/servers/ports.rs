@@ -1,14 +1,14 @@
-//! Ports for servers that must find theirs free again after a restart.
+//! Ports that are still free after a restart of the server.
 
 use std::net::TcpListener;
 
 use crate::names::unique;
 
-/// A port of the loopback interface that nobody listens on.
+/// A free port of the loopback interface.
 ///
-/// It is below the range that the system hands out for outgoing connections (32768 and up): a port of
-/// that range may be taken by any connection while its server is down, even by a client that tries to
-/// reach that very server and ends up connected to itself.
+/// It is below the range for outgoing connections (32768 and up). While its server is down, a port of that
+/// range may be taken by any connection, even by a client that tries to reach the server and connects to
+/// itself.
 pub fn free() -> u16 {
     const LOWEST: u16 = 11_000;
     const HOW_MANY: u16 = 21_000;

@@ -1,4 +1,4 @@
-//! Asking a server whether it serves.
+//! Waits until a server accepts clients.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::{Access, Kind};
 /// How long a server may take to start; a first start on a busy machine takes a quarter of it.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Waits until clients are served. `ended` tells when waiting is in vain.
+/// Waits until the server accepts clients. `ended` returns the reason once the server has exited.
 pub(super) async fn wait(
     kind: Kind,
     access: &Access,

@@ -1,4 +1,6 @@
-use belfry_adapters::inbound::amqp::{DeadLetterSelection, DeadLetters, DeadLettersError, Reason};
+use belfry_adapters::inbound::amqp::{
+    DeadLetterSelection, DeadLetters, DeadLettersError, FailureReason,
+};
 use belfry_tests::process::{Belfry, Builder};
 use belfry_tests::proxy::Proxy;
 use belfry_tests::wait::until_true;
@@ -14,19 +16,19 @@ impl Rig {
         DeadLetters::connect(self.settings(), self.topology("a")).await.unwrap()
     }
 
-    /// Two queues and nobody who consumes them.
-    async fn declares_ingest_and_dead(&self) {
+    /// Declares both queues, without a consumer.
+    async fn declare_ingest_and_dead(&self) {
         for queue in [self.broker.ingest_queue(), self.broker.dead_queue()] {
             self.amqp.declare_queue(&queue, FieldTable::default()).await;
         }
     }
 
-    async fn has_dead(&self, id: &str, reason: &str) {
+    async fn add_dead(&self, id: &str, reason: &str) {
         let body = json!({ "pattern": "notification.create", "data": { "id": id } }).to_string();
-        self.has_dead_with(id, reason, body).await;
+        self.add_dead_with(id, reason, body).await;
     }
 
-    async fn has_dead_with(&self, id: &str, reason: &str, body: impl AsRef<[u8]>) {
+    async fn add_dead_with(&self, id: &str, reason: &str, body: impl AsRef<[u8]>) {
         let mut headers = FieldTable::default();
         for (name, value) in [
             ("x-belfry-reason", reason),
@@ -42,8 +44,8 @@ impl Rig {
         self.amqp.publish("", &self.broker.dead_queue(), body, properties).await;
     }
 
-    /// Takes all out of a queue, and tells the message ids in their order.
-    async fn drained(&self, queue: &str) -> Vec<String> {
+    /// Removes all messages of a queue and returns their ids in order.
+    async fn drain(&self, queue: &str) -> Vec<String> {
         let mut ids = vec![];
         while let Some(message) = self.amqp.take(queue).await {
             ids.push(message.properties.message_id().as_ref().unwrap().to_string());
@@ -62,11 +64,11 @@ fn ids(count: usize) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn looking_leaves_all_in_place_and_in_order() {
+async fn reading_keeps_all_messages_in_order() {
     let rig = Rig::new().await;
-    rig.declares_ingest_and_dead().await;
+    rig.declare_ingest_and_dead().await;
     for id in ids(10) {
-        rig.has_dead(&id, "invalid").await;
+        rig.add_dead(&id, "invalid").await;
     }
     let letters = rig.dead_letters().await;
     let dead_queue = rig.broker.dead_queue();
@@ -77,60 +79,69 @@ async fn looking_leaves_all_in_place_and_in_order() {
         assert_eq!(rig.amqp.count(&dead_queue).await, Some(10));
     }
     let third = letters.show(&DeadLetterSelection::Position(3)).await.unwrap().unwrap();
-    assert_eq!((third.message_id(), third.about()), (Some("m2"), Some("notification.create")));
+    assert_eq!((third.message_id(), third.pattern()), (Some("m2"), Some("notification.create")));
     let named =
         letters.show(&DeadLetterSelection::MessageId("m7".to_owned())).await.unwrap().unwrap();
     assert_eq!((named.position(), named.reason()), (8, Some("invalid")));
     assert!(letters.show(&DeadLetterSelection::Position(11)).await.unwrap().is_none());
-    assert_eq!(letters.count(&DeadLetterSelection::Reason(Reason::Invalid)).await.unwrap(), 10);
-    assert_eq!(letters.count(&DeadLetterSelection::Reason(Reason::Rejected)).await.unwrap(), 0);
+    assert_eq!(
+        letters.count(&DeadLetterSelection::Reason(FailureReason::Invalid)).await.unwrap(),
+        10
+    );
+    assert_eq!(
+        letters.count(&DeadLetterSelection::Reason(FailureReason::Rejected)).await.unwrap(),
+        0
+    );
     letters.close().await;
-    assert_eq!(rig.drained(&dead_queue).await, ids(10));
+    assert_eq!(rig.drain(&dead_queue).await, ids(10));
 }
 
 #[tokio::test]
-async fn what_was_refused_is_stored_once_it_is_sent_again_to_a_store_that_takes_it() {
+async fn rejected_message_is_stored_after_a_replay_once_the_store_accepts_it() {
     let rig = Rig::new().await;
-    let (strict, mild) = (Store::new(), Store::new());
-    for id in ["straight", "routed"] {
-        strict.refuses(id);
+    let (strict, lenient) = (Store::new(), Store::new());
+    for id in ["direct", "routed"] {
+        strict.reject(id);
     }
     let (publisher, connected) = rig.publisher().await;
-    let ingest = rig.ingest(&publisher, strict.handling());
+    let ingest = rig.ingest(&publisher, strict.handler());
     rig.ingest_is_declared().await;
     let (queue, dead_queue) = (rig.broker.ingest_queue(), rig.broker.dead_queue());
-    // Somebody else is bound to the exchange, and must not hear of it twice.
+    // Another service is bound to the exchange and must not receive the message twice.
     let tap = rig.amqp.tap(&queue, "#").await;
 
     let data = |id: &str| json!({ "userId": "ada", "id": id, "title": "Hi" });
-    rig.send("notification.create", data("straight")).await;
-    // Its pattern is nowhere but in the routing key, and its properties keep it from staying.
+    rig.send("notification.create", data("direct")).await;
+    // The pattern is only in the routing key, and the expiration would remove the message.
     let odd = BasicProperties::default().with_expiration("3600000".into());
     rig.amqp.publish(&queue, "notification.create", data("routed").to_string(), odd).await;
     until_true("both are dead", async || rig.amqp.count(&dead_queue).await == Some(2)).await;
-    rig.leaves_nothing(ingest).await;
+    rig.stop_ingest(ingest).await;
     assert!(rig.amqp.take(&tap).await.is_some());
 
     let letters = rig.dead_letters().await;
     assert_eq!(letters.replay(&DeadLetterSelection::All, u32::MAX).await.unwrap(), 2);
     letters.close().await;
     assert_eq!(rig.amqp.count(&dead_queue).await, Some(0));
-    let ingest = rig.ingest(&publisher, mild.handling());
-    until_true("both are stored", async || mild.ids("ada").await == ["straight", "routed"]).await;
-    rig.leaves_nothing(ingest).await;
-    assert!(rig.amqp.take(&tap).await.is_none(), "nobody else hears of it");
+    let ingest = rig.ingest(&publisher, lenient.handler());
+    until_true("both are stored", async || lenient.ids("ada").await == ["direct", "routed"]).await;
+    rig.stop_ingest(ingest).await;
+    assert!(rig.amqp.take(&tap).await.is_none(), "the other service receives it only once");
     connected.stop().await;
 }
 
 #[tokio::test]
-async fn those_that_are_sent_again_are_chosen_and_the_others_stay_in_order() {
+async fn replay_takes_only_selected_messages_and_keeps_the_others_in_order() {
     let rig = Rig::new().await;
-    rig.declares_ingest_and_dead().await;
+    rig.declare_ingest_and_dead().await;
     for (n, id) in ids(6).iter().enumerate() {
-        rig.has_dead(id, if n % 2 == 0 { "rejected" } else { "invalid" }).await;
+        rig.add_dead(id, if n % 2 == 0 { "rejected" } else { "invalid" }).await;
     }
     let letters = rig.dead_letters().await;
-    assert_eq!(letters.replay(&DeadLetterSelection::Reason(Reason::Rejected), 2).await.unwrap(), 2);
+    assert_eq!(
+        letters.replay(&DeadLetterSelection::Reason(FailureReason::Rejected), 2).await.unwrap(),
+        2
+    );
     assert_eq!(
         letters.replay(&DeadLetterSelection::MessageId("m3".to_owned()), u32::MAX).await.unwrap(),
         1
@@ -139,33 +150,33 @@ async fn those_that_are_sent_again_are_chosen_and_the_others_stay_in_order() {
     let again = rig.amqp.next(&rig.broker.ingest_queue()).await;
     assert_eq!(again.properties.headers().as_ref().map(|it| it.inner().len()), Some(0));
     assert_eq!(again.json()["data"]["id"], "m0");
-    assert_eq!(rig.drained(&rig.broker.ingest_queue()).await, ["m2", "m3"]);
-    assert_eq!(rig.drained(&rig.broker.dead_queue()).await, ["m1", "m4", "m5"]);
+    assert_eq!(rig.drain(&rig.broker.ingest_queue()).await, ["m2", "m3"]);
+    assert_eq!(rig.drain(&rig.broker.dead_queue()).await, ["m1", "m4", "m5"]);
 }
 
 #[tokio::test]
-async fn what_no_queue_takes_stays_dead() {
+async fn unroutable_replay_keeps_the_message_in_the_dead_queue() {
     let rig = Rig::new().await;
     rig.amqp.declare_queue(&rig.broker.dead_queue(), FieldTable::default()).await;
     for id in ids(3) {
-        rig.has_dead(&id, "rejected").await;
+        rig.add_dead(&id, "rejected").await;
     }
     let letters = rig.dead_letters().await;
     let end = letters.replay(&DeadLetterSelection::All, u32::MAX).await;
     assert!(matches!(end, Err(DeadLettersError::NotReplayed { replayed: 0, .. })), "{end:?}");
     letters.close().await;
-    assert_eq!(rig.drained(&rig.broker.dead_queue()).await, ids(3));
+    assert_eq!(rig.drain(&rig.broker.dead_queue()).await, ids(3));
 }
 
 #[tokio::test]
-async fn a_connection_that_breaks_in_the_middle_loses_nothing() {
+async fn connection_lost_during_a_replay_loses_no_message() {
     let rig = Rig::new().await;
-    rig.declares_ingest_and_dead().await;
+    rig.declare_ingest_and_dead().await;
     for id in ids(300) {
-        rig.has_dead(&id, "rejected").await;
+        rig.add_dead(&id, "rejected").await;
     }
     let proxy = Proxy::to(rig.broker.url()).await;
-    let rig = rig.by_way_of(proxy.url());
+    let rig = rig.via(proxy.url());
     let (queue, dead_queue) = (rig.broker.ingest_queue(), rig.broker.dead_queue());
     let letters = rig.dead_letters().await;
     let replaying =
@@ -176,27 +187,30 @@ async fn a_connection_that_breaks_in_the_middle_loses_nothing() {
     let Err(DeadLettersError::NotReplayed { replayed, .. }) = end else { panic!("{end:?}") };
     assert!((20..300).contains(&replayed), "{replayed}");
 
-    // The broker gives back what a lost connection held, when it sees that it is lost.
-    let there =
+    // The broker requeues the messages of a connection when it notices that it is lost.
+    let total =
         async || rig.amqp.count(&queue).await.unwrap() + rig.amqp.count(&dead_queue).await.unwrap();
-    until_true("all are there again", async || there().await >= 300).await;
-    let mut all = rig.drained(&queue).await;
+    until_true("all messages are in the queues again", async || total().await >= 300).await;
+    let mut all = rig.drain(&queue).await;
     assert!(all.len() >= replayed as usize);
-    all.extend(rig.drained(&dead_queue).await);
+    all.extend(rig.drain(&dead_queue).await);
     all.sort();
     all.dedup();
     assert_eq!(all.len(), 300);
 }
 
 #[tokio::test]
-async fn those_that_are_deleted_are_chosen_by_their_reason() {
+async fn purge_deletes_messages_by_reason() {
     let rig = Rig::new().await;
-    rig.declares_ingest_and_dead().await;
+    rig.declare_ingest_and_dead().await;
     for (id, reason) in [("a", "invalid"), ("b", "rejected"), ("c", "invalid"), ("d", "gave_up")] {
-        rig.has_dead(id, reason).await;
+        rig.add_dead(id, reason).await;
     }
     let letters = rig.dead_letters().await;
-    assert_eq!(letters.purge(&DeadLetterSelection::Reason(Reason::Invalid)).await.unwrap(), 2);
+    assert_eq!(
+        letters.purge(&DeadLetterSelection::Reason(FailureReason::Invalid)).await.unwrap(),
+        2
+    );
     assert_eq!(letters.count(&DeadLetterSelection::All).await.unwrap(), 2);
     assert_eq!(letters.list(9).await.unwrap()[1].message_id(), Some("d"));
     assert_eq!(letters.purge(&DeadLetterSelection::All).await.unwrap(), 2);
@@ -205,11 +219,11 @@ async fn those_that_are_deleted_are_chosen_by_their_reason() {
 }
 
 #[tokio::test]
-async fn what_somebody_else_holds_is_left_alone() {
+async fn purge_skips_messages_held_by_another_consumer() {
     let rig = Rig::new().await;
-    rig.declares_ingest_and_dead().await;
+    rig.declare_ingest_and_dead().await;
     for id in ids(2) {
-        rig.has_dead(&id, "invalid").await;
+        rig.add_dead(&id, "invalid").await;
     }
     let dead_queue = rig.broker.dead_queue();
     let get = BasicGetOptions::default();
@@ -226,15 +240,15 @@ async fn what_somebody_else_holds_is_left_alone() {
 }
 
 #[tokio::test]
-async fn an_operator_lists_shows_replays_and_purges() {
+async fn command_line_lists_shows_replays_and_purges() {
     let rig = Rig::new().await;
     let missing = rig.command(&["list"]).finish().await;
     assert_eq!(missing.status.code(), Some(1));
-    assert!(missing.err.contains("there is no queue"), "{}", missing.err);
+    assert!(missing.err.contains("does not exist yet"), "{}", missing.err);
 
-    rig.declares_ingest_and_dead().await;
-    rig.has_dead("m1", "invalid").await;
-    rig.has_dead_with("m2", "unreadable", [0xff, 0x00]).await;
+    rig.declare_ingest_and_dead().await;
+    rig.add_dead("m1", "invalid").await;
+    rig.add_dead_with("m2", "unreadable", [0xff, 0x00]).await;
     let listed = rig.command(&["list"]).finish().await;
     assert!(listed.status.success(), "{}", listed.err);
     let lines: Vec<_> = listed.out.lines().collect();
@@ -266,14 +280,14 @@ async fn an_operator_lists_shows_replays_and_purges() {
 }
 
 #[tokio::test]
-async fn without_a_broker_a_sentence_says_so() {
+async fn command_line_without_a_broker_prints_an_error() {
     let list = || Belfry::builder().arg("dead-letters").arg("list");
     let unset = list().finish().await;
     assert_eq!(unset.status.code(), Some(1));
     assert!(unset.err.contains("set amqp.url"), "{}", unset.err);
-    // Nobody listens at port 1.
+    // Nothing listens on port 1.
     let down = list().amqp("amqp://guest:sesame@127.0.0.1:1/%2f").finish().await;
     assert_eq!(down.status.code(), Some(1));
-    assert!(down.err.starts_with("belfry: RabbitMQ cannot be reached at amqp://"), "{}", down.err);
+    assert!(down.err.starts_with("belfry: cannot connect to RabbitMQ at amqp://"), "{}", down.err);
     assert!(!down.err.contains("sesame"), "{}", down.err);
 }

@@ -13,7 +13,7 @@ use super::rig::{NodeQueueState, Rig, Running};
 
 pub(super) fn entry(name: &str, number: u64) -> OutboxEntry {
     let revision = Revision::new(number);
-    let notification = a_draft(name, &format!("n{number}")).taken_at(revision);
+    let notification = a_draft(name, &format!("n{number}")).into_notification(revision);
     let change = Change::Created(Box::new(notification));
     let unread = UnreadCount::new(number);
     let event = DomainEvent { user: user(name), revision, unread, change };
@@ -26,11 +26,11 @@ pub(super) fn entry(name: &str, number: u64) -> OutboxEntry {
 }
 
 pub(super) fn revisions(delivery: &RecordingDelivery) -> Vec<u64> {
-    delivery.delivered().iter().filter_map(|(_, told)| Some(told.revision?.get())).collect()
+    delivery.delivered().iter().filter_map(|(_, batch)| Some(batch.revision?.get())).collect()
 }
 
 #[tokio::test]
-async fn what_is_published_is_delivered_by_every_node_in_order() {
+async fn published_events_are_delivered_by_every_node_in_order() {
     let rig = Rig::new().await;
     let (publisher, connected) = rig.publisher().await;
     let events = rig.event_publisher(&publisher);
@@ -39,7 +39,7 @@ async fn what_is_published_is_delivered_by_every_node_in_order() {
     for batch in 0..4 {
         let entries: Vec<_> = (1..=500).map(|n| entry("ada", batch * 500 + n)).collect();
         let answer = events.publish(&entries).await;
-        assert_eq!((answer.confirmed, answer.stopped_by.is_none()), (500, true));
+        assert_eq!((answer.confirmed, answer.error.is_none()), (500, true));
     }
     let all: Vec<_> = (1..=2_000).collect();
     for delivery in [one, other] {
@@ -51,17 +51,17 @@ async fn what_is_published_is_delivered_by_every_node_in_order() {
     second.stop().await;
     for node in ["a", "b"] {
         let left = rig.amqp.count(&rig.broker.node_queue(node)).await;
-        assert_eq!(left, Some(0), "all that was delivered is acknowledged");
+        assert_eq!(left, Some(0), "all delivered events are acknowledged");
     }
     connected.stop().await;
 }
 
 #[tokio::test]
-async fn an_event_is_published_so_that_others_can_read_it() {
+async fn published_event_has_the_documented_form() {
     let rig = Rig::new().await;
     let (publisher, connected) = rig.publisher().await;
     let events = rig.event_publisher(&publisher);
-    assert_eq!(events.publish(&[entry("ada", 1)]).await.confirmed, 1, "nobody listens yet");
+    assert_eq!(events.publish(&[entry("ada", 1)]).await.confirmed, 1, "no queue is bound yet");
     let tap = rig.amqp.tap(&rig.broker.events_exchange(), "notification.#").await;
     events.publish(&[entry("ada", 2)]).await;
 
@@ -80,8 +80,8 @@ async fn an_event_is_published_so_that_others_can_read_it() {
 }
 
 #[tokio::test]
-async fn a_publisher_without_a_broker_says_so_at_once() {
-    let rig = Rig::new().await.by_way_of("amqp://guest:guest@127.0.0.1:1/%2f");
+async fn publisher_without_a_broker_fails_at_once() {
+    let rig = Rig::new().await.via("amqp://guest:guest@127.0.0.1:1/%2f");
     let publisher = belfry_adapters::amqp::Publisher::new(rig.settings(), rig.topology("a"));
     let events = rig.event_publisher(&publisher);
     let running = Running::start({
@@ -90,17 +90,17 @@ async fn a_publisher_without_a_broker_says_so_at_once() {
     });
     let entries = [entry("ada", 1)];
     let answer = timeout(Duration::from_secs(1), events.publish(&entries)).await;
-    let answer = answer.expect("it does not wait for a broker");
+    let answer = answer.expect("it does not wait for a connection");
     assert_eq!(answer.confirmed, 0);
-    assert!(answer.stopped_by.unwrap().to_string().starts_with("unavailable"));
+    assert!(answer.error.unwrap().to_string().starts_with("unavailable"));
     running.stop().await;
 }
 
 #[tokio::test]
-async fn tls_to_a_port_without_it_is_an_outage_and_no_more() {
+async fn tls_to_a_plain_port_is_an_outage() {
     let rig = Rig::new().await;
     let url = rig.broker.url().replacen("amqp://", "amqps://", 1);
-    let rig = rig.by_way_of(&url);
+    let rig = rig.via(&url);
     let publisher = belfry_adapters::amqp::Publisher::new(rig.settings(), rig.topology("a"));
     let running = Running::start({
         let publisher = publisher.clone();
@@ -112,7 +112,7 @@ async fn tls_to_a_port_without_it_is_an_outage_and_no_more() {
 }
 
 #[tokio::test]
-async fn an_event_that_cannot_be_read_is_passed_over() {
+async fn event_that_cannot_be_decoded_is_skipped() {
     let rig = Rig::new().await;
     let (publisher, connected) = rig.publisher().await;
     let events = rig.event_publisher(&publisher);
@@ -130,7 +130,7 @@ async fn an_event_that_cannot_be_read_is_passed_over() {
 }
 
 #[tokio::test]
-async fn a_node_that_is_away_for_a_while_misses_nothing() {
+async fn node_that_restarts_misses_no_event() {
     let rig = Rig::new().await;
     let (publisher, connected) = rig.publisher().await;
     let events = rig.event_publisher(&publisher);
@@ -145,32 +145,29 @@ async fn a_node_that_is_away_for_a_while_misses_nothing() {
     let running = Running::start(|stop| async move { node.run(stop).await });
     let attached = NodeQueueState::Attached { since: at(0), missed: false };
     timeout(PATIENCE, state.wait_for(|now| *now == attached)).await.unwrap().unwrap();
-    until_true("it is told", async || revisions(&delivery) == [1]).await;
+    until_true("the event is delivered", async || revisions(&delivery) == [1]).await;
     running.stop().await;
     assert_eq!(*state.borrow(), NodeQueueState::Detached { since: Some(at(0)) });
     connected.stop().await;
 }
 
 #[tokio::test]
-async fn two_nodes_of_one_name_do_not_share_a_queue() {
+async fn second_node_of_the_same_name_waits_for_the_queue() {
     let rig = Rig::new().await;
     let (publisher, connected) = rig.publisher().await;
     let events = rig.event_publisher(&publisher);
     let (delivery, first) = rig.node("a").await;
-    let namesake = rig.node_queue("a");
-    let mut state = namesake.state();
-    let second = Running::start(|stop| async move { namesake.run(stop).await });
+    let duplicate = rig.node_queue("a");
+    let mut state = duplicate.state();
+    let second = Running::start(|stop| async move { duplicate.run(stop).await });
     for number in 1..=100 {
         events.publish(&[entry("ada", number)]).await;
     }
-    until_true("the first has all", async || delivery.delivered().len() == 100).await;
+    until_true("the first node has all events", async || delivery.delivered().len() == 100).await;
     assert_eq!(*state.borrow(), NodeQueueState::Detached { since: None });
     first.stop().await;
     let attached = |now: &_| matches!(now, NodeQueueState::Attached { missed: false, .. });
-    timeout(PATIENCE, state.wait_for(attached))
-        .await
-        .expect("then it is the second's turn")
-        .unwrap();
+    timeout(PATIENCE, state.wait_for(attached)).await.expect("the second node attaches").unwrap();
     second.stop().await;
     connected.stop().await;
 }

@@ -16,15 +16,15 @@ const READ: &str = r#"{"pattern":"notification.marked_read","data":{"userId":"ad
 fn expected() -> [PushBatch; 2] {
     let new = ForwardedPush::New(r#"{"id":1.50, "a":"\u00e4" }"#.into());
     let read = ForwardedPush::MarkedRead(r#"{"userId":"ada","all":true}"#.into());
-    let passed =
+    let forwarded =
         |pushes: Vec<_>| PushBatch::forwarded(pushes.into_iter().map(Push::Forwarded).collect());
-    [passed(vec![new, ForwardedPush::UnreadCount("7".into())]), passed(vec![read])]
+    [forwarded(vec![new, ForwardedPush::UnreadCount("7".into())]), forwarded(vec![read])]
 }
 
-async fn hears_both(delivery: &RecordingDelivery) {
-    until_true("both are told", async || delivery.delivered().len() == 2).await;
-    let (rooms, told): (Vec<_>, Vec<_>) = delivery.delivered().into_iter().unzip();
-    assert_eq!(told, expected());
+async fn receives_both(delivery: &RecordingDelivery) {
+    until_true("both are delivered", async || delivery.delivered().len() == 2).await;
+    let (rooms, batches): (Vec<_>, Vec<_>) = delivery.delivered().into_iter().unzip();
+    assert_eq!(batches, expected());
     assert!(rooms.iter().all(|room| room.user() == &user("ada")));
 }
 
@@ -36,7 +36,7 @@ async fn send_both(rig: &Rig) {
 }
 
 #[tokio::test]
-async fn every_node_hears_what_any_of_them_consumed_once_and_unchanged() {
+async fn every_node_delivers_each_forwarded_event_once_and_unchanged() {
     let rig = Rig::new().await;
     let (publisher, connected) = rig.publisher().await;
     let ((one, first), (other, second)) = tokio::join!(rig.node("a"), rig.node("b"));
@@ -45,11 +45,11 @@ async fn every_node_hears_what_any_of_them_consumed_once_and_unchanged() {
     };
     let both: [Running; 2] = [forwarding(), forwarding()];
     send_both(&rig).await;
-    // Which of the two consumed which of the messages is left to the broker, and with it their order.
+    // The broker decides which ingest consumes which message, so their order is not fixed.
     for delivery in [&one, &other] {
-        until_true("both are told", async || delivery.delivered().len() == 2).await;
-        let told: Vec<_> = delivery.delivered().into_iter().map(|(_, told)| told).collect();
-        assert!(expected().iter().all(|one| told.contains(one)), "{told:?}");
+        until_true("both are delivered", async || delivery.delivered().len() == 2).await;
+        let batches: Vec<_> = delivery.delivered().into_iter().map(|(_, batch)| batch).collect();
+        assert!(expected().iter().all(|one| batches.contains(one)), "{batches:?}");
     }
     for running in both.into_iter().chain([first, second]) {
         running.stop().await;
@@ -59,16 +59,16 @@ async fn every_node_hears_what_any_of_them_consumed_once_and_unchanged() {
 }
 
 #[tokio::test]
-async fn one_node_tells_its_devices_without_another_way_through_the_broker() {
+async fn single_node_forwards_directly_to_its_devices() {
     let rig = Rig::new().await;
     let (publisher, connected) = rig.publisher().await;
     let delivery = Arc::new(RecordingDelivery::default());
     let ingest = rig
         .ingest(&publisher, ForwardHere::new(ForwardEvent::new(delivery.clone()), revoke_tokens()));
     send_both(&rig).await;
-    hears_both(&delivery).await;
+    receives_both(&delivery).await;
     rig.amqp.publish("", &rig.broker.ingest_queue(), "{}", BasicProperties::default()).await;
     let dead = rig.amqp.next(&rig.broker.dead_queue()).await;
     assert_eq!(dead.header("x-belfry-reason").unwrap(), "unknown_pattern");
-    rig.ends_with_nothing_left(ingest, connected).await;
+    rig.stop_all(ingest, connected).await;
 }

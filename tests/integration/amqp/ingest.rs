@@ -23,11 +23,11 @@ fn headers(pairs: &[(&str, &str)]) -> FieldTable {
 }
 
 #[tokio::test]
-async fn every_shape_that_services_send_is_stored() {
+async fn every_message_form_is_stored() {
     let rig = Rig::new().await;
     let store = Store::new();
     let (publisher, connected) = rig.publisher().await;
-    let ingest = rig.ingest(&publisher, store.handling());
+    let ingest = rig.ingest(&publisher, store.handler());
     rig.ingest_is_declared().await;
     let queue = rig.broker.ingest_queue();
 
@@ -37,7 +37,7 @@ async fn every_shape_that_services_send_is_stored() {
     let bare = |id: &str| json!({ "userId": "ada", "id": id, "title": "Hi" }).to_string();
     let typed = properties().with_type("notification.create".into());
     rig.amqp.publish("", &queue, bare("typed"), typed).await;
-    // NestJS with `wildcards`, and anyone who publishes to the exchange.
+    // As NestJS with `wildcards` does, and every service that publishes to the exchange.
     rig.amqp.publish(&queue, "notification.created", bare("routed"), properties()).await;
     let event = json!({
         "specversion": "1.0", "type": "org.example.notification.created", "source": "/shop",
@@ -53,11 +53,11 @@ async fn every_shape_that_services_send_is_stored() {
     rig.amqp.publish("", &queue, bare("binary"), binary).await;
     rig.send("notification.mark_read", json!({ "userId": "ada", "ids": ["nest", "typed"] })).await;
 
-    until_true("the last one took effect", async || {
+    until_true("the last message took effect", async || {
         store.inner.state(&user("ada")).await.unwrap().revision.get() == 7
     })
     .await;
-    rig.ends_with_nothing_left(ingest, connected).await;
+    rig.stop_all(ingest, connected).await;
     let expected = ["nest", "wrapped", "typed", "routed", "structured", "binary"];
     assert_eq!(store.ids("ada").await, expected);
     let state = store.inner.state(&user("ada")).await.unwrap();
@@ -65,59 +65,59 @@ async fn every_shape_that_services_send_is_stored() {
 }
 
 #[tokio::test]
-async fn what_is_sent_again_is_stored_once() {
+async fn repeated_message_is_stored_once() {
     let rig = Rig::new().await;
     let store = Store::new();
     let (publisher, connected) = rig.publisher().await;
-    let ingest = rig.ingest(&publisher, store.handling());
+    let ingest = rig.ingest(&publisher, store.handler());
     rig.ingest_is_declared().await;
     let queue = rig.broker.ingest_queue();
 
     for _ in 0..3 {
         rig.send("notification.create", json!({ "userId": "ada", "id": "n1", "title": "Hi" }))
             .await;
-        let nameless =
+        let without_id =
             json!({ "pattern": "notification.create", "data": { "userId": "bob", "title": "Hi" } });
-        let named = properties().with_message_id("m1".into());
-        rig.amqp.publish("", &queue, nameless.to_string(), named).await;
+        let with_message_id = properties().with_message_id("m1".into());
+        rig.amqp.publish("", &queue, without_id.to_string(), with_message_id).await;
     }
     rig.send("notification.create", json!({ "userId": "eve", "id": "n1", "title": "Hi" })).await;
     until_true("the last one is stored", async || store.ids("eve").await.len() == 1).await;
-    rig.ends_with_nothing_left(ingest, connected).await;
+    rig.stop_all(ingest, connected).await;
     assert_eq!(store.ids("ada").await.len(), 1);
     assert_eq!(store.ids("bob").await.len(), 1);
 }
 
 #[tokio::test]
-async fn what_was_stored_and_not_acknowledged_is_stored_once() {
+async fn stored_but_unacknowledged_message_is_stored_once() {
     let rig = Rig::new().await;
     let store = Store::new();
     let (publisher, connected) = rig.publisher().await;
-    // Fails for one, so that its neighbours are stored and the whole batch is still in hand.
-    store.fails_for(&["n3"]);
-    let ingest = rig.ingest(&publisher, store.handling());
+    // One message fails, so the others are stored while the batch is not fully acknowledged.
+    store.fail_for(&["n3"]);
+    let ingest = rig.ingest(&publisher, store.handler());
     rig.ingest_is_declared().await;
     for n in 0..6 {
         let data = json!({ "userId": "ada", "id": format!("n{n}"), "title": "Hi" });
         rig.send("notification.create", data).await;
     }
-    until_true("the neighbours are stored", async || store.ids("ada").await.len() == 5).await;
+    until_true("the others are stored", async || store.ids("ada").await.len() == 5).await;
     ingest.stop().await;
-    store.fails_for(&[]);
+    store.fail_for(&[]);
 
-    let ingest = rig.ingest(&publisher, store.handling());
+    let ingest = rig.ingest(&publisher, store.handler());
     until_true("all are stored", async || store.ids("ada").await.len() == 6).await;
-    rig.ends_with_nothing_left(ingest, connected).await;
+    rig.stop_all(ingest, connected).await;
     assert_eq!(store.ids("ada").await.len(), 6);
 }
 
 #[tokio::test]
-async fn poison_goes_to_the_dead_queue_and_its_neighbours_pass() {
+async fn invalid_messages_go_to_the_dead_queue_and_others_are_stored() {
     let rig = Rig::new().await;
     let store = Store::new();
-    store.refuses("refused");
+    store.reject("refused");
     let (publisher, connected) = rig.publisher().await;
-    let ingest = rig.ingest(&publisher, store.handling());
+    let ingest = rig.ingest(&publisher, store.handler());
     rig.ingest_is_declared().await;
     let queue = rig.broker.ingest_queue();
 
@@ -141,35 +141,36 @@ async fn poison_goes_to_the_dead_queue_and_its_neighbours_pass() {
     rig.send("notification.create", good(3)).await;
 
     let dead_queue = rig.broker.dead_queue();
-    until_true("five are dead", async || rig.amqp.count(&dead_queue).await == Some(5)).await;
+    until_true("five messages are dead", async || rig.amqp.count(&dead_queue).await == Some(5))
+        .await;
     until_true("the last one is stored", async || store.ids("ada").await.len() == 3).await;
-    rig.ends_with_nothing_left(ingest, connected).await;
+    rig.stop_all(ingest, connected).await;
     assert_eq!(store.ids("ada").await, ["n1", "n2", "n3"]);
     let mut seen = vec![];
     while let Some(dead) = rig.amqp.take(&rig.broker.dead_queue()).await {
-        let said = |name: &str| dead.header(name).unwrap_or_else(|| panic!("no header {name}"));
-        assert_eq!(said("x-belfry-attempts"), "1");
-        assert_eq!(said("x-belfry-first-failed-at"), "1970-01-01T00:00:00.000Z");
-        assert_eq!(said("x-belfry-last-failed-at"), "1970-01-01T00:00:00.000Z");
+        let header = |name: &str| dead.header(name).unwrap_or_else(|| panic!("no header {name}"));
+        assert_eq!(header("x-belfry-attempts"), "1");
+        assert_eq!(header("x-belfry-first-failed-at"), "1970-01-01T00:00:00.000Z");
+        assert_eq!(header("x-belfry-last-failed-at"), "1970-01-01T00:00:00.000Z");
         assert_eq!(*dead.properties.delivery_mode(), Some(2));
-        if said("x-belfry-reason") == "unknown_pattern" {
-            assert_eq!(said("x-app"), "svc");
-            assert_eq!(said("x-belfry-exchange"), queue);
-            assert_eq!(said("x-belfry-routing-key"), "order.placed");
-            assert_eq!(said("x-belfry-expiration"), "3600000");
+        if header("x-belfry-reason") == "unknown_pattern" {
+            assert_eq!(header("x-app"), "svc");
+            assert_eq!(header("x-belfry-exchange"), queue);
+            assert_eq!(header("x-belfry-routing-key"), "order.placed");
+            assert_eq!(header("x-belfry-expiration"), "3600000");
             assert_eq!(dead.properties.message_id().as_ref().unwrap().as_str(), "m1");
             assert_eq!(dead.body, b"{}");
         } else {
-            assert_eq!(said("x-belfry-exchange"), "");
-            assert_eq!(said("x-belfry-routing-key"), queue);
+            assert_eq!(header("x-belfry-exchange"), "");
+            assert_eq!(header("x-belfry-routing-key"), queue);
         }
-        seen.push((said("x-belfry-reason"), said("x-belfry-error")));
+        seen.push((header("x-belfry-reason"), header("x-belfry-error")));
     }
     seen.sort();
     let expected = [
         ("invalid", "title: is missing"),
         ("rejected", "rejected: a value that no column takes"),
-        ("unknown_pattern", "the pattern \"order.placed\" is none that Belfry knows"),
+        ("unknown_pattern", "unknown pattern \"order.placed\""),
         ("unreadable", "the body is not UTF-8"),
         ("unreadable", "the body is not a JSON object: it is empty"),
     ];
@@ -177,27 +178,28 @@ async fn poison_goes_to_the_dead_queue_and_its_neighbours_pass() {
 }
 
 #[tokio::test]
-async fn one_that_fails_alone_is_tried_again_later_and_given_up_at_last() {
+async fn message_that_fails_alone_is_retried_and_then_dead_lettered() {
     let rig = Rig::new().await;
     let store = Store::new();
-    store.fails_for(&["never", "later"]);
+    store.fail_for(&["never", "later"]);
     let (publisher, connected) = rig.publisher().await;
-    let ingest = rig.ingest(&publisher, store.handling());
+    let ingest = rig.ingest(&publisher, store.handler());
     rig.ingest_is_declared().await;
     let queue = rig.broker.ingest_queue();
 
     let bare = |id: &str| json!({ "userId": "ada", "id": id, "title": "Hi" }).to_string();
     for id in ["never", "later"] {
-        // Its pattern is in the routing key, which the retry queue must not lose.
+        // The pattern is in the routing key, which must survive the retry queue.
         rig.amqp.publish(&queue, "notification.create", bare(id), properties()).await;
     }
-    // Others pass all the while.
+    // Other messages succeed meanwhile.
     for n in 0.. {
         let data = json!({ "userId": "bob", "id": format!("n{n}"), "title": "Hi" });
         rig.send("notification.create", data).await;
-        until_true("a neighbour passes", async || store.ids("bob").await.len() == n + 1).await;
+        until_true("another message is stored", async || store.ids("bob").await.len() == n + 1)
+            .await;
         if n == 3 {
-            store.fails_for(&["never"]);
+            store.fail_for(&["never"]);
         }
         if rig.amqp.count(&rig.broker.dead_queue()).await > Some(0) {
             break;
@@ -210,25 +212,25 @@ async fn one_that_fails_alone_is_tried_again_later_and_given_up_at_last() {
     assert_eq!(dead.header("x-belfry-attempts").unwrap(), "3");
     assert_eq!(dead.header("x-belfry-routing-key").unwrap(), "notification.create");
     assert_eq!(dead.header("x-belfry-exchange").unwrap(), queue);
-    until_true("the other one worked", async || store.ids("ada").await == ["later"]).await;
-    rig.ends_with_nothing_left(ingest, connected).await;
+    until_true("the other message is stored", async || store.ids("ada").await == ["later"]).await;
+    rig.stop_all(ingest, connected).await;
     for rest in ["retry.100ms", "retry.200ms"] {
         assert_eq!(rig.amqp.count(&format!("{queue}.{rest}")).await, Some(0), "{rest}");
     }
 }
 
 #[tokio::test]
-async fn a_read_that_comes_before_its_notification_takes_effect() {
+async fn read_that_overtakes_its_notification_takes_effect() {
     let rig = Rig::new().await;
     let store = Store::new();
     let (publisher, connected) = rig.publisher().await;
-    let ingest = rig.ingest(&publisher, store.handling());
+    let ingest = rig.ingest(&publisher, store.handler());
     rig.ingest_is_declared().await;
 
     rig.send("notification.create", json!({ "userId": "bob", "id": "n1", "title": "Hi" })).await;
     rig.send("notification.mark_read", json!({ "userId": "ada", "id": "n1" })).await;
     rig.send("notification.mark_read", json!({ "userId": "bob", "ids": ["n2", "n1"] })).await;
-    until_true("what is there is marked at once", async || {
+    until_true("existing notifications are marked at once", async || {
         store.inbox("bob").await.iter().any(belfry_domain::Notification::is_read)
     })
     .await;
@@ -238,45 +240,50 @@ async fn a_read_that_comes_before_its_notification_takes_effect() {
             rig.send("notification.create", data).await;
         }
     }
-    until_true("all that was read is marked", async || {
+    until_true("all read notifications are marked", async || {
         let unread = async |name| store.inner.state(&user(name)).await.unwrap().unread.get();
         let stored = store.ids("ada").await.len() + store.ids("bob").await.len();
         stored == 4 && unread("ada").await == 1 && unread("bob").await == 0
     })
     .await;
-    rig.ends_with_nothing_left(ingest, connected).await;
+    rig.stop_all(ingest, connected).await;
     assert_eq!(rig.amqp.count(&rig.broker.dead_queue()).await, Some(0));
 }
 
 #[tokio::test]
-async fn a_read_of_what_never_comes_is_given_up_and_holds_nobody_up() {
+async fn read_of_an_unknown_notification_is_dead_lettered_and_blocks_no_message() {
     let rig = Rig::new().await;
     let store = Store::new();
     let (publisher, connected) = rig.publisher().await;
-    let ingest = rig.ingest(&publisher, store.handling());
+    let ingest = rig.ingest(&publisher, store.handler());
     rig.ingest_is_declared().await;
 
     rig.send("notification.mark_read", json!({ "userId": "ada", "ids": ["n1", "n2"] })).await;
     rig.send("notification.create", json!({ "userId": "ada", "id": "n2", "title": "Hi" })).await;
-    until_true("others pass meanwhile", async || store.ids("ada").await.len() == 1).await;
-    assert_eq!(rig.amqp.count(&rig.broker.dead_queue()).await, Some(0), "it still waits");
+    until_true("another message is stored meanwhile", async || store.ids("ada").await.len() == 1)
+        .await;
+    assert_eq!(
+        rig.amqp.count(&rig.broker.dead_queue()).await,
+        Some(0),
+        "it is still being retried"
+    );
 
     let dead = rig.amqp.next(&rig.broker.dead_queue()).await;
     assert_eq!(dead.json()["data"]["ids"], json!(["n1", "n2"]));
     assert_eq!(dead.header("x-belfry-reason").unwrap(), "unknown_notification");
-    assert_eq!(dead.header("x-belfry-error").unwrap(), "the inbox knows nothing of n1");
+    assert_eq!(dead.header("x-belfry-error").unwrap(), "unknown notification ids: n1");
     assert_eq!(dead.header("x-belfry-attempts").unwrap(), "3");
     assert_eq!(store.inner.state(&user("ada")).await.unwrap().unread.get(), 0, "n2 is marked");
-    rig.ends_with_nothing_left(ingest, connected).await;
+    rig.stop_all(ingest, connected).await;
 }
 
 #[tokio::test]
-async fn a_store_that_is_down_loses_nothing_and_is_not_overrun() {
+async fn store_outage_loses_no_message_and_does_not_flood_the_store() {
     let rig = Rig::new().await;
     let store = Store::new();
-    store.goes_down(true);
+    store.set_down(true);
     let (publisher, connected) = rig.publisher().await;
-    let ingest = rig.ingest(&publisher, store.handling());
+    let ingest = rig.ingest(&publisher, store.handler());
     rig.ingest_is_declared().await;
     for n in 0..500 {
         let data = json!({ "userId": "ada", "id": format!("n{n}"), "title": "Hi" });
@@ -287,15 +294,15 @@ async fn a_store_that_is_down_loses_nothing_and_is_not_overrun() {
     assert!((5..40).contains(&calls), "{calls} calls in two seconds");
     for rest in ["ingest.retry.100ms", "ingest.dead"] {
         let waiting = rig.amqp.count(&rig.broker.name(rest)).await.unwrap_or_default();
-        assert_eq!(waiting, 0, "nothing is published anew");
+        assert_eq!(waiting, 0, "no message is republished");
     }
-    store.goes_down(false);
+    store.set_down(false);
     until_true("all are stored", async || store.ids("ada").await.len() == 500).await;
-    rig.ends_with_nothing_left(ingest, connected).await;
+    rig.stop_all(ingest, connected).await;
 }
 
 #[tokio::test]
-async fn a_queue_that_others_have_declared_is_used_as_it_is() {
+async fn queue_declared_with_other_arguments_is_used_unchanged() {
     let rig = Rig::new().await;
     let queue = rig.broker.ingest_queue();
     let mut arguments = FieldTable::default();
@@ -306,17 +313,17 @@ async fn a_queue_that_others_have_declared_is_used_as_it_is() {
 
     let store = Store::new();
     let (publisher, connected) = rig.publisher().await;
-    let ingest = rig.ingest(&publisher, store.handling());
+    let ingest = rig.ingest(&publisher, store.handler());
     until_true("it is stored", async || store.ids("ada").await.len() == 1).await;
     rig.ingest_is_declared().await;
-    // Poison and retries find their way as well.
+    // Dead-lettering works as well.
     rig.send("nonsense", json!({})).await;
     assert_eq!(rig.amqp.next(&rig.broker.dead_queue()).await.json()["pattern"], "nonsense");
-    rig.ends_with_nothing_left(ingest, connected).await;
+    rig.stop_all(ingest, connected).await;
 }
 
 #[tokio::test]
-async fn a_queue_with_a_single_active_consumer_keeps_a_producers_order_across_nodes() {
+async fn single_active_consumer_keeps_a_producers_order_across_nodes() {
     let rig = Rig::new().await;
     let queue = rig.broker.ingest_queue();
     let mut arguments = FieldTable::default();
@@ -324,9 +331,9 @@ async fn a_queue_with_a_single_active_consumer_keeps_a_producers_order_across_no
     rig.amqp.declare_queue(&queue, arguments).await;
     let store = Store::new();
     let (publisher, connected) = rig.publisher().await;
-    let first = rig.ingest(&publisher, store.handling());
+    let first = rig.ingest(&publisher, store.handler());
     rig.ingest_is_declared().await;
-    let second = rig.ingest(&publisher, store.handling());
+    let second = rig.ingest(&publisher, store.handler());
     let sending = async {
         for n in 0..200 {
             let data = json!({ "userId": "ada", "id": format!("n{n}"), "title": "Hi" });
@@ -335,16 +342,16 @@ async fn a_queue_with_a_single_active_consumer_keeps_a_producers_order_across_no
             rig.send("notification.mark_read", data).await;
         }
     };
-    let taking_over = async {
-        until_true("some are done", async || store.ids("ada").await.len() > 50).await;
+    let failing_over = async {
+        until_true("some are stored", async || store.ids("ada").await.len() > 50).await;
         first.stop().await;
     };
-    tokio::join!(sending, taking_over);
-    until_true("all are done", async || {
+    tokio::join!(sending, failing_over);
+    until_true("all took effect", async || {
         store.inner.state(&user("ada")).await.unwrap().revision.get() == 400
     })
     .await;
-    rig.ends_with_nothing_left(second, connected).await;
+    rig.stop_all(second, connected).await;
     for (n, one) in (0_u64..).zip(store.inbox("ada").await) {
         let revisions = (one.created_revision.get(), one.revision.get());
         assert_eq!(revisions, (2 * n + 1, 2 * n + 2), "{}: created, then read", one.id);
@@ -352,23 +359,23 @@ async fn a_queue_with_a_single_active_consumer_keeps_a_producers_order_across_no
 }
 
 #[tokio::test]
-async fn a_queue_that_belfry_has_declared_suits_nestjs() {
+async fn declared_queue_is_compatible_with_nestjs() {
     let rig = Rig::new().await;
     let (publisher, connected) = rig.publisher().await;
-    let ingest = rig.ingest(&publisher, Store::new().handling());
+    let ingest = rig.ingest(&publisher, Store::new().handler());
     rig.ingest_is_declared().await;
-    // As NestJS asserts it; the broker would refuse other arguments.
+    // As NestJS asserts it. The broker would refuse other arguments.
     rig.amqp.declare_queue(&rig.broker.ingest_queue(), FieldTable::default()).await;
     ingest.stop().await;
     connected.stop().await;
 }
 
 #[tokio::test]
-async fn a_stop_finishes_what_is_in_hand_and_leaves_the_rest() {
+async fn stop_finishes_the_current_batch_and_leaves_the_rest() {
     let rig = Rig::new().await;
     let store = Store::new();
     let (publisher, connected) = rig.publisher().await;
-    let ingest = rig.ingest(&publisher, store.handling());
+    let ingest = rig.ingest(&publisher, store.handler());
     rig.ingest_is_declared().await;
     let sending = async {
         for n in 0..300 {
@@ -390,11 +397,11 @@ async fn a_stop_finishes_what_is_in_hand_and_leaves_the_rest() {
 }
 
 #[tokio::test]
-async fn properties_that_no_library_would_send_do_no_harm() {
+async fn malformed_properties_do_no_harm() {
     let rig = Rig::new().await;
     let store = Store::new();
     let (publisher, connected) = rig.publisher().await;
-    let ingest = rig.ingest(&publisher, store.handling());
+    let ingest = rig.ingest(&publisher, store.handler());
     rig.ingest_is_declared().await;
     let (url, queue) = (rig.broker.url(), rig.broker.ingest_queue());
     let data = |id: &str| json!({ "userId": "ada", "id": id, "title": "Hi" });
@@ -413,5 +420,5 @@ async fn properties_that_no_library_would_send_do_no_harm() {
         let dead = rig.amqp.next(&rig.broker.dead_queue()).await;
         assert_eq!(dead.header("x-belfry-reason").unwrap(), "unknown_pattern");
     }
-    rig.ends_with_nothing_left(ingest, connected).await;
+    rig.stop_all(ingest, connected).await;
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use belfry_adapters::amqp::{AmqpSettings, Publisher};
 use belfry_application::testing::RecordingDelivery;
-use belfry_application::use_cases::{Relay, RelayOutbox};
+use belfry_application::use_cases::{RelayOutbox, RelaySettings};
 use belfry_tests::proxy::Proxy;
 use belfry_tests::rabbit::RabbitServer;
 use belfry_tests::wait::until_true;
@@ -17,51 +17,51 @@ use tokio::time::sleep;
 use super::events::revisions;
 use super::rig::{Gate, Rig, Running, Store};
 
-/// All of Belfry's way: from the ingest queue into the store, from its outbox to the node's queue.
-struct Whole {
+/// The whole path of an event: from the ingest queue into the store, from its outbox to the node's queue.
+struct EventPath {
     store: Arc<Store>,
     delivery: Arc<RecordingDelivery>,
     running: Vec<Running>,
 }
 
-impl Whole {
+impl EventPath {
     async fn start(rig: &Rig) -> Self {
         let store = Arc::new(Store::new());
         let (publisher, connected) = rig.publisher().await;
         let (delivery, node) = rig.node("a").await;
-        let ingest = rig.ingest(&publisher, store.handling());
-        let pace = Relay {
-            batch: 50,
+        let ingest = rig.ingest(&publisher, store.handler());
+        let settings = RelaySettings {
+            batch_size: 50,
             patience: Duration::from_millis(20),
-            longest_pause: Duration::from_millis(200),
-            ..Relay::default()
+            max_backoff: Duration::from_millis(200),
+            ..RelaySettings::default()
         };
         let events = Arc::new(rig.event_publisher(&publisher));
-        let relay = RelayOutbox::new(store.inner.clone(), events, pace);
+        let relay = RelayOutbox::new(store.inner.clone(), events, settings);
         let relay = Running::start(|stop| async move { relay.run(stop).await });
         rig.ingest_is_declared().await;
         Self { store, delivery, running: vec![ingest, relay, node, connected] }
     }
 
-    /// Waits until so many notifications have come all the way, and checks that each did, in order.
-    async fn brings(&self, count: usize) {
+    /// Waits until that many notifications are delivered, and checks that each was, in order.
+    async fn delivers(&self, count: usize) {
         until_true("all are stored", async || self.store.ids("ada").await.len() >= count).await;
-        until_true("all are told", async || {
-            self.told().last().is_some_and(|last| *last >= count as u64)
+        until_true("all are delivered", async || {
+            self.delivered().last().is_some_and(|last| *last >= count as u64)
         })
         .await;
         assert_eq!(self.store.ids("ada").await.len(), count, "each is stored once");
-        let told: Vec<_> = self.told().into_iter().collect();
-        assert_eq!(told, (1..=count as u64).collect::<Vec<_>>());
-        // One may be told twice, but none for the first time after one that follows it.
+        let delivered: Vec<_> = self.delivered().into_iter().collect();
+        assert_eq!(delivered, (1..=count as u64).collect::<Vec<_>>());
+        // Duplicates are allowed, gaps and reordering are not.
         let mut newest = 0;
         for revision in revisions(&self.delivery) {
-            assert!(revision <= newest + 1, "{revision} came right after {newest}");
+            assert!(revision <= newest + 1, "{revision} followed {newest}");
             newest = newest.max(revision);
         }
     }
 
-    fn told(&self) -> BTreeSet<u64> {
+    fn delivered(&self) -> BTreeSet<u64> {
         revisions(&self.delivery).into_iter().collect()
     }
 
@@ -80,11 +80,11 @@ async fn send(rig: &Rig, numbers: std::ops::Range<usize>) {
 }
 
 #[tokio::test]
-async fn connections_that_are_cut_again_and_again_lose_nothing() {
+async fn repeatedly_cut_connections_lose_no_event() {
     let rig = Rig::new().await;
     let proxy = Proxy::to(rig.broker.url()).await;
-    let rig = rig.by_way_of(proxy.url());
-    let whole = Whole::start(&rig).await;
+    let rig = rig.via(proxy.url());
+    let path = EventPath::start(&rig).await;
     let cutting = async {
         for _ in 0..8 {
             sleep(Duration::from_millis(150)).await;
@@ -98,31 +98,31 @@ async fn connections_that_are_cut_again_and_again_lose_nothing() {
         }
     };
     tokio::join!(cutting, sending);
-    whole.brings(1_200).await;
-    whole.stop().await;
+    path.delivers(1_200).await;
+    path.stop().await;
 }
 
 #[tokio::test]
-async fn a_broker_that_is_out_of_reach_for_a_while_is_found_again() {
+async fn unreachable_broker_is_reconnected() {
     let rig = Rig::new().await;
     let proxy = Proxy::to(rig.broker.url()).await;
-    let rig = rig.by_way_of(proxy.url());
-    let whole = Whole::start(&rig).await;
+    let rig = rig.via(proxy.url());
+    let path = EventPath::start(&rig).await;
     send(&rig, 0..10).await;
-    whole.brings(10).await;
+    path.delivers(10).await;
     proxy.close();
     send(&rig, 10..20).await;
     sleep(Duration::from_secs(1)).await;
     proxy.open();
-    whole.brings(20).await;
-    whole.stop().await;
+    path.delivers(20).await;
+    path.stop().await;
 }
 
 #[tokio::test]
-async fn a_broker_that_is_stopped_or_killed_loses_nothing_it_confirmed() {
+async fn stopped_or_killed_broker_loses_no_confirmed_message() {
     let server = RabbitServer::start_own().await;
     let mut rig = Rig::on(server.fresh_prefix()).await;
-    let whole = Whole::start(&rig).await;
+    let path = EventPath::start(&rig).await;
     let mut sent = 0;
     for kill in [false, true] {
         send(&rig, sent..sent + 100).await;
@@ -136,16 +136,16 @@ async fn a_broker_that_is_stopped_or_killed_loses_nothing_it_confirmed() {
         rig.amqp = belfry_tests::amqp::Amqp::connect(rig.broker.url()).await;
     }
     send(&rig, sent..sent + 100).await;
-    whole.brings(sent + 100).await;
-    whole.stop().await;
+    path.delivers(sent + 100).await;
+    path.stop().await;
 }
 
 #[tokio::test]
-async fn queues_and_exchanges_that_are_deleted_are_made_again() {
+async fn deleted_queues_and_exchanges_are_declared_again() {
     let rig = Rig::new().await;
-    let whole = Whole::start(&rig).await;
+    let path = EventPath::start(&rig).await;
     send(&rig, 0..10).await;
-    whole.brings(10).await;
+    path.delivers(10).await;
 
     let (ingest, node) = (rig.broker.ingest_queue(), rig.broker.node_queue("a"));
     for queue in [&ingest, &node] {
@@ -153,7 +153,7 @@ async fn queues_and_exchanges_that_are_deleted_are_made_again() {
         rig.exists(queue).await;
     }
     send(&rig, 10..20).await;
-    whole.brings(20).await;
+    path.delivers(20).await;
 
     let exchange = rig.broker.events_exchange();
     let options = lapin::options::ExchangeDeleteOptions::default();
@@ -161,24 +161,25 @@ async fn queues_and_exchanges_that_are_deleted_are_made_again() {
     rig.delete(&node).await;
     rig.exists(&node).await;
     send(&rig, 20..30).await;
-    whole.brings(30).await;
-    whole.stop().await;
+    path.delivers(30).await;
+    path.stop().await;
 }
 
-/// A deleted queue takes with it what was handed out and is not acknowledged: only Belfry has it then.
+/// A deleted queue also loses its unacknowledged messages: then only Belfry has them.
 #[tokio::test]
-async fn an_ingest_queue_that_is_deleted_while_the_store_is_down_comes_back_and_loses_nothing() {
+async fn ingest_queue_deleted_during_a_store_outage_loses_no_delivered_message() {
     let rig = Rig::new().await;
     let store = Store::new();
-    store.goes_down(true);
+    store.set_down(true);
     let (publisher, connected) = rig.publisher().await;
-    let ingest = rig.ingest(&publisher, store.handling());
+    let ingest = rig.ingest(&publisher, store.handler());
     rig.ingest_is_declared().await;
     let queue = rig.broker.ingest_queue();
-    // More than Belfry tries together, and less than are handed out ahead of their acknowledgement.
+    // Fewer than the prefetch, so that all are delivered.
     send(&rig, 0..250).await;
-    until_true("all are handed out", async || rig.amqp.count(&queue).await == Some(0)).await;
-    until_true("and tried", async || store.calls_while_down() > 2).await;
+    until_true("all are delivered to Belfry", async || rig.amqp.count(&queue).await == Some(0))
+        .await;
+    until_true("they were tried", async || store.calls_while_down() > 2).await;
 
     for deleted in 1..=2 {
         rig.delete(&queue).await;
@@ -186,69 +187,71 @@ async fn an_ingest_queue_that_is_deleted_while_the_store_is_down_comes_back_and_
         send(&rig, 250 + (deleted - 1) * 10..250 + deleted * 10).await;
         until_true("it is consumed", async || rig.amqp.count(&queue).await == Some(0)).await;
     }
-    store.goes_down(false);
+    store.set_down(false);
     until_true("all are stored", async || store.ids("ada").await.len() == 270).await;
     send(&rig, 270..280).await;
-    until_true("and what follows", async || store.ids("ada").await.len() == 280).await;
-    rig.ends_with_nothing_left(ingest, connected).await;
-    assert_eq!(store.done(), 280, "none was acknowledged wrongly, so that it came again");
+    until_true("later messages are stored", async || store.ids("ada").await.len() == 280).await;
+    rig.stop_all(ingest, connected).await;
+    assert_eq!(store.created(), 280, "no wrong acknowledgement caused a redelivery");
 }
 
 #[tokio::test]
-async fn an_ingest_queue_that_is_deleted_while_messages_are_done_loses_none_of_them() {
+async fn ingest_queue_deleted_during_a_batch_loses_no_delivered_message() {
     let rig = Rig::new().await;
     let store = Store::new();
     let (publisher, connected) = rig.publisher().await;
     let gate = Gate::closed();
-    let ingest = rig.ingest(&publisher, gate.before(store.handling()));
+    let ingest = rig.ingest(&publisher, gate.before(store.handler()));
     rig.ingest_is_declared().await;
     let queue = rig.broker.ingest_queue();
     send(&rig, 0..1).await;
-    until_true("the first is under way", async || gate.waiting() == 1).await;
+    until_true("the first is in progress", async || gate.waiting() == 1).await;
     send(&rig, 1..100).await;
-    until_true("the rest is handed out", async || rig.amqp.count(&queue).await == Some(0)).await;
+    until_true("the rest is delivered to Belfry", async || rig.amqp.count(&queue).await == Some(0))
+        .await;
 
     rig.delete(&queue).await;
     gate.open();
     rig.exists(&queue).await;
     send(&rig, 100..120).await;
     until_true("all are stored", async || store.ids("ada").await.len() == 120).await;
-    rig.ends_with_nothing_left(ingest, connected).await;
+    rig.stop_all(ingest, connected).await;
 }
 
 #[tokio::test]
-async fn an_ingest_queue_that_is_deleted_again_and_again_under_load_loses_nothing_in_hand() {
+async fn ingest_queue_deleted_repeatedly_under_load_loses_no_delivered_message() {
     let rig = Rig::new().await;
     let store = Store::new();
     let (publisher, connected) = rig.publisher().await;
-    let ingest = rig.ingest(&publisher, store.handling());
+    let ingest = rig.ingest(&publisher, store.handler());
     rig.ingest_is_declared().await;
     let queue = rig.broker.ingest_queue();
     let mut sent = 0;
     for round in 0..10 {
-        // With one of them failing, its neighbours are acknowledged one by one while it is held.
+        // While one message fails and stays pending, the others are acknowledged one by one.
         let name = format!("n{}", sent + 5);
-        store.fails_for(&[name.as_str()]);
+        store.fail_for(&[name.as_str()]);
         send(&rig, sent..sent + 40).await;
         sent += 40;
-        until_true("all are handed out", async || rig.amqp.count(&queue).await == Some(0)).await;
+        until_true("all are delivered to Belfry", async || rig.amqp.count(&queue).await == Some(0))
+            .await;
         rig.delete(&queue).await;
-        store.fails_for(&[]);
+        store.fail_for(&[]);
         rig.exists(&queue).await;
         if round % 2 == 0 {
             until_true("all are stored", async || store.ids("ada").await.len() == sent).await;
         }
     }
     until_true("all are stored", async || store.ids("ada").await.len() == sent).await;
-    rig.ends_with_nothing_left(ingest, connected).await;
+    rig.stop_all(ingest, connected).await;
 }
 
 #[tokio::test]
-async fn a_dead_queue_that_is_deleted_is_made_again_before_it_is_needed() {
+async fn deleted_dead_queue_is_declared_again_for_the_next_dead_letter() {
     let rig = Rig::new().await;
     let store = Store::new();
     let (publisher, connected) = rig.publisher().await;
-    let ingest = rig.ingest(&publisher, store.handling());
+    let ingest = rig.ingest(&publisher, store.handler());
     rig.ingest_is_declared().await;
     let dead = rig.broker.dead_queue();
     for _ in 0..2 {
@@ -257,35 +260,35 @@ async fn a_dead_queue_that_is_deleted_is_made_again_before_it_is_needed() {
         assert_eq!(rig.amqp.next(&dead).await.json()["pattern"], "nonsense");
         rig.delete(&dead).await;
     }
-    rig.ends_with_nothing_left(ingest, connected).await;
+    rig.stop_all(ingest, connected).await;
 }
 
 #[tokio::test]
-async fn a_broker_that_does_not_answer_is_left_alone_in_good_order() {
+async fn connections_to_an_unresponsive_broker_are_closed() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("amqp://127.0.0.1:{}", listener.local_addr().unwrap().port());
-    let (came, left) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
-    let counted = (came.clone(), left.clone());
+    let (accepted, closed) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+    let counters = (accepted.clone(), closed.clone());
     let silent = tokio::spawn(async move {
         loop {
             let (mut client, _) = listener.accept().await.unwrap();
-            counted.0.fetch_add(1, Ordering::SeqCst);
-            let left = counted.1.clone();
+            counters.0.fetch_add(1, Ordering::SeqCst);
+            let closed = counters.1.clone();
             tokio::spawn(async move {
                 let _ = client.read_to_end(&mut vec![]).await;
-                left.fetch_add(1, Ordering::SeqCst);
+                closed.fetch_add(1, Ordering::SeqCst);
             });
         }
     });
-    let rig = Rig::new().await.by_way_of(&url);
+    let rig = Rig::new().await.via(&url);
     let connect_timeout = Duration::from_millis(50);
     let settings = AmqpSettings { connect_timeout, ..rig.settings() };
     let publisher = Publisher::new(settings, rig.topology("a"));
     let running = Running::start(|stop| async move { publisher.run(stop).await });
-    until_true("it has come a few times", async || came.load(Ordering::SeqCst) >= 4).await;
+    until_true("it has connected a few times", async || accepted.load(Ordering::SeqCst) >= 4).await;
     running.stop().await;
-    until_true("and has left each time", async || {
-        left.load(Ordering::SeqCst) == came.load(Ordering::SeqCst)
+    until_true("every connection is closed", async || {
+        closed.load(Ordering::SeqCst) == accepted.load(Ordering::SeqCst)
     })
     .await;
     silent.abort();

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use belfry_adapters::amqp::{AmqpSettings, AmqpUrl, Publisher, Topology, TopologySettings};
 use belfry_adapters::inbound::amqp::{
-    Envelope, Failure, Handling, Ingest, IngestSettings, NodeQueue, NodeQueueSettings,
-    StoreCommands, Unreadable,
+    Envelope, HandlerError, Ingest, IngestSettings, InvalidMessage, MessageHandler, NodeQueue,
+    NodeQueueSettings, StoreCommands,
 };
 use belfry_adapters::outbound::amqp::AmqpEventPublisher;
 use belfry_application::ports::{InboxRepository, ListFilter, PageLimit, PortError};
@@ -25,33 +25,33 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-/// A broker, a hand on it, and names for one test.
+/// A broker, a client of it, and names for one test.
 pub(super) struct Rig {
     pub(super) broker: Broker,
     pub(super) amqp: Amqp,
     url: String,
 }
 
-/// A part of Belfry at work.
+/// A running task of Belfry.
 pub(super) struct Running {
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
 impl Running {
-    pub(super) fn start<F>(work: impl FnOnce(CancellationToken) -> F) -> Self
+    pub(super) fn start<F>(run: impl FnOnce(CancellationToken) -> F) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let stop = CancellationToken::new();
-        Self { task: tokio::spawn(work(stop.clone())), stop }
+        Self { task: tokio::spawn(run(stop.clone())), stop }
     }
 
-    /// Stops it in good order.
+    /// Stops the task gracefully.
     pub(super) async fn stop(self) {
         self.stop.cancel();
-        let ended = timeout(PATIENCE, self.task).await.expect("it stops when it is told to");
-        ended.expect("it does not panic");
+        let ended = timeout(PATIENCE, self.task).await.expect("the task stops in time");
+        ended.expect("the task does not panic");
     }
 }
 
@@ -68,16 +68,16 @@ impl Rig {
         Self { url: broker.url().to_owned(), amqp, broker }
     }
 
-    /// Has Belfry take another way to the broker.
-    pub(super) fn by_way_of(mut self, url: &str) -> Self {
+    /// Belfry connects to the broker through that URL.
+    pub(super) fn via(mut self, url: &str) -> Self {
         url.clone_into(&mut self.url);
         self
     }
 
     pub(super) fn settings(&self) -> AmqpSettings {
         AmqpSettings {
-            shortest_pause: Duration::from_millis(20),
-            longest_pause: Duration::from_millis(300),
+            initial_backoff: Duration::from_millis(20),
+            max_backoff: Duration::from_millis(300),
             ..AmqpSettings::new(AmqpUrl::parse(&self.url).unwrap())
         }
     }
@@ -86,7 +86,7 @@ impl Rig {
         let settings = TopologySettings {
             ingest_queue: self.broker.ingest_queue(),
             ingest_exchange: Some(self.broker.ingest_queue()),
-            retry_pauses: vec![Duration::from_millis(100), Duration::from_millis(200)],
+            retry_delays: vec![Duration::from_millis(100), Duration::from_millis(200)],
             events_exchange: self.broker.events_exchange(),
             node_queue_prefix: self.broker.name("node"),
             ..TopologySettings::new(node)
@@ -95,7 +95,7 @@ impl Rig {
         Topology::new(&settings).unwrap()
     }
 
-    /// A publisher that is connected.
+    /// A connected publisher.
     pub(super) async fn publisher(&self) -> (Publisher, Running) {
         let publisher = Publisher::new(self.settings(), self.topology("a"));
         let running = Running::start(|stop| {
@@ -111,21 +111,21 @@ impl Rig {
     }
 
     /// Consumes the ingest queue.
-    pub(super) fn ingest<H: Handling + 'static>(
+    pub(super) fn ingest<H: MessageHandler + 'static>(
         &self,
         publisher: &Publisher,
-        handling: H,
+        handler: H,
     ) -> Running {
         let settings = IngestSettings {
             max_attempts: 3,
             max_early_attempts: 3,
-            shortest_pause: Duration::from_millis(10),
-            longest_pause: Duration::from_millis(200),
+            initial_backoff: Duration::from_millis(10),
+            max_backoff: Duration::from_millis(200),
             ..IngestSettings::default()
         };
         let clock = Arc::new(ManualClock::at(0));
         let (amqp, topology) = (self.settings(), self.topology("a"));
-        let ingest = Ingest::new(amqp, topology, settings, publisher, clock, handling);
+        let ingest = Ingest::new(amqp, topology, settings, publisher, clock, handler);
         Running::start(|stop| async move { ingest.run(stop).await })
     }
 
@@ -144,7 +144,7 @@ impl Rig {
         )
     }
 
-    /// Consumes a node's queue, and is attached to it.
+    /// Consumes a node's queue. Returns when it is attached.
     pub(super) async fn node(&self, name: &str) -> (Arc<RecordingDelivery>, Running) {
         let delivery = Arc::new(RecordingDelivery::default());
         let node = self.node_queue_for(name, delivery.clone());
@@ -155,20 +155,20 @@ impl Rig {
         (delivery, running)
     }
 
-    /// Sends straight to the ingest queue, as NestJS does by default, once the queue is there.
+    /// Sends directly to the ingest queue, as NestJS does by default. Waits until the queue exists.
     pub(super) async fn send(&self, pattern: &str, data: Value) {
         self.amqp
             .send(&self.broker.ingest_queue(), &json!({ "pattern": pattern, "data": data }))
             .await;
     }
 
-    /// Waits until all that messages come by is there; the dead queue is made last.
+    /// Waits until the ingest topology is declared. The dead queue is the last of it.
     pub(super) async fn ingest_is_declared(&self) {
         self.exists(&self.broker.dead_queue()).await;
     }
 
     pub(super) async fn exists(&self, queue: &str) {
-        let what = format!("there is a queue {queue}");
+        let what = format!("the queue {queue} exists");
         until_true(&what, async || self.amqp.count(queue).await.is_some()).await;
     }
 
@@ -177,24 +177,28 @@ impl Rig {
         self.amqp.channel().queue_delete(queue.into(), options).await.unwrap();
     }
 
-    /// Stops what consumes the ingest queue. To be called once it is known to have come to the last
-    /// message: what was in hand and not acknowledged would come back.
-    pub(super) async fn leaves_nothing(&self, ingest: Running) {
+    /// Stops the ingest and checks that no message returns to the queue. To be called after the last message
+    /// took effect.
+    pub(super) async fn stop_ingest(&self, ingest: Running) {
         ingest.stop().await;
         let queue = self.broker.ingest_queue();
-        assert_eq!(self.amqp.count(&queue).await, Some(0), "all that was consumed is acknowledged");
+        assert_eq!(
+            self.amqp.count(&queue).await,
+            Some(0),
+            "all consumed messages are acknowledged"
+        );
     }
 
-    /// The same, and the publisher stops as well.
-    pub(super) async fn ends_with_nothing_left(&self, ingest: Running, publisher: Running) {
-        self.leaves_nothing(ingest).await;
+    /// Like [`Self::stop_ingest`], and stops the publisher.
+    pub(super) async fn stop_all(&self, ingest: Running, publisher: Running) {
+        self.stop_ingest(ingest).await;
         publisher.stop().await;
     }
 }
 
 pub(super) use belfry_adapters::inbound::amqp::NodeQueueState;
 
-/// A store that is up or down, and that some notifications never work for.
+/// A store that is up or down, and that fails for some notifications.
 pub(super) struct Store {
     pub(super) inner: Arc<InMemoryStore>,
     faults: Arc<Mutex<Faults>>,
@@ -204,9 +208,9 @@ pub(super) struct Store {
 struct Faults {
     down: bool,
     calls_while_down: usize,
-    done: usize,
+    created: usize,
     fails: Vec<String>,
-    refuses: Vec<String>,
+    rejects: Vec<String>,
 }
 
 impl Store {
@@ -214,7 +218,7 @@ impl Store {
         Self { inner: Arc::new(InMemoryStore::new(epoch("e1"))), faults: Arc::default() }
     }
 
-    pub(super) fn goes_down(&self, down: bool) {
+    pub(super) fn set_down(&self, down: bool) {
         self.faults.lock().unwrap().down = down;
     }
 
@@ -222,41 +226,41 @@ impl Store {
         self.faults.lock().unwrap().calls_while_down
     }
 
-    /// How many creations it was asked for and could do, the same ones again included.
-    pub(super) fn done(&self) -> usize {
-        self.faults.lock().unwrap().done
+    /// How many creations succeeded, duplicates included.
+    pub(super) fn created(&self) -> usize {
+        self.faults.lock().unwrap().created
     }
 
-    /// Fails for this one, as long as it is told to, and works for others.
-    pub(super) fn fails_for(&self, ids: &[&str]) {
+    /// Fails for these notifications, until the next call, and works for others.
+    pub(super) fn fail_for(&self, ids: &[&str]) {
         self.faults.lock().unwrap().fails = ids.iter().map(|&id| id.to_owned()).collect();
     }
 
-    pub(super) fn refuses(&self, id: &str) {
-        self.faults.lock().unwrap().refuses.push(id.to_owned());
+    pub(super) fn reject(&self, id: &str) {
+        self.faults.lock().unwrap().rejects.push(id.to_owned());
     }
 
-    pub(super) fn handling(&self) -> StoreCommands {
+    pub(super) fn handler(&self) -> StoreCommands {
         let mut store = MockInboxRepository::new();
         let (inner, faults) = (self.inner.clone(), self.faults.clone());
         store.expect_create().returning(move |drafts| {
             faults.lock().unwrap().check(&drafts)?;
-            at_once(inner.create(drafts))
+            ready(inner.create(drafts))
         });
         let inner = self.inner.clone();
         store
             .expect_mark_read()
-            .returning(move |user, ids, at| at_once(inner.mark_read(user, ids, at)));
+            .returning(move |user, ids, at| ready(inner.mark_read(user, ids, at)));
         let inner = self.inner.clone();
         store
             .expect_mark_all_read()
-            .returning(move |user, at| at_once(inner.mark_all_read(user, at)));
+            .returning(move |user, at| ready(inner.mark_all_read(user, at)));
         let clock = Arc::new(ManualClock::at(1_000));
         let commands = HandleCommands::new(Arc::new(store), clock.clone(), revoke_tokens());
         StoreCommands::new(commands, Arc::new(SequentialIds::default()), clock)
     }
 
-    /// What is in a user's inbox, oldest first.
+    /// A user's inbox, oldest first.
     pub(super) async fn inbox(&self, name: &str) -> Vec<Notification> {
         let all = ListFilter::default();
         let mut inbox =
@@ -270,7 +274,7 @@ impl Store {
     }
 }
 
-/// Lets nothing be done until it is opened.
+/// Blocks all commands until it is opened.
 #[derive(Clone)]
 pub(super) struct Gate {
     open: watch::Sender<bool>,
@@ -286,46 +290,46 @@ impl Gate {
         self.open.send_replace(true);
     }
 
-    /// How often somebody came to the closed gate.
+    /// How many runs have reached the closed gate.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::SeqCst)
     }
 
-    pub(super) fn before<H>(&self, handling: H) -> Gated<H> {
-        Gated { gate: self.clone(), handling }
+    pub(super) fn before<H>(&self, handler: H) -> Gated<H> {
+        Gated { gate: self.clone(), handler }
     }
 }
 
-/// A handling behind a [`Gate`].
+/// A handler behind a [`Gate`].
 pub(super) struct Gated<H> {
     gate: Gate,
-    handling: H,
+    handler: H,
 }
 
-/// A way to revoke tokens that nobody looks at.
+/// A use case for revocations whose result no test inspects.
 pub(super) fn revoke_tokens() -> RevokeTokens {
     let store = Arc::new(InMemoryStore::new(epoch("e1")));
     RevokeTokens::new(store, Arc::new(ManualClock::at(1_000)))
 }
 
-impl<H: Handling> Handling for Gated<H> {
-    type Order = H::Order;
-    type Lane = H::Lane;
+impl<H: MessageHandler> MessageHandler for Gated<H> {
+    type Command = H::Command;
+    type OrderingKey = H::OrderingKey;
 
-    fn lane(order: &H::Order) -> H::Lane {
-        H::lane(order)
+    fn ordering_key(command: &H::Command) -> H::OrderingKey {
+        H::ordering_key(command)
     }
 
-    fn read(&self, envelope: &Envelope<'_>) -> Result<H::Order, Unreadable> {
-        self.handling.read(envelope)
+    fn decode(&self, envelope: &Envelope<'_>) -> Result<H::Command, InvalidMessage> {
+        self.handler.decode(envelope)
     }
 
-    async fn run(&self, orders: Vec<H::Order>) -> Vec<Result<(), Failure>> {
+    async fn run(&self, commands: Vec<H::Command>) -> Vec<Result<(), HandlerError>> {
         if !*self.gate.open.borrow() {
             self.gate.waiting.fetch_add(1, Ordering::SeqCst);
         }
-        self.gate.open.subscribe().wait_for(|open| *open).await.expect("the gate is there");
-        self.handling.run(orders).await
+        self.gate.open.subscribe().wait_for(|open| *open).await.expect("the gate exists");
+        self.handler.run(commands).await
     }
 }
 
@@ -338,17 +342,17 @@ impl Faults {
         let any =
             |ids: &[String]| drafts.iter().any(|one| ids.iter().any(|id| *id == one.id.as_str()));
         if any(&self.fails) {
-            return Err(PortError::failed("a lock that is never freed"));
+            return Err(PortError::failed("a lock that is never released"));
         }
-        if any(&self.refuses) {
+        if any(&self.rejects) {
             return Err(PortError::rejected("a value that no column takes"));
         }
-        self.done += drafts.len();
+        self.created += drafts.len();
         Ok(())
     }
 }
 
-/// The in-memory store never waits.
-fn at_once<T>(work: impl Future<Output = T>) -> T {
-    work.now_or_never().expect("nothing to wait for in memory")
+/// The result of an operation of the in-memory store, which never waits.
+fn ready<T>(operation: impl Future<Output = T>) -> T {
+    operation.now_or_never().expect("the in-memory store never waits")
 }

@@ -1,4 +1,4 @@
-//! Both transports of Engine.IO, spoken by hand: a test sees each packet, and sends what no client library
+//! Both transports of Engine.IO at packet level: a test sees each packet and can send packets that no client library
 //! would send.
 
 use std::time::Duration;
@@ -14,20 +14,20 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use super::peer::Peer;
 
-/// How long any answer may take: far more than it needs, also on a busy machine.
+/// How long a response may take. Generous, because the machine may be busy.
 pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Between the packets of one HTTP body.
+/// Separates the packets of one HTTP body.
 pub(super) const SEPARATOR: char = '\x1e';
 
 const PING: &str = "2";
 const PONG: &str = "3";
 const NOOP: &str = "6";
 
-/// The packet that says that the transport is about to be closed.
+/// The packet that announces the end of the session.
 pub(super) const CLOSE: &str = "1";
 
-/// What the server answers to a request.
+/// The response to a request.
 #[derive(Debug)]
 pub(super) struct Response {
     pub(super) status: u16,
@@ -47,7 +47,7 @@ impl Response {
     }
 
     async fn of(request: reqwest::RequestBuilder) -> Result<Self> {
-        let answer = async {
+        let response = async {
             let response = request.send().await?;
             let content_type = response.headers().get("content-type");
             let content_type = content_type.and_then(|it| it.to_str().ok()).unwrap_or_default();
@@ -57,19 +57,20 @@ impl Response {
                 body: response.text().await?,
             })
         };
-        timeout(PATIENCE, answer).await.context("no answer to the request")?
+        timeout(PATIENCE, response).await.context("no response to the request")?
     }
 }
 
-/// Sends one request without a session, or with whatever the query says.
+/// Sends one request with that query.
 pub(super) async fn request(peer: &Peer, method: reqwest::Method, query: &str) -> Result<Response> {
     let url = format!("http://{}{}?{query}", peer.address, peer.path);
     Response::of(reqwest::Client::new().request(method, url)).await
 }
 
-/// What the server offers in its open packet.
+/// Parses the content of an open packet.
 pub(super) fn parse_open_packet(packet: &str) -> Result<Value> {
-    let json = packet.strip_prefix('0').with_context(|| format!("no open packet: {packet:?}"))?;
+    let json =
+        packet.strip_prefix('0').with_context(|| format!("not an open packet: {packet:?}"))?;
     Ok(serde_json::from_str(json)?)
 }
 
@@ -78,7 +79,7 @@ fn sid_of(open_packet: &str) -> Result<String> {
     Ok(open["sid"].as_str().context("the open packet has no sid")?.to_owned())
 }
 
-/// A session by HTTP long-polling.
+/// A session over HTTP long-polling.
 #[derive(Debug, Clone)]
 pub(super) struct Polling {
     http: reqwest::Client,
@@ -104,13 +105,13 @@ impl Polling {
         Response::of(request.body(body)).await
     }
 
-    /// Sends a payload and insists that the server takes it.
+    /// Sends a payload and expects the server to accept it.
     pub(super) async fn send(&self, payload: &str) -> Result<()> {
         self.post(payload.to_owned()).await?.expect_status(200)?.expect_body("ok")?;
         Ok(())
     }
 
-    /// Polls until so many packets have come that are neither ping nor noop. Answers pings.
+    /// Polls until `count` packets other than ping and noop have arrived. Answers pings.
     pub(super) async fn receive(&self, count: usize) -> Result<Vec<String>> {
         let mut received = Vec::new();
         let all = async {
@@ -128,11 +129,11 @@ impl Polling {
         };
         match timeout(PATIENCE, all).await {
             Ok(outcome) => outcome.map(|()| received),
-            Err(_) => bail!("{count} packets were expected, {received:?} came"),
+            Err(_) => bail!("expected {count} packets, received {received:?}"),
         }
     }
 
-    /// Insists that these packets come next.
+    /// Expects these packets next.
     pub(super) async fn expect(&self, expected: &[&str]) -> Result<()> {
         let received = self.receive(expected.len()).await?;
         ensure!(received == expected, "{received:?} instead of {expected:?}");
@@ -148,13 +149,13 @@ impl Polling {
         timeout(PATIENCE, closed).await.context("the session is still open")?
     }
 
-    /// Has an echo server return a message, so that nothing sent before is still on its way.
+    /// Waits until an echo server has returned a message, so that no earlier packet is still in flight.
     pub(super) async fn settle(&self) -> Result<()> {
         self.send("4settle").await?;
         self.expect(&["4settle"]).await
     }
 
-    /// Starts a poll and gives it that long to reach the server.
+    /// Starts a poll and waits that long for it to reach the server.
     pub(super) async fn pending_get(&self, head_start: Duration) -> JoinHandle<Result<Response>> {
         let session = self.clone();
         let poll = tokio::spawn(async move { session.get().await });
@@ -163,8 +164,8 @@ impl Polling {
     }
 }
 
-/// Runs a case that needs one request to reach the server before another. Whether it has cannot be seen,
-/// so the case is tried again with more time between the two before its failure counts.
+/// Runs a case in which one request must reach the server before another. The test cannot observe that, so a failed
+/// case is repeated with more time between the two requests.
 pub(super) async fn with_head_start(run: impl AsyncFn(Duration) -> Result<()>) -> Result<()> {
     match run(Duration::from_millis(100)).await {
         Ok(()) => Ok(()),
@@ -172,7 +173,7 @@ pub(super) async fn with_head_start(run: impl AsyncFn(Duration) -> Result<()>) -
     }
 }
 
-/// What comes by a WebSocket.
+/// A frame received on a WebSocket.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Frame {
     Text(String),
@@ -193,18 +194,18 @@ impl From<&[u8]> for Frame {
     }
 }
 
-/// A WebSocket, whether it carries a session or is about to.
+/// A WebSocket, with a session or before its upgrade.
 #[derive(Debug)]
 pub(super) struct WebSocket(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl WebSocket {
-    /// Opens a WebSocket with this query.
+    /// Opens a WebSocket with that query.
     pub(super) async fn connect(peer: &Peer, query: &str) -> Result<Self, Error> {
         let url = format!("ws://{}{}?{query}", peer.address, peer.path);
         Ok(Self(connect_async(url).await?.0))
     }
 
-    /// Opens a session, up to its open packet.
+    /// Opens a session and reads its open packet.
     pub(super) async fn open(peer: &Peer) -> Result<Self> {
         Ok(Self::open_with_sid(peer).await?.0)
     }
@@ -215,12 +216,12 @@ impl WebSocket {
         Ok((socket, sid_of(&open)?))
     }
 
-    /// Opens a second transport for a session.
+    /// Opens a WebSocket for a polling session.
     pub(super) async fn for_session(peer: &Peer, sid: &str) -> Result<Self> {
         Ok(Self::connect(peer, &format!("EIO=4&transport=websocket&sid={sid}")).await?)
     }
 
-    /// Opens a second transport for a session and has its probe answered.
+    /// Opens a WebSocket for a polling session and probes it.
     pub(super) async fn probe(peer: &Peer, sid: &str) -> Result<Self> {
         let mut socket = Self::for_session(peer, sid).await?;
         socket.send("2probe").await;
@@ -228,12 +229,20 @@ impl WebSocket {
         Ok(socket)
     }
 
-    /// Sends a text frame. A closed WebSocket is found out by reading.
+    /// Upgrades a new polling session to a WebSocket.
+    pub(super) async fn upgraded(peer: &Peer) -> Result<(Polling, Self)> {
+        let session = Polling::open(peer).await?;
+        let mut socket = Self::probe(peer, &session.sid).await?;
+        socket.send("5").await;
+        Ok((session, socket))
+    }
+
+    /// Sends a text frame. Ignores errors: a closed WebSocket is detected by reading.
     pub(super) async fn send(&mut self, text: &str) {
         let _ = timeout(PATIENCE, self.0.send(Message::text(text))).await;
     }
 
-    /// Sends a binary frame, as [`send`](Self::send).
+    /// Sends a binary frame, like [`send`](Self::send).
     pub(super) async fn send_binary(&mut self, bytes: &[u8]) {
         let _ = timeout(PATIENCE, self.0.send(Message::binary(bytes.to_owned()))).await;
     }
@@ -250,10 +259,10 @@ impl WebSocket {
                 }
             }
         };
-        timeout(PATIENCE, next).await.context("neither a frame nor the end came")
+        timeout(PATIENCE, next).await.context("neither a frame nor the end of the connection")
     }
 
-    /// The next frame that is no ping. Answers pings.
+    /// The next frame that is not a ping. Answers pings.
     pub(super) async fn packet(&mut self) -> Result<Frame> {
         let next = async {
             loop {
@@ -263,17 +272,27 @@ impl WebSocket {
                 }
             }
         };
-        timeout(PATIENCE, next).await.context("nothing came but pings")?
+        timeout(PATIENCE, next).await.context("no frame except pings")?
     }
 
-    /// Insists on the next frame that is no ping.
+    /// Expects the next frame that is not a ping.
     pub(super) async fn expect(&mut self, expected: impl Into<Frame>) -> Result<()> {
         let (expected, frame) = (expected.into(), self.packet().await?);
         ensure!(frame == expected, "{frame:?} instead of {expected:?}");
         Ok(())
     }
 
-    /// Insists that the server closes the connection and sends no message before.
+    /// Expects pings only, and answers them.
+    pub(super) async fn expect_pings(&mut self, count: usize) -> Result<()> {
+        for _ in 0..count {
+            let frame = self.frame().await?;
+            ensure!(frame == Frame::from(PING), "{frame:?} instead of a ping");
+            self.send(PONG).await;
+        }
+        Ok(())
+    }
+
+    /// Expects that the server closes the connection without another message.
     pub(super) async fn expect_closed(&mut self) -> Result<()> {
         loop {
             match self.packet().await? {
@@ -284,8 +303,8 @@ impl WebSocket {
         }
     }
 
-    /// Insists that a WebSocket with this query is refused, or closed before any packet.
-    pub(super) async fn expect_refused(peer: &Peer, query: &str) -> Result<()> {
+    /// Expects that a WebSocket with that query is rejected, or closed before any packet.
+    pub(super) async fn expect_rejected(peer: &Peer, query: &str) -> Result<()> {
         let outcome = match Self::connect(peer, query).await {
             Ok(mut socket) => socket.expect_closed().await,
             Err(Error::Http(response)) if response.status() == 400 => Ok(()),
@@ -294,7 +313,7 @@ impl WebSocket {
         outcome.with_context(|| format!("WebSocket with {query}"))
     }
 
-    /// Drops the connection after a closing handshake.
+    /// Closes the connection with a closing handshake.
     pub(super) async fn close(mut self) {
         let _ = timeout(PATIENCE, self.0.close(None)).await;
     }

@@ -1,10 +1,9 @@
-//! Engine.IO 4 and Socket.IO 5, rule by rule, against Belfry's stack and against the reference: the
+//! Checks the rules of Engine.IO 4 and Socket.IO 5 on Belfry's server and on a reference server: the
 //! libraries engineioxide and socketioxide.
 //!
-//! The cases are those of the protocols' published test suites, in our own words, and more. That they
-//! hold for the reference shows that they ask for what others take for granted, too; where it departs
-//! from them is listed in `reference.rs` and checked, so that an update of the libraries which changes
-//! it is noticed.
+//! The cases are rewritten from the protocols' published test suites, with additions. Running them on the reference
+//! shows that the cases are not specific to Belfry. `reference.rs` lists where the reference differs. These
+//! differences are checked too, so that a library update which removes one is noticed.
 
 mod client;
 mod engine_io;
@@ -18,22 +17,22 @@ use peer::{Timers, check, check_scenarios, check_version_3};
 use socket_io::socket_io_cases;
 
 #[tokio::test]
-async fn reference_engine_io_departs_only_as_listed() {
+async fn reference_engine_io_fails_only_known_cases() {
     let mut cases = transport_cases();
     cases.extend(message_cases());
     check(&cases, reference::engine_io, reference::ENGINE_IO_DIFFERENCES).await;
 }
 
 #[tokio::test]
-async fn reference_socket_io_departs_only_as_listed() {
+async fn reference_socket_io_fails_only_known_cases() {
     check(&socket_io_cases(), reference::socket_io, reference::SOCKET_IO_DIFFERENCES).await;
 }
 
-/// What socket.io-client chooses from, in that order; with both it starts by polling and upgrades.
+/// The transports of socket.io-client, in order. With both it starts with polling and upgrades.
 const TRANSPORTS: [&[&str]; 3] = [&["websocket"], &["polling"], &["polling", "websocket"]];
 
 #[tokio::test]
-async fn javascript_client_finds_the_reference_departing_only_as_listed() {
+async fn javascript_client_fails_only_known_scenarios_on_the_reference() {
     let peer = reference::socket_io(Timers::LONG).await;
     for transports in TRANSPORTS {
         check_scenarios(&peer, transports, reference::SCENARIO_DIFFERENCES).await;
@@ -41,7 +40,7 @@ async fn javascript_client_finds_the_reference_departing_only_as_listed() {
 }
 
 #[tokio::test]
-async fn version_3_of_the_javascript_client_talks_to_the_reference() {
+async fn version_3_of_the_javascript_client_works_with_the_reference() {
     let peer = reference::socket_io(Timers::LONG).await;
     for transports in TRANSPORTS {
         check_version_3(&peer, transports).await;
@@ -49,21 +48,21 @@ async fn version_3_of_the_javascript_client_talks_to_the_reference() {
 }
 
 #[tokio::test]
-async fn engine_io_keeps_every_rule() {
+async fn engine_io_passes_all_cases() {
     let mut cases = transport_cases();
     cases.extend(message_cases());
     check(&cases, ours::engine_io, ours::ENGINE_IO_DIFFERENCES).await;
 }
 
 #[tokio::test]
-async fn socket_io_keeps_every_rule() {
+async fn socket_io_passes_all_cases() {
     let mut cases = transport_cases();
     cases.extend(socket_io_cases());
     check(&cases, ours::socket_io, ours::SOCKET_IO_DIFFERENCES).await;
 }
 
 #[tokio::test]
-async fn javascript_client_finds_every_promise_kept() {
+async fn javascript_client_passes_all_scenarios() {
     let peer = ours::socket_io(Timers::LONG).await;
     for transports in TRANSPORTS {
         check_scenarios(&peer, transports, ours::SCENARIO_DIFFERENCES).await;
@@ -71,7 +70,7 @@ async fn javascript_client_finds_every_promise_kept() {
 }
 
 #[tokio::test]
-async fn version_3_of_the_javascript_client_talks_to_belfry() {
+async fn version_3_of_the_javascript_client_works_with_belfry() {
     let peer = ours::socket_io(Timers::LONG).await;
     for transports in TRANSPORTS {
         check_version_3(&peer, transports).await;

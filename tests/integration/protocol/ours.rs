@@ -1,4 +1,4 @@
-//! Belfry's own stack as a peer.
+//! Belfry's own server.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,12 +8,11 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
 use belfry_adapters::inbound::socketio::engine::{
-    EngineServer, EngineSettings, Handler, Message, Received, Service, Violation,
+    EngineHandler, EngineMessage, EngineServer, EngineService, EngineSettings, Received, Violation,
 };
 use belfry_adapters::inbound::socketio::protocol::{
-    ConnectError, ConnectRequest, NamespaceHandler, SocketIo,
+    ClientEvent, ConnectError, ConnectRequest, NamespaceHandler, SocketIo,
 };
-use belfry_adapters::inbound::socketio::{Event, SocketIoSettings};
 use belfry_adapters::outbound::socketio::{Arguments, NamespaceSocket, PacketSender};
 use belfry_adapters::transport::{ListenAddress, Listener, Server, ServerSettings, TcpSettings};
 use serde_json::{Value, json};
@@ -22,28 +21,27 @@ use tokio_util::sync::CancellationToken;
 
 use super::peer::{Difference, MAX_PAYLOAD, Peer, Timers};
 
-/// The cases of Engine.IO that the echo server does not pass, on purpose.
+/// The Engine.IO cases that the echo server fails by design.
 pub(super) const ENGINE_IO_DIFFERENCES: &[Difference] = &[];
 
-/// The cases of Engine.IO and Socket.IO that the Socket.IO server does not pass, on purpose.
+/// The Engine.IO and Socket.IO cases that the Socket.IO server fails by design.
 pub(super) const SOCKET_IO_DIFFERENCES: &[Difference] = &[];
 
-/// The scenarios of the JavaScript client that fail on purpose.
+/// The scenarios of the JavaScript client that fail by design.
 pub(super) const SCENARIO_DIFFERENCES: &[Difference] = &[];
 
-/// A server of Engine.IO on Belfry's stack that sends every message back.
+/// Belfry's Engine.IO server with a handler that returns every message.
 pub(super) async fn engine_io(timers: Timers) -> Peer {
     let server = EngineServer::new(EngineEcho, settings(&timers));
-    let address = serve(Router::new().fallback_service(server)).await;
+    let address = serve(server).await;
     Peer { address, path: "/engine.io/", namespace: "", timers }
 }
 
-/// A server of Socket.IO on Belfry's stack whose namespaces answer the events that
-/// [`listen`](super::reference::listen) lists.
+/// Belfry's Socket.IO server with a handler that answers the events of [`listen`](super::reference::listen).
 pub(super) async fn socket_io(timers: Timers) -> Peer {
     let socket_io = SocketIo::new(Arc::new(SocketEcho), timers.connect_timeout);
     let server = EngineServer::new(socket_io, settings(&timers));
-    let address = serve(Router::new().fallback_service(server)).await;
+    let address = serve(server).await;
     Peer { address, path: "/socket.io/", namespace: "/notifications", timers }
 }
 
@@ -53,15 +51,16 @@ fn settings(timers: &Timers) -> EngineSettings {
         ping_timeout: timers.ping_timeout,
         upgrade_timeout: timers.upgrade_timeout,
         max_payload: MAX_PAYLOAD,
-        ..SocketIoSettings::default().engine()
+        ..EngineSettings::default()
     }
 }
 
-async fn serve(app: Router) -> SocketAddr {
-    let free: ListenAddress = "127.0.0.1:0".parse().unwrap();
-    let listener = Listener::bind(free, TcpSettings::default()).await.unwrap();
+async fn serve(engine: Arc<EngineServer<impl EngineService>>) -> SocketAddr {
+    let app = Router::new().fallback(move |request: Request<Body>| engine.clone().respond(request));
+    let any_port: ListenAddress = "127.0.0.1:0".parse().unwrap();
+    let listener = Listener::bind(any_port, TcpSettings::default()).await.unwrap();
     let server = Server::new(listener, ServerSettings::default()).unwrap();
-    let ListenAddress::Tcp(address) = server.address().unwrap() else { panic!("by TCP") };
+    let ListenAddress::Tcp(address) = server.address().unwrap() else { panic!("not TCP") };
     tokio::spawn(server.serve(app, CancellationToken::new()));
     address
 }
@@ -70,7 +69,7 @@ struct EngineEcho;
 
 struct EngineEchoSession(Arc<PacketSender>);
 
-impl Service for EngineEcho {
+impl EngineService for EngineEcho {
     type Request = ();
     type Handler = EngineEchoSession;
 
@@ -81,11 +80,11 @@ impl Service for EngineEcho {
     }
 }
 
-impl Handler for EngineEchoSession {
-    fn receive(&mut self, message: Message) -> Result<Received, Violation> {
+impl EngineHandler for EngineEchoSession {
+    fn receive(&mut self, message: EngineMessage) -> Result<Received, Violation> {
         let _ = match message {
-            Message::Text(text) => self.0.send_text(&text),
-            Message::Binary(bytes) => self.0.send_binary(&bytes),
+            EngineMessage::Text(text) => self.0.send_text(&text),
+            EngineMessage::Binary(bytes) => self.0.send_binary(&bytes),
         };
         Ok(Received::Event)
     }
@@ -112,7 +111,7 @@ struct SocketEchoSession {
     auth: Value,
 }
 
-/// The id of every acknowledgement that the server asks for.
+/// The id of every acknowledgement that the server requests.
 const QUESTION: u64 = 7;
 
 impl NamespaceHandler for SocketEcho {
@@ -126,7 +125,7 @@ impl NamespaceHandler for SocketEcho {
         ConnectRequest { auth, socket, .. }: ConnectRequest<'_, ()>,
     ) -> Result<Arc<SocketEchoSession>, ConnectError> {
         if let Some(message) = auth.get("reject").and_then(Value::as_str) {
-            // Codes are constants everywhere but here.
+            // Leaked, because codes are constants in the product.
             return Err(ConnectError::Rejected(Box::leak(message.into())));
         }
         let auth = if auth.is_null() { json!({}) } else { auth };
@@ -137,7 +136,7 @@ impl NamespaceHandler for SocketEcho {
         let _ = session.socket.emit(&text_only(&json!(["auth", session.auth])));
     }
 
-    async fn receive(&self, session: Arc<SocketEchoSession>, event: Event) {
+    async fn receive(&self, session: Arc<SocketEchoSession>, event: ClientEvent) {
         let socket = &session.socket;
         let arguments: Vec<_> = event.arguments.iter().map(|argument| argument.get()).collect();
         let arguments = arguments.join(",");
@@ -163,10 +162,10 @@ impl NamespaceHandler for SocketEcho {
         };
     }
 
-    fn acknowledged(&self, session: &Arc<SocketEchoSession>, id: u64, answer: Arguments) {
+    fn acknowledged(&self, session: &Arc<SocketEchoSession>, id: u64, arguments: Arguments) {
         if id == QUESTION {
-            let json = answer.json.replacen('[', r#"["answer","#, 1);
-            let _ = session.socket.emit(&Arguments { json, ..answer });
+            let json = arguments.json.replacen('[', r#"["answer","#, 1);
+            let _ = session.socket.emit(&Arguments { json, ..arguments });
         }
     }
 

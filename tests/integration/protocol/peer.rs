@@ -1,4 +1,4 @@
-//! Servers that the cases run against, the cases, and the report on what failed.
+//! The servers under test, the cases, and the report on failed cases.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,18 +7,18 @@ use belfry_tests::clients::{Device, run_script};
 use futures_util::future::{LocalBoxFuture, join_all};
 use serde_json::{Value, json};
 
-/// A server that speaks the protocol. A case gets a new one.
+/// A server under test. Each case gets a new one.
 #[derive(Debug, Clone)]
 pub(super) struct Peer {
     pub(super) address: SocketAddr,
     /// `/engine.io/` or `/socket.io/`.
     pub(super) path: &'static str,
-    /// The second namespace of a Socket.IO server; a server of Engine.IO has none.
+    /// The second namespace of a Socket.IO server; empty for an Engine.IO server.
     pub(super) namespace: &'static str,
     pub(super) timers: Timers,
 }
 
-/// How long the server waits, and how often it pings.
+/// The intervals and timeouts of a server.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Timers {
     pub(super) ping_interval: Duration,
@@ -26,14 +26,14 @@ pub(super) struct Timers {
     pub(super) ping_timeout: Duration,
     /// How long a WebSocket may take from its opening to the upgrade packet.
     pub(super) upgrade_timeout: Duration,
-    /// How long a session may be in no namespace.
+    /// How long a session may be without a namespace.
     pub(super) connect_timeout: Duration,
 }
 
 const NEVER: Duration = Duration::from_hours(1);
 
 impl Timers {
-    /// Pings come often, and no client is too slow, however busy the machine.
+    /// Frequent pings, and timeouts that never expire, however busy the machine is.
     pub(super) const LONG: Self = Self {
         ping_interval: Duration::from_millis(300),
         ping_timeout: NEVER,
@@ -49,12 +49,12 @@ impl Timers {
         Self { connect_timeout: Duration::from_secs(1), ..Self::LONG };
 }
 
-/// The largest body and the largest WebSocket message that a server takes, in bytes.
+/// The largest body and the largest WebSocket message that a server accepts, in bytes.
 pub(super) const MAX_PAYLOAD: usize = 1_000_000;
 
 /// One rule of the protocol.
 pub(super) struct Case {
-    /// What the server does, and when.
+    /// The behaviour of the server.
     pub(super) name: &'static str,
     pub(super) timers: Timers,
     pub(super) run: for<'a> fn(&'a Peer) -> LocalBoxFuture<'a, anyhow::Result<()>>,
@@ -72,7 +72,7 @@ macro_rules! cases {
 }
 pub(super) use cases;
 
-/// A case that a server does not pass, and why.
+/// A case that a server is known to fail.
 pub(super) struct Difference {
     pub(super) case: &'static str,
     pub(super) reason: &'static str,
@@ -82,11 +82,11 @@ pub(super) struct Difference {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fails {
     Always,
-    /// Which of two tasks of the server comes first decides.
+    /// The outcome depends on a race between two tasks of the server.
     Sometimes,
 }
 
-/// Runs all cases at once and insists that those fail which are known to, and no others.
+/// Runs all cases at once and checks that exactly the known ones fail.
 pub(super) async fn check(
     cases: &[Case],
     start: impl AsyncFn(Timers) -> Peer,
@@ -101,7 +101,7 @@ pub(super) async fn check(
     check_outcomes(names.zip(outcomes.await), known);
 }
 
-/// Runs the scenarios of the JavaScript client by these transports, and insists on the same.
+/// Runs the scenarios of the JavaScript client with these transports, and checks that exactly the known ones fail.
 pub(super) async fn check_scenarios(peer: &Peer, transports: &[&str], known: &[Difference]) {
     let config = json!({
         "url": format!("http://{}", peer.address),
@@ -109,15 +109,15 @@ pub(super) async fn check_scenarios(peer: &Peer, transports: &[&str], known: &[D
         "transports": transports,
     });
     let outcomes = run_script("scenarios.mjs", &config).await;
-    assert!(!outcomes.is_empty(), "no scenario was run");
+    assert!(!outcomes.is_empty(), "no scenario ran");
     let outcomes = outcomes.iter().map(|outcome| {
         let error = outcome["error"].as_str().map(str::to_owned);
-        (outcome["name"].as_str().expect("it has a name"), error.map_or(Ok(()), Err))
+        (outcome["name"].as_str().expect("a scenario has a name"), error.map_or(Ok(()), Err))
     });
     check_outcomes(outcomes, known);
 }
 
-/// Has version 3 of the client connect, emit, be acknowledged, leave and come back.
+/// Connects, emits, receives acknowledgements, disconnects and reconnects with version 3 of the client.
 pub(super) async fn check_version_3(peer: &Peer, transports: &[&str]) {
     let device = Device::node3(&format!("http://{}", peer.address))
         .namespace(peer.namespace)
@@ -135,7 +135,7 @@ pub(super) async fn check_version_3(peer: &Peer, transports: &[&str]) {
     assert_eq!(device.call("message-with-ack", "three").await, "three");
     device.disconnect();
     assert_eq!(device.disconnected().await, "io client disconnect");
-    // Called before, it would connect by the transport that is still closing.
+    // Before this event, the client would use the transport that is still closing.
     device.of_kind("engine_close").await;
     device.reconnect();
     device.connected().await;
@@ -153,7 +153,7 @@ fn check_outcomes<'a>(
         unseen.retain(|case| *case != name);
         match (outcome, known.iter().find(|difference| difference.case == name)) {
             (Ok(()), Some(Difference { fails: Fails::Always, .. })) => {
-                report.push(format!("{name}: passes; no difference any more"));
+                report.push(format!("{name}: passes; remove the known difference"));
             }
             (Ok(()), _) => {}
             (Err(error), Some(Difference { reason, .. })) => {

@@ -1,4 +1,4 @@
-//! The reference peer: the libraries engineioxide and socketioxide, with nothing of Belfry around them.
+//! The reference server: the libraries engineioxide and socketioxide, without any code of Belfry.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -23,27 +23,27 @@ use tokio::net::TcpListener;
 
 use super::peer::{Difference, Fails, MAX_PAYLOAD, Peer, Timers};
 
-/// Where engineioxide departs from the protocol.
+/// Where engineioxide differs from the protocol.
 pub(super) const ENGINE_IO_DIFFERENCES: &[Difference] = &[
     always("rejected_request_is_answered_with_numeric_code", "the code is a string"),
     always(
         "post_while_another_is_active_is_rejected_and_closes_session",
-        "it reads several bodies at a time",
+        "it reads several bodies at once",
     ),
     always("second_websocket_during_a_probe_is_closed", "the second one waits for the first"),
     always("polls_during_a_probe_are_throttled", "each is answered at once"),
-    always("websocket_that_does_not_probe_is_closed_and_polling_goes_on", FAILED_UPGRADE),
+    always("websocket_that_does_not_probe_is_closed_and_polling_continues", FAILED_UPGRADE),
     always("websocket_closed_after_the_probe_leaves_the_session_polling", FAILED_UPGRADE),
-    always("upgrade_succeeds_after_one_that_was_broken_off", FAILED_UPGRADE),
+    always("upgrade_succeeds_after_an_aborted_one", FAILED_UPGRADE),
     always("upgrade_that_is_never_completed_leaves_the_session_polling", FAILED_UPGRADE),
 ];
 
 const FAILED_UPGRADE: &str = "an upgrade that fails ends the session";
 
-/// Where socketioxide does. Its transport is that of engineioxide and is not checked again.
+/// Where socketioxide differs from the protocol. Its transport is engineioxide's and is not checked again.
 pub(super) const SOCKET_IO_DIFFERENCES: &[Difference] = &[
     always("sid_differs_from_that_of_the_transport_and_between_namespaces", ONE_SID),
-    always("second_connect_to_a_namespace_is_answered_and_counts", "a second CONNECT is ignored"),
+    always("second_connect_to_a_namespace_replaces_the_first", "a second CONNECT is ignored"),
     Difference {
         case: "connect_disconnect_connect_in_one_go_ends_connected",
         reason: "a DISCONNECT that overtakes the work on the CONNECT closes the session",
@@ -51,17 +51,17 @@ pub(super) const SOCKET_IO_DIFFERENCES: &[Difference] = &[
     },
 ];
 
-/// The scenarios of the JavaScript client that fail by any transport.
+/// The scenarios of the JavaScript client that fail on every transport.
 pub(super) const SCENARIO_DIFFERENCES: &[Difference] =
     &[always("the id differs from the transport's", ONE_SID)];
 
-const ONE_SID: &str = "the transport's sid is that of every namespace";
+const ONE_SID: &str = "all namespaces use the transport's sid";
 
 const fn always(case: &'static str, reason: &'static str) -> Difference {
     Difference { case, reason, fails: Fails::Always }
 }
 
-/// A server of Engine.IO that sends every message back.
+/// An Engine.IO server that returns every message.
 pub(super) async fn engine_io(timers: Timers) -> Peer {
     let config = EngineIoConfig::builder()
         .ping_interval(timers.ping_interval)
@@ -95,7 +95,7 @@ impl EngineIoHandler for Echo {
     }
 }
 
-/// A server of Socket.IO whose two namespaces answer the events that [`listen`] lists.
+/// A Socket.IO server whose two namespaces answer the events of [`listen`].
 pub(super) async fn socket_io(timers: Timers) -> Peer {
     let (service, io) = SocketIo::builder()
         .ping_interval(timers.ping_interval)
@@ -128,7 +128,7 @@ async fn authenticate(socket: SocketRef, TryData(auth): TryData<Value>) -> Resul
     if let Some(message) = rejection {
         return Err(message);
     }
-    // Before the client learns that it is connected, or its first event might be lost.
+    // Before the CONNECT is answered, or the client's first event might be lost.
     listen(&socket);
     Ok(())
 }
@@ -137,14 +137,14 @@ async fn on_connect(socket: SocketRef, TryData(auth): TryData<Value>) {
     let _ = socket.emit("auth", &auth.unwrap_or_else(|_| json!({})));
 }
 
-/// The events that the server answers. The event `auth` with the handshake's auth comes first.
+/// Answers these events. The server first emits the event `auth` with the handshake's auth.
 ///
 /// | event | answer |
 /// |---|---|
 /// | `message` | event `message-back` with the same arguments |
 /// | `message-with-ack` | an ack with the same arguments |
 /// | `id` | an ack with the id of the namespace's session |
-/// | `ask` | event `question` with an ack; its two arguments come back as event `answer` |
+/// | `ask` | event `question` with an ack; the ack's two arguments are returned as event `answer` |
 /// | `ask-binary` | the same with one binary argument |
 /// | `leave` | the server disconnects the namespace |
 pub(super) fn listen(socket: &SocketRef) {
@@ -179,7 +179,7 @@ pub(super) fn listen(socket: &SocketRef) {
     });
 }
 
-/// The arguments of an event, with the binary ones wherever they are.
+/// The arguments of an event, with their attachments.
 struct Arguments {
     values: Vec<Value>,
     attachments: VecDeque<Bytes>,
@@ -197,7 +197,7 @@ impl FromMessageParts<LocalAdapter> for Arguments {
         packet: &mut Packet,
         _: &Option<i64>,
     ) -> Result<Self, Infallible> {
-        let Packet::Str(text, attachments) = packet else { unreachable!("of the common parser") };
+        let Packet::Str(text, attachments) = packet else { unreachable!("not the common parser") };
         let event: Vec<Value> = serde_json::from_str(text).unwrap_or_default();
         Ok(Self {
             values: event.into_iter().skip(1).collect(),
@@ -207,7 +207,7 @@ impl FromMessageParts<LocalAdapter> for Arguments {
 }
 
 impl Serialize for Arguments {
-    /// As a tuple, which the library takes for several arguments.
+    /// Serializes a tuple, which the library sends as several arguments.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut tuple = serializer.serialize_tuple(self.values.len())?;
         for value in &self.values {
@@ -217,7 +217,7 @@ impl Serialize for Arguments {
     }
 }
 
-/// A value in which placeholders stand for the attachments.
+/// A value with placeholders for the attachments.
 struct Argument<'a> {
     value: &'a Value,
     attachments: &'a VecDeque<Bytes>,

@@ -1,7 +1,7 @@
-//! Socket.IO, version 5: the rules of the protocol's published test suite and of its description, and what
-//! clients rely on when they come to a namespace twice, leave it and come back.
+//! Socket.IO, version 5: the rules of the protocol's published test suite and of its specification, and behaviour that
+//! clients rely on when they connect to a namespace twice, leave it and connect again.
 //!
-//! The server answers the events that `reference.rs` lists.
+//! `reference.rs` lists the events that the server answers.
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ pub(super) fn socket_io_cases() -> Vec<Case> {
         event_without_a_payload_that_is_a_filled_array_closes_session,
         invalid_ack_id_closes_session,
         namespace_stays_open_through_an_upgrade,
-        second_connect_to_a_namespace_is_answered_and_counts,
+        second_connect_to_a_namespace_replaces_the_first,
         connect_disconnect_connect_in_one_go_ends_connected,
         namespace_that_was_left_can_be_joined_again,
         event_for_a_namespace_that_was_left_is_not_answered,
@@ -49,12 +49,12 @@ pub(super) fn socket_io_cases() -> Vec<Case> {
     all
 }
 
-/// What stands between a packet's type and its ack id.
+/// The namespace part of a packet, between its type and its ack id.
 fn prefix(namespace: &str) -> String {
     if namespace == "/" { String::new() } else { format!("{namespace},") }
 }
 
-/// Reads the answer to a CONNECT and the event after it, and gives the namespace session's id.
+/// Reads the response to a CONNECT and the event after it, and returns the sid.
 async fn expect_connected(socket: &mut WebSocket, namespace: &str, auth: &Value) -> Result<String> {
     let prefix = prefix(namespace);
     let Frame::Text(answer) = socket.packet().await? else { bail!("no text") };
@@ -76,7 +76,7 @@ async fn connect(socket: &mut WebSocket, namespace: &str) -> Result<String> {
     expect_connected(socket, namespace, &json!({})).await
 }
 
-/// A WebSocket that has joined the main namespace.
+/// A WebSocket that is connected to the main namespace.
 async fn connected(peer: &Peer) -> Result<WebSocket> {
     let mut socket = WebSocket::open(peer).await?;
     connect(&mut socket, "/").await?;
@@ -94,7 +94,7 @@ async fn connect_to_main_namespace_is_answered_with_sid(peer: &Peer) -> Result<(
 }
 
 async fn connect_to_custom_namespace_is_answered_with_sid(peer: &Peer) -> Result<()> {
-    // The comma may be missing where nothing follows it.
+    // The comma may be missing at the end of a packet.
     for connect in ["", ","] {
         let mut socket = WebSocket::open(peer).await?;
         socket.send(&format!("40{}{connect}", peer.namespace)).await;
@@ -173,14 +173,14 @@ async fn session_without_connect_is_closed(peer: &Peer) -> Result<()> {
 
 // Disconnect
 
-/// Insists that no message comes next: three pings do, or the end.
+/// Expects no message: three pings, or the end of the connection.
 async fn expect_no_message(socket: &mut WebSocket) -> Result<()> {
     for _ in 0..3 {
         match socket.frame().await? {
             Frame::Text(text) if text == "2" => socket.send("3").await,
             Frame::Text(text) if text == CLOSE => return socket.expect_closed().await,
             Frame::Closed => return Ok(()),
-            frame => bail!("{frame:?} comes"),
+            frame => bail!("unexpected {frame:?}"),
         }
     }
     Ok(())
@@ -305,13 +305,13 @@ async fn ack_without_arguments_is_an_empty_array(peer: &Peer) -> Result<()> {
     socket.expect("437[]").await
 }
 
-/// Has the server ask a question, and gives the ack id that it wants the answer under.
+/// Makes the server emit `question`, and returns the id of the requested ack.
 async fn ask(socket: &mut WebSocket, event: &str) -> Result<String> {
     socket.send(&format!(r#"42["{event}"]"#)).await;
     let Frame::Text(question) = socket.packet().await? else { bail!("no text") };
     let id = question.strip_prefix("42").and_then(|it| it.strip_suffix(r#"["question"]"#));
     let id = id.filter(|id| id.parse::<u64>().is_ok());
-    Ok(id.with_context(|| format!("{question:?} is no question"))?.to_owned())
+    Ok(id.with_context(|| format!("{question:?} is not a question"))?.to_owned())
 }
 
 async fn event_of_the_server_is_acknowledged_by_the_client(peer: &Peer) -> Result<()> {
@@ -357,7 +357,7 @@ async fn unknown_packet_type_closes_session(peer: &Peer) -> Result<()> {
     expect_invalid(peer, &["4abc", "47", "49[]", "4"]).await
 }
 
-/// The server of Node.js checks a payload only where there is one.
+/// The Node.js server checks a payload only if there is one.
 async fn event_without_a_payload_that_is_a_filled_array_closes_session(peer: &Peer) -> Result<()> {
     let packets = ["42{}", "42", "42[]", r#"42"message""#, "42[\"message\"", "427", "42null"];
     expect_invalid(peer, &packets).await
@@ -367,8 +367,8 @@ async fn invalid_ack_id_closes_session(peer: &Peer) -> Result<()> {
     expect_invalid(peer, &[r#"42abc["message-with-ack",1,"2",{"3":[false]}]"#]).await
 }
 
-// Coming twice, leaving, coming back: what the protocol leaves open. The server of Node.js closes the
-// connection at a second CONNECT, and at one that comes before it has dealt with the DISCONNECT.
+// Repeated CONNECT and DISCONNECT packets, which the protocol leaves unspecified. The Node.js server closes the
+// connection at a second CONNECT, and at a CONNECT that arrives before it has processed the DISCONNECT.
 
 async fn namespace_stays_open_through_an_upgrade(peer: &Peer) -> Result<()> {
     let session = Polling::open(peer).await?;
@@ -382,7 +382,7 @@ async fn namespace_stays_open_through_an_upgrade(peer: &Peer) -> Result<()> {
     socket.expect(r#"431["by websocket"]"#).await
 }
 
-async fn second_connect_to_a_namespace_is_answered_and_counts(peer: &Peer) -> Result<()> {
+async fn second_connect_to_a_namespace_replaces_the_first(peer: &Peer) -> Result<()> {
     for namespace in ["/", peer.namespace] {
         let prefix = prefix(namespace);
         let mut socket = WebSocket::open(peer).await?;
@@ -424,21 +424,21 @@ async fn event_for_a_namespace_that_was_left_is_not_answered(peer: &Peer) -> Res
     let mut socket = connected(peer).await?;
     connect(&mut socket, peer.namespace).await?;
     socket.send(&format!("41{},", peer.namespace)).await;
-    expect_event_goes_nowhere(&mut socket, peer).await
+    expect_event_is_not_answered(&mut socket, peer).await
 }
 
 async fn event_for_a_namespace_that_was_never_joined_is_not_answered(peer: &Peer) -> Result<()> {
-    expect_event_goes_nowhere(&mut connected(peer).await?, peer).await
+    expect_event_is_not_answered(&mut connected(peer).await?, peer).await
 }
 
-/// A server may ignore such an event, or close the connection as that of Node.js does.
-async fn expect_event_goes_nowhere(socket: &mut WebSocket, peer: &Peer) -> Result<()> {
+/// A server may ignore such an event, or close the connection like the Node.js server.
+async fn expect_event_is_not_answered(socket: &mut WebSocket, peer: &Peer) -> Result<()> {
     socket.send(&format!(r#"42{},1["message-with-ack"]"#, peer.namespace)).await;
     socket.send(r#"422["message-with-ack"]"#).await;
     match socket.packet().await? {
         Frame::Text(text) if text == CLOSE => socket.expect_closed().await,
         Frame::Text(text) if text == "432[]" => Ok(()),
         Frame::Closed => Ok(()),
-        frame => bail!("{frame:?} comes"),
+        frame => bail!("unexpected {frame:?}"),
     }
 }

@@ -11,7 +11,7 @@ use tokio::net::TcpSocket;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::{Deeds, signed_in};
+use super::{Attempts, signed_in};
 use crate::device::Device;
 use crate::frames;
 use crate::polling::PollingClient;
@@ -37,13 +37,13 @@ pub(crate) struct Inbox {
 }
 
 /// Asks for pages, below the limit on messages, and never reads.
-pub(super) async fn slow_reader(device: &Device, deeds: &Deeds) -> io::Result<()> {
+pub(super) async fn slow_reader(device: &Device, attempts: &Attempts) -> io::Result<()> {
     let mut socket = signed_in(unread(device).await?, device).await?;
     let mut pace = paced(20);
     for count in 1_u64.. {
         pace.tick().await;
         socket.say(LIST.as_bytes()).await?;
-        deeds.one();
+        attempts.one();
         if count.is_multiple_of(100) {
             socket.say(PONG.as_bytes()).await?;
         }
@@ -52,24 +52,28 @@ pub(super) async fn slow_reader(device: &Device, deeds: &Deeds) -> io::Result<()
 }
 
 /// Asks for what costs most, below the limit on messages, and reads all of it.
-pub(super) async fn greedy_reader(device: &Device, inbox: &Inbox, deeds: &Deeds) -> io::Result<()> {
+pub(super) async fn greedy_reader(
+    device: &Device,
+    inbox: &Inbox,
+    attempts: &Attempts,
+) -> io::Result<()> {
     let mut socket = signed_in(device.upgrade().await?, device).await?;
     let (reader, writer) = socket.halves();
     tokio::select! {
         ended = discard(reader) => ended,
-        ended = ask_for_most(writer, inbox, deeds) => ended,
+        ended = ask_for_most(writer, inbox, attempts) => ended,
     }
 }
 
 /// Posts requests for pages, below the limit on messages, and never polls.
-pub(super) async fn silent_poller(device: &Device, deeds: &Deeds) -> io::Result<()> {
+pub(super) async fn silent_poller(device: &Device, attempts: &Attempts) -> io::Result<()> {
     let mut client = PollingClient::open(device).await?;
     client.post(&device.connect_packet()).await?;
     let mut pace = paced(20);
     for count in 1_u64.. {
         pace.tick().await;
         client.post(LIST).await?;
-        deeds.one();
+        attempts.one();
         if count.is_multiple_of(100) {
             client.post(PONG).await?;
         }
@@ -78,11 +82,15 @@ pub(super) async fn silent_poller(device: &Device, deeds: &Deeds) -> io::Result<
 }
 
 /// Has all of the inbox replayed, and never reads.
-pub(super) async fn slow_replay(device: &Device, inbox: &Inbox, deeds: &Deeds) -> io::Result<()> {
+pub(super) async fn slow_replay(
+    device: &Device,
+    inbox: &Inbox,
+    attempts: &Attempts,
+) -> io::Result<()> {
     let mut socket = unread(device).await?;
     let auth = json!({ "token": &*device.token, "since": 0, "epoch": &*inbox.epoch });
     socket.say(format!("40{auth}").as_bytes()).await?;
-    deeds.one();
+    attempts.one();
     loop {
         sleep(Duration::from_secs(1)).await;
         socket.say(PONG.as_bytes()).await?;
@@ -103,7 +111,11 @@ fn paced(per_second: u32) -> tokio::time::Interval {
     pace
 }
 
-async fn ask_for_most(mut writer: WriteHalf<'_>, inbox: &Inbox, deeds: &Deeds) -> io::Result<()> {
+async fn ask_for_most(
+    mut writer: WriteHalf<'_>,
+    inbox: &Inbox,
+    attempts: &Attempts,
+) -> io::Result<()> {
     let messages = [SYNC.to_owned(), LIST.to_owned(), mark_read(&inbox.ids)].map(|message| {
         let mut frames = Vec::new();
         frames::write_text(&mut frames, message.as_bytes());
@@ -114,7 +126,7 @@ async fn ask_for_most(mut writer: WriteHalf<'_>, inbox: &Inbox, deeds: &Deeds) -
     for message in messages.iter().cycle() {
         pace.tick().await;
         writer.write_all(message).await?;
-        deeds.one();
+        attempts.one();
     }
     Ok(())
 }

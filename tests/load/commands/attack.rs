@@ -21,7 +21,7 @@ use crate::report::{Report, Table};
 use crate::rig::Rig;
 use crate::servers::{Bounds, Kind, Mode};
 use crate::tally::Round;
-use crate::trial::{Guests, Trial};
+use crate::trial::{Clients, Trial};
 
 /// Measures signed-in clients that hear an event now and then, before and during attacks.
 ///
@@ -69,7 +69,7 @@ struct Sample {
     calm_rss: u64,
     attacked_rss: u64,
     /// What of the attack got through: connections opened, requests or messages sent.
-    deeds: u64,
+    attempts: u64,
     refused: u64,
     lost: u64,
     cut_off: u64,
@@ -134,7 +134,7 @@ fn table(options: &Options, samples: &[Sample]) -> Table {
         "more",
         "CPU before",
         "during",
-        "deeds",
+        "attempts",
         "refused",
         "lost",
         "cut off",
@@ -157,7 +157,7 @@ fn table(options: &Options, samples: &[Sample]) -> Table {
             middle(|run| mib(run.attacked_rss) - mib(run.calm_rss)),
             middle(|run| run.calm_cpu),
             middle(|run| run.attacked_cpu),
-            middle(|run| float(run.deeds)),
+            middle(|run| float(run.attempts)),
             middle(|run| float(run.refused)),
             middle(|run| float(run.lost)),
             middle(|run| float(run.cut_off)),
@@ -185,12 +185,12 @@ async fn once(
     const CALM_DOWN: Duration = Duration::from_secs(2);
 
     // So few of one address that their own bounds do not stop them.
-    let guests = Guests {
+    let clients = Clients {
         per_address: 40,
         bounds: Bounds::Default,
-        ..Guests::each_alone(options.connections)
+        ..Clients::each_alone(options.connections)
     };
-    let trial = Trial::open(rig, kind, Mode::Forward, guests).await?;
+    let trial = Trial::open(rig, kind, Mode::Forward, clients).await?;
     let time = WARM_UP + options.duration * 3 + CALM_DOWN;
     let total = crate::figures::whole(options.rate * (time.as_secs_f64() + 5.0));
     let round = Round::new(0, 0, total, 1);
@@ -219,7 +219,7 @@ async fn once(
     let attackers = attacks::begin(attack, target(trial.server.address))?;
     let attacked_cpu = over(process, options.duration).await;
     let (attacked, attacked_rss) = (trial.fleet.take_latency(), process.rss());
-    let (deeds, refused) = attackers.end();
+    let (attempts, refused) = attackers.end();
 
     let sent = producer.finish(Duration::ZERO).await?;
     trial.settle(&round, sent).await;
@@ -236,7 +236,7 @@ async fn once(
         attacked_cpu,
         calm_rss,
         attacked_rss,
-        deeds,
+        attempts,
         refused,
         lost: round.fate(sent).lost,
         cut_off,

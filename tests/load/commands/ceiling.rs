@@ -13,7 +13,7 @@ use crate::outcome::Outcome;
 use crate::report::{Report, Table};
 use crate::rig::Rig;
 use crate::servers::{Kind, Mode};
-use crate::trial::{Guests, Load, Trial};
+use crate::trial::{Clients, Load, Trial};
 
 /// Finds the highest rate that each server holds: p99 below a bound, nothing lost, no growing queue.
 ///
@@ -97,8 +97,8 @@ impl Search {
 }
 
 async fn search(options: &Options, rig: &Rig, kind: Kind, run: u32) -> anyhow::Result<Sample> {
-    let guests = Guests::each_alone(options.sides.connections);
-    let mut trial = Trial::open(rig, kind, Mode::Forward, guests).await?;
+    let clients = Clients::each_alone(options.sides.connections);
+    let mut trial = Trial::open(rig, kind, Mode::Forward, clients).await?;
     let mut found =
         Sample { run, server: kind.to_string(), kind, ceiling: None, tried: Vec::new() };
     let mut search =

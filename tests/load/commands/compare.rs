@@ -14,7 +14,7 @@ use crate::outcome::{Entry, Outcome};
 use crate::report::{Report, Table};
 use crate::rig::Rig;
 use crate::servers::{Kind, Mode};
-use crate::trial::{Guests, Load, Trial};
+use crate::trial::{Clients, Load, Trial};
 
 /// Compares servers that forward events from RabbitMQ to sockets.
 ///
@@ -71,8 +71,8 @@ pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()
 }
 
 async fn once(options: &Options, rig: &Rig, kind: Kind) -> anyhow::Result<(Entry, Outcome)> {
-    let guests = Guests::each_alone(options.sides.connections);
-    let mut trial = Trial::open(rig, kind, Mode::Forward, guests).await?;
+    let clients = Clients::each_alone(options.sides.connections);
+    let mut trial = Trial::open(rig, kind, Mode::Forward, clients).await?;
     let load = Load {
         form: Form::Forward,
         rate: options.rate,

@@ -15,7 +15,7 @@ use crate::outcome::{Entry, Outcome};
 use crate::report::{Report, Table};
 use crate::rig::Rig;
 use crate::servers::{Kind, Mode};
-use crate::trial::{Guests, Load, Trial};
+use crate::trial::{Clients, Load, Trial};
 
 /// Measures how cost grows: with connections, with devices per user, with nodes, with what an inbox holds.
 #[derive(Debug, Clone, Args)]
@@ -73,12 +73,12 @@ pub(crate) enum Series {
 /// How many there are at a point of a series.
 struct Scene {
     nodes: u64,
-    guests: Guests,
+    clients: Clients,
 }
 
 impl Scene {
-    fn of(guests: Guests) -> Self {
-        Self { nodes: 1, guests }
+    fn of(clients: Clients) -> Self {
+        Self { nodes: 1, clients }
     }
 }
 
@@ -90,20 +90,20 @@ pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()
     let rig = super::rig(common, &options.servers, inbox).await?;
     let mut report = Report::new("Growth", machine::facts(&rig, &options.servers).await);
     for series in &options.series {
-        let each_alone = Guests::each_alone(options.of);
+        let each_alone = Clients::each_alone(options.of);
         match series {
             Series::Connections => {
-                let scene = |connections| Scene::of(Guests::each_alone(connections));
+                let scene = |connections| Scene::of(Clients::each_alone(connections));
                 let sizes = ("connections", options.connections.as_slice());
                 sockets(options, &rig, &options.servers, sizes, scene, &mut report).await?;
             }
             Series::Devices => {
-                let scene = |devices| Scene::of(Guests { devices, ..each_alone });
+                let scene = |devices| Scene::of(Clients { devices, ..each_alone });
                 let sizes = ("devices", options.devices.as_slice());
                 sockets(options, &rig, &options.servers, sizes, scene, &mut report).await?;
             }
             Series::Nodes => {
-                let scene = |nodes| Scene { nodes, guests: each_alone };
+                let scene = |nodes| Scene { nodes, clients: each_alone };
                 let sizes = ("nodes", options.nodes.as_slice());
                 sockets(options, &rig, &[Kind::BelfryNodes], sizes, scene, &mut report).await?;
             }
@@ -202,14 +202,14 @@ async fn point(
     options: &Options,
     rig: &Rig,
     kind: Kind,
-    Scene { nodes, guests }: Scene,
+    Scene { nodes, clients }: Scene,
 ) -> anyhow::Result<(Entry, Outcome)> {
-    let mut trial = Trial::open(rig, kind, Mode::Forward, guests).await?;
+    let mut trial = Trial::open(rig, kind, Mode::Forward, clients).await?;
     let mut others = Vec::new();
     for _ in 1..nodes {
-        others.push(Trial::beside(&trial, Mode::Forward, Guests::each_alone(0)).await?);
+        others.push(Trial::beside(&trial, Mode::Forward, Clients::each_alone(0)).await?);
     }
-    let devices = float(guests.devices.max(1));
+    let devices = float(clients.devices.max(1));
     let load = Load {
         form: Form::Forward,
         rate: options.rate / devices,

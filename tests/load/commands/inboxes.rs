@@ -18,7 +18,7 @@ use crate::rest::Http;
 use crate::rig::Rig;
 use crate::servers::{Kind, Mode};
 use crate::tally::{Latency, no_latency};
-use crate::trial::{Guests, Trial};
+use crate::trial::{Clients, Trial};
 
 /// How often each is asked for.
 const TIMES: u64 = 200;
@@ -90,8 +90,8 @@ pub(super) async fn measure(
 
 async fn once(rig: &Rig, size: u64) -> anyhow::Result<Vec<Asked>> {
     let database = rig.fresh_database().await;
-    let guests = Guests::each_alone(0);
-    let trial = Trial::open(rig, Kind::Belfry, Mode::Store(database.url()), guests).await?;
+    let clients = Clients::each_alone(0);
+    let trial = Trial::open(rig, Kind::Belfry, Mode::Store(database.url()), clients).await?;
     fill(database.url(), size).await?;
     let token: Arc<str> = rig.key.token("u0").sign().into();
     let server = trial.server.address;

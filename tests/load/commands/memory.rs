@@ -18,7 +18,7 @@ use crate::producer::{Producer, Schedule};
 use crate::report::{Report, Table};
 use crate::rig::Rig;
 use crate::servers::{Kind, Mode};
-use crate::trial::{Guests, Trial};
+use crate::trial::{Clients, Trial};
 
 /// Measures resident memory for each signed-in websocket.
 ///
@@ -124,9 +124,9 @@ async fn idle_and_used(options: &Options, rig: &Rig, report: &mut Report) -> any
 async fn once(options: &Options, rig: &Rig, kind: Kind, run: u32) -> anyhow::Result<Sample> {
     let database = rig.fresh_database().await;
     let connections = options.sides.connections;
-    let guests = Guests::each_alone(connections);
+    let clients = Clients::each_alone(connections);
     let (mode, form) = normal(kind, database.url());
-    let mut trial = Trial::open(rig, kind, mode, guests).await?;
+    let mut trial = Trial::open(rig, kind, mode, clients).await?;
     let flood = trial.flood(form, connections * options.events, None).await?;
     sleep(Duration::from_secs(3)).await;
     let (entry, used_rss) = (trial.entry, trial.server.process().rss());
@@ -191,9 +191,9 @@ async fn come_and_go(
 
     let database = rig.fresh_database().await;
     let connections = options.sides.connections;
-    let guests = Guests { life: Life::Churn(options.stay), ..Guests::each_alone(connections) };
+    let clients = Clients { life: Life::Churn(options.stay), ..Clients::each_alone(connections) };
     let (mode, form) = normal(kind, database.url());
-    let mut trial = Trial::empty(rig, kind, mode, guests).await?;
+    let mut trial = Trial::empty(rig, kind, mode, clients).await?;
     let begin = Instant::now();
     let mut rss = vec![(0.0, trial.server.process().rss())];
     let schedule = Schedule {

@@ -16,7 +16,7 @@ use crate::outcome::{Entry, Idle, Outcome};
 use crate::report::{Report, Table};
 use crate::rig::Rig;
 use crate::servers::{Kind, Mode};
-use crate::trial::{Guests, Load, Trial};
+use crate::trial::{Clients, Load, Trial};
 
 /// Compares servers with clients that poll.
 ///
@@ -101,8 +101,8 @@ async fn once(options: &Options, rig: &Rig, run: u32, kind: Kind) -> anyhow::Res
     const REST: Duration = Duration::from_secs(3);
 
     let connections = options.connections;
-    let guests = Guests { transport: Transport::Polling, ..Guests::each_alone(connections) };
-    let mut trial = Trial::open(rig, kind, Mode::Forward, guests).await?;
+    let clients = Clients { transport: Transport::Polling, ..Clients::each_alone(connections) };
+    let mut trial = Trial::open(rig, kind, Mode::Forward, clients).await?;
     let idle = trial.idle(options.duration).await;
     let load = Load {
         form: Form::Forward,

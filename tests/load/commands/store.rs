@@ -18,7 +18,7 @@ use crate::options::{Common, duration};
 use crate::report::Report;
 use crate::rig::Rig;
 use crate::servers::{Kind, Mode};
-use crate::trial::{Guests, Load, Trial};
+use crate::trial::{Clients, Load, Trial};
 use requests::{creates, reads};
 use sample::{Sample, table};
 
@@ -108,8 +108,8 @@ async fn once(
     runs: &mut Vec<Sample>,
 ) -> anyhow::Result<()> {
     let database = rig.fresh_database().await;
-    let guests = Guests::each_alone(options.connections);
-    let mut trial = Trial::open(rig, kind, Mode::Store(database.url()), guests).await?;
+    let clients = Clients::each_alone(options.connections);
+    let mut trial = Trial::open(rig, kind, Mode::Store(database.url()), clients).await?;
     let belfry = kind.is_belfry();
     let server = kind.to_string();
     if let (Some(rate), true) = (options.rate, belfry) {

@@ -20,7 +20,7 @@ use crate::report::{Report, Table};
 use crate::rig::Rig;
 use crate::servers::{Bounds, Kind};
 use crate::tally::Round;
-use crate::trial::{Guests, Trial};
+use crate::trial::{Clients, Trial};
 
 /// Kills a node (SIGKILL) and watches its clients come back, to it or to another one.
 ///
@@ -127,17 +127,17 @@ async fn once(
     let connections = options.sides.connections;
     // Either of the nodes may have them all.
     allow_files(connections + options.watchers)?;
-    let each = |count| Guests {
+    let each = |count| Clients {
         per_address: PER_ADDRESS,
         bounds: Bounds::Default,
-        ..Guests::each_alone(count)
+        ..Clients::each_alone(count)
     };
-    let watchers = Guests { first_user: WATCHERS, ..each(options.watchers) };
+    let watchers = Clients { first_user: WATCHERS, ..each(options.watchers) };
     // The first one relays, and goes on doing so.
     let spared = Trial::open(rig, one_of_two(kind), mode, watchers).await?;
     let refuge = (to == Refuge::Other).then_some(spared.server.address);
-    let guests = Guests { life: Life::ComeBack(refuge), aside: true, ..each(connections) };
-    let mut hit = Trial::beside(&spared, mode, guests).await?;
+    let clients = Clients { life: Life::ComeBack(refuge), aside: true, ..each(connections) };
+    let mut hit = Trial::beside(&spared, mode, clients).await?;
 
     let time = WARM_UP + CALM + options.down + options.patience + Duration::from_secs(10);
     let total = crate::figures::whole(time.as_secs_f64() * options.rate);

@@ -1,50 +1,50 @@
-mod letter;
+mod dead_letter;
 
 use std::time::Duration;
 
 use lapin::Channel;
-use lapin::options::{
-    BasicAckOptions, BasicGetOptions, BasicNackOptions, ConfirmSelectOptions, QueueDeclareOptions,
-};
+use lapin::options::{BasicAckOptions, BasicGetOptions, BasicNackOptions, QueueDeclareOptions};
 use lapin::protocol::AMQPSoftError;
 use lapin::types::FieldTable;
 use tokio::time::timeout;
 
-pub use letter::DeadLetter;
+pub use dead_letter::DeadLetter;
 
-use super::Reason;
+use super::reason::FailureReason;
 use crate::amqp::{
-    AmqpSettings, Errand, Lost, NotSent, Outgoing, Topology, is_refused, publish_one, verdict,
+    AmqpSettings, ConnectionError, OneShotConnection, Publish, PublishError, Topology,
+    close_channel, is_channel_error, open_confirm_channel, publish_one,
 };
 
-/// The dead queue, for an operator who looks after it. One connection that is not made again: whatever
-/// breaks it, what was not sent again or deleted by then is in the queue as before.
+/// Lists, replays and deletes the messages of the dead queue, for an operator.
 ///
-/// Messages are taken by `basic.get`, and those that are only looked at are given back (`basic.nack`
-/// with `requeue`) all at once when the last of them was seen. RabbitMQ puts them back in their old
-/// places of a classic queue, which the dead queue is as Belfry declares it; a quorum queue puts them
-/// at its end and counts their deliveries. Until then nobody else sees them.
+/// The connection does not reconnect. If it is lost, all messages that are not yet replayed or deleted
+/// are still in the queue.
+///
+/// Messages are fetched with `basic.get`. Those that are only read are requeued together (`basic.nack`
+/// with `requeue`) after the last one; until then no other consumer sees them. A classic queue, which
+/// Belfry declares, restores their positions. A quorum queue appends them and counts their deliveries.
 pub struct DeadLetters {
-    errand: Errand,
+    connection: OneShotConnection,
     settings: AmqpSettings,
     topology: Topology,
 }
 
-/// Which of the dead letters.
+/// Selects dead letters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeadLetterSelection {
-    /// Each of them.
+    /// All messages.
     All,
-    /// The one at that place of the queue, 1 for the first.
+    /// The message at that position of the queue, 1 for the first.
     Position(u32),
-    /// Those with that AMQP `message_id`.
+    /// The messages with that AMQP `message_id`.
     MessageId(String),
-    /// Those that are here for that reason.
-    Reason(Reason),
+    /// The messages with that reason.
+    Reason(FailureReason),
 }
 
 impl DeadLetterSelection {
-    fn has(&self, letter: &DeadLetter) -> bool {
+    fn matches(&self, letter: &DeadLetter) -> bool {
         match self {
             Self::All => true,
             Self::Position(position) => letter.position() == *position,
@@ -54,264 +54,266 @@ impl DeadLetterSelection {
     }
 }
 
-/// Why the dead queue cannot be worked on (any further).
+/// Why an operation on the dead queue failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DeadLettersError {
-    /// No broker, or it lets nobody in. Shows no password.
-    #[error("RabbitMQ cannot be reached at {broker}: {why}")]
+    /// The connection failed. The text contains no password.
+    #[error("cannot connect to RabbitMQ at {broker}: {error}")]
     Unreachable {
-        /// Where it should be.
+        /// The broker's URL without the password.
         broker: String,
-        /// What happened instead.
-        why: String,
+        /// The cause.
+        error: String,
     },
-    /// Nobody has declared it yet.
-    #[error("there is no queue {0} at RabbitMQ yet; Belfry declares it when it serves")]
+    /// The dead queue does not exist.
+    #[error("the queue {0} does not exist yet; a running Belfry server declares it")]
     NoQueue(String),
-    /// A connection that was lost, a broker that does not answer or that forbids it.
-    #[error("RabbitMQ failed while the dead queue was looked at: {0}")]
+    /// The connection was lost, or the broker did not reply or refused the operation.
+    #[error("cannot read the dead queue: {0}")]
     Broker(String),
-    /// The first message that the broker did not take stays in the dead queue, and so do those behind it.
-    #[error(
-        "after {replayed} messages were sent again, one was not and stays, as do all others: {why}"
-    )]
+    /// A replay failed. The message at fault and those behind it are still in the dead queue.
+    #[error("the replay stopped after {replayed} messages; all others remain: {error}")]
     NotReplayed {
-        /// So many were confirmed in the ingest queue.
+        /// How many were confirmed in the ingest queue.
         replayed: u32,
-        /// What stopped it there.
-        why: String,
+        /// The cause.
+        error: String,
     },
-    /// It broke in the middle. Those that were deleted are gone, the others are there.
-    #[error("after {deleted} messages were deleted, no other was: {why}")]
+    /// A deletion failed.
+    #[error("the deletion stopped after {deleted} messages; all others remain: {error}")]
     NotPurged {
-        /// So many were deleted.
+        /// How many were deleted before the failure.
         deleted: u32,
-        /// What stopped it there.
-        why: String,
+        /// The cause.
+        error: String,
     },
 }
 
-impl From<Lost> for DeadLettersError {
-    fn from(lost: Lost) -> Self {
-        Self::Broker(lost.to_string())
+impl From<ConnectionError> for DeadLettersError {
+    fn from(error: ConnectionError) -> Self {
+        Self::Broker(error.to_string())
     }
 }
 
 impl DeadLetters {
-    /// Connects to that broker, once.
+    /// Connects to the broker.
     pub async fn connect(
         settings: AmqpSettings,
         topology: Topology,
     ) -> Result<Self, DeadLettersError> {
-        let errand = Errand::begin(&settings, "dead letters").await.map_err(|why| {
-            let (broker, why) = (settings.url.to_string(), why.to_string());
-            DeadLettersError::Unreachable { broker, why }
+        let opened = OneShotConnection::open(&settings, "dead letters").await;
+        let connection = opened.map_err(|error| DeadLettersError::Unreachable {
+            broker: settings.url.to_string(),
+            error: error.to_string(),
         })?;
-        Ok(Self { errand, settings, topology })
+        Ok(Self { connection, settings, topology })
     }
 
-    /// How many of these are ready in the queue; what somebody holds at this moment does not count.
+    /// How many selected messages are ready in the queue. Messages that another consumer holds do not count.
     pub async fn count(&self, which: &DeadLetterSelection) -> Result<u32, DeadLettersError> {
-        if *which == DeadLetterSelection::All {
-            return Ok(self.walk().await?.left);
-        }
-        let mut walk = self.walk().await?;
+        let mut scan = self.scan().await?;
         let mut count = 0;
-        while let Some(letter) = walk.next().await? {
-            count += u32::from(which.has(&letter));
+        if *which == DeadLetterSelection::All {
+            count = scan.remaining;
+        } else {
+            while let Some(letter) = scan.next().await? {
+                count += u32::from(which.matches(&letter));
+            }
         }
-        walk.give_back().await?;
+        scan.finish().await?;
         Ok(count)
     }
 
-    /// The first ones, in order, and leaves them there. Never holds more than `limit`.
+    /// The first `limit` messages, in order. They stay in the queue.
     pub async fn list(&self, limit: u32) -> Result<Vec<DeadLetter>, DeadLettersError> {
-        let mut walk = self.walk().await?.at_most(limit);
+        let mut scan = self.scan().await?.at_most(limit);
         let mut letters = vec![];
-        while let Some(letter) = walk.next().await? {
+        while let Some(letter) = scan.next().await? {
             letters.push(letter);
         }
-        walk.give_back().await?;
+        scan.finish().await?;
         Ok(letters)
     }
 
-    /// The first of these, and leaves it there. Holds it and those before it meanwhile.
+    /// The first selected message. It stays in the queue; it and those before it are held meanwhile.
     pub async fn show(
         &self,
         which: &DeadLetterSelection,
     ) -> Result<Option<DeadLetter>, DeadLettersError> {
-        let mut walk = self.walk().await?;
+        let mut scan = self.scan().await?;
         let mut found = None;
         while found.is_none() {
-            let Some(letter) = walk.next().await? else { break };
-            found = Some(letter).filter(|letter| which.has(letter));
+            let Some(letter) = scan.next().await? else { break };
+            found = Some(letter).filter(|letter| which.matches(letter));
         }
-        walk.give_back().await?;
+        scan.finish().await?;
         Ok(found)
     }
 
-    /// Sends these to the ingest queue again, in order and at most `limit` of them; answers how many.
+    /// Publishes up to `limit` selected messages to the ingest queue again, in order. Returns how many.
     ///
-    /// Each is published through the default exchange, mandatory, and leaves the dead queue only once
-    /// it is confirmed there. A connection that breaks between the two leaves it in both. Those that
-    /// come (back) to the dead queue meanwhile are left alone.
+    /// Each is published through the default exchange, mandatory, and leaves the dead queue only after its
+    /// confirm. If the connection is lost in between, the message is in both queues. Messages that reach
+    /// the dead queue meanwhile are not replayed.
     ///
-    /// A message is as it was, without the marks of its failures, so that it has all its attempts
-    /// before it. It stays persistent. Three things are not brought back: `expiration`, which would let
-    /// it vanish before anybody has seen it, `CC`, whose queues had their copies, and a `user_id` that
-    /// is not the own, which the broker refuses. Where it was published to an exchange the headers
-    /// `x-belfry-exchange` and `x-belfry-routing-key` stay, from which [`Ingest`](super::Ingest) takes
-    /// its pattern: to publish it to that exchange again would tell everybody else who is bound to it.
+    /// A message gets its original properties, without the failure headers, so that it has all its attempts
+    /// again. It stays persistent. Three properties are not restored: `expiration`, as the message could
+    /// expire unseen; `CC`, as those queues had their copies; and another user's `user_id`, which the
+    /// broker refuses. A message that was published to an exchange keeps the headers `x-belfry-exchange`
+    /// and `x-belfry-routing-key`, from which [`Ingest`](super::Ingest) gets its pattern. Publishing it to
+    /// that exchange again would also deliver it to all other bound queues.
     pub async fn replay(
         &self,
         which: &DeadLetterSelection,
         limit: u32,
     ) -> Result<u32, DeadLettersError> {
-        let mut walk = self.walk().await?;
-        let publishing = self.publishing().await?;
+        let mut scan = self.scan().await?;
+        let channel = self.confirm_channel().await?;
         let mut replayed = 0;
         let end = loop {
             if replayed == limit {
                 break Ok(());
             }
-            let letter = match walk.next().await {
+            let letter = match scan.next().await {
                 Ok(Some(letter)) => letter,
                 Ok(None) => break Ok(()),
-                Err(lost) => break Err(lost.to_string()),
+                Err(error) => break Err(error.to_string()),
             };
-            if !which.has(&letter) {
+            if !which.matches(&letter) {
                 continue;
             }
-            if let Err(why) = self.send(&publishing, &letter).await {
-                break Err(why.to_string());
+            if let Err(error) = self.publish(&channel, &letter).await {
+                break Err(error.to_string());
             }
-            // It is safe: to be in both queues is the worst that can become of it.
+            // From here on the worst case is a message that is in both queues.
             replayed += 1;
-            if let Err(lost) = walk.remove(&letter).await {
-                break Err(lost.to_string());
+            if let Err(error) = scan.remove(&letter).await {
+                break Err(error.to_string());
             }
         };
-        let given_back = walk.give_back().await.map_err(|lost| lost.to_string());
-        end.and(given_back).map_err(|why| DeadLettersError::NotReplayed { replayed, why })?;
+        let finished = scan.finish().await.map_err(|error| error.to_string());
+        close_channel(&channel).await;
+        end.and(finished).map_err(|error| DeadLettersError::NotReplayed { replayed, error })?;
         Ok(replayed)
     }
 
-    /// Deletes these; answers how many. Those that come meanwhile are left alone.
+    /// Deletes the selected messages. Returns how many. Messages that arrive meanwhile are not deleted.
     pub async fn purge(&self, which: &DeadLetterSelection) -> Result<u32, DeadLettersError> {
-        let mut walk = self.walk().await?;
+        let mut scan = self.scan().await?;
         let mut deleted = 0;
         let end = loop {
-            match walk.next().await {
+            match scan.next().await {
                 Ok(None) => break Ok(()),
-                Ok(Some(letter)) if !which.has(&letter) => {}
-                Ok(Some(letter)) => match walk.remove(&letter).await {
+                Ok(Some(letter)) if !which.matches(&letter) => {}
+                Ok(Some(letter)) => match scan.remove(&letter).await {
                     Ok(()) => deleted += 1,
-                    Err(lost) => break Err(lost),
+                    Err(error) => break Err(error),
                 },
-                Err(lost) => break Err(lost),
+                Err(error) => break Err(error),
             }
         };
-        let done = end.and(walk.give_back().await);
-        done.map_err(|lost| DeadLettersError::NotPurged { deleted, why: lost.to_string() })?;
+        end.and(scan.finish().await)
+            .map_err(|error| DeadLettersError::NotPurged { deleted, error: error.to_string() })?;
         Ok(deleted)
     }
 
-    /// Says goodbye to the broker, so that the last of what was done reaches it.
+    /// Closes the connection and waits until the broker has received the last acknowledgements.
     pub async fn close(self) {
-        self.errand.end().await;
+        self.connection.close().await;
     }
 
-    async fn walk(&self) -> Result<Walk<'_>, DeadLettersError> {
-        let patience = self.settings.confirm_timeout;
+    async fn scan(&self) -> Result<Scan<'_>, DeadLettersError> {
+        let limit = self.settings.confirm_timeout;
         let queue = self.topology.dead_queue();
-        let channel = within(patience, self.errand.connection().create_channel()).await?;
+        let channel = within(limit, self.connection.connection().create_channel()).await?;
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let declaring = channel.queue_declare(queue.into(), passive, FieldTable::default());
-        let found = within(patience, declaring).await.map_err(|lost| match lost {
-            Lost::Amqp(error) if is_refused(&error, &[AMQPSoftError::NOTFOUND]) => {
+        let found = within(limit, declaring).await.map_err(|error| match error {
+            ConnectionError::Amqp(error)
+                if is_channel_error(&error, &[AMQPSoftError::NOTFOUND]) =>
+            {
                 DeadLettersError::NoQueue(queue.to_owned())
             }
             other => other.into(),
         })?;
-        let (left, topology) = (found.message_count(), &self.topology);
-        Ok(Walk { channel, topology, patience, left, seen: 0 })
+        let (remaining, topology) = (found.message_count(), &self.topology);
+        Ok(Scan { channel, topology, timeout: limit, remaining, fetched: 0 })
     }
 
-    async fn publishing(&self) -> Result<Channel, Lost> {
-        let patience = self.settings.confirm_timeout;
-        let channel = within(patience, self.errand.connection().create_channel()).await?;
-        within(patience, channel.confirm_select(ConfirmSelectOptions::default())).await?;
-        Ok(channel)
+    async fn confirm_channel(&self) -> Result<Channel, ConnectionError> {
+        let limit = self.settings.confirm_timeout;
+        within(limit, open_confirm_channel(self.connection.connection())).await
     }
 
-    async fn send(&self, channel: &Channel, letter: &DeadLetter) -> Result<(), NotSent> {
-        // A broker with an alarm would not hear of what is given back either.
-        if self.errand.connection().status().blocked() {
-            return Err(NotSent::Blocked);
+    async fn publish(&self, channel: &Channel, letter: &DeadLetter) -> Result<(), PublishError> {
+        // A broker that blocks publishers would not receive the requeues either.
+        if self.connection.connection().status().blocked() {
+            return Err(PublishError::Blocked);
         }
-        let message = Outgoing {
+        let message = Publish {
             exchange: "",
             routing_key: self.topology.ingest_queue(),
             mandatory: true,
-            properties: letter.as_it_was(self.settings.url.user()),
+            properties: letter.original_properties(self.settings.url.user()),
             body: letter.body(),
         };
-        let patience = self.settings.confirm_timeout;
-        let sending = async { verdict(&publish_one(channel, &message).await?.await?) };
-        timeout(patience, sending).await.unwrap_or(Err(NotSent::NoConfirm(patience)))
+        let limit = self.settings.confirm_timeout;
+        let publishing = timeout(limit, publish_one(channel, &message));
+        publishing.await.unwrap_or(Err(PublishError::Timeout(limit)))
     }
 }
 
 async fn within<T>(
-    patience: Duration,
-    work: impl Future<Output = lapin::Result<T>>,
-) -> Result<T, Lost> {
-    Ok(timeout(patience, work).await.map_err(|_| Lost::NoAnswer(patience))??)
+    limit: Duration,
+    operation: impl Future<Output = lapin::Result<T>>,
+) -> Result<T, ConnectionError> {
+    Ok(timeout(limit, operation).await.map_err(|_| ConnectionError::Timeout(limit))??)
 }
 
-/// A walk through the queue as long as it was at first. Dropped half-way, all that was not removed is in
-/// the queue again when the connection ends.
-struct Walk<'a> {
+/// Fetches the messages of the queue, as many as it had at the start. If it is dropped before
+/// [`finish`](Self::finish), messages that were not removed return to the queue when the connection ends.
+struct Scan<'a> {
     channel: Channel,
     topology: &'a Topology,
-    patience: Duration,
-    /// So many may still be taken. What comes to the queue meanwhile may be what was just sent again.
-    left: u32,
-    seen: u32,
+    timeout: Duration,
+    /// How many may still be fetched. Messages that arrive later may be replayed ones that failed again.
+    remaining: u32,
+    fetched: u32,
 }
 
-impl Walk<'_> {
+impl Scan<'_> {
     fn at_most(mut self, limit: u32) -> Self {
-        self.left = self.left.min(limit);
+        self.remaining = self.remaining.min(limit);
         self
     }
 
-    async fn next(&mut self) -> Result<Option<DeadLetter>, Lost> {
-        if self.left == 0 {
+    async fn next(&mut self) -> Result<Option<DeadLetter>, ConnectionError> {
+        if self.remaining == 0 {
             return Ok(None);
         }
         let queue = self.topology.dead_queue().into();
         let getting = self.channel.basic_get(queue, BasicGetOptions::default());
-        let Some(got) = within(self.patience, getting).await? else { return Ok(None) };
-        self.left -= 1;
-        self.seen += 1;
-        Ok(Some(DeadLetter::read(got.delivery, self.seen, self.topology.ingest_queue())))
+        let Some(message) = within(self.timeout, getting).await? else { return Ok(None) };
+        self.remaining -= 1;
+        self.fetched += 1;
+        let ingest_queue = self.topology.ingest_queue();
+        Ok(Some(DeadLetter::new(message.delivery, self.fetched, ingest_queue)))
     }
 
-    /// Takes one out that was seen.
-    async fn remove(&self, letter: &DeadLetter) -> Result<(), Lost> {
+    /// Removes a fetched message from the queue.
+    async fn remove(&self, letter: &DeadLetter) -> Result<(), ConnectionError> {
         let acking = self.channel.basic_ack(letter.tag(), BasicAckOptions::default());
-        within(self.patience, acking).await
+        within(self.timeout, acking).await
     }
 
-    /// Puts back all that were not removed.
-    async fn give_back(self) -> Result<(), Lost> {
-        // Tag 0 stands for all that are not acknowledged, be there any or not.
-        if self.seen > 0 {
+    /// Requeues all fetched messages that were not removed.
+    async fn finish(self) -> Result<(), ConnectionError> {
+        // Tag 0 means all unacknowledged messages, even if there are none.
+        if self.fetched > 0 {
             let all = BasicNackOptions { multiple: true, requeue: true };
-            within(self.patience, self.channel.basic_nack(0, all)).await?;
+            within(self.timeout, self.channel.basic_nack(0, all)).await?;
         }
-        // The answer to it shows that the broker has done what came before.
-        within(self.patience, self.channel.close(200, "done".into())).await
+        // The reply shows that the broker has processed everything before.
+        within(self.timeout, self.channel.close(200, "done".into())).await
     }
 }

@@ -2,18 +2,18 @@ use belfry_domain::{NotificationId, Timestamp};
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 
-use super::command::command;
-use super::forwarded::{forwarded, read_passed, write_passed};
-use super::message::{Envelope, Incoming, said_to_be_about};
+use super::command::decode_command;
+use super::forwarded::{decode_forwarded, encode_forwarded, forwarded_event};
+use super::message::{Envelope, Incoming, claimed_pattern};
 use crate::fuzzing::first_line;
 
 const QUEUE: &str = "belfry.ingest";
 
-/// A message: a line with its routing key, or with the type of a CloudEvent behind `ce:`, then its
-/// body. It is read for both modes, and what is forwarded arrives as it was sent.
+/// Input: a line with the routing key, or with `ce:` and the type of a CloudEvent, then the body. The
+/// message is decoded for both modes.
 ///
 /// # Panics
-/// When that does not hold.
+/// When a forwarded event does not survive encoding and decoding.
 pub fn message(bytes: &[u8]) {
     let (line, body) = first_line(bytes);
     let Ok(line) = std::str::from_utf8(line) else { return };
@@ -22,14 +22,14 @@ pub fn message(bytes: &[u8]) {
         None => (BasicProperties::default(), line),
     };
     let message = Incoming { body, exchange: "", routing_key, properties: &properties };
-    // Any text will do, or none.
-    let _ = said_to_be_about(&message, QUEUE);
+    // Must not panic; any result is valid.
+    let _ = claimed_pattern(&message, QUEUE);
     let Ok(envelope) = Envelope::open(&message, QUEUE) else { return };
-    let new_id = || NotificationId::parse("made").expect("it is visible");
-    let _ = command(&envelope, new_id, Timestamp::from_unix_millis(1_800_000_000_000));
-    if let Ok(event) = forwarded(&envelope) {
-        let sent = write_passed(&event).expect("what was read as JSON is JSON");
-        assert_eq!(read_passed(&sent).expect("what was written is read"), event);
+    let new_id = || NotificationId::parse("made").expect("a valid id");
+    let _ = decode_command(&envelope, new_id, Timestamp::from_unix_millis(1_800_000_000_000));
+    if let Ok(event) = forwarded_event(&envelope) {
+        let encoded = encode_forwarded(&event).expect("decoded JSON is valid");
+        assert_eq!(decode_forwarded(&encoded).expect("encoded events are valid"), event);
     }
 }
 

@@ -4,353 +4,330 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use belfry_application::ports::Clock;
+use belfry_application::trace::TraceParent;
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
-use lapin::types::FieldTable;
+use lapin::options::BasicAckOptions;
 use lapin::{Channel, Consumer};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::handling::Handling;
-use super::inflow::Inflow;
-use super::letters::{Letter, Letters, Reason};
-use super::message::{Envelope, Incoming};
-use super::sieve::{Held, Round, Sieve};
+use super::batch_executor::{BatchExecutor, BatchRun, Pending};
+use super::delivery_batcher::DeliveryBatcher;
+use super::disposition::Disposition;
+use super::failure_router::{FailedMessage, FailureRouter, Routed};
+use super::headers::attempts;
+use super::ingest_settings::IngestSettings;
+use super::message::{Envelope, Incoming, InvalidMessage};
+use super::message_handler::MessageHandler;
+use super::reason::FailureReason;
+use crate::amqp::metrics::{INGEST_MESSAGES, OUTAGES};
 use crate::amqp::{
-    AmqpSettings, Link, Lost, Pauses, Publisher, Role, Topology, Up, keep, measures,
+    AmqpSettings, BrokerConnection, ConnectedTask, ConnectionError, ConnectionStatus, Publisher,
+    Topology, close_channel, run_with_reconnect, subscribe,
 };
+use crate::backoff::Backoff;
 
-/// How the ingest queue is consumed.
-#[derive(Debug, Clone)]
-pub struct IngestSettings {
-    /// How many messages the broker hands out ahead of their acknowledgement. With the size of the
-    /// messages it bounds the memory that they take.
-    pub prefetch: u16,
-    /// How many are done together at most.
-    pub batch: usize,
-    /// How long the first of a batch waits for others.
-    pub linger: Duration,
-    /// How long a message that is done may wait for its acknowledgement, to be acknowledged together
-    /// with others. A connection that is lost within it brings those messages once more.
-    pub acknowledge_after: Duration,
-    /// How often a message may fail, while others work, before it goes to the dead queue.
-    pub max_attempts: u32,
-    /// How often a message may come too early, before what it is about is there. With the pauses of
-    /// the retry queues it says how far two messages may overtake each other: after 36 seconds a
-    /// sender's mistake is likelier.
-    pub max_early_attempts: u32,
-    /// The pause after a failure of everything; each next one is twice as long…
-    pub shortest_pause: Duration,
-    /// …up to this.
-    pub longest_pause: Duration,
-}
-
-impl Default for IngestSettings {
-    /// For storing: a transaction costs more than what is in it, and what is stored is acknowledged at
-    /// once.
-    fn default() -> Self {
-        Self {
-            prefetch: 1_000,
-            batch: 500,
-            linger: Duration::from_millis(2),
-            acknowledge_after: Duration::ZERO,
-            max_attempts: 6,
-            max_early_attempts: 4,
-            shortest_pause: Duration::from_millis(50),
-            longest_pause: Duration::from_secs(5),
-        }
-    }
-}
-
-impl IngestSettings {
-    /// For forwarding: each message goes on at once, and acknowledgements are gathered.
-    pub fn forwarding() -> Self {
-        Self {
-            prefetch: 1_000,
-            linger: Duration::ZERO,
-            acknowledge_after: Duration::from_millis(50),
-            ..Self::default()
-        }
-    }
-}
-
-/// Consumes the ingest queue and does what its messages ask for.
+/// Consumes the ingest queue and executes its messages.
 pub struct Ingest<H> {
     amqp: AmqpSettings,
     topology: Topology,
     settings: IngestSettings,
-    letters: Letters,
-    handling: H,
+    router: FailureRouter,
+    handler: H,
 }
 
-impl<H: Handling> Ingest<H> {
-    /// Consumes from that broker. What fails is published by `publisher` to the retry queues and the
-    /// dead queue.
+impl<H: MessageHandler> Ingest<H> {
+    /// `publisher` publishes failed messages to the retry queues and the dead queue.
     pub fn new(
         amqp: AmqpSettings,
         topology: Topology,
         settings: IngestSettings,
         publisher: &Publisher,
         clock: Arc<dyn Clock>,
-        handling: H,
+        handler: H,
     ) -> Self {
-        let letters = Letters::new(publisher, topology.clone(), clock);
-        Self { amqp, topology, settings, letters, handling }
+        let router = FailureRouter::new(publisher, topology.clone(), clock);
+        Self { amqp, topology, settings, router, handler }
     }
 
-    /// Consumes until told to stop. What is being done then is finished and acknowledged; what only
-    /// waits goes back to the queue.
+    /// Consumes until `stop`. The current batch is then finished and acknowledged; messages that only wait
+    /// return to the queue.
     ///
-    /// A queue that is deleted takes with it what the broker has handed out of it. That is in hand here
-    /// and nowhere else, so it is done all the same, and the queue is declared and consumed again
-    /// meanwhile. Only what is still in hand when this connection is lost too, or at a stop, goes with
-    /// its queue.
+    /// A deleted queue loses its messages, except those that were delivered to this process. They are
+    /// executed all the same while the queue is declared and consumed again. They are lost only if this
+    /// connection ends or `stop` is cancelled before they are finished.
     pub async fn run(&self, stop: CancellationToken) {
-        keep(self, &self.amqp, &stop).await;
+        run_with_reconnect(self, &self.amqp, &stop).await;
+    }
+
+    async fn subscribe(
+        &self,
+        connection: &BrokerConnection,
+    ) -> Result<(Channel, Consumer), ConnectionError> {
+        let subscribing = async {
+            self.topology.declare_ingest(connection).await?;
+            self.topology.declare_retry_and_dead(connection).await?;
+            let queue = self.topology.ingest_queue();
+            Ok(subscribe(connection, queue, self.settings.prefetch, false).await?)
+        };
+        connection.unless_ended(subscribing).await
     }
 }
 
-impl<H: Handling> Role for Ingest<H> {
+impl<H: MessageHandler> ConnectedTask for Ingest<H> {
     const NAME: &'static str = "ingest";
 
-    async fn serve(&self, link: &Arc<Link>, up: &Up, stop: &CancellationToken) -> Result<(), Lost> {
-        let IngestSettings { batch, linger, acknowledge_after, .. } = self.settings;
-        let (channel, consumer) = link.answered(self.attach(link)).await?;
-        let mut inflow = Inflow::new(consumer);
-        up.now();
+    async fn serve(
+        &self,
+        connection: &Arc<BrokerConnection>,
+        status: &ConnectionStatus,
+        stop: &CancellationToken,
+    ) -> Result<(), ConnectionError> {
+        let (channel, consumer) = self.subscribe(connection).await?;
+        status.set_connected();
+        let mut pipeline = Pipeline::new(self, connection, channel);
+        pipeline.run(DeliveryBatcher::new(consumer), stop).await?;
+        close_channel(&pipeline.channel).await;
+        Ok(())
+    }
+}
 
-        let mut work = Work::new(self, link, channel);
+/// The unacknowledged messages of one connection, on their way: decode, execute, then acknowledge, or
+/// publish to a retry queue or the dead queue and acknowledge after the confirm.
+struct Pipeline<'a, H: MessageHandler> {
+    ingest: &'a Ingest<H>,
+    connection: &'a BrokerConnection,
+    /// The channel that the current consumer's deliveries are acknowledged on.
+    channel: Channel,
+    executor: BatchExecutor<Delivery, H::Command>,
+    /// For a retry queue or the dead queue.
+    failed: Vec<FailedMessage>,
+    /// Delivery tags of finished messages that are not acknowledged yet.
+    finished: Vec<u64>,
+    backoff: Backoff,
+    /// Whether the current pause has been logged.
+    pause_logged: bool,
+}
+
+impl<'a, H: MessageHandler> Pipeline<'a, H> {
+    fn new(ingest: &'a Ingest<H>, connection: &'a BrokerConnection, channel: Channel) -> Self {
+        let IngestSettings { initial_backoff, max_backoff, .. } = ingest.settings;
+        Self {
+            ingest,
+            connection,
+            channel,
+            executor: BatchExecutor::default(),
+            failed: Vec::new(),
+            finished: Vec::new(),
+            backoff: Backoff::new(initial_backoff, max_backoff),
+            pause_logged: false,
+        }
+    }
+
+    async fn run(
+        &mut self,
+        mut batcher: DeliveryBatcher,
+        stop: &CancellationToken,
+    ) -> Result<(), ConnectionError> {
+        let IngestSettings { batch_size, linger, ack_delay, .. } = self.ingest.settings;
+        let connection = self.connection;
         let mut stopped = pin!(stop.cancelled());
-        let mut gone = pin!(link.gone());
-        let mut due = pin!(sleep_until(Instant::now()));
-        // How long to wait before what is held is tried again.
-        let mut pause = None;
+        let mut ended = pin!(connection.ended());
+        let mut ack_due = pin!(sleep_until(Instant::now()));
+        let mut retry_in = None;
         loop {
-            if inflow.has_ended() {
-                warn!(held = work.held(), "the ingest queue is gone; it is declared once more");
-                metrics::counter!(measures::OUTAGES, "role" => Self::NAME).increment(1);
-                let (channel, consumer) = link.answered(self.attach(link)).await?;
-                work.go_on_by(channel).await?;
-                inflow.go_on_with(consumer);
+            if batcher.has_ended() {
+                self.resubscribe(&mut batcher).await?;
             }
-            if let Some(pause) = pause {
+            if let Some(delay) = retry_in {
                 tokio::select! {
                     biased;
                     () = &mut stopped => return Ok(()),
-                    () = tokio::time::sleep(pause) => {}
+                    () = sleep(delay) => {}
                 }
-                // All that is held is settled before more is waited for. What is there is tried along
-                // with it: only so it shows whether one message is at fault or the store.
-                work.take(inflow.there(batch.saturating_sub(work.held()))?);
+                // Nothing new is awaited until all pending messages are finished. Deliveries that are already
+                // available run with them, to show whether one message is at fault or the store.
+                self.accept(batcher.available(batch_size.saturating_sub(self.pending()))?);
             } else {
                 tokio::select! {
                     biased;
-                    () = &mut stopped => return work.acknowledge_all().await,
-                    () = &mut due, if work.owes_acknowledgement() => work.acknowledge_all().await?,
-                    news = inflow.some(batch, linger) => {
-                        if !work.owes_acknowledgement() {
-                            due.as_mut().reset(Instant::now() + acknowledge_after);
+                    () = &mut stopped => return self.acknowledge_all().await,
+                    () = &mut ack_due, if self.owes_ack() => self.acknowledge_all().await?,
+                    batch = batcher.next_batch(batch_size, linger) => {
+                        if !self.owes_ack() {
+                            ack_due.as_mut().reset(Instant::now() + ack_delay);
                         }
-                        work.take(news?);
+                        self.accept(batch?);
                     }
-                    () = &mut gone => return Err(Lost::Closed),
+                    () = &mut ended => return Err(ConnectionError::Closed),
                 }
             }
-            pause = work.round().await?;
-        }
-    }
-}
-
-impl<H: Handling> Ingest<H> {
-    /// Declares what is needed and consumes by a channel of its own.
-    async fn attach(&self, link: &Link) -> Result<(Channel, Consumer), Lost> {
-        self.topology.declare_ingest(link).await?;
-        self.topology.declare_retry_and_dead(link).await?;
-        let channel = link.create_channel().await?;
-        // None would be no bound at all.
-        let prefetch = self.settings.prefetch.max(1);
-        channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
-        let queue = self.topology.ingest_queue().into();
-        let options = BasicConsumeOptions::default();
-        let consumer =
-            channel.basic_consume(queue, "".into(), options, FieldTable::default()).await?;
-        Ok((channel, consumer))
-    }
-}
-
-/// What one connection has in hand.
-struct Work<'a, H: Handling> {
-    ingest: &'a Ingest<H>,
-    link: &'a Link,
-    /// Where deliveries are acknowledged, as long as they came by it.
-    channel: Channel,
-    sieve: Sieve<Delivery, H::Order>,
-    letters: Vec<Letter>,
-    /// Done with, and not acknowledged yet.
-    settled: Vec<u64>,
-    pauses: Pauses,
-    /// Whether it was said already that all is held up.
-    said: bool,
-}
-
-impl<'a, H: Handling> Work<'a, H> {
-    fn new(ingest: &'a Ingest<H>, link: &'a Link, channel: Channel) -> Self {
-        let IngestSettings { shortest_pause, longest_pause, .. } = ingest.settings;
-        Self {
-            ingest,
-            link,
-            channel,
-            sieve: Sieve::default(),
-            letters: Vec::new(),
-            settled: Vec::new(),
-            pauses: Pauses::between(shortest_pause, longest_pause),
-            said: false,
+            retry_in = self.process().await?;
         }
     }
 
-    /// Takes another channel in the place of one whose queue is gone. What came by that one is not
-    /// acknowledged by this: tags count from one in each channel. Nor can the old one stay. RabbitMQ
-    /// would take an acknowledgement of what the old queue handed out for one of the new queue's, which
-    /// counts from one as well, and it closes a channel in which something is never acknowledged.
-    async fn go_on_by(&mut self, channel: Channel) -> Result<(), Lost> {
+    /// Declares and consumes the queue again after it was deleted.
+    ///
+    /// The new consumer has a channel of its own. Deliveries of the old channel can no longer be
+    /// acknowledged, as tags are counted per channel. The old channel must be closed: RabbitMQ would apply
+    /// its acknowledgements to the new queue, which counts from one as well, and it closes a channel
+    /// with a delivery that is never acknowledged.
+    async fn resubscribe(&mut self, batcher: &mut DeliveryBatcher) -> Result<(), ConnectionError> {
+        let pending = self.pending();
+        warn!(pending, "ingest queue deleted; declaring and consuming it again");
+        metrics::counter!(OUTAGES, "role" => Ingest::<H>::NAME).increment(1);
+        let (channel, consumer) = self.ingest.subscribe(self.connection).await?;
         self.acknowledge_each().await?;
-        let gone = std::mem::replace(&mut self.channel, channel);
-        self.link.answered(gone.close(200, "its queue is gone".into())).await?;
+        let old = std::mem::replace(&mut self.channel, channel);
+        self.connection.unless_ended(old.close(200, "its queue is gone".into())).await?;
+        batcher.replace_consumer(consumer);
         Ok(())
     }
 
-    /// Whether anything is done with that the broker does not know of yet.
-    fn owes_acknowledgement(&self) -> bool {
-        !self.settled.is_empty()
+    /// Finished messages wait for their acknowledgement.
+    fn owes_ack(&self) -> bool {
+        !self.finished.is_empty()
     }
 
-    fn held(&self) -> usize {
-        self.sieve.len() + self.letters.len()
+    /// How many messages are not finished.
+    fn pending(&self) -> usize {
+        self.executor.len() + self.failed.len()
     }
 
-    fn take(&mut self, news: Vec<Delivery>) {
-        for delivery in news {
-            match self.read(&delivery) {
-                Ok((order, trace)) => self.sieve.take(Held::new(delivery, order, trace)),
-                Err(why) => {
-                    let reason = Reason::from(&why);
-                    self.letters.push(Letter::dead(delivery, reason, &why));
+    fn accept(&mut self, deliveries: Vec<Delivery>) {
+        for delivery in deliveries {
+            match self.decode(&delivery) {
+                Ok((command, trace)) => self.executor.push(Pending::new(delivery, command, trace)),
+                Err(error) => {
+                    let disposition = Disposition::DeadLetter(FailureReason::from(&error));
+                    self.dispose(delivery, disposition, error.to_string());
                 }
             }
         }
     }
 
-    fn read(&self, delivery: &Delivery) -> Result<Read<H>, super::Unreadable> {
+    fn decode(
+        &self,
+        delivery: &Delivery,
+    ) -> Result<(H::Command, Option<TraceParent>), InvalidMessage> {
         let incoming = Incoming::from(delivery);
         let envelope = Envelope::open(&incoming, self.ingest.topology.ingest_queue())?;
-        let order = self.ingest.handling.read(&envelope)?;
-        Ok((order, envelope.trace))
+        let command = self.ingest.handler.decode(&envelope)?;
+        Ok((command, envelope.trace))
     }
 
-    /// Tries what is held, and answers how long to wait before the next try if anything still is.
-    async fn round(&mut self) -> Result<Option<Duration>, Lost> {
-        let mut works = true;
-        if !self.sieve.is_empty() {
-            let round = self.sieve.round(&self.ingest.handling).await;
-            works = round.works;
-            self.settle(round);
+    /// Executes pending commands and publishes failed messages. Returns the delay before the next try if any
+    /// are left.
+    async fn process(&mut self) -> Result<Option<Duration>, ConnectionError> {
+        let executed = self.execute().await;
+        let routed = self.route_failed().await;
+        if executed && routed {
+            self.backoff.reset();
         }
-        works &= self.post().await;
-        if works {
-            self.pauses.reset();
-        }
-        if self.held() > 0 {
+        if self.pending() > 0 {
             self.acknowledge_each().await?;
-            return Ok(Some(self.pauses.next()));
+            return Ok(Some(self.backoff.next_delay()));
         }
-        // So many that the broker never waits for it before it hands out more.
-        let many = usize::from(self.ingest.settings.prefetch / 4).max(1);
-        if self.ingest.settings.acknowledge_after.is_zero() || self.settled.len() >= many {
+        // Well below the prefetch, so that the broker never stops delivering to wait for acknowledgements.
+        let ack_batch = usize::from(self.ingest.settings.prefetch / 4).max(1);
+        if self.ingest.settings.ack_delay.is_zero() || self.finished.len() >= ack_batch {
             self.acknowledge_all().await?;
         }
         Ok(None)
     }
 
-    fn settle(&mut self, round: Round<Delivery>) {
-        let Round { done, refused, early, failed, held_by, works } = round;
-        let IngestSettings { max_attempts, max_early_attempts, .. } = self.ingest.settings;
-        count("done", done.len());
-        self.settled.extend(done.iter().filter_map(owed));
-        for (delivery, error) in refused {
-            self.letters.push(Letter::dead(delivery, Reason::Rejected, &error));
-        }
-        for (delivery, error) in early {
-            self.letters.push(Letter::early(delivery, &error, max_early_attempts));
-        }
-        for (delivery, error) in failed {
-            self.letters.push(Letter::failed(delivery, &error, max_attempts));
-        }
-        if works && self.said {
-            self.said = false;
-            info!("messages are done again");
-        }
-        if let Some(error) = held_by.filter(|_| !works && !self.said) {
-            self.said = true;
-            let error = &error as &dyn Error;
-            warn!(held = self.sieve.len(), error, "messages wait until they can be done");
-        }
-    }
-
-    /// Sends what failed to its queue; whether all of it is safe there.
-    async fn post(&mut self) -> bool {
-        if self.letters.is_empty() {
+    /// Runs the pending commands. Returns whether the store works.
+    async fn execute(&mut self) -> bool {
+        if self.executor.is_empty() {
             return true;
         }
-        let (safe, waiting, why) =
-            self.ingest.letters.send(std::mem::take(&mut self.letters)).await;
-        self.letters = waiting;
-        if let Some(error) = why {
-            let error = &error as &dyn Error;
-            warn!(messages = self.letters.len(), error, "not in the retry or dead queue yet");
+        let run = self.executor.run(&self.ingest.handler).await;
+        self.log_pause(&run);
+        let works = run.made_progress();
+        count("done", run.finished.iter().filter(|(_, result)| result.is_ok()).count());
+        for (delivery, result) in run.finished {
+            let attempts = attempts(&delivery.properties);
+            let disposition = Disposition::of(&result, attempts, &self.ingest.settings);
+            let error = result.err().map(|error| error.to_string()).unwrap_or_default();
+            self.dispose(delivery, disposition, error);
         }
-        let (dead, again): (Vec<_>, Vec<_>) = safe.iter().partition(|letter| letter.is_dead());
-        count("dead", dead.len());
-        count("retry", again.len());
-        if let Some(Letter { reason, error, .. }) = dead.first() {
-            let reason = reason.as_str();
-            warn!(messages = dead.len(), reason, error, "to the dead queue; the first says why");
-        }
-        if let Some(Letter { error, .. }) = again.first() {
-            warn!(messages = again.len(), error, "to a retry queue; the first says why");
-        }
-        self.settled.extend(safe.iter().filter_map(|letter| owed(&letter.delivery)));
-        self.letters.is_empty()
+        works
     }
 
-    /// Acknowledges all that is done with; only while nothing is held. Up to the newest of those and
-    /// not of all that came: that one may be acknowledged already, and RabbitMQ closes the channel
-    /// on a tag that it does not know (any more).
-    async fn acknowledge_all(&mut self) -> Result<(), Lost> {
-        if let Some(newest) = self.settled.drain(..).max() {
-            let all = BasicAckOptions { multiple: true };
-            self.link.answered(self.channel.basic_ack(newest, all)).await?;
+    fn dispose(&mut self, delivery: Delivery, disposition: Disposition, error: String) {
+        match disposition.failure_reason() {
+            None => self.finished.extend(ack_tag(&delivery)),
+            Some(reason) => self.failed.push(FailedMessage { delivery, reason, error }),
+        }
+    }
+
+    fn log_pause(&mut self, run: &BatchRun<Delivery>) {
+        if run.made_progress() {
+            if std::mem::take(&mut self.pause_logged) {
+                info!("ingest resumed");
+            }
+        } else if let Some(error) = run.blocked_by.as_ref().filter(|_| !self.pause_logged) {
+            self.pause_logged = true;
+            let error = error as &dyn Error;
+            warn!(pending = self.executor.len(), error, "ingest paused: store unavailable");
+        }
+    }
+
+    /// Publishes failed messages to their queues. Returns whether all are confirmed.
+    async fn route_failed(&mut self) -> bool {
+        if self.failed.is_empty() {
+            return true;
+        }
+        let failed = std::mem::take(&mut self.failed);
+        let Routed { confirmed, unconfirmed, error } = self.ingest.router.route(failed).await;
+        self.failed = unconfirmed;
+        if let Some(error) = error {
+            let (messages, error) = (self.failed.len(), &error as &dyn Error);
+            warn!(messages, error, "cannot publish to the retry or dead queue; retrying");
+        }
+        let (dead, retried): (Vec<_>, Vec<_>) =
+            confirmed.iter().partition(|message| message.is_dead());
+        count("dead", dead.len());
+        count("retry", retried.len());
+        // Reason and error are those of the first message.
+        if let Some(FailedMessage { reason, error, .. }) = dead.first() {
+            let reason = reason.as_str();
+            warn!(messages = dead.len(), reason, error, "messages moved to the dead queue");
+        }
+        if let Some(FailedMessage { error, .. }) = retried.first() {
+            warn!(messages = retried.len(), error, "messages moved to a retry queue");
+        }
+        self.finished.extend(confirmed.iter().filter_map(|message| ack_tag(&message.delivery)));
+        self.failed.is_empty()
+    }
+
+    /// Acknowledges all finished messages at once. Only while none is pending.
+    ///
+    /// The tag is the newest finished one, not the newest delivered one: that one may be acknowledged
+    /// already, and RabbitMQ closes the channel on an unknown tag.
+    async fn acknowledge_all(&mut self) -> Result<(), ConnectionError> {
+        if let Some(newest) = self.finished.drain(..).max() {
+            let multiple = BasicAckOptions { multiple: true };
+            self.connection.unless_ended(self.channel.basic_ack(newest, multiple)).await?;
         }
         Ok(())
     }
 
-    async fn acknowledge_each(&mut self) -> Result<(), Lost> {
-        for tag in self.settled.drain(..) {
-            let this = BasicAckOptions::default();
-            self.link.answered(self.channel.basic_ack(tag, this)).await?;
+    async fn acknowledge_each(&mut self) -> Result<(), ConnectionError> {
+        for tag in self.finished.drain(..) {
+            let single = BasicAckOptions::default();
+            self.connection.unless_ended(self.channel.basic_ack(tag, single)).await?;
         }
         Ok(())
     }
 }
 
-/// What a message asks for, and the trace it is a part of.
-type Read<H> = (<H as Handling>::Order, Option<belfry_application::trace::TraceParent>);
-
-/// The tag to acknowledge a delivery by; none where the channel that it came by is closed.
-fn owed(delivery: &Delivery) -> Option<u64> {
+/// The tag to acknowledge a delivery with; `None` if its channel is closed.
+fn ack_tag(delivery: &Delivery) -> Option<u64> {
     (!delivery.acker.poisoned()).then_some(delivery.delivery_tag)
 }
 
 fn count(outcome: &'static str, messages: usize) {
-    metrics::counter!(measures::INGEST_MESSAGES, "outcome" => outcome).increment(messages as u64);
+    metrics::counter!(INGEST_MESSAGES, "outcome" => outcome).increment(messages as u64);
 }

@@ -2,15 +2,15 @@ use belfry_application::trace::TraceParent;
 use belfry_domain::NotificationId;
 use lapin::BasicProperties;
 use lapin::message::Delivery;
-use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::types::ShortString;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::letters;
+use super::headers::{self, text_of};
 use crate::amqp::hash;
 use crate::wire::InvalidForm;
 
-/// The largest body that is read, in bytes. The largest notification there can be is a quarter of it.
+/// The largest accepted body in bytes: four times the largest possible notification.
 const MAX_BODY: usize = 1 << 20;
 
 /// A message as RabbitMQ delivers it.
@@ -22,42 +22,44 @@ pub(super) struct Incoming<'a> {
 }
 
 impl<'a> From<&'a Delivery> for Incoming<'a> {
-    /// One that comes back from a retry queue is taken for what it was before.
+    /// A message from a retry queue keeps its original exchange and routing key.
     fn from(delivery: &'a Delivery) -> Self {
         let headers = delivery.properties.headers().as_ref();
-        let first = |name, now| headers.and_then(|table| text_of(table, name)).unwrap_or(now);
+        let original =
+            |name, current| headers.and_then(|table| text_of(table, name)).unwrap_or(current);
         Self {
             body: &delivery.data,
-            exchange: first(letters::EXCHANGE, delivery.exchange.as_str()),
-            routing_key: first(letters::ROUTING_KEY, delivery.routing_key.as_str()),
+            exchange: original(headers::EXCHANGE, delivery.exchange.as_str()),
+            routing_key: original(headers::ROUTING_KEY, delivery.routing_key.as_str()),
             properties: &delivery.properties,
         }
     }
 }
 
-/// What a message asks for, whichever of these forms it came in:
+/// A message in any of these forms:
 ///
 /// - NestJS: body `{"pattern":"notification.create","data":{…}}`;
-/// - bare: the data as body, the pattern as routing key or as the `type` property;
+/// - bare: the body is the data, the routing key or the `type` property is the pattern;
 /// - a CloudEvent (version 1.0), structured: body `{"specversion","type","source","id","data"}`;
-/// - a CloudEvent, binary: the data as body, the rest in headers `cloudEvents:type` and so on (also
+/// - a CloudEvent, binary: the body is the data, headers such as `cloudEvents:type` are the rest (also
 ///   with `cloudEvents_`, and with the `ce-` of other transports).
 ///
-/// A CloudEvent's type may have a prefix, such as the reverse domain name its specification advises.
+/// A CloudEvent's type may have a prefix, such as the reverse domain name that its specification
+/// recommends.
 #[derive(Debug)]
 pub struct Envelope<'a> {
-    /// What it is about.
+    /// What the message is about.
     pub pattern: Pattern,
-    /// The JSON that goes with it, not read yet.
+    /// The JSON of the data, not parsed yet.
     pub data: &'a RawValue,
-    /// Names the message itself: the id of a CloudEvent, within its source, or else the AMQP
-    /// `message_id`, within its `app_id`. The same message twice has the same.
-    pub named: Option<NotificationId>,
-    /// The trace it is a part of.
+    /// Identifies the message, also when it is sent again: the id of a CloudEvent together with its
+    /// source, or else the AMQP `message_id` together with the `app_id`.
+    pub message_id: Option<NotificationId>,
+    /// The trace that the message belongs to.
     pub trace: Option<TraceParent>,
 }
 
-/// What a message is about.
+/// The kind of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pattern {
     /// `notification.create` or `notification.created`.
@@ -68,29 +70,29 @@ pub enum Pattern {
     MarkAllRead,
     /// `user.revoke_tokens` or `user.tokens_revoked`.
     RevokeTokens,
-    /// `notification.unread_count`, of a service that keeps its own inbox.
+    /// `notification.unread_count`, from a service that keeps its own inbox. Forward mode only.
     UnreadCount,
 }
 
-/// Why a message cannot be read, and never can.
+/// Why a message is invalid. A retry would not help.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unreadable {
-    /// Larger than any notification.
-    #[error("the body has {0} bytes; at most {MAX_BODY} are read")]
+pub enum InvalidMessage {
+    /// The body is larger than any notification.
+    #[error("the body has {0} bytes; the limit is {MAX_BODY}")]
     TooLarge(usize),
-    /// Not text.
+    /// The body is not UTF-8.
     #[error("the body is not UTF-8")]
     NotUtf8,
-    /// Not JSON, or not the JSON of an object; says where.
+    /// The body is not a JSON object; with the position of the error.
     #[error("the body is not a JSON object: {0}")]
     NotJson(String),
-    /// Nothing says what it is about.
-    #[error("no pattern: neither in the body nor as routing key or type")]
+    /// There is no pattern.
+    #[error("no pattern in the body, the routing key or the type")]
     NoPattern,
-    /// About something else.
-    #[error("the pattern {0:?} is none that Belfry knows")]
+    /// Belfry does not know the pattern.
+    #[error("unknown pattern {0:?}")]
     UnknownPattern(String),
-    /// A pattern, and nothing that goes with it.
+    /// There is a pattern but no data.
     #[error("data is missing")]
     NoData,
     /// A field is missing or wrong.
@@ -98,15 +100,15 @@ pub enum Unreadable {
     Field(#[from] InvalidForm),
 }
 
-impl Unreadable {
-    /// That field has that problem.
+impl InvalidMessage {
+    /// The field has that problem.
     pub fn field(field: &'static str, problem: impl std::fmt::Display) -> Self {
         Self::Field(InvalidForm::new(field, problem))
     }
 }
 
 impl Pattern {
-    fn of(name: &str) -> Option<Self> {
+    fn parse(name: &str) -> Option<Self> {
         Some(match name {
             "notification.create" | "notification.created" => Self::Create,
             "notification.mark_read" | "notification.marked_read" => Self::MarkRead,
@@ -118,22 +120,22 @@ impl Pattern {
     }
 
     /// `com.example.shop.notification.created` is `notification.created`.
-    fn of_cloud_event(kind: &str) -> Result<Self, Unreadable> {
+    fn parse_cloud_event_type(kind: &str) -> Result<Self, InvalidMessage> {
         let begin = kind.rfind(".notification.").map_or(0, |dot| dot + 1);
-        Self::of(&kind[begin..]).ok_or_else(|| Unreadable::unknown(kind))
+        Self::parse(&kind[begin..]).ok_or_else(|| InvalidMessage::unknown(kind))
     }
 }
 
-impl Unreadable {
+impl InvalidMessage {
     fn unknown(pattern: &str) -> Self {
         Self::UnknownPattern(pattern.chars().take(100).collect())
     }
 }
 
-/// The keys of a body that may say what it is. Values are looked at only where they count: data that
-/// is sent bare can have fields of these names for itself.
+/// The keys that determine the form of a body. Their values are parsed only where they matter: bare data
+/// may have fields of these names with another meaning.
 #[derive(Deserialize)]
-struct Outer<'a> {
+struct EnvelopeForm<'a> {
     #[serde(borrow)]
     pattern: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -151,94 +153,94 @@ struct Outer<'a> {
 }
 
 impl<'a> Envelope<'a> {
-    /// Opens a message that was consumed from that queue.
-    pub(super) fn open(message: &Incoming<'a>, queue: &str) -> Result<Self, Unreadable> {
+    /// Determines the form of a message that was consumed from `queue`.
+    pub(super) fn open(message: &Incoming<'a>, queue: &str) -> Result<Self, InvalidMessage> {
         let text = text(message.body)?;
-        let outer: Outer<'a> =
-            serde_json::from_str(text).map_err(|error| Unreadable::NotJson(error.to_string()))?;
-        let traced = |other: Option<String>| {
+        let form: EnvelopeForm<'a> = serde_json::from_str(text)
+            .map_err(|error| InvalidMessage::NotJson(error.to_string()))?;
+        let trace = |other: Option<String>| {
             let header = header(message.properties, "traceparent").map(str::to_owned);
             TraceParent::parse(&header.or(other)?).ok()
         };
-        let whole = || serde_json::from_str(text).map_err(|_| Unreadable::NoData);
+        let whole = || serde_json::from_str(text).map_err(|_| InvalidMessage::NoData);
 
         if let Some(event) = CloudHeaders::of(message.properties) {
             return Ok(Self {
-                pattern: Pattern::of_cloud_event(event.kind)?,
+                pattern: Pattern::parse_cloud_event_type(event.kind)?,
                 data: whole()?,
-                named: event.id.and_then(|id| name_of(event.source, id)),
-                trace: traced(event.traceparent.map(str::to_owned)),
+                message_id: event.id.and_then(|id| scoped_id(event.source, id)),
+                trace: trace(event.traceparent.map(str::to_owned)),
             });
         }
-        let beside = pattern_beside_body(message, queue);
-        if let Some(pattern) = outer.pattern.filter(|_| outer.data.is_some() || beside.is_err()) {
-            let pattern = string(pattern).ok_or_else(|| Unreadable::unknown(pattern.get()))?;
+        let outside = pattern_outside_body(message, queue);
+        if let Some(pattern) = form.pattern.filter(|_| form.data.is_some() || outside.is_err()) {
+            let pattern = string(pattern).ok_or_else(|| InvalidMessage::unknown(pattern.get()))?;
             return Ok(Self {
-                pattern: Pattern::of(&pattern).ok_or_else(|| Unreadable::unknown(&pattern))?,
-                data: outer.data.ok_or(Unreadable::NoData)?,
-                named: message_id(message.properties),
-                trace: traced(None),
+                pattern: Pattern::parse(&pattern)
+                    .ok_or_else(|| InvalidMessage::unknown(&pattern))?,
+                data: form.data.ok_or(InvalidMessage::NoData)?,
+                message_id: message_id(message.properties),
+                trace: trace(None),
             });
         }
-        if let (Some(_), Some(kind)) = (outer.specversion, outer.kind.and_then(string)) {
-            let source = outer.source.and_then(string);
-            let id = outer.id.and_then(string);
+        if let (Some(_), Some(kind)) = (form.specversion, form.kind.and_then(string)) {
+            let source = form.source.and_then(string);
+            let id = form.id.and_then(string);
             return Ok(Self {
-                pattern: Pattern::of_cloud_event(&kind)?,
-                data: outer.data.ok_or(Unreadable::NoData)?,
-                named: id.and_then(|id| name_of(source.as_deref(), &id)),
-                trace: traced(outer.traceparent.and_then(string)),
+                pattern: Pattern::parse_cloud_event_type(&kind)?,
+                data: form.data.ok_or(InvalidMessage::NoData)?,
+                message_id: id.and_then(|id| scoped_id(source.as_deref(), &id)),
+                trace: trace(form.traceparent.and_then(string)),
             });
         }
         Ok(Self {
-            pattern: beside?,
+            pattern: outside?,
             data: whole()?,
-            named: message_id(message.properties),
-            trace: traced(None),
+            message_id: message_id(message.properties),
+            trace: trace(None),
         })
     }
 }
 
-fn text(body: &[u8]) -> Result<&str, Unreadable> {
+fn text(body: &[u8]) -> Result<&str, InvalidMessage> {
     if body.len() > MAX_BODY {
-        return Err(Unreadable::TooLarge(body.len()));
+        return Err(InvalidMessage::TooLarge(body.len()));
     }
-    let text = std::str::from_utf8(body).map_err(|_| Unreadable::NotUtf8)?;
-    // An array would be taken for an object whose keys were left out.
+    let text = std::str::from_utf8(body).map_err(|_| InvalidMessage::NotUtf8)?;
+    // serde would deserialize an array as a struct.
     match text.trim_start().chars().next() {
         Some('{') => Ok(text),
-        Some(other) => Err(Unreadable::NotJson(format!("it begins with {other:?}"))),
-        None => Err(Unreadable::NotJson("it is empty".to_owned())),
+        Some(other) => Err(InvalidMessage::NotJson(format!("it starts with {other:?}"))),
+        None => Err(InvalidMessage::NotJson("it is empty".to_owned())),
     }
 }
 
-/// The routing key, where it says something, and the `type`.
-fn names_beside_body<'a>(message: &Incoming<'a>, queue: &str) -> [Option<&'a str>; 2] {
+/// The routing key, unless it is just the queue's name, and the `type`.
+fn names_outside_body<'a>(message: &Incoming<'a>, queue: &str) -> [Option<&'a str>; 2] {
     let key = Some(message.routing_key)
         .filter(|key| !key.is_empty() && (*key != queue || !message.exchange.is_empty()));
     [key, message.properties.kind().as_ref().map(ShortString::as_str)]
 }
 
-/// The pattern as routing key or else as `type`. A message that was sent straight to the queue has
-/// the queue's name as routing key, which says nothing.
-fn pattern_beside_body(message: &Incoming<'_>, queue: &str) -> Result<Pattern, Unreadable> {
-    let [key, kind] = names_beside_body(message, queue);
-    let known = [key, kind].into_iter().flatten().find_map(Pattern::of);
-    known.ok_or_else(|| kind.or(key).map_or(Unreadable::NoPattern, Unreadable::unknown))
+/// The pattern from the routing key or else from the `type`. A message that is sent directly to the
+/// queue has the queue's name as routing key, which is not a pattern.
+fn pattern_outside_body(message: &Incoming<'_>, queue: &str) -> Result<Pattern, InvalidMessage> {
+    let [key, kind] = names_outside_body(message, queue);
+    let known = [key, kind].into_iter().flatten().find_map(Pattern::parse);
+    known.ok_or_else(|| kind.or(key).map_or(InvalidMessage::NoPattern, InvalidMessage::unknown))
 }
 
-/// What a message says that it is about, whether Belfry knows that or not. For people: what counts is
-/// what [`Envelope::open`] makes of it.
-pub(super) fn said_to_be_about(message: &Incoming<'_>, queue: &str) -> Option<String> {
+/// The pattern that a message claims to have, known or not. For display only: [`Envelope::open`] decides.
+pub(super) fn claimed_pattern(message: &Incoming<'_>, queue: &str) -> Option<String> {
     if let Some(event) = CloudHeaders::of(message.properties) {
         return Some(event.kind.to_owned());
     }
-    let outer: Option<Outer<'_>> =
+    let form: Option<EnvelopeForm<'_>> =
         text(message.body).ok().and_then(|text| serde_json::from_str(text).ok());
-    let inside = outer.and_then(|outer| {
-        outer.pattern.or(outer.specversion.and(outer.kind)).filter(|_| outer.data.is_some())
+    let inside = form.and_then(|form| {
+        form.pattern.or(form.specversion.and(form.kind)).filter(|_| form.data.is_some())
     });
-    let [key, kind] = names_beside_body(message, queue);
+    let [key, kind] = names_outside_body(message, queue);
     inside.and_then(string).or_else(|| key.or(kind).map(str::to_owned))
 }
 
@@ -271,20 +273,19 @@ impl<'a> CloudHeaders<'a> {
 
 fn message_id(properties: &BasicProperties) -> Option<NotificationId> {
     let id = properties.message_id().as_ref()?;
-    name_of(properties.app_id().as_ref().map(ShortString::as_str), id.as_str())
+    scoped_id(properties.app_id().as_ref().map(ShortString::as_str), id.as_str())
 }
 
-/// Ids are unique for whoever gave them, so his name is a part of it. What does not fit in a key is
-/// hashed.
-fn name_of(scope: Option<&str>, id: &str) -> Option<NotificationId> {
+/// An id together with the scope in which it is unique. It is hashed if it is not a valid key.
+fn scoped_id(scope: Option<&str>, id: &str) -> Option<NotificationId> {
     if id.is_empty() {
         return None;
     }
-    let name = match scope {
+    let scoped = match scope {
         Some(scope) => format!("{scope}|{id}"),
         None => id.to_owned(),
     };
-    NotificationId::parse(&name).or_else(|_| NotificationId::parse(&hash(&name))).ok()
+    NotificationId::parse(&scoped).or_else(|_| NotificationId::parse(&hash(&scoped))).ok()
 }
 
 fn string(json: &RawValue) -> Option<String> {
@@ -293,15 +294,6 @@ fn string(json: &RawValue) -> Option<String> {
 
 fn header<'a>(properties: &'a BasicProperties, name: &str) -> Option<&'a str> {
     text_of(properties.headers().as_ref()?, name)
-}
-
-/// A header that is a text.
-pub(super) fn text_of<'a>(headers: &'a FieldTable, name: &str) -> Option<&'a str> {
-    match headers.inner().get(name)? {
-        AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok(),
-        AMQPValue::ShortString(text) => Some(text.as_str()),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -1,51 +1,56 @@
-//! What comes in by RabbitMQ: messages of other services, and the events that this node's devices
-//! shall hear.
+//! Consumes RabbitMQ: messages of other services, and the events for this node's devices.
 //!
-//! **Ingest.** One queue, consumed by all nodes side by side. What a message asks for is read by
-//! [`Envelope`]; what is done with it is a [`Handling`]:
+//! **Ingest.** All nodes consume one queue. [`Envelope`] determines the form of a message, and a
+//! [`MessageHandler`] decodes and executes its command:
 //!
-//! | mode | handling | |
+//! | mode | handler | |
 //! |---|---|---|
-//! | `store` | [`StoreCommands`] | inboxes change, and the outbox tells of it |
-//! | `forward` | [`ForwardToNodes`] | nothing is stored; the event is published to the events exchange once more, transient and confirmed, with the routing key `belfry.passed`, so that every node's queue gets it |
-//! | `forward`, on one node only | [`ForwardHere`] | nothing is stored and nothing published: this node's devices are told at once |
+//! | `store` | [`StoreCommands`] | changes inboxes; the outbox publishes the events |
+//! | `forward` | [`ForwardToNodes`] | stores nothing; publishes the event to the events exchange, transient and confirmed, with the routing key `belfry.passed`, so that every node's queue gets it |
+//! | `forward` on a single node | [`ForwardHere`] | stores and publishes nothing; delivers directly to this node's devices |
 //!
-//! Forwarding takes the extra way through the broker because a message in a queue goes to one of its
-//! consumers, and only the broker knows all nodes. Where there is one node and never another, that
-//! way can be spared; with two, each would keep half of the events to its own devices.
+//! [`ForwardToNodes`] goes through the broker again because each message of a queue has only one consumer,
+//! and only the broker knows all nodes. A single node does not need that. With two, [`ForwardHere`] would
+//! deliver each event only to the devices of the node that consumed it.
 //!
-//! **What becomes of a message.** It is acknowledged only when it is done with: stored and committed,
-//! or confirmed in another queue. A store that is down holds everything up, with growing pauses, and
-//! nothing is published anew. A message that fails while others work waits in a retry queue, and so
-//! does one that comes too early, such as the read of a notification that another node is about to
-//! store. One that can never work, or has failed too often, goes to the dead queue, with headers that
-//! say why ([`Reason`]). None is requeued, none is dropped.
+//! **Acknowledgement.** A message is acknowledged only when it is committed to the store or confirmed in
+//! another queue. While the store is down, all messages wait, with growing backoff, and none is
+//! republished. A message that fails while others succeed goes to a retry queue, and so does one that
+//! comes too early, such as the read of a notification that another node is about to store. A message that
+//! cannot succeed or failed too often goes to the dead queue, with a [`FailureReason`]. No message is
+//! requeued or dropped.
 //!
-//! **Dead letters.** [`DeadLetters`] looks into the dead queue for an operator, sends messages again or
-//! deletes them.
+//! **Dead letters.** [`DeadLetters`] lists, replays and deletes messages of the dead queue.
 //!
-//! **Node queue.** [`NodeQueue`] consumes this node's own queue and tells its devices.
+//! **Node queue.** [`NodeQueue`] consumes this node's own queue and delivers to its devices.
 
+mod batch_executor;
+#[cfg(feature = "pieces")]
+pub(crate) mod bench_support;
 mod command;
 mod dead_letters;
+mod delivery_batcher;
+mod disposition;
+mod failure_router;
+mod forward_handlers;
 mod forwarded;
-mod forwarding;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
-mod handling;
-mod inflow;
+mod headers;
 mod ingest;
-mod letters;
+mod ingest_settings;
 mod message;
+mod message_handler;
 mod node_queue;
-#[cfg(feature = "pieces")]
-pub(crate) mod pieces;
-mod sieve;
+mod reason;
+mod store_commands;
 
 pub use dead_letters::{DeadLetter, DeadLetterSelection, DeadLetters, DeadLettersError};
-pub use forwarding::{ForwardHere, ForwardToNodes, Forwarding};
-pub use handling::{Failure, Handling, StoreCommands};
-pub use ingest::{Ingest, IngestSettings};
-pub use letters::{Reason, UnknownReason};
-pub use message::{Envelope, Pattern, Unreadable};
+pub use forward_handlers::{ForwardCommand, ForwardHere, ForwardToNodes};
+pub use ingest::Ingest;
+pub use ingest_settings::IngestSettings;
+pub use message::{Envelope, InvalidMessage, Pattern};
+pub use message_handler::{HandlerError, MessageHandler};
 pub use node_queue::{NodeQueue, NodeQueueSettings, NodeQueueState};
+pub use reason::{FailureReason, UnknownReason};
+pub use store_commands::StoreCommands;

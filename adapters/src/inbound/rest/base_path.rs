@@ -1,4 +1,4 @@
-//! The path that all public routes are under.
+//! The prefix of all public paths.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,15 +7,15 @@ use std::sync::Arc;
 use axum::Router;
 
 /// A prefix of all public paths, such as `/notify`, for proxies that route by path and cannot strip the
-/// prefix. The default is the root, with no prefix at all.
+/// prefix. The default is the root: no prefix.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BasePath(Arc<str>);
 
-/// A text is not a [`BasePath`].
+/// The text is not a [`BasePath`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a base path is empty, or starts with / and does not end with it, such as /notify or /api/notify; \
-     between slashes stand letters, digits, -, ., _ and ~, and neither . nor .. alone"
+     segments consist of letters, digits, -, ., _ and ~, and are not . or .."
 )]
 pub struct InvalidBasePath;
 
@@ -25,18 +25,18 @@ impl BasePath {
         self.0.is_empty()
     }
 
-    /// The prefix without a slash at the end; empty for the root.
+    /// The prefix without a trailing slash; empty for the root.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// `path`, which starts with a slash, under this prefix.
+    /// The prefix followed by `path`, which must start with a slash.
     pub fn join(&self, path: &str) -> String {
         format!("{}{path}", self.0)
     }
 
-    /// These routes under this prefix. Their handlers see paths without it; Engine.IO, for one, looks for
-    /// its own path in requests.
+    /// Puts the routes under the prefix. Their handlers see paths without it, as Engine.IO needs: it
+    /// compares the path with its own.
     pub fn nest<S: Clone + Send + Sync + 'static>(&self, routes: Router<S>) -> Router<S> {
         if self.is_root() { routes } else { Router::new().nest(&self.0, routes) }
     }
@@ -45,8 +45,8 @@ impl BasePath {
 impl FromStr for BasePath {
     type Err = InvalidBasePath;
 
-    /// Percent-encoding is not accepted: a proxy may decode and encode a path again, and the prefix would
-    /// not match any more.
+    /// Percent-encoding is not accepted: if a proxy decodes and re-encodes a path, the prefix may no longer
+    /// match.
     fn from_str(raw: &str) -> Result<Self, InvalidBasePath> {
         if raw.is_empty() {
             return Ok(Self::default());
@@ -60,7 +60,7 @@ impl FromStr for BasePath {
     }
 }
 
-/// Whether this is a segment of unreserved characters (RFC 3986, 2.3) that is not a relative one.
+/// Whether the segment consists of unreserved characters (RFC 3986, 2.3) and is not `.` or `..`.
 fn is_segment(segment: &str) -> bool {
     let is_unreserved = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
     !matches!(segment, "" | "." | "..") && segment.bytes().all(is_unreserved)
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_joined_without_a_second_slash() {
+    fn joined_paths_have_a_single_slash() {
         assert_eq!("/notify".parse::<BasePath>().unwrap().join("/v1"), "/notify/v1");
         assert_eq!(BasePath::default().join("/v1"), "/v1");
         assert!(BasePath::default().is_root());

@@ -1,4 +1,4 @@
-//! Which web pages of other origins may call this server, and how (CORS, as the Fetch standard says).
+//! Access of web pages of other origins (CORS, as in the Fetch standard).
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -14,19 +14,18 @@ use serde_json::json;
 use tower_http::cors::{AllowCredentials, AllowOrigin, CorsLayer};
 use tracing::debug;
 
-use super::body::IDEMPOTENCY_KEY;
-use super::notifications::IDEMPOTENT_REPLAYED;
-use super::observe::{REQUEST_ID, TRACEPARENT};
-use super::origin::{AllowedOrigin, Origin};
+use super::allowed_origin::AllowedOrigin;
+use super::headers::{IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, REQUEST_ID, TRACEPARENT};
+use super::origin::Origin;
 
 /// What pages of other origins may do. By default no other origin is allowed.
 #[derive(Debug, Clone, Default)]
 pub struct Cors {
     /// Origins whose pages may call, besides this server's own.
     pub origins: Vec<AllowedOrigin>,
-    /// Whether their requests may carry cookies and other credentials of the browser.
+    /// Whether their requests may contain cookies and other credentials of the browser.
     pub credentials: bool,
-    /// Request headers that are allowed besides the usual ones.
+    /// Allowed request headers in addition to the built-in ones.
     pub headers: Vec<AllowedHeader>,
 }
 
@@ -34,7 +33,7 @@ pub struct Cors {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AllowedHeader(HeaderName);
 
-/// A text is not an [`AllowedHeader`].
+/// The text is not an [`AllowedHeader`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a request header is a name such as x-tenant; * is not accepted, as browsers do not apply it to \
@@ -53,9 +52,9 @@ impl FromStr for AllowedHeader {
     }
 }
 
-/// Request headers that pages of allowed origins may always send: those that the API takes, those that
-/// tracing libraries add to every request (W3C Trace Context and Baggage, Sentry), and the one by which
-/// older libraries mark requests of scripts.
+/// Request headers that pages of allowed origins may always send: headers of the API, headers that tracing
+/// libraries add to every request (W3C Trace Context and Baggage, Sentry), and `x-requested-with`, which
+/// older libraries add to requests of scripts.
 const REQUEST_HEADERS: [HeaderName; 9] = [
     AUTHORIZATION,
     CONTENT_TYPE,
@@ -75,11 +74,11 @@ impl Cors {
     }
 }
 
-/// Answers preflight requests, and lets pages of allowed origins read answers. `None` if no other origin
-/// is allowed: without the headers, browsers deny such pages by themselves.
+/// Responds to preflight requests, and lets pages of allowed origins read responses. `None` if no other
+/// origin is allowed: without the headers, browsers deny access by themselves.
 ///
-/// An allowed origin is repeated in the answer as it was sent. `*` is never sent, so that the header for
-/// credentials always goes with a single origin.
+/// The response repeats an allowed origin as it was sent. It never contains `*`, so that the header for
+/// credentials always applies to a single origin.
 pub fn layer(cors: &Cors) -> Option<CorsLayer> {
     if cors.origins.is_empty() {
         return None;
@@ -99,10 +98,10 @@ pub fn layer(cors: &Cors) -> Option<CorsLayer> {
     Some(layer)
 }
 
-/// Rejects requests of pages whose origin is neither allowed nor this server's own.
+/// Rejects requests of pages whose origin is neither allowed nor the server's own.
 ///
-/// Browsers let any page open a WebSocket to any server, which has to check `Origin` itself (RFC 6455,
-/// 10.2). A request without that header is not from a page, and passes.
+/// Browsers let any page open a WebSocket to any server, so the server must check `Origin` (RFC 6455,
+/// 10.2). A request without that header is not from a page and is accepted.
 pub fn check_origin(router: Router, cors: &Cors) -> Router {
     router.layer(from_fn_with_state(Arc::new(cors.clone()), reject_other_origins))
 }
@@ -115,8 +114,8 @@ async fn reject_other_origins(
     if may_call(request.headers(), &cors) {
         return next.run(request).await;
     }
-    debug!(origin = ?request.headers().get(ORIGIN), "origin is not in http.cors_origins: rejected");
-    // In the words of Engine.IO.
+    debug!(origin = ?request.headers().get(ORIGIN), "rejected: origin is not in http.cors_origins");
+    // The format of Engine.IO.
     let forbidden = Json(json!({ "code": 4, "message": "Forbidden" }));
     (StatusCode::FORBIDDEN, forbidden).into_response()
 }
@@ -126,12 +125,12 @@ fn may_call(headers: &HeaderMap, cors: &Cors) -> bool {
     match (origins.next(), origins.next()) {
         (None, _) => true,
         (Some(origin), None) => cors.allows(origin) || is_own(origin, headers.get(HOST)),
-        // No browser sends several.
+        // Browsers send one at most.
         _ => false,
     }
 }
 
-/// Whether the page was served by the host that it now calls.
+/// Whether the host that the page calls also served the page.
 fn is_own(origin: &HeaderValue, host: Option<&HeaderValue>) -> bool {
     let origin = origin.to_str().ok().and_then(Origin::parse);
     let host = host.and_then(|host| host.to_str().ok());
@@ -197,7 +196,7 @@ mod tests {
     const CREDENTIALS_HEADER: &str = "access-control-allow-credentials";
 
     #[tokio::test]
-    async fn allowed_origin_is_repeated_as_it_was_sent() {
+    async fn response_repeats_allowed_origin_as_it_was_sent() {
         let cors = cors(&["https://*.example.org", "https://example.org:443"]);
         for origin in ["https://a.example.org", "https://example.org", "https://example.org:443"] {
             assert_eq!(preflight(&cors, origin).await[ORIGIN_HEADER], origin);
@@ -219,8 +218,8 @@ mod tests {
     async fn request_headers_of_tracing_libraries_and_configured_ones_are_allowed() {
         let app = "https://app.example.org";
         let cors = Cors { headers: vec!["X-Tenant".parse().unwrap()], ..cors(&[app]) };
-        let answer = preflight(&cors, app).await;
-        let allowed = answer["access-control-allow-headers"].to_str().unwrap();
+        let headers = preflight(&cors, app).await;
+        let allowed = headers["access-control-allow-headers"].to_str().unwrap();
         for header in [
             "authorization",
             "content-type",
@@ -238,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn without_allowed_origins_there_is_no_layer() {
+    fn layer_is_absent_without_allowed_origins() {
         assert!(layer(&Cors::default()).is_none());
     }
 }

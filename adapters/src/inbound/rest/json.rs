@@ -1,18 +1,17 @@
-//! Reading JSON, and saying what is wrong with it without repeating it.
+//! Parsing of JSON bodies. Errors never repeat values from the body.
 
 use serde::Deserialize;
 use serde_json::error::Category;
 use serde_path_to_error::{Path, Segment};
 
-use super::problem::{FieldError, Kind, Problem};
+use super::problem::{FieldError, Problem, ProblemKind};
 
-/// Reads a body. What is not JSON is said with its line and column, what is of a wrong type with its
-/// place in the document.
-pub(super) fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
+/// Parses a body. A syntax error is reported with line and column, a wrong type with a JSON Pointer.
+pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
     if body.trim_ascii_start().starts_with(b"[") {
-        // An array would be taken for an object whose keys were left out.
+        // serde would accept an array as a struct.
         return Err(FieldError {
-            pointer: ALL.to_owned(),
+            pointer: ROOT.to_owned(),
             detail: "expected an object".to_owned(),
         }
         .into());
@@ -22,25 +21,27 @@ pub(super) fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem>
         let pointer = pointer(error.path());
         problem(&error.into_inner(), pointer)
     })?;
-    json.end().map_err(|error| problem(&error, ALL.to_owned()))?;
+    json.end().map_err(|error| problem(&error, ROOT.to_owned()))?;
     Ok(value)
 }
 
-/// The whole document.
-const ALL: &str = "#";
+/// JSON Pointer of the whole document, as a URI fragment.
+const ROOT: &str = "#";
 
 fn problem(error: &serde_json::Error, pointer: String) -> Problem {
     match error.classify() {
-        Category::Data => Problem::body(vec![FieldError { pointer, detail: detail(error) }]),
-        // What these say is fixed text: nothing of the body is in it.
+        Category::Data => {
+            Problem::invalid_body(vec![FieldError { pointer, detail: detail(error) }])
+        }
+        // serde_json's messages for these are fixed texts: they contain nothing of the body.
         Category::Syntax | Category::Eof | Category::Io => {
-            Problem::new(Kind::JsonMalformed, error.to_string())
+            Problem::new(ProblemKind::JsonMalformed, error.to_string())
         }
     }
 }
 
-/// What was expected. What was found instead comes before it in serde's message, and is left out: it
-/// may be a secret in the wrong place.
+/// The expected type. serde's message also has the value that it found, which is left out: it may be a
+/// secret in the wrong field.
 fn detail(error: &serde_json::Error) -> String {
     let message = error.to_string();
     let message = message.rsplit_once(" at line ").map_or(&*message, |(message, _)| message);
@@ -50,9 +51,9 @@ fn detail(error: &serde_json::Error) -> String {
     }
 }
 
-/// Only names of fields that we know can be in such a path.
+/// The path contains known field names only, so it repeats nothing of the body.
 fn pointer(path: &Path) -> String {
-    path.iter().fold(ALL.to_owned(), |pointer, segment| match segment {
+    path.iter().fold(ROOT.to_owned(), |pointer, segment| match segment {
         Segment::Seq { index } => format!("{pointer}/{index}"),
         Segment::Map { key } => format!("{pointer}/{key}"),
         Segment::Enum { .. } | Segment::Unknown => pointer,
@@ -69,13 +70,13 @@ mod tests {
     use crate::wire::DraftForm;
 
     async fn problem(body: &[u8]) -> Value {
-        let problem = read::<DraftForm>(body).expect_err("it is wrong");
+        let problem = parse::<DraftForm>(body).expect_err("the body is invalid");
         let body = problem.into_response().into_body().collect().await.unwrap().to_bytes();
         serde_json::from_slice(&body).unwrap()
     }
 
     #[tokio::test]
-    async fn what_is_not_json_is_said_with_line_and_column() {
+    async fn malformed_json_is_reported_with_line_and_column() {
         for (body, detail) in [
             (&b""[..], "EOF while parsing a value at line 1 column 0"),
             (b"{\n\"title\": s3cret}", "expected value at line 2 column 10"),
@@ -89,7 +90,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wrong_type_is_said_with_its_place_and_without_what_was_found() {
+    async fn wrong_type_is_reported_with_pointer_and_without_value() {
         for (body, pointer, detail) in [
             (r#"{"title":{"s3cret":1}}"#, "#/title", "expected a string"),
             (r#"{"title":424242}"#, "#/title", "expected a string"),
@@ -107,14 +108,14 @@ mod tests {
     }
 
     #[test]
-    fn data_comes_through_byte_by_byte() {
-        let form: DraftForm = read(br#"{"data":{"a":[1.50, "\u00e4"]}}"#).unwrap();
+    fn data_is_kept_byte_by_byte() {
+        let form: DraftForm = parse(br#"{"data":{"a":[1.50, "\u00e4"]}}"#).unwrap();
         assert_eq!(form.data.unwrap().get(), r#"{"a":[1.50, "\u00e4"]}"#);
     }
 
     #[test]
-    fn depth_is_bounded() {
+    fn too_deeply_nested_body_is_rejected() {
         let body = format!(r#"{{"title":{}"#, "[".repeat(100_000));
-        assert!(read::<DraftForm>(body.as_bytes()).is_err());
+        assert!(parse::<DraftForm>(body.as_bytes()).is_err());
     }
 }

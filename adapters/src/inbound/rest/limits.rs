@@ -1,4 +1,4 @@
-//! How many requests each caller may make.
+//! Limits on the requests of each caller.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -8,73 +8,70 @@ use http::Extensions;
 
 use super::problem::Problem;
 use crate::limits::{
-    Cost, Exceeded, Limit, PerSecond, RateByKey, UserWork, WorkPermit, network_of,
+    Cost, Limit, PerSecond, RateByKey, RateExceeded, UserWork, WorkPermit, network_of,
 };
 use crate::transport::ClientAddress;
 
-/// What each caller may ask for at once.
+/// Rate limits of callers, and the limit on work in the store for each user.
 #[derive(Clone)]
-pub struct RequestLimits(Arc<Rates>);
+pub struct RequestLimits(Arc<Limits>);
 
-struct Rates {
+struct Limits {
     requests: Option<RateByKey>,
     writes: Option<RateByKey>,
     work: UserWork,
 }
 
-/// Whose requests are counted together.
+/// Requests with the same key share a rate limit.
 #[derive(Hash)]
-enum Counted<'a> {
+enum RateKey<'a> {
     User(&'a UserId),
     Network(Option<IpAddr>),
 }
 
 impl RequestLimits {
-    /// So many requests of each caller, and so many that write notifications; and so much work for each
-    /// user, which is shared with the user's devices.
+    /// `requests` and `writes` (requests that create notifications) are for each caller, `None` for no
+    /// limit. `work` is for each user and includes the work of the user's devices.
     pub fn new(requests: Option<PerSecond>, writes: Option<PerSecond>, work: UserWork) -> Self {
         let [requests, writes] = [requests, writes].map(|rate| rate.map(RateByKey::of));
-        Self(Arc::new(Rates { requests, writes, work }))
+        Self(Arc::new(Limits { requests, writes, work }))
     }
 
-    /// Waits until another operation of this user may begin in the store. For users who work on their own
-    /// inbox: a service that writes notifications does that for many users and has a limit of its own.
-    pub(super) async fn begin_work(&self, user: &UserId) -> Result<WorkPermit, Problem> {
-        self.0
-            .work
-            .acquire(user, Cost::REQUEST)
-            .await
-            .map_err(|exceeded| refuse(Limit::Work, exceeded))
+    /// Waits until the user may start another operation in the store. For users who access their own inbox:
+    /// a service that creates notifications acts for many users and has a limit of its own.
+    pub(super) async fn acquire_work(&self, user: &UserId) -> Result<WorkPermit, Problem> {
+        let permit = self.0.work.acquire(user, Cost::REQUEST).await;
+        permit.map_err(|exceeded| reject(Limit::Work, exceeded))
     }
 
-    /// Counts notifications that were read for this user.
+    /// Charges the user for notifications that were read.
     pub(super) fn charge_notifications(&self, user: &UserId, count: usize) {
         self.0.work.charge(user, Cost::of_notifications(count));
     }
 
-    /// Counts a request of somebody whose token holds.
-    pub(super) fn count(&self, user: &UserId) -> Result<(), Problem> {
-        take(self.0.requests.as_ref(), Limit::Requests, &Counted::User(user))
+    /// Counts a request of an authenticated caller.
+    pub(super) fn count_request(&self, user: &UserId) -> Result<(), Problem> {
+        count(self.0.requests.as_ref(), Limit::Requests, &RateKey::User(user))
     }
 
-    /// Counts a request that writes notifications.
+    /// Counts a request that creates notifications.
     pub(super) fn count_write(&self, user: &UserId) -> Result<(), Problem> {
-        take(self.0.writes.as_ref(), Limit::Writes, &Counted::User(user))
+        count(self.0.writes.as_ref(), Limit::Writes, &RateKey::User(user))
     }
 
-    /// Counts a request of whoever shows no token that holds: anybody can say that they are ada.
-    pub(super) fn count_stranger(&self, extensions: &Extensions) -> Result<(), Problem> {
+    /// Counts a request without a valid token, by network: the user in an invalid token proves nothing.
+    pub(super) fn count_anonymous(&self, extensions: &Extensions) -> Result<(), Problem> {
         let network = ClientAddress::of(extensions).map(network_of);
-        take(self.0.requests.as_ref(), Limit::Requests, &Counted::Network(network))
+        count(self.0.requests.as_ref(), Limit::Requests, &RateKey::Network(network))
     }
 }
 
-fn take(rates: Option<&RateByKey>, limit: Limit, who: &Counted<'_>) -> Result<(), Problem> {
+fn count(rates: Option<&RateByKey>, limit: Limit, key: &RateKey<'_>) -> Result<(), Problem> {
     let Some(rates) = rates else { return Ok(()) };
-    rates.take(who).map_err(|exceeded| refuse(limit, exceeded))
+    rates.take(key).map_err(|exceeded| reject(limit, exceeded))
 }
 
-fn refuse(limit: Limit, exceeded: Exceeded) -> Problem {
+fn reject(limit: Limit, exceeded: RateExceeded) -> Problem {
     limit.record_exceeded();
     Problem::too_many_requests(exceeded.wait)
 }

@@ -1,33 +1,40 @@
-//! REST, under `/v1`: services write notifications, users read and change their own inbox.
+//! REST, under `/v1`: services create notifications, users read and change their own inbox.
 //!
-//! A handler extracts, calls a use case and answers. Who is calling is an extractor (`caller`);
-//! every failure is a `problem`, by one table. The contract is `contracts/openapi.json`, which the
-//! routes themselves write (`openapi`).
+//! A handler extracts its input, calls a use case and returns a response. `authorized` authenticates the
+//! caller; `problem` maps every error to a response. The routes generate the contract
+//! `contracts/openapi.json` (`openapi`).
 
+mod allowed_origin;
+mod authorized;
 mod base_path;
-mod body;
-mod caller;
 mod cors;
+mod draft_factory;
+mod headers;
 mod health;
-mod intake;
 mod json;
+mod json_body;
 mod limits;
 mod notifications;
-mod observe;
 mod openapi;
 mod origin;
 mod path;
 mod problem;
+mod problem_sets;
+mod readiness;
+mod request_telemetry;
 mod router;
+mod state;
 mod users;
 
+pub use allowed_origin::{AllowedOrigin, InvalidOrigin};
 pub use base_path::{BasePath, InvalidBasePath};
 pub use cors::{AllowedHeader, Cors, InvalidHeader, check_origin, layer as cors_layer};
-pub use health::{Readiness, ReadinessCheck, routes as health_routes};
-pub use intake::Intake;
+pub use draft_factory::DraftFactory;
+pub use health::routes as health_routes;
 pub use limits::RequestLimits;
-pub use origin::{AllowedOrigin, InvalidOrigin};
-pub use router::{RestParts, RestSettings, RestUseCases, router};
+pub use readiness::{Readiness, ReadinessCheck};
+pub use router::router;
+pub use state::{RestParts, RestSettings, RestUseCases};
 
 #[cfg(test)]
 mod tests;

@@ -1,38 +1,42 @@
+//! Ids in paths, percent-decoded and valid.
+
 use axum::extract::{FromRequestParts, Path};
 use belfry_domain::{NotificationId, UserId};
 use http::request::Parts;
 
-use super::problem::{Kind, Problem};
+use super::problem::{Problem, ProblemKind};
 
-/// The `{id}` of a path, percent-decoded and valid.
+/// The notification of the path.
 pub(super) struct IdInPath(pub(super) NotificationId);
 
 impl<S: Send + Sync> FromRequestParts<S> for IdInPath {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let raw = only_part(parts, state).await?;
-        let id = NotificationId::parse(&raw);
-        id.map(Self).map_err(|problem| Problem::new(Kind::IdInvalid, problem.to_string()))
+        let raw = only_parameter(parts, state).await?;
+        NotificationId::parse(&raw).map(Self).map_err(|error| invalid(error.to_string()))
     }
 }
 
-/// The `{userId}` of a path, percent-decoded and valid.
+/// The user of the path.
 pub(super) struct UserInPath(pub(super) UserId);
 
 impl<S: Send + Sync> FromRequestParts<S> for UserInPath {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let raw = only_part(parts, state).await?;
-        let user = UserId::parse(&raw);
-        user.map(Self).map_err(|problem| Problem::new(Kind::IdInvalid, problem.to_string()))
+        let raw = only_parameter(parts, state).await?;
+        UserId::parse(&raw).map(Self).map_err(|error| invalid(error.to_string()))
     }
 }
 
-async fn only_part(parts: &mut Parts, state: &(impl Send + Sync)) -> Result<String, Problem> {
-    let raw = Path::<String>::from_request_parts(parts, state).await;
-    let Path(raw) =
-        raw.map_err(|_| Problem::new(Kind::IdInvalid, "an id is UTF-8, percent-encoded"))?;
-    Ok(raw)
+async fn only_parameter(parts: &mut Parts, state: &(impl Send + Sync)) -> Result<String, Problem> {
+    match Path::<String>::from_request_parts(parts, state).await {
+        Ok(Path(raw)) => Ok(raw),
+        Err(_) => Err(invalid("an id must be percent-encoded UTF-8")),
+    }
+}
+
+fn invalid(detail: impl Into<String>) -> Problem {
+    Problem::new(ProblemKind::IdInvalid, detail)
 }

@@ -1,13 +1,12 @@
-//! `/v1/users`: what is done with a user rather than with an inbox.
+//! `/v1/users`: operations on users rather than inboxes.
 
 mod revoke;
 
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::router::RestParts;
+use super::state::RestParts;
 
-/// All routes of it.
 pub(super) fn routes() -> OpenApiRouter<RestParts> {
     OpenApiRouter::default().routes(routes!(revoke::revoke))
 }

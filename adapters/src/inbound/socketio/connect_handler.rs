@@ -2,127 +2,111 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
+use belfry_application::access::AuthError;
 use belfry_application::ports::{BearerToken, Claims, CloseReason, TokenTooLong};
-use belfry_application::session::{Session, TooManySessions};
-use belfry_application::use_cases::{CatchUpPlan, Refusal};
+use belfry_application::session::TooManySessions;
 use http::Request;
-use parking_lot::Mutex;
 use tracing::debug;
 
 use super::credentials::{ConnectCredentials, RequestCredentials};
+use super::device_session::DeviceSession;
+use super::engine::is_valid_opening;
 use super::handshake_limits::{HandshakeLimits, PrepaidHandshake, TOO_MANY_HANDSHAKES};
-use super::message_limiter::{LimitExceeded, MessageLimiter};
-use super::messages::{self, Message};
+use super::message_limiter::LimitExceeded;
+use super::messages::{self, ClientMessage};
 use super::outage::{OutageGate, Unavailable};
-use super::packet::Event;
-use super::protocol::{ConnectError, ConnectRequest, NamespaceHandler};
+use super::parts::SocketIoParts;
+use super::protocol::{ClientEvent, ConnectError, ConnectRequest, NamespaceHandler};
 use super::reply::{MessageError, Reply};
-use super::settings::SocketIoSettings;
-use super::use_cases::SocketUseCases;
-use crate::limits::{Cost, Limit, UserWork};
+use crate::limits::{Cost, Limit};
 use crate::outbound::socketio::{Arguments, Namespace, SocketIoDevice, SocketIoSessions};
-use crate::transport::{ClientAddress, NotSent};
+use crate::transport::{ClientAddress, EnqueueError};
 
-/// Authenticates devices, and does what their messages ask for.
+/// Authenticates devices and processes their messages.
 pub(super) struct ConnectHandler {
-    pub(super) sessions: Arc<SocketIoSessions>,
-    pub(super) use_cases: SocketUseCases,
-    /// What all devices and requests of a user may ask for together.
-    pub(super) work: UserWork,
-    pub(super) handshakes: HandshakeLimits,
-    pub(super) outage: OutageGate,
-    pub(super) settings: SocketIoSettings,
+    parts: SocketIoParts,
+    handshakes: HandshakeLimits,
+    outage: OutageGate,
 }
 
-/// What is kept of the request that opened a transport.
+/// Data from the request that opened a transport.
 pub(super) struct OpeningRequest {
     from: Option<IpAddr>,
     credentials: RequestCredentials,
     prepaid: PrepaidHandshake,
 }
 
-/// A device in one namespace.
-pub(super) struct DeviceSession {
-    pub(super) session: Arc<Session<SocketIoDevice>>,
-    limiter: MessageLimiter,
-    /// What to replay after the connect; taken when the replay starts.
-    plan: Mutex<Option<Box<CatchUpPlan>>>,
-    /// Held by the message that reads a page or a replay.
-    pub(super) page_turn: tokio::sync::Mutex<()>,
-}
-
 impl ConnectHandler {
-    /// [`ConnectFailure::Outage`] if the token cannot be verified at the moment: the device must not be rejected for that.
+    pub(super) fn new(parts: SocketIoParts) -> Self {
+        let settings = &parts.settings;
+        let handshakes = HandshakeLimits::new(settings.handshakes, settings.handshakes_per_address);
+        Self { parts, handshakes, outage: OutageGate::default() }
+    }
+
+    /// Counts a request that opens a transport, and rejects it above a limit.
+    pub(super) fn check_handshake_limits(&self, request: &Request<Body>) -> Result<(), Limit> {
+        self.handshakes.check_request(request).inspect_err(|limit| {
+            limit.record_exceeded();
+            count_rejected(TOO_MANY_HANDSHAKES);
+        })
+    }
+
+    /// Rejects a request that opens a transport during an outage.
+    pub(super) fn check_outage(&self, request: &Request<Body>) -> Result<(), Unavailable> {
+        if !is_valid_opening(request.method(), request.uri()) {
+            return Ok(());
+        }
+        self.outage.check().inspect_err(|_| count_rejected(Unavailable::CODE))
+    }
+
     async fn authenticate(
         &self,
         token: Result<Option<BearerToken>, TokenTooLong>,
-    ) -> Result<Claims, ConnectFailure> {
+    ) -> Result<Claims, ConnectError> {
         let claims = match token {
-            Ok(token) => self.sessions.sign_in(token).await,
+            Ok(token) => self.parts.sessions.sign_in(token).await,
             Err(too_long) => Err(too_long.into()),
         };
         claims.map_err(|refusal| match refusal {
-            Refusal::Unavailable(_) => ConnectFailure::Outage,
-            refusal => ConnectFailure::Rejected(refusal.code()),
+            // The token cannot be verified now, which is no reason to reject the device.
+            AuthError::Unavailable(_) => self.outage(),
+            refusal => ConnectError::Rejected(refusal.code()),
         })
     }
 
     async fn connect_device(
         &self,
         connect: ConnectRequest<'_, OpeningRequest>,
-    ) -> Result<Arc<DeviceSession>, ConnectFailure> {
+    ) -> Result<Arc<DeviceSession>, ConnectError> {
         let ConnectRequest { request, auth, socket } = connect;
-        // First, as it costs next to nothing.
+        let SocketIoParts { sessions, settings, .. } = &self.parts;
+        // Checked first, because it is the cheapest check.
         self.handshakes.check_connect(&request.prepaid, request.from).map_err(|limit| {
             limit.record_exceeded();
-            ConnectFailure::Rejected(TOO_MANY_HANDSHAKES)
+            ConnectError::Rejected(TOO_MANY_HANDSHAKES)
         })?;
         let ConnectCredentials { token, resume_from } =
             ConnectCredentials::read(&auth, &request.credentials);
         let claims = self.authenticate(token).await?;
-        let admission = self.sessions.admit(claims).map_err(|TooManySessions| {
+        let admission = sessions.admit(claims).map_err(|TooManySessions| {
             Limit::SessionsPerUser.record_exceeded();
-            ConnectFailure::Rejected(TooManySessions::CODE)
+            ConnectError::Rejected(TooManySessions::CODE)
         })?;
-        let session = self.sessions.join(admission, SocketIoDevice::new(socket));
-        // Before the device is told that it is connected: every later change reaches it as an event.
-        let plan = self.sessions.prepare(&session, resume_from).await.map_err(|error| {
-            self.sessions.leave(&session);
-            // What fails for one user is no outage.
-            if error.is_transient() { ConnectFailure::Outage } else { ConnectFailure::Failed }
+        let session = sessions.join(admission, SocketIoDevice::new(socket));
+        // Before the device sees that it is connected, so that it receives every later change as an event.
+        let plan = sessions.prepare(&session, resume_from).await.map_err(|error| {
+            sessions.leave(&session);
+            // A permanent error concerns only this user.
+            if error.is_transient() { self.outage() } else { ConnectError::Unavailable }
         })?;
-        Ok(Arc::new(DeviceSession {
-            session,
-            limiter: MessageLimiter::new(self.settings.messages),
-            plan: Mutex::new(Some(Box::new(plan))),
-            page_turn: tokio::sync::Mutex::default(),
-        }))
+        Ok(DeviceSession::new(session, plan, settings.messages))
     }
 
-    /// The error for a message above a limit; `None` if the device is disconnected instead.
-    fn limit_exceeded(
-        &self,
-        device: &DeviceSession,
-        exceeded: LimitExceeded,
-    ) -> Option<MessageError> {
-        Limit::Messages.record_exceeded();
-        if exceeded == LimitExceeded::Rate {
-            return Some(MessageError::TooManyMessages);
-        }
-        let why = CloseReason::TooManyMessages;
-        self.sessions.end(&device.session, why, &MessageError::TooManyMessages);
-        None
+    /// The connect failed because a dependency is down.
+    fn outage(&self) -> ConnectError {
+        self.outage.failed();
+        ConnectError::Unavailable
     }
-}
-
-/// Why a device is not connected.
-enum ConnectFailure {
-    /// With this code.
-    Rejected(&'static str),
-    /// Something that every connect needs is down.
-    Outage,
-    /// The device's inbox cannot be read.
-    Failed,
 }
 
 impl NamespaceHandler for ConnectHandler {
@@ -130,7 +114,7 @@ impl NamespaceHandler for ConnectHandler {
     type Session = DeviceSession;
 
     fn read_request(&self, request: &Request<Body>) -> OpeningRequest {
-        let token_in_query = self.settings.token_in_query;
+        let token_in_query = self.parts.settings.token_in_query;
         OpeningRequest {
             from: ClientAddress::of(request.extensions()),
             credentials: RequestCredentials::read(request.headers(), request.uri(), token_in_query),
@@ -143,62 +127,62 @@ impl NamespaceHandler for ConnectHandler {
         connect: ConnectRequest<'_, OpeningRequest>,
     ) -> Result<Arc<DeviceSession>, ConnectError> {
         let (namespace, client) = (connect.socket.namespace().path(), connect.request.from);
-        match self.connect_device(connect).await {
+        let outcome = self.connect_device(connect).await;
+        match &outcome {
             Ok(device) => {
                 self.outage.succeeded();
                 debug!(user = %device.session.user(), namespace, "device connected");
-                Ok(device)
             }
-            Err(ConnectFailure::Rejected(code)) => {
+            Err(error) => {
+                let code = match *error {
+                    ConnectError::Rejected(code) => code,
+                    ConnectError::Unavailable => Unavailable::CODE,
+                };
                 debug!(code, ?client, namespace, "device rejected");
                 count_rejected(code);
-                Err(ConnectError::Rejected(code))
-            }
-            Err(ConnectFailure::Outage) => {
-                self.outage.failed();
-                debug!(?client, namespace, "device cannot be authenticated");
-                count_rejected(Unavailable::CODE);
-                Err(ConnectError::Unavailable)
-            }
-            Err(ConnectFailure::Failed) => {
-                count_rejected(Unavailable::CODE);
-                Err(ConnectError::Unavailable)
             }
         }
+        outcome
     }
 
     async fn connected(&self, device: Arc<DeviceSession>) {
-        let Some(plan) = device.plan.lock().take() else { return };
+        let Some(plan) = device.take_plan() else { return };
         let replayed = Cost::of_notifications(plan.sync.missed);
-        self.sessions.start(&device.session, *plan).await;
-        self.work.charge(device.session.user(), replayed);
+        self.parts.sessions.start(&device.session, *plan).await;
+        self.parts.work.charge(device.session.user(), replayed);
     }
 
-    async fn receive(&self, device: Arc<DeviceSession>, event: Event) {
-        // Kept until the reply is sent.
+    async fn receive(&self, device: Arc<DeviceSession>, event: ClientEvent) {
+        // Held until the reply is sent.
         let _turn;
         let outcome = match device.limiter.check() {
             Ok(()) => {
-                let message = Message::named(&event.name);
-                _turn = messages::turn(&device, message).await;
-                messages::handle(self, &device, message, event.payload()).await
+                let message = ClientMessage::named(&event.name);
+                if message.is_some_and(ClientMessage::has_large_reply) {
+                    _turn = device.large_reply_turn().await;
+                }
+                messages::process(&self.parts, &device, message, event.payload()).await
             }
-            Err(exceeded) => match self.limit_exceeded(&device, exceeded) {
-                Some(error) => Err(error),
-                None => return,
-            },
+            Err(exceeded) => {
+                Limit::Messages.record_exceeded();
+                let (why, error) = (CloseReason::TooManyMessages, MessageError::TooManyMessages);
+                if exceeded == LimitExceeded::Flood {
+                    return self.parts.sessions.disconnect(&device.session, why, &error);
+                }
+                Err(error)
+            }
         };
         let reply = Reply::to(&event.name, outcome);
-        if reply.send(device.session.device().socket(), event.ack) == Err(NotSent::Full) {
+        if reply.send(device.session.device().socket(), event.ack) == Err(EnqueueError::Full) {
             self.too_slow(&device);
         }
     }
 
-    /// Belfry asks for no acknowledgements: a device says by its position what it has received.
+    /// Belfry requests no acknowledgements: the position that a device sends shows what it has received.
     fn acknowledged(&self, _: &Arc<DeviceSession>, _: u64, _: Arguments) {}
 
     fn disconnected(&self, device: &DeviceSession) {
-        self.sessions.leave(&device.session);
+        self.parts.sessions.leave(&device.session);
     }
 
     fn too_slow(&self, device: &DeviceSession) {
@@ -206,11 +190,6 @@ impl NamespaceHandler for ConnectHandler {
     }
 }
 
-pub(super) fn count_rejected(code: &'static str) {
+fn count_rejected(code: &'static str) {
     metrics::counter!("belfry_handshakes_refused_total", "code" => code).increment(1);
-}
-
-/// Rejects a request that opens a transport during an outage.
-pub(super) fn reject_during_outage(gate: &OutageGate) -> Result<(), Unavailable> {
-    gate.check().inspect_err(|_| count_rejected(Unavailable::CODE))
 }

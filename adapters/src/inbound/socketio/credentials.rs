@@ -7,17 +7,16 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, Uri};
 use serde_json::Value;
 
-/// What a device presents when it connects to a namespace: `auth`, as the client library sends it, and the
-/// request that opened the transport.
+/// The credentials of a connect to a namespace, from its `auth` payload and the request that opened the transport.
 pub(super) struct ConnectCredentials {
-    /// The token, from the first of its possible places that has one.
+    /// The first token that was found.
     pub(super) token: Result<Option<BearerToken>, TokenTooLong>,
     /// The device's position in its inbox.
     pub(super) resume_from: Option<ResumePoint>,
 }
 
-/// The tokens in the request that opened a transport. They are kept for as long as the device may connect to a
-/// namespace without a token in `auth`.
+/// The tokens in the request that opened a transport. They are kept because the device may connect to a namespace
+/// without a token in `auth`.
 #[derive(Default)]
 pub(super) struct RequestCredentials {
     header: Option<Box<str>>,
@@ -25,7 +24,7 @@ pub(super) struct RequestCredentials {
 }
 
 impl RequestCredentials {
-    /// URLs end up in logs of proxies, so a token in the query counts only where that is allowed.
+    /// Reads a token in the query only if `token_in_query` is set, because proxies log URLs.
     pub(super) fn read(headers: &HeaderMap, uri: &Uri, token_in_query: bool) -> Self {
         let in_header = || headers.get(AUTHORIZATION)?.to_str().ok();
         let in_query = || {
@@ -51,8 +50,8 @@ impl ConnectCredentials {
     }
 }
 
-/// The position `{since, epoch}` of a device. The revision is a number or, as some clients have it, text. `None`
-/// if there is none, or it is malformed.
+/// Reads the position `{since, epoch}` of a device. The revision is a number or, from some clients, a string. `None`
+/// if the position is missing or malformed.
 pub(super) fn resume_point(payload: &Value) -> Option<ResumePoint> {
     let since = match payload.get("since")? {
         Value::Number(number) => number.as_u64()?,
@@ -61,7 +60,7 @@ pub(super) fn resume_point(payload: &Value) -> Option<ResumePoint> {
     };
     let epoch = match payload.get("epoch") {
         None | Some(Value::Null) => None,
-        // What was never an epoch is certainly not this store's: the device starts over.
+        // A malformed epoch cannot be this store's: the device starts over.
         Some(other) => Some(Epoch::parse(other.as_str()?).ok()?),
     };
     Some(ResumePoint { since: Revision::new(since), epoch })
@@ -92,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn token_is_taken_from_the_first_place_that_has_one() {
+    fn token_is_read_from_auth_then_header_then_query() {
         let (with_header, mut without) = (request(), request());
         without.headers.clear();
         let auth = json!({ "token": "Bearer in-auth" });
@@ -105,7 +104,7 @@ mod tests {
     #[test]
     fn resume_point_is_read_leniently_and_ignored_when_malformed() {
         let read =
-            |payload: Value| resume_point(&payload).map(|seen| (seen.since.get(), seen.epoch));
+            |payload: Value| resume_point(&payload).map(|point| (point.since.get(), point.epoch));
         assert_eq!(read(json!({ "since": 7, "epoch": "e1" })), Some((7, Some(epoch("e1")))));
         assert_eq!(read(json!({ "since": "7" })), Some((7, None)));
         for nothing in [

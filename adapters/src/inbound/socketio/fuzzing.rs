@@ -4,25 +4,25 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::credentials::{ConnectCredentials, RequestCredentials, resume_point};
-use super::engine::Message;
+use super::engine::EngineMessage;
 use super::engine::fuzzing::split_and_read;
-use super::messages::{ids, one_id, requested_page};
-use super::packet::{Event, Packet, PacketKind};
+use super::payload::{ids, one_id, requested_page};
+use super::protocol::{ClientEvent, Packet, PacketKind};
 use crate::fuzzing::first_line;
 use crate::transport::Frame;
 use crate::transport::fuzzing::frames;
 
-/// Reads what a client sends over a WebSocket, with the read sizes of [`frames`]. Each packet that can be read is
-/// the same after it is written and read again. An event's name and first argument match those that `serde_json`
-/// finds when it parses the whole array.
+/// Reads the bytes that a client sends over a WebSocket, with the read sizes of [`frames`]. Checks that each valid
+/// packet is the same after it is written and read again, and that an event's name and first argument match those
+/// that `serde_json` finds when it parses the whole array.
 ///
 /// # Panics
-/// When that does not hold.
+/// If a check fails.
 pub fn websocket(bytes: &[u8]) {
     for frame in frames(bytes) {
         let Frame::Text(text) = frame else { continue };
         let Some(packet) = text.strip_prefix('4').and_then(Packet::read) else { continue };
-        // The same JSON behind all that may precede it: none of that is passed over.
+        // The same JSON after all optional parts, to check that they are read.
         let full = Packet {
             kind: PacketKind::Event,
             attachments: 2,
@@ -33,30 +33,30 @@ pub fn websocket(bytes: &[u8]) {
         for packet in [packet, full] {
             assert_eq!(Packet::read(&written(&packet)), Some(packet));
         }
-        let event = Event::read(packet.json, None, Vec::new());
+        let event = ClientEvent::read(packet.json, None, Vec::new());
         let event = event.map(|event| (event.name.to_string(), event.payload()));
         assert_eq!(event, name_and_payload(packet.json));
     }
 }
 
-/// The body of a request with which a polling client sends packets: its packets are those between the separators,
-/// and each is read or refused.
+/// Reads the body of a polling client's POST request. Checks that it is split at the separators, and that each
+/// packet is read or rejected.
 ///
 /// # Panics
-/// When that does not hold.
+/// If a check fails.
 pub fn posted_packets(bytes: &[u8]) {
     let Ok(body) = std::str::from_utf8(bytes) else { return };
     let packets = split_and_read(body);
     assert_eq!(packets.len(), body.split('\u{1e}').count());
     for (packet, read) in packets {
         match read {
-            Some(Message::Text(text)) => {
+            Some(EngineMessage::Text(text)) => {
                 assert_eq!(packet.strip_prefix('4'), Some(text.as_str()));
                 if let Some(packet) = Packet::read(&text) {
                     assert_eq!(Packet::read(&written(&packet)), Some(packet));
                 }
             }
-            Some(Message::Binary(bytes)) => assert!(bytes.len() < packet.len()),
+            Some(EngineMessage::Binary(bytes)) => assert!(bytes.len() < packet.len()),
             None => {}
         }
     }
@@ -83,11 +83,11 @@ fn name_and_payload(json: &str) -> Option<(String, Value)> {
     Some((name, payload.unwrap_or_default()))
 }
 
-/// The first line is used as the query and the `Authorization` header of a request, the rest as the JSON payload of
-/// a CONNECT and of every event. A payload with one id is also a list of that id.
+/// Uses the first line as the query and the `Authorization` header of a request, the rest as the JSON payload of a
+/// CONNECT and of every event. Checks that a payload with one id is also read as a list of that id.
 ///
 /// # Panics
-/// When that does not hold.
+/// If the check fails.
 pub fn payload(bytes: &[u8]) {
     let (line, json) = first_line(bytes);
     let Ok(payload) = serde_json::from_slice::<Value>(json) else { return };
@@ -105,7 +105,7 @@ pub fn payload(bytes: &[u8]) {
     }
     let _ = resume_point(&payload);
     if let Ok(id) = one_id(payload.clone()) {
-        let all = ids(payload.clone()).expect("one is one of many");
+        let all = ids(payload.clone()).expect("one id is a list of one id");
         assert_eq!(all, [id]);
     }
     let _ = ids(payload.clone());

@@ -1,5 +1,3 @@
-//! Limits on handshakes.
-
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -13,24 +11,24 @@ use super::engine::opens_session;
 use crate::limits::{Limit, PerSecond, Rate, RateByKey, network_of};
 use crate::transport::ClientAddress;
 
-/// The code of a handshake that exceeds a limit.
+/// The error code for a handshake above a limit.
 pub(super) const TOO_MANY_HANDSHAKES: &str = "too_many_handshakes";
 
-/// How long a rejected device is to stay away, on average.
+/// The average delay of a rejection, and its `Retry-After`.
 const RETRY_IN: Duration = Duration::from_secs(1);
 
-/// The limits on handshakes, checked before anything else is done for a device.
+/// The limits on handshakes, checked before all other work for a device.
 ///
-/// A device above a limit has its opening request rejected. Client libraries treat this as an unreachable server
-/// and retry with backoff and jitter, which spreads the load of many that connect at once. Only a client that keeps
-/// reconnecting on one transport gets a `connect_error`, after which libraries stay away.
+/// Above a limit, the opening request is rejected. Client libraries treat this as an unreachable server and retry
+/// with backoff and jitter, which spreads the load of many clients that connect at once. Only a client that keeps
+/// connecting on one transport gets a `connect_error`, after which libraries do not reconnect.
 pub(super) struct HandshakeLimits {
     of_node: Option<Rate>,
     by_address: Option<RateByKey>,
 }
 
-/// How many connects to a namespace the handshake of a transport covers. Further ones, after leaving these, are
-/// handshakes of their own.
+/// How many more connects to a namespace the handshake of a transport covers. Each further connect, after leaving a
+/// namespace, counts as a handshake.
 pub(super) struct PrepaidHandshake(AtomicU8);
 
 impl HandshakeLimits {
@@ -38,7 +36,7 @@ impl HandshakeLimits {
         Self { of_node: of_node.map(Rate::of), by_address: by_address.map(RateByKey::of) }
     }
 
-    /// Counts a request, if it opens a transport.
+    /// Counts a request if it opens a transport.
     pub(super) fn check_request(&self, request: &Request<Body>) -> Result<(), Limit> {
         if opens_session(request.method(), request.uri()) {
             self.take(ClientAddress::of(request.extensions()))?;
@@ -55,7 +53,7 @@ impl HandshakeLimits {
         if prepaid.take() { Ok(()) } else { self.take(from) }
     }
 
-    /// The address is checked first, so that what exceeds its limit does not use up the node's.
+    /// The address is checked first, so that handshakes above its limit do not count towards the node's limit.
     fn take(&self, from: Option<IpAddr>) -> Result<(), Limit> {
         if let Some(rates) = &self.by_address {
             let network = from.map(network_of);
@@ -79,10 +77,10 @@ impl PrepaidHandshake {
     }
 }
 
-/// The response to a rejected request, sent after a random delay. A client that ignores `Retry-After` costs no more
-/// than its connection meanwhile, and devices that arrived together do not retry together.
+/// The response to a rejected request, sent after a random delay. During the delay, a client that ignores
+/// `Retry-After` costs only its connection, and devices that arrived together do not retry together.
 ///
-/// The node's limit gives 503, after which proxies try another node; an address's limit gives 429.
+/// The status is 503 for the node's limit, so that proxies try another node, and 429 for an address's limit.
 pub(super) async fn rejection(limit: Limit) -> Response {
     tokio::time::sleep(RETRY_IN.mul_f64(0.5 + fastrand::f64())).await;
     let status = match limit {

@@ -1,19 +1,17 @@
-//! How many messages a device may send.
-
 use std::num::NonZeroU32;
 use std::sync::OnceLock;
 
 use crate::limits::{PerSecond, Rate};
 
-/// A device that sends more than this many times its rate is disconnected. One that only flushes what it queued
-/// while it was offline stays below this and has some messages rejected.
+/// A device that sends more than this many times its rate is disconnected. A device that sends the messages that it
+/// queued while offline stays below this; some of its messages are rejected.
 const FLOOD: NonZeroU32 = NonZeroU32::new(10).unwrap();
 
 /// Limits the messages of one device.
 #[derive(Debug)]
 pub(super) struct MessageLimiter {
     limit: Option<PerSecond>,
-    /// Made for the first message: most devices only receive.
+    /// Created for the first message: most devices only receive.
     rates: OnceLock<Box<Rates>>,
 }
 
@@ -23,7 +21,7 @@ struct Rates {
     flood: Rate,
 }
 
-/// Why a message is not processed.
+/// The limit that a message exceeds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LimitExceeded {
     /// Above the rate: the message is rejected.
@@ -37,7 +35,7 @@ impl MessageLimiter {
         Self { limit, rates: OnceLock::new() }
     }
 
-    /// Counts one more message.
+    /// Counts one message.
     pub(super) fn check(&self) -> Result<(), LimitExceeded> {
         let Some(limit) = self.limit else { return Ok(()) };
         let rates = self.rates.get_or_init(|| {
@@ -53,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_above_the_rate_are_refused_and_ten_times_above_it_are_a_flood() {
+    fn messages_above_the_rate_are_rejected_and_above_ten_times_the_rate_are_a_flood() {
         let limiter = MessageLimiter::new(PerSecond::new(1));
         let outcomes: Vec<_> = (0..30).map(|_| limiter.check().err()).collect();
         assert!(outcomes[..2].iter().all(Option::is_none), "{outcomes:?}");
@@ -68,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn device_that_only_receives_costs_next_to_nothing() {
+    fn unused_limiter_is_small() {
         assert!(size_of::<MessageLimiter>() <= 24, "{}", size_of::<MessageLimiter>());
     }
 }

@@ -1,18 +1,19 @@
-//! The Socket.IO server: devices connect, are authenticated, and send messages.
+//! The Socket.IO server: devices connect, are authenticated and send messages.
 //!
-//! Three layers, each with a trait that the next one implements:
+//! It has three layers. Each lower layer defines a trait that the layer above implements:
 //!
-//! - [`engine`]: Engine.IO, which is sessions over WebSockets and HTTP long-polling. It hands messages to a
-//!   [`Handler`](engine::Handler).
-//! - [`protocol`]: Socket.IO, which is namespaces, events and acknowledgements in such messages. It hands connects
-//!   and events to a [`NamespaceHandler`](protocol::NamespaceHandler).
-//! - `ConnectHandler`: Belfry, which binds a namespace's client to a
-//!   [`Session`](belfry_application::session::Session), where the rules of authentication, catch-up and expiry are.
+//! - [`engine`]: Engine.IO, sessions over WebSockets and HTTP long-polling. It passes messages to an
+//!   [`EngineHandler`](engine::EngineHandler).
+//! - [`protocol`]: Socket.IO, namespaces, events and acknowledgements in these messages. It passes connects and
+//!   events to a [`NamespaceHandler`](protocol::NamespaceHandler).
+//! - `ConnectHandler`: Belfry, which binds the client in a namespace to a
+//!   [`Session`](belfry_application::session::Session) with the rules of authentication, catch-up and expiry.
 //!
-//! What is sent goes the other way through [`outbound::socketio`](crate::outbound::socketio).
+//! Packets to devices are sent through [`outbound::socketio`](crate::outbound::socketio).
 
 mod connect_handler;
 mod credentials;
+mod device_session;
 pub mod engine;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
@@ -20,14 +21,13 @@ mod handshake_limits;
 mod message_limiter;
 mod messages;
 mod outage;
-mod packet;
+mod parts;
+mod payload;
 pub mod protocol;
 mod reply;
 mod server;
 mod settings;
-mod use_cases;
 
-pub use packet::Event;
-pub use server::{SocketIoParts, SocketIoServer};
+pub use parts::{SocketIoParts, SocketUseCases};
+pub use server::SocketIoServer;
 pub use settings::SocketIoSettings;
-pub use use_cases::SocketUseCases;

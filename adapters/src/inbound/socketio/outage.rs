@@ -1,4 +1,4 @@
-//! Rejects devices before they open a transport while none can be authenticated.
+//! Rejects requests that open a transport while devices cannot be authenticated.
 
 use std::time::Duration;
 
@@ -8,28 +8,28 @@ use http::header::{CONNECTION, RETRY_AFTER};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// Knows whether the last connect failed because something that it needs is down: the database, or the keys or
-/// revocations that tokens are checked with.
+/// Knows whether the last connect failed because a dependency is down: the database, or the keys or revocations that
+/// tokens are checked with.
 ///
-/// Client libraries reset their backoff once a transport is open. A device whose transport is closed again
-/// because it cannot be authenticated would therefore return every second for as long as the outage lasts, and
-/// so would all others. One whose opening request fails backs off.
+/// Client libraries reset their backoff when a transport opens. If the server accepted transports during an outage
+/// and closed them again, all devices would return every second until its end. A device backs off if its opening
+/// request fails.
 #[derive(Default)]
 pub(super) struct OutageGate(Mutex<Option<Outage>>);
 
 struct Outage {
     began: Instant,
-    /// When the next device may try whether the outage is over.
+    /// When the next device is admitted as a probe.
     next_probe: Instant,
 }
 
-/// How often a device is admitted during an outage, to find out whether it is over. More often than once a second,
-/// as not every client that opens a transport goes on to connect.
+/// How often a device is admitted during an outage, to detect its end. More often than once a second, because not
+/// every client that opens a transport also connects.
 const PROBE_EVERY: Duration = Duration::from_millis(200);
 const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
 
-/// A device is to come back later.
+/// The device should retry later.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Unavailable {
     retry_after: Duration,
@@ -45,19 +45,19 @@ impl OutageGate {
             outage.next_probe = now + PROBE_EVERY;
             return Ok(());
         }
-        // As long again as the outage has lasted.
+        // The longer the outage, the longer the delay.
         let lasted = now.duration_since(outage.began);
         Err(Unavailable { retry_after: lasted.clamp(MIN_RETRY_AFTER, MAX_RETRY_AFTER) })
     }
 
-    /// A connect failed because something is down.
+    /// A connect failed because a dependency is down.
     pub(super) fn failed(&self) {
         let now = Instant::now();
         let begin = || Outage { began: now, next_probe: now + PROBE_EVERY };
         self.0.lock().get_or_insert_with(begin);
     }
 
-    /// A device was connected, for which everything is needed.
+    /// A device connected, which needs all dependencies.
     pub(super) fn succeeded(&self) {
         *self.0.lock() = None;
     }
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn during_an_outage_few_devices_are_admitted_and_others_wait_ever_longer() {
+    async fn outage_admits_only_probes_and_delays_other_devices_ever_longer() {
         let gate = OutageGate::default();
         assert_eq!(retry_after(&gate), None);
         gate.failed();

@@ -1,18 +1,18 @@
+use belfry_application::access::AuthError;
 use belfry_application::ports::{CloseReason, PortError};
-use belfry_application::session::NotSynced;
-use belfry_application::use_cases::Refusal;
+use belfry_application::session::SyncError;
 use serde::Serialize;
 use serde_json::Value;
 use tracing::error;
 
 use crate::outbound::socketio::{Arguments, NamespaceSocket};
-use crate::transport::NotSent;
+use crate::transport::EnqueueError;
 
-/// Why a message did not do what it asked for.
+/// Why a message failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum MessageError {
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Rejected(#[from] AuthError),
     #[error("{0}")]
     Invalid(String),
     #[error("there is no event of this name")]
@@ -24,42 +24,42 @@ pub(super) enum MessageError {
     #[error("the user's work limit is exceeded")]
     TooMuchWork,
     #[error(transparent)]
-    NotSynced(#[from] NotSynced),
+    NotSynced(#[from] SyncError),
     #[error(transparent)]
     Port(#[from] PortError),
 }
 
 impl MessageError {
-    /// The table from errors to what a device gets: a stable code, and a sentence.
+    /// The table from errors to the stable code and the text that a device gets.
     fn code_and_message(&self) -> (&'static str, String) {
         match self {
-            Self::Refused(refusal) => (refusal.code(), refusal.to_string()),
+            Self::Rejected(refusal) => (refusal.code(), refusal.to_string()),
             Self::Invalid(_) => ("payload_invalid", self.to_string()),
             Self::UnknownEvent => ("event_unknown", self.to_string()),
             Self::NotFound => ("not_found", self.to_string()),
             Self::TooManyMessages | Self::TooMuchWork => {
                 (CloseReason::TooManyMessages.as_str(), self.to_string())
             }
-            Self::NotSynced(NotSynced::UnderWay) => ("sync_under_way", self.to_string()),
-            Self::NotSynced(NotSynced::Unsent | NotSynced::FallsBehind) => {
+            Self::NotSynced(SyncError::InProgress) => ("sync_under_way", self.to_string()),
+            Self::NotSynced(SyncError::SendFailed | SyncError::CannotKeepUp) => {
                 ("too_slow", self.to_string())
             }
-            Self::Port(error) | Self::NotSynced(NotSynced::Port(error)) if error.is_transient() => {
+            Self::Port(error) | Self::NotSynced(SyncError::Port(error)) if error.is_transient() => {
                 ("unavailable", "temporarily unavailable".to_owned())
             }
-            Self::Port(_) | Self::NotSynced(NotSynced::Port(_)) => {
+            Self::Port(_) | Self::NotSynced(SyncError::Port(_)) => {
                 ("internal", "internal error".to_owned())
             }
         }
     }
 }
 
-/// The reply to a message: its acknowledgement if the device asked for one. Otherwise an error is an `exception`
-/// event, as in NestJS, and a success needs no reply.
+/// The reply to a message: an acknowledgement if the device requested one. Otherwise an error is sent as an
+/// `exception` event, as in NestJS, and a success has no reply.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(super) enum Reply {
-    /// `data` before `status`, as on the wire.
+    /// In the order of the wire format: `data` before `status`.
     Done {
         data: Value,
         status: &'static str,
@@ -72,17 +72,20 @@ pub(super) enum Reply {
 }
 
 impl Reply {
-    /// The reply to that event.
+    /// The reply to the event of that name.
     pub(super) fn to(event: &str, outcome: Result<Value, MessageError>) -> Self {
         match outcome {
             Ok(data) => Self::Done { data, status: "ok" },
             Err(error) => {
-                // An outage is logged where it is noticed.
-                if let MessageError::Port(cause) | MessageError::NotSynced(NotSynced::Port(cause)) =
+                // Outages are logged where they are detected.
+                if let MessageError::Port(cause) | MessageError::NotSynced(SyncError::Port(cause)) =
                     &error
                     && !cause.is_transient()
                 {
-                    error!(error = cause as &dyn std::error::Error, event, "message failed");
+                    error!(
+                        error = cause as &dyn std::error::Error,
+                        event, "cannot process message"
+                    );
                 }
                 let (code, message) = error.code_and_message();
                 Self::Failed { status: "error", code, message }
@@ -90,9 +93,13 @@ impl Reply {
         }
     }
 
-    /// Sends it to the device.
-    pub(super) fn send(&self, socket: &NamespaceSocket, ack: Option<u64>) -> Result<(), NotSent> {
-        // Fails for maps whose keys are no strings, and there is none.
+    /// Sends the reply to the device. `ack` is the id of the requested acknowledgement.
+    pub(super) fn send(
+        &self,
+        socket: &NamespaceSocket,
+        ack: Option<u64>,
+    ) -> Result<(), EnqueueError> {
+        // Serialization fails only for maps with other keys than strings, and there are none.
         let json = serde_json::to_string(self).unwrap_or_default();
         let arguments = |json| Arguments { json, attachments: Vec::new() };
         match (ack, self) {

@@ -1,40 +1,42 @@
 use std::borrow::Cow;
 
 use async_trait::async_trait;
-use belfry_application::ports::{EventPublisher, OutboxEntry, PortError, Published};
+use belfry_application::ports::{EventPublisher, OutboxEntry, PortError, PublishOutcome};
 use belfry_domain::{DomainEvent, UserId};
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
-use crate::amqp::{Lane, Needs, Outgoing, Publisher, Topology, hash, measures, random};
+use crate::amqp::metrics::EVENTS_PUBLISHED;
+use crate::amqp::{ConfirmChannel, Publish, Publisher, RequiredTopology, Topology, hash};
 use crate::wire::EventForm;
 
-/// Publishes to the events exchange, for the queues of all nodes and whoever else listens.
+/// Publishes to the events exchange, for the queues of all nodes and for other services.
 ///
-/// A message is `{"pattern","data"}` with the event's name as its routing key and its `type`. It is
+/// A message is `{"pattern","data"}` with the event's name as its routing key and `type`. It is
 /// persistent, and its `message_id` is the same each time the event is published. An event counts as
-/// published once the broker confirmed it: then it is on disk in every queue that is bound, or no
-/// queue is, and nobody listens.
+/// published once the broker has confirmed it: then it is on disk in every bound queue, or no queue is
+/// bound.
 pub struct AmqpEventPublisher {
-    lane: Lane,
+    channel: ConfirmChannel,
     exchange: Box<str>,
 }
 
 impl AmqpEventPublisher {
-    /// Publishes by that publisher, to that topology's events exchange.
+    /// Publishes to the events exchange of `topology`.
     pub fn new(publisher: &Publisher, topology: &Topology) -> Self {
-        Self { lane: publisher.lane(Needs::Events), exchange: topology.events_exchange().into() }
+        let channel = publisher.channel(RequiredTopology::Events);
+        Self { channel, exchange: topology.events_exchange().into() }
     }
 }
 
 #[async_trait]
 impl EventPublisher for AmqpEventPublisher {
-    async fn publish(&self, entries: &[OutboxEntry]) -> Published {
+    async fn publish(&self, entries: &[OutboxEntry]) -> PublishOutcome {
         let bodies: Vec<_> = entries.iter().map(|entry| EventForm::write(&entry.event)).collect();
         let messages: Vec<_> = entries
             .iter()
             .zip(&bodies)
-            .map(|(entry, body)| Outgoing {
+            .map(|(entry, body)| Publish {
                 exchange: &self.exchange,
                 routing_key: entry.event.name(),
                 mandatory: false,
@@ -42,11 +44,13 @@ impl EventPublisher for AmqpEventPublisher {
                 body: body.as_bytes(),
             })
             .collect();
-        let sent = self.lane.publish(&messages).await;
-        metrics::counter!(measures::EVENTS_PUBLISHED).increment(sent.confirmed as u64);
-        match sent.stopped_by {
-            None => Published::all(entries),
-            Some(error) => Published::stopped(sent.confirmed, PortError::unavailable(error)),
+        let confirmation = self.channel.publish(&messages).await;
+        metrics::counter!(EVENTS_PUBLISHED).increment(confirmation.confirmed as u64);
+        match confirmation.error {
+            None => PublishOutcome::all_confirmed(entries),
+            Some(error) => {
+                PublishOutcome::failed_after(confirmation.confirmed, PortError::unavailable(error))
+            }
         }
     }
 }
@@ -69,15 +73,15 @@ fn properties(entry: &OutboxEntry) -> BasicProperties {
         .with_headers(headers)
 }
 
-/// `<userId>:<revision>`, which no two events of a store share. AMQP has 255 bytes for it; the hash
-/// of a user id stands in for one that would not fit.
+/// `<userId>:<revision>`, unique within a store. AMQP allows 255 bytes; a user id that is too long is
+/// replaced by its hash.
 fn message_id(event: &DomainEvent) -> ShortString {
-    let user = within_bounds(&event.user);
+    let user = shortened(&event.user);
     ShortString::try_new(format!("{user}:{}", event.revision)).unwrap_or_default()
 }
 
-/// A user id in at most 230 bytes, which leaves room for the longest revision.
-fn within_bounds(user: &UserId) -> Cow<'_, str> {
+/// The user id in at most 230 bytes, which leaves room for the longest revision.
+fn shortened(user: &UserId) -> Cow<'_, str> {
     let id = user.as_str();
     if id.len() <= 230 {
         return Cow::Borrowed(id);
@@ -85,10 +89,10 @@ fn within_bounds(user: &UserId) -> Cow<'_, str> {
     Cow::Owned(hash(id))
 }
 
-/// A trace that begins here, and that nobody records (W3C Trace Context, flags `00`).
+/// A new trace that is not sampled (W3C Trace Context, flags `00`).
 fn new_trace() -> String {
-    // None of the two ids may be zero.
-    format!("00-{:016x}{:016x}-{:016x}-00", random() | 1, random(), random() | 1)
+    let id = || fastrand::u64(1..);
+    format!("00-{:016x}{:016x}-{:016x}-00", id(), id(), id())
 }
 
 #[cfg(test)]
@@ -102,7 +106,7 @@ mod tests {
 
     fn entry(recipient: &str, revision: u64) -> OutboxEntry {
         let revision = Revision::new(revision);
-        let notification = a_draft("ada", "n1").taken_at(revision);
+        let notification = a_draft("ada", "n1").into_notification(revision);
         OutboxEntry {
             id: OutboxId(1),
             event: DomainEvent {
@@ -124,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_says_what_it_is_beside_its_body() {
+    fn properties_describe_the_event() {
         let properties = properties(&entry("ada", 7));
         let text = |field: &Option<ShortString>| field.as_ref().unwrap().to_string();
         assert_eq!(text(properties.content_type()), "application/json");
@@ -136,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_user_id_fits_in_a_message_id_and_stays_distinct() {
+    fn long_user_ids_give_distinct_message_ids_that_fit() {
         let longest = |last: &str| format!("{}{last}", "𝒳".repeat(127));
         let ids: Vec<_> = ["𝒴", "𝒵"]
             .map(|last| message_id(&entry(&longest(last), u64::MAX).event).to_string())
@@ -148,12 +152,12 @@ mod tests {
     }
 
     #[test]
-    fn a_trace_is_carried_on_or_begun() {
+    fn trace_is_continued_or_started() {
         const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let traced =
             OutboxEntry { trace: Some(TraceParent::parse(PARENT).unwrap()), ..entry("ada", 1) };
         assert_eq!(trace_of(&properties(&traced)), PARENT);
-        let begun = trace_of(&properties(&entry("ada", 1)));
-        assert!(TraceParent::parse(&begun).is_ok(), "{begun}");
+        let started = trace_of(&properties(&entry("ada", 1)));
+        assert!(TraceParent::parse(&started).is_ok(), "{started}");
     }
 }

@@ -1,4 +1,4 @@
-//! Telling by RabbitMQ.
+//! Publishing events to RabbitMQ.
 
 mod event_publisher;
 

@@ -1,13 +1,13 @@
 use async_trait::async_trait;
-use belfry_application::ports::{EventPublisher, OutboxEntry, PortError, Published};
+use belfry_application::ports::{EventPublisher, OutboxEntry, PortError, PublishOutcome};
 use belfry_domain::DomainEvent;
 use tokio::sync::mpsc::Sender;
 
-/// Hands events to this process's own devices, in order. Where they take them slower than they come,
-/// publishing waits: what is not handed over yet stays in the outbox, on disk.
+/// Publishes events to the devices of this process, in order. If events are created faster than they are
+/// delivered, publishing waits and the remaining events stay in the outbox, on disk.
 ///
-/// Taking over here means for as long as the process lives. That is enough for its devices, which
-/// live no longer and catch up from the inbox when they come back; but nobody else hears of it.
+/// A confirmed event is lost if the process ends before delivery. Its devices catch up from the inbox when
+/// they reconnect. No other process receives the event.
 #[derive(Debug, Clone)]
 pub struct InProcessEventPublisher(Sender<DomainEvent>);
 
@@ -19,13 +19,13 @@ impl InProcessEventPublisher {
 
 #[async_trait]
 impl EventPublisher for InProcessEventPublisher {
-    async fn publish(&self, entries: &[OutboxEntry]) -> Published {
-        for (handed_over, entry) in entries.iter().enumerate() {
+    async fn publish(&self, entries: &[OutboxEntry]) -> PublishOutcome {
+        for (confirmed, entry) in entries.iter().enumerate() {
             if self.0.send(entry.event.clone()).await.is_err() {
-                let error = PortError::unavailable("delivery within the process has stopped");
-                return Published::stopped(handed_over, error);
+                let error = PortError::unavailable("in-process delivery has stopped");
+                return PublishOutcome::failed_after(confirmed, error);
             }
         }
-        Published::all(entries)
+        PublishOutcome::all_confirmed(entries)
     }
 }

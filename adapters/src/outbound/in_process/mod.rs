@@ -1,4 +1,4 @@
-//! Telling within the process: the default where there is no broker.
+//! Event publishing within the process, used when no broker is configured.
 
 mod event_publisher;
 

@@ -1,8 +1,8 @@
 use jsonwebtoken::Algorithm;
 
-use super::settings::InvalidJwtSettings;
+use super::error::InvalidJwtSettings;
 
-/// For a secret, the usual one first, as in the lists below.
+/// The algorithms of a secret, the default first, as in the lists below.
 pub(super) const HMAC: &[Algorithm] = &[Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
 pub(super) const RSA: &[Algorithm] = &[
     Algorithm::RS256,
@@ -16,41 +16,44 @@ pub(super) const P256: &[Algorithm] = &[Algorithm::ES256];
 pub(super) const P384: &[Algorithm] = &[Algorithm::ES384];
 pub(super) const ED25519: &[Algorithm] = &[Algorithm::EdDSA];
 
-/// The algorithms that the settings name; none means the usual one of each key.
+/// The algorithms in the settings. Empty means the default of each key.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Accepted(Vec<Algorithm>);
+pub(super) struct AcceptedAlgorithms(Vec<Algorithm>);
 
-impl Accepted {
+impl AcceptedAlgorithms {
     pub(super) fn parse(names: &[String]) -> Result<Self, InvalidJwtSettings> {
-        let known = |name: &String| {
+        let parse = |name: &String| {
             name.parse().map_err(|_| InvalidJwtSettings::UnknownAlgorithm(name.clone()))
         };
-        names.iter().map(known).collect::<Result<_, _>>().map(Self)
+        names.iter().map(parse).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Those that a key may be used with, of all that fit it. Perhaps none.
-    pub(super) fn of_key(&self, fitting: &[Algorithm]) -> Vec<Algorithm> {
+    /// The accepted algorithms among those that a key supports. May be empty.
+    pub(super) fn for_key(&self, supported: &[Algorithm]) -> Vec<Algorithm> {
         if self.0.is_empty() {
-            return fitting[..1].to_vec();
+            return supported[..1].to_vec();
         }
-        self.0.iter().copied().filter(|one| fitting.contains(one)).collect()
+        self.0.iter().copied().filter(|one| supported.contains(one)).collect()
     }
 
-    /// The same for a key that says of itself what it is for (RFC 7517, 4.4).
-    pub(super) fn of_pinned_key(&self, pinned: Algorithm, fitting: &[Algorithm]) -> Vec<Algorithm> {
+    /// The same for a key that declares its algorithm (RFC 7517, 4.4).
+    pub(super) fn for_pinned_key(
+        &self,
+        pinned: Algorithm,
+        supported: &[Algorithm],
+    ) -> Vec<Algorithm> {
         let accepted = self.0.is_empty() || self.0.contains(&pinned);
-        if accepted && fitting.contains(&pinned) { vec![pinned] } else { Vec::new() }
+        if accepted && supported.contains(&pinned) { vec![pinned] } else { Vec::new() }
     }
 
-    /// Whether a token of this algorithm can have been signed with a published key. A secret is not
-    /// published.
-    pub(super) fn may_be_published(&self, algorithm: Algorithm) -> bool {
+    /// Whether a key from a JWKS may be used with this algorithm. A JWKS contains no secrets.
+    pub(super) fn allow_in_jwks(&self, algorithm: Algorithm) -> bool {
         !HMAC.contains(&algorithm) && (self.0.is_empty() || self.0.contains(&algorithm))
     }
 
-    /// What to sign with a secret.
+    /// The algorithm to sign with a secret.
     pub(super) fn to_sign(&self) -> Algorithm {
-        self.of_key(HMAC).first().copied().unwrap_or(HMAC[0])
+        self.for_key(HMAC).first().copied().unwrap_or(HMAC[0])
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = Algorithm> {

@@ -8,60 +8,59 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::settings::{JwtKey, Secret};
 
-/// The key of a Belfry that nobody has told whom to trust: made by itself, kept in a file that only
-/// its owner can read, good for trying things out on one machine.
+/// The HMAC secret of a Belfry without configured keys, for development on one machine. Belfry
+/// generates it and stores it in a file that only the owner can read.
 #[derive(Debug, Clone)]
 pub struct DevelopmentKey(Secret);
 
 /// Why there is no development key.
 #[derive(Debug, thiserror::Error)]
 pub enum DevelopmentKeyError {
-    /// The file can be neither read nor made.
-    #[error("the development key {}: {error}", path.display())]
+    /// The file cannot be read or created.
+    #[error("development key {}: {error}", path.display())]
     Io {
-        /// Which file.
+        #[expect(missing_docs, reason = "the message names it")]
         path: PathBuf,
-        /// What went wrong.
+        #[expect(missing_docs, reason = "the message names it")]
         #[source]
         error: io::Error,
     },
-    /// The file holds something else.
-    #[error("{} does not hold a development key; remove it to have a new one made", .0.display())]
+    /// The file contains something else.
+    #[error("{} does not contain a development key; remove it to generate a new one", .0.display())]
     NotAKey(PathBuf),
-    /// Whoever can read it can sign in as anybody.
-    #[error("{} can be read by others; make it private (chmod 600)", .0.display())]
+    /// Every user who can read the file can sign in as any user of Belfry.
+    #[error("{} is readable by other users; make it private (chmod 600)", .0.display())]
     NotPrivate(PathBuf),
-    /// The system gave no random bytes.
-    #[error("the system gives no random numbers")]
+    /// The system's random number generator failed.
+    #[error("the system's random number generator failed")]
     NoRandomness,
 }
 
 impl DevelopmentKey {
     const BYTES: usize = 32;
 
-    /// The key in that file, which is made if it is not there. Of several processes that make it at
-    /// once, one does, and all have the same key.
+    /// Reads the key from the file, and generates it if the file is missing. Several processes that do so
+    /// at the same time all get the same key.
     pub fn open(path: &Path) -> Result<Self, DevelopmentKeyError> {
         match read(path) {
             Err(DevelopmentKeyError::Io { error, .. })
                 if error.kind() == io::ErrorKind::NotFound =>
             {
-                make(path)?;
+                create(path)?;
                 read(path)
             }
-            done => done,
+            result => result,
         }
     }
 
-    /// The key, as settings take it: a verifier and a [`TokenMint`](super::TokenMint) with the same
-    /// settings go together.
+    /// The key for the settings of a verifier or a [`TokenMint`](super::TokenMint).
     pub fn key(&self) -> JwtKey {
         JwtKey::Secret(self.0.clone())
     }
 }
 
 fn read(path: &Path) -> Result<DevelopmentKey, DevelopmentKeyError> {
-    let io = |error| failed(path, error);
+    let io = |error| io_error(path, error);
     if !is_private(&fs::metadata(path).map_err(io)?) {
         return Err(DevelopmentKeyError::NotPrivate(path.to_owned()));
     }
@@ -72,21 +71,21 @@ fn read(path: &Path) -> Result<DevelopmentKey, DevelopmentKeyError> {
     secret.map(DevelopmentKey).ok_or_else(not_a_key)
 }
 
-/// Writes a key beside `path` and then gives it that name, so that nobody reads half a key. A name
-/// that is taken meanwhile stays with the key that has it.
-fn make(path: &Path) -> Result<(), DevelopmentKeyError> {
-    let io = |error| failed(path, error);
-    let draft = path.with_added_extension(URL_SAFE_NO_PAD.encode(random::<9>()?));
-    let mut file = private_file().open(&draft).map_err(io)?;
-    let named =
+/// Writes a new key to a temporary file and links it to `path`, so that no process reads a partial key.
+/// If another process has created `path` meanwhile, its key stays.
+fn create(path: &Path) -> Result<(), DevelopmentKeyError> {
+    let io = |error| io_error(path, error);
+    let temporary = path.with_added_extension(URL_SAFE_NO_PAD.encode(random::<9>()?));
+    let mut file = private_file().open(&temporary).map_err(io)?;
+    let created =
         writeln!(file, "{}", URL_SAFE_NO_PAD.encode(random::<{ DevelopmentKey::BYTES }>()?))
             .and_then(|()| file.sync_all())
-            .and_then(|()| match fs::hard_link(&draft, path) {
+            .and_then(|()| match fs::hard_link(&temporary, path) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-                done => done,
+                result => result,
             });
-    fs::remove_file(&draft).map_err(io)?;
-    named.map_err(io)
+    fs::remove_file(&temporary).map_err(io)?;
+    created.map_err(io)
 }
 
 fn random<const N: usize>() -> Result<[u8; N], DevelopmentKeyError> {
@@ -95,7 +94,7 @@ fn random<const N: usize>() -> Result<[u8; N], DevelopmentKeyError> {
     Ok(bytes)
 }
 
-fn failed(path: &Path, error: io::Error) -> DevelopmentKeyError {
+fn io_error(path: &Path, error: io::Error) -> DevelopmentKeyError {
     let path = path.to_owned();
     DevelopmentKeyError::Io { path, error }
 }
@@ -114,7 +113,7 @@ fn is_private(file: &fs::Metadata) -> bool {
     for_others == 0
 }
 
-/// Elsewhere a file in one's own folder is private by what the folder inherits.
+/// On other systems, a file in the user's own folder inherits private access rights.
 #[cfg(not(unix))]
 fn is_private(_: &fs::Metadata) -> bool {
     true
@@ -129,7 +128,9 @@ mod tests {
     use belfry_application::testing::{ManualClock, user};
     use tempfile::TempDir;
 
-    use super::super::{JwtSettings, JwtVerifier, TokenMint};
+    use super::super::mint::TokenMint;
+    use super::super::settings::JwtSettings;
+    use super::super::token_verifier::JwtVerifier;
     use super::*;
 
     fn bytes(key: &DevelopmentKey) -> Vec<u8> {
@@ -137,19 +138,19 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_made_once_and_found_again() {
+    fn key_is_generated_once_and_then_read() {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("belfry.dev-key");
         let made = DevelopmentKey::open(&path).unwrap();
         assert_eq!(bytes(&made).len(), 32);
         assert_eq!(bytes(&DevelopmentKey::open(&path).unwrap()), bytes(&made));
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left there");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
         let other = DevelopmentKey::open(&folder.path().join("other")).unwrap();
         assert_ne!(bytes(&other), bytes(&made));
     }
 
     #[tokio::test]
-    async fn its_tokens_are_believed() {
+    async fn tokens_of_the_key_are_accepted() {
         let folder = TempDir::new().unwrap();
         let key = DevelopmentKey::open(&folder.path().join("key")).unwrap();
         let clock = Arc::new(ManualClock::at(1_800_000_000_000));
@@ -161,12 +162,12 @@ mod tests {
         let token = mint.mint(&user("ada"), &[Scopes::WRITE, "other"], hour, clock.now());
         let claims = verifier.verify(&BearerToken::parse(&token).unwrap().unwrap()).await.unwrap();
         assert_eq!(claims.user, user("ada"));
-        assert!(claims.scopes.contain(Scopes::WRITE) && claims.scopes.contain("other"));
+        assert!(claims.scopes.contains(Scopes::WRITE) && claims.scopes.contains("other"));
         assert_eq!(claims.expires_at, clock.now().plus(hour));
     }
 
     #[test]
-    fn many_who_make_it_at_once_have_the_same_key() {
+    fn concurrent_creators_get_the_same_key() {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("belfry.dev-key");
         let keys: Vec<_> = std::thread::scope(|scope| {
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_said_and_left_alone() {
+    fn file_with_other_content_is_rejected_and_left_unchanged() {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("belfry.dev-key");
         for content in ["", "hello", "c2hvcnQ", "ä"] {
@@ -195,7 +196,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_key_that_others_can_read_is_not_used() {
+    fn key_that_others_can_read_is_rejected() {
         use std::os::unix::fs::PermissionsExt as _;
 
         let folder = TempDir::new().unwrap();

@@ -7,14 +7,15 @@ use belfry_domain::Timestamp;
 use futures_util::FutureExt as _;
 use jsonwebtoken::{Algorithm, EncodingKey, crypto};
 
-use super::{JwtKey, JwtSettings, JwtVerifier, Secret};
+use super::settings::{JwtKey, JwtSettings, Secret};
+use super::token_verifier::JwtVerifier;
 use crate::fuzzing::first_line;
 
 const SECRET: &[u8] = b"thirty-two bytes, none to spare.";
 
-struct Fixed;
+struct FixedClock;
 
-impl Clock for Fixed {
+impl Clock for FixedClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_unix_millis(1_800_000_000_000)
     }
@@ -23,18 +24,18 @@ impl Clock for Fixed {
 static VERIFIER: LazyLock<JwtVerifier> = LazyLock::new(|| {
     let secret = Secret::new(SECRET).expect("it is long enough");
     let settings = JwtSettings::new([JwtKey::Secret(secret)]);
-    JwtVerifier::new(&settings, Arc::new(Fixed)).expect("there is a key")
+    JwtVerifier::new(&settings, Arc::new(FixedClock)).expect("there is a key")
 });
 
-/// A line and the rest: together a token as it stands, which is not believed, as nobody has signed it;
-/// and a header and claims that are signed with the right key, and of which anything may be believed
-/// that does no harm.
+/// Verifies two tokens. The first is the input itself, which must be rejected because the trusted key has
+/// not signed it. The second has the first line as its header and the rest as its claims, signed with the
+/// trusted key; it may be accepted or rejected.
 ///
 /// # Panics
-/// When that does not hold.
+/// If the first token is accepted.
 pub fn token(bytes: &[u8]) {
     if let Ok(text) = std::str::from_utf8(bytes) {
-        assert!(!is_believed(text), "nobody has signed it");
+        assert!(!is_accepted(text), "the token is not signed with the trusted key");
     }
     let (header, claims) = first_line(bytes);
     let [header, claims] = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part));
@@ -42,12 +43,12 @@ pub fn token(bytes: &[u8]) {
     let key = EncodingKey::from_secret(SECRET);
     let signature = crypto::sign(message.as_bytes(), &key, Algorithm::HS256);
     let signature = signature.expect("a secret fits HS256");
-    let _ = is_believed(&format!("{message}.{signature}"));
+    let _ = is_accepted(&format!("{message}.{signature}"));
 }
 
-fn is_believed(text: &str) -> bool {
+fn is_accepted(text: &str) -> bool {
     let Ok(Some(token)) = BearerToken::parse(text) else { return false };
-    // Nothing to wait for: no keys are published.
-    let verdict = VERIFIER.verify(&token).now_or_never().expect("it is told at once");
-    verdict.is_ok_and(|claims| claims.expires_at > Fixed.now())
+    let result = VERIFIER.verify(&token).now_or_never();
+    let result = result.expect("without a JWKS, verification does not wait");
+    result.is_ok_and(|claims| claims.expires_at > FixedClock.now())
 }

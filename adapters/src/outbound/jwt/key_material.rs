@@ -2,23 +2,24 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
-use super::algorithms::Accepted;
+use super::algorithms::AcceptedAlgorithms;
+use super::error::InvalidJwtSettings;
 use super::jwks;
-use super::settings::{InvalidJwtSettings, JwtKey, Secret};
+use super::settings::{JwtKey, Secret};
 use super::trusted_key::TrustedKey;
 
-/// What a [`JwtKey`] stands for at this moment: what is written there, or in its file.
+/// The current content of a [`JwtKey`]: of the setting itself, or of its file.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum KeyMaterial {
     Secret(Secret),
-    SecretIn(Box<Path>, Secret),
+    SecretFile(Box<Path>, Secret),
     Pem(String),
-    PemIn(Box<Path>, String),
-    JwksIn(Box<Path>, String),
+    PemFile(Box<Path>, String),
+    JwksFile(Box<Path>, String),
 }
 
 impl KeyMaterial {
-    /// A file with keys is small; one that is not is something else.
+    /// A larger file does not contain keys.
     const MAX_BYTES: u64 = 1024 * 1024;
 
     pub(super) fn read(key: &JwtKey) -> Result<Self, InvalidJwtSettings> {
@@ -27,59 +28,62 @@ impl KeyMaterial {
             JwtKey::PublicPem(pem) => Self::Pem(pem.clone()),
             JwtKey::SecretFile(path) => {
                 let bytes = read_file(path)?;
-                // Editors and `echo` leave a line end; no secret is meant to end with one.
+                // Editors and `echo` add a line break; no intended secret ends with one.
                 let secret = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
                 let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
-                let secret = Secret::new(secret).map_err(|problem| in_file(path, problem))?;
-                Self::SecretIn(path.as_path().into(), secret)
+                let secret = Secret::new(secret).map_err(|problem| problem.in_file(path))?;
+                Self::SecretFile(path.as_path().into(), secret)
             }
-            JwtKey::PublicPemFile(path) => Self::PemIn(path.as_path().into(), read_text(path)?),
-            JwtKey::JwksFile(path) => Self::JwksIn(path.as_path().into(), read_text(path)?),
+            JwtKey::PublicPemFile(path) => Self::PemFile(path.as_path().into(), read_text(path)?),
+            JwtKey::JwksFile(path) => Self::JwksFile(path.as_path().into(), read_text(path)?),
         })
     }
 
     pub(super) fn trusted_keys(
         &self,
-        accepted: &Accepted,
+        accepted: &AcceptedAlgorithms,
     ) -> Result<Vec<TrustedKey>, InvalidJwtSettings> {
         match self {
-            Self::Secret(secret) => Ok(vec![TrustedKey::of_secret(secret, accepted)?]),
-            Self::Pem(pem) => TrustedKey::of_pem(pem, accepted),
-            Self::SecretIn(path, secret) => TrustedKey::of_secret(secret, accepted)
+            Self::Secret(secret) => Ok(vec![TrustedKey::from_secret(secret, accepted)?]),
+            Self::Pem(pem) => TrustedKey::from_pem(pem, accepted),
+            Self::SecretFile(path, secret) => TrustedKey::from_secret(secret, accepted)
                 .map(|key| vec![key])
-                .map_err(|problem| in_file(path, problem)),
-            Self::PemIn(path, pem) => {
-                TrustedKey::of_pem(pem, accepted).map_err(|problem| in_file(path, problem))
+                .map_err(|problem| problem.in_file(path)),
+            Self::PemFile(path, pem) => {
+                TrustedKey::from_pem(pem, accepted).map_err(|problem| problem.in_file(path))
             }
-            Self::JwksIn(path, set) => {
-                jwks::read(set, accepted).map_err(|problem| in_file(path, problem))
+            Self::JwksFile(path, text) => {
+                jwks::parse(text, accepted).map_err(|problem| problem.in_file(path))
             }
         }
     }
 
-    /// The secret, if it is one.
     pub(super) fn secret(&self) -> Option<&Secret> {
         match self {
-            Self::Secret(secret) | Self::SecretIn(_, secret) => Some(secret),
+            Self::Secret(secret) | Self::SecretFile(_, secret) => Some(secret),
             _ => None,
         }
     }
 
-    /// The file of a secret that can be guessed.
+    /// The file, if it contains a [weak](Secret::is_weak) secret.
     pub(super) fn weak_secret_file(&self) -> Option<&Path> {
         match self {
-            Self::SecretIn(path, secret) if secret.is_weak() => Some(path),
+            Self::SecretFile(path, secret) if secret.is_weak() => Some(path),
             _ => None,
         }
     }
 }
 
-fn in_file(path: &Path, problem: InvalidJwtSettings) -> InvalidJwtSettings {
-    InvalidJwtSettings::InFile { path: path.to_owned(), problem: Box::new(problem) }
+impl JwtKey {
+    /// Reads the key and checks that it can be used.
+    pub fn check(&self) -> Result<(), InvalidJwtSettings> {
+        KeyMaterial::read(self)?.trusted_keys(&AcceptedAlgorithms::default()).map(drop)
+    }
 }
 
 fn read_text(path: &Path) -> Result<String, InvalidJwtSettings> {
-    String::from_utf8(read_file(path)?).map_err(|_| unreadable(path, "it is not text"))
+    String::from_utf8(read_file(path)?)
+        .map_err(|_| InvalidJwtSettings::unreadable(path, "it is not UTF-8"))
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, InvalidJwtSettings> {
@@ -88,13 +92,9 @@ fn read_file(path: &Path) -> Result<Vec<u8>, InvalidJwtSettings> {
         File::open(path)?.take(KeyMaterial::MAX_BYTES + 1).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
-    let bytes = read().map_err(|error| unreadable(path, &error.to_string()))?;
+    let bytes = read().map_err(|error| InvalidJwtSettings::unreadable(path, &error))?;
     if bytes.len() as u64 > KeyMaterial::MAX_BYTES {
-        return Err(unreadable(path, "it is too large for keys"));
+        return Err(InvalidJwtSettings::unreadable(path, "it is too large for a key file"));
     }
     Ok(bytes)
-}
-
-fn unreadable(path: &Path, reason: &str) -> InvalidJwtSettings {
-    InvalidJwtSettings::Unreadable { path: path.to_owned(), reason: reason.to_owned() }
 }

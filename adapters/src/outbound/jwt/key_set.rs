@@ -3,26 +3,27 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, Header, decode_header};
 use serde_json::{Map, Value};
 
-use super::algorithms::{Accepted, names};
+use super::algorithms::{AcceptedAlgorithms, names};
+use super::error::InvalidJwtSettings;
 use super::key_material::KeyMaterial;
-use super::settings::{InvalidJwtSettings, JwtSettings};
+use super::settings::JwtSettings;
 use super::trusted_key::TrustedKey;
 
-/// A token whose header can be read and asks for nothing special. Nothing that it says is believed
-/// yet, and where it brings or names keys itself (`jku`, `jwk`, `x5u`, `x5c`) nobody looks: whoever
-/// forges a token would bring the keys to it (RFC 8725, 3.10).
-pub(super) struct SignedToken<'a> {
+/// A token with a well-formed header. Its signature is not verified yet, so nothing in it is trusted.
+/// Keys that the token contains or links to (`jku`, `jwk`, `x5u`, `x5c`) are ignored: an attacker who
+/// forges a token would supply matching keys (RFC 8725, 3.10).
+pub(super) struct UnverifiedToken<'a> {
     text: &'a str,
     header: Header,
 }
 
-impl<'a> SignedToken<'a> {
-    pub(super) fn read(text: &'a str) -> Result<Self, TokenError> {
+impl<'a> UnverifiedToken<'a> {
+    pub(super) fn parse(text: &'a str) -> Result<Self, TokenError> {
         let header = decode_header(text)
-            .map_err(|_| TokenError::Invalid("its header cannot be read or names no algorithm"))?;
+            .map_err(|_| TokenError::Invalid("malformed header or unknown algorithm"))?;
         if header.crit.is_some() {
-            // RFC 7515, 4.1.11: what must be understood and is not makes the token invalid.
-            return Err(TokenError::Invalid("it asks for extensions"));
+            // A token with a critical extension that is not supported is invalid (RFC 7515, 4.1.11).
+            return Err(TokenError::Invalid("critical header extensions are not supported"));
         }
         Ok(Self { text, header })
     }
@@ -32,86 +33,87 @@ impl<'a> SignedToken<'a> {
     }
 }
 
-/// The keys of one source that tokens may be signed with. There may be several, as while an issuer
-/// changes from one to the next.
+/// The verification keys of one source.
 pub(super) struct KeySet(Vec<TrustedKey>);
 
-/// Why no key of a set opens a token.
+/// Why no key of a set verifies a token's signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unopened {
-    /// It names a key that is not in the set.
+pub(super) enum SignatureError {
+    /// The token's key id is not in the set.
     UnknownKey,
-    /// Those that may have signed it did not.
-    Refused(&'static str),
+    /// No key matches the token's header, or none of those that match has signed it.
+    Invalid(&'static str),
 }
 
 impl KeySet {
-    /// How many keys are tried with one token: what somebody sends who has no key at all costs no more
-    /// than that.
+    /// The maximum number of keys tried per token. It bounds the cost of a token that no key has signed.
     const MAX_TRIES: usize = JwtSettings::MAX_KEYS;
 
     pub(super) fn new(keys: Vec<TrustedKey>) -> Self {
         Self(keys)
     }
 
-    /// The keys that are set. Each must be of use, and so must be each accepted algorithm, unless it
-    /// may be for what a provider publishes.
-    pub(super) fn of_material(
+    /// The configured keys. Each key must support an accepted algorithm, and each accepted algorithm
+    /// must be supported by a key, unless `has_jwks` and a published key may use it.
+    pub(super) fn from_material(
         material: &[KeyMaterial],
-        accepted: &Accepted,
-        published: bool,
+        accepted: &AcceptedAlgorithms,
+        has_jwks: bool,
     ) -> Result<Self, InvalidJwtSettings> {
-        let fitting: Vec<_> = read(material, &Accepted::default())?
+        let supported: Vec<_> = trusted_keys(material, &AcceptedAlgorithms::default())?
             .iter()
-            .flat_map(|key| key.fitting().iter().copied())
+            .flat_map(|key| key.supported().iter().copied())
             .collect();
-        let of_use = |one: &Algorithm| {
-            fitting.contains(one) || (published && accepted.may_be_published(*one))
-        };
-        if let Some(other) = accepted.iter().find(|one| !of_use(one)) {
-            let (algorithm, fitting) = (format!("{other:?}"), names(&fitting));
-            return Err(InvalidJwtSettings::AlgorithmDoesNotFit { algorithm, fitting });
+        let has_key =
+            |one: &Algorithm| supported.contains(one) || (has_jwks && accepted.allow_in_jwks(*one));
+        if let Some(unused) = accepted.iter().find(|one| !has_key(one)) {
+            let (algorithm, supported) = (format!("{unused:?}"), names(&supported));
+            return Err(InvalidJwtSettings::AlgorithmWithoutKey { algorithm, supported });
         }
-        let keys = read(material, accepted)?;
-        match keys.len() {
-            many if many > JwtSettings::MAX_KEYS => Err(InvalidJwtSettings::TooManyKeys(many)),
-            _ => Ok(Self(keys)),
+        let keys = trusted_keys(material, accepted)?;
+        let max = JwtSettings::MAX_KEYS;
+        if keys.len() > max {
+            return Err(InvalidJwtSettings::TooManyKeys { keys: keys.len(), max });
         }
+        Ok(Self(keys))
     }
 
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// What a token claims, if one of the keys signed it. What it claims is not judged here.
-    pub(super) fn open(&self, token: &SignedToken<'_>) -> Result<Map<String, Value>, Unopened> {
-        let mut refused = "no key with its algorithm and key id is trusted";
-        let candidates = self.0.iter().filter(|one| one.may_have_signed(&token.header));
+    /// The token's claims, if one of the keys has signed it. The claims themselves are not checked.
+    pub(super) fn verify(
+        &self,
+        token: &UnverifiedToken<'_>,
+    ) -> Result<Map<String, Value>, SignatureError> {
+        let mut last_error = "no trusted key for its algorithm and key id";
+        let candidates = self.0.iter().filter(|one| one.matches(&token.header));
         for key in candidates.take(Self::MAX_TRIES) {
-            match key.open(token.text) {
+            match key.verify(token.text) {
                 Ok(claims) => return Ok(claims),
-                Err(error) => refused = reason(error.kind()),
+                Err(error) => last_error = reason(error.kind()),
             }
         }
         match &token.header.kid {
-            Some(id) if !self.0.iter().any(|key| key.is_named(id)) => Err(Unopened::UnknownKey),
-            _ => Err(Unopened::Refused(refused)),
+            Some(id) if !self.0.iter().any(|key| key.has_id(id)) => Err(SignatureError::UnknownKey),
+            _ => Err(SignatureError::Invalid(last_error)),
         }
     }
 }
 
-impl From<Unopened> for TokenError {
-    fn from(unopened: Unopened) -> Self {
-        Self::Invalid(match unopened {
-            Unopened::UnknownKey => "no key of that id has signed it",
-            Unopened::Refused(reason) => reason,
+impl From<SignatureError> for TokenError {
+    fn from(error: SignatureError) -> Self {
+        Self::Invalid(match error {
+            SignatureError::UnknownKey => "unknown key id",
+            SignatureError::Invalid(reason) => reason,
         })
     }
 }
 
-fn read(
+fn trusted_keys(
     material: &[KeyMaterial],
-    accepted: &Accepted,
+    accepted: &AcceptedAlgorithms,
 ) -> Result<Vec<TrustedKey>, InvalidJwtSettings> {
     let mut keys = Vec::new();
     for one in material {
@@ -122,10 +124,10 @@ fn read(
 
 fn reason(error: &ErrorKind) -> &'static str {
     match error {
-        ErrorKind::InvalidSignature => "its signature does not fit",
-        ErrorKind::Base64(_) => "it is not base64url",
-        ErrorKind::Json(_) | ErrorKind::Utf8(_) => "its claims are not a JSON object",
-        _ => "it is not a signed token",
+        ErrorKind::InvalidSignature => "the signature does not match",
+        ErrorKind::Base64(_) => "not base64url",
+        ErrorKind::Json(_) | ErrorKind::Utf8(_) => "the claims are not a JSON object",
+        _ => "not a signed token",
     }
 }
 
@@ -134,21 +136,21 @@ mod tests {
     use jsonwebtoken::DecodingKey;
 
     use super::super::algorithms::HMAC;
+    use super::super::settings::{JwtKey, Secret};
     use super::super::signing::{Key, SECRET};
-    use super::super::{JwtKey, Secret};
     use super::*;
 
     fn key_set(keys: &[JwtKey], algorithms: &[&str]) -> Result<KeySet, InvalidJwtSettings> {
         let names: Vec<_> = algorithms.iter().map(ToString::to_string).collect();
         let material: Vec<_> = keys.iter().map(|key| KeyMaterial::read(key).unwrap()).collect();
-        KeySet::of_material(&material, &Accepted::parse(&names)?, false)
+        KeySet::from_material(&material, &AcceptedAlgorithms::parse(&names)?, false)
     }
 
     fn secret() -> JwtKey {
         JwtKey::Secret(Secret::new(*SECRET).unwrap())
     }
 
-    fn refused(key: JwtKey, algorithms: &[&str]) -> InvalidJwtSettings {
+    fn error_of(key: JwtKey, algorithms: &[&str]) -> InvalidJwtSettings {
         match key_set(&[key], algorithms) {
             Ok(_) => panic!("accepted {algorithms:?}"),
             Err(error) => error,
@@ -156,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn algorithms_fit_the_key_or_are_refused() {
+    fn algorithm_that_no_key_supports_is_rejected() {
         let rsa = || Key::rsa().public();
         for (key, algorithms) in [
             (secret(), &["RS256"][..]),
@@ -168,41 +170,42 @@ mod tests {
             (Key::p384().public(), &["ES256"]),
             (Key::ed25519().public(), &["ES256"]),
         ] {
-            let error = refused(key, algorithms);
+            let error = error_of(key, algorithms);
             assert!(
-                matches!(error, InvalidJwtSettings::AlgorithmDoesNotFit { .. }),
+                matches!(error, InvalidJwtSettings::AlgorithmWithoutKey { .. }),
                 "{algorithms:?}: {error}"
             );
         }
         for name in ["none", "HS257", "rs256", ""] {
             let expected = InvalidJwtSettings::UnknownAlgorithm(name.to_owned());
-            assert_eq!(refused(rsa(), &[name]), expected);
+            assert_eq!(error_of(rsa(), &[name]), expected);
         }
         assert_eq!(
-            refused(rsa(), &["HS256"]).to_string(),
-            "HS256 fits no key that is set; they are for RS256, RS384, RS512, PS256, PS384, PS512"
+            error_of(rsa(), &["HS256"]).to_string(),
+            "no configured key can be used with HS256; \
+             the keys support RS256, RS384, RS512, PS256, PS384, PS512"
         );
     }
 
     #[test]
-    fn what_is_not_a_public_key_is_refused_and_said_so() {
+    fn pem_without_a_public_key_is_rejected_with_its_reason() {
         for pem in [
             "",
             "hello",
             "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n",
             "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n",
         ] {
-            let error = refused(JwtKey::PublicPem(pem.to_owned()), &[]);
+            let error = error_of(JwtKey::PublicPem(pem.to_owned()), &[]);
             assert_eq!(error, InvalidJwtSettings::NotAPublicKey, "{pem}");
         }
         for key in [Key::rsa(), Key::p256(), Key::ed25519()] {
             let private = JwtKey::PublicPem(key.private_pem().to_owned());
-            assert_eq!(refused(private, &[]), InvalidJwtSettings::PrivateKey);
+            assert_eq!(error_of(private, &[]), InvalidJwtSettings::PrivateKey);
         }
     }
 
     #[test]
-    fn an_rsa_key_that_can_be_broken_is_refused() {
+    fn short_rsa_key_is_rejected() {
         let pem = "-----BEGIN PUBLIC KEY-----
 MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQCvyyBNLLRmmGLl2MSpx5KR6d2E
 QvWJv3FvQjRppOjMQCs5JvtvCMD4nKyOp3EQBmDCxDZRmx2MvM+tV/OH9gpnnTB4
@@ -210,13 +213,13 @@ rLxhPcGlYzHnS52KuGaAvd+tv9XkzKYLV4h0jP+WW6BAaNiMMaVb+1E8hzS3jMA7
 u208aeDrL3guDMD6zQIDAQAB
 -----END PUBLIC KEY-----
 ";
-        let error = refused(JwtKey::PublicPem(pem.to_owned()), &[]);
+        let error = error_of(JwtKey::PublicPem(pem.to_owned()), &[]);
         assert_eq!(error, InvalidJwtSettings::WeakRsaKey(1024));
     }
 
     #[test]
-    fn the_usual_algorithm_is_the_keys_own() {
-        for (key, usual) in [
+    fn default_algorithm_depends_on_the_key_type() {
+        for (key, default) in [
             (secret(), Algorithm::HS256),
             (Key::rsa().public(), Algorithm::RS256),
             (Key::p256().public(), Algorithm::ES256),
@@ -224,24 +227,24 @@ u208aeDrL3guDMD6zQIDAQAB
             (Key::ed25519().public(), Algorithm::EdDSA),
         ] {
             let keys = key_set(&[key], &[]).unwrap();
-            assert_eq!(keys.0[0].algorithms(), [usual]);
+            assert_eq!(keys.0[0].algorithms(), [default]);
         }
     }
 
     #[test]
-    fn a_named_key_is_taken_by_its_name_and_the_next_is_tried_after_one_that_does_not_fit() {
-        let named = |id: Option<&str>, secret: &[u8]| {
+    fn key_is_selected_by_id_and_without_id_all_keys_are_tried() {
+        let key = |id: Option<&str>, secret: &[u8]| {
             TrustedKey::new(id, DecodingKey::from_secret(secret), HMAC, vec![Algorithm::HS256])
         };
-        let keys = KeySet(vec![named(Some("old"), b"1"), named(Some("new"), b"2")]);
-        assert!(open(&keys, &token(Some("new"), b"2")).is_ok());
-        assert!(open(&keys, &token(Some("old"), b"1")).is_ok());
-        assert!(open(&keys, &token(None, b"2")).is_ok());
-        let refused = Err(Unopened::Refused("its signature does not fit"));
-        assert_eq!(open(&keys, &token(Some("old"), b"2")), refused);
-        assert_eq!(open(&keys, &token(None, b"3")), refused);
-        assert_eq!(open(&keys, &token(Some("other"), b"2")), Err(Unopened::UnknownKey));
-        assert!(open(&KeySet(vec![named(None, b"1")]), &token(Some("x"), b"1")).is_ok());
+        let keys = KeySet(vec![key(Some("old"), b"1"), key(Some("new"), b"2")]);
+        assert!(verify(&keys, &token(Some("new"), b"2")).is_ok());
+        assert!(verify(&keys, &token(Some("old"), b"1")).is_ok());
+        assert!(verify(&keys, &token(None, b"2")).is_ok());
+        let mismatch = Err(SignatureError::Invalid("the signature does not match"));
+        assert_eq!(verify(&keys, &token(Some("old"), b"2")), mismatch);
+        assert_eq!(verify(&keys, &token(None, b"3")), mismatch);
+        assert_eq!(verify(&keys, &token(Some("other"), b"2")), Err(SignatureError::UnknownKey));
+        assert!(verify(&KeySet(vec![key(None, b"1")]), &token(Some("x"), b"1")).is_ok());
     }
 
     fn token(kid: Option<&str>, secret: &[u8]) -> String {
@@ -251,12 +254,12 @@ u208aeDrL3guDMD6zQIDAQAB
         jsonwebtoken::encode(&header, &serde_json::json!({}), &key).unwrap()
     }
 
-    fn open(keys: &KeySet, token: &str) -> Result<Map<String, Value>, Unopened> {
-        keys.open(&SignedToken::read(token).unwrap())
+    fn verify(keys: &KeySet, token: &str) -> Result<Map<String, Value>, SignatureError> {
+        keys.verify(&UnverifiedToken::parse(token).unwrap())
     }
 
     #[test]
-    fn a_secret_and_public_keys_stand_side_by_side_each_with_its_own_algorithms() {
+    fn secret_and_public_keys_coexist_each_with_its_own_algorithms() {
         let keys = [Key::rsa().public(), secret(), Key::p256().public(), Key::ed25519().public()];
         let set = key_set(&keys, &[]).unwrap();
         let algorithms: Vec<_> = set.0.iter().map(|key| key.algorithms()[0]).collect();
@@ -266,12 +269,12 @@ u208aeDrL3guDMD6zQIDAQAB
         let set = key_set(&keys[..2], &["HS512", "PS256", "RS512"]).unwrap();
         assert_eq!(set.0[0].algorithms(), [Algorithm::PS256, Algorithm::RS512]);
         assert_eq!(set.0[1].algorithms(), [Algorithm::HS512]);
-        let of_no_use = key_set(&keys[..2], &["HS256"]).err().unwrap();
-        assert!(matches!(of_no_use, InvalidJwtSettings::KeyOfNoUse(_)), "{of_no_use}");
+        let error = key_set(&keys[..2], &["HS256"]).err().unwrap();
+        assert!(matches!(error, InvalidJwtSettings::KeyWithoutAlgorithm(_)), "{error}");
     }
 
     #[test]
-    fn a_pem_text_may_hold_several_keys_and_words_between_them() {
+    fn pem_may_contain_several_keys_with_text_between_them() {
         let keys = [Key::rsa(), Key::p256(), Key::ed25519()];
         let pem = keys.each_ref().map(Key::public_pem).join("the next one:\n");
         let set = key_set(&[JwtKey::PublicPem(pem.clone())], &[]).unwrap();
@@ -279,27 +282,31 @@ u208aeDrL3guDMD6zQIDAQAB
             keys.iter().zip([Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA])
         {
             let token = key.sign(algorithm, &serde_json::json!({}));
-            assert!(open(&set, &token).is_ok(), "{algorithm:?}");
+            assert!(verify(&set, &token).is_ok(), "{algorithm:?}");
         }
-        let spoilt = format!("{pem}-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----");
-        let error = refused(JwtKey::PublicPem(spoilt), &[]);
+        let broken = format!("{pem}-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----");
+        let error = error_of(JwtKey::PublicPem(broken), &[]);
         assert_eq!(error, InvalidJwtSettings::NotAPublicKey);
     }
 
     #[test]
-    fn the_number_of_keys_and_of_tries_is_bounded() {
+    fn number_of_keys_and_of_tries_is_limited() {
         let many: Vec<_> = (0..=JwtSettings::MAX_KEYS).map(|_| secret()).collect();
         let error = key_set(&many, &[]).err().unwrap();
-        assert_eq!(error, InvalidJwtSettings::TooManyKeys(JwtSettings::MAX_KEYS + 1));
+        let max = JwtSettings::MAX_KEYS;
+        assert_eq!(error, InvalidJwtSettings::TooManyKeys { keys: max + 1, max });
 
-        let named = |number: usize| {
+        let numbered = |number: usize| {
             let (id, secret) = (number.to_string(), [u8::try_from(number).unwrap()]);
             let key = DecodingKey::from_secret(&secret);
             TrustedKey::new(Some(&id), key, HMAC, vec![Algorithm::HS256])
         };
-        let published = KeySet((0..20).map(named).collect());
-        assert!(open(&published, &token(None, &[15])).is_ok());
-        assert!(open(&published, &token(None, &[16])).is_err(), "a seventeenth is not tried");
-        assert!(open(&published, &token(Some("16"), &[16])).is_ok(), "by its name it is found");
+        let published = KeySet((0..20).map(numbered).collect());
+        assert!(verify(&published, &token(None, &[15])).is_ok());
+        assert!(verify(&published, &token(None, &[16])).is_err(), "the 17th key is not tried");
+        assert!(
+            verify(&published, &token(Some("16"), &[16])).is_ok(),
+            "a key with a matching id is found"
+        );
     }
 }

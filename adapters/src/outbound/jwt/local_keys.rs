@@ -6,41 +6,42 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::algorithms::Accepted;
+use super::algorithms::AcceptedAlgorithms;
+use super::error::InvalidJwtSettings;
 use super::key_material::KeyMaterial;
 use super::key_set::KeySet;
-use super::settings::{InvalidJwtSettings, JwtKey, JwtSettings};
+use super::settings::{JwtKey, JwtSettings, Secret};
 
-/// The keys that are set here or lie in files. Files are read again when they change.
+/// The keys from settings and files. Files are read again when they change.
 pub(super) struct LocalKeys {
     sources: Vec<JwtKey>,
-    accepted: Accepted,
-    published: bool,
+    accepted: AcceptedAlgorithms,
+    has_jwks: bool,
     current: RwLock<Arc<KeySet>>,
-    /// What was read last, to tell a change, and so that what is wrong with it is said once.
-    last: Mutex<Result<Vec<KeyMaterial>, InvalidJwtSettings>>,
+    /// The result of the last read: to detect a change, and to log an error only once.
+    last_read: Mutex<Result<Vec<KeyMaterial>, InvalidJwtSettings>>,
 }
 
 impl LocalKeys {
-    /// How often files are read. By their content: where a file is a link into a folder that is
-    /// swapped for another, as mounted secrets are, neither its time nor its number need change.
-    const LOOK_EVERY: Duration = Duration::from_secs(5);
+    /// The interval at which files are read. Changes are detected by content: a mounted secret is a
+    /// symbolic link into a folder that is replaced, and its mtime and inode need not change.
+    const POLL_INTERVAL: Duration = Duration::from_secs(5);
 
     pub(super) fn new(settings: &JwtSettings) -> Result<Self, InvalidJwtSettings> {
-        let accepted = Accepted::parse(&settings.algorithms)?;
-        let published = settings.has_published_keys();
+        let accepted = AcceptedAlgorithms::parse(&settings.algorithms)?;
+        let has_jwks = settings.has_jwks();
         let material = Self::read(&settings.keys)?;
-        let keys = KeySet::of_material(&material, &accepted, published)?;
+        let keys = KeySet::from_material(&material, &accepted, has_jwks)?;
         if keys.len() == 0 && settings.jwks.is_none() {
             return Err(InvalidJwtSettings::NoKey);
         }
-        warn_of_weak_secrets(&material);
+        warn_about_weak_secrets(&material);
         Ok(Self {
             sources: settings.keys.clone(),
             accepted,
-            published,
+            has_jwks,
             current: RwLock::new(Arc::new(keys)),
-            last: Mutex::new(Ok(material)),
+            last_read: Mutex::new(Ok(material)),
         })
     }
 
@@ -52,17 +53,17 @@ impl LocalKeys {
         self.current.read().clone()
     }
 
-    /// Reads the files again and again, and at once when told to, until told to stop.
-    pub(super) async fn keep(self: Arc<Self>, reload: &Notify, stop: &CancellationToken) {
+    /// Reads the files periodically, and at once on `reload`, until `stop` is cancelled.
+    pub(super) async fn run_reload(self: Arc<Self>, reload: &Notify, stop: &CancellationToken) {
         loop {
-            let told = tokio::select! {
+            let forced = tokio::select! {
                 () = stop.cancelled() => return,
                 () = reload.notified() => true,
-                () = tokio::time::sleep(Self::LOOK_EVERY), if self.has_files() => false,
+                () = tokio::time::sleep(Self::POLL_INTERVAL), if self.has_files() => false,
             };
             let keys = self.clone();
-            // A network file system may take its time. Should it panic, the keys stay as they are.
-            let _ = tokio::task::spawn_blocking(move || keys.reload(told)).await;
+            // A network file system can block. After a panic the old keys stay in use.
+            let _ = tokio::task::spawn_blocking(move || keys.reload(forced)).await;
         }
     }
 
@@ -71,36 +72,40 @@ impl LocalKeys {
         self.sources.iter().any(in_file)
     }
 
-    /// Takes over what the files hold now, all of it or nothing. `told`: also when they seem to hold
-    /// what they held before.
-    fn reload(&self, told: bool) {
+    /// Replaces all keys by the current content of the files, or none if any of it is invalid. `forced`:
+    /// even if the content has not changed.
+    fn reload(&self, forced: bool) {
         let read = Self::read(&self.sources);
-        let mut last = self.last.lock();
-        if !told && *last == read {
+        let mut last_read = self.last_read.lock();
+        if !forced && *last_read == read {
             return;
         }
-        last.clone_from(&read);
+        last_read.clone_from(&read);
         let keys = read.and_then(|material| {
-            let keys = KeySet::of_material(&material, &self.accepted, self.published)?;
-            warn_of_weak_secrets(&material);
+            let keys = KeySet::from_material(&material, &self.accepted, self.has_jwks)?;
+            warn_about_weak_secrets(&material);
             Ok(keys)
         });
         match keys {
             Ok(keys) => {
-                info!(keys = keys.len(), "keys for tokens read again");
+                info!(keys = keys.len(), "token keys reloaded");
                 *self.current.write() = Arc::new(keys);
             }
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
-                error!(error, "keys for tokens cannot be read again: the old ones stay");
+                error!(error, "token key reload failed; keeping the old keys");
             }
         }
     }
 }
 
-fn warn_of_weak_secrets(material: &[KeyMaterial]) {
+fn warn_about_weak_secrets(material: &[KeyMaterial]) {
     for file in material.iter().filter_map(KeyMaterial::weak_secret_file) {
-        warn!(file = %file.display(), "the secret in it is so short that it can be guessed from any one token");
+        warn!(
+            file = %file.display(),
+            min_bytes = Secret::STRONG_BYTES,
+            "HMAC secret is too short; it can be brute-forced from a single token"
+        );
     }
 }
 
@@ -113,8 +118,7 @@ mod tests {
     use serde_json::json;
     use tempfile::TempDir;
 
-    use super::super::Secret;
-    use super::super::key_set::SignedToken;
+    use super::super::key_set::UnverifiedToken;
     use super::super::signing::Key;
     use super::*;
 
@@ -125,9 +129,9 @@ mod tests {
         LocalKeys::new(&JwtSettings::new(sources)).unwrap()
     }
 
-    fn believes(keys: &LocalKeys, secret: &str) -> bool {
+    fn accepts(keys: &LocalKeys, secret: &str) -> bool {
         let token = Key::secret(secret.as_bytes()).sign(Algorithm::HS256, &json!({}));
-        keys.current().open(&SignedToken::read(&token).unwrap()).is_ok()
+        keys.current().verify(&UnverifiedToken::parse(&token).unwrap()).is_ok()
     }
 
     fn secret_file(folder: &Path, secret: &str) -> JwtKey {
@@ -137,43 +141,43 @@ mod tests {
     }
 
     #[test]
-    fn a_line_end_is_not_part_of_a_secret_and_a_space_is() {
+    fn trailing_line_break_is_not_part_of_a_secret_but_a_space_is() {
         let folder = TempDir::new().unwrap();
         for ending in ["", "\n", "\r\n"] {
             let keys = keys([secret_file(folder.path(), &format!("{OLD}{ending}"))]);
-            assert!(believes(&keys, OLD), "{ending:?}");
+            assert!(accepts(&keys, OLD), "{ending:?}");
         }
-        assert!(!believes(&keys([secret_file(folder.path(), &format!("{OLD} "))]), OLD));
+        assert!(!accepts(&keys([secret_file(folder.path(), &format!("{OLD} "))]), OLD));
         let empty = JwtSettings::new([secret_file(folder.path(), "\n")]);
         let error = LocalKeys::new(&empty).err().unwrap();
         assert!(error.to_string().ends_with("secret: the secret must not be empty"), "{error}");
     }
 
     #[test]
-    fn a_file_that_changes_is_taken_over_and_one_that_breaks_is_not() {
+    fn changed_file_is_loaded_and_invalid_or_missing_file_keeps_the_old_keys() {
         let folder = TempDir::new().unwrap();
         let file = secret_file(folder.path(), OLD);
         let path = folder.path().join("secret");
-        let kept = JwtKey::Secret(Secret::new(b"always there".as_slice()).unwrap());
-        let keys = keys([kept, file]);
+        let fixed = JwtKey::Secret(Secret::new(b"always there".as_slice()).unwrap());
+        let keys = keys([fixed, file]);
 
         fs::write(&path, NEW).unwrap();
         keys.reload(false);
-        assert!(believes(&keys, NEW) && !believes(&keys, OLD) && believes(&keys, "always there"));
+        assert!(accepts(&keys, NEW) && !accepts(&keys, OLD) && accepts(&keys, "always there"));
         fs::write(&path, "").unwrap();
         keys.reload(false);
-        assert!(believes(&keys, NEW), "empty");
+        assert!(accepts(&keys, NEW), "empty");
         fs::remove_file(&path).unwrap();
         keys.reload(true);
-        assert!(believes(&keys, NEW), "gone");
+        assert!(accepts(&keys, NEW), "missing");
         fs::write(&path, OLD).unwrap();
         keys.reload(false);
-        assert!(believes(&keys, OLD) && !believes(&keys, NEW));
+        assert!(accepts(&keys, OLD) && !accepts(&keys, NEW));
     }
 
     #[cfg(unix)]
     #[test]
-    fn a_folder_swapped_by_a_link_is_seen() {
+    fn change_through_a_symbolic_link_is_detected() {
         use std::os::unix::fs::symlink;
 
         let folder = TempDir::new().unwrap();
@@ -182,47 +186,47 @@ mod tests {
             fs::create_dir(path(version)).unwrap();
             fs::write(path(version).join("secret"), secret).unwrap();
         }
-        // As a mounted secret is: the file is a link through a link to the folder of its version.
+        // Like a mounted secret: the file is a link, through a link, to the folder of its version.
         symlink("v1", path("data")).unwrap();
         symlink("data/secret", path("secret")).unwrap();
         let keys = keys([JwtKey::SecretFile(path("secret"))]);
-        assert!(believes(&keys, OLD));
+        assert!(accepts(&keys, OLD));
 
         symlink("v2", path("data.new")).unwrap();
         fs::rename(path("data.new"), path("data")).unwrap();
         keys.reload(false);
-        assert!(believes(&keys, NEW) && !believes(&keys, OLD));
+        assert!(accepts(&keys, NEW) && !accepts(&keys, OLD));
     }
 
     #[test]
-    fn a_set_in_a_file_is_read_and_what_is_too_large_is_not() {
+    fn jwks_file_is_read_and_too_large_file_is_rejected() {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("jwks.json");
         let key = Key::ed25519();
         fs::write(&path, json!({ "keys": [key.jwk("k1")] }).to_string()).unwrap();
         let set = keys([JwtKey::JwksFile(path.clone())]);
-        let token = key.sign_named("k1", &json!({}));
-        assert!(set.current().open(&SignedToken::read(&token).unwrap()).is_ok());
+        let token = key.sign_with_id("k1", &json!({}));
+        assert!(set.current().verify(&UnverifiedToken::parse(&token).unwrap()).is_ok());
 
         fs::write(&path, vec![b' '; 1024 * 1024 + 1]).unwrap();
         let error = LocalKeys::new(&JwtSettings::new([JwtKey::JwksFile(path)])).err().unwrap();
-        assert!(error.to_string().ends_with("it is too large for keys"), "{error}");
+        assert!(error.to_string().ends_with("it is too large for a key file"), "{error}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn files_are_looked_at_until_told_to_stop() {
+    async fn files_are_polled_until_cancellation() {
         let folder = TempDir::new().unwrap();
         let keys = Arc::new(keys([secret_file(folder.path(), OLD)]));
         let (reload, stop) = (Arc::new(Notify::new()), CancellationToken::new());
-        let keeping = tokio::spawn({
+        let polling = tokio::spawn({
             let (keys, reload, stop) = (keys.clone(), reload.clone(), stop.clone());
-            async move { keys.keep(&reload, &stop).await }
+            async move { keys.run_reload(&reload, &stop).await }
         });
         secret_file(folder.path(), NEW);
-        while !believes(&keys, NEW) {
+        while !accepts(&keys, NEW) {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
         stop.cancel();
-        keeping.await.unwrap();
+        polling.await.unwrap();
     }
 }

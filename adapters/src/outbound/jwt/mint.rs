@@ -5,13 +5,14 @@ use belfry_domain::{Timestamp, UserId};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Map, Value};
 
-use super::algorithms::Accepted;
+use super::algorithms::AcceptedAlgorithms;
+use super::error::InvalidJwtSettings;
 use super::key_material::KeyMaterial;
 use super::key_set::KeySet;
 use super::local_keys::LocalKeys;
-use super::settings::{InvalidJwtSettings, JwtSettings};
+use super::settings::JwtSettings;
 
-/// Signs tokens, for those who try things out: a verifier with the same settings believes them.
+/// Signs tokens for development. A verifier with the same settings accepts them.
 pub struct TokenMint {
     key: EncodingKey,
     algorithm: Algorithm,
@@ -21,27 +22,27 @@ pub struct TokenMint {
     scope_claim: String,
 }
 
-/// Why no tokens can be signed with these settings.
+/// Why tokens cannot be signed with these settings.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CannotMint {
-    /// Only the issuer has the private half.
-    #[error(
-        "tokens are checked with a public key here, and only its owner can sign with the other half"
-    )]
+pub enum TokenMintError {
+    /// No secret is configured, and only the issuer has the private key.
+    #[error("only public keys are configured; signing a token needs the issuer's private key")]
     PublicKey,
-    /// The settings make no sense.
+    #[expect(missing_docs, reason = "the inner type is documented")]
     #[error(transparent)]
     Settings(#[from] InvalidJwtSettings),
 }
 
 impl TokenMint {
-    /// Signs with the first secret of the settings, and says in a token what they ask for.
-    pub fn new(settings: &JwtSettings) -> Result<Self, CannotMint> {
-        let accepted = Accepted::parse(&settings.algorithms)?;
+    /// Signs with the first secret in the settings. Tokens get the issuer, the first audience and the
+    /// claim names of the settings.
+    pub fn new(settings: &JwtSettings) -> Result<Self, TokenMintError> {
+        let accepted = AcceptedAlgorithms::parse(&settings.algorithms)?;
         let material = LocalKeys::read(&settings.keys)?;
-        // Refuses what does not fit together, as the verifier does.
-        KeySet::of_material(&material, &accepted, settings.has_published_keys())?;
-        let secret = material.iter().find_map(KeyMaterial::secret).ok_or(CannotMint::PublicKey)?;
+        // Rejects the same invalid settings as the verifier.
+        KeySet::from_material(&material, &accepted, settings.has_jwks())?;
+        let secret =
+            material.iter().find_map(KeyMaterial::secret).ok_or(TokenMintError::PublicKey)?;
         Ok(Self {
             key: EncodingKey::from_secret(secret.reveal()),
             algorithm: accepted.to_sign(),
@@ -52,43 +53,29 @@ impl TokenMint {
         })
     }
 
-    /// A token of that user with these scopes, which holds from `now` for `ttl`.
+    /// A token for this user with these scopes, valid from `now` for `ttl`.
+    #[expect(clippy::missing_panics_doc, reason = "signing with a secret cannot fail")]
     pub fn mint(&self, user: &UserId, scopes: &[&str], ttl: Duration, now: Timestamp) -> String {
-        let iat = ("iat".to_owned(), seconds(now));
-        self.sign(user, scopes, now.plus(ttl), [iat])
-    }
-
-    #[cfg(test)]
-    pub(super) fn mint_until(&self, user: &UserId, scopes: &[&str], end: Timestamp) -> String {
-        self.sign(user, scopes, end, [])
-    }
-
-    fn sign(
-        &self,
-        user: &UserId,
-        scopes: &[&str],
-        end: Timestamp,
-        more: impl IntoIterator<Item = (String, Value)>,
-    ) -> String {
-        let mut claims: Map<String, Value> = more.into_iter().collect();
-        let mut claim = |name: &str, value: Value| claims.insert(name.to_owned(), value);
-        claim(&self.user_claim, user.as_str().into());
-        claim("exp", seconds(end));
+        let mut claims = Map::new();
+        let mut add = |name: &str, value: Value| claims.insert(name.to_owned(), value);
+        add("iat", seconds(now));
+        add(&self.user_claim, user.as_str().into());
+        add("exp", seconds(now.plus(ttl)));
         if !scopes.is_empty() {
-            claim(&self.scope_claim, scopes.join(" ").into());
+            add(&self.scope_claim, scopes.join(" ").into());
         }
         if let Some(issuer) = &self.issuer {
-            claim("iss", issuer.as_str().into());
+            add("iss", issuer.as_str().into());
         }
         if let Some(audience) = &self.audience {
-            claim("aud", audience.as_str().into());
+            add("aud", audience.as_str().into());
         }
         encode(&Header::new(self.algorithm), &claims, &self.key)
             .expect("a secret and an HMAC algorithm sign any text")
     }
 }
 
-/// Whole seconds, as `NumericDate` is usually written.
+/// A `NumericDate` (RFC 7519, 2) in whole seconds.
 fn seconds(at: Timestamp) -> Value {
     at.unix_millis().div_euclid(1_000).into()
 }
@@ -106,12 +93,13 @@ mod tests {
     use belfry_application::ports::{BearerToken, Scopes, TokenVerifier as _};
     use belfry_application::testing::{ManualClock, at, user};
 
+    use super::super::settings::{JwtKey, Secret};
     use super::super::signing::{Key, SECRET};
-    use super::super::{JwtKey, JwtVerifier, Secret};
+    use super::super::token_verifier::JwtVerifier;
     use super::*;
 
     #[tokio::test]
-    async fn what_is_minted_is_believed_under_the_same_settings() {
+    async fn minted_token_is_accepted_under_the_same_settings() {
         let settings = JwtSettings {
             algorithms: vec!["HS384".to_owned()],
             issuer: Some("https://id.example.org".to_owned()),
@@ -130,22 +118,22 @@ mod tests {
         let token = BearerToken::parse(&token).unwrap().unwrap();
         let claims = verifier.verify(&token).await.unwrap();
         assert_eq!(claims.user, user("ada"));
-        assert!(claims.scopes.contain(Scopes::WRITE));
+        assert!(claims.scopes.contains(Scopes::WRITE));
         assert_eq!(claims.expires_at, at(1_800_000_060_000));
     }
 
     #[test]
-    fn an_algorithm_that_does_not_fit_signs_nothing() {
+    fn algorithm_that_no_key_supports_is_rejected() {
         let settings = JwtSettings {
             algorithms: vec!["RS256".to_owned()],
             ..JwtSettings::new([Key::hmac().public()])
         };
-        assert!(matches!(TokenMint::new(&settings), Err(CannotMint::Settings(_))));
+        assert!(matches!(TokenMint::new(&settings), Err(TokenMintError::Settings(_))));
     }
 
     #[test]
-    fn a_public_key_signs_nothing() {
+    fn settings_with_only_public_keys_are_rejected() {
         let settings = JwtSettings::new([Key::p256().public()]);
-        assert_eq!(TokenMint::new(&settings).unwrap_err(), CannotMint::PublicKey);
+        assert_eq!(TokenMint::new(&settings).unwrap_err(), TokenMintError::PublicKey);
     }
 }

@@ -1,17 +1,18 @@
-//! JSON Web Tokens (RFC 7519): who a token speaks for, and tokens for trying things out.
+//! JSON Web Tokens (RFC 7519): verification, and signing of tokens for development.
 //!
-//! [`JwtVerifier`] believes what [`JwtSettings`] say. Keys that are set or lie in files are in
-//! `local_keys`, those that an identity provider publishes (JWKS, RFC 7517) in `remote_keys`. For
-//! development there is a key that Belfry makes itself ([`DevelopmentKey`]), and [`TokenMint`] signs
-//! tokens that a verifier with the same settings believes.
+//! [`JwtVerifier`] verifies tokens according to [`JwtSettings`]. `local_keys` has the keys from settings
+//! and files, `remote_keys` those that an identity provider publishes (JWKS, RFC 7517). For development,
+//! Belfry generates its own key ([`DevelopmentKey`]), and [`TokenMint`] signs tokens that a verifier
+//! with the same settings accepts.
 
 mod algorithms;
 mod claim_rules;
 mod development;
+mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod jwks;
-mod jwks_fetch;
+mod jwks_client;
 mod key_material;
 mod key_set;
 mod local_keys;
@@ -22,8 +23,9 @@ mod token_verifier;
 mod trusted_key;
 
 pub use development::{DevelopmentKey, DevelopmentKeyError};
-pub use mint::{CannotMint, TokenMint};
-pub use settings::{InvalidJwtSettings, JwksSettings, JwtKey, JwtSettings, Secret};
+pub use error::InvalidJwtSettings;
+pub use mint::{TokenMint, TokenMintError};
+pub use settings::{JwksSettings, JwtKey, JwtSettings, Secret};
 pub use token_verifier::JwtVerifier;
 
 #[cfg(test)]

@@ -8,23 +8,23 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::algorithms::Accepted;
+use super::algorithms::AcceptedAlgorithms;
 use super::jwks;
-use super::jwks_fetch::JwksFetch;
-use super::key_set::{KeySet, SignedToken, Unopened};
+use super::jwks_client::JwksSource;
+use super::key_set::{KeySet, SignatureError, UnverifiedToken};
 use super::settings::JwksSettings;
 
-/// The keys that an identity provider publishes, as they were fetched last.
+/// The keys that an identity provider publishes, as of the last successful fetch.
 ///
-/// A token whose key is known is checked with what is in memory. One that names an unknown key has them
-/// fetched again and waits for that, unless they have just been fetched; so tokens with made-up key ids
-/// cause one fetch in each [`JwksSettings::cooldown`], however many they are.
+/// A token with a known key id is verified in memory. A token with an unknown key id requests a fetch and
+/// waits for it, unless the last fetch was within [`JwksSettings::cooldown`]. Any number of tokens with
+/// made-up key ids therefore cause at most one fetch per cooldown.
 pub(super) struct RemoteKeys {
     settings: JwksSettings,
-    fetch: Box<dyn JwksFetch>,
-    accepted: Accepted,
+    source: Box<dyn JwksSource>,
+    accepted: AcceptedAlgorithms,
     state: watch::Sender<State>,
-    wanted: Notify,
+    refresh_requested: Notify,
 }
 
 #[derive(Clone, Default)]
@@ -33,10 +33,11 @@ struct State {
     last_attempt: Option<Attempt>,
 }
 
-/// Keys, the document they were in, and when it was last seen.
+/// The keys of the last successful fetch.
 #[derive(Clone)]
 struct Fetched {
     keys: Arc<KeySet>,
+    /// The text that `keys` were parsed from; the same text is not parsed again.
     document: Arc<str>,
     at: Instant,
 }
@@ -49,135 +50,139 @@ struct Attempt {
 
 impl RemoteKeys {
     /// How long a token waits for a fetch: less than a device has to sign in.
-    const WAIT: Duration = Duration::from_secs(3);
-    const FIRST_PAUSE: Duration = Duration::from_secs(1);
-    const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+    const MAX_WAIT: Duration = Duration::from_secs(3);
+    const MIN_BACKOFF: Duration = Duration::from_secs(1);
+    const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
     pub(super) fn new(
         settings: JwksSettings,
-        fetch: Box<dyn JwksFetch>,
-        accepted: Accepted,
+        source: Box<dyn JwksSource>,
+        accepted: AcceptedAlgorithms,
     ) -> Self {
-        let (state, wanted) = (watch::Sender::default(), Notify::new());
-        Self { settings, fetch, accepted, state, wanted }
+        let (state, refresh_requested) = (watch::Sender::default(), Notify::new());
+        Self { settings, source, accepted, state, refresh_requested }
     }
 
-    /// Whether a token of this algorithm can be one of theirs.
-    pub(super) fn may_have_signed(&self, token: &SignedToken<'_>) -> bool {
-        self.accepted.may_be_published(token.algorithm())
+    /// Whether a published key may have signed a token with this algorithm.
+    pub(super) fn may_have_signed(&self, token: &UnverifiedToken<'_>) -> bool {
+        self.accepted.allow_in_jwks(token.algorithm())
     }
 
-    /// Whether there are keys to check tokens with.
-    pub(super) fn are_known(&self) -> bool {
-        self.usable(&self.state.borrow()).is_some()
+    /// Whether keys have been fetched and are not older than [`JwksSettings::max_stale`].
+    pub(super) fn are_available(&self) -> bool {
+        self.usable_keys(&self.state.borrow()).is_some()
     }
 
-    /// Asks for a fetch. It is passed over where the last one was not long ago.
-    pub(super) fn refresh(&self) {
-        self.wanted.notify_one();
+    /// Requests a fetch. The request is ignored within [`JwksSettings::cooldown`] of the last fetch.
+    pub(super) fn request_refresh(&self) {
+        self.refresh_requested.notify_one();
     }
 
-    /// What a token claims, if one of the keys signed it.
-    pub(super) async fn open(
+    /// The token's claims, if a published key has signed it. The claims themselves are not checked.
+    pub(super) async fn verify(
         &self,
-        token: &SignedToken<'_>,
+        token: &UnverifiedToken<'_>,
     ) -> Result<Map<String, Value>, TokenError> {
-        // A copy, so that no token holds the lock while it is checked.
+        // A clone, so that verification does not hold the lock.
         let state = self.state.borrow().clone();
-        if let Some(decided) = self.decide(&state, token) {
-            return decided;
+        if let Some(result) = self.verify_with(&state, token) {
+            return result;
         }
         let mut changes = self.state.subscribe();
         let state = changes.borrow_and_update().clone();
-        if self.may_fetch(&state) {
-            self.refresh();
-            // Too late is no failure of its own: then the state tells what is missing.
-            let _ = timeout(Self::WAIT, changes.changed()).await;
+        if self.cooldown_is_over(&state) {
+            self.request_refresh();
+            // A timeout needs no handling: the state below says what is missing.
+            let _ = timeout(Self::MAX_WAIT, changes.changed()).await;
         }
         let state = self.state.borrow().clone();
-        self.decide(&state, token).unwrap_or_else(|| Err(self.undecided(&state)))
+        self.verify_with(&state, token).unwrap_or_else(|| Err(self.unverifiable(&state)))
     }
 
-    /// `None` if only a fetch can tell.
-    fn decide(
+    /// `None` if the token cannot be verified without a fetch.
+    fn verify_with(
         &self,
         state: &State,
-        token: &SignedToken<'_>,
+        token: &UnverifiedToken<'_>,
     ) -> Option<Result<Map<String, Value>, TokenError>> {
-        match self.usable(state)?.open(token) {
-            Err(Unopened::UnknownKey) => None,
-            decided => Some(decided.map_err(TokenError::from)),
+        match self.usable_keys(state)?.verify(token) {
+            Err(SignatureError::UnknownKey) => None,
+            result => Some(result.map_err(TokenError::from)),
         }
     }
 
-    fn undecided(&self, state: &State) -> TokenError {
-        let unavailable = |why: &str| PortError::unavailable(why).into();
+    /// The error for a token that [`verify_with`](Self::verify_with) cannot verify in this state.
+    fn unverifiable(&self, state: &State) -> TokenError {
+        let unavailable = |reason: &str| PortError::unavailable(reason).into();
         match &state.last_attempt {
-            Some(attempt) if !attempt.failed && self.usable(state).is_some() => {
-                Unopened::UnknownKey.into()
+            Some(attempt) if !attempt.failed && self.usable_keys(state).is_some() => {
+                SignatureError::UnknownKey.into()
             }
-            _ if state.fetched.is_none() => {
-                unavailable("the identity provider's keys have not been fetched yet")
-            }
-            _ => unavailable("the identity provider's keys cannot be fetched at the moment"),
+            _ if state.fetched.is_none() => unavailable("the JWKS has not been fetched yet"),
+            _ => unavailable("the JWKS cannot be fetched at the moment"),
         }
     }
 
-    fn usable<'a>(&self, state: &'a State) -> Option<&'a KeySet> {
+    /// `None` before the first fetch and after [`JwksSettings::max_stale`].
+    fn usable_keys<'a>(&self, state: &'a State) -> Option<&'a KeySet> {
         let fetched = state.fetched.as_ref()?;
-        let too_old = self.settings.max_stale.is_some_and(|most| fetched.at.elapsed() > most);
+        let too_old = self.settings.max_stale.is_some_and(|max| fetched.at.elapsed() > max);
         (!too_old).then_some(&*fetched.keys)
     }
 
-    fn may_fetch(&self, state: &State) -> bool {
+    fn cooldown_is_over(&self, state: &State) -> bool {
         state.last_attempt.is_none_or(|last| last.at.elapsed() >= self.settings.cooldown)
     }
 
-    /// Fetches them again and again, until told to stop. A failure is a pause, never the end, and
-    /// leaves the keys as they are.
-    pub(super) async fn keep(&self, stop: &CancellationToken) {
-        let mut pause = Self::FIRST_PAUSE;
-        while let Some(document) = stop.run_until_cancelled(self.fetch.fetch()).await {
-            let next = if self.take(document) {
-                pause = Self::FIRST_PAUSE;
+    /// Fetches the keys periodically and on request, until `stop` is cancelled. After a failure the last
+    /// keys stay in use and the fetch is retried with backoff.
+    pub(super) async fn run_refresh(&self, stop: &CancellationToken) {
+        let mut backoff = Self::MIN_BACKOFF;
+        while let Some(document) = stop.run_until_cancelled(self.source.fetch()).await {
+            let retry_in = backoff.min(self.settings.refresh);
+            let next = if self.apply(document, retry_in) {
+                backoff = Self::MIN_BACKOFF;
                 self.settings.refresh
             } else {
-                let next = pause.min(self.settings.refresh);
-                pause = (pause * 2).min(Self::LONGEST_PAUSE);
-                next
+                backoff = (backoff * 2).min(Self::MAX_BACKOFF);
+                retry_in
             };
-            if stop.run_until_cancelled(self.time_to_fetch(next)).await.is_none() {
+            if stop.run_until_cancelled(self.next_fetch(next)).await.is_none() {
                 return;
             }
         }
     }
 
-    async fn time_to_fetch(&self, next: Duration) {
-        let asked_for = async {
+    /// Waits until the next fetch is due: `interval`, or earlier on request.
+    async fn next_fetch(&self, interval: Duration) {
+        let requested = async {
             loop {
-                self.wanted.notified().await;
-                // What was asked for during a fetch has been answered by it.
-                if self.may_fetch(&self.state.borrow()) {
+                self.refresh_requested.notified().await;
+                // A request from before the last fetch has been served by it.
+                if self.cooldown_is_over(&self.state.borrow()) {
                     return;
                 }
             }
         };
         tokio::select! {
-            () = sleep(next) => {}
-            () = asked_for => {}
+            () = sleep(interval) => {}
+            () = requested => {}
         }
     }
 
-    /// Takes over what was fetched, if it is of use. An empty set is none: a provider that signs nothing
-    /// any more is less likely than one that is not well.
-    fn take(&self, document: Result<String, PortError>) -> bool {
+    /// Replaces the keys and returns `true`, or keeps the old ones and returns `false`. A JWKS without a
+    /// usable key counts as a failure: a broken provider is more likely than one that has withdrawn all
+    /// of its keys.
+    fn apply(&self, document: Result<String, PortError>, retry_in: Duration) -> bool {
         let before = self.state.borrow().clone();
         let at = Instant::now();
+        let url = &self.settings.url;
         let fetched = document.and_then(|document| match &before.fetched {
             Some(known) if *known.document == *document => Ok(Fetched { at, ..known.clone() }),
             _ => {
-                let keys = jwks::read(&document, &self.accepted).map_err(PortError::unavailable)?;
-                info!(keys = keys.len(), url = self.settings.url, "the identity provider's keys");
+                let keys =
+                    jwks::parse(&document, &self.accepted).map_err(PortError::unavailable)?;
+                info!(keys = keys.len(), url, "JWKS updated");
                 let keys = Arc::new(KeySet::new(keys));
                 Ok(Fetched { keys, document: document.into(), at })
             }
@@ -187,10 +192,9 @@ impl RemoteKeys {
         match &fetched {
             Err(error) if !failed_before => {
                 let error = error as &dyn std::error::Error;
-                let url = &self.settings.url;
-                warn!(error, url, "the identity provider's keys cannot be fetched; trying again");
+                warn!(error, url, ?retry_in, "JWKS fetch failed; retrying");
             }
-            Ok(_) if failed_before => info!("the identity provider's keys can be fetched again"),
+            Ok(_) if failed_before => info!(url, "JWKS fetch recovered"),
             _ => {}
         }
         let fetched = fetched.ok().or(before.fetched);
@@ -211,7 +215,7 @@ mod tests {
     use super::super::signing::Key;
     use super::*;
 
-    /// A provider as it is at the moment; `None` is down.
+    /// `None` means that the provider is down.
     #[derive(Clone, Default)]
     struct Provider {
         document: Arc<Mutex<Option<String>>>,
@@ -219,10 +223,10 @@ mod tests {
     }
 
     #[async_trait]
-    impl JwksFetch for Provider {
+    impl JwksSource for Provider {
         async fn fetch(&self) -> Result<String, PortError> {
             self.fetches.fetch_add(1, Ordering::SeqCst);
-            // As long as a fetch takes, so that some come while it is under way.
+            // A fetch takes time, so that tokens can arrive during it.
             sleep(Duration::from_millis(100)).await;
             self.document.lock().clone().ok_or_else(|| PortError::unavailable("down"))
         }
@@ -234,7 +238,7 @@ mod tests {
             *self.document.lock() = Some(json!({ "keys": keys }).to_string());
         }
 
-        fn is_down(&self) {
+        fn go_down(&self) {
             *self.document.lock() = None;
         }
 
@@ -243,176 +247,178 @@ mod tests {
         }
     }
 
-    struct Scene {
+    struct Fixture {
         provider: Provider,
         keys: Arc<RemoteKeys>,
         stop: CancellationToken,
-        keeping: JoinHandle<()>,
+        refresh: JoinHandle<()>,
     }
 
-    impl Scene {
+    impl Fixture {
         fn with(provider: Provider, max_stale: Option<Duration>) -> Self {
-            let usual = JwksSettings::new("https://id.example.org/keys");
-            let settings = JwksSettings { max_stale, ..usual };
-            let keys = RemoteKeys::new(settings, Box::new(provider.clone()), Accepted::default());
+            let default = JwksSettings::new("https://id.example.org/keys");
+            let settings = JwksSettings { max_stale, ..default };
+            let source = Box::new(provider.clone());
+            let keys = RemoteKeys::new(settings, source, AcceptedAlgorithms::default());
             let (keys, stop) = (Arc::new(keys), CancellationToken::new());
-            let keeping = tokio::spawn({
+            let refresh = tokio::spawn({
                 let (keys, stop) = (keys.clone(), stop.clone());
-                async move { keys.keep(&stop).await }
+                async move { keys.run_refresh(&stop).await }
             });
-            Self { provider, keys, stop, keeping }
+            Self { provider, keys, stop, refresh }
         }
 
-        async fn publishing(keys: &[(&str, &Key)]) -> Self {
+        async fn with_published(keys: &[(&str, &Key)]) -> Self {
             let provider = Provider::default();
             provider.publish(keys);
-            let scene = Self::with(provider, Some(Duration::from_hours(24)));
+            let fixture = Self::with(provider, Some(Duration::from_hours(24)));
             sleep(Duration::from_secs(1)).await;
-            scene
+            fixture
         }
 
-        async fn open(&self, id: &str, key: &Key) -> Answer {
-            let token = key.sign_named(id, &json!({ "sub": "ada" }));
-            match self.keys.open(&SignedToken::read(&token).unwrap()).await {
+        async fn verify(&self, id: &str, key: &Key) -> Outcome {
+            let token = key.sign_with_id(id, &json!({ "sub": "ada" }));
+            match self.keys.verify(&UnverifiedToken::parse(&token).unwrap()).await {
                 Ok(claims) => {
                     assert_eq!(claims["sub"], "ada");
-                    Answer::Opened
+                    Outcome::Verified
                 }
-                Err(TokenError::Invalid(_)) => Answer::Invalid,
-                Err(TokenError::Port(PortError::Unavailable(_))) => Answer::Unavailable,
+                Err(TokenError::Invalid(_)) => Outcome::Invalid,
+                Err(TokenError::Port(PortError::Unavailable(_))) => Outcome::Unavailable,
                 Err(other) => panic!("{other}"),
             }
         }
     }
 
     #[derive(Debug, PartialEq, Eq)]
-    enum Answer {
-        Opened,
+    enum Outcome {
+        Verified,
         Invalid,
         Unavailable,
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_known_key_is_no_reason_to_fetch() {
+    async fn known_key_causes_no_fetch() {
         let (one, two) = (Key::ed25519(), Key::p256());
-        let scene = Scene::publishing(&[("1", &one), ("2", &two)]).await;
+        let fixture = Fixture::with_published(&[("1", &one), ("2", &two)]).await;
         for _ in 0..100 {
-            assert_eq!(scene.open("1", &one).await, Answer::Opened);
-            assert_eq!(scene.open("2", &two).await, Answer::Opened);
-            assert_eq!(scene.open("1", &Key::ed25519()).await, Answer::Invalid);
+            assert_eq!(fixture.verify("1", &one).await, Outcome::Verified);
+            assert_eq!(fixture.verify("2", &two).await, Outcome::Verified);
+            assert_eq!(fixture.verify("1", &Key::ed25519()).await, Outcome::Invalid);
         }
-        assert_eq!(scene.provider.fetches(), 1);
+        assert_eq!(fixture.provider.fetches(), 1);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_new_key_is_fetched_by_the_first_token_that_names_it() {
+    async fn first_token_with_a_new_key_id_causes_one_fetch() {
         let (old, new) = (Key::ed25519(), Key::ed25519());
-        let scene = Scene::publishing(&[("old", &old)]).await;
-        scene.provider.publish(&[("old", &old), ("new", &new)]);
+        let fixture = Fixture::with_published(&[("old", &old)]).await;
+        fixture.provider.publish(&[("old", &old), ("new", &new)]);
         sleep(Duration::from_secs(20)).await;
-        let (first, second) = tokio::join!(scene.open("new", &new), scene.open("new", &new));
-        assert_eq!((first, second), (Answer::Opened, Answer::Opened));
-        assert_eq!(scene.open("old", &old).await, Answer::Opened);
-        assert_eq!(scene.provider.fetches(), 2);
+        let (first, second) =
+            tokio::join!(fixture.verify("new", &new), fixture.verify("new", &new));
+        assert_eq!((first, second), (Outcome::Verified, Outcome::Verified));
+        assert_eq!(fixture.verify("old", &old).await, Outcome::Verified);
+        assert_eq!(fixture.provider.fetches(), 2);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn made_up_key_ids_cause_one_fetch_in_each_cooldown() {
+    async fn made_up_key_ids_cause_one_fetch_per_cooldown() {
         let (key, other) = (Key::ed25519(), Key::ed25519());
-        let scene = Scene::publishing(&[("1", &key)]).await;
+        let fixture = Fixture::with_published(&[("1", &key)]).await;
         let begin = Instant::now();
         let mut made_up = 0;
         while begin.elapsed() < Duration::from_mins(1) {
-            assert_eq!(scene.open(&format!("x{made_up}"), &other).await, Answer::Invalid);
+            assert_eq!(fixture.verify(&format!("x{made_up}"), &other).await, Outcome::Invalid);
             made_up += 1;
             sleep(Duration::from_millis(10)).await;
         }
         assert!(made_up > 1_000, "{made_up}");
-        let fetches = scene.provider.fetches();
+        let fetches = fixture.provider.fetches();
         assert!((5..=7).contains(&fetches), "{fetches} fetches in a minute, ten seconds apart");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn keys_are_fetched_periodically_and_one_that_is_gone_is_not_believed() {
+    async fn keys_are_fetched_periodically_and_withdrawn_keys_are_rejected() {
         let (old, new) = (Key::ed25519(), Key::ed25519());
-        let scene = Scene::publishing(&[("old", &old)]).await;
-        scene.provider.publish(&[("new", &new)]);
-        assert_eq!(scene.open("old", &old).await, Answer::Opened);
+        let fixture = Fixture::with_published(&[("old", &old)]).await;
+        fixture.provider.publish(&[("new", &new)]);
+        assert_eq!(fixture.verify("old", &old).await, Outcome::Verified);
         sleep(Duration::from_mins(5)).await;
-        assert_eq!(scene.provider.fetches(), 2);
-        assert_eq!(scene.open("old", &old).await, Answer::Invalid);
-        assert_eq!(scene.open("new", &new).await, Answer::Opened);
+        assert_eq!(fixture.provider.fetches(), 2);
+        assert_eq!(fixture.verify("old", &old).await, Outcome::Invalid);
+        assert_eq!(fixture.verify("new", &new).await, Outcome::Verified);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_provider_that_is_down_at_first_is_waited_for() {
+    async fn fetch_is_retried_with_backoff_while_the_provider_is_down_at_startup() {
         let key = Key::ed25519();
-        let scene = Scene::with(Provider::default(), None);
-        assert_eq!(scene.open("1", &key).await, Answer::Unavailable);
-        assert!(!scene.keys.are_known());
+        let fixture = Fixture::with(Provider::default(), None);
+        assert_eq!(fixture.verify("1", &key).await, Outcome::Unavailable);
+        assert!(!fixture.keys.are_available());
         sleep(Duration::from_mins(10)).await;
-        let fetches = scene.provider.fetches();
+        let fetches = fixture.provider.fetches();
         assert!((15..=30).contains(&fetches), "{fetches} attempts in ten minutes");
-        scene.provider.publish(&[("1", &key)]);
+        fixture.provider.publish(&[("1", &key)]);
         sleep(Duration::from_secs(31)).await;
-        assert_eq!(scene.open("1", &key).await, Answer::Opened);
-        assert!(scene.keys.are_known());
+        assert_eq!(fixture.verify("1", &key).await, Outcome::Verified);
+        assert!(fixture.keys.are_available());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_token_that_comes_before_the_first_fetch_is_done_waits_for_it() {
+    async fn token_that_arrives_during_the_first_fetch_waits_for_it() {
         let (provider, key) = (Provider::default(), Key::ed25519());
         provider.publish(&[("1", &key)]);
-        let scene = Scene::with(provider, None);
-        assert_eq!(scene.open("1", &key).await, Answer::Opened);
-        assert_eq!(scene.provider.fetches(), 1);
+        let fixture = Fixture::with(provider, None);
+        assert_eq!(fixture.verify("1", &key).await, Outcome::Verified);
+        assert_eq!(fixture.provider.fetches(), 1);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_provider_that_goes_down_signs_nobody_out_for_a_while() {
+    async fn known_keys_stay_valid_during_an_outage_until_max_stale() {
         let key = Key::ed25519();
-        let scene = Scene::publishing(&[("1", &key)]).await;
-        scene.provider.is_down();
+        let fixture = Fixture::with_published(&[("1", &key)]).await;
+        fixture.provider.go_down();
         sleep(Duration::from_hours(23)).await;
-        assert_eq!(scene.open("1", &key).await, Answer::Opened);
-        assert!(scene.keys.are_known());
-        // Whether the provider has a key of that name now cannot be told.
-        assert_eq!(scene.open("2", &Key::ed25519()).await, Answer::Unavailable);
+        assert_eq!(fixture.verify("1", &key).await, Outcome::Verified);
+        assert!(fixture.keys.are_available());
+        // During the outage it is unknown whether the provider has published this key.
+        assert_eq!(fixture.verify("2", &Key::ed25519()).await, Outcome::Unavailable);
         sleep(Duration::from_hours(2)).await;
-        assert_eq!(scene.open("1", &key).await, Answer::Unavailable);
-        assert!(!scene.keys.are_known());
+        assert_eq!(fixture.verify("1", &key).await, Outcome::Unavailable);
+        assert!(!fixture.keys.are_available());
 
-        scene.provider.publish(&[("1", &key)]);
+        fixture.provider.publish(&[("1", &key)]);
         sleep(Duration::from_secs(31)).await;
-        assert_eq!(scene.open("1", &key).await, Answer::Opened);
+        assert_eq!(fixture.verify("1", &key).await, Outcome::Verified);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_a_bound_the_last_keys_stay_for_good() {
+    async fn known_keys_stay_valid_forever_without_max_stale() {
         let (provider, key) = (Provider::default(), Key::ed25519());
         provider.publish(&[("1", &key)]);
-        let scene = Scene::with(provider, None);
-        assert_eq!(scene.open("1", &key).await, Answer::Opened);
-        scene.provider.is_down();
+        let fixture = Fixture::with(provider, None);
+        assert_eq!(fixture.verify("1", &key).await, Outcome::Verified);
+        fixture.provider.go_down();
         sleep(Duration::from_hours(24 * 7)).await;
-        assert_eq!(scene.open("1", &key).await, Answer::Opened);
+        assert_eq!(fixture.verify("1", &key).await, Outcome::Verified);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_document_without_keys_takes_none_away() {
+    async fn document_without_keys_does_not_replace_known_keys() {
         let key = Key::ed25519();
-        let scene = Scene::publishing(&[("1", &key)]).await;
+        let fixture = Fixture::with_published(&[("1", &key)]).await;
         for document in ["", "{}", r#"{"keys":[]}"#, "<html>"] {
-            *scene.provider.document.lock() = Some(document.to_owned());
+            *fixture.provider.document.lock() = Some(document.to_owned());
             sleep(Duration::from_mins(6)).await;
-            assert_eq!(scene.open("1", &key).await, Answer::Opened, "{document}");
+            assert_eq!(fixture.verify("1", &key).await, Outcome::Verified, "{document}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_ends_when_told_to_also_during_a_pause() {
-        let scene = Scene::publishing(&[("1", &Key::ed25519())]).await;
-        scene.stop.cancel();
-        timeout(Duration::from_secs(1), scene.keeping).await.unwrap().unwrap();
+    async fn refresh_ends_on_cancellation_during_a_pause() {
+        let fixture = Fixture::with_published(&[("1", &Key::ed25519())]).await;
+        fixture.stop.cancel();
+        timeout(Duration::from_secs(1), fixture.refresh).await.unwrap().unwrap();
     }
 }

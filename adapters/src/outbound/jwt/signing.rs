@@ -1,4 +1,4 @@
-//! Keys that issuers sign with, for tests.
+//! Signing keys for tests.
 
 use std::sync::LazyLock;
 
@@ -14,15 +14,15 @@ use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::Value;
 
-use super::{JwtKey, Secret};
+use super::settings::{JwtKey, Secret};
 
 pub(super) const SECRET: &[u8; 32] = b"thirty-two bytes, none to spare.";
 
-/// A key with both its halves; a secret has only one.
+/// A private key with its public key, or an HMAC secret.
 #[derive(Clone)]
 pub(super) struct Key {
     signing: EncodingKey,
-    /// The usual one.
+    /// The default of its type.
     algorithm: Algorithm,
     private_pem: String,
     public_pem: String,
@@ -42,7 +42,7 @@ impl Key {
         }
     }
 
-    /// The same one each time: making one takes long.
+    /// The same key each time, because generating one is slow.
     pub(super) fn rsa() -> Self {
         static KEY: LazyLock<Key> = LazyLock::new(Key::another_rsa);
         KEY.clone()
@@ -69,13 +69,13 @@ impl Key {
         Self::ec(&ECDSA_P384_SHA384_FIXED_SIGNING, Algorithm::ES384)
     }
 
-    fn ec(algorithm: &'static EcdsaSigningAlgorithm, usual: Algorithm) -> Self {
+    fn ec(algorithm: &'static EcdsaSigningAlgorithm, default: Algorithm) -> Self {
         let pair = EcdsaKeyPair::generate(algorithm).unwrap();
         let private = pair.to_pkcs8v1().unwrap();
         let public: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
         Self {
             signing: EncodingKey::from_ec_der(private.as_ref()),
-            algorithm: usual,
+            algorithm: default,
             private_pem: pem("PRIVATE KEY", private.as_ref()),
             public_pem: pem("PUBLIC KEY", public.as_ref()),
         }
@@ -93,7 +93,7 @@ impl Key {
         }
     }
 
-    /// What a verifier gets.
+    /// The key to verify with.
     pub(super) fn public(&self) -> JwtKey {
         if self.public_pem.is_empty() {
             return JwtKey::Secret(Secret::new(*SECRET).unwrap());
@@ -101,14 +101,14 @@ impl Key {
         JwtKey::PublicPem(self.public_pem.clone())
     }
 
-    /// What a provider publishes under that name.
+    /// The key as an identity provider publishes it, with this key id.
     pub(super) fn jwk(&self, id: &str) -> Value {
         let mut jwk = Jwk::from_encoding_key(&self.signing, self.algorithm).unwrap();
         jwk.common.key_id = Some(id.to_owned());
         serde_json::to_value(jwk).unwrap()
     }
 
-    pub(super) fn sign_named(&self, id: &str, claims: &Value) -> String {
+    pub(super) fn sign_with_id(&self, id: &str, claims: &Value) -> String {
         let header = Header { kid: Some(id.to_owned()), ..Header::new(self.algorithm) };
         jsonwebtoken::encode(&header, claims, &self.signing).unwrap()
     }
@@ -125,12 +125,12 @@ impl Key {
         jsonwebtoken::encode(&Header::new(algorithm), claims, &self.signing).unwrap()
     }
 
-    /// With any header, whatever it says.
+    /// Signs any header, also an invalid one.
     pub(super) fn sign_raw(&self, algorithm: Algorithm, header: &Value, claims: &Value) -> String {
         self.sign_message(algorithm, &format!("{}.{}", part(header), part(claims)))
     }
 
-    /// With any claims, whatever they are.
+    /// Signs any claims, also ones that are not JSON.
     pub(super) fn sign_bytes(&self, algorithm: Algorithm, claims: &[u8]) -> String {
         let header = part(&serde_json::to_value(Header::new(algorithm)).unwrap());
         let claims = URL_SAFE_NO_PAD.encode(claims);
@@ -144,7 +144,7 @@ impl Key {
     }
 }
 
-/// A part of a token.
+/// The base64url encoding of a token's header or claims.
 pub(super) fn part(json: &Value) -> String {
     URL_SAFE_NO_PAD.encode(json.to_string())
 }

@@ -7,108 +7,112 @@ use aws_lc_rs::signature::{
 use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, decode};
 use serde_json::{Map, Value};
 
-use super::algorithms::{Accepted, ED25519, HMAC, P256, P384, RSA, names};
-use super::settings::{InvalidJwtSettings, Secret};
+use super::algorithms::{AcceptedAlgorithms, ED25519, HMAC, P256, P384, RSA, names};
+use super::error::InvalidJwtSettings;
+use super::settings::Secret;
 
-/// Fewer bits can be broken (RFC 7518, 3.3).
-pub(super) const LEAST_RSA_BITS: usize = 2048;
+/// The minimum (RFC 7518, 3.3): a shorter key can be factored.
+pub(super) const MIN_RSA_BITS: usize = 2048;
 
-/// A key, and all that a token signed with it is held to. The algorithms are the key's, so that a
-/// public key is never taken for a secret (RFC 8725, 3.1 and 3.2).
+/// A verification key and the algorithms it is used with. The algorithms belong to the key, so that a
+/// public key is never used as an HMAC secret (RFC 8725, 3.1 and 3.2).
 pub(super) struct TrustedKey {
-    /// What the issuer calls it; a key without a name may be meant by any name.
+    /// The issuer's key id. `None` matches every `kid`.
     id: Option<Box<str>>,
     key: DecodingKey,
-    /// All algorithms of its kind.
-    fitting: &'static [Algorithm],
-    rules: Validation,
+    /// All algorithms of its key type.
+    supported: &'static [Algorithm],
+    validation: Validation,
 }
 
 impl TrustedKey {
-    /// A key that is used with these algorithms, at least one, of those that fit its kind.
+    /// `algorithms` is a non-empty subset of `supported`.
     pub(super) fn new(
         id: Option<&str>,
         key: DecodingKey,
-        fitting: &'static [Algorithm],
+        supported: &'static [Algorithm],
         algorithms: Vec<Algorithm>,
     ) -> Self {
-        Self { id: id.map(Into::into), key, fitting, rules: signature_only(algorithms) }
+        Self { id: id.map(Into::into), key, supported, validation: signature_only(algorithms) }
     }
 
-    pub(super) fn of_secret(
+    pub(super) fn from_secret(
         secret: &Secret,
-        accepted: &Accepted,
+        accepted: &AcceptedAlgorithms,
     ) -> Result<Self, InvalidJwtSettings> {
-        Self::nameless(DecodingKey::from_secret(secret.reveal()), HMAC, accepted)
+        Self::without_id(DecodingKey::from_secret(secret.reveal()), HMAC, accepted)
     }
 
-    /// All public keys in that PEM.
-    pub(super) fn of_pem(pem: &str, accepted: &Accepted) -> Result<Vec<Self>, InvalidJwtSettings> {
-        // The library reads an RSA private key, and a certificate's first bit string, as a public key.
+    /// All public keys in this PEM; at least one.
+    pub(super) fn from_pem(
+        pem: &str,
+        accepted: &AcceptedAlgorithms,
+    ) -> Result<Vec<Self>, InvalidJwtSettings> {
+        // The library would read an RSA private key as a public key.
         if pem.contains("PRIVATE KEY-----") {
             return Err(InvalidJwtSettings::PrivateKey);
         }
         let keys: Vec<_> = pem_blocks(pem)
             .map(|block| {
-                let (key, fitting) = read_public(&block)?;
-                Self::nameless(key, fitting, accepted)
+                let (key, supported) = parse_public_key(&block)?;
+                Self::without_id(key, supported, accepted)
             })
             .collect::<Result<_, _>>()?;
         if keys.is_empty() { Err(InvalidJwtSettings::NotAPublicKey) } else { Ok(keys) }
     }
 
-    fn nameless(
+    fn without_id(
         key: DecodingKey,
-        fitting: &'static [Algorithm],
-        accepted: &Accepted,
+        supported: &'static [Algorithm],
+        accepted: &AcceptedAlgorithms,
     ) -> Result<Self, InvalidJwtSettings> {
-        let algorithms = accepted.of_key(fitting);
+        let algorithms = accepted.for_key(supported);
         if algorithms.is_empty() {
-            return Err(InvalidJwtSettings::KeyOfNoUse(names(fitting)));
+            return Err(InvalidJwtSettings::KeyWithoutAlgorithm(names(supported)));
         }
-        Ok(Self::new(None, key, fitting, algorithms))
+        Ok(Self::new(None, key, supported, algorithms))
     }
 
-    pub(super) fn is_named(&self, id: &str) -> bool {
+    pub(super) fn has_id(&self, id: &str) -> bool {
         self.id.as_deref() == Some(id)
     }
 
-    pub(super) fn fitting(&self) -> &'static [Algorithm] {
-        self.fitting
+    pub(super) fn supported(&self) -> &'static [Algorithm] {
+        self.supported
     }
 
     #[cfg(test)]
     pub(super) fn algorithms(&self) -> &[Algorithm] {
-        &self.rules.algorithms
+        &self.validation.algorithms
     }
 
-    pub(super) fn may_have_signed(&self, header: &Header) -> bool {
-        let named = match (&self.id, &header.kid) {
+    pub(super) fn matches(&self, header: &Header) -> bool {
+        let id_matches = match (&self.id, &header.kid) {
             (Some(id), Some(kid)) => **id == **kid,
             _ => true,
         };
-        named && self.rules.algorithms.contains(&header.alg)
+        id_matches && self.validation.algorithms.contains(&header.alg)
     }
 
-    /// What the token claims, if this key signed it. What it claims is not judged here.
-    pub(super) fn open(&self, token: &str) -> jsonwebtoken::errors::Result<Map<String, Value>> {
-        decode(token, &self.key, &self.rules).map(|opened| opened.claims)
+    /// The token's claims, if its signature is valid. The claims themselves are not checked.
+    pub(super) fn verify(&self, token: &str) -> jsonwebtoken::errors::Result<Map<String, Value>> {
+        decode(token, &self.key, &self.validation).map(|verified| verified.claims)
     }
 }
 
-/// The signature and nothing else: the claims are judged by [`super::claim_rules`], which knows our
-/// clock and says why.
+/// Verifies the signature only. [`super::claim_rules`] checks the claims, with our clock and a reason
+/// for each rejection.
 fn signature_only(algorithms: Vec<Algorithm>) -> Validation {
-    let mut rules = Validation::new(algorithms[0]);
-    rules.algorithms = algorithms;
-    rules.required_spec_claims = HashSet::new();
-    rules.validate_exp = false;
-    rules.validate_nbf = false;
-    rules.validate_aud = false;
-    rules
+    let mut validation = Validation::new(algorithms[0]);
+    validation.algorithms = algorithms;
+    validation.required_spec_claims = HashSet::new();
+    validation.validate_exp = false;
+    validation.validate_nbf = false;
+    validation.validate_aud = false;
+    validation
 }
 
-/// Each `-----BEGIN …` with what belongs to it; what stands between them is for people (RFC 7468, 2).
+/// The text of each PEM block, without the explanatory text between blocks (RFC 7468, 2).
 fn pem_blocks(pem: &str) -> impl Iterator<Item = String> {
     pem.split("-----BEGIN ").skip(1).map(|block| {
         let end = block
@@ -119,28 +123,30 @@ fn pem_blocks(pem: &str) -> impl Iterator<Item = String> {
     })
 }
 
-type Readable = (DecodingKey, &'static [Algorithm]);
+/// A key and the algorithms that its type supports.
+type PublicKey = (DecodingKey, &'static [Algorithm]);
 
-fn read_public(pem: &str) -> Result<Readable, InvalidJwtSettings> {
+fn parse_public_key(pem: &str) -> Result<PublicKey, InvalidJwtSettings> {
+    // The library would read the first bit string of a certificate as a public key.
     if !pem.contains("PUBLIC KEY-----") {
         return Err(InvalidJwtSettings::NotAPublicKey);
     }
     if let Ok(key) = DecodingKey::from_ec_pem(pem.as_bytes()) {
-        return elliptic(key).ok_or(InvalidJwtSettings::NotAPublicKey);
+        return ec_key(key).ok_or(InvalidJwtSettings::NotAPublicKey);
     }
     if let Ok(key) = DecodingKey::from_ed_pem(pem.as_bytes()) {
-        return edwards(key).ok_or(InvalidJwtSettings::NotAPublicKey);
+        return ed25519_key(key).ok_or(InvalidJwtSettings::NotAPublicKey);
     }
     let key =
         DecodingKey::from_rsa_pem(pem.as_bytes()).map_err(|_| InvalidJwtSettings::NotAPublicKey)?;
     match rsa_bits(&key).ok_or(InvalidJwtSettings::NotAPublicKey)? {
-        bits if bits < LEAST_RSA_BITS => Err(InvalidJwtSettings::WeakRsaKey(bits)),
+        bits if bits < MIN_RSA_BITS => Err(InvalidJwtSettings::WeakRsaKey(bits)),
         _ => Ok((key, RSA)),
     }
 }
 
-/// A key on P-256 or P-384, with the one algorithm that its curve is for.
-pub(super) fn elliptic(key: DecodingKey) -> Option<Readable> {
+/// A key on P-256 or P-384, with the algorithm of its curve.
+pub(super) fn ec_key(key: DecodingKey) -> Option<PublicKey> {
     if is_valid(&key, &ECDSA_P256_SHA256_FIXED) {
         Some((key, P256))
     } else if is_valid(&key, &ECDSA_P384_SHA384_FIXED) {
@@ -150,12 +156,12 @@ pub(super) fn elliptic(key: DecodingKey) -> Option<Readable> {
     }
 }
 
-pub(super) fn edwards(key: DecodingKey) -> Option<Readable> {
+pub(super) fn ed25519_key(key: DecodingKey) -> Option<PublicKey> {
     is_valid(&key, &ED25519_SIGNATURE).then_some((key, ED25519))
 }
 
-/// Whether these bytes are a key for that algorithm. A wrong one would refuse every token, and only
-/// then.
+/// Whether these bytes are a key for this algorithm. Without this check an invalid key would show only
+/// when it rejects every token.
 fn is_valid(key: &DecodingKey, algorithm: &'static dyn VerificationAlgorithm) -> bool {
     key.try_get_as_bytes().is_ok_and(|bytes| ParsedPublicKey::new(algorithm, bytes).is_ok())
 }

@@ -1,18 +1,21 @@
 use std::collections::BTreeSet;
 
-use belfry_application::ports::{IdempotencyKey, Once};
+use belfry_application::ports::{IdempotencyKey, IdempotentOutcome};
 use belfry_application::trace::{self, TraceParent};
 use belfry_domain::{Data, Draft, Link, Notification, NotificationId};
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
-use super::change::{Attempt, Change};
-use super::failure::Failure;
-use super::inbox_repository::{columns, instant};
-use crate::outbound::relational::{Intake, NotificationRow, StandingRow, Taken, clamped};
+use super::failure::PgFailure;
+use super::optimistic_write::{Attempt, OptimisticWrite};
+use crate::outbound::relational::statements::FINGERPRINT;
+use crate::outbound::relational::{
+    CreatePlan, CreatePlanner, DuplicateRow, NotificationRow, StoredTimestamp as _, clamped,
+    notifications,
+};
 use crate::wire::EventForm;
 
-/// Drafts on their way into their inboxes, once or once for each key.
+/// Puts drafts into their inboxes; with a key, once per key.
 #[derive(Debug)]
 pub(super) struct Create<'a> {
     drafts: &'a [Draft],
@@ -26,52 +29,51 @@ impl<'a> Create<'a> {
     }
 }
 
-/// For each draft (its user, its id, its dedupe key) where its inbox stands, if there is one, and
-/// beside it the notifications in it that have that id or that key.
+/// For each draft (its user, id and dedupe key) the state of its inbox, if there is one, joined
+/// with the inbox's notifications that have that id or that key.
 ///
-/// Lateral, so that there is no other way to do it than to look up each draft by index.
-const STANDING: &str = concat!(
-    "
-    SELECT inbox.user_id AS inbox, inbox.revision AS at_revision, inbox.unread, n.dedupe_key, ",
-    columns!(),
-    "
+/// Lateral, so that PostgreSQL can only look up each draft by index.
+const LOAD: &str = "
+    SELECT inbox.user_id AS inbox, inbox.revision AS at_revision, inbox.unread, n.dedupe_key,
+        n.user_id, n.id, n.created_revision, n.revision, n.created_at, n.expires_at, n.read_at,
+        n.priority, n.kind, n.title, n.message, n.link, n.data::text AS data
     FROM unnest($1::text[], $2::text[], $3::text[]) AS draft (user_id, id, dedupe_key)
     CROSS JOIN LATERAL (
         SELECT * FROM inboxes WHERE user_id = draft.user_id OFFSET 0
     ) inbox
     LEFT JOIN LATERAL (
-        SELECT * FROM notifications twin
-        WHERE twin.user_id = draft.user_id AND twin.id = draft.id
+        SELECT * FROM notifications duplicate
+        WHERE duplicate.user_id = draft.user_id AND duplicate.id = draft.id
         UNION ALL
-        SELECT * FROM notifications twin
-        WHERE twin.user_id = draft.user_id AND twin.dedupe_key = draft.dedupe_key
-    ) n ON true"
-);
+        SELECT * FROM notifications duplicate
+        WHERE duplicate.user_id = draft.user_id AND duplicate.dedupe_key = draft.dedupe_key
+    ) n ON true";
 
-/// Makes inboxes that are not there. An empty one means the same as none, so this needs no
-/// transaction with what follows.
-const OPEN: &str = "
+/// Creates missing inboxes. An empty inbox means the same as none, so this needs no transaction
+/// with the statement that follows.
+const CREATE_INBOXES: &str = "
     INSERT INTO inboxes (user_id) SELECT user_id FROM unnest($1::text[]) AS given (user_id)
     ORDER BY user_id ON CONFLICT DO NOTHING";
 
-/// Writes what was taken, all of it or, if one of the inboxes is not at the revision from which the
-/// plan starts, nothing; answers which. See `edit!` for why that is safe.
+/// Writes a plan completely, or nothing if one of the inboxes is not at the plan's first revision
+/// or is locked. Returns which. `MARK_READ` in `edit` explains why that is safe.
 ///
-/// `$1` to `$3` say how each inbox moves, sorted by user: from which revision, and by how much.
-/// `$4` to `$15` are the notifications, `$16` the events in the same order, `$17` their trace, and
-/// `$18` to `$22` the idempotency key, if there is one.
+/// `$1` to `$3` are the inboxes, sorted by user: user, revision before, and number of new
+/// notifications. `$4` to `$15` are the notifications, `$16` the events in the same order, `$17`
+/// their trace, and `$18` to `$22` the idempotency key with its result, if there is one.
 const WRITE: &str = "
-    WITH held AS (
+    WITH locked_inboxes AS (
         SELECT user_id, revision FROM inboxes WHERE user_id = ANY($1)
         ORDER BY user_id FOR UPDATE SKIP LOCKED
-    ), unchanged AS (
-        SELECT coalesce(array_agg(revision ORDER BY user_id), '{}') = $2 AS yes FROM held
-    ), moved AS (
+    ), guard AS (
+        SELECT coalesce(array_agg(revision ORDER BY user_id), '{}') = $2 AS unchanged
+        FROM locked_inboxes
+    ), updated_inboxes AS (
         UPDATE inboxes inbox
-        SET revision = inbox.revision + given.taken, unread = inbox.unread + given.taken
-        FROM unnest($1::text[], $3::bigint[]) AS given (user_id, taken)
-        WHERE inbox.user_id = given.user_id AND (SELECT yes FROM unchanged)
-    ), written AS (
+        SET revision = inbox.revision + given.added, unread = inbox.unread + given.added
+        FROM unnest($1::text[], $3::bigint[]) AS given (user_id, added)
+        WHERE inbox.user_id = given.user_id AND (SELECT unchanged FROM guard)
+    ), new_notifications AS (
         INSERT INTO notifications (user_id, id, created_revision, revision, kind, title, message,
             data, link, priority, dedupe_key, created_at, expires_at)
         SELECT user_id, id, revision, revision, kind, title, message,
@@ -79,65 +81,63 @@ const WRITE: &str = "
         FROM unnest($4::text[], $5::text[], $6::bigint[], $7::text[], $8::text[], $9::text[],
                 $10::text[], $11::text[], $12::text[], $13::text[],
                 $14::timestamptz[], $15::timestamptz[])
-            AS taken (user_id, id, revision, kind, title, message,
+            AS given (user_id, id, revision, kind, title, message,
                 data, link, priority, dedupe_key, created_at, expires_at)
-        WHERE (SELECT yes FROM unchanged)
-    ), told AS (
+        WHERE (SELECT unchanged FROM guard)
+    ), outbox_entries AS (
         INSERT INTO outbox (event, traceparent)
-        SELECT event::json, $17 FROM unnest($16::text[]) WITH ORDINALITY AS told (event, place)
-        WHERE (SELECT yes FROM unchanged) ORDER BY place
-    ), remembered AS (
+        SELECT event::json, $17
+        FROM unnest($16::text[]) WITH ORDINALITY AS given (event, ordinal)
+        WHERE (SELECT unchanged FROM guard) ORDER BY ordinal
+    ), idempotency_key AS (
         INSERT INTO idempotency_keys (caller, key, fingerprint, user_ids, notification_ids)
         SELECT $18, $19, $20, $21, $22
-        WHERE $18::text IS NOT NULL AND (SELECT yes FROM unchanged)
+        WHERE $18::text IS NOT NULL AND (SELECT unchanged FROM guard)
     )
-    SELECT yes FROM unchanged";
+    SELECT unchanged FROM guard";
 
-const ASKED: &str = "SELECT fingerprint FROM idempotency_keys WHERE caller = $1 AND key = $2";
-
-/// What a request led to, as it is now, in the order of its drafts.
-const LED_TO: &str = concat!(
-    "SELECT ",
-    columns!(),
-    "
-    FROM idempotency_keys asked
-    CROSS JOIN LATERAL unnest(asked.user_ids, asked.notification_ids) WITH ORDINALITY
-        AS led_to (user_id, id, place)
+/// The notifications of an earlier request with this key, in the order of its drafts, in their
+/// present state.
+const EARLIER_RESULT: &str = "
+    SELECT n.user_id, n.id, n.created_revision, n.revision, n.created_at, n.expires_at, n.read_at,
+        n.priority, n.kind, n.title, n.message, n.link, n.data::text AS data
+    FROM idempotency_keys request
+    CROSS JOIN LATERAL unnest(request.user_ids, request.notification_ids) WITH ORDINALITY
+        AS result (user_id, id, ordinal)
     CROSS JOIN LATERAL (
         SELECT * FROM notifications one
-        WHERE one.user_id = led_to.user_id AND one.id = led_to.id OFFSET 0
+        WHERE one.user_id = result.user_id AND one.id = result.id OFFSET 0
     ) n
-    WHERE asked.caller = $1 AND asked.key = $2 AND n.deleted_at IS NULL
-    ORDER BY place"
-);
+    WHERE request.caller = $1 AND request.key = $2 AND n.deleted_at IS NULL
+    ORDER BY ordinal";
 
 impl Create<'_> {
-    /// What became of the request if it was made before.
-    async fn asked_before(
+    /// The result of an earlier request with this key, if there is one.
+    async fn earlier_result(
         key: &IdempotencyKey,
         connection: &mut PgConnection,
-    ) -> Result<Option<Once>, Failure> {
-        let fingerprint: Option<String> = sqlx::query_scalar(ASKED)
+    ) -> Result<Option<IdempotentOutcome>, PgFailure> {
+        let fingerprint: Option<String> = sqlx::query_scalar(FINGERPRINT)
             .bind(key.caller().as_str())
             .bind(key.key())
             .fetch_optional(&mut *connection)
             .await?;
         match fingerprint {
             None => return Ok(None),
-            Some(other) if other != key.fingerprint() => return Ok(Some(Once::KeyReused)),
+            Some(other) if other != key.fingerprint() => {
+                return Ok(Some(IdempotentOutcome::KeyReused));
+            }
             Some(_) => {}
         }
-        let led_to: Vec<NotificationRow<DateTime<Utc>>> = sqlx::query_as(LED_TO)
+        let rows: Vec<NotificationRow<DateTime<Utc>>> = sqlx::query_as(EARLIER_RESULT)
             .bind(key.caller().as_str())
             .bind(key.key())
             .fetch_all(connection)
             .await?;
-        let led_to = led_to.into_iter().map(NotificationRow::read);
-        Ok(Some(Once::Before(led_to.collect::<Result<_, _>>()?)))
+        Ok(Some(IdempotentOutcome::Repeated(notifications(rows)?)))
     }
 
-    /// Where the drafts' inboxes stand.
-    async fn standing(&self, connection: &mut PgConnection) -> Result<Intake, Failure> {
+    async fn load(&self, connection: &mut PgConnection) -> Result<CreatePlanner, PgFailure> {
         let mut users = Vec::with_capacity(self.drafts.len());
         let mut ids = Vec::with_capacity(self.drafts.len());
         let mut keys = Vec::with_capacity(self.drafts.len());
@@ -146,29 +146,33 @@ impl Create<'_> {
             ids.push(draft.id.as_str());
             keys.push(draft.dedupe_key.as_ref().map(NotificationId::as_str));
         }
-        let rows: Vec<StandingRow<DateTime<Utc>>> =
-            sqlx::query_as(STANDING).bind(users).bind(ids).bind(keys).fetch_all(connection).await?;
-        Ok(Intake::of(rows)?)
+        let rows: Vec<DuplicateRow<DateTime<Utc>>> =
+            sqlx::query_as(LOAD).bind(users).bind(ids).bind(keys).fetch_all(connection).await?;
+        Ok(CreatePlanner::from_rows(rows)?)
     }
 
-    async fn write(&self, connection: &mut PgConnection, taken: &Taken) -> Result<bool, Failure> {
-        let mut moves = Moves::default();
-        for (user, (from, count)) in &taken.moved {
-            moves.users.push(user.as_str());
-            moves.from.push(clamped(from.get()));
-            moves.counts.push(clamped(*count));
+    async fn write(
+        &self,
+        connection: &mut PgConnection,
+        plan: &CreatePlan,
+    ) -> Result<bool, PgFailure> {
+        let mut inboxes = InboxColumns::default();
+        for (user, (before, added)) in &plan.inboxes {
+            inboxes.users.push(user.as_str());
+            inboxes.revisions_before.push(clamped(before.get()));
+            inboxes.added.push(clamped(*added));
         }
-        let mut rows = Rows::default();
-        for (one, dedupe_key) in taken.notifications().zip(&taken.dedupe_keys) {
-            rows.push(one, dedupe_key.as_ref())?;
+        let mut rows = NotificationColumns::default();
+        for (notification, dedupe_key) in plan.new_notifications().zip(&plan.dedupe_keys) {
+            rows.push(notification, dedupe_key.as_ref())?;
         }
-        let events: Vec<_> = taken.events().map(EventForm::write).collect();
-        let led_to: (Vec<_>, Vec<_>) =
-            taken.led_to().map(|one| (one.user.as_str(), one.id.as_str())).unzip();
-        let held = sqlx::query_scalar(WRITE)
-            .bind(moves.users)
-            .bind(moves.from)
-            .bind(moves.counts)
+        let events: Vec<_> = plan.events().map(EventForm::write).collect();
+        let (result_users, result_ids): (Vec<_>, Vec<_>) =
+            plan.all_notifications().map(|one| (one.user.as_str(), one.id.as_str())).unzip();
+        let inboxes_unchanged = sqlx::query_scalar(WRITE)
+            .bind(inboxes.users)
+            .bind(inboxes.revisions_before)
+            .bind(inboxes.added)
             .bind(rows.users)
             .bind(rows.ids)
             .bind(rows.revisions)
@@ -186,25 +190,25 @@ impl Create<'_> {
             .bind(self.key.map(|key| key.caller().as_str()))
             .bind(self.key.map(IdempotencyKey::key))
             .bind(self.key.map(IdempotencyKey::fingerprint))
-            .bind(led_to.0)
-            .bind(led_to.1)
+            .bind(result_users)
+            .bind(result_ids)
             .fetch_one(connection)
             .await?;
-        Ok(held)
+        Ok(inboxes_unchanged)
     }
 }
 
-/// How inboxes move, by column.
+/// The inboxes of a plan, by column.
 #[derive(Default)]
-struct Moves<'a> {
+struct InboxColumns<'a> {
     users: Vec<&'a str>,
-    from: Vec<i64>,
-    counts: Vec<i64>,
+    revisions_before: Vec<i64>,
+    added: Vec<i64>,
 }
 
 /// New notifications, by column.
 #[derive(Default)]
-struct Rows<'a> {
+struct NotificationColumns<'a> {
     users: Vec<&'a str>,
     ids: Vec<&'a str>,
     revisions: Vec<i64>,
@@ -219,51 +223,54 @@ struct Rows<'a> {
     expires_at: Vec<Option<DateTime<Utc>>>,
 }
 
-impl<'a> Rows<'a> {
+impl<'a> NotificationColumns<'a> {
     fn push(
         &mut self,
-        one: &'a Notification,
+        notification: &'a Notification,
         dedupe_key: Option<&'a NotificationId>,
-    ) -> Result<(), Failure> {
-        self.users.push(one.user.as_str());
-        self.ids.push(one.id.as_str());
-        self.revisions.push(clamped(one.revision.get()));
-        self.kinds.push(one.kind.as_str());
-        self.titles.push(one.title.as_str());
-        self.messages.push(one.message.as_str());
-        self.data.push(one.data.as_ref().map(Data::as_str));
-        self.links.push(one.link.as_ref().map(Link::as_str));
-        self.priorities.push(one.priority.as_str());
+    ) -> Result<(), PgFailure> {
+        self.users.push(notification.user.as_str());
+        self.ids.push(notification.id.as_str());
+        self.revisions.push(clamped(notification.revision.get()));
+        self.kinds.push(notification.kind.as_str());
+        self.titles.push(notification.title.as_str());
+        self.messages.push(notification.message.as_str());
+        self.data.push(notification.data.as_ref().map(Data::as_str));
+        self.links.push(notification.link.as_ref().map(Link::as_str));
+        self.priorities.push(notification.priority.as_str());
         self.dedupe_keys.push(dedupe_key.map(NotificationId::as_str));
-        self.created_at.push(instant(one.created_at)?);
-        self.expires_at.push(one.expires_at.map(instant).transpose()?);
+        self.created_at.push(DateTime::from_domain(notification.created_at)?);
+        self.expires_at.push(notification.expires_at.map(DateTime::from_domain).transpose()?);
         Ok(())
     }
 }
 
-impl Change for Create<'_> {
-    type Outcome = Once;
+impl OptimisticWrite for Create<'_> {
+    type Outcome = IdempotentOutcome;
 
     fn users(&self) -> Vec<&str> {
         let users: BTreeSet<_> = self.drafts.iter().map(|draft| draft.user.as_str()).collect();
         users.into_iter().collect()
     }
 
-    async fn attempt(&self, connection: &mut PgConnection) -> Result<Attempt<Once>, Failure> {
+    async fn attempt(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<Attempt<IdempotentOutcome>, PgFailure> {
         if let Some(key) = self.key
-            && let Some(answer) = Self::asked_before(key, connection).await?
+            && let Some(result) = Self::earlier_result(key, connection).await?
         {
-            return Ok(Attempt::Unwritten(answer));
+            return Ok(Attempt::Unchanged(result));
         }
-        let taken = self.standing(connection).await?.take(self.drafts);
-        if taken.moved.is_empty() && self.key.is_none() {
-            return Ok(Attempt::Unwritten(Once::Done(taken.receipts)));
+        let plan = self.load(connection).await?.plan(self.drafts);
+        if plan.inboxes.is_empty() && self.key.is_none() {
+            return Ok(Attempt::Unchanged(IdempotentOutcome::Executed(plan.receipts)));
         }
-        let new: Vec<_> = taken.first_ever().collect();
-        if !new.is_empty() {
-            sqlx::query(OPEN).bind(new).execute(&mut *connection).await?;
+        let new_users: Vec<_> = plan.new_users().collect();
+        if !new_users.is_empty() {
+            sqlx::query(CREATE_INBOXES).bind(new_users).execute(&mut *connection).await?;
         }
-        let held = self.write(connection, &taken).await?;
-        Ok(Attempt::written(held, Once::Done(taken.receipts)))
+        let inboxes_unchanged = self.write(connection, &plan).await?;
+        Ok(Attempt::written(inboxes_unchanged, IdempotentOutcome::Executed(plan.receipts)))
     }
 }

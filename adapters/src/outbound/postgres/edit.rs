@@ -1,66 +1,44 @@
 use std::collections::BTreeSet;
 
 use belfry_application::trace::{self, TraceParent};
-use belfry_domain::{
-    Change as Told, DomainEvent, InboxState, Marked, NotificationId, Revision, Timestamp,
-    UnreadCount, UserId,
-};
+use belfry_domain::{DomainEvent, InboxState, Marked, NotificationId, Revision, Timestamp, UserId};
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
-use super::change::{Attempt, Change};
-use super::failure::Failure;
-use super::inbox_repository::instant;
-use crate::outbound::relational::{Unreadable, clamped, inbox_state, whole};
+use super::failure::PgFailure;
+use super::optimistic_write::{Attempt, OptimisticWrite};
+use crate::outbound::relational::statements::INBOX_STATE;
+use crate::outbound::relational::{
+    Edit, StoredTimestamp as _, TimestampOutOfRange, clamped, inbox_state, non_negative, without,
+};
 use crate::wire::EventForm;
 
-/// What is done to notifications of one inbox that are there already.
+/// An edit of one user's inbox.
 #[derive(Debug)]
-pub(super) struct Edit<'a> {
+pub(super) struct EditWrite<'a> {
     user: &'a UserId,
-    kind: Kind<'a>,
-    at: DateTime<Utc>,
-    read_at: Timestamp,
+    edit: Edit<'a>,
+    at: Timestamp,
+    /// `at` as a column value.
+    stored_at: DateTime<Utc>,
     trace: Option<TraceParent>,
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Kind<'a> {
-    Read(&'a [NotificationId]),
-    ReadAll,
-    Delete(&'a [NotificationId]),
-}
-
-impl<'a> Edit<'a> {
-    pub(super) fn read(
+impl<'a> EditWrite<'a> {
+    pub(super) fn new(
         user: &'a UserId,
-        ids: &'a [NotificationId],
+        edit: Edit<'a>,
         at: Timestamp,
-    ) -> Result<Self, Failure> {
-        Self::new(user, Kind::Read(ids), at)
-    }
-
-    pub(super) fn read_all(user: &'a UserId, at: Timestamp) -> Result<Self, Failure> {
-        Self::new(user, Kind::ReadAll, at)
-    }
-
-    pub(super) fn delete(
-        user: &'a UserId,
-        ids: &'a [NotificationId],
-        at: Timestamp,
-    ) -> Result<Self, Failure> {
-        Self::new(user, Kind::Delete(ids), at)
-    }
-
-    fn new(user: &'a UserId, kind: Kind<'a>, at: Timestamp) -> Result<Self, Failure> {
-        Ok(Self { user, kind, at: instant(at)?, read_at: at, trace: trace::current() })
+    ) -> Result<Self, TimestampOutOfRange> {
+        let stored_at = DateTime::from_domain(at)?;
+        Ok(Self { user, edit, at, stored_at, trace: trace::current() })
     }
 }
 
-/// Where the inbox stands, which of the notifications are there, and which it has never had; `$3` wants
-/// only unread ones. All of it is of one moment: one that came between two statements would be neither
-/// there nor unknown.
-const FOUND: &str = "
+/// The state of an inbox, which of the notifications `$2` it has, and which it never had. `$3`
+/// selects only unread ones. One statement, because a notification that is created between two
+/// statements would be neither found nor unknown.
+const FIND: &str = "
     SELECT inbox.revision, inbox.unread, found.ids, found.unread_ones, found.unknown
     FROM inboxes inbox CROSS JOIN LATERAL (
         SELECT coalesce(array_agg(n.id ORDER BY n.created_revision) FILTER (WHERE n.fits), '{}') AS ids,
@@ -75,68 +53,82 @@ const FOUND: &str = "
     ) found
     WHERE inbox.user_id = $1";
 
-const STATE: &str = "SELECT revision, unread FROM inboxes WHERE user_id = $1";
-
-/// A statement that takes the inbox from revision `$2` to the next one, with `$3` unread, changes
-/// notifications and tells of it (`$4`, `$5`). It answers whether it did: if the inbox is not at that
-/// revision, or somebody holds it, nothing happens.
+/// Takes the inbox from revision `$2` to the next one, with `$3` unread, marks the notifications
+/// `$7` as read at `$6`, and adds the event `$4` with the trace `$5` to the outbox. Returns whether
+/// it did. If the inbox is at another revision or is locked, nothing happens.
 ///
-/// All of it hangs on `unchanged`, which locks the row and looks at the newest version of it. If that
-/// has the revision which an earlier statement read, then nobody has changed the inbox since, and
-/// what this statement sees of its notifications is what is there.
-macro_rules! edit {
-    ($notifications:expr) => {
-        concat!(
-            "
-    WITH held AS (
+/// Every part depends on `guard`, which locks the inbox row and reads its newest version. If that
+/// version has the revision that an earlier statement read, nothing has changed the inbox since
+/// then, and this statement's snapshot of its notifications is current.
+///
+/// Each notification is looked up by itself (`OFFSET 0` keeps the subquery), regardless of
+/// PostgreSQL's estimate of the inbox's size: in an inbox that it estimates to be small it would
+/// read all rows.
+const MARK_READ: &str = "
+    WITH locked_inbox AS (
         SELECT revision FROM inboxes WHERE user_id = $1 FOR UPDATE SKIP LOCKED
-    ), unchanged AS (
-        SELECT coalesce((SELECT revision = $2 FROM held), false) AS yes
-    ), moved AS (
+    ), guard AS (
+        SELECT coalesce((SELECT revision = $2 FROM locked_inbox), false) AS unchanged
+    ), updated_inbox AS (
         UPDATE inboxes SET revision = $2 + 1, unread = $3
-        WHERE user_id = $1 AND (SELECT yes FROM unchanged)
-    ), edited AS (",
-            $notifications,
-            "
-        AND (SELECT yes FROM unchanged)
-    ), told AS (
-        INSERT INTO outbox (event, traceparent)
-        SELECT $4::json, $5 WHERE (SELECT yes FROM unchanged)
-    )
-    SELECT yes FROM unchanged"
-        )
-    };
-}
-
-/// Changes those of the inbox whose ids `$7` names. Each is looked up by itself, whatever PostgreSQL
-/// thinks of the inbox's size: in one that seems small it would rather walk through all of it.
-macro_rules! edit_named {
-    ($change:literal) => {
-        edit!(concat!(
-            "
-        UPDATE notifications n SET revision = $2 + 1, ",
-            $change,
-            "
+        WHERE user_id = $1 AND (SELECT unchanged FROM guard)
+    ), updated_notifications AS (
+        UPDATE notifications n SET revision = $2 + 1, read_at = $6
         FROM unnest($7::text[]) AS named (id) CROSS JOIN LATERAL (
             SELECT ctid FROM notifications one
             WHERE one.user_id = $1 AND one.id = named.id OFFSET 0
-        ) place
-        WHERE n.ctid = place.ctid"
-        ))
-    };
-}
+        ) target
+        WHERE n.ctid = target.ctid
+        AND (SELECT unchanged FROM guard)
+    ), outbox_entry AS (
+        INSERT INTO outbox (event, traceparent)
+        SELECT $4::json, $5 WHERE (SELECT unchanged FROM guard)
+    )
+    SELECT unchanged FROM guard";
 
-const READ: &str = edit_named!("read_at = $6");
-
-const READ_ALL: &str = edit!(
-    "
+/// Like [`MARK_READ`], for all unread notifications.
+const MARK_ALL_READ: &str = "
+    WITH locked_inbox AS (
+        SELECT revision FROM inboxes WHERE user_id = $1 FOR UPDATE SKIP LOCKED
+    ), guard AS (
+        SELECT coalesce((SELECT revision = $2 FROM locked_inbox), false) AS unchanged
+    ), updated_inbox AS (
+        UPDATE inboxes SET revision = $2 + 1, unread = $3
+        WHERE user_id = $1 AND (SELECT unchanged FROM guard)
+    ), updated_notifications AS (
         UPDATE notifications SET revision = $2 + 1, read_at = $6
-        WHERE user_id = $1 AND deleted_at IS NULL AND read_at IS NULL"
-);
+        WHERE user_id = $1 AND deleted_at IS NULL AND read_at IS NULL
+        AND (SELECT unchanged FROM guard)
+    ), outbox_entry AS (
+        INSERT INTO outbox (event, traceparent)
+        SELECT $4::json, $5 WHERE (SELECT unchanged FROM guard)
+    )
+    SELECT unchanged FROM guard";
 
-const DELETE: &str = edit_named!("deleted_at = $6");
+/// Like [`MARK_READ`], but deletes.
+const DELETE: &str = "
+    WITH locked_inbox AS (
+        SELECT revision FROM inboxes WHERE user_id = $1 FOR UPDATE SKIP LOCKED
+    ), guard AS (
+        SELECT coalesce((SELECT revision = $2 FROM locked_inbox), false) AS unchanged
+    ), updated_inbox AS (
+        UPDATE inboxes SET revision = $2 + 1, unread = $3
+        WHERE user_id = $1 AND (SELECT unchanged FROM guard)
+    ), updated_notifications AS (
+        UPDATE notifications n SET revision = $2 + 1, deleted_at = $6
+        FROM unnest($7::text[]) AS named (id) CROSS JOIN LATERAL (
+            SELECT ctid FROM notifications one
+            WHERE one.user_id = $1 AND one.id = named.id OFFSET 0
+        ) target
+        WHERE n.ctid = target.ctid
+        AND (SELECT unchanged FROM guard)
+    ), outbox_entry AS (
+        INSERT INTO outbox (event, traceparent)
+        SELECT $4::json, $5 WHERE (SELECT unchanged FROM guard)
+    )
+    SELECT unchanged FROM guard";
 
-/// What there is to change.
+/// An inbox and the notifications to change.
 struct Found {
     state: InboxState,
     ids: Vec<String>,
@@ -144,7 +136,7 @@ struct Found {
     unknown: Vec<String>,
 }
 
-/// What [`FOUND`] answers.
+/// The row that [`FIND`] returns.
 #[derive(sqlx::FromRow)]
 struct FoundRow {
     revision: i64,
@@ -155,95 +147,10 @@ struct FoundRow {
 }
 
 impl FoundRow {
-    fn read(self) -> Result<Found, Failure> {
+    fn parse(self) -> Result<Found, PgFailure> {
         let Self { revision, unread, ids, unread_ones, unknown } = self;
         let state = inbox_state(revision, unread)?;
-        Ok(Found { state, ids, unread: whole(unread_ones)?, unknown })
-    }
-}
-
-impl Edit<'_> {
-    async fn find(&self, connection: &mut PgConnection) -> Result<Option<Found>, Failure> {
-        let (ids, only_unread) = match self.kind {
-            Kind::Read(ids) => (ids, true),
-            Kind::Delete(ids) => (ids, false),
-            Kind::ReadAll => return self.find_all(connection).await,
-        };
-        let ids: BTreeSet<_> = ids.iter().map(NotificationId::as_str).collect();
-        let row: Option<FoundRow> = sqlx::query_as(FOUND)
-            .bind(self.user.as_str())
-            .bind(ids.into_iter().collect::<Vec<_>>())
-            .bind(only_unread)
-            .fetch_optional(connection)
-            .await?;
-        row.map(FoundRow::read).transpose()
-    }
-
-    async fn find_all(&self, connection: &mut PgConnection) -> Result<Option<Found>, Failure> {
-        let row: Option<(i64, i64)> =
-            sqlx::query_as(STATE).bind(self.user.as_str()).fetch_optional(connection).await?;
-        let Some((revision, unread)) = row else {
-            return Ok(None);
-        };
-        let state = inbox_state(revision, unread)?;
-        let unread = state.unread.get();
-        Ok(Some(Found { state, ids: Vec::new(), unread, unknown: Vec::new() }))
-    }
-
-    /// Those that the inbox has never had, each once, as they were named; all where there is no inbox.
-    fn unknown(&self, found: Option<&Found>) -> Vec<NotificationId> {
-        let Kind::Read(ids) = self.kind else { return Vec::new() };
-        let mut unknown: BTreeSet<&str> = match found {
-            Some(found) => found.unknown.iter().map(String::as_str).collect(),
-            None => ids.iter().map(NotificationId::as_str).collect(),
-        };
-        ids.iter().filter(|id| unknown.remove(id.as_str())).cloned().collect()
-    }
-
-    fn event(&self, found: &Found) -> Result<DomainEvent, Failure> {
-        let ids = || {
-            let parsed = found.ids.iter().map(|id| NotificationId::parse(id));
-            parsed.collect::<Result<Vec<_>, _>>().map_err(|why| Unreadable::new("an id", &why))
-        };
-        let change = match self.kind {
-            Kind::Read(_) => Told::MarkedRead { ids: ids()?, read_at: self.read_at },
-            Kind::ReadAll => Told::AllRead { read_at: self.read_at },
-            Kind::Delete(_) => Told::Deleted { ids: ids()? },
-        };
-        let left = found.state.unread.get().checked_sub(found.unread);
-        let left = left.ok_or_else(|| Unreadable::new("an unread count", &"it is too low"))?;
-        Ok(DomainEvent {
-            user: self.user.clone(),
-            revision: found.state.revision.next(),
-            unread: UnreadCount::new(left),
-            change,
-        })
-    }
-
-    async fn write(
-        &self,
-        connection: &mut PgConnection,
-        from: Revision,
-        ids: &[String],
-        event: &DomainEvent,
-    ) -> Result<bool, Failure> {
-        let statement = match self.kind {
-            Kind::Read(_) => READ,
-            Kind::ReadAll => READ_ALL,
-            Kind::Delete(_) => DELETE,
-        };
-        let query = sqlx::query_scalar(statement)
-            .bind(self.user.as_str())
-            .bind(clamped(from.get()))
-            .bind(clamped(event.unread.get()))
-            .bind(EventForm::write(event))
-            .bind(self.trace.as_ref().map(TraceParent::as_str))
-            .bind(self.at);
-        let query = match self.kind {
-            Kind::ReadAll => query,
-            Kind::Read(_) | Kind::Delete(_) => query.bind(ids),
-        };
-        Ok(query.fetch_one(connection).await?)
+        Ok(Found { state, ids, unread: non_negative(unread_ones)?, unknown })
     }
 }
 
@@ -253,22 +160,88 @@ impl Found {
     }
 }
 
-impl Change for Edit<'_> {
+impl EditWrite<'_> {
+    async fn find(&self, connection: &mut PgConnection) -> Result<Option<Found>, PgFailure> {
+        let (ids, only_unread) = match self.edit {
+            Edit::MarkRead(ids) => (ids, true),
+            Edit::Delete(ids) => (ids, false),
+            Edit::MarkAllRead => return self.find_all(connection).await,
+        };
+        let ids: BTreeSet<_> = ids.iter().map(NotificationId::as_str).collect();
+        let row: Option<FoundRow> = sqlx::query_as(FIND)
+            .bind(self.user.as_str())
+            .bind(ids.into_iter().collect::<Vec<_>>())
+            .bind(only_unread)
+            .fetch_optional(connection)
+            .await?;
+        row.map(FoundRow::parse).transpose()
+    }
+
+    /// All unread notifications. Their ids are not needed.
+    async fn find_all(&self, connection: &mut PgConnection) -> Result<Option<Found>, PgFailure> {
+        let row: Option<(i64, i64)> =
+            sqlx::query_as(INBOX_STATE).bind(self.user.as_str()).fetch_optional(connection).await?;
+        let Some((revision, unread)) = row else {
+            return Ok(None);
+        };
+        let state = inbox_state(revision, unread)?;
+        let unread = state.unread.get();
+        Ok(Some(Found { state, ids: Vec::new(), unread, unknown: Vec::new() }))
+    }
+
+    /// The ids to mark as read that the inbox never had, without duplicates, in their order.
+    /// Without an inbox these are all ids.
+    fn unknown(&self, found: Option<&Found>) -> Vec<NotificationId> {
+        let Edit::MarkRead(ids) = self.edit else { return Vec::new() };
+        let Some(found) = found else { return without(ids, []) };
+        let mut unknown: BTreeSet<_> = found.unknown.iter().map(String::as_str).collect();
+        ids.iter().filter(|id| unknown.remove(id.as_str())).cloned().collect()
+    }
+
+    async fn write(
+        &self,
+        connection: &mut PgConnection,
+        from: Revision,
+        ids: &[String],
+        event: &DomainEvent,
+    ) -> Result<bool, PgFailure> {
+        let statement = match self.edit {
+            Edit::MarkRead(_) => MARK_READ,
+            Edit::MarkAllRead => MARK_ALL_READ,
+            Edit::Delete(_) => DELETE,
+        };
+        let query = sqlx::query_scalar(statement)
+            .bind(self.user.as_str())
+            .bind(clamped(from.get()))
+            .bind(clamped(event.unread.get()))
+            .bind(EventForm::write(event))
+            .bind(self.trace.as_ref().map(TraceParent::as_str))
+            .bind(self.stored_at);
+        let query = match self.edit {
+            Edit::MarkAllRead => query,
+            Edit::MarkRead(_) | Edit::Delete(_) => query.bind(ids),
+        };
+        Ok(query.fetch_one(connection).await?)
+    }
+}
+
+impl OptimisticWrite for EditWrite<'_> {
     type Outcome = Marked;
 
     fn users(&self) -> Vec<&str> {
         vec![self.user.as_str()]
     }
 
-    async fn attempt(&self, connection: &mut PgConnection) -> Result<Attempt<Marked>, Failure> {
+    async fn attempt(&self, connection: &mut PgConnection) -> Result<Attempt<Marked>, PgFailure> {
         let found = self.find(connection).await?;
         let unknown = self.unknown(found.as_ref());
         let Some(found) = found.filter(|found| !found.changes_nothing()) else {
-            return Ok(Attempt::Unwritten(Marked { event: None, unknown }));
+            return Ok(Attempt::Unchanged(Marked { event: None, unknown }));
         };
-        let event = self.event(&found)?;
+        let ids = found.ids.iter().map(String::as_str);
+        let event = self.edit.event(self.user, found.state, ids, found.unread, self.at)?;
         let from = found.state.revision;
-        let held = self.write(connection, from, &found.ids, &event).await?;
-        Ok(Attempt::written(held, Marked { event: Some(event), unknown }))
+        let inbox_unchanged = self.write(connection, from, &found.ids, &event).await?;
+        Ok(Attempt::written(inbox_unchanged, Marked { event: Some(event), unknown }))
     }
 }

@@ -2,112 +2,96 @@ use std::time::Duration;
 
 use belfry_application::ports::PortError;
 use sqlx::error::DatabaseError;
-use sqlx::migrate::MigrateError;
 
-use crate::outbound::relational::{InstantOutOfRange, Unreadable, concerns_the_values};
+use crate::outbound::relational::SqlFailure;
 
-/// Why PostgreSQL did not do it.
+/// Why a call to PostgreSQL failed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub(super) enum PgFailure {
     #[error(transparent)]
-    Sqlx(#[from] sqlx::Error),
-    #[error(transparent)]
-    Migration(#[from] MigrateError),
-    #[error(transparent)]
-    Unreadable(#[from] Unreadable),
-    #[error(transparent)]
-    Instant(#[from] InstantOutOfRange),
-    #[error("PostgreSQL has not answered within {0:?}")]
-    NoAnswer(Duration),
-    #[error("others changed the same inboxes again and again")]
-    Overtaken,
-    #[error("the lead of the outbox was lost")]
-    LeadLost,
+    Sql(SqlFailure),
+    #[error("PostgreSQL did not answer within {0:?}")]
+    Timeout(Duration),
+    #[error("too many write conflicts: other writers kept changing the same inboxes")]
+    Conflict,
+    #[error("the outbox lease is lost")]
+    LeaseLost,
 }
 
-impl Failure {
-    /// Whether the very same may work if it is done again at once: the server has undone it because
-    /// of others (SQLSTATE `40001` serialization failure, `40P01` deadlock), or somebody else has
-    /// used the same idempotency key in the same moment.
+impl<E> From<E> for PgFailure
+where
+    SqlFailure: From<E>,
+{
+    fn from(error: E) -> Self {
+        Self::Sql(error.into())
+    }
+}
+
+impl PgFailure {
+    /// Whether an immediate retry of the same write may succeed: the server rolled it back because
+    /// of a concurrent transaction (SQLSTATE `40001` serialization failure, `40P01` deadlock), or a
+    /// concurrent request used the same idempotency key.
     pub(super) fn is_transient(&self) -> bool {
-        let Some(error) = self.database() else {
+        let Some(error) = self.database_error() else {
             return false;
         };
-        let clash = error.constraint() == Some("idempotency_keys_pkey");
-        clash || matches!(error.code().as_deref(), Some("40001" | "40P01"))
+        let key_used_twice = error.constraint() == Some("idempotency_keys_pkey");
+        key_used_twice || matches!(error.code().as_deref(), Some("40001" | "40P01"))
     }
 
-    fn database(&self) -> Option<&dyn DatabaseError> {
+    fn database_error(&self) -> Option<&dyn DatabaseError> {
         match self {
-            Self::Sqlx(error) | Self::Migration(MigrateError::Execute(error)) => {
-                error.as_database_error()
-            }
-            Self::Migration(MigrateError::ExecuteMigration(error, _)) => error.as_database_error(),
+            Self::Sql(error) => error.database_error(),
             _ => None,
         }
     }
 
-    /// Whether another request would meet it as well.
-    fn is_an_outage(&self) -> bool {
-        match self.database() {
-            Some(error) => is_an_outage(&error.code().unwrap_or_default()),
+    /// Whether other requests would fail too.
+    fn is_outage(&self) -> bool {
+        match self.database_error() {
+            Some(error) => is_outage(&error.code().unwrap_or_default()),
             None => true,
         }
     }
 
-    /// Whether it is this very request that PostgreSQL, or the store itself, refuses.
-    fn is_about_the_request(&self) -> bool {
-        if let Some(error) = self.database() {
-            return concerns_the_data(&error.code().unwrap_or_default());
-        }
-        match self {
-            Self::Sqlx(error) => concerns_the_values(error),
-            Self::Migration(MigrateError::Execute(_) | MigrateError::ExecuteMigration(..))
-            | Self::NoAnswer(_)
-            | Self::Overtaken
-            | Self::LeadLost => false,
-            Self::Migration(_) | Self::Unreadable(_) | Self::Instant(_) => true,
-        }
+    /// Whether PostgreSQL or this store rejects this request in particular.
+    fn is_rejection(&self) -> bool {
+        matches!(self, Self::Sql(error) if error.is_rejection(is_about_data))
     }
 }
 
-/// Whether an SQLSTATE says that the server can do nothing for anybody now: class 08 connection
-/// exception, 28 and 3D no access, 53 insufficient resources (a full disk among them), 57P operator
+/// Whether an SQLSTATE means that the server cannot serve any request now: class 08 connection
+/// exception, 28 and 3D no access, 53 insufficient resources (such as a full disk), 57P operator
 /// intervention (shutdown, crash), 58 system error; 25006 read-only transaction (after a failover),
-/// 42P01 undefined table (not migrated yet); 40 transaction rollback, which is for others' sake. The
-/// rest (57014, a statement that took too long; XX000, an internal error; …) may be because of the
+/// 42P01 undefined table (not migrated yet); 40 transaction rollback, which concurrent transactions
+/// cause. Any other code (57014, statement timeout; XX000, internal error; …) may be caused by the
 /// values.
-fn is_an_outage(sqlstate: &str) -> bool {
+fn is_outage(sqlstate: &str) -> bool {
     ["08", "25006", "28", "3D", "40", "42P01", "53", "57P", "58"]
         .iter()
         .any(|class| sqlstate.starts_with(class))
 }
 
-/// Whether an SQLSTATE (PostgreSQL manual, appendix A) is about the values it was given: class 22
-/// data exception, 23 integrity constraint violation, 54 program limit exceeded.
+/// Whether an SQLSTATE (PostgreSQL manual, appendix A) is about the given values: class 22 data
+/// exception, 23 integrity constraint violation, 54 program limit exceeded.
 ///
-/// All others are about the server, its tables or our rights, or leave it open. They are worth waiting
-/// for: taken for a refusal, they would send good messages to the dead letters.
-fn concerns_the_data(sqlstate: &str) -> bool {
+/// All others are about the server, its tables or our privileges, or are ambiguous. They are worth
+/// a retry: classified as a rejection, they would send valid messages to the dead-letter queue.
+fn is_about_data(sqlstate: &str) -> bool {
     ["22", "23", "54"].iter().any(|class| sqlstate.starts_with(class))
 }
 
-impl From<Failure> for PortError {
-    fn from(failure: Failure) -> Self {
-        // As text: the error's own `Debug` holds the row that a constraint refused, and a log is no
-        // place for what users are told.
-        let cause = match &failure {
-            Failure::Sqlx(sqlx::Error::PoolTimedOut) => {
-                "no connection to PostgreSQL could be had in time".to_owned()
-            }
-            other => match other.database().and_then(DatabaseError::code) {
-                Some(code) => format!("{other} (SQLSTATE {code})"),
-                None => other.to_string(),
-            },
+impl From<PgFailure> for PortError {
+    fn from(failure: PgFailure) -> Self {
+        // As text: the error's `Debug` contains the row that violates a constraint, and the texts
+        // of notifications must not be logged.
+        let cause = match failure.database_error().and_then(DatabaseError::code) {
+            Some(code) => format!("{failure} (SQLSTATE {code})"),
+            None => failure.to_string(),
         };
-        if failure.is_about_the_request() {
+        if failure.is_rejection() {
             Self::rejected(cause)
-        } else if failure.is_an_outage() {
+        } else if failure.is_outage() {
             Self::unavailable(cause)
         } else {
             Self::failed(cause)
@@ -119,55 +103,58 @@ impl From<Failure> for PortError {
 mod tests {
     use std::io;
 
+    use sqlx::migrate::MigrateError;
+
     use super::*;
+    use crate::outbound::relational::inbox_state;
 
     #[test]
-    fn only_what_is_about_the_data_is_a_refusal() {
-        for refusal in ["22001", "22P02", "22P05", "23505", "23514", "54000"] {
-            assert!(concerns_the_data(refusal), "{refusal}");
+    fn only_errors_about_the_data_are_rejections() {
+        for rejection in ["22001", "22P02", "22P05", "23505", "23514", "54000"] {
+            assert!(is_about_data(rejection), "{rejection}");
         }
-        for passing in [
+        for transient in [
             "08006", "25006", "28P01", "3D000", "40001", "40P01", "42P01", "53100", "53300",
             "57014", "57P01", "57P03", "58030", "XX000", "",
         ] {
-            assert!(!concerns_the_data(passing), "{passing}");
+            assert!(!is_about_data(transient), "{transient}");
         }
     }
 
     #[test]
-    fn an_outage_is_told_from_what_may_be_because_of_the_data() {
+    fn outage_is_distinguished_from_errors_that_the_data_may_cause() {
         for outage in
             ["08006", "25006", "28P01", "3D000", "40001", "42P01", "53100", "57P01", "58030"]
         {
-            assert!(is_an_outage(outage), "{outage}");
+            assert!(is_outage(outage), "{outage}");
         }
-        for either in ["57014", "XX000", "42703", ""] {
-            assert!(!is_an_outage(either), "{either}");
+        for ambiguous in ["57014", "XX000", "42703", ""] {
+            assert!(!is_outage(ambiguous), "{ambiguous}");
         }
     }
 
     #[test]
-    fn what_never_reached_the_server_is_sorted_too() {
+    fn errors_without_an_sqlstate_are_classified() {
         let lost = sqlx::Error::Io(io::ErrorKind::ConnectionReset.into());
         for failure in [
-            Failure::from(lost),
+            PgFailure::from(lost),
             sqlx::Error::PoolTimedOut.into(),
             sqlx::Error::PoolClosed.into(),
             sqlx::Error::Protocol("?".to_owned()).into(),
-            Failure::Overtaken,
-            Failure::NoAnswer(Duration::from_secs(1)),
+            PgFailure::Conflict,
+            PgFailure::Timeout(Duration::from_secs(1)),
         ] {
-            let said = format!("{failure}");
-            assert!(matches!(PortError::from(failure), PortError::Unavailable(_)), "{said}");
+            let text = failure.to_string();
+            assert!(matches!(PortError::from(failure), PortError::Unavailable(_)), "{text}");
         }
         for failure in [
-            Failure::from(sqlx::Error::ColumnNotFound("x".to_owned())),
+            PgFailure::from(sqlx::Error::ColumnNotFound("x".to_owned())),
             sqlx::Error::Decode("x".into()).into(),
-            Unreadable::new("a title", &"it is blank").into(),
+            inbox_state(-1, 0).unwrap_err().into(),
             MigrateError::VersionMismatch(1).into(),
         ] {
-            let said = format!("{failure}");
-            assert!(matches!(PortError::from(failure), PortError::Rejected(_)), "{said}");
+            let text = failure.to_string();
+            assert!(matches!(PortError::from(failure), PortError::Rejected(_)), "{text}");
         }
     }
 }

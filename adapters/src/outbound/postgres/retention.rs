@@ -1,20 +1,25 @@
 use async_trait::async_trait;
 use belfry_application::ports::{PortError, Retention};
-use belfry_domain::{Change as Told, Due, Timestamp, UserId};
+use belfry_domain::{Change, ExpiryCutoff, Timestamp, UserId};
+use chrono::DateTime;
 use sqlx::{Connection, PgConnection};
 
-use super::PostgresStore;
-use super::change::{Attempt, Change, LOCK};
-use super::edit::Edit;
-use super::failure::Failure;
-use super::inbox_repository::instant;
-use crate::outbound::relational::{DueRow, clamped, count, due_by_inbox};
+use super::edit::EditWrite;
+use super::failure::PgFailure;
+use super::optimistic_write::{Attempt, LOCK_INBOXES, OptimisticWrite as _};
+use super::store::PostgresStore;
+use crate::outbound::relational::statements::{PURGE_REQUESTS, PURGE_REVOCATIONS};
+use crate::outbound::relational::{
+    DueRow, Edit, StoredTimestamp as _, clamped, due_by_inbox, row_count,
+};
 
-/// The advisory lock of whoever removes what is due, so that nodes do not do each other's work: the
-/// bytes of `BelfryRt` as a number.
+/// The advisory lock for expiry, so that nodes do not repeat each other's work: the bytes of
+/// `BelfryRt` as a number.
 const RETENTION_LOCK: i64 = i64::from_be_bytes(*b"BelfryRt");
 
-/// Every instant is after `-infinity`; that says by which index.
+const TRY_LOCK: &str = "SELECT pg_try_advisory_xact_lock($1)";
+
+/// `created_at > '-infinity'` is true for all rows. It is the condition of the index to use.
 const DUE: &str = "
     SELECT user_id, id FROM (
         (SELECT user_id, id FROM notifications
@@ -26,44 +31,33 @@ const DUE: &str = "
          ORDER BY created_at LIMIT $3)
     ) due LIMIT $3";
 
-/// Inboxes are locked in the order of their users, as all who lock several of them do.
-const FORGET_DELETED: &str = "
+/// Locks inboxes in the order of user ids, as every writer does.
+const PURGE_DELETED: &str = "
     WITH old AS (
         SELECT user_id, id, revision FROM notifications
         WHERE deleted_at < $1 AND deleted_at IS NOT NULL
         ORDER BY deleted_at LIMIT $2
     ), floors AS (
         SELECT user_id, max(revision) AS revision FROM old GROUP BY user_id
-    ), held AS (
+    ), locked_inboxes AS (
         SELECT user_id FROM inboxes WHERE user_id IN (SELECT user_id FROM floors)
         ORDER BY user_id FOR UPDATE
-    ), raised AS (
+    ), raised_floors AS (
         UPDATE inboxes inbox SET history_floor = greatest(inbox.history_floor, floors.revision)
-        FROM floors JOIN held USING (user_id)
+        FROM floors JOIN locked_inboxes USING (user_id)
         WHERE inbox.user_id = floors.user_id
     )
-    DELETE FROM notifications gone USING old
-    WHERE gone.user_id = old.user_id AND gone.id = old.id";
-
-const FORGET_REQUESTS: &str = "
-    DELETE FROM idempotency_keys WHERE (caller, key) IN (
-        SELECT caller, key FROM idempotency_keys
-        WHERE created_at < $1 ORDER BY created_at LIMIT $2
-    )";
-
-const FORGET_REVOCATIONS: &str = "
-    DELETE FROM revocations WHERE user_id IN (
-        SELECT user_id FROM revocations WHERE written_at < $1 ORDER BY written_at LIMIT $2
-    )";
+    DELETE FROM notifications purged USING old
+    WHERE purged.user_id = old.user_id AND purged.id = old.id";
 
 #[async_trait]
 impl Retention for PostgresStore {
-    async fn expire(&self, due: &Due, limit: usize) -> Result<usize, PortError> {
-        let call = self.waker.call_when_dropped();
+    async fn expire(&self, due: &ExpiryCutoff, limit: usize) -> Result<usize, PortError> {
+        let wakeup = self.notifier.wakeup_on_drop();
         let deleted =
             self.with_connection(async |connection| expire(connection, due, limit).await).await?;
         if deleted == 0 {
-            call.spare();
+            wakeup.clear();
         }
         Ok(deleted)
     }
@@ -73,7 +67,7 @@ impl Retention for PostgresStore {
         deleted_before: Timestamp,
         limit: usize,
     ) -> Result<usize, PortError> {
-        self.forget(FORGET_DELETED, deleted_before, limit).await
+        self.purge(PURGE_DELETED, deleted_before, limit).await
     }
 
     async fn purge_requests(
@@ -81,7 +75,7 @@ impl Retention for PostgresStore {
         made_before: Timestamp,
         limit: usize,
     ) -> Result<usize, PortError> {
-        self.forget(FORGET_REQUESTS, made_before, limit).await
+        self.purge(PURGE_REQUESTS, made_before, limit).await
     }
 
     async fn purge_revocations(
@@ -89,52 +83,49 @@ impl Retention for PostgresStore {
         made_before: Timestamp,
         limit: usize,
     ) -> Result<usize, PortError> {
-        self.forget(FORGET_REVOCATIONS, made_before, limit).await
+        self.purge(PURGE_REVOCATIONS, made_before, limit).await
     }
 }
 
 impl PostgresStore {
-    async fn forget(
+    async fn purge(
         &self,
         statement: &'static str,
         before: Timestamp,
         limit: usize,
     ) -> Result<usize, PortError> {
-        let before = instant(before).map_err(Failure::from)?;
-        let done = self
-            .with_connection(async |connection| {
-                let query = sqlx::query(statement).bind(before).bind(clamped(limit));
-                Ok(query.execute(connection).await?)
-            })
-            .await?;
-        Ok(count(done.rows_affected()))
+        let before = DateTime::from_domain(before)?;
+        let query = sqlx::query(statement).bind(before).bind(clamped(limit));
+        Ok(row_count(self.execute(query).await?))
     }
 }
 
-async fn expire(connection: &mut PgConnection, due: &Due, limit: usize) -> Result<usize, Failure> {
+async fn expire(
+    connection: &mut PgConnection,
+    due: &ExpiryCutoff,
+    limit: usize,
+) -> Result<usize, PgFailure> {
     let mut transaction = connection.begin().await?;
-    let alone: bool = sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1)")
-        .bind(RETENTION_LOCK)
-        .fetch_one(&mut *transaction)
-        .await?;
-    if !alone {
+    let is_locked: bool =
+        sqlx::query_scalar(TRY_LOCK).bind(RETENTION_LOCK).fetch_one(&mut *transaction).await?;
+    if !is_locked {
         return Ok(0);
     }
     let rows: Vec<DueRow> = sqlx::query_as(DUE)
-        .bind(instant(due.now)?)
-        .bind(due.created_before.map(instant).transpose()?)
+        .bind(DateTime::from_domain(due.now)?)
+        .bind(due.created_before.map(DateTime::from_domain).transpose()?)
         .bind(clamped(limit))
         .fetch_all(&mut *transaction)
         .await?;
     let inboxes = due_by_inbox(rows)?;
     let users: Vec<_> = inboxes.keys().map(UserId::as_str).collect();
-    sqlx::query(LOCK).bind(users).execute(&mut *transaction).await?;
+    sqlx::query(LOCK_INBOXES).bind(users).execute(&mut *transaction).await?;
     let mut deleted = 0;
     for (user, ids) in &inboxes {
-        // What its user has deleted since is passed over.
-        let edit = Edit::delete(user, ids, due.now)?;
-        if let Attempt::Written(changed) = edit.attempt(&mut transaction).await?
-            && let Some(Told::Deleted { ids }) = changed.event.map(|event| event.change)
+        // Skips notifications that the user has deleted since the read.
+        let delete = EditWrite::new(user, Edit::Delete(ids), due.now)?;
+        if let Attempt::Written(changed) = delete.attempt(&mut transaction).await?
+            && let Some(Change::Deleted { ids }) = changed.event.map(|event| event.change)
         {
             deleted += ids.len();
         }

@@ -1,23 +1,23 @@
 use std::fmt;
 use std::time::Duration;
 
-/// How to reach PostgreSQL, and how long to wait for it.
+/// Connection settings and timeouts for PostgreSQL.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PostgresSettings {
-    /// `postgres://user:password@host:port/database`, with the parameters of libpq's URLs, such as
-    /// `sslmode=verify-full`. What it leaves out is taken from `PGHOST`, `PGPASSWORD` and so on.
+    /// `postgres://user:password@host:port/database`, with the parameters of libpq URLs, such as
+    /// `sslmode=verify-full`. Missing parts come from `PGHOST`, `PGPASSWORD` and so on.
     pub url: String,
-    /// The most connections of this node; the lead of the outbox has one more. All nodes together
-    /// must stay below the server's `max_connections`.
+    /// The most connections of this node. A node that holds the outbox lease has one more. The sum
+    /// over all nodes must stay below the server's `max_connections`.
     pub max_connections: u32,
-    /// How long a piece of work waits for a connection before it is `Unavailable`.
+    /// How long a call waits for a connection from the pool before it is `Unavailable`.
     pub acquire_timeout: Duration,
-    /// How long one statement may take before the server gives it up.
+    /// The server cancels a statement that runs longer.
     pub statement_timeout: Duration,
 }
 
 impl PostgresSettings {
-    /// That database, with 16 connections and bounds that a database in good health stays far from.
+    /// 16 connections to that database, with timeouts that a healthy database does not reach.
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
@@ -27,15 +27,15 @@ impl PostgresSettings {
         }
     }
 
-    /// How long a few statements in a row may take. The server's own bound comes first where there
-    /// is still a server.
-    pub(super) fn patience(&self) -> Duration {
+    /// The limit for a short sequence of statements. While the server is reachable, its own
+    /// `statement_timeout` expires first.
+    pub(super) fn work_timeout(&self) -> Duration {
         self.statement_timeout * 2 + Duration::from_secs(2)
     }
 }
 
 impl fmt::Debug for PostgresSettings {
-    /// All but the password.
+    /// Without the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PostgresSettings")
             .field("url", &without_secrets(&self.url))
@@ -46,13 +46,13 @@ impl fmt::Debug for PostgresSettings {
     }
 }
 
-/// The URL without user, password and parameters (of which `password` may be one). A text that is no
-/// URL is not shown at all: who knows what it is.
+/// The URL without user, password and parameters (`password` may be one of them). A text that is
+/// not a URL is hidden completely, because any part of it may be a secret.
 fn without_secrets(url: &str) -> String {
     let shown = url.split_once("://").map(|(scheme, rest)| {
         let rest = rest.split(['?', '#']).next().unwrap_or_default();
-        let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
-        format!("{scheme}://{place}")
+        let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+        format!("{scheme}://{host}")
     });
     shown.unwrap_or_else(|| "not a URL".to_owned())
 }
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_secret_is_shown() {
+    fn debug_output_contains_no_secret() {
         for (url, shown) in [
             ("postgres://ada:s3cret@db:5432/belfry", "postgres://db:5432/belfry"),
             ("postgres://db/belfry?password=s3cret&user=ada", "postgres://db/belfry"),

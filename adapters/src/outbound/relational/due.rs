@@ -2,24 +2,22 @@ use std::collections::BTreeMap;
 
 use belfry_domain::{NotificationId, UserId};
 
-use super::Unreadable;
+use super::stored_value::{InvalidStoredValue, notification_id, user_id};
 
-/// A notification that has had its time.
+/// A notification that retention must delete.
 #[derive(Debug, sqlx::FromRow)]
 pub(crate) struct DueRow {
     user_id: String,
     id: String,
 }
 
-/// What is due in each inbox, in the order in which inboxes are locked.
+/// Groups due notifications by inbox. The map is sorted because inboxes are locked in that order.
 pub(crate) fn due_by_inbox(
     rows: Vec<DueRow>,
-) -> Result<BTreeMap<UserId, Vec<NotificationId>>, Unreadable> {
+) -> Result<BTreeMap<UserId, Vec<NotificationId>>, InvalidStoredValue> {
     let mut inboxes = BTreeMap::<_, Vec<_>>::new();
-    for DueRow { user_id, id } in rows {
-        let user = UserId::parse(&user_id).map_err(|why| Unreadable::new("a user", &why))?;
-        let id = NotificationId::parse(&id).map_err(|why| Unreadable::new("an id", &why))?;
-        inboxes.entry(user).or_default().push(id);
+    for row in rows {
+        inboxes.entry(user_id(&row.user_id)?).or_default().push(notification_id(&row.id)?);
     }
     Ok(inboxes)
 }

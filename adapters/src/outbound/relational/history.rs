@@ -1,9 +1,12 @@
 use belfry_application::ports::History;
-use belfry_domain::{InboxState, MissedChange, NotificationId, ReplayRange, Revision};
+use belfry_domain::{InboxState, MissedChange, ReplayRange, Revision};
 
-use super::{StoredInstant, Unreadable, count, inbox_state, whole};
+use super::number::row_count;
+use super::stored_value::{InvalidStoredValue, inbox_state, non_negative, notification_id};
+use super::timestamp::StoredTimestamp;
 
-/// An inbox, and how much of it changed after a revision: at most one more than the limit.
+/// An inbox, and the number of its notifications that changed after a revision: at most one more
+/// than the limit.
 #[derive(Debug, sqlx::FromRow)]
 pub(crate) struct HistoryRow {
     revision: i64,
@@ -13,12 +16,12 @@ pub(crate) struct HistoryRow {
     created: i64,
 }
 
-/// The history as this row has it; without a row nothing ever happened in the inbox.
+/// The history that this row describes. No row means an inbox in which nothing ever happened.
 pub(crate) fn history(
     row: Option<HistoryRow>,
     since: Revision,
     limit: usize,
-) -> Result<History, Unreadable> {
+) -> Result<History, InvalidStoredValue> {
     let Some(row) = row else {
         let state = InboxState::default();
         return Ok(if since == state.revision {
@@ -28,16 +31,17 @@ pub(crate) fn history(
         });
     };
     let state = inbox_state(row.revision, row.unread)?;
-    let floor = Revision::new(whole(row.history_floor)?);
-    let is_remembered = (floor..=state.revision).contains(&since);
-    Ok(if is_remembered && count(whole(row.changed)?) <= limit {
-        History::Complete { state, created: count(whole(row.created)?) }
+    let floor = Revision::new(non_negative(row.history_floor)?);
+    let is_kept = (floor..=state.revision).contains(&since);
+    Ok(if is_kept && row_count(non_negative(row.changed)?) <= limit {
+        History::Complete { state, created: row_count(non_negative(row.created)?) }
     } else {
         History::OutOfReach { state }
     })
 }
 
-/// An inbox, and beside it one of the changes in a range; nulls if there is none.
+/// An inbox, joined with one change in a range. All columns of the change are null if there is
+/// none.
 #[derive(Debug, sqlx::FromRow)]
 pub(crate) struct ChangedRow<At> {
     history_floor: i64,
@@ -47,22 +51,21 @@ pub(crate) struct ChangedRow<At> {
     deleted: bool,
 }
 
-/// The changes that these rows are, or `None` if some of the range is forgotten.
-pub(crate) fn changes<At: StoredInstant>(
+/// The changes in these rows, or `None` if retention has purged a part of the range.
+pub(crate) fn changes<At: StoredTimestamp>(
     rows: Vec<ChangedRow<At>>,
     range: ReplayRange,
-) -> Result<Option<Vec<MissedChange>>, Unreadable> {
+) -> Result<Option<Vec<MissedChange>>, InvalidStoredValue> {
     let mut changes = Vec::with_capacity(rows.len());
     for row in rows {
-        if range.after < Revision::new(whole(row.history_floor)?) {
+        if range.after < Revision::new(non_negative(row.history_floor)?) {
             return Ok(None);
         }
         let (Some(id), Some(revision)) = (row.id, row.revision) else { continue };
         changes.push(MissedChange {
-            id: NotificationId::parse(&id)
-                .map_err(|why| Unreadable::new(format!("notification {id:?}"), &why))?,
-            revision: Revision::new(whole(revision)?),
-            read_at: row.read_at.as_ref().filter(|_| !row.deleted).map(At::instant),
+            id: notification_id(&id)?,
+            revision: Revision::new(non_negative(revision)?),
+            read_at: row.read_at.as_ref().filter(|_| !row.deleted).map(At::to_domain),
         });
     }
     Ok(Some(changes))

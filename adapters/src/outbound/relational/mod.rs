@@ -1,27 +1,31 @@
-//! What the stores that speak SQL have in common: which instants they keep, how a row becomes a
-//! notification, and what drafts come to in inboxes whose state is known. No SQL here: each store
-//! says it in its own dialect.
+//! Code that the SQL stores share: the statements that read the same in every dialect, the
+//! conversion between rows and domain values, and the plan of a create.
 
-mod call;
+mod create_plan;
 mod due;
-mod entry;
+mod edit;
 mod failure;
 mod history;
-mod instant;
-mod intake;
+mod notification_row;
 mod number;
+mod outbox_row;
 mod page;
 mod revocation;
-mod row;
+pub(super) mod statements;
+mod stored_value;
+mod timestamp;
+mod wakeup;
 
-pub(super) use call::Call;
+pub(super) use create_plan::{CreatePlan, CreatePlanner, DuplicateRow};
 pub(super) use due::{DueRow, due_by_inbox};
-pub(super) use entry::EntryRow;
-pub(super) use failure::concerns_the_values;
+pub(super) use edit::{Edit, without};
+pub(super) use failure::SqlFailure;
 pub(super) use history::{ChangedRow, HistoryRow, changes, history};
-pub(super) use instant::{InstantOutOfRange, storable};
-pub(super) use intake::{Intake, StandingRow, Taken};
-pub(super) use number::{clamped, count, whole};
+pub(super) use notification_row::{NotificationRow, notifications};
+pub(super) use number::{clamped, one_more, row_count};
+pub(super) use outbox_row::{OutboxRow, UnreadableEntry, parse_entries};
 pub(super) use page::{SizedRow, page};
 pub(super) use revocation::{RevocationRow, revocations};
-pub(super) use row::{NotificationRow, StoredInstant, Unreadable, inbox_state};
+pub(super) use stored_value::{epoch, inbox_state, non_negative};
+pub(super) use timestamp::{StoredTimestamp, TimestampOutOfRange};
+pub(super) use wakeup::Wakeup;

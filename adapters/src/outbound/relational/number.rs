@@ -1,19 +1,16 @@
-//! Databases know signed numbers of 64 bits only.
+//! Conversion to the signed 64-bit numbers of SQL.
 
-use super::Unreadable;
-
-/// A limit or bound for a question. Whatever is larger than any number in the database asks the same
-/// as the largest.
+/// A number as a parameter. Larger numbers become `i64::MAX`, which no stored number exceeds.
 pub(crate) fn clamped(number: impl TryInto<i64>) -> i64 {
     number.try_into().unwrap_or(i64::MAX)
 }
 
-/// How many rows a statement has changed.
-pub(crate) fn count(rows: u64) -> usize {
-    usize::try_from(rows).unwrap_or(usize::MAX)
+/// The row limit of a query that must also find out whether there are more rows than `limit`.
+pub(crate) fn one_more(limit: usize) -> i64 {
+    clamped(limit).saturating_add(1)
 }
 
-/// A stored number that cannot be negative, as a constraint guards it.
-pub(crate) fn whole(number: i64) -> Result<u64, Unreadable> {
-    u64::try_from(number).map_err(|_| Unreadable::new("a number", &"it is negative"))
+/// A number of rows as `usize`.
+pub(crate) fn row_count(rows: u64) -> usize {
+    usize::try_from(rows).unwrap_or(usize::MAX)
 }

@@ -1,26 +1,28 @@
 use belfry_application::ports::{Page, PageLimit};
 use sqlx::FromRow;
 
-use super::{NotificationRow, StoredInstant, Unreadable, count, whole};
+use super::notification_row::NotificationRow;
+use super::number::row_count;
+use super::stored_value::{InvalidStoredValue, non_negative};
+use super::timestamp::StoredTimestamp;
 
-/// A row of a page that was cut to its size by the database.
+/// A row of a page that the database has cut to its size in bytes.
 #[derive(Debug, FromRow)]
 pub(crate) struct SizedRow<At> {
     #[sqlx(flatten)]
     notification: NotificationRow<At>,
-    /// How many rows matched before the page was cut, as far as they were looked at: at most one more
-    /// than the page may have.
+    /// The number of matching rows before the cut: at most one more than the page's row limit.
     found: i64,
 }
 
-/// The page that these rows are, of which there may be one too many.
-pub(crate) fn page<At: StoredInstant>(
+/// Makes a page of these rows. There may be one more than the page's row limit.
+pub(crate) fn page<At: StoredTimestamp>(
     mut rows: Vec<SizedRow<At>>,
     limit: PageLimit,
-) -> Result<Page, Unreadable> {
-    let found = rows.first().map_or(Ok(0), |row| whole(row.found))?;
+) -> Result<Page, InvalidStoredValue> {
+    let found = rows.first().map_or(Ok(0), |row| non_negative(row.found))?;
     rows.truncate(limit.rows);
-    let more = count(found) > rows.len();
-    let items: Result<_, _> = rows.into_iter().map(|row| row.notification.read()).collect();
+    let more = row_count(found) > rows.len();
+    let items: Result<_, _> = rows.into_iter().map(|row| row.notification.parse()).collect();
     Ok(Page { items: items?, more })
 }

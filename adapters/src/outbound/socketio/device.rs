@@ -4,19 +4,18 @@ use belfry_application::push::Push;
 use super::event_frame::EventFrame;
 use super::namespace_socket::NamespaceSocket;
 use crate::limits::Limit;
-use crate::transport::NotSent;
+use crate::transport::EnqueueError;
 
-/// A device that is connected by Socket.IO.
+/// A device that is connected through Socket.IO.
 #[derive(Debug)]
 pub struct SocketIoDevice(NamespaceSocket);
 
 impl SocketIoDevice {
-    /// The device behind that socket.
+    /// The device of that socket.
     pub fn new(socket: NamespaceSocket) -> Self {
         Self(socket)
     }
 
-    /// Its socket.
     pub(crate) fn socket(&self) -> &NamespaceSocket {
         &self.0
     }
@@ -35,9 +34,9 @@ impl Device for SocketIoDevice {
 
     fn send_all(&self, frames: &[EventFrame]) -> Result<(), SendError> {
         let encoded = frames.iter().map(|frame| frame.in_namespace(self.0.namespace()));
-        self.0.send(encoded).map_err(|not_sent| match not_sent {
-            NotSent::Full => SendError::Full,
-            NotSent::Closed => SendError::Closed,
+        self.0.send(encoded).map_err(|error| match error {
+            EnqueueError::Full => SendError::Full,
+            EnqueueError::Closed => SendError::Closed,
         })
     }
 
@@ -47,8 +46,7 @@ impl Device for SocketIoDevice {
     }
 
     fn close(&self, why: CloseReason) {
-        // Client libraries reconnect by themselves when a transport breaks, and stay away when the server
-        // disconnects them.
+        // Client libraries reconnect after their transport closes, but not after a Socket.IO disconnect.
         let is_closed = if !why.should_reconnect() {
             self.0.disconnect(why.as_str())
         } else if why == CloseReason::TooSlow {

@@ -7,11 +7,11 @@ use super::namespace::Namespace;
 use crate::transport::text_frame;
 use crate::wire::PushForm;
 
-/// A push, encoded once for all devices.
+/// A push that is encoded once for all devices.
 #[derive(Debug)]
 pub struct EventFrame {
     push: PushForm,
-    /// The WebSocket frame for each namespace, made for the first device in it.
+    /// The WebSocket frame for each namespace, encoded for its first device.
     encoded: [OnceLock<Bytes>; Namespace::ALL.len()],
 }
 
@@ -20,11 +20,11 @@ impl EventFrame {
         Self { push: PushForm::from(push), encoded: Default::default() }
     }
 
-    /// The WebSocket frame that carries it to devices in that namespace.
+    /// The WebSocket frame for devices in that namespace.
     pub(super) fn in_namespace(&self, namespace: Namespace) -> &Bytes {
         self.encoded[namespace as usize].get_or_init(|| {
             let PushForm { event, payload } = &self.push;
-            text_frame(&["42", namespace.in_packet(), "[\"", event, "\",", payload.get(), "]"])
+            text_frame(&["42", namespace.packet_prefix(), "[\"", event, "\",", payload.get(), "]"])
         })
     }
 }
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_frame_is_an_event_of_its_namespace() {
+    fn frame_is_an_event_of_its_namespace() {
         let frame =
             EventFrame::of(&Push::Exception { code: "token_expired", message: "over".into() });
         let payload = frame.push.payload.get().to_owned();
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_is_made_for_the_first_device_and_shared_with_all_others() {
+    fn frame_is_encoded_for_the_first_device_and_shared_with_all_others() {
         let frame =
             EventFrame::of(&Push::Exception { code: "token_expired", message: "over".into() });
         for namespace in Namespace::ALL {
@@ -59,7 +59,7 @@ mod tests {
         }
         let shared = allocation_counter::measure(|| {
             for namespace in Namespace::ALL {
-                // Cloned for a device that waits for its turn.
+                // Cloned for the send queue of a device.
                 drop(frame.in_namespace(namespace).clone());
             }
         });

@@ -1,4 +1,4 @@
-/// A namespace that devices connect to. Both are the same to Belfry: clients in the field use one or the other.
+/// A namespace that devices connect to. Both behave the same: existing clients use one or the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Namespace {
     /// `/`
@@ -8,10 +8,10 @@ pub enum Namespace {
 }
 
 impl Namespace {
-    /// All of them, each at its own index.
+    /// All namespaces, each at the index `namespace as usize`.
     pub const ALL: [Self; 2] = [Self::Root, Self::Notifications];
 
-    /// Its path, as clients name it.
+    /// The path that clients connect to.
     pub const fn path(self) -> &'static str {
         match self {
             Self::Root => "/",
@@ -19,13 +19,13 @@ impl Namespace {
         }
     }
 
-    /// The namespace of that path; `None` if it does not exist.
+    /// The namespace with that path; `None` if it does not exist.
     pub fn of(path: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|namespace| namespace.path() == path)
     }
 
-    /// How a Socket.IO packet names it, between its type and the rest: not at all for the root.
-    pub(crate) const fn in_packet(self) -> &'static str {
+    /// Its prefix in a Socket.IO packet, after the packet type; empty for the root.
+    pub(crate) const fn packet_prefix(self) -> &'static str {
         match self {
             Self::Root => "",
             Self::Notifications => "/notifications,",

@@ -5,12 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use engineioxide_core::Sid;
 
+use super::membership::ConnectId;
 use super::namespace::Namespace;
-use super::packet_sender::{ConnectId, PacketSender};
-use crate::transport::{NotSent, binary_frame, text_frame};
+use super::packet_sender::PacketSender;
+use crate::transport::{EnqueueError, binary_frame, text_frame};
 
 /// A handle to send to one client in one namespace. It does not keep the connection open. Once the client has left
-/// or connected anew, it sends nothing.
+/// or has connected again, sending fails.
 #[derive(Clone)]
 pub struct NamespaceSocket {
     sender: Weak<PacketSender>,
@@ -19,12 +20,12 @@ pub struct NamespaceSocket {
     id: Sid,
 }
 
-/// How long a client that was refused may take to connect to another namespace. Its CONNECT may be on its way:
-/// clients send one for each namespace, and by polling each in a request of its own.
+/// How long a client that was disconnected may take to connect to another namespace. Its CONNECT may be in flight:
+/// clients send one for each namespace, and by polling each in a separate request.
 const CONNECT_GRACE: Duration = Duration::from_secs(1);
 
-/// The JSON array of an event's name and arguments, or of an acknowledgement's arguments, with the attachments
-/// that its placeholders refer to.
+/// The JSON array of an event (name and arguments) or of an acknowledgement (arguments), with the attachments that
+/// its placeholders refer to.
 #[derive(Debug, Clone, Default)]
 pub struct Arguments {
     /// The array as JSON text.
@@ -42,58 +43,59 @@ impl NamespaceSocket {
         Self { sender: Arc::downgrade(sender), namespace, connect, id: Sid::new() }
     }
 
-    /// The public `socket.id`: random, another one for each connect, and unrelated to the secret id of the
-    /// transport's session.
+    /// The public `socket.id`: random, different for each connect, and unrelated to the secret id of the
+    /// Engine.IO session.
     pub fn id(&self) -> &str {
         self.id.as_str()
     }
 
-    /// The namespace.
+    /// The namespace that the client is in.
     pub fn namespace(&self) -> Namespace {
         self.namespace
     }
 
     /// Emits an event.
-    pub fn emit(&self, event: &Arguments) -> Result<(), NotSent> {
+    pub fn emit(&self, event: &Arguments) -> Result<(), EnqueueError> {
         self.send_packet('2', '5', None, event)
     }
 
-    /// Emits an event and asks for an acknowledgement of that id.
-    pub fn emit_with_ack(&self, id: u64, event: &Arguments) -> Result<(), NotSent> {
+    /// Emits an event and requests an acknowledgement with that id.
+    pub fn emit_with_ack(&self, id: u64, event: &Arguments) -> Result<(), EnqueueError> {
         self.send_packet('2', '5', Some(id), event)
     }
 
-    /// Acknowledges the client's event of that id.
-    pub fn acknowledge(&self, id: u64, answer: &Arguments) -> Result<(), NotSent> {
-        self.send_packet('3', '6', Some(id), answer)
+    /// Acknowledges the client's event with that id.
+    pub fn acknowledge(&self, id: u64, arguments: &Arguments) -> Result<(), EnqueueError> {
+        self.send_packet('3', '6', Some(id), arguments)
     }
 
-    /// Removes the client from the namespace. If it is still connecting, it gets a `connect_error` with `code`. Its
-    /// transport is closed if it is in no other namespace a moment later. Returns whether it was in the namespace.
+    /// Disconnects the client from the namespace. If it is still connecting, it gets a `connect_error` with `code`.
+    /// Its transport is closed if it is in no other namespace after a second. Returns whether it was in the namespace.
     pub fn disconnect(&self, code: &str) -> bool {
         let Some(sender) = self.sender.upgrade() else { return false };
-        let refusal = connect_error(self.namespace, code);
-        let disconnect = text_frame(&["41", self.namespace.in_packet()]);
-        let ended = sender.end_membership(self.namespace, self.connect, &refusal, &disconnect);
-        if ended && !sender.is_in_any_namespace() {
+        let connect_error = connect_error(self.namespace, code);
+        let disconnect = text_frame(&["41", self.namespace.packet_prefix()]);
+        let was_member =
+            sender.disconnect(self.namespace, self.connect, &connect_error, &disconnect);
+        if was_member && !sender.is_in_any_namespace() {
             let Self { sender, namespace, connect, .. } = self.clone();
             tokio::spawn(async move {
                 tokio::time::sleep(CONNECT_GRACE).await;
                 if let Some(sender) = sender.upgrade() {
-                    sender.close_if_outside(namespace, connect);
+                    sender.close_if_disconnected(namespace, connect);
                 }
             });
         }
-        ended
+        was_member
     }
 
-    /// Closes the transport after what is queued has been sent. Returns `false`, and does nothing, if the client
-    /// has left or connected anew.
+    /// Closes the transport after queued packets have been sent. Does nothing and returns `false` if the client has
+    /// left or has connected again.
     pub(crate) fn close_transport(&self) -> bool {
         self.close_for(true)
     }
 
-    /// The same at once: what is queued is lost.
+    /// The same, but closes the transport now and drops queued packets.
     pub(crate) fn abort_transport(&self) -> bool {
         self.close_for(false)
     }
@@ -103,7 +105,7 @@ impl NamespaceSocket {
         sender.is_some_and(|sender| sender.close_for(self.namespace, self.connect, graceful))
     }
 
-    /// How many bytes of what was sent have not been handed to the network yet.
+    /// How many bytes wait to be handed to the network.
     pub(crate) fn queued_bytes(&self) -> usize {
         self.sender.upgrade().map_or(0, |sender| sender.queued_bytes())
     }
@@ -111,8 +113,8 @@ impl NamespaceSocket {
     pub(super) fn send<'a>(
         &self,
         frames: impl Iterator<Item = &'a Bytes> + Clone,
-    ) -> Result<(), NotSent> {
-        let sender = self.sender.upgrade().ok_or(NotSent::Closed)?;
+    ) -> Result<(), EnqueueError> {
+        let sender = self.sender.upgrade().ok_or(EnqueueError::Closed)?;
         sender.send_in(self.namespace, self.connect, frames)
     }
 
@@ -122,14 +124,14 @@ impl NamespaceSocket {
         binary: char,
         id: Option<u64>,
         arguments: &Arguments,
-    ) -> Result<(), NotSent> {
+    ) -> Result<(), EnqueueError> {
         let Arguments { json, attachments } = arguments;
         let kind = match attachments.len() {
             0 => format!("4{plain}"),
             count => format!("4{binary}{count}-"),
         };
         let id = id.map(|id| id.to_string()).unwrap_or_default();
-        let text = text_frame(&[&kind, self.namespace.in_packet(), &id, json]);
+        let text = text_frame(&[&kind, self.namespace.packet_prefix(), &id, json]);
         let attachments = attachments.iter().map(|bytes| binary_frame(bytes));
         let frames: Vec<_> = std::iter::once(text).chain(attachments).collect();
         self.send(frames.iter())
@@ -145,8 +147,8 @@ impl fmt::Debug for NamespaceSocket {
     }
 }
 
-/// A client may not connect to the namespace.
+/// The packet that rejects a CONNECT.
 fn connect_error(namespace: Namespace, code: &str) -> Bytes {
     let message = serde_json::json!({ "message": code });
-    text_frame(&["44", namespace.in_packet(), &message.to_string()])
+    text_frame(&["44", namespace.packet_prefix(), &message.to_string()])
 }

@@ -6,7 +6,7 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use crate::transport::{NotSent, Payload, Queued, SendLimits, payload_of};
+use crate::transport::{EnqueueError, Payload, Queued, SendLimits, payload_of};
 
 /// Separates the packets in the body of a response (Engine.IO protocol, "Packet encoding").
 const SEPARATOR: u8 = 0x1e;
@@ -15,73 +15,74 @@ const SEPARATOR: u8 = 0x1e;
 const NOOP: Bytes = Bytes::from_static(b"6");
 const CLOSE: Bytes = Bytes::from_static(b"1");
 
-/// Once a response has this many bytes, no further packet is added to it. It is kept until the next poll confirms
-/// it, and counts towards the send limits.
+/// Once a response has this many bytes, no further packet is added to it. The response is kept until the next poll
+/// confirms it, and counts towards the send limits.
 const MAX_RESPONSE: usize = 256 * 1024;
 
-/// The most packets in a response: python-engineio refuses one with more as an attack.
+/// The maximum number of packets in a response: python-engineio rejects larger ones as an attack.
 const MAX_RESPONSE_PACKETS: usize = 16;
 
-/// The packets of a session that polls.
+/// The packets of a polling session.
 ///
-/// A response counts as received only when the next poll arrives: until then it is kept, and a poll that
-/// repeats the last one gets the same response. Browsers repeat a request by themselves when its connection
-/// breaks; without this, a response lost on the way would be a hole in the stream.
+/// The next poll confirms a response. Until then the response is kept, and a repeated poll gets the same response
+/// again. Browsers repeat a request automatically when its connection breaks; without this, a lost response would
+/// lose packets.
 #[derive(Default)]
 pub(super) struct PollQueue {
-    /// As WebSocket frames, so that they can be written as they are after an upgrade.
+    /// WebSocket frames, so that they can be written unchanged after an upgrade.
     pending: VecDeque<Bytes>,
     pending_bytes: usize,
-    answered: Option<Answered>,
-    waiting: Option<Waiting>,
-    /// While the client probes a WebSocket: how long the next poll that finds nothing waits for its `noop`.
+    /// The last response, until it is confirmed.
+    answered: Option<AnsweredPoll>,
+    waiting: Option<WaitingPoll>,
+    /// While the client probes a WebSocket: how long the next waiting poll waits for its `noop`.
     noop_after: Option<Duration>,
 }
 
-/// Distinguishes a new poll from a repeated one: the `t` parameter, which clients set to another value for each
-/// request. `None` where a client sends none; its polls all count as new.
+/// Distinguishes a new request from a repeated one: the `t` parameter, which clients set to a new value for each
+/// request. Without it (`None`), each request counts as new.
 pub(crate) type RequestTag = Option<Box<str>>;
 
-struct Answered {
+struct AnsweredPoll {
     tag: RequestTag,
     body: Bytes,
 }
 
-struct Waiting {
+struct WaitingPoll {
     tag: RequestTag,
     response: oneshot::Sender<Bytes>,
 }
 
-/// What becomes of a poll.
+/// The outcome of a poll.
 pub(crate) enum PollResponse {
     /// The body of the response.
     Ready(Bytes),
-    /// Nothing to send yet.
+    /// No packet is pending.
     Wait {
         body: oneshot::Receiver<Bytes>,
-        /// After this time the poll is to be answered with a `noop`: the client is upgrading, and switches
+        /// After this time the poll must be answered with a `noop`: the client is upgrading, and switches
         /// transports once its last poll has ended.
         noop_after: Option<Duration>,
     },
-    /// Another poll is waiting, which the protocol forbids.
+    /// Another poll is waiting already, which violates the protocol.
     Overlap,
 }
 
 impl PollQueue {
-    /// What a poll waits for its `noop` during an upgrade: doubled each time, so that a client whose probe
+    /// How long a poll waits for its `noop` during an upgrade: doubled each time, so that a client whose probe
     /// never succeeds does not poll in a busy loop.
-    const FIRST_NOOP_AFTER: Duration = Duration::from_millis(100);
-    const LAST_NOOP_AFTER: Duration = Duration::from_secs(2);
+    const MIN_NOOP_AFTER: Duration = Duration::from_millis(100);
+    const MAX_NOOP_AFTER: Duration = Duration::from_secs(2);
 
-    /// Queues frames, and answers the poll that waits for them.
+    /// Queues frames, and answers the waiting poll.
     pub(super) fn push<'a>(
         &mut self,
         frames: impl Iterator<Item = &'a Bytes> + Clone,
         limits: SendLimits,
-    ) -> Result<(), NotSent> {
+    ) -> Result<(), EnqueueError> {
         let more = Queued::of(frames.clone());
         if !limits.allow(self.queued(), more) {
-            return Err(NotSent::Full);
+            return Err(EnqueueError::Full);
         }
         self.pending.extend(frames.cloned());
         self.pending_bytes += more.bytes;
@@ -102,29 +103,29 @@ impl PollQueue {
     pub(super) fn poll(&mut self, tag: RequestTag) -> PollResponse {
         if let Some(waiting) = &self.waiting
             && !waiting.response.is_closed()
-            && !is_repeated(&waiting.tag, &tag)
+            && !is_repetition(&waiting.tag, &tag)
         {
             return PollResponse::Overlap;
         }
         if let Some(answered) = &self.answered
-            && is_repeated(&answered.tag, &tag)
+            && is_repetition(&answered.tag, &tag)
         {
             return PollResponse::Ready(answered.body.clone());
         }
         self.answered = None;
         if !self.pending.is_empty() {
             let body = self.take_response();
-            self.answered = Some(Answered { tag, body: body.clone() });
+            self.answered = Some(AnsweredPoll { tag, body: body.clone() });
             return PollResponse::Ready(body);
         }
         let (response, body) = oneshot::channel();
-        self.waiting = Some(Waiting { tag, response });
+        self.waiting = Some(WaitingPoll { tag, response });
         let noop_after = self.noop_after;
-        self.noop_after = noop_after.map(|delay| (2 * delay).min(Self::LAST_NOOP_AFTER));
+        self.noop_after = noop_after.map(|delay| (2 * delay).min(Self::MAX_NOOP_AFTER));
         PollResponse::Wait { body, noop_after }
     }
 
-    /// The body of a response made of the first pending packets. They stay pending.
+    /// The body of a response with the first pending packets, and their number. They stay pending.
     fn encode_response(&self) -> (Bytes, usize) {
         let mut body = Vec::new();
         let mut count = 0;
@@ -161,49 +162,49 @@ impl PollQueue {
     }
 
     fn answer_waiting(&mut self) {
-        let Some(Waiting { tag, response }) = self.waiting.take() else { return };
+        let Some(WaitingPoll { tag, response }) = self.waiting.take() else { return };
         let (body, count) = self.encode_response();
-        // Where the client has given up on that poll, its packets wait for the next one.
+        // If the client has abandoned that poll, the packets stay pending for the next one.
         if response.send(body.clone()).is_ok() {
             self.remove_first(count);
-            self.answered = Some(Answered { tag, body });
+            self.answered = Some(AnsweredPoll { tag, body });
         }
     }
 
-    /// The client probes a WebSocket: polls that find nothing are ended early from now on.
+    /// The client probes a WebSocket: waiting polls are answered early from now on.
     pub(super) fn begin_probe(&mut self) {
-        self.noop_after = Some(Self::FIRST_NOOP_AFTER);
+        self.noop_after = Some(Self::MIN_NOOP_AFTER);
         self.end_waiting();
     }
 
-    /// The probe failed: polls wait as before.
+    /// The probe failed: polls wait without a limit again.
     pub(super) fn end_probe(&mut self) {
         self.noop_after = None;
     }
 
-    /// Ends the poll that waits, with a `noop`.
+    /// Answers the waiting poll with a `noop`.
     pub(super) fn end_waiting(&mut self) {
-        if let Some(Waiting { tag, response }) = self.waiting.take() {
+        if let Some(WaitingPoll { tag, response }) = self.waiting.take() {
             let _ = response.send(NOOP);
-            self.answered = Some(Answered { tag, body: NOOP });
+            self.answered = Some(AnsweredPoll { tag, body: NOOP });
         }
     }
 
     /// Answers the waiting poll with a `close` packet. Pending packets stay queued.
     pub(super) fn close_waiting(&mut self) {
-        if let Some(Waiting { response, .. }) = self.waiting.take() {
+        if let Some(WaitingPoll { response, .. }) = self.waiting.take() {
             let _ = response.send(CLOSE);
         }
     }
 
-    /// What is still to be sent, for another transport.
+    /// The packets that were not sent, for another transport.
     pub(super) fn into_pending(mut self) -> VecDeque<Bytes> {
         self.end_waiting();
         self.pending
     }
 }
 
-fn is_repeated(earlier: &RequestTag, tag: &RequestTag) -> bool {
+fn is_repetition(earlier: &RequestTag, tag: &RequestTag) -> bool {
     tag.is_some() && earlier == tag
 }
 
@@ -219,12 +220,12 @@ mod tests {
 
     const LIMITS: SendLimits = SendLimits { frames: 4, bytes: 1_000 };
 
-    fn push(queue: &mut PollQueue, texts: &[&str]) -> Result<(), NotSent> {
+    fn push(queue: &mut PollQueue, texts: &[&str]) -> Result<(), EnqueueError> {
         let frames: Vec<_> = texts.iter().map(|text| text_frame(&[text])).collect();
         queue.push(frames.iter(), LIMITS)
     }
 
-    #[expect(clippy::unnecessary_wraps, reason = "as the queue takes it")]
+    #[expect(clippy::unnecessary_wraps, reason = "the queue expects an option")]
     fn tag(tag: &str) -> RequestTag {
         Some(tag.into())
     }
@@ -246,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn poll_takes_all_that_is_pending() {
+    fn poll_fetches_all_pending_packets() {
         let mut queue = PollQueue::default();
         push(&mut queue, &["40", "42[1]"]).unwrap();
         queue.push([binary_frame(&[1, 2, 3, 4])].iter(), LIMITS).unwrap();
@@ -260,7 +261,11 @@ mod tests {
         let mut body = waiting(queue.poll(tag("a")));
         push(&mut queue, &["2"]).unwrap();
         assert_eq!(body.try_recv().unwrap(), "2");
-        assert_eq!(ready(queue.poll(tag("a"))), "2", "its response was lost, and it is repeated");
+        assert_eq!(
+            ready(queue.poll(tag("a"))),
+            "2",
+            "the poll is repeated because its response was lost"
+        );
     }
 
     #[test]
@@ -283,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn packets_of_an_abandoned_poll_wait_for_the_next_one() {
+    fn packets_for_an_abandoned_poll_are_fetched_by_the_next_one() {
         let mut queue = PollQueue::default();
         drop(waiting(queue.poll(tag("a"))));
         push(&mut queue, &["42[1]"]).unwrap();
@@ -302,17 +307,17 @@ mod tests {
     }
 
     #[test]
-    fn queue_is_bounded_in_packets_and_bytes_and_an_unconfirmed_response_counts() {
+    fn limits_apply_to_pending_packets_and_the_unconfirmed_response() {
         let mut queue = PollQueue::default();
         push(&mut queue, &["2"; 4]).unwrap();
-        assert_eq!(push(&mut queue, &["2"]), Err(NotSent::Full));
+        assert_eq!(push(&mut queue, &["2"]), Err(EnqueueError::Full));
         ready(queue.poll(tag("a")));
         push(&mut queue, &[&"x".repeat(900)]).unwrap();
-        assert_eq!(push(&mut queue, &[&"x".repeat(90)]), Err(NotSent::Full));
+        assert_eq!(push(&mut queue, &[&"x".repeat(90)]), Err(EnqueueError::Full));
         ready(queue.poll(tag("b")));
         assert_eq!(
             push(&mut queue, &[&"x".repeat(900)]),
-            Err(NotSent::Full),
+            Err(EnqueueError::Full),
             "the response is kept"
         );
         let _waiting = waiting(queue.poll(tag("c")));
@@ -330,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn response_has_no_more_packets_than_the_python_client_takes() {
+    fn response_has_at_most_as_many_packets_as_the_python_client_accepts() {
         let mut queue = PollQueue::default();
         let frames = vec![text_frame(&["2"]); 40];
         queue.push(frames.iter(), SendLimits::UNLIMITED).unwrap();

@@ -7,14 +7,14 @@ use belfry_domain::UserRoom;
 
 use super::SocketIoSessions;
 
-/// Delivers to the devices that are connected to this node by Socket.IO.
+/// Delivers to the Socket.IO devices that are connected to this node.
 #[derive(Clone)]
 pub struct SocketIoDelivery {
     sessions: Arc<SocketIoSessions>,
 }
 
 impl SocketIoDelivery {
-    /// Delivers to those sessions.
+    /// Delivers to the devices of these sessions.
     pub fn new(sessions: Arc<SocketIoSessions>) -> Self {
         Self { sessions }
     }
@@ -22,8 +22,8 @@ impl SocketIoDelivery {
 
 #[async_trait]
 impl RealtimeDelivery for SocketIoDelivery {
-    async fn deliver(&self, room: &UserRoom, announcement: PushBatch) {
-        let told = self.sessions.deliver(room, &announcement);
-        metrics::counter!("belfry_announcements_delivered_total").increment(told as u64);
+    async fn deliver(&self, room: &UserRoom, batch: PushBatch) {
+        let devices = self.sessions.deliver(room, &batch);
+        metrics::counter!("belfry_announcements_delivered_total").increment(devices as u64);
     }
 }

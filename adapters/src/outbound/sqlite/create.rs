@@ -1,42 +1,40 @@
 use std::collections::BTreeSet;
 
-use belfry_application::ports::{IdempotencyKey, Once};
-use belfry_application::trace::{self, TraceParent};
+use belfry_application::ports::{IdempotencyKey, IdempotentOutcome};
 use belfry_domain::{Data, Draft, Link, Notification, NotificationId};
 use serde::Serialize;
 use sqlx::SqliteConnection;
 
-use super::failure::Failure;
-use super::inbox_repository::{columns, millis};
-use super::outbox::TELL;
-use super::write::{Work, list};
-use crate::outbound::relational::{Intake, NotificationRow, StandingRow, Taken, clamped};
-use crate::wire::EventForm;
+use super::failure::SqliteFailure;
+use super::write::{Work, insert_events, list};
+use crate::outbound::relational::statements::FINGERPRINT;
+use crate::outbound::relational::{
+    CreatePlan, CreatePlanner, DuplicateRow, NotificationRow, StoredTimestamp as _, clamped,
+    notifications,
+};
 
-/// Where the inboxes of `?1` stand, each with those of its notifications that have the id or the
-/// dedupe key of a draft; `?2` has user, id and key of each.
-pub(super) const STANDING: &str = concat!(
-    "
-    SELECT inbox.user_id AS inbox, inbox.revision AS at_revision, inbox.unread, n.dedupe_key, ",
-    columns!(),
-    "
+/// The state of the inboxes `?1`, joined with the notifications that have the id or the dedupe key
+/// of a draft in `?2` (user, id and key of each).
+pub(super) const LOAD: &str = "
+    SELECT inbox.user_id AS inbox, inbox.revision AS at_revision, inbox.unread, n.dedupe_key,
+        n.user_id, n.id, n.created_revision, n.revision, n.created_at, n.expires_at, n.read_at,
+        n.priority, n.kind, n.title, n.message, n.link, n.data
     FROM inboxes inbox LEFT JOIN (
-        SELECT twin.* FROM json_each(?2) draft JOIN notifications twin
-          ON twin.user_id = draft.value ->> 0 AND twin.id = draft.value ->> 1
+        SELECT duplicate.* FROM json_each(?2) draft JOIN notifications duplicate
+          ON duplicate.user_id = draft.value ->> 0 AND duplicate.id = draft.value ->> 1
         UNION ALL
-        SELECT twin.* FROM json_each(?2) draft JOIN notifications twin
-          ON twin.user_id = draft.value ->> 0 AND twin.dedupe_key = draft.value ->> 2
+        SELECT duplicate.* FROM json_each(?2) draft JOIN notifications duplicate
+          ON duplicate.user_id = draft.value ->> 0 AND duplicate.dedupe_key = draft.value ->> 2
     ) n ON n.user_id = inbox.user_id
-    WHERE inbox.user_id IN (SELECT value FROM json_each(?1))"
-);
+    WHERE inbox.user_id IN (SELECT value FROM json_each(?1))";
 
-const MOVE: &str = "
+const UPDATE_INBOXES: &str = "
     INSERT INTO inboxes (user_id, revision, unread)
     SELECT value ->> 0, value ->> 1, value ->> 1 FROM json_each(?1) WHERE true
     ON CONFLICT (user_id) DO UPDATE
     SET revision = revision + excluded.revision, unread = unread + excluded.unread";
 
-const WRITE: &str = "
+const INSERT_NOTIFICATIONS: &str = "
     INSERT INTO notifications (user_id, id, created_revision, revision, kind, title, message, data,
         link, priority, dedupe_key, created_at, expires_at)
     SELECT value ->> 'user_id', value ->> 'id', value ->> 'revision', value ->> 'revision',
@@ -45,24 +43,21 @@ const WRITE: &str = "
         value ->> 'expires_at'
     FROM json_each(?1)";
 
-const ASKED: &str = "SELECT fingerprint FROM idempotency_keys WHERE caller = ?1 AND key = ?2";
-
-const REMEMBER: &str =
+const INSERT_IDEMPOTENCY_KEY: &str =
     "INSERT INTO idempotency_keys (caller, key, fingerprint, led_to) VALUES (?1, ?2, ?3, ?4)";
 
-/// What a request led to, as it is now, in the order of its drafts.
-pub(super) const LED_TO: &str = concat!(
-    "SELECT ",
-    columns!(),
-    "
-    FROM idempotency_keys asked JOIN json_each(asked.led_to) led_to JOIN notifications n
-      ON n.user_id = led_to.value ->> 0 AND n.id = led_to.value ->> 1
-    WHERE asked.caller = ?1 AND asked.key = ?2 AND n.deleted_at IS NULL
-    ORDER BY led_to.key"
-);
+/// The notifications of an earlier request with this key, in the order of its drafts, in their
+/// present state.
+pub(super) const EARLIER_RESULT: &str = "
+    SELECT n.user_id, n.id, n.created_revision, n.revision, n.created_at, n.expires_at, n.read_at,
+        n.priority, n.kind, n.title, n.message, n.link, n.data
+    FROM idempotency_keys request JOIN json_each(request.led_to) result JOIN notifications n
+      ON n.user_id = result.value ->> 0 AND n.id = result.value ->> 1
+    WHERE request.caller = ?1 AND request.key = ?2 AND n.deleted_at IS NULL
+    ORDER BY result.key";
 
-/// A new row of `notifications`, on its way through `json_each`. What is JSON itself travels as a
-/// text, and arrives as it was.
+/// A new row of `notifications`, encoded for `json_each`. `data` is JSON itself; it is encoded as a
+/// string so that its text does not change.
 #[derive(Serialize)]
 struct NewRow<'a> {
     user_id: &'a str,
@@ -80,20 +75,23 @@ struct NewRow<'a> {
 }
 
 impl<'a> NewRow<'a> {
-    fn of(one: &'a Notification, key: Option<&'a NotificationId>) -> Result<Self, Failure> {
+    fn new(
+        notification: &'a Notification,
+        dedupe_key: Option<&'a NotificationId>,
+    ) -> Result<Self, SqliteFailure> {
         Ok(Self {
-            user_id: one.user.as_str(),
-            id: one.id.as_str(),
-            revision: one.revision.get(),
-            kind: one.kind.as_str(),
-            title: one.title.as_str(),
-            message: one.message.as_str(),
-            data: one.data.as_ref().map(Data::as_str),
-            link: one.link.as_ref().map(Link::as_str),
-            priority: one.priority.as_str(),
-            dedupe_key: key.map(NotificationId::as_str),
-            created_at: millis(one.created_at)?,
-            expires_at: one.expires_at.map(millis).transpose()?,
+            user_id: notification.user.as_str(),
+            id: notification.id.as_str(),
+            revision: notification.revision.get(),
+            kind: notification.kind.as_str(),
+            title: notification.title.as_str(),
+            message: notification.message.as_str(),
+            data: notification.data.as_ref().map(Data::as_str),
+            link: notification.link.as_ref().map(Link::as_str),
+            priority: notification.priority.as_str(),
+            dedupe_key: dedupe_key.map(NotificationId::as_str),
+            created_at: i64::from_domain(notification.created_at)?,
+            expires_at: notification.expires_at.map(i64::from_domain).transpose()?,
         })
     }
 }
@@ -102,83 +100,80 @@ impl<'a> NewRow<'a> {
 pub(super) async fn create(
     connection: &mut SqliteConnection,
     drafts: &[Draft],
-) -> Result<Work<Taken>, Failure> {
-    let taken = standing(connection, drafts).await?.take(drafts);
-    if taken.moved.is_empty() {
-        return Ok(Work::Unwritten(taken));
+) -> Result<Work<CreatePlan>, SqliteFailure> {
+    let plan = load(connection, drafts).await?.plan(drafts);
+    if plan.inboxes.is_empty() {
+        return Ok(Work::Unchanged(plan));
     }
-    let moved = taken.moved.iter();
-    sqlx::query(MOVE)
-        .bind(list(moved.map(|(user, (_, count))| (user.as_str(), clamped(*count)))))
+    let inboxes = plan.inboxes.iter();
+    sqlx::query(UPDATE_INBOXES)
+        .bind(list(inboxes.map(|(user, (_, added))| (user.as_str(), clamped(*added)))))
         .execute(&mut *connection)
         .await?;
-    let rows: Vec<_> = taken
-        .notifications()
-        .zip(&taken.dedupe_keys)
-        .map(|(one, key)| NewRow::of(one, key.as_ref()))
+    let rows: Vec<_> = plan
+        .new_notifications()
+        .zip(&plan.dedupe_keys)
+        .map(|(notification, key)| NewRow::new(notification, key.as_ref()))
         .collect::<Result<_, _>>()?;
-    sqlx::query(WRITE).bind(list(rows)).execute(&mut *connection).await?;
-    sqlx::query(TELL)
-        .bind(list(taken.events().map(EventForm::write)))
-        .bind(trace::current().as_ref().map(TraceParent::as_str))
-        .execute(connection)
-        .await?;
-    Ok(Work::Written(taken))
+    sqlx::query(INSERT_NOTIFICATIONS).bind(list(rows)).execute(&mut *connection).await?;
+    insert_events(connection, plan.events()).await?;
+    Ok(Work::Written(plan))
 }
 
-/// Puts drafts into their inboxes, unless that request was made before.
+/// Puts drafts into their inboxes, unless the key was used before.
 pub(super) async fn create_once(
     connection: &mut SqliteConnection,
     key: &IdempotencyKey,
     drafts: &[Draft],
-) -> Result<Work<Once>, Failure> {
-    if let Some(answer) = asked_before(connection, key).await? {
-        return Ok(Work::Unwritten(answer));
+) -> Result<Work<IdempotentOutcome>, SqliteFailure> {
+    if let Some(result) = earlier_result(connection, key).await? {
+        return Ok(Work::Unchanged(result));
     }
-    let (Work::Written(taken) | Work::Unwritten(taken)) = create(connection, drafts).await?;
-    let led_to = taken.led_to();
-    sqlx::query(REMEMBER)
+    let plan = create(connection, drafts).await?.outcome();
+    let result = plan.all_notifications().map(|one| (one.user.as_str(), one.id.as_str()));
+    sqlx::query(INSERT_IDEMPOTENCY_KEY)
         .bind(key.caller().as_str())
         .bind(key.key())
         .bind(key.fingerprint())
-        .bind(list(led_to.map(|one| (one.user.as_str(), one.id.as_str()))))
+        .bind(list(result))
         .execute(connection)
         .await?;
-    Ok(Work::Written(Once::Done(taken.receipts)))
+    Ok(Work::Written(IdempotentOutcome::Executed(plan.receipts)))
 }
 
-/// What became of the request if it was made before.
-async fn asked_before(
+/// The result of an earlier request with this key, if there is one.
+async fn earlier_result(
     connection: &mut SqliteConnection,
     key: &IdempotencyKey,
-) -> Result<Option<Once>, Failure> {
-    let fingerprint: Option<String> = sqlx::query_scalar(ASKED)
+) -> Result<Option<IdempotentOutcome>, SqliteFailure> {
+    let fingerprint: Option<String> = sqlx::query_scalar(FINGERPRINT)
         .bind(key.caller().as_str())
         .bind(key.key())
         .fetch_optional(&mut *connection)
         .await?;
     match fingerprint {
         None => return Ok(None),
-        Some(other) if other != key.fingerprint() => return Ok(Some(Once::KeyReused)),
+        Some(other) if other != key.fingerprint() => return Ok(Some(IdempotentOutcome::KeyReused)),
         Some(_) => {}
     }
-    let led_to: Vec<NotificationRow<i64>> = sqlx::query_as(LED_TO)
+    let rows: Vec<NotificationRow<i64>> = sqlx::query_as(EARLIER_RESULT)
         .bind(key.caller().as_str())
         .bind(key.key())
         .fetch_all(connection)
         .await?;
-    let led_to = led_to.into_iter().map(NotificationRow::read);
-    Ok(Some(Once::Before(led_to.collect::<Result<_, _>>()?)))
+    Ok(Some(IdempotentOutcome::Repeated(notifications(rows)?)))
 }
 
-/// Where the drafts' inboxes stand.
-async fn standing(connection: &mut SqliteConnection, drafts: &[Draft]) -> Result<Intake, Failure> {
+async fn load(
+    connection: &mut SqliteConnection,
+    drafts: &[Draft],
+) -> Result<CreatePlanner, SqliteFailure> {
     let users: BTreeSet<_> = drafts.iter().map(|draft| draft.user.as_str()).collect();
-    let named = drafts.iter().map(|draft| {
-        let key = draft.dedupe_key.as_ref().map(NotificationId::as_str);
-        (draft.user.as_str(), draft.id.as_str(), key)
+    let keys = drafts.iter().map(|draft| {
+        let dedupe_key = draft.dedupe_key.as_ref().map(NotificationId::as_str);
+        (draft.user.as_str(), draft.id.as_str(), dedupe_key)
     });
-    let rows: Vec<StandingRow<i64>> =
-        sqlx::query_as(STANDING).bind(list(users)).bind(list(named)).fetch_all(connection).await?;
-    Ok(Intake::of(rows)?)
+    let rows: Vec<DuplicateRow<i64>> =
+        sqlx::query_as(LOAD).bind(list(users)).bind(list(keys)).fetch_all(connection).await?;
+    Ok(CreatePlanner::from_rows(rows)?)
 }

@@ -1,149 +1,40 @@
 use async_trait::async_trait;
 use belfry_application::ports::{
-    History, IdempotencyKey, InboxRepository, ListFilter, Once, Page, PageLimit, PortError,
+    History, IdempotencyKey, IdempotentOutcome, InboxRepository, ListFilter, Page, PageLimit,
+    PortError,
 };
 use belfry_domain::{
-    DomainEvent, Draft, Epoch, InboxState, Kind, Marked, MissedChange, Notification,
-    NotificationId, Receipt, ReplayRange, Revision, Timestamp, UserId,
+    DomainEvent, Draft, Epoch, InboxState, Marked, MissedChange, Notification, NotificationId,
+    NotificationKind, Receipt, ReplayRange, Revision, Timestamp, UserId,
 };
 
-use super::SqliteStore;
 use super::create;
-use super::edit::Edit;
-use super::failure::Failure;
+use super::edit::edit;
+use super::failure::SqliteFailure;
+use super::queries::{CHANGED_IN, CREATED_IN, GET, HISTORY, LIST_ALL, LIST_READ, LIST_UNREAD};
+use super::store::SqliteStore;
+use crate::outbound::relational::statements::{EPOCH, INBOX_STATE};
 use crate::outbound::relational::{
-    ChangedRow, HistoryRow, InstantOutOfRange, NotificationRow, SizedRow, Unreadable, changes,
-    clamped, history, inbox_state, page, storable,
+    ChangedRow, Edit, HistoryRow, NotificationRow, SizedRow, changes, clamped, epoch, history,
+    inbox_state, one_more, page,
 };
-
-/// What a [`NotificationRow`] is read from: the table `notifications`, called `n`.
-macro_rules! columns {
-    () => {
-        "n.user_id, n.id, n.created_revision, n.revision, n.created_at, n.expires_at, n.read_at, \
-         n.priority, n.kind, n.title, n.message, n.link, n.data"
-    };
-}
-pub(super) use columns;
 
 type StoredRow = NotificationRow<i64>;
-
-pub(super) const GET: &str = concat!(
-    "SELECT ",
-    columns!(),
-    " FROM notifications n WHERE n.user_id = ?1 AND n.id = ?2 AND n.deleted_at IS NULL"
-);
-
-/// Cuts `$rows` (called `n`, ordered by `$order`, at most `?4`) to a page of `?5` bytes. The running sum is
-/// built over the few rows that the limit leaves, so a page costs what it reads. The first row is its
-/// own sum: it is always on the page. What counts as a byte: `Notification::text_bytes`.
-macro_rules! sized_page {
-    ($order:literal, $rows:expr) => {
-        concat!(
-            "SELECT * FROM (
-                SELECT n.*, count(*) OVER () AS found,
-                    sum(n.bytes) OVER (ORDER BY ",
-            $order,
-            ") AS running_bytes
-                FROM (
-                    SELECT ",
-            columns!(),
-            ",
-                        octet_length(n.id) + octet_length(n.kind) + octet_length(n.title)
-                        + octet_length(n.message) + coalesce(octet_length(n.link), 0)
-                        + coalesce(octet_length(n.data), 0) AS bytes
-                    FROM notifications n ",
-            $rows,
-            "
-                    ORDER BY ",
-            $order,
-            " LIMIT ?4
-                ) n
-            ) n WHERE n.running_bytes <= ?5 OR n.running_bytes = n.bytes
-            ORDER BY ",
-            $order
-        )
-    };
-}
-
-/// A page of a list. The filter by read state is a part of the text, as each has its own index.
-macro_rules! list_page {
-    ($filter:literal) => {
-        sized_page!(
-            "n.created_revision DESC",
-            concat!(
-                "WHERE n.user_id = ?1 AND n.created_revision < ?2 AND n.deleted_at IS NULL
-                    AND (?3 IS NULL OR n.kind = ?3) ",
-                $filter
-            )
-        )
-    };
-}
-
-pub(super) const PAGE: &str = list_page!("");
-pub(super) const PAGE_OF_UNREAD: &str = list_page!("AND n.read_at IS NULL");
-pub(super) const PAGE_OF_READ: &str = list_page!("AND n.read_at IS NOT NULL");
-
-pub(super) const CREATED_IN: &str = sized_page!(
-    "n.created_revision",
-    "WHERE n.user_id = ?1 AND n.created_revision > ?2 AND n.created_revision <= ?3
-        AND n.deleted_at IS NULL"
-);
-
-pub(super) const STATE: &str = "SELECT revision, unread FROM inboxes WHERE user_id = ?1";
-
-/// One statement, so that the state and the counts are of one moment.
-pub(super) const HISTORY: &str = "
-    SELECT inbox.revision, inbox.unread, inbox.history_floor,
-        count(missed.revision) AS changed,
-        count(*) FILTER (WHERE missed.created_revision > ?2 AND missed.deleted_at IS NULL) AS created
-    FROM inboxes inbox LEFT JOIN (
-        SELECT revision, created_revision, deleted_at FROM notifications changed
-        WHERE changed.user_id = ?1 AND changed.revision > ?2
-        ORDER BY changed.revision LIMIT ?3
-    ) missed ON ?2 >= inbox.history_floor
-    WHERE inbox.user_id = ?1
-    GROUP BY inbox.user_id";
-
-/// What is replayed besides new notifications.
-macro_rules! changed_in {
-    () => {
-        "notifications changed
-        WHERE changed.user_id = ?1 AND changed.revision > ?2 AND changed.revision <= ?3
-            AND CASE WHEN changed.deleted_at IS NULL THEN changed.read_at IS NOT NULL
-                ELSE changed.created_revision <= ?4 END"
-    };
-}
-
-/// One statement, so that nothing is forgotten between the changes and the floor. A row of nulls stands
-/// for an inbox without such changes. The last row within the limit says by its revision where to end.
-pub(super) const CHANGED_IN: &str = concat!(
-    "SELECT inbox.history_floor, n.id, n.revision, n.read_at, n.deleted_at IS NOT NULL AS deleted
-    FROM inboxes inbox LEFT JOIN (
-        SELECT id, revision, read_at, deleted_at FROM ",
-    changed_in!(),
-    " AND changed.revision <= coalesce(
-            (SELECT changed.revision FROM ",
-    changed_in!(),
-    " ORDER BY changed.revision LIMIT 1 OFFSET ?5 - 1), ?3)
-    ) n
-    WHERE inbox.user_id = ?1
-    ORDER BY n.revision"
-);
+type StoredPage = Vec<SizedRow<i64>>;
 
 impl SqliteStore {
-    async fn read_epoch(&self) -> Result<Epoch, Failure> {
-        let epoch: String =
-            sqlx::query_scalar("SELECT epoch FROM store").fetch_one(&self.readers).await?;
-        Ok(Epoch::parse(&epoch).map_err(|why| Unreadable::new("an epoch", &why))?)
+    async fn read_epoch(&self) -> Result<Epoch, SqliteFailure> {
+        let raw: String = self.fetch_scalar(sqlx::query_scalar(EPOCH)).await?;
+        Ok(epoch(&raw)?)
     }
 
     async fn edit(
         &self,
         user: &UserId,
-        edit: Edit<'_>,
+        change: Edit<'_>,
         at: Timestamp,
     ) -> Result<Marked, PortError> {
-        self.write(async |connection| edit.run(connection, user, at).await).await
+        self.write(async |connection| edit(connection, user, change, at).await).await
     }
 }
 
@@ -158,16 +49,15 @@ impl InboxRepository for SqliteStore {
         if drafts.is_empty() {
             return Ok(Vec::new());
         }
-        let taken =
-            self.write(async |connection| create::create(connection, &drafts).await).await?;
-        Ok(taken.receipts)
+        let plan = self.write(async |connection| create::create(connection, &drafts).await).await?;
+        Ok(plan.receipts)
     }
 
     async fn create_once(
         &self,
         key: &IdempotencyKey,
         drafts: Vec<Draft>,
-    ) -> Result<Once, PortError> {
+    ) -> Result<IdempotentOutcome, PortError> {
         self.write(async |connection| create::create_once(connection, key, &drafts).await).await
     }
 
@@ -177,7 +67,7 @@ impl InboxRepository for SqliteStore {
         ids: &[NotificationId],
         read_at: Timestamp,
     ) -> Result<Marked, PortError> {
-        self.edit(user, Edit::Read(ids), read_at).await
+        self.edit(user, Edit::MarkRead(ids), read_at).await
     }
 
     async fn mark_all_read(
@@ -185,7 +75,7 @@ impl InboxRepository for SqliteStore {
         user: &UserId,
         read_at: Timestamp,
     ) -> Result<Option<DomainEvent>, PortError> {
-        Ok(self.edit(user, Edit::ReadAll, read_at).await?.event)
+        Ok(self.edit(user, Edit::MarkAllRead, read_at).await?.event)
     }
 
     async fn delete(
@@ -202,13 +92,9 @@ impl InboxRepository for SqliteStore {
         user: &UserId,
         id: &NotificationId,
     ) -> Result<Option<Notification>, PortError> {
-        let row: Option<StoredRow> = sqlx::query_as(GET)
-            .bind(user.as_str())
-            .bind(id.as_str())
-            .fetch_optional(&self.readers)
-            .await
-            .map_err(Failure::from)?;
-        Ok(row.map(read).transpose()?)
+        let query = sqlx::query_as(GET).bind(user.as_str()).bind(id.as_str());
+        let row: Option<StoredRow> = self.fetch_optional(query).await?;
+        Ok(row.map(NotificationRow::parse).transpose()?)
     }
 
     async fn list(
@@ -218,32 +104,25 @@ impl InboxRepository for SqliteStore {
         limit: PageLimit,
     ) -> Result<Page, PortError> {
         let statement = match filter.unread {
-            None => PAGE,
-            Some(true) => PAGE_OF_UNREAD,
-            Some(false) => PAGE_OF_READ,
+            None => LIST_ALL,
+            Some(true) => LIST_UNREAD,
+            Some(false) => LIST_READ,
         };
-        let before = filter.before.map_or(u64::MAX, Revision::get);
-        let rows: Vec<SizedRow<i64>> = sqlx::query_as(statement)
+        let query = sqlx::query_as(statement)
             .bind(user.as_str())
-            .bind(clamped(before))
-            .bind(filter.kind.as_ref().map(Kind::as_str))
-            // One more than is wanted shows that there are more.
-            .bind(clamped(limit.rows).saturating_add(1))
-            .bind(clamped(limit.bytes))
-            .fetch_all(&self.readers)
-            .await
-            .map_err(Failure::from)?;
-        Ok(page(rows, limit).map_err(Failure::from)?)
+            .bind(clamped(filter.before.map_or(u64::MAX, Revision::get)))
+            .bind(filter.kind.as_ref().map(NotificationKind::as_str))
+            .bind(one_more(limit.rows))
+            .bind(clamped(limit.bytes));
+        let rows: StoredPage = self.fetch_all(query).await?;
+        Ok(page(rows, limit)?)
     }
 
     async fn state(&self, user: &UserId) -> Result<InboxState, PortError> {
-        let row: Option<(i64, i64)> = sqlx::query_as(STATE)
-            .bind(user.as_str())
-            .fetch_optional(&self.readers)
-            .await
-            .map_err(Failure::from)?;
+        let query = sqlx::query_as(INBOX_STATE).bind(user.as_str());
+        let row: Option<(i64, i64)> = self.fetch_optional(query).await?;
         let state = row.map(|(revision, unread)| inbox_state(revision, unread));
-        Ok(state.transpose().map_err(Failure::from)?.unwrap_or_default())
+        Ok(state.transpose()?.unwrap_or_default())
     }
 
     async fn history(
@@ -252,15 +131,12 @@ impl InboxRepository for SqliteStore {
         since: Revision,
         limit: usize,
     ) -> Result<History, PortError> {
-        // One more than is wanted shows that there are more.
-        let row: Option<HistoryRow> = sqlx::query_as(HISTORY)
+        let query = sqlx::query_as(HISTORY)
             .bind(user.as_str())
             .bind(clamped(since.get()))
-            .bind(clamped(limit).saturating_add(1))
-            .fetch_optional(&self.readers)
-            .await
-            .map_err(Failure::from)?;
-        Ok(history(row, since, limit).map_err(Failure::from)?)
+            .bind(one_more(limit));
+        let row: Option<HistoryRow> = self.fetch_optional(query).await?;
+        Ok(history(row, since, limit)?)
     }
 
     async fn created_in(
@@ -269,16 +145,14 @@ impl InboxRepository for SqliteStore {
         range: ReplayRange,
         limit: PageLimit,
     ) -> Result<Page, PortError> {
-        let rows: Vec<SizedRow<i64>> = sqlx::query_as(CREATED_IN)
+        let query = sqlx::query_as(CREATED_IN)
             .bind(user.as_str())
             .bind(clamped(range.after.get()))
             .bind(clamped(range.up_to.get()))
-            .bind(clamped(limit.rows).saturating_add(1))
-            .bind(clamped(limit.bytes))
-            .fetch_all(&self.readers)
-            .await
-            .map_err(Failure::from)?;
-        Ok(page(rows, limit).map_err(Failure::from)?)
+            .bind(one_more(limit.rows))
+            .bind(clamped(limit.bytes));
+        let rows: StoredPage = self.fetch_all(query).await?;
+        Ok(page(rows, limit)?)
     }
 
     async fn changed_in(
@@ -287,24 +161,13 @@ impl InboxRepository for SqliteStore {
         range: ReplayRange,
         limit: usize,
     ) -> Result<Option<Vec<MissedChange>>, PortError> {
-        let rows: Vec<ChangedRow<i64>> = sqlx::query_as(CHANGED_IN)
+        let query = sqlx::query_as(CHANGED_IN)
             .bind(user.as_str())
             .bind(clamped(range.after.get()))
             .bind(clamped(range.up_to.get()))
             .bind(clamped(range.since.get()))
-            .bind(clamped(limit))
-            .fetch_all(&self.readers)
-            .await
-            .map_err(Failure::from)?;
-        Ok(changes(rows, range).map_err(Failure::from)?)
+            .bind(clamped(limit));
+        let rows: Vec<ChangedRow<i64>> = self.fetch_all(query).await?;
+        Ok(changes(rows, range)?)
     }
-}
-
-fn read(row: StoredRow) -> Result<Notification, Failure> {
-    Ok(row.read()?)
-}
-
-/// An instant as the database keeps it.
-pub(super) fn millis(at: Timestamp) -> Result<i64, InstantOutOfRange> {
-    Ok(storable(at)?.unix_millis())
 }

@@ -1,13 +1,14 @@
 use async_trait::async_trait;
 use belfry_application::ports::{PortError, Retention};
-use belfry_domain::{Due, Timestamp};
+use belfry_domain::{ExpiryCutoff, Timestamp};
 
-use super::SqliteStore;
-use super::edit::Edit;
-use super::failure::Failure;
-use super::inbox_repository::millis;
+use super::edit::edit;
+use super::store::SqliteStore;
 use super::write::Work;
-use crate::outbound::relational::{DueRow, clamped, count, due_by_inbox};
+use crate::outbound::relational::statements::{PURGE_REQUESTS, PURGE_REVOCATIONS};
+use crate::outbound::relational::{
+    DueRow, Edit, StoredTimestamp as _, clamped, due_by_inbox, row_count,
+};
 
 const DUE: &str = "
     SELECT user_id, id FROM (
@@ -32,24 +33,13 @@ const OLD_TOMBSTONES: &str = "
 const RAISE_FLOOR: &str =
     "UPDATE inboxes SET history_floor = max(history_floor, ?2) WHERE user_id = ?1";
 
-const FORGET: &str = "DELETE FROM notifications WHERE user_id = ?1 AND id = ?2";
-
-const FORGET_REQUESTS: &str = "
-    DELETE FROM idempotency_keys WHERE (caller, key) IN (
-        SELECT caller, key FROM idempotency_keys
-        WHERE created_at < ?1 ORDER BY created_at LIMIT ?2
-    )";
-
-const FORGET_REVOCATIONS: &str = "
-    DELETE FROM revocations WHERE user_id IN (
-        SELECT user_id FROM revocations WHERE written_at < ?1 ORDER BY written_at LIMIT ?2
-    )";
+const DELETE_TOMBSTONE: &str = "DELETE FROM notifications WHERE user_id = ?1 AND id = ?2";
 
 #[async_trait]
 impl Retention for SqliteStore {
-    async fn expire(&self, due: &Due, limit: usize) -> Result<usize, PortError> {
-        let now = millis(due.now).map_err(Failure::from)?;
-        let created_before = due.created_before.map(millis).transpose().map_err(Failure::from)?;
+    async fn expire(&self, due: &ExpiryCutoff, limit: usize) -> Result<usize, PortError> {
+        let now = i64::from_domain(due.now)?;
+        let created_before = due.created_before.map(i64::from_domain).transpose()?;
         self.write(async |connection| {
             let rows: Vec<DueRow> = sqlx::query_as(DUE)
                 .bind(now)
@@ -59,10 +49,10 @@ impl Retention for SqliteStore {
                 .await?;
             let mut deleted = 0;
             for (user, ids) in due_by_inbox(rows)? {
-                Edit::Delete(&ids).run(connection, &user, due.now).await?;
+                edit(connection, &user, Edit::Delete(&ids), due.now).await?;
                 deleted += ids.len();
             }
-            Ok(if deleted == 0 { Work::Unwritten(0) } else { Work::Written(deleted) })
+            Ok(if deleted == 0 { Work::Unchanged(0) } else { Work::Written(deleted) })
         })
         .await
     }
@@ -72,7 +62,7 @@ impl Retention for SqliteStore {
         deleted_before: Timestamp,
         limit: usize,
     ) -> Result<usize, PortError> {
-        let before = millis(deleted_before).map_err(Failure::from)?;
+        let before = i64::from_domain(deleted_before)?;
         let work = self
             .in_transaction(async |connection| {
                 let old: Vec<(String, String, i64)> = sqlx::query_as(OLD_TOMBSTONES)
@@ -83,9 +73,13 @@ impl Retention for SqliteStore {
                 for (user, id, revision) in &old {
                     let raise = sqlx::query(RAISE_FLOOR).bind(user).bind(revision);
                     raise.execute(&mut *connection).await?;
-                    sqlx::query(FORGET).bind(user).bind(id).execute(&mut *connection).await?;
+                    sqlx::query(DELETE_TOMBSTONE)
+                        .bind(user)
+                        .bind(id)
+                        .execute(&mut *connection)
+                        .await?;
                 }
-                Ok(if old.is_empty() { Work::Unwritten(0) } else { Work::Written(old.len()) })
+                Ok(if old.is_empty() { Work::Unchanged(0) } else { Work::Written(old.len()) })
             })
             .await?;
         Ok(work.outcome())
@@ -96,7 +90,7 @@ impl Retention for SqliteStore {
         made_before: Timestamp,
         limit: usize,
     ) -> Result<usize, PortError> {
-        self.forget(FORGET_REQUESTS, made_before, limit).await
+        self.purge(PURGE_REQUESTS, made_before, limit).await
     }
 
     async fn purge_revocations(
@@ -104,22 +98,22 @@ impl Retention for SqliteStore {
         made_before: Timestamp,
         limit: usize,
     ) -> Result<usize, PortError> {
-        self.forget(FORGET_REVOCATIONS, made_before, limit).await
+        self.purge(PURGE_REVOCATIONS, made_before, limit).await
     }
 }
 
 impl SqliteStore {
-    async fn forget(
+    async fn purge(
         &self,
         statement: &'static str,
         before: Timestamp,
         limit: usize,
     ) -> Result<usize, PortError> {
-        let before = millis(before).map_err(Failure::from)?;
+        let before = i64::from_domain(before)?;
         let work = self
             .in_transaction(async |connection| {
                 let query = sqlx::query(statement).bind(before).bind(clamped(limit));
-                Ok(Work::Written(count(query.execute(connection).await?.rows_affected())))
+                Ok(Work::Written(row_count(query.execute(connection).await?.rows_affected())))
             })
             .await?;
         Ok(work.outcome())

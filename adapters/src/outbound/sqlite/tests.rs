@@ -1,20 +1,20 @@
-//! What the store promises beyond its port.
+//! Guarantees of the store beyond its ports.
 
 use belfry_application::ports::{History, InboxRepository, Outbox, PortError};
 use belfry_application::testing::{a_draft, at, user};
 use belfry_domain::{Draft, Revision};
 use tempfile::TempDir;
 
-use super::create::{LED_TO, STANDING};
-use super::edit::{DELETE, KNOWN, READ, READ_ALL};
-use super::inbox_repository::{
-    CHANGED_IN, CREATED_IN, GET, HISTORY, PAGE, PAGE_OF_READ, PAGE_OF_UNREAD, STATE,
-};
-use super::{SqliteSettings, SqliteStore};
+use super::create::{EARLIER_RESULT, LOAD};
+use super::edit::{DELETE, KNOWN, MARK_ALL_READ, MARK_READ};
+use super::queries::{CHANGED_IN, CREATED_IN, GET, HISTORY, LIST_ALL, LIST_READ, LIST_UNREAD};
+use super::settings::SqliteSettings;
+use super::store::SqliteStore;
+use crate::outbound::relational::statements::INBOX_STATE;
 
-struct Place(TempDir);
+struct Folder(TempDir);
 
-impl Place {
+impl Folder {
     fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
@@ -31,37 +31,37 @@ impl Place {
 }
 
 #[tokio::test]
-async fn what_was_written_is_there_when_the_file_is_opened_again() {
-    let place = Place::new();
-    let before = place.store().await;
+async fn reopened_file_keeps_epoch_inboxes_and_outbox() {
+    let folder = Folder::new();
+    let before = folder.store().await;
     let epoch = before.epoch().await.unwrap();
     before.create(vec![a_draft("ada", "n1")]).await.unwrap();
     before.close().await;
     drop(before);
 
-    let after = place.store().await;
+    let after = folder.store().await;
     assert_eq!(after.epoch().await.unwrap(), epoch);
     assert_eq!(after.state(&user("ada")).await.unwrap().unread.get(), 1);
     assert_eq!(after.backlog().await.unwrap(), 1);
 }
 
 #[tokio::test]
-async fn every_file_has_an_epoch_of_its_own() {
-    let (one, other) = (Place::new(), Place::new());
+async fn each_file_has_its_own_epoch() {
+    let (one, other) = (Folder::new(), Folder::new());
     let epochs = (one.store().await.epoch().await, other.store().await.epoch().await);
     assert_ne!(epochs.0.unwrap(), epochs.1.unwrap());
 }
 
 #[cfg(unix)]
 #[tokio::test]
-async fn nobody_else_can_read_the_files() {
+async fn files_are_readable_by_their_owner_only() {
     use std::os::unix::fs::PermissionsExt;
 
-    let place = Place::new();
-    let store = place.store().await;
+    let folder = Folder::new();
+    let store = folder.store().await;
     store.create(vec![a_draft("ada", "n1")]).await.unwrap();
     let mut files = 0;
-    for file in std::fs::read_dir(place.0.path()).unwrap() {
+    for file in std::fs::read_dir(folder.0.path()).unwrap() {
         let mode = file.unwrap().metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         files += 1;
@@ -70,30 +70,30 @@ async fn nobody_else_can_read_the_files() {
 }
 
 #[tokio::test]
-async fn a_file_is_for_one_process() {
-    let place = Place::new();
-    let first = place.store().await;
-    let Err(second) = SqliteStore::open(place.settings()).await else {
-        panic!("opened twice");
+async fn second_open_of_a_file_is_rejected_until_the_first_is_dropped() {
+    let folder = Folder::new();
+    let first = folder.store().await;
+    let Err(second) = SqliteStore::open(folder.settings()).await else {
+        panic!("the second open succeeded");
     };
     assert!(matches!(second, PortError::Rejected(_)));
     assert!(second.to_string().contains("in use"), "{second}");
     drop(first);
-    place.store().await;
+    folder.store().await;
 }
 
 #[tokio::test]
-async fn a_place_that_does_not_exist_is_refused() {
+async fn missing_folder_and_invalid_url_are_rejected() {
     for url in ["sqlite:///no/such/folder/belfry.db", "sqlite://x.db?mode=sideways"] {
-        let refused = SqliteStore::open(SqliteSettings::new(url)).await;
-        assert!(matches!(refused, Err(PortError::Rejected(_))), "{url}");
+        let opened = SqliteStore::open(SqliteSettings::new(url)).await;
+        assert!(matches!(opened, Err(PortError::Rejected(_))), "{url}");
     }
 }
 
 #[tokio::test]
-async fn what_the_relay_cannot_read_is_set_aside_and_stops_nobody() {
-    let place = Place::new();
-    let store = place.store().await;
+async fn unreadable_outbox_entry_is_set_aside_and_later_entries_are_returned() {
+    let folder = Folder::new();
+    let store = folder.store().await;
     sqlx::query("INSERT INTO outbox (event) VALUES ('{}')").execute(&store.writer).await.unwrap();
     store.create(vec![a_draft("ada", "n1")]).await.unwrap();
 
@@ -102,41 +102,44 @@ async fn what_the_relay_cannot_read_is_set_aside_and_stops_nobody() {
     assert_eq!(entries.len(), 1);
     assert_eq!(entries[0].event.user, user("ada"));
     assert_eq!(store.backlog().await.unwrap(), 1);
-    let aside: Vec<(String, i64)> =
+    let set_aside: Vec<(String, i64)> =
         sqlx::query_as("SELECT event, set_aside_at - written_at FROM outbox_unreadable")
             .fetch_all(&store.writer)
             .await
             .unwrap();
-    assert!(matches!(&aside[..], [(event, age)] if event == "{}" && *age >= 0), "{aside:?}");
+    assert!(
+        matches!(&set_aside[..], [(event, age)] if event == "{}" && *age >= 0),
+        "{set_aside:?}"
+    );
 }
 
 #[tokio::test]
-async fn history_that_is_not_kept_any_more_is_out_of_reach() {
-    let place = Place::new();
-    let store = place.store().await;
+async fn history_below_the_floor_is_out_of_reach() {
+    let folder = Folder::new();
+    let store = folder.store().await;
     let drafts = (1..=4).map(|n| a_draft("ada", &format!("n{n}"))).collect();
     store.create(drafts).await.unwrap();
     sqlx::query("UPDATE inboxes SET history_floor = 2").execute(&store.writer).await.unwrap();
-    for (since, reached) in [(0, false), (1, false), (2, true), (4, true), (5, false)] {
+    for (since, complete) in [(0, false), (1, false), (2, true), (4, true), (5, false)] {
         let history = store.history(&user("ada"), Revision::new(since), 10).await.unwrap();
-        assert_eq!(matches!(history, History::Complete { .. }), reached, "since {since}");
+        assert_eq!(matches!(history, History::Complete { .. }), complete, "since {since}");
     }
 }
 
 #[tokio::test]
-async fn an_instant_that_cannot_be_told_is_refused_with_all_that_came_with_it() {
-    let place = Place::new();
-    let store = place.store().await;
-    let endless = Draft { created_at: at(i64::MAX), ..a_draft("ada", "n2") };
-    let refused = store.create(vec![a_draft("ada", "n1"), endless]).await;
-    assert!(matches!(refused, Err(PortError::Rejected(_))));
+async fn timestamp_out_of_range_rejects_the_whole_batch() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    let out_of_range = Draft { created_at: at(i64::MAX), ..a_draft("ada", "n2") };
+    let rejected = store.create(vec![a_draft("ada", "n1"), out_of_range]).await;
+    assert!(matches!(rejected, Err(PortError::Rejected(_))));
     assert_eq!(store.state(&user("ada")).await.unwrap().revision, Revision::ZERO);
 }
 
 #[tokio::test]
-async fn an_entry_tells_when_it_was_written() {
-    let place = Place::new();
-    let store = place.store().await;
+async fn outbox_entry_has_the_time_of_its_insert() {
+    let folder = Folder::new();
+    let store = folder.store().await;
     store.create(vec![a_draft("ada", "n1")]).await.unwrap();
     let entry = store.acquire_lease().await.unwrap().unwrap().pending(1).await.unwrap().remove(0);
     let year_2025 = at(1_735_689_600_000);
@@ -144,31 +147,31 @@ async fn an_entry_tells_when_it_was_written() {
 }
 
 #[tokio::test]
-async fn no_statement_walks_through_a_table() {
-    let place = Place::new();
-    let store = place.store().await;
+async fn no_statement_scans_a_table() {
+    let folder = Folder::new();
+    let store = folder.store().await;
     for statement in
-        [GET, PAGE, PAGE_OF_UNREAD, PAGE_OF_READ, STATE, HISTORY, CREATED_IN, CHANGED_IN]
+        [GET, LIST_ALL, LIST_UNREAD, LIST_READ, INBOX_STATE, HISTORY, CREATED_IN, CHANGED_IN]
             .into_iter()
-            .chain([STANDING, LED_TO, READ, READ_ALL, DELETE, KNOWN])
+            .chain([LOAD, EARLIER_RESULT, MARK_READ, MARK_ALL_READ, DELETE, KNOWN])
     {
         let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
         let plan: Vec<(i64, i64, i64, String)> =
             sqlx::query_as(explain).fetch_all(&store.readers).await.unwrap();
         for (.., step) in plan {
-            // Lists from a parameter, and what was found by an index, may be walked through.
-            let table = ["inbox", "twin", "changed", "asked", "notifications", "inboxes"];
-            let walks = table.iter().any(|name| step == format!("SCAN {name}"));
-            assert!(!walks, "{step}: {statement}");
+            // Scans of a list parameter or of a subquery's rows are fine.
+            let tables = ["inbox", "duplicate", "changed", "request", "notifications", "inboxes"];
+            let is_scan = tables.iter().any(|name| step == format!("SCAN {name}"));
+            assert!(!is_scan, "{step}: {statement}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_closed_store_is_unavailable() {
-    let place = Place::new();
-    let store = place.store().await;
+async fn closed_store_is_unavailable() {
+    let folder = Folder::new();
+    let store = folder.store().await;
     store.close().await;
-    let refused = store.create(vec![a_draft("ada", "n1")]).await;
-    assert!(matches!(refused, Err(PortError::Unavailable(_))));
+    let rejected = store.create(vec![a_draft("ada", "n1")]).await;
+    assert!(matches!(rejected, Err(PortError::Unavailable(_))));
 }

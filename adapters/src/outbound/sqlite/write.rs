@@ -1,62 +1,82 @@
 use belfry_application::ports::PortError;
+use belfry_application::trace::{self, TraceParent};
+use belfry_domain::DomainEvent;
 use sqlx::{SqliteConnection, SqliteTransaction};
 
-use super::SqliteStore;
-use super::failure::Failure;
+use super::failure::SqliteFailure;
+use super::store::SqliteStore;
+use crate::wire::EventForm;
 
-/// What came of a piece of work.
+/// Adds the events `?1` to the outbox, in order, with the trace `?2`.
+const INSERT_EVENTS: &str = "
+    INSERT INTO outbox (event, traceparent)
+    SELECT value, ?2 FROM json_each(?1) ORDER BY key";
+
+/// The result of the work in a transaction.
 #[derive(Debug)]
 pub(super) enum Work<T> {
-    /// It wrote something.
     Written(T),
     /// There was nothing to write.
-    Unwritten(T),
+    Unchanged(T),
 }
 
 impl<T> Work<T> {
     pub(super) fn outcome(self) -> T {
         match self {
-            Self::Written(outcome) | Self::Unwritten(outcome) => outcome,
+            Self::Written(outcome) | Self::Unchanged(outcome) => outcome,
         }
     }
 }
 
 impl SqliteStore {
-    /// Does `work` in one transaction, alone, and calls the lead of the outbox once it is committed.
+    /// Runs `work` in an exclusive write transaction, and wakes the outbox's leader after the
+    /// commit.
     pub(super) async fn write<T>(
         &self,
-        work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<Work<T>, Failure>,
+        work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<Work<T>, SqliteFailure>,
     ) -> Result<T, PortError> {
-        let call = self.shared.call_when_dropped();
+        let wakeup = self.notifier.wakeup_on_drop();
         match self.in_transaction(work).await? {
             Work::Written(outcome) => Ok(outcome),
-            Work::Unwritten(outcome) => {
-                call.spare();
+            Work::Unchanged(outcome) => {
+                wakeup.clear();
                 Ok(outcome)
             }
         }
     }
 
-    /// Does `work` in one transaction, alone.
+    /// Runs `work` in an exclusive write transaction.
     pub(super) async fn in_transaction<T>(
         &self,
-        work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<Work<T>, Failure>,
-    ) -> Result<Work<T>, Failure> {
-        // Immediate: one that reads first and then finds that it may not write could only fail.
+        work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<Work<T>, SqliteFailure>,
+    ) -> Result<Work<T>, SqliteFailure> {
+        // Immediate: a deferred transaction that reads first may fail when it starts to write.
         let mut transaction: SqliteTransaction<'_> =
             self.writer.begin_with("BEGIN IMMEDIATE").await?;
         let done = work(&mut transaction).await?;
         match done {
             Work::Written(_) => transaction.commit().await?,
-            Work::Unwritten(_) => transaction.rollback().await?,
+            Work::Unchanged(_) => transaction.rollback().await?,
         }
         Ok(done)
     }
 }
 
-/// A list as a statement's one parameter, to be opened by `json_each`: one statement then does for
-/// the whole list.
+/// Adds events to the outbox, in order, with the current trace.
+pub(super) async fn insert_events<'a>(
+    connection: &mut SqliteConnection,
+    events: impl IntoIterator<Item = &'a DomainEvent>,
+) -> Result<(), SqliteFailure> {
+    sqlx::query(INSERT_EVENTS)
+        .bind(list(events.into_iter().map(EventForm::write)))
+        .bind(trace::current().as_ref().map(TraceParent::as_str))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// A list as one parameter, for `json_each`. So one statement handles the whole list.
 pub(super) fn list<T: serde::Serialize>(items: impl IntoIterator<Item = T>) -> String {
     let items: Vec<_> = items.into_iter().collect();
-    serde_json::to_string(&items).expect("texts and numbers always serialize")
+    serde_json::to_string(&items).expect("strings and numbers always serialize")
 }

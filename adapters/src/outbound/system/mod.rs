@@ -1,4 +1,4 @@
-//! What the machine itself provides: the time, and ids that nobody else has.
+//! Time and unique ids from the operating system.
 
 mod clock;
 mod id_generator;

@@ -7,50 +7,50 @@ use tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHan
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message, WebSocket};
 
-use super::{Frame, FrameReader, Head, ReadError};
+use super::{Frame, FrameHead, FrameReader, ReadError};
 use crate::fuzzing::first_line;
 
-/// So small that a short input goes beyond it.
+/// Small, so that a short input can exceed it.
 const LIMIT: usize = 500;
 
 /// Reads the frames in `bytes`, up to a close frame. The first line sets the sizes of the reads, one character each
-/// counted from `0`, repeated as needed; if it is empty, there is one read. The rest is what a client sends.
+/// counted from `0`, repeated as needed; if it is empty, there is one read. The rest are the bytes of a client.
 ///
-/// The frames do not depend on how the reads are split, they respect the limits, tungstenite reads the same, little
-/// is buffered, and an unmasked first frame is rejected.
+/// Checks that the frames do not depend on how the reads are split, that they respect the limits, that tungstenite
+/// reads the same frames, that little is buffered, and that an unmasked first frame is rejected.
 ///
 /// # Panics
-/// When that does not hold.
+/// If a check fails.
 pub(crate) fn frames(bytes: &[u8]) -> Vec<Frame> {
     let (line, wire) = first_line(bytes);
     let sizes = line.iter().map(|size| usize::from(size.wrapping_sub(b'0')).max(1));
-    let (mut heard, end) = heard_in(LIMIT, Pieces::of(wire, sizes.cycle()));
-    let (at_once, end_at_once) = heard_in(LIMIT, Pieces::of(wire, std::iter::empty()));
-    assert_eq!(heard, at_once);
+    let (mut frames, end) = read_all(LIMIT, SplitReads::of(wire, sizes.cycle()));
+    let (at_once, end_at_once) = read_all(LIMIT, SplitReads::of(wire, std::iter::empty()));
+    assert_eq!(frames, at_once);
     assert_eq!(end.to_string(), end_at_once.to_string());
-    assert!(heard.iter().all(is_within_limits), "{heard:?}");
-    assert_unmasked_is_refused(wire);
-    let close = heard.iter().position(|heard| matches!(heard, Frame::Close(_)));
-    heard.truncate(close.map_or(heard.len(), |close| close + 1));
-    assert_tungstenite_hears(&heard, &end, wire);
-    heard
+    assert!(frames.iter().all(is_within_limits), "{frames:?}");
+    assert_unmasked_is_rejected(wire);
+    let close = frames.iter().position(|frame| matches!(frame, Frame::Close(_)));
+    frames.truncate(close.map_or(frames.len(), |close| close + 1));
+    assert_tungstenite_agrees(&frames, &end, wire);
+    frames
 }
 
-/// Everything that is read of that, up to what cannot be.
-pub(super) fn heard_in(limit: usize, mut from: impl AsyncRead + Unpin) -> (Vec<Frame>, ReadError) {
+/// All frames of this input, and the error that ends it.
+pub(super) fn read_all(limit: usize, mut from: impl AsyncRead + Unpin) -> (Vec<Frame>, ReadError) {
     let mut cx = Context::from_waker(Waker::noop());
     let mut reader = FrameReader::new(limit);
     let mut all = Vec::new();
     loop {
         match reader.poll_next(&mut cx, &mut from) {
-            Poll::Pending => assert_keeps_little(&reader, limit),
-            Poll::Ready(Ok(heard)) => all.push(heard),
+            Poll::Pending => assert_buffers_little(&reader, limit),
+            Poll::Ready(Ok(frame)) => all.push(frame),
             Poll::Ready(Err(end)) => return (all, end),
         }
     }
 }
 
-fn assert_keeps_little(reader: &FrameReader, limit: usize) {
+fn assert_buffers_little(reader: &FrameReader, limit: usize) {
     const HEAD: usize = 14;
     let FrameReader { buffer, at, fragments, .. } = reader;
     assert!(buffer.len() - at < HEAD + limit, "{reader:?}");
@@ -58,37 +58,37 @@ fn assert_keeps_little(reader: &FrameReader, limit: usize) {
     assert!(fragments.as_ref().is_none_or(|(_, message)| message.len() <= limit), "{reader:?}");
 }
 
-fn is_within_limits(heard: &Frame) -> bool {
-    match heard {
+fn is_within_limits(frame: &Frame) -> bool {
+    match frame {
         Frame::Text(text) => text.len() <= LIMIT,
         Frame::Binary(bytes) => bytes.len() <= LIMIT,
-        Frame::Ping(payload) => payload.len() <= Head::CONTROL,
+        Frame::Ping(payload) => payload.len() <= FrameHead::MAX_CONTROL_PAYLOAD,
         Frame::Fragment | Frame::Pong | Frame::Close(_) => true,
     }
 }
 
-fn assert_unmasked_is_refused(wire: &[u8]) {
+fn assert_unmasked_is_rejected(wire: &[u8]) {
     let mut wire = wire.to_vec();
     let Some(length) = wire.get_mut(1) else { return };
     *length &= 0x7f;
-    let (heard, end) = heard_in(LIMIT, Pieces::of(&wire, std::iter::empty()));
-    assert!(heard.is_empty() && matches!(end, ReadError::Violation(_)), "{heard:?} {end}");
+    let (frames, end) = read_all(LIMIT, SplitReads::of(&wire, std::iter::empty()));
+    assert!(frames.is_empty() && matches!(end, ReadError::Violation(_)), "{frames:?} {end}");
 }
 
-/// Tungstenite may say sooner that fragments are no text, and later that a frame is refused by its head.
-fn assert_tungstenite_hears(heard: &[Frame], end: &ReadError, wire: &[u8]) {
+/// Tungstenite may detect invalid UTF-8 in fragments earlier, and an invalid frame head later.
+fn assert_tungstenite_agrees(frames: &[Frame], end: &ReadError, wire: &[u8]) {
     let config = WebSocketConfig::default()
         .read_buffer_size(FrameReader::CHUNK)
         .max_message_size(Some(LIMIT))
         .max_frame_size(Some(LIMIT));
     let mut theirs = WebSocket::from_raw_socket(OneWay(wire), Role::Server, Some(config));
-    for ours in heard.iter().filter(|heard| **heard != Frame::Fragment) {
+    for ours in frames.iter().filter(|frame| **frame != Frame::Fragment) {
         match (ours, theirs.read()) {
             (Frame::Text(ours), Ok(Message::Text(theirs))) => assert_eq!(**ours, *theirs),
             (Frame::Binary(ours), Ok(Message::Binary(theirs)))
             | (Frame::Ping(ours), Ok(Message::Ping(theirs))) => assert_eq!(**ours, *theirs),
             (Frame::Pong, Ok(Message::Pong(_))) => {}
-            // Which statuses may be sent is looked at by them, and not by us.
+            // Only tungstenite checks which status codes may be sent.
             (Frame::Close(ours), Ok(Message::Close(theirs))) => {
                 assert_eq!(ours.is_some(), theirs.is_some());
                 return;
@@ -108,40 +108,40 @@ fn assert_tungstenite_hears(heard: &[Frame], end: &ReadError, wire: &[u8]) {
     }
 }
 
-/// Bytes that come in pieces, and every other time not at once.
-pub(super) struct Pieces<'a, S> {
+/// Returns bytes in reads of the given sizes. Every second read is pending first.
+pub(super) struct SplitReads<'a, S> {
     rest: &'a [u8],
     sizes: S,
-    waits: bool,
+    is_pending: bool,
 }
 
-impl<'a, S: Iterator<Item = usize>> Pieces<'a, S> {
-    /// Where there are no more sizes, the rest is one piece.
+impl<'a, S: Iterator<Item = usize>> SplitReads<'a, S> {
+    /// After the last size, one read returns the rest.
     pub(super) fn of(wire: &'a [u8], sizes: S) -> Self {
-        Self { rest: wire, sizes, waits: false }
+        Self { rest: wire, sizes, is_pending: false }
     }
 }
 
-impl<S: Iterator<Item = usize> + Unpin> AsyncRead for Pieces<'_, S> {
+impl<S: Iterator<Item = usize> + Unpin> AsyncRead for SplitReads<'_, S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.waits = !self.waits;
-        if self.waits {
+        self.is_pending = !self.is_pending;
+        if self.is_pending {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         let size = self.sizes.next().unwrap_or(usize::MAX);
-        let (piece, rest) = self.rest.split_at(size.min(buf.remaining()).min(self.rest.len()));
-        buf.put_slice(piece);
+        let (chunk, rest) = self.rest.split_at(size.min(buf.remaining()).min(self.rest.len()));
+        buf.put_slice(chunk);
         self.rest = rest;
         Poll::Ready(Ok(()))
     }
 }
 
-/// A connection whose peer does not listen.
+/// A connection that discards written data.
 struct OneWay<'a>(&'a [u8]);
 
 impl Read for OneWay<'_> {

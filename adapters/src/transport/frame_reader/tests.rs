@@ -3,12 +3,12 @@ use std::iter;
 
 use proptest::prelude::*;
 
-use super::fuzzing::Pieces;
+use super::fuzzing::SplitReads;
 use super::*;
 
 const LIMIT: usize = 1_000;
 
-/// A frame as clients send it.
+/// A frame of a client.
 pub(in crate::transport) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     frame_announcing(first, payload.len() as u64, payload)
 }
@@ -32,21 +32,22 @@ fn frame_announcing(first: u8, length: u64, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Everything that is read of what comes in pieces of that size, up to what cannot be.
-fn heard_in(pieces: usize, wire: &[u8]) -> (Vec<Frame>, ReadError) {
-    fuzzing::heard_in(LIMIT, Pieces::of(wire, iter::repeat(pieces)))
+/// All frames of this input, and the error that ends it, with reads of that size.
+fn read_all(size: usize, wire: &[u8]) -> (Vec<Frame>, ReadError) {
+    fuzzing::read_all(LIMIT, SplitReads::of(wire, iter::repeat(size)))
 }
 
-fn heard(wire: &[u8]) -> Vec<Frame> {
-    let (heard, end) = heard_in(usize::MAX, wire);
+/// The frames of valid input.
+fn frames_of(wire: &[u8]) -> Vec<Frame> {
+    let (frames, end) = read_all(usize::MAX, wire);
     assert!(matches!(end, ReadError::Gone), "{end}");
-    heard
+    frames
 }
 
-/// What a reader refuses, having read so much before.
-fn refused(wire: &[u8]) -> (usize, String) {
-    let (heard, end) = heard_in(usize::MAX, wire);
-    (heard.len(), end.to_string())
+/// The number of frames before an invalid one, and the error for that one.
+fn rejected(wire: &[u8]) -> (usize, String) {
+    let (frames, end) = read_all(usize::MAX, wire);
+    (frames.len(), end.to_string())
 }
 
 fn text(text: &str) -> Frame {
@@ -54,7 +55,7 @@ fn text(text: &str) -> Frame {
 }
 
 #[test]
-fn messages_are_read_however_they_are_cut() {
+fn messages_are_read_however_the_reads_are_split() {
     let wire = [
         frame(FINAL | TEXT, b"2"),
         frame(FINAL | TEXT, "42[\"Übung\"]".as_bytes()),
@@ -64,17 +65,17 @@ fn messages_are_read_however_they_are_cut() {
     ];
     let expected =
         [text("2"), text("42[\"Übung\"]"), Frame::Binary(vec![7; 300]), text(""), Frame::Pong];
-    for pieces in [1, 2, 3, 7, 64, usize::MAX] {
-        let (heard, end) = heard_in(pieces, &wire.concat());
-        assert_eq!(heard, expected, "{pieces}");
+    for size in [1, 2, 3, 7, 64, usize::MAX] {
+        let (frames, end) = read_all(size, &wire.concat());
+        assert_eq!(frames, expected, "{size}");
         assert!(matches!(end, ReadError::Gone), "{end}");
     }
 }
 
 #[test]
-fn a_message_comes_in_fragments_and_control_frames_between_them() {
+fn fragments_are_joined_and_control_frames_may_be_between_them() {
     let wire = [
-        // A character may be cut, too.
+        // A character may be split, too.
         frame(TEXT, &"42[\"ü".as_bytes()[..5]),
         frame(FINAL | PING, b"now"),
         frame(CONTINUATION, b""),
@@ -88,12 +89,12 @@ fn a_message_comes_in_fragments_and_control_frames_between_them() {
         text("42[\"ü\"]"),
         text("3"),
     ];
-    assert_eq!(heard(&wire.concat()), expected);
+    assert_eq!(frames_of(&wire.concat()), expected);
 }
 
 #[test]
-fn what_is_against_the_protocol_is_refused() {
-    for (what, wire) in [
+fn frame_that_breaks_the_protocol_is_rejected() {
+    for (error, wire) in [
         ("reserved bit set", frame(FINAL | TEXT | 0x40, b"")),
         ("reserved opcode", frame(FINAL | 0x3, b"")),
         ("reserved opcode", frame(FINAL | 0xb, b"")),
@@ -105,66 +106,66 @@ fn what_is_against_the_protocol_is_refused() {
         ("malformed close frame", frame(FINAL | CLOSE, &[3])),
         ("malformed close frame", frame(FINAL | CLOSE, &[3, 0xe8, 0xff])),
     ] {
-        assert_eq!(refused(&wire), (0, what.to_owned()));
+        assert_eq!(rejected(&wire), (0, error.to_owned()));
     }
     let within = [frame(TEXT, b"4"), frame(FINAL | TEXT, b"2")].concat();
-    assert_eq!(refused(&within), (1, "data frame inside a fragmented message".to_owned()));
+    assert_eq!(rejected(&within), (1, "data frame inside a fragmented message".to_owned()));
 }
 
 #[test]
-fn a_message_that_is_too_large_is_refused_by_its_head() {
+fn message_that_is_too_large_is_rejected_by_its_head() {
     let too_large = ReadError::TooLarge.to_string();
     let fits = frame(FINAL | TEXT, &[b'x'; LIMIT]);
-    assert_eq!(heard(&fits), [text(&"x".repeat(LIMIT))]);
+    assert_eq!(frames_of(&fits), [text(&"x".repeat(LIMIT))]);
     for length in [LIMIT as u64 + 1, 1 << 62, u64::MAX] {
         let head = frame_announcing(FINAL | BINARY, length, b"");
-        assert_eq!(refused(&head), (0, too_large.clone()), "{length}");
+        assert_eq!(rejected(&head), (0, too_large.clone()), "{length}");
     }
     let half = [b'x'; LIMIT / 2 + 1];
     let halves = [frame(TEXT, &half), frame(CONTINUATION, &half)].concat();
-    assert_eq!(refused(&halves), (1, too_large));
+    assert_eq!(rejected(&halves), (1, too_large));
 }
 
 #[test]
-fn a_close_tells_its_status() {
-    assert_eq!(heard(&frame(FINAL | CLOSE, b"")), [Frame::Close(None)]);
+fn close_frame_has_a_status_code_or_none() {
+    assert_eq!(frames_of(&frame(FINAL | CLOSE, b"")), [Frame::Close(None)]);
     let going_away = frame(FINAL | CLOSE, b"\x03\xe9bye");
-    assert_eq!(heard(&going_away), [Frame::Close(Some(1_001))]);
+    assert_eq!(frames_of(&going_away), [Frame::Close(Some(1_001))]);
 }
 
 #[tokio::test]
-async fn who_is_waited_for_costs_no_buffer() {
+async fn idle_reader_has_no_buffer() {
     let mut reader = FrameReader::new(LIMIT);
     let wire = [frame(TEXT, b"4"), frame(FINAL | CONTINUATION, b"2"), frame(FINAL | TEXT, b"3")];
     let wire = wire.concat();
-    let mut io = Pieces::of(&wire, iter::empty());
+    let mut io = SplitReads::of(&wire, iter::empty());
     while poll_fn(|cx| reader.poll_next(cx, &mut io)).await.is_ok() {}
     assert_eq!((reader.buffer.capacity(), reader.fragments.is_none()), (0, true));
     assert!(size_of::<FrameReader>() <= 72, "{}", size_of::<FrameReader>());
 }
 
 #[tokio::test]
-async fn who_announces_much_and_sends_little_costs_little() {
+async fn announced_length_is_not_allocated() {
     let mut reader = FrameReader::new(100_000);
     let head = frame_announcing(FINAL | TEXT, 100_000, b"4");
-    let mut io = Pieces::of(&head, iter::empty());
+    let mut io = SplitReads::of(&head, iter::empty());
     while poll_fn(|cx| reader.poll_next(cx, &mut io)).await.is_ok() {}
     assert!(reader.buffer.capacity() < 100, "{}", reader.buffer.capacity());
 }
 
 proptest! {
     #[test]
-    fn whatever_comes_is_read_or_refused(wire: Vec<u8>, pieces in 1..50_usize) {
-        let (heard, _) = heard_in(pieces, &wire);
-        let (at_once, _) = heard_in(usize::MAX, &wire);
-        prop_assert_eq!(heard, at_once);
+    fn frames_do_not_depend_on_the_size_of_reads(wire: Vec<u8>, size in 1..50_usize) {
+        let (frames, _) = read_all(size, &wire);
+        let (at_once, _) = read_all(usize::MAX, &wire);
+        prop_assert_eq!(frames, at_once);
     }
 
     #[test]
-    fn whatever_is_sent_is_heard(
+    fn fragmented_messages_are_received_whole(
         messages in prop::collection::vec("[a-zäß€]{0,40}", 0..8),
         cut in 1..20_usize,
-        pieces in 1..50_usize,
+        size in 1..50_usize,
     ) {
         let mut wire = Vec::new();
         for message in &messages {
@@ -173,15 +174,15 @@ proptest! {
             if parts.is_empty() {
                 wire.extend(frame(FINAL | TEXT, b""));
             }
-            for (place, part) in parts.into_iter().enumerate() {
-                let opcode = if place == 0 { TEXT } else { CONTINUATION };
-                let is_final = if place == last { FINAL } else { 0 };
+            for (index, part) in parts.into_iter().enumerate() {
+                let opcode = if index == 0 { TEXT } else { CONTINUATION };
+                let is_final = if index == last { FINAL } else { 0 };
                 wire.extend(frame(is_final | opcode, part));
             }
         }
-        let (mut heard, _) = heard_in(pieces, &wire);
-        heard.retain(|heard| *heard != Frame::Fragment);
+        let (mut frames, _) = read_all(size, &wire);
+        frames.retain(|frame| *frame != Frame::Fragment);
         let expected: Vec<_> = messages.iter().map(|message| text(message)).collect();
-        prop_assert_eq!(heard, expected);
+        prop_assert_eq!(frames, expected);
     }
 }

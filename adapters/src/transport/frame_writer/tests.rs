@@ -2,10 +2,11 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_util::either::Either;
 
-use super::super::admission::{Admission, ConnectionLimits};
-use super::super::connection::{Connection, Socket};
+use super::super::connection_limiter::{ConnectionLimiter, ConnectionLimits};
 use super::super::frames::text_frame;
+use super::super::peer::ConnectionPermits;
 use super::*;
 
 const LIMITS: SendLimits = SendLimits { frames: 64, bytes: 32 * 1024 };
@@ -14,14 +15,14 @@ const LIMITS: SendLimits = SendLimits { frames: 64, bytes: 32 * 1024 };
 async fn connected() -> (FrameWriter, WebSocketReader, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-    let (server, address) = listener.accept().await.unwrap();
+    let (server, _) = listener.accept().await.unwrap();
     for stream in [&server, &client] {
         socket2::SockRef::from(stream).set_send_buffer_size(4_096).unwrap();
         socket2::SockRef::from(stream).set_recv_buffer_size(4_096).unwrap();
     }
-    let place = Admission::new(ConnectionLimits::default()).connection(None).unwrap();
-    let (connection, _) = Connection::new(Socket::Tcp(server), address, place);
-    let (writer, reader) = split(Stream::plain(connection), 1_000);
+    let limiter = ConnectionLimiter::new(ConnectionLimits::default());
+    let permits = ConnectionPermits::new(limiter.acquire_connection(None).unwrap());
+    let (writer, reader) = split(Stream::plain(Either::Left(server), permits), 1_000);
     (writer, reader, client)
 }
 
@@ -29,7 +30,7 @@ fn frame(text: &str) -> Bytes {
     text_frame(&[text])
 }
 
-fn write(writer: &FrameWriter, texts: &[&str]) -> Result<(), NotSent> {
+fn write(writer: &FrameWriter, texts: &[&str]) -> Result<(), EnqueueError> {
     let frames: Vec<_> = texts.iter().map(|text| frame(text)).collect();
     writer.write(frames.iter(), LIMITS)
 }
@@ -61,7 +62,7 @@ async fn frames_arrive_whole_and_in_order() {
 }
 
 #[tokio::test]
-async fn peer_that_does_not_read_is_queued_for_up_to_the_limits() {
+async fn frames_for_a_peer_that_does_not_read_are_queued_up_to_the_limits() {
     for (length, limits) in [
         (100, SendLimits { frames: 64, bytes: usize::MAX }),
         (1_000, SendLimits { frames: usize::MAX, bytes: 32 * 1024 }),
@@ -72,7 +73,7 @@ async fn peer_that_does_not_read_is_queued_for_up_to_the_limits() {
         loop {
             match writer.write([&frame(&text(sent))].into_iter(), limits) {
                 Ok(()) => sent += 1,
-                Err(not_sent) => break assert_eq!(not_sent, NotSent::Full),
+                Err(error) => break assert_eq!(error, EnqueueError::Full),
             }
         }
         {
@@ -93,17 +94,17 @@ async fn peer_that_does_not_read_is_queued_for_up_to_the_limits() {
 }
 
 #[tokio::test]
-async fn frame_above_the_byte_limit_is_sent_when_nothing_waits() {
+async fn frame_above_the_byte_limit_is_accepted_by_an_empty_queue() {
     let (writer, _reader, mut client) = connected().await;
     let large = "x".repeat(1_000_000);
     write(&writer, &[&large]).unwrap();
     assert!(writer.queued_bytes() > 0);
-    assert_eq!(write(&writer, &["42[]"]), Err(NotSent::Full));
+    assert_eq!(write(&writer, &["42[]"]), Err(EnqueueError::Full));
     assert_eq!(texts(&mut client, 1).await, [large]);
 }
 
 #[tokio::test]
-async fn closed_connection_takes_nothing_and_wakes_those_that_wait() {
+async fn closed_connection_rejects_frames_and_wakes_waiting_tasks() {
     let (writer, reader, mut client) = connected().await;
     while write(&writer, &["x".repeat(1_000).as_str()]).is_ok() {}
     let drained = tokio::spawn({
@@ -113,14 +114,14 @@ async fn closed_connection_takes_nothing_and_wakes_those_that_wait() {
     tokio::task::yield_now().await;
     drop(reader);
     tokio::time::timeout(Duration::from_secs(10), drained).await.unwrap().unwrap();
-    assert_eq!(write(&writer, &["42[]"]), Err(NotSent::Closed));
-    // The rest of what the kernel had taken, then the end.
+    assert_eq!(write(&writer, &["42[]"]), Err(EnqueueError::Closed));
+    // The rest of what the kernel had accepted, then the end.
     let mut rest = Vec::new();
     let _ = client.read_to_end(&mut rest).await;
 }
 
 #[tokio::test]
-async fn what_was_written_arrives_although_the_peer_is_still_sending() {
+async fn written_frames_arrive_although_the_peer_is_still_sending() {
     let (writer, mut reader, mut client) = connected().await;
     client.write_all(&[0; 2_000]).await.unwrap();
     write(&writer, &["41"]).unwrap();
@@ -146,7 +147,7 @@ async fn concurrent_writers_never_mix_their_frames() {
         let writer = writer.clone();
         tokio::spawn(async move {
             for n in 0..EACH {
-                while write(&writer, &[&text(who, n)]) == Err(NotSent::Full) {
+                while write(&writer, &[&text(who, n)]) == Err(EnqueueError::Full) {
                     tokio::task::yield_now().await;
                 }
             }

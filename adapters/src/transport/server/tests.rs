@@ -7,12 +7,12 @@ use tokio::time::{Instant, timeout};
 
 use super::*;
 use crate::transport::frame_reader::tests::frame;
-use crate::transport::{Frame, Opening, SendLimits, TcpSettings, text_frame};
+use crate::transport::{Frame, OpeningHandshake, SendLimits, TcpSettings, text_frame};
 
-/// Generous: an end is waited for, never timed tightly, on a machine that others share.
+/// Generous, because the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(20);
 const HELLO: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
-/// How much `/socket` answers, once it has read so much.
+/// The length of the message that `/socket` returns.
 const EARLY: usize = 3_000;
 
 struct Running {
@@ -52,7 +52,7 @@ fn router() -> Router {
         .route(
             "/socket",
             get(async |mut request: Request<Body>| {
-                let opening = Opening::take(&mut request).unwrap();
+                let opening = OpeningHandshake::take(&mut request).unwrap();
                 let response = opening.response();
                 tokio::spawn(async move {
                     let (writer, mut reader) = opening.accept(EARLY).await.unwrap();
@@ -82,8 +82,8 @@ impl Running {
         TcpStream::connect(self.address).await.unwrap()
     }
 
-    /// What is answered to these bytes until the connection ends.
-    async fn told(&self, bytes: &[u8]) -> String {
+    /// Everything that is received in response to these bytes, until the connection ends.
+    async fn response_to(&self, bytes: &[u8]) -> String {
         let mut client = self.connect().await;
         client.write_all(bytes).await.unwrap();
         rest(&mut client).await
@@ -95,54 +95,54 @@ impl Running {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        timeout(PATIENCE, wait).await.expect("so many are open in the end");
+        timeout(PATIENCE, wait).await.expect("the expected number of open connections");
     }
 }
 
-/// What comes until the connection ends, by a reset or in good order.
+/// Everything that is received until the connection ends, with or without a reset.
 async fn rest(client: &mut (impl AsyncRead + Unpin)) -> String {
-    let mut answer = Vec::new();
-    let _ = timeout(PATIENCE, client.read_to_end(&mut answer)).await.expect("it ends");
-    String::from_utf8(answer).unwrap()
+    let mut received = Vec::new();
+    let _ = timeout(PATIENCE, client.read_to_end(&mut received)).await.expect("it ends");
+    String::from_utf8(received).unwrap()
 }
 
-/// One answer with a body of that many bytes, on a connection that stays open.
-async fn answer(client: &mut (impl AsyncRead + Unpin), ends_with: &str) -> String {
-    let mut answer = String::new();
+/// One response, up to this text, on a connection that stays open.
+async fn response(client: &mut (impl AsyncRead + Unpin), ends_with: &str) -> String {
+    let mut response = String::new();
     let mut buffer = [0; 1024];
-    while !answer.ends_with(ends_with) {
+    while !response.ends_with(ends_with) {
         let read = timeout(PATIENCE, client.read(&mut buffer)).await.expect("in time").unwrap();
-        assert_ne!(read, 0, "ended after {answer:?}");
-        answer.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
+        assert_ne!(read, 0, "ended after {response:?}");
+        response.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
     }
-    answer
+    response
 }
 
 #[tokio::test]
-async fn who_sends_no_head_or_half_of_one_is_closed() {
+async fn connection_without_a_complete_head_is_closed() {
     let server = running(settings()).await;
-    assert_eq!(server.told(b"").await, "");
-    assert_eq!(server.told(b"GET / HTTP/1.1\r\nhost:").await, "");
-    // Byte by byte is no way to go on for ever.
+    assert_eq!(server.response_to(b"").await, "");
+    assert_eq!(server.response_to(b"GET / HTTP/1.1\r\nhost:").await, "");
+    // Sending byte by byte does not extend the time.
     let mut client = server.connect().await;
     let begin = Instant::now();
     while client.write_all(b"G").await.is_ok() {
-        assert!(begin.elapsed() < PATIENCE, "it is still read");
+        assert!(begin.elapsed() < PATIENCE, "it is still open");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     server.until_open(0).await;
 }
 
 #[tokio::test]
-async fn the_bound_on_a_head_is_none_on_the_pause_before_it_nor_on_the_answer() {
+async fn head_timeout_does_not_limit_the_pause_before_a_head_or_the_response() {
     let server = running(settings()).await;
     let mut client = server.connect().await;
     client.write_all(HELLO).await.unwrap();
-    answer(&mut client, "hello").await;
+    response(&mut client, "hello").await;
     tokio::time::sleep(Duration::from_millis(900)).await;
     client.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-    answer(&mut client, "slow").await;
-    // A second head has the bound as well.
+    response(&mut client, "slow").await;
+    // The timeout applies to a second head as well.
     client.write_all(b"GET / HT").await.unwrap();
     assert_eq!(rest(&mut client).await, "");
 }
@@ -154,7 +154,7 @@ async fn idle_connection_is_closed_after_the_keep_alive_time() {
     let mut client = server.connect().await;
     for _ in 0..2 {
         client.write_all(HELLO).await.unwrap();
-        answer(&mut client, "hello").await;
+        response(&mut client, "hello").await;
     }
     let idle_since = Instant::now();
     assert_eq!(rest(&mut client).await, "");
@@ -163,105 +163,107 @@ async fn idle_connection_is_closed_after_the_keep_alive_time() {
 }
 
 #[tokio::test]
-async fn a_head_that_is_too_large_is_answered_431() {
+async fn head_that_is_too_large_is_answered_with_431() {
     let server = running(ServerSettings::default()).await;
-    let long = format!("GET / HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "y".repeat(HEAD_BYTES));
-    let many = format!("GET / HTTP/1.1\r\nhost: x\r\n{}\r\n", "x: y\r\n".repeat(HEAD_FIELDS));
+    let long = format!("GET / HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "y".repeat(MAX_HEAD_BYTES));
+    let many = format!("GET / HTTP/1.1\r\nhost: x\r\n{}\r\n", "x: y\r\n".repeat(MAX_HEADER_FIELDS));
     for head in [long, many] {
-        let told = server.told(head.as_bytes()).await;
-        assert!(told.starts_with("HTTP/1.1 431 "), "{told:?}");
+        let received = server.response_to(head.as_bytes()).await;
+        assert!(received.starts_with("HTTP/1.1 431 "), "{received:?}");
     }
-    // A token as long as may be passes.
+    // The longest valid token fits.
     let token = "y".repeat(8 * 1024);
     let fits = format!("GET / HTTP/1.1\r\nx: {token}\r\nconnection: close\r\n\r\n");
-    assert!(server.told(fits.as_bytes()).await.ends_with("hello"));
+    assert!(server.response_to(fits.as_bytes()).await.ends_with("hello"));
 }
 
 #[tokio::test]
-async fn past_the_bound_a_connection_is_closed_and_a_place_that_is_free_is_used_again() {
+async fn connection_above_a_limit_is_closed_and_a_released_permit_is_used_again() {
     for settings in [limits(2, 100), limits(100, 2)] {
         let server = running(settings).await;
         let (one, _two) = (server.connect().await, server.connect().await);
         server.until_open(2).await;
-        assert_eq!(server.told(HELLO).await, "");
+        assert_eq!(server.response_to(HELLO).await, "");
         drop(one);
         server.until_open(1).await;
         let mut three = server.connect().await;
         three.write_all(HELLO).await.unwrap();
-        answer(&mut three, "hello").await;
+        response(&mut three, "hello").await;
     }
 }
 
 #[tokio::test]
-async fn behind_a_trusted_proxy_it_is_the_clients_that_are_counted() {
+async fn behind_a_trusted_proxy_clients_are_counted_instead_of_connections() {
     let trusted_proxies = TrustedProxies::parse(["127.0.0.0/8"]).unwrap();
     let server = running(ServerSettings { trusted_proxies, ..limits(100, 1) }).await;
     let request = |path: &str, client: &str| {
         format!("GET {path} HTTP/1.1\r\nhost: x\r\nx-forwarded-for: {client}\r\n\r\n")
     };
-    let mut under_way = server.connect().await;
-    under_way.write_all(request("/wait", "203.0.113.1").as_bytes()).await.unwrap();
+    let mut in_flight = server.connect().await;
+    in_flight.write_all(request("/wait", "203.0.113.1").as_bytes()).await.unwrap();
 
-    // Other connections of the proxy are let in, and other clients on them.
+    // Other connections of the proxy are accepted, and other clients on them.
     let mut proxy = server.connect().await;
-    let mut refused = String::new();
+    let mut rejected = String::new();
     for _ in 0..100 {
         proxy.write_all(request("/", "203.0.113.1").as_bytes()).await.unwrap();
-        refused = answer(&mut proxy, "").await;
-        refused.push_str(&answer(&mut proxy, "\n").await);
-        if refused.contains("503") {
+        rejected = response(&mut proxy, "").await;
+        rejected.push_str(&response(&mut proxy, "\n").await);
+        if rejected.contains("503") {
             break;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert!(refused.starts_with("HTTP/1.1 503 "), "{refused:?}");
+    assert!(rejected.starts_with("HTTP/1.1 503 "), "{rejected:?}");
     proxy.write_all(request("/client", "203.0.113.2").as_bytes()).await.unwrap();
-    assert!(answer(&mut proxy, "203.0.113.2").await.starts_with("HTTP/1.1 200 "));
-    // An answer that was sent frees the client's place.
+    assert!(response(&mut proxy, "203.0.113.2").await.starts_with("HTTP/1.1 200 "));
+    // A response that was sent releases the client's permit.
     proxy.write_all(request("/client", "203.0.113.2").as_bytes()).await.unwrap();
-    assert!(answer(&mut proxy, "203.0.113.2").await.starts_with("HTTP/1.1 200 "));
+    assert!(response(&mut proxy, "203.0.113.2").await.starts_with("HTTP/1.1 200 "));
 }
 
 #[tokio::test]
-async fn who_is_no_trusted_proxy_cannot_choose_an_address() {
+async fn forwarded_address_of_an_untrusted_peer_is_ignored() {
     let server = running(ServerSettings::default()).await;
-    let told = server
-        .told(b"GET /client HTTP/1.1\r\nx-forwarded-for: 203.0.113.1\r\nconnection: close\r\n\r\n")
+    let received = server
+        .response_to(
+            b"GET /client HTTP/1.1\r\nx-forwarded-for: 203.0.113.1\r\nconnection: close\r\n\r\n",
+        )
         .await;
-    assert!(told.ends_with("\r\n\r\n127.0.0.1"), "{told}");
+    assert!(received.ends_with("\r\n\r\n127.0.0.1"), "{received}");
 }
 
 #[tokio::test]
-async fn at_the_end_idle_connections_are_closed_and_requests_finished() {
+async fn shutdown_closes_idle_connections_and_finishes_requests() {
     let server = running(ServerSettings::default()).await;
     let (mut idle, mut busy) = (server.connect().await, server.connect().await);
     idle.write_all(HELLO).await.unwrap();
-    answer(&mut idle, "hello").await;
+    response(&mut idle, "hello").await;
     busy.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     tokio::time::sleep(Duration::from_millis(200)).await;
     server.end.cancel();
     assert_eq!(rest(&mut idle).await, "");
     assert!(rest(&mut busy).await.ends_with("slow"));
     timeout(PATIENCE, server.task).await.expect("it ends").unwrap();
-    assert!(TcpStream::connect(server.address).await.is_err(), "nothing new is accepted");
+    assert!(TcpStream::connect(server.address).await.is_err(), "no connection is accepted");
 }
 
 #[tokio::test]
-async fn bytes_behind_an_opening_handshake_are_read_from_the_websocket() {
+async fn bytes_after_an_opening_handshake_are_read_from_the_websocket() {
     let server = running(settings()).await;
     let head = "GET /socket HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
         sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    let word: String = ('a'..='z').cycle().take(EARLY).collect();
+    let message: String = ('a'..='z').cycle().take(EARLY).collect();
     let mut client = server.connect().await;
-    let early = [head.as_bytes(), &frame(0x81, word.as_bytes())].concat();
+    let early = [head.as_bytes(), &frame(0x81, message.as_bytes())].concat();
     client.write_all(&early).await.unwrap();
-    let mut told = Vec::new();
-    timeout(PATIENCE, client.read_to_end(&mut told)).await.expect("it ends").unwrap();
-    assert!(told.starts_with(b"HTTP/1.1 101 ") && told.ends_with(word.as_bytes()));
+    let mut received = Vec::new();
+    timeout(PATIENCE, client.read_to_end(&mut received)).await.expect("it ends").unwrap();
+    assert!(received.starts_with(b"HTTP/1.1 101 ") && received.ends_with(message.as_bytes()));
 }
 
 #[tokio::test]
-async fn a_unix_socket_is_served_and_its_peers_are_believed_like_a_proxy() {
+async fn peers_on_a_unix_socket_are_trusted_like_a_proxy() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("belfry.sock");
     let listener = Listener::bind(ListenAddress::Unix(path.clone()), TcpSettings::default());
@@ -273,7 +275,7 @@ async fn a_unix_socket_is_served_and_its_peers_are_believed_like_a_proxy() {
         let mut one = UnixStream::connect(&path).await.unwrap();
         let request = format!("GET /client HTTP/1.1\r\nhost: x\r\n{header}\r\n");
         one.write_all(request.as_bytes()).await.unwrap();
-        answer(&mut one, client).await;
+        response(&mut one, client).await;
     }
     end.cancel();
     timeout(PATIENCE, task).await.expect("it ends").unwrap();
@@ -281,7 +283,7 @@ async fn a_unix_socket_is_served_and_its_peers_are_believed_like_a_proxy() {
 }
 
 #[tokio::test]
-async fn by_tls_it_is_http_1_1_with_the_certificate_that_is_set() {
+async fn tls_uses_the_configured_certificate_and_http_1_1_only() {
     use rustls::pki_types::pem::PemObject as _;
     use rustls::pki_types::{CertificateDer, ServerName};
     use tokio_rustls::TlsConnector;
@@ -312,12 +314,12 @@ async fn by_tls_it_is_http_1_1_with_the_certificate_that_is_set() {
     let mut client = connect(&[b"h2", b"http/1.1"]).await.unwrap();
     assert_eq!(client.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
     client.write_all(HELLO).await.unwrap();
-    answer(&mut client, "hello").await;
-    assert!(connect(&[b"h2"]).await.is_err(), "there is no HTTP/2 here");
+    response(&mut client, "hello").await;
+    assert!(connect(&[b"h2"]).await.is_err(), "HTTP/2 is not supported");
 
-    // Who speaks no TLS, or nothing, is closed.
-    assert!(!server.told(HELLO).await.contains("HTTP/1.1"));
-    assert_eq!(server.told(b"").await, "");
+    // A connection without a TLS handshake is closed.
+    assert!(!server.response_to(HELLO).await.contains("HTTP/1.1"));
+    assert_eq!(server.response_to(b"").await, "");
     drop(client);
     server.until_open(0).await;
 }

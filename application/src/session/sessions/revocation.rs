@@ -1,4 +1,4 @@
-//! Sessions end when their token is revoked.
+//! Disconnects devices when their tokens are revoked.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -10,80 +10,90 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::Sessions;
-use crate::ports::{CloseReason, Device, Mark, PortError, Revocation, Revocations};
-use crate::use_cases::Refusal;
+use crate::access::AuthError;
+use crate::ports::{CloseReason, Device, PortError, Revocation, RevocationCursor, Revocations};
 
-/// How often it is looked for new revocations: what makes them known within a second everywhere,
-/// whether or not there is a broker.
-const EVERY: Duration = Duration::from_millis(250);
+/// How often new revocations are read. Short enough for a revocation to apply on every node within a
+/// second, with or without a broker.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How often all of them are read again: those that the store has forgotten are forgotten here then.
-const ALL_EVERY: Duration = Duration::from_mins(10);
+/// How often all revocations are read again, to drop those that were purged from the store.
+const RELOAD_INTERVAL: Duration = Duration::from_mins(10);
 
 impl<D: Device> Sessions<D> {
-    /// Learns what is revoked and ends the sessions that live on it, until told to stop. Until it has
-    /// read all that there is, nobody is let in.
+    /// Polls revocations and disconnects the sessions concerned, until `stop`. Every sign-in is rejected
+    /// as unavailable before the first successful read.
     pub async fn poll_revocations(&self, store: Arc<dyn Revocations>, stop: CancellationToken) {
-        let mut tick = tokio::time::interval(EVERY);
+        let mut tick = tokio::time::interval(POLL_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut all_read: Option<Instant> = None;
-        let mut mark = None;
-        let mut answers = true;
+        let mut reloaded_at: Option<Instant> = None;
+        let mut cursor = None;
+        let mut reachable = true;
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
-            if all_read.is_none_or(|then| then.elapsed() > ALL_EVERY) {
-                mark = None;
+            if reloaded_at.is_none_or(|then| then.elapsed() > RELOAD_INTERVAL) {
+                cursor = None;
             }
-            let Some(learned) = stop.run_until_cancelled(self.learn(&*store, mark)).await else {
+            let Some(applied) =
+                stop.run_until_cancelled(self.apply_revocations(&*store, cursor)).await
+            else {
                 return;
             };
-            match learned {
+            match applied {
                 Ok(next) => {
-                    if mark.is_none() {
-                        all_read = Some(Instant::now());
+                    if cursor.is_none() {
+                        reloaded_at = Some(Instant::now());
                     }
-                    mark = Some(next);
-                    answers = true;
+                    cursor = Some(next);
+                    reachable = true;
                 }
                 Err(error) => {
-                    if answers {
+                    // One warning per outage.
+                    if reachable {
                         let error = &error as &dyn Error;
-                        warn!(error, "what is revoked now is not learned until the store answers");
+                        let retry_in = POLL_INTERVAL;
+                        warn!(error, ?retry_in, "cannot poll token revocations; retrying");
                     }
-                    answers = false;
+                    reachable = false;
                 }
             }
         }
     }
 
-    /// Waits until it is known what is revoked.
-    pub async fn revocations_known(&self) {
-        self.sign_in.revoked().known().await;
+    /// Waits until the revocations have been read once.
+    pub async fn revocations_loaded(&self) {
+        self.sign_in.revoked().loaded().await;
     }
 
-    async fn learn(&self, store: &dyn Revocations, mark: Option<Mark>) -> Result<Mark, PortError> {
-        let (news, next) = store.since(mark).await?;
+    /// Reads the revocations since `cursor`, or all of them, and applies them. Returns the next cursor.
+    async fn apply_revocations(
+        &self,
+        store: &dyn Revocations,
+        cursor: Option<RevocationCursor>,
+    ) -> Result<RevocationCursor, PortError> {
+        let (read, next) = store.since(cursor).await?;
         let revoked = self.sign_in.revoked();
-        let concerned: Vec<_> = if mark.is_none() {
-            revoked.learn_all(news.iter().cloned());
-            news
+        let new: Vec<_> = if cursor.is_none() {
+            revoked.replace_all(read.iter().cloned());
+            read
         } else {
-            news.into_iter().filter(|one| revoked.learn(one)).collect()
+            read.into_iter().filter(|one| revoked.add(one)).collect()
         };
-        for one in &concerned {
-            self.end_revoked(one);
+        for revocation in &new {
+            self.disconnect_revoked(revocation);
         }
         Ok(next)
     }
 
-    fn end_revoked(&self, revocation: &Revocation) {
+    fn disconnect_revoked(&self, revocation: &Revocation) {
         let room = UserRoom::of(revocation.user.clone());
-        let mut over = self.rooms.present_in(&room);
-        over.retain(|session| session.is_revoked(self.sign_in.revoked()));
-        if !over.is_empty() {
-            info!(user = %revocation.user, sessions = over.len(), "tokens revoked");
+        let mut sessions = self.rooms.sessions_in(&room);
+        sessions.retain(|session| session.is_revoked(self.sign_in.revoked()));
+        if !sessions.is_empty() {
+            let count = sessions.len();
+            info!(user = %revocation.user, sessions = count, "tokens revoked; disconnecting devices");
         }
-        for session in over {
-            self.end(&session, CloseReason::TokenRevoked, &Refusal::TokenRevoked);
+        for session in sessions {
+            self.disconnect(&session, CloseReason::TokenRevoked, &AuthError::TokenRevoked);
         }
     }
 }

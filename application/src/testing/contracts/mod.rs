@@ -1,6 +1,6 @@
-//! What every adapter of a port promises, stated once.
+//! Contract suites: the promises of the ports, as tests for any adapter.
 //!
-//! A suite is a list of [`Promise`]s. Run each against a fresh adapter:
+//! A suite is a list of [`Promise`]s. Check each against a new, empty adapter:
 //!
 //! ```
 //! # use belfry_application::testing::{contracts::store, epoch, InMemoryStore};
@@ -11,7 +11,7 @@
 //! # }
 //! ```
 
-#![expect(clippy::unwrap_used, reason = "a promise that is broken is told by a panic")]
+#![expect(clippy::unwrap_used, reason = "a broken promise panics")]
 
 pub mod store;
 pub mod token_verifier;
@@ -20,19 +20,19 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
-/// One promise of a port: a name that is a sentence, and a check that panics if it is broken.
+/// One promise of a port: a name that is a sentence, and a test.
 pub struct Promise<S> {
     name: &'static str,
     check: fn(S) -> Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 impl<S> Promise<S> {
-    /// The promise in words, with underscores for spaces.
+    /// The promise as a sentence with underscores for spaces.
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Checks it against a fresh subject.
+    /// Tests the promise with a new, empty adapter.
     ///
     /// # Panics
     /// If the promise is broken.
@@ -47,10 +47,10 @@ impl<S> fmt::Debug for Promise<S> {
     }
 }
 
-/// Writes a suite: each function in it is a promise, so none can be forgotten in the list.
+/// Defines a suite. Each function is a promise and is added to the list, so none can be forgotten.
 macro_rules! promises {
     ($subject:ty: $($(#[$doc:meta])* async fn $name:ident($arg:pat_param) $body:block)+) => {
-        /// Every promise, in the order in which they are stated.
+        /// All promises, in the order of their definition.
         pub fn promises() -> Vec<$crate::testing::contracts::Promise<$subject>> {
             vec![$($crate::testing::contracts::Promise {
                 name: stringify!($name),

@@ -1,4 +1,4 @@
-//! What a verifier of tokens promises ([`TokenVerifier`]).
+//! The contract of [`TokenVerifier`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,9 +9,9 @@ use futures_util::future::join_all;
 
 use super::promises;
 use crate::ports::{BearerToken, Claims, TokenError, TokenVerifier};
-use crate::testing::user;
+use crate::testing::samples::user;
 
-/// A verifier, and somebody whose tokens it trusts.
+/// The verifier under test, and an issuer that it trusts.
 #[derive(Clone)]
 pub struct Tokens {
     verifier: Arc<dyn TokenVerifier>,
@@ -19,11 +19,11 @@ pub struct Tokens {
     now: Timestamp,
 }
 
-/// Makes a token of that user, which holds until then.
+/// Issues a token for a user that expires at an instant.
 type Mint = dyn Fn(&str, Timestamp) -> String + Send + Sync;
 
 impl Tokens {
-    /// `now` is what the verifier's clock shows.
+    /// `now` is the time of the verifier's clock.
     pub fn new(
         verifier: Arc<dyn TokenVerifier>,
         mint: impl Fn(&str, Timestamp) -> String + Send + Sync + 'static,
@@ -50,25 +50,25 @@ impl fmt::Debug for Tokens {
 
 promises! { Tokens:
 
-/// Not a letter is changed: `Ada` and `ada` are two users.
-async fn a_token_speaks_for_the_user_it_names(tokens) {
+/// The id is not changed: `Ada` and `ada` are two users.
+async fn token_authenticates_the_user_it_names(tokens) {
     for name in ["ada", "Ada", "42", "auth0|5f7c8ec7", "tenant/7", "ада", "ü".repeat(128).as_str()] {
         let token = (tokens.mint)(name, tokens.in_an_hour());
-        let claims = tokens.verify(&token).await.expect("it holds");
+        let claims = tokens.verify(&token).await.expect("a valid token");
         assert_eq!(claims.user, user(name));
     }
 }
 
-/// Not earlier than it says; leeway may add to it.
-async fn a_token_holds_until_its_end(tokens) {
+/// Leeway may extend the validity.
+async fn token_is_valid_until_its_expiry(tokens) {
     let end = tokens.in_an_hour();
-    let claims = tokens.verify(&(tokens.mint)("ada", end)).await.expect("it holds");
+    let claims = tokens.verify(&(tokens.mint)("ada", end)).await.expect("a valid token");
     assert!(claims.expires_at >= end);
     assert!(claims.expires_at <= end.plus(Duration::from_mins(10)), "leeway is small");
 }
 
-/// A verifier without a clock may leave it to the caller, who has one.
-async fn a_token_that_ended_says_so(tokens) {
+/// A verifier may leave the check of the expiry to its caller.
+async fn expired_token_is_reported_as_expired(tokens) {
     let long_ago = tokens.now.minus(Duration::from_hours(1));
     match tokens.verify(&(tokens.mint)("ada", long_ago)).await {
         Ok(claims) => assert!(claims.expires_at <= tokens.now),
@@ -76,35 +76,34 @@ async fn a_token_that_ended_says_so(tokens) {
     }
 }
 
-async fn a_token_gives_no_scope_that_it_does_not_name(tokens) {
+async fn token_without_scope_has_no_scope(tokens) {
     let token = (tokens.mint)("ada", tokens.in_an_hour());
-    let claims = tokens.verify(&token).await.expect("it holds");
-    assert!(!claims.scopes.contain(crate::ports::Scopes::WRITE));
+    let claims = tokens.verify(&token).await.expect("a valid token");
+    assert!(!claims.scopes.contains(crate::ports::Scopes::WRITE));
 }
 
-async fn what_is_no_token_is_refused_as_such(tokens) {
+async fn malformed_token_is_rejected_as_invalid(tokens) {
     for raw in ["x", "a.b.c", "...", "ada", "ü", &"x".repeat(BearerToken::MAX_BYTES)] {
-        let refused = tokens.verify(raw).await;
-        assert!(matches!(refused, Err(TokenError::Invalid(_))), "{raw:.20}: {refused:?}");
+        let result = tokens.verify(raw).await;
+        assert!(matches!(result, Err(TokenError::Invalid(_))), "{raw:.20}: {result:?}");
     }
 }
 
-async fn a_token_is_judged_the_same_each_time(tokens) {
+async fn repeated_verification_returns_the_same_claims(tokens) {
     let token = (tokens.mint)("ada", tokens.in_an_hour());
-    let first = tokens.verify(&token).await.expect("it holds");
-    assert_eq!(tokens.verify(&token).await.expect("it holds"), first);
+    let first = tokens.verify(&token).await.expect("a valid token");
+    assert_eq!(tokens.verify(&token).await.expect("a valid token"), first);
 }
 
-/// Also by many at once, and while others show what is none.
-async fn a_token_is_judged_by_itself(tokens) {
+async fn concurrent_verifications_are_independent(tokens) {
     let tokens = &tokens;
     join_all((0..32).map(|number| async move {
         let name = format!("user-{number}");
         let token = (tokens.mint)(&name, tokens.in_an_hour());
         let (good, bad) = (tokens.verify(&token).await, format!("no.token.{number}"));
-        assert_eq!(good.expect("it holds").user, user(&name));
-        let refused = tokens.verify(&bad).await;
-        assert!(matches!(refused, Err(TokenError::Invalid(_))), "{refused:?}");
+        assert_eq!(good.expect("a valid token").user, user(&name));
+        let result = tokens.verify(&bad).await;
+        assert!(matches!(result, Err(TokenError::Invalid(_))), "{result:?}");
     }))
     .await;
 }

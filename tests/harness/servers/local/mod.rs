@@ -1,7 +1,7 @@
 //! Servers run from the programs of this machine, each in a temporary folder.
 
 use super::Kind;
-use super::keeper::Server;
+use super::supervisor::Server;
 
 mod postgres;
 mod program;
@@ -15,7 +15,7 @@ pub(super) async fn start(kind: Kind, management: bool) -> anyhow::Result<Box<dy
     }
 }
 
-/// What to tell somebody whose machine has nothing to offer.
+/// The error of a machine without any such server.
 fn nothing_found(kind: Kind, image: &str, package: &str) -> anyhow::Error {
     anyhow::anyhow!(
         "The tests need {kind} and found none: set {}, or start a Docker engine that has or can pull \

@@ -8,13 +8,13 @@ use rustix::process::Signal;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
-use super::super::keeper::Server;
+use super::super::supervisor::Server;
 use super::super::{Access, Kind, ports, ready};
 use super::nothing_found;
 use super::program::{Home, Running, User};
 use crate::names::password;
 
-/// Makes a data folder and starts a server on it.
+/// Creates a data folder and starts a server on it.
 pub(super) async fn start() -> anyhow::Result<impl Server> {
     let Some(programs) = programs() else {
         return Err(nothing_found(Kind::Postgres, "postgres:15", "postgresql"));
@@ -75,7 +75,7 @@ struct Local {
 impl Local {
     fn command(&self) -> Command {
         let mut command = self.home.command(self.programs.join("postgres"));
-        // `fsync` stays on: that a commit survives a crash is what some tests are about.
+        // `fsync` stays on: some tests check that a commit survives a crash.
         command.args(["-D", "data", "-p", &self.port.to_string()]).args([
             "--listen_addresses=127.0.0.1",
             "--unix_socket_directories=",
@@ -88,7 +88,7 @@ impl Local {
     async fn try_start(&mut self) -> anyhow::Result<()> {
         let mut running = self.home.spawn(&mut self.command())?;
         let served = ready::wait(Kind::Postgres, &self.access, async || {
-            running.has_ended().then(|| self.home.last_words())
+            running.has_ended().then(|| self.home.log_tail())
         })
         .await;
         match served {
@@ -107,7 +107,7 @@ impl Server for Local {
 
     async fn start(&mut self) -> anyhow::Result<()> {
         anyhow::ensure!(self.running.is_none(), "it runs already");
-        // After a kill the last children take a moment to notice, and hold the shared memory till then.
+        // After a kill the last children run for a moment longer and keep the shared memory.
         let enough = Instant::now() + Duration::from_secs(10);
         loop {
             match self.try_start().await {
@@ -119,7 +119,7 @@ impl Server for Local {
 
     async fn stop(&mut self) -> anyhow::Result<()> {
         match self.running.take() {
-            // SIGINT is its "fast" shutdown: it does not wait for clients to leave.
+            // SIGINT is its "fast" shutdown: it does not wait for clients to disconnect.
             Some(running) => running.stop(Signal::INT).await,
             None => Ok(()),
         }
@@ -133,7 +133,7 @@ impl Server for Local {
     }
 
     async fn remove(mut self: Box<Self>) -> anyhow::Result<()> {
-        // Its children end by themselves, and in good order they are gone with it.
+        // An immediate shutdown, which ends its children too.
         if let Some(running) = self.running.take() {
             running.stop(Signal::QUIT).await?;
         }

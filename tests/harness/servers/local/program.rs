@@ -12,10 +12,10 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-/// How long a server may take to stop in good order before it is killed.
-const ORDERLY: Duration = Duration::from_secs(30);
+/// How long a graceful shutdown may take before the server is killed.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The folder, and as whom its programs run.
+/// The folder, and the user that its programs run as.
 pub(super) struct Home {
     folder: TempDir,
     run_as: Option<User>,
@@ -29,7 +29,7 @@ pub(super) struct User {
 }
 
 impl User {
-    /// For a root that must not run a server: the first of these users that exists.
+    /// If this process is root, which some servers refuse to run as: the first of these users that exists.
     pub(super) async fn instead_of_root(names: &[&str]) -> anyhow::Result<Option<Self>> {
         if !geteuid().is_root() {
             return Ok(None);
@@ -50,15 +50,15 @@ async fn id(what: &str, name: &str) -> Option<u32> {
 
 impl Home {
     pub(super) fn new(run_as: Option<User>) -> anyhow::Result<Self> {
-        let place = match run_as {
-            // Root's own temporary folder need not be open to others.
+        let parent = match run_as {
+            // Root's own temporary folder may be closed to others.
             Some(_) => PathBuf::from("/tmp"),
             None => std::env::temp_dir(),
         };
         let folder = tempfile::Builder::new()
             .prefix("belfry-test-")
-            .tempdir_in(&place)
-            .with_context(|| format!("no folder in {}", place.display()))?;
+            .tempdir_in(&parent)
+            .with_context(|| format!("no folder in {}", parent.display()))?;
         if let Some(user) = run_as {
             chown(folder.path(), Some(user.uid), Some(user.gid))?;
         }
@@ -69,7 +69,7 @@ impl Home {
         self.folder.path()
     }
 
-    /// A command that sees this folder and little else of the machine.
+    /// A command that runs in this folder and sees little else of the environment.
     pub(super) fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new(program.as_ref());
         command
@@ -90,12 +90,12 @@ impl Home {
     /// Runs a command that prepares the folder.
     pub(super) async fn run(&self, command: &mut Command) -> anyhow::Result<()> {
         let output = command.output().await?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        anyhow::ensure!(output.status.success(), "{}: {}", output.status, said.trim());
+        let errors = String::from_utf8_lossy(&output.stderr);
+        anyhow::ensure!(output.status.success(), "{}: {}", output.status, errors.trim());
         Ok(())
     }
 
-    /// Starts a command that stays; what it writes goes to the log.
+    /// Starts a command that keeps running; its output goes to the log.
     pub(super) fn spawn(&self, command: &mut Command) -> anyhow::Result<Running> {
         let log = self.log()?;
         let child = command.stdout(log.try_clone()?).stderr(log).spawn()?;
@@ -107,7 +107,7 @@ impl Home {
     }
 
     /// The last lines of the log.
-    pub(super) fn last_words(&self) -> String {
+    pub(super) fn log_tail(&self) -> String {
         let log = std::fs::read(self.path().join("log")).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
         let lines: Vec<&str> = log.lines().rev().take(8).collect();
@@ -116,7 +116,7 @@ impl Home {
 
     pub(super) fn remove(self) -> anyhow::Result<()> {
         let path = self.folder.path().to_owned();
-        self.folder.close().with_context(|| format!("{} stays", path.display()))
+        self.folder.close().with_context(|| format!("{} is not removed", path.display()))
     }
 }
 
@@ -124,21 +124,21 @@ impl Home {
 pub(super) struct Running(Child);
 
 impl Running {
-    /// Asks it to end, and insists after a while.
+    /// Sends the signal, and kills the program if it does not exit in time.
     pub(super) async fn stop(mut self, signal: Signal) -> anyhow::Result<()> {
         if let Some(pid) = self.pid() {
             rustix::process::kill_process(pid, signal)?;
         }
-        let stopped = timeout(ORDERLY, self.0.wait()).await;
+        let stopped = timeout(SHUTDOWN_TIMEOUT, self.0.wait()).await;
         self.kill().await?;
-        stopped.with_context(|| format!("it had to be killed after {ORDERLY:?}"))??;
+        stopped.with_context(|| format!("it had to be killed after {SHUTDOWN_TIMEOUT:?}"))??;
         Ok(())
     }
 
-    /// Ends it and those of its children that share its process group.
+    /// Kills it and the children in its process group.
     pub(super) async fn kill(mut self) -> anyhow::Result<()> {
         if let Some(pid) = self.pid() {
-            // Those that ended meanwhile are no fault.
+            // Processes that have exited are no error.
             let _ = kill_process_group(pid, Signal::KILL);
         }
         self.0.wait().await?;
@@ -149,7 +149,7 @@ impl Running {
         !matches!(self.0.try_wait(), Ok(None))
     }
 
-    /// `None` once it was waited for: the number may be another's by then.
+    /// `None` once it was waited for: another process may have the number by then.
     fn pid(&self) -> Option<Pid> {
         self.0.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw)
     }

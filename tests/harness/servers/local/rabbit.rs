@@ -6,13 +6,13 @@ use async_trait::async_trait;
 use rustix::process::Signal;
 use tokio::process::Command;
 
-use super::super::keeper::Server;
+use super::super::supervisor::Server;
 use super::super::{Access, Kind, ports, ready};
 use super::nothing_found;
 use super::program::{Home, Running};
 use crate::names::{password, unique};
 
-/// Where the program itself lies: the one in `/usr/sbin` insists on the system's own user and folders.
+/// The program itself: the script in `/usr/sbin` insists on the system's own user and folders.
 const PROGRAMS: [&str; 2] = ["/usr/lib/rabbitmq/bin", "/opt/rabbitmq/sbin"];
 
 /// Writes a configuration and starts a broker on it.
@@ -26,7 +26,7 @@ pub(super) async fn start(management: bool) -> anyhow::Result<impl Server> {
     std::fs::write(home.path().join("rabbitmq.conf"), configuration(&ports, &password))?;
     let plugins = if management { "[rabbitmq_management]." } else { "[]." };
     std::fs::write(home.path().join("enabled_plugins"), plugins)?;
-    // An empty one of its own, so that the system's is not read.
+    // Empty: otherwise the system's file is read.
     std::fs::write(home.path().join("rabbitmq-env.conf"), "")?;
 
     let access = Access {
@@ -98,7 +98,7 @@ impl Local {
     fn broker(&self) -> Command {
         let path = |name: &str| self.home.path().join(name);
         let mut command = self.home.command(&self.program);
-        self.of_erlang(&mut command)
+        self.with_own_mapper(&mut command)
             .env("RABBITMQ_NODENAME", &self.node)
             .env("RABBITMQ_MNESIA_BASE", path("mnesia"))
             .env("RABBITMQ_LOG_BASE", path("logs"))
@@ -108,7 +108,7 @@ impl Local {
             .env("RABBITMQ_ENABLED_PLUGINS_FILE", path("enabled_plugins"))
             .env("RABBITMQ_PID_FILE", path("pid"))
             .env("RABBITMQ_DIST_PORT", self.ports.distribution.to_string())
-            // This way the script becomes the broker, and a signal reaches it and not the script.
+            // With these the script becomes the broker, so that a signal reaches the broker.
             .env("RABBITMQ_ALLOW_INPUT", "true")
             .env("RABBITMQ_SERVER_START_ARGS", "-noinput +B i")
             .env(
@@ -118,10 +118,10 @@ impl Local {
         command
     }
 
-    /// `rabbitmqctl`, which lies beside the broker's program and talks to it as another Erlang node.
+    /// `rabbitmqctl`, from the same folder. It talks to the broker as another Erlang node.
     fn administrator(&self) -> Command {
         let mut command = self.home.command(self.program.with_file_name("rabbitmqctl"));
-        self.of_erlang(&mut command)
+        self.with_own_mapper(&mut command)
             .env("RABBITMQ_NODENAME", &self.node)
             .env("RABBITMQ_CONF_ENV_FILE", self.home.path().join("rabbitmq-env.conf"));
         command
@@ -129,12 +129,12 @@ impl Local {
 
     fn mapper(&self) -> Command {
         let mut command = self.home.command("epmd");
-        self.of_erlang(&mut command);
+        self.with_own_mapper(&mut command);
         command
     }
 
-    /// A port mapper apart from the system's, which would outlive the tests.
-    fn of_erlang<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+    /// A port mapper of its own: the system's would outlive the tests.
+    fn with_own_mapper<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command
             .env("ERL_EPMD_PORT", self.ports.mapper.to_string())
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
@@ -152,7 +152,7 @@ impl Server for Local {
         let mapper = self.home.spawn(&mut self.mapper())?;
         let mut broker = self.home.spawn(&mut self.broker())?;
         let served = ready::wait(Kind::Rabbit, &self.access, async || {
-            broker.has_ended().then(|| self.home.last_words())
+            broker.has_ended().then(|| self.home.log_tail())
         })
         .await;
         self.running = Some(Processes { broker, mapper });
@@ -170,8 +170,8 @@ impl Server for Local {
         running.mapper.kill().await
     }
 
-    async fn control(&mut self, words: &[&str]) -> anyhow::Result<()> {
-        self.home.run(self.administrator().args(words)).await
+    async fn control(&mut self, arguments: &[&str]) -> anyhow::Result<()> {
+        self.home.run(self.administrator().args(arguments)).await
     }
 
     async fn kill(&mut self) -> anyhow::Result<()> {
@@ -183,7 +183,7 @@ impl Server for Local {
     }
 
     async fn remove(mut self: Box<Self>) -> anyhow::Result<()> {
-        // Its data goes with it, so there is nothing to stop in good order.
+        // Its data is removed too, so that a graceful shutdown is not needed.
         self.kill().await?;
         self.home.remove()
     }

@@ -18,7 +18,7 @@ use crate::report::{Report, Table};
 use crate::rest::Http;
 use crate::rig::Rig;
 use crate::servers::{Bounds, Kind, Mode, Server};
-use crate::trial::{Guests, Trial};
+use crate::trial::{Clients, Trial};
 
 /// The user whose devices attack.
 const ATTACKER: &str = "attacker";
@@ -113,8 +113,8 @@ async fn once(
     const RECOVERY: Duration = Duration::from_secs(5);
 
     let database = rig.fresh_database().await;
-    let guests = Guests { bounds: Bounds::Default, ..Guests::each_alone(0) };
-    let mut trial = Trial::open(rig, kind, Mode::Store(database.url()), guests).await?;
+    let clients = Clients { bounds: Bounds::Default, ..Clients::each_alone(0) };
+    let mut trial = Trial::open(rig, kind, Mode::Store(database.url()), clients).await?;
     let (server, process) = (trial.server.address, trial.server.process());
     let target = prepare(rig, &trial.server).await.context("the attacker's inbox")?;
     let bystander = Bystander::start(server, &writer(rig))?;

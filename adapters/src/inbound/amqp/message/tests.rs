@@ -1,16 +1,17 @@
 use belfry_application::testing::{at, id, user};
 use belfry_application::use_cases::Command;
 use belfry_domain::Draft;
+use lapin::types::AMQPValue;
 use serde_json::json;
 use std::collections::BTreeMap;
 
-use super::super::command::command;
+use super::super::command::decode_command;
 use super::*;
 
 const QUEUE: &str = "belfry.ingest";
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-/// A message; sent straight to the queue unless a routing key says otherwise.
+/// A message. It is sent directly to the queue unless [`Sent::via`] changes that.
 #[derive(Clone)]
 struct Sent {
     body: Vec<u8>,
@@ -29,7 +30,7 @@ fn sent(body: impl AsRef<[u8]>) -> Sent {
 }
 
 impl Sent {
-    fn by(mut self, exchange: &'static str, routing_key: &'static str) -> Self {
+    fn via(mut self, exchange: &'static str, routing_key: &'static str) -> Self {
         (self.exchange, self.routing_key) = (exchange, routing_key);
         self
     }
@@ -49,19 +50,19 @@ impl Sent {
 
     fn open<T>(
         &self,
-        look: impl FnOnce(Envelope<'_>) -> Result<T, Unreadable>,
-    ) -> Result<T, Unreadable> {
+        inspect: impl FnOnce(Envelope<'_>) -> Result<T, InvalidMessage>,
+    ) -> Result<T, InvalidMessage> {
         let incoming = Incoming {
             body: &self.body,
             exchange: self.exchange,
             routing_key: self.routing_key,
             properties: &self.properties,
         };
-        look(Envelope::open(&incoming, QUEUE)?)
+        inspect(Envelope::open(&incoming, QUEUE)?)
     }
 
-    fn command(&self) -> Result<Command, Unreadable> {
-        self.open(|envelope| command(&envelope, || id("made"), at(1_000)))
+    fn command(&self) -> Result<Command, InvalidMessage> {
+        self.open(|envelope| decode_command(&envelope, || id("made"), at(1_000)))
     }
 
     #[track_caller]
@@ -73,7 +74,7 @@ impl Sent {
     }
 
     #[track_caller]
-    fn refused(&self) -> Unreadable {
+    fn error(&self) -> InvalidMessage {
         self.command().unwrap_err()
     }
 }
@@ -83,7 +84,7 @@ fn nest(pattern: &str, data: impl serde::Serialize) -> Sent {
 }
 
 #[test]
-fn nestjs_messages_are_read_as_its_own_consumers_do() {
+fn nestjs_messages_are_decoded_from_the_body_alone() {
     let data = r#"{"userId":"ada","title":"Hi","id":"n1"}"#;
     for body in [
         format!(r#"{{"pattern":"notification.created","data":{data}}}"#),
@@ -92,8 +93,8 @@ fn nestjs_messages_are_read_as_its_own_consumers_do() {
             r#" {{ "data" : {data} , "id":"4f", "metadata":[1], "pattern":"notification.create" }} "#
         ),
     ] {
-        // What stands beside the body counts for nothing: NestJS looks at the body alone.
-        for message in [sent(&body), sent(&body).by("shop", "audit.login")] {
+        // Routing key and type are ignored, as NestJS ignores them.
+        for message in [sent(&body), sent(&body).via("shop", "audit.login")] {
             let draft = message.with(|p| p.with_type("audit.login".into())).draft();
             assert_eq!((draft.user, draft.id), (user("ada"), id("n1")), "{body}");
         }
@@ -101,13 +102,13 @@ fn nestjs_messages_are_read_as_its_own_consumers_do() {
 }
 
 #[test]
-fn bare_data_has_its_pattern_beside_it() {
+fn bare_data_takes_its_pattern_from_routing_key_or_type() {
     let body = r#"{"userId":"ada","title":"Hi","type":"order.shipped","source":5,"data":{"a":1}}"#;
     for message in [
-        sent(body).by("shop", "notification.created"),
+        sent(body).via("shop", "notification.created"),
         sent(body).with(|p| p.with_type("notification.create".into())),
-        sent(body).by("shop", "orders.42").with(|p| p.with_type("notification.create".into())),
-        sent(body).by("", "notification.create"),
+        sent(body).via("shop", "orders.42").with(|p| p.with_type("notification.create".into())),
+        sent(body).via("", "notification.create"),
     ] {
         let draft = message.draft();
         assert_eq!(draft.user, user("ada"));
@@ -117,16 +118,16 @@ fn bare_data_has_its_pattern_beside_it() {
 }
 
 #[test]
-fn a_field_called_pattern_in_bare_data_is_the_senders_own() {
+fn field_named_pattern_in_bare_data_is_ignored() {
     let body = r#"{"userId":"ada","title":"Hi","pattern":"stripes"}"#;
-    let draft = sent(body).by("shop", "notification.create").draft();
+    let draft = sent(body).via("shop", "notification.create").draft();
     assert_eq!(draft.user, user("ada"));
-    let nobody_says = sent(body).refused();
-    assert_eq!(nobody_says, Unreadable::UnknownPattern("stripes".to_owned()));
+    let without_routing_key = sent(body).error();
+    assert_eq!(without_routing_key, InvalidMessage::UnknownPattern("stripes".to_owned()));
 }
 
 #[test]
-fn a_queue_called_like_a_pattern_does_not_speak_for_its_messages() {
+fn queue_named_like_a_pattern_does_not_set_the_pattern() {
     let body = br#"{"userId":"ada","title":"Hi"}"#;
     let to_queue = |exchange| {
         let message = Incoming {
@@ -137,7 +138,7 @@ fn a_queue_called_like_a_pattern_does_not_speak_for_its_messages() {
         };
         Envelope::open(&message, "notification.create").map(|it| it.pattern)
     };
-    assert_eq!(to_queue(""), Err(Unreadable::NoPattern));
+    assert_eq!(to_queue(""), Err(InvalidMessage::NoPattern));
     assert_eq!(to_queue("shop"), Ok(Pattern::Create));
 }
 
@@ -152,7 +153,7 @@ fn cloud_event(change: impl FnOnce(&mut serde_json::Value)) -> Sent {
 }
 
 #[test]
-fn cloud_events_are_read_in_both_modes() {
+fn cloud_events_are_decoded_in_both_modes() {
     let binary = |prefix: &str| {
         let named = |name: &str| format!("{prefix}{name}");
         let pairs = [
@@ -174,28 +175,28 @@ fn cloud_events_are_read_in_both_modes() {
     ] {
         let draft = message.draft();
         assert_eq!(draft.user, user("ada"));
-        assert_eq!(draft.dedupe_key, Some(id("/shop|e1")), "its own id, within its source");
+        assert_eq!(draft.dedupe_key, Some(id("/shop|e1")), "its id together with its source");
         let trace = message.open(|envelope| Ok(envelope.trace)).unwrap();
         assert_eq!(trace, TraceParent::parse(TRACE).ok());
     }
 }
 
 #[test]
-fn a_cloud_event_about_something_else_is_refused_by_its_type() {
+fn cloud_event_of_unknown_type_is_rejected() {
     for kind in ["order.placed", "notification.exploded", "xnotification.create", ""] {
-        let refused = cloud_event(|event| event["type"] = kind.into()).refused();
-        assert_eq!(refused, Unreadable::UnknownPattern(kind.to_owned()));
+        let error = cloud_event(|event| event["type"] = kind.into()).error();
+        assert_eq!(error, InvalidMessage::UnknownPattern(kind.to_owned()));
     }
     let without_data = |event: &mut serde_json::Value| {
         event.as_object_mut().unwrap().remove("data");
     };
-    assert_eq!(cloud_event(without_data).refused(), Unreadable::NoData);
-    let text = cloud_event(|event| event["data"] = "eyJ1c2VySWQiOiJhZGEifQ==".into()).refused();
+    assert_eq!(cloud_event(without_data).error(), InvalidMessage::NoData);
+    let text = cloud_event(|event| event["data"] = "eyJ1c2VySWQiOiJhZGEifQ==".into()).error();
     assert_eq!(text.to_string(), "data: must be an object");
 }
 
 #[test]
-fn the_notification_is_flat_or_wrapped_and_its_recipient_in_either_place() {
+fn notification_may_be_flat_or_wrapped_with_the_recipient_in_either_place() {
     for data in [
         json!({ "userId": "ada", "id": "n1", "title": "Hi" }),
         json!({ "notification": { "userId": "ada", "id": "n1", "title": "Hi" } }),
@@ -212,22 +213,22 @@ fn the_notification_is_flat_or_wrapped_and_its_recipient_in_either_place() {
 }
 
 #[test]
-fn a_message_stands_for_its_notification_where_the_data_has_no_name() {
-    let named = |data: serde_json::Value| {
-        let name = |p: BasicProperties| p.with_message_id("m1".into());
-        let draft = nest("notification.create", data).with(name).draft();
+fn message_id_is_the_dedupe_key_of_data_without_id_and_key() {
+    let keys = |data: serde_json::Value| {
+        let with_id = |p: BasicProperties| p.with_message_id("m1".into());
+        let draft = nest("notification.create", data).with(with_id).draft();
         (draft.id.to_string(), draft.dedupe_key.map(|key| key.to_string()))
     };
     let key = |text: &str| Some(text.to_owned());
-    assert_eq!(named(json!({ "userId": "ada", "title": "Hi" })), ("made".into(), key("m1")));
+    assert_eq!(keys(json!({ "userId": "ada", "title": "Hi" })), ("made".into(), key("m1")));
     let with_id = json!({ "userId": "ada", "title": "Hi", "id": "n1" });
-    assert_eq!(named(with_id), ("n1".into(), None));
+    assert_eq!(keys(with_id), ("n1".into(), None));
     let with_key = json!({ "userId": "ada", "title": "Hi", "dedupeKey": 5 });
-    assert_eq!(named(with_key), ("made".into(), key("5")));
+    assert_eq!(keys(with_key), ("made".into(), key("5")));
 }
 
 #[test]
-fn nobody_names_what_has_no_name() {
+fn without_message_id_there_is_no_dedupe_key() {
     let draft = nest("notification.create", json!({ "userId": "ada", "title": "Hi" })).draft();
     assert_eq!((draft.id, draft.dedupe_key), (id("made"), None));
     let empty = |p: BasicProperties| p.with_message_id("".into());
@@ -236,7 +237,7 @@ fn nobody_names_what_has_no_name() {
 }
 
 #[test]
-fn the_same_name_given_by_two_services_is_two_names() {
+fn same_message_id_of_two_services_gives_two_keys() {
     let key = |app: &str, message_id: &str| {
         let data = json!({ "userId": "ada", "title": "Hi" });
         let (app, message_id) = (app.into(), message_id.into());
@@ -248,7 +249,7 @@ fn the_same_name_given_by_two_services_is_two_names() {
     };
     assert_ne!(key("shop", "1"), key("mail", "1"));
     assert_eq!(key("shop", "1"), key("shop", "1"));
-    // What is no key as it stands is one all the same.
+    // An id that is not a valid key is hashed.
     let long = "x".repeat(200);
     assert_ne!(key(&long, "1"), key(&long, "2"));
     assert_eq!(key("a shop", "no 1"), key("a shop", "no 1"));
@@ -256,7 +257,7 @@ fn the_same_name_given_by_two_services_is_two_names() {
 }
 
 #[test]
-fn marking_as_read_takes_one_id_many_or_all() {
+fn mark_read_accepts_one_id_many_or_all() {
     let these = |ids: &[&str]| Command::MarkRead {
         user: user("ada"),
         ids: ids.iter().map(|one| id(one)).collect(),
@@ -280,14 +281,14 @@ fn marking_as_read_takes_one_id_many_or_all() {
 }
 
 #[test]
-fn what_can_never_be_read_is_refused_with_a_sentence() {
+fn invalid_messages_are_rejected_with_an_error_text() {
     let table: Vec<(Sent, &str)> = vec![
         (sent(""), "the body is not a JSON object: it is empty"),
         (sent("  \n"), "the body is not a JSON object: it is empty"),
-        (sent("[1,2]"), "the body is not a JSON object: it begins with '['"),
-        (sent("\"text\""), "the body is not a JSON object: it begins with '\"'"),
-        (sent("null"), "the body is not a JSON object: it begins with 'n'"),
-        (sent("\u{feff}{}"), "the body is not a JSON object: it begins with '\\u{feff}'"),
+        (sent("[1,2]"), "the body is not a JSON object: it starts with '['"),
+        (sent("\"text\""), "the body is not a JSON object: it starts with '\"'"),
+        (sent("null"), "the body is not a JSON object: it starts with 'n'"),
+        (sent("\u{feff}{}"), "the body is not a JSON object: it starts with '\\u{feff}'"),
         (
             sent("{"),
             "the body is not a JSON object: EOF while parsing an object at line 1 column 1",
@@ -297,24 +298,21 @@ fn what_can_never_be_read_is_refused_with_a_sentence() {
             "the body is not a JSON object: duplicate field `pattern` at line 1 column 24",
         ),
         (sent([b'{', 0xff, b'}']), "the body is not UTF-8"),
-        (sent(vec![b' '; MAX_BODY + 1]), "the body has 1048577 bytes; at most 1048576 are read"),
-        (sent("{}"), "no pattern: neither in the body nor as routing key or type"),
+        (sent(vec![b' '; MAX_BODY + 1]), "the body has 1048577 bytes; the limit is 1048576"),
+        (sent("{}"), "no pattern in the body, the routing key or the type"),
+        (sent("{}").via("shop", "order.placed"), "unknown pattern \"order.placed\""),
         (
-            sent("{}").by("shop", "order.placed"),
-            "the pattern \"order.placed\" is none that Belfry knows",
+            sent("{}").via("shop", "a.b").with(|p| p.with_type("c.d".into())),
+            "unknown pattern \"c.d\"",
         ),
-        (
-            sent("{}").by("shop", "a.b").with(|p| p.with_type("c.d".into())),
-            "the pattern \"c.d\" is none that Belfry knows",
-        ),
-        (nest("order.placed", json!({})), "the pattern \"order.placed\" is none that Belfry knows"),
+        (nest("order.placed", json!({})), "unknown pattern \"order.placed\""),
         (
             sent(r#"{"pattern":{"cmd":"x"},"data":{}}"#),
-            "the pattern \"{\\\"cmd\\\":\\\"x\\\"}\" is none that Belfry knows",
+            "unknown pattern \"{\\\"cmd\\\":\\\"x\\\"}\"",
         ),
         (
             nest("notification.unread_count", json!({ "userId": "ada", "count": 1 })),
-            "the pattern \"notification.unread_count\" is none that Belfry knows",
+            "unknown pattern \"notification.unread_count\"",
         ),
         (sent(r#"{"pattern":"notification.create"}"#), "data is missing"),
         (nest("notification.create", json!(null)), "data is missing"),
@@ -339,7 +337,7 @@ fn what_can_never_be_read_is_refused_with_a_sentence() {
                 "notification.create",
                 json!({ "userId": ["ada"], "notification": { "title": "Hi" } }),
             ),
-            "userId: must be a text or a whole number",
+            "userId: must be a string or a whole number",
         ),
         (
             nest("notification.create", json!({ "userId": "a b", "title": "Hi" })),
@@ -348,15 +346,15 @@ fn what_can_never_be_read_is_refused_with_a_sentence() {
         (nest("notification.mark_read", json!({ "id": "n1" })), "userId: is missing"),
         (
             nest("notification.mark_read", json!({ "userId": "ada" })),
-            "ids: is missing, and so are id and all",
+            "ids: is missing, as are id and all",
         ),
         (
             nest("notification.mark_read", json!({ "userId": "ada", "ids": [] })),
-            "ids: must hold 1 to 1000 ids",
+            "ids: must contain 1 to 1000 ids",
         ),
         (
             nest("notification.mark_read", json!({ "userId": "ada", "ids": vec!["x"; 1_001] })),
-            "ids: must hold 1 to 1000 ids",
+            "ids: must contain 1 to 1000 ids",
         ),
         (
             nest("notification.mark_read", json!({ "userId": "ada", "ids": ["a b"] })),
@@ -364,33 +362,33 @@ fn what_can_never_be_read_is_refused_with_a_sentence() {
         ),
         (nest("notification.mark_all_read", json!({})), "userId: is missing"),
     ];
-    for (message, sentence) in table {
-        let shown = String::from_utf8_lossy(&message.body[..message.body.len().min(200)]);
-        assert_eq!(message.refused().to_string(), sentence, "{shown}");
+    for (message, expected) in table {
+        let body = String::from_utf8_lossy(&message.body[..message.body.len().min(200)]);
+        assert_eq!(message.error().to_string(), expected, "{body}");
     }
 }
 
 #[test]
-fn a_pattern_without_end_is_not_repeated_in_full() {
-    let refused = nest(&"x".repeat(5_000), json!({})).refused();
-    assert_eq!(refused, Unreadable::UnknownPattern("x".repeat(100)));
+fn long_unknown_pattern_is_truncated() {
+    let error = nest(&"x".repeat(5_000), json!({})).error();
+    assert_eq!(error, InvalidMessage::UnknownPattern("x".repeat(100)));
 }
 
 #[test]
-fn a_trace_is_taken_from_the_header_and_anything_else_ignored() {
+fn trace_is_parsed_from_the_header_and_invalid_values_ignored() {
     let trace = |message: Sent| message.open(|envelope| Ok(envelope.trace)).unwrap();
     let message = || nest("notification.create", json!({}));
     assert_eq!(trace(message()), None);
     let parent = TraceParent::parse(TRACE).ok();
     assert_eq!(trace(message().headers(&[("traceparent", TRACE)])), parent);
-    assert_eq!(trace(message().headers(&[("traceparent", "rubbish")])), None);
+    assert_eq!(trace(message().headers(&[("traceparent", "invalid")])), None);
     let other = "00-11111111111111111111111111111111-2222222222222222-00";
     let both = cloud_event(|_| {}).headers(&[("traceparent", other)]);
-    assert_eq!(trace(both), TraceParent::parse(other).ok(), "the latest hop is the header's");
+    assert_eq!(trace(both), TraceParent::parse(other).ok(), "the header is of the latest hop");
 }
 
 #[test]
-fn a_message_that_comes_back_from_a_retry_queue_is_what_it_was() {
+fn retried_message_keeps_its_original_routing_key() {
     let headers = [("x-belfry-exchange", "shop"), ("x-belfry-routing-key", "notification.create")];
     let Sent { properties, .. } = sent("").headers(&headers);
     let body = br#"{"userId":"ada","title":"Hi"}"#.to_vec();

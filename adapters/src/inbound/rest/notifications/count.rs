@@ -4,19 +4,20 @@ use belfry_domain::InboxState;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::super::caller::{Caller, Reading};
-use super::super::openapi::CallerProblems;
+use super::super::authorized::{Authorized, ReadInbox};
 use super::super::problem::Problem;
-use super::super::router::RestUseCases;
+use super::super::problem_sets::CallerProblems;
+use super::super::state::RestUseCases;
 
-/// How many are unread, in JSON.
+/// The number of unread notifications.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = UnreadCount)]
 pub(super) struct CountForm {
-    /// How many.
+    /// The number.
     #[schema(example = 3)]
     count: u64,
-    /// As of which change of the inbox. Of two counts, the one with the greater revision is newer.
+    /// The inbox's revision that the count belongs to. Of two counts, the one with the greater revision
+    /// is newer.
     #[schema(example = 17)]
     revision: u64,
 }
@@ -27,15 +28,15 @@ impl From<InboxState> for CountForm {
     }
 }
 
-/// How many of your notifications are unread
+/// Count your unread notifications
 #[utoipa::path(
     get, path = "/v1/notifications/unread-count", tag = "inbox", security(("bearer" = [])),
     responses((status = 200, description = "The count.", body = CountForm), CallerProblems),
 )]
 pub(super) async fn count_unread(
-    caller: Caller<Reading>,
-    State(stories): State<RestUseCases>,
+    caller: Authorized<ReadInbox>,
+    State(use_cases): State<RestUseCases>,
 ) -> Result<Json<CountForm>, Problem> {
-    let state = stories.count_unread.run(caller.user()).await?;
+    let state = use_cases.count_unread.run(caller.user()).await?;
     Ok(Json(state.into()))
 }

@@ -4,31 +4,32 @@ use std::iter;
 
 use axum::extract::State;
 use axum::response::Response;
+use belfry_application::use_cases::CreateNotification;
 use belfry_domain::{Draft, UserId};
 use serde::Deserialize;
 use utoipa::openapi::schema::{AllOfBuilder, Schema};
 use utoipa::openapi::{Ref, RefOr};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::super::body::{OnceHeader, Posted};
-use super::super::caller::{Caller, Creating};
-use super::super::intake::Intake;
+use super::super::authorized::{Authorized, Create};
+use super::super::draft_factory::DraftFactory;
 use super::super::json;
-use super::super::openapi::{ConflictProblems, WriterProblems};
+use super::super::json_body::{IdempotencyHeader, JsonBody};
 use super::super::problem::{FieldError, Problem};
-use super::super::router::RestSettings;
-use super::created::{self, CreatedForm};
+use super::super::problem_sets::{ConflictProblems, WriterProblems};
+use super::super::state::RestSettings;
+use super::create_response::{self, CreatedForm};
 use crate::wire::{DraftForm, TextOrNumber};
 
-/// Put a notification into a user's inbox, or into many users' inboxes
+/// Create a notification for one or many users
 ///
-/// Once it answers, they are stored and will be told to every device. Of many recipients, one who
-/// has it already, by its id or its dedupe key, keeps it as it is.
+/// After a success response the notifications are stored and will be delivered to every device. A recipient
+/// whose inbox already has the notification, by its id or its dedupe key, keeps it unchanged.
 #[utoipa::path(
     post, path = "/v1/notifications", tag = "writing", operation_id = "create_notification",
     security(("bearer" = ["notifications:write"])),
-    params(OnceHeader),
-    request_body(content = OrderForm, examples(
+    params(IdempotencyHeader),
+    request_body(content = CreateForm, examples(
         ("for one user" = (value = json!({
             "userId": "u42", "type": "order.shipped", "title": "Your order is on its way",
             "data": { "orderId": 7 }, "link": "/orders/7",
@@ -38,63 +39,69 @@ use crate::wire::{DraftForm, TextOrNumber};
         }))),
     )),
     responses(
-        (status = 201, description = "Stored, and will be told. For one recipient the \
-            notification, for many a list.", body = CreatedForm, headers(
-            ("Location" = String, description = "Where its recipient finds it; for one only."),
+        (status = 201, description = "Stored, and will be delivered. The notification for one \
+            recipient, a list for many.", body = CreatedForm, headers(
+            ("Location" = String,
+                description = "The notification's path. Only in responses for one recipient."),
             ("Idempotent-Replayed" = String,
-                description = "`true` if this took effect before: nothing was done now."),
+                description = "`true` if the request took effect earlier. Nothing changed now."),
         )),
-        (status = 200, description = "It was there already, by its id or its dedupe key. Nothing \
-            was done.", body = CreatedForm),
+        (status = 200, description = "The notification existed already, by its id or its dedupe key. \
+            Nothing changed.", body = CreatedForm),
         WriterProblems, ConflictProblems,
     ),
 )]
 pub(super) async fn create(
-    caller: Caller<Creating>,
-    State(intake): State<Intake>,
+    caller: Authorized<Create>,
+    State(create): State<CreateNotification>,
+    State(drafts): State<DraftFactory>,
     State(settings): State<RestSettings>,
-    posted: Posted,
+    body: JsonBody,
 ) -> Result<Response, Problem> {
-    let once = posted.once(caller.user())?;
-    match Order::read(&posted.body, &intake)? {
-        Order::One(draft) => {
-            let created = intake.create.run(vec![(*draft).clone()], once).await?;
-            created::one(&draft, &created, &settings.base_path)
+    let key = body.idempotency_key(caller.user())?;
+    match RequestedDrafts::parse(&body.bytes, &drafts)? {
+        RequestedDrafts::One(draft) => {
+            let created = create.run(vec![(*draft).clone()], key).await?;
+            create_response::one(&draft, &created, &settings.base_path)
         }
-        Order::Many(drafts) => created::many(&intake.create.run(drafts, once).await?),
+        RequestedDrafts::Many(drafts) => create_response::many(&create.run(drafts, key).await?),
     }
 }
 
-/// What is asked for: one notification, for one user or for many.
-enum Order {
+/// The drafts of a request: one for `userId`, or one for each of `userIds`.
+enum RequestedDrafts {
     One(Box<Draft>),
     Many(Vec<Draft>),
 }
 
-impl Order {
-    const MOST_RECIPIENTS: usize = 1_000;
+impl RequestedDrafts {
+    const MAX_RECIPIENTS: usize = 1_000;
 
-    fn read(body: &[u8], intake: &Intake) -> Result<Self, Problem> {
-        // Read twice: flattened into another form, `data` would not be kept byte by byte.
-        let form: DraftForm = json::read(body)?;
-        let RecipientsForm { user_ids } = json::read(body)?;
+    fn parse(body: &[u8], drafts: &DraftFactory) -> Result<Self, Problem> {
+        // Parsed twice: in a flattened struct, `data` would not be kept byte by byte.
+        let form: DraftForm = json::parse(body)?;
+        let RecipientsForm { user_ids } = json::parse(body)?;
         match user_ids {
-            None => Ok(Self::One(intake.draft(form, None)?.into())),
+            None => Ok(Self::One(drafts.draft(form, None)?.into())),
             Some(_) if form.user_id.is_some() => {
                 Err(FieldError::at("userIds", "give either userId or userIds").into())
             }
-            Some(user_ids) => Self::for_many(form, &user_ids, intake),
+            Some(user_ids) => Self::for_many(form, &user_ids, drafts),
         }
     }
 
-    fn for_many(form: DraftForm, raw: &[TextOrNumber], intake: &Intake) -> Result<Self, Problem> {
+    fn for_many(
+        form: DraftForm,
+        user_ids: &[TextOrNumber],
+        drafts: &DraftFactory,
+    ) -> Result<Self, Problem> {
         let given_id = form.id.is_some();
-        let mut users = users(raw)?.into_iter();
-        let first = users.next().ok_or_else(|| FieldError::at("userIds", "names nobody"))?;
-        let draft = intake.draft(form, Some(first))?;
+        let mut users = parse_users(user_ids)?.into_iter();
+        let first = users.next().ok_or_else(|| FieldError::at("userIds", "must not be empty"))?;
+        let draft = drafts.draft(form, Some(first))?;
         let others: Vec<_> = users
             .map(|user| {
-                let id = if given_id { draft.id.clone() } else { intake.new_id() };
+                let id = if given_id { draft.id.clone() } else { drafts.new_id() };
                 Draft { id, user, ..draft.clone() }
             })
             .collect();
@@ -102,41 +109,41 @@ impl Order {
     }
 }
 
-/// Each user once, in the order of the list.
-fn users(raw: &[TextOrNumber]) -> Result<Vec<UserId>, Problem> {
-    let most = Order::MOST_RECIPIENTS;
-    if raw.len() > most {
-        return Err(FieldError::at("userIds", format_args!("names more than {most}")).into());
+/// The users without duplicates, in the order of the list.
+fn parse_users(user_ids: &[TextOrNumber]) -> Result<Vec<UserId>, Problem> {
+    let max = RequestedDrafts::MAX_RECIPIENTS;
+    if user_ids.len() > max {
+        return Err(FieldError::at("userIds", format_args!("must have at most {max} items")).into());
     }
     let mut errors = Vec::new();
-    let mut users = Vec::with_capacity(raw.len());
-    for (n, raw) in raw.iter().enumerate() {
+    let mut users = Vec::with_capacity(user_ids.len());
+    for (n, raw) in user_ids.iter().enumerate() {
         match UserId::parse(&raw.to_string()) {
             Ok(user) => users.push(user),
-            Err(problem) => errors.push(FieldError::at(format_args!("userIds/{n}"), problem)),
+            Err(error) => errors.push(FieldError::at(format_args!("userIds/{n}"), error)),
         }
     }
     if !errors.is_empty() {
-        return Err(Problem::body(errors));
+        return Err(Problem::invalid_body(errors));
     }
     let mut seen = HashSet::new();
     users.retain(|user| seen.insert(user.clone()));
     Ok(users)
 }
 
-/// The recipients, if there are many. Stands in the same object as the notification.
+/// The recipients if there are many, in the same object as the notification.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", expecting = "an object")]
 struct RecipientsForm {
-    /// The recipients, instead of `userId`. One who is named twice gets it once.
+    /// The recipients, instead of `userId`. Duplicates are ignored.
     #[schema(min_items = 1, max_items = 1000)]
     user_ids: Option<Vec<TextOrNumber>>,
 }
 
-/// The object in which both stand, for the contract.
-struct OrderForm;
+/// The request body in the contract: [`DraftForm`] and [`RecipientsForm`] in one object.
+struct CreateForm;
 
-impl PartialSchema for OrderForm {
+impl PartialSchema for CreateForm {
     fn schema() -> RefOr<Schema> {
         AllOfBuilder::new()
             .item(Ref::from_schema_name(DraftForm::name()))
@@ -146,7 +153,7 @@ impl PartialSchema for OrderForm {
     }
 }
 
-impl ToSchema for OrderForm {
+impl ToSchema for CreateForm {
     fn name() -> Cow<'static, str> {
         "Order".into()
     }

@@ -1,45 +1,47 @@
 use axum::extract::State;
 use axum::response::Response;
+use belfry_application::use_cases::CreateNotification;
 use belfry_domain::Draft;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::super::body::{OnceHeader, Posted};
-use super::super::caller::{Caller, Creating};
-use super::super::intake::Intake;
+use super::super::authorized::{Authorized, Create};
+use super::super::draft_factory::DraftFactory;
 use super::super::json;
-use super::super::openapi::WriterProblems;
+use super::super::json_body::{IdempotencyHeader, JsonBody};
 use super::super::problem::{FieldError, Problem};
-use super::created::{self, ItemsForm};
+use super::super::problem_sets::WriterProblems;
+use super::create_response::{self, ItemsForm};
 use crate::wire::DraftForm;
 
-/// Put many notifications into their inboxes
+/// Create many notifications
 ///
-/// All of them or, if one is not valid, none. One that is there already, by its id or its dedupe
-/// key, stays as it is.
+/// Creates all of them or, if one is not valid, none. A notification that exists already, by its id or its
+/// dedupe key, stays unchanged.
 #[utoipa::path(
     post, path = "/v1/notifications/batch", tag = "writing", operation_id = "create_notifications",
     security(("bearer" = ["notifications:write"])),
-    params(OnceHeader),
+    params(IdempotencyHeader),
     request_body = BatchForm,
     responses(
-        (status = 201, description = "Stored, and will be told.", body = ItemsForm, headers(
+        (status = 201, description = "Stored, and will be delivered.", body = ItemsForm, headers(
             ("Idempotent-Replayed" = String,
-                description = "`true` if this took effect before: nothing was done now."),
+                description = "`true` if the request took effect earlier. Nothing changed now."),
         )),
-        (status = 200, description = "All were there already. Nothing was done.", body = ItemsForm),
+        (status = 200, description = "All existed already. Nothing changed.", body = ItemsForm),
         WriterProblems,
     ),
 )]
 pub(super) async fn create_batch(
-    caller: Caller<Creating>,
-    State(intake): State<Intake>,
-    posted: Posted,
+    caller: Authorized<Create>,
+    State(create): State<CreateNotification>,
+    State(drafts): State<DraftFactory>,
+    body: JsonBody,
 ) -> Result<Response, Problem> {
-    let once = posted.once(caller.user())?;
-    let form: BatchForm = json::read(&posted.body)?;
-    let created = intake.create.run(form.drafts(&intake)?, once).await?;
-    created::many(&created)
+    let key = body.idempotency_key(caller.user())?;
+    let form: BatchForm = json::parse(&body.bytes)?;
+    let created = create.run(form.into_drafts(&drafts)?, key).await?;
+    create_response::many(&created)
 }
 
 /// Many notifications, each with its own recipient.
@@ -53,18 +55,19 @@ pub(super) struct BatchForm {
 }
 
 impl BatchForm {
-    const MOST: usize = 500;
+    const MAX_NOTIFICATIONS: usize = 500;
 
-    fn drafts(self, intake: &Intake) -> Result<Vec<Draft>, Problem> {
+    fn into_drafts(self, factory: &DraftFactory) -> Result<Vec<Draft>, Problem> {
         let count = self.notifications.len();
-        if !(1..=Self::MOST).contains(&count) {
-            let detail = format_args!("there must be 1 to {}, not {count}", Self::MOST);
+        if !(1..=Self::MAX_NOTIFICATIONS).contains(&count) {
+            let detail =
+                format_args!("must have 1 to {} items, not {count}", Self::MAX_NOTIFICATIONS);
             return Err(FieldError::at("notifications", detail).into());
         }
         let mut errors = Vec::new();
         let mut drafts = Vec::with_capacity(count);
         for (n, form) in self.notifications.into_iter().enumerate() {
-            match intake.draft(form, None) {
+            match factory.draft(form, None) {
                 Ok(draft) => drafts.push(draft),
                 Err(invalid) => {
                     let field = format_args!("notifications/{n}/{}", invalid.field);
@@ -72,6 +75,6 @@ impl BatchForm {
                 }
             }
         }
-        if errors.is_empty() { Ok(drafts) } else { Err(Problem::body(errors)) }
+        if errors.is_empty() { Ok(drafts) } else { Err(Problem::invalid_body(errors)) }
     }
 }

@@ -1,26 +1,26 @@
 use axum::extract::State;
 use http::StatusCode;
 
-use super::super::caller::{Caller, Changing};
-use super::super::openapi::{CallerProblems, IdProblems};
+use super::super::authorized::{Authorized, ChangeInbox};
 use super::super::path::IdInPath;
-use super::super::problem::{Kind, Problem};
-use super::super::router::RestUseCases;
+use super::super::problem::{Problem, ProblemKind};
+use super::super::problem_sets::{CallerProblems, IdProblems};
+use super::super::state::RestUseCases;
 
 /// Delete one of your notifications
 ///
-/// It is gone from all your devices, and a sender who tries again does not bring it back.
+/// It disappears from all your devices. A sender that retries does not restore it.
 #[utoipa::path(
     delete, path = "/v1/notifications/{id}", tag = "inbox", security(("bearer" = [])),
     operation_id = "delete_notification",
-    params(("id" = String, Path, description = "Its id, percent-encoded.")),
-    responses((status = 204, description = "It is gone."), CallerProblems, IdProblems),
+    params(("id" = String, Path, description = "The notification's id, percent-encoded.")),
+    responses((status = 204, description = "Deleted."), CallerProblems, IdProblems),
 )]
 pub(super) async fn delete(
-    caller: Caller<Changing>,
-    State(stories): State<RestUseCases>,
+    caller: Authorized<ChangeInbox>,
+    State(use_cases): State<RestUseCases>,
     IdInPath(id): IdInPath,
 ) -> Result<StatusCode, Problem> {
-    stories.delete.run(caller.user(), &id).await?.ok_or(Kind::NotFound)?;
+    use_cases.delete.run(caller.user(), &id).await?.ok_or(ProblemKind::NotFound)?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,22 +1,22 @@
 use axum::Json;
 use axum::extract::State;
 
-use super::super::caller::{Caller, Changing};
-use super::super::openapi::CallerProblems;
+use super::super::authorized::{Authorized, ChangeInbox};
 use super::super::problem::Problem;
-use super::super::router::RestUseCases;
+use super::super::problem_sets::CallerProblems;
+use super::super::state::RestUseCases;
 use super::count::CountForm;
 
 /// Mark all your notifications as read
 #[utoipa::path(
     method(patch, post, put), path = "/v1/notifications/read-all", tag = "inbox",
     security(("bearer" = [])),
-    responses((status = 200, description = "The count, zero.", body = CountForm), CallerProblems),
+    responses((status = 200, description = "The unread count, zero.", body = CountForm), CallerProblems),
 )]
 pub(super) async fn mark_all_read(
-    caller: Caller<Changing>,
-    State(stories): State<RestUseCases>,
+    caller: Authorized<ChangeInbox>,
+    State(use_cases): State<RestUseCases>,
 ) -> Result<Json<CountForm>, Problem> {
-    let state = stories.mark_all_read.run(caller.user()).await?;
+    let state = use_cases.mark_all_read.run(caller.user()).await?;
     Ok(Json(state.into()))
 }

@@ -1,9 +1,9 @@
-//! `/v1/notifications`: one file for each thing to do.
+//! `/v1/notifications`, one file per operation.
 
 mod count;
 mod create;
 mod create_batch;
-mod created;
+mod create_response;
 mod delete;
 mod get;
 mod list;
@@ -13,11 +13,8 @@ mod mark_read;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::router::RestParts;
+use super::state::RestParts;
 
-pub(super) use created::IDEMPOTENT_REPLAYED;
-
-/// All routes of it.
 pub(super) fn routes() -> OpenApiRouter<RestParts> {
     OpenApiRouter::default()
         .routes(routes!(create::create, list::list))

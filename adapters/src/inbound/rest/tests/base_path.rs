@@ -34,9 +34,9 @@ async fn only_health_is_also_served_without_the_base_path() {
     for path in ["/v1/notifications", "/openapi.json", "/", "/notify", "/notify/", "/notifyv1"] {
         api.send(anonymous(path)).await.problem(404, "route_unknown");
     }
-    api.send(anonymous("/notify/nowhere")).await.problem(404, "route_unknown");
-    api.ask("ada", "DELETE", "/notify/v1/notifications").await.problem(405, "method_not_allowed");
-    api.ask("ada", "POST", "/health/live").await.problem(405, "method_not_allowed");
+    api.send(anonymous("/notify/unknown")).await.problem(404, "route_unknown");
+    api.call("ada", "DELETE", "/notify/v1/notifications").await.problem(405, "method_not_allowed");
+    api.call("ada", "POST", "/health/live").await.problem(405, "method_not_allowed");
 }
 
 #[tokio::test]
@@ -48,7 +48,7 @@ async fn contract_names_the_base_path_as_its_server() {
 }
 
 #[tokio::test]
-async fn preflight_is_answered_under_the_base_path() {
+async fn preflight_succeeds_under_the_base_path() {
     let app = "https://app.example.org";
     let cors = Cors { origins: vec![app.parse().unwrap()], credentials: true, headers: vec![] };
     let base_path = "/notify".parse().unwrap();
@@ -56,8 +56,8 @@ async fn preflight_is_answered_under_the_base_path() {
     let preflight = Request::options("/notify/v1/notifications")
         .header("origin", app)
         .header("access-control-request-method", "POST");
-    let answer = api.send(preflight.body(Body::empty()).unwrap()).await;
-    assert_eq!(answer.status, StatusCode::OK);
-    assert_eq!(answer.header("access-control-allow-origin"), Some(app));
-    assert_eq!(answer.header("access-control-allow-credentials"), Some("true"));
+    let response = api.send(preflight.body(Body::empty()).unwrap()).await;
+    assert_eq!(response.status, StatusCode::OK);
+    assert_eq!(response.header("access-control-allow-origin"), Some(app));
+    assert_eq!(response.header("access-control-allow-credentials"), Some("true"));
 }

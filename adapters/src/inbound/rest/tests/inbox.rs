@@ -6,20 +6,20 @@ use super::{Api, NOW, NOW_TEXT};
 const OK: StatusCode = StatusCode::OK;
 const NO_CONTENT: StatusCode = StatusCode::NO_CONTENT;
 
-/// With so many notifications for Ada, `n1` the oldest.
+/// With `count` notifications for Ada, `n1` the oldest.
 async fn api_with(count: usize) -> Api {
     let api = Api::new();
     for n in 1..=count {
         let kind = if n % 3 == 0 { "third" } else { "other" };
-        let asked = json!({ "id": format!("n{n}"), "userId": "ada", "title": "Hi", "type": kind });
-        api.create(asked).await;
+        let body = json!({ "id": format!("n{n}"), "userId": "ada", "title": "Hi", "type": kind });
+        api.create(body).await;
     }
     api
 }
 
 fn ids(page: &Value) -> Vec<String> {
     let items = page["items"].as_array().expect("items");
-    items.iter().map(|one| one["id"].as_str().expect("an id").to_owned()).collect()
+    items.iter().map(|item| item["id"].as_str().expect("an id").to_owned()).collect()
 }
 
 /// The ids on all pages, page by page.
@@ -38,7 +38,7 @@ async fn pages(api: &Api, query: &str) -> Vec<Vec<String>> {
 }
 
 #[tokio::test]
-async fn an_inbox_is_paged_newest_first_without_gaps_or_repeats() {
+async fn pages_are_newest_first_without_gaps_or_duplicates() {
     let api = api_with(45).await;
     let pages = pages(&api, "").await;
     assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [20, 20, 5]);
@@ -47,14 +47,14 @@ async fn an_inbox_is_paged_newest_first_without_gaps_or_repeats() {
 }
 
 #[tokio::test]
-async fn a_page_stays_right_while_notifications_come_and_go() {
+async fn cursor_stays_valid_when_notifications_change() {
     let api = api_with(10).await;
     let first = api.get("ada", "/v1/notifications?limit=4").await.expect(OK);
     assert_eq!(ids(&first), ["n10", "n9", "n8", "n7"]);
 
     api.create(json!({ "id": "n11", "userId": "ada", "title": "Hi" })).await;
-    api.ask("ada", "DELETE", "/v1/notifications/n7").await.expect(NO_CONTENT);
-    api.ask("ada", "PATCH", "/v1/notifications/n6/read").await.expect(OK);
+    api.call("ada", "DELETE", "/v1/notifications/n7").await.expect(NO_CONTENT);
+    api.call("ada", "PATCH", "/v1/notifications/n6/read").await.expect(OK);
 
     let cursor = first["nextCursor"].as_str().unwrap();
     let path = format!("/v1/notifications?limit=4&cursor={cursor}");
@@ -63,9 +63,9 @@ async fn a_page_stays_right_while_notifications_come_and_go() {
 }
 
 #[tokio::test]
-async fn a_page_says_where_the_inbox_stands() {
+async fn page_has_count_revision_and_epoch_of_the_inbox() {
     let api = api_with(3).await;
-    api.ask("ada", "PATCH", "/v1/notifications/n2/read").await.expect(OK);
+    api.call("ada", "PATCH", "/v1/notifications/n2/read").await.expect(OK);
     let page = api.get("ada", "/v1/notifications?limit=1").await.expect(OK);
     let mut fields: Vec<_> = page.as_object().unwrap().keys().map(String::as_str).collect();
     fields.sort_unstable();
@@ -82,10 +82,10 @@ async fn a_page_says_where_the_inbox_stands() {
 }
 
 #[tokio::test]
-async fn a_list_can_be_of_one_type_and_of_read_or_unread_ones() {
+async fn list_can_be_filtered_by_type_and_read_state() {
     let api = api_with(9).await;
     for read in ["n3", "n4"] {
-        api.ask("ada", "PATCH", &format!("/v1/notifications/{read}/read")).await.expect(OK);
+        api.call("ada", "PATCH", &format!("/v1/notifications/{read}/read")).await.expect(OK);
     }
     assert_eq!(pages(&api, "type=third").await.concat(), ["n9", "n6", "n3"]);
     assert_eq!(pages(&api, "unread=false").await.concat(), ["n4", "n3"]);
@@ -95,7 +95,7 @@ async fn a_list_can_be_of_one_type_and_of_read_or_unread_ones() {
 }
 
 #[tokio::test]
-async fn a_query_that_makes_no_sense_is_refused() {
+async fn invalid_query_is_rejected() {
     let api = api_with(1).await;
     for query in [
         "limit=0",
@@ -109,12 +109,12 @@ async fn a_query_that_makes_no_sense_is_refused() {
         "type=",
         "type=a%20b",
     ] {
-        let refused = api.get("ada", &format!("/v1/notifications?{query}")).await;
-        refused.problem(400, "query_invalid");
+        let rejected = api.get("ada", &format!("/v1/notifications?{query}")).await;
+        rejected.problem(400, "query_invalid");
     }
     for cursor in ["", "17", "AgAAAAAAAAAB", "AQAAAAAAAAAR=", "s3cret"] {
-        let refused = api.get("ada", &format!("/v1/notifications?cursor={cursor}")).await;
-        let problem = refused.problem(400, "cursor_invalid");
+        let rejected = api.get("ada", &format!("/v1/notifications?cursor={cursor}")).await;
+        let problem = rejected.problem(400, "cursor_invalid");
         assert!(!problem.to_string().contains("s3cret"));
     }
     for query in ["limit=1", "limit=100", "whatever=1", "type=%C3%BC"] {
@@ -123,7 +123,7 @@ async fn a_query_that_makes_no_sense_is_refused() {
 }
 
 #[tokio::test]
-async fn a_count_comes_with_the_revision_it_is_of() {
+async fn count_has_its_revision() {
     let api = api_with(3).await;
     let count = api.get("ada", "/v1/notifications/unread-count").await.expect(OK);
     assert_eq!(count, json!({ "count": 3, "revision": 3 }));
@@ -132,50 +132,50 @@ async fn a_count_comes_with_the_revision_it_is_of() {
 }
 
 #[tokio::test]
-async fn a_notification_is_read_by_any_of_the_methods_and_once() {
+async fn any_method_marks_a_notification_as_read_once() {
     let api = api_with(3).await;
     for (id, method) in [("n1", "PATCH"), ("n2", "POST"), ("n3", "PUT")] {
         let path = format!("/v1/notifications/{id}/read");
-        let read = api.ask("ada", method, &path).await.expect(OK);
+        let read = api.call("ada", method, &path).await.expect(OK);
         assert_eq!((&read["id"], &read["isRead"]), (&json!(id), &json!(true)), "{method}");
         assert_eq!(read["readAt"], NOW_TEXT);
     }
     api.clock.set(NOW + 1_000);
-    let again = api.ask("ada", "PATCH", "/v1/notifications/n1/read").await.expect(OK);
-    assert_eq!(again["readAt"], NOW_TEXT, "it was read when it was read first");
+    let again = api.call("ada", "PATCH", "/v1/notifications/n1/read").await.expect(OK);
+    assert_eq!(again["readAt"], NOW_TEXT, "the time of the first call");
     let count = api.get("ada", "/v1/notifications/unread-count").await.expect(OK);
     assert_eq!(count, json!({ "count": 0, "revision": 6 }));
 }
 
 #[tokio::test]
-async fn all_are_read_by_any_of_the_methods() {
+async fn any_method_marks_all_as_read() {
     for method in ["PATCH", "POST", "PUT"] {
         let api = api_with(3).await;
         for _ in 0..2 {
-            let count = api.ask("ada", method, "/v1/notifications/read-all").await.expect(OK);
+            let count = api.call("ada", method, "/v1/notifications/read-all").await.expect(OK);
             assert_eq!(count, json!({ "count": 0, "revision": 4 }), "{method}");
         }
     }
 }
 
 #[tokio::test]
-async fn what_is_deleted_is_gone() {
+async fn deleted_notification_is_not_found() {
     let api = api_with(2).await;
-    let gone = api.ask("ada", "DELETE", "/v1/notifications/n1").await;
+    let gone = api.call("ada", "DELETE", "/v1/notifications/n1").await;
     assert_eq!(gone.expect(NO_CONTENT), Value::Null);
     for (method, path) in [
         ("GET", "/v1/notifications/n1"),
         ("DELETE", "/v1/notifications/n1"),
         ("PATCH", "/v1/notifications/n1/read"),
     ] {
-        api.ask("ada", method, path).await.problem(404, "not_found");
+        api.call("ada", method, path).await.problem(404, "not_found");
     }
     let count = api.get("ada", "/v1/notifications/unread-count").await.expect(OK);
     assert_eq!(count, json!({ "count": 1, "revision": 3 }));
 }
 
 #[tokio::test]
-async fn nobody_sees_or_changes_another_users_notification() {
+async fn notification_of_another_user_is_not_found() {
     let api = api_with(1).await;
     for (method, path) in [
         ("GET", "/v1/notifications/n1"),
@@ -184,20 +184,20 @@ async fn nobody_sees_or_changes_another_users_notification() {
         ("POST", "/v1/notifications/n1/read"),
         ("PUT", "/v1/notifications/n1/read"),
     ] {
-        let other = api.ask("bob", method, path).await.problem(404, "not_found");
-        let nobodys = api.ask("bob", method, &path.replace("n1", "n7")).await.json();
-        assert_eq!(other, nobodys, "another's is like one that never was");
+        let other = api.call("bob", method, path).await.problem(404, "not_found");
+        let missing = api.call("bob", method, &path.replace("n1", "n7")).await.json();
+        assert_eq!(other, missing, "indistinguishable from a notification that never existed");
     }
-    api.ask("bob", "PATCH", "/v1/notifications/read-all").await.expect(OK);
+    api.call("bob", "PATCH", "/v1/notifications/read-all").await.expect(OK);
     let mine = api.get("ada", "/v1/notifications/n1").await.expect(OK);
     assert_eq!((&mine["isRead"], &mine["revision"]), (&json!(false), &json!(1)));
-    // A service that writes for all reads nobody's inbox but its own.
+    // A service may create notifications for all users but reads only its own inbox.
     let request = super::as_service("/v1/notifications/n1/read").body(String::new().into());
     api.send(request.unwrap()).await.problem(404, "not_found");
 }
 
 #[tokio::test]
-async fn an_id_in_a_path_is_decoded_and_valid() {
+async fn id_in_path_is_decoded_and_validated() {
     let api = Api::new();
     api.create(json!({ "id": "a/ü", "userId": "ada", "title": "Hi" })).await;
     let found = api.get("ada", "/v1/notifications/a%2F%C3%BC").await.expect(OK);
@@ -206,7 +206,7 @@ async fn an_id_in_a_path_is_decoded_and_valid() {
     for raw in ["a%20b", "%00", "%FF", "%E2%80%AE", &long] {
         for (method, path) in [("GET", ""), ("DELETE", ""), ("PATCH", "/read")] {
             let path = format!("/v1/notifications/{raw}{path}");
-            api.ask("ada", method, &path).await.problem(400, "id_invalid");
+            api.call("ada", method, &path).await.problem(400, "id_invalid");
         }
     }
 }

@@ -3,9 +3,10 @@ use std::time::Duration;
 
 use axum::body::Body;
 use belfry_application::ports::{
-    History, IdempotencyKey, InboxRepository, ListFilter, Once, Page, PageLimit, PortError,
+    History, IdempotencyKey, IdempotentOutcome, InboxRepository, ListFilter, Page, PageLimit,
+    PortError,
 };
-use belfry_application::testing::{InMemoryStore, MockInboxRepository, epoch, user};
+use belfry_application::testing::{InMemoryStore, epoch, user};
 use belfry_domain::{
     DomainEvent, Draft, Epoch, InboxState, Marked, MissedChange, Notification, NotificationId,
     Receipt, ReplayRange, Revision, Timestamp, UserId,
@@ -15,11 +16,11 @@ use http::{Request, StatusCode};
 use serde_json::json;
 
 use super::{Api, Tokens, as_service, as_user};
-use crate::inbound::rest::{Cors, RestSettings};
+use crate::inbound::rest::RestSettings;
 use crate::limits::{Cost, PerSecond, UserWork};
 
 #[tokio::test]
-async fn a_body_is_read_up_to_its_bound() {
+async fn body_over_the_size_limit_is_rejected() {
     let api = Api::with_settings(RestSettings { max_body: 1_000, ..RestSettings::default() });
     let draft = |length: usize| {
         let text = json!({ "userId": "ada", "title": "Hi" }).to_string();
@@ -35,103 +36,40 @@ async fn a_body_is_read_up_to_its_bound() {
 }
 
 #[tokio::test]
-async fn a_body_that_breaks_off_is_refused() {
+async fn incomplete_body_is_rejected() {
     let broken = stream::iter([Ok("{"), Err(std::io::Error::other("gone"))]);
     let request = as_service("/v1/notifications").body(Body::from_stream(broken)).unwrap();
     Api::new().send(request).await.problem(400, "body_unreadable");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_takes_no_longer_than_it_may() {
-    let patience = Duration::from_secs(2);
-    let settings = RestSettings { request_timeout: patience, ..RestSettings::default() };
-    let api = Api::over(Arc::new(Stuck), Arc::new(Tokens), settings);
-    let refused = api.get("ada", "/v1/notifications/unread-count").await;
-    refused.problem(503, "timed_out");
-    assert_eq!(refused.header("retry-after"), Some("1"));
+async fn request_over_the_time_limit_fails() {
+    let request_timeout = Duration::from_secs(2);
+    let settings = RestSettings { request_timeout, ..RestSettings::default() };
+    let api = Api::build(Arc::new(StuckStore), Arc::new(Tokens), settings);
+    let rejected = api.get("ada", "/v1/notifications/unread-count").await;
+    rejected.problem(503, "timed_out");
+    assert_eq!(rejected.header("retry-after"), Some("1"));
 
-    let drop_by_drop = stream::pending::<Result<String, std::io::Error>>();
-    let request = as_service("/v1/notifications").body(Body::from_stream(drop_by_drop)).unwrap();
+    let stalled = stream::pending::<Result<String, std::io::Error>>();
+    let request = as_service("/v1/notifications").body(Body::from_stream(stalled)).unwrap();
     api.send(request).await.problem(503, "timed_out");
-}
-
-#[tokio::test]
-async fn a_panic_fails_its_own_request_only() {
-    let mut store = MockInboxRepository::new();
-    store.expect_state().returning(|_| panic!("s3cret"));
-    let api = Api::over_store(store);
-    let problem = api.get("ada", "/v1/notifications/unread-count").await.problem(500, "internal");
-    assert!(!problem.to_string().contains("s3cret"));
-    api.get("ada", "/health/live").await.expect(StatusCode::OK);
-}
-
-#[tokio::test]
-async fn health_says_whether_this_process_lives_and_can_work() {
-    let api = Api::new();
-    let ask = |path: &str| api.send(Request::get(path).body(Body::empty()).unwrap());
-    let (database, amqp) = (api.readiness.needs("database"), api.readiness.needs("amqp"));
-    database.up();
-    let live = ask("/health/live").await.expect(StatusCode::OK);
-    assert_eq!(live, json!({ "status": "live" }));
-    let not_ready = ask("/health/ready").await.expect(StatusCode::SERVICE_UNAVAILABLE);
-    let expected = json!({ "status": "not_ready", "checks": { "amqp": "down", "database": "up" } });
-    assert_eq!(not_ready, expected);
-    amqp.up();
-    let ready = ask("/health/ready").await.expect(StatusCode::OK);
-    let expected = json!({ "status": "ready", "checks": { "amqp": "up", "database": "up" } });
-    assert_eq!(ready, expected);
-}
-
-#[tokio::test]
-async fn the_contract_can_be_read_by_anybody() {
-    let request = Request::get("/openapi.json").body(Body::empty()).unwrap();
-    let answer = Api::new().send(request).await;
-    assert_eq!(answer.header("content-type"), Some("application/json"));
-    assert_eq!(answer.expect(StatusCode::OK)["openapi"], "3.1.0");
-}
-
-#[tokio::test]
-async fn pages_of_allowed_origins_may_call() {
-    let ours = "https://app.example.org";
-    let preflight = |origin: &str| {
-        let request = Request::builder().method("OPTIONS").uri("/v1/notifications");
-        let request = request.header("access-control-request-method", "POST");
-        let request = request.header("access-control-request-headers", "authorization");
-        request.header("origin", origin).body(Body::empty()).unwrap()
-    };
-    let closed = Api::new().send(preflight(ours)).await;
-    assert_eq!(closed.header("access-control-allow-origin"), None);
-
-    let cors = Cors { origins: vec![ours.parse().unwrap()], ..Cors::default() };
-    let api = Api::with_settings(RestSettings { cors, ..RestSettings::default() });
-    let answer = api.send(preflight(ours)).await;
-    assert_eq!(answer.status, StatusCode::OK);
-    assert_eq!(answer.header("access-control-allow-origin"), Some(ours));
-    let headers = answer.header("access-control-allow-headers").unwrap();
-    assert!(headers.contains("idempotency-key") && headers.contains("authorization"));
-    let other = api.send(preflight("https://evil.example")).await;
-    assert_eq!(other.header("access-control-allow-origin"), None);
-
-    let refused = Request::get("/v1/notifications").header("origin", ours);
-    let refused = api.send(refused.body(Body::empty()).unwrap()).await;
-    refused.problem(401, "token_missing");
-    assert_eq!(refused.header("access-control-allow-origin"), Some(ours), "it can be read");
 }
 
 const COUNT: &str = "/v1/notifications/unread-count";
 
 #[tokio::test]
-async fn each_caller_has_so_many_requests_and_another_one_has_theirs() {
+async fn requests_are_limited_per_caller() {
     let api = Api::with_limits(1, 0);
     for user in ["ada", "bob"] {
         for _ in 0..2 {
             api.get(user, COUNT).await.expect(StatusCode::OK);
         }
-        let refused = api.get(user, COUNT).await;
-        refused.problem(429, "too_many_requests");
-        assert_eq!(refused.header("retry-after"), Some("1"));
+        let rejected = api.get(user, COUNT).await;
+        rejected.problem(429, "too_many_requests");
+        assert_eq!(rejected.header("retry-after"), Some("1"));
     }
-    // A service has its own for what it writes, and what needs no token is for everybody.
+    // Writes have their own limit, and routes without authentication have none.
     for _ in 0..10 {
         api.create(json!({ "userId": "ada", "title": "Hi" })).await;
         api.get("ada", "/health/live").await.expect(StatusCode::OK);
@@ -140,13 +78,13 @@ async fn each_caller_has_so_many_requests_and_another_one_has_theirs() {
 }
 
 #[tokio::test]
-async fn what_is_written_has_a_limit_of_its_own() {
+async fn writes_are_limited_separately() {
     let api = Api::with_limits(2, 1);
     let draft = || json!({ "userId": "ada", "title": "Hi" });
     api.create(draft()).await;
     api.create(draft()).await;
     api.post("/v1/notifications", draft()).await.problem(429, "too_many_requests");
-    // Without the scope nothing is written: it is one of the caller's other requests.
+    // Without the scope it counts as an ordinary request.
     for status in [403, 403, 403, 403, 429] {
         let request = as_user("ada", "POST", "/v1/notifications").body(Body::empty()).unwrap();
         assert_eq!(api.send(request).await.status.as_u16(), status);
@@ -154,66 +92,70 @@ async fn what_is_written_has_a_limit_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_list_costs_by_its_length_and_a_service_that_writes_costs_its_user_nothing() {
+async fn list_is_charged_by_length_and_writes_are_not_charged_to_the_recipient() {
     let store = Arc::new(InMemoryStore::new(epoch("e1")));
     let work = UserWork::new(PerSecond::new(1), 8);
     let api = Api::with_work(store, work.clone());
     for _ in 0..100 {
         api.create(json!({ "userId": "ada", "title": "Hi" })).await;
     }
-    // One unit for the request and ten for what it lists, of two that may be spent at once.
+    // Costs one unit for the request and ten for the notifications; the burst is two.
     api.get("ada", "/v1/notifications?limit=100").await.expect(StatusCode::OK);
-    let refused = api.get("ada", COUNT).await;
-    refused.problem(429, "too_many_requests");
-    let seconds: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    let rejected = api.get("ada", COUNT).await;
+    rejected.problem(429, "too_many_requests");
+    let seconds: u64 = rejected.header("retry-after").unwrap().parse().unwrap();
     assert!((6..=10).contains(&seconds), "{seconds}");
     api.get("bob", COUNT).await.expect(StatusCode::OK);
-    // The devices of a user have the same budget.
+    // The user's devices share the budget.
     assert!(work.acquire(&user("ada"), Cost::REQUEST).await.is_err());
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_user_cannot_have_more_requests_in_the_store_than_may() {
+async fn concurrent_store_operations_are_limited_per_user() {
     let work = UserWork::new(None, 2);
-    let api = Api::with_work(Arc::new(Stuck), work.clone());
+    let api = Api::with_work(Arc::new(StuckStore), work.clone());
     let stuck = futures_util::future::join_all([(); 3].map(|()| api.get("ada", COUNT)));
     tokio::pin!(stuck);
     assert!(tokio::time::timeout(Duration::from_secs(1), &mut stuck).await.is_err());
     let of_ada = work.acquire(&user("ada"), Cost::REQUEST).now_or_never();
-    assert!(of_ada.is_none(), "two are in the store, one waits");
+    assert!(of_ada.is_none(), "two run in the store, one waits");
     assert!(work.acquire(&user("bob"), Cost::REQUEST).now_or_never().is_some());
-    // All of them take no longer than a request may.
-    for answer in stuck.await {
-        answer.problem(503, "timed_out");
+    // Waiting counts towards the time limit of a request.
+    for response in stuck.await {
+        response.problem(503, "timed_out");
     }
     assert!(work.acquire(&user("ada"), Cost::REQUEST).now_or_never().is_some());
 }
 
 #[tokio::test]
-async fn whoever_shows_no_good_token_takes_nothing_from_the_user_whom_it_names() {
+async fn invalid_token_does_not_use_up_the_limit_of_its_user() {
     let api = Api::with_limits(1, 0);
     let forged = || Request::get(COUNT).header("authorization", "Bearer ada:soon");
     for (request, status) in
         [(Request::get(COUNT), 401), (forged(), 401), (forged(), 429), (Request::get(COUNT), 429)]
     {
-        let answer = api.send(request.body(Body::empty()).unwrap()).await;
-        assert_eq!(answer.status.as_u16(), status);
+        let response = api.send(request.body(Body::empty()).unwrap()).await;
+        assert_eq!(response.status.as_u16(), status);
     }
     api.get("ada", COUNT).await.expect(StatusCode::OK);
 }
 
-/// A store that never answers.
-struct Stuck;
+/// A store that never responds.
+struct StuckStore;
 
 #[async_trait::async_trait]
-impl InboxRepository for Stuck {
+impl InboxRepository for StuckStore {
     async fn epoch(&self) -> Result<Epoch, PortError> {
         std::future::pending().await
     }
     async fn create(&self, _: Vec<Draft>) -> Result<Vec<Receipt>, PortError> {
         std::future::pending().await
     }
-    async fn create_once(&self, _: &IdempotencyKey, _: Vec<Draft>) -> Result<Once, PortError> {
+    async fn create_once(
+        &self,
+        _: &IdempotencyKey,
+        _: Vec<Draft>,
+    ) -> Result<IdempotentOutcome, PortError> {
         std::future::pending().await
     }
     async fn mark_read(

@@ -1,11 +1,12 @@
-//! The routes, through the whole router and without a network.
+//! Tests of the whole router, without a network.
 
 mod base_path;
-mod creating;
+mod create;
 mod inbox;
 mod limits;
-mod refusals;
-mod seen;
+mod rejections;
+mod routes;
+mod telemetry;
 
 use std::sync::Arc;
 
@@ -17,7 +18,9 @@ use belfry_application::ports::{
     BearerToken, Claims, InboxRepository, Scopes, TokenError, TokenVerifier,
 };
 use belfry_application::revoked_tokens::RevokedTokens;
-use belfry_application::testing::{FakeTokens, InMemoryStore, ManualClock, SequentialIds, epoch};
+use belfry_application::testing::{
+    FakeTokenVerifier, InMemoryStore, ManualClock, SequentialIds, epoch,
+};
 use belfry_application::use_cases::{
     CountUnread, CreateNotification, DeleteNotification, GetNotification, ListInbox, MarkAllRead,
     MarkRead, RevokeTokens, SignIn,
@@ -31,28 +34,30 @@ use tower::ServiceExt as _;
 
 use crate::limits::{PerSecond, UserWork};
 
-use super::{Intake, Readiness, RequestLimits, RestParts, RestSettings, RestUseCases, router};
+use super::{
+    DraftFactory, Readiness, RequestLimits, RestParts, RestSettings, RestUseCases, router,
+};
 
 const NOW: i64 = 1_800_000_000_000;
-/// [`NOW`] on the wire.
+/// [`NOW`] in JSON.
 const NOW_TEXT: &str = "2027-01-15T08:00:00.000Z";
 
-/// [`FakeTokens`] to which `+write` adds the scope.
+/// [`FakeTokenVerifier`], where the suffix `+write` adds the scope to create notifications.
 struct Tokens;
 
 #[async_trait]
 impl TokenVerifier for Tokens {
     async fn verify(&self, token: &BearerToken) -> Result<Claims, TokenError> {
         let Some(plain) = token.reveal().strip_suffix("+write") else {
-            return FakeTokens.verify(token).await;
+            return FakeTokenVerifier.verify(token).await;
         };
         let plain = BearerToken::parse(plain).unwrap().expect("a token");
-        let claims = FakeTokens.verify(&plain).await?;
+        let claims = FakeTokenVerifier.verify(&plain).await?;
         Ok(Claims { scopes: Scopes::parse(Scopes::WRITE), ..claims })
     }
 }
 
-/// The service under test: a store that remembers, a clock that stands still, ids to foretell.
+/// The router under test, with an in-memory store, a manual clock and sequential ids.
 struct Api {
     router: Router,
     clock: Arc<ManualClock>,
@@ -65,15 +70,14 @@ impl Api {
     }
 
     fn with_settings(settings: RestSettings) -> Self {
-        Self::over(Arc::new(InMemoryStore::new(epoch("e1"))), Arc::new(Tokens), settings)
+        Self::build(Arc::new(InMemoryStore::new(epoch("e1"))), Arc::new(Tokens), settings)
     }
 
-    /// Over a store that does as it is told.
-    fn over_store(store: impl InboxRepository + 'static) -> Self {
-        Self::over(Arc::new(store), Arc::new(Tokens), RestSettings::default())
+    fn with_store(store: impl InboxRepository + 'static) -> Self {
+        Self::build(Arc::new(store), Arc::new(Tokens), RestSettings::default())
     }
 
-    /// Each caller may make so many requests a second, and so many that write.
+    /// `requests` and `writes` are per second and caller.
     fn with_limits(requests: u32, writes: u32) -> Self {
         let store = Arc::new(InMemoryStore::new(epoch("e1")));
         let limits = RequestLimits::new(
@@ -81,25 +85,24 @@ impl Api {
             PerSecond::new(writes),
             UserWork::new(None, 8),
         );
-        Self::limited(store, Arc::new(Tokens), RestSettings::default(), limits)
+        Self::build_limited(store, Arc::new(Tokens), RestSettings::default(), limits)
     }
 
-    /// Each user has so many units of work a second.
     fn with_work(store: Arc<dyn InboxRepository>, work: UserWork) -> Self {
         let limits = RequestLimits::new(None, None, work);
-        Self::limited(store, Arc::new(Tokens), RestSettings::default(), limits)
+        Self::build_limited(store, Arc::new(Tokens), RestSettings::default(), limits)
     }
 
-    fn over(
+    fn build(
         store: Arc<dyn InboxRepository>,
         tokens: Arc<dyn TokenVerifier>,
         settings: RestSettings,
     ) -> Self {
         let limits = RequestLimits::new(None, None, UserWork::new(None, 8));
-        Self::limited(store, tokens, settings, limits)
+        Self::build_limited(store, tokens, settings, limits)
     }
 
-    fn limited(
+    fn build_limited(
         store: Arc<dyn InboxRepository>,
         tokens: Arc<dyn TokenVerifier>,
         settings: RestSettings,
@@ -112,15 +115,12 @@ impl Api {
             sign_in: SignIn::new(
                 tokens,
                 clock.clone(),
-                Arc::new(RevokedTokens::none()),
+                Arc::new(RevokedTokens::empty()),
                 Access::default(),
             ),
-            intake: Intake {
-                create: CreateNotification::new(store.clone()),
-                ids: Arc::new(SequentialIds::default()),
-                clock: clock.clone(),
-            },
-            stories: RestUseCases {
+            create: CreateNotification::new(store.clone()),
+            drafts: DraftFactory { ids: Arc::new(SequentialIds::default()), clock: clock.clone() },
+            use_cases: RestUseCases {
                 list: ListInbox::new(store.clone()),
                 get: GetNotification::new(store.clone()),
                 count_unread: CountUnread::new(store.clone()),
@@ -136,29 +136,29 @@ impl Api {
         Self { router: router(parts), clock, readiness }
     }
 
-    async fn send(&self, request: Request<Body>) -> Answer {
+    async fn send(&self, request: Request<Body>) -> TestResponse {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (head, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
-        Answer { status: head.status, headers: head.headers, body }
+        TestResponse { status: head.status, headers: head.headers, body }
     }
 
-    /// As that user, without a body.
-    async fn ask(&self, user: &str, method: &str, path: &str) -> Answer {
+    /// As `user`, without a body.
+    async fn call(&self, user: &str, method: &str, path: &str) -> TestResponse {
         self.send(as_user(user, method, path).body(Body::empty()).unwrap()).await
     }
 
-    async fn get(&self, user: &str, path: &str) -> Answer {
-        self.ask(user, "GET", path).await
+    async fn get(&self, user: &str, path: &str) -> TestResponse {
+        self.call(user, "GET", path).await
     }
 
-    /// As a service that may write.
-    async fn post(&self, path: &str, body: Value) -> Answer {
+    /// As a service that may create notifications.
+    async fn post(&self, path: &str, body: Value) -> TestResponse {
         self.send(as_service(path).body(body.to_string().into()).unwrap()).await
     }
 
-    /// The same under an idempotency key.
-    async fn post_once(&self, key: &str, path: &str, body: Value) -> Answer {
+    /// Like [`Self::post`], with an idempotency key.
+    async fn post_with_key(&self, key: &str, path: &str, body: Value) -> TestResponse {
         let request = as_service(path).header("idempotency-key", key);
         self.send(request.body(body.to_string().into()).unwrap()).await
     }
@@ -180,13 +180,13 @@ fn as_service(path: &str) -> Builder {
 }
 
 #[derive(Debug)]
-struct Answer {
+struct TestResponse {
     status: StatusCode,
     headers: HeaderMap,
     body: Bytes,
 }
 
-impl Answer {
+impl TestResponse {
     fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
@@ -202,7 +202,7 @@ impl Answer {
         if self.body.is_empty() { Value::Null } else { self.json() }
     }
 
-    /// Insists on a problem that is whole, and gives it.
+    /// The body, which must be a complete problem.
     #[track_caller]
     fn problem(&self, status: u16, code: &str) -> Value {
         let problem = self.json();

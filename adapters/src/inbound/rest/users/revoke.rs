@@ -6,39 +6,39 @@ use belfry_domain::UserId;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::super::body::Posted;
-use super::super::caller::{Caller, Revoking};
+use super::super::authorized::{Authorized, Revoke};
 use super::super::json;
-use super::super::openapi::RevokerProblems;
+use super::super::json_body::JsonBody;
 use super::super::path::UserInPath;
 use super::super::problem::Problem;
+use super::super::problem_sets::RevokerProblems;
 use crate::wire::Rfc3339;
 
 /// Revoke a user's tokens
 ///
-/// Those that were issued before an instant: nobody who shows one is let in any more, and sessions
-/// that live on one end, on every node and within a second. It is never taken back; of two
-/// revocations the later instant holds. A token that does not say when it was issued counts as
-/// issued before.
+/// Revokes the tokens that were issued before an instant. They are rejected from now on, and sessions that
+/// were opened with one are disconnected, on every node and within a second. A revocation cannot be undone;
+/// of several, the one with the latest instant applies. A token without an issue time counts as issued
+/// before.
 #[utoipa::path(
     post, path = "/v1/users/{userId}/revocations", tag = "users", operation_id = "revoke_tokens",
     security(("bearer" = ["tokens:revoke"])),
-    params(("userId" = String, Path, description = "Whose, percent-encoded.")),
+    params(("userId" = String, Path, description = "The user's id, percent-encoded.")),
     request_body = RevocationForm,
     responses(
-        (status = 200, description = "The revocation that holds.", body = RevokedForm),
+        (status = 200, description = "The revocation that applies.", body = RevokedForm),
         RevokerProblems,
     ),
 )]
 pub(super) async fn revoke(
-    _caller: Caller<Revoking>,
+    _caller: Authorized<Revoke>,
     State(revoke): State<RevokeTokens>,
     UserInPath(user): UserInPath,
-    posted: Posted,
+    body: JsonBody,
 ) -> Result<Json<RevokedForm>, Problem> {
-    let form: RevocationForm = json::read(&posted.body)?;
-    let kept = revoke.run(user, form.issued_before.map(|Rfc3339(instant)| instant)).await?;
-    Ok(Json(kept.into()))
+    let form: RevocationForm = json::parse(&body.bytes)?;
+    let revocation = revoke.run(user, form.issued_before.map(|Rfc3339(instant)| instant)).await?;
+    Ok(Json(revocation.into()))
 }
 
 /// Which tokens to revoke.
@@ -46,20 +46,20 @@ pub(super) async fn revoke(
 #[serde(rename_all = "camelCase", expecting = "an object")]
 #[schema(as = Revocation)]
 pub(super) struct RevocationForm {
-    /// Those that were issued before this instant. Now, unless an earlier one is named.
+    /// Tokens issued before this instant are revoked. Default: now. An instant in the future counts as now.
     #[schema(value_type = Option<String>, format = DateTime)]
     issued_before: Option<Rfc3339>,
 }
 
-/// Which tokens hold no more.
+/// Which tokens are revoked.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Revoked)]
 pub(super) struct RevokedForm {
-    /// Whose.
+    /// The user.
     #[schema(value_type = String, example = "u42")]
     user_id: UserIdForm,
-    /// Those that were issued before this instant.
+    /// Tokens issued before this instant are revoked.
     #[schema(value_type = String, format = DateTime)]
     issued_before: Rfc3339,
 }

@@ -1,11 +1,13 @@
 use tokio::sync::oneshot;
 
-use super::Message;
+use super::handler::EngineMessage;
 use super::packet::EnginePacket;
 use super::polling::PostedPackets;
 
-/// The packets in a body as a session receives them, each with the message that it is, if it is one.
-pub(in crate::inbound::socketio) fn split_and_read(body: &str) -> Vec<(String, Option<Message>)> {
+/// The packets in a body as a session receives them, each with its message if it is a message packet.
+pub(in crate::inbound::socketio) fn split_and_read(
+    body: &str,
+) -> Vec<(String, Option<EngineMessage>)> {
     let (response, _) = oneshot::channel();
     let mut packets = PostedPackets::new(body.to_owned(), response);
     let mut all = Vec::new();

@@ -2,36 +2,35 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Engine.IO's heartbeat: the server pings, and the client answers in time.
+/// Engine.IO's heartbeat: the server sends pings, and the client must answer in time.
 #[derive(Debug)]
 pub(super) struct Heartbeat {
     interval: Duration,
     timeout: Duration,
-    /// When the last ping was sent, while it is not answered.
+    /// When the last ping was sent; `None` once it is answered.
     pinged: Option<Instant>,
     due: Instant,
 }
 
-/// What is due.
+/// The action that is due.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Beat {
-    /// Nothing yet.
     Wait,
     Ping,
-    /// The client has not answered.
+    /// The client did not answer in time.
     TimedOut,
 }
 
 impl Heartbeat {
-    /// The first ping is due at a random time within the interval. Otherwise all clients that connect at the
-    /// same moment, as after a restart, would be pinged at the same moment for ever.
+    /// The first ping is due at a random time within the interval. Otherwise clients that connect at the same time,
+    /// as after a restart, would always be pinged at the same time.
     pub(super) fn start(interval: Duration, timeout: Duration, now: Instant) -> Self {
-        // Not right away: the first moments of a session are busy enough.
+        // Not immediately, because a session is busy when it starts.
         let share = 0.1 + 0.9 * fastrand::f64();
         Self { interval, timeout, pinged: None, due: now + interval.mul_f64(share) }
     }
 
-    /// When [`beat`](Self::beat) has something to do.
+    /// When [`beat`](Self::beat) must be called.
     pub(super) fn due(&self) -> Instant {
         self.due
     }
@@ -48,12 +47,12 @@ impl Heartbeat {
         Beat::Ping
     }
 
-    /// The client gets as long again to answer the last ping.
+    /// Restarts the time to answer the last ping.
     pub(super) fn extend(&mut self, now: Instant) {
         self.due = now + self.timeout;
     }
 
-    /// The client has answered.
+    /// The client answered a ping.
     pub(super) fn answered(&mut self) {
         if let Some(pinged) = self.pinged.take() {
             self.due = pinged + self.interval;
@@ -77,7 +76,7 @@ mod tests {
         assert_eq!(heartbeat.due(), first + TIMEOUT);
         heartbeat.answered();
         assert_eq!(heartbeat.due(), first + INTERVAL);
-        // A second answer answers nothing.
+        // A second answer has no effect.
         heartbeat.answered();
         assert_eq!(heartbeat.due(), first + INTERVAL);
         assert_eq!(heartbeat.beat(first + INTERVAL), Beat::Ping);
@@ -86,7 +85,7 @@ mod tests {
     #[test]
     fn client_that_does_not_answer_times_out() {
         let mut heartbeat = Heartbeat::start(INTERVAL, TIMEOUT, Instant::now());
-        // Before a ping there is nothing to answer.
+        // Before the first ping, an answer has no effect.
         heartbeat.answered();
         let first = heartbeat.due();
         assert_eq!(heartbeat.beat(first), Beat::Ping);

@@ -5,35 +5,27 @@ use base64::prelude::BASE64_STANDARD;
 use engineioxide_core::TransportType;
 use serde::Serialize;
 
+use super::handler::{EngineMessage, Violation};
 use super::session_id::SessionId;
-use super::{EngineSettings, Violation};
-
-/// A message of a client.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Message {
-    /// Text.
-    Text(String),
-    /// Bytes.
-    Binary(Vec<u8>),
-}
+use super::settings::EngineSettings;
 
 /// A packet that a client may send.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum EnginePacket {
     Close,
-    /// Either is a sign of life. Pings are the server's to send, but some clients send them as well.
+    /// Either shows that the client is alive. Only the server should send pings, but some clients do as well.
     PingOrPong,
     /// The first packet of an upgrade.
     Probe,
     /// The last packet of an upgrade.
     Upgrade,
-    Message(Message),
+    Message(EngineMessage),
 }
 
 impl EnginePacket {
     /// Reads a packet from a text frame.
     pub(super) fn read(mut text: String) -> Result<Self, Violation> {
-        // Whatever follows the type is looked at only where it makes another packet of it.
+        // Data after the type is ignored unless it changes the meaning.
         match text.as_bytes().first().ok_or(Violation)? {
             b'1' => Ok(Self::Close),
             b'2' if text.get(1..) == Some("probe") => Ok(Self::Probe),
@@ -41,19 +33,19 @@ impl EnginePacket {
             b'2' | b'3' => Ok(Self::PingOrPong),
             b'4' => {
                 text.remove(0);
-                Ok(Self::Message(Message::Text(text)))
+                Ok(Self::Message(EngineMessage::Text(text)))
             }
             b'5' => Ok(Self::Upgrade),
             _ => Err(Violation),
         }
     }
 
-    /// Reads a packet from the body of a request, where bytes are text as well.
+    /// Reads a packet from the body of a request, where binary messages are encoded in Base64.
     pub(super) fn read_polled(text: &str) -> Result<Self, Violation> {
         match text.strip_prefix('b') {
             Some(base64) => {
                 let bytes = BASE64_STANDARD.decode(base64).map_err(|_| Violation)?;
-                Ok(Self::Message(Message::Binary(bytes)))
+                Ok(Self::Message(EngineMessage::Binary(bytes)))
             }
             None => Self::read(text.to_owned()),
         }
@@ -83,7 +75,7 @@ pub(super) fn open(
         ping_timeout: millis(settings.ping_timeout),
         max_payload: settings.max_payload,
     };
-    // Fails for maps whose keys are no strings, and there is none.
+    // Serialization fails only for maps with other keys than strings, and there are none.
     format!("0{}", serde_json::to_string(&open).unwrap_or_default())
 }
 
@@ -92,8 +84,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn packets_are_told_apart() {
-        let text = |text: &str| Ok(EnginePacket::Message(Message::Text(text.to_owned())));
+    fn packets_are_read_by_their_type() {
+        let text = |text: &str| Ok(EnginePacket::Message(EngineMessage::Text(text.to_owned())));
         for (packet, expected) in [
             ("1", Ok(EnginePacket::Close)),
             ("2", Ok(EnginePacket::PingOrPong)),
@@ -113,7 +105,7 @@ mod tests {
             assert_eq!(EnginePacket::read(packet.to_owned()), expected, "{packet}");
             assert_eq!(EnginePacket::read_polled(packet), expected, "{packet}");
         }
-        let bytes = Ok(EnginePacket::Message(Message::Binary(vec![1, 2, 3, 4])));
+        let bytes = Ok(EnginePacket::Message(EngineMessage::Binary(vec![1, 2, 3, 4])));
         assert_eq!(EnginePacket::read_polled("bAQIDBA=="), bytes);
         assert_eq!(EnginePacket::read_polled("b*"), Err(Violation));
         assert_eq!(EnginePacket::read("bAQIDBA==".to_owned()), Err(Violation));
@@ -122,7 +114,7 @@ mod tests {
     #[test]
     fn open_packet_has_the_fields_of_the_protocol() {
         let sid = SessionId::parse(&"A".repeat(32)).unwrap();
-        let settings = crate::inbound::socketio::SocketIoSettings::default().engine();
+        let settings = EngineSettings::default();
         assert_eq!(
             open(sid, &[TransportType::Websocket], &settings),
             r#"0{"sid":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","upgrades":["websocket"],"pingInterval":25000,"pingTimeout":20000,"maxPayload":262144}"#

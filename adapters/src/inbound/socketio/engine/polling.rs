@@ -13,9 +13,9 @@ use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::RecvError;
 use tracing::debug;
 
-use super::EngineSettings;
 use super::request::RequestError;
 use super::session_id::SessionId;
+use super::settings::EngineSettings;
 use crate::limits::Limit;
 use crate::outbound::socketio::{PacketSender, PollResponse, RequestTag};
 use crate::transport::{FrameWriter, WebSocketReader};
@@ -24,7 +24,7 @@ use crate::transport::{FrameWriter, WebSocketReader};
 #[derive(Default)]
 pub(super) struct PollingSessions(Mutex<HashMap<SessionId, Arc<PollingSession>>>);
 
-/// A session's place among them. The session is closed and forgotten when this is dropped.
+/// The entry of a session. Dropping it closes the session and removes the entry.
 pub(super) struct Registration {
     sessions: Arc<PollingSessions>,
     id: SessionId,
@@ -32,7 +32,7 @@ pub(super) struct Registration {
 }
 
 impl PollingSessions {
-    /// Adds a session, unless there are `limit` already.
+    /// Adds a session. `None` if there are `limit` sessions already.
     pub(super) fn add(
         self: &Arc<Self>,
         id: SessionId,
@@ -57,25 +57,25 @@ impl Drop for Registration {
         self.session.close();
         let mut sessions = self.sessions.0.lock();
         sessions.remove(&self.id);
-        // After a burst of sessions.
+        // Frees memory after a burst of sessions.
         if sessions.capacity() > 1_024 && sessions.capacity() / 8 > sessions.len() {
             sessions.shrink_to_fit();
         }
     }
 }
 
-/// A session as the requests of a polling client see it. Its own task takes out what they bring.
+/// The part of a session that the requests of a polling client use. The session's task takes their input from it.
 pub(super) struct PollingSession {
     sender: Arc<PacketSender>,
-    inbox: Mutex<Inbox>,
+    state: Mutex<PollingState>,
 }
 
 #[derive(Default)]
-struct Inbox {
+struct PollingState {
     transport: ClientTransport,
-    /// A request with packets is under way.
+    /// A POST request is in flight.
     is_posting: bool,
-    /// The last request with packets that was accepted.
+    /// The last accepted POST request.
     last_post: RequestTag,
     posted: Option<PostedPackets>,
     websocket: Option<WebSocketReader>,
@@ -88,17 +88,17 @@ enum ClientTransport {
     /// A WebSocket is open and may replace polling.
     Probing,
     WebSocket,
-    /// The session is over.
+    /// The session has ended.
     Closed,
 }
 
-impl Inbox {
-    /// Whether packets may still arrive by requests.
+impl PollingState {
+    /// Whether POST requests are still accepted.
     fn is_polling(&self) -> bool {
         matches!(self.transport, ClientTransport::Polling | ClientTransport::Probing)
     }
 
-    /// `false` if the session is over.
+    /// `false` if the session has ended.
     fn change_transport(&mut self, transport: ClientTransport) -> bool {
         let is_open = self.transport != ClientTransport::Closed;
         if is_open {
@@ -108,13 +108,13 @@ impl Inbox {
     }
 }
 
-/// What the requests of a client have brought.
-pub(super) enum Delivery {
+/// The input from a client's requests.
+pub(super) enum PollingInput {
     Packets(PostedPackets),
     WebSocket(WebSocketReader),
 }
 
-/// The packets of one request's body. Dropped unfinished, the request is refused.
+/// The packets in the body of one POST request. If this is dropped unfinished, the request is rejected.
 pub(super) struct PostedPackets {
     body: String,
     at: usize,
@@ -131,42 +131,42 @@ impl PostedPackets {
         const SEPARATOR: char = '\u{1e}';
         let rest = self.body.get(self.at..)?;
         let packet = rest.split(SEPARATOR).next()?;
-        // Past the separator; past the end, where there is none.
+        // Past the separator; past the end after the last packet.
         self.at += packet.len() + SEPARATOR.len_utf8();
         Some(packet)
     }
 
-    /// Whether every packet was taken.
+    /// Whether `next` has returned every packet.
     pub(super) fn is_exhausted(&self) -> bool {
         self.at > self.body.len()
     }
 
-    /// All packets were received.
+    /// All packets were received: accepts the request.
     pub(super) fn finish(self) {
-        // A client that is gone needs no response.
+        // An error means that the client is gone.
         let _ = self.response.send(());
     }
 }
 
 impl PollingSession {
     pub(super) fn new(sender: Arc<PacketSender>) -> Arc<Self> {
-        Arc::new(Self { sender, inbox: Mutex::default() })
+        Arc::new(Self { sender, state: Mutex::default() })
     }
 
-    /// What a request has brought for the session's task, if anything.
-    pub(super) fn take_delivery(&self) -> Option<Delivery> {
-        let mut inbox = self.inbox.lock();
-        // Packets first: those sent before the upgrade come before those after it.
-        let packets = inbox.posted.take().map(Delivery::Packets);
-        packets.or_else(|| inbox.websocket.take().map(Delivery::WebSocket))
+    /// The next input for the session's task, if there is any.
+    pub(super) fn take_input(&self) -> Option<PollingInput> {
+        let mut state = self.state.lock();
+        // Posted packets first, because they were sent before the upgrade.
+        let packets = state.posted.take().map(PollingInput::Packets);
+        packets.or_else(|| state.websocket.take().map(PollingInput::WebSocket))
     }
 
-    /// Answers a poll, as soon as there is something to send.
+    /// Answers a poll as soon as a packet is pending.
     pub(super) async fn poll(&self, tag: RequestTag) -> Result<Response, RequestError> {
         let body = match self.sender.poll(tag).ok_or(RequestError::BadRequest)? {
             PollResponse::Ready(body) => body,
             PollResponse::Overlap => return Err(RequestError::BadRequest),
-            // Fails where a repeated request has taken its place.
+            // Fails if a repeated request has replaced this one.
             PollResponse::Wait { body, noop_after } => {
                 self.wait(body, noop_after).await.map_err(|_| RequestError::BadRequest)?
             }
@@ -188,8 +188,8 @@ impl PollingSession {
         body.await
     }
 
-    /// Takes the packets in a request's body, once all of it is there. The response waits until the session's
-    /// task has received them.
+    /// Receives the packets in a POST request's body once it is complete. Responds after the session's task has
+    /// received them.
     pub(super) async fn post(
         self: Arc<Self>,
         tag: RequestTag,
@@ -198,9 +198,9 @@ impl PollingSession {
     ) -> Result<Response, RequestError> {
         let _posting = match self.begin_post(&tag) {
             PostStart::Begun(posting) => posting,
-            // Its response was lost on the way, and the browser repeats it.
+            // The browser repeats a request whose response was lost.
             PostStart::Repeated => return Ok(accepted()),
-            PostStart::Refused => return Err(RequestError::BadRequest),
+            PostStart::Rejected => return Err(RequestError::BadRequest),
             PostStart::Overlap => {
                 self.sender.abort();
                 return Err(RequestError::BadRequest);
@@ -214,48 +214,47 @@ impl PollingSession {
                 if status == StatusCode::PAYLOAD_TOO_LARGE {
                     Limit::Payload.record_exceeded();
                 }
-                // A message is missing now, so the session cannot go on; the client opens a new one.
+                // A message is lost now, so the session cannot continue; the client opens a new one.
                 self.sender.abort();
                 return Ok((status, [(header::CONNECTION, "close")]).into_response());
             }
         };
         let (response, received) = oneshot::channel();
         {
-            let mut inbox = self.inbox.lock();
-            // The session has ended, or gone on over a WebSocket, while the body arrived: the packets come too late.
-            if !inbox.is_polling() {
+            let mut state = self.state.lock();
+            // The session ended or was upgraded while the body arrived: the packets are too late.
+            if !state.is_polling() {
                 self.sender.abort();
                 return Err(RequestError::BadRequest);
             }
-            inbox.last_post = tag;
-            inbox.posted = Some(PostedPackets::new(body, response));
+            state.last_post = tag;
+            state.posted = Some(PostedPackets::new(body, response));
         }
         self.sender.wake_task();
         received.await.map(|()| accepted()).map_err(|_| RequestError::BadRequest)
     }
 
     fn begin_post(self: &Arc<Self>, tag: &RequestTag) -> PostStart {
-        let mut inbox = self.inbox.lock();
-        if tag.is_some() && inbox.last_post == *tag {
+        let mut state = self.state.lock();
+        if tag.is_some() && state.last_post == *tag {
             return PostStart::Repeated;
         }
-        if !inbox.is_polling() {
-            return PostStart::Refused;
+        if !state.is_polling() {
+            return PostStart::Rejected;
         }
-        if inbox.is_posting || inbox.posted.is_some() {
+        if state.is_posting || state.posted.is_some() {
             return PostStart::Overlap;
         }
-        inbox.is_posting = true;
-        PostStart::Begun(Posting(self.clone()))
+        state.is_posting = true;
+        PostStart::Begun(PostGuard(self.clone()))
     }
 
-    /// The client opens a WebSocket for this session. `false` if it already has one, or another upgrade is in
-    /// progress.
+    /// The client opens a WebSocket for this session. `false` if it has one already or another upgrade is in progress.
     pub(super) fn begin_upgrade(&self) -> bool {
-        let mut inbox = self.inbox.lock();
-        let may = inbox.transport == ClientTransport::Polling;
+        let mut state = self.state.lock();
+        let may = state.transport == ClientTransport::Polling;
         if may {
-            inbox.transport = ClientTransport::Probing;
+            state.transport = ClientTransport::Probing;
         }
         may
     }
@@ -265,45 +264,46 @@ impl PollingSession {
         self.sender.begin_probe();
     }
 
-    /// The upgrade failed: the session goes on by polling, as if nothing had happened.
+    /// The upgrade failed: the session continues polling.
     pub(super) fn cancel_upgrade(&self) {
-        self.inbox.lock().change_transport(ClientTransport::Polling);
+        self.state.lock().change_transport(ClientTransport::Polling);
         self.sender.end_probe();
     }
 
-    /// The session is over: POST requests in progress and later ones are rejected.
+    /// The session has ended: POST requests in flight and later ones are rejected.
     fn close(&self) {
-        *self.inbox.lock() = Inbox { transport: ClientTransport::Closed, ..Inbox::default() };
+        let closed = PollingState { transport: ClientTransport::Closed, ..Default::default() };
+        *self.state.lock() = closed;
     }
 
-    /// The session goes on over this WebSocket.
+    /// The session continues on this WebSocket.
     pub(super) fn finish_upgrade(&self, writer: &FrameWriter, reader: WebSocketReader) {
-        if !self.inbox.lock().change_transport(ClientTransport::WebSocket) {
+        if !self.state.lock().change_transport(ClientTransport::WebSocket) {
             return;
         }
         self.sender.upgrade(writer);
-        self.inbox.lock().websocket = Some(reader);
+        self.state.lock().websocket = Some(reader);
         self.sender.wake_task();
     }
 }
 
 enum PostStart {
-    Begun(Posting),
+    Begun(PostGuard),
     Repeated,
-    Refused,
+    Rejected,
     Overlap,
 }
 
-/// A request with packets, under way until this is dropped.
-struct Posting(Arc<PollingSession>);
+/// A POST request in flight.
+struct PostGuard(Arc<PollingSession>);
 
-impl Drop for Posting {
+impl Drop for PostGuard {
     fn drop(&mut self) {
-        self.0.inbox.lock().is_posting = false;
+        self.0.state.lock().is_posting = false;
     }
 }
 
-/// The response to a poll, or to the request that opens a session: packets, for no cache to keep.
+/// The response to a poll or to the request that opens a session: packets, which caches must not store.
 pub(super) fn packets_response(body: impl Into<Body>) -> Response {
     let head =
         [(header::CONTENT_TYPE, "text/plain; charset=UTF-8"), (header::CACHE_CONTROL, "no-store")];
@@ -315,14 +315,14 @@ fn accepted() -> Response {
 }
 
 async fn read(body: Body, limit: usize) -> Result<String, StatusCode> {
-    // One that announces too much is not read up to the limit.
+    // A body that announces too many bytes is not read at all.
     if body.size_hint().lower() > limit as u64 {
         return Err(StatusCode::PAYLOAD_TOO_LARGE);
     }
     let bytes = match Limited::new(body, limit).collect().await {
         Ok(body) => body.to_bytes(),
         Err(error) if error.is::<LengthLimitError>() => return Err(StatusCode::PAYLOAD_TOO_LARGE),
-        // The client is gone, or what it sends is no HTTP.
+        // The client is gone, or the body is malformed.
         Err(_) => return Err(StatusCode::BAD_REQUEST),
     };
     String::from_utf8(bytes.into()).map_err(|_| StatusCode::BAD_REQUEST)

@@ -4,21 +4,22 @@ use http::{Method, StatusCode, Uri, header};
 
 use super::session_id::SessionId;
 use crate::outbound::socketio::RequestTag;
+use crate::transport::{InvalidHandshake, OpeningHandshake};
 
-/// What a request is for.
+/// The purpose of a request.
 #[derive(Debug, PartialEq)]
 pub(super) enum Target {
-    /// A new session.
+    /// Opens a session.
     Open(TransportType),
-    /// The next packets of a session.
+    /// Fetches packets from a session.
     Poll(SessionId, RequestTag),
-    /// Packets for a session.
+    /// Sends packets to a session.
     Post(SessionId, RequestTag),
-    /// A WebSocket for a session that polls.
+    /// Opens a WebSocket for a polling session.
     Upgrade(SessionId),
 }
 
-/// Why a request is refused, by the codes of Engine.IO's own server.
+/// Why a request is rejected, with the codes of the reference server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RequestError {
     UnknownTransport,
@@ -26,22 +27,38 @@ pub(super) enum RequestError {
     BadHandshakeMethod,
     BadRequest,
     UnsupportedVersion,
+    UnsupportedWebSocketVersion,
 }
 
 impl RequestError {
+    /// The reference server's numeric code.
     const fn code_and_message(self) -> (u8, &'static str) {
         match self {
             Self::UnknownTransport => (0, "Transport unknown"),
             Self::UnknownSession => (1, "Session ID unknown"),
             Self::BadHandshakeMethod => (2, "Bad handshake method"),
-            Self::BadRequest => (3, "Bad request"),
+            Self::BadRequest | Self::UnsupportedWebSocketVersion => (3, "Bad request"),
             Self::UnsupportedVersion => (5, "Unsupported protocol version"),
+        }
+    }
+}
+
+impl From<InvalidHandshake> for RequestError {
+    fn from(invalid: InvalidHandshake) -> Self {
+        match invalid {
+            InvalidHandshake::Malformed => Self::BadRequest,
+            InvalidHandshake::UnsupportedVersion => Self::UnsupportedWebSocketVersion,
         }
     }
 }
 
 impl IntoResponse for RequestError {
     fn into_response(self) -> Response {
+        if self == Self::UnsupportedWebSocketVersion {
+            // Names the version that the client should use (RFC 6455, section 4.4).
+            let version = [(header::SEC_WEBSOCKET_VERSION, OpeningHandshake::VERSION)];
+            return (StatusCode::UPGRADE_REQUIRED, version).into_response();
+        }
         let (code, message) = self.code_and_message();
         let body = format!(r#"{{"code":{code},"message":"{message}"}}"#);
         let head = [(header::CONTENT_TYPE, "application/json")];
@@ -50,7 +67,7 @@ impl IntoResponse for RequestError {
 }
 
 impl Target {
-    /// Reads what a request is for, in the order of checks of Engine.IO's own server.
+    /// Checks a request in the same order as the reference server.
     pub(super) fn read(method: &Method, uri: &Uri) -> Result<Self, RequestError> {
         let Some(Ok(transport)) = parameter(uri, "transport").map(str::parse) else {
             return Err(RequestError::UnknownTransport);
@@ -76,7 +93,7 @@ impl Target {
     }
 }
 
-/// Whether a request asks for a new session, whatever becomes of it.
+/// Whether a request tries to open a session, valid or not.
 pub(in crate::inbound::socketio) fn opens_session(method: &Method, uri: &Uri) -> bool {
     method == Method::GET && parameter(uri, "sid").is_none()
 }
@@ -86,13 +103,13 @@ pub(in crate::inbound::socketio) fn is_valid_opening(method: &Method, uri: &Uri)
     matches!(Target::read(method, uri), Ok(Target::Open(_)))
 }
 
-/// A longer tag is none: what is remembered of a request is bounded.
+/// A tag is kept, so its length is limited; a longer one counts as none.
 fn request_tag(uri: &Uri) -> RequestTag {
     const MAX_LENGTH: usize = 64;
     parameter(uri, "t").filter(|tag| tag.len() <= MAX_LENGTH).map(Into::into)
 }
 
-/// A parameter of the query, as it stands there: those of Engine.IO need no percent encoding.
+/// A parameter of the query, without percent-decoding: Engine.IO's parameters do not need it.
 fn parameter<'a>(uri: &'a Uri, name: &str) -> Option<&'a str> {
     let pairs = uri.query().unwrap_or_default().split('&');
     pairs
@@ -112,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn request_is_for_a_new_session_or_for_one_that_exists() {
+    fn valid_request_has_a_target() {
         let sid = SessionId::parse(SID).unwrap();
         for (method, query, expected) in [
             ("GET", "EIO=4&transport=polling", Target::Open(TransportType::Polling)),

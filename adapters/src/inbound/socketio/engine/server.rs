@@ -1,99 +1,68 @@
-use std::convert::Infallible;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use engineioxide_core::TransportType;
-use futures_util::future::BoxFuture;
 use http::{Request, StatusCode, header};
 
+use super::handler::EngineService;
 use super::polling::{PollingSession, PollingSessions, packets_response};
+use super::receiver::Receiver;
 use super::request::{RequestError, Target};
-use super::session::{Receiver, Session};
+use super::session::EngineSession;
 use super::session_id::SessionId;
-use super::{EngineSettings, Service, packet, upgrade};
+use super::settings::EngineSettings;
+use super::{packet, upgrade};
 use crate::limits::Limit;
 use crate::outbound::socketio::PacketSender;
-use crate::transport::{InvalidOpening, Opening, SendLimits, text_frame};
+use crate::transport::{OpeningHandshake, SendLimits, text_frame};
 
-/// An Engine.IO server: a service for one path, whose requests come from a
-/// [`Server`](crate::transport::Server).
+/// An Engine.IO server: it responds to the requests for one path of a [`Server`](crate::transport::Server).
 pub struct EngineServer<S> {
-    shared: Arc<Shared<S>>,
-}
-
-struct Shared<S> {
     service: S,
     settings: EngineSettings,
     polling: Arc<PollingSessions>,
 }
 
-impl<S> Clone for EngineServer<S> {
-    fn clone(&self) -> Self {
-        Self { shared: self.shared.clone() }
-    }
-}
-
-impl<S: Service> EngineServer<S> {
+impl<S: EngineService> EngineServer<S> {
     /// A server for that service.
-    pub fn new(service: S, settings: EngineSettings) -> Self {
-        Self { shared: Arc::new(Shared { service, settings, polling: Arc::default() }) }
+    pub fn new(service: S, settings: EngineSettings) -> Arc<Self> {
+        Arc::new(Self { service, settings, polling: Arc::default() })
     }
 
-    /// The service.
-    pub(in crate::inbound::socketio) fn service(&self) -> &S {
-        &self.shared.service
-    }
-}
-
-impl<S: Service> tower::Service<Request<Body>> for EngineServer<S> {
-    type Response = Response;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
+    /// Responds to a request.
+    pub async fn respond(self: Arc<Self>, request: Request<Body>) -> Response {
+        self.try_respond(request).await.unwrap_or_else(RequestError::into_response)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let shared = self.shared.clone();
-        Box::pin(async move { Ok(shared.respond(request).await) })
-    }
-}
-
-impl<S: Service> Shared<S> {
-    async fn respond(self: Arc<Self>, request: Request<Body>) -> Response {
-        let response = match Target::read(request.method(), request.uri()) {
-            Ok(Target::Open(TransportType::Websocket)) => return self.open_websocket(request),
-            Ok(Target::Open(TransportType::Polling)) => return self.open_polling(&request),
-            Ok(Target::Upgrade(sid)) => self.upgrade(sid, request),
-            Ok(Target::Poll(sid, tag)) => match self.polling.find(sid) {
-                Ok(session) => {
-                    // Nothing of the request is kept while the poll waits.
-                    drop(request);
-                    session.poll(tag).await
-                }
-                Err(error) => Err(error),
-            },
-            Ok(Target::Post(sid, tag)) => match self.polling.find(sid) {
-                Ok(session) => session.post(tag, request.into_body(), &self.settings).await,
-                Err(error) => Err(error),
-            },
-            Err(error) => Err(error),
-        };
-        response.unwrap_or_else(RequestError::into_response)
+    async fn try_respond(
+        self: Arc<Self>,
+        request: Request<Body>,
+    ) -> Result<Response, RequestError> {
+        match Target::read(request.method(), request.uri())? {
+            Target::Open(TransportType::Websocket) => self.open_websocket(request),
+            Target::Open(TransportType::Polling) => Ok(self.open_polling(&request)),
+            Target::Upgrade(sid) => self.upgrade(sid, request),
+            Target::Poll(sid, tag) => {
+                // Frees the request while the poll waits.
+                drop(request);
+                self.polling.find(sid)?.poll(tag).await
+            }
+            Target::Post(sid, tag) => {
+                self.polling.find(sid)?.post(tag, request.into_body(), &self.settings).await
+            }
+        }
     }
 
     fn send_limits(&self) -> SendLimits {
         SendLimits { frames: self.settings.queue, bytes: self.settings.queue_bytes }
     }
 
-    fn open_websocket(self: Arc<Self>, mut request: Request<Body>) -> Response {
-        let opening = match Opening::take(&mut request) {
-            Ok(opening) => opening,
-            Err(invalid) => return not_a_websocket(invalid),
-        };
+    fn open_websocket(
+        self: Arc<Self>,
+        mut request: Request<Body>,
+    ) -> Result<Response, RequestError> {
+        let opening = OpeningHandshake::take(&mut request)?;
         let response = opening.response();
         let request = self.service.read_request(&request);
         tokio::spawn(async move {
@@ -106,11 +75,11 @@ impl<S: Service> Shared<S> {
             }
             let handler = self.service.open(request, sender.clone());
             let receiver = Receiver::WebSocket(reader);
-            let session = Session::new(receiver, sender, handler, &self.settings, None);
+            let session = EngineSession::new(receiver, sender, handler, &self.settings, None);
             drop(self);
             session.run().await;
         });
-        response
+        Ok(response)
     }
 
     fn open_polling(&self, request: &Request<Body>) -> Response {
@@ -119,12 +88,12 @@ impl<S: Service> Shared<S> {
         let registration = self.polling.add(sid, polling.clone(), self.settings.polling_sessions);
         let Some(registration) = registration else {
             Limit::PollingSessions.record_exceeded();
-            let head = [(header::RETRY_AFTER, "5")];
-            return (StatusCode::SERVICE_UNAVAILABLE, head).into_response();
+            return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")]).into_response();
         };
         let handler = self.service.open(self.service.read_request(request), sender.clone());
         let receiver = Receiver::polling(polling);
-        let session = Session::new(receiver, sender, handler, &self.settings, Some(registration));
+        let registration = Some(registration);
+        let session = EngineSession::new(receiver, sender, handler, &self.settings, registration);
         tokio::spawn(session.run());
         packets_response(packet::open(sid, &[TransportType::Websocket], &self.settings))
     }
@@ -135,19 +104,9 @@ impl<S: Service> Shared<S> {
         mut request: Request<Body>,
     ) -> Result<Response, RequestError> {
         let session = self.polling.find(sid)?;
-        let opening = match Opening::take(&mut request) {
-            Ok(opening) => opening,
-            Err(invalid) => return Ok(not_a_websocket(invalid)),
-        };
+        let opening = OpeningHandshake::take(&mut request)?;
         let (response, settings) = (opening.response(), self.settings);
         tokio::spawn(async move { upgrade::serve(session, opening, &settings).await });
         Ok(response)
-    }
-}
-
-fn not_a_websocket(invalid: InvalidOpening) -> Response {
-    match invalid.required_version() {
-        Some(version) => (StatusCode::UPGRADE_REQUIRED, [version]).into_response(),
-        None => RequestError::BadRequest.into_response(),
     }
 }

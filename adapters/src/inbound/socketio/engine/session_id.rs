@@ -2,10 +2,10 @@ use std::fmt;
 
 use engineioxide_core::Sid;
 
-/// The `sid` of a session that polls: whoever knows it can act as the session's client, so it is secret.
+/// The `sid` of an Engine.IO session. It is secret, because anyone who knows it can act as the session's client.
 ///
-/// It is made of two of the library's ids, whose 96 random bits each come from a cryptographically secure
-/// generator, and has nothing in common with the public `socket.id`.
+/// It consists of two ids of the library, each with 96 random bits from a cryptographically secure generator. It is
+/// unrelated to the public `socket.id`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct SessionId([u8; Self::LENGTH]);
 
@@ -20,7 +20,7 @@ impl SessionId {
         Self(id)
     }
 
-    /// `None` if no session can have that id.
+    /// `None` if it is not a valid id.
     pub(super) fn parse(raw: &str) -> Option<Self> {
         let is_base64_url = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         let bytes = raw.as_bytes().try_into().ok()?;
@@ -34,7 +34,7 @@ impl fmt::Display for SessionId {
     }
 }
 
-/// Its text would let a reader of the log take the session over.
+/// Hides the id: a reader of a log could take over the session with it.
 impl fmt::Debug for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SessionId(…)")
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn id_is_read_as_it_is_written_and_no_two_are_alike() {
+    fn id_is_unique_and_survives_formatting_and_parsing() {
         let (one, other) = (SessionId::random(), SessionId::random());
         assert_ne!(one, other);
         assert_eq!(SessionId::parse(&one.to_string()), Some(one));

@@ -3,13 +3,13 @@ use tokio::sync::oneshot::Receiver;
 use super::{PollQueue, PollResponse, RequestTag};
 use crate::transport::{Payload, SendLimits, payload_of, text_frame};
 
-/// What happens to a session that polls, one step for each byte: packets are sent, the client polls, responses are
-/// lost on the way and polls repeated, polls are abandoned, an upgrade begins, fails, or succeeds at the end.
+/// Runs a polling session, one step for each byte: packets are sent, the client polls, responses are lost and polls
+/// repeated, polls are abandoned, and an upgrade begins, fails, or succeeds at the end.
 ///
-/// The client receives every packet once and in order.
+/// Checks that the client receives every packet once and in order.
 ///
 /// # Panics
-/// When it does not.
+/// If it does not.
 pub fn polling(bytes: &[u8]) {
     let mut model = Model::default();
     for byte in bytes {
@@ -27,10 +27,10 @@ struct Model {
     poll: Option<Poll>,
 }
 
-/// The client's poll under way. It has one at a time.
+/// The client's poll in flight. It has one at a time.
 struct Poll {
     tag: RequestTag,
-    /// `None` once its response was lost, or its connection broke: then the browser repeats it.
+    /// `None` once its response was lost or its connection broke: the browser repeats it then.
     body: Option<Receiver<bytes::Bytes>>,
 }
 
@@ -43,7 +43,7 @@ impl Model {
             3 => self.abandon(),
             4 => self.queue.begin_probe(),
             5 => self.queue.end_probe(),
-            // The time of a poll during an upgrade is over.
+            // A poll during an upgrade has timed out.
             6 => self.queue.end_waiting(),
             _ => self.receive(),
         }
@@ -74,7 +74,7 @@ impl Model {
         }
     }
 
-    /// The response of the poll that waits arrives, if it was sent.
+    /// The response to the waiting poll arrives, if it was sent.
     fn receive(&mut self) {
         if let Some(Poll { body: Some(body), .. }) = &mut self.poll
             && let Ok(body) = body.try_recv()
@@ -86,13 +86,13 @@ impl Model {
     fn take(&mut self, body: &[u8]) {
         self.poll = None;
         let body = std::str::from_utf8(body).expect("it is text");
-        // A noop carries nothing.
+        // A noop is not a message.
         let packets = body.split('\u{1e}').filter(|packet| *packet != "6");
         self.received.extend(packets.map(str::to_owned));
         assert_eq!(self.received, self.sent[..self.received.len()]);
     }
 
-    /// The next poll is answered, or its connection breaks before that; either way nothing arrives.
+    /// The response to the next poll does not arrive, or the poll's connection breaks before.
     fn lose_response(&mut self) {
         if self.poll.is_none() {
             self.polls += 1;
@@ -104,7 +104,7 @@ impl Model {
         }
     }
 
-    /// The client gives its poll up. Whether the server had answered it is all that decides what it has received.
+    /// The client abandons its poll. It has received the response if the server had sent one.
     fn abandon(&mut self) {
         self.receive();
         if let Some(Poll { body: Some(_), .. }) = &self.poll {
@@ -112,7 +112,7 @@ impl Model {
         }
     }
 
-    /// The client completes its poll, and goes on over a WebSocket.
+    /// The client completes its poll and switches to a WebSocket.
     fn upgrade(mut self) {
         self.poll();
         self.queue.end_waiting();

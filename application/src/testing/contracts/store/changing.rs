@@ -1,19 +1,19 @@
-//! Users mark as read and delete, and counts are exact.
+//! Marking as read and deleting, with exact counts.
 
 use std::collections::HashSet;
 
 use belfry_domain::{Change, Inbox, Marked, Receipt};
 
 use super::super::promises;
-use super::Store;
+use super::subject::Store;
 use crate::ports::ListFilter;
-use crate::testing::{a_draft, at, id, user};
+use crate::testing::samples::{a_draft, at, id, user};
 
 promises! { Store:
 
-async fn marking_as_read_counts_each_once(store) {
-    store.takes_plain("ada", 3).await;
-    let event = store.mark_read("ada", &["n1", "n3", "nobody", "n1"]).await.unwrap();
+async fn marking_as_read_counts_each_notification_once(store) {
+    store.create_plain("ada", 3).await;
+    let event = store.mark_read("ada", &["n1", "n3", "unknown", "n1"]).await.unwrap();
     assert_eq!((event.revision.get(), event.unread.get()), (4, 1));
     let Change::MarkedRead { ids, read_at } = event.change else { panic!() };
     assert_eq!(ids.iter().collect::<HashSet<_>>(), HashSet::from([&id("n1"), &id("n3")]));
@@ -22,40 +22,40 @@ async fn marking_as_read_counts_each_once(store) {
 
     assert_eq!(store.mark_read("ada", &["n1"]).await, None);
     assert_eq!(store.mark_read("ada", &[]).await, None);
-    assert_eq!(store.position("ada").await, (4, 1));
+    assert_eq!(store.state("ada").await, (4, 1));
     let read = store.inboxes.get(&user("ada"), &id("n1")).await.unwrap().unwrap();
     assert_eq!((read.read_at, read.revision.get(), read.created_revision.get()), (Some(at(5_000)), 4, 1));
 }
 
-async fn what_is_marked_and_was_never_there_is_named(store) {
-    assert_eq!(store.unknown("ada", &["n1", "n0", "n1"]).await, ["n1", "n0"], "there is no inbox yet");
-    store.takes_plain("ada", 3).await;
+async fn marking_as_read_returns_unknown_ids(store) {
+    assert_eq!(store.unknown("ada", &["n1", "n0", "n1"]).await, ["n1", "n0"], "the inbox does not exist yet");
+    store.create_plain("ada", 3).await;
     assert_eq!(store.unknown("bob", &["n1"]).await, ["n1"], "it is in another inbox");
-    store.takes_plain("bob", 1).await;
+    store.create_plain("bob", 1).await;
     assert_eq!(store.unknown("bob", &["n2", "n1"]).await, ["n2"]);
 
     assert_eq!(store.unknown("ada", &["n1", "n2", "n1"]).await, [""; 0]);
     store.delete("ada", &["n2"]).await.unwrap();
     let Marked { event, unknown } = store.marked("ada", &["z", "n1", "n2", "n3", "a", "z"]).await;
-    assert_eq!(unknown, [id("z"), id("a")], "what was read or deleted is known");
+    assert_eq!(unknown, [id("z"), id("a")], "read and deleted notifications are known");
     assert!(matches!(event.unwrap().change, Change::MarkedRead { ids, .. } if ids == [id("n3")]));
-    assert_eq!(store.unknown("ada", &["a", "n1", "n2", "n3"]).await, ["a"], "also if nothing changes");
+    assert_eq!(store.unknown("ada", &["a", "n1", "n2", "n3"]).await, ["a"], "also without a change");
     assert_eq!(store.unknown("ada", &[]).await, [""; 0]);
 }
 
-/// Either it is marked, or it is unknown; there is no moment in between.
-async fn what_comes_while_it_is_marked_is_marked_or_unknown(store) {
+/// The notification is either marked or unknown, never neither.
+async fn notification_created_while_marking_is_marked_or_unknown(store) {
     for n in 0..40 {
         let name = format!("n{n}");
         let named = [name.as_str()];
-        let (_, marked) = tokio::join!(store.takes(vec![a_draft("ada", &name)]), store.marked("ada", &named));
+        let (_, marked) = tokio::join!(store.create(vec![a_draft("ada", &name)]), store.marked("ada", &named));
         assert_eq!(marked.event.is_none(), marked.unknown == [id(&name)], "{marked:?}");
     }
 }
 
-async fn marking_all_counts_to_zero(store) {
+async fn marking_all_as_read_sets_the_count_to_zero(store) {
     assert_eq!(store.inboxes.mark_all_read(&user("ada"), at(1)).await.unwrap(), None);
-    store.takes_plain("ada", 3).await;
+    store.create_plain("ada", 3).await;
     store.mark_read("ada", &["n2"]).await.unwrap();
     let event = store.inboxes.mark_all_read(&user("ada"), at(7_000)).await.unwrap().unwrap();
     assert_eq!((event.revision.get(), event.unread.get()), (5, 0));
@@ -64,10 +64,10 @@ async fn marking_all_counts_to_zero(store) {
     assert_eq!(store.listed("ada", &ListFilter { unread: Some(true), ..ListFilter::default() }, 9).await, [""; 0]);
 }
 
-async fn deleting_takes_an_unread_one_off_the_count(store) {
-    store.takes_plain("ada", 3).await;
+async fn deleting_an_unread_notification_decrements_the_count(store) {
+    store.create_plain("ada", 3).await;
     store.mark_read("ada", &["n1"]).await.unwrap();
-    let event = store.delete("ada", &["n1", "n2", "nobody"]).await.unwrap();
+    let event = store.delete("ada", &["n1", "n2", "unknown"]).await.unwrap();
     assert_eq!((event.revision.get(), event.unread.get()), (5, 1));
     let Change::Deleted { ids } = event.change else { panic!() };
     assert_eq!(ids.len(), 2);
@@ -77,19 +77,19 @@ async fn deleting_takes_an_unread_one_off_the_count(store) {
     assert_eq!(store.mark_read("ada", &["n2"]).await, None);
 }
 
-async fn nobody_changes_or_sees_another_users_inbox(store) {
-    store.takes_plain("ada", 1).await;
+async fn other_users_inbox_is_neither_readable_nor_writable(store) {
+    store.create_plain("ada", 1).await;
     assert_eq!(store.mark_read("bob", &["n1"]).await, None);
     assert_eq!(store.delete("bob", &["n1"]).await, None);
     assert_eq!(store.inboxes.mark_all_read(&user("bob"), at(1)).await.unwrap(), None);
     assert_eq!(store.inboxes.get(&user("bob"), &id("n1")).await.unwrap(), None);
     assert_eq!(store.listed("bob", &ListFilter::default(), 10).await, [""; 0]);
     assert_eq!(store.missed("bob", 0).await, [""; 0]);
-    assert_eq!(store.position("ada").await, (1, 1));
+    assert_eq!(store.state("ada").await, (1, 1));
 }
 
-/// The reference is the domain's inbox: whatever many do at once, the outcome is that of some order
-/// of theirs, revisions have no holes, and the count equals the rows.
+/// Concurrent changes have the same result as some sequence of them, by the domain's inbox. Revisions
+/// are consecutive, and the count equals the number of unread rows.
 async fn counts_and_revisions_are_exact_under_concurrency(store) {
     let work = (0..8_usize).map(|worker| {
         let store = store.clone();
@@ -97,7 +97,7 @@ async fn counts_and_revisions_are_exact_under_concurrency(store) {
             let mut changes = 0;
             for n in 0..12_usize {
                 let name = format!("w{worker}-n{n}");
-                changes += store.takes(vec![a_draft("ada", &name), a_draft("bob", &name)]).await.len() / 2;
+                changes += store.create(vec![a_draft("ada", &name), a_draft("bob", &name)]).await.len() / 2;
                 changes += usize::from(n % 3 == 0 && store.mark_read("ada", &[&name]).await.is_some());
                 changes += usize::from(n % 4 == 0 && store.delete("ada", &[&name]).await.is_some());
                 if n % 6 == 5 {
@@ -109,28 +109,28 @@ async fn counts_and_revisions_are_exact_under_concurrency(store) {
     });
     let changes: usize = futures_util::future::join_all(work).await.into_iter().sum();
 
-    let (revision, unread) = store.position("ada").await;
+    let (revision, unread) = store.state("ada").await;
     assert_eq!(revision, changes as u64);
     let unread_rows = store.listed("ada", &ListFilter { unread: Some(true), ..ListFilter::default() }, 1_000).await;
     assert_eq!(unread, unread_rows.len() as u64);
 
-    let waiting = store.waiting().await;
+    let entries = store.outbox_entries().await;
     for name in ["ada", "bob"] {
-        let revisions: Vec<_> = waiting.iter().filter(|one| one.event.user == user(name)).map(|one| one.event.revision.get()).collect();
-        assert_eq!(revisions, (1..=revisions.len() as u64).collect::<Vec<_>>(), "told in order, without holes");
+        let revisions: Vec<_> = entries.iter().filter(|one| one.event.user == user(name)).map(|one| one.event.revision.get()).collect();
+        assert_eq!(revisions, (1..=revisions.len() as u64).collect::<Vec<_>>(), "in order and consecutive");
     }
     let mut replayed = Inbox::new(user("ada"));
-    for entry in waiting.iter().filter(|one| one.event.user == user("ada")) {
+    for entry in entries.iter().filter(|one| one.event.user == user("ada")) {
         let after = match &entry.event.change {
             Change::Created(one) => match replayed.receive(a_draft("ada", one.id.as_str())) {
-                Receipt::Taken(event) => Some(event),
-                Receipt::AlreadyThere(_) => None,
+                Receipt::Created(event) => Some(event),
+                Receipt::Duplicate(_) => None,
             },
             Change::MarkedRead { ids, read_at } => replayed.mark_read(ids, *read_at).event,
             Change::AllRead { read_at } => replayed.mark_all_read(*read_at),
             Change::Deleted { ids } => replayed.delete(ids, at(6_000)),
         };
-        let after = after.expect("each told change changes the reference too");
+        let after = after.expect("each published change also changes the reference");
         assert_eq!((after.revision, after.unread), (entry.event.revision, entry.event.unread));
     }
 }

@@ -1,25 +1,25 @@
-//! What can be read of an inbox: where it stands, what is in it, and what has changed.
+//! Reading an inbox: state, lists and history.
 
 use belfry_domain::{
-    Draft, InboxState, Kind, MissedChange, Notification, ReplayRange, Revision, UnreadCount,
+    Draft, InboxState, MissedChange, Notification, NotificationKind, ReplayRange, Revision,
+    UnreadCount,
 };
 
 use super::super::promises;
-use super::{Store, full_draft, ids_of};
+use super::subject::{Store, full_draft, ids_of};
 use crate::ports::{History, ListFilter, PageLimit};
-use crate::testing::{a_draft, at, id, user};
+use crate::testing::samples::{a_draft, at, id, user};
 
 promises! { Store:
 
-/// The epoch is one and stays.
-async fn the_epoch_stays(store) {
+async fn epoch_does_not_change(store) {
     let epoch = store.inboxes.epoch().await.unwrap();
-    store.takes_plain("ada", 1).await;
+    store.create_plain("ada", 1).await;
     assert_eq!(store.inboxes.epoch().await.unwrap(), epoch);
 }
 
-async fn an_inbox_needs_no_making(store) {
-    assert_eq!(store.position("ada").await, (0, 0));
+async fn unknown_inbox_is_empty(store) {
+    assert_eq!(store.state("ada").await, (0, 0));
     assert_eq!(store.listed("ada", &ListFilter::default(), 10).await, [""; 0]);
     assert_eq!(store.missed("ada", 0).await, [""; 0]);
     let empty = History::Complete { state: InboxState::default(), created: 0 };
@@ -27,28 +27,28 @@ async fn an_inbox_needs_no_making(store) {
     assert_eq!(store.inboxes.get(&user("ada"), &id("n1")).await.unwrap(), None);
 }
 
-async fn lists_go_from_newest_to_oldest_and_page_without_gaps(store) {
-    store.takes_plain("ada", 5).await;
-    // A change to an old one does not move it.
+async fn lists_are_newest_first_and_page_without_gaps(store) {
+    store.create_plain("ada", 5).await;
+    // A change does not move a notification in the list.
     store.mark_read("ada", &["n1"]).await.unwrap();
     let first = store.list("ada", &ListFilter::default(), PageLimit::rows(2)).await;
     assert_eq!(ids_of(&first), ["n5", "n4"]);
     assert!(first.more);
-    let rest = ListFilter { before: first.items.last().map(|one| one.created_revision), ..ListFilter::default() };
+    let remaining = ListFilter { before: first.items.last().map(|one| one.created_revision), ..ListFilter::default() };
     for (rows, more) in [(2, true), (3, false), (10, false)] {
-        assert_eq!(store.list("ada", &rest, PageLimit::rows(rows)).await.more, more, "{rows}");
+        assert_eq!(store.list("ada", &remaining, PageLimit::rows(rows)).await.more, more, "{rows}");
     }
-    assert_eq!(store.listed("ada", &rest, 10).await, ["n3", "n2", "n1"]);
+    assert_eq!(store.listed("ada", &remaining, 10).await, ["n3", "n2", "n1"]);
 }
 
-/// Bytes are counted as the domain counts them, in texts of any script and where parts are missing.
-async fn pages_end_where_their_bytes_do(store) {
+/// The store counts bytes as the domain does, also for any script and without optional fields.
+async fn pages_end_at_the_byte_limit(store) {
     let parts = |n: usize| Draft { id: id(&format!("n{n}")), dedupe_key: None, ..full_draft() };
-    store.takes(vec![parts(1), parts(2), a_draft("ada", "n3"), parts(4)]).await;
+    store.create(vec![parts(1), parts(2), a_draft("ada", "n3"), parts(4)]).await;
     let all = store.list("ada", &ListFilter::default(), PageLimit::rows(10)).await;
     let sizes: Vec<_> = all.items.iter().map(Notification::text_bytes).collect();
     assert!(sizes[0] > sizes[1], "{sizes:?}");
-    let whole = store.range_since("ada", 0).await;
+    let range = store.range_since("ada", 0).await;
     for (bytes, rows) in [
         (0, 1),
         (sizes[0], 1),
@@ -65,14 +65,14 @@ async fn pages_end_where_their_bytes_do(store) {
         let unread = ListFilter { unread: Some(true), ..ListFilter::default() };
         assert_eq!(store.list("ada", &unread, limit).await, newest_first);
     }
-    let oldest_first = store.created_in("ada", whole, PageLimit { rows: 10, bytes: sizes[3] + sizes[2] }).await;
+    let oldest_first = store.created_in("ada", range, PageLimit { rows: 10, bytes: sizes[3] + sizes[2] }).await;
     assert_eq!((ids_of(&oldest_first).join(" "), oldest_first.more), ("n1 n2".to_owned(), true));
 }
 
 async fn lists_are_filtered_by_read_state_and_kind(store) {
-    let kind = Kind::parse("mention").unwrap();
-    store.takes_plain("ada", 2).await;
-    store.takes(vec![Draft { kind: kind.clone(), ..a_draft("ada", "n3") }]).await;
+    let kind = NotificationKind::parse("mention").unwrap();
+    store.create_plain("ada", 2).await;
+    store.create(vec![Draft { kind: kind.clone(), ..a_draft("ada", "n3") }]).await;
     store.mark_read("ada", &["n1", "n3"]).await.unwrap();
     let filter = |unread, kind| ListFilter { unread, kind, before: None };
     assert_eq!(store.listed("ada", &filter(Some(true), None), 9).await, ["n2"]);
@@ -81,11 +81,11 @@ async fn lists_are_filtered_by_read_state_and_kind(store) {
     assert_eq!(store.listed("ada", &filter(Some(true), Some(kind)), 9).await, [""; 0]);
 }
 
-async fn a_replay_tells_the_latest_change_of_each(store) {
-    store.takes_plain("ada", 3).await;
+async fn replay_contains_the_latest_change_of_each_notification(store) {
+    store.create_plain("ada", 3).await;
     store.mark_read("ada", &["n1"]).await.unwrap();
     store.delete("ada", &["n2"]).await.unwrap();
-    store.takes(vec![a_draft("ada", "n4"), a_draft("ada", "n5")]).await;
+    store.create(vec![a_draft("ada", "n4"), a_draft("ada", "n5")]).await;
     store.mark_read("ada", &["n4"]).await.unwrap();
     store.delete("ada", &["n5"]).await.unwrap();
 
@@ -93,31 +93,31 @@ async fn a_replay_tells_the_latest_change_of_each(store) {
     assert_eq!(store.missed("ada", 0).await, ["1 new n1", "3 new n3", "4 read n1", "6 new n4", "8 read n4"]);
     assert_eq!(store.missed("ada", 7).await, ["8 read n4", "9 deleted n5"]);
     assert_eq!(store.missed("ada", 9).await, [""; 0]);
-    let whole = store.range_since("ada", 0).await;
-    let read = store.changed_in("ada", whole).await.unwrap();
-    let rest = ReplayRange { after: Revision::new(4), ..whole };
-    assert_eq!(store.changed_in("ada", rest).await.unwrap(), read[1..], "n2 and n5 were never told");
+    let range = store.range_since("ada", 0).await;
+    let read = store.changed_in("ada", range).await.unwrap();
+    let remaining = ReplayRange { after: Revision::new(4), ..range };
+    assert_eq!(store.changed_in("ada", remaining).await.unwrap(), read[1..], "the device never saw n2 and n5");
     assert_eq!(read[0], MissedChange { id: id("n1"), revision: Revision::new(4), read_at: Some(at(5_000)) });
 }
 
-/// What is read with one range does not depend on what happens after its end, but for what is deleted.
-async fn a_replay_is_exact_while_the_inbox_changes(store) {
-    store.takes_plain("ada", 4).await;
+/// Changes after the end of the range do not affect a read, except deletions.
+async fn replay_is_exact_while_the_inbox_changes(store) {
+    store.create_plain("ada", 4).await;
     store.mark_read("ada", &["n1"]).await.unwrap();
     let range = store.range_since("ada", 1).await;
     store.mark_read("ada", &["n2"]).await.unwrap();
     store.delete("ada", &["n1", "n4"]).await.unwrap();
-    store.takes(vec![a_draft("ada", "n5")]).await;
+    store.create(vec![a_draft("ada", "n5")]).await;
 
     let created = store.created_in("ada", range, PageLimit::rows(10)).await;
     assert_eq!(ids_of(&created), ["n2", "n3"]);
     assert_eq!(store.changed_in("ada", range).await, Some(vec![]), "n1 was deleted later");
-    let rest = ReplayRange { after: Revision::new(2), ..range };
-    assert_eq!(ids_of(&store.created_in("ada", rest, PageLimit::rows(10)).await), ["n3"]);
+    let remaining = ReplayRange { after: Revision::new(2), ..range };
+    assert_eq!(ids_of(&store.created_in("ada", remaining, PageLimit::rows(10)).await), ["n3"]);
 }
 
-async fn what_was_created_is_read_in_pages_oldest_first(store) {
-    store.takes_plain("ada", 5).await;
+async fn created_notifications_are_paged_oldest_first(store) {
+    store.create_plain("ada", 5).await;
     store.delete("ada", &["n2"]).await.unwrap();
     let mut range = store.range_since("ada", 0).await;
     let mut pages = Vec::new();
@@ -132,9 +132,9 @@ async fn what_was_created_is_read_in_pages_oldest_first(store) {
     assert_eq!(pages, ["n1 n3", "n4 n5"]);
 }
 
-/// A device that has heard of one revision will never ask for more of it.
-async fn changes_of_one_revision_come_together(store) {
-    store.takes_plain("ada", 6).await;
+/// A device that received a revision never requests the rest of it.
+async fn changes_of_one_revision_are_never_split(store) {
+    store.create_plain("ada", 6).await;
     store.mark_read("ada", &["n1"]).await.unwrap();
     store.mark_read("ada", &["n2", "n3", "n4"]).await.unwrap();
     store.delete("ada", &["n5"]).await.unwrap();
@@ -146,8 +146,8 @@ async fn changes_of_one_revision_come_together(store) {
     }
 }
 
-async fn history_counts_what_is_new_and_says_when_it_is_not_complete(store) {
-    store.takes_plain("ada", 5).await;
+async fn history_counts_new_notifications_and_reports_gaps(store) {
+    store.create_plain("ada", 5).await;
     store.mark_read("ada", &["n1", "n4"]).await.unwrap();
     store.delete("ada", &["n5"]).await.unwrap();
     let state = InboxState { revision: Revision::new(7), unread: UnreadCount::new(2) };

@@ -1,12 +1,12 @@
-//! Revocations are kept, and nobody misses one.
+//! Revocations are stored, and no reader misses one.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
 use super::super::promises;
-use super::Store;
+use super::subject::Store;
 use crate::ports::Revocation;
-use crate::testing::{at, user};
+use crate::testing::samples::{at, user};
 
 fn before(name: &str, instant: i64) -> Revocation {
     Revocation { user: user(name), issued_before: at(instant) }
@@ -14,7 +14,7 @@ fn before(name: &str, instant: i64) -> Revocation {
 
 promises! { Store:
 
-async fn a_revocation_is_kept_and_the_later_instant_holds(store) {
+async fn later_revocation_of_a_user_applies(store) {
     assert_eq!(store.revocations.revoke(&before("ada", 2_000)).await.unwrap(), before("ada", 2_000));
     assert_eq!(store.revocations.revoke(&before("ada", 1_000)).await.unwrap(), before("ada", 2_000));
     assert_eq!(store.revocations.revoke(&before("ada", 3_000)).await.unwrap(), before("ada", 3_000));
@@ -24,15 +24,15 @@ async fn a_revocation_is_kept_and_the_later_instant_holds(store) {
     assert_eq!(all, [before("ada", 3_000), before("bob", 1_000)]);
 }
 
-async fn whoever_passes_on_the_marks_misses_no_revocation(store) {
-    let (none, mut mark) = store.revocations.since(None).await.unwrap();
+async fn reader_that_passes_cursors_on_misses_no_revocation(store) {
+    let (none, mut cursor) = store.revocations.since(None).await.unwrap();
     assert_eq!(none, []);
     let reader = async {
-        let mut learned = HashSet::new();
-        while learned.len() < 40 {
-            let (news, next) = store.revocations.since(Some(mark)).await.unwrap();
-            learned.extend(news.into_iter().map(|one| one.user));
-            mark = next;
+        let mut received = HashSet::new();
+        while received.len() < 40 {
+            let (new, next) = store.revocations.since(Some(cursor)).await.unwrap();
+            received.extend(new.into_iter().map(|one| one.user));
+            cursor = next;
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
@@ -45,17 +45,17 @@ async fn whoever_passes_on_the_marks_misses_no_revocation(store) {
         }
     }));
     let both = async { tokio::join!(reader, writers) };
-    tokio::time::timeout(Duration::from_mins(1), both).await.expect("all are learned");
+    tokio::time::timeout(Duration::from_mins(1), both).await.expect("all revocations are received");
 }
 
-async fn revocations_of_long_ago_are_forgotten(store) {
+async fn old_revocations_are_purged(store) {
     for name in ["ada", "bob", "cy"] {
         store.revocations.revoke(&before(name, 1_000)).await.unwrap();
     }
-    let forgets = async |before, limit| store.retention.purge_revocations(before, limit).await.unwrap();
-    assert_eq!(forgets(at(0), 10).await, 0);
+    let purge = async |before, limit| store.retention.purge_revocations(before, limit).await.unwrap();
+    assert_eq!(purge(at(0), 10).await, 0);
     let future = at(9_000_000_000_000);
-    assert_eq!([forgets(future, 2).await, forgets(future, 2).await, forgets(future, 2).await], [2, 1, 0]);
+    assert_eq!([purge(future, 2).await, purge(future, 2).await, purge(future, 2).await], [2, 1, 0]);
     assert_eq!(store.revocations.since(None).await.unwrap().0, []);
 }
 

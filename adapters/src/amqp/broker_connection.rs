@@ -1,0 +1,77 @@
+use std::io;
+use std::ops::Deref;
+use std::time::Duration;
+
+use lapin::Connection;
+use tokio_util::sync::CancellationToken;
+
+/// A connection that also knows when it has ended. lapin does not always report that; see
+/// [`ConnectionLifetime`].
+pub(crate) struct BrokerConnection {
+    connection: Connection,
+    lifetime: ConnectionLifetime,
+}
+
+impl BrokerConnection {
+    pub(super) fn new(connection: Connection, lifetime: ConnectionLifetime) -> Self {
+        Self { connection, lifetime }
+    }
+
+    /// Awaits a broker operation. Fails when the connection ends first.
+    pub(crate) async fn unless_ended<T, E: From<lapin::Error>>(
+        &self,
+        operation: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        self.lifetime.unless_ended(operation).await
+    }
+
+    /// Waits until the connection has ended, even if lapin does not report the end.
+    pub(crate) async fn ended(&self) {
+        self.lifetime.ended().await;
+    }
+}
+
+impl Deref for BrokerConnection {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+/// Detects the end of a connection, on the broker's side or on lapin's.
+///
+/// lapin fails pending operations when a connection ends, except in some races, where they would wait
+/// forever: when the broker closes the connection right after `connection.tune`, and for some
+/// operations that are in flight when the connection is lost.
+#[derive(Debug)]
+pub(super) struct ConnectionLifetime(CancellationToken);
+
+impl ConnectionLifetime {
+    /// After the end, lapin gets this long to report the reason, which is the better error.
+    const REASON_TIMEOUT: Duration = Duration::from_secs(1);
+
+    /// A lifetime that ends when the returned token is cancelled.
+    pub(super) fn begin() -> (Self, CancellationToken) {
+        let ended = CancellationToken::new();
+        (Self(ended.clone()), ended)
+    }
+
+    async fn ended(&self) {
+        self.0.cancelled().await;
+        tokio::time::sleep(Self::REASON_TIMEOUT).await;
+    }
+
+    pub(super) async fn unless_ended<T, E: From<lapin::Error>>(
+        &self,
+        operation: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        tokio::select! {
+            biased;
+            result = operation => result,
+            () = self.ended() => {
+                Err(lapin::Error::from(io::Error::from(io::ErrorKind::ConnectionAborted)).into())
+            }
+        }
+    }
+}

@@ -1,0 +1,167 @@
+use std::sync::Arc;
+
+use futures_util::future::maybe_done;
+use futures_util::poll;
+use lapin::options::BasicPublishOptions;
+use lapin::{BasicProperties, Channel, PublisherConfirm};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::broker_connection::BrokerConnection;
+use super::channels::open_confirm_channel;
+use super::publish_error::PublishError;
+use super::publisher_connection::PublisherConnection;
+
+/// What must be declared before a channel can publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RequiredTopology {
+    Events,
+    RetryAndDead,
+}
+
+/// A channel with publisher confirms. Each user has one of its own, so that its messages keep their
+/// order and its confirms are not mixed with others'.
+pub(crate) struct ConfirmChannel {
+    connection: Arc<PublisherConnection>,
+    required: RequiredTopology,
+    /// Taken out during a publish and put back after a success. After a failure or a cancelled publish
+    /// the next one opens a new channel and declares the topology again.
+    open: Mutex<Option<(Channel, Arc<BrokerConnection>)>>,
+}
+
+/// A message to publish.
+pub(crate) struct Publish<'a> {
+    /// Empty for the default exchange.
+    pub(crate) exchange: &'a str,
+    pub(crate) routing_key: &'a str,
+    /// Whether it must be routed to a queue.
+    pub(crate) mandatory: bool,
+    pub(crate) properties: BasicProperties,
+    pub(crate) body: &'a [u8],
+}
+
+/// The result of publishing several messages.
+#[derive(Debug)]
+pub(crate) struct Confirmation {
+    /// How many were confirmed, counted from the first.
+    pub(crate) confirmed: usize,
+    /// Why the next one was not.
+    pub(crate) error: Option<PublishError>,
+}
+
+impl Confirmation {
+    fn none(error: PublishError) -> Self {
+        Self { confirmed: 0, error: Some(error) }
+    }
+}
+
+impl ConfirmChannel {
+    pub(super) fn new(connection: Arc<PublisherConnection>, required: RequiredTopology) -> Self {
+        Self { connection, required, open: Mutex::default() }
+    }
+
+    /// Publishes the messages in order, all before the first confirm, and then awaits the confirms.
+    ///
+    /// The broker returns an unroutable message without its number, and lapin matches returns to confirms
+    /// by their order alone. Therefore, if one of several mandatory messages is returned, none of them
+    /// counts as confirmed.
+    pub(crate) async fn publish(&self, messages: &[Publish<'_>]) -> Confirmation {
+        if let Err(error) = self.connection.get() {
+            return Confirmation::none(error);
+        }
+        let mut slot = self.open.lock().await;
+        let open = slot.take().filter(|(channel, _)| channel.status().connected());
+        let (channel, connection) = match open {
+            Some(open) => open,
+            None => match self.open().await {
+                Ok(open) => open,
+                Err(error) => return Confirmation::none(error),
+            },
+        };
+        let confirmation = self.publish_on(&channel, &connection, messages).await;
+        if confirmation.error.is_none() {
+            *slot = Some((channel, connection));
+        }
+        confirmation
+    }
+
+    async fn open(&self) -> Result<(Channel, Arc<BrokerConnection>), PublishError> {
+        let PublisherConnection { settings, topology, .. } = &*self.connection;
+        let connection = self.connection.get()?;
+        let opening = connection.unless_ended(async {
+            match self.required {
+                RequiredTopology::Events => topology.declare_events(&connection).await?,
+                RequiredTopology::RetryAndDead => {
+                    topology.declare_retry_and_dead(&connection).await?;
+                }
+            }
+            Ok(open_confirm_channel(&connection).await?)
+        });
+        let limit = settings.confirm_timeout;
+        let opened = timeout(limit, opening).await.unwrap_or(Err(PublishError::Timeout(limit)));
+        Ok((opened?, connection))
+    }
+
+    async fn publish_on(
+        &self,
+        channel: &Channel,
+        connection: &BrokerConnection,
+        messages: &[Publish<'_>],
+    ) -> Confirmation {
+        let limit = self.connection.settings.confirm_timeout;
+        let deadline = Instant::now() + limit;
+        let mut in_flight = Vec::with_capacity(messages.len());
+        for message in messages {
+            let mut publishing = Box::pin(maybe_done(send(channel, message)));
+            // The first poll queues the message behind the earlier ones.
+            let _ = poll!(publishing.as_mut());
+            in_flight.push(publishing);
+        }
+        let mut confirmation = Confirmation { confirmed: 0, error: None };
+        for mut publishing in in_flight {
+            let confirm = connection.unless_ended(async {
+                publishing.as_mut().await;
+                let confirm = publishing.as_mut().take_output();
+                check(&confirm.ok_or(PublishError::NotConnected)??.await?)
+            });
+            let confirmed = timeout_at(deadline, confirm);
+            match confirmed.await.unwrap_or(Err(PublishError::Timeout(limit))) {
+                Ok(()) => confirmation.confirmed += 1,
+                Err(error) => {
+                    if matches!(error, PublishError::Unroutable) {
+                        confirmation.confirmed = 0;
+                    }
+                    confirmation.error = Some(error);
+                    break;
+                }
+            }
+        }
+        confirmation
+    }
+}
+
+/// Publishes one message on a channel with confirms and awaits the confirm.
+pub(crate) async fn publish_one(
+    channel: &Channel,
+    message: &Publish<'_>,
+) -> Result<(), PublishError> {
+    check(&send(channel, message).await?.await?)
+}
+
+async fn send(channel: &Channel, message: &Publish<'_>) -> lapin::Result<PublisherConfirm> {
+    let options = BasicPublishOptions { mandatory: message.mandatory, immediate: false };
+    let (exchange, key) = (message.exchange.into(), message.routing_key.into());
+    channel.basic_publish(exchange, key, options, message.body, message.properties.clone()).await
+}
+
+/// Whether the broker accepted a message, and routed it if it was mandatory.
+fn check(confirmation: &lapin::Confirmation) -> Result<(), PublishError> {
+    use lapin::Confirmation::{Ack, Nack, NotRequested};
+    match confirmation {
+        Ack(None) => Ok(()),
+        Ack(Some(_)) | Nack(Some(_)) => Err(PublishError::Unroutable),
+        Nack(None) => Err(PublishError::Nacked),
+        // Every channel that is opened here has confirms.
+        NotRequested => Err(PublishError::NotConnected),
+    }
+}

@@ -1,0 +1,106 @@
+use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::broker_connection::BrokerConnection;
+use super::connection_error::ConnectionError;
+use super::metrics::{OUTAGES, UP};
+use super::one_shot::OneShotConnection;
+use super::settings::AmqpSettings;
+use crate::backoff::Backoff;
+
+/// A task that works on a connection of its own.
+pub(crate) trait ConnectedTask: Send + Sync {
+    /// Identifies the task in logs, metrics and RabbitMQ's list of connections.
+    const NAME: &'static str;
+
+    /// Declares the topology that the task needs, calls [`ConnectionStatus::set_connected`], and works
+    /// on the connection. Returns `Ok` after `stop`, once work in flight is finished. Returns an error
+    /// when the connection, a channel or a queue is lost.
+    fn serve(
+        &self,
+        connection: &Arc<BrokerConnection>,
+        status: &ConnectionStatus,
+        stop: &CancellationToken,
+    ) -> impl Future<Output = Result<(), ConnectionError>> + Send;
+}
+
+/// Reports to logs and metrics that a task is connected and working.
+pub(crate) struct ConnectionStatus {
+    task: &'static str,
+    /// When the last connection failed; `None` before the first failure.
+    outage_since: Option<Instant>,
+    connected: AtomicBool,
+}
+
+impl ConnectionStatus {
+    pub(crate) fn set_connected(&self) {
+        self.connected.store(true, Ordering::Relaxed);
+        metrics::gauge!(UP, "role" => self.task).set(1.0);
+        if let Some(since) = self.outage_since {
+            info!(role = self.task, after = ?since.elapsed(), "reconnected to RabbitMQ");
+        } else {
+            info!(role = self.task, "connected to RabbitMQ");
+        }
+    }
+}
+
+/// Runs a task until `stop`. Reconnects with backoff after every failure.
+pub(crate) async fn run_with_reconnect<T: ConnectedTask>(
+    task: &T,
+    settings: &AmqpSettings,
+    stop: &CancellationToken,
+) {
+    let mut backoff = Backoff::new(settings.initial_backoff, settings.max_backoff);
+    let mut outage_since = None;
+    metrics::gauge!(UP, "role" => T::NAME).set(0.0);
+    while !stop.is_cancelled() {
+        let connected = AtomicBool::new(false);
+        let status = ConnectionStatus { task: T::NAME, outage_since, connected };
+        let started = Instant::now();
+        let end = connect_and_serve(task, settings, &status, stop).await;
+        metrics::gauge!(UP, "role" => T::NAME).set(0.0);
+        let Err(error) = end else { return };
+
+        if status.connected.into_inner() {
+            outage_since = None;
+            // A connection that is lost at once must not reset the backoff, or the loop would be hot.
+            if started.elapsed() > settings.max_backoff {
+                backoff.reset();
+            }
+        }
+        let retry_in = backoff.next_delay();
+        if outage_since.is_none() {
+            outage_since = Some(Instant::now());
+            metrics::counter!(OUTAGES, "role" => T::NAME).increment(1);
+            let error = &error as &dyn Error;
+            warn!(role = T::NAME, error, ?retry_in, "RabbitMQ connection lost; reconnecting");
+        } else {
+            let error = &error as &dyn Error;
+            debug!(role = T::NAME, error, ?retry_in, "cannot reconnect to RabbitMQ yet");
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(retry_in) => {}
+        }
+    }
+}
+
+async fn connect_and_serve<T: ConnectedTask>(
+    task: &T,
+    settings: &AmqpSettings,
+    status: &ConnectionStatus,
+    stop: &CancellationToken,
+) -> Result<(), ConnectionError> {
+    let connection = tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        opened = OneShotConnection::open(settings, T::NAME) => opened?,
+    };
+    let end = task.serve(connection.connection(), status, stop).await;
+    connection.close().await;
+    end
+}

@@ -1,0 +1,210 @@
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures_util::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
+
+use super::frame_sanitizer::{HEADER, METHOD, sanitize};
+
+/// The stream of a broker connection, with all frames sanitized on the way in.
+///
+/// Frames with methods and properties are passed on when they are complete, as a string may span two
+/// reads. Bodies, most of the traffic, are passed on as they arrive.
+pub(super) struct SanitizedStream<S> {
+    stream: S,
+    abort: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Dropped when the broker's side has ended, at the latest with this stream. Cancels `ended`.
+    ended_guard: Option<DropGuard>,
+    buffer: Vec<u8>,
+    /// `buffer[begin..ready]` is sanitized and not passed on yet.
+    begin: usize,
+    ready: usize,
+    /// `buffer[ready..end]` is received and not sanitized yet.
+    end: usize,
+    /// How many more bytes of the current frame are passed on as they arrive.
+    body: usize,
+}
+
+impl<S> SanitizedStream<S> {
+    const INITIAL_BUFFER: usize = 64 * 1024;
+    /// Type, channel and size.
+    const FRAME_HEAD: usize = 7;
+    /// The frame-end byte.
+    const FRAME_TAIL: usize = 1;
+    /// A larger frame cannot be a method or properties, whatever frame size was negotiated.
+    const MAX_FRAME: usize = 1 << 20;
+
+    /// Reads fail once `abort` is cancelled and no data is available. `ended` is cancelled when the broker
+    /// closes its side or the stream is dropped.
+    pub(super) fn new(stream: S, abort: CancellationToken, ended: CancellationToken) -> Self {
+        Self {
+            stream,
+            abort: Box::pin(abort.cancelled_owned()),
+            ended_guard: Some(ended.drop_guard()),
+            buffer: vec![0; Self::INITIAL_BUFFER],
+            begin: 0,
+            ready: 0,
+            end: 0,
+            body: 0,
+        }
+    }
+
+    /// Sanitizes the complete frames in the buffer. Returns how many bytes the next frame takes if it
+    /// must be complete and is not, else 0.
+    fn advance(&mut self) -> usize {
+        loop {
+            let passed_on = self.body.min(self.end - self.ready);
+            self.ready += passed_on;
+            self.body -= passed_on;
+            let rest = &mut self.buffer[self.ready..self.end];
+            if self.body > 0 || rest.is_empty() {
+                return 0;
+            }
+            let [frame_type, _, _, size @ ..] = rest else { return Self::FRAME_HEAD };
+            let Some((size, _)) = size.split_first_chunk() else { return Self::FRAME_HEAD };
+            let size = usize::try_from(u32::from_be_bytes(*size)).unwrap_or(usize::MAX);
+            let whole = size.saturating_add(Self::FRAME_HEAD + Self::FRAME_TAIL);
+            let frame_type = *frame_type;
+            if !matches!(frame_type, METHOD | HEADER) || size > Self::MAX_FRAME {
+                self.body = whole;
+            } else if rest.len() < whole {
+                return whole;
+            } else {
+                sanitize(frame_type, &mut rest[Self::FRAME_HEAD..Self::FRAME_HEAD + size]);
+                self.ready += whole;
+            }
+        }
+    }
+
+    /// Makes room for a frame of `whole` bytes. Called when all ready bytes are passed on.
+    fn make_room(&mut self, whole: usize) {
+        self.buffer.copy_within(self.begin..self.end, 0);
+        self.end -= self.begin;
+        (self.begin, self.ready) = (0, 0);
+        if self.buffer.len() < whole {
+            self.buffer.resize(whole, 0);
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for SanitizedStream<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        out: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        while this.begin == this.ready {
+            let whole = this.advance();
+            if this.begin < this.ready {
+                break;
+            }
+            this.make_room(whole);
+            let room = &mut this.buffer[this.end..];
+            let Poll::Ready(read) = Pin::new(&mut this.stream).poll_read(context, room) else {
+                ready!(this.abort.as_mut().poll(context));
+                return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+            };
+            match read {
+                Ok(read) if read > 0 => this.end += read,
+                end => {
+                    this.ended_guard = None;
+                    return Poll::Ready(end);
+                }
+            }
+        }
+        let passed_on = out.len().min(this.ready - this.begin);
+        out[..passed_on].copy_from_slice(&this.buffer[this.begin..this.begin + passed_on]);
+        this.begin += passed_on;
+        Poll::Ready(Ok(passed_on))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for SanitizedStream<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(context, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_close(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::io::{AsyncReadExt as _, Cursor};
+
+    use super::*;
+
+    fn frame(frame_type: u8, payload: &[u8]) -> Vec<u8> {
+        let size = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        [&[frame_type, 0, 1][..], &size, payload, &[0xce]].concat()
+    }
+
+    fn deliver(routing_key: &[u8]) -> Vec<u8> {
+        let length = [u8::try_from(routing_key.len()).unwrap()];
+        let method = [0, 60, 0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0];
+        frame(METHOD, &[&method[..], &length, routing_key].concat())
+    }
+
+    fn sanitized<S>(stream: S) -> SanitizedStream<S> {
+        SanitizedStream::new(stream, CancellationToken::new(), CancellationToken::new())
+    }
+
+    /// A stream that returns at most that many bytes per read.
+    struct SlowStream(Cursor<Vec<u8>>, usize);
+
+    impl AsyncRead for SlowStream {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            out: &mut [u8],
+        ) -> Poll<io::Result<usize>> {
+            let max = out.len().min(self.1);
+            Pin::new(&mut self.0).poll_read(context, &mut out[..max])
+        }
+    }
+
+    #[tokio::test]
+    async fn frames_are_sanitized_however_reads_split_them() {
+        let body = frame(3, &vec![0xff; 100_000]);
+        let largest = frame(METHOD, &[&[0, 60, 0, 60, 0][..], &vec![0; 100_000]].concat());
+        let sent = [deliver(b"\xff"), body.clone(), largest.clone(), frame(8, b""), deliver(b"a")];
+        let expected = [deliver(b"?"), body, largest, frame(8, b""), deliver(b"a")].concat();
+        for size in [1, 6, 7, 8, 100, 65_536, 1_000_000] {
+            let mut stream = sanitized(SlowStream(Cursor::new(sent.concat()), size));
+            let mut read = vec![];
+            stream.read_to_end(&mut read).await.unwrap();
+            assert!(read == expected, "in reads of {size}");
+        }
+    }
+
+    #[tokio::test]
+    async fn other_protocols_are_passed_on_unchanged() {
+        for sent in
+            [b"AMQP\x01\x01\x00\x0aand more".to_vec(), b"HTTP/1.1 400 Bad Request\r\n".to_vec()]
+        {
+            let mut stream = sanitized(Cursor::new(sent.clone()));
+            let mut read = vec![];
+            stream.read_to_end(&mut read).await.unwrap();
+            assert_eq!(read, sent);
+        }
+    }
+}

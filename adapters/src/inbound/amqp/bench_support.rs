@@ -1,0 +1,14 @@
+use lapin::BasicProperties;
+
+use super::message::{Envelope, Incoming, InvalidMessage};
+
+/// Opens a message as [`Ingest`](super::Ingest) does. It counts as published to the exchange
+/// `belfry.ingest` and consumed from the queue of that name.
+pub fn open<'a>(
+    body: &'a [u8],
+    routing_key: &'a str,
+    properties: &'a BasicProperties,
+) -> Result<Envelope<'a>, InvalidMessage> {
+    let message = Incoming { body, exchange: "belfry.ingest", routing_key, properties };
+    Envelope::open(&message, "belfry.ingest")
+}

@@ -1,0 +1,256 @@
+use std::collections::BTreeMap;
+
+use lapin::BasicProperties;
+use lapin::message::Delivery;
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+
+use super::super::headers::{self, attempts, text_of, with_headers};
+use super::super::message::{Incoming, claimed_pattern};
+
+/// A message in the dead queue.
+#[derive(Clone)]
+pub struct DeadLetter {
+    position: u32,
+    tag: u64,
+    pattern: Option<String>,
+    properties: BasicProperties,
+    body: Vec<u8>,
+}
+
+impl DeadLetter {
+    pub(super) fn new(delivery: Delivery, position: u32, ingest_queue: &str) -> Self {
+        // A message that was published directly to the dead queue has no original exchange and routing key.
+        let by_belfry = text_of_properties(&delivery.properties, headers::ROUTING_KEY).is_some();
+        let mut incoming = Incoming::from(&delivery);
+        if !by_belfry {
+            (incoming.exchange, incoming.routing_key) = ("", "");
+        }
+        let pattern = claimed_pattern(&incoming, ingest_queue);
+        let Delivery { delivery_tag: tag, properties, data: body, .. } = delivery;
+        Self { position, tag, pattern, properties, body }
+    }
+
+    pub(super) fn tag(&self) -> u64 {
+        self.tag
+    }
+
+    /// Its position in the queue, 1 for the oldest.
+    pub fn position(&self) -> u32 {
+        self.position
+    }
+
+    /// The value of a [`FailureReason`](super::super::FailureReason). It may be unknown if another version
+    /// of Belfry wrote it, and absent if the message was published directly to the dead queue.
+    pub fn reason(&self) -> Option<&str> {
+        self.text(headers::REASON)
+    }
+
+    /// The error's text.
+    pub fn error(&self) -> Option<&str> {
+        self.text(headers::ERROR)
+    }
+
+    /// How often it failed.
+    pub fn attempts(&self) -> u32 {
+        attempts(&self.properties)
+    }
+
+    /// When it failed for the first time, RFC 3339.
+    pub fn first_failed_at(&self) -> Option<&str> {
+        self.text(headers::FIRST_FAILED_AT)
+    }
+
+    /// When it failed last, RFC 3339.
+    pub fn last_failed_at(&self) -> Option<&str> {
+        self.text(headers::LAST_FAILED_AT)
+    }
+
+    /// The pattern in its body, or else its routing key or `type`. It may be unknown to Belfry.
+    pub fn pattern(&self) -> Option<&str> {
+        self.pattern.as_deref()
+    }
+
+    /// The AMQP `message_id`.
+    pub fn message_id(&self) -> Option<&str> {
+        self.properties.message_id().as_ref().map(ShortString::as_str)
+    }
+
+    /// The body, unchanged.
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// Name and value of each AMQP property that is set, without the headers.
+    pub fn properties(&self) -> Vec<(&'static str, String)> {
+        let it = &self.properties;
+        let text = |value: &Option<ShortString>| value.as_ref().map(ToString::to_string);
+        let all = [
+            ("content_type", text(it.content_type())),
+            ("content_encoding", text(it.content_encoding())),
+            ("delivery_mode", it.delivery_mode().map(|mode| mode.to_string())),
+            ("priority", it.priority().map(|priority| priority.to_string())),
+            ("correlation_id", text(it.correlation_id())),
+            ("reply_to", text(it.reply_to())),
+            ("expiration", text(it.expiration())),
+            ("message_id", text(it.message_id())),
+            ("timestamp", it.timestamp().map(|at| at.to_string())),
+            ("type", text(it.kind())),
+            ("user_id", text(it.user_id())),
+            ("app_id", text(it.app_id())),
+            ("cluster_id", text(it.cluster_id())),
+        ];
+        all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+    }
+
+    /// Name and value of each header, sorted by name.
+    pub fn headers(&self) -> Vec<(String, String)> {
+        let Some(table) = self.properties.headers() else { return vec![] };
+        let table = table.into_iter();
+        table.map(|(name, value)| (name.to_string(), display(value))).collect()
+    }
+
+    /// The original properties, to publish it again as that user.
+    pub(super) fn original_properties(&self, user: &str) -> BasicProperties {
+        let mut headers = BTreeMap::new();
+        if let Some(table) = self.properties.headers() {
+            headers.clone_from(table.inner());
+        }
+        let used_exchange = self.text(headers::EXCHANGE).is_some_and(|it| !it.is_empty());
+        headers.retain(|name, _| match name.as_str() {
+            headers::EXCHANGE | headers::ROUTING_KEY => used_exchange,
+            "CC" => false,
+            name => !name.starts_with(headers::PREFIX),
+        });
+        let properties = with_headers(&self.properties, FieldTable::from(headers));
+        match self.text(headers::USER_ID) {
+            Some(own) if own == user => properties.with_user_id(own.into()),
+            _ => properties,
+        }
+    }
+
+    fn text(&self, header: &str) -> Option<&str> {
+        text_of_properties(&self.properties, header)
+    }
+}
+
+fn text_of_properties<'a>(properties: &'a BasicProperties, header: &str) -> Option<&'a str> {
+    text_of(properties.headers().as_ref()?, header)
+}
+
+fn display(value: &AMQPValue) -> String {
+    let list = |all: Vec<String>| all.join(", ");
+    match value {
+        AMQPValue::LongString(text) => String::from_utf8_lossy(text.as_bytes()).into_owned(),
+        AMQPValue::ShortString(text) => text.to_string(),
+        AMQPValue::Boolean(it) => it.to_string(),
+        AMQPValue::ShortShortInt(it) => it.to_string(),
+        AMQPValue::ShortShortUInt(it) => it.to_string(),
+        AMQPValue::ShortInt(it) => it.to_string(),
+        AMQPValue::ShortUInt(it) => it.to_string(),
+        AMQPValue::LongInt(it) => it.to_string(),
+        AMQPValue::LongUInt(it) => it.to_string(),
+        AMQPValue::LongLongInt(it) => it.to_string(),
+        AMQPValue::Timestamp(it) => it.to_string(),
+        AMQPValue::Float(it) => it.to_string(),
+        AMQPValue::Double(it) => it.to_string(),
+        AMQPValue::DecimalValue(it) => format!("{it:?}"),
+        AMQPValue::ByteArray(bytes) => format!("{} bytes", bytes.len()),
+        AMQPValue::Void => String::new(),
+        AMQPValue::FieldArray(all) => {
+            format!("[{}]", list(all.as_slice().iter().map(display).collect()))
+        }
+        AMQPValue::FieldTable(table) => {
+            let pairs =
+                table.into_iter().map(|(name, value)| format!("{name}: {}", display(value)));
+            format!("{{{}}}", list(pairs.collect()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUEUE: &str = "belfry.ingest";
+
+    fn text(text: &str) -> AMQPValue {
+        AMQPValue::LongString(text.into())
+    }
+
+    fn dead_letter(
+        properties: BasicProperties,
+        headers: &[(&str, AMQPValue)],
+        body: &str,
+    ) -> DeadLetter {
+        let headers = headers.iter().map(|(name, value)| ((*name).into(), value.clone()));
+        let headers = headers.collect::<BTreeMap<_, _>>();
+        let queue = "belfry.ingest.dead".into();
+        let mut delivery = Delivery::mock(1, "".into(), queue, false, body.into());
+        delivery.properties = properties.with_headers(headers.into());
+        DeadLetter::new(delivery, 1, QUEUE)
+    }
+
+    fn names(properties: &BasicProperties) -> Vec<&str> {
+        let headers = properties.headers().as_ref().unwrap();
+        headers.inner().keys().map(ShortString::as_str).collect()
+    }
+
+    #[test]
+    fn replayed_message_has_no_failure_headers() {
+        let failure_headers = [
+            ("x-belfry-reason", text("gave_up")),
+            ("x-belfry-attempts", AMQPValue::LongInt(6)),
+            ("x-belfry-exchange", text("")),
+            ("x-belfry-routing-key", text(QUEUE)),
+            ("x-belfry-expiration", text("100")),
+            ("x-belfry-user-id", text("shop")),
+            ("x-belfry-cc", text("elsewhere")),
+            ("x-app", text("svc")),
+        ];
+        let original = BasicProperties::default().with_message_id("m1".into());
+        let dead_letter = dead_letter(original, &failure_headers, "{}");
+        let sent = dead_letter.original_properties("belfry");
+        assert_eq!(names(&sent), ["x-app"]);
+        assert_eq!(sent.message_id().as_ref().unwrap().as_str(), "m1");
+        assert_eq!(
+            (sent.expiration(), sent.user_id(), sent.delivery_mode()),
+            (&None, &None, &Some(2))
+        );
+        // The broker accepts only the publisher's own user id.
+        assert_eq!(
+            dead_letter.original_properties("shop").user_id().as_ref().unwrap().as_str(),
+            "shop"
+        );
+    }
+
+    #[test]
+    fn replayed_message_keeps_its_original_routing_key() {
+        let failure_headers = [
+            ("x-belfry-exchange", text("shop")),
+            ("x-belfry-routing-key", text("notification.create")),
+        ];
+        let dead_letter = dead_letter(BasicProperties::default(), &failure_headers, "{}");
+        assert_eq!(
+            names(&dead_letter.original_properties("u")),
+            failure_headers.map(|(name, _)| name)
+        );
+        assert_eq!(dead_letter.pattern(), Some("notification.create"));
+    }
+
+    #[test]
+    fn pattern_is_found_in_body_or_properties() {
+        let direct = [("x-belfry-exchange", text("")), ("x-belfry-routing-key", text(QUEUE))];
+        let pattern = |properties: &BasicProperties, headers: &[_], body: &str| {
+            dead_letter(properties.clone(), headers, body).pattern().map(str::to_owned)
+        };
+        let plain = BasicProperties::default();
+        let typed = BasicProperties::default().with_type("a.b".into());
+        let nest = r#"{"pattern":"order.placed","data":{}}"#;
+        assert_eq!(pattern(&plain, &direct, nest).as_deref(), Some("order.placed"));
+        assert_eq!(pattern(&plain, &direct, "{}"), None);
+        assert_eq!(pattern(&typed, &direct, "not JSON").as_deref(), Some("a.b"));
+        assert_eq!(pattern(&plain, &[], "{}"), None, "published directly to the dead queue");
+        let event = r#"{"specversion":"1.0","type":"org.x","source":"/","id":"1","data":1}"#;
+        assert_eq!(pattern(&plain, &direct, event).as_deref(), Some("org.x"));
+    }
+}

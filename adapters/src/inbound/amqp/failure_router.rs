@@ -1,0 +1,117 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use belfry_application::ports::Clock;
+use lapin::message::Delivery;
+
+use super::headers::{attempts, with_failure};
+use super::reason::FailureReason;
+use crate::amqp::{ConfirmChannel, Publish, PublishError, Publisher, RequiredTopology, Topology};
+use crate::wire::Rfc3339;
+
+/// A message for a retry queue or the dead queue.
+pub(super) struct FailedMessage {
+    pub(super) delivery: Delivery,
+    /// [`FailureReason::Failed`] is for a retry queue, all others for the dead queue.
+    pub(super) reason: FailureReason,
+    pub(super) error: String,
+}
+
+impl FailedMessage {
+    pub(super) fn is_dead(&self) -> bool {
+        self.reason != FailureReason::Failed
+    }
+
+    fn queue<'a>(&self, topology: &'a Topology) -> &'a str {
+        if self.is_dead() {
+            topology.dead_queue()
+        } else {
+            topology.retry_queue(attempts(&self.delivery.properties) + 1)
+        }
+    }
+}
+
+/// Publishes failed messages to the retry queues and the dead queue.
+pub(super) struct FailureRouter {
+    channel: ConfirmChannel,
+    topology: Topology,
+    clock: Arc<dyn Clock>,
+}
+
+/// The result of [`FailureRouter::route`].
+pub(super) struct Routed {
+    pub(super) confirmed: Vec<FailedMessage>,
+    pub(super) unconfirmed: Vec<FailedMessage>,
+    /// Why messages are unconfirmed.
+    pub(super) error: Option<PublishError>,
+}
+
+impl FailureRouter {
+    pub(super) fn new(publisher: &Publisher, topology: Topology, clock: Arc<dyn Clock>) -> Self {
+        Self { channel: publisher.channel(RequiredTopology::RetryAndDead), topology, clock }
+    }
+
+    pub(super) async fn route(&self, messages: Vec<FailedMessage>) -> Routed {
+        // One publish per queue: a missing queue must not fail messages for the others.
+        let mut by_queue: BTreeMap<&str, Vec<FailedMessage>> = BTreeMap::new();
+        for message in messages {
+            by_queue.entry(message.queue(&self.topology)).or_default().push(message);
+        }
+        let mut routed = Routed { confirmed: vec![], unconfirmed: vec![], error: None };
+        for (queue, mut messages) in by_queue {
+            let publishes: Vec<_> =
+                messages.iter().map(|message| self.publish(queue, message)).collect();
+            let confirmation = self.channel.publish(&publishes).await;
+            routed.unconfirmed.extend(messages.split_off(confirmation.confirmed));
+            routed.confirmed.extend(messages);
+            routed.error = confirmation.error.or(routed.error);
+        }
+        routed
+    }
+
+    fn publish<'a>(&self, queue: &'a str, message: &'a FailedMessage) -> Publish<'a> {
+        let FailedMessage { delivery, reason, error } = message;
+        let now = Rfc3339(self.clock.now()).to_string();
+        Publish {
+            exchange: "",
+            routing_key: queue,
+            mandatory: true,
+            properties: with_failure(delivery, reason.as_str(), error, &now),
+            body: &delivery.data,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::BasicProperties;
+
+    use super::super::disposition::Disposition;
+    use super::super::headers;
+    use super::super::ingest_settings::IngestSettings;
+    use super::super::message_handler::HandlerError;
+    use super::*;
+
+    #[test]
+    fn message_passes_all_retry_queues_before_the_dead_queue() {
+        let topology = Topology::new(&crate::amqp::TopologySettings::new("a")).unwrap();
+        let settings = IngestSettings::default();
+        let mut queues = vec![];
+        let mut properties = BasicProperties::default();
+        for _ in 0..6 {
+            let mut delivery = Delivery::mock(1, "".into(), "".into(), false, vec![]);
+            delivery.properties = properties;
+            let result = Err(HandlerError::Failed("down".into()));
+            let attempts = attempts(&delivery.properties);
+            let disposition = Disposition::of(&result, attempts, &settings);
+            let reason = disposition.failure_reason().expect("it failed");
+            let message = FailedMessage { delivery, reason, error: "down".to_owned() };
+            queues.push(message.queue(&topology).to_owned());
+            properties = with_failure(&message.delivery, reason.as_str(), "down", "now");
+        }
+        let expected = ["retry.1s", "retry.5s", "retry.30s", "retry.120s", "retry.120s", "dead"];
+        assert_eq!(queues, expected.map(|rest| format!("belfry.ingest.{rest}")));
+        let headers = properties.headers().as_ref().unwrap();
+        assert_eq!(headers::text_of(headers, headers::REASON), Some("gave_up"));
+    }
+}

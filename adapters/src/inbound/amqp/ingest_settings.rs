@@ -1,0 +1,55 @@
+use std::time::Duration;
+
+/// How the ingest queue is consumed.
+#[derive(Debug, Clone)]
+pub struct IngestSettings {
+    /// How many unacknowledged messages the broker delivers. Together with the message size this bounds
+    /// the memory used.
+    pub prefetch: u16,
+    /// How many messages run in one batch at most.
+    pub batch_size: usize,
+    /// How long the first message of a batch waits for others.
+    pub linger: Duration,
+    /// How long the acknowledgement of a finished message may be delayed, to acknowledge several together.
+    /// If the connection is lost meanwhile, those messages are redelivered.
+    pub ack_delay: Duration,
+    /// How often a message may fail while others succeed. After that it goes to the dead queue.
+    pub max_attempts: u32,
+    /// How often a message may refer to something that does not exist yet. Together with the retry delays
+    /// this limits how far two messages may overtake each other: by default 36 seconds. After that an
+    /// error of the sender is more likely.
+    pub max_early_attempts: u32,
+    /// The delay after a failure of all messages. It doubles with each failure…
+    pub initial_backoff: Duration,
+    /// …up to this.
+    pub max_backoff: Duration,
+}
+
+impl Default for IngestSettings {
+    /// For store mode: batches are large because each costs a transaction, and stored messages are
+    /// acknowledged at once.
+    fn default() -> Self {
+        Self {
+            prefetch: 1_000,
+            batch_size: 500,
+            linger: Duration::from_millis(2),
+            ack_delay: Duration::ZERO,
+            max_attempts: 6,
+            max_early_attempts: 4,
+            initial_backoff: Duration::from_millis(50),
+            max_backoff: Duration::from_secs(5),
+        }
+    }
+}
+
+impl IngestSettings {
+    /// For forward mode: no message waits for others, and acknowledgements are delayed.
+    pub fn forwarding() -> Self {
+        Self {
+            prefetch: 1_000,
+            linger: Duration::ZERO,
+            ack_delay: Duration::from_millis(50),
+            ..Self::default()
+        }
+    }
+}

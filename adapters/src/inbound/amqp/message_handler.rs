@@ -1,0 +1,65 @@
+use std::hash::Hash;
+
+use belfry_application::ports::{Cause, PortError};
+use belfry_application::use_cases::CommandError;
+
+use super::message::{Envelope, InvalidMessage};
+
+/// Executes the messages of the ingest queue.
+pub trait MessageHandler: Send + Sync {
+    /// What one message asks for.
+    type Command: Clone + Send + Sync;
+
+    /// Commands with the same key run in the order of their messages.
+    type OrderingKey: Eq + Hash + Send;
+
+    /// The key that the command is ordered by.
+    fn ordering_key(command: &Self::Command) -> Self::OrderingKey;
+
+    /// Decodes the command of a message.
+    fn decode(&self, envelope: &Envelope<'_>) -> Result<Self::Command, InvalidMessage>;
+
+    /// Runs the commands in order and returns one result per command. After `Ok` the message can be
+    /// acknowledged.
+    fn run(
+        &self,
+        commands: Vec<Self::Command>,
+    ) -> impl Future<Output = Vec<Result<(), HandlerError>>> + Send;
+}
+
+/// Why a command had no effect.
+#[derive(Debug, thiserror::Error)]
+pub enum HandlerError {
+    /// The store or the broker is unavailable. The command is not at fault.
+    #[error("unavailable: {0}")]
+    Unavailable(#[source] Cause),
+    /// The store may be unavailable, or the command at fault. Only the results of other commands tell which.
+    #[error("failed: {0}")]
+    Failed(#[source] Cause),
+    /// The command is rejected and would be rejected again.
+    #[error("rejected: {0}")]
+    Rejected(#[source] Cause),
+    /// The command refers to something that does not exist yet. It does not block other commands, and
+    /// the rest of it is already done.
+    #[error(transparent)]
+    TooEarly(Cause),
+}
+
+impl From<PortError> for HandlerError {
+    fn from(error: PortError) -> Self {
+        match error {
+            PortError::Unavailable(cause) => Self::Unavailable(cause),
+            PortError::Failed(cause) => Self::Failed(cause),
+            PortError::Rejected(cause) => Self::Rejected(cause),
+        }
+    }
+}
+
+impl From<CommandError> for HandlerError {
+    fn from(error: CommandError) -> Self {
+        match error {
+            CommandError::Port(error) => error.into(),
+            unknown @ CommandError::UnknownIds(_) => Self::TooEarly(unknown.into()),
+        }
+    }
+}

@@ -1,0 +1,72 @@
+use super::message::InvalidMessage;
+
+/// Why a message is in a retry queue or in the dead queue: its header `x-belfry-reason`. The header
+/// `x-belfry-error` has the error's text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureReason {
+    /// `unreadable`: not UTF-8, not JSON, or too large.
+    Unreadable,
+    /// `unknown_pattern`: the pattern is unknown or missing.
+    UnknownPattern,
+    /// `invalid`: a field is missing or wrong.
+    Invalid,
+    /// `rejected`: the store rejects it.
+    Rejected,
+    /// `failed`: it failed although others succeeded, or it came too early. It will be retried.
+    Failed,
+    /// `gave_up`: it failed as often as allowed.
+    GaveUp,
+    /// `unknown_notification`: it marks a notification as read that the inbox never had, also after
+    /// retries.
+    UnknownNotification,
+}
+
+impl FailureReason {
+    const ALL: [Self; 7] = [
+        Self::Unreadable,
+        Self::UnknownPattern,
+        Self::Invalid,
+        Self::Rejected,
+        Self::Failed,
+        Self::GaveUp,
+        Self::UnknownNotification,
+    ];
+
+    /// Parses the header's value.
+    pub fn parse(raw: &str) -> Result<Self, UnknownReason> {
+        Self::ALL.into_iter().find(|it| it.as_str() == raw).ok_or(UnknownReason)
+    }
+
+    /// The header's value.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreadable => "unreadable",
+            Self::UnknownPattern => "unknown_pattern",
+            Self::Invalid => "invalid",
+            Self::Rejected => "rejected",
+            Self::Failed => "failed",
+            Self::GaveUp => "gave_up",
+            Self::UnknownNotification => "unknown_notification",
+        }
+    }
+}
+
+/// The text is not a [`FailureReason`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the reasons of dead letters are unreadable, unknown_pattern, invalid, rejected, gave_up and \
+     unknown_notification"
+)]
+pub struct UnknownReason;
+
+impl From<&InvalidMessage> for FailureReason {
+    fn from(error: &InvalidMessage) -> Self {
+        match error {
+            InvalidMessage::TooLarge(_) | InvalidMessage::NotUtf8 | InvalidMessage::NotJson(_) => {
+                Self::Unreadable
+            }
+            InvalidMessage::NoPattern | InvalidMessage::UnknownPattern(_) => Self::UnknownPattern,
+            InvalidMessage::NoData | InvalidMessage::Field(_) => Self::Invalid,
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Origins that operators allow, exactly or by a pattern.
+
+use std::str::FromStr;
+
+use super::origin::Origin;
+
+/// An origin that may call this server: `https://app.example.org`, `capacitor://localhost`, or a pattern
+/// such as `https://*.preview.example.org`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AllowedOrigin {
+    /// In lower case.
+    scheme: String,
+    host: AllowedHost,
+    port: Option<u16>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum AllowedHost {
+    /// In lower case.
+    Exact(String),
+    /// In lower case and with the leading dot: one or more labels must precede it.
+    Subdomains(String),
+}
+
+/// The text is not an [`AllowedOrigin`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidOrigin {
+    /// No scheme or host, or another part besides the port.
+    #[error(
+        "an origin is a scheme, a host and optionally a port, without a path: https://app.example.org, \
+         http://localhost:5173, capacitor://localhost"
+    )]
+    Malformed,
+    /// The text `null`.
+    #[error(
+        "null is the origin of every sandboxed page and of local files, so it would allow any page; \
+         serve the page from an origin of its own"
+    )]
+    Null,
+    /// A `*` that is not the leftmost part of the host.
+    #[error(
+        "* stands for the leftmost labels of a host only, as in https://*.preview.example.org; \
+         list other origins one by one"
+    )]
+    Wildcard,
+}
+
+impl FromStr for AllowedOrigin {
+    type Err = InvalidOrigin;
+
+    fn from_str(raw: &str) -> Result<Self, InvalidOrigin> {
+        if raw.eq_ignore_ascii_case("null") {
+            return Err(InvalidOrigin::Null);
+        }
+        let Some((before, after)) = raw.split_once('*') else {
+            let origin = Origin::parse(raw).ok_or(InvalidOrigin::Malformed)?;
+            let host = AllowedHost::Exact(origin.host.to_ascii_lowercase());
+            return Ok(Self::new(&origin, host));
+        };
+        if !before.ends_with("://") || !after.starts_with('.') || after.contains('*') {
+            return Err(InvalidOrigin::Wildcard);
+        }
+        // Parse an example that matches the pattern.
+        let example = format!("{before}any{after}");
+        let origin = Origin::parse(&example).ok_or(InvalidOrigin::Malformed)?;
+        let suffix = origin.host.strip_prefix("any").filter(|it| has_labels(&it[1..]));
+        let suffix = suffix.ok_or(InvalidOrigin::Malformed)?;
+        Ok(Self::new(&origin, AllowedHost::Subdomains(suffix.to_ascii_lowercase())))
+    }
+}
+
+impl AllowedOrigin {
+    fn new(origin: &Origin<'_>, host: AllowedHost) -> Self {
+        Self { scheme: origin.scheme.to_ascii_lowercase(), host, port: origin.port }
+    }
+
+    pub(super) fn matches(&self, origin: &Origin<'_>) -> bool {
+        self.scheme.eq_ignore_ascii_case(origin.scheme)
+            && self.port == origin.port
+            && self.host.matches(origin.host)
+    }
+}
+
+impl AllowedHost {
+    fn matches(&self, host: &str) -> bool {
+        match self {
+            Self::Exact(allowed) => allowed.eq_ignore_ascii_case(host),
+            Self::Subdomains(suffix) => {
+                let labels = host.len().checked_sub(suffix.len()).map(|at| host.split_at(at));
+                labels.is_some_and(|(labels, rest)| {
+                    rest.eq_ignore_ascii_case(suffix) && has_labels(labels)
+                })
+            }
+        }
+    }
+}
+
+/// Whether `host` consists of one or more DNS labels.
+fn has_labels(host: &str) -> bool {
+    host.split('.').all(|label| !label.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allows(pattern: &str, sent: &str) -> bool {
+        let allowed: AllowedOrigin =
+            pattern.parse().unwrap_or_else(|error| panic!("{pattern}: {error}"));
+        Origin::parse(sent).is_some_and(|sent| allowed.matches(&sent))
+    }
+
+    #[test]
+    fn allowed_origin_matches_scheme_host_and_port() {
+        for same in [
+            "https://app.example.org",
+            "http://localhost:5173",
+            "http://[::1]:8080",
+            "capacitor://localhost",
+            "ionic://localhost",
+            "tauri://localhost",
+            "app://-",
+            "app://obsidian.md",
+            "chrome-extension://abcdefghijklmnopabcdefghijklmnop",
+            "moz-extension://0c8e2b5c-7a1d-4d57-9b44-bd3f1b5d2f5e",
+            "file://",
+        ] {
+            assert!(allows(same, same), "{same}");
+        }
+        for (allowed, sent) in [
+            ("https://app.example.org", "http://app.example.org"),
+            ("https://app.example.org", "https://app.example.org:8443"),
+            ("https://app.example.org:8443", "https://app.example.org"),
+            ("https://app.example.org", "https://example.org"),
+            ("https://app.example.org", "https://app.example.org.evil.org"),
+            ("capacitor://localhost", "ionic://localhost"),
+            ("capacitor://localhost", "http://localhost"),
+            ("https://app.example.org", "null"),
+            ("https://app.example.org", "https://app.example.org/"),
+            ("https://app.example.org", "https://app.example.org@evil.org"),
+        ] {
+            assert!(!allows(allowed, sent), "{allowed} {sent}");
+        }
+    }
+
+    #[test]
+    fn case_and_default_port_make_no_difference() {
+        for (allowed, sent) in [
+            ("https://app.example.org:443", "https://app.example.org"),
+            ("https://app.example.org", "https://app.example.org:443"),
+            ("http://app.example.org:80", "http://app.example.org"),
+            ("HTTPS://App.Example.org", "https://app.example.org"),
+            ("capacitor://localhost", "Capacitor://LOCALHOST"),
+            ("https://*.Example.org:443", "https://a.example.ORG"),
+        ] {
+            assert!(allows(allowed, sent), "{allowed} {sent}");
+        }
+        assert!(!allows("https://app.example.org", "https://app.example.org:80"));
+        assert!(!allows("app://x:443", "app://x"), "only http and https have default ports");
+    }
+
+    #[test]
+    fn pattern_matches_subdomains_and_not_the_host_itself() {
+        let pattern = "https://*.preview.example.org";
+        for sent in ["https://pr-7.preview.example.org", "https://a.b.preview.example.org"] {
+            assert!(allows(pattern, sent), "{sent}");
+        }
+        for sent in [
+            "https://preview.example.org",
+            "https://.preview.example.org",
+            "https://a..preview.example.org",
+            "https://.a.preview.example.org",
+            "https://evilpreview.example.org",
+            "https://a.preview.example.org.evil.org",
+            "https://a.preview.example.org:8443",
+            "http://a.preview.example.org",
+            "https://evil.org/.preview.example.org",
+        ] {
+            assert!(!allows(pattern, sent), "{sent}");
+        }
+        assert!(allows("http://*.localhost:3000", "http://a.localhost:3000"));
+    }
+
+    #[test]
+    fn invalid_origin_is_rejected_with_its_reason() {
+        for raw in [
+            "",
+            "app.example.org",
+            "https://",
+            "https://app.example.org/",
+            "https://a.b/c",
+            "https://a.b?c",
+            "https://a.b#c",
+            "https://user@example.org",
+            "https://a b",
+            "https://a.b:",
+            "https://a.b:+1",
+            "https://a.b:65536",
+            "https://a.b:1:2",
+            "https://[::1",
+            "https://[::g]",
+            "https://::1",
+            "https://[::1]x",
+            "https://bücher.example",
+            "1s://a.b",
+            "https://*.",
+            "https://*..example.org",
+            "https://*.example.org/",
+        ] {
+            assert_eq!(raw.parse::<AllowedOrigin>(), Err(InvalidOrigin::Malformed), "{raw}");
+        }
+        for raw in ["*", "https://*", "https://a.*.example.org", "https://*.*.org", "*.example.org"]
+        {
+            assert_eq!(raw.parse::<AllowedOrigin>(), Err(InvalidOrigin::Wildcard), "{raw}");
+        }
+        for raw in ["https://a*.example.org", "https://*example.org", "https://example.org:*"] {
+            assert_eq!(raw.parse::<AllowedOrigin>(), Err(InvalidOrigin::Wildcard), "{raw}");
+        }
+        assert_eq!("null".parse::<AllowedOrigin>(), Err(InvalidOrigin::Null));
+    }
+}

@@ -1,0 +1,100 @@
+//! Authentication and authorization of a request's caller.
+
+use std::marker::PhantomData;
+
+use axum::extract::{FromRef, FromRequestParts};
+use belfry_application::access::Action;
+use belfry_application::access::AuthError;
+use belfry_application::ports::{BearerToken, Claims};
+use belfry_application::use_cases::SignIn;
+use belfry_domain::UserId;
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use http::request::Parts;
+use tracing::Span;
+
+use super::limits::RequestLimits;
+use super::problem::Problem;
+use crate::limits::WorkPermit;
+
+/// A caller whose token is valid and allows the action `A`. Extracting it also applies the rate limits.
+pub(super) struct Authorized<A> {
+    claims: Claims,
+    /// Held until the handler returns.
+    _work: Option<WorkPermit>,
+    action: PhantomData<A>,
+}
+
+/// An [`Action`] as a type: a handler's signature states what the token must allow.
+pub(super) trait RequiredAction {
+    const ACTION: Action;
+}
+
+macro_rules! required_actions {
+    ($($action:ident),+) => {
+        $(
+            pub(super) struct $action;
+
+            impl RequiredAction for $action {
+                const ACTION: Action = Action::$action;
+            }
+        )+
+    };
+}
+
+required_actions!(ReadInbox, ChangeInbox, Create, Revoke);
+
+impl<A> Authorized<A> {
+    /// The caller's user id. A caller may access this user's inbox and no other.
+    pub(super) fn user(&self) -> &UserId {
+        &self.claims.user
+    }
+}
+
+impl<S, A> FromRequestParts<S> for Authorized<A>
+where
+    S: Send + Sync,
+    SignIn: FromRef<S>,
+    RequestLimits: FromRef<S>,
+    A: RequiredAction + Send,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let (sign_in, limits) = (SignIn::from_ref(state), RequestLimits::from_ref(state));
+        let claims = match authenticate(&sign_in, &parts.headers).await {
+            Ok(claims) => claims,
+            Err(refusal) => {
+                limits.count_anonymous(&parts.extensions)?;
+                return Err(refusal.into());
+            }
+        };
+        Span::current().record("user", claims.user.as_str());
+        let allowed = sign_in.access().check(&claims, A::ACTION);
+        if A::ACTION == Action::Create && allowed.is_ok() {
+            limits.count_write(&claims.user)?;
+            return Ok(Self { claims, _work: None, action: PhantomData });
+        }
+        limits.count_request(&claims.user)?;
+        allowed?;
+        let work = limits.acquire_work(&claims.user).await?;
+        Ok(Self { claims, _work: Some(work), action: PhantomData })
+    }
+}
+
+async fn authenticate(sign_in: &SignIn, headers: &HeaderMap) -> Result<Claims, AuthError> {
+    sign_in.run(bearer_token(headers)?).await
+}
+
+/// The token of the `Authorization` header. Several such headers are rejected: they could name different
+/// users.
+fn bearer_token(headers: &HeaderMap) -> Result<Option<BearerToken>, AuthError> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let (value, more) = (values.next(), values.next());
+    let text = match (value.map(|value| value.to_str()), more) {
+        (None, _) => return Ok(None),
+        (Some(Ok(text)), None) => text,
+        _ => return Err(AuthError::TokenInvalid),
+    };
+    Ok(BearerToken::parse(text)?)
+}

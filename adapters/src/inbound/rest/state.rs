@@ -1,0 +1,65 @@
+//! What handlers get from the router: use cases, limits and settings.
+
+use std::time::Duration;
+
+use axum::extract::FromRef;
+use belfry_application::use_cases::{
+    CountUnread, CreateNotification, DeleteNotification, GetNotification, ListInbox, MarkAllRead,
+    MarkRead, RevokeTokens, SignIn,
+};
+
+use super::base_path::BasePath;
+use super::cors::Cors;
+use super::draft_factory::DraftFactory;
+use super::limits::RequestLimits;
+use super::readiness::Readiness;
+
+/// The router's state. Handlers extract single fields.
+#[derive(Clone, FromRef)]
+#[expect(missing_docs, reason = "the types say it")]
+pub struct RestParts {
+    pub sign_in: SignIn,
+    pub create: CreateNotification,
+    pub drafts: DraftFactory,
+    pub use_cases: RestUseCases,
+    pub revoke_tokens: RevokeTokens,
+    pub readiness: Readiness,
+    pub limits: RequestLimits,
+    pub settings: RestSettings,
+}
+
+/// The use cases for users and their own inbox.
+#[derive(Clone)]
+#[expect(missing_docs, reason = "each field is named after its use case")]
+pub struct RestUseCases {
+    pub list: ListInbox,
+    pub get: GetNotification,
+    pub count_unread: CountUnread,
+    pub mark_read: MarkRead,
+    pub mark_all_read: MarkAllRead,
+    pub delete: DeleteNotification,
+}
+
+/// Settings of the REST routes.
+#[derive(Debug, Clone)]
+pub struct RestSettings {
+    /// Maximum size of a request body, in bytes.
+    pub max_body: usize,
+    /// Maximum time for a request, including the time to receive its body.
+    pub request_timeout: Duration,
+    /// Which web pages of other origins may call these routes.
+    pub cors: Cors,
+    /// The prefix of all paths.
+    pub base_path: BasePath,
+}
+
+impl Default for RestSettings {
+    fn default() -> Self {
+        Self {
+            max_body: 1024 * 1024,
+            request_timeout: Duration::from_secs(30),
+            cors: Cors::default(),
+            base_path: BasePath::default(),
+        }
+    }
+}

@@ -1,0 +1,53 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use belfry_application::ports::Device as _;
+use belfry_application::session::Session;
+use belfry_application::use_cases::CatchUpPlan;
+use parking_lot::Mutex;
+use tokio::sync::MutexGuard;
+
+use super::message_limiter::MessageLimiter;
+use crate::limits::PerSecond;
+use crate::outbound::socketio::SocketIoDevice;
+
+/// A device in one namespace.
+pub(super) struct DeviceSession {
+    pub(super) session: Arc<Session<SocketIoDevice>>,
+    pub(super) limiter: MessageLimiter,
+    /// The replay that follows the connect; taken when the replay starts.
+    plan: Mutex<Option<Box<CatchUpPlan>>>,
+    /// Held while a message that reads many notifications is processed.
+    large_reply: tokio::sync::Mutex<()>,
+}
+
+impl DeviceSession {
+    pub(super) fn new(
+        session: Arc<Session<SocketIoDevice>>,
+        plan: CatchUpPlan,
+        messages: Option<PerSecond>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            session,
+            limiter: MessageLimiter::new(messages),
+            plan: Mutex::new(Some(Box::new(plan))),
+            large_reply: tokio::sync::Mutex::default(),
+        })
+    }
+
+    pub(super) fn take_plan(&self) -> Option<Box<CatchUpPlan>> {
+        self.plan.lock().take()
+    }
+
+    /// Waits until the device has read everything that was sent to it and no other large reply is in progress.
+    /// Because the guard is held until the reply is sent, the server never queues more than one large reply per
+    /// device.
+    pub(super) async fn large_reply_turn(&self) -> MutexGuard<'_, ()> {
+        const CHECK_EVERY: Duration = Duration::from_millis(20);
+        let turn = self.large_reply.lock().await;
+        while self.session.device().queued() > 0 {
+            tokio::time::sleep(CHECK_EVERY).await;
+        }
+        turn
+    }
+}

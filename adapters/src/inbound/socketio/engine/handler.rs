@@ -1,0 +1,61 @@
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use http::Request;
+use tokio::time::Instant;
+
+use crate::outbound::socketio::PacketSender;
+
+/// The protocol on top of Engine.IO.
+pub trait EngineService: Send + Sync + 'static {
+    /// Data from the request that opens a session.
+    type Request: Send + 'static;
+    /// The service's part of one session.
+    type Handler: EngineHandler;
+
+    /// Reads the request that opens a session.
+    fn read_request(&self, request: &Request<Body>) -> Self::Request;
+
+    /// That request opened a session.
+    fn open(&self, request: Self::Request, sender: Arc<PacketSender>) -> Self::Handler;
+}
+
+/// The service's part of one session. It is dropped when the session ends.
+pub trait EngineHandler: Send + 'static {
+    /// Receives a message of the client.
+    fn receive(&mut self, message: EngineMessage) -> Result<Received, Violation>;
+
+    /// Ready when another message may be received. A handler that is not ready must wake the session's task later.
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// When [`on_deadline`](Self::on_deadline) must be called, unless the deadline has moved by then.
+    fn deadline(&self) -> Option<Instant>;
+
+    /// The deadline has passed. The session ends on an `Err`.
+    fn on_deadline(&mut self) -> Result<(), Violation>;
+
+    /// The client did not answer a ping in time. `has_backlog` is whether it also left packets unread.
+    fn on_ping_timeout(&self, has_backlog: bool);
+}
+
+/// A message of a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are sufficient")]
+pub enum EngineMessage {
+    Text(String),
+    Binary(Vec<u8>),
+}
+
+/// How the rate of a message is limited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Received {
+    /// The handler limits the rate of events itself.
+    Event,
+    /// The session limits the rate of everything else, such as CONNECTs, pings, acknowledgements and fragments.
+    Control,
+}
+
+/// The client violated the protocol or missed a deadline. Its session ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Violation;

@@ -1,0 +1,37 @@
+use std::time::Duration;
+
+/// The settings of Engine.IO sessions.
+#[derive(Debug, Clone, Copy)]
+pub struct EngineSettings {
+    /// How often a client is pinged.
+    pub ping_interval: Duration,
+    /// How long a client may take to answer a ping.
+    pub ping_timeout: Duration,
+    /// How long an upgrade to a WebSocket may take. After that the session continues polling.
+    pub upgrade_timeout: Duration,
+    /// The largest message of a client, in bytes; by polling, the largest body of a request.
+    pub max_payload: usize,
+    /// How long the body of a request may take to arrive.
+    pub body_timeout: Duration,
+    /// How many packets may be queued for a client that does not read.
+    pub queue: usize,
+    /// How many bytes may be queued for a client that does not read.
+    pub queue_bytes: usize,
+    /// The maximum number of sessions that were opened by polling, including upgraded ones.
+    pub polling_sessions: usize,
+}
+
+impl Default for EngineSettings {
+    fn default() -> Self {
+        Self {
+            ping_interval: Duration::from_secs(25),
+            ping_timeout: Duration::from_secs(20),
+            upgrade_timeout: Duration::from_secs(10),
+            max_payload: 256 * 1024,
+            body_timeout: Duration::from_secs(10),
+            queue: 512,
+            queue_bytes: 1024 * 1024,
+            polling_sessions: 20_000,
+        }
+    }
+}

@@ -1,0 +1,32 @@
+use std::sync::Arc;
+
+use belfry_application::use_cases::{
+    CountUnread, DeleteNotification, ListInbox, MarkAllRead, MarkRead,
+};
+
+use super::settings::SocketIoSettings;
+use crate::limits::UserWork;
+use crate::outbound::socketio::SocketIoSessions;
+
+/// The parts of a [`SocketIoServer`](super::SocketIoServer).
+pub struct SocketIoParts {
+    /// The sessions of connected devices.
+    pub sessions: Arc<SocketIoSessions>,
+    /// The use cases that devices can call.
+    pub use_cases: SocketUseCases,
+    /// Limits the work of each user. The limits are shared by all devices and REST requests of the user.
+    pub work: UserWork,
+    /// The server's settings.
+    pub settings: SocketIoSettings,
+}
+
+/// The use cases that devices can call.
+#[derive(Clone)]
+#[expect(missing_docs, reason = "each field is named after its use case")]
+pub struct SocketUseCases {
+    pub mark_read: MarkRead,
+    pub mark_all_read: MarkAllRead,
+    pub delete: DeleteNotification,
+    pub list: ListInbox,
+    pub count_unread: CountUnread,
+}

@@ -1,0 +1,356 @@
+use std::collections::HashMap;
+
+use parking_lot::Mutex;
+use proptest::prelude::*;
+use tokio::sync::oneshot;
+
+use super::super::handler::{ConnectError, ConnectRequest};
+use super::super::shared_socket::MAX_IN_FLIGHT;
+use super::*;
+use crate::outbound::socketio::{NamespaceSocket, PollResponse};
+use crate::transport::SendLimits;
+
+const LIMITS: SendLimits = SendLimits { frames: 1_000, bytes: usize::MAX };
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Decides connects when the test tells it to, and records all calls.
+#[derive(Default)]
+struct FakeHandler(Mutex<Connects>);
+
+#[derive(Default)]
+struct Connects {
+    /// By the client's name.
+    pending: HashMap<String, oneshot::Sender<Result<(), ConnectError>>>,
+    connected: Vec<String>,
+    received: Vec<String>,
+    disconnected: Vec<String>,
+}
+
+struct FakeSession {
+    name: String,
+    socket: NamespaceSocket,
+}
+
+impl NamespaceHandler for FakeHandler {
+    type Request = ();
+    type Session = FakeSession;
+
+    fn read_request(&self, _: &Request<Body>) {}
+
+    async fn connect(
+        &self,
+        ConnectRequest { auth, socket, .. }: ConnectRequest<'_, ()>,
+    ) -> Result<Arc<FakeSession>, ConnectError> {
+        let name = auth.as_str().unwrap_or_default().to_owned();
+        let (decide, decision) = oneshot::channel();
+        self.0.lock().pending.insert(name.clone(), decide);
+        decision.await.expect("the test decides")?;
+        Ok(Arc::new(FakeSession { name, socket }))
+    }
+
+    async fn connected(&self, session: Arc<FakeSession>) {
+        self.0.lock().connected.push(session.name.clone());
+    }
+
+    async fn receive(&self, session: Arc<FakeSession>, event: ClientEvent) {
+        self.0.lock().received.push(format!("{}:{}", session.name, event.name));
+        if let Some(id) = event.ack {
+            let arguments =
+                Arguments { json: format!("[\"{}\"]", session.name), ..Default::default() };
+            let _ = session.socket.acknowledge(id, &arguments);
+        }
+    }
+
+    fn acknowledged(&self, _: &Arc<FakeSession>, _: u64, _: Arguments) {}
+
+    fn disconnected(&self, session: &FakeSession) {
+        self.0.lock().disconnected.push(session.name.clone());
+    }
+
+    fn too_slow(&self, _: &FakeSession) {}
+}
+
+/// A client's transport without a network.
+struct Client {
+    handler: Arc<FakeHandler>,
+    sender: Arc<PacketSender>,
+    connection: SocketIoConnection<FakeHandler>,
+}
+
+impl Client {
+    fn new() -> Self {
+        let (handler, sender) = (Arc::<FakeHandler>::default(), PacketSender::polling(LIMITS));
+        let connection = SocketIo::new(handler.clone(), CONNECT_TIMEOUT).open((), sender.clone());
+        Self { handler, sender, connection }
+    }
+
+    fn try_send(&mut self, packet: &str) -> Result<Received, Violation> {
+        self.connection.receive(EngineMessage::Text(packet.to_owned()))
+    }
+
+    async fn send(&mut self, packet: &str) {
+        self.try_send(packet).expect("the packet is allowed");
+        settle().await;
+    }
+
+    async fn decide(&self, name: &str, decision: Result<(), ConnectError>) {
+        let decide = self.handler.0.lock().pending.remove(name).expect("it is connecting");
+        let _ = decide.send(decision);
+        settle().await;
+    }
+
+    /// The packets since the last call, without the ids in them. `None` once the transport is closed.
+    fn fetch(&self) -> Option<Vec<String>> {
+        let body = match self.sender.poll(None)? {
+            PollResponse::Ready(body) => String::from_utf8(body.to_vec()).unwrap(),
+            PollResponse::Wait { .. } => return Some(Vec::new()),
+            PollResponse::Overlap => panic!("one poll at a time"),
+        };
+        let without_id = |packet: &str| match packet.split_once("{\"sid\"") {
+            Some((kind, _)) => kind.to_owned(),
+            None => packet.to_owned(),
+        };
+        Some(body.split('\u{1e}').map(without_id).collect())
+    }
+
+    fn names(&self, of: impl Fn(&Connects) -> &Vec<String>) -> Vec<String> {
+        of(&self.handler.0.lock()).clone()
+    }
+}
+
+/// Lets all tasks run until they wait.
+async fn settle() {
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn connect_is_answered_after_the_decision_and_events_reach_the_session() {
+    let mut client = Client::new();
+    client.send("0\"ada\"").await;
+    assert_eq!(client.fetch().unwrap(), [""; 0]);
+    client.decide("ada", Ok(())).await;
+    client.send("27[\"hello\"]").await;
+    assert_eq!(client.fetch().unwrap(), ["40", "437[\"ada\"]"]);
+    assert_eq!(client.names(|its| &its.received), ["ada:hello"]);
+    client.send("1").await;
+    assert_eq!(client.names(|its| &its.disconnected), ["ada"]);
+}
+
+#[tokio::test]
+async fn connect_during_another_one_supersedes_it_completely() {
+    let mut client = Client::new();
+    client.send("0\"bob\"").await;
+    client.send("0\"cy\"").await;
+    client.decide("cy", Ok(())).await;
+    client.decide("bob", Ok(())).await;
+    assert_eq!(client.fetch().unwrap(), ["40"]);
+    client.send("21[\"hello\"]").await;
+    assert_eq!(client.fetch().unwrap(), ["431[\"cy\"]"]);
+    assert_eq!(client.names(|its| &its.connected), ["cy"]);
+    assert_eq!(client.names(|its| &its.disconnected), ["bob"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rejection_in_the_last_namespace_closes_the_transport_and_in_another_does_not() {
+    let mut client = Client::new();
+    client.send("0\"ada\"").await;
+    client.decide("ada", Ok(())).await;
+    client.send("0/notifications,\"bad\"").await;
+    client.decide("bad", Err(ConnectError::Rejected("token_invalid"))).await;
+    let rejection = "44/notifications,{\"message\":\"token_invalid\"}";
+    assert_eq!(client.fetch().unwrap(), ["40", rejection]);
+    // Events for the namespace that rejected the client are ignored.
+    client.send("2/notifications,[\"hello\"]").await;
+    client.send("21[\"hello\"]").await;
+    assert_eq!(client.fetch().unwrap(), ["431[\"ada\"]"]);
+    // A second connect is rejected and replaces the successful one.
+    client.send("0\"worse\"").await;
+    client.decide("worse", Err(ConnectError::Rejected("token_invalid"))).await;
+    assert_eq!(client.fetch().unwrap(), ["44{\"message\":\"token_invalid\"}"]);
+    // The client connects to another namespace within the grace period.
+    client.send("0/notifications,\"bob\"").await;
+    client.decide("bob", Ok(())).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(client.fetch().unwrap(), ["40/notifications,"]);
+    client.send("0/notifications,\"no\"").await;
+    client.decide("no", Err(ConnectError::Rejected("token_invalid"))).await;
+    assert_eq!(client.fetch().unwrap(), [rejection]);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(client.fetch(), None);
+}
+
+#[tokio::test]
+async fn event_after_a_second_connect_waits_for_its_outcome() {
+    let mut client = Client::new();
+    let is_ready = |client: &mut Client| {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        client.connection.poll_ready(&mut cx).is_ready()
+    };
+    client.send("0\"ada\"").await;
+    client.decide("ada", Ok(())).await;
+    client.send("0\"ada again\"").await;
+    client.send("21[\"hello\"]").await;
+    assert!(!is_ready(&mut client), "no packet overtakes the event");
+    client.decide("ada again", Ok(())).await;
+    assert!(is_ready(&mut client));
+    settle().await;
+    assert_eq!(client.fetch().unwrap(), ["40", "40", "431[\"ada again\"]"]);
+}
+
+#[tokio::test]
+async fn transport_is_aborted_without_a_packet_if_authentication_is_unavailable() {
+    let mut client = Client::new();
+    client.send("0\"ada\"").await;
+    client.decide("ada", Err(ConnectError::Unavailable)).await;
+    assert_eq!(client.fetch(), None);
+}
+
+#[tokio::test]
+async fn packet_before_a_connect_is_a_violation() {
+    for packet in ["2[\"a\"]", "2/notifications,[\"a\"]", "1", "31[]", "9", "2{}", "2abc[\"a\"]"] {
+        assert_eq!(Client::new().try_send(packet), Err(Violation), "{packet}");
+    }
+    let mut client = Client::new();
+    client.send("0/nowhere,{}").await;
+    assert_eq!(client.fetch().unwrap(), ["44/nowhere,{\"message\":\"Invalid namespace\"}"]);
+    assert_eq!(client.connection.on_deadline(), Err(Violation));
+}
+
+#[tokio::test]
+async fn packet_between_a_packet_and_its_attachments_is_a_violation() {
+    let mut client = Client::new();
+    client.send("0\"ada\"").await;
+    client.decide("ada", Ok(())).await;
+    assert_eq!(client.try_send("52-[\"a\",{}]"), Ok(Received::Control));
+    let attachment = || EngineMessage::Binary(vec![1]);
+    assert_eq!(client.connection.receive(attachment()), Ok(Received::Control));
+    assert_eq!(client.connection.receive(attachment()), Ok(Received::Event));
+    assert_eq!(client.connection.receive(attachment()), Err(Violation));
+    client.try_send("51-[\"a\",{}]").unwrap();
+    assert_eq!(client.try_send("2[\"a\"]"), Err(Violation));
+    assert_eq!(client.try_send("517-[\"a\"]"), Err(Violation));
+}
+
+#[tokio::test]
+async fn connection_is_not_ready_while_too_many_packets_are_in_flight() {
+    let mut client = Client::new();
+    let is_ready = |client: &mut Client| {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        client.connection.poll_ready(&mut cx).is_ready()
+    };
+    let mut names: Vec<_> = (0..MAX_IN_FLIGHT).map(|n| format!("n{n}")).collect();
+    for name in &names {
+        assert!(is_ready(&mut client));
+        client.send(&format!("0\"{name}\"")).await;
+    }
+    assert!(!is_ready(&mut client));
+    let last = names.pop().unwrap();
+    client.decide(&names[0], Ok(())).await;
+    assert!(is_ready(&mut client));
+    client.decide(&last, Ok(())).await;
+    assert_eq!(client.fetch().unwrap(), ["40"]);
+}
+
+/// One step of a client, its server, or the authentication.
+#[derive(Debug, Clone)]
+enum Step {
+    Connect,
+    Leave,
+    /// The connect is decided that was sent this many connects ago.
+    Decide(usize, bool),
+    /// The server disconnects the client's current session.
+    Disconnect,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        Just(Step::Connect),
+        Just(Step::Leave),
+        (0..3_usize, prop::bool::weighted(0.8)).prop_map(|(ago, admit)| Step::Decide(ago, admit)),
+        Just(Step::Disconnect),
+    ]
+}
+
+proptest! {
+    /// The other namespace keeps the transport open throughout.
+    #[test]
+    fn client_is_in_a_namespace_by_its_latest_connect_or_not_at_all(steps in prop::collection::vec(step(), 0..30)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let mut client = Client::new();
+            client.send("0/notifications,\"other\"").await;
+            client.decide("other", Ok(())).await;
+            client.fetch();
+            let mut connects = 0_usize;
+            // The connect that is not answered yet, and the one that the client is connected by.
+            let (mut awaited, mut current) = (None, None);
+            let mut admitted = 0;
+            for step in steps {
+                match step {
+                    Step::Connect => {
+                        client.send(&format!("0\"n{connects}\"")).await;
+                        (awaited, current) = (Some(connects), None);
+                        connects += 1;
+                    }
+                    Step::Leave => {
+                        client.send("1").await;
+                        (awaited, current) = (None, None);
+                    }
+                    Step::Decide(ago, admit) => {
+                        let Some(number) = connects.checked_sub(1 + ago) else { continue };
+                        let name = format!("n{number}");
+                        if !client.handler.0.lock().pending.contains_key(&name) {
+                            continue;
+                        }
+                        let decision = if admit { Ok(()) } else { Err(ConnectError::Rejected("no")) };
+                        client.decide(&name, decision).await;
+                        admitted += usize::from(admit);
+                        let packets = client.fetch().unwrap();
+                        if awaited == Some(number) {
+                            awaited = None;
+                            if admit {
+                                current = Some(number);
+                            }
+                            let expected = if admit { "40" } else { "44{\"message\":\"no\"}" };
+                            assert_eq!(packets, [expected]);
+                        } else {
+                            assert_eq!(packets, [""; 0]);
+                        }
+                    }
+                    Step::Disconnect => {
+                        let session = client.connection.socket.members.lock().sessions[0].clone();
+                        let Some((_, session)) = session else { continue };
+                        session.socket.disconnect("out");
+                        let packets = client.fetch().unwrap();
+                        assert_eq!(packets.len(), usize::from(current.take().is_some()), "{packets:?}");
+                    }
+                }
+                let received = client.names(|its| &its.received).len();
+                if awaited.is_some() {
+                    continue;
+                }
+                client.send("27[\"who\"]").await;
+                let is_received = client.names(|its| &its.received).len() > received;
+                assert_eq!(is_received, current.is_some());
+                let packets = client.fetch().unwrap();
+                let expected = current.map(|number| format!("437[\"n{number}\"]"));
+                assert_eq!(packets, expected.into_iter().collect::<Vec<_>>());
+            }
+            let Client { handler, connection, .. } = client;
+            drop(connection);
+            let Connects { pending, mut disconnected, .. } = std::mem::take(&mut *handler.0.lock());
+            // Connects that are decided now find the client gone.
+            admitted += pending.len();
+            for decide in pending.into_values() {
+                decide.send(Ok(())).unwrap();
+            }
+            settle().await;
+            disconnected.append(&mut handler.0.lock().disconnected);
+            disconnected.sort_unstable();
+            disconnected.dedup();
+            assert_eq!(disconnected.len(), admitted + 1, "each session is ended once");
+        });
+    }
+}

@@ -1,0 +1,206 @@
+//! The packets of Socket.IO (protocol version 5) in the messages of Engine.IO.
+
+use bytes::Bytes;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::transport::text_frame;
+
+/// The maximum number of attachments of a packet. Belfry's events have none, but a client that sends a few gets
+/// `payload_invalid` instead of a disconnect.
+pub(super) const MAX_ATTACHMENTS: usize = 16;
+
+/// A packet:
+/// `<type>[<attachments>-][<namespace>,][<acknowledgement id>][<JSON>]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Packet<'a> {
+    pub(crate) kind: PacketKind,
+    /// How many binary messages follow as its attachments.
+    pub(crate) attachments: usize,
+    pub(crate) namespace: &'a str,
+    /// The id of the acknowledgement that it requests or is.
+    pub(crate) ack: Option<u64>,
+    pub(crate) json: &'a str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PacketKind {
+    Connect,
+    Disconnect,
+    Event,
+    Ack,
+}
+
+impl<'a> Packet<'a> {
+    /// `None` if it is not a packet that a client may send.
+    pub(crate) fn read(text: &'a str) -> Option<Self> {
+        let kind = match text.as_bytes().first()? {
+            b'0' => PacketKind::Connect,
+            b'1' => PacketKind::Disconnect,
+            b'2' | b'5' => PacketKind::Event,
+            b'3' | b'6' => PacketKind::Ack,
+            _ => return None,
+        };
+        let is_binary = matches!(text.as_bytes()[0], b'5' | b'6');
+        let (attachments, rest) = match text.get(1..)? {
+            rest if is_binary => {
+                let (number, rest) = digits(rest);
+                (number.parse().ok()?, rest.strip_prefix('-')?)
+            }
+            rest => (0, rest),
+        };
+        let (namespace, rest) = match rest.split_once(',') {
+            _ if !rest.starts_with('/') => ("/", rest),
+            Some(both) => both,
+            // The comma may be missing at the end of a packet.
+            None => (rest, ""),
+        };
+        let (number, json) = digits(rest);
+        // A number that is too large is ignored. The JSON is checked by its reader.
+        let ack = number.parse().ok();
+        if kind == PacketKind::Ack && ack.is_none() {
+            return None;
+        }
+        Some(Self { kind, attachments, namespace, ack, json })
+    }
+}
+
+fn digits(text: &str) -> (&str, &str) {
+    let end = text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
+    text.split_at(end)
+}
+
+/// An event of a client.
+#[derive(Debug)]
+pub struct ClientEvent {
+    /// The event's name.
+    pub name: Box<str>,
+    /// The arguments. They are not parsed yet, so that a rejected event costs no parsing.
+    pub arguments: Vec<Box<RawValue>>,
+    /// The binary attachments that placeholders in the arguments refer to.
+    pub attachments: Vec<Bytes>,
+    /// The id of the acknowledgement that the client requests.
+    pub ack: Option<u64>,
+}
+
+impl ClientEvent {
+    /// Reads an event from its JSON array. `None` if it is malformed.
+    pub(crate) fn read(json: &str, ack: Option<u64>, attachments: Vec<Bytes>) -> Option<Self> {
+        let array: Vec<&RawValue> = serde_json::from_str(json).ok()?;
+        let (name, arguments) = array.split_first()?;
+        let name = serde_json::from_str(name.get()).ok()?;
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        Some(Self { name, arguments, attachments, ack })
+    }
+
+    /// The first argument; null if it is missing or cannot be parsed.
+    pub(crate) fn payload(&self) -> Value {
+        let first = self.arguments.first();
+        first.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or(Value::Null)
+    }
+}
+
+/// The response to a CONNECT to a namespace that does not exist.
+pub(super) fn invalid_namespace(path: &str) -> Bytes {
+    text_frame(&["44", path, ",{\"message\":\"Invalid namespace\"}"])
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn packet<'a>(
+        kind: PacketKind,
+        namespace: &'a str,
+        ack: Option<u64>,
+        json: &'a str,
+    ) -> Packet<'a> {
+        Packet { kind, attachments: 0, namespace, ack, json }
+    }
+
+    #[test]
+    fn packets_are_read_by_their_type() {
+        use PacketKind::{Ack, Connect, Disconnect, Event};
+        for (text, expected) in [
+            ("0", packet(Connect, "/", None, "")),
+            ("0{\"token\":\"t\"}", packet(Connect, "/", None, "{\"token\":\"t\"}")),
+            ("0/notifications", packet(Connect, "/notifications", None, "")),
+            ("0/notifications,{}", packet(Connect, "/notifications", None, "{}")),
+            ("0/ü,{}", packet(Connect, "/ü", None, "{}")),
+            ("1", packet(Disconnect, "/", None, "")),
+            ("1/notifications,", packet(Disconnect, "/notifications", None, "")),
+            ("2[\"a\",1]", packet(Event, "/", None, "[\"a\",1]")),
+            ("217[\"a\"]", packet(Event, "/", Some(17), "[\"a\"]")),
+            ("2/n,0[\"a,b\"]", packet(Event, "/n", Some(0), "[\"a,b\"]")),
+            ("299999999999999999999999[\"a\"]", packet(Event, "/", None, "[\"a\"]")),
+            ("31[]", packet(Ack, "/", Some(1), "[]")),
+        ] {
+            assert_eq!(Packet::read(text), Some(expected), "{text}");
+        }
+        let binary = Packet::read("52-/n,3[\"a\"]").unwrap();
+        let expected = Packet { attachments: 2, ..packet(Event, "/n", Some(3), "[\"a\"]") };
+        assert_eq!(binary, expected);
+        for text in ["", "4{}", "7", "x", "ü", "3[]", "399999999999999999999[]", "5[\"a\"]"] {
+            assert_eq!(Packet::read(text), None, "{text}");
+        }
+        for text in ["5x-[]", "5-[]", "51é", "599999999999999999999-[]", "6"] {
+            assert_eq!(Packet::read(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn event_has_a_name_and_arguments() {
+        let read = |text: &str| {
+            let event = ClientEvent::read(text, None, Vec::new())?;
+            Some((event.name.to_string(), event.payload()))
+        };
+        let event = |name: &str, payload| Some((name.to_owned(), payload));
+        assert_eq!(read("[\"a\"]"), event("a", Value::Null));
+        assert_eq!(read(" [ \"a\" , {\"b\":[1]} , 2 ] "), event("a", json!({ "b": [1] })));
+        assert_eq!(read("[\"\\u00fc\",\"x\"]"), event("ü", json!("x")));
+        assert_eq!(read("[\"a\",\"\\ud800\"]"), event("a", Value::Null));
+        let deep = format!("[\"a\",{}{}]", "[".repeat(40_000), "]".repeat(40_000));
+        assert_eq!(read(&deep), event("a", Value::Null));
+        let all =
+            ClientEvent::read(r#"["a",1,"2",{"3":[true]}]"#, None, Vec::new()).unwrap().arguments;
+        let all: Vec<_> = all.iter().map(|argument| argument.get()).collect();
+        assert_eq!(all, ["1", "\"2\"", r#"{"3":[true]}"#]);
+        for none in ["", "[", "[]", "{}", "[7]", "[{\"a\":1}]", "[\"a\"", "[\"a\"]x", "\"a\""] {
+            assert_eq!(read(none), None, "{none}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_rejected(text: String) {
+            if let Some(packet) = Packet::read(&text) {
+                prop_assert!(packet.namespace.starts_with('/') && text.ends_with(packet.json));
+                let _ = ClientEvent::read(packet.json, packet.ack, Vec::new());
+            }
+        }
+
+        #[test]
+        fn packet_of_a_client_is_read(
+            namespace in "/[a-zü]{0,10}",
+            ack: Option<u32>,
+            attachments in 0..20_usize,
+            name in "\\PC{0,20}",
+            payload in "\\PC{0,20}",
+        ) {
+            let id = ack.map(|id| id.to_string()).unwrap_or_default();
+            let json = json!([name, payload]).to_string();
+            let nsp = if namespace == "/" { String::new() } else { format!("{namespace},") };
+            let text = format!("5{attachments}-{nsp}{id}{json}");
+            let packet = Packet::read(&text).unwrap();
+            prop_assert_eq!(packet.attachments, attachments);
+            prop_assert_eq!(packet.namespace, namespace);
+            prop_assert_eq!(packet.ack, ack.map(u64::from));
+            let event = ClientEvent::read(packet.json, packet.ack, Vec::new()).unwrap();
+            prop_assert_eq!(event.name.as_ref(), name);
+            prop_assert_eq!(event.payload(), Value::String(payload));
+        }
+    }
+}

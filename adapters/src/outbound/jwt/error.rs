@@ -1,0 +1,82 @@
+use std::path::{Path, PathBuf};
+
+/// Why tokens cannot be verified with these settings.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidJwtSettings {
+    /// A secret of zero bytes.
+    #[error("the secret must not be empty")]
+    EmptySecret,
+    /// Not PEM, or a key type that is not supported.
+    #[error("not a PEM public key of RSA, P-256, P-384 or Ed25519")]
+    NotAPublicKey,
+    /// A private key must not be on a machine that only verifies tokens.
+    #[error("this is a private key; tokens are verified with the public key")]
+    PrivateKey,
+    /// Contains the key's size in bits.
+    #[error("the RSA key has {0} bits and must have at least 2048")]
+    WeakRsaKey(usize),
+    /// Contains the unknown name.
+    #[error("unknown algorithm {0:?}")]
+    UnknownAlgorithm(String),
+    /// An accepted algorithm that none of the keys can be used with.
+    #[error("no configured key can be used with {algorithm}; the keys support {supported}")]
+    AlgorithmWithoutKey {
+        /// The accepted algorithm.
+        algorithm: String,
+        /// The algorithms that the keys support.
+        supported: String,
+    },
+    /// A key that supports none of the accepted algorithms. Contains the algorithms that it supports.
+    #[error("a configured key supports only {0}, and none of these is an accepted algorithm")]
+    KeyWithoutAlgorithm(String),
+    /// Neither a key nor a JWKS URL is configured.
+    #[error("no key is configured")]
+    NoKey,
+    /// More keys than [`JwtSettings::MAX_KEYS`](super::JwtSettings::MAX_KEYS).
+    #[error("{keys} keys are configured; at most {max} are allowed")]
+    TooManyKeys {
+        #[expect(missing_docs, reason = "the message names it")]
+        keys: usize,
+        #[expect(missing_docs, reason = "the message names it")]
+        max: usize,
+    },
+    /// Not a JWKS, or a JWKS without a usable key. Contains the reason.
+    #[error("{0}")]
+    Jwks(String),
+    /// A file that cannot be read.
+    #[error("cannot read {}: {reason}", path.display())]
+    UnreadableFile {
+        #[expect(missing_docs, reason = "the message names it")]
+        path: PathBuf,
+        #[expect(missing_docs, reason = "the message names it")]
+        reason: String,
+    },
+    /// A file with invalid content.
+    #[error("{}: {problem}", path.display())]
+    InFile {
+        #[expect(missing_docs, reason = "the message names it")]
+        path: PathBuf,
+        /// What is wrong with the content.
+        problem: Box<InvalidJwtSettings>,
+    },
+    /// A URL that keys must not be fetched from. Contains the reason.
+    #[error("{0}")]
+    Url(&'static str),
+    /// A file that must contain PEM certificates and does not.
+    #[error("it must contain PEM certificates")]
+    NotCertificates,
+    /// The name of a claim is empty.
+    #[error("the name of a claim must not be empty")]
+    EmptyClaimName,
+}
+
+impl InvalidJwtSettings {
+    /// The same problem, with the file that it was found in.
+    pub(super) fn in_file(self, path: &Path) -> Self {
+        Self::InFile { path: path.to_owned(), problem: Box::new(self) }
+    }
+
+    pub(super) fn unreadable(path: &Path, reason: &(impl ToString + ?Sized)) -> Self {
+        Self::UnreadableFile { path: path.to_owned(), reason: reason.to_string() }
+    }
+}

@@ -1,0 +1,103 @@
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use belfry_application::ports::PortError;
+use sqlx::{Connection, PgConnection};
+use tracing::debug;
+
+use super::failure::PgFailure;
+use super::store::PostgresStore;
+
+/// A write to inboxes under optimistic concurrency control: it reads, plans in Rust, and writes
+/// only if no inbox has changed since the read.
+pub(super) trait OptimisticWrite: Sync {
+    type Outcome: Send;
+
+    /// The owners of the inboxes that it may change.
+    fn users(&self) -> Vec<&str>;
+
+    /// Reads and plans, then writes with one statement that does nothing unless each inbox still
+    /// has the revision that was read.
+    fn attempt(
+        &self,
+        connection: &mut PgConnection,
+    ) -> impl Future<Output = Result<Attempt<Self::Outcome>, PgFailure>> + Send;
+}
+
+/// The result of one attempt.
+#[derive(Debug)]
+pub(super) enum Attempt<T> {
+    Written(T),
+    /// There was nothing to write.
+    Unchanged(T),
+    /// Another transaction has changed one of the inboxes or holds its lock. Nothing was written.
+    Conflict,
+}
+
+impl<T> Attempt<T> {
+    /// The result of the writing statement, which returns whether the inboxes were unchanged.
+    pub(super) fn written(inboxes_unchanged: bool, outcome: T) -> Self {
+        if inboxes_unchanged { Self::Written(outcome) } else { Self::Conflict }
+    }
+}
+
+/// Locks the existing ones of these inboxes. All writers lock in the order of user ids, so that two
+/// that need several of the same inboxes cannot deadlock.
+pub(super) const LOCK_INBOXES: &str =
+    "SELECT FROM inboxes WHERE user_id = ANY($1) ORDER BY user_id FOR UPDATE";
+
+/// The first attempt takes no locks; the later ones lock the inboxes first. So these fail only for
+/// rare reasons: a deadlock (inboxes are not locked in order while they are created), or the same
+/// idempotency key used twice at once.
+const MAX_ATTEMPTS: u32 = 6;
+
+impl PostgresStore {
+    /// Runs a write, and wakes the outbox's leader after the commit.
+    pub(super) async fn write<W: OptimisticWrite>(
+        &self,
+        write: &W,
+    ) -> Result<W::Outcome, PortError> {
+        let wakeup = self.notifier.wakeup_on_drop();
+        for attempt in 0..MAX_ATTEMPTS {
+            let result = self
+                .with_connection(async |connection| match attempt {
+                    0 => write.attempt(connection).await,
+                    _ => attempt_locked(write, connection).await,
+                })
+                .await;
+            match result {
+                Ok(Attempt::Written(outcome)) => return Ok(outcome),
+                Ok(Attempt::Unchanged(outcome)) => {
+                    wakeup.clear();
+                    return Ok(outcome);
+                }
+                Ok(Attempt::Conflict) => {}
+                Err(error) if error.is_transient() => {
+                    debug!(%error, attempt, "write conflict; retrying");
+                    tokio::time::sleep(backoff(attempt)).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(PgFailure::Conflict.into())
+    }
+}
+
+/// Makes an attempt in a transaction that locks the inboxes first.
+async fn attempt_locked<W: OptimisticWrite>(
+    write: &W,
+    connection: &mut PgConnection,
+) -> Result<Attempt<W::Outcome>, PgFailure> {
+    let mut transaction = connection.begin().await?;
+    sqlx::query(LOCK_INBOXES).bind(write.users()).execute(&mut *transaction).await?;
+    let attempt = write.attempt(&mut transaction).await?;
+    transaction.commit().await?;
+    Ok(attempt)
+}
+
+/// Exponential backoff from 8 to 128 ms, with full jitter so that the writers of a conflict do not
+/// collide again.
+fn backoff(attempt: u32) -> Duration {
+    let random = RandomState::new().hash_one(attempt);
+    Duration::from_millis(1 + random % (8 << attempt.min(4)))
+}

@@ -1,0 +1,272 @@
+use std::collections::{BTreeMap, HashMap};
+
+use belfry_domain::{
+    Change, DomainEvent, Draft, InboxState, Notification, NotificationId, Receipt, Revision,
+    UnreadCount, UserId,
+};
+
+use super::notification_row::JoinedNotification;
+use super::stored_value::{InvalidStoredValue, inbox_state, notification_id, user_id};
+use super::timestamp::StoredTimestamp;
+
+/// Plans a create in memory: which drafts become notifications, and how each inbox changes.
+///
+/// Sorted by user, because inbox rows are locked in that order.
+#[derive(Debug, Default)]
+pub(crate) struct CreatePlanner {
+    inboxes: BTreeMap<UserId, InboxPlan>,
+}
+
+/// An inbox during planning.
+#[derive(Debug, Default)]
+struct InboxPlan {
+    state: InboxState,
+    /// The notifications that have the id of a draft.
+    by_id: HashMap<NotificationId, Duplicate>,
+    /// The notifications that have the dedupe key of a draft.
+    by_key: HashMap<NotificationId, Duplicate>,
+}
+
+/// A notification whose id or dedupe key a draft may repeat.
+#[derive(Debug, Clone)]
+enum Duplicate {
+    Stored(Box<Notification>),
+    /// Created by this plan, at that revision; its receipt has that index.
+    Planned(Revision, usize),
+}
+
+/// An inbox of a draft, joined with one of its notifications that has the id or the dedupe key of a
+/// draft, if there is one.
+#[derive(Debug, sqlx::FromRow)]
+pub(crate) struct DuplicateRow<At> {
+    inbox: String,
+    at_revision: i64,
+    unread: i64,
+    dedupe_key: Option<String>,
+    #[sqlx(flatten)]
+    duplicate: JoinedNotification<At>,
+}
+
+/// The result of planning: what to write, and what to return.
+#[derive(Debug, Default)]
+pub(crate) struct CreatePlan {
+    /// One for each draft, in the order of the drafts.
+    pub(crate) receipts: Vec<Receipt>,
+    /// The dedupe keys of the new notifications, in their order.
+    pub(crate) dedupe_keys: Vec<Option<NotificationId>>,
+    /// The inboxes that get new notifications: their revision before, and the number of new ones.
+    pub(crate) inboxes: BTreeMap<UserId, (Revision, u64)>,
+}
+
+impl Duplicate {
+    fn created_revision(&self) -> Revision {
+        match self {
+            Self::Stored(notification) => notification.created_revision,
+            Self::Planned(revision, _) => *revision,
+        }
+    }
+}
+
+impl InboxPlan {
+    /// Adds a notification of the inbox, deleted or not.
+    fn add_stored(&mut self, notification: Notification, dedupe_key: Option<NotificationId>) {
+        let id = notification.id.clone();
+        self.add(id, dedupe_key, Duplicate::Stored(Box::new(notification)));
+    }
+
+    fn add(&mut self, id: NotificationId, key: Option<NotificationId>, duplicate: Duplicate) {
+        if let Some(key) = key {
+            self.by_key.insert(key, duplicate.clone());
+        }
+        self.by_id.insert(id, duplicate);
+    }
+
+    /// If the id and the key belong to two notifications, the earlier one, as in the domain's
+    /// inbox.
+    fn duplicate_of(&self, draft: &Draft) -> Option<&Duplicate> {
+        let by_id = self.by_id.get(&draft.id);
+        let by_key = draft.dedupe_key.as_ref();
+        let by_key = by_key.and_then(|key| self.by_key.get(key));
+        by_id.into_iter().chain(by_key).min_by_key(|duplicate| duplicate.created_revision())
+    }
+
+    /// The state after one more notification.
+    fn advance(&mut self) -> InboxState {
+        self.state = InboxState {
+            revision: self.state.revision.next(),
+            unread: UnreadCount::new(self.state.unread.get() + 1),
+        };
+        self.state
+    }
+}
+
+impl CreatePlanner {
+    pub(crate) fn from_rows<At: StoredTimestamp>(
+        rows: Vec<DuplicateRow<At>>,
+    ) -> Result<Self, InvalidStoredValue> {
+        let mut planner = Self::default();
+        for row in rows {
+            let inbox = planner.inbox(user_id(&row.inbox)?);
+            inbox.state = inbox_state(row.at_revision, row.unread)?;
+            if let JoinedNotification(Some(duplicate)) = row.duplicate {
+                let key = row.dedupe_key.as_deref().map(notification_id).transpose()?;
+                inbox.add_stored(duplicate.parse()?, key);
+            }
+        }
+        Ok(planner)
+    }
+
+    fn inbox(&mut self, user: UserId) -> &mut InboxPlan {
+        self.inboxes.entry(user).or_default()
+    }
+
+    /// Plans the drafts in order, with the result of [`belfry_domain::Inbox::receive`].
+    pub(crate) fn plan(mut self, drafts: &[Draft]) -> CreatePlan {
+        let mut plan = CreatePlan::default();
+        for draft in drafts {
+            let inbox = self.inbox(draft.user.clone());
+            let receipt = match inbox.duplicate_of(draft) {
+                Some(Duplicate::Stored(notification)) => Receipt::Duplicate(notification.clone()),
+                Some(&Duplicate::Planned(_, index)) => plan.repeat(index),
+                None => plan.create(inbox, draft),
+            };
+            plan.receipts.push(receipt);
+        }
+        plan
+    }
+}
+
+impl CreatePlan {
+    fn create(&mut self, inbox: &mut InboxPlan, draft: &Draft) -> Receipt {
+        let before = inbox.state.revision;
+        let state = inbox.advance();
+        let planned = Duplicate::Planned(state.revision, self.receipts.len());
+        inbox.add(draft.id.clone(), draft.dedupe_key.clone(), planned);
+        self.inboxes.entry(draft.user.clone()).or_insert((before, 0)).1 += 1;
+        self.dedupe_keys.push(draft.dedupe_key.clone());
+        Receipt::Created(DomainEvent {
+            user: draft.user.clone(),
+            revision: state.revision,
+            unread: state.unread,
+            change: Change::Created(Box::new(draft.clone().into_notification(state.revision))),
+        })
+    }
+
+    fn repeat(&self, index: usize) -> Receipt {
+        let notification = self.receipts[index].notification();
+        let notification = notification.expect("a planned draft has a notification");
+        Receipt::Duplicate(Box::new(notification.clone()))
+    }
+
+    /// The users whose inbox gets its first notification ever.
+    pub(crate) fn new_users(&self) -> impl Iterator<Item = &str> {
+        self.inboxes
+            .iter()
+            .filter(|(_, (before, _))| *before == Revision::ZERO)
+            .map(|(user, _)| user.as_str())
+    }
+
+    /// The events to publish, in order.
+    pub(crate) fn events(&self) -> impl Iterator<Item = &DomainEvent> {
+        self.receipts.iter().filter_map(|receipt| match receipt {
+            Receipt::Created(event) => Some(event),
+            Receipt::Duplicate(_) => None,
+        })
+    }
+
+    /// The notifications to insert, in order.
+    pub(crate) fn new_notifications(&self) -> impl Iterator<Item = &Notification> {
+        self.receipts
+            .iter()
+            .filter(|receipt| matches!(receipt, Receipt::Created(_)))
+            .filter_map(Receipt::notification)
+    }
+
+    /// The notification of each draft, new or not, in order.
+    pub(crate) fn all_notifications(&self) -> impl Iterator<Item = &Notification> {
+        self.receipts.iter().filter_map(Receipt::notification)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use belfry_application::testing::{a_draft, id, user};
+    use belfry_domain::Inbox;
+
+    use super::*;
+
+    fn keyed(name: &str, key: &str) -> Draft {
+        Draft { dedupe_key: Some(id(key)), ..a_draft("ada", name) }
+    }
+
+    /// Puts the same drafts into the domain's inbox, which is the reference, and into a planner.
+    fn assert_same_as_reference(before: &[Draft], drafts: &[Draft]) {
+        let mut reference = Inbox::new(user("ada"));
+        let mut planner = CreatePlanner::default();
+        let stored: Vec<_> = before
+            .iter()
+            .filter(|draft| matches!(reference.receive((*draft).clone()), Receipt::Created(_)))
+            .collect();
+        planner.inbox(user("ada")).state = reference.state();
+        for (revision, draft) in (1..).zip(stored) {
+            let notification = draft.clone().into_notification(Revision::new(revision));
+            planner.inbox(user("ada")).add_stored(notification, draft.dedupe_key.clone());
+        }
+        let from = reference.state().revision;
+
+        let plan = planner.plan(drafts);
+
+        let expected: Vec<_> =
+            drafts.iter().map(|draft| reference.receive(draft.clone())).collect();
+        assert_eq!(plan.receipts, expected);
+        let count = reference.state().revision.get() - from.get();
+        let inboxes: Vec<_> = plan.inboxes.into_iter().collect();
+        let expected: Vec<_> =
+            (count > 0).then(|| (user("ada"), (from, count))).into_iter().collect();
+        assert_eq!(inboxes, expected);
+    }
+
+    #[test]
+    fn new_drafts_become_notifications_in_order() {
+        assert_same_as_reference(&[], &[a_draft("ada", "n1"), a_draft("ada", "n2")]);
+        assert_same_as_reference(&[a_draft("ada", "n1")], &[a_draft("ada", "n2")]);
+    }
+
+    #[test]
+    fn duplicates_are_found_in_the_inbox_and_among_the_drafts() {
+        let before = [keyed("n1", "a"), keyed("n2", "b")];
+        let drafts = [
+            keyed("n2", "a"),
+            keyed("n3", "b"),
+            keyed("n4", "c"),
+            keyed("n4", "d"),
+            keyed("n5", "c"),
+            a_draft("ada", "n6"),
+            keyed("n1", "e"),
+            keyed("n7", "e"),
+        ];
+        assert_same_as_reference(&before, &drafts);
+        assert_same_as_reference(&[], &drafts);
+        assert_same_as_reference(&drafts, &drafts);
+    }
+
+    #[test]
+    fn each_inbox_has_its_own_revision_and_count() {
+        let mut planner = CreatePlanner::default();
+        planner.inbox(user("bob")).state =
+            InboxState { revision: Revision::new(7), unread: UnreadCount::new(2) };
+        let drafts = [a_draft("bob", "n1"), a_draft("ada", "n1"), a_draft("bob", "n2")];
+        let plan = planner.plan(&drafts);
+        let events: Vec<_> = plan
+            .events()
+            .map(|event| (event.user.as_str(), event.revision.get(), event.unread.get()))
+            .collect();
+        assert_eq!(events, [("bob", 8, 3), ("ada", 1, 1), ("bob", 9, 4)]);
+        let inboxes: Vec<_> = plan
+            .inboxes
+            .iter()
+            .map(|(user, (from, count))| (user.as_str(), from.get(), *count))
+            .collect();
+        assert_eq!(inboxes, [("ada", 0, 1), ("bob", 7, 2)]);
+    }
+}

@@ -1,0 +1,25 @@
+//! Statements that are the same for PostgreSQL and SQLite. Both accept `$1` for the first
+//! parameter.
+
+pub(crate) const EPOCH: &str = "SELECT epoch FROM store";
+
+pub(crate) const INBOX_STATE: &str = "SELECT revision, unread FROM inboxes WHERE user_id = $1";
+
+pub(crate) const FINGERPRINT: &str =
+    "SELECT fingerprint FROM idempotency_keys WHERE caller = $1 AND key = $2";
+
+pub(crate) const OUTBOX_BACKLOG: &str = "SELECT count(*) FROM outbox";
+
+pub(crate) const REVOCATIONS_SINCE: &str =
+    "SELECT user_id, issued_before, written_at FROM revocations WHERE written_at > $1";
+
+pub(crate) const PURGE_REQUESTS: &str = "
+    DELETE FROM idempotency_keys WHERE (caller, key) IN (
+        SELECT caller, key FROM idempotency_keys
+        WHERE created_at < $1 ORDER BY created_at LIMIT $2
+    )";
+
+pub(crate) const PURGE_REVOCATIONS: &str = "
+    DELETE FROM revocations WHERE user_id IN (
+        SELECT user_id FROM revocations WHERE written_at < $1 ORDER BY written_at LIMIT $2
+    )";

@@ -1,0 +1,57 @@
+use super::super::poll_queue::{PollQueue, PollResponse, RequestTag};
+use super::{PacketSender, SessionPhase, Transport};
+use crate::transport::{FrameWriter, SendLimits};
+
+/// For polls and upgrades.
+impl PacketSender {
+    /// Answers a poll. `None` if the session does not poll any more.
+    pub(crate) fn poll(&self, tag: RequestTag) -> Option<PollResponse> {
+        self.update(|state| {
+            let Transport::Polling(queue) = &mut state.transport else { return None };
+            let response = match state.phase {
+                SessionPhase::Aborted => return None,
+                SessionPhase::Open => queue.poll(tag),
+                SessionPhase::Closing => match queue.poll(tag) {
+                    PollResponse::Wait { .. } => return None,
+                    response => response,
+                },
+            };
+            if let PollResponse::Overlap = response {
+                queue.close_waiting();
+                state.phase = SessionPhase::Aborted;
+            }
+            Some(response)
+        })
+    }
+
+    /// Answers the waiting poll with a `noop`.
+    pub(crate) fn end_waiting_poll(&self) {
+        self.with_queue(PollQueue::end_waiting);
+    }
+
+    /// The client probes a WebSocket.
+    pub(crate) fn begin_probe(&self) {
+        self.with_queue(PollQueue::begin_probe);
+    }
+
+    /// The probe failed; the session continues polling.
+    pub(crate) fn end_probe(&self) {
+        self.with_queue(PollQueue::end_probe);
+    }
+
+    fn with_queue(&self, act: impl FnOnce(&mut PollQueue)) {
+        if let Transport::Polling(queue) = &mut self.state.lock().transport {
+            act(queue);
+        }
+    }
+
+    /// Switches to this WebSocket, and first sends the packets that no poll has fetched.
+    pub(crate) fn upgrade(&self, writer: &FrameWriter) {
+        let mut state = self.state.lock();
+        let upgraded = Transport::WebSocket(writer.clone());
+        if let Transport::Polling(queue) = std::mem::replace(&mut state.transport, upgraded) {
+            // The queue respects the limits already. The reading half notices a broken connection.
+            let _ = writer.write(queue.into_pending().iter(), SendLimits::UNLIMITED);
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The limit on the number of sessions per user.
+
+use std::fmt;
+use std::sync::Arc;
+
+use belfry_domain::UserRoom;
+
+use super::rooms::Rooms;
+use super::session::Session;
+use crate::ports::{Claims, Device};
+
+/// The maximum number of concurrent sessions per user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionLimit {
+    /// The maximum number.
+    pub per_user: usize,
+    /// What happens at the limit.
+    pub on_excess: ExcessPolicy,
+}
+
+/// What happens when a user at the limit opens another session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExcessPolicy {
+    /// Disconnect the user's oldest session.
+    EvictOldest,
+    /// Reject the new session.
+    RejectNewest,
+}
+
+/// The user has reached the session limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the user has too many sessions")]
+pub struct TooManySessions;
+
+impl TooManySessions {
+    /// The stable code for clients.
+    pub const CODE: &str = "too_many_sessions";
+}
+
+/// The permission to join. With [`ExcessPolicy::RejectNewest`] it contains a reservation, so that a
+/// device is not rejected after its client saw that it is connected. Dropping it gives the reservation
+/// back.
+pub struct Admission<D: Device> {
+    pub(super) claims: Claims,
+    pub(super) reservation: Option<SessionReservation<D>>,
+}
+
+impl<D: Device> fmt::Debug for Admission<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admission").field("user", &self.claims.user).finish_non_exhaustive()
+    }
+}
+
+/// A reserved place in a room, given back on drop unless a session occupied it.
+pub(super) struct SessionReservation<D: Device> {
+    rooms: Arc<Rooms<D>>,
+    room: UserRoom,
+    occupied: bool,
+}
+
+impl<D: Device> SessionReservation<D> {
+    /// Fails if the room has `limit` sessions and reservations.
+    pub(super) fn new(
+        rooms: Arc<Rooms<D>>,
+        room: UserRoom,
+        limit: usize,
+    ) -> Result<Self, TooManySessions> {
+        if rooms.reserve(room.clone(), limit) {
+            Ok(Self { rooms, room, occupied: false })
+        } else {
+            Err(TooManySessions)
+        }
+    }
+
+    pub(super) fn occupy(mut self, session: Arc<Session<D>>) {
+        self.rooms.occupy(session);
+        self.occupied = true;
+    }
+}
+
+impl<D: Device> Drop for SessionReservation<D> {
+    fn drop(&mut self) {
+        if !self.occupied {
+            self.rooms.release_reservation(&self.room);
+        }
+    }
+}

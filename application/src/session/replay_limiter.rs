@@ -1,0 +1,213 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use belfry_domain::UserId;
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Limits the replay pages in flight on this node.
+///
+/// A device needs a [`ReplayPermit`] to read a page from the store and to send it. It keeps the permit
+/// until it has taken the page. Permits are granted in the order of the requests and to one device of
+/// each user at a time, so a user with many devices delays only these. A device that reads slowly
+/// would keep its permit from others; after [`ReplayLimits::max_hold`] it must exchange the permit for
+/// a [`SlowPermit`], of which there are more. If none is free, the device is too slow for now.
+///
+/// Only sessions that are catching up wait here, each of them once, so there are never more waiters
+/// than connected devices. A waiter has no page in memory.
+pub(super) struct ReplayLimiter {
+    limits: ReplayLimits,
+    node: Arc<Semaphore>,
+    node_slow: Arc<Semaphore>,
+    users: Arc<Users>,
+}
+
+/// The maximum numbers of pages in flight.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ReplayLimits {
+    /// On this node, to devices that read. Enough to keep the store's connections busy.
+    pub(super) node: usize,
+    /// How long a device may keep a [`ReplayPermit`] while others wait.
+    pub(super) max_hold: Duration,
+    /// On this node, to slow devices. With pages of 256 KiB, 256 permits are 64 MiB.
+    pub(super) slow: usize,
+    /// To slow devices of one user, so that one user cannot take all slow permits.
+    pub(super) slow_per_user: usize,
+}
+
+impl ReplayLimits {
+    pub(super) const DEFAULT: Self =
+        Self { node: 16, max_hold: Duration::from_secs(1), slow: 256, slow_per_user: 8 };
+}
+
+/// The users whose devices have or wait for a permit.
+type Users = Mutex<HashMap<UserId, UserLimits>>;
+
+struct UserLimits {
+    normal: Arc<Semaphore>,
+    slow: Arc<Semaphore>,
+    /// The number of [`UserHandle`]s.
+    handles: usize,
+}
+
+/// Keeps a user's entry in [`Users`].
+struct UserHandle {
+    users: Arc<Users>,
+    user: UserId,
+}
+
+/// Permits reading and sending one page.
+pub(super) struct ReplayPermit {
+    _user: OwnedSemaphorePermit,
+    _node: OwnedSemaphorePermit,
+    handle: UserHandle,
+}
+
+/// Permits sending the rest of a page to a slow device.
+pub(super) struct SlowPermit {
+    _user: OwnedSemaphorePermit,
+    _node: OwnedSemaphorePermit,
+    _handle: UserHandle,
+}
+
+impl ReplayLimiter {
+    pub(super) fn new(limits: ReplayLimits) -> Self {
+        Self {
+            limits,
+            node: Arc::new(Semaphore::new(limits.node)),
+            node_slow: Arc::new(Semaphore::new(limits.slow)),
+            users: Arc::default(),
+        }
+    }
+
+    /// How long a device may keep a [`ReplayPermit`].
+    pub(super) fn max_hold(&self) -> Duration {
+        self.limits.max_hold
+    }
+
+    /// Waits for a permit. The user's permit comes first, so only one device of each user waits for the
+    /// node's.
+    pub(super) async fn acquire(&self, user: &UserId) -> ReplayPermit {
+        let handle = self.handle(user);
+        let of_user = handle.semaphore(|limits| &limits.normal);
+        ReplayPermit {
+            _user: permit(of_user).await,
+            _node: permit(self.node.clone()).await,
+            handle,
+        }
+    }
+
+    /// Exchanges a permit for one for slow devices; `None` if none is free.
+    pub(super) fn exchange(&self, permit: ReplayPermit) -> Option<SlowPermit> {
+        let ReplayPermit { handle, .. } = permit;
+        let of_user = handle.semaphore(|limits| &limits.slow);
+        Some(SlowPermit {
+            _user: of_user.try_acquire_owned().ok()?,
+            _node: self.node_slow.clone().try_acquire_owned().ok()?,
+            _handle: handle,
+        })
+    }
+
+    fn handle(&self, user: &UserId) -> UserHandle {
+        let mut users = self.users.lock();
+        let limits = users.entry(user.clone()).or_insert_with(|| UserLimits {
+            normal: Arc::new(Semaphore::new(1)),
+            slow: Arc::new(Semaphore::new(self.limits.slow_per_user)),
+            handles: 0,
+        });
+        limits.handles += 1;
+        UserHandle { users: self.users.clone(), user: user.clone() }
+    }
+}
+
+impl UserHandle {
+    fn semaphore(&self, of: impl FnOnce(&UserLimits) -> &Arc<Semaphore>) -> Arc<Semaphore> {
+        let users = self.users.lock();
+        of(users.get(&self.user).expect("an entry with a handle is not removed")).clone()
+    }
+}
+
+impl Drop for UserHandle {
+    fn drop(&mut self) {
+        let mut users = self.users.lock();
+        if let Some(limits) = users.get_mut(&self.user) {
+            limits.handles -= 1;
+            if limits.handles == 0 {
+                users.remove(&self.user);
+            }
+        }
+    }
+}
+
+async fn permit(semaphore: Arc<Semaphore>) -> OwnedSemaphorePermit {
+    semaphore.acquire_owned().await.expect("the semaphore is never closed")
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::testing::user;
+
+    const LIMITS: ReplayLimits =
+        ReplayLimits { node: 2, max_hold: Duration::from_secs(1), slow: 3, slow_per_user: 2 };
+
+    /// A permit, if one is free.
+    async fn try_acquire(limiter: &ReplayLimiter, name: &str) -> Option<ReplayPermit> {
+        timeout(Duration::from_millis(1), limiter.acquire(&user(name))).await.ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn permits_are_limited_per_user_and_per_node() {
+        let limiter = ReplayLimiter::new(LIMITS);
+        let first = try_acquire(&limiter, "ada").await.unwrap();
+        assert!(try_acquire(&limiter, "ada").await.is_none(), "one of each user");
+        let second = try_acquire(&limiter, "bob").await.unwrap();
+        assert!(try_acquire(&limiter, "cy").await.is_none(), "two on the node");
+        drop(first);
+        assert!(try_acquire(&limiter, "cy").await.is_some());
+        drop(second);
+        assert!(limiter.users.lock().is_empty(), "users without a permit are removed");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn permits_are_granted_in_order_and_cancelled_waiters_keep_nothing() {
+        let limiter = ReplayLimiter::new(ReplayLimits { node: 1, ..LIMITS });
+        let first = try_acquire(&limiter, "ada").await.unwrap();
+        let (bob, cy) = (user("bob"), user("cy"));
+        let mut order = Vec::new();
+        {
+            let second = limiter.acquire(&bob);
+            let third = limiter.acquire(&cy);
+            tokio::pin!(second, third);
+            assert!(timeout(Duration::from_millis(1), &mut second).await.is_err());
+            assert!(timeout(Duration::from_millis(1), &mut third).await.is_err());
+            drop(first);
+            drop(second.await);
+            order.push("bob");
+            drop(third.await);
+            order.push("cy");
+        }
+        assert_eq!(order, ["bob", "cy"]);
+        assert!(limiter.users.lock().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slow_device_exchanges_its_permit_while_slow_permits_are_free() {
+        let limiter = ReplayLimiter::new(LIMITS);
+        let mut slow_permits = Vec::new();
+        for name in ["ada", "ada", "bob"] {
+            let permit = try_acquire(&limiter, name).await.unwrap();
+            slow_permits.push(limiter.exchange(permit).unwrap());
+        }
+        let of_node = try_acquire(&limiter, "bob").await.unwrap();
+        assert!(limiter.exchange(of_node).is_none(), "three on the node");
+        slow_permits.pop();
+        let of_user = try_acquire(&limiter, "ada").await.unwrap();
+        assert!(limiter.exchange(of_user).is_none(), "two of each user");
+        slow_permits.clear();
+        assert!(limiter.users.lock().is_empty());
+    }
+}

@@ -1,0 +1,279 @@
+//! Sends devices the changes that they missed: when they connect, when they request it, and when an
+//! event was lost.
+//!
+//! ```text
+//! join ──▶ the gate holds live events back
+//!   prepare: read the store; the inbox is at revision R0
+//!   (the transport confirms the connect to the client)
+//!   start: sync ──▶ pages up to R0 ──▶ the gate is released at R0 ──▶ live events
+//! ```
+//!
+//! R0 divides all events. The store had each change up to R0 before the client saw that it is
+//! connected; the replay contains it, or the client loads its list. Each change after R0 is in the gate,
+//! which was closed before the store was read, and is sent from there. Every event is therefore sent
+//! exactly once, however long the pages take.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use belfry_domain::Revision;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::Sessions;
+use crate::ports::{CloseReason, Device, PortError, SendError};
+use crate::push::{Push, PushBatch, SyncState};
+use crate::session::gate::Release;
+use crate::session::session::Session;
+use crate::session::slow_reader::SlowReader;
+use crate::session::sync_error::SyncError;
+use crate::use_cases::{CatchUpPlan, ReplayPage, ResumePoint};
+
+impl<D: Device> Sessions<D> {
+    /// How often a replay restarts because of a gap in the held events.
+    const MAX_GAPS: usize = 8;
+
+    /// Reads the state of the inbox of a session that has just [joined](Self::join), and plans how to
+    /// bring its device up to date from `resume`. Call it before the connect is confirmed to the client:
+    /// the device receives every later change as an event.
+    ///
+    /// After an error, call [`leave`](Self::leave) and let the client reconnect later.
+    pub async fn prepare(
+        &self,
+        session: &Session<D>,
+        resume: Option<ResumePoint>,
+    ) -> Result<CatchUpPlan, PortError> {
+        let plan = self.catch_up.plan(session.user(), resume.as_ref()).await;
+        plan.inspect_err(|error| Self::log_replay_failed(session, error))
+    }
+
+    fn log_replay_failed(session: &Session<D>, error: &PortError) {
+        let error = error as &dyn Error;
+        warn!(user = %session.user(), error, "replay failed; disconnecting device");
+    }
+
+    /// Sends a device that has just connected the state of its inbox and the changes that it missed, then
+    /// lets live events through. A device that cannot be brought up to date is disconnected and can
+    /// reconnect.
+    pub async fn start(&self, session: &Arc<Session<D>>, plan: CatchUpPlan) {
+        if let Err(error) = self.run_plan(session, plan).await {
+            session.device().close(error.close_reason());
+        }
+    }
+
+    /// Sends a connected device the changes since `resume`, as if it had just connected. Returns the state
+    /// in the last `notification:sync` that it was sent. [`SyncState::missed`] counts towards the rate
+    /// limit.
+    pub async fn sync(
+        &self,
+        session: &Arc<Session<D>>,
+        resume: Option<ResumePoint>,
+    ) -> Result<SyncState, SyncError> {
+        // The gate must be closed before the store is read, as in `join`.
+        let Some(last_delivered) = session.close_gate() else {
+            return Err(SyncError::InProgress);
+        };
+        let synced = self.sync_after(session, last_delivered, resume).await;
+        // The gate of a failed session would stay closed for ever. A reconnect opens a new one.
+        if let Err(error) = &synced {
+            session.device().close(error.close_reason());
+        }
+        synced
+    }
+
+    async fn sync_after(
+        &self,
+        session: &Session<D>,
+        last_delivered: Revision,
+        resume: Option<ResumePoint>,
+    ) -> Result<SyncState, SyncError> {
+        let mut plan = self.prepare(session, resume).await?;
+        // The store may have changes whose events have not arrived yet. A device that starts over would
+        // find them only in its list, but a connected device must receive each as an event.
+        if !plan.sync.recovered && last_delivered < plan.sync.revision {
+            let repair = self.plan_repair(session, last_delivered).await?;
+            let sync = if repair.sync.recovered {
+                self.replay(session, repair).await?
+            } else {
+                repair.sync
+            };
+            plan = CatchUpPlan { sync: sync.without_replay(), replay: None };
+        }
+        self.run_plan(session, plan).await
+    }
+
+    /// Lets all devices compare with the store, because events may have been lost without a gap in the
+    /// revisions. A device that has missed nothing is sent nothing.
+    pub async fn catch_up_all(&self) {
+        let all = self.rooms.all_sessions();
+        info!(devices = all.len(), "events may have been lost; all devices catch up");
+        for session in all {
+            // A device with a closed gate is catching up. It may have read the store before the lost
+            // event, so its replay reads the store once more.
+            if let Some(last_delivered) = session.report_loss() {
+                // Waits while the queue is full. `catch_up_lagging` empties it.
+                self.lagging.push(&session, last_delivered).await;
+            }
+        }
+    }
+
+    /// Queues a device that has missed an event. If too many are queued, the device is disconnected; it
+    /// catches up when it reconnects.
+    pub(super) fn mark_lagging(&self, session: &Arc<Session<D>>, last_delivered: Revision) {
+        if self.lagging.try_push(session, last_delivered).is_err() {
+            session.device().close(CloseReason::NotCaughtUp);
+        }
+    }
+
+    /// Brings lagging devices up to date, one after another, until `stop`. Run it several times
+    /// concurrently to serve several devices at a time.
+    pub async fn catch_up_lagging(&self, stop: CancellationToken) {
+        while let Some((session, last_delivered)) =
+            stop.run_until_cancelled(self.lagging.pop()).await
+        {
+            if let Err(error) = self.repair(&session, last_delivered).await {
+                session.device().close(error.close_reason());
+            }
+        }
+    }
+
+    /// Sends the plan's sync and replay, and opens the gate.
+    async fn run_plan(
+        &self,
+        session: &Session<D>,
+        plan: CatchUpPlan,
+    ) -> Result<SyncState, SyncError> {
+        self.send(session, &Push::Sync(plan.sync.clone())).await?;
+        let sync = self.replay(session, plan).await?;
+        self.open_gate(session, sync.revision).await?;
+        Ok(sync)
+    }
+
+    /// Sends the changes after `last_delivered`, and opens the gate. Sends nothing to a device that has
+    /// missed nothing.
+    async fn repair(
+        &self,
+        session: &Session<D>,
+        last_delivered: Revision,
+    ) -> Result<(), SyncError> {
+        let last_delivered = self.replay_after(session, last_delivered).await?;
+        self.open_gate(session, last_delivered).await
+    }
+
+    /// Sends the events that the gate holds until none is left.
+    async fn open_gate(
+        &self,
+        session: &Session<D>,
+        mut last_delivered: Revision,
+    ) -> Result<(), SyncError> {
+        let mut gaps = 0;
+        while gaps < Self::MAX_GAPS {
+            last_delivered = match session.release_gate(last_delivered) {
+                Release::Open => return Ok(()),
+                Release::Held(held, last_held) => {
+                    for frame in held.iter().flat_map(|frames| frames.iter()) {
+                        self.send_frame(session, frame).await?;
+                    }
+                    last_held
+                }
+                Release::Gap => {
+                    gaps += 1;
+                    self.replay_after(session, last_delivered).await?
+                }
+            };
+        }
+        Err(SyncError::CannotKeepUp)
+    }
+
+    /// Sends the stored changes after `last_delivered`. Returns the revision of the last one.
+    async fn replay_after(
+        &self,
+        session: &Session<D>,
+        last_delivered: Revision,
+    ) -> Result<Revision, SyncError> {
+        let plan = self.plan_repair(session, last_delivered).await?;
+        if !plan.sync.recovered {
+            self.send(session, &Push::Sync(plan.sync.clone())).await?;
+        }
+        Ok(self.replay(session, plan).await?.revision)
+    }
+
+    async fn plan_repair(
+        &self,
+        session: &Session<D>,
+        last_delivered: Revision,
+    ) -> Result<CatchUpPlan, PortError> {
+        self.prepare(session, Some(ResumePoint { since: last_delivered, epoch: None })).await
+    }
+
+    /// Sends a plan's replay page by page. Reads a page when the device has taken the previous one.
+    ///
+    /// If the history is purged during the replay, the device is sent a sync at the same revision and
+    /// must reload its list. The gate still has the later events.
+    async fn replay(
+        &self,
+        session: &Session<D>,
+        plan: CatchUpPlan,
+    ) -> Result<SyncState, SyncError> {
+        let Some(mut remaining) = plan.replay else { return Ok(plan.sync) };
+        let mut any_sent = false;
+        while !remaining.is_done() {
+            let permit = self.replay_limiter.acquire(session.user()).await;
+            let page = self.catch_up.page(session.user(), remaining).await;
+            match page.inspect_err(|error| Self::log_replay_failed(session, error))? {
+                ReplayPage::OutOfReach => {
+                    let sync = plan.sync.without_replay();
+                    self.send(session, &Push::Sync(sync.clone())).await?;
+                    return Ok(sync);
+                }
+                ReplayPage::Complete { batches, end } => {
+                    any_sent |= !batches.is_empty();
+                    let reader =
+                        SlowReader::new(&self.replay_limiter, permit, self.settings.patience);
+                    send_page(session, reader, batches).await?;
+                    remaining.after = end;
+                }
+            }
+        }
+        if any_sent {
+            self.send(session, &plan.closing_count()).await?;
+        }
+        Ok(plan.sync)
+    }
+
+    async fn send(&self, session: &Session<D>, push: &Push) -> Result<(), SyncError> {
+        self.send_frame(session, &D::frame(push)).await
+    }
+
+    async fn send_frame(&self, session: &Session<D>, frame: &D::Frame) -> Result<(), SyncError> {
+        let sent = session.send_with_timeout(frame, self.settings.patience).await;
+        sent.map_err(|_| SyncError::SendFailed)
+    }
+}
+
+/// Sends a page, and waits until the device has taken it.
+async fn send_page<D: Device>(
+    session: &Session<D>,
+    mut reader: SlowReader<'_>,
+    batches: Vec<PushBatch>,
+) -> Result<(), SyncError> {
+    let device = session.device();
+    for push in batches.iter().flat_map(|batch| &batch.pushes) {
+        let frame = D::frame(push);
+        loop {
+            match device.send(&frame) {
+                Ok(()) => break reader.record_read(),
+                Err(SendError::Full) => reader.wait(device.queued()).await?,
+                Err(SendError::Closed) => return Err(SyncError::SendFailed),
+            }
+        }
+    }
+    // Everything is queued. Only the length of the queue matters now.
+    drop(batches);
+    loop {
+        match device.queued() {
+            0 => return Ok(()),
+            queued => reader.wait(queued).await?,
+        }
+    }
+}

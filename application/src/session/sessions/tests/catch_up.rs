@@ -1,0 +1,227 @@
+//! Catching up: on connect, on request, and after lost events.
+
+use belfry_domain::{InboxState, UnreadCount};
+
+use super::*;
+use crate::ports::inbox_repository::MockInboxRepository;
+use crate::ports::{History, PortError, Retention as _};
+use crate::session::sync_error::SyncError;
+
+#[tokio::test]
+async fn event_during_the_replay_is_delivered_after_it_and_once() {
+    let node = node();
+    node.store_notification("ada", "n1").await;
+    let device = FakeDevice::new();
+    let session = node.join(claims("ada", 10_000), device.clone());
+
+    // The second event arrives before the replay is read, the third after.
+    let second = node.store_notification("ada", "n2").await;
+    node.sessions.deliver(&Node::room("ada"), &second);
+    assert_eq!(device.received_ids(), [""; 0]);
+    connect(&node.sessions, &session, since(0)).await;
+    node.sessions.deliver(&Node::room("ada"), &second);
+    let third = node.store_notification("ada", "n3").await;
+    node.sessions.deliver(&Node::room("ada"), &third);
+
+    assert!(matches!(device.received()[0], Push::Sync(_)));
+    assert_eq!(device.received_ids(), ["n1", "n2", "n3"]);
+}
+
+#[tokio::test]
+async fn device_with_too_many_held_events_gets_them_from_the_store() {
+    let node = node();
+    let device = FakeDevice::new();
+    let session = node.join(claims("ada", 10_000), device.clone());
+    for n in 0..10 {
+        // More than the gate holds. The store has all of them.
+        let batch = node.store_notification("ada", &format!("n{n}")).await;
+        node.sessions.deliver(&Node::room("ada"), &batch);
+    }
+    connect(&node.sessions, &session, since(0)).await;
+    let expected: Vec<_> = (0..10).map(|n| format!("n{n}")).collect();
+    assert_eq!(device.received_ids(), expected);
+    assert_eq!(device.close_reason(), None);
+}
+
+#[tokio::test]
+async fn sync_request_replays_from_the_requested_revision() {
+    let node = node();
+    node.store_notification("ada", "n1").await;
+    let device = FakeDevice::new();
+    let session = node.join(claims("ada", 10_000), device.clone());
+    assert!(matches!(node.sessions.sync(&session, None).await, Err(SyncError::InProgress)));
+    connect(&node.sessions, &session, None).await;
+    let sync = node.sessions.sync(&session, since(0)).await.unwrap();
+    assert_eq!(sync.missed, 1);
+    assert_eq!(device.received_ids(), ["n1"]);
+    let next = node.store_notification("ada", "n2").await;
+    node.sessions.deliver(&Node::room("ada"), &next);
+    assert_eq!(device.received_ids(), ["n1", "n2"]);
+}
+
+#[tokio::test]
+async fn notification_after_connect_reaches_a_device_without_a_position() {
+    let node = node();
+    let before = node.store_notification("ada", "before").await;
+    let device = FakeDevice::new();
+    let session = node.join(claims("ada", 10_000), device.clone());
+    let plan = node.sessions.prepare(&session, None).await.unwrap();
+    // Here the connect is confirmed to the client. The first event arrives late.
+    node.sessions.deliver(&Node::room("ada"), &before);
+    let after = node.store_notification("ada", "after").await;
+    node.sessions.deliver(&Node::room("ada"), &after);
+    assert_eq!(device.received(), []);
+    node.sessions.start(&session, plan).await;
+
+    let Push::Sync(sync) = &device.received()[0] else { panic!("{:?}", device.received()) };
+    assert_eq!((sync.recovered, sync.revision.get(), sync.unread.get()), (false, 1, 1));
+    assert_eq!(device.received_ids(), ["after"]);
+    let count = |push: &Push| matches!(push, Push::UnreadCount { count, .. } if count.get() == 2);
+    assert!(device.received().last().is_some_and(count));
+}
+
+#[tokio::test]
+async fn connected_device_that_starts_over_receives_pending_events() {
+    let node = node();
+    let device = FakeDevice::new();
+    let session = node.join(claims("ada", 10_000), device.clone());
+    connect(&node.sessions, &session, None).await;
+    let pending = node.store_notification("ada", "n1").await;
+    let sync = node.sessions.sync(&session, None).await.unwrap();
+    assert_eq!((sync.recovered, sync.revision.get(), sync.missed), (false, 1, 0));
+    node.sessions.deliver(&Node::room("ada"), &pending);
+    assert_eq!(device.received_ids(), ["n1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn device_starts_over_when_its_history_is_purged_during_the_replay() {
+    let node = node();
+    node.store.create((0..40).map(|n| large_draft("ada", n)).collect()).await.unwrap();
+    let deleted = Draft { id: id("deleted"), ..a_draft("ada", "deleted") };
+    node.store.create(vec![deleted]).await.unwrap();
+    node.store.delete(&user("ada"), &[id("deleted")], at(1)).await.unwrap();
+    let device = FakeDevice::with_queue_of(10_000);
+    let session = node.join(claims("ada", 10_000), device.clone());
+    let meanwhile = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(device.received_ids().len(), 17);
+        node.store.purge_deleted(at(2), 10).await.unwrap();
+        let live = node.store_notification("ada", "live").await;
+        node.sessions.deliver(&Node::room("ada"), &live);
+        device.read_all();
+    };
+    tokio::join!(connect(&node.sessions, &session, since(0)), meanwhile);
+    let syncs: Vec<_> = device
+        .received()
+        .into_iter()
+        .filter_map(|push| match push {
+            Push::Sync(sync) => Some((sync.recovered, sync.revision.get(), sync.missed)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(syncs, [(true, 42, 40), (false, 42, 0)]);
+    assert_eq!(device.received_ids().len(), 18);
+    assert_eq!(device.received_ids().last().unwrap(), "live");
+}
+
+#[tokio::test]
+async fn prepare_fails_during_an_outage_and_keeps_the_device_open() {
+    let mut store = MockInboxRepository::new();
+    store.expect_epoch().returning(|| Err(PortError::unavailable("down")));
+    let sessions = new_sessions(Arc::new(store), &Arc::new(ManualClock::at(0)));
+    let device = FakeDevice::new();
+    let session = join(&sessions, claims("ada", 10_000), device.clone());
+    assert!(sessions.prepare(&session, None).await.is_err());
+    assert_eq!(device.close_reason(), None, "the transport decides how to report it");
+}
+
+#[tokio::test]
+async fn device_is_disconnected_when_a_page_cannot_be_read() {
+    let mut store = MockInboxRepository::new();
+    store.expect_epoch().returning(|| Ok(epoch("e1")));
+    let state = InboxState { revision: Revision::new(2), unread: UnreadCount::new(2) };
+    store.expect_history().returning(move |_, _, _| Ok(History::Complete { state, created: 2 }));
+    store.expect_created_in().returning(|_, _, _| Err(PortError::unavailable("down")));
+    let sessions = new_sessions(Arc::new(store), &Arc::new(ManualClock::at(0)));
+    let device = FakeDevice::new();
+    let session = join(&sessions, claims("ada", 10_000), device.clone());
+    connect(&sessions, &session, since(0)).await;
+    assert_eq!(device.close_reason(), Some(CloseReason::NotCaughtUp));
+}
+
+/// Runs `task` while lagging devices catch up.
+async fn while_catching_up<T>(node: &Node, task: impl Future<Output = T>) -> T {
+    let stop = CancellationToken::new();
+    let task = async {
+        let result = task.await;
+        stop.cancel();
+        result
+    };
+    tokio::join!(node.sessions.catch_up_lagging(stop.clone()), task).1
+}
+
+#[tokio::test(start_paused = true)]
+async fn event_lost_during_the_replay_is_replayed_too() {
+    let node = node();
+    node.store_notification("ada", "n1").await;
+    let device = FakeDevice::with_queue_of(10);
+    let session = node.join(claims("ada", 10_000), device.clone());
+    let meanwhile = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        node.store_notification("ada", "lost").await;
+        // The node notices that events may have been lost.
+        node.sessions.catch_up_all().await;
+        for _ in 0..10 {
+            device.read_all();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::join!(connect(&node.sessions, &session, since(0)), meanwhile);
+    assert_eq!(device.received_ids(), ["n1", "lost"]);
+}
+
+#[tokio::test]
+async fn lost_event_is_replayed_when_the_next_one_arrives() {
+    let node = node();
+    let device = FakeDevice::new();
+    let session = node.join(claims("ada", 10_000), device.clone());
+    connect(&node.sessions, &session, None).await;
+
+    let first = node.store_notification("ada", "n1").await;
+    node.sessions.deliver(&Node::room("ada"), &first);
+    node.store_notification("ada", "lost").await;
+    let third = node.store_notification("ada", "n3").await;
+    while_catching_up(&node, async {
+        node.sessions.deliver(&Node::room("ada"), &third);
+        while device.received_ids().len() < 3 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let fourth = node.store_notification("ada", "n4").await;
+    node.sessions.deliver(&Node::room("ada"), &fourth);
+    assert_eq!(device.received_ids(), ["n1", "lost", "n3", "n4"]);
+    assert_eq!(device.close_reason(), None);
+}
+
+#[tokio::test]
+async fn catch_up_all_sends_only_to_devices_that_missed_events() {
+    let node = node();
+    let mut devices = Vec::new();
+    for name in ["ada", "bob"] {
+        let device = FakeDevice::new();
+        let session = node.join(claims(name, 10_000), device.clone());
+        connect(&node.sessions, &session, None).await;
+        devices.push(device);
+    }
+    node.store_notification("ada", "lost").await;
+    while_catching_up(&node, async {
+        node.sessions.catch_up_all().await;
+        while devices[0].received_ids().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(devices[0].received_ids(), ["lost"]);
+    assert_eq!(devices[1].received().len(), 1, "only the sync after the connect");
+}

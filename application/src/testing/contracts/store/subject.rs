@@ -1,0 +1,175 @@
+use std::sync::Arc;
+
+use belfry_domain::{
+    Change, Data, DomainEvent, Draft, ExpiryCutoff, Link, Marked, Message, MissedChange,
+    NotificationId, NotificationKind, Priority, Receipt, ReplayBatch, ReplayRange, Revision,
+};
+
+use crate::ports::{
+    History, IdempotencyKey, InboxRepository, ListFilter, Outbox, OutboxEntry, OutboxLease, Page,
+    PageLimit, Retention, Revocations,
+};
+use crate::testing::samples::{a_draft, at, id, user};
+
+/// The store under test, through each of its ports. Must be empty.
+#[derive(Clone)]
+pub struct Store {
+    pub(super) inboxes: Arc<dyn InboxRepository>,
+    pub(super) outbox: Arc<dyn Outbox>,
+    pub(super) retention: Arc<dyn Retention>,
+    pub(super) revocations: Arc<dyn Revocations>,
+}
+
+impl Store {
+    /// Wraps a store that implements all four ports.
+    pub fn of<S>(store: S) -> Self
+    where
+        S: InboxRepository + Outbox + Retention + Revocations + 'static,
+    {
+        let store = Arc::new(store);
+        Self {
+            inboxes: store.clone(),
+            outbox: store.clone(),
+            retention: store.clone(),
+            revocations: store,
+        }
+    }
+
+    pub(super) async fn create(&self, drafts: Vec<Draft>) -> Vec<Receipt> {
+        self.inboxes.create(drafts).await.expect("create")
+    }
+
+    pub(super) async fn create_plain(&self, name: &str, count: usize) {
+        let drafts = (1..=count).map(|n| a_draft(name, &format!("n{n}"))).collect();
+        self.create(drafts).await;
+    }
+
+    pub(super) async fn state(&self, name: &str) -> (u64, u64) {
+        let state = self.inboxes.state(&user(name)).await.expect("state");
+        (state.revision.get(), state.unread.get())
+    }
+
+    pub(super) async fn listed(
+        &self,
+        name: &str,
+        filter: &ListFilter,
+        limit: usize,
+    ) -> Vec<String> {
+        ids_of(&self.list(name, filter, PageLimit::rows(limit)).await)
+    }
+
+    pub(super) async fn list(&self, name: &str, filter: &ListFilter, limit: PageLimit) -> Page {
+        self.inboxes.list(&user(name), filter, limit).await.expect("list")
+    }
+
+    pub(super) async fn mark_read(&self, name: &str, ids: &[&str]) -> Option<DomainEvent> {
+        self.marked(name, ids).await.event
+    }
+
+    /// The ids among `ids` that the inbox does not know.
+    pub(super) async fn unknown(&self, name: &str, ids: &[&str]) -> Vec<String> {
+        self.marked(name, ids).await.unknown.iter().map(ToString::to_string).collect()
+    }
+
+    pub(super) async fn marked(&self, name: &str, ids: &[&str]) -> Marked {
+        let ids: Vec<_> = ids.iter().copied().map(id).collect();
+        self.inboxes.mark_read(&user(name), &ids, at(5_000)).await.expect("mark read")
+    }
+
+    pub(super) async fn delete(&self, name: &str, ids: &[&str]) -> Option<DomainEvent> {
+        let ids: Vec<_> = ids.iter().copied().map(id).collect();
+        self.inboxes.delete(&user(name), &ids, at(6_000)).await.expect("delete")
+    }
+
+    pub(super) async fn acquire_lease(&self) -> Box<dyn OutboxLease> {
+        self.outbox.acquire_lease().await.expect("acquire").expect("the lease is free")
+    }
+
+    pub(super) async fn outbox_entries(&self) -> Vec<OutboxEntry> {
+        self.acquire_lease().await.pending(10_000).await.expect("pending")
+    }
+
+    pub(super) async fn history(&self, name: &str, since: u64, limit: usize) -> History {
+        let since = Revision::new(since);
+        self.inboxes.history(&user(name), since, limit).await.expect("history")
+    }
+
+    /// The range of a replay that is planned now.
+    pub(super) async fn range_since(&self, name: &str, since: u64) -> ReplayRange {
+        ReplayRange::new(Revision::new(since), Revision::new(self.state(name).await.0))
+    }
+
+    pub(super) async fn created_in(
+        &self,
+        name: &str,
+        range: ReplayRange,
+        limit: PageLimit,
+    ) -> Page {
+        self.inboxes.created_in(&user(name), range, limit).await.expect("created")
+    }
+
+    pub(super) async fn changed_in(
+        &self,
+        name: &str,
+        range: ReplayRange,
+    ) -> Option<Vec<MissedChange>> {
+        self.inboxes.changed_in(&user(name), range, 10_000).await.expect("changed")
+    }
+
+    /// The replay for a device at `since`, in words: `3 new n2`.
+    pub(super) async fn missed(&self, name: &str, since: u64) -> Vec<String> {
+        let range = self.range_since(name, since).await;
+        let created = self.created_in(name, range, PageLimit::rows(1_000)).await;
+        assert!(!created.more);
+        let changes = self.changed_in(name, range).await.expect("a complete history");
+        let missed = ReplayBatch::merge(created.items, changes);
+        let words = missed.into_iter().map(|(revision, change)| match change {
+            Change::Created(one) => format!("{revision} new {}", one.id),
+            Change::MarkedRead { ids, .. } => format!("{revision} read {}", sorted(&ids)),
+            Change::Deleted { ids } => format!("{revision} deleted {}", sorted(&ids)),
+            Change::AllRead { .. } => panic!("a replay has no such change"),
+        });
+        words.collect()
+    }
+
+    /// Whether all changes after `since` can be replayed.
+    pub(super) async fn has_history(&self, name: &str, since: u64) -> bool {
+        matches!(self.history(name, since, 1_000).await, History::Complete { .. })
+    }
+
+    pub(super) async fn expire(&self, cutoff: ExpiryCutoff, limit: usize) -> usize {
+        self.retention.expire(&cutoff, limit).await.expect("expire")
+    }
+
+    pub(super) async fn purge_deleted(&self, before: i64, limit: usize) -> usize {
+        self.retention.purge_deleted(at(before), limit).await.expect("purge deleted")
+    }
+}
+
+pub(super) fn ids_of(page: &Page) -> Vec<String> {
+    page.items.iter().map(|one| one.id.to_string()).collect()
+}
+
+/// The sorted ids of one change. A store returns them in any order.
+fn sorted(ids: &[NotificationId]) -> String {
+    let mut ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
+    ids.sort();
+    ids.join(" ")
+}
+
+pub(super) fn full_draft() -> Draft {
+    Draft {
+        kind: NotificationKind::parse("order.shipped").unwrap(),
+        message: Message::parse("It left today.\nÜbermorgen ist es da 📦").unwrap(),
+        data: Some(Data::of_checked_syntax(r#"{"orderId":7,"tags":["a","b"],"z":null}"#).unwrap()),
+        link: Some(Link::parse("/orders/7").unwrap()),
+        priority: Priority::Urgent,
+        dedupe_key: Some(id("order-7")),
+        expires_at: Some(at(1_900_000_000_123)),
+        ..a_draft("ada", "n1")
+    }
+}
+
+pub(super) fn key(name: &str, fingerprint: &str) -> IdempotencyKey {
+    IdempotencyKey::parse(user("shop"), name, fingerprint).unwrap()
+}

@@ -1,0 +1,431 @@
+use std::collections::{BTreeMap, HashMap};
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use belfry_domain::{
+    Change, DomainEvent, Draft, Epoch, ExpiryCutoff, Inbox, InboxState, Marked, MissedChange,
+    Notification, NotificationId, Receipt, ReplayRange, Revision, Timestamp, UserId,
+};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::ports::{
+    History, IdempotencyKey, IdempotentOutcome, InboxRepository, ListFilter, Outbox, OutboxEntry,
+    OutboxId, OutboxLease, Page, PageLimit, PortError, Retention, Revocation, RevocationCursor,
+    Revocations,
+};
+use crate::trace;
+
+/// A store in memory: [`belfry_domain::Inbox`] behind the ports. Keeps every promise of a real store
+/// except durability.
+#[derive(Debug)]
+pub struct InMemoryStore {
+    epoch: Epoch,
+    shared: Arc<Shared>,
+    reads_yield: bool,
+}
+
+/// Shared by the store and its lease.
+#[derive(Debug, Default)]
+struct Shared {
+    content: Mutex<Content>,
+    written: Notify,
+    /// A lease exists.
+    leased: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Content {
+    inboxes: HashMap<UserId, Inbox>,
+    outbox: BTreeMap<i64, OutboxEntry>,
+    last_entry_id: i64,
+    /// By caller and idempotency key.
+    requests: HashMap<(UserId, String), Request>,
+    revocations: Vec<Revocation>,
+}
+
+#[derive(Debug)]
+struct Request {
+    fingerprint: String,
+    made_at: Timestamp,
+    notifications: Vec<(UserId, NotificationId)>,
+}
+
+impl InMemoryStore {
+    /// An empty store.
+    pub fn new(epoch: Epoch) -> Self {
+        Self { epoch, shared: Arc::default(), reads_yield: false }
+    }
+
+    /// Another handle to the same store. It yields to other tasks before and after each read of a state
+    /// or a history, as a real store does.
+    #[must_use]
+    pub fn yielding(&self) -> Self {
+        Self { epoch: self.epoch.clone(), shared: self.shared.clone(), reads_yield: true }
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Content) -> T) -> T {
+        let result = change(&mut self.shared.content.lock());
+        // `notify_one` keeps a permit for a lease that is about to wait, so no wake-up is lost.
+        self.shared.written.notify_one();
+        result
+    }
+
+    async fn read<T>(&self, user: &UserId, query: impl FnOnce(&Inbox) -> T) -> T {
+        self.yield_if_needed().await;
+        let result = match self.shared.content.lock().inboxes.get(user) {
+            Some(inbox) => query(inbox),
+            None => query(&Inbox::new(user.clone())),
+        };
+        self.yield_if_needed().await;
+        result
+    }
+
+    async fn yield_if_needed(&self) {
+        if self.reads_yield {
+            yield_once().await;
+        }
+    }
+}
+
+/// Yields to other tasks once.
+pub(crate) async fn yield_once() {
+    let mut yielded = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+impl Content {
+    fn inbox(&mut self, user: &UserId) -> &mut Inbox {
+        self.inboxes.entry(user.clone()).or_insert_with(|| Inbox::new(user.clone()))
+    }
+
+    fn get(&self, user: &UserId, id: &NotificationId) -> Option<Notification> {
+        self.inboxes.get(user)?.notifications().find(|one| one.id == *id).cloned()
+    }
+
+    fn create(&mut self, drafts: Vec<Draft>) -> Vec<Receipt> {
+        drafts
+            .into_iter()
+            .map(|draft| {
+                let at = draft.created_at;
+                let receipt = self.inbox(&draft.user.clone()).receive(draft);
+                if let Receipt::Created(event) = &receipt {
+                    self.enqueue(event, at);
+                }
+                receipt
+            })
+            .collect()
+    }
+
+    fn enqueue(&mut self, event: &DomainEvent, written_at: Timestamp) {
+        self.last_entry_id += 1;
+        let entry = OutboxEntry {
+            id: OutboxId(self.last_entry_id),
+            event: event.clone(),
+            written_at,
+            trace: trace::current(),
+        };
+        self.outbox.insert(self.last_entry_id, entry);
+    }
+
+    fn enqueue_if_any(&mut self, event: Option<DomainEvent>, at: Timestamp) -> Option<DomainEvent> {
+        if let Some(event) = &event {
+            self.enqueue(event, at);
+        }
+        event
+    }
+}
+
+#[async_trait]
+impl InboxRepository for InMemoryStore {
+    async fn epoch(&self) -> Result<Epoch, PortError> {
+        self.yield_if_needed().await;
+        self.yield_if_needed().await;
+        Ok(self.epoch.clone())
+    }
+
+    async fn create(&self, drafts: Vec<Draft>) -> Result<Vec<Receipt>, PortError> {
+        Ok(self.change(|content| content.create(drafts)))
+    }
+
+    async fn create_once(
+        &self,
+        key: &IdempotencyKey,
+        drafts: Vec<Draft>,
+    ) -> Result<IdempotentOutcome, PortError> {
+        Ok(self.change(|content| {
+            let request_key = (key.caller().clone(), key.key().to_owned());
+            if let Some(request) = content.requests.get(&request_key) {
+                if request.fingerprint != key.fingerprint() {
+                    return IdempotentOutcome::KeyReused;
+                }
+                let created = request.notifications.iter();
+                let current = created.filter_map(|(user, id)| content.get(user, id)).collect();
+                return IdempotentOutcome::Repeated(current);
+            }
+            // The store has no clock: the first draft determines the age of the request.
+            let made_at =
+                drafts.first().map_or(Timestamp::from_unix_millis(0), |one| one.created_at);
+            let receipts = content.create(drafts);
+            let notifications = receipts
+                .iter()
+                .filter_map(Receipt::notification)
+                .map(|one| (one.user.clone(), one.id.clone()))
+                .collect();
+            let fingerprint = key.fingerprint().to_owned();
+            let request = Request { fingerprint, made_at, notifications };
+            content.requests.insert(request_key, request);
+            IdempotentOutcome::Executed(receipts)
+        }))
+    }
+
+    async fn mark_read(
+        &self,
+        user: &UserId,
+        ids: &[NotificationId],
+        read_at: Timestamp,
+    ) -> Result<Marked, PortError> {
+        Ok(self.change(|content| {
+            let Marked { event, unknown } = content.inbox(user).mark_read(ids, read_at);
+            Marked { event: content.enqueue_if_any(event, read_at), unknown }
+        }))
+    }
+
+    async fn mark_all_read(
+        &self,
+        user: &UserId,
+        read_at: Timestamp,
+    ) -> Result<Option<DomainEvent>, PortError> {
+        Ok(self.change(|content| {
+            let event = content.inbox(user).mark_all_read(read_at);
+            content.enqueue_if_any(event, read_at)
+        }))
+    }
+
+    async fn delete(
+        &self,
+        user: &UserId,
+        ids: &[NotificationId],
+        deleted_at: Timestamp,
+    ) -> Result<Option<DomainEvent>, PortError> {
+        Ok(self.change(|content| {
+            let event = content.inbox(user).delete(ids, deleted_at);
+            content.enqueue_if_any(event, deleted_at)
+        }))
+    }
+
+    async fn get(
+        &self,
+        user: &UserId,
+        id: &NotificationId,
+    ) -> Result<Option<Notification>, PortError> {
+        Ok(self.shared.content.lock().get(user, id))
+    }
+
+    async fn list(
+        &self,
+        user: &UserId,
+        filter: &ListFilter,
+        limit: PageLimit,
+    ) -> Result<Page, PortError> {
+        let content = self.shared.content.lock();
+        let Some(inbox) = content.inboxes.get(user) else {
+            return Ok(Page::default());
+        };
+        let matching = inbox
+            .notifications()
+            .filter(|one| filter.before.is_none_or(|before| one.created_revision < before))
+            .filter(|one| filter.unread.is_none_or(|unread| one.is_read() != unread))
+            .filter(|one| filter.kind.as_ref().is_none_or(|kind| one.kind == *kind));
+        Ok(limit.page_of(matching))
+    }
+
+    async fn state(&self, user: &UserId) -> Result<InboxState, PortError> {
+        Ok(self.read(user, Inbox::state).await)
+    }
+
+    async fn history(
+        &self,
+        user: &UserId,
+        since: Revision,
+        limit: usize,
+    ) -> Result<History, PortError> {
+        Ok(self
+            .read(user, |inbox| {
+                let state = inbox.state();
+                match inbox.count_since(since).filter(|count| count.changed <= limit) {
+                    Some(count) => History::Complete { state, created: count.created },
+                    None => History::OutOfReach { state },
+                }
+            })
+            .await)
+    }
+
+    async fn created_in(
+        &self,
+        user: &UserId,
+        range: ReplayRange,
+        limit: PageLimit,
+    ) -> Result<Page, PortError> {
+        Ok(self.read(user, |inbox| limit.page_of(inbox.created_in(range))).await)
+    }
+
+    async fn changed_in(
+        &self,
+        user: &UserId,
+        range: ReplayRange,
+        limit: usize,
+    ) -> Result<Option<Vec<MissedChange>>, PortError> {
+        Ok(self
+            .read(user, |inbox| {
+                let mut changes = inbox.changed_in(range)?;
+                if let Some(last) = changes.get(limit - 1) {
+                    let end = last.revision;
+                    changes.retain(|change| change.revision <= end);
+                }
+                Some(changes)
+            })
+            .await)
+    }
+}
+
+#[async_trait]
+impl Retention for InMemoryStore {
+    async fn expire(&self, cutoff: &ExpiryCutoff, limit: usize) -> Result<usize, PortError> {
+        Ok(self.change(|content| {
+            let mut deleted = 0;
+            let mut events = Vec::new();
+            for inbox in content.inboxes.values_mut() {
+                let Some(event) = inbox.expire(cutoff, limit - deleted) else { continue };
+                if let Change::Deleted { ids } = &event.change {
+                    deleted += ids.len();
+                }
+                events.push(event);
+            }
+            for event in events {
+                content.enqueue(&event, cutoff.now);
+            }
+            deleted
+        }))
+    }
+
+    async fn purge_deleted(
+        &self,
+        deleted_before: Timestamp,
+        limit: usize,
+    ) -> Result<usize, PortError> {
+        let mut content = self.shared.content.lock();
+        let inboxes = content.inboxes.values_mut();
+        let purged = inboxes
+            .fold(0, |purged, inbox| purged + inbox.purge_deleted(deleted_before, limit - purged));
+        Ok(purged)
+    }
+
+    async fn purge_requests(
+        &self,
+        made_before: Timestamp,
+        limit: usize,
+    ) -> Result<usize, PortError> {
+        let mut content = self.shared.content.lock();
+        let before = content.requests.len();
+        let mut left = limit;
+        content.requests.retain(|_, request| {
+            let purge = request.made_at < made_before && left > 0;
+            left -= usize::from(purge);
+            !purge
+        });
+        Ok(before - content.requests.len())
+    }
+
+    async fn purge_revocations(
+        &self,
+        made_before: Timestamp,
+        limit: usize,
+    ) -> Result<usize, PortError> {
+        // The store has no clock: `issued_before` determines the age of a revocation.
+        let mut left = limit;
+        self.shared.content.lock().revocations.retain(|one| {
+            let purge = one.issued_before < made_before && left > 0;
+            left -= usize::from(purge);
+            !purge
+        });
+        Ok(limit - left)
+    }
+}
+
+#[async_trait]
+impl Revocations for InMemoryStore {
+    async fn revoke(&self, revocation: &Revocation) -> Result<Revocation, PortError> {
+        let stored = &mut self.shared.content.lock().revocations;
+        let user = &revocation.user;
+        let position = stored.iter().position(|one| one.user == *user);
+        let previous = position.map(|position| stored.remove(position).issued_before);
+        let issued_before =
+            previous.map_or(revocation.issued_before, |it| it.max(revocation.issued_before));
+        let applies = Revocation { user: user.clone(), issued_before };
+        stored.push(applies.clone());
+        Ok(applies)
+    }
+
+    /// Returns all revocations on each call.
+    async fn since(
+        &self,
+        _: Option<RevocationCursor>,
+    ) -> Result<(Vec<Revocation>, RevocationCursor), PortError> {
+        Ok((self.shared.content.lock().revocations.clone(), RevocationCursor(0)))
+    }
+}
+
+#[async_trait]
+impl Outbox for InMemoryStore {
+    async fn acquire_lease(&self) -> Result<Option<Box<dyn OutboxLease>>, PortError> {
+        if self.shared.leased.swap(true, Ordering::SeqCst) {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(InMemoryLease(self.shared.clone()))))
+    }
+
+    async fn backlog(&self) -> Result<u64, PortError> {
+        Ok(self.shared.content.lock().outbox.len() as u64)
+    }
+}
+
+struct InMemoryLease(Arc<Shared>);
+
+#[async_trait]
+impl OutboxLease for InMemoryLease {
+    async fn pending(&mut self, limit: usize) -> Result<Vec<OutboxEntry>, PortError> {
+        Ok(self.0.content.lock().outbox.values().take(limit).cloned().collect())
+    }
+
+    async fn remove(&mut self, entries: &[OutboxId]) -> Result<(), PortError> {
+        let mut content = self.0.content.lock();
+        for OutboxId(id) in entries {
+            content.outbox.remove(id);
+        }
+        Ok(())
+    }
+
+    async fn wait_for_entries(&mut self, patience: Duration) -> Result<(), PortError> {
+        // A timeout is not an error: the wait ends either way.
+        let _ = tokio::time::timeout(patience, self.0.written.notified()).await;
+        Ok(())
+    }
+}
+
+impl Drop for InMemoryLease {
+    fn drop(&mut self) {
+        self.0.leased.store(false, Ordering::SeqCst);
+    }
+}

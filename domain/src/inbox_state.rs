@@ -1,0 +1,97 @@
+//! The position of an inbox: its revision, its unread count and the store that both belong to.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::text;
+
+/// The number of a change within one inbox: 1 for the first change, then consecutive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Revision(u64);
+
+impl Revision {
+    /// Before the first change.
+    pub const ZERO: Self = Self(0);
+
+    /// The revision with this number.
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The revision of the following change.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The number of unread notifications in an inbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct UnreadCount(u64);
+
+impl UnreadCount {
+    /// No unread notification.
+    pub const ZERO: Self = Self(0);
+
+    /// This many unread notifications.
+    pub const fn new(count: u64) -> Self {
+        Self(count)
+    }
+
+    /// The number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+/// Identifies the store that revisions belong to. A device that remembers another epoch starts
+/// over, because its revisions have no meaning in this store.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Epoch(Arc<str>);
+
+/// The text is not an [`Epoch`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an epoch has 1 to {} visible characters", Epoch::MAX_CHARS)]
+pub struct InvalidEpoch;
+
+impl Epoch {
+    /// The maximum length in characters.
+    pub const MAX_CHARS: usize = 64;
+
+    /// Checks the text and keeps it unchanged.
+    pub fn parse(raw: &str) -> Result<Self, InvalidEpoch> {
+        text::check_visible(raw, Self::MAX_CHARS).map_err(|_| InvalidEpoch)?;
+        Ok(Self(raw.into()))
+    }
+
+    /// The epoch as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Epoch({})", self.0)
+    }
+}
+
+/// The latest revision of an inbox and the unread count at that revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct InboxState {
+    /// The latest change; zero before the first one.
+    pub revision: Revision,
+    /// The number of unread notifications.
+    pub unread: UnreadCount,
+}
