@@ -176,6 +176,6 @@ fn postgres(settings: &Database) -> Result<(Arc<PostgresStore>, Arc<PostgresStor
         max_connections: settings.max_connections.saturating_sub(for_events).max(1),
         ..PostgresSettings::new(settings.url.reveal())
     })?;
-    let events = Arc::new(main.apart(for_events));
+    let events = Arc::new(main.separate_pool(for_events));
     Ok((Arc::new(main), events))
 }

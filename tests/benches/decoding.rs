@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use belfry_adapters::bench_support::open;
-use belfry_adapters::inbound::amqp::{ForwardHere, Forwarding, Handling};
+use belfry_adapters::inbound::amqp::{ForwardCommand, ForwardHere, MessageHandler};
 use belfry_adapters::wire::EventForm;
 use belfry_application::ports::RealtimeDelivery;
 use belfry_application::testing::{InMemoryStore, ManualClock, RecordingDelivery, epoch};
@@ -48,8 +48,8 @@ pub(crate) fn forward_to(delivery: Arc<dyn RealtimeDelivery>) -> ForwardHere {
 }
 
 /// What that message asks for.
-pub(crate) fn read(forward: &ForwardHere, sent: &Sent) -> Forwarding {
+pub(crate) fn read(forward: &ForwardHere, sent: &Sent) -> ForwardCommand {
     let Sent { body, routing_key, properties } = sent;
     let envelope = open(body.as_bytes(), routing_key, properties).expect("it is well-formed");
-    forward.read(&envelope).expect("it names a user")
+    forward.decode(&envelope).expect("it names a user")
 }

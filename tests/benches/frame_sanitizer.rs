@@ -1,9 +1,9 @@
-//! The method and the properties of every message pass through here before lapin reads them, so it
-//! must cost next to nothing, allocate nothing, and hold nobody up for a message that is meant to harm.
+//! The method and the properties of every message are sanitized before lapin parses them. That must be
+//! cheap, allocate nothing, and not take long even for a malicious message.
 
 use std::iter;
 
-use belfry_adapters::bench_support::mend;
+use belfry_adapters::bench_support::sanitize_frame;
 
 use crate::pieces::Pieces;
 
@@ -12,13 +12,13 @@ const HEADER: u8 = 2;
 
 pub(crate) fn measure(pieces: &mut Pieces) {
     let (mut method, mut header) = (delivery(), header(&traced()));
-    pieces.piece("mending/one message", || {
-        mend(METHOD, &mut method);
-        mend(HEADER, &mut header);
+    pieces.piece("frame sanitizer/one message", || {
+        sanitize_frame(METHOD, &mut method);
+        sanitize_frame(HEADER, &mut header);
     });
-    // As large as RabbitMQ's frames are.
+    // RabbitMQ's frame size.
     let mut largest = self::header(&entries(128 * 1024));
-    pieces.piece("mending/128 KiB of headers", || mend(HEADER, &mut largest));
+    pieces.piece("frame sanitizer/128 KiB of headers", || sanitize_frame(HEADER, &mut largest));
 }
 
 fn short(text: &str) -> Vec<u8> {
@@ -54,7 +54,7 @@ fn traced() -> Vec<u8> {
     entry("traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
 }
 
-/// As many of the smallest entries there are as fit: the most steps for so many bytes.
+/// As many of the smallest entries as fit: the most parsing steps per byte.
 fn entries(bytes: usize) -> Vec<u8> {
     let entry = [&short("a")[..], b"V"].concat();
     let count = bytes / entry.len();

@@ -54,7 +54,11 @@ async fn bad_token_is_rejected_with_its_code(setup: Setup) {
     ];
     for (device, code) in devices {
         assert_eq!(device.refused().await, code);
-        assert!(device.seen().iter().all(|seen| seen.kind != "connect"), "{}", device.story());
+        assert!(
+            device.records().iter().all(|seen| seen.kind != "connect"),
+            "{}",
+            device.transcript()
+        );
     }
 }
 
@@ -90,7 +94,7 @@ async fn token_is_read_from_auth_or_the_authorization_header(setup: Setup) {
     // If both are present, `auth` has precedence: the application sets it for each connect.
     let both = Device::node(url).token(&ada.token()).header("authorization", "Bearer bad");
     let devices = [devices.0, devices.1, devices.2, signed_in(both).await];
-    place.until_told(&ada, &devices, "n1").await;
+    place.until_delivered(&ada, &devices, "n1").await;
 
     // URLs end up in logs, so by default a token in the query is ignored.
     let in_query = Device::node(url).option("query", json!({ "token": ada.token() })).start();
@@ -132,7 +136,7 @@ async fn session_ends_when_its_token_expires(setup: Setup) {
             (&json!("error"), &json!("token_expired"))
         );
         device.disconnected().await;
-        assert_eq!(device.events("auth:expiring").len(), 1, "{}", device.story());
+        assert_eq!(device.events("auth:expiring").len(), 1, "{}", device.transcript());
     }
 
     place.notify(&ada, json!({ "title": "Too late" })).await;
@@ -162,12 +166,12 @@ async fn refreshed_session_outlives_its_first_token(setup: Setup) {
 
     sleep((SHORT_LIFE + Duration::from_secs(2)).saturating_sub(begin.elapsed())).await;
 
-    place.until_told(&ada, &devices, "n1").await;
+    place.until_delivered(&ada, &devices, "n1").await;
     for device in &devices {
         assert_eq!(device.call("notification:unread_count", Value::Null).await["status"], "ok");
         assert_eq!(device.events("exception"), Vec::<Value>::new());
-        let disconnected = device.seen().into_iter().any(|seen| seen.kind == "disconnect");
-        assert!(!disconnected, "{}", device.story());
+        let disconnected = device.records().into_iter().any(|seen| seen.kind == "disconnect");
+        assert!(!disconnected, "{}", device.transcript());
     }
 }
 
@@ -188,7 +192,7 @@ async fn session_is_not_refreshed_with_a_bad_token_or_another_users_token(setup:
     }
     // The session continues, and it still belongs to its user.
     place.notify(&ada, json!({ "id": "for-ada", "title": "For ada" })).await;
-    place.until_told(&eve, &device, "for-eve").await;
+    place.until_delivered(&eve, &device, "for-eve").await;
     assert_eq!(device[0].events("notification:new").len(), 1);
 }
 

@@ -112,6 +112,6 @@ mod tests {
         drop(events);
         let outcome = publisher.publish(&entries(3)).await;
         assert_eq!(outcome.confirmed, 0);
-        assert!(outcome.stopped_by.is_some());
+        assert!(outcome.error.is_some());
     }
 }

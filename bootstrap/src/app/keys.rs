@@ -92,7 +92,7 @@ pub(super) fn build(
     let verifier =
         JwtVerifier::new(settings, context.clock.clone()).context("settings in [auth]")?;
     let verifier = Arc::new(verifier);
-    let check = context.readiness.needs("keys");
+    let check = context.readiness.register("keys");
     let update = update_keys(verifier.clone(), check, reload, context.stop.clone());
     Ok((verifier, Task::new("token keys", update)))
 }
@@ -114,5 +114,5 @@ async fn update_keys(
             }
         }
     };
-    tokio::join!(verifier.keep_keys(&reload, &stop), update_check);
+    tokio::join!(verifier.run_key_refresh(&reload, &stop), update_check);
 }

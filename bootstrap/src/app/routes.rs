@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
-use belfry_adapters::inbound::rest::{self, Intake, RestParts, RestSettings};
+use belfry_adapters::inbound::rest::{self, DraftFactory, RestParts, RestSettings};
 use belfry_adapters::inbound::socketio::{SocketIoParts, SocketIoServer};
 use belfry_adapters::outbound::jwt::TokenMint;
 use belfry_adapters::outbound::socketio::SocketIoSessions;
@@ -46,8 +46,9 @@ pub(super) fn public(deps: RouteDeps<'_>) -> Router {
     let page = development.map(|mint| web::routes(&http.base_path, mint, clock.clone()));
     let router = rest::router(RestParts {
         sign_in,
-        intake: Intake { create, ids: context.ids.clone(), clock: clock.clone() },
-        stories: rest_use_cases(inboxes, clock),
+        create,
+        drafts: DraftFactory { ids: context.ids.clone(), clock: clock.clone() },
+        use_cases: rest_use_cases(inboxes, clock),
         revoke_tokens,
         readiness: context.readiness.clone(),
         limits: limits.request_limits(work),

@@ -33,7 +33,7 @@ pub(super) fn build(
 
 fn tasks(context: &AppContext, store: &Store, sessions: &Arc<SocketIoSessions>) -> Vec<Task> {
     let shared = || (sessions.clone(), context.stop.clone());
-    let known = context.readiness.needs("revocations");
+    let known = context.readiness.register("revocations");
     let (expiring, stop) = shared();
     let expiry = Task::new("session expiry", async move { expiring.run_expiry(stop).await });
     let revocation =

@@ -14,7 +14,7 @@ pub(super) async fn open(context: &AppContext) -> anyhow::Result<(Store, [Task; 
 }
 
 fn connection_task(context: &AppContext, store: &Store) -> Task {
-    let check = context.readiness.needs("database");
+    let check = context.readiness.register("database");
     let running = store.clone().run(context.config.database.migrate, check, context.stop.clone());
     Task::fallible("database", async { running.await.context("cannot use the database") })
 }

@@ -38,7 +38,7 @@ impl Retention {
             deleted: self.deleted,
             requests: self.idempotency_keys,
             revocations: self.revocations,
-            every: self.every,
+            interval: self.every,
             ..RetentionPolicy::default()
         }
     }

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use belfry_adapters::inbound::socketio::SocketIoSettings;
+use belfry_adapters::inbound::socketio::engine::EngineSettings;
 use belfry_adapters::limits::PerSecond;
 use serde::Deserialize;
 
@@ -42,18 +43,20 @@ impl Socket {
     /// Settings of the Socket.IO server, with its limits.
     pub fn server_settings(&self, limits: &Limits) -> SocketIoSettings {
         SocketIoSettings {
-            ping_interval: self.ping_interval,
-            ping_timeout: self.ping_timeout,
+            engine: EngineSettings {
+                ping_interval: self.ping_interval,
+                ping_timeout: self.ping_timeout,
+                queue: self.queue,
+                queue_bytes: self.queue_bytes,
+                max_payload: self.max_payload,
+                polling_sessions: unless_zero(limits.connections),
+                ..EngineSettings::default()
+            },
             connect_timeout: self.connect_timeout,
-            queue: self.queue,
-            queue_bytes: self.queue_bytes,
-            max_payload: self.max_payload,
-            polling_sessions: unless_zero(limits.connections),
             token_in_query: self.token_in_query,
             handshakes: PerSecond::new(limits.handshakes_per_second),
             handshakes_per_address: PerSecond::new(limits.handshakes_per_address),
             messages: PerSecond::new(limits.messages_per_second),
-            ..SocketIoSettings::default()
         }
     }
 }

@@ -135,7 +135,7 @@ async fn invalid_messages_are_dead_lettered_and_valid_ones_are_processed() {
     });
     amqp.publish("", &queue, create(&more), BasicProperties::default()).await;
 
-    let stored = target.place.stored_soon(&receiver, "more").await;
+    let stored = target.place.until_stored(&receiver, "more").await;
     assert_eq!((&stored["isRead"], &stored["readAt"]), (&json!(false), &Value::Null));
     for field in ["__proto__", "deleted", "user_id"] {
         assert!(stored.get(field).is_none(), "{field}: {stored}");

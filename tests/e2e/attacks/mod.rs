@@ -19,11 +19,11 @@ use std::sync::Arc;
 use belfry_tests::clients::Device;
 use serde_json::{Value, json};
 
-use crate::setup::{Place, Setup, User, signed_in, until_ready};
+use crate::setup::{Deployment, Setup, User, signed_in, until_ready};
 
 /// A server, and a victim on it whose inbox and devices must stay private.
 struct Target {
-    place: Arc<Place>,
+    place: Arc<Deployment>,
     victim: User,
     device: Device,
     /// The id of the victim's notification. The attacker may know the id but must not get the content.
@@ -35,7 +35,7 @@ impl Target {
         Self::on(setup.shared().await).await
     }
 
-    async fn on(place: Arc<Place>) -> Self {
+    async fn on(place: Arc<Deployment>) -> Self {
         let victim = place.user("victim");
         let device = signed_in(victim.node()).await;
         let secret = format!("secret-of-{}", victim.id());
@@ -55,10 +55,15 @@ impl Target {
     /// The server works, and the victim's inbox and device are unchanged.
     async fn assert_unharmed(self) {
         until_ready(&self.place.belfry).await;
-        self.place.until_told(&self.victim, [&self.device], "the-last-one").await;
+        self.place.until_delivered(&self.victim, [&self.device], "the-last-one").await;
         let ids: Vec<_> =
             self.device.events("notification:new").iter().map(|it| it["id"].clone()).collect();
-        assert_eq!(ids, [json!(self.secret), json!("the-last-one")], "{}", self.device.story());
+        assert_eq!(
+            ids,
+            [json!(self.secret), json!("the-last-one")],
+            "{}",
+            self.device.transcript()
+        );
         for event in ["notification:marked_read", "notification:deleted", "exception"] {
             assert_eq!(self.device.events(event), Vec::<Value>::new());
         }

@@ -29,7 +29,7 @@ fn row(letter: &DeadLetter) -> [String; 8] {
         letter.attempts().to_string(),
         or_dash(letter.first_failed_at()),
         or_dash(letter.last_failed_at()),
-        or_dash(letter.about()),
+        or_dash(letter.pattern()),
         or_dash(letter.message_id()),
         letter.body().len().to_string(),
     ]
@@ -44,7 +44,7 @@ pub(super) fn json(letter: &DeadLetter) -> String {
         "attempts": letter.attempts(),
         "firstFailedAt": letter.first_failed_at(),
         "lastFailedAt": letter.last_failed_at(),
-        "pattern": letter.about(),
+        "pattern": letter.pattern(),
         "messageId": letter.message_id(),
         "bytes": letter.body().len(),
     })

@@ -125,8 +125,8 @@ impl AttackScenario {
         let freed = timeout(PATIENCE, freed).await;
         assert!(freed.is_ok(), "not freed: {now:?} now, {:?} before", self.before);
         self.assert_bystander_receives().await;
-        let disconnected = self.device.seen().iter().any(|seen| seen.kind == "disconnect");
-        assert!(!disconnected, "bystander disconnected: {}", self.device.story());
+        let disconnected = self.device.records().iter().any(|seen| seen.kind == "disconnect");
+        assert!(!disconnected, "bystander disconnected: {}", self.device.transcript());
         self.target.assert_unharmed().await;
     }
 }

@@ -76,8 +76,8 @@ impl<S: EngineService> EngineServer<S> {
             let handler = self.service.open(request, sender.clone());
             let receiver = Receiver::WebSocket(reader);
             let session = EngineSession::new(receiver, sender, handler, &self.settings, None);
-            drop(self);
-            session.run().await;
+            // In a task of its own, as this one keeps room for the handshake.
+            tokio::spawn(session.run());
         });
         Ok(response)
     }

@@ -67,26 +67,34 @@ impl<H: EngineHandler> EngineSession<H> {
     }
 
     /// Runs the session until either side ends it.
-    pub(super) async fn run(mut self) {
-        let end = {
-            let mut timer = pin!(sleep_until(self.due()));
-            loop {
-                let step = std::future::poll_fn(|cx| self.poll_step(cx, timer.as_mut())).await;
-                let outcome = match step {
-                    Step::Received(incoming) => self.process(incoming),
-                    Step::Timer => self.on_timer(Instant::now()),
-                    Step::End(end) => Err(end),
-                };
-                if let Err(end) = outcome {
-                    break end;
-                }
-                let due = self.due();
-                if timer.deadline() != due {
-                    timer.as_mut().reset(due);
-                }
+    ///
+    /// The future is the memory of an idle client, so it must hold the session once: an `async fn` would also
+    /// keep room for its argument, and an end that is not boxed for a second session.
+    #[expect(clippy::manual_async_fn, reason = "an async fn would take twice the memory")]
+    pub(super) fn run(mut self) -> impl Future<Output = ()> {
+        async move {
+            let end = self.run_until_end().await;
+            Box::pin(self.finish(end)).await;
+        }
+    }
+
+    async fn run_until_end(&mut self) -> SessionEnd {
+        let mut timer = pin!(sleep_until(self.due()));
+        loop {
+            let step = std::future::poll_fn(|cx| self.poll_step(cx, timer.as_mut())).await;
+            let outcome = match step {
+                Step::Received(incoming) => self.process(incoming),
+                Step::Timer => self.on_timer(Instant::now()),
+                Step::End(end) => Err(end),
+            };
+            if let Err(end) = outcome {
+                return end;
             }
-        };
-        self.finish(end).await;
+            let due = self.due();
+            if timer.deadline() != due {
+                timer.as_mut().reset(due);
+            }
+        }
     }
 
     fn poll_step(&mut self, cx: &mut Context<'_>, timer: Pin<&mut Sleep>) -> Poll<Step> {
