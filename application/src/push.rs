@@ -118,6 +118,12 @@ impl PushBatch {
     pub fn forwarded(pushes: Vec<Push>) -> Self {
         Self { revision: None, pushes }
     }
+
+    /// The text in its notifications, in bytes.
+    pub(crate) fn text_bytes(&self) -> usize {
+        let of = |push: &Push| if let Push::New(new) = push { new.text_bytes() } else { 0 };
+        self.pushes.iter().map(of).sum()
+    }
 }
 
 impl Push {

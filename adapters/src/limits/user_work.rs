@@ -1,8 +1,10 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
+use std::ops::Add;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use belfry_application::ports::Page;
 use belfry_domain::UserId;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -11,8 +13,9 @@ use super::rates::{PerSecond, RateExceeded};
 
 /// Limits the work of each user on this node, over all of the user's devices and requests.
 ///
-/// - **A budget** in units of work: one for each message or request, and one for every ten notifications
-///   that it reads, replays, lists or marks. The burst is the budget of two seconds.
+/// - **A budget** in units of work: one for each message or request, one for every ten notifications that it
+///   reads, replays, lists or marks, and one for every 4 KiB of text that it lists or replays. The burst is the
+///   budget of two seconds.
 /// - **Store operations in flight**, so that one user never holds all connections to the database.
 ///   Further operations wait in order. The number of waiting operations is limited by the limits on the user's
 ///   connections.
@@ -56,6 +59,26 @@ impl Cost {
     pub(crate) fn of_notifications(count: usize) -> Self {
         Self(u32::try_from(count.div_ceil(10)).unwrap_or(u32::MAX))
     }
+
+    /// Text of notifications that is read and sent, in bytes. Notifications of a usual size cost little more than
+    /// by their number. A page of large ones costs as much as several small pages.
+    pub(crate) fn of_text(bytes: usize) -> Self {
+        const BYTES_PER_UNIT: usize = 4_096;
+        Self(u32::try_from(bytes / BYTES_PER_UNIT).unwrap_or(u32::MAX))
+    }
+
+    /// A page that was read.
+    pub(crate) fn of_page(page: &Page) -> Self {
+        Self::of_notifications(page.items.len()) + Self::of_text(page.text_bytes())
+    }
+}
+
+impl Add for Cost {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
 }
 
 /// A store operation in flight. Dropping it allows the user's next operation. It holds no permit if there are too many
@@ -92,8 +115,11 @@ impl UserWork {
         }))
     }
 
-    /// Spends `cost` and waits until the user may start another store operation. If the budget does not suffice,
+    /// Waits until the user may start another store operation, and spends `cost`. If the budget does not suffice,
     /// nothing is spent.
+    ///
+    /// The budget is checked twice: before the wait, to reject early, and after it, because operations in flight
+    /// are charged for what they read only when they end.
     pub(crate) async fn acquire(
         &self,
         user: &UserId,
@@ -101,11 +127,14 @@ impl UserWork {
     ) -> Result<WorkPermit, RateExceeded> {
         let now = Instant::now();
         let Some(store) = self.with_budget(user, now, |budget, shared| {
-            shared.spend(budget, cost, now).map(|()| budget.store.clone())
+            shared.check(budget, cost, now).map(|()| budget.store.clone())
         }) else {
             return Ok(WorkPermit(None));
         };
         let permit = store?.acquire_owned().await.expect("the semaphore is never closed");
+        let now = Instant::now();
+        self.with_budget(user, now, |budget, shared| shared.spend(budget, cost, now))
+            .transpose()?;
         Ok(WorkPermit(Some(permit)))
     }
 
@@ -147,16 +176,18 @@ impl WorkState {
         now.saturating_duration_since(self.start)
     }
 
-    fn spend(&self, budget: &mut Budget, cost: Cost, now: Instant) -> Result<(), RateExceeded> {
-        let now = self.time(now);
-        let spent = budget.full_at.saturating_sub(now);
+    fn check(&self, budget: &Budget, cost: Cost, now: Instant) -> Result<(), RateExceeded> {
+        let spent = budget.full_at.saturating_sub(self.time(now));
         // Work that costs more than the full budget needs all of it.
         let price = self.price(cost).min(UserWork::BURST);
         let wait = (spent + price).saturating_sub(UserWork::BURST);
-        if !wait.is_zero() {
-            return Err(RateExceeded { wait });
-        }
-        budget.full_at = now + spent + self.price(cost);
+        if wait.is_zero() { Ok(()) } else { Err(RateExceeded { wait }) }
+    }
+
+    fn spend(&self, budget: &mut Budget, cost: Cost, now: Instant) -> Result<(), RateExceeded> {
+        self.check(budget, cost, now)?;
+        let now = self.time(now);
+        budget.full_at = now.max(budget.full_at) + self.price(cost);
         Ok(())
     }
 
@@ -186,6 +217,8 @@ impl WorkState {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use belfry_application::testing::user;
     use futures_util::FutureExt as _;
 
@@ -221,6 +254,25 @@ mod tests {
         let costs = [0, 1, 10, 11, 1_000].map(Cost::of_notifications);
         assert_eq!(costs, [0, 1, 1, 2, 100].map(Cost));
         assert_eq!(Cost::of_notifications(usize::MAX), Cost(u32::MAX));
+    }
+
+    #[test]
+    fn four_kib_of_text_cost_one_unit() {
+        let costs = [0, 4_095, 4_096, 256 * 1024].map(Cost::of_text);
+        assert_eq!(costs, [0, 0, 1, 64].map(Cost));
+        assert_eq!(Cost::of_text(usize::MAX) + Cost(1), Cost(u32::MAX));
+    }
+
+    #[tokio::test]
+    async fn operation_that_waited_is_rejected_if_those_before_it_spent_the_budget() {
+        let work = work(1_000, 1);
+        let first = work.acquire(&user("ada"), Cost::REQUEST).await.unwrap();
+        let ada = user("ada");
+        let mut second = pin!(work.acquire(&ada, Cost::REQUEST));
+        assert!(second.as_mut().now_or_never().is_none());
+        work.charge(&ada, Cost(10_000));
+        drop(first);
+        assert!(second.await.is_err());
     }
 
     #[test]

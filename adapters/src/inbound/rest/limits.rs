@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use belfry_application::ports::Page;
 use belfry_domain::UserId;
 use http::Extensions;
 
@@ -44,9 +45,9 @@ impl RequestLimits {
         permit.map_err(|exceeded| reject(Limit::Work, exceeded))
     }
 
-    /// Charges the user for notifications that were read.
-    pub(super) fn charge_notifications(&self, user: &UserId, count: usize) {
-        self.0.work.charge(user, Cost::of_notifications(count));
+    /// Charges the user for a page that was read.
+    pub(super) fn charge_page(&self, user: &UserId, page: &Page) {
+        self.0.work.charge(user, Cost::of_page(page));
     }
 
     /// Counts a request of an authenticated caller.

@@ -149,6 +149,7 @@ impl NamespaceHandler for ConnectHandler {
         let Some(plan) = device.take_plan() else { return };
         let replayed = Cost::of_notifications(plan.sync.missed);
         self.parts.sessions.start(&device.session, *plan).await;
+        let replayed = replayed + Cost::of_text(device.session.take_replayed_bytes());
         self.parts.work.charge(device.session.user(), replayed);
     }
 

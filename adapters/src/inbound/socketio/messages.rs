@@ -89,13 +89,15 @@ pub(super) async fn process(
         ClientMessage::List => {
             let (filter, limit) = requested_page(payload)?;
             let page = use_cases.list.run(user, &filter, limit).await?;
-            work.charge(user, Cost::of_notifications(page.items.len()));
+            work.charge(user, Cost::of_page(&page));
             Ok(json!(PageForm::from(&page)))
         }
         ClientMessage::Sync => {
             // A replay lasts until the device has read it, and has its own limits.
             drop(permit);
-            let sync = sessions.sync(session, resume_point(&payload)).await?;
+            let synced = sessions.sync(session, resume_point(&payload)).await;
+            work.charge(user, Cost::of_text(session.take_replayed_bytes()));
+            let sync = synced?;
             work.charge(user, Cost::of_notifications(sync.missed));
             Ok(json!(SyncForm::from(&sync)))
         }

@@ -62,8 +62,8 @@ impl<D: Device> Sessions<D> {
     }
 
     /// Sends a connected device the changes since `resume`, as if it had just connected. Returns the state
-    /// in the last `notification:sync` that it was sent. [`SyncState::missed`] counts towards the rate
-    /// limit.
+    /// in the last `notification:sync` that it was sent. [`SyncState::missed`] and
+    /// [`Session::take_replayed_bytes`] are the work that this took.
     pub async fn sync(
         &self,
         session: &Arc<Session<D>>,
@@ -228,6 +228,7 @@ impl<D: Device> Sessions<D> {
                 }
                 ReplayPage::Complete { batches, end } => {
                     any_sent |= !batches.is_empty();
+                    session.record_replayed(batches.iter().map(PushBatch::text_bytes).sum());
                     let reader =
                         SlowReader::new(&self.replay_limiter, permit, self.settings.patience);
                     send_page(session, reader, batches).await?;

@@ -64,7 +64,7 @@ pub(super) async fn list(
     PageRequest { filter, limit }: PageRequest,
 ) -> Result<Response, Problem> {
     let page = use_cases.list.run(caller.user(), &filter, limit).await?;
-    limits.charge_notifications(caller.user(), page.items.len());
+    limits.charge_page(caller.user(), &page);
     Ok(Json(PageForm::from(&page)).into_response())
 }
 
