@@ -4,8 +4,7 @@ use std::ops::Add;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use belfry_application::ports::Page;
-use belfry_domain::UserId;
+use belfry_domain::{Notification, UserId};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -67,9 +66,10 @@ impl Cost {
         Self(u32::try_from(bytes / BYTES_PER_UNIT).unwrap_or(u32::MAX))
     }
 
-    /// A page that was read.
-    pub(crate) fn of_page(page: &Page) -> Self {
-        Self::of_notifications(page.items.len()) + Self::of_text(page.text_bytes())
+    /// Notifications that were read to be sent.
+    pub(crate) fn of_page(notifications: &[Notification]) -> Self {
+        let bytes = notifications.iter().map(Notification::text_bytes).sum();
+        Self::of_notifications(notifications.len()) + Self::of_text(bytes)
     }
 }
 

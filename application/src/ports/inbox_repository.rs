@@ -150,13 +150,6 @@ pub struct Page {
     pub more: bool,
 }
 
-impl Page {
-    /// The text in its notifications, in bytes.
-    pub fn text_bytes(&self) -> usize {
-        self.items.iter().map(Notification::text_bytes).sum()
-    }
-}
-
 /// Selects the notifications to list.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ListFilter {

@@ -3,8 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use belfry_application::ports::Page;
-use belfry_domain::UserId;
+use belfry_domain::{Notification, UserId};
 use http::Extensions;
 
 use super::problem::Problem;
@@ -46,7 +45,7 @@ impl RequestLimits {
     }
 
     /// Charges the user for a page that was read.
-    pub(super) fn charge_page(&self, user: &UserId, page: &Page) {
+    pub(super) fn charge_page(&self, user: &UserId, page: &[Notification]) {
         self.0.work.charge(user, Cost::of_page(page));
     }
 

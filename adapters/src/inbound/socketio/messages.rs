@@ -89,7 +89,7 @@ pub(super) async fn process(
         ClientMessage::List => {
             let (filter, limit) = requested_page(payload)?;
             let page = use_cases.list.run(user, &filter, limit).await?;
-            work.charge(user, Cost::of_page(&page));
+            work.charge(user, Cost::of_page(&page.items));
             Ok(json!(PageForm::from(&page)))
         }
         ClientMessage::Sync => {

@@ -38,7 +38,7 @@ async fn session_ends_after_leaving_all_namespaces() {
     let attacker = scenario.target.attacker();
     let auth = json!({ "token": attacker.token() });
     let leaves = async |number: usize| {
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             let (client, _) = PollingClient::signed_in(scenario.url(), &attacker.token()).await;
             client.send("41").await;
             until_ended(&client).await;

@@ -64,7 +64,7 @@ pub(super) async fn list(
     PageRequest { filter, limit }: PageRequest,
 ) -> Result<Response, Problem> {
     let page = use_cases.list.run(caller.user(), &filter, limit).await?;
-    limits.charge_page(caller.user(), &page);
+    limits.charge_page(caller.user(), &page.items);
     Ok(Json(PageForm::from(&page)).into_response())
 }
 
