@@ -76,8 +76,8 @@ fn message(arguments: &[Token]) -> Option<&str> {
     let mut depth = 0;
     for (at, token) in arguments.iter().enumerate() {
         match &token.kind {
-            TokenKind::RevocationCursor('(' | '[' | '{') => depth += 1,
-            TokenKind::RevocationCursor(')' | ']' | '}') => depth -= 1,
+            TokenKind::Mark('(' | '[' | '{') => depth += 1,
+            TokenKind::Mark(')' | ']' | '}') => depth -= 1,
             TokenKind::Text(text) if depth == 1 => {
                 let starts = arguments[at - 1].is('(') || arguments[at - 1].is(',');
                 let ends = arguments.get(at + 1).is_some_and(|it| it.is(')') || it.is(','));

@@ -19,7 +19,7 @@ pub(crate) enum TokenKind {
     /// One line of a comment, with its slashes.
     Comment(String),
     /// Any other character; a path separator is two of them.
-    RevocationCursor(char),
+    Mark(char),
     /// A number, character, byte or lifetime.
     Other,
 }
@@ -37,7 +37,7 @@ impl Token {
     }
 
     pub(crate) fn is(&self, mark: char) -> bool {
-        self.kind == TokenKind::RevocationCursor(mark)
+        self.kind == TokenKind::Mark(mark)
     }
 
     pub(crate) fn comment(&self) -> Option<&str> {
@@ -106,12 +106,12 @@ fn item_end(tokens: &[Token], mut at: usize) -> usize {
     while at < tokens.len() {
         is_field &= !tokens[at].name().is_some_and(|name| KEYWORDS.contains(&name));
         match tokens[at].kind {
-            TokenKind::RevocationCursor('(' | '[') => at = closing(tokens, at),
-            TokenKind::RevocationCursor('{') => return closing(tokens, at) + 1,
-            TokenKind::RevocationCursor(';') => return at + 1,
-            TokenKind::RevocationCursor(',') if is_field => return at + 1,
+            TokenKind::Mark('(' | '[') => at = closing(tokens, at),
+            TokenKind::Mark('{') => return closing(tokens, at) + 1,
+            TokenKind::Mark(';') => return at + 1,
+            TokenKind::Mark(',') if is_field => return at + 1,
             // The end of the surrounding block: the last field or variant.
-            TokenKind::RevocationCursor('}' | ')') => return at,
+            TokenKind::Mark('}' | ')') => return at,
             _ => {}
         }
         at += 1;
@@ -124,8 +124,8 @@ fn closing(tokens: &[Token], opening: usize) -> usize {
     let mut depth = 0_usize;
     for (at, token) in tokens.iter().enumerate().skip(opening) {
         match token.kind {
-            TokenKind::RevocationCursor('(' | '[' | '{') => depth += 1,
-            TokenKind::RevocationCursor(')' | ']' | '}') => depth -= 1,
+            TokenKind::Mark('(' | '[' | '{') => depth += 1,
+            TokenKind::Mark(')' | ']' | '}') => depth -= 1,
             _ => {}
         }
         if depth == 0 {
@@ -168,7 +168,7 @@ impl<'a> Reader<'a> {
             let end = self.word_end();
             self.push(TokenKind::Name(self.rest[..end].to_owned()), end);
         } else {
-            self.push(TokenKind::RevocationCursor(first), first.len_utf8());
+            self.push(TokenKind::Mark(first), first.len_utf8());
         }
         true
     }
@@ -284,6 +284,7 @@ fn unescaped(body: &str) -> (String, usize) {
 }
 
 #[test]
+#[expect(clippy::needless_raw_string_hashes, reason = "the text itself contains a raw string")]
 fn every_kind_of_token_is_read() {
     let text = r##"// a "comment"
 let r#type = br#"raw "text""#; /* two
@@ -296,15 +297,15 @@ lines */ 'a' '"' '\'' &'static "a \"b\" \
         (1, comment("// a \"comment\"")),
         (2, name("let")),
         (2, name("type")),
-        (2, TokenKind::RevocationCursor('=')),
+        (2, TokenKind::Mark('=')),
         (2, text_of("raw \"text\"")),
-        (2, TokenKind::RevocationCursor(';')),
+        (2, TokenKind::Mark(';')),
         (2, comment("/* two")),
         (3, comment("lines */")),
         (3, TokenKind::Other),
         (3, TokenKind::Other),
         (3, TokenKind::Other),
-        (3, TokenKind::RevocationCursor('&')),
+        (3, TokenKind::Mark('&')),
         (3, TokenKind::Other),
         (3, text_of("a \"b\" c")),
         (4, name("x")),

@@ -33,7 +33,7 @@ pub enum HandlerError {
     /// The store or the broker is unavailable. The command is not at fault.
     #[error("unavailable: {0}")]
     Unavailable(#[source] Cause),
-    /// The store may be unavailable, or the command at fault. Only the results of other commands tell which.
+    /// The store may be unavailable, or the command at fault. Only the results of other commands show which.
     #[error("failed: {0}")]
     Failed(#[source] Cause),
     /// The command is rejected and would be rejected again.

@@ -11,17 +11,17 @@ use super::*;
 const QUEUE: &str = "belfry.ingest";
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-/// A message. It is sent directly to the queue unless [`Sent::via`] changes that.
+/// A message. It is sent directly to the queue unless [`TestMessage::via`] changes that.
 #[derive(Clone)]
-struct Sent {
+struct TestMessage {
     body: Vec<u8>,
     exchange: &'static str,
     routing_key: &'static str,
     properties: BasicProperties,
 }
 
-fn sent(body: impl AsRef<[u8]>) -> Sent {
-    Sent {
+fn sent(body: impl AsRef<[u8]>) -> TestMessage {
+    TestMessage {
         body: body.as_ref().to_vec(),
         exchange: "",
         routing_key: QUEUE,
@@ -29,7 +29,7 @@ fn sent(body: impl AsRef<[u8]>) -> Sent {
     }
 }
 
-impl Sent {
+impl TestMessage {
     fn via(mut self, exchange: &'static str, routing_key: &'static str) -> Self {
         (self.exchange, self.routing_key) = (exchange, routing_key);
         self
@@ -79,7 +79,7 @@ impl Sent {
     }
 }
 
-fn nest(pattern: &str, data: impl serde::Serialize) -> Sent {
+fn nest(pattern: &str, data: impl serde::Serialize) -> TestMessage {
     sent(json!({ "pattern": pattern, "data": data }).to_string())
 }
 
@@ -142,7 +142,7 @@ fn queue_named_like_a_pattern_does_not_set_the_pattern() {
     assert_eq!(to_queue("shop"), Ok(Pattern::Create));
 }
 
-fn cloud_event(change: impl FnOnce(&mut serde_json::Value)) -> Sent {
+fn cloud_event(change: impl FnOnce(&mut serde_json::Value)) -> TestMessage {
     let mut event = json!({
         "specversion": "1.0", "type": "com.example.shop.notification.created",
         "source": "/shop", "id": "e1", "datacontenttype": "application/json",
@@ -282,7 +282,7 @@ fn mark_read_accepts_one_id_many_or_all() {
 
 #[test]
 fn invalid_messages_are_rejected_with_an_error_text() {
-    let table: Vec<(Sent, &str)> = vec![
+    let table: Vec<(TestMessage, &str)> = vec![
         (sent(""), "the body is not a JSON object: it is empty"),
         (sent("  \n"), "the body is not a JSON object: it is empty"),
         (sent("[1,2]"), "the body is not a JSON object: it starts with '['"),
@@ -376,7 +376,7 @@ fn long_unknown_pattern_is_truncated() {
 
 #[test]
 fn trace_is_parsed_from_the_header_and_invalid_values_ignored() {
-    let trace = |message: Sent| message.open(|envelope| Ok(envelope.trace)).unwrap();
+    let trace = |message: TestMessage| message.open(|envelope| Ok(envelope.trace)).unwrap();
     let message = || nest("notification.create", json!({}));
     assert_eq!(trace(message()), None);
     let parent = TraceParent::parse(TRACE).ok();
@@ -390,7 +390,7 @@ fn trace_is_parsed_from_the_header_and_invalid_values_ignored() {
 #[test]
 fn retried_message_keeps_its_original_routing_key() {
     let headers = [("x-belfry-exchange", "shop"), ("x-belfry-routing-key", "notification.create")];
-    let Sent { properties, .. } = sent("").headers(&headers);
+    let TestMessage { properties, .. } = sent("").headers(&headers);
     let body = br#"{"userId":"ada","title":"Hi"}"#.to_vec();
     let mut delivery = Delivery::mock(1, "".into(), QUEUE.into(), false, body);
     delivery.properties = properties;
