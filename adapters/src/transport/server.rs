@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::IpAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -182,7 +181,7 @@ impl ServerState {
         let progress = RequestProgress::default();
         let limit = self.settings.header_timeout;
         stream.set_head_timeout(Some(HeadTimeout::new(progress.clone(), limit, started)));
-        Box::pin(self.serve_http(stream, peer, router, end, progress)).await;
+        self.serve_http(stream, peer, router, end, progress).await;
     }
 
     /// The stream that carries HTTP, after the TLS handshake if TLS is configured.
@@ -205,36 +204,41 @@ impl ServerState {
         None
     }
 
-    async fn serve_http(
+    /// Not an `async fn`, which would keep room for its arguments beside hyper's connection, and hyper's connection
+    /// twice: the future is the memory of an idle connection.
+    fn serve_http(
         self: Arc<Self>,
         stream: Stream,
         peer: Peer,
         router: Router,
         end: CancellationToken,
         progress: RequestProgress,
-    ) {
+    ) -> impl Future<Output = ()> + Send {
         let keep_alive = self.settings.keep_alive;
         // Boxed, because hyper reserves the future's size for the whole connection.
         let service = service_fn(move |request| {
             self.clone().respond(request, peer.clone(), router.clone(), progress.clone()).boxed()
         });
-        let serving = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(keep_alive)
-            .max_headers(MAX_HEADER_FIELDS)
-            .max_header_size(MAX_HEAD_BYTES)
-            .serve_connection(TokioIo::new(stream), service)
-            .with_upgrades();
-        let mut serving = pin!(serving);
-        let served = tokio::select! {
-            served = serving.as_mut() => served,
-            () = end.cancelled() => {
-                serving.as_mut().graceful_shutdown();
-                serving.await
+        let mut serving = Box::pin(
+            http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(keep_alive)
+                .max_headers(MAX_HEADER_FIELDS)
+                .max_header_size(MAX_HEAD_BYTES)
+                .serve_connection(TokioIo::new(stream), service)
+                .with_upgrades(),
+        );
+        async move {
+            let served = tokio::select! {
+                served = serving.as_mut() => served,
+                () = end.cancelled() => {
+                    serving.as_mut().graceful_shutdown();
+                    serving.await
+                }
+            };
+            if let Err(error) = served {
+                trace!(%error, "connection ended");
             }
-        };
-        if let Err(error) = served {
-            trace!(%error, "connection ended");
         }
     }
 

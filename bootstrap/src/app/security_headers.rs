@@ -1,6 +1,7 @@
 use axum::Router;
 use http::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderName, HeaderValue};
+use tower::ServiceBuilder;
 use tower_http::set_header::SetResponseHeaderLayer;
 
 /// nosniff, no-referrer, and a policy that forbids scripts and frames. A response with headers of its own
@@ -9,8 +10,14 @@ pub(super) fn with_security_headers(router: Router) -> Router {
     let unless_set = |name: HeaderName, value| {
         SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
     };
-    router
-        .layer(unless_set(X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .layer(unless_set(REFERRER_POLICY, "no-referrer"))
-        .layer(unless_set(CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"))
+    // One layer of the router for all of them: each one boxes the futures of all requests, waiting polls too.
+    router.layer(
+        ServiceBuilder::new()
+            .layer(unless_set(X_CONTENT_TYPE_OPTIONS, "nosniff"))
+            .layer(unless_set(REFERRER_POLICY, "no-referrer"))
+            .layer(unless_set(
+                CONTENT_SECURITY_POLICY,
+                "default-src 'none'; frame-ancestors 'none'",
+            )),
+    )
 }
