@@ -1,6 +1,6 @@
-//! Delivering an event to the devices of one user. The cost may depend on the number of these devices, each of which adds
-//! little. It must not depend on the number of other connected devices, except for cache misses. Allocations must depend on
-//! neither: one encoding serves all devices.
+//! Delivering an event to the devices of one user. The cost may depend on the number of these devices, each of which
+//! adds little. It must not depend on the number of other connected devices, except for cache misses. Allocations must
+//! depend on neither: one encoding serves all devices.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,5 +1,5 @@
-//! A push is encoded once for all devices, in both forms: the payload for the Socket.IO library, and the WebSocket frame.
-//! Most users have one device, so usually this is once per event.
+//! A push is encoded once for all devices, in both forms: the payload for the Socket.IO library, and the WebSocket
+//! frame. Most users have one device, so usually this is once per event.
 
 use std::sync::Arc;
 

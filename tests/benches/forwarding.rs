@@ -1,6 +1,6 @@
-//! All of Belfry's own work for an event in forward mode on one node, from the message's body to the bytes for one device.
-//! The load tool measures the total cost of an event; the difference is the cost of the RabbitMQ library, Tokio and the
-//! kernel, which changes to Belfry's own code cannot reduce.
+//! All of Belfry's own work for an event in forward mode on one node, from the message's body to the bytes for one
+//! device. The load tool measures the total cost of an event; the difference is the cost of the RabbitMQ library, Tokio
+//! and the kernel, which changes to Belfry's own code cannot reduce.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Microbenchmarks of the hot path: time and allocations of single functions, without servers and sockets. The load tool
-//! measures the rest.
+//! Microbenchmarks of the hot path: time and allocations of single functions, without servers and sockets. The load
+//! tool measures the rest.
 //!
 //! ```sh
 //! cargo bench -p belfry-tests --bench microbenchmarks               # all, in about a minute

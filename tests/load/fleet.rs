@@ -47,8 +47,8 @@ pub(crate) struct ClientGroup {
 pub(crate) enum ClientBehaviour {
     /// Listens until the connection ends.
     Stay,
-    /// Reconnects when the connection ends, like socket.io-client: after 1 s, doubling up to 5 s, each ± 50 %. Reconnects
-    /// to the given server, or else to the same one.
+    /// Reconnects when the connection ends, like socket.io-client: after 1 s, doubling up to 5 s, each ± 50 %.
+    /// Reconnects to the given server, or else to the same one.
     Reconnect(Option<SocketAddr>),
     /// Leaves after about this time, and connects again.
     Churn(Duration),
@@ -93,7 +93,7 @@ impl Fleet {
     }
 
     /// Waits until all clients are signed in. Fails if none signs in for 30 s.
-    pub(crate) async fn complete(&self) -> anyhow::Result<()> {
+    pub(crate) async fn wait_until_connected(&self) -> anyhow::Result<()> {
         let mut before = (0, Instant::now());
         loop {
             let present = self.connected();

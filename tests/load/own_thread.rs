@@ -49,8 +49,8 @@ impl OwnThread {
         Ok(Self { stop, thread: Some(thread) })
     }
 
-    /// Like [`start`](Self::start), on a thread that yields to all others. It simulates clients on other machines, whose
-    /// own CPU time must not slow down the server.
+    /// Like [`start`](Self::start), on a thread that yields to all others. It simulates clients on other machines,
+    /// whose own CPU time must not slow down the server.
     pub(crate) fn start_yielding<W: Future<Output = ()>>(
         name: String,
         work: impl FnOnce() -> W + Send + 'static,
