@@ -12,7 +12,7 @@
 
 pub mod amqp;
 mod backoff;
-#[cfg(feature = "pieces")]
+#[cfg(feature = "bench_support")]
 pub mod bench_support;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;

@@ -1,6 +1,6 @@
-//! What stands between a message from the broker and knowing whom to tell what. Every event pays it,
-//! on the one task that consumes the queue, so it bounds what a node can take. It is to read the
-//! envelope and carry the payload: an allocation for each field of a notification would show here.
+//! Decoding a message of the broker into a command. One task does this for all events of the queue, so it limits the
+//! rate of a node. It should parse the envelope and keep the payload: an allocation per field of a notification would
+//! show here.
 
 use std::sync::Arc;
 
@@ -13,21 +13,21 @@ use belfry_application::use_cases::{ForwardEvent, RevokeTokens};
 use belfry_domain::{Change, DomainEvent, UnreadCount};
 
 use crate::encoding;
-use crate::pieces::Pieces;
-use crate::samples::{self, Sent};
+use crate::microbenchmarks::Microbenchmarks;
+use crate::samples::{self, SampleMessage};
 
-pub(crate) fn measure(pieces: &mut Pieces) {
+pub(crate) fn measure(benches: &mut Microbenchmarks) {
     let forward = forward_to(Arc::new(RecordingDelivery::default()));
-    for (name, sent) in [
+    for (name, message) in [
         ("NestJS", samples::nest()),
         ("NestJS, flat", samples::flat()),
         ("bare", samples::bare()),
         ("CloudEvent", samples::cloud_event()),
         ("CloudEvent in headers", samples::cloud_event_in_headers()),
     ] {
-        pieces.piece(&format!("decoding/{name}"), || read(&forward, &sent));
+        benches.bench(&format!("decoding/{name}"), || read(&forward, &message));
     }
-    // In store mode each node reads what the outbox told.
+    // In store mode each node reads the events that the relay publishes.
     let notification = encoding::stored();
     let event = EventForm::write(&DomainEvent {
         user: notification.user.clone(),
@@ -35,21 +35,22 @@ pub(crate) fn measure(pieces: &mut Pieces) {
         unread: UnreadCount::new(5),
         change: Change::Created(Box::new(notification)),
     });
-    pieces.piece("decoding/stored event", || {
-        EventForm::read(event.as_bytes()).expect("it was written as it is read")
+    benches.bench("decoding/stored event", || {
+        EventForm::read(event.as_bytes()).expect("the event is valid")
     });
 }
 
-/// Forward mode on one node, telling by that.
+/// The message handler of forward mode on one node.
 pub(crate) fn forward_to(delivery: Arc<dyn RealtimeDelivery>) -> ForwardHere {
     let revocations = Arc::new(InMemoryStore::new(epoch("e1")));
     let revoke = RevokeTokens::new(revocations, Arc::new(ManualClock::at(0)));
     ForwardHere::new(ForwardEvent::new(delivery), revoke)
 }
 
-/// What that message asks for.
-pub(crate) fn read(forward: &ForwardHere, sent: &Sent) -> ForwardCommand {
-    let Sent { body, routing_key, properties } = sent;
-    let envelope = open(body.as_bytes(), routing_key, properties).expect("it is well-formed");
-    forward.decode(&envelope).expect("it names a user")
+/// Decodes a message into a command.
+pub(crate) fn read(forward: &ForwardHere, message: &SampleMessage) -> ForwardCommand {
+    let SampleMessage { body, routing_key, properties } = message;
+    let envelope =
+        open(body.as_bytes(), routing_key, properties).expect("the message is well-formed");
+    forward.decode(&envelope).expect("the message names a user")
 }

@@ -1,6 +1,5 @@
-//! A push becomes bytes once, for all who hear it, and both forms of it are made then: the payload
-//! that the Socket.IO library takes, and the WebSocket frame. With one device for each user, which is
-//! what most users have, that is once for each event.
+//! A push is encoded once for all devices, in both forms: the payload for the Socket.IO library, and the WebSocket
+//! frame. Most users have one device, so usually this is once per event.
 
 use std::sync::Arc;
 
@@ -11,31 +10,31 @@ use belfry_application::push::{ForwardedPush, Push};
 use belfry_application::testing::a_draft;
 use belfry_domain::{Data, Draft, Message, Notification, Revision, UnreadCount};
 
-use crate::pieces::Pieces;
+use crate::microbenchmarks::Microbenchmarks;
 use crate::samples;
 
-pub(crate) fn measure(pieces: &mut Pieces) {
-    let passed = ForwardedPush::New(samples::notification().into());
+pub(crate) fn measure(benches: &mut Microbenchmarks) {
+    let forwarded = ForwardedPush::New(samples::notification().into());
     let count = Push::UnreadCount { count: UnreadCount::new(5), revision: Revision::new(17) };
     for (name, push) in [
         ("stored notification", Push::New(Arc::new(stored()))),
-        ("notification passed on", Push::Forwarded(passed)),
+        ("forwarded notification", Push::Forwarded(forwarded)),
         ("count", count),
     ] {
-        pieces.piece(&format!("encoding/{name}"), || {
+        benches.bench(&format!("encoding/{name}"), || {
             let frame = SocketIoDevice::frame(&push);
             on_websocket(&frame).len()
         });
     }
 }
 
-/// A notification of the usual size, as the store gives it.
+/// A notification of a realistic size, as the store returns it.
 pub(crate) fn stored() -> Notification {
     let message = "It left our warehouse this morning and will be with you tomorrow.";
     let data = Data::of_checked_syntax(r#"{"seq":12,"at":34}"#);
     let draft = Draft {
-        message: Message::parse(message).expect("it is short"),
-        data: Some(data.expect("it is small")),
+        message: Message::parse(message).expect("the message is short"),
+        data: Some(data.expect("the data is small")),
         ..a_draft("u42", "0198c1f2-0000-7000-8000-00000000000c")
     };
     draft.into_notification(Revision::new(17))

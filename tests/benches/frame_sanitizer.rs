@@ -5,20 +5,20 @@ use std::iter;
 
 use belfry_adapters::bench_support::sanitize_frame;
 
-use crate::pieces::Pieces;
+use crate::microbenchmarks::Microbenchmarks;
 
 const METHOD: u8 = 1;
 const HEADER: u8 = 2;
 
-pub(crate) fn measure(pieces: &mut Pieces) {
+pub(crate) fn measure(benches: &mut Microbenchmarks) {
     let (mut method, mut header) = (delivery(), header(&traced()));
-    pieces.piece("frame sanitizer/one message", || {
+    benches.bench("frame sanitizer/one message", || {
         sanitize_frame(METHOD, &mut method);
         sanitize_frame(HEADER, &mut header);
     });
     // RabbitMQ's frame size.
     let mut largest = self::header(&entries(128 * 1024));
-    pieces.piece("frame sanitizer/128 KiB of headers", || sanitize_frame(HEADER, &mut largest));
+    benches.bench("frame sanitizer/128 KiB of headers", || sanitize_frame(HEADER, &mut largest));
 }
 
 fn short(text: &str) -> Vec<u8> {

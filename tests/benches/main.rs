@@ -1,27 +1,27 @@
-//! What the pieces of the hot path cost, in time and in allocations, without servers and sockets: what
-//! those add is measured by the load tool.
+//! Microbenchmarks of the hot path: time and allocations of single functions, without servers and sockets. The load
+//! tool measures the rest.
 //!
 //! ```sh
-//! cargo bench -p belfry-tests --bench pieces              # all, in about a minute
-//! cargo bench -p belfry-tests --bench pieces -- telling   # those whose name has that in it
+//! cargo bench -p belfry-tests --bench microbenchmarks               # all, in about a minute
+//! cargo bench -p belfry-tests --bench microbenchmarks -- delivery   # those whose name contains this
 //! ```
 
 mod decoding;
+mod delivery;
 mod encoding;
 mod forwarding;
 mod frame_sanitizer;
-mod pieces;
+mod microbenchmarks;
 mod samples;
-mod telling;
 mod tokens;
 
 fn main() {
-    let mut pieces = pieces::Pieces::default();
-    frame_sanitizer::measure(&mut pieces);
-    decoding::measure(&mut pieces);
-    encoding::measure(&mut pieces);
-    telling::measure(&mut pieces);
-    forwarding::measure(&mut pieces);
-    tokens::measure(&mut pieces);
-    pieces.tell_allocations();
+    let mut benches = microbenchmarks::Microbenchmarks::default();
+    frame_sanitizer::measure(&mut benches);
+    decoding::measure(&mut benches);
+    encoding::measure(&mut benches);
+    delivery::measure(&mut benches);
+    forwarding::measure(&mut benches);
+    tokens::measure(&mut benches);
+    benches.print_allocations();
 }

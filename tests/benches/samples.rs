@@ -1,4 +1,4 @@
-//! Events of the size that services send, the same as the load tool's.
+//! Events of a realistic size, the same as those of the load tool.
 
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
@@ -11,20 +11,20 @@ const NOTIFICATION: &str = concat!(
 );
 
 /// A message for the ingest queue.
-pub(crate) struct Sent {
+pub(crate) struct SampleMessage {
     pub(crate) body: String,
     pub(crate) routing_key: &'static str,
     pub(crate) properties: BasicProperties,
 }
 
-impl Sent {
+impl SampleMessage {
     fn with_body(body: String) -> Self {
         let properties = BasicProperties::default();
         Self { body, routing_key: "belfry.ingest", properties }
     }
 }
 
-/// A notification as another service writes it.
+/// A notification as another service serialises it.
 pub(crate) fn notification() -> &'static str {
     NOTIFICATION
 }
@@ -33,24 +33,26 @@ fn data() -> String {
     format!(r#"{{"userId":"u42","notification":{NOTIFICATION},"unreadCount":5}}"#)
 }
 
-/// From a NestJS service.
-pub(crate) fn nest() -> Sent {
-    Sent::with_body(format!(r#"{{"pattern":"notification.created","data":{}}}"#, data()))
+/// A message of a NestJS service.
+pub(crate) fn nest() -> SampleMessage {
+    SampleMessage::with_body(format!(r#"{{"pattern":"notification.created","data":{}}}"#, data()))
 }
 
-/// The same, with the notification in the form that REST takes: flat, its recipient in it.
-pub(crate) fn flat() -> Sent {
-    Sent::with_body(format!(r#"{{"pattern":"notification.created","data":{NOTIFICATION}}}"#))
+/// The same with the flat form of REST, in which the notification contains its recipient.
+pub(crate) fn flat() -> SampleMessage {
+    SampleMessage::with_body(format!(
+        r#"{{"pattern":"notification.created","data":{NOTIFICATION}}}"#
+    ))
 }
 
-/// The data alone; its routing key says what it is.
-pub(crate) fn bare() -> Sent {
-    Sent { routing_key: "notification.created", ..Sent::with_body(data()) }
+/// Only the data; the routing key is the event's type.
+pub(crate) fn bare() -> SampleMessage {
+    SampleMessage { routing_key: "notification.created", ..SampleMessage::with_body(data()) }
 }
 
-/// A CloudEvent, all of it in the body.
-pub(crate) fn cloud_event() -> Sent {
-    Sent::with_body(format!(
+/// A CloudEvent in structured mode: all of it is in the body.
+pub(crate) fn cloud_event() -> SampleMessage {
+    SampleMessage::with_body(format!(
         concat!(
             r#"{{"specversion":"1.0","id":"4f1c","source":"https://shop.example.org/orders","#,
             r#""type":"org.example.shop.notification.created","data":{data}}}"#
@@ -59,8 +61,8 @@ pub(crate) fn cloud_event() -> Sent {
     ))
 }
 
-/// A CloudEvent whose attributes are headers.
-pub(crate) fn cloud_event_in_headers() -> Sent {
+/// A CloudEvent in binary mode: its attributes are headers.
+pub(crate) fn cloud_event_in_headers() -> SampleMessage {
     let mut headers = FieldTable::default();
     for (name, value) in [
         ("cloudEvents:specversion", "1.0"),
@@ -71,5 +73,5 @@ pub(crate) fn cloud_event_in_headers() -> Sent {
         headers.insert(name.into(), AMQPValue::LongString(value.into()));
     }
     let properties = BasicProperties::default().with_headers(headers);
-    Sent { properties, ..Sent::with_body(data()) }
+    SampleMessage { properties, ..SampleMessage::with_body(data()) }
 }

@@ -1,7 +1,6 @@
-//! Tokens are verified where they are shown, on the workers that serve everybody else meanwhile, and
-//! not on threads of their own, which would take turns on the same cores. That is right as long as one
-//! takes well below a millisecond, also one that none of as many keys as may be set has signed. It
-//! bounds how fast devices come back after a node was lost, too.
+//! Verifying tokens. This runs on the workers that serve all clients, not on separate threads, which would compete for
+//! the same cores. That is acceptable while a verification takes well below a millisecond, also with the maximal number
+//! of keys and a token that matches none of them. It also limits how fast devices reconnect after the loss of a node.
 
 use std::cell::LazyCell;
 use std::iter;
@@ -13,31 +12,33 @@ use belfry_application::ports::{BearerToken, Claims, TokenError, TokenVerifier a
 use belfry_tests::tokens::Key;
 use futures_util::FutureExt as _;
 
-use crate::pieces::Pieces;
+use crate::microbenchmarks::Microbenchmarks;
 
 const SECRET: &str = "a secret of at least thirty-two bytes";
 
-pub(crate) fn measure(pieces: &mut Pieces) {
-    let secret = Secret::new(SECRET.as_bytes()).expect("it is long enough");
+pub(crate) fn measure(benches: &mut Microbenchmarks) {
+    let secret = Secret::new(SECRET.as_bytes()).expect("the secret is long enough");
     let hs256 = verifier([JwtKey::Secret(secret)]);
     let token = token(&Key::hs256(SECRET));
-    pieces.piece("tokens/HS256", || verify(&hs256, &token).expect("it is good"));
+    benches.bench("tokens/HS256", || verify(&hs256, &token).expect("the token is valid"));
 
     for (name, key) in [("RS256", Key::rs256()), ("ES256", Key::es256()), ("EdDSA", Key::eddsa())] {
         let verifier = verifier([public(&key)]);
         let token = self::token(&key);
-        pieces.piece(&format!("tokens/{name}"), || verify(&verifier, &token).expect("it is good"));
+        benches.bench(&format!("tokens/{name}"), || {
+            verify(&verifier, &token).expect("the token is valid")
+        });
     }
 
-    // Made only if they are measured: RSA keys take a while.
+    // Created only if this benchmark runs: generating RSA keys is slow.
     let many = LazyCell::new(|| {
         let others = iter::repeat_with(Key::rs256).take(JwtSettings::MAX_KEYS);
         let verifier = verifier(others.map(|key| public(&key)));
         (verifier, self::token(&Key::rs256()))
     });
-    pieces.piece("tokens/RS256 by none of 16 keys", || {
+    benches.bench("tokens/RS256 by none of 16 keys", || {
         let (verifier, token) = &*many;
-        verify(verifier, token).expect_err("nobody knows the key")
+        verify(verifier, token).expect_err("no key matches")
     });
 }
 
@@ -47,12 +48,12 @@ fn public(key: &Key) -> JwtKey {
 
 fn verifier(keys: impl IntoIterator<Item = JwtKey>) -> JwtVerifier {
     let settings = JwtSettings::new(keys);
-    JwtVerifier::new(&settings, Arc::new(SystemClock)).expect("the keys are good")
+    JwtVerifier::new(&settings, Arc::new(SystemClock)).expect("the keys are valid")
 }
 
 fn token(key: &Key) -> BearerToken {
     let token = key.token("u42").sign();
-    BearerToken::parse(&token).expect("it is short").expect("it is there")
+    BearerToken::parse(&token).expect("the token is short").expect("there is a token")
 }
 
 fn verify(verifier: &JwtVerifier, token: &BearerToken) -> Result<Claims, TokenError> {

@@ -1,4 +1,4 @@
-//! Clients that misbehave, against a server that this tool has started.
+//! Clients that misbehave, against a server that this tool started.
 
 mod inbox;
 
@@ -16,35 +16,35 @@ use tokio::time::{sleep, timeout};
 use crate::device::Device;
 use crate::fleet::allow_files;
 use crate::own_thread::OwnThread;
-use crate::websocket::Socket;
+use crate::websocket::WebSocket;
 
 pub(crate) use inbox::Inbox;
 
-/// How to misbehave.
+/// A kind of misbehaviour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Attack {
-    /// 5,000 connections that send half of a request's head and no more
+    /// 5,000 connections that send half of a request's head
     HalfOpen,
     /// 1,000 connections that send a request's head byte by byte
     SlowSenders,
-    /// 1,000 websockets that never sign in, opened again when they are closed
+    /// 1,000 websockets that never sign in and reconnect when they are closed
     NeverSignIn,
-    /// 100 requests with bodies that do not end, to the polling transport
+    /// 100 requests with endless bodies, to the polling transport
     EndlessBodies,
     /// 20 websockets that send frames of 16 MB
     GiantFrames,
-    /// 50 clients that sign in with bad tokens, over and over
+    /// 50 clients that repeatedly sign in with invalid tokens
     BadTokens,
     /// One signed-in device that sends messages as fast as it can
     MessageFlood,
-    /// 60 websockets of one user that ask for pages of a full inbox, 20 a second each, and never read
+    /// 60 websockets of one user that request pages of a full inbox, 20 a second each, and never read
     SlowReaders,
-    /// 100 websockets of one user that ask for replays, pages and changes of a full inbox, 40 a second each, and
+    /// 100 websockets of one user that request replays, pages and changes of a full inbox, 40 a second each, and
     /// read
     GreedyReaders,
-    /// 60 polling sessions of one user that ask for pages of a full inbox, 20 a second each, and never poll
+    /// 60 polling sessions of one user that request pages of a full inbox, 20 a second each, and never poll
     SilentPollers,
-    /// 40 websockets of one user that ask for a replay of a full inbox when they connect, and never read
+    /// 40 websockets of one user that request a replay of a full inbox when they connect, and never read
     SlowReplays,
 }
 
@@ -56,12 +56,12 @@ impl fmt::Display for Attack {
 }
 
 impl Attack {
-    /// Whether it takes no more of a server than that it accepts connections.
+    /// Whether the attack needs a server that accepts connections, and no responses.
     pub(crate) fn needs_no_answer(self) -> bool {
         matches!(self, Self::HalfOpen | Self::SlowSenders)
     }
 
-    /// Whether it asks for what is in an inbox, so that the server needs a store.
+    /// Whether the attack reads an inbox, so that the server needs a store.
     pub(crate) fn needs_inbox(self) -> bool {
         matches!(
             self,
@@ -83,16 +83,16 @@ impl Attack {
     }
 }
 
-/// Who is attacked, and a token that is good there.
+/// The server under attack, and a valid token for it.
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
     pub(crate) server: SocketAddr,
     pub(crate) token: String,
-    /// The inbox of the token's user; empty where the attack does not need one.
+    /// The inbox of the token's user; empty if the attack does not need one.
     pub(crate) inbox: Inbox,
 }
 
-/// Attackers at work. Dropping it ends them.
+/// Running attackers. Dropping this stops them.
 #[derive(Debug)]
 pub(crate) struct Attackers {
     attempts: Arc<Attempts>,
@@ -106,39 +106,39 @@ struct Attempts {
 }
 
 impl Attackers {
-    /// Ends it: what was done, and how often the server ended it or did not let it in.
-    pub(crate) fn end(self) -> (u64, u64) {
+    /// Stops the attack. Returns the number of attempts, and how often the server closed or rejected a connection.
+    pub(crate) fn stop(self) -> (u64, u64) {
         (self.attempts.done.load(Relaxed), self.attempts.refused.load(Relaxed))
     }
 }
 
-/// Sets attackers on the server, on a thread of their own.
-pub(crate) fn begin(attack: Attack, target: Target) -> anyhow::Result<Attackers> {
+/// Starts the attackers on a thread of their own.
+pub(crate) fn start(attack: Attack, target: Target) -> anyhow::Result<Attackers> {
     let attackers = attack.attackers();
     allow_files(attackers + 8_000)?;
     let attempts = Arc::new(Attempts::default());
     let shared = Arc::clone(&attempts);
-    let thread = OwnThread::start_aside("attackers".to_owned(), move || {
+    let thread = OwnThread::start_yielding("attackers".to_owned(), move || {
         for number in 0..attackers {
-            tokio::spawn(again_and_again(attack, target.clone(), number, Arc::clone(&shared)));
+            tokio::spawn(attack_repeatedly(attack, target.clone(), number, Arc::clone(&shared)));
         }
         std::future::pending()
     })?;
     Ok(Attackers { attempts, _thread: thread })
 }
 
-async fn again_and_again(attack: Attack, target: Target, number: u64, attempts: Arc<Attempts>) {
+async fn attack_repeatedly(attack: Attack, target: Target, number: u64, attempts: Arc<Attempts>) {
     let [.., third, fourth] = (1 + number % 250).to_be_bytes();
     let device = Device {
         server: target.server,
-        // Apart from those that behave.
+        // Different addresses from those of the well-behaved clients.
         from: Ipv4Addr::new(127, 9, third, fourth),
         token: target.token.as_str().into(),
     };
     loop {
         let ended = match attack {
             Attack::HalfOpen => half_open(&device, &attempts).await,
-            Attack::SlowSenders => slowly(&device, &attempts).await,
+            Attack::SlowSenders => slow_sender(&device, &attempts).await,
             Attack::NeverSignIn => never_sign_in(&device, &attempts).await,
             Attack::EndlessBodies => endless_body(&device, &attempts).await,
             Attack::GiantFrames => giant_frames(&device, &attempts).await,
@@ -152,20 +152,20 @@ async fn again_and_again(attack: Attack, target: Target, number: u64, attempts: 
         if ended.is_err() {
             attempts.refused.fetch_add(1, Relaxed);
         }
-        // One of them alone shall not keep the tool's own core busy.
+        // An attacker whose attempts fail at once must not occupy a core.
         sleep(Duration::from_millis(10)).await;
     }
 }
 
 impl Attempts {
-    fn one(&self) {
+    fn record(&self) {
         self.done.fetch_add(1, Relaxed);
     }
 }
 
-/// Signs in on a WebSocket on which nothing was sent yet.
-async fn signed_in(mut socket: Socket, device: &Device) -> io::Result<Socket> {
-    socket.say(device.connect_packet().as_bytes()).await?;
+/// Signs in on a new WebSocket.
+async fn signed_in(mut socket: WebSocket, device: &Device) -> io::Result<WebSocket> {
+    socket.send_text(device.connect_packet().as_bytes()).await?;
     while !socket.texts().await?.iter().any(|text| text.starts_with(b"40")) {}
     Ok(socket)
 }
@@ -176,17 +176,17 @@ const HEAD: &str =
 async fn half_open(device: &Device, attempts: &Attempts) -> io::Result<()> {
     let mut stream = device.connect().await?;
     stream.write_all(HEAD.as_bytes()).await?;
-    attempts.one();
-    // Until the server has enough of it.
+    attempts.record();
+    // Waits until the server closes the connection.
     stream.read_to_end(&mut Vec::new()).await?;
     Ok(())
 }
 
-async fn slowly(device: &Device, attempts: &Attempts) -> io::Result<()> {
+async fn slow_sender(device: &Device, attempts: &Attempts) -> io::Result<()> {
     let mut stream = device.connect().await?;
     for byte in HEAD.bytes().chain(std::iter::repeat(b'a')) {
         stream.write_all(&[byte]).await?;
-        attempts.one();
+        attempts.record();
         sleep(Duration::from_millis(200)).await;
     }
     Ok(())
@@ -194,7 +194,7 @@ async fn slowly(device: &Device, attempts: &Attempts) -> io::Result<()> {
 
 async fn never_sign_in(device: &Device, attempts: &Attempts) -> io::Result<()> {
     let mut socket = device.upgrade().await?;
-    attempts.one();
+    attempts.record();
     while !socket.texts().await?.is_empty() {}
     Ok(())
 }
@@ -212,7 +212,7 @@ async fn endless_body(device: &Device, attempts: &Attempts) -> io::Result<()> {
     let length = stream.read(&mut answer).await?;
     let answer = String::from_utf8_lossy(&answer[..length]).into_owned();
     let sid = answer.split("\"sid\":\"").nth(1).and_then(|rest| rest.split('"').next());
-    let sid = sid.ok_or_else(|| io::Error::other("not let in"))?.to_owned();
+    let sid = sid.ok_or_else(|| io::Error::other("no session was opened"))?.to_owned();
     let post = format!(
         "POST /socket.io/?EIO=4&transport=polling&sid={sid} HTTP/1.1\r\nHost: {}\r\n\
          Transfer-Encoding: chunked\r\n\r\n",
@@ -223,7 +223,7 @@ async fn endless_body(device: &Device, attempts: &Attempts) -> io::Result<()> {
         stream.write_all(format!("{:x}\r\n", CHUNK.len()).as_bytes()).await?;
         stream.write_all(&CHUNK).await?;
         stream.write_all(b"\r\n").await?;
-        attempts.one();
+        attempts.record();
         sleep(Duration::from_millis(50)).await;
     }
 }
@@ -235,11 +235,11 @@ async fn giant_frames(device: &Device, attempts: &Attempts) -> io::Result<()> {
     let mut head = vec![0x81, 0xff];
     head.extend(LENGTH.to_be_bytes());
     head.extend([0; 4]);
-    socket.say_raw(&head).await?;
+    socket.send_raw(&head).await?;
     let part = vec![b'a'; 64 * 1024];
     for _ in 0..LENGTH / (64 * 1024) {
-        socket.say_raw(&part).await?;
-        attempts.one();
+        socket.send_raw(&part).await?;
+        attempts.record();
         sleep(Duration::from_millis(5)).await;
     }
     Ok(())
@@ -247,9 +247,9 @@ async fn giant_frames(device: &Device, attempts: &Attempts) -> io::Result<()> {
 
 async fn bad_token(device: &Device, attempts: &Attempts) -> io::Result<()> {
     let mut socket = device.upgrade().await?;
-    let (good, _) = device.token.rsplit_once('.').expect("it is a JWT");
-    socket.say(format!(r#"40{{"token":"{good}.{}"}}"#, "A".repeat(43)).as_bytes()).await?;
-    attempts.one();
+    let (good, _) = device.token.rsplit_once('.').expect("the token is a JWT");
+    socket.send_text(format!(r#"40{{"token":"{good}.{}"}}"#, "A".repeat(43)).as_bytes()).await?;
+    attempts.record();
     let refused = async {
         loop {
             if socket.texts().await?.iter().any(|text| text.starts_with(b"44")) {
@@ -269,11 +269,11 @@ async fn flood(device: &Device, attempts: &Attempts) -> io::Result<()> {
         crate::frames::write_text(&mut many, br#"421["notification:unread_count"]"#);
     }
     loop {
-        socket.say_raw(&many).await?;
+        socket.send_raw(&many).await?;
         attempts.done.fetch_add(AT_ONCE, Relaxed);
-        // What comes back is read away, or the server would only see a device that does not read.
-        while let Ok(heard) = timeout(Duration::from_micros(500), socket.texts()).await {
-            heard?;
+        // Reads the responses: otherwise the server would see a slow consumer instead.
+        while let Ok(received) = timeout(Duration::from_micros(500), socket.texts()).await {
+            received?;
         }
     }
 }

@@ -1,4 +1,5 @@
-//! As little of a server as there can be, to tell what is a server's doing from what is the machine's.
+//! A listener that only accepts connections. It separates the effect of an attack on the machine from its effect on
+//! a server.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,10 +11,10 @@ use tokio::time::timeout;
 
 use crate::own_thread::OwnThread;
 
-/// How long it keeps a connection: as long as Belfry does one that does not finish its head.
-const KEPT: Duration = Duration::from_secs(5);
+/// How long a connection is kept open: as long as Belfry waits for a request's head.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Accepts connections, reads what they send, answers nothing and closes them. Dropping it ends it.
+/// Accepts connections, discards their input, sends nothing and closes them. Dropping this stops the listener.
 #[derive(Debug)]
 pub(crate) struct BareListener {
     pub(crate) address: SocketAddr,
@@ -21,13 +22,13 @@ pub(crate) struct BareListener {
 }
 
 impl BareListener {
-    /// Listens at a free port, on a thread of its own.
+    /// Listens on a free port, on a thread of its own.
     pub(crate) async fn start() -> anyhow::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let (address, listener) = (listener.local_addr()?, listener.into_std()?);
         let thread = OwnThread::start("bare listener".to_owned(), || async {
             if let Err(error) = accept(listener).await {
-                eprintln!("the bare listener ended early: {error}");
+                eprintln!("bare listener failed: {error}");
             }
         })?;
         Ok(Self { address, _thread: thread })
@@ -39,7 +40,7 @@ async fn accept(listener: std::net::TcpListener) -> io::Result<()> {
     loop {
         let (mut stream, _) = listener.accept().await?;
         tokio::spawn(async move {
-            let _ = timeout(KEPT, copy(&mut stream, &mut sink())).await;
+            let _ = timeout(CONNECTION_TIMEOUT, copy(&mut stream, &mut sink())).await;
         });
     }
 }

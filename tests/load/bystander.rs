@@ -1,4 +1,4 @@
-//! A service that behaves: it posts notifications at a moderate rate, and notices how long that takes.
+//! A well-behaved service: it posts notifications at a moderate rate and measures the latency.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,17 +16,17 @@ use crate::tally::{Latency, no_latency};
 /// Connections, each with one request at a time.
 const CALLERS: u32 = 10;
 
-/// A request of each connection, where none takes longer.
-const EVERY: Duration = Duration::from_millis(100);
+/// Interval between the requests of a connection. A slower response delays the next request.
+const INTERVAL: Duration = Duration::from_millis(100);
 
-/// A service with several connections, on a thread of its own. Dropping it ends it.
+/// A service with several connections, on a thread of its own. Dropping this stops the service.
 #[derive(Debug)]
 pub(crate) struct Bystander {
     window: Arc<Mutex<Arc<Window>>>,
     _thread: OwnThread,
 }
 
-/// The requests that began within some time. Those that are still under way are added when they end.
+/// The requests that began within a period. A request in flight is added when it ends.
 #[derive(Debug)]
 pub(crate) struct Window {
     latency: Mutex<Latency>,
@@ -40,14 +40,14 @@ impl Bystander {
         let (shared, token) = (Arc::clone(&window), token.to_owned());
         let thread = OwnThread::start("bystander".to_owned(), move || {
             for number in 0..CALLERS {
-                tokio::spawn(post_for_ever(number, server, token.clone(), Arc::clone(&shared)));
+                tokio::spawn(post_periodically(number, server, token.clone(), Arc::clone(&shared)));
             }
             std::future::pending()
         })?;
         Ok(Self { window, _thread: thread })
     }
 
-    /// Requests that begin from now on are counted in the window that is returned, until the next one begins.
+    /// Begins a window, which ends the previous one. Requests that begin from now on are counted in the new one.
     pub(crate) fn begin_window(&self) -> Arc<Window> {
         let window = Window::new();
         *self.window.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&window);
@@ -60,12 +60,12 @@ impl Window {
         Arc::new(Self { latency: Mutex::new(no_latency()), failed: AtomicU64::new(0) })
     }
 
-    /// Of all requests, those that failed included.
+    /// The latency of all requests, including failed ones.
     pub(crate) fn latency(&self) -> Latency {
         self.latency.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Requests that were answered with anything else, or not at all.
+    /// Requests with a status other than 201, or without a response.
     pub(crate) fn failed(&self) -> u64 {
         self.failed.load(Relaxed)
     }
@@ -79,7 +79,7 @@ impl Window {
     }
 }
 
-async fn post_for_ever(
+async fn post_periodically(
     number: u32,
     server: SocketAddr,
     token: String,
@@ -93,16 +93,16 @@ async fn post_for_ever(
     });
     let body = body.to_string();
     let mut http = None;
-    let mut pace = interval(EVERY);
+    let mut pace = interval(INTERVAL);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // Apart from each other.
-    tokio::time::sleep(EVERY * number / CALLERS).await;
+    // Spreads the connections over the interval.
+    tokio::time::sleep(INTERVAL * number / CALLERS).await;
     loop {
         pace.tick().await;
-        let its_window = Arc::clone(&window.lock().unwrap_or_else(PoisonError::into_inner));
+        let window = Arc::clone(&window.lock().unwrap_or_else(PoisonError::into_inner));
         let began_at = clock::now();
         let status = post(&mut http, server, &token, &body).await;
-        its_window.record(&status, began_at);
+        window.record(&status, began_at);
         if status.is_err() {
             http = None;
         }
@@ -120,7 +120,7 @@ async fn post(
         Some(http) => http,
         None => http.insert(Http::connect(server, token.to_owned()).await?),
     };
-    let (status, _) = http.ask("POST /v1/notifications", body).await?;
+    let (status, _) = http.request("POST /v1/notifications", body).await?;
     Ok(status)
 }
 
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_fails_unless_it_creates_a_notification() {
+    fn request_without_status_201_counts_as_failed() {
         let window = Window::new();
         for status in [Ok(201), Ok(429), Ok(503), Err(io::ErrorKind::UnexpectedEof.into())] {
             window.record(&status, clock::now());

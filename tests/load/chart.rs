@@ -1,4 +1,4 @@
-//! Plots of lines, as SVG.
+//! Line plots as SVG.
 
 use std::fmt::Write as _;
 
@@ -11,11 +11,11 @@ const RIGHT: f64 = 150.0;
 const TOP: f64 = 44.0;
 const BOTTOM: f64 = 56.0;
 
-/// Colours that differ for colour-blind readers, too (Okabe and Ito).
+/// The palette of Okabe and Ito, which colour-blind readers can distinguish.
 const COLOURS: [&str; 7] =
     ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"];
 
-/// How an axis is divided.
+/// The scale of an axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scale {
     /// From zero.
@@ -38,13 +38,13 @@ struct Axis {
 }
 
 impl Chart {
-    /// With a label and a scale for each axis, the horizontal one first.
+    /// `across` and `up` are the label and the scale of the horizontal and of the vertical axis.
     pub(crate) fn new(title: &str, across: (&str, Scale), up: (&str, Scale)) -> Self {
         let axes = [across, up].map(|(label, scale)| Axis { label: label.to_owned(), scale });
         Self { title: title.to_owned(), axes, lines: Vec::new() }
     }
 
-    /// Adds a line; points that no axis can show are left out.
+    /// Adds a line. It leaves out points that an axis cannot show.
     pub(crate) fn line(&mut self, name: &str, points: impl IntoIterator<Item = (f64, f64)>) {
         let [across, up] = [self.axes[0].scale, self.axes[1].scale];
         let points = points.into_iter().filter(|(x, y)| across.shows(*x) && up.shows(*y));
@@ -57,8 +57,8 @@ impl Chart {
             points.map(move |(x, y)| if axis == 0 { *x } else { *y })
         };
         let [across, up] = [0, 1].map(|axis| Ticks::of(values(axis), self.axes[axis].scale));
-        let x = |value| LEFT + across.place(value) * (WIDTH - LEFT - RIGHT);
-        let y = |value| HEIGHT - BOTTOM - up.place(value) * (HEIGHT - TOP - BOTTOM);
+        let x = |value| LEFT + across.position(value) * (WIDTH - LEFT - RIGHT);
+        let y = |value| HEIGHT - BOTTOM - up.position(value) * (HEIGHT - TOP - BOTTOM);
         let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
 
         let mut svg = format!(
@@ -70,26 +70,26 @@ impl Chart {
             &mut svg,
             (LEFT, 24.0),
             "start",
-            &format!("<tspan font-size=\"15\">{}</tspan>", plain(&self.title)),
+            &format!("<tspan font-size=\"15\">{}</tspan>", escape(&self.title)),
         );
-        for tick in &across.named {
+        for tick in &across.labelled {
             let at = x(*tick);
             rule(&mut svg, (at, TOP), (at, bottom));
             text(&mut svg, (at, bottom + 18.0), "middle", &show(*tick));
         }
-        for tick in &up.named {
+        for tick in &up.labelled {
             let at = y(*tick);
             rule(&mut svg, (LEFT, at), (right, at));
             text(&mut svg, (LEFT - 8.0, at + 4.0), "end", &show(*tick));
         }
         let middle = f64::midpoint(LEFT, right);
-        text(&mut svg, (middle, HEIGHT - 12.0), "middle", &plain(&self.axes[0].label));
-        text(&mut svg, (LEFT, TOP - 6.0), "end", &plain(&self.axes[1].label));
+        text(&mut svg, (middle, HEIGHT - 12.0), "middle", &escape(&self.axes[0].label));
+        text(&mut svg, (LEFT, TOP - 6.0), "end", &escape(&self.axes[1].label));
         for (index, (name, points)) in self.lines.iter().enumerate() {
             let colour = COLOURS[index % COLOURS.len()];
             let path: Vec<String> =
                 points.iter().map(|(px, py)| format!("{:.1},{:.1}", x(*px), y(*py))).collect();
-            // A string takes everything.
+            // Writing to a string cannot fail.
             let _ = writeln!(
                 svg,
                 "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>",
@@ -111,7 +111,7 @@ impl Chart {
                 right + 12.0,
                 place - 9.0
             );
-            text(&mut svg, (right + 28.0, place), "start", &plain(name));
+            text(&mut svg, (right + 28.0, place), "start", &escape(name));
         }
         svg + "</svg>\n"
     }
@@ -123,12 +123,12 @@ impl Scale {
     }
 }
 
-/// Where an axis begins and ends, and which values are named on it.
+/// The range of an axis, and its labelled values.
 struct Ticks {
     scale: Scale,
     low: f64,
     high: f64,
-    named: Vec<f64>,
+    labelled: Vec<f64>,
 }
 
 impl Ticks {
@@ -147,25 +147,30 @@ impl Ticks {
         let power = 10_f64.powf(rough.log10().floor());
         let step = [1.0, 2.0, 2.5, 5.0, 10.0].map(|step| step * power);
         let step = step.into_iter().find(|step| *step >= rough).unwrap_or(10.0 * power);
-        // A step is no less than a fifth of the most, so there are seven at most.
-        let named: Vec<f64> =
+        // A step is at least a fifth of the maximum, so there are at most seven ticks.
+        let labelled: Vec<f64> =
             (0..8).map(|n| f64::from(n) * step).take_while(|at| *at < most + step).collect();
-        Self { scale: Scale::Linear, low: 0.0, high: named.last().copied().unwrap_or(most), named }
+        Self {
+            scale: Scale::Linear,
+            low: 0.0,
+            high: labelled.last().copied().unwrap_or(most),
+            labelled,
+        }
     }
 
     fn logarithmic(least: f64, most: f64) -> Self {
         let (low, high) =
             (least.log10().floor(), most.log10().ceil().max(least.log10().floor() + 1.0));
-        let named = (0_u8..)
+        let labelled = (0_u8..)
             .map(|n| low + f64::from(n))
             .take_while(|at| *at <= high)
             .map(|at| 10_f64.powf(at));
-        let named = named.collect();
-        Self { scale: Scale::Logarithmic, low, high, named }
+        let labelled = labelled.collect();
+        Self { scale: Scale::Logarithmic, low, high, labelled }
     }
 
-    /// From 0 to 1.
-    fn place(&self, value: f64) -> f64 {
+    /// Maps a value to its position on the axis, from 0 to 1.
+    fn position(&self, value: f64) -> f64 {
         let value = if self.scale == Scale::Linear { value } else { value.log10() };
         (value - self.low) / (self.high - self.low)
     }
@@ -182,7 +187,7 @@ fn rule(svg: &mut String, (x1, y1): (f64, f64), (x2, y2): (f64, f64)) {
     );
 }
 
-fn plain(text: &str) -> String {
+fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;")
 }
 
@@ -191,17 +196,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ticks_are_round_and_reach_beyond_the_values() {
+    fn ticks_are_round_numbers_that_cover_the_values() {
         let ticks = Ticks::of([3.0, 47.0].into_iter(), Scale::Linear);
-        assert_eq!(ticks.named, [0.0, 10.0, 20.0, 30.0, 40.0, 50.0]);
+        assert_eq!(ticks.labelled, [0.0, 10.0, 20.0, 30.0, 40.0, 50.0]);
         let ticks = Ticks::of([3.0, 470.0].into_iter(), Scale::Logarithmic);
         let expected = [1.0, 10.0, 100.0, 1_000.0];
-        assert!(ticks.named.iter().zip(expected).all(|(is, was)| (is / was - 1.0).abs() < 1e-9));
-        assert!((ticks.place(1_000.0) - 1.0).abs() < 1e-9);
+        assert!(ticks.labelled.iter().zip(expected).all(|(is, was)| (is / was - 1.0).abs() < 1e-9));
+        assert!((ticks.position(1_000.0) - 1.0).abs() < 1e-9);
     }
 
     #[test]
-    fn a_plot_names_its_lines_and_leaves_out_what_has_no_place() {
+    fn points_outside_the_scale_are_left_out() {
         let mut chart = Chart::new("a < b", ("n", Scale::Logarithmic), ("ms", Scale::Linear));
         chart.line("p99", [(0.0, 1.0), (10.0, 2.0), (100.0, f64::NAN)]);
         let svg = chart.svg();

@@ -1,5 +1,4 @@
-//! One client: a Socket.IO connection, as lean as it can be, because it shares the machine with what it
-//! measures.
+//! One client: a minimal Socket.IO connection, because clients and server share the machine.
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,38 +12,38 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::packets::{self, Packet};
 use crate::polling::PollingClient;
 use crate::tally::{Counters, Received};
-use crate::websocket::Socket;
+use crate::websocket::WebSocket;
 
-/// How long one may take to be signed in.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Timeout for signing in.
+const SIGN_IN_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What a client needs to connect.
 #[derive(Debug, Clone)]
 pub(crate) struct Device {
     pub(crate) server: SocketAddr,
-    /// An address of this machine: one has no more than some 28,000 ports for one server.
+    /// The source address on this machine. An address has only some 28,000 ports for one server.
     pub(crate) from: Ipv4Addr,
     pub(crate) token: Arc<str>,
 }
 
-/// The transport of a client. It keeps to it: there are no upgrades.
+/// The transport of a client. There are no upgrades.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Transport {
     WebSocket,
     Polling,
 }
 
-/// Where it puts what it hears.
+/// Records the packets that clients receive.
 #[derive(Debug, Clone)]
-pub(crate) struct Ears {
+pub(crate) struct Recorder {
     pub(crate) counters: Arc<Counters>,
-    pub(crate) heard: Arc<Mutex<Received>>,
+    pub(crate) received: Arc<Mutex<Received>>,
 }
 
 /// A signed-in client.
 #[derive(Debug)]
 pub(crate) enum Connection {
-    WebSocket(Socket),
+    WebSocket(WebSocket),
     Polling(PollingClient),
 }
 
@@ -53,22 +52,30 @@ impl Device {
     pub(crate) async fn sign_in(
         &self,
         transport: Transport,
-        ears: &Ears,
+        recorder: &Recorder,
     ) -> io::Result<Connection> {
-        ears.counters.tries.fetch_add(1, Relaxed);
-        let signed_in = timeout(PATIENCE, self.try_sign_in(transport, ears)).await;
+        recorder.counters.attempts.fetch_add(1, Relaxed);
+        let signed_in = timeout(SIGN_IN_TIMEOUT, self.try_sign_in(transport, recorder)).await;
         let signed_in = signed_in.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
         match &signed_in {
-            Ok(_) => ears.counters.came(),
-            Err(why) => ears.counters.failed(why),
+            Ok(_) => recorder.counters.record_connect(),
+            Err(why) => recorder.counters.record_failure(why),
         }
         signed_in
     }
 
-    async fn try_sign_in(&self, transport: Transport, ears: &Ears) -> io::Result<Connection> {
+    async fn try_sign_in(
+        &self,
+        transport: Transport,
+        recorder: &Recorder,
+    ) -> io::Result<Connection> {
         Ok(match transport {
-            Transport::WebSocket => Connection::WebSocket(Socket::sign_in(self, ears).await?),
-            Transport::Polling => Connection::Polling(PollingClient::sign_in(self, ears).await?),
+            Transport::WebSocket => {
+                Connection::WebSocket(WebSocket::sign_in(self, recorder).await?)
+            }
+            Transport::Polling => {
+                Connection::Polling(PollingClient::sign_in(self, recorder).await?)
+            }
         })
     }
 
@@ -77,12 +84,12 @@ impl Device {
         format!(r#"40{{"token":"{}"}}"#, self.token)
     }
 
-    /// A TCP connection from its address.
+    /// Opens a TCP connection from the client's address.
     pub(crate) async fn connect(&self) -> io::Result<TcpStream> {
         self.connect_by(TcpSocket::new_v4()?).await
     }
 
-    /// The same by a socket that has options of its own.
+    /// Like [`connect`](Self::connect), with the options of `socket`.
     pub(crate) async fn connect_by(&self, socket: TcpSocket) -> io::Result<TcpStream> {
         socket.bind((self.from, 0).into())?;
         let stream = socket.connect(self.server).await?;
@@ -91,17 +98,16 @@ impl Device {
     }
 }
 
-impl Ears {
-    /// Counts a packet that was read from its connection at that time, and returns it for what it asks of the
-    /// client.
-    pub(crate) fn receive(&self, text: &[u8], read_at: u64) -> Packet {
+impl Recorder {
+    /// Records a packet and returns it. `read_at` is the time of the tool's clock when it was read.
+    pub(crate) fn record(&self, text: &[u8], read_at: u64) -> Packet {
         let packet = packets::read(text);
         match packet {
             Packet::New(stamp) => {
                 self.counters.new.fetch_add(1, Relaxed);
                 if let Some(stamp) = stamp {
-                    let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-                    heard.event(stamp, read_at);
+                    let mut received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
+                    received.event(stamp, read_at);
                 }
             }
             Packet::UnreadCount => {
@@ -114,20 +120,20 @@ impl Ears {
 }
 
 impl Connection {
-    /// Listens until the server ends it.
-    pub(crate) async fn listen(&mut self, ears: &Ears) -> io::Result<()> {
+    /// Listens until the server closes the connection.
+    pub(crate) async fn listen(&mut self, recorder: &Recorder) -> io::Result<()> {
         match self {
-            Self::WebSocket(socket) => socket.listen(ears).await,
-            Self::Polling(client) => client.listen(ears).await,
+            Self::WebSocket(socket) => socket.listen(recorder).await,
+            Self::Polling(client) => client.listen(recorder).await,
         }
     }
 
-    /// Listens so long; `true` if it is still connected then.
-    pub(crate) async fn listen_for(&mut self, time: Duration, ears: &Ears) -> bool {
-        timeout_at(Instant::now() + time, self.listen(ears)).await.is_err()
+    /// Listens for `time`. Returns whether the client is still connected.
+    pub(crate) async fn listen_for(&mut self, time: Duration, recorder: &Recorder) -> bool {
+        timeout_at(Instant::now() + time, self.listen(recorder)).await.is_err()
     }
 
-    /// Says that it leaves, and leaves.
+    /// Disconnects from the namespace and closes the connection.
     pub(crate) async fn leave(self) {
         match self {
             Self::WebSocket(socket) => socket.leave().await,

@@ -1,44 +1,44 @@
-//! The events that producers send.
+//! The events that producers publish.
 
 use std::io::Write;
 
 use crate::clock;
 use crate::random::Random;
 
-/// How a message asks for it.
+/// The kind of message for an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// `notification.created`, told by a service that keeps its own inbox.
+    /// `notification.created`, published by a service that has its own inbox.
     Forward,
     /// `notification.create`, to be stored.
     Store,
 }
 
-/// Events for users at random.
+/// Events for random users.
 #[derive(Debug, Clone)]
 pub(crate) struct Events {
     form: Form,
     first_user: u64,
     users: u64,
     random: Random,
-    /// Makes ids of one run different from those of another.
+    /// Makes ids differ between runs.
     nonce: u32,
 }
 
 impl Events {
     pub(crate) fn for_users(form: Form, users: u64) -> Self {
         let now = clock::now();
-        #[expect(clippy::cast_possible_truncation, reason = "its low digits are what differs")]
+        #[expect(clippy::cast_possible_truncation, reason = "the low digits differ between runs")]
         let nonce = (now ^ u64::from(std::process::id()).rotate_left(20)) as u32;
         Self { form, first_user: 0, users, random: Random::seeded(now), nonce }
     }
 
-    /// Users from this number on.
+    /// Sets the number of the first user.
     pub(crate) fn starting_with(self, first_user: u64) -> Self {
         Self { first_user, ..self }
     }
 
-    /// Draws other users than a copy of it does.
+    /// Changes the sequence of random users, so that it differs from that of a clone.
     pub(crate) fn vary(&mut self, number: u64) {
         self.random = Random::seeded(self.random.next() ^ number);
     }
@@ -76,10 +76,10 @@ impl Events {
                 at = at
             ),
         };
-        written.expect("a vector takes everything");
+        written.expect("writing to a vector cannot fail");
     }
 
-    /// The body of a request that creates one.
+    /// The body of a request that creates a notification.
     pub(crate) fn request(&mut self, seq: u64, at: u64) -> serde_json::Value {
         let user = self.first_user + self.random.below(self.users);
         serde_json::json!({
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forwarded_event_carries_its_notification_and_the_count() {
+    fn forwarded_event_contains_notification_and_count() {
         let body = body(Form::Forward);
         assert_eq!(body["pattern"], "notification.created");
         assert_eq!(
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_to_store_is_the_notification() {
+    fn event_to_store_is_the_notification() {
         let body = body(Form::Store);
         assert_eq!(body["pattern"], "notification.create");
         assert_eq!(body["data"]["data"], serde_json::json!({ "seq": 12, "at": 34 }));

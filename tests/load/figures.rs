@@ -1,24 +1,24 @@
-//! Numbers as people read them.
+//! Medians, units and the formatting of numbers.
 
 use crate::tally::Latency;
 
-/// A count as a number to divide by.
-#[expect(clippy::cast_precision_loss, reason = "nobody counts to 2^53 here")]
+/// Converts a count to a float.
+#[expect(clippy::cast_precision_loss, reason = "counts stay below 2^53")]
 pub(crate) fn float(count: u64) -> f64 {
     count as f64
 }
 
-/// A whole number of something that is not negative.
+/// Rounds down to a whole number; negative numbers become 0.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "what is cut off is less than one"
+    reason = "truncation is the purpose"
 )]
 pub(crate) fn whole(number: f64) -> u64 {
     number.max(0.0) as u64
 }
 
-/// The middle one, or the mean of the two in the middle; not a number of none.
+/// The median of the finite values; NaN if there are none.
 pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().filter(|value| value.is_finite()).collect();
     values.sort_by(f64::total_cmp);
@@ -30,14 +30,14 @@ pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     }
 }
 
-/// Shows the median of any figure of these.
+/// Returns a function that formats the median of a figure of these samples.
 pub(crate) fn medians<'a, S: 'a>(
     of: impl Iterator<Item = &'a S> + Clone,
 ) -> impl Fn(fn(&S) -> f64) -> String {
     move |figure| show(median(of.clone().map(figure)))
 }
 
-/// With three significant digits or as a whole number; `–` if there is none.
+/// Formats with three significant digits or as a whole number; `–` if not finite.
 pub(crate) fn show(value: f64) -> String {
     match value.abs() {
         size if !size.is_finite() => "–".to_owned(),
@@ -84,14 +84,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_is_the_middle_and_ignores_what_is_no_number() {
+    fn median_ignores_nan() {
         assert!((median([3.0, 1.0, 2.0]) - 2.0).abs() < 1e-9);
         assert!((median([4.0, f64::NAN, 1.0]) - 2.5).abs() < 1e-9);
         assert!(median([]).is_nan());
     }
 
     #[test]
-    fn numbers_have_as_many_digits_as_they_mean() {
+    fn numbers_have_three_significant_digits() {
         for (value, text) in [
             (1_234_567.8, "1,234,568"),
             (123.4, "123"),

@@ -1,4 +1,4 @@
-//! WebSocket frames (RFC 6455), as a server sends them and a client has to.
+//! WebSocket frames (RFC 6455): reading those of a server, writing those of a client.
 
 const FINAL_TEXT: u8 = 0x81;
 const FINAL_PONG: u8 = 0x8a;
@@ -10,16 +10,19 @@ pub(crate) enum Frame<'a> {
     Text(&'a [u8]),
     Ping(&'a [u8]),
     Close,
-    /// A pong, or binary data, which nobody asked for.
+    /// A pong or binary data; ignored.
     Other,
 }
 
-/// What no server may send: a masked frame, a fragment, or one that is larger than any event.
+/// A masked frame, a fragment, or a frame that is larger than any event.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct NotAFrame;
+pub(crate) struct InvalidFrame;
 
-/// Hands over every whole frame at the front and says how many bytes they took.
-pub(crate) fn each(bytes: &[u8], mut take: impl FnMut(Frame<'_>)) -> Result<usize, NotAFrame> {
+/// Calls `take` for each complete frame at the front. Returns the number of bytes of these frames.
+pub(crate) fn read_all(
+    bytes: &[u8],
+    mut take: impl FnMut(Frame<'_>),
+) -> Result<usize, InvalidFrame> {
     let mut used = 0;
     while let Some((head, payload)) = head(&bytes[used..])? {
         let begin = used + head;
@@ -35,13 +38,13 @@ pub(crate) fn each(bytes: &[u8], mut take: impl FnMut(Frame<'_>)) -> Result<usiz
     Ok(used)
 }
 
-/// The lengths of a frame's head and payload, once its head is there.
-fn head(bytes: &[u8]) -> Result<Option<(usize, usize)>, NotAFrame> {
+/// The lengths of a frame's head and payload; `None` if the head is incomplete.
+fn head(bytes: &[u8]) -> Result<Option<(usize, usize)>, InvalidFrame> {
     const LARGEST: u64 = 16 << 20;
 
     let &[first, second, ref rest @ ..] = bytes else { return Ok(None) };
     if first & 0x80 == 0 || second & MASKED != 0 {
-        return Err(NotAFrame);
+        return Err(InvalidFrame);
     }
     let (head, length) = match second {
         126 => {
@@ -56,7 +59,7 @@ fn head(bytes: &[u8]) -> Result<Option<(usize, usize)>, NotAFrame> {
     };
     match usize::try_from(length) {
         Ok(payload) if length <= LARGEST => Ok(Some((head, payload))),
-        _ => Err(NotAFrame),
+        _ => Err(InvalidFrame),
     }
 }
 
@@ -65,7 +68,7 @@ pub(crate) fn write_text(out: &mut Vec<u8>, text: &[u8]) {
     write(out, FINAL_TEXT, text);
 }
 
-/// Appends the answer to a ping.
+/// Appends a pong.
 pub(crate) fn write_pong(out: &mut Vec<u8>, payload: &[u8]) {
     write(out, FINAL_PONG, payload);
 }
@@ -83,7 +86,7 @@ fn write(out: &mut Vec<u8>, first: u8, payload: &[u8]) {
             out.extend((payload.len() as u64).to_be_bytes());
         }
     }
-    // A mask of zeros is a mask: the server has the same work with it, and the client has none.
+    // A mask of zeros costs the server the same work, and the client none.
     out.extend([0; 4]);
     out.extend(payload);
 }
@@ -94,7 +97,7 @@ mod tests {
 
     fn texts(bytes: &[u8]) -> (Vec<Vec<u8>>, usize) {
         let mut texts = Vec::new();
-        let used = each(bytes, |frame| match frame {
+        let used = read_all(bytes, |frame| match frame {
             Frame::Text(text) => texts.push(text.to_vec()),
             other => panic!("{other:?}"),
         });
@@ -104,7 +107,7 @@ mod tests {
     fn from_server(text: &[u8]) -> Vec<u8> {
         let mut frame = Vec::new();
         write_text(&mut frame, text);
-        // What a server sends is the same without the mask.
+        // A server sends the same without the mask.
         frame[1] &= !MASKED;
         let mask = frame.len() - text.len() - 4;
         frame.drain(mask..mask + 4);
@@ -112,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_of_every_size_are_read_and_an_unfinished_one_is_left() {
+    fn complete_frames_are_read_and_an_incomplete_one_is_left() {
         for length in [0, 1, 125, 126, 65_535, 65_536, 70_000] {
             let text = vec![b'a'; length];
             let mut bytes = from_server(&text);
@@ -126,16 +129,16 @@ mod tests {
     }
 
     #[test]
-    fn control_frames_are_told_apart() {
+    fn control_frames_are_distinguished() {
         let mut seen = Vec::new();
-        let used = each(b"\x89\x01x\x88\x00\x8a\x00", |frame| seen.push(format!("{frame:?}")));
+        let used = read_all(b"\x89\x01x\x88\x00\x8a\x00", |frame| seen.push(format!("{frame:?}")));
         assert_eq!((used, seen.join(" ")), (Ok(7), "Ping([120]) Close Other".to_owned()));
     }
 
     #[test]
-    fn masked_endless_and_fragmented_frames_are_refused() {
+    fn masked_endless_and_fragmented_frames_are_rejected() {
         for bytes in [&b"\x81\x81"[..], b"\x81\x7f\xff\xff\xff\xff\xff\xff\xff\xff", b"\x01\x00"] {
-            assert_eq!(each(bytes, |_| ()), Err(NotAFrame));
+            assert_eq!(read_all(bytes, |_| ()), Err(InvalidFrame));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Reading from a client's connection with next to no memory for each.
+//! Reading from client connections with almost no memory per connection.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -10,12 +10,12 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 
 thread_local! {
-    /// One buffer for all connections of a thread: only one of them reads at a time.
+    /// One buffer for all connections of a thread, because only one of them reads at a time.
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; 256 * 1024].into());
 }
 
-/// Reads once, and parses what came. `rest` are the bytes that earlier calls have left; `parse` returns how
-/// many bytes it has used. The end of the stream is an error.
+/// Reads once and parses the bytes. `rest` contains the bytes that earlier calls left; `parse` returns how many bytes
+/// it used. The end of the stream is an error.
 pub(crate) async fn read(
     stream: &mut TcpStream,
     rest: &mut Vec<u8>,
@@ -34,7 +34,7 @@ pub(crate) async fn read(
     .await
 }
 
-/// Parses `bytes` behind those of `rest`, and leaves there what was not used.
+/// Parses `rest` followed by `bytes`, and leaves the unused bytes in `rest`.
 pub(crate) fn parse_after(
     rest: &mut Vec<u8>,
     bytes: &[u8],
@@ -48,7 +48,7 @@ pub(crate) fn parse_after(
     rest.extend_from_slice(bytes);
     let used = parse(rest)?;
     if used == rest.len() {
-        // Its memory too: most connections never need it again.
+        // Frees the memory: most connections never need it again.
         *rest = Vec::new();
     } else {
         rest.drain(..used);
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unused_bytes_are_parsed_again_with_those_that_follow() {
+    fn unused_bytes_are_parsed_again_with_later_ones() {
         let (mut rest, mut lines) = (Vec::new(), Vec::new());
         for bytes in [&b"a\nb"[..], b"", b"c\nd", b"\n"] {
             let whole_lines = |bytes: &[u8]| {

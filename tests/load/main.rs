@@ -1,17 +1,17 @@
-//! Measures Belfry, and servers that do the same, under load: `belfry-load --help` says what.
+//! Load tests of Belfry and comparable servers. `belfry-load --help` lists the measurements.
 //!
 //! | module | |
 //! |---|---|
-//! | [`commands`] | what can be measured |
+//! | [`commands`] | the measurements |
 //! | [`trial`], [`outcome`] | one server with its clients, and events sent to them |
-//! | [`rig`], [`servers`] | RabbitMQ, PostgreSQL, and the servers that are measured |
+//! | [`rig`], [`servers`] | RabbitMQ, PostgreSQL, and the servers under test |
 //! | [`fleet`], [`device`], [`packets`] | the clients |
 //! | [`websocket`] with [`frames`], [`polling`] with [`responses`], [`incoming`] | their transports |
-//! | [`probe`], [`attacks`] | a client that looks closely, and those that misbehave |
-//! | [`bystander`] | a service that notices how a server is attacked |
-//! | [`producer`], [`publisher`], [`rest`], [`events`] | those who publish |
-//! | [`tally`], [`process`], [`clock`] | what is counted |
-//! | [`report`], [`chart`], [`machine`], [`figures`] | what is told of it |
+//! | [`probe`], [`attacks`] | a client that checks its inbox's state; clients that misbehave |
+//! | [`bystander`] | a service that posts notifications during an attack |
+//! | [`producer`], [`publisher`], [`rest`], [`events`] | sources of events |
+//! | [`tally`], [`process`], [`clock`] | deliveries, latency, CPU time and memory |
+//! | [`report`], [`chart`], [`machine`], [`figures`] | the report |
 
 use std::process::ExitCode;
 
@@ -57,7 +57,7 @@ fn main() -> ExitCode {
         let result = runtime.block_on(async {
             tokio::select! {
                 result = commands::run(options) => result,
-                // What was started goes with what holds it, as at every end.
+                // Dropping the future stops all servers, as at a normal end.
                 _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
             }
         });

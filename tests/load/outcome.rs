@@ -1,21 +1,21 @@
-//! The figures of one server's trial.
+//! The measurements of one server.
 
 use serde::Serialize;
 
-use crate::tally::{Fate, Latency};
+use crate::tally::{DeliveryCounts, Latency};
 
-/// What it took to let the clients in.
+/// Memory and CPU time of connecting the clients.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
-pub(crate) struct Entry {
-    /// Resident memory of the server without clients.
+pub(crate) struct ConnectCost {
+    /// Resident memory of the server without clients, in bytes.
     pub(crate) empty_rss: u64,
-    /// And with all of them idle.
+    /// Resident memory with all clients idle, in bytes.
     pub(crate) idle_rss: u64,
     pub(crate) kib_per_connection: f64,
     pub(crate) cpu_ms_per_connect: f64,
 }
 
-/// CPU time for each of so many events or requests, in microseconds.
+/// CPU time per event or request, in microseconds.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Cost {
     #[serde(rename = "cpu_us")]
@@ -28,21 +28,21 @@ pub(crate) struct Cost {
     pub(crate) tool: f64,
 }
 
-/// What clients take while no events are sent.
+/// The cost of clients while no events are sent.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Idle {
     pub(crate) cpu_us_per_second: f64,
     pub(crate) polls_per_second: f64,
 }
 
-/// What came of events at a steady rate.
+/// The result of events at a steady rate.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Outcome {
     pub(crate) rate: f64,
     pub(crate) delivered: u64,
     pub(crate) lost: u64,
-    pub(crate) doubled: u64,
-    /// Frames with a count that never came, in forward mode.
+    pub(crate) duplicated: u64,
+    /// Missing `notification:unread_count` frames, in forward mode.
     pub(crate) counts_missing: i64,
     pub(crate) cut_off: u64,
     /// Responses to polls, pings included; none with WebSockets.
@@ -54,18 +54,18 @@ pub(crate) struct Outcome {
     pub(crate) max_ms: f64,
     #[serde(flatten)]
     pub(crate) cost: Cost,
-    /// Messages that waited in the queue when the last one was sent.
+    /// Messages in the queue at the end of the measurement.
     pub(crate) queued: u64,
     pub(crate) rss: u64,
     #[serde(skip)]
     pub(crate) latency: Option<Latency>,
 }
 
-/// What came of events that were sent all at once.
+/// The result of events that were published as fast as possible.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Flood {
-    pub(crate) fate: Fate,
-    /// Until the last one arrived.
+    pub(crate) delivery: DeliveryCounts,
+    /// Seconds from the start until the last event arrived.
     pub(crate) seconds: f64,
     pub(crate) cost: Cost,
 }

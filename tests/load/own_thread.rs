@@ -1,4 +1,4 @@
-//! Work that keeps out of the way of everything else.
+//! Work on separate threads, some of which yield to all others.
 
 use std::fs;
 use std::io;
@@ -11,22 +11,22 @@ use thread_priority::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Linux has whoever is of this policy wait for everybody else (sched(7)); a low priority alone would let
-/// it finish its slice first.
+/// Linux runs a thread with this policy only when no other thread wants to run (sched(7)). With only a low priority,
+/// it would finish its time slice first.
 const IDLE: ThreadSchedulePolicy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
 
-const ONLY_WITHIN_A_SESSION: &str = "clients that should give way to everybody do so within this session only, \
-     as kernel.sched_autogroup_enabled is 1: others wait for them";
+const AUTOGROUP_WARNING: &str = "kernel.sched_autogroup_enabled is 1: the clients yield only to processes of this \
+     session, and other processes may wait for them";
 
-/// Whether the kernel divides the cores among sessions first (sched(7), "The autogroup feature"). Whoever
-/// gives way does so within its own then, while each of PostgreSQL's processes is one for itself. `None` where
-/// there is no such thing.
-pub(crate) fn sessions_are_groups() -> Option<bool> {
-    let set = fs::read_to_string("/proc/sys/kernel/sched_autogroup_enabled").ok()?;
-    Some(set.trim() == "1")
+/// Whether the kernel divides the cores among sessions first (sched(7), "The autogroup feature"). If so, a thread
+/// yields only within its session, and each PostgreSQL process is a session of its own. `None` if the kernel does not
+/// have the feature.
+pub(crate) fn autogroup_enabled() -> Option<bool> {
+    let value = fs::read_to_string("/proc/sys/kernel/sched_autogroup_enabled").ok()?;
+    Some(value.trim() == "1")
 }
 
-/// Work on a thread and a runtime of its own. Dropping it ends both.
+/// Work on a thread and a runtime of its own. Dropping this stops both.
 #[derive(Debug)]
 pub(crate) struct OwnThread {
     stop: CancellationToken,
@@ -34,7 +34,7 @@ pub(crate) struct OwnThread {
 }
 
 impl OwnThread {
-    /// Starts the thread, which calls `work` and drives what it gives, and what that spawns.
+    /// Starts the thread. It calls `work`, and runs the returned future and its spawned tasks.
     pub(crate) fn start<W: Future<Output = ()>>(
         name: String,
         work: impl FnOnce() -> W + Send + 'static,
@@ -49,20 +49,20 @@ impl OwnThread {
         Ok(Self { stop, thread: Some(thread) })
     }
 
-    /// The same on a thread that gives way to every other one: whoever it plays is elsewhere, and what it
-    /// would take away from others on this machine is none of what it makes a server do.
-    pub(crate) fn start_aside<W: Future<Output = ()>>(
+    /// Like [`start`](Self::start), on a thread that yields to all others. It simulates clients on other machines,
+    /// whose own CPU time must not slow down the server.
+    pub(crate) fn start_yielding<W: Future<Output = ()>>(
         name: String,
         work: impl FnOnce() -> W + Send + 'static,
     ) -> io::Result<Self> {
-        static SAID: Once = Once::new();
-        SAID.call_once(|| {
-            if sessions_are_groups() == Some(true) {
-                eprintln!("{ONLY_WITHIN_A_SESSION}");
+        static WARNED: Once = Once::new();
+        WARNED.call_once(|| {
+            if autogroup_enabled() == Some(true) {
+                eprintln!("{AUTOGROUP_WARNING}");
             }
         });
         Self::start(name, move || {
-            // If it cannot be done, the figures are worse.
+            // If this fails, the results are only less accurate.
             let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, IDLE);
             work()
         })

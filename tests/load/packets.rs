@@ -1,32 +1,32 @@
-//! What a Socket.IO server says (Engine.IO 4, Socket.IO protocol 5, default namespace).
+//! Packets of a Socket.IO server (Engine.IO 4, Socket.IO protocol 5, default namespace).
 
 use memchr::memmem;
 
-/// The meaning of one text frame, as far as the tool cares.
+/// A packet, as far as the tool needs to distinguish it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Packet {
-    /// Engine.IO's greeting: now the client may sign in.
+    /// Engine.IO's open packet: the client may sign in.
     Open,
-    /// Engine.IO's ping, which wants a pong.
+    /// Engine.IO's ping, which the client answers with a pong.
     Ping,
-    /// The namespace was entered.
+    /// The server accepted the connect to the namespace.
     SignedIn,
-    /// The namespace may not be entered.
-    Refused,
-    /// The server took the client out of the namespace.
-    Left,
-    /// `notification:new`, with `data.seq` and `data.at` where it has them.
+    /// The server rejected the connect to the namespace.
+    ConnectError,
+    /// The server disconnected the client from the namespace.
+    Disconnected,
+    /// `notification:new`, with `data.seq` and `data.at` if present.
     New(Option<Stamp>),
     UnreadCount,
     Other,
 }
 
-/// What the producer wrote into an event's `data`.
+/// The number and the time that the producer wrote into an event's `data`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stamp {
-    /// Its number.
+    /// The event's number.
     pub(crate) seq: u64,
-    /// When it was meant to be published, in nanoseconds of the tool's clock.
+    /// When it was due to be published, in nanoseconds of the tool's clock.
     pub(crate) at: u64,
 }
 
@@ -38,15 +38,15 @@ pub(crate) fn read(text: &[u8]) -> Packet {
         b"2" => Packet::Ping,
         [b'0', b'{', ..] => Packet::Open,
         [b'4', b'0', ..] => Packet::SignedIn,
-        [b'4', b'1', ..] => Packet::Left,
-        [b'4', b'4', ..] => Packet::Refused,
+        [b'4', b'1', ..] => Packet::Disconnected,
+        [b'4', b'4', ..] => Packet::ConnectError,
         text if text.starts_with(NEW) => Packet::New(stamp(&text[NEW.len()..])),
         text if text.starts_with(UNREAD_COUNT) => Packet::UnreadCount,
         _ => Packet::Other,
     }
 }
 
-/// Found by search: parsing the JSON would cost more than all the rest of the client.
+/// Searches the text: parsing the JSON would cost more than the rest of the client.
 fn stamp(notification: &[u8]) -> Option<Stamp> {
     Some(Stamp { seq: number(notification, b"\"seq\":")?, at: number(notification, b"\"at\":")? })
 }
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_is_known_by_its_number_and_time() {
+    fn stamp_is_found_in_a_new_notification() {
         let stamp = Some(Stamp { seq: 12, at: 3_400 });
         for data in [r#"{"seq":12,"at":3400}"#, r#"{"at": 3400, "seq": 12}"#] {
             let text = format!(
@@ -80,13 +80,13 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_is_told_apart_by_its_beginning() {
+    fn other_packets_are_distinguished_by_their_prefix() {
         for (text, packet) in [
             (&br#"0{"sid":"a","pingInterval":25000}"#[..], Packet::Open),
             (b"2", Packet::Ping),
             (br#"40{"sid":"a"}"#, Packet::SignedIn),
-            (br#"44{"message":"token_invalid"}"#, Packet::Refused),
-            (b"41", Packet::Left),
+            (br#"44{"message":"token_invalid"}"#, Packet::ConnectError),
+            (b"41", Packet::Disconnected),
             (br#"42["notification:unread_count",{"count":5}]"#, Packet::UnreadCount),
             (br#"42["notification:sync",{"epoch":"a"}]"#, Packet::Other),
             (b"", Packet::Other),

@@ -1,4 +1,4 @@
-//! A client that polls, over one connection that stays open.
+//! A client that uses HTTP long polling over one persistent connection.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,52 +8,52 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::clock;
-use crate::device::{Device, Ears};
+use crate::device::{Device, Recorder};
 use crate::incoming;
 use crate::packets::Packet;
 use crate::responses;
 
-/// What browsers send with each request, some 400 bytes, but for `Accept-Encoding`: Node would compress
-/// responses with several events, and the client would have to inflate them.
+/// The headers that browsers send with each request, some 400 bytes. Without `Accept-Encoding`: Node would compress
+/// responses with several events, and the client would have to decompress them.
 const BROWSER: &str = "Connection: keep-alive\r\n\
     User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) \
     Chrome/143.0.0.0 Safari/537.36\r\nAccept: */*\r\nSec-Fetch-Site: same-origin\r\n\
     Sec-Fetch-Mode: cors\r\nSec-Fetch-Dest: empty\r\n\
     Accept-Language: en-GB,en;q=0.9,de-DE;q=0.8,de;q=0.7\r\n";
 
-/// Between the packets of one body.
+/// Separates the packets of one body.
 const SEPARATOR: u8 = 0x1e;
 
-/// A polling session and its connection. There is one request at a time: where a browser would post on a second
-/// connection while a poll waits, this client posts between two polls.
+/// A polling session and its connection. There is one request at a time: a browser would post on a second connection
+/// while a poll waits; this client posts between two polls.
 #[derive(Debug)]
 pub(crate) struct PollingClient {
     stream: TcpStream,
     session: Session,
-    /// An unfinished response; almost always there is none.
+    /// An incomplete response; almost always empty.
     rest: Vec<u8>,
 }
 
-/// What each request has to name.
+/// The parameters of each request.
 #[derive(Debug)]
 struct Session {
     server: SocketAddr,
-    /// Engine.IO's id of the session; empty before it is open.
+    /// Engine.IO's session id; empty before the session is open.
     sid: Box<str>,
-    /// Requests so far: each has a `t` of its own.
+    /// Requests so far. Each has a different `t` parameter.
     requests: u32,
 }
 
-/// What the packets of a response ask of the client.
+/// The actions that the packets of a response require.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Demand {
+struct Actions {
     pong: bool,
     signed_in: bool,
     end: bool,
 }
 
 impl PollingClient {
-    /// Connects and opens a session that is in no namespace yet.
+    /// Connects and opens a session, without connecting to a namespace.
     pub(crate) async fn open(device: &Device) -> io::Result<Self> {
         let stream = device.connect().await?;
         let session = Session { server: device.server, sid: "".into(), requests: 0 };
@@ -66,51 +66,51 @@ impl PollingClient {
     }
 
     /// Connects, opens a session and signs in.
-    pub(crate) async fn sign_in(device: &Device, ears: &Ears) -> io::Result<Self> {
+    pub(crate) async fn sign_in(device: &Device, recorder: &Recorder) -> io::Result<Self> {
         let mut client = Self::open(device).await?;
         client.post(&device.connect_packet()).await?;
         loop {
-            let demand = client.poll(ears).await?;
-            if demand.end {
-                return Err(io::Error::other("it was not let into the namespace"));
+            let actions = client.poll(recorder).await?;
+            if actions.end {
+                return Err(io::Error::other("connect to the namespace was rejected"));
             }
-            if demand.signed_in {
+            if actions.signed_in {
                 return Ok(client);
             }
         }
     }
 
-    /// Polls until the server ends the session.
-    pub(crate) async fn listen(&mut self, ears: &Ears) -> io::Result<()> {
-        while !self.poll(ears).await?.end {}
+    /// Polls until the server disconnects the client.
+    pub(crate) async fn listen(&mut self, recorder: &Recorder) -> io::Result<()> {
+        while !self.poll(recorder).await?.end {}
         Ok(())
     }
 
-    /// Says that it leaves, and leaves.
+    /// Disconnects from the namespace and closes the connection.
     pub(crate) async fn leave(mut self) {
-        // The connection is closed in either case.
+        // The connection is closed even if this fails.
         let _ = self.post("41").await;
     }
 
-    /// Posts a packet, and waits until it was accepted.
+    /// Posts a packet and waits for the response.
     pub(crate) async fn post(&mut self, packet: &str) -> io::Result<()> {
         let post = self.session.post(packet);
         self.request(&post, |_| ()).await
     }
 
-    /// Waits for the response to one poll, and answers a ping in it.
-    async fn poll(&mut self, ears: &Ears) -> io::Result<Demand> {
-        let mut demand = Demand::default();
+    /// Waits for the response to one poll, and answers a ping.
+    async fn poll(&mut self, recorder: &Recorder) -> io::Result<Actions> {
+        let mut actions = Actions::default();
         let poll = self.session.poll();
-        self.request(&poll, |body| demand = react(body, ears)).await?;
-        ears.counters.polls.fetch_add(1, Relaxed);
-        if demand.pong {
+        self.request(&poll, |body| actions = handle_packets(body, recorder)).await?;
+        recorder.counters.polls.fetch_add(1, Relaxed);
+        if actions.pong {
             self.post("3").await?;
         }
-        Ok(demand)
+        Ok(actions)
     }
 
-    /// Sends a request and hands over the body of its response. Every status but 200 is an error.
+    /// Sends a request and passes the body of the response to `take`. Every status except 200 is an error.
     async fn request(&mut self, request: &str, mut take: impl FnMut(&[u8])) -> io::Result<()> {
         self.stream.write_all(request.as_bytes()).await?;
         let mut complete = false;
@@ -131,7 +131,7 @@ impl PollingClient {
 }
 
 impl Session {
-    /// The next poll; without a session, the request for one.
+    /// The next poll; without a session, the request that opens one.
     fn poll(&mut self) -> String {
         let (target, server) = (self.target(), self.server);
         format!("GET {target} HTTP/1.1\r\nHost: {server}\r\n{BROWSER}\r\n")
@@ -139,7 +139,7 @@ impl Session {
 
     fn post(&mut self, packet: &str) -> String {
         let (target, server, length) = (self.target(), self.server, packet.len());
-        // A page of the server's own: others would have to be allowed.
+        // The server's own origin: others would have to be configured.
         format!(
             "POST {target} HTTP/1.1\r\nHost: {server}\r\nOrigin: http://{server}\r\n{BROWSER}\
              Content-Type: text/plain;charset=UTF-8\r\nContent-Length: {length}\r\n\r\n{packet}"
@@ -161,18 +161,18 @@ fn session_id(body: &[u8]) -> Option<Box<str>> {
     Some(sid.into())
 }
 
-fn react(body: &[u8], ears: &Ears) -> Demand {
+fn handle_packets(body: &[u8], recorder: &Recorder) -> Actions {
     let read_at = clock::now();
-    let mut demand = Demand::default();
+    let mut actions = Actions::default();
     for packet in body.split(|&byte| byte == SEPARATOR) {
-        match ears.receive(packet, read_at) {
-            Packet::Ping => demand.pong = true,
-            Packet::SignedIn => demand.signed_in = true,
-            Packet::Refused | Packet::Left => demand.end = true,
+        match recorder.record(packet, read_at) {
+            Packet::Ping => actions.pong = true,
+            Packet::SignedIn => actions.signed_in = true,
+            Packet::ConnectError | Packet::Disconnected => actions.end = true,
             Packet::Open | Packet::New(_) | Packet::UnreadCount | Packet::Other => {}
         }
     }
-    demand
+    actions
 }
 
 #[cfg(test)]
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn each_request_has_a_tag_of_its_own_and_names_the_session_once_there_is_one() {
+    fn requests_have_different_tags_and_the_session_id_once_open() {
         let mut session = session("");
         let mut first_line = || session.poll().lines().next().unwrap().to_owned();
         assert_eq!(first_line(), "GET /socket.io/?EIO=4&transport=polling&t=1 HTTP/1.1");
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_post_carries_its_packet_and_the_length_in_bytes() {
+    fn post_contains_packet_and_length_in_bytes() {
         let post = session("abc").post("42[\"ü\"]");
         let (head, body) = post.split_once("\r\n\r\n").unwrap();
         assert!(
@@ -212,24 +212,25 @@ mod tests {
     }
 
     #[test]
-    fn the_session_id_is_that_of_the_open_packet() {
+    fn session_id_is_read_from_the_open_packet() {
         let open = br#"0{"sid":"a-B_1","upgrades":["websocket"],"pingInterval":25000}"#;
         assert_eq!(session_id(open).as_deref(), Some("a-B_1"));
         assert_eq!(session_id(br#"{"code":1,"message":"Session ID unknown"}"#), None);
     }
 
     #[test]
-    fn all_packets_of_a_response_are_received() {
-        let heard = Arc::new(Mutex::new(Received::of(Round::new(0, 0, 2, 1))));
-        let ears = Ears { counters: Arc::default(), heard };
+    fn all_packets_of_a_response_are_handled() {
+        let received = Arc::new(Mutex::new(Received::of(Round::new(0, 0, 2, 1))));
+        let recorder = Recorder { counters: Arc::default(), received };
         let body = "40{\"sid\":\"a\"}\u{1e}42[\"notification:new\",{\"data\":{\"seq\":1,\"at\":2}}]\
             \u{1e}42[\"notification:unread_count\",{\"count\":5}]\u{1e}2";
-        let demand = react(body.as_bytes(), &ears);
-        assert_eq!(demand, Demand { pong: true, signed_in: true, end: false });
-        let [new, unread] = [&ears.counters.new, &ears.counters.unread].map(|it| it.load(Relaxed));
+        let actions = handle_packets(body.as_bytes(), &recorder);
+        assert_eq!(actions, Actions { pong: true, signed_in: true, end: false });
+        let [new, unread] =
+            [&recorder.counters.new, &recorder.counters.unread].map(|it| it.load(Relaxed));
         assert_eq!((new, unread), (1, 1));
-        assert_eq!(ears.heard.lock().unwrap().latency.len(), 1);
-        assert!(react(b"44{\"message\":\"token_invalid\"}", &ears).end);
-        assert_eq!(react(b"6", &ears), Demand::default());
+        assert_eq!(recorder.received.lock().unwrap().latency.len(), 1);
+        assert!(handle_packets(b"44{\"message\":\"token_invalid\"}", &recorder).end);
+        assert_eq!(handle_packets(b"6", &recorder), Actions::default());
     }
 }

@@ -5,27 +5,27 @@ use std::time::Duration;
 
 use crate::clock::nanos;
 
-/// Linux tells ticks of 10 ms to programs on every architecture (`USER_HZ`).
+/// The unit of CPU time in /proc: 10 ms on every architecture (`USER_HZ`).
 const TICK: Duration = Duration::from_millis(10);
 
-/// A process whose use of the machine is measured.
+/// A process, by its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Process(pub(crate) u32);
 
-/// CPU time of a process at a moment, counted in two ways.
+/// CPU time of a process so far, from two counters.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Cpu {
-    /// Of all threads that live, in nanoseconds.
+    /// CPU time of the living threads, in nanoseconds.
     threads: u64,
-    /// Of all threads that ever lived, in ticks of ten milliseconds.
+    /// CPU time of all threads, ended ones included, in nanoseconds; a multiple of [`TICK`].
     ticks: u64,
 }
 
 impl Cpu {
-    /// Nanoseconds since an earlier moment.
+    /// Nanoseconds since an earlier value.
     ///
-    /// The threads' own count is exact, but that of a thread which has ended is gone. The count in ticks
-    /// then is larger by more than its rounding can explain.
+    /// The counters of threads are exact, but lose threads that have ended. If the counter in ticks is larger by more
+    /// than its rounding, threads have ended, and it is used instead.
     pub(crate) fn since(self, earlier: Self) -> u64 {
         let threads = self.threads.saturating_sub(earlier.threads);
         let ticks = self.ticks.saturating_sub(earlier.ticks);
@@ -41,14 +41,14 @@ impl Process {
     pub(crate) fn cpu(self) -> Cpu {
         let threads = fs::read_dir(format!("/proc/{}/task", self.0)).into_iter().flatten();
         let threads = threads.flatten().filter_map(|thread| {
-            let told = fs::read_to_string(thread.path().join("schedstat")).ok()?;
-            told.split_whitespace().next()?.parse::<u64>().ok()
+            let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+            text.split_whitespace().next()?.parse::<u64>().ok()
         });
         let stat = self.stat().unwrap_or_default();
         Cpu { threads: threads.sum(), ticks: (stat.own) * nanos(TICK) }
     }
 
-    /// CPU time of it, its children, and those of them that have ended, in nanoseconds.
+    /// CPU time of the process and its children, ended ones included, in nanoseconds.
     pub(crate) fn family_cpu(self) -> u64 {
         let Some(stat) = self.stat() else { return 0 };
         let children: u64 = all()
@@ -59,27 +59,26 @@ impl Process {
         children + (stat.own + stat.ended_children) * nanos(TICK)
     }
 
-    /// Resident memory in bytes: 0 when the process is gone.
+    /// Resident memory in bytes; 0 if the process has ended.
     pub(crate) fn rss(self) -> u64 {
-        // The sums of `statm` are batched for each thread; this one is counted page by page.
+        // `statm` is inexact, because threads batch their updates. This file counts page by page.
         self.kib("smaps_rollup", "Rss:") * 1024
     }
 
-    /// The most resident memory that it had since the start, or since [`reset_peak_rss`](Self::reset_peak_rss), in
-    /// bytes.
+    /// The peak of resident memory since the start or since [`reset_peak_rss`](Self::reset_peak_rss), in bytes.
     pub(crate) fn peak_rss(self) -> u64 {
         self.kib("status", "VmHWM:") * 1024
     }
 
-    /// Where that is not allowed, [`peak_rss`](Self::peak_rss) stays that since the start.
+    /// Resets [`peak_rss`](Self::peak_rss). Has no effect without permission.
     pub(crate) fn reset_peak_rss(self) {
         let _ = fs::write(format!("/proc/{}/clear_refs", self.0), "5");
     }
 
-    /// A line of one of its files that tells KiB.
+    /// The value in KiB of a line of a file in `/proc/<pid>`.
     fn kib(self, file: &str, name: &str) -> u64 {
-        let told = fs::read_to_string(format!("/proc/{}/{file}", self.0)).unwrap_or_default();
-        let line = told.lines().find_map(|line| line.strip_prefix(name));
+        let text = fs::read_to_string(format!("/proc/{}/{file}", self.0)).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
         line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
     }
 
@@ -87,7 +86,7 @@ impl Process {
         Stat::read(&fs::read_to_string(format!("/proc/{}/stat", self.0)).ok()?)
     }
 
-    /// Who listens on this TCP port of this machine; `None` if it cannot be seen, as with a container.
+    /// The process that listens on this TCP port; `None` if it is not visible, for example in a container.
     pub(crate) fn listening_on(port: u16) -> Option<Self> {
         let inode = ["/proc/net/tcp", "/proc/net/tcp6"].iter().find_map(|table| {
             let table = fs::read_to_string(table).ok()?;
@@ -130,7 +129,7 @@ struct Stat {
 
 impl Stat {
     fn read(stat: &str) -> Option<Self> {
-        // The second field is a name in parentheses, with anything in it.
+        // The second field is a name in parentheses, which may contain any character.
         let (_, rest) = stat.rsplit_once(") ")?;
         let fields: Vec<&str> = rest.split_whitespace().collect();
         let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
@@ -147,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_with_parentheses_does_not_shift_the_fields() {
+    fn name_with_parentheses_does_not_shift_the_fields() {
         let stat = "17 (a) b) S 3 17 17 0 -1 4194560 100 0 0 0 7 5 2 1 20 0 1 0 99";
         assert_eq!(Stat::read(stat), Some(Stat { parent: 3, own: 12, ended_children: 3 }));
     }
@@ -162,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn the_peak_of_memory_begins_anew_when_it_is_reset() {
+    fn reset_peak_rss_restarts_the_peak() {
         const SIZE: usize = 256 << 20;
         drop(std::hint::black_box(vec![1_u8; SIZE]));
         assert!(Process::this().peak_rss() > SIZE as u64);
@@ -171,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn time_of_threads_that_ended_is_not_lost() {
+    fn time_of_ended_threads_is_counted() {
         let before = Cpu { threads: 1_000_000, ticks: 0 };
         let ended = Cpu { threads: 0, ticks: 500_000_000 };
         assert_eq!(ended.since(before), 500_000_000);
@@ -180,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_is_found() {
+    fn listener_is_found_by_port() {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = socket.local_addr().unwrap().port();
         assert_eq!(Process::listening_on(port), Some(Process::this()));

@@ -1,5 +1,5 @@
-//! An open-loop producer: it sends at its rate, whatever comes of it. One that is late is not excused:
-//! its events carry the time at which they should have gone.
+//! An open-loop producer: it publishes at a fixed rate, independently of the server. Late events carry the time when
+//! they were due, so that a delay counts as latency.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -15,19 +15,19 @@ use crate::publisher::Publisher;
 
 const TICK: Duration = Duration::from_millis(1);
 
-/// When which events are due.
+/// The times when events are due.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Schedule {
-    /// The clock's time of the first.
+    /// The clock's time of the first event.
     pub(crate) begin: u64,
     /// Events per second.
     pub(crate) rate: f64,
-    /// The number of the first, and how many there are.
+    /// The number of the first event, and the number of events.
     pub(crate) first: u64,
     pub(crate) total: u64,
 }
 
-/// A producer at work on a thread of its own. Dropping it stops it.
+/// A producer on a thread of its own. Dropping this stops it.
 #[derive(Debug)]
 pub(crate) struct Producer {
     progress: Arc<Progress>,
@@ -41,10 +41,10 @@ struct Progress {
 }
 
 impl Schedule {
-    /// How many are due at a tick, which is that many milliseconds after the begin.
+    /// The number of events that are due at a tick. Tick `n` is `n` ms after the begin.
     fn due(&self, tick: u64) -> u64 {
         let due = float(tick + 1) * self.rate * TICK.as_secs_f64();
-        // What is but a rounding away from whole is whole.
+        // Corrects rounding errors just below a whole number.
         whole(due + 1e-6).min(self.total)
     }
 
@@ -54,7 +54,7 @@ impl Schedule {
 }
 
 impl Producer {
-    /// Publishes by that schedule.
+    /// Publishes events by the schedule.
     pub(crate) fn start(mut publisher: Publisher, mut events: Events, schedule: Schedule) -> Self {
         let progress = Arc::new(Progress::default());
         let shared = Arc::clone(&progress);
@@ -64,7 +64,7 @@ impl Producer {
             while sent < schedule.total && !shared.stop.load(Relaxed) {
                 let at = schedule.time_of(tick);
                 thread::sleep(Duration::from_nanos(at.saturating_sub(clock::now())));
-                // One that lags sends all that is due in one go.
+                // After a delay, publishes all events that are due at once.
                 let now = clock::now();
                 while schedule.time_of(tick) <= now {
                     for seq in sent..schedule.due(tick) {
@@ -86,14 +86,14 @@ impl Producer {
         Self { progress, thread: Some(thread) }
     }
 
-    /// How many events have gone out.
+    /// The number of published events.
     pub(crate) fn sent(&self) -> u64 {
         self.progress.sent.load(Relaxed)
     }
 
-    /// Waits until all have gone out, or for so long; says how many have.
-    pub(crate) async fn finish(mut self, patience: Duration) -> anyhow::Result<u64> {
-        let deadline = tokio::time::Instant::now() + patience;
+    /// Waits until all events are published, at most for `timeout`. Returns the number of published events.
+    pub(crate) async fn finish(mut self, timeout: Duration) -> anyhow::Result<u64> {
+        let deadline = tokio::time::Instant::now() + timeout;
         while let Some(thread) = &self.thread {
             if thread.is_finished() || tokio::time::Instant::now() > deadline {
                 break;
@@ -101,7 +101,7 @@ impl Producer {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         self.progress.stop.store(true, Relaxed);
-        let thread = self.thread.take().expect("it ends once");
+        let thread = self.thread.take().expect("finish consumes the producer");
         tokio::task::spawn_blocking(move || thread.join())
             .await?
             .map_err(|_| anyhow!("the producer panicked"))??;
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_tick_has_its_share_and_the_last_one_the_rest() {
+    fn events_are_spread_over_ticks() {
         let schedule = |rate, total| Schedule { begin: 0, rate, first: 0, total };
         let even = schedule(5_000.0, 12);
         assert_eq!([0, 1, 2, 3].map(|tick| even.due(tick)), [5, 10, 12, 12]);

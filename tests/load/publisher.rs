@@ -1,5 +1,5 @@
-//! Publishing to RabbitMQ, frame by frame: a client library's own thread and locks would cost the
-//! machine more than some of what is measured on it.
+//! Publishing to RabbitMQ with hand-written frames: the threads and locks of a client library would cost more CPU than
+//! some of the measured servers.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -14,24 +14,24 @@ const HEADER: u8 = 2;
 const BODY: u8 = 3;
 const END: u8 = 0xce;
 
-/// The largest body that goes into one frame; RabbitMQ allows 128 KiB with the frame's head.
-const LARGEST: usize = 100_000;
+/// The largest body in bytes that fits into one frame; RabbitMQ allows 128 KiB with the frame's head.
+const MAX_BODY: usize = 100_000;
 
 /// A connection with one channel, for one queue.
 #[derive(Debug)]
 pub(crate) struct Publisher {
     stream: TcpStream,
-    /// `basic.publish` to the queue, by the default exchange.
+    /// The frame of `basic.publish` to the queue through the default exchange.
     publish: Vec<u8>,
     /// The flags and values of every message's properties.
     properties: Vec<u8>,
     out: Vec<u8>,
-    /// What the broker says of itself, such as `3.10.8`.
+    /// The broker's version, such as `3.10.8`.
     pub(crate) broker_version: String,
 }
 
 impl Publisher {
-    /// Connects; blocks for so long. Messages are persistent or transient.
+    /// Connects; blocks until the channel is open. `persistent` sets the delivery mode of messages.
     pub(crate) fn connect(url: &str, queue: &str, persistent: bool) -> anyhow::Result<Self> {
         let uri = AMQPUri::from_str(url).map_err(|error| anyhow!("{url:?}: {error}"))?;
         let authority = uri.authority;
@@ -56,7 +56,7 @@ impl Publisher {
             [&long(b"")[..], &short(b"PLAIN")?, &long(response.as_bytes()), &short(b"en_US")?];
         this.method(0, [10, 11], &start_ok.concat())?;
         this.next([10, 30])?;
-        // Its channels, frames of 128 KiB, no heartbeats: nobody here would send them.
+        // The broker's number of channels, frames of 128 KiB, no heartbeats.
         this.method(0, [10, 31], &[0, 10, 0, 2, 0, 0, 0, 0])?;
         let open = [&short(uri.vhost.as_bytes())?[..], &short(b"")?, &[0]].concat();
         this.method(0, [10, 40], &open)?;
@@ -68,12 +68,12 @@ impl Publisher {
         Ok(this)
     }
 
-    /// Adds a message to those that [`flush`](Self::flush) sends.
+    /// Adds a message for the next [`flush`](Self::flush).
     ///
     /// # Panics
-    /// With a body that does not fit in one frame.
+    /// If the body does not fit into one frame.
     pub(crate) fn push(&mut self, body: &[u8]) {
-        assert!(body.len() <= LARGEST, "the tool writes small events");
+        assert!(body.len() <= MAX_BODY, "the tool writes small events");
         self.out.extend_from_slice(&self.publish);
         let size = 12 + self.properties.len();
         append_head(&mut self.out, HEADER, 1, size);
@@ -84,22 +84,22 @@ impl Publisher {
         append(&mut self.out, BODY, 1, body);
     }
 
-    /// Sends what was added; waits while the broker takes no more.
+    /// Sends the added messages; blocks while the broker accepts no more.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         let sent = self.stream.write_all(&self.out);
         self.out.clear();
         sent
     }
 
-    /// Ends it in good order: when the broker has answered, it has taken all that was sent. A connection that is
-    /// merely dropped takes what waits in its channel with it.
+    /// Closes the channel. The broker's answer means that it has all messages; dropping the connection could lose
+    /// those in flight.
     pub(crate) fn close(mut self) -> anyhow::Result<()> {
         self.flush()?;
         self.method(1, [20, 40], &[0, 200, 0, 0, 0, 0, 0])?;
         self.next([20, 41]).map(drop)
     }
 
-    /// How many bytes wait for [`flush`](Self::flush).
+    /// The number of bytes to [`flush`](Self::flush).
     pub(crate) fn pending(&self) -> usize {
         self.out.len()
     }
@@ -114,11 +114,11 @@ impl Publisher {
         self.flush()
     }
 
-    /// Reads the next frame, which must be that method.
+    /// Reads the next frame. Fails if it is not this method.
     fn next(&mut self, [class, method]: [u8; 2]) -> anyhow::Result<Vec<u8>> {
         let mut head = [0; 7];
         self.stream.read_exact(&mut head).map_err(|error| match error.kind() {
-            ErrorKind::UnexpectedEof => anyhow!("the broker does not let us in"),
+            ErrorKind::UnexpectedEof => anyhow!("the broker closed the connection during login"),
             _ => error.into(),
         })?;
         let size = u32::from_be_bytes([head[3], head[4], head[5], head[6]]);
@@ -126,14 +126,14 @@ impl Publisher {
         self.stream.read_exact(&mut payload)?;
         ensure!(
             payload[..4] == [0, class, 0, method],
-            "the broker says {:?} in the place of {class}.{method}",
+            "the broker sent {:?} instead of {class}.{method}",
             &payload[..4]
         );
         Ok(payload)
     }
 }
 
-/// `content_type`, `delivery_mode`: the flags and, in their order, the values.
+/// The flags, and the values of `content_type` and `delivery_mode` in this order.
 fn properties(persistent: bool) -> Vec<u8> {
     let mut properties = vec![0x90, 0x00, 16];
     properties.extend_from_slice(b"application/json");
@@ -141,7 +141,7 @@ fn properties(persistent: bool) -> Vec<u8> {
     properties
 }
 
-/// The text under `version` in the table of `connection.start`.
+/// The value of `version` in the table of `connection.start`.
 fn version(start: &[u8]) -> Option<String> {
     const KEY: &[u8] = b"\x07versionS";
 
@@ -161,7 +161,7 @@ fn long(text: &[u8]) -> Vec<u8> {
 }
 
 fn size(bytes: usize) -> [u8; 4] {
-    u32::try_from(bytes).expect("all that the tool writes is small").to_be_bytes()
+    u32::try_from(bytes).expect("frames are small").to_be_bytes()
 }
 
 fn append(out: &mut Vec<u8>, kind: u8, channel: u8, payload: &[u8]) {
@@ -180,14 +180,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_frame_has_its_kind_channel_size_and_end() {
+    fn frame_has_kind_channel_size_and_end() {
         let mut out = Vec::new();
         append(&mut out, BODY, 1, b"hi");
         assert_eq!(out, [3, 0, 1, 0, 0, 0, 2, b'h', b'i', 0xce]);
     }
 
     #[test]
-    fn the_brokers_version_is_read() {
+    fn broker_version_is_read() {
         let start = b"\0\x0a\0\x0a\x07productS\0\0\0\x08RabbitMQ\x07versionS\0\0\0\x063.10.8\x01x";
         assert_eq!(version(start).as_deref(), Some("3.10.8"));
         assert_eq!(version(b"nothing"), None);

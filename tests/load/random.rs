@@ -1,4 +1,4 @@
-//! Randomness that is cheap.
+//! A fast random number generator.
 
 /// `SplitMix64` (Steele, Lea and Flood, 2014).
 #[derive(Debug, Clone)]
@@ -17,7 +17,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// One of `0..end`.
+    /// A random number in `0..end`.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.next() % end.max(1)
     }
@@ -28,7 +28,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_reaches_all_of_a_range_and_nothing_beyond() {
+    fn numbers_cover_the_whole_range() {
         let mut random = Random::seeded(7);
         let mut hits = [0; 10];
         for _ in 0..1_000 {

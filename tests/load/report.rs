@@ -1,4 +1,4 @@
-//! What is told of a measurement: Markdown, JSON, plots.
+//! The report of a measurement: Markdown, JSON, plots.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -12,7 +12,7 @@ use crate::chart::Chart;
 use crate::machine::Facts;
 use crate::options::Common;
 
-/// A table with a sentence that says how to read it.
+/// A table with a note that explains it.
 #[derive(Debug, Clone)]
 pub(crate) struct Table {
     note: String,
@@ -70,18 +70,18 @@ impl Report {
         self.tables.push(table);
     }
 
-    /// The raw figures of one run.
+    /// Adds the raw figures of one run.
     pub(crate) fn raw(&mut self, what: &impl Serialize) {
-        // Figures that are no numbers become null.
+        // NaN becomes null.
         self.raw.push(serde_json::to_value(what).expect("figures are JSON"));
     }
 
-    /// A plot; its name goes into the file's name where there are several.
+    /// Adds a plot. If there are several, its name becomes part of the file name.
     pub(crate) fn chart(&mut self, name: &str, chart: Chart) {
         self.charts.push((name.to_owned(), chart));
     }
 
-    /// Writes everything to where the options say.
+    /// Prints the report and writes the files of the options.
     pub(crate) fn publish(&self, options: &Common) -> anyhow::Result<()> {
         print!("{}", self.markdown());
         if let Some(path) = &options.json {
@@ -101,7 +101,7 @@ impl Report {
     fn markdown(&self) -> String {
         let mut text = format!("## {}\n\n", self.title);
         for (what, is) in &self.facts {
-            // A string takes everything.
+            // Writing to a string cannot fail.
             let _ = writeln!(text, "- {what}: {is}");
         }
         for table in &self.tables {
@@ -112,14 +112,14 @@ impl Report {
     }
 }
 
-/// `growth.svg` for `connections` is `growth-connections.svg`.
+/// Adds a name: `growth.svg` and `connections` make `growth-connections.svg`.
 fn named(path: &Path, name: &str) -> PathBuf {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!("{stem}-{name}.svg"))
 }
 
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {
-    fs::write(path, text).with_context(|| format!("{} cannot be written", path.display()))
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_report_is_markdown() {
+    fn report_is_markdown() {
         let mut report = Report::new("Compare", vec![("date".to_owned(), "today".to_owned())]);
         let mut table = Table::new("Lower is better.", &["server", "CPU"]);
         table.row(["belfry".to_owned(), "33".to_owned()]);
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn one_of_several_plots_has_its_name_in_the_files() {
+    fn plot_name_is_added_to_the_file_name() {
         assert_eq!(named(Path::new("a/growth.svg"), "inbox"), Path::new("a/growth-inbox.svg"));
     }
 }

@@ -1,17 +1,17 @@
-//! HTTP/1.1 responses, as far as clients need them: the status, and a body of a known length.
+//! A parser for HTTP/1.1 responses with a known length.
 
 use std::io;
 
-/// A whole response at the front of what was read.
+/// A complete response at the front of the buffer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Response<'a> {
     pub(crate) status: u16,
     pub(crate) body: &'a [u8],
-    /// Bytes of head and body together.
+    /// Length of head and body in bytes.
     pub(crate) length: usize,
 }
 
-/// Reads a response; `None` while a part of it is missing. One without `Content-Length` is an error.
+/// Reads a response; `None` if it is incomplete. A response without `Content-Length` is an error, except a 204.
 pub(crate) fn read(bytes: &[u8]) -> io::Result<Option<Response<'_>>> {
     let Some(head) = memchr::memmem::find(bytes, b"\r\n\r\n") else { return Ok(None) };
     let text = String::from_utf8_lossy(&bytes[..head]);
@@ -21,7 +21,7 @@ pub(crate) fn read(bytes: &[u8]) -> io::Result<Option<Response<'_>>> {
         (_, length) => length,
     };
     let (Some(status), Some(length)) = (status, length) else {
-        return Err(io::Error::other(format!("a response without a length: {text}")));
+        return Err(io::Error::other(format!("response without content-length: {text}")));
     };
     let begin = head + 4;
     let body = bytes.get(begin..begin + length);
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_response_ends_where_its_length_says() {
+    fn response_ends_after_its_content_length() {
         let bytes = b"HTTP/1.1 201 Created\r\ncontent-length: 2\r\n\r\n{}HTTP/1.1";
         let whole = Response { status: 201, body: b"{}", length: 45 };
         assert_eq!(read(bytes).unwrap(), Some(whole));
@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_response_without_content_may_lack_a_length() {
+    fn only_status_204_may_lack_a_length() {
         let empty = Response { status: 204, body: b"", length: 27 };
         assert_eq!(read(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap(), Some(empty));
         assert!(read(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").is_err());

@@ -1,5 +1,4 @@
-//! Requests over connections that stay open, as a service sends them: HTTP/1.1 by hand, for the same
-//! reason as the sockets.
+//! Requests of a service over persistent connections, in hand-written HTTP/1.1 to use little CPU.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -15,7 +14,7 @@ use crate::clock;
 use crate::responses;
 use crate::tally::{Latency, no_latency};
 
-/// A connection for one request after the other.
+/// A connection for sequential requests.
 #[derive(Debug)]
 pub(crate) struct Http {
     stream: TcpStream,
@@ -31,8 +30,8 @@ impl Http {
         Ok(Self { stream, host, token, answer: Vec::new() })
     }
 
-    /// Sends a request and waits for its answer: the status and the body.
-    pub(crate) async fn ask(&mut self, what: &str, body: &str) -> io::Result<(u16, &[u8])> {
+    /// Sends a request and waits for the response. Returns the status and the body. `what` is the method and the path.
+    pub(crate) async fn request(&mut self, what: &str, body: &str) -> io::Result<(u16, &[u8])> {
         let (host, token, length) = (self.host, &self.token, body.len());
         let request = format!(
             "{what} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n\
@@ -52,53 +51,56 @@ impl Http {
     }
 }
 
-/// Many requests, several in flight.
+/// Many requests, `in_flight` of them concurrently.
 #[derive(Debug)]
 pub(crate) struct Requests {
     pub(crate) server: SocketAddr,
-    /// The status that all should be answered with.
+    /// The status of a successful response.
     pub(crate) good: u16,
     pub(crate) in_flight: u64,
     pub(crate) time: Duration,
 }
 
-/// Who sends some of them, one after the other.
+/// A source of sequential requests.
 pub(crate) struct Caller<N> {
     pub(crate) token: String,
-    /// Makes the next request of this moment: its method and path, and its body.
+    /// Returns the next request: method and path, and body. The argument is the time of the tool's clock.
     pub(crate) next: N,
 }
 
-/// What came of them.
+/// The results of the requests.
 #[derive(Debug)]
-pub(crate) struct Answers {
+pub(crate) struct RequestResults {
     pub(crate) good: u64,
     pub(crate) refused: u64,
-    /// From the request to its answer.
+    /// Latency from request to response.
     pub(crate) latency: Latency,
     pub(crate) seconds: f64,
 }
 
 impl Requests {
-    /// Sends requests for that time, each caller the next one when it has its answer.
+    /// Sends requests for `time`. Each caller sends its next request after the response to the last one.
     pub(crate) async fn run<N>(
         self,
         caller: impl FnMut(u64) -> Caller<N> + Send + 'static,
-    ) -> anyhow::Result<Answers>
+    ) -> anyhow::Result<RequestResults>
     where
         N: FnMut(u64) -> (&'static str, String) + Send + 'static,
     {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let work = thread::spawn(move || {
-            let answers = runtime.block_on(self.work(caller));
+            let results = runtime.block_on(self.work(caller));
             runtime.shutdown_background();
-            answers
+            results
         });
         let work = tokio::task::spawn_blocking(move || work.join()).await?;
-        work.map_err(|_| anyhow!("the requests panicked"))?
+        work.map_err(|_| anyhow!("a thread of requests panicked"))?
     }
 
-    async fn work<N>(self, mut caller: impl FnMut(u64) -> Caller<N>) -> anyhow::Result<Answers>
+    async fn work<N>(
+        self,
+        mut caller: impl FnMut(u64) -> Caller<N>,
+    ) -> anyhow::Result<RequestResults>
     where
         N: FnMut(u64) -> (&'static str, String) + Send + 'static,
     {
@@ -108,23 +110,23 @@ impl Requests {
         for number in 0..self.in_flight {
             let Caller { token, mut next } = caller(number);
             let http = Http::connect(self.server, token).await;
-            let mut http = http.context("no connection for requests")?;
+            let mut http = http.context("cannot connect for requests")?;
             tasks.push(tokio::spawn(async move {
                 let (mut latency, mut good, mut refused) = (no_latency(), 0, 0);
                 while Instant::now() < end {
                     let at = clock::now();
                     let (what, body) = next(at);
-                    let (status, _) = http.ask(what, &body).await?;
+                    let (status, _) = http.request(what, &body).await?;
                     latency.saturating_record((clock::now() - at) / 1_000);
                     if status == self.good { good += 1 } else { refused += 1 }
                 }
                 Ok::<_, io::Error>((latency, good, refused))
             }));
         }
-        let mut all = Answers { good: 0, refused: 0, latency: no_latency(), seconds: 0.0 };
+        let mut all = RequestResults { good: 0, refused: 0, latency: no_latency(), seconds: 0.0 };
         for task in tasks {
             let (latency, good, refused) = task.await??;
-            all.latency.add(&latency).context("all have the same bounds")?;
+            all.latency.add(&latency).context("all histograms have the same bounds")?;
             all.good += good;
             all.refused += refused;
         }

@@ -1,4 +1,4 @@
-//! What all servers are measured with: one broker, one database server, one secret.
+//! The environment of all servers under test: one broker, one database server, one secret.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,21 +15,21 @@ use sqlx::{Connection as _, PgConnection};
 
 use crate::options::Common;
 use crate::process::Process;
-use crate::servers::Kind;
+use crate::servers::ServerKind;
 
-/// What tokens are signed with.
+/// The secret that signs tokens.
 pub(crate) const SECRET: &str = "a secret of the load tool and nobody else";
 
-/// The broker, and PostgreSQL where it was asked for.
+/// The broker, and PostgreSQL if the command needs it.
 #[derive(Debug)]
 pub(crate) struct Rig {
     pub(crate) options: Common,
     pub(crate) key: Key,
     pub(crate) belfry: PathBuf,
     pub(crate) amqp_url: String,
-    /// The broker's process, if it is one of this machine.
+    /// The broker's process, if it is visible on this machine.
     pub(crate) broker_process: Option<Process>,
-    /// PostgreSQL's first process, if it is one of this machine.
+    /// PostgreSQL's main process, if it is visible on this machine.
     pub(crate) postgres_process: Option<Process>,
     broker: Option<RabbitServer>,
     connection: Connection,
@@ -39,11 +39,11 @@ pub(crate) struct Rig {
 #[derive(Debug)]
 struct Postgres {
     url: String,
-    /// Taken down with the rig, if it is its own.
+    /// A server that the tool started; stopped on drop.
     _own: Option<PostgresServer>,
 }
 
-/// A queue that nobody else uses, with the names that Belfry derives from it. Dropping it deletes them.
+/// A new queue, and the names that Belfry derives from it. Dropping this deletes them.
 #[derive(Debug)]
 pub(crate) struct Queue {
     pub(crate) names: Arc<Broker>,
@@ -52,7 +52,7 @@ pub(crate) struct Queue {
 }
 
 impl Rig {
-    /// Starts what the options do not name.
+    /// Starts the servers that the options do not name.
     pub(crate) async fn start(
         options: &Common,
         belfry: PathBuf,
@@ -70,7 +70,7 @@ impl Rig {
         };
         let connection = Connection::connect(&amqp_url, ConnectionProperties::default())
             .await
-            .context("no connection to the broker")?;
+            .context("cannot connect to the broker")?;
         let postgres = match (&options.database_url, database) {
             (_, false) => None,
             (Some(url), true) => Some(Postgres { url: url.clone(), _own: None }),
@@ -95,14 +95,14 @@ impl Rig {
         })
     }
 
-    /// The executable of a server that is a build of Belfry.
-    pub(crate) fn program(&self, kind: Kind) -> anyhow::Result<&Path> {
-        if kind == Kind::Baseline {
+    /// The executable of Belfry or of its baseline.
+    pub(crate) fn program(&self, kind: ServerKind) -> anyhow::Result<&Path> {
+        if kind == ServerKind::Baseline {
             return self
                 .options
                 .baseline
                 .as_deref()
-                .context("--baseline names no build to compare with");
+                .context("the server baseline needs the option --baseline");
         }
         Ok(&self.belfry)
     }
@@ -122,11 +122,11 @@ impl Rig {
 
     /// A new, empty database.
     pub(crate) async fn fresh_database(&self) -> Database {
-        let postgres = self.postgres.as_ref().expect("the command has asked for PostgreSQL");
+        let postgres = self.postgres.as_ref().expect("the command requested PostgreSQL");
         Database::on(&postgres.url).await
     }
 
-    /// What PostgreSQL says of itself, if there is one.
+    /// PostgreSQL's version and its `fsync` setting, if there is a server.
     pub(crate) async fn postgres_version(&self) -> Option<String> {
         let mut connection = PgConnection::connect(&self.postgres.as_ref()?.url).await.ok()?;
         let asked =
@@ -135,7 +135,7 @@ impl Rig {
     }
 }
 
-/// Who serves that URL's port.
+/// The process that listens on the URL's port.
 fn broker_process(url: &str) -> Option<Process> {
     let uri: AMQPUri = url.parse().ok()?;
     Process::listening_on(uri.authority.port)
@@ -147,13 +147,13 @@ fn postgres_process(url: &str) -> Option<Process> {
 }
 
 impl Queue {
-    /// The same queue, for another consumer.
+    /// The same queue for another consumer.
     pub(crate) fn shared(&self) -> Self {
         let (names, name) = (Arc::clone(&self.names), self.name.clone());
         Self { names, name, channel: self.channel.clone() }
     }
 
-    /// How many messages wait in it for a consumer.
+    /// The number of messages that wait for a consumer.
     pub(crate) async fn depth(&self) -> anyhow::Result<u64> {
         let look = QueueDeclareOptions { passive: true, ..Default::default() };
         let queue =
@@ -161,9 +161,9 @@ impl Queue {
         Ok(queue.await?.message_count().into())
     }
 
-    /// Empties it by deleting it: what a slow server left behind should cost the next one nothing.
+    /// Deletes the queue, so that the messages of a slow server do not slow down the next one.
     pub(crate) async fn delete(&self) {
-        // It is tried again when the names are dropped.
+        // Deleted again when the names are dropped.
         let _ = self
             .channel
             .queue_delete(self.name.as_str().into(), QueueDeleteOptions::default())

@@ -1,4 +1,4 @@
-//! The servers that are measured: Belfry, and peers that do the same.
+//! The servers under test: Belfry and its peers.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -15,15 +15,15 @@ use clap::ValueEnum;
 use crate::process::Process;
 use crate::rig::{Queue, Rig, SECRET};
 
-/// How long one may take to start.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// Timeout for starting a server.
+const START_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Which server.
+/// A kind of server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-pub(crate) enum Kind {
+pub(crate) enum ServerKind {
     /// Belfry as the only node (`amqp.ingest.only_node`)
     Belfry,
-    /// Belfry as one node of several: events take another way through the broker
+    /// Belfry as one node of several: events pass through the node queue
     BelfryNodes,
     /// Another build of Belfry, as the only node (`--baseline`)
     Baseline,
@@ -31,11 +31,11 @@ pub(crate) enum Kind {
     Nest,
     /// Plain Node: socket.io and amqplib
     Node,
-    /// The least that can do it: a consumer, a map of users to sockets, frames by hand
-    Floor,
+    /// The minimal program: a consumer, a map of users to sockets, hand-written frames
+    BareBridge,
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for ServerKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Belfry => "belfry",
@@ -43,33 +43,33 @@ impl fmt::Display for Kind {
             Self::Baseline => "baseline",
             Self::Nest => "nest",
             Self::Node => "node",
-            Self::Floor => "floor",
+            Self::BareBridge => "bare-bridge",
         })
     }
 }
 
-/// What Belfry does with a message.
+/// Belfry's mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode<'a> {
-    /// Passes it on.
+    /// Forwards events without storing them.
     Forward,
-    /// Stores it in that database of PostgreSQL.
+    /// Stores notifications in the PostgreSQL database with this URL.
     Store(&'a str),
 }
 
-/// Whether Belfry bounds what one address, user or device may take.
+/// Belfry's limits per address, user and device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Bounds {
-    /// Off: the tool's clients are one address, and its service is one user.
+pub(crate) enum Limits {
+    /// Off, because all clients share few addresses, and the service is one user.
     Off,
-    /// As they are by default.
+    /// The defaults.
     Default,
 }
 
-/// A running server. Dropping it ends it.
+/// A running server. Dropping this stops it.
 #[derive(Debug)]
 pub(crate) struct Server {
-    pub(crate) kind: Kind,
+    pub(crate) kind: ServerKind,
     pub(crate) address: SocketAddr,
     running: Running,
 }
@@ -80,7 +80,7 @@ enum Running {
     Peer { child: ChildProcess, command: Box<Command> },
 }
 
-/// The tests' folder of this checkout.
+/// The folder `tests` of this checkout.
 pub(crate) fn tests() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -89,12 +89,12 @@ fn peers() -> PathBuf {
     tests().join("load/peers")
 }
 
-impl Kind {
-    /// Builds what is needed to start it.
+impl ServerKind {
+    /// Builds the server, or installs its dependencies.
     pub(crate) fn prepare(self) -> anyhow::Result<()> {
         match self {
             Self::Belfry | Self::BelfryNodes | Self::Baseline => Ok(()),
-            Self::Floor => build("belfry-tests", "belfry-load-floor").map(drop),
+            Self::BareBridge => build("belfry-tests", "belfry-load-bare-bridge").map(drop),
             Self::Node => npm(&peers().join("node"), &[]),
             Self::Nest => npm(&peers().join("nest"), &["dist/main.js"]),
         }
@@ -105,7 +105,7 @@ impl Kind {
     }
 }
 
-/// Installs a package's dependencies, and builds what is missing of it.
+/// Installs a package's dependencies, and builds the package if one of the `built` files is missing.
 fn npm(folder: &Path, built: &[&str]) -> anyhow::Result<()> {
     ensure!(folder.join("package.json").exists(), "{} has no package.json", folder.display());
     if !folder.join("node_modules").exists() {
@@ -119,14 +119,14 @@ fn npm(folder: &Path, built: &[&str]) -> anyhow::Result<()> {
 
 fn run(command: &mut Command) -> anyhow::Result<()> {
     eprintln!("{command:?}");
-    // Standard output is the report's.
-    let output = command.output().with_context(|| format!("{command:?} cannot be run"))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{command:?}: {}\n{said}", output.status);
+    // Captures the output, because standard output is for the report.
+    let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?}: {}\n{errors}", output.status);
     Ok(())
 }
 
-/// Builds one of this checkout's executables as it is released.
+/// Builds an executable of this checkout in release mode.
 pub(crate) fn build(package: &str, name: &str) -> anyhow::Result<PathBuf> {
     let target = target()?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
@@ -136,25 +136,25 @@ pub(crate) fn build(package: &str, name: &str) -> anyhow::Result<PathBuf> {
     Ok(target.join("release").join(name))
 }
 
-/// The folder of all builds, which this executable lies in.
+/// Cargo's target folder, which contains this executable.
 fn target() -> anyhow::Result<PathBuf> {
     let this = std::env::current_exe()?;
     let profile = this.ancestors().skip(1).find(|folder| !folder.ends_with("deps"));
-    let target = profile.and_then(Path::parent).context("the target folder cannot be found")?;
+    let target = profile.and_then(Path::parent).context("cannot find the target folder")?;
     Ok(target.to_owned())
 }
 
 impl Server {
-    /// Starts it on that queue and waits until it consumes.
+    /// Starts a server on the queue and waits until it consumes.
     pub(crate) async fn start(
-        kind: Kind,
+        kind: ServerKind,
         mode: Mode<'_>,
         rig: &Rig,
         queue: &Queue,
-        bounds: Bounds,
+        limits: Limits,
     ) -> anyhow::Result<Self> {
         if kind.is_belfry() {
-            let builder = belfry(kind, mode, rig, queue, bounds)?;
+            let builder = belfry(kind, mode, rig, queue, limits)?;
             let belfry =
                 builder.try_start().await.map_err(|failure| anyhow!("belfry: {failure}"))?;
             let address = belfry.url().trim_start_matches("http://").parse()?;
@@ -176,7 +176,7 @@ impl Server {
         Ok(Self { kind, address, running: Running::Peer { child, command: Box::new(command) } })
     }
 
-    /// SIGKILL, and waits until it is gone.
+    /// Kills the server (SIGKILL) and waits for its end.
     pub(crate) fn kill(&mut self) {
         match &mut self.running {
             Running::Belfry(belfry) => belfry.kill(),
@@ -184,7 +184,7 @@ impl Server {
         }
     }
 
-    /// Starts it again, with the same address and queue.
+    /// Restarts the server with the same address and queue.
     pub(crate) async fn restart(&mut self) -> anyhow::Result<()> {
         match &mut self.running {
             Running::Belfry(belfry) => belfry.restart().await,
@@ -196,7 +196,7 @@ impl Server {
         Ok(())
     }
 
-    /// `None` if it is a peer.
+    /// Belfry; `None` if the server is a peer.
     pub(crate) fn belfry(&self) -> Option<&Belfry> {
         match &self.running {
             Running::Belfry(belfry) => Some(belfry),
@@ -211,38 +211,37 @@ impl Server {
         })
     }
 
-    /// Fails with what it said if it has ended.
+    /// Fails with the server's log if it has ended.
     pub(crate) fn must_run(&mut self) -> anyhow::Result<()> {
-        let (runs, said) = match &mut self.running {
+        let (runs, log) = match &mut self.running {
             Running::Belfry(belfry) => (belfry.is_running(), belfry.log()),
             Running::Peer { child, .. } => (child.is_running(), text(child)),
         };
-        ensure!(runs, "{} has ended by itself:\n{said}", self.kind);
+        ensure!(runs, "{} has ended unexpectedly:\n{log}", self.kind);
         Ok(())
     }
 }
 
 /// Starts a peer and waits until it consumes.
 async fn launch(
-    kind: Kind,
+    kind: ServerKind,
     command: &mut Command,
     address: SocketAddr,
 ) -> anyhow::Result<ChildProcess> {
-    let child =
-        ChildProcess::new(command, None).with_context(|| format!("{kind} cannot be run"))?;
-    let words = format!("listening on {address}");
-    let ready = child.wait_for(PATIENCE, |lines| {
+    let child = ChildProcess::new(command, None).with_context(|| format!("cannot run {kind}"))?;
+    let ready_line = format!("listening on {address}");
+    let ready = child.wait_for(START_TIMEOUT, |lines| {
         let mut out = lines.iter().filter(|line| line.stream == Stream::Out);
-        out.any(|line| line.text.contains(&words)).then_some(())
+        out.any(|line| line.text.contains(&ready_line)).then_some(())
     });
-    ready.await.map_err(|why| anyhow!("{kind} does not start: {why}\n{}", text(&child)))?;
+    ready.await.map_err(|why| anyhow!("{kind} did not start: {why}\n{}", text(&child)))?;
     Ok(child)
 }
 
-fn program(kind: Kind) -> anyhow::Result<Command> {
+fn program(kind: ServerKind) -> anyhow::Result<Command> {
     Ok(match kind {
-        Kind::Floor => Command::new(target()?.join("release/belfry-load-floor")),
-        Kind::Nest => script("nest/dist/main.js"),
+        ServerKind::BareBridge => Command::new(target()?.join("release/belfry-load-bare-bridge")),
+        ServerKind::Nest => script("nest/dist/main.js"),
         _ => script("node/server.js"),
     })
 }
@@ -260,11 +259,11 @@ fn text(child: &ChildProcess) -> String {
 }
 
 fn belfry(
-    kind: Kind,
+    kind: ServerKind,
     mode: Mode<'_>,
     rig: &Rig,
     queue: &Queue,
-    bounds: Bounds,
+    limits: Limits,
 ) -> anyhow::Result<Builder> {
     // Several nodes may share one queue.
     let port = free_port();
@@ -276,16 +275,16 @@ fn belfry(
         .setting("node.name", node)
         .setting("auth.hs256_secret", SECRET)
         .setting("log.level", "warn")
-        // Attacks count the lines that name the attacker.
+        // The `attack` command parses the log.
         .setting("log.format", "json");
-    if bounds == Bounds::Off {
+    if limits == Limits::Off {
         let unknown = match kind {
-            Kind::Baseline => rig.options.baseline_without.as_slice(),
+            ServerKind::Baseline => rig.options.baseline_without.as_slice(),
             _ => &[],
         };
-        builder = without_bounds(builder, unknown);
+        builder = without_limits(builder, unknown);
     }
-    builder = builder.setting("amqp.ingest.only_node", kind != Kind::BelfryNodes);
+    builder = builder.setting("amqp.ingest.only_node", kind != ServerKind::BelfryNodes);
     builder = match mode {
         Mode::Forward => builder.setting("amqp.ingest.mode", "forward"),
         Mode::Store(database) => builder.database(database),
@@ -296,9 +295,8 @@ fn belfry(
     Ok(builder)
 }
 
-/// Switches every limit off but those that this build does not have.
-fn without_bounds(mut builder: Builder, unknown: &[String]) -> Builder {
-    // Limits per address and user: all of the tool's clients are one address, and its service is one user.
+/// Switches off every limit, except the ones that this build does not have.
+fn without_limits(mut builder: Builder, unknown: &[String]) -> Builder {
     for limit in [
         "connections",
         "connections_per_address",

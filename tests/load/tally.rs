@@ -1,43 +1,42 @@
-//! What arrived: each event once, too often or never, and how long it took.
+//! Deliveries: delivered, lost and duplicated events, and latency.
 
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hdrhistogram::Histogram;
 
-use crate::clock;
 use crate::packets::Stamp;
 
 /// Latencies in microseconds, up to five minutes, within 0.1 %.
 pub(crate) type Latency = Histogram<u64>;
 
-const LONGEST: u64 = 300_000_000;
+const MAX_LATENCY: u64 = 300_000_000;
 
 pub(crate) fn no_latency() -> Latency {
-    Histogram::new_with_max(LONGEST, 3).expect("the bounds are fine")
+    Histogram::new_with_max(MAX_LATENCY, 3).expect("the bounds are valid")
 }
 
-/// Which events are on their way. One byte for each is all that is kept of it.
+/// A series of events, with a counter of one byte for each.
 #[derive(Debug)]
 pub(crate) struct Round {
     /// The number of the first event.
     first: u64,
-    /// How many of them come before what is measured.
+    /// The number of warm-up events, which are not measured.
     warm: u64,
-    /// How many sockets each event goes to.
+    /// The number of sockets that receive each event.
     copies: u8,
     seen: Box<[AtomicU8]>,
-    /// Copies of measured events that arrived.
+    /// Received copies of measured events.
     arrived: AtomicU64,
 }
 
-/// What became of the events that were measured.
+/// Delivered, lost and duplicated copies of the measured events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Fate {
-    /// Copies that arrived, each counted once.
+pub(crate) struct DeliveryCounts {
+    /// Received copies, without duplicates.
     pub(crate) delivered: u64,
     pub(crate) lost: u64,
-    pub(crate) doubled: u64,
+    pub(crate) duplicated: u64,
 }
 
 impl Round {
@@ -46,13 +45,13 @@ impl Round {
         Arc::new(Self { first, warm, copies, seen, arrived: AtomicU64::new(0) })
     }
 
-    /// A round in which nothing is sent.
+    /// A round without events.
     pub(crate) fn none() -> Arc<Self> {
         Self::new(0, 0, 0, 1)
     }
 
-    /// Notes an event; `true` if it is one of those that are measured.
-    fn note(&self, seq: u64) -> bool {
+    /// Records a received event. Returns whether it is measured.
+    fn record(&self, seq: u64) -> bool {
         let Some(index) = seq.checked_sub(self.first) else { return false };
         let seen = usize::try_from(index).ok().and_then(|index| self.seen.get(index));
         let Some(seen) = seen else { return false };
@@ -66,26 +65,26 @@ impl Round {
         measured
     }
 
-    /// Copies of measured events that arrived so far, doubled ones included.
+    /// Received copies of measured events so far, duplicates included.
     pub(crate) fn arrived(&self) -> u64 {
         self.arrived.load(Relaxed)
     }
 
-    /// Of the first `sent` events of this round.
-    pub(crate) fn fate(&self, sent: u64) -> Fate {
-        let mut fate = Fate { delivered: 0, lost: 0, doubled: 0 };
+    /// The counts of the first `sent` events of this round.
+    pub(crate) fn delivery_counts(&self, sent: u64) -> DeliveryCounts {
+        let mut delivery = DeliveryCounts { delivered: 0, lost: 0, duplicated: 0 };
         let [warm, sent] = [self.warm, sent].map(|n| usize::try_from(n).unwrap_or(usize::MAX));
         for seen in self.seen.iter().take(sent).skip(warm) {
             let seen = seen.load(Relaxed);
-            fate.delivered += u64::from(seen.min(self.copies));
-            fate.lost += u64::from(self.copies.saturating_sub(seen));
-            fate.doubled += u64::from(seen.saturating_sub(self.copies));
+            delivery.delivered += u64::from(seen.min(self.copies));
+            delivery.lost += u64::from(self.copies.saturating_sub(seen));
+            delivery.duplicated += u64::from(seen.saturating_sub(self.copies));
         }
-        fate
+        delivery
     }
 }
 
-/// What one thread of clients has heard in a round.
+/// The events that the clients of one thread received in a round.
 #[derive(Debug)]
 pub(crate) struct Received {
     pub(crate) round: Arc<Round>,
@@ -97,29 +96,27 @@ impl Received {
         Self { round, latency: no_latency() }
     }
 
-    /// Notes an event that was read from its socket at that time.
+    /// Records an event. `read_at` is the time of the tool's clock when it was read from the socket.
     pub(crate) fn event(&mut self, stamp: Stamp, read_at: u64) {
-        if self.round.note(stamp.seq) {
+        if self.round.record(stamp.seq) {
             let took = read_at.saturating_sub(stamp.at) / 1_000;
             self.latency.saturating_record(took);
         }
     }
 }
 
-/// Counters of all clients since they began to connect.
+/// Counters of all clients since the first connection attempt.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    /// Signed in at this moment.
-    pub(crate) present: AtomicI64,
-    /// The clock's time when somebody signed in last.
-    pub(crate) last_arrival: AtomicU64,
-    pub(crate) tries: AtomicU64,
-    /// Tries that did not lead to a signed-in socket.
+    /// Clients that are signed in now.
+    pub(crate) connected: AtomicI64,
+    pub(crate) attempts: AtomicU64,
+    /// Failed attempts to sign in.
     pub(crate) failed: AtomicU64,
-    /// Why the last of them did not.
-    why: Mutex<String>,
-    /// Signed-in sockets that ended, other than by their own wish.
-    pub(crate) cut: AtomicU64,
+    /// The error of the last failed attempt.
+    last_error: Mutex<String>,
+    /// Signed-in clients whose connection was not closed by themselves.
+    pub(crate) cut_off: AtomicU64,
     pub(crate) new: AtomicU64,
     pub(crate) unread: AtomicU64,
     /// Responses to polls; none with WebSockets.
@@ -127,23 +124,22 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    pub(crate) fn came(&self) {
-        self.present.fetch_add(1, Relaxed);
-        self.last_arrival.store(clock::now(), Relaxed);
+    pub(crate) fn record_connect(&self) {
+        self.connected.fetch_add(1, Relaxed);
     }
 
-    /// Why the last try failed that did.
-    pub(crate) fn why(&self) -> String {
-        self.why.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The error of the last failed attempt.
+    pub(crate) fn last_error(&self) -> String {
+        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(crate) fn failed(&self, why: &std::io::Error) {
+    pub(crate) fn record_failure(&self, error: &std::io::Error) {
         self.failed.fetch_add(1, Relaxed);
-        *self.why.lock().unwrap_or_else(PoisonError::into_inner) = why.to_string();
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = error.to_string();
     }
 
-    pub(crate) fn went(&self) {
-        self.present.fetch_sub(1, Relaxed);
+    pub(crate) fn record_disconnect(&self) {
+        self.connected.fetch_sub(1, Relaxed);
     }
 }
 
@@ -152,31 +148,40 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lost_and_doubled_events_are_counted_where_they_are_measured() {
+    fn lost_and_duplicated_measured_events_are_counted() {
         let round = Round::new(100, 2, 6, 1);
-        // 100 and 101 are warm-up, 99 and 106 belong to nobody, 104 comes twice, 105 never.
+        // 100 and 101 are warm-up, 99 and 106 are outside of the round, 104 is received twice, 105 never.
         for seq in [99, 100, 102, 103, 104, 104, 106] {
-            round.note(seq);
+            round.record(seq);
         }
-        assert_eq!(round.fate(6), Fate { delivered: 3, lost: 1, doubled: 1 });
-        assert_eq!(round.fate(5), Fate { delivered: 3, lost: 0, doubled: 1 });
+        assert_eq!(
+            round.delivery_counts(6),
+            DeliveryCounts { delivered: 3, lost: 1, duplicated: 1 }
+        );
+        assert_eq!(
+            round.delivery_counts(5),
+            DeliveryCounts { delivered: 3, lost: 0, duplicated: 1 }
+        );
         assert_eq!(round.arrived(), 4);
     }
 
     #[test]
-    fn every_device_of_a_user_has_a_copy_to_come() {
+    fn each_device_of_a_user_counts_as_a_copy() {
         let round = Round::new(0, 0, 2, 3);
         for seq in [0, 0, 0, 1, 1] {
-            round.note(seq);
+            round.record(seq);
         }
-        assert_eq!(round.fate(2), Fate { delivered: 5, lost: 1, doubled: 0 });
+        assert_eq!(
+            round.delivery_counts(2),
+            DeliveryCounts { delivered: 5, lost: 1, duplicated: 0 }
+        );
     }
 
     #[test]
-    fn latency_counts_from_when_it_was_meant_to_be_sent() {
-        let mut heard = Received::of(Round::new(0, 0, 1, 1));
-        heard.event(Stamp { seq: 0, at: 1_000_000 }, 6_000_000);
-        assert!((5_000..5_010).contains(&heard.latency.max()));
-        assert_eq!(heard.latency.len(), 1);
+    fn latency_counts_from_the_due_time() {
+        let mut received = Received::of(Round::new(0, 0, 1, 1));
+        received.event(Stamp { seq: 0, at: 1_000_000 }, 6_000_000);
+        assert!((5_000..5_010).contains(&received.latency.max()));
+        assert_eq!(received.latency.len(), 1);
     }
 }

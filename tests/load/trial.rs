@@ -11,87 +11,86 @@ use crate::clock;
 use crate::device::Transport;
 use crate::events::{Events, Form};
 use crate::figures::{float, kib, ms_at, whole};
-use crate::fleet::{ClientGroup, Fleet, Life, PER_ADDRESS, allow_files};
-use crate::outcome::{Cost, Entry, Flood, Idle, Outcome};
+use crate::fleet::{ClientBehaviour, ClientGroup, Fleet, PER_ADDRESS, allow_files};
+use crate::outcome::{ConnectCost, Cost, Flood, Idle, Outcome};
 use crate::process::{Cpu, Process};
 use crate::producer::{Producer, Schedule};
 use crate::publisher::Publisher;
 use crate::rig::{Queue, Rig, SECRET};
-use crate::servers::{Bounds, Kind, Mode, Server};
+use crate::servers::{Limits, Mode, Server, ServerKind};
 use crate::tally::Round;
 
-/// How long a server is left alone before its memory is looked at.
-const REST: Duration = Duration::from_secs(3);
+/// Pause before a server's memory is measured.
+const MEMORY_PAUSE: Duration = Duration::from_secs(3);
 
-/// How long nothing may arrive before what is missing counts as lost: longer than Belfry's first two pauses
-/// before a message is tried again.
-const SILENCE: Duration = Duration::from_secs(10);
+/// Time without deliveries after which missing events count as lost: longer than Belfry's first two retry delays.
+const LOSS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a producer may take longer than it should.
-const LATEST: Duration = Duration::from_secs(30);
+/// Maximal delay of a producer.
+const PRODUCER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A server and signed-in clients.
 #[derive(Debug)]
 pub(crate) struct Trial<'a> {
-    // The clients first: they are cut off before their server ends.
+    // Declared first, so that the clients are dropped before the server.
     pub(crate) fleet: Fleet,
     pub(crate) server: Server,
     pub(crate) queue: Queue,
-    pub(crate) entry: Entry,
+    pub(crate) connect_cost: ConnectCost,
     rig: &'a Rig,
     devices: u64,
     users: u64,
     next: u64,
-    /// The server's CPU time before the clients came.
+    /// The server's CPU time before the clients connected.
     before: Cpu,
 }
 
-/// How many clients there are.
+/// The clients of a trial.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clients {
     pub(crate) transport: Transport,
     pub(crate) connections: u64,
-    /// Clients of one user.
+    /// Clients per user.
     pub(crate) devices: u64,
-    pub(crate) life: Life,
-    /// The number of the first of their users.
+    pub(crate) behaviour: ClientBehaviour,
+    /// The number of the first user.
     pub(crate) first_user: u64,
-    /// Clients that share a source address.
+    /// Clients per source address.
     pub(crate) per_address: u64,
-    /// Whether Belfry keeps its bounds on them.
-    pub(crate) bounds: Bounds,
-    /// Whether their threads give way to all others.
-    pub(crate) aside: bool,
+    /// Belfry's limits.
+    pub(crate) limits: Limits,
+    /// Whether the client threads yield to all others.
+    pub(crate) yielding: bool,
 }
 
 impl Clients {
-    /// Each is a user of its own, connects by WebSocket, and stays.
+    /// Clients of different users that connect by WebSocket and stay.
     pub(crate) fn each_alone(connections: u64) -> Self {
         Self {
             transport: Transport::WebSocket,
             connections,
             devices: 1,
-            life: Life::Stay,
+            behaviour: ClientBehaviour::Stay,
             first_user: 0,
             per_address: PER_ADDRESS,
-            bounds: Bounds::Off,
-            aside: false,
+            limits: Limits::Off,
+            yielding: false,
         }
     }
 }
 
-/// Events to send, at a steady rate.
+/// Events to publish at a steady rate.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Load {
     pub(crate) form: Form,
     pub(crate) rate: f64,
-    /// Not measured.
+    /// Time before the measurement.
     pub(crate) warm_up: Duration,
     pub(crate) time: Duration,
 }
 
-/// What everybody has used up of the processor so far.
-pub(crate) struct Clocks {
+/// CPU time of all processes so far.
+pub(crate) struct CpuSnapshot {
     server: Cpu,
     tool: Cpu,
     broker: u64,
@@ -99,22 +98,22 @@ pub(crate) struct Clocks {
 }
 
 impl<'a> Trial<'a> {
-    /// Starts the server on a queue of its own and has the clients sign in.
+    /// Starts a server on a new queue, and waits until the clients are signed in.
     pub(crate) async fn open(
         rig: &'a Rig,
-        kind: Kind,
+        kind: ServerKind,
         mode: Mode<'_>,
         clients: Clients,
     ) -> anyhow::Result<Self> {
-        let mut trial = Self::empty(rig, kind, mode, clients).await?;
-        trial.complete().await?;
+        let mut trial = Self::start_connecting(rig, kind, mode, clients).await?;
+        trial.finish_connecting().await?;
         Ok(trial)
     }
 
-    /// The same with clients that are still on their way in.
-    pub(crate) async fn empty(
+    /// Like [`open`](Self::open), without waiting for the clients.
+    pub(crate) async fn start_connecting(
         rig: &'a Rig,
-        kind: Kind,
+        kind: ServerKind,
         mode: Mode<'_>,
         clients: Clients,
     ) -> anyhow::Result<Self> {
@@ -122,8 +121,8 @@ impl<'a> Trial<'a> {
         Self::on(rig, kind, mode, clients, queue).await
     }
 
-    /// Another server of the same kind, with clients of its own. Nodes of Belfry share the queue.
-    pub(crate) async fn beside(
+    /// Opens another server of the same kind, with its own clients. Nodes of Belfry share the queue.
+    pub(crate) async fn open_another(
         first: &Self,
         mode: Mode<'_>,
         clients: Clients,
@@ -133,30 +132,30 @@ impl<'a> Trial<'a> {
             _ => first.rig.fresh_queue().await?,
         };
         let mut trial = Self::on(first.rig, first.server.kind, mode, clients, queue).await?;
-        trial.complete().await?;
+        trial.finish_connecting().await?;
         Ok(trial)
     }
 
     async fn on(
         rig: &'a Rig,
-        kind: Kind,
+        kind: ServerKind,
         mode: Mode<'_>,
         clients: Clients,
         queue: Queue,
     ) -> anyhow::Result<Self> {
         allow_files(clients.connections)?;
-        let server = Server::start(kind, mode, rig, &queue, clients.bounds).await?;
+        let server = Server::start(kind, mode, rig, &queue, clients.limits).await?;
         sleep(Duration::from_secs(1)).await;
         let (process, empty_rss) = (server.process(), server.process().rss());
         let before = process.cpu();
-        let fleet = Fleet::gather(&client_group(rig, &server, clients))?;
+        let fleet = Fleet::start(&client_group(rig, &server, clients))?;
         let users = clients.connections.div_ceil(clients.devices.max(1));
-        let entry = Entry { empty_rss, ..Entry::default() };
+        let connect_cost = ConnectCost { empty_rss, ..ConnectCost::default() };
         Ok(Self {
             fleet,
             server,
             queue,
-            entry,
+            connect_cost,
             rig,
             devices: clients.devices,
             users,
@@ -165,18 +164,18 @@ impl<'a> Trial<'a> {
         })
     }
 
-    /// Waits for the clients, and measures what it took to let them in.
-    async fn complete(&mut self) -> anyhow::Result<()> {
-        if let Err(error) = self.fleet.complete().await {
+    /// Waits for the clients, and measures the cost of connecting them.
+    async fn finish_connecting(&mut self) -> anyhow::Result<()> {
+        if let Err(error) = self.fleet.wait_until_connected().await {
             self.server.must_run()?;
             return Err(error).with_context(|| self.server.kind.to_string());
         }
         let process = self.server.process();
         let cpu = process.cpu().since(self.before);
-        sleep(REST).await;
-        let (empty_rss, idle_rss) = (self.entry.empty_rss, process.rss());
+        sleep(MEMORY_PAUSE).await;
+        let (empty_rss, idle_rss) = (self.connect_cost.empty_rss, process.rss());
         let connections = float(self.fleet.connections.max(1));
-        self.entry = Entry {
+        self.connect_cost = ConnectCost {
             empty_rss,
             idle_rss,
             kib_per_connection: kib(float(idle_rss) - float(empty_rss)) / connections,
@@ -185,7 +184,7 @@ impl<'a> Trial<'a> {
         Ok(())
     }
 
-    /// Sends events and waits for them.
+    /// Publishes events and waits for their delivery.
     pub(crate) async fn send(&mut self, load: Load) -> anyhow::Result<Outcome> {
         let [warm, measured] =
             [load.warm_up, load.time].map(|it| whole(it.as_secs_f64() * load.rate));
@@ -193,7 +192,7 @@ impl<'a> Trial<'a> {
         let publisher = self.publisher(load.form == Form::Store).await?;
         let round = Round::new(self.next, warm, total, u8::try_from(self.devices)?);
         self.fleet.begin(&round);
-        let (counts, cut) = (self.counts(), self.fleet.counters.cut.load(Relaxed));
+        let (counts, cut) = (self.counts(), self.fleet.counters.cut_off.load(Relaxed));
         let begin = clock::now() + clock::nanos(Duration::from_millis(50));
         let schedule = Schedule { begin, rate: load.rate, first: self.next, total };
         self.next += total;
@@ -201,40 +200,40 @@ impl<'a> Trial<'a> {
         let producer = Producer::start(publisher, events, schedule);
 
         clock::until(begin + clock::nanos(load.warm_up)).await;
-        let (before, polls) = (self.clocks(), self.polls());
+        let (before, polls) = (self.cpu_snapshot(), self.polls());
         clock::until(begin + clock::nanos(load.warm_up + load.time)).await;
-        let (after, polls) = (self.clocks(), self.polls() - polls);
+        let (after, polls) = (self.cpu_snapshot(), self.polls() - polls);
         let queued = self.queue.depth().await?;
-        let sent = producer.finish(LATEST).await?;
+        let sent = producer.finish(PRODUCER_TIMEOUT).await?;
         let expected = (sent.max(warm) - warm) * self.devices;
-        self.settle(&round, expected).await;
+        self.wait_for_events(&round, expected).await;
 
-        let fate = round.fate(total);
+        let delivery = round.delivery_counts(total);
         let latency = self.fleet.take_latency();
         let (new, unread) = self.counts();
-        let heard = i64::try_from(new - counts.0)? - i64::try_from(unread - counts.1)?;
+        let counts_missing = i64::try_from(new - counts.0)? - i64::try_from(unread - counts.1)?;
         self.server.must_run()?;
         Ok(Outcome {
             rate: load.rate,
-            delivered: fate.delivered,
-            lost: fate.lost,
-            doubled: fate.doubled,
-            counts_missing: heard,
-            cut_off: self.fleet.counters.cut.load(Relaxed) - cut,
+            delivered: delivery.delivered,
+            lost: delivery.lost,
+            duplicated: delivery.duplicated,
+            counts_missing,
+            cut_off: self.fleet.counters.cut_off.load(Relaxed) - cut,
             polls,
             p50_ms: ms_at(&latency, 50.0),
             p90_ms: ms_at(&latency, 90.0),
             p99_ms: ms_at(&latency, 99.0),
             p999_ms: ms_at(&latency, 99.9),
             max_ms: ms_at(&latency, 100.0),
-            cost: before.until(&after, measured),
+            cost: before.cost_until(&after, measured),
             queued,
             rss: self.server.process().rss(),
             latency: Some(latency),
         })
     }
 
-    /// What the clients take while no events are sent.
+    /// Measures the cost of the clients while no events are sent.
     pub(crate) async fn idle(&self, time: Duration) -> Idle {
         let (process, polls) = (self.server.process(), self.polls());
         let (cpu, begin) = (process.cpu(), Instant::now());
@@ -246,7 +245,7 @@ impl<'a> Trial<'a> {
         }
     }
 
-    /// A round of events that something else sends; also the number of the first.
+    /// Begins a round of events that the caller sends. Also returns the number of the first event.
     pub(crate) fn begin(&mut self, total: u64) -> (Arc<Round>, u64) {
         let first = self.next;
         let round = Round::new(first, 0, total, u8::try_from(self.devices).unwrap_or(u8::MAX));
@@ -255,8 +254,8 @@ impl<'a> Trial<'a> {
         (round, first)
     }
 
-    /// Sends so many events as fast as the broker takes them, or at most so many ahead of what has arrived,
-    /// and waits for them.
+    /// Publishes `total` events as fast as the broker accepts them, with at most `ahead` of them not yet delivered, and
+    /// waits for their delivery.
     pub(crate) async fn flood(
         &mut self,
         form: Form,
@@ -266,16 +265,16 @@ impl<'a> Trial<'a> {
         let mut publisher = self.publisher(form == Form::Store).await?;
         let (round, first) = self.begin(total);
         let mut events = Events::for_users(form, self.users);
-        let lead = ahead.map(|most| Lead::new(most, self.devices, &round));
-        let (before, begin) = (self.clocks(), Instant::now());
+        let window = ahead.map(|ahead| PublishWindow::new(ahead, self.devices, &round));
+        let (before, begin) = (self.cpu_snapshot(), Instant::now());
         let publishing = tokio::task::spawn_blocking(move || {
             let mut body = Vec::new();
             for sent in 0..total {
-                if let Some(lead) = &lead
-                    && lead.is_too_long(sent)
+                if let Some(window) = &window
+                    && window.is_full(sent)
                 {
                     publisher.flush()?;
-                    lead.shorten(sent);
+                    window.wait_for_room(sent);
                 }
                 body.clear();
                 events.write(&mut body, first + sent, clock::now());
@@ -286,12 +285,12 @@ impl<'a> Trial<'a> {
             }
             publisher.close()
         });
-        publishing.await?.context("the broker does not take what is published")?;
-        let last = self.settle(&round, total * self.devices).await;
+        publishing.await?.context("publishing failed")?;
+        let last = self.wait_for_events(&round, total * self.devices).await;
         let seconds = (last - begin).as_secs_f64();
         let cost = self.cost_since(&before, total);
         self.server.must_run()?;
-        Ok(Flood { fate: round.fate(total), seconds, cost })
+        Ok(Flood { delivery: round.delivery_counts(total), seconds, cost })
     }
 
     /// A producer's connection to this server's queue.
@@ -300,18 +299,18 @@ impl<'a> Trial<'a> {
         tokio::task::spawn_blocking(move || Publisher::connect(&url, &queue, persistent)).await?
     }
 
-    /// Waits until so many copies have arrived, or nothing more comes; says when the last one did.
-    pub(crate) async fn settle(&self, round: &Arc<Round>, expected: u64) -> Instant {
+    /// Waits until `expected` copies have arrived, or no more arrive. Returns the time of the last one.
+    pub(crate) async fn wait_for_events(&self, round: &Arc<Round>, expected: u64) -> Instant {
         let mut arrivals = Arrivals::of(round);
-        while arrivals.look() < expected && !arrivals.have_ceased() {
+        while arrivals.update() < expected && !arrivals.have_stopped() {
             sleep(Duration::from_millis(10)).await;
         }
-        // The count of the last event comes after it, and a doubled one later still.
+        // The unread count follows the last event, and a duplicate may follow even later.
         sleep(Duration::from_millis(200)).await;
         arrivals.last.1
     }
 
-    /// Ends it, with its queue.
+    /// Stops clients and server, and deletes the queue.
     pub(crate) async fn close(self) {
         drop((self.fleet, self.server));
         self.queue.delete().await;
@@ -326,14 +325,14 @@ impl<'a> Trial<'a> {
         self.fleet.counters.polls.load(Relaxed)
     }
 
-    /// What each of so many has cost since then.
-    pub(crate) fn cost_since(&self, before: &Clocks, count: u64) -> Cost {
-        before.until(&self.clocks(), count)
+    /// The cost per event since `before`.
+    pub(crate) fn cost_since(&self, before: &CpuSnapshot, count: u64) -> Cost {
+        before.cost_until(&self.cpu_snapshot(), count)
     }
 
-    pub(crate) fn clocks(&self) -> Clocks {
+    pub(crate) fn cpu_snapshot(&self) -> CpuSnapshot {
         let family = |process: Option<Process>| process.map_or(0, Process::family_cpu);
-        Clocks {
+        CpuSnapshot {
             server: self.server.process().cpu(),
             tool: Process::this().cpu(),
             broker: family(self.rig.broker_process),
@@ -342,36 +341,36 @@ impl<'a> Trial<'a> {
     }
 }
 
-/// How far a producer may be ahead of what arrives.
-struct Lead {
-    most: u64,
+/// Limits how many events a producer publishes ahead of their delivery.
+struct PublishWindow {
+    max_ahead: u64,
     devices: u64,
     round: Arc<Round>,
 }
 
-impl Lead {
-    fn new(most: u64, devices: u64, round: &Arc<Round>) -> Self {
-        Self { most, devices, round: Arc::clone(round) }
+impl PublishWindow {
+    fn new(max_ahead: u64, devices: u64, round: &Arc<Round>) -> Self {
+        Self { max_ahead, devices, round: Arc::clone(round) }
     }
 
-    fn is_too_long(&self, sent: u64) -> bool {
-        sent >= self.most + self.round.arrived() / self.devices
+    fn is_full(&self, sent: u64) -> bool {
+        sent >= self.max_ahead + self.round.arrived() / self.devices
     }
 
-    /// Waits until it is not, or nothing more arrives.
-    fn shorten(&self, sent: u64) {
+    /// Waits until the window has room, or no more events arrive.
+    fn wait_for_room(&self, sent: u64) {
         let mut arrivals = Arrivals::of(&self.round);
-        while self.is_too_long(sent) && !arrivals.have_ceased() {
+        while self.is_full(sent) && !arrivals.have_stopped() {
             std::thread::sleep(Duration::from_millis(1));
-            arrivals.look();
+            arrivals.update();
         }
     }
 }
 
-/// Watches what arrives.
+/// Tracks the arrival of events.
 struct Arrivals<'a> {
     round: &'a Round,
-    /// So many had arrived when the last of them was seen.
+    /// The number of received copies, and the time of its last increase.
     last: (u64, Instant),
 }
 
@@ -380,8 +379,8 @@ impl<'a> Arrivals<'a> {
         Self { round, last: (round.arrived(), Instant::now()) }
     }
 
-    /// How many have arrived by now.
-    fn look(&mut self) -> u64 {
+    /// The current number of received copies.
+    fn update(&mut self) -> u64 {
         let arrived = self.round.arrived();
         if arrived > self.last.0 {
             self.last = (arrived, Instant::now());
@@ -389,18 +388,18 @@ impl<'a> Arrivals<'a> {
         arrived
     }
 
-    /// Whether none has for so long that no more are expected.
-    fn have_ceased(&self) -> bool {
-        self.last.1.elapsed() >= SILENCE
+    /// Whether no event has arrived for [`LOSS_TIMEOUT`].
+    fn have_stopped(&self) -> bool {
+        self.last.1.elapsed() >= LOSS_TIMEOUT
     }
 }
 
-impl Clocks {
-    fn until(&self, after: &Self, count: u64) -> Cost {
+impl CpuSnapshot {
+    fn cost_until(&self, after: &Self, count: u64) -> Cost {
         let each = |nanos: u64| float(nanos) / 1_000.0 / float(count.max(1));
         Cost {
             server: each(after.server.since(self.server)),
-            // Of children that have ended whole ticks are known, so these may go back a little.
+            // Ended children are counted in whole ticks, so these values may decrease slightly.
             broker: each(after.broker.saturating_sub(self.broker)),
             postgres: each(after.postgres.saturating_sub(self.postgres)),
             tool: each(after.tool.since(self.tool)),
@@ -418,8 +417,8 @@ fn client_group(rig: &Rig, server: &Server, clients: Clients) -> ClientGroup {
         first_user: clients.first_user,
         rate: rig.options.connect_rate,
         threads: rig.options.client_threads,
-        life: clients.life,
+        behaviour: clients.behaviour,
         per_address: clients.per_address,
-        aside: clients.aside,
+        yielding: clients.yielding,
     }
 }

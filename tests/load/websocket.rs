@@ -1,4 +1,4 @@
-//! A client that speaks over a WebSocket.
+//! A WebSocket client.
 
 use std::io::{self, ErrorKind};
 
@@ -7,12 +7,12 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use crate::clock;
-use crate::device::{Device, Ears};
+use crate::device::{Device, Recorder};
 use crate::frames::{self, Frame};
 use crate::incoming;
 use crate::packets::Packet;
 
-/// What browsers send, about 600 bytes: parsing it is a part of what a connection costs.
+/// The headers of a browser, about 600 bytes: parsing them is part of the cost of a connection.
 const BROWSER: &str = "Connection: Upgrade\r\nPragma: no-cache\r\nCache-Control: no-cache\r\n\
     User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) \
     Chrome/143.0.0.0 Safari/537.36\r\nUpgrade: websocket\r\n\
@@ -21,33 +21,33 @@ const BROWSER: &str = "Connection: Upgrade\r\nPragma: no-cache\r\nCache-Control:
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
     Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
 
-/// A WebSocket.
+/// A WebSocket connection.
 #[derive(Debug)]
-pub(crate) struct Socket {
+pub(crate) struct WebSocket {
     stream: TcpStream,
-    /// An unfinished frame; almost always there is none.
+    /// An incomplete frame; almost always empty.
     rest: Vec<u8>,
 }
 
-/// What a batch of frames asks of the client.
+/// The actions that received frames require.
 #[derive(Debug, Default)]
-struct Demand {
-    answers: Vec<u8>,
+struct Actions {
+    replies: Vec<u8>,
     open: bool,
     signed_in: bool,
     end: bool,
 }
 
 impl Device {
-    /// A WebSocket on which nothing was said yet.
-    pub(crate) async fn upgrade(&self) -> io::Result<Socket> {
+    /// Connects and upgrades to a WebSocket.
+    pub(crate) async fn upgrade(&self) -> io::Result<WebSocket> {
         self.upgrade_on(self.connect().await?).await
     }
 
-    /// The same on a connection to the server.
-    pub(crate) async fn upgrade_on(&self, mut stream: TcpStream) -> io::Result<Socket> {
+    /// Upgrades an open connection to a WebSocket.
+    pub(crate) async fn upgrade_on(&self, mut stream: TcpStream) -> io::Result<WebSocket> {
         let path = "/socket.io/?EIO=4&transport=websocket";
-        // A page of the server's own: others would have to be allowed.
+        // The server's own origin: others would have to be configured.
         let host = self.server;
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\n{BROWSER}\r\n"
@@ -63,69 +63,69 @@ impl Device {
             }
         };
         if !answer.starts_with(b"HTTP/1.1 101") {
-            let said = String::from_utf8_lossy(&answer);
-            return Err(io::Error::other(said.lines().next().unwrap_or_default().to_owned()));
+            let head = String::from_utf8_lossy(&answer);
+            return Err(io::Error::other(head.lines().next().unwrap_or_default().to_owned()));
         }
-        Ok(Socket { stream, rest: answer.split_off(head) })
+        Ok(WebSocket { stream, rest: answer.split_off(head) })
     }
 }
 
-impl Socket {
+impl WebSocket {
     /// Connects, upgrades and signs in.
-    pub(crate) async fn sign_in(device: &Device, ears: &Ears) -> io::Result<Self> {
+    pub(crate) async fn sign_in(device: &Device, recorder: &Recorder) -> io::Result<Self> {
         let mut socket = device.upgrade().await?;
         loop {
-            let demand = socket.hear(ears).await?;
-            if demand.open {
-                socket.say(device.connect_packet().as_bytes()).await?;
+            let actions = socket.receive(recorder).await?;
+            if actions.open {
+                socket.send_text(device.connect_packet().as_bytes()).await?;
             }
-            if demand.end {
-                return Err(io::Error::other("it was not let into the namespace"));
+            if actions.end {
+                return Err(io::Error::other("connect to the namespace was rejected"));
             }
-            socket.stream.write_all(&demand.answers).await?;
-            if demand.signed_in {
+            socket.stream.write_all(&actions.replies).await?;
+            if actions.signed_in {
                 return Ok(socket);
             }
         }
     }
 
-    /// Listens until the server ends it.
-    pub(crate) async fn listen(&mut self, ears: &Ears) -> io::Result<()> {
+    /// Listens until the server closes the connection.
+    pub(crate) async fn listen(&mut self, recorder: &Recorder) -> io::Result<()> {
         loop {
-            let demand = self.hear(ears).await?;
-            if demand.end {
+            let actions = self.receive(recorder).await?;
+            if actions.end {
                 return Ok(());
             }
-            if !demand.answers.is_empty() {
-                self.stream.write_all(&demand.answers).await?;
+            if !actions.replies.is_empty() {
+                self.stream.write_all(&actions.replies).await?;
             }
         }
     }
 
-    /// Says that it leaves, and leaves.
+    /// Disconnects from the namespace and closes the connection.
     pub(crate) async fn leave(mut self) {
-        if self.say(b"41").await.is_ok() {
+        if self.send_text(b"41").await.is_ok() {
             let _ = self.stream.shutdown().await;
         }
     }
 
     /// Sends a text frame.
-    pub(crate) async fn say(&mut self, text: &[u8]) -> io::Result<()> {
+    pub(crate) async fn send_text(&mut self, text: &[u8]) -> io::Result<()> {
         let mut frame = Vec::with_capacity(text.len() + 14);
         frames::write_text(&mut frame, text);
         self.stream.write_all(&frame).await
     }
 
-    /// Sends bytes as they are.
-    pub(crate) async fn say_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+    /// Sends raw bytes.
+    pub(crate) async fn send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes).await
     }
 
-    /// The texts that come next, pings aside; fails when the server has ended it.
+    /// Waits for text frames and returns them, except pings. Fails when the server has closed the connection.
     pub(crate) async fn texts(&mut self) -> io::Result<Vec<Vec<u8>>> {
         loop {
             let (mut texts, mut ping, mut end) = (Vec::new(), false, false);
-            let used = frames::each(&self.rest, |frame| match frame {
+            let used = frames::read_all(&self.rest, |frame| match frame {
                 Frame::Text(b"2") => ping = true,
                 Frame::Text(text) => texts.push(text.to_vec()),
                 Frame::Close => end = true,
@@ -134,7 +134,7 @@ impl Socket {
             let used = used.map_err(|_| io::Error::from(ErrorKind::InvalidData))?;
             self.rest.drain(..used);
             if ping {
-                self.say(b"3").await?;
+                self.send_text(b"3").await?;
             }
             match (texts.is_empty(), end) {
                 (false, _) => return Ok(texts),
@@ -147,40 +147,42 @@ impl Socket {
         }
     }
 
-    /// Both directions of its TCP connection, for a client that reads while it waits to write.
+    /// The two halves of the TCP connection, for reading and writing concurrently.
     pub(crate) fn halves(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
         self.stream.split()
     }
 
-    /// Waits for bytes and makes of them what they mean.
-    async fn hear(&mut self, ears: &Ears) -> io::Result<Demand> {
-        let mut demand = Demand::default();
+    /// Reads frames and records their packets.
+    async fn receive(&mut self, recorder: &Recorder) -> io::Result<Actions> {
+        let mut actions = Actions::default();
         if !self.rest.is_empty() {
-            // What came with the answer to the upgrade.
+            // Bytes that followed the response to the upgrade.
             let rest = std::mem::take(&mut self.rest);
-            incoming::parse_after(&mut self.rest, &rest, |bytes| react(bytes, &mut demand, ears))?;
-            if demand.open || demand.signed_in || demand.end {
-                return Ok(demand);
+            incoming::parse_after(&mut self.rest, &rest, |bytes| {
+                handle_frames(bytes, &mut actions, recorder)
+            })?;
+            if actions.open || actions.signed_in || actions.end {
+                return Ok(actions);
             }
         }
-        let parse = |bytes: &[u8]| react(bytes, &mut demand, ears);
+        let parse = |bytes: &[u8]| handle_frames(bytes, &mut actions, recorder);
         incoming::read(&mut self.stream, &mut self.rest, parse).await?;
-        Ok(demand)
+        Ok(actions)
     }
 }
 
-fn react(bytes: &[u8], demand: &mut Demand, ears: &Ears) -> io::Result<usize> {
+fn handle_frames(bytes: &[u8], actions: &mut Actions, recorder: &Recorder) -> io::Result<usize> {
     let read_at = clock::now();
-    frames::each(bytes, |frame| match frame {
-        Frame::Text(text) => match ears.receive(text, read_at) {
-            Packet::Ping => frames::write_text(&mut demand.answers, b"3"),
-            Packet::Open => demand.open = true,
-            Packet::SignedIn => demand.signed_in = true,
-            Packet::Refused | Packet::Left => demand.end = true,
+    frames::read_all(bytes, |frame| match frame {
+        Frame::Text(text) => match recorder.record(text, read_at) {
+            Packet::Ping => frames::write_text(&mut actions.replies, b"3"),
+            Packet::Open => actions.open = true,
+            Packet::SignedIn => actions.signed_in = true,
+            Packet::ConnectError | Packet::Disconnected => actions.end = true,
             Packet::New(_) | Packet::UnreadCount | Packet::Other => {}
         },
-        Frame::Ping(payload) => frames::write_pong(&mut demand.answers, payload),
-        Frame::Close => demand.end = true,
+        Frame::Ping(payload) => frames::write_pong(&mut actions.replies, payload),
+        Frame::Close => actions.end = true,
         Frame::Other => {}
     })
     .map_err(|_| ErrorKind::InvalidData.into())

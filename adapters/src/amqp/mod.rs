@@ -13,7 +13,7 @@
 //! Each task connects, declares its part of the [`Topology`], and works. When it loses the connection, a
 //! channel or its queue, it starts over with backoff.
 
-#[cfg(feature = "pieces")]
+#[cfg(feature = "bench_support")]
 pub(crate) mod bench_support;
 mod broker_connection;
 mod channels;

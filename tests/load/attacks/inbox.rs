@@ -1,5 +1,5 @@
-//! Attackers with a token of their own user, who ask for more of their inbox than they read, or than others
-//! have left.
+//! Attackers with a valid token that request more of their inbox than they read, or so much that it could starve
+//! others.
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -15,16 +15,16 @@ use super::{Attempts, signed_in};
 use crate::device::Device;
 use crate::frames;
 use crate::polling::PollingClient;
-use crate::websocket::Socket;
+use crate::websocket::WebSocket;
 
-/// Events with an acknowledgement, as only those are answered where they succeed.
+// With an acknowledgement id: the server responds to other events only if they fail.
 const LIST: &str = r#"421["notification:list",{"limit":100}]"#;
 const SYNC: &str = r#"422["notification:sync",{"since":0}]"#;
 
-/// A pong answers the next ping, too, so whoever never reads is not closed for its heartbeat.
+/// A pong also answers the next ping. It keeps clients that never read from missing the heartbeat.
 const PONG: &str = "3";
 
-/// For those who never read: as little as the kernel allows.
+/// Receive buffer in bytes of clients that never read: the minimum that the kernel allows.
 const RECEIVE_BUFFER: u32 = 2_048;
 
 /// An inbox full of large notifications.
@@ -32,26 +32,26 @@ const RECEIVE_BUFFER: u32 = 2_048;
 pub(crate) struct Inbox {
     /// The ids of its notifications.
     pub(crate) ids: Arc<[String]>,
-    /// Identifies the store, for a device that names the last revision it has seen.
+    /// The store's epoch, for a device that resumes from a revision.
     pub(crate) epoch: Arc<str>,
 }
 
-/// Asks for pages, below the limit on messages, and never reads.
+/// Requests pages, below the message rate limit, and never reads.
 pub(super) async fn slow_reader(device: &Device, attempts: &Attempts) -> io::Result<()> {
-    let mut socket = signed_in(unread(device).await?, device).await?;
-    let mut pace = paced(20);
+    let mut socket = signed_in(slow_socket(device).await?, device).await?;
+    let mut ticks = pace(20);
     for count in 1_u64.. {
-        pace.tick().await;
-        socket.say(LIST.as_bytes()).await?;
-        attempts.one();
+        ticks.tick().await;
+        socket.send_text(LIST.as_bytes()).await?;
+        attempts.record();
         if count.is_multiple_of(100) {
-            socket.say(PONG.as_bytes()).await?;
+            socket.send_text(PONG.as_bytes()).await?;
         }
     }
     Ok(())
 }
 
-/// Asks for what costs most, below the limit on messages, and reads all of it.
+/// Sends the most expensive requests, below the message rate limit, and reads the responses.
 pub(super) async fn greedy_reader(
     device: &Device,
     inbox: &Inbox,
@@ -61,19 +61,19 @@ pub(super) async fn greedy_reader(
     let (reader, writer) = socket.halves();
     tokio::select! {
         ended = discard(reader) => ended,
-        ended = ask_for_most(writer, inbox, attempts) => ended,
+        ended = send_requests(writer, inbox, attempts) => ended,
     }
 }
 
-/// Posts requests for pages, below the limit on messages, and never polls.
+/// Posts requests for pages, below the message rate limit, and never polls.
 pub(super) async fn silent_poller(device: &Device, attempts: &Attempts) -> io::Result<()> {
     let mut client = PollingClient::open(device).await?;
     client.post(&device.connect_packet()).await?;
-    let mut pace = paced(20);
+    let mut ticks = pace(20);
     for count in 1_u64.. {
-        pace.tick().await;
+        ticks.tick().await;
         client.post(LIST).await?;
-        attempts.one();
+        attempts.record();
         if count.is_multiple_of(100) {
             client.post(PONG).await?;
         }
@@ -81,37 +81,37 @@ pub(super) async fn silent_poller(device: &Device, attempts: &Attempts) -> io::R
     Ok(())
 }
 
-/// Has all of the inbox replayed, and never reads.
+/// Requests a replay of the whole inbox, and never reads.
 pub(super) async fn slow_replay(
     device: &Device,
     inbox: &Inbox,
     attempts: &Attempts,
 ) -> io::Result<()> {
-    let mut socket = unread(device).await?;
+    let mut socket = slow_socket(device).await?;
     let auth = json!({ "token": &*device.token, "since": 0, "epoch": &*inbox.epoch });
-    socket.say(format!("40{auth}").as_bytes()).await?;
-    attempts.one();
+    socket.send_text(format!("40{auth}").as_bytes()).await?;
+    attempts.record();
     loop {
         sleep(Duration::from_secs(1)).await;
-        socket.say(PONG.as_bytes()).await?;
+        socket.send_text(PONG.as_bytes()).await?;
     }
 }
 
-/// A WebSocket whose sender notices early that it is not read.
-async fn unread(device: &Device) -> io::Result<Socket> {
+/// A WebSocket with a small receive buffer, which fills soon when the client does not read.
+async fn slow_socket(device: &Device) -> io::Result<WebSocket> {
     let socket = TcpSocket::new_v4()?;
     socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
     device.upgrade_on(device.connect_by(socket).await?).await
 }
 
-/// So many times a second, and never more to make up for a delay.
-fn paced(per_second: u32) -> tokio::time::Interval {
+/// Ticks `per_second` times a second, without catching up after a delay.
+fn pace(per_second: u32) -> tokio::time::Interval {
     let mut pace = interval(Duration::from_secs(1) / per_second);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     pace
 }
 
-async fn ask_for_most(
+async fn send_requests(
     mut writer: WriteHalf<'_>,
     inbox: &Inbox,
     attempts: &Attempts,
@@ -122,11 +122,11 @@ async fn ask_for_most(
         frames::write_text(&mut frames, PONG.as_bytes());
         frames
     });
-    let mut pace = paced(40);
+    let mut ticks = pace(40);
     for message in messages.iter().cycle() {
-        pace.tick().await;
+        ticks.tick().await;
         writer.write_all(message).await?;
-        attempts.one();
+        attempts.record();
     }
     Ok(())
 }
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn many_notifications_are_marked_by_one_message() {
+    fn one_message_marks_many_notifications() {
         let message = mark_read(&["a".to_owned(), "b".to_owned()]);
         assert_eq!(message, r#"423["notification:mark_read",{"ids":["a","b"]}]"#);
     }

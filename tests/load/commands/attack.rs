@@ -1,4 +1,4 @@
-//! `attack`: what those who behave notice of those who do not.
+//! `attack`: the effect of misbehaving clients on well-behaved ones.
 
 mod inbox;
 
@@ -19,38 +19,38 @@ use crate::process::Process;
 use crate::producer::{Producer, Schedule};
 use crate::report::{Report, Table};
 use crate::rig::Rig;
-use crate::servers::{Bounds, Kind, Mode};
+use crate::servers::{Limits, Mode, ServerKind};
 use crate::tally::Round;
 use crate::trial::{Clients, Trial};
 
-/// Measures signed-in clients that hear an event now and then, before and during attacks.
+/// Measures signed-in clients that receive events, before and during attacks.
 ///
-/// Belfry keeps its bounds, as they are by default. Attackers come from other addresses of this machine
-/// than the clients do, and their thread gives way to all others. Each attack meets a server of its own. An
-/// attack that needs no answers is aimed at a bare listener first, which only accepts: what the clients notice
-/// of that is the machine's doing. This tool attacks only the servers that it has started itself.
+/// Belfry has its default limits. Attackers connect from other addresses of this machine than the clients, and
+/// their thread yields to all others. Each attack has a new server. An attack that needs no responses is first run
+/// against a bare listener that only accepts connections, which shows the effect of the machine alone. The tool
+/// attacks only servers that it has started.
 ///
-/// Attacks on an inbox need Belfry with PostgreSQL. There a service that posts notifications takes the place of the
-/// signed-in clients, and the report says whether its p99 stays below twice that of before, and the server's
-/// memory below 128 MiB more than without clients.
+/// Attacks on an inbox need Belfry with PostgreSQL. Instead of signed-in clients, a service posts notifications. The
+/// report says whether its p99 stays below twice the p99 before the attack, and the server's memory below 128 MiB
+/// more than without clients.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
     /// The servers to attack.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "belfry")]
-    servers: Vec<Kind>,
-    /// Which attacks; all of them if none is named.
+    servers: Vec<ServerKind>,
+    /// The attacks; without this option, all of them.
     #[arg(long, value_enum, value_delimiter = ',')]
     attacks: Vec<Attack>,
-    /// Signed-in clients that behave.
+    /// Well-behaved signed-in clients.
     #[arg(long, default_value_t = 2_000)]
     connections: u64,
-    /// Events per second for them, all together.
+    /// Events per second for all of these clients together.
     #[arg(long, default_value_t = 2_000.0)]
     rate: f64,
-    /// How often everything is measured. Medians are told.
+    /// Number of runs. The report contains the medians.
     #[arg(long, default_value_t = 3)]
     runs: u32,
-    /// How long is measured before, and during, each attack.
+    /// Length of the measurement before and during each attack.
     #[arg(long, default_value = "10s", value_parser = duration)]
     duration: Duration,
 }
@@ -60,15 +60,15 @@ struct Sample {
     run: u32,
     server: String,
     attack: String,
-    calm_p99_ms: f64,
-    /// While the attackers were at a bare listener.
-    beside_p99_ms: f64,
-    attacked_p99_ms: f64,
-    calm_cpu: f64,
-    attacked_cpu: f64,
-    calm_rss: u64,
-    attacked_rss: u64,
-    /// What of the attack got through: connections opened, requests or messages sent.
+    before_p99_ms: f64,
+    /// During the same attack on a bare listener.
+    bare_listener_p99_ms: f64,
+    during_p99_ms: f64,
+    before_cpu: f64,
+    during_cpu: f64,
+    before_rss: u64,
+    during_rss: u64,
+    /// Connections opened, requests sent or messages sent by the attackers.
     attempts: u64,
     refused: u64,
     lost: u64,
@@ -84,9 +84,9 @@ pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()
         attacks.iter().partition(|attack| attack.needs_inbox());
     let rig = super::rig(common, &options.servers, !on_inbox.is_empty()).await?;
     let facts = machine::facts(&rig, &options.servers).await;
-    let mut report = Report::new("Clients that behave, while others attack", facts);
+    let mut report = Report::new("Well-behaved clients during attacks", facts);
     if !others.is_empty() {
-        on_clients(options, &rig, &others, &mut report).await?;
+        measure_clients(options, &rig, &others, &mut report).await?;
     }
     if !on_inbox.is_empty() {
         inbox::measure(options, &rig, &on_inbox, &mut report).await?;
@@ -94,39 +94,65 @@ pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()
     report.publish(common)
 }
 
-async fn on_clients(
+async fn measure_clients(
     options: &Options,
     rig: &Rig,
     attacks: &[Attack],
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    let mut samples = Vec::new();
-    for run in 1..=options.runs {
-        for &kind in &options.servers {
-            for &attack in attacks {
-                let sample = once(options, rig, run, kind, attack).await?;
-                eprintln!("{}", serde_json::to_string(&sample)?);
-                report.raw(&sample);
-                samples.push(sample);
-            }
-        }
-    }
-    report.table(table(options, &samples));
+    let groups =
+        measure_each(options, &options.servers, attacks, report, async |run, kind, attack| {
+            measure_once(options, rig, run, kind, attack).await
+        })
+        .await?;
+    report.table(table(options, &groups));
     Ok(())
 }
 
-fn table(options: &Options, samples: &[Sample]) -> Table {
+/// The samples of one attack on one server, one for each run.
+struct Group<S> {
+    server: ServerKind,
+    attack: Attack,
+    samples: Vec<S>,
+}
+
+/// Measures each attack on each server in every run, and adds the samples to the report.
+async fn measure_each<S: Serialize>(
+    options: &Options,
+    servers: &[ServerKind],
+    attacks: &[Attack],
+    report: &mut Report,
+    mut measure: impl AsyncFnMut(u32, ServerKind, Attack) -> anyhow::Result<S>,
+) -> anyhow::Result<Vec<Group<S>>> {
+    let mut groups = Vec::new();
+    for &server in servers {
+        for &attack in attacks {
+            groups.push(Group { server, attack, samples: Vec::new() });
+        }
+    }
+    for run in 1..=options.runs {
+        for group in &mut groups {
+            let sample = measure(run, group.server, group.attack).await?;
+            eprintln!("{}", serde_json::to_string(&sample)?);
+            report.raw(&sample);
+            group.samples.push(sample);
+        }
+    }
+    Ok(groups)
+}
+
+fn table(options: &Options, groups: &[Group<Sample>]) -> Table {
     let note = format!(
-        "{} signed-in clients that hear {} events/s together, {:?} before and during each attack; medians of \
-         {} runs, and the highest of the ratios. Beside: while the same attackers were at a listener that only \
-         accepts. CPU is in cores.",
+        "{} signed-in clients that receive {} events/s together, {:?} before and during each attack; medians of \
+         {} runs, and the highest of the ratios. Bare listener: during the same attack on a listener that only accepts \
+         connections. CPU is in cores.",
         options.connections, options.rate, options.duration, options.runs
     );
     let columns = [
         "server",
         "attack",
         "p99 ms before",
-        "beside",
+        "bare listener",
         "during",
         "ratio",
         "highest",
@@ -140,27 +166,25 @@ fn table(options: &Options, samples: &[Sample]) -> Table {
         "cut off",
     ];
     let mut table = Table::new(&note, &columns);
-    for first in samples.iter().filter(|sample| sample.run == 1) {
-        let of =
-            samples.iter().filter(|one| one.server == first.server && one.attack == first.attack);
-        let middle = medians(of.clone());
-        let highest = of.map(Sample::ratio).fold(f64::NAN, f64::max);
+    for Group { server, attack, samples } in groups {
+        let median = medians(samples.iter());
+        let highest = samples.iter().map(Sample::ratio).fold(f64::NAN, f64::max);
         table.row(vec![
-            first.server.clone(),
-            first.attack.clone(),
-            middle(|run| run.calm_p99_ms),
-            middle(|run| run.beside_p99_ms),
-            middle(|run| run.attacked_p99_ms),
-            middle(Sample::ratio),
+            server.to_string(),
+            attack.to_string(),
+            median(|run| run.before_p99_ms),
+            median(|run| run.bare_listener_p99_ms),
+            median(|run| run.during_p99_ms),
+            median(Sample::ratio),
             show(highest),
-            middle(|run| mib(run.calm_rss)),
-            middle(|run| mib(run.attacked_rss) - mib(run.calm_rss)),
-            middle(|run| run.calm_cpu),
-            middle(|run| run.attacked_cpu),
-            middle(|run| float(run.attempts)),
-            middle(|run| float(run.refused)),
-            middle(|run| float(run.lost)),
-            middle(|run| float(run.cut_off)),
+            median(|run| mib(run.before_rss)),
+            median(|run| mib(run.during_rss) - mib(run.before_rss)),
+            median(|run| run.before_cpu),
+            median(|run| run.during_cpu),
+            median(|run| float(run.attempts)),
+            median(|run| float(run.refused)),
+            median(|run| float(run.lost)),
+            median(|run| float(run.cut_off)),
         ]);
     }
     table
@@ -168,30 +192,30 @@ fn table(options: &Options, samples: &[Sample]) -> Table {
 
 impl Sample {
     fn ratio(&self) -> f64 {
-        self.attacked_p99_ms / self.calm_p99_ms
+        self.during_p99_ms / self.before_p99_ms
     }
 }
 
-async fn once(
+async fn measure_once(
     options: &Options,
     rig: &Rig,
     run: u32,
-    kind: Kind,
+    kind: ServerKind,
     attack: Attack,
 ) -> anyhow::Result<Sample> {
     use std::sync::atomic::Ordering::Relaxed;
 
     const WARM_UP: Duration = Duration::from_secs(3);
-    const CALM_DOWN: Duration = Duration::from_secs(2);
+    const COOL_DOWN: Duration = Duration::from_secs(2);
 
-    // So few of one address that their own bounds do not stop them.
+    // Few clients per address, so that the limits per address do not affect them.
     let clients = Clients {
         per_address: 40,
-        bounds: Bounds::Default,
+        limits: Limits::Default,
         ..Clients::each_alone(options.connections)
     };
     let trial = Trial::open(rig, kind, Mode::Forward, clients).await?;
-    let time = WARM_UP + options.duration * 3 + CALM_DOWN;
+    let time = WARM_UP + options.duration * 3 + COOL_DOWN;
     let total = crate::figures::whole(options.rate * (time.as_secs_f64() + 5.0));
     let round = Round::new(0, 0, total, 1);
     trial.fleet.begin(&round);
@@ -202,49 +226,49 @@ async fn once(
     trial.fleet.take_latency();
 
     let process = trial.server.process();
-    let calm_cpu = over(process, options.duration).await;
-    let (calm, calm_rss) = (trial.fleet.take_latency(), process.rss());
+    let before_cpu = cores_used(process, options.duration).await;
+    let (before, before_rss) = (trial.fleet.take_latency(), process.rss());
     let token = rig.key.token("attacker").sign();
     let target = |server| Target { server, token: token.clone(), inbox: Inbox::default() };
-    let mut beside = f64::NAN;
+    let mut bare_listener_p99_ms = f64::NAN;
     if attack.needs_no_answer() {
         let listener = BareListener::start().await?;
-        let attackers = attacks::begin(attack, target(listener.address))?;
+        let attackers = attacks::start(attack, target(listener.address))?;
         sleep(options.duration).await;
-        beside = ms_at(&trial.fleet.take_latency(), 99.0);
+        bare_listener_p99_ms = ms_at(&trial.fleet.take_latency(), 99.0);
         drop((attackers, listener));
-        sleep(CALM_DOWN).await;
+        sleep(COOL_DOWN).await;
         trial.fleet.take_latency();
     }
-    let attackers = attacks::begin(attack, target(trial.server.address))?;
-    let attacked_cpu = over(process, options.duration).await;
-    let (attacked, attacked_rss) = (trial.fleet.take_latency(), process.rss());
-    let (attempts, refused) = attackers.end();
+    let attackers = attacks::start(attack, target(trial.server.address))?;
+    let during_cpu = cores_used(process, options.duration).await;
+    let (during, during_rss) = (trial.fleet.take_latency(), process.rss());
+    let (attempts, refused) = attackers.stop();
 
     let sent = producer.finish(Duration::ZERO).await?;
-    trial.settle(&round, sent).await;
-    let cut_off = trial.fleet.counters.cut.load(Relaxed);
+    trial.wait_for_events(&round, sent).await;
+    let cut_off = trial.fleet.counters.cut_off.load(Relaxed);
     trial.close().await;
     Ok(Sample {
         run,
         server: kind.to_string(),
         attack: attack.to_string(),
-        calm_p99_ms: ms_at(&calm, 99.0),
-        beside_p99_ms: beside,
-        attacked_p99_ms: ms_at(&attacked, 99.0),
-        calm_cpu,
-        attacked_cpu,
-        calm_rss,
-        attacked_rss,
+        before_p99_ms: ms_at(&before, 99.0),
+        bare_listener_p99_ms,
+        during_p99_ms: ms_at(&during, 99.0),
+        before_cpu,
+        during_cpu,
+        before_rss,
+        during_rss,
         attempts,
         refused,
-        lost: round.fate(sent).lost,
+        lost: round.delivery_counts(sent).lost,
         cut_off,
     })
 }
 
-/// How many cores a process keeps busy over that time.
-async fn over(process: Process, time: Duration) -> f64 {
+/// The number of cores that a process keeps busy, averaged over `time`.
+async fn cores_used(process: Process, time: Duration) -> f64 {
     let before = process.cpu();
     sleep(time).await;
     float(process.cpu().since(before)) / 1e9 / time.as_secs_f64()

@@ -1,4 +1,4 @@
-//! `ceiling`: the highest rate that a server holds.
+//! `ceiling`: the highest rate that a server sustains.
 
 use std::time::Duration;
 
@@ -8,34 +8,34 @@ use serde::Serialize;
 use crate::events::Form;
 use crate::figures::{medians, show};
 use crate::machine;
-use crate::options::{Common, Sides, duration};
+use crate::options::{Common, RunPlan, duration};
 use crate::outcome::Outcome;
 use crate::report::{Report, Table};
 use crate::rig::Rig;
-use crate::servers::{Kind, Mode};
+use crate::servers::{Mode, ServerKind};
 use crate::trial::{Clients, Load, Trial};
 
-/// Finds the highest rate that each server holds: p99 below a bound, nothing lost, no growing queue.
+/// Finds the highest rate that each server sustains: p99 below a limit, no lost events, no growing queue.
 ///
-/// The rate is raised in steps until it does not hold, then the last step is halved until it is small. A
-/// rate that does not hold is tried once more before it counts.
+/// The rate is raised in steps until the server cannot sustain it. Then the interval is bisected. A rate counts as
+/// not sustained only after a second attempt.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
     #[command(flatten)]
-    sides: Sides,
+    plan: RunPlan,
     /// The first rate, in events per second.
     #[arg(long, default_value_t = 4_000.0)]
     from: f64,
-    /// By how much the rate is multiplied in each step up.
+    /// Factor of each step up.
     #[arg(long, default_value_t = 1.5)]
     step: f64,
-    /// How close to the limit, in percent, it is searched.
+    /// Precision of the search, in percent.
     #[arg(long, default_value_t = 5.0)]
     within: f64,
-    /// How long one rate is measured.
+    /// How long each rate is measured.
     #[arg(long, default_value = "6s", value_parser = duration)]
     window: Duration,
-    /// What the 99th percentile has to stay below, in milliseconds.
+    /// Limit of the 99th percentile, in milliseconds.
     #[arg(long, default_value_t = 100.0)]
     p99: f64,
 }
@@ -45,18 +45,18 @@ struct Sample {
     run: u32,
     server: String,
     #[serde(skip)]
-    kind: Kind,
+    kind: ServerKind,
     ceiling: Option<Outcome>,
     tried: Vec<Outcome>,
 }
 
 pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()> {
-    let sides = &options.sides;
-    let rig = super::rig(common, &sides.servers, false).await?;
-    let facts = machine::facts(&rig, &sides.servers).await;
+    let plan = &options.plan;
+    let rig = super::rig(common, &plan.servers, false).await?;
+    let facts = machine::facts(&rig, &plan.servers).await;
     let mut report = Report::new("Forwarded events: the highest rate", facts);
     let mut runs = Vec::new();
-    for (run, kind) in sides.turns() {
+    for (run, kind) in plan.turns() {
         let found = search(options, &rig, kind, run).await?;
         report.raw(&found);
         runs.push(found);
@@ -65,54 +65,63 @@ pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()
     report.publish(common)
 }
 
-/// Rates still to try: between one that holds and one that does not.
+/// A search between the highest sustained rate and the lowest rate that was not sustained.
 #[derive(Debug, Clone, Copy)]
 struct Search {
-    holds: f64,
+    sustained: f64,
     fails: Option<f64>,
     step: f64,
     within: f64,
 }
 
 impl Search {
-    /// The next rate to try; `None` when it is close enough.
+    /// The next rate to try; `None` when the precision is reached.
     fn next(self, first: f64) -> Option<f64> {
         match self.fails {
-            None if self.holds == 0.0 => Some(first),
-            None => Some(self.holds * self.step),
-            Some(fails) if self.holds == 0.0 && fails < first / 64.0 => None,
-            Some(fails) if self.holds == 0.0 => Some(fails / 2.0),
-            Some(fails) if fails / self.holds <= 1.0 + self.within / 100.0 => None,
-            Some(fails) => Some(f64::midpoint(self.holds, fails)),
+            None if self.sustained == 0.0 => Some(first),
+            None => Some(self.sustained * self.step),
+            Some(fails) if self.sustained == 0.0 && fails < first / 64.0 => None,
+            Some(fails) if self.sustained == 0.0 => Some(fails / 2.0),
+            Some(fails) if fails / self.sustained <= 1.0 + self.within / 100.0 => None,
+            Some(fails) => Some(f64::midpoint(self.sustained, fails)),
         }
     }
 
-    fn learn(&mut self, rate: f64, holds: bool) {
-        if holds {
-            self.holds = rate;
+    fn record(&mut self, rate: f64, sustained: bool) {
+        if sustained {
+            self.sustained = rate;
         } else {
             self.fails = Some(rate);
         }
     }
 }
 
-async fn search(options: &Options, rig: &Rig, kind: Kind, run: u32) -> anyhow::Result<Sample> {
-    let clients = Clients::each_alone(options.sides.connections);
+async fn search(
+    options: &Options,
+    rig: &Rig,
+    kind: ServerKind,
+    run: u32,
+) -> anyhow::Result<Sample> {
+    let clients = Clients::each_alone(options.plan.connections);
     let mut trial = Trial::open(rig, kind, Mode::Forward, clients).await?;
     let mut found =
         Sample { run, server: kind.to_string(), kind, ceiling: None, tried: Vec::new() };
-    let mut search =
-        Search { holds: 0.0, fails: None, step: options.step.max(1.01), within: options.within };
+    let mut search = Search {
+        sustained: 0.0,
+        fails: None,
+        step: options.step.max(1.01),
+        within: options.within,
+    };
     while let Some(rate) = search.next(options.from) {
         let mut outcome = attempt(options, &mut trial, rate).await?;
-        if !holds(options, &outcome) {
+        if !is_sustained(options, &outcome) {
             found.tried.push(outcome);
             outcome = attempt(options, &mut trial, rate).await?;
         }
-        let holds = holds(options, &outcome);
-        search.learn(rate, holds);
+        let sustained = is_sustained(options, &outcome);
+        search.record(rate, sustained);
         found.tried.push(outcome.clone());
-        if holds {
+        if sustained {
             found.ceiling = Some(outcome);
         }
     }
@@ -131,16 +140,16 @@ async fn attempt(options: &Options, trial: &mut Trial<'_>, rate: f64) -> anyhow:
         show(outcome.p99_ms),
         outcome.lost,
         outcome.queued,
-        if holds(options, &outcome) { "holds" } else { "does not hold" }
+        if is_sustained(options, &outcome) { "sustained" } else { "not sustained" }
     );
     Ok(outcome)
 }
 
-fn holds(options: &Options, outcome: &Outcome) -> bool {
-    // What waits in the queue for longer than the bound would show there, if the window were longer.
+fn is_sustained(options: &Options, outcome: &Outcome) -> bool {
+    // With a longer window, a longer queue would raise the p99 above the limit.
     let most = outcome.rate * options.p99 / 1_000.0;
     outcome.lost == 0
-        && outcome.doubled == 0
+        && outcome.duplicated == 0
         && outcome.cut_off == 0
         && outcome.p99_ms < options.p99
         && crate::figures::float(outcome.queued) <= most
@@ -149,7 +158,7 @@ fn holds(options: &Options, outcome: &Outcome) -> bool {
 fn table(options: &Options, runs: &[Sample]) -> Table {
     let note = format!(
         "{} connections, windows of {:?}, p99 below {} ms, medians of {} runs.",
-        options.sides.connections, options.window, options.p99, options.sides.runs
+        options.plan.connections, options.window, options.p99, options.plan.runs
     );
     let columns = [
         "server",
@@ -161,7 +170,7 @@ fn table(options: &Options, runs: &[Sample]) -> Table {
         "broker µs",
     ];
     let mut table = Table::new(&note, &columns);
-    for &kind in &options.sides.servers {
+    for &kind in &options.plan.servers {
         let found = runs.iter().filter(|run| run.kind == kind).map(|run| run.ceiling.as_ref());
         let of = medians(found.clone().flatten());
         let each = found.map(|ceiling| show(ceiling.map_or(f64::NAN, |outcome| outcome.rate)));
@@ -183,20 +192,20 @@ mod tests {
     use super::*;
 
     fn found(limit: f64) -> f64 {
-        let mut search = Search { holds: 0.0, fails: None, step: 1.5, within: 5.0 };
+        let mut search = Search { sustained: 0.0, fails: None, step: 1.5, within: 5.0 };
         for _ in 0..40 {
-            let Some(rate) = search.next(4_000.0) else { return search.holds };
-            search.learn(rate, rate <= limit);
+            let Some(rate) = search.next(4_000.0) else { return search.sustained };
+            search.record(rate, rate <= limit);
         }
         panic!("the search does not end");
     }
 
     #[test]
-    fn the_search_ends_close_below_the_limit() {
+    fn search_ends_just_below_the_limit() {
         for limit in [100.0, 3_999.0, 4_000.0, 24_400.0, 100_000.0] {
             let found = found(limit);
             assert!(found <= limit && found > limit / 1.06, "{limit}: {found}");
         }
-        assert!(found(10.0).abs() < 1e-9, "nothing holds");
+        assert!(found(10.0).abs() < 1e-9, "no rate is sustained");
     }
 }

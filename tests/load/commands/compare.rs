@@ -1,4 +1,4 @@
-//! `compare`: the same events to the same number of clients, server after server.
+//! `compare`: sends the same events to the same number of clients of each server.
 
 use std::time::Duration;
 
@@ -6,31 +6,32 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::chart::{Chart, Scale};
+use crate::commands::Comparison;
 use crate::events::Form;
-use crate::figures::{medians, show};
+use crate::figures::show;
 use crate::machine;
-use crate::options::{Common, Sides, duration};
-use crate::outcome::{Entry, Outcome};
+use crate::options::{Common, RunPlan, duration};
+use crate::outcome::{ConnectCost, Outcome};
 use crate::report::{Report, Table};
 use crate::rig::Rig;
-use crate::servers::{Kind, Mode};
+use crate::servers::{Mode, ServerKind};
 use crate::trial::{Clients, Load, Trial};
 
 /// Compares servers that forward events from RabbitMQ to sockets.
 ///
-/// One event is two frames, `notification:new` and `notification:unread_count`, to one of the connected
-/// users at random. Every run starts each server anew, one after the other, on a new queue.
+/// One event is two frames, `notification:new` and `notification:unread_count`, to one random connected user. Each
+/// run starts every server again, one after the other, on a new queue.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
     #[command(flatten)]
-    sides: Sides,
+    plan: RunPlan,
     /// Events per second.
     #[arg(long, default_value_t = 5_000.0)]
     rate: f64,
-    /// How long is measured.
+    /// Length of the measurement.
     #[arg(long, default_value = "15s", value_parser = duration)]
     duration: Duration,
-    /// How long events are sent before that.
+    /// How long events are sent before the measurement.
     #[arg(long, default_value = "5s", value_parser = duration)]
     warm_up: Duration,
 }
@@ -40,38 +41,42 @@ struct Sample {
     run: u32,
     server: String,
     #[serde(skip)]
-    kind: Kind,
-    entry: Entry,
+    kind: ServerKind,
+    connect_cost: ConnectCost,
     outcome: Outcome,
 }
 
 pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()> {
-    let sides = &options.sides;
-    let rig = super::rig(common, &sides.servers, false).await?;
-    let facts = machine::facts(&rig, &sides.servers).await;
+    let plan = &options.plan;
+    let rig = super::rig(common, &plan.servers, false).await?;
+    let facts = machine::facts(&rig, &plan.servers).await;
     let mut runs = Vec::new();
-    for (run, kind) in sides.turns() {
-        let (entry, outcome) = once(options, &rig, kind).await?;
+    for (run, kind) in plan.turns() {
+        let (connect_cost, outcome) = measure_once(options, &rig, kind).await?;
         eprintln!(
             "run {run}, {kind}: {} µs CPU per event, p99 {} ms, {} lost",
             show(outcome.cost.server),
             show(outcome.p99_ms),
             outcome.lost
         );
-        runs.push(Sample { run, server: kind.to_string(), kind, entry, outcome });
+        runs.push(Sample { run, server: kind.to_string(), kind, connect_cost, outcome });
     }
     let mut report = Report::new("Forwarded events: servers compared", facts);
     report.table(summary(options, &runs));
     report.table(details(&runs));
-    report.chart("latency", latencies(sides, &runs));
+    report.chart("latency", latencies(plan, &runs));
     for run in &runs {
         report.raw(run);
     }
     report.publish(common)
 }
 
-async fn once(options: &Options, rig: &Rig, kind: Kind) -> anyhow::Result<(Entry, Outcome)> {
-    let clients = Clients::each_alone(options.sides.connections);
+async fn measure_once(
+    options: &Options,
+    rig: &Rig,
+    kind: ServerKind,
+) -> anyhow::Result<(ConnectCost, Outcome)> {
+    let clients = Clients::each_alone(options.plan.connections);
     let mut trial = Trial::open(rig, kind, Mode::Forward, clients).await?;
     let load = Load {
         form: Form::Forward,
@@ -80,16 +85,16 @@ async fn once(options: &Options, rig: &Rig, kind: Kind) -> anyhow::Result<(Entry
         time: options.duration,
     };
     let outcome = trial.send(load).await?;
-    let entry = trial.entry;
+    let connect_cost = trial.connect_cost;
     trial.close().await;
-    Ok((entry, outcome))
+    Ok((connect_cost, outcome))
 }
 
 fn summary(options: &Options, runs: &[Sample]) -> Table {
     let note = format!(
         "{} connections, {} events/s, medians of {} runs. `belfry ÷` is the median of the ratios of \
          belfry to this server in the same run; below 1, belfry needs less.",
-        options.sides.connections, options.rate, options.sides.runs
+        options.plan.connections, options.rate, options.plan.runs
     );
     let mut table = Table::new(
         &note,
@@ -103,40 +108,31 @@ fn summary(options: &Options, runs: &[Sample]) -> Table {
             "p99.9 ms",
             "max ms",
             "lost",
-            "doubled",
+            "duplicated",
             "KiB per connection",
             "belfry ÷",
             "ms CPU per connect",
             "belfry ÷",
         ],
     );
-    for &kind in &options.sides.servers {
-        let middle = medians(runs.iter().filter(|run| run.kind == kind));
-        let sum = |figure: fn(&Sample) -> u64| -> String {
-            runs.iter().filter(|run| run.kind == kind).map(figure).sum::<u64>().to_string()
-        };
-        let than = |figure: fn(&Sample) -> f64| {
-            show(super::ratio(runs, |run| (run.run, run.kind), kind, figure))
-        };
-        let cpu: fn(&Sample) -> f64 = |run| run.outcome.cost.server;
-        let memory: fn(&Sample) -> f64 = |run| run.entry.kib_per_connection;
-        let connect: fn(&Sample) -> f64 = |run| run.entry.cpu_ms_per_connect;
-        table.row([
-            kind.to_string(),
-            middle(cpu),
-            than(cpu),
-            middle(|run| run.outcome.p50_ms),
-            middle(|run| run.outcome.p90_ms),
-            middle(|run| run.outcome.p99_ms),
-            middle(|run| run.outcome.p999_ms),
-            middle(|run| run.outcome.max_ms),
-            sum(|run| run.outcome.lost),
-            sum(|run| run.outcome.doubled),
-            middle(memory),
-            than(memory),
-            middle(connect),
-            than(connect),
-        ]);
+    let comparison = Comparison { samples: runs, turn: |run| (run.run, run.kind) };
+    for &kind in &options.plan.servers {
+        let median = |figure: fn(&Sample) -> f64| comparison.median(kind, figure);
+        let with_ratio = |figure: fn(&Sample) -> f64| comparison.with_ratio(kind, figure);
+        let sum =
+            |figure: fn(&Sample) -> u64| comparison.of(kind).map(figure).sum::<u64>().to_string();
+        let mut row = vec![kind.to_string()];
+        row.extend(with_ratio(|run| run.outcome.cost.server));
+        row.push(median(|run| run.outcome.p50_ms));
+        row.push(median(|run| run.outcome.p90_ms));
+        row.push(median(|run| run.outcome.p99_ms));
+        row.push(median(|run| run.outcome.p999_ms));
+        row.push(median(|run| run.outcome.max_ms));
+        row.push(sum(|run| run.outcome.lost));
+        row.push(sum(|run| run.outcome.duplicated));
+        row.extend(with_ratio(|run| run.connect_cost.kib_per_connection));
+        row.extend(with_ratio(|run| run.connect_cost.cpu_ms_per_connect));
+        table.row(row);
     }
     table
 }
@@ -155,7 +151,7 @@ fn details(runs: &[Sample]) -> Table {
             "p99.9 ms",
             "delivered",
             "lost",
-            "doubled",
+            "duplicated",
             "counts missing",
             "cut off",
             "queued at end",
@@ -173,7 +169,7 @@ fn details(runs: &[Sample]) -> Table {
             show(outcome.p999_ms),
             outcome.delivered.to_string(),
             outcome.lost.to_string(),
-            outcome.doubled.to_string(),
+            outcome.duplicated.to_string(),
             outcome.counts_missing.to_string(),
             outcome.cut_off.to_string(),
             outcome.queued.to_string(),
@@ -182,21 +178,21 @@ fn details(runs: &[Sample]) -> Table {
     table
 }
 
-/// Latency over percentiles, of all runs together. The axis is 1 / (1 - percentile): 100 is p99.
-fn latencies(sides: &Sides, runs: &[Sample]) -> Chart {
+/// Latency of all runs together over percentiles. The axis is 1 / (1 - percentile): 100 is p99.
+fn latencies(plan: &RunPlan, runs: &[Sample]) -> Chart {
     let mut chart = Chart::new(
         "Latency from publishing to the socket",
         ("1 / (1 - percentile): 10 is p90, 100 is p99", Scale::Logarithmic),
         ("ms", Scale::Logarithmic),
     );
-    for &kind in &sides.servers {
+    for &kind in &plan.servers {
         let mut all = crate::tally::no_latency();
         for latency in runs
             .iter()
             .filter(|run| run.kind == kind)
             .filter_map(|run| run.outcome.latency.as_ref())
         {
-            all.add(latency).expect("all have the same bounds");
+            all.add(latency).expect("all histograms have the same bounds");
         }
         let points = [1.0, 2.0, 4.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 10_000.0];
         let line = points.map(|x| (x, crate::figures::ms_at(&all, 100.0 * (1.0 - 1.0 / x))));

@@ -1,5 +1,4 @@
-//! `growth`: what becomes dearer with more connections, more devices of a user, more nodes, and fuller
-//! inboxes.
+//! `growth`: how cost grows with connections, devices per user, nodes, and notifications per inbox.
 
 use std::time::Duration;
 
@@ -11,16 +10,16 @@ use crate::events::Form;
 use crate::figures::{float, median, show};
 use crate::machine;
 use crate::options::{Common, duration};
-use crate::outcome::{Entry, Outcome};
+use crate::outcome::{ConnectCost, Outcome};
 use crate::report::{Report, Table};
 use crate::rig::Rig;
-use crate::servers::{Kind, Mode};
+use crate::servers::{Mode, ServerKind};
 use crate::trial::{Clients, Load, Trial};
 
-/// Measures how cost grows: with connections, with devices per user, with nodes, with what an inbox holds.
+/// Measures how cost grows with connections, devices per user, nodes, and notifications per inbox.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
-    /// What grows.
+    /// The series to measure.
     #[arg(
         long,
         value_enum,
@@ -28,62 +27,62 @@ pub(crate) struct Options {
         default_value = "connections,devices,nodes,inbox"
     )]
     series: Vec<Series>,
-    /// The servers to measure; nodes and inboxes are measured for Belfry alone.
+    /// The servers to measure; nodes and inboxes are measured for Belfry only.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "belfry")]
-    servers: Vec<Kind>,
-    /// Numbers of connections, each of a user of its own.
+    servers: Vec<ServerKind>,
+    /// Numbers of connections, one per user.
     #[arg(long, value_delimiter = ',', default_value = "1000,5000,10000,18000")]
     connections: Vec<u64>,
-    /// Numbers of devices of each user, at --of connections.
+    /// Numbers of devices per user, with --of connections.
     #[arg(long, value_delimiter = ',', default_value = "1,10,100")]
     devices: Vec<u64>,
-    /// Numbers of nodes, with --of connections at the first.
+    /// Numbers of nodes, with --of connections to the first one.
     #[arg(long, value_delimiter = ',', default_value = "1,2,4,8")]
     nodes: Vec<u64>,
-    /// Connections in the series of devices and of nodes.
+    /// Connections in the devices and nodes series.
     #[arg(long, default_value_t = 5_000)]
     of: u64,
     /// Notifications in one inbox.
     #[arg(long, value_delimiter = ',', default_value = "100,1000,10000,100000,1000000")]
     inbox: Vec<u64>,
-    /// Events per second, each counted once for every device that hears it.
+    /// Deliveries per second: an event counts once for each device that receives it.
     #[arg(long, default_value_t = 2_000.0)]
     rate: f64,
-    /// How long one point is measured.
+    /// How long each point is measured.
     #[arg(long, default_value = "10s", value_parser = duration)]
     duration: Duration,
-    /// How often each point is measured. Medians are told.
+    /// Runs per point. The report contains the medians.
     #[arg(long, default_value_t = 3)]
     runs: u32,
 }
 
-/// What grows.
+/// The variable of a series.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Series {
     /// Signed-in clients
     Connections,
     /// Devices of each user
     Devices,
-    /// Nodes, each with a queue for itself
+    /// Nodes, each with its own queue
     Nodes,
     /// Notifications in an inbox
     Inbox,
 }
 
-/// How many there are at a point of a series.
-struct Scene {
+/// The nodes and clients at a point of a series.
+struct PointSetup {
     nodes: u64,
     clients: Clients,
 }
 
-impl Scene {
+impl PointSetup {
     fn of(clients: Clients) -> Self {
         Self { nodes: 1, clients }
     }
 }
 
-/// A point of a series: how many, and what was measured in each run.
-type Point = (u64, Vec<(Entry, Outcome)>);
+/// A point of a series: the variable, and the measurements of each run.
+type Point = (u64, Vec<(ConnectCost, Outcome)>);
 
 pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()> {
     let inbox = options.series.contains(&Series::Inbox);
@@ -93,19 +92,20 @@ pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()
         let each_alone = Clients::each_alone(options.of);
         match series {
             Series::Connections => {
-                let scene = |connections| Scene::of(Clients::each_alone(connections));
+                let setup = |connections| PointSetup::of(Clients::each_alone(connections));
                 let sizes = ("connections", options.connections.as_slice());
-                sockets(options, &rig, &options.servers, sizes, scene, &mut report).await?;
+                sockets(options, &rig, &options.servers, sizes, setup, &mut report).await?;
             }
             Series::Devices => {
-                let scene = |devices| Scene::of(Clients { devices, ..each_alone });
+                let setup = |devices| PointSetup::of(Clients { devices, ..each_alone });
                 let sizes = ("devices", options.devices.as_slice());
-                sockets(options, &rig, &options.servers, sizes, scene, &mut report).await?;
+                sockets(options, &rig, &options.servers, sizes, setup, &mut report).await?;
             }
             Series::Nodes => {
-                let scene = |nodes| Scene { nodes, clients: each_alone };
+                let setup = |nodes| PointSetup { nodes, clients: each_alone };
                 let sizes = ("nodes", options.nodes.as_slice());
-                sockets(options, &rig, &[Kind::BelfryNodes], sizes, scene, &mut report).await?;
+                sockets(options, &rig, &[ServerKind::BelfryNodes], sizes, setup, &mut report)
+                    .await?;
             }
             Series::Inbox => {
                 inboxes::measure(&rig, &options.inbox, options.runs, &mut report).await?;
@@ -118,14 +118,14 @@ pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()
 async fn sockets(
     options: &Options,
     rig: &Rig,
-    servers: &[Kind],
+    servers: &[ServerKind],
     (name, sizes): (&str, &[u64]),
-    scene: impl Fn(u64) -> Scene,
+    setup: impl Fn(u64) -> PointSetup,
     report: &mut Report,
 ) -> anyhow::Result<()> {
     let note = format!(
         "Forwarded events over the number of {name}; {} events reach a device per second, medians of {} runs. \
-         CPU is told for each event that reaches a device; of several nodes, that of the one with the devices.",
+         CPU is per event that reaches a device; with several nodes, of the node with the devices.",
         options.rate, options.runs
     );
     let columns = [
@@ -150,20 +150,20 @@ async fn sockets(
         for &size in sizes {
             let mut runs = Vec::new();
             for _ in 0..options.runs {
-                let found = point(options, rig, kind, scene(size)).await?;
+                let found = point(options, rig, kind, setup(size)).await?;
                 eprintln!(
                     "{kind}, {name} {size}: {} µs, p99 {} ms",
                     show(found.1.cost.server),
                     show(found.1.p99_ms)
                 );
                 report.raw(&serde_json::json!({
-                    "server": kind.to_string(), name: size, "entry": found.0, "outcome": found.1,
+                    "server": kind.to_string(), name: size, "connect_cost": found.0, "outcome": found.1,
                 }));
                 runs.push(found);
             }
             points.push((size, runs));
         }
-        let middle = |point: &Point, figure: fn(&(Entry, Outcome)) -> f64| {
+        let middle = |point: &Point, figure: fn(&(ConnectCost, Outcome)) -> f64| {
             median(point.1.iter().map(figure))
         };
         for point in &points {
@@ -174,12 +174,12 @@ async fn sockets(
                 show(middle(point, |(_, outcome)| outcome.cost.broker)),
                 show(middle(point, |(_, outcome)| outcome.p50_ms)),
                 show(middle(point, |(_, outcome)| outcome.p99_ms)),
-                show(middle(point, |(entry, _)| entry.kib_per_connection)),
-                show(middle(point, |(entry, _)| entry.cpu_ms_per_connect)),
+                show(middle(point, |(connect_cost, _)| connect_cost.kib_per_connection)),
+                show(middle(point, |(connect_cost, _)| connect_cost.cpu_ms_per_connect)),
                 show(middle(point, |(_, outcome)| float(outcome.lost))),
             ]);
         }
-        let line = |figure: fn(&(Entry, Outcome)) -> f64| {
+        let line = |figure: fn(&(ConnectCost, Outcome)) -> f64| {
             points
                 .iter()
                 .map(move |point| (float(point.0), middle(point, figure)))
@@ -188,7 +188,7 @@ async fn sockets(
         cpu.line(&kind.to_string(), line(|(_, outcome)| outcome.cost.server));
         broker.line(&kind.to_string(), line(|(_, outcome)| outcome.cost.broker));
         p99.line(&kind.to_string(), line(|(_, outcome)| outcome.p99_ms));
-        memory.line(&kind.to_string(), line(|(entry, _)| entry.kib_per_connection));
+        memory.line(&kind.to_string(), line(|(connect_cost, _)| connect_cost.kib_per_connection));
     }
     report.table(table);
     report.chart(&format!("{name}-cpu"), cpu);
@@ -201,13 +201,13 @@ async fn sockets(
 async fn point(
     options: &Options,
     rig: &Rig,
-    kind: Kind,
-    Scene { nodes, clients }: Scene,
-) -> anyhow::Result<(Entry, Outcome)> {
+    kind: ServerKind,
+    PointSetup { nodes, clients }: PointSetup,
+) -> anyhow::Result<(ConnectCost, Outcome)> {
     let mut trial = Trial::open(rig, kind, Mode::Forward, clients).await?;
     let mut others = Vec::new();
     for _ in 1..nodes {
-        others.push(Trial::beside(&trial, Mode::Forward, Clients::each_alone(0)).await?);
+        others.push(Trial::open_another(&trial, Mode::Forward, Clients::each_alone(0)).await?);
     }
     let devices = float(clients.devices.max(1));
     let load = Load {
@@ -218,10 +218,10 @@ async fn point(
     };
     let mut outcome = trial.send(load).await?;
     outcome.cost.server /= devices;
-    let entry = trial.entry;
+    let connect_cost = trial.connect_cost;
     for other in others {
         other.close().await;
     }
     trial.close().await;
-    Ok((entry, outcome))
+    Ok((connect_cost, outcome))
 }

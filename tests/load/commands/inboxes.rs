@@ -1,4 +1,4 @@
-//! How long lists and catch-ups take with inboxes of different sizes.
+//! The latency of lists and catch-ups with inboxes of different sizes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,27 +16,27 @@ use crate::probe::Probe;
 use crate::report::{Report, Table};
 use crate::rest::Http;
 use crate::rig::Rig;
-use crate::servers::{Kind, Mode};
+use crate::servers::{Mode, ServerKind};
 use crate::tally::{Latency, no_latency};
 use crate::trial::{Clients, Trial};
 
-/// How often each is asked for.
-const TIMES: u64 = 200;
+/// Requests per measurement.
+const REPETITIONS: u64 = 200;
 
-/// So often before that: the first find connections of the database's that know nothing yet.
+/// Requests before the measurement: the first ones use new database connections with empty caches.
 const WARM_UP: u64 = 20;
 
-/// What a device that was away has missed.
+/// Notifications that a reconnecting device has missed.
 const MISSED: u64 = 10;
 
-/// One thing that is asked for, of an inbox of that size.
+/// One kind of request for an inbox of one size.
 #[derive(Debug, Serialize)]
-struct Asked {
+struct Sample {
     inbox: u64,
     what: &'static str,
     p50_ms: f64,
     p99_ms: f64,
-    /// CPU time of Belfry and of PostgreSQL for each.
+    /// CPU time of Belfry and of PostgreSQL per request.
     cpu_us: f64,
     postgres_cpu_us: f64,
 }
@@ -50,16 +50,16 @@ pub(super) async fn measure(
     let mut all = Vec::new();
     for &size in sizes {
         for _ in 0..runs {
-            for asked in once(rig, size).await? {
-                eprintln!("{}", serde_json::to_string(&asked)?);
-                report.raw(&asked);
-                all.push(asked);
+            for sample in measure_once(rig, size).await? {
+                eprintln!("{}", serde_json::to_string(&sample)?);
+                report.raw(&sample);
+                all.push(sample);
             }
         }
     }
     let note = format!(
-        "One after the other, {TIMES} times each, with other inboxes as full; a catch-up is a device that \
-         signs in and hears of the {MISSED} it has missed. Medians of {runs} runs."
+        "Sequential requests, {REPETITIONS} of each kind, with other inboxes of the same size; a catch-up is a device \
+         that signs in and receives the {MISSED} notifications it has missed. Medians of {runs} runs."
     );
     let columns =
         ["what", "notifications", "p50 ms", "p99 ms", "µs CPU of belfry", "µs CPU of PostgreSQL"];
@@ -67,31 +67,31 @@ pub(super) async fn measure(
     let axis = ("notifications in the inbox", Scale::Logarithmic);
     let mut chart = Chart::new("Latency p50", axis, ("ms", Scale::Linear));
     for what in ["list page", "unread count", "catch-up"] {
-        let of = |size: u64, figure: fn(&Asked) -> f64| {
-            let of = all.iter().filter(move |asked| asked.what == what && asked.inbox == size);
+        let of = |size: u64, figure: fn(&Sample) -> f64| {
+            let of = all.iter().filter(move |sample| sample.what == what && sample.inbox == size);
             median(of.map(figure))
         };
         for &size in sizes {
             table.row([
                 what.to_owned(),
                 size.to_string(),
-                show(of(size, |asked| asked.p50_ms)),
-                show(of(size, |asked| asked.p99_ms)),
-                show(of(size, |asked| asked.cpu_us)),
-                show(of(size, |asked| asked.postgres_cpu_us)),
+                show(of(size, |sample| sample.p50_ms)),
+                show(of(size, |sample| sample.p99_ms)),
+                show(of(size, |sample| sample.cpu_us)),
+                show(of(size, |sample| sample.postgres_cpu_us)),
             ]);
         }
-        chart.line(what, sizes.iter().map(|&size| (float(size), of(size, |asked| asked.p50_ms))));
+        chart.line(what, sizes.iter().map(|&size| (float(size), of(size, |sample| sample.p50_ms))));
     }
     report.table(table);
     report.chart("inbox", chart);
     Ok(())
 }
 
-async fn once(rig: &Rig, size: u64) -> anyhow::Result<Vec<Asked>> {
+async fn measure_once(rig: &Rig, size: u64) -> anyhow::Result<Vec<Sample>> {
     let database = rig.fresh_database().await;
     let clients = Clients::each_alone(0);
-    let trial = Trial::open(rig, Kind::Belfry, Mode::Store(database.url()), clients).await?;
+    let trial = Trial::open(rig, ServerKind::Belfry, Mode::Store(database.url()), clients).await?;
     fill(database.url(), size).await?;
     let token: Arc<str> = rig.key.token("u0").sign().into();
     let server = trial.server.address;
@@ -101,18 +101,18 @@ async fn once(rig: &Rig, size: u64) -> anyhow::Result<Vec<Asked>> {
         ("list page", "/v1/notifications?limit=50"),
         ("unread count", "/v1/notifications/unread-count"),
     ] {
-        let asked = ask(rig, &trial, (size, what), async || {
-            let (status, body) = http.ask(&format!("GET {path}"), "").await?;
+        let sample = measure_repeated(rig, &trial, (size, what), async || {
+            let (status, body) = http.request(&format!("GET {path}"), "").await?;
             ensure!(status == 200, "{path}: {status}, {}", String::from_utf8_lossy(body));
             Ok(())
         });
-        all.push(asked.await?);
+        all.push(sample.await?);
     }
     let probe = Probe { server, token, from: crate::fleet::source(0, PER_ADDRESS) };
-    let stands = probe.sign_in(None).await.context("the first device")?;
-    let seen = stands.revision.saturating_sub(MISSED);
-    let caught_up = ask(rig, &trial, (size, "catch-up"), async || {
-        let caught_up = probe.sign_in(Some((seen, &stands.epoch))).await.context("catch-up")?;
+    let position = probe.sign_in(None).await.context("the first device")?;
+    let seen = position.revision.saturating_sub(MISSED);
+    let caught_up = measure_repeated(rig, &trial, (size, "catch-up"), async || {
+        let caught_up = probe.sign_in(Some((seen, &position.epoch))).await.context("catch-up")?;
         ensure!(caught_up.missed == MISSED.min(size), "{} were missed", caught_up.missed);
         Ok(())
     });
@@ -121,35 +121,35 @@ async fn once(rig: &Rig, size: u64) -> anyhow::Result<Vec<Asked>> {
     Ok(all)
 }
 
-/// Asks again and again, one after the other.
-async fn ask(
+/// Sends requests sequentially and measures them.
+async fn measure_repeated(
     rig: &Rig,
     trial: &Trial<'_>,
     (size, what): (u64, &'static str),
-    mut once: impl AsyncFnMut() -> anyhow::Result<()>,
-) -> anyhow::Result<Asked> {
+    mut request: impl AsyncFnMut() -> anyhow::Result<()>,
+) -> anyhow::Result<Sample> {
     for _ in 0..WARM_UP {
-        once().await?;
+        request().await?;
     }
     let meter = Meter::start(rig, trial);
     let mut latency = no_latency();
-    for _ in 0..TIMES {
+    for _ in 0..REPETITIONS {
         let at = clock::now();
-        once().await?;
+        request().await?;
         latency.saturating_record((clock::now() - at) / 1_000);
     }
     Ok(meter.stop(size, what, &latency))
 }
 
-/// Fills the inbox of `u0`, and nine others alike, as if it had been told one notification at a time.
+/// Fills the inbox of `u0` and nine others, as if their notifications had been created one by one.
 async fn fill(database: &str, size: u64) -> anyhow::Result<()> {
     const OTHERS: u64 = 9;
-    /// No more rows than this besides: they are there so that the table is not one inbox alone.
-    const MOST: u64 = 100_000;
+    /// Limit of rows per other inbox. Without other inboxes, the table would be a single inbox.
+    const MAX_OTHER: u64 = 100_000;
 
     let mut connection = PgConnection::connect(database).await?;
     for user in 0..=OTHERS {
-        let size = i64::try_from(if user == 0 { size } else { size.min(MOST) })?;
+        let size = i64::try_from(if user == 0 { size } else { size.min(MAX_OTHER) })?;
         let user = format!("u{user}");
         sqlx::query("insert into inboxes (user_id, revision, unread) values ($1, $2, $2)")
             .bind(&user)
@@ -174,7 +174,7 @@ async fn fill(database: &str, size: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// CPU time between two moments.
+/// Measures CPU time between start and stop.
 struct Meter<'a> {
     rig: &'a Rig,
     process: crate::process::Process,
@@ -188,9 +188,9 @@ impl<'a> Meter<'a> {
         Self { rig, process, cpu: process.cpu(), postgres: postgres(rig) }
     }
 
-    fn stop(self, inbox: u64, what: &'static str, latency: &Latency) -> Asked {
-        let each = |nanos: u64| float(nanos) / 1_000.0 / float(TIMES);
-        Asked {
+    fn stop(self, inbox: u64, what: &'static str, latency: &Latency) -> Sample {
+        let each = |nanos: u64| float(nanos) / 1_000.0 / float(REPETITIONS);
+        Sample {
             inbox,
             what,
             p50_ms: ms_at(latency, 50.0),

@@ -1,5 +1,4 @@
-//! `memory`: what a connection costs while nothing happens, after events, and over hours of comings and
-//! goings.
+//! `memory`: memory per connection when idle, after events, and while clients connect and leave for a long time.
 
 use std::time::Duration;
 
@@ -10,34 +9,33 @@ use tokio::time::{Instant, sleep};
 use crate::chart::{Chart, Scale};
 use crate::events::{Events, Form};
 use crate::figures::{float, kib, medians, mib, show};
-use crate::fleet::Life;
+use crate::fleet::ClientBehaviour;
 use crate::machine;
-use crate::options::{Common, Sides, duration};
-use crate::outcome::Entry;
+use crate::options::{Common, RunPlan, duration};
+use crate::outcome::ConnectCost;
 use crate::producer::{Producer, Schedule};
 use crate::report::{Report, Table};
 use crate::rig::Rig;
-use crate::servers::{Kind, Mode};
+use crate::servers::{Mode, ServerKind};
 use crate::trial::{Clients, Trial};
 
-/// Measures resident memory for each signed-in websocket.
+/// Measures resident memory per signed-in websocket.
 ///
-/// Belfry runs as it normally does, with PostgreSQL and an empty inbox for every user; peers store
-/// nothing.
+/// Belfry runs in store mode, with PostgreSQL and an empty inbox for each user; peers store nothing.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
     #[command(flatten)]
-    sides: Sides,
-    /// How many events each client receives, on average, before memory is looked at again.
+    plan: RunPlan,
+    /// Events per client, on average, before memory is measured again.
     #[arg(long, default_value_t = 100)]
     events: u64,
-    /// In the place of that: clients connect, receive and leave all the time, for so long.
+    /// Instead, let clients connect, receive and leave for this time.
     #[arg(long, value_parser = duration)]
     churn: Option<Duration>,
-    /// How long a client stays then, on average.
+    /// With --churn: how long a client stays, on average.
     #[arg(long, default_value = "20s", value_parser = duration)]
     stay: Duration,
-    /// Events per second then.
+    /// With --churn: events per second.
     #[arg(long, default_value_t = 500.0)]
     rate: f64,
 }
@@ -47,30 +45,30 @@ struct Sample {
     run: u32,
     server: String,
     #[serde(skip)]
-    kind: Kind,
-    entry: Entry,
-    /// After every client has received its events, and a rest.
+    kind: ServerKind,
+    connect_cost: ConnectCost,
+    /// After the events and a pause, in bytes.
     used_rss: u64,
     used_kib_per_connection: f64,
     lost: u64,
 }
 
-/// Memory over time, while clients come and go.
+/// Memory over time while clients connect and leave.
 #[derive(Debug, Serialize)]
-struct Churned {
+struct ChurnSample {
     server: String,
     connects: u64,
     failed: u64,
-    /// Why the last of those failed.
-    why: String,
-    /// Seconds and bytes.
+    /// The error of the last failed connect.
+    last_error: String,
+    /// Pairs of seconds since the start and bytes.
     rss: Vec<(f64, u64)>,
 }
 
 pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()> {
-    let sides = &options.sides;
-    let rig = super::rig(common, &sides.servers, true).await?;
-    let facts = machine::facts(&rig, &sides.servers).await;
+    let plan = &options.plan;
+    let rig = super::rig(common, &plan.servers, true).await?;
+    let facts = machine::facts(&rig, &plan.servers).await;
     let mut report = Report::new("Memory", facts);
     if let Some(time) = options.churn {
         churn(options, &rig, time, &mut report).await?;
@@ -80,8 +78,8 @@ pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()
     report.publish(common)
 }
 
-/// How a server of that kind normally runs, and the form of events that it takes then.
-pub(crate) fn normal(kind: Kind, database: &str) -> (Mode<'_>, Form) {
+/// The default mode of a server, and the form of events for it.
+pub(crate) fn default_mode(kind: ServerKind, database: &str) -> (Mode<'_>, Form) {
     match kind {
         belfry if belfry.is_belfry() => (Mode::Store(database), Form::Store),
         _ => (Mode::Forward, Form::Forward),
@@ -90,29 +88,29 @@ pub(crate) fn normal(kind: Kind, database: &str) -> (Mode<'_>, Form) {
 
 async fn idle_and_used(options: &Options, rig: &Rig, report: &mut Report) -> anyhow::Result<()> {
     let mut runs = Vec::new();
-    for (run, kind) in options.sides.turns() {
-        let found = once(options, rig, kind, run).await?;
+    for (run, kind) in options.plan.turns() {
+        let found = measure_once(options, rig, kind, run).await?;
         eprintln!(
             "run {run}, {kind}: {} KiB per idle connection, {} after events",
-            show(found.entry.kib_per_connection),
+            show(found.connect_cost.kib_per_connection),
             show(found.used_kib_per_connection)
         );
         report.raw(&found);
         runs.push(found);
     }
     let note = format!(
-        "{} signed-in clients; growth over the empty server, 3 s after the last one came, and after each \
+        "{} signed-in clients; growth over the empty server, 3 s after the last one connected, and after each \
          has received {} events on average; medians of {} runs.",
-        options.sides.connections, options.events, options.sides.runs
+        options.plan.connections, options.events, options.plan.runs
     );
     let columns = ["server", "empty MiB", "KiB per idle connection", "after events", "lost"];
     let mut table = Table::new(&note, &columns);
-    for &kind in &options.sides.servers {
+    for &kind in &options.plan.servers {
         let of = medians(runs.iter().filter(|run| run.kind == kind));
         table.row([
             kind.to_string(),
-            of(|run| mib(run.entry.empty_rss)),
-            of(|run| run.entry.kib_per_connection),
+            of(|run| mib(run.connect_cost.empty_rss)),
+            of(|run| run.connect_cost.kib_per_connection),
             of(|run| run.used_kib_per_connection),
             of(|run| float(run.lost)),
         ]);
@@ -121,20 +119,25 @@ async fn idle_and_used(options: &Options, rig: &Rig, report: &mut Report) -> any
     Ok(())
 }
 
-async fn once(options: &Options, rig: &Rig, kind: Kind, run: u32) -> anyhow::Result<Sample> {
+async fn measure_once(
+    options: &Options,
+    rig: &Rig,
+    kind: ServerKind,
+    run: u32,
+) -> anyhow::Result<Sample> {
     let database = rig.fresh_database().await;
-    let connections = options.sides.connections;
+    let connections = options.plan.connections;
     let clients = Clients::each_alone(connections);
-    let (mode, form) = normal(kind, database.url());
+    let (mode, form) = default_mode(kind, database.url());
     let mut trial = Trial::open(rig, kind, mode, clients).await?;
     let flood = trial.flood(form, connections * options.events, None).await?;
     sleep(Duration::from_secs(3)).await;
-    let (entry, used_rss) = (trial.entry, trial.server.process().rss());
+    let (connect_cost, used_rss) = (trial.connect_cost, trial.server.process().rss());
     trial.close().await;
-    let grown = kib(float(used_rss) - float(entry.empty_rss));
+    let grown = kib(float(used_rss) - float(connect_cost.empty_rss));
     let used_kib_per_connection = grown / float(connections.max(1));
-    let (server, lost) = (kind.to_string(), flood.fate.lost);
-    Ok(Sample { run, server, kind, entry, used_rss, used_kib_per_connection, lost })
+    let (server, lost) = (kind.to_string(), flood.delivery.lost);
+    Ok(Sample { run, server, kind, connect_cost, used_rss, used_kib_per_connection, lost })
 }
 
 async fn churn(
@@ -144,56 +147,62 @@ async fn churn(
     report: &mut Report,
 ) -> anyhow::Result<()> {
     let mut chart = Chart::new(
-        "Resident memory while clients come and go",
+        "Resident memory while clients connect and leave",
         ("minutes", Scale::Linear),
         ("MiB", Scale::Linear),
     );
     let note = format!(
-        "{} clients that stay for {:?} on average and come again, {} events/s, for {time:?}.",
-        options.sides.connections, options.stay, options.rate
+        "{} clients that stay for {:?} on average and reconnect, {} events/s, for {time:?}.",
+        options.plan.connections, options.stay, options.rate
     );
     let columns =
         ["server", "connects", "failed", "MiB empty", "after a tenth", "half", "at the end"];
     let mut table = Table::new(&note, &columns);
-    for &kind in &options.sides.servers {
-        let churned = come_and_go(options, rig, kind, time).await?;
-        if churned.failed > 0 {
-            eprintln!("{kind}: {} connects failed, the last one: {}", churned.failed, churned.why);
+    for &kind in &options.plan.servers {
+        let sample = measure_churn(options, rig, kind, time).await?;
+        if sample.failed > 0 {
+            eprintln!(
+                "{kind}: {} connects failed, last error: {}",
+                sample.failed, sample.last_error
+            );
         }
-        chart.line(&kind.to_string(), churned.rss.iter().map(|(at, rss)| (at / 60.0, mib(*rss))));
+        chart.line(&kind.to_string(), sample.rss.iter().map(|(at, rss)| (at / 60.0, mib(*rss))));
         let at = |tenths: usize| {
-            let index = (churned.rss.len().saturating_sub(1)) * tenths / 10;
-            churned.rss.get(index).map_or(f64::NAN, |(_, rss)| mib(*rss))
+            let index = (sample.rss.len().saturating_sub(1)) * tenths / 10;
+            sample.rss.get(index).map_or(f64::NAN, |(_, rss)| mib(*rss))
         };
         table.row([
             kind.to_string(),
-            churned.connects.to_string(),
-            churned.failed.to_string(),
+            sample.connects.to_string(),
+            sample.failed.to_string(),
             show(at(0)),
             show(at(1)),
             show(at(5)),
             show(at(10)),
         ]);
-        report.raw(&churned);
+        report.raw(&sample);
     }
     report.table(table);
     report.chart("churn", chart);
     Ok(())
 }
 
-async fn come_and_go(
+async fn measure_churn(
     options: &Options,
     rig: &Rig,
-    kind: Kind,
+    kind: ServerKind,
     time: Duration,
-) -> anyhow::Result<Churned> {
+) -> anyhow::Result<ChurnSample> {
     use std::sync::atomic::Ordering::Relaxed;
 
     let database = rig.fresh_database().await;
-    let connections = options.sides.connections;
-    let clients = Clients { life: Life::Churn(options.stay), ..Clients::each_alone(connections) };
-    let (mode, form) = normal(kind, database.url());
-    let mut trial = Trial::empty(rig, kind, mode, clients).await?;
+    let connections = options.plan.connections;
+    let clients = Clients {
+        behaviour: ClientBehaviour::Churn(options.stay),
+        ..Clients::each_alone(connections)
+    };
+    let (mode, form) = default_mode(kind, database.url());
+    let mut trial = Trial::start_connecting(rig, kind, mode, clients).await?;
     let begin = Instant::now();
     let mut rss = vec![(0.0, trial.server.process().rss())];
     let schedule = Schedule {
@@ -216,8 +225,8 @@ async fn come_and_go(
     }
     drop(producer);
     let counters = &trial.fleet.counters;
-    let (connects, failed) = (counters.tries.load(Relaxed), counters.failed.load(Relaxed));
-    let why = counters.why();
+    let (connects, failed) = (counters.attempts.load(Relaxed), counters.failed.load(Relaxed));
+    let last_error = counters.last_error();
     trial.close().await;
-    Ok(Churned { server: kind.to_string(), connects, failed, why, rss })
+    Ok(ChurnSample { server: kind.to_string(), connects, failed, last_error, rss })
 }

@@ -1,9 +1,9 @@
-//! What can be measured.
+//! The commands: one module per kind of measurement.
 
-use crate::figures::median;
+use crate::figures::{median, show};
 use crate::options::{Command, Common, Options};
 use crate::rig::Rig;
-use crate::servers::{Kind, build};
+use crate::servers::{ServerKind, build};
 
 pub(crate) mod attack;
 pub(crate) mod ceiling;
@@ -16,7 +16,7 @@ pub(crate) mod polling;
 pub(crate) mod store;
 pub(crate) mod storm;
 
-/// Runs the command that was given.
+/// Runs the command of the command line.
 pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let Options { command, common } = options;
     match command {
@@ -31,8 +31,8 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     }
 }
 
-/// Builds what these servers need and starts what they share.
-async fn rig(common: &Common, servers: &[Kind], database: bool) -> anyhow::Result<Rig> {
+/// Builds the servers and starts the broker, and PostgreSQL if `database` is set.
+async fn rig(common: &Common, servers: &[ServerKind], database: bool) -> anyhow::Result<Rig> {
     for server in servers {
         server.prepare()?;
     }
@@ -43,15 +43,38 @@ async fn rig(common: &Common, servers: &[Kind], database: bool) -> anyhow::Resul
     Rig::start(common, belfry, database).await
 }
 
-/// The median ratio of belfry's figure to the other server's in the same run. `turn` returns the run and the
-/// server of a sample.
-fn ratio<S>(samples: &[S], turn: fn(&S) -> (u32, Kind), other: Kind, figure: fn(&S) -> f64) -> f64 {
-    let of_belfry = samples.iter().filter(|sample| turn(sample).1 == Kind::Belfry);
-    median(of_belfry.filter_map(|belfry| {
-        let (run, _) = turn(belfry);
-        let other = samples.iter().find(|sample| turn(sample) == (run, other))?;
-        Some(figure(belfry) / figure(other))
-    }))
+/// The samples of several servers that were measured in turns.
+struct Comparison<'a, S> {
+    samples: &'a [S],
+    /// Returns the run and the server of a sample.
+    turn: fn(&S) -> (u32, ServerKind),
+}
+
+impl<'a, S> Comparison<'a, S> {
+    /// The samples of one server.
+    fn of(&self, server: ServerKind) -> impl Iterator<Item = &'a S> {
+        let turn = self.turn;
+        self.samples.iter().filter(move |sample| turn(sample).1 == server)
+    }
+
+    /// The server's median of a figure.
+    fn median(&self, server: ServerKind, figure: fn(&S) -> f64) -> String {
+        show(median(self.of(server).map(figure)))
+    }
+
+    /// The server's median of a figure, and the ratio of Belfry's figure to it.
+    fn with_ratio(&self, server: ServerKind, figure: fn(&S) -> f64) -> [String; 2] {
+        [self.median(server, figure), show(self.ratio(server, figure))]
+    }
+
+    /// The median ratio of Belfry's figure to the other server's in the same run.
+    fn ratio(&self, other: ServerKind, figure: fn(&S) -> f64) -> f64 {
+        median(self.of(ServerKind::Belfry).filter_map(|belfry| {
+            let (run, _) = (self.turn)(belfry);
+            let other = self.of(other).find(|sample| (self.turn)(sample).0 == run)?;
+            Some(figure(belfry) / figure(other))
+        }))
+    }
 }
 
 #[cfg(test)]
@@ -59,17 +82,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ratios_are_of_the_same_run() {
+    fn ratio_compares_samples_of_the_same_run() {
         let samples = [
-            (1, Kind::Belfry, 1.0),
-            (1, Kind::Node, 2.0),
-            (2, Kind::Belfry, 30.0),
-            (2, Kind::Node, 60.0),
-            (3, Kind::Belfry, 9.0),
+            (1, ServerKind::Belfry, 1.0),
+            (1, ServerKind::Node, 2.0),
+            (2, ServerKind::Belfry, 30.0),
+            (2, ServerKind::Node, 60.0),
+            (3, ServerKind::Belfry, 9.0),
         ];
-        let of = |other| ratio(&samples, |it| (it.0, it.1), other, |it| it.2);
-        assert!((of(Kind::Node) - 0.5).abs() < 1e-9);
-        assert!((of(Kind::Belfry) - 1.0).abs() < 1e-9);
-        assert!(of(Kind::Nest).is_nan());
+        let comparison = Comparison { samples: samples.as_slice(), turn: |it| (it.0, it.1) };
+        let of = |other| comparison.ratio(other, |it| it.2);
+        assert!((of(ServerKind::Node) - 0.5).abs() < 1e-9);
+        assert!((of(ServerKind::Belfry) - 1.0).abs() < 1e-9);
+        assert!(of(ServerKind::Nest).is_nan());
     }
 }

@@ -1,4 +1,4 @@
-//! What PostgreSQL does on this machine with single-row inserts, as pgbench measures it.
+//! The rate of single-row inserts into PostgreSQL on this machine, as measured by pgbench.
 
 use std::path::PathBuf;
 
@@ -12,20 +12,20 @@ const TABLE: &str = "create table notifications (user_id text not null, id text 
     revision bigint not null, created_at timestamptz not null, kind text not null, \
     title text not null, message text not null, data json, primary key (user_id, id))";
 
-/// `:user` is drawn by pgbench, the id is the server's.
+/// pgbench draws `:user`; PostgreSQL generates the id.
 const SCRIPT: &str = "\\set user random(1, 1000)\n\
     insert into notifications values ('u' || :user, gen_random_uuid()::text, 1, now(), \
     'order.shipped', 'Your order is on its way', 'It left our warehouse this morning and will be \
     with you tomorrow.', '{\"orderId\":7}');\n";
 
-/// Inserts per second, one in each transaction, by 16 clients for ten seconds.
+/// Inserts per second, one per transaction, by 16 clients for ten seconds.
 pub(crate) async fn inserts_per_second(rig: &Rig) -> anyhow::Result<f64> {
     let database = rig.fresh_database().await;
     let mut connection = PgConnection::connect(database.url()).await?;
     sqlx::raw_sql(TABLE).execute(&mut connection).await?;
     let script = tempfile::NamedTempFile::new()?;
     std::fs::write(script.path(), SCRIPT)?;
-    let pgbench = program().context("pgbench is not on this machine")?;
+    let pgbench = program().context("pgbench is not installed")?;
     let output = Command::new(pgbench)
         .args(["--no-vacuum", "--client=16", "--jobs=1", "--time=10", "--protocol=prepared"])
         .arg("--file")
@@ -34,11 +34,11 @@ pub(crate) async fn inserts_per_second(rig: &Rig) -> anyhow::Result<f64> {
         .kill_on_drop(true)
         .output()
         .await?;
-    let said = String::from_utf8_lossy(&output.stdout);
+    let text = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success(), "pgbench: {}", String::from_utf8_lossy(&output.stderr));
-    let line = said.lines().find_map(|line| line.strip_prefix("tps = "));
+    let line = text.lines().find_map(|line| line.strip_prefix("tps = "));
     let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-    number.with_context(|| format!("pgbench tells no tps: {said}"))
+    number.with_context(|| format!("pgbench printed no tps: {text}"))
 }
 
 fn program() -> Option<PathBuf> {

@@ -1,4 +1,4 @@
-//! `polling`: what clients cost that poll.
+//! `polling`: the cost of clients that use HTTP long polling.
 
 use std::time::Duration;
 
@@ -7,46 +7,47 @@ use clap::Args;
 use serde::Serialize;
 use tokio::time::sleep;
 
+use crate::commands::Comparison;
 use crate::device::Transport;
 use crate::events::Form;
-use crate::figures::{float, kib, medians, show};
+use crate::figures::{float, kib, show};
 use crate::machine;
-use crate::options::{Common, Sides, duration};
-use crate::outcome::{Entry, Idle, Outcome};
+use crate::options::{Common, RunPlan, duration};
+use crate::outcome::{ConnectCost, Idle, Outcome};
 use crate::report::{Report, Table};
 use crate::rig::Rig;
-use crate::servers::{Kind, Mode};
+use crate::servers::{Mode, ServerKind};
 use crate::trial::{Clients, Load, Trial};
 
 /// Compares servers with clients that poll.
 ///
-/// Each client has one connection that stays open, on which a poll waits all the time; it posts its pongs between
-/// two polls. Servers forward events from RabbitMQ: one event is `notification:new` and
-/// `notification:unread_count` to one user at random, which a server sends in one response or in two. Every run
-/// starts each server anew, one after the other, on a new queue.
+/// Each client has one persistent connection, on which a poll is always waiting; it posts its pongs between two
+/// polls. Servers forward events from RabbitMQ: one event is `notification:new` and `notification:unread_count` to
+/// one random user, which a server sends in one response or in two. Each run starts every server again, one after
+/// the other, on a new queue.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
-    /// The servers to measure, one after the other in every run; not the floor, which only has WebSockets.
+    /// The servers to measure, one after the other in each run. bare-bridge has no polling.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "belfry,node")]
-    servers: Vec<Kind>,
-    /// Signed-in clients, each of a user of its own.
+    servers: Vec<ServerKind>,
+    /// Signed-in clients, one per user.
     #[arg(long, default_value_t = 10_000)]
     connections: u64,
-    /// How often everything is measured. The report has the medians.
+    /// Number of runs. The report contains the medians.
     #[arg(long, default_value_t = 3)]
     runs: u32,
     /// Events per second.
     #[arg(long, default_value_t = 1_000.0)]
     rate: f64,
-    /// How long idle clients are measured, and then events. Clients are pinged every 25 s, so a multiple of that
-    /// has the same share of pings each time.
+    /// How long idle clients are measured, and then events. Clients are pinged every 25 s, so each multiple of 25 s
+    /// contains the same share of pings.
     #[arg(long, default_value = "25s", value_parser = duration)]
     duration: Duration,
-    /// How long events are sent before they are measured.
+    /// How long events are sent before the measurement.
     #[arg(long, default_value = "5s", value_parser = duration)]
     warm_up: Duration,
-    /// How many further events each client receives, on average, before memory is measured again. They are
-    /// published as fast as they arrive.
+    /// Further events per client, on average, before memory is measured again. They are published as fast as they
+    /// arrive.
     #[arg(long, default_value_t = 20)]
     events: u64,
 }
@@ -56,12 +57,12 @@ struct Sample {
     run: u32,
     server: String,
     #[serde(skip)]
-    kind: Kind,
-    entry: Entry,
+    kind: ServerKind,
+    connect_cost: ConnectCost,
     idle: Idle,
     outcome: Outcome,
     used_kib_per_connection: f64,
-    /// Of the further events.
+    /// Lost further events.
     used_lost: u64,
     cpu_us_per_event: f64,
     polls_per_event: f64,
@@ -69,21 +70,24 @@ struct Sample {
 }
 
 pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()> {
-    ensure!(!options.servers.contains(&Kind::Floor), "the floor does not serve polling");
+    ensure!(
+        !options.servers.contains(&ServerKind::BareBridge),
+        "bare-bridge does not serve polling"
+    );
     let rig = super::rig(common, &options.servers, false).await?;
     let facts = machine::facts(&rig, &options.servers).await;
     let mut report = Report::new("Polling: servers compared", facts);
-    let sides = Sides {
+    let plan = RunPlan {
         servers: options.servers.clone(),
         connections: options.connections,
         runs: options.runs,
     };
     let mut runs = Vec::new();
-    for (run, kind) in sides.turns() {
-        let sample = once(options, &rig, run, kind).await?;
+    for (run, kind) in plan.turns() {
+        let sample = measure_once(options, &rig, run, kind).await?;
         eprintln!(
             "run {run}, {kind}: {} KiB per idle connection, {} µs CPU per poll, p99 {} ms, {} lost",
-            show(sample.entry.kib_per_connection),
+            show(sample.connect_cost.kib_per_connection),
             show(sample.cpu_us_per_poll),
             show(sample.outcome.p99_ms),
             sample.outcome.lost
@@ -96,7 +100,12 @@ pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()
     report.publish(common)
 }
 
-async fn once(options: &Options, rig: &Rig, run: u32, kind: Kind) -> anyhow::Result<Sample> {
+async fn measure_once(
+    options: &Options,
+    rig: &Rig,
+    run: u32,
+    kind: ServerKind,
+) -> anyhow::Result<Sample> {
     const AHEAD: u64 = 1_000;
     const REST: Duration = Duration::from_secs(3);
 
@@ -113,10 +122,10 @@ async fn once(options: &Options, rig: &Rig, run: u32, kind: Kind) -> anyhow::Res
     let outcome = trial.send(load).await?;
     let used = trial.flood(Form::Forward, connections * options.events, Some(AHEAD)).await?;
     sleep(REST).await;
-    let (entry, used_rss) = (trial.entry, trial.server.process().rss());
+    let (connect_cost, used_rss) = (trial.connect_cost, trial.server.process().rss());
     trial.close().await;
-    let grown = kib(float(used_rss) - float(entry.empty_rss));
-    // Pings are a part of both windows, and none of what an event costs.
+    let grown = kib(float(used_rss) - float(connect_cost.empty_rss));
+    // Both windows contain pings, which are not part of the cost of an event.
     let cpu_us_per_event = outcome.cost.server - idle.cpu_us_per_second / options.rate;
     let polls_per_second = float(outcome.polls) / options.duration.as_secs_f64();
     let polls_per_event = (polls_per_second - idle.polls_per_second) / options.rate;
@@ -124,11 +133,11 @@ async fn once(options: &Options, rig: &Rig, run: u32, kind: Kind) -> anyhow::Res
         run,
         server: kind.to_string(),
         kind,
-        entry,
+        connect_cost,
         idle,
         outcome,
         used_kib_per_connection: grown / float(connections.max(1)),
-        used_lost: used.fate.lost,
+        used_lost: used.delivery.lost,
         cpu_us_per_event,
         polls_per_event,
         cpu_us_per_poll: cpu_us_per_event / polls_per_event,
@@ -139,7 +148,7 @@ fn summary(options: &Options, runs: &[Sample]) -> Table {
     let note = format!(
         "{} polling clients, {} events/s for {:?}, medians of {} runs. Memory is growth over the empty server, 3 s \
          after the last client has connected, and after each has received {} further events on average. CPU per \
-         event and per poll are what is above the CPU of idle clients. `belfry ÷` is the median of the ratios of \
+         event and per poll exclude the CPU of idle clients. `belfry ÷` is the median of the ratios of \
          belfry to this server in the same run; below 1, belfry needs less.",
         options.connections, options.rate, options.duration, options.runs, options.events
     );
@@ -162,21 +171,19 @@ fn summary(options: &Options, runs: &[Sample]) -> Table {
         "belfry ÷",
     ];
     let mut table = Table::new(&note, &columns);
+    let comparison = Comparison { samples: runs, turn: |run| (run.run, run.kind) };
     for &kind in &options.servers {
-        let middle = medians(runs.iter().filter(|run| run.kind == kind));
-        let with_ratio = |figure: fn(&Sample) -> f64| {
-            let ratio = super::ratio(runs, |run| (run.run, run.kind), kind, figure);
-            [middle(figure), show(ratio)]
-        };
+        let median = |figure: fn(&Sample) -> f64| comparison.median(kind, figure);
+        let with_ratio = |figure: fn(&Sample) -> f64| comparison.with_ratio(kind, figure);
         let mut row = vec![kind.to_string()];
-        row.extend(with_ratio(|run| run.entry.kib_per_connection));
+        row.extend(with_ratio(|run| run.connect_cost.kib_per_connection));
         row.extend(with_ratio(|run| run.used_kib_per_connection));
         row.extend(with_ratio(|run| run.cpu_us_per_poll));
-        row.push(middle(|run| run.polls_per_event));
+        row.push(median(|run| run.polls_per_event));
         row.extend(with_ratio(|run| run.cpu_us_per_event));
-        row.push(middle(|run| run.outcome.p50_ms));
-        row.push(middle(|run| run.outcome.p99_ms));
-        row.extend(with_ratio(|run| run.entry.cpu_ms_per_connect));
+        row.push(median(|run| run.outcome.p50_ms));
+        row.push(median(|run| run.outcome.p99_ms));
+        row.extend(with_ratio(|run| run.connect_cost.cpu_ms_per_connect));
         row.extend(with_ratio(|run| run.idle.cpu_us_per_second / 1_000.0));
         table.row(row);
     }
@@ -197,7 +204,7 @@ fn details(runs: &[Sample]) -> Table {
         "p99.9 ms",
         "delivered",
         "lost",
-        "doubled",
+        "duplicated",
         "lost of further events",
         "cut off",
     ];
@@ -207,7 +214,7 @@ fn details(runs: &[Sample]) -> Table {
         table.row([
             sample.server.clone(),
             sample.run.to_string(),
-            show(sample.entry.kib_per_connection),
+            show(sample.connect_cost.kib_per_connection),
             show(sample.used_kib_per_connection),
             show(sample.cpu_us_per_poll),
             show(outcome.cost.broker),
@@ -217,7 +224,7 @@ fn details(runs: &[Sample]) -> Table {
             show(outcome.p999_ms),
             outcome.delivered.to_string(),
             outcome.lost.to_string(),
-            outcome.doubled.to_string(),
+            outcome.duplicated.to_string(),
             sample.used_lost.to_string(),
             outcome.cut_off.to_string(),
         ]);

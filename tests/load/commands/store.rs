@@ -1,4 +1,4 @@
-//! `store`: notifications that are stored in PostgreSQL, told to the sockets, and read.
+//! `store`: creating notifications in PostgreSQL, delivering them, and reading them.
 
 mod requests;
 mod sample;
@@ -17,52 +17,52 @@ use crate::machine;
 use crate::options::{Common, duration};
 use crate::report::Report;
 use crate::rig::Rig;
-use crate::servers::{Kind, Mode};
+use crate::servers::{Mode, ServerKind};
 use crate::trial::{Clients, Load, Trial};
 use requests::{creates, reads};
 use sample::{Sample, table};
 
-/// Measures storing: Belfry with PostgreSQL (fsync on), a socket for each user.
+/// Measures store mode: Belfry with PostgreSQL (fsync on), one socket per user.
 ///
-/// Without --rate, --flood, --rest, --reads or --pgbench all of them are measured.
+/// Without --rate, --flood, --rest, --reads and --pgbench, all of them are measured.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
-    /// The servers to measure; of peers only nest stores, and only by REST.
+    /// The servers to measure. The only peer that stores notifications is nest, by REST.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "belfry")]
-    servers: Vec<Kind>,
+    servers: Vec<ServerKind>,
     /// Users, each with one signed-in client.
     #[arg(long, default_value_t = 1_000)]
     connections: u64,
-    /// How often everything is measured. Medians are told.
+    /// Number of runs. The report contains the medians.
     #[arg(long, default_value_t = 3)]
     runs: u32,
-    /// Messages per second to store, by AMQP: how long each takes to its socket.
+    /// Messages per second by AMQP: measures the latency from publishing to the socket.
     #[arg(long)]
     rate: Option<f64>,
     /// How long --rate, --rest and --reads are measured.
     #[arg(long, default_value = "15s", value_parser = duration)]
     duration: Duration,
-    /// Messages published as fast as the broker takes them: how many are stored and told per second.
+    /// Messages published as fast as the broker accepts them: measures how many are stored and delivered per second.
     #[arg(long, value_name = "MESSAGES")]
     flood: Option<u64>,
-    /// How many of --flood's messages may be published and not yet at their socket, as by a producer that waits
-    /// for others. Without it all are published at once.
+    /// How many of --flood's messages may be published and not yet delivered. Without this option, all are published
+    /// at once.
     #[arg(long, value_name = "MESSAGES", requires = "flood")]
     ahead: Option<u64>,
-    /// Requests that create notifications, so many in flight: how many are answered and told per second.
+    /// Concurrent requests that create notifications: measures how many are answered and delivered per second.
     #[arg(long, value_name = "IN FLIGHT")]
     rest: Option<u64>,
-    /// Requests that read what was stored, so many in flight, each of a user of its own: pages of the inbox,
-    /// of what is unread, and unread counts, in turn.
+    /// Concurrent requests that read, each for another user: pages of the inbox, pages of unread notifications, and
+    /// unread counts, in turn.
     #[arg(long, value_name = "IN FLIGHT")]
     reads: Option<u64>,
-    /// Single-row inserts into a table like that of notifications by pgbench with 16 clients, to compare.
+    /// For comparison: single-row inserts by pgbench, with 16 clients, into a table like that of notifications.
     #[arg(long)]
     pgbench: bool,
 }
 
 impl Options {
-    fn or_all(mut self) -> Self {
+    fn with_defaults(mut self) -> Self {
         let some = [self.flood, self.rest, self.reads].iter().any(Option::is_some);
         if !some && self.rate.is_none() && !self.pgbench {
             (self.rate, self.flood) = (Some(1_000.0), Some(100_000));
@@ -74,20 +74,20 @@ impl Options {
 }
 
 pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()> {
-    let options = &options.clone().or_all();
+    let options = &options.clone().with_defaults();
     let rig = super::rig(common, &options.servers, true).await?;
     let facts = machine::facts(&rig, &options.servers).await;
     let mut report = Report::new("Stored notifications", facts);
     let (mut runs, mut inserts) = (Vec::new(), Vec::new());
     for number in 1..=options.runs {
-        // In the same run, as machines are not as fast at any time.
+        // In each run, because the speed of a machine varies over time.
         if options.pgbench {
             inserts.push(pgbench::inserts_per_second(&rig).await?);
         }
         for &kind in &options.servers {
             let before = runs.len();
             let inserted = inserts.last().copied();
-            once(options, &rig, kind, inserted, number, &mut runs).await?;
+            measure_once(options, &rig, kind, inserted, number, &mut runs).await?;
             for run in &runs[before..] {
                 eprintln!("{}", serde_json::to_string(run)?);
                 report.raw(run);
@@ -99,10 +99,10 @@ pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()
     report.publish(common)
 }
 
-async fn once(
+async fn measure_once(
     options: &Options,
     rig: &Rig,
-    kind: Kind,
+    kind: ServerKind,
     inserted: Option<f64>,
     run: u32,
     runs: &mut Vec<Sample>,
@@ -133,7 +133,7 @@ async fn once(
     Ok(())
 }
 
-/// Looks how many notifications a database holds, until there are so many more.
+/// Polls the number of notifications in a database until `messages` more have been stored.
 struct Stored {
     watching: JoinHandle<anyhow::Result<f64>>,
 }
@@ -141,11 +141,11 @@ struct Stored {
 impl Stored {
     async fn watch(database: &str, messages: u64) -> anyhow::Result<Self> {
         let mut connection = PgConnection::connect(database).await?;
-        let before = sum(&mut connection).await?;
+        let before = count(&mut connection).await?;
         let begin = Instant::now();
         let watching = tokio::spawn(async move {
             let goal = before + i64::try_from(messages)?;
-            while sum(&mut connection).await? < goal {
+            while count(&mut connection).await? < goal {
                 sleep(Duration::from_millis(100)).await;
             }
             Ok(float(messages) / begin.elapsed().as_secs_f64())
@@ -153,7 +153,7 @@ impl Stored {
         Ok(Self { watching })
     }
 
-    /// Not a number if some are not stored even now.
+    /// Notifications stored per second; NaN if some are not stored yet.
     async fn per_second(self) -> anyhow::Result<f64> {
         if !self.watching.is_finished() {
             self.watching.abort();
@@ -163,8 +163,8 @@ impl Stored {
     }
 }
 
-/// Every notification takes a revision of its inbox, and here nothing else does.
-async fn sum(connection: &mut PgConnection) -> sqlx::Result<i64> {
+/// The number of notifications: each one increments the revision of its inbox, and here nothing else does.
+async fn count(connection: &mut PgConnection) -> sqlx::Result<i64> {
     let sum = "select coalesce(sum(revision), 0)::bigint from inboxes";
     sqlx::query_scalar(sum).fetch_one(connection).await
 }

@@ -25,7 +25,7 @@
 //! **Node queue.** [`NodeQueue`] consumes this node's own queue and delivers to its devices.
 
 mod batch_executor;
-#[cfg(feature = "pieces")]
+#[cfg(feature = "bench_support")]
 pub(crate) mod bench_support;
 mod command;
 mod dead_letters;

@@ -1,6 +1,6 @@
 //! Sends to devices through Socket.IO: events to a user's room, packets to one session.
 
-#[cfg(feature = "pieces")]
+#[cfg(feature = "bench_support")]
 pub(crate) mod bench_support;
 mod device;
 mod event_frame;

@@ -1,4 +1,4 @@
-//! Attacks on an inbox: what they cost the server, and a service that posts notifications meanwhile.
+//! Attacks on an inbox: their cost for the server, and for a service that posts notifications meanwhile.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::Options;
+use super::{Group, Options, measure_each};
 use crate::attacks::{self, Attack, Inbox, Target};
 use crate::bystander::Bystander;
 use crate::figures::{float, median, medians, mib, ms_at, show};
@@ -17,51 +17,48 @@ use crate::process::Process;
 use crate::report::{Report, Table};
 use crate::rest::Http;
 use crate::rig::Rig;
-use crate::servers::{Bounds, Kind, Mode, Server};
+use crate::servers::{Limits, Mode, Server, ServerKind};
 use crate::trial::{Clients, Trial};
 
-/// The user whose devices attack.
+/// The user of the attacking devices.
 const ATTACKER: &str = "attacker";
 
-/// Notifications in its inbox: as many as Belfry replays one by one.
+/// Notifications in the attacker's inbox: as many as Belfry replays one by one.
 const NOTIFICATIONS: usize = 1_000;
 
-/// Bytes of each, most of them in its `data`.
+/// Bytes of each notification, most of them in `data`.
 const SIZE: usize = 15_000;
 
-/// MiB above the server without clients.
-const MOST_MEMORY: f64 = 128.0;
+/// Limit for passing, in MiB above the server without clients.
+const MAX_MEMORY: f64 = 128.0;
 
-/// The p99 of posting notifications, as a multiple of that before the attack.
-const MOST_DELAY: f64 = 2.0;
+/// Limit for passing: the p99 of posting notifications, as a multiple of the p99 before the attack.
+const MAX_DELAY: f64 = 2.0;
 
 #[derive(Debug, Serialize)]
 struct Sample {
     run: u32,
     server: String,
-    #[serde(skip)]
-    attack: Attack,
-    #[serde(rename = "attack")]
-    name: String,
-    /// Resident memory before anybody has connected.
+    attack: String,
+    /// Resident memory before the first connection, in bytes.
     empty_rss: u64,
-    /// The highest since the attack has begun.
+    /// The peak since the start of the attack.
     peak_rss: u64,
-    /// Some seconds after its end.
+    /// Some seconds after the end of the attack.
     after_rss: u64,
-    calm_p50_ms: f64,
-    calm_p99_ms: f64,
-    attacked_p50_ms: f64,
-    attacked_p99_ms: f64,
-    /// Of the service's, during the attack.
+    before_p50_ms: f64,
+    before_p99_ms: f64,
+    during_p50_ms: f64,
+    during_p99_ms: f64,
+    /// Failed requests of the service during the attack.
     failed_posts: u64,
-    /// Messages that the attackers have sent, or replays that they have asked for.
+    /// Messages that the attackers sent, or replays that they requested.
     requests: u64,
-    /// Attackers' connections that were ended, or not let in, as they have noticed.
+    /// Connections that the attackers saw closed or rejected.
     ended: u64,
-    /// Devices that the server has disconnected, by its own count; not a number if it did not answer.
+    /// Devices that the server disconnected, by its metrics; NaN if it did not respond.
     disconnected: f64,
-    /// Lines of the server's log that name the attacker or a limit.
+    /// Log lines of the server that name the attacker or a limit.
     log_lines: u64,
 }
 
@@ -76,7 +73,7 @@ impl Sample {
     }
 
     fn ratio(&self) -> f64 {
-        self.attacked_p99_ms / self.calm_p99_ms
+        self.during_p99_ms / self.before_p99_ms
     }
 }
 
@@ -86,72 +83,67 @@ pub(super) async fn measure(
     attacks: &[Attack],
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    let mut samples = Vec::new();
-    for run in 1..=options.runs {
-        // Peers keep no inboxes.
-        for &kind in options.servers.iter().filter(|kind| kind.is_belfry()) {
-            for &attack in attacks {
-                let sample = once(options, rig, run, kind, attack).await?;
-                eprintln!("{}", serde_json::to_string(&sample)?);
-                report.raw(&sample);
-                samples.push(sample);
-            }
-        }
-    }
-    report.table(table(options, &samples));
+    // Peers have no inboxes.
+    let servers = options.servers.iter().copied().filter(|kind| kind.is_belfry());
+    let servers: Vec<ServerKind> = servers.collect();
+    let groups = measure_each(options, &servers, attacks, report, async |run, kind, attack| {
+        measure_once(options, rig, run, kind, attack).await
+    })
+    .await?;
+    report.table(table(options, &groups));
     Ok(())
 }
 
-async fn once(
+async fn measure_once(
     options: &Options,
     rig: &Rig,
     run: u32,
-    kind: Kind,
+    kind: ServerKind,
     attack: Attack,
 ) -> anyhow::Result<Sample> {
     const WARM_UP: Duration = Duration::from_secs(3);
     const RECOVERY: Duration = Duration::from_secs(5);
 
     let database = rig.fresh_database().await;
-    let clients = Clients { bounds: Bounds::Default, ..Clients::each_alone(0) };
+    let clients = Clients { limits: Limits::Default, ..Clients::each_alone(0) };
     let mut trial = Trial::open(rig, kind, Mode::Store(database.url()), clients).await?;
     let (server, process) = (trial.server.address, trial.server.process());
     let target = prepare(rig, &trial.server).await.context("the attacker's inbox")?;
     let bystander = Bystander::start(server, &writer(rig))?;
     sleep(WARM_UP).await;
 
-    let calm = bystander.begin_window();
+    let before = bystander.begin_window();
     sleep(options.duration).await;
     process.reset_peak_rss();
-    let attacked = bystander.begin_window();
-    let attackers = attacks::begin(attack, target)?;
+    let during = bystander.begin_window();
+    let attackers = attacks::start(attack, target)?;
     watch(process, options.duration).await;
-    // What begins from now on is no longer counted.
+    // Later requests are not counted.
     bystander.begin_window();
-    // Before the attackers leave: closing their connections looks like a reason to disconnect them, too.
+    // Before the attackers stop: the server also counts devices that are disconnected because they closed the
+    // connection.
     let (disconnected, log_lines) = traces(&trial.server).await;
-    let (requests, ended) = attackers.end();
+    let (requests, ended) = attackers.stop();
     sleep(RECOVERY).await;
 
     trial.server.must_run()?;
-    // Work that the attackers have left behind may take more than they did.
+    // Work that is still queued after the attack may need more memory than the attack itself.
     let (peak_rss, after_rss) = (process.peak_rss(), process.rss());
-    let empty_rss = trial.entry.empty_rss;
+    let empty_rss = trial.connect_cost.empty_rss;
     drop(bystander);
     trial.close().await;
-    let (calm, failed_posts, attacked) = (calm.latency(), attacked.failed(), attacked.latency());
+    let (before, failed_posts, during) = (before.latency(), during.failed(), during.latency());
     Ok(Sample {
         run,
         server: kind.to_string(),
-        attack,
-        name: attack.to_string(),
+        attack: attack.to_string(),
         empty_rss,
         peak_rss,
         after_rss,
-        calm_p50_ms: ms_at(&calm, 50.0),
-        calm_p99_ms: ms_at(&calm, 99.0),
-        attacked_p50_ms: ms_at(&attacked, 50.0),
-        attacked_p99_ms: ms_at(&attacked, 99.0),
+        before_p50_ms: ms_at(&before, 50.0),
+        before_p99_ms: ms_at(&before, 99.0),
+        during_p50_ms: ms_at(&during, 50.0),
+        during_p99_ms: ms_at(&during, 99.0),
         failed_posts,
         requests,
         ended,
@@ -160,7 +152,7 @@ async fn once(
     })
 }
 
-/// Waits so long, but not until an attack has taken the machine's memory.
+/// Waits for `time`, or until the process uses so much memory that the machine is in danger.
 async fn watch(process: Process, time: Duration) {
     const TOO_MUCH: u64 = 4 << 30;
 
@@ -172,13 +164,13 @@ async fn watch(process: Process, time: Duration) {
 
 /// Fills the attacker's inbox.
 async fn prepare(rig: &Rig, server: &Server) -> anyhow::Result<Target> {
-    /// As many as fit into a request, by default.
+    /// As many as fit into a request with default limits.
     const BATCH: usize = 60;
 
     let ids: Vec<String> = (0..NOTIFICATIONS).map(|number| format!("n{number}")).collect();
     let mut http = Http::connect(server.address, writer(rig)).await?;
     for ids in ids.chunks(BATCH) {
-        let (status, body) = http.ask("POST /v1/notifications/batch", &batch(ids)).await?;
+        let (status, body) = http.request("POST /v1/notifications/batch", &batch(ids)).await?;
         ensure!(status == 201, "{status}, {}", String::from_utf8_lossy(body));
     }
     let token = rig.key.token(ATTACKER).sign();
@@ -192,12 +184,12 @@ async fn prepare(rig: &Rig, server: &Server) -> anyhow::Result<Target> {
     Ok(Target { server: server.address, token, inbox })
 }
 
-/// The token of a service that writes notifications.
+/// The token of a service that may write notifications.
 fn writer(rig: &Rig) -> String {
     rig.key.token("shop").scope("notifications:write").sign()
 }
 
-/// A request for notifications with these ids.
+/// The body of a request that creates notifications with these ids.
 fn batch(ids: &[String]) -> String {
     let notifications: Vec<Value> = ids.iter().map(|id| notification(id)).collect();
     json!({ "notifications": notifications }).to_string()
@@ -213,7 +205,7 @@ fn notification(id: &str) -> Value {
     })
 }
 
-/// What Belfry tells of the attackers: devices that it has disconnected, and lines of its log.
+/// The number of devices that Belfry disconnected, and of its log lines about the attack.
 async fn traces(server: &Server) -> (f64, u64) {
     let Some(belfry) = server.belfry() else { return (f64::NAN, 0) };
     let asked = timeout(Duration::from_secs(5), metrics(belfry.admin_url())).await;
@@ -228,7 +220,7 @@ async fn traces(server: &Server) -> (f64, u64) {
 async fn metrics(admin_url: &str) -> anyhow::Result<String> {
     let address = admin_url.trim_start_matches("http://").parse()?;
     let mut http = Http::connect(address, String::new()).await?;
-    let (_, body) = http.ask("GET /metrics", "").await?;
+    let (_, body) = http.request("GET /metrics", "").await?;
     Ok(String::from_utf8_lossy(body).into_owned())
 }
 
@@ -236,7 +228,7 @@ async fn metrics(admin_url: &str) -> anyhow::Result<String> {
 fn sum(metrics: &str, counter: &str) -> u64 {
     let values = metrics.lines().filter_map(|line| {
         let rest = line.strip_prefix(counter)?;
-        // Of another counter the name would go on.
+        // Without this, a longer counter name with the same prefix would match.
         let is_it = rest.starts_with(['{', ' ']);
         is_it.then(|| rest.rsplit(' ').next()?.parse::<u64>().ok())?
     });
@@ -246,18 +238,18 @@ fn sum(metrics: &str, counter: &str) -> u64 {
 /// Whether a line of the log names the attacker or a limit.
 fn names_attacker(line: &str) -> bool {
     let Ok(line) = serde_json::from_str::<Value>(line) else { return false };
-    // Some formats keep the fields of an event apart.
+    // Some formats nest the fields of an event.
     let fields = line.get("fields").unwrap_or(&line);
     fields["user"] == ATTACKER || fields.get("limit").is_some()
 }
 
-fn table(options: &Options, samples: &[Sample]) -> Table {
+fn table(options: &Options, groups: &[Group<Sample>]) -> Table {
     let note = format!(
         "One user's devices, with {NOTIFICATIONS} notifications of {SIZE} bytes in the inbox, while a service posts up \
          to 100 notifications a second to others; {:?} before and during each attack, medians of {} runs. MiB are \
-         above the server without clients; peak is the highest of the runs, after is 5 s after the attack. Ended are \
-         connections that attackers have seen closed or rejected, disconnected the devices that the server counts as such. Passed: a \
-         peak below {MOST_MEMORY} MiB, and the median ratio of p99 below {MOST_DELAY}.",
+         above the server without clients; peak is the highest of the runs, after is 5 s after the attack. Ended: \
+         connections that attackers saw closed or rejected. Disconnected: devices that the server counted as \
+         disconnected. Passed: peak below {MAX_MEMORY} MiB, and median ratio of p99 below {MAX_DELAY}.",
         options.duration, options.runs
     );
     let columns = [
@@ -278,22 +270,20 @@ fn table(options: &Options, samples: &[Sample]) -> Table {
         "log lines",
     ];
     let mut table = Table::new(&note, &columns);
-    for first in samples.iter().filter(|sample| sample.run == 1) {
-        let of =
-            samples.iter().filter(|one| one.server == first.server && one.attack == first.attack);
-        let middle = medians(of.clone());
-        let highest = of.clone().map(Sample::peak).fold(f64::NAN, f64::max);
-        let passed = passes(highest, median(of.map(Sample::ratio)));
+    for Group { server, attack, samples } in groups {
+        let middle = medians(samples.iter());
+        let highest = samples.iter().map(Sample::peak).fold(f64::NAN, f64::max);
+        let passed = passes(highest, median(samples.iter().map(Sample::ratio)));
         table.row([
-            first.server.clone(),
-            first.name.clone(),
+            server.to_string(),
+            attack.to_string(),
             if passed { "yes" } else { "NO" }.to_owned(),
             show(highest),
             middle(Sample::after),
-            middle(|run| run.calm_p50_ms),
-            middle(|run| run.attacked_p50_ms),
-            middle(|run| run.calm_p99_ms),
-            middle(|run| run.attacked_p99_ms),
+            middle(|run| run.before_p50_ms),
+            middle(|run| run.during_p50_ms),
+            middle(|run| run.before_p99_ms),
+            middle(|run| run.during_p99_ms),
             middle(Sample::ratio),
             middle(|run| float(run.failed_posts)),
             middle(|run| float(run.requests)),
@@ -305,9 +295,9 @@ fn table(options: &Options, samples: &[Sample]) -> Table {
     table
 }
 
-/// A figure that is not a number, as where no request was answered, does not pass.
+/// NaN does not pass: it means that no request was answered.
 fn passes(peak_mib: f64, ratio: f64) -> bool {
-    peak_mib < MOST_MEMORY && ratio < MOST_DELAY
+    peak_mib < MAX_MEMORY && ratio < MAX_DELAY
 }
 
 #[cfg(test)]
@@ -315,7 +305,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_batch_fits_into_a_request() {
+    fn batch_fits_into_a_request() {
         let ids: Vec<String> = (0..60).map(|number| format!("n{number}")).collect();
         let body = batch(&ids);
         assert!((60 * (SIZE - 200)..1 << 20).contains(&body.len()), "{}", body.len());
@@ -324,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_counter_is_summed_over_its_labels() {
+    fn counter_is_summed_over_its_labels() {
         let metrics = "# TYPE closed_total counter\nclosed_total{reason=\"too_slow\"} 3\n\
             closed_total{reason=\"too_many_sessions\"} 4\nclosed_total_of_others 5\n";
         assert_eq!(sum(metrics, "closed_total"), 7);
@@ -346,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_number_does_not_pass() {
+    fn nan_does_not_pass() {
         assert!(passes(127.9, 1.9));
         for (peak, ratio) in [(128.0, 1.0), (1.0, 2.0), (f64::NAN, 1.0), (1.0, f64::NAN)] {
             assert!(!passes(peak, ratio));

@@ -1,4 +1,4 @@
-//! What was found, and how it is shown.
+//! A measurement of store mode, and its table.
 
 use serde::Serialize;
 
@@ -12,21 +12,21 @@ pub(super) struct Sample {
     pub(super) run: u32,
     pub(super) server: String,
     pub(super) what: &'static str,
-    /// Notifications answered or stored per second, where as many as possible are.
+    /// Requests answered or notifications stored per second; NaN at a fixed rate.
     pub(super) per_second: f64,
-    /// Of a flood, as a part of what pgbench inserts per second.
+    /// For a flood: `per_second` divided by the inserts per second of pgbench.
     pub(super) of_pgbench: f64,
-    /// Until the last client heard of its last one.
-    pub(super) told_per_second: f64,
-    pub(super) answer_p50_ms: f64,
-    pub(super) answer_p99_ms: f64,
-    /// From publishing, or from the request, to the socket.
+    /// Deliveries per second until the last one.
+    pub(super) delivered_per_second: f64,
+    pub(super) response_p50_ms: f64,
+    pub(super) response_p99_ms: f64,
+    /// Latency from publishing, or from the request, to the socket.
     pub(super) socket_p50_ms: f64,
     pub(super) socket_p99_ms: f64,
     #[serde(flatten)]
     pub(super) cost: Cost,
     pub(super) lost: u64,
-    pub(super) doubled: u64,
+    pub(super) duplicated: u64,
     pub(super) refused: u64,
 }
 
@@ -38,14 +38,14 @@ impl Sample {
             what,
             per_second: f64::NAN,
             of_pgbench: f64::NAN,
-            told_per_second: f64::NAN,
-            answer_p50_ms: f64::NAN,
-            answer_p99_ms: f64::NAN,
+            delivered_per_second: f64::NAN,
+            response_p50_ms: f64::NAN,
+            response_p99_ms: f64::NAN,
             socket_p50_ms: f64::NAN,
             socket_p99_ms: f64::NAN,
             cost,
             lost: 0,
-            doubled: 0,
+            duplicated: 0,
             refused: 0,
         }
     }
@@ -55,12 +55,12 @@ impl Sample {
             socket_p50_ms: outcome.p50_ms,
             socket_p99_ms: outcome.p99_ms,
             lost: outcome.lost,
-            doubled: outcome.doubled,
+            duplicated: outcome.duplicated,
             ..Self::of(run, server, "amqp", outcome.cost)
         }
     }
 
-    /// Of a flood of which so many were stored per second, while pgbench inserts so many.
+    /// `stored` is per second, as is `inserted`, which is the result of pgbench.
     pub(super) fn flood(
         run: u32,
         server: &str,
@@ -71,9 +71,9 @@ impl Sample {
         Self {
             per_second: stored,
             of_pgbench: inserted.map_or(f64::NAN, |inserted| stored / inserted),
-            told_per_second: float(flood.fate.delivered) / flood.seconds,
-            lost: flood.fate.lost,
-            doubled: flood.fate.doubled,
+            delivered_per_second: float(flood.delivery.delivered) / flood.seconds,
+            lost: flood.delivery.lost,
+            duplicated: flood.delivery.duplicated,
             ..Self::of(run, server, "amqp flood", flood.cost)
         }
     }
@@ -97,16 +97,16 @@ pub(super) fn table(options: &Options, runs: &[Sample], inserts: &[f64]) -> Tabl
             "what",
             "answered or stored/s",
             "÷ pgbench",
-            "told/s",
-            "answer p50 ms",
-            "answer p99 ms",
+            "delivered/s",
+            "response p50 ms",
+            "response p99 ms",
             "socket p50 ms",
             "socket p99 ms",
             "µs CPU each",
             "broker µs",
             "PostgreSQL µs",
             "lost",
-            "doubled",
+            "duplicated",
             "refused",
         ],
     );
@@ -133,16 +133,16 @@ pub(super) fn table(options: &Options, runs: &[Sample], inserts: &[f64]) -> Tabl
                 label,
                 middle(|run| run.per_second),
                 middle(|run| run.of_pgbench),
-                middle(|run| run.told_per_second),
-                middle(|run| run.answer_p50_ms),
-                middle(|run| run.answer_p99_ms),
+                middle(|run| run.delivered_per_second),
+                middle(|run| run.response_p50_ms),
+                middle(|run| run.response_p99_ms),
                 middle(|run| run.socket_p50_ms),
                 middle(|run| run.socket_p99_ms),
                 middle(|run| run.cost.server),
                 middle(|run| run.cost.broker),
                 middle(|run| run.cost.postgres),
                 sum(|run| run.lost),
-                sum(|run| run.doubled),
+                sum(|run| run.duplicated),
                 sum(|run| run.refused),
             ]);
         }

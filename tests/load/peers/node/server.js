@@ -1,5 +1,5 @@
-// RabbitMQ to Socket.IO in plain Node, as one would write it by hand: every library with its defaults,
-// and nothing between them. Settings are environment variables, see ../README.md.
+// RabbitMQ to Socket.IO in plain Node, hand-written: every library with its defaults. Settings are environment
+// variables, see ../README.md.
 
 import { createServer } from "node:http";
 import amqp from "amqplib";
@@ -18,7 +18,7 @@ io.use((socket, next) => {
     next();
   } catch {
     next(new Error("token_invalid"));
-    // Behind the refusal: a client that stays would be kept until the connect timeout, 45 s.
+    // After the connect error: a client that does not leave would stay until the connect timeout, 45 s.
     setImmediate(() => socket.conn.close());
   }
 });
@@ -41,12 +41,12 @@ if (!noAck) await channel.prefetch(PREFETCH);
 await channel.consume(
   PEER_QUEUE,
   (message) => {
-    // The broker took the consumer away, by deleting the queue.
+    // The broker cancelled the consumer because the queue was deleted.
     if (message === null) throw new Error("the consumer was cancelled");
     try {
       push(JSON.parse(message.content.toString()));
     } catch (error) {
-      console.error("not a message:", error);
+      console.error("ignoring an invalid message:", error);
     }
     if (!noAck) channel.ack(message);
   },
@@ -59,7 +59,7 @@ httpServer.listen(Number(port), host, () => {
 });
 
 process.once("SIGTERM", async () => {
-  // First, so that no message is taken for sockets that are already gone.
+  // First, so that no message is consumed for sockets that are already closed.
   await connection.close();
   await io.close();
 });

@@ -8,7 +8,7 @@ import { databaseUrl, secret } from './settings.js';
 @Module({
   imports: [
     JwtModule.register({ global: true, secret, verifyOptions: { algorithms: ['HS256'] } }),
-    // Without a database it is a gateway and nothing else.
+    // Without a database it is only a gateway.
     ...(databaseUrl ? [NotificationsModule.register(databaseUrl)] : []),
   ],
   controllers: [EventsController],

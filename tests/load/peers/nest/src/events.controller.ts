@@ -16,7 +16,7 @@ export class EventsController {
   @EventPattern('notification.created')
   created(@Payload() event: NotificationCreated, @Ctx() context: RmqContext) {
     this.gateway.push(event);
-    // On a channel without acks, one would close the channel.
+    // An ack on a channel without acks would close the channel.
     if (ackEach) context.getChannelRef().ack(context.getMessage());
   }
 }

@@ -1,8 +1,8 @@
-// What each of these is stands in ../../README.md.
+// Described in ../../README.md.
 
 function required(name: string): string {
   const value = process.env[name];
-  if (!value) throw new Error(`${name} is needed`);
+  if (!value) throw new Error(`the environment variable ${name} is required`);
   return value;
 }
 

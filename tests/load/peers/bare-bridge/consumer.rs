@@ -1,4 +1,4 @@
-//! From the queue to the sockets.
+//! Consumes the queue and sends events to the sockets.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use tokio::time::{Instant, sleep};
 use crate::{Hub, frames};
 
 const PREFETCH: u16 = 500;
-/// Acks are sent for so many messages at once…
+/// An ack is sent after this number of messages…
 const ACK_BATCH: u32 = 256;
-/// …or so long after the first of them.
-const ACK_PAUSE: Duration = Duration::from_millis(5);
+/// …or after this time since the first of them.
+const ACK_DELAY: Duration = Duration::from_millis(5);
 
 #[derive(Deserialize)]
 struct Message<'a> {
@@ -29,7 +29,7 @@ struct Message<'a> {
     data: Created<'a>,
 }
 
-/// What is passed on is not looked into: it is copied from the message into the frame as it stands.
+/// The notification and the count are not parsed: they are copied from the message into the frame.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Created<'a> {
@@ -48,7 +48,7 @@ pub(crate) struct Consumer {
 }
 
 impl Consumer {
-    /// Consumes the queue from here on, over the connection that comes with it.
+    /// Connects and starts to consume the queue. Also returns the connection.
     pub(crate) async fn start(
         url: &str,
         queue: &str,
@@ -65,13 +65,13 @@ impl Consumer {
         Ok((connection, Self { channel, deliveries, ack_each }))
     }
 
-    /// Pushes what comes until the broker ends it, which is an error.
+    /// Pushes events until the broker ends the consumer, which is an error.
     pub(crate) async fn run(mut self, hub: Arc<Hub>) -> anyhow::Result<()> {
         let mut event = Vec::new();
         let mut unacked = 0;
         let mut newest: DeliveryTag = 0;
-        let pause = sleep(ACK_PAUSE);
-        tokio::pin!(pause);
+        let ack_timer = sleep(ACK_DELAY);
+        tokio::pin!(ack_timer);
         loop {
             tokio::select! {
                 biased;
@@ -84,13 +84,13 @@ impl Consumer {
                     newest = delivery.delivery_tag;
                     unacked += 1;
                     if unacked == 1 {
-                        pause.as_mut().reset(Instant::now() + ACK_PAUSE);
+                        ack_timer.as_mut().reset(Instant::now() + ACK_DELAY);
                     }
                     if unacked < ACK_BATCH {
                         continue;
                     }
                 }
-                () = &mut pause, if unacked > 0 => {}
+                () = &mut ack_timer, if unacked > 0 => {}
             }
             self.channel.basic_ack(newest, BasicAckOptions { multiple: true }).await?;
             unacked = 0;
@@ -98,14 +98,16 @@ impl Consumer {
     }
 }
 
-/// `event` is room to build the frames in, kept from one message to the next.
+/// `event` is a buffer for the frames, which is reused for each message.
 fn push(hub: &Hub, message: &[u8], event: &mut Vec<u8>) {
     let data = match serde_json::from_slice(message) {
         Ok(Message { pattern, data }) if pattern == "notification.created" => data,
-        Ok(Message { pattern, .. }) => return eprintln!("{pattern} is not known here"),
-        Err(error) => return eprintln!("not a message: {error}"),
+        Ok(Message { pattern, .. }) => {
+            return eprintln!("ignoring a message with the pattern {pattern}");
+        }
+        Err(error) => return eprintln!("ignoring an invalid message: {error}"),
     };
-    hub.users.each_socket(&data.user_id, |sockets| {
+    hub.users.with_sockets(&data.user_id, |sockets| {
         event.clear();
         let notification = data.notification.get();
         frames::text(event, &[r#"42["notification:new","#, notification, "]"]);

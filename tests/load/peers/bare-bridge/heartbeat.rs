@@ -12,10 +12,10 @@ use crate::socket::Socket;
 pub(crate) const PING_INTERVAL: Duration = Duration::from_secs(25);
 
 const SLOTS: usize = 250;
-const TICK: Duration = Duration::from_millis(100); // an interval has SLOTS of them
+const TICK: Duration = Duration::from_millis(100); // PING_INTERVAL / SLOTS
 
-/// A wheel that turns once in an interval. Sockets go to its slots in turn: however fast they came,
-/// their pings are spread over the whole of it, and no event waits behind a burst of them.
+/// A timer wheel that turns once per ping interval. New sockets are added to its slots in turn. This spreads pings
+/// over the interval, even if sockets connected at once, so that no event waits behind a burst of pings.
 #[derive(Debug)]
 pub(crate) struct Heartbeat {
     slots: [Mutex<Vec<Weak<Socket>>>; SLOTS],
@@ -29,7 +29,7 @@ impl Default for Heartbeat {
 }
 
 impl Heartbeat {
-    /// From now on, as long as it is there.
+    /// Adds a socket. Pings it until it is dropped.
     pub(crate) fn add(&self, socket: &Arc<Socket>) {
         let slot = &self.slots[self.next.fetch_add(1, Ordering::Relaxed) % SLOTS];
         slot.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(socket));
@@ -45,10 +45,10 @@ impl Heartbeat {
             let mut sockets = slot.lock().unwrap_or_else(PoisonError::into_inner);
             sockets.retain(|socket| {
                 let Some(socket) = socket.upgrade() else { return false };
-                if socket.ponged() {
+                if socket.take_pong() {
                     socket.send(&ping);
                 } else {
-                    socket.cut();
+                    socket.abort();
                 }
                 true
             });

@@ -1,4 +1,4 @@
-//! Who is connected, and by which sockets.
+//! The connected users and their sockets.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,7 +7,7 @@ use crate::socket::Socket;
 
 type Rooms = HashMap<Box<str>, Vec<Arc<Socket>>>;
 
-/// One lock for all: the consumer's task is the only one that takes it often, so it hardly ever waits.
+/// One lock for all users: only the consumer's task takes it often, so there is almost no contention.
 #[derive(Debug, Default)]
 pub(crate) struct Users(Mutex<Rooms>);
 
@@ -26,8 +26,8 @@ impl Users {
         });
     }
 
-    /// Calls it only for a user who has sockets.
-    pub(crate) fn each_socket(&self, user: &str, call: impl FnOnce(&[Arc<Socket>])) {
+    /// Calls `call` with the user's sockets, if there are any.
+    pub(crate) fn with_sockets(&self, user: &str, call: impl FnOnce(&[Arc<Socket>])) {
         self.rooms(|rooms| {
             if let Some(sockets) = rooms.get(user) {
                 call(sockets);

@@ -5,14 +5,14 @@ use std::time::Duration;
 use allocation_counter::AllocationInfo;
 use criterion::Criterion;
 
-/// Measures pieces one by one, and keeps what each allocates.
-pub(crate) struct Pieces {
+/// Runs benchmarks and records the allocations of each.
+pub(crate) struct Microbenchmarks {
     criterion: Criterion,
     allocated: BTreeMap<String, AllocationInfo>,
 }
 
-impl Default for Pieces {
-    /// Shorter than criterion's own times: nothing here takes as long as a millisecond.
+impl Default for Microbenchmarks {
+    /// Shorter times than criterion's defaults: each function takes less than a millisecond.
     fn default() -> Self {
         let criterion = Criterion::default()
             .warm_up_time(Duration::from_millis(300))
@@ -22,31 +22,33 @@ impl Default for Pieces {
     }
 }
 
-impl Pieces {
-    /// One piece. It is run again and again, so it has to leave everything as it was.
+impl Microbenchmarks {
+    /// Benchmarks one function. It runs many times, so it must leave the state unchanged.
     ///
-    /// A growing vector takes another allocation here where the product's allocator might enlarge the
-    /// one it has: the counting one cannot.
-    pub(crate) fn piece<T>(&mut self, name: &str, mut run: impl FnMut() -> T) {
+    /// A growing vector counts as another allocation. The product's allocator may enlarge the existing one instead; the
+    /// counting allocator cannot.
+    pub(crate) fn bench<T>(&mut self, name: &str, mut run: impl FnMut() -> T) {
         let Self { criterion, allocated } = self;
         criterion.bench_function(name, |bencher| {
             if !allocated.contains_key(name) {
-                // Not the first time, which may fill what is kept from then on.
+                // Not the first run, which may allocate buffers that are kept.
                 black_box(run());
                 let info = allocation_counter::measure(|| drop(black_box(run())));
                 allocated.insert(name.to_owned(), info);
             }
-            // Counting takes longer than some of what is measured.
+            // Counting takes longer than some of the functions.
             allocation_counter::opt_out(|| bencher.iter(&mut run));
         });
     }
 
-    /// Prints what each of them allocates.
-    pub(crate) fn tell_allocations(&self) {
+    /// Prints the allocations of each benchmark.
+    pub(crate) fn print_allocations(&self) {
         if self.allocated.is_empty() {
             return;
         }
-        println!("| piece | allocations | bytes allocated | at once |\n|---|---:|---:|---:|");
+        println!(
+            "| benchmark | allocations | bytes allocated | bytes at once |\n|---|---:|---:|---:|"
+        );
         for (name, info) in &self.allocated {
             let AllocationInfo { count_total, bytes_total, bytes_max, .. } = info;
             println!("| {name} | {count_total} | {bytes_total} | {bytes_max} |");

@@ -1,4 +1,4 @@
-//! A connection from its HTTP request to its end.
+//! A connection, from its HTTP request to its end.
 
 use std::io;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::socket::Socket;
 const MAX_HEAD: usize = 16 * 1024;
 
 pub(crate) async fn run(mut stream: TcpStream, hub: Arc<Hub>) {
-    // Its future is gone before the session's long life begins, and its buffers with it.
+    // Boxed, so that its buffers are freed before the session starts.
     let Ok(Some(received)) = Box::pin(upgrade(&mut stream)).await else { return };
     let mut session = Session { hub, socket: Socket::new(stream), received, user: None };
     session.hub.heartbeat.add(&session.socket);
@@ -27,12 +27,11 @@ pub(crate) async fn run(mut stream: TcpStream, hub: Arc<Hub>) {
     if let Some(user) = &session.user {
         session.hub.users.leave(user, &session.socket);
     }
-    // Even if somebody still holds the socket for a moment.
-    session.socket.cut();
+    // Closes the connection even while another task still has a reference to the socket.
+    session.socket.abort();
 }
 
-/// Answers the request for a websocket; what came behind it is returned. `None` if it was for anything
-/// else.
+/// Answers the upgrade request. Returns the bytes after it; `None` if it is another request.
 async fn upgrade(stream: &mut TcpStream) -> io::Result<Option<Vec<u8>>> {
     stream.set_nodelay(true)?;
     let mut received = Vec::with_capacity(1024);
@@ -45,8 +44,9 @@ async fn upgrade(stream: &mut TcpStream) -> io::Result<Option<Vec<u8>>> {
         }
     };
     let Some(key) = websocket_key(&received[..end]) else {
-        let refusal = "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-        stream.write_all(refusal.as_bytes()).await?;
+        let rejection =
+            "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+        stream.write_all(rejection.as_bytes()).await?;
         return Ok(None);
     };
     let accept = derive_accept_key(key.as_bytes());
@@ -74,7 +74,7 @@ fn websocket_key(head: &[u8]) -> Option<&str> {
         .map(|(_, key)| key.trim())
 }
 
-/// Unique is all that it has to be: nobody can get at a session by its id.
+/// Session ids only have to be unique: no request refers to a session by its id.
 fn new_sid() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     format!("{:020x}", NEXT.fetch_add(1, Ordering::Relaxed))
@@ -83,18 +83,18 @@ fn new_sid() -> String {
 struct Session {
     hub: Arc<Hub>,
     socket: Arc<Socket>,
-    /// What has come of a frame that is not complete.
+    /// The bytes of an incomplete frame.
     received: Vec<u8>,
     user: Option<Box<str>>,
 }
 
-/// It has ended, for whichever reason.
+/// The session has ended.
 struct Ended;
 
 impl Session {
     async fn listen(&mut self) {
-        while self.obey().is_ok() && self.socket.stream.readable().await.is_ok() {
-            // On the stack, and gone before the next wait: an idle connection holds no buffer.
+        while self.handle_frames().is_ok() && self.socket.stream.readable().await.is_ok() {
+            // On the stack, and not kept while waiting: an idle connection has no buffer.
             let mut buffer = [0; 4096];
             match self.socket.stream.try_read(&mut buffer) {
                 Ok(0) => return,
@@ -105,12 +105,12 @@ impl Session {
         }
     }
 
-    fn obey(&mut self) -> Result<(), Ended> {
+    fn handle_frames(&mut self) -> Result<(), Ended> {
         while let Some(Frame { opcode, payload }) =
             Frame::take(&mut self.received).map_err(|_| Ended)?
         {
             match opcode {
-                frames::TEXT => self.obey_packet(&payload)?,
+                frames::TEXT => self.handle_packet(&payload)?,
                 frames::PING => self.answer(frames::PONG, &payload),
                 frames::PONG => {}
                 frames::CLOSE => return Err(self.close(&payload)),
@@ -124,7 +124,7 @@ impl Session {
     }
 
     /// An Engine.IO packet: a pong, or a message with a Socket.IO packet in it.
-    fn obey_packet(&mut self, packet: &[u8]) -> Result<(), Ended> {
+    fn handle_packet(&mut self, packet: &[u8]) -> Result<(), Ended> {
         match packet {
             b"3" => self.socket.pong(),
             [b'4', b'0', auth @ ..] if self.user.is_none() => self.sign_in(auth)?,
@@ -141,7 +141,7 @@ impl Session {
             self.socket.send(&answer);
             return Err(self.close(&[]));
         };
-        // The answer first: what is sent to the room goes behind it.
+        // Sends the response before joining, so that events follow it.
         frames::text(&mut answer, &[r#"40{"sid":""#, &new_sid(), r#""}"#]);
         self.socket.send(&answer);
         self.hub.users.join(&user, Arc::clone(&self.socket));
@@ -161,7 +161,7 @@ impl Session {
     }
 }
 
-/// Whom the token says it is of. It is the floor: whether that is true is not asked.
+/// The token's `sub`, without verification.
 fn subject(auth: &[u8]) -> Option<Box<str>> {
     #[derive(Deserialize)]
     struct Auth<'a> {

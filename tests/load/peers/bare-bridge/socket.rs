@@ -1,4 +1,4 @@
-//! The writing half of a connection, shared by all who have something to say to it.
+//! A connection, shared by the tasks that write to it.
 
 use std::io;
 use std::net::Shutdown;
@@ -8,26 +8,26 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::net::TcpStream;
 
-/// A device that has more than this waiting for it is cut off.
+/// Limit of the send queue in bytes. A client that exceeds it is disconnected.
 const MAX_BACKLOG: usize = 1024 * 1024;
 
 #[derive(Debug)]
 pub(crate) struct Socket {
     pub(crate) stream: TcpStream,
-    /// What the kernel had no room for. While there is any, a task is at work to flush it, and what
-    /// comes goes behind it. The lock also keeps frames of several senders apart.
+    /// Bytes that the kernel's buffer had no room for. While there are any, a task flushes them, and new frames are
+    /// appended. The lock also keeps frames of different senders from being interleaved.
     backlog: Mutex<Vec<u8>>,
     ponged: AtomicBool,
 }
 
 impl Socket {
     pub(crate) fn new(stream: TcpStream) -> Arc<Self> {
-        // The first ping asks after none before it.
+        // The first ping must not find a missing pong.
         let ponged = AtomicBool::new(true);
         Arc::new(Self { stream, backlog: Mutex::default(), ponged })
     }
 
-    /// Whole frames, straight to the kernel: no other task is woken, as long as there is room.
+    /// Writes complete frames directly to the kernel. Wakes another task only if its buffer is full.
     pub(crate) fn send(self: &Arc<Self>, frames: &[u8]) {
         self.with_backlog(|backlog| {
             let flushing = !backlog.is_empty();
@@ -40,7 +40,7 @@ impl Socket {
                         tokio::spawn(Arc::clone(self).flush());
                     }
                 }
-                Ok(_) | Err(_) => self.cut(),
+                Ok(_) | Err(_) => self.abort(),
             }
         });
     }
@@ -48,7 +48,7 @@ impl Socket {
     async fn flush(self: Arc<Self>) {
         while self.stream.writable().await.is_ok() {
             let done = self.with_backlog(|backlog| {
-                // Of a socket that is gone, whoever reads it will hear.
+                // The reading task notices a broken connection.
                 let Ok(written) = write(&self.stream, backlog) else { return true };
                 backlog.drain(..written);
                 if backlog.is_empty() {
@@ -62,10 +62,10 @@ impl Socket {
         }
     }
 
-    /// Ends it from any side: the task that reads it reads its end.
-    pub(crate) fn cut(&self) {
-        // Tokio shuts down only what it owns; a duplicate is a handle to the same socket. Where none
-        // can be had, the next ping tries again.
+    /// Closes the connection from any task. The reading task then sees the end of the stream.
+    pub(crate) fn abort(&self) {
+        // Tokio can shut down only a stream that it owns, so this uses a duplicate of the descriptor. If there is
+        // no free descriptor, the next ping tries again.
         if let Ok(duplicate) = self.stream.as_fd().try_clone_to_owned() {
             let _ = std::net::TcpStream::from(duplicate).shutdown(Shutdown::Both);
         }
@@ -75,8 +75,8 @@ impl Socket {
         self.ponged.store(true, Ordering::Relaxed);
     }
 
-    /// Whether a pong has come since this was last asked.
-    pub(crate) fn ponged(&self) -> bool {
+    /// Whether a pong has arrived since the last call.
+    pub(crate) fn take_pong(&self) -> bool {
         self.ponged.swap(false, Ordering::Relaxed)
     }
 
@@ -85,7 +85,7 @@ impl Socket {
     }
 }
 
-/// As much as the kernel takes, which may be nothing.
+/// Writes as many bytes as the kernel accepts, which may be none.
 fn write(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     match stream.try_write(bytes) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),

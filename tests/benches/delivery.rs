@@ -1,7 +1,6 @@
-//! An event is told to one user's devices, and the others must not notice. So its cost may depend on
-//! how many devices that user has, and each of them adds little; how many others are connected costs
-//! no more than what the processor's caches do not hold of them. What is allocated must not depend on
-//! either: one encoding serves all.
+//! Delivering an event to the devices of one user. The cost may depend on the number of these devices, each of which
+//! adds little. It must not depend on the number of other connected devices, except for cache misses. Allocations must
+//! depend on neither: one encoding serves all devices.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,12 +21,12 @@ use belfry_domain::{Revision, UnreadCount, UserRoom};
 use futures_util::FutureExt as _;
 
 use crate::encoding;
-use crate::pieces::Pieces;
+use crate::microbenchmarks::Microbenchmarks;
 
-/// So many others are connected.
+/// The number of other connected users.
 const OTHERS: usize = 10_000;
 
-pub(crate) fn measure(pieces: &mut Pieces) {
+pub(crate) fn measure(benches: &mut Microbenchmarks) {
     for (name, devices, others) in [
         ("1 device, alone", 1, 0),
         ("1 device among 10,000 users", 1, OTHERS),
@@ -36,22 +35,23 @@ pub(crate) fn measure(pieces: &mut Pieces) {
     ] {
         let node = Node::with_others(others);
         node.connect("u42", devices);
-        let mut news = News::for_user("u42");
-        pieces.piece(&format!("telling/{name}"), || news.deliver(&node));
+        let mut events = UserEvents::for_user("u42");
+        benches.bench(&format!("delivery/{name}"), || events.deliver(&node));
     }
 
-    // Another user each time, so that nothing of theirs is in a cache still.
+    // Another user each time, so that their data is not in a cache.
     let node = Node::with_others(OTHERS);
-    let mut users: Vec<_> = (0..OTHERS).map(|other| News::for_user(&name_of(other))).collect();
+    let mut users: Vec<_> =
+        (0..OTHERS).map(|other| UserEvents::for_user(&name_of(other))).collect();
     let mut turn = 0;
-    pieces.piece("telling/1 device, each of 10,000 users in turn", || {
-        // Prime, so all have their turn, far from each other.
+    benches.bench("delivery/1 device, each of 10,000 users in turn", || {
+        // A prime step visits all users, with distant ones in succession.
         turn = (turn + 7_919) % OTHERS;
         users[turn].deliver(&node)
     });
 }
 
-/// A device whose transport takes everything at once, and forgets it.
+/// A device whose transport accepts and discards everything at once.
 #[derive(Default)]
 pub(crate) struct Reader(AtomicU64);
 
@@ -72,7 +72,7 @@ impl Device for Reader {
     }
 
     fn close(&self, why: CloseReason) {
-        panic!("sent away: {}", why.as_str());
+        panic!("disconnected: {}", why.as_str());
     }
 }
 
@@ -108,8 +108,8 @@ impl Node {
 
 #[async_trait]
 impl RealtimeDelivery for Node {
-    async fn deliver(&self, room: &UserRoom, announcement: PushBatch) {
-        self.0.deliver(room, &announcement);
+    async fn deliver(&self, room: &UserRoom, batch: PushBatch) {
+        self.0.deliver(room, &batch);
     }
 }
 
@@ -117,27 +117,27 @@ fn name_of(other: usize) -> String {
     format!("other-{other}")
 }
 
-/// What is told to one user, a revision further each time: what was told before goes to nobody.
-struct News {
+/// Events for one user. Each delivery has the next revision, because devices ignore known revisions.
+struct UserEvents {
     room: UserRoom,
-    announcement: PushBatch,
+    batch: PushBatch,
 }
 
-impl News {
+impl UserEvents {
     fn for_user(name: &str) -> Self {
         let revision = Revision::ZERO;
         let pushes = vec![
             Push::New(Arc::new(encoding::stored())),
             Push::UnreadCount { count: UnreadCount::new(5), revision },
         ];
-        let announcement = PushBatch { revision: Some(revision), pushes };
-        Self { room: UserRoom::of(user(name)), announcement }
+        let batch = PushBatch { revision: Some(revision), pushes };
+        Self { room: UserRoom::of(user(name)), batch }
     }
 
     fn deliver(&mut self, node: &Node) -> usize {
-        self.announcement.revision = self.announcement.revision.map(Revision::next);
-        let told = node.0.deliver(&self.room, &self.announcement);
-        assert!(told > 0, "somebody is there");
-        told
+        self.batch.revision = self.batch.revision.map(Revision::next);
+        let delivered = node.0.deliver(&self.room, &self.batch);
+        assert!(delivered > 0, "the user has a device");
+        delivered
     }
 }

@@ -1,21 +1,20 @@
-//! `belfry-load-floor`: the practical floor that the load tests measure against.
+//! `belfry-load-bare-bridge`: a bare bridge from RabbitMQ to Socket.IO, as a lower bound for the load tests.
 //!
-//! What the task costs at the least on this machine, with the client library for RabbitMQ that Belfry
-//! has too: messages of one queue are read, their user's sockets looked up, both frames of an event
-//! written to each in one go, from the task that read the message. What a server pays beyond this, it
-//! pays for something.
+//! It shows the minimal cost of the task on this machine, with the same RabbitMQ client library as Belfry. It reads the
+//! messages of one queue, looks up the user's sockets, and writes both frames of an event to each socket at once, from
+//! the task that read the message. Any further cost of a server pays for a feature.
 //!
-//! It is no server to serve anybody with:
+//! It is not a usable server:
 //!
-//! * it **takes every token's word**: `sub` is read, no signature or expiry is checked;
-//! * websocket only, one namespace, no event of a client's is heard, no acknowledgements, no fragments;
-//! * nothing is stored, sent again or counted, and when the broker goes away, so does the program.
+//! * it **does not verify tokens**: it reads `sub` and checks neither signature nor expiry;
+//! * it serves only WebSockets and one namespace, ignores events of clients, and has no acknowledgements or fragments;
+//! * it stores, resends and counts nothing, and ends when it loses the broker.
 //!
-//! What it does keep is what would be cheating to leave out: frames stay whole and in order, a slow
-//! device does not hold up others and is cut off when too much waits for it, and so is one that no
-//! longer answers pings.
+//! It keeps the properties without which the comparison would be unfair: frames stay whole and in order, a slow
+//! consumer does not delay others, and is disconnected when its send queue is full, as is a client that misses a
+//! heartbeat.
 //!
-//! Settings are environment variables; the README beside this folder has them.
+//! Settings are environment variables, described in `../README.md`.
 
 mod consumer;
 mod frames;
@@ -37,7 +36,7 @@ use crate::consumer::Consumer;
 use crate::heartbeat::Heartbeat;
 use crate::users::Users;
 
-/// What all connections share.
+/// The state that all connections share.
 #[derive(Debug, Default)]
 struct Hub {
     users: Users,
@@ -55,9 +54,9 @@ async fn main() -> anyhow::Result<()> {
     let (connection, consumer) = Consumer::start(&url, &queue, ack_each()?).await?;
     writeln!(io::stdout(), "listening on {}", listener.local_addr()?)?;
 
-    // Tasks of their own, for the runtime's workers: the thread of `main` is none of them.
-    let beating = Arc::clone(&hub);
-    tokio::spawn(async move { beating.heartbeat.run().await });
+    // Spawned, so that they run on the runtime's workers: the thread of `main` is not one of them.
+    let heartbeats = Arc::clone(&hub);
+    tokio::spawn(async move { heartbeats.heartbeat.run().await });
     let consuming = tokio::spawn(consumer.run(Arc::clone(&hub)));
     let accepting = tokio::spawn(accept(listener, hub));
 
@@ -71,24 +70,24 @@ async fn main() -> anyhow::Result<()> {
 
 async fn accept(listener: TcpListener, hub: Arc<Hub>) -> anyhow::Result<()> {
     loop {
-        let (stream, _) = listener.accept().await.context("no more connections")?;
+        let (stream, _) = listener.accept().await.context("cannot accept connections")?;
         tokio::spawn(session::run(stream, Arc::clone(&hub)));
     }
 }
 
 fn setting(name: &str) -> anyhow::Result<String> {
-    env::var(name).with_context(|| format!("{name} is needed"))
+    env::var(name).with_context(|| format!("the environment variable {name} is required"))
 }
 
 fn ack_each() -> anyhow::Result<bool> {
     match setting("PEER_ACK")?.as_str() {
         "each" => Ok(true),
         "none" => Ok(false),
-        other => anyhow::bail!("PEER_ACK is \"each\" or \"none\", not {other:?}"),
+        other => anyhow::bail!("PEER_ACK must be \"each\" or \"none\", not {other:?}"),
     }
 }
 
-/// As Node does by itself: as many files as one may have, not as few as one has by default.
+/// Raises the soft limit of open files to the hard limit, as Node does.
 fn allow_many_sockets() -> io::Result<()> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)

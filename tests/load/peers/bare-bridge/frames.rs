@@ -1,4 +1,4 @@
-//! Websocket frames (RFC 6455): written unmasked and whole, read masked and whole.
+//! WebSocket frames (RFC 6455), without fragments: writes unmasked frames, reads masked ones.
 
 const FIN: u8 = 0x80;
 const MASKED: u8 = 0x80;
@@ -35,29 +35,29 @@ fn header(out: &mut Vec<u8>, opcode: u8, length: usize) {
     }
 }
 
-/// What a client sent.
+/// A frame of a client.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Frame {
     pub(crate) opcode: u8,
     pub(crate) payload: Vec<u8>,
 }
 
-/// A frame that is not read here: a fragment, one without a mask, one too long.
+/// An unsupported frame: a fragment, an unmasked frame, or one of 64 KiB or more.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Unreadable;
+pub(crate) struct UnsupportedFrame;
 
 impl Frame {
-    /// Takes the first frame off the bytes, once all of it is there.
-    pub(crate) fn take(bytes: &mut Vec<u8>) -> Result<Option<Self>, Unreadable> {
+    /// Removes the first frame from the bytes; `None` if it is incomplete.
+    pub(crate) fn take(bytes: &mut Vec<u8>) -> Result<Option<Self>, UnsupportedFrame> {
         let [first, second, ..] = bytes[..] else { return Ok(None) };
         if first & FIN == 0 || second & MASKED == 0 {
-            return Err(Unreadable);
+            return Err(UnsupportedFrame);
         }
         let (at, length) = match (second & !MASKED, &bytes[2..]) {
             (126, [a, b, ..]) => (4, u16::from_be_bytes([*a, *b]).into()),
             (126, _) => return Ok(None),
-            // 64 KiB or more: clients have not that much to say here.
-            (127, _) => return Err(Unreadable),
+            // 64 KiB or more.
+            (127, _) => return Err(UnsupportedFrame),
             (short, _) => (2, usize::from(short)),
         };
         let (start, end) = (at + 4, at + 4 + length);
