@@ -147,7 +147,7 @@ async fn changed_secret_file_is_applied_and_devices_stay_connected() {
 
     // A file that cannot be used changes nothing, and is logged once, however often it is read.
     fs::write(&file, "").unwrap();
-    let words = "the old ones stay";
+    let words = "keeping the old keys";
     belfry.log_line(words).await;
     sleep(Duration::from_secs(6)).await;
     assert_eq!(belfry.log().matches(words).count(), 1, "{}", belfry.log());
@@ -159,7 +159,7 @@ async fn changed_secret_file_is_applied_and_devices_stay_connected() {
     let back = old.token("ada");
     until_true("the old secret is accepted again", async || is_accepted(&belfry, &back).await)
         .await;
-    let times = |belfry: &Belfry| belfry.log().matches("keys for tokens read again").count();
+    let times = |belfry: &Belfry| belfry.log().matches("token keys reloaded").count();
     let before = times(&belfry);
     belfry.send_sighup();
     until_true("it is read again", async || times(&belfry) > before).await;
@@ -231,7 +231,7 @@ async fn provider_outage_at_the_start_is_waited_out() {
     let waiting = is_unavailable(&belfry, &key.token("ada")).await;
     // A token that no key of the provider can have signed is rejected.
     is_refused_with(&belfry, &Key::hs256(OLD).token("ada"), 401, "token_invalid").await;
-    belfry.log_line("the identity provider's keys cannot be fetched").await;
+    belfry.log_line("JWKS fetch failed; retrying").await;
 
     provider.come_back();
     until_ready(&belfry).await;
@@ -252,7 +252,7 @@ async fn provider_outage_rejects_tokens_only_when_the_keys_are_stale() {
     let device = signed_in(Device::node(belfry.url()).token(&key.token("ada").sign())).await;
 
     provider.go_down();
-    belfry.log_line("the identity provider's keys cannot be fetched").await;
+    belfry.log_line("JWKS fetch failed; retrying").await;
     let late = signed_in(Device::node(belfry.url()).token(&key.token("ada").sign())).await;
     is_notified(&late, &service(&belfry, &key), "Still there").await;
     until_keys_are(&belfry, "down").await;
@@ -282,7 +282,7 @@ async fn provider_with_an_untrusted_certificate_is_not_used() {
     let other = Provider::start_with_tls(&[&key]).await;
     let distrusting = fetching(&other, &[("auth.jwks_ca_file", &file.display())]);
     let belfry = distrusting.start().await;
-    belfry.log_line("the identity provider's keys cannot be fetched").await;
+    belfry.log_line("JWKS fetch failed; retrying").await;
     is_unavailable(&belfry, &key.token("ada")).await;
     assert_eq!(other.fetches(), 0);
 }
