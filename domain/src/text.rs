@@ -1,11 +1,12 @@
 //! Character rules shared by the text types.
 
-/// Whether a character is printed and is not a space, a control character or one of the invisible
-/// characters that make one text look like another (Unicode TR 36, 3.1 and 3.4).
+/// Whether a character is visible: not whitespace, a control character or an invisible format character.
+/// With invisible characters, two different texts can look the same (Unicode TR 36, 3.1 and 3.4).
 pub(crate) fn is_visible(c: char) -> bool {
     !c.is_whitespace() && !c.is_control() && !is_invisible_format(c)
 }
 
+/// Soft hyphen, zero-width characters, direction marks and overrides, annotations and tags.
 fn is_invisible_format(c: char) -> bool {
     matches!(c,
         '\u{00AD}'
@@ -27,7 +28,7 @@ pub(crate) enum NotVisible {
     Invisible,
 }
 
-/// Checks for 1 to `max` visible characters.
+/// Checks that a text has 1 to `max` characters and that all of them are visible.
 pub(crate) fn check_visible(raw: &str, max: usize) -> Result<(), NotVisible> {
     if raw.is_empty() {
         return Err(NotVisible::Empty);
@@ -39,8 +40,8 @@ pub(crate) fn check_visible(raw: &str, max: usize) -> Result<(), NotVisible> {
     if raw.chars().all(is_visible) { Ok(()) } else { Err(NotVisible::Invisible) }
 }
 
-/// Whether a text contains a control character other than line breaks and tabs. Some stores cannot
-/// keep NUL in a text.
+/// Whether a text contains a control character other than line breaks and tabs. One of them is NUL, which
+/// some stores cannot keep in a text.
 pub(crate) fn has_control(raw: &str) -> bool {
     raw.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
 }

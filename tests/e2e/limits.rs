@@ -6,51 +6,51 @@ use serde_json::Value;
 use crate::setup::{Setup, signed_in};
 
 on_both_setups!(
-    excess_device_evicts_the_oldest_for_good,
-    excess_device_is_rejected_if_so_configured,
+    excess_device_evicts_the_oldest_which_does_not_reconnect,
+    excess_device_is_rejected_if_limits_over_is_newest,
     devices_connect_by_both_transports_without_a_connection_limit,
     excess_handshakes_are_rejected_and_devices_retry,
-    excess_messages_are_rejected_and_finally_disconnect_the_device,
+    excess_messages_are_rejected_and_many_disconnect_the_device,
     excess_requests_are_rejected_with_retry_after,
 );
 
-async fn excess_device_evicts_the_oldest_for_good(setup: Setup) {
+async fn excess_device_evicts_the_oldest_which_does_not_reconnect(setup: Setup) {
     let deployment = setup.own_with(|belfry| belfry.setting("limits.sessions_per_user", 2)).await;
     let (ada, bob) = (deployment.user("ada"), deployment.user("bob"));
     let bobs = signed_in(bob.node()).await;
     let first = signed_in(ada.node().option("reconnectionDelay", 50)).await;
     let second = signed_in(ada.python().transports(["polling"])).await;
     let third = signed_in(ada.node().transports(["polling"])).await;
-    is_evicted(&first).await;
+    expect_eviction(&first).await;
     let fourth = signed_in(ada.node()).await;
-    is_evicted(&second).await;
+    expect_eviction(&second).await;
 
     deployment.until_delivered(&ada, [&third, &fourth], "n1").await;
     deployment.until_delivered(&bob, [&bobs], "n2").await;
     for device in [&first, &second] {
-        assert_eq!(device.records().iter().filter(|seen| seen.kind == "connect").count(), 1);
+        assert_eq!(device.records().iter().filter(|record| record.kind == "connect").count(), 1);
         assert!(device.events("notification:new").is_empty(), "{}", device.transcript());
     }
-    // It does not reconnect by itself; an explicit connect works.
+    // An evicted device does not reconnect by itself. An explicit connect works.
     first.reconnect();
     first.of_kind("connect").await;
-    is_evicted(&third).await;
+    expect_eviction(&third).await;
 }
 
-async fn is_evicted(device: &Device) {
+async fn expect_eviction(device: &Device) {
     assert_eq!(device.expect("exception").await["code"], "too_many_sessions");
     device.disconnected().await;
 }
 
-async fn excess_device_is_rejected_if_so_configured(setup: Setup) {
+async fn excess_device_is_rejected_if_limits_over_is_newest(setup: Setup) {
     let configure = |belfry: belfry_tests::process::Builder| {
         belfry.setting("limits.sessions_per_user", 2).setting("limits.over", "newest")
     };
     let deployment = setup.own_with(configure).await;
     let (ada, bob) = (deployment.user("ada"), deployment.user("bob"));
     let [first, second] = ada.two_devices().await;
-    for refused in [ada.node().start(), ada.python().transports(["polling"]).start()] {
-        assert_eq!(refused.refused().await, "too_many_sessions");
+    for rejected in [ada.node().start(), ada.python().transports(["polling"]).start()] {
+        assert_eq!(rejected.refused().await, "too_many_sessions");
     }
     let bobs = signed_in(bob.node()).await;
     deployment.until_delivered(&ada, [&first, &second], "n1").await;
@@ -73,7 +73,8 @@ async fn excess_handshakes_are_rejected_and_devices_retry(setup: Setup) {
     let deployment =
         setup.own_with(|belfry| belfry.setting("limits.handshakes_per_address", 1)).await;
     let ada = deployment.user("ada");
-    // One of them is rejected at its first request, and admitted a little later.
+    // The burst is two handshakes. At least one device is rejected at its first request and admitted when it
+    // retries.
     let start = |transport: &str| ada.node().transports([transport]).start();
     let devices = ["websocket", "polling", "websocket", "polling"].map(start);
     for device in &devices {
@@ -81,15 +82,16 @@ async fn excess_handshakes_are_rejected_and_devices_retry(setup: Setup) {
         device.expect("notification:sync").await;
     }
     deployment.until_delivered(&ada, &devices, "n1").await;
-    let refused =
-        devices.iter().flat_map(Device::records).filter(|seen| seen.kind == "connect_error");
-    let goes_on: Vec<_> = refused.map(|seen| seen.rest["active"] == Value::Bool(true)).collect();
-    assert!(!goes_on.is_empty() && goes_on.iter().all(|goes_on| *goes_on), "{goes_on:?}");
-    counted(&deployment.belfry, "handshakes_per_address").await;
+    let rejections =
+        devices.iter().flat_map(Device::records).filter(|record| record.kind == "connect_error");
+    let retries: Vec<_> =
+        rejections.map(|record| record.rest["active"] == Value::Bool(true)).collect();
+    assert!(!retries.is_empty() && retries.iter().all(|retries| *retries), "{retries:?}");
+    expect_limit_reported(&deployment.belfry, "handshakes_per_address").await;
 }
 
-/// The metrics count that this limit was exceeded.
-async fn counted(belfry: &belfry_tests::process::Belfry, limit: &str) {
+/// Expects that the metrics and the log report that this limit was exceeded.
+async fn expect_limit_reported(belfry: &belfry_tests::process::Belfry, limit: &str) {
     let metrics = belfry.admin_http().get("/metrics").await.text;
     assert!(
         metrics.contains(&format!("belfry_limits_hit_total{{limit=\"{limit}\"}}")),
@@ -98,17 +100,17 @@ async fn counted(belfry: &belfry_tests::process::Belfry, limit: &str) {
     belfry.log_line(&format!("limits.{limit}")).await;
 }
 
-async fn excess_messages_are_rejected_and_finally_disconnect_the_device(setup: Setup) {
+async fn excess_messages_are_rejected_and_many_disconnect_the_device(setup: Setup) {
     let deployment = setup.own_with(|belfry| belfry.setting("limits.messages_per_second", 1)).await;
     let ada = deployment.user("ada");
     let (busy, quiet) = (signed_in(ada.node()).await, signed_in(ada.node()).await);
-    let ask = || busy.call("notification:unread_count", Value::Null);
+    let count_unread = || busy.call("notification:unread_count", Value::Null);
     for _ in 0..2 {
-        assert_eq!(ask().await["status"], "ok");
+        assert_eq!(count_unread().await["status"], "ok");
     }
-    let refused = ask().await;
+    let rejected = count_unread().await;
     assert_eq!(
-        (&refused["status"], &refused["code"]),
+        (&rejected["status"], &rejected["code"]),
         (&"error".into(), &"too_many_messages".into())
     );
     busy.emit("notification:unread_count", Value::Null);
@@ -120,7 +122,7 @@ async fn excess_messages_are_rejected_and_finally_disconnect_the_device(setup: S
     }
     assert_eq!(busy.disconnected().await, "io server disconnect");
     deployment.until_delivered(&ada, [&quiet], "n1").await;
-    counted(&deployment.belfry, "messages_per_second").await;
+    expect_limit_reported(&deployment.belfry, "messages_per_second").await;
 }
 
 async fn excess_requests_are_rejected_with_retry_after(setup: Setup) {
@@ -129,11 +131,11 @@ async fn excess_requests_are_rejected_with_retry_after(setup: Setup) {
     let path = "/v1/notifications/unread-count";
     ada.get(path).await.expect(200);
     ada.get(path).await.expect(200);
-    let refused = ada.get(path).await;
-    assert_eq!(refused.expect(429)["code"], "too_many_requests");
-    assert_eq!(refused.header("retry-after"), Some("1"));
+    let rejected = ada.get(path).await;
+    assert_eq!(rejected.expect(429)["code"], "too_many_requests");
+    assert_eq!(rejected.header("retry-after"), Some("1"));
     bob.get(path).await.expect(200);
     tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
     ada.get(path).await.expect(200);
-    counted(&deployment.belfry, "requests_per_second").await;
+    expect_limit_reported(&deployment.belfry, "requests_per_second").await;
 }

@@ -1,4 +1,5 @@
-//! One client: a minimal Socket.IO connection, because clients and server share the machine.
+//! One client with a minimal Socket.IO connection. Clients and server share the machine, so a client must
+//! use little of it.
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -21,12 +22,13 @@ const SIGN_IN_TIMEOUT: Duration = Duration::from_secs(20);
 #[derive(Debug, Clone)]
 pub(crate) struct Device {
     pub(crate) server: SocketAddr,
-    /// The source address on this machine. An address has only some 28,000 ports for one server.
+    /// The source address on this machine. One address has only about 28,000 ephemeral ports for connections
+    /// to one server.
     pub(crate) from: Ipv4Addr,
     pub(crate) token: Arc<str>,
 }
 
-/// The transport of a client. There are no upgrades.
+/// The transport of a client. A client does not upgrade from polling to WebSocket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Transport {
     WebSocket,
@@ -59,7 +61,7 @@ impl Device {
         let signed_in = signed_in.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
         match &signed_in {
             Ok(_) => recorder.counters.record_connect(),
-            Err(why) => recorder.counters.record_failure(why),
+            Err(error) => recorder.counters.record_failure(error),
         }
         signed_in
     }
@@ -99,7 +101,8 @@ impl Device {
 }
 
 impl Recorder {
-    /// Records a packet and returns it. `read_at` is the time of the tool's clock when it was read.
+    /// Records a packet and returns it. `read_at` is when it was read from the socket, in nanoseconds since
+    /// the tool's start.
     pub(crate) fn record(&self, text: &[u8], read_at: u64) -> Packet {
         let packet = packets::read(text);
         match packet {
@@ -128,9 +131,9 @@ impl Connection {
         }
     }
 
-    /// Listens for `time`. Returns whether the client is still connected.
-    pub(crate) async fn listen_for(&mut self, time: Duration, recorder: &Recorder) -> bool {
-        timeout_at(Instant::now() + time, self.listen(recorder)).await.is_err()
+    /// Listens for `duration`. Returns whether the client is still connected.
+    pub(crate) async fn listen_for(&mut self, duration: Duration, recorder: &Recorder) -> bool {
+        timeout_at(Instant::now() + duration, self.listen(recorder)).await.is_err()
     }
 
     /// Disconnects from the namespace and closes the connection.

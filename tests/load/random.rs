@@ -17,7 +17,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A random number in `0..end`.
+    /// A random number in `0..end`; 0 if `end` is 0.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.next() % end.max(1)
     }
@@ -34,7 +34,7 @@ mod tests {
         for _ in 0..1_000 {
             hits[usize::try_from(random.below(10)).unwrap()] += 1;
         }
-        assert!(hits.iter().all(|hits| *hits > 50), "{hits:?}");
+        assert!(hits.iter().all(|count| *count > 50), "{hits:?}");
         assert_eq!(random.below(0), 0);
     }
 }

@@ -7,36 +7,38 @@ use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOw
 
 use super::frame_sanitizer::{HEADER, METHOD, sanitize};
 
-/// The stream of a broker connection, with all frames sanitized on the way in.
+/// The stream of a broker connection. It sanitizes the frames that the broker sends.
 ///
-/// Frames with methods and properties are passed on when they are complete, as a string may span two
-/// reads. Bodies, most of the traffic, are passed on as they arrive.
+/// Method and content header frames are held back until they are complete, because a string may span two
+/// reads. Body frames, most of the traffic, are passed on as they arrive.
 pub(super) struct SanitizedStream<S> {
     stream: S,
     abort: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// Dropped when the broker's side has ended, at the latest with this stream. Cancels `ended`.
+    /// Cancels the `ended` of [`new`](Self::new) when it is dropped: when the broker closes its side or
+    /// reading from it fails, or else with this stream.
     ended_guard: Option<DropGuard>,
     buffer: Vec<u8>,
-    /// `buffer[begin..ready]` is sanitized and not passed on yet.
+    /// `buffer[begin..ready]` is ready to be passed on.
     begin: usize,
     ready: usize,
-    /// `buffer[ready..end]` is received and not sanitized yet.
+    /// `buffer[ready..end]` is received and not examined yet.
     end: usize,
-    /// How many more bytes of the current frame are passed on as they arrive.
-    body: usize,
+    /// The remaining bytes of a frame that is passed on as it arrives, without being sanitized.
+    pass_through: usize,
 }
 
 impl<S> SanitizedStream<S> {
     const INITIAL_BUFFER: usize = 64 * 1024;
-    /// Type, channel and size.
+    /// The bytes before the payload: type, channel and size.
     const FRAME_HEAD: usize = 7;
-    /// The frame-end byte.
+    /// The byte after the payload: the frame end.
     const FRAME_TAIL: usize = 1;
-    /// A larger frame cannot be a method or properties, whatever frame size was negotiated.
+    /// Frames with a larger payload are passed on without being sanitized, which bounds the buffer.
+    /// RabbitMQ's default limit for a whole frame is 128 KiB.
     const MAX_FRAME: usize = 1 << 20;
 
-    /// Reads fail once `abort` is cancelled and no data is available. `ended` is cancelled when the broker
-    /// closes its side or the stream is dropped.
+    /// After `abort` is cancelled, reads return the data that is available and then fail. `ended` is
+    /// cancelled when the broker closes its side, reading from it fails or the stream is dropped.
     pub(super) fn new(stream: S, abort: CancellationToken, ended: CancellationToken) -> Self {
         Self {
             stream,
@@ -46,44 +48,45 @@ impl<S> SanitizedStream<S> {
             begin: 0,
             ready: 0,
             end: 0,
-            body: 0,
+            pass_through: 0,
         }
     }
 
-    /// Sanitizes the complete frames in the buffer. Returns how many bytes the next frame takes if it
-    /// must be complete and is not, else 0.
-    fn advance(&mut self) -> usize {
+    /// Sanitizes the complete frames in the buffer. Returns how many bytes of the next frame the buffer must
+    /// at least hold to continue, or 0 if one more byte is enough.
+    fn sanitize_buffered(&mut self) -> usize {
         loop {
-            let passed_on = self.body.min(self.end - self.ready);
+            let passed_on = self.pass_through.min(self.end - self.ready);
             self.ready += passed_on;
-            self.body -= passed_on;
+            self.pass_through -= passed_on;
             let rest = &mut self.buffer[self.ready..self.end];
-            if self.body > 0 || rest.is_empty() {
+            if self.pass_through > 0 || rest.is_empty() {
                 return 0;
             }
             let [frame_type, _, _, size @ ..] = rest else { return Self::FRAME_HEAD };
             let Some((size, _)) = size.split_first_chunk() else { return Self::FRAME_HEAD };
             let size = usize::try_from(u32::from_be_bytes(*size)).unwrap_or(usize::MAX);
-            let whole = size.saturating_add(Self::FRAME_HEAD + Self::FRAME_TAIL);
+            let frame_size = size.saturating_add(Self::FRAME_HEAD + Self::FRAME_TAIL);
             let frame_type = *frame_type;
             if !matches!(frame_type, METHOD | HEADER) || size > Self::MAX_FRAME {
-                self.body = whole;
-            } else if rest.len() < whole {
-                return whole;
+                self.pass_through = frame_size;
+            } else if rest.len() < frame_size {
+                return frame_size;
             } else {
                 sanitize(frame_type, &mut rest[Self::FRAME_HEAD..Self::FRAME_HEAD + size]);
-                self.ready += whole;
+                self.ready += frame_size;
             }
         }
     }
 
-    /// Makes room for a frame of `whole` bytes. Called when all ready bytes are passed on.
-    fn make_room(&mut self, whole: usize) {
+    /// Moves the unexamined bytes to the front and grows the buffer to at least `needed` bytes. All ready
+    /// bytes must have been passed on.
+    fn make_room(&mut self, needed: usize) {
         self.buffer.copy_within(self.begin..self.end, 0);
         self.end -= self.begin;
         (self.begin, self.ready) = (0, 0);
-        if self.buffer.len() < whole {
-            self.buffer.resize(whole, 0);
+        if self.buffer.len() < needed {
+            self.buffer.resize(needed, 0);
         }
     }
 }
@@ -96,11 +99,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for SanitizedStream<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         while this.begin == this.ready {
-            let whole = this.advance();
+            let needed = this.sanitize_buffered();
             if this.begin < this.ready {
                 break;
             }
-            this.make_room(whole);
+            this.make_room(needed);
             let room = &mut this.buffer[this.end..];
             let Poll::Ready(read) = Pin::new(&mut this.stream).poll_read(context, room) else {
                 ready!(this.abort.as_mut().poll(context));
@@ -108,9 +111,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for SanitizedStream<S> {
             };
             match read {
                 Ok(read) if read > 0 => this.end += read,
-                end => {
+                end_or_error => {
                     this.ended_guard = None;
-                    return Poll::Ready(end);
+                    return Poll::Ready(end_or_error);
                 }
             }
         }
@@ -153,11 +156,15 @@ mod tests {
 
     use super::*;
 
+    const BODY: u8 = 3;
+    const HEARTBEAT: u8 = 8;
+
     fn frame(frame_type: u8, payload: &[u8]) -> Vec<u8> {
         let size = u32::try_from(payload.len()).unwrap().to_be_bytes();
         [&[frame_type, 0, 1][..], &size, payload, &[0xce]].concat()
     }
 
+    /// A `basic.deliver`.
     fn deliver(routing_key: &[u8]) -> Vec<u8> {
         let length = [u8::try_from(routing_key.len()).unwrap()];
         let method = [0, 60, 0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0];
@@ -168,7 +175,7 @@ mod tests {
         SanitizedStream::new(stream, CancellationToken::new(), CancellationToken::new())
     }
 
-    /// A stream that returns at most that many bytes per read.
+    /// A stream, and the largest number of bytes that one read of it returns.
     struct SlowStream(Cursor<Vec<u8>>, usize);
 
     impl AsyncRead for SlowStream {
@@ -184,10 +191,12 @@ mod tests {
 
     #[tokio::test]
     async fn frames_are_sanitized_however_reads_split_them() {
-        let body = frame(3, &vec![0xff; 100_000]);
+        let body = frame(BODY, &vec![0xff; 100_000]);
         let largest = frame(METHOD, &[&[0, 60, 0, 60, 0][..], &vec![0; 100_000]].concat());
-        let sent = [deliver(b"\xff"), body.clone(), largest.clone(), frame(8, b""), deliver(b"a")];
-        let expected = [deliver(b"?"), body, largest, frame(8, b""), deliver(b"a")].concat();
+        let heartbeat = frame(HEARTBEAT, b"");
+        let sent =
+            [deliver(b"\xff"), body.clone(), largest.clone(), heartbeat.clone(), deliver(b"a")];
+        let expected = [deliver(b"?"), body, largest, heartbeat, deliver(b"a")].concat();
         for size in [1, 6, 7, 8, 100, 65_536, 1_000_000] {
             let mut stream = sanitized(SlowStream(Cursor::new(sent.concat()), size));
             let mut read = vec![];

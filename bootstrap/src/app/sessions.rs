@@ -17,7 +17,7 @@ use crate::store::Store;
 /// How many lagging sessions catch up at the same time. Each of them reads from the store.
 const CATCH_UP_WORKERS: usize = 4;
 
-/// The sessions, and tasks for expiry, revocation and catch-up.
+/// Builds the sessions and the tasks for their expiry, token revocation and catch-up.
 pub(super) fn build(
     context: &AppContext,
     sign_in: SignIn,
@@ -33,11 +33,11 @@ pub(super) fn build(
 
 fn tasks(context: &AppContext, store: &Store, sessions: &Arc<SocketIoSessions>) -> Vec<Task> {
     let shared = || (sessions.clone(), context.stop.clone());
-    let known = context.readiness.register("revocations");
+    let revocations_check = context.readiness.register("revocations");
     let (expiring, stop) = shared();
     let expiry = Task::new("session expiry", async move { expiring.run_expiry(stop).await });
     let revocation =
-        Task::new("token revocation", poll_revocations(shared(), store.clone(), known));
+        Task::new("token revocation", poll_revocations(shared(), store.clone(), revocations_check));
     let catch_up = (0..CATCH_UP_WORKERS).map(|_| {
         let (lagging, stop) = shared();
         Task::new("catch-up", async move { lagging.catch_up_lagging(stop).await })
@@ -45,23 +45,23 @@ fn tasks(context: &AppContext, store: &Store, sessions: &Arc<SocketIoSessions>) 
     [expiry, revocation].into_iter().chain(catch_up).collect()
 }
 
-/// `known` is up once the revoked tokens have been read for the first time.
+/// Polls the revocations once the store is usable. After the first successful read it sets `check` to up.
 async fn poll_revocations(
     (sessions, stop): (Arc<SocketIoSessions>, CancellationToken),
     store: Store,
-    known: ReadinessCheck,
+    check: ReadinessCheck,
 ) {
     let poll = sessions.poll_revocations(store.revocations.clone(), stop.clone());
     let poll = store.run_when_usable(&stop, poll);
     let report = async {
         if stop.run_until_cancelled(sessions.revocations_loaded()).await.is_some() {
-            known.up();
+            check.up();
         }
     };
     tokio::join!(poll, report);
 }
 
-/// A task that makes all sessions of this node catch up whenever its node queue may have lost events.
+/// Builds a task that makes all sessions of this node catch up when the node queue may have lost events.
 pub(super) fn catch_up_after_gaps(
     context: &AppContext,
     sessions: &Arc<SocketIoSessions>,

@@ -32,13 +32,13 @@ pub struct Ingest {
     pub only_node: bool,
 }
 
-/// What happens to messages of other services.
+/// What Belfry does with a message of the ingest queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum IngestMode {
-    /// Changes the inboxes in the store.
+    /// Belfry executes its command on the store.
     Store,
-    /// Forwards events to the devices without storing them.
+    /// Belfry forwards its event to the devices without storing it.
     Forward,
 }
 
@@ -75,11 +75,11 @@ impl Amqp {
         Ok(())
     }
 
-    /// How to connect, and the names of queues and exchanges; `None` without `amqp.url`.
+    /// Returns the settings of the connection and the topology, or `None` if `amqp.url` is not set.
     pub fn broker(&self, node: &str) -> anyhow::Result<Option<(AmqpSettings, Topology)>> {
         let Some(url) = &self.url else { return Ok(None) };
         let url = AmqpUrl::parse(url.reveal()).context("setting amqp.url")?;
-        let names = TopologySettings {
+        let settings = TopologySettings {
             ingest_queue: self.ingest.queue.clone(),
             ingest_exchange: Some(self.ingest.queue.clone()),
             events_exchange: self.events.exchange.clone(),
@@ -88,7 +88,7 @@ impl Amqp {
             node_queue_max_length: self.node.max_length,
             ..TopologySettings::new(node)
         };
-        let topology = Topology::new(&names).context("settings amqp.* and node.name")?;
+        let topology = Topology::new(&settings).context("settings amqp.* and node.name")?;
         Ok(Some((AmqpSettings::new(url), topology)))
     }
 }

@@ -23,6 +23,7 @@ impl Database {
                 "database.url must begin with sqlite:, postgres:// or postgresql://",
             ));
         }
+        // PostgreSQL needs one connection for the ingest queue and one for everything else.
         if self.max_connections < 2 {
             return Err(BadSettings::new("database.max_connections must be at least 2"));
         }

@@ -33,7 +33,7 @@ pub(super) fn decode_command(
     }
 }
 
-/// Data that may wrap the notification, with the recipient beside it.
+/// Data of either form: the notification itself, or an object with `notification` and `userId`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WrapperForm<'a> {
@@ -43,7 +43,7 @@ struct WrapperForm<'a> {
     user_id: Option<&'a RawValue>,
 }
 
-/// The notification inside the data, or else the data itself.
+/// The field `notification` of the data if it is an object, or else the data itself.
 fn notification_in(data: &RawValue) -> Result<&RawValue, InvalidMessage> {
     let wrapper: WrapperForm<'_> = borrowed(data)?;
     Ok(wrapper.notification.filter(|inner| is_object(inner)).unwrap_or(data))
@@ -55,12 +55,12 @@ fn create(
     now: Timestamp,
 ) -> Result<Command, InvalidMessage> {
     let mut draft: DraftForm = form(notification_in(envelope.data)?)?;
-    // As in forward mode, `data.userId` takes precedence over the notification's own.
+    // As in forward mode, `data.userId` takes precedence over `data.notification.userId`.
     if let Some(recipient) = recipient(envelope.data)? {
         draft.user_id = Some(recipient);
     }
-    // A redelivered message must not create a second notification. Without an id or key from the sender,
-    // the message's own id is the key.
+    // A redelivered message must not create a second notification. If the data has neither an id nor a
+    // dedupe key, the `message_id` is the key.
     if draft.id.is_none() && draft.dedupe_key.is_none() {
         let id = envelope.message_id.as_ref();
         draft.dedupe_key = id.map(|id| TextOrNumber::Text(id.to_string()));
@@ -68,7 +68,7 @@ fn create(
     Ok(Command::Create(Box::new(draft.read(None, new_id, now)?)))
 }
 
-/// The recipient beside the notification, if there is one.
+/// The field `userId` of an object, if there is one.
 pub(super) fn recipient(data: &RawValue) -> Result<Option<TextOrNumber>, InvalidMessage> {
     let wrapper: WrapperForm<'_> = borrowed(data)?;
     let parse = |raw: &RawValue| {
@@ -113,18 +113,20 @@ struct RevocationForm {
     issued_before: Option<Rfc3339>,
 }
 
-/// The user whose tokens are revoked, and the instant before which they were issued; `None` means now.
+/// The user whose tokens are revoked, and the instant before which the revoked tokens were issued: `None`
+/// means now.
 pub(super) fn revocation(data: &RawValue) -> Result<(UserId, Option<Timestamp>), InvalidMessage> {
     let RevocationForm { user_id, issued_before } = form(data)?;
     Ok((user(user_id)?, issued_before.map(|Rfc3339(instant)| instant)))
 }
 
-/// The user id of a field `userId`.
+/// Parses the value of a field `userId`.
 pub(super) fn user(raw: Option<TextOrNumber>) -> Result<UserId, InvalidMessage> {
     let raw = raw.ok_or_else(|| InvalidMessage::field("userId", "is missing"))?;
     UserId::parse(&raw.to_string()).map_err(|error| InvalidMessage::field("userId", error))
 }
 
+/// Whether a JSON value is an object. A `RawValue` has no leading whitespace.
 pub(super) fn is_object(json: &RawValue) -> bool {
     json.get().starts_with('{')
 }
@@ -138,6 +140,7 @@ fn form<T: DeserializeOwned>(data: &RawValue) -> Result<T, InvalidMessage> {
     })
 }
 
+/// Parses a form that borrows from `data`. The error of a failure does not name the field.
 pub(super) fn borrowed<'a, T: Deserialize<'a>>(data: &'a RawValue) -> Result<T, InvalidMessage> {
     must_be_object(data)?;
     serde_json::from_str(data.get()).map_err(|error| InvalidMessage::field("data", error))

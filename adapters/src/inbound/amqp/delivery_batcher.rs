@@ -11,10 +11,10 @@ use crate::amqp::ConnectionError;
 /// Collects a consumer's deliveries into batches. The consumer's prefetch bounds how many can wait here.
 pub(super) struct DeliveryBatcher {
     consumer: Consumer,
-    /// Received and not returned yet, also by a call that was cancelled.
+    /// Deliveries that are received and not returned yet. They outlive a call that is cancelled.
     received: VecDeque<Delivery>,
-    /// The broker has cancelled the consumer. lapin's stream reports that once; polling it again would wait
-    /// forever.
+    /// The broker has cancelled the consumer. The end of lapin's stream is returned once; a second poll would
+    /// wait forever.
     ended: bool,
 }
 
@@ -23,7 +23,7 @@ impl DeliveryBatcher {
         Self { consumer, received: VecDeque::new(), ended: false }
     }
 
-    /// Whether the broker has cancelled the consumer: the queue was deleted, or moved within the broker.
+    /// Whether the broker has cancelled the consumer: the queue was deleted or moved to another broker node.
     pub(super) fn has_ended(&self) -> bool {
         self.ended
     }
@@ -34,25 +34,25 @@ impl DeliveryBatcher {
         self.ended = false;
     }
 
-    /// Waits for a delivery, then at most `linger` for others, and returns up to `max`. Returns none if
-    /// the consumer has ended. Cancelling the call loses no delivery.
+    /// Waits for a delivery, then at most `linger` for others, and returns up to `max`. Once the consumer has
+    /// ended, it returns what is left, then an empty batch. Cancelling the call loses no delivery.
     pub(super) async fn next_batch(
         &mut self,
         max: usize,
         linger: Duration,
     ) -> Result<Vec<Delivery>, ConnectionError> {
         if self.received.is_empty() {
-            self.next().await?;
+            self.receive_next().await?;
         }
         let deadline = Instant::now() + linger;
         while self.received.len() < max && !self.ended {
-            let next = if linger.is_zero() {
-                self.next().now_or_never()
+            let received = if linger.is_zero() {
+                self.receive_next().now_or_never()
             } else {
-                timeout_at(deadline, self.next()).await.ok()
+                timeout_at(deadline, self.receive_next()).await.ok()
             };
-            match next {
-                Some(next) => next?,
+            match received {
+                Some(result) => result?,
                 None => break,
             }
         }
@@ -61,10 +61,10 @@ impl DeliveryBatcher {
 
     /// Returns up to `max` deliveries that are available without waiting.
     pub(super) fn available(&mut self, max: usize) -> Result<Vec<Delivery>, ConnectionError> {
-        // Reads all of them, even if `max` is small: the consumer's end is behind them, and the caller
-        // must notice it while it cannot process messages.
-        while let Some(next) = self.next().now_or_never() {
-            next?;
+        // Receives all available deliveries even if `max` is small. The end of the consumer comes after them,
+        // and the caller must notice it even while it takes no further messages.
+        while let Some(result) = self.receive_next().now_or_never() {
+            result?;
             if self.ended {
                 break;
             }
@@ -72,8 +72,8 @@ impl DeliveryBatcher {
         Ok(self.take(max))
     }
 
-    /// Waits for one delivery, or for the end.
-    async fn next(&mut self) -> Result<(), ConnectionError> {
+    /// Waits for one delivery and keeps it, or for the end of the consumer.
+    async fn receive_next(&mut self) -> Result<(), ConnectionError> {
         if self.ended {
             return Ok(());
         }

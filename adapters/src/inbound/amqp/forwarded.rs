@@ -11,6 +11,7 @@ use super::command::{borrowed, is_object, recipient, user};
 use super::message::{Envelope, InvalidMessage, Pattern};
 use crate::wire::TextOrNumber;
 
+/// The data of an ingest message. `notification` may be absent: then the data is the notification itself.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ForwardForm<'a> {
@@ -23,13 +24,13 @@ struct ForwardForm<'a> {
     count: Option<&'a RawValue>,
 }
 
-/// Decodes the event of a message in forward mode. Its JSON stays unchanged.
+/// Decodes the event of an ingest message in forward mode. The service's JSON stays unchanged.
 pub(super) fn forwarded_event(envelope: &Envelope<'_>) -> Result<ForwardedEvent, InvalidMessage> {
     let data = envelope.data;
     let ForwardForm { user_id, notification, unread_count, count } = borrowed(data)?;
-    let inner = notification.filter(|inner| is_object(inner)).unwrap_or(data);
+    let notification = notification.filter(|json| is_object(json)).unwrap_or(data);
     let user_id = match user_id {
-        None => recipient(inner)?,
+        None => recipient(notification)?,
         some => some,
     };
     let unread_count = match envelope.pattern {
@@ -39,7 +40,7 @@ pub(super) fn forwarded_event(envelope: &Envelope<'_>) -> Result<ForwardedEvent,
         _ => unread_count,
     };
     let push = match envelope.pattern {
-        Pattern::Create => Some(ForwardedPush::New(shared(inner))),
+        Pattern::Create => Some(ForwardedPush::New(shared(notification))),
         Pattern::MarkRead | Pattern::MarkAllRead => Some(ForwardedPush::MarkedRead(shared(data))),
         Pattern::UnreadCount => None,
         Pattern::RevokeTokens => {
@@ -49,7 +50,7 @@ pub(super) fn forwarded_event(envelope: &Envelope<'_>) -> Result<ForwardedEvent,
     Ok(ForwardedEvent {
         user: user(user_id)?,
         push,
-        unread_count: unread_count.map(number).transpose()?,
+        unread_count: unread_count.map(checked_count).transpose()?,
     })
 }
 
@@ -57,7 +58,8 @@ fn raw(json: Option<&Arc<str>>) -> Result<Option<&RawValue>, serde_json::Error> 
     json.map(|json| serde_json::from_str(json)).transpose()
 }
 
-fn number(raw: &RawValue) -> Result<Arc<str>, InvalidMessage> {
+/// Copies an unread count after checking that it is a whole number.
+fn checked_count(raw: &RawValue) -> Result<Arc<str>, InvalidMessage> {
     match serde_json::from_str::<u64>(raw.get()) {
         Ok(_) => Ok(shared(raw)),
         Err(_) => Err(InvalidMessage::field("unreadCount", "must be a whole number")),
@@ -68,7 +70,7 @@ fn shared(raw: &RawValue) -> Arc<str> {
     raw.get().into()
 }
 
-/// A forwarded event for the node queues: `{"pattern":"belfry.passed","data":{…}}`.
+/// A forwarded event in the node queues: `{"pattern":"belfry.passed","data":{…}}`.
 #[derive(Debug, Serialize, Deserialize)]
 struct ForwardedEventForm<'a> {
     #[serde(borrow)]
@@ -90,11 +92,12 @@ struct ForwardedDataForm<'a> {
     unread_count: Option<&'a RawValue>,
 }
 
-/// The body is not a forwarded event.
+/// Why a body is not a forwarded event.
 pub(super) type InvalidForwardedEvent = Box<dyn std::error::Error + Send + Sync>;
 
-/// Encodes a forwarded event for the node queues. Its JSON stays unchanged.
+/// Encodes a forwarded event for the node queues. The service's JSON stays unchanged.
 pub(super) fn encode_forwarded(event: &ForwardedEvent) -> Result<Vec<u8>, serde_json::Error> {
+    // An unread count is the same event whether it is a push of its own or accompanies one.
     let (new, marked_read, count) = match &event.push {
         Some(ForwardedPush::New(json)) => (Some(json), None, None),
         Some(ForwardedPush::MarkedRead(json)) => (None, Some(json), None),
@@ -160,21 +163,23 @@ mod tests {
 
     #[test]
     fn notification_is_copied_once_whatever_its_size() {
-        let read = |fields: u32| {
+        let measure = |fields: u32| {
             let fields: Vec<_> =
                 (0..fields).map(|n| format!(r#""f{n}":{{"a":["{n}"]}}"#)).collect();
             let inner = fields.join(",");
             let data = format!(r#"{{"userId":"ada","notification":{{{inner}}},"unreadCount":7}}"#);
-            let read = allocation_counter::measure(|| {
+            let allocations = allocation_counter::measure(|| {
                 decode(Pattern::Create, &data).unwrap();
             });
-            (read.count_total, read.bytes_total, data.len() as u64)
+            (allocations.count_total, allocations.bytes_total, data.len() as u64)
         };
-        let (few, many) = (read(1), read(1_000));
-        assert!(few.0 > 0);
-        assert_eq!(few.0, many.0);
-        // The allocation includes a reference count and is aligned.
-        assert!(many.1 - few.1 < many.2 - few.2 + 8, "{few:?} {many:?}");
+        let (small_count, small_bytes, small_len) = measure(1);
+        let (large_count, large_bytes, large_len) = measure(1_000);
+        assert!(small_count > 0);
+        assert_eq!(small_count, large_count);
+        // The size of the copy is rounded up to a multiple of 8 bytes.
+        let (more_bytes, longer) = (large_bytes - small_bytes, large_len - small_len);
+        assert!(more_bytes < longer + 8, "{more_bytes} bytes for {longer} more in the message");
     }
 
     #[test]
@@ -202,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_recipient_or_invalid_count_is_rejected() {
+    fn missing_or_invalid_recipient_or_count_is_rejected() {
         for (pattern, data) in [
             (Pattern::Create, r#"{"notification":{"title":"Hi"}}"#),
             (Pattern::Create, r#"{"userId":"a b"}"#),
@@ -216,12 +221,13 @@ mod tests {
         ] {
             assert!(decode(pattern, data).is_err(), "{data}");
         }
-        let absent = decode(Pattern::Create, r#"{"userId":"ada","unreadCount":null}"#).unwrap();
-        assert_eq!(absent.unread_count, None);
+        // A null is an absent count.
+        let event = decode(Pattern::Create, r#"{"userId":"ada","unreadCount":null}"#).unwrap();
+        assert_eq!(event.unread_count, None);
     }
 
     #[test]
-    fn forwarded_event_survives_encoding() {
+    fn forwarded_event_is_the_same_after_encoding_and_decoding() {
         let json: Arc<str> = r#"{"id":1.50,  "a":"\u00e4"}"#.into();
         for push in
             [None, Some(ForwardedPush::New(json.clone())), Some(ForwardedPush::MarkedRead(json))]

@@ -19,10 +19,12 @@ pub struct DeadLetter {
 
 impl DeadLetter {
     pub(super) fn new(delivery: Delivery, position: u32, ingest_queue: &str) -> Self {
-        // A message that was published directly to the dead queue has no original exchange and routing key.
-        let by_belfry = text_of_properties(&delivery.properties, headers::ROUTING_KEY).is_some();
+        // Without Belfry's headers, the message was published directly to the dead queue. Its exchange and
+        // routing key are then those of the dead queue and contain no pattern.
+        let dead_lettered_by_belfry =
+            text_of_properties(&delivery.properties, headers::ROUTING_KEY).is_some();
         let mut incoming = Incoming::from(&delivery);
-        if !by_belfry {
+        if !dead_lettered_by_belfry {
             (incoming.exchange, incoming.routing_key) = ("", "");
         }
         let pattern = claimed_pattern(&incoming, ingest_queue);
@@ -82,22 +84,22 @@ impl DeadLetter {
 
     /// Name and value of each AMQP property that is set, without the headers.
     pub fn properties(&self) -> Vec<(&'static str, String)> {
-        let it = &self.properties;
+        let properties = &self.properties;
         let text = |value: &Option<ShortString>| value.as_ref().map(ToString::to_string);
         let all = [
-            ("content_type", text(it.content_type())),
-            ("content_encoding", text(it.content_encoding())),
-            ("delivery_mode", it.delivery_mode().map(|mode| mode.to_string())),
-            ("priority", it.priority().map(|priority| priority.to_string())),
-            ("correlation_id", text(it.correlation_id())),
-            ("reply_to", text(it.reply_to())),
-            ("expiration", text(it.expiration())),
-            ("message_id", text(it.message_id())),
-            ("timestamp", it.timestamp().map(|at| at.to_string())),
-            ("type", text(it.kind())),
-            ("user_id", text(it.user_id())),
-            ("app_id", text(it.app_id())),
-            ("cluster_id", text(it.cluster_id())),
+            ("content_type", text(properties.content_type())),
+            ("content_encoding", text(properties.content_encoding())),
+            ("delivery_mode", properties.delivery_mode().map(|mode| mode.to_string())),
+            ("priority", properties.priority().map(|priority| priority.to_string())),
+            ("correlation_id", text(properties.correlation_id())),
+            ("reply_to", text(properties.reply_to())),
+            ("expiration", text(properties.expiration())),
+            ("message_id", text(properties.message_id())),
+            ("timestamp", properties.timestamp().map(|at| at.to_string())),
+            ("type", text(properties.kind())),
+            ("user_id", text(properties.user_id())),
+            ("app_id", text(properties.app_id())),
+            ("cluster_id", text(properties.cluster_id())),
         ];
         all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
     }
@@ -109,21 +111,25 @@ impl DeadLetter {
         table.map(|(name, value)| (name.to_string(), display(value))).collect()
     }
 
-    /// The original properties, to publish it again as that user.
+    /// The properties to publish the message with again, directly to the ingest queue: the original ones
+    /// without the failure headers. `user` is the publisher's own. An original `user_id` other than that is
+    /// left out, because the broker would reject the message.
     pub(super) fn original_properties(&self, user: &str) -> BasicProperties {
         let mut headers = BTreeMap::new();
         if let Some(table) = self.properties.headers() {
             headers.clone_from(table.inner());
         }
+        // These two headers are kept, because the original routing key may be the message's pattern.
         let used_exchange = self.text(headers::EXCHANGE).is_some_and(|it| !it.is_empty());
         headers.retain(|name, _| match name.as_str() {
             headers::EXCHANGE | headers::ROUTING_KEY => used_exchange,
+            // The broker would route the message to these routing keys, too.
             "CC" => false,
             name => !name.starts_with(headers::PREFIX),
         });
         let properties = with_headers(&self.properties, FieldTable::from(headers));
         match self.text(headers::USER_ID) {
-            Some(own) if own == user => properties.with_user_id(own.into()),
+            Some(original) if original == user => properties.with_user_id(original.into()),
             _ => properties,
         }
     }
@@ -137,6 +143,7 @@ fn text_of_properties<'a>(properties: &'a BasicProperties, header: &str) -> Opti
     text_of(properties.headers().as_ref()?, header)
 }
 
+/// A header's value as text for an operator. Byte arrays are shown by their length.
 fn display(value: &AMQPValue) -> String {
     let list = |all: Vec<String>| all.join(", ");
     match value {
@@ -216,7 +223,7 @@ mod tests {
             (sent.expiration(), sent.user_id(), sent.delivery_mode()),
             (&None, &None, &Some(2))
         );
-        // The broker accepts only the publisher's own user id.
+        // The broker accepts a user id only if it is the publisher's own.
         assert_eq!(
             dead_letter.original_properties("shop").user_id().as_ref().unwrap().as_str(),
             "shop"
@@ -239,18 +246,18 @@ mod tests {
 
     #[test]
     fn pattern_is_found_in_body_or_properties() {
-        let direct = [("x-belfry-exchange", text("")), ("x-belfry-routing-key", text(QUEUE))];
+        let to_queue = [("x-belfry-exchange", text("")), ("x-belfry-routing-key", text(QUEUE))];
         let pattern = |properties: &BasicProperties, headers: &[_], body: &str| {
             dead_letter(properties.clone(), headers, body).pattern().map(str::to_owned)
         };
         let plain = BasicProperties::default();
         let typed = BasicProperties::default().with_type("a.b".into());
-        let nest = r#"{"pattern":"order.placed","data":{}}"#;
-        assert_eq!(pattern(&plain, &direct, nest).as_deref(), Some("order.placed"));
-        assert_eq!(pattern(&plain, &direct, "{}"), None);
-        assert_eq!(pattern(&typed, &direct, "not JSON").as_deref(), Some("a.b"));
+        let nestjs = r#"{"pattern":"order.placed","data":{}}"#;
+        assert_eq!(pattern(&plain, &to_queue, nestjs).as_deref(), Some("order.placed"));
+        assert_eq!(pattern(&plain, &to_queue, "{}"), None);
+        assert_eq!(pattern(&typed, &to_queue, "not JSON").as_deref(), Some("a.b"));
         assert_eq!(pattern(&plain, &[], "{}"), None, "published directly to the dead queue");
         let event = r#"{"specversion":"1.0","type":"org.x","source":"/","id":"1","data":1}"#;
-        assert_eq!(pattern(&plain, &direct, event).as_deref(), Some("org.x"));
+        assert_eq!(pattern(&plain, &to_queue, event).as_deref(), Some("org.x"));
     }
 }

@@ -11,7 +11,7 @@ use super::*;
 const QUEUE: &str = "belfry.ingest";
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-/// A message. It is sent directly to the queue unless [`TestMessage::via`] changes that.
+/// A message that is published directly to the queue, or through an exchange with [`TestMessage::via`].
 #[derive(Clone)]
 struct TestMessage {
     body: Vec<u8>,
@@ -62,7 +62,7 @@ impl TestMessage {
     }
 
     fn command(&self) -> Result<Command, InvalidMessage> {
-        self.open(|envelope| decode_command(&envelope, || id("made"), at(1_000)))
+        self.open(|envelope| decode_command(&envelope, || id("generated"), at(1_000)))
     }
 
     #[track_caller]
@@ -93,7 +93,7 @@ fn nestjs_messages_are_decoded_from_the_body_alone() {
             r#" {{ "data" : {data} , "id":"4f", "metadata":[1], "pattern":"notification.create" }} "#
         ),
     ] {
-        // Routing key and type are ignored, as NestJS ignores them.
+        // The routing key and the type are ignored, as in NestJS.
         for message in [sent(&body), sent(&body).via("shop", "audit.login")] {
             let draft = message.with(|p| p.with_type("audit.login".into())).draft();
             assert_eq!((draft.user, draft.id), (user("ada"), id("n1")), "{body}");
@@ -127,7 +127,7 @@ fn field_named_pattern_in_bare_data_is_ignored() {
 }
 
 #[test]
-fn queue_named_like_a_pattern_does_not_set_the_pattern() {
+fn queue_name_is_not_mistaken_for_a_pattern() {
     let body = br#"{"userId":"ada","title":"Hi"}"#;
     let to_queue = |exchange| {
         let message = Incoming {
@@ -175,14 +175,14 @@ fn cloud_events_are_decoded_in_both_modes() {
     ] {
         let draft = message.draft();
         assert_eq!(draft.user, user("ada"));
-        assert_eq!(draft.dedupe_key, Some(id("/shop|e1")), "its id together with its source");
+        assert_eq!(draft.dedupe_key, Some(id("/shop|e1")), "source and id together are unique");
         let trace = message.open(|envelope| Ok(envelope.trace)).unwrap();
         assert_eq!(trace, TraceParent::parse(TRACE).ok());
     }
 }
 
 #[test]
-fn cloud_event_of_unknown_type_is_rejected() {
+fn cloud_event_with_unknown_type_or_without_object_data_is_rejected() {
     for kind in ["order.placed", "notification.exploded", "xnotification.create", ""] {
         let error = cloud_event(|event| event["type"] = kind.into()).error();
         assert_eq!(error, InvalidMessage::UnknownPattern(kind.to_owned()));
@@ -191,12 +191,12 @@ fn cloud_event_of_unknown_type_is_rejected() {
         event.as_object_mut().unwrap().remove("data");
     };
     assert_eq!(cloud_event(without_data).error(), InvalidMessage::NoData);
-    let text = cloud_event(|event| event["data"] = "eyJ1c2VySWQiOiJhZGEifQ==".into()).error();
-    assert_eq!(text.to_string(), "data: must be an object");
+    let base64 = cloud_event(|event| event["data"] = "eyJ1c2VySWQiOiJhZGEifQ==".into()).error();
+    assert_eq!(base64.to_string(), "data: must be an object");
 }
 
 #[test]
-fn notification_may_be_flat_or_wrapped_with_the_recipient_in_either_place() {
+fn flat_and_wrapped_notifications_are_decoded() {
     for data in [
         json!({ "userId": "ada", "id": "n1", "title": "Hi" }),
         json!({ "notification": { "userId": "ada", "id": "n1", "title": "Hi" } }),
@@ -213,31 +213,31 @@ fn notification_may_be_flat_or_wrapped_with_the_recipient_in_either_place() {
 }
 
 #[test]
-fn message_id_is_the_dedupe_key_of_data_without_id_and_key() {
+fn message_id_becomes_the_dedupe_key_if_the_data_has_neither_id_nor_key() {
     let keys = |data: serde_json::Value| {
         let with_id = |p: BasicProperties| p.with_message_id("m1".into());
         let draft = nest("notification.create", data).with(with_id).draft();
         (draft.id.to_string(), draft.dedupe_key.map(|key| key.to_string()))
     };
     let key = |text: &str| Some(text.to_owned());
-    assert_eq!(keys(json!({ "userId": "ada", "title": "Hi" })), ("made".into(), key("m1")));
+    assert_eq!(keys(json!({ "userId": "ada", "title": "Hi" })), ("generated".into(), key("m1")));
     let with_id = json!({ "userId": "ada", "title": "Hi", "id": "n1" });
     assert_eq!(keys(with_id), ("n1".into(), None));
     let with_key = json!({ "userId": "ada", "title": "Hi", "dedupeKey": 5 });
-    assert_eq!(keys(with_key), ("made".into(), key("5")));
+    assert_eq!(keys(with_key), ("generated".into(), key("5")));
 }
 
 #[test]
 fn without_message_id_there_is_no_dedupe_key() {
     let draft = nest("notification.create", json!({ "userId": "ada", "title": "Hi" })).draft();
-    assert_eq!((draft.id, draft.dedupe_key), (id("made"), None));
+    assert_eq!((draft.id, draft.dedupe_key), (id("generated"), None));
     let empty = |p: BasicProperties| p.with_message_id("".into());
     let data = json!({ "userId": "ada", "title": "Hi" });
     assert_eq!(nest("notification.create", data).with(empty).draft().dedupe_key, None);
 }
 
 #[test]
-fn same_message_id_of_two_services_gives_two_keys() {
+fn same_message_id_from_two_services_gives_two_dedupe_keys() {
     let key = |app: &str, message_id: &str| {
         let data = json!({ "userId": "ada", "title": "Hi" });
         let (app, message_id) = (app.into(), message_id.into());
@@ -249,7 +249,7 @@ fn same_message_id_of_two_services_gives_two_keys() {
     };
     assert_ne!(key("shop", "1"), key("mail", "1"));
     assert_eq!(key("shop", "1"), key("shop", "1"));
-    // An id that is not a valid key is hashed.
+    // An app id and message id that together are not a valid key are hashed.
     let long = "x".repeat(200);
     assert_ne!(key(&long, "1"), key(&long, "2"));
     assert_eq!(key("a shop", "no 1"), key("a shop", "no 1"));
@@ -257,20 +257,20 @@ fn same_message_id_of_two_services_gives_two_keys() {
 }
 
 #[test]
-fn mark_read_accepts_one_id_many_or_all() {
-    let these = |ids: &[&str]| Command::MarkRead {
+fn mark_read_accepts_one_id_several_ids_or_all() {
+    let selected = |ids: &[&str]| Command::MarkRead {
         user: user("ada"),
         ids: ids.iter().map(|one| id(one)).collect(),
     };
     let all = || Command::MarkAllRead { user: user("ada") };
     for pattern in ["notification.mark_read", "notification.marked_read"] {
         for (data, expected) in [
-            (json!({ "userId": "ada", "id": "n1" }), these(&["n1"])),
-            (json!({ "userId": "ada", "notificationId": 7 }), these(&["7"])),
-            (json!({ "userId": "ada", "ids": ["n1", 2] }), these(&["n1", "2"])),
-            (json!({ "userId": "ada", "notificationIds": ["n1"] }), these(&["n1"])),
+            (json!({ "userId": "ada", "id": "n1" }), selected(&["n1"])),
+            (json!({ "userId": "ada", "notificationId": 7 }), selected(&["7"])),
+            (json!({ "userId": "ada", "ids": ["n1", 2] }), selected(&["n1", "2"])),
+            (json!({ "userId": "ada", "notificationIds": ["n1"] }), selected(&["n1"])),
             (json!({ "userId": "ada", "id": null, "all": true }), all()),
-            (json!({ "userId": "ada", "all": false, "id": "n1" }), these(&["n1"])),
+            (json!({ "userId": "ada", "all": false, "id": "n1" }), selected(&["n1"])),
         ] {
             assert_eq!(nest(pattern, &data).command(), Ok(expected), "{data}");
         }
@@ -375,7 +375,7 @@ fn long_unknown_pattern_is_truncated() {
 }
 
 #[test]
-fn trace_is_parsed_from_the_header_and_invalid_values_ignored() {
+fn trace_is_parsed_from_the_header_and_an_invalid_one_is_ignored() {
     let trace = |message: TestMessage| message.open(|envelope| Ok(envelope.trace)).unwrap();
     let message = || nest("notification.create", json!({}));
     assert_eq!(trace(message()), None);
@@ -384,7 +384,7 @@ fn trace_is_parsed_from_the_header_and_invalid_values_ignored() {
     assert_eq!(trace(message().headers(&[("traceparent", "invalid")])), None);
     let other = "00-11111111111111111111111111111111-2222222222222222-00";
     let both = cloud_event(|_| {}).headers(&[("traceparent", other)]);
-    assert_eq!(trace(both), TraceParent::parse(other).ok(), "the header is of the latest hop");
+    assert_eq!(trace(both), TraceParent::parse(other).ok(), "the header comes from the latest hop");
 }
 
 #[test]

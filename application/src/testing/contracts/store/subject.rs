@@ -11,7 +11,7 @@ use crate::ports::{
 };
 use crate::testing::samples::{a_draft, at, id, user};
 
-/// The store under test, through each of its ports. Must be empty.
+/// The store under test, as each of its four ports. A contract test needs an empty one.
 #[derive(Clone)]
 pub struct Store {
     pub(super) inboxes: Arc<dyn InboxRepository>,
@@ -39,16 +39,19 @@ impl Store {
         self.inboxes.create(drafts).await.expect("create")
     }
 
+    /// Creates the notifications `n1`, `n2` … without optional fields.
     pub(super) async fn create_plain(&self, name: &str, count: usize) {
         let drafts = (1..=count).map(|n| a_draft(name, &format!("n{n}"))).collect();
         self.create(drafts).await;
     }
 
+    /// The revision and the unread count.
     pub(super) async fn state(&self, name: &str) -> (u64, u64) {
         let state = self.inboxes.state(&user(name)).await.expect("state");
         (state.revision.get(), state.unread.get())
     }
 
+    /// The ids on the first page of [`list`](Self::list).
     pub(super) async fn listed(
         &self,
         name: &str,
@@ -62,15 +65,17 @@ impl Store {
         self.inboxes.list(&user(name), filter, limit).await.expect("list")
     }
 
+    /// Marks notifications as read and returns the event, if there is one.
     pub(super) async fn mark_read(&self, name: &str, ids: &[&str]) -> Option<DomainEvent> {
         self.marked(name, ids).await.event
     }
 
-    /// The ids among `ids` that the inbox does not know.
+    /// Marks notifications as read and returns those of `ids` that the inbox has never had.
     pub(super) async fn unknown(&self, name: &str, ids: &[&str]) -> Vec<String> {
         self.marked(name, ids).await.unknown.iter().map(ToString::to_string).collect()
     }
 
+    /// Marks notifications as read and returns the whole result.
     pub(super) async fn marked(&self, name: &str, ids: &[&str]) -> Marked {
         let ids: Vec<_> = ids.iter().copied().map(id).collect();
         self.inboxes.mark_read(&user(name), &ids, at(5_000)).await.expect("mark read")
@@ -94,7 +99,7 @@ impl Store {
         self.inboxes.history(&user(name), since, limit).await.expect("history")
     }
 
-    /// The range of a replay that is planned now.
+    /// The range of a replay from `since` to the inbox's current revision.
     pub(super) async fn range_since(&self, name: &str, since: u64) -> ReplayRange {
         ReplayRange::new(Revision::new(since), Revision::new(self.state(name).await.0))
     }
@@ -116,20 +121,20 @@ impl Store {
         self.inboxes.changed_in(&user(name), range, 10_000).await.expect("changed")
     }
 
-    /// The replay for a device at `since`, in words: `3 new n2`.
+    /// The replay for a device whose resume point is `since`, one text per change, such as `3 new n2`.
     pub(super) async fn missed(&self, name: &str, since: u64) -> Vec<String> {
         let range = self.range_since(name, since).await;
         let created = self.created_in(name, range, PageLimit::rows(1_000)).await;
         assert!(!created.more);
         let changes = self.changed_in(name, range).await.expect("a complete history");
         let missed = ReplayBatch::merge(created.items, changes);
-        let words = missed.into_iter().map(|(revision, change)| match change {
-            Change::Created(one) => format!("{revision} new {}", one.id),
+        let lines = missed.into_iter().map(|(revision, change)| match change {
+            Change::Created(notification) => format!("{revision} new {}", notification.id),
             Change::MarkedRead { ids, .. } => format!("{revision} read {}", sorted(&ids)),
             Change::Deleted { ids } => format!("{revision} deleted {}", sorted(&ids)),
-            Change::AllRead { .. } => panic!("a replay has no such change"),
+            Change::AllRead { .. } => panic!("a replay lists the ids of read notifications"),
         });
-        words.collect()
+        lines.collect()
     }
 
     /// Whether all changes after `since` can be replayed.
@@ -147,16 +152,17 @@ impl Store {
 }
 
 pub(super) fn ids_of(page: &Page) -> Vec<String> {
-    page.items.iter().map(|one| one.id.to_string()).collect()
+    page.items.iter().map(|notification| notification.id.to_string()).collect()
 }
 
-/// The sorted ids of one change. A store returns them in any order.
+/// The sorted ids of one change. A store may return them in any order.
 fn sorted(ids: &[NotificationId]) -> String {
     let mut ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
     ids.sort();
     ids.join(" ")
 }
 
+/// A draft with all optional fields.
 pub(super) fn full_draft() -> Draft {
     Draft {
         kind: NotificationKind::parse("order.shipped").unwrap(),
@@ -170,6 +176,7 @@ pub(super) fn full_draft() -> Draft {
     }
 }
 
+/// An idempotency key of the caller `shop`.
 pub(super) fn key(name: &str, fingerprint: &str) -> IdempotencyKey {
     IdempotencyKey::parse(user("shop"), name, fingerprint).unwrap()
 }
