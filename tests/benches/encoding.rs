@@ -1,5 +1,5 @@
-//! A push is encoded once for all devices, in both forms: the payload for the Socket.IO library, and the WebSocket
-//! frame. Most users have one device, so usually this is once per event.
+//! Encodes a push to its JSON payload and to a WebSocket frame. The server does this once for each push and namespace,
+//! however many devices receive it. Most users have one device, so several devices rarely share this cost.
 
 use std::sync::Arc;
 

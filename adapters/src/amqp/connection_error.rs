@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-/// Why a task can no longer work on its connection.
+/// Why a connection to the broker, or a consumer on it, failed or ended.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectionError {
     #[error("{0}")]

@@ -13,14 +13,14 @@ use super::one_shot::OneShotConnection;
 use super::settings::AmqpSettings;
 use crate::backoff::Backoff;
 
-/// A task that works on a connection of its own.
+/// A task that has its own connection to the broker, such as a consumer.
 pub(crate) trait ConnectedTask: Send + Sync {
     /// Identifies the task in logs, metrics and RabbitMQ's list of connections.
     const NAME: &'static str;
 
-    /// Declares the topology that the task needs, calls [`ConnectionStatus::set_connected`], and works
-    /// on the connection. Returns `Ok` after `stop`, once work in flight is finished. Returns an error
-    /// when the connection, a channel or a queue is lost.
+    /// Declares the topology that the task needs, calls [`ConnectionStatus::set_connected`], and does the
+    /// task's work. After `stop`, finishes work in flight and returns `Ok`. Returns an error when the
+    /// connection, a channel or a queue is lost.
     fn serve(
         &self,
         connection: &Arc<BrokerConnection>,
@@ -32,7 +32,7 @@ pub(crate) trait ConnectedTask: Send + Sync {
 /// Reports to logs and metrics that a task is connected and working.
 pub(crate) struct ConnectionStatus {
     task: &'static str,
-    /// When the last connection failed; `None` before the first failure.
+    /// When the current outage began; `None` if this is the first attempt to connect.
     outage_since: Option<Instant>,
     connected: AtomicBool,
 }
@@ -62,13 +62,15 @@ pub(crate) async fn run_with_reconnect<T: ConnectedTask>(
         let connected = AtomicBool::new(false);
         let status = ConnectionStatus { task: T::NAME, outage_since, connected };
         let started = Instant::now();
-        let end = connect_and_serve(task, settings, &status, stop).await;
+        let result = connect_and_serve(task, settings, &status, stop).await;
         metrics::gauge!(UP, "role" => T::NAME).set(0.0);
-        let Err(error) = end else { return };
+        // `Ok` means that `stop` is cancelled.
+        let Err(error) = result else { return };
 
         if status.connected.into_inner() {
             outage_since = None;
-            // A connection that is lost at once must not reset the backoff, or the loop would be hot.
+            // Connections that are lost soon after they open do not reset the backoff. Otherwise the task would
+            // always reconnect after the shortest delay.
             if started.elapsed() > settings.max_backoff {
                 backoff.reset();
             }
@@ -100,7 +102,7 @@ async fn connect_and_serve<T: ConnectedTask>(
         () = stop.cancelled() => return Ok(()),
         opened = OneShotConnection::open(settings, T::NAME) => opened?,
     };
-    let end = task.serve(connection.connection(), status, stop).await;
+    let result = task.serve(connection.connection(), status, stop).await;
     connection.close().await;
-    end
+    result
 }

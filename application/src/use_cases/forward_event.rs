@@ -5,19 +5,19 @@ use belfry_domain::{UserId, UserRoom};
 use crate::ports::RealtimeDelivery;
 use crate::push::{ForwardedPush, Push, PushBatch};
 
-/// Delivers an event of a service that keeps its own inboxes, unchanged, to the user's devices on this
-/// node. Nothing is stored, so a device that misses the event cannot catch up on it.
+/// Delivers an event of another service, unchanged, to the user's devices on this node. That service stores
+/// the inboxes; Belfry stores nothing, so a device that misses the event cannot catch up on it.
 #[derive(Clone)]
 pub struct ForwardEvent {
     delivery: Arc<dyn RealtimeDelivery>,
 }
 
-/// An event of such a service.
+/// An event of a service that stores the inboxes itself.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ForwardedEvent {
     /// The recipient.
     pub user: UserId,
-    /// The change.
+    /// What changed, such as a new notification; `None` if the event has only an unread count.
     pub push: Option<ForwardedPush>,
     /// The service's unread count, if the event contains it.
     pub unread_count: Option<Arc<str>>,
@@ -29,7 +29,7 @@ impl ForwardEvent {
         Self { delivery }
     }
 
-    /// Delivers the change, then the unread count, to the user's room.
+    /// Delivers `push`, then the unread count, to the user's room.
     pub async fn run(&self, event: ForwardedEvent) {
         let count = event.unread_count.map(ForwardedPush::UnreadCount);
         let pushes: Vec<_> = event.push.into_iter().chain(count).map(Push::Forwarded).collect();

@@ -24,7 +24,7 @@ pub(super) struct TokenArgs {
     ttl: Duration,
 }
 
-/// Prints a token.
+/// Signs a token with the first configured secret and prints it.
 pub(super) fn run(config: &Config, args: &TokenArgs) -> anyhow::Result<()> {
     let user = UserId::parse(&args.user).with_context(|| format!("--user {:?}", args.user))?;
     let scopes: Vec<_> = args.scope.iter().map(String::as_str).collect();

@@ -1,7 +1,6 @@
 use std::time::Duration;
 
-/// How long a device's network fails: from a hiccup to a drive through a tunnel, shorter and longer than
-/// Socket.IO's ping timeout.
+/// How long a device's network fails: some of these are shorter and some longer than Socket.IO's ping timeout.
 pub(super) const LENGTHS: [Duration; 6] = [
     Duration::from_millis(200),
     Duration::from_millis(500),
@@ -14,13 +13,13 @@ pub(super) const LENGTHS: [Duration; 6] = [
 /// A fault to inject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// SIGKILL of every node, one after the other; each is restarted on its port after this time.
+    /// Every node is killed with SIGKILL, one after the other, and restarted on its port after this time.
     KillNodes(Duration),
-    /// SIGKILL of the leader, which relays the outbox; it is restarted when another node relays.
+    /// The leader is killed with SIGKILL, and restarted when another node has become the leader.
     KillLeader,
-    /// SIGKILL of a node that is not the leader.
+    /// A node that is not the leader is killed with SIGKILL and restarted.
     KillFollower,
-    /// All connections to the broker, of nodes and producers, are cut three times.
+    /// All connections of nodes and producers to the broker are cut, three times.
     CutBroker,
     /// The broker is unreachable for a while.
     HideBroker,
@@ -42,13 +41,13 @@ pub(super) enum Fault {
     KillDatabase,
     /// The database rejects writes of notifications, then of outbox entries, with SQLSTATE 53100 (disk full).
     FillDisk,
-    /// Devices lose their connections, repeatedly; their library reconnects.
+    /// Devices drop their connections, repeatedly; their library reconnects.
     DropDevices,
     /// All connections of devices are cut and refused for this time.
     CutDevices(Duration),
     /// All bytes from and to devices are held back for this time; connections stay open.
     FreezeDevices(Duration),
-    /// The first device of the nth user is cut off and the second is frozen, for the nth of [`LENGTHS`].
+    /// Each user's first device is cut off and the second is frozen: those of user `n` for `LENGTHS[n]`.
     BreakEachDevice,
 }
 
@@ -62,7 +61,7 @@ enum Component {
 }
 
 impl Fault {
-    /// Faults of every kind, for the soak.
+    /// Faults of every kind, for the soak test.
     pub(super) const ALL: [Self; 22] = [
         Self::KillNodes(Duration::from_millis(300)),
         Self::KillNodes(Duration::from_secs(2)),
@@ -102,13 +101,16 @@ impl Fault {
         self == Self::KillDatabase
     }
 
-    /// Whether both can be injected at the same time and each still have its effect.
+    /// Whether both faults can be injected at the same time and each still has its effect.
     pub(super) fn combines_with(self, other: Self) -> bool {
-        let (own, others) = (self.component(), other.component());
-        // They wait until everything is stored, and until another node relays: servers must work.
-        let waits = |fault| matches!(fault, Self::DeleteIngestQueue | Self::KillLeader);
-        let hinders = |fault, component| waits(fault) && component != Component::Devices;
-        own != others && !hinders(self, others) && !hinders(other, own)
+        let (component, other_component) = (self.component(), other.component());
+        // `DeleteIngestQueue` waits until everything is stored, and `KillLeader` until another node is the
+        // leader. Neither happens while another fault affects nodes, broker or database.
+        let needs_servers = |fault| matches!(fault, Self::DeleteIngestQueue | Self::KillLeader);
+        let is_blocked = |fault, by| needs_servers(fault) && by != Component::Devices;
+        component != other_component
+            && !is_blocked(self, other_component)
+            && !is_blocked(other, component)
     }
 
     fn component(self) -> Component {

@@ -12,45 +12,48 @@ use tokio::time::{Instant, sleep, timeout};
 use super::ledger::Ledger;
 use crate::setup::{User, key};
 
-/// How long a producer retries: far longer than any fault lasts, with the longest backoff after it.
+/// How long a producer retries: far longer than the longest fault and the longest backoff after it.
 const RETRY_LIMIT: Duration = Duration::from_mins(4);
 
 /// Timeout of one attempt.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How many notifications were confirmed to all producers, and how many of them were read or deleted.
+/// What was confirmed to the producers of all users together.
 #[derive(Debug, Default)]
 pub(super) struct Confirmed {
+    /// Created notifications.
     pub(super) created: AtomicUsize,
+    /// Of these, notifications that were marked as read or deleted.
     pub(super) changed: AtomicUsize,
 }
 
-/// Creates notifications for one user, one after the other, and retries each until it is confirmed. Reads
-/// and deletes some in the user's name.
+/// Creates notifications for one user, one after the other, marks some as read and deletes some. Retries
+/// each message or request until it is confirmed.
 pub(super) struct Producer<'a> {
     pub(super) user: &'a User,
+    /// Creates notifications and marks them as read by REST requests instead of messages.
     pub(super) by_requests: bool,
     /// The pause between two notifications.
     pub(super) pace: Duration,
     pub(super) broker: &'a str,
     pub(super) queue: String,
     pub(super) nodes: &'a [String],
-    /// Locked for reading while a notification is created.
+    /// Read-locked while a notification is created. A fault pauses all producers with the write lock.
     pub(super) confirmed: &'a RwLock<Confirmed>,
     pub(super) channel: Option<(Connection, Channel)>,
 }
 
 impl Producer<'_> {
-    /// Creates at least `least` notifications, and goes on until `over` is set.
+    /// Creates at least `least` notifications, and more until `over` is set after the last fault.
     pub(super) async fn produce(mut self, ledger: &mut Ledger, least: usize, over: &AtomicBool) {
-        let until = ledger.created + least;
-        while ledger.created < until || !over.load(Ordering::SeqCst) {
-            let confirmed = self.confirmed;
-            let confirmed = confirmed.read().await;
-            let changed = ledger.changed();
+        let target = ledger.created + least;
+        while ledger.created < target || !over.load(Ordering::SeqCst) {
+            let lock = self.confirmed;
+            let confirmed = lock.read().await;
+            let changed_before = ledger.changed();
             self.create(ledger).await;
             confirmed.created.fetch_add(1, Ordering::SeqCst);
-            confirmed.changed.fetch_add(ledger.changed() - changed, Ordering::SeqCst);
+            confirmed.changed.fetch_add(ledger.changed() - changed_before, Ordering::SeqCst);
             drop(confirmed);
             sleep(self.pace).await;
         }
@@ -101,34 +104,35 @@ impl Producer<'_> {
         ledger.deleted.insert(number);
     }
 
-    /// Always by a request. A message is delivered at least once: a second delivery would also mark
-    /// notifications that were created in the meantime.
+    /// Marks all notifications as read. Always uses a request: a message may be redelivered, and would then
+    /// also mark notifications that were created in the meantime.
     async fn read_all(&self, ledger: &mut Ledger) {
-        let earlier = ledger.created.saturating_sub(40);
-        for number in (earlier..ledger.created).filter(|number| !ledger.deleted.contains(number)) {
+        // An earlier call waited for the notifications before these.
+        let first = ledger.created.saturating_sub(40);
+        for number in (first..ledger.created).filter(|number| !ledger.deleted.contains(number)) {
             self.until_stored(number).await;
         }
         let retries = self.request(Method::PATCH, "/read-all", None).await;
         ledger.record_all_read(retries);
     }
 
-    /// Several nodes consume the queue: a message about a notification could overtake the message that
-    /// creates it.
+    /// Waits until a notification that was created by a message is stored. Several nodes consume the queue,
+    /// so a later command could otherwise overtake the message that creates the notification.
     async fn until_stored(&self, number: usize) {
         if !self.by_requests {
             self.request(Method::GET, &format!("/{}", self.id(number)), None).await;
         }
     }
 
-    /// Publishes a message until the broker has confirmed that a queue has it. Returns the number of failed
-    /// attempts.
+    /// Publishes a message and retries until the broker confirms that it is in a queue. Returns the number of
+    /// failed attempts.
     async fn send(&mut self, pattern: &str, data: Value) -> usize {
         let body = json!({ "pattern": pattern, "data": data }).to_string();
-        let mut attempts = Attempts::new("the broker takes a message");
+        let mut attempts = Attempts::new("publish a message");
         loop {
             match timeout(ATTEMPT_TIMEOUT, self.publish(&body)).await {
                 Ok(Ok(Confirmation::Ack(None))) => return attempts.failed,
-                // Returned: the queue is declared again soon.
+                // The broker returned the message because the queue is deleted. A node soon declares it again.
                 Ok(Ok(_)) => {}
                 Ok(Err(_)) | Err(_) => self.channel = None,
             }
@@ -153,6 +157,7 @@ impl Producer<'_> {
 
     /// Sends a request to one node after the other until it succeeds. Returns the number of failed attempts.
     async fn request(&self, method: Method, path: &str, body: Option<&Value>) -> usize {
+        // Only a request that creates a notification has a body. It needs the token of a service.
         let service = key().token("shop").scope("notifications:write").sign();
         let token = if body.is_some() { service } else { self.user.token() };
         let path = format!("/v1/notifications{path}");
@@ -163,11 +168,12 @@ impl Producer<'_> {
             if let Some(body) = body {
                 request = request.json(body);
             }
-            let answer = request.timeout(ATTEMPT_TIMEOUT).send().await;
-            match answer.map(|answer| answer.status().as_u16()) {
+            let response = request.timeout(ATTEMPT_TIMEOUT).send().await;
+            match response.map(|response| response.status().as_u16()) {
                 Ok(200 | 201 | 204) => return attempts.failed,
+                // The notification is not stored yet.
                 Ok(404) if method == Method::GET => {}
-                // The response to an earlier attempt was lost.
+                // An earlier attempt deleted it, but its response was lost.
                 Ok(404) if method == Method::DELETE && attempts.failed > 0 => {
                     return attempts.failed;
                 }
@@ -179,7 +185,7 @@ impl Producer<'_> {
     }
 }
 
-/// Attempts at one message or request.
+/// Counts the failed attempts to send one message or request.
 struct Attempts<'a> {
     what: &'a str,
     since: Instant,

@@ -12,7 +12,7 @@ use crate::wire::Rfc3339;
 /// A message for a retry queue or the dead queue.
 pub(super) struct FailedMessage {
     pub(super) delivery: Delivery,
-    /// [`FailureReason::Failed`] is for a retry queue, all others for the dead queue.
+    /// [`FailureReason::Failed`] goes to a retry queue, every other reason to the dead queue.
     pub(super) reason: FailureReason,
     pub(super) error: String,
 }
@@ -52,7 +52,7 @@ impl FailureRouter {
     }
 
     pub(super) async fn route(&self, messages: Vec<FailedMessage>) -> Routed {
-        // One publish per queue: a missing queue must not fail messages for the others.
+        // Publishes to each queue separately, so that a missing queue does not fail messages for other queues.
         let mut by_queue: BTreeMap<&str, Vec<FailedMessage>> = BTreeMap::new();
         for message in messages {
             by_queue.entry(message.queue(&self.topology)).or_default().push(message);
@@ -62,6 +62,7 @@ impl FailureRouter {
             let publishes: Vec<_> =
                 messages.iter().map(|message| self.publish(queue, message)).collect();
             let confirmation = self.channel.publish(&publishes).await;
+            // The broker confirmed the first `confirmed` messages.
             routed.unconfirmed.extend(messages.split_off(confirmation.confirmed));
             routed.confirmed.extend(messages);
             routed.error = confirmation.error.or(routed.error);
@@ -93,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn message_passes_all_retry_queues_before_the_dead_queue() {
+    fn message_goes_through_all_retry_queues_before_the_dead_queue() {
         let topology = Topology::new(&crate::amqp::TopologySettings::new("a")).unwrap();
         let settings = IngestSettings::default();
         let mut queues = vec![];

@@ -1,24 +1,24 @@
 //! Consumes RabbitMQ: messages of other services, and the events for this node's devices.
 //!
-//! **Ingest.** All nodes consume one queue. [`Envelope`] determines the form of a message, and a
-//! [`MessageHandler`] decodes and executes its command:
+//! **Ingest.** All nodes consume one queue. An [`Envelope`] is a message's pattern and its data as
+//! JSON. A [`MessageHandler`] decodes it into a command and executes it:
 //!
 //! | mode | handler | |
 //! |---|---|---|
 //! | `store` | [`StoreCommands`] | changes inboxes; the outbox publishes the events |
-//! | `forward` | [`ForwardToNodes`] | stores nothing; publishes the event to the events exchange, transient and confirmed, with the routing key `belfry.passed`, so that every node's queue gets it |
+//! | `forward` | [`ForwardToNodes`] | stores nothing; publishes the event to the queues of all nodes: to the events exchange with the routing key `belfry.passed`, as a transient message with a publisher confirm |
 //! | `forward` on a single node | [`ForwardHere`] | stores and publishes nothing; delivers directly to this node's devices |
 //!
-//! [`ForwardToNodes`] goes through the broker again because each message of a queue has only one consumer,
-//! and only the broker knows all nodes. A single node does not need that. With two, [`ForwardHere`] would
-//! deliver each event only to the devices of the node that consumed it.
+//! [`ForwardToNodes`] publishes each event to the broker again, because only one node consumes a message of
+//! the ingest queue, and only the broker knows all nodes. A single node does not need that. With several nodes,
+//! [`ForwardHere`] would deliver each event only to the devices of the node that consumed it.
 //!
-//! **Acknowledgement.** A message is acknowledged only when it is committed to the store or confirmed in
-//! another queue. While the store is down, all messages wait, with growing backoff, and none is
-//! republished. A message that fails while others succeed goes to a retry queue, and so does one that
-//! comes too early, such as the read of a notification that another node is about to store. A message that
-//! cannot succeed or failed too often goes to the dead queue, with a [`FailureReason`]. No message is
-//! requeued or dropped.
+//! **Acknowledgement.** A message is acknowledged only after its command has taken effect, or after the broker
+//! has confirmed it in a retry queue or the dead queue. While the store is down, all messages stay pending and
+//! are retried with backoff; none is published to another queue. A message that fails while others succeed goes
+//! to a retry queue. So does a message that comes too early: for example, it marks a notification as read that
+//! another node has not stored yet. A message that cannot succeed or failed too often goes to the dead queue, with a
+//! [`FailureReason`]. No message is requeued or dropped.
 //!
 //! **Dead letters.** [`DeadLetters`] lists, replays and deletes messages of the dead queue.
 //!

@@ -27,13 +27,13 @@ use crate::wire::EventForm;
 /// How this node's queue is consumed.
 #[derive(Debug, Clone)]
 pub struct NodeQueueSettings {
-    /// How many unacknowledged events the broker delivers.
+    /// The maximum number of events that the broker delivers before they are acknowledged.
     pub prefetch: u16,
-    /// How many events are acknowledged together at most. It must be less than `prefetch`, or the broker
-    /// stops delivering until `ack_delay` is over.
+    /// The maximum number of events that are acknowledged together. Must be less than `prefetch`: otherwise the
+    /// broker delivers nothing more until `ack_delay` has elapsed.
     pub ack_batch: u16,
-    /// How long the acknowledgement of an event may be delayed. If the connection is lost meanwhile, those
-    /// events are redelivered; devices recognise them by their revisions.
+    /// How long the acknowledgement of an event may be delayed. If the connection is lost before it, the
+    /// events are redelivered; devices recognise duplicates by their revisions.
     pub ack_delay: Duration,
 }
 
@@ -48,15 +48,15 @@ impl Default for NodeQueueSettings {
 pub enum NodeQueueState {
     /// This node does not receive events.
     Detached {
-        /// Since when; `None` if it never received events.
+        /// When it stopped receiving events; `None` if it never received any.
         since: Option<Timestamp>,
     },
     /// This node receives events.
     Attached {
-        /// When it attached.
+        /// When it started to receive events.
         since: Timestamp,
-        /// Whether events may be missing: the queue had expired, was deleted, or was full. Devices that
-        /// stayed connected meanwhile must catch up.
+        /// Whether events may be missing because the queue had expired, was deleted, or was full. Devices
+        /// that stayed connected while the node was detached must then catch up.
         missed: bool,
     },
 }
@@ -73,7 +73,8 @@ pub struct NodeQueue {
 }
 
 impl NodeQueue {
-    /// Stored events go to `deliver`, those of [`ForwardToNodes`](super::ForwardToNodes) to `forward`.
+    /// `deliver` gets the events of stored changes, `forward` gets those that
+    /// [`ForwardToNodes`](super::ForwardToNodes) publishes.
     pub fn new(
         amqp: AmqpSettings,
         topology: Topology,
@@ -86,12 +87,12 @@ impl NodeQueue {
         Self { amqp, topology, settings, clock, deliver, forward, state }
     }
 
-    /// Whether this node receives events, and every later change.
+    /// The current state and its later changes.
     pub fn state(&self) -> watch::Receiver<NodeQueueState> {
         self.state.subscribe()
     }
 
-    /// Consumes until `stop`. Events delivered by then are acknowledged.
+    /// Consumes until `stop`, then acknowledges the events that are already delivered to devices.
     pub async fn run(&self, stop: CancellationToken) {
         run_with_reconnect(self, &self.amqp, &stop).await;
     }
@@ -103,7 +104,7 @@ impl NodeQueue {
         let queue = self.topology.node_queue();
         let subscribing = async {
             let backlog = self.topology.declare_node(connection).await?;
-            // With two consumers, each would receive only half of the events.
+            // Exclusive: with two consumers, each would receive only some of the events.
             let (channel, consumer) = subscribe(connection, queue, self.settings.prefetch, true)
                 .await
                 .map_err(|error| {
@@ -153,8 +154,9 @@ impl NodeQueue {
         let mut stopped = pin!(stop.cancelled());
         let mut ended = pin!(connection.ended());
         let mut ack_due = pin!(sleep_until(Instant::now()));
-        // The newest delivery that is not acknowledged, and how many there are.
+        // The delivery tag of the newest unacknowledged event.
         let mut newest = None;
+        // The number of unacknowledged events.
         let mut unacked = 0;
         loop {
             let chunk = tokio::select! {
@@ -169,6 +171,7 @@ impl NodeQueue {
             let Some(chunk) = chunk else {
                 return connection.unless_ended(acknowledge(channel, &mut newest)).await;
             };
+            // Only `ack_due` results in an empty chunk.
             let is_due = chunk.is_empty();
             for delivery in chunk {
                 let delivery = delivery?;
@@ -200,15 +203,16 @@ impl ConnectedTask for NodeQueue {
         let missed = backlog == NodeQueueBacklog::Lossy;
         self.state.send_replace(NodeQueueState::Attached { since: self.clock.now(), missed });
         status.set_connected();
-        let end = self.consume(connection, &channel, consumer, stop).await;
+        let result = self.consume(connection, &channel, consumer, stop).await;
         self.state.send_replace(NodeQueueState::Detached { since: Some(self.clock.now()) });
-        if end.is_ok() {
+        if result.is_ok() {
             close_channel(&channel).await;
         }
-        end
+        result
     }
 }
 
+/// Acknowledges all deliveries up to `newest`, and sets it to `None`.
 async fn acknowledge(channel: &Channel, newest: &mut Option<u64>) -> Result<(), ConnectionError> {
     if let Some(tag) = newest.take() {
         channel.basic_ack(tag, BasicAckOptions { multiple: true }).await?;

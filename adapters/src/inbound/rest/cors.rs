@@ -1,4 +1,4 @@
-//! Access of web pages of other origins (CORS, as in the Fetch standard).
+//! Access by web pages of other origins (CORS, as in the Fetch standard).
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -21,9 +21,9 @@ use super::origin::Origin;
 /// What pages of other origins may do. By default no other origin is allowed.
 #[derive(Debug, Clone, Default)]
 pub struct Cors {
-    /// Origins whose pages may call, besides this server's own.
+    /// Origins whose pages may send requests, besides this server's own origin.
     pub origins: Vec<AllowedOrigin>,
-    /// Whether their requests may contain cookies and other credentials of the browser.
+    /// Whether requests of these pages may contain cookies and other credentials of the browser.
     pub credentials: bool,
     /// Allowed request headers in addition to the built-in ones.
     pub headers: Vec<AllowedHeader>,
@@ -54,7 +54,7 @@ impl FromStr for AllowedHeader {
 
 /// Request headers that pages of allowed origins may always send: headers of the API, headers that tracing
 /// libraries add to every request (W3C Trace Context and Baggage, Sentry), and `x-requested-with`, which
-/// older libraries add to requests of scripts.
+/// older libraries add to requests made by scripts.
 const REQUEST_HEADERS: [HeaderName; 9] = [
     AUTHORIZATION,
     CONTENT_TYPE,
@@ -75,10 +75,10 @@ impl Cors {
 }
 
 /// Responds to preflight requests, and lets pages of allowed origins read responses. `None` if no other
-/// origin is allowed: without the headers, browsers deny access by themselves.
+/// origin is allowed: without CORS headers, browsers deny access by default.
 ///
-/// The response repeats an allowed origin as it was sent. It never contains `*`, so that the header for
-/// credentials always applies to a single origin.
+/// The response repeats an allowed origin exactly as it was sent. It never contains `*`, because browsers reject
+/// `*` for requests with credentials.
 pub fn layer(cors: &Cors) -> Option<CorsLayer> {
     if cors.origins.is_empty() {
         return None;
@@ -101,7 +101,8 @@ pub fn layer(cors: &Cors) -> Option<CorsLayer> {
 /// Rejects requests of pages whose origin is neither allowed nor the server's own.
 ///
 /// Browsers let any page open a WebSocket to any server, so the server must check `Origin` (RFC 6455,
-/// 10.2). A request without that header is not from a page and is accepted.
+/// 10.2). A request without `Origin` is accepted: browsers always send it when a page opens a WebSocket or
+/// makes a CORS request.
 pub fn check_origin(router: Router, cors: &Cors) -> Router {
     router.layer(from_fn_with_state(Arc::new(cors.clone()), reject_other_origins))
 }
@@ -115,7 +116,7 @@ async fn reject_other_origins(
         return next.run(request).await;
     }
     debug!(origin = ?request.headers().get(ORIGIN), "rejected: origin is not in http.cors_origins");
-    // The format of Engine.IO.
+    // The error format of Engine.IO.
     let forbidden = Json(json!({ "code": 4, "message": "Forbidden" }));
     (StatusCode::FORBIDDEN, forbidden).into_response()
 }
@@ -125,12 +126,12 @@ fn may_call(headers: &HeaderMap, cors: &Cors) -> bool {
     match (origins.next(), origins.next()) {
         (None, _) => true,
         (Some(origin), None) => cors.allows(origin) || is_own(origin, headers.get(HOST)),
-        // Browsers send one at most.
+        // Browsers send at most one `Origin` header.
         _ => false,
     }
 }
 
-/// Whether the host that the page calls also served the page.
+/// Whether the page was served by the host that it sends the request to.
 fn is_own(origin: &HeaderValue, host: Option<&HeaderValue>) -> bool {
     let origin = origin.to_str().ok().and_then(Origin::parse);
     let host = host.and_then(|host| host.to_str().ok());
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_of_own_and_allowed_origins_and_clients_without_origin_may_call() {
+    fn requests_with_own_allowed_or_no_origin_are_accepted() {
         let allowed = cors(&["https://app.example.org", "capacitor://localhost"]);
         let may_call = |origins: &[&str]| {
             let mut headers = HeaderMap::new();
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn header_is_a_name_and_not_a_wildcard() {
+    fn allowed_header_is_a_name_and_not_a_wildcard() {
         for raw in ["x-tenant", "X-Tenant"] {
             assert_eq!(raw.parse::<AllowedHeader>().unwrap().0.as_str(), "x-tenant");
         }
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn credentials_are_allowed_where_set_and_for_allowed_origins_only() {
+    async fn credentials_are_allowed_only_if_configured_and_for_allowed_origins() {
         let (app, evil) = ("https://app.example.org", "https://evil.example.org");
         let without = cors(&[app]);
         let with = Cors { credentials: true, ..cors(&[app]) };

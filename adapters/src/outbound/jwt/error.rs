@@ -18,7 +18,7 @@ pub enum InvalidJwtSettings {
     /// Contains the unknown name.
     #[error("unknown algorithm {0:?}")]
     UnknownAlgorithm(String),
-    /// An accepted algorithm that none of the keys can be used with.
+    /// No configured key supports this accepted algorithm.
     #[error("no configured key can be used with {algorithm}; the keys support {supported}")]
     AlgorithmWithoutKey {
         /// The accepted algorithm.
@@ -59,11 +59,11 @@ pub enum InvalidJwtSettings {
         /// What is wrong with the content.
         problem: Box<InvalidJwtSettings>,
     },
-    /// A URL that keys must not be fetched from. Contains the reason.
+    /// Keys cannot be fetched from the JWKS URL. Contains the reason.
     #[error("{0}")]
     Url(&'static str),
-    /// A file that must contain PEM certificates and does not.
-    #[error("it must contain PEM certificates")]
+    /// The file of root certificates contains none, or an invalid one.
+    #[error("the file must contain PEM certificates")]
     NotCertificates,
     /// The name of a claim is empty.
     #[error("the name of a claim must not be empty")]
@@ -71,7 +71,7 @@ pub enum InvalidJwtSettings {
 }
 
 impl InvalidJwtSettings {
-    /// The same problem, with the file that it was found in.
+    /// Adds the path of the file that has the problem.
     pub(super) fn in_file(self, path: &Path) -> Self {
         Self::InFile { path: path.to_owned(), problem: Box::new(self) }
     }

@@ -11,7 +11,7 @@ use super::scenario::AttackScenario;
 use super::upgrades::upgraded;
 use super::{PARALLEL, SECOND};
 
-/// Such a flood is allowed: the server processes it at its rate, and it does not affect other clients.
+/// The server reads such packets no faster than the rate limit allows, and other clients are not affected.
 #[tokio::test]
 async fn flood_of_small_packets_is_throttled_and_not_disconnected() {
     let scenario = AttackScenario::start().await;
@@ -24,7 +24,7 @@ async fn flood_of_small_packets_is_throttled_and_not_disconnected() {
         ("events of a namespace that is not connected", text(r#"42/notifications,["x"]"#)),
         ("acks", text("431[]")),
     ];
-    let floods = rows.map(|(attempt, packet)| {
+    let floods = rows.map(|(name, packet)| {
         let flood = RawFlood {
             prelude: Prelude::SignIn(attacker.token()),
             first: vec![],
@@ -32,9 +32,9 @@ async fn flood_of_small_packets_is_throttled_and_not_disconnected() {
             interval: SECOND / 1_000,
         };
         async move {
-            // The server does not close the connection; the timeout drops it.
+            // The flood runs until the timeout. It returns earlier only if the server closes the connection.
             if let Ok(received) = timeout(5 * SECOND, flood.run(ATTACKER, to)).await {
-                panic!("{attempt}: {received:.400}");
+                panic!("{name}: {received:.400}");
             }
         }
     });
@@ -48,32 +48,33 @@ async fn packets_other_than_events_are_rate_limited_after_an_upgrade() {
     let attacker = scenario.target.attacker();
     let attack = async || {
         let (mut socket, _) = upgraded(&scenario, &attacker.token()).await;
-        let begin = Instant::now();
+        let start = Instant::now();
         for _ in 0..1_000 {
             socket.send("3").await;
         }
+        // An event with the ack id 7, and its ack. The server reads the event after the pongs.
         socket.send(r#"427["notification:list"]"#).await;
-        while !socket.frame().await.expect("it is open").starts_with("437[") {}
-        // A burst of 400, then 200 a second.
-        assert!(begin.elapsed() >= 2 * SECOND, "{:?}", begin.elapsed());
+        while !socket.frame().await.expect("the connection is open").starts_with("437[") {}
+        // The server reads a burst of 400 packets, then 200 a second.
+        assert!(start.elapsed() >= 2 * SECOND, "{:?}", start.elapsed());
     };
     scenario.run_during(join_all((0..PARALLEL).map(|_| attack()))).await;
     scenario.assert_nothing_left().await;
 }
 
 #[tokio::test]
-async fn packets_other_than_events_are_rate_limited_by_polling() {
+async fn packets_other_than_events_are_rate_limited_over_polling() {
     let scenario = AttackScenario::start().await;
     let attacker = scenario.target.attacker();
     let attack = async || {
         let (client, _) = PollingClient::signed_in(scenario.url(), &attacker.token()).await;
         let pongs = ["3"; 300].join("\u{1e}");
-        let begin = Instant::now();
+        let start = Instant::now();
         for _ in 0..4 {
             assert_eq!(client.send(pongs.clone()).await.status, 200);
         }
-        // A burst of 400, then 200 a second. The last request waits until the rate allows it.
-        assert!(begin.elapsed() >= 2 * SECOND, "{:?}", begin.elapsed());
+        // The server reads a burst of 400 packets, then 200 a second, and delays the responses above this rate.
+        assert!(start.elapsed() >= 2 * SECOND, "{:?}", start.elapsed());
     };
     scenario.run_during(join_all((0..PARALLEL).map(|_| attack()))).await;
     scenario.assert_nothing_left().await;

@@ -6,7 +6,7 @@ use super::*;
 
 type Results = Vec<Result<(), HandlerError>>;
 
-/// A handler that is a function. Message `n` has the ordering key `n % KEYS`.
+/// A handler that runs commands with a function. Message `n` has the ordering key `n % KEYS`.
 struct FunctionHandler<const KEYS: u32, F>(F);
 
 impl<const KEYS: u32, F> MessageHandler for FunctionHandler<KEYS, F>
@@ -42,14 +42,19 @@ fn with_distinct_keys(
     with_keys::<{ u32::MAX }>(run)
 }
 
-/// A store that is up or down, and for which some messages always fail.
+/// A store that can be down, and in which some messages never succeed.
 #[derive(Default)]
 struct Store {
     down: Mutex<bool>,
+    /// Messages that fail every batch that contains them.
     poison: Vec<u32>,
+    /// Messages whose result is `Rejected`.
     rejected: Vec<u32>,
+    /// Messages whose result is `TooEarly`.
     early: Vec<u32>,
+    /// The messages of each batch.
     calls: Mutex<Vec<Vec<u32>>>,
+    /// The trace of each batch.
     traces: Mutex<Vec<Option<TraceParent>>>,
 }
 
@@ -58,7 +63,7 @@ impl Store {
         with_distinct_keys(|commands| self.run(&commands))
     }
 
-    /// As in a transaction, one failing message fails all.
+    /// Like a transaction: one poison message fails the whole batch.
     fn run(&self, commands: &[u32]) -> Results {
         self.calls.lock().push(commands.to_vec());
         self.traces.lock().push(current());
@@ -84,10 +89,10 @@ fn executor_with(messages: impl IntoIterator<Item = u32>) -> BatchExecutor<u32, 
 }
 
 impl BatchRun<u32> {
-    fn messages(&self, has: impl Fn(&Result<(), HandlerError>) -> bool) -> Vec<u32> {
+    fn messages(&self, matches: impl Fn(&Result<(), HandlerError>) -> bool) -> Vec<u32> {
         self.finished
             .iter()
-            .filter(|(_, result)| has(result))
+            .filter(|(_, result)| matches(result))
             .map(|(message, _)| *message)
             .collect()
     }
@@ -131,7 +136,7 @@ async fn early_messages_finish_at_once_and_count_as_progress() {
     assert_eq!(run.early(), [0, 1]);
     assert!(run.made_progress() && run.done().is_empty() && run.failed().is_empty());
     assert!(executor.is_empty() && run.blocked_by.is_none());
-    assert_eq!(store.calls.lock().len(), 1, "early messages are not probed first");
+    assert_eq!(store.calls.lock().len(), 1, "early messages are not run again one by one");
 }
 
 #[tokio::test]
@@ -194,7 +199,7 @@ async fn single_failing_message_stays_pending_until_others_succeed() {
     assert_eq!(failed, [7]);
 }
 
-/// A store that fails at random: whole batches, or all messages of a batch from some point on.
+/// A store that fails at random: it is down for a whole batch, or goes down in the middle of one.
 struct FlakyStore {
     random: Mutex<u64>,
     done: Mutex<Vec<u32>>,
@@ -223,7 +228,7 @@ impl FlakyStore {
 }
 
 #[tokio::test]
-async fn messages_of_one_key_succeed_in_order_whatever_fails() {
+async fn messages_of_one_key_succeed_in_order_despite_random_failures() {
     for seed in 0..200 {
         let store = FlakyStore { random: Mutex::new(seed), done: Mutex::default() };
         let handler = with_keys::<5>(|commands| store.run(commands));
@@ -246,14 +251,14 @@ async fn messages_of_one_key_succeed_in_order_whatever_fails() {
     }
 }
 
-/// A full disk, for example, fails commands that write, but not those that have nothing to write.
+/// For example, when the disk is full, only commands that write fail.
 #[tokio::test]
-async fn partial_outage_fails_no_message() {
-    let full = Mutex::new(true);
+async fn messages_that_fail_in_a_partial_outage_stay_pending() {
+    let disk_full = Mutex::new(true);
     let store = with_distinct_keys(|commands| {
-        let full = *full.lock();
+        let disk_full = *disk_full.lock();
         let result = |command| {
-            if full && command < 10 {
+            if disk_full && command < 10 {
                 return Err(HandlerError::Unavailable("the disk is full".into()));
             }
             Ok(())
@@ -266,7 +271,7 @@ async fn partial_outage_fails_no_message() {
         let run = executor.run(&store).await;
         assert!(run.made_progress() && run.failed().is_empty());
     }
-    *full.lock() = false;
+    *disk_full.lock() = false;
     assert_eq!(executor.run(&store).await.done(), (0..10).collect::<Vec<_>>());
 }
 
@@ -279,6 +284,7 @@ async fn bad_message_does_not_block_its_key_forever() {
     });
     let mut executor = executor_with(0..3);
     let mut done = Vec::new();
+    // More runs than `MAX_HEAD_PROBES`: then the messages behind the bad one are probed too.
     for _ in 0..200 {
         done.extend(executor.run(&store).await.done());
     }
@@ -294,15 +300,15 @@ async fn message_without_a_result_stays_pending() {
 }
 
 #[tokio::test]
-async fn store_that_goes_down_in_the_middle_of_a_run_fails_no_message() {
-    let left = Mutex::new(3);
+async fn messages_stay_pending_when_the_store_goes_down_in_the_middle_of_a_run() {
+    let successes_left = Mutex::new(3);
     let store = with_distinct_keys(|commands| {
-        let mut left = left.lock();
+        let mut successes_left = successes_left.lock();
         let result = |_| {
-            if *left == 0 {
+            if *successes_left == 0 {
                 return Err(HandlerError::Failed("down".into()));
             }
-            *left -= 1;
+            *successes_left -= 1;
             Ok(())
         };
         commands.into_iter().map(result).collect()
@@ -313,14 +319,14 @@ async fn store_that_goes_down_in_the_middle_of_a_run_fails_no_message() {
     for _ in 0..20 {
         assert!(executor.run(&store).await.failed().is_empty());
     }
-    *left.lock() = 100;
+    *successes_left.lock() = 100;
     while !executor.is_empty() {
         assert!(executor.run(&store).await.failed().is_empty());
     }
 }
 
 #[tokio::test]
-async fn batch_runs_in_a_trace_that_all_its_messages_share() {
+async fn batch_has_a_trace_only_if_all_its_messages_have_the_same() {
     let parent = |digit: &str| {
         let raw = format!("00-{}-00f067aa0ba902b7-01", digit.repeat(32));
         Some(TraceParent::parse(&raw).unwrap())
