@@ -162,7 +162,7 @@ impl NamespaceHandler for ConnectHandler {
                 if message.is_some_and(ClientMessage::has_large_reply) {
                     _turn = device.large_reply_turn().await;
                 }
-                messages::process(&self.parts, &device, message, event.payload()).await
+                messages::process(&self.parts, &device, message, &event).await
             }
             Err(exceeded) => {
                 Limit::Messages.record_exceeded();

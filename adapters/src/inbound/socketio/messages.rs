@@ -8,6 +8,7 @@ use super::credentials::resume_point;
 use super::device_session::DeviceSession;
 use super::parts::SocketIoParts;
 use super::payload::{ids, one_id, requested_page};
+use super::protocol::ClientEvent;
 use super::reply::MessageError;
 use crate::limits::{Cost, Limit};
 use crate::wire::{PageForm, Rfc3339, SyncForm};
@@ -58,7 +59,7 @@ pub(super) async fn process(
     parts: &SocketIoParts,
     device: &DeviceSession,
     message: Option<ClientMessage>,
-    payload: Value,
+    event: &ClientEvent,
 ) -> Result<Value, MessageError> {
     let SocketIoParts { sessions, use_cases, work, .. } = parts;
     let session = &device.session;
@@ -69,6 +70,8 @@ pub(super) async fn process(
         Limit::Work.record_exceeded();
         MessageError::TooMuchWork
     })?;
+    // Parsed only now, so that a rejected message costs little.
+    let payload = event.payload();
     match message {
         ClientMessage::MarkRead => {
             let ids = ids(payload)?;

@@ -240,7 +240,7 @@ fn names_attacker(line: &str) -> bool {
     let Ok(line) = serde_json::from_str::<Value>(line) else { return false };
     // Some formats nest the fields of an event.
     let fields = line.get("fields").unwrap_or(&line);
-    fields["user"] == ATTACKER || fields.get("limit").is_some()
+    fields["user"] == ATTACKER || fields["message"] == "limit exceeded"
 }
 
 fn table(options: &Options, groups: &[Group<Sample>]) -> Table {
@@ -327,7 +327,7 @@ mod tests {
         for (line, counts) in [
             (r#"{"level":"WARN","fields":{"message":"too slow","user":"attacker"}}"#, true),
             (r#"{"level":"WARN","message":"too slow","user":"attacker"}"#, true),
-            (r#"{"level":"WARN","message":"a limit","limit":"messages_per_second"}"#, true),
+            (r#"{"level":"WARN","message":"limit exceeded","setting":"socket.queue_bytes"}"#, true),
             (r#"{"level":"WARN","message":"too slow","user":"u1"}"#, false),
             ("listening on http://127.0.0.1:8080", false),
         ] {
