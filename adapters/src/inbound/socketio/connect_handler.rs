@@ -18,7 +18,7 @@ use super::outage::{OutageGate, Unavailable};
 use super::parts::SocketIoParts;
 use super::protocol::{ClientEvent, ConnectError, ConnectRequest, NamespaceHandler};
 use super::reply::{MessageError, Reply};
-use crate::limits::{Cost, Limit};
+use crate::limits::Limit;
 use crate::outbound::socketio::{Arguments, Namespace, SocketIoDevice, SocketIoSessions};
 use crate::transport::{ClientAddress, EnqueueError};
 
@@ -147,10 +147,9 @@ impl NamespaceHandler for ConnectHandler {
 
     async fn connected(&self, device: Arc<DeviceSession>) {
         let Some(plan) = device.take_plan() else { return };
-        let replayed = Cost::of_notifications(plan.sync.missed);
+        let missed = plan.sync.missed;
         self.parts.sessions.start(&device.session, *plan).await;
-        let replayed = replayed + Cost::of_text(device.session.take_replayed_bytes());
-        self.parts.work.charge(device.session.user(), replayed);
+        device.charge_replay(&self.parts.work, missed);
     }
 
     async fn receive(&self, device: Arc<DeviceSession>, event: ClientEvent) {

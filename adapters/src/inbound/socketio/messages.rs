@@ -99,9 +99,8 @@ pub(super) async fn process(
             // A replay lasts until the device has read it, and has its own limits.
             drop(permit);
             let synced = sessions.sync(session, resume_point(&payload)).await;
-            work.charge(user, Cost::of_text(session.take_replayed_bytes()));
+            device.charge_replay(work, synced.as_ref().map_or(0, |sync| sync.missed));
             let sync = synced?;
-            work.charge(user, Cost::of_notifications(sync.missed));
             Ok(json!(SyncForm::from(&sync)))
         }
         ClientMessage::Refresh => {
