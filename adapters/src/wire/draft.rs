@@ -76,12 +76,12 @@ impl fmt::Display for TextOrNumber {
 pub struct InvalidForm {
     /// The field's name in JSON.
     pub field: &'static str,
-    /// What is wrong with the field.
+    /// The problem with the field.
     pub problem: String,
 }
 
 impl InvalidForm {
-    /// `field` is the name in JSON, `problem` what is wrong with it.
+    /// `field` is the name in JSON, `problem` the reason why it is invalid.
     pub fn new(field: &'static str, problem: impl fmt::Display) -> Self {
         Self { field, problem: problem.to_string() }
     }

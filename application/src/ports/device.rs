@@ -20,7 +20,7 @@ pub trait Device: Send + Sync + 'static {
         frames.iter().try_for_each(|frame| self.send(frame))
     }
 
-    /// The length of the send queue: what is queued and not yet handed to the network, in bytes or
+    /// The length of the send queue: data that is not yet handed to the network, in bytes or
     /// frames, as the transport counts. It is 0 when everything is handed over or the connection is
     /// closed. It decreases whenever the device reads, however slowly.
     ///

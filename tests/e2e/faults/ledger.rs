@@ -6,7 +6,7 @@ use tokio::time::Instant;
 /// How long a request whose response was lost may still take effect.
 const LATE_EFFECT: Duration = Duration::from_secs(30);
 
-/// What was confirmed to a user's producer. Notifications are numbered from zero.
+/// The operations that were confirmed to a user's producer. Notifications are numbered from zero.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     /// How many were created.
@@ -46,7 +46,7 @@ impl Ledger {
         self.read.union(&self.deleted).count()
     }
 
-    /// Whether this state of a notification agrees with what was confirmed.
+    /// Whether this state of a notification agrees with the confirmed operations.
     pub(super) fn allows(&self, number: usize, is_read: bool, is_deleted: bool) -> bool {
         if is_deleted || self.deleted.contains(&number) {
             return is_deleted && self.deleted.contains(&number);

@@ -3,7 +3,7 @@
 //! A [`FaultTest`] has nodes and users with two devices each. For each user a
 //! [`Producer`](producer::Producer) creates notifications, marks them as read and deletes them, by messages or
 //! by requests. Meanwhile [faults](Fault) are injected; each checks that it had its effect. A
-//! [`Ledger`](ledger::Ledger) records what was confirmed to the producer. In the end the database and each
+//! [`Ledger`](ledger::Ledger) records the operations that were confirmed to the producer. In the end the database and each
 //! device must have exactly that: nothing lost, nothing twice, in order, read and deleted as recorded, and
 //! with the count that the rows give.
 

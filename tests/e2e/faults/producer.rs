@@ -18,7 +18,7 @@ const RETRY_LIMIT: Duration = Duration::from_mins(4);
 /// Timeout of one attempt.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What was confirmed to the producers of all users together.
+/// The operations that were confirmed to the producers of all users together.
 #[derive(Debug, Default)]
 pub(super) struct Confirmed {
     /// Created notifications.

@@ -48,7 +48,7 @@ impl<'a> From<&'a Delivery> for Incoming<'a> {
 /// recommends.
 #[derive(Debug)]
 pub struct Envelope<'a> {
-    /// What the message is about.
+    /// The operation or event that the message names.
     pub pattern: Pattern,
     /// The JSON of the data, not parsed yet.
     pub data: &'a RawValue,

@@ -56,7 +56,7 @@ pub enum InvalidJwtSettings {
     InFile {
         #[expect(missing_docs, reason = "the message names it")]
         path: PathBuf,
-        /// What is wrong with the content.
+        /// The problem with the content.
         problem: Box<InvalidJwtSettings>,
     },
     /// Keys cannot be fetched from the JWKS URL. Contains the reason.

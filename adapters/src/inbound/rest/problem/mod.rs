@@ -42,7 +42,7 @@ pub(super) struct FieldError {
     /// The position: a JSON Pointer as a URI fragment (RFC 6901, 6).
     #[schema(example = "#/notifications/3/title")]
     pub(super) pointer: String,
-    /// What is wrong.
+    /// The reason, in words.
     #[schema(example = "a title must not be blank")]
     pub(super) detail: String,
 }
