@@ -134,6 +134,8 @@ impl<D: Device> Sessions<D> {
             if let Err(error) = self.repair(&session, last_delivered).await {
                 session.device().close(error.close_reason());
             }
+            // The device did not request this, so its user is not charged for it.
+            session.take_replayed_bytes();
         }
     }
 

@@ -198,6 +198,7 @@ async fn lost_event_is_replayed_when_the_next_one_arrives() {
         }
     })
     .await;
+    assert_eq!(session.take_replayed_bytes(), 0, "the user is not charged for a repair");
     let fourth = node.store_notification("ada", "n4").await;
     node.sessions.deliver(&Node::room("ada"), &fourth);
     assert_eq!(device.received_ids(), ["n1", "lost", "n3", "n4"]);
