@@ -2,8 +2,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use belfry_domain::UserId;
 use metrics::counter;
 use parking_lot::Mutex;
+use tracing::field::display;
 use tracing::warn;
 
 /// A limit that requests, messages or connections can exceed.
@@ -74,20 +76,25 @@ impl Limit {
     /// Counts a rejection, and logs it at most once a second per limit, so that clients that exceed a limit do not
     /// fill the log.
     pub fn record_exceeded(self) {
-        self.record(None);
+        self.record(None, None);
     }
 
     /// The same, and logs the client's address.
     pub fn record_exceeded_by(self, client: IpAddr) {
-        self.record(Some(client));
+        self.record(Some(client), None);
     }
 
-    fn record(self, client: Option<IpAddr>) {
+    /// The same, and logs the user.
+    pub fn record_exceeded_by_user(self, user: &UserId) {
+        self.record(None, Some(user));
+    }
+
+    fn record(self, client: Option<IpAddr>, user: Option<&UserId>) {
         counter!("belfry_limits_hit_total", "limit" => self.label()).increment(1);
         let times = THROTTLES.lock().entry(self).or_default().record(Instant::now());
         if let Some(times) = times {
-            let client = client.map(tracing::field::display);
-            warn!(setting = self.setting(), times, client, "limit exceeded");
+            let (client, user) = (client.map(display), user.map(display));
+            warn!(setting = self.setting(), times, client, user, "limit exceeded");
         }
     }
 }

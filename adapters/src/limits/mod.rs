@@ -11,6 +11,6 @@ mod user_work;
 pub use exceeded::Limit;
 pub(crate) use network::network_of;
 pub use rates::PerSecond;
-pub(crate) use rates::{Rate, RateByKey, RateExceeded};
+pub(crate) use rates::{Rate, RateByKey};
 pub use user_work::UserWork;
 pub(crate) use user_work::{Cost, WorkPermit};

@@ -7,9 +7,7 @@ use belfry_domain::{Notification, UserId};
 use http::Extensions;
 
 use super::problem::Problem;
-use crate::limits::{
-    Cost, Limit, PerSecond, RateByKey, RateExceeded, UserWork, WorkPermit, network_of,
-};
+use crate::limits::{Cost, Limit, PerSecond, RateByKey, UserWork, WorkPermit, network_of};
 use crate::transport::ClientAddress;
 
 /// Rate limits of callers, and the limit on work in the store for each user.
@@ -41,7 +39,10 @@ impl RequestLimits {
     /// a service that creates notifications acts for many users and has a limit of its own.
     pub(super) async fn acquire_work(&self, user: &UserId) -> Result<WorkPermit, Problem> {
         let permit = self.0.work.acquire(user, Cost::REQUEST).await;
-        permit.map_err(|exceeded| reject(Limit::Work, exceeded))
+        permit.map_err(|exceeded| {
+            Limit::Work.record_exceeded_by_user(user);
+            Problem::too_many_requests(exceeded.wait)
+        })
     }
 
     /// Charges the user for a page that was read.
@@ -68,10 +69,12 @@ impl RequestLimits {
 
 fn count(rates: Option<&RateByKey>, limit: Limit, key: &RateKey<'_>) -> Result<(), Problem> {
     let Some(rates) = rates else { return Ok(()) };
-    rates.take(key).map_err(|exceeded| reject(limit, exceeded))
-}
-
-fn reject(limit: Limit, exceeded: RateExceeded) -> Problem {
-    limit.record_exceeded();
-    Problem::too_many_requests(exceeded.wait)
+    rates.take(key).map_err(|exceeded| {
+        match *key {
+            RateKey::User(user) => limit.record_exceeded_by_user(user),
+            RateKey::Network(Some(network)) => limit.record_exceeded_by(network),
+            RateKey::Network(None) => limit.record_exceeded(),
+        }
+        Problem::too_many_requests(exceeded.wait)
+    })
 }

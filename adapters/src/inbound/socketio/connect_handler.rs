@@ -88,8 +88,9 @@ impl ConnectHandler {
         let ConnectCredentials { token, resume_from } =
             ConnectCredentials::read(&auth, &request.credentials);
         let claims = self.authenticate(token).await?;
+        let user = claims.user.clone();
         let admission = sessions.admit(claims).map_err(|TooManySessions| {
-            Limit::SessionsPerUser.record_exceeded();
+            Limit::SessionsPerUser.record_exceeded_by_user(&user);
             ConnectError::Rejected(TooManySessions::CODE)
         })?;
         let session = sessions.join(admission, SocketIoDevice::new(socket));
@@ -164,7 +165,7 @@ impl NamespaceHandler for ConnectHandler {
                 messages::process(&self.parts, &device, message, &event).await
             }
             Err(exceeded) => {
-                Limit::Messages.record_exceeded();
+                Limit::Messages.record_exceeded_by_user(device.session.user());
                 let (why, error) = (CloseReason::TooManyMessages, MessageError::TooManyMessages);
                 if exceeded == LimitExceeded::Flood {
                     return self.parts.sessions.disconnect(&device.session, why, &error);

@@ -67,7 +67,7 @@ pub(super) async fn process(
     let user = session.user();
     let message = message.ok_or(MessageError::UnknownEvent)?;
     let permit = work.acquire(user, Cost::REQUEST).await.map_err(|_| {
-        Limit::Work.record_exceeded();
+        Limit::Work.record_exceeded_by_user(user);
         MessageError::TooMuchWork
     })?;
     // Parsed only now, so that a rejected message costs little.
