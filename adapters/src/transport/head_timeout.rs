@@ -1,28 +1,11 @@
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Context;
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-/// Counts the requests of a connection: even while a request head is awaited or read, odd while the request is in
-/// flight. A counter instead of a flag, because a whole request may pass between two reads.
-#[derive(Debug, Clone, Default)]
-pub(super) struct RequestProgress(Arc<AtomicUsize>);
-
-impl RequestProgress {
-    /// A head was read, or its response was sent.
-    pub(super) fn advance(&self) {
-        self.0.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// Identifies the head that is awaited or read; `None` while a request is in flight.
-    fn head(&self) -> Option<usize> {
-        Some(self.0.load(Ordering::Acquire)).filter(|steps| steps.is_multiple_of(2))
-    }
-}
+use super::request_progress::RequestProgress;
 
 /// Fails a connection's reads when a request head takes too long: measured from the start of the connection for
 /// the first head, from its first byte for later ones.
@@ -54,6 +37,11 @@ impl HeadTimeout {
             return Err(io::ErrorKind::TimedOut.into());
         }
         Ok(())
+    }
+
+    /// The result of a write.
+    pub(super) fn record_write(&self, is_blocked: bool) {
+        self.progress.record_write(is_blocked);
     }
 
     /// Bytes were read: starts the timer if they begin a head.

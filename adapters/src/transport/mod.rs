@@ -3,14 +3,19 @@
 
 mod client_address;
 mod connection_limiter;
+mod deferred_body;
 mod frame_reader;
 mod frame_writer;
 mod frames;
 mod head_timeout;
+mod http_connection;
+mod in_flight_request;
 mod initial_request_head;
 mod listener;
 mod opening_handshake;
+mod parked_response;
 mod peer;
+mod request_progress;
 mod server;
 mod stream;
 mod tls;
@@ -22,6 +27,7 @@ pub use peer::Peer;
 pub use server::{OpenConnections, Server, ServerSettings};
 pub use tls::{InvalidTls, Tls, TlsFiles};
 
+pub(crate) use deferred_body::DeferredBody;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use frame_reader::fuzzing;
 pub(crate) use frame_reader::{Frame, ReadError};

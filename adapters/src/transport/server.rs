@@ -1,35 +1,25 @@
 //! Accepts connections and serves HTTP/1.1 (RFC 9112) on them, within limits.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
-use axum::extract::ConnectInfo;
-use axum::response::{IntoResponse as _, Response};
-use futures_util::FutureExt as _;
-use http::{Request, StatusCode, header};
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics::counter;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::ServiceExt as _;
-use tracing::{debug, trace};
+use tracing::debug;
 
-use super::client_address::{ClientAddress, TrustedProxies};
-use super::connection_limiter::{ConnectionLimiter, ConnectionLimits, ConnectionPermit};
-use super::head_timeout::{HeadTimeout, RequestProgress};
+use super::client_address::TrustedProxies;
+use super::connection_limiter::{ConnectionLimiter, ConnectionLimits};
+use super::head_timeout::HeadTimeout;
+use super::http_connection::HttpConnection;
 use super::initial_request_head::initial_request_head;
 use super::listener::{ListenAddress, Listener};
 use super::peer::{ConnectionPermits, Peer};
+use super::request_progress::RequestProgress;
 use super::stream::{AcceptedSocket, Stream, readable};
 use super::tls::Tls;
 use crate::limits::Limit;
@@ -71,9 +61,9 @@ pub struct Server {
 }
 
 #[derive(Debug)]
-struct ServerState {
-    settings: ServerSettings,
-    limiter: Arc<ConnectionLimiter>,
+pub(super) struct ServerState {
+    pub(super) settings: ServerSettings,
+    pub(super) limiter: Arc<ConnectionLimiter>,
     by_unix_socket: bool,
 }
 
@@ -90,8 +80,7 @@ impl OpenConnections {
 
 /// The maximum size of a request line and its header fields, in bytes. Larger heads are answered with 431
 /// (RFC 6585, section 5). A token of 8 KiB fits, and cookies of the same size beside it.
-const MAX_HEAD_BYTES: usize = 32 * 1024;
-const MAX_HEADER_FIELDS: usize = 100;
+pub(super) const MAX_HEAD_BYTES: usize = 32 * 1024;
 const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Server {
@@ -143,7 +132,7 @@ impl Server {
     }
 }
 
-fn record_rejected(limit: Limit, client: IpAddr) {
+pub(super) fn record_rejected(limit: Limit, client: IpAddr) {
     counter!("belfry_connections_refused_total", "reason" => limit.label()).increment(1);
     limit.record_exceeded_by(client.to_canonical());
 }
@@ -151,7 +140,7 @@ fn record_rejected(limit: Limit, client: IpAddr) {
 impl ServerState {
     /// Whether a peer forwards requests of others. Any peer on a Unix socket is trusted like a trusted proxy,
     /// because only the file's group can connect.
-    fn is_proxy(&self, peer: IpAddr) -> bool {
+    pub(super) fn is_proxy(&self, peer: IpAddr) -> bool {
         self.by_unix_socket || self.settings.trusted_proxies.contains(peer)
     }
 
@@ -181,7 +170,8 @@ impl ServerState {
         let progress = RequestProgress::default();
         let limit = self.settings.header_timeout;
         stream.set_head_timeout(Some(HeadTimeout::new(progress.clone(), limit, started)));
-        self.serve_http(stream, peer, router, end, progress).await;
+        let connection = HttpConnection::new(self, peer, router, end, progress);
+        Arc::new(connection).serve(stream).await;
     }
 
     /// The stream that carries HTTP, after the TLS handshake if TLS is configured.
@@ -203,111 +193,7 @@ impl ServerState {
         }
         None
     }
-
-    /// Not an `async fn`, which would keep room for its arguments beside hyper's connection, and hyper's connection
-    /// twice: the future is the memory of an idle connection.
-    fn serve_http(
-        self: Arc<Self>,
-        stream: Stream,
-        peer: Peer,
-        router: Router,
-        end: CancellationToken,
-        progress: RequestProgress,
-    ) -> impl Future<Output = ()> + Send {
-        let keep_alive = self.settings.keep_alive;
-        // Boxed, because hyper reserves the future's size for the whole connection.
-        let service = service_fn(move |request| {
-            self.clone().respond(request, peer.clone(), router.clone(), progress.clone()).boxed()
-        });
-        let mut serving = Box::pin(
-            http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(keep_alive)
-                .max_headers(MAX_HEADER_FIELDS)
-                .max_header_size(MAX_HEAD_BYTES)
-                .serve_connection(TokioIo::new(stream), service)
-                .with_upgrades(),
-        );
-        async move {
-            let served = tokio::select! {
-                served = serving.as_mut() => served,
-                () = end.cancelled() => {
-                    serving.as_mut().graceful_shutdown();
-                    serving.await
-                }
-            };
-            if let Err(error) = served {
-                trace!(%error, "connection ended");
-            }
-        }
-    }
-
-    async fn respond(
-        self: Arc<Self>,
-        request: Request<Incoming>,
-        peer: Peer,
-        router: Router,
-        progress: RequestProgress,
-    ) -> Result<Response, Infallible> {
-        progress.advance();
-        let mut request = request.map(Body::new);
-        let mut permit = None;
-        let peer_address = peer.address.ip().to_canonical();
-        let mut client = ClientAddress(peer_address);
-        if self.is_proxy(peer_address) {
-            let proxies = &self.settings.trusted_proxies;
-            client = proxies.client(peer_address, request.headers());
-            // A proxy's own requests, such as health checks, are not counted, as its connections are not.
-            if client.0 != peer_address && !proxies.contains(client.0) {
-                match self.limiter.acquire_client(client.0) {
-                    Ok(acquired) => permit = Some(acquired),
-                    Err(limit) => {
-                        record_rejected(limit, client.0);
-                        let retry_after = [(header::RETRY_AFTER, "5")];
-                        let response = (StatusCode::SERVICE_UNAVAILABLE, retry_after);
-                        let in_flight = InFlightRequest { progress, _permit: None };
-                        return Ok(in_flight.until_sent(response.into_response()));
-                    }
-                }
-            }
-        }
-        request.extensions_mut().insert(ConnectInfo(peer.clone()));
-        request.extensions_mut().insert(client);
-        let Ok(response) = router.oneshot(request).await;
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            // No request head follows on a WebSocket, and its client's permit is held until it closes.
-            if let Some(permit) = permit {
-                peer.hold_client_permit(permit);
-            }
-            return Ok(response);
-        }
-        Ok(InFlightRequest { progress, _permit: permit }.until_sent(response))
-    }
-}
-
-/// A request whose response has not been sent yet.
-struct InFlightRequest {
-    progress: RequestProgress,
-    _permit: Option<ConnectionPermit>,
-}
-
-impl InFlightRequest {
-    /// Keeps the request in flight until the body of its response has been sent or dropped.
-    fn until_sent(self, response: Response) -> Response {
-        response.map(|body| {
-            Body::new(body.map_err(move |error| {
-                let _in_flight = &self;
-                error
-            }))
-        })
-    }
-}
-
-impl Drop for InFlightRequest {
-    fn drop(&mut self) {
-        self.progress.advance();
-    }
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -79,6 +79,12 @@ impl Stream {
         }
     }
 
+    fn record_write(&self, written: &Poll<io::Result<usize>>) {
+        if let Some(timeout) = &self.head_timeout {
+            timeout.record_write(written.is_pending());
+        }
+    }
+
     /// Whether TLS still buffers written data.
     pub(super) fn wants_flush(&self) -> bool {
         match &self.layer {
@@ -163,7 +169,9 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.layer).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.layer).poll_write(cx, bytes);
+        self.record_write(&written);
+        written
     }
 
     fn poll_write_vectored(
@@ -171,7 +179,9 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.layer).poll_write_vectored(cx, slices)
+        let written = Pin::new(&mut self.layer).poll_write_vectored(cx, slices);
+        self.record_write(&written);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::{StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Body as _;
@@ -18,7 +19,7 @@ use super::session_id::SessionId;
 use super::settings::EngineSettings;
 use crate::limits::Limit;
 use crate::outbound::socketio::{PacketSender, PollResponse, RequestTag};
-use crate::transport::{FrameWriter, WebSocketReader};
+use crate::transport::{DeferredBody, FrameWriter, WebSocketReader};
 
 /// The sessions that were opened by polling, upgraded ones included, by their secret id.
 #[derive(Default)]
@@ -161,30 +162,31 @@ impl PollingSession {
         packets.or_else(|| state.websocket.take().map(PollingInput::WebSocket))
     }
 
-    /// Answers a poll as soon as a packet is pending.
-    pub(super) async fn poll(&self, tag: RequestTag) -> Result<Response, RequestError> {
-        let body = match self.sender.poll(tag).ok_or(RequestError::BadRequest)? {
-            PollResponse::Ready(body) => body,
-            PollResponse::Overlap => return Err(RequestError::BadRequest),
-            // Fails if a repeated request has replaced this one.
-            PollResponse::Wait { body, noop_after } => {
-                self.wait(body, noop_after).await.map_err(|_| RequestError::BadRequest)?
+    /// Answers a poll as soon as a packet is pending. A poll that a repeated request replaces is rejected.
+    pub(super) fn poll(self: Arc<Self>, tag: RequestTag) -> Result<Response, RequestError> {
+        match self.sender.poll(tag).ok_or(RequestError::BadRequest)? {
+            PollResponse::Ready(body) => Ok(packets_response(body)),
+            PollResponse::Overlap => Err(RequestError::BadRequest),
+            PollResponse::Wait { body, noop_after: None } => {
+                Ok(DeferredBody::attach(packets_response(Body::empty()), body.map(Result::ok)))
             }
-        };
-        Ok(packets_response(body))
+            PollResponse::Wait { body, noop_after: Some(delay) } => {
+                let body = async move { self.wait_or_noop(body, delay).await.ok() };
+                Ok(DeferredBody::attach(packets_response(Body::empty()), body))
+            }
+        }
     }
 
-    async fn wait(
+    /// Waits for packets. After `delay`, the poll is answered with a `noop`.
+    async fn wait_or_noop(
         &self,
         mut body: oneshot::Receiver<Bytes>,
-        noop_after: Option<Duration>,
+        delay: Duration,
     ) -> Result<Bytes, RecvError> {
-        if let Some(delay) = noop_after {
-            if let Ok(body) = tokio::time::timeout(delay, &mut body).await {
-                return body;
-            }
-            self.sender.end_waiting_poll();
+        if let Ok(body) = tokio::time::timeout(delay, &mut body).await {
+            return body;
         }
+        self.sender.end_waiting_poll();
         body.await
     }
 

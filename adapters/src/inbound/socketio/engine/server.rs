@@ -43,11 +43,7 @@ impl<S: EngineService> EngineServer<S> {
             Target::Open(TransportType::Websocket) => self.open_websocket(request),
             Target::Open(TransportType::Polling) => Ok(self.open_polling(&request)),
             Target::Upgrade(sid) => self.upgrade(sid, request),
-            Target::Poll(sid, tag) => {
-                // Frees the request while the poll waits.
-                drop(request);
-                self.polling.find(sid)?.poll(tag).await
-            }
+            Target::Poll(sid, tag) => self.polling.find(sid)?.poll(tag),
             Target::Post(sid, tag) => {
                 self.polling.find(sid)?.post(tag, request.into_body(), &self.settings).await
             }
