@@ -66,9 +66,10 @@ impl Limits {
 
     /// The limits of one user's work, which REST and Socket.IO share.
     pub fn user_work(&self, database_connections: u32) -> UserWork {
-        // Eight concurrent operations keep a user with many devices busy. One user never gets more than
-        // half of the connections.
-        const CONCURRENT: u32 = 8;
+        // Two concurrent operations are enough for the whole budget of a user, because most take about a
+        // millisecond. More of them would compete with those of other users for the database's processors.
+        // One user never gets more than half of the connections.
+        const CONCURRENT: u32 = 2;
         let concurrent = (database_connections / 2).clamp(1, CONCURRENT);
         UserWork::new(PerSecond::new(self.work_per_user), concurrent as usize)
     }

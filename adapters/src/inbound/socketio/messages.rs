@@ -9,7 +9,7 @@ use super::device_session::DeviceSession;
 use super::parts::SocketIoParts;
 use super::payload::{ids, one_id, requested_page};
 use super::protocol::ClientEvent;
-use super::reply::MessageError;
+use super::reply::{MessageError, ReplyData};
 use crate::limits::{Cost, Limit};
 use crate::wire::{PageForm, Rfc3339, SyncForm};
 
@@ -60,7 +60,7 @@ pub(super) async fn process(
     device: &DeviceSession,
     message: Option<ClientMessage>,
     event: &ClientEvent,
-) -> Result<Value, MessageError> {
+) -> Result<ReplyData, MessageError> {
     let SocketIoParts { sessions, use_cases, work, .. } = parts;
     let session = &device.session;
     sessions.authorize(session, message.map_or(Action::ReadInbox, ClientMessage::action))?;
@@ -93,7 +93,7 @@ pub(super) async fn process(
             let (filter, limit) = requested_page(payload)?;
             let page = use_cases.list.run(user, &filter, limit).await?;
             work.charge(user, Cost::of_page(&page.items));
-            Ok(json!(PageForm::from(&page)))
+            Ok(ReplyData::of(&PageForm::from(&page)))
         }
         ClientMessage::Sync => {
             // A replay lasts until the device has read it, and has its own limits.
@@ -101,17 +101,17 @@ pub(super) async fn process(
             let synced = sessions.sync(session, resume_point(&payload)).await;
             device.charge_replay(work, synced.as_ref().map_or(0, |sync| sync.missed));
             let sync = synced?;
-            Ok(json!(SyncForm::from(&sync)))
+            Ok(ReplyData::of(&SyncForm::from(&sync)))
         }
         ClientMessage::Refresh => {
             let token = payload.get("token").and_then(Value::as_str);
             let token = token.or_else(|| payload.as_str()).map_or(Ok(None), BearerToken::parse);
             let expires_at = sessions.refresh(session, token.map_err(AuthError::from)?).await?;
-            Ok(json!({ "expiresAt": Rfc3339(expires_at) }))
+            Ok(ReplyData::of(&json!({ "expiresAt": Rfc3339(expires_at) })))
         }
     }
 }
 
-fn count_and_revision(state: InboxState) -> Value {
-    json!({ "count": state.unread.get(), "revision": state.revision.get() })
+fn count_and_revision(state: InboxState) -> ReplyData {
+    ReplyData::of(&json!({ "count": state.unread.get(), "revision": state.revision.get() }))
 }

@@ -2,7 +2,7 @@ use belfry_application::access::AuthError;
 use belfry_application::ports::{CloseReason, PortError};
 use belfry_application::session::SyncError;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
 use tracing::error;
 
 use crate::outbound::socketio::{Arguments, NamespaceSocket};
@@ -54,6 +54,19 @@ impl MessageError {
     }
 }
 
+/// The data of a reply, as JSON text: a page can be large, and a [`serde_json::Value`] of it would need several
+/// times as much memory and time.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub(super) struct ReplyData(Box<RawValue>);
+
+impl ReplyData {
+    pub(super) fn of(data: &impl Serialize) -> Self {
+        // Serialization fails only for maps with other keys than strings, and there are none.
+        Self(to_raw_value(data).unwrap_or_else(|_| RawValue::NULL.to_owned()))
+    }
+}
+
 /// The reply to a message: an acknowledgement if the device requested one. Otherwise an error is sent as an
 /// `exception` event, as in NestJS, and a success has no reply.
 #[derive(Debug, Serialize)]
@@ -61,7 +74,7 @@ impl MessageError {
 pub(super) enum Reply {
     /// In the order of the wire format: `data` before `status`.
     Done {
-        data: Value,
+        data: ReplyData,
         status: &'static str,
     },
     Failed {
@@ -73,7 +86,7 @@ pub(super) enum Reply {
 
 impl Reply {
     /// The reply to the event of that name.
-    pub(super) fn to(event: &str, outcome: Result<Value, MessageError>) -> Self {
+    pub(super) fn to(event: &str, outcome: Result<ReplyData, MessageError>) -> Self {
         match outcome {
             Ok(data) => Self::Done { data, status: "ok" },
             Err(error) => {
@@ -99,7 +112,7 @@ impl Reply {
         socket: &NamespaceSocket,
         ack: Option<u64>,
     ) -> Result<(), EnqueueError> {
-        // Serialization fails only for maps with other keys than strings, and there are none.
+        // Fails no more than in `ReplyData::of`.
         let json = serde_json::to_string(self).unwrap_or_default();
         let arguments = |json| Arguments { json, attachments: Vec::new() };
         match (ack, self) {
