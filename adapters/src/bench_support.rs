@@ -1,4 +1,5 @@
-//! Functions of the hot path that the benches in `tests/benches` measure alone. The product calls the same functions.
+//! Functions of the hot path, exported so that the benchmarks in `tests/benches` can measure each in isolation. The
+//! product runs the same code.
 
 pub use crate::amqp::bench_support::sanitize_frame;
 pub use crate::inbound::amqp::bench_support::open;

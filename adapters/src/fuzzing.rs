@@ -1,8 +1,8 @@
-//! Fuzz targets for all code that parses untrusted input without a server or a connection. Each function panics if a
+//! Fuzz targets for the parsers of untrusted input. They need no server and no connection. Each function panics if a
 //! guarantee is broken.
 //!
-//! The inputs are readable, so that a small corpus can be written by hand. It is in `tests/fuzz/corpus`, and the tests
-//! below run it.
+//! The format of the inputs is easy to write by hand. A small corpus is in `tests/fuzz/corpus`, and the tests below run
+//! it.
 
 pub use crate::amqp::fuzzing::frame as amqp_frame;
 pub use crate::inbound::amqp::fuzzing::message as amqp_message;
@@ -12,7 +12,7 @@ pub use crate::outbound::socketio::fuzzing::polling;
 
 use crate::wire::Cursor;
 
-/// Parses the cursor of an inbox page. Checks that each cursor has only one valid text.
+/// Parses the cursor of an inbox page. Checks that each cursor has only one textual form.
 ///
 /// # Panics
 /// If the check fails.
@@ -23,7 +23,7 @@ pub fn cursor(bytes: &[u8]) {
     }
 }
 
-/// The bytes before and after the first line break.
+/// The bytes before and after the first line break. Without a line break, the second part is empty.
 pub(crate) fn first_line(bytes: &[u8]) -> (&[u8], &[u8]) {
     let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
     (&bytes[..end], bytes.get(end + 1..).unwrap_or_default())
@@ -34,7 +34,7 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
-    fn run_corpus(target: &str, read: impl Fn(&[u8])) {
+    fn run_corpus(target: &str, run: impl Fn(&[u8])) {
         let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz/corpus");
         let files: Vec<_> = fs::read_dir(corpus.join(target)).unwrap().flatten().collect();
         assert!(files.len() >= 10, "the corpus is incomplete");
@@ -42,7 +42,7 @@ mod tests {
             let bytes = fs::read(file.path()).unwrap();
             // Printed only if the test fails.
             println!("{}", file.path().display());
-            read(&bytes);
+            run(&bytes);
         }
     }
 

@@ -8,12 +8,13 @@ use std::time::Duration;
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// The instant `millis` milliseconds after the Unix epoch; before it if negative.
+    /// The instant `millis` milliseconds after the Unix epoch; before the epoch if negative.
     pub const fn from_unix_millis(millis: i64) -> Self {
         Self(millis)
     }
 
-    /// The instant `seconds` seconds after the Unix epoch, saturating at the largest timestamp.
+    /// The instant `seconds` seconds after the Unix epoch; before the epoch if negative. Saturates at the
+    /// smallest and the largest timestamp.
     pub const fn from_unix_seconds(seconds: i64) -> Self {
         Self(seconds.saturating_mul(1_000))
     }
@@ -50,12 +51,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arithmetic_saturates_at_the_ends() {
-        let end = Timestamp::from_unix_millis(i64::MAX);
-        assert_eq!(end.plus(Duration::from_secs(1)), end);
-        assert_eq!(Timestamp::from_unix_seconds(i64::MAX), end);
-        let begin = Timestamp::from_unix_millis(i64::MIN);
-        assert_eq!(begin.minus(Duration::MAX), begin);
-        assert_eq!(begin.since(end), Duration::ZERO);
+    fn arithmetic_saturates_at_the_smallest_and_largest_timestamp() {
+        let largest = Timestamp::from_unix_millis(i64::MAX);
+        assert_eq!(largest.plus(Duration::from_secs(1)), largest);
+        assert_eq!(Timestamp::from_unix_seconds(i64::MAX), largest);
+        let smallest = Timestamp::from_unix_millis(i64::MIN);
+        assert_eq!(smallest.minus(Duration::MAX), smallest);
+        assert_eq!(Timestamp::from_unix_seconds(i64::MIN), smallest);
+        assert_eq!(smallest.since(largest), Duration::ZERO);
     }
 }

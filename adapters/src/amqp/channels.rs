@@ -8,7 +8,8 @@ use tokio::time::timeout;
 /// How long closing a channel may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Consumes a queue on a channel of its own. `exclusive` refuses other consumers of the queue.
+/// Consumes a queue on a channel of its own. `prefetch` limits the unacknowledged deliveries. If
+/// `exclusive` is set, the broker refuses other consumers of the queue.
 pub(crate) async fn subscribe(
     connection: &Connection,
     queue: &str,

@@ -6,17 +6,18 @@ pub(crate) const UP: &str = "belfry_amqp_up";
 pub(crate) const OUTAGES: &str = "belfry_amqp_outages_total";
 /// Events confirmed by the broker.
 pub(crate) const EVENTS_PUBLISHED: &str = "belfry_events_published_total";
-/// Messages from other services, by `outcome`.
+/// Messages from other services, by `outcome`. A message counts each time it goes to a retry queue.
 pub(crate) const INGEST_MESSAGES: &str = "belfry_ingest_messages_total";
 /// Events from this node's queue, by `outcome`.
 pub(crate) const NODE_EVENTS: &str = "belfry_node_events_total";
 
-/// Describes the AMQP metrics to the recorder. To be called after the recorder is installed.
+/// Describes the AMQP metrics to the recorder. Call it after the recorder is installed: earlier descriptions
+/// are lost.
 pub fn describe_metrics() {
-    describe_gauge!(UP, "1 while this part is connected to RabbitMQ and at work.");
+    describe_gauge!(UP, "1 while this task is connected to RabbitMQ and working.");
     describe_counter!(
         OUTAGES,
-        "Times this part lost its connection to RabbitMQ, or the queue it consumed."
+        "How often this task lost its connection to RabbitMQ or the queue that it consumes."
     );
     describe_counter!(EVENTS_PUBLISHED, "Events that RabbitMQ has confirmed.");
     describe_counter!(

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
-/// Why the broker did not confirm a message. The broker may have the message all the same.
+/// Why a message counts as not confirmed. The broker may have it nevertheless, for example after a
+/// [`Timeout`](Self::Timeout), so a retry can publish it twice.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PublishError {
     #[error("not connected to RabbitMQ")]

@@ -11,6 +11,7 @@ use super::topology::Topology;
 pub(super) struct PublisherConnection {
     pub(super) settings: AmqpSettings,
     pub(super) topology: Topology,
+    /// `None` while the publisher is not connected.
     current: RwLock<Option<Arc<BrokerConnection>>>,
 }
 
@@ -23,7 +24,7 @@ impl PublisherConnection {
         *self.current.write() = connection;
     }
 
-    /// The connection, unless there is none or the broker blocks publishers.
+    /// The current connection. Fails if there is none or the broker blocks publishers.
     pub(super) fn get(&self) -> Result<Arc<BrokerConnection>, PublishError> {
         let connection = self.current.read().clone().ok_or(PublishError::NotConnected)?;
         if connection.status().blocked() {

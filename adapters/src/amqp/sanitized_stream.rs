@@ -7,23 +7,24 @@ use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOw
 
 use super::frame_sanitizer::{HEADER, METHOD, sanitize};
 
-/// The stream of a broker connection. It sanitizes the frames that the broker sends.
+/// The stream of a broker connection. It makes the frames from the broker safe for lapin to parse; see
+/// [`frame_sanitizer`](super::frame_sanitizer).
 ///
 /// Method and content header frames are held back until they are complete, because a string may span two
-/// reads. Body frames, most of the traffic, are passed on as they arrive.
+/// reads. Body frames, most of the traffic, are passed on as they arrive. What lapin sends is not changed.
 pub(super) struct SanitizedStream<S> {
     stream: S,
-    abort: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// Cancels the `ended` of [`new`](Self::new) when it is dropped: when the broker closes its side or
-    /// reading from it fails, or else with this stream.
+    /// Completes when reads must fail.
+    aborted: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Its drop cancels the token `ended` of [`new`](Self::new).
     ended_guard: Option<DropGuard>,
     buffer: Vec<u8>,
-    /// `buffer[begin..ready]` is ready to be passed on.
+    /// `buffer[begin..ready]` can be passed on to lapin.
     begin: usize,
     ready: usize,
     /// `buffer[ready..end]` is received and not examined yet.
     end: usize,
-    /// The remaining bytes of a frame that is passed on as it arrives, without being sanitized.
+    /// The remaining bytes of the current frame if it is passed on as it arrives; otherwise 0.
     pass_through: usize,
 }
 
@@ -33,16 +34,16 @@ impl<S> SanitizedStream<S> {
     const FRAME_HEAD: usize = 7;
     /// The byte after the payload: the frame end.
     const FRAME_TAIL: usize = 1;
-    /// Frames with a larger payload are passed on without being sanitized, which bounds the buffer.
-    /// RabbitMQ's default limit for a whole frame is 128 KiB.
-    const MAX_FRAME: usize = 1 << 20;
+    /// Frames with a larger payload are passed on without being sanitized, so that the buffer stays bounded.
+    /// The broker sends such frames only if the URL sets a larger `frame_max`: Belfry requests 128 KiB.
+    const MAX_SANITIZED_PAYLOAD: usize = 1 << 20;
 
     /// After `abort` is cancelled, reads return the data that is available and then fail. `ended` is
     /// cancelled when the broker closes its side, reading from it fails or the stream is dropped.
     pub(super) fn new(stream: S, abort: CancellationToken, ended: CancellationToken) -> Self {
         Self {
             stream,
-            abort: Box::pin(abort.cancelled_owned()),
+            aborted: Box::pin(abort.cancelled_owned()),
             ended_guard: Some(ended.drop_guard()),
             buffer: vec![0; Self::INITIAL_BUFFER],
             begin: 0,
@@ -52,8 +53,8 @@ impl<S> SanitizedStream<S> {
         }
     }
 
-    /// Sanitizes the complete frames in the buffer. Returns how many bytes of the next frame the buffer must
-    /// at least hold to continue, or 0 if one more byte is enough.
+    /// Sanitizes the complete frames in the buffer and marks them as ready. Returns the buffer size that the
+    /// next frame needs; 0 for no minimum.
     fn sanitize_buffered(&mut self) -> usize {
         loop {
             let passed_on = self.pass_through.min(self.end - self.ready);
@@ -68,7 +69,7 @@ impl<S> SanitizedStream<S> {
             let size = usize::try_from(u32::from_be_bytes(*size)).unwrap_or(usize::MAX);
             let frame_size = size.saturating_add(Self::FRAME_HEAD + Self::FRAME_TAIL);
             let frame_type = *frame_type;
-            if !matches!(frame_type, METHOD | HEADER) || size > Self::MAX_FRAME {
+            if !matches!(frame_type, METHOD | HEADER) || size > Self::MAX_SANITIZED_PAYLOAD {
                 self.pass_through = frame_size;
             } else if rest.len() < frame_size {
                 return frame_size;
@@ -98,6 +99,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for SanitizedStream<S> {
         out: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        // Until there is something to pass on.
         while this.begin == this.ready {
             let needed = this.sanitize_buffered();
             if this.begin < this.ready {
@@ -106,7 +108,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for SanitizedStream<S> {
             this.make_room(needed);
             let room = &mut this.buffer[this.end..];
             let Poll::Ready(read) = Pin::new(&mut this.stream).poll_read(context, room) else {
-                ready!(this.abort.as_mut().poll(context));
+                ready!(this.aborted.as_mut().poll(context));
                 return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
             };
             match read {
@@ -164,7 +166,7 @@ mod tests {
         [&[frame_type, 0, 1][..], &size, payload, &[0xce]].concat()
     }
 
-    /// A `basic.deliver`.
+    /// A `basic.deliver` method with this routing key.
     fn deliver(routing_key: &[u8]) -> Vec<u8> {
         let length = [u8::try_from(routing_key.len()).unwrap()];
         let method = [0, 60, 0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0];
@@ -175,10 +177,10 @@ mod tests {
         SanitizedStream::new(stream, CancellationToken::new(), CancellationToken::new())
     }
 
-    /// A stream, and the largest number of bytes that one read of it returns.
-    struct SlowStream(Cursor<Vec<u8>>, usize);
+    /// A stream whose reads return at most this many bytes.
+    struct SmallReads(Cursor<Vec<u8>>, usize);
 
-    impl AsyncRead for SlowStream {
+    impl AsyncRead for SmallReads {
         fn poll_read(
             mut self: Pin<&mut Self>,
             context: &mut Context<'_>,
@@ -198,7 +200,7 @@ mod tests {
             [deliver(b"\xff"), body.clone(), largest.clone(), heartbeat.clone(), deliver(b"a")];
         let expected = [deliver(b"?"), body, largest, heartbeat, deliver(b"a")].concat();
         for size in [1, 6, 7, 8, 100, 65_536, 1_000_000] {
-            let mut stream = sanitized(SlowStream(Cursor::new(sent.concat()), size));
+            let mut stream = sanitized(SmallReads(Cursor::new(sent.concat()), size));
             let mut read = vec![];
             stream.read_to_end(&mut read).await.unwrap();
             assert!(read == expected, "in reads of {size}");

@@ -10,7 +10,7 @@ use super::url::AmqpUrl;
 pub struct AmqpSettings {
     /// The broker's address and credentials.
     pub url: AmqpUrl,
-    /// The name of the connections in RabbitMQ's list. The purpose of each is appended.
+    /// The first part of each connection's name in RabbitMQ. The second part is its purpose, such as `ingest`.
     pub connection_name: String,
     /// The heartbeat interval, unless the URL sets one. Either side drops the connection after two
     /// intervals of silence. RabbitMQ recommends 5 to 20 seconds.
@@ -19,19 +19,20 @@ pub struct AmqpSettings {
     pub connect_timeout: Duration,
     /// How long the broker may take to confirm a publish.
     pub confirm_timeout: Duration,
-    /// The delay before the first reconnect. It doubles with each failure…
+    /// The delay before the first reconnect. It doubles with each failure, up to `max_backoff`.
     pub initial_backoff: Duration,
-    /// …up to this.
+    /// The maximum delay before a reconnect.
     pub max_backoff: Duration,
 }
 
 impl AmqpSettings {
     /// The largest frame in bytes: RabbitMQ's default.
     ///
-    /// Requested from the start, so that lapin allocates its buffers (32 frames in each direction) only
+    /// Belfry requests it explicitly, so that lapin allocates its buffers (32 frames in each direction) only
     /// once. They are ring buffers, so all their pages are in use after some minutes: 8 MiB per
-    /// connection. A smaller limit would save memory but fail on large headers: all headers of a message
-    /// are in one frame (AMQP 0-9-1, section 4.2.6.1), and a producer may send as many as the broker allows.
+    /// connection. A smaller frame would save memory but could not carry large headers: all headers of a
+    /// message are in one frame (AMQP 0-9-1, section 4.2.6.1), and a producer may fill a frame of the
+    /// broker's limit.
     const FRAME_MAX: u32 = 131_072;
 
     /// The default settings for the broker at that URL.

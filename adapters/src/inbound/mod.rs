@@ -1,5 +1,5 @@
-//! Inbound adapters. Each translates the requests or messages of one technology into use cases, and their
-//! results into responses.
+//! Inbound adapters. Each translates the requests or messages of one technology into calls of use cases, and
+//! their results into responses or acknowledgements.
 
 pub mod amqp;
 pub mod in_process;

@@ -5,31 +5,37 @@ use tokio::time::Instant;
 use super::replay_limiter::{ReplayLimiter, ReplayPermit, SlowPermit};
 use super::sync_error::SyncError;
 
-/// Waits for a device to read a replay page, and gives up on a device that is stuck.
+/// Waits for a device to read a replay page. Fails for a device that is stuck.
+///
+/// A device has read something when its send queue has become shorter or accepts a frame. After
+/// [`ReplayLimiter::max_hold`], the permit of a slow device is exchanged for a [`SlowPermit`].
 pub(super) struct SlowReader<'a> {
     limiter: &'a ReplayLimiter,
     permit: Permit,
     started: Instant,
-    /// How long the device may read nothing.
+    /// How long the device may read nothing before it counts as stuck.
     patience: Duration,
-    /// The length of the send queue at the last look.
+    /// The length of the send queue at the last check.
     queued: usize,
-    /// When the device last read something, as far as known.
+    /// When the device was last seen to have read something.
     last_read: Instant,
+    /// The pause before the next check.
     pause: Duration,
 }
 
-/// Kept as long as the page is in flight.
+/// The permit for the page in flight.
 enum Permit {
     Normal(ReplayPermit),
     Slow(#[expect(dead_code, reason = "kept for its drop")] SlowPermit),
+    /// Only during the exchange, or after it failed.
     None,
 }
 
 impl<'a> SlowReader<'a> {
-    /// The pause between two looks at the queue. It is short at first, because most devices have read
-    /// by then. It doubles up to a length at which hundreds of slow devices cost nothing.
+    /// The first pause between two checks of the queue. It is short, because most devices have read the page
+    /// by then. Each later pause is twice as long, up to `MAX_PAUSE`.
     const MIN_PAUSE: Duration = Duration::from_millis(2);
+    /// Long enough that hundreds of slow devices cost little CPU time.
     const MAX_PAUSE: Duration = Duration::from_millis(100);
 
     pub(super) fn new(
@@ -49,13 +55,13 @@ impl<'a> SlowReader<'a> {
         }
     }
 
-    /// Call it when the device has read something.
+    /// Call this when the device's send queue has accepted a frame.
     pub(super) fn record_read(&mut self) {
         self.last_read = Instant::now();
     }
 
-    /// Waits a little. `queued` is the current length of the device's send queue. Fails if the device has
-    /// read nothing for too long.
+    /// Pauses before the caller's next check. `queued` is the current length of the device's send queue. Fails
+    /// if the device has read nothing for `patience`, or is slow and no [`SlowPermit`] is free.
     pub(super) async fn wait(&mut self, queued: usize) -> Result<(), SyncError> {
         if std::mem::replace(&mut self.queued, queued) > queued {
             self.record_read();
@@ -71,6 +77,7 @@ impl<'a> SlowReader<'a> {
         Ok(())
     }
 
+    /// Exchanges a normal permit for a [`SlowPermit`]. Has no effect if that is done already.
     fn exchange_permit(&mut self) -> Result<(), SyncError> {
         match std::mem::replace(&mut self.permit, Permit::None) {
             Permit::Normal(permit) => {

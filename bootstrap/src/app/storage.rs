@@ -1,4 +1,4 @@
-//! The store of the server: opening it, watching it, and the retention cleanup.
+//! Opens the server's store and defines its background tasks: the connection check and the retention cleanup.
 
 use anyhow::Context;
 use belfry_application::use_cases::ApplyRetention;
@@ -13,6 +13,7 @@ pub(super) async fn open(context: &AppContext) -> anyhow::Result<(Store, [Task; 
     Ok((store, tasks))
 }
 
+/// Connects to the store, runs the migrations if configured, and then keeps the readiness check up to date.
 fn connection_task(context: &AppContext, store: &Store) -> Task {
     let check = context.readiness.register("database");
     let running = store.clone().run(context.config.database.migrate, check, context.stop.clone());

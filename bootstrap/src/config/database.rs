@@ -23,7 +23,8 @@ impl Database {
                 "database.url must begin with sqlite:, postgres:// or postgresql://",
             ));
         }
-        // PostgreSQL needs one connection for the ingest queue and one for everything else.
+        // With PostgreSQL, commands from the ingest queue have a connection pool of their own, so each of
+        // the two pools needs a connection. SQLite ignores the setting.
         if self.max_connections < 2 {
             return Err(BadSettings::new("database.max_connections must be at least 2"));
         }

@@ -2,8 +2,8 @@ use lapin::BasicProperties;
 
 use super::message::{Envelope, Incoming, InvalidMessage};
 
-/// Opens a message as [`Ingest`](super::Ingest) does. It counts as published to the exchange
-/// `belfry.ingest` and consumed from the queue of that name.
+/// Opens a message as [`Ingest`](super::Ingest) does, as if it had been published to the exchange
+/// `belfry.ingest` and consumed from the queue `belfry.ingest`.
 pub fn open<'a>(
     body: &'a [u8],
     routing_key: &'a str,

@@ -8,13 +8,13 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::amqp::ConnectionError;
 
-/// Collects a consumer's deliveries into batches. The consumer's prefetch bounds how many can wait here.
+/// Collects a consumer's deliveries into batches. The prefetch limits how many deliveries it holds.
 pub(super) struct DeliveryBatcher {
     consumer: Consumer,
-    /// Deliveries that are received and not returned yet. They outlive a call that is cancelled.
+    /// Deliveries that are received and not returned yet. They stay here when a call is cancelled.
     received: VecDeque<Delivery>,
-    /// The broker has cancelled the consumer. The end of lapin's stream is returned once; a second poll would
-    /// wait forever.
+    /// The broker has cancelled the consumer. It must not be polled again: lapin reports the end of the stream
+    /// only once, and a second poll would wait forever.
     ended: bool,
 }
 
@@ -34,8 +34,9 @@ impl DeliveryBatcher {
         self.ended = false;
     }
 
-    /// Waits for a delivery, then at most `linger` for others, and returns up to `max`. Once the consumer has
-    /// ended, it returns what is left, then an empty batch. Cancelling the call loses no delivery.
+    /// Waits for a delivery, then at most `linger` for others, and returns up to `max`. After the consumer has
+    /// ended, it returns the remaining deliveries without waiting, and then empty batches. Cancelling the call
+    /// loses no delivery.
     pub(super) async fn next_batch(
         &mut self,
         max: usize,
@@ -46,6 +47,7 @@ impl DeliveryBatcher {
         }
         let deadline = Instant::now() + linger;
         while self.received.len() < max && !self.ended {
+            // A timer would wait up to a millisecond, its resolution.
             let received = if linger.is_zero() {
                 self.receive_next().now_or_never()
             } else {
@@ -62,7 +64,7 @@ impl DeliveryBatcher {
     /// Returns up to `max` deliveries that are available without waiting.
     pub(super) fn available(&mut self, max: usize) -> Result<Vec<Delivery>, ConnectionError> {
         // Receives all available deliveries even if `max` is small. The end of the consumer comes after them,
-        // and the caller must notice it even while it takes no further messages.
+        // and the caller checks `has_ended` even while it takes no further messages.
         while let Some(result) = self.receive_next().now_or_never() {
             result?;
             if self.ended {
@@ -72,7 +74,7 @@ impl DeliveryBatcher {
         Ok(self.take(max))
     }
 
-    /// Waits for one delivery and keeps it, or for the end of the consumer.
+    /// Waits for one delivery, or for the end of the consumer, and records it.
     async fn receive_next(&mut self) -> Result<(), ConnectionError> {
         if self.ended {
             return Ok(());

@@ -12,7 +12,8 @@ use crate::wire::Rfc3339;
 /// A message for a retry queue or the dead queue.
 pub(super) struct FailedMessage {
     pub(super) delivery: Delivery,
-    /// [`FailureReason::Failed`] goes to a retry queue, every other reason to the dead queue.
+    /// With [`FailureReason::Failed`] the message goes to a retry queue, with any other reason to the dead
+    /// queue.
     pub(super) reason: FailureReason,
     pub(super) error: String,
 }
@@ -42,7 +43,7 @@ pub(super) struct FailureRouter {
 pub(super) struct Routed {
     pub(super) confirmed: Vec<FailedMessage>,
     pub(super) unconfirmed: Vec<FailedMessage>,
-    /// Why messages are unconfirmed.
+    /// Why messages are unconfirmed. If publishing to several queues failed, the error of the last one.
     pub(super) error: Option<PublishError>,
 }
 
@@ -51,8 +52,9 @@ impl FailureRouter {
         Self { channel: publisher.channel(RequiredTopology::RetryAndDead), topology, clock }
     }
 
+    /// Publishes the messages to their queues and awaits the confirms. Order is kept only within a queue.
     pub(super) async fn route(&self, messages: Vec<FailedMessage>) -> Routed {
-        // Publishes to each queue separately, so that a missing queue does not fail messages for other queues.
+        // One publish per queue, so that a missing queue does not fail the messages for other queues.
         let mut by_queue: BTreeMap<&str, Vec<FailedMessage>> = BTreeMap::new();
         for message in messages {
             by_queue.entry(message.queue(&self.topology)).or_default().push(message);
@@ -60,7 +62,7 @@ impl FailureRouter {
         let mut routed = Routed { confirmed: vec![], unconfirmed: vec![], error: None };
         for (queue, mut messages) in by_queue {
             let publishes: Vec<_> =
-                messages.iter().map(|message| self.publish(queue, message)).collect();
+                messages.iter().map(|message| self.prepare(queue, message)).collect();
             let confirmation = self.channel.publish(&publishes).await;
             // The broker confirmed the first `confirmed` messages.
             routed.unconfirmed.extend(messages.split_off(confirmation.confirmed));
@@ -70,7 +72,7 @@ impl FailureRouter {
         routed
     }
 
-    fn publish<'a>(&self, queue: &'a str, message: &'a FailedMessage) -> Publish<'a> {
+    fn prepare<'a>(&self, queue: &'a str, message: &'a FailedMessage) -> Publish<'a> {
         let FailedMessage { delivery, reason, error } = message;
         let now = Rfc3339(self.clock.now()).to_string();
         Publish {
@@ -105,7 +107,7 @@ mod tests {
             let result = Err(HandlerError::Failed("down".into()));
             let attempts = attempts(&delivery.properties);
             let disposition = Disposition::of(&result, attempts, &settings);
-            let reason = disposition.failure_reason().expect("it failed");
+            let reason = disposition.failure_reason().expect("the result is an error");
             let message = FailedMessage { delivery, reason, error: "down".to_owned() };
             queues.push(message.queue(&topology).to_owned());
             properties = with_failure(&message.delivery, reason.as_str(), "down", "now");

@@ -6,7 +6,7 @@ use lapin::BasicProperties;
 use lapin::message::Delivery;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
-/// The prefix of all these headers.
+/// The prefix of the headers that Belfry adds.
 pub(super) const PREFIX: &str = "x-belfry-";
 /// A [`FailureReason`](super::FailureReason).
 pub(super) const REASON: &str = "x-belfry-reason";
@@ -28,14 +28,14 @@ const EXPIRATION: &str = "x-belfry-expiration";
 pub(super) const USER_ID: &str = "x-belfry-user-id";
 /// The original header `CC`.
 const CC: &str = "x-belfry-cc";
-/// Whether the message's own headers had to be dropped.
+/// `true` if the producer's headers were dropped because they were larger than [`MAX_HEADERS_BYTES`].
 const HEADERS_DROPPED: &str = "x-belfry-headers-dropped";
 
-/// The most bytes of headers that are kept. All headers must fit in one frame, the added ones included. A
-/// larger frame would break the connection on every attempt.
-const MAX_HEADERS: usize = 100_000;
+/// The limit for a message's headers before Belfry adds its own. All headers must fit in one frame (128 KiB
+/// by default): a larger frame would break the connection on every attempt.
+const MAX_HEADERS_BYTES: usize = 100_000;
 
-/// How often a message has failed.
+/// How often a message has failed; 0 without a valid header.
 pub(super) fn attempts(properties: &BasicProperties) -> u32 {
     let attempts = properties.headers().as_ref().and_then(|table| table.inner().get(ATTEMPTS));
     match attempts {
@@ -44,7 +44,7 @@ pub(super) fn attempts(properties: &BasicProperties) -> u32 {
     }
 }
 
-/// The value of a header that is a string.
+/// The value of a header if it is a string.
 pub(super) fn text_of<'a>(headers: &'a FieldTable, name: &str) -> Option<&'a str> {
     match headers.inner().get(name)? {
         AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok(),
@@ -55,9 +55,10 @@ pub(super) fn text_of<'a>(headers: &'a FieldTable, name: &str) -> Option<&'a str
 
 /// The properties to publish a failed message with: its own, and headers that describe the failure.
 ///
-/// The message becomes persistent. As in RabbitMQ's own dead-lettering, properties that would make it
-/// expire, be refused or be routed elsewhere become headers: `expiration`, `user_id` (which must be the
-/// publisher's) and `CC`.
+/// The message becomes persistent. Three properties become headers, because they would have an effect on the
+/// republished message: `expiration` would let it expire, the broker would refuse a `user_id` other than
+/// Belfry's, and `CC` would route it to other queues. RabbitMQ, too, removes the `expiration` when it
+/// dead-letters a message.
 pub(super) fn with_failure(
     delivery: &Delivery,
     reason: &str,
@@ -65,20 +66,21 @@ pub(super) fn with_failure(
     now: &str,
 ) -> BasicProperties {
     let old = &delivery.properties;
-    let mut headers = own_headers(old);
+    let mut headers = kept_headers(old);
     let mut put = |name: &str, value: AMQPValue| {
         headers.insert(name.into(), value);
     };
-    let failed = attempts(old).saturating_add(1);
+    let attempts = attempts(old).saturating_add(1);
     put(REASON, text(reason));
     put(ERROR, text(&error.chars().take(1_000).collect::<String>()));
-    put(ATTEMPTS, AMQPValue::LongInt(i32::try_from(failed).unwrap_or(i32::MAX)));
+    put(ATTEMPTS, AMQPValue::LongInt(i32::try_from(attempts).unwrap_or(i32::MAX)));
     put(LAST_FAILED_AT, text(now));
+    // A message that has failed before keeps the values of its first failure.
     let existing = old.headers().as_ref();
-    let first = |name, value| existing.and_then(|table| text_of(table, name)).unwrap_or(value);
-    put(FIRST_FAILED_AT, text(first(FIRST_FAILED_AT, now)));
-    put(ROUTING_KEY, text(first(ROUTING_KEY, delivery.routing_key.as_str())));
-    put(EXCHANGE, text(first(EXCHANGE, delivery.exchange.as_str())));
+    let existing_or = |name, new| existing.and_then(|table| text_of(table, name)).unwrap_or(new);
+    put(FIRST_FAILED_AT, text(existing_or(FIRST_FAILED_AT, now)));
+    put(ROUTING_KEY, text(existing_or(ROUTING_KEY, delivery.routing_key.as_str())));
+    put(EXCHANGE, text(existing_or(EXCHANGE, delivery.exchange.as_str())));
     for (name, value) in [(EXPIRATION, old.expiration()), (USER_ID, old.user_id())] {
         if let Some(value) = value {
             put(name, text(value.as_str()));
@@ -115,13 +117,15 @@ pub(super) fn with_headers(old: &BasicProperties, headers: FieldTable) -> BasicP
     new
 }
 
-fn own_headers(old: &BasicProperties) -> BTreeMap<ShortString, AMQPValue> {
+/// The headers that stay on a failed message: all of them, or only Belfry's if they are too large together.
+/// `CC` is renamed.
+fn kept_headers(old: &BasicProperties) -> BTreeMap<ShortString, AMQPValue> {
     let Some(table) = old.headers() else { return BTreeMap::new() };
     let mut headers = table.inner().clone();
     if let Some(cc) = headers.remove("CC") {
         headers.insert(CC.into(), cc);
     }
-    if encoded_table_size(table) > MAX_HEADERS {
+    if encoded_table_size(table) > MAX_HEADERS_BYTES {
         headers
             .retain(|name, value| name.as_str().starts_with(PREFIX) && encoded_size(value) < 2_000);
         headers.insert(HEADERS_DROPPED.into(), AMQPValue::Boolean(true));
@@ -129,7 +133,7 @@ fn own_headers(old: &BasicProperties) -> BTreeMap<ShortString, AMQPValue> {
     headers
 }
 
-/// An upper estimate of the encoded size of a value in bytes.
+/// An upper bound of the encoded size of a value in bytes.
 fn encoded_size(value: &AMQPValue) -> usize {
     8 + match value {
         AMQPValue::LongString(text) => text.len(),
@@ -170,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn failure_headers_are_added_and_other_properties_kept() {
+    fn failure_headers_are_added_and_other_properties_are_kept() {
         let original = BasicProperties::default()
             .with_content_type("application/json".into())
             .with_correlation_id("c".into())
@@ -237,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_that_would_fill_a_frame_are_dropped() {
+    fn headers_too_large_for_a_frame_are_dropped() {
         let huge = headers(&[("x", text(&"y".repeat(120_000))), (ATTEMPTS, AMQPValue::LongInt(2))]);
         let original = BasicProperties::default().with_headers(huge);
         let error = "e".repeat(10_000);
@@ -249,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_attempt_count_is_zero_and_the_largest_does_not_overflow() {
+    fn invalid_attempt_count_counts_as_zero_and_the_largest_does_not_overflow() {
         for count in [AMQPValue::LongInt(-5), text("many"), AMQPValue::Void] {
             let properties = BasicProperties::default().with_headers(headers(&[(ATTEMPTS, count)]));
             assert_eq!(attempts(&properties), 0);

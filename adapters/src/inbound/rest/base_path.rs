@@ -14,7 +14,7 @@ pub struct BasePath(Arc<str>);
 /// The text is not a [`BasePath`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a base path is empty, or starts with / and does not end with it, such as /notify or /api/notify; \
+    "a base path is empty, or starts with / and does not end with /, such as /notify or /api/notify; \
      segments consist of letters, digits, -, ., _ and ~, and are not . or .."
 )]
 pub struct InvalidBasePath;
@@ -35,8 +35,7 @@ impl BasePath {
         format!("{}{path}", self.0)
     }
 
-    /// Puts the routes under the prefix. Their handlers see paths without it, as Engine.IO needs: it
-    /// compares the path with its own.
+    /// Puts the routes under the prefix. Their handlers see paths without it.
     pub fn nest<S: Clone + Send + Sync + 'static>(&self, routes: Router<S>) -> Router<S> {
         if self.is_root() { routes } else { Router::new().nest(&self.0, routes) }
     }

@@ -5,16 +5,16 @@ use belfry_domain::{Draft, NotificationId, UserId};
 
 use crate::wire::{DraftForm, InvalidForm};
 
-/// Builds drafts from request bodies: adds the id and the time that a form leaves out.
+/// Builds drafts from request bodies. Adds the id and the time of creation if the body has none.
 #[derive(Clone)]
-#[expect(missing_docs, reason = "the types say it")]
+#[expect(missing_docs, reason = "the ports document themselves")]
 pub struct DraftFactory {
     pub ids: Arc<dyn IdGenerator>,
     pub clock: Arc<dyn Clock>,
 }
 
 impl DraftFactory {
-    /// The draft for `recipient`, or else for the form's own recipient.
+    /// `recipient` overrides that of the form. If it is `None`, the form must have one.
     pub(super) fn draft(
         &self,
         form: DraftForm,

@@ -16,10 +16,10 @@ use super::headers::IDEMPOTENCY_KEY;
 use super::problem::{Problem, ProblemKind};
 use crate::limits::Limit;
 
-/// The `Idempotency-Key` header in the contract.
+/// Describes the `Idempotency-Key` header in the OpenAPI contract.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
-#[expect(dead_code, reason = "only the contract reads it")]
+#[expect(dead_code, reason = "only the derived description is used")]
 pub(super) struct IdempotencyHeader {
     /// Identifies this request. A request that is sent again with the same key takes effect once.
     #[param(rename = "Idempotency-Key", max_length = 200, example = "order-7-shipped")]
@@ -32,10 +32,10 @@ pub(super) struct JsonBody {
     idempotency: Option<Idempotency>,
 }
 
-/// The key of a request that may be sent more than once.
+/// The idempotency key of a request, with a fingerprint of the request.
 struct Idempotency {
     key: String,
-    /// Detects another request with the same key.
+    /// Shows whether another request with the same key has the same content.
     fingerprint: String,
 }
 
@@ -61,7 +61,7 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
         if !has_json_content_type(request.headers()) {
             return Err(ProblemKind::ContentTypeUnsupported.into());
         }
-        let key = header_value(request.headers())?;
+        let key = idempotency_key_header(request.headers())?;
         let method = request.method().clone();
         let path = request.uri().path().to_owned();
         let bytes =
@@ -85,7 +85,7 @@ fn has_json_content_type(headers: &HeaderMap) -> bool {
 }
 
 /// The `Idempotency-Key` header, which must occur at most once.
-fn header_value(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+fn idempotency_key_header(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let invalid = |detail| Problem::new(ProblemKind::IdempotencyKeyInvalid, detail);
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
     match (values.next(), values.next()) {
@@ -93,13 +93,13 @@ fn header_value(headers: &HeaderMap) -> Result<Option<String>, Problem> {
         (Some(_), Some(_)) => Err(invalid("the request has several idempotency keys")),
         (Some(value), None) => match value.to_str() {
             Ok(text) => Ok(Some(text.to_owned())),
-            Err(_) => Err(invalid("an idempotency key must be printable ASCII characters")),
+            Err(_) => Err(invalid("an idempotency key must consist of printable ASCII characters")),
         },
     }
 }
 
-/// SHA-256 of the parts, in hex. Each part is preceded by its length, so that different parts are never the
-/// same bytes.
+/// SHA-256 of the parts, in hex. The length of each part is hashed before it, so that moving bytes from one part
+/// to the next changes the hash.
 fn fingerprint(parts: [&[u8]; 3]) -> String {
     let mut hash = Sha256::new();
     for part in parts {

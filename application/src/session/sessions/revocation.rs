@@ -21,8 +21,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(250);
 const RELOAD_INTERVAL: Duration = Duration::from_mins(10);
 
 impl<D: Device> Sessions<D> {
-    /// Polls revocations and disconnects the sessions concerned, until `stop`. Every sign-in is rejected
-    /// as unavailable before the first successful read.
+    /// Polls revocations and disconnects sessions with revoked tokens, until `stop`. Until the first
+    /// successful poll, every sign-in is rejected as unavailable.
     pub async fn poll_revocations(&self, store: Arc<dyn Revocations>, stop: CancellationToken) {
         let mut tick = tokio::time::interval(POLL_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -30,7 +30,7 @@ impl<D: Device> Sessions<D> {
         let mut cursor = None;
         let mut reachable = true;
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
-            if reloaded_at.is_none_or(|then| then.elapsed() > RELOAD_INTERVAL) {
+            if reloaded_at.is_none_or(|at| at.elapsed() > RELOAD_INTERVAL) {
                 cursor = None;
             }
             let Some(applied) =
@@ -64,7 +64,8 @@ impl<D: Device> Sessions<D> {
         self.sign_in.revoked().loaded().await;
     }
 
-    /// Reads the revocations since `cursor`, or all of them, and applies them. Returns the next cursor.
+    /// Reads the revocations since `cursor`, or all of them for `None`, and applies them. Returns the next
+    /// cursor.
     async fn apply_revocations(
         &self,
         store: &dyn Revocations,
@@ -72,13 +73,15 @@ impl<D: Device> Sessions<D> {
     ) -> Result<RevocationCursor, PortError> {
         let (read, next) = store.since(cursor).await?;
         let revoked = self.sign_in.revoked();
-        let new: Vec<_> = if cursor.is_none() {
+        let to_apply: Vec<_> = if cursor.is_none() {
+            // Those that were applied before find no session.
             revoked.replace_all(read.iter().cloned());
             read
         } else {
-            read.into_iter().filter(|one| revoked.add(one)).collect()
+            // The store may return a revocation repeatedly.
+            read.into_iter().filter(|revocation| revoked.add(revocation)).collect()
         };
-        for revocation in &new {
+        for revocation in &to_apply {
             self.disconnect_revoked(revocation);
         }
         Ok(next)

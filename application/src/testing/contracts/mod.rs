@@ -1,4 +1,4 @@
-//! Contract suites: the promises of the ports, as tests for any adapter.
+//! Contract suites: the promises of the ports, as tests that every adapter must pass.
 //!
 //! A suite is a list of [`Promise`]s. Check each against a new, empty adapter:
 //!
@@ -20,14 +20,14 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
-/// One promise of a port: a name that is a sentence, and a test.
+/// One promise of a port, and its test. `S` is the adapter under test.
 pub struct Promise<S> {
     name: &'static str,
     check: fn(S) -> Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 impl<S> Promise<S> {
-    /// The promise as a sentence with underscores for spaces.
+    /// The promise in words, with underscores for spaces.
     pub fn name(&self) -> &'static str {
         self.name
     }

@@ -68,13 +68,16 @@ impl Store {
         self.calls.lock().push(commands.to_vec());
         self.traces.lock().push(current());
         let fails = *self.down.lock() || commands.iter().any(|one| self.poison.contains(one));
-        let result = |one: &u32| match fails {
-            true => Err(HandlerError::Failed("down".into())),
-            false if self.rejected.contains(one) => Err(HandlerError::Rejected("no".into())),
-            false if self.early.contains(one) => {
+        let result = |one: &u32| {
+            if fails {
+                Err(HandlerError::Failed("down".into()))
+            } else if self.rejected.contains(one) {
+                Err(HandlerError::Rejected("no".into()))
+            } else if self.early.contains(one) {
                 Err(HandlerError::TooEarly("does not exist".into()))
+            } else {
+                Ok(())
             }
-            false => Ok(()),
         };
         commands.iter().map(result).collect()
     }
@@ -149,6 +152,7 @@ async fn store_that_is_down_gets_one_probe_per_run_and_no_message_is_lost() {
         assert!(matches!(run.blocked_by, Some(HandlerError::Failed(_))));
     }
     assert_eq!(store.calls.lock().len(), 300);
+    // The first run tries all messages in one batch. Every later run sends a probe.
     assert!(store.calls.lock()[1..].iter().all(|commands| commands.len() == 1));
 
     *store.down.lock() = false;
@@ -206,17 +210,18 @@ struct FlakyStore {
 }
 
 impl FlakyStore {
-    fn one_in(&self, chance: u64) -> bool {
+    /// A pseudorandom `true`, on average once in `calls` calls.
+    fn once_in(&self, calls: u64) -> bool {
         let mut random = self.random.lock();
         *random =
             random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (*random >> 33).is_multiple_of(chance)
+        (*random >> 33).is_multiple_of(calls)
     }
 
     fn run(&self, commands: Vec<u32>) -> Results {
-        let mut down = self.one_in(2);
+        let mut down = self.once_in(2);
         let results = commands.into_iter().map(|command| {
-            down |= self.one_in(20);
+            down |= self.once_in(20);
             if down {
                 return Err(HandlerError::Failed("down".into()));
             }
@@ -255,7 +260,7 @@ async fn messages_of_one_key_succeed_in_order_despite_random_failures() {
 #[tokio::test]
 async fn messages_that_fail_in_a_partial_outage_stay_pending() {
     let disk_full = Mutex::new(true);
-    let store = with_distinct_keys(|commands| {
+    let handler = with_distinct_keys(|commands| {
         let disk_full = *disk_full.lock();
         let result = |command| {
             if disk_full && command < 10 {
@@ -268,25 +273,25 @@ async fn messages_that_fail_in_a_partial_outage_stay_pending() {
     let mut executor = executor_with(0..20);
     for other in 100..200 {
         executor.push(Pending::new(other, other, None));
-        let run = executor.run(&store).await;
+        let run = executor.run(&handler).await;
         assert!(run.made_progress() && run.failed().is_empty());
     }
     *disk_full.lock() = false;
-    assert_eq!(executor.run(&store).await.done(), (0..10).collect::<Vec<_>>());
+    assert_eq!(executor.run(&handler).await.done(), (0..10).collect::<Vec<_>>());
 }
 
 #[tokio::test]
 async fn bad_message_does_not_block_its_key_forever() {
-    let store = with_keys::<1>(|commands| {
+    let handler = with_keys::<1>(|commands| {
         let bad = commands.contains(&0);
         let result = |_| if bad { Err(HandlerError::Failed("bad".into())) } else { Ok(()) };
         commands.into_iter().map(result).collect()
     });
     let mut executor = executor_with(0..3);
     let mut done = Vec::new();
-    // More runs than `MAX_HEAD_PROBES`: then the messages behind the bad one are probed too.
+    // After `MAX_HEAD_PROBES` probes of the bad message, the messages behind it are probed too.
     for _ in 0..200 {
-        done.extend(executor.run(&store).await.done());
+        done.extend(executor.run(&handler).await.done());
     }
     assert_eq!(done, [1, 2]);
 }
@@ -302,7 +307,7 @@ async fn message_without_a_result_stays_pending() {
 #[tokio::test]
 async fn messages_stay_pending_when_the_store_goes_down_in_the_middle_of_a_run() {
     let successes_left = Mutex::new(3);
-    let store = with_distinct_keys(|commands| {
+    let handler = with_distinct_keys(|commands| {
         let mut successes_left = successes_left.lock();
         let result = |_| {
             if *successes_left == 0 {
@@ -314,19 +319,19 @@ async fn messages_stay_pending_when_the_store_goes_down_in_the_middle_of_a_run()
         commands.into_iter().map(result).collect()
     });
     let mut executor = executor_with(0..10);
-    let run = executor.run(&store).await;
+    let run = executor.run(&handler).await;
     assert_eq!((run.done().len(), run.failed().len(), executor.len()), (3, 0, 7));
     for _ in 0..20 {
-        assert!(executor.run(&store).await.failed().is_empty());
+        assert!(executor.run(&handler).await.failed().is_empty());
     }
     *successes_left.lock() = 100;
     while !executor.is_empty() {
-        assert!(executor.run(&store).await.failed().is_empty());
+        assert!(executor.run(&handler).await.failed().is_empty());
     }
 }
 
 #[tokio::test]
-async fn batch_has_a_trace_only_if_all_its_messages_have_the_same() {
+async fn batch_has_a_trace_only_if_all_its_messages_share_it() {
     let parent = |digit: &str| {
         let raw = format!("00-{}-00f067aa0ba902b7-01", digit.repeat(32));
         Some(TraceParent::parse(&raw).unwrap())

@@ -19,10 +19,10 @@ pub struct DeadLetter {
 
 impl DeadLetter {
     pub(super) fn new(delivery: Delivery, position: u32, ingest_queue: &str) -> Self {
-        // Without Belfry's headers, the message was published directly to the dead queue. Its exchange and
-        // routing key are then those of the dead queue and contain no pattern.
+        // A message without Belfry's headers was published directly to the dead queue. Its routing key is then
+        // the name of the dead queue and not a pattern.
         let dead_lettered_by_belfry =
-            text_of_properties(&delivery.properties, headers::ROUTING_KEY).is_some();
+            header_text(&delivery.properties, headers::ROUTING_KEY).is_some();
         let mut incoming = Incoming::from(&delivery);
         if !dead_lettered_by_belfry {
             (incoming.exchange, incoming.routing_key) = ("", "");
@@ -36,7 +36,7 @@ impl DeadLetter {
         self.tag
     }
 
-    /// Its position in the queue, 1 for the oldest.
+    /// The position in the queue, 1 for the first message.
     pub fn position(&self) -> u32 {
         self.position
     }
@@ -44,30 +44,31 @@ impl DeadLetter {
     /// The value of a [`FailureReason`](super::super::FailureReason). It may be unknown if another version
     /// of Belfry wrote it, and absent if the message was published directly to the dead queue.
     pub fn reason(&self) -> Option<&str> {
-        self.text(headers::REASON)
+        self.header_text(headers::REASON)
     }
 
     /// The error's text.
     pub fn error(&self) -> Option<&str> {
-        self.text(headers::ERROR)
+        self.header_text(headers::ERROR)
     }
 
-    /// How often it failed.
+    /// How often the message failed.
     pub fn attempts(&self) -> u32 {
         attempts(&self.properties)
     }
 
-    /// When it failed for the first time, RFC 3339.
+    /// When the message failed for the first time, RFC 3339.
     pub fn first_failed_at(&self) -> Option<&str> {
-        self.text(headers::FIRST_FAILED_AT)
+        self.header_text(headers::FIRST_FAILED_AT)
     }
 
-    /// When it failed last, RFC 3339.
+    /// When the message failed last, RFC 3339.
     pub fn last_failed_at(&self) -> Option<&str> {
-        self.text(headers::LAST_FAILED_AT)
+        self.header_text(headers::LAST_FAILED_AT)
     }
 
-    /// The pattern in its body, or else its routing key or `type`. It may be unknown to Belfry.
+    /// The pattern or CloudEvent type of the message, or else its routing key or AMQP `type`. It may be unknown
+    /// to Belfry.
     pub fn pattern(&self) -> Option<&str> {
         self.pattern.as_deref()
     }
@@ -111,41 +112,43 @@ impl DeadLetter {
         table.map(|(name, value)| (name.to_string(), display(value))).collect()
     }
 
-    /// The properties to publish the message with again, directly to the ingest queue: the original ones
-    /// without the failure headers. `user` is the publisher's own. An original `user_id` other than that is
-    /// left out, because the broker would reject the message.
+    /// The properties for a replay, which publishes the message directly to the ingest queue: the original
+    /// ones without the failure headers, persistent, and without `expiration` and `CC`. `user` is the AMQP
+    /// user of the replay. The broker would refuse the `user_id` of another user, so that is left out.
     pub(super) fn original_properties(&self, user: &str) -> BasicProperties {
         let mut headers = BTreeMap::new();
         if let Some(table) = self.properties.headers() {
             headers.clone_from(table.inner());
         }
-        // These two headers are kept, because the original routing key may be the message's pattern.
-        let used_exchange = self.text(headers::EXCHANGE).is_some_and(|it| !it.is_empty());
+        // If the message was published to an exchange, its original routing key may be its pattern. These two
+        // headers preserve it.
+        let keeps_routing_key =
+            self.header_text(headers::EXCHANGE).is_some_and(|it| !it.is_empty());
         headers.retain(|name, _| match name.as_str() {
-            headers::EXCHANGE | headers::ROUTING_KEY => used_exchange,
-            // The broker would route the message to these routing keys, too.
+            headers::EXCHANGE | headers::ROUTING_KEY => keeps_routing_key,
+            // The broker would also route the message to the routing keys in `CC`.
             "CC" => false,
             name => !name.starts_with(headers::PREFIX),
         });
         let properties = with_headers(&self.properties, FieldTable::from(headers));
-        match self.text(headers::USER_ID) {
+        match self.header_text(headers::USER_ID) {
             Some(original) if original == user => properties.with_user_id(original.into()),
             _ => properties,
         }
     }
 
-    fn text(&self, header: &str) -> Option<&str> {
-        text_of_properties(&self.properties, header)
+    fn header_text(&self, header: &str) -> Option<&str> {
+        header_text(&self.properties, header)
     }
 }
 
-fn text_of_properties<'a>(properties: &'a BasicProperties, header: &str) -> Option<&'a str> {
+fn header_text<'a>(properties: &'a BasicProperties, header: &str) -> Option<&'a str> {
     text_of(properties.headers().as_ref()?, header)
 }
 
 /// A header's value as text for an operator. Byte arrays are shown by their length.
 fn display(value: &AMQPValue) -> String {
-    let list = |all: Vec<String>| all.join(", ");
+    let joined = |items: Vec<String>| items.join(", ");
     match value {
         AMQPValue::LongString(text) => String::from_utf8_lossy(text.as_bytes()).into_owned(),
         AMQPValue::ShortString(text) => text.to_string(),
@@ -164,12 +167,12 @@ fn display(value: &AMQPValue) -> String {
         AMQPValue::ByteArray(bytes) => format!("{} bytes", bytes.len()),
         AMQPValue::Void => String::new(),
         AMQPValue::FieldArray(all) => {
-            format!("[{}]", list(all.as_slice().iter().map(display).collect()))
+            format!("[{}]", joined(all.as_slice().iter().map(display).collect()))
         }
         AMQPValue::FieldTable(table) => {
             let pairs =
                 table.into_iter().map(|(name, value)| format!("{name}: {}", display(value)));
-            format!("{{{}}}", list(pairs.collect()))
+            format!("{{{}}}", joined(pairs.collect()))
         }
     }
 }
@@ -197,7 +200,7 @@ mod tests {
         DeadLetter::new(delivery, 1, QUEUE)
     }
 
-    fn names(properties: &BasicProperties) -> Vec<&str> {
+    fn header_names(properties: &BasicProperties) -> Vec<&str> {
         let headers = properties.headers().as_ref().unwrap();
         headers.inner().keys().map(ShortString::as_str).collect()
     }
@@ -216,11 +219,11 @@ mod tests {
         ];
         let original = BasicProperties::default().with_message_id("m1".into());
         let dead_letter = dead_letter(original, &failure_headers, "{}");
-        let sent = dead_letter.original_properties("belfry");
-        assert_eq!(names(&sent), ["x-app"]);
-        assert_eq!(sent.message_id().as_ref().unwrap().as_str(), "m1");
+        let replayed = dead_letter.original_properties("belfry");
+        assert_eq!(header_names(&replayed), ["x-app"]);
+        assert_eq!(replayed.message_id().as_ref().unwrap().as_str(), "m1");
         assert_eq!(
-            (sent.expiration(), sent.user_id(), sent.delivery_mode()),
+            (replayed.expiration(), replayed.user_id(), replayed.delivery_mode()),
             (&None, &None, &Some(2))
         );
         // The broker accepts a user id only if it is the publisher's own.
@@ -238,14 +241,14 @@ mod tests {
         ];
         let dead_letter = dead_letter(BasicProperties::default(), &failure_headers, "{}");
         assert_eq!(
-            names(&dead_letter.original_properties("u")),
+            header_names(&dead_letter.original_properties("u")),
             failure_headers.map(|(name, _)| name)
         );
         assert_eq!(dead_letter.pattern(), Some("notification.create"));
     }
 
     #[test]
-    fn pattern_is_found_in_body_or_properties() {
+    fn pattern_is_found_in_the_body_or_the_type() {
         let to_queue = [("x-belfry-exchange", text("")), ("x-belfry-routing-key", text(QUEUE))];
         let pattern = |properties: &BasicProperties, headers: &[_], body: &str| {
             dead_letter(properties.clone(), headers, body).pattern().map(str::to_owned)

@@ -11,7 +11,7 @@ use super::*;
 const QUEUE: &str = "belfry.ingest";
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-/// A message that is published directly to the queue, or through an exchange with [`TestMessage::via`].
+/// A message from another service.
 #[derive(Clone)]
 struct TestMessage {
     body: Vec<u8>,
@@ -20,6 +20,7 @@ struct TestMessage {
     properties: BasicProperties,
 }
 
+/// A message that is published directly to the queue; [`TestMessage::via`] changes that.
 fn sent(body: impl AsRef<[u8]>) -> TestMessage {
     TestMessage {
         body: body.as_ref().to_vec(),
@@ -30,6 +31,7 @@ fn sent(body: impl AsRef<[u8]>) -> TestMessage {
 }
 
 impl TestMessage {
+    /// Publishes the message to an exchange instead.
     fn via(mut self, exchange: &'static str, routing_key: &'static str) -> Self {
         (self.exchange, self.routing_key) = (exchange, routing_key);
         self
@@ -48,6 +50,7 @@ impl TestMessage {
         self.with(|properties| properties.with_headers(table.into()))
     }
 
+    /// Opens the message and applies `inspect` to the envelope, which borrows from the message.
     fn open<T>(
         &self,
         inspect: impl FnOnce(Envelope<'_>) -> Result<T, InvalidMessage>,
@@ -79,7 +82,8 @@ impl TestMessage {
     }
 }
 
-fn nest(pattern: &str, data: impl serde::Serialize) -> TestMessage {
+/// A message as NestJS sends it.
+fn nestjs(pattern: &str, data: impl serde::Serialize) -> TestMessage {
     sent(json!({ "pattern": pattern, "data": data }).to_string())
 }
 
@@ -129,7 +133,8 @@ fn field_named_pattern_in_bare_data_is_ignored() {
 #[test]
 fn queue_name_is_not_mistaken_for_a_pattern() {
     let body = br#"{"userId":"ada","title":"Hi"}"#;
-    let to_queue = |exchange| {
+    let opened = |exchange| {
+        // The queue has the name of a pattern.
         let message = Incoming {
             body,
             exchange,
@@ -138,8 +143,8 @@ fn queue_name_is_not_mistaken_for_a_pattern() {
         };
         Envelope::open(&message, "notification.create").map(|it| it.pattern)
     };
-    assert_eq!(to_queue(""), Err(InvalidMessage::NoPattern));
-    assert_eq!(to_queue("shop"), Ok(Pattern::Create));
+    assert_eq!(opened(""), Err(InvalidMessage::NoPattern));
+    assert_eq!(opened("shop"), Ok(Pattern::Create));
 }
 
 fn cloud_event(change: impl FnOnce(&mut serde_json::Value)) -> TestMessage {
@@ -153,15 +158,15 @@ fn cloud_event(change: impl FnOnce(&mut serde_json::Value)) -> TestMessage {
 }
 
 #[test]
-fn cloud_events_are_decoded_in_both_modes() {
+fn cloud_events_are_decoded_in_structured_and_binary_mode() {
     let binary = |prefix: &str| {
-        let named = |name: &str| format!("{prefix}{name}");
+        let header = |attribute: &str| format!("{prefix}{attribute}");
         let pairs = [
-            (named("specversion"), "1.0"),
-            (named("type"), "notification.create"),
-            (named("source"), "/shop"),
-            (named("id"), "e1"),
-            (named("traceparent"), TRACE),
+            (header("specversion"), "1.0"),
+            (header("type"), "notification.create"),
+            (header("source"), "/shop"),
+            (header("id"), "e1"),
+            (header("traceparent"), TRACE),
         ];
         let pairs: Vec<_> = pairs.iter().map(|(name, value)| (name.as_str(), *value)).collect();
         sent(r#"{"userId":"ada","title":"Hi"}"#).headers(&pairs)
@@ -204,19 +209,19 @@ fn flat_and_wrapped_notifications_are_decoded() {
         json!({ "userId": "ada", "notification": { "userId": "bob", "id": "n1", "title": "Hi" } }),
         json!({ "userId": "ada", "id": "n1", "title": "Hi", "notification": "a word" }),
     ] {
-        let draft = nest("notification.created", &data).draft();
+        let draft = nestjs("notification.created", &data).draft();
         assert_eq!((draft.user, draft.id), (user("ada"), id("n1")), "{data}");
     }
     let numbers = json!({ "userId": 42, "id": 7, "title": "Hi" });
-    let draft = nest("notification.created", numbers).draft();
+    let draft = nestjs("notification.created", numbers).draft();
     assert_eq!((draft.user, draft.id), (user("42"), id("7")));
 }
 
 #[test]
 fn message_id_becomes_the_dedupe_key_if_the_data_has_neither_id_nor_key() {
     let keys = |data: serde_json::Value| {
-        let with_id = |p: BasicProperties| p.with_message_id("m1".into());
-        let draft = nest("notification.create", data).with(with_id).draft();
+        let with_message_id = |p: BasicProperties| p.with_message_id("m1".into());
+        let draft = nestjs("notification.create", data).with(with_message_id).draft();
         (draft.id.to_string(), draft.dedupe_key.map(|key| key.to_string()))
     };
     let key = |text: &str| Some(text.to_owned());
@@ -228,12 +233,12 @@ fn message_id_becomes_the_dedupe_key_if_the_data_has_neither_id_nor_key() {
 }
 
 #[test]
-fn without_message_id_there_is_no_dedupe_key() {
-    let draft = nest("notification.create", json!({ "userId": "ada", "title": "Hi" })).draft();
+fn message_without_message_id_has_no_dedupe_key() {
+    let draft = nestjs("notification.create", json!({ "userId": "ada", "title": "Hi" })).draft();
     assert_eq!((draft.id, draft.dedupe_key), (id("generated"), None));
-    let empty = |p: BasicProperties| p.with_message_id("".into());
+    let empty_message_id = |p: BasicProperties| p.with_message_id("".into());
     let data = json!({ "userId": "ada", "title": "Hi" });
-    assert_eq!(nest("notification.create", data).with(empty).draft().dedupe_key, None);
+    assert_eq!(nestjs("notification.create", data).with(empty_message_id).draft().dedupe_key, None);
 }
 
 #[test]
@@ -241,7 +246,7 @@ fn same_message_id_from_two_services_gives_two_dedupe_keys() {
     let key = |app: &str, message_id: &str| {
         let data = json!({ "userId": "ada", "title": "Hi" });
         let (app, message_id) = (app.into(), message_id.into());
-        nest("notification.create", data)
+        nestjs("notification.create", data)
             .with(|p| p.with_app_id(app).with_message_id(message_id))
             .draft()
             .dedupe_key
@@ -249,7 +254,7 @@ fn same_message_id_from_two_services_gives_two_dedupe_keys() {
     };
     assert_ne!(key("shop", "1"), key("mail", "1"));
     assert_eq!(key("shop", "1"), key("shop", "1"));
-    // An app id and message id that together are not a valid key are hashed.
+    // If the app id and the message id together are not a valid key, their hash (43 characters) is the key.
     let long = "x".repeat(200);
     assert_ne!(key(&long, "1"), key(&long, "2"));
     assert_eq!(key("a shop", "no 1"), key("a shop", "no 1"));
@@ -257,7 +262,7 @@ fn same_message_id_from_two_services_gives_two_dedupe_keys() {
 }
 
 #[test]
-fn mark_read_accepts_one_id_several_ids_or_all() {
+fn mark_read_accepts_one_id_or_several_ids_or_all() {
     let selected = |ids: &[&str]| Command::MarkRead {
         user: user("ada"),
         ids: ids.iter().map(|one| id(one)).collect(),
@@ -272,11 +277,11 @@ fn mark_read_accepts_one_id_several_ids_or_all() {
             (json!({ "userId": "ada", "id": null, "all": true }), all()),
             (json!({ "userId": "ada", "all": false, "id": "n1" }), selected(&["n1"])),
         ] {
-            assert_eq!(nest(pattern, &data).command(), Ok(expected), "{data}");
+            assert_eq!(nestjs(pattern, &data).command(), Ok(expected), "{data}");
         }
     }
     for pattern in ["notification.mark_all_read", "notification.all_read"] {
-        assert_eq!(nest(pattern, json!({ "userId": "ada" })).command(), Ok(all()));
+        assert_eq!(nestjs(pattern, json!({ "userId": "ada" })).command(), Ok(all()));
     }
 }
 
@@ -305,62 +310,62 @@ fn invalid_messages_are_rejected_with_an_error_text() {
             sent("{}").via("shop", "a.b").with(|p| p.with_type("c.d".into())),
             "unknown pattern \"c.d\"",
         ),
-        (nest("order.placed", json!({})), "unknown pattern \"order.placed\""),
+        (nestjs("order.placed", json!({})), "unknown pattern \"order.placed\""),
         (
             sent(r#"{"pattern":{"cmd":"x"},"data":{}}"#),
             "unknown pattern \"{\\\"cmd\\\":\\\"x\\\"}\"",
         ),
         (
-            nest("notification.unread_count", json!({ "userId": "ada", "count": 1 })),
+            nestjs("notification.unread_count", json!({ "userId": "ada", "count": 1 })),
             "unknown pattern \"notification.unread_count\"",
         ),
         (sent(r#"{"pattern":"notification.create"}"#), "data is missing"),
-        (nest("notification.create", json!(null)), "data is missing"),
-        (nest("notification.create", json!([])), "data: must be an object"),
-        (nest("notification.create", json!("x")), "data: must be an object"),
-        (nest("notification.create", json!({ "title": "Hi" })), "userId: is missing"),
-        (nest("notification.create", json!({ "userId": "ada" })), "title: is missing"),
+        (nestjs("notification.create", json!(null)), "data is missing"),
+        (nestjs("notification.create", json!([])), "data: must be an object"),
+        (nestjs("notification.create", json!("x")), "data: must be an object"),
+        (nestjs("notification.create", json!({ "title": "Hi" })), "userId: is missing"),
+        (nestjs("notification.create", json!({ "userId": "ada" })), "title: is missing"),
         (
-            nest("notification.create", json!({ "userId": "ada", "title": 5 })),
+            nestjs("notification.create", json!({ "userId": "ada", "title": 5 })),
             "data: title: invalid type: integer `5`, expected a string at line 1 column 10",
         ),
         (
-            nest("notification.create", json!({ "userId": "ada", "title": " " })),
+            nestjs("notification.create", json!({ "userId": "ada", "title": " " })),
             "title: a title must not be blank",
         ),
         (
-            nest("notification.create", json!({ "userId": ["ada"], "title": "Hi" })),
+            nestjs("notification.create", json!({ "userId": ["ada"], "title": "Hi" })),
             "data: userId: expected a string or a whole number at line 1 column 31",
         ),
         (
-            nest(
+            nestjs(
                 "notification.create",
                 json!({ "userId": ["ada"], "notification": { "title": "Hi" } }),
             ),
             "userId: must be a string or a whole number",
         ),
         (
-            nest("notification.create", json!({ "userId": "a b", "title": "Hi" })),
+            nestjs("notification.create", json!({ "userId": "a b", "title": "Hi" })),
             "userId: a user id is made of visible characters, without spaces",
         ),
-        (nest("notification.mark_read", json!({ "id": "n1" })), "userId: is missing"),
+        (nestjs("notification.mark_read", json!({ "id": "n1" })), "userId: is missing"),
         (
-            nest("notification.mark_read", json!({ "userId": "ada" })),
+            nestjs("notification.mark_read", json!({ "userId": "ada" })),
             "ids: is missing, as are id and all",
         ),
         (
-            nest("notification.mark_read", json!({ "userId": "ada", "ids": [] })),
+            nestjs("notification.mark_read", json!({ "userId": "ada", "ids": [] })),
             "ids: must contain 1 to 1000 ids",
         ),
         (
-            nest("notification.mark_read", json!({ "userId": "ada", "ids": vec!["x"; 1_001] })),
+            nestjs("notification.mark_read", json!({ "userId": "ada", "ids": vec!["x"; 1_001] })),
             "ids: must contain 1 to 1000 ids",
         ),
         (
-            nest("notification.mark_read", json!({ "userId": "ada", "ids": ["a b"] })),
+            nestjs("notification.mark_read", json!({ "userId": "ada", "ids": ["a b"] })),
             "ids: an id is made of visible characters, without spaces",
         ),
-        (nest("notification.mark_all_read", json!({})), "userId: is missing"),
+        (nestjs("notification.mark_all_read", json!({})), "userId: is missing"),
     ];
     for (message, expected) in table {
         let body = String::from_utf8_lossy(&message.body[..message.body.len().min(200)]);
@@ -370,14 +375,14 @@ fn invalid_messages_are_rejected_with_an_error_text() {
 
 #[test]
 fn long_unknown_pattern_is_truncated() {
-    let error = nest(&"x".repeat(5_000), json!({})).error();
+    let error = nestjs(&"x".repeat(5_000), json!({})).error();
     assert_eq!(error, InvalidMessage::UnknownPattern("x".repeat(100)));
 }
 
 #[test]
 fn trace_is_parsed_from_the_header_and_an_invalid_one_is_ignored() {
     let trace = |message: TestMessage| message.open(|envelope| Ok(envelope.trace)).unwrap();
-    let message = || nest("notification.create", json!({}));
+    let message = || nestjs("notification.create", json!({}));
     assert_eq!(trace(message()), None);
     let parent = TraceParent::parse(TRACE).ok();
     assert_eq!(trace(message().headers(&[("traceparent", TRACE)])), parent);

@@ -1,4 +1,4 @@
-//! Catching up: on connect, on request, and after lost events.
+//! Devices catch up: on connect, on request, and after lost events.
 
 use belfry_domain::{InboxState, UnreadCount};
 
@@ -8,16 +8,16 @@ use crate::ports::{History, PortError, Retention as _};
 use crate::session::sync_error::SyncError;
 
 #[tokio::test]
-async fn event_during_the_replay_is_delivered_after_it_and_once() {
+async fn event_during_the_replay_is_delivered_once_and_after_it() {
     let node = node();
     node.store_notification("ada", "n1").await;
     let device = FakeDevice::new();
     let session = node.join(claims("ada", 10_000), device.clone());
 
-    // The second event arrives before the replay is read, the third after.
+    // The second event arrives twice: before the replay is read, which contains it, and again afterwards.
     let second = node.store_notification("ada", "n2").await;
     node.sessions.deliver(&Node::room("ada"), &second);
-    assert_eq!(device.received_ids(), [""; 0]);
+    assert!(device.received().is_empty(), "held by the gate");
     connect(&node.sessions, &session, since(0)).await;
     node.sessions.deliver(&Node::room("ada"), &second);
     let third = node.store_notification("ada", "n3").await;
@@ -28,12 +28,12 @@ async fn event_during_the_replay_is_delivered_after_it_and_once() {
 }
 
 #[tokio::test]
-async fn device_with_too_many_held_events_gets_them_from_the_store() {
+async fn events_that_do_not_fit_into_the_gate_are_replayed_from_the_store() {
     let node = node();
     let device = FakeDevice::new();
     let session = node.join(claims("ada", 10_000), device.clone());
     for n in 0..10 {
-        // More than the gate holds. The store has all of them.
+        // More than the gate can hold, which is four.
         let batch = node.store_notification("ada", &format!("n{n}")).await;
         node.sessions.deliver(&Node::room("ada"), &batch);
     }
@@ -60,13 +60,13 @@ async fn sync_request_replays_from_the_requested_revision() {
 }
 
 #[tokio::test]
-async fn notification_after_connect_reaches_a_device_without_a_position() {
+async fn notification_after_connect_reaches_a_device_without_a_resume_point() {
     let node = node();
     let before = node.store_notification("ada", "before").await;
     let device = FakeDevice::new();
     let session = node.join(claims("ada", 10_000), device.clone());
     let plan = node.sessions.prepare(&session, None).await.unwrap();
-    // Here the connect is confirmed to the client. The first event arrives late.
+    // Now the transport would confirm the connect to the client. The event of `before` arrives late.
     node.sessions.deliver(&Node::room("ada"), &before);
     let after = node.store_notification("ada", "after").await;
     node.sessions.deliver(&Node::room("ada"), &after);
@@ -81,11 +81,12 @@ async fn notification_after_connect_reaches_a_device_without_a_position() {
 }
 
 #[tokio::test]
-async fn connected_device_that_starts_over_receives_pending_events() {
+async fn connected_device_that_syncs_without_a_resume_point_receives_pending_events() {
     let node = node();
     let device = FakeDevice::new();
     let session = node.join(claims("ada", 10_000), device.clone());
     connect(&node.sessions, &session, None).await;
+    // The change is in the store, but its event has not arrived yet.
     let pending = node.store_notification("ada", "n1").await;
     let sync = node.sessions.sync(&session, None).await.unwrap();
     assert_eq!((sync.recovered, sync.revision.get(), sync.missed), (false, 1, 0));
@@ -94,7 +95,7 @@ async fn connected_device_that_starts_over_receives_pending_events() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn device_starts_over_when_its_history_is_purged_during_the_replay() {
+async fn device_must_reload_its_list_when_the_history_is_purged_during_the_replay() {
     let node = node();
     node.store.create((0..40).map(|n| large_draft("ada", n)).collect()).await.unwrap();
     let deleted = Draft { id: id("deleted"), ..a_draft("ada", "deleted") };
@@ -104,7 +105,7 @@ async fn device_starts_over_when_its_history_is_purged_during_the_replay() {
     let session = node.join(claims("ada", 10_000), device.clone());
     let meanwhile = async {
         tokio::time::sleep(Duration::from_millis(50)).await;
-        assert_eq!(device.received_ids().len(), 17);
+        assert_eq!(device.received_ids().len(), 17, "the first page");
         node.store.purge_deleted(at(2), 10).await.unwrap();
         let live = node.store_notification("ada", "live").await;
         node.sessions.deliver(&Node::room("ada"), &live);
@@ -119,13 +120,14 @@ async fn device_starts_over_when_its_history_is_purged_during_the_replay() {
             _ => None,
         })
         .collect();
+    // 42 changes: 41 notifications were created and one was deleted.
     assert_eq!(syncs, [(true, 42, 40), (false, 42, 0)]);
     assert_eq!(device.received_ids().len(), 18);
     assert_eq!(device.received_ids().last().unwrap(), "live");
 }
 
 #[tokio::test]
-async fn prepare_fails_during_an_outage_and_keeps_the_device_open() {
+async fn prepare_fails_during_an_outage_and_does_not_close_the_device() {
     let mut store = MockInboxRepository::new();
     store.expect_epoch().returning(|| Err(PortError::unavailable("down")));
     let sessions = new_sessions(Arc::new(store), &Arc::new(ManualClock::at(0)));
@@ -149,7 +151,7 @@ async fn device_is_disconnected_when_a_page_cannot_be_read() {
     assert_eq!(device.close_reason(), Some(CloseReason::NotCaughtUp));
 }
 
-/// Runs `task` while lagging devices catch up.
+/// Runs `task`, and concurrently the task that brings lagging devices up to date.
 async fn while_catching_up<T>(node: &Node, task: impl Future<Output = T>) -> T {
     let stop = CancellationToken::new();
     let task = async {
@@ -169,7 +171,7 @@ async fn event_lost_during_the_replay_is_replayed_too() {
     let meanwhile = async {
         tokio::time::sleep(Duration::from_millis(50)).await;
         node.store_notification("ada", "lost").await;
-        // The node notices that events may have been lost.
+        // As after an interruption of the event stream, when events may have been lost.
         node.sessions.catch_up_all().await;
         for _ in 0..10 {
             device.read_all();

@@ -9,11 +9,12 @@ async fn session_is_warned_once_and_ends_with_its_token() {
     let session = node.join(claims("ada", 100_000), device.clone());
     connect(&node.sessions, &session, None).await;
 
+    // The warning is due one minute before the expiry.
     node.clock.set(39_999);
     node.sessions.close_expired();
     assert_eq!(device.received().len(), 1, "only the sync");
+    node.clock.set(40_000);
     for _ in 0..2 {
-        node.clock.set(40_000);
         node.sessions.close_expired();
         assert!(matches!(device.received()[1], Push::Expiring { .. }));
         assert_eq!(device.received().len(), 2, "warned once");
@@ -32,7 +33,7 @@ async fn session_is_warned_once_and_ends_with_its_token() {
 }
 
 #[tokio::test]
-async fn short_lived_token_is_warned_of_halfway() {
+async fn session_with_a_short_lived_token_is_warned_halfway_to_its_expiry() {
     let node = node();
     let device = FakeDevice::new();
     let session = node.join(claims("ada", 8_000), device.clone());
@@ -55,8 +56,9 @@ async fn session_continues_with_a_newer_token_of_the_same_user() {
     let session = node.join(claims("ada", 1_000), device.clone());
     connect(&node.sessions, &session, None).await;
 
-    let other = node.sessions.refresh(&session, BearerToken::parse("bob:9000").unwrap()).await;
-    assert!(matches!(other, Err(AuthError::OtherUser)));
+    let of_other_user = BearerToken::parse("bob:9000").unwrap();
+    let refreshed = node.sessions.refresh(&session, of_other_user).await;
+    assert!(matches!(refreshed, Err(AuthError::OtherUser)));
     node.sessions.refresh(&session, BearerToken::parse("ada:500000").unwrap()).await.unwrap();
 
     node.clock.set(1_000);

@@ -4,7 +4,7 @@ use super::*;
 use crate::ports::revocations::MockRevocations;
 use crate::ports::{PortError, Revocation, RevocationCursor, Revocations as _};
 
-fn issued(name: &str, issued_at: i64) -> Claims {
+fn claims_issued(name: &str, issued_at: i64) -> Claims {
     Claims { issued_at: Some(at(issued_at)), ..claims(name, 10_000) }
 }
 
@@ -12,15 +12,15 @@ fn issued(name: &str, issued_at: i64) -> Claims {
 async fn only_sessions_with_a_revoked_token_end() {
     let node = node();
     let mut devices = Vec::new();
-    for claims in [issued("ada", 100), issued("ada", 200), issued("bob", 100)] {
+    for (name, issued_at) in [("ada", 100), ("ada", 200), ("bob", 100)] {
         let device = FakeDevice::new();
-        let session = node.join(claims, device.clone());
+        let session = node.join(claims_issued(name, issued_at), device.clone());
         connect(&node.sessions, &session, None).await;
         devices.push(device);
     }
     let stop = CancellationToken::new();
-    let revoked = async {
-        // The first poll has found no revocation by then.
+    let revoke = async {
+        // By then, the first poll has found no revocation.
         tokio::time::sleep(Duration::from_millis(10)).await;
         assert_eq!(node.sessions.count(), 3);
         let revocation = Revocation { user: user("ada"), issued_before: at(200) };
@@ -28,7 +28,7 @@ async fn only_sessions_with_a_revoked_token_end() {
         tokio::time::sleep(Duration::from_secs(1)).await;
         stop.cancel();
     };
-    tokio::join!(node.sessions.poll_revocations(node.store.clone(), stop.clone()), revoked);
+    tokio::join!(node.sessions.poll_revocations(node.store.clone(), stop.clone()), revoke);
 
     let closed: Vec<_> = devices.iter().map(FakeDevice::close_reason).collect();
     assert_eq!(closed, [Some(CloseReason::TokenRevoked), None, None]);
@@ -45,7 +45,7 @@ async fn token_revoked_between_sign_in_and_join_ends_the_session() {
     let revocation = Revocation { user: user("ada"), issued_before: at(200) };
     node.sessions.sign_in.revoked().add(&revocation);
     let device = FakeDevice::new();
-    node.join(issued("ada", 100), device.clone());
+    node.join(claims_issued("ada", 100), device.clone());
     assert_eq!(device.close_reason(), Some(CloseReason::TokenRevoked));
     assert_eq!(node.sessions.count(), 0);
 }
@@ -53,11 +53,11 @@ async fn token_revoked_between_sign_in_and_join_ends_the_session() {
 #[tokio::test(start_paused = true)]
 async fn revocations_are_loaded_after_an_outage() {
     let mut store = MockRevocations::new();
-    let mut calls = 0;
+    let mut polls = 0;
     store.expect_since().returning(move |_| {
-        calls += 1;
-        match calls {
-            1..3 => Err(PortError::unavailable("down")),
+        polls += 1;
+        match polls {
+            1 | 2 => Err(PortError::unavailable("down")),
             _ => Ok((
                 vec![Revocation { user: user("ada"), issued_before: at(200) }],
                 RevocationCursor(0),
@@ -74,15 +74,16 @@ async fn revocations_are_loaded_after_an_outage() {
         clock,
         SessionSettings::default(),
     );
-    let code = async || match sessions.sign_in(BearerToken::parse("ada:10000").unwrap()).await {
-        Ok(_) => "accepted",
-        Err(error) => error.code(),
-    };
+    let sign_in_code =
+        async || match sessions.sign_in(BearerToken::parse("ada:10000").unwrap()).await {
+            Ok(_) => "accepted",
+            Err(error) => error.code(),
+        };
     let stop = CancellationToken::new();
     let check = async {
-        assert_eq!(code().await, "unavailable");
+        assert_eq!(sign_in_code().await, "unavailable");
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert_eq!(code().await, "token_revoked");
+        assert_eq!(sign_in_code().await, "token_revoked");
         stop.cancel();
     };
     tokio::join!(sessions.poll_revocations(Arc::new(store), stop.clone()), check);
