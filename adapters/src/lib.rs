@@ -11,7 +11,6 @@
 //! shared modules.
 
 pub mod amqp;
-mod backoff;
 #[cfg(feature = "bench_support")]
 pub mod bench_support;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -4,6 +4,7 @@ use tokio::time::Instant;
 
 use super::replay_limiter::{ReplayLimiter, ReplayPermit, SlowPermit};
 use super::sync_error::SyncError;
+use crate::Backoff;
 
 /// Waits for a device to read a replay page, and gives up on a device that is stuck.
 pub(super) struct SlowReader<'a> {
@@ -16,7 +17,7 @@ pub(super) struct SlowReader<'a> {
     queued: usize,
     /// When the device last read something, as far as known.
     last_read: Instant,
-    pause: Duration,
+    pauses: Backoff,
 }
 
 /// Kept as long as the page is in flight.
@@ -45,7 +46,7 @@ impl<'a> SlowReader<'a> {
             patience,
             queued: usize::MAX,
             last_read: now,
-            pause: Self::MIN_PAUSE,
+            pauses: Backoff::new(Self::MIN_PAUSE, Self::MAX_PAUSE),
         }
     }
 
@@ -66,8 +67,7 @@ impl<'a> SlowReader<'a> {
         if self.started.elapsed() >= self.limiter.max_hold() {
             self.exchange_permit()?;
         }
-        tokio::time::sleep(self.pause).await;
-        self.pause = (self.pause * 2).min(Self::MAX_PAUSE);
+        tokio::time::sleep(self.pauses.next_delay()).await;
         Ok(())
     }
 
