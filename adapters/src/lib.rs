@@ -18,5 +18,6 @@ pub mod fuzzing;
 pub mod inbound;
 pub mod limits;
 pub mod outbound;
+mod polled_files;
 pub mod transport;
 pub mod wire;
