@@ -3,7 +3,8 @@
 //! - [`use_cases`]: one struct of ports per use case, with one `run` method.
 //! - [`ports`]: the interfaces that use cases need and adapters implement. Their docs are contracts.
 //! - [`session`]: the rules of a connected device: sign-in, authorization, catch-up and expiry.
-//! - [`push`]: the messages to devices; [`access`]: scopes and authentication errors.
+//! - [`push`]: the messages to devices; [`access`]: scopes and authentication errors; [`Backoff`]: the
+//!   delays between attempts.
 //! - `testing` (feature `testing`): mocks, in-memory fakes and contract suites.
 //!
 //! **To add an adapter**, implement the port's trait in a file named after the port's file, run the
@@ -34,6 +35,7 @@
 //! ```
 
 pub mod access;
+mod backoff;
 mod port_error;
 pub mod ports;
 pub mod push;
@@ -41,6 +43,8 @@ pub mod revoked_tokens;
 pub mod session;
 pub mod trace;
 pub mod use_cases;
+
+pub use backoff::Backoff;
 
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

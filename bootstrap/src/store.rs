@@ -8,6 +8,7 @@ use anyhow::Context;
 use belfry_adapters::inbound::rest::ReadinessCheck;
 use belfry_adapters::outbound::postgres::{PostgresSettings, PostgresStore};
 use belfry_adapters::outbound::sqlite::{SqliteSettings, SqliteStore};
+use belfry_application::Backoff;
 use belfry_application::ports::{InboxRepository, Outbox, PortError, Retention, Revocations};
 use tokio::sync::SetOnce;
 use tokio_util::sync::CancellationToken;
@@ -130,23 +131,22 @@ impl Store {
 
     /// Returns `false` if `stop` came first.
     async fn connect(&self, migrate: bool, stop: &CancellationToken) -> Result<bool, PortError> {
-        const MAX_DELAY: Duration = Duration::from_secs(5);
-        let mut delay = Duration::from_millis(250);
+        let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
         loop {
             let attempt = async { if migrate { self.migrate().await } else { self.ping().await } };
+            let retry_in = backoff.next_delay();
             match stop.run_until_cancelled(attempt).await {
                 Some(Ok(())) => return Ok(true),
                 Some(Err(error @ PortError::Rejected(_))) => return Err(error),
                 Some(Err(error)) => {
                     let error = &error as &dyn Error;
-                    warn!(error, retry_in = ?delay, "database unavailable at start; retrying");
+                    warn!(error, ?retry_in, "database unavailable at start; retrying");
                 }
                 None => return Ok(false),
             }
-            if stop.run_until_cancelled(tokio::time::sleep(delay)).await.is_none() {
+            if stop.run_until_cancelled(tokio::time::sleep(retry_in)).await.is_none() {
                 return Ok(false);
             }
-            delay = (delay * 2).min(MAX_DELAY);
         }
     }
 

@@ -64,9 +64,11 @@ const fn allowed(name: &'static str) -> Allowed {
 const DOMAIN: [Allowed; 1] = [allowed("thiserror")];
 
 /// Language and time, and nothing that does I/O.
-const APPLICATION: [Allowed; 9] = [
+const APPLICATION: [Allowed; 10] = [
     allowed("belfry-domain"),
     allowed("async-trait"),
+    // The jitter of a backoff. Not a source of secrets, and without I/O.
+    allowed("fastrand"),
     allowed("parking_lot"),
     allowed("thiserror"),
     allowed("tracing"),

@@ -2,6 +2,8 @@
 
 use std::fmt::Display;
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use belfry_tests::clients::Device;
@@ -12,6 +14,9 @@ use belfry_tests::tokens::{Key, Token, jwks};
 use belfry_tests::wait::until_true;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufStream};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use crate::setup::{ready, signed_in, until_ready};
@@ -285,4 +290,76 @@ async fn provider_with_an_untrusted_certificate_is_not_used() {
     belfry.log_line("JWKS fetch failed; retrying").await;
     is_unavailable(&belfry, &key.token("ada")).await;
     assert_eq!(other.fetches(), 0);
+}
+
+#[tokio::test]
+async fn jwks_is_fetched_through_the_proxy_of_the_environment_unless_it_is_unencrypted() {
+    let key = Key::rs256().named("k1");
+    let folder = TempDir::new().unwrap();
+    let ca = folder.path().join("ca.pem");
+    for (encrypted, no_proxy, tunnels) in
+        [(true, "", true), (true, "localhost", false), (false, "", false)]
+    {
+        let proxy = ConnectProxy::start().await;
+        let provider = if encrypted {
+            let provider = Provider::start_with_tls(&[&key]).await;
+            fs::write(&ca, provider.ca_pem()).unwrap();
+            provider
+        } else {
+            Provider::start(&[&key]).await
+        };
+        let mut builder = fetching(&provider, &[]).env("NO_PROXY", no_proxy);
+        if encrypted {
+            builder = builder.setting("auth.jwks_ca_file", ca.display());
+        }
+        for variable in ["HTTP_PROXY", "HTTPS_PROXY"] {
+            builder = builder.env(variable, &proxy.url);
+        }
+        let belfry = ready(builder.start().await).await;
+        assert!(is_accepted(&belfry, &key.token("ada")).await);
+        assert_eq!(provider.fetches(), 1);
+        let connections = proxy.connections.load(Ordering::SeqCst);
+        assert_eq!(connections, usize::from(tunnels), "{encrypted} {no_proxy:?}");
+    }
+}
+
+/// An HTTP proxy that only tunnels (`CONNECT`), until it is dropped.
+struct ConnectProxy {
+    url: String,
+    connections: Arc<AtomicUsize>,
+    accepting: JoinHandle<()>,
+}
+
+impl ConnectProxy {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counter = connections.clone();
+        let accepting = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                counter.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(tunnel(client));
+            }
+        });
+        Self { url, connections, accepting }
+    }
+}
+
+impl Drop for ConnectProxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+async fn tunnel(client: TcpStream) -> std::io::Result<()> {
+    let mut client = BufStream::new(client);
+    let mut request = String::new();
+    while !request.ends_with("\r\n\r\n") && client.read_line(&mut request).await? > 0 {}
+    let target = request.strip_prefix("CONNECT ").and_then(|rest| rest.split(' ').next());
+    let mut server = TcpStream::connect(target.unwrap_or_default()).await?;
+    client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
+    client.flush().await?;
+    tokio::io::copy_bidirectional(&mut client, &mut server).await?;
+    Ok(())
 }

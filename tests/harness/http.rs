@@ -3,6 +3,7 @@
 use reqwest::header::HeaderMap;
 use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::Value;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
 use crate::wait::PATIENCE;
 
@@ -28,8 +29,7 @@ pub struct Answer {
 impl Http {
     /// Requests to paths under this address.
     pub fn new(base: impl Into<String>) -> Self {
-        let client = Client::builder().timeout(PATIENCE).build().expect("a client can be built");
-        Self { client, base: base.into(), token: None }
+        Self { client: client(), base: base.into(), token: None }
     }
 
     /// The same client with `Authorization: Bearer …`.
@@ -71,6 +71,18 @@ impl Http {
     pub async fn delete(&self, path: &str) -> Answer {
         send(self.request(Method::DELETE, path)).await
     }
+}
+
+/// A client for `http://`. It has a TLS configuration only because reqwest is built without a provider, and panics
+/// if it is to configure TLS itself.
+pub fn client() -> Client {
+    let tls = ClientConfig::builder_with_provider(crypto::ring::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .expect("ring has them")
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth();
+    let builder = Client::builder().tls_backend_preconfigured(tls).timeout(PATIENCE);
+    builder.build().expect("a client can be built")
 }
 
 /// Sends a request and reads the whole response.

@@ -153,7 +153,8 @@ async fn list(management: &str, what: &str, prefix: &str) -> reqwest::Result<Vec
     }
 
     let url = format!("{management}/api/{what}?columns=name");
-    let all: Vec<Named> = reqwest::get(url).await?.error_for_status()?.json().await?;
+    let all: Vec<Named> =
+        crate::http::client().get(url).send().await?.error_for_status()?.json().await?;
     Ok(all.into_iter().map(|it| it.name).filter(|name| name.contains(prefix)).collect())
 }
 

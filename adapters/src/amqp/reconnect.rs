@@ -2,6 +2,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use belfry_application::Backoff;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -11,7 +12,6 @@ use super::connection_error::ConnectionError;
 use super::metrics::{OUTAGES, UP};
 use super::one_shot::OneShotConnection;
 use super::settings::AmqpSettings;
-use crate::backoff::Backoff;
 
 /// A task that has its own connection to the broker, such as a consumer.
 pub(crate) trait ConnectedTask: Send + Sync {

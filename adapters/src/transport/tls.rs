@@ -2,16 +2,16 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
-use sha2::{Digest as _, Sha256};
+use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
+
+use crate::polled_files::{FileSource, PolledFiles};
 
 /// The files of the certificate and its key, in PEM (RFC 7468).
 #[derive(Debug, Clone)]
@@ -39,93 +39,55 @@ pub enum InvalidTls {
 
 /// The TLS configuration of new connections.
 #[derive(Debug)]
-pub struct Tls {
-    files: TlsFiles,
-    current: RwLock<Arc<ServerConfig>>,
-    /// The digest of the files when they were last checked; `None` if they could not be read.
-    last_digest: Mutex<Option<Digest>>,
-}
-
-type Digest = [u8; 32];
-
-struct Pems {
-    certificate: Vec<u8>,
-    key: Vec<u8>,
-}
+pub struct Tls(Arc<PolledFiles<TlsFiles>>);
 
 impl Tls {
-    /// How often the content of the files is checked for changes.
-    const CHECK_EVERY: Duration = Duration::from_secs(5);
-
     /// Reads the files.
     pub fn open(files: TlsFiles) -> Result<Self, InvalidTls> {
-        let pems = Pems::read(&files)?;
-        let current = RwLock::new(Arc::new(pems.config(&files)?));
-        Ok(Self { files, current, last_digest: Mutex::new(Some(pems.digest())) })
+        Ok(Self(Arc::new(PolledFiles::open(files)?)))
     }
 
     /// An acceptor with the current certificate.
     pub(super) fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(self.current.read().clone())
+        TlsAcceptor::from(self.0.current())
     }
 
     /// Reloads changed files until `stop` is cancelled.
-    pub(super) async fn watch_files(self: Arc<Self>, stop: &CancellationToken) {
-        while stop.run_until_cancelled(tokio::time::sleep(Self::CHECK_EVERY)).await.is_some() {
-            let this = self.clone();
-            // A network file system may be slow. If the check panics, the old certificate stays in use.
-            let _ = tokio::task::spawn_blocking(move || this.reload_if_changed()).await;
-        }
-    }
-
-    /// Loads both files or neither: while only one of them has been replaced they do not match, and the old pair
-    /// stays in use.
-    fn reload_if_changed(&self) {
-        let read = Pems::read(&self.files);
-        let digest = read.as_ref().ok().map(Pems::digest);
-        let mut last = self.last_digest.lock();
-        if *last == digest {
-            return;
-        }
-        *last = digest;
-        match read.and_then(|pems| pems.config(&self.files)) {
-            Ok(config) => {
-                info!("TLS certificate reloaded");
-                *self.current.write() = Arc::new(config);
-            }
-            Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                error!(error, "cannot reload TLS certificate; using the old one");
-            }
-        }
+    pub(super) async fn watch_files(&self, stop: &CancellationToken) {
+        let never = Notify::new();
+        self.0.clone().run(&never, stop).await;
     }
 }
 
-impl Pems {
-    fn read(files: &TlsFiles) -> Result<Self, InvalidTls> {
+/// The content of both files.
+#[derive(PartialEq)]
+pub(crate) struct Pems {
+    certificate: Vec<u8>,
+    key: Vec<u8>,
+}
+
+/// While only one of the files has been replaced they do not match, and the old pair stays in use.
+impl FileSource for TlsFiles {
+    type Content = Pems;
+    type Value = ServerConfig;
+    type Error = InvalidTls;
+
+    fn read(&self) -> Result<Pems, InvalidTls> {
         let read = |path: &PathBuf| {
             std::fs::read(path).map_err(|error| InvalidTls::Unreadable(path.clone(), error))
         };
-        Ok(Self { certificate: read(&files.certificate)?, key: read(&files.key)? })
+        Ok(Pems { certificate: read(&self.certificate)?, key: read(&self.key)? })
     }
 
-    fn digest(&self) -> Digest {
-        let mut hash = Sha256::new();
-        hash.update((self.certificate.len() as u64).to_be_bytes());
-        hash.update(&self.certificate);
-        hash.update(&self.key);
-        hash.finalize().into()
-    }
-
-    fn config(&self, files: &TlsFiles) -> Result<ServerConfig, InvalidTls> {
+    fn load(&self, pems: &Pems) -> Result<ServerConfig, InvalidTls> {
         let certificates: Result<Vec<_>, pem::Error> =
-            CertificateDer::pem_slice_iter(&self.certificate).collect();
+            CertificateDer::pem_slice_iter(&pems.certificate).collect();
         let certificates = certificates
             .ok()
             .filter(|chain| !chain.is_empty())
-            .ok_or_else(|| InvalidTls::NoCertificate(files.certificate.clone()))?;
-        let key = PrivateKeyDer::from_pem_slice(&self.key)
-            .map_err(|_| InvalidTls::NoKey(files.key.clone()))?;
+            .ok_or_else(|| InvalidTls::NoCertificate(self.certificate.clone()))?;
+        let key = PrivateKeyDer::from_pem_slice(&pems.key)
+            .map_err(|_| InvalidTls::NoKey(self.key.clone()))?;
         let provider = rustls::crypto::ring::default_provider();
         let mut config = ServerConfig::builder_with_provider(provider.into())
             .with_safe_default_protocol_versions()
@@ -134,6 +96,16 @@ impl Pems {
         // WebSockets need HTTP/1.1 (RFC 6455, section 4.1).
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(config)
+    }
+
+    fn log_reload(&self, result: Result<&ServerConfig, &InvalidTls>) {
+        match result {
+            Ok(_) => info!("TLS certificate reloaded"),
+            Err(error) => {
+                let error = error as &dyn std::error::Error;
+                error!(error, "cannot reload TLS certificate; using the old one");
+            }
+        }
     }
 }
 
@@ -157,21 +129,22 @@ mod tests {
     fn changed_pair_is_reloaded_and_a_half_changed_one_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let (old, new) = (pair(), pair());
-        let tls = Tls::open(files(folder.path(), &old)).unwrap();
-        let before = tls.current.read().clone();
-        tls.reload_if_changed();
-        assert!(Arc::ptr_eq(&before, &tls.current.read()), "nothing has changed");
+        let original = files(folder.path(), &old);
+        let tls = Tls::open(original.clone()).unwrap();
+        let before = tls.0.current();
+        tls.0.reload(false);
+        assert!(Arc::ptr_eq(&before, &tls.0.current()), "nothing has changed");
 
         files(folder.path(), &(new.0.clone(), old.1));
-        tls.reload_if_changed();
-        assert!(Arc::ptr_eq(&before, &tls.current.read()), "another key's certificate");
-        std::fs::remove_file(&tls.files.key).unwrap();
-        tls.reload_if_changed();
-        assert!(Arc::ptr_eq(&before, &tls.current.read()), "no key at all");
+        tls.0.reload(false);
+        assert!(Arc::ptr_eq(&before, &tls.0.current()), "another key's certificate");
+        std::fs::remove_file(&original.key).unwrap();
+        tls.0.reload(false);
+        assert!(Arc::ptr_eq(&before, &tls.0.current()), "no key at all");
 
         files(folder.path(), &new);
-        tls.reload_if_changed();
-        assert!(!Arc::ptr_eq(&before, &tls.current.read()), "a new pair");
+        tls.0.reload(false);
+        assert!(!Arc::ptr_eq(&before, &tls.0.current()), "a new pair");
     }
 
     #[test]

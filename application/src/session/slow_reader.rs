@@ -4,6 +4,7 @@ use tokio::time::Instant;
 
 use super::replay_limiter::{ReplayLimiter, ReplayPermit, SlowPermit};
 use super::sync_error::SyncError;
+use crate::Backoff;
 
 /// Waits for a device to read a replay page. Fails for a device that is stuck.
 ///
@@ -19,8 +20,8 @@ pub(super) struct SlowReader<'a> {
     queued: usize,
     /// When the device was last seen to have read something.
     last_read: Instant,
-    /// The pause before the next check.
-    pause: Duration,
+    /// The pauses between two checks.
+    pauses: Backoff,
 }
 
 /// The permit for the page in flight.
@@ -51,7 +52,7 @@ impl<'a> SlowReader<'a> {
             patience,
             queued: usize::MAX,
             last_read: now,
-            pause: Self::MIN_PAUSE,
+            pauses: Backoff::new(Self::MIN_PAUSE, Self::MAX_PAUSE),
         }
     }
 
@@ -72,8 +73,7 @@ impl<'a> SlowReader<'a> {
         if self.started.elapsed() >= self.limiter.max_hold() {
             self.exchange_permit()?;
         }
-        tokio::time::sleep(self.pause).await;
-        self.pause = (self.pause * 2).min(Self::MAX_PAUSE);
+        tokio::time::sleep(self.pauses.next_delay()).await;
         Ok(())
     }
 

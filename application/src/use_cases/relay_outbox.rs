@@ -6,6 +6,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use crate::Backoff;
 use crate::ports::{EventPublisher, Outbox, OutboxEntry, OutboxLease, PortError, PublishOutcome};
 
 /// Publishes stored events: reads entries from the outbox in order, publishes them, and removes each
@@ -57,7 +58,7 @@ impl RelayOutbox {
 
     /// Relays until `stop`. Retries after every failure.
     pub async fn run(&self, stop: CancellationToken) {
-        let mut backoff = Self::MIN_BACKOFF;
+        let mut backoff = Backoff::new(Self::MIN_BACKOFF, self.settings.max_backoff);
         loop {
             let failure = match self.outbox.acquire_lease().await {
                 Ok(None) => None,
@@ -73,7 +74,7 @@ impl RelayOutbox {
             let retry_in = match failure {
                 None => self.settings.lease_retry_interval,
                 Some(error) => {
-                    let retry_in = self.next_delay(&mut backoff);
+                    let retry_in = backoff.next_delay();
                     warn!(
                         error = &error as &dyn Error,
                         ?retry_in,
@@ -93,18 +94,18 @@ impl RelayOutbox {
         &self,
         lease: &mut dyn OutboxLease,
         stop: &CancellationToken,
-        backoff: &mut Duration,
+        backoff: &mut Backoff,
     ) -> Result<(), PortError> {
         while !stop.is_cancelled() {
             let entries = lease.pending(self.settings.batch_size).await?;
             let PublishOutcome { confirmed, error } = self.publish(lease, &entries).await?;
             if confirmed > 0 || error.is_none() {
-                *backoff = Self::MIN_BACKOFF;
+                backoff.reset();
             }
             // Keep the lease while the publisher fails: the publisher of another node would fail too, and
             // keeping it preserves the order.
             if let Some(error) = error {
-                let retry_in = self.next_delay(backoff);
+                let retry_in = backoff.next_delay();
                 warn!(
                     error = &error as &dyn Error,
                     ?retry_in,
@@ -143,13 +144,6 @@ impl RelayOutbox {
             debug!(count = confirmed.len(), "outbox entries published");
         }
         Ok(outcome)
-    }
-
-    /// The current delay. Doubles the next one.
-    fn next_delay(&self, backoff: &mut Duration) -> Duration {
-        let delay = *backoff;
-        *backoff = (delay * 2).min(self.settings.max_backoff);
-        delay
     }
 }
 

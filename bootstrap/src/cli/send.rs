@@ -1,4 +1,5 @@
 use anyhow::{Context, bail};
+use belfry_adapters::http_client;
 use belfry_adapters::outbound::jwt::TokenMint;
 use belfry_adapters::outbound::system::SystemClock;
 use belfry_adapters::transport::ListenAddress;
@@ -60,19 +61,30 @@ pub(super) fn run(config: &Config, args: SendArgs) -> anyhow::Result<()> {
         Some(token) => token,
         None => sign_token(config)?,
     };
-    // The body of an error response has the reason, so an error status must not become an `Err` here.
-    let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
-    let mut response = agent
+    let post = post(&url, &token, &body);
+    let response =
+        tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(post)?;
+    print_line(&serde_json::to_string_pretty(&response)?)
+}
+
+/// The body of the response. An error has the reason from it.
+async fn post(url: &str, token: &str, body: &Value) -> anyhow::Result<Value> {
+    let client = http_client::builder(http_client::system_roots())?.build()?;
+    let response = client
         .post(format!("{}/v1/notifications", url.trim_end_matches('/')))
-        .header("authorization", format!("Bearer {token}"))
-        .send_json(&body)
+        .bearer_auth(token)
+        .json(body)
+        .send()
+        .await
+        .map_err(reqwest::Error::without_url)
         .with_context(|| format!("no response from {url}"))?;
-    let body: Value = response.body_mut().read_json().unwrap_or(Value::Null);
-    if !response.status().is_success() {
+    let status = response.status();
+    let body: Value = response.json().await.unwrap_or(Value::Null);
+    if !status.is_success() {
         let detail = body["detail"].as_str().unwrap_or("the response has no reason");
-        bail!("{}: {detail}", response.status());
+        bail!("{status}: {detail}");
     }
-    print_line(&serde_json::to_string_pretty(&body)?)
+    Ok(body)
 }
 
 fn body(args: &SendArgs) -> anyhow::Result<Value> {

@@ -43,7 +43,7 @@ async fn ask(kind: Kind, access: &Access) -> anyhow::Result<()> {
             connection.close(200, "thanks".into()).await?;
             if let Some(url) = &access.management {
                 let overview = format!("{url}/api/overview");
-                reqwest::get(overview).await?.error_for_status()?;
+                crate::http::client().get(overview).send().await?.error_for_status()?;
             }
         }
     }

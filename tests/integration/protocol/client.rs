@@ -64,7 +64,7 @@ impl Response {
 /// Sends one request with that query.
 pub(super) async fn request(peer: &Peer, method: reqwest::Method, query: &str) -> Result<Response> {
     let url = format!("http://{}{}?{query}", peer.address, peer.path);
-    Response::of(reqwest::Client::new().request(method, url)).await
+    Response::of(belfry_tests::http::client().request(method, url)).await
 }
 
 /// Parses the content of an open packet.
@@ -89,7 +89,7 @@ pub(super) struct Polling {
 
 impl Polling {
     pub(super) async fn open(peer: &Peer) -> Result<Self> {
-        let http = reqwest::Client::new();
+        let http = belfry_tests::http::client();
         let url = format!("http://{}{}?EIO=4&transport=polling", peer.address, peer.path);
         let open = Response::of(http.get(&url)).await?.expect_status(200)?;
         let sid = sid_of(&open.body)?;

@@ -31,7 +31,7 @@ async fn rejected_connect_gets_a_code_and_its_websocket_is_closed() {
 #[tokio::test]
 async fn rejected_connect_of_a_polling_client_ends_its_session() {
     let node = node().await;
-    let http = reqwest::Client::new();
+    let http = belfry_tests::http::client();
     let base = format!("http://{}/socket.io/?EIO=4&transport=polling", node.address);
     let open = http.get(&base).send().await.unwrap().text().await.unwrap();
     let open: Value = serde_json::from_str(&open[1..]).unwrap();

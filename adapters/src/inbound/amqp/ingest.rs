@@ -3,6 +3,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use belfry_application::Backoff;
 use belfry_application::ports::Clock;
 use belfry_application::trace::TraceParent;
 use lapin::message::Delivery;
@@ -26,7 +27,6 @@ use crate::amqp::{
     AmqpSettings, BrokerConnection, ConnectedTask, ConnectionError, ConnectionStatus, Publisher,
     Topology, close_channel, run_with_reconnect, subscribe,
 };
-use crate::backoff::Backoff;
 
 /// Consumes the ingest queue and executes its messages.
 pub struct Ingest<H> {

@@ -4,21 +4,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use belfry_application::ports::PortError;
-use bytes::Bytes;
-use http::header::{ACCEPT, USER_AGENT};
-use http::{Request, StatusCode, Uri};
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use http::StatusCode;
+use http::header::ACCEPT;
+use http_body_util::{BodyExt as _, Limited};
+use reqwest::{Body, Client, Url};
+use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::{ClientConfig, RootCertStore};
 use tokio::time::timeout;
 
 use super::error::InvalidJwtSettings;
 use super::settings::JwksSettings;
+use crate::http_client;
 
 /// Where an identity provider's JWKS document comes from.
 #[async_trait]
@@ -27,9 +24,13 @@ pub(super) trait JwksSource: Send + Sync {
 }
 
 /// Fetches the JWKS by HTTP from the configured URL. Redirects are not followed.
+///
+/// `https://` requests use the proxy of the environment (`HTTPS_PROXY`, except for the hosts in `NO_PROXY`): it
+/// forwards the encrypted connection and cannot replace the keys. `http://` requests never use a proxy, because
+/// they must not leave the host.
 #[derive(Clone)]
 pub(super) struct JwksClient {
-    url: Uri,
+    url: Url,
     ca_file: Option<PathBuf>,
     timeout: Duration,
 }
@@ -49,11 +50,11 @@ impl JwksClient {
     /// The certificates that the server's certificate is verified against. They are read for each fetch,
     /// so that a renewed certificate needs no restart.
     fn trusted_roots(&self) -> Result<RootCertStore, InvalidJwtSettings> {
-        let mut roots = RootCertStore::empty();
-        if self.url.scheme_str() == Some("http") {
-            return Ok(roots);
+        if self.is_unencrypted() {
+            return Ok(RootCertStore::empty());
         }
         if let Some(file) = &self.ca_file {
+            let mut roots = RootCertStore::empty();
             for certificate in certificates(file)? {
                 roots
                     .add(certificate)
@@ -62,46 +63,43 @@ impl JwksClient {
             if roots.is_empty() {
                 return Err(InvalidJwtSettings::NotCertificates.in_file(file));
             }
+            Ok(roots)
         } else {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            let roots = http_client::system_roots();
             if roots.is_empty() {
                 return Err(InvalidJwtSettings::Url(
                     "the system has no root certificates to verify an https:// server with",
                 ));
             }
+            Ok(roots)
         }
-        Ok(roots)
     }
 
-    fn connector(&self) -> Result<HttpsConnector<HttpConnector>, PortError> {
+    fn is_unencrypted(&self) -> bool {
+        self.url.scheme() == "http"
+    }
+
+    fn client(&self) -> Result<Client, PortError> {
         let roots = self.trusted_roots().map_err(PortError::unavailable)?;
-        // Set explicitly, so that it is ring, as for all other connections, whatever else is linked in.
-        let provider = rustls::crypto::ring::default_provider();
-        let tls = ClientConfig::builder_with_provider(provider.into())
-            .with_safe_default_protocol_versions()
-            .map_err(PortError::rejected)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let connector = HttpsConnectorBuilder::new().with_tls_config(tls);
-        Ok(connector.https_or_http().enable_http1().build())
+        let mut builder = http_client::builder(roots).map_err(PortError::rejected)?;
+        if self.is_unencrypted() {
+            builder = builder.no_proxy();
+        }
+        builder.build().map_err(PortError::rejected)
     }
 
     async fn get(&self) -> Result<String, PortError> {
         let this = self.clone();
         // Reading the system's certificates blocks.
-        let connector = tokio::task::spawn_blocking(move || this.connector()).await;
-        let connector = connector.map_err(PortError::unavailable)??;
-        let client = Client::builder(TokioExecutor::new()).build::<_, Empty<Bytes>>(connector);
-        let request = Request::get(self.url.clone())
-            .header(ACCEPT, "application/json")
-            .header(USER_AGENT, concat!("belfry/", env!("CARGO_PKG_VERSION")))
-            .body(Empty::new())
-            .map_err(PortError::rejected)?;
-        let response = client.request(request).await.map_err(PortError::unavailable)?;
+        let client = tokio::task::spawn_blocking(move || this.client()).await;
+        let client = client.map_err(PortError::unavailable)??;
+        let request = client.get(self.url.clone()).header(ACCEPT, "application/json");
+        // The URL is a field of the log line already.
+        let response = request.send().await.map_err(|e| PortError::unavailable(e.without_url()))?;
         if response.status() != StatusCode::OK {
             return Err(PortError::unavailable(format!("HTTP status {}", response.status())));
         }
-        let body = Limited::new(response.into_body(), Self::MAX_BYTES).collect().await;
+        let body = Limited::new(Body::from(response), Self::MAX_BYTES).collect().await;
         let body = body.map_err(PortError::Unavailable)?.to_bytes();
         String::from_utf8(body.into())
             .map_err(|_| PortError::unavailable("the response is not UTF-8"))
@@ -125,24 +123,22 @@ impl JwksSource for JwksClient {
     }
 }
 
-fn parse_url(url: &str) -> Result<Uri, &'static str> {
-    let url: Uri = url.parse().map_err(|_| "it is not a valid URL")?;
-    if url.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+fn parse_url(url: &str) -> Result<Url, &'static str> {
+    let url: Url = url.parse().map_err(|_| "it is not a valid URL")?;
+    if !url.username().is_empty() || url.password().is_some() {
         return Err("it must not contain a user name or password, because it is logged");
     }
-    match url.scheme_str() {
-        Some("https") => Ok(url),
-        Some("http") if is_loopback(&url) => Ok(url),
-        Some("http") => {
-            Err("it must begin with https://; http:// is for loopback only, because an \
-                             attacker on the network could replace the keys")
-        }
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if is_loopback(&url) => Ok(url),
+        "http" => Err("it must begin with https://; http:// is for loopback only, because an \
+                             attacker on the network could replace the keys"),
         _ => Err("it must begin with https://"),
     }
 }
 
-fn is_loopback(url: &Uri) -> bool {
-    let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 

@@ -39,6 +39,10 @@ impl KeyMaterial {
         })
     }
 
+    pub(super) fn read_all(keys: &[JwtKey]) -> Result<Vec<Self>, InvalidJwtSettings> {
+        keys.iter().map(Self::read).collect()
+    }
+
     pub(super) fn trusted_keys(
         &self,
         accepted: &AcceptedAlgorithms,

@@ -1,7 +1,5 @@
 use std::sync::Arc;
-use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -11,88 +9,65 @@ use super::error::InvalidJwtSettings;
 use super::key_material::KeyMaterial;
 use super::key_set::KeySet;
 use super::settings::{JwtKey, JwtSettings, Secret};
+use crate::polled_files::{FileSource, PolledFiles};
 
 /// The keys from settings and files. Files are read again when they change.
-pub(super) struct LocalKeys {
-    sources: Vec<JwtKey>,
+pub(super) struct LocalKeys(Arc<PolledFiles<KeySource>>);
+
+struct KeySource {
+    keys: Vec<JwtKey>,
     accepted: AcceptedAlgorithms,
     has_jwks: bool,
-    current: RwLock<Arc<KeySet>>,
-    /// The result of the last read: to detect a change, and to log an error only once.
-    last_read: Mutex<Result<Vec<KeyMaterial>, InvalidJwtSettings>>,
 }
 
 impl LocalKeys {
-    /// The interval at which files are read. Changes are detected by content: a mounted secret is a
-    /// symbolic link into a folder that is replaced, and its mtime and inode need not change.
-    const POLL_INTERVAL: Duration = Duration::from_secs(5);
-
     pub(super) fn new(settings: &JwtSettings) -> Result<Self, InvalidJwtSettings> {
-        let accepted = AcceptedAlgorithms::parse(&settings.algorithms)?;
-        let has_jwks = settings.has_jwks();
-        let material = Self::read(&settings.keys)?;
-        let keys = KeySet::from_material(&material, &accepted, has_jwks)?;
-        if keys.len() == 0 && settings.jwks.is_none() {
+        let keys = PolledFiles::open(KeySource {
+            keys: settings.keys.clone(),
+            accepted: AcceptedAlgorithms::parse(&settings.algorithms)?,
+            has_jwks: settings.has_jwks(),
+        })?;
+        if keys.current().len() == 0 && settings.jwks.is_none() {
             return Err(InvalidJwtSettings::NoKey);
         }
-        warn_about_weak_secrets(&material);
-        Ok(Self {
-            sources: settings.keys.clone(),
-            accepted,
-            has_jwks,
-            current: RwLock::new(Arc::new(keys)),
-            last_read: Mutex::new(Ok(material)),
-        })
-    }
-
-    pub(super) fn read(sources: &[JwtKey]) -> Result<Vec<KeyMaterial>, InvalidJwtSettings> {
-        sources.iter().map(KeyMaterial::read).collect()
+        Ok(Self(Arc::new(keys)))
     }
 
     pub(super) fn current(&self) -> Arc<KeySet> {
-        self.current.read().clone()
+        self.0.current()
     }
 
     /// Reads the files periodically, and at once on `reload`, until `stop` is cancelled.
-    pub(super) async fn run_reload(self: Arc<Self>, reload: &Notify, stop: &CancellationToken) {
-        loop {
-            let forced = tokio::select! {
-                () = stop.cancelled() => return,
-                () = reload.notified() => true,
-                () = tokio::time::sleep(Self::POLL_INTERVAL), if self.has_files() => false,
-            };
-            let keys = self.clone();
-            // A network file system can block. After a panic the old keys stay in use.
-            let _ = tokio::task::spawn_blocking(move || keys.reload(forced)).await;
-        }
+    pub(super) async fn run_reload(&self, reload: &Notify, stop: &CancellationToken) {
+        self.0.clone().run(reload, stop).await;
     }
+}
+
+impl FileSource for KeySource {
+    type Content = Vec<KeyMaterial>;
+    type Value = KeySet;
+    type Error = InvalidJwtSettings;
 
     fn has_files(&self) -> bool {
         let in_file = |key: &JwtKey| !matches!(key, JwtKey::Secret(_) | JwtKey::PublicPem(_));
-        self.sources.iter().any(in_file)
+        self.keys.iter().any(in_file)
     }
 
-    /// Replaces all keys by the current content of the files, or none if any of it is invalid. `forced`:
-    /// even if the content has not changed.
-    fn reload(&self, forced: bool) {
-        let read = Self::read(&self.sources);
-        let mut last_read = self.last_read.lock();
-        if !forced && *last_read == read {
-            return;
-        }
-        last_read.clone_from(&read);
-        let keys = read.and_then(|material| {
-            let keys = KeySet::from_material(&material, &self.accepted, self.has_jwks)?;
-            warn_about_weak_secrets(&material);
-            Ok(keys)
-        });
-        match keys {
-            Ok(keys) => {
-                info!(keys = keys.len(), "token keys reloaded");
-                *self.current.write() = Arc::new(keys);
-            }
+    fn read(&self) -> Result<Vec<KeyMaterial>, InvalidJwtSettings> {
+        KeyMaterial::read_all(&self.keys)
+    }
+
+    fn load(&self, material: &Vec<KeyMaterial>) -> Result<KeySet, InvalidJwtSettings> {
+        let keys = KeySet::from_material(material, &self.accepted, self.has_jwks)?;
+        warn_about_weak_secrets(material);
+        Ok(keys)
+    }
+
+    fn log_reload(&self, result: Result<&KeySet, &InvalidJwtSettings>) {
+        match result {
+            Ok(keys) => info!(keys = keys.len(), "token keys reloaded"),
             Err(error) => {
-                let error = &error as &dyn std::error::Error;
+                let error = error as &dyn std::error::Error;
                 error!(error, "token key reload failed; keeping the old keys");
             }
         }
@@ -162,16 +137,16 @@ mod tests {
         let keys = keys([fixed, file]);
 
         fs::write(&path, NEW).unwrap();
-        keys.reload(false);
+        keys.0.reload(false);
         assert!(accepts(&keys, NEW) && !accepts(&keys, OLD) && accepts(&keys, "always there"));
         fs::write(&path, "").unwrap();
-        keys.reload(false);
+        keys.0.reload(false);
         assert!(accepts(&keys, NEW), "empty");
         fs::remove_file(&path).unwrap();
-        keys.reload(true);
+        keys.0.reload(true);
         assert!(accepts(&keys, NEW), "missing");
         fs::write(&path, OLD).unwrap();
-        keys.reload(false);
+        keys.0.reload(false);
         assert!(accepts(&keys, OLD) && !accepts(&keys, NEW));
     }
 
@@ -194,7 +169,7 @@ mod tests {
 
         symlink("v2", path("data.new")).unwrap();
         fs::rename(path("data.new"), path("data")).unwrap();
-        keys.reload(false);
+        keys.0.reload(false);
         assert!(accepts(&keys, NEW) && !accepts(&keys, OLD));
     }
 
@@ -211,22 +186,5 @@ mod tests {
         fs::write(&path, vec![b' '; 1024 * 1024 + 1]).unwrap();
         let error = LocalKeys::new(&JwtSettings::new([JwtKey::JwksFile(path)])).err().unwrap();
         assert!(error.to_string().ends_with("it is too large for a key file"), "{error}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn files_are_polled_until_cancellation() {
-        let folder = TempDir::new().unwrap();
-        let keys = Arc::new(keys([secret_file(folder.path(), OLD)]));
-        let (reload, stop) = (Arc::new(Notify::new()), CancellationToken::new());
-        let polling = tokio::spawn({
-            let (keys, reload, stop) = (keys.clone(), reload.clone(), stop.clone());
-            async move { keys.run_reload(&reload, &stop).await }
-        });
-        secret_file(folder.path(), NEW);
-        while !accepts(&keys, NEW) {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-        stop.cancel();
-        polling.await.unwrap();
     }
 }

@@ -9,7 +9,6 @@ use super::algorithms::AcceptedAlgorithms;
 use super::error::InvalidJwtSettings;
 use super::key_material::KeyMaterial;
 use super::key_set::KeySet;
-use super::local_keys::LocalKeys;
 use super::settings::JwtSettings;
 
 /// Signs tokens for development. A verifier with the same settings accepts them.
@@ -38,7 +37,7 @@ impl TokenMint {
     /// claim names of the settings.
     pub fn new(settings: &JwtSettings) -> Result<Self, TokenMintError> {
         let accepted = AcceptedAlgorithms::parse(&settings.algorithms)?;
-        let material = LocalKeys::read(&settings.keys)?;
+        let material = KeyMaterial::read_all(&settings.keys)?;
         // Rejects the same invalid settings as the verifier.
         KeySet::from_material(&material, &accepted, settings.has_jwks())?;
         let secret =

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use belfry_application::Backoff;
 use belfry_application::ports::{PortError, TokenError};
 use serde_json::{Map, Value};
 use tokio::sync::{Notify, watch};
@@ -137,14 +138,14 @@ impl RemoteKeys {
     /// Fetches the keys periodically and on request, until `stop` is cancelled. After a failure the last
     /// keys stay in use and the fetch is retried with backoff.
     pub(super) async fn run_refresh(&self, stop: &CancellationToken) {
-        let mut backoff = Self::MIN_BACKOFF;
+        let max_backoff = Self::MAX_BACKOFF.min(self.settings.refresh);
+        let mut backoff = Backoff::new(Self::MIN_BACKOFF, max_backoff);
         while let Some(document) = stop.run_until_cancelled(self.source.fetch()).await {
-            let retry_in = backoff.min(self.settings.refresh);
+            let retry_in = backoff.next_delay();
             let next = if self.apply(document, retry_in) {
-                backoff = Self::MIN_BACKOFF;
+                backoff.reset();
                 self.settings.refresh
             } else {
-                backoff = (backoff * 2).min(Self::MAX_BACKOFF);
                 retry_in
             };
             if stop.run_until_cancelled(self.next_fetch(next)).await.is_none() {

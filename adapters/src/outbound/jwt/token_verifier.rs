@@ -24,7 +24,7 @@ use super::settings::JwtSettings;
 /// the next fetch of the published keys. [`run_key_refresh`](Self::run_key_refresh) keeps the keys up to
 /// date.
 pub struct JwtVerifier {
-    local: Arc<LocalKeys>,
+    local: LocalKeys,
     remote: Option<Arc<RemoteKeys>>,
     rules: ClaimRules,
     clock: Arc<dyn Clock>,
@@ -33,7 +33,7 @@ pub struct JwtVerifier {
 impl JwtVerifier {
     #[expect(missing_docs, reason = "nothing to add")]
     pub fn new(settings: &JwtSettings, clock: Arc<dyn Clock>) -> Result<Self, InvalidJwtSettings> {
-        let local = Arc::new(LocalKeys::new(settings)?);
+        let local = LocalKeys::new(settings)?;
         let remote = match &settings.jwks {
             None => None,
             Some(jwks) => {
@@ -63,8 +63,7 @@ impl JwtVerifier {
                 remote.run_refresh(stop).await;
             }
         };
-        let refresh =
-            async { tokio::join!(self.local.clone().run_reload(&reload_files, stop), fetch) };
+        let refresh = async { tokio::join!(self.local.run_reload(&reload_files, stop), fetch) };
         tokio::select! {
             _ = refresh => {}
             () = forward_reload => {}

@@ -1,6 +1,6 @@
-use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
+use belfry_application::Backoff;
 use belfry_application::ports::PortError;
 use sqlx::{Connection, PgConnection};
 use tracing::debug;
@@ -51,6 +51,9 @@ pub(super) const LOCK_INBOXES: &str =
 /// idempotency key used twice at once.
 const MAX_ATTEMPTS: u32 = 6;
 
+const MIN_BACKOFF: Duration = Duration::from_millis(8);
+const MAX_BACKOFF: Duration = Duration::from_millis(128);
+
 impl PostgresStore {
     /// Runs a write, and wakes the outbox's leader after the commit.
     pub(super) async fn write<W: OptimisticWrite>(
@@ -58,6 +61,8 @@ impl PostgresStore {
         write: &W,
     ) -> Result<W::Outcome, PortError> {
         let wakeup = self.notifier.wakeup_on_drop();
+        // With full jitter, so that the writers of a conflict do not collide again.
+        let mut backoff = Backoff::new(MIN_BACKOFF, MAX_BACKOFF).with_full_jitter();
         for attempt in 0..MAX_ATTEMPTS {
             let result = self
                 .with_connection(async |connection| match attempt {
@@ -74,7 +79,7 @@ impl PostgresStore {
                 Ok(Attempt::Conflict) => {}
                 Err(error) if error.is_transient() => {
                     debug!(%error, attempt, "write conflict; retrying");
-                    tokio::time::sleep(backoff(attempt)).await;
+                    tokio::time::sleep(backoff.next_delay()).await;
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -93,11 +98,4 @@ async fn attempt_locked<W: OptimisticWrite>(
     let attempt = write.attempt(&mut transaction).await?;
     transaction.commit().await?;
     Ok(attempt)
-}
-
-/// Exponential backoff from 8 to 128 ms, with full jitter so that the writers of a conflict do not
-/// collide again.
-fn backoff(attempt: u32) -> Duration {
-    let random = RandomState::new().hash_one(attempt);
-    Duration::from_millis(1 + random % (8 << attempt.min(4)))
 }
