@@ -29,7 +29,7 @@ use super::opening_handshake::has_token;
 use super::parked_response::{AfterResponse, ParkedResponse};
 use super::peer::Peer;
 use super::request_progress::RequestProgress;
-use super::server::{MAX_HEAD_BYTES, ServerState, record_rejected};
+use super::server_state::{MAX_HEAD_BYTES, ServerState, record_rejected};
 use super::stream::Stream;
 
 /// The maximum number of header fields in a request.

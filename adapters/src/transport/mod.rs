@@ -17,6 +17,7 @@ mod parked_response;
 mod peer;
 mod request_progress;
 mod server;
+mod server_state;
 mod stream;
 mod tls;
 
@@ -24,7 +25,8 @@ pub use client_address::{ClientAddress, InvalidProxy, TrustedProxies};
 pub use connection_limiter::ConnectionLimits;
 pub use listener::{InvalidListenAddress, ListenAddress, Listener, TcpSettings};
 pub use peer::Peer;
-pub use server::{OpenConnections, Server, ServerSettings};
+pub use server::{OpenConnections, Server};
+pub use server_state::ServerSettings;
 pub use tls::{InvalidTls, Tls, TlsFiles};
 
 pub(crate) use deferred_body::DeferredBody;

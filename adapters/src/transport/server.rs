@@ -1,70 +1,30 @@
 //! Accepts connections and serves HTTP/1.1 (RFC 9112) on them, within limits.
 
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use metrics::counter;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-use super::client_address::TrustedProxies;
-use super::connection_limiter::{ConnectionLimiter, ConnectionLimits};
+use super::connection_limiter::ConnectionLimiter;
 use super::head_timeout::HeadTimeout;
 use super::http_connection::HttpConnection;
 use super::initial_request_head::initial_request_head;
 use super::listener::{ListenAddress, Listener};
 use super::peer::{ConnectionPermits, Peer};
 use super::request_progress::RequestProgress;
+use super::server_state::{MAX_HEAD_BYTES, ServerSettings, ServerState, record_rejected};
 use super::stream::{AcceptedSocket, Stream, readable};
-use super::tls::Tls;
-use crate::limits::Limit;
-
-/// How connections are served.
-#[derive(Debug, Clone)]
-pub struct ServerSettings {
-    /// How long a client may take to send a request head. For the first head this includes the time since the
-    /// connection was accepted.
-    pub header_timeout: Duration,
-    /// How long a connection may be idle between two requests. A proxy in front must close its idle
-    /// connections earlier, or it sends requests into connections that are being closed here.
-    pub keep_alive: Duration,
-    /// How many connections may be open at once.
-    pub limits: ConnectionLimits,
-    /// The proxies whose `X-Forwarded-For` is trusted.
-    pub trusted_proxies: TrustedProxies,
-    /// If set, all connections use TLS.
-    pub tls: Option<Arc<Tls>>,
-}
-
-impl Default for ServerSettings {
-    fn default() -> Self {
-        Self {
-            header_timeout: Duration::from_secs(5),
-            keep_alive: Duration::from_secs(75),
-            limits: ConnectionLimits::default(),
-            trusted_proxies: TrustedProxies::default(),
-            tls: None,
-        }
-    }
-}
 
 /// A listener and the settings for its connections.
 #[derive(Debug)]
 pub struct Server {
     listener: Listener,
     state: Arc<ServerState>,
-}
-
-#[derive(Debug)]
-pub(super) struct ServerState {
-    pub(super) settings: ServerSettings,
-    pub(super) limiter: Arc<ConnectionLimiter>,
-    by_unix_socket: bool,
 }
 
 /// The number of open connections of a [`Server`].
@@ -78,17 +38,13 @@ impl OpenConnections {
     }
 }
 
-/// The maximum size of a request line and its header fields, in bytes. Larger heads are answered with 431
-/// (RFC 6585, section 5). A token of 8 KiB fits, and cookies of the same size beside it.
-pub(super) const MAX_HEAD_BYTES: usize = 32 * 1024;
 const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Server {
     /// A server that does not accept connections yet.
     pub fn new(listener: Listener, settings: ServerSettings) -> io::Result<Self> {
         let by_unix_socket = matches!(listener.address()?, ListenAddress::Unix(_));
-        let limiter = ConnectionLimiter::new(settings.limits);
-        Ok(Self { listener, state: Arc::new(ServerState { settings, limiter, by_unix_socket }) })
+        Ok(Self { listener, state: Arc::new(ServerState::new(settings, by_unix_socket)) })
     }
 
     /// The address that it listens on.
@@ -132,18 +88,7 @@ impl Server {
     }
 }
 
-pub(super) fn record_rejected(limit: Limit, client: IpAddr) {
-    counter!("belfry_connections_refused_total", "reason" => limit.label()).increment(1);
-    limit.record_exceeded_by(client.to_canonical());
-}
-
 impl ServerState {
-    /// Whether a peer forwards requests of others. Any peer on a Unix socket is trusted like a trusted proxy,
-    /// because only the file's group can connect.
-    pub(super) fn is_proxy(&self, peer: IpAddr) -> bool {
-        self.by_unix_socket || self.settings.trusted_proxies.contains(peer)
-    }
-
     /// Serves one connection. A client that sends nothing costs only its permit, and a client whose first head is
     /// slow costs only the bytes of that head.
     async fn serve(

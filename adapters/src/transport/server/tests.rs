@@ -10,7 +10,8 @@ use tokio::time::{Instant, timeout};
 use super::*;
 use crate::transport::frame_reader::tests::frame;
 use crate::transport::{
-    ClientAddress, Frame, OpeningHandshake, SendLimits, TcpSettings, text_frame,
+    ClientAddress, ConnectionLimits, Frame, OpeningHandshake, SendLimits, TcpSettings,
+    TrustedProxies, text_frame,
 };
 
 /// Generous, because the machine may be busy.
