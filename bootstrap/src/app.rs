@@ -69,7 +69,9 @@ impl App {
         let (store, store_tasks) = storage::open(&context).await?;
         tasks.extend(store_tasks);
         let sign_in = sign_in(&context, verifier);
-        let (sessions, session_tasks) = sessions::build(&context, sign_in.clone(), &store);
+        let work = context.config.limits.user_work(context.config.database.max_connections);
+        let (sessions, session_tasks) =
+            sessions::build(&context, sign_in.clone(), &store, work.clone());
         tasks.extend(session_tasks);
 
         let revoke_tokens = RevokeTokens::new(store.revocations.clone(), context.clock.clone());
@@ -92,6 +94,7 @@ impl App {
             store: &store,
             sessions: &sessions,
             sign_in,
+            work,
             revoke_tokens,
             development,
         });

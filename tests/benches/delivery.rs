@@ -14,7 +14,7 @@ use belfry_application::push::{Push, PushBatch};
 use belfry_application::revoked_tokens::RevokedTokens;
 use belfry_application::session::{SessionSettings, Sessions};
 use belfry_application::testing::{
-    FakeTokenVerifier, InMemoryStore, ManualClock, claims, epoch, user,
+    FakeTokenVerifier, InMemoryStore, ManualClock, UnlimitedWork, claims, epoch, user,
 };
 use belfry_application::use_cases::{CatchUp, SignIn};
 use belfry_domain::{Revision, UnreadCount, UserRoom};
@@ -86,6 +86,7 @@ impl Node {
         let node = Self(Sessions::new(
             SignIn::new(Arc::new(FakeTokenVerifier), clock.clone(), revoked, Access::default()),
             CatchUp::new(Arc::new(InMemoryStore::new(epoch("e1"))), 100),
+            Arc::new(UnlimitedWork),
             clock,
             SessionSettings::default(),
         ));

@@ -25,7 +25,7 @@ use belfry_application::push::PushBatch;
 use belfry_application::revoked_tokens::RevokedTokens;
 use belfry_application::session::{SessionSettings, Sessions};
 use belfry_application::testing::{
-    FakeTokenVerifier, InMemoryStore, ManualClock, a_draft, epoch, user,
+    FakeTokenVerifier, InMemoryStore, ManualClock, UnlimitedWork, a_draft, epoch, user,
 };
 use belfry_application::use_cases::{
     CatchUp, CountUnread, DeleteNotification, ListInbox, MarkAllRead, MarkRead, SignIn,
@@ -68,6 +68,7 @@ async fn node_with(settings: SocketIoSettings) -> Node {
             Access::default(),
         ),
         CatchUp::new(inboxes.clone(), 1_000),
+        Arc::new(UnlimitedWork),
         clock.clone(),
         SessionSettings::default(),
     ));

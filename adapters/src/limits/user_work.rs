@@ -4,6 +4,8 @@ use std::ops::Add;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
+use belfry_application::ports::WorkBudget;
 use belfry_domain::{Notification, UserId};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -138,8 +140,7 @@ impl UserWork {
         Ok(WorkPermit(Some(permit)))
     }
 
-    /// Charges work that is already done, such as a replay, whose cost is known only at its end. May leave the user
-    /// in debt.
+    /// Charges work that is already done, because its cost is known only at its end. May leave the user in debt.
     pub(crate) fn charge(&self, user: &UserId, cost: Cost) {
         let now = Instant::now();
         self.with_budget(user, now, |budget, shared| shared.charge(budget, cost, now));
@@ -168,6 +169,27 @@ impl UserWork {
             store: Arc::new(Semaphore::new(shared.max_in_flight)),
         });
         Some(work(budget, shared))
+    }
+}
+
+#[async_trait]
+impl WorkBudget for UserWork {
+    async fn available(&self, user: &UserId) {
+        const NOTHING: Cost = Cost(0);
+        loop {
+            let now = Instant::now();
+            let checked =
+                self.with_budget(user, now, |budget, shared| shared.check(budget, NOTHING, now));
+            match checked {
+                Some(Err(exceeded)) => tokio::time::sleep(exceeded.wait).await,
+                Some(Ok(())) | None => return,
+            }
+        }
+    }
+
+    fn charge(&self, user: &UserId, notifications: usize, text_bytes: usize) {
+        let cost = Cost::of_notifications(notifications) + Cost::of_text(text_bytes);
+        self.charge(user, cost);
     }
 }
 
@@ -288,6 +310,20 @@ mod tests {
         work.charge(&user("ada"), Cost(u32::MAX));
         let wait = try_work(&work, "ada", Cost::REQUEST).unwrap_err().wait;
         assert!(wait <= UserWork::MAX_DEBT + Duration::from_secs(1), "{wait:?}");
+    }
+
+    #[tokio::test]
+    async fn replay_waits_until_the_user_is_no_longer_in_debt() {
+        let (work, ada) = (work(1_000, 8), user("ada"));
+        let exhausted = work.available(&ada).now_or_never();
+        assert!(exhausted.is_some(), "the full budget is available");
+        // A tenth of a second more than the burst.
+        WorkBudget::charge(&work, &ada, 1_000, 2_000 * 4_096);
+        let charged = Instant::now();
+        assert!(work.available(&ada).now_or_never().is_none());
+        assert!(work.available(&user("bob")).now_or_never().is_some());
+        work.available(&ada).await;
+        assert!(charged.elapsed() >= Duration::from_millis(90), "{:?}", charged.elapsed());
     }
 
     #[test]

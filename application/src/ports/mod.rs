@@ -11,6 +11,7 @@ pub(crate) mod realtime_delivery;
 pub(crate) mod retention;
 pub(crate) mod revocations;
 pub(crate) mod token_verifier;
+pub(crate) mod work_budget;
 
 pub use clock::Clock;
 pub use device::{CloseReason, Device, SendError};
@@ -25,5 +26,6 @@ pub use realtime_delivery::RealtimeDelivery;
 pub use retention::Retention;
 pub use revocations::{Revocation, RevocationCursor, Revocations};
 pub use token_verifier::{BearerToken, Claims, Scopes, TokenError, TokenTooLong, TokenVerifier};
+pub use work_budget::WorkBudget;
 
 pub use crate::port_error::{Cause, PortError};

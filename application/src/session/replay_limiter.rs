@@ -57,6 +57,12 @@ struct UserHandle {
     user: UserId,
 }
 
+/// One device of each user has it.
+pub(super) struct Turn {
+    user: OwnedSemaphorePermit,
+    handle: UserHandle,
+}
+
 /// Permits reading and sending one page.
 pub(super) struct ReplayPermit {
     _user: OwnedSemaphorePermit,
@@ -86,16 +92,16 @@ impl ReplayLimiter {
         self.limits.max_hold
     }
 
-    /// Waits for a permit. The user's permit comes first, so only one device of each user waits for the
-    /// node's.
-    pub(super) async fn acquire(&self, user: &UserId) -> ReplayPermit {
+    /// Waits until it is this device's turn among the user's devices.
+    pub(super) async fn turn(&self, user: &UserId) -> Turn {
         let handle = self.handle(user);
         let of_user = handle.semaphore(|limits| &limits.normal);
-        ReplayPermit {
-            _user: permit(of_user).await,
-            _node: permit(self.node.clone()).await,
-            handle,
-        }
+        Turn { user: permit(of_user).await, handle }
+    }
+
+    /// Waits for a permit. Only one device of each user waits, the one whose turn it is.
+    pub(super) async fn acquire(&self, Turn { user, handle }: Turn) -> ReplayPermit {
+        ReplayPermit { _user: user, _node: permit(self.node.clone()).await, handle }
     }
 
     /// Exchanges a permit for one for slow devices; `None` if none is free.
@@ -154,9 +160,13 @@ mod tests {
     const LIMITS: ReplayLimits =
         ReplayLimits { node: 2, max_hold: Duration::from_secs(1), slow: 3, slow_per_user: 2 };
 
+    async fn acquire(limiter: &ReplayLimiter, user: &UserId) -> ReplayPermit {
+        limiter.acquire(limiter.turn(user).await).await
+    }
+
     /// A permit, if one is free.
     async fn try_acquire(limiter: &ReplayLimiter, name: &str) -> Option<ReplayPermit> {
-        timeout(Duration::from_millis(1), limiter.acquire(&user(name))).await.ok()
+        timeout(Duration::from_millis(1), acquire(limiter, &user(name))).await.ok()
     }
 
     #[tokio::test(start_paused = true)]
@@ -179,8 +189,8 @@ mod tests {
         let (bob, cy) = (user("bob"), user("cy"));
         let mut order = Vec::new();
         {
-            let second = limiter.acquire(&bob);
-            let third = limiter.acquire(&cy);
+            let second = acquire(&limiter, &bob);
+            let third = acquire(&limiter, &cy);
             tokio::pin!(second, third);
             assert!(timeout(Duration::from_millis(1), &mut second).await.is_err());
             assert!(timeout(Duration::from_millis(1), &mut third).await.is_err());

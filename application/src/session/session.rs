@@ -1,6 +1,6 @@
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use belfry_domain::{Revision, Timestamp, UserId};
@@ -37,7 +37,6 @@ pub struct Session<D: Device> {
     warned: AtomicBool,
     /// The session's entry in the expiry schedule.
     next_check: Mutex<Option<Timestamp>>,
-    replayed_bytes: AtomicUsize,
 }
 
 impl<D: Device> Session<D> {
@@ -50,7 +49,6 @@ impl<D: Device> Session<D> {
             gate: Mutex::new(Gate::closed(max_held)),
             warned: AtomicBool::new(false),
             next_check: Mutex::new(None),
-            replayed_bytes: AtomicUsize::new(0),
         }
     }
 
@@ -67,15 +65,6 @@ impl<D: Device> Session<D> {
     /// The connection.
     pub fn device(&self) -> &D {
         &self.device
-    }
-
-    /// The text in the notifications that were replayed since the last call, in bytes.
-    pub fn take_replayed_bytes(&self) -> usize {
-        self.replayed_bytes.swap(0, Ordering::Relaxed)
-    }
-
-    pub(super) fn record_replayed(&self, bytes: usize) {
-        self.replayed_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// When the current token expires.

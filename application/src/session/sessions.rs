@@ -19,7 +19,7 @@ use super::replay_limiter::{ReplayLimiter, ReplayLimits};
 use super::rooms::Rooms;
 use super::session::{DeliveryOutcome, Session, SessionId};
 use crate::access::{Action, AuthError};
-use crate::ports::{BearerToken, Claims, Clock, CloseReason, Device, SendError};
+use crate::ports::{BearerToken, Claims, Clock, CloseReason, Device, SendError, WorkBudget};
 use crate::push::{Push, PushBatch};
 use crate::use_cases::{CatchUp, SignIn};
 
@@ -27,6 +27,7 @@ use crate::use_cases::{CatchUp, SignIn};
 pub struct Sessions<D: Device> {
     sign_in: SignIn,
     catch_up: CatchUp,
+    work: Arc<dyn WorkBudget>,
     clock: Arc<dyn Clock>,
     settings: SessionSettings,
     rooms: Arc<Rooms<D>>,
@@ -66,12 +67,14 @@ impl<D: Device> Sessions<D> {
     pub fn new(
         sign_in: SignIn,
         catch_up: CatchUp,
+        work: Arc<dyn WorkBudget>,
         clock: Arc<dyn Clock>,
         settings: SessionSettings,
     ) -> Self {
         Self {
             sign_in,
             catch_up,
+            work,
             clock,
             settings,
             rooms: Arc::default(),

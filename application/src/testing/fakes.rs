@@ -2,13 +2,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use belfry_domain::{NotificationId, Timestamp, UserRoom};
+use belfry_domain::{NotificationId, Timestamp, UserId, UserRoom};
 use parking_lot::Mutex;
 
 use super::samples::{claims, id};
 use crate::ports::{
     BearerToken, Claims, Clock, CloseReason, Device, EventPublisher, IdGenerator, OutboxEntry,
-    PublishOutcome, RealtimeDelivery, SendError, TokenError, TokenVerifier,
+    PublishOutcome, RealtimeDelivery, SendError, TokenError, TokenVerifier, WorkBudget,
 };
 use crate::push::{Push, PushBatch};
 
@@ -57,6 +57,17 @@ impl TokenVerifier for FakeTokenVerifier {
             .map(|(user, expiry)| claims(user, expiry))
             .ok_or(TokenError::Invalid("not `<user>:<expiry>`"))
     }
+}
+
+/// A budget that is never exhausted.
+#[derive(Debug, Clone, Copy)]
+pub struct UnlimitedWork;
+
+#[async_trait]
+impl WorkBudget for UnlimitedWork {
+    async fn available(&self, _: &UserId) {}
+
+    fn charge(&self, _: &UserId, _: usize, _: usize) {}
 }
 
 /// Confirms and records every entry.

@@ -21,7 +21,7 @@ pub use crate::ports::revocations::MockRevocations;
 pub use crate::ports::token_verifier::MockTokenVerifier;
 pub use fakes::{
     FakeDevice, FakeTokenVerifier, ManualClock, RecordingDelivery, RecordingPublisher,
-    SequentialIds,
+    SequentialIds, UnlimitedWork,
 };
 pub use in_memory_store::InMemoryStore;
 pub use samples::{a_draft, at, claims, epoch, id, user};

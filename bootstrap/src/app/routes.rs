@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Router;
 use belfry_adapters::inbound::rest::{self, DraftFactory, RestParts, RestSettings};
 use belfry_adapters::inbound::socketio::{SocketIoParts, SocketIoServer};
+use belfry_adapters::limits::UserWork;
 use belfry_adapters::outbound::jwt::TokenMint;
 use belfry_adapters::outbound::socketio::SocketIoSessions;
 use belfry_application::use_cases::{CreateNotification, RevokeTokens, SignIn};
@@ -23,6 +24,7 @@ pub(super) struct RouteDeps<'a> {
     pub(super) store: &'a Store,
     pub(super) sessions: &'a Arc<SocketIoSessions>,
     pub(super) sign_in: SignIn,
+    pub(super) work: UserWork,
     pub(super) revoke_tokens: RevokeTokens,
     /// Signs the tokens of the development page; `None` if a key is configured.
     pub(super) development: Option<Arc<TokenMint>>,
@@ -30,10 +32,9 @@ pub(super) struct RouteDeps<'a> {
 
 /// REST, Socket.IO and the development page.
 pub(super) fn public(deps: RouteDeps<'_>) -> Router {
-    let RouteDeps { context, store, sessions, sign_in, revoke_tokens, development } = deps;
-    let Config { http, limits, socket, database, .. } = &context.config;
+    let RouteDeps { context, store, sessions, sign_in, work, revoke_tokens, development } = deps;
+    let Config { http, limits, socket, .. } = &context.config;
     let (inboxes, clock) = (&store.inboxes, &context.clock);
-    let work = limits.user_work(database.max_connections);
     let settings = http.rest_settings();
     let socket_io = SocketIoServer::new(SocketIoParts {
         sessions: sessions.clone(),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use belfry_adapters::inbound::amqp::NodeQueueState;
 use belfry_adapters::inbound::rest::ReadinessCheck;
+use belfry_adapters::limits::UserWork;
 use belfry_adapters::outbound::socketio::SocketIoSessions;
 use belfry_application::session::{SessionSettings, Sessions};
 use belfry_application::use_cases::{CatchUp, SignIn};
@@ -22,11 +23,13 @@ pub(super) fn build(
     context: &AppContext,
     sign_in: SignIn,
     store: &Store,
+    work: UserWork,
 ) -> (Arc<SocketIoSessions>, Vec<Task>) {
     let catch_up = CatchUp::new(store.inboxes.clone(), context.config.socket.catch_up_limit);
     let limit = context.config.limits.session_limit();
     let settings = SessionSettings { limit, ..SessionSettings::default() };
-    let sessions = Arc::new(Sessions::new(sign_in, catch_up, context.clock.clone(), settings));
+    let (work, clock) = (Arc::new(work), context.clock.clone());
+    let sessions = Arc::new(Sessions::new(sign_in, catch_up, work, clock, settings));
     let tasks = tasks(context, store, &sessions);
     (sessions, tasks)
 }

@@ -148,9 +148,7 @@ impl NamespaceHandler for ConnectHandler {
 
     async fn connected(&self, device: Arc<DeviceSession>) {
         let Some(plan) = device.take_plan() else { return };
-        let missed = plan.sync.missed;
         self.parts.sessions.start(&device.session, *plan).await;
-        device.charge_replay(&self.parts.work, missed);
     }
 
     async fn receive(&self, device: Arc<DeviceSession>, event: ClientEvent) {

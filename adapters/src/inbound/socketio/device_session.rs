@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::MutexGuard;
 
 use super::message_limiter::MessageLimiter;
-use crate::limits::{Cost, PerSecond, UserWork};
+use crate::limits::PerSecond;
 use crate::outbound::socketio::SocketIoDevice;
 
 /// A device in one namespace.
@@ -37,13 +37,6 @@ impl DeviceSession {
 
     pub(super) fn take_plan(&self) -> Option<Box<CatchUpPlan>> {
         self.plan.lock().take()
-    }
-
-    /// Charges the user for a replay that has ended: its notifications, and the text that was sent, which is known
-    /// even if the replay failed.
-    pub(super) fn charge_replay(&self, work: &UserWork, notifications: usize) {
-        let text = Cost::of_text(self.session.take_replayed_bytes());
-        work.charge(self.session.user(), Cost::of_notifications(notifications) + text);
     }
 
     /// Waits until the device has read everything that was sent to it and no other large reply is in progress.

@@ -98,9 +98,7 @@ pub(super) async fn process(
         ClientMessage::Sync => {
             // A replay lasts until the device has read it, and has its own limits.
             drop(permit);
-            let synced = sessions.sync(session, resume_point(&payload)).await;
-            device.charge_replay(work, synced.as_ref().map_or(0, |sync| sync.missed));
-            let sync = synced?;
+            let sync = sessions.sync(session, resume_point(&payload)).await?;
             Ok(ReplyData::of(&SyncForm::from(&sync)))
         }
         ClientMessage::Refresh => {

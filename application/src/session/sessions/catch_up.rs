@@ -29,6 +29,15 @@ use crate::session::slow_reader::SlowReader;
 use crate::session::sync_error::SyncError;
 use crate::use_cases::{CatchUpPlan, ReplayPage, ResumePoint};
 
+/// Who caused a replay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// The device, which connected or requested it: the user is charged for it, and waits for the budget.
+    Device,
+    /// The server, because an event was lost. The user is not charged.
+    Repair,
+}
+
 impl<D: Device> Sessions<D> {
     /// How often a replay restarts because of a gap in the held events.
     const MAX_GAPS: usize = 8;
@@ -62,8 +71,7 @@ impl<D: Device> Sessions<D> {
     }
 
     /// Sends a connected device the changes since `resume`, as if it had just connected. Returns the state
-    /// in the last `notification:sync` that it was sent. [`SyncState::missed`] and
-    /// [`Session::take_replayed_bytes`] are the work that this took.
+    /// in the last `notification:sync` that it was sent.
     pub async fn sync(
         &self,
         session: &Arc<Session<D>>,
@@ -93,7 +101,7 @@ impl<D: Device> Sessions<D> {
         if !plan.sync.recovered && last_delivered < plan.sync.revision {
             let repair = self.plan_repair(session, last_delivered).await?;
             let sync = if repair.sync.recovered {
-                self.replay(session, repair).await?
+                self.replay(session, repair, Cause::Device).await?
             } else {
                 repair.sync
             };
@@ -134,8 +142,6 @@ impl<D: Device> Sessions<D> {
             if let Err(error) = self.repair(&session, last_delivered).await {
                 session.device().close(error.close_reason());
             }
-            // The device did not request this, so its user is not charged for it.
-            session.take_replayed_bytes();
         }
     }
 
@@ -146,8 +152,8 @@ impl<D: Device> Sessions<D> {
         plan: CatchUpPlan,
     ) -> Result<SyncState, SyncError> {
         self.send(session, &Push::Sync(plan.sync.clone())).await?;
-        let sync = self.replay(session, plan).await?;
-        self.open_gate(session, sync.revision).await?;
+        let sync = self.replay(session, plan, Cause::Device).await?;
+        self.open_gate(session, sync.revision, Cause::Device).await?;
         Ok(sync)
     }
 
@@ -158,8 +164,8 @@ impl<D: Device> Sessions<D> {
         session: &Session<D>,
         last_delivered: Revision,
     ) -> Result<(), SyncError> {
-        let last_delivered = self.replay_after(session, last_delivered).await?;
-        self.open_gate(session, last_delivered).await
+        let last_delivered = self.replay_after(session, last_delivered, Cause::Repair).await?;
+        self.open_gate(session, last_delivered, Cause::Repair).await
     }
 
     /// Sends the events that the gate holds until none is left.
@@ -167,6 +173,7 @@ impl<D: Device> Sessions<D> {
         &self,
         session: &Session<D>,
         mut last_delivered: Revision,
+        cause: Cause,
     ) -> Result<(), SyncError> {
         let mut gaps = 0;
         while gaps < Self::MAX_GAPS {
@@ -180,7 +187,7 @@ impl<D: Device> Sessions<D> {
                 }
                 Release::Gap => {
                     gaps += 1;
-                    self.replay_after(session, last_delivered).await?
+                    self.replay_after(session, last_delivered, cause).await?
                 }
             };
         }
@@ -192,12 +199,13 @@ impl<D: Device> Sessions<D> {
         &self,
         session: &Session<D>,
         last_delivered: Revision,
+        cause: Cause,
     ) -> Result<Revision, SyncError> {
         let plan = self.plan_repair(session, last_delivered).await?;
         if !plan.sync.recovered {
             self.send(session, &Push::Sync(plan.sync.clone())).await?;
         }
-        Ok(self.replay(session, plan).await?.revision)
+        Ok(self.replay(session, plan, cause).await?.revision)
     }
 
     async fn plan_repair(
@@ -216,12 +224,20 @@ impl<D: Device> Sessions<D> {
         &self,
         session: &Session<D>,
         plan: CatchUpPlan,
+        cause: Cause,
     ) -> Result<SyncState, SyncError> {
+        let user = session.user();
         let Some(mut remaining) = plan.replay else { return Ok(plan.sync) };
         let mut any_sent = false;
         while !remaining.is_done() {
-            let permit = self.replay_limiter.acquire(session.user()).await;
-            let page = self.catch_up.page(session.user(), remaining).await;
+            let turn = self.replay_limiter.turn(user).await;
+            if cause == Cause::Device {
+                // Within the user's turn: otherwise each of the user's devices would read a page before the
+                // first one is charged.
+                self.work.available(user).await;
+            }
+            let permit = self.replay_limiter.acquire(turn).await;
+            let page = self.catch_up.page(user, remaining).await;
             match page.inspect_err(|error| Self::log_replay_failed(session, error))? {
                 ReplayPage::OutOfReach => {
                     let sync = plan.sync.without_replay();
@@ -230,7 +246,10 @@ impl<D: Device> Sessions<D> {
                 }
                 ReplayPage::Complete { batches, end } => {
                     any_sent |= !batches.is_empty();
-                    session.record_replayed(batches.iter().map(PushBatch::text_bytes).sum());
+                    if cause == Cause::Device {
+                        let text_bytes = batches.iter().map(PushBatch::text_bytes).sum();
+                        self.work.charge(user, batches.len(), text_bytes);
+                    }
                     let reader =
                         SlowReader::new(&self.replay_limiter, permit, self.settings.patience);
                     send_page(session, reader, batches).await?;

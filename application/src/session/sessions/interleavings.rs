@@ -18,7 +18,8 @@ use crate::push::Selection;
 use crate::revoked_tokens::RevokedTokens;
 use crate::testing::in_memory_store::yield_once;
 use crate::testing::{
-    FakeDevice, FakeTokenVerifier, InMemoryStore, ManualClock, a_draft, at, claims, epoch, id, user,
+    FakeDevice, FakeTokenVerifier, InMemoryStore, ManualClock, UnlimitedWork, a_draft, at, claims,
+    epoch, id, user,
 };
 use crate::use_cases::ResumePoint;
 
@@ -83,6 +84,7 @@ impl World {
         let sessions = Sessions::new(
             SignIn::new(Arc::new(FakeTokenVerifier), clock.clone(), revoked, Access::default()),
             catch_up.with_pages(PageLimit::rows(2), 2),
+            Arc::new(UnlimitedWork),
             clock,
             SessionSettings { max_held, ..SessionSettings::default() },
         );

@@ -13,7 +13,8 @@ use crate::access::Access;
 use crate::ports::{InboxRepository, TokenVerifier};
 use crate::revoked_tokens::RevokedTokens;
 use crate::testing::{
-    FakeDevice, FakeTokenVerifier, InMemoryStore, ManualClock, a_draft, at, claims, epoch, id, user,
+    FakeDevice, FakeTokenVerifier, InMemoryStore, ManualClock, UnlimitedWork, a_draft, at, claims,
+    epoch, id, user,
 };
 use crate::use_cases::ResumePoint;
 
@@ -33,10 +34,19 @@ fn new_sessions<D: Device>(
     store: Arc<dyn InboxRepository>,
     clock: &Arc<ManualClock>,
 ) -> Sessions<D> {
+    new_sessions_with(store, clock, Arc::new(UnlimitedWork))
+}
+
+fn new_sessions_with<D: Device>(
+    store: Arc<dyn InboxRepository>,
+    clock: &Arc<ManualClock>,
+    work: Arc<dyn WorkBudget>,
+) -> Sessions<D> {
     let tokens: Arc<dyn TokenVerifier> = Arc::new(FakeTokenVerifier);
     Sessions::new(
         SignIn::new(tokens, clock.clone(), Arc::new(RevokedTokens::empty()), Access::default()),
         CatchUp::new(store, 100),
+        work,
         clock.clone(),
         SessionSettings { max_held: 4, ..SessionSettings::default() },
     )

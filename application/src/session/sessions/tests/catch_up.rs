@@ -1,6 +1,10 @@
 //! Devices catch up: on connect, on request, and after lost events.
 
-use belfry_domain::{InboxState, UnreadCount};
+use std::sync::atomic::AtomicBool;
+
+use async_trait::async_trait;
+use belfry_domain::{InboxState, UnreadCount, UserId};
+use parking_lot::Mutex;
 
 use super::*;
 use crate::ports::inbox_repository::MockInboxRepository;
@@ -200,7 +204,6 @@ async fn lost_event_is_replayed_when_the_next_one_arrives() {
         }
     })
     .await;
-    assert_eq!(session.take_replayed_bytes(), 0, "the user is not charged for a repair");
     let fourth = node.store_notification("ada", "n4").await;
     node.sessions.deliver(&Node::room("ada"), &fourth);
     assert_eq!(device.received_ids(), ["n1", "lost", "n3", "n4"]);
@@ -227,4 +230,69 @@ async fn catch_up_all_sends_only_to_devices_that_missed_events() {
     .await;
     assert_eq!(devices[0].received_ids(), ["lost"]);
     assert_eq!(devices[1].received().len(), 1, "only the sync after the connect");
+}
+
+/// Records the charges. Replays wait while `is_exhausted`.
+#[derive(Default)]
+struct RecordedWork {
+    charges: Mutex<Vec<(String, usize)>>,
+    is_exhausted: AtomicBool,
+}
+
+#[async_trait]
+impl WorkBudget for RecordedWork {
+    async fn available(&self, _: &UserId) {
+        while self.is_exhausted.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    fn charge(&self, user: &UserId, notifications: usize, _: usize) {
+        self.charges.lock().push((user.to_string(), notifications));
+    }
+}
+
+fn node_with(work: &Arc<RecordedWork>) -> Node {
+    let store = Arc::new(InMemoryStore::new(epoch("e1")));
+    let clock = Arc::new(ManualClock::at(0));
+    let sessions = new_sessions_with(store.clone(), &clock, work.clone());
+    Node { sessions, store, clock }
+}
+
+#[tokio::test(start_paused = true)]
+async fn replay_waits_for_the_user_s_budget_and_is_charged() {
+    let work = Arc::new(RecordedWork::default());
+    let node = node_with(&work);
+    node.store_notification("ada", "n1").await;
+    node.store_notification("ada", "n2").await;
+    let device = FakeDevice::new();
+    let session = node.join(claims("ada", 10_000), device.clone());
+    work.is_exhausted.store(true, Ordering::SeqCst);
+    let meanwhile = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(device.received_ids().is_empty(), "the budget is exhausted");
+        work.is_exhausted.store(false, Ordering::SeqCst);
+    };
+    tokio::join!(connect(&node.sessions, &session, since(0)), meanwhile);
+    assert_eq!(device.received_ids(), ["n1", "n2"]);
+    assert_eq!(*work.charges.lock(), [("ada".to_owned(), 2)]);
+}
+
+#[tokio::test]
+async fn repair_of_a_lost_event_is_not_charged_and_does_not_wait_for_the_budget() {
+    let work = Arc::new(RecordedWork::default());
+    let node = node_with(&work);
+    let device = FakeDevice::new();
+    let session = node.join(claims("ada", 10_000), device.clone());
+    connect(&node.sessions, &session, None).await;
+    work.is_exhausted.store(true, Ordering::SeqCst);
+    node.store_notification("ada", "lost").await;
+    while_catching_up(&node, async {
+        node.sessions.catch_up_all().await;
+        while device.received_ids().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(work.charges.lock().is_empty());
 }

@@ -71,6 +71,7 @@ async fn revocations_are_loaded_after_an_outage() {
     let sessions: Sessions<FakeDevice> = Sessions::new(
         SignIn::new(tokens, clock.clone(), revoked, Access::default()),
         CatchUp::new(inboxes, 100),
+        Arc::new(UnlimitedWork),
         clock,
         SessionSettings::default(),
     );
