@@ -7,6 +7,6 @@ use belfry_application::testing::{InMemoryStore, epoch};
 async fn in_memory_store_fulfils_the_contract() {
     for promise in promises() {
         let store = InMemoryStore::new(epoch("e1"));
-        promise.check(Store::of(store)).await;
+        promise.check(Store::of(store, InMemoryStore::encode_event)).await;
     }
 }

@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 use crate::inbox_state::{InboxState, Revision, UnreadCount};
 use crate::notification::{Notification, NotificationId};
 use crate::time::Timestamp;
@@ -56,6 +58,78 @@ impl DomainEvent {
             Change::MarkedRead { .. } => "notification.marked_read",
             Change::AllRead { .. } => "notification.all_read",
             Change::Deleted { .. } => "notification.deleted",
+        }
+    }
+}
+
+/// The name of an event, such as `notification.created`: 1 to [`EventName::MAX_BYTES`] bytes, ASCII
+/// letters, digits, dots, hyphens and underscores. It may be a name that this version does not know,
+/// because a node of a newer version stored the event.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct EventName(Cow<'static, str>);
+
+/// The text is not an [`EventName`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "an event name is 1 to {} ASCII letters, digits, dots, hyphens and underscores",
+    EventName::MAX_BYTES
+)]
+pub struct InvalidEventName;
+
+impl EventName {
+    /// The maximum length. It fits every broker's routing key.
+    pub const MAX_BYTES: usize = 100;
+
+    /// The name of an event.
+    pub const fn of(event: &DomainEvent) -> Self {
+        Self(Cow::Borrowed(event.name()))
+    }
+
+    /// Checks the text.
+    pub fn parse(raw: &str) -> Result<Self, InvalidEventName> {
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+        if (1..=Self::MAX_BYTES).contains(&raw.len()) && raw.bytes().all(is_allowed) {
+            Ok(Self(Cow::Owned(raw.to_owned())))
+        } else {
+            Err(InvalidEventName)
+        }
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_of_an_event_is_valid() {
+        let id = NotificationId::parse("n1").unwrap();
+        let at = Timestamp::from_unix_millis(0);
+        for change in [
+            Change::MarkedRead { ids: vec![id.clone()], read_at: at },
+            Change::AllRead { read_at: at },
+            Change::Deleted { ids: vec![id] },
+        ] {
+            let event = DomainEvent {
+                user: UserId::parse("ada").unwrap(),
+                revision: Revision::new(1),
+                unread: UnreadCount::new(0),
+                change,
+            };
+            assert_eq!(EventName::parse(event.name()), Ok(EventName::of(&event)));
+        }
+    }
+
+    #[test]
+    fn invalid_name_is_rejected() {
+        let longest = "n".repeat(EventName::MAX_BYTES);
+        assert_eq!(EventName::parse(&longest).unwrap().as_str(), longest);
+        for raw in ["", "a b", "naïve", "a\nb", "#", &format!("{longest}n")] {
+            assert_eq!(EventName::parse(raw), Err(InvalidEventName), "{raw:?}");
         }
     }
 }

@@ -28,7 +28,7 @@ mod text;
 mod time;
 mod user;
 
-pub use event::{Change, DomainEvent};
+pub use event::{Change, DomainEvent, EventName, InvalidEventName};
 pub use inbox::{Inbox, Marked, Receipt};
 pub use inbox_state::{Epoch, InboxState, InvalidEpoch, Revision, UnreadCount};
 pub use notification::{

@@ -1,5 +1,6 @@
 use belfry_adapters::outbound::postgres::{PostgresSettings, PostgresStore};
 use belfry_adapters::outbound::sqlite::{SqliteSettings, SqliteStore};
+use belfry_adapters::wire::EventForm;
 use belfry_application::testing::contracts::Promise;
 use belfry_application::testing::contracts::store::{Store, promises};
 use belfry_application::testing::{InMemoryStore, epoch};
@@ -30,7 +31,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 async fn memory(promise: Check) {
     let store = InMemoryStore::new(epoch("e1"));
-    promise.check(Store::of(store)).await;
+    promise.check(Store::of(store, InMemoryStore::encode_event)).await;
 }
 
 async fn sqlite(promise: Check) {
@@ -38,7 +39,7 @@ async fn sqlite(promise: Check) {
     let url = format!("sqlite://{}/belfry.db", folder.path().display());
     let store = SqliteStore::open(SqliteSettings::new(url)).await.unwrap();
     store.migrate().await.unwrap();
-    promise.check(Store::of(store.clone())).await;
+    promise.check(Store::of(store.clone(), EventForm::write)).await;
     store.close().await;
 }
 
@@ -46,7 +47,7 @@ async fn sqlite_in_memory(promise: Check) {
     let settings = SqliteSettings::new("sqlite::memory:");
     let store = SqliteStore::open(settings).await.unwrap();
     store.migrate().await.unwrap();
-    promise.check(Store::of(store)).await;
+    promise.check(Store::of(store, EventForm::write)).await;
 }
 
 async fn postgres(promise: Check) {
@@ -54,6 +55,6 @@ async fn postgres(promise: Check) {
     let settings = PostgresSettings::new(database.url());
     let store = PostgresStore::connect(settings).await.unwrap();
     store.migrate().await.unwrap();
-    promise.check(Store::of(store.clone())).await;
+    promise.check(Store::of(store.clone(), EventForm::write)).await;
     store.close().await;
 }

@@ -144,8 +144,8 @@ async fn commit_on_another_node_just_before_the_wait_wakes_the_leader() {
 
 /// The revisions of one user's entries, in order.
 fn revisions_of(name: &str, entries: &[OutboxEntry]) -> Vec<u64> {
-    let of = entries.iter().filter(|entry| entry.event.user == user(name));
-    of.map(|entry| entry.event.revision.get()).collect()
+    let of = entries.iter().filter(|entry| entry.header.user == user(name));
+    of.map(|entry| entry.header.revision.get()).collect()
 }
 
 #[tokio::test]
@@ -356,6 +356,40 @@ async fn unreadable_outbox_entries_are_set_aside_and_the_others_are_returned() {
     assert_eq!(set_aside.len(), 2);
     assert_eq!(set_aside[0].0, "{}");
     assert!(set_aside[0].1.contains("not the JSON of an event"), "{set_aside:?}");
+}
+
+/// A node of the version before the header columns inserts rows in which they are null.
+#[tokio::test]
+async fn entry_without_header_columns_gets_its_header_from_the_event() {
+    let (database, one, _) = two_nodes().await;
+    one.create(vec![a_draft("ada", "n1"), a_draft("ada", "n2")]).await.unwrap();
+    let mut lease = acquire_lease(&one).await;
+    let expected = lease.pending(10).await.unwrap();
+    let updated = "UPDATE outbox SET name = NULL, user_id = NULL, revision = NULL";
+    assert_eq!(
+        sqlx::query(updated).execute(&database.pool().await).await.unwrap().rows_affected(),
+        2
+    );
+    assert_eq!(lease.pending(10).await.unwrap(), expected);
+}
+
+/// Any event is published as it is, so the relay of an old node does not hold back a new kind.
+#[tokio::test]
+async fn event_of_a_newer_version_is_returned_unchanged() {
+    let (database, one, _) = two_nodes().await;
+    let body = r#"{"pattern":"notification.archived","data":{"of":"a newer version"}}"#;
+    sqlx::query(
+        "INSERT INTO outbox (event, name, user_id, revision)
+         VALUES ($1::json, 'notification.archived', 'ada', 1)",
+    )
+    .bind(body)
+    .execute(&database.pool().await)
+    .await
+    .unwrap();
+    let entries = acquire_lease(&one).await.pending(10).await.unwrap();
+    assert_eq!(entries.len(), 1);
+    assert_eq!(entries[0].header.name.as_str(), "notification.archived");
+    assert_eq!(&*entries[0].body, body);
 }
 
 #[tokio::test]

@@ -1,17 +1,20 @@
 //! Event delivery within the process, used when no broker is configured.
 
+use std::error::Error;
 use std::num::NonZeroUsize;
 
+use belfry_application::ports::OutboxId;
 use belfry_application::use_cases::DeliverEvent;
-use belfry_domain::DomainEvent;
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
-use crate::outbound::in_process::InProcessEventPublisher;
+use crate::outbound::in_process::{InProcessEventPublisher, PublishedEvent};
+use crate::wire::EventForm;
 
 /// Delivers the events of an [`InProcessEventPublisher`], in order.
 pub struct InProcessEvents {
-    events: Receiver<DomainEvent>,
+    events: Receiver<PublishedEvent>,
     deliver: DeliverEvent,
 }
 
@@ -29,14 +32,26 @@ impl InProcessEvents {
                 biased;
                 () = stop.cancelled() => break,
                 event = self.events.recv() => match event {
-                    Some(event) => self.deliver.run(event).await,
+                    Some(event) => self.deliver(event).await,
                     None => return,
                 }
             }
         }
         self.events.close();
         while let Some(event) = self.events.recv().await {
-            self.deliver.run(event).await;
+            self.deliver(event).await;
+        }
+    }
+
+    /// Delivers an event. Like the consumer of a node's queue, it skips one that it cannot decode; the
+    /// next event shows the user's devices a gap in the revisions, and they catch up from the store.
+    async fn deliver(&self, PublishedEvent { entry: OutboxId(entry), body }: PublishedEvent) {
+        match EventForm::read(body.as_bytes()) {
+            Ok(event) => self.deliver.run(event).await,
+            Err(error) => {
+                let error = &error as &dyn Error;
+                warn!(entry, error, "skipping an outbox entry that cannot be decoded");
+            }
         }
     }
 }
@@ -46,9 +61,9 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use belfry_application::ports::{EventPublisher, OutboxEntry, OutboxId};
+    use belfry_application::ports::{EventHeader, EventPublisher, OutboxEntry};
     use belfry_application::testing::{RecordingDelivery, a_draft, at, user};
-    use belfry_domain::{Change, Revision, UnreadCount};
+    use belfry_domain::{Change, DomainEvent, Revision, UnreadCount};
 
     use super::*;
 
@@ -61,7 +76,13 @@ mod tests {
                 let change = Change::Created(Box::new(notification));
                 let unread = UnreadCount::new(number);
                 let event = DomainEvent { user: user("ada"), revision, unread, change };
-                OutboxEntry { id: OutboxId(1), event, written_at: at(0), trace: None }
+                OutboxEntry {
+                    id: OutboxId(1),
+                    header: EventHeader::of(&event),
+                    body: EventForm::write(&event).into(),
+                    written_at: at(0),
+                    trace: None,
+                }
             })
             .collect()
     }
@@ -91,6 +112,17 @@ mod tests {
         stop.cancel();
         running.await.unwrap();
         assert_eq!(revisions(&delivery), (1..=20).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn event_that_cannot_be_decoded_is_skipped() {
+        let (publisher, events, delivery) = channel_with(3);
+        let mut entries = entries(3);
+        entries[1].body = r#"{"pattern":"notification.archived","data":{}}"#.into();
+        assert_eq!(publisher.publish(&entries).await.confirmed, 3);
+        drop(publisher);
+        events.run(CancellationToken::new()).await;
+        assert_eq!(revisions(&delivery), [1, 3]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -164,6 +164,39 @@ mod tests {
         }
     }
 
+    /// The bytes are stored in the outbox of one version and published by another. Consumers may
+    /// compare them.
+    #[test]
+    fn event_is_written_in_exactly_this_form() {
+        let written: Vec<_> = events().iter().map(EventForm::write).collect();
+        assert_eq!(
+            written,
+            [
+                concat!(
+                    r#"{"pattern":"notification.created","data":{"userId":"ada","notification":"#,
+                    r#"{"id":"n1","userId":"ada","type":"general","#,
+                    r#""title":"Your order is on its way","message":"","#,
+                    r#""data":{"a":[1,2.50,"\u00e4"]},"link":null,"priority":"normal","#,
+                    r#""isRead":false,"readAt":null,"createdAt":"2023-11-14T22:13:20.000Z","#,
+                    r#""expiresAt":null,"revision":7},"unreadCount":3,"revision":7}}"#,
+                ),
+                concat!(
+                    r#"{"pattern":"notification.marked_read","data":{"userId":"ada","#,
+                    r#""ids":["n1","n2"],"readAt":"1970-01-01T00:00:01.234Z","#,
+                    r#""unreadCount":3,"revision":7}}"#,
+                ),
+                concat!(
+                    r#"{"pattern":"notification.all_read","data":{"userId":"ada","#,
+                    r#""readAt":"1970-01-01T00:00:01.234Z","unreadCount":3,"revision":7}}"#,
+                ),
+                concat!(
+                    r#"{"pattern":"notification.deleted","data":{"userId":"ada","#,
+                    r#""ids":["n1"],"unreadCount":3,"revision":7}}"#,
+                ),
+            ]
+        );
+    }
+
     #[test]
     fn event_has_pattern_and_data_only() {
         for event in events() {

@@ -21,7 +21,7 @@ pub use inbox_repository::{
     History, IdempotencyKey, IdempotentOutcome, InboxRepository, InvalidIdempotencyKey, ListFilter,
     Page, PageLimit,
 };
-pub use outbox::{Outbox, OutboxEntry, OutboxId, OutboxLease};
+pub use outbox::{EventHeader, Outbox, OutboxEntry, OutboxId, OutboxLease};
 pub use realtime_delivery::RealtimeDelivery;
 pub use retention::Retention;
 pub use revocations::{Revocation, RevocationCursor, Revocations};

@@ -1,7 +1,8 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use belfry_domain::{DomainEvent, Timestamp};
+use belfry_domain::{DomainEvent, EventName, Revision, Timestamp, UserId};
 
 use crate::port_error::PortError;
 use crate::trace::TraceParent;
@@ -37,17 +38,42 @@ pub trait OutboxLease: Send {
     async fn wait_for_entries(&mut self, patience: Duration) -> Result<(), PortError>;
 }
 
-/// An event to publish.
-#[derive(Debug, Clone, PartialEq)]
+/// An event to publish: encoded, with the fields that a publisher needs in order not to decode it.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutboxEntry {
     /// Unique within the outbox.
     pub id: OutboxId,
-    /// The stored event.
-    pub event: DomainEvent,
+    /// What is published beside the event.
+    pub header: EventHeader,
+    /// The event in its wire form. The store encodes it once, in the transaction of the change, and
+    /// every publisher sends it unchanged. The application does not know the format.
+    ///
+    /// Shared, because a publisher may pass it to another task while the relay keeps the entry until
+    /// it is removed.
+    pub body: Arc<str>,
     /// When the entry was written.
     pub written_at: Timestamp,
     /// The trace of the request that caused the change.
     pub trace: Option<TraceParent>,
+}
+
+/// The fields of an event that a publisher uses for routing and identification.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventHeader {
+    /// The event's name. It may be one that this version does not know: see [`EventName`].
+    pub name: EventName,
+    /// The owner of the inbox.
+    pub user: UserId,
+    /// The number of the change within the inbox.
+    pub revision: Revision,
+}
+
+impl EventHeader {
+    /// The header of an event.
+    pub fn of(event: &DomainEvent) -> Self {
+        let DomainEvent { user, revision, .. } = event;
+        Self { name: EventName::of(event), user: user.clone(), revision: *revision }
+    }
 }
 
 /// Identifies an entry of an outbox.

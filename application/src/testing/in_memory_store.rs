@@ -14,9 +14,9 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::ports::{
-    History, IdempotencyKey, IdempotentOutcome, InboxRepository, ListFilter, Outbox, OutboxEntry,
-    OutboxId, OutboxLease, Page, PageLimit, PortError, Retention, Revocation, RevocationCursor,
-    Revocations,
+    EventHeader, History, IdempotencyKey, IdempotentOutcome, InboxRepository, ListFilter, Outbox,
+    OutboxEntry, OutboxId, OutboxLease, Page, PageLimit, PortError, Retention, Revocation,
+    RevocationCursor, Revocations,
 };
 use crate::trace;
 
@@ -29,8 +29,11 @@ pub struct InMemoryStore {
     reads_yield: bool,
 }
 
+/// Encodes the event of an outbox entry.
+type EncodeEvent = fn(&DomainEvent) -> String;
+
 /// Shared by the store and its lease.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
     content: Mutex<Content>,
     written: Notify,
@@ -38,8 +41,9 @@ struct Shared {
     leased: AtomicBool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Content {
+    encode_event: EncodeEvent,
     inboxes: HashMap<UserId, Inbox>,
     outbox: BTreeMap<i64, OutboxEntry>,
     last_entry_id: i64,
@@ -56,9 +60,26 @@ struct Request {
 }
 
 impl InMemoryStore {
-    /// An empty store.
+    /// An empty store. It encodes events with [`encode_event`](Self::encode_event).
     pub fn new(epoch: Epoch) -> Self {
-        Self { epoch, shared: Arc::default(), reads_yield: false }
+        Self::with_encoder(epoch, Self::encode_event)
+    }
+
+    /// An empty store that encodes events with `encode_event`. For tests in which a real consumer
+    /// decodes the published events.
+    pub fn with_encoder(epoch: Epoch, encode_event: fn(&DomainEvent) -> String) -> Self {
+        let shared = Shared {
+            content: Mutex::new(Content::new(encode_event)),
+            written: Notify::new(),
+            leased: AtomicBool::new(false),
+        };
+        Self { epoch, shared: Arc::new(shared), reads_yield: false }
+    }
+
+    /// The body of an outbox entry: a text that is different for different events. It is no wire
+    /// format and cannot be decoded.
+    pub fn encode_event(event: &DomainEvent) -> String {
+        format!("{event:?}")
     }
 
     /// Another handle to the same store. It yields to other tasks before and after each read of a state
@@ -106,6 +127,17 @@ pub(crate) async fn yield_once() {
 }
 
 impl Content {
+    fn new(encode_event: EncodeEvent) -> Self {
+        Self {
+            encode_event,
+            inboxes: HashMap::new(),
+            outbox: BTreeMap::new(),
+            last_entry_id: 0,
+            requests: HashMap::new(),
+            revocations: Vec::new(),
+        }
+    }
+
     fn inbox(&mut self, user: &UserId) -> &mut Inbox {
         self.inboxes.entry(user.clone()).or_insert_with(|| Inbox::new(user.clone()))
     }
@@ -132,7 +164,8 @@ impl Content {
         self.last_entry_id += 1;
         let entry = OutboxEntry {
             id: OutboxId(self.last_entry_id),
-            event: event.clone(),
+            header: EventHeader::of(event),
+            body: (self.encode_event)(event).into(),
             written_at,
             trace: trace::current(),
         };

@@ -1,9 +1,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use belfry_application::ports::{EventPublisher, OutboxEntry, OutboxId};
-use belfry_application::testing::{RecordingDelivery, a_draft, at, user};
-use belfry_domain::{Change, DomainEvent, Revision, UnreadCount};
+use belfry_adapters::outbound::postgres::{PostgresSettings, PostgresStore};
+use belfry_adapters::wire::EventForm;
+use belfry_application::ports::{
+    EventHeader, EventPublisher, InboxRepository, Outbox, OutboxEntry, OutboxId,
+};
+use belfry_application::testing::{RecordingDelivery, a_draft, at, id, user};
+use belfry_domain::{Change, Data, DomainEvent, Draft, Receipt, Revision, UnreadCount};
+use belfry_tests::postgres::fresh_database;
 use belfry_tests::wait::{PATIENCE, until_true};
 use lapin::BasicProperties;
 use serde_json::json;
@@ -19,7 +24,8 @@ pub(super) fn entry(name: &str, number: u64) -> OutboxEntry {
     let event = DomainEvent { user: user(name), revision, unread, change };
     OutboxEntry {
         id: OutboxId(number.cast_signed()),
-        event,
+        header: EventHeader::of(&event),
+        body: EventForm::write(&event).into(),
         written_at: at(1_234_567),
         trace: None,
     }
@@ -77,6 +83,49 @@ async fn published_event_has_the_documented_form() {
     assert_eq!(properties.kind().as_ref().unwrap().as_str(), "notification.created");
     assert!(message.header("traceparent").unwrap().starts_with("00-"));
     connected.stop().await;
+}
+
+/// From the statement of the change to the message of the broker, the event is the same text.
+#[tokio::test]
+async fn stored_event_is_published_byte_for_byte() {
+    let database = fresh_database().await;
+    let store = PostgresStore::connect(PostgresSettings::new(database.url())).await.unwrap();
+    store.migrate().await.unwrap();
+    let (ada, n1) = (user("ada"), [id("n1")]);
+    let data = Data::of_checked_syntax(r#"{"z":1.0,"a":"\u00e4 \u2028","a":[ ]}"#).unwrap();
+    let draft = Draft { data: Some(data), ..a_draft("ada", "n1") };
+    let receipts = store.create(vec![draft, a_draft("ada", "n2")]).await.unwrap();
+    let created = receipts.into_iter().filter_map(|receipt| match receipt {
+        Receipt::Created(event) => Some(event),
+        Receipt::Duplicate(_) => None,
+    });
+    let mut events: Vec<_> = created.collect();
+    events.extend(store.mark_read(&ada, &n1, at(1_000)).await.unwrap().event);
+    events.extend(store.mark_all_read(&ada, at(2_000)).await.unwrap());
+    events.extend(store.delete(&ada, &n1, at(3_000)).await.unwrap());
+    let expected: Vec<_> = events.iter().map(EventForm::write).collect();
+
+    let stored: Vec<String> = sqlx::query_scalar("SELECT event::text FROM outbox ORDER BY id")
+        .fetch_all(&database.pool().await)
+        .await
+        .unwrap();
+    assert_eq!(stored, expected);
+
+    let rig = Rig::new().await;
+    let (publisher, connected) = rig.publisher().await;
+    let tap = rig.amqp.tap(&rig.broker.events_exchange(), "notification.#").await;
+    let entries = store.acquire_lease().await.unwrap().unwrap().pending(10).await.unwrap();
+    assert_eq!(rig.event_publisher(&publisher).publish(&entries).await.confirmed, 5);
+    for (event, body) in events.iter().zip(expected) {
+        let message = rig.amqp.next(&tap).await;
+        assert_eq!(String::from_utf8(message.body).unwrap(), body);
+        assert_eq!(message.routing_key, event.name());
+        assert_eq!(message.properties.kind().as_ref().unwrap().as_str(), event.name());
+        let message_id = format!("ada:{}", event.revision);
+        assert_eq!(message.properties.message_id().as_ref().unwrap().as_str(), message_id);
+    }
+    connected.stop().await;
+    store.close().await;
 }
 
 #[tokio::test]

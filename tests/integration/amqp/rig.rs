@@ -8,6 +8,7 @@ use belfry_adapters::inbound::amqp::{
     NodeQueueSettings, StoreCommands,
 };
 use belfry_adapters::outbound::amqp::AmqpEventPublisher;
+use belfry_adapters::wire::EventForm;
 use belfry_application::ports::{InboxRepository, ListFilter, PageLimit, PortError};
 use belfry_application::testing::{
     InMemoryStore, ManualClock, MockInboxRepository, RecordingDelivery, SequentialIds, epoch, user,
@@ -215,7 +216,8 @@ struct Faults {
 
 impl Store {
     pub(super) fn new() -> Self {
-        Self { inner: Arc::new(InMemoryStore::new(epoch("e1"))), faults: Arc::default() }
+        let inner = InMemoryStore::with_encoder(epoch("e1"), EventForm::write);
+        Self { inner: Arc::new(inner), faults: Arc::default() }
     }
 
     pub(super) fn set_down(&self, down: bool) {

@@ -1,19 +1,20 @@
 use std::borrow::Cow;
 
 use async_trait::async_trait;
-use belfry_application::ports::{EventPublisher, OutboxEntry, PortError, PublishOutcome};
-use belfry_domain::{DomainEvent, UserId};
+use belfry_application::ports::{
+    EventHeader, EventPublisher, OutboxEntry, PortError, PublishOutcome,
+};
+use belfry_domain::UserId;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
 use crate::amqp::metrics::EVENTS_PUBLISHED;
 use crate::amqp::{ConfirmChannel, Publish, Publisher, RequiredTopology, Topology, hash};
-use crate::wire::EventForm;
 
 /// Publishes to the events exchange, for the queues of all nodes and for other services.
 ///
-/// A message is `{"pattern","data"}` with the event's name as its routing key and `type`. It is
-/// persistent, and its `message_id` is the same each time the event is published. An event counts as
+/// A message is the stored event, `{"pattern","data"}`, byte for byte, with the event's name as its
+/// routing key and `type`. It is persistent, and its `message_id` is the same each time the event is published. An event counts as
 /// published once the broker has confirmed it: then it is on disk in every bound queue, or no queue is
 /// bound.
 pub struct AmqpEventPublisher {
@@ -32,16 +33,14 @@ impl AmqpEventPublisher {
 #[async_trait]
 impl EventPublisher for AmqpEventPublisher {
     async fn publish(&self, entries: &[OutboxEntry]) -> PublishOutcome {
-        let bodies: Vec<_> = entries.iter().map(|entry| EventForm::write(&entry.event)).collect();
         let messages: Vec<_> = entries
             .iter()
-            .zip(&bodies)
-            .map(|(entry, body)| Publish {
+            .map(|entry| Publish {
                 exchange: &self.exchange,
-                routing_key: entry.event.name(),
+                routing_key: entry.header.name.as_str(),
                 mandatory: false,
                 properties: properties(entry),
-                body: body.as_bytes(),
+                body: entry.body.as_bytes(),
             })
             .collect();
         let confirmation = self.channel.publish(&messages).await;
@@ -66,18 +65,18 @@ fn properties(entry: &OutboxEntry) -> BasicProperties {
     BasicProperties::default()
         .with_content_type("application/json".into())
         .with_delivery_mode(2)
-        .with_message_id(message_id(&entry.event))
+        .with_message_id(message_id(&entry.header))
         .with_timestamp(u64::try_from(seconds).unwrap_or_default())
-        .with_type(entry.event.name().into())
+        .with_type(entry.header.name.as_str().into())
         .with_app_id("belfry".into())
         .with_headers(headers)
 }
 
 /// `<userId>:<revision>`, unique within a store. AMQP allows 255 bytes; a user id that is too long is
 /// replaced by its hash.
-fn message_id(event: &DomainEvent) -> ShortString {
-    let user = shortened(&event.user);
-    ShortString::try_new(format!("{user}:{}", event.revision)).unwrap_or_default()
+fn message_id(header: &EventHeader) -> ShortString {
+    let user = shortened(&header.user);
+    ShortString::try_new(format!("{user}:{}", header.revision)).unwrap_or_default()
 }
 
 /// The user id in at most 230 bytes, which leaves room for the longest revision.
@@ -98,23 +97,21 @@ fn new_trace() -> String {
 #[cfg(test)]
 mod tests {
     use belfry_application::ports::OutboxId;
-    use belfry_application::testing::{a_draft, at, user};
+    use belfry_application::testing::{at, user};
     use belfry_application::trace::TraceParent;
-    use belfry_domain::{Change, Revision, UnreadCount};
+    use belfry_domain::{EventName, Revision};
 
     use super::*;
 
     fn entry(recipient: &str, revision: u64) -> OutboxEntry {
-        let revision = Revision::new(revision);
-        let notification = a_draft("ada", "n1").into_notification(revision);
         OutboxEntry {
             id: OutboxId(1),
-            event: DomainEvent {
+            header: EventHeader {
+                name: EventName::parse("notification.created").unwrap(),
                 user: user(recipient),
-                revision,
-                unread: UnreadCount::new(1),
-                change: Change::Created(Box::new(notification)),
+                revision: Revision::new(revision),
             },
+            body: "{}".into(),
             written_at: at(1_795_421_730_123),
             trace: None,
         }
@@ -143,12 +140,12 @@ mod tests {
     fn long_user_ids_give_distinct_message_ids_that_fit() {
         let longest = |last: &str| format!("{}{last}", "𝒳".repeat(127));
         let ids: Vec<_> = ["𝒴", "𝒵"]
-            .map(|last| message_id(&entry(&longest(last), u64::MAX).event).to_string())
+            .map(|last| message_id(&entry(&longest(last), u64::MAX).header).to_string())
             .into();
         assert_ne!(ids[0], ids[1]);
         assert!(ids.iter().all(|id| id.ends_with(&format!(":{}", u64::MAX))));
         let fits = "u".repeat(128);
-        assert_eq!(message_id(&entry(&fits, 1).event).to_string(), format!("{fits}:1"));
+        assert_eq!(message_id(&entry(&fits, 1).header).to_string(), format!("{fits}:1"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
+use std::sync::Arc;
+
 use async_trait::async_trait;
-use belfry_application::ports::{EventPublisher, OutboxEntry, PortError, PublishOutcome};
-use belfry_domain::DomainEvent;
+use belfry_application::ports::{EventPublisher, OutboxEntry, OutboxId, PortError, PublishOutcome};
 use tokio::sync::mpsc::Sender;
 
 /// Publishes events to the devices of this process, in order. If events are created faster than they are
@@ -9,10 +10,19 @@ use tokio::sync::mpsc::Sender;
 /// A confirmed event is lost if the process ends before delivery. Its devices catch up from the inbox when
 /// they reconnect. No other process receives the event.
 #[derive(Debug, Clone)]
-pub struct InProcessEventPublisher(Sender<DomainEvent>);
+pub struct InProcessEventPublisher(Sender<PublishedEvent>);
+
+/// An event on its way to its consumer in this process.
+#[derive(Debug)]
+pub(crate) struct PublishedEvent {
+    /// For the log.
+    pub(crate) entry: OutboxId,
+    /// The event in its wire form.
+    pub(crate) body: Arc<str>,
+}
 
 impl InProcessEventPublisher {
-    pub(crate) fn new(events: Sender<DomainEvent>) -> Self {
+    pub(crate) fn new(events: Sender<PublishedEvent>) -> Self {
         Self(events)
     }
 }
@@ -21,7 +31,8 @@ impl InProcessEventPublisher {
 impl EventPublisher for InProcessEventPublisher {
     async fn publish(&self, entries: &[OutboxEntry]) -> PublishOutcome {
         for (confirmed, entry) in entries.iter().enumerate() {
-            if self.0.send(entry.event.clone()).await.is_err() {
+            let event = PublishedEvent { entry: entry.id, body: entry.body.clone() };
+            if self.0.send(event).await.is_err() {
                 let error = PortError::unavailable("in-process delivery has stopped");
                 return PublishOutcome::failed_after(confirmed, error);
             }

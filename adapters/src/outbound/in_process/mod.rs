@@ -3,3 +3,4 @@
 mod event_publisher;
 
 pub use event_publisher::InProcessEventPublisher;
+pub(crate) use event_publisher::PublishedEvent;

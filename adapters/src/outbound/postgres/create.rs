@@ -59,8 +59,9 @@ const CREATE_INBOXES: &str = "
 /// or is locked. Returns which. `MARK_READ` in `edit` explains why that is safe.
 ///
 /// `$1` to `$3` are the inboxes, sorted by user: user, revision before, and number of new
-/// notifications. `$4` to `$15` are the notifications, `$16` the events in the same order, `$17`
-/// their trace, and `$18` to `$22` the idempotency key with its result, if there is one.
+/// notifications. `$4` to `$15` are the notifications, `$16` and `$17` the events and their names in
+/// the same order, `$18` their trace, and `$19` to `$23` the idempotency key with its result, if
+/// there is one.
 const WRITE: &str = "
     WITH locked_inboxes AS (
         SELECT user_id, revision FROM inboxes WHERE user_id = ANY($1)
@@ -85,14 +86,15 @@ const WRITE: &str = "
                 data, link, priority, dedupe_key, created_at, expires_at)
         WHERE (SELECT unchanged FROM guard)
     ), outbox_entries AS (
-        INSERT INTO outbox (event, traceparent)
-        SELECT event::json, $17
-        FROM unnest($16::text[]) WITH ORDINALITY AS given (event, ordinal)
+        INSERT INTO outbox (event, name, user_id, revision, traceparent)
+        SELECT event::json, name, user_id, revision, $18
+        FROM unnest($16::text[], $17::text[], $4::text[], $6::bigint[]) WITH ORDINALITY
+            AS given (event, name, user_id, revision, ordinal)
         WHERE (SELECT unchanged FROM guard) ORDER BY ordinal
     ), idempotency_key AS (
         INSERT INTO idempotency_keys (caller, key, fingerprint, user_ids, notification_ids)
-        SELECT $18, $19, $20, $21, $22
-        WHERE $18::text IS NOT NULL AND (SELECT unchanged FROM guard)
+        SELECT $19, $20, $21, $22, $23
+        WHERE $19::text IS NOT NULL AND (SELECT unchanged FROM guard)
     )
     SELECT unchanged FROM guard";
 
@@ -166,7 +168,8 @@ impl Create<'_> {
         for (notification, dedupe_key) in plan.new_notifications().zip(&plan.dedupe_keys) {
             rows.push(notification, dedupe_key.as_ref())?;
         }
-        let events: Vec<_> = plan.events().map(EventForm::write).collect();
+        let (events, names): (Vec<_>, Vec<_>) =
+            plan.events().map(|event| (EventForm::write(event), event.name())).unzip();
         let (result_users, result_ids): (Vec<_>, Vec<_>) =
             plan.all_notifications().map(|one| (one.user.as_str(), one.id.as_str())).unzip();
         let inboxes_unchanged = sqlx::query_scalar(WRITE)
@@ -186,6 +189,7 @@ impl Create<'_> {
             .bind(rows.created_at)
             .bind(rows.expires_at)
             .bind(events)
+            .bind(names)
             .bind(self.trace.as_ref().map(TraceParent::as_str))
             .bind(self.key.map(|key| key.caller().as_str()))
             .bind(self.key.map(IdempotencyKey::key))

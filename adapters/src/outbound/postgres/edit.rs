@@ -54,8 +54,8 @@ const FIND: &str = "
     WHERE inbox.user_id = $1";
 
 /// Takes the inbox from revision `$2` to the next one, with `$3` unread, marks the notifications
-/// `$7` as read at `$6`, and adds the event `$4` with the trace `$5` to the outbox. Returns whether
-/// it did. If the inbox is at another revision or is locked, nothing happens.
+/// `$8` as read at `$7`, and adds the event `$4` with the name `$5` and the trace `$6` to the outbox.
+/// Returns whether it did. If the inbox is at another revision or is locked, nothing happens.
 ///
 /// Every part depends on `guard`, which locks the inbox row and reads its newest version. If that
 /// version has the revision that an earlier statement read, nothing has changed the inbox since
@@ -73,16 +73,16 @@ const MARK_READ: &str = "
         UPDATE inboxes SET revision = $2 + 1, unread = $3
         WHERE user_id = $1 AND (SELECT unchanged FROM guard)
     ), updated_notifications AS (
-        UPDATE notifications n SET revision = $2 + 1, read_at = $6
-        FROM unnest($7::text[]) AS named (id) CROSS JOIN LATERAL (
+        UPDATE notifications n SET revision = $2 + 1, read_at = $7
+        FROM unnest($8::text[]) AS named (id) CROSS JOIN LATERAL (
             SELECT ctid FROM notifications one
             WHERE one.user_id = $1 AND one.id = named.id OFFSET 0
         ) target
         WHERE n.ctid = target.ctid
         AND (SELECT unchanged FROM guard)
     ), outbox_entry AS (
-        INSERT INTO outbox (event, traceparent)
-        SELECT $4::json, $5 WHERE (SELECT unchanged FROM guard)
+        INSERT INTO outbox (event, name, user_id, revision, traceparent)
+        SELECT $4::json, $5, $1, $2 + 1, $6 WHERE (SELECT unchanged FROM guard)
     )
     SELECT unchanged FROM guard";
 
@@ -96,12 +96,12 @@ const MARK_ALL_READ: &str = "
         UPDATE inboxes SET revision = $2 + 1, unread = $3
         WHERE user_id = $1 AND (SELECT unchanged FROM guard)
     ), updated_notifications AS (
-        UPDATE notifications SET revision = $2 + 1, read_at = $6
+        UPDATE notifications SET revision = $2 + 1, read_at = $7
         WHERE user_id = $1 AND deleted_at IS NULL AND read_at IS NULL
         AND (SELECT unchanged FROM guard)
     ), outbox_entry AS (
-        INSERT INTO outbox (event, traceparent)
-        SELECT $4::json, $5 WHERE (SELECT unchanged FROM guard)
+        INSERT INTO outbox (event, name, user_id, revision, traceparent)
+        SELECT $4::json, $5, $1, $2 + 1, $6 WHERE (SELECT unchanged FROM guard)
     )
     SELECT unchanged FROM guard";
 
@@ -115,16 +115,16 @@ const DELETE: &str = "
         UPDATE inboxes SET revision = $2 + 1, unread = $3
         WHERE user_id = $1 AND (SELECT unchanged FROM guard)
     ), updated_notifications AS (
-        UPDATE notifications n SET revision = $2 + 1, deleted_at = $6
-        FROM unnest($7::text[]) AS named (id) CROSS JOIN LATERAL (
+        UPDATE notifications n SET revision = $2 + 1, deleted_at = $7
+        FROM unnest($8::text[]) AS named (id) CROSS JOIN LATERAL (
             SELECT ctid FROM notifications one
             WHERE one.user_id = $1 AND one.id = named.id OFFSET 0
         ) target
         WHERE n.ctid = target.ctid
         AND (SELECT unchanged FROM guard)
     ), outbox_entry AS (
-        INSERT INTO outbox (event, traceparent)
-        SELECT $4::json, $5 WHERE (SELECT unchanged FROM guard)
+        INSERT INTO outbox (event, name, user_id, revision, traceparent)
+        SELECT $4::json, $5, $1, $2 + 1, $6 WHERE (SELECT unchanged FROM guard)
     )
     SELECT unchanged FROM guard";
 
@@ -215,6 +215,7 @@ impl EditWrite<'_> {
             .bind(clamped(from.get()))
             .bind(clamped(event.unread.get()))
             .bind(EventForm::write(event))
+            .bind(event.name())
             .bind(self.trace.as_ref().map(TraceParent::as_str))
             .bind(self.stored_at);
         let query = match self.edit {

@@ -63,11 +63,11 @@ impl PgFailure {
 /// Whether an SQLSTATE means that the server cannot serve any request now: class 08 connection
 /// exception, 28 and 3D no access, 53 insufficient resources (such as a full disk), 57P operator
 /// intervention (shutdown, crash), 58 system error; 25006 read-only transaction (after a failover),
-/// 42P01 undefined table (not migrated yet); 40 transaction rollback, which concurrent transactions
-/// cause. Any other code (57014, statement timeout; XX000, internal error; …) may be caused by the
+/// 42P01 undefined table and 42703 undefined column (not migrated yet); 40 transaction rollback, which
+/// concurrent transactions cause. Any other code (57014, statement timeout; XX000, internal error; …) may be caused by the
 /// values.
 fn is_outage(sqlstate: &str) -> bool {
-    ["08", "25006", "28", "3D", "40", "42P01", "53", "57P", "58"]
+    ["08", "25006", "28", "3D", "40", "42P01", "42703", "53", "57P", "58"]
         .iter()
         .any(|class| sqlstate.starts_with(class))
 }
@@ -123,12 +123,13 @@ mod tests {
 
     #[test]
     fn outage_is_distinguished_from_errors_that_the_data_may_cause() {
-        for outage in
-            ["08006", "25006", "28P01", "3D000", "40001", "42P01", "53100", "57P01", "58030"]
-        {
+        for outage in [
+            "08006", "25006", "28P01", "3D000", "40001", "42P01", "42703", "53100", "57P01",
+            "58030",
+        ] {
             assert!(is_outage(outage), "{outage}");
         }
-        for ambiguous in ["57014", "XX000", "42703", ""] {
+        for ambiguous in ["57014", "XX000", ""] {
             assert!(!is_outage(ambiguous), "{ambiguous}");
         }
     }

@@ -19,8 +19,9 @@ use crate::outbound::relational::{
 /// number. In `pg_stat_activity` the application name of its holder is `belfry outbox`.
 pub const OUTBOX_LOCK: i64 = i64::from_be_bytes(*b"BelfryOb");
 
-const PENDING: &str =
-    "SELECT id, event::text, traceparent, written_at FROM outbox ORDER BY id LIMIT $1";
+const PENDING: &str = "
+    SELECT id, event::text, name, user_id, revision, traceparent, written_at
+    FROM outbox ORDER BY id LIMIT $1";
 
 const REMOVE: &str = "DELETE FROM outbox WHERE id = ANY($1)";
 
@@ -138,7 +139,7 @@ impl OutboxLease for PgOutboxLease {
                     sqlx::query_as(PENDING).bind(clamped(limit)).fetch_all(listener).await
                 })
                 .await?;
-            let (entries, unreadable) = parse_entries(&rows);
+            let (entries, unreadable) = parse_entries(rows);
             // Fewer entries than rows would mean that no others are pending. So read again.
             if unreadable.is_empty() {
                 return Ok(entries);

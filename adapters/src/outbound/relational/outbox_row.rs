@@ -1,7 +1,8 @@
 use std::error::Error;
 
-use belfry_application::ports::{OutboxEntry, OutboxId};
+use belfry_application::ports::{EventHeader, OutboxEntry, OutboxId};
 use belfry_application::trace::TraceParent;
+use belfry_domain::{EventName, Revision, UserId};
 use tracing::error;
 
 use super::timestamp::StoredTimestamp;
@@ -12,11 +13,14 @@ use crate::wire::{EventForm, InvalidEvent};
 pub(crate) struct OutboxRow<At> {
     id: i64,
     event: String,
+    name: Option<String>,
+    user_id: Option<String>,
+    revision: Option<i64>,
     traceparent: Option<String>,
     written_at: At,
 }
 
-/// An outbox entry whose event cannot be parsed.
+/// An outbox entry without a header, whose event cannot be parsed either.
 ///
 /// The store moves it to `outbox_unreadable`, so that neither it nor the entries behind it are
 /// lost. The user's devices see a gap in the revisions and reload the inbox.
@@ -28,28 +32,45 @@ pub(crate) struct UnreadableEntry {
 
 /// Parses rows, and separates the entries that cannot be parsed.
 pub(crate) fn parse_entries<At: StoredTimestamp>(
-    rows: &[OutboxRow<At>],
+    rows: Vec<OutboxRow<At>>,
 ) -> (Vec<OutboxEntry>, Vec<UnreadableEntry>) {
     let mut entries = Vec::with_capacity(rows.len());
     let mut unreadable = Vec::new();
     for row in rows {
+        let id = row.id;
         match row.parse() {
             Ok(entry) => entries.push(entry),
-            Err(error) => unreadable.push(UnreadableEntry { id: row.id, error }),
+            Err(error) => unreadable.push(UnreadableEntry { id, error }),
         }
     }
     (entries, unreadable)
 }
 
 impl<At: StoredTimestamp> OutboxRow<At> {
-    fn parse(&self) -> Result<OutboxEntry, InvalidEvent> {
+    fn parse(self) -> Result<OutboxEntry, InvalidEvent> {
+        let header = match self.header() {
+            Some(header) => header,
+            None => EventHeader::of(&EventForm::read(self.event.as_bytes())?),
+        };
         let trace = self.traceparent.as_deref().map(TraceParent::parse);
         Ok(OutboxEntry {
             id: OutboxId(self.id),
-            event: EventForm::read(self.event.as_bytes())?,
+            header,
+            body: self.event.into(),
             written_at: self.written_at.to_domain(),
             // An invalid trace context does not keep an event from being published.
             trace: trace.and_then(Result::ok),
+        })
+    }
+
+    /// The header from its columns. `None` if they are null, because a node of a version without
+    /// these columns wrote the row or an operator moved it back from `outbox_unreadable`, or if they
+    /// are invalid, because another program wrote it.
+    fn header(&self) -> Option<EventHeader> {
+        Some(EventHeader {
+            name: EventName::parse(self.name.as_deref()?).ok()?,
+            user: UserId::parse(self.user_id.as_deref()?).ok()?,
+            revision: Revision::new(self.revision?.try_into().ok()?),
         })
     }
 }
@@ -66,5 +87,66 @@ impl UnreadableEntry {
             error = &self.error as &dyn Error,
             "cannot parse outbox entry; moving it to outbox_unreadable"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use belfry_application::testing::user;
+
+    use super::*;
+
+    /// With other white space than Belfry writes.
+    const READ_ALL: &str = r#"{"pattern": "notification.all_read", "data": {"userId": "ada",
+        "readAt": "2026-11-23T08:15:30.123Z", "unreadCount": 0, "revision": 7}}"#;
+
+    fn row(event: &str) -> OutboxRow<i64> {
+        OutboxRow {
+            id: 1,
+            event: event.to_owned(),
+            name: Some("notification.archived".to_owned()),
+            user_id: Some("bob".to_owned()),
+            revision: Some(9),
+            traceparent: None,
+            written_at: 5,
+        }
+    }
+
+    fn header(name: &str, recipient: &str, revision: u64) -> EventHeader {
+        EventHeader {
+            name: EventName::parse(name).unwrap(),
+            user: user(recipient),
+            revision: Revision::new(revision),
+        }
+    }
+
+    #[test]
+    fn event_of_a_row_with_a_header_is_not_parsed() {
+        let entry = row("of a newer version").parse().unwrap();
+        assert_eq!(entry.header, header("notification.archived", "bob", 9));
+        assert_eq!(&*entry.body, "of a newer version");
+    }
+
+    #[test]
+    fn row_without_a_valid_header_gets_it_from_the_event_and_keeps_the_text() {
+        for row in [
+            OutboxRow { name: None, user_id: None, revision: None, ..row(READ_ALL) },
+            OutboxRow { name: Some("two words".to_owned()), ..row(READ_ALL) },
+            OutboxRow { user_id: Some(String::new()), ..row(READ_ALL) },
+            OutboxRow { revision: Some(-1), ..row(READ_ALL) },
+        ] {
+            let entry = row.parse().unwrap();
+            assert_eq!(entry.header, header("notification.all_read", "ada", 7));
+            assert_eq!(&*entry.body, READ_ALL);
+        }
+    }
+
+    #[test]
+    fn row_without_a_header_or_a_readable_event_is_unreadable() {
+        let rows = vec![row("{}"), OutboxRow { id: 2, revision: None, ..row("{}") }];
+        let (entries, unreadable) = parse_entries(rows);
+        assert_eq!(entries.len(), 1);
+        assert_eq!(unreadable[0].id, 2);
+        assert!(unreadable[0].reason().contains("not the JSON of an event"));
     }
 }

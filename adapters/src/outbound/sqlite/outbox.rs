@@ -12,7 +12,9 @@ use crate::outbound::relational::{
     OutboxRow, UnreadableEntry, clamped, non_negative, parse_entries,
 };
 
-const PENDING: &str = "SELECT id, event, traceparent, written_at FROM outbox ORDER BY id LIMIT ?1";
+const PENDING: &str = "
+    SELECT id, event, name, user_id, revision, traceparent, written_at
+    FROM outbox ORDER BY id LIMIT ?1";
 
 const REMOVE: &str = "DELETE FROM outbox WHERE id IN (SELECT value FROM json_each(?1))";
 
@@ -62,7 +64,7 @@ impl OutboxLease for SqliteOutboxLease {
         loop {
             let query = sqlx::query_as(PENDING).bind(clamped(limit));
             let rows: Vec<OutboxRow<i64>> = self.store.fetch_all(query).await?;
-            let (entries, unreadable) = parse_entries(&rows);
+            let (entries, unreadable) = parse_entries(rows);
             // Fewer entries than rows would mean that no others are pending. So read again.
             if unreadable.is_empty() {
                 return Ok(entries);

@@ -2,7 +2,7 @@
 
 use belfry_application::ports::{History, InboxRepository, Outbox, PortError};
 use belfry_application::testing::{a_draft, at, user};
-use belfry_domain::{Draft, Revision};
+use belfry_domain::{Data, Draft, Receipt, Revision};
 use tempfile::TempDir;
 
 use super::create::{EARLIER_RESULT, LOAD};
@@ -11,6 +11,7 @@ use super::queries::{CHANGED_IN, CREATED_IN, GET, HISTORY, LIST_ALL, LIST_READ, 
 use super::settings::SqliteSettings;
 use super::store::SqliteStore;
 use crate::outbound::relational::statements::INBOX_STATE;
+use crate::wire::EventForm;
 
 struct Folder(TempDir);
 
@@ -100,7 +101,7 @@ async fn unreadable_outbox_entry_is_set_aside_and_later_entries_are_returned() {
     let mut lease = store.acquire_lease().await.unwrap().unwrap();
     let entries = lease.pending(1).await.unwrap();
     assert_eq!(entries.len(), 1);
-    assert_eq!(entries[0].event.user, user("ada"));
+    assert_eq!(entries[0].header.user, user("ada"));
     assert_eq!(store.backlog().await.unwrap(), 1);
     let set_aside: Vec<(String, i64)> =
         sqlx::query_as("SELECT event, set_aside_at - written_at FROM outbox_unreadable")
@@ -111,6 +112,33 @@ async fn unreadable_outbox_entry_is_set_aside_and_later_entries_are_returned() {
         matches!(&set_aside[..], [(event, age)] if event == "{}" && *age >= 0),
         "{set_aside:?}"
     );
+}
+
+/// In a file that the version before the header columns has written, they are null.
+#[tokio::test]
+async fn entry_without_header_columns_gets_its_header_from_the_event() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    store.create(vec![a_draft("ada", "n1"), a_draft("ada", "n2")]).await.unwrap();
+    let mut lease = store.acquire_lease().await.unwrap().unwrap();
+    let expected = lease.pending(10).await.unwrap();
+    let updated = "UPDATE outbox SET name = NULL, user_id = NULL, revision = NULL";
+    assert_eq!(sqlx::query(updated).execute(&store.writer).await.unwrap().rows_affected(), 2);
+    assert_eq!(lease.pending(10).await.unwrap(), expected);
+}
+
+#[tokio::test]
+async fn event_is_stored_as_the_text_that_is_published() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    let data =
+        Data::of_checked_syntax(r#"{"z":1.0,"a":"\u00e4 \u2028 \" \u0000","a":[ ]}"#).unwrap();
+    let draft = Draft { data: Some(data), ..a_draft("ada", "n1") };
+    let receipts = store.create(vec![draft]).await.unwrap();
+    let [Receipt::Created(event)] = &receipts[..] else { panic!("{receipts:?}") };
+    let stored: String =
+        sqlx::query_scalar("SELECT event FROM outbox").fetch_one(&store.writer).await.unwrap();
+    assert_eq!(stored, EventForm::write(event));
 }
 
 #[tokio::test]

@@ -5,12 +5,14 @@ use sqlx::{SqliteConnection, SqliteTransaction};
 
 use super::failure::SqliteFailure;
 use super::store::SqliteStore;
+use crate::outbound::relational::clamped;
 use crate::wire::EventForm;
 
-/// Adds the events `?1` to the outbox, in order, with the trace `?2`.
+/// Adds the events `?1` (event, name, user and revision of each) to the outbox, in order, with the
+/// trace `?2`. The event is JSON itself; it is encoded as a string so that its text does not change.
 const INSERT_EVENTS: &str = "
-    INSERT INTO outbox (event, traceparent)
-    SELECT value, ?2 FROM json_each(?1) ORDER BY key";
+    INSERT INTO outbox (event, name, user_id, revision, traceparent)
+    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, ?2 FROM json_each(?1) ORDER BY key";
 
 /// The result of the work in a transaction.
 #[derive(Debug)]
@@ -67,8 +69,12 @@ pub(super) async fn insert_events<'a>(
     connection: &mut SqliteConnection,
     events: impl IntoIterator<Item = &'a DomainEvent>,
 ) -> Result<(), SqliteFailure> {
+    let rows = events.into_iter().map(|event| {
+        let revision = clamped(event.revision.get());
+        (EventForm::write(event), event.name(), event.user.as_str(), revision)
+    });
     sqlx::query(INSERT_EVENTS)
-        .bind(list(events.into_iter().map(EventForm::write)))
+        .bind(list(rows))
         .bind(trace::current().as_ref().map(TraceParent::as_str))
         .execute(connection)
         .await?;

@@ -1,19 +1,19 @@
 //! A device receives each change once and in order, whatever happens while it connects or syncs, also
 //! if it ignores `notification:sync`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::sync::atomic::AtomicBool;
 use std::task::Poll;
 
-use belfry_domain::{ReplayRange, Revision, UserId};
+use belfry_domain::{DomainEvent, Receipt, ReplayRange, Revision, UserId};
 use parking_lot::Mutex;
 use proptest::prelude::*;
 use tokio::time::sleep;
 
 use super::*;
 use crate::access::Access;
-use crate::ports::{InboxRepository as _, ListFilter, Outbox as _, OutboxLease, PageLimit};
+use crate::ports::{InboxRepository as _, ListFilter, PageLimit};
 use crate::push::Selection;
 use crate::revoked_tokens::RevokedTokens;
 use crate::testing::in_memory_store::yield_once;
@@ -72,11 +72,11 @@ struct World {
     /// A device that has caught up reads at once. Other tests cover slow devices.
     caught_up: AtomicBool,
     /// The events that have not arrived at this node.
-    outbox: tokio::sync::Mutex<Box<dyn OutboxLease>>,
+    pending: Mutex<VecDeque<DomainEvent>>,
 }
 
 impl World {
-    async fn new(max_held: usize, device: FakeDevice) -> Self {
+    fn new(max_held: usize, device: FakeDevice) -> Self {
         let store = Arc::new(InMemoryStore::new(epoch("e1")));
         let clock = Arc::new(ManualClock::at(0));
         let revoked = Arc::new(RevokedTokens::empty());
@@ -88,7 +88,6 @@ impl World {
             clock,
             SessionSettings { max_held, ..SessionSettings::default() },
         );
-        let outbox = tokio::sync::Mutex::new(store.acquire_lease().await.unwrap().unwrap());
         Self {
             store,
             sessions,
@@ -96,7 +95,7 @@ impl World {
             user: user("ada"),
             created: Mutex::new(0),
             caught_up: AtomicBool::new(false),
-            outbox,
+            pending: Mutex::default(),
         }
     }
 
@@ -108,18 +107,27 @@ impl World {
                     *created += 1;
                     *created
                 };
-                self.store.create(vec![a_draft("ada", &format!("n{number}"))]).await.unwrap();
+                let draft = a_draft("ada", &format!("n{number}"));
+                for receipt in self.store.create(vec![draft]).await.unwrap() {
+                    let Receipt::Created(event) = receipt else { panic!("{receipt:?}") };
+                    self.pending.lock().push_back(event);
+                }
             }
             Step::MarkRead(n) => {
-                self.store.mark_read(&self.user, &[id(&format!("n{n}"))], at(1)).await.unwrap();
+                let ids = [id(&format!("n{n}"))];
+                let marked = self.store.mark_read(&self.user, &ids, at(1)).await.unwrap();
+                self.pending.lock().extend(marked.event);
             }
             Step::MarkAllRead => {
-                self.store.mark_all_read(&self.user, at(1)).await.unwrap();
+                let event = self.store.mark_all_read(&self.user, at(1)).await.unwrap();
+                self.pending.lock().extend(event);
             }
             Step::Delete(n) => {
-                self.store.delete(&self.user, &[id(&format!("n{n}"))], at(1)).await.unwrap();
+                let ids = [id(&format!("n{n}"))];
+                let event = self.store.delete(&self.user, &ids, at(1)).await.unwrap();
+                self.pending.lock().extend(event);
             }
-            Step::Deliver(count) => self.deliver(*count).await,
+            Step::Deliver(count) => self.deliver(*count),
             Step::Read(count) => self.device.read_frames(*count),
             Step::Yield(times) => {
                 for _ in 0..*times {
@@ -130,15 +138,14 @@ impl World {
         }
     }
 
-    async fn deliver(&self, count: usize) {
-        let mut outbox = self.outbox.lock().await;
-        for entry in outbox.pending(count).await.unwrap() {
-            outbox.remove(&[entry.id]).await.unwrap();
+    fn deliver(&self, count: usize) {
+        for _ in 0..count {
+            let Some(event) = self.pending.lock().pop_front() else { return };
             if self.caught_up.load(Ordering::Relaxed) {
                 self.device.read_all();
             }
             let room = UserRoom::of(self.user.clone());
-            self.sessions.deliver(&room, &PushBatch::of(entry.event));
+            self.sessions.deliver(&room, &PushBatch::of(event));
         }
     }
 
@@ -249,7 +256,7 @@ prop_compose! {
 
 async fn check(scenario: Scenario) -> Result<(), TestCaseError> {
     let device = scenario.capacity.map_or_else(FakeDevice::new, FakeDevice::with_queue_of);
-    let world = World::new(scenario.max_held, device.clone()).await;
+    let world = World::new(scenario.max_held, device.clone());
     for step in &scenario.before {
         world.perform(step).await;
     }
@@ -275,8 +282,8 @@ async fn check(scenario: Scenario) -> Result<(), TestCaseError> {
         world.run(steps, sync).await.unwrap();
     }
     device.read_all();
-    while world.store.backlog().await.unwrap() > 0 {
-        world.deliver(1).await;
+    while !world.pending.lock().is_empty() {
+        world.deliver(1);
         device.read_all();
     }
     prop_assert_eq!(device.close_reason(), None);

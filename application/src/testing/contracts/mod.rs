@@ -6,7 +6,8 @@
 //! # use belfry_application::testing::{contracts::store, epoch, InMemoryStore};
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {
 //! for promise in store::promises() {
-//!     promise.check(store::Store::of(InMemoryStore::new(epoch("e1")))).await;
+//!     let store = InMemoryStore::new(epoch("e1"));
+//!     promise.check(store::Store::of(store, InMemoryStore::encode_event)).await;
 //! }
 //! # }
 //! ```

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use belfry_domain::Receipt;
-
 use super::super::promises;
 use super::subject::{Store, full_draft};
 use crate::testing::samples::{a_draft, at, user};
@@ -13,21 +11,16 @@ promises! { Store:
 
 async fn every_change_is_in_the_outbox_in_order(store) {
     let parent = TraceParent::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").unwrap();
-    let created = |receipt: Receipt| match receipt {
-        Receipt::Created(event) => event,
-        other @ Receipt::Duplicate(_) => panic!("not created: {other:?}"),
-    };
-    let traced = trace::scope(Some(parent.clone()), store.create(vec![full_draft(), a_draft("bob", "n9")])).await;
-    let mut expected: Vec<_> = traced.into_iter().map(created).collect();
+    let mut expected = trace::scope(Some(parent.clone()), store.created_events(vec![full_draft(), a_draft("bob", "n9")])).await;
+    assert_eq!(expected.len(), 2);
     expected.push(store.mark_read("ada", &["n1"]).await.unwrap());
-    expected.extend(store.create(vec![a_draft("ada", "n2")]).await.into_iter().map(created));
+    expected.extend(store.created_events(vec![a_draft("ada", "n2")]).await);
     expected.push(store.inboxes.mark_all_read(&user("ada"), at(9_000)).await.unwrap().unwrap());
     expected.push(store.delete("ada", &["n1", "n2"]).await.unwrap());
 
     let entries = store.outbox_entries().await;
     assert!(entries.is_sorted_by_key(|entry| entry.id));
-    let events: Vec<_> = entries.iter().map(|entry| entry.event.clone()).collect();
-    assert_eq!(events, expected);
+    store.assert_entries_of(&entries, &expected);
     assert_eq!(entries[0].trace, Some(parent));
     assert_eq!(entries[2].trace, None);
     assert_eq!(store.outbox.backlog().await.unwrap(), entries.len() as u64);
@@ -49,7 +42,7 @@ async fn removed_entries_leave_the_outbox_and_no_others(store) {
     assert_eq!(first.len(), 2);
     lease.remove(&[first[0].id, first[1].id]).await.unwrap();
     let rest = lease.pending(10).await.unwrap();
-    assert_eq!(rest.iter().map(|entry| entry.event.revision.get()).collect::<Vec<_>>(), [3, 4, 5]);
+    assert_eq!(rest.iter().map(|entry| entry.header.revision.get()).collect::<Vec<_>>(), [3, 4, 5]);
     lease.remove(&[]).await.unwrap();
     assert_eq!(store.outbox.backlog().await.unwrap(), 3);
 }

@@ -1,10 +1,12 @@
 //! Retention removes old data and nothing else.
 
-use belfry_domain::{Change, Draft, ExpiryCutoff, Receipt, ReplayRange, Revision};
+use belfry_domain::{
+    Change, DomainEvent, Draft, ExpiryCutoff, Receipt, ReplayRange, Revision, UnreadCount,
+};
 
 use super::super::promises;
 use super::subject::{Store, key};
-use crate::ports::{IdempotentOutcome, ListFilter};
+use crate::ports::{EventHeader, IdempotentOutcome, ListFilter};
 use crate::testing::samples::{a_draft, at, id, user};
 
 /// Applies to notifications that expire by this instant, whatever their age.
@@ -26,9 +28,9 @@ async fn expired_notifications_are_deleted_with_an_event(store) {
 
     assert_eq!(store.state("ada").await, (6, 2));
     assert_eq!(store.listed("ada", &ListFilter::default(), 10).await, ["n4", "n3"]);
-    let event = store.outbox_entries().await.pop().unwrap().event;
-    assert_eq!((event.user, event.revision.get(), event.unread.get()), (user("ada"), 6, 2));
-    assert_eq!(event.change, Change::Deleted { ids: vec![id("n1"), id("n2")] });
+    let change = Change::Deleted { ids: vec![id("n1"), id("n2")] };
+    let event = DomainEvent { user: user("ada"), revision: Revision::new(6), unread: UnreadCount::new(2), change };
+    store.assert_entries_of(store.outbox_entries().await.last(), &[event]);
     assert_eq!(store.missed("ada", 5).await, ["6 deleted n1 n2"]);
     assert!(matches!(&store.create(vec![ends("n1", 9_000)]).await[0], Receipt::Duplicate(_)));
 }
@@ -58,10 +60,17 @@ async fn expired_notifications_of_many_inboxes_are_deleted_in_batches(store) {
     assert_eq!(batches, [10, 10, 5, 0]);
     let mut deleted: Vec<usize> = vec![0; 5];
     for entry in store.outbox_entries().await.split_off(before) {
-        let Change::Deleted { ids } = entry.event.change else { panic!("{entry:?}") };
-        let n: usize = entry.event.user.as_str()[1..].parse().unwrap();
+        let EventHeader { user, revision, .. } = entry.header.clone();
+        let this_change = ReplayRange::new(Revision::new(revision.get() - 1), revision);
+        let changes = store.changed_in(user.as_str(), this_change).await.unwrap();
+        let mut ids: Vec<_> = changes.into_iter().map(|change| change.id).collect();
+        // The event lists them in the order in which they were created.
+        ids.sort_by_key(|id| id.as_str()[1..].parse::<usize>().unwrap());
+        let n: usize = user.as_str()[1..].parse().unwrap();
         deleted[n] += ids.len();
-        assert_eq!(entry.event.unread.get(), 5 - deleted[n] as u64);
+        let unread = UnreadCount::new(5 - deleted[n] as u64);
+        let event = DomainEvent { user, revision, unread, change: Change::Deleted { ids } };
+        store.assert_entries_of([&entry], &[event]);
     }
     assert_eq!(deleted, [5; 5]);
 }
@@ -157,7 +166,7 @@ async fn retention_is_exact_under_concurrency(store) {
     assert_eq!(store.state("bob").await.1, 0);
     let entries = store.outbox_entries().await;
     for name in ["ada", "bob"] {
-        let revisions: Vec<_> = entries.iter().filter(|one| one.event.user == user(name)).map(|one| one.event.revision.get()).collect();
+        let revisions: Vec<_> = entries.iter().filter(|one| one.header.user == user(name)).map(|one| one.header.revision.get()).collect();
         assert_eq!(revisions, (1..=revisions.len() as u64).collect::<Vec<_>>(), "in order and consecutive");
     }
 }

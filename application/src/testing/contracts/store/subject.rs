@@ -6,8 +6,8 @@ use belfry_domain::{
 };
 
 use crate::ports::{
-    History, IdempotencyKey, InboxRepository, ListFilter, Outbox, OutboxEntry, OutboxLease, Page,
-    PageLimit, Retention, Revocations,
+    EventHeader, History, IdempotencyKey, InboxRepository, ListFilter, Outbox, OutboxEntry,
+    OutboxLease, Page, PageLimit, Retention, Revocations,
 };
 use crate::testing::samples::{a_draft, at, id, user};
 
@@ -18,11 +18,14 @@ pub struct Store {
     pub(super) outbox: Arc<dyn Outbox>,
     pub(super) retention: Arc<dyn Retention>,
     pub(super) revocations: Arc<dyn Revocations>,
+    /// The wire form that the body of an outbox entry must have.
+    encode_event: fn(&DomainEvent) -> String,
 }
 
 impl Store {
-    /// Wraps a store that implements all four ports.
-    pub fn of<S>(store: S) -> Self
+    /// Wraps a store that implements all four ports and whose outbox entries have the body that
+    /// `encode_event` returns, byte for byte.
+    pub fn of<S>(store: S, encode_event: fn(&DomainEvent) -> String) -> Self
     where
         S: InboxRepository + Outbox + Retention + Revocations + 'static,
     {
@@ -32,11 +35,21 @@ impl Store {
             outbox: store.clone(),
             retention: store.clone(),
             revocations: store,
+            encode_event,
         }
     }
 
     pub(super) async fn create(&self, drafts: Vec<Draft>) -> Vec<Receipt> {
         self.inboxes.create(drafts).await.expect("create")
+    }
+
+    /// Creates notifications and returns the events.
+    pub(super) async fn created_events(&self, drafts: Vec<Draft>) -> Vec<DomainEvent> {
+        let event = |receipt| match receipt {
+            Receipt::Created(event) => Some(event),
+            Receipt::Duplicate(_) => None,
+        };
+        self.create(drafts).await.into_iter().filter_map(event).collect()
     }
 
     /// Creates the notifications `n1`, `n2` … without optional fields.
@@ -92,6 +105,19 @@ impl Store {
 
     pub(super) async fn outbox_entries(&self) -> Vec<OutboxEntry> {
         self.acquire_lease().await.pending(10_000).await.expect("pending")
+    }
+
+    /// Checks that outbox entries are those of `events`, in the same order.
+    pub(super) fn assert_entries_of<'a>(
+        &self,
+        entries: impl IntoIterator<Item = &'a OutboxEntry>,
+        events: &[DomainEvent],
+    ) {
+        let actual: Vec<_> =
+            entries.into_iter().map(|one| (one.header.clone(), one.body.to_string())).collect();
+        let expected: Vec<_> =
+            events.iter().map(|one| (EventHeader::of(one), (self.encode_event)(one))).collect();
+        assert_eq!(actual, expected);
     }
 
     pub(super) async fn history(&self, name: &str, since: u64, limit: usize) -> History {
