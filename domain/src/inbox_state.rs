@@ -1,4 +1,4 @@
-//! The position of an inbox: its revision, its unread count and the store that both belong to.
+//! The state of an inbox: its revision and its unread count, and the epoch that revisions belong to.
 
 use std::fmt;
 use std::sync::Arc;
@@ -55,8 +55,8 @@ impl UnreadCount {
     }
 }
 
-/// Identifies the store that revisions belong to. A device that remembers another epoch starts
-/// over, because its revisions have no meaning in this store.
+/// Identifies the store that revisions belong to. A device that remembers another epoch loads its list
+/// again, because its revisions have no meaning in this store.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Epoch(Arc<str>);
 

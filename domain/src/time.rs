@@ -2,8 +2,7 @@ use std::time::Duration;
 
 /// An instant, in whole milliseconds since 1970-01-01T00:00:00Z.
 ///
-/// JavaScript's `Date` has the same precision, so an instant survives the way to a device and back
-/// unchanged.
+/// JavaScript's `Date` has the same precision, so a round trip to a device does not change an instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 

@@ -14,9 +14,9 @@ use crate::limits::{Limit, network_of};
 pub struct ConnectionLimits {
     /// Connections in total.
     pub connections: usize,
-    /// Connections from one address, or requests in flight of one client behind a trusted proxy. An
-    /// IPv6 client is counted by its /64, because a single customer gets a network of that size
-    /// (RFC 6177).
+    /// Connections from one address. Clients behind a trusted proxy share its connections, so their
+    /// requests in flight and WebSockets are counted instead. An IPv6 client is counted by its /64,
+    /// because a single customer gets a network of that size (RFC 6177).
     pub per_address: usize,
 }
 
@@ -31,8 +31,9 @@ impl Default for ConnectionLimits {
 pub(super) struct ConnectionLimiter {
     limits: ConnectionLimits,
     open: AtomicUsize,
-    /// Permits by address; an address without permits has no entry. A connection has one permit, and another
-    /// one for the request on it, so the limit on connections bounds the map.
+    /// The number of permits by client network; a network without permits has no entry. A connection counts
+    /// for at most one network: its own or, behind a proxy, that of the client whose request it carries
+    /// (HTTP/1.1 has one at a time). The limit on connections therefore bounds the map.
     by_address: Mutex<HashMap<IpAddr, usize>>,
 }
 
@@ -84,11 +85,13 @@ impl ConnectionLimiter {
     }
 }
 
-/// An open connection, or a request in flight of a client behind a proxy. Dropping it releases the permit.
+/// The permit of an open connection, or of a client's request or WebSocket behind a proxy. Dropping it releases
+/// the permit.
 #[derive(Debug)]
 pub(super) struct ConnectionPermit {
     limiter: Arc<ConnectionLimiter>,
     is_connection: bool,
+    /// The network for which this permit is counted; `None` for the connection of a proxy.
     address: Option<IpAddr>,
 }
 

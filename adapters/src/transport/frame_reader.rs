@@ -1,6 +1,7 @@
 //! Reads the frames that clients send over a WebSocket (RFC 6455, section 5): masked, and possibly fragmented.
 //!
-//! There are many connections, and each is idle nearly all of the time: between frames the reader has no buffer.
+//! There are many connections, and each is idle nearly all of the time. The reader therefore has no buffer between
+//! frames.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -154,12 +155,14 @@ impl FrameReader {
             CLOSE => status(&payload).map(Frame::Close),
             opcode => {
                 let kind = if opcode == TEXT { MessageKind::Text } else { MessageKind::Binary };
-                self.gather(kind, payload, head.is_final)
+                self.assemble(kind, payload, head.is_final)
             }
         }
     }
 
-    fn gather(
+    /// Adds the payload of a data frame to its message. Returns the message when the frame is the final one. `kind`
+    /// is ignored for a continuation frame: the first frame of its message set the kind.
+    fn assemble(
         &mut self,
         kind: MessageKind,
         payload: Vec<u8>,

@@ -21,6 +21,7 @@ impl InFlightRequest {
     pub(super) fn until_sent(self, response: Response) -> Response {
         response.map(|body| {
             Body::new(body.map_err(move |error| {
+                // Moves `self` into the closure, which is dropped with the body.
                 let _in_flight = &self;
                 error
             }))

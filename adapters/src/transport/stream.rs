@@ -18,7 +18,7 @@ use super::peer::ConnectionPermits;
 /// An accepted socket, before TLS.
 pub(super) type AcceptedSocket = Either<TcpStream, UnixStream>;
 
-/// Waits until there is something to read, or the end.
+/// Waits until data has arrived or the peer has closed its side.
 pub(super) async fn readable(socket: &AcceptedSocket) -> io::Result<()> {
     match socket {
         Either::Left(tcp) => tcp.readable().await,
@@ -29,10 +29,12 @@ pub(super) async fn readable(socket: &AcceptedSocket) -> io::Result<()> {
 /// A connection that carries HTTP or a WebSocket.
 pub(super) struct Stream {
     layer: Either<AcceptedSocket, Box<TlsStream<AcceptedSocket>>>,
-    /// Boxed, because it exists for as long as the connection and is nearly always empty.
+    /// Bytes that the next reads return first. Boxed to keep the stream small: it lives as long as the
+    /// connection, and this is nearly always `None`.
     put_back: Option<Box<Bytes>>,
     /// Only while the connection carries HTTP.
     head_timeout: Option<Box<HeadTimeout>>,
+    /// Held until the connection is closed.
     _permits: Arc<ConnectionPermits>,
 }
 
@@ -73,12 +75,15 @@ impl Stream {
                     let frames = frames.take().into_iter().flatten();
                     Poll::Ready(write_and_flush(stream, cx, frames))
                 });
-                // Not limited by the budget of the current task, which is not the connection's.
+                // Unconstrained: any task may send to this connection, and the cooperative budget of that task must
+                // not limit the write.
                 tokio::task::unconstrained(write).now_or_never().unwrap_or(Ok(0))
             }
         }
     }
 
+    /// Records whether the client reads responses too slowly. The head timeout shares this state with the
+    /// connection's task.
     fn record_write(&self, written: &Poll<io::Result<usize>>) {
         if let Some(timeout) = &self.head_timeout {
             timeout.record_write(written.is_pending());

@@ -21,7 +21,7 @@ pub enum EventForm<'a> {
         notification: NotificationForm<'a>,
         /// Number of unread notifications after the change.
         unread_count: u64,
-        /// The inbox's revision of the change.
+        /// The revision of the inbox after the change.
         revision: u64,
     },
     /// Some notifications were read.
@@ -35,7 +35,7 @@ pub enum EventForm<'a> {
         read_at: Rfc3339,
         /// Number of unread notifications after the change.
         unread_count: u64,
-        /// The inbox's revision of the change.
+        /// The revision of the inbox after the change.
         revision: u64,
     },
     /// All notifications were read.
@@ -47,7 +47,7 @@ pub enum EventForm<'a> {
         read_at: Rfc3339,
         /// Number of unread notifications after the change.
         unread_count: u64,
-        /// The inbox's revision of the change.
+        /// The revision of the inbox after the change.
         revision: u64,
     },
     /// Some notifications were deleted.
@@ -59,7 +59,7 @@ pub enum EventForm<'a> {
         ids: Vec<String>,
         /// Number of unread notifications after the change.
         unread_count: u64,
-        /// The inbox's revision of the change.
+        /// The revision of the inbox after the change.
         revision: u64,
     },
 }
@@ -164,8 +164,8 @@ mod tests {
         }
     }
 
-    /// The bytes are stored in the outbox of one version and published by another. Consumers may
-    /// compare them.
+    /// The bytes are a stored format: one version of Belfry may publish an event that another version wrote
+    /// to the outbox. Consumers may also compare the bytes.
     #[test]
     fn event_is_written_in_exactly_this_form() {
         let written: Vec<_> = events().iter().map(EventForm::write).collect();

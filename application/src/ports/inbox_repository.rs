@@ -94,10 +94,10 @@ pub trait InboxRepository: Send + Sync {
     ) -> Result<Page, PortError>;
 
     /// The notifications whose latest change is in the range and is a read or a deletion, ordered by
-    /// revision. Fewer than `limit` (at least 1) rows mean that no more follow. Rows with the revision of
-    /// the last row are returned even past the limit: a device that received a revision never requests
-    /// the rest of it. Notifications that were created after `range.since` and deleted are left out.
-    /// `None` if the history of the range is incomplete ([`super::Retention`]).
+    /// revision. `limit` is at least 1. If fewer than `limit` rows are returned, no more follow. All rows
+    /// with the revision of the last row are returned, even if they exceed `limit`: a device that received
+    /// a revision never requests the rest of it. Notifications that were created after `range.since` and
+    /// deleted are left out. `None` if the history of the range is incomplete ([`super::Retention`]).
     async fn changed_in(
         &self,
         user: &UserId,

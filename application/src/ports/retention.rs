@@ -14,9 +14,9 @@ pub trait Retention: Send + Sync {
     async fn expire(&self, cutoff: &ExpiryCutoff, limit: usize) -> Result<usize, PortError>;
 
     /// Removes at most `limit` tombstones of notifications that were deleted before `deleted_before`.
-    /// [`super::InboxRepository::history`] then no longer reaches back to revisions at which one of
-    /// them was not deleted yet, and creating such a notification again succeeds. Nothing else
-    /// changes.
+    /// [`super::InboxRepository::history`] then returns [`super::History::OutOfReach`] for revisions
+    /// before the latest of these deletions, and creating one of these notifications again succeeds.
+    /// Nothing else changes.
     async fn purge_deleted(
         &self,
         deleted_before: Timestamp,

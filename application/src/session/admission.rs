@@ -1,4 +1,4 @@
-//! The limit on the number of sessions per user.
+//! The limit on the number of sessions per user on one node.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use super::rooms::Rooms;
 use super::session::Session;
 use crate::ports::{Claims, Device};
 
-/// The maximum number of concurrent sessions per user.
+/// The maximum number of concurrent sessions per user on one node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionLimit {
     /// The maximum number.
@@ -37,9 +37,9 @@ impl TooManySessions {
     pub const CODE: &str = "too_many_sessions";
 }
 
-/// The permission to join. With [`ExcessPolicy::RejectNewest`] it contains a reservation, so that a
-/// device is not rejected after its client saw that it is connected. Dropping it gives the reservation
-/// back.
+/// The permission to join. With [`ExcessPolicy::RejectNewest`] it contains a reservation, so that
+/// concurrent connects cannot exceed the limit and an admitted session can always join. Dropping it
+/// releases the reservation.
 pub struct Admission<D: Device> {
     pub(super) claims: Claims,
     pub(super) reservation: Option<SessionReservation<D>>,
@@ -51,7 +51,7 @@ impl<D: Device> fmt::Debug for Admission<D> {
     }
 }
 
-/// A reserved place in a room, given back on drop unless a session occupied it.
+/// A reserved place in a room. Dropping it releases the place unless a session occupies it.
 pub(super) struct SessionReservation<D: Device> {
     rooms: Arc<Rooms<D>>,
     room: UserRoom,

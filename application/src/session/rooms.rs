@@ -33,9 +33,9 @@ impl<D: Device> Default for Room<D> {
 }
 
 impl<D: Device> Rooms<D> {
-    /// Reserves room for one session, if sessions and reservations then number at most `limit`. After
-    /// `true`, call [`release_reservation`](Self::release_reservation) or [`occupy`](Self::occupy)
-    /// once.
+    /// Reserves a place for one session if the room has fewer than `limit` sessions and reservations.
+    /// `true` if the place is reserved: the caller must then call
+    /// [`release_reservation`](Self::release_reservation) or [`occupy`](Self::occupy) exactly once.
     pub(super) fn reserve(&self, room: UserRoom, limit: usize) -> bool {
         let mut rooms = self.rooms.write();
         let used = rooms.get(&room).map_or(0, |room| room.sessions.len() + room.reserved);
@@ -46,7 +46,7 @@ impl<D: Device> Rooms<D> {
         free
     }
 
-    /// Gives an unused reservation back.
+    /// Releases a reservation that no session has used.
     pub(super) fn release_reservation(&self, room: &UserRoom) {
         let mut rooms = self.rooms.write();
         if let Some(found) = rooms.get_mut(room) {
@@ -66,8 +66,8 @@ impl<D: Device> Rooms<D> {
         room.sessions.push(session);
     }
 
-    /// Adds the session to its user's room; a session cannot join another room. Removes and returns the
-    /// oldest sessions if there are more than `limit`.
+    /// Adds a session without a reservation to its user's room. If the room then has more than `limit`
+    /// sessions, removes and returns the oldest ones.
     pub(super) fn join(
         &self,
         session: Arc<Session<D>>,
@@ -81,7 +81,8 @@ impl<D: Device> Rooms<D> {
         sessions.drain(..excess).collect()
     }
 
-    /// Removes the session, and its room if it was the last one. `false` if it was not in the room.
+    /// Removes the session, and also its room if that has no other session or reservation. `false` if the
+    /// session was not in the room.
     pub(super) fn leave(&self, session: &Session<D>) -> bool {
         let room = UserRoom::of(session.user().clone());
         let mut rooms = self.rooms.write();

@@ -6,7 +6,8 @@ use crate::access::{Access, AuthError};
 use crate::ports::{BearerToken, Claims, Clock, PortError, TokenError, TokenVerifier};
 use crate::revoked_tokens::RevokedTokens;
 
-/// Authenticates a client by its token, at the handshake of a socket or with a request.
+/// Authenticates a client by its token: a device when it connects to a namespace, a caller at each REST
+/// request.
 #[derive(Clone)]
 pub struct SignIn {
     tokens: Arc<dyn TokenVerifier>,
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn revoked_token_is_rejected_and_any_token_before_revocations_are_loaded() {
+    async fn token_is_rejected_if_it_is_revoked_or_revocations_are_not_loaded() {
         let ada = || Claims { issued_at: Some(at(500)), ..claims("ada", 2_000) };
         let verifier = || {
             let mut tokens = MockTokenVerifier::new();

@@ -84,12 +84,12 @@ pub fn layer(cors: &Cors) -> Option<CorsLayer> {
         return None;
     }
     let cors = Arc::new(cors.clone());
-    let (origins, credentials) = (cors.clone(), cors.clone());
+    let (for_origins, for_credentials) = (cors.clone(), cors.clone());
     let headers = REQUEST_HEADERS.into_iter().chain(cors.headers.iter().map(|it| it.0.clone()));
     let layer = CorsLayer::new()
-        .allow_origin(AllowOrigin::predicate(move |origin, _| origins.allows(origin)))
+        .allow_origin(AllowOrigin::predicate(move |origin, _| for_origins.allows(origin)))
         .allow_credentials(AllowCredentials::predicate(move |origin, _| {
-            credentials.credentials && credentials.allows(origin)
+            for_credentials.credentials && for_credentials.allows(origin)
         }))
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
         .allow_headers(headers.collect::<Vec<_>>())
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_with_own_allowed_or_no_origin_are_accepted() {
+    fn requests_are_accepted_if_origin_is_own_or_allowed_or_missing() {
         let allowed = cors(&["https://app.example.org", "capacitor://localhost"]);
         let may_call = |origins: &[&str]| {
             let mut headers = HeaderMap::new();

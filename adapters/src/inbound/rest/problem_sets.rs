@@ -1,4 +1,4 @@
-//! The error responses that operations have in common, for the contract.
+//! The error responses that operations have in common, for the OpenAPI contract.
 
 use std::collections::BTreeMap;
 
@@ -12,9 +12,12 @@ use utoipa::{IntoResponses, ToSchema as _};
 
 use super::problem::{PROBLEM_JSON, Problem, ProblemForm, ProblemKind};
 
-/// Declares sets of problems and [`responses`]. An operation refers to its sets; the contract contains
-/// each set once, as one response per status, named after the set and the status. Everything comes from
+/// Declares sets of problems and [`responses`]. An operation lists its sets. The contract contains each
+/// set once, as one response per status, named after the set and the status. Everything comes from
 /// [`ProblemKind`], so that the contract and the actual responses agree.
+///
+/// The sets of one operation must not share a status, because the response of the later set would replace
+/// that of the earlier one. This is why several sets contain the same problems.
 macro_rules! problem_sets {
     ($($(#[$doc:meta])* $name:ident: $($kind:ident)+;)+) => {
         $(
@@ -94,6 +97,7 @@ fn response(kinds: &[ProblemKind]) -> Response {
     for (name, _) in kinds.iter().filter_map(|kind| kind.header()) {
         let header = text_header(match name {
             RETRY_AFTER => "Seconds after which to retry.",
+            // `WWW-Authenticate`.
             _ => "Which requirement the token does not meet (RFC 6750, 3).",
         });
         response.headers.insert(name.to_string(), header.into());

@@ -47,8 +47,8 @@ pub fn router(parts: RestParts) -> Router {
     with_middleware(routes, &settings)
 }
 
-/// Adds the layers, innermost first. The request id is outermost, so that every response has it, also
-/// a response of another layer.
+/// Adds the layers, innermost first. The request id is outermost, so that every response has it, including
+/// those that other layers produce.
 fn with_middleware(routes: Router, settings: &RestSettings) -> Router {
     // Neither shared caches nor browsers may store a user's notifications.
     let no_store = HeaderValue::from_static("no-store");

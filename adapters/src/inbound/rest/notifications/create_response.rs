@@ -60,7 +60,7 @@ pub(super) fn many(created: &IdempotentOutcome) -> Result<Response, Problem> {
     Ok(outcome.response(CreatedForm::Many(ItemsForm { items })))
 }
 
-/// The notifications in their current state, and what the request changed.
+/// The notifications in their current state, with the status of the response.
 struct Outcome<'a> {
     notifications: Vec<&'a Notification>,
     status: StatusCode,
@@ -95,12 +95,12 @@ impl<'a> Outcome<'a> {
     }
 }
 
-/// All characters except the unreserved ones (RFC 3986, 2.3).
-const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// The characters to percent-encode: all except the unreserved ones (RFC 3986, 2.3).
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// The notification's path, for its recipient.
+/// The path at which the recipient can read the notification.
 fn location(base_path: &BasePath, id: &NotificationId) -> HeaderValue {
-    let id = utf8_percent_encode(id.as_str(), RESERVED);
+    let id = utf8_percent_encode(id.as_str(), ENCODED);
     let path = base_path.join(&format!("/v1/notifications/{id}"));
     HeaderValue::try_from(path).expect("an encoded path is visible ASCII")
 }

@@ -6,7 +6,7 @@ use super::{Api, NOW, NOW_TEXT};
 const OK: StatusCode = StatusCode::OK;
 const NO_CONTENT: StatusCode = StatusCode::NO_CONTENT;
 
-/// With `count` notifications for Ada, `n1` the oldest.
+/// An API with `count` notifications for Ada: `n1` is the oldest, and every third has the type `third`.
 async fn api_with(count: usize) -> Api {
     let api = Api::new();
     for n in 1..=count {
@@ -123,7 +123,7 @@ async fn invalid_query_is_rejected() {
 }
 
 #[tokio::test]
-async fn count_has_its_revision() {
+async fn unread_count_is_returned_with_its_revision() {
     let api = api_with(3).await;
     let count = api.get("ada", "/v1/notifications/unread-count").await.expect(OK);
     assert_eq!(count, json!({ "count": 3, "revision": 3 }));
@@ -132,7 +132,7 @@ async fn count_has_its_revision() {
 }
 
 #[tokio::test]
-async fn any_method_marks_a_notification_as_read_once() {
+async fn patch_post_or_put_marks_a_notification_as_read_once() {
     let api = api_with(3).await;
     for (id, method) in [("n1", "PATCH"), ("n2", "POST"), ("n3", "PUT")] {
         let path = format!("/v1/notifications/{id}/read");
@@ -148,7 +148,7 @@ async fn any_method_marks_a_notification_as_read_once() {
 }
 
 #[tokio::test]
-async fn any_method_marks_all_as_read() {
+async fn patch_post_or_put_marks_all_as_read() {
     for method in ["PATCH", "POST", "PUT"] {
         let api = api_with(3).await;
         for _ in 0..2 {

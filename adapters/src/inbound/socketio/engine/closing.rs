@@ -14,9 +14,12 @@ use crate::transport::{WebSocketReader, close_frame, text_frame};
 /// How long a client may take to read queued packets before its transport is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long, and for how many bytes, a transport stays open for a client that is still sending, so that it can read
-/// the last packets. A polling client may repeat its last poll in that time.
+/// How long a transport stays open after the last packets were sent. What a WebSocket client still sends is read and
+/// discarded: closing a connection with unread bytes resets it, and the client would lose the last packets. A polling
+/// client may repeat its last poll.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// A WebSocket is closed early once this many bytes have been discarded.
 const LINGER_BYTES: usize = 4 * 1024 * 1024;
 
 pub(super) async fn close_websocket(
@@ -30,6 +33,7 @@ pub(super) async fn close_websocket(
         SessionEnd::ByClient | SessionEnd::PingTimeout => &[close_frame(None)],
         SessionEnd::ClosingHandshake(code) => &[close_frame(*code)],
         SessionEnd::WebSocketError(code) => &[close_frame(Some(*code))],
+        // `1` is the close packet of Engine.IO.
         SessionEnd::Violation => &[text_frame(&["1"]), close_frame(None)],
     };
     for frame in frames {

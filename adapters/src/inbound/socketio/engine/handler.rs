@@ -17,7 +17,7 @@ pub trait EngineService: Send + Sync + 'static {
     /// Reads the request that opens a session.
     fn read_request(&self, request: &Request<Body>) -> Self::Request;
 
-    /// That request opened a session.
+    /// Creates the handler of a session. Called when `request` has opened it.
     fn open(&self, request: Self::Request, sender: Arc<PacketSender>) -> Self::Handler;
 }
 
@@ -47,12 +47,12 @@ pub enum EngineMessage {
     Binary(Vec<u8>),
 }
 
-/// How the rate of a message is limited.
+/// The kind of a received message. It determines whether the handler or the session limits the rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Received {
-    /// The handler limits the rate of events itself.
+    /// An event. The handler limits the rate of events itself.
     Event,
-    /// The session limits the rate of everything else, such as CONNECTs, pings, acknowledgements and fragments.
+    /// Anything else, such as a CONNECT, a ping, an acknowledgement or a fragment. The session limits its rate.
     Control,
 }
 

@@ -18,7 +18,8 @@ pub(crate) struct Packet<'a> {
     /// How many binary messages follow as its attachments.
     pub(crate) attachments: usize,
     pub(crate) namespace: &'a str,
-    /// The id of the acknowledgement that it requests or is.
+    /// The acknowledgement id. An event requests an acknowledgement with this id; an ack packet repeats the id of its
+    /// event.
     pub(crate) ack: Option<u64>,
     pub(crate) json: &'a str,
 }

@@ -55,6 +55,7 @@ async fn batch_is_encoded_once_for_all_devices_in_the_room() {
                 connect(&sessions, &session, None).await;
             }
         }
+        // `sessions` owns this node's store, so another node creates the batch.
         let batch = node().store_notification("ada", "n1").await;
         // Encoding allocates; sending to a `DiscardingDevice` does not.
         let allocated = allocation_counter::measure(|| {
@@ -90,7 +91,7 @@ async fn session_is_dropped_after_leave() {
     // A second call has no further effect.
     node.sessions.leave(&session);
     assert_eq!(node.sessions.count(), 0);
-    assert_eq!(Arc::weak_count(&session), 1, "the schedule has no reference");
+    assert_eq!(Arc::weak_count(&session), 1, "the expiry schedule has no weak reference");
     drop(session);
-    assert_eq!(weak.strong_count(), 0, "no room has a reference");
+    assert_eq!(weak.strong_count(), 0, "no room has a strong reference");
 }

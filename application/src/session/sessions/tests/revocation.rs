@@ -20,7 +20,7 @@ async fn only_sessions_with_a_revoked_token_end() {
     }
     let stop = CancellationToken::new();
     let revoke = async {
-        // By then, the first poll has found no revocation.
+        // Lets the first poll run. It finds no revocation.
         tokio::time::sleep(Duration::from_millis(10)).await;
         assert_eq!(node.sessions.count(), 3);
         let revocation = Revocation { user: user("ada"), issued_before: at(200) };
