@@ -4,8 +4,6 @@ use std::ops::Add;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
-use belfry_application::ports::WorkBudget;
 use belfry_domain::{Notification, UserId};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -146,6 +144,15 @@ impl UserWork {
         self.with_budget(user, now, |budget, shared| shared.charge(budget, cost, now));
     }
 
+    /// How long it takes until some of the user's budget is available; zero if some is now.
+    pub(crate) fn time_to_available(&self, user: &UserId) -> Duration {
+        const NOTHING: Cost = Cost(0);
+        let now = Instant::now();
+        let checked =
+            self.with_budget(user, now, |budget, shared| shared.check(budget, NOTHING, now));
+        checked.and_then(Result::err).map_or(Duration::ZERO, |exceeded| exceeded.wait)
+    }
+
     /// `None` if there are too many users to track this one.
     fn with_budget<T>(
         &self,
@@ -169,27 +176,6 @@ impl UserWork {
             store: Arc::new(Semaphore::new(shared.max_in_flight)),
         });
         Some(work(budget, shared))
-    }
-}
-
-#[async_trait]
-impl WorkBudget for UserWork {
-    async fn available(&self, user: &UserId) {
-        const NOTHING: Cost = Cost(0);
-        loop {
-            let now = Instant::now();
-            let checked =
-                self.with_budget(user, now, |budget, shared| shared.check(budget, NOTHING, now));
-            match checked {
-                Some(Err(exceeded)) => tokio::time::sleep(exceeded.wait).await,
-                Some(Ok(())) | None => return,
-            }
-        }
-    }
-
-    fn charge(&self, user: &UserId, notifications: usize, text_bytes: usize) {
-        let cost = Cost::of_notifications(notifications) + Cost::of_text(text_bytes);
-        self.charge(user, cost);
     }
 }
 
@@ -310,20 +296,6 @@ mod tests {
         work.charge(&user("ada"), Cost(u32::MAX));
         let wait = try_work(&work, "ada", Cost::REQUEST).unwrap_err().wait;
         assert!(wait <= UserWork::MAX_DEBT + Duration::from_secs(1), "{wait:?}");
-    }
-
-    #[tokio::test]
-    async fn replay_waits_until_the_user_is_no_longer_in_debt() {
-        let (work, ada) = (work(1_000, 8), user("ada"));
-        let exhausted = work.available(&ada).now_or_never();
-        assert!(exhausted.is_some(), "the full budget is available");
-        // A tenth of a second more than the burst.
-        WorkBudget::charge(&work, &ada, 1_000, 2_000 * 4_096);
-        let charged = Instant::now();
-        assert!(work.available(&ada).now_or_never().is_none());
-        assert!(work.available(&user("bob")).now_or_never().is_some());
-        work.available(&ada).await;
-        assert!(charged.elapsed() >= Duration::from_millis(90), "{:?}", charged.elapsed());
     }
 
     #[test]
