@@ -113,9 +113,15 @@ async fn stored_event_is_published_byte_for_byte() {
 
     let rig = Rig::new().await;
     let (publisher, connected) = rig.publisher().await;
+    let publish_events = rig.event_publisher(&publisher);
+    assert_eq!(
+        publish_events.publish(&[entry("ada", 1)]).await.confirmed,
+        1,
+        "no queue is bound yet"
+    );
     let tap = rig.amqp.tap(&rig.broker.events_exchange(), "notification.#").await;
     let entries = store.acquire_lease().await.unwrap().unwrap().pending(10).await.unwrap();
-    assert_eq!(rig.event_publisher(&publisher).publish(&entries).await.confirmed, 5);
+    assert_eq!(publish_events.publish(&entries).await.confirmed, 5);
     for (event, body) in events.iter().zip(expected) {
         let message = rig.amqp.next(&tap).await;
         assert_eq!(String::from_utf8(message.body).unwrap(), body);
