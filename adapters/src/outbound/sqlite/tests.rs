@@ -2,14 +2,16 @@
 
 use belfry_application::ports::{History, InboxRepository, Outbox, PortError};
 use belfry_application::testing::{a_draft, at, user};
-use belfry_domain::{Draft, Revision};
+use belfry_domain::{Draft, Message, Revision};
 use tempfile::TempDir;
 
 use super::create::{EARLIER_RESULT, LOAD};
 use super::edit::{DELETE, KNOWN, MARK_ALL_READ, MARK_READ};
+use super::failure::SqliteFailure;
 use super::queries::{CHANGED_IN, CREATED_IN, GET, HISTORY, LIST_ALL, LIST_READ, LIST_UNREAD};
 use super::settings::SqliteSettings;
 use super::store::SqliteStore;
+use super::write::Work;
 use crate::outbound::relational::statements::INBOX_STATE;
 
 struct Folder(TempDir);
@@ -80,6 +82,98 @@ async fn second_open_of_a_file_is_rejected_until_the_first_is_dropped() {
     assert!(second.to_string().contains("in use"), "{second}");
     drop(first);
     folder.store().await;
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn second_open_is_rejected_through_a_link_too() {
+    let folder = Folder::new();
+    let path = folder.0.path().join("belfry.db");
+    let url = |name: &str| format!("sqlite://{}/{name}", folder.0.path().display());
+    let first = folder.store().await;
+    std::os::unix::fs::symlink(&path, folder.0.path().join("symbolic.db")).unwrap();
+    let second = SqliteStore::open(SqliteSettings::new(url("symbolic.db"))).await.unwrap_err();
+    assert!(second.to_string().contains("in use"), "{second}");
+
+    std::fs::hard_link(&path, folder.0.path().join("hard.db")).unwrap();
+    for name in ["hard.db", "belfry.db"] {
+        let second = SqliteStore::open(SqliteSettings::new(url(name))).await.unwrap_err();
+        assert!(matches!(second, PortError::Rejected(_)), "{second}");
+        assert!(second.to_string().contains("hard link"), "{second}");
+    }
+    drop(first);
+    std::fs::remove_file(folder.0.path().join("hard.db")).unwrap();
+    SqliteStore::open(SqliteSettings::new(url("symbolic.db"))).await.unwrap();
+}
+
+/// A notification that does not fit into the free space of a page.
+fn large(name: &str) -> Draft {
+    Draft { message: Message::parse(&"m".repeat(4_000)).unwrap(), ..a_draft("ada", name) }
+}
+
+#[tokio::test]
+async fn writer_is_replaced_after_a_full_disk_and_the_store_is_not_ready_meanwhile() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    store.check().await.unwrap();
+    // The disk is full for this connection only.
+    sqlx::query("PRAGMA max_page_count = 1").execute(&store.writer).await.unwrap();
+    let drafts = (0..20).map(|n| large(&format!("n{n}"))).collect();
+    let full = store.create(drafts).await.unwrap_err();
+    assert!(matches!(full, PortError::Unavailable(_)), "{full}");
+    store.create(vec![large("n1")]).await.expect("the next write has a new connection");
+    assert_eq!(store.check().await.unwrap_err().reason, "the disk of the database is full");
+    assert_eq!(store.state(&user("ada")).await.unwrap().revision, Revision::new(1));
+}
+
+#[tokio::test]
+async fn writer_is_replaced_after_sqlite_has_rolled_back_by_itself() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    let failed = store.in_transaction(async |connection| {
+        // As SQLite does when a commit finds no room or cannot be written.
+        sqlx::query("ROLLBACK").execute(connection).await?;
+        Err::<Work<()>, _>(SqliteFailure::NotMigrated)
+    });
+    failed.await.unwrap_err();
+    store.create(vec![a_draft("ada", "n1")]).await.unwrap();
+    store.check().await.unwrap();
+}
+
+#[tokio::test]
+async fn connection_that_cannot_write_is_replaced() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    sqlx::query("PRAGMA query_only = on").execute(&store.writer).await.unwrap();
+    let read_only = store.create(vec![a_draft("ada", "n1")]).await.unwrap_err();
+    assert!(matches!(read_only, PortError::Unavailable(_)), "{read_only}");
+    store.create(vec![a_draft("ada", "n1")]).await.unwrap();
+    assert_eq!(store.check().await.unwrap_err().reason, "the database is read-only");
+}
+
+#[tokio::test]
+async fn cancelled_write_leaves_a_usable_writer() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    for n in 0..20 {
+        let write = store.create(vec![a_draft("ada", &format!("cancelled{n}"))]);
+        let _ = tokio::time::timeout(std::time::Duration::from_micros(20 * n), write).await;
+        store.create(vec![a_draft("ada", &format!("n{n}"))]).await.unwrap();
+    }
+    store.check().await.unwrap();
+}
+
+#[tokio::test]
+async fn store_is_not_ready_before_its_migrations() {
+    let folder = Folder::new();
+    let store = SqliteStore::open(folder.settings()).await.unwrap();
+    let missing = "the migrations of this version are missing";
+    assert_eq!(store.check().await.unwrap_err().reason, missing);
+    store.migrate().await.unwrap();
+    store.check().await.unwrap();
+    let remove = sqlx::query("DELETE FROM _sqlx_migrations WHERE version = 3");
+    remove.execute(&store.writer).await.unwrap();
+    assert_eq!(store.check().await.unwrap_err().reason, missing);
 }
 
 #[tokio::test]
