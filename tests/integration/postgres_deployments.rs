@@ -9,7 +9,7 @@ use belfry_application::ports::{
     InboxRepository, ListFilter, Outbox, PageLimit, PortError, Retention,
 };
 use belfry_application::testing::{a_draft, at, id, user};
-use belfry_domain::{Draft, ExpiryCutoff};
+use belfry_domain::{Data, Draft, ExpiryCutoff, Link, Message, Title};
 use belfry_tests::pgbouncer::PgBouncer;
 use belfry_tests::postgres::{Database, fresh_database};
 use belfry_tests::wait::{until, until_true};
@@ -199,4 +199,37 @@ async fn database_with_another_encoding_is_rejected_with_a_sentence() {
             assert!(text.contains(encoding) && text.contains("UTF8"), "{text}");
         }
     }
+}
+
+#[tokio::test]
+async fn deleted_and_expired_notifications_leave_no_text() {
+    let database = fresh_database().await;
+    let store = open(database.url()).await;
+    let secret = |name: &str| Draft {
+        title: Title::parse("s3cret").unwrap(),
+        message: Message::parse("s3cret").unwrap(),
+        data: Some(Data::of_checked_syntax(r#"{"s3cret":1}"#).unwrap()),
+        link: Some(Link::parse("/s3cret").unwrap()),
+        expires_at: Some(at(2_000)),
+        ..a_draft("ada", name)
+    };
+    store.create(vec![secret("n1"), secret("n2")]).await.unwrap();
+    store.delete(&user("ada"), &[id("n1")], at(1)).await.unwrap().unwrap();
+    let due = ExpiryCutoff { now: at(3_000), created_before: None };
+    assert_eq!(store.expire(&due, 10).await.unwrap(), 1);
+    let pool = database.pool().await;
+    let rows = "SELECT count(*) FROM notifications n WHERE n::text LIKE '%s3cret%'";
+    let left: i64 = sqlx::query_scalar(rows).fetch_one(&pool).await.unwrap();
+    assert_eq!(left, 0);
+
+    // A tombstone that an earlier version wrote.
+    run(
+        &pool,
+        "UPDATE notifications SET title = 's3cret', data = '{\"s3cret\":1}' WHERE id = 'n1';
+         DELETE FROM _sqlx_migrations WHERE version = 6",
+    )
+    .await;
+    store.migrate().await.unwrap();
+    let left: i64 = sqlx::query_scalar(rows).fetch_one(&pool).await.unwrap();
+    assert_eq!(left, 0);
 }

@@ -61,6 +61,8 @@ impl SqliteStore {
             // The log is on disk before a write is confirmed. With the common setting `NORMAL`, a
             // power failure loses the last confirmed writes.
             .synchronous(SqliteSynchronous::Full)
+            // Overwrites deleted texts in the file with zeros.
+            .pragma("secure_delete", "on")
             // After a burst of writes, truncate the log to 64 MiB.
             .pragma("journal_size_limit", "67108864");
         let in_memory = settings.is_in_memory();

@@ -1,8 +1,8 @@
 //! Guarantees of the store beyond its ports.
 
-use belfry_application::ports::{History, InboxRepository, Outbox, PortError};
-use belfry_application::testing::{a_draft, at, user};
-use belfry_domain::{Draft, Message, Revision};
+use belfry_application::ports::{History, InboxRepository, Outbox, PortError, Retention};
+use belfry_application::testing::{a_draft, at, id, user};
+use belfry_domain::{Data, Draft, ExpiryCutoff, Link, Message, Revision, Title};
 use tempfile::TempDir;
 
 use super::create::{EARLIER_RESULT, LOAD};
@@ -174,6 +174,47 @@ async fn store_is_not_ready_before_its_migrations() {
     let remove = sqlx::query("DELETE FROM _sqlx_migrations WHERE version = 3");
     remove.execute(&store.writer).await.unwrap();
     assert_eq!(store.check().await.unwrap_err().reason, missing);
+}
+
+#[tokio::test]
+async fn deleted_and_expired_notifications_leave_no_text_in_the_file() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    let secret = |name: &str| Draft {
+        title: Title::parse("s3cret").unwrap(),
+        message: Message::parse(&"s3cret ".repeat(500)).unwrap(),
+        data: Some(Data::of_checked_syntax(r#"{"s3cret":1}"#).unwrap()),
+        link: Some(Link::parse("/s3cret").unwrap()),
+        expires_at: Some(at(2_000)),
+        ..a_draft("ada", name)
+    };
+    store.create(vec![secret("n1"), secret("n2")]).await.unwrap();
+    store.delete(&user("ada"), &[id("n1")], at(1)).await.unwrap().unwrap();
+    let due = ExpiryCutoff { now: at(3_000), created_before: None };
+    assert_eq!(store.expire(&due, 10).await.unwrap(), 1);
+    let mut lease = store.acquire_lease().await.unwrap().unwrap();
+    let entries = lease.pending(10).await.unwrap();
+    lease.remove(&entries.iter().map(|one| one.id).collect::<Vec<_>>()).await.unwrap();
+    drop(lease);
+    store.close().await;
+    let bytes = std::fs::read(folder.0.path().join("belfry.db")).unwrap();
+    assert!(!bytes.windows(6).any(|part| part == b"s3cret"));
+
+    // A tombstone that an earlier version wrote.
+    drop(store);
+    let store = folder.store().await;
+    for statement in [
+        "UPDATE notifications SET title = 's3cret' WHERE id = 'n1'",
+        "DELETE FROM _sqlx_migrations WHERE version = 5",
+    ] {
+        sqlx::query(statement).execute(&store.writer).await.unwrap();
+    }
+    store.migrate().await.unwrap();
+    let titles: Vec<String> = sqlx::query_scalar("SELECT title FROM notifications")
+        .fetch_all(&store.readers)
+        .await
+        .unwrap();
+    assert_eq!(titles, ["deleted", "deleted"]);
 }
 
 #[tokio::test]
