@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use belfry_adapters::inbound::rest::ReadinessCheck;
+use belfry_adapters::outbound::NotReady;
 use belfry_adapters::outbound::postgres::{PostgresSettings, PostgresStore};
 use belfry_adapters::outbound::sqlite::{SqliteSettings, SqliteStore};
 use belfry_application::Backoff;
@@ -86,10 +87,11 @@ impl Store {
         }
     }
 
-    async fn ping(&self) -> Result<(), PortError> {
+    /// Checks that the store can do its work.
+    async fn check(&self) -> Result<(), NotReady> {
         match &self.backend {
-            Backend::Postgres { main, .. } => main.ping().await,
-            Backend::Sqlite(store) => store.ping().await,
+            Backend::Postgres { main, .. } => main.check().await,
+            Backend::Sqlite(store) => store.check().await,
         }
     }
 
@@ -103,15 +105,15 @@ impl Store {
         }
     }
 
-    /// Waits until the store is usable: reachable and, if `migrate` is set, migrated. Then keeps `check` up
-    /// to date until `stop`. An error means that retries cannot help.
+    /// Runs the migrations if `migrate` is set, and waits until the store can do its work. Then keeps
+    /// `check` up to date until `stop`. An error means that retries cannot help.
     pub async fn run(
         self,
         migrate: bool,
         check: ReadinessCheck,
         stop: CancellationToken,
     ) -> Result<(), PortError> {
-        if self.connect(migrate, &stop).await? {
+        if self.connect(migrate, &check, &stop).await? {
             // Fails only if it is set already.
             let _ = self.usable.set(());
             self.watch(&check, &stop).await;
@@ -130,15 +132,23 @@ impl Store {
     }
 
     /// Returns `false` if `stop` came first.
-    async fn connect(&self, migrate: bool, stop: &CancellationToken) -> Result<bool, PortError> {
+    async fn connect(
+        &self,
+        migrate: bool,
+        check: &ReadinessCheck,
+        stop: &CancellationToken,
+    ) -> Result<bool, PortError> {
         let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
         loop {
-            let attempt = async { if migrate { self.migrate().await } else { self.ping().await } };
+            let attempt = self.prepare(migrate);
             let retry_in = backoff.next_delay();
             match stop.run_until_cancelled(attempt).await {
                 Some(Ok(())) => return Ok(true),
-                Some(Err(error @ PortError::Rejected(_))) => return Err(error),
-                Some(Err(error)) => {
+                Some(Err(NotReady { error: error @ PortError::Rejected(_), .. })) => {
+                    return Err(error);
+                }
+                Some(Err(NotReady { reason, error })) => {
+                    check.down(reason);
                     let error = &error as &dyn Error;
                     warn!(error, ?retry_in, "database unavailable at start; retrying");
                 }
@@ -150,19 +160,32 @@ impl Store {
         }
     }
 
+    async fn prepare(&self, migrate: bool) -> Result<(), NotReady> {
+        if migrate && let Err(error) = self.migrate().await {
+            let reason = self.check().await.err().map(|not_ready| not_ready.reason);
+            return Err(NotReady { reason: reason.unwrap_or("the migrations have failed"), error });
+        }
+        self.check().await
+    }
+
     async fn watch(&self, check: &ReadinessCheck, stop: &CancellationToken) {
         const INTERVAL: Duration = Duration::from_secs(2);
         let mut up = true;
         check.up();
         while stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
-            let Some(pinged) = stop.run_until_cancelled(self.ping()).await else { return };
-            match &pinged {
-                Err(error) if up => warn!(error = error as &dyn Error, "database unavailable"),
+            let Some(checked) = stop.run_until_cancelled(self.check()).await else { return };
+            match &checked {
+                Err(NotReady { error, .. }) if up => {
+                    warn!(error = error as &dyn Error, "database unavailable");
+                }
                 Ok(()) if !up => info!("database available again"),
                 _ => {}
             }
-            up = pinged.is_ok();
-            check.set(up);
+            up = checked.is_ok();
+            match checked {
+                Ok(()) => check.up(),
+                Err(NotReady { reason, .. }) => check.down(reason),
+            }
         }
     }
 }

@@ -15,9 +15,11 @@ use crate::user::UserId;
 pub enum Receipt {
     /// The notification was created; contains the event to publish.
     Created(DomainEvent),
-    /// A notification with this id or dedupe key exists; nothing changed. Contains that notification,
-    /// even if the user has deleted it since.
+    /// A notification with this id or dedupe key exists; nothing changed. Contains that notification.
     Duplicate(Box<Notification>),
+    /// A notification with this id or dedupe key existed and is deleted; nothing changed. Contains its id;
+    /// its contents are gone.
+    Deleted(NotificationId),
 }
 
 impl Receipt {
@@ -26,7 +28,7 @@ impl Receipt {
         match self {
             Self::Created(DomainEvent { change: Change::Created(notification), .. })
             | Self::Duplicate(notification) => Some(notification),
-            Self::Created(_) => None,
+            Self::Created(_) | Self::Deleted(_) => None,
         }
     }
 }
@@ -90,8 +92,11 @@ impl Inbox {
 
     /// Creates a notification, unless one with this id or dedupe key was created before.
     pub fn receive(&mut self, draft: Draft) -> Receipt {
-        if let Some(existing) = self.duplicate_of(&draft) {
-            return Receipt::Duplicate(Box::new(existing.notification.clone()));
+        if let Some(Entry { notification, deleted_at, .. }) = self.duplicate_of(&draft) {
+            return match deleted_at {
+                None => Receipt::Duplicate(Box::new(notification.clone())),
+                Some(_) => Receipt::Deleted(notification.id.clone()),
+            };
         }
         let dedupe_key = draft.dedupe_key.clone();
         let notification = draft.into_notification(self.state.revision.next());
@@ -129,7 +134,8 @@ impl Inbox {
     }
 
     /// Deletes the notifications among `ids`. They are kept as tombstones, so that a device that was
-    /// offline learns of the deletion and a retrying sender does not create them again.
+    /// offline learns of the deletion and a retrying sender does not create them again. A store removes
+    /// their contents.
     pub fn delete(&mut self, ids: &[NotificationId], at: Timestamp) -> Option<DomainEvent> {
         let revision = self.state.revision.next();
         let mut deleted = Vec::new();

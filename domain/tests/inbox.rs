@@ -55,7 +55,7 @@ fn deleted_notification_is_not_created_again() {
     let mut inbox = Inbox::new(user());
     inbox.receive(draft(1));
     inbox.delete(&[id(1)], now()).unwrap();
-    assert!(matches!(inbox.receive(draft(1)), Receipt::Duplicate(_)));
+    assert_eq!(inbox.receive(draft(1)), Receipt::Deleted(id(1)));
     assert_eq!(inbox.notifications().count(), 0);
 }
 
@@ -211,7 +211,7 @@ fn apply(inbox: &mut Inbox, step: &Step) -> Option<DomainEvent> {
     match step {
         Step::Receive(n) => match inbox.receive(draft(*n)) {
             Receipt::Created(event) => Some(event),
-            Receipt::Duplicate(_) => None,
+            Receipt::Duplicate(_) | Receipt::Deleted(_) => None,
         },
         Step::MarkRead(numbers) => inbox.mark_read(&ids(numbers), now()).event,
         Step::MarkAllRead => inbox.mark_all_read(now()),

@@ -28,4 +28,5 @@ mod retention;
 mod revocation;
 mod settings;
 mod sign_in;
+mod storage;
 mod volume;

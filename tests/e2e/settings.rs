@@ -2,7 +2,7 @@
 
 use belfry_tests::clients::Device;
 use belfry_tests::http::Http;
-use belfry_tests::postgres::fresh_database;
+use belfry_tests::postgres::{Database, fresh_database};
 use belfry_tests::process::{Belfry, Builder, Finished};
 use belfry_tests::tokens::Key;
 use serde_json::Value;
@@ -53,6 +53,19 @@ async fn invalid_or_unknown_setting_stops_the_start_and_is_named() {
         let named = path.strip_suffix(".such.section").unwrap_or(path);
         stops_the_start(with(path, value), &[named, also]).await;
     }
+}
+
+#[tokio::test]
+async fn database_with_another_encoding_stops_the_start() {
+    let database = Database::with_encoding("WIN1252").await;
+    let builder = || with("database.url", database.url()).setting("auth.hs256_secret", SECRET);
+    for builder in [builder(), builder().setting("database.migrate", false)] {
+        let Finished { status, err, .. } = builder.finish().await;
+        assert_eq!(status.code(), Some(1), "{err}");
+        let sentence = err.lines().find(|line| line.starts_with("belfry: ")).unwrap();
+        assert!(sentence.contains("WIN1252") && sentence.contains("UTF8"), "{sentence}");
+    }
+    stops_the_start(builder().arg("migrate"), &["WIN1252", "UTF8"]).await;
 }
 
 #[tokio::test]

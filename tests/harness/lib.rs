@@ -4,6 +4,7 @@
 //! | module | provides |
 //! |---|---|
 //! | [`postgres`] | an empty database, or a server of the test's own to stop and kill |
+//! | [`pgbouncer`] | a connection pooler in front of a database |
 //! | [`rabbit`] | names of the test's own on the broker, or a broker of its own |
 //! | [`process`] | `belfry` as a child process |
 //! | [`child`] | any other program as a child process |
@@ -28,6 +29,7 @@ pub mod child;
 pub mod clients;
 pub mod http;
 mod names;
+pub mod pgbouncer;
 pub mod postgres;
 pub mod process;
 pub mod provider;

@@ -35,8 +35,21 @@ impl Database {
     /// # Panics
     /// When the server does not create it.
     pub async fn on(server: &str) -> Self {
+        Self::create(server, "").await
+    }
+
+    /// Creates an empty database with this encoding on the shared server.
+    ///
+    /// # Panics
+    /// When the server does not create it.
+    pub async fn with_encoding(encoding: &str) -> Self {
+        let options = format!("ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'");
+        Self::create(&shared(Kind::Postgres).await.url, &options).await
+    }
+
+    async fn create(server: &str, options: &str) -> Self {
         let name = format!("belfry_test_{}", unique());
-        execute(server, &format!(r#"CREATE DATABASE "{name}" TEMPLATE template0"#))
+        execute(server, &format!(r#"CREATE DATABASE "{name}" TEMPLATE template0 {options}"#))
             .await
             .unwrap_or_else(|error| panic!("no database on the test server: {error}"));
         let (before, _) = server.rsplit_once('/').expect("the URL ends with a database");

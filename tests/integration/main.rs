@@ -3,6 +3,7 @@
 
 mod amqp;
 mod harness;
+mod postgres_deployments;
 mod postgres_reads;
 mod postgres_store;
 mod protocol;

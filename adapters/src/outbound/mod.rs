@@ -9,3 +9,5 @@ mod relational;
 pub mod socketio;
 pub mod sqlite;
 pub mod system;
+
+pub use relational::NotReady;

@@ -108,7 +108,11 @@ async fn update_keys(
     const CHECK_INTERVAL: Duration = Duration::from_secs(1);
     let update_check = async {
         loop {
-            check.set(verifier.has_keys());
+            if verifier.has_keys() {
+                check.up();
+            } else {
+                check.down("there is no key to verify tokens with");
+            }
             if stop.run_until_cancelled(tokio::time::sleep(CHECK_INTERVAL)).await.is_none() {
                 return;
             }

@@ -56,6 +56,7 @@ async fn poll_revocations(
 ) {
     let poll = sessions.poll_revocations(store.revocations.clone(), stop.clone());
     let poll = store.run_when_usable(&stop, poll);
+    check.down("the token revocations are not read yet");
     let report = async {
         if stop.run_until_cancelled(sessions.revocations_loaded()).await.is_some() {
             check.up();

@@ -42,6 +42,8 @@ pub struct Builder {
     pub(super) arguments: Vec<OsString>,
     /// Another program in the place of `belfry`.
     program: Option<PathBuf>,
+    /// A program with arguments that ends by running the ones after it.
+    wrapper: Vec<OsString>,
 }
 
 impl Builder {
@@ -94,6 +96,14 @@ impl Builder {
         self
     }
 
+    /// Runs it by a program that changes something about its process and then executes it, such as
+    /// `["env", "--ignore-signal=HUP"]`.
+    #[must_use]
+    pub fn run_by(mut self, wrapper: &[&str]) -> Self {
+        self.wrapper = wrapper.iter().map(Into::into).collect();
+        self
+    }
+
     /// Whether the harness chooses one of the addresses.
     pub(super) fn chooses_addresses(&self) -> bool {
         LISTEN.iter().any(|variable| !self.variables.contains_key(*variable))
@@ -131,9 +141,11 @@ impl Builder {
     }
 
     fn command(&self, folder: &Path) -> Command {
-        let program = self.program.clone();
-        let mut command = Command::new(program.unwrap_or_else(|| binary().to_owned()));
+        let program = self.program.as_deref().unwrap_or_else(|| binary());
+        let mut words = self.wrapper.iter().map(OsString::as_os_str).chain([program.as_os_str()]);
+        let mut command = Command::new(words.next().expect("there is a program"));
         command
+            .args(words)
             .args(&self.arguments)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())

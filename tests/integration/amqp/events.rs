@@ -97,7 +97,7 @@ async fn stored_event_is_published_byte_for_byte() {
     let receipts = store.create(vec![draft, a_draft("ada", "n2")]).await.unwrap();
     let created = receipts.into_iter().filter_map(|receipt| match receipt {
         Receipt::Created(event) => Some(event),
-        Receipt::Duplicate(_) => None,
+        Receipt::Duplicate(_) | Receipt::Deleted(_) => None,
     });
     let mut events: Vec<_> = created.collect();
     events.extend(store.mark_read(&ada, &n1, at(1_000)).await.unwrap().event);

@@ -9,7 +9,7 @@ use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::readiness::Readiness;
+use super::readiness::{CheckState, Readiness};
 
 /// Whether the process is running.
 #[derive(Debug, Serialize, ToSchema)]
@@ -22,17 +22,23 @@ pub(super) struct LivenessForm {
 
 /// Whether the process can serve requests.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Readiness)]
+#[schema(as = Readiness, example = json!({
+    "status": "not_ready",
+    "checks": { "database": "down", "keys": "up", "revocations": "up" },
+    "reasons": { "database": "the database is read-only" },
+}))]
 pub(super) struct ReadinessForm {
     /// `ready` if every check is up, else `not_ready`.
-    #[schema(value_type = String, pattern = "^(ready|not_ready)$", example = "ready")]
+    #[schema(value_type = String, pattern = "^(ready|not_ready)$")]
     status: &'static str,
     /// The dependencies of the process, each `up` or `down`.
-    #[schema(
-        value_type = BTreeMap<String, String>,
-        example = json!({ "database": "up", "keys": "up", "revocations": "up" })
-    )]
+    #[schema(value_type = BTreeMap<String, String>)]
     checks: BTreeMap<&'static str, &'static str>,
+    /// For each check that is `down`, why: a sentence for people, without details. The log has the details.
+    /// Absent if every check is up.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = BTreeMap<String, String>, required = false)]
+    reasons: BTreeMap<&'static str, &'static str>,
 }
 
 /// Whether the process is running
@@ -58,14 +64,15 @@ pub(super) async fn live() -> Json<LivenessForm> {
 )]
 pub(super) async fn ready(State(readiness): State<Readiness>) -> (StatusCode, Json<ReadinessForm>) {
     let checks = readiness.checks();
-    let (code, status) = if checks.values().all(|up| *up) {
+    let (code, status) = if checks.values().all(Result::is_ok) {
         (StatusCode::OK, "ready")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not_ready")
     };
-    let text = |up| if up { "up" } else { "down" };
-    let checks = checks.into_iter().map(|(name, up)| (name, text(up))).collect();
-    (code, Json(ReadinessForm { status, checks }))
+    let text = |state: &CheckState| if state.is_ok() { "up" } else { "down" };
+    let states = checks.iter().map(|(name, state)| (*name, text(state))).collect();
+    let reasons = checks.iter().filter_map(|(name, state)| Some((*name, state.err()?))).collect();
+    (code, Json(ReadinessForm { status, checks: states, reasons }))
 }
 
 /// The health routes alone, for the admin listener.

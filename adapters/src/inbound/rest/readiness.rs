@@ -3,62 +3,72 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::RwLock;
 
-/// The dependencies that this process needs, and whether each of them is up.
+/// The dependencies that this process needs, and the state of each.
 #[derive(Debug, Clone, Default)]
-pub struct Readiness(Arc<RwLock<BTreeMap<&'static str, Arc<AtomicBool>>>>);
+pub struct Readiness(Arc<RwLock<Checks>>);
+
+/// The state of each check, by name.
+type Checks = BTreeMap<&'static str, Arc<RwLock<CheckState>>>;
+
+/// Up, or down for that reason.
+pub(super) type CheckState = Result<(), &'static str>;
+
+/// The reason of a check that has not reported yet, or whose `ReadinessCheck` was dropped.
+const STARTING: &str = "not checked yet";
+const STOPPED: &str = "not checked any more";
 
 impl Readiness {
     /// Adds a check. It is down until its [`ReadinessCheck`] reports up, and down again when the
     /// `ReadinessCheck` is dropped.
     pub fn register(&self, name: &'static str) -> ReadinessCheck {
-        let up = Arc::new(AtomicBool::new(false));
-        self.0.write().insert(name, up.clone());
-        ReadinessCheck(up)
+        let state = Arc::new(RwLock::new(Err(STARTING)));
+        self.0.write().insert(name, state.clone());
+        ReadinessCheck(state)
     }
 
     /// Whether all checks are up.
     pub fn is_ready(&self) -> bool {
-        self.checks().into_values().all(|up| up)
+        self.checks().into_values().all(|state| state.is_ok())
     }
 
-    /// Each check's name and whether it is up, read once.
-    pub(super) fn checks(&self) -> BTreeMap<&'static str, bool> {
-        self.0.read().iter().map(|(name, up)| (*name, up.load(Ordering::Relaxed))).collect()
+    /// Each check's name and state, read once.
+    pub(super) fn checks(&self) -> BTreeMap<&'static str, CheckState> {
+        self.0.read().iter().map(|(name, state)| (*name, *state.read())).collect()
     }
 }
 
 /// Reports the state of one dependency.
 #[must_use = "a check is down once it is dropped"]
-pub struct ReadinessCheck(Arc<AtomicBool>);
+pub struct ReadinessCheck(Arc<RwLock<CheckState>>);
 
-#[expect(missing_docs, reason = "the names say it")]
 impl ReadinessCheck {
+    /// The dependency works.
     pub fn up(&self) {
-        self.set(true);
+        self.set(Ok(()));
     }
 
-    pub fn down(&self) {
-        self.set(false);
+    /// The dependency does not work. The reason is public, so it contains no address, name or secret.
+    pub fn down(&self, reason: &'static str) {
+        self.set(Err(reason));
     }
 
-    pub fn set(&self, up: bool) {
-        self.0.store(up, Ordering::Relaxed);
+    fn set(&self, state: CheckState) {
+        *self.0.write() = state;
     }
 }
 
 impl Drop for ReadinessCheck {
     fn drop(&mut self) {
-        self.down();
+        self.down(STOPPED);
     }
 }
 
 impl fmt::Debug for ReadinessCheck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ReadinessCheck").field(&self.0.load(Ordering::Relaxed)).finish()
+        f.debug_tuple("ReadinessCheck").field(&self.0.read()).finish()
     }
 }
 
@@ -76,7 +86,7 @@ mod tests {
         assert!(!readiness.is_ready());
         keys.up();
         assert!(readiness.clone().is_ready());
-        database.down();
+        database.down("no answer");
         assert!(!readiness.is_ready());
     }
 
@@ -87,5 +97,16 @@ mod tests {
         database.up();
         drop(database);
         assert!(!readiness.is_ready());
+    }
+
+    #[test]
+    fn latest_reason_of_a_check_is_kept() {
+        let readiness = Readiness::default();
+        let database = readiness.register("database");
+        assert_eq!(readiness.checks()["database"], Err(STARTING));
+        database.down("read-only");
+        assert_eq!(readiness.checks()["database"], Err("read-only"));
+        database.up();
+        assert_eq!(readiness.checks()["database"], Ok(()));
     }
 }

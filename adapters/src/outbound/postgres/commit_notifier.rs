@@ -7,10 +7,9 @@ use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::debug;
 
+use super::failure::PgFailure;
+use super::installation::InstallationCell;
 use crate::outbound::relational::Wakeup;
-
-/// The `NOTIFY` channel on which nodes announce commits.
-pub(super) const CHANNEL: &str = "belfry_outbox";
 
 /// Wakes the outbox's leader after a commit, on whichever node it runs.
 ///
@@ -41,10 +40,10 @@ const NOTIFY_INTERVAL: Duration = Duration::from_millis(3);
 
 impl CommitNotifier {
     /// Starts the task that notifies the other nodes.
-    pub(super) fn start(pool: PgPool) -> Self {
+    pub(super) fn start(pool: PgPool, installation: Arc<InstallationCell>) -> Self {
         let stop = CancellationToken::new();
         let signals = Arc::<CommitSignals>::default();
-        let task = notify_other_nodes(pool, signals.clone());
+        let task = notify_other_nodes(pool, installation, signals.clone());
         tokio::spawn(stop.clone().run_until_cancelled_owned(task));
         Self { signals, stop: stop.clone(), _stop_when_dropped: stop.drop_guard() }
     }
@@ -95,13 +94,22 @@ impl Drop for LeaderFlag {
     }
 }
 
-async fn notify_other_nodes(pool: PgPool, signals: Arc<CommitSignals>) {
+async fn notify_other_nodes(
+    pool: PgPool,
+    installation: Arc<InstallationCell>,
+    signals: Arc<CommitSignals>,
+) {
     loop {
         signals.remote.notified().await;
-        let notified = sqlx::query("SELECT pg_notify($1, '')").bind(CHANNEL).execute(&pool).await;
-        if let Err(error) = notified {
+        if let Err(error) = notify(&pool, &installation).await {
             debug!(%error, "cannot notify other nodes of new outbox entries");
         }
         tokio::time::sleep(NOTIFY_INTERVAL).await;
     }
+}
+
+async fn notify(pool: &PgPool, installation: &InstallationCell) -> Result<(), PgFailure> {
+    let channel = installation.get(pool).await?.channel();
+    sqlx::query("SELECT pg_notify($1, '')").bind(channel).execute(pool).await?;
+    Ok(())
 }

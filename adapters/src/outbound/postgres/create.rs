@@ -35,7 +35,7 @@ impl<'a> Create<'a> {
 /// Lateral, so that PostgreSQL can only look up each draft by index.
 const LOAD: &str = "
     SELECT inbox.user_id AS inbox, inbox.revision AS at_revision, inbox.unread, n.dedupe_key,
-        n.user_id, n.id, n.created_revision, n.revision, n.created_at, n.expires_at, n.read_at,
+        n.deleted_at IS NOT NULL AS deleted, n.user_id, n.id, n.created_revision, n.revision, n.created_at, n.expires_at, n.read_at,
         n.priority, n.kind, n.title, n.message, n.link, n.data::text AS data
     FROM unnest($1::text[], $2::text[], $3::text[]) AS draft (user_id, id, dedupe_key)
     CROSS JOIN LATERAL (

@@ -105,7 +105,8 @@ const MARK_ALL_READ: &str = "
     )
     SELECT unchanged FROM guard";
 
-/// Like [`MARK_READ`], but deletes.
+/// Like [`MARK_READ`], but deletes: it leaves a tombstone without the contents. The word `deleted`
+/// fills the columns that must have a value.
 const DELETE: &str = "
     WITH locked_inbox AS (
         SELECT revision FROM inboxes WHERE user_id = $1 FOR UPDATE SKIP LOCKED
@@ -115,7 +116,9 @@ const DELETE: &str = "
         UPDATE inboxes SET revision = $2 + 1, unread = $3
         WHERE user_id = $1 AND (SELECT unchanged FROM guard)
     ), updated_notifications AS (
-        UPDATE notifications n SET revision = $2 + 1, deleted_at = $7
+        UPDATE notifications n SET revision = $2 + 1, deleted_at = $7, kind = 'deleted',
+            title = 'deleted', message = '', link = NULL, data = NULL, priority = 'normal',
+            expires_at = NULL
         FROM unnest($8::text[]) AS named (id) CROSS JOIN LATERAL (
             SELECT ctid FROM notifications one
             WHERE one.user_id = $1 AND one.id = named.id OFFSET 0

@@ -1,9 +1,10 @@
+use std::borrow::Cow;
 use std::time::Duration;
 
 use belfry_application::ports::PortError;
 use sqlx::error::DatabaseError;
 
-use crate::outbound::relational::SqlFailure;
+use crate::outbound::relational::{Fault, NotReady, SqlFailure, reason};
 
 /// Why a call to PostgreSQL failed.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +17,12 @@ pub(super) enum PgFailure {
     Conflict,
     #[error("the outbox lease is lost")]
     LeaseLost,
+    #[error("{text}; run `belfry migrate`", text = reason::NOT_MIGRATED)]
+    NotMigrated,
+    #[error("a call failed lately: {text}", text = .0.reason())]
+    Recent(Fault),
+    #[error(transparent)]
+    Unsupported(#[from] UnsupportedServer),
 }
 
 impl<E> From<E> for PgFailure
@@ -27,6 +34,21 @@ where
     }
 }
 
+/// Why Belfry cannot use a server or a database, now or later.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum UnsupportedServer {
+    #[error(
+        "the database has the encoding {0}, which cannot store every text; Belfry needs a database that was \
+         created with ENCODING 'UTF8'"
+    )]
+    Encoding(String),
+    #[error("the server is PostgreSQL {0}; Belfry needs version {min} or newer", min = MIN_VERSION)]
+    Version(i32),
+}
+
+/// The oldest supported major version of PostgreSQL.
+pub(super) const MIN_VERSION: i32 = 14;
+
 impl PgFailure {
     /// Whether an immediate retry of the same write may succeed: the server rolled it back because
     /// of a concurrent transaction (SQLSTATE `40001` serialization failure, `40P01` deadlock), or a
@@ -37,6 +59,44 @@ impl PgFailure {
         };
         let key_used_twice = error.constraint() == Some("idempotency_keys_pkey");
         key_used_twice || matches!(error.code().as_deref(), Some("40001" | "40P01"))
+    }
+
+    /// Whether the connection itself may be the reason, so that the same statement may succeed on a
+    /// new one:
+    ///
+    /// - `0A000` "cached plan must not change result type" and `XX000` internal error: a table was
+    ///   changed or replaced after the connection had planned the statement;
+    /// - `26000` the server has no such prepared statement;
+    /// - `25006` read-only transaction: after a failover the connection leads to the old primary, or
+    ///   a default was changed, which new sessions get;
+    /// - `42501` insufficient privilege and `42P01` undefined table: the role was created again, or
+    ///   its search path was changed.
+    ///
+    /// The server has rolled the statement back.
+    pub(super) fn may_be_stale_connection(&self) -> bool {
+        matches!(
+            self.sqlstate().as_deref(),
+            Some("0A000" | "25006" | "26000" | "42501" | "42P01" | "XX000")
+        )
+    }
+
+    /// What the database lacks, if that is why the call failed.
+    pub(super) fn fault(&self) -> Option<Fault> {
+        self.sqlstate().as_deref().and_then(fault)
+    }
+
+    fn sqlstate(&self) -> Option<Cow<'_, str>> {
+        self.database_error()?.code()
+    }
+
+    /// For the statements of a readiness check.
+    fn reason(&self) -> &'static str {
+        match (self, self.sqlstate().as_deref()) {
+            (Self::NotMigrated, _) | (_, Some("42P01" | "42703")) => reason::NOT_MIGRATED,
+            (Self::Unsupported(_), _) => reason::UNSUPPORTED,
+            (Self::Recent(fault), _) => fault.reason(),
+            (_, code) => code.and_then(fault).map_or(reason::NO_ANSWER, Fault::reason),
+        }
     }
 
     fn database_error(&self) -> Option<&dyn DatabaseError> {
@@ -56,18 +116,41 @@ impl PgFailure {
 
     /// Whether PostgreSQL or this store rejects this request in particular.
     fn is_rejection(&self) -> bool {
-        matches!(self, Self::Sql(error) if error.is_rejection(is_about_data))
+        match self {
+            Self::Sql(error) => error.is_rejection(is_about_data),
+            Self::Unsupported(_) => true,
+            _ => false,
+        }
+    }
+}
+
+/// The fault that an SQLSTATE means: `25006` read-only transaction, `42501` insufficient privilege,
+/// `53100` disk full, class `58` system error, `XX001` and `XX002` damaged data or index.
+fn fault(sqlstate: &str) -> Option<Fault> {
+    Some(match sqlstate {
+        "25006" => Fault::ReadOnly,
+        "42501" => Fault::Privilege,
+        "53100" => Fault::Full,
+        "XX001" | "XX002" => Fault::Corrupt,
+        code if code.starts_with("58") => Fault::Storage,
+        _ => return None,
+    })
+}
+
+impl From<PgFailure> for NotReady {
+    fn from(failure: PgFailure) -> Self {
+        Self { reason: failure.reason(), error: failure.into() }
     }
 }
 
 /// Whether an SQLSTATE means that the server cannot serve any request now: class 08 connection
 /// exception, 28 and 3D no access, 53 insufficient resources (such as a full disk), 57P operator
 /// intervention (shutdown, crash), 58 system error; 25006 read-only transaction (after a failover),
-/// 42P01 undefined table and 42703 undefined column (not migrated yet); 40 transaction rollback, which
-/// concurrent transactions cause. Any other code (57014, statement timeout; XX000, internal error; …) may be caused by the
-/// values.
+/// 42501 insufficient privilege, 42P01 undefined table and 42703 undefined column (not migrated yet); 40 transaction
+/// rollback, which concurrent transactions cause. Any other code (57014, statement timeout; XX000, internal error; …) may
+/// be caused by the values.
 fn is_outage(sqlstate: &str) -> bool {
-    ["08", "25006", "28", "3D", "40", "42P01", "42703", "53", "57P", "58"]
+    ["08", "25006", "28", "3D", "40", "42501", "42P01", "42703", "53", "57P", "58"]
         .iter()
         .any(|class| sqlstate.starts_with(class))
 }
@@ -124,8 +207,8 @@ mod tests {
     #[test]
     fn outage_is_distinguished_from_errors_that_the_data_may_cause() {
         for outage in [
-            "08006", "25006", "28P01", "3D000", "40001", "42P01", "42703", "53100", "57P01",
-            "58030",
+            "08006", "25006", "28P01", "3D000", "40001", "42501", "42P01", "42703", "53100",
+            "57P01", "58030",
         ] {
             assert!(is_outage(outage), "{outage}");
         }
@@ -143,6 +226,8 @@ mod tests {
             sqlx::Error::PoolClosed.into(),
             sqlx::Error::Protocol("?".to_owned()).into(),
             PgFailure::Conflict,
+            PgFailure::NotMigrated,
+            PgFailure::Recent(Fault::Full),
             PgFailure::Timeout(Duration::from_secs(1)),
         ] {
             let text = failure.to_string();
@@ -152,6 +237,7 @@ mod tests {
             PgFailure::from(sqlx::Error::ColumnNotFound("x".to_owned())),
             sqlx::Error::Decode("x".into()).into(),
             inbox_state(-1, 0).unwrap_err().into(),
+            UnsupportedServer::Version(13).into(),
             MigrateError::VersionMismatch(1).into(),
         ] {
             let text = failure.to_string();

@@ -25,7 +25,7 @@ type StoredPage = Vec<SizedRow<DateTime<Utc>>>;
 
 impl PostgresStore {
     async fn read_epoch(&self) -> Result<Epoch, PgFailure> {
-        let raw: String = self.fetch_scalar(sqlx::query_scalar(EPOCH)).await?;
+        let raw: String = self.fetch_scalar(|| sqlx::query_scalar(EPOCH)).await?;
         Ok(epoch(&raw)?)
     }
 
@@ -97,7 +97,7 @@ impl InboxRepository for PostgresStore {
         user: &UserId,
         id: &NotificationId,
     ) -> Result<Option<Notification>, PortError> {
-        let query = sqlx::query_as(GET).bind(user.as_str()).bind(id.as_str());
+        let query = || sqlx::query_as(GET).bind(user.as_str()).bind(id.as_str());
         let row: Option<StoredRow> = self.fetch_optional(query).await?;
         Ok(row.map(NotificationRow::parse).transpose()?)
     }
@@ -113,18 +113,20 @@ impl InboxRepository for PostgresStore {
             Some(true) => LIST_UNREAD,
             Some(false) => LIST_READ,
         };
-        let query = sqlx::query_as(statement)
-            .bind(user.as_str())
-            .bind(clamped(filter.before.map_or(u64::MAX, Revision::get)))
-            .bind(filter.kind.as_ref().map(NotificationKind::as_str))
-            .bind(one_more(limit.rows))
-            .bind(clamped(limit.bytes));
+        let query = || {
+            sqlx::query_as(statement)
+                .bind(user.as_str())
+                .bind(clamped(filter.before.map_or(u64::MAX, Revision::get)))
+                .bind(filter.kind.as_ref().map(NotificationKind::as_str))
+                .bind(one_more(limit.rows))
+                .bind(clamped(limit.bytes))
+        };
         let rows: StoredPage = self.fetch_all(query).await?;
         Ok(page(rows, limit)?)
     }
 
     async fn state(&self, user: &UserId) -> Result<InboxState, PortError> {
-        let query = sqlx::query_as(INBOX_STATE).bind(user.as_str());
+        let query = || sqlx::query_as(INBOX_STATE).bind(user.as_str());
         let row: Option<(i64, i64)> = self.fetch_optional(query).await?;
         let state = row.map(|(revision, unread)| inbox_state(revision, unread));
         Ok(state.transpose()?.unwrap_or_default())
@@ -136,10 +138,12 @@ impl InboxRepository for PostgresStore {
         since: Revision,
         limit: usize,
     ) -> Result<History, PortError> {
-        let query = sqlx::query_as(HISTORY)
-            .bind(user.as_str())
-            .bind(clamped(since.get()))
-            .bind(one_more(limit));
+        let query = || {
+            sqlx::query_as(HISTORY)
+                .bind(user.as_str())
+                .bind(clamped(since.get()))
+                .bind(one_more(limit))
+        };
         let row: Option<HistoryRow> = self.fetch_optional(query).await?;
         Ok(history(row, since, limit)?)
     }
@@ -150,12 +154,14 @@ impl InboxRepository for PostgresStore {
         range: ReplayRange,
         limit: PageLimit,
     ) -> Result<Page, PortError> {
-        let query = sqlx::query_as(CREATED_IN)
-            .bind(user.as_str())
-            .bind(clamped(range.after.get()))
-            .bind(clamped(range.up_to.get()))
-            .bind(one_more(limit.rows))
-            .bind(clamped(limit.bytes));
+        let query = || {
+            sqlx::query_as(CREATED_IN)
+                .bind(user.as_str())
+                .bind(clamped(range.after.get()))
+                .bind(clamped(range.up_to.get()))
+                .bind(one_more(limit.rows))
+                .bind(clamped(limit.bytes))
+        };
         let rows: StoredPage = self.fetch_all(query).await?;
         Ok(page(rows, limit)?)
     }
@@ -166,12 +172,14 @@ impl InboxRepository for PostgresStore {
         range: ReplayRange,
         limit: usize,
     ) -> Result<Option<Vec<MissedChange>>, PortError> {
-        let query = sqlx::query_as(CHANGED_IN)
-            .bind(user.as_str())
-            .bind(clamped(range.after.get()))
-            .bind(clamped(range.up_to.get()))
-            .bind(clamped(range.since.get()))
-            .bind(clamped(limit));
+        let query = || {
+            sqlx::query_as(CHANGED_IN)
+                .bind(user.as_str())
+                .bind(clamped(range.after.get()))
+                .bind(clamped(range.up_to.get()))
+                .bind(clamped(range.since.get()))
+                .bind(clamped(limit))
+        };
         let rows: Vec<ChangedRow<DateTime<Utc>>> = self.fetch_all(query).await?;
         Ok(changes(rows, range)?)
     }

@@ -5,6 +5,9 @@
 //!   transaction in the common case. It locks only when several writers want the same inbox.
 //! - The outbox lease is an advisory lock ([`OUTBOX_LOCK`]) on a connection of its own (`outbox`).
 //!
+//! Locks and `NOTIFY` channels are per schema (`installation`), so one database may have several
+//! installations.
+//!
 //! Connections keep state between transactions (the lock, prepared statements), so a connection
 //! pooler must pool sessions, not transactions.
 
@@ -13,9 +16,12 @@ mod create;
 mod edit;
 mod failure;
 mod inbox_repository;
+mod installation;
 mod optimistic_write;
 mod outbox;
+mod pool;
 mod queries;
+mod readiness;
 mod retention;
 mod revocations;
 mod session;

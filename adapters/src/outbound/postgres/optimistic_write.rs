@@ -81,7 +81,11 @@ impl PostgresStore {
                     debug!(%error, attempt, "write conflict; retrying");
                     tokio::time::sleep(backoff.next_delay()).await;
                 }
-                Err(error) => return Err(error.into()),
+                // A failed attempt wrote nothing but empty inboxes.
+                Err(error) if attempt == 0 && error.may_be_stale_connection() => {
+                    debug!(%error, "connection replaced; retrying");
+                }
+                Err(error) => return Ok(self.observed(Err(error))?),
             }
         }
         Err(PgFailure::Conflict.into())

@@ -6,8 +6,9 @@ use belfry_application::ports::{Outbox, OutboxEntry, OutboxId, OutboxLease, Port
 use chrono::{DateTime, Utc};
 use sqlx::postgres::{PgListener, PgPool, PgPoolOptions};
 
-use super::commit_notifier::{CHANNEL, CommitSignals, LeaderFlag};
+use super::commit_notifier::{CommitSignals, LeaderFlag};
 use super::failure::PgFailure;
+use super::installation::Installation;
 use super::session::{self, Purpose};
 use super::store::PostgresStore;
 use crate::outbound::relational::statements::OUTBOX_BACKLOG;
@@ -15,8 +16,8 @@ use crate::outbound::relational::{
     OutboxRow, UnreadableEntry, clamped, non_negative, parse_entries,
 };
 
-/// The advisory lock of the outbox lease, one for each database: the bytes of `BelfryOb` as a
-/// number. In `pg_stat_activity` the application name of its holder is `belfry outbox`.
+/// The advisory lock of the outbox lease in the schema `public`: the bytes of `BelfryOb` as a
+/// number. Another schema has another key. In `pg_stat_activity` the application name of its holder is `belfry outbox`.
 pub const OUTBOX_LOCK: i64 = i64::from_be_bytes(*b"BelfryOb");
 
 const PENDING: &str = "
@@ -40,17 +41,19 @@ impl Outbox for PostgresStore {
     async fn acquire_lease(&self) -> Result<Option<Box<dyn OutboxLease>>, PortError> {
         // First on a connection of the pool: standby nodes check several times a second, and each
         // new connection costs the server a process.
-        let query = sqlx::query_scalar(LOCK_IS_FREE).bind(OUTBOX_LOCK);
-        let is_free: bool = self.fetch_scalar(query).await?;
+        let installation = self.installation().await?;
+        let key = installation.lock_key(OUTBOX_LOCK);
+        let is_free: bool =
+            self.fetch_scalar(|| sqlx::query_scalar(LOCK_IS_FREE).bind(key)).await?;
         if !is_free {
             return Ok(None);
         }
-        let lease = PgOutboxLease::acquire(self).await?;
+        let lease = PgOutboxLease::acquire(self, installation).await?;
         Ok(lease.map(|lease| Box::new(lease) as Box<dyn OutboxLease>))
     }
 
     async fn backlog(&self) -> Result<u64, PortError> {
-        let count = self.fetch_scalar(sqlx::query_scalar(OUTBOX_BACKLOG)).await?;
+        let count = self.fetch_scalar(|| sqlx::query_scalar(OUTBOX_BACKLOG)).await?;
         Ok(non_negative(count)?)
     }
 }
@@ -71,7 +74,10 @@ struct PgOutboxLease {
 }
 
 impl PgOutboxLease {
-    async fn acquire(store: &PostgresStore) -> Result<Option<Self>, PgFailure> {
+    async fn acquire(
+        store: &PostgresStore,
+        installation: Installation,
+    ) -> Result<Option<Self>, PgFailure> {
         let options = store.options.clone().application_name("belfry outbox");
         let parameters = session::parameters(Purpose::OutboxLease, &store.settings);
         let pool = PgPoolOptions::new()
@@ -93,11 +99,11 @@ impl PgOutboxLease {
             timeout: store.settings.work_timeout(),
             lost: false,
         };
-        lease.run(async |listener| listener.listen(CHANNEL).await).await?;
+        let channel = installation.channel();
+        lease.run(async |listener| listener.listen(&channel).await).await?;
+        let key = installation.lock_key(OUTBOX_LOCK);
         let is_locked: bool = lease
-            .run(async |listener| {
-                sqlx::query_scalar(TRY_LOCK).bind(OUTBOX_LOCK).fetch_one(listener).await
-            })
+            .run(async |listener| sqlx::query_scalar(TRY_LOCK).bind(key).fetch_one(listener).await)
             .await?;
         if !is_locked {
             return Ok(None);

@@ -7,14 +7,14 @@ use sqlx::{Connection, PgConnection};
 use super::edit::EditWrite;
 use super::failure::PgFailure;
 use super::optimistic_write::{Attempt, LOCK_INBOXES, OptimisticWrite as _};
-use super::store::PostgresStore;
+use super::store::{PostgresStore, with_retry};
 use crate::outbound::relational::statements::{PURGE_REQUESTS, PURGE_REVOCATIONS};
 use crate::outbound::relational::{
     DueRow, Edit, StoredTimestamp as _, clamped, due_by_inbox, row_count,
 };
 
-/// The advisory lock for expiry, so that nodes do not repeat each other's work: the bytes of
-/// `BelfryRt` as a number.
+/// The advisory lock for expiry in the schema `public`, so that nodes do not repeat each other's work:
+/// the bytes of `BelfryRt` as a number. Another schema has another key.
 const RETENTION_LOCK: i64 = i64::from_be_bytes(*b"BelfryRt");
 
 const TRY_LOCK: &str = "SELECT pg_try_advisory_xact_lock($1)";
@@ -54,8 +54,9 @@ const PURGE_DELETED: &str = "
 impl Retention for PostgresStore {
     async fn expire(&self, due: &ExpiryCutoff, limit: usize) -> Result<usize, PortError> {
         let wakeup = self.notifier.wakeup_on_drop();
+        let key = self.installation().await?.lock_key(RETENTION_LOCK);
         let deleted =
-            self.with_connection(async |connection| expire(connection, due, limit).await).await?;
+            with_retry!(self, async |connection| expire(connection, key, due, limit).await)?;
         if deleted == 0 {
             wakeup.clear();
         }
@@ -95,19 +96,20 @@ impl PostgresStore {
         limit: usize,
     ) -> Result<usize, PortError> {
         let before = DateTime::from_domain(before)?;
-        let query = sqlx::query(statement).bind(before).bind(clamped(limit));
+        let query = || sqlx::query(statement).bind(before).bind(clamped(limit));
         Ok(row_count(self.execute(query).await?))
     }
 }
 
 async fn expire(
     connection: &mut PgConnection,
+    lock_key: i64,
     due: &ExpiryCutoff,
     limit: usize,
 ) -> Result<usize, PgFailure> {
     let mut transaction = connection.begin().await?;
     let is_locked: bool =
-        sqlx::query_scalar(TRY_LOCK).bind(RETENTION_LOCK).fetch_one(&mut *transaction).await?;
+        sqlx::query_scalar(TRY_LOCK).bind(lock_key).fetch_one(&mut *transaction).await?;
     if !is_locked {
         return Ok(0);
     }

@@ -19,7 +19,7 @@ impl Revocations for PostgresStore {
     async fn revoke(&self, revocation: &Revocation) -> Result<Revocation, PortError> {
         let user = &revocation.user;
         let issued_before = DateTime::from_domain(revocation.issued_before)?;
-        let query = sqlx::query_scalar(REVOKE).bind(user.as_str()).bind(issued_before);
+        let query = || sqlx::query_scalar(REVOKE).bind(user.as_str()).bind(issued_before);
         let in_force: DateTime<Utc> = self.fetch_scalar(query).await?;
         Ok(Revocation { user: user.clone(), issued_before: in_force.to_domain() })
     }
@@ -29,7 +29,8 @@ impl Revocations for PostgresStore {
         mark: Option<RevocationCursor>,
     ) -> Result<(Vec<Revocation>, RevocationCursor), PortError> {
         let after = Timestamp::from_unix_millis(mark.map_or(0, |RevocationCursor(mark)| mark));
-        let query = sqlx::query_as(REVOCATIONS_SINCE).bind(DateTime::from_domain(after)?);
+        let after = DateTime::from_domain(after)?;
+        let query = || sqlx::query_as(REVOCATIONS_SINCE).bind(after);
         let rows: Vec<RevocationRow<DateTime<Utc>>> = self.fetch_all(query).await?;
         Ok(revocations(rows, mark)?)
     }

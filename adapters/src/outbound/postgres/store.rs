@@ -4,15 +4,19 @@ use std::time::Duration;
 
 use belfry_application::ports::PortError;
 use belfry_domain::Epoch;
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgRow};
 use sqlx::query::{Query, QueryAs, QueryScalar};
 use sqlx::{ConnectOptions, Connection, FromRow, PgConnection, Postgres};
 use tokio::sync::OnceCell;
 
 use super::commit_notifier::CommitNotifier;
 use super::failure::PgFailure;
+use super::installation::{Installation, InstallationCell};
+use super::pool::{Retirement, pool};
+use super::readiness::{check_server, migrations};
 use super::session::{self, Purpose};
 use super::settings::PostgresSettings;
+use crate::outbound::relational::FaultRecord;
 
 /// Inboxes and their outbox in PostgreSQL.
 ///
@@ -24,14 +28,30 @@ pub struct PostgresStore {
     pub(super) settings: Arc<PostgresSettings>,
     pub(super) notifier: Arc<CommitNotifier>,
     pub(super) epoch: Arc<OnceCell<Epoch>>,
+    installation: Arc<InstallationCell>,
+    pub(super) faults: Arc<FaultRecord>,
+    retirement: Arc<Retirement>,
 }
 
 /// How long [`PostgresStore::close`] waits for work in flight.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A connection that was idle for longer is pinged before use. Under load this saves a round trip
-/// per use.
-const PING_AFTER_IDLE: Duration = Duration::from_secs(1);
+/// Runs work on a connection of the pool, and once more on a new one if the connection may be the
+/// reason why it fails. So failed work must leave nothing behind that disturbs a repetition.
+///
+/// A macro, because the compiler cannot see that the future of a function that calls an `AsyncFn` is
+/// `Send`.
+macro_rules! with_retry {
+    ($store:expr, $work:expr) => {{
+        let store = $store;
+        let done = match store.with_connection($work).await {
+            Err(failure) if failure.may_be_stale_connection() => store.with_connection($work).await,
+            done => done,
+        };
+        store.observed(done)
+    }};
+}
+pub(super) use with_retry;
 
 impl PostgresStore {
     /// A store at that URL. It opens connections on demand, so the database need not be reachable
@@ -40,14 +60,21 @@ impl PostgresStore {
     /// `Rejected` if the URL cannot be parsed.
     pub fn lazy(settings: PostgresSettings) -> Result<Self, PortError> {
         let options: PgConnectOptions = settings.url.parse().map_err(PgFailure::from)?;
-        let options = options.application_name("belfry");
-        let pool = pool(&options, &settings, settings.max_connections);
+        // No other startup parameters than those that PgBouncer accepts by default. No column is a
+        // floating-point number.
+        let options = options.application_name("belfry").extra_float_digits(None);
+        let retirement = Arc::<Retirement>::default();
+        let pool = pool(&options, &settings, settings.max_connections, retirement.clone());
+        let installation = Arc::<InstallationCell>::default();
         Ok(Self {
-            notifier: Arc::new(CommitNotifier::start(pool.clone())),
+            notifier: Arc::new(CommitNotifier::start(pool.clone(), installation.clone())),
             pool,
             options,
             settings: Arc::new(settings),
             epoch: Arc::default(),
+            installation,
+            faults: Arc::default(),
+            retirement,
         })
     }
 
@@ -55,7 +82,7 @@ impl PostgresStore {
     /// not wait for each other. Each pool must be closed.
     #[must_use]
     pub fn separate_pool(&self, connections: u32) -> Self {
-        let pool = pool(&self.options, &self.settings, connections);
+        let pool = pool(&self.options, &self.settings, connections, self.retirement.clone());
         Self { pool, ..self.clone() }
     }
 
@@ -83,12 +110,16 @@ impl PostgresStore {
         let mut connection = self.options.connect().await.map_err(PgFailure::from)?;
         let parameters = session::parameters(Purpose::Migration, &self.settings);
         parameters.apply(&mut connection).await.map_err(PgFailure::from)?;
-        let mut migrations = sqlx::migrate!("../migrations/postgres");
-        migrations.set_ignore_missing(true);
+        check_server(&mut connection).await?;
         // Not `run`: its future is not `Send`.
-        migrations.run_direct(None, &mut connection, false).await.map_err(PgFailure::from)?;
+        migrations().run_direct(None, &mut connection, false).await.map_err(PgFailure::from)?;
         connection.close().await.map_err(PgFailure::from)?;
         Ok(())
+    }
+
+    /// The installation that the connections of this store see. Fails before the first migration.
+    pub(super) async fn installation(&self) -> Result<Installation, PgFailure> {
+        self.installation.get(&self.pool).await
     }
 
     /// Closes the pool after the work in flight, or after five seconds. Later calls are
@@ -99,82 +130,77 @@ impl PostgresStore {
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.pool.close()).await;
     }
 
-    /// Runs `work` on a connection of the pool, for at most [`PostgresSettings::work_timeout`].
+    /// Runs `work` on a connection of the pool, for at most [`PostgresSettings::work_timeout`]. A
+    /// connection that may be the reason of a failure is closed; the others retire.
     pub(super) async fn with_connection<T>(
         &self,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, PgFailure>,
     ) -> Result<T, PgFailure> {
         let mut connection = self.pool.acquire().await?;
         let timeout = self.settings.work_timeout();
-        if let Ok(done) = tokio::time::timeout(timeout, work(&mut connection)).await {
-            done
-        } else {
-            // The server is unreachable. Back in the pool, the connection would take up a slot
-            // until TCP gives up, a quarter of an hour later.
-            connection.close_on_drop();
-            Err(PgFailure::Timeout(timeout))
+        let done = tokio::time::timeout(timeout, work(&mut connection)).await;
+        let done = done.unwrap_or(Err(PgFailure::Timeout(timeout)));
+        match &done {
+            Err(failure) if failure.may_be_stale_connection() => {
+                connection.close_on_drop();
+                self.retirement.retire_open_connections();
+            }
+            // The server is unreachable. Back in the pool, the connection would take up a slot until
+            // TCP gives up, a quarter of an hour later.
+            Err(PgFailure::Timeout(_)) => connection.close_on_drop(),
+            _ => {}
         }
+        done
     }
 
-    pub(super) async fn fetch_all<T>(
+    /// Records what the database lacks, if a call failed because of that.
+    pub(super) fn observed<T>(&self, done: Result<T, PgFailure>) -> Result<T, PgFailure> {
+        if let Err(failure) = &done
+            && let Some(fault) = failure.fault()
+        {
+            self.faults.record(fault);
+        }
+        done
+    }
+
+    pub(super) async fn fetch_all<'q, T>(
         &self,
-        query: QueryAs<'_, Postgres, T, PgArguments>,
+        query: impl Fn() -> QueryAs<'q, Postgres, T, PgArguments>,
     ) -> Result<Vec<T>, PgFailure>
     where
         T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
-        self.with_connection(async |connection| Ok(query.fetch_all(connection).await?)).await
+        with_retry!(self, async |connection| Ok(query().fetch_all(connection).await?))
     }
 
-    pub(super) async fn fetch_optional<T>(
+    pub(super) async fn fetch_optional<'q, T>(
         &self,
-        query: QueryAs<'_, Postgres, T, PgArguments>,
+        query: impl Fn() -> QueryAs<'q, Postgres, T, PgArguments>,
     ) -> Result<Option<T>, PgFailure>
     where
         T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
-        self.with_connection(async |connection| Ok(query.fetch_optional(connection).await?)).await
+        with_retry!(self, async |connection| Ok(query().fetch_optional(connection).await?))
     }
 
-    pub(super) async fn fetch_scalar<T>(
+    pub(super) async fn fetch_scalar<'q, T>(
         &self,
-        query: QueryScalar<'_, Postgres, T, PgArguments>,
+        query: impl Fn() -> QueryScalar<'q, Postgres, T, PgArguments>,
     ) -> Result<T, PgFailure>
     where
         (T,): for<'r> FromRow<'r, PgRow>,
         T: Send + Unpin,
     {
-        self.with_connection(async |connection| Ok(query.fetch_one(connection).await?)).await
+        with_retry!(self, async |connection| Ok(query().fetch_one(connection).await?))
     }
 
     /// Returns the number of affected rows.
-    pub(super) async fn execute(
+    pub(super) async fn execute<'q>(
         &self,
-        query: Query<'_, Postgres, PgArguments>,
+        query: impl Fn() -> Query<'q, Postgres, PgArguments>,
     ) -> Result<u64, PgFailure> {
-        self.with_connection(async |connection| {
-            Ok(query.execute(connection).await?.rows_affected())
-        })
-        .await
+        with_retry!(self, async |connection| Ok(query().execute(connection).await?.rows_affected()))
     }
-}
-
-fn pool(options: &PgConnectOptions, settings: &PostgresSettings, connections: u32) -> PgPool {
-    let parameters = session::parameters(Purpose::Store, settings);
-    PgPoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(settings.acquire_timeout)
-        .test_before_acquire(false)
-        .before_acquire(|connection, meta| {
-            Box::pin(async move {
-                if meta.idle_for > PING_AFTER_IDLE {
-                    connection.ping().await?;
-                }
-                Ok(true)
-            })
-        })
-        .after_connect(move |connection, _| Box::pin(parameters.clone().apply(connection)))
-        .connect_lazy_with(options.clone())
 }
 
 impl fmt::Debug for PostgresStore {

@@ -31,6 +31,8 @@ struct InboxPlan {
 #[derive(Debug, Clone)]
 enum Duplicate {
     Stored(Box<Notification>),
+    /// A tombstone, created at that revision.
+    Deleted(Revision, NotificationId),
     /// Created by this plan, at that revision; its receipt has that index.
     Planned(Revision, usize),
 }
@@ -43,6 +45,7 @@ pub(crate) struct DuplicateRow<At> {
     at_revision: i64,
     unread: i64,
     dedupe_key: Option<String>,
+    deleted: bool,
     #[sqlx(flatten)]
     duplicate: JoinedNotification<At>,
 }
@@ -62,16 +65,20 @@ impl Duplicate {
     fn created_revision(&self) -> Revision {
         match self {
             Self::Stored(notification) => notification.created_revision,
-            Self::Planned(revision, _) => *revision,
+            Self::Deleted(revision, _) | Self::Planned(revision, _) => *revision,
         }
     }
 }
 
 impl InboxPlan {
-    /// Adds a notification of the inbox, deleted or not.
     fn add_stored(&mut self, notification: Notification, dedupe_key: Option<NotificationId>) {
         let id = notification.id.clone();
         self.add(id, dedupe_key, Duplicate::Stored(Box::new(notification)));
+    }
+
+    fn add_deleted(&mut self, tombstone: Notification, dedupe_key: Option<NotificationId>) {
+        let Notification { id, created_revision, .. } = tombstone;
+        self.add(id.clone(), dedupe_key, Duplicate::Deleted(created_revision, id));
     }
 
     fn add(&mut self, id: NotificationId, key: Option<NotificationId>, duplicate: Duplicate) {
@@ -110,7 +117,12 @@ impl CreatePlanner {
             inbox.state = inbox_state(row.at_revision, row.unread)?;
             if let JoinedNotification(Some(duplicate)) = row.duplicate {
                 let key = row.dedupe_key.as_deref().map(notification_id).transpose()?;
-                inbox.add_stored(duplicate.parse()?, key);
+                let duplicate = duplicate.parse()?;
+                if row.deleted {
+                    inbox.add_deleted(duplicate, key);
+                } else {
+                    inbox.add_stored(duplicate, key);
+                }
             }
         }
         Ok(planner)
@@ -127,6 +139,7 @@ impl CreatePlanner {
             let inbox = self.inbox(draft.user.clone());
             let receipt = match inbox.duplicate_of(draft) {
                 Some(Duplicate::Stored(notification)) => Receipt::Duplicate(notification.clone()),
+                Some(Duplicate::Deleted(_, id)) => Receipt::Deleted(id.clone()),
                 Some(&Duplicate::Planned(_, index)) => plan.repeat(index),
                 None => plan.create(inbox, draft),
             };
@@ -170,7 +183,7 @@ impl CreatePlan {
     pub(crate) fn events(&self) -> impl Iterator<Item = &DomainEvent> {
         self.receipts.iter().filter_map(|receipt| match receipt {
             Receipt::Created(event) => Some(event),
-            Receipt::Duplicate(_) => None,
+            Receipt::Duplicate(_) | Receipt::Deleted(_) => None,
         })
     }
 
@@ -182,7 +195,7 @@ impl CreatePlan {
             .filter_map(Receipt::notification)
     }
 
-    /// The notification of each draft, new or not, in order.
+    /// The notification of each draft, new or not, in order. Deleted ones are left out.
     pub(crate) fn all_notifications(&self) -> impl Iterator<Item = &Notification> {
         self.receipts.iter().filter_map(Receipt::notification)
     }

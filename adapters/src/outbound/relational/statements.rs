@@ -1,6 +1,9 @@
 //! Statements that are the same for PostgreSQL and SQLite. Both accept `$1` for the first
 //! parameter.
 
+/// The table is that of sqlx's migrator.
+pub(crate) const APPLIED_MIGRATIONS: &str = "SELECT version FROM _sqlx_migrations WHERE success";
+
 pub(crate) const EPOCH: &str = "SELECT epoch FROM store";
 
 pub(crate) const INBOX_STATE: &str = "SELECT revision, unread FROM inboxes WHERE user_id = $1";

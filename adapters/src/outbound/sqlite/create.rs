@@ -17,7 +17,7 @@ use crate::outbound::relational::{
 /// of a draft in `?2` (user, id and key of each).
 pub(super) const LOAD: &str = "
     SELECT inbox.user_id AS inbox, inbox.revision AS at_revision, inbox.unread, n.dedupe_key,
-        n.user_id, n.id, n.created_revision, n.revision, n.created_at, n.expires_at, n.read_at,
+        n.deleted_at IS NOT NULL AS deleted, n.user_id, n.id, n.created_revision, n.revision, n.created_at, n.expires_at, n.read_at,
         n.priority, n.kind, n.title, n.message, n.link, n.data
     FROM inboxes inbox LEFT JOIN (
         SELECT duplicate.* FROM json_each(?2) draft JOIN notifications duplicate

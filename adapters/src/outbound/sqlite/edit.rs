@@ -17,8 +17,11 @@ pub(super) const MARK_ALL_READ: &str = "
     WHERE user_id = ?1 AND read_at IS NULL AND deleted_at IS NULL
     RETURNING id, created_revision, true";
 
+/// Leaves a tombstone without the contents. The word `deleted` fills the columns that must have a
+/// value.
 pub(super) const DELETE: &str = "
-    UPDATE notifications SET revision = ?2, deleted_at = ?3
+    UPDATE notifications SET revision = ?2, deleted_at = ?3, kind = 'deleted', title = 'deleted',
+        message = '', link = NULL, data = NULL, priority = 'normal', expires_at = NULL
     WHERE user_id = ?1 AND id IN (SELECT value FROM json_each(?4)) AND deleted_at IS NULL
     RETURNING id, created_revision, read_at IS NULL";
 

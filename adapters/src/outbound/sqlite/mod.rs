@@ -8,6 +8,7 @@ mod commit_notifier;
 mod create;
 mod edit;
 mod failure;
+mod file;
 mod inbox_repository;
 mod outbox;
 mod queries;

@@ -1,23 +1,26 @@
-use std::fs::{File, TryLockError};
-use std::path::Path;
+use std::fs::File;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use belfry_application::ports::PortError;
 use belfry_domain::Epoch;
+use sqlx::migrate::Migrator;
 use sqlx::query::{QueryAs, QueryScalar};
 use sqlx::sqlite::{
     SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
     SqliteRow, SqliteSynchronous,
 };
-use sqlx::{FromRow, Sqlite};
+use sqlx::{Connection as _, FromRow, Sqlite, SqliteConnection};
 use tokio::sync::OnceCell;
-use tracing::warn;
 
 use super::commit_notifier::CommitNotifier;
 use super::failure::SqliteFailure;
+use super::file;
 use super::settings::SqliteSettings;
+use super::write::Work;
+use crate::outbound::relational::statements::APPLIED_MIGRATIONS;
+use crate::outbound::relational::{FaultRecord, NotReady, is_migrated};
 
 /// Inboxes and their outbox in a file.
 ///
@@ -28,6 +31,8 @@ pub struct SqliteStore {
     pub(super) readers: SqlitePool,
     pub(super) notifier: Arc<CommitNotifier>,
     pub(super) epoch: Arc<OnceCell<Epoch>>,
+    faults: Arc<FaultRecord>,
+    in_memory: bool,
     /// Keeps other processes out until the last clone is dropped. `None` in memory.
     _lock: Option<Arc<File>>,
 }
@@ -35,12 +40,15 @@ pub struct SqliteStore {
 /// How long [`SqliteStore::close`] waits for work in flight.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Needs a place in the file's log, and changes nothing.
+const TEST_WRITE: &str = "UPDATE store SET epoch = epoch";
+
 impl SqliteStore {
     /// Opens the file. Creates it, readable by its owner only, if it does not exist.
     ///
-    /// `Rejected` if the URL cannot be parsed, the file cannot be created, or another process has
-    /// it open. Two processes cannot share a file: events stay in the process, so the devices of
-    /// one would not receive the changes of the other.
+    /// `Rejected` if the URL cannot be parsed, the file cannot be created, has another name (a hard
+    /// link), or another process has it open. Two processes cannot share a file: events stay in the
+    /// process, so the devices of one would not receive the changes of the other.
     pub async fn open(settings: SqliteSettings) -> Result<Self, PortError> {
         let options = SqliteConnectOptions::from_str(&settings.url)
             .map_err(SqliteFailure::from)?
@@ -53,16 +61,12 @@ impl SqliteStore {
             // The log is on disk before a write is confirmed. With the common setting `NORMAL`, a
             // power failure loses the last confirmed writes.
             .synchronous(SqliteSynchronous::Full)
+            // Overwrites deleted texts in the file with zeros.
+            .pragma("secure_delete", "on")
             // After a burst of writes, truncate the log to 64 MiB.
             .pragma("journal_size_limit", "67108864");
         let in_memory = settings.is_in_memory();
-        let lock = if in_memory {
-            None
-        } else {
-            let path = options.get_filename();
-            create_private(path).map_err(SqliteFailure::from)?;
-            lock(path)?
-        };
+        let lock = if in_memory { None } else { file::claim(options.get_filename())? };
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
             .acquire_timeout(settings.acquire_timeout)
@@ -70,6 +74,9 @@ impl SqliteStore {
             // A database in memory lives as long as its connection.
             .idle_timeout(None)
             .max_lifetime(None)
+            .after_release(move |connection, _| {
+                Box::pin(async move { Ok(in_memory || has_no_transaction(connection).await?) })
+            })
             .connect_with(options.clone())
             .await
             .map_err(SqliteFailure::from)?;
@@ -87,14 +94,40 @@ impl SqliteStore {
             readers,
             notifier: Arc::default(),
             epoch: Arc::default(),
+            faults: Arc::default(),
+            in_memory,
             _lock: lock.map(Arc::new),
         })
     }
 
-    /// Checks that the database answers.
-    pub async fn ping(&self) -> Result<(), PortError> {
-        sqlx::query("SELECT 1").execute(&self.readers).await.map_err(SqliteFailure::from)?;
-        Ok(())
+    /// Checks that the store can do its work: the schema is that of this version, the file can be
+    /// written, and no write has failed lately because of the file.
+    pub async fn check(&self) -> Result<(), NotReady> {
+        let recent = self.faults.recent();
+        let checked = async {
+            self.check_schema().await?;
+            // A write that commits costs a sync of the disk, so it follows only a failure.
+            let write = recent.is_some();
+            self.in_transaction(async |connection| {
+                if write {
+                    sqlx::query(TEST_WRITE).execute(connection).await?;
+                }
+                Ok(if write { Work::Written(()) } else { Work::Unchanged(()) })
+            })
+            .await
+        };
+        match (checked.await, recent) {
+            (Err(failure), _) => Err(failure.into()),
+            (Ok(_), Some(fault)) => Err(SqliteFailure::Recent(fault).into()),
+            (Ok(_), None) => Ok(()),
+        }
+    }
+
+    async fn check_schema(&self) -> Result<(), SqliteFailure> {
+        let applied = sqlx::query_scalar(APPLIED_MIGRATIONS);
+        let applied: Vec<i64> =
+            self.read(async |connection| Ok(applied.fetch_all(connection).await?)).await?;
+        if is_migrated(&migrations(), &applied) { Ok(()) } else { Err(SqliteFailure::NotMigrated) }
     }
 
     /// Runs the migrations.
@@ -102,9 +135,7 @@ impl SqliteStore {
     /// A schema that is newer than this version is left as it is. Migrations only add, so that a
     /// rollback to the previous version is possible.
     pub async fn migrate(&self) -> Result<(), PortError> {
-        let mut migrations = sqlx::migrate!("../migrations/sqlite");
-        migrations.set_ignore_missing(true);
-        let migrated = migrations.run(&self.writer).await;
+        let migrated = migrations().run(&self.writer).await;
         Ok(migrated.map_err(SqliteFailure::from)?)
     }
 
@@ -119,6 +150,37 @@ impl SqliteStore {
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, both).await;
     }
 
+    /// Runs `work` on a connection of the pool. A connection on which the file fails is closed: it
+    /// may have opened the file while that could only be read, or have lost track of it.
+    pub(super) async fn with_connection<T>(
+        &self,
+        pool: &SqlitePool,
+        work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, SqliteFailure>,
+    ) -> Result<T, SqliteFailure> {
+        let done = async {
+            let mut connection = pool.acquire().await?;
+            let done = work(&mut connection).await;
+            if matches!(&done, Err(failure) if failure.fault().is_some()) && !self.in_memory {
+                connection.close_on_drop();
+            }
+            done
+        }
+        .await;
+        if let Err(failure) = &done
+            && let Some(fault) = failure.fault()
+        {
+            self.faults.record(fault);
+        }
+        done
+    }
+
+    async fn read<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, SqliteFailure>,
+    ) -> Result<T, SqliteFailure> {
+        self.with_connection(&self.readers, work).await
+    }
+
     pub(super) async fn fetch_all<T>(
         &self,
         query: QueryAs<'_, Sqlite, T, SqliteArguments>,
@@ -126,7 +188,7 @@ impl SqliteStore {
     where
         T: for<'r> FromRow<'r, SqliteRow> + Send + Unpin,
     {
-        Ok(query.fetch_all(&self.readers).await?)
+        self.read(async |connection| Ok(query.fetch_all(connection).await?)).await
     }
 
     pub(super) async fn fetch_optional<T>(
@@ -136,7 +198,7 @@ impl SqliteStore {
     where
         T: for<'r> FromRow<'r, SqliteRow> + Send + Unpin,
     {
-        Ok(query.fetch_optional(&self.readers).await?)
+        self.read(async |connection| Ok(query.fetch_optional(connection).await?)).await
     }
 
     pub(super) async fn fetch_scalar<T>(
@@ -147,34 +209,21 @@ impl SqliteStore {
         (T,): for<'r> FromRow<'r, SqliteRow>,
         T: Send + Unpin,
     {
-        Ok(query.fetch_one(&self.readers).await?)
+        self.read(async |connection| Ok(query.fetch_one(connection).await?)).await
     }
 }
 
-/// Creates an empty file that only its owner may read. SQLite gives its log and index the same
-/// permissions. The permissions of an existing file stay as they are.
-fn create_private(path: &Path) -> std::io::Result<()> {
-    let mut options = File::options();
-    options.write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).map(drop)
+/// Whether the connection is out of its transaction. A connection on which a rollback failed counts
+/// as within it for ever and cannot begin another. That happens whenever SQLite has rolled back by
+/// itself (<https://sqlite.org/lang_transaction.html>: full disk, I/O error, no memory).
+async fn has_no_transaction(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    // The answer follows a rollback that a dropped transaction has queued.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
 }
 
-/// Locks a file beside the database. The operating system releases the lock when the process ends.
-fn lock(path: &Path) -> Result<Option<File>, SqliteFailure> {
-    let mut lock_path = path.as_os_str().to_owned();
-    lock_path.push("-lock");
-    create_private(Path::new(&lock_path))?;
-    let file = File::options().write(true).open(&lock_path)?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Err(SqliteFailure::InUse(path.display().to_string())),
-        Err(TryLockError::Error(error)) => {
-            // Some network file systems have no locks. The operator must then prevent a second
-            // process.
-            warn!(%error, "cannot lock the database file against other processes");
-            Ok(None)
-        }
-    }
+fn migrations() -> Migrator {
+    let mut migrations = sqlx::migrate!("../migrations/sqlite");
+    migrations.set_ignore_missing(true);
+    migrations
 }

@@ -1,15 +1,17 @@
 //! Guarantees of the store beyond its ports.
 
-use belfry_application::ports::{History, InboxRepository, Outbox, PortError};
-use belfry_application::testing::{a_draft, at, user};
-use belfry_domain::{Data, Draft, Receipt, Revision};
+use belfry_application::ports::{History, InboxRepository, Outbox, PortError, Retention};
+use belfry_application::testing::{a_draft, at, id, user};
+use belfry_domain::{Data, Draft, ExpiryCutoff, Link, Message, Receipt, Revision, Title};
 use tempfile::TempDir;
 
 use super::create::{EARLIER_RESULT, LOAD};
 use super::edit::{DELETE, KNOWN, MARK_ALL_READ, MARK_READ};
+use super::failure::SqliteFailure;
 use super::queries::{CHANGED_IN, CREATED_IN, GET, HISTORY, LIST_ALL, LIST_READ, LIST_UNREAD};
 use super::settings::SqliteSettings;
 use super::store::SqliteStore;
+use super::write::Work;
 use crate::outbound::relational::statements::INBOX_STATE;
 use crate::wire::EventForm;
 
@@ -81,6 +83,139 @@ async fn second_open_of_a_file_is_rejected_until_the_first_is_dropped() {
     assert!(second.to_string().contains("in use"), "{second}");
     drop(first);
     folder.store().await;
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn second_open_is_rejected_through_a_link_too() {
+    let folder = Folder::new();
+    let path = folder.0.path().join("belfry.db");
+    let url = |name: &str| format!("sqlite://{}/{name}", folder.0.path().display());
+    let first = folder.store().await;
+    std::os::unix::fs::symlink(&path, folder.0.path().join("symbolic.db")).unwrap();
+    let second = SqliteStore::open(SqliteSettings::new(url("symbolic.db"))).await.unwrap_err();
+    assert!(second.to_string().contains("in use"), "{second}");
+
+    std::fs::hard_link(&path, folder.0.path().join("hard.db")).unwrap();
+    for name in ["hard.db", "belfry.db"] {
+        let second = SqliteStore::open(SqliteSettings::new(url(name))).await.unwrap_err();
+        assert!(matches!(second, PortError::Rejected(_)), "{second}");
+        assert!(second.to_string().contains("hard link"), "{second}");
+    }
+    drop(first);
+    std::fs::remove_file(folder.0.path().join("hard.db")).unwrap();
+    SqliteStore::open(SqliteSettings::new(url("symbolic.db"))).await.unwrap();
+}
+
+/// A notification that does not fit into the free space of a page.
+fn large(name: &str) -> Draft {
+    Draft { message: Message::parse(&"m".repeat(4_000)).unwrap(), ..a_draft("ada", name) }
+}
+
+#[tokio::test]
+async fn writer_is_replaced_after_a_full_disk_and_the_store_is_not_ready_meanwhile() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    store.check().await.unwrap();
+    // The disk is full for this connection only.
+    sqlx::query("PRAGMA max_page_count = 1").execute(&store.writer).await.unwrap();
+    let drafts = (0..20).map(|n| large(&format!("n{n}"))).collect();
+    let full = store.create(drafts).await.unwrap_err();
+    assert!(matches!(full, PortError::Unavailable(_)), "{full}");
+    store.create(vec![large("n1")]).await.expect("the next write has a new connection");
+    assert_eq!(store.check().await.unwrap_err().reason, "the disk of the database is full");
+    assert_eq!(store.state(&user("ada")).await.unwrap().revision, Revision::new(1));
+}
+
+#[tokio::test]
+async fn writer_is_replaced_after_sqlite_has_rolled_back_by_itself() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    let failed = store.in_transaction(async |connection| {
+        // As SQLite does when a commit finds no room or cannot be written.
+        sqlx::query("ROLLBACK").execute(connection).await?;
+        Err::<Work<()>, _>(SqliteFailure::NotMigrated)
+    });
+    failed.await.unwrap_err();
+    store.create(vec![a_draft("ada", "n1")]).await.unwrap();
+    store.check().await.unwrap();
+}
+
+#[tokio::test]
+async fn connection_that_cannot_write_is_replaced() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    sqlx::query("PRAGMA query_only = on").execute(&store.writer).await.unwrap();
+    let read_only = store.create(vec![a_draft("ada", "n1")]).await.unwrap_err();
+    assert!(matches!(read_only, PortError::Unavailable(_)), "{read_only}");
+    store.create(vec![a_draft("ada", "n1")]).await.unwrap();
+    assert_eq!(store.check().await.unwrap_err().reason, "the database is read-only");
+}
+
+#[tokio::test]
+async fn cancelled_write_leaves_a_usable_writer() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    for n in 0..20 {
+        let write = store.create(vec![a_draft("ada", &format!("cancelled{n}"))]);
+        let _ = tokio::time::timeout(std::time::Duration::from_micros(20 * n), write).await;
+        store.create(vec![a_draft("ada", &format!("n{n}"))]).await.unwrap();
+    }
+    store.check().await.unwrap();
+}
+
+#[tokio::test]
+async fn store_is_not_ready_before_its_migrations() {
+    let folder = Folder::new();
+    let store = SqliteStore::open(folder.settings()).await.unwrap();
+    let missing = "the migrations of this version are missing";
+    assert_eq!(store.check().await.unwrap_err().reason, missing);
+    store.migrate().await.unwrap();
+    store.check().await.unwrap();
+    let remove = sqlx::query("DELETE FROM _sqlx_migrations WHERE version = 3");
+    remove.execute(&store.writer).await.unwrap();
+    assert_eq!(store.check().await.unwrap_err().reason, missing);
+}
+
+#[tokio::test]
+async fn deleted_and_expired_notifications_leave_no_text_in_the_file() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    let secret = |name: &str| Draft {
+        title: Title::parse("s3cret").unwrap(),
+        message: Message::parse(&"s3cret ".repeat(500)).unwrap(),
+        data: Some(Data::of_checked_syntax(r#"{"s3cret":1}"#).unwrap()),
+        link: Some(Link::parse("/s3cret").unwrap()),
+        expires_at: Some(at(2_000)),
+        ..a_draft("ada", name)
+    };
+    store.create(vec![secret("n1"), secret("n2")]).await.unwrap();
+    store.delete(&user("ada"), &[id("n1")], at(1)).await.unwrap().unwrap();
+    let due = ExpiryCutoff { now: at(3_000), created_before: None };
+    assert_eq!(store.expire(&due, 10).await.unwrap(), 1);
+    let mut lease = store.acquire_lease().await.unwrap().unwrap();
+    let entries = lease.pending(10).await.unwrap();
+    lease.remove(&entries.iter().map(|one| one.id).collect::<Vec<_>>()).await.unwrap();
+    drop(lease);
+    store.close().await;
+    let bytes = std::fs::read(folder.0.path().join("belfry.db")).unwrap();
+    assert!(!bytes.windows(6).any(|part| part == b"s3cret"));
+
+    // A tombstone that an earlier version wrote.
+    drop(store);
+    let store = folder.store().await;
+    for statement in [
+        "UPDATE notifications SET title = 's3cret' WHERE id = 'n1'",
+        "DELETE FROM _sqlx_migrations WHERE version = 5",
+    ] {
+        sqlx::query(statement).execute(&store.writer).await.unwrap();
+    }
+    store.migrate().await.unwrap();
+    let titles: Vec<String> = sqlx::query_scalar("SELECT title FROM notifications")
+        .fetch_all(&store.readers)
+        .await
+        .unwrap();
+    assert_eq!(titles, ["deleted", "deleted"]);
 }
 
 #[tokio::test]

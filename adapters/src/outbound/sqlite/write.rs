@@ -1,7 +1,7 @@
 use belfry_application::ports::PortError;
 use belfry_application::trace::{self, TraceParent};
 use belfry_domain::DomainEvent;
-use sqlx::{SqliteConnection, SqliteTransaction};
+use sqlx::{Connection as _, SqliteConnection, SqliteTransaction};
 
 use super::failure::SqliteFailure;
 use super::store::SqliteStore;
@@ -52,15 +52,18 @@ impl SqliteStore {
         &self,
         work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<Work<T>, SqliteFailure>,
     ) -> Result<Work<T>, SqliteFailure> {
-        // Immediate: a deferred transaction that reads first may fail when it starts to write.
-        let mut transaction: SqliteTransaction<'_> =
-            self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let done = work(&mut transaction).await?;
-        match done {
-            Work::Written(_) => transaction.commit().await?,
-            Work::Unchanged(_) => transaction.rollback().await?,
-        }
-        Ok(done)
+        self.with_connection(&self.writer, async |connection| {
+            // Immediate: a deferred transaction that reads first may fail when it starts to write.
+            let mut transaction: SqliteTransaction<'_> =
+                connection.begin_with("BEGIN IMMEDIATE").await?;
+            let done = work(&mut transaction).await?;
+            match done {
+                Work::Written(_) => transaction.commit().await?,
+                Work::Unchanged(_) => transaction.rollback().await?,
+            }
+            Ok(done)
+        })
+        .await
     }
 }
 

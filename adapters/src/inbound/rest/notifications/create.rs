@@ -24,7 +24,9 @@ use crate::wire::{DraftForm, TextOrNumber};
 /// Create a notification for one or many users
 ///
 /// After a success response the notifications are stored and will be delivered to every device. A recipient
-/// whose inbox already has the notification, by its id or its dedupe key, keeps it unchanged.
+/// whose inbox already has the notification, by its id or its dedupe key, keeps it unchanged. A recipient who
+/// has deleted it does not get it again: the response for one recipient is `notification_gone`, and a list
+/// leaves it out.
 #[utoipa::path(
     post, path = "/v1/notifications", tag = "writing", operation_id = "create_notification",
     security(("bearer" = ["notifications:write"])),

@@ -17,7 +17,8 @@ use crate::wire::DraftForm;
 /// Create many notifications
 ///
 /// Creates all of them or, if one is not valid, none. A notification that exists already, by its id or its
-/// dedupe key, stays unchanged.
+/// dedupe key, stays unchanged. One that its recipient has deleted is not created again, and the response leaves
+/// it out.
 #[utoipa::path(
     post, path = "/v1/notifications/batch", tag = "writing", operation_id = "create_notifications",
     security(("bearer" = ["notifications:write"])),

@@ -25,8 +25,13 @@ async fn health_routes_report_liveness_and_readiness() {
     let live = get("/health/live").await.expect(StatusCode::OK);
     assert_eq!(live, json!({ "status": "live" }));
     let not_ready = get("/health/ready").await.expect(StatusCode::SERVICE_UNAVAILABLE);
-    let expected = json!({ "status": "not_ready", "checks": { "database": "up", "keys": "down" } });
+    let checks = json!({ "database": "up", "keys": "down" });
+    let reasons = json!({ "keys": "not checked yet" });
+    let expected = json!({ "status": "not_ready", "checks": checks, "reasons": reasons });
     assert_eq!(not_ready, expected);
+    keys.down("no keys");
+    let not_ready = get("/health/ready").await.expect(StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(not_ready["reasons"], json!({ "keys": "no keys" }));
     keys.up();
     let ready = get("/health/ready").await.expect(StatusCode::OK);
     let expected = json!({ "status": "ready", "checks": { "database": "up", "keys": "up" } });

@@ -131,7 +131,7 @@ async fn counts_and_revisions_are_exact_under_concurrency(store) {
         let after = match &event.change {
             Change::Created(one) => match replayed.receive(a_draft("ada", one.id.as_str())) {
                 Receipt::Created(event) => Some(event),
-                Receipt::Duplicate(_) => None,
+                Receipt::Duplicate(_) | Receipt::Deleted(_) => None,
             },
             Change::MarkedRead { ids, read_at } => replayed.mark_read(ids, *read_at).event,
             Change::AllRead { read_at } => replayed.mark_all_read(*read_at),

@@ -80,8 +80,20 @@ async fn deleted_notification_is_not_created_again(store) {
     store.create_plain("ada", 1).await;
     store.delete("ada", &["n1"]).await.unwrap();
     let again = store.create(vec![a_draft("ada", "n1")]).await;
-    assert!(matches!(&again[0], Receipt::Duplicate(_)));
+    assert_eq!(again, [Receipt::Deleted(id("n1"))]);
     assert_eq!(store.state("ada").await, (2, 0));
+}
+
+async fn dedupe_key_of_a_deleted_notification_creates_none(store) {
+    let with_key = |name: &str| Draft { id: id(name), ..full_draft() };
+    store.create(vec![with_key("n1")]).await;
+    store.delete("ada", &["n1"]).await.unwrap();
+    let again = store.inboxes.create_once(&key("k", "f"), vec![with_key("n2"), a_draft("ada", "n3")]).await.unwrap();
+    let IdempotentOutcome::Executed(receipts) = again else { panic!("{again:?}") };
+    assert_eq!(receipts[0], Receipt::Deleted(id("n1")));
+    assert!(matches!(&receipts[1], Receipt::Created(_)));
+    let repeated = store.inboxes.create_once(&key("k", "f"), vec![]).await.unwrap();
+    assert!(matches!(&repeated, IdempotentOutcome::Repeated(all) if all.len() == 1), "{repeated:?}");
 }
 
 async fn drafts_of_one_call_get_revisions_in_their_order(store) {

@@ -47,7 +47,7 @@ impl Store {
     pub(super) async fn created_events(&self, drafts: Vec<Draft>) -> Vec<DomainEvent> {
         let event = |receipt| match receipt {
             Receipt::Created(event) => Some(event),
-            Receipt::Duplicate(_) => None,
+            Receipt::Duplicate(_) | Receipt::Deleted(_) => None,
         };
         self.create(drafts).await.into_iter().filter_map(event).collect()
     }
