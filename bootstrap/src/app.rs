@@ -118,6 +118,8 @@ impl App {
             version = env!("CARGO_PKG_VERSION"),
             database = store.kind(),
             events = if amqp.url.is_some() { "RabbitMQ" } else { "in-process" },
+            settings_file =
+                context.config.settings_file.as_ref().map(|it| it.display().to_string()),
             "server started"
         );
         let mut supervisor = Supervisor::spawn(tasks);
