@@ -1,5 +1,7 @@
 //! Settings: which values stop the start, with which message, and which source has precedence.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use belfry_tests::process::{Belfry, Builder, Finished};
 use belfry_tests::tokens::Key;
 
@@ -81,6 +83,17 @@ async fn secret_in_a_flag_stops_the_start_without_being_printed() {
 }
 
 #[tokio::test]
+async fn guessable_secret_is_refused_unless_only_this_machine_can_connect() {
+    let key = Key::es256().public_pem();
+    for secret in ["change-me-change-me-change-me-change-me", &" x".repeat(32), &key] {
+        let builder =
+            |listen: &str| with("http.listen", listen).setting("auth.hs256_secret", secret);
+        stops_the_start(builder("0.0.0.0:0"), &["auth.hs256_secret", "the secret"]).await;
+        builder("127.0.0.1:0").start().await.log_line("HMAC secret can be guessed").await;
+    }
+}
+
+#[tokio::test]
 async fn variables_of_a_kubernetes_service_are_ignored_and_unreadable_ones_stop_the_start() {
     use std::os::unix::ffi::OsStringExt as _;
 
@@ -97,6 +110,30 @@ async fn variables_of_a_kubernetes_service_are_ignored_and_unreadable_ones_stop_
     let latin1 = std::ffi::OsString::from_vec(b"secr\xe9t".repeat(8));
     let unreadable = Belfry::builder().env("BELFRY_AUTH__HS256_SECRET", latin1);
     stops_the_start(unreadable, &["BELFRY_AUTH__HS256_SECRET", "UTF-8"]).await;
+}
+
+#[tokio::test]
+async fn file_that_every_user_can_write_to_stops_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str, mode| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        path
+    };
+    let secret = |mode| {
+        let path = file("secret", SECRET, mode);
+        Belfry::builder().setting("auth.hs256_secret_files", path.display())
+    };
+    let settings = |mode| Belfry::builder().arg("--config").arg(file("settings.toml", "", mode));
+    stops_the_start(secret(0o666), &["auth.hs256_secret_files", "every user can write to"]).await;
+    stops_the_start(settings(0o646), &["settings.toml", "every user can write to"]).await;
+
+    secret(0o644).start().await.log_line("every user can read this secret file").await;
+    let private = secret(0o600).start().await;
+    let line = settings(0o644).start().await.log_line("server started").await;
+    assert!(line.contains("settings.toml"), "{line}");
+    assert!(!private.log().contains("every user can read"), "{}", private.log());
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use belfry_adapters::outbound::jwt::JwtVerifier;
 use belfry_adapters::outbound::system::SystemClock;
 
 use super::output::print_line;
-use crate::app::jwt_settings;
+use crate::app::{jwt_settings, log_risks};
 use crate::config::{Config, Effective, Layers};
 use crate::telemetry;
 
@@ -28,6 +28,7 @@ pub(super) fn run(layers: Layers) -> anyhow::Result<()> {
     for name in injected {
         print_line(&format!("# ignored: the variable {name} of an orchestrator"))?;
     }
+    log_risks(&config);
     Ok(())
 }
 
@@ -36,7 +37,7 @@ fn check(config: &Config) -> anyhow::Result<()> {
     config.amqp.broker(&config.node.name_at(&config.http.listen))?;
     // The development key would be created.
     if !config.auth.is_development() {
-        let verifier = JwtVerifier::new(&jwt_settings(&config.auth)?, Arc::new(SystemClock));
+        let verifier = JwtVerifier::new(&jwt_settings(config)?, Arc::new(SystemClock));
         verifier.context("settings in [auth]")?;
     }
     Ok(())

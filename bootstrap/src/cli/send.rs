@@ -107,7 +107,7 @@ fn body(args: &SendArgs) -> anyhow::Result<Value> {
 
 fn sign_token(config: &Config) -> anyhow::Result<String> {
     let user = UserId::parse("belfry-send").expect("visible characters only");
-    let mint = TokenMint::new(&jwt_settings(&config.auth)?)
+    let mint = TokenMint::new(&jwt_settings(config)?)
         .context("cannot sign a token; pass one with --token or BELFRY_TOKEN")?;
     Ok(mint.mint(&user, &[Scopes::WRITE], TOKEN_LIFETIME, SystemClock.now()))
 }
