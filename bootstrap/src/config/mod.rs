@@ -26,6 +26,7 @@ mod values;
 
 use std::path::PathBuf;
 
+use belfry_adapters::transport::ListenAddress;
 use serde::Deserialize;
 
 use self::auth::KEY_SETTINGS;
@@ -86,6 +87,17 @@ pub struct Effective {
 }
 
 impl Config {
+    /// Whether Belfry serves the development page and its sign-in: with a development key, unless another
+    /// setting shows that clients of other machines, other sites or a proxy connect.
+    pub fn serves_development_page(&self) -> bool {
+        let is_on_unix_socket = matches!(self.http.listen, ListenAddress::Unix(_));
+        self.auth.is_development()
+            && !is_on_unix_socket
+            && self.http.trusted_proxies.is_empty()
+            && self.http.cors_origins.is_empty()
+            && self.http.tls.certificate_file.is_none()
+    }
+
     /// Merges the layers over the defaults and checks the result.
     pub fn load(layers: Layers) -> Result<Self, BadSettings> {
         Self::of_merged(&layers.merge()?)

@@ -3,13 +3,14 @@
 use figment::value::{Dict, Value};
 
 /// The optional settings: those that `config.default.toml` leaves out, and those whose default is empty.
-pub(super) const OPTIONAL: [&str; 20] = [
+pub(super) const OPTIONAL: [&str; 21] = [
     "http.base_path",
     "http.cors_origins",
     "http.cors_headers",
     "http.trusted_proxies",
     "http.tls.certificate_file",
     "http.tls.key_file",
+    "admin.hosts",
     "amqp.url",
     "auth.hs256_secret",
     "auth.hs256_secret_files",

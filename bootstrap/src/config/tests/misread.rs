@@ -1,6 +1,8 @@
 //! Settings that mean something else than they seem to, and what is shown of the others.
 
-use super::super::{Config, Layers, auth, optional};
+use belfry_adapters::outbound::jwt::{GuessableSecret, Secret};
+
+use super::super::{Config, DEFAULT_FILE, Layers, auth, optional};
 use super::load;
 
 #[test]
@@ -151,4 +153,27 @@ fn effective_settings_have_their_source_and_no_secret() {
     assert_eq!(effective.injected, ["BELFRY_PORT"]);
     assert_eq!(effective.config.settings_file, Some(file));
     assert!(effective.config.settings_file_has_secret);
+}
+
+#[test]
+fn development_page_is_served_only_where_all_clients_are_direct_and_local() {
+    let serves = |variables: &[(&str, &str)]| load(variables).unwrap().serves_development_page();
+    assert!(serves(&[]) && serves(&[("BELFRY_HTTP__LISTEN", "[::1]:8080")]));
+    for variables in [
+        &[("BELFRY_AUTH__HS256_SECRET", "a secret of at least thirty-two bytes")][..],
+        &[("BELFRY_HTTP__LISTEN", "unix:/run/belfry.sock")],
+        &[("BELFRY_HTTP__TRUSTED_PROXIES", "127.0.0.1")],
+        &[("BELFRY_HTTP__CORS_ORIGINS", "https://app.example.org")],
+        &[("BELFRY_HTTP__TLS__CERTIFICATE_FILE", "a"), ("BELFRY_HTTP__TLS__KEY_FILE", "b")],
+    ] {
+        assert!(!serves(variables), "{variables:?}");
+    }
+}
+
+#[test]
+fn example_secret_of_the_default_file_is_refused_as_a_secret() {
+    let mut lines = DEFAULT_FILE.lines();
+    let example = lines.find_map(|line| line.strip_prefix("# hs256_secret = ")).unwrap();
+    let example = Secret::new(example.trim_matches('"').as_bytes()).unwrap();
+    assert_eq!(example.guessable(), Some(GuessableSecret::Placeholder));
 }
