@@ -2,8 +2,8 @@
 //!
 //! - [`inbound`]: RabbitMQ consumers, the REST API and the Socket.IO server. They translate requests into use cases.
 //! - [`outbound`]: implementations of the application's ports.
-//! - [`transport`], [`limits`], [`wire`], [`amqp`], [`http_client`]: connections and WebSockets, rate limits, JSON
-//!   forms, RabbitMQ connections and HTTP requests, shared by several adapters.
+//! - [`transport`], [`limits`], [`wire`], [`amqp`], [`http_client`], [`file_access`]: connections and WebSockets, rate
+//!   limits, JSON forms, RabbitMQ connections, HTTP requests and file permissions, shared by several adapters.
 //!
 //! To add an outbound adapter, implement the port in `outbound/<technology>/<port>.rs`, named after the port's file, and
 //! run the port's contract on it in `tests/contract`. To add an inbound adapter, take the use cases as parameters in
@@ -13,6 +13,7 @@
 pub mod amqp;
 #[cfg(feature = "bench_support")]
 pub mod bench_support;
+pub mod file_access;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod http_client;

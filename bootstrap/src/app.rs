@@ -7,6 +7,7 @@ mod keys;
 mod listening;
 mod open_files;
 mod process_stats;
+mod risks;
 mod routes;
 mod security_headers;
 mod sessions;
@@ -30,6 +31,7 @@ use self::events::{EventDeps, Events};
 pub(crate) use self::keys::jwt_settings;
 use self::listening::Listeners;
 use self::process_stats::ProcessStats;
+pub(crate) use self::risks::log as log_risks;
 use self::routes::RouteDeps;
 use self::tasks::{Supervisor, Task};
 use crate::config::Config;
@@ -63,7 +65,7 @@ impl App {
         let context = AppContext::new(config, stop);
         let mut tasks = Vec::new();
 
-        let jwt = jwt_settings(&context.config.auth)?;
+        let jwt = jwt_settings(&context.config)?;
         let (verifier, keys_task) = keys::build(&context, &jwt, reload)?;
         tasks.push(keys_task);
         let (store, store_tasks) = storage::open(&context).await?;
@@ -104,6 +106,7 @@ impl App {
         if let Some(lowered_limit) = lowered_limit {
             lowered_limit.log();
         }
+        risks::log(&context.config);
         Ok(Self { context, tasks, sessions, store, startup_banner })
     }
 
@@ -121,6 +124,8 @@ impl App {
             version = env!("CARGO_PKG_VERSION"),
             database = store.kind(),
             events = if amqp.url.is_some() { "RabbitMQ" } else { "in-process" },
+            settings_file =
+                context.config.settings_file.as_ref().map(|it| it.display().to_string()),
             "server started"
         );
         let mut supervisor = Supervisor::spawn(tasks);

@@ -10,6 +10,7 @@
 pub mod app;
 pub mod cli;
 pub mod config;
+mod host_header;
 pub mod signals;
 pub mod store;
 pub mod telemetry;

@@ -19,7 +19,7 @@ const LIBRARY_LEVELS: &str = "lapin=warn,sqlx=warn,hyper=warn,tungstenite=warn";
 /// Sends logs to standard error, in the configured format and from the configured level on.
 pub fn init_logging(settings: &Log) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(format!("{LIBRARY_LEVELS},{}", settings.level))
-        .with_context(|| format!("setting log.level is {:?}", settings.level))?;
+        .with_context(|| format!("setting log.level is {}", settings.level))?;
     let registry = tracing_subscriber::registry().with(filter).with(ExpectedErrors);
     let layer = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)

@@ -1,23 +1,26 @@
-//! The development page and its sign-in. Belfry serves both only with a development key.
+//! The development page and its sign-in. Belfry serves both only with a development key, and only to this
+//! machine.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Request, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use belfry_adapters::inbound::rest::BasePath;
 use belfry_adapters::outbound::jwt::TokenMint;
+use belfry_adapters::transport::Peer;
 use belfry_adapters::wire::Rfc3339;
 use belfry_application::ports::{Clock, Scopes};
 use belfry_domain::UserId;
 use serde::Deserialize;
 use serde_json::json;
+
+use crate::host_header;
 
 /// The lifetime of tokens from the development sign-in and `belfry send`.
 pub const TOKEN_LIFETIME: Duration = Duration::from_hours(12);
@@ -52,7 +55,7 @@ pub fn routes(base_path: &BasePath, mint: Arc<TokenMint>, clock: Arc<dyn Clock>)
             get(async || asset("text/javascript", include_str!("../web/socket.io.min.js"))),
         )
         .route(&at("/dev/token"), post(token))
-        .layer(middleware::from_fn(require_local_host))
+        .layer(middleware::from_fn(require_direct_local_request))
         .with_state(DevelopmentSignIn { mint, clock })
 }
 
@@ -89,42 +92,58 @@ async fn token(
     Ok((no_store, Json(json!({ "token": token, "expiresAt": expires_at }))).into_response())
 }
 
-/// Rejects requests whose `Host` is not a name of the local machine (DNS rebinding). A web site can
-/// resolve its own name to 127.0.0.1 and would then have the same origin, but the browser still sends that
-/// name as `Host`.
-async fn require_local_host(headers: HeaderMap, request: Request, next: Next) -> Response {
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    if is_local_host(host) {
-        next.run(request).await
-    } else {
-        (StatusCode::FORBIDDEN, "open this page at http://localhost or http://127.0.0.1\n")
-            .into_response()
+/// Rejects every request but those of a browser or program on this machine that connects directly:
+///
+/// - Through a proxy, the peer is the proxy, and anyone can be behind it. Proxies usually add one of the
+///   [forwarding headers](is_forwarding). Peers on a Unix socket are proxies.
+/// - A web site can resolve its own name to 127.0.0.1 (DNS rebinding) and would then have the same origin, but
+///   the browser still sends that name as `Host`.
+async fn require_direct_local_request(
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let headers = request.headers();
+    let is_direct = peer.address.ip().to_canonical().is_loopback()
+        && !peer.is_on_unix_socket()
+        && !headers.keys().any(is_forwarding);
+    if !is_direct {
+        let problem = "the development sign-in is not available through a proxy\n";
+        return (StatusCode::FORBIDDEN, problem).into_response();
     }
+    if !host_header::name(headers).is_some_and(host_header::is_loopback) {
+        let problem = "open this page at http://localhost or http://127.0.0.1\n";
+        return (StatusCode::FORBIDDEN, problem).into_response();
+    }
+    next.run(request).await
 }
 
-fn is_local_host(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let bare = name.trim_start_matches('[').trim_end_matches(']');
-    name.eq_ignore_ascii_case("localhost")
-        || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+/// Whether proxies add this header (RFC 7239; RFC 9110, section 7.6.3; and common ones without an RFC).
+fn is_forwarding(name: &HeaderName) -> bool {
+    const NAMES: [&str; 8] = [
+        "forwarded",
+        "via",
+        "x-real-ip",
+        "x-client-ip",
+        "x-cluster-client-ip",
+        "true-client-ip",
+        "cf-connecting-ip",
+        "fastly-client-ip",
+    ];
+    name.as_str().starts_with("x-forwarded-") || NAMES.contains(&name.as_str())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::is_local_host;
+    use super::*;
 
     #[test]
-    fn only_loopback_names_are_local_hosts() {
-        for host in ["localhost", "localhost:8080", "127.0.0.1:1", "[::1]:8080", "LOCALHOST:1"] {
-            assert!(is_local_host(host), "{host}");
+    fn headers_that_proxies_add_are_forwarding_headers() {
+        for name in ["forwarded", "via", "x-real-ip", "x-forwarded-for", "x-forwarded-proto"] {
+            assert!(is_forwarding(&HeaderName::from_static(name)), "{name}");
         }
-        for host in
-            ["", "evil.example:8080", "localhost.evil.example", "10.0.0.1", "127.0.0.1.nip.io"]
-        {
-            assert!(!is_local_host(host), "{host}");
+        for name in ["host", "origin", "x-request-id", "content-type"] {
+            assert!(!is_forwarding(&HeaderName::from_static(name)), "{name}");
         }
     }
 }

@@ -211,7 +211,7 @@ async fn https_uses_a_renewed_certificate_without_a_restart() {
 }
 
 #[tokio::test]
-async fn unix_socket_allows_development_sign_in_and_its_file_is_removed() {
+async fn unix_socket_has_no_development_sign_in_and_its_file_is_removed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("belfry.sock");
     let on_socket = || {
@@ -226,7 +226,13 @@ async fn unix_socket_allows_development_sign_in_and_its_file_is_removed() {
     let body = "{\"user\":\"ada\"}";
     let headers = format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len());
     let ask = request("POST /dev/token", &headers) + body;
+    // The peer may be a proxy.
     let answer = exchange(UnixStream::connect(&path).await.unwrap(), &ask).await;
+    assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+    let token = belfry.run(&["token", "--user", "ada"]).await.out;
+    let list =
+        request("GET /v1/notifications", &format!("authorization: Bearer {}\r\n", token.trim()));
+    let answer = exchange(UnixStream::connect(&path).await.unwrap(), &list).await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
 
     let second = on_socket().finish().await;
@@ -239,6 +245,31 @@ async fn unix_socket_allows_development_sign_in_and_its_file_is_removed() {
 
     assert_eq!(belfry.terminate().await.code(), Some(0));
     assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn admin_port_rejects_names_that_a_web_site_may_have() {
+    let builder = Belfry::builder().setting("admin.hosts", "metrics.example.org");
+    let belfry = ready(builder.start().await).await;
+    for path in ["/metrics", "/debug/runtime", "/health/live"] {
+        for (host, status) in [
+            ("127.0.0.1:8081", 200),
+            ("10.1.2.3:8081", 200),
+            ("belfry:8081", 200),
+            ("belfry.shop.svc.cluster.local:8081", 200),
+            ("Metrics.example.org:8081", 200),
+            ("evil.example.org:8081", 403),
+            ("127.0.0.1.evil.example.org", 403),
+            ("", 403),
+        ] {
+            let ask = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+            let answer = by_tcp_at(belfry.admin_url(), &ask).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{path} {host}: {answer}");
+        }
+        let without_host = format!("GET {path} HTTP/1.0\r\n\r\n");
+        let answer = by_tcp_at(belfry.admin_url(), &without_host).await;
+        assert!(answer.contains(" 200 OK"), "{path}: {answer}");
+    }
 }
 
 #[tokio::test]

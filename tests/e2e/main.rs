@@ -12,6 +12,7 @@ mod attacks;
 mod base_path;
 mod browser;
 mod catch_up;
+mod commands;
 mod contract;
 mod delivery;
 mod events;

@@ -1,16 +1,17 @@
-//! Command line and settings: an invalid setting stops the start with a message, and the other commands work.
+//! Settings: which values stop the start, with which message, and which source has precedence.
+
+use std::os::unix::fs::PermissionsExt as _;
 
 use belfry_tests::clients::Device;
 use belfry_tests::http::Http;
 use belfry_tests::postgres::{Database, fresh_database};
 use belfry_tests::process::{Belfry, Builder, Finished};
 use belfry_tests::tokens::Key;
-use serde_json::Value;
 
-use crate::setup::{SECRET, Setup, ready, signed_in};
+use crate::setup::{SECRET, ready};
 
 /// Checks that it does not start but exits with code 1 and a one-line message with all these words.
-async fn stops_the_start(builder: Builder, words: &[&str]) {
+pub(crate) async fn stops_the_start(builder: Builder, words: &[&str]) {
     let Finished { status, out, err } = builder.finish().await;
     assert_eq!(status.code(), Some(1), "{words:?}: {err}");
     assert_eq!(out, "", "{words:?}: {err}");
@@ -22,7 +23,7 @@ async fn stops_the_start(builder: Builder, words: &[&str]) {
 }
 
 /// A `belfry` with this setting, on free ports unless the setting is a port.
-fn with(path: &str, value: &str) -> Builder {
+pub(crate) fn with(path: &str, value: &str) -> Builder {
     let builder = Belfry::builder().setting("http.listen", "127.0.0.1:0");
     builder.setting("admin.listen", "127.0.0.1:0").setting(path, value)
 }
@@ -46,6 +47,11 @@ async fn invalid_or_unknown_setting_stops_the_start_and_is_named() {
         ("auth.jwks_cooldown", "0s", "longer than 0s"),
         ("auth.leeway", "soon", "BELFRY_AUTH__LEEWAY"),
         ("log.format", "xml", "json"),
+        ("log.level", "warning", "belfry_adapters=debug"),
+        ("retention.notifications", "0", "leave it unset"),
+        ("retention.revocations", "0s", "longer than 0s"),
+        ("auth.hs256_secret", "", "no other key is set"),
+        ("database.url", "postgres://ada@h1,h2/belfry", "several hosts"),
         ("http.listn", "127.0.0.1:0", "there is no setting"),
         ("no.such.section", "1", "there is no setting"),
     ] {
@@ -79,6 +85,74 @@ async fn secrets_and_passwords_are_not_logged() {
 }
 
 #[tokio::test]
+async fn secret_in_a_flag_stops_the_start_without_being_printed() {
+    for flag in [
+        "auth.hs256_secret=hush-hush-hush-hush-hush-hush-hush",
+        "database.url=postgres://ada:hush-hush@localhost/belfry",
+        "amqp.url=amqp://ada:hush-hush@localhost",
+    ] {
+        let builder = || Belfry::builder().arg("--set").arg(flag);
+        let setting = flag.split_once('=').unwrap().0;
+        stops_the_start(builder(), &[setting, "flag", "ps"]).await;
+        assert!(!builder().finish().await.err.contains("hush"), "{flag}");
+    }
+}
+
+#[tokio::test]
+async fn guessable_secret_is_refused_unless_only_this_machine_can_connect() {
+    let key = Key::es256().public_pem();
+    for secret in ["change-me-change-me-change-me-change-me", &" x".repeat(32), &key] {
+        let builder =
+            |listen: &str| with("http.listen", listen).setting("auth.hs256_secret", secret);
+        stops_the_start(builder("0.0.0.0:0"), &["auth.hs256_secret", "the secret"]).await;
+        builder("127.0.0.1:0").start().await.log_line("HMAC secret can be guessed").await;
+    }
+}
+
+#[tokio::test]
+async fn variables_of_a_kubernetes_service_are_ignored_and_unreadable_ones_stop_the_start() {
+    use std::os::unix::ffi::OsStringExt as _;
+
+    let injected = || {
+        Belfry::builder()
+            .env("BELFRY_SERVICE_HOST", "10.0.0.11")
+            .env("BELFRY_SERVICE_PORT_HTTP", "8080")
+            .env("BELFRY_PORT", "tcp://10.0.0.11:8080")
+            .env("BELFRY_PORT_8080_TCP_ADDR", "10.0.0.11")
+            .env("BELFRY_CONFIG", "")
+    };
+    ready(injected().start().await).await;
+    stops_the_start(injected().env("BELFRY_PORT", "8080"), &["there is no setting port"]).await;
+    let latin1 = std::ffi::OsString::from_vec(b"secr\xe9t".repeat(8));
+    let unreadable = Belfry::builder().env("BELFRY_AUTH__HS256_SECRET", latin1);
+    stops_the_start(unreadable, &["BELFRY_AUTH__HS256_SECRET", "UTF-8"]).await;
+}
+
+#[tokio::test]
+async fn file_that_every_user_can_write_to_stops_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str, mode| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        path
+    };
+    let secret = |mode| {
+        let path = file("secret", SECRET, mode);
+        Belfry::builder().setting("auth.hs256_secret_files", path.display())
+    };
+    let settings = |mode| Belfry::builder().arg("--config").arg(file("settings.toml", "", mode));
+    stops_the_start(secret(0o666), &["auth.hs256_secret_files", "every user can write to"]).await;
+    stops_the_start(settings(0o646), &["settings.toml", "every user can write to"]).await;
+
+    secret(0o644).start().await.log_line("every user can read this secret file").await;
+    let private = secret(0o600).start().await;
+    let line = settings(0o644).start().await.log_line("server started").await;
+    assert!(line.contains("settings.toml"), "{line}");
+    assert!(!private.log().contains("every user can read"), "{}", private.log());
+}
+
+#[tokio::test]
 async fn named_settings_file_must_exist_and_be_valid() {
     let missing = Belfry::builder().arg("--config").arg("missing.toml");
     stops_the_start(missing, &["missing.toml"]).await;
@@ -101,17 +175,20 @@ async fn flag_overrides_variable_and_variable_overrides_file() {
     std::fs::write(file.path(), format!("[auth]\nhs256_secret = \"{}\"\n", "f".repeat(40)))
         .unwrap();
     let secret_of_variable = "v".repeat(40);
-    for (builder, secret) in [
-        (Belfry::builder(), "f".repeat(40)),
-        (with("auth.hs256_secret", &secret_of_variable), secret_of_variable.clone()),
+    let with_base_path = |builder: Builder| builder.setting("http.base_path", "/variable");
+    for (builder, secret, path) in [
+        (Belfry::builder(), "f".repeat(40), ""),
+        (with("auth.hs256_secret", &secret_of_variable), secret_of_variable.clone(), ""),
+        // An empty variable counts as unset.
+        (with_base_path(with("auth.hs256_secret", "")), "f".repeat(40), "/variable"),
         (
-            with("auth.hs256_secret", &secret_of_variable)
-                .arg("--set")
-                .arg(format!("auth.hs256_secret={SECRET}")),
-            SECRET.to_owned(),
+            with_base_path(Belfry::builder()).arg("--set").arg("http.base_path=/flag"),
+            "f".repeat(40),
+            "/flag",
         ),
     ] {
         let belfry = ready(builder.arg("--config").arg(file.path()).start().await).await;
+        assert!(belfry.url().ends_with(path), "{}", belfry.url());
         let http = belfry.http().bearer(Key::hs256(&secret).token("ada").sign());
         http.get("/v1/notifications").await.expect(200);
     }
@@ -147,139 +224,4 @@ async fn port_zero_binds_a_free_port_and_prints_it() {
     let belfry = ready(builder.start().await).await;
     assert!(!belfry.url().ends_with(":0"), "{}", belfry.url());
     belfry.admin_http().get("/metrics").await;
-}
-
-async fn run(arguments: &[&str]) -> Finished {
-    let builder = arguments.iter().fold(Belfry::builder(), |builder, it| builder.arg(*it));
-    builder.finish().await
-}
-
-#[tokio::test]
-async fn help_and_version_are_printed() {
-    let Finished { status, out, .. } = run(&["--help"]).await;
-    assert!(status.success());
-    for word in ["serve", "migrate", "token", "send", "config", "--set", "BELFRY_CONFIG"] {
-        assert!(out.contains(word), "no {word} in:\n{out}");
-    }
-    for command in ["serve", "migrate", "token", "send", "config"] {
-        let Finished { status, out, .. } = run(&[command, "--help"]).await;
-        assert!(status.success() && out.contains("Usage"), "{command}:\n{out}");
-    }
-    assert!(run(&["--version"]).await.out.starts_with("belfry "));
-    let unknown = run(&["ring"]).await;
-    assert_ne!(unknown.status.code(), Some(0));
-    assert!(unknown.err.contains("ring"), "{}", unknown.err);
-}
-
-#[tokio::test]
-async fn printed_settings_are_the_defaults() {
-    let Finished { status, out, .. } = run(&["config"]).await;
-    assert!(status.success());
-    let settings: toml::Table = out.parse().unwrap();
-    assert_eq!(settings["http"]["listen"].as_str(), Some("127.0.0.1:8080"));
-    assert_eq!(settings["database"]["url"].as_str(), Some("sqlite://belfry.db"));
-
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), out).unwrap();
-    let builder = Belfry::builder().arg("--config").arg(file.path());
-    ready(builder.start().await).await;
-}
-
-#[tokio::test]
-async fn printed_token_is_accepted() {
-    let belfry = ready(Belfry::builder().start().await).await;
-    let printed = belfry.run(&["token", "--user", "ada"]).await;
-    assert!(printed.status.success(), "{}", printed.err);
-    let token = printed.out.trim();
-    assert_eq!(token.split('.').count(), 3, "nothing but the token: {token:?}");
-    let device = signed_in(Device::node(belfry.url()).token(token)).await;
-
-    let draft = serde_json::json!({ "userId": "ada", "title": "Hello" });
-    belfry.http().bearer(token).post("/v1/notifications", &draft).await.expect(201);
-    assert_eq!(device.expect("notification:new").await["title"], "Hello");
-
-    let narrow = belfry.run(&["token", "--user", "ada", "--scope", "none", "--ttl", "1m"]).await;
-    let problem = belfry.http().bearer(narrow.out.trim()).post("/v1/notifications", &draft).await;
-    assert_eq!(problem.expect(403)["code"], "scope_missing");
-    let invalid = belfry.run(&["token", "--user", "a b"]).await;
-    assert_eq!(invalid.status.code(), Some(1));
-    assert!(invalid.err.contains("--user"), "{}", invalid.err);
-}
-
-#[tokio::test]
-async fn token_command_fails_without_a_signing_key() {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), Key::es256().public_pem()).unwrap();
-    let builder = Belfry::builder().setting("auth.public_key_file", file.path().display());
-    let Finished { status, out, err } =
-        builder.arg("token").arg("--user").arg("ada").finish().await;
-    assert_eq!((status.code(), out.as_str()), (Some(1), ""));
-    assert!(err.starts_with("belfry: "), "{err}");
-}
-
-#[tokio::test]
-async fn send_command_delivers_a_notification() {
-    for setup in [Setup::Embedded, Setup::Servers] {
-        let deployment = setup.own().await;
-        let (ada, bob) = (deployment.user("ada"), deployment.user("bob"));
-        let device = signed_in(ada.node()).await;
-        let arguments = [
-            "send",
-            "--to",
-            ada.id(),
-            "--to",
-            bob.id(),
-            "--title",
-            "Hello",
-            "--message",
-            "It works",
-            "--type",
-            "greeting",
-            "--link",
-            "/hello",
-            "--priority",
-            "high",
-            "--data",
-            r#"{"a":[1]}"#,
-        ];
-        let sent = deployment.belfry.run(&arguments).await;
-        assert!(sent.status.success(), "{}", sent.err);
-        let printed: Value = serde_json::from_str(&sent.out).unwrap();
-        let received = device.expect("notification:new").await;
-        assert_eq!(received, printed["items"][0], "{printed}");
-        assert_eq!((&received["title"], &received["type"]), (&"Hello".into(), &"greeting".into()));
-        assert_eq!(received["data"], serde_json::json!({ "a": [1] }));
-        let count = bob.http().get("/v1/notifications/unread-count").await.expect(200);
-        assert_eq!(count["count"], 1);
-
-        let refused = deployment.belfry.run(&["send", "--to", ada.id(), "--title", " "]).await;
-        assert_eq!(refused.status.code(), Some(1));
-        assert!(refused.err.contains("422"), "{}", refused.err);
-    }
-    let unreachable =
-        run(&["send", "--to", "ada", "--title", "Hello", "--url", "http://127.0.0.1:1"]).await;
-    assert_eq!(unreachable.status.code(), Some(1));
-    assert!(unreachable.err.contains("http://127.0.0.1:1"), "{}", unreachable.err);
-}
-
-#[tokio::test]
-async fn migrate_command_updates_the_schema() {
-    let database = fresh_database().await;
-    let builder = || {
-        let builder = Belfry::builder().database(database.url());
-        builder.setting("auth.hs256_secret", SECRET)
-    };
-    // A start without migrations finds no schema, logs it, and is not ready.
-    let waits = builder().setting("database.migrate", false).start().await;
-    waits.http().get("/health/live").await.expect(200);
-    waits.http().get("/health/ready").await.expect(503);
-
-    for _ in 0..2 {
-        let Finished { status, out, err } = builder().arg("migrate").finish().await;
-        assert!(status.success(), "{err}");
-        assert_ne!(out, "");
-    }
-    crate::setup::until_ready(&waits).await;
-    let http = Http::new(waits.url()).bearer(crate::setup::key().token("ada").sign());
-    http.get("/v1/notifications").await.expect(200);
 }

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use belfry_tests::clients::Device;
-use belfry_tests::http::Http;
+use belfry_tests::http::{Http, send};
 use belfry_tests::process::Belfry;
 use belfry_tests::tokens::{Key, Token};
 use belfry_tests::wait::PATIENCE;
 use futures_util::{SinkExt, StreamExt};
+use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 use tokio::time::{Instant, sleep, timeout};
@@ -353,6 +354,20 @@ async fn development_sign_in_is_disabled_with_a_configured_key() {
     let answer = place.belfry.http().post("/dev/token", &json!({ "user": "ada" })).await;
     assert_eq!(answer.status, 404, "{answer:#?}");
     assert_eq!(place.belfry.http().get("/").await.status, 404);
+}
+
+#[tokio::test]
+async fn development_sign_in_is_rejected_through_a_proxy() {
+    let belfry = ready(Belfry::builder().start().await).await;
+    for header in ["Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "Via", "X-Real-IP"] {
+        let ask = belfry.http().request(Method::POST, "/dev/token").header(header, "203.0.113.9");
+        let answer = send(ask.json(&json!({ "user": "ada" }))).await;
+        assert_eq!(answer.status, 403, "{header}: {answer:#?}");
+    }
+    let proxied = Belfry::builder().setting("http.trusted_proxies", "10.0.0.1");
+    let proxied = ready(proxied.start().await).await;
+    let answer = proxied.http().post("/dev/token", &json!({ "user": "ada" })).await;
+    assert_eq!(answer.status, 404, "{answer:#?}");
 }
 
 #[tokio::test]

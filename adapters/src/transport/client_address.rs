@@ -1,6 +1,6 @@
 //! Finds the client of a request that came through trusted proxies.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use http::{Extensions, HeaderMap, HeaderName};
 use ipnet::IpNet;
@@ -8,11 +8,17 @@ use ipnet::IpNet;
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The address that a request came from; an extension of each request. It is the address of the connection's
-/// peer or, if that is a trusted proxy, the address that the proxies report.
+/// peer or, if that is a trusted proxy, the address that the proxies report, or
+/// [`UNREADABLE`](Self::UNREADABLE).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientAddress(pub IpAddr);
 
 impl ClientAddress {
+    /// The address of all clients that a trusted proxy reports without a readable address (`unknown`, `unix:`):
+    /// 0.0.0.0, which is no client's address. They share the limits of one client, because a client without an
+    /// address of its own must not escape them.
+    pub const UNREADABLE: Self = Self(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+
     /// The address in these extensions; `None` only in tests.
     pub(crate) fn of(extensions: &Extensions) -> Option<IpAddr> {
         extensions.get::<Self>().map(|Self(address)| *address)
@@ -48,13 +54,14 @@ impl TrustedProxies {
     /// request from. So the last address that is not a proxy's was seen by a trusted proxy. A client can
     /// forge the addresses before it. (RFC 7239, sections 5.2 and 8.1, on `Forwarded`.)
     ///
-    /// If an address cannot be parsed, the proxy after it counts as the client.
+    /// Empty entries are ignored (RFC 9110, section 5.6.1.2). If an address cannot be parsed, the client is
+    /// [`ClientAddress::UNREADABLE`].
     pub(super) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> ClientAddress {
         let mut client = peer.to_canonical();
         let lines = headers.get_all(X_FORWARDED_FOR).iter().rev();
         let hops = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
-        for hop in hops {
-            let Some(address) = address(hop) else { break };
+        for hop in hops.map(<[u8]>::trim_ascii).filter(|hop| !hop.is_empty()) {
+            let Some(address) = address(hop) else { return ClientAddress::UNREADABLE };
             client = address;
             if !self.contains(address) {
                 break;
@@ -64,12 +71,13 @@ impl TrustedProxies {
     }
 }
 
-/// An address as proxies write it: some add a port.
+/// An address as proxies write it: some add a port or the zone of a link-local address.
 fn address(hop: &[u8]) -> Option<IpAddr> {
-    let hop = std::str::from_utf8(hop).ok()?.trim();
+    let hop = std::str::from_utf8(hop).ok()?;
     let bare = hop.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(hop);
+    let bare = bare.split_once('%').map_or(bare, |(address, _)| address);
     let address = bare.parse().ok().or_else(|| Some(hop.parse::<SocketAddr>().ok()?.ip()));
-    address.map(|it| it.to_canonical())
+    address.map(|it: IpAddr| it.to_canonical())
 }
 
 #[cfg(test)]
@@ -104,18 +112,34 @@ mod tests {
     fn without_another_address_the_first_proxy_is_the_client() {
         assert_eq!(client(&[]), "10.0.0.1");
         assert_eq!(client(&["10.0.0.3, 10.0.0.2"]), "10.0.0.3");
-        assert_eq!(client(&["unknown"]), "10.0.0.1");
-        assert_eq!(client(&["203.0.113.9, garbage, 10.0.0.2"]), "10.0.0.2");
         assert_eq!(client(&[""]), "10.0.0.1");
+        assert_eq!(client(&["10.0.0.3, , 10.0.0.2,"]), "10.0.0.3");
     }
 
     #[test]
-    fn address_may_have_a_port_or_brackets() {
+    fn all_clients_without_a_readable_address_are_one_client() {
+        for unreadable in [
+            "unknown",
+            "unix:",
+            "_hidden",
+            "203.0.113.9, garbage, 10.0.0.2",
+            "203.0.113.9:99999",
+            "203.0.113.9 10.0.0.2",
+            "\"203.0.113.9\"",
+        ] {
+            assert_eq!(client(&[unreadable]), "0.0.0.0", "{unreadable}");
+        }
+    }
+
+    #[test]
+    fn address_may_have_a_port_brackets_or_a_zone() {
         for (written, expected) in [
             ("203.0.113.9:4711", "203.0.113.9"),
             ("[2a00::1]:4711", "2a00::1"),
             ("[2a00::1]", "2a00::1"),
             ("::ffff:203.0.113.9", "203.0.113.9"),
+            ("fe80::1%eth0", "fe80::1"),
+            ("[fe80::1%25eth0]", "fe80::1"),
         ] {
             assert_eq!(client(&[written]), expected, "{written}");
         }

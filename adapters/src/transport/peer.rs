@@ -31,6 +31,12 @@ impl Peer {
         Self { address, permits: Arc::downgrade(permits) }
     }
 
+    /// Whether the connection came over a Unix socket.
+    pub fn is_on_unix_socket(&self) -> bool {
+        // The port of a TCP peer is never 0.
+        self.address.port() == 0
+    }
+
     /// Holds the client's permit for as long as the connection is open.
     pub(super) fn hold_client_permit(&self, permit: ConnectionPermit) {
         if let Some(permits) = self.permits.upgrade() {

@@ -11,7 +11,11 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
+use crate::file_access::{self, UnusableFile};
 use crate::polled_files::{FileSource, PolledFiles};
+
+/// A larger file does not contain certificates or keys.
+const MAX_BYTES: u64 = 1024 * 1024;
 
 /// The files of the certificate and its key, in PEM (RFC 7468).
 #[derive(Debug, Clone)]
@@ -26,8 +30,8 @@ pub struct TlsFiles {
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages are sufficient")]
 pub enum InvalidTls {
-    #[error("cannot read {0}")]
-    Unreadable(PathBuf, #[source] std::io::Error),
+    #[error(transparent)]
+    File(#[from] UnusableFile),
     #[error("{0} has no certificates in PEM")]
     NoCertificate(PathBuf),
     // Without its cause, so that no part of a key gets into a log.
@@ -73,9 +77,7 @@ impl FileSource for TlsFiles {
     type Error = InvalidTls;
 
     fn read(&self) -> Result<Pems, InvalidTls> {
-        let read = |path: &PathBuf| {
-            std::fs::read(path).map_err(|error| InvalidTls::Unreadable(path.clone(), error))
-        };
+        let read = |path| file_access::read(path, MAX_BYTES).map(|(bytes, _)| bytes);
         Ok(Pems { certificate: read(&self.certificate)?, key: read(&self.key)? })
     }
 
@@ -163,5 +165,20 @@ mod tests {
         assert!(problem(&certificate, &pair().1).contains("together"));
         let nowhere = TlsFiles { certificate: "nowhere.crt".into(), key: "nowhere.key".into() };
         assert!(Tls::open(nowhere).unwrap_err().to_string().contains("nowhere.crt"));
+    }
+
+    #[test]
+    fn file_that_everyone_can_write_to_is_rejected() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let folder = tempfile::tempdir().unwrap();
+        let files = files(folder.path(), &pair());
+        for file in [&files.key, &files.certificate] {
+            std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o666)).unwrap();
+            let problem = Tls::open(files.clone()).unwrap_err();
+            assert!(matches!(problem, InvalidTls::File(_)), "{problem}");
+            std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        Tls::open(files).unwrap();
     }
 }

@@ -3,6 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
 use belfry_adapters::inbound::rest::{self, Readiness};
@@ -14,6 +18,7 @@ use super::context::AppContext;
 use super::process_stats::ProcessStats;
 use super::security_headers::with_security_headers;
 use super::tasks::Task;
+use crate::host_header;
 
 /// The routes, and a task that updates the gauges.
 pub(super) fn build(
@@ -23,6 +28,7 @@ pub(super) fn build(
     outbox: Arc<dyn Outbox>,
 ) -> (Router, Task) {
     let routes = routes(metrics.clone(), context.readiness.clone(), stats.clone());
+    let routes = with_host_check(routes, context.config.admin.hosts.clone());
     let gauges = update_gauges(metrics, stats, outbox, context.stop.clone());
     (routes, Task::new("gauges", gauges))
 }
@@ -34,6 +40,22 @@ fn routes(metrics: PrometheusHandle, readiness: Readiness, stats: ProcessStats) 
         .route("/metrics", get(async move || metrics.render()))
         .route("/debug/runtime", get(async move || Json(stats.report())));
     with_security_headers(router)
+}
+
+/// Rejects requests that a web site may have caused by DNS rebinding: `/metrics` and `/debug` need no token.
+fn with_host_check(routes: Router, hosts: Vec<String>) -> Router {
+    let check = async |State(hosts): State<Arc<[String]>>, request: Request, next: Next| {
+        let is_known = host_header::name(request.headers()).is_none_or(|name| {
+            host_header::is_private(name) || hosts.iter().any(|it| it.eq_ignore_ascii_case(name))
+        });
+        if is_known {
+            next.run(request).await
+        } else {
+            let problem = "unknown name in the Host header; add it to the setting admin.hosts\n";
+            (StatusCode::FORBIDDEN, problem).into_response()
+        }
+    };
+    routes.layer(middleware::from_fn_with_state(Arc::from(hosts), check))
 }
 
 async fn update_gauges(

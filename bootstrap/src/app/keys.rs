@@ -6,7 +6,8 @@ use std::time::Duration;
 use anyhow::Context;
 use belfry_adapters::inbound::rest::ReadinessCheck;
 use belfry_adapters::outbound::jwt::{
-    DevelopmentKey, InvalidJwtSettings, JwksSettings, JwtKey, JwtSettings, JwtVerifier, Secret,
+    DevelopmentKey, GuessableSecrets, InvalidJwtSettings, JwksSettings, JwtKey, JwtSettings,
+    JwtVerifier, Secret,
 };
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -14,22 +15,30 @@ use tracing::warn;
 
 use super::context::AppContext;
 use super::tasks::Task;
-use crate::config::Auth;
+use crate::config::{Auth, Config};
 
 /// The keys and rules of `[auth]`. Without a configured key this opens the development key, and creates it
-/// if it does not exist.
-pub(crate) fn jwt_settings(auth: &Auth) -> anyhow::Result<JwtSettings> {
+/// if it does not exist. Secrets that can be guessed are rejected unless only this machine can connect.
+pub(crate) fn jwt_settings(config: &Config) -> anyhow::Result<JwtSettings> {
+    let auth = &config.auth;
+    let is_local = config.http.listen.is_local();
+    let guessable_secrets =
+        if is_local { GuessableSecrets::Warn } else { GuessableSecrets::Reject };
     let mut keys = Vec::new();
     if auth.is_development() {
         let key = DevelopmentKey::open(&auth.development_key_file);
         keys.push(key.context("setting auth.development_key_file")?.key());
     }
     for (setting, key) in configured_keys(auth)? {
-        key.check().with_context(|| format!("setting {setting}"))?;
+        key.check(guessable_secrets).with_context(|| format!("setting {setting}"))?;
+        if let JwtKey::Secret(secret) = &key {
+            warn_about_weak_secret(setting, secret);
+        }
         keys.push(key);
     }
     Ok(JwtSettings {
         keys,
+        guessable_secrets,
         jwks: auth.jwks_url.as_deref().map(|url| jwks_settings(auth, url)).transpose()?,
         algorithms: auth.algorithms.clone(),
         issuer: auth.issuer.clone(),
@@ -46,13 +55,6 @@ fn configured_keys(auth: &Auth) -> anyhow::Result<Vec<(&'static str, JwtKey)>> {
     if let Some(secret) = &auth.hs256_secret {
         let secret =
             Secret::new(secret.reveal().as_bytes()).context("setting auth.hs256_secret")?;
-        if secret.is_weak() {
-            warn!(
-                setting = "auth.hs256_secret",
-                min_bytes = Secret::STRONG_BYTES,
-                "HMAC secret is too short; it can be brute-forced from a single token"
-            );
-        }
         keys.push(("auth.hs256_secret", JwtKey::Secret(secret)));
     }
     let files = auth.hs256_secret_files.iter().cloned().map(JwtKey::SecretFile);
@@ -62,6 +64,20 @@ fn configured_keys(auth: &Auth) -> anyhow::Result<Vec<(&'static str, JwtKey)>> {
     let files = auth.jwks_file.iter().cloned().map(JwtKey::JwksFile);
     keys.extend(files.map(|key| ("auth.jwks_file", key)));
     Ok(keys)
+}
+
+/// The warnings for secrets in files are logged where the files are read.
+fn warn_about_weak_secret(setting: &str, secret: &Secret) {
+    if secret.is_short() {
+        warn!(
+            setting,
+            min_bytes = Secret::STRONG_BYTES,
+            "HMAC secret is too short; it can be brute-forced from a single token"
+        );
+    }
+    if let Some(reason) = secret.guessable() {
+        warn!(setting, %reason, "HMAC secret can be guessed");
+    }
 }
 
 fn jwks_settings(auth: &Auth, url: &str) -> anyhow::Result<JwksSettings> {

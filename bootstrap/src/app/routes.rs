@@ -44,6 +44,7 @@ pub(super) fn public(deps: RouteDeps<'_>) -> Router {
     });
     let sockets = socket_routes(socket_io, &settings);
     let create = CreateNotification::new(inboxes.clone());
+    let development = development.filter(|_| context.config.serves_development_page());
     let page = development.map(|mint| web::routes(&http.base_path, mint, clock.clone()));
     let router = rest::router(RestParts {
         sign_in,

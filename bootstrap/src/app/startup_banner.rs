@@ -7,7 +7,7 @@ use belfry_domain::UserId;
 
 use super::context::AppContext;
 use super::listening::Listeners;
-use crate::config::Http;
+use crate::config::{Config, Http};
 use crate::web::TOKEN_LIFETIME;
 
 /// The bound addresses and, with a development key, how to try the server. Scripts read the first two
@@ -24,18 +24,19 @@ pub(super) fn lines(
         format!("admin on {}", url("http", &admin)),
     ];
     if let Some(mint) = development {
-        lines.extend(development_lines(http, &public, mint, &*context.clock));
+        lines.extend(development_lines(&context.config, &public, mint, &*context.clock));
     }
     Ok(lines)
 }
 
-/// The URL of the development page, and a command that sends a notification to it.
+/// The URL of the development page, if Belfry serves it, and a command that sends a notification.
 fn development_lines(
-    http: &Http,
+    config: &Config,
     public: &ListenAddress,
     mint: &TokenMint,
     clock: &dyn Clock,
 ) -> Vec<String> {
+    let (http, has_page) = (&config.http, config.serves_development_page());
     let scheme = http.scheme();
     // Certificates of development machines are usually self-signed.
     let insecure = if scheme == "https" { "-k " } else { "" };
@@ -47,11 +48,22 @@ fn development_lines(
         ),
     };
     let base = format!("{base}{}", http.base_path);
+    let mode = if has_page {
+        "  Development mode: anybody on this machine can sign in as any user. Belfry listens on loopback only."
+    } else {
+        "  Development mode: `belfry token` signs tokens of any user. There is no sign-in page, because http.listen \
+         is a Unix socket, or proxies, TLS or origins are set in [http]."
+    };
     let user = UserId::parse("curl").expect("it has visible characters only");
     let token = mint.mint(&user, &[Scopes::WRITE], TOKEN_LIFETIME, clock.now());
+    let invitation = if has_page {
+        format!("  Open {base}/ and send a notification to that page:")
+    } else {
+        "  Send a notification:".to_owned()
+    };
     vec![
         String::new(),
-        format!("  Open {base}/ and send a notification to that page:"),
+        invitation,
         String::new(),
         format!(
             "  {curl}-X POST {base}/v1/notifications -H 'content-type: application/json' \\\n    \
@@ -59,8 +71,7 @@ fn development_lines(
              -d '{{\"userId\":\"alice\",\"title\":\"Hello, Alice\",\"message\":\"It works.\"}}'"
         ),
         String::new(),
-        "  Development mode: anybody on this machine can sign in as any user. Belfry listens on loopback only."
-            .to_owned(),
+        mode.to_owned(),
     ]
 }
 

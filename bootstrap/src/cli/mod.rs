@@ -1,5 +1,6 @@
 //! The command line.
 
+mod check_config;
 mod dead_letters;
 mod migrate;
 mod output;
@@ -7,6 +8,7 @@ mod send;
 mod serve;
 mod token;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -28,19 +30,21 @@ struct Cli {
 
 #[derive(Debug, Args)]
 struct Settings {
-    /// Settings file in TOML; `belfry config` prints a template
+    /// Settings file or pipe in TOML; `belfry config` prints a template
+    // An `OsString`, because a `PathBuf` must not be empty, and an empty variable counts as unset.
     #[arg(long, global = true, env = "BELFRY_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Override a setting by its path, such as http.listen=127.0.0.1:0; repeatable
+    config: Option<OsString>,
+    /// Override a setting by its path, such as http.listen=127.0.0.1:0; repeatable. Secrets are refused, because
+    /// other users can see flags
     #[arg(long = "set", global = true, value_name = "PATH=VALUE", value_parser = path_and_value)]
     set: Vec<(String, String)>,
     /// Short for --set http.listen=ADDRESS
     #[arg(long, global = true, value_name = "ADDRESS")]
     listen: Option<String>,
-    /// Short for --set database.url=URL
+    /// Short for --set database.url=URL, without a password
     #[arg(long, global = true, value_name = "URL")]
     database_url: Option<String>,
-    /// Short for --set amqp.url=URL
+    /// Short for --set amqp.url=URL, without a password
     #[arg(long, global = true, value_name = "URL")]
     amqp_url: Option<String>,
 }
@@ -59,6 +63,8 @@ enum Command {
     DeadLetters(dead_letters::DeadLettersArgs),
     /// Print all settings with their defaults and comments, in TOML
     Config,
+    /// Check the settings and print those in use with their sources, without secrets; starts nothing
+    CheckConfig,
 }
 
 fn path_and_value(raw: &str) -> Result<(String, String), String> {
@@ -69,6 +75,10 @@ fn path_and_value(raw: &str) -> Result<(String, String), String> {
 
 impl Settings {
     fn load(self) -> anyhow::Result<Config> {
+        Ok(Config::load(self.layers()?)?)
+    }
+
+    fn layers(self) -> anyhow::Result<Layers> {
         let named = [
             ("http.listen", self.listen),
             ("database.url", self.database_url),
@@ -76,7 +86,8 @@ impl Settings {
         ];
         let named = named.into_iter().filter_map(|(path, value)| Some((path.to_owned(), value?)));
         let flags = self.set.into_iter().chain(named).collect();
-        Ok(Config::load(Layers::of_process(self.config, flags))?)
+        let file = self.config.filter(|path| !path.is_empty()).map(PathBuf::from);
+        Ok(Layers::of_process(file, flags)?)
     }
 }
 
@@ -91,6 +102,7 @@ pub fn run() -> ExitCode {
         Command::DeadLetters(args) => {
             settings.load().and_then(|config| dead_letters::run(&config, args))
         }
+        Command::CheckConfig => settings.layers().and_then(check_config::run),
         Command::Config => print_line(DEFAULT_FILE.trim_end()),
     };
     match result {

@@ -40,7 +40,7 @@ pub(super) struct SendArgs {
     #[arg(long, env = "BELFRY_URL")]
     url: Option<String>,
     /// Token with the scope notifications:write [default: signed with the configured secret or the
-    /// development key]
+    /// development key]; prefer the variable, because other users can see flags
     #[arg(long, env = "BELFRY_TOKEN", hide_env_values = true)]
     token: Option<String>,
 }
@@ -48,7 +48,8 @@ pub(super) struct SendArgs {
 /// Sends the notification over REST and prints the response.
 pub(super) fn run(config: &Config, args: SendArgs) -> anyhow::Result<()> {
     let body = body(&args)?;
-    let url = match (args.url, &config.http.listen) {
+    let unless_empty = |text: &String| !text.is_empty();
+    let url = match (args.url.filter(unless_empty), &config.http.listen) {
         (Some(url), _) => url,
         (None, ListenAddress::Tcp(address)) => {
             format!("{}://{address}{}", config.http.scheme(), config.http.base_path)
@@ -57,7 +58,7 @@ pub(super) fn run(config: &Config, args: SendArgs) -> anyhow::Result<()> {
             bail!("http.listen is a Unix socket, which `belfry send` does not support; set --url")
         }
     };
-    let token = match args.token {
+    let token = match args.token.filter(unless_empty) {
         Some(token) => token,
         None => sign_token(config)?,
     };
@@ -106,7 +107,7 @@ fn body(args: &SendArgs) -> anyhow::Result<Value> {
 
 fn sign_token(config: &Config) -> anyhow::Result<String> {
     let user = UserId::parse("belfry-send").expect("visible characters only");
-    let mint = TokenMint::new(&jwt_settings(&config.auth)?)
+    let mint = TokenMint::new(&jwt_settings(config)?)
         .context("cannot sign a token; pass one with --token or BELFRY_TOKEN")?;
     Ok(mint.mint(&user, &[Scopes::WRITE], TOKEN_LIFETIME, SystemClock.now()))
 }

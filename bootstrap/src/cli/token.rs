@@ -28,6 +28,6 @@ pub(super) struct TokenArgs {
 pub(super) fn run(config: &Config, args: &TokenArgs) -> anyhow::Result<()> {
     let user = UserId::parse(&args.user).with_context(|| format!("--user {:?}", args.user))?;
     let scopes: Vec<_> = args.scope.iter().map(String::as_str).collect();
-    let mint = TokenMint::new(&jwt_settings(&config.auth)?)?;
+    let mint = TokenMint::new(&jwt_settings(config)?)?;
     print_line(&mint.mint(&user, &scopes, args.ttl, SystemClock.now()))
 }

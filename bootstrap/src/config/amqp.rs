@@ -4,7 +4,8 @@ use anyhow::Context;
 use belfry_adapters::amqp::{AmqpSettings, AmqpUrl, Topology, TopologySettings};
 use serde::Deserialize;
 
-use super::error::BadSettings;
+use super::error::{BadSettings, at_least_one, longer_than_zero};
+use super::url_parts::UrlParts;
 use super::values::{self, Secret};
 
 /// `amqp.*`
@@ -12,7 +13,7 @@ use super::values::{self, Secret};
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config.default.toml documents the settings")]
 pub struct Amqp {
-    #[serde(default, deserialize_with = "values::optional_secret")]
+    #[serde(default)]
     pub url: Option<Secret>,
     pub ingest: Ingest,
     pub events: EventsExchange,
@@ -69,10 +70,18 @@ impl Amqp {
         {
             return Err(BadSettings::new("amqp.url must begin with amqp:// or amqps://"));
         }
-        if self.ingest.prefetch == 0 {
-            return Err(BadSettings::new("amqp.ingest.prefetch must be at least 1"));
+        let parts = self.url.as_ref().and_then(|url| UrlParts::parse(url.reveal()));
+        if parts.is_some_and(|url| url.has_several_hosts()) {
+            return Err(BadSettings::new(
+                "amqp.url names several hosts, but Belfry connects to one; \
+                 use a load balancer or a DNS name in front of the cluster",
+            ));
         }
-        Ok(())
+        longer_than_zero([("amqp.node.expires", self.node.expires)])?;
+        at_least_one([
+            ("amqp.ingest.prefetch", self.ingest.prefetch.into()),
+            ("amqp.node.max_length", self.node.max_length.into()),
+        ])
     }
 
     /// Returns the settings of the connection and the topology, or `None` if `amqp.url` is not set.

@@ -4,7 +4,7 @@ use std::time::Duration;
 use belfry_application::access::Access;
 use serde::Deserialize;
 
-use super::error::BadSettings;
+use super::error::{BadSettings, longer_than_zero};
 use super::values::{self, Secret};
 
 /// `auth.*`
@@ -12,7 +12,7 @@ use super::values::{self, Secret};
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config.default.toml documents the settings")]
 pub struct Auth {
-    #[serde(default, deserialize_with = "values::optional_secret")]
+    #[serde(default)]
     pub hs256_secret: Option<Secret>,
     #[serde(default, deserialize_with = "values::list")]
     pub hs256_secret_files: Vec<PathBuf>,
@@ -28,7 +28,7 @@ pub struct Auth {
     pub jwks_refresh: Duration,
     #[serde(deserialize_with = "values::duration")]
     pub jwks_cooldown: Duration,
-    #[serde(default, deserialize_with = "values::optional_duration")]
+    #[serde(deserialize_with = "values::duration_or_unlimited")]
     pub jwks_max_stale: Option<Duration>,
     #[serde(deserialize_with = "values::duration")]
     pub jwks_timeout: Duration,
@@ -57,6 +57,15 @@ pub struct RequiredScopes {
     pub revoke: String,
 }
 
+/// The settings that contain or name a key.
+pub(super) const KEY_SETTINGS: [&str; 5] = [
+    "auth.hs256_secret",
+    "auth.hs256_secret_files",
+    "auth.public_key_file",
+    "auth.jwks_file",
+    "auth.jwks_url",
+];
+
 impl Auth {
     /// Whether no key is set, so that Belfry uses a development key.
     pub fn is_development(&self) -> bool {
@@ -71,11 +80,18 @@ impl Auth {
         if self.jwks_ca_file.is_some() && self.jwks_url.is_none() {
             return Err(BadSettings::new("auth.jwks_ca_file is set, but auth.jwks_url is not"));
         }
-        if [self.jwks_refresh, self.jwks_cooldown, self.jwks_timeout].iter().any(Duration::is_zero)
-        {
+        longer_than_zero([
+            ("auth.jwks_refresh", self.jwks_refresh),
+            ("auth.jwks_cooldown", self.jwks_cooldown),
+            ("auth.jwks_timeout", self.jwks_timeout),
+        ])?;
+        if self.jwks_max_stale.is_some_and(|age| age.is_zero()) {
             return Err(BadSettings::new(
-                "auth.jwks_refresh, auth.jwks_cooldown and auth.jwks_timeout must be longer than 0s",
+                "auth.jwks_max_stale must be longer than 0s; \"unlimited\" means without limit",
             ));
+        }
+        if self.development_key_file.as_os_str().is_empty() {
+            return Err(BadSettings::new("auth.development_key_file must not be empty"));
         }
         if self.scopes.create.is_empty() || self.scopes.revoke.is_empty() {
             return Err(BadSettings::new(

@@ -9,7 +9,7 @@ use belfry_adapters::transport::{
 };
 use serde::Deserialize;
 
-use super::error::BadSettings;
+use super::error::{BadSettings, at_least_one, longer_than_zero};
 use super::values;
 
 /// `http.*`
@@ -59,15 +59,16 @@ impl Http {
                 "http.tls.certificate_file and http.tls.key_file must be set together",
             ));
         }
-        if self.header_timeout.is_zero() {
-            return Err(BadSettings::new("http.header_timeout must be longer than 0s"));
-        }
+        longer_than_zero([
+            ("http.header_timeout", self.header_timeout),
+            ("http.request_timeout", self.request_timeout),
+        ])?;
         if self.keep_alive.is_zero() {
             return Err(BadSettings::new(
                 "http.keep_alive must be longer than 0s, and longer than the idle timeout of a proxy in front",
             ));
         }
-        Ok(())
+        at_least_one([("http.max_body", self.max_body as u64)])
     }
 
     /// The scheme of the public URLs.

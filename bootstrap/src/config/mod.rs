@@ -5,28 +5,43 @@ mod admin;
 mod amqp;
 mod auth;
 mod database;
+mod effective;
+mod environment;
 mod error;
+mod extract_error;
+mod flags;
 mod http;
 mod layers;
 mod limits;
 mod log;
 mod node;
+mod optional;
 mod retention;
+mod settings_file;
 mod shutdown;
 mod socket;
+mod sources;
+mod url_parts;
 mod values;
 
+use std::path::PathBuf;
+
+use belfry_adapters::transport::ListenAddress;
 use serde::Deserialize;
+
+use self::auth::KEY_SETTINGS;
+use self::layers::Merged;
 
 pub use self::admin::Admin;
 pub use self::amqp::{Amqp, EventsExchange, Ingest, IngestMode, NodeQueue};
 pub use self::auth::{Auth, RequiredScopes};
 pub use self::database::Database;
+pub use self::effective::EffectiveSetting;
 pub use self::error::BadSettings;
 pub use self::http::{Http, HttpTls};
 pub use self::layers::Layers;
 pub use self::limits::{Limits, OverLimit};
-pub use self::log::{Log, LogFormat};
+pub use self::log::{InvalidLogLevels, Log, LogFormat, LogLevels};
 pub use self::node::Node;
 pub use self::retention::Retention;
 pub use self::shutdown::Shutdown;
@@ -52,17 +67,71 @@ pub struct Config {
     pub node: Node,
     pub shutdown: Shutdown,
     pub log: Log,
+    /// Not a setting: the settings file in use.
+    #[serde(skip)]
+    pub settings_file: Option<PathBuf>,
+    /// Not a setting: whether that file contains a secret or a password.
+    #[serde(skip)]
+    pub settings_file_has_secret: bool,
+}
+
+/// Settings with their sources.
+#[derive(Debug, Clone)]
+pub struct Effective {
+    /// The checked settings.
+    pub config: Config,
+    /// Every setting that has a value.
+    pub settings: Vec<EffectiveSetting>,
+    /// Names of `BELFRY_…` variables that an orchestrator has set.
+    pub injected: Vec<String>,
 }
 
 impl Config {
+    /// Whether Belfry serves the development page and its sign-in: with a development key, unless another
+    /// setting shows that clients of other machines, other sites or a proxy connect.
+    pub fn serves_development_page(&self) -> bool {
+        let is_on_unix_socket = matches!(self.http.listen, ListenAddress::Unix(_));
+        self.auth.is_development()
+            && !is_on_unix_socket
+            && self.http.trusted_proxies.is_empty()
+            && self.http.cors_origins.is_empty()
+            && self.http.tls.certificate_file.is_none()
+    }
+
     /// Merges the layers over the defaults and checks the result.
     pub fn load(layers: Layers) -> Result<Self, BadSettings> {
+        Self::of_merged(&layers.merge()?)
+    }
+
+    /// Like [`load`](Self::load), with the source of each setting.
+    pub fn effective(mut layers: Layers) -> Result<Effective, BadSettings> {
+        let injected = std::mem::take(&mut layers.injected);
         let merged = layers.merge()?;
-        let connections_is_explicit = merged.contains("limits.connections");
+        let config = Self::of_merged(&merged)?;
+        Ok(Effective { config, settings: merged.effective(DEFAULT_FILE)?, injected })
+    }
+
+    fn of_merged(merged: &Merged) -> Result<Self, BadSettings> {
         let mut config: Self = merged.over_defaults(DEFAULT_FILE)?;
-        config.limits.connections_is_explicit = connections_is_explicit;
+        config.limits.connections_is_explicit = merged.contains("limits.connections");
+        config.settings_file.clone_from(&merged.file);
+        config.settings_file_has_secret = merged.file_has_secret;
+        config.check_key_is_not_lost(&merged.empty)?;
         config.check()?;
         Ok(config)
+    }
+
+    /// A key with an empty value counts as unset. If it was to be the only key, the development key must not
+    /// silently take its place.
+    fn check_key_is_not_lost(&self, empty: &[(&str, String)]) -> Result<(), BadSettings> {
+        let lost = empty.iter().find(|(path, _)| KEY_SETTINGS.contains(path));
+        match lost {
+            Some((path, source)) if self.auth.is_development() => Err(BadSettings::new(format!(
+                "{path} ({source}) is empty, and no other key is set in [auth]; set it, or remove it \
+                 to use a development key"
+            ))),
+            _ => Ok(()),
+        }
     }
 
     fn check(&self) -> Result<(), BadSettings> {

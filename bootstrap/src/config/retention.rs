@@ -3,7 +3,7 @@ use std::time::Duration;
 use belfry_application::use_cases::RetentionPolicy;
 use serde::Deserialize;
 
-use super::error::BadSettings;
+use super::error::{BadSettings, longer_than_zero};
 use super::values;
 
 /// `retention.*`
@@ -25,10 +25,18 @@ pub struct Retention {
 
 impl Retention {
     pub(super) fn check(&self) -> Result<(), BadSettings> {
-        if self.every.is_zero() {
-            return Err(BadSettings::new("retention.every must be longer than 0s"));
+        if self.notifications.is_some_and(|age| age.is_zero()) {
+            return Err(BadSettings::new(
+                "retention.notifications must be longer than 0s, which would delete every notification; \
+                 leave it unset to keep notifications without a maximum age",
+            ));
         }
-        Ok(())
+        longer_than_zero([
+            ("retention.deleted", self.deleted),
+            ("retention.idempotency_keys", self.idempotency_keys),
+            ("retention.revocations", self.revocations),
+            ("retention.every", self.every),
+        ])
     }
 
     /// The rules of the retention cleanup.

@@ -5,7 +5,7 @@ use belfry_adapters::inbound::socketio::engine::EngineSettings;
 use belfry_adapters::limits::PerSecond;
 use serde::Deserialize;
 
-use super::error::BadSettings;
+use super::error::{BadSettings, at_least_one, longer_than_zero};
 use super::limits::{Limits, unless_zero};
 use super::values;
 
@@ -34,10 +34,16 @@ pub struct Socket {
 
 impl Socket {
     pub(super) fn check(&self) -> Result<(), BadSettings> {
-        if self.queue == 0 {
-            return Err(BadSettings::new("socket.queue must be at least 1"));
-        }
-        Ok(())
+        longer_than_zero([
+            ("socket.ping_interval", self.ping_interval),
+            ("socket.ping_timeout", self.ping_timeout),
+            ("socket.connect_timeout", self.connect_timeout),
+        ])?;
+        at_least_one([
+            ("socket.queue", self.queue as u64),
+            ("socket.queue_bytes", self.queue_bytes as u64),
+            ("socket.max_payload", self.max_payload as u64),
+        ])
     }
 
     /// Settings of the Socket.IO server, with its limits.

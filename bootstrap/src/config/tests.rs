@@ -3,6 +3,8 @@ use std::time::Duration;
 
 use super::*;
 
+mod misread;
+
 fn load(variables: &[(&str, &str)]) -> Result<Config, String> {
     let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     let layers = Layers { variables: variables.iter().map(own).collect(), ..Layers::default() };
@@ -32,6 +34,7 @@ fn variable_overrides_file_and_flag_overrides_variable() {
             own("BELFRY_DATABASE__MIGRATE", "false"),
         ],
         flags: vec![own("http.listen", "127.0.0.1:3")],
+        ..Layers::default()
     })
     .unwrap();
     assert_eq!(config.http.listen.to_string(), "127.0.0.1:3");
@@ -78,6 +81,14 @@ fn invalid_setting_is_named_in_the_error() {
         ("BELFRY_AMQP__INGEST__PREFETCH", "-1", "amqp.ingest.prefetch"),
         ("BELFRY_AUTH__LEEWAY", "soon", "auth.leeway"),
         ("BELFRY_LOG__FORMAT", "xml", "log.format"),
+        ("BELFRY_LOG__LEVEL", "warning", "log.level"),
+        ("BELFRY_LOG__LEVEL", "", "log.level"),
+        ("BELFRY_PORT", "8080", "port"),
+        ("BELFRY_", "x", "variable BELFRY_"),
+        ("BELFRY___LISTEN", "x", "variable BELFRY___LISTEN"),
+        ("BELFRY_AUTH__JWKS_MAX_STALE", "", "auth.jwks_max_stale"),
+        ("BELFRY_AUTH__DEVELOPMENT_KEY_FILE", "", "auth.development_key_file"),
+        ("BELFRY_DATABASE__URL", "", "database.url"),
     ] {
         let problem = load(&[(name, value)]).unwrap_err();
         assert!(problem.contains(named), "{name}={value}: {problem}");
@@ -192,7 +203,8 @@ fn key_files_are_one_value_or_a_list() {
     let two = load("[auth]\npublic_key_file = ['a.pem', 'b, c.pem']\n", Vec::new());
     assert_eq!(two.public_key_file, [PathBuf::from("a.pem"), PathBuf::from("b, c.pem")]);
     let variable = ("BELFRY_AUTH__HS256_SECRET_FILES".to_owned(), "new, old".to_owned());
-    let both = load("[auth]\njwks_file = 'jwks.json'\njwks_max_stale = ''\n", vec![variable]);
+    let both =
+        load("[auth]\njwks_file = 'jwks.json'\njwks_max_stale = 'unlimited'\n", vec![variable]);
     assert_eq!(both.hs256_secret_files, [PathBuf::from("new"), PathBuf::from("old")]);
     assert_eq!((both.jwks_file.len(), both.jwks_max_stale), (1, None));
     assert!([one, two, both].iter().all(|auth| !auth.is_development()));

@@ -39,14 +39,20 @@ pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dur
     }
 }
 
-/// An optional duration. An empty text is `None`.
+/// An optional duration. Unset is `None`.
 pub(super) fn optional_duration<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Duration>, D::Error> {
-    match Option::<DurationForm>::deserialize(deserializer) {
-        Ok(None) => Ok(None),
-        Ok(Some(DurationForm::Text(text))) if text.trim().is_empty() => Ok(None),
-        Ok(Some(form)) => form.duration().map(Some).map_err(D::Error::custom),
+    duration(deserializer).map(Some)
+}
+
+/// A duration, or `unlimited` as `None`.
+pub(super) fn duration_or_unlimited<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Duration>, D::Error> {
+    match DurationForm::deserialize(deserializer) {
+        Ok(DurationForm::Text(text)) if text.trim().eq_ignore_ascii_case("unlimited") => Ok(None),
+        Ok(form) => form.duration().map(Some).map_err(D::Error::custom),
         Err(_) => Err(D::Error::custom(EXPECTED_DURATION)),
     }
 }
@@ -155,12 +161,4 @@ where
         text.parse().map_err(|problem| D::Error::custom(format_args!("{text:?}: {problem}")))
     };
     texts.iter().map(parse).collect()
-}
-
-/// An optional secret. A secret of digits only stays a text and is not parsed as a number.
-pub(super) fn optional_secret<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Secret>, D::Error> {
-    let text = Option::<String>::deserialize(deserializer)?;
-    Ok(text.filter(|text| !text.is_empty()).map(Secret))
 }

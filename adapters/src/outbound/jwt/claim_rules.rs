@@ -172,7 +172,8 @@ mod tests {
     use belfry_application::testing::{at, user};
     use serde_json::json;
 
-    use super::super::settings::{JwtKey, Secret};
+    use super::super::secret::Secret;
+    use super::super::settings::JwtKey;
     use super::super::signing::SECRET;
     use super::*;
 

@@ -6,7 +6,9 @@ use aws_lc_rs::rand;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::settings::{JwtKey, Secret};
+use super::secret::Secret;
+use super::settings::JwtKey;
+use crate::file_access::{self, UnusableFile};
 
 /// The HMAC secret of a Belfry without configured keys, for development on one machine. Belfry
 /// generates it and stores it in a file that only the owner can read.
@@ -28,6 +30,12 @@ pub enum DevelopmentKeyError {
     /// The file contains something else.
     #[error("{} does not contain a development key; remove it to generate a new one", .0.display())]
     NotAKey(PathBuf),
+    /// Its owner can sign in as any user of Belfry.
+    #[error(
+        "{} belongs to another user; remove it, or name another file in auth.development_key_file",
+        .0.display()
+    )]
+    NotOwn(PathBuf),
     /// Every user who can read the file can sign in as any user of Belfry.
     #[error("{} is readable by other users; make it private (chmod 600)", .0.display())]
     NotPrivate(PathBuf),
@@ -60,14 +68,21 @@ impl DevelopmentKey {
 }
 
 fn read(path: &Path) -> Result<DevelopmentKey, DevelopmentKeyError> {
-    let io = |error| io_error(path, error);
-    if !is_private(&fs::metadata(path).map_err(io)?) {
+    const MAX_BYTES: u64 = 1024;
+    let (text, access) = file_access::read(path, MAX_BYTES).map_err(|problem| match problem {
+        UnusableFile::Io { path, error } => DevelopmentKeyError::Io { path, error },
+        UnusableFile::TooLarge { path, .. } => DevelopmentKeyError::NotAKey(path),
+        UnusableFile::WritableByEveryone(path) => DevelopmentKeyError::NotPrivate(path),
+    })?;
+    if !access.is_own() {
+        return Err(DevelopmentKeyError::NotOwn(path.to_owned()));
+    }
+    if !access.is_private() {
         return Err(DevelopmentKeyError::NotPrivate(path.to_owned()));
     }
     let not_a_key = || DevelopmentKeyError::NotAKey(path.to_owned());
-    let text = fs::read(path).map_err(io)?;
     let bytes = URL_SAFE_NO_PAD.decode(text.trim_ascii()).map_err(|_| not_a_key())?;
-    let secret = Secret::new(bytes).ok().filter(|secret| !secret.is_weak());
+    let secret = Secret::new(bytes).ok().filter(|secret| !secret.is_short());
     secret.map(DevelopmentKey).ok_or_else(not_a_key)
 }
 
@@ -105,18 +120,6 @@ fn private_file() -> OpenOptions {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options
-}
-
-#[cfg(unix)]
-fn is_private(file: &fs::Metadata) -> bool {
-    let for_others = std::os::unix::fs::PermissionsExt::mode(&file.permissions()) & 0o077;
-    for_others == 0
-}
-
-/// On other systems, a file in the user's own folder inherits private access rights.
-#[cfg(not(unix))]
-fn is_private(_: &fs::Metadata) -> bool {
-    true
 }
 
 #[cfg(test)]
@@ -208,6 +211,23 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         let error = DevelopmentKey::open(&path).unwrap_err();
         assert!(matches!(error, DevelopmentKeyError::NotPrivate(_)));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn key_of_another_user_is_rejected_also_behind_a_link() {
+        let folder = TempDir::new().unwrap();
+        let (path, link) = (folder.path().join("theirs"), folder.path().join("belfry.dev-key"));
+        DevelopmentKey::open(&path).unwrap();
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        DevelopmentKey::open(&link).unwrap();
+        // Only root can give a file away.
+        if std::os::unix::fs::chown(&path, Some(65534), None).is_ok() {
+            for path in [&path, &link] {
+                let error = DevelopmentKey::open(path).unwrap_err();
+                assert!(matches!(error, DevelopmentKeyError::NotOwn(_)), "{error}");
+            }
+        }
     }
 
     fn make_private(path: &Path) {

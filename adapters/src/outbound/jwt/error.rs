@@ -1,11 +1,18 @@
 use std::path::{Path, PathBuf};
 
+use super::secret::GuessableSecret;
+
 /// Why tokens cannot be verified with these settings.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidJwtSettings {
     /// A secret of zero bytes.
     #[error("the secret must not be empty")]
     EmptySecret,
+    /// A secret that can be guessed, where [`GuessableSecrets::Reject`] is set.
+    ///
+    /// [`GuessableSecrets::Reject`]: super::GuessableSecrets::Reject
+    #[error("{0}; use 32 random bytes")]
+    GuessableSecret(GuessableSecret),
     /// Not PEM, or a key type that is not supported.
     #[error("not a PEM public key of RSA, P-256, P-384 or Ed25519")]
     NotAPublicKey,
@@ -43,14 +50,12 @@ pub enum InvalidJwtSettings {
     /// Not a JWKS, or a JWKS without a usable key. Contains the reason.
     #[error("{0}")]
     Jwks(String),
-    /// A file that cannot be read.
-    #[error("cannot read {}: {reason}", path.display())]
-    UnreadableFile {
-        #[expect(missing_docs, reason = "the message names it")]
-        path: PathBuf,
-        #[expect(missing_docs, reason = "the message names it")]
-        reason: String,
-    },
+    /// A file that cannot be read or must not be used. Contains its path and the reason.
+    #[error("{0}")]
+    File(String),
+    /// A file that is not text.
+    #[error("it is not UTF-8")]
+    NotUtf8,
     /// A file with invalid content.
     #[error("{}: {problem}", path.display())]
     InFile {
@@ -74,9 +79,5 @@ impl InvalidJwtSettings {
     /// Adds the path of the file that has the problem.
     pub(super) fn in_file(self, path: &Path) -> Self {
         Self::InFile { path: path.to_owned(), problem: Box::new(self) }
-    }
-
-    pub(super) fn unreadable(path: &Path, reason: &(impl ToString + ?Sized)) -> Self {
-        Self::UnreadableFile { path: path.to_owned(), reason: reason.to_string() }
     }
 }

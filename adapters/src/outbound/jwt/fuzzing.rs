@@ -7,7 +7,8 @@ use belfry_domain::Timestamp;
 use futures_util::FutureExt as _;
 use jsonwebtoken::{Algorithm, EncodingKey, crypto};
 
-use super::settings::{JwtKey, JwtSettings, Secret};
+use super::secret::Secret;
+use super::settings::{JwtKey, JwtSettings};
 use super::token_verifier::JwtVerifier;
 use crate::fuzzing::first_line;
 

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::error::InvalidJwtSettings;
 use super::settings::JwksSettings;
-use crate::http_client;
+use crate::{file_access, http_client};
 
 /// Where an identity provider's JWKS document comes from.
 #[async_trait]
@@ -143,7 +143,9 @@ fn is_loopback(url: &Url) -> bool {
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, InvalidJwtSettings> {
-    let pem = std::fs::read(file).map_err(|error| InvalidJwtSettings::unreadable(file, &error))?;
+    const MAX_BYTES: u64 = 1024 * 1024;
+    let read = file_access::read(file, MAX_BYTES);
+    let (pem, _) = read.map_err(|problem| InvalidJwtSettings::File(problem.to_string()))?;
     CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<_, _>>()
         .map_err(|_| InvalidJwtSettings::NotCertificates.in_file(file))

@@ -1,12 +1,12 @@
-use std::fs::File;
-use std::io::{self, Read as _};
 use std::path::Path;
 
 use super::algorithms::AcceptedAlgorithms;
 use super::error::InvalidJwtSettings;
 use super::jwks;
-use super::settings::{JwtKey, Secret};
+use super::secret::{GuessableSecrets, Secret};
+use super::settings::JwtKey;
 use super::trusted_key::TrustedKey;
+use crate::file_access;
 
 /// The current content of a [`JwtKey`]: of the setting itself, or of its file.
 #[derive(Clone, PartialEq, Eq)]
@@ -69,36 +69,47 @@ impl KeyMaterial {
         }
     }
 
-    /// The file, if it contains a [weak](Secret::is_weak) secret.
-    pub(super) fn weak_secret_file(&self) -> Option<&Path> {
+    /// The file that contains a secret.
+    pub(super) fn secret_file(&self) -> Option<(&Path, &Secret)> {
         match self {
-            Self::SecretFile(path, secret) if secret.is_weak() => Some(path),
+            Self::SecretFile(path, secret) => Some((path, secret)),
             _ => None,
+        }
+    }
+
+    /// Rejects a secret that can be guessed, if that is the setting.
+    pub(super) fn check_secret(
+        &self,
+        guessable: GuessableSecrets,
+    ) -> Result<(), InvalidJwtSettings> {
+        let guessed = self.secret().and_then(Secret::guessable);
+        match guessed.filter(|_| guessable == GuessableSecrets::Reject) {
+            None => Ok(()),
+            Some(reason) => {
+                let problem = InvalidJwtSettings::GuessableSecret(reason);
+                Err(match self {
+                    Self::SecretFile(path, _) => problem.in_file(path),
+                    _ => problem,
+                })
+            }
         }
     }
 }
 
 impl JwtKey {
     /// Reads the key and checks that it can be used.
-    pub fn check(&self) -> Result<(), InvalidJwtSettings> {
-        KeyMaterial::read(self)?.trusted_keys(&AcceptedAlgorithms::default()).map(drop)
+    pub fn check(&self, guessable: GuessableSecrets) -> Result<(), InvalidJwtSettings> {
+        let material = KeyMaterial::read(self)?;
+        material.check_secret(guessable)?;
+        material.trusted_keys(&AcceptedAlgorithms::default()).map(drop)
     }
 }
 
 fn read_text(path: &Path) -> Result<String, InvalidJwtSettings> {
-    String::from_utf8(read_file(path)?)
-        .map_err(|_| InvalidJwtSettings::unreadable(path, "it is not UTF-8"))
+    String::from_utf8(read_file(path)?).map_err(|_| InvalidJwtSettings::NotUtf8.in_file(path))
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, InvalidJwtSettings> {
-    let read = || -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        File::open(path)?.take(KeyMaterial::MAX_BYTES + 1).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    let bytes = read().map_err(|error| InvalidJwtSettings::unreadable(path, &error))?;
-    if bytes.len() as u64 > KeyMaterial::MAX_BYTES {
-        return Err(InvalidJwtSettings::unreadable(path, "it is too large for a key file"));
-    }
-    Ok(bytes)
+    let read = file_access::read(path, KeyMaterial::MAX_BYTES);
+    read.map(|(bytes, _)| bytes).map_err(|problem| InvalidJwtSettings::File(problem.to_string()))
 }

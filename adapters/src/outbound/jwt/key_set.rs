@@ -136,7 +136,8 @@ mod tests {
     use jsonwebtoken::DecodingKey;
 
     use super::super::algorithms::HMAC;
-    use super::super::settings::{JwtKey, Secret};
+    use super::super::secret::Secret;
+    use super::super::settings::JwtKey;
     use super::super::signing::{Key, SECRET};
     use super::*;
 

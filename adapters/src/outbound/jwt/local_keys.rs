@@ -8,7 +8,8 @@ use super::algorithms::AcceptedAlgorithms;
 use super::error::InvalidJwtSettings;
 use super::key_material::KeyMaterial;
 use super::key_set::KeySet;
-use super::settings::{JwtKey, JwtSettings, Secret};
+use super::secret::{GuessableSecrets, Secret};
+use super::settings::{JwtKey, JwtSettings};
 use crate::polled_files::{FileSource, PolledFiles};
 
 /// The keys from settings and files. Files are read again when they change.
@@ -18,6 +19,7 @@ struct KeySource {
     keys: Vec<JwtKey>,
     accepted: AcceptedAlgorithms,
     has_jwks: bool,
+    guessable_secrets: GuessableSecrets,
 }
 
 impl LocalKeys {
@@ -26,6 +28,7 @@ impl LocalKeys {
             keys: settings.keys.clone(),
             accepted: AcceptedAlgorithms::parse(&settings.algorithms)?,
             has_jwks: settings.has_jwks(),
+            guessable_secrets: settings.guessable_secrets,
         })?;
         if keys.current().len() == 0 && settings.jwks.is_none() {
             return Err(InvalidJwtSettings::NoKey);
@@ -58,6 +61,9 @@ impl FileSource for KeySource {
     }
 
     fn load(&self, material: &Vec<KeyMaterial>) -> Result<KeySet, InvalidJwtSettings> {
+        for material in material {
+            material.check_secret(self.guessable_secrets)?;
+        }
         let keys = KeySet::from_material(material, &self.accepted, self.has_jwks)?;
         warn_about_weak_secrets(material);
         Ok(keys)
@@ -75,12 +81,17 @@ impl FileSource for KeySource {
 }
 
 fn warn_about_weak_secrets(material: &[KeyMaterial]) {
-    for file in material.iter().filter_map(KeyMaterial::weak_secret_file) {
-        warn!(
-            file = %file.display(),
-            min_bytes = Secret::STRONG_BYTES,
-            "HMAC secret is too short; it can be brute-forced from a single token"
-        );
+    for (file, secret) in material.iter().filter_map(KeyMaterial::secret_file) {
+        if secret.is_short() {
+            warn!(
+                file = %file.display(),
+                min_bytes = Secret::STRONG_BYTES,
+                "HMAC secret is too short; it can be brute-forced from a single token"
+            );
+        }
+        if let Some(reason) = secret.guessable() {
+            warn!(file = %file.display(), %reason, "HMAC secret can be guessed");
+        }
     }
 }
 
@@ -174,6 +185,33 @@ mod tests {
     }
 
     #[test]
+    fn guessable_secret_is_rejected_if_so_configured_also_at_a_reload() {
+        let folder = TempDir::new().unwrap();
+        let settings = JwtSettings {
+            guessable_secrets: GuessableSecrets::Reject,
+            ..JwtSettings::new([secret_file(folder.path(), "change-me")])
+        };
+        let error = LocalKeys::new(&settings).err().unwrap().to_string();
+        assert!(
+            error.ends_with(
+                "secret: the secret is a placeholder from documentation; use 32 random bytes"
+            ),
+            "{error}"
+        );
+        let inline = Secret::new(" ".repeat(32).as_bytes()).unwrap();
+        let inline = JwtSettings { keys: vec![JwtKey::Secret(inline)], ..settings.clone() };
+        LocalKeys::new(&inline).err().unwrap();
+        let warned = JwtSettings { guessable_secrets: GuessableSecrets::Warn, ..settings.clone() };
+        LocalKeys::new(&warned).unwrap();
+
+        secret_file(folder.path(), OLD);
+        let keys = LocalKeys::new(&settings).unwrap();
+        secret_file(folder.path(), "change-me");
+        keys.0.reload(false);
+        assert!(accepts(&keys, OLD) && !accepts(&keys, "change-me"));
+    }
+
+    #[test]
     fn jwks_file_is_read_and_too_large_file_is_rejected() {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("jwks.json");
@@ -185,6 +223,6 @@ mod tests {
 
         fs::write(&path, vec![b' '; 1024 * 1024 + 1]).unwrap();
         let error = LocalKeys::new(&JwtSettings::new([JwtKey::JwksFile(path)])).err().unwrap();
-        assert!(error.to_string().ends_with("it is too large for a key file"), "{error}");
+        assert!(error.to_string().ends_with("it has more than 1048576 bytes"), "{error}");
     }
 }

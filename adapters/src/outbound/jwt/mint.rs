@@ -92,7 +92,8 @@ mod tests {
     use belfry_application::ports::{BearerToken, Scopes, TokenVerifier as _};
     use belfry_application::testing::{ManualClock, at, user};
 
-    use super::super::settings::{JwtKey, Secret};
+    use super::super::secret::Secret;
+    use super::super::settings::JwtKey;
     use super::super::signing::{Key, SECRET};
     use super::super::token_verifier::JwtVerifier;
     use super::*;

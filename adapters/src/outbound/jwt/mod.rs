@@ -18,6 +18,7 @@ mod key_set;
 mod local_keys;
 mod mint;
 mod remote_keys;
+mod secret;
 mod settings;
 mod token_verifier;
 mod trusted_key;
@@ -25,7 +26,8 @@ mod trusted_key;
 pub use development::{DevelopmentKey, DevelopmentKeyError};
 pub use error::InvalidJwtSettings;
 pub use mint::{TokenMint, TokenMintError};
-pub use settings::{JwksSettings, JwtKey, JwtSettings, Secret};
+pub use secret::{GuessableSecret, GuessableSecrets, Secret};
+pub use settings::{JwksSettings, JwtKey, JwtSettings};
 pub use token_verifier::JwtVerifier;
 
 #[cfg(test)]

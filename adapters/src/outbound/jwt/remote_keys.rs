@@ -177,7 +177,8 @@ impl RemoteKeys {
     fn apply(&self, document: Result<String, PortError>, retry_in: Duration) -> bool {
         let before = self.state.borrow().clone();
         let at = Instant::now();
-        let url = &self.settings.url;
+        // Without parameters, which may be secrets.
+        let url = self.settings.url.split(['?', '#']).next();
         let fetched = document.and_then(|document| match &before.fetched {
             Some(known) if *known.document == *document => Ok(Fetched { at, ..known.clone() }),
             _ => {

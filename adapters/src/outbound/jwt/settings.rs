@@ -2,7 +2,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::error::InvalidJwtSettings;
+use super::secret::{GuessableSecrets, Secret};
 
 /// Which tokens to accept.
 #[derive(Debug, Clone)]
@@ -10,6 +10,8 @@ pub struct JwtSettings {
     /// The keys that tokens are signed with. Several keys allow an issuer to rotate its key. At most
     /// [`JwtSettings::MAX_KEYS`].
     pub keys: Vec<JwtKey>,
+    /// What to do with secrets that can be guessed, at the start and when files change.
+    pub guessable_secrets: GuessableSecrets,
     /// Where an identity provider publishes further keys.
     pub jwks: Option<JwksSettings>,
     /// The only accepted algorithms, by their names in RFC 7518 and RFC 8037 (`RS256`, `EdDSA`, …).
@@ -42,6 +44,7 @@ impl JwtSettings {
     pub fn new(keys: impl IntoIterator<Item = JwtKey>) -> Self {
         Self {
             keys: keys.into_iter().collect(),
+            guessable_secrets: GuessableSecrets::default(),
             jwks: None,
             algorithms: Vec::new(),
             issuer: None,
@@ -114,52 +117,5 @@ impl JwksSettings {
             max_stale: Some(Duration::from_hours(24)),
             timeout: Duration::from_secs(5),
         }
-    }
-}
-
-/// A secret for HMAC. `Debug` hides it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Box<[u8]>);
-
-impl Secret {
-    /// The length of a SHA-256 hash, in bytes: the minimum for a secret (RFC 7518, 3.2).
-    pub const STRONG_BYTES: usize = 32;
-
-    /// Uses the bytes unchanged; they must not be empty.
-    pub fn new(bytes: impl Into<Box<[u8]>>) -> Result<Self, InvalidJwtSettings> {
-        let bytes = bytes.into();
-        if bytes.is_empty() { Err(InvalidJwtSettings::EmptySecret) } else { Ok(Self(bytes)) }
-    }
-
-    /// Whether the secret can be brute-forced offline from a single token. Such a secret is accepted,
-    /// because existing issuers use them and cannot always change them before they migrate to Belfry.
-    /// Callers log a warning.
-    pub fn is_weak(&self) -> bool {
-        self.0.len() < Self::STRONG_BYTES
-    }
-
-    pub(super) fn reveal(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_secret_is_not_empty_and_debug_hides_it() {
-        assert_eq!(Secret::new([]).unwrap_err(), InvalidJwtSettings::EmptySecret);
-        assert!(Secret::new([b'x'; 31]).unwrap().is_weak());
-        assert!(!Secret::new([b'x'; 32]).unwrap().is_weak());
-        let settings = JwtSettings::new([JwtKey::Secret(Secret::new([b'x'; 32]).unwrap())]);
-        assert!(!format!("{settings:?}").contains("xx"));
-        assert!(!format!("{settings:?}").contains("120, 120"));
     }
 }

@@ -14,7 +14,8 @@ use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::Value;
 
-use super::settings::{JwtKey, Secret};
+use super::secret::Secret;
+use super::settings::JwtKey;
 
 pub(super) const SECRET: &[u8; 32] = b"thirty-two bytes, none to spare.";
 

@@ -106,7 +106,8 @@ mod tests {
     use jsonwebtoken::Algorithm;
     use serde_json::{Value, json};
 
-    use super::super::settings::{JwksSettings, JwtKey, Secret};
+    use super::super::secret::Secret;
+    use super::super::settings::{JwksSettings, JwtKey};
     use super::super::signing::{Key, SECRET, part};
     use super::*;
 

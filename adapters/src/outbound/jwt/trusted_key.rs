@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::algorithms::{AcceptedAlgorithms, ED25519, HMAC, P256, P384, RSA, names};
 use super::error::InvalidJwtSettings;
-use super::settings::Secret;
+use super::secret::Secret;
 
 /// The minimum (RFC 7518, 3.3): a shorter key can be factored.
 pub(super) const MIN_RSA_BITS: usize = 2048;

@@ -1,0 +1,63 @@
+//! Settings and files that work but put the deployment at risk, logged at start.
+
+use std::fs::File;
+use std::path::Path;
+
+use belfry_adapters::file_access::FileAccess;
+use tracing::warn;
+
+use crate::config::Config;
+
+/// Logs each risk once.
+pub(crate) fn log(config: &Config) {
+    for file in sensitive_files(config) {
+        file.log_access();
+    }
+    let is_postgres = !config.database.url.reveal().starts_with("sqlite:");
+    if config.auth.is_development() && (is_postgres || config.amqp.url.is_some()) {
+        warn!("development key in use with PostgreSQL or RabbitMQ; set a key in [auth]");
+    }
+}
+
+/// A file that decides who may sign in.
+struct SensitiveFile<'a> {
+    setting: &'static str,
+    path: &'a Path,
+    is_secret: bool,
+}
+
+fn sensitive_files(config: &Config) -> impl Iterator<Item = SensitiveFile<'_>> {
+    let (auth, tls) = (&config.auth, &config.http.tls);
+    let secrets =
+        auth.hs256_secret_files.iter().map(|path| ("auth.hs256_secret_files", path, true));
+    let public_keys = auth.public_key_file.iter().map(|path| ("auth.public_key_file", path, false));
+    let jwks = auth.jwks_file.iter().map(|path| ("auth.jwks_file", path, false));
+    let others = [
+        ("--config", &config.settings_file, config.settings_file_has_secret),
+        ("auth.jwks_ca_file", &auth.jwks_ca_file, false),
+        ("http.tls.certificate_file", &tls.certificate_file, false),
+        ("http.tls.key_file", &tls.key_file, true),
+    ];
+    let others = others
+        .into_iter()
+        .filter_map(|(setting, path, is_secret)| Some((setting, path.as_ref()?, is_secret)));
+    let all = secrets.chain(public_keys).chain(jwks).chain(others);
+    all.map(|(setting, path, is_secret)| SensitiveFile { setting, path, is_secret })
+}
+
+impl SensitiveFile<'_> {
+    /// The file has been read before, so one that cannot be opened now is a pipe or about to be replaced.
+    fn log_access(&self) {
+        let Self { setting, path, is_secret } = self;
+        let is_pipe = !path.is_file();
+        let Some(access) = (!is_pipe).then(|| File::open(path).ok()).flatten() else { return };
+        let Ok(access) = FileAccess::of(&access) else { return };
+        let (file, mode) = (path.display(), format_args!("{:04o}", access.mode).to_string());
+        if *is_secret && access.is_readable_by_everyone() {
+            warn!(setting, %file, mode, "every user can read this secret file");
+        }
+        if access.is_foreign() {
+            warn!(setting, %file, owner = access.owner, "file belongs to another user, who can change it");
+        }
+    }
+}
