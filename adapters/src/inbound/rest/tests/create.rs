@@ -237,6 +237,20 @@ async fn repeated_request_is_rejected_as_gone_if_notification_was_deleted() {
 }
 
 #[tokio::test]
+async fn id_of_a_deleted_notification_is_gone_and_left_out_of_lists() {
+    let api = Api::new();
+    let one = json!({ "id": "n1", "userId": "ada", "title": "Hi" });
+    api.post("/v1/notifications", one.clone()).await.expect(CREATED);
+    api.call("ada", "DELETE", "/v1/notifications/n1").await.expect(StatusCode::NO_CONTENT);
+    let again = api.post("/v1/notifications", one.clone()).await;
+    again.problem(410, "notification_gone");
+    let other = json!({ "id": "n2", "userId": "ada", "title": "Hi" });
+    let both = json!({ "notifications": [one, other] });
+    let batch = api.post("/v1/notifications/batch", both).await;
+    assert_eq!(ids(&batch.expect(CREATED)), ["n2"]);
+}
+
+#[tokio::test]
 async fn repeated_conflict_stays_a_conflict() {
     let api = Api::new();
     api.create(json!({ "id": "n1", "userId": "ada", "title": "Hi" })).await;
