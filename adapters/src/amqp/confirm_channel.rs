@@ -9,6 +9,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::broker_connection::BrokerConnection;
 use super::channels::open_confirm_channel;
+use super::connection_error::ConnectionError;
+use super::declare::is_access_refused;
+use super::missing_right::{MissingRight, Right};
 use super::publish_error::PublishError;
 use super::publisher_connection::PublisherConnection;
 
@@ -17,6 +20,16 @@ use super::publisher_connection::PublisherConnection;
 pub(crate) enum RequiredTopology {
     Events,
     RetryAndDead,
+}
+
+impl RequiredTopology {
+    /// The name by which a missing right is reported.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Events => "events",
+            Self::RetryAndDead => "retry and dead queues",
+        }
+    }
 }
 
 /// A channel with publisher confirms. Each user has one of its own, so that its messages keep their
@@ -75,14 +88,34 @@ impl ConfirmChannel {
             Some(open) => open,
             None => match self.open().await {
                 Ok(open) => open,
-                Err(error) => return Confirmation::none(error),
+                Err(error) => {
+                    self.report(Some(&error));
+                    return Confirmation::none(error);
+                }
             },
         };
-        let confirmation = self.publish_on(&channel, &connection, messages).await;
-        if confirmation.error.is_none() {
-            *slot = Some((channel, connection));
+        let mut confirmation = self.publish_on(&channel, &connection, messages).await;
+        match confirmation.error.take() {
+            None => *slot = Some((channel, connection)),
+            Some(error) => {
+                let message = messages.get(confirmation.confirmed);
+                confirmation.error = Some(with_missing_right(error, message));
+            }
         }
+        self.report(confirmation.error.as_ref());
         confirmation
+    }
+
+    /// A failure of another kind says nothing about rights.
+    fn report(&self, error: Option<&PublishError>) {
+        let missing_rights = &self.connection.settings.missing_rights;
+        match error {
+            None => missing_rights.set(self.required.as_str(), false),
+            Some(PublishError::MissingRight(_)) => {
+                missing_rights.set(self.required.as_str(), true);
+            }
+            Some(_) => {}
+        }
     }
 
     async fn open(&self) -> Result<(Channel, Arc<BrokerConnection>), PublishError> {
@@ -95,10 +128,10 @@ impl ConfirmChannel {
                     topology.declare_retry_and_dead(&connection).await?;
                 }
             }
-            Ok(open_confirm_channel(&connection).await?)
+            Ok::<_, ConnectionError>(open_confirm_channel(&connection).await?)
         });
         let limit = settings.confirm_timeout;
-        let opened = timeout(limit, opening).await.unwrap_or(Err(PublishError::Timeout(limit)));
+        let opened = timeout(limit, opening).await.unwrap_or(Err(ConnectionError::Timeout(limit)));
         Ok((opened?, connection))
     }
 
@@ -137,6 +170,20 @@ impl ConfirmChannel {
             }
         }
         confirmation
+    }
+}
+
+/// RabbitMQ refuses a message whose exchange Belfry may not write to by closing the channel.
+fn with_missing_right(error: PublishError, message: Option<&Publish<'_>>) -> PublishError {
+    match (error, message) {
+        (PublishError::Amqp(error), Some(message)) if is_access_refused(&error) => {
+            let object = match message.exchange {
+                "" => "the default exchange (amq.default)".to_owned(),
+                name => format!("exchange {name}"),
+            };
+            Box::new(MissingRight { right: Right::Write, object, error }).into()
+        }
+        (error, _) => error,
     }
 }
 

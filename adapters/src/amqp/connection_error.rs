@@ -1,10 +1,14 @@
 use std::time::Duration;
 
+use super::missing_right::MissingRight;
+
 /// Why a connection to the broker, or a consumer on it, failed or ended.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectionError {
     #[error("{0}")]
     Amqp(#[from] lapin::Error),
+    #[error(transparent)]
+    MissingRight(#[from] Box<MissingRight>),
     #[error("the broker did not reply within {0:?}")]
     Timeout(Duration),
     #[error("the queue {0} was deleted, or moved to another node of the broker")]
@@ -13,4 +17,11 @@ pub(crate) enum ConnectionError {
     QueueInUse(String),
     #[error("the connection was closed")]
     Closed,
+}
+
+impl ConnectionError {
+    /// Whether RabbitMQ refuses access, so that only an operator can help.
+    pub(crate) fn is_missing_right(&self) -> bool {
+        matches!(self, Self::MissingRight(_))
+    }
 }

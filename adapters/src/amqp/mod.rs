@@ -25,6 +25,7 @@ mod frame_sanitizer;
 pub(crate) mod fuzzing;
 mod hash;
 pub(crate) mod metrics;
+mod missing_right;
 mod one_shot;
 mod publish_error;
 mod publisher;
@@ -37,6 +38,7 @@ mod transport;
 mod url;
 
 pub use self::metrics::describe_metrics;
+pub use missing_right::MissingRights;
 pub use publisher::Publisher;
 pub use settings::AmqpSettings;
 pub use topology::{InvalidTopology, Topology, TopologySettings};

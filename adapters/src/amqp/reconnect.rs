@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use belfry_application::Backoff;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::broker_connection::BrokerConnection;
 use super::connection_error::ConnectionError;
 use super::metrics::{OUTAGES, UP};
+use super::missing_right::MissingRights;
 use super::one_shot::OneShotConnection;
 use super::settings::AmqpSettings;
 
@@ -35,10 +36,12 @@ pub(crate) struct ConnectionStatus {
     /// When the current outage began; `None` if this is the first attempt to connect.
     outage_since: Option<Instant>,
     connected: AtomicBool,
+    missing_rights: MissingRights,
 }
 
 impl ConnectionStatus {
     pub(crate) fn set_connected(&self) {
+        self.missing_rights.set(self.task, false);
         self.connected.store(true, Ordering::Relaxed);
         metrics::gauge!(UP, "role" => self.task).set(1.0);
         if let Some(since) = self.outage_since {
@@ -57,10 +60,12 @@ pub(crate) async fn run_with_reconnect<T: ConnectedTask>(
 ) {
     let mut backoff = Backoff::new(settings.initial_backoff, settings.max_backoff);
     let mut outage_since = None;
+    let mut missing_right_logged = false;
     metrics::gauge!(UP, "role" => T::NAME).set(0.0);
     while !stop.is_cancelled() {
         let connected = AtomicBool::new(false);
-        let status = ConnectionStatus { task: T::NAME, outage_since, connected };
+        let missing_rights = settings.missing_rights.clone();
+        let status = ConnectionStatus { task: T::NAME, outage_since, connected, missing_rights };
         let started = Instant::now();
         let result = connect_and_serve(task, settings, &status, stop).await;
         metrics::gauge!(UP, "role" => T::NAME).set(0.0);
@@ -69,6 +74,7 @@ pub(crate) async fn run_with_reconnect<T: ConnectedTask>(
 
         if status.connected.into_inner() {
             outage_since = None;
+            missing_right_logged = false;
             // Connections that are lost soon after they open do not reset the backoff. Otherwise the task would
             // always reconnect after the shortest delay.
             if started.elapsed() > settings.max_backoff {
@@ -76,14 +82,20 @@ pub(crate) async fn run_with_reconnect<T: ConnectedTask>(
             }
         }
         let retry_in = backoff.next_delay();
+        let is_missing_right = error.is_missing_right();
+        let error = &error as &dyn Error;
+        if is_missing_right && !missing_right_logged {
+            settings.missing_rights.set(T::NAME, true);
+            error!(role = T::NAME, error, ?retry_in, "RabbitMQ refuses access; retrying");
+        } else if outage_since.is_none() {
+            warn!(role = T::NAME, error, ?retry_in, "RabbitMQ connection lost; reconnecting");
+        } else {
+            debug!(role = T::NAME, error, ?retry_in, "cannot reconnect to RabbitMQ yet");
+        }
+        missing_right_logged |= is_missing_right;
         if outage_since.is_none() {
             outage_since = Some(Instant::now());
             metrics::counter!(OUTAGES, "role" => T::NAME).increment(1);
-            let error = &error as &dyn Error;
-            warn!(role = T::NAME, error, ?retry_in, "RabbitMQ connection lost; reconnecting");
-        } else {
-            let error = &error as &dyn Error;
-            debug!(role = T::NAME, error, ?retry_in, "cannot reconnect to RabbitMQ yet");
         }
         tokio::select! {
             () = stop.cancelled() => {}

@@ -3,6 +3,7 @@ use std::time::Duration;
 use lapin::ConnectionProperties;
 use lapin::uri::AMQPUri;
 
+use super::missing_right::MissingRights;
 use super::url::AmqpUrl;
 
 /// How to connect to the broker.
@@ -23,6 +24,8 @@ pub struct AmqpSettings {
     pub initial_backoff: Duration,
     /// The maximum delay before a reconnect.
     pub max_backoff: Duration,
+    /// Where connections and channels with these settings report that they lack a right.
+    pub missing_rights: MissingRights,
 }
 
 impl AmqpSettings {
@@ -45,6 +48,7 @@ impl AmqpSettings {
             confirm_timeout: Duration::from_secs(30),
             initial_backoff: Duration::from_millis(200),
             max_backoff: Duration::from_secs(10),
+            missing_rights: MissingRights::default(),
         }
     }
 

@@ -1,12 +1,13 @@
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::Connection;
+use lapin::protocol::AMQPSoftError;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use parking_lot::Mutex;
 
-use super::declare::Declarer;
+use super::connection_error::ConnectionError;
+use super::declare::{Declarer, Presence, Refusals, is_access_refused, is_channel_error};
+use super::missing_right::{MissingRight, Right};
 
 /// The names and limits of the queues and exchanges.
 #[derive(Debug, Clone)]
@@ -59,7 +60,8 @@ impl TopologySettings {
 /// | `<events>` | topic exchange, durable; the routing key is the event's name |
 /// | `<prefix>.<node>` | queue of one node, durable, bounded (`x-max-length`, drops the oldest), deleted after some time without a consumer (`x-expires`), bound to the events exchange with `notification.#` and `belfry.passed` |
 ///
-/// A queue or exchange that exists with other properties, or that we may not declare, is used unchanged.
+/// A queue or exchange that exists with other properties, or that we may not declare, is used unchanged. A
+/// binding that we may not create is assumed to exist.
 #[derive(Debug, Clone)]
 pub struct Topology {
     ingest_queue: ShortString,
@@ -70,8 +72,7 @@ pub struct Topology {
     node_queue: ShortString,
     node_queue_expires: Duration,
     node_queue_max_length: u32,
-    /// Names whose declaration the broker refused.
-    refused: Arc<Mutex<BTreeSet<ShortString>>>,
+    refusals: Arc<Refusals>,
 }
 
 #[derive(Debug, Clone)]
@@ -101,7 +102,8 @@ pub enum InvalidTopology {
 pub(crate) enum NodeQueueBacklog {
     /// The queue existed and was not full.
     Complete,
-    /// The queue did not exist, or was so full that the oldest events may have been dropped.
+    /// The queue did not exist, or was so full that the oldest events may have been dropped, or the broker
+    /// does not tell.
     Lossy,
 }
 
@@ -133,7 +135,7 @@ impl Topology {
             node_queue: name(&format!("{}.{}", settings.node_queue_prefix, settings.node))?,
             node_queue_expires: settings.node_queue_expires,
             node_queue_max_length: settings.node_queue_max_length,
-            refused: Arc::default(),
+            refusals: Arc::default(),
         })
     }
 
@@ -164,21 +166,44 @@ impl Topology {
         self.node_queue.as_str()
     }
 
-    pub(crate) async fn declare_ingest(&self, connection: &Connection) -> lapin::Result<()> {
-        let mut declare = Declarer::open(connection, &self.refused).await?;
+    /// Why the broker refused to let Belfry consume a queue.
+    pub(crate) fn consume_error(&self, queue: &str, error: lapin::Error) -> ConnectionError {
+        let missing = |right, error| {
+            let object = match right {
+                Right::Configure => format!("queue {queue}, which does not exist"),
+                _ => format!("queue {queue}"),
+            };
+            ConnectionError::from(Box::new(MissingRight { right, object, error }))
+        };
+        if is_access_refused(&error) {
+            // Another consumer is refused with the same code.
+            if error.to_string().contains("in exclusive use") {
+                return ConnectionError::QueueInUse(queue.to_owned());
+            }
+            return missing(Right::Read, error);
+        }
+        let is_missing = is_channel_error(&error, &[AMQPSoftError::NOTFOUND]);
+        if is_missing && self.refusals.has_queue(&queue.into()) {
+            return missing(Right::Configure, error);
+        }
+        error.into()
+    }
+
+    pub(crate) async fn declare_ingest(&self, connection: &Connection) -> Result<(), ConnectionError> {
+        let mut declare = Declarer::open(connection, &self.refusals).await?;
         declare.queue(&self.ingest_queue, FieldTable::default()).await?;
         if let Some(exchange) = &self.ingest_exchange {
             declare.topic_exchange(exchange).await?;
             declare.bind(&self.ingest_queue, exchange, "#").await?;
         }
-        declare.close().await
+        Ok(declare.close().await?)
     }
 
     pub(crate) async fn declare_retry_and_dead(
         &self,
         connection: &Connection,
-    ) -> lapin::Result<()> {
-        let mut declare = Declarer::open(connection, &self.refused).await?;
+    ) -> Result<(), ConnectionError> {
+        let mut declare = Declarer::open(connection, &self.refusals).await?;
         for RetryQueue { name, delay } in &self.retry_queues {
             let mut arguments = FieldTable::default();
             arguments.insert("x-message-ttl".into(), millis(*delay));
@@ -187,22 +212,22 @@ impl Topology {
             declare.queue(name, arguments).await?;
         }
         declare.queue(&self.dead_queue, FieldTable::default()).await?;
-        declare.close().await
+        Ok(declare.close().await?)
     }
 
-    pub(crate) async fn declare_events(&self, connection: &Connection) -> lapin::Result<()> {
-        let mut declare = Declarer::open(connection, &self.refused).await?;
+    pub(crate) async fn declare_events(&self, connection: &Connection) -> Result<(), ConnectionError> {
+        let mut declare = Declarer::open(connection, &self.refusals).await?;
         declare.topic_exchange(&self.events_exchange).await?;
-        declare.close().await
+        Ok(declare.close().await?)
     }
 
     pub(crate) async fn declare_node(
         &self,
         connection: &Connection,
-    ) -> lapin::Result<NodeQueueBacklog> {
-        let mut declare = Declarer::open(connection, &self.refused).await?;
+    ) -> Result<NodeQueueBacklog, ConnectionError> {
+        let mut declare = Declarer::open(connection, &self.refusals).await?;
         let backlog = match declare.find_queue(&self.node_queue).await? {
-            Some(queue) if queue.message_count() < self.node_queue_max_length => {
+            Presence::Exists(messages) if messages < self.node_queue_max_length => {
                 NodeQueueBacklog::Complete
             }
             _ => NodeQueueBacklog::Lossy,

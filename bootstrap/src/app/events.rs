@@ -67,6 +67,7 @@ impl Events {
             events.add_relay(publisher, deps);
             return Ok(events);
         };
+        events.producers.push(watch_rights(&amqp, deps));
         let amqp = AmqpSettings { connection_name: format!("belfry {node}"), ..amqp };
         let publisher = Publisher::new(amqp.clone(), topology.clone());
         let broker = Broker { amqp, topology, publisher };
@@ -145,6 +146,18 @@ impl Events {
         self.consumers.push(Task::new("in-process delivery", run));
         Arc::new(publisher)
     }
+}
+
+/// Keeps the readiness check `broker_rights` up to date. An outage of the broker does not change it.
+fn watch_rights(amqp: &AmqpSettings, deps: &EventDeps<'_>) -> Task {
+    let check = deps.context.readiness.register("broker_rights");
+    check.up();
+    let (mut missing, stop) = (amqp.missing_rights.subscribe(), deps.context.stop.clone());
+    Task::new("broker rights", async move {
+        while let Some(Ok(())) = stop.run_until_cancelled(missing.changed()).await {
+            check.set(missing.borrow_and_update().is_empty());
+        }
+    })
 }
 
 fn ingest(broker: &Broker, deps: &EventDeps<'_>) -> Task {

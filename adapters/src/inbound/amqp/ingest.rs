@@ -69,7 +69,9 @@ impl<H: MessageHandler> Ingest<H> {
             self.topology.declare_ingest(connection).await?;
             self.topology.declare_retry_and_dead(connection).await?;
             let queue = self.topology.ingest_queue();
-            Ok(subscribe(connection, queue, self.settings.prefetch, false).await?)
+            subscribe(connection, queue, self.settings.prefetch, false)
+                .await
+                .map_err(|error| self.topology.consume_error(queue, error))
         };
         connection.unless_ended(subscribing).await
     }

@@ -9,7 +9,6 @@ use belfry_domain::Timestamp;
 use futures_util::StreamExt;
 use lapin::message::Delivery;
 use lapin::options::BasicAckOptions;
-use lapin::protocol::AMQPSoftError;
 use lapin::{Channel, Consumer};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -20,7 +19,7 @@ use super::forwarded::decode_forwarded;
 use crate::amqp::metrics::NODE_EVENTS;
 use crate::amqp::{
     AmqpSettings, BrokerConnection, ConnectedTask, ConnectionError, ConnectionStatus,
-    NodeQueueBacklog, Topology, close_channel, is_channel_error, run_with_reconnect, subscribe,
+    NodeQueueBacklog, Topology, close_channel, run_with_reconnect, subscribe,
 };
 use crate::wire::EventForm;
 
@@ -107,13 +106,7 @@ impl NodeQueue {
             // Exclusive: with two consumers, each would receive only some of the events.
             let (channel, consumer) = subscribe(connection, queue, self.settings.prefetch, true)
                 .await
-                .map_err(|error| {
-                    if is_channel_error(&error, &[AMQPSoftError::ACCESSREFUSED]) {
-                        ConnectionError::QueueInUse(queue.to_owned())
-                    } else {
-                        error.into()
-                    }
-                })?;
+                .map_err(|error| self.topology.consume_error(queue, error))?;
             Ok((channel, consumer, backlog))
         };
         connection.unless_ended(subscribing).await
