@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use futures_util::future::maybe_done;
@@ -5,7 +6,7 @@ use futures_util::poll;
 use lapin::options::BasicPublishOptions;
 use lapin::{BasicProperties, Channel, PublisherConfirm};
 use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 
 use super::broker_connection::BrokerConnection;
 use super::channels::open_confirm_channel;
@@ -73,7 +74,11 @@ impl ConfirmChannel {
         Self { connection, required, open: Mutex::default() }
     }
 
-    /// Publishes the messages in order, all before the first confirm, and then awaits the confirms.
+    /// How many bytes are published before their confirms. lapin copies each body into frames, so that this
+    /// also limits the copies.
+    const MAX_IN_FLIGHT_BYTES: usize = 4 << 20;
+
+    /// Publishes the messages in order, many before the first confirm, and awaits the confirms.
     ///
     /// The broker returns an unroutable message without its number, and lapin matches returns to confirms
     /// by their order alone. Therefore, if one of several mandatory messages is returned, none of them
@@ -142,34 +147,41 @@ impl ConfirmChannel {
         messages: &[Publish<'_>],
     ) -> Confirmation {
         let limit = self.connection.settings.confirm_timeout;
-        let deadline = Instant::now() + limit;
-        let mut in_flight = Vec::with_capacity(messages.len());
-        for message in messages {
-            let mut publishing = Box::pin(maybe_done(send(channel, message)));
-            // The first poll queues the message behind the earlier ones.
-            let _ = poll!(publishing.as_mut());
-            in_flight.push(publishing);
-        }
         let mut confirmation = Confirmation { confirmed: 0, error: None };
-        for mut publishing in in_flight {
+        let mut rest = messages.iter().peekable();
+        let mut in_flight = VecDeque::with_capacity(messages.len());
+        let mut bytes_in_flight = 0;
+        loop {
+            while let Some(message) = rest.next_if(|next| {
+                in_flight.is_empty()
+                    || bytes_in_flight + next.body.len() <= Self::MAX_IN_FLIGHT_BYTES
+            }) {
+                let mut publishing = Box::pin(maybe_done(send(channel, message)));
+                // The first poll queues the message behind the earlier ones.
+                let _ = poll!(publishing.as_mut());
+                in_flight.push_back((publishing, message.body.len()));
+                bytes_in_flight += message.body.len();
+            }
+            let Some((mut publishing, bytes)) = in_flight.pop_front() else {
+                return confirmation;
+            };
             let confirm = connection.unless_ended(async {
                 publishing.as_mut().await;
                 let confirm = publishing.as_mut().take_output();
                 check(&confirm.ok_or(PublishError::NotConnected)??.await?)
             });
-            let confirmed = timeout_at(deadline, confirm);
-            match confirmed.await.unwrap_or(Err(PublishError::Timeout(limit))) {
+            match timeout(limit, confirm).await.unwrap_or(Err(PublishError::Timeout(limit))) {
                 Ok(()) => confirmation.confirmed += 1,
                 Err(error) => {
                     if matches!(error, PublishError::Unroutable) {
                         confirmation.confirmed = 0;
                     }
                     confirmation.error = Some(error);
-                    break;
+                    return confirmation;
                 }
             }
+            bytes_in_flight -= bytes;
         }
-        confirmation
     }
 }
 

@@ -16,6 +16,7 @@
 #[cfg(feature = "bench_support")]
 pub(crate) mod bench_support;
 mod broker_connection;
+mod byte_budget;
 mod channels;
 mod confirm_channel;
 mod connection_error;
@@ -45,8 +46,9 @@ pub use topology::{InvalidTopology, Topology, TopologySettings};
 pub use url::{AmqpUrl, InvalidAmqpUrl};
 
 pub(crate) use broker_connection::BrokerConnection;
+pub(crate) use byte_budget::{ByteBudget, HeldDelivery};
 pub(crate) use channels::{close_channel, open_confirm_channel, subscribe};
-pub(crate) use confirm_channel::{ConfirmChannel, Publish, RequiredTopology, publish_one};
+pub(crate) use confirm_channel::{ConfirmChannel, Confirmation, Publish, RequiredTopology, publish_one};
 pub(crate) use connection_error::ConnectionError;
 pub(crate) use declare::is_channel_error;
 pub(crate) use hash::hash;

@@ -7,6 +7,7 @@ use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::broker_connection::BrokerConnection;
+use super::byte_budget::ByteBudget;
 use super::connection_error::ConnectionError;
 use super::missing_right::{MissingRight, Right};
 use super::settings::AmqpSettings;
@@ -40,14 +41,17 @@ pub(crate) struct OneShotConnection {
 
 impl OneShotConnection {
     /// Connects within [`AmqpSettings::connect_timeout`]. `purpose` becomes a part of the connection's name
-    /// in RabbitMQ.
+    /// in RabbitMQ. `max_held_bytes` is the limit of its [`ByteBudget`].
     pub(crate) async fn open(
         settings: &AmqpSettings,
         purpose: &str,
+        max_held_bytes: usize,
     ) -> Result<Self, ConnectionError> {
         let abort = CancellationToken::new();
         let abort_on_drop = abort.clone().drop_guard();
-        let connecting = transport::connect(settings.uri(), settings.properties(purpose), abort);
+        let budget = ByteBudget::new(max_held_bytes);
+        let connecting =
+            transport::connect(settings.uri(), settings.properties(purpose), abort, budget);
         let connected = timeout(settings.connect_timeout, connecting).await;
         let connection = connected
             .map_err(|_| ConnectionError::Timeout(settings.connect_timeout))?

@@ -49,6 +49,11 @@ impl Publisher {
 impl ConnectedTask for Publisher {
     const NAME: &'static str = "publisher";
 
+    /// It receives no message, except those that are returned as unroutable.
+    fn max_held_bytes(&self) -> usize {
+        usize::MAX
+    }
+
     async fn serve(
         &self,
         connection: &Arc<BrokerConnection>,

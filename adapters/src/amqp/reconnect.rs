@@ -19,6 +19,9 @@ pub(crate) trait ConnectedTask: Send + Sync {
     /// Identifies the task in logs, metrics and RabbitMQ's list of connections.
     const NAME: &'static str;
 
+    /// The limit of the bodies that it holds, in bytes. See [`ByteBudget`](super::ByteBudget).
+    fn max_held_bytes(&self) -> usize;
+
     /// Declares the topology that the task needs, calls [`ConnectionStatus::set_connected`], and does the
     /// task's work. After `stop`, finishes work in flight and returns `Ok`. Returns an error when the
     /// connection, a channel or a queue is lost.
@@ -112,9 +115,10 @@ async fn connect_and_serve<T: ConnectedTask>(
 ) -> Result<(), ConnectionError> {
     let connection = tokio::select! {
         () = stop.cancelled() => return Ok(()),
-        opened = OneShotConnection::open(settings, T::NAME) => opened?,
+        opened = OneShotConnection::open(settings, T::NAME, task.max_held_bytes()) => opened?,
     };
     let result = task.serve(connection.connection(), status, stop).await;
+    connection.connection().budget().lift();
     connection.close().await;
     result
 }

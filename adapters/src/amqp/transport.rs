@@ -1,5 +1,6 @@
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_rs::traits::Reactor;
@@ -13,6 +14,7 @@ use lapin::{Connection, ConnectionProperties};
 use tokio_util::sync::CancellationToken;
 
 use super::broker_connection::{BrokerConnection, ConnectionLifetime};
+use super::byte_budget::ByteBudget;
 use super::sanitized_stream::SanitizedStream;
 
 /// Connects as lapin itself does, with TLS where the URL says so, but through a [`SanitizedStream`].
@@ -23,20 +25,22 @@ pub(super) async fn connect(
     uri: AMQPUri,
     properties: ConnectionProperties,
     abort: CancellationToken,
+    budget: Arc<ByteBudget>,
 ) -> lapin::Result<BrokerConnection> {
     let tokio = Tokio::current();
     let plain = Runtime::new(tokio.clone());
     let sanitizing = Runtime::new(RuntimeParts::new(tokio.clone(), SanitizingReactor(tokio)));
     let (lifetime, ended) = ConnectionLifetime::begin();
+    let received = budget.clone();
     let connect = async move |uri: AMQPUri, _| {
         let connecting = uri.connect_with_config_async(TLSConfig::default(), &plain);
         let connected = abort.run_until_cancelled(connecting).await;
         let stream = connected.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))?;
-        Ok(AsyncTcpStream::Plain(SanitizedStream::new(stream, abort.clone(), ended.clone())))
+        Ok(AsyncTcpStream::Plain(SanitizedStream::new(stream, abort.clone(), ended.clone(), received.clone())))
     };
     let connecting = Connection::connector(uri, sanitizing, connect, properties);
     let connection = lifetime.unless_ended(connecting).await?;
-    Ok(BrokerConnection::new(connection, lifetime))
+    Ok(BrokerConnection::new(connection, lifetime, budget))
 }
 
 type TokioStream = <Tokio as Reactor>::TcpStream;
@@ -72,7 +76,7 @@ impl Reactor for SanitizingReactor {
         let (abort, ended) = (CancellationToken::new(), CancellationToken::new());
         async move {
             let stream = AsyncTcpStream::Plain(connecting.await?);
-            Ok(SanitizedStream::new(stream, abort, ended))
+            Ok(SanitizedStream::new(stream, abort, ended, ByteBudget::new(usize::MAX)))
         }
     }
 }
@@ -118,8 +122,9 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         for count in 0..=frames.len() {
             let uri = format!("amqp://127.0.0.1:{port}").parse().unwrap();
-            let connecting =
-                connect(uri, ConnectionProperties::default(), CancellationToken::new());
+            let budget = ByteBudget::new(usize::MAX);
+            let properties = ConnectionProperties::default();
+            let connecting = connect(uri, properties, CancellationToken::new(), budget);
             let connecting = tokio::time::timeout(Duration::from_secs(30), connecting);
             let (connected, ()) =
                 tokio::join!(connecting, close_after(&listener, &frames[..count]));

@@ -121,10 +121,12 @@ impl Events {
     }
 
     fn add_node_queue(&mut self, broker: &Broker, deps: &EventDeps<'_>) {
+        let prefetch_bytes = deps.context.config.amqp.node.prefetch_bytes;
+        let prefetch_bytes = prefetch_bytes.try_into().unwrap_or(usize::MAX);
         let node_queue = NodeQueue::new(
             broker.amqp.clone(),
             broker.topology.clone(),
-            NodeQueueSettings::default(),
+            NodeQueueSettings { prefetch_bytes, ..NodeQueueSettings::default() },
             deps.context.clock.clone(),
             DeliverEvent::new(deps.delivery.clone()),
             ForwardEvent::new(deps.delivery.clone()),
@@ -190,7 +192,9 @@ fn consume<H: MessageHandler + 'static>(
     mut settings: IngestSettings,
     handler: H,
 ) -> Task {
-    settings.prefetch = deps.context.config.amqp.ingest.prefetch;
+    let configured = &deps.context.config.amqp.ingest;
+    settings.prefetch = configured.prefetch;
+    settings.prefetch_bytes = configured.prefetch_bytes.try_into().unwrap_or(usize::MAX);
     let ingest = Ingest::new(
         broker.amqp.clone(),
         broker.topology.clone(),

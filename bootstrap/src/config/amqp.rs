@@ -29,6 +29,8 @@ pub struct Ingest {
     #[serde(deserialize_with = "values::or_text")]
     pub prefetch: u16,
     #[serde(deserialize_with = "values::or_text")]
+    pub prefetch_bytes: u32,
+    #[serde(deserialize_with = "values::or_text")]
     pub only_node: bool,
 }
 
@@ -60,6 +62,8 @@ pub struct NodeQueue {
     pub expires: Duration,
     #[serde(deserialize_with = "values::or_text")]
     pub max_length: u32,
+    #[serde(deserialize_with = "values::or_text")]
+    pub prefetch_bytes: u32,
 }
 
 impl Amqp {
@@ -71,6 +75,14 @@ impl Amqp {
         }
         if self.ingest.prefetch == 0 {
             return Err(BadSettings::new("amqp.ingest.prefetch must be at least 1"));
+        }
+        for (name, bytes) in [
+            ("amqp.ingest.prefetch_bytes", self.ingest.prefetch_bytes),
+            ("amqp.node.prefetch_bytes", self.node.prefetch_bytes),
+        ] {
+            if bytes == 0 {
+                return Err(BadSettings::new(format!("{name} must be at least 1")));
+            }
         }
         Ok(())
     }

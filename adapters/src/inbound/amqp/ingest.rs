@@ -6,7 +6,6 @@ use std::time::Duration;
 use belfry_application::Backoff;
 use belfry_application::ports::Clock;
 use belfry_application::trace::TraceParent;
-use lapin::message::Delivery;
 use lapin::options::BasicAckOptions;
 use lapin::{Channel, Consumer};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -24,8 +23,8 @@ use super::message_handler::MessageHandler;
 use super::reason::FailureReason;
 use crate::amqp::metrics::{INGEST_MESSAGES, OUTAGES};
 use crate::amqp::{
-    AmqpSettings, BrokerConnection, ConnectedTask, ConnectionError, ConnectionStatus, Publisher,
-    Topology, close_channel, run_with_reconnect, subscribe,
+    AmqpSettings, BrokerConnection, ConnectedTask, ConnectionError, ConnectionStatus, HeldDelivery,
+    Publisher, Topology, close_channel, run_with_reconnect, subscribe,
 };
 
 /// Consumes the ingest queue and executes its messages.
@@ -80,6 +79,10 @@ impl<H: MessageHandler> Ingest<H> {
 impl<H: MessageHandler> ConnectedTask for Ingest<H> {
     const NAME: &'static str = "ingest";
 
+    fn max_held_bytes(&self) -> usize {
+        self.settings.prefetch_bytes
+    }
+
     async fn serve(
         &self,
         connection: &Arc<BrokerConnection>,
@@ -89,7 +92,9 @@ impl<H: MessageHandler> ConnectedTask for Ingest<H> {
         let (channel, consumer) = self.subscribe(connection).await?;
         status.set_connected();
         let mut pipeline = Pipeline::new(self, connection, channel);
-        pipeline.run(DeliveryBatcher::new(consumer), stop).await?;
+        pipeline.run(DeliveryBatcher::new(consumer, connection.budget().clone()), stop).await?;
+        // The reply to the close must not wait behind deliveries.
+        connection.budget().lift();
         close_channel(&pipeline.channel).await;
         Ok(())
     }
@@ -102,9 +107,13 @@ struct Pipeline<'a, H: MessageHandler> {
     connection: &'a BrokerConnection,
     /// The channel that the current consumer's deliveries are acknowledged on.
     channel: Channel,
-    executor: BatchExecutor<Delivery, H::Command>,
+    executor: BatchExecutor<HeldDelivery, H::Command>,
     /// For a retry queue or the dead queue.
     failed: Vec<FailedMessage>,
+    /// When failed messages are published again that their queue did not accept. Other messages go on
+    /// meanwhile.
+    route_at: Option<Instant>,
+    route_backoff: Backoff,
     /// Delivery tags of finished messages that are not acknowledged yet.
     finished: Vec<u64>,
     backoff: Backoff,
@@ -121,6 +130,8 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
             channel,
             executor: BatchExecutor::default(),
             failed: Vec::new(),
+            route_at: None,
+            route_backoff: Backoff::new(initial_backoff, max_backoff),
             finished: Vec::new(),
             backoff: Backoff::new(initial_backoff, max_backoff),
             pause_logged: false,
@@ -150,12 +161,13 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
                 }
                 // Nothing new is awaited until all pending messages are finished. Deliveries that are already
                 // available run with them, to show whether one message is at fault or the store.
-                self.accept(batcher.available(batch_size.saturating_sub(self.pending()))?);
+                self.accept(batcher.available(batch_size.saturating_sub(self.executor.len()))?);
             } else {
                 tokio::select! {
                     biased;
-                    () = &mut stopped => return self.acknowledge_all().await,
-                    () = &mut ack_due, if self.owes_ack() => self.acknowledge_all().await?,
+                    () = &mut stopped => return self.acknowledge().await,
+                    () = &mut ack_due, if self.owes_ack() => self.acknowledge().await?,
+                    () = sleep_until(self.route_at.unwrap_or_else(Instant::now)), if self.route_at.is_some() => {}
                     batch = batcher.next_batch(batch_size, linger) => {
                         if !self.owes_ack() {
                             ack_due.as_mut().reset(Instant::now() + ack_delay);
@@ -179,10 +191,13 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
         let pending = self.pending();
         warn!(pending, "ingest queue deleted; declaring and consuming it again");
         metrics::counter!(OUTAGES, "role" => Ingest::<H>::NAME).increment(1);
-        let (channel, consumer) = self.ingest.subscribe(self.connection).await?;
         self.acknowledge_each().await?;
-        let old = std::mem::replace(&mut self.channel, channel);
-        self.connection.unless_ended(old.close(200, "its queue is gone".into())).await?;
+        // Before the new consumer: the reply could wait behind its deliveries, and those for a byte budget that
+        // only this task can release.
+        let closing = self.channel.close(200, "its queue is gone".into());
+        self.connection.unless_ended(closing).await?;
+        let (channel, consumer) = self.ingest.subscribe(self.connection).await?;
+        self.channel = channel;
         batcher.replace_consumer(consumer);
         Ok(())
     }
@@ -197,7 +212,7 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
         self.executor.len() + self.failed.len()
     }
 
-    fn accept(&mut self, deliveries: Vec<Delivery>) {
+    fn accept(&mut self, deliveries: Vec<HeldDelivery>) {
         for delivery in deliveries {
             match self.decode(&delivery) {
                 Ok((command, trace)) => self.executor.push(Pending::new(delivery, command, trace)),
@@ -211,30 +226,29 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
 
     fn decode(
         &self,
-        delivery: &Delivery,
+        delivery: &HeldDelivery,
     ) -> Result<(H::Command, Option<TraceParent>), InvalidMessage> {
-        let incoming = Incoming::from(delivery);
+        let incoming = Incoming::from(&**delivery);
         let envelope = Envelope::open(&incoming, self.ingest.topology.ingest_queue())?;
         let command = self.ingest.handler.decode(&envelope)?;
         Ok((command, envelope.trace))
     }
 
     /// Executes pending commands and publishes failed messages. Returns the delay before the next try if any
-    /// are left.
+    /// commands are left.
     async fn process(&mut self) -> Result<Option<Duration>, ConnectionError> {
-        let executed = self.execute().await;
-        let routed = self.route_failed().await;
-        if executed && routed {
+        if self.execute().await {
             self.backoff.reset();
         }
-        if self.pending() > 0 {
-            self.acknowledge_each().await?;
+        self.route_failed().await;
+        if !self.executor.is_empty() {
+            self.acknowledge().await?;
             return Ok(Some(self.backoff.next_delay()));
         }
         // Well below the prefetch, so that the broker never stops delivering to wait for acknowledgements.
         let ack_batch = usize::from(self.ingest.settings.prefetch / 4).max(1);
         if self.ingest.settings.ack_delay.is_zero() || self.finished.len() >= ack_batch {
-            self.acknowledge_all().await?;
+            self.acknowledge().await?;
         }
         Ok(None)
     }
@@ -257,14 +271,14 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
         works
     }
 
-    fn dispose(&mut self, delivery: Delivery, disposition: Disposition, error: String) {
+    fn dispose(&mut self, delivery: HeldDelivery, disposition: Disposition, error: String) {
         match disposition.failure_reason() {
             None => self.finished.extend(ack_tag(&delivery)),
             Some(reason) => self.failed.push(FailedMessage { delivery, reason, error }),
         }
     }
 
-    fn log_pause(&mut self, run: &BatchRun<Delivery>) {
+    fn log_pause(&mut self, run: &BatchRun<HeldDelivery>) {
         if run.made_progress() {
             if std::mem::take(&mut self.pause_logged) {
                 info!("ingest resumed");
@@ -276,14 +290,21 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
         }
     }
 
-    /// Publishes failed messages to their queues. Returns whether all are confirmed.
-    async fn route_failed(&mut self) -> bool {
-        if self.failed.is_empty() {
-            return true;
+    /// Publishes failed messages to their queues, unless a pause after a failure is not over.
+    async fn route_failed(&mut self) {
+        if self.failed.is_empty() || self.route_at.is_some_and(|at| Instant::now() < at) {
+            return;
         }
         let failed = std::mem::take(&mut self.failed);
-        let Routed { confirmed, unconfirmed, error } = self.ingest.router.route(failed).await;
+        let Routed { confirmed, parked, unconfirmed, error } =
+            self.ingest.router.route(failed).await;
         self.failed = unconfirmed;
+        if self.failed.is_empty() {
+            self.route_at = None;
+            self.route_backoff.reset();
+        } else {
+            self.route_at = Some(Instant::now() + self.route_backoff.next_delay());
+        }
         if let Some(error) = error {
             let (messages, error) = (self.failed.len(), &error as &dyn Error);
             warn!(messages, error, "cannot publish to the retry or dead queue; retrying");
@@ -291,7 +312,10 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
         let (dead, retried): (Vec<_>, Vec<_>) =
             confirmed.iter().partition(|message| message.is_dead());
         count("dead", dead.len());
-        count("retry", retried.len());
+        count("retry", retried.len() + parked.len());
+        if !parked.is_empty() {
+            warn!(messages = parked.len(), "dead queue is full; messages moved to a retry queue");
+        }
         // Reason and error are those of the first message.
         if let Some(FailedMessage { reason, error, .. }) = dead.first() {
             let reason = reason.as_str();
@@ -300,8 +324,13 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
         if let Some(FailedMessage { error, .. }) = retried.first() {
             warn!(messages = retried.len(), error, "messages moved to a retry queue");
         }
-        self.finished.extend(confirmed.iter().filter_map(|message| ack_tag(&message.delivery)));
-        self.failed.is_empty()
+        let routed = confirmed.iter().chain(&parked);
+        self.finished.extend(routed.filter_map(|message| ack_tag(&message.delivery)));
+    }
+
+    /// Acknowledges the finished messages.
+    async fn acknowledge(&mut self) -> Result<(), ConnectionError> {
+        if self.pending() == 0 { self.acknowledge_all().await } else { self.acknowledge_each().await }
     }
 
     /// Acknowledges all finished messages at once. Only while none is pending.
@@ -326,7 +355,7 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
 }
 
 /// The tag to acknowledge a delivery with; `None` if its channel is closed.
-fn ack_tag(delivery: &Delivery) -> Option<u64> {
+fn ack_tag(delivery: &HeldDelivery) -> Option<u64> {
     (!delivery.acker.poisoned()).then_some(delivery.delivery_tag)
 }
 

@@ -28,6 +28,9 @@ use crate::wire::EventForm;
 pub struct NodeQueueSettings {
     /// The maximum number of events that the broker delivers before they are acknowledged.
     pub prefetch: u16,
+    /// How many bytes of events are held at a time. Reaching it stops the connection's stream before the next
+    /// event.
+    pub prefetch_bytes: usize,
     /// The maximum number of events that are acknowledged together. Must be less than `prefetch`: otherwise the
     /// broker delivers nothing more until `ack_delay` has elapsed.
     pub ack_batch: u16,
@@ -38,7 +41,12 @@ pub struct NodeQueueSettings {
 
 impl Default for NodeQueueSettings {
     fn default() -> Self {
-        Self { prefetch: 1_000, ack_batch: 250, ack_delay: Duration::from_millis(50) }
+        Self {
+            prefetch: 1_000,
+            prefetch_bytes: 8 << 20,
+            ack_batch: 250,
+            ack_delay: Duration::from_millis(50),
+        }
     }
 }
 
@@ -167,7 +175,7 @@ impl NodeQueue {
             // Only `ack_due` results in an empty chunk.
             let is_due = chunk.is_empty();
             for delivery in chunk {
-                let delivery = delivery?;
+                let delivery = connection.budget().hold(delivery?);
                 self.deliver(&delivery).await;
                 if newest.is_none() {
                     ack_due.as_mut().reset(Instant::now() + ack_delay);
@@ -186,6 +194,10 @@ impl NodeQueue {
 impl ConnectedTask for NodeQueue {
     const NAME: &'static str = "node_queue";
 
+    fn max_held_bytes(&self) -> usize {
+        self.settings.prefetch_bytes
+    }
+
     async fn serve(
         &self,
         connection: &Arc<BrokerConnection>,
@@ -199,6 +211,8 @@ impl ConnectedTask for NodeQueue {
         let result = self.consume(connection, &channel, consumer, stop).await;
         self.state.send_replace(NodeQueueState::Detached { since: Some(self.clock.now()) });
         if result.is_ok() {
+            // The reply to the close must not wait behind deliveries.
+            connection.budget().lift();
             close_channel(&channel).await;
         }
         result
