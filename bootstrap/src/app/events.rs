@@ -194,6 +194,7 @@ fn consume<H: MessageHandler + 'static>(
 ) -> Task {
     let configured = &deps.context.config.amqp.ingest;
     settings.prefetch = configured.prefetch;
+    settings.revocations = configured.revocations;
     settings.prefetch_bytes = configured.prefetch_bytes.try_into().unwrap_or(usize::MAX);
     let ingest = Ingest::new(
         broker.amqp.clone(),

@@ -31,6 +31,8 @@ pub struct Ingest {
     #[serde(deserialize_with = "values::or_text")]
     pub prefetch_bytes: u32,
     #[serde(deserialize_with = "values::or_text")]
+    pub revocations: bool,
+    #[serde(deserialize_with = "values::or_text")]
     pub only_node: bool,
 }
 

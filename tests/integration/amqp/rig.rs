@@ -324,6 +324,10 @@ impl<H: MessageHandler> MessageHandler for Gated<H> {
         self.handler.decode(envelope)
     }
 
+    fn has_expired(&self, command: &H::Command) -> bool {
+        self.handler.has_expired(command)
+    }
+
     async fn run(&self, commands: Vec<H::Command>) -> Vec<Result<(), HandlerError>> {
         if !*self.gate.open.borrow() {
             self.gate.waiting.fetch_add(1, Ordering::SeqCst);

@@ -18,7 +18,7 @@ use super::disposition::Disposition;
 use super::failure_router::{FailedMessage, FailureRouter, Routed};
 use super::headers::attempts;
 use super::ingest_settings::IngestSettings;
-use super::message::{Envelope, Incoming, InvalidMessage};
+use super::message::{Envelope, Incoming, InvalidMessage, Pattern};
 use super::message_handler::MessageHandler;
 use super::reason::FailureReason;
 use crate::amqp::metrics::{INGEST_MESSAGES, OUTAGES};
@@ -230,6 +230,9 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
     ) -> Result<(H::Command, Option<TraceParent>), InvalidMessage> {
         let incoming = Incoming::from(&**delivery);
         let envelope = Envelope::open(&incoming, self.ingest.topology.ingest_queue())?;
+        if envelope.pattern == Pattern::RevokeTokens && !self.ingest.settings.revocations {
+            return Err(InvalidMessage::RevocationNotAllowed);
+        }
         let command = self.ingest.handler.decode(&envelope)?;
         Ok((command, envelope.trace))
     }
@@ -255,6 +258,9 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
 
     /// Runs the pending commands. Returns whether the store works.
     async fn execute(&mut self) -> bool {
+        let expired = self.executor.take_expired(&self.ingest.handler);
+        count("expired", expired.len());
+        self.finished.extend(expired.iter().filter_map(ack_tag));
         if self.executor.is_empty() {
             return true;
         }

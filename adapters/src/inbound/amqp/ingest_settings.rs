@@ -8,6 +8,8 @@ pub struct IngestSettings {
     /// How many bytes of messages are held at a time. Reaching it stops the connection's stream before the
     /// next message.
     pub prefetch_bytes: usize,
+    /// Whether messages may revoke tokens. Otherwise they go to the dead queue.
+    pub revocations: bool,
     /// How many messages run in one batch at most.
     pub batch_size: usize,
     /// How long the first message of a batch waits for others.
@@ -34,6 +36,7 @@ impl Default for IngestSettings {
         Self {
             prefetch: 1_000,
             prefetch_bytes: 8 << 20,
+            revocations: false,
             batch_size: 500,
             linger: Duration::from_millis(2),
             ack_delay: Duration::ZERO,
