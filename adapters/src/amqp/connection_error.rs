@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use belfry_application::ports::PortError;
+
 use super::missing_right::MissingRight;
 
 /// Why a connection to the broker, or a consumer on it, failed or ended.
@@ -15,6 +17,8 @@ pub(crate) enum ConnectionError {
     ConsumerCancelled(String),
     #[error("the queue {0} has another consumer; does another process use this node name?")]
     QueueInUse(String),
+    #[error("cannot read the epoch of the store: {0}")]
+    NoEpoch(#[source] PortError),
     #[error("the connection was closed")]
     Closed,
 }

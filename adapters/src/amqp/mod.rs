@@ -34,6 +34,7 @@ mod publisher_connection;
 mod reconnect;
 mod sanitized_stream;
 mod settings;
+mod tls;
 mod topology;
 mod transport;
 mod url;
@@ -42,8 +43,12 @@ pub use self::metrics::describe_metrics;
 pub use missing_right::MissingRights;
 pub use publisher::Publisher;
 pub use settings::AmqpSettings;
+pub use tls::{AmqpTlsFiles, ClientCertificateFiles, InvalidAmqpTls};
 pub use topology::{InvalidTopology, Topology, TopologySettings};
 pub use url::{AmqpUrl, InvalidAmqpUrl};
+
+/// The header of an event with the epoch of its store.
+pub(crate) const EPOCH_HEADER: &str = "x-belfry-epoch";
 
 pub(crate) use broker_connection::BrokerConnection;
 pub(crate) use byte_budget::{ByteBudget, HeldDelivery};

@@ -4,6 +4,7 @@ use lapin::ConnectionProperties;
 use lapin::uri::AMQPUri;
 
 use super::missing_right::MissingRights;
+use super::tls::AmqpTlsFiles;
 use super::url::AmqpUrl;
 
 /// How to connect to the broker.
@@ -11,6 +12,8 @@ use super::url::AmqpUrl;
 pub struct AmqpSettings {
     /// The broker's address and credentials.
     pub url: AmqpUrl,
+    /// For `amqps://` URLs.
+    pub tls: AmqpTlsFiles,
     /// The first part of each connection's name in RabbitMQ. The second part is its purpose, such as `ingest`.
     pub connection_name: String,
     /// The heartbeat interval, unless the URL sets one. Either side drops the connection after two
@@ -42,6 +45,7 @@ impl AmqpSettings {
     pub fn new(url: AmqpUrl) -> Self {
         Self {
             url,
+            tls: AmqpTlsFiles::default(),
             connection_name: "belfry".to_owned(),
             heartbeat: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(10),

@@ -76,7 +76,8 @@ impl Events {
             events.add_in_process_delivery(deps)
         } else {
             events.add_node_queue(&broker, deps);
-            Arc::new(AmqpEventPublisher::new(&broker.publisher, &broker.topology))
+            let inboxes = deps.store.event_inboxes.clone();
+            Arc::new(AmqpEventPublisher::new(&broker.publisher, &broker.topology, inboxes))
         };
         events.add_relay(publisher, deps);
         let (publisher, stop) = (broker.publisher, events.producers_ended.clone());
@@ -128,6 +129,7 @@ impl Events {
             broker.topology.clone(),
             NodeQueueSettings { prefetch_bytes, ..NodeQueueSettings::default() },
             deps.context.clock.clone(),
+            deps.store.event_inboxes.clone(),
             DeliverEvent::new(deps.delivery.clone()),
             ForwardEvent::new(deps.delivery.clone()),
         );

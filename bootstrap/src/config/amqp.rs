@@ -1,7 +1,10 @@
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use belfry_adapters::amqp::{AmqpSettings, AmqpUrl, Topology, TopologySettings};
+use belfry_adapters::amqp::{
+    AmqpSettings, AmqpTlsFiles, AmqpUrl, ClientCertificateFiles, Topology, TopologySettings,
+};
 use serde::Deserialize;
 
 use super::error::BadSettings;
@@ -14,6 +17,12 @@ use super::values::{self, Secret};
 pub struct Amqp {
     #[serde(default, deserialize_with = "values::optional_secret")]
     pub url: Option<Secret>,
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+    #[serde(default)]
+    pub client_certificate_file: Option<PathBuf>,
+    #[serde(default)]
+    pub client_key_file: Option<PathBuf>,
     pub ingest: Ingest,
     pub events: EventsExchange,
     pub node: NodeQueue,
@@ -75,6 +84,17 @@ impl Amqp {
         {
             return Err(BadSettings::new("amqp.url must begin with amqp:// or amqps://"));
         }
+        if self.client_certificate_file.is_some() != self.client_key_file.is_some() {
+            return Err(BadSettings::new(
+                "amqp.client_certificate_file and amqp.client_key_file must be set together",
+            ));
+        }
+        let is_tls = self.url.as_ref().is_some_and(|url| url.reveal().starts_with("amqps://"));
+        if !is_tls && (self.ca_file.is_some() || self.client_certificate_file.is_some()) {
+            return Err(BadSettings::new(
+                "amqp.ca_file and amqp.client_certificate_file need an amqp.url with amqps://",
+            ));
+        }
         if self.ingest.prefetch == 0 {
             return Err(BadSettings::new("amqp.ingest.prefetch must be at least 1"));
         }
@@ -103,6 +123,17 @@ impl Amqp {
             ..TopologySettings::new(node)
         };
         let topology = Topology::new(&settings).context("settings amqp.* and node.name")?;
-        Ok(Some((AmqpSettings::new(url), topology)))
+        Ok(Some((AmqpSettings { tls: self.tls()?, ..AmqpSettings::new(url) }, topology)))
+    }
+
+    fn tls(&self) -> anyhow::Result<AmqpTlsFiles> {
+        let client = self.client_certificate_file.clone().zip(self.client_key_file.clone());
+        let client =
+            client.map(|(certificate, key)| ClientCertificateFiles { certificate, key });
+        let files = AmqpTlsFiles { ca: self.ca_file.clone(), client };
+        if files != AmqpTlsFiles::default() {
+            files.check().context("settings amqp.ca_file and amqp.client_*_file")?;
+        }
+        Ok(files)
     }
 }

@@ -107,7 +107,17 @@ impl Rig {
     }
 
     pub(super) fn event_publisher(&self, publisher: &Publisher) -> AmqpEventPublisher {
-        AmqpEventPublisher::new(publisher, &self.topology("a"))
+        self.event_publisher_of(publisher, "e1")
+    }
+
+    /// Publishes the events of the store with that epoch.
+    pub(super) fn event_publisher_of(
+        &self,
+        publisher: &Publisher,
+        store: &str,
+    ) -> AmqpEventPublisher {
+        let inboxes = Arc::new(InMemoryStore::new(epoch(store)));
+        AmqpEventPublisher::new(publisher, &self.topology("a"), inboxes)
     }
 
     /// Consumes the ingest queue.
@@ -139,6 +149,7 @@ impl Rig {
             self.topology(node),
             NodeQueueSettings::default(),
             Arc::new(ManualClock::at(0)),
+            Arc::new(InMemoryStore::new(epoch("e1"))),
             DeliverEvent::new(delivery.clone()),
             ForwardEvent::new(delivery),
         )

@@ -241,7 +241,7 @@ mod tests {
             r#""unreadCount":"\ud83d""#,
             r#""count":[],"surprise":{"\u00e4":1e999}"#,
             r#""createdAt":"yesterday","expiresAt":-1"#,
-            r#""title":"cut off \ud83d","\ud83d":1"#,
+            r#""title":"cut off \ud83d","x":{"\ud83d":1}"#,
         ] {
             let data = format!(r#"{{"userId":"ada",{odd}}}"#);
             for (pattern, push) in [
