@@ -7,9 +7,9 @@ use belfry_tests::process::Belfry;
 use belfry_tests::rabbit::{Broker, RabbitServer};
 use belfry_tests::wait::{until, until_true};
 use lapin::BasicProperties;
+use lapin::ExchangeKind;
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions};
 use lapin::types::FieldTable;
-use lapin::ExchangeKind;
 use serde_json::json;
 
 use crate::setup::{Backends, Setup, User, notify, ready, signed_in, until_ready};
@@ -117,7 +117,8 @@ async fn many_large_messages_take_bounded_memory() {
 
     let padding = "x".repeat(100_000);
     for n in 0..1_000 {
-        let data = json!({ "userId": ada.id(), "id": format!("n{n}"), "title": "Hi", "x": padding });
+        let data =
+            json!({ "userId": ada.id(), "id": format!("n{n}"), "title": "Hi", "x": padding });
         let message = json!({ "pattern": "notification.create", "data": data }).to_string();
         amqp.publish("", &queue, message, transient()).await;
     }
@@ -132,10 +133,8 @@ async fn many_large_messages_take_bounded_memory() {
         http.get("/v1/notifications/unread-count").await.json()["count"] == 1_000
     })
     .await;
-    until_true("the largest are dead", async || {
-        amqp.count(&broker.dead_queue()).await == Some(30)
-    })
-    .await;
+    until_true("the largest are dead", async || amqp.count(&broker.dead_queue()).await == Some(30))
+        .await;
     let [peak, _] = memory(&belfry);
     println!("memory: {before} MiB before, {peak} MiB at most");
     assert!(peak - before <= MAX_GROWTH, "{before} MiB before, {peak} MiB at most");

@@ -20,6 +20,7 @@ use super::publisher_connection::PublisherConnection;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RequiredTopology {
     Events,
+    Ingest,
     RetryAndDead,
 }
 
@@ -28,6 +29,7 @@ impl RequiredTopology {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Events => "events",
+            Self::Ingest => "ingest queue",
             Self::RetryAndDead => "retry and dead queues",
         }
     }
@@ -129,6 +131,7 @@ impl ConfirmChannel {
         let opening = connection.unless_ended(async {
             match self.required {
                 RequiredTopology::Events => topology.declare_events(&connection).await?,
+                RequiredTopology::Ingest => topology.declare_ingest(&connection).await?,
                 RequiredTopology::RetryAndDead => {
                     topology.declare_retry_and_dead(&connection).await?;
                 }

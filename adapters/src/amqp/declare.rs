@@ -97,8 +97,7 @@ impl<'a> Declarer<'a> {
         arguments: FieldTable,
     ) -> Result<(), ConnectionError> {
         let declaration = Declaration::Queue(name.clone());
-        if self.refusals.contains(&declaration)
-            && self.find_queue(name).await? != Presence::Missing
+        if self.refusals.contains(&declaration) && self.find_queue(name).await? != Presence::Missing
         {
             return Ok(());
         }
@@ -143,8 +142,7 @@ impl<'a> Declarer<'a> {
     }
 
     async fn find_exchange(&mut self, name: &ShortString) -> lapin::Result<Presence> {
-        let passive =
-            ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
+        let passive = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
         let declared = self.exchange(name, passive).await;
         self.presence(declared.map(|()| 0)).await
     }
@@ -175,8 +173,7 @@ impl<'a> Declarer<'a> {
         match bound {
             Err(error) if is_access_refused(&error) => {
                 self.reopen().await?;
-                let binding =
-                    Declaration::Binding(queue.clone(), exchange.clone(), key.to_owned());
+                let binding = Declaration::Binding(queue.clone(), exchange.clone(), key.to_owned());
                 if self.refusals.insert(binding) {
                     warn!(%queue, %exchange, key, %error, "binding refused; assuming that it exists");
                 }

@@ -45,9 +45,11 @@ pub struct MissingRights(watch::Sender<BTreeSet<&'static str>>);
 impl MissingRights {
     /// Records whether `user`, a task or a channel, lacks a right.
     pub(super) fn set(&self, user: &'static str, missing: bool) {
-        self.0.send_if_modified(|users| {
-            if missing { users.insert(user) } else { users.remove(user) }
-        });
+        self.0.send_if_modified(
+            |users| {
+                if missing { users.insert(user) } else { users.remove(user) }
+            },
+        );
     }
 
     /// Follows whether any right is missing: the current state first.

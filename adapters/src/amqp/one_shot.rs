@@ -51,8 +51,7 @@ impl OneShotConnection {
         let abort_on_drop = abort.clone().drop_guard();
         let budget = ByteBudget::new(max_held_bytes);
         let (uri, properties) = (settings.uri(), settings.properties(purpose));
-        let connecting =
-            transport::connect(uri, properties, settings.tls.clone(), abort, budget);
+        let connecting = transport::connect(uri, properties, settings.tls.clone(), abort, budget);
         let connected = timeout(settings.connect_timeout, connecting).await;
         let connection = connected
             .map_err(|_| ConnectionError::Timeout(settings.connect_timeout))?

@@ -11,6 +11,7 @@ use futures_util::io::{AsyncRead, AsyncWrite};
 use lapin::tcp::{AMQPUriTcpExt, AsyncTcpStream};
 use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Connection, ConnectionProperties};
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::broker_connection::{BrokerConnection, ConnectionLifetime};
@@ -33,12 +34,17 @@ pub(super) async fn connect(
     let plain = Runtime::new(tokio.clone());
     let sanitizing = Runtime::new(RuntimeParts::new(tokio.clone(), SanitizingReactor(tokio)));
     let (lifetime, ended) = ConnectionLifetime::begin();
+    // lapin may connect on a thread of its own, outside the runtime.
+    let handle = Handle::current();
     let received = budget.clone();
     let connect = async move |uri: AMQPUri, _| {
-        let connecting = open_stream(uri, &tls, &plain);
+        let connecting = open_stream(uri, &tls, &plain, &handle);
         let connected = abort.run_until_cancelled(connecting).await;
         let stream = connected.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))?;
-        Ok(AsyncTcpStream::Plain(SanitizedStream::new(stream, abort.clone(), ended.clone(), received.clone())))
+        // For the timer of the stream.
+        let _entered = handle.enter();
+        let (abort, ended, received) = (abort.clone(), ended.clone(), received.clone());
+        Ok(AsyncTcpStream::Plain(SanitizedStream::new(stream, abort, ended, received)))
     };
     let connecting = Connection::connector(uri, sanitizing, connect, properties);
     let connection = lifetime.unless_ended(connecting).await?;
@@ -50,6 +56,7 @@ async fn open_stream(
     mut uri: AMQPUri,
     tls: &AmqpTlsFiles,
     runtime: &Runtime<Tokio>,
+    handle: &Handle,
 ) -> io::Result<AsyncTcpStream<TokioStream>> {
     // Without TLS first: lapin's own TLS always trusts the certificate authorities of the system.
     let scheme = std::mem::replace(&mut uri.scheme, AMQPScheme::AMQP);
@@ -59,7 +66,7 @@ async fn open_stream(
         AMQPScheme::AMQP => Ok(stream),
         AMQPScheme::AMQPS => {
             let files = tls.clone();
-            let connector = tokio::task::spawn_blocking(move || files.connector()).await?;
+            let connector = handle.spawn_blocking(move || files.connector()).await?;
             stream.into_rustls(&connector.map_err(io::Error::other)?, &host).await
         }
     }
@@ -146,7 +153,8 @@ mod tests {
             let uri = format!("amqp://127.0.0.1:{port}").parse().unwrap();
             let budget = ByteBudget::new(usize::MAX);
             let properties = ConnectionProperties::default();
-            let connecting = connect(uri, properties, AmqpTlsFiles::default(), CancellationToken::new(), budget);
+            let connecting =
+                connect(uri, properties, AmqpTlsFiles::default(), CancellationToken::new(), budget);
             let connecting = tokio::time::timeout(Duration::from_secs(30), connecting);
             let (connected, ()) =
                 tokio::join!(connecting, close_after(&listener, &frames[..count]));

@@ -68,9 +68,7 @@ fn check_parameters(rest: &str) -> Result<(), InvalidAmqpUrl> {
     let Some((_, query)) = without_fragment.split_once('?') else { return Ok(()) };
     let names = query.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
     match names.filter(|name| !name.is_empty()).find(|name| !PARAMETERS.contains(name)) {
-        Some(unknown) => {
-            Err(InvalidAmqpUrl::UnknownParameter(unknown.chars().take(40).collect()))
-        }
+        Some(unknown) => Err(InvalidAmqpUrl::UnknownParameter(unknown.chars().take(40).collect())),
         None => Ok(()),
     }
 }

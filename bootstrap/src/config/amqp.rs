@@ -128,8 +128,7 @@ impl Amqp {
 
     fn tls(&self) -> anyhow::Result<AmqpTlsFiles> {
         let client = self.client_certificate_file.clone().zip(self.client_key_file.clone());
-        let client =
-            client.map(|(certificate, key)| ClientCertificateFiles { certificate, key });
+        let client = client.map(|(certificate, key)| ClientCertificateFiles { certificate, key });
         let files = AmqpTlsFiles { ca: self.ca_file.clone(), client };
         if files != AmqpTlsFiles::default() {
             files.check().context("settings amqp.ca_file and amqp.client_*_file")?;

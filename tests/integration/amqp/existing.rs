@@ -55,12 +55,13 @@ async fn events_exchange_that_exists_otherwise_is_used_as_it_is() {
 #[tokio::test]
 async fn refused_declaration_does_not_disturb_other_channels() {
     let rig = Rig::new().await;
-    rig.amqp.declare_queue(&rig.broker.dead_queue(), {
-        let mut arguments = FieldTable::default();
-        arguments.insert("x-max-length".into(), AMQPValue::LongInt(1_000));
-        arguments
-    })
-    .await;
+    rig.amqp
+        .declare_queue(&rig.broker.dead_queue(), {
+            let mut arguments = FieldTable::default();
+            arguments.insert("x-max-length".into(), AMQPValue::LongInt(1_000));
+            arguments
+        })
+        .await;
     let (publisher, connected) = rig.publisher().await;
     let events = rig.event_publisher(&publisher);
     let ingest = rig.ingest(&publisher, super::rig::Store::new().handler());

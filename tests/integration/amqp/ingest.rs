@@ -127,7 +127,10 @@ async fn notification_that_expired_in_the_queue_is_dropped() {
         rig.send("notification.create", data).await;
     }
     rig.send("notification.create", json!({ "userId": "ada", "id": "last", "title": "Hi" })).await;
-    until_true("the last one is stored", async || store.ids("ada").await.contains(&"last".to_owned())).await;
+    until_true("the last one is stored", async || {
+        store.ids("ada").await.contains(&"last".to_owned())
+    })
+    .await;
     rig.stop_all(ingest, connected).await;
     assert_eq!(store.ids("ada").await, ["future", "future-with-creation-time", "last"]);
     assert_eq!(rig.amqp.count(&rig.broker.dead_queue()).await, Some(0));

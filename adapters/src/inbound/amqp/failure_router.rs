@@ -5,7 +5,10 @@ use belfry_application::ports::Clock;
 
 use super::headers::{attempts, with_failure};
 use super::reason::FailureReason;
-use crate::amqp::{HeldDelivery, ConfirmChannel, Confirmation, Publish, PublishError, Publisher, RequiredTopology, Topology};
+use crate::amqp::{
+    ConfirmChannel, Confirmation, HeldDelivery, Publish, PublishError, Publisher, RequiredTopology,
+    Topology,
+};
 use crate::wire::Rfc3339;
 
 /// A message for a retry queue or the dead queue.
@@ -133,7 +136,8 @@ mod tests {
             let attempts = attempts(&delivery.properties);
             let disposition = Disposition::of(&result, attempts, &settings);
             let reason = disposition.failure_reason().expect("the result is an error");
-            let message = FailedMessage { delivery: delivery.into(), reason, error: "down".to_owned() };
+            let message =
+                FailedMessage { delivery: delivery.into(), reason, error: "down".to_owned() };
             queues.push(message.queue(&topology).to_owned());
             properties = with_failure(&message.delivery, reason.as_str(), "down", "now");
         }

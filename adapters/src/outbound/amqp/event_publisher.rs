@@ -2,7 +2,9 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use belfry_application::ports::{EventPublisher, InboxRepository, OutboxEntry, PortError, PublishOutcome};
+use belfry_application::ports::{
+    EventPublisher, InboxRepository, OutboxEntry, PortError, PublishOutcome,
+};
 use belfry_domain::{DomainEvent, Epoch, UserId};
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
