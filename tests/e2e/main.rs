@@ -10,6 +10,7 @@ mod setup;
 
 mod attacks;
 mod base_path;
+mod broker;
 mod browser;
 mod catch_up;
 mod commands;

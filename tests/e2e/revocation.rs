@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use belfry_tests::amqp::Amqp;
+use belfry_tests::amqp::{Amqp, Message};
 use belfry_tests::clients::Device;
 use belfry_tests::http::Http;
-use belfry_tests::process::Belfry;
-use belfry_tests::wait::until_true;
+use belfry_tests::process::{Belfry, Builder};
+use belfry_tests::wait::{until, until_true};
 use serde_json::{Value, json};
 
 use crate::setup::{Setup, User, key, ready, signed_in};
@@ -173,12 +173,14 @@ async fn every_node_ends_the_sessions_of_a_revoked_token() {
     }
 }
 
-/// A service may revoke by a message too, also when Belfry does not store the inboxes.
+/// A service may revoke by a message if the settings allow it, also when Belfry does not store the inboxes.
 #[tokio::test]
-async fn revocation_by_message_works_in_both_modes() {
+async fn allowed_revocation_by_message_works_in_both_modes() {
     for mode in ["store", "forward"] {
-        let deployment =
-            Setup::Servers.own_with(|belfry| belfry.setting("amqp.ingest.mode", mode)).await;
+        let configure = |belfry: Builder| {
+            belfry.setting("amqp.ingest.mode", mode).setting("amqp.ingest.revocations", true)
+        };
+        let deployment = Setup::Servers.own_with(configure).await;
         let ada = deployment.user("ada");
         let device = signed_in(ada.node().token(&old_token(&ada)).reconnection(false)).await;
         let body = json!({ "pattern": "user.revoke_tokens", "data": { "userId": ada.id() } });
@@ -186,4 +188,22 @@ async fn revocation_by_message_works_in_both_modes() {
         amqp.send(&deployment.broker().ingest_queue(), &body).await;
         is_ended(&device).await;
     }
+}
+
+#[tokio::test]
+async fn revocation_by_message_is_dead_lettered_by_default() {
+    let deployment = Setup::Servers.shared().await;
+    let ada = deployment.user("ada");
+    let device = signed_in(ada.node().token(&old_token(&ada)).reconnection(false)).await;
+    let body = json!({ "pattern": "user.revoke_tokens", "data": { "userId": ada.id() } });
+    let amqp = Amqp::connect(deployment.broker().url()).await;
+    amqp.send(&deployment.broker().ingest_queue(), &body).await;
+    let is_ours = |dead: &Message| dead.json()["data"]["userId"] == ada.id();
+    let dead = until("the message is dead", async || {
+        amqp.take(&deployment.broker().dead_queue()).await.filter(is_ours)
+    })
+    .await;
+    assert_eq!(dead.header("x-belfry-reason").as_deref(), Some("rejected"));
+    assert!(dead.header("x-belfry-error").unwrap().contains("amqp.ingest.revocations"));
+    deployment.until_delivered(&ada, [&device], "still here").await;
 }

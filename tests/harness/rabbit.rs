@@ -8,7 +8,7 @@ use lapin::{Connection, ConnectionProperties};
 use serde::Deserialize;
 
 use crate::names::unique;
-use crate::servers::supervisor::ServerCommand;
+use crate::servers::supervisor::{LIMITED_USER, ServerCommand};
 use crate::servers::{Access, Kind, OwnServer, shared};
 use crate::wait::block_on_thread;
 
@@ -222,6 +222,18 @@ impl RabbitServer {
     /// When `rabbitmqctl` fails.
     pub async fn raise_memory_alarm(&self) {
         self.0.run(ServerCommand::RaiseMemoryAlarm).await;
+    }
+
+    /// Adds a user who may declare and bind nothing, write to the exchanges of a prefix, and read all. Returns
+    /// the URL with that user. To be called once.
+    ///
+    /// # Panics
+    /// When `rabbitmqctl` fails.
+    pub async fn add_limited_user(&self) -> String {
+        self.0.run(ServerCommand::AddLimitedUser).await;
+        let (_, address) = self.url().rsplit_once('@').expect("the URL has an administrator");
+        let (user, password) = LIMITED_USER;
+        format!("amqp://{user}:{password}@{address}")
     }
 
     /// Clears the memory alarm.

@@ -3,7 +3,10 @@
 
 mod dead_letters;
 mod events;
+mod existing;
 mod forward;
+mod full_queues;
 mod ingest;
 mod outages;
 mod rig;
+mod tls;

@@ -1,20 +1,33 @@
 use std::io;
 use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::Connection;
 use tokio_util::sync::CancellationToken;
+
+use super::byte_budget::ByteBudget;
 
 /// A connection that also knows when it has ended. lapin does not always report that; see
 /// [`ConnectionLifetime`].
 pub(crate) struct BrokerConnection {
     connection: Connection,
     lifetime: ConnectionLifetime,
+    budget: Arc<ByteBudget>,
 }
 
 impl BrokerConnection {
-    pub(super) fn new(connection: Connection, lifetime: ConnectionLifetime) -> Self {
-        Self { connection, lifetime }
+    pub(super) fn new(
+        connection: Connection,
+        lifetime: ConnectionLifetime,
+        budget: Arc<ByteBudget>,
+    ) -> Self {
+        Self { connection, lifetime, budget }
+    }
+
+    /// The limit of the messages that this connection receives.
+    pub(crate) fn budget(&self) -> &Arc<ByteBudget> {
+        &self.budget
     }
 
     /// Awaits a broker operation. Fails when the connection ends first.

@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use futures_util::future::maybe_done;
@@ -5,10 +6,13 @@ use futures_util::poll;
 use lapin::options::BasicPublishOptions;
 use lapin::{BasicProperties, Channel, PublisherConfirm};
 use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 
 use super::broker_connection::BrokerConnection;
 use super::channels::open_confirm_channel;
+use super::connection_error::ConnectionError;
+use super::declare::is_access_refused;
+use super::missing_right::{MissingRight, Right};
 use super::publish_error::PublishError;
 use super::publisher_connection::PublisherConnection;
 
@@ -16,7 +20,19 @@ use super::publisher_connection::PublisherConnection;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RequiredTopology {
     Events,
+    Ingest,
     RetryAndDead,
+}
+
+impl RequiredTopology {
+    /// The name by which a missing right is reported.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Events => "events",
+            Self::Ingest => "ingest queue",
+            Self::RetryAndDead => "retry and dead queues",
+        }
+    }
 }
 
 /// A channel with publisher confirms. Each user has one of its own, so that its messages keep their
@@ -60,7 +76,11 @@ impl ConfirmChannel {
         Self { connection, required, open: Mutex::default() }
     }
 
-    /// Publishes the messages in order, all before the first confirm, and then awaits the confirms.
+    /// How many bytes are published before their confirms. lapin copies each body into frames, so that this
+    /// also limits the copies.
+    const MAX_IN_FLIGHT_BYTES: usize = 4 << 20;
+
+    /// Publishes the messages in order, many before the first confirm, and awaits the confirms.
     ///
     /// The broker returns an unroutable message without its number, and lapin matches returns to confirms
     /// by their order alone. Therefore, if one of several mandatory messages is returned, none of them
@@ -75,14 +95,34 @@ impl ConfirmChannel {
             Some(open) => open,
             None => match self.open().await {
                 Ok(open) => open,
-                Err(error) => return Confirmation::none(error),
+                Err(error) => {
+                    self.report(Some(&error));
+                    return Confirmation::none(error);
+                }
             },
         };
-        let confirmation = self.publish_on(&channel, &connection, messages).await;
-        if confirmation.error.is_none() {
-            *slot = Some((channel, connection));
+        let mut confirmation = self.publish_on(&channel, &connection, messages).await;
+        match confirmation.error.take() {
+            None => *slot = Some((channel, connection)),
+            Some(error) => {
+                let message = messages.get(confirmation.confirmed);
+                confirmation.error = Some(with_missing_right(error, message));
+            }
         }
+        self.report(confirmation.error.as_ref());
         confirmation
+    }
+
+    /// A failure of another kind says nothing about rights.
+    fn report(&self, error: Option<&PublishError>) {
+        let missing_rights = &self.connection.settings.missing_rights;
+        match error {
+            None => missing_rights.set(self.required.as_str(), false),
+            Some(PublishError::MissingRight(_)) => {
+                missing_rights.set(self.required.as_str(), true);
+            }
+            Some(_) => {}
+        }
     }
 
     async fn open(&self) -> Result<(Channel, Arc<BrokerConnection>), PublishError> {
@@ -91,14 +131,15 @@ impl ConfirmChannel {
         let opening = connection.unless_ended(async {
             match self.required {
                 RequiredTopology::Events => topology.declare_events(&connection).await?,
+                RequiredTopology::Ingest => topology.declare_ingest(&connection).await?,
                 RequiredTopology::RetryAndDead => {
                     topology.declare_retry_and_dead(&connection).await?;
                 }
             }
-            Ok(open_confirm_channel(&connection).await?)
+            Ok::<_, ConnectionError>(open_confirm_channel(&connection).await?)
         });
         let limit = settings.confirm_timeout;
-        let opened = timeout(limit, opening).await.unwrap_or(Err(PublishError::Timeout(limit)));
+        let opened = timeout(limit, opening).await.unwrap_or(Err(ConnectionError::Timeout(limit)));
         Ok((opened?, connection))
     }
 
@@ -109,34 +150,55 @@ impl ConfirmChannel {
         messages: &[Publish<'_>],
     ) -> Confirmation {
         let limit = self.connection.settings.confirm_timeout;
-        let deadline = Instant::now() + limit;
-        let mut in_flight = Vec::with_capacity(messages.len());
-        for message in messages {
-            let mut publishing = Box::pin(maybe_done(send(channel, message)));
-            // The first poll queues the message behind the earlier ones.
-            let _ = poll!(publishing.as_mut());
-            in_flight.push(publishing);
-        }
         let mut confirmation = Confirmation { confirmed: 0, error: None };
-        for mut publishing in in_flight {
+        let mut rest = messages.iter().peekable();
+        let mut in_flight = VecDeque::with_capacity(messages.len());
+        let mut bytes_in_flight = 0;
+        loop {
+            while let Some(message) = rest.next_if(|next| {
+                in_flight.is_empty()
+                    || bytes_in_flight + next.body.len() <= Self::MAX_IN_FLIGHT_BYTES
+            }) {
+                let mut publishing = Box::pin(maybe_done(send(channel, message)));
+                // The first poll queues the message behind the earlier ones.
+                let _ = poll!(publishing.as_mut());
+                in_flight.push_back((publishing, message.body.len()));
+                bytes_in_flight += message.body.len();
+            }
+            let Some((mut publishing, bytes)) = in_flight.pop_front() else {
+                return confirmation;
+            };
             let confirm = connection.unless_ended(async {
                 publishing.as_mut().await;
                 let confirm = publishing.as_mut().take_output();
                 check(&confirm.ok_or(PublishError::NotConnected)??.await?)
             });
-            let confirmed = timeout_at(deadline, confirm);
-            match confirmed.await.unwrap_or(Err(PublishError::Timeout(limit))) {
+            match timeout(limit, confirm).await.unwrap_or(Err(PublishError::Timeout(limit))) {
                 Ok(()) => confirmation.confirmed += 1,
                 Err(error) => {
                     if matches!(error, PublishError::Unroutable) {
                         confirmation.confirmed = 0;
                     }
                     confirmation.error = Some(error);
-                    break;
+                    return confirmation;
                 }
             }
+            bytes_in_flight -= bytes;
         }
-        confirmation
+    }
+}
+
+/// RabbitMQ refuses a message whose exchange Belfry may not write to by closing the channel.
+fn with_missing_right(error: PublishError, message: Option<&Publish<'_>>) -> PublishError {
+    match (error, message) {
+        (PublishError::Amqp(error), Some(message)) if is_access_refused(&error) => {
+            let object = match message.exchange {
+                "" => "the default exchange (amq.default)".to_owned(),
+                name => format!("exchange {name}"),
+            };
+            Box::new(MissingRight { right: Right::Write, object, error }).into()
+        }
+        (error, _) => error,
     }
 }
 

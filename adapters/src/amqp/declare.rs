@@ -3,9 +3,12 @@ use std::collections::BTreeSet;
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 use lapin::types::{FieldTable, ShortString};
-use lapin::{Channel, Connection, ErrorKind, ExchangeKind, Queue};
+use lapin::{Channel, Connection, ErrorKind, ExchangeKind};
 use parking_lot::Mutex;
 use tracing::warn;
+
+use super::connection_error::ConnectionError;
+use super::missing_right::{MissingRight, Right};
 
 /// Whether the broker closed the channel with one of these errors.
 pub(crate) fn is_channel_error(error: &lapin::Error, kinds: &[AMQPSoftError]) -> bool {
@@ -18,23 +21,68 @@ pub(crate) fn is_channel_error(error: &lapin::Error, kinds: &[AMQPSoftError]) ->
     }
 }
 
+/// Whether the broker refused an operation for lack of a right.
+pub(crate) fn is_access_refused(error: &lapin::Error) -> bool {
+    is_channel_error(error, &[AMQPSoftError::ACCESSREFUSED])
+}
+
+/// The declarations and bindings that the broker refused. Each exists with other properties, or we lack the
+/// right to declare it. Each is logged once, and later connections do not repeat a declaration while the
+/// queue or exchange exists.
+#[derive(Debug, Default)]
+pub(super) struct Refusals(Mutex<BTreeSet<Declaration>>);
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Declaration {
+    Queue(ShortString),
+    Exchange(ShortString),
+    Binding(ShortString, ShortString, String),
+}
+
+impl Refusals {
+    /// Whether the declaration of a queue was refused.
+    pub(super) fn has_queue(&self, name: &ShortString) -> bool {
+        self.contains(&Declaration::Queue(name.clone()))
+    }
+
+    fn contains(&self, declaration: &Declaration) -> bool {
+        self.0.lock().contains(declaration)
+    }
+
+    /// Returns whether it is new.
+    fn insert(&self, declaration: Declaration) -> bool {
+        self.0.lock().insert(declaration)
+    }
+}
+
+/// The answer to a passive declaration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// It exists; for a queue with its number of ready messages, otherwise 0.
+    Exists(u32),
+    Missing,
+    /// The broker does not tell: since version 4.3 RabbitMQ wants the right `configure` for that.
+    Unknown,
+}
+
 /// Declares queues, exchanges and bindings. The broker closes the channel after each refusal, so it
 /// opens a new one then.
+///
+/// What exists with other properties, or may not be declared, is used unchanged. If it does not exist
+/// either, the error is a [`MissingRight`].
 pub(super) struct Declarer<'a> {
     connection: &'a Connection,
     channel: Channel,
-    refused: &'a Mutex<BTreeSet<ShortString>>,
+    refusals: &'a Refusals,
 }
 
 impl<'a> Declarer<'a> {
-    /// `refused` keeps the names whose declaration the broker refused, so that later connections do not
-    /// try again: each exists with other properties, or we lack the permission to declare it.
     pub(super) async fn open(
         connection: &'a Connection,
-        refused: &'a Mutex<BTreeSet<ShortString>>,
+        refusals: &'a Refusals,
     ) -> lapin::Result<Self> {
         let channel = connection.create_channel().await?;
-        Ok(Self { connection, channel, refused })
+        Ok(Self { connection, channel, refusals })
     }
 
     /// Closes the channel. Dropping it instead would leave a close in flight, which lapin logs as an error
@@ -47,50 +95,56 @@ impl<'a> Declarer<'a> {
         &mut self,
         name: &ShortString,
         arguments: FieldTable,
-    ) -> lapin::Result<()> {
-        if self.refused.lock().contains(name) && self.find_queue(name).await?.is_some() {
+    ) -> Result<(), ConnectionError> {
+        let declaration = Declaration::Queue(name.clone());
+        if self.refusals.contains(&declaration) && self.find_queue(name).await? != Presence::Missing
+        {
             return Ok(());
         }
         let durable = QueueDeclareOptions::durable();
         match self.channel.queue_declare(name.clone(), durable, arguments).await {
             Ok(_) => Ok(()),
             Err(error) if is_refusal(&error) => {
-                self.channel = self.connection.create_channel().await?;
-                if self.find_queue(name).await?.is_none() {
-                    return Err(error);
-                }
-                self.use_existing(name, &error);
-                Ok(())
+                self.reopen().await?;
+                let presence = self.find_queue(name).await?;
+                self.use_existing(declaration, presence, error)
             }
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         }
     }
 
-    pub(super) async fn find_queue(&mut self, name: &ShortString) -> lapin::Result<Option<Queue>> {
+    pub(super) async fn find_queue(&mut self, name: &ShortString) -> lapin::Result<Presence> {
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        match self.channel.queue_declare(name.clone(), passive, FieldTable::default()).await {
-            Ok(queue) => Ok(Some(queue)),
-            Err(error) if is_channel_error(&error, &[AMQPSoftError::NOTFOUND]) => {
-                self.channel = self.connection.create_channel().await?;
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
+        let declared =
+            self.channel.queue_declare(name.clone(), passive, FieldTable::default()).await;
+        self.presence(declared.map(|queue| queue.message_count())).await
     }
 
-    pub(super) async fn topic_exchange(&mut self, name: &ShortString) -> lapin::Result<()> {
+    pub(super) async fn topic_exchange(
+        &mut self,
+        name: &ShortString,
+    ) -> Result<(), ConnectionError> {
+        let declaration = Declaration::Exchange(name.clone());
+        if self.refusals.contains(&declaration)
+            && self.find_exchange(name).await? != Presence::Missing
+        {
+            return Ok(());
+        }
         let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
         match self.exchange(name, durable).await {
             Err(error) if is_refusal(&error) => {
-                self.channel = self.connection.create_channel().await?;
-                let passive =
-                    ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
-                self.exchange(name, passive).await?;
-                self.use_existing(name, &error);
-                Ok(())
+                self.reopen().await?;
+                let presence = self.find_exchange(name).await?;
+                self.use_existing(declaration, presence, error)
             }
-            other => other,
+            other => Ok(other?),
         }
+    }
+
+    async fn find_exchange(&mut self, name: &ShortString) -> lapin::Result<Presence> {
+        let passive = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
+        let declared = self.exchange(name, passive).await;
+        self.presence(declared.map(|()| 0)).await
     }
 
     async fn exchange(
@@ -102,23 +156,70 @@ impl<'a> Declarer<'a> {
         self.channel.exchange_declare(name.clone(), ExchangeKind::Topic, options, arguments).await
     }
 
+    /// Binds a queue. If the broker refuses that, the binding is assumed to exist: nothing shows whether it
+    /// does.
     pub(super) async fn bind(
-        &self,
+        &mut self,
         queue: &ShortString,
         exchange: &ShortString,
         key: &str,
     ) -> lapin::Result<()> {
         let options = QueueBindOptions::default();
         let arguments = FieldTable::default();
-        self.channel
+        let bound = self
+            .channel
             .queue_bind(queue.clone(), exchange.clone(), key.into(), options, arguments)
-            .await
+            .await;
+        match bound {
+            Err(error) if is_access_refused(&error) => {
+                self.reopen().await?;
+                let binding = Declaration::Binding(queue.clone(), exchange.clone(), key.to_owned());
+                if self.refusals.insert(binding) {
+                    warn!(%queue, %exchange, key, %error, "binding refused; assuming that it exists");
+                }
+                Ok(())
+            }
+            other => other,
+        }
     }
 
-    fn use_existing(&self, name: &ShortString, error: &lapin::Error) {
-        if self.refused.lock().insert(name.clone()) {
+    async fn presence(&mut self, declared: lapin::Result<u32>) -> lapin::Result<Presence> {
+        let presence = match declared {
+            Ok(messages) => return Ok(Presence::Exists(messages)),
+            Err(error) if is_channel_error(&error, &[AMQPSoftError::NOTFOUND]) => Presence::Missing,
+            Err(error) if is_access_refused(&error) => Presence::Unknown,
+            Err(error) => return Err(error),
+        };
+        self.reopen().await?;
+        Ok(presence)
+    }
+
+    async fn reopen(&mut self) -> lapin::Result<()> {
+        self.channel = self.connection.create_channel().await?;
+        Ok(())
+    }
+
+    fn use_existing(
+        &self,
+        declaration: Declaration,
+        presence: Presence,
+        error: lapin::Error,
+    ) -> Result<(), ConnectionError> {
+        let (what, name) = match &declaration {
+            Declaration::Queue(name) => ("queue", name.clone()),
+            Declaration::Exchange(name) | Declaration::Binding(_, name, _) => {
+                ("exchange", name.clone())
+            }
+        };
+        if presence == Presence::Missing {
+            let object = format!("{what} {name}, which does not exist");
+            let missing = MissingRight { right: Right::Configure, object, error };
+            return Err(Box::new(missing).into());
+        }
+        if self.refusals.insert(declaration) {
             warn!(%name, %error, "declaration refused; using the existing queue or exchange");
         }
+        Ok(())
     }
 }
 

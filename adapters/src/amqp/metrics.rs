@@ -22,10 +22,10 @@ pub fn describe_metrics() {
     describe_counter!(EVENTS_PUBLISHED, "Events that RabbitMQ has confirmed.");
     describe_counter!(
         INGEST_MESSAGES,
-        "Messages from other services, by outcome: done, retry, dead."
+        "Messages from other services, by outcome: done, expired, retry, dead."
     );
     describe_counter!(
         NODE_EVENTS,
-        "Events from this node's queue, by outcome: delivered, unreadable."
+        "Events from this node's queue, by outcome: delivered, unreadable, foreign."
     );
 }

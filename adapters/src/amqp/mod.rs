@@ -1,6 +1,6 @@
 //! Connections, topology and publishing for both sides of RabbitMQ (AMQP 0-9-1).
 //!
-//! Three tasks talk to the broker, each on a connection of its own, so that none waits for another. The
+//! Four tasks talk to the broker, each on a connection of its own, so that none waits for another. The
 //! broker can block publishing connections (memory or disk alarm) and still deliver messages and accept
 //! acknowledgements on the others:
 //!
@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`Publisher`] | publishes with confirms: events, and messages for the retry and dead queues |
 //! | [`Ingest`](crate::inbound::amqp::Ingest) | consumes the messages of other services |
+//! | its retry queues | returns failed messages to the ingest queue |
 //! | [`NodeQueue`](crate::inbound::amqp::NodeQueue) | consumes the events for this node's devices |
 //!
 //! Each task connects, declares its part of the [`Topology`], and works. When it loses the connection, a
@@ -16,6 +17,7 @@
 #[cfg(feature = "bench_support")]
 pub(crate) mod bench_support;
 mod broker_connection;
+mod byte_budget;
 mod channels;
 mod confirm_channel;
 mod connection_error;
@@ -25,6 +27,7 @@ mod frame_sanitizer;
 pub(crate) mod fuzzing;
 mod hash;
 pub(crate) mod metrics;
+mod missing_right;
 mod one_shot;
 mod publish_error;
 mod publisher;
@@ -32,19 +35,28 @@ mod publisher_connection;
 mod reconnect;
 mod sanitized_stream;
 mod settings;
+mod tls;
 mod topology;
 mod transport;
 mod url;
 
 pub use self::metrics::describe_metrics;
+pub use missing_right::MissingRights;
 pub use publisher::Publisher;
 pub use settings::AmqpSettings;
+pub use tls::{AmqpTlsFiles, ClientCertificateFiles, InvalidAmqpTls};
 pub use topology::{InvalidTopology, Topology, TopologySettings};
 pub use url::{AmqpUrl, InvalidAmqpUrl};
 
+/// The header of an event with the epoch of its store.
+pub(crate) const EPOCH_HEADER: &str = "x-belfry-epoch";
+
 pub(crate) use broker_connection::BrokerConnection;
+pub(crate) use byte_budget::{ByteBudget, HeldDelivery};
 pub(crate) use channels::{close_channel, open_confirm_channel, subscribe};
-pub(crate) use confirm_channel::{ConfirmChannel, Publish, RequiredTopology, publish_one};
+pub(crate) use confirm_channel::{
+    ConfirmChannel, Confirmation, Publish, RequiredTopology, publish_one,
+};
 pub(crate) use connection_error::ConnectionError;
 pub(crate) use declare::is_channel_error;
 pub(crate) use hash::hash;

@@ -1,16 +1,37 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use lapin::ErrorKind;
+use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::broker_connection::BrokerConnection;
+use super::byte_budget::ByteBudget;
 use super::connection_error::ConnectionError;
+use super::missing_right::{MissingRight, Right};
 use super::settings::AmqpSettings;
 use super::transport;
 
 /// How long closing a connection may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Distinguishes a refused login or virtual host from other failures to connect.
+fn refused_or_failed(error: lapin::Error, settings: &AmqpSettings) -> ConnectionError {
+    let is_refused = match error.kind() {
+        ErrorKind::ProtocolError(error) => matches!(
+            error.kind(),
+            AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED)
+                | AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED)
+        ),
+        _ => false,
+    };
+    if !is_refused {
+        return error.into();
+    }
+    let object = settings.url.to_string();
+    Box::new(MissingRight { right: Right::Connect, object, error }).into()
+}
 
 /// A connection that does not reconnect. Dropping it without [`close`](Self::close) aborts the connection.
 pub(crate) struct OneShotConnection {
@@ -20,17 +41,21 @@ pub(crate) struct OneShotConnection {
 
 impl OneShotConnection {
     /// Connects within [`AmqpSettings::connect_timeout`]. `purpose` becomes a part of the connection's name
-    /// in RabbitMQ.
+    /// in RabbitMQ. `max_held_bytes` is the limit of its [`ByteBudget`].
     pub(crate) async fn open(
         settings: &AmqpSettings,
         purpose: &str,
+        max_held_bytes: usize,
     ) -> Result<Self, ConnectionError> {
         let abort = CancellationToken::new();
         let abort_on_drop = abort.clone().drop_guard();
-        let connecting = transport::connect(settings.uri(), settings.properties(purpose), abort);
+        let budget = ByteBudget::new(max_held_bytes);
+        let (uri, properties) = (settings.uri(), settings.properties(purpose));
+        let connecting = transport::connect(uri, properties, settings.tls.clone(), abort, budget);
         let connected = timeout(settings.connect_timeout, connecting).await;
-        let connection =
-            connected.map_err(|_| ConnectionError::Timeout(settings.connect_timeout))??;
+        let connection = connected
+            .map_err(|_| ConnectionError::Timeout(settings.connect_timeout))?
+            .map_err(|error| refused_or_failed(error, settings))?;
         Ok(Self { connection: Arc::new(connection), _abort_on_drop: abort_on_drop })
     }
 

@@ -49,6 +49,11 @@ impl Publisher {
 impl ConnectedTask for Publisher {
     const NAME: &'static str = "publisher";
 
+    /// It receives no message, except those that are returned as unroutable.
+    fn max_held_bytes(&self) -> usize {
+        usize::MAX
+    }
+
     async fn serve(
         &self,
         connection: &Arc<BrokerConnection>,
@@ -67,7 +72,11 @@ impl ConnectedTask for Publisher {
                 () = sleep(Self::CHECK_INTERVAL) => {}
                 () = connection.ended() => break Err(ConnectionError::Closed),
                 event = events.next() => match event {
-                    Some(Event::Error(error)) => break Err(error.into()),
+                    // The error of a channel is an event too. The connection goes on, and the user of the
+                    // channel gets the error.
+                    Some(Event::Error(error)) if !connection.status().connected() => {
+                        break Err(error.into());
+                    }
                     Some(Event::ConnectionBlocked(reason)) => {
                         warn!(%reason, "RabbitMQ blocks publishers");
                     }

@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use belfry_application::Backoff;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::broker_connection::BrokerConnection;
 use super::connection_error::ConnectionError;
 use super::metrics::{OUTAGES, UP};
+use super::missing_right::MissingRights;
 use super::one_shot::OneShotConnection;
 use super::settings::AmqpSettings;
 
@@ -17,6 +18,9 @@ use super::settings::AmqpSettings;
 pub(crate) trait ConnectedTask: Send + Sync {
     /// Identifies the task in logs, metrics and RabbitMQ's list of connections.
     const NAME: &'static str;
+
+    /// The limit of the bodies that it holds, in bytes. See [`ByteBudget`](super::ByteBudget).
+    fn max_held_bytes(&self) -> usize;
 
     /// Declares the topology that the task needs, calls [`ConnectionStatus::set_connected`], and does the
     /// task's work. After `stop`, finishes work in flight and returns `Ok`. Returns an error when the
@@ -35,10 +39,12 @@ pub(crate) struct ConnectionStatus {
     /// When the current outage began; `None` if this is the first attempt to connect.
     outage_since: Option<Instant>,
     connected: AtomicBool,
+    missing_rights: MissingRights,
 }
 
 impl ConnectionStatus {
     pub(crate) fn set_connected(&self) {
+        self.missing_rights.set(self.task, false);
         self.connected.store(true, Ordering::Relaxed);
         metrics::gauge!(UP, "role" => self.task).set(1.0);
         if let Some(since) = self.outage_since {
@@ -57,10 +63,12 @@ pub(crate) async fn run_with_reconnect<T: ConnectedTask>(
 ) {
     let mut backoff = Backoff::new(settings.initial_backoff, settings.max_backoff);
     let mut outage_since = None;
+    let mut missing_right_logged = false;
     metrics::gauge!(UP, "role" => T::NAME).set(0.0);
     while !stop.is_cancelled() {
         let connected = AtomicBool::new(false);
-        let status = ConnectionStatus { task: T::NAME, outage_since, connected };
+        let missing_rights = settings.missing_rights.clone();
+        let status = ConnectionStatus { task: T::NAME, outage_since, connected, missing_rights };
         let started = Instant::now();
         let result = connect_and_serve(task, settings, &status, stop).await;
         metrics::gauge!(UP, "role" => T::NAME).set(0.0);
@@ -69,6 +77,7 @@ pub(crate) async fn run_with_reconnect<T: ConnectedTask>(
 
         if status.connected.into_inner() {
             outage_since = None;
+            missing_right_logged = false;
             // Connections that are lost soon after they open do not reset the backoff. Otherwise the task would
             // always reconnect after the shortest delay.
             if started.elapsed() > settings.max_backoff {
@@ -76,14 +85,20 @@ pub(crate) async fn run_with_reconnect<T: ConnectedTask>(
             }
         }
         let retry_in = backoff.next_delay();
+        let is_missing_right = error.is_missing_right();
+        let error = &error as &(dyn Error + Send + Sync);
+        if is_missing_right && !missing_right_logged {
+            settings.missing_rights.set(T::NAME, true);
+            error!(role = T::NAME, error, ?retry_in, "RabbitMQ refuses access; retrying");
+        } else if outage_since.is_none() {
+            warn!(role = T::NAME, error, ?retry_in, "RabbitMQ connection lost; reconnecting");
+        } else {
+            debug!(role = T::NAME, error, ?retry_in, "cannot reconnect to RabbitMQ yet");
+        }
+        missing_right_logged |= is_missing_right;
         if outage_since.is_none() {
             outage_since = Some(Instant::now());
             metrics::counter!(OUTAGES, "role" => T::NAME).increment(1);
-            let error = &error as &dyn Error;
-            warn!(role = T::NAME, error, ?retry_in, "RabbitMQ connection lost; reconnecting");
-        } else {
-            let error = &error as &dyn Error;
-            debug!(role = T::NAME, error, ?retry_in, "cannot reconnect to RabbitMQ yet");
         }
         tokio::select! {
             () = stop.cancelled() => {}
@@ -100,9 +115,10 @@ async fn connect_and_serve<T: ConnectedTask>(
 ) -> Result<(), ConnectionError> {
     let connection = tokio::select! {
         () = stop.cancelled() => return Ok(()),
-        opened = OneShotConnection::open(settings, T::NAME) => opened?,
+        opened = OneShotConnection::open(settings, T::NAME, task.max_held_bytes()) => opened?,
     };
     let result = task.serve(connection.connection(), status, stop).await;
+    connection.connection().budget().lift();
     connection.close().await;
     result
 }

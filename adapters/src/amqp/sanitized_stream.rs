@@ -1,10 +1,14 @@
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use futures_util::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 
+use super::byte_budget::ByteBudget;
 use super::frame_sanitizer::{HEADER, METHOD, sanitize};
 
 /// The stream of a broker connection. It makes the frames from the broker safe for lapin to parse; see
@@ -12,6 +16,9 @@ use super::frame_sanitizer::{HEADER, METHOD, sanitize};
 ///
 /// Method and content header frames are held back until they are complete, because a string may span two
 /// reads. Body frames, most of the traffic, are passed on as they arrive. What lapin sends is not changed.
+///
+/// While the connection's [`ByteBudget`] is exhausted, the stream stops before the next `basic.deliver`. lapin
+/// gets heartbeats meanwhile, because it would take the silence for a dead peer.
 pub(super) struct SanitizedStream<S> {
     stream: S,
     /// Completes when reads must fail.
@@ -26,6 +33,18 @@ pub(super) struct SanitizedStream<S> {
     end: usize,
     /// The remaining bytes of the current frame if it is passed on as it arrives; otherwise 0.
     pass_through: usize,
+    budget: Arc<ByteBudget>,
+    /// When lapin gets the next heartbeat while the stream is stopped.
+    heartbeat_due: Pin<Box<Sleep>>,
+}
+
+/// Why [`SanitizedStream::sanitize_buffered`] has stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stopped {
+    /// The next frame is incomplete and needs a buffer of that size; 0 for no minimum.
+    Incomplete(usize),
+    /// The next frame begins a message, and the budget is exhausted.
+    OverBudget,
 }
 
 impl<S> SanitizedStream<S> {
@@ -37,10 +56,24 @@ impl<S> SanitizedStream<S> {
     /// Frames with a larger payload are passed on without being sanitized, so that the buffer stays bounded.
     /// The broker sends such frames only if the URL sets a larger `frame_max`: Belfry requests 128 KiB.
     const MAX_SANITIZED_PAYLOAD: usize = 1 << 20;
+    const BODY: u8 = 3;
+    /// The class and method of `basic.deliver`, as a method frame's payload begins.
+    const DELIVER: [u8; 4] = [0, 60, 0, 60];
+    const HEARTBEAT: [u8; 8] = [8, 0, 0, 0, 0, 0, 0, 0xce];
+    /// Less than half of the shortest heartbeat interval, one second.
+    const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(400);
 
     /// After `abort` is cancelled, reads return the data that is available and then fail. `ended` is
     /// cancelled when the broker closes its side, reading from it fails or the stream is dropped.
-    pub(super) fn new(stream: S, abort: CancellationToken, ended: CancellationToken) -> Self {
+    ///
+    /// # Panics
+    /// Outside a Tokio runtime, because it has a timer.
+    pub(super) fn new(
+        stream: S,
+        abort: CancellationToken,
+        ended: CancellationToken,
+        budget: Arc<ByteBudget>,
+    ) -> Self {
         Self {
             stream,
             aborted: Box::pin(abort.cancelled_owned()),
@@ -50,29 +83,39 @@ impl<S> SanitizedStream<S> {
             ready: 0,
             end: 0,
             pass_through: 0,
+            budget,
+            heartbeat_due: Box::pin(sleep(Self::HEARTBEAT_INTERVAL)),
         }
     }
 
-    /// Sanitizes the complete frames in the buffer and marks them as ready. Returns the buffer size that the
-    /// next frame needs; 0 for no minimum.
-    fn sanitize_buffered(&mut self) -> usize {
+    /// Sanitizes the complete frames in the buffer and marks them as ready.
+    fn sanitize_buffered(&mut self) -> Stopped {
+        let incomplete_head = Stopped::Incomplete(Self::FRAME_HEAD);
         loop {
             let passed_on = self.pass_through.min(self.end - self.ready);
             self.ready += passed_on;
             self.pass_through -= passed_on;
             let rest = &mut self.buffer[self.ready..self.end];
             if self.pass_through > 0 || rest.is_empty() {
-                return 0;
+                return Stopped::Incomplete(0);
             }
-            let [frame_type, _, _, size @ ..] = rest else { return Self::FRAME_HEAD };
-            let Some((size, _)) = size.split_first_chunk() else { return Self::FRAME_HEAD };
+            let [frame_type, _, _, size @ ..] = rest else { return incomplete_head };
+            let Some((size, _)) = size.split_first_chunk() else { return incomplete_head };
             let size = usize::try_from(u32::from_be_bytes(*size)).unwrap_or(usize::MAX);
             let frame_size = size.saturating_add(Self::FRAME_HEAD + Self::FRAME_TAIL);
             let frame_type = *frame_type;
             if !matches!(frame_type, METHOD | HEADER) || size > Self::MAX_SANITIZED_PAYLOAD {
+                if frame_type == Self::BODY {
+                    self.budget.receive(size);
+                }
                 self.pass_through = frame_size;
             } else if rest.len() < frame_size {
-                return frame_size;
+                return Stopped::Incomplete(frame_size);
+            } else if frame_type == METHOD
+                && rest[Self::FRAME_HEAD..].starts_with(&Self::DELIVER)
+                && !self.budget.is_available()
+            {
+                return Stopped::OverBudget;
             } else {
                 sanitize(frame_type, &mut rest[Self::FRAME_HEAD..Self::FRAME_HEAD + size]);
                 self.ready += frame_size;
@@ -92,6 +135,32 @@ impl<S> SanitizedStream<S> {
     }
 }
 
+impl<S> SanitizedStream<S> {
+    /// Waits for the budget before the next message. Passes on a heartbeat from time to time.
+    fn poll_budget(
+        &mut self,
+        context: &mut Context<'_>,
+        out: &mut [u8],
+    ) -> Poll<io::Result<Option<usize>>> {
+        if self.budget.poll_available(context).is_ready() {
+            return Poll::Ready(Ok(None));
+        }
+        if self.aborted.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        // Also when it was due while the stream was not stopped.
+        while self.heartbeat_due.as_mut().poll(context).is_ready() {
+            let next = Instant::now() + Self::HEARTBEAT_INTERVAL;
+            self.heartbeat_due.as_mut().reset(next);
+            if let Some(out) = out.first_chunk_mut() {
+                *out = Self::HEARTBEAT;
+                return Poll::Ready(Ok(Some(out.len())));
+            }
+        }
+        Poll::Pending
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for SanitizedStream<S> {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -101,10 +170,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for SanitizedStream<S> {
         let this = self.get_mut();
         // Until there is something to pass on.
         while this.begin == this.ready {
-            let needed = this.sanitize_buffered();
+            let stopped = this.sanitize_buffered();
             if this.begin < this.ready {
                 break;
             }
+            let needed = match stopped {
+                Stopped::Incomplete(needed) => needed,
+                Stopped::OverBudget => match ready!(this.poll_budget(context, out))? {
+                    Some(heartbeat) => return Poll::Ready(Ok(heartbeat)),
+                    None => continue,
+                },
+            };
             this.make_room(needed);
             let room = &mut this.buffer[this.end..];
             let Poll::Ready(read) = Pin::new(&mut this.stream).poll_read(context, room) else {
@@ -174,7 +250,12 @@ mod tests {
     }
 
     fn sanitized<S>(stream: S) -> SanitizedStream<S> {
-        SanitizedStream::new(stream, CancellationToken::new(), CancellationToken::new())
+        limited(stream, usize::MAX)
+    }
+
+    fn limited<S>(stream: S, limit: usize) -> SanitizedStream<S> {
+        let token = CancellationToken::new;
+        SanitizedStream::new(stream, token(), token(), ByteBudget::new(limit))
     }
 
     /// A stream whose reads return at most this many bytes.
@@ -205,6 +286,28 @@ mod tests {
             stream.read_to_end(&mut read).await.unwrap();
             assert!(read == expected, "in reads of {size}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn exhausted_budget_stops_the_stream_before_the_next_message() {
+        let body = frame(BODY, &[0; 100]);
+        let [first, second] = [b"1", b"2"].map(|key| deliver(key));
+        let sent = [&first[..], &body, &body, &second, &body].concat();
+        let mut stream = limited(Cursor::new(sent), 150);
+        let begin = [&first[..], &body, &body].concat();
+        let mut read = vec![0; begin.len()];
+        stream.read_exact(&mut read).await.unwrap();
+        assert!(read == begin, "a message is passed on completely");
+        for _ in 0..3 {
+            let mut heartbeat = [0; 8];
+            stream.read_exact(&mut heartbeat).await.unwrap();
+            assert_eq!(heartbeat, [8, 0, 0, 0, 0, 0, 0, 0xce]);
+        }
+        let handled = lapin::message::Delivery::mock(1, "".into(), "".into(), false, vec![0; 200]);
+        drop(stream.budget.hold(handled));
+        let mut rest = vec![];
+        stream.read_to_end(&mut rest).await.unwrap();
+        assert!(rest == [second, body].concat());
     }
 
     #[tokio::test]

@@ -3,6 +3,8 @@ use std::time::Duration;
 use lapin::ConnectionProperties;
 use lapin::uri::AMQPUri;
 
+use super::missing_right::MissingRights;
+use super::tls::AmqpTlsFiles;
 use super::url::AmqpUrl;
 
 /// How to connect to the broker.
@@ -10,6 +12,8 @@ use super::url::AmqpUrl;
 pub struct AmqpSettings {
     /// The broker's address and credentials.
     pub url: AmqpUrl,
+    /// For `amqps://` URLs.
+    pub tls: AmqpTlsFiles,
     /// The first part of each connection's name in RabbitMQ. The second part is its purpose, such as `ingest`.
     pub connection_name: String,
     /// The heartbeat interval, unless the URL sets one. Either side drops the connection after two
@@ -23,6 +27,8 @@ pub struct AmqpSettings {
     pub initial_backoff: Duration,
     /// The maximum delay before a reconnect.
     pub max_backoff: Duration,
+    /// Where connections and channels with these settings report that they lack a right.
+    pub missing_rights: MissingRights,
 }
 
 impl AmqpSettings {
@@ -39,12 +45,14 @@ impl AmqpSettings {
     pub fn new(url: AmqpUrl) -> Self {
         Self {
             url,
+            tls: AmqpTlsFiles::default(),
             connection_name: "belfry".to_owned(),
             heartbeat: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(10),
             confirm_timeout: Duration::from_secs(30),
             initial_backoff: Duration::from_millis(200),
             max_backoff: Duration::from_secs(10),
+            missing_rights: MissingRights::default(),
         }
     }
 

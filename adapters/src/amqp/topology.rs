@@ -1,12 +1,13 @@
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::Connection;
+use lapin::protocol::AMQPSoftError;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use parking_lot::Mutex;
 
-use super::declare::Declarer;
+use super::connection_error::ConnectionError;
+use super::declare::{Declarer, Presence, Refusals, is_access_refused, is_channel_error};
+use super::missing_right::{MissingRight, Right};
 
 /// The names and limits of the queues and exchanges.
 #[derive(Debug, Clone)]
@@ -54,12 +55,13 @@ impl TopologySettings {
 /// |---|---|
 /// | `<ingest>` | queue, durable, arguments `{}`: as NestJS clients assert it |
 /// | `<ingest>` | topic exchange, durable, bound to that queue with `#` |
-/// | `<ingest>.retry.<delay>` | queues, durable, whose messages return to the ingest queue after the delay (`x-message-ttl`, dead-lettered by the default exchange) |
+/// | `<ingest>.retry.<delay>` | queues, durable, whose messages Belfry returns to the ingest queue after the delay |
 /// | `<ingest>.dead` | queue, durable: messages that cannot succeed, for an operator |
 /// | `<events>` | topic exchange, durable; the routing key is the event's name |
 /// | `<prefix>.<node>` | queue of one node, durable, bounded (`x-max-length`, drops the oldest), deleted after some time without a consumer (`x-expires`), bound to the events exchange with `notification.#` and `belfry.passed` |
 ///
-/// A queue or exchange that exists with other properties, or that we may not declare, is used unchanged.
+/// A queue or exchange that exists with other properties, or that we may not declare, is used unchanged. A
+/// binding that we may not create is assumed to exist.
 #[derive(Debug, Clone)]
 pub struct Topology {
     ingest_queue: ShortString,
@@ -70,8 +72,7 @@ pub struct Topology {
     node_queue: ShortString,
     node_queue_expires: Duration,
     node_queue_max_length: u32,
-    /// Names whose declaration the broker refused.
-    refused: Arc<Mutex<BTreeSet<ShortString>>>,
+    refusals: Arc<Refusals>,
 }
 
 #[derive(Debug, Clone)]
@@ -101,7 +102,8 @@ pub enum InvalidTopology {
 pub(crate) enum NodeQueueBacklog {
     /// The queue existed and was not full.
     Complete,
-    /// The queue did not exist, or was so full that the oldest events may have been dropped.
+    /// The queue did not exist, or was so full that the oldest events may have been dropped, or the broker
+    /// does not tell.
     Lossy,
 }
 
@@ -133,7 +135,7 @@ impl Topology {
             node_queue: name(&format!("{}.{}", settings.node_queue_prefix, settings.node))?,
             node_queue_expires: settings.node_queue_expires,
             node_queue_max_length: settings.node_queue_max_length,
-            refused: Arc::default(),
+            refusals: Arc::default(),
         })
     }
 
@@ -154,6 +156,11 @@ impl Topology {
         self.retry_queues[index.min(last)].name.as_str()
     }
 
+    /// The retry queues and their delays.
+    pub(crate) fn retry_queues(&self) -> impl Iterator<Item = (&str, Duration)> {
+        self.retry_queues.iter().map(|RetryQueue { name, delay }| (name.as_str(), *delay))
+    }
+
     /// The exchange for events.
     pub fn events_exchange(&self) -> &str {
         self.events_exchange.as_str()
@@ -164,45 +171,70 @@ impl Topology {
         self.node_queue.as_str()
     }
 
-    pub(crate) async fn declare_ingest(&self, connection: &Connection) -> lapin::Result<()> {
-        let mut declare = Declarer::open(connection, &self.refused).await?;
+    /// Why the broker refused to let Belfry consume a queue.
+    pub(crate) fn consume_error(&self, queue: &str, error: lapin::Error) -> ConnectionError {
+        let missing = |right, error| {
+            let object = match right {
+                Right::Configure => format!("queue {queue}, which does not exist"),
+                _ => format!("queue {queue}"),
+            };
+            ConnectionError::from(Box::new(MissingRight { right, object, error }))
+        };
+        if is_access_refused(&error) {
+            // Another consumer is refused with the same code.
+            if error.to_string().contains("in exclusive use") {
+                return ConnectionError::QueueInUse(queue.to_owned());
+            }
+            return missing(Right::Read, error);
+        }
+        let is_missing = is_channel_error(&error, &[AMQPSoftError::NOTFOUND]);
+        if is_missing && self.refusals.has_queue(&queue.into()) {
+            return missing(Right::Configure, error);
+        }
+        error.into()
+    }
+
+    pub(crate) async fn declare_ingest(
+        &self,
+        connection: &Connection,
+    ) -> Result<(), ConnectionError> {
+        let mut declare = Declarer::open(connection, &self.refusals).await?;
         declare.queue(&self.ingest_queue, FieldTable::default()).await?;
         if let Some(exchange) = &self.ingest_exchange {
             declare.topic_exchange(exchange).await?;
             declare.bind(&self.ingest_queue, exchange, "#").await?;
         }
-        declare.close().await
+        Ok(declare.close().await?)
     }
 
     pub(crate) async fn declare_retry_and_dead(
         &self,
         connection: &Connection,
-    ) -> lapin::Result<()> {
-        let mut declare = Declarer::open(connection, &self.refused).await?;
-        for RetryQueue { name, delay } in &self.retry_queues {
-            let mut arguments = FieldTable::default();
-            arguments.insert("x-message-ttl".into(), millis(*delay));
-            arguments.insert("x-dead-letter-exchange".into(), text(""));
-            arguments.insert("x-dead-letter-routing-key".into(), text(self.ingest_queue.as_str()));
-            declare.queue(name, arguments).await?;
+    ) -> Result<(), ConnectionError> {
+        let mut declare = Declarer::open(connection, &self.refusals).await?;
+        for RetryQueue { name, .. } in &self.retry_queues {
+            declare.queue(name, FieldTable::default()).await?;
         }
         declare.queue(&self.dead_queue, FieldTable::default()).await?;
-        declare.close().await
+        Ok(declare.close().await?)
     }
 
-    pub(crate) async fn declare_events(&self, connection: &Connection) -> lapin::Result<()> {
-        let mut declare = Declarer::open(connection, &self.refused).await?;
+    pub(crate) async fn declare_events(
+        &self,
+        connection: &Connection,
+    ) -> Result<(), ConnectionError> {
+        let mut declare = Declarer::open(connection, &self.refusals).await?;
         declare.topic_exchange(&self.events_exchange).await?;
-        declare.close().await
+        Ok(declare.close().await?)
     }
 
     pub(crate) async fn declare_node(
         &self,
         connection: &Connection,
-    ) -> lapin::Result<NodeQueueBacklog> {
-        let mut declare = Declarer::open(connection, &self.refused).await?;
+    ) -> Result<NodeQueueBacklog, ConnectionError> {
+        let mut declare = Declarer::open(connection, &self.refusals).await?;
         let backlog = match declare.find_queue(&self.node_queue).await? {
-            Some(queue) if queue.message_count() < self.node_queue_max_length => {
+            Presence::Exists(messages) if messages < self.node_queue_max_length => {
                 NodeQueueBacklog::Complete
             }
             _ => NodeQueueBacklog::Lossy,
@@ -250,66 +282,4 @@ fn text(text: &str) -> AMQPValue {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn settings() -> TopologySettings {
-        TopologySettings::new("a")
-    }
-
-    #[test]
-    fn names_are_derived_from_the_ingest_queue_and_the_node() {
-        let topology = Topology::new(&settings()).unwrap();
-        assert_eq!(topology.dead_queue(), "belfry.ingest.dead");
-        assert_eq!(topology.node_queue(), "belfry.node.a");
-        let retries = [1, 2, 3, 4, 5, 99].map(|attempts| topology.retry_queue(attempts));
-        let last = "belfry.ingest.retry.120s";
-        assert_eq!(
-            retries,
-            [
-                "belfry.ingest.retry.1s",
-                "belfry.ingest.retry.5s",
-                "belfry.ingest.retry.30s",
-                last,
-                last,
-                last
-            ]
-        );
-    }
-
-    #[test]
-    fn retry_delay_below_a_second_is_named_in_milliseconds() {
-        let retry_delays = vec![Duration::from_millis(250)];
-        let topology = Topology::new(&TopologySettings { retry_delays, ..settings() }).unwrap();
-        assert_eq!(topology.retry_queue(1), "belfry.ingest.retry.250ms");
-    }
-
-    #[test]
-    fn invalid_names_and_limits_are_rejected() {
-        let with = |change: fn(&mut TopologySettings)| {
-            let mut settings = settings();
-            change(&mut settings);
-            Topology::new(&settings).map(|_| ())
-        };
-        for change in [
-            |s: &mut TopologySettings| s.ingest_queue = String::new(),
-            |s: &mut TopologySettings| s.ingest_queue = "amq.gen-x".to_owned(),
-            |s: &mut TopologySettings| s.ingest_queue = "q".repeat(253),
-            |s: &mut TopologySettings| s.events_exchange = "e".repeat(256),
-            |s: &mut TopologySettings| s.node = "n".repeat(255),
-            |s: &mut TopologySettings| s.ingest_exchange = Some(String::new()),
-        ] {
-            assert!(matches!(with(change), Err(InvalidTopology::Name(_))));
-        }
-        let no_delay = |s: &mut TopologySettings| s.retry_delays.clear();
-        assert_eq!(with(no_delay), Err(InvalidTopology::RetryDelays));
-        let zero = |s: &mut TopologySettings| s.retry_delays[0] = Duration::ZERO;
-        assert_eq!(with(zero), Err(InvalidTopology::RetryDelays));
-        for change in [
-            |s: &mut TopologySettings| s.node_queue_max_length = 0,
-            |s: &mut TopologySettings| s.node_queue_expires = Duration::ZERO,
-        ] {
-            assert_eq!(with(change), Err(InvalidTopology::NodeQueue));
-        }
-    }
-}
+mod tests;

@@ -1,5 +1,6 @@
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_rs::traits::Reactor;
@@ -7,13 +8,16 @@ use async_rs::util::{DummyIO, RuntimeParts};
 use async_rs::{Runtime, Tokio};
 use futures_util::Stream;
 use futures_util::io::{AsyncRead, AsyncWrite};
-use lapin::tcp::{AMQPUriTcpExt, AsyncTcpStream, TLSConfig};
-use lapin::uri::AMQPUri;
+use lapin::tcp::{AMQPUriTcpExt, AsyncTcpStream};
+use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Connection, ConnectionProperties};
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::broker_connection::{BrokerConnection, ConnectionLifetime};
+use super::byte_budget::ByteBudget;
 use super::sanitized_stream::SanitizedStream;
+use super::tls::AmqpTlsFiles;
 
 /// Connects as lapin itself does, with TLS where the URL says so, but through a [`SanitizedStream`].
 ///
@@ -22,21 +26,50 @@ use super::sanitized_stream::SanitizedStream;
 pub(super) async fn connect(
     uri: AMQPUri,
     properties: ConnectionProperties,
+    tls: AmqpTlsFiles,
     abort: CancellationToken,
+    budget: Arc<ByteBudget>,
 ) -> lapin::Result<BrokerConnection> {
     let tokio = Tokio::current();
     let plain = Runtime::new(tokio.clone());
     let sanitizing = Runtime::new(RuntimeParts::new(tokio.clone(), SanitizingReactor(tokio)));
     let (lifetime, ended) = ConnectionLifetime::begin();
+    // lapin may connect on a thread of its own, outside the runtime.
+    let handle = Handle::current();
+    let received = budget.clone();
     let connect = async move |uri: AMQPUri, _| {
-        let connecting = uri.connect_with_config_async(TLSConfig::default(), &plain);
+        let connecting = open_stream(uri, &tls, &plain, &handle);
         let connected = abort.run_until_cancelled(connecting).await;
         let stream = connected.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))?;
-        Ok(AsyncTcpStream::Plain(SanitizedStream::new(stream, abort.clone(), ended.clone())))
+        // For the timer of the stream.
+        let _entered = handle.enter();
+        let (abort, ended, received) = (abort.clone(), ended.clone(), received.clone());
+        Ok(AsyncTcpStream::Plain(SanitizedStream::new(stream, abort, ended, received)))
     };
     let connecting = Connection::connector(uri, sanitizing, connect, properties);
     let connection = lifetime.unless_ended(connecting).await?;
-    Ok(BrokerConnection::new(connection, lifetime))
+    Ok(BrokerConnection::new(connection, lifetime, budget))
+}
+
+/// Opens a TCP connection, with TLS if the URI says so.
+async fn open_stream(
+    mut uri: AMQPUri,
+    tls: &AmqpTlsFiles,
+    runtime: &Runtime<Tokio>,
+    handle: &Handle,
+) -> io::Result<AsyncTcpStream<TokioStream>> {
+    // Without TLS first: lapin's own TLS always trusts the certificate authorities of the system.
+    let scheme = std::mem::replace(&mut uri.scheme, AMQPScheme::AMQP);
+    let host = uri.authority.host.clone();
+    let stream = uri.connect_async(runtime).await?;
+    match scheme {
+        AMQPScheme::AMQP => Ok(stream),
+        AMQPScheme::AMQPS => {
+            let files = tls.clone();
+            let connector = handle.spawn_blocking(move || files.connector()).await?;
+            stream.into_rustls(&connector.map_err(io::Error::other)?, &host).await
+        }
+    }
 }
 
 type TokioStream = <Tokio as Reactor>::TcpStream;
@@ -72,7 +105,7 @@ impl Reactor for SanitizingReactor {
         let (abort, ended) = (CancellationToken::new(), CancellationToken::new());
         async move {
             let stream = AsyncTcpStream::Plain(connecting.await?);
-            Ok(SanitizedStream::new(stream, abort, ended))
+            Ok(SanitizedStream::new(stream, abort, ended, ByteBudget::new(usize::MAX)))
         }
     }
 }
@@ -118,8 +151,10 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         for count in 0..=frames.len() {
             let uri = format!("amqp://127.0.0.1:{port}").parse().unwrap();
+            let budget = ByteBudget::new(usize::MAX);
+            let properties = ConnectionProperties::default();
             let connecting =
-                connect(uri, ConnectionProperties::default(), CancellationToken::new());
+                connect(uri, properties, AmqpTlsFiles::default(), CancellationToken::new(), budget);
             let connecting = tokio::time::timeout(Duration::from_secs(30), connecting);
             let (connected, ()) =
                 tokio::join!(connecting, close_after(&listener, &frames[..count]));

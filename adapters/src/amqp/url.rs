@@ -11,30 +11,41 @@ use lapin::uri::AMQPUri;
 pub struct AmqpUrl(AMQPUri);
 
 /// The text is not an [`AmqpUrl`]. The error does not quote the text, which may contain a password.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "an AMQP URL has the form amqp://user:password@host:port/vhost, or amqps:// for TLS; write the \
-     virtual host / as %2f, and percent-encode special characters of the password"
-)]
-pub struct InvalidAmqpUrl;
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidAmqpUrl {
+    /// It is not a URL of this form, or a part of it is invalid.
+    #[error(
+        "an AMQP URL has the form amqp://user:password@host:port/vhost, or amqps:// for TLS; write the \
+         virtual host / as %2f, and percent-encode special characters of the password"
+    )]
+    Form,
+    /// A query parameter that would have no effect. The value, which may be a secret, is not quoted.
+    #[error(
+        "unknown parameter {0:?} in the AMQP URL; known are heartbeat, frame_max, channel_max and \
+         auth_mechanism (for certificates, set amqp.ca_file, amqp.client_certificate_file and \
+         amqp.client_key_file)"
+    )]
+    UnknownParameter(String),
+}
 
 impl AmqpUrl {
     /// Parses a URL. Of RabbitMQ's query parameters, `heartbeat` (seconds), `frame_max`, `channel_max` and
-    /// `auth_mechanism` (`plain`, `external`, …) are supported.
+    /// `auth_mechanism` (`plain`, `external`, …) are supported. Others are errors.
     pub fn parse(raw: &str) -> Result<Self, InvalidAmqpUrl> {
         let rest = raw
             .strip_prefix("amqp://")
             .or_else(|| raw.strip_prefix("amqps://"))
-            .ok_or(InvalidAmqpUrl)?;
-        let mut uri: AMQPUri = raw.parse().map_err(|_| InvalidAmqpUrl)?;
+            .ok_or(InvalidAmqpUrl::Form)?;
+        let mut uri: AMQPUri = raw.parse().map_err(|_| InvalidAmqpUrl::Form)?;
+        check_parameters(rest)?;
         // The parser replaces an invalid host with `localhost`.
-        uri.authority.host = host(rest).ok_or(InvalidAmqpUrl)?;
+        uri.authority.host = host(rest).ok_or(InvalidAmqpUrl::Form)?;
         if uri.vhost.is_empty() {
             "/".clone_into(&mut uri.vhost);
         }
         // AMQP encodes it as a short string.
         if uri.vhost.len() > usize::from(u8::MAX) {
-            return Err(InvalidAmqpUrl);
+            return Err(InvalidAmqpUrl::Form);
         }
         Ok(Self(uri))
     }
@@ -46,6 +57,19 @@ impl AmqpUrl {
 
     pub(super) fn uri(&self) -> &AMQPUri {
         &self.0
+    }
+}
+
+const PARAMETERS: [&str; 4] = ["heartbeat", "frame_max", "channel_max", "auth_mechanism"];
+
+/// The parser ignores unknown parameters.
+fn check_parameters(rest: &str) -> Result<(), InvalidAmqpUrl> {
+    let without_fragment = rest.split('#').next().unwrap_or_default();
+    let Some((_, query)) = without_fragment.split_once('?') else { return Ok(()) };
+    let names = query.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
+    match names.filter(|name| !name.is_empty()).find(|name| !PARAMETERS.contains(name)) {
+        Some(unknown) => Err(InvalidAmqpUrl::UnknownParameter(unknown.chars().take(40).collect())),
+        None => Ok(()),
     }
 }
 
@@ -107,6 +131,23 @@ mod tests {
     }
 
     #[test]
+    fn unknown_parameter_is_rejected_by_name() {
+        for (raw, name) in [
+            ("amqps://h/%2f?cacertfile=/ca.pem", "cacertfile"),
+            ("amqps://h?heartbeat=5&password=sesame", "password"),
+            ("amqp://h/%2f?Heartbeat=5", "Heartbeat"),
+            ("amqp://h/%2f?connection_timeout=5", "connection_timeout"),
+        ] {
+            let error = AmqpUrl::parse(raw).unwrap_err();
+            assert_eq!(error, InvalidAmqpUrl::UnknownParameter(name.to_owned()), "{raw}");
+            assert!(!error.to_string().contains("sesame"));
+        }
+        for raw in ["amqp://h/%2f?", "amqp://h/?heartbeat=5&frame_max=131072&channel_max=9&"] {
+            assert!(AmqpUrl::parse(raw).is_ok(), "{raw}");
+        }
+    }
+
+    #[test]
     fn invalid_urls_are_rejected() {
         for raw in [
             "",
@@ -122,9 +163,9 @@ mod tests {
             "amqp://h/%ff",
             "amqp://h/%2f?heartbeat=often",
         ] {
-            assert_eq!(AmqpUrl::parse(raw), Err(InvalidAmqpUrl), "{raw}");
+            assert_eq!(AmqpUrl::parse(raw), Err(InvalidAmqpUrl::Form), "{raw}");
         }
         let too_long = format!("amqp://h/{}", "v".repeat(256));
-        assert_eq!(AmqpUrl::parse(&too_long), Err(InvalidAmqpUrl));
+        assert_eq!(AmqpUrl::parse(&too_long), Err(InvalidAmqpUrl::Form));
     }
 }

@@ -67,6 +67,7 @@ impl Events {
             events.add_relay(publisher, deps);
             return Ok(events);
         };
+        events.producers.push(watch_rights(&amqp, deps));
         let amqp = AmqpSettings { connection_name: format!("belfry {node}"), ..amqp };
         let publisher = Publisher::new(amqp.clone(), topology.clone());
         let broker = Broker { amqp, topology, publisher };
@@ -75,7 +76,8 @@ impl Events {
             events.add_in_process_delivery(deps)
         } else {
             events.add_node_queue(&broker, deps);
-            Arc::new(AmqpEventPublisher::new(&broker.publisher, &broker.topology))
+            let inboxes = deps.store.event_inboxes.clone();
+            Arc::new(AmqpEventPublisher::new(&broker.publisher, &broker.topology, inboxes))
         };
         events.add_relay(publisher, deps);
         let (publisher, stop) = (broker.publisher, events.producers_ended.clone());
@@ -120,11 +122,14 @@ impl Events {
     }
 
     fn add_node_queue(&mut self, broker: &Broker, deps: &EventDeps<'_>) {
+        let prefetch_bytes = deps.context.config.amqp.node.prefetch_bytes;
+        let prefetch_bytes = prefetch_bytes.try_into().unwrap_or(usize::MAX);
         let node_queue = NodeQueue::new(
             broker.amqp.clone(),
             broker.topology.clone(),
-            NodeQueueSettings::default(),
+            NodeQueueSettings { prefetch_bytes, ..NodeQueueSettings::default() },
             deps.context.clock.clone(),
+            deps.store.event_inboxes.clone(),
             DeliverEvent::new(deps.delivery.clone()),
             ForwardEvent::new(deps.delivery.clone()),
         );
@@ -145,6 +150,22 @@ impl Events {
         self.consumers.push(Task::new("in-process delivery", run));
         Arc::new(publisher)
     }
+}
+
+/// Keeps the readiness check `broker_rights` up to date. An outage of the broker does not change it.
+fn watch_rights(amqp: &AmqpSettings, deps: &EventDeps<'_>) -> Task {
+    let check = deps.context.readiness.register("broker_rights");
+    check.up();
+    let (mut missing, stop) = (amqp.missing_rights.subscribe(), deps.context.stop.clone());
+    Task::new("broker rights", async move {
+        while let Some(Ok(())) = stop.run_until_cancelled(missing.changed()).await {
+            if missing.borrow_and_update().is_empty() {
+                check.up();
+            } else {
+                check.down("RabbitMQ refuses access: a right is missing");
+            }
+        }
+    })
 }
 
 fn ingest(broker: &Broker, deps: &EventDeps<'_>) -> Task {
@@ -177,7 +198,10 @@ fn consume<H: MessageHandler + 'static>(
     mut settings: IngestSettings,
     handler: H,
 ) -> Task {
-    settings.prefetch = deps.context.config.amqp.ingest.prefetch;
+    let configured = &deps.context.config.amqp.ingest;
+    settings.prefetch = configured.prefetch;
+    settings.revocations = configured.revocations;
+    settings.prefetch_bytes = configured.prefetch_bytes.try_into().unwrap_or(usize::MAX);
     let ingest = Ingest::new(
         broker.amqp.clone(),
         broker.topology.clone(),

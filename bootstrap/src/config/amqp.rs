@@ -1,7 +1,10 @@
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use belfry_adapters::amqp::{AmqpSettings, AmqpUrl, Topology, TopologySettings};
+use belfry_adapters::amqp::{
+    AmqpSettings, AmqpTlsFiles, AmqpUrl, ClientCertificateFiles, Topology, TopologySettings,
+};
 use serde::Deserialize;
 
 use super::error::{BadSettings, at_least_one, longer_than_zero};
@@ -15,6 +18,12 @@ use super::values::{self, Secret};
 pub struct Amqp {
     #[serde(default)]
     pub url: Option<Secret>,
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+    #[serde(default)]
+    pub client_certificate_file: Option<PathBuf>,
+    #[serde(default)]
+    pub client_key_file: Option<PathBuf>,
     pub ingest: Ingest,
     pub events: EventsExchange,
     pub node: NodeQueue,
@@ -29,6 +38,10 @@ pub struct Ingest {
     pub mode: IngestMode,
     #[serde(deserialize_with = "values::or_text")]
     pub prefetch: u16,
+    #[serde(deserialize_with = "values::or_text")]
+    pub prefetch_bytes: u32,
+    #[serde(deserialize_with = "values::or_text")]
+    pub revocations: bool,
     #[serde(deserialize_with = "values::or_text")]
     pub only_node: bool,
 }
@@ -61,6 +74,8 @@ pub struct NodeQueue {
     pub expires: Duration,
     #[serde(deserialize_with = "values::or_text")]
     pub max_length: u32,
+    #[serde(deserialize_with = "values::or_text")]
+    pub prefetch_bytes: u32,
 }
 
 impl Amqp {
@@ -77,10 +92,23 @@ impl Amqp {
                  use a load balancer or a DNS name in front of the cluster",
             ));
         }
+        if self.client_certificate_file.is_some() != self.client_key_file.is_some() {
+            return Err(BadSettings::new(
+                "amqp.client_certificate_file and amqp.client_key_file must be set together",
+            ));
+        }
+        let is_tls = self.url.as_ref().is_some_and(|url| url.reveal().starts_with("amqps://"));
+        if !is_tls && (self.ca_file.is_some() || self.client_certificate_file.is_some()) {
+            return Err(BadSettings::new(
+                "amqp.ca_file and amqp.client_certificate_file need an amqp.url with amqps://",
+            ));
+        }
         longer_than_zero([("amqp.node.expires", self.node.expires)])?;
         at_least_one([
             ("amqp.ingest.prefetch", self.ingest.prefetch.into()),
+            ("amqp.ingest.prefetch_bytes", self.ingest.prefetch_bytes.into()),
             ("amqp.node.max_length", self.node.max_length.into()),
+            ("amqp.node.prefetch_bytes", self.node.prefetch_bytes.into()),
         ])
     }
 
@@ -98,6 +126,16 @@ impl Amqp {
             ..TopologySettings::new(node)
         };
         let topology = Topology::new(&settings).context("settings amqp.* and node.name")?;
-        Ok(Some((AmqpSettings::new(url), topology)))
+        Ok(Some((AmqpSettings { tls: self.tls()?, ..AmqpSettings::new(url) }, topology)))
+    }
+
+    fn tls(&self) -> anyhow::Result<AmqpTlsFiles> {
+        let client = self.client_certificate_file.clone().zip(self.client_key_file.clone());
+        let client = client.map(|(certificate, key)| ClientCertificateFiles { certificate, key });
+        let files = AmqpTlsFiles { ca: self.ca_file.clone(), client };
+        if files != AmqpTlsFiles::default() {
+            files.check().context("settings amqp.ca_file and amqp.client_*_file")?;
+        }
+        Ok(files)
     }
 }

@@ -3,7 +3,7 @@
 use figment::value::{Dict, Value};
 
 /// The optional settings: those that `config.default.toml` leaves out, and those whose default is empty.
-pub(super) const OPTIONAL: [&str; 21] = [
+pub(super) const OPTIONAL: [&str; 24] = [
     "http.base_path",
     "http.cors_origins",
     "http.cors_headers",
@@ -12,6 +12,9 @@ pub(super) const OPTIONAL: [&str; 21] = [
     "http.tls.key_file",
     "admin.hosts",
     "amqp.url",
+    "amqp.ca_file",
+    "amqp.client_certificate_file",
+    "amqp.client_key_file",
     "auth.hs256_secret",
     "auth.hs256_secret_files",
     "auth.public_key_file",

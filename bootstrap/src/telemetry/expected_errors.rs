@@ -5,29 +5,38 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-/// Drops the error that lapin logs when a queue does not exist.
+/// Drops the errors that lapin logs when a queue or exchange does not exist, exists with other properties,
+/// or may not be declared or used.
 ///
-/// AMQP has no other way to find out whether a queue exists than to declare it passively, and the broker
-/// closes the channel if it does not. Belfry expects that: it looks for the node's queue before it
-/// declares it, to know whether events were lost. An unexpected missing queue is not hidden, as Belfry
-/// logs every failed operation itself.
+/// AMQP has no other way to find that out than to try, and the broker closes the channel as its answer.
+/// Belfry expects that: it looks for the node's queue before it declares it, to know whether events were
+/// lost, and it uses what exists unchanged. An unexpected refusal is not hidden, as Belfry logs every failed
+/// operation itself.
 pub(super) struct ExpectedErrors;
 
 impl<S: Subscriber> Layer<S> for ExpectedErrors {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
-        !is_missing_queue(event)
+        !is_answer(event)
     }
 }
 
-fn is_missing_queue(event: &Event<'_>) -> bool {
+/// Whether lapin logs the broker's answer to an operation.
+fn is_answer(event: &Event<'_>) -> bool {
     let metadata = event.metadata();
     if *metadata.level() != Level::ERROR || metadata.target() != "lapin::channel" {
         return false;
     }
     let mut error = ErrorField::default();
     event.record(&mut error);
-    error.0.contains("NOT_FOUND - no queue '")
+    ANSWERS.iter().any(|answer| error.0.contains(answer))
 }
+
+const ANSWERS: [&str; 4] = [
+    "NOT_FOUND - no queue '",
+    "NOT_FOUND - no exchange '",
+    "PRECONDITION_FAILED - inequivalent arg '",
+    "ACCESS_REFUSED - ",
+];
 
 /// The text of an event's field `error`.
 #[derive(Default)]
@@ -68,13 +77,19 @@ mod tests {
     }
 
     #[test]
-    fn only_lapins_error_about_a_missing_queue_is_dropped() {
+    fn only_lapins_errors_about_answers_are_dropped() {
         let missing_queue = "NOT_FOUND - no queue 'belfry.node.a' in vhost '/'";
-        let missing_exchange = "NOT_FOUND - no exchange 'belfry.events' in vhost '/'";
-        let dropped = || error!(target: "lapin::channel", error = ?missing_queue, "Channel closed");
-        assert_eq!(count(dropped), 0);
-        let other =
-            || error!(target: "lapin::channel", error = ?missing_exchange, "Channel closed");
+        for answer in [
+            missing_queue,
+            "NOT_FOUND - no exchange 'belfry.events' in vhost '/'",
+            "PRECONDITION_FAILED - inequivalent arg 'type' for exchange 'belfry.events'",
+            "ACCESS_REFUSED - access to queue 'belfry.ingest' in vhost '/' refused for user 'svc'",
+        ] {
+            let log = || error!(target: "lapin::channel", error = ?answer, "Channel closed");
+            assert_eq!(count(log), 0, "{answer}");
+        }
+        let timeout = "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out";
+        let other = || error!(target: "lapin::channel", error = ?timeout, "Channel closed");
         assert_eq!(count(other), 1);
         assert_eq!(count(|| error!(error = ?missing_queue, "of another library")), 1);
     }

@@ -52,16 +52,22 @@ pub(crate) enum ServerCommand {
     /// RabbitMQ raises its memory alarm, which blocks publishers.
     RaiseMemoryAlarm,
     ClearMemoryAlarm,
+    /// RabbitMQ gets a user who may declare nothing.
+    AddLimitedUser,
 }
 
+/// The name and password of the user that [`ServerCommand::AddLimitedUser`] adds.
+pub(crate) const LIMITED_USER: (&str, &str) = ("limited", "limited");
+
 impl ServerCommand {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Start,
         Self::Stop,
         Self::Kill,
         Self::CloseConnections,
         Self::RaiseMemoryAlarm,
         Self::ClearMemoryAlarm,
+        Self::AddLimitedUser,
     ];
 
     pub(crate) fn word(self) -> &'static str {
@@ -72,6 +78,7 @@ impl ServerCommand {
             Self::CloseConnections => "close-connections",
             Self::RaiseMemoryAlarm => "raise-memory-alarm",
             Self::ClearMemoryAlarm => "clear-memory-alarm",
+            Self::AddLimitedUser => "add-limited-user",
         }
     }
 
@@ -141,6 +148,7 @@ async fn run_one(kind: Kind, management: bool) -> ExitCode {
             ServerCommand::ClearMemoryAlarm => {
                 server.control(&["set_vm_memory_high_watermark", "0.9"]).await
             }
+            ServerCommand::AddLimitedUser => add_limited_user(server.as_mut()).await,
         };
         send_reply(&match done {
             Ok(()) => Reply::Done,
@@ -148,6 +156,13 @@ async fn run_one(kind: Kind, management: bool) -> ExitCode {
         });
     }
     remove(server).await
+}
+
+async fn add_limited_user(server: &mut dyn Server) -> anyhow::Result<()> {
+    let (user, password) = LIMITED_USER;
+    server.control(&["add_user", user, password]).await?;
+    let may_write = r"^(amq\.default|.*\.(ingest|events))$";
+    server.control(&["set_permissions", user, "^$", may_write, ".*"]).await
 }
 
 async fn run_both() -> ExitCode {

@@ -185,6 +185,28 @@ async fn event_that_cannot_be_decoded_is_skipped() {
 }
 
 #[tokio::test]
+async fn event_of_another_store_is_not_delivered() {
+    let rig = Rig::new().await;
+    let (publisher, connected) = rig.publisher().await;
+    let (own, other) =
+        (rig.event_publisher(&publisher), rig.event_publisher_of(&publisher, "another store"));
+    let (delivery, node) = rig.node("a").await;
+    own.publish(&[entry("ada", 1)]).await;
+    other.publish(&[entry("ada", 2), entry("bob", 1)]).await;
+    // An event of a version that does not name its store.
+    let body = entry("ada", 2).body.to_string();
+    let exchange = rig.broker.events_exchange();
+    rig.amqp.publish(&exchange, "notification.created", body, BasicProperties::default()).await;
+    own.publish(&[entry("ada", 3)]).await;
+    until_true("its own are delivered", async || revisions(&delivery).contains(&3)).await;
+    assert_eq!(revisions(&delivery), [1, 2, 3]);
+    assert!(delivery.delivered().iter().all(|(room, _)| room.user() == &user("ada")));
+    node.stop().await;
+    assert_eq!(rig.amqp.count(&rig.broker.node_queue("a")).await, Some(0));
+    connected.stop().await;
+}
+
+#[tokio::test]
 async fn node_that_restarts_misses_no_event() {
     let rig = Rig::new().await;
     let (publisher, connected) = rig.publisher().await;

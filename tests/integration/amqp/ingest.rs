@@ -112,6 +112,31 @@ async fn stored_but_unacknowledged_message_is_stored_once() {
 }
 
 #[tokio::test]
+async fn notification_that_expired_in_the_queue_is_dropped() {
+    let rig = Rig::new().await;
+    let store = Store::new();
+    let (publisher, connected) = rig.publisher().await;
+    let ingest = rig.ingest(&publisher, store.handler());
+    rig.ingest_is_declared().await;
+    // The store's clock is at one second.
+    for (id, expires_at) in [("past", "1970-01-01T00:00:01Z"), ("future", "1970-01-01T00:00:02Z")] {
+        let mut data = json!({ "userId": "ada", "id": id, "title": "Hi", "expiresAt": expires_at });
+        rig.send("notification.create", data.clone()).await;
+        data["createdAt"] = "1970-01-01T00:00:00.5Z".into();
+        data["id"] = format!("{id}-with-creation-time").into();
+        rig.send("notification.create", data).await;
+    }
+    rig.send("notification.create", json!({ "userId": "ada", "id": "last", "title": "Hi" })).await;
+    until_true("the last one is stored", async || {
+        store.ids("ada").await.contains(&"last".to_owned())
+    })
+    .await;
+    rig.stop_all(ingest, connected).await;
+    assert_eq!(store.ids("ada").await, ["future", "future-with-creation-time", "last"]);
+    assert_eq!(rig.amqp.count(&rig.broker.dead_queue()).await, Some(0));
+}
+
+#[tokio::test]
 async fn invalid_messages_go_to_the_dead_queue_and_others_are_stored() {
     let rig = Rig::new().await;
     let store = Store::new();

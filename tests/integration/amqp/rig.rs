@@ -108,7 +108,17 @@ impl Rig {
     }
 
     pub(super) fn event_publisher(&self, publisher: &Publisher) -> AmqpEventPublisher {
-        AmqpEventPublisher::new(publisher, &self.topology("a"))
+        self.event_publisher_of(publisher, "e1")
+    }
+
+    /// Publishes the events of the store with that epoch.
+    pub(super) fn event_publisher_of(
+        &self,
+        publisher: &Publisher,
+        store: &str,
+    ) -> AmqpEventPublisher {
+        let inboxes = Arc::new(InMemoryStore::new(epoch(store)));
+        AmqpEventPublisher::new(publisher, &self.topology("a"), inboxes)
     }
 
     /// Consumes the ingest queue.
@@ -140,6 +150,7 @@ impl Rig {
             self.topology(node),
             NodeQueueSettings::default(),
             Arc::new(ManualClock::at(0)),
+            Arc::new(InMemoryStore::new(epoch("e1"))),
             DeliverEvent::new(delivery.clone()),
             ForwardEvent::new(delivery),
         )
@@ -324,6 +335,10 @@ impl<H: MessageHandler> MessageHandler for Gated<H> {
 
     fn decode(&self, envelope: &Envelope<'_>) -> Result<H::Command, InvalidMessage> {
         self.handler.decode(envelope)
+    }
+
+    fn has_expired(&self, command: &H::Command) -> bool {
+        self.handler.has_expired(command)
     }
 
     async fn run(&self, commands: Vec<H::Command>) -> Vec<Result<(), HandlerError>> {

@@ -96,6 +96,19 @@ impl<M, C: Clone> BatchExecutor<M, C> {
         self.pending.is_empty()
     }
 
+    /// Removes the messages whose commands have expired.
+    pub(super) fn take_expired<H: MessageHandler<Command = C>>(&mut self, handler: &H) -> Vec<M> {
+        let expired = |pending: &Pending<M, C>| handler.has_expired(&pending.command);
+        // The usual case: none has.
+        if !self.pending.iter().any(expired) {
+            return Vec::new();
+        }
+        let all = std::mem::take(&mut self.pending);
+        let (expired, rest): (Vec<_>, Vec<_>) = all.into_iter().partition(expired);
+        self.pending = rest.into();
+        expired.into_iter().map(|pending| pending.message).collect()
+    }
+
     /// Runs the pending messages, each at most once. Those that must be retried stay pending.
     pub(super) async fn run<H: MessageHandler<Command = C>>(&mut self, handler: &H) -> BatchRun<M> {
         let count = self.pending.len();

@@ -65,6 +65,10 @@ fn create(
         let id = envelope.message_id.as_ref();
         draft.dedupe_key = id.map(|id| TextOrNumber::Text(id.to_string()));
     }
+    // A notification that expired while its message waited is valid; it is dropped later. Without a creation
+    // time, it was created before it expired.
+    let before_expiry = draft.expires_at.map(|Rfc3339(end)| end.unix_millis().saturating_sub(1));
+    let now = before_expiry.map_or(now, |latest| now.min(Timestamp::from_unix_millis(latest)));
     Ok(Command::Create(Box::new(draft.read(None, new_id, now)?)))
 }
 

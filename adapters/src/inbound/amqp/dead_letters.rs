@@ -101,7 +101,7 @@ impl DeadLetters {
         settings: AmqpSettings,
         topology: Topology,
     ) -> Result<Self, DeadLettersError> {
-        let opened = OneShotConnection::open(&settings, "dead letters").await;
+        let opened = OneShotConnection::open(&settings, "dead letters", usize::MAX).await;
         let connection = opened.map_err(|error| DeadLettersError::Unreachable {
             broker: settings.url.to_string(),
             error: error.to_string(),

@@ -1,26 +1,28 @@
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
 use lapin::Consumer;
-use lapin::message::Delivery;
 use tokio::time::{Instant, timeout_at};
 
-use crate::amqp::ConnectionError;
+use crate::amqp::{ByteBudget, ConnectionError, HeldDelivery};
 
-/// Collects a consumer's deliveries into batches. The prefetch limits how many deliveries it holds.
+/// Collects a consumer's deliveries into batches. The prefetch and the connection's byte budget limit what it
+/// holds.
 pub(super) struct DeliveryBatcher {
     consumer: Consumer,
+    budget: Arc<ByteBudget>,
     /// Deliveries that are received and not returned yet. They stay here when a call is cancelled.
-    received: VecDeque<Delivery>,
+    received: VecDeque<HeldDelivery>,
     /// The broker has cancelled the consumer. It must not be polled again: lapin reports the end of the stream
     /// only once, and a second poll would wait forever.
     ended: bool,
 }
 
 impl DeliveryBatcher {
-    pub(super) fn new(consumer: Consumer) -> Self {
-        Self { consumer, received: VecDeque::new(), ended: false }
+    pub(super) fn new(consumer: Consumer, budget: Arc<ByteBudget>) -> Self {
+        Self { consumer, budget, received: VecDeque::new(), ended: false }
     }
 
     /// Whether the broker has cancelled the consumer: the queue was deleted or moved to another broker node.
@@ -41,7 +43,7 @@ impl DeliveryBatcher {
         &mut self,
         max: usize,
         linger: Duration,
-    ) -> Result<Vec<Delivery>, ConnectionError> {
+    ) -> Result<Vec<HeldDelivery>, ConnectionError> {
         if self.received.is_empty() {
             self.receive_next().await?;
         }
@@ -62,7 +64,7 @@ impl DeliveryBatcher {
     }
 
     /// Returns up to `max` deliveries that are available without waiting.
-    pub(super) fn available(&mut self, max: usize) -> Result<Vec<Delivery>, ConnectionError> {
+    pub(super) fn available(&mut self, max: usize) -> Result<Vec<HeldDelivery>, ConnectionError> {
         // Receives all available deliveries even if `max` is small. The end of the consumer comes after them,
         // and the caller checks `has_ended` even while it takes no further messages.
         while let Some(result) = self.receive_next().now_or_never() {
@@ -80,13 +82,13 @@ impl DeliveryBatcher {
             return Ok(());
         }
         match self.consumer.next().await {
-            Some(delivery) => self.received.push_back(delivery?),
+            Some(delivery) => self.received.push_back(self.budget.hold(delivery?)),
             None => self.ended = true,
         }
         Ok(())
     }
 
-    fn take(&mut self, max: usize) -> Vec<Delivery> {
+    fn take(&mut self, max: usize) -> Vec<HeldDelivery> {
         let count = max.min(self.received.len());
         self.received.drain(..count).collect()
     }

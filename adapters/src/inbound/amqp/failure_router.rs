@@ -2,16 +2,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use belfry_application::ports::Clock;
-use lapin::message::Delivery;
 
 use super::headers::{attempts, with_failure};
 use super::reason::FailureReason;
-use crate::amqp::{ConfirmChannel, Publish, PublishError, Publisher, RequiredTopology, Topology};
+use crate::amqp::{
+    ConfirmChannel, Confirmation, HeldDelivery, Publish, PublishError, Publisher, RequiredTopology,
+    Topology,
+};
 use crate::wire::Rfc3339;
 
 /// A message for a retry queue or the dead queue.
 pub(super) struct FailedMessage {
-    pub(super) delivery: Delivery,
+    pub(super) delivery: HeldDelivery,
     /// With [`FailureReason::Failed`] the message goes to a retry queue, with any other reason to the dead
     /// queue.
     pub(super) reason: FailureReason,
@@ -33,6 +35,10 @@ impl FailedMessage {
 }
 
 /// Publishes failed messages to the retry queues and the dead queue.
+///
+/// While the dead queue rejects messages because it is full (`x-overflow: reject-publish`), its messages wait
+/// in the last retry queue, so that they hold up no others. They return, fail again, and go to the dead
+/// queue.
 pub(super) struct FailureRouter {
     channel: ConfirmChannel,
     topology: Topology,
@@ -40,8 +46,11 @@ pub(super) struct FailureRouter {
 }
 
 /// The result of [`FailureRouter::route`].
+#[derive(Default)]
 pub(super) struct Routed {
     pub(super) confirmed: Vec<FailedMessage>,
+    /// Messages for the dead queue that a retry queue has taken instead.
+    pub(super) parked: Vec<FailedMessage>,
     pub(super) unconfirmed: Vec<FailedMessage>,
     /// Why messages are unconfirmed. If publishing to several queues failed, the error of the last one.
     pub(super) error: Option<PublishError>,
@@ -59,17 +68,36 @@ impl FailureRouter {
         for message in messages {
             by_queue.entry(message.queue(&self.topology)).or_default().push(message);
         }
-        let mut routed = Routed { confirmed: vec![], unconfirmed: vec![], error: None };
-        for (queue, mut messages) in by_queue {
-            let publishes: Vec<_> =
-                messages.iter().map(|message| self.prepare(queue, message)).collect();
-            let confirmation = self.channel.publish(&publishes).await;
-            // The broker confirmed the first `confirmed` messages.
-            routed.unconfirmed.extend(messages.split_off(confirmation.confirmed));
-            routed.confirmed.extend(messages);
-            routed.error = confirmation.error.or(routed.error);
+        let mut routed = Routed::default();
+        for (queue, messages) in by_queue {
+            let (confirmed, rest, error) = self.publish(queue, messages).await;
+            routed.confirmed.extend(confirmed);
+            if queue == self.topology.dead_queue() && matches!(error, Some(PublishError::Nacked)) {
+                let queue = self.topology.retry_queue(u32::MAX);
+                let (parked, rest, error) = self.publish(queue, rest).await;
+                routed.parked = parked;
+                routed.unconfirmed.extend(rest);
+                routed.error = error.or(routed.error);
+            } else {
+                routed.unconfirmed.extend(rest);
+                routed.error = error.or(routed.error);
+            }
         }
         routed
+    }
+
+    /// Returns the confirmed messages and the others.
+    async fn publish(
+        &self,
+        queue: &str,
+        mut messages: Vec<FailedMessage>,
+    ) -> (Vec<FailedMessage>, Vec<FailedMessage>, Option<PublishError>) {
+        let publishes: Vec<_> =
+            messages.iter().map(|message| self.prepare(queue, message)).collect();
+        let Confirmation { confirmed, error } = self.channel.publish(&publishes).await;
+        drop(publishes);
+        let rest = messages.split_off(confirmed);
+        (messages, rest, error)
     }
 
     fn prepare<'a>(&self, queue: &'a str, message: &'a FailedMessage) -> Publish<'a> {
@@ -88,6 +116,7 @@ impl FailureRouter {
 #[cfg(test)]
 mod tests {
     use lapin::BasicProperties;
+    use lapin::message::Delivery;
 
     use super::super::disposition::Disposition;
     use super::super::headers;
@@ -108,7 +137,8 @@ mod tests {
             let attempts = attempts(&delivery.properties);
             let disposition = Disposition::of(&result, attempts, &settings);
             let reason = disposition.failure_reason().expect("the result is an error");
-            let message = FailedMessage { delivery, reason, error: "down".to_owned() };
+            let message =
+                FailedMessage { delivery: delivery.into(), reason, error: "down".to_owned() };
             queues.push(message.queue(&topology).to_owned());
             properties = with_failure(&message.delivery, reason.as_str(), "down", "now");
         }

@@ -6,6 +6,7 @@ use belfry_application::use_cases::ForwardedEvent;
 use belfry_domain::UserId;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use tracing::debug;
 
 use super::command::{borrowed, is_object, recipient, user};
 use super::message::{Envelope, InvalidMessage, Pattern};
@@ -34,10 +35,19 @@ pub(super) fn forwarded_event(envelope: &Envelope<'_>) -> Result<ForwardedEvent,
         some => some,
     };
     let unread_count = match envelope.pattern {
-        Pattern::UnreadCount => Some(
-            unread_count.or(count).ok_or_else(|| InvalidMessage::field("count", "is missing"))?,
-        ),
-        _ => unread_count,
+        Pattern::UnreadCount => {
+            let count = unread_count.or(count);
+            let count = count.ok_or_else(|| InvalidMessage::field("count", "is missing"))?;
+            Some(checked_count(count)?)
+        }
+        // The count accompanies the event. An invalid one must not cost the event.
+        _ => unread_count.and_then(|count| match checked_count(count) {
+            Ok(count) => Some(count),
+            Err(error) => {
+                debug!(%error, "forwarding an event without its unread count");
+                None
+            }
+        }),
     };
     let push = match envelope.pattern {
         Pattern::Create => Some(ForwardedPush::New(shared(notification))),
@@ -47,11 +57,7 @@ pub(super) fn forwarded_event(envelope: &Envelope<'_>) -> Result<ForwardedEvent,
             return Err(InvalidMessage::UnknownPattern("user.revoke_tokens".to_owned()));
         }
     };
-    Ok(ForwardedEvent {
-        user: user(user_id)?,
-        push,
-        unread_count: unread_count.map(checked_count).transpose()?,
-    })
+    Ok(ForwardedEvent { user: user(user_id)?, push, unread_count })
 }
 
 fn raw(json: Option<&Arc<str>>) -> Result<Option<&RawValue>, serde_json::Error> {
@@ -212,10 +218,9 @@ mod tests {
             (Pattern::Create, r#"{"notification":{"title":"Hi"}}"#),
             (Pattern::Create, r#"{"userId":"a b"}"#),
             (Pattern::Create, r#"{"userId":["ada"]}"#),
-            (Pattern::Create, r#"{"userId":"ada","unreadCount":"7"}"#),
-            (Pattern::Create, r#"{"userId":"ada","unreadCount":-1}"#),
-            (Pattern::Create, r#"{"userId":"ada","unreadCount":{"count":7}}"#),
             (Pattern::UnreadCount, r#"{"userId":"ada"}"#),
+            (Pattern::UnreadCount, r#"{"userId":"ada","count":"7"}"#),
+            (Pattern::UnreadCount, r#"{"userId":"ada","unreadCount":-1}"#),
             (Pattern::Create, r#"["ada"]"#),
             (Pattern::Create, "null"),
         ] {
@@ -224,6 +229,31 @@ mod tests {
         // A null is an absent count.
         let event = decode(Pattern::Create, r#"{"userId":"ada","unreadCount":null}"#).unwrap();
         assert_eq!(event.unread_count, None);
+    }
+
+    #[test]
+    fn odd_field_does_not_cost_the_notification() {
+        for odd in [
+            r#""unreadCount":"7""#,
+            r#""unreadCount":-1"#,
+            r#""unreadCount":7.5"#,
+            r#""unreadCount":{"count":7}"#,
+            r#""unreadCount":"\ud83d""#,
+            r#""count":[],"surprise":{"\u00e4":1e999}"#,
+            r#""createdAt":"yesterday","expiresAt":-1"#,
+            r#""title":"cut off \ud83d","x":{"\ud83d":1}"#,
+        ] {
+            let data = format!(r#"{{"userId":"ada",{odd}}}"#);
+            for (pattern, push) in [
+                (Pattern::Create, new(&data)),
+                (Pattern::MarkRead, ForwardedPush::MarkedRead(data.as_str().into())),
+            ] {
+                let event = decode(pattern, &data).unwrap_or_else(|error| panic!("{odd}: {error}"));
+                assert_eq!((event.push.as_ref(), event.unread_count.as_ref()), (Some(&push), None));
+                let encoded = encode_forwarded(&event).unwrap();
+                assert_eq!(decode_forwarded(&encoded).unwrap(), event, "{odd}");
+            }
+        }
     }
 
     #[test]

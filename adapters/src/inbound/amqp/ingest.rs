@@ -1,44 +1,34 @@
-use std::error::Error;
-use std::pin::pin;
+mod pipeline;
+
 use std::sync::Arc;
-use std::time::Duration;
 
-use belfry_application::Backoff;
 use belfry_application::ports::Clock;
-use belfry_application::trace::TraceParent;
-use lapin::message::Delivery;
-use lapin::options::BasicAckOptions;
 use lapin::{Channel, Consumer};
-use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
 
-use super::batch_executor::{BatchExecutor, BatchRun, Pending};
+use self::pipeline::Pipeline;
 use super::delivery_batcher::DeliveryBatcher;
-use super::disposition::Disposition;
-use super::failure_router::{FailedMessage, FailureRouter, Routed};
-use super::headers::attempts;
+use super::failure_router::FailureRouter;
 use super::ingest_settings::IngestSettings;
-use super::message::{Envelope, Incoming, InvalidMessage};
 use super::message_handler::MessageHandler;
-use super::reason::FailureReason;
-use crate::amqp::metrics::{INGEST_MESSAGES, OUTAGES};
+use super::retry_queues::RetryQueues;
 use crate::amqp::{
     AmqpSettings, BrokerConnection, ConnectedTask, ConnectionError, ConnectionStatus, Publisher,
     Topology, close_channel, run_with_reconnect, subscribe,
 };
 
-/// Consumes the ingest queue and executes its messages.
+/// Consumes the ingest queue and executes its messages. Returns messages from the retry queues.
 pub struct Ingest<H> {
     amqp: AmqpSettings,
     topology: Topology,
     settings: IngestSettings,
     router: FailureRouter,
+    retry_queues: RetryQueues,
     handler: H,
 }
 
 impl<H: MessageHandler> Ingest<H> {
-    /// `publisher` publishes failed messages to the retry queues and the dead queue.
+    /// `publisher` publishes failed messages to the retry queues and the dead queue, and returns them.
     pub fn new(
         amqp: AmqpSettings,
         topology: Topology,
@@ -47,8 +37,9 @@ impl<H: MessageHandler> Ingest<H> {
         clock: Arc<dyn Clock>,
         handler: H,
     ) -> Self {
+        let retry_queues = RetryQueues::new(&amqp, topology.clone(), publisher, clock.clone());
         let router = FailureRouter::new(publisher, topology.clone(), clock);
-        Self { amqp, topology, settings, router, handler }
+        Self { amqp, topology, settings, router, retry_queues, handler }
     }
 
     /// Consumes until `stop`. The current batch is then finished and acknowledged; messages that only wait
@@ -58,7 +49,10 @@ impl<H: MessageHandler> Ingest<H> {
     /// executed all the same while the queue is declared and consumed again. They are lost only if this
     /// connection ends or `stop` is cancelled before they are finished.
     pub async fn run(&self, stop: CancellationToken) {
-        run_with_reconnect(self, &self.amqp, &stop).await;
+        tokio::join!(
+            run_with_reconnect(self, &self.amqp, &stop),
+            run_with_reconnect(&self.retry_queues, &self.amqp, &stop),
+        );
     }
 
     async fn subscribe(
@@ -69,7 +63,9 @@ impl<H: MessageHandler> Ingest<H> {
             self.topology.declare_ingest(connection).await?;
             self.topology.declare_retry_and_dead(connection).await?;
             let queue = self.topology.ingest_queue();
-            Ok(subscribe(connection, queue, self.settings.prefetch, false).await?)
+            subscribe(connection, queue, self.settings.prefetch, false)
+                .await
+                .map_err(|error| self.topology.consume_error(queue, error))
         };
         connection.unless_ended(subscribing).await
     }
@@ -77,6 +73,10 @@ impl<H: MessageHandler> Ingest<H> {
 
 impl<H: MessageHandler> ConnectedTask for Ingest<H> {
     const NAME: &'static str = "ingest";
+
+    fn max_held_bytes(&self) -> usize {
+        self.settings.prefetch_bytes
+    }
 
     async fn serve(
         &self,
@@ -87,247 +87,10 @@ impl<H: MessageHandler> ConnectedTask for Ingest<H> {
         let (channel, consumer) = self.subscribe(connection).await?;
         status.set_connected();
         let mut pipeline = Pipeline::new(self, connection, channel);
-        pipeline.run(DeliveryBatcher::new(consumer), stop).await?;
+        pipeline.run(DeliveryBatcher::new(consumer, connection.budget().clone()), stop).await?;
+        // The reply to the close must not wait behind deliveries.
+        connection.budget().lift();
         close_channel(&pipeline.channel).await;
         Ok(())
     }
-}
-
-/// The unacknowledged messages of one connection, on their way: decode, execute, then acknowledge, or
-/// publish to a retry queue or the dead queue and acknowledge after the confirm.
-struct Pipeline<'a, H: MessageHandler> {
-    ingest: &'a Ingest<H>,
-    connection: &'a BrokerConnection,
-    /// The channel that the current consumer's deliveries are acknowledged on.
-    channel: Channel,
-    executor: BatchExecutor<Delivery, H::Command>,
-    /// For a retry queue or the dead queue.
-    failed: Vec<FailedMessage>,
-    /// Delivery tags of finished messages that are not acknowledged yet.
-    finished: Vec<u64>,
-    backoff: Backoff,
-    /// Whether the current pause has been logged.
-    pause_logged: bool,
-}
-
-impl<'a, H: MessageHandler> Pipeline<'a, H> {
-    fn new(ingest: &'a Ingest<H>, connection: &'a BrokerConnection, channel: Channel) -> Self {
-        let IngestSettings { initial_backoff, max_backoff, .. } = ingest.settings;
-        Self {
-            ingest,
-            connection,
-            channel,
-            executor: BatchExecutor::default(),
-            failed: Vec::new(),
-            finished: Vec::new(),
-            backoff: Backoff::new(initial_backoff, max_backoff),
-            pause_logged: false,
-        }
-    }
-
-    async fn run(
-        &mut self,
-        mut batcher: DeliveryBatcher,
-        stop: &CancellationToken,
-    ) -> Result<(), ConnectionError> {
-        let IngestSettings { batch_size, linger, ack_delay, .. } = self.ingest.settings;
-        let connection = self.connection;
-        let mut stopped = pin!(stop.cancelled());
-        let mut ended = pin!(connection.ended());
-        let mut ack_due = pin!(sleep_until(Instant::now()));
-        let mut retry_in = None;
-        loop {
-            if batcher.has_ended() {
-                self.resubscribe(&mut batcher).await?;
-            }
-            if let Some(delay) = retry_in {
-                tokio::select! {
-                    biased;
-                    () = &mut stopped => return Ok(()),
-                    () = sleep(delay) => {}
-                }
-                // Nothing new is awaited until all pending messages are finished. Deliveries that are already
-                // available run with them, to show whether one message is at fault or the store.
-                self.accept(batcher.available(batch_size.saturating_sub(self.pending()))?);
-            } else {
-                tokio::select! {
-                    biased;
-                    () = &mut stopped => return self.acknowledge_all().await,
-                    () = &mut ack_due, if self.owes_ack() => self.acknowledge_all().await?,
-                    batch = batcher.next_batch(batch_size, linger) => {
-                        if !self.owes_ack() {
-                            ack_due.as_mut().reset(Instant::now() + ack_delay);
-                        }
-                        self.accept(batch?);
-                    }
-                    () = &mut ended => return Err(ConnectionError::Closed),
-                }
-            }
-            retry_in = self.process().await?;
-        }
-    }
-
-    /// Declares and consumes the queue again after it was deleted.
-    ///
-    /// The new consumer has a channel of its own. Deliveries of the old channel can no longer be
-    /// acknowledged, as tags are counted per channel. The old channel must be closed: RabbitMQ would apply
-    /// its acknowledgements to the new queue, which counts from one as well, and it closes a channel
-    /// with a delivery that is never acknowledged.
-    async fn resubscribe(&mut self, batcher: &mut DeliveryBatcher) -> Result<(), ConnectionError> {
-        let pending = self.pending();
-        warn!(pending, "ingest queue deleted; declaring and consuming it again");
-        metrics::counter!(OUTAGES, "role" => Ingest::<H>::NAME).increment(1);
-        let (channel, consumer) = self.ingest.subscribe(self.connection).await?;
-        self.acknowledge_each().await?;
-        let old = std::mem::replace(&mut self.channel, channel);
-        self.connection.unless_ended(old.close(200, "its queue is gone".into())).await?;
-        batcher.replace_consumer(consumer);
-        Ok(())
-    }
-
-    /// Finished messages wait for their acknowledgement.
-    fn owes_ack(&self) -> bool {
-        !self.finished.is_empty()
-    }
-
-    /// How many messages are not finished.
-    fn pending(&self) -> usize {
-        self.executor.len() + self.failed.len()
-    }
-
-    fn accept(&mut self, deliveries: Vec<Delivery>) {
-        for delivery in deliveries {
-            match self.decode(&delivery) {
-                Ok((command, trace)) => self.executor.push(Pending::new(delivery, command, trace)),
-                Err(error) => {
-                    let disposition = Disposition::DeadLetter(FailureReason::from(&error));
-                    self.dispose(delivery, disposition, error.to_string());
-                }
-            }
-        }
-    }
-
-    fn decode(
-        &self,
-        delivery: &Delivery,
-    ) -> Result<(H::Command, Option<TraceParent>), InvalidMessage> {
-        let incoming = Incoming::from(delivery);
-        let envelope = Envelope::open(&incoming, self.ingest.topology.ingest_queue())?;
-        let command = self.ingest.handler.decode(&envelope)?;
-        Ok((command, envelope.trace))
-    }
-
-    /// Executes pending commands and publishes failed messages. Returns the delay before the next try if any
-    /// are left.
-    async fn process(&mut self) -> Result<Option<Duration>, ConnectionError> {
-        let executed = self.execute().await;
-        let routed = self.route_failed().await;
-        if executed && routed {
-            self.backoff.reset();
-        }
-        if self.pending() > 0 {
-            self.acknowledge_each().await?;
-            return Ok(Some(self.backoff.next_delay()));
-        }
-        // Well below the prefetch, so that the broker never stops delivering to wait for acknowledgements.
-        let ack_batch = usize::from(self.ingest.settings.prefetch / 4).max(1);
-        if self.ingest.settings.ack_delay.is_zero() || self.finished.len() >= ack_batch {
-            self.acknowledge_all().await?;
-        }
-        Ok(None)
-    }
-
-    /// Runs the pending commands. Returns whether the store works.
-    async fn execute(&mut self) -> bool {
-        if self.executor.is_empty() {
-            return true;
-        }
-        let run = self.executor.run(&self.ingest.handler).await;
-        self.log_pause(&run);
-        let works = run.made_progress();
-        count("done", run.finished.iter().filter(|(_, result)| result.is_ok()).count());
-        for (delivery, result) in run.finished {
-            let attempts = attempts(&delivery.properties);
-            let disposition = Disposition::of(&result, attempts, &self.ingest.settings);
-            let error = result.err().map(|error| error.to_string()).unwrap_or_default();
-            self.dispose(delivery, disposition, error);
-        }
-        works
-    }
-
-    fn dispose(&mut self, delivery: Delivery, disposition: Disposition, error: String) {
-        match disposition.failure_reason() {
-            None => self.finished.extend(ack_tag(&delivery)),
-            Some(reason) => self.failed.push(FailedMessage { delivery, reason, error }),
-        }
-    }
-
-    fn log_pause(&mut self, run: &BatchRun<Delivery>) {
-        if run.made_progress() {
-            if std::mem::take(&mut self.pause_logged) {
-                info!("ingest resumed");
-            }
-        } else if let Some(error) = run.blocked_by.as_ref().filter(|_| !self.pause_logged) {
-            self.pause_logged = true;
-            let error = error as &dyn Error;
-            warn!(pending = self.executor.len(), error, "ingest paused: store unavailable");
-        }
-    }
-
-    /// Publishes failed messages to their queues. Returns whether all are confirmed.
-    async fn route_failed(&mut self) -> bool {
-        if self.failed.is_empty() {
-            return true;
-        }
-        let failed = std::mem::take(&mut self.failed);
-        let Routed { confirmed, unconfirmed, error } = self.ingest.router.route(failed).await;
-        self.failed = unconfirmed;
-        if let Some(error) = error {
-            let (messages, error) = (self.failed.len(), &error as &dyn Error);
-            warn!(messages, error, "cannot publish to the retry or dead queue; retrying");
-        }
-        let (dead, retried): (Vec<_>, Vec<_>) =
-            confirmed.iter().partition(|message| message.is_dead());
-        count("dead", dead.len());
-        count("retry", retried.len());
-        // Reason and error are those of the first message.
-        if let Some(FailedMessage { reason, error, .. }) = dead.first() {
-            let reason = reason.as_str();
-            warn!(messages = dead.len(), reason, error, "messages moved to the dead queue");
-        }
-        if let Some(FailedMessage { error, .. }) = retried.first() {
-            warn!(messages = retried.len(), error, "messages moved to a retry queue");
-        }
-        self.finished.extend(confirmed.iter().filter_map(|message| ack_tag(&message.delivery)));
-        self.failed.is_empty()
-    }
-
-    /// Acknowledges all finished messages at once. Only while none is pending.
-    ///
-    /// The tag is the newest finished one, not the newest delivered one: that one may be acknowledged
-    /// already, and RabbitMQ closes the channel on an unknown tag.
-    async fn acknowledge_all(&mut self) -> Result<(), ConnectionError> {
-        if let Some(newest) = self.finished.drain(..).max() {
-            let multiple = BasicAckOptions { multiple: true };
-            self.connection.unless_ended(self.channel.basic_ack(newest, multiple)).await?;
-        }
-        Ok(())
-    }
-
-    async fn acknowledge_each(&mut self) -> Result<(), ConnectionError> {
-        for tag in self.finished.drain(..) {
-            let single = BasicAckOptions::default();
-            self.connection.unless_ended(self.channel.basic_ack(tag, single)).await?;
-        }
-        Ok(())
-    }
-}
-
-/// The tag to acknowledge a delivery with; `None` if its channel is closed.
-fn ack_tag(delivery: &Delivery) -> Option<u64> {
-    (!delivery.acker.poisoned()).then_some(delivery.delivery_tag)
-}
-
-fn count(outcome: &'static str, messages: usize) {
-    metrics::counter!(INGEST_MESSAGES, "outcome" => outcome).increment(messages as u64);
 }

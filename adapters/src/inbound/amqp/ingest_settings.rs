@@ -3,9 +3,13 @@ use std::time::Duration;
 /// How the ingest queue is consumed.
 #[derive(Debug, Clone)]
 pub struct IngestSettings {
-    /// How many unacknowledged messages the broker delivers. Together with the message size this bounds
-    /// the memory used.
+    /// How many unacknowledged messages the broker delivers.
     pub prefetch: u16,
+    /// How many bytes of messages are held at a time. Reaching it stops the connection's stream before the
+    /// next message.
+    pub prefetch_bytes: usize,
+    /// Whether messages may revoke tokens. Otherwise they go to the dead queue.
+    pub revocations: bool,
     /// How many messages run in one batch at most.
     pub batch_size: usize,
     /// How long the first message of a batch waits for others.
@@ -31,6 +35,8 @@ impl Default for IngestSettings {
     fn default() -> Self {
         Self {
             prefetch: 1_000,
+            prefetch_bytes: 8 << 20,
+            revocations: false,
             batch_size: 500,
             linger: Duration::from_millis(2),
             ack_delay: Duration::ZERO,

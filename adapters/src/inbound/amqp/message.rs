@@ -92,6 +92,9 @@ pub enum InvalidMessage {
     /// Belfry does not know the pattern.
     #[error("unknown pattern {0:?}")]
     UnknownPattern(String),
+    /// A revocation, which the settings do not allow.
+    #[error("messages may not revoke tokens: `amqp.ingest.revocations` is off")]
+    RevocationNotAllowed,
     /// There is a pattern but no data.
     #[error("data is missing")]
     NoData,
@@ -121,7 +124,8 @@ impl Pattern {
 
     /// `com.example.shop.notification.created` is `notification.created`.
     fn parse_cloud_event_type(kind: &str) -> Result<Self, InvalidMessage> {
-        let begin = kind.rfind(".notification.").map_or(0, |dot| dot + 1);
+        // Every pattern has two parts.
+        let begin = kind.rmatch_indices('.').nth(1).map_or(0, |(dot, _)| dot + 1);
         Self::parse(&kind[begin..]).ok_or_else(|| InvalidMessage::unknown(kind))
     }
 }

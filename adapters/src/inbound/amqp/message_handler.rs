@@ -19,6 +19,12 @@ pub trait MessageHandler: Send + Sync {
     /// Decodes the command of a message.
     fn decode(&self, envelope: &Envelope<'_>) -> Result<Self::Command, InvalidMessage>;
 
+    /// Whether the command's time is over, so that it is dropped instead of run: a notification that expired
+    /// while its message waited.
+    fn has_expired(&self, _command: &Self::Command) -> bool {
+        false
+    }
+
     /// Runs the commands in order and returns one result per command. After `Ok` the message can be
     /// acknowledged.
     fn run(

@@ -16,7 +16,7 @@
 //! **Acknowledgement.** A message is acknowledged only after its command has taken effect, or after the broker
 //! has confirmed it in a retry queue or the dead queue. While the store is down, all messages stay pending and
 //! are retried with backoff; none is published to another queue. A message that fails while others succeed goes
-//! to a retry queue. So does a message that comes too early: for example, it marks a notification as read that
+//! to a retry queue, from which it returns after a delay, at least once. So does a message that comes too early: for example, it marks a notification as read that
 //! another node has not stored yet. A message that cannot succeed or failed too often goes to the dead queue, with a
 //! [`FailureReason`]. No message is requeued or dropped.
 //!
@@ -43,6 +43,7 @@ mod message;
 mod message_handler;
 mod node_queue;
 mod reason;
+mod retry_queues;
 mod store_commands;
 
 pub use dead_letters::{DeadLetter, DeadLetterSelection, DeadLetters, DeadLettersError};

@@ -1,15 +1,15 @@
 use std::error::Error;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use belfry_application::ports::Clock;
+use belfry_application::ports::{Clock, InboxRepository};
 use belfry_application::use_cases::{DeliverEvent, ForwardEvent};
-use belfry_domain::Timestamp;
+use belfry_domain::{Epoch, Timestamp};
 use futures_util::StreamExt;
 use lapin::message::Delivery;
 use lapin::options::BasicAckOptions;
-use lapin::protocol::AMQPSoftError;
 use lapin::{Channel, Consumer};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -17,10 +17,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::forwarded::decode_forwarded;
+use super::headers::text_of;
 use crate::amqp::metrics::NODE_EVENTS;
 use crate::amqp::{
-    AmqpSettings, BrokerConnection, ConnectedTask, ConnectionError, ConnectionStatus,
-    NodeQueueBacklog, Topology, close_channel, is_channel_error, run_with_reconnect, subscribe,
+    AmqpSettings, BrokerConnection, ConnectedTask, ConnectionError, ConnectionStatus, EPOCH_HEADER,
+    NodeQueueBacklog, Topology, close_channel, run_with_reconnect, subscribe,
 };
 use crate::wire::EventForm;
 
@@ -29,6 +30,9 @@ use crate::wire::EventForm;
 pub struct NodeQueueSettings {
     /// The maximum number of events that the broker delivers before they are acknowledged.
     pub prefetch: u16,
+    /// How many bytes of events are held at a time. Reaching it stops the connection's stream before the next
+    /// event.
+    pub prefetch_bytes: usize,
     /// The maximum number of events that are acknowledged together. Must be less than `prefetch`: otherwise the
     /// broker delivers nothing more until `ack_delay` has elapsed.
     pub ack_batch: u16,
@@ -39,7 +43,12 @@ pub struct NodeQueueSettings {
 
 impl Default for NodeQueueSettings {
     fn default() -> Self {
-        Self { prefetch: 1_000, ack_batch: 250, ack_delay: Duration::from_millis(50) }
+        Self {
+            prefetch: 1_000,
+            prefetch_bytes: 8 << 20,
+            ack_batch: 250,
+            ack_delay: Duration::from_millis(50),
+        }
     }
 }
 
@@ -67,24 +76,38 @@ pub struct NodeQueue {
     topology: Topology,
     settings: NodeQueueSettings,
     clock: Arc<dyn Clock>,
+    inboxes: Arc<dyn InboxRepository>,
     deliver: DeliverEvent,
     forward: ForwardEvent,
+    /// Whether an event of another store has been logged.
+    foreign_logged: AtomicBool,
     state: watch::Sender<NodeQueueState>,
 }
 
 impl NodeQueue {
-    /// `deliver` gets the events of stored changes, `forward` gets those that
+    /// `deliver` gets the events of the store of `inboxes`, `forward` gets those that
     /// [`ForwardToNodes`](super::ForwardToNodes) publishes.
     pub fn new(
         amqp: AmqpSettings,
         topology: Topology,
         settings: NodeQueueSettings,
         clock: Arc<dyn Clock>,
+        inboxes: Arc<dyn InboxRepository>,
         deliver: DeliverEvent,
         forward: ForwardEvent,
     ) -> Self {
         let (state, _) = watch::channel(NodeQueueState::Detached { since: None });
-        Self { amqp, topology, settings, clock, deliver, forward, state }
+        Self {
+            amqp,
+            topology,
+            settings,
+            clock,
+            inboxes,
+            deliver,
+            forward,
+            foreign_logged: AtomicBool::new(false),
+            state,
+        }
     }
 
     /// The current state and its later changes.
@@ -107,21 +130,15 @@ impl NodeQueue {
             // Exclusive: with two consumers, each would receive only some of the events.
             let (channel, consumer) = subscribe(connection, queue, self.settings.prefetch, true)
                 .await
-                .map_err(|error| {
-                    if is_channel_error(&error, &[AMQPSoftError::ACCESSREFUSED]) {
-                        ConnectionError::QueueInUse(queue.to_owned())
-                    } else {
-                        error.into()
-                    }
-                })?;
+                .map_err(|error| self.topology.consume_error(queue, error))?;
             Ok((channel, consumer, backlog))
         };
         connection.unless_ended(subscribing).await
     }
 
-    async fn deliver(&self, delivery: &Delivery) {
-        let outcome = match self.try_deliver(delivery).await {
-            Ok(()) => "delivered",
+    async fn deliver(&self, delivery: &Delivery, epoch: &Epoch) {
+        let outcome = match self.try_deliver(delivery, epoch).await {
+            Ok(outcome) => outcome,
             Err(error) => {
                 let (routing_key, id) = (&delivery.routing_key, delivery.properties.message_id());
                 warn!(%error, %routing_key, message_id = ?id, "skipping an event that cannot be decoded");
@@ -131,13 +148,23 @@ impl NodeQueue {
         metrics::counter!(NODE_EVENTS, "outcome" => outcome).increment(1);
     }
 
-    async fn try_deliver(&self, delivery: &Delivery) -> Result<(), Box<dyn Error + Send + Sync>> {
+    /// Returns the outcome for the metric.
+    async fn try_deliver(
+        &self,
+        delivery: &Delivery,
+        epoch: &Epoch,
+    ) -> Result<&'static str, Box<dyn Error + Send + Sync>> {
         if delivery.routing_key.as_str() == Topology::FORWARDED {
             self.forward.run(decode_forwarded(&delivery.data)?).await;
+        } else if let Some(other) = foreign_epoch(delivery, epoch) {
+            if !self.foreign_logged.swap(true, Ordering::Relaxed) {
+                warn!(epoch = %other, own_epoch = epoch.as_str(), "skipping events of another store");
+            }
+            return Ok("foreign");
         } else {
             self.deliver.run(EventForm::read(&delivery.data)?).await;
         }
-        Ok(())
+        Ok("delivered")
     }
 
     async fn consume(
@@ -145,6 +172,7 @@ impl NodeQueue {
         connection: &BrokerConnection,
         channel: &Channel,
         consumer: Consumer,
+        epoch: &Epoch,
         stop: &CancellationToken,
     ) -> Result<(), ConnectionError> {
         let NodeQueueSettings { ack_batch, ack_delay, .. } = self.settings;
@@ -174,8 +202,8 @@ impl NodeQueue {
             // Only `ack_due` results in an empty chunk.
             let is_due = chunk.is_empty();
             for delivery in chunk {
-                let delivery = delivery?;
-                self.deliver(&delivery).await;
+                let delivery = connection.budget().hold(delivery?);
+                self.deliver(&delivery, epoch).await;
                 if newest.is_none() {
                     ack_due.as_mut().reset(Instant::now() + ack_delay);
                 }
@@ -193,23 +221,36 @@ impl NodeQueue {
 impl ConnectedTask for NodeQueue {
     const NAME: &'static str = "node_queue";
 
+    fn max_held_bytes(&self) -> usize {
+        self.settings.prefetch_bytes
+    }
+
     async fn serve(
         &self,
         connection: &Arc<BrokerConnection>,
         status: &ConnectionStatus,
         stop: &CancellationToken,
     ) -> Result<(), ConnectionError> {
+        let epoch = self.inboxes.epoch().await.map_err(ConnectionError::NoEpoch)?;
         let (channel, consumer, backlog) = self.subscribe(connection).await?;
         let missed = backlog == NodeQueueBacklog::Lossy;
         self.state.send_replace(NodeQueueState::Attached { since: self.clock.now(), missed });
         status.set_connected();
-        let result = self.consume(connection, &channel, consumer, stop).await;
+        let result = self.consume(connection, &channel, consumer, &epoch, stop).await;
         self.state.send_replace(NodeQueueState::Detached { since: Some(self.clock.now()) });
         if result.is_ok() {
+            // The reply to the close must not wait behind deliveries.
+            connection.budget().lift();
             close_channel(&channel).await;
         }
         result
     }
+}
+
+/// The epoch of an event if it belongs to another store. Events of earlier versions have none.
+fn foreign_epoch<'a>(delivery: &'a Delivery, own: &Epoch) -> Option<&'a str> {
+    let headers = delivery.properties.headers().as_ref()?;
+    text_of(headers, EPOCH_HEADER).filter(|epoch| *epoch != own.as_str())
 }
 
 /// Acknowledges all deliveries up to `newest`, and sets it to `None`.

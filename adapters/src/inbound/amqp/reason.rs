@@ -10,7 +10,7 @@ pub enum FailureReason {
     UnknownPattern,
     /// `invalid`: a field is missing or wrong.
     Invalid,
-    /// `rejected`: the store rejects it.
+    /// `rejected`: the store or the settings reject it.
     Rejected,
     /// `failed`: it failed although others succeeded, or it came too early. It will be retried.
     Failed,
@@ -66,6 +66,7 @@ impl From<&InvalidMessage> for FailureReason {
                 Self::Unreadable
             }
             InvalidMessage::NoPattern | InvalidMessage::UnknownPattern(_) => Self::UnknownPattern,
+            InvalidMessage::RevocationNotAllowed => Self::Rejected,
             InvalidMessage::NoData | InvalidMessage::Field(_) => Self::Invalid,
         }
     }

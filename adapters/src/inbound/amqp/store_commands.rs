@@ -34,6 +34,11 @@ impl MessageHandler for StoreCommands {
         decode_command(envelope, || self.ids.notification_id(), self.clock.now())
     }
 
+    fn has_expired(&self, command: &Command) -> bool {
+        let now = self.clock.now();
+        matches!(command, Command::Create(draft) if draft.expires_at.is_some_and(|end| end <= now))
+    }
+
     async fn run(&self, commands: Vec<Command>) -> Vec<Result<(), HandlerError>> {
         let results = self.commands.run(commands).await.into_iter();
         results.map(|result| result.map_err(HandlerError::from)).collect()

@@ -1,45 +1,57 @@
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use belfry_application::ports::{
-    EventHeader, EventPublisher, OutboxEntry, PortError, PublishOutcome,
+    EventHeader, EventPublisher, InboxRepository, OutboxEntry, PortError, PublishOutcome,
 };
-use belfry_domain::UserId;
+use belfry_domain::{Epoch, UserId};
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
+use crate::amqp::EPOCH_HEADER as EPOCH;
 use crate::amqp::metrics::EVENTS_PUBLISHED;
 use crate::amqp::{ConfirmChannel, Publish, Publisher, RequiredTopology, Topology, hash};
 
 /// Publishes to the events exchange, for the queues of all nodes and for other services.
 ///
 /// A message is the stored event, `{"pattern","data"}`, byte for byte, with the event's name as its
-/// routing key and `type`. It is persistent, and its `message_id` is the same each time the event is published. An event counts as
+/// routing key and `type`. It is persistent, and its `message_id` is the same each time the event is published. The
+/// header `x-belfry-epoch` identifies the store: revisions and message ids belong to it. An event counts as
 /// published once the broker has confirmed it: then it is on disk in every bound queue, or no queue is
 /// bound.
 pub struct AmqpEventPublisher {
     channel: ConfirmChannel,
     exchange: Box<str>,
+    inboxes: Arc<dyn InboxRepository>,
 }
 
 impl AmqpEventPublisher {
-    /// Publishes to the events exchange of `topology`.
-    pub fn new(publisher: &Publisher, topology: &Topology) -> Self {
+    /// Publishes the events of the store of `inboxes` to the events exchange of `topology`.
+    pub fn new(
+        publisher: &Publisher,
+        topology: &Topology,
+        inboxes: Arc<dyn InboxRepository>,
+    ) -> Self {
         let channel = publisher.channel(RequiredTopology::Events);
-        Self { channel, exchange: topology.events_exchange().into() }
+        Self { channel, exchange: topology.events_exchange().into(), inboxes }
     }
 }
 
 #[async_trait]
 impl EventPublisher for AmqpEventPublisher {
     async fn publish(&self, entries: &[OutboxEntry]) -> PublishOutcome {
+        let epoch = match self.inboxes.epoch().await {
+            Ok(epoch) => epoch,
+            Err(error) => return PublishOutcome::failed_after(0, error),
+        };
         let messages: Vec<_> = entries
             .iter()
             .map(|entry| Publish {
                 exchange: &self.exchange,
                 routing_key: entry.header.name.as_str(),
                 mandatory: false,
-                properties: properties(entry),
+                properties: properties(entry, &epoch),
                 body: entry.body.as_bytes(),
             })
             .collect();
@@ -54,13 +66,14 @@ impl EventPublisher for AmqpEventPublisher {
     }
 }
 
-fn properties(entry: &OutboxEntry) -> BasicProperties {
+fn properties(entry: &OutboxEntry, epoch: &Epoch) -> BasicProperties {
     let trace = match &entry.trace {
         Some(trace) => Cow::Borrowed(trace.as_str()),
         None => Cow::Owned(new_trace()),
     };
     let mut headers = FieldTable::default();
     headers.insert("traceparent".into(), AMQPValue::LongString(trace.as_bytes().into()));
+    headers.insert(EPOCH.into(), AMQPValue::LongString(epoch.as_str().into()));
     let seconds = entry.written_at.unix_millis().div_euclid(1_000);
     BasicProperties::default()
         .with_content_type("application/json".into())
@@ -97,7 +110,7 @@ fn new_trace() -> String {
 #[cfg(test)]
 mod tests {
     use belfry_application::ports::OutboxId;
-    use belfry_application::testing::{at, user};
+    use belfry_application::testing::{at, epoch, user};
     use belfry_application::trace::TraceParent;
     use belfry_domain::{EventName, Revision};
 
@@ -126,8 +139,10 @@ mod tests {
 
     #[test]
     fn properties_describe_the_event() {
-        let properties = properties(&entry("ada", 7));
+        let properties = properties(&entry("ada", 7), &epoch("e1"));
         let text = |field: &Option<ShortString>| field.as_ref().unwrap().to_string();
+        let headers = properties.headers().as_ref().unwrap();
+        assert_eq!(headers.inner()["x-belfry-epoch"], AMQPValue::LongString("e1".into()));
         assert_eq!(text(properties.content_type()), "application/json");
         assert_eq!(text(properties.message_id()), "ada:7");
         assert_eq!(text(properties.kind()), "notification.created");
@@ -153,8 +168,8 @@ mod tests {
         const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let traced =
             OutboxEntry { trace: Some(TraceParent::parse(PARENT).unwrap()), ..entry("ada", 1) };
-        assert_eq!(trace_of(&properties(&traced)), PARENT);
-        let started = trace_of(&properties(&entry("ada", 1)));
+        assert_eq!(trace_of(&properties(&traced, &epoch("e1"))), PARENT);
+        let started = trace_of(&properties(&entry("ada", 1), &epoch("e1")));
         assert!(TraceParent::parse(&started).is_ok(), "{started}");
     }
 }

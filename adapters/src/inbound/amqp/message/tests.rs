@@ -187,6 +187,43 @@ fn cloud_events_are_decoded_in_structured_and_binary_mode() {
 }
 
 #[test]
+fn cloud_event_type_of_every_pattern_may_have_a_prefix() {
+    for (pattern, expected) in [
+        ("notification.create", Pattern::Create),
+        ("notification.marked_read", Pattern::MarkRead),
+        ("notification.mark_all_read", Pattern::MarkAllRead),
+        ("notification.unread_count", Pattern::UnreadCount),
+        ("user.revoke_tokens", Pattern::RevokeTokens),
+        ("user.tokens_revoked", Pattern::RevokeTokens),
+    ] {
+        for prefix in ["", "com.example.", "notification.user."] {
+            let kind = format!("{prefix}{pattern}");
+            let message = cloud_event(|event| event["type"] = kind.as_str().into());
+            assert_eq!(message.open(|envelope| Ok(envelope.pattern)), Ok(expected), "{kind}");
+        }
+    }
+}
+
+#[test]
+fn notification_that_expired_meanwhile_is_valid() {
+    let data = |created: Option<&str>| {
+        let mut data = json!({
+            "userId": "ada", "title": "Hi", "expiresAt": "1970-01-01T00:00:00.500Z",
+        });
+        if let Some(created) = created {
+            data["createdAt"] = created.into();
+        }
+        nestjs("notification.create", data)
+    };
+    let draft = data(None).draft();
+    assert_eq!((draft.created_at, draft.expires_at), (at(499), Some(at(500))));
+    let draft = data(Some("1970-01-01T00:00:00.100Z")).draft();
+    assert_eq!((draft.created_at, draft.expires_at), (at(100), Some(at(500))));
+    let error = data(Some("1970-01-01T00:00:00.500Z")).error();
+    assert!(error.to_string().starts_with("expiresAt"), "{error}");
+}
+
+#[test]
 fn cloud_event_with_unknown_type_or_without_object_data_is_rejected() {
     for kind in ["order.placed", "notification.exploded", "xnotification.create", ""] {
         let error = cloud_event(|event| event["type"] = kind.into()).error();

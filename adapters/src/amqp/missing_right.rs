@@ -1,0 +1,78 @@
+use std::collections::BTreeSet;
+use std::fmt;
+
+use tokio::sync::watch;
+
+/// RabbitMQ refuses an operation that Belfry needs. A retry succeeds only after an operator has granted the
+/// right.
+#[derive(Debug, thiserror::Error)]
+#[error("missing right `{right}` on {object}: {error}")]
+pub(crate) struct MissingRight {
+    pub(super) right: Right,
+    /// Such as `queue belfry.ingest`.
+    pub(super) object: String,
+    pub(super) error: lapin::Error,
+}
+
+/// A right of a RabbitMQ user (<https://www.rabbitmq.com/docs/access-control>).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Right {
+    /// To declare.
+    Configure,
+    /// To publish to an exchange, or to bind a queue.
+    Write,
+    /// To consume a queue, or to bind to an exchange.
+    Read,
+    /// To connect to the virtual host.
+    Connect,
+}
+
+impl fmt::Display for Right {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Configure => "configure",
+            Self::Write => "write",
+            Self::Read => "read",
+            Self::Connect => "connect",
+        })
+    }
+}
+
+/// The tasks and channels of this process that a missing right keeps from working.
+#[derive(Debug, Clone, Default)]
+pub struct MissingRights(watch::Sender<BTreeSet<&'static str>>);
+
+impl MissingRights {
+    /// Records whether `user`, a task or a channel, lacks a right.
+    pub(super) fn set(&self, user: &'static str, missing: bool) {
+        self.0.send_if_modified(
+            |users| {
+                if missing { users.insert(user) } else { users.remove(user) }
+            },
+        );
+    }
+
+    /// Follows whether any right is missing: the current state first.
+    pub fn subscribe(&self) -> watch::Receiver<BTreeSet<&'static str>> {
+        let mut changes = self.0.subscribe();
+        changes.mark_changed();
+        changes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rights_are_complete_when_no_user_lacks_one() {
+        let rights = MissingRights::default();
+        let state = rights.subscribe();
+        rights.set("ingest", true);
+        rights.set("events", true);
+        rights.set("ingest", false);
+        assert_eq!(*state.borrow(), BTreeSet::from(["events"]));
+        rights.set("events", false);
+        assert!(state.borrow().is_empty());
+    }
+}

@@ -1,0 +1,301 @@
+use std::error::Error;
+use std::pin::pin;
+use std::time::Duration;
+
+use belfry_application::Backoff;
+use belfry_application::trace::TraceParent;
+use lapin::Channel;
+use lapin::options::BasicAckOptions;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::super::batch_executor::{BatchExecutor, BatchRun, Pending};
+use super::super::delivery_batcher::DeliveryBatcher;
+use super::super::disposition::Disposition;
+use super::super::failure_router::{FailedMessage, Routed};
+use super::super::headers::attempts;
+use super::super::ingest_settings::IngestSettings;
+use super::super::message::{Envelope, Incoming, InvalidMessage, Pattern};
+use super::super::message_handler::MessageHandler;
+use super::super::reason::FailureReason;
+use super::Ingest;
+use crate::amqp::metrics::{INGEST_MESSAGES, OUTAGES};
+use crate::amqp::{BrokerConnection, ConnectedTask, ConnectionError, HeldDelivery};
+
+/// The unacknowledged messages of one connection, on their way: decode, execute, then acknowledge, or
+/// publish to a retry queue or the dead queue and acknowledge after the confirm.
+pub(super) struct Pipeline<'a, H: MessageHandler> {
+    ingest: &'a Ingest<H>,
+    connection: &'a BrokerConnection,
+    /// The channel that the current consumer's deliveries are acknowledged on.
+    pub(super) channel: Channel,
+    executor: BatchExecutor<HeldDelivery, H::Command>,
+    /// For a retry queue or the dead queue.
+    failed: Vec<FailedMessage>,
+    /// When failed messages are published again that their queue did not accept. Other messages go on
+    /// meanwhile.
+    route_at: Option<Instant>,
+    route_backoff: Backoff,
+    /// Delivery tags of finished messages that are not acknowledged yet.
+    finished: Vec<u64>,
+    backoff: Backoff,
+    /// Whether the current pause has been logged.
+    pause_logged: bool,
+}
+
+impl<'a, H: MessageHandler> Pipeline<'a, H> {
+    pub(super) fn new(
+        ingest: &'a Ingest<H>,
+        connection: &'a BrokerConnection,
+        channel: Channel,
+    ) -> Self {
+        let IngestSettings { initial_backoff, max_backoff, .. } = ingest.settings;
+        Self {
+            ingest,
+            connection,
+            channel,
+            executor: BatchExecutor::default(),
+            failed: Vec::new(),
+            route_at: None,
+            route_backoff: Backoff::new(initial_backoff, max_backoff),
+            finished: Vec::new(),
+            backoff: Backoff::new(initial_backoff, max_backoff),
+            pause_logged: false,
+        }
+    }
+
+    pub(super) async fn run(
+        &mut self,
+        mut batcher: DeliveryBatcher,
+        stop: &CancellationToken,
+    ) -> Result<(), ConnectionError> {
+        let IngestSettings { batch_size, linger, ack_delay, .. } = self.ingest.settings;
+        let connection = self.connection;
+        let mut stopped = pin!(stop.cancelled());
+        let mut ended = pin!(connection.ended());
+        let mut ack_due = pin!(sleep_until(Instant::now()));
+        let mut retry_in = None;
+        loop {
+            if batcher.has_ended() {
+                self.resubscribe(&mut batcher).await?;
+            }
+            if let Some(delay) = retry_in {
+                tokio::select! {
+                    biased;
+                    () = &mut stopped => return Ok(()),
+                    () = sleep(delay) => {}
+                }
+                // Nothing new is awaited until all pending messages are finished. Deliveries that are already
+                // available run with them, to show whether one message is at fault or the store.
+                self.accept(batcher.available(batch_size.saturating_sub(self.executor.len()))?);
+            } else {
+                tokio::select! {
+                    biased;
+                    () = &mut stopped => return self.acknowledge().await,
+                    () = &mut ack_due, if self.owes_ack() => self.acknowledge().await?,
+                    () = sleep_until(self.route_at.unwrap_or_else(Instant::now)), if self.route_at.is_some() => {}
+                    batch = batcher.next_batch(batch_size, linger) => {
+                        if !self.owes_ack() {
+                            ack_due.as_mut().reset(Instant::now() + ack_delay);
+                        }
+                        self.accept(batch?);
+                    }
+                    () = &mut ended => return Err(ConnectionError::Closed),
+                }
+            }
+            retry_in = self.process().await?;
+        }
+    }
+
+    /// Declares and consumes the queue again after it was deleted.
+    ///
+    /// The new consumer has a channel of its own. Deliveries of the old channel can no longer be
+    /// acknowledged, as tags are counted per channel. The old channel must be closed: RabbitMQ would apply
+    /// its acknowledgements to the new queue, which counts from one as well, and it closes a channel
+    /// with a delivery that is never acknowledged.
+    async fn resubscribe(&mut self, batcher: &mut DeliveryBatcher) -> Result<(), ConnectionError> {
+        let pending = self.pending();
+        warn!(pending, "ingest queue deleted; declaring and consuming it again");
+        metrics::counter!(OUTAGES, "role" => <Ingest<H> as ConnectedTask>::NAME).increment(1);
+        self.acknowledge_each().await?;
+        // Before the new consumer: the reply could wait behind its deliveries, and those for a byte budget that
+        // only this task can release.
+        let closing = self.channel.close(200, "its queue is gone".into());
+        self.connection.unless_ended(closing).await?;
+        let (channel, consumer) = self.ingest.subscribe(self.connection).await?;
+        self.channel = channel;
+        batcher.replace_consumer(consumer);
+        Ok(())
+    }
+
+    /// Finished messages wait for their acknowledgement.
+    fn owes_ack(&self) -> bool {
+        !self.finished.is_empty()
+    }
+
+    /// How many messages are not finished.
+    fn pending(&self) -> usize {
+        self.executor.len() + self.failed.len()
+    }
+
+    fn accept(&mut self, deliveries: Vec<HeldDelivery>) {
+        for delivery in deliveries {
+            match self.decode(&delivery) {
+                Ok((command, trace)) => self.executor.push(Pending::new(delivery, command, trace)),
+                Err(error) => {
+                    let disposition = Disposition::DeadLetter(FailureReason::from(&error));
+                    self.dispose(delivery, disposition, error.to_string());
+                }
+            }
+        }
+    }
+
+    fn decode(
+        &self,
+        delivery: &HeldDelivery,
+    ) -> Result<(H::Command, Option<TraceParent>), InvalidMessage> {
+        let incoming = Incoming::from(&**delivery);
+        let envelope = Envelope::open(&incoming, self.ingest.topology.ingest_queue())?;
+        if envelope.pattern == Pattern::RevokeTokens && !self.ingest.settings.revocations {
+            return Err(InvalidMessage::RevocationNotAllowed);
+        }
+        let command = self.ingest.handler.decode(&envelope)?;
+        Ok((command, envelope.trace))
+    }
+
+    /// Executes pending commands and publishes failed messages. Returns the delay before the next try if any
+    /// commands are left.
+    async fn process(&mut self) -> Result<Option<Duration>, ConnectionError> {
+        if self.execute().await {
+            self.backoff.reset();
+        }
+        self.route_failed().await;
+        if !self.executor.is_empty() {
+            self.acknowledge().await?;
+            return Ok(Some(self.backoff.next_delay()));
+        }
+        // Well below the prefetch, so that the broker never stops delivering to wait for acknowledgements.
+        let ack_batch = usize::from(self.ingest.settings.prefetch / 4).max(1);
+        if self.ingest.settings.ack_delay.is_zero() || self.finished.len() >= ack_batch {
+            self.acknowledge().await?;
+        }
+        Ok(None)
+    }
+
+    /// Runs the pending commands. Returns whether the store works.
+    async fn execute(&mut self) -> bool {
+        let expired = self.executor.take_expired(&self.ingest.handler);
+        count("expired", expired.len());
+        self.finished.extend(expired.iter().filter_map(ack_tag));
+        if self.executor.is_empty() {
+            return true;
+        }
+        let run = self.executor.run(&self.ingest.handler).await;
+        self.log_pause(&run);
+        let works = run.made_progress();
+        count("done", run.finished.iter().filter(|(_, result)| result.is_ok()).count());
+        for (delivery, result) in run.finished {
+            let attempts = attempts(&delivery.properties);
+            let disposition = Disposition::of(&result, attempts, &self.ingest.settings);
+            let error = result.err().map(|error| error.to_string()).unwrap_or_default();
+            self.dispose(delivery, disposition, error);
+        }
+        works
+    }
+
+    fn dispose(&mut self, delivery: HeldDelivery, disposition: Disposition, error: String) {
+        match disposition.failure_reason() {
+            None => self.finished.extend(ack_tag(&delivery)),
+            Some(reason) => self.failed.push(FailedMessage { delivery, reason, error }),
+        }
+    }
+
+    fn log_pause(&mut self, run: &BatchRun<HeldDelivery>) {
+        if run.made_progress() {
+            if std::mem::take(&mut self.pause_logged) {
+                info!("ingest resumed");
+            }
+        } else if let Some(error) = run.blocked_by.as_ref().filter(|_| !self.pause_logged) {
+            self.pause_logged = true;
+            let error = error as &dyn Error;
+            warn!(pending = self.executor.len(), error, "ingest paused: store unavailable");
+        }
+    }
+
+    /// Publishes failed messages to their queues, unless a pause after a failure is not over.
+    async fn route_failed(&mut self) {
+        if self.failed.is_empty() || self.route_at.is_some_and(|at| Instant::now() < at) {
+            return;
+        }
+        let failed = std::mem::take(&mut self.failed);
+        let Routed { confirmed, parked, unconfirmed, error } =
+            self.ingest.router.route(failed).await;
+        self.failed = unconfirmed;
+        if self.failed.is_empty() {
+            self.route_at = None;
+            self.route_backoff.reset();
+        } else {
+            self.route_at = Some(Instant::now() + self.route_backoff.next_delay());
+        }
+        if let Some(error) = error {
+            let (messages, error) = (self.failed.len(), &error as &dyn Error);
+            warn!(messages, error, "cannot publish to the retry or dead queue; retrying");
+        }
+        let (dead, retried): (Vec<_>, Vec<_>) =
+            confirmed.iter().partition(|message| message.is_dead());
+        count("dead", dead.len());
+        count("retry", retried.len() + parked.len());
+        if !parked.is_empty() {
+            warn!(messages = parked.len(), "dead queue is full; messages moved to a retry queue");
+        }
+        // Reason and error are those of the first message.
+        if let Some(FailedMessage { reason, error, .. }) = dead.first() {
+            let reason = reason.as_str();
+            warn!(messages = dead.len(), reason, error, "messages moved to the dead queue");
+        }
+        if let Some(FailedMessage { error, .. }) = retried.first() {
+            warn!(messages = retried.len(), error, "messages moved to a retry queue");
+        }
+        let routed = confirmed.iter().chain(&parked);
+        self.finished.extend(routed.filter_map(|message| ack_tag(&message.delivery)));
+    }
+
+    /// Acknowledges the finished messages.
+    async fn acknowledge(&mut self) -> Result<(), ConnectionError> {
+        if self.pending() == 0 {
+            self.acknowledge_all().await
+        } else {
+            self.acknowledge_each().await
+        }
+    }
+
+    /// Acknowledges all finished messages at once. Only while none is pending.
+    ///
+    /// The tag is the newest finished one, not the newest delivered one: that one may be acknowledged
+    /// already, and RabbitMQ closes the channel on an unknown tag.
+    async fn acknowledge_all(&mut self) -> Result<(), ConnectionError> {
+        if let Some(newest) = self.finished.drain(..).max() {
+            let multiple = BasicAckOptions { multiple: true };
+            self.connection.unless_ended(self.channel.basic_ack(newest, multiple)).await?;
+        }
+        Ok(())
+    }
+
+    async fn acknowledge_each(&mut self) -> Result<(), ConnectionError> {
+        for tag in self.finished.drain(..) {
+            let single = BasicAckOptions::default();
+            self.connection.unless_ended(self.channel.basic_ack(tag, single)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The tag to acknowledge a delivery with; `None` if its channel is closed.
+fn ack_tag(delivery: &HeldDelivery) -> Option<u64> {
+    (!delivery.acker.poisoned()).then_some(delivery.delivery_tag)
+}
+
+fn count(outcome: &'static str, messages: usize) {
+    metrics::counter!(INGEST_MESSAGES, "outcome" => outcome).increment(messages as u64);
+}

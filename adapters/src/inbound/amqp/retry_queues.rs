@@ -1,0 +1,157 @@
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use belfry_application::Backoff;
+use belfry_application::ports::Clock;
+use futures_util::StreamExt;
+use futures_util::future::try_join_all;
+use lapin::message::Delivery;
+use lapin::options::BasicAckOptions;
+use lapin::{Channel, Consumer};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::headers::{LAST_FAILED_AT, text_of};
+use crate::amqp::{
+    AmqpSettings, BrokerConnection, ConfirmChannel, ConnectedTask, ConnectionError,
+    ConnectionStatus, HeldDelivery, Publish, Publisher, RequiredTopology, Topology, close_channel,
+    subscribe,
+};
+use crate::wire::Rfc3339;
+
+/// Returns messages from the retry queues to the ingest queue when their delay is over.
+///
+/// A message leaves its retry queue only after the broker has confirmed it in the ingest queue, so each returns
+/// at least once. RabbitMQ's own way, a time-to-live and dead-lettering, loses messages of classic queues if
+/// the ingest queue does not exist, rejects them because it is full, or the broker crashes at that moment.
+///
+/// The messages of a queue are due in their order, since all wait equally long. Each consumer therefore only
+/// looks at the oldest one.
+pub(super) struct RetryQueues {
+    topology: Topology,
+    clock: Arc<dyn Clock>,
+    channel: ConfirmChannel,
+    backoff: Backoff,
+}
+
+impl RetryQueues {
+    /// Each message that is received before its turn only saves a round trip.
+    const PREFETCH: u16 = 8;
+    const MAX_HELD_BYTES: usize = 8 << 20;
+
+    /// `amqp` has the backoff for messages that the ingest queue does not accept.
+    pub(super) fn new(
+        amqp: &AmqpSettings,
+        topology: Topology,
+        publisher: &Publisher,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let channel = publisher.channel(RequiredTopology::Ingest);
+        let backoff = Backoff::new(amqp.initial_backoff, amqp.max_backoff);
+        Self { topology, clock, channel, backoff }
+    }
+
+    async fn subscribe(
+        &self,
+        connection: &BrokerConnection,
+    ) -> Result<Vec<RetryConsumer>, ConnectionError> {
+        let subscribing = async {
+            self.topology.declare_retry_and_dead(connection).await?;
+            let mut consumers = Vec::new();
+            for (queue, delay) in self.topology.retry_queues() {
+                let (channel, consumer) = subscribe(connection, queue, Self::PREFETCH, false)
+                    .await
+                    .map_err(|error| self.topology.consume_error(queue, error))?;
+                consumers.push(RetryConsumer { channel, consumer, delay });
+            }
+            Ok(consumers)
+        };
+        connection.unless_ended(subscribing).await
+    }
+
+    async fn consume(
+        &self,
+        connection: &BrokerConnection,
+        retry: &mut RetryConsumer,
+    ) -> Result<(), ConnectionError> {
+        while let Some(delivery) = retry.consumer.next().await {
+            let delivery = connection.budget().hold(delivery?);
+            sleep(self.remaining(&delivery, retry.delay)).await;
+            self.publish_until_confirmed(&delivery).await;
+            retry.channel.basic_ack(delivery.delivery_tag, BasicAckOptions::default()).await?;
+        }
+        Err(ConnectionError::ConsumerCancelled(retry.consumer.queue().to_string()))
+    }
+
+    /// How long a message still waits, at most `delay`: clocks of nodes may differ.
+    fn remaining(&self, delivery: &Delivery, delay: Duration) -> Duration {
+        let headers = delivery.properties.headers().as_ref();
+        let failed_at = headers.and_then(|headers| text_of(headers, LAST_FAILED_AT));
+        let Some(Rfc3339(failed_at)) = failed_at.and_then(Rfc3339::parse) else { return delay };
+        let now = self.clock.now().unix_millis();
+        let waited = now.saturating_sub(failed_at.unix_millis());
+        delay.saturating_sub(Duration::from_millis(waited.try_into().unwrap_or_default()))
+    }
+
+    async fn publish_until_confirmed(&self, delivery: &HeldDelivery) {
+        let mut backoff = self.backoff.clone();
+        let mut is_logged = false;
+        loop {
+            let message = Publish {
+                exchange: "",
+                routing_key: self.topology.ingest_queue(),
+                mandatory: true,
+                properties: delivery.properties.clone(),
+                body: &delivery.data,
+            };
+            let Some(error) = self.channel.publish(&[message]).await.error else { return };
+            if !is_logged {
+                let error = &error as &dyn Error;
+                warn!(error, "cannot return a message to the ingest queue; retrying");
+            }
+            is_logged = true;
+            sleep(backoff.next_delay()).await;
+        }
+    }
+}
+
+/// A retry queue that is consumed.
+struct RetryConsumer {
+    channel: Channel,
+    consumer: Consumer,
+    delay: Duration,
+}
+
+impl ConnectedTask for RetryQueues {
+    const NAME: &'static str = "retry_queues";
+
+    fn max_held_bytes(&self) -> usize {
+        Self::MAX_HELD_BYTES
+    }
+
+    async fn serve(
+        &self,
+        connection: &Arc<BrokerConnection>,
+        status: &ConnectionStatus,
+        stop: &CancellationToken,
+    ) -> Result<(), ConnectionError> {
+        let mut consumers = self.subscribe(connection).await?;
+        status.set_connected();
+        let consuming =
+            try_join_all(consumers.iter_mut().map(|retry| self.consume(connection, retry)));
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            () = connection.ended() => return Err(ConnectionError::Closed),
+            ended = consuming => return ended.map(drop),
+        }
+        // The replies to the closes must not wait behind deliveries.
+        connection.budget().lift();
+        for RetryConsumer { channel, .. } in &consumers {
+            close_channel(channel).await;
+        }
+        Ok(())
+    }
+}

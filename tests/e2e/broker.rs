@@ -1,0 +1,141 @@
+//! Brokers that are set up by an administrator, and messages of any size.
+
+use std::fs;
+
+use belfry_tests::amqp::Amqp;
+use belfry_tests::process::Belfry;
+use belfry_tests::rabbit::{Broker, RabbitServer};
+use belfry_tests::wait::{until, until_true};
+use lapin::BasicProperties;
+use lapin::ExchangeKind;
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions};
+use lapin::types::FieldTable;
+use serde_json::json;
+
+use crate::setup::{Backends, Setup, User, notify, ready, signed_in, until_ready};
+
+/// Declares what Belfry would declare for a node of that name.
+async fn predeclare(amqp: &Amqp, broker: &Broker, node: &str) {
+    let (ingest, node) = (broker.ingest_queue(), broker.node_queue(node));
+    for queue in [&ingest, &broker.dead_queue(), &node] {
+        amqp.declare_queue(queue, FieldTable::default()).await;
+    }
+    for delay in ["1s", "5s", "30s", "120s"] {
+        amqp.declare_queue(&format!("{ingest}.retry.{delay}"), FieldTable::default()).await;
+    }
+    let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+    let channel = amqp.channel();
+    for (exchange, queue, key) in [
+        (&ingest, &ingest, "#"),
+        (&broker.events_exchange(), &node, "notification.#"),
+        (&broker.events_exchange(), &node, "belfry.passed"),
+    ] {
+        let (exchange, queue) = (exchange.as_str(), queue.as_str());
+        let topic = ExchangeKind::Topic;
+        channel
+            .exchange_declare(exchange.into(), topic, durable, FieldTable::default())
+            .await
+            .unwrap();
+        let options = QueueBindOptions::default();
+        channel
+            .queue_bind(queue.into(), exchange.into(), key.into(), options, FieldTable::default())
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn user_without_configure_right_suffices_if_everything_is_declared() {
+    let server = RabbitServer::start_own().await;
+    let url = server.add_limited_user().await;
+    let backends = Backends { database: None, broker: Some(server.fresh_prefix()) };
+    let broker = backends.broker();
+    let amqp = Amqp::connect(broker.url()).await;
+    let start = async || backends.belfry().amqp(&url).setting("node.name", "one").start().await;
+
+    // Nothing is declared.
+    let belfry = start().await;
+    let line = belfry.log_line("RabbitMQ refuses access; retrying").await;
+    assert!(line.contains("missing right `configure` on "), "{line}");
+    let http = belfry.http();
+    let checks = until("it is not ready", async || {
+        let answer = http.get("/health/ready").await;
+        let checks = answer.json()["checks"].clone();
+        (answer.status == 503 && checks["database"] == "up").then_some(checks)
+    })
+    .await;
+    assert_eq!(checks["broker_rights"], "down", "{checks}");
+
+    // It notices that it has been declared.
+    predeclare(&amqp, broker, "one").await;
+    until_ready(&belfry).await;
+    let ada = User::new("ada", &belfry);
+    let device = signed_in(ada.node()).await;
+    notify(&belfry, &ada, json!({ "id": "by-rest", "title": "Hi" })).await;
+    assert_eq!(device.expect("notification:new").await["id"], "by-rest");
+    let data = json!({ "userId": ada.id(), "id": "by-amqp", "title": "Hi" });
+    let message = json!({ "pattern": "notification.create", "data": data });
+    amqp.publish(
+        &broker.ingest_queue(),
+        "notification.create",
+        data.to_string(),
+        BasicProperties::default(),
+    )
+    .await;
+    assert_eq!(device.expect("notification:new").await["id"], "by-amqp");
+    amqp.send(&broker.ingest_queue(), &json!({ "pattern": "order.placed", "data": message })).await;
+    let dead = amqp.next(&broker.dead_queue()).await;
+    assert_eq!(dead.header("x-belfry-reason").unwrap(), "unknown_pattern");
+    // Once for each task; the library logs nothing.
+    let log = belfry.log();
+    assert_eq!(log.matches("RabbitMQ refuses access; retrying").count(), 2, "{log}");
+    assert_eq!(log.matches("\"ERROR\"").count(), 2, "{log}");
+}
+
+/// The peak of the resident memory, and its current size, in MiB.
+fn memory(belfry: &Belfry) -> [u64; 2] {
+    let status = fs::read_to_string(format!("/proc/{}/status", belfry.pid())).unwrap();
+    ["VmHWM:", "VmRSS:"].map(|name| {
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+    })
+}
+
+/// Messages that together are far larger than the memory that they may take.
+#[tokio::test]
+async fn many_large_messages_take_bounded_memory() {
+    const MAX_GROWTH: u64 = 96;
+    let backends = Setup::Servers.backends().await;
+    let broker = backends.broker();
+    let amqp = Amqp::connect(broker.url()).await;
+    let queue = broker.ingest_queue();
+    let mut belfry = ready(backends.belfry().start().await).await;
+    let [_, before] = memory(&belfry);
+    belfry.kill();
+    let ada = User::new("ada", &belfry);
+    let transient = BasicProperties::default;
+
+    let padding = "x".repeat(100_000);
+    for n in 0..1_000 {
+        let data =
+            json!({ "userId": ada.id(), "id": format!("n{n}"), "title": "Hi", "x": padding });
+        let message = json!({ "pattern": "notification.create", "data": data }).to_string();
+        amqp.publish("", &queue, message, transient()).await;
+    }
+    let unreadable = vec![b'x'; 10_000_000];
+    for _ in 0..30 {
+        amqp.publish("", &queue, &unreadable, transient()).await;
+    }
+    belfry.restart().await;
+    until_ready(&belfry).await;
+    let http = ada.http();
+    until_true("the others are stored", async || {
+        http.get("/v1/notifications/unread-count").await.json()["count"] == 1_000
+    })
+    .await;
+    until_true("the largest are dead", async || amqp.count(&broker.dead_queue()).await == Some(30))
+        .await;
+    let [peak, _] = memory(&belfry);
+    println!("memory: {before} MiB before, {peak} MiB at most");
+    assert!(peak - before <= MAX_GROWTH, "{before} MiB before, {peak} MiB at most");
+}
