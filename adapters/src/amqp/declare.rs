@@ -61,7 +61,7 @@ pub(super) enum Presence {
     /// It exists; for a queue with its number of ready messages, otherwise 0.
     Exists(u32),
     Missing,
-    /// The broker does not tell: since version 4.3 RabbitMQ wants the right `configure` for that.
+    /// Not known: since version 4.3, RabbitMQ requires the right `configure` for the look-up.
     Unknown,
 }
 

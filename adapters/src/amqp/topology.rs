@@ -102,8 +102,8 @@ pub enum InvalidTopology {
 pub(crate) enum NodeQueueBacklog {
     /// The queue existed and was not full.
     Complete,
-    /// The queue did not exist, or was so full that the oldest events may have been dropped, or the broker
-    /// does not tell.
+    /// The queue did not exist, or was so full that the oldest events may have been dropped, or this is not
+    /// known.
     Lossy,
 }
 

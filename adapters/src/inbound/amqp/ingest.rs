@@ -3,10 +3,9 @@ mod pipeline;
 use std::sync::Arc;
 
 use belfry_application::ports::Clock;
-use lapin::{Channel, Consumer};
 use tokio_util::sync::CancellationToken;
 
-use self::pipeline::Pipeline;
+use self::pipeline::{Pipeline, PipelineParts, ROLE};
 use super::delivery_batcher::DeliveryBatcher;
 use super::failure_router::FailureRouter;
 use super::ingest_settings::IngestSettings;
@@ -14,17 +13,14 @@ use super::message_handler::MessageHandler;
 use super::retry_queues::RetryQueues;
 use crate::amqp::{
     AmqpSettings, BrokerConnection, ConnectedTask, ConnectionError, ConnectionStatus, Publisher,
-    Topology, close_channel, run_with_reconnect, subscribe,
+    Topology, close_channel, run_with_reconnect,
 };
 
 /// Consumes the ingest queue and executes its messages. Returns messages from the retry queues.
 pub struct Ingest<H> {
     amqp: AmqpSettings,
-    topology: Topology,
-    settings: IngestSettings,
-    router: FailureRouter,
+    parts: PipelineParts<H>,
     retry_queues: RetryQueues,
-    handler: H,
 }
 
 impl<H: MessageHandler> Ingest<H> {
@@ -39,7 +35,8 @@ impl<H: MessageHandler> Ingest<H> {
     ) -> Self {
         let retry_queues = RetryQueues::new(&amqp, topology.clone(), publisher, clock.clone());
         let router = FailureRouter::new(publisher, topology.clone(), clock);
-        Self { amqp, topology, settings, router, retry_queues, handler }
+        let parts = PipelineParts { topology, settings, router, handler };
+        Self { amqp, parts, retry_queues }
     }
 
     /// Consumes until `stop`. The current batch is then finished and acknowledged; messages that only wait
@@ -54,28 +51,13 @@ impl<H: MessageHandler> Ingest<H> {
             run_with_reconnect(&self.retry_queues, &self.amqp, &stop),
         );
     }
-
-    async fn subscribe(
-        &self,
-        connection: &BrokerConnection,
-    ) -> Result<(Channel, Consumer), ConnectionError> {
-        let subscribing = async {
-            self.topology.declare_ingest(connection).await?;
-            self.topology.declare_retry_and_dead(connection).await?;
-            let queue = self.topology.ingest_queue();
-            subscribe(connection, queue, self.settings.prefetch, false)
-                .await
-                .map_err(|error| self.topology.consume_error(queue, error))
-        };
-        connection.unless_ended(subscribing).await
-    }
 }
 
 impl<H: MessageHandler> ConnectedTask for Ingest<H> {
-    const NAME: &'static str = "ingest";
+    const NAME: &'static str = ROLE;
 
     fn max_held_bytes(&self) -> usize {
-        self.settings.prefetch_bytes
+        self.parts.settings.prefetch_bytes
     }
 
     async fn serve(
@@ -84,9 +66,9 @@ impl<H: MessageHandler> ConnectedTask for Ingest<H> {
         status: &ConnectionStatus,
         stop: &CancellationToken,
     ) -> Result<(), ConnectionError> {
-        let (channel, consumer) = self.subscribe(connection).await?;
+        let (channel, consumer) = self.parts.subscribe(connection).await?;
         status.set_connected();
-        let mut pipeline = Pipeline::new(self, connection, channel);
+        let mut pipeline = Pipeline::new(&self.parts, connection, channel);
         pipeline.run(DeliveryBatcher::new(consumer, connection.budget().clone()), stop).await?;
         // The reply to the close must not wait behind deliveries.
         connection.budget().lift();

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use belfry_application::Backoff;
 use belfry_application::trace::TraceParent;
-use lapin::Channel;
 use lapin::options::BasicAckOptions;
+use lapin::{Channel, Consumer};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -13,20 +13,48 @@ use tracing::{info, warn};
 use super::super::batch_executor::{BatchExecutor, BatchRun, Pending};
 use super::super::delivery_batcher::DeliveryBatcher;
 use super::super::disposition::Disposition;
-use super::super::failure_router::{FailedMessage, Routed};
+use super::super::failure_router::{FailedMessage, FailureRouter, Routed};
 use super::super::headers::attempts;
 use super::super::ingest_settings::IngestSettings;
 use super::super::message::{Envelope, Incoming, InvalidMessage, Pattern};
 use super::super::message_handler::MessageHandler;
 use super::super::reason::FailureReason;
-use super::Ingest;
 use crate::amqp::metrics::{INGEST_MESSAGES, OUTAGES};
-use crate::amqp::{BrokerConnection, ConnectedTask, ConnectionError, HeldDelivery};
+use crate::amqp::{BrokerConnection, ConnectionError, HeldDelivery, Topology, subscribe};
+
+/// The name of the connection in logs and metrics.
+pub(super) const ROLE: &str = "ingest";
+
+/// What the pipelines of all connections use.
+pub(super) struct PipelineParts<H> {
+    pub(super) topology: Topology,
+    pub(super) settings: IngestSettings,
+    pub(super) router: FailureRouter,
+    pub(super) handler: H,
+}
+
+impl<H> PipelineParts<H> {
+    /// Declares the queues and consumes the ingest queue.
+    pub(super) async fn subscribe(
+        &self,
+        connection: &BrokerConnection,
+    ) -> Result<(Channel, Consumer), ConnectionError> {
+        let subscribing = async {
+            self.topology.declare_ingest(connection).await?;
+            self.topology.declare_retry_and_dead(connection).await?;
+            let queue = self.topology.ingest_queue();
+            subscribe(connection, queue, self.settings.prefetch, false)
+                .await
+                .map_err(|error| self.topology.consume_error(queue, error))
+        };
+        connection.unless_ended(subscribing).await
+    }
+}
 
 /// The unacknowledged messages of one connection, on their way: decode, execute, then acknowledge, or
 /// publish to a retry queue or the dead queue and acknowledge after the confirm.
 pub(super) struct Pipeline<'a, H: MessageHandler> {
-    ingest: &'a Ingest<H>,
+    parts: &'a PipelineParts<H>,
     connection: &'a BrokerConnection,
     /// The channel that the current consumer's deliveries are acknowledged on.
     pub(super) channel: Channel,
@@ -46,13 +74,13 @@ pub(super) struct Pipeline<'a, H: MessageHandler> {
 
 impl<'a, H: MessageHandler> Pipeline<'a, H> {
     pub(super) fn new(
-        ingest: &'a Ingest<H>,
+        parts: &'a PipelineParts<H>,
         connection: &'a BrokerConnection,
         channel: Channel,
     ) -> Self {
-        let IngestSettings { initial_backoff, max_backoff, .. } = ingest.settings;
+        let IngestSettings { initial_backoff, max_backoff, .. } = parts.settings;
         Self {
-            ingest,
+            parts,
             connection,
             channel,
             executor: BatchExecutor::default(),
@@ -70,7 +98,7 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
         mut batcher: DeliveryBatcher,
         stop: &CancellationToken,
     ) -> Result<(), ConnectionError> {
-        let IngestSettings { batch_size, linger, ack_delay, .. } = self.ingest.settings;
+        let IngestSettings { batch_size, linger, ack_delay, .. } = self.parts.settings;
         let connection = self.connection;
         let mut stopped = pin!(stop.cancelled());
         let mut ended = pin!(connection.ended());
@@ -117,13 +145,13 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
     async fn resubscribe(&mut self, batcher: &mut DeliveryBatcher) -> Result<(), ConnectionError> {
         let pending = self.pending();
         warn!(pending, "ingest queue deleted; declaring and consuming it again");
-        metrics::counter!(OUTAGES, "role" => <Ingest<H> as ConnectedTask>::NAME).increment(1);
+        metrics::counter!(OUTAGES, "role" => ROLE).increment(1);
         self.acknowledge_each().await?;
         // Before the new consumer: the reply could wait behind its deliveries, and those for a byte budget that
         // only this task can release.
         let closing = self.channel.close(200, "its queue is gone".into());
         self.connection.unless_ended(closing).await?;
-        let (channel, consumer) = self.ingest.subscribe(self.connection).await?;
+        let (channel, consumer) = self.parts.subscribe(self.connection).await?;
         self.channel = channel;
         batcher.replace_consumer(consumer);
         Ok(())
@@ -156,11 +184,11 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
         delivery: &HeldDelivery,
     ) -> Result<(H::Command, Option<TraceParent>), InvalidMessage> {
         let incoming = Incoming::from(&**delivery);
-        let envelope = Envelope::open(&incoming, self.ingest.topology.ingest_queue())?;
-        if envelope.pattern == Pattern::RevokeTokens && !self.ingest.settings.revocations {
+        let envelope = Envelope::open(&incoming, self.parts.topology.ingest_queue())?;
+        if envelope.pattern == Pattern::RevokeTokens && !self.parts.settings.revocations {
             return Err(InvalidMessage::RevocationNotAllowed);
         }
-        let command = self.ingest.handler.decode(&envelope)?;
+        let command = self.parts.handler.decode(&envelope)?;
         Ok((command, envelope.trace))
     }
 
@@ -176,8 +204,8 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
             return Ok(Some(self.backoff.next_delay()));
         }
         // Well below the prefetch, so that the broker never stops delivering to wait for acknowledgements.
-        let ack_batch = usize::from(self.ingest.settings.prefetch / 4).max(1);
-        if self.ingest.settings.ack_delay.is_zero() || self.finished.len() >= ack_batch {
+        let ack_batch = usize::from(self.parts.settings.prefetch / 4).max(1);
+        if self.parts.settings.ack_delay.is_zero() || self.finished.len() >= ack_batch {
             self.acknowledge().await?;
         }
         Ok(None)
@@ -185,19 +213,19 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
 
     /// Runs the pending commands. Returns whether the store works.
     async fn execute(&mut self) -> bool {
-        let expired = self.executor.take_expired(&self.ingest.handler);
+        let expired = self.executor.take_expired(&self.parts.handler);
         count("expired", expired.len());
         self.finished.extend(expired.iter().filter_map(ack_tag));
         if self.executor.is_empty() {
             return true;
         }
-        let run = self.executor.run(&self.ingest.handler).await;
+        let run = self.executor.run(&self.parts.handler).await;
         self.log_pause(&run);
         let works = run.made_progress();
         count("done", run.finished.iter().filter(|(_, result)| result.is_ok()).count());
         for (delivery, result) in run.finished {
             let attempts = attempts(&delivery.properties);
-            let disposition = Disposition::of(&result, attempts, &self.ingest.settings);
+            let disposition = Disposition::of(&result, attempts, &self.parts.settings);
             let error = result.err().map(|error| error.to_string()).unwrap_or_default();
             self.dispose(delivery, disposition, error);
         }
@@ -230,7 +258,7 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
         }
         let failed = std::mem::take(&mut self.failed);
         let Routed { confirmed, parked, unconfirmed, error } =
-            self.ingest.router.route(failed).await;
+            self.parts.router.route(failed).await;
         self.failed = unconfirmed;
         if self.failed.is_empty() {
             self.route_at = None;
