@@ -35,7 +35,7 @@ impl FileAccess {
 
     /// Whether only the owner can read or change the file.
     pub const fn is_private(self) -> bool {
-        self.mode & 0o077 == 0
+        self.mode.trailing_zeros() >= 6
     }
 
     /// Whether the file belongs to the user that this process runs as.

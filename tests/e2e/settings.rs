@@ -2,9 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use belfry_tests::clients::Device;
-use belfry_tests::http::Http;
-use belfry_tests::postgres::{Database, fresh_database};
+use belfry_tests::postgres::Database;
 use belfry_tests::process::{Belfry, Builder, Finished};
 use belfry_tests::tokens::Key;
 
@@ -100,8 +98,8 @@ async fn secret_in_a_flag_stops_the_start_without_being_printed() {
 
 #[tokio::test]
 async fn guessable_secret_is_refused_unless_only_this_machine_can_connect() {
-    let key = Key::es256().public_pem();
-    for secret in ["change-me-change-me-change-me-change-me", &" x".repeat(32), &key] {
+    let key = Key::es256();
+    for secret in ["change-me-change-me-change-me-change-me", &" x".repeat(32), key.public_pem()] {
         let builder =
             |listen: &str| with("http.listen", listen).setting("auth.hs256_secret", secret);
         stops_the_start(builder("0.0.0.0:0"), &["auth.hs256_secret", "the secret"]).await;

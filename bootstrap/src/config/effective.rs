@@ -20,7 +20,7 @@ pub struct EffectiveSetting {
 }
 
 impl EffectiveSetting {
-    pub(super) fn all(figment: &Figment) -> Result<Vec<Self>, figment::Error> {
+    pub(super) fn all(figment: &Figment) -> Result<Vec<Self>, Box<figment::Error>> {
         let mut all = Vec::new();
         for settings in figment.data()?.values() {
             collect(figment, "", settings, &mut all);

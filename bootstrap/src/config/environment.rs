@@ -32,7 +32,10 @@ impl SettingVariables {
                 continue;
             }
             let name = name.into_string().map_err(|name| {
-                BadSettings::new(format!("the name of the variable {name:?} is not UTF-8"))
+                BadSettings::new(format!(
+                    "the name of the variable {} is not UTF-8",
+                    name.display()
+                ))
             })?;
             if Self::NOT_SETTINGS.contains(&name.as_str()) || name.starts_with(Self::TEST_PREFIX) {
                 continue;

@@ -93,7 +93,7 @@ impl Merged {
 
     /// All settings that have a value, sorted by section.
     pub(super) fn effective(&self, defaults: &str) -> Result<Vec<EffectiveSetting>, BadSettings> {
-        EffectiveSetting::all(&self.joined(defaults)).map_err(sentence)
+        EffectiveSetting::all(&self.joined(defaults)).map_err(|error| sentence(*error))
     }
 
     fn joined(&self, defaults: &str) -> Figment {

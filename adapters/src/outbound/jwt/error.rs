@@ -1,6 +1,18 @@
 use std::path::{Path, PathBuf};
 
-use super::secret::GuessableSecret;
+/// Why a secret can be guessed without a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum GuessableSecret {
+    /// A text that documentation uses in the place of a secret.
+    #[error("the secret is a placeholder from documentation")]
+    Placeholder,
+    /// PEM (RFC 7468) or a JWK (RFC 7517). A public key is known to everyone.
+    #[error("the secret is the text of a key in PEM or JSON; a public key is no secret")]
+    KeyText,
+    /// One character repeated, spaces only.
+    #[error("the secret has fewer than 6 different bytes")]
+    LowVariety,
+}
 
 /// Why tokens cannot be verified with these settings.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -24,9 +24,9 @@ mod token_verifier;
 mod trusted_key;
 
 pub use development::{DevelopmentKey, DevelopmentKeyError};
-pub use error::InvalidJwtSettings;
+pub use error::{GuessableSecret, InvalidJwtSettings};
 pub use mint::{TokenMint, TokenMintError};
-pub use secret::{GuessableSecret, GuessableSecrets, Secret};
+pub use secret::{GuessableSecrets, Secret};
 pub use settings::{JwksSettings, JwtKey, JwtSettings};
 pub use token_verifier::JwtVerifier;
 

@@ -1,24 +1,10 @@
 use std::fmt;
 
-use super::error::InvalidJwtSettings;
+use super::error::{GuessableSecret, InvalidJwtSettings};
 
 /// A secret for HMAC. `Debug` hides it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Box<[u8]>);
-
-/// Why a secret can be guessed without a token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum GuessableSecret {
-    /// A text that documentation uses in the place of a secret.
-    #[error("the secret is a placeholder from documentation")]
-    Placeholder,
-    /// PEM (RFC 7468) or a JWK (RFC 7517). A public key is known to everyone.
-    #[error("the secret is the text of a key in PEM or JSON; a public key is no secret")]
-    KeyText,
-    /// One character repeated, spaces only.
-    #[error("the secret has fewer than {} different bytes", Secret::MIN_DIFFERENT_BYTES)]
-    LowVariety,
-}
 
 /// What to do with secrets that can be guessed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -34,7 +20,8 @@ impl Secret {
     /// The length of a SHA-256 hash, in bytes: the minimum for a secret (RFC 7518, 3.2).
     pub const STRONG_BYTES: usize = 32;
 
-    /// 32 random digits, the random text with the fewest different bytes, have 9 or 10 of them.
+    /// [`GuessableSecret::LowVariety`] names it. 32 random digits, the random text with the fewest different
+    /// bytes, have 9 or 10 of them.
     const MIN_DIFFERENT_BYTES: usize = 6;
 
     /// Uses the bytes unchanged; they must not be empty.
