@@ -24,6 +24,7 @@ mod queries;
 mod readiness;
 mod retention;
 mod revocations;
+mod server;
 mod session;
 mod settings;
 mod store;

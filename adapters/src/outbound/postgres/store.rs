@@ -13,7 +13,7 @@ use super::commit_notifier::CommitNotifier;
 use super::failure::PgFailure;
 use super::installation::{Installation, InstallationCell};
 use super::pool::{Retirement, pool};
-use super::readiness::{check_server, migrations};
+use super::server::{check_server, migrations};
 use super::session::{self, Purpose};
 use super::settings::PostgresSettings;
 use crate::outbound::relational::FaultRecord;

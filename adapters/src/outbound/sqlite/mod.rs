@@ -12,6 +12,7 @@ mod file;
 mod inbox_repository;
 mod outbox;
 mod queries;
+mod readiness;
 mod retention;
 mod revocations;
 mod settings;

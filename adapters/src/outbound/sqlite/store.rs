@@ -18,9 +18,7 @@ use super::commit_notifier::CommitNotifier;
 use super::failure::SqliteFailure;
 use super::file;
 use super::settings::SqliteSettings;
-use super::write::Work;
-use crate::outbound::relational::statements::APPLIED_MIGRATIONS;
-use crate::outbound::relational::{FaultRecord, NotReady, is_migrated};
+use crate::outbound::relational::FaultRecord;
 
 /// Inboxes and their outbox in a file.
 ///
@@ -31,7 +29,7 @@ pub struct SqliteStore {
     pub(super) readers: SqlitePool,
     pub(super) notifier: Arc<CommitNotifier>,
     pub(super) epoch: Arc<OnceCell<Epoch>>,
-    faults: Arc<FaultRecord>,
+    pub(super) faults: Arc<FaultRecord>,
     in_memory: bool,
     /// Keeps other processes out until the last clone is dropped. `None` in memory.
     _lock: Option<Arc<File>>,
@@ -39,9 +37,6 @@ pub struct SqliteStore {
 
 /// How long [`SqliteStore::close`] waits for work in flight.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Needs a place in the file's log, and changes nothing.
-const TEST_WRITE: &str = "UPDATE store SET epoch = epoch";
 
 impl SqliteStore {
     /// Opens the file. Creates it, readable by its owner only, if it does not exist.
@@ -100,36 +95,6 @@ impl SqliteStore {
         })
     }
 
-    /// Checks that the store can do its work: the schema is that of this version, the file can be
-    /// written, and no write has failed lately because of the file.
-    pub async fn check(&self) -> Result<(), NotReady> {
-        let recent = self.faults.recent();
-        let checked = async {
-            self.check_schema().await?;
-            // A write that commits costs a sync of the disk, so it follows only a failure.
-            let write = recent.is_some();
-            self.in_transaction(async |connection| {
-                if write {
-                    sqlx::query(TEST_WRITE).execute(connection).await?;
-                }
-                Ok(if write { Work::Written(()) } else { Work::Unchanged(()) })
-            })
-            .await
-        };
-        match (checked.await, recent) {
-            (Err(failure), _) => Err(failure.into()),
-            (Ok(_), Some(fault)) => Err(SqliteFailure::Recent(fault).into()),
-            (Ok(_), None) => Ok(()),
-        }
-    }
-
-    async fn check_schema(&self) -> Result<(), SqliteFailure> {
-        let applied = sqlx::query_scalar(APPLIED_MIGRATIONS);
-        let applied: Vec<i64> =
-            self.read(async |connection| Ok(applied.fetch_all(connection).await?)).await?;
-        if is_migrated(&migrations(), &applied) { Ok(()) } else { Err(SqliteFailure::NotMigrated) }
-    }
-
     /// Runs the migrations.
     ///
     /// A schema that is newer than this version is left as it is. Migrations only add, so that a
@@ -174,7 +139,7 @@ impl SqliteStore {
         done
     }
 
-    async fn read<T>(
+    pub(super) async fn read<T>(
         &self,
         work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, SqliteFailure>,
     ) -> Result<T, SqliteFailure> {
@@ -222,7 +187,7 @@ async fn has_no_transaction(connection: &mut SqliteConnection) -> Result<bool, s
     Ok(!connection.is_in_transaction())
 }
 
-fn migrations() -> Migrator {
+pub(super) fn migrations() -> Migrator {
     let mut migrations = sqlx::migrate!("../migrations/sqlite");
     migrations.set_ignore_missing(true);
     migrations
