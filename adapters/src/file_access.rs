@@ -34,6 +34,7 @@ impl FileAccess {
     }
 
     /// Whether only the owner can read or change the file.
+    #[expect(clippy::verbose_bit_mask, reason = "the permission bits are read in octal")]
     pub const fn is_private(self) -> bool {
         self.mode.trailing_zeros() >= 6
     }

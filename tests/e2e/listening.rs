@@ -223,16 +223,22 @@ async fn unix_socket_has_no_development_sign_in_and_its_file_is_removed() {
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     let mut belfry = on_socket().start().await;
     assert_eq!(belfry.url(), format!("unix:{}", path.display()));
+    let ask =
+        async |request: &str| exchange(UnixStream::connect(&path).await.unwrap(), request).await;
+    until_true("belfry is ready", async || {
+        ask(&request("GET /health/ready", "")).await.starts_with("HTTP/1.1 200 ")
+    })
+    .await;
     let body = "{\"user\":\"ada\"}";
     let headers = format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len());
-    let ask = request("POST /dev/token", &headers) + body;
+    let sign_in = request("POST /dev/token", &headers) + body;
     // The peer may be a proxy.
-    let answer = exchange(UnixStream::connect(&path).await.unwrap(), &ask).await;
+    let answer = ask(&sign_in).await;
     assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
     let token = belfry.run(&["token", "--user", "ada"]).await.out;
     let list =
         request("GET /v1/notifications", &format!("authorization: Bearer {}\r\n", token.trim()));
-    let answer = exchange(UnixStream::connect(&path).await.unwrap(), &list).await;
+    let answer = ask(&list).await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
 
     let second = on_socket().finish().await;

@@ -22,6 +22,7 @@ use tower::ServiceExt as _;
 use tracing::trace;
 
 use super::client_address::ClientAddress;
+use super::connection_limiter::ConnectionPermit;
 use super::deferred_body::DeferredBody;
 use super::in_flight_request::InFlightRequest;
 use super::initial_request_head::initial_request_head;
@@ -31,6 +32,7 @@ use super::peer::Peer;
 use super::request_progress::RequestProgress;
 use super::server_state::{MAX_HEAD_BYTES, ServerState, record_rejected};
 use super::stream::Stream;
+use crate::limits::Limit;
 
 /// The maximum number of header fields in a request.
 const MAX_HEADER_FIELDS: usize = 100;
@@ -139,30 +141,38 @@ impl HttpConnection {
         .await
     }
 
+    fn client_of(&self, request: &Request<Body>) -> ClientAddress {
+        let peer = self.peer.address.ip().to_canonical();
+        if self.server.is_proxy(peer) {
+            self.server.settings.trusted_proxies.client(peer, request.headers())
+        } else {
+            ClientAddress(peer)
+        }
+    }
+
+    /// Counts a request that a trusted proxy forwards. `None` for other requests: the connection itself is counted
+    /// for its peer, and a proxy's own requests, such as health checks, are not counted.
+    fn acquire_permit(&self, client: ClientAddress) -> Result<Option<ConnectionPermit>, Limit> {
+        let is_forwarded = client.0 != self.peer.address.ip().to_canonical()
+            && !self.server.settings.trusted_proxies.contains(client.0);
+        is_forwarded.then(|| self.server.limiter.acquire_client(client.0)).transpose()
+    }
+
     async fn respond(self: Arc<Self>, request: Request<Incoming>) -> Result<Response, Infallible> {
         self.progress.advance();
         let may_park = may_park_response(&request);
         let mut request = request.map(Body::new);
-        let mut permit = None;
-        let peer_address = self.peer.address.ip().to_canonical();
-        let mut client = ClientAddress(peer_address);
-        if self.server.is_proxy(peer_address) {
-            let proxies = &self.server.settings.trusted_proxies;
-            client = proxies.client(peer_address, request.headers());
-            // A proxy's own requests, such as health checks, are not counted, as its connections are not.
-            if client.0 != peer_address && !proxies.contains(client.0) {
-                match self.server.limiter.acquire_client(client.0) {
-                    Ok(acquired) => permit = Some(acquired),
-                    Err(limit) => {
-                        record_rejected(limit, client.0);
-                        let retry_after = [(header::RETRY_AFTER, "5")];
-                        let response = (StatusCode::SERVICE_UNAVAILABLE, retry_after);
-                        let in_flight = InFlightRequest::new(self.progress.clone(), None);
-                        return Ok(in_flight.until_sent(response.into_response()));
-                    }
-                }
+        let client = self.client_of(&request);
+        let permit = match self.acquire_permit(client) {
+            Ok(permit) => permit,
+            Err(limit) => {
+                record_rejected(limit, client.0);
+                let retry_after = [(header::RETRY_AFTER, "5")];
+                let response = (StatusCode::SERVICE_UNAVAILABLE, retry_after);
+                let in_flight = InFlightRequest::new(self.progress.clone(), None);
+                return Ok(in_flight.until_sent(response.into_response()));
             }
-        }
+        };
         request.extensions_mut().insert(ConnectInfo(self.peer.clone()));
         request.extensions_mut().insert(client);
         let Ok(mut response) = self.router.clone().oneshot(request).await;

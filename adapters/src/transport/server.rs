@@ -60,7 +60,7 @@ impl Server {
     /// Serves until `end` is cancelled. Then it stops accepting, closes idle connections, finishes requests in
     /// flight and returns when all of these connections are closed. It does not wait for WebSockets.
     ///
-    /// Each request has the extensions `ConnectInfo<`[`Peer`]`>` and [`ClientAddress`].
+    /// Each request has the extensions `ConnectInfo<`[`Peer`]`>` and [`ClientAddress`](super::ClientAddress).
     pub async fn serve(self, router: Router, end: CancellationToken) {
         let Self { listener, state } = self;
         // At most one task per connection.

@@ -43,7 +43,7 @@ pub trait OutboxLease: Send {
 pub struct OutboxEntry {
     /// Unique within the outbox.
     pub id: OutboxId,
-    /// What is published beside the event.
+    /// For routing and deduplication, without decoding the body.
     pub header: EventHeader,
     /// The event in its wire form. The store encodes it once, in the transaction of the change, and
     /// every publisher sends it unchanged. The application does not know the format.

@@ -49,10 +49,11 @@ impl SensitiveFile<'_> {
     /// The file has been read before, so one that cannot be opened now is a pipe or about to be replaced.
     fn log_access(&self) {
         let Self { setting, path, is_secret } = self;
-        let is_pipe = !path.is_file();
-        let Some(access) = (!is_pipe).then(|| File::open(path).ok()).flatten() else { return };
-        let Ok(access) = FileAccess::of(&access) else { return };
-        let (file, mode) = (path.display(), format_args!("{:04o}", access.mode).to_string());
+        if !path.is_file() {
+            return;
+        }
+        let Ok(access) = File::open(path).and_then(|file| FileAccess::of(&file)) else { return };
+        let (file, mode) = (path.display(), format!("{:04o}", access.mode));
         if *is_secret && access.is_readable_by_everyone() {
             warn!(setting, %file, mode, "every user can read this secret file");
         }

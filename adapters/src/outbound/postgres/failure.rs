@@ -80,7 +80,7 @@ impl PgFailure {
         )
     }
 
-    /// What the database lacks, if that is why the call failed.
+    /// The fault of the database, if one made the call fail.
     pub(super) fn fault(&self) -> Option<Fault> {
         self.sqlstate().as_deref().and_then(fault)
     }

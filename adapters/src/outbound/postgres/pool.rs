@@ -38,8 +38,8 @@ pub(super) fn pool(
         .connect_lazy_with(options.clone())
 }
 
-/// Retires the connections of a store that were opened before an instant. What makes one of them
-/// useless (a changed table, a failover) has mostly done so to all.
+/// Retires the connections of a store that were opened before an instant. A changed table or a
+/// failover usually makes all of them useless.
 #[derive(Debug, Default)]
 pub(super) struct Retirement(Mutex<Option<Instant>>);
 

@@ -1,4 +1,4 @@
-//! What the store needs of its server and of its schema.
+//! The requirements on the server and on the schema.
 
 use sqlx::PgConnection;
 use sqlx::migrate::Migrator;

@@ -153,7 +153,7 @@ impl PostgresStore {
         done
     }
 
-    /// Records what the database lacks, if a call failed because of that.
+    /// Records the fault of the database, if one made the call fail.
     pub(super) fn observed<T>(&self, done: Result<T, PgFailure>) -> Result<T, PgFailure> {
         if let Err(failure) = &done
             && let Some(fault) = failure.fault()

@@ -15,7 +15,7 @@ pub struct NotReady {
     pub error: PortError,
 }
 
-/// What a database lacks when it fails its callers, whatever they ask for.
+/// A fault of a database that makes calls fail regardless of their arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     ReadOnly,

@@ -42,7 +42,7 @@ impl SqliteFailure {
         }
     }
 
-    /// What the file lacks, if that is why the call failed.
+    /// The fault of the file, if one made the call fail.
     pub(super) fn fault(&self) -> Option<Fault> {
         self.primary_code().and_then(fault)
     }

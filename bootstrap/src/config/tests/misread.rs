@@ -1,4 +1,4 @@
-//! Settings that mean something else than they seem to, and what is shown of the others.
+//! Settings that would be misread stop the start, and the effective settings are printed without secrets.
 
 use belfry_adapters::outbound::jwt::{GuessableSecret, Secret};
 
