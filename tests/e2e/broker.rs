@@ -86,10 +86,11 @@ async fn user_without_configure_right_suffices_if_everything_is_declared() {
     amqp.send(&broker.ingest_queue(), &json!({ "pattern": "order.placed", "data": message })).await;
     let dead = amqp.next(&broker.dead_queue()).await;
     assert_eq!(dead.header("x-belfry-reason").unwrap(), "unknown_pattern");
-    // Once for each task; the library logs nothing.
+    // Once for each task that consumes: the ingest queue, the retry queues, and the node queue. The library logs
+    // nothing.
     let log = belfry.log();
-    assert_eq!(log.matches("RabbitMQ refuses access; retrying").count(), 2, "{log}");
-    assert_eq!(log.matches("\"ERROR\"").count(), 2, "{log}");
+    assert_eq!(log.matches("RabbitMQ refuses access; retrying").count(), 3, "{log}");
+    assert_eq!(log.matches("\"ERROR\"").count(), 3, "{log}");
 }
 
 /// The peak of the resident memory, and its current size, in MiB.

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use lapin::options::{
-    BasicAckOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions,
-    QueueDeclareOptions,
+    BasicAckOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions,
+    ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
 use serde_json::Value;
 use tokio::time::timeout;
 
-use crate::wait::{PATIENCE, until};
+use crate::wait::{PATIENCE, until, until_true};
 
 /// A connection with one channel in confirm mode.
 #[derive(Debug)]
@@ -141,12 +141,14 @@ impl Amqp {
             .unwrap_or_else(|error| panic!("queue {name:?} cannot be declared: {error}"));
     }
 
-    /// Declares an exclusive queue and binds it to an exchange, to see what is published there. It is
-    /// deleted with the connection.
+    /// Waits for an exchange, declares an exclusive queue and binds it to the exchange, to receive the messages
+    /// that are published there. The queue is deleted with the connection.
     ///
     /// # Panics
-    /// When there is no such exchange.
+    /// When there is no such exchange within [`PATIENCE`].
     pub async fn tap(&self, exchange: &str, pattern: &str) -> String {
+        let what = format!("the exchange {exchange} exists");
+        until_true(&what, async || self.has_exchange(exchange).await).await;
         let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
         let queue = self
             .channel
@@ -165,6 +167,19 @@ impl Amqp {
             .await
             .unwrap_or_else(|error| panic!("exchange {exchange:?} cannot be bound: {error}"));
         name
+    }
+
+    async fn has_exchange(&self, name: &str) -> bool {
+        // On a channel of its own: a passive declare of a missing exchange closes the channel.
+        let channel = self.connection.create_channel().await.expect("a connection has channels");
+        let passive = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
+        let arguments = FieldTable::default();
+        let exists = channel
+            .exchange_declare(name.into(), ExchangeKind::Topic, passive, arguments)
+            .await
+            .is_ok();
+        let _ = channel.close(200, "done".into()).await;
+        exists
     }
 
     /// Waits for the next message of a queue and takes it.

@@ -188,8 +188,7 @@ async fn event_that_cannot_be_decoded_is_skipped() {
 async fn event_of_another_store_is_not_delivered() {
     let rig = Rig::new().await;
     let (publisher, connected) = rig.publisher().await;
-    let (own, other) =
-        (rig.event_publisher(&publisher), rig.event_publisher_of(&publisher, "another store"));
+    let (own, other) = (rig.event_publisher(&publisher), rig.event_publisher_of(&publisher, "e2"));
     let (delivery, node) = rig.node("a").await;
     own.publish(&[entry("ada", 1)]).await;
     other.publish(&[entry("ada", 2), entry("bob", 1)]).await;

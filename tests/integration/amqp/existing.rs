@@ -65,8 +65,8 @@ async fn refused_declaration_does_not_disturb_other_channels() {
     let (publisher, connected) = rig.publisher().await;
     let events = rig.event_publisher(&publisher);
     let ingest = rig.ingest(&publisher, super::rig::Store::new().handler());
-    rig.ingest_is_declared().await;
     let queue = rig.broker.ingest_queue();
+    rig.exists(&queue).await;
     // Dead-lettering and publishing alternate on two channels of one connection.
     for number in 1..=5 {
         rig.amqp.publish("", &queue, "unreadable", lapin::BasicProperties::default()).await;
