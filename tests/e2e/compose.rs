@@ -5,7 +5,6 @@ use std::process::{Command, Output};
 
 use belfry_tests::clients::Device;
 use belfry_tests::http::Http;
-use belfry_tests::names::unique;
 use belfry_tests::servers::free_port;
 use belfry_tests::tokens::Key;
 use serde_json::json;
@@ -26,7 +25,7 @@ impl Project {
             ("RABBITMQ_PORT", free_port().to_string()),
             ("RABBITMQ_MANAGEMENT_PORT", free_port().to_string()),
         ];
-        Self { name: format!("belfry-test-{}", unique()), ports }
+        Self { name: format!("belfry-test-{first}"), ports }
     }
 
     fn compose(&self, arguments: &[&str]) -> Output {
@@ -82,10 +81,8 @@ async fn compose_file_builds_and_starts_two_nodes_that_share_a_users_inbox() {
     let key = Key::hs256(SECRET);
     let device = Device::node(&second).token(&key.token("ada").sign()).connect().await;
     device.expect("notification:sync").await;
-    let service = Http::new(first.as_str()).bearer(key.token("shop").scope("notifications:write").sign());
-    service
-        .post("/v1/notifications", &json!({ "userId": "ada", "title": "Hi" }))
-        .await
-        .expect(201);
+    let service =
+        Http::new(first.as_str()).bearer(key.token("shop").scope("notifications:write").sign());
+    service.post("/v1/notifications", &json!({ "userId": "ada", "title": "Hi" })).await.expect(201);
     assert_eq!(device.expect("notification:new").await["title"], "Hi");
 }

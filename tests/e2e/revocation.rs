@@ -205,5 +205,5 @@ async fn revocation_by_message_is_dead_lettered_by_default() {
     .await;
     assert_eq!(dead.header("x-belfry-reason").as_deref(), Some("rejected"));
     assert!(dead.header("x-belfry-error").unwrap().contains("amqp.ingest.revocations"));
-    deployment.until_delivered(&ada, [&device], "still here").await;
+    deployment.until_delivered(&ada, [&device], "still-here").await;
 }

@@ -5,8 +5,9 @@ use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Connection, ErrorKind, ExchangeKind};
 use parking_lot::Mutex;
-use tracing::warn;
+use tracing::{info, warn};
 
+use super::channels::close_channel;
 use super::connection_error::ConnectionError;
 use super::missing_right::{MissingRight, Right};
 
@@ -85,10 +86,14 @@ impl<'a> Declarer<'a> {
         Ok(Self { connection, channel, refusals })
     }
 
-    /// Closes the channel. Dropping it instead would leave a close in flight, which lapin logs as an error
-    /// if the connection closes at the same time.
-    pub(super) async fn close(self) -> lapin::Result<()> {
-        self.channel.close(200, "done".into()).await
+    /// Closes the channel, also after a failure, and passes the result on. Dropping the channel instead would
+    /// leave a close in flight, which lapin logs as an error if the connection closes at the same time.
+    pub(super) async fn finish<T>(
+        self,
+        result: Result<T, ConnectionError>,
+    ) -> Result<T, ConnectionError> {
+        close_channel(&self.channel).await;
+        result
     }
 
     pub(super) async fn queue(
@@ -217,7 +222,11 @@ impl<'a> Declarer<'a> {
             return Err(Box::new(missing).into());
         }
         if self.refusals.insert(declaration) {
-            warn!(%name, %error, "declaration refused; using the existing queue or exchange");
+            if is_access_refused(&error) {
+                info!(%name, "no right to declare; using the existing queue or exchange");
+            } else {
+                warn!(%name, %error, "declaration refused; using the existing queue or exchange");
+            }
         }
         Ok(())
     }

@@ -199,12 +199,16 @@ impl Topology {
         connection: &Connection,
     ) -> Result<(), ConnectionError> {
         let mut declare = Declarer::open(connection, &self.refusals).await?;
-        declare.queue(&self.ingest_queue, FieldTable::default()).await?;
-        if let Some(exchange) = &self.ingest_exchange {
-            declare.topic_exchange(exchange).await?;
-            declare.bind(&self.ingest_queue, exchange, "#").await?;
-        }
-        Ok(declare.close().await?)
+        let declaring = async {
+            declare.queue(&self.ingest_queue, FieldTable::default()).await?;
+            if let Some(exchange) = &self.ingest_exchange {
+                declare.topic_exchange(exchange).await?;
+                declare.bind(&self.ingest_queue, exchange, "#").await?;
+            }
+            Ok(())
+        };
+        let result = declaring.await;
+        declare.finish(result).await
     }
 
     pub(crate) async fn declare_retry_and_dead(
@@ -212,11 +216,15 @@ impl Topology {
         connection: &Connection,
     ) -> Result<(), ConnectionError> {
         let mut declare = Declarer::open(connection, &self.refusals).await?;
-        for RetryQueue { name, .. } in &self.retry_queues {
-            declare.queue(name, FieldTable::default()).await?;
-        }
-        declare.queue(&self.dead_queue, FieldTable::default()).await?;
-        Ok(declare.close().await?)
+        let declaring = async {
+            for RetryQueue { name, .. } in &self.retry_queues {
+                declare.queue(name, FieldTable::default()).await?;
+            }
+            declare.queue(&self.dead_queue, FieldTable::default()).await?;
+            Ok(())
+        };
+        let result = declaring.await;
+        declare.finish(result).await
     }
 
     pub(crate) async fn declare_events(
@@ -224,8 +232,12 @@ impl Topology {
         connection: &Connection,
     ) -> Result<(), ConnectionError> {
         let mut declare = Declarer::open(connection, &self.refusals).await?;
-        declare.topic_exchange(&self.events_exchange).await?;
-        Ok(declare.close().await?)
+        let declaring = async {
+            declare.topic_exchange(&self.events_exchange).await?;
+            Ok(())
+        };
+        let result = declaring.await;
+        declare.finish(result).await
     }
 
     pub(crate) async fn declare_node(
@@ -233,25 +245,28 @@ impl Topology {
         connection: &Connection,
     ) -> Result<NodeQueueBacklog, ConnectionError> {
         let mut declare = Declarer::open(connection, &self.refusals).await?;
-        let backlog = match declare.find_queue(&self.node_queue).await? {
-            Presence::Exists(messages) if messages < self.node_queue_max_length => {
-                NodeQueueBacklog::Complete
-            }
-            _ => NodeQueueBacklog::Lossy,
+        let declaring = async {
+            let backlog = match declare.find_queue(&self.node_queue).await? {
+                Presence::Exists(messages) if messages < self.node_queue_max_length => {
+                    NodeQueueBacklog::Complete
+                }
+                _ => NodeQueueBacklog::Lossy,
+            };
+            let mut arguments = FieldTable::default();
+            arguments.insert("x-expires".into(), millis(self.node_queue_expires));
+            arguments.insert(
+                "x-max-length".into(),
+                AMQPValue::LongLongInt(self.node_queue_max_length.into()),
+            );
+            arguments.insert("x-overflow".into(), text("drop-head"));
+            declare.topic_exchange(&self.events_exchange).await?;
+            declare.queue(&self.node_queue, arguments).await?;
+            declare.bind(&self.node_queue, &self.events_exchange, "notification.#").await?;
+            declare.bind(&self.node_queue, &self.events_exchange, Self::FORWARDED).await?;
+            Ok(backlog)
         };
-        let mut arguments = FieldTable::default();
-        arguments.insert("x-expires".into(), millis(self.node_queue_expires));
-        arguments.insert(
-            "x-max-length".into(),
-            AMQPValue::LongLongInt(self.node_queue_max_length.into()),
-        );
-        arguments.insert("x-overflow".into(), text("drop-head"));
-        declare.topic_exchange(&self.events_exchange).await?;
-        declare.queue(&self.node_queue, arguments).await?;
-        declare.bind(&self.node_queue, &self.events_exchange, "notification.#").await?;
-        declare.bind(&self.node_queue, &self.events_exchange, Self::FORWARDED).await?;
-        declare.close().await?;
-        Ok(backlog)
+        let result = declaring.await;
+        declare.finish(result).await
     }
 }
 

@@ -61,10 +61,15 @@ impl RetryQueues {
             self.topology.declare_retry_and_dead(connection).await?;
             let mut consumers = Vec::new();
             for (queue, delay) in self.topology.retry_queues() {
-                let (channel, consumer) = subscribe(connection, queue, Self::PREFETCH, false)
-                    .await
-                    .map_err(|error| self.topology.consume_error(queue, error))?;
-                consumers.push(RetryConsumer { channel, consumer, delay });
+                match subscribe(connection, queue, Self::PREFETCH, false).await {
+                    Ok((channel, consumer)) => {
+                        consumers.push(RetryConsumer { channel, consumer, delay });
+                    }
+                    Err(error) => {
+                        close_all(&consumers).await;
+                        return Err(self.topology.consume_error(queue, error));
+                    }
+                }
             }
             Ok(consumers)
         };
@@ -124,6 +129,12 @@ struct RetryConsumer {
     delay: Duration,
 }
 
+async fn close_all(consumers: &[RetryConsumer]) {
+    for RetryConsumer { channel, .. } in consumers {
+        close_channel(channel).await;
+    }
+}
+
 impl ConnectedTask for RetryQueues {
     const NAME: &'static str = "retry_queues";
 
@@ -149,9 +160,7 @@ impl ConnectedTask for RetryQueues {
         }
         // The replies to the closes must not wait behind deliveries.
         connection.budget().lift();
-        for RetryConsumer { channel, .. } in &consumers {
-            close_channel(channel).await;
-        }
+        close_all(&consumers).await;
         Ok(())
     }
 }
