@@ -36,7 +36,7 @@ impl FileAccess {
     /// Whether only the owner can read or change the file.
     #[expect(clippy::verbose_bit_mask, reason = "the permission bits are read in octal")]
     pub const fn is_private(self) -> bool {
-        self.mode.trailing_zeros() >= 6
+        self.mode & 0o077 == 0
     }
 
     /// Whether the file belongs to the user that this process runs as.
