@@ -5,7 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use belfry_adapters::inbound::amqp::{Envelope, MessageHandler, Pattern, StoreCommands};
+use belfry_adapters::inbound::amqp::{
+    Envelope, MessageHandler, MessageMapping, Pattern, StoreCommands,
+};
 use belfry_adapters::wire::{EventForm, NotificationForm, PageForm, PushForm, Rfc3339};
 use belfry_application::push::{Push, Selection, SyncState};
 use belfry_application::testing::{InMemoryStore, ManualClock, SequentialIds, epoch, id, user};
@@ -123,7 +125,10 @@ fn command(pattern: Pattern, data: &RawValue) -> Command {
         HandleCommands::new(store.clone(), clock.clone(), RevokeTokens::new(store, clock.clone()));
     let handling = StoreCommands::new(commands, Arc::new(SequentialIds::default()), clock);
     let envelope = Envelope { pattern, data, message_id: None, trace: None };
-    handling.decode(&envelope).unwrap_or_else(|error| panic!("{data}: {error}"))
+    let commands = handling.decode(&envelope, &MessageMapping::default());
+    let mut commands = commands.unwrap_or_else(|error| panic!("{data}: {error}"));
+    assert_eq!(commands.len(), 1, "{data}");
+    commands.remove(0)
 }
 
 fn sample_command(name: &str) -> Command {

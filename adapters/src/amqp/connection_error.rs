@@ -15,6 +15,9 @@ pub(crate) enum ConnectionError {
     Timeout(Duration),
     #[error("the queue {0} was deleted, or moved to another node of the broker")]
     ConsumerCancelled(String),
+    /// Another service declares the queue.
+    #[error("the queue {0} does not exist yet")]
+    QueueMissing(String),
     #[error("the queue {0} has another consumer; does another process use this node name?")]
     QueueInUse(String),
     #[error("cannot read the epoch of the store: {0}")]

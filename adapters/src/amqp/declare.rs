@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use super::channels::close_channel;
 use super::connection_error::ConnectionError;
+use super::ingest_queue::QueueDeclaration;
 use super::missing_right::{MissingRight, Right};
 
 /// Whether the broker closed the channel with one of these errors.
@@ -96,18 +97,42 @@ impl<'a> Declarer<'a> {
         result
     }
 
-    pub(super) async fn queue(
+    pub(super) async fn durable_queue(
         &mut self,
         name: &ShortString,
         arguments: FieldTable,
     ) -> Result<(), ConnectionError> {
-        let declaration = Declaration::Queue(name.clone());
-        if self.refusals.contains(&declaration) && self.find_queue(name).await? != Presence::Missing
-        {
+        if self.refusals.has_queue(name) && self.find_queue(name).await? != Presence::Missing {
             return Ok(());
         }
-        let durable = QueueDeclareOptions::durable();
-        match self.channel.queue_declare(name.clone(), durable, arguments).await {
+        self.queue(name, QueueDeclareOptions::durable(), arguments).await
+    }
+
+    /// Declares a queue that belongs to other services too. If one of them has declared it with other
+    /// properties, or `declaration` is passive, a missing queue is an error: declared by Belfry, it would have
+    /// the wrong properties.
+    pub(super) async fn shared_queue(
+        &mut self,
+        name: &ShortString,
+        declaration: &QueueDeclaration,
+    ) -> Result<(), ConnectionError> {
+        if !declaration.passive && !self.refusals.has_queue(name) {
+            return self.queue(name, declaration.options(), declaration.table()).await;
+        }
+        match self.find_queue(name).await? {
+            Presence::Missing => Err(ConnectionError::QueueMissing(name.to_string())),
+            Presence::Exists(_) | Presence::Unknown => Ok(()),
+        }
+    }
+
+    async fn queue(
+        &mut self,
+        name: &ShortString,
+        options: QueueDeclareOptions,
+        arguments: FieldTable,
+    ) -> Result<(), ConnectionError> {
+        let declaration = Declaration::Queue(name.clone());
+        match self.channel.queue_declare(name.clone(), options, arguments).await {
             Ok(_) => Ok(()),
             Err(error) if is_refusal(&error) => {
                 self.reopen().await?;
@@ -125,9 +150,10 @@ impl<'a> Declarer<'a> {
         self.presence(declared.map(|queue| queue.message_count())).await
     }
 
-    pub(super) async fn topic_exchange(
+    pub(super) async fn durable_exchange(
         &mut self,
         name: &ShortString,
+        kind: ExchangeKind,
     ) -> Result<(), ConnectionError> {
         let declaration = Declaration::Exchange(name.clone());
         if self.refusals.contains(&declaration)
@@ -136,7 +162,7 @@ impl<'a> Declarer<'a> {
             return Ok(());
         }
         let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-        match self.exchange(name, durable).await {
+        match self.exchange(name, kind, durable).await {
             Err(error) if is_refusal(&error) => {
                 self.reopen().await?;
                 let presence = self.find_exchange(name).await?;
@@ -148,17 +174,18 @@ impl<'a> Declarer<'a> {
 
     async fn find_exchange(&mut self, name: &ShortString) -> lapin::Result<Presence> {
         let passive = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
-        let declared = self.exchange(name, passive).await;
+        // A passive declaration does not compare the kind.
+        let declared = self.exchange(name, ExchangeKind::Topic, passive).await;
         self.presence(declared.map(|()| 0)).await
     }
 
     async fn exchange(
         &self,
         name: &ShortString,
+        kind: ExchangeKind,
         options: ExchangeDeclareOptions,
     ) -> lapin::Result<()> {
-        let arguments = FieldTable::default();
-        self.channel.exchange_declare(name.clone(), ExchangeKind::Topic, options, arguments).await
+        self.channel.exchange_declare(name.clone(), kind, options, FieldTable::default()).await
     }
 
     /// Binds a queue. If the broker refuses that, the binding is assumed to exist: nothing shows whether it

@@ -26,6 +26,7 @@ mod frame_sanitizer;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod hash;
+mod ingest_queue;
 pub(crate) mod metrics;
 mod missing_right;
 mod one_shot;
@@ -41,6 +42,9 @@ mod transport;
 mod url;
 
 pub use self::metrics::describe_metrics;
+pub use ingest_queue::{
+    ExchangeBinding, InvalidExchangeBinding, InvalidQueueArgument, QueueArgument, QueueDeclaration,
+};
 pub use missing_right::MissingRights;
 pub use publisher::Publisher;
 pub use settings::AmqpSettings;

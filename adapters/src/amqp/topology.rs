@@ -1,12 +1,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lapin::Connection;
 use lapin::protocol::AMQPSoftError;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::{Connection, ExchangeKind};
 
 use super::connection_error::ConnectionError;
 use super::declare::{Declarer, Presence, Refusals, is_access_refused, is_channel_error};
+use super::ingest_queue::{ExchangeBinding, QueueDeclaration};
 use super::missing_right::{MissingRight, Right};
 
 /// The names and limits of the queues and exchanges.
@@ -18,6 +19,10 @@ pub struct TopologySettings {
     /// ingest queue with `#`. `None` declares none. NestJS clients with `wildcards` expect it to have
     /// the queue's name.
     pub ingest_exchange: Option<String>,
+    /// How the ingest queue is declared.
+    pub ingest_declaration: QueueDeclaration,
+    /// Exchanges of other services that the ingest queue is bound to. Each that does not exist is declared.
+    pub ingest_bindings: Vec<ExchangeBinding>,
     /// The delay before each retry. Each has a queue of its own; retries beyond the last use the last.
     pub retry_delays: Vec<Duration>,
     /// The topic exchange for events.
@@ -38,6 +43,8 @@ impl TopologySettings {
         Self {
             ingest_queue: "belfry.ingest".to_owned(),
             ingest_exchange: Some("belfry.ingest".to_owned()),
+            ingest_declaration: QueueDeclaration::default(),
+            ingest_bindings: Vec::new(),
             retry_delays: [1, 5, 30, 120].map(Duration::from_secs).to_vec(),
             events_exchange: "belfry.events".to_owned(),
             node_queue_prefix: "belfry.node".to_owned(),
@@ -53,8 +60,9 @@ impl TopologySettings {
 ///
 /// | name | |
 /// |---|---|
-/// | `<ingest>` | queue, durable, arguments `{}`: as NestJS clients assert it |
+/// | `<ingest>` | queue, by default durable, arguments `{}`: as NestJS clients assert it |
 /// | `<ingest>` | topic exchange, durable, bound to that queue with `#` |
+/// | [`ingest_bindings`](TopologySettings::ingest_bindings) | exchanges, durable, bound to that queue |
 /// | `<ingest>.retry.<delay>` | queues, durable, whose messages Belfry returns to the ingest queue after the delay |
 /// | `<ingest>.dead` | queue, durable: messages that cannot succeed, for an operator |
 /// | `<events>` | topic exchange, durable; the routing key is the event's name |
@@ -65,7 +73,8 @@ impl TopologySettings {
 #[derive(Debug, Clone)]
 pub struct Topology {
     ingest_queue: ShortString,
-    ingest_exchange: Option<ShortString>,
+    ingest_declaration: QueueDeclaration,
+    ingest_bindings: Vec<ExchangeBinding>,
     dead_queue: ShortString,
     retry_queues: Vec<RetryQueue>,
     events_exchange: ShortString,
@@ -126,9 +135,18 @@ impl Topology {
         if settings.node_queue_max_length == 0 || settings.node_queue_expires.as_millis() == 0 {
             return Err(InvalidTopology::NodeQueue);
         }
+        let mut ingest_bindings = settings.ingest_bindings.clone();
+        if let Some(exchange) = &settings.ingest_exchange {
+            let exchange = name(exchange)?;
+            if ingest_bindings.iter().all(|binding| binding.exchange != exchange) {
+                let (kind, key) = (ExchangeKind::Topic, "#".to_owned());
+                ingest_bindings.push(ExchangeBinding { kind, exchange, key });
+            }
+        }
         Ok(Self {
             ingest_queue: name(ingest)?,
-            ingest_exchange: settings.ingest_exchange.as_deref().map(name).transpose()?,
+            ingest_declaration: settings.ingest_declaration.clone(),
+            ingest_bindings,
             dead_queue: name(&format!("{ingest}.dead"))?,
             retry_queues: retry_queues.collect::<Result<_, _>>()?,
             events_exchange: name(&settings.events_exchange)?,
@@ -142,6 +160,11 @@ impl Topology {
     /// The queue that other services send commands to.
     pub fn ingest_queue(&self) -> &str {
         self.ingest_queue.as_str()
+    }
+
+    /// The exchanges that the ingest queue is bound to.
+    pub(crate) fn ingest_bindings(&self) -> &[ExchangeBinding] {
+        &self.ingest_bindings
     }
 
     /// The queue for messages that cannot succeed.
@@ -200,10 +223,10 @@ impl Topology {
     ) -> Result<(), ConnectionError> {
         let mut declare = Declarer::open(connection, &self.refusals).await?;
         let declaring = async {
-            declare.queue(&self.ingest_queue, FieldTable::default()).await?;
-            if let Some(exchange) = &self.ingest_exchange {
-                declare.topic_exchange(exchange).await?;
-                declare.bind(&self.ingest_queue, exchange, "#").await?;
+            declare.shared_queue(&self.ingest_queue, &self.ingest_declaration).await?;
+            for ExchangeBinding { kind, exchange, key } in &self.ingest_bindings {
+                declare.durable_exchange(exchange, kind.clone()).await?;
+                declare.bind(&self.ingest_queue, exchange, key).await?;
             }
             Ok(())
         };
@@ -218,9 +241,9 @@ impl Topology {
         let mut declare = Declarer::open(connection, &self.refusals).await?;
         let declaring = async {
             for RetryQueue { name, .. } in &self.retry_queues {
-                declare.queue(name, FieldTable::default()).await?;
+                declare.durable_queue(name, FieldTable::default()).await?;
             }
-            declare.queue(&self.dead_queue, FieldTable::default()).await?;
+            declare.durable_queue(&self.dead_queue, FieldTable::default()).await?;
             Ok(())
         };
         let result = declaring.await;
@@ -233,7 +256,7 @@ impl Topology {
     ) -> Result<(), ConnectionError> {
         let mut declare = Declarer::open(connection, &self.refusals).await?;
         let declaring = async {
-            declare.topic_exchange(&self.events_exchange).await?;
+            declare.durable_exchange(&self.events_exchange, ExchangeKind::Topic).await?;
             Ok(())
         };
         let result = declaring.await;
@@ -259,8 +282,8 @@ impl Topology {
                 AMQPValue::LongLongInt(self.node_queue_max_length.into()),
             );
             arguments.insert("x-overflow".into(), text("drop-head"));
-            declare.topic_exchange(&self.events_exchange).await?;
-            declare.queue(&self.node_queue, arguments).await?;
+            declare.durable_exchange(&self.events_exchange, ExchangeKind::Topic).await?;
+            declare.durable_queue(&self.node_queue, arguments).await?;
             declare.bind(&self.node_queue, &self.events_exchange, "notification.#").await?;
             declare.bind(&self.node_queue, &self.events_exchange, Self::FORWARDED).await?;
             Ok(backlog)

@@ -152,13 +152,19 @@ fn depth(json: &str) -> usize {
     deepest
 }
 
+/// Checks the nesting of data.
+pub(crate) fn check_depth(json: &str) -> Result<(), InvalidForm> {
+    if depth(json) > MAX_DEPTH {
+        return Err(InvalidForm::new("data", format_args!("is nested deeper than {MAX_DEPTH}")));
+    }
+    Ok(())
+}
+
 fn read_data(raw: Box<RawValue>) -> Result<Data, InvalidForm> {
     if !raw.get().starts_with('{') {
         return Err(InvalidForm::new("data", "must be an object"));
     }
-    if depth(raw.get()) > MAX_DEPTH {
-        return Err(InvalidForm::new("data", format_args!("is nested deeper than {MAX_DEPTH}")));
-    }
+    check_depth(raw.get())?;
     parsed("data", Data::of_checked_syntax(Box::<str>::from(raw)))
 }
 

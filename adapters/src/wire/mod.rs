@@ -10,6 +10,7 @@ mod push;
 mod time;
 
 pub use cursor::{Cursor, InvalidCursor};
+pub(crate) use draft::check_depth;
 pub use draft::{DraftForm, InvalidForm, TextOrNumber};
 pub use event::EventForm;
 pub use invalid_event::InvalidEvent;

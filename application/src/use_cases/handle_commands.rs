@@ -26,6 +26,13 @@ pub enum Command {
         /// The notifications.
         ids: Vec<NotificationId>,
     },
+    /// Delete notifications. Those that do not exist are no error.
+    Delete {
+        /// The owner of the inbox.
+        user: UserId,
+        /// The notifications.
+        ids: Vec<NotificationId>,
+    },
     /// Revoke the user's tokens.
     RevokeTokens {
         /// The user of the tokens.
@@ -67,6 +74,7 @@ impl Command {
         match self {
             Self::Create(draft) => &draft.user,
             Self::MarkRead { user, .. }
+            | Self::Delete { user, .. }
             | Self::MarkAllRead { user }
             | Self::RevokeTokens { user, .. } => user,
         }
@@ -119,6 +127,9 @@ impl HandleCommands {
                 if !marked.unknown.is_empty() {
                     return Err(CommandError::UnknownIds(marked.unknown));
                 }
+            }
+            Command::Delete { user, ids } => {
+                self.inboxes.delete(&user, &ids, self.clock.now()).await?;
             }
             Command::RevokeTokens { user, issued_before } => {
                 self.revoke_tokens.run(user, issued_before).await?;

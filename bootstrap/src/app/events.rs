@@ -201,6 +201,7 @@ fn consume<H: MessageHandler + 'static>(
     let configured = &deps.context.config.amqp.ingest;
     settings.prefetch = configured.prefetch;
     settings.revocations = configured.revocations;
+    settings.mapping = Arc::new(configured.mapping());
     settings.prefetch_bytes = configured.prefetch_bytes.try_into().unwrap_or(usize::MAX);
     let ingest = Ingest::new(
         broker.amqp.clone(),

@@ -3,8 +3,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use belfry_adapters::amqp::{
-    AmqpSettings, AmqpTlsFiles, AmqpUrl, ClientCertificateFiles, Topology, TopologySettings,
+    AmqpSettings, AmqpTlsFiles, AmqpUrl, ClientCertificateFiles, ExchangeBinding, QueueArgument,
+    QueueDeclaration, Topology, TopologySettings,
 };
+use belfry_adapters::inbound::amqp::{FieldPath, MessageMapping, Pattern};
 use serde::Deserialize;
 
 use super::error::{BadSettings, at_least_one, longer_than_zero};
@@ -44,6 +46,98 @@ pub struct Ingest {
     pub revocations: bool,
     #[serde(deserialize_with = "values::or_text")]
     pub only_node: bool,
+    #[serde(deserialize_with = "values::or_text")]
+    pub cut_long_texts: bool,
+    pub declare: IngestDeclaration,
+    pub patterns: IngestPatterns,
+    pub fields: IngestFields,
+    #[serde(deserialize_with = "values::parsed_list")]
+    pub bind: Vec<ExchangeBinding>,
+}
+
+/// `amqp.ingest.patterns.*`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IngestPatterns {
+    #[serde(deserialize_with = "values::list")]
+    create: Vec<String>,
+    #[serde(deserialize_with = "values::list")]
+    mark_read: Vec<String>,
+    #[serde(deserialize_with = "values::list")]
+    mark_all_read: Vec<String>,
+    #[serde(deserialize_with = "values::list")]
+    delete: Vec<String>,
+}
+
+/// `amqp.ingest.fields.*`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IngestFields {
+    #[serde(deserialize_with = "values::parsed_list")]
+    recipient: Vec<FieldPath>,
+    #[serde(deserialize_with = "values::parsed_list")]
+    id: Vec<FieldPath>,
+    #[serde(deserialize_with = "values::parsed_list")]
+    r#type: Vec<FieldPath>,
+    #[serde(deserialize_with = "values::parsed_list")]
+    title: Vec<FieldPath>,
+    #[serde(deserialize_with = "values::parsed_list")]
+    message: Vec<FieldPath>,
+    #[serde(deserialize_with = "values::parsed_list")]
+    data: Vec<FieldPath>,
+    #[serde(deserialize_with = "values::parsed_list")]
+    link: Vec<FieldPath>,
+    #[serde(deserialize_with = "values::parsed_list")]
+    created_at: Vec<FieldPath>,
+    #[serde(deserialize_with = "values::parsed_list")]
+    expires_at: Vec<FieldPath>,
+}
+
+impl Ingest {
+    /// How messages are read: the configured names, then those that Belfry knows.
+    pub fn mapping(&self) -> MessageMapping {
+        let mut mapping =
+            MessageMapping { cut_long_texts: self.cut_long_texts, ..MessageMapping::default() };
+        let IngestPatterns { create, mark_read, mark_all_read, delete } = &self.patterns;
+        for (names, pattern) in [
+            (create, Pattern::Create),
+            (mark_read, Pattern::MarkRead),
+            (mark_all_read, Pattern::MarkAllRead),
+            (delete, Pattern::Delete),
+        ] {
+            for name in names {
+                mapping.patterns.add(name, pattern);
+            }
+        }
+        for (known, configured) in [
+            (&mut mapping.recipient, &self.fields.recipient),
+            (&mut mapping.id, &self.fields.id),
+            (&mut mapping.kind, &self.fields.r#type),
+            (&mut mapping.title, &self.fields.title),
+            (&mut mapping.message, &self.fields.message),
+            (&mut mapping.data, &self.fields.data),
+            (&mut mapping.link, &self.fields.link),
+            (&mut mapping.created_at, &self.fields.created_at),
+            (&mut mapping.expires_at, &self.fields.expires_at),
+        ] {
+            known.splice(0..0, configured.iter().cloned());
+        }
+        mapping
+    }
+}
+
+/// `amqp.ingest.declare.*`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IngestDeclaration {
+    #[serde(deserialize_with = "values::or_text")]
+    passive: bool,
+    #[serde(deserialize_with = "values::or_text")]
+    durable: bool,
+    #[serde(deserialize_with = "values::or_text")]
+    auto_delete: bool,
+    #[serde(deserialize_with = "values::parsed_list")]
+    arguments: Vec<QueueArgument>,
 }
 
 /// What Belfry does with a message of the ingest queue.
@@ -119,6 +213,13 @@ impl Amqp {
         let settings = TopologySettings {
             ingest_queue: self.ingest.queue.clone(),
             ingest_exchange: Some(self.ingest.queue.clone()),
+            ingest_declaration: QueueDeclaration {
+                passive: self.ingest.declare.passive,
+                durable: self.ingest.declare.durable,
+                auto_delete: self.ingest.declare.auto_delete,
+                arguments: self.ingest.declare.arguments.clone(),
+            },
+            ingest_bindings: self.ingest.bind.clone(),
             events_exchange: self.events.exchange.clone(),
             node_queue_prefix: self.node.queue_prefix.clone(),
             node_queue_expires: self.node.expires,

@@ -3,7 +3,7 @@
 use figment::value::{Dict, Value};
 
 /// The optional settings: those that `config.default.toml` leaves out, and those whose default is empty.
-pub(super) const OPTIONAL: [&str; 24] = [
+pub(super) const OPTIONAL: [&str; 39] = [
     "http.base_path",
     "http.cors_origins",
     "http.cors_headers",
@@ -15,6 +15,21 @@ pub(super) const OPTIONAL: [&str; 24] = [
     "amqp.ca_file",
     "amqp.client_certificate_file",
     "amqp.client_key_file",
+    "amqp.ingest.bind",
+    "amqp.ingest.declare.arguments",
+    "amqp.ingest.patterns.create",
+    "amqp.ingest.patterns.mark_read",
+    "amqp.ingest.patterns.mark_all_read",
+    "amqp.ingest.patterns.delete",
+    "amqp.ingest.fields.recipient",
+    "amqp.ingest.fields.id",
+    "amqp.ingest.fields.type",
+    "amqp.ingest.fields.title",
+    "amqp.ingest.fields.message",
+    "amqp.ingest.fields.data",
+    "amqp.ingest.fields.link",
+    "amqp.ingest.fields.created_at",
+    "amqp.ingest.fields.expires_at",
     "auth.hs256_secret",
     "auth.hs256_secret_files",
     "auth.public_key_file",

@@ -76,8 +76,9 @@ async fn message_returns_from_its_retry_queue_once_the_ingest_queue_accepts_it()
     // Its delay is over, and the full queue rejects it.
     sleep(Duration::from_millis(500)).await;
     assert!(store.ids("ada").await.is_empty());
-    // Belfry declares the queue again, without a limit.
+    // Its owner declares the queue again, without a limit.
     rig.delete(&queue).await;
+    rig.amqp.declare_queue(&queue, FieldTable::default()).await;
     until_true("it is stored", async || store.ids("ada").await == ["n1"]).await;
     rig.stop_all(ingest, connected).await;
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use belfry_adapters::amqp::{AmqpSettings, AmqpUrl, Publisher, Topology, TopologySettings};
 use belfry_adapters::inbound::amqp::{
-    Envelope, HandlerError, Ingest, IngestSettings, InvalidMessage, MessageHandler, NodeQueue,
-    NodeQueueSettings, StoreCommands,
+    Envelope, HandlerError, Ingest, IngestSettings, InvalidMessage, MessageHandler, MessageMapping,
+    NodeQueue, NodeQueueSettings, StoreCommands,
 };
 use belfry_adapters::outbound::amqp::AmqpEventPublisher;
 use belfry_adapters::wire::EventForm;
@@ -333,8 +333,12 @@ impl<H: MessageHandler> MessageHandler for Gated<H> {
         H::ordering_key(command)
     }
 
-    fn decode(&self, envelope: &Envelope<'_>) -> Result<H::Command, InvalidMessage> {
-        self.handler.decode(envelope)
+    fn decode(
+        &self,
+        envelope: &Envelope<'_>,
+        mapping: &MessageMapping,
+    ) -> Result<H::Command, InvalidMessage> {
+        self.handler.decode(envelope, mapping)
     }
 
     fn has_expired(&self, command: &H::Command) -> bool {

@@ -1,6 +1,7 @@
 use lapin::BasicProperties;
 
 use super::message::{Envelope, Incoming, InvalidMessage};
+use super::pattern::PatternNames;
 
 /// Opens a message as [`Ingest`](super::Ingest) does, as if it had been published to the exchange
 /// `belfry.ingest` and consumed from the queue `belfry.ingest`.
@@ -10,5 +11,5 @@ pub fn open<'a>(
     properties: &'a BasicProperties,
 ) -> Result<Envelope<'a>, InvalidMessage> {
     let message = Incoming { body, exchange: "belfry.ingest", routing_key, properties };
-    Envelope::open(&message, "belfry.ingest")
+    Envelope::open(&message, "belfry.ingest", &PatternNames::default())
 }

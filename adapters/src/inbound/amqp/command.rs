@@ -1,31 +1,62 @@
+use std::borrow::Cow;
+
 use belfry_application::use_cases::Command;
 use belfry_domain::{NotificationId, Timestamp, UserId};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use super::message::{Envelope, InvalidMessage, Pattern};
-use crate::wire::{DraftForm, Rfc3339, TextOrNumber};
+use super::create::{SentNotification, missing_recipient, recipients, sent_notification};
+use super::json_fields::{FieldPath, JsonFields};
+use super::message::{Envelope, InvalidMessage};
+use super::message_mapping::MessageMapping;
+use super::pattern::Pattern;
+use super::surrogates::without_lone_surrogates;
+use crate::wire::{Rfc3339, TextOrNumber};
 
 /// How many notifications one message may mark as read.
 const MAX_IDS: usize = 1_000;
 
-/// Decodes the command of a message in store mode.
-pub(super) fn decode_command(
+/// Decodes the commands of a message in store mode: at least one, to be executed in order. There are several
+/// for several recipients, and for a notification that is read already.
+pub(super) fn decode_commands(
     envelope: &Envelope<'_>,
+    mapping: &MessageMapping,
     new_id: impl FnOnce() -> NotificationId,
     now: Timestamp,
-) -> Result<Command, InvalidMessage> {
+) -> Result<Vec<Command>, InvalidMessage> {
+    let repaired = without_lone_surrogates(envelope.data.get());
+    let data: &RawValue = match &repaired {
+        Cow::Borrowed(_) => envelope.data,
+        Cow::Owned(json) => {
+            serde_json::from_str(json).map_err(|error| InvalidMessage::field("data", error))?
+        }
+    };
     match envelope.pattern {
-        Pattern::Create => create(envelope, new_id, now),
-        Pattern::MarkRead => mark_read(envelope.data),
+        Pattern::Create => create(data, mapping, envelope.message_id.as_ref(), new_id, now),
+        Pattern::MarkRead => {
+            let (users, selection) = selection(data, mapping)?;
+            let command = |user| match &selection {
+                Selection::All => Command::MarkAllRead { user },
+                Selection::Ids(ids) => Command::MarkRead { user, ids: ids.clone() },
+            };
+            Ok(users.into_iter().map(command).collect())
+        }
         Pattern::MarkAllRead => {
-            let ReadForm { user_id, .. } = form(envelope.data)?;
-            Ok(Command::MarkAllRead { user: user(user_id)? })
+            let mut fields: JsonFields<'_> = borrowed(data)?;
+            let users = recipients(&mut fields, mapping)?;
+            let users = users.ok_or_else(|| missing_recipient(mapping))?;
+            Ok(users.into_iter().map(|user| Command::MarkAllRead { user }).collect())
+        }
+        Pattern::Delete => {
+            let (users, Selection::Ids(ids)) = selection(data, mapping)? else {
+                return Err(InvalidMessage::field("ids", "is missing, as is id"));
+            };
+            Ok(users.into_iter().map(|user| Command::Delete { user, ids: ids.clone() }).collect())
         }
         Pattern::RevokeTokens => {
-            let (user, issued_before) = revocation(envelope.data)?;
-            Ok(Command::RevokeTokens { user, issued_before })
+            let (user, issued_before) = revocation(data)?;
+            Ok(vec![Command::RevokeTokens { user, issued_before }])
         }
         Pattern::UnreadCount => {
             Err(InvalidMessage::UnknownPattern("notification.unread_count".to_owned()))
@@ -33,81 +64,60 @@ pub(super) fn decode_command(
     }
 }
 
-/// Data of either form: the notification itself, or an object with `notification` and `userId`.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct WrapperForm<'a> {
-    #[serde(borrow)]
-    notification: Option<&'a RawValue>,
-    #[serde(borrow)]
-    user_id: Option<&'a RawValue>,
-}
-
-/// The field `notification` of the data if it is an object, or else the data itself.
-fn notification_in(data: &RawValue) -> Result<&RawValue, InvalidMessage> {
-    let wrapper: WrapperForm<'_> = borrowed(data)?;
-    Ok(wrapper.notification.filter(|inner| is_object(inner)).unwrap_or(data))
-}
-
 fn create(
-    envelope: &Envelope<'_>,
+    data: &RawValue,
+    mapping: &MessageMapping,
+    message_id: Option<&NotificationId>,
     new_id: impl FnOnce() -> NotificationId,
     now: Timestamp,
-) -> Result<Command, InvalidMessage> {
-    let mut draft: DraftForm = form(notification_in(envelope.data)?)?;
-    // As in forward mode, `data.userId` takes precedence over `data.notification.userId`.
-    if let Some(recipient) = recipient(envelope.data)? {
-        draft.user_id = Some(recipient);
+) -> Result<Vec<Command>, InvalidMessage> {
+    let SentNotification { drafts, is_read } =
+        sent_notification(data, mapping, message_id, new_id, now)?;
+    let mut commands = Vec::with_capacity(drafts.len());
+    for draft in drafts {
+        let (user, ids) = (draft.user.clone(), vec![draft.id.clone()]);
+        commands.push(Command::Create(Box::new(draft)));
+        if is_read {
+            commands.push(Command::MarkRead { user, ids });
+        }
     }
-    // A redelivered message must not create a second notification. If the data has neither an id nor a
-    // dedupe key, the `message_id` is the key.
-    if draft.id.is_none() && draft.dedupe_key.is_none() {
-        let id = envelope.message_id.as_ref();
-        draft.dedupe_key = id.map(|id| TextOrNumber::Text(id.to_string()));
-    }
-    // A notification that expired while its message waited is valid; it is dropped later. Without a creation
-    // time, it was created before it expired.
-    let before_expiry = draft.expires_at.map(|Rfc3339(end)| end.unix_millis().saturating_sub(1));
-    let now = before_expiry.map_or(now, |latest| now.min(Timestamp::from_unix_millis(latest)));
-    Ok(Command::Create(Box::new(draft.read(None, new_id, now)?)))
+    Ok(commands)
 }
 
-/// The field `userId` of an object, if there is one.
-pub(super) fn recipient(data: &RawValue) -> Result<Option<TextOrNumber>, InvalidMessage> {
-    let wrapper: WrapperForm<'_> = borrowed(data)?;
-    let parse = |raw: &RawValue| {
-        serde_json::from_str(raw.get())
-            .map_err(|_| InvalidMessage::field("userId", "must be a string or a whole number"))
+/// The notifications that a message concerns.
+enum Selection {
+    All,
+    Ids(Vec<NotificationId>),
+}
+
+/// The recipients of a message about existing notifications, and those notifications. An id that is null means
+/// all of them, as in NestJS services.
+fn selection(
+    data: &RawValue,
+    mapping: &MessageMapping,
+) -> Result<(Vec<UserId>, Selection), InvalidMessage> {
+    let mut fields: JsonFields<'_> = borrowed(data)?;
+    let users = recipients(&mut fields, mapping)?.ok_or_else(|| missing_recipient(mapping))?;
+    let path = |name: &str| name.parse::<FieldPath>().expect("a constant");
+    if fields.take_first(&[path("all")], |json| (json.get() == "true").then_some(())).is_some() {
+        return Ok((users, Selection::All));
+    }
+    let lists = ["ids", "notificationIds", "notification_ids"].map(path);
+    let many = fields.take_first(&lists, |json| serde_json::from_str(json.get()).ok());
+    let one = |json: &RawValue| serde_json::from_str(json.get()).ok().map(|id| vec![id]);
+    let ids: Option<Vec<TextOrNumber>> = many.or_else(|| fields.take_first(&mapping.id, one));
+    let Some(ids) = ids else {
+        if mapping.id.iter().any(|path| fields.is_null(path)) {
+            return Ok((users, Selection::All));
+        }
+        return Err(InvalidMessage::field("ids", "is missing, as are id and all"));
     };
-    wrapper.user_id.map(parse).transpose()
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ReadForm {
-    user_id: Option<TextOrNumber>,
-    id: Option<TextOrNumber>,
-    notification_id: Option<TextOrNumber>,
-    #[serde(alias = "notificationIds")]
-    ids: Option<Vec<TextOrNumber>>,
-    all: Option<bool>,
-}
-
-fn mark_read(data: &RawValue) -> Result<Command, InvalidMessage> {
-    let ReadForm { user_id, id, notification_id, ids, all } = form(data)?;
-    let user = user(user_id)?;
-    if all == Some(true) {
-        return Ok(Command::MarkAllRead { user });
-    }
-    let ids = ids
-        .or_else(|| Some(vec![id.or(notification_id)?]))
-        .ok_or_else(|| InvalidMessage::field("ids", "is missing, as are id and all"))?;
     if ids.is_empty() || ids.len() > MAX_IDS {
         return Err(InvalidMessage::field("ids", format!("must contain 1 to {MAX_IDS} ids")));
     }
     let ids = ids.iter().map(|raw| NotificationId::parse(&raw.to_string()));
     let ids = ids.collect::<Result<_, _>>().map_err(|error| InvalidMessage::field("ids", error))?;
-    Ok(Command::MarkRead { user, ids })
+    Ok((users, Selection::Ids(ids)))
 }
 
 #[derive(Deserialize)]
@@ -121,12 +131,12 @@ struct RevocationForm {
 /// means now.
 pub(super) fn revocation(data: &RawValue) -> Result<(UserId, Option<Timestamp>), InvalidMessage> {
     let RevocationForm { user_id, issued_before } = form(data)?;
+    let user_id = user_id.ok_or_else(|| InvalidMessage::field("userId", "is missing"))?;
     Ok((user(user_id)?, issued_before.map(|Rfc3339(instant)| instant)))
 }
 
 /// Parses the value of a field `userId`.
-pub(super) fn user(raw: Option<TextOrNumber>) -> Result<UserId, InvalidMessage> {
-    let raw = raw.ok_or_else(|| InvalidMessage::field("userId", "is missing"))?;
+pub(super) fn user(raw: TextOrNumber) -> Result<UserId, InvalidMessage> {
     UserId::parse(&raw.to_string()).map_err(|error| InvalidMessage::field("userId", error))
 }
 

@@ -30,6 +30,11 @@ impl DeliveryBatcher {
         self.ended
     }
 
+    /// Whether the consumer has ended and all its deliveries were returned.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.ended && self.received.is_empty()
+    }
+
     /// Continues with a new consumer. Deliveries of the old one stay in the batcher.
     pub(super) fn replace_consumer(&mut self, consumer: Consumer) {
         self.consumer = consumer;

@@ -6,16 +6,18 @@ use belfry_domain::{Timestamp, UserId};
 use lapin::BasicProperties;
 
 use super::command::revocation;
-use super::forwarded::{encode_forwarded, forwarded_event};
-use super::message::{Envelope, InvalidMessage, Pattern};
+use super::forwarded::{encode_forwarded, forwarded_events};
+use super::message::{Envelope, InvalidMessage};
 use super::message_handler::{HandlerError, MessageHandler};
+use super::message_mapping::MessageMapping;
+use super::pattern::Pattern;
 use crate::amqp::{ConfirmChannel, Publish, Publisher, RequiredTopology, Topology};
 
 /// The command of a message in forward mode.
 #[derive(Debug, Clone)]
 pub enum ForwardCommand {
-    /// Forward the event to the user's devices.
-    Forward(ForwardedEvent),
+    /// Forward the events to the users' devices: at least one.
+    Forward(Vec<ForwardedEvent>),
     /// Revoke the user's tokens. Sessions are Belfry's own, even if another service keeps the inboxes.
     RevokeTokens {
         /// The owner of the tokens.
@@ -26,17 +28,17 @@ pub enum ForwardCommand {
 }
 
 impl ForwardCommand {
-    fn decode(envelope: &Envelope<'_>) -> Result<Self, InvalidMessage> {
+    fn decode(envelope: &Envelope<'_>, mapping: &MessageMapping) -> Result<Self, InvalidMessage> {
         if envelope.pattern == Pattern::RevokeTokens {
             let (user, issued_before) = revocation(envelope.data)?;
             return Ok(Self::RevokeTokens { user, issued_before });
         }
-        forwarded_event(envelope).map(Self::Forward)
+        forwarded_events(envelope, mapping).map(Self::Forward)
     }
 
     fn user(&self) -> &UserId {
         match self {
-            Self::Forward(event) => &event.user,
+            Self::Forward(events) => &events[0].user,
             Self::RevokeTokens { user, .. } => user,
         }
     }
@@ -73,16 +75,22 @@ impl MessageHandler for ForwardHere {
         command.user().clone()
     }
 
-    fn decode(&self, envelope: &Envelope<'_>) -> Result<ForwardCommand, InvalidMessage> {
-        ForwardCommand::decode(envelope)
+    fn decode(
+        &self,
+        envelope: &Envelope<'_>,
+        mapping: &MessageMapping,
+    ) -> Result<ForwardCommand, InvalidMessage> {
+        ForwardCommand::decode(envelope, mapping)
     }
 
     async fn run(&self, commands: Vec<ForwardCommand>) -> Vec<Result<(), HandlerError>> {
         let mut results = Vec::with_capacity(commands.len());
         for command in commands {
             results.push(match command {
-                ForwardCommand::Forward(event) => {
-                    self.forward.run(event).await;
+                ForwardCommand::Forward(events) => {
+                    for event in events {
+                        self.forward.run(event).await;
+                    }
                     Ok(())
                 }
                 ForwardCommand::RevokeTokens { user, issued_before } => {
@@ -129,7 +137,8 @@ impl ForwardToNodes {
 
 /// What one command requires on several nodes.
 enum Step {
-    Publish(Vec<u8>),
+    /// One body for each event of a message.
+    Publish(Vec<Vec<u8>>),
     Revoke(UserId, Option<Timestamp>),
     Reject(PortError),
 }
@@ -140,17 +149,19 @@ impl Step {
             ForwardCommand::RevokeTokens { user, issued_before } => {
                 Self::Revoke(user, issued_before)
             }
-            ForwardCommand::Forward(event) => match encode_forwarded(&event) {
-                Ok(body) => Self::Publish(body),
-                Err(error) => Self::Reject(PortError::rejected(error)),
-            },
+            ForwardCommand::Forward(events) => {
+                match events.iter().map(encode_forwarded).collect() {
+                    Ok(bodies) => Self::Publish(bodies),
+                    Err(error) => Self::Reject(PortError::rejected(error)),
+                }
+            }
         }
     }
 
-    fn body(&self) -> Option<&[u8]> {
+    fn bodies(&self) -> &[Vec<u8>] {
         match self {
-            Self::Publish(body) => Some(body),
-            Self::Revoke(..) | Self::Reject(_) => None,
+            Self::Publish(bodies) => bodies,
+            Self::Revoke(..) | Self::Reject(_) => &[],
         }
     }
 }
@@ -163,13 +174,17 @@ impl MessageHandler for ForwardToNodes {
         command.user().clone()
     }
 
-    fn decode(&self, envelope: &Envelope<'_>) -> Result<ForwardCommand, InvalidMessage> {
-        ForwardCommand::decode(envelope)
+    fn decode(
+        &self,
+        envelope: &Envelope<'_>,
+        mapping: &MessageMapping,
+    ) -> Result<ForwardCommand, InvalidMessage> {
+        ForwardCommand::decode(envelope, mapping)
     }
 
     async fn run(&self, commands: Vec<ForwardCommand>) -> Vec<Result<(), HandlerError>> {
         let steps: Vec<_> = commands.into_iter().map(Step::of).collect();
-        let bodies = steps.iter().filter_map(Step::body);
+        let bodies = steps.iter().flat_map(Step::bodies);
         let messages: Vec<_> = bodies.map(|body| self.message(body)).collect();
         let confirmation = self.channel.publish(&messages).await;
         // One error for all messages that are not confirmed.
@@ -178,11 +193,13 @@ impl MessageHandler for ForwardToNodes {
         let mut results = Vec::with_capacity(steps.len());
         for step in steps {
             results.push(match (step, &error) {
-                (Step::Publish(_), _) if confirmed > 0 => {
-                    confirmed -= 1;
+                (Step::Publish(bodies), _) if confirmed >= bodies.len() => {
+                    confirmed -= bodies.len();
                     Ok(())
                 }
                 (Step::Publish(_), Some(error)) => {
+                    // Later messages are not confirmed either.
+                    confirmed = 0;
                     Err(HandlerError::Unavailable(error.clone().into()))
                 }
                 (Step::Publish(_), None) => Err(HandlerError::Unavailable("not confirmed".into())),

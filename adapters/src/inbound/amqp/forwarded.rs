@@ -8,8 +8,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tracing::debug;
 
-use super::command::{borrowed, is_object, recipient, user};
-use super::message::{Envelope, InvalidMessage, Pattern};
+use super::command::{borrowed, is_object, user};
+use super::create::{missing_recipient, recipients};
+use super::json_fields::JsonFields;
+use super::message::{Envelope, InvalidMessage};
+use super::message_mapping::MessageMapping;
+use super::pattern::Pattern;
 use crate::wire::TextOrNumber;
 
 /// The data of an ingest message. `notification` may be absent: then the data is the notification itself.
@@ -25,14 +29,18 @@ struct ForwardForm<'a> {
     count: Option<&'a RawValue>,
 }
 
-/// Decodes the event of an ingest message in forward mode. The service's JSON stays unchanged.
-pub(super) fn forwarded_event(envelope: &Envelope<'_>) -> Result<ForwardedEvent, InvalidMessage> {
+/// Decodes the events of an ingest message in forward mode, one for each recipient. The service's JSON stays
+/// unchanged.
+pub(super) fn forwarded_events(
+    envelope: &Envelope<'_>,
+    mapping: &MessageMapping,
+) -> Result<Vec<ForwardedEvent>, InvalidMessage> {
     let data = envelope.data;
     let ForwardForm { user_id, notification, unread_count, count } = borrowed(data)?;
     let notification = notification.filter(|json| is_object(json)).unwrap_or(data);
-    let user_id = match user_id {
-        None => recipient(notification)?,
-        some => some,
+    let users = match user_id {
+        Some(user_id) => vec![user(user_id)?],
+        None => users(data, notification, mapping)?,
     };
     let unread_count = match envelope.pattern {
         Pattern::UnreadCount => {
@@ -53,11 +61,31 @@ pub(super) fn forwarded_event(envelope: &Envelope<'_>) -> Result<ForwardedEvent,
         Pattern::Create => Some(ForwardedPush::New(shared(notification))),
         Pattern::MarkRead | Pattern::MarkAllRead => Some(ForwardedPush::MarkedRead(shared(data))),
         Pattern::UnreadCount => None,
+        Pattern::Delete => {
+            return Err(InvalidMessage::UnknownPattern("notification.delete".to_owned()));
+        }
         Pattern::RevokeTokens => {
             return Err(InvalidMessage::UnknownPattern("user.revoke_tokens".to_owned()));
         }
     };
-    Ok(ForwardedEvent { user: user(user_id)?, push, unread_count })
+    let event =
+        |user| ForwardedEvent { user, push: push.clone(), unread_count: unread_count.clone() };
+    Ok(users.into_iter().map(event).collect())
+}
+
+/// The recipients in a field other than `userId` of the data.
+fn users(
+    data: &RawValue,
+    notification: &RawValue,
+    mapping: &MessageMapping,
+) -> Result<Vec<UserId>, InvalidMessage> {
+    for json in [data, notification] {
+        let mut fields: JsonFields<'_> = borrowed(json)?;
+        if let Some(users) = recipients(&mut fields, mapping)? {
+            return Ok(users);
+        }
+    }
+    Err(missing_recipient(mapping))
 }
 
 fn raw(json: Option<&Arc<str>>) -> Result<Option<&RawValue>, serde_json::Error> {
@@ -145,7 +173,10 @@ mod tests {
 
     fn decode(pattern: Pattern, data: &str) -> Result<ForwardedEvent, InvalidMessage> {
         let data = serde_json::from_str(data).unwrap();
-        forwarded_event(&Envelope { pattern, data, message_id: None, trace: None })
+        let envelope = Envelope { pattern, data, message_id: None, trace: None };
+        let mut events = forwarded_events(&envelope, &MessageMapping::default())?;
+        assert_eq!(events.len(), 1);
+        Ok(events.remove(0))
     }
 
     fn new(json: &str) -> ForwardedPush {

@@ -2,9 +2,10 @@ use belfry_domain::{NotificationId, Timestamp};
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 
-use super::command::decode_command;
-use super::forwarded::{decode_forwarded, encode_forwarded, forwarded_event};
+use super::command::decode_commands;
+use super::forwarded::{decode_forwarded, encode_forwarded, forwarded_events};
 use super::message::{Envelope, Incoming, claimed_pattern};
+use super::message_mapping::MessageMapping;
 use crate::fuzzing::first_line;
 
 const QUEUE: &str = "belfry.ingest";
@@ -24,10 +25,16 @@ pub fn message(bytes: &[u8]) {
     let message = Incoming { body, exchange: "", routing_key, properties: &properties };
     // Must not panic; any result is valid.
     let _ = claimed_pattern(&message, QUEUE);
-    let Ok(envelope) = Envelope::open(&message, QUEUE) else { return };
+    let mapping = MessageMapping::default();
+    let Ok(envelope) = Envelope::open(&message, QUEUE, &mapping.patterns) else { return };
     let new_id = || NotificationId::parse("made").expect("a valid id");
-    let _ = decode_command(&envelope, new_id, Timestamp::from_unix_millis(1_800_000_000_000));
-    if let Ok(event) = forwarded_event(&envelope) {
+    let _ = decode_commands(
+        &envelope,
+        &mapping,
+        new_id,
+        Timestamp::from_unix_millis(1_800_000_000_000),
+    );
+    for event in forwarded_events(&envelope, &mapping).unwrap_or_default() {
         let encoded = encode_forwarded(&event).expect("decoded JSON is valid");
         assert_eq!(decode_forwarded(&encoded).expect("encoded events are valid"), event);
     }

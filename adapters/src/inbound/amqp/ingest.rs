@@ -1,6 +1,7 @@
 mod pipeline;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use belfry_application::ports::Clock;
 use tokio_util::sync::CancellationToken;
@@ -35,7 +36,14 @@ impl<H: MessageHandler> Ingest<H> {
     ) -> Self {
         let retry_queues = RetryQueues::new(&amqp, topology.clone(), publisher, clock.clone());
         let router = FailureRouter::new(publisher, topology.clone(), clock);
-        let parts = PipelineParts { topology, settings, router, handler };
+        let parts = PipelineParts {
+            topology,
+            settings,
+            router,
+            handler,
+            quiet_start_over: AtomicBool::new(false),
+            missing_queue_logged: AtomicBool::new(false),
+        };
         Self { amqp, parts, retry_queues }
     }
 
@@ -66,7 +74,9 @@ impl<H: MessageHandler> ConnectedTask for Ingest<H> {
         status: &ConnectionStatus,
         stop: &CancellationToken,
     ) -> Result<(), ConnectionError> {
-        let (channel, consumer) = self.parts.subscribe(connection).await?;
+        let subscribing = stop.run_until_cancelled(self.parts.subscribe(connection));
+        let Some(subscribed) = subscribing.await else { return Ok(()) };
+        let (channel, consumer) = subscribed?;
         status.set_connected();
         let mut pipeline = Pipeline::new(&self.parts, connection, channel);
         pipeline.run(DeliveryBatcher::new(consumer, connection.budget().clone()), stop).await?;

@@ -1,4 +1,7 @@
+use std::sync::Arc;
 use std::time::Duration;
+
+use super::message_mapping::MessageMapping;
 
 /// How the ingest queue is consumed.
 #[derive(Debug, Clone)]
@@ -10,6 +13,8 @@ pub struct IngestSettings {
     pub prefetch_bytes: usize,
     /// Whether messages may revoke tokens. Otherwise they go to the dead queue.
     pub revocations: bool,
+    /// How messages of other services are read.
+    pub mapping: Arc<MessageMapping>,
     /// How many messages run in one batch at most.
     pub batch_size: usize,
     /// How long the first message of a batch waits for others.
@@ -37,6 +42,7 @@ impl Default for IngestSettings {
             prefetch: 1_000,
             prefetch_bytes: 8 << 20,
             revocations: false,
+            mapping: Arc::default(),
             batch_size: 500,
             linger: Duration::from_millis(2),
             ack_delay: Duration::ZERO,

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::headers::{self, text_of};
+use super::pattern::{Pattern, PatternNames, pattern_name};
 use crate::amqp::hash;
 use crate::wire::InvalidForm;
 
@@ -59,21 +60,6 @@ pub struct Envelope<'a> {
     pub trace: Option<TraceParent>,
 }
 
-/// The kind of a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pattern {
-    /// `notification.create` or `notification.created`.
-    Create,
-    /// `notification.mark_read` or `notification.marked_read`.
-    MarkRead,
-    /// `notification.mark_all_read` or `notification.all_read`.
-    MarkAllRead,
-    /// `user.revoke_tokens` or `user.tokens_revoked`.
-    RevokeTokens,
-    /// `notification.unread_count`, from a service that keeps its own inbox. Forward mode only.
-    UnreadCount,
-}
-
 /// Why a message is invalid. A retry would not help.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidMessage {
@@ -110,28 +96,8 @@ impl InvalidMessage {
     }
 }
 
-impl Pattern {
-    fn parse(name: &str) -> Option<Self> {
-        Some(match name {
-            "notification.create" | "notification.created" => Self::Create,
-            "notification.mark_read" | "notification.marked_read" => Self::MarkRead,
-            "notification.mark_all_read" | "notification.all_read" => Self::MarkAllRead,
-            "user.revoke_tokens" | "user.tokens_revoked" => Self::RevokeTokens,
-            "notification.unread_count" => Self::UnreadCount,
-            _ => return None,
-        })
-    }
-
-    /// `com.example.shop.notification.created` is `notification.created`.
-    fn parse_cloud_event_type(kind: &str) -> Result<Self, InvalidMessage> {
-        // Every pattern has two parts.
-        let begin = kind.rmatch_indices('.').nth(1).map_or(0, |(dot, _)| dot + 1);
-        Self::parse(&kind[begin..]).ok_or_else(|| InvalidMessage::unknown(kind))
-    }
-}
-
 impl InvalidMessage {
-    fn unknown(pattern: &str) -> Self {
+    pub(super) fn unknown(pattern: &str) -> Self {
         Self::UnknownPattern(pattern.chars().take(100).collect())
     }
 }
@@ -158,7 +124,11 @@ struct EnvelopeForm<'a> {
 
 impl<'a> Envelope<'a> {
     /// Determines the form of a message that was consumed from `queue`.
-    pub(super) fn open(message: &Incoming<'a>, queue: &str) -> Result<Self, InvalidMessage> {
+    pub(super) fn open(
+        message: &Incoming<'a>,
+        queue: &str,
+        names: &PatternNames,
+    ) -> Result<Self, InvalidMessage> {
         let text = text(message.body)?;
         let form: EnvelopeForm<'a> = serde_json::from_str(text)
             .map_err(|error| InvalidMessage::NotJson(error.to_string()))?;
@@ -170,18 +140,18 @@ impl<'a> Envelope<'a> {
 
         if let Some(event) = CloudHeaders::of(message.properties) {
             return Ok(Self {
-                pattern: Pattern::parse_cloud_event_type(event.kind)?,
+                pattern: names.find_cloud_event_type(event.kind)?,
                 data: whole()?,
                 message_id: event.id.and_then(|id| scoped_id(event.source, id)),
                 trace: trace(event.traceparent.map(str::to_owned)),
             });
         }
-        let outside = pattern_outside_body(message, queue);
+        let outside = pattern_outside_body(message, queue, names);
         if let Some(pattern) = form.pattern.filter(|_| form.data.is_some() || outside.is_err()) {
-            let pattern = string(pattern).ok_or_else(|| InvalidMessage::unknown(pattern.get()))?;
+            let name =
+                pattern_name(pattern).ok_or_else(|| InvalidMessage::unknown(pattern.get()))?;
             return Ok(Self {
-                pattern: Pattern::parse(&pattern)
-                    .ok_or_else(|| InvalidMessage::unknown(&pattern))?,
+                pattern: names.find(&name).ok_or_else(|| InvalidMessage::unknown(&name))?,
                 data: form.data.ok_or(InvalidMessage::NoData)?,
                 message_id: message_id(message.properties),
                 trace: trace(None),
@@ -191,7 +161,7 @@ impl<'a> Envelope<'a> {
             let source = form.source.and_then(string);
             let id = form.id.and_then(string);
             return Ok(Self {
-                pattern: Pattern::parse_cloud_event_type(&kind)?,
+                pattern: names.find_cloud_event_type(&kind)?,
                 data: form.data.ok_or(InvalidMessage::NoData)?,
                 message_id: id.and_then(|id| scoped_id(source.as_deref(), &id)),
                 trace: trace(form.traceparent.and_then(string)),
@@ -228,9 +198,13 @@ fn names_outside_body<'a>(message: &Incoming<'a>, queue: &str) -> [Option<&'a st
 
 /// The pattern from the routing key or else from the `type`. A message that is sent directly to the
 /// queue has the queue's name as routing key, which is not a pattern.
-fn pattern_outside_body(message: &Incoming<'_>, queue: &str) -> Result<Pattern, InvalidMessage> {
+fn pattern_outside_body(
+    message: &Incoming<'_>,
+    queue: &str,
+    names: &PatternNames,
+) -> Result<Pattern, InvalidMessage> {
     let [key, kind] = names_outside_body(message, queue);
-    let known = [key, kind].into_iter().flatten().find_map(Pattern::parse);
+    let known = [key, kind].into_iter().flatten().find_map(|name| names.find(name));
     known.ok_or_else(|| kind.or(key).map_or(InvalidMessage::NoPattern, InvalidMessage::unknown))
 }
 

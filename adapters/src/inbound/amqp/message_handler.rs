@@ -4,6 +4,7 @@ use belfry_application::ports::{Cause, PortError};
 use belfry_application::use_cases::CommandError;
 
 use super::message::{Envelope, InvalidMessage};
+use super::message_mapping::MessageMapping;
 
 /// Executes the messages of the ingest queue.
 pub trait MessageHandler: Send + Sync {
@@ -17,7 +18,11 @@ pub trait MessageHandler: Send + Sync {
     fn ordering_key(command: &Self::Command) -> Self::OrderingKey;
 
     /// Decodes the command of a message.
-    fn decode(&self, envelope: &Envelope<'_>) -> Result<Self::Command, InvalidMessage>;
+    fn decode(
+        &self,
+        envelope: &Envelope<'_>,
+        mapping: &MessageMapping,
+    ) -> Result<Self::Command, InvalidMessage>;
 
     /// Whether the command's time is over, so that it is dropped instead of run: a notification that expired
     /// while its message waited.

@@ -2,6 +2,7 @@ use belfry_application::trace::current;
 use parking_lot::Mutex;
 
 use super::super::message::{Envelope, InvalidMessage};
+use super::super::message_mapping::MessageMapping;
 use super::*;
 
 type Results = Vec<Result<(), HandlerError>>;
@@ -20,7 +21,7 @@ where
         command % KEYS
     }
 
-    fn decode(&self, _: &Envelope<'_>) -> Result<u32, InvalidMessage> {
+    fn decode(&self, _: &Envelope<'_>, _: &MessageMapping) -> Result<u32, InvalidMessage> {
         Err(InvalidMessage::NoData)
     }
 

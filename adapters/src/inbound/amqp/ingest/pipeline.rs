@@ -1,5 +1,6 @@
 use std::error::Error;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use belfry_application::Backoff;
@@ -16,8 +17,9 @@ use super::super::disposition::Disposition;
 use super::super::failure_router::{FailedMessage, FailureRouter, Routed};
 use super::super::headers::attempts;
 use super::super::ingest_settings::IngestSettings;
-use super::super::message::{Envelope, Incoming, InvalidMessage, Pattern};
+use super::super::message::{Envelope, Incoming, InvalidMessage};
 use super::super::message_handler::MessageHandler;
+use super::super::pattern::Pattern;
 use super::super::reason::FailureReason;
 use crate::amqp::metrics::{INGEST_MESSAGES, OUTAGES};
 use crate::amqp::{BrokerConnection, ConnectionError, HeldDelivery, Topology, subscribe};
@@ -25,29 +27,73 @@ use crate::amqp::{BrokerConnection, ConnectionError, HeldDelivery, Topology, sub
 /// The name of the connection in logs and metrics.
 pub(super) const ROLE: &str = "ingest";
 
+/// How often a missing ingest queue is looked for.
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How long no message arrives after the start before a log line shows the bindings of the queue.
+const QUIET_START: Duration = Duration::from_mins(3);
+
 /// What the pipelines of all connections use.
 pub(super) struct PipelineParts<H> {
     pub(super) topology: Topology,
     pub(super) settings: IngestSettings,
     pub(super) router: FailureRouter,
     pub(super) handler: H,
+    /// Set with the first message, or with the log line about its absence.
+    pub(super) quiet_start_over: AtomicBool,
+    /// Whether the log shows that the ingest queue is missing.
+    pub(super) missing_queue_logged: AtomicBool,
 }
 
 impl<H> PipelineParts<H> {
-    /// Declares the queues and consumes the ingest queue.
-    pub(super) async fn subscribe(
+    /// Declares the queues and consumes the ingest queue. Returns `None` while that queue does not exist because
+    /// another service declares it.
+    async fn try_subscribe(
         &self,
         connection: &BrokerConnection,
-    ) -> Result<(Channel, Consumer), ConnectionError> {
+    ) -> Result<Option<(Channel, Consumer)>, ConnectionError> {
+        let queue = self.topology.ingest_queue();
         let subscribing = async {
             self.topology.declare_ingest(connection).await?;
             self.topology.declare_retry_and_dead(connection).await?;
-            let queue = self.topology.ingest_queue();
             subscribe(connection, queue, self.settings.prefetch, false)
                 .await
                 .map_err(|error| self.topology.consume_error(queue, error))
         };
-        connection.unless_ended(subscribing).await
+        match connection.unless_ended(subscribing).await {
+            Err(ConnectionError::QueueMissing(_)) => {
+                if !self.missing_queue_logged.swap(true, Ordering::Relaxed) {
+                    warn!(queue, "ingest queue missing; waiting for another service to declare it");
+                }
+                Ok(None)
+            }
+            subscribed => {
+                let subscribed = subscribed?;
+                self.missing_queue_logged.store(false, Ordering::Relaxed);
+                Ok(Some(subscribed))
+            }
+        }
+    }
+
+    /// As [`try_subscribe`](Self::try_subscribe), but waits for the queue.
+    pub(super) async fn subscribe(
+        &self,
+        connection: &BrokerConnection,
+    ) -> Result<(Channel, Consumer), ConnectionError> {
+        loop {
+            if let Some(subscribed) = self.try_subscribe(connection).await? {
+                return Ok(subscribed);
+            }
+            sleep(CHECK_INTERVAL).await;
+        }
+    }
+
+    fn log_quiet_start(&self) {
+        self.quiet_start_over.store(true, Ordering::Relaxed);
+        let bindings: Vec<_> =
+            self.topology.ingest_bindings().iter().map(ToString::to_string).collect();
+        let (queue, bindings) = (self.topology.ingest_queue(), bindings.join(", "));
+        info!(queue, bindings, after = ?QUIET_START, "no message received since the start");
     }
 }
 
@@ -65,6 +111,8 @@ pub(super) struct Pipeline<'a, H: MessageHandler> {
     /// meanwhile.
     route_at: Option<Instant>,
     route_backoff: Backoff,
+    /// When the deleted queue is looked for again.
+    resubscribe_at: Option<Instant>,
     /// Delivery tags of finished messages that are not acknowledged yet.
     finished: Vec<u64>,
     backoff: Backoff,
@@ -86,6 +134,7 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
             executor: BatchExecutor::default(),
             failed: Vec::new(),
             route_at: None,
+            resubscribe_at: None,
             route_backoff: Backoff::new(initial_backoff, max_backoff),
             finished: Vec::new(),
             backoff: Backoff::new(initial_backoff, max_backoff),
@@ -103,9 +152,10 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
         let mut stopped = pin!(stop.cancelled());
         let mut ended = pin!(connection.ended());
         let mut ack_due = pin!(sleep_until(Instant::now()));
+        let mut quiet_start = pin!(sleep(QUIET_START));
         let mut retry_in = None;
         loop {
-            if batcher.has_ended() {
+            if batcher.has_ended() && self.resubscribe_at.is_none_or(|at| at <= Instant::now()) {
                 self.resubscribe(&mut batcher).await?;
             }
             if let Some(delay) = retry_in {
@@ -122,8 +172,12 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
                     biased;
                     () = &mut stopped => return self.acknowledge().await,
                     () = &mut ack_due, if self.owes_ack() => self.acknowledge().await?,
+                    () = &mut quiet_start, if !self.parts.quiet_start_over.load(Ordering::Relaxed) => {
+                        self.parts.log_quiet_start();
+                    }
                     () = sleep_until(self.route_at.unwrap_or_else(Instant::now)), if self.route_at.is_some() => {}
-                    batch = batcher.next_batch(batch_size, linger) => {
+                    () = sleep_until(self.resubscribe_at.unwrap_or_else(Instant::now)), if self.resubscribe_at.is_some() => {}
+                    batch = batcher.next_batch(batch_size, linger), if !batcher.is_exhausted() => {
                         if !self.owes_ack() {
                             ack_due.as_mut().reset(Instant::now() + ack_delay);
                         }
@@ -136,24 +190,32 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
         }
     }
 
-    /// Declares and consumes the queue again after it was deleted.
+    /// Declares and consumes the queue again after it was deleted, or looks for it if another service declares
+    /// it. Pending messages are executed meanwhile.
     ///
     /// The new consumer has a channel of its own. Deliveries of the old channel can no longer be
     /// acknowledged, as tags are counted per channel. The old channel must be closed: RabbitMQ would apply
     /// its acknowledgements to the new queue, which counts from one as well, and it closes a channel
     /// with a delivery that is never acknowledged.
     async fn resubscribe(&mut self, batcher: &mut DeliveryBatcher) -> Result<(), ConnectionError> {
-        let pending = self.pending();
-        warn!(pending, "ingest queue deleted; declaring and consuming it again");
-        metrics::counter!(OUTAGES, "role" => ROLE).increment(1);
-        self.acknowledge_each().await?;
-        // Before the new consumer: the reply could wait behind its deliveries, and those for a byte budget that
-        // only this task can release.
-        let closing = self.channel.close(200, "its queue is gone".into());
-        self.connection.unless_ended(closing).await?;
-        let (channel, consumer) = self.parts.subscribe(self.connection).await?;
-        self.channel = channel;
-        batcher.replace_consumer(consumer);
+        if self.resubscribe_at.is_none() {
+            let pending = self.pending();
+            warn!(pending, "ingest queue deleted; consuming it again");
+            metrics::counter!(OUTAGES, "role" => ROLE).increment(1);
+            self.acknowledge_each().await?;
+            // Before the new consumer: the reply could wait behind its deliveries, and those for a byte budget
+            // that only this task can release.
+            let closing = self.channel.close(200, "its queue is gone".into());
+            self.connection.unless_ended(closing).await?;
+        }
+        match self.parts.try_subscribe(self.connection).await? {
+            Some((channel, consumer)) => {
+                self.channel = channel;
+                self.resubscribe_at = None;
+                batcher.replace_consumer(consumer);
+            }
+            None => self.resubscribe_at = Some(Instant::now() + CHECK_INTERVAL),
+        }
         Ok(())
     }
 
@@ -168,6 +230,9 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
     }
 
     fn accept(&mut self, deliveries: Vec<HeldDelivery>) {
+        if !deliveries.is_empty() {
+            self.parts.quiet_start_over.store(true, Ordering::Relaxed);
+        }
         for delivery in deliveries {
             match self.decode(&delivery) {
                 Ok((command, trace)) => self.executor.push(Pending::new(delivery, command, trace)),
@@ -184,11 +249,13 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
         delivery: &HeldDelivery,
     ) -> Result<(H::Command, Option<TraceParent>), InvalidMessage> {
         let incoming = Incoming::from(&**delivery);
-        let envelope = Envelope::open(&incoming, self.parts.topology.ingest_queue())?;
+        let mapping = &self.parts.settings.mapping;
+        let queue = self.parts.topology.ingest_queue();
+        let envelope = Envelope::open(&incoming, queue, &mapping.patterns)?;
         if envelope.pattern == Pattern::RevokeTokens && !self.parts.settings.revocations {
             return Err(InvalidMessage::RevocationNotAllowed);
         }
-        let command = self.parts.handler.decode(&envelope)?;
+        let command = self.parts.handler.decode(&envelope, mapping)?;
         Ok((command, envelope.trace))
     }
 

@@ -5,7 +5,8 @@ use lapin::types::AMQPValue;
 use serde_json::json;
 use std::collections::BTreeMap;
 
-use super::super::command::decode_command;
+use super::super::command::decode_commands;
+use super::super::message_mapping::MessageMapping;
 use super::*;
 
 const QUEUE: &str = "belfry.ingest";
@@ -61,11 +62,20 @@ impl TestMessage {
             routing_key: self.routing_key,
             properties: &self.properties,
         };
-        inspect(Envelope::open(&incoming, QUEUE)?)
+        inspect(Envelope::open(&incoming, QUEUE, &PatternNames::default())?)
     }
 
+    fn commands(&self) -> Result<Vec<Command>, InvalidMessage> {
+        let mapping = MessageMapping::default();
+        self.open(|envelope| decode_commands(&envelope, &mapping, || id("generated"), at(1_000)))
+    }
+
+    /// The only command.
+    #[track_caller]
     fn command(&self) -> Result<Command, InvalidMessage> {
-        self.open(|envelope| decode_command(&envelope, || id("generated"), at(1_000)))
+        let mut commands = self.commands()?;
+        assert_eq!(commands.len(), 1);
+        Ok(commands.remove(0))
     }
 
     #[track_caller]
@@ -117,7 +127,8 @@ fn bare_data_takes_its_pattern_from_routing_key_or_type() {
         let draft = message.draft();
         assert_eq!(draft.user, user("ada"));
         assert_eq!(draft.kind.as_str(), "order.shipped");
-        assert_eq!(draft.data.unwrap().as_str(), r#"{"a":1}"#);
+        // What has no field is kept.
+        assert_eq!(draft.data.unwrap().as_str(), r#"{"a":1,"source":5}"#);
     }
 }
 
@@ -141,7 +152,8 @@ fn queue_name_is_not_mistaken_for_a_pattern() {
             routing_key: "notification.create",
             properties: &BasicProperties::default(),
         };
-        Envelope::open(&message, "notification.create").map(|it| it.pattern)
+        Envelope::open(&message, "notification.create", &PatternNames::default())
+            .map(|it| it.pattern)
     };
     assert_eq!(opened(""), Err(InvalidMessage::NoPattern));
     assert_eq!(opened("shop"), Ok(Pattern::Create));
@@ -348,9 +360,10 @@ fn invalid_messages_are_rejected_with_an_error_text() {
             "unknown pattern \"c.d\"",
         ),
         (nestjs("order.placed", json!({})), "unknown pattern \"order.placed\""),
+        (sent(r#"{"pattern":{"cmd":"x"},"data":{}}"#), "unknown pattern \"x\""),
         (
-            sent(r#"{"pattern":{"cmd":"x"},"data":{}}"#),
-            "unknown pattern \"{\\\"cmd\\\":\\\"x\\\"}\"",
+            sent(r#"{"pattern":{"name":"x"},"data":{}}"#),
+            "unknown pattern \"{\\\"name\\\":\\\"x\\\"}\"",
         ),
         (
             nestjs("notification.unread_count", json!({ "userId": "ada", "count": 1 })),
@@ -436,6 +449,7 @@ fn retried_message_keeps_its_original_routing_key() {
     let body = br#"{"userId":"ada","title":"Hi"}"#.to_vec();
     let mut delivery = Delivery::mock(1, "".into(), QUEUE.into(), false, body);
     delivery.properties = properties;
-    let envelope = Envelope::open(&Incoming::from(&delivery), QUEUE).unwrap();
+    let envelope =
+        Envelope::open(&Incoming::from(&delivery), QUEUE, &PatternNames::default()).unwrap();
     assert_eq!(envelope.pattern, Pattern::Create);
 }

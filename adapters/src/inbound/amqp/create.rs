@@ -1,0 +1,343 @@
+//! Reads a notification from the message of another service.
+
+use std::borrow::Cow;
+
+use belfry_domain::{
+    Data, Draft, InvalidTitle, Link, Message, NotificationId, NotificationKind, Priority,
+    Timestamp, Title, UserId,
+};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::command;
+use super::json_fields::{FieldPath, JsonFields};
+use super::lenient_time::lenient_time;
+use super::message::InvalidMessage;
+use super::message_mapping::MessageMapping;
+use crate::wire::{TextOrNumber, check_depth};
+
+/// How many recipients one message may have.
+const MAX_RECIPIENTS: usize = 1_000;
+
+/// The field of `data` with the names of the fields that did not fit.
+const OMITTED: &str = "_omitted";
+
+/// A notification in a message.
+pub(super) struct SentNotification {
+    /// One for each recipient.
+    pub(super) drafts: Vec<Draft>,
+    /// Whether the sender's user has read it already.
+    pub(super) is_read: bool,
+}
+
+/// Reads the notification of a message whose data is the notification, or has it in `notification`.
+///
+/// A field that is of no use for the notification itself does not cost the notification: an invalid time is
+/// absent, and values that have no field are kept in `data`.
+pub(super) fn sent_notification(
+    data: &RawValue,
+    mapping: &MessageMapping,
+    message_id: Option<&NotificationId>,
+    new_id: impl FnOnce() -> NotificationId,
+    now: Timestamp,
+) -> Result<SentNotification, InvalidMessage> {
+    let mut outer: JsonFields<'_> = command::borrowed(data)?;
+    let inner = outer.take_first(&[notification()], |json| serde_json::from_str(json.get()).ok());
+    let is_wrapped = inner.is_some();
+    let mut inner: JsonFields<'_> = inner.unwrap_or_default();
+
+    let mut recipients = recipients(&mut outer, mapping)?;
+    if is_wrapped {
+        let of_inner = self::recipients(&mut inner, mapping)?;
+        recipients = recipients.or(of_inner);
+    }
+    let recipients = recipients.ok_or_else(|| missing_recipient(mapping))?;
+    outer.ignore(&["unreadCount", "count"]);
+    let fields = if is_wrapped { &mut inner } else { &mut outer };
+    let mut draft =
+        Reader { fields, mapping }.draft(recipients[0].clone(), new_id, message_id, now)?;
+    let is_read = is_read(fields);
+    let rest = inner.unused().chain(outer.unused());
+    draft.data = data_with(draft.data.take(), rest.collect(), mapping)?;
+    let draft = draft.check().map_err(|error| InvalidMessage::field("expiresAt", error))?;
+    let drafts = recipients.into_iter().map(|user| Draft { user, ..draft.clone() }).collect();
+    Ok(SentNotification { drafts, is_read })
+}
+
+fn notification() -> FieldPath {
+    "notification".parse().expect("a constant")
+}
+
+/// The users that the first field with any of them names.
+pub(super) fn recipients(
+    fields: &mut JsonFields<'_>,
+    mapping: &MessageMapping,
+) -> Result<Option<Vec<UserId>>, InvalidMessage> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Form {
+        One(TextOrNumber),
+        Many(Vec<TextOrNumber>),
+    }
+    let read = |json: &RawValue| match serde_json::from_str(json.get()).ok()? {
+        Form::One(one) => Some(vec![one]),
+        Form::Many(many) => Some(many).filter(|many| !many.is_empty()),
+    };
+    let Some(raw) = fields.take_first(&mapping.recipient, read) else { return Ok(None) };
+    if raw.len() > MAX_RECIPIENTS {
+        let problem = format!("must contain at most {MAX_RECIPIENTS} users");
+        return Err(InvalidMessage::field("userIds", problem));
+    }
+    let mut users = Vec::with_capacity(raw.len());
+    for raw in raw {
+        let user = UserId::parse(&raw.to_string());
+        let user = user.map_err(|error| InvalidMessage::field("userId", error))?;
+        if !users.contains(&user) {
+            users.push(user);
+        }
+    }
+    Ok(Some(users))
+}
+
+pub(super) fn missing_recipient(mapping: &MessageMapping) -> InvalidMessage {
+    let names: Vec<_> = mapping.recipient.iter().map(ToString::to_string).collect();
+    InvalidMessage::field("userId", format!("is missing; looked for {}", names.join(", ")))
+}
+
+/// `isRead: true` or `read: true`, or a time in `readAt`.
+fn is_read(fields: &mut JsonFields<'_>) -> bool {
+    let path = |name: &str| name.parse().expect("a constant");
+    let flags = ["isRead", "is_read", "read"].map(path);
+    let times = ["readAt", "read_at"].map(path);
+    let flag = fields.take_first(&flags, |json| serde_json::from_str(json.get()).ok());
+    let time = fields.take_first(&times, lenient_time);
+    flag.unwrap_or(false) || time.is_some()
+}
+
+struct Reader<'r, 'a> {
+    fields: &'r mut JsonFields<'a>,
+    mapping: &'r MessageMapping,
+}
+
+impl Reader<'_, '_> {
+    fn draft(
+        &mut self,
+        user: UserId,
+        new_id: impl FnOnce() -> NotificationId,
+        message_id: Option<&NotificationId>,
+        now: Timestamp,
+    ) -> Result<Draft, InvalidMessage> {
+        let mapping = self.mapping;
+        let id = self.id("id", &mapping.id)?;
+        let dedupe_key = self.id("dedupeKey", &["dedupeKey".parse().expect("a constant")])?;
+        // A redelivered message must not create a second notification. If the data has neither an id nor a
+        // dedupe key, the `message_id` is the key.
+        let dedupe_key = dedupe_key.or_else(|| message_id.cloned().filter(|_| id.is_none()));
+        let expires_at = self.fields.take_first(&mapping.expires_at, lenient_time);
+        // A notification that expired while its message waited is valid; it is dropped later. Without a
+        // creation time, it was created before it expired.
+        let before_expiry =
+            expires_at.map(|end| Timestamp::from_unix_millis(end.unix_millis().saturating_sub(1)));
+        let created_at = self.fields.take_first(&mapping.created_at, lenient_time);
+        let kind = self.kind();
+        let (title, message) = self.texts(kind.as_ref())?;
+        Ok(Draft {
+            id: id.unwrap_or_else(new_id),
+            user,
+            kind: kind.unwrap_or_default(),
+            title,
+            message,
+            data: self.data()?,
+            link: self.link()?,
+            priority: self.priority(),
+            dedupe_key,
+            created_at: created_at
+                .unwrap_or_else(|| before_expiry.map_or(now, |latest| now.min(latest))),
+            expires_at,
+        })
+    }
+
+    fn id(
+        &mut self,
+        field: &'static str,
+        paths: &[FieldPath],
+    ) -> Result<Option<NotificationId>, InvalidMessage> {
+        let read = |json: &RawValue| serde_json::from_str::<TextOrNumber>(json.get()).ok();
+        let Some(raw) = self.fields.take_first(paths, read) else { return Ok(None) };
+        let id = NotificationId::parse(&raw.to_string());
+        id.map(Some).map_err(|error| InvalidMessage::field(field, error))
+    }
+
+    /// The type, with `_` for characters that a type cannot have.
+    fn kind(&mut self) -> Option<NotificationKind> {
+        self.fields.take_first(&self.mapping.kind, |json| {
+            let raw = serde_json::from_str::<TextOrNumber>(json.get()).ok()?.to_string();
+            NotificationKind::parse(&raw).ok().or_else(|| {
+                let words: Vec<_> = raw.split_whitespace().collect();
+                NotificationKind::parse(&words.join("_")).ok()
+            })
+        })
+    }
+
+    /// Title and message. A missing title is the message, its first line, or the type.
+    fn texts(
+        &mut self,
+        kind: Option<&NotificationKind>,
+    ) -> Result<(Title, Message), InvalidMessage> {
+        let title = self.fields.take_first(&self.mapping.title, non_blank);
+        let message = self.fields.take_first(&self.mapping.message, non_blank);
+        let message_text = message.as_deref().unwrap_or_default();
+        let (title, message) = match (&title, kind) {
+            (Some(title), _) => (title.as_str(), message_text),
+            (None, _) if message.is_some() => {
+                let line = message_text.trim().lines().next().unwrap_or_default();
+                let is_all =
+                    line == message_text.trim() && line.chars().count() <= Title::MAX_CHARS;
+                return Ok((
+                    parse_title(&shortened(line, Title::MAX_CHARS))?,
+                    self.message(if is_all { "" } else { message_text })?,
+                ));
+            }
+            (None, Some(kind)) => (kind.as_str(), ""),
+            (None, None) => {
+                let problem = "is missing, as are message and type";
+                return Err(InvalidMessage::field("title", problem));
+            }
+        };
+        let title = match Title::parse(title) {
+            Err(InvalidTitle::TooLong(_)) if self.mapping.cut_long_texts => {
+                parse_title(&shortened(title.trim(), Title::MAX_CHARS))?
+            }
+            parsed => parsed.map_err(|error| InvalidMessage::field("title", error))?,
+        };
+        Ok((title, self.message(message)?))
+    }
+
+    fn message(&self, text: &str) -> Result<Message, InvalidMessage> {
+        let text = if self.mapping.cut_long_texts {
+            shortened(text, Message::MAX_CHARS)
+        } else {
+            text.into()
+        };
+        Message::parse(&text).map_err(|error| InvalidMessage::field("message", error))
+    }
+
+    /// An object, also as a text; an array or another value becomes the field `value` of one.
+    fn data(&mut self) -> Result<Option<Data>, InvalidMessage> {
+        let read = |json: &RawValue| {
+            let inside =
+                json.get().starts_with('"').then(|| serde_json::from_str::<String>(json.get()));
+            let inside = inside.and_then(Result::ok);
+            match inside.as_deref().map(serde_json::from_str::<&RawValue>) {
+                Some(Ok(object)) if command::is_object(object) => Some(object.get().to_owned()),
+                _ if command::is_object(json) => Some(json.get().to_owned()),
+                // PHP writes an empty object like this.
+                _ if matches!(json.get(), "[]" | "\"\"") => None,
+                _ => Some(format!("{{\"value\":{}}}", json.get())),
+            }
+        };
+        let Some(data) = self.fields.take_first(&self.mapping.data, read) else { return Ok(None) };
+        checked_data(data).map(Some)
+    }
+
+    fn link(&mut self) -> Result<Option<Link>, InvalidMessage> {
+        let Some(raw) = self.fields.take_first(&self.mapping.link, non_blank) else {
+            return Ok(None);
+        };
+        let link = Link::parse(raw.trim());
+        link.map(Some).map_err(|error| InvalidMessage::field("link", error))
+    }
+
+    /// In any case, also `medium`. Other values count as normal and are kept in `data`.
+    fn priority(&mut self) -> Priority {
+        let path = "priority".parse().expect("a constant");
+        let read = |json: &RawValue| {
+            let text = serde_json::from_str::<String>(json.get()).ok()?.to_ascii_lowercase();
+            if text == "medium" { Some(Priority::Normal) } else { text.parse().ok() }
+        };
+        self.fields.take_first(&[path], read).unwrap_or_default()
+    }
+}
+
+/// A text that is not blank, or a number as text.
+fn non_blank(json: &RawValue) -> Option<String> {
+    let text = serde_json::from_str::<TextOrNumber>(json.get()).ok()?.to_string();
+    (!text.trim().is_empty()).then_some(text)
+}
+
+fn parse_title(text: &str) -> Result<Title, InvalidMessage> {
+    Title::parse(text).map_err(|error| InvalidMessage::field("title", error))
+}
+
+/// At most `max` characters of a text, with `…` as the last one if it is longer.
+fn shortened(text: &str, max: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(max) {
+        None => text.into(),
+        Some(_) => {
+            let (end, _) = text.char_indices().nth(max - 1).expect("the text is longer");
+            format!("{}…", &text[..end]).into()
+        }
+    }
+}
+
+fn checked_data(json: String) -> Result<Data, InvalidMessage> {
+    check_depth(&json)?;
+    Data::of_checked_syntax(json).map_err(|error| InvalidMessage::field("data", error))
+}
+
+/// Adds the values that have no field. Those that do not fit are left out, and [`OMITTED`] names them; if long
+/// texts are not cut, they reject the message.
+fn data_with(
+    data: Option<Data>,
+    rest: Vec<(&str, &RawValue)>,
+    mapping: &MessageMapping,
+) -> Result<Option<Data>, InvalidMessage> {
+    if rest.is_empty() {
+        return Ok(data);
+    }
+    let own = data.as_ref().map_or("{}", Data::as_str);
+    let taken: JsonFields<'_> =
+        serde_json::from_str(own).map_err(|error| InvalidMessage::field("data", error))?;
+    let without_end = own.trim_end().strip_suffix('}').unwrap_or(own);
+    let mut object = without_end.trim_end().to_owned();
+    let mut omitted = Vec::new();
+    for (name, value) in rest {
+        let is_taken = taken.contains(name);
+        let name_json = serde_json::Value::from(name).to_string();
+        // Room for the closing brace and for the names of omitted fields.
+        let fits = object.len() + name_json.len() + value.get().len() + 1_024 <= Data::MAX_BYTES;
+        if is_taken || !fits || check_depth(value.get()).is_err() {
+            omitted.push(name);
+            continue;
+        }
+        if object.len() > 1 {
+            object.push(',');
+        }
+        object.push_str(&name_json);
+        object.push(':');
+        object.push_str(value.get());
+    }
+    if !omitted.is_empty() {
+        if !mapping.cut_long_texts {
+            let problem = format!("has no room for {}", omitted.join(", "));
+            return Err(InvalidMessage::field("data", problem));
+        }
+        let mut names: Vec<&str> = Vec::new();
+        let mut bytes = object.len() + OMITTED.len() + 8;
+        for name in omitted {
+            bytes += name.len() * 6 + 3;
+            if bytes < Data::MAX_BYTES {
+                names.push(name);
+            }
+        }
+        if object.len() > 1 {
+            object.push(',');
+        }
+        object.push_str(&format!("\"{OMITTED}\":{}", serde_json::Value::from(names)));
+    }
+    object.push('}');
+    checked_data(object).map(Some)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,81 @@
+//! Times as other services write them.
+
+use belfry_domain::Timestamp;
+use chrono::{DateTime, NaiveDateTime};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// Seconds since 1970 have fewer digits until the year 5138, milliseconds have more since 1973.
+const FIRST_MILLIS: i64 = 100_000_000_000;
+
+/// An instant as RFC 3339, as SQL writes it (`2026-11-29 10:00:00`, in UTC unless it has an offset), or as
+/// seconds or milliseconds since 1970, also in a text. `None` for anything else.
+pub(super) fn lenient_time(json: &RawValue) -> Option<Timestamp> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Form {
+        Integer(i64),
+        Number(f64),
+        Text(String),
+    }
+    match serde_json::from_str(json.get()).ok()? {
+        Form::Integer(number) => since_epoch(number),
+        #[expect(clippy::cast_possible_truncation, reason = "a fraction of a millisecond is cut")]
+        Form::Number(seconds) if seconds.abs() < FIRST_MILLIS as f64 => {
+            Some(Timestamp::from_unix_millis((seconds * 1_000.0) as i64))
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "a fraction of a millisecond is cut")]
+        Form::Number(millis) if millis.abs() < i64::MAX as f64 => since_epoch(millis as i64),
+        Form::Number(_) => None,
+        Form::Text(text) => of_text(text.trim()),
+    }
+}
+
+fn since_epoch(number: i64) -> Option<Timestamp> {
+    let millis = if number.abs() < FIRST_MILLIS { number.checked_mul(1_000)? } else { number };
+    // The last instant of RFC 3339 is in the year 9999.
+    DateTime::from_timestamp_millis(millis)?;
+    Some(Timestamp::from_unix_millis(millis))
+}
+
+fn of_text(text: &str) -> Option<Timestamp> {
+    const WITHOUT_OFFSET: [&str; 2] = ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f"];
+    const WITH_OFFSET: &str = "%Y-%m-%d %H:%M:%S%.f%#z";
+    if let Ok(number) = text.parse() {
+        return since_epoch(number);
+    }
+    let with_offset =
+        DateTime::parse_from_rfc3339(text).or_else(|_| DateTime::parse_from_str(text, WITH_OFFSET));
+    let millis = with_offset.map(|time| time.timestamp_millis()).ok().or_else(|| {
+        let parse = |format: &&str| NaiveDateTime::parse_from_str(text, format).ok();
+        Some(WITHOUT_OFFSET.iter().find_map(parse)?.and_utc().timestamp_millis())
+    })?;
+    Some(Timestamp::from_unix_millis(millis))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instant_is_read_from_common_forms() {
+        for json in [
+            r#""2026-11-29T10:00:00Z""#,
+            r#""2026-11-29T11:00:00.000+01:00""#,
+            r#""2026-11-29 10:00:00""#,
+            r#""2026-11-29 10:00:00.000""#,
+            r#""2026-11-29 11:00:00+01""#,
+            r#""2026-11-29T10:00:00""#,
+            "1795946400",
+            "1795946400.0",
+            "1795946400000",
+            r#""1795946400000""#,
+        ] {
+            let at = lenient_time(serde_json::from_str(json).unwrap());
+            assert_eq!(at, Some(Timestamp::from_unix_millis(1_795_946_400_000)), "{json}");
+        }
+        for json in [r#""yesterday""#, r#""""#, "true", "{}", "1e300", "9223372036854775807"] {
+            assert_eq!(lenient_time(serde_json::from_str(json).unwrap()), None, "{json}");
+        }
+    }
+}

@@ -1,0 +1,62 @@
+use super::json_fields::FieldPath;
+use super::pattern::PatternNames;
+
+/// How messages of other services are read: the names of their patterns and of their fields. The default
+/// reads the names that NestJS services commonly use.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "the fields have the names of the draft's fields")]
+pub struct MessageMapping {
+    /// The names of patterns.
+    pub patterns: PatternNames,
+    /// Whether a text that is too long is cut, with `…` at its end, instead of rejecting the message.
+    pub cut_long_texts: bool,
+    /// The user, or an array of users. In a message with `notification`, also a field of that object.
+    pub recipient: Vec<FieldPath>,
+    pub id: Vec<FieldPath>,
+    pub kind: Vec<FieldPath>,
+    pub title: Vec<FieldPath>,
+    pub message: Vec<FieldPath>,
+    pub data: Vec<FieldPath>,
+    pub link: Vec<FieldPath>,
+    pub created_at: Vec<FieldPath>,
+    pub expires_at: Vec<FieldPath>,
+}
+
+impl Default for MessageMapping {
+    fn default() -> Self {
+        Self {
+            patterns: PatternNames::default(),
+            cut_long_texts: true,
+            recipient: paths(&[
+                "userId",
+                "recipientId",
+                "receiverId",
+                "user_id",
+                "recipient_id",
+                "receiver_id",
+                "targetUserId",
+                "toUserId",
+                "userIds",
+                "recipientIds",
+                "receiverIds",
+                "user.id",
+                "recipient.id",
+                "receiver.id",
+                "recipient",
+                "receiver",
+            ]),
+            id: paths(&["id", "notificationId", "notification_id", "_id"]),
+            kind: paths(&["type", "kind", "notificationType", "category"]),
+            title: paths(&["title", "subject", "heading"]),
+            message: paths(&["message", "body", "content", "text", "description"]),
+            data: paths(&["data", "metadata", "payload", "meta"]),
+            link: paths(&["link", "url", "actionUrl", "action_url"]),
+            created_at: paths(&["createdAt", "created_at", "timestamp"]),
+            expires_at: paths(&["expiresAt", "expires_at"]),
+        }
+    }
+}
+
+fn paths(names: &[&str]) -> Vec<FieldPath> {
+    names.iter().map(|name| name.parse().expect("a constant")).collect()
+}

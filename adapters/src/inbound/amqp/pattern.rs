@@ -1,0 +1,121 @@
+use std::collections::HashMap;
+
+use serde_json::value::RawValue;
+
+use super::message::InvalidMessage;
+
+/// The kind of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pattern {
+    /// `notification.create` or `notification.created`.
+    Create,
+    /// `notification.mark_read` or `notification.marked_read`.
+    MarkRead,
+    /// `notification.mark_all_read` or `notification.all_read`.
+    MarkAllRead,
+    /// `notification.delete` or `notification.deleted`.
+    Delete,
+    /// `user.revoke_tokens` or `user.tokens_revoked`.
+    RevokeTokens,
+    /// `notification.unread_count`, from a service that keeps its own inbox. Forward mode only.
+    UnreadCount,
+}
+
+/// The names of patterns: those of Belfry, those that NestJS services commonly use, and configured ones.
+#[derive(Debug, Clone, Default)]
+pub struct PatternNames(HashMap<String, Pattern>);
+
+impl PatternNames {
+    /// Adds a name. It takes precedence over a name of Belfry.
+    pub fn add(&mut self, name: impl Into<String>, pattern: Pattern) {
+        self.0.insert(name.into(), pattern);
+    }
+
+    pub(super) fn find(&self, name: &str) -> Option<Pattern> {
+        self.0.get(name).copied().or_else(|| Pattern::parse(name))
+    }
+
+    /// `com.example.shop.notification.created` is `notification.created`.
+    pub(super) fn find_cloud_event_type(&self, kind: &str) -> Result<Pattern, InvalidMessage> {
+        // Every pattern of Belfry has two parts.
+        let begin = kind.rmatch_indices('.').nth(1).map_or(0, |(dot, _)| dot + 1);
+        let known = self.find(kind).or_else(|| self.find(&kind[begin..]));
+        known.ok_or_else(|| InvalidMessage::unknown(kind))
+    }
+}
+
+impl Pattern {
+    fn parse(name: &str) -> Option<Self> {
+        Some(match name {
+            "notification.create"
+            | "notification.created"
+            | "notification_create"
+            | "notification_created"
+            | "notification.new"
+            | "notification.send"
+            | "create_notification"
+            | "send_notification"
+            | "createNotification"
+            | "sendNotification" => Self::Create,
+            "notification.mark_read"
+            | "notification.marked_read"
+            | "notification.read"
+            | "notification_read"
+            | "mark_as_read"
+            | "markAsRead"
+            | "mark_notification_read" => Self::MarkRead,
+            "notification.mark_all_read"
+            | "notification.all_read"
+            | "notification.read_all"
+            | "mark_all_as_read"
+            | "markAllAsRead" => Self::MarkAllRead,
+            "notification.delete"
+            | "notification.deleted"
+            | "notification_deleted"
+            | "delete_notification"
+            | "deleteNotification" => Self::Delete,
+            "user.revoke_tokens" | "user.tokens_revoked" => Self::RevokeTokens,
+            "notification.unread_count" => Self::UnreadCount,
+            _ => return None,
+        })
+    }
+}
+
+/// The name in a message's `pattern`: a text, or the field `cmd` of an object, as in `{ cmd: "create" }`.
+pub(super) fn pattern_name(json: &RawValue) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct CommandPattern {
+        cmd: String,
+    }
+    if json.get().starts_with('{') {
+        return serde_json::from_str(json.get()).ok().map(|CommandPattern { cmd }| cmd);
+    }
+    serde_json::from_str(json.get()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn configured_name_takes_precedence() {
+        let mut names = PatternNames::default();
+        assert_eq!(names.find("notification_created"), Some(Pattern::Create));
+        assert_eq!(names.find("bell.rang"), None);
+        names.add("bell.rang", Pattern::Create);
+        names.add("notification.read", Pattern::MarkAllRead);
+        assert_eq!(names.find("bell.rang"), Some(Pattern::Create));
+        assert_eq!(names.find("notification.read"), Some(Pattern::MarkAllRead));
+        assert_eq!(names.find_cloud_event_type("bell.rang"), Ok(Pattern::Create));
+        assert_eq!(names.find_cloud_event_type("x.y.notification.created"), Ok(Pattern::Create));
+    }
+
+    #[test]
+    fn name_of_an_object_is_its_command() {
+        let name = |json: &str| pattern_name(serde_json::from_str(json).unwrap());
+        assert_eq!(name(r#""a.b""#).as_deref(), Some("a.b"));
+        assert_eq!(name(r#"{"cmd":"create","v":1}"#).as_deref(), Some("create"));
+        assert_eq!(name(r#"{"v":1}"#), None);
+        assert_eq!(name("7"), None);
+    }
+}

@@ -1,0 +1,74 @@
+//! Repairs JSON texts that were cut in the middle of a character.
+
+use std::borrow::Cow;
+
+/// Replaces each `\uD800` to `\uDFFF` that is half of a surrogate pair without the other half by `\uFFFD`.
+/// JavaScript writes such halves when a text is cut by its length; JSON parsers reject them (RFC 8259,
+/// section 8.2). `json` must be valid otherwise.
+pub(super) fn without_lone_surrogates(json: &str) -> Cow<'_, str> {
+    if !json.contains("\\ud") && !json.contains("\\uD") {
+        return json.into();
+    }
+    let mut repaired = String::with_capacity(json.len());
+    let mut rest = json;
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        repaired.push_str(before);
+        let pair = (surrogate(escape), surrogate(escape.get(6..).unwrap_or_default()));
+        let len = match pair {
+            (Some(Half::High), Some(Half::Low)) => 12,
+            (Some(_), _) => {
+                repaired.push_str("\\uFFFD");
+                rest = &escape[6..];
+                continue;
+            }
+            // `\\` and the character after it, so that an escaped backslash begins no escape.
+            (None, _) => 1 + escape[1..].chars().next().map_or(0, char::len_utf8),
+        };
+        repaired.push_str(&escape[..len]);
+        rest = &escape[len..];
+    }
+    repaired.push_str(rest);
+    repaired.into()
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Half {
+    High,
+    Low,
+}
+
+/// The half of a surrogate pair that an escape at the beginning of the text is.
+fn surrogate(text: &str) -> Option<Half> {
+    let digits = text.strip_prefix("\\u")?.get(..4)?;
+    match u16::from_str_radix(digits, 16).ok()? {
+        0xD800..=0xDBFF => Some(Half::High),
+        0xDC00..=0xDFFF => Some(Half::Low),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_lone_halves_are_replaced() {
+        for (json, repaired) in [
+            (r#"{"a":"cut \ud83d"}"#, r#"{"a":"cut \uFFFD"}"#),
+            (
+                r#"["\uD83D\uDE00","\ude00","\ud83d\ud83d\ude00"]"#,
+                r#"["\uD83D\uDE00","\uFFFD","\uFFFD\ud83d\ude00"]"#,
+            ),
+            (
+                r#"["\\ud83d","\\\ud83d","\u00e4\"\ud83dx"]"#,
+                r#"["\\ud83d","\\\uFFFD","\u00e4\"\uFFFDx"]"#,
+            ),
+            (r#"{"a":"\n"}"#, r#"{"a":"\n"}"#),
+        ] {
+            assert_eq!(without_lone_surrogates(json), repaired);
+            let valid: Result<serde_json::Value, _> = serde_json::from_str(repaired);
+            assert!(valid.is_ok(), "{repaired}");
+        }
+    }
+}
