@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use belfry_adapters::inbound::amqp::{
-    Envelope, MessageHandler, MessageMapping, Pattern, StoreCommands,
+    Envelope, InboxQueries, MessageHandler, MessageMapping, Pattern, StoreCommands, StoreMessage,
 };
 use belfry_adapters::wire::{EventForm, NotificationForm, PageForm, PushForm, Rfc3339};
 use belfry_application::push::{Push, Selection, SyncState};
@@ -121,12 +121,14 @@ fn published_events_match_their_samples() {
 fn command(pattern: Pattern, data: &RawValue) -> Command {
     let store = Arc::new(InMemoryStore::new(epoch(EPOCH)));
     let clock = Arc::new(ManualClock::at(0));
+    let queries = InboxQueries::new(store.clone());
     let commands =
         HandleCommands::new(store.clone(), clock.clone(), RevokeTokens::new(store, clock.clone()));
-    let handling = StoreCommands::new(commands, Arc::new(SequentialIds::default()), clock);
-    let envelope = Envelope { pattern, data, message_id: None, trace: None };
+    let handling = StoreCommands::new(commands, queries, Arc::new(SequentialIds::default()), clock);
+    let envelope = Envelope { pattern, data, message_id: None, trace: None, is_request: false };
     let commands = handling.decode(&envelope, &MessageMapping::default());
-    let mut commands = commands.unwrap_or_else(|error| panic!("{data}: {error}"));
+    let commands = commands.unwrap_or_else(|error| panic!("{data}: {error}"));
+    let StoreMessage::Change(mut commands) = commands else { panic!("{commands:?}") };
     assert_eq!(commands.len(), 1, "{data}");
     commands.remove(0)
 }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use belfry_adapters::bench_support::open;
-use belfry_adapters::inbound::amqp::{ForwardCommand, ForwardHere, MessageHandler};
+use belfry_adapters::inbound::amqp::{ForwardCommand, ForwardHere, MessageHandler, MessageMapping};
 use belfry_adapters::wire::EventForm;
 use belfry_application::ports::RealtimeDelivery;
 use belfry_application::testing::{InMemoryStore, ManualClock, RecordingDelivery, epoch};
@@ -52,5 +52,5 @@ pub(crate) fn read(forward: &ForwardHere, message: &SampleMessage) -> ForwardCom
     let SampleMessage { body, routing_key, properties } = message;
     let envelope =
         open(body.as_bytes(), routing_key, properties).expect("the message is well-formed");
-    forward.decode(&envelope).expect("the message names a user")
+    forward.decode(&envelope, &MessageMapping::default()).expect("the message names a user")
 }

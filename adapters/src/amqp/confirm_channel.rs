@@ -22,6 +22,8 @@ pub(crate) enum RequiredTopology {
     Events,
     Ingest,
     RetryAndDead,
+    /// Nothing: the queues belong to the senders of requests.
+    Replies,
 }
 
 impl RequiredTopology {
@@ -31,6 +33,7 @@ impl RequiredTopology {
             Self::Events => "events",
             Self::Ingest => "ingest queue",
             Self::RetryAndDead => "retry and dead queues",
+            Self::Replies => "replies",
         }
     }
 }
@@ -135,6 +138,7 @@ impl ConfirmChannel {
                 RequiredTopology::RetryAndDead => {
                     topology.declare_retry_and_dead(&connection).await?;
                 }
+                RequiredTopology::Replies => {}
             }
             Ok::<_, ConnectionError>(open_confirm_channel(&connection).await?)
         });

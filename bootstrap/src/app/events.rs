@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use belfry_adapters::amqp::{AmqpSettings, Publisher, Topology};
 use belfry_adapters::inbound::amqp::{
-    ForwardHere, ForwardToNodes, Ingest, IngestSettings, MessageHandler, NodeQueue,
+    ForwardHere, ForwardToNodes, InboxQueries, Ingest, IngestSettings, MessageHandler, NodeQueue,
     NodeQueueSettings, NodeQueueState, StoreCommands,
 };
 use belfry_adapters::inbound::in_process::InProcessEvents;
@@ -174,9 +174,10 @@ fn ingest(broker: &Broker, deps: &EventDeps<'_>) -> Task {
     match settings.mode {
         IngestMode::Store => {
             let inboxes = deps.store.event_inboxes.clone();
-            let commands = HandleCommands::new(inboxes, deps.context.clock.clone(), revoke_tokens);
-            let handler =
-                StoreCommands::new(commands, deps.context.ids.clone(), deps.context.clock.clone());
+            let (clock, ids) = (deps.context.clock.clone(), deps.context.ids.clone());
+            let queries = InboxQueries::new(inboxes.clone());
+            let commands = HandleCommands::new(inboxes, clock.clone(), revoke_tokens);
+            let handler = StoreCommands::new(commands, queries, ids, clock);
             consume(broker, deps, IngestSettings::default(), handler)
         }
         IngestMode::Forward if settings.only_node => {
@@ -201,6 +202,7 @@ fn consume<H: MessageHandler + 'static>(
     let configured = &deps.context.config.amqp.ingest;
     settings.prefetch = configured.prefetch;
     settings.revocations = configured.revocations;
+    settings.reads = configured.reads;
     settings.mapping = Arc::new(configured.mapping());
     settings.prefetch_bytes = configured.prefetch_bytes.try_into().unwrap_or(usize::MAX);
     let ingest = Ingest::new(

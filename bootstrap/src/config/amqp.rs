@@ -47,6 +47,8 @@ pub struct Ingest {
     #[serde(deserialize_with = "values::or_text")]
     pub only_node: bool,
     #[serde(deserialize_with = "values::or_text")]
+    pub reads: bool,
+    #[serde(deserialize_with = "values::or_text")]
     pub cut_long_texts: bool,
     pub declare: IngestDeclaration,
     pub patterns: IngestPatterns,

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use belfry_adapters::amqp::{AmqpSettings, AmqpUrl, Publisher, Topology, TopologySettings};
 use belfry_adapters::inbound::amqp::{
-    Envelope, HandlerError, Ingest, IngestSettings, InvalidMessage, MessageHandler, MessageMapping,
-    NodeQueue, NodeQueueSettings, StoreCommands,
+    Envelope, HandlerError, InboxQueries, Ingest, IngestSettings, InvalidMessage, MessageHandler,
+    MessageMapping, NodeQueue, NodeQueueSettings, StoreCommands,
 };
 use belfry_adapters::outbound::amqp::AmqpEventPublisher;
 use belfry_adapters::wire::EventForm;
@@ -269,8 +269,9 @@ impl Store {
             .expect_mark_all_read()
             .returning(move |user, at| ready(inner.mark_all_read(user, at)));
         let clock = Arc::new(ManualClock::at(1_000));
+        let queries = InboxQueries::new(self.inner.clone());
         let commands = HandleCommands::new(Arc::new(store), clock.clone(), revoke_tokens());
-        StoreCommands::new(commands, Arc::new(SequentialIds::default()), clock)
+        StoreCommands::new(commands, queries, Arc::new(SequentialIds::default()), clock)
     }
 
     /// A user's inbox, oldest first.

@@ -17,9 +17,59 @@ use crate::wire::{Rfc3339, TextOrNumber};
 /// How many notifications one message may mark as read.
 const MAX_IDS: usize = 1_000;
 
-/// Decodes the commands of a message in store mode: at least one, to be executed in order. There are several
-/// for several recipients, and for a notification that is read already.
-pub(super) fn decode_commands(
+/// A message in store mode.
+#[derive(Debug, Clone, PartialEq)]
+pub enum StoreMessage {
+    /// At least one command, to be executed in order. There are several for several recipients, and for a
+    /// notification that is read already.
+    Change(Vec<Command>),
+    /// A request for the newest notifications.
+    List {
+        /// The owner of the inbox.
+        user: UserId,
+        /// How many.
+        limit: usize,
+    },
+    /// A request for the unread count.
+    Count {
+        /// The owner of the inbox.
+        user: UserId,
+    },
+}
+
+/// Decodes a message in store mode.
+pub(super) fn decode_message(
+    envelope: &Envelope<'_>,
+    mapping: &MessageMapping,
+    new_id: impl FnOnce() -> NotificationId,
+    now: Timestamp,
+) -> Result<StoreMessage, InvalidMessage> {
+    const DEFAULT_LIMIT: usize = 20;
+    if !envelope.is_query() {
+        return decode_commands(envelope, mapping, new_id, now).map(StoreMessage::Change);
+    }
+    let mut fields: JsonFields<'_> = borrowed(envelope.data)?;
+    let users = recipients(&mut fields, mapping)?.ok_or_else(missing_recipient)?;
+    let user = users[0].clone();
+    if envelope.pattern == Pattern::UnreadCount {
+        return Ok(StoreMessage::Count { user });
+    }
+    let path = |name: &str| name.parse::<FieldPath>().expect("a constant");
+    for unsupported in ["page", "offset", "skip"] {
+        let first = |json: &RawValue| matches!(json.get(), "0" | "1").then_some(());
+        if fields.contains(unsupported) && fields.take_first(&[path(unsupported)], first).is_none()
+        {
+            return Err(InvalidMessage::field("page", "is not supported; only the first page is"));
+        }
+    }
+    let limit = fields.take_first(&["limit", "pageSize", "take"].map(path), |json| {
+        serde_json::from_str(json.get()).ok()
+    });
+    Ok(StoreMessage::List { user, limit: limit.unwrap_or(DEFAULT_LIMIT) })
+}
+
+/// Decodes the commands of a message: at least one.
+fn decode_commands(
     envelope: &Envelope<'_>,
     mapping: &MessageMapping,
     new_id: impl FnOnce() -> NotificationId,
@@ -45,7 +95,7 @@ pub(super) fn decode_commands(
         Pattern::MarkAllRead => {
             let mut fields: JsonFields<'_> = borrowed(data)?;
             let users = recipients(&mut fields, mapping)?;
-            let users = users.ok_or_else(|| missing_recipient(mapping))?;
+            let users = users.ok_or_else(missing_recipient)?;
             Ok(users.into_iter().map(|user| Command::MarkAllRead { user }).collect())
         }
         Pattern::Delete => {
@@ -58,8 +108,8 @@ pub(super) fn decode_commands(
             let (user, issued_before) = revocation(data)?;
             Ok(vec![Command::RevokeTokens { user, issued_before }])
         }
-        Pattern::UnreadCount => {
-            Err(InvalidMessage::UnknownPattern("notification.unread_count".to_owned()))
+        Pattern::UnreadCount | Pattern::List => {
+            Err(InvalidMessage::UnknownPattern("a read, which only a request can be".to_owned()))
         }
     }
 }
@@ -97,7 +147,7 @@ fn selection(
     mapping: &MessageMapping,
 ) -> Result<(Vec<UserId>, Selection), InvalidMessage> {
     let mut fields: JsonFields<'_> = borrowed(data)?;
-    let users = recipients(&mut fields, mapping)?.ok_or_else(|| missing_recipient(mapping))?;
+    let users = recipients(&mut fields, mapping)?.ok_or_else(missing_recipient)?;
     let path = |name: &str| name.parse::<FieldPath>().expect("a constant");
     if fields.take_first(&[path("all")], |json| (json.get() == "true").then_some(())).is_some() {
         return Ok((users, Selection::All));

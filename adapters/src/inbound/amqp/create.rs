@@ -51,7 +51,7 @@ pub(super) fn sent_notification(
         let of_inner = self::recipients(&mut inner, mapping)?;
         recipients = recipients.or(of_inner);
     }
-    let recipients = recipients.ok_or_else(|| missing_recipient(mapping))?;
+    let recipients = recipients.ok_or_else(missing_recipient)?;
     outer.ignore(&["unreadCount", "count"]);
     let fields = if is_wrapped { &mut inner } else { &mut outer };
     let mut draft =
@@ -99,9 +99,11 @@ pub(super) fn recipients(
     Ok(Some(users))
 }
 
-pub(super) fn missing_recipient(mapping: &MessageMapping) -> InvalidMessage {
-    let names: Vec<_> = mapping.recipient.iter().map(ToString::to_string).collect();
-    InvalidMessage::field("userId", format!("is missing; looked for {}", names.join(", ")))
+pub(super) fn missing_recipient() -> InvalidMessage {
+    InvalidMessage::field(
+        "userId",
+        "is missing; amqp.ingest.fields.recipient can name another field",
+    )
 }
 
 /// `isRead: true` or `read: true`, or a time in `readAt`.
@@ -232,7 +234,8 @@ impl Reader<'_, '_> {
                 Some(Ok(object)) if command::is_object(object) => Some(object.get().to_owned()),
                 _ if command::is_object(json) => Some(json.get().to_owned()),
                 // PHP writes an empty object like this.
-                _ if matches!(json.get(), "[]" | "\"\"") => None,
+                _ if json.get() == "[]" => Some("{}".to_owned()),
+                _ if json.get() == "\"\"" => None,
                 _ => Some(format!("{{\"value\":{}}}", json.get())),
             }
         };

@@ -64,6 +64,9 @@ pub(super) fn forwarded_events(
         Pattern::Delete => {
             return Err(InvalidMessage::UnknownPattern("notification.delete".to_owned()));
         }
+        Pattern::List => {
+            return Err(InvalidMessage::UnknownPattern("notification.list".to_owned()));
+        }
         Pattern::RevokeTokens => {
             return Err(InvalidMessage::UnknownPattern("user.revoke_tokens".to_owned()));
         }
@@ -85,7 +88,7 @@ fn users(
             return Ok(users);
         }
     }
-    Err(missing_recipient(mapping))
+    Err(missing_recipient())
 }
 
 fn raw(json: Option<&Arc<str>>) -> Result<Option<&RawValue>, serde_json::Error> {
@@ -173,7 +176,7 @@ mod tests {
 
     fn decode(pattern: Pattern, data: &str) -> Result<ForwardedEvent, InvalidMessage> {
         let data = serde_json::from_str(data).unwrap();
-        let envelope = Envelope { pattern, data, message_id: None, trace: None };
+        let envelope = Envelope { pattern, data, message_id: None, trace: None, is_request: false };
         let mut events = forwarded_events(&envelope, &MessageMapping::default())?;
         assert_eq!(events.len(), 1);
         Ok(events.remove(0))

@@ -2,7 +2,7 @@ use belfry_domain::{NotificationId, Timestamp};
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 
-use super::command::decode_commands;
+use super::command::decode_message;
 use super::forwarded::{decode_forwarded, encode_forwarded, forwarded_events};
 use super::message::{Envelope, Incoming, claimed_pattern};
 use super::message_mapping::MessageMapping;
@@ -28,12 +28,8 @@ pub fn message(bytes: &[u8]) {
     let mapping = MessageMapping::default();
     let Ok(envelope) = Envelope::open(&message, QUEUE, &mapping.patterns) else { return };
     let new_id = || NotificationId::parse("made").expect("a valid id");
-    let _ = decode_commands(
-        &envelope,
-        &mapping,
-        new_id,
-        Timestamp::from_unix_millis(1_800_000_000_000),
-    );
+    let _ =
+        decode_message(&envelope, &mapping, new_id, Timestamp::from_unix_millis(1_800_000_000_000));
     for event in forwarded_events(&envelope, &mapping).unwrap_or_default() {
         let encoded = encode_forwarded(&event).expect("decoded JSON is valid");
         assert_eq!(decode_forwarded(&encoded).expect("encoded events are valid"), event);

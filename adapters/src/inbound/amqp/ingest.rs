@@ -14,7 +14,7 @@ use super::message_handler::MessageHandler;
 use super::retry_queues::RetryQueues;
 use crate::amqp::{
     AmqpSettings, BrokerConnection, ConnectedTask, ConnectionError, ConnectionStatus, Publisher,
-    Topology, close_channel, run_with_reconnect,
+    RequiredTopology, Topology, close_channel, run_with_reconnect,
 };
 
 /// Consumes the ingest queue and executes its messages. Returns messages from the retry queues.
@@ -36,8 +36,10 @@ impl<H: MessageHandler> Ingest<H> {
     ) -> Self {
         let retry_queues = RetryQueues::new(&amqp, topology.clone(), publisher, clock.clone());
         let router = FailureRouter::new(publisher, topology.clone(), clock);
+        let replies = publisher.channel(RequiredTopology::Replies);
         let parts = PipelineParts {
             topology,
+            replies,
             settings,
             router,
             handler,

@@ -13,6 +13,8 @@ pub struct IngestSettings {
     pub prefetch_bytes: usize,
     /// Whether messages may revoke tokens. Otherwise they go to the dead queue.
     pub revocations: bool,
+    /// Whether requests may read any inbox: its list and its count.
+    pub reads: bool,
     /// How messages of other services are read.
     pub mapping: Arc<MessageMapping>,
     /// How many messages run in one batch at most.
@@ -42,6 +44,7 @@ impl Default for IngestSettings {
             prefetch: 1_000,
             prefetch_bytes: 8 << 20,
             revocations: false,
+            reads: false,
             mapping: Arc::default(),
             batch_size: 500,
             linger: Duration::from_millis(2),

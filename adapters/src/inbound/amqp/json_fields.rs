@@ -99,9 +99,10 @@ impl<'a> JsonFields<'a> {
         }
     }
 
-    /// The fields that are neither used nor null.
+    /// The fields that are not used and neither null nor an empty text.
     pub(super) fn unused(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
-        let unused = self.0.iter().filter(|field| !field.is_used && field.value.get() != "null");
+        let is_empty = |field: &&Field<'a>| matches!(field.value.get(), "null" | "\"\"");
+        let unused = self.0.iter().filter(move |field| !field.is_used && !is_empty(field));
         unused.map(|field| (&*field.name, field.value))
     }
 }

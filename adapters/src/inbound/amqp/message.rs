@@ -58,6 +58,8 @@ pub struct Envelope<'a> {
     pub message_id: Option<NotificationId>,
     /// The trace that the message belongs to.
     pub trace: Option<TraceParent>,
+    /// Whether the sender waits for a response.
+    pub is_request: bool,
 }
 
 /// Why a message is invalid. A retry would not help.
@@ -81,6 +83,9 @@ pub enum InvalidMessage {
     /// A revocation, which the settings do not allow.
     #[error("messages may not revoke tokens: `amqp.ingest.revocations` is off")]
     RevocationNotAllowed,
+    /// A request to read an inbox, which the settings do not allow.
+    #[error("requests may not read inboxes: `amqp.ingest.reads` is off")]
+    ReadNotAllowed,
     /// There is a pattern but no data.
     #[error("data is missing")]
     NoData,
@@ -123,6 +128,11 @@ struct EnvelopeForm<'a> {
 }
 
 impl<'a> Envelope<'a> {
+    /// Whether the message asks for data of an inbox instead of changing it.
+    pub(super) fn is_query(&self) -> bool {
+        self.is_request && matches!(self.pattern, Pattern::List | Pattern::UnreadCount)
+    }
+
     /// Determines the form of a message that was consumed from `queue`.
     pub(super) fn open(
         message: &Incoming<'a>,
@@ -143,6 +153,7 @@ impl<'a> Envelope<'a> {
                 pattern: names.find_cloud_event_type(event.kind)?,
                 data: whole()?,
                 message_id: event.id.and_then(|id| scoped_id(event.source, id)),
+                is_request: false,
                 trace: trace(event.traceparent.map(str::to_owned)),
             });
         }
@@ -154,6 +165,7 @@ impl<'a> Envelope<'a> {
                 pattern: names.find(&name).ok_or_else(|| InvalidMessage::unknown(&name))?,
                 data: form.data.ok_or(InvalidMessage::NoData)?,
                 message_id: message_id(message.properties),
+                is_request: form.id.is_some() && message.properties.reply_to().is_some(),
                 trace: trace(None),
             });
         }
@@ -164,6 +176,7 @@ impl<'a> Envelope<'a> {
                 pattern: names.find_cloud_event_type(&kind)?,
                 data: form.data.ok_or(InvalidMessage::NoData)?,
                 message_id: id.and_then(|id| scoped_id(source.as_deref(), &id)),
+                is_request: false,
                 trace: trace(form.traceparent.and_then(string)),
             });
         }
@@ -171,6 +184,7 @@ impl<'a> Envelope<'a> {
             pattern: outside?,
             data: whole()?,
             message_id: message_id(message.properties),
+            is_request: false,
             trace: trace(None),
         })
     }
@@ -181,6 +195,8 @@ fn text(body: &[u8]) -> Result<&str, InvalidMessage> {
         return Err(InvalidMessage::TooLarge(body.len()));
     }
     let text = std::str::from_utf8(body).map_err(|_| InvalidMessage::NotUtf8)?;
+    // Some libraries write a byte order mark, which is not a part of the JSON (RFC 8259, section 8.1).
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     // serde would deserialize an array as a struct.
     match text.trim_start().chars().next() {
         Some('{') => Ok(text),

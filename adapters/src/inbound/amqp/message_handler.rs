@@ -1,7 +1,9 @@
+use std::future::ready;
 use std::hash::Hash;
 
 use belfry_application::ports::{Cause, PortError};
 use belfry_application::use_cases::CommandError;
+use serde_json::value::RawValue;
 
 use super::message::{Envelope, InvalidMessage};
 use super::message_mapping::MessageMapping;
@@ -28,6 +30,14 @@ pub trait MessageHandler: Send + Sync {
     /// while its message waited.
     fn has_expired(&self, _command: &Self::Command) -> bool {
         false
+    }
+
+    /// The response to a request whose command has run, as JSON.
+    fn respond(
+        &self,
+        _command: &Self::Command,
+    ) -> impl Future<Output = Result<Box<RawValue>, HandlerError>> + Send {
+        ready(Ok(RawValue::NULL.to_owned()))
     }
 
     /// Runs the commands in order and returns one result per command. After `Ok` the message can be

@@ -48,10 +48,12 @@ mod message_mapping;
 mod node_queue;
 mod pattern;
 mod reason;
+mod request;
 mod retry_queues;
 mod store_commands;
 mod surrogates;
 
+pub use command::StoreMessage;
 pub use dead_letters::{DeadLetter, DeadLetterSelection, DeadLetters, DeadLettersError};
 pub use forward_handlers::{ForwardCommand, ForwardHere, ForwardToNodes};
 pub use ingest::Ingest;
@@ -63,4 +65,4 @@ pub use message_mapping::MessageMapping;
 pub use node_queue::{NodeQueue, NodeQueueSettings, NodeQueueState};
 pub use pattern::{Pattern, PatternNames};
 pub use reason::{FailureReason, UnknownReason};
-pub use store_commands::StoreCommands;
+pub use store_commands::{InboxQueries, StoreCommands};

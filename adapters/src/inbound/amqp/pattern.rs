@@ -17,8 +17,11 @@ pub enum Pattern {
     Delete,
     /// `user.revoke_tokens` or `user.tokens_revoked`.
     RevokeTokens,
-    /// `notification.unread_count`, from a service that keeps its own inbox. Forward mode only.
+    /// `notification.unread_count`: in forward mode, the count of a service that keeps its own inbox; in store
+    /// mode, a request for the count.
     UnreadCount,
+    /// `notification.list`, a request. Store mode only.
+    List,
 }
 
 /// The names of patterns: those of Belfry, those that NestJS services commonly use, and configured ones.
@@ -75,7 +78,13 @@ impl Pattern {
             | "delete_notification"
             | "deleteNotification" => Self::Delete,
             "user.revoke_tokens" | "user.tokens_revoked" => Self::RevokeTokens,
-            "notification.unread_count" => Self::UnreadCount,
+            "notification.unread_count" | "get_unread_count" | "getUnreadCount" => {
+                Self::UnreadCount
+            }
+            "notification.list"
+            | "notification.find_all"
+            | "get_notifications"
+            | "getNotifications" => Self::List,
             _ => return None,
         })
     }

@@ -66,7 +66,7 @@ impl From<&InvalidMessage> for FailureReason {
                 Self::Unreadable
             }
             InvalidMessage::NoPattern | InvalidMessage::UnknownPattern(_) => Self::UnknownPattern,
-            InvalidMessage::RevocationNotAllowed => Self::Rejected,
+            InvalidMessage::RevocationNotAllowed | InvalidMessage::ReadNotAllowed => Self::Rejected,
             InvalidMessage::NoData | InvalidMessage::Field(_) => Self::Invalid,
         }
     }

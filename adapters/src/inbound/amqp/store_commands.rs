@@ -1,57 +1,130 @@
 use std::sync::Arc;
 
-use belfry_application::ports::{Clock, IdGenerator};
-use belfry_application::use_cases::{Command, HandleCommands};
+use belfry_application::ports::{Clock, IdGenerator, InboxRepository, ListFilter};
+use belfry_application::use_cases::{
+    Command, CountUnread, GetNotification, HandleCommands, ListInbox,
+};
 use belfry_domain::UserId;
+use serde::Serialize;
+use serde_json::json;
+use serde_json::value::{RawValue, to_raw_value};
 
-use super::command::decode_commands;
+use super::command::{StoreMessage, decode_message};
 use super::message::{Envelope, InvalidMessage};
 use super::message_handler::{HandlerError, MessageHandler};
 use super::message_mapping::MessageMapping;
+use crate::wire::{NotificationForm, PageForm};
 
-/// Store mode: the commands change inboxes.
+/// Store mode: the commands change inboxes, and requests get a response.
 pub struct StoreCommands {
     commands: HandleCommands,
+    queries: InboxQueries,
     ids: Arc<dyn IdGenerator>,
     clock: Arc<dyn Clock>,
 }
 
+/// The use cases that read inboxes for the responses of requests.
+pub struct InboxQueries {
+    get: GetNotification,
+    list: ListInbox,
+    count: CountUnread,
+}
+
+impl InboxQueries {
+    /// Reads from `inboxes`.
+    pub fn new(inboxes: Arc<dyn InboxRepository>) -> Self {
+        Self {
+            get: GetNotification::new(inboxes.clone()),
+            list: ListInbox::new(inboxes.clone()),
+            count: CountUnread::new(inboxes),
+        }
+    }
+
+    /// A create is answered by the notification, another change by the unread count after it.
+    async fn respond(&self, message: &StoreMessage) -> Result<Box<RawValue>, HandlerError> {
+        match message {
+            StoreMessage::List { user, limit } => {
+                let page = self.list.run(user, &ListFilter::default(), *limit).await?;
+                Ok(raw(&PageForm::from(&page)))
+            }
+            StoreMessage::Count { user } => {
+                Ok(raw(&json!({ "count": self.count.run(user).await?.unread.get() })))
+            }
+            StoreMessage::Change(commands) => match commands.first() {
+                Some(Command::Create(draft)) => {
+                    let notification = self.get.run(&draft.user, &draft.id).await?;
+                    Ok(raw(&notification.as_ref().map(NotificationForm::from)))
+                }
+                Some(change) => {
+                    let unread = self.count.run(change.user()).await?.unread.get();
+                    Ok(raw(&json!({ "unreadCount": unread })))
+                }
+                None => Ok(RawValue::NULL.to_owned()),
+            },
+        }
+    }
+}
+
+fn raw(response: &impl Serialize) -> Box<RawValue> {
+    to_raw_value(response).expect("strings, numbers and checked JSON serialize")
+}
+
 impl StoreCommands {
-    /// `ids` and `clock` fill in the fields that a sender left out.
-    pub fn new(commands: HandleCommands, ids: Arc<dyn IdGenerator>, clock: Arc<dyn Clock>) -> Self {
-        Self { commands, ids, clock }
+    /// `ids` and `clock` fill in the fields that a sender left out. `queries` read what requests get.
+    pub fn new(
+        commands: HandleCommands,
+        queries: InboxQueries,
+        ids: Arc<dyn IdGenerator>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { commands, queries, ids, clock }
     }
 }
 
 impl MessageHandler for StoreCommands {
-    /// The commands of one message.
-    type Command = Vec<Command>;
+    type Command = StoreMessage;
     type OrderingKey = UserId;
 
     /// A message to several users keeps its order only in the inbox of the first.
-    fn ordering_key(commands: &Vec<Command>) -> UserId {
-        commands[0].user().clone()
+    fn ordering_key(message: &StoreMessage) -> UserId {
+        match message {
+            StoreMessage::Change(commands) => commands[0].user().clone(),
+            StoreMessage::List { user, .. } | StoreMessage::Count { user } => user.clone(),
+        }
     }
 
     fn decode(
         &self,
         envelope: &Envelope<'_>,
         mapping: &MessageMapping,
-    ) -> Result<Vec<Command>, InvalidMessage> {
-        decode_commands(envelope, mapping, || self.ids.notification_id(), self.clock.now())
+    ) -> Result<StoreMessage, InvalidMessage> {
+        decode_message(envelope, mapping, || self.ids.notification_id(), self.clock.now())
     }
 
-    fn has_expired(&self, commands: &Vec<Command>) -> bool {
+    fn has_expired(&self, message: &StoreMessage) -> bool {
+        let StoreMessage::Change(commands) = message else { return false };
         let now = self.clock.now();
         // All drafts of a message are the same but for their users.
         matches!(&commands[0], Command::Create(draft) if draft.expires_at.is_some_and(|end| end <= now))
     }
 
+    async fn respond(&self, message: &StoreMessage) -> Result<Box<RawValue>, HandlerError> {
+        self.queries.respond(message).await
+    }
+
     /// The result of a message is the first error of its commands. All of them are repeated then; each has an
-    /// effect only once.
-    async fn run(&self, messages: Vec<Vec<Command>>) -> Vec<Result<(), HandlerError>> {
-        let lengths: Vec<_> = messages.iter().map(Vec::len).collect();
-        let commands = messages.into_iter().flatten().collect();
+    /// effect only once. A query is run for its response only.
+    async fn run(&self, messages: Vec<StoreMessage>) -> Vec<Result<(), HandlerError>> {
+        let mut lengths = Vec::with_capacity(messages.len());
+        let mut commands = Vec::with_capacity(messages.len());
+        for message in messages {
+            let of_message = match message {
+                StoreMessage::Change(commands) => commands,
+                StoreMessage::List { .. } | StoreMessage::Count { .. } => Vec::new(),
+            };
+            lengths.push(of_message.len());
+            commands.extend(of_message);
+        }
         let mut results = self.commands.run(commands).await.into_iter();
         let of_message = |len| {
             let results: Vec<_> = results.by_ref().take(len).collect();

@@ -125,7 +125,7 @@ fn payloads_of_public_code_are_stored() {
             json!({ "data": { "value": "plain" } }),
         ),
         (r#"{"userId":"ada","title":"Hi","data":[1,2]}"#, json!({ "data": { "value": [1, 2] } })),
-        (r#"{"userId":"ada","title":"Hi","data":[]}"#, json!({ "data": { "data": [] } })),
+        (r#"{"userId":"ada","title":"Hi","data":[]}"#, json!({ "data": {} })),
         (r#"{"userId":"ada","title":"Hi","metadata":{"a":{}}}"#, json!({ "data": { "a": {} } })),
         (r#"{"userId":"ada","title":"Hi","payload":{"a":1}}"#, json!({ "data": { "a": 1 } })),
         (
@@ -147,7 +147,7 @@ fn payloads_of_public_code_are_stored() {
             json!({ "link": "https://a.example/7" }),
         ),
         (r#"{"userId":"ada","title":"Hi","url":"/7"}"#, json!({ "link": "/7" })),
-        (r#"{"userId":"ada","title":"Hi","link":""}"#, json!({ "data": { "link": "" } })),
+        (r#"{"userId":"ada","title":"Hi","link":""}"#, json!({})),
         // Priorities.
         (r#"{"userId":"ada","title":"Hi","priority":"HIGH"}"#, json!({ "priority": "high" })),
         (r#"{"userId":"ada","title":"Hi","priority":"medium"}"#, json!({})),

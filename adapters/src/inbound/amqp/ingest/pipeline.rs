@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use belfry_application::Backoff;
 use belfry_application::trace::TraceParent;
+use futures_util::stream::{self, StreamExt};
 use lapin::options::BasicAckOptions;
 use lapin::{Channel, Consumer};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::super::batch_executor::{BatchExecutor, BatchRun, Pending};
 use super::super::delivery_batcher::DeliveryBatcher;
@@ -21,14 +22,20 @@ use super::super::message::{Envelope, Incoming, InvalidMessage};
 use super::super::message_handler::MessageHandler;
 use super::super::pattern::Pattern;
 use super::super::reason::FailureReason;
+use super::super::request::{Request, RequestError};
 use crate::amqp::metrics::{INGEST_MESSAGES, OUTAGES};
-use crate::amqp::{BrokerConnection, ConnectionError, HeldDelivery, Topology, subscribe};
+use crate::amqp::{
+    BrokerConnection, ConfirmChannel, ConnectionError, HeldDelivery, Publish, Topology, subscribe,
+};
 
 /// The name of the connection in logs and metrics.
 pub(super) const ROLE: &str = "ingest";
 
 /// How often a missing ingest queue is looked for.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How many responses of one batch are read and sent at the same time.
+const MAX_CONCURRENT_RESPONSES: usize = 16;
 
 /// How long no message arrives after the start before a log line shows the bindings of the queue.
 const QUIET_START: Duration = Duration::from_mins(3);
@@ -39,13 +46,15 @@ pub(super) struct PipelineParts<H> {
     pub(super) settings: IngestSettings,
     pub(super) router: FailureRouter,
     pub(super) handler: H,
+    /// For the responses of requests.
+    pub(super) replies: ConfirmChannel,
     /// Set with the first message, or with the log line about its absence.
     pub(super) quiet_start_over: AtomicBool,
     /// Whether the log shows that the ingest queue is missing.
     pub(super) missing_queue_logged: AtomicBool,
 }
 
-impl<H> PipelineParts<H> {
+impl<H: MessageHandler> PipelineParts<H> {
     /// Declares the queues and consumes the ingest queue. Returns `None` while that queue does not exist because
     /// another service declares it.
     async fn try_subscribe(
@@ -88,6 +97,30 @@ impl<H> PipelineParts<H> {
         }
     }
 
+    /// Returns the message, which is to be acknowledged.
+    async fn send(&self, response: Response<H::Command>) -> HeldDelivery {
+        let Response { delivery, request, result } = response;
+        let result = match result {
+            Ok(command) => {
+                let response = self.handler.respond(&command).await;
+                response.map_err(|error| RequestError::Failed(error.to_string()))
+            }
+            Err(error) => Err(error),
+        };
+        let body = request.response(&result);
+        let message = Publish {
+            exchange: "",
+            routing_key: request.reply_to(),
+            mandatory: false,
+            properties: request.properties(),
+            body: &body,
+        };
+        if let Some(error) = self.replies.publish(&[message]).await.error {
+            debug!(%error, "cannot send the response of a request");
+        }
+        delivery
+    }
+
     fn log_quiet_start(&self) {
         self.quiet_start_over.store(true, Ordering::Relaxed);
         let bindings: Vec<_> =
@@ -97,6 +130,19 @@ impl<H> PipelineParts<H> {
     }
 }
 
+/// A message with its command, if its sender waits for a response.
+struct Received<C> {
+    delivery: HeldDelivery,
+    request: Option<(Request, C)>,
+}
+
+struct Response<C> {
+    delivery: HeldDelivery,
+    request: Request,
+    /// The command that has run, whose response is still to be read.
+    result: Result<C, RequestError>,
+}
+
 /// The unacknowledged messages of one connection, on their way: decode, execute, then acknowledge, or
 /// publish to a retry queue or the dead queue and acknowledge after the confirm.
 pub(super) struct Pipeline<'a, H: MessageHandler> {
@@ -104,7 +150,9 @@ pub(super) struct Pipeline<'a, H: MessageHandler> {
     connection: &'a BrokerConnection,
     /// The channel that the current consumer's deliveries are acknowledged on.
     pub(super) channel: Channel,
-    executor: BatchExecutor<HeldDelivery, H::Command>,
+    executor: BatchExecutor<Received<H::Command>, H::Command>,
+    /// Of requests that are finished but for the response.
+    responses: Vec<Response<H::Command>>,
     /// For a retry queue or the dead queue.
     failed: Vec<FailedMessage>,
     /// When failed messages are published again that their queue did not accept. Other messages go on
@@ -132,6 +180,7 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
             connection,
             channel,
             executor: BatchExecutor::default(),
+            responses: Vec::new(),
             failed: Vec::new(),
             route_at: None,
             resubscribe_at: None,
@@ -234,9 +283,19 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
             self.parts.quiet_start_over.store(true, Ordering::Relaxed);
         }
         for delivery in deliveries {
-            match self.decode(&delivery) {
-                Ok((command, trace)) => self.executor.push(Pending::new(delivery, command, trace)),
-                Err(error) => {
+            let request = Request::of(&Incoming::from(&*delivery));
+            match (self.decode(&delivery), request) {
+                (Ok((command, trace)), request) => {
+                    let request = request.map(|request| (request, command.clone()));
+                    let received = Received { delivery, request };
+                    self.executor.push(Pending::new(received, command, trace));
+                }
+                (Err(error), Some(request)) => {
+                    count("rejected", 1);
+                    let result = Err(error.into());
+                    self.responses.push(Response { delivery, request, result });
+                }
+                (Err(error), None) => {
                     let disposition = Disposition::DeadLetter(FailureReason::from(&error));
                     self.dispose(delivery, disposition, error.to_string());
                 }
@@ -255,6 +314,9 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
         if envelope.pattern == Pattern::RevokeTokens && !self.parts.settings.revocations {
             return Err(InvalidMessage::RevocationNotAllowed);
         }
+        if envelope.is_query() && !self.parts.settings.reads {
+            return Err(InvalidMessage::ReadNotAllowed);
+        }
         let command = self.parts.handler.decode(&envelope, mapping)?;
         Ok((command, envelope.trace))
     }
@@ -265,6 +327,7 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
         if self.execute().await {
             self.backoff.reset();
         }
+        self.respond().await;
         self.route_failed().await;
         if !self.executor.is_empty() {
             self.acknowledge().await?;
@@ -282,7 +345,16 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
     async fn execute(&mut self) -> bool {
         let expired = self.executor.take_expired(&self.parts.handler);
         count("expired", expired.len());
-        self.finished.extend(expired.iter().filter_map(ack_tag));
+        for Received { delivery, request } in expired {
+            match request {
+                Some((request, _)) => {
+                    let result =
+                        Err(RequestError::Failed("the notification has expired".to_owned()));
+                    self.responses.push(Response { delivery, request, result });
+                }
+                None => self.finished.extend(ack_tag(&delivery)),
+            }
+        }
         if self.executor.is_empty() {
             return true;
         }
@@ -290,7 +362,15 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
         self.log_pause(&run);
         let works = run.made_progress();
         count("done", run.finished.iter().filter(|(_, result)| result.is_ok()).count());
-        for (delivery, result) in run.finished {
+        for (Received { delivery, request }, result) in run.finished {
+            // A response is due at once: a request is not repeated later, as its sender does not wait so long.
+            if let Some((request, command)) = request {
+                let result = result
+                    .map(|()| command)
+                    .map_err(|error| RequestError::Failed(error.to_string()));
+                self.responses.push(Response { delivery, request, result });
+                continue;
+            }
             let attempts = attempts(&delivery.properties);
             let disposition = Disposition::of(&result, attempts, &self.parts.settings);
             let error = result.err().map(|error| error.to_string()).unwrap_or_default();
@@ -306,7 +386,7 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
         }
     }
 
-    fn log_pause(&mut self, run: &BatchRun<HeldDelivery>) {
+    fn log_pause(&mut self, run: &BatchRun<Received<H::Command>>) {
         if run.made_progress() {
             if std::mem::take(&mut self.pause_logged) {
                 info!("ingest resumed");
@@ -316,6 +396,19 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
             let error = error as &dyn Error;
             warn!(pending = self.executor.len(), error, "ingest paused: store unavailable");
         }
+    }
+
+    /// Sends the responses of finished requests. One that cannot be sent is lost, as its sender waits only for a
+    /// short time.
+    async fn respond(&mut self) {
+        let responses = std::mem::take(&mut self.responses);
+        if responses.is_empty() {
+            return;
+        }
+        let parts = self.parts;
+        let sending = stream::iter(responses).map(|response| parts.send(response));
+        let sent: Vec<_> = sending.buffer_unordered(MAX_CONCURRENT_RESPONSES).collect().await;
+        self.finished.extend(sent.iter().filter_map(ack_tag));
     }
 
     /// Publishes failed messages to their queues, unless a pause after a failure is not over.

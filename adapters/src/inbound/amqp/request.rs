@@ -1,0 +1,142 @@
+//! Request and response as NestJS's `ClientProxy.send` does it.
+
+use lapin::BasicProperties;
+use lapin::types::ShortString;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::message::{Incoming, InvalidMessage};
+
+/// A message whose sender waits for a response.
+#[derive(Debug, Clone)]
+pub(super) struct Request {
+    id: Box<RawValue>,
+    reply_to: ShortString,
+    correlation_id: Option<ShortString>,
+}
+
+/// Why a request failed, as its sender gets it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum RequestError {
+    /// Belfry does not know the pattern.
+    NoHandler,
+    /// With a text for the sender.
+    Failed(String),
+}
+
+impl From<InvalidMessage> for RequestError {
+    fn from(error: InvalidMessage) -> Self {
+        match error {
+            InvalidMessage::UnknownPattern(_) => Self::NoHandler,
+            error => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl Request {
+    /// `None` if the sender of the message does not wait.
+    pub(super) fn of(message: &Incoming<'_>) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Form<'a> {
+            #[serde(borrow, rename = "pattern")]
+            _pattern: &'a RawValue,
+            #[serde(borrow)]
+            id: &'a RawValue,
+        }
+        let reply_to = message.properties.reply_to().clone()?;
+        let form: Form<'_> = serde_json::from_slice(message.body).ok()?;
+        let correlation_id = message.properties.correlation_id().clone();
+        Some(Self { id: form.id.to_owned(), reply_to, correlation_id })
+    }
+
+    /// The queue of the sender.
+    pub(super) fn reply_to(&self) -> &str {
+        self.reply_to.as_str()
+    }
+
+    pub(super) fn properties(&self) -> BasicProperties {
+        let properties = BasicProperties::default().with_content_type("application/json".into());
+        match &self.correlation_id {
+            Some(id) => properties.with_correlation_id(id.clone()),
+            None => properties,
+        }
+    }
+
+    /// The body of the response, in the form that NestJS's client reads.
+    pub(super) fn response(&self, result: &Result<Box<RawValue>, RequestError>) -> Vec<u8> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Form<'a> {
+            id: &'a RawValue,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            err: Option<ErrorForm<'a>>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            response: Option<&'a RawValue>,
+            is_disposed: bool,
+        }
+
+        #[derive(Serialize)]
+        #[serde(untagged)]
+        enum ErrorForm<'a> {
+            Text(&'static str),
+            Object { status: &'static str, message: &'a str },
+        }
+        let err = result.as_ref().err().map(|error| match error {
+            RequestError::NoHandler => ErrorForm::Text(
+                "There is no matching message handler defined in the remote service.",
+            ),
+            RequestError::Failed(message) => ErrorForm::Object { status: "error", message },
+        });
+        let response = result.as_deref().ok();
+        let form = Form { id: &self.id, err, response, is_disposed: true };
+        serde_json::to_vec(&form).expect("texts and checked JSON serialize")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn request(body: &str, properties: &BasicProperties) -> Option<Request> {
+        let body = body.as_bytes();
+        Request::of(&Incoming { body, exchange: "", routing_key: "belfry.ingest", properties })
+    }
+
+    #[test]
+    fn message_with_id_and_reply_queue_is_a_request() {
+        let nobody = BasicProperties::default();
+        let waiting = BasicProperties::default()
+            .with_reply_to("amq.rabbitmq.reply-to.g1".into())
+            .with_correlation_id("4f".into());
+        let body = r#"{"pattern":"notification.create","data":{},"id":"4f"}"#;
+        assert!(request(body, &nobody).is_none());
+        assert!(request(r#"{"pattern":"notification.create","data":{}}"#, &waiting).is_none());
+        assert!(request("[", &waiting).is_none());
+        let request = request(body, &waiting).unwrap();
+        assert_eq!(request.reply_to(), "amq.rabbitmq.reply-to.g1");
+        assert_eq!(request.properties().correlation_id().as_ref().unwrap().as_str(), "4f");
+        let response =
+            |result| -> Value { serde_json::from_slice(&request.response(&result)).unwrap() };
+        let count = RawValue::from_string(r#"{"count":3}"#.to_owned()).unwrap();
+        assert_eq!(
+            response(Ok(count)),
+            json!({ "id": "4f", "response": { "count": 3 }, "isDisposed": true })
+        );
+        assert_eq!(
+            response(Err(RequestError::Failed("title: is missing".to_owned()))),
+            json!({
+                "id": "4f", "isDisposed": true,
+                "err": { "status": "error", "message": "title: is missing" },
+            })
+        );
+        assert_eq!(
+            response(Err(InvalidMessage::UnknownPattern("x".to_owned()).into())),
+            json!({
+                "id": "4f", "isDisposed": true,
+                "err": "There is no matching message handler defined in the remote service.",
+            })
+        );
+    }
+}
