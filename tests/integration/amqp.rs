@@ -8,5 +8,6 @@ mod forward;
 mod full_queues;
 mod ingest;
 mod outages;
+mod requests;
 mod rig;
 mod tls;

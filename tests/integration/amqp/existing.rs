@@ -5,12 +5,13 @@ use std::time::Duration;
 use belfry_application::ports::EventPublisher;
 use belfry_tests::wait::until_true;
 use lapin::ExchangeKind;
-use lapin::options::ExchangeDeclareOptions;
+use lapin::options::{ExchangeDeclareOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
+use serde_json::json;
 use tokio::time::sleep;
 
 use super::events::{entry, revisions};
-use super::rig::Rig;
+use super::rig::{Rig, Store};
 
 async fn declare_exchange(
     rig: &Rig,
@@ -64,7 +65,7 @@ async fn refused_declaration_does_not_disturb_other_channels() {
         .await;
     let (publisher, connected) = rig.publisher().await;
     let events = rig.event_publisher(&publisher);
-    let ingest = rig.ingest(&publisher, super::rig::Store::new().handler());
+    let ingest = rig.ingest(&publisher, Store::new().handler());
     let queue = rig.broker.ingest_queue();
     rig.exists(&queue).await;
     // Dead-lettering and publishing alternate on two channels of one connection.
@@ -75,5 +76,89 @@ async fn refused_declaration_does_not_disturb_other_channels() {
     }
     let dead = rig.broker.dead_queue();
     until_true("all are dead", async || rig.amqp.count(&dead).await == Some(5)).await;
+    rig.stop_all(ingest, connected).await;
+}
+
+#[tokio::test]
+async fn missing_queue_of_another_service_is_waited_for() {
+    let rig = Rig::new().await;
+    let queue = rig.broker.ingest_queue();
+    let store = Store::new();
+    let (publisher, connected) = rig.publisher().await;
+    let ingest = rig.ingest_with(&publisher, store.handler(), |topology, _| {
+        topology.ingest_declaration.passive = true;
+    });
+    // Longer than declaring takes.
+    sleep(Duration::from_millis(500)).await;
+    assert_eq!(rig.amqp.count(&queue).await, None);
+    let declare = async || {
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-max-priority".into(), AMQPValue::LongInt(10));
+        rig.amqp.declare_queue(&queue, arguments).await;
+    };
+    for id in ["first", "second"] {
+        declare().await;
+        rig.send("notification.create", json!({ "userId": "ada", "id": id, "title": "Hi" })).await;
+        until_true("it is stored", async || store.ids("ada").await.contains(&id.to_owned())).await;
+        rig.delete(&queue).await;
+        sleep(Duration::from_millis(700)).await;
+        assert_eq!(rig.amqp.count(&queue).await, None, "Belfry does not declare it");
+    }
+    ingest.stop().await;
+    connected.stop().await;
+}
+
+#[tokio::test]
+async fn deleted_queue_with_other_properties_is_not_declared_differently() {
+    let rig = Rig::new().await;
+    let queue = rig.broker.ingest_queue();
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-max-priority".into(), AMQPValue::LongInt(10));
+    rig.amqp.declare_queue(&queue, arguments.clone()).await;
+    let store = Store::new();
+    let (publisher, connected) = rig.publisher().await;
+    let ingest = rig.ingest(&publisher, store.handler());
+    rig.ingest_is_declared().await;
+    rig.delete(&queue).await;
+    sleep(Duration::from_millis(700)).await;
+    assert_eq!(rig.amqp.count(&queue).await, None);
+    // Its owner is not refused.
+    rig.amqp.declare_queue(&queue, arguments).await;
+    rig.send("notification.create", json!({ "userId": "ada", "id": "n1", "title": "Hi" })).await;
+    until_true("it is stored", async || store.ids("ada").await == ["n1"]).await;
+    rig.stop_all(ingest, connected).await;
+}
+
+#[tokio::test]
+async fn ingest_queue_is_declared_and_bound_as_configured() {
+    let rig = Rig::new().await;
+    let store = Store::new();
+    let (publisher, connected) = rig.publisher().await;
+    let [topic, direct, fanout] = ["t", "d", "f"].map(|name| rig.broker.name(name));
+    for exchange in [&topic, &direct, &fanout] {
+        rig.broker.will_delete_exchange(exchange);
+    }
+    let bindings = [
+        format!("topic:{topic}:notification.*"),
+        format!("direct:{direct}:notification.created"),
+        format!("fanout:{fanout}"),
+    ];
+    let ingest = rig.ingest_with(&publisher, store.handler(), |settings, _| {
+        settings.ingest_declaration.durable = false;
+        settings.ingest_declaration.arguments = vec!["x-max-priority=10".parse().unwrap()];
+        settings.ingest_bindings = bindings.iter().map(|text| text.parse().unwrap()).collect();
+    });
+    rig.ingest_is_declared().await;
+    // Otherwise the broker would refuse this.
+    let (options, mut arguments) = (QueueDeclareOptions::default(), FieldTable::default());
+    arguments.insert("x-max-priority".into(), AMQPValue::LongInt(10));
+    let queue = rig.broker.ingest_queue();
+    rig.amqp.channel().queue_declare(queue.into(), options, arguments).await.unwrap();
+    for (exchange, id) in [(&topic, "topic"), (&direct, "direct"), (&fanout, "fanout")] {
+        let body = json!({ "userId": "ada", "id": id, "title": "Hi" }).to_string();
+        let properties = lapin::BasicProperties::default();
+        rig.amqp.publish(exchange, "notification.created", body, properties).await;
+    }
+    until_true("all are stored", async || store.ids("ada").await.len() == 3).await;
     rig.stop_all(ingest, connected).await;
 }

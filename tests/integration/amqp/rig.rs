@@ -84,16 +84,19 @@ impl Rig {
     }
 
     pub(super) fn topology(&self, node: &str) -> Topology {
-        let settings = TopologySettings {
+        self.broker.will_delete_queue(self.broker.node_queue(node));
+        Topology::new(&self.topology_settings(node)).unwrap()
+    }
+
+    fn topology_settings(&self, node: &str) -> TopologySettings {
+        TopologySettings {
             ingest_queue: self.broker.ingest_queue(),
             ingest_exchange: Some(self.broker.ingest_queue()),
             retry_delays: vec![Duration::from_millis(100), Duration::from_millis(200)],
             events_exchange: self.broker.events_exchange(),
             node_queue_prefix: self.broker.name("node"),
             ..TopologySettings::new(node)
-        };
-        self.broker.will_delete_queue(self.broker.node_queue(node));
-        Topology::new(&settings).unwrap()
+        }
     }
 
     /// A connected publisher.
@@ -127,15 +130,27 @@ impl Rig {
         publisher: &Publisher,
         handler: H,
     ) -> Running {
-        let settings = IngestSettings {
+        self.ingest_with(publisher, handler, |_, _| {})
+    }
+
+    /// Consumes the ingest queue with changed settings.
+    pub(super) fn ingest_with<H: MessageHandler + 'static>(
+        &self,
+        publisher: &Publisher,
+        handler: H,
+        change: impl FnOnce(&mut TopologySettings, &mut IngestSettings),
+    ) -> Running {
+        let mut settings = IngestSettings {
             max_attempts: 3,
             max_early_attempts: 3,
             initial_backoff: Duration::from_millis(10),
             max_backoff: Duration::from_millis(200),
             ..IngestSettings::default()
         };
+        let mut topology = self.topology_settings("a");
+        change(&mut topology, &mut settings);
         let clock = Arc::new(ManualClock::at(0));
-        let (amqp, topology) = (self.settings(), self.topology("a"));
+        let (amqp, topology) = (self.settings(), Topology::new(&topology).unwrap());
         let ingest = Ingest::new(amqp, topology, settings, publisher, clock, handler);
         Running::start(|stop| async move { ingest.run(stop).await })
     }
@@ -264,6 +279,8 @@ impl Store {
         store
             .expect_mark_read()
             .returning(move |user, ids, at| ready(inner.mark_read(user, ids, at)));
+        let inner = self.inner.clone();
+        store.expect_delete().returning(move |user, ids, at| ready(inner.delete(user, ids, at)));
         let inner = self.inner.clone();
         store
             .expect_mark_all_read()
