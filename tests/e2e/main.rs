@@ -15,6 +15,7 @@ mod catch_up;
 mod commands;
 mod contract;
 mod delivery;
+mod erasure;
 mod events;
 mod faults;
 mod keys;
