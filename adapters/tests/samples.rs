@@ -105,6 +105,7 @@ fn published_events_match_their_samples() {
         (Change::MarkedRead { ids: vec![id(ID)], read_at: read_at() }, 2, 18),
         (Change::AllRead { read_at: read_at() }, 0, 18),
         (Change::Deleted { ids: vec![id(ID)] }, 2, 19),
+        (Change::Erased { epoch: epoch(EPOCH) }, 0, 20),
     ] {
         let event = DomainEvent {
             user: user("u42"),
@@ -201,5 +202,5 @@ fn every_sample_is_in_the_contract_and_in_these_tests() {
         let name = rest.split(['"', '\'', '\n', '#']).next().unwrap_or_default();
         assert!(samples.contains(name), "asyncapi.yaml references a missing sample: {name}");
     }
-    assert_eq!(samples.len(), 22, "add a check for the new sample here");
+    assert_eq!(samples.len(), 23, "add a check for the new sample here");
 }

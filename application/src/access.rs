@@ -16,6 +16,8 @@ pub enum Action {
     Create,
     /// Revoke any user's tokens.
     Revoke,
+    /// Erase any user's inbox.
+    Erase,
 }
 
 /// The scope that each action requires; `None` if every valid token permits the action.
@@ -29,6 +31,8 @@ pub struct Access {
     pub create: Arc<str>,
     /// For [`Action::Revoke`].
     pub revoke: Arc<str>,
+    /// For [`Action::Erase`].
+    pub erase: Arc<str>,
 }
 
 impl Default for Access {
@@ -39,6 +43,7 @@ impl Default for Access {
             change: None,
             create: Scopes::WRITE.into(),
             revoke: Scopes::REVOKE.into(),
+            erase: Scopes::ERASE.into(),
         }
     }
 }
@@ -51,6 +56,7 @@ impl Access {
             Action::ChangeInbox => self.change.as_ref(),
             Action::Create => Some(&self.create),
             Action::Revoke => Some(&self.revoke),
+            Action::Erase => Some(&self.erase),
         };
         match scope {
             Some(scope) if !claims.scopes.contains(scope) => {
@@ -113,18 +119,19 @@ mod tests {
     use super::*;
     use crate::testing::claims;
 
-    fn permitted(access: &Access, scopes: &str) -> [bool; 4] {
+    fn permitted(access: &Access, scopes: &str) -> [bool; 5] {
         let claims = Claims { scopes: Scopes::parse(scopes), ..claims("ada", 1) };
-        [Action::ReadInbox, Action::ChangeInbox, Action::Create, Action::Revoke]
+        [Action::ReadInbox, Action::ChangeInbox, Action::Create, Action::Revoke, Action::Erase]
             .map(|action| access.check(&claims, action).is_ok())
     }
 
     #[test]
     fn token_without_scope_permits_the_own_inbox_only() {
         let default = Access::default();
-        assert_eq!(permitted(&default, ""), [true, true, false, false]);
-        assert_eq!(permitted(&default, "notifications:write"), [true, true, true, false]);
-        assert_eq!(permitted(&default, "tokens:revoke"), [true, true, false, true]);
+        assert_eq!(permitted(&default, ""), [true, true, false, false, false]);
+        assert_eq!(permitted(&default, "notifications:write"), [true, true, true, false, false]);
+        assert_eq!(permitted(&default, "tokens:revoke"), [true, true, false, true, false]);
+        assert_eq!(permitted(&default, "users:erase"), [true, true, false, false, true]);
     }
 
     #[test]
@@ -134,8 +141,11 @@ mod tests {
             change: Some("inbox:change".into()),
             ..Access::default()
         };
-        assert_eq!(permitted(&strict, "notifications:write"), [false, false, true, false]);
-        assert_eq!(permitted(&strict, "inbox:read"), [true, false, false, false]);
-        assert_eq!(permitted(&strict, "inbox:change inbox:read"), [true, true, false, false]);
+        assert_eq!(permitted(&strict, "notifications:write"), [false, false, true, false, false]);
+        assert_eq!(permitted(&strict, "inbox:read"), [true, false, false, false, false]);
+        assert_eq!(
+            permitted(&strict, "inbox:change inbox:read"),
+            [true, true, false, false, false]
+        );
     }
 }

@@ -12,6 +12,8 @@ use belfry_domain::{
 pub struct PushBatch {
     /// The revision of the change; `None` for a forwarded event, which is not stored.
     pub revision: Option<Revision>,
+    /// Whether the change replaces the whole inbox, so that no earlier change matters any more.
+    pub starts_over: bool,
     /// In sending order.
     pub pushes: Vec<Push>,
 }
@@ -44,7 +46,7 @@ pub enum Push {
         /// The revision of the change.
         revision: Revision,
     },
-    /// The state of the inbox: the first push of a session.
+    /// The state of the inbox: the first push of a session. Also sent when a device must start over.
     Sync(SyncState),
     /// The session's token expires soon.
     Expiring {
@@ -71,7 +73,7 @@ pub enum Selection {
     Ids(Vec<NotificationId>),
 }
 
-/// The state of an inbox, for a device that has just connected.
+/// The state of an inbox, for a device that has just connected or must start over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SyncState {
     /// The store that the revisions belong to.
@@ -110,13 +112,20 @@ impl PushBatch {
     /// The pushes for a stored change: the change itself, then the unread count after it.
     pub fn of(event: DomainEvent) -> Self {
         let DomainEvent { revision, unread: count, change, .. } = event;
+        let starts_over = matches!(change, Change::Erased { .. });
         let pushes = vec![Push::of(revision, change), Push::UnreadCount { count, revision }];
-        Self { revision: Some(revision), pushes }
+        Self { revision: Some(revision), starts_over, pushes }
+    }
+
+    /// The push for one change of a replay.
+    pub(crate) fn replayed(revision: Revision, change: Change) -> Self {
+        let pushes = vec![Push::of(revision, change)];
+        Self { revision: Some(revision), starts_over: false, pushes }
     }
 
     /// Pushes for an event that Belfry does not store.
     pub fn forwarded(pushes: Vec<Push>) -> Self {
-        Self { revision: None, pushes }
+        Self { revision: None, starts_over: false, pushes }
     }
 
     /// The text in its notifications, in bytes.
@@ -138,6 +147,14 @@ impl Push {
                 Self::MarkedRead { which: Selection::All, read_at, revision }
             }
             Change::Deleted { ids } => Self::Deleted { ids, revision },
+            // What a device that cannot be brought up to date receives: it reloads its list.
+            Change::Erased { epoch } => Self::Sync(SyncState {
+                epoch,
+                revision,
+                unread: UnreadCount::ZERO,
+                recovered: false,
+                missed: 0,
+            }),
         }
     }
 }

@@ -10,7 +10,9 @@ use belfry_adapters::outbound::NotReady;
 use belfry_adapters::outbound::postgres::{PostgresSettings, PostgresStore};
 use belfry_adapters::outbound::sqlite::{SqliteSettings, SqliteStore};
 use belfry_application::Backoff;
-use belfry_application::ports::{InboxRepository, Outbox, PortError, Retention, Revocations};
+use belfry_application::ports::{
+    Erasure, InboxRepository, Outbox, PortError, Retention, Revocations,
+};
 use tokio::sync::SetOnce;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -28,6 +30,7 @@ pub struct Store {
     pub outbox: Arc<dyn Outbox>,
     pub retention: Arc<dyn Retention>,
     pub revocations: Arc<dyn Revocations>,
+    pub erasure: Arc<dyn Erasure>,
     backend: Backend,
     usable: Arc<SetOnce<()>>,
 }
@@ -58,7 +61,7 @@ impl Store {
 
     fn new<S>(main: &Arc<S>, events: Arc<S>, backend: Backend) -> Self
     where
-        S: InboxRepository + Outbox + Retention + Revocations + 'static,
+        S: InboxRepository + Outbox + Retention + Revocations + Erasure + 'static,
     {
         Self {
             inboxes: main.clone(),
@@ -66,6 +69,7 @@ impl Store {
             outbox: main.clone(),
             retention: main.clone(),
             revocations: main.clone(),
+            erasure: main.clone(),
             backend,
             usable: Arc::default(),
         }
@@ -88,7 +92,7 @@ impl Store {
     }
 
     /// Checks that the store can do its work.
-    async fn check(&self) -> Result<(), NotReady> {
+    pub async fn check(&self) -> Result<(), NotReady> {
         match &self.backend {
             Backend::Postgres { main, .. } => main.check().await,
             Backend::Sqlite(store) => store.check().await,

@@ -64,6 +64,9 @@ class Inbox {
       this.stale = true;
       this.listNeeds = revision;
       this.since = revision;
+      // A page from before this revision is loaded again, so none brings a deleted one back. After the user
+      // was erased, an id may be used again.
+      this.deleted.clear();
     }
     // Else what was missed follows, and its own revisions count: taking this one now would lose it if
     // the connection broke in between.

@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use crate::inbox_state::{InboxState, Revision, UnreadCount};
+use crate::inbox_state::{Epoch, InboxState, Revision, UnreadCount};
 use crate::notification::{Notification, NotificationId};
 use crate::time::Timestamp;
 use crate::user::UserId;
@@ -8,7 +8,8 @@ use crate::user::UserId;
 /// A stored change of one inbox, to be published.
 ///
 /// Revisions order the events of one inbox. They are consecutive, so a device can drop stale events
-/// and detect a gap. The count is the one right after this change.
+/// and detect a gap. Only the revision of [`Change::Erased`] may skip others. The count is the one
+/// right after this change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DomainEvent {
     /// The owner of the inbox.
@@ -43,6 +44,12 @@ pub enum Change {
         /// Never empty.
         ids: Vec<NotificationId>,
     },
+    /// The whole inbox was erased, with its history. Devices start over from an empty list; earlier
+    /// changes that they have not received are gone.
+    Erased {
+        /// The store that the revisions belong to.
+        epoch: Epoch,
+    },
 }
 
 impl DomainEvent {
@@ -58,6 +65,7 @@ impl DomainEvent {
             Change::MarkedRead { .. } => "notification.marked_read",
             Change::AllRead { .. } => "notification.all_read",
             Change::Deleted { .. } => "notification.deleted",
+            Change::Erased { .. } => EventName::ALL_ERASED,
         }
     }
 }
@@ -79,6 +87,9 @@ pub struct InvalidEventName;
 impl EventName {
     /// The maximum length. It fits every broker's routing key.
     pub const MAX_BYTES: usize = 100;
+
+    /// The name of the event of [`Change::Erased`].
+    pub const ALL_ERASED: &'static str = "notification.all_erased";
 
     /// The name of an event.
     pub const fn of(event: &DomainEvent) -> Self {
@@ -113,6 +124,7 @@ mod tests {
             Change::MarkedRead { ids: vec![id.clone()], read_at: at },
             Change::AllRead { read_at: at },
             Change::Deleted { ids: vec![id] },
+            Change::Erased { epoch: Epoch::parse("e1").unwrap() },
         ] {
             let event = DomainEvent {
                 user: UserId::parse("ada").unwrap(),

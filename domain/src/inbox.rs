@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::event::{Change, DomainEvent};
-use crate::inbox_state::{InboxState, Revision, UnreadCount};
+use crate::inbox_state::{Epoch, InboxState, Revision, UnreadCount};
 use crate::notification::{Draft, Notification, NotificationId};
 use crate::replay::{MissedChange, MissedCount, ReplayRange};
 use crate::retention::ExpiryCutoff;
@@ -77,12 +77,15 @@ impl Entry {
 impl Inbox {
     /// An empty inbox without history.
     pub fn new(user: UserId) -> Self {
-        Self {
-            user,
-            state: InboxState::default(),
-            history_floor: Revision::ZERO,
-            entries: Vec::new(),
-        }
+        Self::starting_at(user, Revision::ZERO)
+    }
+
+    /// An empty inbox whose first change follows this revision: the highest one of all inboxes that the
+    /// store has erased ([`erase`](Self::erase)). A device of an erased inbox may know any revision up to
+    /// there, and must not be taken for up to date.
+    pub fn starting_at(user: UserId, revision: Revision) -> Self {
+        let state = InboxState { revision, unread: UnreadCount::ZERO };
+        Self { user, state, history_floor: revision, entries: Vec::new() }
     }
 
     /// The current revision and unread count.
@@ -174,6 +177,23 @@ impl Inbox {
         });
         self.history_floor = floor;
         purged
+    }
+
+    /// Erases the inbox with its history. The event's revision is later than all revisions of this inbox,
+    /// and not earlier than `erased`, the highest revision of all inboxes erased before. A later inbox of
+    /// this user [starts](Self::starting_at) there.
+    pub fn erase(self, epoch: Epoch, erased: Revision) -> DomainEvent {
+        DomainEvent {
+            revision: self.state.revision.next().max(erased),
+            user: self.user,
+            unread: UnreadCount::ZERO,
+            change: Change::Erased { epoch },
+        }
+    }
+
+    /// The number of notifications, with tombstones.
+    pub fn entry_count(&self) -> usize {
+        self.entries.len()
     }
 
     /// All notifications that are not deleted, newest first.

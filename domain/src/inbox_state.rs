@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crate::text;
 
-/// The number of a change within one inbox: 1 for the first change, then consecutive.
+/// The number of a change within one inbox: consecutive, from 1, or from the number after the highest
+/// revision of all erased inboxes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Revision(u64);
 
@@ -90,7 +91,7 @@ impl fmt::Debug for Epoch {
 /// The latest revision of an inbox and the unread count at that revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct InboxState {
-    /// The latest change; zero before the first one.
+    /// The latest change. Before the first one zero, or the highest revision of all erased inboxes.
     pub revision: Revision,
     /// The number of unread notifications.
     pub unread: UnreadCount,

@@ -228,6 +228,30 @@ fn apply(inbox: &mut Inbox, step: &Step) -> Option<DomainEvent> {
     }
 }
 
+#[test]
+fn inbox_after_an_erasure_starts_above_all_erased_revisions() {
+    let epoch = Epoch::parse("e1").unwrap();
+    let mut inbox = Inbox::new(user());
+    inbox.receive(draft(1));
+    inbox.mark_all_read(now()).unwrap();
+    for (erased_before, revision) in [(0, 3), (3, 3), (9, 9)] {
+        let event = inbox.clone().erase(epoch.clone(), Revision::new(erased_before));
+        assert_eq!(event.revision, Revision::new(revision));
+        assert_eq!(event.unread, UnreadCount::ZERO);
+        assert_eq!(event.change, Change::Erased { epoch: epoch.clone() });
+    }
+    let mut later = Inbox::starting_at(user(), Revision::new(9));
+    assert_eq!(later.state().revision, Revision::new(9));
+    assert_eq!(
+        later.count_since(Revision::new(8)),
+        None,
+        "a device of the erased inbox starts over"
+    );
+    assert_eq!(later.count_since(Revision::new(9)), Some(MissedCount::default()));
+    let Receipt::Created(event) = later.receive(draft(1)) else { panic!("its id is free again") };
+    assert_eq!((event.revision, event.unread), (Revision::new(10), UnreadCount::new(1)));
+}
+
 /// A device's own list, kept up to date by the changes that it receives.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Device(std::collections::BTreeMap<String, bool>);
@@ -251,6 +275,7 @@ impl Device {
                     self.0.remove(id.as_str());
                 }
             }
+            Change::Erased { .. } => self.0.clear(),
         }
     }
 

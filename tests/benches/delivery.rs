@@ -131,7 +131,7 @@ impl UserEvents {
             Push::New(Arc::new(encoding::stored())),
             Push::UnreadCount { count: UnreadCount::new(5), revision },
         ];
-        let batch = PushBatch { revision: Some(revision), pushes };
+        let batch = PushBatch { revision: Some(revision), starts_over: false, pushes };
         Self { room: UserRoom::of(user(name)), batch }
     }
 

@@ -1,4 +1,4 @@
-// Three browser tabs on the demo page: alice twice, bob once. argv[1]: {"url","screenshots"} with a server
+// Three browser tabs on the demo page: alice twice, bob once. argv[1]: {"url","operator","screenshots"} with a server
 // in development mode whose two inboxes are empty. One line for every step that passed, then
 // {"kind":"passed","steps":n}; at the first failure {"kind":"failed","step","message"} and exit code 1.
 
@@ -13,7 +13,7 @@ const FLAGS = [
 const PATIENCE_MS = 15_000;
 const HOSTILE = "<img src=x onerror=alert(1)>";
 
-const { url, screenshots = null } = JSON.parse(process.argv[2]);
+const { url, operator, screenshots = null } = JSON.parse(process.argv[2]);
 const origin = new URL(url).host;
 const started = performance.now();
 
@@ -263,6 +263,15 @@ function scenario({ one, two, bob }) {
         await until(`first: scrolls sideways at ${width} px`, overflow, false);
         await one.shoot(`${colorScheme}-${width}`);
       }
+    },
+
+    "an erased user's tabs are empty, and what is sent later arrives": async () => {
+      const headers = { authorization: `Bearer ${operator}` };
+      const { status } = await fetch(new URL("v1/users/alice", url), { method: "DELETE", headers });
+      if (status !== 204) throw new Error(`the erasure was answered with ${status}`);
+      await both(alices, (tab) => Promise.all([tab.items(0), tab.badge(0)]));
+      await bob.send("alice", "A new beginning");
+      await both(alices, (tab) => Promise.all([tab.has("A new beginning"), tab.badge(1)]));
     },
 
     "nothing went wrong on the way": async () => {

@@ -8,7 +8,10 @@ use crate::setup::{Setup, ready};
 
 async fn all_steps_pass(builder: Builder) {
     let belfry = ready(builder.start().await).await;
-    let config = json!({ "url": format!("{}/", belfry.url()), "screenshots": null });
+    let operator = ["token", "--user", "operator", "--scope", "users:erase"];
+    let operator = belfry.run(&operator).await.out;
+    let url = format!("{}/", belfry.url());
+    let config = json!({ "url": url, "screenshots": null, "operator": operator.trim() });
     let reported = run_script("browser.mjs", &config).await;
     let (last, steps) = reported.split_last().unwrap();
     assert_eq!(last["kind"], "passed", "{last}");

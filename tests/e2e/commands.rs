@@ -17,14 +17,14 @@ async fn run(arguments: &[&str]) -> Finished {
 
 #[tokio::test]
 async fn help_and_version_are_printed() {
+    const COMMANDS: [&str; 7] =
+        ["serve", "migrate", "token", "send", "users", "config", "check-config"];
     let Finished { status, out, .. } = run(&["--help"]).await;
     assert!(status.success());
-    for word in
-        ["serve", "migrate", "token", "send", "config", "check-config", "--set", "BELFRY_CONFIG"]
-    {
+    for word in COMMANDS.iter().chain(&["--set", "BELFRY_CONFIG"]) {
         assert!(out.contains(word), "no {word} in:\n{out}");
     }
-    for command in ["serve", "migrate", "token", "send", "config", "check-config"] {
+    for command in COMMANDS {
         let Finished { status, out, .. } = run(&[command, "--help"]).await;
         assert!(status.success() && out.contains("Usage"), "{command}:\n{out}");
     }

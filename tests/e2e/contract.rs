@@ -29,7 +29,7 @@ async fn responses_conform_to_the_openapi_document() {
         let draft = json!({ "id": id, "title": "Hello", "data": { "a": [1] }, "link": "/a" });
         deployment.notify(&caller, draft).await;
     }
-    let scopes = "notifications:write tokens:revoke";
+    let scopes = "notifications:write tokens:revoke users:erase";
     let token = key().token(caller.id()).scope(scopes).sign();
     let url = deployment.belfry.url();
     let seed = std::env::var("BELFRY_SEED").unwrap_or_else(|_| deployment.belfry.pid().to_string());

@@ -9,7 +9,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::setup::{Setup, User, notify, ready, service, signed_in};
+use crate::setup::{Setup, User, key, notify, ready, service, signed_in};
 
 const TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
@@ -82,9 +82,18 @@ async fn events_exchange_carries_every_change_in_its_documented_form() {
     assert_eq!(checked(&event, "notification.deleted"), expected);
     message_ids.push(event.properties.message_id().clone());
 
+    let epoch = http.get("/v1/notifications").await.expect(200)["epoch"].clone();
+    let operator = key().token("operator").scope("users:erase").sign();
+    let erase = format!("/v1/users/{}", ada.id());
+    deployment.belfry.http().bearer(operator).delete(&erase).await.expect(204);
+    let event = amqp.next(&tap).await;
+    let expected = json!({ "userId": ada.id(), "epoch": epoch, "unreadCount": 0, "revision": 6 });
+    assert_eq!(checked(&event, "notification.all_erased"), expected);
+    message_ids.push(event.properties.message_id().clone());
+
     message_ids.sort();
     message_ids.dedup();
-    assert_eq!(message_ids.len(), 5, "each event has its own id");
+    assert_eq!(message_ids.len(), 6, "each event has its own id");
     assert!(amqp.take(&tap).await.is_none(), "each is published once");
 }
 

@@ -17,6 +17,7 @@ mod commands;
 mod compose;
 mod contract;
 mod delivery;
+mod erasure;
 mod events;
 mod faults;
 mod keys;

@@ -4,6 +4,7 @@
 mod amqp;
 mod harness;
 mod postgres_deployments;
+mod postgres_erasure;
 mod postgres_reads;
 mod postgres_store;
 mod protocol;

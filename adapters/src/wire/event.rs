@@ -1,4 +1,4 @@
-use belfry_domain::{Change, DomainEvent, NotificationId, Revision, UnreadCount, UserId};
+use belfry_domain::{Change, DomainEvent, Epoch, NotificationId, Revision, UnreadCount, UserId};
 use serde::{Deserialize, Serialize};
 
 use super::invalid_event::InvalidEvent;
@@ -62,6 +62,18 @@ pub enum EventForm<'a> {
         /// The revision of the inbox after the change.
         revision: u64,
     },
+    /// The whole inbox was erased.
+    #[serde(rename = "notification.all_erased", rename_all = "camelCase")]
+    Erased {
+        /// The user of the inbox.
+        user_id: String,
+        /// The store that the revisions belong to.
+        epoch: String,
+        /// Always 0.
+        unread_count: u64,
+        /// Later than all revisions of the erased inbox.
+        revision: u64,
+    },
 }
 
 impl<'a> From<&'a DomainEvent> for EventForm<'a> {
@@ -89,6 +101,9 @@ impl<'a> From<&'a DomainEvent> for EventForm<'a> {
             }
             Change::Deleted { ids } => {
                 Self::Deleted { user_id, ids: texts(ids), unread_count, revision }
+            }
+            Change::Erased { epoch } => {
+                Self::Erased { user_id, epoch: epoch.as_str().to_owned(), unread_count, revision }
             }
         }
     }
@@ -122,6 +137,10 @@ impl EventForm<'_> {
             EventForm::Deleted { user_id, ids: texts, unread_count, revision } => {
                 (user_id, unread_count, revision, Change::Deleted { ids: ids(texts)? })
             }
+            EventForm::Erased { user_id, epoch, unread_count, revision } => {
+                let epoch = Epoch::parse(&epoch)?;
+                (user_id, unread_count, revision, Change::Erased { epoch })
+            }
         };
         Ok(DomainEvent {
             user: UserId::parse(&user_id)?,
@@ -134,7 +153,7 @@ impl EventForm<'_> {
 
 #[cfg(test)]
 mod tests {
-    use belfry_application::testing::{a_draft, at, id, user};
+    use belfry_application::testing::{a_draft, at, epoch, id, user};
     use belfry_domain::{Data, Draft};
 
     use super::*;
@@ -147,6 +166,7 @@ mod tests {
             Change::MarkedRead { ids: vec![id("n1"), id("n2")], read_at: at(1_234) },
             Change::AllRead { read_at: at(1_234) },
             Change::Deleted { ids: vec![id("n1")] },
+            Change::Erased { epoch: epoch("e1") },
         ]
         .map(|change| DomainEvent {
             user: user("ada"),
@@ -192,6 +212,10 @@ mod tests {
                 concat!(
                     r#"{"pattern":"notification.deleted","data":{"userId":"ada","#,
                     r#""ids":["n1"],"unreadCount":3,"revision":7}}"#,
+                ),
+                concat!(
+                    r#"{"pattern":"notification.all_erased","data":{"userId":"ada","#,
+                    r#""epoch":"e1","unreadCount":3,"revision":7}}"#,
                 ),
             ]
         );

@@ -1,6 +1,6 @@
 use belfry_domain::{
-    InvalidData, InvalidId, InvalidLink, InvalidMessage, InvalidNotificationKind, InvalidPriority,
-    InvalidTitle, InvalidUserId,
+    InvalidData, InvalidEpoch, InvalidId, InvalidLink, InvalidMessage, InvalidNotificationKind,
+    InvalidPriority, InvalidTitle, InvalidUserId,
 };
 
 /// The text is not an event.
@@ -13,6 +13,8 @@ pub enum InvalidEvent {
     Id(#[from] InvalidId),
     #[error(transparent)]
     UserId(#[from] InvalidUserId),
+    #[error(transparent)]
+    Epoch(#[from] InvalidEpoch),
     #[error(transparent)]
     Kind(#[from] InvalidNotificationKind),
     #[error(transparent)]

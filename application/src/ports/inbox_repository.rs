@@ -13,7 +13,8 @@ use crate::port_error::PortError;
 /// both survive a crash; after an error either both are written or neither. Concurrent changes of one
 /// inbox are serialised. Revisions are consecutive, and the unread count is exact at each.
 ///
-/// An inbox does not need to be created: before its first change it is empty, at revision zero.
+/// An inbox does not need to be created: before its first change it is empty, at revision zero or, after
+/// an erasure of any user ([`super::Erasure`]), at the highest erased revision.
 #[cfg_attr(any(test, feature = "testing"), mockall::automock)]
 #[async_trait]
 pub trait InboxRepository: Send + Sync {

@@ -3,6 +3,7 @@
 
 pub(crate) mod clock;
 pub(crate) mod device;
+pub(crate) mod erasure;
 pub(crate) mod event_publisher;
 pub(crate) mod id_generator;
 pub(crate) mod inbox_repository;
@@ -15,6 +16,7 @@ pub(crate) mod work_budget;
 
 pub use clock::Clock;
 pub use device::{CloseReason, Device, SendError};
+pub use erasure::{Erased, Erasure};
 pub use event_publisher::{EventPublisher, PublishOutcome};
 pub use id_generator::IdGenerator;
 pub use inbox_repository::{

@@ -97,6 +97,8 @@ impl Scopes {
     pub const WRITE: &'static str = "notifications:write";
     /// Permits revoking any user's tokens.
     pub const REVOKE: &'static str = "tokens:revoke";
+    /// Permits erasing any user's inbox.
+    pub const ERASE: &'static str = "users:erase";
 
     /// Parses a space-separated list.
     pub fn parse(raw: &str) -> Self {

@@ -1,11 +1,14 @@
 use belfry_domain::Revision;
 
+use crate::push::PushBatch;
+
 /// Keeps the pushes of one device in order: holds live pushes back during a replay, drops duplicates
 /// and detects gaps.
 ///
 /// The changes of an inbox have consecutive revisions, and each is delivered after it is stored. A
 /// batch with the next revision passes. A batch with an older revision was delivered before. A batch
-/// with a later revision shows that an event was lost; the store still has it.
+/// with a later revision shows that an event was lost; the store still has it. A batch that replaces
+/// the whole inbox passes after any older revision: nothing before it is needed.
 #[derive(Debug)]
 pub(super) struct Gate<T> {
     state: State<T>,
@@ -17,12 +20,34 @@ enum State<T> {
     /// The device catches up.
     Closed {
         /// Live batches, in order of arrival.
-        held: Vec<(Option<Revision>, T)>,
+        held: Vec<(Position, T)>,
         /// A batch did not fit into `held`, or may have been lost.
         incomplete: bool,
     },
     /// The device is up to date.
     Open { last_delivered: Revision },
+}
+
+/// The place of a batch among the changes of its inbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Position {
+    /// It belongs to no stored change, so it is never stale and never reveals a gap.
+    NotStored,
+    /// The change with this revision.
+    Change(Revision),
+    /// The change with this revision, which replaces the whole inbox.
+    StartOver(Revision),
+}
+
+impl Position {
+    /// The position of a batch.
+    pub(super) fn of(batch: &PushBatch) -> Self {
+        match batch.revision {
+            None => Self::NotStored,
+            Some(revision) if batch.starts_over => Self::StartOver(revision),
+            Some(revision) => Self::Change(revision),
+        }
+    }
 }
 
 /// What happens to a batch at the gate.
@@ -58,11 +83,10 @@ impl<T> Gate<T> {
         Self { state: State::closed(), max_held }
     }
 
-    /// Decides what happens to a batch. A batch without a revision belongs to no stored change, so it is
-    /// never stale and never reveals a gap.
-    pub(super) fn offer(&mut self, revision: Option<Revision>, item: T) -> Passage<T> {
+    /// Decides what happens to a batch.
+    pub(super) fn offer(&mut self, position: Position, item: T) -> Passage<T> {
         match &mut self.state {
-            State::Open { last_delivered } => match Sequence::advance(last_delivered, revision) {
+            State::Open { last_delivered } => match Sequence::advance(last_delivered, position) {
                 Sequence::Next => Passage::Pass(item),
                 Sequence::Stale => Passage::Stale,
                 Sequence::Gap => {
@@ -73,7 +97,7 @@ impl<T> Gate<T> {
             },
             State::Closed { held, incomplete } => {
                 if held.len() < self.max_held {
-                    held.push((revision, item));
+                    held.push((position, item));
                 } else {
                     *incomplete = true;
                 }
@@ -93,8 +117,8 @@ impl<T> Gate<T> {
             return Release::Gap;
         }
         let mut next = Vec::with_capacity(held.len());
-        for (revision, item) in held {
-            match Sequence::advance(&mut last_delivered, revision) {
+        for (position, item) in held {
+            match Sequence::advance(&mut last_delivered, position) {
                 Sequence::Next => next.push(item),
                 Sequence::Stale => {}
                 Sequence::Gap => return Release::Gap,
@@ -145,15 +169,19 @@ enum Sequence {
 
 impl Sequence {
     /// Advances `last_delivered` if the batch is the next one.
-    fn advance(last_delivered: &mut Revision, revision: Option<Revision>) -> Self {
-        match revision {
-            None => Self::Next,
-            Some(revision) if revision <= *last_delivered => Self::Stale,
-            Some(revision) if revision == last_delivered.next() => {
-                *last_delivered = revision;
-                Self::Next
-            }
-            Some(_) => Self::Gap,
+    fn advance(last_delivered: &mut Revision, position: Position) -> Self {
+        let (revision, is_next) = match position {
+            Position::NotStored => return Self::Next,
+            Position::Change(revision) => (revision, revision == last_delivered.next()),
+            Position::StartOver(revision) => (revision, true),
+        };
+        if revision <= *last_delivered {
+            Self::Stale
+        } else if is_next {
+            *last_delivered = revision;
+            Self::Next
+        } else {
+            Self::Gap
         }
     }
 }
@@ -164,9 +192,12 @@ mod tests {
 
     use super::*;
 
-    #[expect(clippy::unnecessary_wraps, reason = "the type of the parameter")]
-    fn revision(number: u64) -> Option<Revision> {
-        Some(Revision::new(number))
+    fn revision(number: u64) -> Position {
+        Position::Change(Revision::new(number))
+    }
+
+    fn start_over(number: u64) -> Position {
+        Position::StartOver(Revision::new(number))
     }
 
     #[test]
@@ -186,10 +217,10 @@ mod tests {
     fn batch_without_revision_is_held_and_never_stale() {
         let mut gate = Gate::closed(10);
         let last_delivered = Revision::new(9);
-        assert_eq!(gate.offer(None, 1), Passage::Held);
+        assert_eq!(gate.offer(Position::NotStored, 1), Passage::Held);
         assert_eq!(gate.release(last_delivered), Release::Held(vec![1], last_delivered));
         assert_eq!(gate.release(last_delivered), Release::Open);
-        assert_eq!(gate.offer(None, 2), Passage::Pass(2));
+        assert_eq!(gate.offer(Position::NotStored, 2), Passage::Pass(2));
     }
 
     #[test]
@@ -244,6 +275,23 @@ mod tests {
         gate.offer(revision(7), 7);
         assert_eq!(gate.release(Revision::new(5)), Release::Gap, "6 is missing");
         assert_eq!(gate.release(Revision::new(7)), Release::Open);
+    }
+
+    #[test]
+    fn batch_that_starts_over_passes_after_any_older_revision() {
+        let mut gate = Gate::closed(10);
+        assert_eq!(gate.release(Revision::new(3)), Release::Open);
+        assert_eq!(gate.offer(start_over(9), 9), Passage::Pass(9));
+        assert_eq!(gate.offer(start_over(9), 9), Passage::Stale, "redelivered");
+        assert_eq!(gate.offer(revision(5), 5), Passage::Stale, "of the erased inbox");
+        assert_eq!(gate.offer(revision(10), 10), Passage::Pass(10));
+
+        let mut gate = Gate::closed(10);
+        gate.offer(start_over(9), 9);
+        gate.offer(revision(10), 10);
+        assert_eq!(gate.release(Revision::new(3)), Release::Held(vec![9, 10], Revision::new(10)));
+        gate.offer(start_over(9), 9);
+        assert_eq!(gate.release(Revision::new(10)), Release::Open, "the replay has read it");
     }
 
     fn release_all(gate: &mut Gate<u64>, mut last_delivered: Revision) -> Vec<u64> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use belfry_domain::{Revision, Timestamp, UserId};
 use parking_lot::{Mutex, RwLock};
 
-use super::gate::{Gate, Passage, Release};
+use super::gate::{Gate, Passage, Position, Release};
 use crate::access::{Access, Action, AuthError};
 use crate::ports::{Claims, Device, SendError};
 use crate::push::Push;
@@ -123,13 +123,9 @@ impl<D: Device> Session<D> {
 
     /// Sends a batch, holds it back, or drops it as delivered before. The gate stays locked while the
     /// frames are queued, so that no other batch comes between them.
-    pub(super) fn deliver(
-        &self,
-        revision: Option<Revision>,
-        frames: &Arc<[D::Frame]>,
-    ) -> DeliveryOutcome {
+    pub(super) fn deliver(&self, position: Position, frames: &Arc<[D::Frame]>) -> DeliveryOutcome {
         let mut gate = self.gate.lock();
-        match gate.offer(revision, frames.clone()) {
+        match gate.offer(position, frames.clone()) {
             Passage::Pass(frames) => match self.device.send_all(&frames) {
                 Ok(()) => DeliveryOutcome::Delivered,
                 Err(error) => DeliveryOutcome::Failed(error),

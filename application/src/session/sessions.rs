@@ -14,6 +14,7 @@ use super::admission::{
     Admission, ExcessPolicy, SessionLimit, SessionReservation, TooManySessions,
 };
 use super::deadlines::Deadlines;
+use super::gate::Position;
 use super::lagging_sessions::LaggingSessions;
 use super::replay_limiter::{ReplayLimiter, ReplayLimits};
 use super::rooms::Rooms;
@@ -202,9 +203,10 @@ impl<D: Device> Sessions<D> {
             return 0;
         }
         let frames: Arc<[D::Frame]> = batch.pushes.iter().map(D::frame).collect();
+        let position = Position::of(batch);
         let mut delivered = 0;
         for session in sessions {
-            match session.deliver(batch.revision, &frames) {
+            match session.deliver(position, &frames) {
                 DeliveryOutcome::Delivered => delivered += 1,
                 DeliveryOutcome::Lagging(last_delivered) => {
                     self.mark_lagging(&session, last_delivered);

@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use belfry_domain::{
-    Change, DomainEvent, Draft, Epoch, ExpiryCutoff, Inbox, InboxState, Marked, MissedChange,
-    Notification, NotificationId, Receipt, ReplayRange, Revision, Timestamp, UserId,
+    Change, DomainEvent, Draft, Epoch, EventName, ExpiryCutoff, Inbox, InboxState, Marked,
+    MissedChange, Notification, NotificationId, Receipt, ReplayRange, Revision, Timestamp, UserId,
 };
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::ports::{
-    EventHeader, History, IdempotencyKey, IdempotentOutcome, InboxRepository, ListFilter, Outbox,
-    OutboxEntry, OutboxId, OutboxLease, Page, PageLimit, PortError, Retention, Revocation,
-    RevocationCursor, Revocations,
+    Erased, Erasure, EventHeader, History, IdempotencyKey, IdempotentOutcome, InboxRepository,
+    ListFilter, Outbox, OutboxEntry, OutboxId, OutboxLease, Page, PageLimit, PortError, Retention,
+    Revocation, RevocationCursor, Revocations,
 };
 use crate::trace;
 
@@ -45,6 +45,8 @@ struct Shared {
 struct Content {
     encode_event: EncodeEvent,
     inboxes: HashMap<UserId, Inbox>,
+    /// The highest revision of all erased inboxes.
+    erased_revision: Revision,
     outbox: BTreeMap<i64, OutboxEntry>,
     last_entry_id: i64,
     /// By caller and idempotency key.
@@ -98,9 +100,12 @@ impl InMemoryStore {
 
     async fn read<T>(&self, user: &UserId, query: impl FnOnce(&Inbox) -> T) -> T {
         self.yield_if_needed().await;
-        let result = match self.shared.content.lock().inboxes.get(user) {
-            Some(inbox) => query(inbox),
-            None => query(&Inbox::new(user.clone())),
+        let result = {
+            let content = self.shared.content.lock();
+            match content.inboxes.get(user) {
+                Some(inbox) => query(inbox),
+                None => query(&Inbox::starting_at(user.clone(), content.erased_revision)),
+            }
         };
         self.yield_if_needed().await;
         result
@@ -131,6 +136,7 @@ impl Content {
         Self {
             encode_event,
             inboxes: HashMap::new(),
+            erased_revision: Revision::ZERO,
             outbox: BTreeMap::new(),
             last_entry_id: 0,
             requests: HashMap::new(),
@@ -139,7 +145,8 @@ impl Content {
     }
 
     fn inbox(&mut self, user: &UserId) -> &mut Inbox {
-        self.inboxes.entry(user.clone()).or_insert_with(|| Inbox::new(user.clone()))
+        let new = || Inbox::starting_at(user.clone(), self.erased_revision);
+        self.inboxes.entry(user.clone()).or_insert_with(new)
     }
 
     fn get(&self, user: &UserId, id: &NotificationId) -> Option<Notification> {
@@ -330,6 +337,42 @@ impl InboxRepository for InMemoryStore {
                 Some(changes)
             })
             .await)
+    }
+}
+
+#[async_trait]
+impl Erasure for InMemoryStore {
+    async fn erase(&self, user: &UserId) -> Result<Erased, PortError> {
+        Ok(self.change(|content| {
+            let inbox = content.inboxes.remove(user);
+            let keeps = |entry: &OutboxEntry| {
+                // Without an inbox, the event of an earlier erasure is the latest one.
+                entry.header.user != *user
+                    || (inbox.is_none() && entry.header.name.as_str() == EventName::ALL_ERASED)
+            };
+            let events = content.outbox.len();
+            content.outbox.retain(|_, entry| keeps(entry));
+            let events = events - content.outbox.len();
+            let mut idempotency_keys = 0;
+            content.requests.retain(|(caller, _), request| {
+                let results = request.notifications.len();
+                request.notifications.retain(|(owner, _)| owner != user);
+                let removed = results - request.notifications.len();
+                idempotency_keys += u64::from(caller == user || removed > 0);
+                caller != user && (removed == 0 || removed < results)
+            });
+            let mut erased =
+                Erased { events: events as u64, idempotency_keys, ..Erased::default() };
+            if let Some(inbox) = inbox {
+                erased.inbox = true;
+                erased.notifications = inbox.entry_count() as u64;
+                let event = inbox.erase(self.epoch.clone(), content.erased_revision);
+                content.erased_revision = event.revision;
+                // The store has no clock.
+                content.enqueue(&event, Timestamp::from_unix_millis(0));
+            }
+            erased
+        }))
     }
 }
 

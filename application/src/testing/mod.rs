@@ -11,6 +11,7 @@ pub(crate) mod in_memory_store;
 mod samples;
 
 pub use crate::ports::clock::MockClock;
+pub use crate::ports::erasure::MockErasure;
 pub use crate::ports::event_publisher::MockEventPublisher;
 pub use crate::ports::id_generator::MockIdGenerator;
 pub use crate::ports::inbox_repository::MockInboxRepository;

@@ -162,10 +162,7 @@ impl ReplayPage {
         created.retain(|one| one.created_revision <= end);
         let batches = ReplayBatch::merge(created, changes)
             .into_iter()
-            .map(|(revision, change)| PushBatch {
-                revision: Some(revision),
-                pushes: vec![Push::of(revision, change)],
-            })
+            .map(|(revision, change)| PushBatch::replayed(revision, change))
             .collect();
         Self::Complete { batches, end }
     }

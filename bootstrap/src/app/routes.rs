@@ -8,7 +8,7 @@ use belfry_adapters::inbound::socketio::{SocketIoParts, SocketIoServer};
 use belfry_adapters::limits::UserWork;
 use belfry_adapters::outbound::jwt::TokenMint;
 use belfry_adapters::outbound::socketio::SocketIoSessions;
-use belfry_application::use_cases::{CreateNotification, RevokeTokens, SignIn};
+use belfry_application::use_cases::{CreateNotification, EraseUser, RevokeTokens, SignIn};
 use tower::util::option_layer;
 
 use super::context::AppContext;
@@ -52,6 +52,7 @@ pub(super) fn public(deps: RouteDeps<'_>) -> Router {
         drafts: DraftFactory { ids: context.ids.clone(), clock: clock.clone() },
         use_cases: rest_use_cases(inboxes, clock),
         revoke_tokens,
+        erase_user: EraseUser::new(store.erasure.clone()),
         readiness: context.readiness.clone(),
         limits: limits.request_limits(work),
         settings,

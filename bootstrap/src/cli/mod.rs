@@ -7,6 +7,7 @@ mod output;
 mod send;
 mod serve;
 mod token;
+mod users;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -61,6 +62,8 @@ enum Command {
     Send(send::SendArgs),
     /// Inspect, replay or delete the messages in the dead-letter queue
     DeadLetters(dead_letters::DeadLettersArgs),
+    /// Erase users
+    Users(users::UsersArgs),
     /// Print all settings with their defaults and comments, in TOML
     Config,
     /// Check the settings and print those in use with their sources, without secrets; starts nothing
@@ -102,6 +105,7 @@ pub fn run() -> ExitCode {
         Command::DeadLetters(args) => {
             settings.load().and_then(|config| dead_letters::run(&config, args))
         }
+        Command::Users(args) => settings.load().and_then(|config| users::run(&config, &args)),
         Command::CheckConfig => settings.layers().and_then(check_config::run),
         Command::Config => print_line(DEFAULT_FILE.trim_end()),
     };

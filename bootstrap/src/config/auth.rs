@@ -55,6 +55,7 @@ pub struct RequiredScopes {
     pub change: String,
     pub create: String,
     pub revoke: String,
+    pub erase: String,
 }
 
 /// The settings that contain or name a key.
@@ -93,9 +94,10 @@ impl Auth {
         if self.development_key_file.as_os_str().is_empty() {
             return Err(BadSettings::new("auth.development_key_file must not be empty"));
         }
-        if self.scopes.create.is_empty() || self.scopes.revoke.is_empty() {
+        let RequiredScopes { create, revoke, erase, .. } = &self.scopes;
+        if [create, revoke, erase].iter().any(|scope| scope.is_empty()) {
             return Err(BadSettings::new(
-                "auth.scopes.create and auth.scopes.revoke must not be empty: \
+                "auth.scopes.create, auth.scopes.revoke and auth.scopes.erase must not be empty: \
                  they protect operations on every user",
             ));
         }
@@ -111,6 +113,7 @@ impl From<&RequiredScopes> for Access {
             change: unless_empty(&scopes.change),
             create: scopes.create.as_str().into(),
             revoke: scopes.revoke.as_str().into(),
+            erase: scopes.erase.as_str().into(),
         }
     }
 }

@@ -42,7 +42,7 @@ macro_rules! required_actions {
     };
 }
 
-required_actions!(ReadInbox, ChangeInbox, Create, Revoke);
+required_actions!(ReadInbox, ChangeInbox, Create, Revoke, Erase);
 
 impl<A> Authorized<A> {
     /// The caller's user id. A caller may access this user's inbox and no other.

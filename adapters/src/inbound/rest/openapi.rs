@@ -28,7 +28,7 @@ use super::{health, notifications, users};
     tags(
         (name = "writing", description = "For services. Requires the scope `notifications:write`."),
         (name = "inbox", description = "For users: the inbox of the token's user, and no other."),
-        (name = "users", description = "For operators. Requires the scope `tokens:revoke`."),
+        (name = "users", description = "For operators. Each operation requires a scope."),
         (name = "health", description = "For orchestrators and load balancers."),
     ),
     components(schemas(ProblemForm<'static>)),

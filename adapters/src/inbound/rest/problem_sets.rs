@@ -68,6 +68,9 @@ problem_sets! {
     RevokerProblems: TokenMissing TokenInvalid TokenExpired TokenRevoked ScopeMissing IdInvalid
         JsonMalformed BodyUnreadable BodyTooLarge ContentTypeUnsupported BodyInvalid
         TooManyRequests Internal Unavailable TimedOut;
+    /// Problems of operations that erase users.
+    EraserProblems: TokenMissing TokenInvalid TokenExpired TokenRevoked ScopeMissing IdInvalid
+        TooManyRequests Internal Unavailable TimedOut;
     /// Problems of creating a single notification.
     ConflictProblems: NotificationDiffers NotificationGone;
 }

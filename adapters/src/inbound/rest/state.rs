@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use axum::extract::FromRef;
 use belfry_application::use_cases::{
-    CountUnread, CreateNotification, DeleteNotification, GetNotification, ListInbox, MarkAllRead,
-    MarkRead, RevokeTokens, SignIn,
+    CountUnread, CreateNotification, DeleteNotification, EraseUser, GetNotification, ListInbox,
+    MarkAllRead, MarkRead, RevokeTokens, SignIn,
 };
 
 use super::base_path::BasePath;
@@ -23,6 +23,7 @@ pub struct RestParts {
     pub drafts: DraftFactory,
     pub use_cases: RestUseCases,
     pub revoke_tokens: RevokeTokens,
+    pub erase_user: EraseUser,
     pub readiness: Readiness,
     pub limits: RequestLimits,
     pub settings: RestSettings,

@@ -1,8 +1,8 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use belfry_application::ports::{IdempotencyKey, IdempotentOutcome};
 use belfry_application::trace::{self, TraceParent};
-use belfry_domain::{Data, Draft, Link, Notification, NotificationId};
+use belfry_domain::{Data, Draft, Link, Notification, NotificationId, UserId};
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
@@ -29,18 +29,20 @@ impl<'a> Create<'a> {
     }
 }
 
-/// For each draft (its user, id and dedupe key) the state of its inbox, if there is one, joined
+/// For each draft (its user, id and dedupe key) the state of its inbox, whether it exists or not, joined
 /// with the inbox's notifications that have that id or that key.
 ///
 /// Lateral, so that PostgreSQL can only look up each draft by index.
 const LOAD: &str = "
-    SELECT inbox.user_id AS inbox, inbox.revision AS at_revision, inbox.unread, n.dedupe_key,
+    SELECT draft.user_id AS inbox, inbox.user_id IS NULL AS is_new,
+        coalesce(inbox.revision, (SELECT erased_revision FROM store)) AS at_revision,
+        coalesce(inbox.unread, 0) AS unread, n.dedupe_key,
         n.deleted_at IS NOT NULL AS deleted, n.user_id, n.id, n.created_revision, n.revision, n.created_at, n.expires_at, n.read_at,
         n.priority, n.kind, n.title, n.message, n.link, n.data::text AS data
     FROM unnest($1::text[], $2::text[], $3::text[]) AS draft (user_id, id, dedupe_key)
-    CROSS JOIN LATERAL (
+    LEFT JOIN LATERAL (
         SELECT * FROM inboxes WHERE user_id = draft.user_id OFFSET 0
-    ) inbox
+    ) inbox ON true
     LEFT JOIN LATERAL (
         SELECT * FROM notifications duplicate
         WHERE duplicate.user_id = draft.user_id AND duplicate.id = draft.id
@@ -51,8 +53,14 @@ const LOAD: &str = "
 
 /// Creates missing inboxes. An empty inbox means the same as none, so this needs no transaction
 /// with the statement that follows.
+///
+/// The lock on the row of `store` lasts until the commit: an erasure raises the revision before it deletes
+/// the inbox, so an inbox that is created after that starts at the raised revision.
 const CREATE_INBOXES: &str = "
-    INSERT INTO inboxes (user_id) SELECT user_id FROM unnest($1::text[]) AS given (user_id)
+    WITH erased AS MATERIALIZED (SELECT erased_revision AS revision FROM store FOR SHARE)
+    INSERT INTO inboxes (user_id, revision, history_floor)
+    SELECT user_id, erased.revision, erased.revision
+    FROM unnest($1::text[]) AS given (user_id) CROSS JOIN erased
     ORDER BY user_id ON CONFLICT DO NOTHING";
 
 /// Writes a plan completely, or nothing if one of the inboxes is not at the plan's first revision
@@ -73,7 +81,7 @@ const WRITE: &str = "
         UPDATE inboxes inbox
         SET revision = inbox.revision + given.added, unread = inbox.unread + given.added
         FROM unnest($1::text[], $3::bigint[]) AS given (user_id, added)
-        WHERE inbox.user_id = given.user_id AND (SELECT unchanged FROM guard)
+        WHERE inbox.user_id = given.user_id AND given.added > 0 AND (SELECT unchanged FROM guard)
     ), new_notifications AS (
         INSERT INTO notifications (user_id, id, created_revision, revision, kind, title, message,
             data, link, priority, dedupe_key, created_at, expires_at)
@@ -153,17 +161,29 @@ impl Create<'_> {
         Ok(CreatePlanner::from_rows(rows)?)
     }
 
+    /// The inboxes to lock and to compare with the plan. With an idempotency key these include the ones
+    /// that do not change: the key's result refers to their notifications, so an erasure must not come in
+    /// between.
+    fn inbox_columns<'p>(&self, plan: &'p CreatePlan) -> InboxColumns<'p> {
+        let changed = plan.inboxes.iter().map(|(user, inbox)| (user, *inbox));
+        let unchanged = plan.unchanged.iter().map(|(user, revision)| (user, (*revision, 0)));
+        let unchanged = unchanged.filter(|_| self.key.is_some());
+        let all: BTreeMap<_, _> = changed.chain(unchanged).collect();
+        let mut columns = InboxColumns::default();
+        for (user, (before, added)) in all {
+            columns.users.push(user.as_str());
+            columns.revisions_before.push(clamped(before.get()));
+            columns.added.push(clamped(added));
+        }
+        columns
+    }
+
     async fn write(
         &self,
         connection: &mut PgConnection,
         plan: &CreatePlan,
     ) -> Result<bool, PgFailure> {
-        let mut inboxes = InboxColumns::default();
-        for (user, (before, added)) in &plan.inboxes {
-            inboxes.users.push(user.as_str());
-            inboxes.revisions_before.push(clamped(before.get()));
-            inboxes.added.push(clamped(*added));
-        }
+        let inboxes = self.inbox_columns(plan);
         let mut rows = NotificationColumns::default();
         for (notification, dedupe_key) in plan.new_notifications().zip(&plan.dedupe_keys) {
             rows.push(notification, dedupe_key.as_ref())?;
@@ -270,7 +290,7 @@ impl OptimisticWrite for Create<'_> {
         if plan.inboxes.is_empty() && self.key.is_none() {
             return Ok(Attempt::Unchanged(IdempotentOutcome::Executed(plan.receipts)));
         }
-        let new_users: Vec<_> = plan.new_users().collect();
+        let new_users: Vec<_> = plan.new_users.iter().map(UserId::as_str).collect();
         if !new_users.is_empty() {
             sqlx::query(CREATE_INBOXES).bind(new_users).execute(&mut *connection).await?;
         }

@@ -14,6 +14,7 @@
 mod commit_notifier;
 mod create;
 mod edit;
+mod erasure;
 mod failure;
 mod inbox_repository;
 mod installation;

@@ -98,10 +98,16 @@ pub(super) const CREATED_IN: &str = "
     WHERE n.running_bytes <= $5 OR n.running_bytes = n.bytes
     ORDER BY n.created_revision";
 
-/// One statement, so that the state and the counts belong to the same moment.
+/// One statement, so that the state and the counts belong to the same moment. An inbox that does not exist
+/// is empty, and starts where erased inboxes ended.
 pub(super) const HISTORY: &str = "
-    SELECT inbox.revision, inbox.unread, inbox.history_floor, missed.changed, missed.created
-    FROM inboxes inbox CROSS JOIN LATERAL (
+    SELECT coalesce(inbox.revision, store.erased_revision) AS revision,
+        coalesce(inbox.unread, 0) AS unread,
+        coalesce(inbox.history_floor, store.erased_revision) AS history_floor,
+        missed.changed, missed.created
+    FROM (SELECT erased_revision FROM store LIMIT 1) store
+    LEFT JOIN inboxes inbox ON inbox.user_id = $1
+    CROSS JOIN LATERAL (
         SELECT count(*) AS changed,
             count(*) FILTER (WHERE created_revision > $2 AND deleted_at IS NULL) AS created
         FROM (
@@ -110,19 +116,20 @@ pub(super) const HISTORY: &str = "
                 AND $2 >= inbox.history_floor
             ORDER BY revision, created_revision LIMIT $3
         ) n
-    ) missed
-    WHERE inbox.user_id = $1";
+    ) missed";
 
 /// One statement, so that retention cannot purge a change between the read of the changes and that
 /// of the floor. An inbox without such changes has one row of nulls.
 pub(super) const CHANGED_IN: &str = "
-    SELECT inbox.history_floor, n.id, n.revision, n.read_at, n.deleted_at IS NOT NULL AS deleted
-    FROM inboxes inbox LEFT JOIN LATERAL (
+    SELECT coalesce(inbox.history_floor, store.erased_revision) AS history_floor,
+        n.id, n.revision, n.read_at, n.deleted_at IS NOT NULL AS deleted
+    FROM (SELECT erased_revision FROM store LIMIT 1) store
+    LEFT JOIN inboxes inbox ON inbox.user_id = $1
+    LEFT JOIN LATERAL (
         SELECT id, revision, read_at, deleted_at FROM notifications
         WHERE user_id = inbox.user_id AND revision > $2 AND revision <= $3 AND revision > 0
             AND CASE WHEN deleted_at IS NULL THEN read_at IS NOT NULL
                 ELSE created_revision <= $4 END
         ORDER BY revision FETCH FIRST ($5) ROWS WITH TIES
     ) n ON true
-    WHERE inbox.user_id = $1
     ORDER BY n.revision";

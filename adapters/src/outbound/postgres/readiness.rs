@@ -8,7 +8,9 @@ use crate::outbound::relational::NotReady;
 /// Writes to every table, but no row. It fails if the database is read-only or the role may not
 /// write.
 const TEST_WRITE: &str = "
-    WITH updated_inboxes AS (
+    WITH updated_store AS (
+        UPDATE store SET epoch = epoch WHERE false
+    ), updated_inboxes AS (
         UPDATE inboxes SET revision = revision WHERE false
     ), new_inboxes AS (
         INSERT INTO inboxes (user_id) SELECT user_id FROM inboxes WHERE false

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use belfry_domain::{
     Change, DomainEvent, Draft, InboxState, Notification, NotificationId, Receipt, Revision,
@@ -20,6 +20,8 @@ pub(crate) struct CreatePlanner {
 /// An inbox during planning.
 #[derive(Debug, Default)]
 struct InboxPlan {
+    /// There is no such inbox yet.
+    is_new: bool,
     state: InboxState,
     /// The notifications that have the id of a draft.
     by_id: HashMap<NotificationId, Duplicate>,
@@ -37,11 +39,12 @@ enum Duplicate {
     Planned(Revision, usize),
 }
 
-/// An inbox of a draft, joined with one of its notifications that has the id or the dedupe key of a
-/// draft, if there is one.
+/// An inbox of a draft, whether it exists or not, joined with one of its notifications that has the id or
+/// the dedupe key of a draft, if there is one.
 #[derive(Debug, sqlx::FromRow)]
 pub(crate) struct DuplicateRow<At> {
     inbox: String,
+    is_new: bool,
     at_revision: i64,
     unread: i64,
     dedupe_key: Option<String>,
@@ -59,6 +62,10 @@ pub(crate) struct CreatePlan {
     pub(crate) dedupe_keys: Vec<Option<NotificationId>>,
     /// The inboxes that get new notifications: their revision before, and the number of new ones.
     pub(crate) inboxes: BTreeMap<UserId, (Revision, u64)>,
+    /// The inboxes that do not exist yet.
+    pub(crate) new_users: BTreeSet<UserId>,
+    /// The inboxes that get no new notification, at this revision, because they had those of the drafts.
+    pub(crate) unchanged: BTreeMap<UserId, Revision>,
 }
 
 impl Duplicate {
@@ -114,6 +121,7 @@ impl CreatePlanner {
         let mut planner = Self::default();
         for row in rows {
             let inbox = planner.inbox(user_id(&row.inbox)?);
+            inbox.is_new = row.is_new;
             inbox.state = inbox_state(row.at_revision, row.unread)?;
             if let JoinedNotification(Some(duplicate)) = row.duplicate {
                 let key = row.dedupe_key.as_deref().map(notification_id).transpose()?;
@@ -145,6 +153,11 @@ impl CreatePlanner {
             };
             plan.receipts.push(receipt);
         }
+        for (user, inbox) in self.inboxes {
+            if !inbox.is_new && !plan.inboxes.contains_key(&user) {
+                plan.unchanged.insert(user, inbox.state.revision);
+            }
+        }
         plan
     }
 }
@@ -152,6 +165,9 @@ impl CreatePlanner {
 impl CreatePlan {
     fn create(&mut self, inbox: &mut InboxPlan, draft: &Draft) -> Receipt {
         let before = inbox.state.revision;
+        if inbox.is_new {
+            self.new_users.insert(draft.user.clone());
+        }
         let state = inbox.advance();
         let planned = Duplicate::Planned(state.revision, self.receipts.len());
         inbox.add(draft.id.clone(), draft.dedupe_key.clone(), planned);
@@ -169,14 +185,6 @@ impl CreatePlan {
         let notification = self.receipts[index].notification();
         let notification = notification.expect("a planned draft has a notification");
         Receipt::Duplicate(Box::new(notification.clone()))
-    }
-
-    /// The users whose inbox gets its first notification ever.
-    pub(crate) fn new_users(&self) -> impl Iterator<Item = &str> {
-        self.inboxes
-            .iter()
-            .filter(|(_, (before, _))| *before == Revision::ZERO)
-            .map(|(user, _)| user.as_str())
     }
 
     /// The events to publish, in order.
@@ -261,6 +269,21 @@ mod tests {
         assert_same_as_reference(&before, &drafts);
         assert_same_as_reference(&[], &drafts);
         assert_same_as_reference(&drafts, &drafts);
+    }
+
+    #[test]
+    fn new_and_unchanged_inboxes_are_known() {
+        let mut planner = CreatePlanner::default();
+        planner.inbox(user("ada")).is_new = true;
+        for name in ["bob", "cy"] {
+            let stored = a_draft(name, "n1").into_notification(Revision::new(1));
+            planner.inbox(user(name)).state.revision = Revision::new(4);
+            planner.inbox(user(name)).add_stored(stored, None);
+        }
+        let drafts = [("ada", "n1"), ("bob", "n1"), ("cy", "n1"), ("cy", "n2")];
+        let plan = planner.plan(&drafts.map(|(name, id)| a_draft(name, id)));
+        assert_eq!(plan.new_users, [user("ada")].into());
+        assert_eq!(plan.unchanged, [(user("bob"), Revision::new(4))].into());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod create_plan;
 mod due;
 mod edit;
+mod erasure;
 mod failure;
 mod health;
 mod history;
@@ -21,6 +22,7 @@ mod wakeup;
 pub(super) use create_plan::{CreatePlan, CreatePlanner, DuplicateRow};
 pub(super) use due::{DueRow, due_by_inbox};
 pub(super) use edit::{Edit, without};
+pub(super) use erasure::{EventRow, erased_event, events_about};
 pub(super) use failure::SqlFailure;
 pub use health::NotReady;
 pub(super) use health::{Fault, FaultRecord, reason};

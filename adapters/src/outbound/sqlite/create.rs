@@ -13,26 +13,30 @@ use crate::outbound::relational::{
     notifications,
 };
 
-/// The state of the inboxes `?1`, joined with the notifications that have the id or the dedupe key
-/// of a draft in `?2` (user, id and key of each).
+/// The state of the inboxes `?1`, whether they exist or not, joined with the notifications that have the
+/// id or the dedupe key of a draft in `?2` (user, id and key of each).
 pub(super) const LOAD: &str = "
-    SELECT inbox.user_id AS inbox, inbox.revision AS at_revision, inbox.unread, n.dedupe_key,
+    SELECT given.value AS inbox, inbox.user_id IS NULL AS is_new,
+        coalesce(inbox.revision, (SELECT erased_revision FROM store)) AS at_revision,
+        coalesce(inbox.unread, 0) AS unread, n.dedupe_key,
         n.deleted_at IS NOT NULL AS deleted, n.user_id, n.id, n.created_revision, n.revision, n.created_at, n.expires_at, n.read_at,
         n.priority, n.kind, n.title, n.message, n.link, n.data
-    FROM inboxes inbox LEFT JOIN (
+    FROM json_each(?1) given LEFT JOIN inboxes inbox ON inbox.user_id = given.value LEFT JOIN (
         SELECT duplicate.* FROM json_each(?2) draft JOIN notifications duplicate
           ON duplicate.user_id = draft.value ->> 0 AND duplicate.id = draft.value ->> 1
         UNION ALL
         SELECT duplicate.* FROM json_each(?2) draft JOIN notifications duplicate
           ON duplicate.user_id = draft.value ->> 0 AND duplicate.dedupe_key = draft.value ->> 2
-    ) n ON n.user_id = inbox.user_id
-    WHERE inbox.user_id IN (SELECT value FROM json_each(?1))";
+    ) n ON n.user_id = given.value";
 
+/// Adds to the revision and the unread count of the inboxes `?1` (user and number of each). A new inbox
+/// starts where erased ones ended.
 const UPDATE_INBOXES: &str = "
-    INSERT INTO inboxes (user_id, revision, unread)
-    SELECT value ->> 0, value ->> 1, value ->> 1 FROM json_each(?1) WHERE true
+    INSERT INTO inboxes (user_id, revision, unread, history_floor)
+    SELECT value ->> 0, erased_revision + (value ->> 1), value ->> 1, erased_revision
+    FROM json_each(?1) CROSS JOIN store WHERE true
     ON CONFLICT (user_id) DO UPDATE
-    SET revision = revision + excluded.revision, unread = unread + excluded.unread";
+    SET revision = revision + excluded.unread, unread = unread + excluded.unread";
 
 const INSERT_NOTIFICATIONS: &str = "
     INSERT INTO notifications (user_id, id, created_revision, revision, kind, title, message, data,

@@ -13,7 +13,7 @@ use super::edit::edit;
 use super::failure::SqliteFailure;
 use super::queries::{CHANGED_IN, CREATED_IN, GET, HISTORY, LIST_ALL, LIST_READ, LIST_UNREAD};
 use super::store::SqliteStore;
-use crate::outbound::relational::statements::{EPOCH, INBOX_STATE};
+use crate::outbound::relational::statements::{EPOCH, STATE};
 use crate::outbound::relational::{
     ChangedRow, Edit, HistoryRow, NotificationRow, SizedRow, changes, clamped, epoch, history,
     inbox_state, one_more, page,
@@ -119,7 +119,7 @@ impl InboxRepository for SqliteStore {
     }
 
     async fn state(&self, user: &UserId) -> Result<InboxState, PortError> {
-        let query = sqlx::query_as(INBOX_STATE).bind(user.as_str());
+        let query = sqlx::query_as(STATE).bind(user.as_str());
         let row: Option<(i64, i64)> = self.fetch_optional(query).await?;
         let state = row.map(|(revision, unread)| inbox_state(revision, unread));
         Ok(state.transpose()?.unwrap_or_default())

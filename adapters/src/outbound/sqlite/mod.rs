@@ -7,6 +7,7 @@
 mod commit_notifier;
 mod create;
 mod edit;
+mod erasure;
 mod failure;
 mod file;
 mod inbox_repository;

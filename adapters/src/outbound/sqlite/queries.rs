@@ -92,25 +92,28 @@ pub(super) const CREATED_IN: &str = "
     WHERE n.running_bytes <= ?5 OR n.running_bytes = n.bytes
     ORDER BY n.created_revision";
 
-/// One statement, so that the state and the counts belong to the same moment.
+/// One statement, so that the state and the counts belong to the same moment. An inbox that does not exist
+/// is empty, and starts where erased inboxes ended.
 pub(super) const HISTORY: &str = "
-    SELECT inbox.revision, inbox.unread, inbox.history_floor,
+    SELECT coalesce(inbox.revision, store.erased_revision) AS revision,
+        coalesce(inbox.unread, 0) AS unread,
+        coalesce(inbox.history_floor, store.erased_revision) AS history_floor,
         count(missed.revision) AS changed,
         count(*) FILTER (WHERE missed.created_revision > ?2 AND missed.deleted_at IS NULL) AS created
-    FROM inboxes inbox LEFT JOIN (
+    FROM store LEFT JOIN inboxes inbox ON inbox.user_id = ?1 LEFT JOIN (
         SELECT revision, created_revision, deleted_at FROM notifications changed
         WHERE changed.user_id = ?1 AND changed.revision > ?2
         ORDER BY changed.revision LIMIT ?3
     ) missed ON ?2 >= inbox.history_floor
-    WHERE inbox.user_id = ?1
-    GROUP BY inbox.user_id";
+    GROUP BY store.only_row";
 
 /// One statement, so that retention cannot purge a change between the read of the changes and that
 /// of the floor. An inbox without such changes has one row of nulls. The range ends with the
 /// revision of the last row within the limit `?5`; all rows of that revision are returned.
 pub(super) const CHANGED_IN: &str = "
-    SELECT inbox.history_floor, n.id, n.revision, n.read_at, n.deleted_at IS NOT NULL AS deleted
-    FROM inboxes inbox LEFT JOIN (
+    SELECT coalesce(inbox.history_floor, store.erased_revision) AS history_floor,
+        n.id, n.revision, n.read_at, n.deleted_at IS NOT NULL AS deleted
+    FROM store LEFT JOIN inboxes inbox ON inbox.user_id = ?1 LEFT JOIN (
         SELECT id, revision, read_at, deleted_at FROM notifications changed
         WHERE changed.user_id = ?1 AND changed.revision > ?2 AND changed.revision <= ?3
             AND CASE WHEN changed.deleted_at IS NULL THEN changed.read_at IS NOT NULL
@@ -123,5 +126,4 @@ pub(super) const CHANGED_IN: &str = "
                 ORDER BY changed.revision LIMIT 1 OFFSET ?5 - 1
             ), ?3)
     ) n
-    WHERE inbox.user_id = ?1
     ORDER BY n.revision";

@@ -1,6 +1,8 @@
 //! Guarantees of the store beyond its ports.
 
-use belfry_application::ports::{History, InboxRepository, Outbox, PortError, Retention};
+use belfry_application::ports::{
+    Erased, Erasure, History, IdempotencyKey, InboxRepository, Outbox, PortError, Retention,
+};
 use belfry_application::testing::{a_draft, at, id, user};
 use belfry_domain::{Data, Draft, ExpiryCutoff, Link, Message, Receipt, Revision, Title};
 use tempfile::TempDir;
@@ -12,7 +14,7 @@ use super::queries::{CHANGED_IN, CREATED_IN, GET, HISTORY, LIST_ALL, LIST_READ, 
 use super::settings::SqliteSettings;
 use super::store::SqliteStore;
 use super::write::Work;
-use crate::outbound::relational::statements::INBOX_STATE;
+use crate::outbound::relational::statements::{INBOX_STATE, STATE};
 use crate::wire::EventForm;
 
 struct Folder(TempDir);
@@ -309,6 +311,67 @@ async fn outbox_entry_has_the_time_of_its_insert() {
     assert!(entry.written_at > year_2025, "in milliseconds, by the database's clock: {entry:?}");
 }
 
+/// The files of a store that contain the text.
+fn files_with(text: &str, folder: &Folder) -> Vec<String> {
+    let mut files: Vec<_> = std::fs::read_dir(folder.0.path())
+        .unwrap()
+        .map(Result::unwrap)
+        .filter(|file| {
+            let bytes = std::fs::read(file.path()).unwrap();
+            bytes.windows(text.len()).any(|part| part == text.as_bytes())
+        })
+        .map(|file| file.file_name().into_string().unwrap())
+        .collect();
+    files.sort();
+    files
+}
+
+#[tokio::test]
+async fn no_byte_of_the_file_keeps_the_user_or_a_text_after_an_erasure() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    let secret = |name: &str, number: usize| Draft {
+        title: Title::parse("s3cret title").unwrap(),
+        message: Message::parse(&"A s3cret message. ".repeat(1 + number % 40)).unwrap(),
+        dedupe_key: Some(id(&format!("s3cret-{number}"))),
+        ..a_draft(name, &format!("n{number}"))
+    };
+    // Many pages, in which the rows of two users take turns.
+    for batch in 0..40 {
+        let numbers = (0..10).map(|n| batch * 10 + n);
+        let drafts =
+            numbers.flat_map(|n| [secret("erased-ada", n), a_draft("bob", &format!("n{n}"))]);
+        store.create(drafts.collect()).await.unwrap();
+        let key = IdempotencyKey::parse(user("shop"), &batch.to_string(), "f").unwrap();
+        let both =
+            [a_draft("erased-ada", &format!("k{batch}")), a_draft("bob", &format!("k{batch}"))];
+        store.create_once(&key, both.into()).await.unwrap();
+        store.delete(&user("erased-ada"), &[id(&format!("n{batch}"))], at(1)).await.unwrap();
+    }
+    sqlx::query(
+        "INSERT INTO outbox_unreadable (id, event, written_at, reason)
+         SELECT id, event, written_at, 'for this test' FROM outbox",
+    )
+    .execute(&store.writer)
+    .await
+    .unwrap();
+    let erased = store.erase(&user("erased-ada")).await.unwrap();
+    assert_eq!((erased.notifications, erased.idempotency_keys), (440, 40));
+    assert_eq!(files_with("s3cret", &folder), [""; 0]);
+    // Only the event about the erasure, until the relay has published it.
+    let mut lease = store.acquire_lease().await.unwrap().unwrap();
+    let entries = lease.pending(10_000).await.unwrap();
+    let of_ada: Vec<_> =
+        entries.iter().filter(|one| one.header.user == user("erased-ada")).collect();
+    assert_eq!(of_ada.len(), 1);
+    lease.remove(&[of_ada[0].id]).await.unwrap();
+    drop(lease);
+    assert_eq!(store.erase(&user("erased-ada")).await.unwrap(), Erased::default());
+    assert_eq!(files_with("erased-ada", &folder), [""; 0]);
+    assert_eq!(store.state(&user("bob")).await.unwrap().unread.get(), 440);
+    store.close().await;
+}
+
 #[tokio::test]
 async fn no_statement_scans_a_table() {
     let folder = Folder::new();
@@ -316,7 +379,7 @@ async fn no_statement_scans_a_table() {
     for statement in
         [GET, LIST_ALL, LIST_UNREAD, LIST_READ, INBOX_STATE, HISTORY, CREATED_IN, CHANGED_IN]
             .into_iter()
-            .chain([LOAD, EARLIER_RESULT, MARK_READ, MARK_ALL_READ, DELETE, KNOWN])
+            .chain([STATE, LOAD, EARLIER_RESULT, MARK_READ, MARK_ALL_READ, DELETE, KNOWN])
     {
         let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
         let plan: Vec<(i64, i64, i64, String)> =

@@ -6,14 +6,14 @@ use std::future::poll_fn;
 use std::sync::atomic::AtomicBool;
 use std::task::Poll;
 
-use belfry_domain::{DomainEvent, Receipt, ReplayRange, Revision, UserId};
+use belfry_domain::{Change, DomainEvent, Receipt, ReplayRange, Revision, UnreadCount, UserId};
 use parking_lot::Mutex;
 use proptest::prelude::*;
 use tokio::time::sleep;
 
 use super::*;
 use crate::access::Access;
-use crate::ports::{InboxRepository as _, ListFilter, PageLimit};
+use crate::ports::{Erasure as _, InboxRepository as _, ListFilter, PageLimit};
 use crate::push::Selection;
 use crate::revoked_tokens::RevokedTokens;
 use crate::testing::in_memory_store::yield_once;
@@ -31,6 +31,10 @@ enum Step {
     MarkRead(usize),
     MarkAllRead,
     Delete(usize),
+    /// Erases the inbox. Events that have not arrived are lost, or are still on their way.
+    Erase {
+        lose_pending: bool,
+    },
     /// This many pending events arrive.
     Deliver(usize),
     /// The device reads this many frames.
@@ -47,6 +51,7 @@ fn change() -> impl Strategy<Value = Step> {
         2 => (0..12_usize).prop_map(Step::MarkRead),
         1 => Just(Step::MarkAllRead),
         1 => (0..12_usize).prop_map(Step::Delete),
+        1 => any::<bool>().prop_map(|lose_pending| Step::Erase { lose_pending }),
     ]
 }
 
@@ -127,6 +132,18 @@ impl World {
                 let event = self.store.delete(&self.user, &ids, at(1)).await.unwrap();
                 self.pending.lock().extend(event);
             }
+            Step::Erase { lose_pending } => {
+                if self.store.erase(&self.user).await.unwrap().inbox {
+                    if *lose_pending {
+                        self.pending.lock().clear();
+                    }
+                    let revision = self.revision().await;
+                    let change = Change::Erased { epoch: epoch("e1") };
+                    let (user, unread) = (self.user.clone(), UnreadCount::ZERO);
+                    let event = DomainEvent { user, revision, unread, change };
+                    self.pending.lock().push_back(event);
+                }
+            }
             Step::Deliver(count) => self.deliver(*count),
             Step::Read(count) => self.device.read_frames(*count),
             Step::Yield(times) => {
@@ -185,9 +202,15 @@ impl World {
     }
 
     async fn inbox(&self) -> Inbox {
+        self.inbox_up_to(Revision::new(u64::MAX)).await
+    }
+
+    /// The notifications that were created up to this revision, in their state now.
+    async fn inbox_up_to(&self, last: Revision) -> Inbox {
         let all = PageLimit::rows(usize::MAX);
         let page = self.store.list(&self.user, &ListFilter::default(), all).await.unwrap();
-        page.items.iter().map(|one| (one.id.to_string(), one.is_read())).collect()
+        let listed = page.items.iter().filter(|one| one.created_revision <= last);
+        listed.map(|one| (one.id.to_string(), one.is_read())).collect()
     }
 }
 
@@ -238,6 +261,15 @@ struct Scenario {
     connecting: Vec<Step>,
     /// Performed while the device syncs without a position.
     syncing: Option<Vec<Step>>,
+}
+
+impl Scenario {
+    /// Without one, a device that ignores `notification:sync` receives all the same.
+    fn has_erasure(&self) -> bool {
+        let steps = [&self.before, &self.missed, &self.connecting];
+        let mut steps = steps.into_iter().chain(&self.syncing).flatten();
+        steps.any(|step| matches!(step, Step::Erase { .. }))
+    }
 }
 
 prop_compose! {
@@ -292,8 +324,16 @@ async fn check(scenario: Scenario) -> Result<(), TestCaseError> {
     let revisions: Vec<_> = received.iter().filter_map(revision_of).collect();
     prop_assert!(revisions.is_sorted(), "{:?}", received);
     let (mut inbox, now) = (had, world.inbox().await);
+    // What the device has from its list: everything up to this revision.
+    let mut reloaded_at = Revision::ZERO;
     for push in &received {
-        apply(&mut inbox, push);
+        match push {
+            Push::Sync(sync) if !sync.recovered => {
+                reloaded_at = sync.revision;
+                inbox = world.inbox_up_to(reloaded_at).await;
+            }
+            push => apply(&mut inbox, push),
+        }
     }
     if scenario.resumes {
         prop_assert_eq!(&inbox, &now);
@@ -308,7 +348,8 @@ async fn check(scenario: Scenario) -> Result<(), TestCaseError> {
     prop_assert!(new.values().all(|times| *times == 1), "{:?}", new);
     for one in since_connect.items {
         let name = one.id.to_string();
-        prop_assert!(new.contains_key(&name), "{} of {:?}", name, received);
+        let is_listed = scenario.has_erasure() && one.created_revision <= reloaded_at;
+        prop_assert!(is_listed || new.contains_key(&name), "{} of {:?}", name, received);
         prop_assert_eq!(inbox[&name], one.is_read());
     }
     Ok(())

@@ -1,16 +1,17 @@
 mod catch_up;
 mod delivery;
+mod erasure;
 mod expiry;
 mod limits;
 mod revocation;
 mod slow_devices;
 
-use belfry_domain::{Data, Draft, Receipt, Revision};
+use belfry_domain::{Change, Data, DomainEvent, Draft, Receipt, Revision, UnreadCount};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::access::Access;
-use crate::ports::{InboxRepository, TokenVerifier};
+use crate::ports::{Erasure as _, InboxRepository, TokenVerifier};
 use crate::revoked_tokens::RevokedTokens;
 use crate::testing::{
     FakeDevice, FakeTokenVerifier, InMemoryStore, ManualClock, UnlimitedWork, a_draft, at, claims,
@@ -82,6 +83,14 @@ impl Node {
             Some(Receipt::Created(event)) => PushBatch::of(event),
             other => panic!("not created: {other:?}"),
         }
+    }
+
+    /// Erases `name` and returns the batch of the event, not yet delivered.
+    async fn erase(&self, name: &str) -> PushBatch {
+        assert!(self.store.erase(&user(name)).await.unwrap().inbox);
+        let revision = self.store.state(&user(name)).await.unwrap().revision;
+        let change = Change::Erased { epoch: epoch("e1") };
+        PushBatch::of(DomainEvent { user: user(name), revision, unread: UnreadCount::ZERO, change })
     }
 
     fn room(name: &str) -> UserRoom {

@@ -1,9 +1,10 @@
 //! The contract of a store: [`InboxRepository`](crate::ports::InboxRepository),
-//! [`Outbox`](crate::ports::Outbox), [`Revocations`](crate::ports::Revocations) and
-//! [`Retention`](crate::ports::Retention) on the same data.
+//! [`Outbox`](crate::ports::Outbox), [`Revocations`](crate::ports::Revocations),
+//! [`Retention`](crate::ports::Retention) and [`Erasure`](crate::ports::Erasure) on the same data.
 
 pub mod changing;
 pub mod creating;
+pub mod erasing;
 pub mod outbox;
 pub mod reading;
 pub mod retention;
@@ -23,6 +24,7 @@ pub fn promises() -> Vec<Promise<Store>> {
         outbox::promises(),
         retention::promises(),
         revoking::promises(),
+        erasing::promises(),
     ]
     .into_iter()
     .flatten()

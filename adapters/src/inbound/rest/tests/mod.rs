@@ -2,6 +2,7 @@
 
 mod base_path;
 mod create;
+mod erase;
 mod inbox;
 mod limits;
 mod rejections;
@@ -15,15 +16,15 @@ use axum::Router;
 use axum::body::Body;
 use belfry_application::access::Access;
 use belfry_application::ports::{
-    BearerToken, Claims, InboxRepository, Scopes, TokenError, TokenVerifier,
+    BearerToken, Claims, Erasure, InboxRepository, Scopes, TokenError, TokenVerifier,
 };
 use belfry_application::revoked_tokens::RevokedTokens;
 use belfry_application::testing::{
     FakeTokenVerifier, InMemoryStore, ManualClock, SequentialIds, epoch,
 };
 use belfry_application::use_cases::{
-    CountUnread, CreateNotification, DeleteNotification, GetNotification, ListInbox, MarkAllRead,
-    MarkRead, RevokeTokens, SignIn,
+    CountUnread, CreateNotification, DeleteNotification, EraseUser, GetNotification, ListInbox,
+    MarkAllRead, MarkRead, RevokeTokens, SignIn,
 };
 use bytes::Bytes;
 use http::request::Builder;
@@ -42,18 +43,21 @@ const NOW: i64 = 1_800_000_000_000;
 /// [`NOW`] in JSON.
 const NOW_TEXT: &str = "2027-01-15T08:00:00.000Z";
 
-/// [`FakeTokenVerifier`], where the suffix `+write` adds the scope to create notifications.
+/// [`FakeTokenVerifier`], where the suffixes `+write` and `+erase` add the scopes to create notifications
+/// and to erase users.
 struct Tokens;
 
 #[async_trait]
 impl TokenVerifier for Tokens {
     async fn verify(&self, token: &BearerToken) -> Result<Claims, TokenError> {
-        let Some(plain) = token.reveal().strip_suffix("+write") else {
-            return FakeTokenVerifier.verify(token).await;
+        let (plain, scope) = match token.reveal().split_once('+') {
+            Some((plain, "write")) => (plain, Scopes::WRITE),
+            Some((plain, "erase")) => (plain, Scopes::ERASE),
+            _ => return FakeTokenVerifier.verify(token).await,
         };
         let plain = BearerToken::parse(plain).unwrap().expect("a token");
         let claims = FakeTokenVerifier.verify(&plain).await?;
-        Ok(Claims { scopes: Scopes::parse(Scopes::WRITE), ..claims })
+        Ok(Claims { scopes: Scopes::parse(scope), ..claims })
     }
 }
 
@@ -108,6 +112,22 @@ impl Api {
         settings: RestSettings,
         limits: RequestLimits,
     ) -> Self {
+        Self::build_erasing(
+            store,
+            Arc::new(InMemoryStore::new(epoch("e1"))),
+            tokens,
+            settings,
+            limits,
+        )
+    }
+
+    fn build_erasing(
+        store: Arc<dyn InboxRepository>,
+        erasure: Arc<dyn Erasure>,
+        tokens: Arc<dyn TokenVerifier>,
+        settings: RestSettings,
+        limits: RequestLimits,
+    ) -> Self {
         let clock = Arc::new(ManualClock::at(NOW));
         let readiness = Readiness::default();
         let revocations = Arc::new(InMemoryStore::new(epoch("e1")));
@@ -129,6 +149,7 @@ impl Api {
                 delete: DeleteNotification::new(store, clock.clone()),
             },
             revoke_tokens: RevokeTokens::new(revocations, clock.clone()),
+            erase_user: EraseUser::new(erasure),
             readiness: readiness.clone(),
             limits,
             settings,

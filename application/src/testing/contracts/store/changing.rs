@@ -136,6 +136,7 @@ async fn counts_and_revisions_are_exact_under_concurrency(store) {
             Change::MarkedRead { ids, read_at } => replayed.mark_read(ids, *read_at).event,
             Change::AllRead { read_at } => replayed.mark_all_read(*read_at),
             Change::Deleted { ids } => replayed.delete(ids, at(6_000)),
+            Change::Erased { .. } => panic!("nothing was erased"),
         };
         let after = after.expect("each published change also changes the reference");
         assert_eq!((after.revision, after.unread), (event.revision, event.unread));

@@ -6,35 +6,37 @@ use belfry_domain::{
 };
 
 use crate::ports::{
-    EventHeader, History, IdempotencyKey, InboxRepository, ListFilter, Outbox, OutboxEntry,
-    OutboxLease, Page, PageLimit, Retention, Revocations,
+    Erased, Erasure, EventHeader, History, IdempotencyKey, InboxRepository, ListFilter, Outbox,
+    OutboxEntry, OutboxLease, Page, PageLimit, Retention, Revocations,
 };
 use crate::testing::samples::{a_draft, at, id, user};
 
-/// The store under test, as each of its four ports. A contract test needs an empty one.
+/// The store under test, as each of its five ports. A contract test needs an empty one.
 #[derive(Clone)]
 pub struct Store {
     pub(super) inboxes: Arc<dyn InboxRepository>,
     pub(super) outbox: Arc<dyn Outbox>,
     pub(super) retention: Arc<dyn Retention>,
     pub(super) revocations: Arc<dyn Revocations>,
+    pub(super) erasure: Arc<dyn Erasure>,
     /// The wire form that the body of an outbox entry must have.
     encode_event: fn(&DomainEvent) -> String,
 }
 
 impl Store {
-    /// Wraps a store that implements all four ports and whose outbox entries have the body that
+    /// Wraps a store that implements all five ports and whose outbox entries have the body that
     /// `encode_event` returns, byte for byte.
     pub fn of<S>(store: S, encode_event: fn(&DomainEvent) -> String) -> Self
     where
-        S: InboxRepository + Outbox + Retention + Revocations + 'static,
+        S: InboxRepository + Outbox + Retention + Revocations + Erasure + 'static,
     {
         let store = Arc::new(store);
         Self {
             inboxes: store.clone(),
             outbox: store.clone(),
             retention: store.clone(),
-            revocations: store,
+            revocations: store.clone(),
+            erasure: store,
             encode_event,
         }
     }
@@ -99,6 +101,10 @@ impl Store {
         self.inboxes.delete(&user(name), &ids, at(6_000)).await.expect("delete")
     }
 
+    pub(super) async fn erase(&self, name: &str) -> Erased {
+        self.erasure.erase(&user(name)).await.expect("erase")
+    }
+
     pub(super) async fn acquire_lease(&self) -> Box<dyn OutboxLease> {
         self.outbox.acquire_lease().await.expect("acquire").expect("the lease is free")
     }
@@ -158,7 +164,9 @@ impl Store {
             Change::Created(notification) => format!("{revision} new {}", notification.id),
             Change::MarkedRead { ids, .. } => format!("{revision} read {}", sorted(&ids)),
             Change::Deleted { ids } => format!("{revision} deleted {}", sorted(&ids)),
-            Change::AllRead { .. } => panic!("a replay lists the ids of read notifications"),
+            Change::AllRead { .. } | Change::Erased { .. } => {
+                panic!("a replay lists the ids of its notifications")
+            }
         });
         lines.collect()
     }

@@ -1,0 +1,179 @@
+//! Erasure in PostgreSQL: no column keeps anything, and revisions stay unique beside concurrent writers and
+//! nodes of the previous version.
+
+use std::time::Duration;
+
+use belfry_adapters::outbound::postgres::{PostgresSettings, PostgresStore};
+use belfry_application::ports::{
+    Erased, Erasure, IdempotencyKey, InboxRepository, Outbox, Revocation, Revocations,
+};
+use belfry_application::testing::{a_draft, at, id, user};
+use belfry_domain::{Data, Draft, Link, Message, Receipt, Title};
+use belfry_tests::postgres::{Database, fresh_database};
+use belfry_tests::wait::until;
+use sqlx::{AssertSqlSafe, PgPool};
+
+async fn new_store() -> (Database, PgPool, PostgresStore) {
+    let database = fresh_database().await;
+    let store = PostgresStore::connect(PostgresSettings::new(database.url())).await.unwrap();
+    store.migrate().await.unwrap();
+    let pool = database.pool().await;
+    (database, pool, store)
+}
+
+/// The tables with a row that contains the text.
+async fn tables_with(text: &str, pool: &PgPool) -> Vec<String> {
+    let tables: Vec<String> = sqlx::query_scalar(
+        "SELECT table_name::text FROM information_schema.tables
+         WHERE table_schema = 'public' ORDER BY table_name",
+    )
+    .fetch_all(pool)
+    .await
+    .unwrap();
+    let mut found = Vec::new();
+    for table in tables {
+        let contains =
+            format!("SELECT EXISTS (SELECT FROM {table} one WHERE strpos(one::text, $1) > 0)");
+        let query = sqlx::query_scalar(AssertSqlSafe(contains)).bind(text);
+        if query.fetch_one(pool).await.unwrap() {
+            found.push(table);
+        }
+    }
+    found
+}
+
+/// A notification with the word `s3cret` in each text.
+fn secret(name: &str, number: usize) -> Draft {
+    Draft {
+        title: Title::parse("s3cret title").unwrap(),
+        message: Message::parse("A s3cret message").unwrap(),
+        link: Some(Link::parse("/s3cret").unwrap()),
+        data: Some(Data::of_checked_syntax(r#"{"of":"s3cret","\u0000":1}"#).unwrap()),
+        dedupe_key: Some(id(&format!("s3cret-{number}"))),
+        ..a_draft(name, &format!("n{number}"))
+    }
+}
+
+#[tokio::test]
+async fn no_column_keeps_the_user_or_a_text_after_an_erasure() {
+    let (_database, pool, store) = new_store().await;
+    let key = |caller: &str| IdempotencyKey::parse(user(caller), "k", "f").unwrap();
+    store.create(vec![secret("erased-ada", 1), a_draft("bob", "n1")]).await.unwrap();
+    let both = vec![secret("erased-ada", 2), a_draft("bob", "n2")];
+    store.create_once(&key("shop"), both).await.unwrap();
+    store.create_once(&key("erased-ada"), vec![secret("erased-ada", 3)]).await.unwrap();
+    store.delete(&user("erased-ada"), &[id("n3")], at(1)).await.unwrap();
+    // As a node of a version before the header columns writes them, and as the relay moves them.
+    for statement in [
+        "INSERT INTO outbox (event) SELECT event FROM outbox",
+        "INSERT INTO outbox_unreadable (id, event, written_at, reason)
+         SELECT id, event, written_at, 'for this test' FROM outbox",
+    ] {
+        sqlx::query(statement).execute(&pool).await.unwrap();
+    }
+    assert_eq!(
+        tables_with("erased-ada", &pool).await,
+        ["idempotency_keys", "inboxes", "notifications", "outbox", "outbox_unreadable"]
+    );
+
+    let erased = store.erase(&user("erased-ada")).await.unwrap();
+
+    assert_eq!(
+        erased,
+        Erased { inbox: true, notifications: 3, idempotency_keys: 2, events: 4 + 4 + 8 }
+    );
+    assert_eq!(tables_with("s3cret", &pool).await, [""; 0]);
+    // Only the event about the erasure, until the relay has published it.
+    assert_eq!(tables_with("erased-ada", &pool).await, ["outbox"]);
+    let mut lease = store.acquire_lease().await.unwrap().expect("the lease is free");
+    let entries = lease.pending(100).await.unwrap();
+    let of_ada: Vec<_> =
+        entries.iter().filter(|one| one.header.user == user("erased-ada")).collect();
+    assert_eq!(of_ada.len(), 1);
+    lease.remove(&[of_ada[0].id]).await.unwrap();
+    assert_eq!(tables_with("erased-ada", &pool).await, [""; 0]);
+    assert_eq!(entries.len(), 1 + 4, "those of the other user stay");
+    assert_eq!(store.state(&user("bob")).await.unwrap().unread.get(), 2);
+
+    // A revocation stays until its own retention.
+    let revocation = Revocation { user: user("erased-ada"), issued_before: at(5) };
+    store.revoke(&revocation).await.unwrap();
+    store.erase(&user("erased-ada")).await.unwrap();
+    assert_eq!(tables_with("erased-ada", &pool).await, ["revocations"]);
+}
+
+/// A node of the previous version inserts an inbox without a revision.
+#[tokio::test]
+async fn inbox_of_a_node_of_the_previous_version_starts_above_erased_ones() {
+    let (_database, pool, store) = new_store().await;
+    let drafts = (0..5).map(|n| a_draft("ada", &format!("n{n}"))).collect();
+    store.create(drafts).await.unwrap();
+    store.erase(&user("ada")).await.unwrap();
+    let (revision, history_floor): (i64, i64) = sqlx::query_as(
+        "INSERT INTO inboxes (user_id) VALUES ('ada') RETURNING revision, history_floor",
+    )
+    .fetch_one(&pool)
+    .await
+    .unwrap();
+    assert_eq!((revision, history_floor), (6, 6));
+    let receipts = store.create(vec![a_draft("ada", "n1")]).await.unwrap();
+    let Receipt::Created(event) = &receipts[0] else { panic!("{receipts:?}") };
+    assert_eq!(event.revision.get(), 7);
+}
+
+/// Without the lock on the row of `store`, the inbox would start at the revision before the erasure.
+#[tokio::test]
+async fn new_inbox_waits_for_an_erasure_that_is_about_to_commit() {
+    let (_database, pool, store) = new_store().await;
+    let mut erasure = pool.begin().await.unwrap();
+    sqlx::query("UPDATE store SET erased_revision = 50").execute(&mut *erasure).await.unwrap();
+    let creating = tokio::spawn({
+        let store = store.clone();
+        async move { store.create(vec![a_draft("ada", "n1")]).await.unwrap() }
+    });
+    until("the new inbox waits", async || {
+        let waits: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM pg_stat_activity
+             WHERE datname = current_database() AND wait_event_type = 'Lock')",
+        )
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+        waits.then_some(())
+    })
+    .await;
+    erasure.commit().await.unwrap();
+    let receipts = tokio::time::timeout(Duration::from_secs(30), creating).await.unwrap().unwrap();
+    let Receipt::Created(event) = &receipts[0] else { panic!("{receipts:?}") };
+    assert_eq!(event.revision.get(), 51);
+}
+
+/// A request with an idempotency key that only repeats a notification refers to it, too.
+#[tokio::test]
+async fn repeated_notification_is_not_recorded_under_a_key_after_its_erasure() {
+    let (_database, pool, store) = new_store().await;
+    store.create(vec![a_draft("erased-ada", "n1")]).await.unwrap();
+    // Holds the inbox as an erasure does, between the read and the write of the request.
+    let mut erasure = pool.begin().await.unwrap();
+    for statement in [
+        "SELECT FROM inboxes FOR UPDATE",
+        "DELETE FROM notifications",
+        "UPDATE store SET erased_revision = 2",
+        "DELETE FROM inboxes",
+    ] {
+        sqlx::query(statement).execute(&mut *erasure).await.unwrap();
+    }
+    let repeating = tokio::spawn({
+        let store = store.clone();
+        async move {
+            let key = IdempotencyKey::parse(user("shop"), "k", "f").unwrap();
+            store.create_once(&key, vec![a_draft("erased-ada", "n1")]).await.unwrap()
+        }
+    });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(tables_with("shop", &pool).await, [""; 0], "the request waits");
+    erasure.commit().await.unwrap();
+    repeating.await.unwrap();
+    let state = store.state(&user("erased-ada")).await.unwrap();
+    assert_eq!((state.revision.get(), state.unread.get()), (3, 1), "created after the erasure");
+}
