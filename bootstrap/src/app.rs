@@ -76,7 +76,8 @@ impl App {
             sessions::build(&context, sign_in.clone(), &store, work.clone());
         tasks.extend(session_tasks);
 
-        let revoke_tokens = RevokeTokens::new(store.revocations.clone(), context.clock.clone());
+        let (revocations, clock) = (store.revocations.clone(), context.clock.clone());
+        let revoke_tokens = RevokeTokens::new(revocations, sessions.clone(), clock);
         let node = context.config.node.name_at(&listeners.public.address()?);
         let delivery = Arc::new(SocketIoDelivery::new(sessions.clone()));
         let deps =

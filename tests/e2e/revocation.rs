@@ -13,6 +13,7 @@ use crate::setup::{Setup, User, key, ready, signed_in};
 
 on_both_setups!(
     revocation_ends_sessions_and_rejects_tokens_until_a_new_one,
+    revoked_token_is_rejected_when_the_request_returns,
     revocation_needs_its_scope,
     revocation_survives_a_restart,
     configured_scopes_are_required,
@@ -73,6 +74,19 @@ fn before_now(notification: &Value, by: Duration) -> String {
     let made = notification["createdAt"].as_str().unwrap();
     let made: chrono::DateTime<chrono::Utc> = made.parse().unwrap();
     (made - by).to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+}
+
+async fn revoked_token_is_rejected_when_the_request_returns(setup: Setup) {
+    let deployment = setup.shared().await;
+    let operator = operator(&deployment.belfry);
+    for n in 0..10 {
+        let user = deployment.user(&format!("user{n}"));
+        let http = deployment.belfry.http().bearer(old_token(&user));
+        http.get("/v1/notifications/unread-count").await.expect(200);
+        operator.post(&path(&user), &json!({})).await.expect(200);
+        let answer = http.get("/v1/notifications/unread-count").await;
+        assert_eq!(answer.expect(401)["code"], "token_revoked");
+    }
 }
 
 async fn revocation_needs_its_scope(setup: Setup) {

@@ -24,7 +24,7 @@ pub use inbox_repository::{
 pub use outbox::{EventHeader, Outbox, OutboxEntry, OutboxId, OutboxLease};
 pub use realtime_delivery::RealtimeDelivery;
 pub use retention::Retention;
-pub use revocations::{Revocation, RevocationCursor, Revocations};
+pub use revocations::{Revocation, RevocationCursor, Revocations, TokenOwner};
 pub use token_verifier::{BearerToken, Claims, Scopes, TokenError, TokenTooLong, TokenVerifier};
 pub use work_budget::WorkBudget;
 

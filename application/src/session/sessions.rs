@@ -162,6 +162,21 @@ impl<D: Device> Sessions<D> {
         }
     }
 
+    /// Disconnects these sessions. Lets other tasks run in between, because there may be thousands.
+    async fn disconnect_all(
+        &self,
+        sessions: &[Arc<Session<D>>],
+        why: CloseReason,
+        message: &(dyn fmt::Display + Sync),
+    ) {
+        for some in sessions.chunks(64) {
+            for session in some {
+                self.disconnect(session, why, message);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
     fn close_with_exception(session: &Session<D>, why: CloseReason, message: &dyn fmt::Display) {
         debug!(user = %session.user(), reason = why.as_str(), "disconnecting device");
         // A device with a full send queue does not receive the exception, only the close.

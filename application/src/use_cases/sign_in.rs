@@ -64,8 +64,8 @@ impl SignIn {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ports::Revocation;
     use crate::ports::token_verifier::MockTokenVerifier;
+    use crate::ports::{Revocation, TokenOwner};
     use crate::testing::{ManualClock, at, claims, user};
 
     fn sign_in(answer: impl Fn() -> Result<Claims, TokenError> + Send + Sync + 'static) -> SignIn {
@@ -103,7 +103,7 @@ mod tests {
             tokens
         };
         let revoked = RevokedTokens::empty();
-        revoked.add(&Revocation { user: user("ada"), issued_before: at(501) });
+        revoked.add(&Revocation { owner: TokenOwner::User(user("ada")), issued_before: at(501) });
         assert_eq!(code(with(verifier(), revoked)).await, "token_revoked");
         assert_eq!(code(with(verifier(), RevokedTokens::not_loaded())).await, "unavailable");
     }

@@ -111,13 +111,9 @@ impl Api {
         let clock = Arc::new(ManualClock::at(NOW));
         let readiness = Readiness::default();
         let revocations = Arc::new(InMemoryStore::new(epoch("e1")));
+        let revoked = Arc::new(RevokedTokens::empty());
         let parts = RestParts {
-            sign_in: SignIn::new(
-                tokens,
-                clock.clone(),
-                Arc::new(RevokedTokens::empty()),
-                Access::default(),
-            ),
+            sign_in: SignIn::new(tokens, clock.clone(), revoked.clone(), Access::default()),
             create: CreateNotification::new(store.clone()),
             drafts: DraftFactory { ids: Arc::new(SequentialIds::default()), clock: clock.clone() },
             use_cases: RestUseCases {
@@ -128,7 +124,7 @@ impl Api {
                 mark_all_read: MarkAllRead::new(store.clone(), clock.clone()),
                 delete: DeleteNotification::new(store, clock.clone()),
             },
-            revoke_tokens: RevokeTokens::new(revocations, clock.clone()),
+            revoke_tokens: RevokeTokens::new(revocations, revoked, clock.clone()),
             readiness: readiness.clone(),
             limits,
             settings,
