@@ -1,6 +1,7 @@
 //! The revocations that a node knows.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use belfry_domain::{Timestamp, UserId};
@@ -21,6 +22,7 @@ pub trait ApplyRevocation: Send + Sync {
 pub struct RevokedTokens {
     known: RwLock<Known>,
     loaded: SetOnce<()>,
+    leeway: Duration,
 }
 
 /// Tokens that were issued before these instants are revoked.
@@ -74,6 +76,13 @@ impl RevokedTokens {
         empty
     }
 
+    /// With a tolerated difference of the clocks of issuers and nodes. A token whose time of issue is up to
+    /// `leeway` after a revocation may have been issued before it, so it is revoked too.
+    #[must_use]
+    pub fn with_leeway(self, leeway: Duration) -> Self {
+        Self { leeway, ..self }
+    }
+
     /// Called before all revocations are read from the store, for [`replace_all`](Self::replace_all).
     pub fn begin_reload(&self) {
         self.known.write().added_during_reload = Some(Vec::new());
@@ -113,7 +122,8 @@ impl RevokedTokens {
             return Err(RevocationsNotLoaded);
         }
         let issued_before = self.known.read().issued_before(&claims.user);
-        Ok(issued_before.is_some_and(|limit| claims.issued_at.is_none_or(|at| at < limit)))
+        let limit = issued_before.map(|instant| instant.plus(self.leeway));
+        Ok(limit.is_some_and(|limit| claims.issued_at.is_none_or(|at| at < limit)))
     }
 }
 
@@ -150,6 +160,18 @@ mod tests {
             (issued("bob", None), false),
         ] {
             assert_eq!(revoked.is_revoked(&claims), Ok(expected), "{claims:?}");
+        }
+    }
+
+    #[test]
+    fn token_of_a_clock_that_is_ahead_by_at_most_the_leeway_is_revoked() {
+        let revoked = RevokedTokens::empty().with_leeway(Duration::from_mins(1));
+        revoked.add(&before("ada", 1_000_000));
+        for (issued_at, expected) in
+            [(999_999, true), (1_030_000, true), (1_059_999, true), (1_060_000, false)]
+        {
+            let claims = issued("ada", Some(issued_at));
+            assert_eq!(revoked.is_revoked(&claims), Ok(expected), "{issued_at}");
         }
     }
 

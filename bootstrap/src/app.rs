@@ -150,8 +150,9 @@ impl App {
 }
 
 fn sign_in(context: &AppContext, verifier: Arc<JwtVerifier>) -> SignIn {
-    let access = Access::from(&context.config.auth.scopes);
-    let revoked = Arc::new(RevokedTokens::not_loaded());
+    let auth = &context.config.auth;
+    let access = Access::from(&auth.scopes);
+    let revoked = Arc::new(RevokedTokens::not_loaded().with_leeway(auth.leeway));
     SignIn::new(verifier, context.clock.clone(), revoked, access)
 }
 

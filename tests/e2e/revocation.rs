@@ -14,6 +14,7 @@ use crate::setup::{Setup, User, key, ready, signed_in};
 on_both_setups!(
     revocation_ends_sessions_and_rejects_tokens_until_a_new_one,
     revoked_token_is_rejected_when_the_request_returns,
+    token_of_an_issuer_whose_clock_is_ahead_is_revoked,
     revocation_needs_its_scope,
     revocation_survives_a_restart,
     configured_scopes_are_required,
@@ -87,6 +88,17 @@ async fn revoked_token_is_rejected_when_the_request_returns(setup: Setup) {
         let answer = http.get("/v1/notifications/unread-count").await;
         assert_eq!(answer.expect(401)["code"], "token_revoked");
     }
+}
+
+async fn token_of_an_issuer_whose_clock_is_ahead_is_revoked(setup: Setup) {
+    let deployment = setup.own_with(|belfry| belfry.setting("auth.leeway", "60s")).await;
+    let ada = deployment.user("ada");
+    let ahead = key().token(ada.id()).issued_in(Duration::from_secs(30)).sign();
+    let device = signed_in(ada.node().token(&ahead).reconnection(false)).await;
+    operator(&deployment.belfry).post(&path(&ada), &json!({})).await.expect(200);
+    is_ended(&device).await;
+    let answer = deployment.belfry.http().bearer(&*ahead).get("/v1/notifications").await;
+    assert_eq!(answer.expect(401)["code"], "token_revoked");
 }
 
 async fn revocation_needs_its_scope(setup: Setup) {

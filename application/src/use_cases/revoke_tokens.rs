@@ -43,7 +43,10 @@ impl RevokeTokens {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::ports::Claims;
     use crate::revoked_tokens::RevokedTokens;
     use crate::testing::{InMemoryStore, ManualClock, at, claims, epoch, user};
 
@@ -72,5 +75,16 @@ mod tests {
         revoke.run(TokenOwner::User(user("ada")), None).await.unwrap();
         assert_eq!(revoked.is_revoked(&claims("ada", 9_000)), Ok(true));
         assert_eq!(revoked.is_revoked(&claims("bob", 9_000)), Ok(false));
+    }
+
+    #[tokio::test]
+    async fn token_is_revoked_by_a_node_whose_clock_is_behind() {
+        let store = Arc::new(InMemoryStore::new(epoch("e1")));
+        let revoked = Arc::new(RevokedTokens::empty().with_leeway(Duration::from_mins(1)));
+        let half_a_minute_behind = Arc::new(ManualClock::at(970_000));
+        let revoke = RevokeTokens::new(store, revoked.clone(), half_a_minute_behind);
+        revoke.run(TokenOwner::User(user("ada")), None).await.unwrap();
+        let claims = Claims { issued_at: Some(at(999_000)), ..claims("ada", 9_000_000) };
+        assert_eq!(revoked.is_revoked(&claims), Ok(true));
     }
 }
