@@ -25,7 +25,9 @@ pub use outbox::{EventHeader, Outbox, OutboxEntry, OutboxId, OutboxLease};
 pub use realtime_delivery::RealtimeDelivery;
 pub use retention::Retention;
 pub use revocations::{Revocation, RevocationCursor, Revocations, TokenOwner};
-pub use token_verifier::{BearerToken, Claims, Scopes, TokenError, TokenTooLong, TokenVerifier};
+pub use token_verifier::{
+    BearerToken, Claims, KeyFingerprint, Scopes, TokenError, TokenTooLong, TokenVerifier,
+};
 pub use work_budget::WorkBudget;
 
 pub use crate::port_error::{Cause, PortError};

@@ -1,5 +1,6 @@
 mod catch_up;
 mod expiry;
+mod key_withdrawal;
 mod revocation;
 
 use std::fmt;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use belfry_domain::{Timestamp, UserRoom};
 use tracing::{debug, warn};
 
+use self::key_withdrawal::KeyWithdrawn;
 use super::admission::{
     Admission, ExcessPolicy, SessionLimit, SessionReservation, TooManySessions,
 };
@@ -121,12 +123,18 @@ impl<D: Device> Sessions<D> {
             Self::close_with_exception(&oldest, CloseReason::TooManySessions, &TooManySessions);
         }
         self.schedule_expiry(&session);
-        // The token may have been revoked after the sign-in and before the session was in the room,
-        // where a new revocation looks for its sessions.
-        if session.is_revoked(self.sign_in.revoked()) {
-            self.disconnect(&session, CloseReason::TokenRevoked, &AuthError::TokenRevoked);
-        }
+        self.end_if_withdrawn(&session);
         session
+    }
+
+    /// Ends a session whose token was revoked, or whose key was withdrawn, between the sign-in and the
+    /// moment when the session was in its room with these claims, where a revocation looks for it.
+    fn end_if_withdrawn(&self, session: &Session<D>) {
+        if session.is_revoked(self.sign_in.revoked()) {
+            self.disconnect(session, CloseReason::TokenRevoked, &AuthError::TokenRevoked);
+        } else if !self.sign_in.accepted_keys().contains(&session.key()) {
+            self.disconnect(session, CloseReason::KeyWithdrawn, &KeyWithdrawn);
+        }
     }
 
     /// Adds a session to its room and returns the sessions that were evicted for it.
@@ -204,6 +212,7 @@ impl<D: Device> Sessions<D> {
         let claims = self.sign_in(token).await?;
         let expires_at = session.renew(claims)?;
         self.schedule_expiry(session);
+        self.end_if_withdrawn(session);
         Ok(expires_at)
     }
 

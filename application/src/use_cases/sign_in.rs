@@ -1,9 +1,12 @@
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use tracing::debug;
 
 use crate::access::{Access, AuthError};
-use crate::ports::{BearerToken, Claims, Clock, PortError, TokenError, TokenVerifier};
+use crate::ports::{
+    BearerToken, Claims, Clock, KeyFingerprint, PortError, TokenError, TokenVerifier,
+};
 use crate::revoked_tokens::RevokedTokens;
 
 /// Authenticates a client by its token: a device when it connects to a namespace, a caller at each REST
@@ -35,6 +38,11 @@ impl SignIn {
     /// The revocations that this node knows.
     pub fn revoked(&self) -> &RevokedTokens {
         &self.revoked
+    }
+
+    /// The keys that verify tokens now.
+    pub fn accepted_keys(&self) -> HashSet<KeyFingerprint> {
+        self.tokens.accepted_keys()
     }
 
     /// The claims of the token, if it is valid now.

@@ -5,6 +5,7 @@ use belfry_domain::{Timestamp, UserId};
 use serde_json::{Map, Number, Value};
 
 use super::error::InvalidJwtSettings;
+use super::key_set::SignedContent;
 use super::settings::JwtSettings;
 
 /// The checks of a token's claims, after its signature has been verified.
@@ -37,7 +38,7 @@ impl ClaimRules {
     /// The typed claims, if they are valid at `now`.
     pub(super) fn check(
         &self,
-        claims: &Map<String, Value>,
+        SignedContent { claims, key }: &SignedContent,
         now: Timestamp,
     ) -> Result<Claims, TokenError> {
         self.check_issuer(claims)?;
@@ -49,7 +50,8 @@ impl ClaimRules {
         }
         self.check_not_before(claims, now)?;
         self.check_issued_at(claims, now)?;
-        Ok(Claims { user, scopes: self.scopes(claims), issued_at: issued_at(claims), expires_at })
+        let (scopes, issued_at) = (self.scopes(claims), issued_at(claims));
+        Ok(Claims { user, scopes, issued_at, expires_at, key: *key })
     }
 
     fn check_issuer(&self, claims: &Map<String, Value>) -> Result<(), TokenError> {
@@ -169,6 +171,7 @@ fn numeric_date(seconds: &Number) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use belfry_application::ports::KeyFingerprint;
     use belfry_application::testing::{at, user};
     use serde_json::json;
 
@@ -190,7 +193,8 @@ mod tests {
         claims.entry("exp").or_insert(json!(NOW + 60));
         claims.retain(|_, value| *value != json!("absent"));
         let now = Timestamp::from_unix_seconds(NOW);
-        ClaimRules::new(settings).unwrap().check(&claims, now)
+        let content = SignedContent { claims, key: KeyFingerprint::default() };
+        ClaimRules::new(settings).unwrap().check(&content, now)
     }
 
     fn valid(claims: Value) -> Claims {

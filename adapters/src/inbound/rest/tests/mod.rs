@@ -8,6 +8,7 @@ mod rejections;
 mod routes;
 mod telemetry;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -15,7 +16,7 @@ use axum::Router;
 use axum::body::Body;
 use belfry_application::access::Access;
 use belfry_application::ports::{
-    BearerToken, Claims, InboxRepository, Scopes, TokenError, TokenVerifier,
+    BearerToken, Claims, InboxRepository, KeyFingerprint, Scopes, TokenError, TokenVerifier,
 };
 use belfry_application::revoked_tokens::RevokedTokens;
 use belfry_application::testing::{
@@ -54,6 +55,10 @@ impl TokenVerifier for Tokens {
         let plain = BearerToken::parse(plain).unwrap().expect("a token");
         let claims = FakeTokenVerifier.verify(&plain).await?;
         Ok(Claims { scopes: Scopes::parse(Scopes::WRITE), ..claims })
+    }
+
+    fn accepted_keys(&self) -> HashSet<KeyFingerprint> {
+        FakeTokenVerifier.accepted_keys()
     }
 }
 
