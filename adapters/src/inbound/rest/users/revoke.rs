@@ -19,7 +19,8 @@ use crate::wire::Rfc3339;
 /// Revokes the tokens that were issued before an instant. They are rejected from now on, and sessions that
 /// were opened with one are disconnected, on every node and within a second. A revocation cannot be undone;
 /// of several, the one with the latest instant applies. A token without an issue time counts as issued
-/// before.
+/// before, and so does one that was issued within the tolerated clock difference (`auth.leeway`) after the
+/// instant.
 #[utoipa::path(
     post, path = "/v1/users/{userId}/revocations", tag = "users", operation_id = "revoke_tokens",
     security(("bearer" = ["tokens:revoke"])),
@@ -54,7 +55,7 @@ pub(super) struct RevocationForm {
 }
 
 impl RevocationForm {
-    fn instant(self) -> Option<Timestamp> {
+    pub(super) fn instant(self) -> Option<Timestamp> {
         self.issued_before.map(|Rfc3339(instant)| instant)
     }
 }
