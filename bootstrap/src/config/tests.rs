@@ -96,6 +96,26 @@ fn invalid_setting_is_named_in_the_error() {
 }
 
 #[test]
+fn revocations_must_be_kept_for_the_longest_life_of_a_token() {
+    let longest = |life, leeway, kept| {
+        load(&[
+            ("BELFRY_AUTH__MAX_LIFETIME", life),
+            ("BELFRY_AUTH__LEEWAY", leeway),
+            ("BELFRY_RETENTION__REVOCATIONS", kept),
+        ])
+    };
+    for (life, leeway, kept) in [("89d", "5s", "90d"), ("1h", "30s", "61m"), ("", "5s", "1s")] {
+        longest(life, leeway, kept).unwrap();
+    }
+    for (life, leeway, kept) in [("91d", "5s", "90d"), ("90d", "5s", "90d"), ("1h", "31s", "61m")] {
+        let problem = longest(life, leeway, kept).unwrap_err();
+        assert!(problem.contains("retention.revocations is"), "{problem}");
+    }
+    assert_eq!(load(&[]).unwrap().auth.max_lifetime, None);
+    assert!(longest("0s", "5s", "1h").unwrap_err().contains("auth.max_lifetime must be longer"));
+}
+
+#[test]
 fn invalid_list_entry_is_named_with_its_reason() {
     for (name, value, expected) in [
         (
