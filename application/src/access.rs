@@ -105,6 +105,11 @@ impl AuthError {
     }
 }
 
+/// The key that verified a session's token is not accepted any more.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the key of the token is not accepted any more; sign in again")]
+pub struct KeyWithdrawn;
+
 impl From<TokenTooLong> for AuthError {
     fn from(_: TokenTooLong) -> Self {
         Self::TokenInvalid

@@ -11,7 +11,6 @@ use std::time::Duration;
 use belfry_domain::{Timestamp, UserRoom};
 use tracing::{debug, warn};
 
-use self::key_withdrawal::KeyWithdrawn;
 use super::admission::{
     Admission, ExcessPolicy, SessionLimit, SessionReservation, TooManySessions,
 };
@@ -20,7 +19,7 @@ use super::lagging_sessions::LaggingSessions;
 use super::replay_limiter::{ReplayLimiter, ReplayLimits};
 use super::rooms::Rooms;
 use super::session::{DeliveryOutcome, Session, SessionId};
-use crate::access::{Action, AuthError};
+use crate::access::{Action, AuthError, KeyWithdrawn};
 use crate::ports::{BearerToken, Claims, Clock, CloseReason, Device, SendError, WorkBudget};
 use crate::push::{Push, PushBatch};
 use crate::use_cases::{CatchUp, SignIn};

@@ -8,15 +8,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::Sessions;
+use crate::access::KeyWithdrawn;
 use crate::ports::{CloseReason, Device, KeyFingerprint};
 
 /// How often the accepted keys are compared with those before.
 const INTERVAL: Duration = Duration::from_secs(1);
-
-/// The key that verified the session's token is not accepted any more.
-#[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error("the key of the token is not accepted any more; sign in again")]
-pub(super) struct KeyWithdrawn;
 
 impl<D: Device> Sessions<D> {
     /// Ends sessions whose key is not accepted any more, until `stop`.
