@@ -10,6 +10,7 @@ use belfry_adapters::inbound::amqp::{
 };
 use belfry_adapters::wire::{EventForm, NotificationForm, PageForm, PushForm, Rfc3339};
 use belfry_application::push::{Push, Selection, SyncState};
+use belfry_application::revoked_tokens::RevokedTokens;
 use belfry_application::testing::{InMemoryStore, ManualClock, SequentialIds, epoch, id, user};
 use belfry_application::use_cases::{Command, HandleCommands, InboxPage, RevokeTokens};
 use belfry_domain::{
@@ -123,8 +124,9 @@ fn command(pattern: Pattern, data: &RawValue) -> Command {
     let store = Arc::new(InMemoryStore::new(epoch(EPOCH)));
     let clock = Arc::new(ManualClock::at(0));
     let queries = InboxQueries::new(store.clone());
-    let commands =
-        HandleCommands::new(store.clone(), clock.clone(), RevokeTokens::new(store, clock.clone()));
+    let revoked = Arc::new(RevokedTokens::empty());
+    let revoke_tokens = RevokeTokens::new(store.clone(), revoked, clock.clone());
+    let commands = HandleCommands::new(store, clock.clone(), revoke_tokens);
     let handling = StoreCommands::new(commands, queries, Arc::new(SequentialIds::default()), clock);
     let envelope = Envelope { pattern, data, message_id: None, trace: None, is_request: false };
     let commands = handling.decode(&envelope, &MessageMapping::default());

@@ -79,8 +79,11 @@ pub enum AuthError {
     /// The token has expired.
     #[error("the token has expired")]
     TokenExpired,
-    /// The token has not expired, but was revoked.
-    #[error("the token was revoked")]
+    /// The token has not expired, but was revoked. Or it was issued so soon after a revocation that this
+    /// may be due to a clock difference.
+    #[error(
+        "the token was revoked, or issued within seconds after a revocation; sign in again in a moment"
+    )]
     TokenRevoked,
     /// The new token of a session belongs to another user.
     #[error("the token is of another user")]
@@ -107,6 +110,11 @@ impl AuthError {
         }
     }
 }
+
+/// The key that verified a session's token is not accepted any more.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the key of the token is not accepted any more; sign in again")]
+pub struct KeyWithdrawn;
 
 impl From<TokenTooLong> for AuthError {
     fn from(_: TokenTooLong) -> Self {

@@ -1,20 +1,61 @@
 //! The revocations that a node knows.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
+use async_trait::async_trait;
 use belfry_domain::{Timestamp, UserId};
 use parking_lot::RwLock;
 use tokio::sync::SetOnce;
 
-use crate::ports::{Claims, Revocation};
+use crate::ports::{Claims, Revocation, TokenOwner};
 
-/// A node's copy of [`crate::ports::Revocations`], because every sign-in needs it. One entry per user
-/// with a stored revocation.
+/// Applies a stored revocation on this node.
+#[async_trait]
+pub trait ApplyRevocation: Send + Sync {
+    /// Rejects the revoked tokens from now on, and ends their sessions if this node has any.
+    async fn apply(&self, revocation: &Revocation);
+}
+
+/// A node's copy of [`crate::ports::Revocations`], because every sign-in needs it.
 #[derive(Debug, Default)]
 pub struct RevokedTokens {
-    /// Tokens of this user that were issued before this instant are revoked.
-    issued_before: RwLock<HashMap<UserId, Timestamp>>,
+    known: RwLock<Known>,
     loaded: SetOnce<()>,
+    leeway: Duration,
+}
+
+/// Tokens that were issued before these instants are revoked.
+#[derive(Debug, Default)]
+struct Known {
+    everyone: Option<Timestamp>,
+    by_user: HashMap<UserId, Timestamp>,
+    /// `None` unless a reload is in progress. These may be missing in what it reads.
+    added_during_reload: Option<Vec<Revocation>>,
+}
+
+impl Known {
+    /// `false` if a known revocation of the same owner already covers it.
+    fn add(&mut self, revocation: &Revocation) -> bool {
+        let Revocation { owner, issued_before } = revocation;
+        let known = match owner {
+            TokenOwner::Everyone => self.everyone.as_ref(),
+            TokenOwner::User(user) => self.by_user.get(user),
+        };
+        if known.is_some_and(|there| there >= issued_before) {
+            return false;
+        }
+        match owner {
+            TokenOwner::Everyone => self.everyone = Some(*issued_before),
+            TokenOwner::User(user) => drop(self.by_user.insert(user.clone(), *issued_before)),
+        }
+        true
+    }
+
+    /// The tokens of this user that were issued before this instant are revoked.
+    fn issued_before(&self, user: &UserId) -> Option<Timestamp> {
+        self.by_user.get(user).copied().max(self.everyone)
+    }
 }
 
 /// The revocations are not loaded yet, so no token can be accepted.
@@ -35,10 +76,27 @@ impl RevokedTokens {
         empty
     }
 
-    /// Replaces all known revocations.
+    /// With a tolerated difference of the clocks of issuers and nodes. A token whose time of issue is up to
+    /// `leeway` after a revocation may have been issued before it, so it is revoked too.
+    #[must_use]
+    pub fn with_leeway(self, leeway: Duration) -> Self {
+        Self { leeway, ..self }
+    }
+
+    /// Called before all revocations are read from the store, for [`replace_all`](Self::replace_all).
+    pub fn begin_reload(&self) {
+        self.known.write().added_during_reload = Some(Vec::new());
+    }
+
+    /// Replaces all known revocations, except for those that were added since
+    /// [`begin_reload`](Self::begin_reload).
     pub fn replace_all(&self, all: impl IntoIterator<Item = Revocation>) {
-        let all = all.into_iter().map(|one| (one.user, one.issued_before));
-        *self.issued_before.write() = all.collect();
+        let mut known = self.known.write();
+        let added = known.added_during_reload.take().unwrap_or_default();
+        *known = Known::default();
+        for revocation in all.into_iter().chain(added) {
+            known.add(&revocation);
+        }
         // It can be set only once. Later calls fail, and it stays set.
         let _ = self.loaded.set(());
     }
@@ -48,14 +106,13 @@ impl RevokedTokens {
         self.loaded.wait().await;
     }
 
-    /// Adds a revocation. `false` if the known one of this user already covers it.
-    pub fn add(&self, Revocation { user, issued_before }: &Revocation) -> bool {
-        let mut known = self.issued_before.write();
-        if known.get(user).is_some_and(|there| there >= issued_before) {
-            return false;
+    /// Adds a revocation. `false` if a known one of the same owner already covers it.
+    pub fn add(&self, revocation: &Revocation) -> bool {
+        let mut known = self.known.write();
+        if let Some(added) = &mut known.added_during_reload {
+            added.push(revocation.clone());
         }
-        known.insert(user.clone(), *issued_before);
-        true
+        known.add(revocation)
     }
 
     /// Whether the token with these claims is revoked. A token without a time of issue is revoked by
@@ -64,9 +121,17 @@ impl RevokedTokens {
         if !self.loaded.initialized() {
             return Err(RevocationsNotLoaded);
         }
-        let known = self.issued_before.read();
-        let issued_before = known.get(&claims.user);
-        Ok(issued_before.is_some_and(|limit| claims.issued_at.is_none_or(|at| at < *limit)))
+        let issued_before = self.known.read().issued_before(&claims.user);
+        let limit = issued_before.map(|instant| instant.plus(self.leeway));
+        Ok(limit.is_some_and(|limit| claims.issued_at.is_none_or(|at| at < limit)))
+    }
+}
+
+/// For a node without sessions.
+#[async_trait]
+impl ApplyRevocation for RevokedTokens {
+    async fn apply(&self, revocation: &Revocation) {
+        self.add(revocation);
     }
 }
 
@@ -80,7 +145,7 @@ mod tests {
     }
 
     fn before(name: &str, instant: i64) -> Revocation {
-        Revocation { user: user(name), issued_before: at(instant) }
+        Revocation { owner: TokenOwner::User(user(name)), issued_before: at(instant) }
     }
 
     #[test]
@@ -95,6 +160,18 @@ mod tests {
             (issued("bob", None), false),
         ] {
             assert_eq!(revoked.is_revoked(&claims), Ok(expected), "{claims:?}");
+        }
+    }
+
+    #[test]
+    fn token_of_a_clock_that_is_ahead_by_at_most_the_leeway_is_revoked() {
+        let revoked = RevokedTokens::empty().with_leeway(Duration::from_mins(1));
+        revoked.add(&before("ada", 1_000_000));
+        for (issued_at, expected) in
+            [(999_999, true), (1_030_000, true), (1_059_999, true), (1_060_000, false)]
+        {
+            let claims = issued("ada", Some(issued_at));
+            assert_eq!(revoked.is_revoked(&claims), Ok(expected), "{issued_at}");
         }
     }
 
@@ -117,5 +194,37 @@ mod tests {
         assert_eq!(revoked.is_revoked(&issued("ada", Some(1))), Ok(false));
         revoked.replace_all([]);
         assert_eq!(revoked.is_revoked(&issued("bob", Some(1))), Ok(false));
+    }
+
+    #[test]
+    fn revocation_for_everyone_applies_to_each_user() {
+        let revoked = RevokedTokens::empty();
+        revoked.add(&before("ada", 2_000));
+        let everyone = Revocation { owner: TokenOwner::Everyone, issued_before: at(1_000) };
+        assert!(revoked.add(&everyone));
+        assert!(!revoked.add(&everyone));
+        for (claims, expected) in [
+            (issued("ada", Some(1_999)), true),
+            (issued("bob", Some(999)), true),
+            (issued("bob", Some(1_000)), false),
+            (issued("bob", None), true),
+        ] {
+            assert_eq!(revoked.is_revoked(&claims), Ok(expected), "{claims:?}");
+        }
+    }
+
+    #[test]
+    fn revocation_that_is_added_during_a_reload_is_kept() {
+        let revoked = RevokedTokens::empty();
+        revoked.add(&before("ada", 1_000));
+        revoked.begin_reload();
+        revoked.add(&before("bob", 1_000));
+        revoked.replace_all([before("cy", 1_000)]);
+        let known =
+            ["ada", "bob", "cy"].map(|name| revoked.is_revoked(&issued(name, Some(999))).unwrap());
+        assert_eq!(known, [false, true, true]);
+        revoked.begin_reload();
+        revoked.replace_all([]);
+        assert_eq!(revoked.is_revoked(&issued("bob", Some(999))), Ok(false));
     }
 }

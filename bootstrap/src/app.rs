@@ -76,7 +76,8 @@ impl App {
             sessions::build(&context, sign_in.clone(), &store, work.clone());
         tasks.extend(session_tasks);
 
-        let revoke_tokens = RevokeTokens::new(store.revocations.clone(), context.clock.clone());
+        let (revocations, clock) = (store.revocations.clone(), context.clock.clone());
+        let revoke_tokens = RevokeTokens::new(revocations, sessions.clone(), clock);
         let node = context.config.node.name_at(&listeners.public.address()?);
         let delivery = Arc::new(SocketIoDelivery::new(sessions.clone()));
         let deps =
@@ -149,8 +150,9 @@ impl App {
 }
 
 fn sign_in(context: &AppContext, verifier: Arc<JwtVerifier>) -> SignIn {
-    let access = Access::from(&context.config.auth.scopes);
-    let revoked = Arc::new(RevokedTokens::not_loaded());
+    let auth = &context.config.auth;
+    let access = Access::from(&auth.scopes);
+    let revoked = Arc::new(RevokedTokens::not_loaded().with_leeway(auth.leeway));
     SignIn::new(verifier, context.clock.clone(), revoked, access)
 }
 

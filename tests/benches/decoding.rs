@@ -8,6 +8,7 @@ use belfry_adapters::bench_support::open;
 use belfry_adapters::inbound::amqp::{ForwardCommand, ForwardHere, MessageHandler, MessageMapping};
 use belfry_adapters::wire::EventForm;
 use belfry_application::ports::RealtimeDelivery;
+use belfry_application::revoked_tokens::RevokedTokens;
 use belfry_application::testing::{InMemoryStore, ManualClock, RecordingDelivery, epoch};
 use belfry_application::use_cases::{ForwardEvent, RevokeTokens};
 use belfry_domain::{Change, DomainEvent, UnreadCount};
@@ -43,7 +44,8 @@ pub(crate) fn measure(benches: &mut Microbenchmarks) {
 /// The message handler of forward mode on one node.
 pub(crate) fn forward_to(delivery: Arc<dyn RealtimeDelivery>) -> ForwardHere {
     let revocations = Arc::new(InMemoryStore::new(epoch("e1")));
-    let revoke = RevokeTokens::new(revocations, Arc::new(ManualClock::at(0)));
+    let revoked = Arc::new(RevokedTokens::empty());
+    let revoke = RevokeTokens::new(revocations, revoked, Arc::new(ManualClock::at(0)));
     ForwardHere::new(ForwardEvent::new(delivery), revoke)
 }
 

@@ -40,6 +40,8 @@ async fn responses_conform_to_the_openapi_document() {
         .args(["-m", "schemathesis.cli", "run", &format!("{url}/openapi.json"), "--url", url])
         .args(["--header", &format!("Authorization: Bearer {token}")])
         .args(["--phases", "examples,coverage,fuzzing", "--max-examples", EXAMPLES])
+        // It would revoke this token, and all other operations would only be rejected.
+        .args(["--exclude-operation-id", "revoke_all_tokens"])
         .args(["--checks", CHECKS, "--seed", &seed, "--continue-on-failure", "--no-color"])
         // It writes its findings to the working directory.
         .current_dir(deployment.belfry.folder())
@@ -59,6 +61,7 @@ async fn responses_conform_to_the_openapi_document() {
         .values()
         .map(|operations| operations.as_object().unwrap().len())
         .sum();
-    assert!(out.contains(&format!("Tested: {operations}\n")), "all operations were tested");
+    let tested = operations - 1;
+    assert!(out.contains(&format!("Tested: {tested}\n")), "all operations but one were tested");
     deployment.notify(&caller, json!({ "title": "Still there" })).await;
 }

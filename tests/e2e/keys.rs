@@ -86,6 +86,12 @@ async fn until_keys_are(belfry: &Belfry, state: &str) {
     .await;
 }
 
+/// The device receives the reason and is disconnected.
+async fn is_ended(device: &Device) {
+    assert_eq!(device.expect("exception").await["code"], "key_withdrawn");
+    device.disconnected().await;
+}
+
 fn was_never_disconnected(device: &Device) {
     assert!(
         device.records().iter().all(|seen| seen.kind != "disconnect"),
@@ -134,7 +140,7 @@ async fn secrets_public_keys_and_a_jwks_are_accepted_side_by_side() {
 }
 
 #[tokio::test]
-async fn changed_secret_file_is_applied_and_devices_stay_connected() {
+async fn changed_secret_file_is_applied_and_ends_the_sessions_of_the_old_secret() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("secret");
     let (old, new) = (Key::hs256(OLD), Key::hs256(NEW));
@@ -148,6 +154,8 @@ async fn changed_secret_file_is_applied_and_devices_stay_connected() {
     let renewed = new.token("ada");
     until_true("the new secret is accepted", async || is_accepted(&belfry, &renewed).await).await;
     is_refused_with(&belfry, &old.token("ada"), 401, "token_invalid").await;
+    is_ended(&device).await;
+    let device = signed_in(Device::node(belfry.url()).token(&renewed.sign())).await;
     is_notified(&device, &service(&belfry, &new), "After the change").await;
 
     // A file that cannot be used changes nothing, and is logged once, however often it is read.
@@ -158,12 +166,16 @@ async fn changed_secret_file_is_applied_and_devices_stay_connected() {
     assert_eq!(belfry.log().matches(words).count(), 1, "{}", belfry.log());
     is_notified(&device, &service(&belfry, &new), "After the mistake").await;
 
+    was_never_disconnected(&device);
+
     // On SIGHUP it is logged each time, also if nothing has changed.
     fs::write(&file, OLD).unwrap();
     belfry.send_sighup();
     let back = old.token("ada");
     until_true("the old secret is accepted again", async || is_accepted(&belfry, &back).await)
         .await;
+    is_ended(&device).await;
+    let device = signed_in(Device::node(belfry.url()).token(&back.sign())).await;
     let times = |belfry: &Belfry| belfry.log().matches("token keys reloaded").count();
     let before = times(&belfry);
     belfry.send_sighup();
@@ -192,13 +204,21 @@ async fn new_key_of_a_provider_is_fetched_when_a_token_names_it() {
     assert_eq!(provider.fetches(), 2);
     is_notified(&other, &service(&belfry, &old), "Both are good").await;
 
-    // The old key is withdrawn: connected devices stay, new connects with it are rejected.
+    // The old key is withdrawn: its sessions end, and new connects with it are rejected.
     sleep(Duration::from_secs(1)).await;
     provider.publish(&[&new]);
     is_refused_with(&belfry, &Key::rs256().named("x").token("ada"), 401, "token_invalid").await;
     is_refused_with(&belfry, &old.token("ada"), 401, "token_invalid").await;
-    is_notified(&device, &service(&belfry, &new), "Only one is good").await;
-    was_never_disconnected(&device);
+    is_ended(&device).await;
+    is_notified(&other, &service(&belfry, &new), "Only one is good").await;
+    was_never_disconnected(&other);
+
+    // So is the new one, without another.
+    sleep(Duration::from_secs(1)).await;
+    provider.publish(&[]);
+    is_refused_with(&belfry, &old.token("ada"), 401, "token_invalid").await;
+    is_ended(&other).await;
+    is_refused_with(&belfry, &new.token("ada"), 401, "token_invalid").await;
 }
 
 #[tokio::test]

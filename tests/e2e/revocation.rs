@@ -13,6 +13,8 @@ use crate::setup::{Setup, User, key, ready, signed_in};
 
 on_both_setups!(
     revocation_ends_sessions_and_rejects_tokens_until_a_new_one,
+    revoked_token_is_rejected_when_the_request_returns,
+    token_of_an_issuer_whose_clock_is_ahead_is_revoked,
     revocation_needs_its_scope,
     revocation_survives_a_restart,
     configured_scopes_are_required,
@@ -75,6 +77,30 @@ fn before_now(notification: &Value, by: Duration) -> String {
     (made - by).to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
 }
 
+async fn revoked_token_is_rejected_when_the_request_returns(setup: Setup) {
+    let deployment = setup.shared().await;
+    let operator = operator(&deployment.belfry);
+    for n in 0..10 {
+        let user = deployment.user(&format!("user{n}"));
+        let http = deployment.belfry.http().bearer(old_token(&user));
+        http.get("/v1/notifications/unread-count").await.expect(200);
+        operator.post(&path(&user), &json!({})).await.expect(200);
+        let answer = http.get("/v1/notifications/unread-count").await;
+        assert_eq!(answer.expect(401)["code"], "token_revoked");
+    }
+}
+
+async fn token_of_an_issuer_whose_clock_is_ahead_is_revoked(setup: Setup) {
+    let deployment = setup.own_with(|belfry| belfry.setting("auth.leeway", "60s")).await;
+    let ada = deployment.user("ada");
+    let ahead = key().token(ada.id()).issued_in(Duration::from_secs(30)).sign();
+    let device = signed_in(ada.node().token(&ahead).reconnection(false)).await;
+    operator(&deployment.belfry).post(&path(&ada), &json!({})).await.expect(200);
+    is_ended(&device).await;
+    let answer = deployment.belfry.http().bearer(&*ahead).get("/v1/notifications").await;
+    assert_eq!(answer.expect(401)["code"], "token_revoked");
+}
+
 async fn revocation_needs_its_scope(setup: Setup) {
     let deployment = setup.shared().await;
     let ada = deployment.user("ada");
@@ -87,6 +113,8 @@ async fn revocation_needs_its_scope(setup: Setup) {
         assert!(asked.contains("scope=\"tokens:revoke\""), "{asked}");
     }
     assert_eq!(belfry.http().post(&path(&ada), &body).await.status, 401);
+    let refused = deployment.service().post("/v1/revocations", &body).await;
+    assert_eq!(refused.expect(403)["code"], "scope_missing");
     for (path, body, code) in [
         ("/v1/users/a%20b/revocations", json!({}), "id_invalid"),
         ("/v1/users/ada/revocations", json!({ "issuedBefore": "yesterday" }), "body_invalid"),
@@ -171,6 +199,29 @@ async fn every_node_ends_the_sessions_of_a_revoked_token() {
     for node in [&one, &other] {
         assert_eq!(ada.at(node).node().token(&old).start().refused().await, "token_revoked");
     }
+
+    // The same for all users.
+    let (bob, cy) = (User::new("bob", &one), User::new("cy", &one));
+    let at_one = signed_in(bob.node().token(&old_token(&bob)).reconnection(false)).await;
+    let at_other = signed_in(cy.at(&other).node().token(&old_token(&cy)).reconnection(false)).await;
+    let body = json!({ "issuedBefore": "2020-01-01T00:00:00.000Z" });
+    let kept = operator(&one).post("/v1/revocations", &body).await.expect(200);
+    assert_eq!(kept, body);
+    let later = operator(&one).post("/v1/revocations", &json!({})).await.expect(200);
+    assert!(later["issuedBefore"].as_str() > body["issuedBefore"].as_str(), "{later}");
+    is_ended(&at_one).await;
+    is_ended(&at_other).await;
+    // A node that starts later knows it too. The caller's token is revoked as well.
+    let third = start("third").await;
+    for node in [&one, &other, &third] {
+        let answer = node.http().bearer(old_token(&bob)).get("/v1/notifications").await;
+        assert_eq!(answer.expect(401)["code"], "token_revoked");
+    }
+    until_true("a new token is accepted", async || {
+        let new = operator(&third).post("/v1/users/dan/revocations", &json!({})).await;
+        new.status == 200
+    })
+    .await;
 }
 
 /// A service may revoke by a message if the settings allow it, also when Belfry does not store the inboxes.

@@ -389,3 +389,19 @@ async fn tokens_are_not_logged() {
     }
     assert!(!log.contains(crate::setup::SECRET), "the secret in the log");
 }
+
+#[tokio::test]
+async fn session_of_a_token_without_a_sensible_expiry_ends_with_the_longest_life() {
+    const YEAR_9999: i64 = 253_402_300_799;
+    let key = Key::es256();
+    let belfry = trusting(&key, &[("auth.max_lifetime", "60s")]).await;
+    let endless = key.token("ada").claim("exp", YEAR_9999);
+    let almost_over = endless.clone().issued_ago(Duration::from_secs(52)).sign();
+    let device =
+        signed_in(Device::node(belfry.url()).token(&almost_over).reconnection(false)).await;
+    assert_eq!(device.expect("exception").await["code"], "token_expired");
+    device.disconnected().await;
+    assert_eq!(rejection_code(&belfry, &almost_over).await.as_deref(), Some("token_expired"));
+    let without_iat = endless.claim("iat", Value::Null).sign();
+    assert_eq!(rejection_code(&belfry, &without_iat).await.as_deref(), Some("token_invalid"));
+}

@@ -164,6 +164,12 @@ impl Token<'_> {
         self.claim("iat", get_current_timestamp() - time.as_secs())
     }
 
+    /// Sets `iat` to that far in the future, as an issuer does whose clock is ahead.
+    #[must_use]
+    pub fn issued_in(self, time: Duration) -> Self {
+        self.claim("iat", get_current_timestamp() + time.as_secs())
+    }
+
     /// Sets `exp` to that long ago.
     #[must_use]
     pub fn expired_for(self, time: Duration) -> Self {

@@ -6,6 +6,7 @@ mod harness;
 mod postgres_deployments;
 mod postgres_erasure;
 mod postgres_reads;
+mod postgres_revocations;
 mod postgres_store;
 mod protocol;
 mod socketio;

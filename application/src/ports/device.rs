@@ -49,6 +49,8 @@ pub enum CloseReason {
     TokenExpired,
     /// The token was revoked.
     TokenRevoked,
+    /// The key of the token is not accepted any more.
+    KeyWithdrawn,
     /// The device did not read its pushes.
     TooSlow,
     /// The user reached the session limit, and this session is the oldest.
@@ -67,6 +69,7 @@ impl CloseReason {
         match self {
             Self::TokenExpired => "token_expired",
             Self::TokenRevoked => "token_revoked",
+            Self::KeyWithdrawn => "key_withdrawn",
             Self::TooSlow => "too_slow",
             Self::TooManySessions => "too_many_sessions",
             Self::TooManyMessages => "too_many_messages",
@@ -81,7 +84,11 @@ impl CloseReason {
     pub const fn should_reconnect(self) -> bool {
         !matches!(
             self,
-            Self::TokenExpired | Self::TokenRevoked | Self::TooManySessions | Self::TooManyMessages
+            Self::TokenExpired
+                | Self::TokenRevoked
+                | Self::KeyWithdrawn
+                | Self::TooManySessions
+                | Self::TooManyMessages
         )
     }
 }

@@ -26,8 +26,10 @@ pub use inbox_repository::{
 pub use outbox::{EventHeader, Outbox, OutboxEntry, OutboxId, OutboxLease};
 pub use realtime_delivery::RealtimeDelivery;
 pub use retention::Retention;
-pub use revocations::{Revocation, RevocationCursor, Revocations};
-pub use token_verifier::{BearerToken, Claims, Scopes, TokenError, TokenTooLong, TokenVerifier};
+pub use revocations::{Revocation, RevocationCursor, Revocations, TokenOwner};
+pub use token_verifier::{
+    BearerToken, Claims, KeyFingerprint, Scopes, TokenError, TokenTooLong, TokenVerifier,
+};
 pub use work_budget::WorkBudget;
 
 pub use crate::port_error::{Cause, PortError};

@@ -7,26 +7,47 @@ use crate::port_error::PortError;
 #[cfg_attr(any(test, feature = "testing"), mockall::automock)]
 #[async_trait]
 pub trait Revocations: Send + Sync {
-    /// Stores a revocation. It cannot be undone: of two revocations of one user, the later
+    /// Stores a revocation. It cannot be undone: of two revocations for the same owner, the later
     /// `issued_before` applies. Returns the one that applies.
     async fn revoke(&self, revocation: &Revocation) -> Result<Revocation, PortError>;
 
     /// The revocations stored since `cursor` (all of them for `None`), and the cursor for the next
-    /// call. A reader that passes each returned cursor on misses no revocation of any node. Some
-    /// revocations may be returned repeatedly.
+    /// call. A reader that passes each returned cursor on misses no revocation of any node, in
+    /// whichever order the nodes' writes commit and whatever their clocks and the store's clock show.
+    /// Some revocations may be returned repeatedly. If the store has been restored to a state before
+    /// `cursor`, all of them are returned.
     async fn since(
         &self,
         cursor: Option<RevocationCursor>,
     ) -> Result<(Vec<Revocation>, RevocationCursor), PortError>;
 }
 
-/// Revokes a user's tokens that were issued before an instant.
+/// Revokes tokens that were issued before an instant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revocation {
-    /// The user of the tokens.
-    pub user: UserId,
+    /// Whose tokens are revoked.
+    pub owner: TokenOwner,
     /// Tokens issued before this instant are revoked, and tokens without a time of issue.
     pub issued_before: Timestamp,
+}
+
+/// Whose tokens a revocation concerns.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum TokenOwner {
+    /// One user.
+    User(UserId),
+    /// All users.
+    Everyone,
+}
+
+impl TokenOwner {
+    /// The user; `None` for all users.
+    pub const fn user(&self) -> Option<&UserId> {
+        match self {
+            Self::User(user) => Some(user),
+            Self::Everyone => None,
+        }
+    }
 }
 
 /// A reader's position in [`Revocations`]. Only the store that returned it can interpret it.

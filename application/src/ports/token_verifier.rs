@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::fmt;
 
 use async_trait::async_trait;
@@ -16,7 +17,16 @@ pub trait TokenVerifier: Send + Sync {
     /// the key for a few seconds. [`TokenError::Port`] means that the token could not be verified; a
     /// retry may succeed.
     async fn verify(&self, token: &BearerToken) -> Result<Claims, TokenError>;
+
+    /// The keys that verify tokens now. While the source of a key cannot be read, the key stays one of
+    /// them: an outage withdraws no key.
+    fn accepted_keys(&self) -> HashSet<KeyFingerprint>;
 }
+
+/// Identifies a key that verifies tokens, by its content. A key that is published under another id or
+/// moved to another file keeps its fingerprint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct KeyFingerprint(pub [u8; 16]);
 
 /// Why a token was rejected.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +96,8 @@ pub struct Claims {
     pub issued_at: Option<Timestamp>,
     /// When the token expires, including the leeway.
     pub expires_at: Timestamp,
+    /// The key that verified the token.
+    pub key: KeyFingerprint,
 }
 
 /// The token's permissions: space-separated words (RFC 6749, 3.3).

@@ -8,7 +8,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::gate::{Gate, Passage, Position, Release};
 use crate::access::{Access, Action, AuthError};
-use crate::ports::{Claims, Device, SendError};
+use crate::ports::{Claims, Device, KeyFingerprint, SendError};
 use crate::push::Push;
 use crate::revoked_tokens::RevokedTokens;
 
@@ -75,6 +75,11 @@ impl<D: Device> Session<D> {
     /// Whether the current token is known to be revoked.
     pub(super) fn is_revoked(&self, revoked: &RevokedTokens) -> bool {
         revoked.is_revoked(&self.claims.read()).unwrap_or(false)
+    }
+
+    /// The key that verified the current token.
+    pub(super) fn key(&self) -> KeyFingerprint {
+        self.claims.read().key
     }
 
     /// Checks that the token is valid at `now` and permits the action.

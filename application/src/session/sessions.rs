@@ -1,5 +1,6 @@
 mod catch_up;
 mod expiry;
+mod key_withdrawal;
 mod revocation;
 
 use std::fmt;
@@ -19,7 +20,7 @@ use super::lagging_sessions::LaggingSessions;
 use super::replay_limiter::{ReplayLimiter, ReplayLimits};
 use super::rooms::Rooms;
 use super::session::{DeliveryOutcome, Session, SessionId};
-use crate::access::{Action, AuthError};
+use crate::access::{Action, AuthError, KeyWithdrawn};
 use crate::ports::{BearerToken, Claims, Clock, CloseReason, Device, SendError, WorkBudget};
 use crate::push::{Push, PushBatch};
 use crate::use_cases::{CatchUp, SignIn};
@@ -122,12 +123,18 @@ impl<D: Device> Sessions<D> {
             Self::close_with_exception(&oldest, CloseReason::TooManySessions, &TooManySessions);
         }
         self.schedule_expiry(&session);
-        // The token may have been revoked after the sign-in and before the session was in the room,
-        // where a new revocation looks for its sessions.
-        if session.is_revoked(self.sign_in.revoked()) {
-            self.disconnect(&session, CloseReason::TokenRevoked, &AuthError::TokenRevoked);
-        }
+        self.end_if_withdrawn(&session);
         session
+    }
+
+    /// Ends a session whose token was revoked, or whose key was withdrawn, between the sign-in and the
+    /// moment when the session was in its room with these claims, where a revocation looks for it.
+    fn end_if_withdrawn(&self, session: &Session<D>) {
+        if session.is_revoked(self.sign_in.revoked()) {
+            self.disconnect(session, CloseReason::TokenRevoked, &AuthError::TokenRevoked);
+        } else if !self.sign_in.accepted_keys().contains(&session.key()) {
+            self.disconnect(session, CloseReason::KeyWithdrawn, &KeyWithdrawn);
+        }
     }
 
     /// Adds a session to its room and returns the sessions that were evicted for it.
@@ -163,6 +170,21 @@ impl<D: Device> Sessions<D> {
         }
     }
 
+    /// Disconnects these sessions. Lets other tasks run in between, because there may be thousands.
+    async fn disconnect_all(
+        &self,
+        sessions: &[Arc<Session<D>>],
+        why: CloseReason,
+        message: &(dyn fmt::Display + Sync),
+    ) {
+        for some in sessions.chunks(64) {
+            for session in some {
+                self.disconnect(session, why, message);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
     fn close_with_exception(session: &Session<D>, why: CloseReason, message: &dyn fmt::Display) {
         debug!(user = %session.user(), reason = why.as_str(), "disconnecting device");
         // A device with a full send queue does not receive the exception, only the close.
@@ -190,6 +212,7 @@ impl<D: Device> Sessions<D> {
         let claims = self.sign_in(token).await?;
         let expires_at = session.renew(claims)?;
         self.schedule_expiry(session);
+        self.end_if_withdrawn(session);
         Ok(expires_at)
     }
 

@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -7,8 +8,9 @@ use parking_lot::Mutex;
 
 use super::samples::{claims, id};
 use crate::ports::{
-    BearerToken, Claims, Clock, CloseReason, Device, EventPublisher, IdGenerator, OutboxEntry,
-    PublishOutcome, RealtimeDelivery, SendError, TokenError, TokenVerifier, WorkBudget,
+    BearerToken, Claims, Clock, CloseReason, Device, EventPublisher, IdGenerator, KeyFingerprint,
+    OutboxEntry, PublishOutcome, RealtimeDelivery, SendError, TokenError, TokenVerifier,
+    WorkBudget,
 };
 use crate::push::{Push, PushBatch};
 
@@ -56,6 +58,10 @@ impl TokenVerifier for FakeTokenVerifier {
         parsed
             .map(|(user, expiry)| claims(user, expiry))
             .ok_or(TokenError::Invalid("not `<user>:<expiry>`"))
+    }
+
+    fn accepted_keys(&self) -> HashSet<KeyFingerprint> {
+        HashSet::from([KeyFingerprint::default()])
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use crate::ports::{
     Erased, Erasure, EventHeader, History, IdempotencyKey, IdempotentOutcome, InboxRepository,
     ListFilter, Outbox, OutboxEntry, OutboxId, OutboxLease, Page, PageLimit, PortError, Retention,
-    Revocation, RevocationCursor, Revocations,
+    Revocation, RevocationCursor, Revocations, TokenOwner,
 };
 use crate::trace;
 
@@ -51,7 +51,9 @@ struct Content {
     last_entry_id: i64,
     /// By caller and idempotency key.
     requests: HashMap<(UserId, String), Request>,
-    revocations: Vec<Revocation>,
+    /// With the number of the latest change.
+    revocations: HashMap<TokenOwner, (i64, Timestamp)>,
+    last_revocation: i64,
 }
 
 #[derive(Debug)]
@@ -140,7 +142,8 @@ impl Content {
             outbox: BTreeMap::new(),
             last_entry_id: 0,
             requests: HashMap::new(),
-            revocations: Vec::new(),
+            revocations: HashMap::new(),
+            last_revocation: 0,
         }
     }
 
@@ -431,8 +434,8 @@ impl Retention for InMemoryStore {
     ) -> Result<usize, PortError> {
         // The store has no clock: `issued_before` determines the age of a revocation.
         let mut left = limit;
-        self.shared.content.lock().revocations.retain(|one| {
-            let purge = one.issued_before < made_before && left > 0;
+        self.shared.content.lock().revocations.retain(|_, (_, issued_before)| {
+            let purge = *issued_before < made_before && left > 0;
             left -= usize::from(purge);
             !purge
         });
@@ -443,23 +446,28 @@ impl Retention for InMemoryStore {
 #[async_trait]
 impl Revocations for InMemoryStore {
     async fn revoke(&self, revocation: &Revocation) -> Result<Revocation, PortError> {
-        let stored = &mut self.shared.content.lock().revocations;
-        let user = &revocation.user;
-        let position = stored.iter().position(|one| one.user == *user);
-        let previous = position.map(|position| stored.remove(position).issued_before);
-        let issued_before =
-            previous.map_or(revocation.issued_before, |it| it.max(revocation.issued_before));
-        let applies = Revocation { user: user.clone(), issued_before };
-        stored.push(applies.clone());
-        Ok(applies)
+        let Revocation { owner, issued_before } = revocation;
+        let mut content = self.shared.content.lock();
+        content.last_revocation += 1;
+        let number = content.last_revocation;
+        let known = content.revocations.get(owner).map(|(_, instant)| *instant);
+        let issued_before = known.map_or(*issued_before, |known| known.max(*issued_before));
+        content.revocations.insert(owner.clone(), (number, issued_before));
+        Ok(Revocation { owner: owner.clone(), issued_before })
     }
 
-    /// Returns all revocations on each call.
     async fn since(
         &self,
-        _: Option<RevocationCursor>,
+        cursor: Option<RevocationCursor>,
     ) -> Result<(Vec<Revocation>, RevocationCursor), PortError> {
-        Ok((self.shared.content.lock().revocations.clone(), RevocationCursor(0)))
+        let content = self.shared.content.lock();
+        let after = cursor.map_or(0, |RevocationCursor(number)| number);
+        let new = content.revocations.iter().filter(|(_, (number, _))| *number > after);
+        let new = new.map(|(owner, (_, issued_before))| Revocation {
+            owner: owner.clone(),
+            issued_before: *issued_before,
+        });
+        Ok((new.collect(), RevocationCursor(content.last_revocation)))
     }
 }
 

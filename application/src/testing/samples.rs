@@ -2,7 +2,7 @@ use belfry_domain::{
     Draft, Epoch, Message, NotificationId, NotificationKind, Priority, Timestamp, Title, UserId,
 };
 
-use crate::ports::{Claims, Scopes};
+use crate::ports::{Claims, KeyFingerprint, Scopes};
 
 /// Parses a user id.
 ///
@@ -60,5 +60,6 @@ pub fn claims(name: &str, expires_at: i64) -> Claims {
         scopes: Scopes::default(),
         issued_at: None,
         expires_at: at(expires_at),
+        key: KeyFingerprint::default(),
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use belfry_domain::{Draft, NotificationId, Timestamp, UserId};
 
 use super::revoke_tokens::RevokeTokens;
-use crate::ports::{Clock, InboxRepository, PortError};
+use crate::ports::{Clock, InboxRepository, PortError, TokenOwner};
 
 /// Executes commands of other services in batches. Each command has its own result.
 #[derive(Clone)]
@@ -132,7 +132,7 @@ impl HandleCommands {
                 self.inboxes.delete(&user, &ids, self.clock.now()).await?;
             }
             Command::RevokeTokens { user, issued_before } => {
-                self.revoke_tokens.run(user, issued_before).await?;
+                self.revoke_tokens.run(TokenOwner::User(user), issued_before).await?;
             }
             Command::MarkAllRead { user } => {
                 self.inboxes.mark_all_read(&user, self.clock.now()).await?;
@@ -190,6 +190,7 @@ impl Batch<'_> {
 mod tests {
     use super::*;
     use crate::ports::inbox_repository::MockInboxRepository;
+    use crate::revoked_tokens::RevokedTokens;
     use crate::testing::{InMemoryStore, ManualClock, a_draft, epoch, id, user};
 
     fn create(name: &str) -> Command {
@@ -199,7 +200,9 @@ mod tests {
     fn handle(inboxes: Arc<dyn InboxRepository>) -> HandleCommands {
         let clock = Arc::new(ManualClock::at(1_000));
         let revocations = Arc::new(InMemoryStore::new(epoch("e1")));
-        HandleCommands::new(inboxes, clock.clone(), RevokeTokens::new(revocations, clock))
+        let revoked = Arc::new(RevokedTokens::empty());
+        let revoke_tokens = RevokeTokens::new(revocations, revoked, clock.clone());
+        HandleCommands::new(inboxes, clock, revoke_tokens)
     }
 
     #[tokio::test]

@@ -1,9 +1,12 @@
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use tracing::debug;
 
 use crate::access::{Access, AuthError};
-use crate::ports::{BearerToken, Claims, Clock, PortError, TokenError, TokenVerifier};
+use crate::ports::{
+    BearerToken, Claims, Clock, KeyFingerprint, PortError, TokenError, TokenVerifier,
+};
 use crate::revoked_tokens::RevokedTokens;
 
 /// Authenticates a client by its token: a device when it connects to a namespace, a caller at each REST
@@ -37,6 +40,11 @@ impl SignIn {
         &self.revoked
     }
 
+    /// The keys that verify tokens now.
+    pub fn accepted_keys(&self) -> HashSet<KeyFingerprint> {
+        self.tokens.accepted_keys()
+    }
+
     /// The claims of the token, if it is valid now.
     pub async fn run(&self, token: Option<BearerToken>) -> Result<Claims, AuthError> {
         let token = token.ok_or(AuthError::TokenMissing)?;
@@ -64,8 +72,8 @@ impl SignIn {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ports::Revocation;
     use crate::ports::token_verifier::MockTokenVerifier;
+    use crate::ports::{Revocation, TokenOwner};
     use crate::testing::{ManualClock, at, claims, user};
 
     fn sign_in(answer: impl Fn() -> Result<Claims, TokenError> + Send + Sync + 'static) -> SignIn {
@@ -103,7 +111,7 @@ mod tests {
             tokens
         };
         let revoked = RevokedTokens::empty();
-        revoked.add(&Revocation { user: user("ada"), issued_before: at(501) });
+        revoked.add(&Revocation { owner: TokenOwner::User(user("ada")), issued_before: at(501) });
         assert_eq!(code(with(verifier(), revoked)).await, "token_revoked");
         assert_eq!(code(with(verifier(), RevokedTokens::not_loaded())).await, "unavailable");
     }

@@ -44,6 +44,7 @@ pub(crate) fn jwt_settings(config: &Config) -> anyhow::Result<JwtSettings> {
         issuer: auth.issuer.clone(),
         audiences: auth.audience.clone(),
         leeway: auth.leeway,
+        max_lifetime: auth.max_lifetime,
         user_claim: auth.user_claim.clone(),
         scope_claim: auth.scope_claim.clone(),
     })

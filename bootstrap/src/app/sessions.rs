@@ -18,7 +18,7 @@ use crate::store::Store;
 /// How many lagging sessions catch up at the same time. Each of them reads from the store.
 const CATCH_UP_WORKERS: usize = 4;
 
-/// Builds the sessions and the tasks for their expiry, token revocation and catch-up.
+/// Builds the sessions and the tasks for their expiry, withdrawn keys, token revocation and catch-up.
 pub(super) fn build(
     context: &AppContext,
     sign_in: SignIn,
@@ -39,13 +39,16 @@ fn tasks(context: &AppContext, store: &Store, sessions: &Arc<SocketIoSessions>) 
     let revocations_check = context.readiness.register("revocations");
     let (expiring, stop) = shared();
     let expiry = Task::new("session expiry", async move { expiring.run_expiry(stop).await });
+    let (withdrawing, stop) = shared();
+    let withdrawal = async move { withdrawing.run_key_withdrawal(stop).await };
+    let withdrawal = Task::new("key withdrawal", withdrawal);
     let revocation =
         Task::new("token revocation", poll_revocations(shared(), store.clone(), revocations_check));
     let catch_up = (0..CATCH_UP_WORKERS).map(|_| {
         let (lagging, stop) = shared();
         Task::new("catch-up", async move { lagging.catch_up_lagging(stop).await })
     });
-    [expiry, revocation].into_iter().chain(catch_up).collect()
+    [expiry, withdrawal, revocation].into_iter().chain(catch_up).collect()
 }
 
 /// Polls the revocations once the store is usable. After the first successful read it sets `check` to up.

@@ -40,6 +40,8 @@ pub struct Auth {
     pub audience: Vec<String>,
     #[serde(deserialize_with = "values::duration")]
     pub leeway: Duration,
+    #[serde(default, deserialize_with = "values::optional_duration")]
+    pub max_lifetime: Option<Duration>,
     pub user_claim: String,
     pub scope_claim: String,
     pub scopes: RequiredScopes,
@@ -77,6 +79,12 @@ impl Auth {
             && self.jwks_url.is_none()
     }
 
+    /// How long after a revocation a token can be used that the revocation covers; `None` without a limit.
+    /// The token may have been issued up to the leeway after the revocation, and expires with leeway.
+    pub(super) fn longest_use_after_revocation(&self) -> Option<Duration> {
+        Some(self.max_lifetime?.saturating_add(self.leeway.saturating_mul(2)))
+    }
+
     pub(super) fn check(&self) -> Result<(), BadSettings> {
         if self.jwks_ca_file.is_some() && self.jwks_url.is_none() {
             return Err(BadSettings::new("auth.jwks_ca_file is set, but auth.jwks_url is not"));
@@ -89,6 +97,11 @@ impl Auth {
         if self.jwks_max_stale.is_some_and(|age| age.is_zero()) {
             return Err(BadSettings::new(
                 "auth.jwks_max_stale must be longer than 0s; \"unlimited\" means without limit",
+            ));
+        }
+        if self.max_lifetime.is_some_and(|longest| longest.is_zero()) {
+            return Err(BadSettings::new(
+                "auth.max_lifetime must be longer than 0s; leave it unset for no limit",
             ));
         }
         if self.development_key_file.as_os_str().is_empty() {

@@ -148,7 +148,17 @@ impl Config {
         self.amqp.check()?;
         self.auth.check()?;
         self.socket.check()?;
-        self.retention.check()
+        self.retention.check()?;
+        match self.auth.longest_use_after_revocation() {
+            Some(longest) if self.retention.revocations < longest => {
+                Err(BadSettings::new(format!(
+                    "retention.revocations is {:?}, but with auth.max_lifetime a revoked token can be used for \
+                     {longest:?} (auth.leeway included), and would become valid again",
+                    self.retention.revocations
+                )))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

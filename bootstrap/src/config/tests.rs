@@ -18,7 +18,7 @@ fn default_file_is_complete_and_valid() {
     assert_eq!(config.database.url.reveal(), "sqlite://belfry.db");
     assert!(config.auth.is_development());
     assert_eq!(config.amqp.url, None);
-    assert_eq!(config.auth.leeway, Duration::ZERO);
+    assert_eq!(config.auth.leeway, Duration::from_secs(5));
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn variable_overrides_file_and_flag_overrides_variable() {
 fn variables_are_texts_even_if_they_look_like_numbers() {
     let config = load(&[
         ("BELFRY_AUTH__HS256_SECRET", "00000000000000000000000000000042"),
-        ("BELFRY_AUTH__LEEWAY", "5"),
+        ("BELFRY_AUTH__LEEWAY", "7"),
         ("BELFRY_AUTH__AUDIENCE", "a, b"),
         ("BELFRY_AMQP__INGEST__PREFETCH", "10"),
         ("BELFRY_SHUTDOWN__SPREAD", "250ms"),
@@ -55,7 +55,7 @@ fn variables_are_texts_even_if_they_look_like_numbers() {
     .unwrap();
     let secret = config.auth.hs256_secret.unwrap();
     assert_eq!(secret.reveal(), "00000000000000000000000000000042");
-    assert_eq!(config.auth.leeway, Duration::from_secs(5));
+    assert_eq!(config.auth.leeway, Duration::from_secs(7));
     assert_eq!(config.auth.audience, ["a", "b"]);
     assert_eq!(config.amqp.ingest.prefetch, 10);
     assert_eq!(config.shutdown.spread, Duration::from_millis(250));
@@ -93,6 +93,26 @@ fn invalid_setting_is_named_in_the_error() {
         let problem = load(&[(name, value)]).unwrap_err();
         assert!(problem.contains(named), "{name}={value}: {problem}");
     }
+}
+
+#[test]
+fn revocations_must_be_kept_for_the_longest_life_of_a_token() {
+    let longest = |life, leeway, kept| {
+        load(&[
+            ("BELFRY_AUTH__MAX_LIFETIME", life),
+            ("BELFRY_AUTH__LEEWAY", leeway),
+            ("BELFRY_RETENTION__REVOCATIONS", kept),
+        ])
+    };
+    for (life, leeway, kept) in [("89d", "5s", "90d"), ("1h", "30s", "61m"), ("", "5s", "1s")] {
+        longest(life, leeway, kept).unwrap();
+    }
+    for (life, leeway, kept) in [("91d", "5s", "90d"), ("90d", "5s", "90d"), ("1h", "31s", "61m")] {
+        let problem = longest(life, leeway, kept).unwrap_err();
+        assert!(problem.contains("retention.revocations is"), "{problem}");
+    }
+    assert_eq!(load(&[]).unwrap().auth.max_lifetime, None);
+    assert!(longest("0s", "5s", "1h").unwrap_err().contains("auth.max_lifetime must be longer"));
 }
 
 #[test]

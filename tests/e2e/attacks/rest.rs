@@ -38,6 +38,7 @@ async fn ids_of_other_users_give_no_access(setup: Setup) {
             (Method::POST, &read, nothing(), 404, "not_found"),
             (Method::PUT, &read, nothing(), 404, "not_found"),
             (Method::POST, &revocations, json!({}), 403, "scope_missing"),
+            (Method::POST, "/v1/revocations", json!({}), 403, "scope_missing"),
         ] {
             let answer = send(http.request(method.clone(), path).json(&body)).await;
             assert_eq!(answer.expect(status)["code"], code, "{scope:?}: {method} {path}");

@@ -35,8 +35,9 @@ fn binary() -> &'static Path {
     binary.as_deref().unwrap_or_else(|sentence| panic!("{sentence}"))
 }
 
-/// What to start `belfry` with. It sees no variable of the surrounding environment but `PATH`.
-#[derive(Debug, Clone, Default)]
+/// What to start `belfry` with. It sees no variable of the surrounding environment but `PATH`. `auth.leeway` is 0s
+/// unless a test sets it, because issuer and server have the same clock, and tokens of tests live for seconds.
+#[derive(Debug, Clone)]
 pub struct Builder {
     variables: BTreeMap<String, OsString>,
     pub(super) arguments: Vec<OsString>,
@@ -44,6 +45,18 @@ pub struct Builder {
     program: Option<PathBuf>,
     /// A program with arguments that ends by running the ones after it.
     wrapper: Vec<OsString>,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        let empty = Self {
+            variables: BTreeMap::new(),
+            arguments: Vec::new(),
+            program: None,
+            wrapper: Vec::new(),
+        };
+        empty.setting("auth.leeway", "0s")
+    }
 }
 
 impl Builder {

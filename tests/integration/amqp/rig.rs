@@ -10,6 +10,7 @@ use belfry_adapters::inbound::amqp::{
 use belfry_adapters::outbound::amqp::AmqpEventPublisher;
 use belfry_adapters::wire::EventForm;
 use belfry_application::ports::{InboxRepository, ListFilter, PageLimit, PortError};
+use belfry_application::revoked_tokens::RevokedTokens;
 use belfry_application::testing::{
     InMemoryStore, ManualClock, MockInboxRepository, RecordingDelivery, SequentialIds, epoch, user,
 };
@@ -340,7 +341,8 @@ pub(super) struct Gated<H> {
 /// A use case for revocations whose result no test inspects.
 pub(super) fn revoke_tokens() -> RevokeTokens {
     let store = Arc::new(InMemoryStore::new(epoch("e1")));
-    RevokeTokens::new(store, Arc::new(ManualClock::at(1_000)))
+    let revoked = Arc::new(RevokedTokens::empty());
+    RevokeTokens::new(store, revoked, Arc::new(ManualClock::at(1_000)))
 }
 
 impl<H: MessageHandler> MessageHandler for Gated<H> {

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use belfry_application::ports::PortError;
+use belfry_application::ports::{PortError, TokenOwner};
 use belfry_application::use_cases::{ForwardEvent, ForwardedEvent, RevokeTokens};
 use belfry_domain::{Timestamp, UserId};
 use lapin::BasicProperties;
@@ -49,7 +49,7 @@ async fn revoke(
     user: UserId,
     issued_before: Option<Timestamp>,
 ) -> Result<(), HandlerError> {
-    tokens.run(user, issued_before).await?;
+    tokens.run(TokenOwner::User(user), issued_before).await?;
     Ok(())
 }
 

@@ -64,7 +64,11 @@ problem_sets! {
     WriterProblems: TokenMissing TokenInvalid TokenExpired TokenRevoked ScopeMissing JsonMalformed
         BodyUnreadable IdempotencyKeyInvalid BodyTooLarge ContentTypeUnsupported BodyInvalid
         IdempotencyKeyReused TooManyRequests Internal Unavailable TimedOut;
-    /// Problems of operations that revoke tokens.
+    /// Problems of operations that revoke the tokens of all users.
+    GlobalRevokerProblems: TokenMissing TokenInvalid TokenExpired TokenRevoked ScopeMissing
+        JsonMalformed BodyUnreadable BodyTooLarge ContentTypeUnsupported BodyInvalid
+        TooManyRequests Internal Unavailable TimedOut;
+    /// Problems of operations that revoke the tokens of a user.
     RevokerProblems: TokenMissing TokenInvalid TokenExpired TokenRevoked ScopeMissing IdInvalid
         JsonMalformed BodyUnreadable BodyTooLarge ContentTypeUnsupported BodyInvalid
         TooManyRequests Internal Unavailable TimedOut;

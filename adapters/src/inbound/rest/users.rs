@@ -1,7 +1,8 @@
-//! `/v1/users`: operations on users rather than inboxes.
+//! Operations on users rather than inboxes: `/v1/users`, and `/v1/revocations` for all of them.
 
 mod erase;
 mod revoke;
+mod revoke_all;
 
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -9,5 +10,8 @@ use utoipa_axum::routes;
 use super::state::RestParts;
 
 pub(super) fn routes() -> OpenApiRouter<RestParts> {
-    OpenApiRouter::default().routes(routes!(revoke::revoke)).routes(routes!(erase::erase))
+    OpenApiRouter::default()
+        .routes(routes!(revoke::revoke))
+        .routes(routes!(revoke_all::revoke_all))
+        .routes(routes!(erase::erase))
 }

@@ -5,6 +5,7 @@ use belfry_domain::{Timestamp, UserId};
 use serde_json::{Map, Number, Value};
 
 use super::error::InvalidJwtSettings;
+use super::key_set::SignedContent;
 use super::settings::JwtSettings;
 
 /// The checks of a token's claims, after its signature has been verified.
@@ -13,6 +14,7 @@ pub(super) struct ClaimRules {
     issuer: Option<String>,
     audiences: Vec<String>,
     leeway: Duration,
+    max_lifetime: Option<Duration>,
     user_claim: String,
     scope_claim: String,
 }
@@ -29,6 +31,7 @@ impl ClaimRules {
             issuer: settings.issuer.clone(),
             audiences: settings.audiences.clone(),
             leeway: settings.leeway,
+            max_lifetime: settings.max_lifetime,
             user_claim: settings.user_claim.clone(),
             scope_claim: settings.scope_claim.clone(),
         })
@@ -37,19 +40,20 @@ impl ClaimRules {
     /// The typed claims, if they are valid at `now`.
     pub(super) fn check(
         &self,
-        claims: &Map<String, Value>,
+        SignedContent { claims, key }: &SignedContent,
         now: Timestamp,
     ) -> Result<Claims, TokenError> {
         self.check_issuer(claims)?;
         self.check_audience(claims)?;
         let user = self.user(claims)?;
-        let expires_at = self.expiry(claims)?;
+        let expires_at = self.limited_expiry(claims, now)?;
         if expires_at <= now {
             return Err(TokenError::Expired);
         }
         self.check_not_before(claims, now)?;
         self.check_issued_at(claims, now)?;
-        Ok(Claims { user, scopes: self.scopes(claims), issued_at: issued_at(claims), expires_at })
+        let (scopes, issued_at) = (self.scopes(claims), issued_at(claims));
+        Ok(Claims { user, scopes, issued_at, expires_at, key: *key })
     }
 
     fn check_issuer(&self, claims: &Map<String, Value>) -> Result<(), TokenError> {
@@ -90,6 +94,22 @@ impl ClaimRules {
                 Ok(numeric_date(seconds).plus(self.leeway).min(MAX_EXPIRY))
             }
             _ => Err(TokenError::Invalid("no exp, or not a number")),
+        }
+    }
+
+    /// The expiry, but at most the longest life of a token after its issue.
+    fn limited_expiry(
+        &self,
+        claims: &Map<String, Value>,
+        now: Timestamp,
+    ) -> Result<Timestamp, TokenError> {
+        let expires_at = self.expiry(claims)?;
+        let Some(max_lifetime) = self.max_lifetime else { return Ok(expires_at) };
+        let latest_end = |start: Timestamp| start.plus(max_lifetime).plus(self.leeway);
+        match issued_at(claims) {
+            Some(issued_at) => Ok(expires_at.min(latest_end(issued_at))),
+            None if expires_at <= latest_end(now) => Ok(expires_at),
+            None => Err(TokenError::Invalid("no iat, and exp is too late for auth.max_lifetime")),
         }
     }
 
@@ -169,6 +189,7 @@ fn numeric_date(seconds: &Number) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use belfry_application::ports::KeyFingerprint;
     use belfry_application::testing::{at, user};
     use serde_json::json;
 
@@ -190,7 +211,8 @@ mod tests {
         claims.entry("exp").or_insert(json!(NOW + 60));
         claims.retain(|_, value| *value != json!("absent"));
         let now = Timestamp::from_unix_seconds(NOW);
-        ClaimRules::new(settings).unwrap().check(&claims, now)
+        let content = SignedContent { claims, key: KeyFingerprint::default() };
+        ClaimRules::new(settings).unwrap().check(&content, now)
     }
 
     fn valid(claims: Value) -> Claims {
@@ -254,6 +276,24 @@ mod tests {
         }
         let fraction = valid(json!({ "exp": 1_800_000_000.5 })).expires_at;
         assert_eq!(fraction, at(NOW * 1_000 + 30_500));
+    }
+
+    #[test]
+    fn token_ends_after_the_longest_life_since_its_issue() {
+        let hour = JwtSettings { max_lifetime: Some(Duration::from_hours(1)), ..settings() };
+        let check = |claims| check(&hour, claims);
+        for exp in [NOW + 3_600, 253_402_300_799, i64::MAX] {
+            let claims = check(json!({ "iat": NOW - 600, "exp": exp })).unwrap();
+            assert_eq!(claims.expires_at, at((NOW + 3_000 + 30) * 1_000), "{exp}");
+            let old = check(json!({ "iat": NOW - 3_630, "exp": exp }));
+            assert!(matches!(old, Err(TokenError::Expired)), "{exp}");
+        }
+        let short = check(json!({ "iat": NOW, "exp": NOW + 60 })).unwrap();
+        assert_eq!(short.expires_at, at((NOW + 90) * 1_000));
+        // Without the time of issue, the rest of its life is limited.
+        check(json!({ "exp": NOW + 3_600 })).unwrap();
+        let long = invalid(&hour, json!({ "exp": NOW + 3_601 }));
+        assert_eq!(long, "no iat, and exp is too late for auth.max_lifetime");
     }
 
     #[test]

@@ -38,7 +38,7 @@ enum UnusableKey {
     Algorithm,
 }
 
-/// The usable keys of a JWKS; at least one.
+/// The usable keys of a JWKS; none only if it is empty, which withdraws all of its keys.
 pub(super) fn parse(
     text: &str,
     accepted: &AcceptedAlgorithms,
@@ -62,8 +62,7 @@ pub(super) fn parse(
         }
     }
     match (usable.is_empty(), last_error) {
-        (false, _) => Ok(usable),
-        (true, None) => Err(invalid("the JWKS contains no keys")),
+        (false, _) | (true, None) => Ok(usable),
         (true, Some(error)) => Err(InvalidJwtSettings::Jwks(format!(
             "the JWKS contains no usable key; the last one is {error}"
         ))),
@@ -252,9 +251,11 @@ mod tests {
         ] });
         let keys = parse(&set.to_string(), &AcceptedAlgorithms::default()).unwrap();
         assert!(keys.len() == 2 && keys[0].has_id("a") && keys[1].has_id("b"));
-        for nothing in ["", "[]", "{}", r#"{"keys":{}}"#, r#"{"keys":[]}"#, r#"{"keys":[{}]}"#] {
+        for nothing in ["", "[]", "{}", r#"{"keys":{}}"#, r#"{"keys":[{}]}"#] {
             assert!(parse(nothing, &AcceptedAlgorithms::default()).is_err(), "{nothing}");
         }
+        let empty = parse(r#"{"keys":[]}"#, &AcceptedAlgorithms::default());
+        assert!(empty.unwrap().is_empty());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-use belfry_application::ports::TokenError;
+use belfry_application::ports::{KeyFingerprint, TokenError};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, Header, decode_header};
 use serde_json::{Map, Value};
@@ -35,6 +35,14 @@ impl<'a> UnverifiedToken<'a> {
 
 /// The verification keys of one source.
 pub(super) struct KeySet(Vec<TrustedKey>);
+
+/// The content of a token with a valid signature.
+#[derive(Debug, PartialEq)]
+pub(super) struct SignedContent {
+    pub(super) claims: Map<String, Value>,
+    /// The key that signed it.
+    pub(super) key: KeyFingerprint,
+}
 
 /// Why no key of a set verifies a token's signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,16 +90,20 @@ impl KeySet {
         self.0.len()
     }
 
-    /// The token's claims, if one of the keys has signed it. The claims themselves are not checked.
+    pub(super) fn fingerprints(&self) -> impl Iterator<Item = KeyFingerprint> {
+        self.0.iter().map(TrustedKey::fingerprint)
+    }
+
+    /// The token's content, if one of the keys has signed it. The claims are not checked.
     pub(super) fn verify(
         &self,
         token: &UnverifiedToken<'_>,
-    ) -> Result<Map<String, Value>, SignatureError> {
+    ) -> Result<SignedContent, SignatureError> {
         let mut last_error = "no trusted key for its algorithm and key id";
         let candidates = self.0.iter().filter(|one| one.matches(&token.header));
         for key in candidates.take(Self::MAX_TRIES) {
             match key.verify(token.text) {
-                Ok(claims) => return Ok(claims),
+                Ok(claims) => return Ok(SignedContent { claims, key: key.fingerprint() }),
                 Err(error) => last_error = reason(error.kind()),
             }
         }
@@ -255,7 +267,7 @@ u208aeDrL3guDMD6zQIDAQAB
         jsonwebtoken::encode(&header, &serde_json::json!({}), &key).unwrap()
     }
 
-    fn verify(keys: &KeySet, token: &str) -> Result<Map<String, Value>, SignatureError> {
+    fn verify(keys: &KeySet, token: &str) -> Result<SignedContent, SignatureError> {
         keys.verify(&UnverifiedToken::parse(token).unwrap())
     }
 

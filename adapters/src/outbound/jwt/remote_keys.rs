@@ -2,8 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use belfry_application::Backoff;
-use belfry_application::ports::{PortError, TokenError};
-use serde_json::{Map, Value};
+use belfry_application::ports::{KeyFingerprint, PortError, TokenError};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -12,7 +11,7 @@ use tracing::{info, warn};
 use super::algorithms::AcceptedAlgorithms;
 use super::jwks;
 use super::jwks_client::JwksSource;
-use super::key_set::{KeySet, SignatureError, UnverifiedToken};
+use super::key_set::{KeySet, SignatureError, SignedContent, UnverifiedToken};
 use super::settings::JwksSettings;
 
 /// The keys that an identity provider publishes, as of the last successful fetch.
@@ -79,11 +78,17 @@ impl RemoteKeys {
         self.refresh_requested.notify_one();
     }
 
-    /// The token's claims, if a published key has signed it. The claims themselves are not checked.
+    /// The keys of the last successful fetch, however long ago it was.
+    pub(super) fn fingerprints(&self) -> Vec<KeyFingerprint> {
+        let state = self.state.borrow();
+        state.fetched.iter().flat_map(|fetched| fetched.keys.fingerprints()).collect()
+    }
+
+    /// The token's content, if a published key has signed it. The claims are not checked.
     pub(super) async fn verify(
         &self,
         token: &UnverifiedToken<'_>,
-    ) -> Result<Map<String, Value>, TokenError> {
+    ) -> Result<SignedContent, TokenError> {
         // A clone, so that verification does not hold the lock.
         let state = self.state.borrow().clone();
         if let Some(result) = self.verify_with(&state, token) {
@@ -105,7 +110,7 @@ impl RemoteKeys {
         &self,
         state: &State,
         token: &UnverifiedToken<'_>,
-    ) -> Option<Result<Map<String, Value>, TokenError>> {
+    ) -> Option<Result<SignedContent, TokenError>> {
         match self.usable_keys(state)?.verify(token) {
             Err(SignatureError::UnknownKey) => None,
             result => Some(result.map_err(TokenError::from)),
@@ -171,9 +176,9 @@ impl RemoteKeys {
         }
     }
 
-    /// Replaces the keys and returns `true`, or keeps the old ones and returns `false`. A JWKS without a
-    /// usable key counts as a failure: a broken provider is more likely than one that has withdrawn all
-    /// of its keys.
+    /// Replaces the keys and returns `true`, or keeps the old ones and returns `false`. A JWKS with keys of
+    /// which none is usable counts as a failure: a broken provider is more likely than one that has
+    /// withdrawn all of its keys. An empty JWKS withdraws the keys, but the first one cannot be empty.
     fn apply(&self, document: Result<String, PortError>, retry_in: Duration) -> bool {
         let before = self.state.borrow().clone();
         let at = Instant::now();
@@ -184,6 +189,9 @@ impl RemoteKeys {
             _ => {
                 let keys =
                     jwks::parse(&document, &self.accepted).map_err(PortError::unavailable)?;
+                if keys.is_empty() && before.fetched.is_none() {
+                    return Err(PortError::unavailable("the JWKS contains no keys"));
+                }
                 info!(keys = keys.len(), url, "JWKS updated");
                 let keys = Arc::new(KeySet::new(keys));
                 Ok(Fetched { keys, document: document.into(), at })
@@ -281,8 +289,8 @@ mod tests {
         async fn verify(&self, id: &str, key: &Key) -> Outcome {
             let token = key.sign_with_id(id, &json!({ "sub": "ada" }));
             match self.keys.verify(&UnverifiedToken::parse(&token).unwrap()).await {
-                Ok(claims) => {
-                    assert_eq!(claims["sub"], "ada");
+                Ok(content) => {
+                    assert_eq!(content.claims["sub"], "ada");
                     Outcome::Verified
                 }
                 Err(TokenError::Invalid(_)) => Outcome::Invalid,
@@ -410,11 +418,24 @@ mod tests {
     async fn document_without_keys_does_not_replace_known_keys() {
         let key = Key::ed25519();
         let fixture = Fixture::with_published(&[("1", &key)]).await;
-        for document in ["", "{}", r#"{"keys":[]}"#, "<html>"] {
+        for document in ["", "{}", r#"{"keys":[{}]}"#, "<html>"] {
             *fixture.provider.document.lock() = Some(document.to_owned());
             sleep(Duration::from_mins(6)).await;
             assert_eq!(fixture.verify("1", &key).await, Outcome::Verified, "{document}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn empty_jwks_withdraws_the_keys_and_an_outage_does_not() {
+        let key = Key::ed25519();
+        let fixture = Fixture::with_published(&[("1", &key)]).await;
+        fixture.provider.go_down();
+        sleep(Duration::from_hours(24 * 7)).await;
+        assert_eq!(fixture.keys.fingerprints().len(), 1);
+        fixture.provider.publish(&[]);
+        sleep(Duration::from_mins(6)).await;
+        assert_eq!(fixture.keys.fingerprints(), []);
+        assert_eq!(fixture.verify("1", &key).await, Outcome::Invalid);
     }
 
     #[tokio::test(start_paused = true)]

@@ -26,6 +26,9 @@ pub struct JwtSettings {
     /// The tolerated clock difference to the issuer: extends `exp`, and allows `nbf` and `iat` to be
     /// this far in the future.
     pub leeway: Duration,
+    /// The longest life of a token. A token ends at the latest this long after its time of issue. Without
+    /// that, it is rejected if it expires later than this long from now. `None` means no limit.
+    pub max_lifetime: Option<Duration>,
     /// The claim with the user id: the claim's full name, or a path with dots (`ext.user.id`). Its
     /// value is a string or an integer.
     pub user_claim: String,
@@ -50,6 +53,7 @@ impl JwtSettings {
             issuer: None,
             audiences: Vec::new(),
             leeway: Duration::ZERO,
+            max_lifetime: None,
             user_claim: "sub".to_owned(),
             scope_claim: "scope".to_owned(),
         }

@@ -1,8 +1,11 @@
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use belfry_application::ports::{BearerToken, Claims, Clock, TokenError, TokenVerifier};
+use belfry_application::ports::{
+    BearerToken, Claims, Clock, KeyFingerprint, TokenError, TokenVerifier,
+};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -87,14 +90,20 @@ impl fmt::Debug for JwtVerifier {
 impl TokenVerifier for JwtVerifier {
     async fn verify(&self, token: &BearerToken) -> Result<Claims, TokenError> {
         let token = UnverifiedToken::parse(token.reveal())?;
-        let claims = match (self.local.current().verify(&token), &self.remote) {
-            (Ok(claims), _) => claims,
+        let content = match (self.local.current().verify(&token), &self.remote) {
+            (Ok(content), _) => content,
             (Err(_), Some(remote)) if remote.may_have_signed(&token) => {
                 remote.verify(&token).await?
             }
             (Err(error), _) => return Err(error.into()),
         };
-        self.rules.check(&claims, self.clock.now())
+        self.rules.check(&content, self.clock.now())
+    }
+
+    fn accepted_keys(&self) -> HashSet<KeyFingerprint> {
+        let mut keys: HashSet<_> = self.local.current().fingerprints().collect();
+        keys.extend(self.remote.iter().flat_map(|remote| remote.fingerprints()));
+        keys
     }
 }
 
@@ -190,6 +199,30 @@ mod tests {
             stop.cancel();
             refresh.await.unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn claims_name_the_key_in_whichever_form_it_is_configured() {
+        let folder = tempfile::tempdir().unwrap();
+        for key in [Key::rsa(), Key::p256(), Key::p384(), Key::ed25519()] {
+            let file = folder.path().join("jwks.json");
+            let mut jwk = key.jwk("k1");
+            jwk["alg"] = Value::Null;
+            std::fs::write(&file, json!({ "keys": [jwk] }).to_string()).unwrap();
+            let verifiers = [key.public(), JwtKey::JwksFile(file)].map(|source| {
+                let clock = Arc::new(ManualClock::at(NOW * 1_000));
+                JwtVerifier::new(&JwtSettings::new([source]), clock).unwrap()
+            });
+            let [pem, jwks] = verifiers.each_ref().map(TokenVerifier::accepted_keys);
+            assert_eq!(pem, jwks);
+            assert_eq!(pem.len(), 1);
+            let claims = verify(&verifiers[1], &key.sign_with_id("k1", &claims())).await;
+            assert!(pem.contains(&claims.unwrap().key));
+        }
+        let keys = [Key::rsa(), Key::another_rsa(), Key::p256(), Key::hmac()];
+        let settings = JwtSettings::new(keys.each_ref().map(Key::public));
+        let verifier = JwtVerifier::new(&settings, Arc::new(ManualClock::at(0))).unwrap();
+        assert_eq!(verifier.accepted_keys().len(), keys.len());
     }
 
     #[tokio::test]

@@ -1,10 +1,14 @@
 use std::collections::HashSet;
 
+use aws_lc_rs::digest;
+use aws_lc_rs::encoding::{AsDer as _, PublicKeyX509Der};
+use aws_lc_rs::rsa::PublicKeyComponents;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519 as ED25519_SIGNATURE,
     ParsedPublicKey, VerificationAlgorithm,
 };
-use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, decode};
+use belfry_application::ports::KeyFingerprint;
+use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind, Header, Validation, decode};
 use serde_json::{Map, Value};
 
 use super::algorithms::{AcceptedAlgorithms, ED25519, HMAC, P256, P384, RSA, names};
@@ -23,6 +27,7 @@ pub(super) struct TrustedKey {
     /// All algorithms of its key type.
     supported: &'static [Algorithm],
     validation: Validation,
+    fingerprint: KeyFingerprint,
 }
 
 impl TrustedKey {
@@ -33,7 +38,9 @@ impl TrustedKey {
         supported: &'static [Algorithm],
         algorithms: Vec<Algorithm>,
     ) -> Self {
-        Self { id: id.map(Into::into), key, supported, validation: signature_only(algorithms) }
+        let fingerprint = fingerprint(&key, supported);
+        let validation = signature_only(algorithms);
+        Self { id: id.map(Into::into), key, supported, validation, fingerprint }
     }
 
     pub(super) fn from_secret(
@@ -77,6 +84,10 @@ impl TrustedKey {
         self.id.as_deref() == Some(id)
     }
 
+    pub(super) fn fingerprint(&self) -> KeyFingerprint {
+        self.fingerprint
+    }
+
     pub(super) fn supported(&self) -> &'static [Algorithm] {
         self.supported
     }
@@ -98,6 +109,31 @@ impl TrustedKey {
     pub(super) fn verify(&self, token: &str) -> jsonwebtoken::errors::Result<Map<String, Value>> {
         decode(token, &self.key, &self.validation).map(|verified| verified.claims)
     }
+}
+
+/// A hash of the key and its type. RSA keys of PEM and of a JWKS have different forms, so both are
+/// encoded anew.
+fn fingerprint(key: &DecodingKey, supported: &[Algorithm]) -> KeyFingerprint {
+    let rsa: Option<PublicKeyX509Der<'_>> = match key.kind() {
+        DecodingKeyKind::RsaModulusExponent { n, e } => PublicKeyComponents { n, e }.as_der().ok(),
+        DecodingKeyKind::SecretOrDer(der) if supported == RSA => {
+            aws_lc_rs::rsa::PublicKey::from_der(der).ok().and_then(|key| key.as_der().ok())
+        }
+        DecodingKeyKind::SecretOrDer(_) => None,
+    };
+    let mut hash = digest::Context::new(&digest::SHA256);
+    hash.update(names(supported).as_bytes());
+    match (&rsa, key.kind()) {
+        (Some(der), _) => hash.update(der.as_ref()),
+        (None, DecodingKeyKind::SecretOrDer(bytes)) => hash.update(bytes),
+        (None, DecodingKeyKind::RsaModulusExponent { n, e }) => {
+            hash.update(n);
+            hash.update(e);
+        }
+    }
+    let hash = hash.finish();
+    let (first, _) = hash.as_ref().split_first_chunk().expect("SHA-256 has 32 bytes");
+    KeyFingerprint(*first)
 }
 
 /// Verifies the signature only. [`super::claim_rules`] checks the claims, with our clock and a reason

@@ -24,6 +24,8 @@ const TEST_WRITE: &str = "
         INSERT INTO idempotency_keys (caller) SELECT caller FROM idempotency_keys WHERE false
     ), new_revocations AS (
         INSERT INTO revocations (user_id) SELECT user_id FROM revocations WHERE false
+    ), updated_revocation_state AS (
+        UPDATE revocation_state SET last_number = last_number WHERE false
     )
     SELECT";
 

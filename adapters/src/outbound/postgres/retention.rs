@@ -8,7 +8,9 @@ use super::edit::EditWrite;
 use super::failure::PgFailure;
 use super::optimistic_write::{Attempt, LOCK_INBOXES, OptimisticWrite as _};
 use super::store::{PostgresStore, with_retry};
-use crate::outbound::relational::statements::{PURGE_REQUESTS, PURGE_REVOCATIONS};
+use crate::outbound::relational::statements::{
+    PURGE_REQUESTS, PURGE_REVOCATION_FOR_EVERYONE, PURGE_REVOCATIONS,
+};
 use crate::outbound::relational::{
     DueRow, Edit, StoredTimestamp as _, clamped, due_by_inbox, row_count,
 };
@@ -84,7 +86,9 @@ impl Retention for PostgresStore {
         made_before: Timestamp,
         limit: usize,
     ) -> Result<usize, PortError> {
-        self.purge(PURGE_REVOCATIONS, made_before, limit).await
+        let of_users = self.purge(PURGE_REVOCATIONS, made_before, limit).await?;
+        let for_everyone = self.purge(PURGE_REVOCATION_FOR_EVERYONE, made_before, limit).await?;
+        Ok(of_users + for_everyone)
     }
 }
 

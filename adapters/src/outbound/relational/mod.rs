@@ -31,7 +31,7 @@ pub(super) use notification_row::{NotificationRow, notifications};
 pub(super) use number::{clamped, one_more, row_count};
 pub(super) use outbox_row::{OutboxRow, UnreadableEntry, parse_entries};
 pub(super) use page::{SizedRow, page};
-pub(super) use revocation::{RevocationRow, revocations};
+pub(super) use revocation::RevocationRows;
 pub(super) use schema::is_migrated;
 pub(super) use stored_value::{epoch, inbox_state, non_negative};
 pub(super) use timestamp::{StoredTimestamp, TimestampOutOfRange};

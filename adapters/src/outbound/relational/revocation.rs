@@ -1,38 +1,51 @@
-use std::time::Duration;
-
-use belfry_application::ports::{Revocation, RevocationCursor};
+use belfry_application::ports::{Revocation, RevocationCursor, TokenOwner};
 
 use super::stored_value::{InvalidStoredValue, user_id};
 use super::timestamp::StoredTimestamp;
 
-/// A row of `revocations`.
+/// A row that [`REVOCATIONS_AFTER`](super::statements::REVOCATIONS_AFTER) returns: a revocation, or
+/// without a user the state of all.
 #[derive(Debug, sqlx::FromRow)]
 pub(crate) struct RevocationRow<At> {
-    user_id: String,
-    issued_before: At,
-    written_at: At,
+    /// Of the state: the number of the latest revocation.
+    number: i64,
+    user_id: Option<String>,
+    issued_before: Option<At>,
 }
 
-/// How far a mark stays behind the latest row. A row's `written_at` is set before its commit, so a
-/// row may become visible after rows with a later `written_at`. The delay is at most a statement's
-/// duration.
-const OVERLAP: Duration = Duration::from_secs(30);
+/// The revocations after a number, of one snapshot.
+pub(crate) struct RevocationRows<At>(Vec<RevocationRow<At>>);
 
-/// The revocations in these rows, and the mark for the next poll: milliseconds since the Unix
-/// epoch, by the database's clock. The mark never goes back.
-pub(crate) fn revocations<At: StoredTimestamp>(
-    rows: Vec<RevocationRow<At>>,
-    mark: Option<RevocationCursor>,
-) -> Result<(Vec<Revocation>, RevocationCursor), InvalidStoredValue> {
-    let latest = rows.iter().map(|row| row.written_at.to_domain()).max();
-    let reached = latest.map(|latest| latest.minus(OVERLAP).unix_millis());
-    let before = mark.map_or(0, |RevocationCursor(mark)| mark);
-    let revocations = rows.into_iter().map(|row| {
-        let user = user_id(&row.user_id)?;
-        Ok(Revocation { user, issued_before: row.issued_before.to_domain() })
-    });
-    Ok((
-        revocations.collect::<Result<_, _>>()?,
-        RevocationCursor(reached.map_or(before, |to| to.max(before))),
-    ))
+impl<At: StoredTimestamp> RevocationRows<At> {
+    /// Before all numbers.
+    pub(crate) const START: i64 = -1;
+
+    pub(crate) fn new(rows: Vec<RevocationRow<At>>) -> Self {
+        Self(rows)
+    }
+
+    /// The number of the latest revocation. A smaller one than a reader has seen shows that the
+    /// database was restored, or that a standby without the latest commits has taken over.
+    pub(crate) fn last_number(&self) -> Result<i64, InvalidStoredValue> {
+        let state = self.0.iter().find(|row| row.user_id.is_none());
+        state
+            .map(|row| row.number)
+            .ok_or_else(|| InvalidStoredValue::new("revocation state", &"it is missing"))
+    }
+
+    /// The revocations, and the cursor for the next read.
+    pub(crate) fn decode(self) -> Result<(Vec<Revocation>, RevocationCursor), InvalidStoredValue> {
+        let cursor = RevocationCursor(self.last_number()?);
+        let mut revocations = Vec::with_capacity(self.0.len());
+        for RevocationRow { user_id: user, issued_before, .. } in self.0 {
+            // Without an instant it is the state, and there is no revocation for everyone.
+            let Some(issued_before) = issued_before else { continue };
+            let owner = match user {
+                Some(user) => TokenOwner::User(user_id(&user)?),
+                None => TokenOwner::Everyone,
+            };
+            revocations.push(Revocation { owner, issued_before: issued_before.to_domain() });
+        }
+        Ok((revocations, cursor))
+    }
 }

@@ -30,8 +30,13 @@ pub(crate) const FINGERPRINT: &str =
 
 pub(crate) const OUTBOX_BACKLOG: &str = "SELECT count(*) FROM outbox";
 
-pub(crate) const REVOCATIONS_SINCE: &str =
-    "SELECT user_id, issued_before, written_at FROM revocations WHERE written_at > $1";
+/// The revocations with a number after `$1`. The first row is the state, in the same snapshot: the
+/// latest number, no user, and the instant of the revocation for everyone.
+pub(crate) const REVOCATIONS_AFTER: &str = "
+    SELECT last_number AS number, NULL AS user_id, everyone_issued_before AS issued_before
+    FROM revocation_state
+    UNION ALL
+    SELECT number, user_id, issued_before FROM revocations WHERE number > $1";
 
 pub(crate) const PURGE_REQUESTS: &str = "
     DELETE FROM idempotency_keys WHERE (caller, key) IN (
@@ -39,7 +44,13 @@ pub(crate) const PURGE_REQUESTS: &str = "
         WHERE created_at < $1 ORDER BY created_at LIMIT $2
     )";
 
+/// `written_at` is the database's time, which may be wrong, and `issued_before` a node's.
 pub(crate) const PURGE_REVOCATIONS: &str = "
     DELETE FROM revocations WHERE user_id IN (
-        SELECT user_id FROM revocations WHERE written_at < $1 ORDER BY written_at LIMIT $2
+        SELECT user_id FROM revocations
+        WHERE written_at < $1 AND issued_before < $1 ORDER BY written_at LIMIT $2
     )";
+
+pub(crate) const PURGE_REVOCATION_FOR_EVERYONE: &str = "
+    UPDATE revocation_state SET everyone_issued_before = NULL, everyone_written_at = NULL
+    WHERE everyone_written_at < $1 AND everyone_issued_before < $1 AND $2 > 0";

@@ -5,7 +5,9 @@ use belfry_domain::{ExpiryCutoff, Timestamp};
 use super::edit::edit;
 use super::store::SqliteStore;
 use super::write::Work;
-use crate::outbound::relational::statements::{PURGE_REQUESTS, PURGE_REVOCATIONS};
+use crate::outbound::relational::statements::{
+    PURGE_REQUESTS, PURGE_REVOCATION_FOR_EVERYONE, PURGE_REVOCATIONS,
+};
 use crate::outbound::relational::{
     DueRow, Edit, StoredTimestamp as _, clamped, due_by_inbox, row_count,
 };
@@ -98,7 +100,9 @@ impl Retention for SqliteStore {
         made_before: Timestamp,
         limit: usize,
     ) -> Result<usize, PortError> {
-        self.purge(PURGE_REVOCATIONS, made_before, limit).await
+        let of_users = self.purge(PURGE_REVOCATIONS, made_before, limit).await?;
+        let for_everyone = self.purge(PURGE_REVOCATION_FOR_EVERYONE, made_before, limit).await?;
+        Ok(of_users + for_everyone)
     }
 }
 

@@ -4,14 +4,18 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use belfry_domain::UserRoom;
+use async_trait::async_trait;
+use belfry_domain::{UserId, UserRoom};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::Sessions;
 use crate::access::AuthError;
-use crate::ports::{CloseReason, Device, PortError, Revocation, RevocationCursor, Revocations};
+use crate::ports::{
+    CloseReason, Device, PortError, Revocation, RevocationCursor, Revocations, TokenOwner,
+};
+use crate::revoked_tokens::ApplyRevocation;
 
 /// How often new revocations are read. Short enough for a revocation to apply on every node within a
 /// second, with or without a broker.
@@ -71,8 +75,11 @@ impl<D: Device> Sessions<D> {
         store: &dyn Revocations,
         cursor: Option<RevocationCursor>,
     ) -> Result<RevocationCursor, PortError> {
-        let (read, next) = store.since(cursor).await?;
         let revoked = self.sign_in.revoked();
+        if cursor.is_none() {
+            revoked.begin_reload();
+        }
+        let (read, next) = store.since(cursor).await?;
         let to_apply: Vec<_> = if cursor.is_none() {
             // Those that were applied before find no session.
             revoked.replace_all(read.iter().cloned());
@@ -82,21 +89,29 @@ impl<D: Device> Sessions<D> {
             read.into_iter().filter(|revocation| revoked.add(revocation)).collect()
         };
         for revocation in &to_apply {
-            self.disconnect_revoked(revocation);
+            self.disconnect_revoked(&revocation.owner).await;
         }
         Ok(next)
     }
 
-    fn disconnect_revoked(&self, revocation: &Revocation) {
-        let room = UserRoom::of(revocation.user.clone());
-        let mut sessions = self.rooms.sessions_in(&room);
+    async fn disconnect_revoked(&self, owner: &TokenOwner) {
+        let mut sessions = match owner {
+            TokenOwner::User(user) => self.rooms.sessions_in(&UserRoom::of(user.clone())),
+            TokenOwner::Everyone => self.rooms.all_sessions(),
+        };
         sessions.retain(|session| session.is_revoked(self.sign_in.revoked()));
         if !sessions.is_empty() {
-            let count = sessions.len();
-            info!(user = %revocation.user, sessions = count, "tokens revoked; disconnecting devices");
+            let (user, count) = (owner.user().map(UserId::as_str), sessions.len());
+            info!(user, sessions = count, "tokens revoked; disconnecting devices");
         }
-        for session in sessions {
-            self.disconnect(&session, CloseReason::TokenRevoked, &AuthError::TokenRevoked);
-        }
+        self.disconnect_all(&sessions, CloseReason::TokenRevoked, &AuthError::TokenRevoked).await;
+    }
+}
+
+#[async_trait]
+impl<D: Device> ApplyRevocation for Sessions<D> {
+    async fn apply(&self, revocation: &Revocation) {
+        self.sign_in.revoked().add(revocation);
+        self.disconnect_revoked(&revocation.owner).await;
     }
 }

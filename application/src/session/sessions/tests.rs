@@ -2,6 +2,7 @@ mod catch_up;
 mod delivery;
 mod erasure;
 mod expiry;
+mod key_withdrawal;
 mod limits;
 mod revocation;
 mod slow_devices;
@@ -35,15 +36,15 @@ fn new_sessions<D: Device>(
     store: Arc<dyn InboxRepository>,
     clock: &Arc<ManualClock>,
 ) -> Sessions<D> {
-    new_sessions_with(store, clock, Arc::new(UnlimitedWork))
+    new_sessions_with(store, clock, Arc::new(UnlimitedWork), Arc::new(FakeTokenVerifier))
 }
 
 fn new_sessions_with<D: Device>(
     store: Arc<dyn InboxRepository>,
     clock: &Arc<ManualClock>,
     work: Arc<dyn WorkBudget>,
+    tokens: Arc<dyn TokenVerifier>,
 ) -> Sessions<D> {
-    let tokens: Arc<dyn TokenVerifier> = Arc::new(FakeTokenVerifier);
     Sessions::new(
         SignIn::new(tokens, clock.clone(), Arc::new(RevokedTokens::empty()), Access::default()),
         CatchUp::new(store, 100),

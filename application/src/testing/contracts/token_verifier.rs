@@ -82,6 +82,12 @@ async fn token_without_scope_has_no_scope(tokens) {
     assert!(!claims.scopes.contains(crate::ports::Scopes::WRITE));
 }
 
+async fn key_of_a_verified_token_is_accepted(tokens) {
+    let token = (tokens.mint)("ada", tokens.in_an_hour());
+    let claims = tokens.verify(&token).await.expect("a valid token");
+    assert!(tokens.verifier.accepted_keys().contains(&claims.key));
+}
+
 async fn malformed_token_is_rejected_as_invalid(tokens) {
     for raw in ["x", "a.b.c", "...", "ada", "ü", &"x".repeat(BearerToken::MAX_BYTES)] {
         let result = tokens.verify(raw).await;

@@ -33,7 +33,8 @@ problem_kinds! {
     TokenMissing: UNAUTHORIZED, "token_missing", "A token is required";
     TokenInvalid: UNAUTHORIZED, "token_invalid", "The token is not valid";
     TokenExpired: UNAUTHORIZED, "token_expired", "The token has expired";
-    TokenRevoked: UNAUTHORIZED, "token_revoked", "The token was revoked";
+    TokenRevoked: UNAUTHORIZED, "token_revoked",
+        "The token was revoked, or issued within the tolerated clock difference after a revocation";
     TokenOfOtherUser: UNAUTHORIZED, "token_of_other_user", "The token belongs to another user";
     ScopeMissing: FORBIDDEN, "scope_missing", "The token lacks a required scope";
     NotFound: NOT_FOUND, "not_found", "The notification does not exist";

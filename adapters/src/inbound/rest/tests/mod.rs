@@ -9,6 +9,7 @@ mod rejections;
 mod routes;
 mod telemetry;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -16,7 +17,7 @@ use axum::Router;
 use axum::body::Body;
 use belfry_application::access::Access;
 use belfry_application::ports::{
-    BearerToken, Claims, Erasure, InboxRepository, Scopes, TokenError, TokenVerifier,
+    BearerToken, Claims, Erasure, InboxRepository, KeyFingerprint, Scopes, TokenError, TokenVerifier,
 };
 use belfry_application::revoked_tokens::RevokedTokens;
 use belfry_application::testing::{
@@ -58,6 +59,10 @@ impl TokenVerifier for Tokens {
         let plain = BearerToken::parse(plain).unwrap().expect("a token");
         let claims = FakeTokenVerifier.verify(&plain).await?;
         Ok(Claims { scopes: Scopes::parse(scope), ..claims })
+    }
+
+    fn accepted_keys(&self) -> HashSet<KeyFingerprint> {
+        FakeTokenVerifier.accepted_keys()
     }
 }
 
@@ -131,13 +136,9 @@ impl Api {
         let clock = Arc::new(ManualClock::at(NOW));
         let readiness = Readiness::default();
         let revocations = Arc::new(InMemoryStore::new(epoch("e1")));
+        let revoked = Arc::new(RevokedTokens::empty());
         let parts = RestParts {
-            sign_in: SignIn::new(
-                tokens,
-                clock.clone(),
-                Arc::new(RevokedTokens::empty()),
-                Access::default(),
-            ),
+            sign_in: SignIn::new(tokens, clock.clone(), revoked.clone(), Access::default()),
             create: CreateNotification::new(store.clone()),
             drafts: DraftFactory { ids: Arc::new(SequentialIds::default()), clock: clock.clone() },
             use_cases: RestUseCases {
@@ -148,7 +149,7 @@ impl Api {
                 mark_all_read: MarkAllRead::new(store.clone(), clock.clone()),
                 delete: DeleteNotification::new(store, clock.clone()),
             },
-            revoke_tokens: RevokeTokens::new(revocations, clock.clone()),
+            revoke_tokens: RevokeTokens::new(revocations, revoked, clock.clone()),
             erase_user: EraseUser::new(erasure),
             readiness: readiness.clone(),
             limits,

@@ -1,8 +1,8 @@
 use axum::Json;
 use axum::extract::State;
-use belfry_application::ports::Revocation;
+use belfry_application::ports::{Revocation, TokenOwner};
 use belfry_application::use_cases::RevokeTokens;
-use belfry_domain::UserId;
+use belfry_domain::{Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -19,7 +19,8 @@ use crate::wire::Rfc3339;
 /// Revokes the tokens that were issued before an instant. They are rejected from now on, and sessions that
 /// were opened with one are disconnected, on every node and within a second. A revocation cannot be undone;
 /// of several, the one with the latest instant applies. A token without an issue time counts as issued
-/// before.
+/// before, and so does one that was issued within the tolerated clock difference (`auth.leeway`) after the
+/// instant.
 #[utoipa::path(
     post, path = "/v1/users/{userId}/revocations", tag = "users", operation_id = "revoke_tokens",
     security(("bearer" = ["tokens:revoke"])),
@@ -37,8 +38,10 @@ pub(super) async fn revoke(
     body: JsonBody,
 ) -> Result<Json<RevokedForm>, Problem> {
     let form: RevocationForm = json::parse(&body.bytes)?;
-    let revocation = revoke.run(user, form.issued_before.map(|Rfc3339(instant)| instant)).await?;
-    Ok(Json(revocation.into()))
+    let owner = TokenOwner::User(user.clone());
+    let Revocation { issued_before, .. } = revoke.run(owner, form.instant()).await?;
+    let issued_before = Rfc3339(issued_before);
+    Ok(Json(RevokedForm { user_id: UserIdForm(user), issued_before }))
 }
 
 /// Which tokens to revoke.
@@ -49,6 +52,12 @@ pub(super) struct RevocationForm {
     /// Tokens issued before this instant are revoked. Default: now. An instant in the future counts as now.
     #[schema(value_type = Option<String>, format = DateTime)]
     issued_before: Option<Rfc3339>,
+}
+
+impl RevocationForm {
+    pub(super) fn instant(self) -> Option<Timestamp> {
+        self.issued_before.map(|Rfc3339(instant)| instant)
+    }
 }
 
 /// Which tokens are revoked.
@@ -70,11 +79,5 @@ struct UserIdForm(UserId);
 impl Serialize for UserIdForm {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.0.as_str())
-    }
-}
-
-impl From<Revocation> for RevokedForm {
-    fn from(Revocation { user, issued_before }: Revocation) -> Self {
-        Self { user_id: UserIdForm(user), issued_before: Rfc3339(issued_before) }
     }
 }

@@ -255,7 +255,8 @@ impl WorkBudget for RecordedWork {
 fn node_with(work: &Arc<RecordedWork>) -> Node {
     let store = Arc::new(InMemoryStore::new(epoch("e1")));
     let clock = Arc::new(ManualClock::at(0));
-    let sessions = new_sessions_with(store.clone(), &clock, work.clone());
+    let sessions =
+        new_sessions_with(store.clone(), &clock, work.clone(), Arc::new(FakeTokenVerifier));
     Node { sessions, store, clock }
 }
 

@@ -2,10 +2,15 @@
 
 use super::*;
 use crate::ports::revocations::MockRevocations;
-use crate::ports::{PortError, Revocation, RevocationCursor, Revocations as _};
+use crate::ports::{PortError, Revocation, RevocationCursor, Revocations as _, TokenOwner};
+use crate::revoked_tokens::ApplyRevocation as _;
 
 fn claims_issued(name: &str, issued_at: i64) -> Claims {
     Claims { issued_at: Some(at(issued_at)), ..claims(name, 10_000) }
+}
+
+fn revocation(name: &str, issued_before: i64) -> Revocation {
+    Revocation { owner: TokenOwner::User(user(name)), issued_before: at(issued_before) }
 }
 
 #[tokio::test(start_paused = true)]
@@ -23,8 +28,7 @@ async fn only_sessions_with_a_revoked_token_end() {
         // Lets the first poll run. It finds no revocation.
         tokio::time::sleep(Duration::from_millis(10)).await;
         assert_eq!(node.sessions.count(), 3);
-        let revocation = Revocation { user: user("ada"), issued_before: at(200) };
-        node.store.revoke(&revocation).await.unwrap();
+        node.store.revoke(&revocation("ada", 200)).await.unwrap();
         tokio::time::sleep(Duration::from_secs(1)).await;
         stop.cancel();
     };
@@ -42,8 +46,7 @@ async fn only_sessions_with_a_revoked_token_end() {
 #[tokio::test]
 async fn token_revoked_between_sign_in_and_join_ends_the_session() {
     let node = node();
-    let revocation = Revocation { user: user("ada"), issued_before: at(200) };
-    node.sessions.sign_in.revoked().add(&revocation);
+    node.sessions.sign_in.revoked().add(&revocation("ada", 200));
     let device = FakeDevice::new();
     node.join(claims_issued("ada", 100), device.clone());
     assert_eq!(device.close_reason(), Some(CloseReason::TokenRevoked));
@@ -58,10 +61,7 @@ async fn revocations_are_loaded_after_an_outage() {
         polls += 1;
         match polls {
             1 | 2 => Err(PortError::unavailable("down")),
-            _ => Ok((
-                vec![Revocation { user: user("ada"), issued_before: at(200) }],
-                RevocationCursor(0),
-            )),
+            _ => Ok((vec![revocation("ada", 200)], RevocationCursor(0))),
         }
     });
     let clock = Arc::new(ManualClock::at(0));
@@ -88,4 +88,22 @@ async fn revocations_are_loaded_after_an_outage() {
         stop.cancel();
     };
     tokio::join!(sessions.poll_revocations(Arc::new(store), stop.clone()), check);
+}
+
+#[tokio::test]
+async fn applied_revocation_ends_sessions_without_a_poll() {
+    let node = node();
+    let everyone = Revocation { owner: TokenOwner::Everyone, issued_before: at(200) };
+    for (applied, expected) in
+        [(revocation("ada", 200), [true, false, false]), (everyone, [true, true, false])]
+    {
+        let devices = [("ada", 100), ("bob", 100), ("cy", 200)].map(|(name, issued_at)| {
+            let device = FakeDevice::new();
+            node.join(claims_issued(name, issued_at), device.clone());
+            device
+        });
+        node.sessions.apply(&applied).await;
+        let closed = devices.map(|device| device.close_reason() == Some(CloseReason::TokenRevoked));
+        assert_eq!(closed, expected, "{applied:?}");
+    }
 }

@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use super::super::promises;
 use super::subject::Store;
-use crate::ports::Revocation;
+use crate::ports::{Revocation, TokenOwner};
 use crate::testing::samples::{at, user};
 
 fn before(name: &str, instant: i64) -> Revocation {
-    Revocation { user: user(name), issued_before: at(instant) }
+    Revocation { owner: TokenOwner::User(user(name)), issued_before: at(instant) }
+}
+
+fn everyone_before(instant: i64) -> Revocation {
+    Revocation { owner: TokenOwner::Everyone, issued_before: at(instant) }
 }
 
 promises! { Store:
@@ -20,8 +24,19 @@ async fn later_revocation_of_a_user_applies(store) {
     assert_eq!(store.revocations.revoke(&before("ada", 3_000)).await.unwrap(), before("ada", 3_000));
     store.revocations.revoke(&before("bob", 1_000)).await.unwrap();
     let (mut all, _) = store.revocations.since(None).await.unwrap();
-    all.sort_by_key(|one| one.user.clone());
+    all.sort_by_key(|one| one.owner.user().cloned());
     assert_eq!(all, [before("ada", 3_000), before("bob", 1_000)]);
+}
+
+async fn revocation_for_everyone_is_apart_from_those_of_users(store) {
+    store.revocations.revoke(&before("ada", 3_000)).await.unwrap();
+    let (_, cursor) = store.revocations.since(None).await.unwrap();
+    assert_eq!(store.revocations.revoke(&everyone_before(2_000)).await.unwrap(), everyone_before(2_000));
+    assert_eq!(store.revocations.revoke(&everyone_before(1_000)).await.unwrap(), everyone_before(2_000));
+    assert_eq!(store.revocations.revoke(&before("ada", 1_000)).await.unwrap(), before("ada", 3_000));
+    let (mut new, _) = store.revocations.since(Some(cursor)).await.unwrap();
+    new.sort_by_key(|one| one.owner.user().cloned());
+    assert_eq!(new, [everyone_before(2_000), before("ada", 3_000)]);
 }
 
 async fn reader_that_passes_cursors_on_misses_no_revocation(store) {
@@ -31,7 +46,7 @@ async fn reader_that_passes_cursors_on_misses_no_revocation(store) {
         let mut received = HashSet::new();
         while received.len() < 40 {
             let (new, next) = store.revocations.since(Some(cursor)).await.unwrap();
-            received.extend(new.into_iter().map(|one| one.user));
+            received.extend(new.into_iter().map(|one| one.owner));
             cursor = next;
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -57,6 +72,22 @@ async fn old_revocations_are_purged(store) {
     let future = at(9_000_000_000_000);
     assert_eq!([purge(future, 2).await, purge(future, 2).await, purge(future, 2).await], [2, 1, 0]);
     assert_eq!(store.revocations.since(None).await.unwrap().0, []);
+}
+
+async fn revocation_for_everyone_is_purged(store) {
+    store.revocations.revoke(&everyone_before(1_000)).await.unwrap();
+    assert_eq!(store.retention.purge_revocations(at(0), 10).await.unwrap(), 0);
+    assert_eq!(store.retention.purge_revocations(at(9_000_000_000_000), 10).await.unwrap(), 1);
+    assert_eq!(store.revocations.since(None).await.unwrap().0, []);
+}
+
+async fn revocation_is_kept_while_its_instant_is_recent(store) {
+    // The store's clock may have been wrong when the revocation was written.
+    for recent in [before("ada", 8_000_000_000_000), everyone_before(8_000_000_000_000)] {
+        store.revocations.revoke(&recent).await.unwrap();
+        assert_eq!(store.retention.purge_revocations(at(7_000_000_000_000), 10).await.unwrap(), 0);
+        assert!(store.revocations.since(None).await.unwrap().0.contains(&recent));
+    }
 }
 
 }
