@@ -6,19 +6,21 @@ use belfry_domain::{
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{Object, ObjectBuilder, OneOfBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
-use super::Rfc3339;
+use super::{Integer, Rfc3339};
 
 /// A notification to create. Unknown fields are ignored.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", expecting = "an object")]
 #[schema(as = Draft)]
 pub struct DraftForm {
-    /// The sender's id; generated if absent.
+    /// The sender's id, of at most 128 visible characters without spaces, and not `.` or `..`; generated if absent.
     #[schema(example = "0198c9a2-4b1e-7c3d-8f00-0123456789ab")]
     pub id: Option<TextOrNumber>,
-    /// The recipient.
+    /// The recipient: at most 255 visible characters without spaces, and not `.` or `..`.
     #[schema(example = "u42")]
     pub user_id: Option<TextOrNumber>,
     /// The kind of notification, for the application; `general` if absent.
@@ -52,13 +54,13 @@ pub struct DraftForm {
 }
 
 /// An id. Many services write ids as numbers.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(untagged, expecting = "expected a string or a whole number")]
 pub enum TextOrNumber {
     /// A text.
     Text(String),
     /// A whole number.
-    Number(i64),
+    Number(Integer),
 }
 
 impl fmt::Display for TextOrNumber {
@@ -69,6 +71,19 @@ impl fmt::Display for TextOrNumber {
         }
     }
 }
+
+impl PartialSchema for TextOrNumber {
+    fn schema() -> RefOr<Schema> {
+        let whole = "A whole number. It is the same id as its text without fraction and exponent.";
+        OneOfBuilder::new()
+            .item(Object::with_type(Type::String))
+            .item(ObjectBuilder::new().schema_type(Type::Integer).description(Some(whole)))
+            .description(Some("An id. Many services write ids as numbers."))
+            .into()
+    }
+}
+
+impl ToSchema for TextOrNumber {}
 
 /// A form has an invalid field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -98,12 +113,12 @@ impl DraftForm {
     ) -> Result<Draft, InvalidForm> {
         let user = match (recipient, self.user_id) {
             (Some(user), _) => user,
-            (None, Some(raw)) => parsed("userId", UserId::parse(&raw.to_string()))?,
+            (None, Some(raw)) => parsed("userId", UserId::parse_addressable(&raw.to_string()))?,
             (None, None) => return Err(InvalidForm::new("userId", "is missing")),
         };
         let title = self.title.ok_or_else(|| InvalidForm::new("title", "is missing"))?;
         let id = match self.id {
-            Some(raw) => parsed("id", NotificationId::parse(&raw.to_string()))?,
+            Some(raw) => parsed("id", NotificationId::parse_addressable(&raw.to_string()))?,
             None => new_id(),
         };
         let draft = Draft {
@@ -212,6 +227,9 @@ mod tests {
             (r#"{"userId":"ada","title":"Hi","link":"javascript:x"}"#, "link"),
             (r#"{"userId":"ada","title":"Hi","priority":"loud"}"#, "priority"),
             (r#"{"userId":"ada","title":"Hi","id":""}"#, "id"),
+            (r#"{"userId":"ada","title":"Hi","id":"."}"#, "id"),
+            (r#"{"userId":"ada","title":"Hi","id":".."}"#, "id"),
+            (r#"{"userId":"..","title":"Hi"}"#, "userId"),
             (r#"{"userId":"ada","title":"Hi","expiresAt":"1970-01-01T00:00:00Z"}"#, "expiresAt"),
         ] {
             assert_eq!(read(json).unwrap_err().field, field, "{json}");

@@ -3,6 +3,7 @@
 mod cursor;
 mod draft;
 mod event;
+pub(crate) mod integer;
 mod invalid_event;
 mod notification;
 mod page;
@@ -12,6 +13,7 @@ mod time;
 pub use cursor::{Cursor, InvalidCursor};
 pub use draft::{DraftForm, InvalidForm, TextOrNumber};
 pub use event::EventForm;
+pub use integer::{Integer, page_limit};
 pub use invalid_event::InvalidEvent;
 pub use notification::NotificationForm;
 pub use page::PageForm;

@@ -2,7 +2,9 @@
 
 mod base_path;
 mod create;
+mod ids;
 mod inbox;
+mod integers;
 mod limits;
 mod rejections;
 mod routes;
@@ -42,18 +44,20 @@ const NOW: i64 = 1_800_000_000_000;
 /// [`NOW`] in JSON.
 const NOW_TEXT: &str = "2027-01-15T08:00:00.000Z";
 
-/// [`FakeTokenVerifier`], where the suffix `+write` adds the scope to create notifications.
+/// [`FakeTokenVerifier`], where the suffixes `+write` and `+revoke` add the scopes to create notifications and to
+/// revoke tokens.
 struct Tokens;
 
 #[async_trait]
 impl TokenVerifier for Tokens {
     async fn verify(&self, token: &BearerToken) -> Result<Claims, TokenError> {
-        let Some(plain) = token.reveal().strip_suffix("+write") else {
+        let Some((plain, scope)) = token.reveal().split_once('+') else {
             return FakeTokenVerifier.verify(token).await;
         };
         let plain = BearerToken::parse(plain).unwrap().expect("a token");
         let claims = FakeTokenVerifier.verify(&plain).await?;
-        Ok(Claims { scopes: Scopes::parse(Scopes::WRITE), ..claims })
+        let scope = if scope == "write" { Scopes::WRITE } else { Scopes::REVOKE };
+        Ok(Claims { scopes: Scopes::parse(scope), ..claims })
     }
 }
 
@@ -174,12 +178,20 @@ fn as_user(user: &str, method: &str, path: &str) -> Builder {
 }
 
 fn as_service(path: &str) -> Builder {
-    let token = format!("Bearer shop:{}+write", NOW + 60_000);
+    with_scope("write", path)
+}
+
+fn as_operator(path: &str) -> Builder {
+    with_scope("revoke", path)
+}
+
+fn with_scope(scope: &str, path: &str) -> Builder {
+    let token = format!("Bearer shop:{}+{scope}", NOW + 60_000);
     let request = Request::builder().method("POST").uri(path).header("authorization", token);
     request.header("content-type", "application/json")
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct TestResponse {
     status: StatusCode,
     headers: HeaderMap,
