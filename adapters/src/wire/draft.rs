@@ -1,8 +1,8 @@
 use std::fmt;
 
 use belfry_domain::{
-    Data, Draft, InvalidDraft, Link, Message, NotificationId, NotificationKind, Priority,
-    Timestamp, Title, UserId,
+    Data, Draft, InvalidDraft, Link, LinkSchemes, Message, NotificationId, NotificationKind,
+    Priority, Timestamp, Title, UserId,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -36,7 +36,8 @@ pub struct DraftForm {
     /// An object for the application, of at most 16 KiB.
     #[schema(value_type = Option<Object>, example = json!({ "orderId": 7 }))]
     pub data: Option<Box<RawValue>>,
-    /// Target of a tap on the notification.
+    /// Target of a tap on the notification: a URL of an allowed scheme (`https`, `http`, `mailto`, and those of
+    /// the setting `notifications.link_schemes`), or a relative reference such as a path.
     #[schema(example = "/orders/7", max_length = 2000)]
     pub link: Option<String>,
     /// `low`, `normal` (if absent), `high` or `urgent`.
@@ -175,6 +176,12 @@ fn read_data(raw: Box<RawValue>) -> Result<Data, InvalidForm> {
         return Err(InvalidForm::new("data", format_args!("is nested deeper than {MAX_DEPTH}")));
     }
     parsed("data", Data::of_checked_syntax(Box::<str>::from(raw)))
+}
+
+/// Checks that the scheme of the draft's link is allowed.
+pub fn check_link(draft: &Draft, allowed: &LinkSchemes) -> Result<(), InvalidForm> {
+    let link = draft.link.as_ref();
+    link.map_or(Ok(()), |link| parsed("link", allowed.check(link)))
 }
 
 fn parsed<T, E: fmt::Display>(field: &'static str, result: Result<T, E>) -> Result<T, InvalidForm> {

@@ -11,7 +11,7 @@ mod push;
 mod time;
 
 pub use cursor::{Cursor, InvalidCursor};
-pub use draft::{DraftForm, InvalidForm, TextOrNumber};
+pub use draft::{DraftForm, InvalidForm, TextOrNumber, check_link};
 pub use event::EventForm;
 pub use integer::{Integer, page_limit};
 pub use invalid_event::InvalidEvent;

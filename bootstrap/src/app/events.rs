@@ -150,23 +150,24 @@ impl Events {
 fn ingest(broker: &Broker, deps: &EventDeps<'_>) -> Task {
     let settings = &deps.context.config.amqp.ingest;
     let revoke_tokens = deps.revoke_tokens.clone();
+    let links = deps.context.config.notifications.links();
     match settings.mode {
         IngestMode::Store => {
             let inboxes = deps.store.event_inboxes.clone();
             let commands = HandleCommands::new(inboxes, deps.context.clock.clone(), revoke_tokens);
             let handler =
                 StoreCommands::new(commands, deps.context.ids.clone(), deps.context.clock.clone());
-            consume(broker, deps, IngestSettings::default(), handler)
+            consume(broker, deps, IngestSettings::default(), handler.with_links(links))
         }
         IngestMode::Forward if settings.only_node => {
             let forward = ForwardEvent::new(deps.delivery.clone());
             let handler = ForwardHere::new(forward, revoke_tokens);
-            consume(broker, deps, IngestSettings::forwarding(), handler)
+            consume(broker, deps, IngestSettings::forwarding(), handler.with_links(links))
         }
         IngestMode::Forward => {
             let (publisher, topology) = (&broker.publisher, &broker.topology);
             let handler = ForwardToNodes::new(publisher, topology, revoke_tokens);
-            consume(broker, deps, IngestSettings::forwarding(), handler)
+            consume(broker, deps, IngestSettings::forwarding(), handler.with_links(links))
         }
     }
 }

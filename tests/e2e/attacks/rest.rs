@@ -167,6 +167,7 @@ async fn invalid_bodies_are_rejected_with_their_code(setup: Setup) {
             draft("link", r#""\u0001javascript:alert(1)""#),
             invalid,
         ),
+        ("a file: link", draft("link", r#""file:///etc/passwd""#), invalid),
         ("a data: link", draft("link", r#""data:text/html,<script>""#), invalid),
         (
             "1,000,000 recipients",

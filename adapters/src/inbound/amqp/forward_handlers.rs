@@ -2,11 +2,12 @@ use std::sync::Arc;
 
 use belfry_application::ports::PortError;
 use belfry_application::use_cases::{ForwardEvent, ForwardedEvent, RevokeTokens};
-use belfry_domain::{Timestamp, UserId};
+use belfry_domain::{LinkSchemes, Timestamp, UserId};
 use lapin::BasicProperties;
 
 use super::command::revocation;
 use super::forwarded::{encode_forwarded, forwarded_event};
+use super::forwarded_link::without_rejected_link;
 use super::message::{Envelope, InvalidMessage, Pattern};
 use super::message_handler::{HandlerError, MessageHandler};
 use crate::amqp::{ConfirmChannel, Publish, Publisher, RequiredTopology, Topology};
@@ -26,12 +27,14 @@ pub enum ForwardCommand {
 }
 
 impl ForwardCommand {
-    fn decode(envelope: &Envelope<'_>) -> Result<Self, InvalidMessage> {
+    fn decode(envelope: &Envelope<'_>, links: &LinkSchemes) -> Result<Self, InvalidMessage> {
         if envelope.pattern == Pattern::RevokeTokens {
             let (user, issued_before) = revocation(envelope.data)?;
             return Ok(Self::RevokeTokens { user, issued_before });
         }
-        forwarded_event(envelope).map(Self::Forward)
+        let mut event = forwarded_event(envelope)?;
+        event.push = event.push.map(|push| without_rejected_link(push, links));
+        Ok(Self::Forward(event))
     }
 
     fn user(&self) -> &UserId {
@@ -56,12 +59,19 @@ async fn revoke(
 pub struct ForwardHere {
     forward: ForwardEvent,
     revoke_tokens: RevokeTokens,
+    links: LinkSchemes,
 }
 
 impl ForwardHere {
     /// `forward` delivers the events to this node's devices.
     pub fn new(forward: ForwardEvent, revoke_tokens: RevokeTokens) -> Self {
-        Self { forward, revoke_tokens }
+        Self { forward, revoke_tokens, links: LinkSchemes::default() }
+    }
+
+    /// The same with other schemes that links may have.
+    #[must_use]
+    pub fn with_links(self, links: LinkSchemes) -> Self {
+        Self { links, ..self }
     }
 }
 
@@ -74,7 +84,7 @@ impl MessageHandler for ForwardHere {
     }
 
     fn decode(&self, envelope: &Envelope<'_>) -> Result<ForwardCommand, InvalidMessage> {
-        ForwardCommand::decode(envelope)
+        ForwardCommand::decode(envelope, &self.links)
     }
 
     async fn run(&self, commands: Vec<ForwardCommand>) -> Vec<Result<(), HandlerError>> {
@@ -102,6 +112,7 @@ pub struct ForwardToNodes {
     channel: ConfirmChannel,
     exchange: Box<str>,
     revoke_tokens: RevokeTokens,
+    links: LinkSchemes,
 }
 
 impl ForwardToNodes {
@@ -111,7 +122,14 @@ impl ForwardToNodes {
             channel: publisher.channel(RequiredTopology::Events),
             exchange: topology.events_exchange().into(),
             revoke_tokens,
+            links: LinkSchemes::default(),
         }
+    }
+
+    /// The same with other schemes that links may have.
+    #[must_use]
+    pub fn with_links(self, links: LinkSchemes) -> Self {
+        Self { links, ..self }
     }
 
     fn message<'a>(&'a self, body: &'a [u8]) -> Publish<'a> {
@@ -164,7 +182,7 @@ impl MessageHandler for ForwardToNodes {
     }
 
     fn decode(&self, envelope: &Envelope<'_>) -> Result<ForwardCommand, InvalidMessage> {
-        ForwardCommand::decode(envelope)
+        ForwardCommand::decode(envelope, &self.links)
     }
 
     async fn run(&self, commands: Vec<ForwardCommand>) -> Vec<Result<(), HandlerError>> {

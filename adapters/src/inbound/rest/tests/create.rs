@@ -108,6 +108,8 @@ async fn invalid_field_is_reported_without_its_value() {
         ("message", json!("s3cret".repeat(1_000))),
         ("data", json!("s3cret")),
         ("link", json!("javascript:s3cret")),
+        ("link", json!("file:///s3cret")),
+        ("link", json!("s3cret://orders")),
         ("priority", json!("s3cret")),
         ("id", json!("s3cret word")),
         ("dedupeKey", json!("s3cret word")),

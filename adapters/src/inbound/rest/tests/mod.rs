@@ -27,6 +27,7 @@ use belfry_application::use_cases::{
     CountUnread, CreateNotification, DeleteNotification, GetNotification, ListInbox, MarkAllRead,
     MarkRead, RevokeTokens, SignIn,
 };
+use belfry_domain::LinkSchemes;
 use bytes::Bytes;
 use http::request::Builder;
 use http::{HeaderMap, Request, StatusCode};
@@ -123,7 +124,11 @@ impl Api {
                 Access::default(),
             ),
             create: CreateNotification::new(store.clone()),
-            drafts: DraftFactory { ids: Arc::new(SequentialIds::default()), clock: clock.clone() },
+            drafts: DraftFactory {
+                ids: Arc::new(SequentialIds::default()),
+                clock: clock.clone(),
+                links: LinkSchemes::default(),
+            },
             use_cases: RestUseCases {
                 list: ListInbox::new(store.clone()),
                 get: GetNotification::new(store.clone()),
