@@ -1,11 +1,8 @@
 use std::fmt;
 
-use belfry_application::use_cases::ListInbox;
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Number;
-
-use super::InvalidForm;
 
 /// An integer of a peer. REST, Socket.IO, AMQP and the claims of tokens read integers with this type only, so that
 /// the same text has the same meaning everywhere.
@@ -85,17 +82,6 @@ impl<'de> Deserialize<'de> for Integer {
 pub(super) fn unsigned<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     let integer = Integer::deserialize(deserializer)?;
     integer.to().ok_or_else(|| D::Error::custom("not in the range of 64 bits without a sign"))
-}
-
-/// The number of notifications that a client requests for a page. `raw` is the field `limit`, if there is one.
-pub fn page_limit(raw: Option<Integer>) -> Result<usize, InvalidForm> {
-    const DEFAULT: usize = 20;
-    let max = ListInbox::MAX_LIMIT;
-    match raw.map(Integer::to) {
-        None => Ok(DEFAULT),
-        Some(Some(limit)) if (1..=max).contains(&limit) => Ok(limit),
-        Some(_) => Err(InvalidForm::new("limit", format_args!("must be a number from 1 to {max}"))),
-    }
 }
 
 /// JSON texts and the integers that they are. Every inbound adapter and the token verifier are tested with them.

@@ -118,7 +118,8 @@ async fn user_ids_are_not_interpreted(setup: Setup) {
         format!("{victim}\u{200b}"),
         format!("\u{202e}{victim}"),
         String::new(),
-        "u".repeat(129),
+        "u".repeat(256),
+        "..".to_owned(),
         "u".repeat(10_000),
     ] {
         let draft = json!({ "userId": name, "title": "For nobody" });
