@@ -82,7 +82,7 @@ async fn token(
     State(sign_in): State<DevelopmentSignIn>,
     Json(request): Json<TokenRequest>,
 ) -> Result<Response, Response> {
-    let user = UserId::parse(&request.user).map_err(|problem| {
+    let user = UserId::parse_addressable(&request.user).map_err(|problem| {
         (StatusCode::UNPROCESSABLE_ENTITY, problem.to_string()).into_response()
     })?;
     let now = sign_in.clock.now();

@@ -518,9 +518,14 @@ function fillItem(element, item) {
   part(".item-priority").textContent = item.priority ?? "";
   part(".item-priority").dataset.priority = item.priority ?? "normal";
   part(".item-priority").hidden = !["high", "urgent"].includes(item.priority);
-  part("time").dateTime = item.createdAt;
-  part("time").title = new Date(item.createdAt).toLocaleString("en");
-  part("time").textContent = ago(item.createdAt);
+  // A service that keeps its own notifications may send any date, or none.
+  const isDated = Number.isFinite(Date.parse(item.createdAt));
+  part("time").hidden = !isDated;
+  if (isDated) {
+    part("time").dateTime = item.createdAt;
+    part("time").title = new Date(item.createdAt).toLocaleString("en");
+    part("time").textContent = ago(item.createdAt);
+  }
 
   const link = part(".item-link");
   link.hidden = !isSafeLink(item.link);
@@ -543,6 +548,7 @@ const inWords = new Intl.RelativeTimeFormat("en", { numeric: "auto", style: "sho
 
 function ago(time) {
   const seconds = Math.max(0, (Date.now() - Date.parse(time)) / 1_000);
+  if (Number.isNaN(seconds)) return "";
   if (seconds < 45) return "just now";
   if (seconds < 3_600) return inWords.format(-Math.round(seconds / 60), "minute");
   if (seconds < 86_400) return inWords.format(-Math.round(seconds / 3_600), "hour");

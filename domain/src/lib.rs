@@ -32,9 +32,10 @@ pub use event::{Change, DomainEvent, EventName, InvalidEventName};
 pub use inbox::{Inbox, Marked, Receipt};
 pub use inbox_state::{Epoch, InboxState, InvalidEpoch, Revision, UnreadCount};
 pub use notification::{
-    Data, Draft, InvalidData, InvalidDraft, InvalidId, InvalidLink, InvalidMessage,
-    InvalidNotificationKind, InvalidPriority, InvalidTitle, Link, Message, Notification,
-    NotificationId, NotificationKind, Priority, Title,
+    Data, Draft, InvalidData, InvalidDraft, InvalidId, InvalidLink, InvalidLinkScheme,
+    InvalidMessage, InvalidNotificationKind, InvalidPriority, InvalidTitle, Link, LinkScheme,
+    LinkSchemeNotAllowed, LinkSchemes, Message, Notification, NotificationId, NotificationKind,
+    Priority, Title,
 };
 pub use replay::{MissedChange, MissedCount, ReplayBatch, ReplayRange};
 pub use retention::ExpiryCutoff;

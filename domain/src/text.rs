@@ -40,6 +40,12 @@ pub(crate) fn check_visible(raw: &str, max: usize) -> Result<(), NotVisible> {
     if raw.chars().all(is_visible) { Ok(()) } else { Err(NotVisible::Invisible) }
 }
 
+/// Whether a URL cannot have this text as a path segment: clients and proxies remove `.` and `..` (RFC 3986,
+/// 5.2.4), and URL parsers of browsers do so even if they are percent-encoded.
+pub(crate) fn is_dot_segment(raw: &str) -> bool {
+    matches!(raw, "." | "..")
+}
+
 /// Whether a text contains a control character other than line breaks and tabs. One of them is NUL, which
 /// some stores cannot keep in a text.
 pub(crate) fn has_control(raw: &str) -> bool {

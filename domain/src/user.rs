@@ -5,6 +5,10 @@ use crate::text::{self, NotVisible};
 
 /// Identifies a user, as in the user claim of that user's token: 1 to [`UserId::MAX_CHARS`] visible
 /// characters without spaces. Case-sensitive.
+///
+/// `OpenID` Connect Core (section 2) limits `sub` to 255 ASCII characters. Belfry also accepts visible characters
+/// other than ASCII, because the user claim can be another claim. It accepts no spaces: an id with a space at one
+/// end would look like another user's.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserId(Arc<str>);
 
@@ -20,11 +24,14 @@ pub enum InvalidUserId {
     /// Contains white space, a control character or an invisible character.
     #[error("a user id is made of visible characters, without spaces")]
     Invisible,
+    /// `.` or `..`: see [`UserId::parse_addressable`].
+    #[error("a user id must not be . or .., which no URL can name")]
+    DotSegment,
 }
 
 impl UserId {
     /// The maximum length in characters.
-    pub const MAX_CHARS: usize = 128;
+    pub const MAX_CHARS: usize = 255;
 
     /// Checks the text and keeps it unchanged. Nothing is trimmed, so two different texts never
     /// identify the same user.
@@ -35,6 +42,12 @@ impl UserId {
             NotVisible::Invisible => InvalidUserId::Invisible,
         })?;
         Ok(Self(raw.into()))
+    }
+
+    /// The id of a user who signs in or receives: one that a URL can name, for the same reason as in
+    /// [`NotificationId::parse_addressable`](crate::NotificationId::parse_addressable).
+    pub fn parse_addressable(raw: &str) -> Result<Self, InvalidUserId> {
+        if text::is_dot_segment(raw) { Err(InvalidUserId::DotSegment) } else { Self::parse(raw) }
     }
 
     /// The id as text.
@@ -100,9 +113,18 @@ mod tests {
     }
 
     #[test]
+    fn dot_segments_are_rejected_as_addresses_only() {
+        for raw in [".", ".."] {
+            assert_eq!(UserId::parse_addressable(raw), Err(InvalidUserId::DotSegment));
+            assert_eq!(UserId::parse(raw).unwrap().as_str(), raw);
+        }
+        assert!(UserId::parse_addressable("a/b?c").is_ok());
+    }
+
+    #[test]
     fn length_is_counted_in_characters_not_bytes() {
-        assert!(UserId::parse(&"ü".repeat(128)).is_ok());
-        assert_eq!(UserId::parse(&"u".repeat(129)), Err(InvalidUserId::TooLong));
+        assert!(UserId::parse(&"ü".repeat(255)).is_ok());
+        assert_eq!(UserId::parse(&"u".repeat(256)), Err(InvalidUserId::TooLong));
         assert_eq!(UserId::parse(&"u".repeat(10_000)), Err(InvalidUserId::TooLong));
     }
 

@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+mod crypto;
 mod cycles;
 mod layout;
 mod log_lines;

@@ -274,6 +274,27 @@ function scenario({ one, two, bob }) {
       await both(alices, (tab) => Promise.all([tab.has("A new beginning"), tab.badge(1)]));
     },
 
+    // As a service in forward mode may send it.
+    "a notification without a valid date is drawn, and without a link that runs a script": async () => {
+      const list = /v1\/notifications\?/;
+      await bob.page.route(list, async (route) => {
+        const response = await route.fetch();
+        const page = await response.json();
+        const odd = { userId: "bob", type: "odd", isRead: false, revision: 1, link: "javascript:alert(4)" };
+        const dates = ["tomorrow at tea time", "", null, undefined, {}, "2026-02-30T99:00:00Z"];
+        page.items = dates.map((createdAt, n) => ({ ...odd, id: `odd-${n}`, title: `Odd ${n}`, createdAt }));
+        await route.fulfill({ response, json: page });
+      });
+      await bob.page.reload();
+      await bob.state("connected");
+      await bob.items(6);
+      await bob.has("Odd 5");
+      const visible = (what) => () => bob.page.locator(`.item ${what}:visible`).count();
+      await until("bob: no dates", visible("time"), 0);
+      await until("bob: no links", visible(".item-link"), 0);
+      await bob.page.unroute(list);
+    },
+
     "nothing went wrong on the way": async () => {
       const complaints = all.flatMap((tab) => tab.complaints);
       if (complaints.length > 0) throw new Error(complaints.join("\n"));

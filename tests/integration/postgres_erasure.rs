@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use belfry_adapters::outbound::postgres::{PostgresSettings, PostgresStore};
 use belfry_application::ports::{
-    Erased, Erasure, IdempotencyKey, InboxRepository, Outbox, Revocation, Revocations,
+    Erased, Erasure, IdempotencyKey, InboxRepository, Outbox, Revocation, Revocations, TokenOwner,
 };
 use belfry_application::testing::{a_draft, at, id, user};
 use belfry_domain::{Data, Draft, Link, Message, Receipt, Title};
@@ -96,7 +96,8 @@ async fn no_column_keeps_the_user_or_a_text_after_an_erasure() {
     assert_eq!(store.state(&user("bob")).await.unwrap().unread.get(), 2);
 
     // A revocation stays until its own retention.
-    let revocation = Revocation { user: user("erased-ada"), issued_before: at(5) };
+    let revocation =
+        Revocation { owner: TokenOwner::User(user("erased-ada")), issued_before: at(5) };
     store.revoke(&revocation).await.unwrap();
     store.erase(&user("erased-ada")).await.unwrap();
     assert_eq!(tables_with("erased-ada", &pool).await, ["revocations"]);

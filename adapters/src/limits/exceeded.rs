@@ -15,12 +15,16 @@ pub enum Limit {
     Connections,
     /// Connections from one address, or requests in flight of one client behind a trusted proxy.
     ConnectionsPerAddress,
+    /// Connections, or requests in flight of clients behind a trusted proxy, from one site.
+    ConnectionsPerSite,
     /// Sessions of one user.
     SessionsPerUser,
     /// Handshakes at this node.
     Handshakes,
     /// Handshakes from one address.
     HandshakesPerAddress,
+    /// Handshakes from one site.
+    HandshakesPerSite,
     /// Messages of one socket.
     Messages,
     /// Requests of one caller.
@@ -52,10 +56,12 @@ impl Limit {
         match self {
             // Every connection may belong to a polling device.
             Self::Connections | Self::PollingSessions => "limits.connections",
-            Self::ConnectionsPerAddress => "limits.connections_per_address",
+            Self::ConnectionsPerAddress | Self::ConnectionsPerSite => {
+                "limits.connections_per_address"
+            }
             Self::SessionsPerUser => "limits.sessions_per_user",
             Self::Handshakes => "limits.handshakes_per_second",
-            Self::HandshakesPerAddress => "limits.handshakes_per_address",
+            Self::HandshakesPerAddress | Self::HandshakesPerSite => "limits.handshakes_per_address",
             Self::Messages => "limits.messages_per_second",
             Self::Requests => "limits.requests_per_second",
             Self::Writes => "limits.writes_per_second",

@@ -4,12 +4,14 @@
 //! published.
 
 mod exceeded;
+mod known_networks;
 mod network;
 mod rates;
 mod user_work;
 
 pub use exceeded::Limit;
-pub(crate) use network::network_of;
+pub(crate) use known_networks::KnownNetworks;
+pub(crate) use network::{SITE_TIMES, network_of, site_of};
 pub use rates::PerSecond;
 pub(crate) use rates::{Rate, RateByKey};
 pub use user_work::UserWork;

@@ -1,4 +1,5 @@
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU32;
 
 /// The network of one subscriber: an IPv4 address, or an IPv6 /64, in which a subscriber can use any number of
 /// addresses (RFC 6177).
@@ -10,6 +11,20 @@ pub(crate) fn network_of(address: IpAddr) -> IpAddr {
         address @ IpAddr::V4(_) => address,
     }
 }
+
+/// The network of one site: an IPv4 /24, or an IPv6 /48, the largest network that a provider assigns to one customer
+/// (RFC 6177). One who can use a whole site does not need more addresses of it to escape a limit per address.
+pub(crate) fn site_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 80)).into(),
+        IpAddr::V4(address) => Ipv4Addr::from_bits(address.to_bits() & (u32::MAX << 8)).into(),
+    }
+}
+
+/// The limit of a site, as a multiple of the limit of an address. Many subscribers can share a site (a mobile carrier,
+/// a company), so it is much more than one; with the default limits, a site gets a quarter of the node's connections
+/// and half of its handshakes.
+pub(crate) const SITE_TIMES: NonZeroU32 = NonZeroU32::new(5).unwrap();
 
 #[cfg(test)]
 mod tests {
@@ -28,5 +43,13 @@ mod tests {
             assert_eq!(network(one) == network(other), are_one, "{one} {other}");
         }
         assert_eq!(network("2001:db8:1:2:3:4:5:6").to_string(), "2001:db8:1:2::");
+    }
+
+    #[test]
+    fn site_is_a_48_or_a_24() {
+        let site = |text: &str| site_of(text.parse().unwrap()).to_string();
+        assert_eq!(site("2001:db8:1:2:3:4:5:6"), "2001:db8:1::");
+        assert_eq!(site("192.0.2.77"), "192.0.2.0");
+        assert_eq!(site("::ffff:192.0.2.77"), "192.0.2.0");
     }
 }

@@ -88,8 +88,13 @@ impl RateByKey {
     const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
     pub(crate) fn of(rate: PerSecond) -> Self {
+        Self::times(rate, NonZeroU32::MIN)
+    }
+
+    /// A limit of `times` that rate for each key.
+    pub(crate) fn times(rate: PerSecond, times: NonZeroU32) -> Self {
         Self {
-            rates: RateLimiter::hashmap(rate.quota(NonZeroU32::MIN)),
+            rates: RateLimiter::hashmap(rate.quota(times)),
             hasher: RandomState::new(),
             last_sweep: Mutex::new(Instant::now()),
             max_keys: Self::MAX_KEYS,

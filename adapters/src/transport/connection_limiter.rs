@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::limits::{Limit, network_of};
+use crate::limits::{Limit, SITE_TIMES, network_of, site_of};
 
 /// How many connections may be open at once.
 #[derive(Debug, Clone, Copy)]
@@ -16,7 +16,8 @@ pub struct ConnectionLimits {
     pub connections: usize,
     /// Connections from one address. Clients behind a trusted proxy share its connections, so their
     /// requests in flight and WebSockets are counted instead. An IPv6 client is counted by its /64,
-    /// because a single customer gets a network of that size (RFC 6177).
+    /// because a single customer gets a network of that size (RFC 6177). Five times as many may come from
+    /// one site (an IPv4 /24 or an IPv6 /48).
     pub per_address: usize,
 }
 
@@ -34,7 +35,14 @@ pub(super) struct ConnectionLimiter {
     /// The number of permits by client network; a network without permits has no entry. A connection counts
     /// for at most one network: its own or, behind a proxy, that of the client whose request it carries
     /// (HTTP/1.1 has one at a time). The limit on connections therefore bounds the map.
-    by_address: Mutex<HashMap<IpAddr, usize>>,
+    by_address: Mutex<Counts>,
+}
+
+/// The number of permits.
+#[derive(Debug, Default)]
+struct Counts {
+    by_network: HashMap<IpAddr, usize>,
+    by_site: HashMap<IpAddr, usize>,
 }
 
 impl ConnectionLimiter {
@@ -74,14 +82,28 @@ impl ConnectionLimiter {
     }
 
     fn count_address(&self, address: IpAddr) -> Result<IpAddr, Limit> {
-        let network = network_of(address);
-        let mut by_address = self.by_address.lock();
-        let count = by_address.entry(network).or_default();
-        if *count >= self.limits.per_address {
+        let (network, site) = (network_of(address), site_of(address));
+        let max_of_site = self.limits.per_address.saturating_mul(SITE_TIMES.get() as usize);
+        let counts = &mut *self.by_address.lock();
+        let open = |counts: &HashMap<_, _>, key| counts.get(&key).copied().unwrap_or_default();
+        if open(&counts.by_network, network) >= self.limits.per_address {
             return Err(Limit::ConnectionsPerAddress);
         }
-        *count += 1;
-        Ok(network)
+        if open(&counts.by_site, site) >= max_of_site {
+            return Err(Limit::ConnectionsPerSite);
+        }
+        *counts.by_network.entry(network).or_default() += 1;
+        *counts.by_site.entry(site).or_default() += 1;
+        Ok(address)
+    }
+}
+
+fn release(counts: &mut HashMap<IpAddr, usize>, key: IpAddr) {
+    if let Some(count) = counts.get_mut(&key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(&key);
+        }
     }
 }
 
@@ -91,7 +113,7 @@ impl ConnectionLimiter {
 pub(super) struct ConnectionPermit {
     limiter: Arc<ConnectionLimiter>,
     is_connection: bool,
-    /// The network for which this permit is counted; `None` for the connection of a proxy.
+    /// The address for whose network and site this permit is counted; `None` for the connection of a proxy.
     address: Option<IpAddr>,
 }
 
@@ -101,13 +123,9 @@ impl Drop for ConnectionPermit {
             self.limiter.open.fetch_sub(1, Ordering::Relaxed);
         }
         if let Some(address) = self.address {
-            let mut by_address = self.limiter.by_address.lock();
-            if let Some(count) = by_address.get_mut(&address) {
-                *count -= 1;
-                if *count == 0 {
-                    by_address.remove(&address);
-                }
-            }
+            let counts = &mut *self.limiter.by_address.lock();
+            release(&mut counts.by_network, network_of(address));
+            release(&mut counts.by_site, site_of(address));
         }
     }
 }
@@ -151,7 +169,25 @@ mod tests {
         assert_eq!(limiter.open(), 1, "a rejected connection is not counted");
         let other = limiter.acquire_client(ip("10.0.0.2")).unwrap();
         drop((one, other));
-        assert!(limiter.by_address.lock().is_empty());
+        assert!(limiter.by_address.lock().by_network.is_empty());
+        assert!(limiter.by_address.lock().by_site.is_empty());
         assert!(limiter.acquire_connection(Some(ip("10.0.0.1"))).is_ok());
+    }
+
+    #[test]
+    fn one_site_does_not_take_all_connections() {
+        let limiter = limiter(1_000, 2);
+        let mut open = Vec::new();
+        // 256 networks of one customer's /56.
+        for n in 0..256 {
+            let address = IpAddr::from([0x2001, 0xdb8, 1, n, 0, 0, 0, 1]);
+            open.extend(limiter.acquire_connection(Some(address)));
+        }
+        assert_eq!(open.len(), 10, "five times the limit of an address");
+        let rejected = limiter.acquire_client(ip("2001:db8:1:ff::1")).unwrap_err();
+        assert_eq!(rejected, Limit::ConnectionsPerSite);
+        let _other = limiter.acquire_connection(Some(ip("2001:db8:2::1"))).unwrap();
+        open.pop();
+        assert!(limiter.acquire_client(ip("2001:db8:1:ff::1")).is_ok());
     }
 }

@@ -1,24 +1,26 @@
 use std::fmt;
 
 use belfry_domain::{
-    Data, Draft, InvalidDraft, Link, Message, NotificationId, NotificationKind, Priority,
-    Timestamp, Title, UserId,
+    Data, Draft, InvalidDraft, Link, LinkSchemes, Message, NotificationId, NotificationKind,
+    Priority, Timestamp, Title, UserId,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{Object, ObjectBuilder, OneOfBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
-use super::Rfc3339;
+use super::{Integer, Rfc3339};
 
 /// A notification to create. Unknown fields are ignored.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", expecting = "an object")]
 #[schema(as = Draft)]
 pub struct DraftForm {
-    /// The sender's id; generated if absent.
+    /// The sender's id, of at most 128 visible characters without spaces, and not `.` or `..`; generated if absent.
     #[schema(example = "0198c9a2-4b1e-7c3d-8f00-0123456789ab")]
     pub id: Option<TextOrNumber>,
-    /// The recipient.
+    /// The recipient: at most 255 visible characters without spaces, and not `.` or `..`.
     #[schema(example = "u42")]
     pub user_id: Option<TextOrNumber>,
     /// The kind of notification, for the application; `general` if absent.
@@ -34,7 +36,8 @@ pub struct DraftForm {
     /// An object for the application, of at most 16 KiB.
     #[schema(value_type = Option<Object>, example = json!({ "orderId": 7 }))]
     pub data: Option<Box<RawValue>>,
-    /// Target of a tap on the notification.
+    /// Target of a tap on the notification: a URL of an allowed scheme (`https`, `http`, `mailto`, and those of
+    /// the setting `notifications.link_schemes`), or a relative reference such as a path.
     #[schema(example = "/orders/7", max_length = 2000)]
     pub link: Option<String>,
     /// `low`, `normal` (if absent), `high` or `urgent`.
@@ -52,13 +55,13 @@ pub struct DraftForm {
 }
 
 /// An id. Many services write ids as numbers.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(untagged, expecting = "expected a string or a whole number")]
 pub enum TextOrNumber {
     /// A text.
     Text(String),
     /// A whole number.
-    Number(i64),
+    Number(Integer),
 }
 
 impl fmt::Display for TextOrNumber {
@@ -69,6 +72,19 @@ impl fmt::Display for TextOrNumber {
         }
     }
 }
+
+impl PartialSchema for TextOrNumber {
+    fn schema() -> RefOr<Schema> {
+        let whole = "A whole number. It is the same id as its text without fraction and exponent.";
+        OneOfBuilder::new()
+            .item(Object::with_type(Type::String))
+            .item(ObjectBuilder::new().schema_type(Type::Integer).description(Some(whole)))
+            .description(Some("An id. Many services write ids as numbers."))
+            .into()
+    }
+}
+
+impl ToSchema for TextOrNumber {}
 
 /// A form has an invalid field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -98,12 +114,12 @@ impl DraftForm {
     ) -> Result<Draft, InvalidForm> {
         let user = match (recipient, self.user_id) {
             (Some(user), _) => user,
-            (None, Some(raw)) => parsed("userId", UserId::parse(&raw.to_string()))?,
+            (None, Some(raw)) => parsed("userId", UserId::parse_addressable(&raw.to_string()))?,
             (None, None) => return Err(InvalidForm::new("userId", "is missing")),
         };
         let title = self.title.ok_or_else(|| InvalidForm::new("title", "is missing"))?;
         let id = match self.id {
-            Some(raw) => parsed("id", NotificationId::parse(&raw.to_string()))?,
+            Some(raw) => parsed("id", NotificationId::parse_addressable(&raw.to_string()))?,
             None => new_id(),
         };
         let draft = Draft {
@@ -168,6 +184,12 @@ fn read_data(raw: Box<RawValue>) -> Result<Data, InvalidForm> {
     parsed("data", Data::of_checked_syntax(Box::<str>::from(raw)))
 }
 
+/// Checks that the scheme of the draft's link is allowed.
+pub fn check_link(draft: &Draft, allowed: &LinkSchemes) -> Result<(), InvalidForm> {
+    let link = draft.link.as_ref();
+    link.map_or(Ok(()), |link| parsed("link", allowed.check(link)))
+}
+
 fn parsed<T, E: fmt::Display>(field: &'static str, result: Result<T, E>) -> Result<T, InvalidForm> {
     result.map_err(|problem| InvalidForm::new(field, problem))
 }
@@ -218,6 +240,9 @@ mod tests {
             (r#"{"userId":"ada","title":"Hi","link":"javascript:x"}"#, "link"),
             (r#"{"userId":"ada","title":"Hi","priority":"loud"}"#, "priority"),
             (r#"{"userId":"ada","title":"Hi","id":""}"#, "id"),
+            (r#"{"userId":"ada","title":"Hi","id":"."}"#, "id"),
+            (r#"{"userId":"ada","title":"Hi","id":".."}"#, "id"),
+            (r#"{"userId":"..","title":"Hi"}"#, "userId"),
             (r#"{"userId":"ada","title":"Hi","expiresAt":"1970-01-01T00:00:00Z"}"#, "expiresAt"),
         ] {
             assert_eq!(read(json).unwrap_err().field, field, "{json}");

@@ -1,6 +1,7 @@
 use belfry_domain::{Change, DomainEvent, Epoch, NotificationId, Revision, UnreadCount, UserId};
 use serde::{Deserialize, Serialize};
 
+use super::integer::unsigned;
 use super::invalid_event::InvalidEvent;
 use super::{NotificationForm, Rfc3339};
 
@@ -20,8 +21,10 @@ pub enum EventForm<'a> {
         #[serde(borrow)]
         notification: NotificationForm<'a>,
         /// Number of unread notifications after the change.
+        #[serde(deserialize_with = "unsigned")]
         unread_count: u64,
         /// The revision of the inbox after the change.
+        #[serde(deserialize_with = "unsigned")]
         revision: u64,
     },
     /// Some notifications were read.
@@ -34,8 +37,10 @@ pub enum EventForm<'a> {
         /// When they were read.
         read_at: Rfc3339,
         /// Number of unread notifications after the change.
+        #[serde(deserialize_with = "unsigned")]
         unread_count: u64,
         /// The revision of the inbox after the change.
+        #[serde(deserialize_with = "unsigned")]
         revision: u64,
     },
     /// All notifications were read.
@@ -46,8 +51,10 @@ pub enum EventForm<'a> {
         /// When they were read.
         read_at: Rfc3339,
         /// Number of unread notifications after the change.
+        #[serde(deserialize_with = "unsigned")]
         unread_count: u64,
         /// The revision of the inbox after the change.
+        #[serde(deserialize_with = "unsigned")]
         revision: u64,
     },
     /// Some notifications were deleted.
@@ -58,8 +65,10 @@ pub enum EventForm<'a> {
         /// The notifications' ids.
         ids: Vec<String>,
         /// Number of unread notifications after the change.
+        #[serde(deserialize_with = "unsigned")]
         unread_count: u64,
         /// The revision of the inbox after the change.
+        #[serde(deserialize_with = "unsigned")]
         revision: u64,
     },
     /// The whole inbox was erased.
@@ -228,6 +237,22 @@ mod tests {
             assert_eq!(json["pattern"], event.name());
             assert_eq!(json["data"]["userId"], "ada");
             assert_eq!(json.as_object().unwrap().len(), 2, "pattern and data, nothing else");
+        }
+    }
+
+    #[test]
+    fn numbers_are_read_like_everywhere() {
+        use crate::wire::integer::CASES;
+
+        for (json, integer) in CASES {
+            let event = format!(
+                r#"{{"pattern":"notification.all_read","data":{{"userId":"ada","readAt":"{}","unreadCount":{json},"revision":{json}}}}}"#,
+                Rfc3339(at(0))
+            );
+            let event = EventForm::read(event.as_bytes()).ok();
+            let expected = integer.and_then(|it| u64::try_from(it).ok());
+            assert_eq!(event.as_ref().map(|it| it.revision.get()), expected, "{json}");
+            assert_eq!(event.map(|it| it.unread.get()), expected, "{json}");
         }
     }
 

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use utoipa::ToSchema;
 
 use super::Rfc3339;
+use super::integer::unsigned;
 use super::invalid_event::InvalidEvent;
 
 /// A notification.
@@ -21,7 +22,7 @@ pub struct NotificationForm<'a> {
     pub id: Cow<'a, str>,
     /// The recipient.
     #[serde(borrow)]
-    #[schema(example = "u42", max_length = 128)]
+    #[schema(example = "u42", max_length = 255)]
     pub user_id: Cow<'a, str>,
     /// The kind of notification, for the application.
     #[serde(rename = "type", borrow)]
@@ -59,6 +60,7 @@ pub struct NotificationForm<'a> {
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub expires_at: Option<Rfc3339>,
     /// The inbox's revision of the notification's latest change.
+    #[serde(deserialize_with = "unsigned")]
     #[schema(example = 17)]
     pub revision: u64,
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use belfry_adapters::amqp::{AmqpSettings, Publisher, Topology};
 use belfry_adapters::inbound::amqp::{
-    ForwardHere, ForwardToNodes, InboxQueries, Ingest, IngestSettings, MessageHandler, NodeQueue,
-    NodeQueueSettings, NodeQueueState, StoreCommands,
+    ForwardHere, ForwardToNodes, InboxQueries, Ingest, IngestSettings, MessageHandler,
+    MessageMapping, NodeQueue, NodeQueueSettings, NodeQueueState, StoreCommands,
 };
 use belfry_adapters::inbound::in_process::InProcessEvents;
 use belfry_adapters::outbound::amqp::AmqpEventPublisher;
@@ -203,7 +203,8 @@ fn consume<H: MessageHandler + 'static>(
     settings.prefetch = configured.prefetch;
     settings.revocations = configured.revocations;
     settings.reads = configured.reads;
-    settings.mapping = Arc::new(configured.mapping());
+    let links = deps.context.config.notifications.links();
+    settings.mapping = Arc::new(MessageMapping { links, ..configured.mapping() });
     settings.prefetch_bytes = configured.prefetch_bytes.try_into().unwrap_or(usize::MAX);
     let ingest = Ingest::new(
         broker.amqp.clone(),

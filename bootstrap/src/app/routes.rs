@@ -33,7 +33,7 @@ pub(super) struct RouteDeps<'a> {
 /// REST, Socket.IO and the development page.
 pub(super) fn public(deps: RouteDeps<'_>) -> Router {
     let RouteDeps { context, store, sessions, sign_in, work, revoke_tokens, development } = deps;
-    let Config { http, limits, socket, .. } = &context.config;
+    let Config { http, limits, notifications, socket, .. } = &context.config;
     let (inboxes, clock) = (&store.inboxes, &context.clock);
     let settings = http.rest_settings();
     let socket_io = SocketIoServer::new(SocketIoParts {
@@ -49,7 +49,11 @@ pub(super) fn public(deps: RouteDeps<'_>) -> Router {
     let router = rest::router(RestParts {
         sign_in,
         create,
-        drafts: DraftFactory { ids: context.ids.clone(), clock: clock.clone() },
+        drafts: DraftFactory {
+            ids: context.ids.clone(),
+            clock: clock.clone(),
+            links: notifications.links(),
+        },
         use_cases: rest_use_cases(inboxes, clock),
         revoke_tokens,
         erase_user: EraseUser::new(store.erasure.clone()),

@@ -26,7 +26,8 @@ pub(super) struct TokenArgs {
 
 /// Signs a token with the first configured secret and prints it.
 pub(super) fn run(config: &Config, args: &TokenArgs) -> anyhow::Result<()> {
-    let user = UserId::parse(&args.user).with_context(|| format!("--user {:?}", args.user))?;
+    let user =
+        UserId::parse_addressable(&args.user).with_context(|| format!("--user {:?}", args.user))?;
     let scopes: Vec<_> = args.scope.iter().map(String::as_str).collect();
     let mint = TokenMint::new(&jwt_settings(config)?)?;
     print_line(&mint.mint(&user, &scopes, args.ttl, SystemClock.now()))

@@ -15,6 +15,7 @@ mod layers;
 mod limits;
 mod log;
 mod node;
+mod notifications;
 mod optional;
 mod retention;
 mod settings_file;
@@ -43,6 +44,7 @@ pub use self::layers::Layers;
 pub use self::limits::{Limits, OverLimit};
 pub use self::log::{InvalidLogLevels, Log, LogFormat, LogLevels};
 pub use self::node::Node;
+pub use self::notifications::Notifications;
 pub use self::retention::Retention;
 pub use self::shutdown::Shutdown;
 pub use self::socket::Socket;
@@ -63,6 +65,7 @@ pub struct Config {
     pub auth: Auth,
     pub socket: Socket,
     pub limits: Limits,
+    pub notifications: Notifications,
     pub retention: Retention,
     pub node: Node,
     pub shutdown: Shutdown,

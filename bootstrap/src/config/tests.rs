@@ -192,6 +192,17 @@ fn limits_accept_whole_numbers_including_zero_only() {
 }
 
 #[test]
+fn link_schemes_are_names_that_run_no_script() {
+    for wrong in ["javascript", "https://", "my app", "*", "7up"] {
+        let problem = load(&[("BELFRY_NOTIFICATIONS__LINK_SCHEMES", wrong)]).unwrap_err();
+        assert!(problem.contains("notifications.link_schemes"), "{wrong}: {problem}");
+    }
+    assert_eq!(load(&[]).unwrap().notifications.links(), belfry_domain::LinkSchemes::default());
+    let schemes = [("BELFRY_NOTIFICATIONS__LINK_SCHEMES", "https, MyApp")];
+    assert_eq!(load(&schemes).unwrap().notifications.link_schemes.len(), 2);
+}
+
+#[test]
 fn missing_settings_file_is_an_error() {
     let layers = Layers { file: Some("no/such.toml".into()), ..Layers::default() };
     assert!(Config::load(layers).unwrap_err().to_string().contains("no/such.toml"));

@@ -167,14 +167,34 @@ impl Link {
     pub const MAX_CHARS: usize = 2_000;
 
     /// Checks the text and keeps it unchanged. Rejects schemes that run code when the link is
-    /// followed.
+    /// followed. [`LinkSchemes`](super::LinkSchemes) decides which other schemes a new notification may use.
     pub fn parse(raw: &str) -> Result<Self, InvalidLink> {
         text::check_visible(raw, Self::MAX_CHARS).map_err(|_| InvalidLink::Malformed)?;
-        let scheme = raw.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
-        match scheme.as_deref() {
-            Some("javascript" | "vbscript" | "data") => Err(InvalidLink::ScriptScheme),
-            _ => Ok(Self(raw.into())),
+        let link = Self(raw.into());
+        match link.scheme() {
+            Some(scheme) if Self::runs_script(&scheme.to_ascii_lowercase()) => {
+                Err(InvalidLink::ScriptScheme)
+            }
+            _ => Ok(link),
         }
+    }
+
+    /// The scheme, as it is written; `None` for a relative reference (RFC 3986, 4.2).
+    pub fn scheme(&self) -> Option<&str> {
+        let end = self.0.find([':', '/', '?', '#'])?;
+        let scheme = &self.0[..end];
+        (self.0[end..].starts_with(':') && Self::is_scheme(scheme)).then_some(scheme)
+    }
+
+    /// Whether the text has the form of a scheme (RFC 3986, 3.1).
+    pub(super) fn is_scheme(text: &str) -> bool {
+        text.starts_with(|c: char| c.is_ascii_alphabetic())
+            && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))
+    }
+
+    /// Whether following a link of this scheme, in lower case, runs code in the page that shows it.
+    pub(super) fn runs_script(scheme: &str) -> bool {
+        matches!(scheme, "javascript" | "vbscript" | "data")
     }
 
     /// The link as text.

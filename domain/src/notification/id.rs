@@ -22,6 +22,9 @@ pub enum InvalidId {
     /// Contains white space, a control character or an invisible character.
     #[error("an id is made of visible characters, without spaces")]
     Invisible,
+    /// `.` or `..`: see [`NotificationId::parse_addressable`].
+    #[error("an id must not be . or .., which no URL can name")]
+    DotSegment,
 }
 
 impl NotificationId {
@@ -36,6 +39,13 @@ impl NotificationId {
             NotVisible::Invisible => InvalidId::Invisible,
         })?;
         Ok(Self(raw.into()))
+    }
+
+    /// The id of a notification that is created: one that a URL can name. Clients and proxies remove the path
+    /// segments `.` and `..` (RFC 3986, 5.2.4), also percent-encoded ones. [`parse`](Self::parse) accepts them,
+    /// because a store may have them.
+    pub fn parse_addressable(raw: &str) -> Result<Self, InvalidId> {
+        if text::is_dot_segment(raw) { Err(InvalidId::DotSegment) } else { Self::parse(raw) }
     }
 
     /// The id as text.
@@ -65,6 +75,17 @@ mod tests {
         for raw in ["n1", "0198c9a2-4b1e-7c3d-8f00-0123456789ab", "507f1f77bcf86cd799439011", "42"]
         {
             assert_eq!(NotificationId::parse(raw).unwrap().as_str(), raw);
+        }
+    }
+
+    #[test]
+    fn dot_segments_are_rejected_for_new_notifications_only() {
+        for raw in [".", ".."] {
+            assert_eq!(NotificationId::parse_addressable(raw), Err(InvalidId::DotSegment));
+            assert_eq!(NotificationId::parse(raw).unwrap().as_str(), raw);
+        }
+        for raw in ["...", "a.", "batch", "read-all", "unread-count", "a/b", "?", "%2F", "ü"] {
+            assert!(NotificationId::parse_addressable(raw).is_ok(), "{raw}");
         }
     }
 

@@ -2,12 +2,14 @@
 
 mod fields;
 mod id;
+mod link_schemes;
 
 pub use fields::{
     Data, InvalidData, InvalidLink, InvalidMessage, InvalidNotificationKind, InvalidPriority,
     InvalidTitle, Link, Message, NotificationKind, Priority, Title,
 };
 pub use id::{InvalidId, NotificationId};
+pub use link_schemes::{InvalidLinkScheme, LinkScheme, LinkSchemeNotAllowed, LinkSchemes};
 
 use crate::inbox_state::Revision;
 use crate::time::Timestamp;

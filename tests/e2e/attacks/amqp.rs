@@ -89,6 +89,8 @@ async fn invalid_messages_are_dead_lettered_and_valid_ones_are_processed() {
         ("a data field that is a list", with("data", json!([1])), invalid),
         ("a data field of 100 kB", with("data", json!({ "x": "y".repeat(100_000) })), invalid),
         ("a javascript: link", with("link", json!("javascript:alert(1)")), invalid),
+        ("a file: link", with("link", json!("file:///etc/passwd")), invalid),
+        ("an id that no URL can name", with("id", json!("..")), invalid),
         ("an unknown priority", with("priority", json!("highest")), invalid),
         ("a time that is a word", with("createdAt", json!("yesterday")), invalid),
         ("a time that is a number", with("expiresAt", json!(1e300)), invalid),

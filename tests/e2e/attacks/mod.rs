@@ -10,6 +10,7 @@ mod floods;
 mod injection;
 mod polling_client;
 mod rest;
+mod session_ids;
 mod smuggling;
 mod sockets;
 mod tokens;

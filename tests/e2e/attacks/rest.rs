@@ -119,7 +119,8 @@ async fn user_ids_are_not_interpreted(setup: Setup) {
         format!("{victim}\u{200b}"),
         format!("\u{202e}{victim}"),
         String::new(),
-        "u".repeat(129),
+        "u".repeat(256),
+        "..".to_owned(),
         "u".repeat(10_000),
     ] {
         let draft = json!({ "userId": name, "title": "For nobody" });
@@ -168,6 +169,7 @@ async fn invalid_bodies_are_rejected_with_their_code(setup: Setup) {
             draft("link", r#""\u0001javascript:alert(1)""#),
             invalid,
         ),
+        ("a file: link", draft("link", r#""file:///etc/passwd""#), invalid),
         ("a data: link", draft("link", r#""data:text/html,<script>""#), invalid),
         (
             "1,000,000 recipients",

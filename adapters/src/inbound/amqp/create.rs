@@ -247,8 +247,10 @@ impl Reader<'_, '_> {
         let Some(raw) = self.fields.take_first(&self.mapping.link, non_blank) else {
             return Ok(None);
         };
-        let link = Link::parse(raw.trim());
-        link.map(Some).map_err(|error| InvalidMessage::field("link", error))
+        let link = Link::parse(raw.trim()).map_err(|error| InvalidMessage::field("link", error))?;
+        let allowed = self.mapping.links.check(&link);
+        allowed.map_err(|error| InvalidMessage::field("link", error))?;
+        Ok(Some(link))
     }
 
     /// In any case, also `medium`. Other values count as normal and are kept in `data`.

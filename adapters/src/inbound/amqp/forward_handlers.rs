@@ -7,6 +7,7 @@ use lapin::BasicProperties;
 
 use super::command::revocation;
 use super::forwarded::{encode_forwarded, forwarded_events};
+use super::forwarded_link::without_rejected_link;
 use super::message::{Envelope, InvalidMessage};
 use super::message_handler::{HandlerError, MessageHandler};
 use super::message_mapping::MessageMapping;
@@ -33,7 +34,12 @@ impl ForwardCommand {
             let (user, issued_before) = revocation(envelope.data)?;
             return Ok(Self::RevokeTokens { user, issued_before });
         }
-        forwarded_events(envelope, mapping).map(Self::Forward)
+        let mut events = forwarded_events(envelope, mapping)?;
+        for event in &mut events {
+            let push = event.push.take();
+            event.push = push.map(|push| without_rejected_link(push, &mapping.links));
+        }
+        Ok(Self::Forward(events))
     }
 
     fn user(&self) -> &UserId {

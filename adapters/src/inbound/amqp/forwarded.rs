@@ -14,7 +14,7 @@ use super::json_fields::JsonFields;
 use super::message::{Envelope, InvalidMessage};
 use super::message_mapping::MessageMapping;
 use super::pattern::Pattern;
-use crate::wire::TextOrNumber;
+use crate::wire::{Integer, TextOrNumber};
 
 /// The data of an ingest message. `notification` may be absent: then the data is the notification itself.
 #[derive(Deserialize)]
@@ -95,11 +95,12 @@ fn raw(json: Option<&Arc<str>>) -> Result<Option<&RawValue>, serde_json::Error> 
     json.map(|json| serde_json::from_str(json)).transpose()
 }
 
-/// Copies an unread count after checking that it is a whole number.
+/// The unread count as clients read it: an integer without fraction or exponent.
 fn checked_count(raw: &RawValue) -> Result<Arc<str>, InvalidMessage> {
-    match serde_json::from_str::<u64>(raw.get()) {
-        Ok(_) => Ok(shared(raw)),
-        Err(_) => Err(InvalidMessage::field("unreadCount", "must be a whole number")),
+    let count = serde_json::from_str::<Integer>(raw.get()).ok().and_then(Integer::to::<u64>);
+    match count {
+        Some(count) => Ok(count.to_string().into()),
+        None => Err(InvalidMessage::field("unreadCount", "must be a whole number")),
     }
 }
 
@@ -243,6 +244,22 @@ mod tests {
         for data in [r#"{"userId":"ada","count":3}"#, r#"{"userId":"ada","unreadCount":3}"#] {
             let event = decode(Pattern::UnreadCount, data).unwrap();
             assert_eq!((event.push, event.unread_count.as_deref()), (None, Some("3")));
+        }
+    }
+
+    #[test]
+    fn integers_are_read_like_everywhere() {
+        use crate::wire::integer::CASES;
+
+        // The broker's reader rejects the whole body if a number is out of range.
+        for (json, integer) in CASES.into_iter().filter(|(json, _)| !json.starts_with('"')) {
+            let event = decode(Pattern::UnreadCount, &format!(r#"{{"userId":{json},"count":7}}"#));
+            let user = event.ok().map(|event| event.user.to_string());
+            assert_eq!(user, integer.map(|user| user.to_string()), "{json}");
+            let event = decode(Pattern::Create, &format!(r#"{{"userId":7,"unreadCount":{json}}}"#));
+            let count = event.ok().and_then(|event| event.unread_count);
+            let expected = integer.filter(|count| u64::try_from(*count).is_ok());
+            assert_eq!(count.as_deref(), expected.map(|count| count.to_string()).as_deref());
         }
     }
 

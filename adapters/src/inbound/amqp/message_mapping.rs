@@ -1,3 +1,5 @@
+use belfry_domain::LinkSchemes;
+
 use super::json_fields::FieldPath;
 use super::pattern::PatternNames;
 
@@ -10,6 +12,8 @@ pub struct MessageMapping {
     pub patterns: PatternNames,
     /// Whether a text that is too long is cut, with `…` at its end, instead of rejecting the message.
     pub cut_long_texts: bool,
+    /// The schemes that a link may have.
+    pub links: LinkSchemes,
     /// The user, or an array of users. In a message with `notification`, also a field of that object.
     pub recipient: Vec<FieldPath>,
     pub id: Vec<FieldPath>,
@@ -27,6 +31,7 @@ impl Default for MessageMapping {
         Self {
             patterns: PatternNames::default(),
             cut_long_texts: true,
+            links: LinkSchemes::default(),
             recipient: paths(&[
                 "userId",
                 "recipientId",

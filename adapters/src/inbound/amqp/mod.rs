@@ -35,6 +35,7 @@ mod disposition;
 mod failure_router;
 mod forward_handlers;
 mod forwarded;
+mod forwarded_link;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod headers;

@@ -1,9 +1,9 @@
 use std::sync::Arc;
 
 use belfry_application::ports::{Clock, IdGenerator};
-use belfry_domain::{Draft, NotificationId, UserId};
+use belfry_domain::{Draft, LinkSchemes, NotificationId, UserId};
 
-use crate::wire::{DraftForm, InvalidForm};
+use crate::wire::{DraftForm, InvalidForm, check_link};
 
 /// Builds drafts from request bodies. Adds the id and the time of creation if the body has none.
 #[derive(Clone)]
@@ -11,6 +11,8 @@ use crate::wire::{DraftForm, InvalidForm};
 pub struct DraftFactory {
     pub ids: Arc<dyn IdGenerator>,
     pub clock: Arc<dyn Clock>,
+    /// The schemes that links may have.
+    pub links: LinkSchemes,
 }
 
 impl DraftFactory {
@@ -20,7 +22,9 @@ impl DraftFactory {
         form: DraftForm,
         recipient: Option<UserId>,
     ) -> Result<Draft, InvalidForm> {
-        form.read(recipient, || self.new_id(), self.clock.now())
+        let draft = form.read(recipient, || self.new_id(), self.clock.now())?;
+        check_link(&draft, &self.links)?;
+        Ok(draft)
     }
 
     pub(super) fn new_id(&self) -> NotificationId {

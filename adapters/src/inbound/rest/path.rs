@@ -1,12 +1,13 @@
 //! Ids in paths, percent-decoded and valid.
 
-use axum::extract::{FromRequestParts, Path};
+use axum::extract::{FromRequestParts, RawPathParams};
 use belfry_domain::{NotificationId, UserId};
 use http::request::Parts;
 
 use super::problem::{Problem, ProblemKind};
 
-/// The notification of the path.
+/// The notification of the path. In a route without a parameter, such as `/v1/notifications/batch`, the id is the
+/// last segment.
 pub(super) struct IdInPath(pub(super) NotificationId);
 
 impl<S: Send + Sync> FromRequestParts<S> for IdInPath {
@@ -31,12 +32,13 @@ impl<S: Send + Sync> FromRequestParts<S> for UserInPath {
 }
 
 async fn only_parameter(parts: &mut Parts, state: &(impl Send + Sync)) -> Result<String, Problem> {
-    match Path::<String>::from_request_parts(parts, state).await {
-        Ok(Path(raw)) => Ok(raw),
-        Err(_) => Err(invalid("an id must be percent-encoded UTF-8")),
-    }
+    let parameters = RawPathParams::from_request_parts(parts, state).await;
+    let parameters =
+        parameters.map_err(|_| invalid("an id must be percent-encoded UTF-8".to_owned()))?;
+    let segment = || parts.uri.path().rsplit('/').next().unwrap_or_default();
+    Ok(parameters.iter().next().map_or_else(segment, |(_, raw)| raw).to_owned())
 }
 
-fn invalid(detail: impl Into<String>) -> Problem {
+fn invalid(detail: String) -> Problem {
     Problem::new(ProblemKind::IdInvalid, detail)
 }

@@ -88,6 +88,7 @@ impl ConnectHandler {
         let ConnectCredentials { token, resume_from } =
             ConnectCredentials::read(&auth, &request.credentials);
         let claims = self.authenticate(token).await?;
+        self.handshakes.remember(request.from);
         let user = claims.user.clone();
         let admission = sessions.admit(claims).map_err(|TooManySessions| {
             Limit::SessionsPerUser.record_exceeded_by_user(&user);

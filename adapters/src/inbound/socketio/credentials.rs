@@ -7,6 +7,8 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, Uri};
 use serde_json::Value;
 
+use crate::wire::Integer;
+
 /// The credentials of a connect to a namespace, from its `auth` payload and the request that opened the transport.
 pub(super) struct ConnectCredentials {
     /// The first token that was found.
@@ -54,10 +56,11 @@ impl ConnectCredentials {
 /// if the position is missing or malformed.
 pub(super) fn resume_point(payload: &Value) -> Option<ResumePoint> {
     let since = match payload.get("since")? {
-        Value::Number(number) => number.as_u64()?,
-        Value::String(text) => text.parse().ok()?,
+        Value::Number(number) => Integer::of(number)?,
+        Value::String(text) => Integer::parse(text)?,
         _ => return None,
     };
+    let since = since.to()?;
     let epoch = match payload.get("epoch") {
         None | Some(Value::Null) => None,
         // A malformed epoch cannot be this store's: the device starts over.

@@ -34,7 +34,8 @@ pub fn websocket(bytes: &[u8]) {
             assert_eq!(Packet::read(&written(&packet)), Some(packet));
         }
         let event = ClientEvent::read(packet.json, None, Vec::new());
-        let event = event.map(|event| (event.name.to_string(), event.payload()));
+        let event =
+            event.map(|event| (event.name.to_string(), event.payload().unwrap_or_default()));
         assert_eq!(event, name_and_payload(packet.json));
     }
 }

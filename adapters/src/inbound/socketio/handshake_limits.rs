@@ -8,7 +8,9 @@ use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{Request, StatusCode};
 
 use super::engine::opens_session;
-use crate::limits::{Limit, PerSecond, Rate, RateByKey, network_of};
+use crate::limits::{
+    KnownNetworks, Limit, PerSecond, Rate, RateByKey, SITE_TIMES, network_of, site_of,
+};
 use crate::transport::ClientAddress;
 
 /// The error code for a handshake above a limit.
@@ -22,9 +24,17 @@ const RETRY_IN: Duration = Duration::from_secs(1);
 /// Above a limit, the opening request is rejected. Client libraries treat this as an unreachable server and retry
 /// with backoff and jitter, which spreads the load of many clients that connect at once. Only a client that keeps
 /// connecting on one transport gets a `connect_error`, after which libraries do not reconnect.
+///
+/// A token is in the CONNECT, after the handshake, so it cannot distinguish devices here. Their networks can: from a
+/// network where a device has signed in lately, handshakes do not count towards the limit of their site, and they have
+/// a reserve when others have used up the node's limit.
 pub(super) struct HandshakeLimits {
     of_node: Option<Rate>,
+    /// For known networks, when the node's limit is used up: as much again.
+    reserve: Option<Rate>,
     by_address: Option<RateByKey>,
+    by_site: Option<RateByKey>,
+    known: KnownNetworks,
 }
 
 /// How many more connects to a namespace the handshake of a transport covers. Each further connect, after leaving a
@@ -33,7 +43,20 @@ pub(super) struct PrepaidHandshake(AtomicU8);
 
 impl HandshakeLimits {
     pub(super) fn new(of_node: Option<PerSecond>, by_address: Option<PerSecond>) -> Self {
-        Self { of_node: of_node.map(Rate::of), by_address: by_address.map(RateByKey::of) }
+        Self {
+            of_node: of_node.map(Rate::of),
+            reserve: of_node.map(Rate::of),
+            by_address: by_address.map(RateByKey::of),
+            by_site: by_address.map(|rate| RateByKey::times(rate, SITE_TIMES)),
+            known: KnownNetworks::new(),
+        }
+    }
+
+    /// A device with this address has signed in.
+    pub(super) fn remember(&self, from: Option<IpAddr>) {
+        if let Some(from) = from {
+            self.known.remember(network_of(from));
+        }
     }
 
     /// Counts a request if it opens a transport.
@@ -53,15 +76,22 @@ impl HandshakeLimits {
         if prepaid.take() { Ok(()) } else { self.take(from) }
     }
 
-    /// The address is checked first, so that handshakes above its limit do not count towards the node's limit.
+    /// The address is checked first and the site next, so that handshakes above their limits do not count towards the
+    /// node's limit.
     fn take(&self, from: Option<IpAddr>) -> Result<(), Limit> {
+        let network = from.map(network_of);
         if let Some(rates) = &self.by_address {
-            let network = from.map(network_of);
             rates.take(&network).map_err(|_| Limit::HandshakesPerAddress)?;
         }
-        match &self.of_node {
-            Some(rate) => rate.take().map_err(|_| Limit::Handshakes),
-            None => Ok(()),
+        let is_known = network.is_some_and(|network| self.known.contains(network));
+        if let Some(rates) = self.by_site.as_ref().filter(|_| !is_known) {
+            rates.take(&from.map(site_of)).map_err(|_| Limit::HandshakesPerSite)?;
+        }
+        let within = |rate: &Option<Rate>| rate.as_ref().is_none_or(|rate| rate.take().is_ok());
+        if within(&self.of_node) || is_known && within(&self.reserve) {
+            Ok(())
+        } else {
+            Err(Limit::Handshakes)
         }
     }
 }
@@ -129,6 +159,45 @@ mod tests {
         let of_address = Err(Limit::HandshakesPerAddress);
         assert_eq!([1; 5].map(from), [Ok(()), Ok(()), of_address, of_address, of_address]);
         assert_eq!([2, 3, 4].map(from), [Ok(()), Ok(()), Err(Limit::Handshakes)]);
+    }
+
+    #[test]
+    fn one_site_does_not_exhaust_the_limit_of_the_node() {
+        for address in [
+            |n: u16| IpAddr::from([0x2001, 0xdb8, 1, n, 0, 0, 0, 1]),
+            |n: u16| IpAddr::from([192, 0, 2, u8::try_from(n).unwrap()]),
+        ] {
+            let handshakes = handshakes(10, 1);
+            let results: Vec<_> = (0..40).map(|n| handshakes.take(Some(address(n)))).collect();
+            let admitted = results.iter().filter(|result| result.is_ok()).count();
+            assert_eq!(admitted, 10, "twice five times the limit of an address");
+            assert_eq!(results[39], Err(Limit::HandshakesPerSite));
+            assert_eq!(handshakes.take(Some(IpAddr::from([198, 51, 100, 1]))), Ok(()));
+        }
+    }
+
+    #[test]
+    fn strangers_do_not_lock_out_known_networks() {
+        let handshakes = handshakes(10, 5);
+        let (device, neighbor) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
+        assert_eq!(handshakes.take(Some(device)), Ok(()));
+        handshakes.remember(Some(device));
+        // Some forty addresses of as many sites.
+        let strangers = |n: u8| handshakes.take(Some(IpAddr::from([198, 51, n, 1])));
+        assert!((0..40).map(strangers).filter(Result::is_ok).count() < 40);
+        assert_eq!(handshakes.take(Some(neighbor)), Err(Limit::Handshakes));
+        assert_eq!([(); 5].map(|()| handshakes.take(Some(device))), [Ok(()); 5]);
+    }
+
+    #[test]
+    fn known_networks_are_limited_too() {
+        let handshakes = handshakes(10, 5);
+        let known = |n: u8| IpAddr::from([192, 0, 2, n]);
+        (0..100).for_each(|n| handshakes.remember(Some(known(n))));
+        let admitted = (0..100).filter(|n| handshakes.take(Some(known(*n))).is_ok()).count();
+        assert_eq!(admitted, 40, "the burst of the node's limit, and as much again");
+        let results = [(); 20].map(|()| handshakes.take(Some(known(200))));
+        assert_eq!(results[19], Err(Limit::HandshakesPerAddress));
     }
 
     #[test]

@@ -71,7 +71,7 @@ pub(super) async fn process(
         MessageError::TooMuchWork
     })?;
     // Parsed only now, so that a rejected message costs little.
-    let payload = event.payload();
+    let payload = event.payload().map_err(|error| MessageError::Invalid(error.to_string()))?;
     match message {
         ClientMessage::MarkRead => {
             let ids = ids(payload)?;

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::reply::MessageError;
-use crate::wire::{Cursor, TextOrNumber};
+use crate::wire::{Cursor, Integer, TextOrNumber, page_limit};
 
 /// How many notifications one message may mark.
 const MAX_IDS: usize = 1_000;
@@ -55,13 +55,11 @@ pub(super) fn one_id(payload: Value) -> Result<NotificationId, MessageError> {
     }
 }
 
-const DEFAULT_PAGE_SIZE: usize = 20;
-
 pub(super) fn requested_page(payload: Value) -> Result<(ListFilter, usize), MessageError> {
     #[derive(Default, Deserialize)]
     struct Page {
         cursor: Option<String>,
-        limit: Option<usize>,
+        limit: Option<Integer>,
         unread: Option<bool>,
         #[serde(rename = "type")]
         kind: Option<String>,
@@ -78,14 +76,16 @@ pub(super) fn requested_page(payload: Value) -> Result<(ListFilter, usize), Mess
     let kind =
         page.kind.as_deref().map(NotificationKind::parse).transpose().map_err(|it| invalid(&it))?;
     let filter = ListFilter { before: before.map(|cursor| cursor.0), unread: page.unread, kind };
-    Ok((filter, page.limit.unwrap_or(DEFAULT_PAGE_SIZE)))
+    Ok((filter, page_limit(page.limit).map_err(|it| invalid(&it))?))
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
+    use super::super::credentials::resume_point;
     use super::*;
+    use crate::wire::integer::{CASES, NOT_INTEGERS};
 
     fn read(payload: Value) -> Result<Vec<String>, String> {
         let texts = |ids: Vec<NotificationId>| ids.iter().map(ToString::to_string).collect();
@@ -108,6 +108,30 @@ mod tests {
     }
 
     #[test]
+    fn integers_are_read_like_everywhere() {
+        for (json, integer) in CASES {
+            let Ok(value) = serde_json::from_str::<Value>(json) else {
+                assert_eq!(integer, None, "{json}");
+                continue;
+            };
+            let page = requested_page(json!({ "limit": value }));
+            let in_range = integer.filter(|limit| (1..=100).contains(limit));
+            let limit = page.map(|(_, limit)| limit).ok();
+            assert_eq!(limit, in_range.map(|limit| limit.try_into().unwrap()), "{json}");
+            let since = resume_point(&json!({ "since": value })).map(|point| point.since.get());
+            assert_eq!(since, integer.and_then(|since| since.try_into().ok()), "{json}");
+            if !value.is_string() && !value.is_array() {
+                let id = integer.map(|id| vec![id.to_string()]);
+                assert_eq!(read(json!({ "id": value })).ok(), id, "{json}");
+                assert_eq!(read(json!({ "ids": [value] })).ok(), id, "{json}");
+            }
+        }
+        for text in NOT_INTEGERS {
+            assert_eq!(resume_point(&json!({ "since": text })), None, "{text:?}");
+        }
+    }
+
+    #[test]
     fn payload_without_a_valid_id_is_rejected() {
         for payload in
             [json!(null), json!({}), json!({ "id": {} }), json!(true), json!({ "id": "" })]
@@ -120,12 +144,16 @@ mod tests {
     #[test]
     fn page_is_requested_with_defaults_for_missing_fields() {
         let (filter, limit) = requested_page(Value::Null).unwrap();
-        assert_eq!((filter, limit), (ListFilter::default(), DEFAULT_PAGE_SIZE));
+        assert_eq!((filter, limit), (ListFilter::default(), 20));
         let (filter, limit) = requested_page(json!({ "limit": 5, "unread": true })).unwrap();
         assert_eq!((filter.unread, limit), (Some(true), 5));
-        for payload in
-            [json!({ "cursor": "%" }), json!({ "limit": -1 }), json!("x"), json!({"type": ""})]
-        {
+        for payload in [
+            json!({ "cursor": "%" }),
+            json!({ "limit": -1 }),
+            json!({ "limit": 101 }),
+            json!("x"),
+            json!({"type": ""}),
+        ] {
             assert!(requested_page(payload.clone()).is_err(), "{payload}");
         }
     }

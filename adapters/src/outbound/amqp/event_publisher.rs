@@ -153,13 +153,13 @@ mod tests {
 
     #[test]
     fn long_user_ids_give_distinct_message_ids_that_fit() {
-        let longest = |last: &str| format!("{}{last}", "𝒳".repeat(127));
+        let longest = |last: &str| format!("{}{last}", "𝒳".repeat(254));
         let ids: Vec<_> = ["𝒴", "𝒵"]
             .map(|last| message_id(&entry(&longest(last), u64::MAX).header).to_string())
             .into();
         assert_ne!(ids[0], ids[1]);
         assert!(ids.iter().all(|id| id.ends_with(&format!(":{}", u64::MAX))));
-        let fits = "u".repeat(128);
+        let fits = "u".repeat(230);
         assert_eq!(message_id(&entry(&fits, 1).header).to_string(), format!("{fits}:1"));
     }
 

@@ -7,6 +7,7 @@ use serde_json::{Map, Number, Value};
 use super::error::InvalidJwtSettings;
 use super::key_set::SignedContent;
 use super::settings::JwtSettings;
+use crate::wire::Integer;
 
 /// The checks of a token's claims, after its signature has been verified.
 #[derive(Debug)]
@@ -80,10 +81,15 @@ impl ClaimRules {
     }
 
     fn user(&self, claims: &Map<String, Value>) -> Result<UserId, TokenError> {
+        const WRONG_TYPE: TokenError =
+            TokenError::Invalid("no user claim, or not a string or an integer");
         let user = match find_claim(claims, &self.user_claim) {
-            Some(Value::String(text)) => UserId::parse(text),
-            Some(Value::Number(number)) if !number.is_f64() => UserId::parse(&number.to_string()),
-            _ => return Err(TokenError::Invalid("no user claim, or not a string or an integer")),
+            Some(Value::String(text)) => UserId::parse_addressable(text),
+            Some(Value::Number(number)) => match Integer::of(number) {
+                Some(integer) => UserId::parse(&integer.to_string()),
+                None => return Err(WRONG_TYPE),
+            },
+            _ => return Err(WRONG_TYPE),
         };
         user.map_err(|_| TokenError::Invalid("invalid user id"))
     }
@@ -197,6 +203,7 @@ mod tests {
     use super::super::settings::JwtKey;
     use super::super::signing::SECRET;
     use super::*;
+    use crate::wire::integer::CASES;
 
     const NOW: i64 = 1_800_000_000;
 
@@ -233,6 +240,9 @@ mod tests {
         assert_eq!(valid(json!({})).user, user("ada"));
         assert_eq!(valid(json!({ "sub": 42 })).user, user("42"));
         assert_eq!(valid(json!({ "sub": u64::MAX })).user, user("18446744073709551615"));
+        // The longest `sub` of OpenID Connect Core, section 2.
+        let longest = "u".repeat(255);
+        assert_eq!(valid(json!({ "sub": longest })).user, user(&longest));
         for sub in
             [json!("absent"), json!(null), json!(true), json!(4.5), json!(["ada"]), json!({})]
         {
@@ -241,8 +251,32 @@ mod tests {
                 "no user claim, or not a string or an integer"
             );
         }
-        for sub in ["", " ", "a b", "ada\n", "a\u{0}", &"u".repeat(10_240)] {
+        for sub in ["", " ", "a b", "ada\n", "a\u{0}", "..", &"u".repeat(256)] {
             assert_eq!(invalid(&settings(), json!({ "sub": sub })), "invalid user id");
+        }
+    }
+
+    #[test]
+    fn integers_are_read_like_everywhere() {
+        for (json, integer) in CASES {
+            // A token with a number that cannot be read is malformed.
+            let Ok(value) = serde_json::from_str::<Value>(json) else { continue };
+            if !value.is_string() {
+                let claims = check(&settings(), json!({ "sub": value }));
+                let expected = integer.map(|integer| integer.to_string());
+                assert_eq!(claims.ok().map(|it| it.user.to_string()), expected, "{json}");
+            }
+        }
+    }
+
+    #[test]
+    fn date_may_be_written_with_an_exponent_or_a_fraction() {
+        for exp in ["1800000060", "1800000060.0", "18000000600e-1", "1.80000006E9"] {
+            let exp: Value = serde_json::from_str(exp).unwrap();
+            let expires_at =
+                valid(json!({ "exp": exp, "nbf": exp.clone().as_f64().map(|it| it - 60.5) }))
+                    .expires_at;
+            assert_eq!(expires_at, at((NOW + 90) * 1_000), "{exp}");
         }
     }
 

@@ -391,6 +391,10 @@ fn invalid_messages_are_rejected_with_an_error_text() {
             nestjs("notification.create", json!({ "userId": "a b", "title": "Hi" })),
             "userId: a user id is made of visible characters, without spaces",
         ),
+        (
+            nestjs("notification.create", json!({ "userId": "ada", "title": "Hi", "id": ".." })),
+            "id: an id must not be . or .., which no URL can name",
+        ),
         (nestjs("notification.mark_read", json!({ "id": "n1" })), NO_RECIPIENT),
         (
             nestjs("notification.mark_read", json!({ "userId": "ada" })),

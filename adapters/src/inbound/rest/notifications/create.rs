@@ -44,7 +44,9 @@ use crate::wire::{DraftForm, TextOrNumber};
         (status = 201, description = "Stored, and will be delivered. The notification for one \
             recipient, a list for many.", body = CreatedForm, headers(
             ("Location" = String,
-                description = "The notification's path. Only in responses for one recipient."),
+                description = "The notification's path, for its recipient. Only in responses for one \
+                    recipient. In the path of the id `unread-count` the hyphen is percent-encoded, because \
+                    GET returns the count otherwise: use the path unchanged."),
             ("Idempotent-Replayed" = String,
                 description = "`true` if the request took effect earlier. Nothing changed now."),
         )),
@@ -120,7 +122,7 @@ fn parse_users(user_ids: &[TextOrNumber]) -> Result<Vec<UserId>, Problem> {
     let mut errors = Vec::new();
     let mut users = Vec::with_capacity(user_ids.len());
     for (n, raw) in user_ids.iter().enumerate() {
-        match UserId::parse(&raw.to_string()) {
+        match UserId::parse_addressable(&raw.to_string()) {
             Ok(user) => users.push(user),
             Err(error) => errors.push(FieldError::at(format_args!("userIds/{n}"), error)),
         }

@@ -98,9 +98,14 @@ impl<'a> Outcome<'a> {
 /// The characters to percent-encode: all except the unreserved ones (RFC 3986, 2.3).
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// The path at which the recipient can read the notification.
+/// The characters to percent-encode in the id `unread-count`. At the path of that name GET returns the count; the
+/// router matches undecoded segments.
+const ENCODED_HYPHEN: &AsciiSet = &ENCODED.add(b'-');
+
+/// The path at which the recipient can read, mark and delete the notification.
 fn location(base_path: &BasePath, id: &NotificationId) -> HeaderValue {
-    let id = utf8_percent_encode(id.as_str(), ENCODED);
+    let is_route = id.as_str() == "unread-count";
+    let id = utf8_percent_encode(id.as_str(), if is_route { ENCODED_HYPHEN } else { ENCODED });
     let path = base_path.join(&format!("/v1/notifications/{id}"));
     HeaderValue::try_from(path).expect("an encoded path is visible ASCII")
 }

@@ -3,7 +3,6 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequestParts, Query, State};
 use axum::response::{IntoResponse as _, Response};
 use belfry_application::ports::ListFilter;
-use belfry_application::use_cases::ListInbox;
 use belfry_domain::NotificationKind;
 use http::request::Parts;
 use serde::Deserialize;
@@ -14,7 +13,7 @@ use super::super::limits::RequestLimits;
 use super::super::problem::{Problem, ProblemKind};
 use super::super::problem_sets::{CallerProblems, ListProblems};
 use super::super::state::RestUseCases;
-use crate::wire::{Cursor, PageForm};
+use crate::wire::{Cursor, Integer, PageForm, page_limit};
 
 /// The query, not validated yet.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -38,10 +37,6 @@ pub(super) struct PageQuery {
 pub(super) struct PageRequest {
     filter: ListFilter,
     limit: usize,
-}
-
-impl PageRequest {
-    const DEFAULT_LIMIT: usize = 20;
 }
 
 /// List your notifications, newest first
@@ -85,14 +80,9 @@ impl TryFrom<PageQuery> for PageRequest {
 
     fn try_from(query: PageQuery) -> Result<Self, Problem> {
         let invalid = |detail: String| Problem::new(ProblemKind::QueryInvalid, detail);
-        let limit = match query.limit.map(|raw| raw.parse()) {
-            None => Self::DEFAULT_LIMIT,
-            Some(Ok(limit)) if (1..=ListInbox::MAX_LIMIT).contains(&limit) => limit,
-            Some(_) => {
-                let max = ListInbox::MAX_LIMIT;
-                return Err(invalid(format!("limit must be a number from 1 to {max}")));
-            }
-        };
+        let limit = query.limit.map(|raw| Integer::parse(&raw).ok_or("limit must be an integer"));
+        let limit = limit.transpose().map_err(|detail| invalid(detail.to_owned()))?;
+        let limit = page_limit(limit).map_err(|error| invalid(error.to_string()))?;
         let unread = match query.unread.as_deref() {
             None => None,
             Some("true") => Some(true),

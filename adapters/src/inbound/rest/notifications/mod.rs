@@ -10,6 +10,7 @@ mod list;
 mod mark_all_read;
 mod mark_read;
 
+use axum::routing::{delete, get};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -23,4 +24,18 @@ pub(super) fn routes() -> OpenApiRouter<RestParts> {
         .routes(routes!(mark_all_read::mark_all_read))
         .routes(routes!(get::get, delete::delete))
         .routes(routes!(mark_read::mark_read))
+        .merge(routes_that_are_ids())
 }
+
+/// `batch`, `read-all` and `unread-count` may also be ids of notifications. The methods that the routes of these
+/// names do not use are those of a notification.
+fn routes_that_are_ids() -> OpenApiRouter<RestParts> {
+    let notification = || get(get::get).delete(delete::delete);
+    OpenApiRouter::default()
+        .route("/v1/notifications/batch", notification())
+        .route("/v1/notifications/read-all", notification())
+        .route(COUNT_PATH, delete(delete::delete))
+}
+
+/// The only path of a notification at which GET returns something else; see `create_response::location`.
+const COUNT_PATH: &str = "/v1/notifications/unread-count";

@@ -3,7 +3,9 @@
 mod base_path;
 mod create;
 mod erase;
+mod ids;
 mod inbox;
+mod integers;
 mod limits;
 mod rejections;
 mod routes;
@@ -17,7 +19,8 @@ use axum::Router;
 use axum::body::Body;
 use belfry_application::access::Access;
 use belfry_application::ports::{
-    BearerToken, Claims, Erasure, InboxRepository, KeyFingerprint, Scopes, TokenError, TokenVerifier,
+    BearerToken, Claims, Erasure, InboxRepository, KeyFingerprint, Scopes, TokenError,
+    TokenVerifier,
 };
 use belfry_application::revoked_tokens::RevokedTokens;
 use belfry_application::testing::{
@@ -27,6 +30,7 @@ use belfry_application::use_cases::{
     CountUnread, CreateNotification, DeleteNotification, EraseUser, GetNotification, ListInbox,
     MarkAllRead, MarkRead, RevokeTokens, SignIn,
 };
+use belfry_domain::LinkSchemes;
 use bytes::Bytes;
 use http::request::Builder;
 use http::{HeaderMap, Request, StatusCode};
@@ -44,8 +48,8 @@ const NOW: i64 = 1_800_000_000_000;
 /// [`NOW`] in JSON.
 const NOW_TEXT: &str = "2027-01-15T08:00:00.000Z";
 
-/// [`FakeTokenVerifier`], where the suffixes `+write` and `+erase` add the scopes to create notifications
-/// and to erase users.
+/// [`FakeTokenVerifier`], where the suffixes `+write`, `+erase` and `+revoke` add the scopes to create
+/// notifications, to erase users and to revoke tokens.
 struct Tokens;
 
 #[async_trait]
@@ -54,6 +58,7 @@ impl TokenVerifier for Tokens {
         let (plain, scope) = match token.reveal().split_once('+') {
             Some((plain, "write")) => (plain, Scopes::WRITE),
             Some((plain, "erase")) => (plain, Scopes::ERASE),
+            Some((plain, "revoke")) => (plain, Scopes::REVOKE),
             _ => return FakeTokenVerifier.verify(token).await,
         };
         let plain = BearerToken::parse(plain).unwrap().expect("a token");
@@ -140,7 +145,11 @@ impl Api {
         let parts = RestParts {
             sign_in: SignIn::new(tokens, clock.clone(), revoked.clone(), Access::default()),
             create: CreateNotification::new(store.clone()),
-            drafts: DraftFactory { ids: Arc::new(SequentialIds::default()), clock: clock.clone() },
+            drafts: DraftFactory {
+                ids: Arc::new(SequentialIds::default()),
+                clock: clock.clone(),
+                links: LinkSchemes::default(),
+            },
             use_cases: RestUseCases {
                 list: ListInbox::new(store.clone()),
                 get: GetNotification::new(store.clone()),
@@ -196,12 +205,20 @@ fn as_user(user: &str, method: &str, path: &str) -> Builder {
 }
 
 fn as_service(path: &str) -> Builder {
-    let token = format!("Bearer shop:{}+write", NOW + 60_000);
+    with_scope("write", path)
+}
+
+fn as_operator(path: &str) -> Builder {
+    with_scope("revoke", path)
+}
+
+fn with_scope(scope: &str, path: &str) -> Builder {
+    let token = format!("Bearer shop:{}+{scope}", NOW + 60_000);
     let request = Request::builder().method("POST").uri(path).header("authorization", token);
     request.header("content-type", "application/json")
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct TestResponse {
     status: StatusCode,
     headers: HeaderMap,

@@ -171,9 +171,8 @@ async fn unsupported_method_is_rejected_with_the_allowed_ones() {
     for (method, path, allowed) in [
         ("PUT", "/v1/notifications", &["GET", "HEAD", "POST"][..]),
         ("DELETE", "/v1/notifications", &["GET", "HEAD", "POST"]),
-        ("GET", "/v1/notifications/batch", &["POST"]),
-        ("DELETE", "/v1/notifications/unread-count", &["GET", "HEAD"]),
-        ("GET", "/v1/notifications/read-all", &["PATCH", "POST", "PUT"]),
+        ("PUT", "/v1/notifications/batch", &["DELETE", "GET", "HEAD", "POST"]),
+        ("POST", "/v1/notifications/unread-count", &["DELETE", "GET", "HEAD"]),
         ("PATCH", "/v1/notifications/n1", &["DELETE", "GET", "HEAD"]),
         ("GET", "/v1/notifications/n1/read", &["PATCH", "POST", "PUT"]),
         ("OPTIONS", "/v1/notifications/n1/read", &["PATCH", "POST", "PUT"]),

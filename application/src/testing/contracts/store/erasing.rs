@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 
 use super::super::promises;
 use super::subject::{Store, full_draft, key};
-use crate::ports::{Erased, IdempotencyKey, IdempotentOutcome, ListFilter, Revocation};
+use crate::ports::{Erased, IdempotencyKey, IdempotentOutcome, ListFilter, Revocation, TokenOwner};
 use crate::testing::samples::{a_draft, at, id, user};
 
 /// The event of the erasure of `name`.
@@ -29,7 +29,7 @@ async fn erasure_removes_everything_of_the_user_and_nothing_of_others(store) {
     store.inboxes.create_once(&key("k1", "f"), vec![a_draft("ada", "n4")]).await.unwrap();
     let own_key = IdempotencyKey::parse(user("ada"), "k2", "f").unwrap();
     store.inboxes.create_once(&own_key, vec![a_draft("ada", "n5")]).await.unwrap();
-    let revocation = Revocation { user: user("ada"), issued_before: at(1_000) };
+    let revocation = Revocation { owner: TokenOwner::User(user("ada")), issued_before: at(1_000) };
     store.revocations.revoke(&revocation).await.unwrap();
     assert_eq!(store.state("ada").await, (7, 3));
 

@@ -1,0 +1,111 @@
+use std::sync::Arc;
+
+use belfry_application::push::ForwardedPush;
+use belfry_domain::{Link, LinkSchemes};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+#[derive(Deserialize)]
+struct LinkForm<'a> {
+    #[serde(borrow)]
+    link: Option<&'a RawValue>,
+}
+
+/// Replaces a link that the store would reject by null, and changes nothing else. The notification is passed on
+/// without it, because a device can do without a link but not without the notification.
+///
+/// A notification that names its link twice gets none: a client would use the second one.
+pub(super) fn without_rejected_link(push: ForwardedPush, schemes: &LinkSchemes) -> ForwardedPush {
+    let ForwardedPush::New(json) = &push else { return push };
+    // Most notifications need no second look. A name with escapes is found by the reader below.
+    if !json.contains("link") && !json.contains('\\') {
+        return push;
+    }
+    match serde_json::from_str::<LinkForm<'_>>(json) {
+        Ok(LinkForm { link: Some(link) }) if !is_accepted(link, schemes) => {
+            ForwardedPush::New(replaced(json, link))
+        }
+        Ok(_) => push,
+        Err(_) => ForwardedPush::New(without_links(json)),
+    }
+}
+
+/// Whether the store would accept the link, or it is no text and no client can follow it.
+fn is_accepted(link: &RawValue, schemes: &LinkSchemes) -> bool {
+    let Ok(text) = serde_json::from_str::<String>(link.get()) else { return true };
+    Link::parse(&text).is_ok_and(|link| schemes.check(&link).is_ok())
+}
+
+/// The JSON with `null` in place of `part`, which is a slice of it.
+fn replaced(json: &str, part: &RawValue) -> Arc<str> {
+    let start = part.get().as_ptr().addr() - json.as_ptr().addr();
+    let end = start + part.get().len();
+    [&json[..start], "null", &json[end..]].concat().into()
+}
+
+/// The object without any member named `link`; the order of the others may change.
+fn without_links(json: &str) -> Arc<str> {
+    type Members<'a> = std::collections::BTreeMap<String, &'a RawValue>;
+    let members = serde_json::from_str::<Members<'_>>(json).map(|mut members| {
+        members.remove("link");
+        members
+    });
+    let text = members.and_then(|members| serde_json::to_string(&members));
+    text.map_or_else(|_| json.into(), Into::into)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn passed_on(json: &str) -> String {
+        let push = ForwardedPush::New(json.into());
+        match without_rejected_link(push, &LinkSchemes::default()) {
+            ForwardedPush::New(json) => json.to_string(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn notification_with_an_accepted_link_or_none_is_unchanged() {
+        for json in [
+            r#"{"id":1.50,  "a":"\u00e4" }"#,
+            r#"{"title":"Hi", "link":"/orders/7"}"#,
+            r#"{"link":"https:\/\/example.org"}"#,
+            r#"{"link":null}"#,
+            r#"{"link":7}"#,
+            r#"{"data":{"link":"myapp:7"}}"#,
+        ] {
+            assert_eq!(passed_on(json), json);
+        }
+    }
+
+    #[test]
+    fn rejected_link_is_replaced_by_null_and_the_rest_is_unchanged() {
+        for link in [
+            "javascript:alert(1)",
+            "JavaScript:alert(1)",
+            "java\\u0073cript:alert(1)",
+            "java\\tscript:alert(1)",
+            " javascript:alert(1)",
+            "\\u0001javascript:alert(1)",
+            "data:text/html,x",
+            "vbscript:x",
+            "file:///etc/passwd",
+            "intent://x",
+            "myapp:7",
+            "",
+        ] {
+            let json = format!(r#"{{"id":1.50, "link" : "{link}",  "data":{{"link":"{link}"}}}}"#);
+            let expected = format!(r#"{{"id":1.50, "link" : null,  "data":{{"link":"{link}"}}}}"#);
+            assert_eq!(passed_on(&json), expected);
+        }
+        assert_eq!(passed_on(r#"{"l\u0069nk":"file:x"}"#), r#"{"l\u0069nk":null}"#);
+    }
+
+    #[test]
+    fn notification_with_two_links_gets_none() {
+        let json = r#"{"link":"/ok","title":"Hi","link":"javascript:alert(1)"}"#;
+        assert_eq!(passed_on(json), r#"{"title":"Hi"}"#);
+    }
+}

@@ -1,0 +1,14 @@
+use belfry_application::use_cases::ListInbox;
+
+use super::{Integer, InvalidForm};
+
+/// The number of notifications that a client requests for a page. `raw` is the field `limit`, if there is one.
+pub fn page_limit(raw: Option<Integer>) -> Result<usize, InvalidForm> {
+    const DEFAULT: usize = 20;
+    let max = ListInbox::MAX_LIMIT;
+    match raw.map(Integer::to) {
+        None => Ok(DEFAULT),
+        Some(Some(limit)) if (1..=max).contains(&limit) => Ok(limit),
+        Some(_) => Err(InvalidForm::new("limit", format_args!("must be a number from 1 to {max}"))),
+    }
+}
