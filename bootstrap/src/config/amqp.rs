@@ -35,6 +35,7 @@ pub struct Amqp {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config.default.toml documents the settings")]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent settings")]
 pub struct Ingest {
     pub queue: String,
     pub mode: IngestMode,

@@ -1,6 +1,7 @@
 use lapin::BasicProperties;
 
-use super::message::{Envelope, Incoming, InvalidMessage};
+use super::invalid_message::InvalidMessage;
+use super::message::{Envelope, Incoming};
 use super::pattern::PatternNames;
 
 /// Opens a message as [`Ingest`](super::Ingest) does, as if it had been published to the exchange

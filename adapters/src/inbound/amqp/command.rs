@@ -3,12 +3,13 @@ use std::borrow::Cow;
 use belfry_application::use_cases::Command;
 use belfry_domain::{NotificationId, Timestamp, UserId};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::create::{SentNotification, missing_recipient, recipients, sent_notification};
+use super::invalid_message::InvalidMessage;
 use super::json_fields::{FieldPath, JsonFields};
-use super::message::{Envelope, InvalidMessage};
+use super::json_object::{borrowed, form};
+use super::message::Envelope;
 use super::message_mapping::MessageMapping;
 use super::pattern::Pattern;
 use super::surrogates::without_lone_surrogates;
@@ -182,34 +183,10 @@ struct RevocationForm {
 pub(super) fn revocation(data: &RawValue) -> Result<(UserId, Option<Timestamp>), InvalidMessage> {
     let RevocationForm { user_id, issued_before } = form(data)?;
     let user_id = user_id.ok_or_else(|| InvalidMessage::field("userId", "is missing"))?;
-    Ok((user(user_id)?, issued_before.map(|Rfc3339(instant)| instant)))
+    Ok((user(&user_id)?, issued_before.map(|Rfc3339(instant)| instant)))
 }
 
 /// Parses the value of a field `userId`.
-pub(super) fn user(raw: TextOrNumber) -> Result<UserId, InvalidMessage> {
+pub(super) fn user(raw: &TextOrNumber) -> Result<UserId, InvalidMessage> {
     UserId::parse(&raw.to_string()).map_err(|error| InvalidMessage::field("userId", error))
-}
-
-/// Whether a JSON value is an object. A `RawValue` has no leading whitespace.
-pub(super) fn is_object(json: &RawValue) -> bool {
-    json.get().starts_with('{')
-}
-
-/// Parses a form. After a failure, parses again with a slower deserializer that names the field.
-fn form<T: DeserializeOwned>(data: &RawValue) -> Result<T, InvalidMessage> {
-    must_be_object(data)?;
-    serde_json::from_str(data.get()).or_else(|_| {
-        let json = &mut serde_json::Deserializer::from_str(data.get());
-        serde_path_to_error::deserialize(json).map_err(|error| InvalidMessage::field("data", error))
-    })
-}
-
-/// Parses a form that borrows from `data`. The error of a failure does not name the field.
-pub(super) fn borrowed<'a, T: Deserialize<'a>>(data: &'a RawValue) -> Result<T, InvalidMessage> {
-    must_be_object(data)?;
-    serde_json::from_str(data.get()).map_err(|error| InvalidMessage::field("data", error))
-}
-
-fn must_be_object(data: &RawValue) -> Result<(), InvalidMessage> {
-    if is_object(data) { Ok(()) } else { Err(InvalidMessage::field("data", "must be an object")) }
 }

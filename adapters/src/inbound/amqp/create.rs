@@ -9,10 +9,10 @@ use belfry_domain::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::command;
+use super::invalid_message::InvalidMessage;
 use super::json_fields::{FieldPath, JsonFields};
+use super::json_object;
 use super::lenient_time::lenient_time;
-use super::message::InvalidMessage;
 use super::message_mapping::MessageMapping;
 use crate::wire::{TextOrNumber, check_depth};
 
@@ -41,7 +41,7 @@ pub(super) fn sent_notification(
     new_id: impl FnOnce() -> NotificationId,
     now: Timestamp,
 ) -> Result<SentNotification, InvalidMessage> {
-    let mut outer: JsonFields<'_> = command::borrowed(data)?;
+    let mut outer: JsonFields<'_> = json_object::borrowed(data)?;
     let inner = outer.take_first(&[notification()], |json| serde_json::from_str(json.get()).ok());
     let is_wrapped = inner.is_some();
     let mut inner: JsonFields<'_> = inner.unwrap_or_default();
@@ -231,8 +231,8 @@ impl Reader<'_, '_> {
                 json.get().starts_with('"').then(|| serde_json::from_str::<String>(json.get()));
             let inside = inside.and_then(Result::ok);
             match inside.as_deref().map(serde_json::from_str::<&RawValue>) {
-                Some(Ok(object)) if command::is_object(object) => Some(object.get().to_owned()),
-                _ if command::is_object(json) => Some(json.get().to_owned()),
+                Some(Ok(object)) if json_object::is_object(object) => Some(object.get().to_owned()),
+                _ if json_object::is_object(json) => Some(json.get().to_owned()),
                 // PHP writes an empty object like this.
                 _ if json.get() == "[]" => Some("{}".to_owned()),
                 _ if json.get() == "\"\"" => None,
@@ -276,13 +276,10 @@ fn parse_title(text: &str) -> Result<Title, InvalidMessage> {
 
 /// At most `max` characters of a text, with `…` as the last one if it is longer.
 fn shortened(text: &str, max: usize) -> Cow<'_, str> {
-    match text.char_indices().nth(max) {
-        None => text.into(),
-        Some(_) => {
-            let (end, _) = text.char_indices().nth(max - 1).expect("the text is longer");
-            format!("{}…", &text[..end]).into()
-        }
+    if text.char_indices().nth(max).is_none() {
+        return text.into();
     }
+    text.chars().take(max - 1).chain(['…']).collect::<String>().into()
 }
 
 fn checked_data(json: String) -> Result<Data, InvalidMessage> {
@@ -338,7 +335,8 @@ fn data_with(
         if object.len() > 1 {
             object.push(',');
         }
-        object.push_str(&format!("\"{OMITTED}\":{}", serde_json::Value::from(names)));
+        let names = serde_json::Value::from(names).to_string();
+        object.extend(["\"", OMITTED, "\":", &names]);
     }
     object.push('}');
     checked_data(object).map(Some)

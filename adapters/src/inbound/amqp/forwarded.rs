@@ -8,10 +8,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tracing::debug;
 
-use super::command::{borrowed, is_object, user};
+use super::command::user;
 use super::create::{missing_recipient, recipients};
+use super::invalid_message::InvalidMessage;
 use super::json_fields::JsonFields;
-use super::message::{Envelope, InvalidMessage};
+use super::json_object::{borrowed, is_object};
+use super::message::Envelope;
 use super::message_mapping::MessageMapping;
 use super::pattern::Pattern;
 use crate::wire::{Integer, TextOrNumber};
@@ -39,7 +41,7 @@ pub(super) fn forwarded_events(
     let ForwardForm { user_id, notification, unread_count, count } = borrowed(data)?;
     let notification = notification.filter(|json| is_object(json)).unwrap_or(data);
     let users = match user_id {
-        Some(user_id) => vec![user(user_id)?],
+        Some(user_id) => vec![user(&user_id)?],
         None => users(data, notification, mapping)?,
     };
     let unread_count = match envelope.pattern {

@@ -5,8 +5,8 @@ use chrono::{DateTime, NaiveDateTime};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// Seconds since 1970 have fewer digits until the year 5138, milliseconds have more since 1973.
-const FIRST_MILLIS: i64 = 100_000_000_000;
+/// Seconds since 1970 are below this until the year 5138, milliseconds above it since 1973.
+const FIRST_MILLIS: f64 = 1e11;
 
 /// An instant as RFC 3339, as SQL writes it (`2026-11-29 10:00:00`, in UTC unless it has an offset), or as
 /// seconds or milliseconds since 1970, also in a text. `None` for anything else.
@@ -14,26 +14,23 @@ pub(super) fn lenient_time(json: &RawValue) -> Option<Timestamp> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Form {
-        Integer(i64),
         Number(f64),
         Text(String),
     }
     match serde_json::from_str(json.get()).ok()? {
-        Form::Integer(number) => since_epoch(number),
-        #[expect(clippy::cast_possible_truncation, reason = "a fraction of a millisecond is cut")]
-        Form::Number(seconds) if seconds.abs() < FIRST_MILLIS as f64 => {
-            Some(Timestamp::from_unix_millis((seconds * 1_000.0) as i64))
-        }
-        #[expect(clippy::cast_possible_truncation, reason = "a fraction of a millisecond is cut")]
-        Form::Number(millis) if millis.abs() < i64::MAX as f64 => since_epoch(millis as i64),
-        Form::Number(_) => None,
+        Form::Number(number) => since_epoch(number),
         Form::Text(text) => of_text(text.trim()),
     }
 }
 
-fn since_epoch(number: i64) -> Option<Timestamp> {
-    let millis = if number.abs() < FIRST_MILLIS { number.checked_mul(1_000)? } else { number };
-    // The last instant of RFC 3339 is in the year 9999.
+fn since_epoch(number: f64) -> Option<Timestamp> {
+    let millis = if number.abs() < FIRST_MILLIS { number * 1_000.0 } else { number };
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "only a fraction is cut; the rest is checked"
+    )]
+    let millis = millis as i64;
+    // The calendar ends before the range of the type, in which the cast saturates.
     DateTime::from_timestamp_millis(millis)?;
     Some(Timestamp::from_unix_millis(millis))
 }
@@ -41,8 +38,8 @@ fn since_epoch(number: i64) -> Option<Timestamp> {
 fn of_text(text: &str) -> Option<Timestamp> {
     const WITHOUT_OFFSET: [&str; 2] = ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f"];
     const WITH_OFFSET: &str = "%Y-%m-%d %H:%M:%S%.f%#z";
-    if let Ok(number) = text.parse() {
-        return since_epoch(number);
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return since_epoch(text.parse().ok()?);
     }
     let with_offset =
         DateTime::parse_from_rfc3339(text).or_else(|_| DateTime::parse_from_str(text, WITH_OFFSET));

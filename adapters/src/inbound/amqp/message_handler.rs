@@ -5,7 +5,8 @@ use belfry_application::ports::{Cause, PortError};
 use belfry_application::use_cases::CommandError;
 use serde_json::value::RawValue;
 
-use super::message::{Envelope, InvalidMessage};
+use super::invalid_message::InvalidMessage;
+use super::message::Envelope;
 use super::message_mapping::MessageMapping;
 
 /// Executes the messages of the ingest queue.

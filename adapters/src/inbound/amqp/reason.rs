@@ -1,4 +1,4 @@
-use super::message::InvalidMessage;
+use super::invalid_message::InvalidMessage;
 
 /// Why a message is in a retry queue or in the dead queue: its header `x-belfry-reason`. The header
 /// `x-belfry-error` has the error's text.

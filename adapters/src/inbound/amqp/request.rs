@@ -5,7 +5,8 @@ use lapin::types::ShortString;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::message::{Incoming, InvalidMessage};
+use super::invalid_message::InvalidMessage;
+use super::message::Incoming;
 
 /// A message whose sender waits for a response.
 #[derive(Debug, Clone)]

@@ -10,7 +10,8 @@ use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::command::{StoreMessage, decode_message};
-use super::message::{Envelope, InvalidMessage};
+use super::invalid_message::InvalidMessage;
+use super::message::Envelope;
 use super::message_handler::{HandlerError, MessageHandler};
 use super::message_mapping::MessageMapping;
 use crate::wire::{NotificationForm, PageForm};

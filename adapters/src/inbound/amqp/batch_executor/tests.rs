@@ -1,7 +1,8 @@
 use belfry_application::trace::current;
 use parking_lot::Mutex;
 
-use super::super::message::{Envelope, InvalidMessage};
+use super::super::invalid_message::InvalidMessage;
+use super::super::message::Envelope;
 use super::super::message_mapping::MessageMapping;
 use super::*;
 

@@ -1,0 +1,47 @@
+use crate::wire::InvalidForm;
+
+/// The largest accepted body in bytes: four times the largest possible notification.
+pub(super) const MAX_BODY: usize = 1 << 20;
+
+/// Why a message is invalid. A retry would not help.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidMessage {
+    /// The body is larger than any notification.
+    #[error("the body has {0} bytes; the limit is {MAX_BODY}")]
+    TooLarge(usize),
+    /// The body is not UTF-8.
+    #[error("the body is not UTF-8")]
+    NotUtf8,
+    /// The body is not a JSON object; with the position of the error.
+    #[error("the body is not a JSON object: {0}")]
+    NotJson(String),
+    /// There is no pattern.
+    #[error("no pattern in the body, the routing key or the type")]
+    NoPattern,
+    /// Belfry does not know the pattern.
+    #[error("unknown pattern {0:?}")]
+    UnknownPattern(String),
+    /// A revocation, which the settings do not allow.
+    #[error("messages may not revoke tokens: `amqp.ingest.revocations` is off")]
+    RevocationNotAllowed,
+    /// A request to read an inbox, which the settings do not allow.
+    #[error("requests may not read inboxes: `amqp.ingest.reads` is off")]
+    ReadNotAllowed,
+    /// There is a pattern but no data.
+    #[error("data is missing")]
+    NoData,
+    /// A field is missing or wrong.
+    #[error("{0}")]
+    Field(#[from] InvalidForm),
+}
+
+impl InvalidMessage {
+    /// The field has that problem.
+    pub fn field(field: &'static str, problem: impl std::fmt::Display) -> Self {
+        Self::Field(InvalidForm::new(field, problem))
+    }
+
+    pub(super) fn unknown(pattern: &str) -> Self {
+        Self::UnknownPattern(pattern.chars().take(100).collect())
+    }
+}
