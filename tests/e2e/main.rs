@@ -13,6 +13,7 @@ mod base_path;
 mod browser;
 mod catch_up;
 mod commands;
+mod compat;
 mod contract;
 mod delivery;
 mod events;

@@ -52,6 +52,15 @@ async fn invalid_or_unknown_setting_stops_the_start_and_is_named() {
         ("database.url", "postgres://ada@h1,h2/belfry", "several hosts"),
         ("http.listn", "127.0.0.1:0", "there is no setting"),
         ("no.such.section", "1", "there is no setting"),
+        ("socket.compat", "nest", "nestjs-default"),
+        ("socket.compat", "camel-case, snake-case", "several presets"),
+        ("socket.namespaces", "ws", "/ws/notifications"),
+        ("socket.namespaces", "/a,/b,/c,/d,/e,/f,/g", "at most 6"),
+        ("socket.events.created", "notification", "unread_count"),
+        ("socket.events.new", "notification as list", "{notification}"),
+        ("socket.events.new", "notification as number", "bare, {notification}, {data}"),
+        ("socket.events.deleted", "exception", "another meaning"),
+        ("socket.messages.list", "notification:mark_read", "another meaning"),
     ] {
         // Of a path without any known section only the first part is named.
         let named = path.strip_suffix(".such.section").unwrap_or(path);

@@ -7,6 +7,7 @@ mod invalid_event;
 mod notification;
 mod page;
 mod push;
+pub mod socket;
 mod time;
 
 pub use cursor::{Cursor, InvalidCursor};

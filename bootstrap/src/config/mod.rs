@@ -45,7 +45,7 @@ pub use self::log::{InvalidLogLevels, Log, LogFormat, LogLevels};
 pub use self::node::Node;
 pub use self::retention::Retention;
 pub use self::shutdown::Shutdown;
-pub use self::socket::Socket;
+pub use self::socket::{Socket, SocketEvents, SocketMessages};
 pub use self::values::Secret;
 
 /// All settings with their defaults and comments, in TOML. It is the lowest layer and the reference.

@@ -25,9 +25,9 @@ pub struct SocketIoServer {
 impl SocketIoServer {
     /// A server without connected devices.
     pub fn new(parts: SocketIoParts) -> Self {
-        let settings = parts.settings;
+        let settings = parts.settings.clone();
         let handler = Arc::new(ConnectHandler::new(parts));
-        let socket_io = SocketIo::new(handler.clone(), settings.connect_timeout);
+        let socket_io = SocketIo::new(handler.clone(), settings.namespaces, settings.connect_timeout);
         Self { handler, engine: EngineServer::new(socket_io, settings.engine) }
     }
 }

@@ -3,8 +3,8 @@ use super::super::poll_queue::PollResponse;
 use super::*;
 
 const LIMITS: SendLimits = SendLimits { frames: 8, bytes: 10_000 };
-const ROOT: Namespace = Namespace::Root;
-const OTHER: Namespace = Namespace::Notifications;
+const ROOT: Namespace = Namespace::ROOT;
+const OTHER: Namespace = Namespace::NOTIFICATIONS;
 
 fn frame(text: &str) -> Bytes {
     text_frame(&[text])

@@ -80,7 +80,7 @@ struct Client {
 impl Client {
     fn new() -> Self {
         let (handler, sender) = (Arc::<FakeHandler>::default(), PacketSender::polling(LIMITS));
-        let connection = SocketIo::new(handler.clone(), CONNECT_TIMEOUT).open((), sender.clone());
+        let connection = SocketIo::new(handler.clone(), Namespaces::BUILT_IN, CONNECT_TIMEOUT).open((), sender.clone());
         Self { handler, sender, connection }
     }
 
@@ -320,8 +320,8 @@ proptest! {
                         }
                     }
                     Step::Disconnect => {
-                        let session = client.connection.socket.members.lock().sessions[0].clone();
-                        let Some((_, session)) = session else { continue };
+                        let session = client.connection.socket.member(Namespace::ROOT);
+                        let Some(session) = session else { continue };
                         session.socket.disconnect("out");
                         let packets = client.fetch().unwrap();
                         assert_eq!(packets.len(), usize::from(current.take().is_some()), "{packets:?}");
