@@ -20,6 +20,7 @@ mod origin;
 mod path;
 mod problem;
 mod problem_sets;
+mod query;
 mod readiness;
 mod request_telemetry;
 mod router;

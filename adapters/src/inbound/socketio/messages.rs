@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::credentials::resume_point;
 use super::device_session::DeviceSession;
 use super::parts::SocketIoParts;
-use super::payload::{ids, one_id, requested_page};
+use super::payload::{PageNumbers, check_keys, ids, one_id, requested_page};
 use super::protocol::ClientEvent;
 use super::reply::{MessageError, ReplyData};
 use crate::limits::{Cost, Limit};
@@ -42,13 +42,14 @@ pub(super) async fn process(
     let action = rule.map_or(Action::ReadInbox, |rule| rule.message.action());
     sessions.authorize(session, action)?;
     let user = session.user();
-    let MessageRule { message, ack, .. } = rule.ok_or(MessageError::UnknownEvent)?;
+    let MessageRule { message, ack, is_alias } = rule.ok_or(MessageError::UnknownEvent)?;
     let permit = work.acquire(user, Cost::REQUEST).await.map_err(|_| {
         Limit::Work.record_exceeded_by_user(user);
         MessageError::TooMuchWork
     })?;
     // Parsed only now, so that a rejected message costs little.
     let payload = event.payload();
+    check_keys(&payload, message, user)?;
     match message {
         ClientMessage::MarkRead => {
             let ids = ids(payload)?;
@@ -67,7 +68,8 @@ pub(super) async fn process(
             Ok(count_and_revision(state, ack))
         }
         ClientMessage::List => {
-            let (filter, limit) = requested_page(payload)?;
+            let numbers = if is_alias { PageNumbers::FirstPage } else { PageNumbers::Refused };
+            let (filter, limit) = requested_page(payload, numbers)?;
             let page = use_cases.list.run(user, &filter, limit).await?;
             work.charge(user, Cost::of_page(&page.items));
             let page = PageForm::from(&page);
