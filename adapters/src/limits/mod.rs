@@ -4,11 +4,13 @@
 //! published.
 
 mod exceeded;
+mod log_throttle;
 mod network;
 mod rates;
 mod user_work;
 
 pub use exceeded::Limit;
+pub(crate) use log_throttle::ThrottledLog;
 pub(crate) use network::network_of;
 pub use rates::PerSecond;
 pub(crate) use rates::{Rate, RateByKey};
