@@ -1,10 +1,13 @@
-//! Clients of another server, unchanged: names, shapes and namespaces by configuration.
+//! Clients of another server, unchanged: names, shapes, namespaces, tokens and refusals by configuration.
 
+use belfry_tests::clients::Device;
+use belfry_tests::http::{Http, send};
 use belfry_tests::process::Builder;
 use futures_util::{StreamExt as _, stream};
+use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::setup::{Deployment, Setup};
+use crate::setup::{Deployment, Setup, key};
 
 /// A convention of clients: what they listen to and send.
 struct Convention {
@@ -33,12 +36,10 @@ fn conventions() -> [Convention; 12] {
         mark,
         get_count,
     };
-    let nestjs = |compat| {
-        names(compat, "notification", "unread_count", "markAsRead", "getUnreadCount")
-    };
-    let camel = |compat| {
-        names(compat, "newNotification", "unreadCount", "markAsRead", "getUnreadCount")
-    };
+    let nestjs =
+        |compat| names(compat, "notification", "unread_count", "markAsRead", "getUnreadCount");
+    let camel =
+        |compat| names(compat, "newNotification", "unreadCount", "markAsRead", "getUnreadCount");
     let colon = |compat| {
         let count = "notification:count";
         names(compat, "notification:new", count, "notification:read", "getUnreadCount")
@@ -130,4 +131,104 @@ async fn configured_namespace_behaves_like_the_others_and_unknown_ones_are_rejec
     assert_eq!(answer["status"], "ok");
     let unknown = ada.node().namespace("/ws").start();
     assert_eq!(unknown.refused().await, "Invalid namespace");
+}
+
+#[tokio::test]
+async fn refusal_by_disconnect_is_a_connect_and_then_a_disconnect() {
+    let deployment = own(|it| it.setting("socket.refusal", "disconnect")).await;
+    let ada = deployment.user("ada");
+    let other = ada.node().connect().await;
+    let eve = [
+        ada.node().token("garbage").start(),
+        ada.node().token("garbage").transports(["polling"]).namespace("/notifications").start(),
+    ];
+    deployment.notify(&ada, json!({ "id": "n1", "title": "Hello" })).await;
+    for device in &eve {
+        device.connected().await;
+        assert_eq!(device.disconnected().await, "io server disconnect");
+    }
+    assert_eq!(other.expect("notification:new").await["id"], "n1");
+    for device in &eve {
+        let kinds: Vec<_> = device.records().into_iter().map(|record| record.kind).collect();
+        let events = kinds.iter().filter(|kind| *kind == "event").count();
+        assert_eq!((&*kinds[0], events), ("connect", 0), "{}", device.transcript());
+        assert!(!kinds.contains(&"connect_error".to_owned()), "{}", device.transcript());
+    }
+}
+
+#[tokio::test]
+async fn client_with_an_older_engine_io_is_refused_with_a_hint_and_a_log_line() {
+    let deployment = own(|it| it).await;
+    let http = deployment.belfry.http();
+    for transport in ["polling", "websocket"] {
+        let answer = http.get(&format!("/socket.io/?EIO=3&transport={transport}")).await;
+        let body = answer.expect(400);
+        assert_eq!((&body["code"], &body["message"]), (&json!(5), &json!(UNSUPPORTED)));
+        assert!(body["hint"].as_str().unwrap().contains("socket.io-client 3 or 4"), "{body}");
+    }
+    let line = deployment.belfry.log_line("the client is too old").await;
+    assert!(line.contains("\"version\":3"), "{line}");
+    assert_eq!(deployment.belfry.log().matches("the client is too old").count(), 1);
+}
+
+/// The reference server's words.
+const UNSUPPORTED: &str = "Unsupported protocol version";
+
+#[tokio::test]
+async fn token_in_a_cookie_counts_for_allowed_pages_only() {
+    const APP: &str = "https://app.example.org";
+    let configure = |it: Builder| {
+        it.setting("auth.cookie", "jwt")
+            .setting("http.cors_origins", APP)
+            .setting("http.cors_credentials", true)
+    };
+    let deployment = own(configure).await;
+    let ada = deployment.user("ada");
+    let cookie = format!("theme=dark; jwt={}", ada.token());
+    for transport in ["polling", "websocket"] {
+        let device = ada.node().token("").transports([transport]).header("cookie", &cookie);
+        device.clone().header("origin", APP).connect().await;
+        assert_eq!(device.start().refused().await, "token_missing", "no page is named");
+    }
+    let http = Http::new(deployment.belfry.url());
+    let list = |method: Method| http.request(method, "/v1/notifications").header("cookie", &cookie);
+    send(list(Method::GET).header("origin", APP)).await.expect(200);
+    send(list(Method::GET).header("sec-fetch-site", "same-origin")).await.expect(200);
+    for page in [("origin", "https://evil.example.org"), ("sec-fetch-site", "cross-site")] {
+        let answer = send(list(Method::GET).header(page.0, page.1)).await;
+        assert_eq!(answer.expect(401)["code"], "token_missing", "{page:?}");
+    }
+}
+
+#[tokio::test]
+async fn missing_claim_is_named_and_further_user_claims_are_looked_up() {
+    let deployment = own(|it| it.setting("auth.user_claim", "sub, userId")).await;
+    let (http, key) = (Http::new(deployment.belfry.url()), key());
+    let by_user_id = key.token("x").claim("sub", Value::Null).claim("userId", "ada").sign();
+    http.bearer(&by_user_id).get("/v1/notifications").await.expect(200);
+
+    let without_exp = key.token("ada").claim("exp", Value::Null).sign();
+    let why = "the token has no claim exp";
+    let answer = http.bearer(&without_exp).get("/v1/notifications").await.expect(401);
+    assert_eq!((&answer["code"], &answer["detail"]), (&json!("token_invalid"), &json!(why)));
+    let device = Device::node(deployment.belfry.url()).token(&without_exp).start();
+    let refusal = device.of_kind("connect_error").await;
+    assert_eq!(refusal.message.as_deref(), Some("token_invalid"));
+    assert_eq!(refusal.rest["data"], json!({ "code": "token_invalid", "message": why }));
+}
+
+#[tokio::test]
+async fn session_of_a_token_without_expiry_ends_after_the_configured_time() {
+    let configure =
+        |it: Builder| it.setting("auth.require_exp", false).setting("auth.max_session", "2s");
+    let deployment = own(configure).await;
+    deployment.belfry.log_line("tokens without exp are accepted").await;
+    let ada = deployment.user("ada");
+    let token = key().token(ada.id()).claim("exp", Value::Null).sign();
+    let device = ada.node().token(&token).connect().await;
+    assert_eq!(device.expect("exception").await["code"], "token_expired");
+    device.disconnected().await;
+    // A new session begins with the same token.
+    device.reconnect();
+    device.connected().await;
 }

@@ -31,7 +31,11 @@ async fn invalid_or_unknown_setting_stops_the_start_and_is_named() {
     for (path, value, also) in [
         ("http.listen", "everywhere", "BELFRY_HTTP__LISTEN"),
         ("http.max_body", "-1", "BELFRY_HTTP__MAX_BODY"),
-        ("http.cors_origins", "example.org", "origin"),
+        ("http.cors_origins", "example.org", "the scheme is missing"),
+        ("auth.cookie", "a b", "hyphens"),
+        ("auth.user_claim", ",", "claim"),
+        ("auth.max_session", "0s", "longer than 0s"),
+        ("socket.refusal", "drop", "connect_error"),
         ("database.url", "mysql://localhost/belfry", "postgres"),
         ("database.migrate", "perhaps", "BELFRY_DATABASE__MIGRATE"),
         ("amqp.url", "http://localhost", "amqp://"),

@@ -62,7 +62,8 @@ impl PushForm {
                 None => ["", payload, ""],
             },
             EventShape::Number => {
-                let number = payload.strip_prefix(COUNT).and_then(|rest| rest.split([',', '}']).next());
+                let number =
+                    payload.strip_prefix(COUNT).and_then(|rest| rest.split([',', '}']).next());
                 ["", number.unwrap_or(payload), ""]
             }
         }
@@ -216,8 +217,7 @@ mod tests {
 
     #[test]
     fn payload_is_wrapped_or_reduced_according_to_its_shape() {
-        let stored =
-            Push::UnreadCount { count: UnreadCount::new(3), revision: Revision::new(17) };
+        let stored = Push::UnreadCount { count: UnreadCount::new(3), revision: Revision::new(17) };
         let count = |text: &str| Push::Forwarded(ForwardedPush::UnreadCount(text.into()));
         let new = Push::Forwarded(ForwardedPush::New(r#"{"id":"n1"}"#.into()));
         for (push, shape, expected) in [

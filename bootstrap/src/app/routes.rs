@@ -43,6 +43,7 @@ pub(super) fn public(deps: RouteDeps<'_>) -> Result<Router, BadSettings> {
         settings: socket.server_settings(limits)?,
     });
     let sockets = socket_routes(socket_io, &settings);
+    let cors = settings.cors.clone();
     let create = CreateNotification::new(inboxes.clone());
     let development = development.filter(|_| context.config.serves_development_page());
     let page = development.map(|mint| web::routes(&http.base_path, mint, clock.clone()));
@@ -58,6 +59,8 @@ pub(super) fn public(deps: RouteDeps<'_>) -> Result<Router, BadSettings> {
     })
     .merge(sockets)
     .merge(page.unwrap_or_default());
+    let cookie = context.config.auth.cookie.as_ref();
+    let router = rest::with_cookie_tokens(router, cookie, &cors);
     Ok(with_security_headers(router))
 }
 

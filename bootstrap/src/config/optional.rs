@@ -3,7 +3,7 @@
 use figment::value::{Dict, Value};
 
 /// The optional settings: those that `config.default.toml` leaves out, and those whose default is empty.
-pub(super) const OPTIONAL: [&str; 31] = [
+pub(super) const OPTIONAL: [&str; 32] = [
     "http.base_path",
     "http.cors_origins",
     "http.cors_headers",
@@ -21,6 +21,7 @@ pub(super) const OPTIONAL: [&str; 31] = [
     "auth.algorithms",
     "auth.issuer",
     "auth.audience",
+    "auth.cookie",
     "auth.scopes.read",
     "auth.scopes.change",
     "socket.namespaces",

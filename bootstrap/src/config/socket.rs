@@ -4,7 +4,7 @@ use std::time::Duration;
 use belfry_adapters::inbound::socketio::SocketIoSettings;
 use belfry_adapters::inbound::socketio::engine::EngineSettings;
 use belfry_adapters::limits::PerSecond;
-use belfry_adapters::outbound::socketio::{NamespacePath, Namespaces};
+use belfry_adapters::outbound::socketio::{NamespacePath, Namespaces, Refusal};
 use belfry_adapters::wire::socket::{EventName, MessageName, Preset, SocketNames, SocketTable};
 use serde::Deserialize;
 
@@ -37,10 +37,21 @@ pub struct Socket {
     pub namespaces: Vec<NamespacePath>,
     #[serde(deserialize_with = "values::parsed_list")]
     pub compat: Vec<Preset>,
+    pub refusal: OnRefusal,
     #[serde(default)]
     pub events: SocketEvents,
     #[serde(default)]
     pub messages: SocketMessages,
+}
+
+/// What a device receives when it is rejected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnRefusal {
+    /// A `connect_error` with a code.
+    ConnectError,
+    /// A connect, and then a disconnect by the server.
+    Disconnect,
 }
 
 /// `socket.events.*`
@@ -130,6 +141,10 @@ impl Socket {
             token_in_query: self.token_in_query,
             namespaces: self.namespace_list()?,
             names: Arc::new(self.names()?),
+            refusal: match self.refusal {
+                OnRefusal::ConnectError => Refusal::ConnectError,
+                OnRefusal::Disconnect => Refusal::Disconnect,
+            },
             handshakes: PerSecond::new(limits.handshakes_per_second),
             handshakes_per_address: PerSecond::new(limits.handshakes_per_address),
             messages: PerSecond::new(limits.messages_per_second),

@@ -18,6 +18,7 @@ use super::outage::{OutageGate, Unavailable};
 use super::parts::SocketIoParts;
 use super::protocol::{ClientEvent, ConnectError, ConnectRequest, NamespaceHandler};
 use super::reply::{MessageError, Reply};
+use crate::inbound::rest::CookieToken;
 use crate::limits::Limit;
 use crate::outbound::socketio::{Arguments, SocketIoDevice, SocketIoSessions};
 use crate::transport::{ClientAddress, EnqueueError};
@@ -74,6 +75,9 @@ impl ConnectHandler {
         claims.map_err(|refusal| match refusal {
             // The token cannot be verified now, which is no reason to reject the device.
             AuthError::Unavailable(_) => self.outage(),
+            AuthError::ClaimInvalid(_) => {
+                ConnectError::RejectedBecause(refusal.code(), refusal.to_string())
+            }
             refusal => ConnectError::Rejected(refusal.code()),
         })
     }
@@ -122,7 +126,12 @@ impl NamespaceHandler for ConnectHandler {
         let token_in_query = self.parts.settings.token_in_query;
         OpeningRequest {
             from: ClientAddress::of(request.extensions()),
-            credentials: RequestCredentials::read(request.headers(), request.uri(), token_in_query),
+            credentials: RequestCredentials::read(
+                request.headers(),
+                request.uri(),
+                request.extensions().get::<CookieToken>(),
+                token_in_query,
+            ),
             prepaid: PrepaidHandshake::new(self.parts.settings.namespaces.len()),
         }
     }
@@ -139,8 +148,8 @@ impl NamespaceHandler for ConnectHandler {
                 debug!(user = %device.session.user(), namespace, "device connected");
             }
             Err(error) => {
-                let code = match *error {
-                    ConnectError::Rejected(code) => code,
+                let code = match error {
+                    ConnectError::Rejected(code) | ConnectError::RejectedBecause(code, _) => *code,
                     ConnectError::Unavailable => Unavailable::CODE,
                 };
                 debug!(code, ?client, namespace, "device rejected");

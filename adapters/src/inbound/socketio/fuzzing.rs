@@ -102,7 +102,8 @@ pub fn payload(bytes: &[u8]) {
     }
     let request = request.into_parts().0;
     for token_in_query in [false, true] {
-        let request = RequestCredentials::read(&request.headers, &request.uri, token_in_query);
+        let request =
+            RequestCredentials::read(&request.headers, &request.uri, None, token_in_query);
         let _ = ConnectCredentials::read(&payload, &request);
     }
     let _ = resume_point(&payload);

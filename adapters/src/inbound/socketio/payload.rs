@@ -36,9 +36,8 @@ pub(super) fn check_keys(
     let unknown = match payload {
         Value::Null => None,
         Value::Object(fields) => {
-            let is_known = |name: &str, value| {
-                known.contains(&name) || (name == "userId" && is_user(value))
-            };
+            let is_known =
+                |name: &str, value| known.contains(&name) || (name == "userId" && is_user(value));
             fields.iter().find(|(name, value)| !is_known(name, value)).map(|(name, _)| &**name)
         }
         other if known.is_empty() && !is_user(other) => Some(""),
@@ -81,7 +80,9 @@ pub(super) fn ids(payload: Value) -> Result<Vec<NotificationId>, MessageError> {
     }
     let id_keys = ["id", "notificationId", "ids"];
     if id_keys.into_iter().filter(|key| payload.get(key).is_some()).count() > 1 {
-        return Err(MessageError::Invalid("expected only one of id, notificationId, ids".to_owned()));
+        return Err(MessageError::Invalid(
+            "expected only one of id, notificationId, ids".to_owned(),
+        ));
     }
     let form = serde_json::from_value(payload).map_err(|_| {
         MessageError::Invalid("expected {id}, {notificationId}, {ids} or a bare id".to_owned())
@@ -139,7 +140,9 @@ pub(super) fn requested_page(
     let page = match payload {
         Value::Null => Requested::default(),
         other => serde_json::from_value(other).map_err(|error| {
-            MessageError::Invalid(format!("expected {{cursor?, limit?, unread?, unreadOnly?, type?}}: {error}"))
+            MessageError::Invalid(format!(
+                "expected {{cursor?, limit?, unread?, unreadOnly?, type?}}: {error}"
+            ))
         })?,
     };
     let invalid = |error: &dyn std::fmt::Display| MessageError::Invalid(error.to_string());

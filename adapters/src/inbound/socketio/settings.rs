@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use super::engine::EngineSettings;
 use crate::limits::PerSecond;
-use crate::outbound::socketio::Namespaces;
+use crate::outbound::socketio::{Namespaces, Refusal};
 use crate::wire::socket::SocketTable;
 
 /// The settings of a Socket.IO server.
@@ -17,6 +17,8 @@ pub struct SocketIoSettings {
     pub token_in_query: bool,
     /// The namespaces that devices can connect to.
     pub namespaces: Namespaces,
+    /// What a device receives when it is rejected.
+    pub refusal: Refusal,
     /// The names and shapes of events and messages.
     pub names: Arc<SocketTable>,
     /// How many handshakes a second are accepted; `None` for no limit.
@@ -34,6 +36,7 @@ impl Default for SocketIoSettings {
             connect_timeout: Duration::from_secs(20),
             token_in_query: false,
             namespaces: Namespaces::default(),
+            refusal: Refusal::default(),
             names: Arc::default(),
             handshakes: None,
             handshakes_per_address: None,

@@ -90,14 +90,13 @@ mod tests {
     #[test]
     fn event_with_several_names_has_a_frame_for_each() {
         let mut names = SocketNames::default();
-        names.events[0] =
-            vec!["notification as {data}".parse().unwrap(), "new".parse().unwrap()];
+        names.events[0] = vec!["notification as {data}".parse().unwrap(), "new".parse().unwrap()];
         let table = SocketTable::new(&names).unwrap().events;
         let frame = new_notification();
         let frames = frame.in_namespace(Namespace::ROOT, &table);
-        let texts: Vec<_> = frames.iter().map(|it| std::str::from_utf8(&it[2..]).unwrap()).collect();
-        let expected =
-            [r#"42["notification",{"data":{"id":"n1"}}]"#, r#"42["new",{"id":"n1"}]"#];
+        let texts: Vec<_> =
+            frames.iter().map(|it| std::str::from_utf8(&it[2..]).unwrap()).collect();
+        let expected = [r#"42["notification",{"data":{"id":"n1"}}]"#, r#"42["new",{"id":"n1"}]"#];
         assert_eq!(texts, expected);
     }
 

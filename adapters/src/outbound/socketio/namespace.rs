@@ -214,7 +214,8 @@ mod tests {
 
     #[test]
     fn malformed_path_is_rejected() {
-        for raw in ["", "ws", "/a,b", "/a b", "/a\"", "/a?b", "/ü", &format!("/{}", "x".repeat(101))]
+        for raw in
+            ["", "ws", "/a,b", "/a b", "/a\"", "/a?b", "/ü", &format!("/{}", "x".repeat(101))]
         {
             assert_eq!(raw.parse::<NamespacePath>(), Err(InvalidNamespace), "{raw}");
         }
@@ -232,6 +233,6 @@ mod tests {
             assert_eq!(map.get(namespace), Some(&n));
             assert_eq!(cache.get_or_init(namespace, || 99), &n);
         }
-        assert_eq!(map.iter().sum::<usize>(), (0..8).sum());
+        assert_eq!(map.iter().sum::<usize>(), 28);
     }
 }

@@ -80,9 +80,8 @@ impl<S: Send + Sync> FromRequestParts<S> for PageRequest {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         check_names(parts, &Self::PARAMETERS)?;
         let query = Query::<PageQuery>::from_request_parts(parts, state).await;
-        let Query(query) = query.map_err(|_: QueryRejection| {
-            invalid("each parameter may occur once in the query")
-        })?;
+        let Query(query) = query
+            .map_err(|_: QueryRejection| invalid("each parameter may occur once in the query"))?;
         Self::try_from(query)
     }
 }

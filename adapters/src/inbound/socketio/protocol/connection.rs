@@ -10,20 +10,20 @@ use tokio::time::Instant;
 use super::super::engine::{EngineHandler, EngineMessage, EngineService, Received, Violation};
 use super::handler::NamespaceHandler;
 use super::packet::{ClientEvent, MAX_ATTACHMENTS, Packet, PacketKind};
+use super::settings::ProtocolSettings;
 use super::shared_socket::SharedSocket;
-use crate::outbound::socketio::{Arguments, Namespace, Namespaces, PacketSender};
+use crate::outbound::socketio::{Arguments, Namespace, PacketSender};
 
 /// Socket.IO as a service of Engine.IO.
 pub struct SocketIo<H> {
     handler: Arc<H>,
-    namespaces: Namespaces,
-    connect_timeout: Duration,
+    settings: ProtocolSettings,
 }
 
 impl<H> SocketIo<H> {
-    /// `connect_timeout` is how long a transport may be in no namespace.
-    pub fn new(handler: Arc<H>, namespaces: Namespaces, connect_timeout: Duration) -> Self {
-        Self { handler, namespaces, connect_timeout }
+    #[expect(missing_docs, reason = "nothing to add")]
+    pub fn new(handler: Arc<H>, settings: ProtocolSettings) -> Self {
+        Self { handler, settings }
     }
 }
 
@@ -37,9 +37,9 @@ impl<H: NamespaceHandler> EngineService for SocketIo<H> {
 
     fn open(&self, request: H::Request, sender: Arc<PacketSender>) -> SocketIoConnection<H> {
         SocketIoConnection {
-            socket: SharedSocket::new(self.handler.clone(), sender, self.namespaces, request),
-            connect_timeout: self.connect_timeout,
-            connect_by: Some(Instant::now() + self.connect_timeout),
+            socket: SharedSocket::new(self.handler.clone(), sender, &self.settings, request),
+            connect_timeout: self.settings.connect_timeout,
+            connect_by: Some(Instant::now() + self.settings.connect_timeout),
             partial: None,
             held: None,
         }

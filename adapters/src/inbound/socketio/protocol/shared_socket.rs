@@ -7,16 +7,17 @@ use serde_json::Value;
 use super::super::engine::Violation;
 use super::handler::{ConnectError, ConnectRequest, NamespaceHandler};
 use super::packet::{self, ClientEvent};
+use super::settings::ProtocolSettings;
 use crate::outbound::socketio::{
-    ConnectId, Namespace, NamespaceMap, NamespaceSocket, Namespaces, PacketSender,
+    ConnectId, Namespace, NamespaceMap, NamespaceSocket, Namespaces, PacketSender, Refusal,
 };
-use crate::transport::text_frame;
 
 /// The part of a transport's Socket.IO state that the tasks which process the client's packets share.
 pub(super) struct SharedSocket<H: NamespaceHandler> {
     pub(super) handler: Arc<H>,
     pub(super) sender: Arc<PacketSender>,
     pub(super) namespaces: Namespaces,
+    refusal: Refusal,
     request: H::Request,
     pub(super) members: Mutex<Members<H>>,
     in_flight: AtomicUsize,
@@ -37,12 +38,13 @@ impl<H: NamespaceHandler> SharedSocket<H> {
     pub(super) fn new(
         handler: Arc<H>,
         sender: Arc<PacketSender>,
-        namespaces: Namespaces,
+        settings: &ProtocolSettings,
         request: H::Request,
     ) -> Arc<Self> {
-        let members = Mutex::new(Members { sessions: Default::default(), is_closed: false });
+        let members = Mutex::new(Members { sessions: NamespaceMap::default(), is_closed: false });
         let in_flight = AtomicUsize::new(0);
-        Arc::new(Self { handler, sender, namespaces, request, members, in_flight })
+        let ProtocolSettings { namespaces, refusal, .. } = *settings;
+        Arc::new(Self { handler, sender, namespaces, refusal, request, members, in_flight })
     }
 
     /// The response repeats the path, so a very long path gets none.
@@ -96,13 +98,14 @@ impl<H: NamespaceHandler> SharedSocket<H> {
         auth: Value,
         _permit: InFlightPermit<H>,
     ) {
-        let socket = NamespaceSocket::new(&self.sender, namespace, connect);
+        let socket = NamespaceSocket::new(&self.sender, namespace, connect, self.refusal);
         let request = ConnectRequest { request: &self.request, auth, socket: socket.clone() };
         let session = match self.handler.connect(request).await {
             Ok(session) => session,
             Err(error) => {
                 match error {
                     ConnectError::Rejected(code) => socket.disconnect(code),
+                    ConnectError::RejectedBecause(code, why) => socket.reject(code, Some(&why)),
                     ConnectError::Unavailable => socket.abort_transport(),
                 };
                 return;
@@ -125,10 +128,8 @@ impl<H: NamespaceHandler> SharedSocket<H> {
     ) -> bool {
         let mut members = self.members.lock();
         let namespace = socket.namespace();
-        // The id consists of letters, digits, `-` and `_`, which JSON does not escape.
-        let connected = ["40", namespace.packet_prefix(), "{\"sid\":\"", socket.id(), "\"}"];
-        let connected = text_frame(&connected);
-        if members.is_closed || !self.sender.finish_connect(namespace, connect, &connected) {
+        if members.is_closed || !self.sender.finish_connect(namespace, connect, &socket.connected())
+        {
             return false;
         }
         *members.sessions.get_mut(namespace) = Some((connect, session.clone()));

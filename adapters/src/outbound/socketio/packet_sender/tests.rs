@@ -27,7 +27,7 @@ fn connected(sender: &PacketSender, namespace: Namespace) -> ConnectId {
 }
 
 fn disconnect(sender: &PacketSender, namespace: Namespace, connect: ConnectId) {
-    sender.disconnect(namespace, connect, &frame("44"), &frame("41"));
+    sender.disconnect(namespace, connect, &[frame("44")], &frame("41"));
 }
 
 #[test]
