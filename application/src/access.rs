@@ -76,6 +76,9 @@ pub enum AuthError {
     /// The token is malformed or not trusted.
     #[error("the token is not valid")]
     TokenInvalid,
+    /// The token is trusted, but a claim is missing or cannot be used. Contains the reason.
+    #[error("the token {0}")]
+    ClaimInvalid(String),
     /// The token has expired.
     #[error("the token has expired")]
     TokenExpired,
@@ -101,7 +104,7 @@ impl AuthError {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::TokenMissing => "token_missing",
-            Self::TokenInvalid => "token_invalid",
+            Self::TokenInvalid | Self::ClaimInvalid(_) => "token_invalid",
             Self::TokenExpired => "token_expired",
             Self::TokenRevoked => "token_revoked",
             Self::OtherUser => "token_of_other_user",

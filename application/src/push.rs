@@ -90,6 +90,12 @@ pub struct SyncState {
 }
 
 impl SyncState {
+    /// The unread count of this state. The last replayed change may be older, if later notifications were deleted
+    /// before the device saw them.
+    pub(crate) fn count(&self) -> Push {
+        Push::UnreadCount { count: self.unread, revision: self.revision }
+    }
+
     /// The same state for a device that must reload its list.
     #[must_use]
     pub fn without_replay(self) -> Self {

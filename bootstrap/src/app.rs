@@ -100,7 +100,7 @@ impl App {
             work,
             revoke_tokens,
             development,
-        });
+        })?;
         tasks.extend(listeners.serve(&context, public, admin));
 
         // Last, so that an error that stops the start is the only output.

@@ -9,7 +9,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::setup::{Setup, User, key, notify, ready, service, signed_in};
+use crate::setup::{Setup, User, key, notify, ready, service, signed_in, signed_in_without_count};
 
 const TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
@@ -195,10 +195,10 @@ async fn forward_mode_passes_events_unchanged_to_every_node_and_stores_nothing()
     let (one, other) = tokio::join!(start(), start());
     let (ada, bob) = (User::new("ada", &one), User::new("bob", &one));
     let devices = tokio::join!(
-        signed_in(ada.node()),
-        signed_in(ada.python().namespace("/notifications")),
-        signed_in(ada.at(&other).node().transports(["polling"])),
-        signed_in(bob.at(&other).node()),
+        signed_in_without_count(ada.node()),
+        signed_in_without_count(ada.python().namespace("/notifications")),
+        signed_in_without_count(ada.at(&other).node().transports(["polling"])),
+        signed_in_without_count(bob.at(&other).node()),
     );
     let (adas, bobs) = ([devices.0, devices.1, devices.2], devices.3);
     let broker = backends.broker();
@@ -273,7 +273,7 @@ async fn forward_mode_dead_letters_messages_without_a_recipient() {
         |builder: belfry_tests::process::Builder| builder.setting("amqp.ingest.mode", "forward");
     let deployment = Setup::Servers.own_with(configure).await;
     let ada = deployment.user("ada");
-    let device = signed_in(ada.node()).await;
+    let device = signed_in_without_count(ada.node()).await;
     let broker = deployment.broker();
     let amqp = Amqp::connect(broker.url()).await;
     for data in [json!({ "title": "To whom?" }), foreign(&ada)] {

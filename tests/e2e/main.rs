@@ -14,6 +14,7 @@ mod broker;
 mod browser;
 mod catch_up;
 mod commands;
+mod compat;
 mod compose;
 mod contract;
 mod delivery;

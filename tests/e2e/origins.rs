@@ -1,7 +1,9 @@
 //! Web pages and apps of other origins: CORS responses, and which origins may open a WebSocket.
 
+use belfry_tests::http::send;
 use belfry_tests::process::Builder;
 use belfry_tests::raw_http::exchange;
+use reqwest::Method;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{self};
 
@@ -74,4 +76,32 @@ async fn app_of_an_allowed_custom_scheme_opens_a_websocket() {
             Err(error) => panic!("{origin}: {error}"),
         }
     }
+}
+
+#[tokio::test]
+async fn rejected_page_gets_a_hint_and_one_log_line_names_its_origin() {
+    let deployment = Setup::Embedded.own().await;
+    let http = deployment.belfry.http();
+    for _ in 0..3 {
+        let request = http.request(Method::GET, "/socket.io/?EIO=4&transport=polling");
+        let answer = send(request.header("origin", APP)).await;
+        assert!(answer.expect(403)["hint"].as_str().unwrap().contains("http.cors_origins"));
+    }
+    let line = deployment.belfry.log_line("origin is not in http.cors_origins").await;
+    assert!(line.contains("INFO") && line.contains(APP), "{line}");
+    assert_eq!(deployment.belfry.log().matches("is not in http.cors_origins").count(), 1);
+}
+
+#[tokio::test]
+async fn asterisk_allows_any_page_without_credentials_and_is_logged() {
+    let deployment = Setup::Embedded.own_with(|it| it.setting("http.cors_origins", "*")).await;
+    deployment.belfry.log_line("pages of any origin may connect").await;
+    for origin in [APP, "null", "http://localhost:5173"] {
+        let url = deployment.belfry.url();
+        let answer = preflight(url, "/socket.io/?EIO=4&transport=polling", origin).await;
+        assert!(answer.contains(&format!("access-control-allow-origin: {origin}\r\n")), "{answer}");
+        assert!(!answer.contains("access-control-allow-credentials"), "{answer}");
+    }
+    let ada = deployment.user("ada");
+    ada.node().header("origin", "https://anywhere.example.org").connect().await;
 }

@@ -9,7 +9,7 @@ use belfry_tests::process::{Belfry, Builder};
 use belfry_tests::wait::{until, until_true};
 use serde_json::{Value, json};
 
-use crate::setup::{Setup, User, key, ready, signed_in};
+use crate::setup::{Setup, User, key, ready, signed_in, signed_in_without_count};
 
 on_both_setups!(
     revocation_ends_sessions_and_rejects_tokens_until_a_new_one,
@@ -233,7 +233,8 @@ async fn allowed_revocation_by_message_works_in_both_modes() {
         };
         let deployment = Setup::Servers.own_with(configure).await;
         let ada = deployment.user("ada");
-        let device = signed_in(ada.node().token(&old_token(&ada)).reconnection(false)).await;
+        let device = ada.node().token(&old_token(&ada)).reconnection(false);
+        let device = signed_in_without_count(device).await;
         let body = json!({ "pattern": "user.revoke_tokens", "data": { "userId": ada.id() } });
         let amqp = Amqp::connect(deployment.broker().url()).await;
         amqp.send(&deployment.broker().ingest_queue(), &body).await;

@@ -31,7 +31,11 @@ async fn invalid_or_unknown_setting_stops_the_start_and_is_named() {
     for (path, value, also) in [
         ("http.listen", "everywhere", "BELFRY_HTTP__LISTEN"),
         ("http.max_body", "-1", "BELFRY_HTTP__MAX_BODY"),
-        ("http.cors_origins", "example.org", "origin"),
+        ("http.cors_origins", "example.org", "the scheme is missing"),
+        ("auth.cookie", "a b", "hyphens"),
+        ("auth.user_claim", ",", "claim"),
+        ("auth.max_session", "0s", "longer than 0s"),
+        ("socket.refusal", "drop", "connect_error"),
         ("database.url", "mysql://localhost/belfry", "postgres"),
         ("database.migrate", "perhaps", "BELFRY_DATABASE__MIGRATE"),
         ("amqp.url", "http://localhost", "amqp://"),
@@ -52,6 +56,15 @@ async fn invalid_or_unknown_setting_stops_the_start_and_is_named() {
         ("database.url", "postgres://ada@h1,h2/belfry", "several hosts"),
         ("http.listn", "127.0.0.1:0", "there is no setting"),
         ("no.such.section", "1", "there is no setting"),
+        ("socket.compat", "nest", "nestjs-default"),
+        ("socket.compat", "camel-case, snake-case", "several presets"),
+        ("socket.namespaces", "ws", "/ws/notifications"),
+        ("socket.namespaces", "/a,/b,/c,/d,/e,/f,/g", "at most 6"),
+        ("socket.events.created", "notification", "unread_count"),
+        ("socket.events.new", "notification as list", "{notification}"),
+        ("socket.events.new", "notification as number", "bare, {notification}, {data}"),
+        ("socket.events.deleted", "exception", "another meaning"),
+        ("socket.messages.list", "notification:mark_read", "another meaning"),
     ] {
         // Of a path without any known section only the first part is named.
         let named = path.strip_suffix(".such.section").unwrap_or(path);

@@ -284,8 +284,15 @@ impl User {
     }
 }
 
-/// Connects a device and waits for `notification:sync`: it receives all events from then on.
+/// Connects a device and waits for `notification:sync` and the count after it: it receives all events from then on.
 pub(crate) async fn signed_in(device: clients::Builder) -> Device {
+    let device = signed_in_without_count(device).await;
+    device.expect("notification:unread_count").await;
+    device
+}
+
+/// The same in forward mode, where another service has the count.
+pub(crate) async fn signed_in_without_count(device: clients::Builder) -> Device {
     let device = device.connect().await;
     device.expect("notification:sync").await;
     device

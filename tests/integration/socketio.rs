@@ -121,6 +121,9 @@ impl Raw {
         assert!(connected.starts_with("40{"), "{connected}");
         let (event, sync) = raw.event().await;
         assert_eq!(event, "notification:sync");
+        if sync["missed"] == 0 {
+            assert_eq!(raw.event().await.0, "notification:unread_count");
+        }
         (raw, sync)
     }
 

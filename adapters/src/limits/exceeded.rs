@@ -8,6 +8,8 @@ use parking_lot::Mutex;
 use tracing::field::display;
 use tracing::warn;
 
+use super::log_throttle::LogThrottle;
+
 /// A limit that requests, messages or connections can exceed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Limit {
@@ -97,30 +99,15 @@ impl Limit {
 
     fn record(self, client: Option<IpAddr>, user: Option<&UserId>) {
         counter!("belfry_limits_hit_total", "limit" => self.label()).increment(1);
-        let times = THROTTLES.lock().entry(self).or_default().record(Instant::now());
+        let times = THROTTLES
+            .lock()
+            .entry(self)
+            .or_insert_with(|| LogThrottle::every(LOG_INTERVAL))
+            .record(Instant::now());
         if let Some(times) = times {
             let (client, user) = (client.map(display), user.map(display));
             warn!(setting = self.setting(), times, client, user, "limit exceeded");
         }
-    }
-}
-
-#[derive(Debug, Default)]
-struct LogThrottle {
-    last_logged: Option<Instant>,
-    exceeded_since: u64,
-}
-
-impl LogThrottle {
-    /// How often the limit was exceeded since the last log line, this time included; `None` if it is too early for
-    /// another line.
-    fn record(&mut self, now: Instant) -> Option<u64> {
-        self.exceeded_since += 1;
-        if self.last_logged.is_some_and(|then| now.duration_since(then) < LOG_INTERVAL) {
-            return None;
-        }
-        self.last_logged = Some(now);
-        Some(std::mem::take(&mut self.exceeded_since))
     }
 }
 
@@ -129,20 +116,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exceeded_limit_is_logged_once_a_second_with_its_count() {
-        let start = Instant::now();
-        let mut throttle = LogThrottle::default();
-        let mut record = |millis| throttle.record(start + Duration::from_millis(millis));
-        assert_eq!([0, 1, 999].map(&mut record), [Some(1), None, None]);
-        assert_eq!([1_000, 1_001, 5_000].map(&mut record), [Some(3), None, Some(2)]);
-    }
-
-    #[test]
     fn every_limit_is_throttled_separately() {
         for limit in [Limit::Connections, Limit::RequestTime] {
             limit.record_exceeded();
             let throttles = THROTTLES.lock();
-            assert!(throttles[&limit].last_logged.is_some(), "{limit:?}");
+            assert!(throttles[&limit].has_logged(), "{limit:?}");
         }
     }
 

@@ -5,12 +5,14 @@
 
 mod exceeded;
 mod known_networks;
+mod log_throttle;
 mod network;
 mod rates;
 mod user_work;
 
 pub use exceeded::Limit;
 pub(crate) use known_networks::KnownNetworks;
+pub(crate) use log_throttle::ThrottledLog;
 pub(crate) use network::{SITE_TIMES, network_of, site_of};
 pub use rates::PerSecond;
 pub(crate) use rates::{Rate, RateByKey};

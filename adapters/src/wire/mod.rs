@@ -9,6 +9,7 @@ mod notification;
 mod page;
 mod page_limit;
 mod push;
+pub mod socket;
 mod time;
 
 pub use cursor::{Cursor, InvalidCursor};

@@ -4,13 +4,16 @@ use serde::Serialize;
 use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
 
+use super::socket::{EventShape, NamedEvent};
 use super::{NotificationForm, Rfc3339};
 
 /// A push as a Socket.IO event, encoded once for all devices.
 #[derive(Debug)]
 pub struct PushForm {
-    /// The event's name.
+    /// Belfry's name of the event.
     pub event: &'static str,
+    /// The event, if its name and shape can be configured.
+    pub(crate) named: Option<NamedEvent>,
     /// The event's only argument, as JSON.
     pub payload: Box<RawValue>,
 }
@@ -38,22 +41,51 @@ impl<'a> From<&'a SyncState> for SyncForm<'a> {
     }
 }
 
+/// The payload of an unread count. The count is first: [`PushForm::shaped`] relies on it.
+#[derive(Debug, Serialize)]
+struct CountForm {
+    count: u64,
+    revision: u64,
+}
+
+impl PushForm {
+    /// The payload in that shape, in parts. It is not copied.
+    pub(crate) fn shaped(&self, shape: EventShape) -> [&str; 3] {
+        const COUNT: &str = "{\"count\":";
+        let payload = self.payload.get();
+        match shape {
+            EventShape::Bare | EventShape::Count => ["", payload, ""],
+            EventShape::Notification => ["{\"notification\":", payload, "}"],
+            EventShape::Data => ["{\"data\":", payload, "}"],
+            EventShape::UnreadCount => match payload.strip_prefix(COUNT) {
+                Some(rest) => ["{\"unreadCount\":", rest, ""],
+                None => ["", payload, ""],
+            },
+            EventShape::Number => {
+                let number =
+                    payload.strip_prefix(COUNT).and_then(|rest| rest.split([',', '}']).next());
+                ["", number.unwrap_or(payload), ""]
+            }
+        }
+    }
+}
+
 impl From<&Push> for PushForm {
     fn from(push: &Push) -> Self {
         match push {
             Push::New(notification) => {
-                encode("notification:new", &NotificationForm::from(&**notification))
+                encode_named(NamedEvent::New, &NotificationForm::from(&**notification))
             }
-            Push::UnreadCount { count, revision } => encode(
-                "notification:unread_count",
-                &json!({ "count": count.get(), "revision": revision.get() }),
+            Push::UnreadCount { count, revision } => encode_named(
+                NamedEvent::UnreadCount,
+                &CountForm { count: count.get(), revision: revision.get() },
             ),
-            Push::MarkedRead { which, read_at, revision } => encode(
-                "notification:marked_read",
+            Push::MarkedRead { which, read_at, revision } => encode_named(
+                NamedEvent::MarkedRead,
                 &marked_read_payload(which, *read_at, revision.get()),
             ),
-            Push::Deleted { ids, revision } => encode(
-                "notification:deleted",
+            Push::Deleted { ids, revision } => encode_named(
+                NamedEvent::Deleted,
                 &json!({ "ids": id_strings(ids), "revision": revision.get() }),
             ),
             Push::Sync(sync) => encode("notification:sync", &SyncForm::from(sync)),
@@ -63,12 +95,12 @@ impl From<&Push> for PushForm {
             Push::Exception { code, message } => {
                 encode("exception", &json!({ "status": "error", "code": code, "message": message }))
             }
-            Push::Forwarded(ForwardedPush::New(json)) => forwarded("notification:new", json),
+            Push::Forwarded(ForwardedPush::New(json)) => forwarded(NamedEvent::New, json),
             Push::Forwarded(ForwardedPush::UnreadCount(count)) => {
-                forwarded("notification:unread_count", &format!("{{\"count\":{count}}}"))
+                forwarded(NamedEvent::UnreadCount, &format!("{{\"count\":{count}}}"))
             }
             Push::Forwarded(ForwardedPush::MarkedRead(json)) => {
-                forwarded("notification:marked_read", json)
+                forwarded(NamedEvent::MarkedRead, json)
             }
         }
     }
@@ -90,15 +122,19 @@ fn id_strings(ids: &[NotificationId]) -> Vec<&str> {
 
 fn encode(event: &'static str, payload: &impl Serialize) -> PushForm {
     let payload = to_raw_value(payload).expect("strings, numbers and checked JSON serialize");
-    PushForm { event, payload }
+    PushForm { event, named: None, payload }
 }
 
-fn forwarded(event: &'static str, json: &str) -> PushForm {
+fn encode_named(event: NamedEvent, payload: &impl Serialize) -> PushForm {
+    PushForm { named: Some(event), ..encode(event.name(), payload) }
+}
+
+fn forwarded(event: NamedEvent, json: &str) -> PushForm {
     // It was validated when it was received. Should it be invalid JSON nevertheless, null replaces it so
     // that the packet stays valid.
     let payload =
         RawValue::from_string(json.to_owned()).unwrap_or_else(|_| RawValue::NULL.to_owned());
-    PushForm { event, payload }
+    PushForm { event: event.name(), named: Some(event), payload }
 }
 
 #[cfg(test)]
@@ -176,6 +212,25 @@ mod tests {
             ),
         ] {
             assert_eq!(name_and_payload(&push), (event, payload));
+        }
+    }
+
+    #[test]
+    fn payload_is_wrapped_or_reduced_according_to_its_shape() {
+        let stored = Push::UnreadCount { count: UnreadCount::new(3), revision: Revision::new(17) };
+        let count = |text: &str| Push::Forwarded(ForwardedPush::UnreadCount(text.into()));
+        let new = Push::Forwarded(ForwardedPush::New(r#"{"id":"n1"}"#.into()));
+        for (push, shape, expected) in [
+            (&new, EventShape::Bare, r#"{"id":"n1"}"#),
+            (&new, EventShape::Notification, r#"{"notification":{"id":"n1"}}"#),
+            (&new, EventShape::Data, r#"{"data":{"id":"n1"}}"#),
+            (&stored, EventShape::Count, r#"{"count":3,"revision":17}"#),
+            (&stored, EventShape::UnreadCount, r#"{"unreadCount":3,"revision":17}"#),
+            (&stored, EventShape::Number, "3"),
+            (&count("7"), EventShape::UnreadCount, r#"{"unreadCount":7}"#),
+            (&count("7"), EventShape::Number, "7"),
+        ] {
+            assert_eq!(PushForm::from(push).shaped(shape).concat(), expected);
         }
     }
 

@@ -40,6 +40,10 @@ pub enum TokenError {
     /// It is malformed or not trusted. The reason is for logs, not for the client.
     #[error("the token is not valid ({0})")]
     Invalid(&'static str),
+    /// A trusted issuer signed it, but a claim is missing or cannot be used. The reason continues "the token" and may
+    /// be sent to the client, which cannot use it to forge a token.
+    #[error("the token {0}")]
+    Claim(String),
     /// It could not be verified. Retry later.
     #[error(transparent)]
     Port(#[from] PortError),

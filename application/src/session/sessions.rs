@@ -51,6 +51,8 @@ pub struct SessionSettings {
     pub patience: Duration,
     /// The session limit per user; `None` for no limit.
     pub limit: Option<SessionLimit>,
+    /// Whether the unread count follows each sync. Not if another service keeps the inboxes and its counts.
+    pub counts: bool,
 }
 
 impl Default for SessionSettings {
@@ -60,6 +62,7 @@ impl Default for SessionSettings {
             max_held: 256,
             patience: Duration::from_secs(15),
             limit: None,
+            counts: true,
         }
     }
 }

@@ -141,12 +141,6 @@ impl CatchUpPlan {
         let sync = SyncState { epoch, revision, unread, recovered: true, missed };
         Self { sync, replay: (!range.is_done()).then_some(range) }
     }
-
-    /// The last push of a replay that sent anything. The last replayed change may be older than the plan's
-    /// revision, if later notifications were deleted before the device saw them.
-    pub(crate) fn closing_count(&self) -> Push {
-        Push::UnreadCount { count: self.sync.unread, revision: self.sync.revision }
-    }
 }
 
 impl ReplayPage {
@@ -218,7 +212,7 @@ mod tests {
         assert!(plan.sync.recovered);
         assert_eq!((plan.sync.missed, plan.sync.revision.get()), (2, 3));
         assert_eq!(pages(&catch_up, 1).await, [page("n2 n3", 3)]);
-        let Push::UnreadCount { count, revision } = plan.closing_count() else { panic!() };
+        let Push::UnreadCount { count, revision } = plan.sync.count() else { panic!() };
         assert_eq!((count.get(), revision.get()), (3, 3));
     }
 

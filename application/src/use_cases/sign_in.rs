@@ -56,6 +56,10 @@ impl SignIn {
                 debug!(reason, "token rejected");
                 AuthError::TokenInvalid
             }
+            TokenError::Claim(reason) => {
+                debug!(reason, "token rejected");
+                AuthError::ClaimInvalid(reason)
+            }
             TokenError::Port(error) => AuthError::Unavailable(error),
         })?;
         if claims.expires_at <= self.clock.now() {
@@ -97,6 +101,7 @@ mod tests {
         assert_eq!(forbids_call.run(None).await.unwrap_err().code(), "token_missing");
         assert_eq!(code(sign_in(|| Err(TokenError::Expired))).await, "token_expired");
         assert_eq!(code(sign_in(|| Err(TokenError::Invalid("x")))).await, "token_invalid");
+        assert_eq!(code(sign_in(|| Err(TokenError::Claim("x".into())))).await, "token_invalid");
         assert_eq!(code(sign_in(|| Ok(claims("ada", 1_000)))).await, "token_expired");
         let down = || Err(TokenError::Port(PortError::unavailable("down")));
         assert_eq!(code(sign_in(down)).await, "unavailable");

@@ -45,7 +45,8 @@ pub(crate) fn jwt_settings(config: &Config) -> anyhow::Result<JwtSettings> {
         audiences: auth.audience.clone(),
         leeway: auth.leeway,
         max_lifetime: auth.max_lifetime,
-        user_claim: auth.user_claim.clone(),
+        user_claims: auth.user_claim.clone(),
+        lifetime_without_exp: (!auth.require_exp).then_some(auth.max_session),
         scope_claim: auth.scope_claim.clone(),
     })
 }

@@ -17,6 +17,16 @@ pub(crate) fn log(config: &Config) {
     if config.auth.is_development() && (is_postgres || config.amqp.url.is_some()) {
         warn!("development key in use with PostgreSQL or RabbitMQ; set a key in [auth]");
     }
+    if config.http.allows_any_origin() {
+        warn!("pages of any origin may connect; list your origins in http.cors_origins");
+    }
+    if !config.auth.require_exp {
+        let max_session = config.auth.max_session;
+        warn!(
+            ?max_session,
+            "tokens without exp are accepted; a leaked one is valid until it is revoked"
+        );
+    }
 }
 
 /// A file that decides who may sign in.

@@ -14,7 +14,7 @@ use tower::util::option_layer;
 use super::context::AppContext;
 use super::security_headers::with_security_headers;
 use super::use_cases::{rest_use_cases, socket_use_cases};
-use crate::config::Config;
+use crate::config::{BadSettings, Config};
 use crate::store::Store;
 use crate::web;
 
@@ -31,7 +31,7 @@ pub(super) struct RouteDeps<'a> {
 }
 
 /// REST, Socket.IO and the development page.
-pub(super) fn public(deps: RouteDeps<'_>) -> Router {
+pub(super) fn public(deps: RouteDeps<'_>) -> Result<Router, BadSettings> {
     let RouteDeps { context, store, sessions, sign_in, work, revoke_tokens, development } = deps;
     let Config { http, limits, notifications, socket, .. } = &context.config;
     let (inboxes, clock) = (&store.inboxes, &context.clock);
@@ -40,9 +40,10 @@ pub(super) fn public(deps: RouteDeps<'_>) -> Router {
         sessions: sessions.clone(),
         use_cases: socket_use_cases(inboxes, clock),
         work: work.clone(),
-        settings: socket.server_settings(limits),
+        settings: socket.server_settings(limits)?,
     });
     let sockets = socket_routes(socket_io, &settings);
+    let cors = settings.cors.clone();
     let create = CreateNotification::new(inboxes.clone());
     let development = development.filter(|_| context.config.serves_development_page());
     let page = development.map(|mint| web::routes(&http.base_path, mint, clock.clone()));
@@ -63,7 +64,9 @@ pub(super) fn public(deps: RouteDeps<'_>) -> Router {
     })
     .merge(sockets)
     .merge(page.unwrap_or_default());
-    with_security_headers(router)
+    let cookie = context.config.auth.cookie.as_ref();
+    let router = rest::with_cookie_tokens(router, cookie, &cors);
+    Ok(with_security_headers(router))
 }
 
 fn socket_routes(server: SocketIoServer, settings: &RestSettings) -> Router {

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::context::AppContext;
 use super::tasks::Task;
+use crate::config::IngestMode;
 use crate::store::Store;
 
 /// How many lagging sessions catch up at the same time. Each of them reads from the store.
@@ -27,7 +28,9 @@ pub(super) fn build(
 ) -> (Arc<SocketIoSessions>, Vec<Task>) {
     let catch_up = CatchUp::new(store.inboxes.clone(), context.config.socket.catch_up_limit);
     let limit = context.config.limits.session_limit();
-    let settings = SessionSettings { limit, ..SessionSettings::default() };
+    // In forward mode another service keeps the inboxes; Belfry's counts would replace its counts.
+    let counts = context.config.amqp.ingest.mode == IngestMode::Store;
+    let settings = SessionSettings { limit, counts, ..SessionSettings::default() };
     let (work, clock) = (Arc::new(work), context.clock.clone());
     let sessions = Arc::new(Sessions::new(sign_in, catch_up, work, clock, settings));
     let tasks = tasks(context, store, &sessions);

@@ -22,6 +22,10 @@ pub(super) fn run(layers: Layers) -> anyhow::Result<()> {
     for setting in settings {
         print_line(&setting.to_string())?;
     }
+    print_line("# names and shapes of Socket.IO events and messages:")?;
+    for line in config.socket.names()?.lines() {
+        print_line(&format!("#   {line}"))?;
+    }
     if config.auth.is_development() {
         print_line("# no key is set in [auth]: Belfry uses a development key")?;
     }

@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use belfry_adapters::inbound::rest::CookieName;
 use belfry_application::access::Access;
 use serde::Deserialize;
 
@@ -42,7 +43,14 @@ pub struct Auth {
     pub leeway: Duration,
     #[serde(default, deserialize_with = "values::optional_duration")]
     pub max_lifetime: Option<Duration>,
-    pub user_claim: String,
+    #[serde(deserialize_with = "values::list")]
+    pub user_claim: Vec<String>,
+    #[serde(deserialize_with = "values::or_text")]
+    pub require_exp: bool,
+    #[serde(deserialize_with = "values::duration")]
+    pub max_session: Duration,
+    #[serde(default, deserialize_with = "values::optional_text")]
+    pub cookie: Option<CookieName>,
     pub scope_claim: String,
     pub scopes: RequiredScopes,
     pub development_key_file: PathBuf,
@@ -93,6 +101,7 @@ impl Auth {
             ("auth.jwks_refresh", self.jwks_refresh),
             ("auth.jwks_cooldown", self.jwks_cooldown),
             ("auth.jwks_timeout", self.jwks_timeout),
+            ("auth.max_session", self.max_session),
         ])?;
         if self.jwks_max_stale.is_some_and(|age| age.is_zero()) {
             return Err(BadSettings::new(
@@ -103,6 +112,9 @@ impl Auth {
             return Err(BadSettings::new(
                 "auth.max_lifetime must be longer than 0s; leave it unset for no limit",
             ));
+        }
+        if self.user_claim.is_empty() {
+            return Err(BadSettings::new("auth.user_claim must name at least one claim"));
         }
         if self.development_key_file.as_os_str().is_empty() {
             return Err(BadSettings::new("auth.development_key_file must not be empty"));

@@ -71,6 +71,11 @@ impl Http {
         at_least_one([("http.max_body", self.max_body as u64)])
     }
 
+    /// Whether any page may call Belfry.
+    pub fn allows_any_origin(&self) -> bool {
+        self.cors_origins.iter().any(AllowedOrigin::is_any)
+    }
+
     /// The scheme of the public URLs.
     pub fn scheme(&self) -> &'static str {
         if self.tls.certificate_file.is_some() { "https" } else { "http" }

@@ -47,7 +47,7 @@ pub use self::node::Node;
 pub use self::notifications::Notifications;
 pub use self::retention::Retention;
 pub use self::shutdown::Shutdown;
-pub use self::socket::Socket;
+pub use self::socket::{OnRefusal, Socket, SocketEvents, SocketMessages};
 pub use self::values::Secret;
 
 /// All settings with their defaults and comments, in TOML. It is the lowest layer and the reference.
@@ -137,6 +137,19 @@ impl Config {
         }
     }
 
+    /// A browser adds its cookies to the requests of every page, so pages must not be arbitrary.
+    fn check_any_origin(&self) -> Result<(), BadSettings> {
+        let setting = match (self.http.allows_any_origin(), &self.auth.cookie) {
+            (true, Some(_)) => "auth.cookie",
+            (true, None) if self.http.cors_credentials => "http.cors_credentials",
+            _ => return Ok(()),
+        };
+        Err(BadSettings::new(format!(
+            "http.cors_origins is \"*\", but {setting} is set: any page could use the cookies of a browser; \
+             list the origins of your pages"
+        )))
+    }
+
     fn check(&self) -> Result<(), BadSettings> {
         if self.auth.is_development() && !self.http.listen.is_local() {
             return Err(BadSettings::new(format!(
@@ -147,6 +160,7 @@ impl Config {
             )));
         }
         self.http.check()?;
+        self.check_any_origin()?;
         self.database.check()?;
         self.amqp.check()?;
         self.auth.check()?;

@@ -3,7 +3,7 @@
 use figment::value::{Dict, Value};
 
 /// The optional settings: those that `config.default.toml` leaves out, and those whose default is empty.
-pub(super) const OPTIONAL: [&str; 39] = [
+pub(super) const OPTIONAL: [&str; 50] = [
     "http.base_path",
     "http.cors_origins",
     "http.cors_headers",
@@ -39,8 +39,19 @@ pub(super) const OPTIONAL: [&str; 39] = [
     "auth.algorithms",
     "auth.issuer",
     "auth.audience",
+    "auth.cookie",
     "auth.scopes.read",
     "auth.scopes.change",
+    "socket.namespaces",
+    "socket.events.new",
+    "socket.events.unread_count",
+    "socket.events.marked_read",
+    "socket.events.deleted",
+    "socket.messages.mark_read",
+    "socket.messages.mark_all_read",
+    "socket.messages.unread_count",
+    "socket.messages.delete",
+    "socket.messages.list",
     "retention.notifications",
     "node.name",
 ];

@@ -128,7 +128,12 @@ fn invalid_list_entry_is_named_with_its_reason() {
             "null",
             "\"null\": null is the origin of every sandboxed page",
         ),
-        ("BELFRY_HTTP__CORS_ORIGINS", "*", "\"*\": * stands for the leftmost labels"),
+        (
+            "BELFRY_HTTP__CORS_ORIGINS",
+            "https://*",
+            "\"https://*\": * stands for the leftmost labels",
+        ),
+        ("BELFRY_HTTP__CORS_ORIGINS", "a.example.org", "\"a.example.org\": the scheme is missing"),
         ("BELFRY_HTTP__CORS_HEADERS", "x-a, x b", "\"x b\": a request header is a name such as"),
         ("BELFRY_HTTP__CORS_HEADERS", "*", "\"*\": a request header is a name such as"),
     ] {
@@ -266,4 +271,39 @@ fn connection_limit_is_explicit_only_if_a_layer_sets_it() {
     assert!(default.limits.connections_is_explicit, "the same value as the default");
     let problem = load(&[("BELFRY_LIMITS__CONNECTIONS_IS_EXPLICIT", "true")]).unwrap_err();
     assert!(problem.contains("there is no setting limits.connections_is_explicit"), "{problem}");
+}
+
+#[test]
+fn cookies_are_refused_where_pages_of_any_origin_may_connect() {
+    let any = ("BELFRY_HTTP__CORS_ORIGINS", "https://app.example.org, *");
+    load(&[any]).unwrap();
+    for (name, value, setting) in [
+        ("BELFRY_HTTP__CORS_CREDENTIALS", "true", "http.cors_credentials"),
+        ("BELFRY_AUTH__COOKIE", "jwt", "auth.cookie"),
+    ] {
+        let problem = load(&[any, (name, value)]).unwrap_err();
+        assert!(problem.contains(&format!("{setting} is set: any page")), "{problem}");
+    }
+}
+
+#[test]
+fn user_claims_and_socket_names_are_lists_in_files_and_texts_in_variables() {
+    let config = load(&[
+        ("BELFRY_AUTH__USER_CLAIM", "sub, userId"),
+        ("BELFRY_SOCKET__COMPAT", "camel-case, count-number"),
+        ("BELFRY_SOCKET__EVENTS__NEW", "notification as {data}, newNotification"),
+        ("BELFRY_SOCKET__MESSAGES__LIST", "getNotifications as items"),
+    ])
+    .unwrap();
+    assert_eq!(config.auth.user_claim, ["sub", "userId"]);
+    let lines = config.socket.names().unwrap().lines();
+    for line in [
+        "socket.events.new: notification as {data}",
+        "socket.events.new: newNotification as bare",
+        "socket.events.unread_count: unreadCount as number",
+        "socket.messages.unread_count: getUnreadCount as number",
+        "socket.messages.list: getNotifications as items",
+    ] {
+        assert!(lines.iter().any(|its| its == line), "no {line} in {lines:#?}");
+    }
 }

@@ -89,6 +89,15 @@ where
     text.trim().parse().map_err(|problem| D::Error::custom(format_args!("{text:?}: {problem}")))
 }
 
+/// An optional value that is always a text. Unset is `None`.
+pub(super) fn optional_text<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: fmt::Display>,
+{
+    text(deserializer).map(Some)
+}
+
 /// A TOML value or its text form; variables and flags are always texts.
 pub(super) fn or_text<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where

@@ -238,7 +238,12 @@ async fn events_of_an_attacker_do_not_affect_other_users(setup: Setup) {
     let invalid = "payload_invalid";
     for (number, (event, payload, code)) in (1..).zip([
         ("notification:delete", json!({ "id": secret }), "not_found"),
-        ("notification:delete", json!({ "id": secret, "userId": victim }), "not_found"),
+        ("notification:delete", json!({ "id": secret, "userId": victim }), invalid),
+        ("notification:mark_read", json!({ "ids": [secret], "userId": victim }), invalid),
+        ("notification:mark_all_read", json!({ "userId": victim }), invalid),
+        ("notification:list", json!({ "userId": victim, "user": victim }), invalid),
+        ("notification:unread_count", json!({ "userId": victim }), invalid),
+        ("notification:sync", json!({ "since": 0, "epoch": null, "userId": victim }), invalid),
         ("notification:delete", json!({ "ids": [secret, secret] }), invalid),
         ("notification:delete", json!({ "id": { "$ne": null } }), invalid),
         ("notification:delete", json!({ "id": "*" }), "not_found"),
@@ -269,11 +274,11 @@ async fn events_of_an_attacker_do_not_affect_other_users(setup: Setup) {
     // These events succeed, but only on the attacker's own inbox.
     for (event, payload) in [
         ("notification:mark_read", json!({ "id": secret })),
-        ("notification:mark_read", json!({ "ids": [secret], "userId": victim })),
-        ("notification:mark_all_read", json!({ "userId": victim })),
-        ("notification:list", json!({ "userId": victim, "user": victim })),
-        ("notification:unread_count", json!({ "userId": victim })),
-        ("notification:sync", json!({ "since": 0, "epoch": null, "userId": victim })),
+        ("notification:mark_read", json!({ "ids": [secret], "userId": attacker.id() })),
+        ("notification:mark_all_read", json!({})),
+        ("notification:list", json!({})),
+        ("notification:unread_count", json!({})),
+        ("notification:sync", json!({ "since": 0, "epoch": null })),
     ] {
         socket.send(&format!("4299{}", json!([event, payload]))).await;
         loop {

@@ -157,13 +157,7 @@ impl<'a> DeviceView<'a> {
             "notification:unread_count" => {
                 self.counts.push((whole("count").unwrap(), whole("revision").unwrap()));
             }
-            "notification:sync" => {
-                // When replayed events follow, the count is sent again after them.
-                if payload["missed"] == 0 {
-                    self.counts.push((whole("unreadCount").unwrap(), whole("revision").unwrap()));
-                }
-                self.syncs.push(payload);
-            }
+            "notification:sync" => self.syncs.push(payload),
             _ => {}
         }
     }

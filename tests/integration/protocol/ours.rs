@@ -11,7 +11,7 @@ use belfry_adapters::inbound::socketio::engine::{
     EngineHandler, EngineMessage, EngineServer, EngineService, EngineSettings, Received, Violation,
 };
 use belfry_adapters::inbound::socketio::protocol::{
-    ClientEvent, ConnectError, ConnectRequest, NamespaceHandler, SocketIo,
+    ClientEvent, ConnectError, ConnectRequest, NamespaceHandler, ProtocolSettings, SocketIo,
 };
 use belfry_adapters::outbound::socketio::{Arguments, NamespaceSocket, PacketSender};
 use belfry_adapters::transport::{ListenAddress, Listener, Server, ServerSettings, TcpSettings};
@@ -39,7 +39,10 @@ pub(super) async fn engine_io(timers: Timers) -> Peer {
 
 /// Belfry's Socket.IO server with a handler that answers the events of [`listen`](super::reference::listen).
 pub(super) async fn socket_io(timers: Timers) -> Peer {
-    let socket_io = SocketIo::new(Arc::new(SocketEcho), timers.connect_timeout);
+    let socket_io = SocketIo::new(
+        Arc::new(SocketEcho),
+        ProtocolSettings { connect_timeout: timers.connect_timeout, ..ProtocolSettings::default() },
+    );
     let server = EngineServer::new(socket_io, settings(&timers));
     let address = serve(server).await;
     Peer { address, path: "/socket.io/", namespace: "/notifications", timers }

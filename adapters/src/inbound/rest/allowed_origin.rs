@@ -5,13 +5,19 @@ use std::str::FromStr;
 use super::origin::Origin;
 
 /// An origin that may call this server: `https://app.example.org`, `capacitor://localhost`, or a pattern
-/// such as `https://*.preview.example.org`.
+/// such as `https://*.preview.example.org`, or `*` for any page.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AllowedOrigin {
-    /// In lower case.
-    scheme: String,
-    host: AllowedHost,
-    port: Option<u16>,
+pub struct AllowedOrigin(Allowed);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Allowed {
+    Any,
+    Some {
+        /// In lower case.
+        scheme: String,
+        host: AllowedHost,
+        port: Option<u16>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +31,10 @@ enum AllowedHost {
 /// The text is not an [`AllowedOrigin`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidOrigin {
-    /// No scheme or host, or another part besides the port.
+    /// A host without a scheme.
+    #[error("the scheme is missing: write https:// or http:// before the host")]
+    NoScheme,
+    /// No host, or another part besides the port.
     #[error(
         "an origin is a scheme, a host and optionally a port, without a path: https://app.example.org, \
          http://localhost:5173, capacitor://localhost"
@@ -39,8 +48,8 @@ pub enum InvalidOrigin {
     Null,
     /// A `*` that is not the leftmost part of the host.
     #[error(
-        "* stands for the leftmost labels of a host only, as in https://*.preview.example.org; \
-         list other origins one by one"
+        "* stands for the leftmost labels of a host only, as in https://*.preview.example.org, or alone for \
+         any page; list other origins one by one"
     )]
     Wildcard,
 }
@@ -52,6 +61,14 @@ impl FromStr for AllowedOrigin {
         if raw.eq_ignore_ascii_case("null") {
             return Err(InvalidOrigin::Null);
         }
+        if raw == "*" {
+            return Ok(Self(Allowed::Any));
+        }
+        if !raw.is_empty() && !raw.contains("://") {
+            return Err(InvalidOrigin::NoScheme);
+        }
+        // Copied from the address bar, an origin ends with a slash.
+        let raw = raw.strip_suffix('/').filter(|rest| !rest.ends_with('/')).unwrap_or(raw);
         let Some((before, after)) = raw.split_once('*') else {
             let origin = Origin::parse(raw).ok_or(InvalidOrigin::Malformed)?;
             let host = AllowedHost::Exact(origin.host.to_ascii_lowercase());
@@ -71,13 +88,24 @@ impl FromStr for AllowedOrigin {
 
 impl AllowedOrigin {
     fn new(origin: &Origin<'_>, host: AllowedHost) -> Self {
-        Self { scheme: origin.scheme.to_ascii_lowercase(), host, port: origin.port }
+        let scheme = origin.scheme.to_ascii_lowercase();
+        Self(Allowed::Some { scheme, host, port: origin.port })
+    }
+
+    /// Whether it is `*`, which any page matches, also one with the origin `null`.
+    pub fn is_any(&self) -> bool {
+        self.0 == Allowed::Any
     }
 
     pub(super) fn matches(&self, origin: &Origin<'_>) -> bool {
-        self.scheme.eq_ignore_ascii_case(origin.scheme)
-            && self.port == origin.port
-            && self.host.matches(origin.host)
+        match &self.0 {
+            Allowed::Any => true,
+            Allowed::Some { scheme, host, port } => {
+                scheme.eq_ignore_ascii_case(origin.scheme)
+                    && *port == origin.port
+                    && host.matches(origin.host)
+            }
+        }
     }
 }
 
@@ -185,9 +213,9 @@ mod tests {
     fn invalid_origin_is_rejected_with_its_reason() {
         for raw in [
             "",
-            "app.example.org",
             "https://",
-            "https://app.example.org/",
+            "https:///",
+            "https://app.example.org//",
             "https://a.b/c",
             "https://a.b?c",
             "https://a.b#c",
@@ -205,17 +233,36 @@ mod tests {
             "1s://a.b",
             "https://*.",
             "https://*..example.org",
-            "https://*.example.org/",
         ] {
             assert_eq!(raw.parse::<AllowedOrigin>(), Err(InvalidOrigin::Malformed), "{raw}");
         }
-        for raw in ["*", "https://*", "https://a.*.example.org", "https://*.*.org", "*.example.org"]
-        {
+        for raw in ["https://*", "https://a.*.example.org", "https://*.*.org", "https://*:8080"] {
             assert_eq!(raw.parse::<AllowedOrigin>(), Err(InvalidOrigin::Wildcard), "{raw}");
         }
         for raw in ["https://a*.example.org", "https://*example.org", "https://example.org:*"] {
             assert_eq!(raw.parse::<AllowedOrigin>(), Err(InvalidOrigin::Wildcard), "{raw}");
         }
+        for raw in ["app.example.org", "*.example.org", "localhost:5173", "//app.example.org"] {
+            assert_eq!(raw.parse::<AllowedOrigin>(), Err(InvalidOrigin::NoScheme), "{raw}");
+        }
         assert_eq!("null".parse::<AllowedOrigin>(), Err(InvalidOrigin::Null));
+    }
+
+    #[test]
+    fn trailing_slash_makes_no_difference() {
+        for allowed in ["https://app.example.org/", "https://app.example.org:443/"] {
+            assert!(allows(allowed, "https://app.example.org"), "{allowed}");
+        }
+        assert!(allows("https://*.example.org/", "https://a.example.org"));
+        assert!(!allows("https://app.example.org", "https://app.example.org/"), "not an origin");
+    }
+
+    #[test]
+    fn asterisk_alone_matches_any_page() {
+        for sent in ["https://app.example.org", "capacitor://localhost", "http://localhost:5173"] {
+            assert!(allows("*", sent), "{sent}");
+        }
+        assert!("*".parse::<AllowedOrigin>().unwrap().is_any());
+        assert!(!"https://*.example.org".parse::<AllowedOrigin>().unwrap().is_any());
     }
 }

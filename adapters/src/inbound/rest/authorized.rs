@@ -13,6 +13,7 @@ use http::header::AUTHORIZATION;
 use http::request::Parts;
 use tracing::Span;
 
+use super::cookie_token::CookieToken;
 use super::limits::RequestLimits;
 use super::problem::Problem;
 use crate::limits::WorkPermit;
@@ -62,7 +63,7 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let (sign_in, limits) = (SignIn::from_ref(state), RequestLimits::from_ref(state));
-        let claims = match authenticate(&sign_in, &parts.headers).await {
+        let claims = match authenticate(&sign_in, parts).await {
             Ok(claims) => claims,
             Err(refusal) => {
                 limits.count_anonymous(&parts.extensions)?;
@@ -82,8 +83,12 @@ where
     }
 }
 
-async fn authenticate(sign_in: &SignIn, headers: &HeaderMap) -> Result<Claims, AuthError> {
-    sign_in.run(bearer_token(headers)?).await
+async fn authenticate(sign_in: &SignIn, parts: &Parts) -> Result<Claims, AuthError> {
+    let token = match (bearer_token(&parts.headers)?, parts.extensions.get::<CookieToken>()) {
+        (None, Some(CookieToken(cookie))) => BearerToken::parse(cookie)?,
+        (token, _) => token,
+    };
+    sign_in.run(token).await
 }
 
 /// The token of the `Authorization` header. Several such headers are rejected: they could name different

@@ -12,11 +12,12 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, LOCATION, ORIG
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde_json::json;
 use tower_http::cors::{AllowCredentials, AllowOrigin, CorsLayer};
-use tracing::debug;
+use tracing::info;
 
 use super::allowed_origin::AllowedOrigin;
 use super::headers::{IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, REQUEST_ID, TRACEPARENT};
 use super::origin::Origin;
+use crate::limits::ThrottledLog;
 
 /// What pages of other origins may do. By default no other origin is allowed.
 #[derive(Debug, Clone, Default)]
@@ -67,8 +68,40 @@ const REQUEST_HEADERS: [HeaderName; 9] = [
     HeaderName::from_static("x-requested-with"),
 ];
 
+/// The page that a request comes from, as the browser names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Page {
+    /// The request has no `Origin`.
+    Unnamed,
+    /// A page of this server or of an allowed origin.
+    Allowed,
+    /// Any other page.
+    Foreign,
+}
+
 impl Cors {
+    /// Whether every page is allowed.
+    pub fn allows_any(&self) -> bool {
+        self.origins.iter().any(AllowedOrigin::is_any)
+    }
+
+    /// The page that sent a request with these headers.
+    pub(super) fn page(&self, headers: &HeaderMap) -> Page {
+        let mut origins = headers.get_all(ORIGIN).iter();
+        match (origins.next(), origins.next()) {
+            (None, _) => Page::Unnamed,
+            (Some(origin), None) if self.allows(origin) || is_own(origin, headers.get(HOST)) => {
+                Page::Allowed
+            }
+            // Browsers send at most one `Origin` header.
+            _ => Page::Foreign,
+        }
+    }
+
     fn allows(&self, origin: &HeaderValue) -> bool {
+        if self.allows_any() {
+            return true;
+        }
         let origin = origin.to_str().ok().and_then(Origin::parse);
         origin.is_some_and(|origin| self.origins.iter().any(|allowed| allowed.matches(&origin)))
     }
@@ -112,23 +145,23 @@ async fn reject_other_origins(
     request: Request,
     next: Next,
 ) -> Response {
-    if may_call(request.headers(), &cors) {
+    if cors.page(request.headers()) != Page::Foreign {
         return next.run(request).await;
     }
-    debug!(origin = ?request.headers().get(ORIGIN), "rejected: origin is not in http.cors_origins");
+    log_foreign(request.headers());
     // The error format of Engine.IO.
-    let forbidden = Json(json!({ "code": 4, "message": "Forbidden" }));
+    let hint = "the origin of this page is not in the server's setting http.cors_origins";
+    let forbidden = Json(json!({ "code": 4, "message": "Forbidden", "hint": hint }));
     (StatusCode::FORBIDDEN, forbidden).into_response()
 }
 
-fn may_call(headers: &HeaderMap, cors: &Cors) -> bool {
-    let mut origins = headers.get_all(ORIGIN).iter();
-    match (origins.next(), origins.next()) {
-        (None, _) => true,
-        (Some(origin), None) => cors.allows(origin) || is_own(origin, headers.get(HOST)),
-        // Browsers send at most one `Origin` header.
-        _ => false,
-    }
+fn log_foreign(headers: &HeaderMap) {
+    const MAX_LENGTH: usize = 200;
+    static LOG: ThrottledLog = ThrottledLog::new();
+    let Some(times) = LOG.record() else { return };
+    let origin = headers.get(ORIGIN).map(|origin| String::from_utf8_lossy(origin.as_bytes()));
+    let origin: String = origin.unwrap_or_default().chars().take(MAX_LENGTH).collect();
+    info!(origin, times, "connection rejected: the page's origin is not in http.cors_origins");
 }
 
 /// Whether the page was served by the host that it sends the request to.
@@ -160,7 +193,7 @@ mod tests {
             for origin in origins {
                 headers.append(ORIGIN, origin.parse().unwrap());
             }
-            may_call(&headers, &allowed)
+            allowed.page(&headers) != Page::Foreign
         };
         let own = "https://belfry.example.org";
         for origin in [own, "https://app.example.org:443", "capacitor://localhost"] {
@@ -171,6 +204,26 @@ mod tests {
         }
         assert!(may_call(&[]));
         assert!(!may_call(&[own, "https://evil.example.org"]));
+    }
+
+    #[test]
+    fn any_page_may_call_if_all_origins_are_allowed() {
+        for origin in ["https://evil.example.org", "null", "", "not an origin"] {
+            let headers = HeaderMap::from_iter([(ORIGIN, origin.parse().unwrap())]);
+            assert_eq!(cors(&["*"]).page(&headers), Page::Allowed, "{origin}");
+        }
+    }
+
+    #[tokio::test]
+    async fn rejection_of_a_page_names_the_setting() {
+        let router = Router::new().route("/", get(async || ""));
+        let router = check_origin(router, &Cors::default());
+        let request =
+            http::Request::get("/").header("origin", "https://a.b").body(Body::empty()).unwrap();
+        let response = router.oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::FORBIDDEN);
+        let body = axum::body::to_bytes(response.into_body(), 1_000).await.unwrap();
+        assert!(String::from_utf8_lossy(&body).contains("http.cors_origins"), "{body:?}");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod allowed_origin;
 mod authorized;
 mod base_path;
+mod cookie_token;
 mod cors;
 mod draft_factory;
 mod headers;
@@ -20,6 +21,7 @@ mod origin;
 mod path;
 mod problem;
 mod problem_sets;
+mod query;
 mod readiness;
 mod request_telemetry;
 mod router;
@@ -28,6 +30,8 @@ mod users;
 
 pub use allowed_origin::{AllowedOrigin, InvalidOrigin};
 pub use base_path::{BasePath, InvalidBasePath};
+pub(crate) use cookie_token::CookieToken;
+pub use cookie_token::{CookieName, InvalidCookieName, with_cookie_tokens};
 pub use cors::{AllowedHeader, Cors, InvalidHeader, check_origin, layer as cors_layer};
 pub use draft_factory::DraftFactory;
 pub use health::routes as health_routes;

@@ -56,25 +56,27 @@ problem_sets! {
     /// Problems of operations on the caller's inbox.
     CallerProblems: TokenMissing TokenInvalid TokenExpired TokenRevoked ScopeMissing TooManyRequests
         Internal Unavailable TimedOut;
+    /// Problems of operations without parameters.
+    QueryProblems: QueryInvalid;
     /// Problems of paths that contain a notification id.
-    IdProblems: IdInvalid NotFound;
+    IdProblems: QueryInvalid IdInvalid NotFound;
     /// Problems of the query of a list.
     ListProblems: QueryInvalid CursorInvalid;
     /// Problems of operations that create notifications.
-    WriterProblems: TokenMissing TokenInvalid TokenExpired TokenRevoked ScopeMissing JsonMalformed
-        BodyUnreadable IdempotencyKeyInvalid BodyTooLarge ContentTypeUnsupported BodyInvalid
+    WriterProblems: TokenMissing TokenInvalid TokenExpired TokenRevoked ScopeMissing QueryInvalid
+        JsonMalformed BodyUnreadable IdempotencyKeyInvalid BodyTooLarge ContentTypeUnsupported BodyInvalid
         IdempotencyKeyReused TooManyRequests Internal Unavailable TimedOut;
     /// Problems of operations that revoke the tokens of all users.
     GlobalRevokerProblems: TokenMissing TokenInvalid TokenExpired TokenRevoked ScopeMissing
-        JsonMalformed BodyUnreadable BodyTooLarge ContentTypeUnsupported BodyInvalid
+        QueryInvalid JsonMalformed BodyUnreadable BodyTooLarge ContentTypeUnsupported BodyInvalid
         TooManyRequests Internal Unavailable TimedOut;
     /// Problems of operations that revoke the tokens of a user.
-    RevokerProblems: TokenMissing TokenInvalid TokenExpired TokenRevoked ScopeMissing IdInvalid
-        JsonMalformed BodyUnreadable BodyTooLarge ContentTypeUnsupported BodyInvalid
+    RevokerProblems: TokenMissing TokenInvalid TokenExpired TokenRevoked ScopeMissing QueryInvalid
+        IdInvalid JsonMalformed BodyUnreadable BodyTooLarge ContentTypeUnsupported BodyInvalid
         TooManyRequests Internal Unavailable TimedOut;
     /// Problems of operations that erase users.
-    EraserProblems: TokenMissing TokenInvalid TokenExpired TokenRevoked ScopeMissing IdInvalid
-        TooManyRequests Internal Unavailable TimedOut;
+    EraserProblems: TokenMissing TokenInvalid TokenExpired TokenRevoked ScopeMissing QueryInvalid
+        IdInvalid TooManyRequests Internal Unavailable TimedOut;
     /// Problems of creating a single notification.
     ConflictProblems: NotificationDiffers NotificationGone;
 }

@@ -13,20 +13,24 @@ use super::device_session::DeviceSession;
 use super::engine::is_valid_opening;
 use super::handshake_limits::{HandshakeLimits, PrepaidHandshake, TOO_MANY_HANDSHAKES};
 use super::message_limiter::LimitExceeded;
-use super::messages::{self, ClientMessage};
+use super::messages;
 use super::outage::{OutageGate, Unavailable};
 use super::parts::SocketIoParts;
 use super::protocol::{ClientEvent, ConnectError, ConnectRequest, NamespaceHandler};
 use super::reply::{MessageError, Reply};
+use crate::inbound::rest::CookieToken;
 use crate::limits::Limit;
-use crate::outbound::socketio::{Arguments, Namespace, SocketIoDevice, SocketIoSessions};
+use crate::outbound::socketio::{Arguments, SocketIoDevice, SocketIoSessions};
 use crate::transport::{ClientAddress, EnqueueError};
+use crate::wire::socket::{AckShape, EventTable};
 
 /// Authenticates devices and processes their messages.
 pub(super) struct ConnectHandler {
     parts: SocketIoParts,
     handshakes: HandshakeLimits,
     outage: OutageGate,
+    /// Shared with all devices.
+    events: Arc<EventTable>,
 }
 
 /// Data from the request that opened a transport.
@@ -40,7 +44,8 @@ impl ConnectHandler {
     pub(super) fn new(parts: SocketIoParts) -> Self {
         let settings = &parts.settings;
         let handshakes = HandshakeLimits::new(settings.handshakes, settings.handshakes_per_address);
-        Self { parts, handshakes, outage: OutageGate::default() }
+        let events = Arc::new(settings.names.events.clone());
+        Self { parts, handshakes, outage: OutageGate::default(), events }
     }
 
     /// Counts a request that opens a transport, and rejects it above a limit.
@@ -70,6 +75,9 @@ impl ConnectHandler {
         claims.map_err(|refusal| match refusal {
             // The token cannot be verified now, which is no reason to reject the device.
             AuthError::Unavailable(_) => self.outage(),
+            AuthError::ClaimInvalid(_) => {
+                ConnectError::RejectedBecause(refusal.code(), refusal.to_string())
+            }
             refusal => ConnectError::Rejected(refusal.code()),
         })
     }
@@ -94,7 +102,7 @@ impl ConnectHandler {
             Limit::SessionsPerUser.record_exceeded_by_user(&user);
             ConnectError::Rejected(TooManySessions::CODE)
         })?;
-        let session = sessions.join(admission, SocketIoDevice::new(socket));
+        let session = sessions.join(admission, SocketIoDevice::new(socket, self.events.clone()));
         // Before the device sees that it is connected, so that it receives every later change as an event.
         let plan = sessions.prepare(&session, resume_from).await.map_err(|error| {
             sessions.leave(&session);
@@ -119,8 +127,13 @@ impl NamespaceHandler for ConnectHandler {
         let token_in_query = self.parts.settings.token_in_query;
         OpeningRequest {
             from: ClientAddress::of(request.extensions()),
-            credentials: RequestCredentials::read(request.headers(), request.uri(), token_in_query),
-            prepaid: PrepaidHandshake::new(Namespace::ALL.len()),
+            credentials: RequestCredentials::read(
+                request.headers(),
+                request.uri(),
+                request.extensions().get::<CookieToken>(),
+                token_in_query,
+            ),
+            prepaid: PrepaidHandshake::new(self.parts.settings.namespaces.len()),
         }
     }
 
@@ -136,8 +149,8 @@ impl NamespaceHandler for ConnectHandler {
                 debug!(user = %device.session.user(), namespace, "device connected");
             }
             Err(error) => {
-                let code = match *error {
-                    ConnectError::Rejected(code) => code,
+                let code = match error {
+                    ConnectError::Rejected(code) | ConnectError::RejectedBecause(code, _) => *code,
                     ConnectError::Unavailable => Unavailable::CODE,
                 };
                 debug!(code, ?client, namespace, "device rejected");
@@ -153,15 +166,15 @@ impl NamespaceHandler for ConnectHandler {
     }
 
     async fn receive(&self, device: Arc<DeviceSession>, event: ClientEvent) {
+        let rule = self.parts.settings.names.messages.find(&event.name);
         // Held until the reply is sent.
         let _turn;
         let outcome = match device.limiter.check() {
             Ok(()) => {
-                let message = ClientMessage::named(&event.name);
-                if message.is_some_and(ClientMessage::has_large_reply) {
+                if rule.is_some_and(|rule| rule.message.has_large_reply()) {
                     _turn = device.large_reply_turn().await;
                 }
-                messages::process(&self.parts, &device, message, &event).await
+                messages::process(&self.parts, &device, rule, &event).await
             }
             Err(exceeded) => {
                 Limit::Messages.record_exceeded_by_user(device.session.user());
@@ -172,7 +185,8 @@ impl NamespaceHandler for ConnectHandler {
                 Err(error)
             }
         };
-        let reply = Reply::to(&event.name, outcome);
+        let shape = rule.map_or(AckShape::Belfry, |rule| rule.ack);
+        let reply = Reply::to(&event.name, outcome, shape);
         if reply.send(device.session.device().socket(), event.ack) == Err(EnqueueError::Full) {
             self.too_slow(&device);
         }

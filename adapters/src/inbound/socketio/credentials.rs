@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use belfry_application::ports::{BearerToken, TokenTooLong};
 use belfry_application::use_cases::ResumePoint;
@@ -7,6 +8,7 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, Uri};
 use serde_json::Value;
 
+use crate::inbound::rest::CookieToken;
 use crate::wire::Integer;
 
 /// The credentials of a connect to a namespace, from its `auth` payload and the request that opened the transport.
@@ -23,11 +25,17 @@ pub(super) struct ConnectCredentials {
 pub(super) struct RequestCredentials {
     header: Option<Box<str>>,
     query: Option<Box<str>>,
+    cookie: Option<Arc<str>>,
 }
 
 impl RequestCredentials {
     /// Reads a token in the query only if `token_in_query` is set, because proxies log URLs.
-    pub(super) fn read(headers: &HeaderMap, uri: &Uri, token_in_query: bool) -> Self {
+    pub(super) fn read(
+        headers: &HeaderMap,
+        uri: &Uri,
+        cookie: Option<&CookieToken>,
+        token_in_query: bool,
+    ) -> Self {
         let in_header = || headers.get(AUTHORIZATION)?.to_str().ok();
         let in_query = || {
             let query = uri.query().unwrap_or_default();
@@ -37,16 +45,17 @@ impl RequestCredentials {
         Self {
             header: in_header().map(Into::into),
             query: if token_in_query { in_query().map(Into::into) } else { None },
+            cookie: cookie.map(|CookieToken(token)| token.clone()),
         }
     }
 }
 
 impl ConnectCredentials {
-    /// Looks for a token in `auth.token`, then in the `Authorization` header, then in the query.
+    /// Looks for a token in `auth.token`, then in the `Authorization` header, in the query, and in the cookie.
     pub(super) fn read(auth: &Value, request: &RequestCredentials) -> Self {
         let in_auth = auth.get("token").and_then(Value::as_str).filter(|raw| !raw.is_empty());
-        let in_request = [&request.header, &request.query].into_iter().flatten().map(AsRef::as_ref);
-        let token = in_auth.into_iter().chain(in_request).next();
+        let RequestCredentials { header, query, cookie } = request;
+        let token = in_auth.or(header.as_deref()).or(query.as_deref()).or(cookie.as_deref());
         let token = token.map_or(Ok(None), BearerToken::parse);
         Self { token, resume_from: resume_point(auth) }
     }
@@ -88,7 +97,9 @@ mod tests {
     }
 
     fn token(auth: &Value, request: &Parts, token_in_query: bool) -> Option<String> {
-        let request = RequestCredentials::read(&request.headers, &request.uri, token_in_query);
+        let cookie = request.extensions.get::<CookieToken>();
+        let request =
+            RequestCredentials::read(&request.headers, &request.uri, cookie, token_in_query);
         let token = ConnectCredentials::read(auth, &request).token;
         token.unwrap().map(|token| token.reveal().to_owned())
     }
@@ -102,6 +113,18 @@ mod tests {
         assert_eq!(token(&json!({}), &with_header, true).as_deref(), Some("in-header"));
         assert_eq!(token(&json!({ "token": 7 }), &without, true).as_deref(), Some("in+query"));
         assert_eq!(token(&json!("in-auth"), &without, false), None);
+    }
+
+    #[test]
+    fn cookie_is_used_last() {
+        let mut request = request();
+        request.extensions.insert(CookieToken("in-cookie".into()));
+        assert_eq!(token(&json!({}), &request, true).as_deref(), Some("in-header"));
+        request.headers.clear();
+        assert_eq!(token(&json!({}), &request, true).as_deref(), Some("in+query"));
+        assert_eq!(token(&json!({}), &request, false).as_deref(), Some("in-cookie"));
+        let auth = json!({ "token": "in-auth" });
+        assert_eq!(token(&auth, &request, false).as_deref(), Some("in-auth"));
     }
 
     #[test]

@@ -1,3 +1,4 @@
+use belfry_domain::UserId;
 use http::Request;
 use http::header::{AUTHORIZATION, HeaderValue};
 use serde_json::Value;
@@ -6,11 +7,12 @@ use serde_json::value::RawValue;
 use super::credentials::{ConnectCredentials, RequestCredentials, resume_point};
 use super::engine::EngineMessage;
 use super::engine::fuzzing::split_and_read;
-use super::payload::{ids, one_id, requested_page};
+use super::payload::{PageNumbers, check_keys, ids, one_id, requested_page};
 use super::protocol::{ClientEvent, Packet, PacketKind};
 use crate::fuzzing::first_line;
 use crate::transport::Frame;
 use crate::transport::fuzzing::frames;
+use crate::wire::socket::ClientMessage;
 
 /// Reads the bytes that a client sends over a WebSocket, with the read sizes of [`frames`]. Checks that each valid
 /// packet is the same after it is written and read again, and that an event's name and first argument match those
@@ -101,7 +103,8 @@ pub fn payload(bytes: &[u8]) {
     }
     let request = request.into_parts().0;
     for token_in_query in [false, true] {
-        let request = RequestCredentials::read(&request.headers, &request.uri, token_in_query);
+        let request =
+            RequestCredentials::read(&request.headers, &request.uri, None, token_in_query);
         let _ = ConnectCredentials::read(&payload, &request);
     }
     let _ = resume_point(&payload);
@@ -110,5 +113,9 @@ pub fn payload(bytes: &[u8]) {
         assert_eq!(all, [id]);
     }
     let _ = ids(payload.clone());
-    let _ = requested_page(payload);
+    let user = UserId::parse("ada").expect("it is valid");
+    for message in ClientMessage::WITH_ALIASES {
+        let _ = check_keys(&payload, message, &user);
+    }
+    let _ = requested_page(payload, PageNumbers::FirstPage);
 }

@@ -7,39 +7,14 @@ use serde_json::{Value, json};
 use super::credentials::resume_point;
 use super::device_session::DeviceSession;
 use super::parts::SocketIoParts;
-use super::payload::{ids, one_id, requested_page};
+use super::payload::{PageNumbers, check_keys, ids, one_id, requested_page};
 use super::protocol::ClientEvent;
 use super::reply::{MessageError, ReplyData};
 use crate::limits::{Cost, Limit};
+use crate::wire::socket::{AckShape, ClientMessage, MessageRule};
 use crate::wire::{PageForm, Rfc3339, SyncForm};
 
-/// A message that a device can send.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ClientMessage {
-    MarkRead,
-    MarkAllRead,
-    CountUnread,
-    Delete,
-    List,
-    Sync,
-    Refresh,
-}
-
 impl ClientMessage {
-    /// `None` if there is no such event.
-    pub(super) fn named(event: &str) -> Option<Self> {
-        Some(match event {
-            "notification:mark_read" | "notification:read" | "markAsRead" => Self::MarkRead,
-            "notification:mark_all_read" => Self::MarkAllRead,
-            "notification:unread_count" => Self::CountUnread,
-            "notification:delete" => Self::Delete,
-            "notification:list" => Self::List,
-            "notification:sync" => Self::Sync,
-            "auth:refresh" => Self::Refresh,
-            _ => return None,
-        })
-    }
-
     /// Whether its reply can contain many notifications.
     pub(super) const fn has_large_reply(self) -> bool {
         matches!(self, Self::List | Self::Sync)
@@ -54,46 +29,54 @@ impl ClientMessage {
     }
 }
 
-/// Processes a device's message, if the session's claims allow it, and returns the data of the reply.
+/// Processes a device's message, if the session's claims allow it, and returns the data of the reply in the shape of
+/// the rule. `None` is a message that does not exist.
 pub(super) async fn process(
     parts: &SocketIoParts,
     device: &DeviceSession,
-    message: Option<ClientMessage>,
+    rule: Option<MessageRule>,
     event: &ClientEvent,
 ) -> Result<ReplyData, MessageError> {
     let SocketIoParts { sessions, use_cases, work, .. } = parts;
     let session = &device.session;
-    sessions.authorize(session, message.map_or(Action::ReadInbox, ClientMessage::action))?;
+    let action = rule.map_or(Action::ReadInbox, |rule| rule.message.action());
+    sessions.authorize(session, action)?;
     let user = session.user();
-    let message = message.ok_or(MessageError::UnknownEvent)?;
+    let MessageRule { message, ack, is_alias } = rule.ok_or(MessageError::UnknownEvent)?;
     let permit = work.acquire(user, Cost::REQUEST).await.map_err(|_| {
         Limit::Work.record_exceeded_by_user(user);
         MessageError::TooMuchWork
     })?;
     // Parsed only now, so that a rejected message costs little.
     let payload = event.payload().map_err(|error| MessageError::Invalid(error.to_string()))?;
+    check_keys(&payload, message, user)?;
     match message {
         ClientMessage::MarkRead => {
             let ids = ids(payload)?;
             work.charge(user, Cost::of_notifications(ids.len()));
-            Ok(count_and_revision(use_cases.mark_read.run(user, &ids).await?))
+            Ok(count_and_revision(use_cases.mark_read.run(user, &ids).await?, ack))
         }
         ClientMessage::MarkAllRead => {
-            Ok(count_and_revision(use_cases.mark_all_read.run(user).await?))
+            Ok(count_and_revision(use_cases.mark_all_read.run(user).await?, ack))
         }
         ClientMessage::CountUnread => {
-            Ok(count_and_revision(use_cases.count_unread.run(user).await?))
+            Ok(count_and_revision(use_cases.count_unread.run(user).await?, ack))
         }
         ClientMessage::Delete => {
             let id = one_id(payload)?;
             let state = use_cases.delete.run(user, &id).await?.ok_or(MessageError::NotFound)?;
-            Ok(count_and_revision(state))
+            Ok(count_and_revision(state, ack))
         }
         ClientMessage::List => {
-            let (filter, limit) = requested_page(payload)?;
+            let numbers = if is_alias { PageNumbers::FirstPage } else { PageNumbers::Refused };
+            let (filter, limit) = requested_page(payload, numbers)?;
             let page = use_cases.list.run(user, &filter, limit).await?;
             work.charge(user, Cost::of_page(&page.items));
-            Ok(ReplyData::of(&PageForm::from(&page)))
+            let page = PageForm::from(&page);
+            Ok(match ack {
+                AckShape::Items => ReplyData::of(&page.items),
+                _ => ReplyData::of(&page),
+            })
         }
         ClientMessage::Sync => {
             // A replay lasts until the device has read it, and has its own limits.
@@ -110,6 +93,13 @@ pub(super) async fn process(
     }
 }
 
-fn count_and_revision(state: InboxState) -> ReplyData {
-    ReplyData::of(&json!({ "count": state.unread.get(), "revision": state.revision.get() }))
+fn count_and_revision(state: InboxState, ack: AckShape) -> ReplyData {
+    let (count, revision) = (state.unread.get(), state.revision.get());
+    match ack {
+        AckShape::Number => ReplyData::of(&count),
+        AckShape::UnreadCount => {
+            ReplyData::of(&json!({ "unreadCount": count, "revision": revision }))
+        }
+        _ => ReplyData::of(&json!({ "count": count, "revision": revision })),
+    }
 }

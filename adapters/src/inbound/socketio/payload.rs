@@ -1,12 +1,61 @@
 //! Reads the payloads of devices' messages.
 
 use belfry_application::ports::ListFilter;
-use belfry_domain::{NotificationId, NotificationKind};
+use belfry_domain::{NotificationId, NotificationKind, UserId};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::reply::MessageError;
+use crate::wire::socket::ClientMessage;
 use crate::wire::{Cursor, Integer, TextOrNumber, page_limit};
+
+/// The keys that the payload of a message can have.
+const fn known_keys(message: ClientMessage) -> &'static [&'static str] {
+    match message {
+        ClientMessage::MarkRead | ClientMessage::Delete => &["id", "notificationId", "ids"],
+        ClientMessage::List => {
+            &["cursor", "limit", "unread", "unreadOnly", "type", "page", "offset"]
+        }
+        ClientMessage::Sync => &["since", "epoch"],
+        ClientMessage::Refresh => &["token"],
+        ClientMessage::MarkAllRead | ClientMessage::CountUnread => &[],
+    }
+}
+
+/// Rejects a payload with a key that the message does not have: ignoring it would do something else than requested.
+///
+/// Clients of other servers also send their user, as `userId` or instead of a payload. Belfry takes the user from the
+/// token, so another user is an error.
+pub(super) fn check_keys(
+    payload: &Value,
+    message: ClientMessage,
+    user: &UserId,
+) -> Result<(), MessageError> {
+    let known = known_keys(message);
+    let is_user = |value: &Value| value.as_str() == Some(user.as_str());
+    let unknown = match payload {
+        Value::Null => None,
+        Value::Object(fields) => {
+            let is_known =
+                |name: &str, value| known.contains(&name) || (name == "userId" && is_user(value));
+            fields.iter().find(|(name, value)| !is_known(name, value)).map(|(name, _)| &**name)
+        }
+        other if known.is_empty() && !is_user(other) => Some(""),
+        _ => None,
+    };
+    match (unknown, known) {
+        (None, _) => Ok(()),
+        (Some(_), []) => Err(MessageError::Invalid("expected no payload".to_owned())),
+        (Some("userId"), _) => {
+            Err(MessageError::Invalid("userId is not the user of the token".to_owned()))
+        }
+        (Some(name), known) => {
+            let name: String = name.chars().take(64).collect();
+            let known = known.join(", ");
+            Err(MessageError::Invalid(format!("unknown key {name:?}; the keys are {known}")))
+        }
+    }
+}
 
 /// How many notifications one message may mark.
 const MAX_IDS: usize = 1_000;
@@ -28,6 +77,12 @@ pub(super) fn ids(payload: Value) -> Result<Vec<NotificationId>, MessageError> {
         },
         Bare(TextOrNumber),
         BareList(Vec<TextOrNumber>),
+    }
+    let id_keys = ["id", "notificationId", "ids"];
+    if id_keys.into_iter().filter(|key| payload.get(key).is_some()).count() > 1 {
+        return Err(MessageError::Invalid(
+            "expected only one of id, notificationId, ids".to_owned(),
+        ));
     }
     let form = serde_json::from_value(payload).map_err(|_| {
         MessageError::Invalid("expected {id}, {notificationId}, {ids} or a bare id".to_owned())
@@ -55,9 +110,25 @@ pub(super) fn one_id(payload: Value) -> Result<NotificationId, MessageError> {
     }
 }
 
-pub(super) fn requested_page(payload: Value) -> Result<(ListFilter, usize), MessageError> {
+/// Whether a client may number pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PageNumbers {
+    /// Every page number is an error.
+    Refused,
+    /// The first page is served, however it is numbered. Others are errors: pages are found by their cursor.
+    FirstPage,
+}
+
+pub(super) fn requested_page(
+    payload: Value,
+    numbers: PageNumbers,
+) -> Result<(ListFilter, usize), MessageError> {
     #[derive(Default, Deserialize)]
+    #[serde(rename_all = "camelCase")]
     struct Page {
+        page: Option<u64>,
+        offset: Option<u64>,
+        unread_only: Option<bool>,
         cursor: Option<String>,
         limit: Option<Integer>,
         unread: Option<bool>,
@@ -67,15 +138,29 @@ pub(super) fn requested_page(payload: Value) -> Result<(ListFilter, usize), Mess
     let page = match payload {
         Value::Null => Page::default(),
         other => serde_json::from_value(other).map_err(|error| {
-            MessageError::Invalid(format!("expected {{cursor?, limit?, unread?, type?}}: {error}"))
+            MessageError::Invalid(format!(
+                "expected {{cursor?, limit?, unread?, unreadOnly?, type?}}: {error}"
+            ))
         })?,
     };
     let invalid = |error: &dyn std::fmt::Display| MessageError::Invalid(error.to_string());
+    let is_first = page.page.is_none_or(|number| number == 1) && page.offset.unwrap_or(0) == 0;
+    let is_numbered = page.page.is_some() || page.offset.is_some();
+    if is_numbered && (numbers == PageNumbers::Refused || !is_first) {
+        return Err(invalid(
+            &"pages are not numbered: request the next page with cursor, the nextCursor of the previous one",
+        ));
+    }
+    let unread = match (page.unread, page.unread_only) {
+        (unread, None) => unread,
+        (None, Some(only)) => only.then_some(true),
+        _ => return Err(invalid(&"expected either unread or unreadOnly")),
+    };
     let before =
         page.cursor.as_deref().map(Cursor::parse).transpose().map_err(|it| invalid(&it))?;
     let kind =
         page.kind.as_deref().map(NotificationKind::parse).transpose().map_err(|it| invalid(&it))?;
-    let filter = ListFilter { before: before.map(|cursor| cursor.0), unread: page.unread, kind };
+    let filter = ListFilter { before: before.map(|cursor| cursor.0), unread, kind };
     Ok((filter, page_limit(page.limit).map_err(|it| invalid(&it))?))
 }
 
@@ -141,11 +226,71 @@ mod tests {
         assert!(read(json!(vec![1; MAX_IDS + 1])).unwrap_err().contains("at most"));
     }
 
+    fn page(payload: Value) -> Result<(ListFilter, usize), MessageError> {
+        requested_page(payload, PageNumbers::Refused)
+    }
+
+    #[test]
+    fn several_kinds_of_ids_are_rejected() {
+        assert!(read(json!({ "id": "7", "ids": ["8"] })).unwrap_err().contains("only one of"));
+    }
+
+    #[test]
+    fn unknown_key_is_rejected_and_the_known_ones_are_named() {
+        let ada = UserId::parse("ada").unwrap();
+        let check = |payload, message| {
+            check_keys(&payload, message, &ada).map_err(|error| error.to_string())
+        };
+        for (payload, message) in [
+            (json!({ "notificationId": 7, "userId": "ada" }), ClientMessage::MarkRead),
+            (json!(7), ClientMessage::MarkRead),
+            (json!(null), ClientMessage::MarkAllRead),
+            (json!({}), ClientMessage::CountUnread),
+            (json!("ada"), ClientMessage::MarkAllRead),
+            (json!({ "since": 0, "epoch": null }), ClientMessage::Sync),
+            (json!({ "unreadOnly": true }), ClientMessage::List),
+        ] {
+            assert_eq!(check(payload.clone(), message), Ok(()), "{payload}");
+        }
+        for (payload, message, expected) in [
+            (json!({ "id": 7, "x": 1 }), ClientMessage::Delete, "the keys are id, notificationId"),
+            (json!({ "since": 0, "page": 1 }), ClientMessage::Sync, "the keys are since, epoch"),
+            (json!({ "pageSize": 5 }), ClientMessage::List, "unknown key \"pageSize\""),
+            (json!({ "id": 7, "userId": "bob" }), ClientMessage::MarkRead, "not the user of"),
+            (json!({ "type": "a" }), ClientMessage::MarkAllRead, "expected no payload"),
+            (json!("n1"), ClientMessage::MarkAllRead, "expected no payload"),
+        ] {
+            let problem = check(payload.clone(), message).unwrap_err();
+            assert!(problem.contains(expected), "{payload}: {problem}");
+        }
+    }
+
+    #[test]
+    fn numbered_page_is_served_only_if_it_is_the_first_and_allowed() {
+        let first = [json!({ "page": 1, "limit": 5 }), json!({ "offset": 0 })];
+        for payload in first {
+            assert!(page(payload.clone()).is_err(), "{payload}");
+            assert!(requested_page(payload.clone(), PageNumbers::FirstPage).is_ok(), "{payload}");
+        }
+        for payload in [json!({ "page": 2 }), json!({ "page": 0 }), json!({ "offset": 20 })] {
+            let refused = requested_page(payload.clone(), PageNumbers::FirstPage).unwrap_err();
+            assert!(refused.to_string().contains("nextCursor"), "{payload}: {refused}");
+        }
+    }
+
+    #[test]
+    fn unread_only_is_unread_or_all() {
+        let unread = |payload| page(payload).map(|(filter, _)| filter.unread).ok();
+        assert_eq!(unread(json!({ "unreadOnly": true })), Some(Some(true)));
+        assert_eq!(unread(json!({ "unreadOnly": false })), Some(None));
+        assert_eq!(unread(json!({ "unreadOnly": false, "unread": true })), None);
+    }
+
     #[test]
     fn page_is_requested_with_defaults_for_missing_fields() {
-        let (filter, limit) = requested_page(Value::Null).unwrap();
+        let (filter, limit) = requested_page(Value::Null, PageNumbers::Refused).unwrap();
         assert_eq!((filter, limit), (ListFilter::default(), 20));
-        let (filter, limit) = requested_page(json!({ "limit": 5, "unread": true })).unwrap();
+        let (filter, limit) = page(json!({ "limit": 5, "unread": true })).unwrap();
         assert_eq!((filter.unread, limit), (Some(true), 5));
         for payload in [
             json!({ "cursor": "%" }),
@@ -154,7 +299,7 @@ mod tests {
             json!("x"),
             json!({"type": ""}),
         ] {
-            assert!(requested_page(payload.clone()).is_err(), "{payload}");
+            assert!(page(payload.clone()).is_err(), "{payload}");
         }
     }
 }

@@ -7,6 +7,7 @@ use tracing::error;
 
 use crate::outbound::socketio::{Arguments, NamespaceSocket};
 use crate::transport::EnqueueError;
+use crate::wire::socket::AckShape;
 
 /// Why a message failed.
 #[derive(Debug, thiserror::Error)]
@@ -69,41 +70,48 @@ impl ReplyData {
 
 /// The reply to a message: an acknowledgement if the device requested one. Otherwise an error is sent as an
 /// `exception` event, as in NestJS, and a success has no reply.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
+pub(super) struct Reply {
+    outcome: Result<ReplyData, Failure>,
+    shape: AckShape,
+}
+
+#[derive(Debug)]
+struct Failure {
+    code: &'static str,
+    message: String,
+}
+
+/// The JSON forms of replies, with their fields in the order of the wire format.
+#[derive(Serialize)]
 #[serde(untagged)]
-pub(super) enum Reply {
-    /// In the order of the wire format: `data` before `status`.
-    Done {
-        data: ReplyData,
-        status: &'static str,
-    },
-    Failed {
-        status: &'static str,
-        code: &'static str,
-        message: String,
-    },
+enum ReplyForm<'a> {
+    Done { data: &'a ReplyData, status: &'static str },
+    Failed { status: &'static str, code: &'static str, message: &'a str },
+    Success { success: bool },
+    NoSuccess { success: bool, code: &'static str, message: &'a str },
+    Bare(&'a ReplyData),
 }
 
 impl Reply {
     /// The reply to the event of that name.
-    pub(super) fn to(event: &str, outcome: Result<ReplyData, MessageError>) -> Self {
-        match outcome {
-            Ok(data) => Self::Done { data, status: "ok" },
-            Err(error) => {
-                // Outages are logged where they are detected.
-                if let MessageError::Port(cause) | MessageError::NotSynced(SyncError::Port(cause)) =
-                    &error
-                    && !cause.is_transient()
-                {
-                    error!(
-                        error = cause as &dyn std::error::Error,
-                        event, "cannot process message"
-                    );
-                }
-                let (code, message) = error.code_and_message();
-                Self::Failed { status: "error", code, message }
+    pub(super) fn to(
+        event: &str,
+        outcome: Result<ReplyData, MessageError>,
+        shape: AckShape,
+    ) -> Self {
+        let outcome = outcome.map_err(|error| {
+            // Outages are logged where they are detected.
+            if let MessageError::Port(cause) | MessageError::NotSynced(SyncError::Port(cause)) =
+                &error
+                && !cause.is_transient()
+            {
+                error!(error = cause as &dyn std::error::Error, event, "cannot process message");
             }
-        }
+            let (code, message) = error.code_and_message();
+            Failure { code, message }
+        });
+        Self { outcome, shape }
     }
 
     /// Sends the reply to the device. `ack` is the id of the requested acknowledgement.
@@ -112,15 +120,68 @@ impl Reply {
         socket: &NamespaceSocket,
         ack: Option<u64>,
     ) -> Result<(), EnqueueError> {
-        // Fails no more than in `ReplyData::of`.
-        let json = serde_json::to_string(self).unwrap_or_default();
         let arguments = |json| Arguments { json, attachments: Vec::new() };
-        match (ack, self) {
-            (Some(id), _) => socket.acknowledge(id, &arguments(format!("[{json}]"))),
-            (None, Self::Failed { .. }) => {
-                socket.emit(&arguments(format!(r#"["exception",{json}]"#)))
-            }
-            (None, Self::Done { .. }) => Ok(()),
+        match (ack, self.acknowledgement()) {
+            (Some(id), Some(json)) => socket.acknowledge(id, &arguments(format!("[{json}]"))),
+            _ => match self.exception() {
+                Some(json) => socket.emit(&arguments(format!(r#"["exception",{json}]"#))),
+                None => Ok(()),
+            },
         }
+    }
+
+    /// `None` if it is a failure that is not acknowledged in this shape.
+    fn acknowledgement(&self) -> Option<String> {
+        let form = match (&self.outcome, self.shape) {
+            (Ok(data), AckShape::Belfry) => ReplyForm::Done { data, status: "ok" },
+            (Ok(_), AckShape::Success) => ReplyForm::Success { success: true },
+            (Ok(data), _) => ReplyForm::Bare(data),
+            (Err(_), shape) if !shape.acknowledges_failures() => return None,
+            (Err(Failure { code, message }), AckShape::Success) => {
+                ReplyForm::NoSuccess { success: false, code, message }
+            }
+            (Err(Failure { code, message }), _) => {
+                ReplyForm::Failed { status: "error", code, message }
+            }
+        };
+        Some(form.to_json())
+    }
+
+    /// The payload of `exception`; `None` if the message succeeded.
+    fn exception(&self) -> Option<String> {
+        let Failure { code, message } = self.outcome.as_ref().err()?;
+        Some(ReplyForm::Failed { status: "error", code, message }.to_json())
+    }
+}
+
+impl ReplyForm<'_> {
+    fn to_json(&self) -> String {
+        // Fails no more than in `ReplyData::of`.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn acknowledgement_has_the_shape_of_its_rule() {
+        let reply = |shape, outcome| Reply::to("e", outcome, shape).acknowledgement();
+        let data = || Ok(ReplyData::of(&serde_json::json!({ "count": 3 })));
+        let failure = || Err(MessageError::NotFound);
+        let text = |json: &str| Some(json.to_owned());
+        let belfry = r#"{"data":{"count":3},"status":"ok"}"#;
+        assert_eq!(reply(AckShape::Belfry, data()), text(belfry));
+        assert_eq!(reply(AckShape::Success, data()), text(r#"{"success":true}"#));
+        assert_eq!(reply(AckShape::Bare, data()), text(r#"{"count":3}"#));
+        let why = r#""code":"not_found","message":"there is no such notification"}"#;
+        let failed = format!(r#"{{"status":"error",{why}"#);
+        assert_eq!(reply(AckShape::Belfry, failure()), Some(failed.clone()));
+        let no_success = format!(r#"{{"success":false,{why}"#);
+        assert_eq!(reply(AckShape::Success, failure()), Some(no_success));
+        assert_eq!(reply(AckShape::Bare, failure()), None, "as in NestJS");
+        let exception = Reply::to("e", failure(), AckShape::Bare).exception();
+        assert_eq!(exception, Some(failed));
     }
 }

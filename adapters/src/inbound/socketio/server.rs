@@ -13,7 +13,8 @@ use super::connect_handler::ConnectHandler;
 use super::engine::EngineServer;
 use super::handshake_limits::rejection;
 use super::parts::SocketIoParts;
-use super::protocol::SocketIo;
+use super::protocol::{ProtocolSettings, SocketIo};
+use super::settings::SocketIoSettings;
 
 /// The Socket.IO server: a service for the path `/socket.io/` of a [`Server`](crate::transport::Server).
 #[derive(Clone)]
@@ -25,9 +26,11 @@ pub struct SocketIoServer {
 impl SocketIoServer {
     /// A server without connected devices.
     pub fn new(parts: SocketIoParts) -> Self {
-        let settings = parts.settings;
+        let settings = parts.settings.clone();
         let handler = Arc::new(ConnectHandler::new(parts));
-        let socket_io = SocketIo::new(handler.clone(), settings.connect_timeout);
+        let SocketIoSettings { namespaces, refusal, connect_timeout, .. } = settings;
+        let protocol = ProtocolSettings { namespaces, refusal, connect_timeout };
+        let socket_io = SocketIo::new(handler.clone(), protocol);
         Self { handler, engine: EngineServer::new(socket_io, settings.engine) }
     }
 }

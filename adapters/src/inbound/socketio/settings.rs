@@ -1,10 +1,13 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::engine::EngineSettings;
 use crate::limits::PerSecond;
+use crate::outbound::socketio::{Namespaces, Refusal};
+use crate::wire::socket::SocketTable;
 
 /// The settings of a Socket.IO server.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct SocketIoSettings {
     /// The settings of Engine.IO sessions.
     pub engine: EngineSettings,
@@ -12,6 +15,12 @@ pub struct SocketIoSettings {
     pub connect_timeout: Duration,
     /// Whether the query of a request may contain a token (`?token=`).
     pub token_in_query: bool,
+    /// The namespaces that devices can connect to.
+    pub namespaces: Namespaces,
+    /// What a device receives when it is rejected.
+    pub refusal: Refusal,
+    /// The names and shapes of events and messages.
+    pub names: Arc<SocketTable>,
     /// How many handshakes a second are accepted; `None` for no limit.
     pub handshakes: Option<PerSecond>,
     /// How many handshakes a second are accepted from one address; `None` for no limit.
@@ -26,6 +35,9 @@ impl Default for SocketIoSettings {
             engine: EngineSettings::default(),
             connect_timeout: Duration::from_secs(20),
             token_in_query: false,
+            namespaces: Namespaces::default(),
+            refusal: Refusal::default(),
+            names: Arc::default(),
             handshakes: None,
             handshakes_per_address: None,
             messages: None,

@@ -16,7 +16,8 @@ pub(super) struct ClaimRules {
     audiences: Vec<String>,
     leeway: Duration,
     max_lifetime: Option<Duration>,
-    user_claim: String,
+    user_claims: Vec<String>,
+    lifetime_without_exp: Option<Duration>,
     scope_claim: String,
 }
 
@@ -25,7 +26,9 @@ const MAX_EXPIRY: Timestamp = Timestamp::from_unix_millis(253_402_300_799_999);
 
 impl ClaimRules {
     pub(super) fn new(settings: &JwtSettings) -> Result<Self, InvalidJwtSettings> {
-        if settings.user_claim.is_empty() || settings.scope_claim.is_empty() {
+        let no_user_claim =
+            settings.user_claims.is_empty() || settings.user_claims.iter().any(String::is_empty);
+        if no_user_claim || settings.scope_claim.is_empty() {
             return Err(InvalidJwtSettings::EmptyClaimName);
         }
         Ok(Self {
@@ -33,7 +36,8 @@ impl ClaimRules {
             audiences: settings.audiences.clone(),
             leeway: settings.leeway,
             max_lifetime: settings.max_lifetime,
-            user_claim: settings.user_claim.clone(),
+            user_claims: settings.user_claims.clone(),
+            lifetime_without_exp: settings.lifetime_without_exp,
             scope_claim: settings.scope_claim.clone(),
         })
     }
@@ -81,25 +85,38 @@ impl ClaimRules {
     }
 
     fn user(&self, claims: &Map<String, Value>) -> Result<UserId, TokenError> {
-        const WRONG_TYPE: TokenError =
-            TokenError::Invalid("no user claim, or not a string or an integer");
-        let user = match find_claim(claims, &self.user_claim) {
-            Some(Value::String(text)) => UserId::parse_addressable(text),
-            Some(Value::Number(number)) => match Integer::of(number) {
-                Some(integer) => UserId::parse(&integer.to_string()),
-                None => return Err(WRONG_TYPE),
-            },
-            _ => return Err(WRONG_TYPE),
+        let found = self.user_claims.iter().find_map(|name| {
+            let value = find_claim(claims, name).filter(|value| !value.is_null())?;
+            Some((name, value))
+        });
+        let Some((name, value)) = found else {
+            let names = self.user_claims.join(" or ");
+            return Err(TokenError::Claim(format!("has no claim {names}")));
         };
-        user.map_err(|_| TokenError::Invalid("invalid user id"))
+        let wrong_type = || {
+            TokenError::Claim(format!("has a claim {name} that is neither a string nor an integer"))
+        };
+        let user = match value {
+            Value::String(text) => UserId::parse_addressable(text),
+            Value::Number(number) => match Integer::of(number) {
+                Some(integer) => UserId::parse(&integer.to_string()),
+                None => return Err(wrong_type()),
+            },
+            _ => return Err(wrong_type()),
+        };
+        user.map_err(|_| TokenError::Claim(format!("has a claim {name} that is no user id")))
     }
 
-    fn expiry(&self, claims: &Map<String, Value>) -> Result<Timestamp, TokenError> {
-        match claims.get("exp") {
-            Some(Value::Number(seconds)) => {
+    fn expiry(&self, claims: &Map<String, Value>, now: Timestamp) -> Result<Timestamp, TokenError> {
+        match (claims.get("exp"), self.lifetime_without_exp) {
+            (Some(Value::Number(seconds)), _) => {
                 Ok(numeric_date(seconds).plus(self.leeway).min(MAX_EXPIRY))
             }
-            _ => Err(TokenError::Invalid("no exp, or not a number")),
+            (None | Some(Value::Null), Some(lifetime)) => Ok(now.plus(lifetime).min(MAX_EXPIRY)),
+            (None | Some(Value::Null), None) => {
+                Err(TokenError::Claim("has no claim exp".to_owned()))
+            }
+            (Some(_), _) => Err(TokenError::Claim("has a claim exp that is no number".to_owned())),
         }
     }
 
@@ -109,12 +126,13 @@ impl ClaimRules {
         claims: &Map<String, Value>,
         now: Timestamp,
     ) -> Result<Timestamp, TokenError> {
-        let expires_at = self.expiry(claims)?;
+        let expires_at = self.expiry(claims, now)?;
         let Some(max_lifetime) = self.max_lifetime else { return Ok(expires_at) };
         let latest_end = |start: Timestamp| start.plus(max_lifetime).plus(self.leeway);
         match issued_at(claims) {
             Some(issued_at) => Ok(expires_at.min(latest_end(issued_at))),
-            None if expires_at <= latest_end(now) => Ok(expires_at),
+            // Without exp, the end of each verification would be new.
+            None if claims.contains_key("exp") && expires_at <= latest_end(now) => Ok(expires_at),
             None => Err(TokenError::Invalid("no iat, and exp is too late for auth.max_lifetime")),
         }
     }
@@ -227,10 +245,11 @@ mod tests {
         check(&settings(), claims).unwrap_or_else(|error| panic!("{shown}: {error}"))
     }
 
-    fn invalid(settings: &JwtSettings, claims: Value) -> &'static str {
+    fn invalid(settings: &JwtSettings, claims: Value) -> String {
         let shown = claims.to_string();
         match check(settings, claims) {
-            Err(TokenError::Invalid(reason)) => reason,
+            Err(TokenError::Invalid(reason)) => reason.to_owned(),
+            Err(TokenError::Claim(reason)) => reason,
             other => panic!("{shown}: {other:?}"),
         }
     }
@@ -243,16 +262,18 @@ mod tests {
         // The longest `sub` of OpenID Connect Core, section 2.
         let longest = "u".repeat(255);
         assert_eq!(valid(json!({ "sub": longest })).user, user(&longest));
-        for sub in
-            [json!("absent"), json!(null), json!(true), json!(4.5), json!(["ada"]), json!({})]
-        {
+        for sub in [json!("absent"), json!(null)] {
+            assert_eq!(invalid(&settings(), json!({ "sub": sub })), "has no claim sub");
+        }
+        for sub in [json!(true), json!(4.5), json!(["ada"]), json!({})] {
             assert_eq!(
                 invalid(&settings(), json!({ "sub": sub })),
-                "no user claim, or not a string or an integer"
+                "has a claim sub that is neither a string nor an integer"
             );
         }
         for sub in ["", " ", "a b", "ada\n", "a\u{0}", "..", &"u".repeat(256)] {
-            assert_eq!(invalid(&settings(), json!({ "sub": sub })), "invalid user id");
+            let problem = invalid(&settings(), json!({ "sub": sub }));
+            assert_eq!(problem, "has a claim sub that is no user id");
         }
     }
 
@@ -282,7 +303,7 @@ mod tests {
 
     #[test]
     fn claim_is_found_by_its_full_name_and_by_its_path() {
-        let of = |name: &str| JwtSettings { user_claim: name.to_owned(), ..settings() };
+        let of = |name: &str| JwtSettings { user_claims: vec![name.to_owned()], ..settings() };
         for (name, claims) in [
             ("https://example.org/user", json!({ "https://example.org/user": "bob" })),
             ("ext.user.id", json!({ "ext": { "user": { "id": "bob" } } })),
@@ -291,13 +312,44 @@ mod tests {
             assert_eq!(check(&of(name), claims).unwrap().user, user("bob"), "{name}");
         }
         for name in ["ext.user.id", "sub.id", ".", "..", "sub."] {
-            assert_eq!(
-                invalid(&of(name), json!({})),
-                "no user claim, or not a string or an integer",
-                "{name}"
-            );
+            let problem = invalid(&of(name), json!({}));
+            assert_eq!(problem, format!("has no claim {name}"));
         }
         assert!(ClaimRules::new(&of("")).is_err());
+        let none = JwtSettings { user_claims: Vec::new(), ..settings() };
+        assert!(ClaimRules::new(&none).is_err());
+    }
+
+    #[test]
+    fn first_user_claim_in_the_token_counts() {
+        let names = ["sub", "userId", "id"].map(str::to_owned).to_vec();
+        let several = JwtSettings { user_claims: names, ..settings() };
+        for claims in [
+            json!({ "sub": "bob", "userId": "eve" }),
+            json!({ "sub": "absent", "userId": "bob", "id": "eve" }),
+            json!({ "sub": null, "id": "bob" }),
+        ] {
+            assert_eq!(check(&several, claims.clone()).unwrap().user, user("bob"), "{claims}");
+        }
+        // A claim that cannot be used does not make room for another one.
+        let problem = invalid(&several, json!({ "sub": {}, "userId": "eve" }));
+        assert_eq!(problem, "has a claim sub that is neither a string nor an integer");
+        let problem = invalid(&several, json!({ "sub": "absent" }));
+        assert_eq!(problem, "has no claim sub or userId or id");
+    }
+
+    #[test]
+    fn token_without_exp_is_valid_for_the_configured_time() {
+        let lenient =
+            JwtSettings { lifetime_without_exp: Some(Duration::from_secs(60)), ..settings() };
+        for exp in [json!("absent"), json!(null)] {
+            let claims = check(&lenient, json!({ "exp": exp })).unwrap();
+            assert_eq!(claims.expires_at, at((NOW + 60) * 1_000));
+        }
+        let expired = check(&lenient, json!({ "exp": NOW - 31 }));
+        assert!(matches!(expired, Err(TokenError::Expired)), "an exp still counts");
+        let problem = invalid(&lenient, json!({ "exp": "1800000060" }));
+        assert_eq!(problem, "has a claim exp that is no number");
     }
 
     #[test]
@@ -339,8 +391,12 @@ mod tests {
 
     #[test]
     fn token_without_a_numeric_expiry_is_rejected() {
-        for exp in [json!("absent"), json!(null), json!("1800000060"), json!([])] {
-            assert_eq!(invalid(&settings(), json!({ "exp": exp })), "no exp, or not a number");
+        for exp in [json!("absent"), json!(null)] {
+            assert_eq!(invalid(&settings(), json!({ "exp": exp })), "has no claim exp");
+        }
+        for exp in [json!("1800000060"), json!([])] {
+            let problem = invalid(&settings(), json!({ "exp": exp }));
+            assert_eq!(problem, "has a claim exp that is no number");
         }
     }
 

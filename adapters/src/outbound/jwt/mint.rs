@@ -47,7 +47,7 @@ impl TokenMint {
             algorithm: accepted.to_sign(),
             issuer: settings.issuer.clone(),
             audience: settings.audiences.first().cloned(),
-            user_claim: settings.user_claim.clone(),
+            user_claim: settings.user_claims.first().cloned().unwrap_or_default(),
             scope_claim: settings.scope_claim.clone(),
         })
     }
@@ -105,7 +105,7 @@ mod tests {
             issuer: Some("https://id.example.org".to_owned()),
             audiences: vec!["belfry".to_owned()],
             leeway: Duration::ZERO,
-            user_claim: "https://example.org/user".to_owned(),
+            user_claims: vec!["https://example.org/user".to_owned()],
             scope_claim: "realm_access.roles".to_owned(),
             ..JwtSettings::new([JwtKey::Secret(Secret::new(*SECRET).unwrap())])
         };

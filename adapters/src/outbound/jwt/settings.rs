@@ -29,9 +29,11 @@ pub struct JwtSettings {
     /// The longest life of a token. A token ends at the latest this long after its time of issue. Without
     /// that, it is rejected if it expires later than this long from now. `None` means no limit.
     pub max_lifetime: Option<Duration>,
-    /// The claim with the user id: the claim's full name, or a path with dots (`ext.user.id`). Its
-    /// value is a string or an integer.
-    pub user_claim: String,
+    /// The claims that may have the user id, in this order: each the claim's full name, or a path with dots
+    /// (`ext.user.id`). The first one in a token counts. Its value is a string or an integer.
+    pub user_claims: Vec<String>,
+    /// How long a token without `exp` is valid after each verification. `None` requires `exp`.
+    pub lifetime_without_exp: Option<Duration>,
     /// The claim with the scopes, named in the same way: a space-separated string (RFC 8693, 4.2) or
     /// an array of strings.
     pub scope_claim: String,
@@ -54,7 +56,8 @@ impl JwtSettings {
             audiences: Vec::new(),
             leeway: Duration::ZERO,
             max_lifetime: None,
-            user_claim: "sub".to_owned(),
+            user_claims: vec!["sub".to_owned()],
+            lifetime_without_exp: None,
             scope_claim: "scope".to_owned(),
         }
     }

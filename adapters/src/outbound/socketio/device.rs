@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use belfry_application::ports::{CloseReason, Device, SendError};
 use belfry_application::push::Push;
 
@@ -5,19 +7,24 @@ use super::event_frame::EventFrame;
 use super::namespace_socket::NamespaceSocket;
 use crate::limits::Limit;
 use crate::transport::EnqueueError;
+use crate::wire::socket::EventTable;
 
 /// A device that is connected through Socket.IO.
 #[derive(Debug)]
-pub struct SocketIoDevice(NamespaceSocket);
+pub struct SocketIoDevice {
+    socket: NamespaceSocket,
+    /// The names and shapes of events.
+    events: Arc<EventTable>,
+}
 
 impl SocketIoDevice {
-    /// The device of that socket.
-    pub fn new(socket: NamespaceSocket) -> Self {
-        Self(socket)
+    /// The device of that socket. All devices of a server have the same names of events.
+    pub fn new(socket: NamespaceSocket, events: Arc<EventTable>) -> Self {
+        Self { socket, events }
     }
 
     pub(crate) fn socket(&self) -> &NamespaceSocket {
-        &self.0
+        &self.socket
     }
 }
 
@@ -33,8 +40,9 @@ impl Device for SocketIoDevice {
     }
 
     fn send_all(&self, frames: &[EventFrame]) -> Result<(), SendError> {
-        let encoded = frames.iter().map(|frame| frame.in_namespace(self.0.namespace()));
-        self.0.send(encoded).map_err(|error| match error {
+        let namespace = self.socket.namespace();
+        let encoded = frames.iter().flat_map(|frame| frame.in_namespace(namespace, &self.events));
+        self.socket.send(encoded).map_err(|error| match error {
             EnqueueError::Full => SendError::Full,
             EnqueueError::Closed => SendError::Closed,
         })
@@ -42,17 +50,17 @@ impl Device for SocketIoDevice {
 
     /// In bytes.
     fn queued(&self) -> usize {
-        self.0.queued_bytes()
+        self.socket.queued_bytes()
     }
 
     fn close(&self, why: CloseReason) {
         // Client libraries reconnect after their transport closes, but not after a Socket.IO disconnect.
         let is_closed = if !why.should_reconnect() {
-            self.0.disconnect(why.as_str())
+            self.socket.disconnect(why.as_str())
         } else if why == CloseReason::TooSlow {
-            self.0.abort_transport()
+            self.socket.abort_transport()
         } else {
-            self.0.close_transport()
+            self.socket.close_transport()
         };
         if !is_closed {
             return;

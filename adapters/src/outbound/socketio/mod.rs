@@ -14,8 +14,9 @@ mod realtime_delivery;
 pub use device::SocketIoDevice;
 pub use event_frame::EventFrame;
 pub(crate) use membership::ConnectId;
-pub use namespace::Namespace;
-pub use namespace_socket::{Arguments, NamespaceSocket};
+pub(crate) use namespace::NamespaceMap;
+pub use namespace::{InvalidNamespace, Namespace, NamespacePath, Namespaces, TooManyNamespaces};
+pub use namespace_socket::{Arguments, NamespaceSocket, Refusal};
 pub use packet_sender::PacketSender;
 pub(crate) use packet_sender::SessionPhase;
 #[cfg(any(test, feature = "fuzzing"))]

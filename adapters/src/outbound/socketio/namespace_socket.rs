@@ -18,6 +18,18 @@ pub struct NamespaceSocket {
     namespace: Namespace,
     connect: ConnectId,
     id: Sid,
+    refusal: Refusal,
+}
+
+/// What a client receives when its CONNECT is rejected.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Refusal {
+    /// A `connect_error` with a code.
+    #[default]
+    ConnectError,
+    /// A successful CONNECT and at once a DISCONNECT, as from NestJS's `client.disconnect()` in `handleConnection`.
+    /// The client is never a member of the namespace, so it receives no event in between.
+    Disconnect,
 }
 
 /// How long a client that was disconnected may take to connect to another namespace. Its CONNECT may be in flight:
@@ -39,8 +51,9 @@ impl NamespaceSocket {
         sender: &Arc<PacketSender>,
         namespace: Namespace,
         connect: ConnectId,
+        refusal: Refusal,
     ) -> Self {
-        Self { sender: Arc::downgrade(sender), namespace, connect, id: Sid::new() }
+        Self { sender: Arc::downgrade(sender), namespace, connect, id: Sid::new(), refusal }
     }
 
     /// The public `socket.id`: random, different for each connect, and unrelated to the secret id of the
@@ -69,14 +82,22 @@ impl NamespaceSocket {
         self.send_packet('3', '6', Some(id), arguments)
     }
 
-    /// Disconnects the client from the namespace. If it is still connecting, it gets a `connect_error` with `code`.
+    /// Disconnects the client from the namespace. If it is still connecting, it is refused, with `code` in a
+    /// `connect_error`.
     /// Its transport is closed if it is in no other namespace after a second. Returns whether it was in the namespace.
     pub fn disconnect(&self, code: &str) -> bool {
+        self.reject(code, None)
+    }
+
+    /// The same, with a sentence for a client that is still connecting.
+    pub(crate) fn reject(&self, code: &str, why: Option<&str>) -> bool {
         let Some(sender) = self.sender.upgrade() else { return false };
-        let connect_error = connect_error(self.namespace, code);
         let disconnect = text_frame(&["41", self.namespace.packet_prefix()]);
-        let was_member =
-            sender.disconnect(self.namespace, self.connect, &connect_error, &disconnect);
+        let refusal = match self.refusal {
+            Refusal::ConnectError => &[connect_error(self.namespace, code, why)][..],
+            Refusal::Disconnect => &[self.connected(), disconnect.clone()],
+        };
+        let was_member = sender.disconnect(self.namespace, self.connect, refusal, &disconnect);
         if was_member && !sender.is_in_any_namespace() {
             let Self { sender, namespace, connect, .. } = self.clone();
             tokio::spawn(async move {
@@ -87,6 +108,12 @@ impl NamespaceSocket {
             });
         }
         was_member
+    }
+
+    /// The packet that accepts the CONNECT.
+    pub(crate) fn connected(&self) -> Bytes {
+        // The id consists of letters, digits, `-` and `_`, which JSON does not escape.
+        text_frame(&["40", self.namespace.packet_prefix(), "{\"sid\":\"", self.id(), "\"}"])
     }
 
     /// Closes the transport after queued packets have been sent. Does nothing and returns `false` if the client has
@@ -148,7 +175,10 @@ impl fmt::Debug for NamespaceSocket {
 }
 
 /// The packet that rejects a CONNECT.
-fn connect_error(namespace: Namespace, code: &str) -> Bytes {
-    let message = serde_json::json!({ "message": code });
-    text_frame(&["44", namespace.packet_prefix(), &message.to_string()])
+fn connect_error(namespace: Namespace, code: &str, why: Option<&str>) -> Bytes {
+    let mut error = serde_json::json!({ "message": code });
+    if let Some(why) = why {
+        error["data"] = serde_json::json!({ "code": code, "message": why });
+    }
+    text_frame(&["44", namespace.packet_prefix(), &error.to_string()])
 }

@@ -6,7 +6,7 @@ use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 
 use super::membership::{Membership, MembershipPhase};
-use super::namespace::Namespace;
+use super::namespace::{Namespace, NamespaceMap};
 use super::poll_queue::PollQueue;
 use crate::transport::{EnqueueError, FrameWriter, SendLimits, binary_frame, text_frame};
 
@@ -30,7 +30,7 @@ pub struct PacketSender {
 struct State {
     transport: Transport,
     phase: SessionPhase,
-    namespaces: [Membership; Namespace::ALL.len()],
+    namespaces: NamespaceMap<Membership>,
 }
 
 enum Transport {
@@ -194,7 +194,7 @@ impl State {
     }
 
     fn membership(&mut self, namespace: Namespace) -> &mut Membership {
-        &mut self.namespaces[namespace as usize]
+        self.namespaces.get_mut(namespace)
     }
 
     fn is_in_any_namespace(&self) -> bool {

@@ -5,8 +5,12 @@
 //! join ──▶ the gate holds live events back
 //!   prepare: read the store; the inbox is at revision R0
 //!   (the transport confirms the connect to the client)
-//!   start: sync ──▶ pages up to R0 ──▶ the gate is released at R0 ──▶ live events
+//!   start: sync ──▶ pages up to R0 ──▶ count at R0 ──▶ the gate is released at R0 ──▶ live events
 //! ```
+//!
+//! The unread count at R0 follows the pages, or the sync if there are none, so that the revisions that a device
+//! receives only increase. A device that stored the revision of an earlier count would miss the pages if its
+//! connection broke between them.
 //!
 //! R0 divides all events. The store had each change up to R0 before the client saw that it is
 //! connected; the replay contains it, or the client loads its list. Each change after R0 is in the gate,
@@ -36,6 +40,15 @@ enum Cause {
     Device,
     /// The server, because an event was lost. The user is not charged.
     Repair,
+}
+
+/// What follows the pages of a replay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AfterReplay {
+    /// The unread count: a sync preceded the replay.
+    Count,
+    /// The unread count, if the replay sent anything.
+    CountIfChanged,
 }
 
 impl<D: Device> Sessions<D> {
@@ -101,7 +114,7 @@ impl<D: Device> Sessions<D> {
         if !plan.sync.recovered && last_delivered < plan.sync.revision {
             let repair = self.plan_repair(session, last_delivered).await?;
             let sync = if repair.sync.recovered {
-                self.replay(session, repair, Cause::Device).await?
+                self.replay(session, repair, Cause::Device, AfterReplay::CountIfChanged).await?
             } else {
                 repair.sync
             };
@@ -152,7 +165,7 @@ impl<D: Device> Sessions<D> {
         plan: CatchUpPlan,
     ) -> Result<SyncState, SyncError> {
         self.send(session, &Push::Sync(plan.sync.clone())).await?;
-        let sync = self.replay(session, plan, Cause::Device).await?;
+        let sync = self.replay(session, plan, Cause::Device, AfterReplay::Count).await?;
         self.open_gate(session, sync.revision, Cause::Device).await?;
         Ok(sync)
     }
@@ -202,10 +215,13 @@ impl<D: Device> Sessions<D> {
         cause: Cause,
     ) -> Result<Revision, SyncError> {
         let plan = self.plan_repair(session, last_delivered).await?;
-        if !plan.sync.recovered {
+        let after = if plan.sync.recovered {
+            AfterReplay::CountIfChanged
+        } else {
             self.send(session, &Push::Sync(plan.sync.clone())).await?;
-        }
-        Ok(self.replay(session, plan, cause).await?.revision)
+            AfterReplay::Count
+        };
+        Ok(self.replay(session, plan, cause, after).await?.revision)
     }
 
     async fn plan_repair(
@@ -225,11 +241,13 @@ impl<D: Device> Sessions<D> {
         session: &Session<D>,
         plan: CatchUpPlan,
         cause: Cause,
+        after: AfterReplay,
     ) -> Result<SyncState, SyncError> {
         let user = session.user();
-        let Some(mut remaining) = plan.replay else { return Ok(plan.sync) };
-        let mut any_sent = false;
-        while !remaining.is_done() {
+        let mut counts = after == AfterReplay::Count;
+        let mut sync = plan.sync;
+        let mut remaining = plan.replay;
+        while let Some(pages) = remaining.as_mut().filter(|pages| !pages.is_done()) {
             let turn = self.replay_limiter.turn(user).await;
             if cause == Cause::Device {
                 // Within the user's turn: otherwise each of the user's devices would read a page before the
@@ -237,15 +255,16 @@ impl<D: Device> Sessions<D> {
                 self.work.available(user).await;
             }
             let permit = self.replay_limiter.acquire(turn).await;
-            let page = self.catch_up.page(user, remaining).await;
+            let page = self.catch_up.page(user, *pages).await;
             match page.inspect_err(|error| Self::log_replay_failed(session, error))? {
                 ReplayPage::OutOfReach => {
-                    let sync = plan.sync.without_replay();
+                    sync = sync.without_replay();
                     self.send(session, &Push::Sync(sync.clone())).await?;
-                    return Ok(sync);
+                    counts = true;
+                    remaining = None;
                 }
                 ReplayPage::Complete { batches, end } => {
-                    any_sent |= !batches.is_empty();
+                    counts |= !batches.is_empty();
                     if cause == Cause::Device {
                         let text_bytes = batches.iter().map(PushBatch::text_bytes).sum();
                         self.work.charge(user, batches.len(), text_bytes);
@@ -253,14 +272,14 @@ impl<D: Device> Sessions<D> {
                     let reader =
                         SlowReader::new(&self.replay_limiter, permit, self.settings.patience);
                     send_page(session, reader, batches).await?;
-                    remaining.after = end;
+                    pages.after = end;
                 }
             }
         }
-        if any_sent {
-            self.send(session, &plan.closing_count()).await?;
+        if counts && self.settings.counts {
+            self.send(session, &sync.count()).await?;
         }
-        Ok(plan.sync)
+        Ok(sync)
     }
 
     async fn send(&self, session: &Session<D>, push: &Push) -> Result<(), SyncError> {

@@ -6,7 +6,8 @@ use utoipa::ToSchema;
 
 use super::super::authorized::{Authorized, ReadInbox};
 use super::super::problem::Problem;
-use super::super::problem_sets::CallerProblems;
+use super::super::problem_sets::{CallerProblems, QueryProblems};
+use super::super::query::NoQuery;
 use super::super::state::RestUseCases;
 
 /// The number of unread notifications.
@@ -31,10 +32,11 @@ impl From<InboxState> for CountForm {
 /// Count your unread notifications
 #[utoipa::path(
     get, path = "/v1/notifications/unread-count", tag = "inbox", security(("bearer" = [])),
-    responses((status = 200, description = "The count.", body = CountForm), CallerProblems),
+    responses((status = 200, description = "The count.", body = CountForm), CallerProblems, QueryProblems),
 )]
 pub(super) async fn count_unread(
     caller: Authorized<ReadInbox>,
+    _: NoQuery,
     State(use_cases): State<RestUseCases>,
 ) -> Result<Json<CountForm>, Problem> {
     let state = use_cases.count_unread.run(caller.user()).await?;

@@ -17,6 +17,7 @@ use super::super::json;
 use super::super::json_body::{IdempotencyHeader, JsonBody};
 use super::super::problem::{FieldError, Problem};
 use super::super::problem_sets::{ConflictProblems, WriterProblems};
+use super::super::query::NoQuery;
 use super::super::state::RestSettings;
 use super::create_response::{self, CreatedForm};
 use crate::wire::{DraftForm, TextOrNumber};
@@ -57,6 +58,7 @@ use crate::wire::{DraftForm, TextOrNumber};
 )]
 pub(super) async fn create(
     caller: Authorized<Create>,
+    _: NoQuery,
     State(create): State<CreateNotification>,
     State(drafts): State<DraftFactory>,
     State(settings): State<RestSettings>,

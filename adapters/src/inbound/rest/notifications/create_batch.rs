@@ -11,6 +11,7 @@ use super::super::json;
 use super::super::json_body::{IdempotencyHeader, JsonBody};
 use super::super::problem::{FieldError, Problem};
 use super::super::problem_sets::WriterProblems;
+use super::super::query::NoQuery;
 use super::create_response::{self, ItemsForm};
 use crate::wire::DraftForm;
 
@@ -35,6 +36,7 @@ use crate::wire::DraftForm;
 )]
 pub(super) async fn create_batch(
     caller: Authorized<Create>,
+    _: NoQuery,
     State(create): State<CreateNotification>,
     State(drafts): State<DraftFactory>,
     body: JsonBody,

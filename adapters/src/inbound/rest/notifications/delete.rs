@@ -5,6 +5,7 @@ use super::super::authorized::{Authorized, ChangeInbox};
 use super::super::path::IdInPath;
 use super::super::problem::{Problem, ProblemKind};
 use super::super::problem_sets::{CallerProblems, IdProblems};
+use super::super::query::NoQuery;
 use super::super::state::RestUseCases;
 
 /// Delete one of your notifications
@@ -18,6 +19,7 @@ use super::super::state::RestUseCases;
 )]
 pub(super) async fn delete(
     caller: Authorized<ChangeInbox>,
+    _: NoQuery,
     State(use_cases): State<RestUseCases>,
     IdInPath(id): IdInPath,
 ) -> Result<StatusCode, Problem> {

@@ -6,6 +6,7 @@ use super::super::authorized::{Authorized, ReadInbox};
 use super::super::path::IdInPath;
 use super::super::problem::{Problem, ProblemKind};
 use super::super::problem_sets::{CallerProblems, IdProblems};
+use super::super::query::NoQuery;
 use super::super::state::RestUseCases;
 use crate::wire::NotificationForm;
 
@@ -21,6 +22,7 @@ use crate::wire::NotificationForm;
 )]
 pub(super) async fn get(
     caller: Authorized<ReadInbox>,
+    _: NoQuery,
     State(use_cases): State<RestUseCases>,
     IdInPath(id): IdInPath,
 ) -> Result<Response, Problem> {

@@ -12,6 +12,7 @@ use super::super::authorized::{Authorized, ReadInbox};
 use super::super::limits::RequestLimits;
 use super::super::problem::{Problem, ProblemKind};
 use super::super::problem_sets::{CallerProblems, ListProblems};
+use super::super::query::{check_names, invalid};
 use super::super::state::RestUseCases;
 use crate::wire::{Cursor, Integer, PageForm, page_limit};
 
@@ -27,6 +28,10 @@ pub(super) struct PageQuery {
     /// Only unread (`true`) or only read (`false`) notifications.
     #[param(value_type = Option<bool>)]
     unread: Option<String>,
+    /// `true` is the same as `unread=true`; `false` requests all notifications.
+    #[serde(rename = "unreadOnly")]
+    #[param(value_type = Option<bool>)]
+    unread_only: Option<String>,
     /// Only notifications of this type.
     #[serde(rename = "type")]
     #[param(max_length = 100)]
@@ -37,6 +42,10 @@ pub(super) struct PageQuery {
 pub(super) struct PageRequest {
     filter: ListFilter,
     limit: usize,
+}
+
+impl PageRequest {
+    const PARAMETERS: [&'static str; 5] = ["limit", "cursor", "unread", "unreadOnly", "type"];
 }
 
 /// List your notifications, newest first
@@ -67,10 +76,10 @@ impl<S: Send + Sync> FromRequestParts<S> for PageRequest {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        check_names(parts, &Self::PARAMETERS)?;
         let query = Query::<PageQuery>::from_request_parts(parts, state).await;
-        let Query(query) = query.map_err(|_: QueryRejection| {
-            Problem::new(ProblemKind::QueryInvalid, "each parameter may occur once in the query")
-        })?;
+        let Query(query) = query
+            .map_err(|_: QueryRejection| invalid("each parameter may occur once in the query"))?;
         Self::try_from(query)
     }
 }
@@ -79,15 +88,16 @@ impl TryFrom<PageQuery> for PageRequest {
     type Error = Problem;
 
     fn try_from(query: PageQuery) -> Result<Self, Problem> {
-        let invalid = |detail: String| Problem::new(ProblemKind::QueryInvalid, detail);
         let limit = query.limit.map(|raw| Integer::parse(&raw).ok_or("limit must be an integer"));
-        let limit = limit.transpose().map_err(|detail| invalid(detail.to_owned()))?;
+        let limit = limit.transpose().map_err(invalid)?;
         let limit = page_limit(limit).map_err(|error| invalid(error.to_string()))?;
-        let unread = match query.unread.as_deref() {
-            None => None,
-            Some("true") => Some(true),
-            Some("false") => Some(false),
-            Some(_) => return Err(invalid("unread must be true or false".to_owned())),
+        let unread = flag("unread", query.unread.as_deref())?;
+        let unread = match flag("unreadOnly", query.unread_only.as_deref())? {
+            None => unread,
+            Some(_) if unread.is_some() => {
+                return Err(invalid("give either unread or unreadOnly"));
+            }
+            Some(only) => only.then_some(true),
         };
         let before = query.cursor.as_deref().map(Cursor::parse).transpose();
         let before = before
@@ -96,5 +106,14 @@ impl TryFrom<PageQuery> for PageRequest {
         let kind = query.kind.as_deref().map(NotificationKind::parse).transpose();
         let kind = kind.map_err(|error| invalid(error.to_string()))?;
         Ok(Self { filter: ListFilter { before, unread, kind }, limit })
+    }
+}
+
+fn flag(name: &str, raw: Option<&str>) -> Result<Option<bool>, Problem> {
+    match raw {
+        None => Ok(None),
+        Some("true") => Ok(Some(true)),
+        Some("false") => Ok(Some(false)),
+        Some(_) => Err(invalid(format!("{name} must be true or false"))),
     }
 }

@@ -3,7 +3,8 @@ use axum::extract::State;
 
 use super::super::authorized::{Authorized, ChangeInbox};
 use super::super::problem::Problem;
-use super::super::problem_sets::CallerProblems;
+use super::super::problem_sets::{CallerProblems, QueryProblems};
+use super::super::query::NoQuery;
 use super::super::state::RestUseCases;
 use super::count::CountForm;
 
@@ -11,10 +12,11 @@ use super::count::CountForm;
 #[utoipa::path(
     method(patch, post, put), path = "/v1/notifications/read-all", tag = "inbox",
     security(("bearer" = [])),
-    responses((status = 200, description = "The unread count, zero.", body = CountForm), CallerProblems),
+    responses((status = 200, description = "The unread count, zero.", body = CountForm), CallerProblems, QueryProblems),
 )]
 pub(super) async fn mark_all_read(
     caller: Authorized<ChangeInbox>,
+    _: NoQuery,
     State(use_cases): State<RestUseCases>,
 ) -> Result<Json<CountForm>, Problem> {
     let state = use_cases.mark_all_read.run(caller.user()).await?;

@@ -8,6 +8,7 @@ use super::super::authorized::{Authorized, ChangeInbox};
 use super::super::path::IdInPath;
 use super::super::problem::{Problem, ProblemKind};
 use super::super::problem_sets::{CallerProblems, IdProblems};
+use super::super::query::NoQuery;
 use super::super::state::RestUseCases;
 use crate::wire::NotificationForm;
 
@@ -25,6 +26,7 @@ use crate::wire::NotificationForm;
 )]
 pub(super) async fn mark_read(
     caller: Authorized<ChangeInbox>,
+    _: NoQuery,
     State(use_cases): State<RestUseCases>,
     IdInPath(id): IdInPath,
 ) -> Result<Response, Problem> {

@@ -120,7 +120,7 @@ impl From<AuthError> for Problem {
         let detail = refusal.to_string();
         let kind = match refusal {
             AuthError::TokenMissing => ProblemKind::TokenMissing,
-            AuthError::TokenInvalid => ProblemKind::TokenInvalid,
+            AuthError::TokenInvalid | AuthError::ClaimInvalid(_) => ProblemKind::TokenInvalid,
             AuthError::TokenExpired => ProblemKind::TokenExpired,
             AuthError::TokenRevoked => ProblemKind::TokenRevoked,
             AuthError::OtherUser => ProblemKind::TokenOfOtherUser,
@@ -205,6 +205,7 @@ mod tests {
         for refusal in [
             AuthError::TokenMissing,
             AuthError::TokenInvalid,
+            AuthError::ClaimInvalid("has no claim exp".to_owned()),
             AuthError::TokenExpired,
             AuthError::OtherUser,
             AuthError::TokenRevoked,

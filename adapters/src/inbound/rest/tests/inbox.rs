@@ -108,6 +108,11 @@ async fn invalid_query_is_rejected() {
         "unread=",
         "type=",
         "type=a%20b",
+        "whatever=1",
+        "userId=bob",
+        "Limit=1",
+        "unreadOnly=1",
+        "unreadOnly=true&unread=true",
     ] {
         let rejected = api.get("ada", &format!("/v1/notifications?{query}")).await;
         rejected.problem(400, "query_invalid");
@@ -117,9 +122,38 @@ async fn invalid_query_is_rejected() {
         let problem = rejected.problem(400, "cursor_invalid");
         assert!(!problem.to_string().contains("s3cret"));
     }
-    for query in ["limit=1", "limit=100", "whatever=1", "type=%C3%BC"] {
+    for query in ["limit=1", "limit=100", "", "unreadOnly=false", "type=%C3%BC"] {
         api.get("ada", &format!("/v1/notifications?{query}")).await.expect(OK);
     }
+}
+
+#[tokio::test]
+async fn numbered_page_is_refused_and_the_cursor_is_named() {
+    let api = api_with(1).await;
+    for query in ["page=1", "page=2&limit=5", "offset=0", "skip=20&limit=20"] {
+        let refused = api.get("ada", &format!("/v1/notifications?{query}")).await;
+        let detail = refused.problem(400, "query_invalid")["detail"].to_string();
+        assert!(detail.contains("cursor, the nextCursor"), "{query}: {detail}");
+    }
+}
+
+#[tokio::test]
+async fn unread_only_is_unread_or_all() {
+    let api = api_with(4).await;
+    api.call("ada", "PATCH", "/v1/notifications/n1/read").await.expect(OK);
+    for (query, expected) in [("unreadOnly=true", 3), ("unreadOnly=false", 4), ("unread=true", 3)] {
+        let page = api.get("ada", &format!("/v1/notifications?{query}")).await.expect(OK);
+        assert_eq!(page["items"].as_array().unwrap().len(), expected, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn operation_without_parameters_rejects_a_query() {
+    let api = api_with(1).await;
+    for path in ["/v1/notifications/unread-count?since=1", "/v1/notifications/n1?expand=data"] {
+        api.get("ada", path).await.problem(400, "query_invalid");
+    }
+    api.get("ada", "/v1/notifications/unread-count?").await.expect(OK);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use super::super::authorized::{Authorized, Erase};
 use super::super::path::UserInPath;
 use super::super::problem::Problem;
 use super::super::problem_sets::EraserProblems;
+use super::super::query::NoQuery;
 
 /// Erase a user
 ///
@@ -24,6 +25,7 @@ use super::super::problem_sets::EraserProblems;
 )]
 pub(super) async fn erase(
     _caller: Authorized<Erase>,
+    _: NoQuery,
     State(erase): State<EraseUser>,
     UserInPath(user): UserInPath,
 ) -> Result<StatusCode, Problem> {

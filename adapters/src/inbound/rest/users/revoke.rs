@@ -12,6 +12,7 @@ use super::super::json_body::JsonBody;
 use super::super::path::UserInPath;
 use super::super::problem::Problem;
 use super::super::problem_sets::RevokerProblems;
+use super::super::query::NoQuery;
 use crate::wire::Rfc3339;
 
 /// Revoke a user's tokens
@@ -33,6 +34,7 @@ use crate::wire::Rfc3339;
 )]
 pub(super) async fn revoke(
     _caller: Authorized<Revoke>,
+    _: NoQuery,
     State(revoke): State<RevokeTokens>,
     UserInPath(user): UserInPath,
     body: JsonBody,

@@ -10,6 +10,7 @@ use super::super::json;
 use super::super::json_body::JsonBody;
 use super::super::problem::Problem;
 use super::super::problem_sets::GlobalRevokerProblems;
+use super::super::query::NoQuery;
 use super::revoke::RevocationForm;
 use crate::wire::Rfc3339;
 
@@ -31,6 +32,7 @@ use crate::wire::Rfc3339;
 )]
 pub(super) async fn revoke_all(
     _caller: Authorized<Revoke>,
+    _: NoQuery,
     State(revoke): State<RevokeTokens>,
     body: JsonBody,
 ) -> Result<Json<AllRevokedForm>, Problem> {

@@ -30,6 +30,10 @@ pub(super) enum RequestError {
     UnsupportedWebSocketVersion,
 }
 
+/// Clients of version 2 send `EIO=3`. Their libraries only report an error of the transport, so the hint is for the
+/// developer who looks at the response.
+const UPGRADE_HINT: &str = r#","hint":"Engine.IO 4 is required: use socket.io-client 3 or 4, or a client of Socket.IO protocol 5""#;
+
 impl RequestError {
     /// The reference server's numeric code.
     const fn code_and_message(self) -> (u8, &'static str) {
@@ -60,7 +64,11 @@ impl IntoResponse for RequestError {
             return (StatusCode::UPGRADE_REQUIRED, version).into_response();
         }
         let (code, message) = self.code_and_message();
-        let body = format!(r#"{{"code":{code},"message":"{message}"}}"#);
+        let hint = match self {
+            Self::UnsupportedVersion => UPGRADE_HINT,
+            _ => "",
+        };
+        let body = format!(r#"{{"code":{code},"message":"{message}"{hint}}}"#);
         let head = [(header::CONTENT_TYPE, "application/json")];
         (StatusCode::BAD_REQUEST, head, body).into_response()
     }
@@ -91,6 +99,11 @@ impl Target {
             _ => Err(RequestError::BadRequest),
         }
     }
+}
+
+/// The Engine.IO version that a request names, if it is an older one than Belfry's.
+pub(super) fn older_version(uri: &Uri) -> Option<u8> {
+    parameter(uri, "EIO")?.parse().ok().filter(|version| *version < 4)
 }
 
 /// Whether a request tries to open a session, valid or not.
@@ -164,6 +177,15 @@ mod tests {
             ("POST", &format!("EIO=4&transport=websocket&sid={SID}"), RequestError::BadRequest),
         ] {
             assert_eq!(read(method, query), Err(expected), "{method} {query}");
+        }
+    }
+
+    #[test]
+    fn older_version_is_recognised() {
+        let older = |query: &str| older_version(&format!("/socket.io/?{query}").parse().unwrap());
+        assert_eq!(older("EIO=3&transport=polling"), Some(3));
+        for query in ["EIO=4&transport=polling", "transport=polling", "EIO=x", "EIO="] {
+            assert_eq!(older(query), None, "{query}");
         }
     }
 

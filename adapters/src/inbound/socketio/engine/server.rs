@@ -4,16 +4,17 @@ use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use engineioxide_core::TransportType;
 use http::{Request, StatusCode, header};
+use tracing::info;
 
 use super::handler::EngineService;
 use super::polling::{PollingSession, PollingSessions, packets_response};
 use super::receiver::Receiver;
-use super::request::{RequestError, Target};
+use super::request::{RequestError, Target, older_version};
 use super::session::EngineSession;
 use super::session_id::SessionId;
 use super::settings::EngineSettings;
 use super::{packet, upgrade};
-use crate::limits::Limit;
+use crate::limits::{Limit, ThrottledLog};
 use crate::outbound::socketio::PacketSender;
 use crate::transport::{OpeningHandshake, SendLimits, text_frame};
 
@@ -32,7 +33,13 @@ impl<S: EngineService> EngineServer<S> {
 
     /// Responds to a request.
     pub async fn respond(self: Arc<Self>, request: Request<Body>) -> Response {
-        self.try_respond(request).await.unwrap_or_else(RequestError::into_response)
+        let older_version = older_version(request.uri());
+        self.try_respond(request).await.unwrap_or_else(|error| {
+            if let (RequestError::UnsupportedVersion, Some(version)) = (error, older_version) {
+                log_older_client(version);
+            }
+            error.into_response()
+        })
     }
 
     async fn try_respond(
@@ -104,5 +111,12 @@ impl<S: EngineService> EngineServer<S> {
         let (response, settings) = (opening.response(), self.settings);
         tokio::spawn(async move { upgrade::serve(session, opening, &settings).await });
         Ok(response)
+    }
+}
+
+fn log_older_client(version: u8) {
+    static LOG: ThrottledLog = ThrottledLog::new();
+    if let Some(times) = LOG.record() {
+        info!(version, times, "connection rejected: the client is too old (Engine.IO version)");
     }
 }

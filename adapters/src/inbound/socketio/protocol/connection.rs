@@ -10,19 +10,20 @@ use tokio::time::Instant;
 use super::super::engine::{EngineHandler, EngineMessage, EngineService, Received, Violation};
 use super::handler::NamespaceHandler;
 use super::packet::{ClientEvent, MAX_ATTACHMENTS, Packet, PacketKind};
+use super::settings::ProtocolSettings;
 use super::shared_socket::SharedSocket;
 use crate::outbound::socketio::{Arguments, Namespace, PacketSender};
 
 /// Socket.IO as a service of Engine.IO.
 pub struct SocketIo<H> {
     handler: Arc<H>,
-    connect_timeout: Duration,
+    settings: ProtocolSettings,
 }
 
 impl<H> SocketIo<H> {
-    /// `connect_timeout` is how long a transport may be in no namespace.
-    pub fn new(handler: Arc<H>, connect_timeout: Duration) -> Self {
-        Self { handler, connect_timeout }
+    #[expect(missing_docs, reason = "nothing to add")]
+    pub fn new(handler: Arc<H>, settings: ProtocolSettings) -> Self {
+        Self { handler, settings }
     }
 }
 
@@ -36,9 +37,9 @@ impl<H: NamespaceHandler> EngineService for SocketIo<H> {
 
     fn open(&self, request: H::Request, sender: Arc<PacketSender>) -> SocketIoConnection<H> {
         SocketIoConnection {
-            socket: SharedSocket::new(self.handler.clone(), sender, request),
-            connect_timeout: self.connect_timeout,
-            connect_by: Some(Instant::now() + self.connect_timeout),
+            socket: SharedSocket::new(self.handler.clone(), sender, &self.settings, request),
+            connect_timeout: self.settings.connect_timeout,
+            connect_by: Some(Instant::now() + self.settings.connect_timeout),
             partial: None,
             held: None,
         }
@@ -100,7 +101,7 @@ impl<H: NamespaceHandler> EngineHandler for SocketIoConnection<H> {
     }
 
     fn on_ping_timeout(&self, has_backlog: bool) {
-        let mut members = Namespace::ALL.into_iter().filter_map(|it| self.socket.member(it));
+        let mut members = self.socket.namespaces.iter().filter_map(|it| self.socket.member(it));
         if has_backlog && let Some(session) = members.next() {
             self.socket.handler.too_slow(&session);
         }
@@ -148,7 +149,7 @@ impl<H: NamespaceHandler> SocketIoConnection<H> {
         attachments: Vec<Bytes>,
     ) -> Result<Received, Violation> {
         let Packet { kind, namespace: path, ack, json, .. } = packet;
-        let Some(namespace) = Namespace::of(path) else {
+        let Some(namespace) = self.socket.namespaces.find(path) else {
             if kind == PacketKind::Connect {
                 self.socket.reject_unknown_namespace(path);
             }

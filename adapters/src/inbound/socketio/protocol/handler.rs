@@ -57,10 +57,12 @@ pub struct ConnectRequest<'a, R> {
 }
 
 /// Why a client is not connected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConnectError {
     /// The client gets a `connect_error` with this code, after which client libraries do not reconnect.
     Rejected(&'static str),
+    /// The same, with a sentence in the data of the `connect_error`.
+    RejectedBecause(&'static str, String),
     /// The transport is closed without a packet, after which client libraries reconnect.
     Unavailable,
 }

@@ -3,6 +3,7 @@
 mod connection;
 mod handler;
 mod packet;
+mod settings;
 mod shared_socket;
 
 pub use connection::{SocketIo, SocketIoConnection};
@@ -10,3 +11,4 @@ pub use handler::{ConnectError, ConnectRequest, NamespaceHandler};
 pub use packet::ClientEvent;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) use packet::{Packet, PacketKind};
+pub use settings::ProtocolSettings;

@@ -7,13 +7,17 @@ use serde_json::Value;
 use super::super::engine::Violation;
 use super::handler::{ConnectError, ConnectRequest, NamespaceHandler};
 use super::packet::{self, ClientEvent};
-use crate::outbound::socketio::{ConnectId, Namespace, NamespaceSocket, PacketSender};
-use crate::transport::text_frame;
+use super::settings::ProtocolSettings;
+use crate::outbound::socketio::{
+    ConnectId, Namespace, NamespaceMap, NamespaceSocket, Namespaces, PacketSender, Refusal,
+};
 
 /// The part of a transport's Socket.IO state that the tasks which process the client's packets share.
 pub(super) struct SharedSocket<H: NamespaceHandler> {
     pub(super) handler: Arc<H>,
     pub(super) sender: Arc<PacketSender>,
+    pub(super) namespaces: Namespaces,
+    refusal: Refusal,
     request: H::Request,
     pub(super) members: Mutex<Members<H>>,
     in_flight: AtomicUsize,
@@ -22,7 +26,7 @@ pub(super) struct SharedSocket<H: NamespaceHandler> {
 /// The client's sessions by namespace. Its lock is also held while the sender's memberships change, so that the two
 /// agree.
 pub(super) struct Members<H: NamespaceHandler> {
-    pub(super) sessions: [Option<(ConnectId, Arc<H::Session>)>; Namespace::ALL.len()],
+    pub(super) sessions: NamespaceMap<Option<(ConnectId, Arc<H::Session>)>>,
     /// The transport is closed.
     is_closed: bool,
 }
@@ -34,10 +38,13 @@ impl<H: NamespaceHandler> SharedSocket<H> {
     pub(super) fn new(
         handler: Arc<H>,
         sender: Arc<PacketSender>,
+        settings: &ProtocolSettings,
         request: H::Request,
     ) -> Arc<Self> {
         let members = Mutex::new(Members { sessions: Default::default(), is_closed: false });
-        Arc::new(Self { handler, sender, request, members, in_flight: AtomicUsize::new(0) })
+        let in_flight = AtomicUsize::new(0);
+        let ProtocolSettings { namespaces, refusal, .. } = *settings;
+        Arc::new(Self { handler, sender, namespaces, refusal, request, members, in_flight })
     }
 
     /// The response repeats the path, so a very long path gets none.
@@ -61,7 +68,7 @@ impl<H: NamespaceHandler> SharedSocket<H> {
     }
 
     pub(super) fn member(&self, namespace: Namespace) -> Option<Arc<H::Session>> {
-        let member = self.members.lock().sessions[namespace as usize].clone();
+        let member = self.members.lock().sessions.get(namespace).cloned().flatten();
         member
             .filter(|(connect, _)| self.sender.is_connected(namespace, *connect))
             .map(|(_, session)| session)
@@ -91,13 +98,14 @@ impl<H: NamespaceHandler> SharedSocket<H> {
         auth: Value,
         _permit: InFlightPermit<H>,
     ) {
-        let socket = NamespaceSocket::new(&self.sender, namespace, connect);
+        let socket = NamespaceSocket::new(&self.sender, namespace, connect, self.refusal);
         let request = ConnectRequest { request: &self.request, auth, socket: socket.clone() };
         let session = match self.handler.connect(request).await {
             Ok(session) => session,
             Err(error) => {
                 match error {
                     ConnectError::Rejected(code) => socket.disconnect(code),
+                    ConnectError::RejectedBecause(code, why) => socket.reject(code, Some(&why)),
                     ConnectError::Unavailable => socket.abort_transport(),
                 };
                 return;
@@ -120,13 +128,11 @@ impl<H: NamespaceHandler> SharedSocket<H> {
     ) -> bool {
         let mut members = self.members.lock();
         let namespace = socket.namespace();
-        // The id consists of letters, digits, `-` and `_`, which JSON does not escape.
-        let connected = ["40", namespace.packet_prefix(), "{\"sid\":\"", socket.id(), "\"}"];
-        let connected = text_frame(&connected);
-        if members.is_closed || !self.sender.finish_connect(namespace, connect, &connected) {
+        if members.is_closed || !self.sender.finish_connect(namespace, connect, &socket.connected())
+        {
             return false;
         }
-        members.sessions[namespace as usize] = Some((connect, session.clone()));
+        *members.sessions.get_mut(namespace) = Some((connect, session.clone()));
         true
     }
 
@@ -138,7 +144,7 @@ impl<H: NamespaceHandler> SharedSocket<H> {
     }
 
     fn remove(&self, members: &mut Members<H>, namespace: Namespace) {
-        if let Some((_, session)) = members.sessions[namespace as usize].take() {
+        if let Some((_, session)) = members.sessions.get_mut(namespace).take() {
             self.handler.disconnected(&session);
         }
     }
@@ -147,7 +153,10 @@ impl<H: NamespaceHandler> SharedSocket<H> {
     pub(super) fn leave_all(&self) {
         let mut members = self.members.lock();
         members.is_closed = true;
-        for namespace in Namespace::ALL {
+        for namespace in self.namespaces.iter() {
+            if members.sessions.get(namespace).is_none() {
+                continue;
+            }
             self.sender.leave(namespace);
             self.remove(&mut members, namespace);
         }

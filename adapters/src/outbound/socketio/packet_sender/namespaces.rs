@@ -49,25 +49,25 @@ impl PacketSender {
         self.state.lock().membership(namespace).phase == MembershipPhase::Connecting
     }
 
-    /// Disconnects the client from a namespace with a last packet: `connect_error` if it is still connecting,
+    /// Disconnects the client from a namespace with its last packets: `refusal` if it is still connecting,
     /// `disconnect` if it is connected. Returns whether it was in the namespace.
     pub(crate) fn disconnect(
         &self,
         namespace: Namespace,
         connect: ConnectId,
-        connect_error: &Bytes,
+        refusal: &[Bytes],
         disconnect: &Bytes,
     ) -> bool {
         self.update(|state| {
             let membership = state.membership(namespace);
-            let packet = match membership.phase {
+            let packets = match membership.phase {
                 _ if membership.connect != connect => return false,
                 MembershipPhase::Disconnected => return false,
-                MembershipPhase::Connecting => connect_error,
-                MembershipPhase::Connected => disconnect,
+                MembershipPhase::Connecting => refusal,
+                MembershipPhase::Connected => std::slice::from_ref(disconnect),
             };
             membership.phase = MembershipPhase::Disconnected;
-            if state.send([packet].into_iter(), self.limits).is_err() {
+            if state.send(packets.iter(), self.limits).is_err() {
                 // A client that does not read would never learn that it is disconnected.
                 state.phase = SessionPhase::Aborted;
             }

@@ -3,8 +3,8 @@ use super::super::poll_queue::PollResponse;
 use super::*;
 
 const LIMITS: SendLimits = SendLimits { frames: 8, bytes: 10_000 };
-const ROOT: Namespace = Namespace::Root;
-const OTHER: Namespace = Namespace::Notifications;
+const ROOT: Namespace = Namespace::ROOT;
+const OTHER: Namespace = Namespace::NOTIFICATIONS;
 
 fn frame(text: &str) -> Bytes {
     text_frame(&[text])
@@ -27,7 +27,7 @@ fn connected(sender: &PacketSender, namespace: Namespace) -> ConnectId {
 }
 
 fn disconnect(sender: &PacketSender, namespace: Namespace, connect: ConnectId) {
-    sender.disconnect(namespace, connect, &frame("44"), &frame("41"));
+    sender.disconnect(namespace, connect, &[frame("44")], &frame("41"));
 }
 
 #[test]

@@ -130,6 +130,46 @@ async fn device_must_reload_its_list_when_the_history_is_purged_during_the_repla
     assert_eq!(device.received_ids().last().unwrap(), "live");
 }
 
+/// The kinds of pushes, with the revision of a count: `sync`, `new`, `count 2`.
+fn kinds(device: &FakeDevice) -> Vec<String> {
+    let kind = |push: &Push| match push {
+        Push::Sync(_) => "sync".to_owned(),
+        Push::New(_) => "new".to_owned(),
+        Push::UnreadCount { revision, .. } => format!("count {}", revision.get()),
+        other => format!("{other:?}"),
+    };
+    device.received().iter().map(kind).collect()
+}
+
+#[tokio::test]
+async fn count_follows_each_sync_once_and_the_replayed_changes() {
+    let node = node();
+    let device = FakeDevice::new();
+    let session = node.join(claims("ada", 10_000), device.clone());
+    connect(&node.sessions, &session, None).await;
+    assert_eq!(kinds(&device), ["sync", "count 0"]);
+    for n in ["n1", "n2"] {
+        let batch = node.store_notification("ada", n).await;
+        node.sessions.deliver(&Node::room("ada"), &batch);
+    }
+    node.sessions.sync(&session, since(1)).await.unwrap();
+    let live = ["new", "count 1", "new", "count 2"];
+    assert_eq!(kinds(&device)[2..], [&live[..], &["sync", "new", "count 2"]].concat());
+    node.sessions.sync(&session, since(2)).await.unwrap();
+    assert_eq!(kinds(&device)[9..], ["sync", "count 2"], "nothing was missed");
+}
+
+#[tokio::test]
+async fn no_count_is_sent_where_another_service_keeps_it() {
+    let store = Arc::new(InMemoryStore::new(epoch("e1")));
+    let mut sessions = new_sessions(store, &Arc::new(ManualClock::at(0)));
+    sessions.settings.counts = false;
+    let device = FakeDevice::new();
+    let session = join(&sessions, claims("ada", 10_000), device.clone());
+    connect(&sessions, &session, None).await;
+    assert_eq!(kinds(&device), ["sync"]);
+}
+
 #[tokio::test]
 async fn prepare_fails_during_an_outage_and_does_not_close_the_device() {
     let mut store = MockInboxRepository::new();
@@ -229,7 +269,7 @@ async fn catch_up_all_sends_only_to_devices_that_missed_events() {
     })
     .await;
     assert_eq!(devices[0].received_ids(), ["lost"]);
-    assert_eq!(devices[1].received().len(), 1, "only the sync after the connect");
+    assert_eq!(devices[1].received().len(), 2, "only the sync and the count after the connect");
 }
 
 /// Records the charges. Replays wait while `is_exhausted`.

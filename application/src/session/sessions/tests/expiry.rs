@@ -12,12 +12,12 @@ async fn session_is_warned_once_and_ends_with_its_token() {
     // The warning is due one minute before the expiry.
     node.clock.set(39_999);
     node.sessions.close_expired();
-    assert_eq!(device.received().len(), 1, "only the sync");
+    assert_eq!(device.received().len(), 2, "only the sync and the count");
     node.clock.set(40_000);
     for _ in 0..2 {
         node.sessions.close_expired();
-        assert!(matches!(device.received()[1], Push::Expiring { .. }));
-        assert_eq!(device.received().len(), 2, "warned once");
+        assert!(matches!(device.received()[2], Push::Expiring { .. }));
+        assert_eq!(device.received().len(), 3, "warned once");
     }
     assert!(node.sessions.authorize(&session, Action::ReadInbox).is_ok());
 
@@ -27,7 +27,7 @@ async fn session_is_warned_once_and_ends_with_its_token() {
         Err(AuthError::TokenExpired)
     ));
     node.sessions.close_expired();
-    assert!(matches!(device.received()[2], Push::Exception { code: "token_expired", .. }));
+    assert!(matches!(device.received()[3], Push::Exception { code: "token_expired", .. }));
     assert_eq!(device.close_reason(), Some(CloseReason::TokenExpired));
     assert_eq!(node.sessions.count(), 0);
 }
@@ -38,12 +38,12 @@ async fn session_with_a_short_lived_token_is_warned_halfway_to_its_expiry() {
     let device = FakeDevice::new();
     let session = node.join(claims("ada", 8_000), device.clone());
     connect(&node.sessions, &session, None).await;
-    for (at, received) in [(3_999, 1), (4_000, 2), (7_999, 2)] {
+    for (at, received) in [(3_999, 2), (4_000, 3), (7_999, 3)] {
         node.clock.set(at);
         node.sessions.close_expired();
         assert_eq!(device.received().len(), received, "at {at}");
     }
-    assert!(matches!(device.received()[1], Push::Expiring { .. }));
+    assert!(matches!(device.received()[2], Push::Expiring { .. }));
     node.clock.set(8_000);
     node.sessions.close_expired();
     assert_eq!(device.close_reason(), Some(CloseReason::TokenExpired));

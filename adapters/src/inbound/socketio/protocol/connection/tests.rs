@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::super::handler::{ConnectError, ConnectRequest};
 use super::super::shared_socket::MAX_IN_FLIGHT;
 use super::*;
-use crate::outbound::socketio::{NamespaceSocket, PollResponse};
+use crate::outbound::socketio::{NamespaceSocket, PollResponse, Refusal};
 use crate::transport::SendLimits;
 
 const LIMITS: SendLimits = SendLimits { frames: 1_000, bytes: usize::MAX };
@@ -79,8 +79,17 @@ struct Client {
 
 impl Client {
     fn new() -> Self {
+        Self::refused_by(Refusal::ConnectError)
+    }
+
+    fn refused_by(refusal: Refusal) -> Self {
         let (handler, sender) = (Arc::<FakeHandler>::default(), PacketSender::polling(LIMITS));
-        let connection = SocketIo::new(handler.clone(), CONNECT_TIMEOUT).open((), sender.clone());
+        let settings = ProtocolSettings {
+            connect_timeout: CONNECT_TIMEOUT,
+            refusal,
+            ..ProtocolSettings::default()
+        };
+        let connection = SocketIo::new(handler.clone(), settings).open((), sender.clone());
         Self { handler, sender, connection }
     }
 
@@ -179,6 +188,42 @@ async fn rejection_in_the_last_namespace_closes_the_transport_and_in_another_doe
     assert_eq!(client.fetch().unwrap(), [rejection]);
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(client.fetch(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusal_by_disconnect_connects_first_and_leaves_other_namespaces() {
+    let mut client = Client::refused_by(Refusal::Disconnect);
+    client.send("0\"ada\"").await;
+    client.decide("ada", Ok(())).await;
+    client.send("0/notifications,\"bad\"").await;
+    client.decide("bad", Err(ConnectError::Rejected("token_invalid"))).await;
+    let refusal = ["40/notifications,", "41/notifications,"];
+    assert_eq!(client.fetch().unwrap(), [&["40"], &refusal[..]].concat());
+    client.send("2/notifications,[\"hello\"]").await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    client.send("21[\"hello\"]").await;
+    assert_eq!(client.fetch().unwrap(), ["431[\"ada\"]"], "it stays in the other namespace");
+    assert_eq!(client.names(|its| &its.received), ["ada:hello"]);
+
+    let mut client = Client::refused_by(Refusal::Disconnect);
+    client.send("0\"no\"").await;
+    client.decide("no", Err(ConnectError::RejectedBecause("token_invalid", "x".into()))).await;
+    assert_eq!(client.fetch().unwrap(), ["40", "41"]);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(client.fetch(), None, "it was in no other namespace");
+}
+
+#[tokio::test]
+async fn reason_is_in_the_data_of_the_connect_error() {
+    let mut client = Client::new();
+    client.send("0\"ada\"").await;
+    let why = "the token has no claim exp".to_owned();
+    client.decide("ada", Err(ConnectError::RejectedBecause("token_invalid", why))).await;
+    let [packet] = &*client.fetch().unwrap() else { panic!("one packet") };
+    let error: serde_json::Value = serde_json::from_str(&packet[2..]).unwrap();
+    let data =
+        serde_json::json!({ "code": "token_invalid", "message": "the token has no claim exp" });
+    assert_eq!(error, serde_json::json!({ "message": "token_invalid", "data": data }));
 }
 
 #[tokio::test]
@@ -320,8 +365,8 @@ proptest! {
                         }
                     }
                     Step::Disconnect => {
-                        let session = client.connection.socket.members.lock().sessions[0].clone();
-                        let Some((_, session)) = session else { continue };
+                        let session = client.connection.socket.member(Namespace::ROOT);
+                        let Some(session) = session else { continue };
                         session.socket.disconnect("out");
                         let packets = client.fetch().unwrap();
                         assert_eq!(packets.len(), usize::from(current.take().is_some()), "{packets:?}");

@@ -1,0 +1,41 @@
+//! Queries: a parameter that an operation does not know is an error, because ignoring it would give the caller
+//! something else than requested.
+
+use axum::extract::{FromRequestParts, Query};
+use http::request::Parts;
+
+use super::problem::{Problem, ProblemKind};
+
+/// An operation without parameters in its query.
+pub(super) struct NoQuery;
+
+impl<S: Send + Sync> FromRequestParts<S> for NoQuery {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        check_names(parts, &[]).map(|()| Self)
+    }
+}
+
+/// Rejects a query with a parameter that is not `known`.
+pub(super) fn check_names(parts: &Parts, known: &[&str]) -> Result<(), Problem> {
+    let parameters = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri);
+    let Query(parameters) = parameters.map_err(|_| invalid("the query is not URL-encoded"))?;
+    let unknown = parameters.iter().map(|(name, _)| &**name).find(|name| !known.contains(name));
+    match unknown {
+        None => Ok(()),
+        Some("page" | "offset" | "skip") if known.contains(&"cursor") => Err(invalid(
+            "pages are not numbered: leave out page, offset and skip, and request the next page with cursor, \
+             the nextCursor of the previous one",
+        )),
+        Some(_) if known.is_empty() => Err(invalid("this operation has no query parameters")),
+        Some(_) => Err(invalid(format!(
+            "the query has an unknown parameter; the parameters are {}",
+            known.join(", ")
+        ))),
+    }
+}
+
+pub(super) fn invalid(detail: impl Into<String>) -> Problem {
+    Problem::new(ProblemKind::QueryInvalid, detail)
+}
