@@ -127,7 +127,8 @@ async fn device_without_any_event_yet_recovers_all_events(setup: Setup) {
     }
     deployment.until_delivered(&ada, &devices, "n3").await;
     for device in &devices {
-        assert_eq!(received(device), ["new n1", "new n2", "count 2", "new n3", "count 3"]);
+        let expected = ["count 0", "new n1", "new n2", "count 2", "new n3", "count 3"];
+        assert_eq!(received(device), expected);
     }
 }
 
@@ -316,7 +317,8 @@ async fn device_may_request_a_sync_at_any_time(setup: Setup) {
     assert_eq!(answer, json!({ "status": "ok", "data": expected }));
     assert_eq!(device.expect("notification:sync").await, expected);
     deployment.until_delivered(&ada, [&device], "n4").await;
-    assert_eq!(received(&device), ["new n2", "new n3", "count 3", "new n4", "count 4"]);
+    let expected = ["count 3", "new n2", "new n3", "count 3", "new n4", "count 4"];
+    assert_eq!(received(&device), expected);
 
     let nothing = device.call("notification:sync", Value::Null).await;
     assert_eq!(nothing["data"]["recovered"], false);

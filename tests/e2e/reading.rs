@@ -275,13 +275,20 @@ async fn device_cannot_change_another_users_notification(setup: Setup) {
     let (adas, eves) = tokio::join!(signed_in(ada.node()), signed_in(eve.node()));
 
     let room = format!("user:{}", ada.id());
-    let claims = json!({ "id": "n1", "userId": ada.id(), "user": ada.id(), "room": room });
-    assert_eq!(eves.call("notification:mark_read", claims.clone()).await, ok(position(0, 0)));
-    assert_eq!(eves.call("notification:delete", claims.clone()).await["code"], "not_found");
-    assert_eq!(eves.call("notification:mark_all_read", claims.clone()).await, ok(position(0, 0)));
-    let list = eves.call("notification:list", claims.clone()).await;
+    for event in ["mark_read", "delete", "mark_all_read", "list", "unread_count", "sync"] {
+        let claims = [("userId", ada.id()), ("user", ada.id()), ("room", &room)];
+        for (key, value) in claims {
+            let answer = eves.call(&format!("notification:{event}"), json!({ key: value })).await;
+            assert_eq!(answer["code"], "payload_invalid", "{event} {key}: {answer}");
+        }
+    }
+    let n1 = json!({ "id": "n1", "userId": eve.id() });
+    assert_eq!(eves.call("notification:mark_read", n1.clone()).await, ok(position(0, 0)));
+    assert_eq!(eves.call("notification:delete", n1).await["code"], "not_found");
+    assert_eq!(eves.call("notification:mark_all_read", json!({})).await, ok(position(0, 0)));
+    let list = eves.call("notification:list", json!({})).await;
     assert_eq!(ids(&list["data"]), Vec::<&str>::new());
-    let sync = json!({ "since": 0, "userId": ada.id(), "room": room });
+    let sync = json!({ "since": 0 });
     assert_eq!(eves.call("notification:sync", sync).await["data"]["missed"], 0);
 
     let adas = [adas];

@@ -7,7 +7,7 @@ use lapin::options::{
     ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind, Queue};
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -215,14 +215,25 @@ impl Amqp {
     /// # Panics
     /// When the broker does not answer.
     pub async fn count(&self, queue: &str) -> Option<u32> {
+        Some(self.declared(queue).await?.message_count())
+    }
+
+    /// The number of consumers of a queue; `None` if there is no such queue.
+    ///
+    /// # Panics
+    /// When the broker does not answer.
+    pub async fn consumers(&self, queue: &str) -> Option<u32> {
+        Some(self.declared(queue).await?.consumer_count())
+    }
+
+    async fn declared(&self, queue: &str) -> Option<Queue> {
         // On a channel of its own: a passive declare of a missing queue closes the channel.
         let channel = self.connection.create_channel().await.expect("a connection has channels");
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let asked = channel.queue_declare(queue.into(), options, FieldTable::default());
+        let declaring = channel.queue_declare(queue.into(), options, FieldTable::default());
         let queue =
-            timeout(Duration::from_secs(10), asked).await.expect("the broker answers").ok()?;
-        let count = queue.message_count();
+            timeout(Duration::from_secs(10), declaring).await.expect("the broker answers").ok()?;
         let _ = channel.close(200, "done".into()).await;
-        Some(count)
+        Some(queue)
     }
 }

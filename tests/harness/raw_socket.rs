@@ -39,14 +39,16 @@ impl RawSocket {
         Some(Self(socket))
     }
 
-    /// Opens one, connects to the default namespace and waits for `notification:sync`.
+    /// Opens one, connects to the default namespace and waits for `notification:sync` and the count after it.
     ///
     /// # Panics
     /// When it is rejected.
     pub async fn signed_in(url: &str, auth: &Value) -> Self {
         let mut socket = Self::open(url).await;
         socket.send(&format!("40{auth}")).await;
-        while !socket.frame().await.expect("it is admitted").contains("notification:sync") {}
+        for event in ["notification:sync", "notification:unread_count"] {
+            while !socket.frame().await.expect("it is admitted").contains(event) {}
+        }
         socket
     }
 

@@ -5,7 +5,7 @@ use belfry_domain::{
 };
 
 use crate::ports::{History, InboxRepository, Page, PageLimit, PortError};
-use crate::push::{Push, PushBatch, SyncState};
+use crate::push::{PushBatch, SyncState};
 
 /// Reads the changes that a returning device missed: first a plan, then page by page.
 #[derive(Clone)]
@@ -165,6 +165,7 @@ impl ReplayPage {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::push::Push;
     use crate::push::Selection;
     use crate::testing::{InMemoryStore, a_draft, at, epoch, id, user};
 

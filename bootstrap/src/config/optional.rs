@@ -3,7 +3,7 @@
 use figment::value::{Dict, Value};
 
 /// The optional settings: those that `config.default.toml` leaves out, and those whose default is empty.
-pub(super) const OPTIONAL: [&str; 50] = [
+pub(super) const OPTIONAL: [&str; 51] = [
     "http.base_path",
     "http.cors_origins",
     "http.cors_headers",
@@ -40,6 +40,7 @@ pub(super) const OPTIONAL: [&str; 50] = [
     "auth.issuer",
     "auth.audience",
     "auth.cookie",
+    "auth.max_lifetime",
     "auth.scopes.read",
     "auth.scopes.change",
     "socket.namespaces",

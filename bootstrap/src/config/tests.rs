@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use super::*;
 
+mod documents;
 mod misread;
 
 fn load(variables: &[(&str, &str)]) -> Result<Config, String> {

@@ -62,8 +62,10 @@ async fn ids_of_other_users_give_no_access(setup: Setup) {
             (Method::PUT, "/v1/notifications/read-all"),
         ] {
             let victim = target.victim.id();
-            let path = format!("{path}?userId={victim}&user={victim}&sub={victim}");
-            let request = http.request(method.clone(), &path).header("x-user-id", victim);
+            let query = format!("{path}?userId={victim}&user={victim}&sub={victim}");
+            let answer = send(http.request(method.clone(), &query)).await;
+            assert_eq!(answer.expect(400)["code"], "query_invalid", "{method} {path}");
+            let request = http.request(method.clone(), path).header("x-user-id", victim);
             let request = request.header("x-forwarded-user", victim);
             let answer = send(request.json(&json!({ "userId": victim }))).await;
             let body = answer.expect(200).to_string();

@@ -193,7 +193,7 @@ async fn invalid_messages_go_to_the_dead_queue_and_others_are_stored() {
     }
     seen.sort();
     let expected = [
-        ("invalid", "title: is missing"),
+        ("invalid", "title: is missing, as are message and type"),
         ("rejected", "rejected: a value that no column takes"),
         ("unknown_pattern", "unknown pattern \"order.placed\""),
         ("unreadable", "the body is not UTF-8"),

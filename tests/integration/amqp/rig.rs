@@ -190,9 +190,13 @@ impl Rig {
             .await;
     }
 
-    /// Waits until the ingest topology is declared. The dead queue is the last of it.
+    /// Waits until the ingest queue is consumed. All queues and bindings exist then.
     pub(super) async fn ingest_is_declared(&self) {
-        self.exists(&self.broker.dead_queue()).await;
+        let queue = self.broker.ingest_queue();
+        until_true("the ingest queue is consumed", async || {
+            self.amqp.consumers(&queue).await.is_some_and(|count| count > 0)
+        })
+        .await;
     }
 
     pub(super) async fn exists(&self, queue: &str) {

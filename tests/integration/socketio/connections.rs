@@ -51,11 +51,13 @@ async fn namespaces_of_a_device_are_independent() {
     ada.send(&format!("40/notifications,{auth}")).await;
     assert!(ada.frame().await.unwrap().starts_with("40/notifications,{\"sid\":"));
     assert!(ada.frame().await.unwrap().starts_with("42/notifications,[\"notification:sync\","));
+    assert!(ada.frame().await.unwrap().contains("notification:unread_count"));
     assert_eq!(node.sessions.count(), 2);
     // A second connect to the same namespace replaces the first.
     ada.send(&format!("40{auth}")).await;
     assert!(ada.frame().await.unwrap().starts_with("40{\"sid\":"));
     assert!(ada.frame().await.unwrap().starts_with("42[\"notification:sync\","));
+    assert!(ada.frame().await.unwrap().contains("notification:unread_count"));
     assert_eq!(node.sessions.count(), 2);
     node.notify("ada", "n1").await;
     let mut frames = Vec::new();
@@ -73,6 +75,7 @@ async fn namespaces_of_a_device_are_independent() {
     ada.send(&format!("40{auth}")).await;
     assert!(ada.frame().await.unwrap().starts_with("40{"), "the device connects again");
     assert!(ada.frame().await.unwrap().starts_with("42[\"notification:sync\","));
+    assert!(ada.frame().await.unwrap().contains("notification:unread_count"));
     // Messages to a namespace that the device has left are ignored.
     ada.send("41/notifications,").await;
     ada.send("42/notifications,1[\"notification:unread_count\"]").await;

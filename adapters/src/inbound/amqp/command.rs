@@ -109,9 +109,9 @@ fn decode_commands(
             let (user, issued_before) = revocation(data)?;
             Ok(vec![Command::RevokeTokens { user, issued_before }])
         }
-        Pattern::UnreadCount | Pattern::List => {
-            Err(InvalidMessage::UnknownPattern("a read, which only a request can be".to_owned()))
-        }
+        // Only a request can read an inbox.
+        Pattern::UnreadCount => Err(InvalidMessage::unknown("notification.unread_count")),
+        Pattern::List => Err(InvalidMessage::unknown("notification.list")),
     }
 }
 

@@ -54,9 +54,9 @@ pub(super) fn sent_notification(
     let recipients = recipients.ok_or_else(missing_recipient)?;
     outer.ignore(&["unreadCount", "count"]);
     let fields = if is_wrapped { &mut inner } else { &mut outer };
-    let mut draft =
-        Reader { fields, mapping }.draft(recipients[0].clone(), new_id, message_id, now)?;
     let is_read = is_read(fields);
+    let mut reader = Reader { fields, mapping, message_id, is_read };
+    let mut draft = reader.draft(recipients[0].clone(), new_id, now)?;
     let rest = inner.unused().chain(outer.unused());
     draft.data = data_with(draft.data.take(), rest.collect(), mapping)?;
     let draft = draft.check().map_err(|error| InvalidMessage::field("expiresAt", error))?;
@@ -90,7 +90,7 @@ pub(super) fn recipients(
     }
     let mut users = Vec::with_capacity(raw.len());
     for raw in raw {
-        let user = UserId::parse(&raw.to_string());
+        let user = UserId::parse_addressable(&raw.to_string());
         let user = user.map_err(|error| InvalidMessage::field("userId", error))?;
         if !users.contains(&user) {
             users.push(user);
@@ -119,6 +119,8 @@ fn is_read(fields: &mut JsonFields<'_>) -> bool {
 struct Reader<'r, 'a> {
     fields: &'r mut JsonFields<'a>,
     mapping: &'r MessageMapping,
+    message_id: Option<&'r NotificationId>,
+    is_read: bool,
 }
 
 impl Reader<'_, '_> {
@@ -126,7 +128,6 @@ impl Reader<'_, '_> {
         &mut self,
         user: UserId,
         new_id: impl FnOnce() -> NotificationId,
-        message_id: Option<&NotificationId>,
         now: Timestamp,
     ) -> Result<Draft, InvalidMessage> {
         let mapping = self.mapping;
@@ -134,7 +135,9 @@ impl Reader<'_, '_> {
         let dedupe_key = self.id("dedupeKey", &["dedupeKey".parse().expect("a constant")])?;
         // A redelivered message must not create a second notification. If the data has neither an id nor a
         // dedupe key, the `message_id` is the key.
-        let dedupe_key = dedupe_key.or_else(|| message_id.cloned().filter(|_| id.is_none()));
+        let dedupe_key = dedupe_key.or_else(|| self.message_id.cloned().filter(|_| id.is_none()));
+        // A read of the notification follows, which needs the same id at each redelivery.
+        let id = id.or_else(|| dedupe_key.clone().filter(|_| self.is_read));
         let expires_at = self.fields.take_first(&mapping.expires_at, lenient_time);
         // A notification that expired while its message waited is valid; it is dropped later. Without a
         // creation time, it was created before it expired.
@@ -164,9 +167,11 @@ impl Reader<'_, '_> {
         field: &'static str,
         paths: &[FieldPath],
     ) -> Result<Option<NotificationId>, InvalidMessage> {
-        let read = |json: &RawValue| serde_json::from_str::<TextOrNumber>(json.get()).ok();
-        let Some(raw) = self.fields.take_first(paths, read) else { return Ok(None) };
-        let id = NotificationId::parse(&raw.to_string());
+        let Some(json) = self.fields.take_first(paths, Some) else { return Ok(None) };
+        // An id is not optional for a sender that repeats its message.
+        let raw: TextOrNumber = serde_json::from_str(json.get())
+            .map_err(|error| InvalidMessage::field(field, error))?;
+        let id = NotificationId::parse_addressable(&raw.to_string());
         id.map(Some).map_err(|error| InvalidMessage::field(field, error))
     }
 

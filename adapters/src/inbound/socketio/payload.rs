@@ -125,7 +125,7 @@ pub(super) fn requested_page(
 ) -> Result<(ListFilter, usize), MessageError> {
     #[derive(Default, Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Page {
+    struct Requested {
         page: Option<u64>,
         offset: Option<u64>,
         unread_only: Option<bool>,
@@ -136,7 +136,7 @@ pub(super) fn requested_page(
         kind: Option<String>,
     }
     let page = match payload {
-        Value::Null => Page::default(),
+        Value::Null => Requested::default(),
         other => serde_json::from_value(other).map_err(|error| {
             MessageError::Invalid(format!(
                 "expected {{cursor?, limit?, unread?, unreadOnly?, type?}}: {error}"
@@ -199,7 +199,7 @@ mod tests {
                 assert_eq!(integer, None, "{json}");
                 continue;
             };
-            let page = requested_page(json!({ "limit": value }));
+            let page = page(json!({ "limit": value }));
             let in_range = integer.filter(|limit| (1..=100).contains(limit));
             let limit = page.map(|(_, limit)| limit).ok();
             assert_eq!(limit, in_range.map(|limit| limit.try_into().unwrap()), "{json}");

@@ -61,7 +61,7 @@ impl PacketSender {
     }
 
     fn new(transport: Transport, limits: SendLimits) -> Arc<Self> {
-        let namespaces = Default::default();
+        let namespaces = NamespaceMap::default();
         let state = Mutex::new(State { transport, phase: SessionPhase::Open, namespaces });
         Arc::new(Self { state, limits, task: AtomicWaker::new() })
     }

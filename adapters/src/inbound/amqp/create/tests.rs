@@ -251,3 +251,13 @@ fn configured_field_is_tried_first() {
     let data = r#"{"userId":"bob","to":{"account":"ada"},"title":"Hi"}"#;
     assert_eq!(sent(data, &mapping).unwrap().drafts[0].user.as_str(), "ada");
 }
+
+#[test]
+fn notification_that_is_read_has_the_same_id_at_each_redelivery() {
+    let data = serde_json::from_str(r#"{"userId":"ada","title":"Hi","isRead":true}"#).unwrap();
+    let message_id = id("shop|7");
+    let mapping = MessageMapping::default();
+    let sent = sent_notification(data, &mapping, Some(&message_id), || id("generated"), at(NOW));
+    let draft = sent.unwrap().drafts.remove(0);
+    assert_eq!((&draft.id, draft.dedupe_key.as_ref()), (&message_id, Some(&message_id)));
+}

@@ -184,7 +184,7 @@ fn duration_is_recorded_by_route_and_clients_cannot_create_labels() {
             "belfry_http_request_seconds /v1/notifications/{id} GET 404",
             "belfry_http_request_seconds /v1/notifications/{id} other 405",
             "belfry_http_request_seconds unmatched GET 404",
-            "belfry_http_request_seconds /v1/notifications/read-all PATCH 200",
+            "belfry_http_request_seconds /v1/notifications/read-all PATCH 400",
         ]
     );
 }

@@ -41,7 +41,7 @@ impl<H: NamespaceHandler> SharedSocket<H> {
         settings: &ProtocolSettings,
         request: H::Request,
     ) -> Arc<Self> {
-        let members = Mutex::new(Members { sessions: Default::default(), is_closed: false });
+        let members = Mutex::new(Members { sessions: NamespaceMap::default(), is_closed: false });
         let in_flight = AtomicUsize::new(0);
         let ProtocolSettings { namespaces, refusal, .. } = *settings;
         Arc::new(Self { handler, sender, namespaces, refusal, request, members, in_flight })

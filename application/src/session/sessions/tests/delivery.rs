@@ -71,7 +71,7 @@ async fn batch_is_encoded_once_for_all_devices_in_the_room() {
 #[tokio::test]
 async fn slow_consumer_is_disconnected_and_others_receive_the_batch() {
     let node = node();
-    let (slow, quick) = (FakeDevice::with_queue_of(1), FakeDevice::new());
+    let (slow, quick) = (FakeDevice::with_queue_of(2), FakeDevice::new());
     for device in [&slow, &quick] {
         let session = node.join(claims("ada", 10_000), device.clone());
         connect(&node.sessions, &session, None).await;

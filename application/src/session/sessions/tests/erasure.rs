@@ -79,7 +79,8 @@ async fn device_with_a_position_in_the_erased_inbox_is_not_recovered() {
         let device = FakeDevice::new();
         let session = node.join(claims("ada", 10_000), device.clone());
         connect(&node.sessions, &session, since(position)).await;
-        assert_eq!(received_from(&device, 0), [expected], "since {position}");
+        let expected = [expected, "count 3 at 7"];
+        assert_eq!(received_from(&device, 0), expected, "since {position}");
     }
 }
 
@@ -101,6 +102,7 @@ async fn device_that_catches_up_during_the_erasure_starts_over() {
     let expected = [
         "sync 3 recovered",
         "sync 3 reload",
+        "count 3 at 3",
         "sync 4 reload",
         "count 0 at 4",
         "n1",
