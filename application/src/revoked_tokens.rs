@@ -30,12 +30,12 @@ pub struct RevokedTokens {
 struct Known {
     everyone: Option<Timestamp>,
     by_user: HashMap<UserId, Timestamp>,
-    /// `None` unless a reload is in progress. These may be missing in what it reads.
+    /// Added since the reload began, which may not read them. `None` unless a reload is in progress.
     added_during_reload: Option<Vec<Revocation>>,
 }
 
 impl Known {
-    /// `false` if a known revocation of the same owner already covers it.
+    /// `false` if a known revocation of the same owner already covers this one.
     fn add(&mut self, revocation: &Revocation) -> bool {
         let Revocation { owner, issued_before } = revocation;
         let known = match owner {
@@ -52,7 +52,7 @@ impl Known {
         true
     }
 
-    /// The tokens of this user that were issued before this instant are revoked.
+    /// The user's tokens that were issued before this instant are revoked; `None` if none are.
     fn issued_before(&self, user: &UserId) -> Option<Timestamp> {
         self.by_user.get(user).copied().max(self.everyone)
     }
@@ -76,14 +76,15 @@ impl RevokedTokens {
         empty
     }
 
-    /// With a tolerated difference of the clocks of issuers and nodes. A token whose time of issue is up to
+    /// Tolerates a difference between the clocks of issuers and nodes. A token whose time of issue is less than
     /// `leeway` after a revocation may have been issued before it, so it is revoked too.
     #[must_use]
     pub fn with_leeway(self, leeway: Duration) -> Self {
         Self { leeway, ..self }
     }
 
-    /// Called before all revocations are read from the store, for [`replace_all`](Self::replace_all).
+    /// Call it before all revocations are read from the store. The result of the read is passed to
+    /// [`replace_all`](Self::replace_all).
     pub fn begin_reload(&self) {
         self.known.write().added_during_reload = Some(Vec::new());
     }
@@ -106,7 +107,7 @@ impl RevokedTokens {
         self.loaded.wait().await;
     }
 
-    /// Adds a revocation. `false` if a known one of the same owner already covers it.
+    /// Adds a revocation. `false` if a known revocation of the same owner already covers this one.
     pub fn add(&self, revocation: &Revocation) -> bool {
         let mut known = self.known.write();
         if let Some(added) = &mut known.added_during_reload {

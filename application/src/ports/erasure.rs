@@ -8,27 +8,27 @@ use crate::port_error::PortError;
 #[async_trait]
 pub trait Erasure: Send + Sync {
     /// Erases a user in one transaction: notifications and their tombstones, the inbox, idempotency keys
-    /// that the user made or that led to the user's notifications, and events in the outbox. A key that led
-    /// to notifications of several users is kept without those of this user. The store then has nothing of
+    /// that the user sent or that led to the user's notifications, and events in the outbox. A key that led
+    /// to notifications of several users is kept without those of this user. The store then has no data of
     /// the user, with two exceptions:
     ///
     /// - The user's revocation stays until [`super::Retention::purge_revocations`], because revoked tokens
     ///   would otherwise be valid again.
     /// - If there was an inbox, the outbox has one event for the user, [`belfry_domain::Change::Erased`], as
-    ///   [`belfry_domain::Inbox::erase`] returns it. A later inbox of any user without one starts at the
-    ///   highest revision of these events ([`belfry_domain::Inbox::starting_at`]).
+    ///   [`belfry_domain::Inbox::erase`] returns it. Every inbox that is created later, for any user, starts
+    ///   at the highest revision of these events ([`belfry_domain::Inbox::starting_at`]).
     ///
     /// Concurrent changes of the inbox come before the erasure and are erased, or come after it and start a
-    /// new inbox. Erasing a user of whom there is nothing changes nothing.
+    /// new inbox. If the store has no data of the user, nothing changes.
     async fn erase(&self, user: &UserId) -> Result<Erased, PortError>;
 }
 
 /// The number of items that an erasure removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Erased {
-    /// Whether there was an inbox. Devices are then sent an event.
+    /// Whether there was an inbox. If so, the user's devices are sent an event.
     pub inbox: bool,
-    /// Notifications, with tombstones.
+    /// Notifications, including tombstones.
     pub notifications: u64,
     /// Idempotency keys, including those that are kept for other users.
     pub idempotency_keys: u64,

@@ -8,7 +8,7 @@ use crate::port_error::PortError;
 #[async_trait]
 pub trait Revocations: Send + Sync {
     /// Stores a revocation. It cannot be undone: of two revocations for the same owner, the later
-    /// `issued_before` applies. Returns the one that applies.
+    /// `issued_before` applies. Returns the revocation that applies.
     async fn revoke(&self, revocation: &Revocation) -> Result<Revocation, PortError>;
 
     /// The revocations stored since `cursor` (all of them for `None`), and the cursor for the next

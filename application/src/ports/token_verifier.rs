@@ -18,8 +18,8 @@ pub trait TokenVerifier: Send + Sync {
     /// retry may succeed.
     async fn verify(&self, token: &BearerToken) -> Result<Claims, TokenError>;
 
-    /// The keys that verify tokens now. While the source of a key cannot be read, the key stays one of
-    /// them: an outage withdraws no key.
+    /// The keys that have not been withdrawn. A key whose source cannot be read stays one of them, even after
+    /// it has become too old to verify tokens: an outage withdraws no key.
     fn accepted_keys(&self) -> HashSet<KeyFingerprint>;
 }
 
@@ -40,8 +40,8 @@ pub enum TokenError {
     /// It is malformed or not trusted. The reason is for logs, not for the client.
     #[error("the token is not valid ({0})")]
     Invalid(&'static str),
-    /// A trusted issuer signed it, but a claim is missing or cannot be used. The reason continues "the token" and may
-    /// be sent to the client, which cannot use it to forge a token.
+    /// A trusted issuer signed it, but a claim is missing or cannot be used. The reason follows the words "the token"
+    /// in the message. It may be sent to the client, because it does not help to forge a token.
     #[error("the token {0}")]
     Claim(String),
     /// It could not be verified. Retry later.
@@ -113,7 +113,7 @@ impl Scopes {
     pub const WRITE: &'static str = "notifications:write";
     /// Permits revoking any user's tokens.
     pub const REVOKE: &'static str = "tokens:revoke";
-    /// Permits erasing any user's inbox.
+    /// Permits erasing any user.
     pub const ERASE: &'static str = "users:erase";
 
     /// Parses a space-separated list.

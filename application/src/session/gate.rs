@@ -28,14 +28,14 @@ enum State<T> {
     Open { last_delivered: Revision },
 }
 
-/// The place of a batch among the changes of its inbox.
+/// The position of a batch among the changes of its inbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Position {
     /// It belongs to no stored change, so it is never stale and never reveals a gap.
     NotStored,
     /// The change with this revision.
     Change(Revision),
-    /// The change with this revision, which replaces the whole inbox.
+    /// The change with this revision. It replaces the whole inbox.
     StartOver(Revision),
 }
 

@@ -51,7 +51,7 @@ pub struct SessionSettings {
     pub patience: Duration,
     /// The session limit per user; `None` for no limit.
     pub limit: Option<SessionLimit>,
-    /// Whether the unread count follows each sync. Not if another service keeps the inboxes and its counts.
+    /// Whether the unread count follows each sync. `false` if another service keeps the inboxes and counts.
     pub counts: bool,
 }
 
@@ -130,8 +130,9 @@ impl<D: Device> Sessions<D> {
         session
     }
 
-    /// Ends a session whose token was revoked, or whose key was withdrawn, between the sign-in and the
-    /// moment when the session was in its room with these claims, where a revocation looks for it.
+    /// Ends a session whose token was revoked, or whose key was withdrawn, after the token was verified and
+    /// before the session had these claims in its room. A revocation or withdrawal in between has not found
+    /// the session, because it looks for sessions in rooms.
     fn end_if_withdrawn(&self, session: &Session<D>) {
         if session.is_revoked(self.sign_in.revoked()) {
             self.disconnect(session, CloseReason::TokenRevoked, &AuthError::TokenRevoked);
@@ -255,7 +256,7 @@ impl<D: Device> Sessions<D> {
         let begin = tokio::time::Instant::now();
         for (n, session) in (0_u32..).zip(&all) {
             session.device().close(CloseReason::ShuttingDown);
-            // Timers have a resolution of a millisecond. Shorter intervals are slept together.
+            // Timers have a resolution of a millisecond. One sleep covers several shorter intervals.
             if let Some(due) = interval.map(|interval| begin + interval * n)
                 && due > tokio::time::Instant::now() + Duration::from_millis(1)
             {

@@ -5,15 +5,15 @@ use tracing::info;
 
 use crate::ports::{Erased, Erasure, PortError};
 
-/// Erases everything that the store has of a user, for example after the user's account was closed. The
-/// user's devices start over with an empty list.
+/// Erases a user's data from the store, for example after the user's account was closed; see [`Erasure::erase`]
+/// for the exceptions. The user's devices start over with an empty list.
 #[derive(Clone)]
 pub struct EraseUser {
     erasure: Arc<dyn Erasure>,
 }
 
 impl EraseUser {
-    /// Erases from the store of `erasure`.
+    /// Uses the store of `erasure`.
     pub fn new(erasure: Arc<dyn Erasure>) -> Self {
         Self { erasure }
     }

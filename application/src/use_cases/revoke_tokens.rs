@@ -5,9 +5,9 @@ use belfry_domain::Timestamp;
 use crate::ports::{Clock, PortError, Revocation, Revocations, TokenOwner};
 use crate::revoked_tokens::ApplyRevocation;
 
-/// Revokes tokens, for example after a device was stolen or an account was closed. This node ends the
-/// sessions with such a token and rejects the token before [`run`](Self::run) returns, the others do so
-/// within a second.
+/// Revokes tokens, for example after a device was stolen or an account was closed. Before
+/// [`run`](Self::run) returns, this node rejects the revoked tokens and has ended their sessions. The other
+/// nodes do so within a second.
 #[derive(Clone)]
 pub struct RevokeTokens {
     revocations: Arc<dyn Revocations>,
@@ -25,9 +25,9 @@ impl RevokeTokens {
         Self { revocations, this_node, clock }
     }
 
-    /// Revokes the tokens that were issued before `issued_before`, by default before now. A later instant
-    /// is replaced by now: a mistake would otherwise lock users out until then, because a revocation
-    /// cannot be undone.
+    /// Revokes the tokens that were issued before `issued_before`, by default before now. An instant in the
+    /// future is replaced by now: a mistake would otherwise lock users out until that instant, because a
+    /// revocation cannot be undone.
     pub async fn run(
         &self,
         owner: TokenOwner,

@@ -36,16 +36,17 @@ use crate::use_cases::{CatchUpPlan, ReplayPage, ResumePoint};
 /// Who caused a replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cause {
-    /// The device, which connected or requested it: the user is charged for it, and waits for the budget.
+    /// The device: it connected or requested the replay. The user is charged, and the replay waits for the user's
+    /// work budget.
     Device,
     /// The server, because an event was lost. The user is not charged.
     Repair,
 }
 
-/// What follows the pages of a replay.
+/// The push after the pages of a replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum AfterReplay {
-    /// The unread count: a sync preceded the replay.
+    /// The unread count, because a sync preceded the replay.
     Count,
     /// The unread count, if the replay sent anything.
     CountIfChanged,

@@ -264,7 +264,7 @@ struct Scenario {
 }
 
 impl Scenario {
-    /// Without one, a device that ignores `notification:sync` receives all the same.
+    /// Only without an erasure does a device that ignores `notification:sync` receive every change.
     fn has_erasure(&self) -> bool {
         let steps = [&self.before, &self.missed, &self.connecting];
         let mut steps = steps.into_iter().chain(&self.syncing).flatten();

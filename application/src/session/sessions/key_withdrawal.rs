@@ -11,7 +11,7 @@ use super::Sessions;
 use crate::access::KeyWithdrawn;
 use crate::ports::{CloseReason, Device, KeyFingerprint};
 
-/// How often the accepted keys are compared with those before.
+/// How often the accepted keys are compared with the previous ones.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 impl<D: Device> Sessions<D> {
@@ -22,7 +22,8 @@ impl<D: Device> Sessions<D> {
         let mut known = None;
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
             let accepted = self.sign_in.accepted_keys();
-            // Looking at all sessions costs too much to do it without a reason.
+            // Checking all sessions every second would be too expensive, so it is done only if a key is missing,
+            // and once at start.
             let withdrawn =
                 known.is_none_or(|known: HashSet<KeyFingerprint>| !known.is_subset(&accepted));
             if withdrawn {
@@ -32,6 +33,7 @@ impl<D: Device> Sessions<D> {
         }
     }
 
+    /// Disconnects the sessions whose key is not one of `accepted`.
     pub(super) async fn disconnect_all_but(&self, accepted: &HashSet<KeyFingerprint>) {
         let mut sessions = self.rooms.all_sessions();
         sessions.retain(|session| !accepted.contains(&session.key()));

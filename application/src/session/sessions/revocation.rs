@@ -81,7 +81,7 @@ impl<D: Device> Sessions<D> {
         }
         let (read, next) = store.since(cursor).await?;
         let to_apply: Vec<_> = if cursor.is_none() {
-            // Those that were applied before find no session.
+            // Revocations that were applied before find no session to end.
             revoked.replace_all(read.iter().cloned());
             read
         } else {

@@ -1,4 +1,4 @@
-//! The devices of an erased user start over, and receive what comes later.
+//! The devices of an erased user start over, and receive later notifications.
 
 use super::*;
 
@@ -98,7 +98,7 @@ async fn device_that_catches_up_during_the_erasure_starts_over() {
     node.sessions.start(&session, plan).await;
     let later = node.store_notification("ada", "n1").await;
     node.sessions.deliver(&Node::room("ada"), &later);
-    // The plan was recovered, then its replay found no history.
+    // The plan was to replay, but its replay found the history erased.
     let expected = [
         "sync 3 recovered",
         "sync 3 reload",

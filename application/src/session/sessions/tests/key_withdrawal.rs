@@ -1,4 +1,4 @@
-//! Sessions end with the keys of their tokens.
+//! Sessions end when the keys of their tokens are withdrawn.
 
 use std::collections::HashSet;
 
@@ -77,7 +77,7 @@ async fn renewed_session_depends_on_the_key_of_the_new_token() {
     let (keys, sessions) = node_with_keys();
     let device = FakeDevice::new();
     let session = join(&sessions, claims_by(KEYS[1]), device.clone());
-    // The verifier's tokens are of the first key.
+    // The fake verifier names the first key for every token.
     let token = BearerToken::parse("ada:20000").unwrap();
     sessions.refresh(&session, token.clone()).await.unwrap();
     keys.0.lock().remove(&KEYS[1]);
