@@ -4,12 +4,12 @@ use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Number;
 
-/// An integer of a peer. REST, Socket.IO, AMQP and the claims of tokens read integers with this type only, so that
+/// An integer that a peer sent. REST, Socket.IO, AMQP and the claims of tokens read integers with this type only, so that
 /// the same text has the same meaning everywhere.
 ///
-/// JSON Schema (2020-12, validation 6.1.1) defines it by its value: `1.0` and `10e-1` are 1, `-0` is 0. A number with
-/// a fraction or an exponent is exact up to 2^53 (RFC 8259, 6); larger ones are not integers here, because another
-/// program could have meant another value. A string is not an integer.
+/// JSON Schema (2020-12, validation 6.1.1) defines an integer by its value: `1.0` and `10e-1` are 1, `-0` is 0. A
+/// number that is written with a fraction or an exponent is exact up to 2^53 (RFC 8259, 6). A larger one is not an
+/// integer here, because the sender could have meant another value. A JSON string is not an integer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Integer(i128);
 
@@ -29,7 +29,7 @@ impl Integer {
         is_integer.then_some(Self(number as i128))
     }
 
-    /// Reads a text, such as a parameter of a query, with the grammar of JSON: no space, no `+`, no leading zeros.
+    /// Parses a text, such as a query parameter, by the grammar of JSON: no space, no `+`, no leading zeros.
     /// `None` if it is not an integer.
     pub fn parse(text: &str) -> Option<Self> {
         let begins_and_ends_with_a_digit = text.ends_with(|c: char| c.is_ascii_digit())
@@ -84,7 +84,8 @@ pub(super) fn unsigned<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64
     integer.to().ok_or_else(|| D::Error::custom("not in the range of 64 bits without a sign"))
 }
 
-/// JSON texts and the integers that they are. Every inbound adapter and the token verifier are tested with them.
+/// JSON texts with their values; `None` if the text is not an integer. Every inbound adapter and the token verifier are
+/// tested with them.
 #[cfg(test)]
 pub(crate) const CASES: [(&str, Option<i128>); 32] = [
     ("0", Some(0)),

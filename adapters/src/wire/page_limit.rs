@@ -2,7 +2,8 @@ use belfry_application::use_cases::ListInbox;
 
 use super::{Integer, InvalidForm};
 
-/// The number of notifications that a client requests for a page. `raw` is the field `limit`, if there is one.
+/// The maximum number of notifications on a page that a client requests. `raw` is the field `limit`; `None` means the
+/// default.
 pub fn page_limit(raw: Option<Integer>) -> Result<usize, InvalidForm> {
     const DEFAULT: usize = 20;
     let max = ListInbox::MAX_LIMIT;

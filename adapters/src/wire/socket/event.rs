@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use super::name::{InvalidName, Shape, parse};
 
-/// An event to devices whose names and shapes can be configured.
+/// A Socket.IO event to devices. Its names and shapes can be configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are sufficient")]
 pub enum NamedEvent {
@@ -28,7 +28,7 @@ impl NamedEvent {
         }
     }
 
-    /// The setting with its names.
+    /// The setting with the names of the event.
     pub const fn setting(self) -> &'static str {
         match self {
             Self::New => "socket.events.new",
@@ -51,7 +51,7 @@ impl NamedEvent {
 /// The shape of an event's payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventShape {
-    /// Belfry's payload.
+    /// Belfry's payload. For an unread count, the same as [`Count`](Self::Count).
     Bare,
     /// `{"notification": <payload>}`
     Notification,
@@ -76,7 +76,7 @@ impl Shape for EventShape {
     ];
 }
 
-/// A name that an event is sent under, and the shape of its payload.
+/// A name of an event, and the shape of the payload under this name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventName {
     /// Needs no escaping in JSON.

@@ -36,7 +36,7 @@ impl ClientMessage {
         })
     }
 
-    /// The setting with its further names; empty if it cannot have any.
+    /// The setting with the further names of the message; empty if it cannot have any.
     pub const fn setting(self) -> &'static str {
         match self {
             Self::MarkRead => "socket.messages.mark_read",
@@ -65,8 +65,8 @@ pub enum AckShape {
     Belfry,
     /// `{"success": true}` or `{"success": false, "code", "message"}`
     Success,
-    /// The data alone. As in NestJS, a failure is an `exception` event and is not acknowledged. The same applies to
-    /// the shapes below.
+    /// The data alone. As in NestJS, a failure is sent as an `exception` event and is not acknowledged. The same
+    /// applies to the shapes below.
     Bare,
     /// The unread count alone.
     Number,
@@ -121,13 +121,13 @@ impl fmt::Display for MessageName {
     }
 }
 
-/// How to treat a message of a certain name.
+/// The meaning of a message's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MessageRule {
     /// The message.
     pub message: ClientMessage,
     /// The shape of its acknowledgement.
     pub ack: AckShape,
-    /// The name is configured: clients of another server send it.
+    /// The name is a configured further name, for clients of another server.
     pub is_alias: bool,
 }

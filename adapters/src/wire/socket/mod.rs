@@ -1,6 +1,6 @@
 //! The names and shapes of Socket.IO events and messages, in one table.
 //!
-//! Clients of other servers know other names. [`SocketNames`] has the operator's choice: presets, and explicit names
+//! Clients of other servers use other names. [`SocketNames`] has the operator's choice: presets, and explicit names
 //! that override them. [`SocketTable`] is the checked result.
 
 mod event;

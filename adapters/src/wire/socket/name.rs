@@ -14,7 +14,7 @@ pub enum InvalidName {
     /// A name that client libraries use themselves.
     #[error("client libraries use this name themselves")]
     Reserved,
-    /// Contains the known shapes.
+    /// The shape is unknown. Contains the known shapes.
     #[error("unknown shape; the shapes are {0}")]
     UnknownShape(String),
 }

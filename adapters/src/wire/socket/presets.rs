@@ -3,12 +3,12 @@ use std::str::FromStr;
 use super::event::{EventName, EventShape, NamedEvent};
 use super::message::{AckShape, ClientMessage, MessageName};
 
-/// A preset of names, or a change of shapes that is applied to it.
+/// A preset of names, or a change of one event's shape in addition to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Preset {
     /// Belfry's names and shapes.
     Belfry,
-    /// The commonest names in public NestJS gateways: `notification`, `unread_count`.
+    /// The most common names in public NestJS gateways: `notification`, `unread_count`.
     NestjsDefault,
     /// `notification:new`, `notification:count`
     ColonCase,
@@ -50,7 +50,7 @@ impl Preset {
         (Self::CountUnreadCount, "count-unread-count"),
     ];
 
-    /// Its names of the events, in the order of [`NamedEvent::ALL`]; `None` if it only changes shapes.
+    /// The names of the events, in the order of [`NamedEvent::ALL`]; `None` if this preset only changes a shape.
     pub(super) const fn event_names(self) -> Option<[&'static str; NamedEvent::ALL.len()]> {
         Some(match self {
             Self::Belfry => [
@@ -84,7 +84,7 @@ impl Preset {
         })
     }
 
-    /// The event and the shape that it changes; `None` if it is a preset of names.
+    /// The event whose shape this preset changes, and the new shape; `None` if this is a preset of names.
     pub(super) const fn shape(self) -> Option<(NamedEvent, EventShape)> {
         match self {
             Self::WrapNotification => Some((NamedEvent::New, EventShape::Notification)),
@@ -95,8 +95,9 @@ impl Preset {
         }
     }
 
-    /// The names of a message that clients of all conventions other than Belfry's may use: a client sends one of
-    /// them, and none has two meanings.
+    /// The further names of a message, the same for all presets of names but [`Belfry`](Self::Belfry). They can all
+    /// be accepted at once, because no name has two meanings. `count` is the shape in which an unread count is
+    /// acknowledged.
     pub(super) fn message_names(message: ClientMessage, count: AckShape) -> Vec<MessageName> {
         let (names, ack): (&[&'static str], _) = match message {
             ClientMessage::MarkRead => (&MARK_READ, AckShape::Success),

@@ -5,14 +5,14 @@ use super::event::{EventName, EventShape, NamedEvent};
 use super::message::{AckShape, ClientMessage, MessageName, MessageRule};
 use super::presets::{Preset, default_name, default_shape};
 
-/// The names that an operator chose. A preset gives the names of everything that is not named explicitly.
+/// The names that the operator chose. An event or message without explicit names has the names of the preset.
 #[derive(Debug, Clone, Default)]
 pub struct SocketNames {
     /// At most one preset of names, and changes of shapes. Empty means [`Preset::Belfry`].
     pub presets: Vec<Preset>,
-    /// Explicit names by the index of [`NamedEvent`]; empty lists leave the preset's names.
+    /// Explicit names by the index of [`NamedEvent`]. An empty list keeps the preset's names.
     pub events: [Vec<EventName>; NamedEvent::ALL.len()],
-    /// Explicit further names by the index of [`ClientMessage`], likewise.
+    /// Explicit further names by the index of [`ClientMessage`]. An empty list keeps the preset's names.
     pub messages: [Vec<MessageName>; ClientMessage::WITH_ALIASES.len()],
 }
 
@@ -24,13 +24,13 @@ pub enum InvalidTable {
         "socket.compat has several presets of names; use one, and name the rest in [socket.events]"
     )]
     SeveralPresets,
-    /// More names than [`SocketTable::MAX_NAMES`].
+    /// More names than [`SocketTable::MAX_NAMES`]. Contains the setting.
     #[error("{0} has more than {max} names", max = SocketTable::MAX_NAMES)]
     TooManyNames(&'static str),
     /// A name with two meanings. Contains the setting and the name.
     #[error("{0}: the name {1} has another meaning already")]
     Ambiguous(&'static str, String),
-    /// Contains the setting, the name and the possible shapes.
+    /// A shape that the event or message cannot have. Contains the setting, the name and the possible shapes.
     #[error("{0}: {1} cannot have this shape; possible are {2}")]
     WrongShape(&'static str, String, String),
 }
@@ -69,7 +69,7 @@ impl EventTable {
         ])
     };
 
-    /// The names that the event is sent under; at least one.
+    /// The names under which the event is sent; at least one.
     pub(crate) fn names(&self, event: NamedEvent) -> &[EventName] {
         &self.0[event as usize]
     }
@@ -82,7 +82,7 @@ impl Default for EventTable {
 }
 
 impl MessageTable {
-    /// How to treat a message of this name; `None` if there is no such message.
+    /// The meaning of this name; `None` if there is no such message.
     pub(crate) fn find(&self, event: &str) -> Option<MessageRule> {
         if let Some((message, ack)) = self.aliases.get(event).copied() {
             return Some(MessageRule { message, ack, is_alias: true });
@@ -104,7 +104,7 @@ impl SocketTable {
         Ok(Self { events: event_table(names)?, messages: message_table(names)? })
     }
 
-    /// The table in words, one line for each name.
+    /// The table as text, one line for each configurable name.
     pub fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for event in NamedEvent::ALL {
@@ -128,7 +128,7 @@ impl SocketTable {
 }
 
 impl SocketNames {
-    /// The preset of names.
+    /// The only preset of names, or [`Preset::Belfry`] if there is none.
     fn convention(&self) -> Result<Preset, InvalidTable> {
         let mut of_names = self.presets.iter().filter(|preset| preset.event_names().is_some());
         let convention = of_names.next().copied().unwrap_or(Preset::Belfry);
