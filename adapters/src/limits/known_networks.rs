@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// The networks from which a device has signed in lately: for 12 to 24 hours, or until so many others have signed in
-/// that memory would not suffice.
+/// The networks from which a device has signed in lately. A network is known for 12 to 24 hours after its latest
+/// sign-in, or for less if devices sign in from very many networks.
 ///
 /// A network is stored as a hash in the younger of two generations. When that generation is full or old, it becomes
-/// the older one, and the older one is dropped. So both the age and the number of entries are bounded.
+/// the older one, and the previous older one is dropped. So both the age and the number of entries are bounded.
 pub(crate) struct KnownNetworks {
     /// Randomly seeded, so that no client can choose networks that collide.
     hasher: RandomState,
@@ -24,8 +24,9 @@ struct Generations {
 }
 
 impl KnownNetworks {
-    /// A generation, in which a network needs some 10 bytes.
+    /// The age at which a generation becomes the older one.
     const GENERATION: Duration = Duration::from_hours(12);
+    /// A network needs some 10 bytes.
     const MAX_IN_GENERATION: usize = 65_536;
 
     pub(crate) fn new() -> Self {
@@ -38,7 +39,7 @@ impl KnownNetworks {
         }
     }
 
-    /// A device of this network has signed in.
+    /// Call it when a device of this network has signed in.
     pub(crate) fn remember(&self, network: IpAddr) {
         self.remember_at(network, Instant::now());
     }

@@ -8,6 +8,7 @@ pub(super) struct LogThrottle {
     /// The minimum time between two log lines.
     interval: Duration,
     last_logged: Option<Instant>,
+    /// The number of events since the last log line.
     since: u64,
 }
 
@@ -16,8 +17,8 @@ impl LogThrottle {
         Self { interval, last_logged: None, since: 0 }
     }
 
-    /// How often the event happened since the last log line, this time included; `None` if it is too early for
-    /// another line.
+    /// Counts an event. Returns the number of events since the last log line, including this one; `None` if it is
+    /// too early for another line.
     pub(super) fn record(&mut self, now: Instant) -> Option<u64> {
         self.since += 1;
         if self.last_logged.is_some_and(|then| now.duration_since(then) < self.interval) {
@@ -33,7 +34,7 @@ impl LogThrottle {
     }
 }
 
-/// The throttle of one log line, in a `static`. The line appears at most every ten seconds.
+/// The throttle of one log line, for use in a `static`. The line appears at most every ten seconds.
 #[derive(Debug)]
 pub(crate) struct ThrottledLog(Mutex<LogThrottle>);
 
@@ -42,7 +43,7 @@ impl ThrottledLog {
         Self(Mutex::new(LogThrottle::every(Duration::from_secs(10))))
     }
 
-    /// The number for the field `times` if the line may be logged now.
+    /// Counts an event. Returns the number for the field `times` if the line may be logged now.
     pub(crate) fn record(&self) -> Option<u64> {
         self.0.lock().record(Instant::now())
     }

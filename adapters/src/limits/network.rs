@@ -13,7 +13,7 @@ pub(crate) fn network_of(address: IpAddr) -> IpAddr {
 }
 
 /// The network of one site: an IPv4 /24, or an IPv6 /48, the largest network that a provider assigns to one customer
-/// (RFC 6177). One who can use a whole site does not need more addresses of it to escape a limit per address.
+/// (RFC 6177). A client that has a whole site escapes a limit per address, so there is also a limit per site.
 pub(crate) fn site_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 80)).into(),
@@ -22,8 +22,8 @@ pub(crate) fn site_of(address: IpAddr) -> IpAddr {
 }
 
 /// The limit of a site, as a multiple of the limit of an address. Many subscribers can share a site (a mobile carrier,
-/// a company), so it is much more than one; with the default limits, a site gets a quarter of the node's connections
-/// and half of its handshakes.
+/// a company), so the multiple is greater than one. With the default limits, a site gets a quarter of the node's
+/// connections and half of its handshakes.
 pub(crate) const SITE_TIMES: NonZeroU32 = NonZeroU32::new(5).unwrap();
 
 #[cfg(test)]

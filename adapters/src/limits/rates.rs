@@ -19,7 +19,7 @@ impl PerSecond {
         NonZeroU32::new(rate.min(Self::MAX)).map(Self)
     }
 
-    /// The time after which one more is allowed.
+    /// The time between two operations at this rate.
     pub(super) fn interval(self) -> Duration {
         Duration::from_secs(1) / self.0.get()
     }
@@ -40,7 +40,7 @@ impl From<NonZeroU32> for PerSecond {
 /// A rate is exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RateExceeded {
-    /// The time after which another one is allowed.
+    /// The time after which another operation is allowed.
     pub(crate) wait: Duration,
 }
 
@@ -63,7 +63,7 @@ impl Rate {
         Self(RateLimiter::direct(rate.quota(times)))
     }
 
-    /// Counts one if it is within the rate.
+    /// Counts an operation if it is within the rate.
     pub(crate) fn take(&self) -> Result<(), RateExceeded> {
         self.0.check().map_err(exceeded)
     }
@@ -79,11 +79,11 @@ pub(crate) struct RateByKey {
 }
 
 impl RateByKey {
-    /// The maximum number of keys, which need some megabytes. While there are as many, further keys are not limited:
-    /// an attacker with so many users or addresses evades a limit per key anyway, and rejecting would let the
-    /// attacker lock out all other clients.
+    /// The maximum number of keys. So many need some megabytes. Further keys are not limited: an attacker with so
+    /// many users or addresses evades a limit per key anyway, and rejecting further keys would let the attacker lock
+    /// out all other clients.
     const MAX_KEYS: usize = 65_536;
-    /// With fewer keys no sweep is needed.
+    /// Idle keys are removed only if there are at least this many keys.
     const SWEEP_AT: usize = 1_024;
     const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
@@ -101,7 +101,7 @@ impl RateByKey {
         }
     }
 
-    /// Counts one for this key if it is within the rate.
+    /// Counts an operation of this key if it is within the rate.
     pub(crate) fn take(&self, key: &impl Hash) -> Result<(), RateExceeded> {
         let keys = self.rates.len();
         if keys >= Self::SWEEP_AT.min(self.max_keys) {

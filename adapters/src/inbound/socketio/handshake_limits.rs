@@ -25,20 +25,20 @@ const RETRY_IN: Duration = Duration::from_secs(1);
 /// with backoff and jitter, which spreads the load of many clients that connect at once. Only a client that keeps
 /// connecting on one transport gets a `connect_error`, after which libraries do not reconnect.
 ///
-/// A token is in the CONNECT, after the handshake, so it cannot distinguish devices here. Their networks can: from a
-/// network where a device has signed in lately, handshakes do not count towards the limit of their site, and they have
-/// a reserve when others have used up the node's limit.
+/// The token comes in the CONNECT packet, after the handshake, so it cannot distinguish known devices from attackers
+/// here. Their networks can. Handshakes from a network where a device has signed in lately do not count towards the
+/// limit of the site, and have a reserve when others have used up the node's limit.
 pub(super) struct HandshakeLimits {
     of_node: Option<Rate>,
-    /// For known networks, when the node's limit is used up: as much again.
+    /// For known networks, when the node's limit is used up. It is as high as that limit.
     reserve: Option<Rate>,
     by_address: Option<RateByKey>,
     by_site: Option<RateByKey>,
     known: KnownNetworks,
 }
 
-/// How many more connects to a namespace the handshake of a transport covers. Each further connect, after leaving a
-/// namespace, counts as a handshake.
+/// The number of connects to a namespace that the handshake of a transport still covers. Each further connect, after
+/// leaving a namespace, counts as a handshake.
 pub(super) struct PrepaidHandshake(AtomicU8);
 
 impl HandshakeLimits {
@@ -52,7 +52,7 @@ impl HandshakeLimits {
         }
     }
 
-    /// A device with this address has signed in.
+    /// Call it when a device with this address has signed in.
     pub(super) fn remember(&self, from: Option<IpAddr>) {
         if let Some(from) = from {
             self.known.remember(network_of(from));
@@ -110,7 +110,8 @@ impl PrepaidHandshake {
 /// The response to a rejected request, sent after a random delay. During the delay, a client that ignores
 /// `Retry-After` costs only its connection, and devices that arrived together do not retry together.
 ///
-/// The status is 503 for the node's limit, so that proxies try another node, and 429 for an address's limit.
+/// The status is 503 for the node's limit, so that proxies try another node, and 429 for the limit of an address or a
+/// site.
 pub(super) async fn rejection(limit: Limit) -> Response {
     tokio::time::sleep(RETRY_IN.mul_f64(0.5 + fastrand::f64())).await;
     let status = match limit {
