@@ -13,7 +13,7 @@ use crate::wire::Integer;
 
 /// The credentials of a connect to a namespace, from its `auth` payload and the request that opened the transport.
 pub(super) struct ConnectCredentials {
-    /// The first token that was found.
+    /// The first token in the order of [`read`](Self::read).
     pub(super) token: Result<Option<BearerToken>, TokenTooLong>,
     /// The device's position in its inbox.
     pub(super) resume_from: Option<ResumePoint>,

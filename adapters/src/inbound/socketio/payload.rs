@@ -22,10 +22,11 @@ const fn known_keys(message: ClientMessage) -> &'static [&'static str] {
     }
 }
 
-/// Rejects a payload with a key that the message does not have: ignoring it would do something else than requested.
+/// Rejects a payload with a key that the message does not have: if the key were ignored, Belfry would not do what the
+/// client requested.
 ///
-/// Clients of other servers also send their user, as `userId` or instead of a payload. Belfry takes the user from the
-/// token, so another user is an error.
+/// Clients of other servers also send their user id, as `userId` or, in a message without keys, as the payload. Belfry
+/// takes the user from the token, so the id of another user is an error.
 pub(super) fn check_keys(
     payload: &Value,
     message: ClientMessage,
@@ -57,7 +58,7 @@ pub(super) fn check_keys(
     }
 }
 
-/// How many notifications one message may mark.
+/// The maximum number of ids in one message.
 const MAX_IDS: usize = 1_000;
 
 /// Reads `{id}`, `{notificationId}`, `{ids}`, a bare id or a list of ids: existing clients send all of these.
@@ -115,7 +116,8 @@ pub(super) fn one_id(payload: Value) -> Result<NotificationId, MessageError> {
 pub(super) enum PageNumbers {
     /// Every page number is an error.
     Refused,
-    /// The first page is served, however it is numbered. Others are errors: pages are found by their cursor.
+    /// `page: 1` and `offset: 0` request the first page. Other numbers are errors, because pages are found by their
+    /// cursor.
     FirstPage,
 }
 

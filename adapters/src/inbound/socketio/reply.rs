@@ -31,7 +31,7 @@ pub(super) enum MessageError {
 }
 
 impl MessageError {
-    /// The table from errors to the stable code and the text that a device gets.
+    /// The code and the text that a device receives for each error. Clients depend on the codes.
     fn code_and_message(&self) -> (&'static str, String) {
         match self {
             Self::Rejected(refusal) => (refusal.code(), refusal.to_string()),
@@ -55,8 +55,8 @@ impl MessageError {
     }
 }
 
-/// The data of a reply, as JSON text: a page can be large, and a [`serde_json::Value`] of it would need several
-/// times as much memory and time.
+/// The data of a reply, as JSON text. A page can be large, and as a [`serde_json::Value`] it would need several times
+/// as much memory and time.
 #[derive(Debug, Serialize)]
 #[serde(transparent)]
 pub(super) struct ReplyData(Box<RawValue>);
@@ -94,7 +94,7 @@ enum ReplyForm<'a> {
 }
 
 impl Reply {
-    /// The reply to the event of that name.
+    /// The reply to the message with this event name.
     pub(super) fn to(
         event: &str,
         outcome: Result<ReplyData, MessageError>,
@@ -130,7 +130,7 @@ impl Reply {
         }
     }
 
-    /// `None` if it is a failure that is not acknowledged in this shape.
+    /// The JSON of the acknowledgement; `None` for a failure that is not acknowledged in this shape.
     fn acknowledgement(&self) -> Option<String> {
         let form = match (&self.outcome, self.shape) {
             (Ok(data), AckShape::Belfry) => ReplyForm::Done { data, status: "ok" },
@@ -156,7 +156,7 @@ impl Reply {
 
 impl ReplyForm<'_> {
     fn to_json(&self) -> String {
-        // Fails no more than in `ReplyData::of`.
+        // Cannot fail, for the same reason as in `ReplyData::of`.
         serde_json::to_string(self).unwrap_or_default()
     }
 }

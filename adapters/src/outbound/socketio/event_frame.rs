@@ -6,11 +6,11 @@ use crate::transport::text_frame;
 use crate::wire::PushForm;
 use crate::wire::socket::{EventShape, EventTable};
 
-/// A push that is encoded once for all devices.
+/// A push that is encoded once for all devices in a namespace.
 #[derive(Debug)]
 pub struct EventFrame {
     push: PushForm,
-    /// The WebSocket frames for each namespace, encoded for its first device.
+    /// The WebSocket frames for each namespace, encoded when the first device in it needs them.
     encoded: NamespaceCache<Frames>,
 }
 
@@ -112,7 +112,7 @@ mod tests {
                 drop(frame.in_namespace(namespace, &TABLE).to_vec());
             }
         });
-        // The vectors of this test.
+        // Only the vectors of this test are allocated.
         assert_eq!(shared.count_total, Namespaces::BUILT_IN.len() as u64);
     }
 

@@ -1,13 +1,14 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// A namespace that devices connect to. All of them behave the same: existing clients use different ones.
+/// A namespace that devices connect to. All namespaces behave the same. There are several because existing clients
+/// use different ones.
 #[derive(Clone, Copy)]
 pub struct Namespace(&'static Entry);
 
 /// The entries of further namespaces are created at start and never freed.
 struct Entry {
-    /// Its position in [`Namespaces`].
+    /// The position of the namespace in [`Namespaces`].
     index: usize,
     path: &'static str,
     packet_prefix: &'static str,
@@ -26,7 +27,7 @@ impl Namespace {
         self.0.path
     }
 
-    /// Its prefix in a Socket.IO packet, after the packet type; empty for the root.
+    /// The prefix in a Socket.IO packet, after the packet type; empty for the root.
     pub(crate) const fn packet_prefix(self) -> &'static str {
         self.0.packet_prefix
     }
@@ -62,7 +63,7 @@ impl Namespaces {
     /// `/` and `/notifications`
     pub const BUILT_IN: Self = Self(&[Namespace::ROOT, Namespace::NOTIFICATIONS]);
 
-    /// The built-in namespaces and these. Call it once, at start: their names are never freed.
+    /// The built-in namespaces and `further`. Call it once, at start: the further namespaces are never freed.
     pub fn with(further: &[NamespacePath]) -> Result<Self, TooManyNamespaces> {
         let mut all = Self::BUILT_IN.0.to_vec();
         for NamespacePath(path) in further {
@@ -125,7 +126,8 @@ impl FromStr for NamespacePath {
     }
 }
 
-/// A value for each namespace. Those of further namespaces are allocated when the first of them is changed.
+/// A value for each namespace. The values of all further namespaces are allocated when one of them is first accessed
+/// for a change.
 #[derive(Debug)]
 pub(crate) struct NamespaceMap<T> {
     built_in: [T; BUILT_IN],
@@ -141,7 +143,7 @@ impl<T: Default> Default for NamespaceMap<T> {
 }
 
 impl<T: Default> NamespaceMap<T> {
-    /// `None` if no value of a further namespace has been changed.
+    /// `None` for a further namespace if no value of any further namespace has been changed.
     pub(crate) fn get(&self, namespace: Namespace) -> Option<&T> {
         match namespace.0.index {
             index @ 0..BUILT_IN => Some(&self.built_in[index]),
@@ -162,8 +164,8 @@ impl<T: Default> NamespaceMap<T> {
     }
 }
 
-/// A value for each namespace that is initialised once. Those of further namespaces are allocated when the first of
-/// them is initialised.
+/// A value for each namespace. Each value is initialised once. The values of all further namespaces are allocated
+/// when one of them is first initialised.
 #[derive(Debug)]
 pub(crate) struct NamespaceCache<T> {
     built_in: [std::sync::OnceLock<T>; BUILT_IN],
