@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use super::origin::Origin;
 
-/// An origin that may call this server: `https://app.example.org`, `capacitor://localhost`, or a pattern
+/// An origin whose pages may call this server: `https://app.example.org`, `capacitor://localhost`, a pattern
 /// such as `https://*.preview.example.org`, or `*` for any page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AllowedOrigin(Allowed);
@@ -24,7 +24,7 @@ enum Allowed {
 enum AllowedHost {
     /// In lower case.
     Exact(String),
-    /// In lower case and with the leading dot: one or more labels must precede it.
+    /// A suffix, in lower case and with the leading dot. One or more labels must precede it.
     Subdomains(String),
 }
 
@@ -34,7 +34,7 @@ pub enum InvalidOrigin {
     /// A host without a scheme.
     #[error("the scheme is missing: write https:// or http:// before the host")]
     NoScheme,
-    /// No host, or another part besides the port.
+    /// A missing or malformed host, a malformed scheme or port, or another part such as a path.
     #[error(
         "an origin is a scheme, a host and optionally a port, without a path: https://app.example.org, \
          http://localhost:5173, capacitor://localhost"
@@ -67,7 +67,7 @@ impl FromStr for AllowedOrigin {
         if !raw.is_empty() && !raw.contains("://") {
             return Err(InvalidOrigin::NoScheme);
         }
-        // Copied from the address bar, an origin ends with a slash.
+        // An origin that is copied from a browser's address bar ends with a slash.
         let raw = raw.strip_suffix('/').filter(|rest| !rest.ends_with('/')).unwrap_or(raw);
         let Some((before, after)) = raw.split_once('*') else {
             let origin = Origin::parse(raw).ok_or(InvalidOrigin::Malformed)?;
@@ -92,7 +92,7 @@ impl AllowedOrigin {
         Self(Allowed::Some { scheme, host, port: origin.port })
     }
 
-    /// Whether it is `*`, which any page matches, also one with the origin `null`.
+    /// Whether it is `*`, which matches any page, including pages with the origin `null`.
     pub fn is_any(&self) -> bool {
         self.0 == Allowed::Any
     }

@@ -19,7 +19,7 @@ use super::headers::{IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, REQUEST_ID, TRACEPARE
 use super::origin::Origin;
 use crate::limits::ThrottledLog;
 
-/// What pages of other origins may do. By default no other origin is allowed.
+/// The access of pages of other origins. By default no other origin is allowed.
 #[derive(Debug, Clone, Default)]
 pub struct Cors {
     /// Origins whose pages may send requests, besides this server's own origin.
@@ -68,7 +68,7 @@ const REQUEST_HEADERS: [HeaderName; 9] = [
     HeaderName::from_static("x-requested-with"),
 ];
 
-/// The page that a request comes from, as the browser names it.
+/// The kind of page that sent a request, by the `Origin` header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Page {
     /// The request has no `Origin`.
@@ -164,7 +164,7 @@ fn log_foreign(headers: &HeaderMap) {
     info!(origin, times, "connection rejected: the page's origin is not in http.cors_origins");
 }
 
-/// Whether the page was served by the host that it sends the request to.
+/// Whether the host that receives the request also served the page.
 fn is_own(origin: &HeaderValue, host: Option<&HeaderValue>) -> bool {
     let origin = origin.to_str().ok().and_then(Origin::parse);
     let host = host.and_then(|host| host.to_str().ok());

@@ -1,5 +1,5 @@
-//! Queries: a parameter that an operation does not know is an error, because ignoring it would give the caller
-//! something else than requested.
+//! Query parameters. A parameter that an operation does not know is an error: if it were ignored, the response would
+//! not be the one that the caller requested.
 
 use axum::extract::{FromRequestParts, Query};
 use http::request::Parts;

@@ -1,4 +1,4 @@
-//! Operations on users rather than inboxes: `/v1/users`, and `/v1/revocations` for all of them.
+//! Operations on users rather than inboxes: `/v1/users` for one user, and `/v1/revocations` for all users.
 
 mod erase;
 mod revoke;

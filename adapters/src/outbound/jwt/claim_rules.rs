@@ -120,7 +120,7 @@ impl ClaimRules {
         }
     }
 
-    /// The expiry, but at most the longest life of a token after its issue.
+    /// The expiry, limited to `max_lifetime` (plus the leeway) after the time of issue.
     fn limited_expiry(
         &self,
         claims: &Map<String, Value>,
@@ -131,7 +131,7 @@ impl ClaimRules {
         let latest_end = |start: Timestamp| start.plus(max_lifetime).plus(self.leeway);
         match issued_at(claims) {
             Some(issued_at) => Ok(expires_at.min(latest_end(issued_at))),
-            // Without exp, the end of each verification would be new.
+            // Without exp, each verification would move the end further away.
             None if claims.contains_key("exp") && expires_at <= latest_end(now) => Ok(expires_at),
             None => Err(TokenError::Invalid("no iat, and exp is too late for auth.max_lifetime")),
         }
@@ -331,7 +331,7 @@ mod tests {
         ] {
             assert_eq!(check(&several, claims.clone()).unwrap().user, user("bob"), "{claims}");
         }
-        // A claim that cannot be used does not make room for another one.
+        // If the first claim in the token cannot be used, the next one is not tried.
         let problem = invalid(&several, json!({ "sub": {}, "userId": "eve" }));
         assert_eq!(problem, "has a claim sub that is neither a string nor an integer");
         let problem = invalid(&several, json!({ "sub": "absent" }));
@@ -376,7 +376,7 @@ mod tests {
         }
         let short = check(json!({ "iat": NOW, "exp": NOW + 60 })).unwrap();
         assert_eq!(short.expires_at, at((NOW + 90) * 1_000));
-        // Without the time of issue, the rest of its life is limited.
+        // Without the time of issue, the time until the expiry is limited.
         check(json!({ "exp": NOW + 3_600 })).unwrap();
         let long = invalid(&hour, json!({ "exp": NOW + 3_601 }));
         assert_eq!(long, "no iat, and exp is too late for auth.max_lifetime");

@@ -19,7 +19,7 @@ const ERASE_KEYS: &str = "
     DELETE FROM idempotency_keys
     WHERE caller = $1 OR (user_ids @> ARRAY[$1::text] AND $1 = ALL (user_ids))";
 
-/// Removes the user's notifications from the keys that led to those of others too.
+/// Removes the user's notifications from the keys that also led to notifications of other users.
 const TRIM_KEYS: &str = "
     UPDATE idempotency_keys
     SET (user_ids, notification_ids) = (
@@ -30,8 +30,8 @@ const TRIM_KEYS: &str = "
     )
     WHERE user_ids @> ARRAY[$1::text]";
 
-/// In the order in which the relay removes entries, so that the two cannot deadlock. `$2` is the name of
-/// the events to keep, if there are such.
+/// Locks the entries in the order in which the relay removes them, so that the two cannot deadlock. `$2` is
+/// the name of the events to keep, or NULL to keep none.
 const ERASE_EVENTS: &str = "
     WITH of_user AS (
         SELECT id FROM outbox WHERE user_id = $1 AND name IS DISTINCT FROM $2 ORDER BY id FOR UPDATE
@@ -95,8 +95,8 @@ impl EraseWrite<'_> {
         Ok(Erased { inbox: revision.is_some(), notifications, idempotency_keys, events })
     }
 
-    /// Removes the events of the user from the outbox. Without an inbox, the event of an earlier erasure
-    /// stays: it is the latest one.
+    /// Removes the events of the user from the outbox. If there is no inbox, the event of an earlier erasure
+    /// stays, because no later event replaces it.
     async fn erase_events(
         &self,
         has_inbox: bool,
@@ -119,7 +119,8 @@ impl EraseWrite<'_> {
         Ok(erased)
     }
 
-    /// Removes the inbox and adds the event. Last, because new inboxes of all users wait until the commit.
+    /// Removes the inbox and adds the event. Comes last, because new inboxes of all users wait from here
+    /// until the commit.
     async fn end_inbox(
         &self,
         revision: i64,

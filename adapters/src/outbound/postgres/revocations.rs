@@ -7,7 +7,7 @@ use super::store::PostgresStore;
 use crate::outbound::relational::statements::REVOCATIONS_AFTER;
 use crate::outbound::relational::{RevocationRows, StoredTimestamp as _};
 
-/// A trigger sets the number.
+/// A trigger sets the column `number`.
 const REVOKE: &str = "
     INSERT INTO revocations AS existing (user_id, issued_before) VALUES ($1, $2)
     ON CONFLICT (user_id) DO UPDATE

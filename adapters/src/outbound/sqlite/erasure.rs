@@ -20,7 +20,7 @@ const ERASE_KEYS: &str = "
        OR (EXISTS (SELECT 1 FROM json_each(led_to) result WHERE result.value ->> 0 = ?1)
            AND NOT EXISTS (SELECT 1 FROM json_each(led_to) result WHERE result.value ->> 0 <> ?1))";
 
-/// Removes the user's notifications from the keys that led to those of others too.
+/// Removes the user's notifications from the keys that also led to notifications of other users.
 const TRIM_KEYS: &str = "
     UPDATE idempotency_keys
     SET led_to = (
@@ -30,7 +30,7 @@ const TRIM_KEYS: &str = "
     )
     WHERE EXISTS (SELECT 1 FROM json_each(led_to) result WHERE result.value ->> 0 = ?1)";
 
-/// `?2` is the name of the events to keep, if there are such.
+/// `?2` is the name of the events to keep, or NULL to keep none.
 const ERASE_EVENTS: &str = "DELETE FROM outbox WHERE user_id = ?1 AND name IS NOT ?2";
 
 const EVENTS_WITHOUT_USER: &str = "SELECT id, event FROM outbox WHERE user_id IS NULL";
@@ -45,13 +45,13 @@ const ERASE_UNREADABLE_EVENTS: &str =
 const FILE_SIZE: &str = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
 
 /// `secure_delete` overwrites deleted rows, but not the copies that stay in the unused space of a page when
-/// SQLite moves rows to another page. This writes the whole file anew, without its unused space.
+/// SQLite moves rows to another page. `VACUUM` writes the whole file anew, without its unused space.
 const REWRITE: &str = "VACUUM";
 
-/// The largest file that an erasure rewrites, in bytes: other writes wait meanwhile.
+/// The size of the largest file that an erasure rewrites, in bytes. Other writes wait for the rewriting.
 const MAX_REWRITTEN: i64 = 256 * 1024 * 1024;
 
-/// Copies the log into the file and truncates it: it still contains the pages before the erasure.
+/// Copies the write-ahead log into the file and truncates the log, which still contains erased data.
 const CHECKPOINT: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 
 #[async_trait]
@@ -107,8 +107,8 @@ async fn erase(connection: &mut SqliteConnection, user: &UserId) -> Result<Erase
     Ok(Erased { inbox: revision.is_some(), notifications, idempotency_keys, events })
 }
 
-/// Removes the events of the user from the outbox. Without an inbox, the event of an earlier erasure
-/// stays: it is the latest one.
+/// Removes the events of the user from the outbox. If there is no inbox, the event of an earlier erasure
+/// stays, because no later event replaces it.
 async fn erase_events(
     user: &UserId,
     has_inbox: bool,
