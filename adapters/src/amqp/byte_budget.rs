@@ -8,9 +8,10 @@ use lapin::message::Delivery;
 
 /// Limits the bytes of the message bodies that a connection has received and this process still holds.
 ///
-/// AMQP limits unacknowledged messages by their number only: RabbitMQ ignores `prefetch_size`. So at the limit
-/// the connection's stream stops before the next message, TCP slows the broker down, and the messages stay
-/// there. At most one message exceeds the limit, so a message of any size is received.
+/// RabbitMQ limits unacknowledged messages by their number only: it refuses any `prefetch_size` except 0.
+/// Therefore the connection's stream stops before the next message when the limit is reached. TCP slows the
+/// broker down, and further messages stay in the broker. One message may exceed the limit, so a message of any
+/// size is received.
 #[derive(Debug)]
 pub(crate) struct ByteBudget {
     limit: AtomicUsize,
@@ -25,7 +26,7 @@ impl ByteBudget {
         Arc::new(Self { limit, held: AtomicUsize::new(0), reader: AtomicWaker::new() })
     }
 
-    /// Counts bytes of a body that the stream passes on.
+    /// Counts bytes of a body that the stream passes on to lapin.
     pub(super) fn receive(&self, bytes: usize) {
         self.held.fetch_add(bytes, Ordering::SeqCst);
     }
@@ -43,14 +44,14 @@ impl ByteBudget {
         self.held.load(Ordering::SeqCst) < self.limit.load(Ordering::SeqCst)
     }
 
-    /// Counts a received delivery until the result is dropped. Every delivery of the connection must get here:
-    /// one that is dropped elsewhere would count forever.
+    /// Counts a received delivery until the result is dropped. Every delivery of the connection must be passed
+    /// to this function: the bytes of a delivery that is dropped elsewhere would count forever.
     pub(crate) fn hold(self: &Arc<Self>, delivery: Delivery) -> HeldDelivery {
         HeldDelivery { delivery, budget: Some(self.clone()) }
     }
 
-    /// Ends the limit. Called before the connection closes, when the replies of the broker must arrive and
-    /// further deliveries are dropped.
+    /// Removes the limit. Called before the connection closes: the broker's replies to the closes may arrive
+    /// behind further deliveries, which are then dropped.
     pub(crate) fn lift(&self) {
         self.limit.store(usize::MAX, Ordering::SeqCst);
         self.reader.wake();

@@ -38,13 +38,13 @@ impl RequiredTopology {
     }
 }
 
-/// A channel with publisher confirms. Each user has one of its own, so that its messages keep their
-/// order and its confirms are not mixed with others'.
+/// A channel with publisher confirms. Each component that publishes has its own channel, so that its messages
+/// keep their order and its confirms are not mixed with those of others.
 pub(crate) struct ConfirmChannel {
     connection: Arc<PublisherConnection>,
     required: RequiredTopology,
-    /// Taken out during a publish and put back after a success. After a failure or a cancelled publish
-    /// the next one opens a new channel and declares the topology again.
+    /// Taken out during a publish and put back after a success. After a failed or cancelled publish, the next
+    /// publish opens a new channel and declares the topology again.
     open: Mutex<Option<(Channel, Arc<BrokerConnection>)>>,
 }
 
@@ -53,7 +53,7 @@ pub(crate) struct Publish<'a> {
     /// Empty for the default exchange.
     pub(crate) exchange: &'a str,
     pub(crate) routing_key: &'a str,
-    /// Whether it must be routed to a queue.
+    /// Whether the broker returns the message if it is not routed to any queue.
     pub(crate) mandatory: bool,
     pub(crate) properties: BasicProperties,
     pub(crate) body: &'a [u8],
@@ -62,9 +62,9 @@ pub(crate) struct Publish<'a> {
 /// The result of publishing several messages.
 #[derive(Debug)]
 pub(crate) struct Confirmation {
-    /// How many were confirmed, counted from the first.
+    /// How many messages were confirmed, counted from the first.
     pub(crate) confirmed: usize,
-    /// Why the next one was not.
+    /// Why the next message was not confirmed. `None` if all were.
     pub(crate) error: Option<PublishError>,
 }
 
@@ -79,13 +79,13 @@ impl ConfirmChannel {
         Self { connection, required, open: Mutex::default() }
     }
 
-    /// How many bytes are published before their confirms. lapin copies each body into frames, so that this
-    /// also limits the copies.
+    /// The maximum number of bytes in flight: published and not confirmed yet. A larger message is in flight
+    /// alone. lapin copies each body into frames, so this also limits the copies.
     const MAX_IN_FLIGHT_BYTES: usize = 4 << 20;
 
     /// Publishes the messages in order, many before the first confirm, and awaits the confirms.
     ///
-    /// The broker returns an unroutable message without its number, and lapin matches returns to confirms
+    /// The broker returns an unroutable message without its delivery tag, and lapin matches returns to confirms
     /// by their order alone. Therefore, if one of several mandatory messages is returned, none of them
     /// counts as confirmed.
     pub(crate) async fn publish(&self, messages: &[Publish<'_>]) -> Confirmation {
@@ -116,7 +116,8 @@ impl ConfirmChannel {
         confirmation
     }
 
-    /// A failure of another kind says nothing about rights.
+    /// Records whether the channel lacks a right. After a success it lacks none. Other errors do not show whether a
+    /// right is missing, so they change nothing.
     fn report(&self, error: Option<&PublishError>) {
         let missing_rights = &self.connection.settings.missing_rights;
         match error {
@@ -192,7 +193,8 @@ impl ConfirmChannel {
     }
 }
 
-/// RabbitMQ refuses a message whose exchange Belfry may not write to by closing the channel.
+/// Converts the error of a missing right: RabbitMQ closes the channel if Belfry may not write to the exchange of a
+/// message.
 fn with_missing_right(error: PublishError, message: Option<&Publish<'_>>) -> PublishError {
     match (error, message) {
         (PublishError::Amqp(error), Some(message)) if is_access_refused(&error) => {
@@ -227,7 +229,7 @@ fn check(confirmation: &lapin::Confirmation) -> Result<(), PublishError> {
         Ack(None) => Ok(()),
         Ack(Some(_)) | Nack(Some(_)) => Err(PublishError::Unroutable),
         Nack(None) => Err(PublishError::Nacked),
-        // Every channel that is opened here has confirms.
+        // Every channel that is opened here has confirms enabled.
         NotRequested => Err(PublishError::NotConnected),
     }
 }

@@ -28,9 +28,9 @@ pub(crate) fn is_access_refused(error: &lapin::Error) -> bool {
     is_channel_error(error, &[AMQPSoftError::ACCESSREFUSED])
 }
 
-/// The declarations and bindings that the broker refused. Each exists with other properties, or we lack the
-/// right to declare it. Each is logged once, and later connections do not repeat a declaration while the
-/// queue or exchange exists.
+/// The declarations and bindings that the broker refused: the queue or exchange exists with other properties, or
+/// Belfry lacks a right. Each refusal is logged once. Later connections do not repeat the declaration of a queue
+/// or exchange while it exists, but they do repeat a binding.
 #[derive(Debug, Default)]
 pub(super) struct Refusals(Mutex<BTreeSet<Declaration>>);
 
@@ -51,7 +51,7 @@ impl Refusals {
         self.0.lock().contains(declaration)
     }
 
-    /// Returns whether it is new.
+    /// Returns whether the refusal is new.
     fn insert(&self, declaration: Declaration) -> bool {
         self.0.lock().insert(declaration)
     }
@@ -63,15 +63,16 @@ pub(super) enum Presence {
     /// It exists; for a queue with its number of ready messages, otherwise 0.
     Exists(u32),
     Missing,
-    /// Not known: since version 4.3, RabbitMQ requires the right `configure` for the look-up.
+    /// Not known: since version 4.3, RabbitMQ requires the right `configure` for a passive declaration.
     Unknown,
 }
 
-/// Declares queues, exchanges and bindings. The broker closes the channel after each refusal, so it
-/// opens a new one then.
+/// Declares queues, exchanges and bindings. The broker closes the channel at each refusal, so the declarer
+/// then opens a new one.
 ///
-/// What exists with other properties, or may not be declared, is used unchanged. If it does not exist
-/// either, the error is a [`MissingRight`].
+/// A queue or exchange that exists with other properties, or that Belfry may not declare, is used unchanged. If
+/// the broker refuses the declaration of a queue or exchange that does not exist, the error is a
+/// [`MissingRight`].
 pub(super) struct Declarer<'a> {
     connection: &'a Connection,
     channel: Channel,
@@ -87,8 +88,8 @@ impl<'a> Declarer<'a> {
         Ok(Self { connection, channel, refusals })
     }
 
-    /// Closes the channel, also after a failure, and passes the result on. Dropping the channel instead would
-    /// leave a close in flight, which lapin logs as an error if the connection closes at the same time.
+    /// Closes the channel, also after a failure, and returns `result`. Dropping the channel instead would leave a
+    /// close in flight, which lapin logs as an error if the connection closes at the same time.
     pub(super) async fn finish<T>(
         self,
         result: Result<T, ConnectionError>,
@@ -108,9 +109,8 @@ impl<'a> Declarer<'a> {
         self.queue(name, QueueDeclareOptions::durable(), arguments).await
     }
 
-    /// Declares a queue that belongs to other services too. If one of them has declared it with other
-    /// properties, or `declaration` is passive, a missing queue is an error: declared by Belfry, it would have
-    /// the wrong properties.
+    /// Declares a queue that other services use too. If `declaration` is passive, or the broker has refused it
+    /// before, a missing queue is an error: Belfry would create it with the wrong properties.
     pub(super) async fn shared_queue(
         &mut self,
         name: &ShortString,
@@ -188,8 +188,8 @@ impl<'a> Declarer<'a> {
         self.channel.exchange_declare(name.clone(), kind, options, FieldTable::default()).await
     }
 
-    /// Binds a queue. If the broker refuses that, the binding is assumed to exist: nothing shows whether it
-    /// does.
+    /// Binds a queue. If Belfry lacks the right, the binding is assumed to exist: AMQP has no method that looks
+    /// up a binding.
     pub(super) async fn bind(
         &mut self,
         queue: &ShortString,

@@ -8,16 +8,16 @@ use lapin::options::QueueDeclareOptions;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
 /// How the ingest queue is declared. Services that declare it too must use the same properties: RabbitMQ
-/// refuses others, and a NestJS process ends when it is refused.
+/// refuses a declaration with other properties, and a NestJS process ends at such a refusal.
 #[derive(Debug, Clone)]
 pub struct QueueDeclaration {
-    /// Belfry does not declare the queue but waits until another service has.
+    /// Belfry does not declare the queue but waits until another service has declared it.
     pub passive: bool,
     /// The queue survives a restart of the broker.
     pub durable: bool,
-    /// The queue is deleted with its last consumer.
+    /// The queue is deleted when its last consumer ends.
     pub auto_delete: bool,
-    /// Such as `x-queue-type`.
+    /// The optional arguments, such as `x-queue-type`.
     pub arguments: Vec<QueueArgument>,
 }
 
@@ -47,7 +47,7 @@ impl QueueDeclaration {
 }
 
 /// One argument of a queue, written `x-max-priority=10`. A whole number, `true` and `false` keep their type;
-/// anything else is a text.
+/// any other value is a string.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QueueArgument {
     name: ShortString,

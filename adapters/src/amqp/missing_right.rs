@@ -19,9 +19,9 @@ pub(crate) struct MissingRight {
 pub(crate) enum Right {
     /// To declare.
     Configure,
-    /// To publish to an exchange, or to bind a queue.
+    /// To publish to an exchange. On a queue: to bind it.
     Write,
-    /// To consume a queue, or to bind to an exchange.
+    /// To consume a queue. On an exchange: to bind a queue to it.
     Read,
     /// To connect to the virtual host.
     Connect,
@@ -43,7 +43,7 @@ impl fmt::Display for Right {
 pub struct MissingRights(watch::Sender<BTreeSet<&'static str>>);
 
 impl MissingRights {
-    /// Records whether `user`, a task or a channel, lacks a right.
+    /// Records whether the task or channel `user` lacks a right.
     pub(super) fn set(&self, user: &'static str, missing: bool) {
         self.0.send_if_modified(
             |users| {
@@ -52,7 +52,8 @@ impl MissingRights {
         );
     }
 
-    /// Follows whether any right is missing: the current state first.
+    /// Returns the tasks and channels that lack a right, and later changes. The current state counts as the first
+    /// change.
     pub fn subscribe(&self) -> watch::Receiver<BTreeSet<&'static str>> {
         let mut changes = self.0.subscribe();
         changes.mark_changed();

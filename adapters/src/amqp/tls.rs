@@ -12,7 +12,7 @@ use crate::http_client::system_roots;
 /// certificates need no restart.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AmqpTlsFiles {
-    /// Certificate authorities that verify the broker, instead of those of the system.
+    /// Certificates of the authorities that verify the broker, instead of the system's.
     pub ca: Option<PathBuf>,
     /// A certificate that authenticates Belfry to the broker.
     pub client: Option<ClientCertificateFiles>,
@@ -35,7 +35,7 @@ pub enum InvalidAmqpTls {
     Unreadable(PathBuf, #[source] std::io::Error),
     #[error("{0} has no certificates in PEM")]
     NoCertificate(PathBuf),
-    // Without its cause, so that no part of a key gets into a log.
+    // The cause is left out, so that no part of a key gets into a log.
     #[error("{0} has no private key in PEM")]
     NoKey(PathBuf),
     #[error("the system has no root certificates to verify the broker with")]
@@ -50,9 +50,10 @@ impl AmqpTlsFiles {
         self.connector().map(drop)
     }
 
-    /// Reads files and blocks.
+    /// Reads the files. Blocks the thread.
     pub(super) fn connector(&self) -> Result<RustlsConnector, InvalidAmqpTls> {
-        // Set explicitly, so that it is ring, as for all other connections, whatever else is linked in.
+        // All connections use ring. The provider is set explicitly because the default depends on the crates that
+        // are linked.
         let provider = rustls::crypto::ring::default_provider();
         let config = ClientConfig::builder_with_provider(provider.into())
             .with_safe_default_protocol_versions()?

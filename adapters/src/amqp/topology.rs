@@ -15,15 +15,15 @@ use super::missing_right::{MissingRight, Right};
 pub struct TopologySettings {
     /// The queue that other services send commands to.
     pub ingest_queue: String,
-    /// A topic exchange for services that publish instead of sending to a queue. It is bound to the
-    /// ingest queue with `#`. `None` declares none. NestJS clients with `wildcards` expect it to have
-    /// the queue's name.
+    /// A topic exchange for services that publish instead of sending to a queue. The ingest queue is bound
+    /// to it with `#`, unless `ingest_bindings` names this exchange. `None` declares no such exchange.
+    /// NestJS clients with `wildcards` expect it to have the queue's name.
     pub ingest_exchange: Option<String>,
     /// How the ingest queue is declared.
     pub ingest_declaration: QueueDeclaration,
-    /// Exchanges of other services that the ingest queue is bound to. Each that does not exist is declared.
+    /// Exchanges of other services that the ingest queue is bound to. A missing exchange is declared.
     pub ingest_bindings: Vec<ExchangeBinding>,
-    /// The delay before each retry. Each has a queue of its own; retries beyond the last use the last.
+    /// The delay before each retry. Each delay has its own queue. Further retries use the last delay.
     pub retry_delays: Vec<Duration>,
     /// The topic exchange for events.
     pub events_exchange: String,
@@ -31,14 +31,14 @@ pub struct TopologySettings {
     pub node_queue_prefix: String,
     /// The name of this node.
     pub node: String,
-    /// How long a node's queue exists without a consumer.
+    /// How long a node's queue continues to exist without a consumer.
     pub node_queue_expires: Duration,
     /// How many events a node's queue holds. When it is full, the oldest are dropped.
     pub node_queue_max_length: u32,
 }
 
 impl TopologySettings {
-    /// The default names, for that node.
+    /// The default settings for the node.
     pub fn new(node: impl Into<String>) -> Self {
         Self {
             ingest_queue: "belfry.ingest".to_owned(),
@@ -60,16 +60,16 @@ impl TopologySettings {
 ///
 /// | name | |
 /// |---|---|
-/// | `<ingest>` | queue, by default durable, arguments `{}`: as NestJS clients assert it |
-/// | `<ingest>` | topic exchange, durable, bound to that queue with `#` |
-/// | [`ingest_bindings`](TopologySettings::ingest_bindings) | exchanges, durable, bound to that queue |
+/// | `<ingest>` | queue, by default durable, without arguments, as NestJS clients declare it |
+/// | `<ingest>` | topic exchange, durable; that queue is bound to it with `#` |
+/// | [`ingest_bindings`](TopologySettings::ingest_bindings) | exchanges, durable; that queue is bound to them |
 /// | `<ingest>.retry.<delay>` | queues, durable, whose messages Belfry returns to the ingest queue after the delay |
 /// | `<ingest>.dead` | queue, durable: messages that cannot succeed, for an operator |
 /// | `<events>` | topic exchange, durable; the routing key is the event's name |
 /// | `<prefix>.<node>` | queue of one node, durable, bounded (`x-max-length`, drops the oldest), deleted after some time without a consumer (`x-expires`), bound to the events exchange with `notification.#` and `belfry.passed` |
 ///
-/// A queue or exchange that exists with other properties, or that we may not declare, is used unchanged. A
-/// binding that we may not create is assumed to exist.
+/// A queue or exchange that exists with other properties, or that Belfry may not declare, is used unchanged. A
+/// binding that Belfry may not create is assumed to exist.
 #[derive(Debug, Clone)]
 pub struct Topology {
     ingest_queue: ShortString,
@@ -172,7 +172,7 @@ impl Topology {
         self.dead_queue.as_str()
     }
 
-    /// The retry queue for a message that has failed that many times, starting from 1.
+    /// The retry queue for a message after `attempts` failed attempts, at least 1.
     pub fn retry_queue(&self, attempts: u32) -> &str {
         let index = usize::try_from(attempts.saturating_sub(1)).unwrap_or(usize::MAX);
         let last = self.retry_queues.len() - 1;
@@ -194,7 +194,7 @@ impl Topology {
         self.node_queue.as_str()
     }
 
-    /// Why the broker refused to let Belfry consume a queue.
+    /// The error for the broker's refusal of a consumer.
     pub(crate) fn consume_error(&self, queue: &str, error: lapin::Error) -> ConnectionError {
         let missing = |right, error| {
             let object = match right {
@@ -204,7 +204,7 @@ impl Topology {
             ConnectionError::from(Box::new(MissingRight { right, object, error }))
         };
         if is_access_refused(&error) {
-            // Another consumer is refused with the same code.
+            // RabbitMQ uses the same code if another consumer has exclusive access.
             if error.to_string().contains("in exclusive use") {
                 return ConnectionError::QueueInUse(queue.to_owned());
             }

@@ -15,20 +15,20 @@ use super::pattern::Pattern;
 use super::surrogates::without_lone_surrogates;
 use crate::wire::{Rfc3339, TextOrNumber};
 
-/// How many notifications one message may mark as read.
+/// How many notifications one message may mark as read or delete.
 const MAX_IDS: usize = 1_000;
 
 /// A message in store mode.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StoreMessage {
-    /// At least one command, to be executed in order. There are several for several recipients, and for a
-    /// notification that is read already.
+    /// At least one command, to be executed in order. A message has several commands if it has several
+    /// recipients, or if its notification is already read.
     Change(Vec<Command>),
     /// A request for the newest notifications.
     List {
         /// The owner of the inbox.
         user: UserId,
-        /// How many.
+        /// The maximum number of notifications.
         limit: usize,
     },
     /// A request for the unread count.
@@ -141,8 +141,8 @@ enum Selection {
     Ids(Vec<NotificationId>),
 }
 
-/// The recipients of a message about existing notifications, and those notifications. An id that is null means
-/// all of them, as in NestJS services.
+/// The users and the notifications of a message that marks as read or deletes. An id that is null means all
+/// notifications, as in NestJS services.
 fn selection(
     data: &RawValue,
     mapping: &MessageMapping,

@@ -19,21 +19,21 @@ use crate::wire::{TextOrNumber, check_depth};
 /// How many recipients one message may have.
 const MAX_RECIPIENTS: usize = 1_000;
 
-/// The field of `data` with the names of the fields that did not fit.
+/// The field of `data` with the names of the fields that were omitted; see [`data_with`].
 const OMITTED: &str = "_omitted";
 
 /// A notification in a message.
 pub(super) struct SentNotification {
     /// One for each recipient.
     pub(super) drafts: Vec<Draft>,
-    /// Whether the sender's user has read it already.
+    /// Whether the recipients have read it already, according to the sender.
     pub(super) is_read: bool,
 }
 
-/// Reads the notification of a message whose data is the notification, or has it in `notification`.
+/// Reads the notification of a message. Its data is the notification or contains it in the field `notification`.
 ///
-/// A field that is of no use for the notification itself does not cost the notification: an invalid time is
-/// absent, and values that have no field are kept in `data`.
+/// An invalid time, type or priority does not make the message invalid: it counts as absent. Fields that are not
+/// used are kept in `data`.
 pub(super) fn sent_notification(
     data: &RawValue,
     mapping: &MessageMapping,
@@ -68,7 +68,7 @@ fn notification() -> FieldPath {
     "notification".parse().expect("a constant")
 }
 
-/// The users that the first field with any of them names.
+/// The users in the first recipient field that has any. `None` if none has.
 pub(super) fn recipients(
     fields: &mut JsonFields<'_>,
     mapping: &MessageMapping,
@@ -136,11 +136,11 @@ impl Reader<'_, '_> {
         // A redelivered message must not create a second notification. If the data has neither an id nor a
         // dedupe key, the `message_id` is the key.
         let dedupe_key = dedupe_key.or_else(|| self.message_id.cloned().filter(|_| id.is_none()));
-        // A read of the notification follows, which needs the same id at each redelivery.
+        // The command that marks the notification as read needs the same id at each redelivery.
         let id = id.or_else(|| dedupe_key.clone().filter(|_| self.is_read));
         let expires_at = self.fields.take_first(&mapping.expires_at, lenient_time);
-        // A notification that expired while its message waited is valid; it is dropped later. Without a
-        // creation time, it was created before it expired.
+        // A notification that expired while its message waited is valid; it is dropped later. If it has no
+        // creation time, a time before its expiry is assumed, as a draft that is created later is invalid.
         let before_expiry =
             expires_at.map(|end| Timestamp::from_unix_millis(end.unix_millis().saturating_sub(1)));
         let created_at = self.fields.take_first(&mapping.created_at, lenient_time);
@@ -168,14 +168,15 @@ impl Reader<'_, '_> {
         paths: &[FieldPath],
     ) -> Result<Option<NotificationId>, InvalidMessage> {
         let Some(json) = self.fields.take_first(paths, Some) else { return Ok(None) };
-        // An id is not optional for a sender that repeats its message.
+        // Unlike an invalid time, an invalid id is an error: without the id, a message that its sender repeats would
+        // create a second notification.
         let raw: TextOrNumber = serde_json::from_str(json.get())
             .map_err(|error| InvalidMessage::field(field, error))?;
         let id = NotificationId::parse_addressable(&raw.to_string());
         id.map(Some).map_err(|error| InvalidMessage::field(field, error))
     }
 
-    /// The type, with `_` for characters that a type cannot have.
+    /// The type, with `_` in place of whitespace if it is not valid otherwise. `None` if it is still invalid.
     fn kind(&mut self) -> Option<NotificationKind> {
         self.fields.take_first(&self.mapping.kind, |json| {
             let raw = serde_json::from_str::<TextOrNumber>(json.get()).ok()?.to_string();
@@ -186,7 +187,8 @@ impl Reader<'_, '_> {
         })
     }
 
-    /// Title and message. A missing title is the message, its first line, or the type.
+    /// Title and message. If the title is missing, the first line of the message is the title, or else the type. A
+    /// message that has become the title completely is then empty.
     fn texts(
         &mut self,
         kind: Option<&NotificationKind>,
@@ -229,7 +231,7 @@ impl Reader<'_, '_> {
         Message::parse(&text).map_err(|error| InvalidMessage::field("message", error))
     }
 
-    /// An object, also as a text; an array or another value becomes the field `value` of one.
+    /// An object, also one inside a text. Any other value, such as an array, becomes `{"value":…}`.
     fn data(&mut self) -> Result<Option<Data>, InvalidMessage> {
         let read = |json: &RawValue| {
             let inside =
@@ -258,7 +260,8 @@ impl Reader<'_, '_> {
         Ok(Some(link))
     }
 
-    /// In any case, also `medium`. Other values count as normal and are kept in `data`.
+    /// The priority, in upper or lower case. `medium` means normal. Any other value also means normal, and is kept in
+    /// `data`.
     fn priority(&mut self) -> Priority {
         let path = "priority".parse().expect("a constant");
         let read = |json: &RawValue| {
@@ -292,8 +295,9 @@ fn checked_data(json: String) -> Result<Data, InvalidMessage> {
     Data::of_checked_syntax(json).map_err(|error| InvalidMessage::field("data", error))
 }
 
-/// Adds the values that have no field. Those that do not fit are left out, and [`OMITTED`] names them; if long
-/// texts are not cut, they reject the message.
+/// Adds the unused fields `rest` to `data`. A field is omitted if it does not fit, is nested too deeply, or has the
+/// name of a field of `data`. [`OMITTED`] has the names of the omitted fields. If long texts are not cut, such a
+/// field makes the message invalid.
 fn data_with(
     data: Option<Data>,
     rest: Vec<(&str, &RawValue)>,

@@ -11,13 +11,14 @@ struct LinkForm<'a> {
     link: Option<&'a RawValue>,
 }
 
-/// Replaces a link that the store would reject by null, and changes nothing else. The notification is passed on
-/// without it, because a device can do without a link but not without the notification.
+/// Replaces a link that store mode would reject by `null`, and changes nothing else. The notification is forwarded
+/// without the link, because a device can do without a link but not without the notification.
 ///
-/// A notification that names its link twice gets none: a client would use the second one.
+/// If a notification has two links, both are removed: `serde` rejects a repeated field, so the second link, which
+/// a client would use, is not checked.
 pub(super) fn without_rejected_link(push: ForwardedPush, schemes: &LinkSchemes) -> ForwardedPush {
     let ForwardedPush::New(json) = &push else { return push };
-    // Most notifications need no second look. A name with escapes is found by the reader below.
+    // Most notifications have no link and are not parsed. With a backslash, the name `link` may have escapes.
     if !json.contains("link") && !json.contains('\\') {
         return push;
     }
@@ -30,7 +31,7 @@ pub(super) fn without_rejected_link(push: ForwardedPush, schemes: &LinkSchemes) 
     }
 }
 
-/// Whether the store would accept the link, or it is no text and no client can follow it.
+/// Whether store mode would accept the link. A value that is not a text is accepted: no client can follow it.
 fn is_accepted(link: &RawValue, schemes: &LinkSchemes) -> bool {
     let Ok(text) = serde_json::from_str::<String>(link.get()) else { return true };
     Link::parse(&text).is_ok_and(|link| schemes.check(&link).is_ok())

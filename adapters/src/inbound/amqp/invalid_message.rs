@@ -1,12 +1,12 @@
 use crate::wire::InvalidForm;
 
-/// The largest accepted body in bytes: four times the largest possible notification.
+/// The largest accepted body in bytes: several times the largest notification for one recipient.
 pub(super) const MAX_BODY: usize = 1 << 20;
 
 /// Why a message is invalid. A retry would not help.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidMessage {
-    /// The body is larger than any notification.
+    /// The body is larger than the limit.
     #[error("the body has {0} bytes; the limit is {MAX_BODY}")]
     TooLarge(usize),
     /// The body is not UTF-8.

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// Where a field is: its name, or the names on the way to it, such as `user.id`.
+/// The path of a field: its name, after the names of the objects that contain it, such as `user.id`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldPath(Vec<String>);
 
@@ -43,7 +43,7 @@ struct Field<'a> {
 }
 
 impl<'a> JsonFields<'a> {
-    /// The value at the path, unless it is null or absent. It counts as used then.
+    /// The value at the path, which then counts as used. `None` if it is null or absent.
     pub(super) fn take(&mut self, path: &FieldPath) -> Option<&'a RawValue> {
         let (first, rest) = path.0.split_first()?;
         // If a name occurs repeatedly, the last one counts, as in JavaScript.
@@ -60,7 +60,7 @@ impl<'a> JsonFields<'a> {
         inner.take(&FieldPath(rest.to_vec()))
     }
 
-    /// The first value that one of the paths has and `read` accepts. Values that it rejects are not used.
+    /// The first value at one of the paths that `read` accepts. Values that it rejects do not count as used.
     pub(super) fn take_first<T>(
         &mut self,
         paths: &[FieldPath],
@@ -86,7 +86,7 @@ impl<'a> JsonFields<'a> {
         self.0.iter().any(|field| field.name == name)
     }
 
-    /// Whether the field at the path, which has one name, is null.
+    /// Whether the field is null. `false` for a path of several names.
     pub(super) fn is_null(&self, path: &FieldPath) -> bool {
         let is_null = |field: &Field<'_>| field.value.get() == "null";
         matches!(&*path.0, [name] if self.0.iter().any(|field| field.name == name.as_str() && is_null(field)))

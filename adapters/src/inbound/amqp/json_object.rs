@@ -20,7 +20,7 @@ pub(super) fn form<T: DeserializeOwned>(data: &RawValue) -> Result<T, InvalidMes
     })
 }
 
-/// Parses a form that borrows from `data`. The error of a failure does not name the field.
+/// Parses a form that borrows from `data`. An error does not name the field.
 pub(super) fn borrowed<'a, T: Deserialize<'a>>(data: &'a RawValue) -> Result<T, InvalidMessage> {
     must_be_object(data)?;
     serde_json::from_str(data.get()).map_err(|error| InvalidMessage::field("data", error))

@@ -5,7 +5,8 @@ use chrono::{DateTime, NaiveDateTime};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// Seconds since 1970 are below this until the year 5138, milliseconds above it since 1973.
+/// Numbers below this are seconds since 1970 (until the year 5138), other numbers are milliseconds (from the year
+/// 1973).
 const FIRST_MILLIS: f64 = 1e11;
 
 /// An instant as RFC 3339, as SQL writes it (`2026-11-29 10:00:00`, in UTC unless it has an offset), or as
@@ -30,7 +31,7 @@ fn since_epoch(number: f64) -> Option<Timestamp> {
         reason = "only a fraction is cut; the rest is checked"
     )]
     let millis = millis as i64;
-    // The calendar ends before the range of the type, in which the cast saturates.
+    // The cast saturates at the limits of `i64`, which are outside the calendar of `chrono`.
     DateTime::from_timestamp_millis(millis)?;
     Some(Timestamp::from_unix_millis(millis))
 }

@@ -14,7 +14,7 @@ pub struct MessageMapping {
     pub cut_long_texts: bool,
     /// The schemes that a link may have.
     pub links: LinkSchemes,
-    /// The user, or an array of users. In a message with `notification`, also a field of that object.
+    /// The user, or an array of users. If the data contains an object `notification`, its fields come second.
     pub recipient: Vec<FieldPath>,
     pub id: Vec<FieldPath>,
     pub kind: Vec<FieldPath>,

@@ -38,9 +38,10 @@ impl PatternNames {
         self.0.get(name).copied().or_else(|| Pattern::parse(name))
     }
 
+    /// Finds the pattern of a CloudEvent by its type, which may have a prefix:
     /// `com.example.shop.notification.created` is `notification.created`.
     pub(super) fn find_cloud_event_type(&self, kind: &str) -> Result<Pattern, InvalidMessage> {
-        // Every pattern of Belfry has two parts.
+        // Every name of a pattern with dots has two parts.
         let begin = kind.rmatch_indices('.').nth(1).map_or(0, |(dot, _)| dot + 1);
         let known = self.find(kind).or_else(|| self.find(&kind[begin..]));
         known.ok_or_else(|| InvalidMessage::unknown(kind))

@@ -1,4 +1,4 @@
-//! Request and response as NestJS's `ClientProxy.send` does it.
+//! Requests of NestJS's `ClientProxy.send`, and their responses.
 
 use lapin::BasicProperties;
 use lapin::types::ShortString;
@@ -16,12 +16,12 @@ pub(super) struct Request {
     correlation_id: Option<ShortString>,
 }
 
-/// Why a request failed, as its sender gets it.
+/// Why a request failed, for its sender.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RequestError {
     /// Belfry does not know the pattern.
     NoHandler,
-    /// With a text for the sender.
+    /// Any other error, with a text for the sender.
     Failed(String),
 }
 
@@ -35,7 +35,7 @@ impl From<InvalidMessage> for RequestError {
 }
 
 impl Request {
-    /// `None` if the sender of the message does not wait.
+    /// `None` if the sender of the message does not wait for a response.
     pub(super) fn of(message: &Incoming<'_>) -> Option<Self> {
         #[derive(Deserialize)]
         struct Form<'a> {

@@ -24,11 +24,11 @@ use crate::wire::Rfc3339;
 /// Returns messages from the retry queues to the ingest queue when their delay is over.
 ///
 /// A message leaves its retry queue only after the broker has confirmed it in the ingest queue, so each returns
-/// at least once. RabbitMQ's own way, a time-to-live and dead-lettering, loses messages of classic queues if
+/// at least once. RabbitMQ's mechanism, a time-to-live and dead-lettering, loses messages of classic queues if
 /// the ingest queue does not exist, rejects them because it is full, or the broker crashes at that moment.
 ///
-/// The messages of a queue are due in their order, since all wait equally long. Each consumer therefore only
-/// looks at the oldest one.
+/// All messages of a queue wait equally long, so they are due in their order. Therefore each consumer waits for
+/// its oldest message only.
 pub(super) struct RetryQueues {
     topology: Topology,
     clock: Arc<dyn Clock>,
@@ -37,11 +37,11 @@ pub(super) struct RetryQueues {
 }
 
 impl RetryQueues {
-    /// Each message that is received before its turn only saves a round trip.
+    /// A small number is sufficient: each message that is received in advance only saves a round trip.
     const PREFETCH: u16 = 8;
     const MAX_HELD_BYTES: usize = 8 << 20;
 
-    /// `amqp` has the backoff for messages that the ingest queue does not accept.
+    /// `amqp` sets the backoff for messages that the ingest queue does not accept.
     pub(super) fn new(
         amqp: &AmqpSettings,
         topology: Topology,
@@ -90,7 +90,7 @@ impl RetryQueues {
         Err(ConnectionError::ConsumerCancelled(retry.consumer.queue().to_string()))
     }
 
-    /// How long a message still waits, at most `delay`: clocks of nodes may differ.
+    /// How long a message still waits, at most `delay`, because the clocks of nodes may differ.
     fn remaining(&self, delivery: &Delivery, delay: Duration) -> Duration {
         let headers = delivery.properties.headers().as_ref();
         let failed_at = headers.and_then(|headers| text_of(headers, LAST_FAILED_AT));
@@ -122,7 +122,7 @@ impl RetryQueues {
     }
 }
 
-/// A retry queue that is consumed.
+/// The consumer of one retry queue.
 struct RetryConsumer {
     channel: Channel,
     consumer: Consumer,

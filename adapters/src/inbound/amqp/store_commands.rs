@@ -41,7 +41,8 @@ impl InboxQueries {
         }
     }
 
-    /// A create is answered by the notification, another change by the unread count after it.
+    /// The response to a create is the notification. The response to another change is the unread count after it.
+    /// If a message has several recipients, the response is that of the first.
     async fn respond(&self, message: &StoreMessage) -> Result<Box<RawValue>, HandlerError> {
         match message {
             StoreMessage::List { user, limit } => {
@@ -71,7 +72,7 @@ fn raw(response: &impl Serialize) -> Box<RawValue> {
 }
 
 impl StoreCommands {
-    /// `ids` and `clock` fill in the fields that a sender left out. `queries` read what requests get.
+    /// `ids` and `clock` fill in the fields that a sender left out. `queries` read the responses to requests.
     pub fn new(
         commands: HandleCommands,
         queries: InboxQueries,
@@ -113,8 +114,8 @@ impl MessageHandler for StoreCommands {
         self.queries.respond(message).await
     }
 
-    /// The result of a message is the first error of its commands. All of them are repeated then; each has an
-    /// effect only once. A query is run for its response only.
+    /// The result of a message is the first error of its commands. After an error, a retry repeats all commands of
+    /// the message; each has an effect only once. A query succeeds here: [`respond`](Self::respond) runs it.
     async fn run(&self, messages: Vec<StoreMessage>) -> Vec<Result<(), HandlerError>> {
         let mut lengths = Vec::with_capacity(messages.len());
         let mut commands = Vec::with_capacity(messages.len());

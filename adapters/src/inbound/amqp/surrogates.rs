@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-/// Replaces each `\uD800` to `\uDFFF` that is half of a surrogate pair without the other half by `\uFFFD`.
-/// JavaScript writes such halves when a text is cut by its length; JSON parsers reject them (RFC 8259,
-/// section 8.2). `json` must be valid otherwise.
+/// Replaces each lone surrogate, `\uD800` to `\uDFFF` without the other half of the pair, by `\uFFFD`.
+/// JavaScript writes lone surrogates when a text is cut by its length. JSON parsers reject them (RFC 8259,
+/// section 8.2). Apart from them, `json` must be valid.
 pub(super) fn without_lone_surrogates(json: &str) -> Cow<'_, str> {
     if !json.contains("\\ud") && !json.contains("\\uD") {
         return json.into();
@@ -22,7 +22,7 @@ pub(super) fn without_lone_surrogates(json: &str) -> Cow<'_, str> {
                 rest = &escape[6..];
                 continue;
             }
-            // `\\` and the character after it, so that an escaped backslash begins no escape.
+            // The backslash and the character after it, so that an escaped backslash begins no escape.
             (None, _) => 1 + escape[1..].chars().next().map_or(0, char::len_utf8),
         };
         repaired.push_str(&escape[..len]);
@@ -38,7 +38,7 @@ enum Half {
     Low,
 }
 
-/// The half of a surrogate pair that an escape at the beginning of the text is.
+/// The half of a surrogate pair that the text begins with, as an escape. `None` for any other beginning.
 fn surrogate(text: &str) -> Option<Half> {
     let digits = text.strip_prefix("\\u")?.get(..4)?;
     match u16::from_str_radix(digits, 16).ok()? {

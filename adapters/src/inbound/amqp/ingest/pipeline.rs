@@ -32,32 +32,32 @@ use crate::amqp::{
 /// The name of the connection in logs and metrics.
 pub(super) const ROLE: &str = "ingest";
 
-/// How often a missing ingest queue is looked for.
+/// The time between two checks for a missing ingest queue.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How many responses of one batch are read and sent at the same time.
+/// How many responses of one batch are read from the store and sent at the same time.
 const MAX_CONCURRENT_RESPONSES: usize = 16;
 
-/// How long no message arrives after the start before a log line shows the bindings of the queue.
+/// If no message arrives for this time after the start, a log line shows the bindings of the queue.
 const QUIET_START: Duration = Duration::from_mins(3);
 
-/// What the pipelines of all connections use.
+/// The parts that the pipelines of all connections share.
 pub(super) struct PipelineParts<H> {
     pub(super) topology: Topology,
     pub(super) settings: IngestSettings,
     pub(super) router: FailureRouter,
     pub(super) handler: H,
-    /// For the responses of requests.
+    /// For the responses to requests.
     pub(super) replies: ConfirmChannel,
     /// Set with the first message, or with the log line about its absence.
     pub(super) quiet_start_over: AtomicBool,
-    /// Whether the log shows that the ingest queue is missing.
+    /// Whether the current absence of the ingest queue has been logged.
     pub(super) missing_queue_logged: AtomicBool,
 }
 
 impl<H: MessageHandler> PipelineParts<H> {
-    /// Declares the queues and consumes the ingest queue. Returns `None` while that queue does not exist because
-    /// another service declares it.
+    /// Declares the queues and consumes the ingest queue. Returns `None` while that queue is missing and another
+    /// service must declare it.
     async fn try_subscribe(
         &self,
         connection: &BrokerConnection,
@@ -98,7 +98,7 @@ impl<H: MessageHandler> PipelineParts<H> {
         }
     }
 
-    /// Returns the message, which is to be acknowledged.
+    /// Sends the response. Returns the message of the request, which is to be acknowledged.
     async fn send(&self, response: Response<H::Command>) -> HeldDelivery {
         let Response { delivery, request, result } = response;
         let result = match result {
@@ -131,7 +131,7 @@ impl<H: MessageHandler> PipelineParts<H> {
     }
 }
 
-/// A message with its command, if its sender waits for a response.
+/// A message. If its sender waits for a response, also the request and a copy of its command.
 struct Received<C> {
     delivery: HeldDelivery,
     request: Option<(Request, C)>,
@@ -140,27 +140,28 @@ struct Received<C> {
 struct Response<C> {
     delivery: HeldDelivery,
     request: Request,
-    /// The command that has run, whose response is still to be read.
+    /// The command that has run. [`send`](PipelineParts::send) reads its response.
     result: Result<C, RequestError>,
 }
 
-/// The unacknowledged messages of one connection, on their way: decode, execute, then acknowledge, or
-/// publish to a retry queue or the dead queue and acknowledge after the confirm.
+/// The unacknowledged messages of one connection. Each message is decoded and executed. After a success it is
+/// acknowledged. After a failure it is published to a retry queue or the dead queue, and acknowledged after the
+/// confirm. A request gets its response instead, and is then acknowledged.
 pub(super) struct Pipeline<'a, H: MessageHandler> {
     parts: &'a PipelineParts<H>,
     connection: &'a BrokerConnection,
     /// The channel that the current consumer's deliveries are acknowledged on.
     pub(super) channel: Channel,
     executor: BatchExecutor<Received<H::Command>, H::Command>,
-    /// Of requests that are finished but for the response.
+    /// The responses that are still to be sent.
     responses: Vec<Response<H::Command>>,
-    /// For a retry queue or the dead queue.
+    /// Messages for a retry queue or the dead queue.
     failed: Vec<FailedMessage>,
-    /// When failed messages are published again that their queue did not accept. Other messages go on
-    /// meanwhile.
+    /// The end of the backoff after a queue did not accept failed messages. They are then published again. Other
+    /// messages are processed meanwhile.
     route_at: Option<Instant>,
     route_backoff: Backoff,
-    /// When the deleted queue is looked for again.
+    /// The next check for the deleted queue. `None` while the queue is consumed.
     resubscribe_at: Option<Instant>,
     /// Delivery tags of finished messages that are not acknowledged yet.
     finished: Vec<u64>,
@@ -214,8 +215,9 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
                     () = &mut stopped => return Ok(()),
                     () = sleep(delay) => {}
                 }
-                // Nothing new is awaited until all pending messages are finished. Deliveries that are already
-                // available run with them, to show whether one message is at fault or the store.
+                // Until all pending messages are finished, the pipeline does not wait for deliveries. Deliveries
+                // that are already available run with the pending messages, to show whether one message or the
+                // store is at fault.
                 self.accept(batcher.available(batch_size.saturating_sub(self.executor.len()))?);
             } else {
                 tokio::select! {
@@ -243,9 +245,9 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
     /// Declares and consumes the queue again after it was deleted, or looks for it if another service declares
     /// it. Pending messages are executed meanwhile.
     ///
-    /// The new consumer has a channel of its own. Deliveries of the old channel can no longer be
-    /// acknowledged, as tags are counted per channel. The old channel must be closed: RabbitMQ would apply
-    /// its acknowledgements to the new queue, which counts from one as well, and it closes a channel
+    /// The new consumer has its own channel. Deliveries of the old channel can no longer be acknowledged, because
+    /// delivery tags are counted per channel. The old channel must be closed. RabbitMQ would apply its
+    /// acknowledgements to the new queue, which numbers its messages from one too. RabbitMQ also closes a channel
     /// with a delivery that is never acknowledged.
     async fn resubscribe(&mut self, batcher: &mut DeliveryBatcher) -> Result<(), ConnectionError> {
         if self.resubscribe_at.is_none() {
@@ -253,8 +255,8 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
             warn!(pending, "ingest queue deleted; consuming it again");
             metrics::counter!(OUTAGES, "role" => ROLE).increment(1);
             self.acknowledge_each().await?;
-            // Before the new consumer: the reply could wait behind its deliveries, and those for a byte budget
-            // that only this task can release.
+            // Close the channel before the new consumer starts. Otherwise the reply could wait behind deliveries of
+            // the new consumer, and they could wait for the byte budget, which only this task can release.
             let closing = self.channel.close(200, "its queue is gone".into());
             self.connection.unless_ended(closing).await?;
         }
@@ -269,7 +271,7 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
         Ok(())
     }
 
-    /// Finished messages wait for their acknowledgement.
+    /// Whether finished messages wait for their acknowledgement.
     fn owes_ack(&self) -> bool {
         !self.finished.is_empty()
     }
@@ -322,8 +324,8 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
         Ok((command, envelope.trace))
     }
 
-    /// Executes pending commands and publishes failed messages. Returns the delay before the next try if any
-    /// commands are left.
+    /// Executes pending commands, sends responses and publishes failed messages. Returns the delay before the next
+    /// attempt if any commands are still pending.
     async fn process(&mut self) -> Result<Option<Duration>, ConnectionError> {
         if self.execute().await {
             self.backoff.reset();
@@ -342,7 +344,7 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
         Ok(None)
     }
 
-    /// Runs the pending commands. Returns whether the store works.
+    /// Runs the pending commands. Returns whether the store works, or `true` if none is pending.
     async fn execute(&mut self) -> bool {
         let expired = self.executor.take_expired(&self.parts.handler);
         count("expired", expired.len());
@@ -364,7 +366,8 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
         let works = run.made_progress();
         count("done", run.finished.iter().filter(|(_, result)| result.is_ok()).count());
         for (Received { delivery, request }, result) in run.finished {
-            // A response is due at once: a request is not repeated later, as its sender does not wait so long.
+            // A failed request does not go to a retry queue, because its sender does not wait so long. It gets its
+            // response at once.
             if let Some((request, command)) = request {
                 let result = result
                     .map(|()| command)
@@ -399,8 +402,8 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
         }
     }
 
-    /// Sends the responses of finished requests. One that cannot be sent is lost, as its sender waits only for a
-    /// short time.
+    /// Sends the responses to finished requests. A response that cannot be sent is lost: the sender of the request
+    /// waits only for a short time.
     async fn respond(&mut self) {
         let responses = std::mem::take(&mut self.responses);
         if responses.is_empty() {
@@ -412,7 +415,7 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
         self.finished.extend(sent.iter().filter_map(ack_tag));
     }
 
-    /// Publishes failed messages to their queues, unless a pause after a failure is not over.
+    /// Publishes failed messages to their queues, except during the backoff after a failure.
     async fn route_failed(&mut self) {
         if self.failed.is_empty() || self.route_at.is_some_and(|at| Instant::now() < at) {
             return;
@@ -459,10 +462,10 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
         }
     }
 
-    /// Acknowledges all finished messages at once. Only while none is pending.
+    /// Acknowledges all finished messages at once. Only correct while no message is pending.
     ///
-    /// The tag is the newest finished one, not the newest delivered one: that one may be acknowledged
-    /// already, and RabbitMQ closes the channel on an unknown tag.
+    /// The tag is that of the newest finished message, not of the newest delivery: the newest delivery may be
+    /// acknowledged already, and RabbitMQ closes the channel on an unknown tag.
     async fn acknowledge_all(&mut self) -> Result<(), ConnectionError> {
         if let Some(newest) = self.finished.drain(..).max() {
             let multiple = BasicAckOptions { multiple: true };
