@@ -243,6 +243,10 @@ impl<'a> Declarer<'a> {
                 ("exchange", name.clone())
             }
         };
+        if presence == Presence::Missing && !is_access_refused(&error) {
+            // The broker does not accept the arguments.
+            return Err(error.into());
+        }
         if presence == Presence::Missing {
             let object = format!("{what} {name}, which does not exist");
             let missing = MissingRight { right: Right::Configure, object, error };

@@ -111,7 +111,7 @@ async fn publish_hostile_messages(target: &Target) {
             .with_reply_to(text.into());
         for body in [
             json!({ "pattern": text, "data": {} }).to_string(),
-            json!({ "pattern": "notification.create", "data": { "userId": text, "title": text, "priority": text } })
+            json!({ "pattern": "notification.create", "data": { "userId": text, "title": text, "link": format!("javascript:{text}") } })
                 .to_string(),
             json!({ "pattern": "notification.create", "data": { "userId": { text: text } } })
                 .to_string(),

@@ -56,11 +56,11 @@ pub(super) fn decode_message(
         return Ok(StoreMessage::Count { user });
     }
     let path = |name: &str| name.parse::<FieldPath>().expect("a constant");
-    for unsupported in ["page", "offset", "skip"] {
-        let first = |json: &RawValue| matches!(json.get(), "0" | "1").then_some(());
-        if fields.contains(unsupported) && fields.take_first(&[path(unsupported)], first).is_none()
-        {
-            return Err(InvalidMessage::field("page", "is not supported; only the first page is"));
+    // Services number pages from 0 or from 1.
+    for (name, first) in [("page", ["0", "1"]), ("offset", ["0"; 2]), ("skip", ["0"; 2])] {
+        let number = fields.take_first(&[path(name)], Some);
+        if number.is_some_and(|number| !first.contains(&number.get())) {
+            return Err(InvalidMessage::field(name, "is not supported beyond the first page"));
         }
     }
     let limit = fields.take_first(&["limit", "pageSize", "take"].map(path), |json| {

@@ -33,7 +33,9 @@ pub(super) fn check_keys(
     user: &UserId,
 ) -> Result<(), MessageError> {
     let known = known_keys(message);
-    let is_user = |value: &Value| value.as_str() == Some(user.as_str());
+    let is_user = |value: &Value| {
+        TextOrNumber::deserialize(value).is_ok_and(|id| id.to_string() == user.as_str())
+    };
     let unknown = match payload {
         Value::Null => None,
         Value::Object(fields) => {
@@ -128,8 +130,8 @@ pub(super) fn requested_page(
     #[derive(Default, Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Requested {
-        page: Option<u64>,
-        offset: Option<u64>,
+        page: Option<Integer>,
+        offset: Option<Integer>,
         unread_only: Option<bool>,
         cursor: Option<String>,
         limit: Option<Integer>,
@@ -146,7 +148,10 @@ pub(super) fn requested_page(
         })?,
     };
     let invalid = |error: &dyn std::fmt::Display| MessageError::Invalid(error.to_string());
-    let is_first = page.page.is_none_or(|number| number == 1) && page.offset.unwrap_or(0) == 0;
+    let is = |number: Option<Integer>, first: u64| {
+        number.is_none_or(|number| number.to::<u64>() == Some(first))
+    };
+    let is_first = is(page.page, 1) && is(page.offset, 0);
     let is_numbered = page.page.is_some() || page.offset.is_some();
     if is_numbered && (numbers == PageNumbers::Refused || !is_first) {
         return Err(invalid(
@@ -254,6 +259,10 @@ mod tests {
         ] {
             assert_eq!(check(payload.clone(), message), Ok(()), "{payload}");
         }
+        let number = UserId::parse("42").unwrap();
+        for user in [json!(42), json!(42.0), json!("42")] {
+            assert!(check_keys(&user, ClientMessage::MarkAllRead, &number).is_ok(), "{user}");
+        }
         for (payload, message, expected) in [
             (json!({ "id": 7, "x": 1 }), ClientMessage::Delete, "the keys are id, notificationId"),
             (json!({ "since": 0, "page": 1 }), ClientMessage::Sync, "the keys are since, epoch"),
@@ -269,7 +278,7 @@ mod tests {
 
     #[test]
     fn numbered_page_is_served_only_if_it_is_the_first_and_allowed() {
-        let first = [json!({ "page": 1, "limit": 5 }), json!({ "offset": 0 })];
+        let first = [json!({ "page": 1.0, "limit": 5 }), json!({ "offset": 0 })];
         for payload in first {
             assert!(page(payload.clone()).is_err(), "{payload}");
             assert!(requested_page(payload.clone(), PageNumbers::FirstPage).is_ok(), "{payload}");

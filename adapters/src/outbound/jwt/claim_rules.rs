@@ -128,12 +128,16 @@ impl ClaimRules {
     ) -> Result<Timestamp, TokenError> {
         let expires_at = self.expiry(claims, now)?;
         let Some(max_lifetime) = self.max_lifetime else { return Ok(expires_at) };
+        let has_expiry = claims.get("exp").is_some_and(|exp| !exp.is_null());
         let latest_end = |start: Timestamp| start.plus(max_lifetime).plus(self.leeway);
         match issued_at(claims) {
             Some(issued_at) => Ok(expires_at.min(latest_end(issued_at))),
             // Without exp, each verification would move the end further away.
-            None if claims.contains_key("exp") && expires_at <= latest_end(now) => Ok(expires_at),
-            None => Err(TokenError::Invalid("no iat, and exp is too late for auth.max_lifetime")),
+            None if has_expiry && expires_at <= latest_end(now) => Ok(expires_at),
+            None if has_expiry => {
+                Err(TokenError::Invalid("no iat, and exp is too late for auth.max_lifetime"))
+            }
+            None => Err(TokenError::Invalid("neither iat nor exp, but auth.max_lifetime is set")),
         }
     }
 
@@ -380,6 +384,13 @@ mod tests {
         check(json!({ "exp": NOW + 3_600 })).unwrap();
         let long = invalid(&hour, json!({ "exp": NOW + 3_601 }));
         assert_eq!(long, "no iat, and exp is too late for auth.max_lifetime");
+        let lifetime_without_exp = Some(Duration::from_mins(1));
+        let max_lifetime = hour.max_lifetime;
+        let without_exp = JwtSettings { max_lifetime, lifetime_without_exp, ..settings() };
+        for claims in [json!({ "exp": null, "iat": null }), json!({ "exp": null })] {
+            let endless = invalid(&without_exp, claims);
+            assert_eq!(endless, "neither iat nor exp, but auth.max_lifetime is set");
+        }
     }
 
     #[test]
