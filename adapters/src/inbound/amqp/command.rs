@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::create::{SentNotification, missing_recipient, recipients, sent_notification};
 use super::invalid_message::InvalidMessage;
-use super::json_fields::{FieldPath, JsonFields};
+use super::json_fields::JsonFields;
 use super::json_object::{borrowed, form};
 use super::message::Envelope;
 use super::message_mapping::MessageMapping;
@@ -55,17 +55,15 @@ pub(super) fn decode_message(
     if envelope.pattern == Pattern::UnreadCount {
         return Ok(StoreMessage::Count { user });
     }
-    let path = |name: &str| name.parse::<FieldPath>().expect("a constant");
     // Services number pages from 0 or from 1.
     for (name, first) in [("page", ["0", "1"]), ("offset", ["0"; 2]), ("skip", ["0"; 2])] {
-        let number = fields.take_first(&[path(name)], Some);
+        let number = fields.take_named(&[name], Some);
         if number.is_some_and(|number| !first.contains(&number.get())) {
             return Err(InvalidMessage::field(name, "is not supported beyond the first page"));
         }
     }
-    let limit = fields.take_first(&["limit", "pageSize", "take"].map(path), |json| {
-        serde_json::from_str(json.get()).ok()
-    });
+    let limit = fields
+        .take_named(&["limit", "pageSize", "take"], |json| serde_json::from_str(json.get()).ok());
     Ok(StoreMessage::List { user, limit: limit.unwrap_or(DEFAULT_LIMIT) })
 }
 
@@ -149,12 +147,11 @@ fn selection(
 ) -> Result<(Vec<UserId>, Selection), InvalidMessage> {
     let mut fields: JsonFields<'_> = borrowed(data)?;
     let users = recipients(&mut fields, mapping)?.ok_or_else(missing_recipient)?;
-    let path = |name: &str| name.parse::<FieldPath>().expect("a constant");
-    if fields.take_first(&[path("all")], |json| (json.get() == "true").then_some(())).is_some() {
+    if fields.take_named(&["all"], |json| (json.get() == "true").then_some(())).is_some() {
         return Ok((users, Selection::All));
     }
-    let lists = ["ids", "notificationIds", "notification_ids"].map(path);
-    let many = fields.take_first(&lists, |json| serde_json::from_str(json.get()).ok());
+    let lists = ["ids", "notificationIds", "notification_ids"];
+    let many = fields.take_named(&lists, |json| serde_json::from_str(json.get()).ok());
     let one = |json: &RawValue| serde_json::from_str(json.get()).ok().map(|id| vec![id]);
     let ids: Option<Vec<TextOrNumber>> = many.or_else(|| fields.take_first(&mapping.id, one));
     let Some(ids) = ids else {

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::invalid_message::InvalidMessage;
-use super::json_fields::{FieldPath, JsonFields};
+use super::json_fields::JsonFields;
 use super::json_object;
 use super::lenient_time::lenient_time;
 use super::message_mapping::MessageMapping;
@@ -42,7 +42,7 @@ pub(super) fn sent_notification(
     now: Timestamp,
 ) -> Result<SentNotification, InvalidMessage> {
     let mut outer: JsonFields<'_> = json_object::borrowed(data)?;
-    let inner = outer.take_first(&[notification()], |json| serde_json::from_str(json.get()).ok());
+    let inner = outer.take_named(&["notification"], |json| serde_json::from_str(json.get()).ok());
     let is_wrapped = inner.is_some();
     let mut inner: JsonFields<'_> = inner.unwrap_or_default();
 
@@ -62,10 +62,6 @@ pub(super) fn sent_notification(
     let draft = draft.check().map_err(|error| InvalidMessage::field("expiresAt", error))?;
     let drafts = recipients.into_iter().map(|user| Draft { user, ..draft.clone() }).collect();
     Ok(SentNotification { drafts, is_read })
-}
-
-fn notification() -> FieldPath {
-    "notification".parse().expect("a constant")
 }
 
 /// The users in the first recipient field that has any. `None` if none has.
@@ -108,11 +104,9 @@ pub(super) fn missing_recipient() -> InvalidMessage {
 
 /// `isRead: true` or `read: true`, or a time in `readAt`.
 fn is_read(fields: &mut JsonFields<'_>) -> bool {
-    let path = |name: &str| name.parse().expect("a constant");
-    let flags = ["isRead", "is_read", "read"].map(path);
-    let times = ["readAt", "read_at"].map(path);
-    let flag = fields.take_first(&flags, |json| serde_json::from_str(json.get()).ok());
-    let time = fields.take_first(&times, lenient_time);
+    let flags = ["isRead", "is_read", "read"];
+    let flag = fields.take_named(&flags, |json| serde_json::from_str(json.get()).ok());
+    let time = fields.take_named(&["readAt", "read_at"], lenient_time);
     flag.unwrap_or(false) || time.is_some()
 }
 
@@ -131,8 +125,9 @@ impl Reader<'_, '_> {
         now: Timestamp,
     ) -> Result<Draft, InvalidMessage> {
         let mapping = self.mapping;
-        let id = self.id("id", &mapping.id)?;
-        let dedupe_key = self.id("dedupeKey", &["dedupeKey".parse().expect("a constant")])?;
+        let id = parsed_id("id", self.fields.take_first(&mapping.id, Some))?;
+        let dedupe_key = self.fields.take_named(&["dedupeKey"], Some);
+        let dedupe_key = parsed_id("dedupeKey", dedupe_key)?;
         // A redelivered message must not create a second notification. If the data has neither an id nor a
         // dedupe key, the `message_id` is the key.
         let dedupe_key = dedupe_key.or_else(|| self.message_id.cloned().filter(|_| id.is_none()));
@@ -160,20 +155,6 @@ impl Reader<'_, '_> {
                 .unwrap_or_else(|| before_expiry.map_or(now, |latest| now.min(latest))),
             expires_at,
         })
-    }
-
-    fn id(
-        &mut self,
-        field: &'static str,
-        paths: &[FieldPath],
-    ) -> Result<Option<NotificationId>, InvalidMessage> {
-        let Some(json) = self.fields.take_first(paths, Some) else { return Ok(None) };
-        // Unlike an invalid time, an invalid id is an error: without the id, a message that its sender repeats would
-        // create a second notification.
-        let raw: TextOrNumber = serde_json::from_str(json.get())
-            .map_err(|error| InvalidMessage::field(field, error))?;
-        let id = NotificationId::parse_addressable(&raw.to_string());
-        id.map(Some).map_err(|error| InvalidMessage::field(field, error))
     }
 
     /// The type, with `_` in place of whitespace if it is not valid otherwise. `None` if it is still invalid.
@@ -263,13 +244,25 @@ impl Reader<'_, '_> {
     /// The priority, in upper or lower case. `medium` means normal. Any other value also means normal, and is kept in
     /// `data`.
     fn priority(&mut self) -> Priority {
-        let path = "priority".parse().expect("a constant");
         let read = |json: &RawValue| {
             let text = serde_json::from_str::<String>(json.get()).ok()?.to_ascii_lowercase();
             if text == "medium" { Some(Priority::Normal) } else { text.parse().ok() }
         };
-        self.fields.take_first(&[path], read).unwrap_or_default()
+        self.fields.take_named(&["priority"], read).unwrap_or_default()
     }
+}
+
+fn parsed_id(
+    field: &'static str,
+    json: Option<&RawValue>,
+) -> Result<Option<NotificationId>, InvalidMessage> {
+    let Some(json) = json else { return Ok(None) };
+    // Unlike an invalid time, an invalid id is an error: without the id, a message that its sender repeats would
+    // create a second notification.
+    let raw: TextOrNumber =
+        serde_json::from_str(json.get()).map_err(|error| InvalidMessage::field(field, error))?;
+    let id = NotificationId::parse_addressable(&raw.to_string());
+    id.map(Some).map_err(|error| InvalidMessage::field(field, error))
 }
 
 /// A text that is not blank, or a number as text.

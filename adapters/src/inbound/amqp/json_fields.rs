@@ -44,10 +44,11 @@ struct Field<'a> {
 
 impl<'a> JsonFields<'a> {
     /// The value at the path, which then counts as used. `None` if it is null or absent.
-    pub(super) fn take(&mut self, path: &FieldPath) -> Option<&'a RawValue> {
-        let (first, rest) = path.0.split_first()?;
+    fn take(&mut self, path: &[impl AsRef<str>]) -> Option<&'a RawValue> {
+        let (first, rest) = path.split_first()?;
+        let first = first.as_ref();
         // If a name occurs repeatedly, the last one counts, as in JavaScript.
-        let value = self.0.iter().rev().find(|field| field.name == first.as_str())?.value;
+        let value = self.0.iter().rev().find(|field| field.name == first)?.value;
         if value.get() == "null" {
             return None;
         }
@@ -57,7 +58,7 @@ impl<'a> JsonFields<'a> {
         }
         // The outer object may have other fields, so it does not count as used.
         let mut inner: JsonFields<'a> = serde_json::from_str(value.get()).ok()?;
-        inner.take(&FieldPath(rest.to_vec()))
+        inner.take(rest)
     }
 
     /// The first value at one of the paths that `read` accepts. Values that it rejects do not count as used.
@@ -66,13 +67,28 @@ impl<'a> JsonFields<'a> {
         paths: &[FieldPath],
         mut read: impl FnMut(&'a RawValue) -> Option<T>,
     ) -> Option<T> {
-        paths.iter().find_map(|path| {
-            let value = read(self.take(path)?);
-            if let ([name], None) = (&*path.0, &value) {
-                self.set_used(name, false);
-            }
-            value
-        })
+        paths.iter().find_map(|FieldPath(path)| self.take_if(path, &mut read))
+    }
+
+    /// The same for fields with fixed names.
+    pub(super) fn take_named<T>(
+        &mut self,
+        names: &[&str],
+        mut read: impl FnMut(&'a RawValue) -> Option<T>,
+    ) -> Option<T> {
+        names.iter().find_map(|name| self.take_if(&[name], &mut read))
+    }
+
+    fn take_if<T>(
+        &mut self,
+        path: &[impl AsRef<str>],
+        read: &mut impl FnMut(&'a RawValue) -> Option<T>,
+    ) -> Option<T> {
+        let value = read(self.take(path)?);
+        if let ([name], None) = (path, &value) {
+            self.set_used(name.as_ref(), false);
+        }
+        value
     }
 
     fn set_used(&mut self, name: &str, is_used: bool) {
@@ -146,10 +162,10 @@ mod tests {
     fn value_is_found_by_name_or_path_and_others_are_unused() {
         let json = r#"{"a":1,"user":{"id":"ada","age":7},"n":null,"b":[2],"a":3,"\u00e4":4}"#;
         let mut fields: JsonFields<'_> = serde_json::from_str(json).unwrap();
-        assert_eq!(fields.take(&path("a")).unwrap().get(), "3");
-        assert_eq!(fields.take(&path("user.id")).unwrap().get(), "\"ada\"");
+        assert_eq!(fields.take(&path("a").0).unwrap().get(), "3");
+        assert_eq!(fields.take(&path("user.id").0).unwrap().get(), "\"ada\"");
         for absent in ["n", "c", "user.name", "a.b", "b.0"] {
-            assert!(fields.take(&path(absent)).is_none(), "{absent}");
+            assert!(fields.take(&path(absent).0).is_none(), "{absent}");
         }
         assert!(fields.contains("n") && !fields.contains("c"));
         let unused: Vec<_> = fields.unused().map(|(name, value)| (name, value.get())).collect();
