@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::setup::SECRET;
 
-/// A project of `docker compose` with a name and ports of its own.
+/// A project of `docker compose` with its own name and ports.
 struct Project {
     name: String,
     ports: Vec<(&'static str, String)>,

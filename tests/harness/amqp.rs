@@ -170,7 +170,7 @@ impl Amqp {
     }
 
     async fn has_exchange(&self, name: &str) -> bool {
-        // On a channel of its own: a passive declare of a missing exchange closes the channel.
+        // On a separate channel: a passive declare of a missing exchange closes the channel.
         let channel = self.connection.create_channel().await.expect("a connection has channels");
         let passive = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
         let arguments = FieldTable::default();
@@ -227,7 +227,7 @@ impl Amqp {
     }
 
     async fn declared(&self, queue: &str) -> Option<Queue> {
-        // On a channel of its own: a passive declare of a missing queue closes the channel.
+        // On a separate channel: a passive declare of a missing queue closes the channel.
         let channel = self.connection.create_channel().await.expect("a connection has channels");
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let declaring = channel.queue_declare(queue.into(), options, FieldTable::default());

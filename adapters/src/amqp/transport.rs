@@ -34,7 +34,7 @@ pub(super) async fn connect(
     let plain = Runtime::new(tokio.clone());
     let sanitizing = Runtime::new(RuntimeParts::new(tokio.clone(), SanitizingReactor(tokio)));
     let (lifetime, ended) = ConnectionLifetime::begin();
-    // lapin may connect on a thread of its own, outside the runtime.
+    // lapin may connect on another thread, outside the runtime.
     let handle = Handle::current();
     let received = budget.clone();
     let connect = async move |uri: AMQPUri, _| {

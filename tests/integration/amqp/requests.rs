@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::rig::{Rig, Store};
 
-/// A service that waits for responses in a queue of its own.
+/// A service that waits for responses in its own queue.
 struct Service<'a> {
     rig: &'a Rig,
     replies: String,

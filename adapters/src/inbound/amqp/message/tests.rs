@@ -134,7 +134,7 @@ fn bare_data_takes_its_pattern_from_routing_key_or_type() {
         let draft = message.draft();
         assert_eq!(draft.user, user("ada"));
         assert_eq!(draft.kind.as_str(), "order.shipped");
-        // What has no field is kept.
+        // A field that a notification does not have is kept.
         assert_eq!(draft.data.unwrap().as_str(), r#"{"a":1,"source":5}"#);
     }
 }
