@@ -243,7 +243,7 @@ fn invalid_messages() -> Vec<(Vec<u8>, &'static str)> {
         (create(json!({ "userId": "a b", "title": "Hello" })), "invalid"),
         (create(json!({ "userId": "ada", "title": " " })), "invalid"),
         (create(json!({ "userId": "ada", "title": "Hello", "data": { "x": long } })), "invalid"),
-        (create(json!({ "userId": ["ada"], "title": "Hello" })), "invalid"),
+        (create(json!({ "userId": { "name": "ada" }, "title": "Hello" })), "invalid"),
         (
             json(json!({ "pattern": "notification.mark_read", "data": { "userId": "ada" } })),
             "invalid",
