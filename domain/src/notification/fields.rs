@@ -18,8 +18,8 @@ pub enum InvalidTitle {
     /// Longer than [`Title::MAX_CHARS`]; contains the length.
     #[error("a title has at most {max} characters, this one has {0}", max = Title::MAX_CHARS)]
     TooLong(usize),
-    /// Contains a control character.
-    #[error("a title must not hold control characters")]
+    /// Contains a control character other than line breaks and tabs.
+    #[error("a title must not contain control characters other than line breaks and tabs")]
     Control,
 }
 
@@ -55,7 +55,7 @@ pub enum InvalidMessage {
     #[error("a message has at most {max} characters, this one has {0}", max = Message::MAX_CHARS)]
     TooLong(usize),
     /// Contains a control character other than line breaks and tabs.
-    #[error("a message must not hold control characters")]
+    #[error("a message must not contain control characters other than line breaks and tabs")]
     Control,
 }
 
@@ -111,10 +111,8 @@ impl Default for NotificationKind {
     }
 }
 
-/// Custom data of the application: a text of at most [`Data::MAX_BYTES`] bytes. The domain carries
-/// it and never reads it.
-///
-/// The text is a JSON object. The caller guarantees this; the domain does not parse it.
+/// Custom data of the application: a JSON object of at most [`Data::MAX_BYTES`] bytes. The domain
+/// never parses it; the caller guarantees the syntax.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Data(Box<str>);
 
@@ -192,7 +190,7 @@ impl Link {
             && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))
     }
 
-    /// Whether following a link of this scheme, in lower case, runs code in the page that shows it.
+    /// Whether following a link of this lower-case scheme runs code in the page that shows it.
     pub(super) fn runs_script(scheme: &str) -> bool {
         matches!(scheme, "javascript" | "vbscript" | "data")
     }

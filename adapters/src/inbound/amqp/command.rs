@@ -18,7 +18,7 @@ use crate::wire::{Rfc3339, TextOrNumber};
 /// How many notifications one message may mark as read or delete.
 const MAX_IDS: usize = 1_000;
 
-/// A message in store mode.
+/// A decoded message in store mode.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StoreMessage {
     /// At least one command, to be executed in order. A message has several commands if it has several
@@ -99,7 +99,7 @@ fn decode_commands(
         }
         Pattern::Delete => {
             let (users, Selection::Ids(ids)) = selection(data, mapping)? else {
-                return Err(InvalidMessage::field("ids", "is missing, as is id"));
+                return Err(InvalidMessage::field("ids", "is missing; id is accepted instead"));
             };
             Ok(users.into_iter().map(|user| Command::Delete { user, ids: ids.clone() }).collect())
         }
@@ -158,7 +158,7 @@ fn selection(
         if mapping.id.iter().any(|path| fields.is_null(path)) {
             return Ok((users, Selection::All));
         }
-        return Err(InvalidMessage::field("ids", "is missing, as are id and all"));
+        return Err(InvalidMessage::field("ids", "is missing; id or all is accepted instead"));
     };
     if ids.is_empty() || ids.len() > MAX_IDS {
         return Err(InvalidMessage::field("ids", format!("must contain 1 to {MAX_IDS} ids")));
