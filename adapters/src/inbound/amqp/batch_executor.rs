@@ -10,7 +10,7 @@ use super::message_handler::{HandlerError, MessageHandler};
 /// **Bad messages.** One batch is one transaction. When a batch fails although the store works for
 /// others, the next run halves the batch size until the message at fault is alone.
 ///
-/// **Outages.** After a run without a single success the store counts as down. Each run then sends one
+/// **Outages.** After a run that finished no message, the store counts as down. Each run then sends one
 /// probe: the pending message with the fewest probes so far. This neither floods a store that is down nor
 /// lets one bad message make the outage look permanent. A failure during an outage never counts against
 /// a message, even if the outage affects only some commands.
@@ -22,7 +22,7 @@ pub(super) struct BatchExecutor<M, C> {
     pending: VecDeque<Pending<M, C>>,
     next_sequence: u64,
     batch_size: usize,
-    /// The last run had no success.
+    /// The last run finished no message.
     store_down: bool,
 }
 
@@ -37,20 +37,20 @@ pub(super) struct Pending<M, C> {
     failures: u8,
     /// Unsuccessful probes during outages.
     probes: u32,
-    retried: bool,
+    has_failed: bool,
 }
 
 /// A message may fail alone once: the store may have gone down in the middle of the run.
 const MAX_FAILURES: u8 = 2;
 
 /// After this many unsuccessful probes of each key's oldest message, later ones are probed too. Without
-/// this, one bad message from the only active user would keep an outage from ever ending. So many probes
-/// take minutes.
+/// this, one bad message from the only active user would keep an outage from ever ending. With the
+/// backoff, this takes minutes.
 const MAX_HEAD_PROBES: u32 = 100;
 
 /// The result of one run.
 pub(super) struct BatchRun<M> {
-    /// Messages that do not run again, with their results. An error is not the store's: the command is
+    /// Messages that are no longer pending, with their results. No error is due to an outage: the command is
     /// rejected, came too early, or failed alone [`MAX_FAILURES`] times while others succeeded.
     pub(super) finished: Vec<(M, Result<(), HandlerError>)>,
     /// Why other messages are still pending, if any are.
@@ -66,7 +66,7 @@ impl<M> BatchRun<M> {
 
 impl<M, C> Pending<M, C> {
     pub(super) fn new(message: M, command: C, trace: Option<TraceParent>) -> Self {
-        Self { message, command, trace, sequence: 0, failures: 0, probes: 0, retried: false }
+        Self { message, command, trace, sequence: 0, failures: 0, probes: 0, has_failed: false }
     }
 }
 
@@ -160,13 +160,13 @@ impl<M, C: Clone> BatchExecutor<M, C> {
         // The usual case: nothing has failed.
         if blocked.is_empty()
             && self.pending.len() <= self.batch_size
-            && !self.pending.iter().any(|pending| pending.retried)
+            && !self.pending.iter().any(|pending| pending.has_failed)
         {
             return self.pending.drain(..).collect();
         }
         let key = |pending: &Pending<M, C>| H::ordering_key(&pending.command);
         let failing: HashSet<_> =
-            self.pending.iter().filter(|pending| pending.retried).map(key).collect();
+            self.pending.iter().filter(|pending| pending.has_failed).map(key).collect();
         let is_free = |pending: &Pending<M, C>| !blocked.contains(&key(pending));
         let is_fresh =
             |pending: &Pending<M, C>| is_free(pending) && !failing.contains(&key(pending));
@@ -185,8 +185,8 @@ impl<M, C: Clone> BatchExecutor<M, C> {
         batch
     }
 
-    /// Takes the message to probe the store with: of the oldest of each key, the one with the fewest probes.
-    /// See also [`MAX_HEAD_PROBES`].
+    /// Takes the message to probe the store with: among the oldest message of each key, the one with the fewest
+    /// probes. See also [`MAX_HEAD_PROBES`].
     fn probe<H: MessageHandler<Command = C>>(&mut self) -> Vec<Pending<M, C>> {
         let mut keys = HashSet::new();
         let heads = self
@@ -207,7 +207,7 @@ impl<M, C: Clone> BatchExecutor<M, C> {
             let may_be_at_fault = matches!(error, HandlerError::Failed(_));
             pending.failures += u8::from(may_be_at_fault && alone && !self.store_down);
             pending.probes += u32::from(alone && self.store_down);
-            pending.retried = true;
+            pending.has_failed = true;
             if pending.failures >= MAX_FAILURES {
                 run.finished.push((pending.message, Err(error)));
             } else {
@@ -219,9 +219,10 @@ impl<M, C: Clone> BatchExecutor<M, C> {
     }
 }
 
-/// A message that failed for now, alone in its batch or with others.
+/// A message whose attempt failed.
 struct FailedAttempt<M, C> {
     pending: Pending<M, C>,
+    /// Whether it was alone in its batch.
     alone: bool,
     error: HandlerError,
 }

@@ -158,7 +158,7 @@ impl DeadLetters {
     ///
     /// A message gets its original properties, without the failure headers, so that it has all its attempts
     /// again. It stays persistent. Three properties are not restored: `expiration`, as the message could
-    /// expire unseen; `CC`, as those queues had their copies; and another user's `user_id`, which the
+    /// expire unseen; `CC`, as its queues already have their copies; and another user's `user_id`, which the
     /// broker refuses. A message that was published to an exchange keeps the headers `x-belfry-exchange`
     /// and `x-belfry-routing-key`, from which [`Ingest`](super::Ingest) gets its pattern. Publishing it to
     /// that exchange again would also deliver it to all other bound queues.
@@ -185,7 +185,7 @@ impl DeadLetters {
             if let Err(error) = self.publish(&channel, &letter).await {
                 break Err(error.to_string());
             }
-            // From here on the worst case is a message that is in both queues.
+            // If the removal fails, the message may be in both queues.
             replayed += 1;
             if let Err(error) = scan.remove(&letter).await {
                 break Err(error.to_string());
@@ -246,7 +246,7 @@ impl DeadLetters {
     }
 
     async fn publish(&self, channel: &Channel, letter: &DeadLetter) -> Result<(), PublishError> {
-        // A broker that blocks publishers would not receive the requeues either.
+        // The broker stops reading from a blocked connection, so it would not receive the requeues either.
         if self.connection.connection().status().blocked() {
             return Err(PublishError::Blocked);
         }
@@ -276,7 +276,8 @@ struct Scan<'a> {
     channel: Channel,
     topology: &'a Topology,
     timeout: Duration,
-    /// How many may still be fetched. Messages that arrive later may be replayed ones that failed again.
+    /// How many may still be fetched. Later arrivals do not count: they may be replayed messages that failed
+    /// again.
     remaining: u32,
     fetched: u32,
 }
@@ -308,12 +309,12 @@ impl Scan<'_> {
 
     /// Requeues all fetched messages that were not removed.
     async fn finish(self) -> Result<(), ConnectionError> {
-        // Tag 0 means all unacknowledged messages, even if there are none.
+        // Tag 0 means all unacknowledged messages. It is valid even if all were removed.
         if self.fetched > 0 {
             let all = BasicNackOptions { multiple: true, requeue: true };
             within(self.timeout, self.channel.basic_nack(0, all)).await?;
         }
-        // The reply shows that the broker has processed everything before.
+        // The reply shows that the broker has processed the acknowledgements.
         within(self.timeout, self.channel.close(200, "done".into())).await
     }
 }

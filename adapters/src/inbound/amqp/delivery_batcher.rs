@@ -54,7 +54,7 @@ impl DeliveryBatcher {
         }
         let deadline = Instant::now() + linger;
         while self.received.len() < max && !self.ended {
-            // A timer would wait up to a millisecond, its resolution.
+            // Even a timer of zero would wait up to a millisecond, its resolution.
             let received = if linger.is_zero() {
                 self.receive_next().now_or_never()
             } else {
@@ -71,7 +71,7 @@ impl DeliveryBatcher {
     /// Returns up to `max` deliveries that are available without waiting.
     pub(super) fn available(&mut self, max: usize) -> Result<Vec<HeldDelivery>, ConnectionError> {
         // Receives all available deliveries even if `max` is small. The end of the consumer comes after them,
-        // and the caller checks `has_ended` even while it takes no further messages.
+        // and the caller must notice it (`has_ended`) even while it takes no messages.
         while let Some(result) = self.receive_next().now_or_never() {
             result?;
             if self.ended {

@@ -55,10 +55,10 @@ pub(super) fn text_of<'a>(headers: &'a FieldTable, name: &str) -> Option<&'a str
 
 /// The properties to publish a failed message with: its own, and headers that describe the failure.
 ///
-/// The message becomes persistent. Three properties become headers, because they would have an effect on the
-/// republished message: `expiration` would let it expire, the broker would refuse a `user_id` other than
-/// Belfry's, and `CC` would route it to other queues. RabbitMQ, too, removes the `expiration` when it
-/// dead-letters a message.
+/// The message becomes persistent. `expiration`, `user_id` and the header `CC` become headers with other names,
+/// because they would affect the republished message: `expiration` would let it expire, the broker would refuse
+/// a `user_id` other than Belfry's, and `CC` would route it to other queues. RabbitMQ, too, removes the
+/// `expiration` when it dead-letters a message.
 pub(super) fn with_failure(
     delivery: &Delivery,
     reason: &str,

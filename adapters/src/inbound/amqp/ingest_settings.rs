@@ -6,16 +6,16 @@ use super::message_mapping::MessageMapping;
 /// How the ingest queue is consumed.
 #[derive(Debug, Clone)]
 pub struct IngestSettings {
-    /// How many unacknowledged messages the broker delivers.
+    /// The maximum number of unacknowledged messages.
     pub prefetch: u16,
-    /// How many bytes of messages are held at a time. Reaching it stops the connection's stream before the
-    /// next message.
+    /// The limit for the message bodies in memory, in bytes. When it is reached, Belfry stops reading from the
+    /// connection before the next message.
     pub prefetch_bytes: usize,
-    /// Whether messages may revoke tokens. Otherwise they go to the dead queue.
+    /// Whether messages may revoke tokens. Otherwise such messages go to the dead queue.
     pub revocations: bool,
     /// Whether requests may read any inbox: its list and its count.
     pub reads: bool,
-    /// How messages of other services are read.
+    /// How messages of other services are decoded.
     pub mapping: Arc<MessageMapping>,
     /// How many messages run in one batch at most.
     pub batch_size: usize,
@@ -24,13 +24,15 @@ pub struct IngestSettings {
     /// How long the acknowledgement of a finished message may be delayed, to acknowledge several together.
     /// If the connection is lost meanwhile, those messages are redelivered.
     pub ack_delay: Duration,
-    /// How often a message may fail while others succeed. After that it goes to the dead queue.
+    /// The maximum number of attempts of a message. When the last one fails, it goes to the dead queue.
+    /// Failures during an outage do not count.
     pub max_attempts: u32,
-    /// How often a message may refer to something that does not exist yet. Together with the retry delays
-    /// this limits how far two messages may overtake each other: by default 36 seconds. After that an
-    /// error of the sender is more likely.
+    /// The maximum number of attempts of a message that refers to something that does not exist yet, such as
+    /// a mark-as-read before its create. With the default retry delays the last attempt is after 36 seconds.
+    /// After that, an error of the sender is more likely than a delayed message.
     pub max_early_attempts: u32,
-    /// The delay after a failure of all messages. It doubles with each failure…
+    /// The delay before pending messages run again or failed ones are published again. It doubles while none
+    /// succeeds…
     pub initial_backoff: Duration,
     /// …up to this.
     pub max_backoff: Duration,

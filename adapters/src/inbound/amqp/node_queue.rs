@@ -30,11 +30,11 @@ use crate::wire::EventForm;
 pub struct NodeQueueSettings {
     /// The maximum number of events that the broker delivers before they are acknowledged.
     pub prefetch: u16,
-    /// How many bytes of events are held at a time. Reaching it stops the connection's stream before the next
-    /// event.
+    /// The limit for the events in memory, in bytes. When it is reached, Belfry stops reading from the
+    /// connection before the next event.
     pub prefetch_bytes: usize,
-    /// The maximum number of events that are acknowledged together. Must be less than `prefetch`: otherwise the
-    /// broker delivers nothing more until `ack_delay` has elapsed.
+    /// The number of events after which they are acknowledged before `ack_delay` has elapsed. Should be well below
+    /// `prefetch`: if it is larger, the broker delivers nothing more until then.
     pub ack_batch: u16,
     /// How long the acknowledgement of an event may be delayed. If the connection is lost before it, the
     /// events are redelivered; devices recognise duplicates by their revisions.
@@ -136,8 +136,8 @@ impl NodeQueue {
         connection.unless_ended(subscribing).await
     }
 
-    async fn deliver(&self, delivery: &Delivery, epoch: &Epoch) {
-        let outcome = match self.try_deliver(delivery, epoch).await {
+    async fn handle(&self, delivery: &Delivery, epoch: &Epoch) {
+        let outcome = match self.try_handle(delivery, epoch).await {
             Ok(outcome) => outcome,
             Err(error) => {
                 let (routing_key, id) = (&delivery.routing_key, delivery.properties.message_id());
@@ -149,7 +149,7 @@ impl NodeQueue {
     }
 
     /// Returns the outcome for the metric.
-    async fn try_deliver(
+    async fn try_handle(
         &self,
         delivery: &Delivery,
         epoch: &Epoch,
@@ -203,7 +203,7 @@ impl NodeQueue {
             let is_due = chunk.is_empty();
             for delivery in chunk {
                 let delivery = connection.budget().hold(delivery?);
-                self.deliver(&delivery, epoch).await;
+                self.handle(&delivery, epoch).await;
                 if newest.is_none() {
                     ack_due.as_mut().reset(Instant::now() + ack_delay);
                 }
@@ -247,7 +247,7 @@ impl ConnectedTask for NodeQueue {
     }
 }
 
-/// The epoch of an event if it belongs to another store. Events of earlier versions have none.
+/// The epoch of an event if it belongs to another store. Earlier versions of Belfry send no epoch.
 fn foreign_epoch<'a>(delivery: &'a Delivery, own: &Epoch) -> Option<&'a str> {
     let headers = delivery.properties.headers().as_ref()?;
     text_of(headers, EPOCH_HEADER).filter(|epoch| *epoch != own.as_str())
