@@ -97,7 +97,7 @@ pub struct IngestFields {
 }
 
 impl Ingest {
-    /// How messages are read: the configured names, then those that Belfry knows.
+    /// How messages are decoded. The configured names come before those that Belfry knows.
     pub fn mapping(&self) -> MessageMapping {
         let mut mapping =
             MessageMapping { cut_long_texts: self.cut_long_texts, ..MessageMapping::default() };

@@ -4,7 +4,7 @@ use super::invalid_message::InvalidMessage;
 use super::message::{Envelope, Incoming};
 use super::pattern::PatternNames;
 
-/// Opens a message as [`Ingest`](super::Ingest) does, as if it had been published to the exchange
+/// Reads an envelope as [`Ingest`](super::Ingest) does, as if it had been published to the exchange
 /// `belfry.ingest` and consumed from the queue `belfry.ingest`.
 pub fn open<'a>(
     body: &'a [u8],

@@ -1,4 +1,4 @@
-//! The fields of a JSON object whose names are not fixed.
+//! JSON objects whose fields have configurable names.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// The path of a field: its name, after the names of the objects that contain it, such as `user.id`.
+/// The path of a field, such as `user.id`: the names of the objects that contain it, then its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldPath(Vec<String>);
 
@@ -61,7 +61,8 @@ impl<'a> JsonFields<'a> {
         inner.take(rest)
     }
 
-    /// The first value at one of the paths that `read` accepts. Values that it rejects do not count as used.
+    /// Tries the paths in order and returns the first value that `read` accepts. Rejected values do not count as
+    /// used.
     pub(super) fn take_first<T>(
         &mut self,
         paths: &[FieldPath],
@@ -70,7 +71,7 @@ impl<'a> JsonFields<'a> {
         paths.iter().find_map(|FieldPath(path)| self.take_if(path, &mut read))
     }
 
-    /// The same for fields with fixed names.
+    /// As [`take_first`](Self::take_first), for fields of this object with fixed names.
     pub(super) fn take_named<T>(
         &mut self,
         names: &[&str],

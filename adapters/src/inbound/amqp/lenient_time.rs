@@ -5,12 +5,11 @@ use chrono::{DateTime, NaiveDateTime};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// Numbers below this are seconds since 1970 (until the year 5138), other numbers are milliseconds (from the year
-/// 1973).
+/// Smaller numbers are Unix seconds (up to the year 5138), others are Unix milliseconds (from the year 1973).
 const FIRST_MILLIS: f64 = 1e11;
 
-/// An instant as RFC 3339, as SQL writes it (`2026-11-29 10:00:00`, in UTC unless it has an offset), or as
-/// seconds or milliseconds since 1970, also in a text. `None` for anything else.
+/// Parses RFC 3339, an SQL timestamp (`2026-11-29 10:00:00`, in UTC unless it has an offset), or Unix seconds or
+/// milliseconds, as a number or a string of digits. `None` for anything else.
 pub(super) fn lenient_time(json: &RawValue) -> Option<Timestamp> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -28,7 +27,7 @@ fn since_epoch(number: f64) -> Option<Timestamp> {
     let millis = if number.abs() < FIRST_MILLIS { number * 1_000.0 } else { number };
     #[expect(
         clippy::cast_possible_truncation,
-        reason = "only a fraction is cut; the rest is checked"
+        reason = "only the fraction is lost; the range is checked below"
     )]
     let millis = millis as i64;
     // The cast saturates at the limits of `i64`, which are outside the calendar of `chrono`.

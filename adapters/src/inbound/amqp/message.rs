@@ -11,7 +11,7 @@ use super::invalid_message::{InvalidMessage, MAX_BODY};
 use super::pattern::{Pattern, PatternNames, pattern_name};
 use crate::amqp::hash;
 
-/// A message as RabbitMQ delivers it.
+/// A received message with its original exchange and routing key.
 pub(super) struct Incoming<'a> {
     pub(super) body: &'a [u8],
     pub(super) exchange: &'a str,
@@ -20,7 +20,7 @@ pub(super) struct Incoming<'a> {
 }
 
 impl<'a> From<&'a Delivery> for Incoming<'a> {
-    /// A message from a retry queue keeps its original exchange and routing key.
+    /// The headers of a message from a retry queue contain its original exchange and routing key.
     fn from(delivery: &'a Delivery) -> Self {
         let headers = delivery.properties.headers().as_ref();
         let original =
@@ -34,13 +34,13 @@ impl<'a> From<&'a Delivery> for Incoming<'a> {
     }
 }
 
-/// A message in any of these forms:
+/// The envelope of a message in any of these forms:
 ///
 /// - NestJS: body `{"pattern":"notification.create","data":{…}}`;
 /// - bare: the body is the data, the routing key or the `type` property is the pattern;
 /// - a CloudEvent (version 1.0), structured: body `{"specversion","type","source","id","data"}`;
-/// - a CloudEvent, binary: the body is the data, headers such as `cloudEvents:type` are the rest (also
-///   with `cloudEvents_`, and with the `ce-` of other transports).
+/// - a CloudEvent, binary: the body is the data, headers such as `cloudEvents:type` are the rest (the
+///   prefix may also be `cloudEvents_`, or `ce-` as in HTTP).
 ///
 /// A CloudEvent's type may have a prefix, such as the reverse domain name that its specification
 /// recommends.
@@ -50,8 +50,8 @@ pub struct Envelope<'a> {
     pub pattern: Pattern,
     /// The JSON of the data, not parsed yet.
     pub data: &'a RawValue,
-    /// Identifies the message, also when it is sent again: the id of a CloudEvent together with its
-    /// source, or else the AMQP `message_id` together with the `app_id`.
+    /// Identifies the message; the same if it is sent again. It consists of the source and id of a CloudEvent,
+    /// or of the AMQP `app_id` and `message_id` of any other message.
     pub message_id: Option<NotificationId>,
     /// The trace that the message belongs to.
     pub trace: Option<TraceParent>,
@@ -85,7 +85,7 @@ impl<'a> Envelope<'a> {
         self.is_request && matches!(self.pattern, Pattern::List | Pattern::UnreadCount)
     }
 
-    /// Determines the form of a message that was consumed from `queue`.
+    /// Reads the envelope of a message that was consumed from `queue`.
     pub(super) fn open(
         message: &Incoming<'a>,
         queue: &str,
@@ -100,7 +100,7 @@ impl<'a> Envelope<'a> {
         };
         let whole = || serde_json::from_str(text).map_err(|_| InvalidMessage::NoData);
 
-        if let Some(event) = CloudHeaders::of(message.properties) {
+        if let Some(event) = CloudEventHeaders::of(message.properties) {
             return Ok(Self {
                 pattern: names.find_cloud_event_type(event.kind)?,
                 data: whole()?,
@@ -110,6 +110,7 @@ impl<'a> Envelope<'a> {
             });
         }
         let outside = pattern_outside_body(message, queue, names);
+        // A `pattern` without `data` may be a field of bare data. It counts only if there is no other pattern.
         if let Some(pattern) = form.pattern.filter(|_| form.data.is_some() || outside.is_err()) {
             let name =
                 pattern_name(pattern).ok_or_else(|| InvalidMessage::unknown(pattern.get()))?;
@@ -178,7 +179,7 @@ fn pattern_outside_body(
 
 /// The pattern that a message claims to have, known or not. For display only: [`Envelope::open`] decides.
 pub(super) fn claimed_pattern(message: &Incoming<'_>, queue: &str) -> Option<String> {
-    if let Some(event) = CloudHeaders::of(message.properties) {
+    if let Some(event) = CloudEventHeaders::of(message.properties) {
         return Some(event.kind.to_owned());
     }
     let form: Option<EnvelopeForm<'_>> =
@@ -191,14 +192,14 @@ pub(super) fn claimed_pattern(message: &Incoming<'_>, queue: &str) -> Option<Str
 }
 
 /// The attributes of a CloudEvent in binary mode.
-struct CloudHeaders<'a> {
+struct CloudEventHeaders<'a> {
     kind: &'a str,
     source: Option<&'a str>,
     id: Option<&'a str>,
     traceparent: Option<&'a str>,
 }
 
-impl<'a> CloudHeaders<'a> {
+impl<'a> CloudEventHeaders<'a> {
     /// The prefixes of the AMQP binding, old and new, and that of HTTP.
     const PREFIXES: [&'static str; 3] = ["cloudEvents:", "cloudEvents_", "ce-"];
 
@@ -222,7 +223,7 @@ fn message_id(properties: &BasicProperties) -> Option<NotificationId> {
     scoped_id(properties.app_id().as_ref().map(ShortString::as_str), id.as_str())
 }
 
-/// An id together with the scope in which it is unique. It is hashed if it is not a valid key.
+/// An id together with the scope in which it is unique. It is hashed if it is not a valid [`NotificationId`].
 fn scoped_id(scope: Option<&str>, id: &str) -> Option<NotificationId> {
     if id.is_empty() {
         return None;

@@ -3,8 +3,8 @@ use belfry_domain::LinkSchemes;
 use super::json_fields::FieldPath;
 use super::pattern::PatternNames;
 
-/// How messages of other services are read: the names of their patterns and of their fields. The default
-/// reads the names that NestJS services commonly use.
+/// How messages of other services are decoded: the names of their patterns and of their fields, in order of
+/// precedence. The default has the names that NestJS services commonly use.
 #[derive(Debug, Clone)]
 #[expect(missing_docs, reason = "the fields have the names of the draft's fields")]
 pub struct MessageMapping {
@@ -14,7 +14,8 @@ pub struct MessageMapping {
     pub cut_long_texts: bool,
     /// The schemes that a link may have.
     pub links: LinkSchemes,
-    /// The user, or an array of users. If the data contains an object `notification`, its fields come second.
+    /// The user, or an array of users. If the data contains an object `notification`, its recipient counts only
+    /// if the outer object has none.
     pub recipient: Vec<FieldPath>,
     pub id: Vec<FieldPath>,
     pub kind: Vec<FieldPath>,
