@@ -25,7 +25,7 @@ impl BrokerConnection {
         Self { connection, lifetime, budget }
     }
 
-    /// The limit of the messages that this connection receives.
+    /// The limit for the bytes of messages from this connection.
     pub(crate) fn budget(&self) -> &Arc<ByteBudget> {
         &self.budget
     }

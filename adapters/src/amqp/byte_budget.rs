@@ -50,8 +50,8 @@ impl ByteBudget {
         HeldDelivery { delivery, budget: Some(self.clone()) }
     }
 
-    /// Removes the limit. Called before the connection closes: the broker's replies to the closes may arrive
-    /// behind further deliveries, which are then dropped.
+    /// Removes the limit. To be called before the connection or a channel is closed: the broker's `close-ok` may
+    /// arrive behind further deliveries, where a stopped stream would not reach it.
     pub(crate) fn lift(&self) {
         self.limit.store(usize::MAX, Ordering::SeqCst);
         self.reader.wake();

@@ -83,7 +83,7 @@ impl ConfirmChannel {
     /// alone. lapin copies each body into frames, so this also limits the copies.
     const MAX_IN_FLIGHT_BYTES: usize = 4 << 20;
 
-    /// Publishes the messages in order, many before the first confirm, and awaits the confirms.
+    /// Publishes the messages in order, many in flight at a time, and awaits the confirms.
     ///
     /// The broker returns an unroutable message without its delivery tag, and lapin matches returns to confirms
     /// by their order alone. Therefore, if one of several mandatory messages is returned, none of them

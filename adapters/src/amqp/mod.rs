@@ -1,4 +1,4 @@
-//! Connections, topology and publishing for both sides of RabbitMQ (AMQP 0-9-1).
+//! Connections, topology and publishing for the inbound and outbound adapters of RabbitMQ (AMQP 0-9-1).
 //!
 //! Four tasks talk to the broker, each on a connection of its own, so that none waits for another. The
 //! broker can block publishing connections (memory or disk alarm) and still deliver messages and accept
@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`Publisher`] | publishes with confirms: events, and messages for the retry and dead queues |
 //! | [`Ingest`](crate::inbound::amqp::Ingest) | consumes the messages of other services |
-//! | its retry queues | returns failed messages to the ingest queue |
+//! | its `RetryQueues` | returns failed messages to the ingest queue |
 //! | [`NodeQueue`](crate::inbound::amqp::NodeQueue) | consumes the events for this node's devices |
 //!
 //! Each task connects, declares its part of the [`Topology`], and works. When it loses the connection, a
@@ -52,7 +52,7 @@ pub use tls::{AmqpTlsFiles, ClientCertificateFiles, InvalidAmqpTls};
 pub use topology::{InvalidTopology, Topology, TopologySettings};
 pub use url::{AmqpUrl, InvalidAmqpUrl};
 
-/// The header of an event with the epoch of its store.
+/// The header that contains the epoch of an event's store.
 pub(crate) const EPOCH_HEADER: &str = "x-belfry-epoch";
 
 pub(crate) use broker_connection::BrokerConnection;

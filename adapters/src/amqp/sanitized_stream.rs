@@ -136,7 +136,8 @@ impl<S> SanitizedStream<S> {
 }
 
 impl<S> SanitizedStream<S> {
-    /// Waits for the budget before the next message. Passes on a heartbeat from time to time.
+    /// Waits for the budget before the next message. From time to time it writes a heartbeat to `out` instead
+    /// and returns its length.
     fn poll_budget(
         &mut self,
         context: &mut Context<'_>,
@@ -148,7 +149,7 @@ impl<S> SanitizedStream<S> {
         if self.aborted.as_mut().poll(context).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        // Also when it was due while the stream was not stopped.
+        // If the timer elapsed before the stream stopped, the first heartbeat is due at once.
         while self.heartbeat_due.as_mut().poll(context).is_ready() {
             let next = Instant::now() + Self::HEARTBEAT_INTERVAL;
             self.heartbeat_due.as_mut().reset(next);

@@ -12,7 +12,7 @@ use crate::http_client::system_roots;
 /// certificates need no restart.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AmqpTlsFiles {
-    /// Certificates of the authorities that verify the broker, instead of the system's.
+    /// The CA certificates that the broker is verified with, instead of the system's.
     pub ca: Option<PathBuf>,
     /// A certificate that authenticates Belfry to the broker.
     pub client: Option<ClientCertificateFiles>,
@@ -45,7 +45,7 @@ pub enum InvalidAmqpTls {
 }
 
 impl AmqpTlsFiles {
-    /// Reads the files without connecting, to report errors at the start.
+    /// Reads the files without connecting, to report errors at startup.
     pub fn check(&self) -> Result<(), InvalidAmqpTls> {
         self.connector().map(drop)
     }

@@ -111,8 +111,8 @@ pub enum InvalidTopology {
 pub(crate) enum NodeQueueBacklog {
     /// The queue existed and was not full.
     Complete,
-    /// The queue did not exist, or was so full that the oldest events may have been dropped, or this is not
-    /// known.
+    /// The queue did not exist, was so full that the oldest events may have been dropped, or could not be
+    /// checked.
     Lossy,
 }
 

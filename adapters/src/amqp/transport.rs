@@ -22,7 +22,7 @@ use super::tls::AmqpTlsFiles;
 /// Connects as lapin itself does, with TLS where the URL says so, but through a [`SanitizedStream`].
 ///
 /// Cancelling `abort` ends the connection whatever the broker does. Otherwise lapin's thread for the
-/// connection would wait for an unresponsive broker as long as the connection is open.
+/// connection would wait for an unresponsive broker as long as the TCP connection is open.
 pub(super) async fn connect(
     uri: AMQPUri,
     properties: ConnectionProperties,
@@ -36,15 +36,15 @@ pub(super) async fn connect(
     let (lifetime, ended) = ConnectionLifetime::begin();
     // lapin may connect on another thread, outside the runtime.
     let handle = Handle::current();
-    let received = budget.clone();
+    let stream_budget = budget.clone();
     let connect = async move |uri: AMQPUri, _| {
         let connecting = open_stream(uri, &tls, &plain, &handle);
         let connected = abort.run_until_cancelled(connecting).await;
         let stream = connected.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))?;
         // For the timer of the stream.
         let _entered = handle.enter();
-        let (abort, ended, received) = (abort.clone(), ended.clone(), received.clone());
-        Ok(AsyncTcpStream::Plain(SanitizedStream::new(stream, abort, ended, received)))
+        let (abort, ended, budget) = (abort.clone(), ended.clone(), stream_budget.clone());
+        Ok(AsyncTcpStream::Plain(SanitizedStream::new(stream, abort, ended, budget)))
     };
     let connecting = Connection::connector(uri, sanitizing, connect, properties);
     let connection = lifetime.unless_ended(connecting).await?;
@@ -82,6 +82,7 @@ impl Reactor for SanitizingReactor {
     type TcpStream = SanitizedStream<AsyncTcpStream<TokioStream>>;
     type Sleep = <Tokio as Reactor>::Sleep;
 
+    /// lapin calls neither this nor `tcp_connect_addr`: its streams come from [`open_stream`].
     fn register<H>(
         &self,
         _: H,
