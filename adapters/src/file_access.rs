@@ -5,8 +5,8 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-/// Owner and permissions of an open file. Those of its path could belong to another file by the time that it is
-/// opened.
+/// Owner and permissions of an open file. They are not read from its path, which could lead to another file by
+/// the time that it is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileAccess {
     /// User id of the owner.
@@ -17,13 +17,13 @@ pub struct FileAccess {
 }
 
 impl FileAccess {
-    /// Asks the operating system for those of the open file.
+    /// Reads owner and permissions of the open file.
     pub fn of(file: &File) -> io::Result<Self> {
         file.metadata().map(|metadata| Self::from(&metadata))
     }
 
     /// Whether every user of the machine can change the file. Permissions of the group do not count: it is the
-    /// owner's private group on many systems. A pipe is not changed but read once.
+    /// owner's private group on many systems. Pipes do not count: they are read once.
     pub const fn is_writable_by_everyone(self) -> bool {
         self.is_regular && self.mode & 0o002 != 0
     }
@@ -44,7 +44,7 @@ impl FileAccess {
         self.owner == rustix::process::geteuid().as_raw()
     }
 
-    /// Whether the file belongs neither to this process's user nor to root. Its owner can change it.
+    /// Whether the file belongs neither to this process's user nor to root. Then another user can change it.
     pub fn is_foreign(self) -> bool {
         self.is_regular && self.owner != 0 && !self.is_own()
     }

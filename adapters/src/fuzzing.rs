@@ -1,8 +1,8 @@
 //! Fuzz targets for the parsers of untrusted input. They need no server and no connection. Each function panics if a
 //! guarantee is broken.
 //!
-//! The format of the inputs is easy to write by hand. A small corpus is in `tests/fuzz/corpus`, and the tests below run
-//! it.
+//! The inputs have simple formats, so that the corpus in `tests/fuzz/corpus` can be written by hand. The tests
+//! below run it.
 
 pub use crate::amqp::fuzzing::frame as amqp_frame;
 pub use crate::inbound::amqp::fuzzing::message as amqp_message;

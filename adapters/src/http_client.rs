@@ -7,7 +7,8 @@ use rustls::{ClientConfig, RootCertStore};
 /// It uses the proxies of the environment (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, except for the hosts in
 /// `NO_PROXY`). It follows no redirects and has no timeout.
 pub fn builder(roots: RootCertStore) -> Result<reqwest::ClientBuilder, rustls::Error> {
-    // Set explicitly, so that it is ring, as for all other connections, whatever else is linked in.
+    // All connections use ring. The provider is set explicitly because the default depends on the crates that
+    // are linked.
     let provider = rustls::crypto::ring::default_provider();
     let tls = ClientConfig::builder_with_provider(provider.into())
         .with_safe_default_protocol_versions()?

@@ -1,12 +1,13 @@
-//! The `Host` header of requests, which shows DNS rebinding: a web site resolves its own name to an address of this
-//! machine or network, and its pages then have the same origin as Belfry. But the browser still sends that name.
+//! The `Host` header of requests, which reveals DNS rebinding. In this attack a web site resolves its own name
+//! to an address of this machine or network, so that its pages have the same origin as Belfry. The browser
+//! still sends the name of the web site.
 
 use std::net::IpAddr;
 
 use axum::http::HeaderMap;
 use axum::http::header::HOST;
 
-/// The name or address in the `Host` header, without port, brackets and final dot. `None` without the header;
+/// The name or address in the `Host` header, without port, brackets and trailing dot. `None` without the header;
 /// browsers always send it.
 pub(crate) fn name(headers: &HeaderMap) -> Option<&str> {
     let host = headers.get(HOST)?.to_str().unwrap_or_default();
@@ -18,14 +19,14 @@ pub(crate) fn name(headers: &HeaderMap) -> Option<&str> {
     Some(name.trim_start_matches('[').trim_end_matches(']'))
 }
 
-/// Whether the name is one of the local machine.
+/// Whether the name is `localhost` or a loopback address.
 pub(crate) fn is_loopback(name: &str) -> bool {
     name.eq_ignore_ascii_case("localhost")
         || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// Whether the name cannot be one of a web site: an address, a name without a dot, or a name in a domain that the
-/// public DNS does not have (RFC 6761, RFC 6762; ICANN reserves `internal`; `svc` is Kubernetes').
+/// Whether the name is useless for DNS rebinding: an IP address, a name without a dot, or a name in a domain
+/// that the public DNS does not have (RFC 6761, RFC 6762; ICANN reserves `internal`; Kubernetes uses `svc`).
 pub(crate) fn is_private(name: &str) -> bool {
     const DOMAINS: [&str; 4] = ["localhost", "local", "internal", "svc"];
     if name.is_empty() {
@@ -40,7 +41,7 @@ pub(crate) fn is_private(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn of(host: &str) -> String {
+    fn name_of(host: &str) -> String {
         let headers = HeaderMap::from_iter([(HOST, host.parse().unwrap())]);
         name(&headers).unwrap().to_owned()
     }
@@ -56,7 +57,7 @@ mod tests {
             ("belfry.:80", "belfry"),
             ("", ""),
         ] {
-            assert_eq!(of(host), expected, "{host}");
+            assert_eq!(name_of(host), expected, "{host}");
         }
         assert_eq!(name(&HeaderMap::new()), None);
     }
@@ -64,12 +65,12 @@ mod tests {
     #[test]
     fn only_loopback_names_are_local_hosts() {
         for host in ["localhost", "localhost:8080", "127.0.0.1:1", "[::1]:8080", "LOCALHOST:1"] {
-            assert!(is_loopback(&of(host)), "{host}");
+            assert!(is_loopback(&name_of(host)), "{host}");
         }
         for host in
             ["", "evil.example:8080", "localhost.evil.example", "10.0.0.1", "127.0.0.1.nip.io"]
         {
-            assert!(!is_loopback(&of(host)), "{host}");
+            assert!(!is_loopback(&name_of(host)), "{host}");
         }
     }
 
@@ -85,10 +86,10 @@ mod tests {
             "belfry.shop.svc.cluster.local",
             "ip-10-0-0-1.ec2.internal",
         ] {
-            assert!(is_private(&of(host)), "{host}");
+            assert!(is_private(&name_of(host)), "{host}");
         }
         for host in ["", "evil.example:8081", "127.0.0.1.nip.io", "localhost.evil.example."] {
-            assert!(!is_private(&of(host)), "{host}");
+            assert!(!is_private(&name_of(host)), "{host}");
         }
     }
 }

@@ -34,7 +34,7 @@ where
     }
 }
 
-/// Why Belfry cannot use a server or a database, now or later.
+/// Why Belfry cannot use a server or a database. Waiting does not help.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum UnsupportedServer {
     #[error(
@@ -68,7 +68,7 @@ impl PgFailure {
     ///   changed or replaced after the connection had planned the statement;
     /// - `26000` the server has no such prepared statement;
     /// - `25006` read-only transaction: after a failover the connection leads to the old primary, or
-    ///   a default was changed, which new sessions get;
+    ///   the role's or database's default was changed, which only new sessions get;
     /// - `42501` insufficient privilege and `42P01` undefined table: the role was created again, or
     ///   its search path was changed.
     ///
@@ -82,20 +82,20 @@ impl PgFailure {
 
     /// The fault of the database, if one made the call fail.
     pub(super) fn fault(&self) -> Option<Fault> {
-        self.sqlstate().as_deref().and_then(fault)
+        self.sqlstate().as_deref().and_then(fault_of_code)
     }
 
     fn sqlstate(&self) -> Option<Cow<'_, str>> {
         self.database_error()?.code()
     }
 
-    /// For the statements of a readiness check.
+    /// The reason for [`NotReady`]. Correct only for the statements of a readiness check.
     fn reason(&self) -> &'static str {
         match (self, self.sqlstate().as_deref()) {
             (Self::NotMigrated, _) | (_, Some("42P01" | "42703")) => reason::NOT_MIGRATED,
             (Self::Unsupported(_), _) => reason::UNSUPPORTED,
             (Self::Recent(fault), _) => fault.reason(),
-            (_, code) => code.and_then(fault).map_or(reason::NO_ANSWER, Fault::reason),
+            (_, code) => code.and_then(fault_of_code).map_or(reason::NO_ANSWER, Fault::reason),
         }
     }
 
@@ -109,7 +109,7 @@ impl PgFailure {
     /// Whether other requests would fail too.
     fn is_outage(&self) -> bool {
         match self.database_error() {
-            Some(error) => is_outage(&error.code().unwrap_or_default()),
+            Some(error) => is_outage_code(&error.code().unwrap_or_default()),
             None => true,
         }
     }
@@ -126,7 +126,7 @@ impl PgFailure {
 
 /// The fault that an SQLSTATE means: `25006` read-only transaction, `42501` insufficient privilege,
 /// `53100` disk full, class `58` system error, `XX001` and `XX002` damaged data or index.
-fn fault(sqlstate: &str) -> Option<Fault> {
+fn fault_of_code(sqlstate: &str) -> Option<Fault> {
     Some(match sqlstate {
         "25006" => Fault::ReadOnly,
         "42501" => Fault::Privilege,
@@ -146,10 +146,10 @@ impl From<PgFailure> for NotReady {
 /// Whether an SQLSTATE means that the server cannot serve any request now: class 08 connection
 /// exception, 28 and 3D no access, 53 insufficient resources (such as a full disk), 57P operator
 /// intervention (shutdown, crash), 58 system error; 25006 read-only transaction (after a failover),
-/// 42501 insufficient privilege, 42P01 undefined table and 42703 undefined column (not migrated yet); 40 transaction
-/// rollback, which concurrent transactions cause. Any other code (57014, statement timeout; XX000, internal error; …) may
-/// be caused by the values.
-fn is_outage(sqlstate: &str) -> bool {
+/// 42501 insufficient privilege, 42P01 undefined table and 42703 undefined column (not migrated yet);
+/// 40 transaction rollback, which concurrent transactions cause. Any other code may be due to the values,
+/// such as 57014 statement timeout and XX000 internal error.
+fn is_outage_code(sqlstate: &str) -> bool {
     ["08", "25006", "28", "3D", "40", "42501", "42P01", "42703", "53", "57P", "58"]
         .iter()
         .any(|class| sqlstate.starts_with(class))
@@ -158,7 +158,7 @@ fn is_outage(sqlstate: &str) -> bool {
 /// Whether an SQLSTATE (PostgreSQL manual, appendix A) is about the given values: class 22 data
 /// exception, 23 integrity constraint violation, 54 program limit exceeded.
 ///
-/// All others are about the server, its tables or our privileges, or are ambiguous. They are worth
+/// All others are about the server, its tables or privileges, or are ambiguous. They are worth
 /// a retry: classified as a rejection, they would send valid messages to the dead-letter queue.
 fn is_about_data(sqlstate: &str) -> bool {
     ["22", "23", "54"].iter().any(|class| sqlstate.starts_with(class))
@@ -166,8 +166,8 @@ fn is_about_data(sqlstate: &str) -> bool {
 
 impl From<PgFailure> for PortError {
     fn from(failure: PgFailure) -> Self {
-        // As text: the error's `Debug` contains the row that violates a constraint, and the texts
-        // of notifications must not be logged.
+        // The cause becomes a text because the error's `Debug` contains the row that violates a
+        // constraint, and the texts of notifications must not be logged.
         let cause = match failure.database_error().and_then(DatabaseError::code) {
             Some(code) => format!("{failure} (SQLSTATE {code})"),
             None => failure.to_string(),
@@ -210,10 +210,10 @@ mod tests {
             "08006", "25006", "28P01", "3D000", "40001", "42501", "42P01", "42703", "53100",
             "57P01", "58030",
         ] {
-            assert!(is_outage(outage), "{outage}");
+            assert!(is_outage_code(outage), "{outage}");
         }
         for ambiguous in ["57014", "XX000", ""] {
-            assert!(!is_outage(ambiguous), "{ambiguous}");
+            assert!(!is_outage_code(ambiguous), "{ambiguous}");
         }
     }
 
