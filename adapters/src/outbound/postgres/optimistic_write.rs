@@ -63,13 +63,17 @@ impl PostgresStore {
         let wakeup = self.notifier.wakeup_on_drop();
         // With full jitter, so that the writers of a conflict do not collide again.
         let mut backoff = Backoff::new(MIN_BACKOFF, MAX_BACKOFF).with_full_jitter();
+        let mut is_stale = false;
         for attempt in 0..MAX_ATTEMPTS {
-            let result = self
-                .with_connection(async |connection| match attempt {
-                    0 => write.attempt(connection).await,
-                    _ => attempt_locked(write, connection).await,
-                })
-                .await;
+            let work = async |connection: &mut PgConnection| match attempt {
+                0 => write.attempt(connection).await,
+                _ => attempt_locked(write, connection).await,
+            };
+            let result = if std::mem::take(&mut is_stale) {
+                self.with_new_connection(work).await
+            } else {
+                self.with_connection(work).await
+            };
             match result {
                 Ok(Attempt::Written(outcome)) => return Ok(outcome),
                 Ok(Attempt::Unchanged(outcome)) => {
@@ -83,7 +87,8 @@ impl PostgresStore {
                 }
                 // A failed attempt wrote nothing but empty inboxes.
                 Err(error) if attempt == 0 && error.may_be_stale_connection() => {
-                    debug!(%error, "connection replaced; retrying");
+                    debug!(%error, "retrying on a new connection");
+                    is_stale = true;
                 }
                 Err(error) => return Ok(self.observed(Err(error))?),
             }

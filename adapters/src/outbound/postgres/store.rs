@@ -7,7 +7,7 @@ use belfry_domain::Epoch;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgRow};
 use sqlx::query::{Query, QueryAs, QueryScalar};
 use sqlx::{ConnectOptions, Connection, FromRow, PgConnection, Postgres};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 
 use super::commit_notifier::CommitNotifier;
 use super::failure::PgFailure;
@@ -31,12 +31,17 @@ pub struct PostgresStore {
     installation: Arc<InstallationCell>,
     pub(super) faults: Arc<FaultRecord>,
     retirement: Arc<Retirement>,
+    /// Permits for connections outside the pool.
+    new_connections: Arc<Semaphore>,
 }
+
+/// The maximum number of concurrent connections outside the pool.
+const MAX_NEW_CONNECTIONS: usize = 4;
 
 /// How long [`PostgresStore::close`] waits for work in flight.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Runs work on a connection of the pool, and once more on a new one if the connection may be the
+/// Runs work on a connection of the pool, and once more on a new connection if the first one may be the
 /// reason why it fails. So failed work must leave nothing behind that disturbs a repetition.
 ///
 /// A macro, because the compiler cannot see that the future of a function that calls an `AsyncFn` is
@@ -45,7 +50,9 @@ macro_rules! with_retry {
     ($store:expr, $work:expr) => {{
         let store = $store;
         let done = match store.with_connection($work).await {
-            Err(failure) if failure.may_be_stale_connection() => store.with_connection($work).await,
+            Err(failure) if failure.may_be_stale_connection() => {
+                store.with_new_connection($work).await
+            }
             done => done,
         };
         store.observed(done)
@@ -75,6 +82,7 @@ impl PostgresStore {
             installation,
             faults: Arc::default(),
             retirement,
+            new_connections: Arc::new(Semaphore::new(MAX_NEW_CONNECTIONS)),
         })
     }
 
@@ -137,9 +145,7 @@ impl PostgresStore {
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, PgFailure>,
     ) -> Result<T, PgFailure> {
         let mut connection = self.pool.acquire().await?;
-        let timeout = self.settings.work_timeout();
-        let done = tokio::time::timeout(timeout, work(&mut connection)).await;
-        let done = done.unwrap_or(Err(PgFailure::Timeout(timeout)));
+        let done = self.within_work_timeout(work(&mut connection)).await;
         match &done {
             Err(failure) if failure.may_be_stale_connection() => {
                 connection.close_on_drop();
@@ -151,6 +157,33 @@ impl PostgresStore {
             _ => {}
         }
         done
+    }
+
+    /// Runs `work` on a new connection outside the pool. The pool may have more connections that fail in the
+    /// same way: those that were opened since it last retired its connections.
+    pub(super) async fn with_new_connection<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, PgFailure>,
+    ) -> Result<T, PgFailure> {
+        let connect_and_work = async {
+            let _permit = self.new_connections.acquire().await.expect("it is never closed");
+            let mut connection = self.options.connect().await?;
+            session::parameters(Purpose::Store, &self.settings).apply(&mut connection).await?;
+            let done = work(&mut connection).await;
+            // The work is done. A connection that cannot be closed properly ends when it is dropped.
+            let _ = connection.close().await;
+            done
+        };
+        self.within_work_timeout(connect_and_work).await
+    }
+
+    async fn within_work_timeout<T>(
+        &self,
+        work: impl Future<Output = Result<T, PgFailure>>,
+    ) -> Result<T, PgFailure> {
+        let timeout = self.settings.work_timeout();
+        let done = tokio::time::timeout(timeout, work).await;
+        done.unwrap_or(Err(PgFailure::Timeout(timeout)))
     }
 
     /// Records the fault of the database, if one made the call fail.
