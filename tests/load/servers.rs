@@ -53,7 +53,7 @@ impl fmt::Display for ServerKind {
 pub(crate) enum Mode<'a> {
     /// Forwards events without storing them.
     Forward,
-    /// Stores notifications in the PostgreSQL database with this URL.
+    /// Stores notifications in the database with this URL.
     Store(&'a str),
 }
 

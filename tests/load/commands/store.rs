@@ -3,10 +3,13 @@
 mod requests;
 mod sample;
 
+use std::io;
 use std::time::Duration;
 
+use belfry_tests::postgres::Database;
 use clap::Args;
 use sqlx::{Connection, PgConnection};
+use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
@@ -22,7 +25,7 @@ use crate::trial::{Clients, Load, Trial};
 use requests::{creates, reads};
 use sample::{Sample, table};
 
-/// Measures store mode: Belfry with PostgreSQL (fsync on), one socket per user.
+/// Measures store mode: Belfry with PostgreSQL (fsync on) or SQLite, one socket per user.
 ///
 /// Without --rate, --flood, --rest, --reads and --pgbench, all of them are measured.
 #[derive(Debug, Clone, Args)]
@@ -56,6 +59,9 @@ pub(crate) struct Options {
     /// unread counts, in turn.
     #[arg(long, value_name = "IN FLIGHT")]
     reads: Option<u64>,
+    /// Measures Belfry with its embedded SQLite database, in a temporary file.
+    #[arg(long, conflicts_with = "flood")]
+    sqlite: bool,
     /// For comparison: single-row inserts by pgbench, with 16 clients, into a table like that of notifications.
     #[arg(long)]
     pgbench: bool,
@@ -65,7 +71,8 @@ impl Options {
     fn with_defaults(mut self) -> Self {
         let some = [self.flood, self.rest, self.reads].iter().any(Option::is_some);
         if !some && self.rate.is_none() && !self.pgbench {
-            (self.rate, self.flood) = (Some(1_000.0), Some(100_000));
+            self.rate = Some(1_000.0);
+            self.flood = (!self.sqlite).then_some(100_000);
             (self.rest, self.reads) = (Some(32), Some(32));
             self.pgbench = true;
         }
@@ -107,9 +114,9 @@ async fn measure_once(
     run: u32,
     runs: &mut Vec<Sample>,
 ) -> anyhow::Result<()> {
-    let database = rig.fresh_database().await;
+    let database = FreshDatabase::new(options.sqlite, rig).await?;
     let clients = Clients::each_alone(options.connections);
-    let mut trial = Trial::open(rig, kind, Mode::Store(database.url()), clients).await?;
+    let mut trial = Trial::open(rig, kind, Mode::Store(&database.url()), clients).await?;
     let belfry = kind.is_belfry();
     let server = kind.to_string();
     if let (Some(rate), true) = (options.rate, belfry) {
@@ -118,19 +125,43 @@ async fn measure_once(
         runs.push(Sample::steady(run, &server, &trial.send(load).await?));
     }
     if let (Some(messages), true) = (options.flood, belfry) {
-        let stored = Stored::watch(database.url(), messages).await?;
+        let stored = Stored::watch(&database.url(), messages).await?;
         let flood = trial.flood(Form::Store, messages, options.ahead).await?;
         let stored = stored.per_second().await?;
         runs.push(Sample::flood(run, &server, &flood, stored, inserted));
     }
     if let Some(in_flight) = options.rest {
-        runs.push(creates(options, rig, &mut trial, in_flight, run).await?);
+        let sample = creates(options, rig, &mut trial, in_flight, run).await?;
+        let of_pgbench = inserted.map_or(f64::NAN, |inserted| sample.per_second / inserted);
+        runs.push(Sample { of_pgbench, ..sample });
     }
     if let (Some(in_flight), true) = (options.reads, belfry) {
         runs.push(reads(options, rig, &trial, in_flight, run).await?);
     }
     trial.close().await;
     Ok(())
+}
+
+/// An empty database. Dropping this deletes it.
+enum FreshDatabase {
+    Postgres(Database),
+    Sqlite(TempDir),
+}
+
+impl FreshDatabase {
+    async fn new(sqlite: bool, rig: &Rig) -> io::Result<Self> {
+        if sqlite {
+            return Ok(Self::Sqlite(TempDir::new()?));
+        }
+        Ok(Self::Postgres(rig.fresh_database().await))
+    }
+
+    fn url(&self) -> String {
+        match self {
+            Self::Postgres(database) => database.url().to_owned(),
+            Self::Sqlite(folder) => format!("sqlite://{}/belfry.db", folder.path().display()),
+        }
+    }
 }
 
 /// Polls the number of notifications in a database until `messages` more have been stored.

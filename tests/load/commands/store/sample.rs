@@ -14,7 +14,7 @@ pub(super) struct Sample {
     pub(super) what: &'static str,
     /// Requests answered or notifications stored per second; NaN at a fixed rate.
     pub(super) per_second: f64,
-    /// For a flood: `per_second` divided by the inserts per second of pgbench.
+    /// `per_second` divided by the inserts per second of pgbench.
     pub(super) of_pgbench: f64,
     /// Deliveries per second until the last one.
     pub(super) delivered_per_second: f64,
