@@ -409,6 +409,20 @@ async fn history_below_the_floor_is_out_of_reach() {
 }
 
 #[tokio::test]
+async fn rejected_write_fails_no_other_write_of_its_group() {
+    let (_database, one, _) = two_nodes().await;
+    let create = |n: usize| {
+        let created_at = if n == 7 { at(i64::MAX) } else { at(1_000) };
+        one.create(vec![Draft { created_at, ..a_draft("ada", &format!("n{n}")) }])
+    };
+    let results = join_all((0..20).map(create)).await;
+    let failed: Vec<_> = (0..20).filter(|&n| results[n].is_err()).collect();
+    assert_eq!(failed, [7]);
+    assert!(matches!(results[7], Err(PortError::Rejected(_))));
+    assert_eq!(one.state(&user("ada")).await.unwrap().revision, Revision::new(19));
+}
+
+#[tokio::test]
 async fn timestamp_out_of_range_rejects_the_whole_batch() {
     let (_database, one, _) = two_nodes().await;
     let out_of_range = Draft { expires_at: Some(at(i64::MAX)), ..a_draft("ada", "n2") };

@@ -71,7 +71,8 @@ impl Project {
     pub(super) fn restarts(&self, service: &str) -> String {
         let container = self.succeeds(&["ps", "--quiet", service]);
         let format = "{{.RestartCount}}";
-        let output = Command::new("docker").args(["inspect", "--format", format, &container]).output();
+        let output =
+            Command::new("docker").args(["inspect", "--format", format, &container]).output();
         String::from_utf8_lossy(&output.expect("docker can be run").stdout).trim().to_owned()
     }
 }
@@ -92,4 +93,3 @@ fn free_ports(count: u16) -> u16 {
         }
     }
 }
-

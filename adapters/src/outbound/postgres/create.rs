@@ -1,32 +1,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use belfry_application::ports::{IdempotencyKey, IdempotentOutcome};
-use belfry_application::trace::{self, TraceParent};
-use belfry_domain::{Data, Draft, Link, Notification, NotificationId, UserId};
+use belfry_application::ports::{IdempotencyKey, IdempotentOutcome, PortError};
+use belfry_application::trace::TraceParent;
+use belfry_domain::{Data, DomainEvent, Draft, Link, Notification, NotificationId, UserId};
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use super::failure::PgFailure;
 use super::optimistic_write::{Attempt, OptimisticWrite};
-use crate::outbound::relational::statements::FINGERPRINT;
+use super::store::PostgresStore;
 use crate::outbound::relational::{
-    CreatePlan, CreatePlanner, DuplicateRow, NotificationRow, StoredTimestamp as _, clamped,
-    notifications,
+    CreatePlan, CreatePlanner, CreateWrite, DuplicateRow, GroupWriter, NotificationRow,
+    StoredTimestamp as _, clamped, notifications,
 };
 use crate::wire::EventForm;
 
-/// Puts drafts into their inboxes; with a key, once per key.
+/// Puts the drafts of several writes into their inboxes; those with a key once per key.
 #[derive(Debug)]
-pub(super) struct Create<'a> {
-    drafts: &'a [Draft],
-    key: Option<&'a IdempotencyKey>,
-    trace: Option<TraceParent>,
-}
-
-impl<'a> Create<'a> {
-    pub(super) fn new(drafts: &'a [Draft], key: Option<&'a IdempotencyKey>) -> Self {
-        Self { drafts, key, trace: trace::current() }
-    }
+struct Create<'a> {
+    /// No two of them have the same key.
+    writes: &'a [CreateWrite],
 }
 
 /// For each draft (its user, id and dedupe key) the state of its inbox, whether it exists or not, joined
@@ -68,8 +61,8 @@ const CREATE_INBOXES: &str = "
 ///
 /// `$1` to `$3` are the inboxes, sorted by user: user, revision before, and number of new
 /// notifications. `$4` to `$15` are the notifications, `$16` and `$17` the events and their names in
-/// the same order, `$18` their trace, and `$19` to `$23` the idempotency key with its result, if
-/// there is one.
+/// the same order, and `$18` their traces. `$19` to `$21` are the idempotency keys. `$22` to `$24` are the
+/// notifications of their results: user, id, and the position of the key, from 1.
 const WRITE: &str = "
     WITH locked_inboxes AS (
         SELECT user_id, revision FROM inboxes WHERE user_id = ANY($1)
@@ -95,16 +88,33 @@ const WRITE: &str = "
         WHERE (SELECT unchanged FROM guard)
     ), outbox_entries AS (
         INSERT INTO outbox (event, name, user_id, revision, traceparent)
-        SELECT event::json, name, user_id, revision, $18
-        FROM unnest($16::text[], $17::text[], $4::text[], $6::bigint[]) WITH ORDINALITY
-            AS given (event, name, user_id, revision, ordinal)
+        SELECT event::json, name, user_id, revision, trace
+        FROM unnest($16::text[], $17::text[], $4::text[], $6::bigint[], $18::text[]) WITH ORDINALITY
+            AS given (event, name, user_id, revision, trace, ordinal)
         WHERE (SELECT unchanged FROM guard) ORDER BY ordinal
-    ), idempotency_key AS (
+    ), used_keys AS (
         INSERT INTO idempotency_keys (caller, key, fingerprint, user_ids, notification_ids)
-        SELECT $19, $20, $21, $22, $23
-        WHERE $19::text IS NOT NULL AND (SELECT unchanged FROM guard)
+        SELECT caller, key, fingerprint,
+            coalesce(array_agg(user_id ORDER BY ordinal) FILTER (WHERE ordinal IS NOT NULL), '{}'),
+            coalesce(array_agg(id ORDER BY ordinal) FILTER (WHERE ordinal IS NOT NULL), '{}')
+        FROM unnest($19::text[], $20::text[], $21::text[]) WITH ORDINALITY
+            AS given (caller, key, fingerprint, position)
+        LEFT JOIN unnest($22::text[], $23::text[], $24::bigint[]) WITH ORDINALITY
+            AS result (user_id, id, position, ordinal) USING (position)
+        WHERE (SELECT unchanged FROM guard)
+        GROUP BY caller, key, fingerprint
     )
     SELECT unchanged FROM guard";
+
+/// The fingerprints of the keys `$1` and `$2` (caller and key) that were used before, with their positions
+/// from 1.
+const USED_KEYS: &str = "
+    SELECT given.position, used.fingerprint
+    FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS given (caller, key, position)
+    CROSS JOIN LATERAL (
+        SELECT fingerprint FROM idempotency_keys
+        WHERE caller = given.caller AND key = given.key OFFSET 0
+    ) used";
 
 /// The notifications of an earlier request with this key, in the order of its drafts, in their
 /// present state.
@@ -122,52 +132,73 @@ const EARLIER_RESULT: &str = "
     ORDER BY ordinal";
 
 impl Create<'_> {
-    /// The result of an earlier request with this key, if there is one.
+    /// The results of the writes whose keys were used before, by their positions.
+    async fn earlier_results(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<BTreeMap<usize, IdempotentOutcome>, PgFailure> {
+        let keys: Vec<_> = self
+            .writes
+            .iter()
+            .enumerate()
+            .filter_map(|(position, write)| Some((position, write.key.as_ref()?)))
+            .collect();
+        let mut results = BTreeMap::new();
+        if keys.is_empty() {
+            return Ok(results);
+        }
+        let (callers, names): (Vec<_>, Vec<_>) =
+            keys.iter().map(|(_, key)| (key.caller().as_str(), key.key())).unzip();
+        let used: Vec<(i64, String)> =
+            sqlx::query_as(USED_KEYS).bind(callers).bind(names).fetch_all(&mut *connection).await?;
+        for (ordinal, fingerprint) in used {
+            let index = usize::try_from(ordinal - 1).unwrap_or(usize::MAX);
+            let Some(&(position, key)) = keys.get(index) else { continue };
+            let result = if key.fingerprint() == fingerprint {
+                Self::earlier_result(key, connection).await?
+            } else {
+                IdempotentOutcome::KeyReused
+            };
+            results.insert(position, result);
+        }
+        Ok(results)
+    }
+
     async fn earlier_result(
         key: &IdempotencyKey,
         connection: &mut PgConnection,
-    ) -> Result<Option<IdempotentOutcome>, PgFailure> {
-        let fingerprint: Option<String> = sqlx::query_scalar(FINGERPRINT)
-            .bind(key.caller().as_str())
-            .bind(key.key())
-            .fetch_optional(&mut *connection)
-            .await?;
-        match fingerprint {
-            None => return Ok(None),
-            Some(other) if other != key.fingerprint() => {
-                return Ok(Some(IdempotentOutcome::KeyReused));
-            }
-            Some(_) => {}
-        }
+    ) -> Result<IdempotentOutcome, PgFailure> {
         let rows: Vec<NotificationRow<DateTime<Utc>>> = sqlx::query_as(EARLIER_RESULT)
             .bind(key.caller().as_str())
             .bind(key.key())
             .fetch_all(connection)
             .await?;
-        Ok(Some(IdempotentOutcome::Repeated(notifications(rows)?)))
+        Ok(IdempotentOutcome::Repeated(notifications(rows)?))
     }
 
-    async fn load(&self, connection: &mut PgConnection) -> Result<CreatePlanner, PgFailure> {
-        let mut users = Vec::with_capacity(self.drafts.len());
-        let mut ids = Vec::with_capacity(self.drafts.len());
-        let mut keys = Vec::with_capacity(self.drafts.len());
-        for draft in self.drafts {
+    async fn plan(
+        writes: &[&CreateWrite],
+        connection: &mut PgConnection,
+    ) -> Result<CreatePlan, PgFailure> {
+        let (mut users, mut ids, mut keys) = (Vec::new(), Vec::new(), Vec::new());
+        for draft in drafts(writes) {
             users.push(draft.user.as_str());
             ids.push(draft.id.as_str());
             keys.push(draft.dedupe_key.as_ref().map(NotificationId::as_str));
         }
         let rows: Vec<DuplicateRow<DateTime<Utc>>> =
             sqlx::query_as(LOAD).bind(users).bind(ids).bind(keys).fetch_all(connection).await?;
-        Ok(CreatePlanner::from_rows(rows)?)
+        Ok(CreatePlanner::from_rows(rows)?.plan(drafts(writes)))
     }
 
-    /// The inboxes to lock and to compare with the plan. With an idempotency key these include the ones
-    /// that do not change: the key's result refers to their notifications, so an erasure must not come in
+    /// The inboxes to lock and to compare with the plan. With idempotency keys these include the ones
+    /// that do not change: a key's result refers to their notifications, so an erasure must not come in
     /// between.
-    fn inbox_columns<'p>(&self, plan: &'p CreatePlan) -> InboxColumns<'p> {
+    fn inbox_columns<'p>(writes: &[&CreateWrite], plan: &'p CreatePlan) -> InboxColumns<'p> {
+        let has_keys = writes.iter().any(|write| write.key.is_some());
         let changed = plan.inboxes.iter().map(|(user, inbox)| (user, *inbox));
         let unchanged = plan.unchanged.iter().map(|(user, revision)| (user, (*revision, 0)));
-        let unchanged = unchanged.filter(|_| self.key.is_some());
+        let unchanged = unchanged.filter(|_| has_keys);
         let all: BTreeMap<_, _> = changed.chain(unchanged).collect();
         let mut columns = InboxColumns::default();
         for (user, (before, added)) in all {
@@ -179,19 +210,20 @@ impl Create<'_> {
     }
 
     async fn write(
-        &self,
-        connection: &mut PgConnection,
+        writes: &[&CreateWrite],
         plan: &CreatePlan,
+        connection: &mut PgConnection,
     ) -> Result<bool, PgFailure> {
-        let inboxes = self.inbox_columns(plan);
+        let inboxes = Self::inbox_columns(writes, plan);
         let mut rows = NotificationColumns::default();
         for (notification, dedupe_key) in plan.new_notifications().zip(&plan.dedupe_keys) {
             rows.push(notification, dedupe_key.as_ref())?;
         }
-        let (events, names): (Vec<_>, Vec<_>) =
-            plan.events().map(|event| (EventForm::write(event), event.name())).unzip();
-        let (result_users, result_ids): (Vec<_>, Vec<_>) =
-            plan.all_notifications().map(|one| (one.user.as_str(), one.id.as_str())).unzip();
+        let mut events = EventColumns::default();
+        for (event, write) in plan.events(sources(writes)) {
+            events.push(event, write);
+        }
+        let keys = KeyColumns::new(writes, plan);
         let inboxes_unchanged = sqlx::query_scalar(WRITE)
             .bind(inboxes.users)
             .bind(inboxes.revisions_before)
@@ -208,18 +240,29 @@ impl Create<'_> {
             .bind(rows.dedupe_keys)
             .bind(rows.created_at)
             .bind(rows.expires_at)
-            .bind(events)
-            .bind(names)
-            .bind(self.trace.as_ref().map(TraceParent::as_str))
-            .bind(self.key.map(|key| key.caller().as_str()))
-            .bind(self.key.map(IdempotencyKey::key))
-            .bind(self.key.map(IdempotencyKey::fingerprint))
-            .bind(result_users)
-            .bind(result_ids)
+            .bind(events.events)
+            .bind(events.names)
+            .bind(events.traces)
+            .bind(keys.callers)
+            .bind(keys.keys)
+            .bind(keys.fingerprints)
+            .bind(keys.result_users)
+            .bind(keys.result_ids)
+            .bind(keys.result_positions)
             .fetch_one(connection)
             .await?;
         Ok(inboxes_unchanged)
     }
+}
+
+/// The drafts of the writes, in order.
+fn drafts<'w>(writes: &[&'w CreateWrite]) -> impl Iterator<Item = &'w Draft> {
+    writes.iter().flat_map(|write| &write.drafts)
+}
+
+/// The write of each draft.
+fn sources<'w>(writes: &[&'w CreateWrite]) -> impl Iterator<Item = &'w CreateWrite> {
+    writes.iter().flat_map(|write| std::iter::repeat_n(*write, write.drafts.len()))
 }
 
 /// The inboxes of a plan, by column.
@@ -269,32 +312,109 @@ impl<'a> NotificationColumns<'a> {
     }
 }
 
+/// Events of new notifications, by column.
+#[derive(Default)]
+struct EventColumns<'a> {
+    events: Vec<String>,
+    names: Vec<&'static str>,
+    traces: Vec<Option<&'a str>>,
+}
+
+impl<'a> EventColumns<'a> {
+    fn push(&mut self, event: &DomainEvent, write: &'a CreateWrite) {
+        self.events.push(EventForm::write(event));
+        self.names.push(event.name());
+        self.traces.push(write.trace.as_ref().map(TraceParent::as_str));
+    }
+}
+
+/// Idempotency keys and the notifications of their results, by column.
+#[derive(Default)]
+struct KeyColumns<'a> {
+    callers: Vec<&'a str>,
+    keys: Vec<&'a str>,
+    fingerprints: Vec<&'a str>,
+    result_users: Vec<&'a str>,
+    result_ids: Vec<&'a str>,
+    /// The position of the result's key, from 1.
+    result_positions: Vec<i64>,
+}
+
+impl<'a> KeyColumns<'a> {
+    fn new(writes: &[&'a CreateWrite], plan: &'a CreatePlan) -> Self {
+        let mut columns = Self::default();
+        let mut positions = Vec::new();
+        for write in writes {
+            let position = write.key.as_ref().map(|key| columns.push_key(key));
+            positions.extend(std::iter::repeat_n(position, write.drafts.len()));
+        }
+        for (notification, position) in plan.all_notifications(positions) {
+            if let Some(position) = position {
+                columns.result_users.push(notification.user.as_str());
+                columns.result_ids.push(notification.id.as_str());
+                columns.result_positions.push(position);
+            }
+        }
+        columns
+    }
+
+    /// Returns the position of the key.
+    fn push_key(&mut self, key: &'a IdempotencyKey) -> i64 {
+        self.callers.push(key.caller().as_str());
+        self.keys.push(key.key());
+        self.fingerprints.push(key.fingerprint());
+        clamped(self.keys.len())
+    }
+}
+
 impl OptimisticWrite for Create<'_> {
-    type Outcome = IdempotentOutcome;
+    type Outcome = Vec<IdempotentOutcome>;
 
     fn users(&self) -> Vec<&str> {
-        let users: BTreeSet<_> = self.drafts.iter().map(|draft| draft.user.as_str()).collect();
+        let users: BTreeSet<_> = self
+            .writes
+            .iter()
+            .flat_map(|write| &write.drafts)
+            .map(|draft| draft.user.as_str())
+            .collect();
         users.into_iter().collect()
     }
 
     async fn attempt(
         &self,
         connection: &mut PgConnection,
-    ) -> Result<Attempt<IdempotentOutcome>, PgFailure> {
-        if let Some(key) = self.key
-            && let Some(result) = Self::earlier_result(key, connection).await?
-        {
-            return Ok(Attempt::Unchanged(result));
+    ) -> Result<Attempt<Vec<IdempotentOutcome>>, PgFailure> {
+        let mut earlier = self.earlier_results(connection).await?;
+        let new = self.writes.iter().enumerate();
+        let new = new.filter(|(position, _)| !earlier.contains_key(position));
+        let new: Vec<_> = new.map(|(_, write)| write).collect();
+        let plan = Self::plan(&new, connection).await?;
+        let writes_nothing = plan.inboxes.is_empty() && new.iter().all(|write| write.key.is_none());
+        let inboxes_unchanged = if writes_nothing {
+            true
+        } else {
+            let new_users: Vec<_> = plan.new_users.iter().map(UserId::as_str).collect();
+            if !new_users.is_empty() {
+                sqlx::query(CREATE_INBOXES).bind(new_users).execute(&mut *connection).await?;
+            }
+            Self::write(&new, &plan, connection).await?
+        };
+        let mut executed = plan.outcomes(new.iter().map(|write| write.drafts.len()));
+        let outcomes = (0..self.writes.len())
+            .filter_map(|position| earlier.remove(&position).or_else(|| executed.next()))
+            .collect();
+        if writes_nothing {
+            return Ok(Attempt::Unchanged(outcomes));
         }
-        let plan = self.load(connection).await?.plan(self.drafts);
-        if plan.inboxes.is_empty() && self.key.is_none() {
-            return Ok(Attempt::Unchanged(IdempotentOutcome::Executed(plan.receipts)));
-        }
-        let new_users: Vec<_> = plan.new_users.iter().map(UserId::as_str).collect();
-        if !new_users.is_empty() {
-            sqlx::query(CREATE_INBOXES).bind(new_users).execute(&mut *connection).await?;
-        }
-        let inboxes_unchanged = self.write(connection, &plan).await?;
-        Ok(Attempt::written(inboxes_unchanged, IdempotentOutcome::Executed(plan.receipts)))
+        Ok(Attempt::written(inboxes_unchanged, outcomes))
+    }
+}
+
+impl GroupWriter<CreateWrite> for PostgresStore {
+    async fn write_group(
+        &self,
+        writes: &[CreateWrite],
+    ) -> Result<Vec<IdempotentOutcome>, PortError> {
+        self.write(&Create { writes }).await
     }
 }

@@ -1,133 +1,184 @@
 use std::collections::BTreeSet;
 
-use belfry_application::trace::{self, TraceParent};
-use belfry_domain::{DomainEvent, InboxState, Marked, NotificationId, Revision, Timestamp, UserId};
+use belfry_application::ports::PortError;
+use belfry_application::trace::TraceParent;
+use belfry_domain::{DomainEvent, InboxState, Marked, NotificationId};
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use super::failure::PgFailure;
 use super::optimistic_write::{Attempt, OptimisticWrite};
-use crate::outbound::relational::statements::INBOX_STATE;
+use super::store::PostgresStore;
 use crate::outbound::relational::{
-    Edit, StoredTimestamp as _, TimestampOutOfRange, clamped, inbox_state, non_negative, without,
+    Edit, EditWrite, GroupCommit, GroupWriter, StoredTimestamp as _, clamped, inbox_state,
+    non_negative, without,
 };
 use crate::wire::EventForm;
 
-/// An edit of one user's inbox.
+/// Edits of different users' inboxes, all of the same kind.
 #[derive(Debug)]
-pub(super) struct EditWrite<'a> {
-    user: &'a UserId,
-    edit: Edit<'a>,
-    at: Timestamp,
-    /// `at` as a column value.
-    stored_at: DateTime<Utc>,
-    trace: Option<TraceParent>,
+pub(super) struct EditGroup<'a>(pub(super) &'a [EditWrite]);
+
+/// The groups of concurrent edits. A statement handles one kind of edit.
+#[derive(Debug, Default)]
+pub(super) struct EditGroups {
+    mark_read: GroupCommit<EditWrite>,
+    mark_all_read: GroupCommit<EditWrite>,
+    delete: GroupCommit<EditWrite>,
 }
 
-impl<'a> EditWrite<'a> {
-    pub(super) fn new(
-        user: &'a UserId,
-        edit: Edit<'a>,
-        at: Timestamp,
-    ) -> Result<Self, TimestampOutOfRange> {
-        let stored_at = DateTime::from_domain(at)?;
-        Ok(Self { user, edit, at, stored_at, trace: trace::current() })
+impl EditGroups {
+    /// The groups for edits of this kind.
+    pub(super) const fn of(&self, edit: &Edit) -> &GroupCommit<EditWrite> {
+        match edit {
+            Edit::MarkRead(_) => &self.mark_read,
+            Edit::MarkAllRead => &self.mark_all_read,
+            Edit::Delete(_) => &self.delete,
+        }
     }
 }
 
-/// The state of an inbox, which of the notifications `$2` it has, and which it never had. `$3`
-/// selects only unread ones. One statement, because a notification that is created between two
-/// statements would be neither found nor unknown.
+/// For each inbox of the users `$1` that exists: its position in `$1`, its state, which of the notifications
+/// `$2` (a JSON array for each user) it has, and which it never had. `$3` selects only unread ones. One
+/// statement, because a notification that is created between two statements would be neither found nor
+/// unknown.
 const FIND: &str = "
-    SELECT inbox.revision, inbox.unread, found.ids, found.unread_ones, found.unknown
-    FROM inboxes inbox CROSS JOIN LATERAL (
+    SELECT given.position, inbox.revision, inbox.unread, found.ids, found.unread_ones, found.unknown
+    FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS given (user_id, wanted, position)
+    CROSS JOIN LATERAL (
+        SELECT revision, unread FROM inboxes WHERE user_id = given.user_id OFFSET 0
+    ) inbox
+    CROSS JOIN LATERAL (
         SELECT coalesce(array_agg(n.id ORDER BY n.created_revision) FILTER (WHERE n.fits), '{}') AS ids,
                count(*) FILTER (WHERE n.fits AND n.read_at IS NULL) AS unread_ones,
                coalesce(array_agg(wanted.id) FILTER (WHERE n.id IS NULL), '{}') AS unknown
-        FROM unnest($2::text[]) AS wanted (id) LEFT JOIN LATERAL (
+        FROM json_array_elements_text(given.wanted::json) AS wanted (id) LEFT JOIN LATERAL (
             SELECT one.id, one.created_revision, one.read_at,
                    one.deleted_at IS NULL AND (one.read_at IS NULL OR NOT $3) AS fits
             FROM notifications one
-            WHERE one.user_id = inbox.user_id AND one.id = wanted.id OFFSET 0
+            WHERE one.user_id = given.user_id AND one.id = wanted.id OFFSET 0
         ) n ON true
-    ) found
-    WHERE inbox.user_id = $1";
+    ) found";
 
-/// Takes the inbox from revision `$2` to the next one, with `$3` unread, marks the notifications
-/// `$8` as read at `$7`, and adds the event `$4` with the name `$5` and the trace `$6` to the outbox.
-/// Returns whether it did. If the inbox is at another revision or is locked, nothing happens.
+/// Like [`FIND`], for all unread notifications. Their ids are not needed.
+const FIND_ALL_UNREAD: &str = "
+    SELECT given.position, inbox.revision, inbox.unread, '{}'::text[] AS ids,
+        inbox.unread AS unread_ones, '{}'::text[] AS unknown
+    FROM unnest($1::text[]) WITH ORDINALITY AS given (user_id, position)
+    CROSS JOIN LATERAL (
+        SELECT revision, unread FROM inboxes WHERE user_id = given.user_id OFFSET 0
+    ) inbox";
+
+/// Takes each inbox of the users `$1` from its revision in `$2` to the next one, with the unread count in
+/// `$3`. Adds the events `$4` with the names `$5` and the traces `$6` to the outbox. Marks the notifications
+/// `$8` and `$9` (user and id of each) as read at the times in `$7`, one for each inbox. Returns whether it did.
+/// If one of the inboxes is at another revision or is locked, nothing happens. `$1` is sorted.
 ///
-/// Every part depends on `guard`, which locks the inbox row and reads its newest version. If that
-/// version has the revision that an earlier statement read, nothing has changed the inbox since
-/// then, and this statement's snapshot of its notifications is current.
+/// Every part depends on `guard`, which locks the inbox rows and reads their newest versions. If those
+/// have the revisions that an earlier statement read, nothing has changed the inboxes since
+/// then, and this statement's snapshot of their notifications is current.
 ///
 /// Each notification is looked up by itself (`OFFSET 0` keeps the subquery), regardless of
 /// PostgreSQL's estimate of the inbox's size: in an inbox that it estimates to be small it would
 /// read all rows.
 const MARK_READ: &str = "
-    WITH locked_inbox AS (
-        SELECT revision FROM inboxes WHERE user_id = $1 FOR UPDATE SKIP LOCKED
+    WITH locked_inboxes AS (
+        SELECT user_id, revision FROM inboxes WHERE user_id = ANY($1)
+        ORDER BY user_id FOR UPDATE SKIP LOCKED
     ), guard AS (
-        SELECT coalesce((SELECT revision = $2 FROM locked_inbox), false) AS unchanged
-    ), updated_inbox AS (
-        UPDATE inboxes SET revision = $2 + 1, unread = $3
-        WHERE user_id = $1 AND (SELECT unchanged FROM guard)
+        SELECT coalesce(array_agg(revision ORDER BY user_id), '{}') = $2 AS unchanged
+        FROM locked_inboxes
+    ), edited AS (
+        SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[],
+                $7::timestamptz[]) WITH ORDINALITY
+            AS given (user_id, revision, unread, event, name, trace, at, ordinal)
+        WHERE (SELECT unchanged FROM guard)
+    ), updated_inboxes AS (
+        UPDATE inboxes inbox SET revision = edited.revision + 1, unread = edited.unread
+        FROM edited WHERE inbox.user_id = edited.user_id
     ), updated_notifications AS (
-        UPDATE notifications n SET revision = $2 + 1, read_at = $7
-        FROM unnest($8::text[]) AS named (id) CROSS JOIN LATERAL (
-            SELECT ctid FROM notifications one
-            WHERE one.user_id = $1 AND one.id = named.id OFFSET 0
+        UPDATE notifications n SET revision = target.new_revision, read_at = target.at
+        FROM (
+            SELECT one.ctid AS row_id, edited.revision + 1 AS new_revision, edited.at
+            FROM edited JOIN unnest($8::text[], $9::text[]) AS named (user_id, id) USING (user_id)
+            CROSS JOIN LATERAL (
+                SELECT ctid FROM notifications one
+                WHERE one.user_id = named.user_id AND one.id = named.id OFFSET 0
+            ) one
         ) target
-        WHERE n.ctid = target.ctid
-        AND (SELECT unchanged FROM guard)
-    ), outbox_entry AS (
+        WHERE n.ctid = target.row_id
+    ), outbox_entries AS (
         INSERT INTO outbox (event, name, user_id, revision, traceparent)
-        SELECT $4::json, $5, $1, $2 + 1, $6 WHERE (SELECT unchanged FROM guard)
+        SELECT event::json, name, user_id, revision + 1, trace FROM edited ORDER BY ordinal
     )
     SELECT unchanged FROM guard";
 
-/// Like [`MARK_READ`], for all unread notifications.
+/// Like [`MARK_READ`], for all unread notifications of the inboxes.
 const MARK_ALL_READ: &str = "
-    WITH locked_inbox AS (
-        SELECT revision FROM inboxes WHERE user_id = $1 FOR UPDATE SKIP LOCKED
+    WITH locked_inboxes AS (
+        SELECT user_id, revision FROM inboxes WHERE user_id = ANY($1)
+        ORDER BY user_id FOR UPDATE SKIP LOCKED
     ), guard AS (
-        SELECT coalesce((SELECT revision = $2 FROM locked_inbox), false) AS unchanged
-    ), updated_inbox AS (
-        UPDATE inboxes SET revision = $2 + 1, unread = $3
-        WHERE user_id = $1 AND (SELECT unchanged FROM guard)
+        SELECT coalesce(array_agg(revision ORDER BY user_id), '{}') = $2 AS unchanged
+        FROM locked_inboxes
+    ), edited AS (
+        SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[],
+                $7::timestamptz[]) WITH ORDINALITY
+            AS given (user_id, revision, unread, event, name, trace, at, ordinal)
+        WHERE (SELECT unchanged FROM guard)
+    ), updated_inboxes AS (
+        UPDATE inboxes inbox SET revision = edited.revision + 1, unread = edited.unread
+        FROM edited WHERE inbox.user_id = edited.user_id
     ), updated_notifications AS (
-        UPDATE notifications SET revision = $2 + 1, read_at = $7
-        WHERE user_id = $1 AND deleted_at IS NULL AND read_at IS NULL
-        AND (SELECT unchanged FROM guard)
-    ), outbox_entry AS (
+        UPDATE notifications n SET revision = target.new_revision, read_at = target.at
+        FROM (
+            SELECT one.ctid AS row_id, edited.revision + 1 AS new_revision, edited.at
+            FROM edited CROSS JOIN LATERAL (
+                SELECT ctid FROM notifications one
+                WHERE one.user_id = edited.user_id AND one.deleted_at IS NULL AND one.read_at IS NULL
+                OFFSET 0
+            ) one
+        ) target
+        WHERE n.ctid = target.row_id
+    ), outbox_entries AS (
         INSERT INTO outbox (event, name, user_id, revision, traceparent)
-        SELECT $4::json, $5, $1, $2 + 1, $6 WHERE (SELECT unchanged FROM guard)
+        SELECT event::json, name, user_id, revision + 1, trace FROM edited ORDER BY ordinal
     )
     SELECT unchanged FROM guard";
 
-/// Like [`MARK_READ`], but deletes: it leaves a tombstone without the contents. The word `deleted`
+/// Like [`MARK_READ`], but deletes: it leaves tombstones without the contents. The word `deleted`
 /// fills the columns that must have a value.
 const DELETE: &str = "
-    WITH locked_inbox AS (
-        SELECT revision FROM inboxes WHERE user_id = $1 FOR UPDATE SKIP LOCKED
+    WITH locked_inboxes AS (
+        SELECT user_id, revision FROM inboxes WHERE user_id = ANY($1)
+        ORDER BY user_id FOR UPDATE SKIP LOCKED
     ), guard AS (
-        SELECT coalesce((SELECT revision = $2 FROM locked_inbox), false) AS unchanged
-    ), updated_inbox AS (
-        UPDATE inboxes SET revision = $2 + 1, unread = $3
-        WHERE user_id = $1 AND (SELECT unchanged FROM guard)
+        SELECT coalesce(array_agg(revision ORDER BY user_id), '{}') = $2 AS unchanged
+        FROM locked_inboxes
+    ), edited AS (
+        SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[],
+                $7::timestamptz[]) WITH ORDINALITY
+            AS given (user_id, revision, unread, event, name, trace, at, ordinal)
+        WHERE (SELECT unchanged FROM guard)
+    ), updated_inboxes AS (
+        UPDATE inboxes inbox SET revision = edited.revision + 1, unread = edited.unread
+        FROM edited WHERE inbox.user_id = edited.user_id
     ), updated_notifications AS (
-        UPDATE notifications n SET revision = $2 + 1, deleted_at = $7, kind = 'deleted',
-            title = 'deleted', message = '', link = NULL, data = NULL, priority = 'normal',
-            expires_at = NULL
-        FROM unnest($8::text[]) AS named (id) CROSS JOIN LATERAL (
-            SELECT ctid FROM notifications one
-            WHERE one.user_id = $1 AND one.id = named.id OFFSET 0
+        UPDATE notifications n SET revision = target.new_revision, deleted_at = target.at,
+            kind = 'deleted', title = 'deleted', message = '', link = NULL, data = NULL,
+            priority = 'normal', expires_at = NULL
+        FROM (
+            SELECT one.ctid AS row_id, edited.revision + 1 AS new_revision, edited.at
+            FROM edited JOIN unnest($8::text[], $9::text[]) AS named (user_id, id) USING (user_id)
+            CROSS JOIN LATERAL (
+                SELECT ctid FROM notifications one
+                WHERE one.user_id = named.user_id AND one.id = named.id OFFSET 0
+            ) one
         ) target
-        WHERE n.ctid = target.ctid
-        AND (SELECT unchanged FROM guard)
-    ), outbox_entry AS (
+        WHERE n.ctid = target.row_id
+    ), outbox_entries AS (
         INSERT INTO outbox (event, name, user_id, revision, traceparent)
-        SELECT $4::json, $5, $1, $2 + 1, $6 WHERE (SELECT unchanged FROM guard)
+        SELECT event::json, name, user_id, revision + 1, trace FROM edited ORDER BY ordinal
     )
     SELECT unchanged FROM guard";
 
@@ -142,6 +193,8 @@ struct Found {
 /// The row that [`FIND`] returns.
 #[derive(sqlx::FromRow)]
 struct FoundRow {
+    /// The position of the user, from 1.
+    position: i64,
     revision: i64,
     unread: i64,
     ids: Vec<String>,
@@ -151,7 +204,7 @@ struct FoundRow {
 
 impl FoundRow {
     fn parse(self) -> Result<Found, PgFailure> {
-        let Self { revision, unread, ids, unread_ones, unknown } = self;
+        let Self { revision, unread, ids, unread_ones, unknown, .. } = self;
         let state = inbox_state(revision, unread)?;
         Ok(Found { state, ids, unread: non_negative(unread_ones)?, unknown })
     }
@@ -163,89 +216,149 @@ impl Found {
     }
 }
 
-impl EditWrite<'_> {
-    async fn find(&self, connection: &mut PgConnection) -> Result<Option<Found>, PgFailure> {
-        let (ids, only_unread) = match self.edit {
-            Edit::MarkRead(ids) => (ids, true),
-            Edit::Delete(ids) => (ids, false),
-            Edit::MarkAllRead => return self.find_all(connection).await,
-        };
-        let ids: BTreeSet<_> = ids.iter().map(NotificationId::as_str).collect();
-        let row: Option<FoundRow> = sqlx::query_as(FIND)
-            .bind(self.user.as_str())
-            .bind(ids.into_iter().collect::<Vec<_>>())
-            .bind(only_unread)
-            .fetch_optional(connection)
-            .await?;
-        row.map(FoundRow::parse).transpose()
-    }
+/// The changes of a group, by column.
+#[derive(Default)]
+struct EditColumns<'a> {
+    users: Vec<&'a str>,
+    revisions_before: Vec<i64>,
+    unread: Vec<i64>,
+    events: Vec<String>,
+    names: Vec<&'static str>,
+    traces: Vec<Option<&'a str>>,
+    at: Vec<DateTime<Utc>>,
+    /// The users and ids of the notifications to change.
+    named_users: Vec<&'a str>,
+    named_ids: Vec<String>,
+}
 
-    /// All unread notifications. Their ids are not needed.
-    async fn find_all(&self, connection: &mut PgConnection) -> Result<Option<Found>, PgFailure> {
-        let row: Option<(i64, i64)> =
-            sqlx::query_as(INBOX_STATE).bind(self.user.as_str()).fetch_optional(connection).await?;
-        let Some((revision, unread)) = row else {
-            return Ok(None);
-        };
-        let state = inbox_state(revision, unread)?;
-        let unread = state.unread.get();
-        Ok(Some(Found { state, ids: Vec::new(), unread, unknown: Vec::new() }))
+impl<'a> EditColumns<'a> {
+    fn push(&mut self, write: &'a EditWrite, at: DateTime<Utc>, found: Found, event: &DomainEvent) {
+        let user = write.user.as_str();
+        self.users.push(user);
+        self.revisions_before.push(clamped(found.state.revision.get()));
+        self.unread.push(clamped(event.unread.get()));
+        self.events.push(EventForm::write(event));
+        self.names.push(event.name());
+        self.traces.push(write.trace.as_ref().map(TraceParent::as_str));
+        self.at.push(at);
+        self.named_users.extend(std::iter::repeat_n(user, found.ids.len()));
+        self.named_ids.extend(found.ids);
     }
+}
 
-    /// The ids to mark as read that the inbox never had, without duplicates, in their order.
-    /// Without an inbox these are all ids.
-    fn unknown(&self, found: Option<&Found>) -> Vec<NotificationId> {
-        let Edit::MarkRead(ids) = self.edit else { return Vec::new() };
-        let Some(found) = found else { return without(ids, []) };
-        let mut unknown: BTreeSet<_> = found.unknown.iter().map(String::as_str).collect();
-        ids.iter().filter(|id| unknown.remove(id.as_str())).cloned().collect()
+/// The ids to mark as read that the inbox never had, without duplicates, in their order.
+/// Without an inbox these are all ids.
+fn unknown(write: &EditWrite, found: Option<&Found>) -> Vec<NotificationId> {
+    let Edit::MarkRead(ids) = &write.edit else { return Vec::new() };
+    let Some(found) = found else { return without(ids, []) };
+    let mut unknown: BTreeSet<_> = found.unknown.iter().map(String::as_str).collect();
+    ids.iter().filter(|id| unknown.remove(id.as_str())).cloned().collect()
+}
+
+impl EditGroup<'_> {
+    /// The state of each inbox, in the order of the writes; `None` for one that does not exist.
+    async fn find(&self, connection: &mut PgConnection) -> Result<Vec<Option<Found>>, PgFailure> {
+        let users: Vec<_> = self.0.iter().map(|write| write.user.as_str()).collect();
+        let wanted: Vec<_> = self.0.iter().filter_map(|write| wanted_ids(&write.edit)).collect();
+        let only_unread = self.0.iter().any(|write| matches!(write.edit, Edit::MarkRead(_)));
+        let rows: Vec<FoundRow> = if wanted.is_empty() {
+            sqlx::query_as(FIND_ALL_UNREAD).bind(users).fetch_all(connection).await?
+        } else {
+            let find = sqlx::query_as(FIND).bind(users).bind(wanted).bind(only_unread);
+            find.fetch_all(connection).await?
+        };
+        let mut found: Vec<_> = self.0.iter().map(|_| None).collect();
+        for row in rows {
+            let position = usize::try_from(row.position - 1).ok();
+            if let Some(slot) = position.and_then(|position| found.get_mut(position)) {
+                *slot = Some(row.parse()?);
+            }
+        }
+        Ok(found)
     }
 
     async fn write(
         &self,
+        columns: EditColumns<'_>,
         connection: &mut PgConnection,
-        from: Revision,
-        ids: &[String],
-        event: &DomainEvent,
     ) -> Result<bool, PgFailure> {
-        let statement = match self.edit {
-            Edit::MarkRead(_) => MARK_READ,
-            Edit::MarkAllRead => MARK_ALL_READ,
-            Edit::Delete(_) => DELETE,
+        let (statement, names_rows) = match self.0.first().map(|write| &write.edit) {
+            Some(Edit::MarkRead(_)) => (MARK_READ, true),
+            Some(Edit::Delete(_)) => (DELETE, true),
+            Some(Edit::MarkAllRead) | None => (MARK_ALL_READ, false),
         };
         let query = sqlx::query_scalar(statement)
-            .bind(self.user.as_str())
-            .bind(clamped(from.get()))
-            .bind(clamped(event.unread.get()))
-            .bind(EventForm::write(event))
-            .bind(event.name())
-            .bind(self.trace.as_ref().map(TraceParent::as_str))
-            .bind(self.stored_at);
-        let query = match self.edit {
-            Edit::MarkAllRead => query,
-            Edit::MarkRead(_) | Edit::Delete(_) => query.bind(ids),
+            .bind(columns.users)
+            .bind(columns.revisions_before)
+            .bind(columns.unread)
+            .bind(columns.events)
+            .bind(columns.names)
+            .bind(columns.traces)
+            .bind(columns.at);
+        let query = if names_rows {
+            query.bind(columns.named_users).bind(columns.named_ids)
+        } else {
+            query
         };
         Ok(query.fetch_one(connection).await?)
     }
 }
 
-impl OptimisticWrite for EditWrite<'_> {
-    type Outcome = Marked;
+/// The ids of an edit without duplicates, as a JSON array. `None` if the edit names none.
+fn wanted_ids(edit: &Edit) -> Option<String> {
+    match edit {
+        Edit::MarkRead(ids) | Edit::Delete(ids) => {
+            let ids: BTreeSet<_> = ids.iter().map(NotificationId::as_str).collect();
+            Some(serde_json::to_string(&ids).expect("strings always serialize"))
+        }
+        Edit::MarkAllRead => None,
+    }
+}
+
+impl OptimisticWrite for EditGroup<'_> {
+    type Outcome = Vec<Marked>;
 
     fn users(&self) -> Vec<&str> {
-        vec![self.user.as_str()]
+        let users: BTreeSet<_> = self.0.iter().map(|write| write.user.as_str()).collect();
+        users.into_iter().collect()
     }
 
-    async fn attempt(&self, connection: &mut PgConnection) -> Result<Attempt<Marked>, PgFailure> {
+    async fn attempt(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<Attempt<Vec<Marked>>, PgFailure> {
+        let times = self.0.iter().map(|write| DateTime::from_domain(write.at));
+        let times: Vec<_> = times.collect::<Result<_, _>>()?;
         let found = self.find(connection).await?;
-        let unknown = self.unknown(found.as_ref());
-        let Some(found) = found.filter(|found| !found.changes_nothing()) else {
-            return Ok(Attempt::Unchanged(Marked { event: None, unknown }));
-        };
-        let ids = found.ids.iter().map(String::as_str);
-        let event = self.edit.event(self.user, found.state, ids, found.unread, self.at)?;
-        let from = found.state.revision;
-        let inbox_unchanged = self.write(connection, from, &found.ids, &event).await?;
-        Ok(Attempt::written(inbox_unchanged, Marked { event: Some(event), unknown }))
+        let mut outcomes = Vec::with_capacity(self.0.len());
+        let mut changed = Vec::new();
+        for ((write, at), found) in self.0.iter().zip(times).zip(found) {
+            let unknown = unknown(write, found.as_ref());
+            let mut event = None;
+            if let Some(found) = found.filter(|found| !found.changes_nothing()) {
+                let ids = found.ids.iter().map(String::as_str);
+                event = Some(write.event(found.state, ids, found.unread)?);
+                changed.push((write, at, found, outcomes.len()));
+            }
+            outcomes.push(Marked { event, unknown });
+        }
+        if changed.is_empty() {
+            return Ok(Attempt::Unchanged(outcomes));
+        }
+        changed.sort_by_key(|(write, ..)| write.user.as_str());
+        let mut columns = EditColumns::default();
+        for (write, at, found, position) in changed {
+            if let Some(event) = &outcomes[position].event {
+                columns.push(write, at, found, event);
+            }
+        }
+        let inboxes_unchanged = self.write(columns, connection).await?;
+        Ok(Attempt::written(inboxes_unchanged, outcomes))
+    }
+}
+
+impl GroupWriter<EditWrite> for PostgresStore {
+    async fn write_group(&self, writes: &[EditWrite]) -> Result<Vec<Marked>, PortError> {
+        self.write(&EditGroup(writes)).await
     }
 }

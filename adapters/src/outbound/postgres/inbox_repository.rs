@@ -9,15 +9,13 @@ use belfry_domain::{
 };
 use chrono::{DateTime, Utc};
 
-use super::create::Create;
-use super::edit::EditWrite;
 use super::failure::PgFailure;
 use super::queries::{CHANGED_IN, CREATED_IN, GET, HISTORY, LIST_ALL, LIST_READ, LIST_UNREAD};
 use super::store::PostgresStore;
 use crate::outbound::relational::statements::{EPOCH, STATE};
 use crate::outbound::relational::{
-    ChangedRow, Edit, HistoryRow, NotificationRow, SizedRow, changes, clamped, epoch, history,
-    inbox_state, one_more, page,
+    ChangedRow, CreateWrite, Edit, EditWrite, HistoryRow, NotificationRow, SizedRow, changes,
+    clamped, epoch, history, inbox_state, one_more, page,
 };
 
 type StoredRow = NotificationRow<DateTime<Utc>>;
@@ -29,13 +27,13 @@ impl PostgresStore {
         Ok(epoch(&raw)?)
     }
 
-    async fn edit(
-        &self,
-        user: &UserId,
-        edit: Edit<'_>,
-        at: Timestamp,
-    ) -> Result<Marked, PortError> {
-        self.write(&EditWrite::new(user, edit, at)?).await
+    async fn create_in_group(&self, write: CreateWrite) -> Result<IdempotentOutcome, PortError> {
+        self.creates.submit(write, || self.clone()).await
+    }
+
+    async fn edit(&self, user: &UserId, edit: Edit, at: Timestamp) -> Result<Marked, PortError> {
+        let write = EditWrite::new(user, edit, at);
+        self.edits.of(&write.edit).submit(write, || self.clone()).await
     }
 }
 
@@ -50,7 +48,7 @@ impl InboxRepository for PostgresStore {
         if drafts.is_empty() {
             return Ok(Vec::new());
         }
-        match self.write(&Create::new(&drafts, None)).await? {
+        match self.create_in_group(CreateWrite::new(drafts, None)).await? {
             IdempotentOutcome::Executed(receipts) => Ok(receipts),
             IdempotentOutcome::Repeated(_) | IdempotentOutcome::KeyReused => {
                 unreachable!("there is no idempotency key")
@@ -63,7 +61,7 @@ impl InboxRepository for PostgresStore {
         key: &IdempotencyKey,
         drafts: Vec<Draft>,
     ) -> Result<IdempotentOutcome, PortError> {
-        self.write(&Create::new(&drafts, Some(key))).await
+        self.create_in_group(CreateWrite::new(drafts, Some(key.clone()))).await
     }
 
     async fn mark_read(
@@ -72,7 +70,7 @@ impl InboxRepository for PostgresStore {
         ids: &[NotificationId],
         read_at: Timestamp,
     ) -> Result<Marked, PortError> {
-        self.edit(user, Edit::MarkRead(ids), read_at).await
+        self.edit(user, Edit::MarkRead(ids.to_vec()), read_at).await
     }
 
     async fn mark_all_read(
@@ -89,7 +87,7 @@ impl InboxRepository for PostgresStore {
         ids: &[NotificationId],
         deleted_at: Timestamp,
     ) -> Result<Option<DomainEvent>, PortError> {
-        Ok(self.edit(user, Edit::Delete(ids), deleted_at).await?.event)
+        Ok(self.edit(user, Edit::Delete(ids.to_vec()), deleted_at).await?.event)
     }
 
     async fn get(

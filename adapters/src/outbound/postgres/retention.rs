@@ -4,7 +4,7 @@ use belfry_domain::{Change, ExpiryCutoff, Timestamp, UserId};
 use chrono::DateTime;
 use sqlx::{Connection, PgConnection};
 
-use super::edit::EditWrite;
+use super::edit::EditGroup;
 use super::failure::PgFailure;
 use super::optimistic_write::{Attempt, LOCK_INBOXES, OptimisticWrite as _};
 use super::store::{PostgresStore, with_retry};
@@ -12,7 +12,7 @@ use crate::outbound::relational::statements::{
     PURGE_REQUESTS, PURGE_REVOCATION_FOR_EVERYONE, PURGE_REVOCATIONS,
 };
 use crate::outbound::relational::{
-    DueRow, Edit, StoredTimestamp as _, clamped, due_by_inbox, row_count,
+    DueRow, Edit, EditWrite, StoredTimestamp as _, clamped, due_by_inbox, row_count,
 };
 
 /// The advisory lock for expiry in the schema `public`, so that nodes do not repeat each other's work:
@@ -126,16 +126,18 @@ async fn expire(
     let inboxes = due_by_inbox(rows)?;
     let users: Vec<_> = inboxes.keys().map(UserId::as_str).collect();
     sqlx::query(LOCK_INBOXES).bind(users).execute(&mut *transaction).await?;
-    let mut deleted = 0;
-    for (user, ids) in &inboxes {
-        // Skips notifications that the user has deleted since the read.
-        let delete = EditWrite::new(user, Edit::Delete(ids), due.now)?;
-        if let Attempt::Written(changed) = delete.attempt(&mut transaction).await?
-            && let Some(Change::Deleted { ids }) = changed.event.map(|event| event.change)
-        {
-            deleted += ids.len();
-        }
-    }
+    let deletes: Vec<_> = inboxes
+        .into_iter()
+        .map(|(user, ids)| EditWrite::new(&user, Edit::Delete(ids), due.now))
+        .collect();
+    // Skips notifications that a user has deleted since the read.
+    let attempt = EditGroup(&deletes).attempt(&mut transaction).await?;
+    let Attempt::Written(marked) = attempt else { return Ok(0) };
+    let deleted = marked.into_iter().map(|one| match one.event.map(|event| event.change) {
+        Some(Change::Deleted { ids }) => ids.len(),
+        _ => 0,
+    });
+    let deleted = deleted.sum();
     transaction.commit().await?;
     Ok(deleted)
 }

@@ -10,13 +10,14 @@ use sqlx::{ConnectOptions, Connection, FromRow, PgConnection, Postgres};
 use tokio::sync::{OnceCell, Semaphore};
 
 use super::commit_notifier::CommitNotifier;
+use super::edit::EditGroups;
 use super::failure::PgFailure;
 use super::installation::{Installation, InstallationCell};
 use super::pool::{Retirement, pool};
 use super::server::{check_server, migrations};
 use super::session::{self, Purpose};
 use super::settings::PostgresSettings;
-use crate::outbound::relational::FaultRecord;
+use crate::outbound::relational::{CreateWrite, FaultRecord, GroupCommit};
 
 /// Inboxes and their outbox in PostgreSQL.
 ///
@@ -31,6 +32,8 @@ pub struct PostgresStore {
     installation: Arc<InstallationCell>,
     pub(super) faults: Arc<FaultRecord>,
     retirement: Arc<Retirement>,
+    pub(super) creates: Arc<GroupCommit<CreateWrite>>,
+    pub(super) edits: Arc<EditGroups>,
     /// Permits for connections outside the pool.
     new_connections: Arc<Semaphore>,
 }
@@ -82,6 +85,8 @@ impl PostgresStore {
             installation,
             faults: Arc::default(),
             retirement,
+            creates: Arc::default(),
+            edits: Arc::default(),
             new_connections: Arc::new(Semaphore::new(MAX_NEW_CONNECTIONS)),
         })
     }
@@ -91,7 +96,7 @@ impl PostgresStore {
     #[must_use]
     pub fn separate_pool(&self, connections: u32) -> Self {
         let pool = pool(&self.options, &self.settings, connections, self.retirement.clone());
-        Self { pool, ..self.clone() }
+        Self { pool, creates: Arc::default(), edits: Arc::default(), ..self.clone() }
     }
 
     /// A store at that URL, after a successful ping.

@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use belfry_application::ports::IdempotentOutcome;
 use belfry_domain::{
     Change, DomainEvent, Draft, InboxState, Notification, NotificationId, Receipt, Revision,
     UnreadCount, UserId,
@@ -141,7 +142,7 @@ impl CreatePlanner {
     }
 
     /// Plans the drafts in order, with the result of [`belfry_domain::Inbox::receive`].
-    pub(crate) fn plan(mut self, drafts: &[Draft]) -> CreatePlan {
+    pub(crate) fn plan<'d>(mut self, drafts: impl IntoIterator<Item = &'d Draft>) -> CreatePlan {
         let mut plan = CreatePlan::default();
         for draft in drafts {
             let inbox = self.inbox(draft.user.clone());
@@ -187,12 +188,26 @@ impl CreatePlan {
         Receipt::Duplicate(Box::new(notification.clone()))
     }
 
-    /// The events to publish, in order.
-    pub(crate) fn events(&self) -> impl Iterator<Item = &DomainEvent> {
-        self.receipts.iter().filter_map(|receipt| match receipt {
-            Receipt::Created(event) => Some(event),
+    /// The events to publish, in order, each with the source of its draft. `sources` has one item per draft.
+    pub(crate) fn events<S>(
+        &self,
+        sources: impl IntoIterator<Item = S>,
+    ) -> impl Iterator<Item = (&DomainEvent, S)> {
+        self.receipts.iter().zip(sources).filter_map(|(receipt, source)| match receipt {
+            Receipt::Created(event) => Some((event, source)),
             Receipt::Duplicate(_) | Receipt::Deleted(_) => None,
         })
+    }
+
+    /// The outcomes of several writes that together had the drafts; `counts` are their numbers of drafts.
+    pub(crate) fn outcomes(
+        self,
+        counts: impl IntoIterator<Item = usize>,
+    ) -> impl Iterator<Item = IdempotentOutcome> {
+        let mut receipts = self.receipts.into_iter();
+        let counts = counts.into_iter();
+        counts
+            .map(move |count| IdempotentOutcome::Executed(receipts.by_ref().take(count).collect()))
     }
 
     /// The notifications to insert, in order.
@@ -203,9 +218,14 @@ impl CreatePlan {
             .filter_map(Receipt::notification)
     }
 
-    /// The notification of each draft, new or not, in order. Deleted ones are left out.
-    pub(crate) fn all_notifications(&self) -> impl Iterator<Item = &Notification> {
-        self.receipts.iter().filter_map(Receipt::notification)
+    /// The notification of each draft, new or not, in order, each with the source of its draft. Deleted ones are
+    /// left out. `sources` has one item per draft.
+    pub(crate) fn all_notifications<S>(
+        &self,
+        sources: impl IntoIterator<Item = S>,
+    ) -> impl Iterator<Item = (&Notification, S)> {
+        let with_source = self.receipts.iter().zip(sources);
+        with_source.filter_map(|(receipt, source)| Some((receipt.notification()?, source)))
     }
 }
 
@@ -294,8 +314,8 @@ mod tests {
         let drafts = [a_draft("bob", "n1"), a_draft("ada", "n1"), a_draft("bob", "n2")];
         let plan = planner.plan(&drafts);
         let events: Vec<_> = plan
-            .events()
-            .map(|event| (event.user.as_str(), event.revision.get(), event.unread.get()))
+            .events([(); 3])
+            .map(|(event, ())| (event.user.as_str(), event.revision.get(), event.unread.get()))
             .collect();
         assert_eq!(events, [("bob", 8, 3), ("ada", 1, 1), ("bob", 9, 4)]);
         let inboxes: Vec<_> = plan

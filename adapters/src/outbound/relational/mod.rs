@@ -2,10 +2,12 @@
 //! conversion between rows and domain values, and the plan of a create.
 
 mod create_plan;
+mod create_write;
 mod due;
 mod edit;
 mod erasure;
 mod failure;
+mod group_commit;
 mod health;
 mod history;
 mod notification_row;
@@ -20,10 +22,12 @@ mod timestamp;
 mod wakeup;
 
 pub(super) use create_plan::{CreatePlan, CreatePlanner, DuplicateRow};
+pub(super) use create_write::CreateWrite;
 pub(super) use due::{DueRow, due_by_inbox};
-pub(super) use edit::{Edit, without};
+pub(super) use edit::{Edit, EditWrite, without};
 pub(super) use erasure::{EventRow, erased_event, events_about};
 pub(super) use failure::SqlFailure;
+pub(super) use group_commit::{GroupCommit, GroupWriter, GroupedWrite};
 pub use health::NotReady;
 pub(super) use health::{Fault, FaultRecord, reason};
 pub(super) use history::{ChangedRow, HistoryRow, changes, history};
@@ -34,5 +38,5 @@ pub(super) use page::{SizedRow, page};
 pub(super) use revocation::RevocationRows;
 pub(super) use schema::is_migrated;
 pub(super) use stored_value::{epoch, inbox_state, non_negative};
-pub(super) use timestamp::{StoredTimestamp, TimestampOutOfRange};
+pub(super) use timestamp::StoredTimestamp;
 pub(super) use wakeup::Wakeup;

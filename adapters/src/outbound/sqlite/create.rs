@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::iter::{repeat, repeat_n};
 
 use belfry_application::ports::{IdempotencyKey, IdempotentOutcome};
 use belfry_domain::{Data, Draft, Link, Notification, NotificationId};
@@ -9,8 +10,8 @@ use super::failure::SqliteFailure;
 use super::write::{Work, insert_events, list};
 use crate::outbound::relational::statements::FINGERPRINT;
 use crate::outbound::relational::{
-    CreatePlan, CreatePlanner, DuplicateRow, NotificationRow, StoredTimestamp as _, clamped,
-    notifications,
+    CreatePlan, CreatePlanner, CreateWrite, DuplicateRow, NotificationRow, StoredTimestamp as _,
+    clamped, notifications,
 };
 
 /// The state of the inboxes `?1`, whether they exist or not, joined with the notifications that have the
@@ -100,12 +101,13 @@ impl<'a> NewRow<'a> {
     }
 }
 
-/// Puts drafts into their inboxes.
+/// Puts the drafts of several writes into their inboxes.
 pub(super) async fn create(
     connection: &mut SqliteConnection,
-    drafts: &[Draft],
+    writes: &[&CreateWrite],
 ) -> Result<Work<CreatePlan>, SqliteFailure> {
-    let plan = load(connection, drafts).await?.plan(drafts);
+    let drafts: Vec<_> = writes.iter().flat_map(|write| &write.drafts).collect();
+    let plan = load(connection, &drafts).await?.plan(drafts);
     if plan.inboxes.is_empty() {
         return Ok(Work::Unchanged(plan));
     }
@@ -120,7 +122,11 @@ pub(super) async fn create(
         .map(|(notification, key)| NewRow::new(notification, key.as_ref()))
         .collect::<Result<_, _>>()?;
     sqlx::query(INSERT_NOTIFICATIONS).bind(list(rows)).execute(&mut *connection).await?;
-    insert_events(connection, plan.events()).await?;
+    let mut traces = Vec::with_capacity(plan.receipts.len());
+    for write in writes {
+        traces.extend(repeat_n(write.trace.as_ref(), write.drafts.len()));
+    }
+    insert_events(connection, plan.events(traces)).await?;
     Ok(Work::Written(plan))
 }
 
@@ -128,13 +134,14 @@ pub(super) async fn create(
 pub(super) async fn create_once(
     connection: &mut SqliteConnection,
     key: &IdempotencyKey,
-    drafts: &[Draft],
+    write: &CreateWrite,
 ) -> Result<Work<IdempotentOutcome>, SqliteFailure> {
     if let Some(result) = earlier_result(connection, key).await? {
         return Ok(Work::Unchanged(result));
     }
-    let plan = create(connection, drafts).await?.outcome();
-    let result = plan.all_notifications().map(|one| (one.user.as_str(), one.id.as_str()));
+    let plan = create(connection, &[write]).await?.outcome();
+    let result = plan.all_notifications(repeat(()));
+    let result = result.map(|(one, ())| (one.user.as_str(), one.id.as_str()));
     sqlx::query(INSERT_IDEMPOTENCY_KEY)
         .bind(key.caller().as_str())
         .bind(key.key())
@@ -170,7 +177,7 @@ async fn earlier_result(
 
 async fn load(
     connection: &mut SqliteConnection,
-    drafts: &[Draft],
+    drafts: &[&Draft],
 ) -> Result<CreatePlanner, SqliteFailure> {
     let users: BTreeSet<_> = drafts.iter().map(|draft| draft.user.as_str()).collect();
     let keys = drafts.iter().map(|draft| {

@@ -1,10 +1,12 @@
-use belfry_domain::{InboxState, Marked, NotificationId, Timestamp, UserId};
+use belfry_domain::{InboxState, Marked, NotificationId};
 use sqlx::SqliteConnection;
 
 use super::failure::SqliteFailure;
 use super::write::{Work, insert_events, list};
 use crate::outbound::relational::statements::INBOX_STATE;
-use crate::outbound::relational::{Edit, StoredTimestamp as _, clamped, inbox_state, without};
+use crate::outbound::relational::{
+    Edit, EditWrite, StoredTimestamp as _, clamped, inbox_state, without,
+};
 
 pub(super) const MARK_READ: &str = "
     UPDATE notifications SET revision = ?2, read_at = ?3
@@ -38,55 +40,52 @@ type Edited = (String, i64, bool);
 /// Edits one user's inbox.
 pub(super) async fn edit(
     connection: &mut SqliteConnection,
-    user: &UserId,
-    edit: Edit<'_>,
-    at: Timestamp,
+    write: &EditWrite,
 ) -> Result<Work<Marked>, SqliteFailure> {
+    let user = &write.user;
     let row: Option<(i64, i64)> =
         sqlx::query_as(INBOX_STATE).bind(user.as_str()).fetch_optional(&mut *connection).await?;
     let Some((revision, unread)) = row else {
-        let unknown = match edit {
+        let unknown = match &write.edit {
             Edit::MarkRead(ids) => without(ids, []),
             Edit::MarkAllRead | Edit::Delete(_) => Vec::new(),
         };
         return Ok(Work::Unchanged(Marked { event: None, unknown }));
     };
     let state = inbox_state(revision, unread)?;
-    let edited = update_notifications(connection, user, edit, state, at).await?;
-    let unknown = unknown(connection, user, edit, &edited).await?;
+    let edited = update_notifications(connection, write, state).await?;
+    let unknown = unknown(connection, write, &edited).await?;
     if edited.is_empty() {
         return Ok(Work::Unchanged(Marked { event: None, unknown }));
     }
     let ids = edited.iter().map(|(id, ..)| id.as_str());
     let were_unread = edited.iter().filter(|(.., was_unread)| *was_unread).count() as u64;
-    let event = edit.event(user, state, ids, were_unread, at)?;
+    let event = write.event(state, ids, were_unread)?;
     sqlx::query(UPDATE_INBOX)
         .bind(user.as_str())
         .bind(clamped(event.revision.get()))
         .bind(clamped(event.unread.get()))
         .execute(&mut *connection)
         .await?;
-    insert_events(connection, [&event]).await?;
+    insert_events(connection, [(&event, write.trace.as_ref())]).await?;
     Ok(Work::Written(Marked { event: Some(event), unknown }))
 }
 
 /// Returns the changed notifications, in the order in which they were created.
 async fn update_notifications(
     connection: &mut SqliteConnection,
-    user: &UserId,
-    edit: Edit<'_>,
+    write: &EditWrite,
     state: InboxState,
-    at: Timestamp,
 ) -> Result<Vec<Edited>, SqliteFailure> {
-    let (statement, ids) = match edit {
+    let (statement, ids) = match &write.edit {
         Edit::MarkRead(ids) => (MARK_READ, Some(ids)),
         Edit::MarkAllRead => (MARK_ALL_READ, None),
         Edit::Delete(ids) => (DELETE, Some(ids)),
     };
     let query = sqlx::query_as(statement)
-        .bind(user.as_str())
+        .bind(write.user.as_str())
         .bind(clamped(state.revision.next().get()))
-        .bind(i64::from_domain(at)?);
+        .bind(i64::from_domain(write.at)?);
     let query = match ids {
         Some(ids) => query.bind(list(ids.iter().map(NotificationId::as_str))),
         None => query,
@@ -99,17 +98,16 @@ async fn update_notifications(
 /// The ids to mark as read that the inbox never had. Runs a query only if some were not marked.
 async fn unknown(
     connection: &mut SqliteConnection,
-    user: &UserId,
-    edit: Edit<'_>,
+    write: &EditWrite,
     edited: &[Edited],
 ) -> Result<Vec<NotificationId>, SqliteFailure> {
-    let Edit::MarkRead(ids) = edit else { return Ok(Vec::new()) };
+    let Edit::MarkRead(ids) = &write.edit else { return Ok(Vec::new()) };
     let not_marked = without(ids, edited.iter().map(|(id, ..)| id.as_str()));
     if not_marked.is_empty() {
         return Ok(not_marked);
     }
     let known: Vec<String> = sqlx::query_scalar(KNOWN)
-        .bind(user.as_str())
+        .bind(write.user.as_str())
         .bind(list(not_marked.iter().map(NotificationId::as_str)))
         .fetch_all(connection)
         .await?;

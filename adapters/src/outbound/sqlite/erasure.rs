@@ -1,5 +1,6 @@
 use async_trait::async_trait;
 use belfry_application::ports::{Erased, Erasure, PortError};
+use belfry_application::trace;
 use belfry_domain::{EventName, UserId};
 use sqlx::SqliteConnection;
 use tracing::warn;
@@ -102,7 +103,8 @@ async fn erase(connection: &mut SqliteConnection, user: &UserId) -> Result<Erase
             .fetch_one(&mut *connection)
             .await?;
         execute(ERASE_INBOX, user, connection).await?;
-        insert_events(connection, [&erased_event(user, &epoch, revision)?]).await?;
+        let event = erased_event(user, &epoch, revision)?;
+        insert_events(connection, [(&event, trace::current().as_ref())]).await?;
     }
     Ok(Erased { inbox: revision.is_some(), notifications, idempotency_keys, events })
 }

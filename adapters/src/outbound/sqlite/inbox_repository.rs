@@ -8,15 +8,14 @@ use belfry_domain::{
     NotificationKind, Receipt, ReplayRange, Revision, Timestamp, UserId,
 };
 
-use super::create;
-use super::edit::edit;
 use super::failure::SqliteFailure;
 use super::queries::{CHANGED_IN, CREATED_IN, GET, HISTORY, LIST_ALL, LIST_READ, LIST_UNREAD};
 use super::store::SqliteStore;
+use super::write_group::{InboxWrite, WriteOutcome};
 use crate::outbound::relational::statements::{EPOCH, STATE};
 use crate::outbound::relational::{
-    ChangedRow, Edit, HistoryRow, NotificationRow, SizedRow, changes, clamped, epoch, history,
-    inbox_state, one_more, page,
+    ChangedRow, CreateWrite, Edit, EditWrite, HistoryRow, NotificationRow, SizedRow, changes,
+    clamped, epoch, history, inbox_state, one_more, page,
 };
 
 type StoredRow = NotificationRow<i64>;
@@ -28,13 +27,19 @@ impl SqliteStore {
         Ok(epoch(&raw)?)
     }
 
-    async fn edit(
-        &self,
-        user: &UserId,
-        change: Edit<'_>,
-        at: Timestamp,
-    ) -> Result<Marked, PortError> {
-        self.write(async |connection| edit(connection, user, change, at).await).await
+    async fn create_in_group(&self, create: CreateWrite) -> Result<IdempotentOutcome, PortError> {
+        match self.writes.submit(InboxWrite::Create(create), || self.clone()).await? {
+            WriteOutcome::Create(outcome) => Ok(outcome),
+            WriteOutcome::Edit(_) => unreachable!("the outcome is that of the write"),
+        }
+    }
+
+    async fn edit(&self, user: &UserId, edit: Edit, at: Timestamp) -> Result<Marked, PortError> {
+        let edit = InboxWrite::Edit(EditWrite::new(user, edit, at));
+        match self.writes.submit(edit, || self.clone()).await? {
+            WriteOutcome::Edit(marked) => Ok(marked),
+            WriteOutcome::Create(_) => unreachable!("the outcome is that of the write"),
+        }
     }
 }
 
@@ -49,8 +54,12 @@ impl InboxRepository for SqliteStore {
         if drafts.is_empty() {
             return Ok(Vec::new());
         }
-        let plan = self.write(async |connection| create::create(connection, &drafts).await).await?;
-        Ok(plan.receipts)
+        match self.create_in_group(CreateWrite::new(drafts, None)).await? {
+            IdempotentOutcome::Executed(receipts) => Ok(receipts),
+            IdempotentOutcome::Repeated(_) | IdempotentOutcome::KeyReused => {
+                unreachable!("there is no idempotency key")
+            }
+        }
     }
 
     async fn create_once(
@@ -58,7 +67,7 @@ impl InboxRepository for SqliteStore {
         key: &IdempotencyKey,
         drafts: Vec<Draft>,
     ) -> Result<IdempotentOutcome, PortError> {
-        self.write(async |connection| create::create_once(connection, key, &drafts).await).await
+        self.create_in_group(CreateWrite::new(drafts, Some(key.clone()))).await
     }
 
     async fn mark_read(
@@ -67,7 +76,7 @@ impl InboxRepository for SqliteStore {
         ids: &[NotificationId],
         read_at: Timestamp,
     ) -> Result<Marked, PortError> {
-        self.edit(user, Edit::MarkRead(ids), read_at).await
+        self.edit(user, Edit::MarkRead(ids.to_vec()), read_at).await
     }
 
     async fn mark_all_read(
@@ -84,7 +93,7 @@ impl InboxRepository for SqliteStore {
         ids: &[NotificationId],
         deleted_at: Timestamp,
     ) -> Result<Option<DomainEvent>, PortError> {
-        Ok(self.edit(user, Edit::Delete(ids), deleted_at).await?.event)
+        Ok(self.edit(user, Edit::Delete(ids.to_vec()), deleted_at).await?.event)
     }
 
     async fn get(

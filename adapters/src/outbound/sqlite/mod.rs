@@ -21,6 +21,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod write;
+mod write_group;
 
 pub use settings::SqliteSettings;
 pub use store::SqliteStore;

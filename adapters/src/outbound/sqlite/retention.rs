@@ -9,7 +9,7 @@ use crate::outbound::relational::statements::{
     PURGE_REQUESTS, PURGE_REVOCATION_FOR_EVERYONE, PURGE_REVOCATIONS,
 };
 use crate::outbound::relational::{
-    DueRow, Edit, StoredTimestamp as _, clamped, due_by_inbox, row_count,
+    DueRow, Edit, EditWrite, StoredTimestamp as _, clamped, due_by_inbox, row_count,
 };
 
 const DUE: &str = "
@@ -51,8 +51,9 @@ impl Retention for SqliteStore {
                 .await?;
             let mut deleted = 0;
             for (user, ids) in due_by_inbox(rows)? {
-                edit(connection, &user, Edit::Delete(&ids), due.now).await?;
                 deleted += ids.len();
+                let delete = EditWrite::new(&user, Edit::Delete(ids), due.now);
+                edit(connection, &delete).await?;
             }
             Ok(if deleted == 0 { Work::Unchanged(0) } else { Work::Written(deleted) })
         })

@@ -18,7 +18,8 @@ use super::commit_notifier::CommitNotifier;
 use super::failure::SqliteFailure;
 use super::file;
 use super::settings::SqliteSettings;
-use crate::outbound::relational::FaultRecord;
+use super::write_group::InboxWrite;
+use crate::outbound::relational::{FaultRecord, GroupCommit};
 
 /// Inboxes and their outbox in a file.
 ///
@@ -27,6 +28,7 @@ use crate::outbound::relational::FaultRecord;
 pub struct SqliteStore {
     pub(super) writer: SqlitePool,
     pub(super) readers: SqlitePool,
+    pub(super) writes: Arc<GroupCommit<InboxWrite>>,
     pub(super) notifier: Arc<CommitNotifier>,
     pub(super) epoch: Arc<OnceCell<Epoch>>,
     pub(super) faults: Arc<FaultRecord>,
@@ -87,6 +89,7 @@ impl SqliteStore {
         Ok(Self {
             writer,
             readers,
+            writes: Arc::default(),
             notifier: Arc::default(),
             epoch: Arc::default(),
             faults: Arc::default(),

@@ -302,6 +302,21 @@ async fn timestamp_out_of_range_rejects_the_whole_batch() {
 }
 
 #[tokio::test]
+async fn rejected_write_fails_no_other_write_of_its_group() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    let create = |n: usize| {
+        let created_at = if n == 7 { at(i64::MAX) } else { at(1_000) };
+        store.create(vec![Draft { created_at, ..a_draft("ada", &format!("n{n}")) }])
+    };
+    let results = futures_util::future::join_all((0..20).map(create)).await;
+    let failed: Vec<_> = (0..20).filter(|&n| results[n].is_err()).collect();
+    assert_eq!(failed, [7]);
+    assert!(matches!(results[7], Err(PortError::Rejected(_))));
+    assert_eq!(store.state(&user("ada")).await.unwrap().revision, Revision::new(19));
+}
+
+#[tokio::test]
 async fn outbox_entry_has_the_time_of_its_insert() {
     let folder = Folder::new();
     let store = folder.store().await;

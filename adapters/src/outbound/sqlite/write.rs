@@ -1,5 +1,5 @@
 use belfry_application::ports::PortError;
-use belfry_application::trace::{self, TraceParent};
+use belfry_application::trace::TraceParent;
 use belfry_domain::DomainEvent;
 use sqlx::{Connection as _, SqliteConnection, SqliteTransaction};
 
@@ -8,11 +8,10 @@ use super::store::SqliteStore;
 use crate::outbound::relational::clamped;
 use crate::wire::EventForm;
 
-/// Adds the events `?1` (event, name, user and revision of each) to the outbox, in order, with the
-/// trace `?2`. The event is JSON itself; it is encoded as a string so that its text does not change.
+/// Adds the events `?1` (event, name, user, revision and trace of each) to the outbox, in order. The event is JSON itself; it is encoded as a string so that its text does not change.
 const INSERT_EVENTS: &str = "
     INSERT INTO outbox (event, name, user_id, revision, traceparent)
-    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, ?2 FROM json_each(?1) ORDER BY key";
+    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 FROM json_each(?1) ORDER BY key";
 
 /// The result of the work in a transaction.
 #[derive(Debug)]
@@ -23,6 +22,13 @@ pub(super) enum Work<T> {
 }
 
 impl<T> Work<T> {
+    pub(super) fn map<U>(self, map: impl FnOnce(T) -> U) -> Work<U> {
+        match self {
+            Self::Written(outcome) => Work::Written(map(outcome)),
+            Self::Unchanged(outcome) => Work::Unchanged(map(outcome)),
+        }
+    }
+
     pub(super) fn outcome(self) -> T {
         match self {
             Self::Written(outcome) | Self::Unchanged(outcome) => outcome,
@@ -67,20 +73,17 @@ impl SqliteStore {
     }
 }
 
-/// Adds events to the outbox, in order, with the current trace.
+/// Adds events to the outbox, in order, each with its trace.
 pub(super) async fn insert_events<'a>(
     connection: &mut SqliteConnection,
-    events: impl IntoIterator<Item = &'a DomainEvent>,
+    events: impl IntoIterator<Item = (&'a DomainEvent, Option<&'a TraceParent>)>,
 ) -> Result<(), SqliteFailure> {
-    let rows = events.into_iter().map(|event| {
+    let rows = events.into_iter().map(|(event, trace)| {
         let revision = clamped(event.revision.get());
-        (EventForm::write(event), event.name(), event.user.as_str(), revision)
+        let trace = trace.map(TraceParent::as_str);
+        (EventForm::write(event), event.name(), event.user.as_str(), revision, trace)
     });
-    sqlx::query(INSERT_EVENTS)
-        .bind(list(rows))
-        .bind(trace::current().as_ref().map(TraceParent::as_str))
-        .execute(connection)
-        .await?;
+    sqlx::query(INSERT_EVENTS).bind(list(rows)).execute(connection).await?;
     Ok(())
 }
 

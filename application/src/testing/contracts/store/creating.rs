@@ -1,5 +1,7 @@
 //! Creating notifications: once, and unchanged.
 
+use std::collections::HashMap;
+
 use belfry_domain::{
     Change, Data, DomainEvent, Draft, Message, Notification, NotificationId, Receipt, Revision,
     UserId,
@@ -8,7 +10,8 @@ use belfry_domain::{
 use super::super::promises;
 use super::subject::{Store, full_draft, key};
 use crate::ports::{IdempotencyKey, IdempotentOutcome, ListFilter, PageLimit};
-use crate::testing::samples::{a_draft, id, user};
+use crate::testing::samples::{a_draft, at, id, user};
+use crate::trace::{self, TraceParent};
 
 fn created(receipt: &Receipt) -> &Notification {
     match receipt {
@@ -143,6 +146,67 @@ async fn concurrent_identical_requests_are_executed_once(store) {
     let executed = outcomes.iter().filter(|one| matches!(one, IdempotentOutcome::Executed(_))).count();
     assert_eq!(executed, 1, "{outcomes:?}");
     assert_eq!(store.state("ada").await, (1, 1));
+}
+
+async fn concurrent_creates_each_return_their_receipts_and_keep_their_trace(store) {
+    let trace_of = |n: usize| TraceParent::parse(&format!("00-{:032x}-{:016x}-01", n + 1, n + 1)).unwrap();
+    let calls = (0..40).map(|n| {
+        let inboxes = store.inboxes.clone();
+        let name = format!("n{n}");
+        let drafts = vec![a_draft(["ada", "bob", "cy"][n % 3], &name), a_draft("dan", &name)];
+        trace::scope(Some(trace_of(n)), async move {
+            if n % 2 == 0 {
+                return inboxes.create(drafts).await.unwrap();
+            }
+            match inboxes.create_once(&key(&name, "f"), drafts).await.unwrap() {
+                IdempotentOutcome::Executed(receipts) => receipts,
+                other => panic!("{other:?}"),
+            }
+        })
+    });
+    let all = futures_util::future::join_all(calls).await;
+
+    let mut traces = HashMap::new();
+    for (n, receipts) in all.iter().enumerate() {
+        let notifications: Vec<_> = receipts.iter().map(created).collect();
+        assert_eq!(notifications.len(), 2);
+        for notification in notifications {
+            assert_eq!(notification.id, id(&format!("n{n}")));
+            traces.insert((notification.user.clone(), notification.revision), trace_of(n));
+        }
+    }
+    assert_eq!(store.state("dan").await, (40, 40));
+    let entries = store.outbox_entries().await;
+    assert_eq!(entries.len(), 80);
+    for entry in entries {
+        let header = &entry.header;
+        let trace = traces.remove(&(header.user.clone(), header.revision));
+        assert!(trace.is_some() && trace == entry.trace, "{entry:?}");
+    }
+}
+
+async fn concurrent_creates_edits_and_deletes_each_take_effect(store) {
+    let names: Vec<_> = (0..10).map(|n| format!("user{n}")).collect();
+    for name in &names {
+        store.create_plain(name, 3).await;
+    }
+    let calls = names.iter().flat_map(|name| [(name, 0), (name, 1), (name, 2), (name, 3)]);
+    let outcomes = calls.map(|(name, call)| {
+        let (inboxes, user) = (store.inboxes.clone(), user(name));
+        async move {
+            match call {
+                0 => matches!(&inboxes.create(vec![a_draft(user.as_str(), "n4")]).await.unwrap()[..], [Receipt::Created(_)]),
+                1 => inboxes.mark_read(&user, &[id("n1")], at(9_000)).await.unwrap().event.is_some(),
+                2 => inboxes.delete(&user, &[id("n2")], at(9_000)).await.unwrap().is_some(),
+                _ => inboxes.mark_read(&user, &[id("never")], at(9_000)).await.unwrap().unknown == [id("never")],
+            }
+        }
+    });
+    let outcomes = futures_util::future::join_all(outcomes).await;
+    assert!(outcomes.into_iter().all(|is_as_expected| is_as_expected));
+    for name in &names {
+        assert_eq!(store.state(name).await, (6, 2), "{name}");
+    }
 }
 
 }

@@ -1,0 +1,45 @@
+use belfry_application::ports::{IdempotencyKey, IdempotentOutcome};
+use belfry_application::trace::{self, TraceParent};
+use belfry_domain::{Data, Draft, Link, UserId};
+
+use super::group_commit::GroupedWrite;
+
+/// The drafts of one caller: all of them become notifications, or none.
+#[derive(Debug)]
+pub(crate) struct CreateWrite {
+    pub(crate) drafts: Vec<Draft>,
+    pub(crate) key: Option<IdempotencyKey>,
+    pub(crate) trace: Option<TraceParent>,
+}
+
+impl CreateWrite {
+    /// A write in the trace of the current task.
+    pub(crate) fn new(drafts: Vec<Draft>, key: Option<IdempotencyKey>) -> Self {
+        Self { drafts, key, trace: trace::current() }
+    }
+}
+
+impl GroupedWrite for CreateWrite {
+    type Outcome = IdempotentOutcome;
+    /// The caller and its key.
+    type Exclusive<'a> = (&'a UserId, &'a str);
+
+    /// A key that is used again must find the result of its first use.
+    fn exclusive(&self) -> Option<(&UserId, &str)> {
+        self.key.as_ref().map(|key| (key.caller(), key.key()))
+    }
+
+    fn rows(&self) -> usize {
+        self.drafts.len()
+    }
+
+    fn bytes(&self) -> usize {
+        let of = |draft: &Draft| {
+            draft.title.as_str().len()
+                + draft.message.as_str().len()
+                + draft.data.as_ref().map_or(0, |data| Data::as_str(data).len())
+                + draft.link.as_ref().map_or(0, |link| Link::as_str(link).len())
+        };
+        self.drafts.iter().map(of).sum()
+    }
+}

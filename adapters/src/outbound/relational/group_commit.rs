@@ -1,0 +1,208 @@
+use std::collections::{HashSet, VecDeque};
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use belfry_application::ports::PortError;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+/// Group commit: writes of concurrent callers share a transaction.
+///
+/// While one group is written, the next one gathers. A write that finds no group under way starts at once, so
+/// nobody waits for a timer. Each caller gets the result of its own write.
+///
+/// A write that has been submitted is executed even if its caller goes away.
+///
+/// <https://www.postgresql.org/docs/current/wal-configuration.html> describes the same idea below this one:
+/// PostgreSQL flushes its log once for several commits. Sharing the transaction also shares the round trips,
+/// the plan and the index lookups.
+#[derive(Debug)]
+pub(crate) struct GroupCommit<W: GroupedWrite> {
+    queue: Arc<Mutex<Queue<W>>>,
+}
+
+/// A write of one caller.
+pub(crate) trait GroupedWrite: Send + Sync + 'static {
+    type Outcome: Debug + Send + 'static;
+
+    /// See [`exclusive`](Self::exclusive).
+    type Exclusive<'a>: Eq + Hash
+    where
+        Self: 'a;
+
+    /// Something that no two writes of a group may share. `None` if the write fits into any group.
+    fn exclusive(&self) -> Option<Self::Exclusive<'_>>;
+
+    /// The number of rows that it writes or looks up.
+    fn rows(&self) -> usize;
+
+    /// The size of its texts.
+    fn bytes(&self) -> usize;
+}
+
+/// Executes groups of writes.
+pub(crate) trait GroupWriter<W: GroupedWrite>: Send + Sync + 'static {
+    /// Executes all writes in order, or none of them. Returns one outcome per write.
+    fn write_group(
+        &self,
+        writes: &[W],
+    ) -> impl Future<Output = Result<Vec<W::Outcome>, PortError>> + Send;
+}
+
+/// The maximum number of rows of a group. A larger write is a group by itself.
+const MAX_ROWS: usize = 500;
+
+/// The maximum size of the texts of a group. A larger write is a group by itself.
+const MAX_BYTES: usize = 1024 * 1024;
+
+/// How many writes may wait. Further ones are `Unavailable`.
+const MAX_WAITING: usize = 10_000;
+
+#[derive(Debug)]
+struct Queue<W: GroupedWrite> {
+    waiting: VecDeque<Waiting<W>>,
+    /// A task writes groups until the queue is empty.
+    is_running: bool,
+}
+
+#[derive(Debug)]
+struct Waiting<W: GroupedWrite> {
+    write: W,
+    reply: oneshot::Sender<Result<W::Outcome, PortError>>,
+}
+
+impl<W: GroupedWrite> Default for GroupCommit<W> {
+    fn default() -> Self {
+        Self { queue: Arc::new(Mutex::new(Queue { waiting: VecDeque::new(), is_running: false })) }
+    }
+}
+
+impl<W: GroupedWrite> GroupCommit<W> {
+    /// Executes the write together with others. `writer` returns the writer of a new series of groups.
+    pub(crate) async fn submit<G: GroupWriter<W>>(
+        &self,
+        write: W,
+        writer: impl FnOnce() -> G,
+    ) -> Result<W::Outcome, PortError> {
+        let (reply, result) = oneshot::channel();
+        let starts = self.queue.lock().push(Waiting { write, reply })?;
+        if starts {
+            // In its own task, because a caller that goes away must not take the writes of others along.
+            let running = Running { queue: self.queue.clone(), is_done: false };
+            tokio::spawn(running.write_all(writer()));
+        }
+        result.await.unwrap_or_else(|_| Err(PortError::failed("the write was interrupted")))
+    }
+}
+
+impl<W: GroupedWrite> Queue<W> {
+    /// Returns whether the caller must start a task.
+    fn push(&mut self, waiting: Waiting<W>) -> Result<bool, PortError> {
+        if self.waiting.len() >= MAX_WAITING {
+            return Err(PortError::unavailable("too many writes are waiting"));
+        }
+        self.waiting.push_back(waiting);
+        Ok(!std::mem::replace(&mut self.is_running, true))
+    }
+
+    /// The oldest writes that fit into a group. `None` if none is waiting; the task then ends.
+    fn next_group(&mut self) -> Option<Vec<Waiting<W>>> {
+        let size = self.group_size();
+        if size == 0 {
+            self.is_running = false;
+            return None;
+        }
+        Some(self.waiting.drain(..size).collect())
+    }
+
+    fn group_size(&self) -> usize {
+        let (mut rows, mut bytes, mut exclusive) = (0, 0, HashSet::new());
+        for (position, Waiting { write, .. }) in self.waiting.iter().enumerate() {
+            rows += write.rows();
+            bytes += write.bytes();
+            let is_excluded = write.exclusive().is_some_and(|it| !exclusive.insert(it));
+            if position > 0 && (rows > MAX_ROWS || bytes > MAX_BYTES || is_excluded) {
+                return position;
+            }
+        }
+        self.waiting.len()
+    }
+}
+
+/// The task that writes the groups.
+struct Running<W: GroupedWrite> {
+    queue: Arc<Mutex<Queue<W>>>,
+    /// The queue is empty, and the next write starts a new task.
+    is_done: bool,
+}
+
+impl<W: GroupedWrite> Running<W> {
+    async fn write_all<G: GroupWriter<W>>(mut self, writer: G) {
+        loop {
+            let next = self.queue.lock().next_group();
+            let Some(group) = next else {
+                self.is_done = true;
+                return;
+            };
+            let (writes, replies): (Vec<_>, Vec<_>) =
+                group.into_iter().map(|Waiting { write, reply }| (write, reply)).unzip();
+            let results = write_group(&writer, &writes).await;
+            for (reply, result) in replies.into_iter().zip(results) {
+                // The caller may have gone away.
+                let _ = reply.send(result);
+            }
+        }
+    }
+}
+
+impl<W: GroupedWrite> Drop for Running<W> {
+    /// After a panic, or at the end of the runtime: the writes that wait fail, and the next one starts anew.
+    fn drop(&mut self) {
+        if !self.is_done {
+            let mut queue = self.queue.lock();
+            queue.is_running = false;
+            queue.waiting.clear();
+        }
+    }
+}
+
+/// Writes a group. If it fails and one of its writes may be at fault, each write is executed alone.
+async fn write_group<W: GroupedWrite, G: GroupWriter<W>>(
+    writer: &G,
+    writes: &[W],
+) -> Vec<Result<W::Outcome, PortError>> {
+    match writer.write_group(writes).await {
+        Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
+        Err(error) if writes.len() == 1 => vec![Err(error)],
+        Err(PortError::Unavailable(cause)) => fail_all(writes.len(), PortError::Unavailable(cause)),
+        Err(PortError::Failed(_) | PortError::Rejected(_)) => write_each(writer, writes).await,
+    }
+}
+
+async fn write_each<W: GroupedWrite, G: GroupWriter<W>>(
+    writer: &G,
+    writes: &[W],
+) -> Vec<Result<W::Outcome, PortError>> {
+    let mut results = Vec::with_capacity(writes.len());
+    for write in writes {
+        let result = writer.write_group(std::slice::from_ref(write)).await;
+        match result {
+            Err(error @ PortError::Unavailable(_)) => {
+                results.extend(fail_all(writes.len() - results.len(), error));
+                break;
+            }
+            result => results.push(result.and_then(|mut outcomes| {
+                outcomes.pop().ok_or_else(|| PortError::failed("no outcome"))
+            })),
+        }
+    }
+    results
+}
+
+fn fail_all<T>(count: usize, error: PortError) -> Vec<Result<T, PortError>> {
+    (0..count).map(|_| Err(error.clone_as_text())).collect()
+}
+
+#[cfg(test)]
+mod tests;
