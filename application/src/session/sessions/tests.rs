@@ -1,5 +1,6 @@
 mod catch_up;
 mod delivery;
+mod drain;
 mod erasure;
 mod expiry;
 mod key_withdrawal;
