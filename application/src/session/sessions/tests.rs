@@ -1,3 +1,4 @@
+mod access;
 mod catch_up;
 mod delivery;
 mod drain;
