@@ -235,7 +235,7 @@ mod tests {
         let store = Arc::new(InMemoryStore::new(epoch("e1")));
         let drafts = (0..6).map(|n| a_draft("ada", &format!("n{n}"))).collect();
         store.create(drafts).await.unwrap();
-        let patience = Duration::from_hours(1);
+        let patience = Duration::from_mins(1);
         let relay = RelayOutbox::new(
             store.clone(),
             Arc::new(RecordingPublisher::default()),
