@@ -53,3 +53,22 @@ impl PortError {
         matches!(self, Self::Unavailable(_) | Self::Failed(_))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copy_has_the_kind_and_the_text_of_the_error() {
+        for (error, text, transient) in [
+            (PortError::unavailable("down"), "unavailable: down", true),
+            (PortError::failed("deadlock"), "failed: deadlock", true),
+            (PortError::rejected("too long"), "rejected: too long", false),
+        ] {
+            assert_eq!(error.is_transient(), transient, "{text}");
+            let copy = error.clone_as_text();
+            assert_eq!(copy.to_string(), text);
+            assert_eq!(copy.is_transient(), transient, "{text}");
+        }
+    }
+}

@@ -18,7 +18,7 @@ pub trait ApplyRevocation: Send + Sync {
 }
 
 /// A node's copy of [`crate::ports::Revocations`], because every sign-in needs it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct RevokedTokens {
     known: RwLock<Known>,
     loaded: SetOnce<()>,
@@ -66,12 +66,12 @@ pub struct RevocationsNotLoaded;
 impl RevokedTokens {
     /// Not usable before the first [`replace_all`](Self::replace_all).
     pub fn not_loaded() -> Self {
-        Self::default()
+        Self { known: RwLock::default(), loaded: SetOnce::new(), leeway: Duration::ZERO }
     }
 
     /// Loaded, without any revocation.
     pub fn empty() -> Self {
-        let empty = Self::default();
+        let empty = Self::not_loaded();
         empty.replace_all([]);
         empty
     }
@@ -138,6 +138,8 @@ impl ApplyRevocation for RevokedTokens {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::timeout;
+
     use super::*;
     use crate::testing::{at, claims, user};
 
@@ -195,6 +197,14 @@ mod tests {
         assert_eq!(revoked.is_revoked(&issued("ada", Some(1))), Ok(false));
         revoked.replace_all([]);
         assert_eq!(revoked.is_revoked(&issued("bob", Some(1))), Ok(false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn loaded_returns_after_the_first_revocations_are_set() {
+        let revoked = RevokedTokens::not_loaded();
+        assert!(timeout(Duration::from_secs(9), revoked.loaded()).await.is_err());
+        revoked.replace_all([]);
+        revoked.loaded().await;
     }
 
     #[test]

@@ -64,6 +64,7 @@ mod tests {
     #[tokio::test]
     async fn current_returns_the_trace_of_the_scope() {
         let parent = TraceParent::parse(PARENT).unwrap();
+        assert_eq!(parent.as_str(), PARENT);
         let seen = scope(Some(parent.clone()), async { current() }).await;
         assert_eq!(seen, Some(parent));
         assert_eq!(scope(None, async { current() }).await, None);

@@ -115,16 +115,19 @@ impl EventName {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::notification::tests::a_draft;
 
     #[test]
-    fn name_of_an_event_is_valid() {
+    fn each_change_has_its_routing_key() {
         let id = NotificationId::parse("n1").unwrap();
         let at = Timestamp::from_unix_millis(0);
-        for change in [
-            Change::MarkedRead { ids: vec![id.clone()], read_at: at },
-            Change::AllRead { read_at: at },
-            Change::Deleted { ids: vec![id] },
-            Change::Erased { epoch: Epoch::parse("e1").unwrap() },
+        let created = a_draft().into_notification(Revision::new(1));
+        for (change, name) in [
+            (Change::Created(Box::new(created)), "notification.created"),
+            (Change::MarkedRead { ids: vec![id.clone()], read_at: at }, "notification.marked_read"),
+            (Change::AllRead { read_at: at }, "notification.all_read"),
+            (Change::Deleted { ids: vec![id] }, "notification.deleted"),
+            (Change::Erased { epoch: Epoch::parse("e1").unwrap() }, "notification.all_erased"),
         ] {
             let event = DomainEvent {
                 user: UserId::parse("ada").unwrap(),
@@ -132,7 +135,8 @@ mod tests {
                 unread: UnreadCount::new(0),
                 change,
             };
-            assert_eq!(EventName::parse(event.name()), Ok(EventName::of(&event)));
+            assert_eq!(event.name(), name);
+            assert_eq!(EventName::parse(name), Ok(EventName::of(&event)));
         }
     }
 

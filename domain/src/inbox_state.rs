@@ -96,3 +96,26 @@ pub struct InboxState {
     /// The number of unread notifications.
     pub unread: UnreadCount,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn epoch_is_kept_unchanged_and_limited_in_characters() {
+        let longest = "ü".repeat(Epoch::MAX_CHARS);
+        for raw in ["e1", "0198c9a2-4b1e-7c3d-8f00-0123456789ab", &longest] {
+            let epoch = Epoch::parse(raw).unwrap();
+            assert_eq!(epoch.as_str(), raw);
+            assert_eq!(format!("{epoch:?}"), format!("Epoch({raw})"));
+        }
+        for raw in ["", "e 1", "e\u{200b}1", &format!("{longest}x")] {
+            assert_eq!(Epoch::parse(raw), Err(InvalidEpoch), "{raw:?}");
+        }
+    }
+
+    #[test]
+    fn revision_is_shown_as_its_number() {
+        assert_eq!(Revision::ZERO.next().next().to_string(), "2");
+    }
+}

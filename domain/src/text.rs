@@ -51,3 +51,54 @@ pub(crate) fn is_dot_segment(raw: &str) -> bool {
 pub(crate) fn has_control(raw: &str) -> bool {
     raw.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn letters_symbols_and_combining_marks_are_visible() {
+        for c in ['a', '~', 'ß', '日', '🦀', '\u{0301}', '\u{2010}', '\u{FFFC}', '\u{FFFD}'] {
+            assert!(is_visible(c), "{c:?}");
+        }
+    }
+
+    #[test]
+    fn whitespace_control_and_format_characters_are_not_visible() {
+        for c in [
+            ' ',
+            '\n',
+            '\u{0}',
+            '\u{7F}',
+            '\u{A0}',
+            '\u{AD}',
+            '\u{200B}',
+            '\u{200F}',
+            '\u{202E}',
+            '\u{2060}',
+            '\u{FEFF}',
+            '\u{FFF9}',
+            '\u{E0041}',
+        ] {
+            assert!(!is_visible(c), "{c:?}");
+        }
+    }
+
+    #[test]
+    fn length_is_limited_in_characters_also_if_they_have_four_bytes() {
+        assert_eq!(check_visible("🦀🦀", 2), Ok(()));
+        for raw in ["🦀🦀🦀", "abc", &"x".repeat(1_000)] {
+            assert_eq!(check_visible(raw, 2), Err(NotVisible::TooLong), "{raw:?}");
+        }
+        assert_eq!(check_visible("", 2), Err(NotVisible::Empty));
+        assert_eq!(check_visible("a\t", 2), Err(NotVisible::Invisible));
+    }
+
+    #[test]
+    fn line_breaks_and_tabs_are_the_only_control_characters_of_a_text() {
+        assert!(!has_control("one\r\ntwo\tthree \u{AD}"));
+        for raw in ["\u{0}", "\u{1b}[31m", "a\u{7F}", "\u{85}"] {
+            assert!(has_control(raw), "{raw:?}");
+        }
+    }
+}

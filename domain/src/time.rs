@@ -50,6 +50,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn durations_are_added_and_subtracted_in_whole_milliseconds() {
+        let instant = Timestamp::from_unix_millis(1_500);
+        let duration = Duration::from_micros(2_000_900);
+        assert_eq!(instant.plus(duration).unix_millis(), 3_500);
+        assert_eq!(instant.minus(duration).unix_millis(), -500);
+        assert_eq!(Timestamp::from_unix_seconds(-2).unix_millis(), -2_000);
+    }
+
+    #[test]
+    fn time_since_a_later_instant_is_zero() {
+        let [earlier, later] = [1_000, 3_500].map(Timestamp::from_unix_millis);
+        assert_eq!(later.since(earlier), Duration::from_millis(2_500));
+        assert_eq!(earlier.since(later), Duration::ZERO);
+    }
+
+    #[test]
     fn arithmetic_saturates_at_the_smallest_and_largest_timestamp() {
         let largest = Timestamp::from_unix_millis(i64::MAX);
         assert_eq!(largest.plus(Duration::from_secs(1)), largest);

@@ -131,6 +131,8 @@ mod tests {
     #[test]
     fn room_is_named_after_the_user() {
         let user = UserId::parse("u42").unwrap();
-        assert_eq!(UserRoom::of(user).to_string(), "user:u42");
+        let room = UserRoom::of(user.clone());
+        assert_eq!(room.to_string(), "user:u42");
+        assert_eq!(room.user(), &user);
     }
 }

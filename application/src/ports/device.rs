@@ -92,3 +92,25 @@ impl CloseReason {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn device_reconnects_by_itself_unless_it_would_be_closed_again() {
+        for (why, label, should_reconnect) in [
+            (CloseReason::TokenExpired, "token_expired", false),
+            (CloseReason::TokenRevoked, "token_revoked", false),
+            (CloseReason::KeyWithdrawn, "key_withdrawn", false),
+            (CloseReason::TooSlow, "too_slow", true),
+            (CloseReason::TooManySessions, "too_many_sessions", false),
+            (CloseReason::TooManyMessages, "too_many_messages", false),
+            (CloseReason::NotCaughtUp, "not_caught_up", true),
+            (CloseReason::ShuttingDown, "shutting_down", true),
+        ] {
+            assert_eq!(why.as_str(), label);
+            assert_eq!(why.should_reconnect(), should_reconnect, "{label}");
+        }
+    }
+}

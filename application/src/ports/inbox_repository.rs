@@ -239,3 +239,45 @@ pub enum IdempotentOutcome {
     /// The key was used for a request with another fingerprint. Nothing changed.
     KeyReused,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{a_draft, user};
+
+    #[test]
+    fn page_ends_before_the_notification_that_exceeds_its_rows_or_bytes() {
+        let inbox: Vec<_> = (1..=3)
+            .map(|n| a_draft("ada", &format!("n{n}")).into_notification(Revision::new(n)))
+            .collect();
+        let bytes = inbox[0].text_bytes();
+        for (limit, expected, more) in [
+            (PageLimit::rows(2), 2, true),
+            (PageLimit::rows(3), 3, false),
+            (PageLimit { rows: 9, bytes: 2 * bytes }, 2, true),
+            (PageLimit { rows: 9, bytes: 2 * bytes - 1 }, 1, true),
+            (PageLimit { rows: 9, bytes: 3 * bytes }, 3, false),
+            // A notification that exceeds the limit is a page of its own.
+            (PageLimit { rows: 9, bytes: 1 }, 1, true),
+            (PageLimit::rows(0), 0, true),
+        ] {
+            let page = limit.page_of(inbox.iter());
+            assert_eq!(page, Page { items: inbox[..expected].to_vec(), more }, "{limit:?}");
+        }
+        assert_eq!(PageLimit::rows(2).page_of([].iter()), Page::default());
+    }
+
+    #[test]
+    fn idempotency_key_is_printable_ascii_of_limited_length() {
+        let parse = |key: &str| IdempotencyKey::parse(user("shop"), key, "f");
+        let longest = "k".repeat(200);
+        for raw in ["k", "order 7 / ~", "8e03978e-40d5-43dd-bc93-6894a57f9324", &longest] {
+            let key = parse(raw).unwrap();
+            let parts = (key.caller().as_str(), key.key(), key.fingerprint());
+            assert_eq!(parts, ("shop", raw, "f"));
+        }
+        for raw in ["", "a\nb", "a\u{7f}", "ü", &format!("{longest}k")] {
+            assert_eq!(parse(raw), Err(InvalidIdempotencyKey), "{raw:?}");
+        }
+    }
+}

@@ -53,3 +53,15 @@ impl TokenOwner {
 /// A reader's position in [`Revocations`]. Only the store that returned it can interpret it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RevocationCursor(pub i64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::user;
+
+    #[test]
+    fn revocation_for_everyone_has_no_user() {
+        assert_eq!(TokenOwner::User(user("ada")).user(), Some(&user("ada")));
+        assert_eq!(TokenOwner::Everyone.user(), None);
+    }
+}

@@ -137,10 +137,12 @@ mod tests {
         for raw in ["abc", " abc ", "Bearer abc", "bearer  abc", "BEARER abc"] {
             assert_eq!(BearerToken::parse(raw).unwrap().unwrap().reveal(), "abc", "{raw:?}");
         }
+        let of_other_scheme = BearerToken::parse("Basic abc").unwrap().unwrap();
+        assert_eq!(of_other_scheme.reveal(), "Basic abc", "it is not taken for the token abc");
         for raw in ["", "  ", "Bearer "] {
             assert!(BearerToken::parse(raw).unwrap().is_none(), "{raw:?}");
         }
-        let longest = "x".repeat(BearerToken::MAX_BYTES);
+        let longest = "x".repeat(8_192);
         assert!(BearerToken::parse(&format!("Bearer {longest}")).unwrap().is_some());
         assert_eq!(BearerToken::parse(&format!("{longest}x")).unwrap_err(), TokenTooLong);
     }
@@ -148,7 +150,7 @@ mod tests {
     #[test]
     fn token_is_hidden_in_debug_output() {
         let token = BearerToken::parse("s3cret").unwrap().unwrap();
-        assert!(!format!("{token:?}").contains("s3cret"));
+        assert_eq!(format!("{token:?}"), "BearerToken(…)");
     }
 
     #[test]

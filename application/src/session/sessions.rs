@@ -255,13 +255,13 @@ impl<D: Device> Sessions<D> {
         let interval = spread.checked_div(u32::try_from(all.len()).unwrap_or(u32::MAX));
         let begin = tokio::time::Instant::now();
         for (n, session) in (0_u32..).zip(&all) {
-            session.device().close(CloseReason::ShuttingDown);
             // Timers have a resolution of a millisecond. One sleep covers several shorter intervals.
             if let Some(due) = interval.map(|interval| begin + interval * n)
                 && due > tokio::time::Instant::now() + Duration::from_millis(1)
             {
                 tokio::time::sleep_until(due).await;
             }
+            session.device().close(CloseReason::ShuttingDown);
         }
     }
 

@@ -21,3 +21,20 @@ impl CountUnread {
         self.inboxes.state(user).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{InMemoryStore, a_draft, epoch, user};
+
+    #[tokio::test]
+    async fn count_is_that_of_the_user() {
+        let store = Arc::new(InMemoryStore::new(epoch("e1")));
+        let drafts = ["n1", "n2"].map(|name| a_draft("ada", name));
+        store.create(drafts.into()).await.unwrap();
+        let count = CountUnread::new(store);
+        let state = count.run(&user("ada")).await.unwrap();
+        assert_eq!((state.revision.get(), state.unread.get()), (2, 2));
+        assert_eq!(count.run(&user("bob")).await.unwrap(), InboxState::default());
+    }
+}

@@ -28,3 +28,22 @@ impl DeleteNotification {
         Ok(deleted.map(|event| event.state()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{InMemoryStore, ManualClock, a_draft, epoch, id, user};
+
+    #[tokio::test]
+    async fn only_a_notification_of_the_user_is_deleted() {
+        let store = Arc::new(InMemoryStore::new(epoch("e1")));
+        let drafts = ["n1", "n2"].map(|name| a_draft("ada", name));
+        store.create(drafts.into()).await.unwrap();
+        let delete = DeleteNotification::new(store.clone(), Arc::new(ManualClock::at(5)));
+        assert_eq!(delete.run(&user("bob"), &id("n1")).await.unwrap(), None);
+        let state = delete.run(&user("ada"), &id("n1")).await.unwrap().unwrap();
+        assert_eq!((state.revision.get(), state.unread.get()), (3, 1));
+        assert_eq!(delete.run(&user("ada"), &id("n1")).await.unwrap(), None, "deleted before");
+        assert_eq!(store.get(&user("ada"), &id("n1")).await.unwrap(), None);
+    }
+}

@@ -23,3 +23,25 @@ impl DeliverEvent {
         self.delivery.deliver(&room, PushBatch::of(event)).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use belfry_domain::{Change, Revision, UnreadCount};
+
+    use super::*;
+    use crate::testing::{RecordingDelivery, at, user};
+
+    #[tokio::test]
+    async fn event_is_delivered_to_the_room_of_its_user() {
+        let delivery = Arc::new(RecordingDelivery::default());
+        let event = DomainEvent {
+            user: user("ada"),
+            revision: Revision::new(3),
+            unread: UnreadCount::ZERO,
+            change: Change::AllRead { read_at: at(5) },
+        };
+        DeliverEvent::new(delivery.clone()).run(event.clone()).await;
+        let expected = (UserRoom::of(user("ada")), PushBatch::of(event));
+        assert_eq!(delivery.delivered(), [expected]);
+    }
+}

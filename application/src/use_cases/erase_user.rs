@@ -27,3 +27,22 @@ impl EraseUser {
         Ok(erased)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ports::InboxRepository as _;
+    use crate::testing::{InMemoryStore, a_draft, epoch, id, user};
+
+    #[tokio::test]
+    async fn erased_items_are_counted_and_those_of_others_are_kept() {
+        let store = Arc::new(InMemoryStore::new(epoch("e1")));
+        store.create(vec![a_draft("ada", "n1"), a_draft("bob", "n1")]).await.unwrap();
+        let erase = EraseUser::new(store.clone());
+        let erased = erase.run(&user("ada")).await.unwrap();
+        let expected = Erased { inbox: true, notifications: 1, idempotency_keys: 0, events: 1 };
+        assert_eq!(erased, expected);
+        assert_eq!(erase.run(&user("ada")).await.unwrap().notifications, 0, "erased before");
+        assert!(store.get(&user("bob"), &id("n1")).await.unwrap().is_some());
+    }
+}

@@ -39,3 +39,29 @@ impl ForwardEvent {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{RecordingDelivery, user};
+
+    #[tokio::test]
+    async fn push_and_count_are_delivered_in_this_order_if_there_are_any() {
+        let new = ForwardedPush::New("{}".into());
+        let count = ForwardedPush::UnreadCount("3".into());
+        for (push, unread_count, expected) in [
+            (Some(new.clone()), Some("3".into()), vec![new.clone(), count.clone()]),
+            (Some(new.clone()), None, vec![new]),
+            (None, Some("3".into()), vec![count]),
+            (None, None, vec![]),
+        ] {
+            let delivery = Arc::new(RecordingDelivery::default());
+            let event = ForwardedEvent { user: user("ada"), push, unread_count };
+            ForwardEvent::new(delivery.clone()).run(event).await;
+            let pushes: Vec<_> = expected.into_iter().map(Push::Forwarded).collect();
+            let expected = (UserRoom::of(user("ada")), PushBatch::forwarded(pushes.clone()));
+            let expected = if pushes.is_empty() { vec![] } else { vec![expected] };
+            assert_eq!(delivery.delivered(), expected);
+        }
+    }
+}

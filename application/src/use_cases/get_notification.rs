@@ -25,3 +25,19 @@ impl GetNotification {
         self.inboxes.get(user, id).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{InMemoryStore, a_draft, epoch, id, user};
+
+    #[tokio::test]
+    async fn only_a_notification_of_the_user_is_returned() {
+        let store = Arc::new(InMemoryStore::new(epoch("e1")));
+        store.create(vec![a_draft("ada", "n1")]).await.unwrap();
+        let get = GetNotification::new(store);
+        let found = get.run(&user("ada"), &id("n1")).await.unwrap();
+        assert_eq!(found.map(|one| one.id), Some(id("n1")));
+        assert_eq!(get.run(&user("bob"), &id("n1")).await.unwrap(), None);
+    }
+}

@@ -219,6 +219,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn consecutive_creations_share_a_transaction() {
+        let mut store = MockInboxRepository::new();
+        let pair = |drafts: &Vec<Draft>| drafts.len() == 2;
+        store.expect_create().withf(pair).once().returning(|_| Ok(vec![]));
+        let results = handle(Arc::new(store)).run(vec![create("n1"), create("n2")]).await;
+        assert!(results.len() == 2 && results.iter().all(Result::is_ok));
+    }
+
+    #[tokio::test]
+    async fn rejected_single_creation_is_not_repeated() {
+        let mut store = MockInboxRepository::new();
+        store.expect_create().once().returning(|_| Err(PortError::rejected("bad")));
+        let results = handle(Arc::new(store)).run(vec![create("n1")]).await;
+        let [Err(CommandError::Port(PortError::Rejected(_)))] = &results[..] else {
+            panic!("{results:?}")
+        };
+    }
+
+    #[tokio::test]
     async fn rejected_creation_does_not_fail_the_others() {
         let mut store = MockInboxRepository::new();
         store.expect_create().returning(|drafts| {

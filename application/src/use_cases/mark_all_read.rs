@@ -25,3 +25,23 @@ impl MarkAllRead {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{InMemoryStore, ManualClock, a_draft, at, epoch, id, user};
+
+    #[tokio::test]
+    async fn state_after_the_call_is_returned_whether_or_not_anything_changed() {
+        let store = Arc::new(InMemoryStore::new(epoch("e1")));
+        let drafts = ["n1", "n2"].map(|name| a_draft("ada", name));
+        store.create(drafts.into()).await.unwrap();
+        let mark = MarkAllRead::new(store.clone(), Arc::new(ManualClock::at(5)));
+        for _ in 0..2 {
+            let state = mark.run(&user("ada")).await.unwrap();
+            assert_eq!((state.revision.get(), state.unread.get()), (3, 0));
+        }
+        let read = store.get(&user("ada"), &id("n1")).await.unwrap().unwrap();
+        assert_eq!(read.read_at, Some(at(5)));
+    }
+}

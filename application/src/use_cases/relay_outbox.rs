@@ -150,6 +150,8 @@ impl RelayOutbox {
 #[cfg(test)]
 mod tests {
     use mockall::Sequence;
+    use parking_lot::Mutex;
+    use tokio::time::Instant;
 
     use super::*;
     use crate::ports::InboxRepository;
@@ -191,15 +193,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn entry_is_kept_until_it_is_confirmed() {
+    async fn entry_is_retried_with_backoff_until_it_is_confirmed() {
         let store = Arc::new(InMemoryStore::new(epoch("e1")));
         let drafts = (0..3).map(|n| a_draft("ada", &format!("n{n}"))).collect();
         store.create(drafts).await.unwrap();
         let mut events = MockEventPublisher::new();
-        let mut attempts = 0;
+        let attempts_at = Arc::new(Mutex::new(Vec::new()));
+        let times = attempts_at.clone();
         events.expect_publish().times(4).returning(move |entries| {
-            attempts += 1;
-            match attempts {
+            let mut times = times.lock();
+            times.push(Instant::now());
+            match times.len() {
                 1 | 2 => {
                     PublishOutcome::failed_after(0, PortError::unavailable("the broker is down"))
                 }
@@ -217,6 +221,34 @@ mod tests {
             stop.cancel();
         };
         tokio::join!(relay.run(stop.clone()), wait);
+
+        let delays: Vec<_> =
+            attempts_at.lock().windows(2).map(|pair| (pair[1] - pair[0]).as_millis()).collect();
+        let about = [50, 100, 50];
+        for (delay, limit) in delays.iter().zip(about) {
+            assert!((limit * 3 / 4..=limit + 1).contains(delay), "{delays:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn relay_does_not_wait_after_a_full_batch() {
+        let store = Arc::new(InMemoryStore::new(epoch("e1")));
+        let drafts = (0..6).map(|n| a_draft("ada", &format!("n{n}"))).collect();
+        store.create(drafts).await.unwrap();
+        let patience = Duration::from_mins(1);
+        let relay = RelayOutbox::new(
+            store.clone(),
+            Arc::new(RecordingPublisher::default()),
+            RelaySettings { batch_size: 2, patience, ..RelaySettings::default() },
+        );
+        let stop = CancellationToken::new();
+        let begin = Instant::now();
+        let wait = async {
+            until_empty(&store).await;
+            stop.cancel();
+        };
+        tokio::join!(relay.run(stop.clone()), wait);
+        assert!(begin.elapsed() < patience);
     }
 
     #[tokio::test]

@@ -262,9 +262,23 @@ mod tests {
     #[test]
     fn message_may_be_empty_or_have_several_lines() {
         assert_eq!(Message::parse("").unwrap(), Message::default());
-        assert!(Message::parse("one\ntwo\tthree").is_ok());
+        let lines = "one\ntwo\tthree ";
+        assert_eq!(Message::parse(lines).unwrap().as_str(), lines);
         assert_eq!(Message::parse("\u{1b}[31m"), Err(InvalidMessage::Control));
+        assert!(Message::parse(&"ß".repeat(4_000)).is_ok());
         assert_eq!(Message::parse(&"x".repeat(4_001)), Err(InvalidMessage::TooLong(4_001)));
+    }
+
+    #[test]
+    fn kind_is_kept_unchanged_and_limited_in_characters() {
+        let longest = "ü".repeat(100);
+        for raw in ["order.shipped", "MENTION", &longest] {
+            assert_eq!(NotificationKind::parse(raw).unwrap().as_str(), raw);
+        }
+        for raw in ["", "order shipped", &format!("{longest}x")] {
+            assert_eq!(NotificationKind::parse(raw), Err(InvalidNotificationKind), "{raw:?}");
+        }
+        assert_eq!(NotificationKind::default().as_str(), "general");
     }
 
     #[test]
@@ -273,7 +287,7 @@ mod tests {
             assert_eq!(Link::parse(raw), Err(InvalidLink::ScriptScheme), "{raw}");
         }
         for raw in ["/orders/7", "https://example.org/a?b=c:d", "myapp://open/7", "#top"] {
-            assert!(Link::parse(raw).is_ok(), "{raw}");
+            assert_eq!(Link::parse(raw).unwrap().as_str(), raw);
         }
         assert_eq!(Link::parse("java\tscript:alert(1)"), Err(InvalidLink::Malformed));
     }
@@ -282,13 +296,21 @@ mod tests {
     fn data_is_limited_in_bytes_and_hidden_in_debug_output() {
         let data = Data::of_checked_syntax("{\"secret\":1}").unwrap();
         assert_eq!(format!("{data:?}"), "Data(12 bytes)");
+        assert_eq!(data.as_str(), "{\"secret\":1}");
+        assert!(Data::of_checked_syntax("ß".repeat(8_192)).is_ok());
         assert_eq!(Data::of_checked_syntax("x".repeat(16_385)), Err(InvalidData(16_385)));
     }
 
     #[test]
-    fn every_priority_is_parsed_from_its_wire_name() {
-        for priority in [Priority::Low, Priority::Normal, Priority::High, Priority::Urgent] {
-            assert_eq!(priority.as_str().parse(), Ok(priority));
+    fn every_priority_has_a_wire_name_and_is_parsed_from_it() {
+        for (priority, name) in [
+            (Priority::Low, "low"),
+            (Priority::Normal, "normal"),
+            (Priority::High, "high"),
+            (Priority::Urgent, "urgent"),
+        ] {
+            assert_eq!(priority.as_str(), name);
+            assert_eq!(name.parse(), Ok(priority));
         }
         assert_eq!("URGENT".parse::<Priority>(), Err(InvalidPriority));
     }

@@ -74,7 +74,8 @@ mod tests {
     fn ids_of_other_services_are_kept_unchanged() {
         for raw in ["n1", "0198c9a2-4b1e-7c3d-8f00-0123456789ab", "507f1f77bcf86cd799439011", "42"]
         {
-            assert_eq!(NotificationId::parse(raw).unwrap().as_str(), raw);
+            let id = NotificationId::parse(raw).unwrap();
+            assert_eq!((id.as_str(), id.to_string().as_str()), (raw, raw));
         }
     }
 

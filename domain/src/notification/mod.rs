@@ -139,3 +139,77 @@ impl Notification {
             && self.priority == draft.priority
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A draft with a value in every field.
+    pub(crate) fn a_draft() -> Draft {
+        Draft {
+            id: NotificationId::parse("n1").unwrap(),
+            user: UserId::parse("ada").unwrap(),
+            kind: NotificationKind::parse("order.shipped").unwrap(),
+            title: Title::parse("On its way").unwrap(),
+            message: Message::parse("Order 7 left the house.").unwrap(),
+            data: Some(Data::of_checked_syntax("{\"order\":7}").unwrap()),
+            link: Some(Link::parse("/orders/7").unwrap()),
+            priority: Priority::High,
+            dedupe_key: None,
+            created_at: Timestamp::from_unix_millis(1_000),
+            expires_at: Some(Timestamp::from_unix_millis(1_001)),
+        }
+    }
+
+    #[test]
+    fn draft_must_expire_after_its_creation() {
+        for (millis, valid) in [(999, false), (1_000, false), (1_001, true)] {
+            let expires_at = Some(Timestamp::from_unix_millis(millis));
+            let draft = Draft { expires_at, ..a_draft() };
+            assert_eq!(draft.check().is_ok(), valid, "at {millis}");
+        }
+        assert!(Draft { expires_at: None, ..a_draft() }.check().is_ok());
+    }
+
+    #[test]
+    fn text_bytes_counts_each_text_in_bytes() {
+        let texts = ["n1", "order.shipped", "On its way", "Order 7 left the house."];
+        let optional = ["{\"order\":7}", "/orders/7"];
+        let bytes = |texts: &[&str]| texts.iter().map(|text| text.len()).sum::<usize>();
+        let size = |draft: Draft| draft.into_notification(Revision::new(1)).text_bytes();
+
+        assert_eq!(size(a_draft()), bytes(&texts) + bytes(&optional));
+        assert_eq!(size(Draft { data: None, link: None, ..a_draft() }), bytes(&texts));
+        let title = Title::parse("ßß").unwrap();
+        let title_only = Draft { title, message: Message::default(), ..a_draft() };
+        assert_eq!(size(title_only), bytes(&["n1", "order.shipped"]) + 4 + bytes(&optional));
+    }
+
+    #[test]
+    fn draft_of_a_retry_has_the_same_content_although_its_instants_differ() {
+        let stored = a_draft().into_notification(Revision::new(1));
+        let retry = Draft {
+            id: NotificationId::parse("n2").unwrap(),
+            created_at: Timestamp::from_unix_millis(5_000),
+            expires_at: None,
+            ..a_draft()
+        };
+        assert!(stored.has_same_content(&retry));
+    }
+
+    #[test]
+    fn draft_that_differs_in_one_field_has_other_content() {
+        let stored = a_draft().into_notification(Revision::new(1));
+        for other in [
+            Draft { user: UserId::parse("bob").unwrap(), ..a_draft() },
+            Draft { kind: NotificationKind::default(), ..a_draft() },
+            Draft { title: Title::parse("Delayed").unwrap(), ..a_draft() },
+            Draft { message: Message::default(), ..a_draft() },
+            Draft { data: None, ..a_draft() },
+            Draft { link: None, ..a_draft() },
+            Draft { priority: Priority::Normal, ..a_draft() },
+        ] {
+            assert!(!stored.has_same_content(&other), "{other:?}");
+        }
+    }
+}

@@ -1,5 +1,7 @@
+mod access;
 mod catch_up;
 mod delivery;
+mod drain;
 mod erasure;
 mod expiry;
 mod key_withdrawal;

@@ -1,5 +1,6 @@
 //! Devices catch up: on connect, on request, and after lost events.
 
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 
 use async_trait::async_trait;
@@ -96,6 +97,21 @@ async fn connected_device_that_syncs_without_a_resume_point_receives_pending_eve
     assert_eq!((sync.recovered, sync.revision.get(), sync.missed), (false, 1, 0));
     node.sessions.deliver(&Node::room("ada"), &pending);
     assert_eq!(device.received_ids(), ["n1"]);
+}
+
+#[tokio::test]
+async fn sync_request_with_a_resume_point_replays_pending_events_too() {
+    let node = node();
+    let device = FakeDevice::new();
+    let session = node.join(claims("ada", 10_000), device.clone());
+    connect(&node.sessions, &session, None).await;
+    let first = node.store_notification("ada", "n1").await;
+    node.sessions.deliver(&Node::room("ada"), &first);
+    // The change is in the store, but its event has not arrived yet.
+    node.store_notification("ada", "n2").await;
+    let sync = node.sessions.sync(&session, since(0)).await.unwrap();
+    assert_eq!((sync.recovered, sync.revision.get(), sync.missed), (true, 2, 2));
+    assert_eq!(device.received_ids(), ["n1", "n1", "n2"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -195,6 +211,24 @@ async fn device_is_disconnected_when_a_page_cannot_be_read() {
     assert_eq!(device.close_reason(), Some(CloseReason::NotCaughtUp));
 }
 
+#[tokio::test]
+async fn device_is_disconnected_when_events_are_lost_during_each_replay() {
+    let (mut store, slot) = (MockInboxRepository::new(), Arc::new(OnceLock::new()));
+    let joined: Arc<OnceLock<Arc<Session<FakeDevice>>>> = slot.clone();
+    store.expect_epoch().returning(|| Ok(epoch("e1")));
+    // One read for the plan, and one for each of the eight replays that are allowed.
+    store.expect_history().times(9).returning(move |_, _, _| {
+        joined.get().unwrap().report_loss();
+        Ok(History::Complete { state: InboxState::default(), created: 0 })
+    });
+    let sessions = new_sessions(Arc::new(store), &Arc::new(ManualClock::at(0)));
+    let device = FakeDevice::new();
+    let session = join(&sessions, claims("ada", 10_000), device.clone());
+    slot.set(session.clone()).unwrap();
+    connect(&sessions, &session, since(0)).await;
+    assert_eq!(device.close_reason(), Some(CloseReason::TooSlow));
+}
+
 /// Runs `task`, and concurrently the task that brings lagging devices up to date.
 async fn while_catching_up<T>(node: &Node, task: impl Future<Output = T>) -> T {
     let stop = CancellationToken::new();
@@ -269,13 +303,15 @@ async fn catch_up_all_sends_only_to_devices_that_missed_events() {
     })
     .await;
     assert_eq!(devices[0].received_ids(), ["lost"]);
-    assert_eq!(devices[1].received().len(), 2, "only the sync and the count after the connect");
+    assert_eq!(kinds(&devices[0]), ["sync", "count 0", "new", "count 1"]);
+    assert_eq!(kinds(&devices[1]), ["sync", "count 0"], "only those after the connect");
 }
 
 /// Records the charges. Replays wait while `is_exhausted`.
 #[derive(Default)]
 struct RecordedWork {
-    charges: Mutex<Vec<(String, usize)>>,
+    /// The user, the number of notifications and the bytes of their texts.
+    charges: Mutex<Vec<(String, usize, usize)>>,
     is_exhausted: AtomicBool,
 }
 
@@ -287,8 +323,8 @@ impl WorkBudget for RecordedWork {
         }
     }
 
-    fn charge(&self, user: &UserId, notifications: usize, _: usize) {
-        self.charges.lock().push((user.to_string(), notifications));
+    fn charge(&self, user: &UserId, notifications: usize, text_bytes: usize) {
+        self.charges.lock().push((user.to_string(), notifications, text_bytes));
     }
 }
 
@@ -316,7 +352,8 @@ async fn replay_waits_for_the_user_s_budget_and_is_charged() {
     };
     tokio::join!(connect(&node.sessions, &session, since(0)), meanwhile);
     assert_eq!(device.received_ids(), ["n1", "n2"]);
-    assert_eq!(*work.charges.lock(), [("ada".to_owned(), 2)]);
+    let text_bytes = a_draft("ada", "n1").into_notification(Revision::new(1)).text_bytes();
+    assert_eq!(*work.charges.lock(), [("ada".to_owned(), 2, 2 * text_bytes)]);
 }
 
 #[tokio::test]

@@ -95,3 +95,15 @@ async fn session_is_dropped_after_leave() {
     drop(session);
     assert_eq!(weak.strong_count(), 0, "no room has a strong reference");
 }
+
+#[tokio::test]
+async fn session_that_has_left_is_not_disconnected() {
+    let node = node();
+    let (left, other) = (FakeDevice::new(), FakeDevice::new());
+    let session = node.join(claims("ada", 10_000), left.clone());
+    node.join(claims("ada", 10_000), other.clone());
+    node.sessions.leave(&session);
+    node.sessions.disconnect(&session, CloseReason::TokenExpired, &AuthError::TokenExpired);
+    assert_eq!((left.close_reason(), left.received()), (None, vec![]));
+    assert_eq!((other.close_reason(), node.sessions.count()), (None, 1));
+}

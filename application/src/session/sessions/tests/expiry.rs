@@ -19,6 +19,8 @@ async fn session_is_warned_once_and_ends_with_its_token() {
         assert!(matches!(device.received()[2], Push::Expiring { .. }));
         assert_eq!(device.received().len(), 3, "warned once");
     }
+    let expiry = Some(at(100_000));
+    assert_eq!(session.replace_next_check(expiry), expiry, "no check before the expiry");
     assert!(node.sessions.authorize(&session, Action::ReadInbox).is_ok());
 
     node.clock.set(100_000);
@@ -67,4 +69,21 @@ async fn session_continues_with_a_newer_token_of_the_same_user() {
     node.clock.set(500_000);
     node.sessions.close_expired();
     assert_eq!(device.close_reason(), Some(CloseReason::TokenExpired));
+}
+
+#[tokio::test(start_paused = true)]
+async fn expired_session_is_closed_within_a_tenth_of_a_second() {
+    let node = node();
+    let device = FakeDevice::new();
+    node.join(claims("ada", 1_000), device.clone());
+    let stop = CancellationToken::new();
+    let expire = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(device.close_reason(), None);
+        node.clock.set(1_000);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(device.close_reason(), Some(CloseReason::TokenExpired));
+        stop.cancel();
+    };
+    tokio::join!(node.sessions.run_expiry(stop.clone()), expire);
 }

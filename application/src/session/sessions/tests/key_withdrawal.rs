@@ -47,10 +47,10 @@ async fn session_ends_when_its_key_is_withdrawn() {
     let closed = || devices.each_ref().map(FakeDevice::close_reason);
     let stop = CancellationToken::new();
     let change = async {
-        tokio::time::sleep(Duration::from_secs(3)).await;
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
         assert_eq!(closed(), [None, None]);
         keys.0.lock().remove(&KEYS[0]);
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(closed(), [Some(CloseReason::KeyWithdrawn), None]);
         keys.0.lock().clear();
         tokio::time::sleep(Duration::from_secs(2)).await;

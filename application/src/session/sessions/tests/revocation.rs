@@ -1,8 +1,12 @@
 //! Token revocation.
 
+use std::sync::atomic::AtomicBool;
+
+use async_trait::async_trait;
+
 use super::*;
 use crate::ports::revocations::MockRevocations;
-use crate::ports::{PortError, Revocation, RevocationCursor, Revocations as _, TokenOwner};
+use crate::ports::{PortError, Revocation, RevocationCursor, Revocations, TokenOwner};
 use crate::revoked_tokens::ApplyRevocation as _;
 
 fn claims_issued(name: &str, issued_at: i64) -> Claims {
@@ -53,6 +57,66 @@ async fn token_revoked_between_sign_in_and_join_ends_the_session() {
     assert_eq!(node.sessions.count(), 0);
 }
 
+/// Sessions that have not loaded the revocations yet.
+fn sessions_without_revocations() -> Sessions<FakeDevice> {
+    let clock = Arc::new(ManualClock::at(0));
+    let inboxes = Arc::new(InMemoryStore::new(epoch("e1")));
+    let revoked = Arc::new(RevokedTokens::not_loaded());
+    let tokens = Arc::new(FakeTokenVerifier);
+    Sessions::new(
+        SignIn::new(tokens, clock.clone(), revoked, Access::default()),
+        CatchUp::new(inboxes, 100),
+        Arc::new(UnlimitedWork),
+        clock,
+        SessionSettings::default(),
+    )
+}
+
+async fn sign_in_code(sessions: &Sessions<FakeDevice>) -> &'static str {
+    match sessions.sign_in(BearerToken::parse("ada:10000").unwrap()).await {
+        Ok(_) => "accepted",
+        Err(error) => error.code(),
+    }
+}
+
+/// Has a revocation until the first read. A read takes a millisecond.
+#[derive(Default)]
+struct PurgedStore(AtomicBool);
+
+#[async_trait]
+impl Revocations for PurgedStore {
+    async fn revoke(&self, _: &Revocation) -> Result<Revocation, PortError> {
+        unimplemented!("only read")
+    }
+
+    async fn since(
+        &self,
+        _: Option<RevocationCursor>,
+    ) -> Result<(Vec<Revocation>, RevocationCursor), PortError> {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let is_purged = self.0.swap(true, Ordering::SeqCst);
+        let known = if is_purged { vec![] } else { vec![revocation("ada", 200)] };
+        Ok((known, RevocationCursor(0)))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn revocation_that_was_purged_from_the_store_is_dropped_after_ten_minutes() {
+    let sessions = sessions_without_revocations();
+    let stop = CancellationToken::new();
+    let check = async {
+        sessions.revocations_loaded().await;
+        assert_eq!(sign_in_code(&sessions).await, "token_revoked");
+        tokio::time::sleep(Duration::from_mins(9)).await;
+        assert_eq!(sign_in_code(&sessions).await, "token_revoked");
+        tokio::time::sleep(Duration::from_mins(2)).await;
+        assert_eq!(sign_in_code(&sessions).await, "accepted");
+        stop.cancel();
+    };
+    let store = Arc::new(PurgedStore::default());
+    tokio::join!(sessions.poll_revocations(store, stop.clone()), check);
+}
+
 #[tokio::test(start_paused = true)]
 async fn revocations_are_loaded_after_an_outage() {
     let mut store = MockRevocations::new();
@@ -64,27 +128,12 @@ async fn revocations_are_loaded_after_an_outage() {
             _ => Ok((vec![revocation("ada", 200)], RevocationCursor(0))),
         }
     });
-    let clock = Arc::new(ManualClock::at(0));
-    let inboxes = Arc::new(InMemoryStore::new(epoch("e1")));
-    let revoked = Arc::new(RevokedTokens::not_loaded());
-    let tokens = Arc::new(FakeTokenVerifier);
-    let sessions: Sessions<FakeDevice> = Sessions::new(
-        SignIn::new(tokens, clock.clone(), revoked, Access::default()),
-        CatchUp::new(inboxes, 100),
-        Arc::new(UnlimitedWork),
-        clock,
-        SessionSettings::default(),
-    );
-    let sign_in_code =
-        async || match sessions.sign_in(BearerToken::parse("ada:10000").unwrap()).await {
-            Ok(_) => "accepted",
-            Err(error) => error.code(),
-        };
+    let sessions = sessions_without_revocations();
     let stop = CancellationToken::new();
     let check = async {
-        assert_eq!(sign_in_code().await, "unavailable");
+        assert_eq!(sign_in_code(&sessions).await, "unavailable");
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert_eq!(sign_in_code().await, "token_revoked");
+        assert_eq!(sign_in_code(&sessions).await, "token_revoked");
         stop.cancel();
     };
     tokio::join!(sessions.poll_revocations(Arc::new(store), stop.clone()), check);

@@ -27,6 +27,18 @@ async fn device_that_does_not_read_costs_one_page_and_is_disconnected() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn device_with_a_full_send_queue_is_disconnected_after_the_patience() {
+    let node = node();
+    let device = FakeDevice::with_queue_of(1);
+    let session = node.join(claims("ada", 10_000), device.clone());
+    let begin = tokio::time::Instant::now();
+    // The sync fits into the queue, the count does not.
+    connect(&node.sessions, &session, None).await;
+    assert_eq!(begin.elapsed(), SessionSettings::default().patience);
+    assert_eq!(device.close_reason(), Some(CloseReason::TooSlow));
+}
+
+#[tokio::test(start_paused = true)]
 async fn next_page_is_sent_after_the_previous_one_is_read() {
     let node = node();
     node.store.create((0..40).map(|n| large_draft("ada", n)).collect()).await.unwrap();
