@@ -63,7 +63,8 @@ async fn events_exchange_carries_every_change_in_its_documented_form() {
     let event = amqp.next(&tap).await;
     let data = checked(&event, "notification.marked_read");
     let expected = json!({
-        "userId": ada.id(), "ids": ["n1"], "readAt": data["readAt"], "unreadCount": 1, "revision": 3,
+        "userId": ada.id(), "ids": ["n1"], "notificationId": "n1", "readAt": data["readAt"],
+        "unreadCount": 1, "revision": 3,
     });
     assert_eq!(data, expected);
     message_ids.push(event.properties.message_id().clone());
