@@ -232,10 +232,6 @@ async fn forward_mode_passes_events_unchanged_to_every_node_and_stores_nothing()
         assert_eq!(new_ids(device).len(), 2, "{}", device.transcript());
         assert_eq!(device.events("notification:unread_count").len(), 2, "{}", device.transcript());
     }
-    for user in [&ada, &bob] {
-        let page = user.http().get("/v1/notifications").await.expect(200);
-        assert_eq!((&page["items"], &page["unreadCount"]), (&json!([]), &json!(0)));
-    }
 }
 
 /// Without the broker, which has no queue for this node.
