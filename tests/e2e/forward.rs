@@ -88,6 +88,7 @@ async fn change_that_a_device_requests_reaches_the_service() {
         .unwrap();
     let unroutable = device.call(mark_read, payload.clone()).await;
     assert_eq!(unroutable["code"], "unavailable", "no queue is bound: {unroutable}");
+    belfry.log_line("cannot publish the requests of devices; they get an error").await;
     let service = amqp.tap(&exchange, "device.*").await;
     until_true("the publisher is connected", async || {
         device.call(mark_read, payload.clone()).await["status"] == "ok"
@@ -121,6 +122,7 @@ async fn change_that_a_device_requests_reaches_the_service() {
     device.emit("getUnreadCount", json!({}));
     assert_eq!(device.expect("exception").await["code"], "inbox_not_kept");
     assert!(amqp.take(&service).await.is_none());
+    assert!(!belfry.log().contains("lapin"), "the library logs payloads: {}", belfry.log());
 }
 
 #[tokio::test]
