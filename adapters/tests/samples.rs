@@ -79,8 +79,13 @@ fn socket_events_match_their_samples() {
     let (count, revision) = (UnreadCount::new(3), Revision::new(17));
     let (after, last) = (Revision::new(18), Revision::new(19));
     let these = Selection::Ids(vec![id(ID)]);
-    let sync =
-        SyncState { epoch: epoch(EPOCH), revision, unread: count, recovered: true, missed: 1 };
+    let sync = SyncState {
+        epoch: epoch(EPOCH),
+        revision,
+        unread: Some(count),
+        recovered: true,
+        missed: 1,
+    };
     let expired =
         Push::Exception { code: "token_expired", message: "the token has expired".into() };
     for (name, push) in [
@@ -128,7 +133,15 @@ fn command(pattern: Pattern, data: &RawValue) -> Command {
     let revoke_tokens = RevokeTokens::new(store.clone(), revoked, clock.clone());
     let commands = HandleCommands::new(store, clock.clone(), revoke_tokens);
     let handling = StoreCommands::new(commands, queries, Arc::new(SequentialIds::default()), clock);
-    let envelope = Envelope { pattern, data, message_id: None, trace: None, is_request: false };
+    let envelope = Envelope {
+        pattern,
+        name: String::new(),
+        data,
+        message_id: None,
+        trace: None,
+        is_request: false,
+        is_forwarded: false,
+    };
     let commands = handling.decode(&envelope, &MessageMapping::default());
     let commands = commands.unwrap_or_else(|error| panic!("{data}: {error}"));
     let StoreMessage::Change(mut commands) = commands else { panic!("{commands:?}") };

@@ -80,8 +80,8 @@ pub struct SyncState {
     pub epoch: Epoch,
     /// The latest change.
     pub revision: Revision,
-    /// The number of unread notifications.
-    pub unread: UnreadCount,
+    /// The number of unread notifications; `None` if another service keeps the inbox.
+    pub unread: Option<UnreadCount>,
     /// Whether all missed changes follow. If not, the device must reload its list.
     pub recovered: bool,
     /// The number of notifications that follow and are new to the device, as of this state.
@@ -92,8 +92,8 @@ pub struct SyncState {
 impl SyncState {
     /// The unread count of this state. The last replayed change may be older, if later notifications were deleted
     /// before the device saw them.
-    pub(crate) fn count(&self) -> Push {
-        Push::UnreadCount { count: self.unread, revision: self.revision }
+    pub(crate) fn count(&self) -> Option<Push> {
+        self.unread.map(|count| Push::UnreadCount { count, revision: self.revision })
     }
 
     /// The same state for a device that must reload its list.
@@ -112,6 +112,15 @@ pub enum ForwardedPush {
     UnreadCount(Arc<str>),
     /// That service's message about read notifications.
     MarkedRead(Arc<str>),
+    /// That service's message about deleted notifications.
+    Deleted(Arc<str>),
+    /// Any other event of that service.
+    Custom {
+        /// The name under which devices receive it.
+        event: Arc<str>,
+        /// The payload.
+        data: Arc<str>,
+    },
 }
 
 impl PushBatch {
@@ -157,7 +166,7 @@ impl Push {
             Change::Erased { epoch } => Self::Sync(SyncState {
                 epoch,
                 revision,
-                unread: UnreadCount::ZERO,
+                unread: Some(UnreadCount::ZERO),
                 recovered: false,
                 missed: 0,
             }),

@@ -34,7 +34,8 @@ use self::process_stats::ProcessStats;
 pub(crate) use self::risks::log as log_risks;
 use self::routes::RouteDeps;
 use self::tasks::{Supervisor, Task};
-use crate::config::Config;
+use self::use_cases::Inboxes;
+use crate::config::{Config, IngestMode};
 use crate::signals::Signals;
 use crate::store::Store;
 use crate::telemetry;
@@ -85,6 +86,7 @@ impl App {
         let events = Events::build(&node, &deps)?;
         let node_queue = events.node_queue_state();
         tasks.extend(node_queue.map(|it| sessions::catch_up_after_gaps(&context, &sessions, it)));
+        let inbox_owner = events.inbox_owner();
         tasks.push(events.into_task(&store).on(events_runtime.clone()));
 
         let stats = ProcessStats::new([Handle::current(), events_runtime], &listeners, &sessions);
@@ -95,6 +97,10 @@ impl App {
         let public = routes::public(RouteDeps {
             context: &context,
             store: &store,
+            inboxes: match context.config.amqp.ingest.mode {
+                IngestMode::Store => Inboxes::Kept(&store.inboxes),
+                IngestMode::Forward => Inboxes::KeptElsewhere(inbox_owner),
+            },
             sessions: &sessions,
             sign_in,
             work,

@@ -13,8 +13,10 @@ use tracing_subscriber::util::SubscriberInitExt;
 use self::expected_errors::ExpectedErrors;
 use crate::config::{Log, LogFormat};
 
-/// Levels of libraries that would log payloads at lower levels.
-const LIBRARY_LEVELS: &str = "lapin=warn,sqlx=warn,hyper=warn,tungstenite=warn";
+/// Levels of libraries that would log payloads at lower levels. `lapin::returned_messages` logs each unroutable message
+/// with its payload as a warning; the publisher of the message logs the failure itself.
+const LIBRARY_LEVELS: &str =
+    "lapin=warn,lapin::returned_messages=error,sqlx=warn,hyper=warn,tungstenite=warn";
 
 /// Sends logs to standard error, in the configured format and from the configured level on.
 pub fn init_logging(settings: &Log) -> anyhow::Result<()> {

@@ -10,7 +10,7 @@ use belfry_adapters::wire::EventForm;
 use belfry_application::ports::RealtimeDelivery;
 use belfry_application::revoked_tokens::RevokedTokens;
 use belfry_application::testing::{InMemoryStore, ManualClock, RecordingDelivery, epoch};
-use belfry_application::use_cases::{ForwardEvent, RevokeTokens};
+use belfry_application::use_cases::{ForwardEvent, ForwardedEvent, RevokeTokens};
 use belfry_domain::{Change, DomainEvent, UnreadCount};
 
 use crate::encoding;
@@ -50,7 +50,10 @@ pub(crate) fn forward_to(delivery: Arc<dyn RealtimeDelivery>) -> ForwardHere {
 }
 
 /// Decodes a message into a command.
-pub(crate) fn read(forward: &ForwardHere, message: &SampleMessage) -> ForwardCommand {
+pub(crate) fn read(
+    forward: &ForwardHere,
+    message: &SampleMessage,
+) -> ForwardCommand<Vec<ForwardedEvent>> {
     let SampleMessage { body, routing_key, properties } = message;
     let envelope =
         open(body.as_bytes(), routing_key, properties).expect("the message is well-formed");

@@ -21,6 +21,7 @@ mod delivery;
 mod erasure;
 mod events;
 mod faults;
+mod forward;
 mod keys;
 mod limits;
 mod listening;

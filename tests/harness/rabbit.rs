@@ -54,7 +54,7 @@ impl Broker {
         for pause in ["1s", "5s", "30s", "120s"] {
             this.will_delete_queue(this.name(&format!("ingest.retry.{pause}")));
         }
-        for exchange in [this.ingest_queue(), this.events_exchange()] {
+        for exchange in [this.ingest_queue(), this.events_exchange(), this.devices_exchange()] {
             this.will_delete_exchange(exchange);
         }
         this
@@ -93,6 +93,11 @@ impl Broker {
     /// The exchange that events are published to: `<prefix>.events`.
     pub fn events_exchange(&self) -> String {
         self.name("events")
+    }
+
+    /// The exchange that requests of devices are published to: `<prefix>.devices`.
+    pub fn devices_exchange(&self) -> String {
+        self.name("devices")
     }
 
     /// The queue of one node: `<prefix>.node.<node>`.

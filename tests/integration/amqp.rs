@@ -2,6 +2,7 @@
 //! connections, queues and the store.
 
 mod dead_letters;
+mod devices;
 mod events;
 mod existing;
 mod forward;

@@ -4,6 +4,7 @@
 mod authentication;
 mod connections;
 mod delivery;
+mod forward;
 mod frames;
 mod messages;
 mod polling;
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 use axum::Router;
 use belfry_adapters::inbound::socketio::{
-    SocketIoParts, SocketIoServer, SocketIoSettings, SocketUseCases,
+    InboxUseCases, SocketIoParts, SocketIoServer, SocketIoSettings, SocketUseCases,
 };
 use belfry_adapters::limits::UserWork;
 use belfry_adapters::outbound::socketio::SocketIoSessions;
@@ -60,6 +61,24 @@ async fn node_with(settings: SocketIoSettings) -> Node {
     let store = Arc::new(InMemoryStore::new(epoch("e1")));
     let clock = Arc::new(ManualClock::at(0));
     let inboxes: Arc<dyn InboxRepository> = store.clone();
+    let catch_up = CatchUp::new(inboxes.clone(), 1_000);
+    let use_cases = SocketUseCases::Store(InboxUseCases {
+        mark_read: MarkRead::new(inboxes.clone(), clock.clone()),
+        mark_all_read: MarkAllRead::new(inboxes.clone(), clock.clone()),
+        delete: DeleteNotification::new(inboxes.clone(), clock.clone()),
+        list: ListInbox::new(inboxes.clone()),
+        count_unread: CountUnread::new(inboxes),
+    });
+    node_of(settings, store, clock, catch_up, use_cases).await
+}
+
+async fn node_of(
+    settings: SocketIoSettings,
+    store: Arc<InMemoryStore>,
+    clock: Arc<ManualClock>,
+    catch_up: CatchUp,
+    use_cases: SocketUseCases,
+) -> Node {
     let sessions = Arc::new(Sessions::new(
         SignIn::new(
             Arc::new(FakeTokenVerifier),
@@ -67,18 +86,11 @@ async fn node_with(settings: SocketIoSettings) -> Node {
             Arc::new(RevokedTokens::empty()),
             Access::default(),
         ),
-        CatchUp::new(inboxes.clone(), 1_000),
+        catch_up,
         Arc::new(UnlimitedWork),
         clock.clone(),
         SessionSettings::default(),
     ));
-    let use_cases = SocketUseCases {
-        mark_read: MarkRead::new(inboxes.clone(), clock.clone()),
-        mark_all_read: MarkAllRead::new(inboxes.clone(), clock.clone()),
-        delete: DeleteNotification::new(inboxes.clone(), clock.clone()),
-        list: ListInbox::new(inboxes.clone()),
-        count_unread: CountUnread::new(inboxes),
-    };
     let work = UserWork::new(None, 8);
     let parts = SocketIoParts { sessions: sessions.clone(), use_cases, work, settings };
     let any_port: ListenAddress = "127.0.0.1:0".parse().unwrap();

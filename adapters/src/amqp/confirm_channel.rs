@@ -24,6 +24,8 @@ pub(crate) enum RequiredTopology {
     RetryAndDead,
     /// Nothing: the queues belong to the senders of requests.
     Replies,
+    /// The exchange for the requests of devices.
+    Devices,
 }
 
 impl RequiredTopology {
@@ -34,6 +36,7 @@ impl RequiredTopology {
             Self::Ingest => "ingest queue",
             Self::RetryAndDead => "retry and dead queues",
             Self::Replies => "replies",
+            Self::Devices => "devices exchange",
         }
     }
 }
@@ -140,6 +143,7 @@ impl ConfirmChannel {
                     topology.declare_retry_and_dead(&connection).await?;
                 }
                 RequiredTopology::Replies => {}
+                RequiredTopology::Devices => topology.declare_devices(&connection).await?,
             }
             Ok::<_, ConnectionError>(open_confirm_channel(&connection).await?)
         });

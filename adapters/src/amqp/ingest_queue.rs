@@ -87,6 +87,19 @@ pub struct ExchangeBinding {
     pub(super) key: String,
 }
 
+impl ExchangeBinding {
+    /// The exchange.
+    pub fn exchange(&self) -> &str {
+        self.exchange.as_str()
+    }
+
+    /// Whether a message may arrive through the binding whose routing key begins with this word.
+    pub fn may_receive(&self, first_word: &str) -> bool {
+        let begins = self.key.split('.').next().unwrap_or_default();
+        self.kind == ExchangeKind::Fanout || ["#", "*", first_word].contains(&begins)
+    }
+}
+
 /// The text is not an [`ExchangeBinding`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected type:exchange:key, such as topic:events:notification.* or fanout:broadcast")]

@@ -11,6 +11,9 @@ pub(crate) const INGEST_MESSAGES: &str = "belfry_ingest_messages_total";
 /// Events from this node's queue, by `outcome`.
 pub(crate) const NODE_EVENTS: &str = "belfry_node_events_total";
 
+/// Requests of devices to the service that keeps the inboxes, by `outcome`.
+pub(crate) const DEVICE_REQUESTS: &str = "belfry_device_requests_total";
+
 /// Describes the AMQP metrics to the recorder. Call it after the recorder is installed: earlier descriptions
 /// are lost.
 pub fn describe_metrics() {
@@ -27,5 +30,9 @@ pub fn describe_metrics() {
     describe_counter!(
         NODE_EVENTS,
         "Events from this node's queue, by outcome: delivered, unreadable, foreign."
+    );
+    describe_counter!(
+        DEVICE_REQUESTS,
+        "Requests of devices to the service that keeps the inboxes, by outcome: confirmed, failed."
     );
 }

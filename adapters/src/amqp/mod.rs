@@ -6,7 +6,7 @@
 //!
 //! | task | |
 //! |---|---|
-//! | [`Publisher`] | publishes with confirms: events, and messages for the retry and dead queues |
+//! | [`Publisher`] | publishes with confirms: events, the requests of devices, and messages for the retry and dead queues |
 //! | [`Ingest`](crate::inbound::amqp::Ingest) | consumes the messages of other services |
 //! | its `RetryQueues` | returns failed messages to the ingest queue |
 //! | [`NodeQueue`](crate::inbound::amqp::NodeQueue) | consumes the events for this node's devices |
@@ -54,6 +54,10 @@ pub use url::{AmqpUrl, InvalidAmqpUrl};
 
 /// The header that contains the epoch of an event's store.
 pub(crate) const EPOCH_HEADER: &str = "x-belfry-epoch";
+
+/// The value of [`EPOCH_HEADER`] for a forwarded event, which is in no store. Versions of Belfry that do not know this value
+/// skip such an event, because it is not of their store.
+pub(crate) const FORWARDED_EPOCH: &str = "forwarded";
 
 pub(crate) use broker_connection::BrokerConnection;
 pub(crate) use byte_budget::{ByteBudget, HeldDelivery};

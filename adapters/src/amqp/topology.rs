@@ -27,6 +27,8 @@ pub struct TopologySettings {
     pub retry_delays: Vec<Duration>,
     /// The topic exchange for events.
     pub events_exchange: String,
+    /// In forward mode, the topic exchange for the requests of devices. `None` if they are refused.
+    pub devices_exchange: Option<String>,
     /// The prefix of the node queues' names; the node's name follows.
     pub node_queue_prefix: String,
     /// The name of this node.
@@ -47,6 +49,7 @@ impl TopologySettings {
             ingest_bindings: Vec::new(),
             retry_delays: [1, 5, 30, 120].map(Duration::from_secs).to_vec(),
             events_exchange: "belfry.events".to_owned(),
+            devices_exchange: None,
             node_queue_prefix: "belfry.node".to_owned(),
             node: node.into(),
             node_queue_expires: Duration::from_mins(10),
@@ -66,6 +69,7 @@ impl TopologySettings {
 /// | `<ingest>.retry.<delay>` | queues, durable, whose messages Belfry returns to the ingest queue after the delay |
 /// | `<ingest>.dead` | queue, durable: messages that cannot succeed, for an operator |
 /// | `<events>` | topic exchange, durable; the routing key is the event's name |
+/// | [`devices_exchange`](TopologySettings::devices_exchange) | topic exchange, durable; the routing key is the pattern |
 /// | `<prefix>.<node>` | queue of one node, durable, bounded (`x-max-length`, drops the oldest), deleted after some time without a consumer (`x-expires`), bound to the events exchange with `notification.#` and `belfry.passed` |
 ///
 /// A queue or exchange that exists with other properties, or that Belfry may not declare, is used unchanged. A
@@ -78,6 +82,7 @@ pub struct Topology {
     dead_queue: ShortString,
     retry_queues: Vec<RetryQueue>,
     events_exchange: ShortString,
+    devices_exchange: Option<ShortString>,
     node_queue: ShortString,
     node_queue_expires: Duration,
     node_queue_max_length: u32,
@@ -117,7 +122,8 @@ pub(crate) enum NodeQueueBacklog {
 }
 
 impl Topology {
-    /// The routing key of forwarded events, which are not stored.
+    /// A further routing key of every forwarded event. Their own routing keys are the patterns of services, which can
+    /// be any.
     pub(crate) const FORWARDED: &str = "belfry.passed";
 
     /// Validates the settings.
@@ -150,6 +156,7 @@ impl Topology {
             dead_queue: name(&format!("{ingest}.dead"))?,
             retry_queues: retry_queues.collect::<Result<_, _>>()?,
             events_exchange: name(&settings.events_exchange)?,
+            devices_exchange: settings.devices_exchange.as_deref().map(name).transpose()?,
             node_queue: name(&format!("{}.{}", settings.node_queue_prefix, settings.node))?,
             node_queue_expires: settings.node_queue_expires,
             node_queue_max_length: settings.node_queue_max_length,
@@ -187,6 +194,11 @@ impl Topology {
     /// The exchange for events.
     pub fn events_exchange(&self) -> &str {
         self.events_exchange.as_str()
+    }
+
+    /// The exchange for the requests of devices.
+    pub fn devices_exchange(&self) -> Option<&str> {
+        self.devices_exchange.as_ref().map(ShortString::as_str)
     }
 
     /// This node's queue.
@@ -260,6 +272,16 @@ impl Topology {
             Ok(())
         };
         let result = declaring.await;
+        declare.finish(result).await
+    }
+
+    pub(crate) async fn declare_devices(
+        &self,
+        connection: &Connection,
+    ) -> Result<(), ConnectionError> {
+        let Some(exchange) = &self.devices_exchange else { return Ok(()) };
+        let mut declare = Declarer::open(connection, &self.refusals).await?;
+        let result = declare.durable_exchange(exchange, ExchangeKind::Topic).await;
         declare.finish(result).await
     }
 

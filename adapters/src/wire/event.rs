@@ -10,7 +10,6 @@ use super::{NotificationForm, Rfc3339};
 /// would treat the message as a request and try to reply.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "pattern", content = "data")]
-#[expect(clippy::large_enum_variant, reason = "short-lived, and never collected")]
 pub enum EventForm<'a> {
     /// A notification was created.
     #[serde(rename = "notification.created", rename_all = "camelCase")]
@@ -34,6 +33,9 @@ pub enum EventForm<'a> {
         user_id: String,
         /// The notifications' ids.
         ids: Vec<String>,
+        /// The id if there is exactly one. NestJS services usually mark one notification and expect this field.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        notification_id: Option<String>,
         /// When they were read.
         read_at: Rfc3339,
         /// Number of unread notifications after the change.
@@ -101,6 +103,10 @@ impl<'a> From<&'a DomainEvent> for EventForm<'a> {
             Change::MarkedRead { ids, read_at } => Self::MarkedRead {
                 user_id,
                 ids: texts(ids),
+                notification_id: match &ids[..] {
+                    [only] => Some(only.to_string()),
+                    _ => None,
+                },
                 read_at: Rfc3339(*read_at),
                 unread_count,
                 revision,
@@ -136,7 +142,9 @@ impl EventForm<'_> {
                 let notification = Box::new(notification.read_as_created()?);
                 (user_id, unread_count, revision, Change::Created(notification))
             }
-            EventForm::MarkedRead { user_id, ids: texts, read_at, unread_count, revision } => {
+            EventForm::MarkedRead {
+                user_id, ids: texts, read_at, unread_count, revision, ..
+            } => {
                 let change = Change::MarkedRead { ids: ids(texts)?, read_at: read_at.0 };
                 (user_id, unread_count, revision, change)
             }
@@ -173,6 +181,7 @@ mod tests {
         [
             Change::Created(Box::new(draft.into_notification(Revision::new(7)))),
             Change::MarkedRead { ids: vec![id("n1"), id("n2")], read_at: at(1_234) },
+            Change::MarkedRead { ids: vec![id("n1")], read_at: at(1_234) },
             Change::AllRead { read_at: at(1_234) },
             Change::Deleted { ids: vec![id("n1")] },
             Change::Erased { epoch: epoch("e1") },
@@ -212,6 +221,11 @@ mod tests {
                 concat!(
                     r#"{"pattern":"notification.marked_read","data":{"userId":"ada","#,
                     r#""ids":["n1","n2"],"readAt":"1970-01-01T00:00:01.234Z","#,
+                    r#""unreadCount":3,"revision":7}}"#,
+                ),
+                concat!(
+                    r#"{"pattern":"notification.marked_read","data":{"userId":"ada","#,
+                    r#""ids":["n1"],"notificationId":"n1","readAt":"1970-01-01T00:00:01.234Z","#,
                     r#""unreadCount":3,"revision":7}}"#,
                 ),
                 concat!(

@@ -1,5 +1,7 @@
+use std::borrow::Cow;
+
 use belfry_application::push::{ForwardedPush, Push, Selection, SyncState};
-use belfry_domain::{NotificationId, Timestamp};
+use belfry_domain::{NotificationId, Timestamp, UnreadCount};
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
@@ -11,7 +13,7 @@ use super::{NotificationForm, Rfc3339};
 #[derive(Debug)]
 pub struct PushForm {
     /// Belfry's name of the event.
-    pub event: &'static str,
+    pub event: Cow<'static, str>,
     /// The event, if its name and shape can be configured.
     pub(crate) named: Option<NamedEvent>,
     /// The event's only argument, as JSON.
@@ -24,7 +26,9 @@ pub struct PushForm {
 pub struct SyncForm<'a> {
     epoch: &'a str,
     revision: u64,
-    unread_count: u64,
+    /// Absent if another service keeps the inbox.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unread_count: Option<u64>,
     recovered: bool,
     missed: usize,
 }
@@ -34,7 +38,7 @@ impl<'a> From<&'a SyncState> for SyncForm<'a> {
         Self {
             epoch: sync.epoch.as_str(),
             revision: sync.revision.get(),
-            unread_count: sync.unread.get(),
+            unread_count: sync.unread.map(UnreadCount::get),
             recovered: sync.recovered,
             missed: sync.missed,
         }
@@ -102,6 +106,10 @@ impl From<&Push> for PushForm {
             Push::Forwarded(ForwardedPush::MarkedRead(json)) => {
                 forwarded(NamedEvent::MarkedRead, json)
             }
+            Push::Forwarded(ForwardedPush::Deleted(json)) => forwarded(NamedEvent::Deleted, json),
+            Push::Forwarded(ForwardedPush::Custom { event, data }) => {
+                PushForm { event: Cow::Owned(event.to_string()), named: None, payload: raw(data) }
+            }
         }
     }
 }
@@ -122,7 +130,7 @@ fn id_strings(ids: &[NotificationId]) -> Vec<&str> {
 
 fn encode(event: &'static str, payload: &impl Serialize) -> PushForm {
     let payload = to_raw_value(payload).expect("strings, numbers and checked JSON serialize");
-    PushForm { event, named: None, payload }
+    PushForm { event: event.into(), named: None, payload }
 }
 
 fn encode_named(event: NamedEvent, payload: &impl Serialize) -> PushForm {
@@ -130,11 +138,13 @@ fn encode_named(event: NamedEvent, payload: &impl Serialize) -> PushForm {
 }
 
 fn forwarded(event: NamedEvent, json: &str) -> PushForm {
-    // It was validated when it was received. Should it be invalid JSON nevertheless, null replaces it so
-    // that the packet stays valid.
-    let payload =
-        RawValue::from_string(json.to_owned()).unwrap_or_else(|_| RawValue::NULL.to_owned());
-    PushForm { event: event.name(), named: Some(event), payload }
+    PushForm { event: event.name().into(), named: Some(event), payload: raw(json) }
+}
+
+/// JSON of another service. It was validated when it was received. Should it be invalid nevertheless, null replaces it so
+/// that the packet stays valid.
+fn raw(json: &str) -> Box<RawValue> {
+    RawValue::from_string(json.to_owned()).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
 #[cfg(test)]
@@ -142,13 +152,13 @@ mod tests {
     use std::sync::Arc;
 
     use belfry_application::testing::{a_draft, at, epoch, id};
-    use belfry_domain::{Revision, UnreadCount};
+    use belfry_domain::Revision;
 
     use super::*;
 
-    fn name_and_payload(push: &Push) -> (&'static str, serde_json::Value) {
+    fn name_and_payload(push: &Push) -> (String, serde_json::Value) {
         let form = PushForm::from(push);
-        (form.event, serde_json::from_str(form.payload.get()).unwrap())
+        (form.event.into_owned(), serde_json::from_str(form.payload.get()).unwrap())
     }
 
     #[test]
@@ -193,12 +203,23 @@ mod tests {
                 Push::Sync(SyncState {
                     epoch: epoch("e1"),
                     revision,
-                    unread: count,
+                    unread: Some(count),
                     recovered: true,
                     missed: 2,
                 }),
                 "notification:sync",
                 json!({ "epoch": "e1", "revision": 17, "unreadCount": 3, "recovered": true, "missed": 2 }),
+            ),
+            (
+                Push::Sync(SyncState {
+                    epoch: epoch("e1"),
+                    revision: Revision::ZERO,
+                    unread: None,
+                    recovered: false,
+                    missed: 0,
+                }),
+                "notification:sync",
+                json!({ "epoch": "e1", "revision": 0, "recovered": false, "missed": 0 }),
             ),
             (
                 Push::Expiring { expires_at: at(0) },
@@ -211,7 +232,7 @@ mod tests {
                 json!({ "status": "error", "code": "token_expired", "message": "over" }),
             ),
         ] {
-            assert_eq!(name_and_payload(&push), (event, payload));
+            assert_eq!(name_and_payload(&push), (event.to_owned(), payload));
         }
     }
 
@@ -241,6 +262,9 @@ mod tests {
         assert_eq!(form.payload.get(), json);
         let (event, count) =
             name_and_payload(&Push::Forwarded(ForwardedPush::UnreadCount("7".into())));
-        assert_eq!((event, count), ("notification:unread_count", json!({ "count": 7 })));
+        assert_eq!((&*event, count), ("notification:unread_count", json!({ "count": 7 })));
+        let custom = ForwardedPush::Custom { event: "order:shipped".into(), data: json.into() };
+        let form = PushForm::from(&Push::Forwarded(custom));
+        assert_eq!((&*form.event, form.payload.get()), ("order:shipped", json));
     }
 }

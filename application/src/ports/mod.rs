@@ -6,6 +6,7 @@ pub(crate) mod device;
 pub(crate) mod erasure;
 pub(crate) mod event_publisher;
 pub(crate) mod id_generator;
+pub(crate) mod inbox_owner;
 pub(crate) mod inbox_repository;
 pub(crate) mod outbox;
 pub(crate) mod realtime_delivery;
@@ -19,6 +20,7 @@ pub use device::{CloseReason, Device, SendError};
 pub use erasure::{Erased, Erasure};
 pub use event_publisher::{EventPublisher, PublishOutcome};
 pub use id_generator::IdGenerator;
+pub use inbox_owner::{InboxOwner, RequestedChange};
 pub use inbox_repository::{
     History, IdempotencyKey, IdempotentOutcome, InboxRepository, InvalidIdempotencyKey, ListFilter,
     Page, PageLimit,

@@ -51,8 +51,6 @@ pub struct SessionSettings {
     pub patience: Duration,
     /// The session limit per user; `None` for no limit.
     pub limit: Option<SessionLimit>,
-    /// Whether the unread count follows each sync. `false` if another service keeps the inboxes and counts.
-    pub counts: bool,
 }
 
 impl Default for SessionSettings {
@@ -62,7 +60,6 @@ impl Default for SessionSettings {
             max_held: 256,
             patience: Duration::from_secs(15),
             limit: None,
-            counts: true,
         }
     }
 }

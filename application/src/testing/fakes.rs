@@ -8,9 +8,9 @@ use parking_lot::Mutex;
 
 use super::samples::{claims, id};
 use crate::ports::{
-    BearerToken, Claims, Clock, CloseReason, Device, EventPublisher, IdGenerator, KeyFingerprint,
-    OutboxEntry, PublishOutcome, RealtimeDelivery, SendError, TokenError, TokenVerifier,
-    WorkBudget,
+    BearerToken, Claims, Clock, CloseReason, Device, EventPublisher, IdGenerator, InboxOwner,
+    KeyFingerprint, OutboxEntry, PortError, PublishOutcome, RealtimeDelivery, RequestedChange,
+    SendError, TokenError, TokenVerifier, WorkBudget,
 };
 use crate::push::{Push, PushBatch};
 
@@ -92,6 +92,25 @@ impl EventPublisher for RecordingPublisher {
     async fn publish(&self, entries: &[OutboxEntry]) -> PublishOutcome {
         self.0.lock().extend_from_slice(entries);
         PublishOutcome::all_confirmed(entries)
+    }
+}
+
+/// Accepts and records every request.
+#[derive(Debug, Default)]
+pub struct RecordingInboxOwner(Mutex<Vec<(UserId, RequestedChange)>>);
+
+impl RecordingInboxOwner {
+    /// All requests, in order.
+    pub fn requests(&self) -> Vec<(UserId, RequestedChange)> {
+        self.0.lock().clone()
+    }
+}
+
+#[async_trait]
+impl InboxOwner for RecordingInboxOwner {
+    async fn request(&self, user: &UserId, change: &RequestedChange) -> Result<(), PortError> {
+        self.0.lock().push((user.clone(), change.clone()));
+        Ok(())
     }
 }
 

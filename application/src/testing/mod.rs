@@ -14,6 +14,7 @@ pub use crate::ports::clock::MockClock;
 pub use crate::ports::erasure::MockErasure;
 pub use crate::ports::event_publisher::MockEventPublisher;
 pub use crate::ports::id_generator::MockIdGenerator;
+pub use crate::ports::inbox_owner::MockInboxOwner;
 pub use crate::ports::inbox_repository::MockInboxRepository;
 pub use crate::ports::outbox::{MockOutbox, MockOutboxLease};
 pub use crate::ports::realtime_delivery::MockRealtimeDelivery;
@@ -21,8 +22,8 @@ pub use crate::ports::retention::MockRetention;
 pub use crate::ports::revocations::MockRevocations;
 pub use crate::ports::token_verifier::MockTokenVerifier;
 pub use fakes::{
-    FakeDevice, FakeTokenVerifier, ManualClock, RecordingDelivery, RecordingPublisher,
-    SequentialIds, UnlimitedWork,
+    FakeDevice, FakeTokenVerifier, ManualClock, RecordingDelivery, RecordingInboxOwner,
+    RecordingPublisher, SequentialIds, UnlimitedWork,
 };
 pub use in_memory_store::InMemoryStore;
 pub use samples::{a_draft, at, claims, epoch, id, user};

@@ -11,6 +11,8 @@ use crate::push::{PushBatch, SyncState};
 #[derive(Clone)]
 pub struct CatchUp {
     inboxes: Arc<dyn InboxRepository>,
+    /// Whether `inboxes` has the inboxes of the devices. If not, only its epoch is used.
+    keeps_inboxes: bool,
     max_replayed: usize,
     page: ReplayPageLimit,
 }
@@ -70,7 +72,13 @@ impl CatchUp {
     /// Replays at most `max_replayed` changed notifications to one device. Beyond that, loading the list
     /// is cheaper for both sides.
     pub fn new(inboxes: Arc<dyn InboxRepository>, max_replayed: usize) -> Self {
-        Self { inboxes, max_replayed, page: ReplayPageLimit::DEFAULT }
+        Self { inboxes, keeps_inboxes: true, max_replayed, page: ReplayPageLimit::DEFAULT }
+    }
+
+    /// Forward mode: another service keeps the inboxes, so nothing is replayed, and a device loads its list from
+    /// that service. Reads the epoch of `inboxes` and nothing else.
+    pub fn without_inboxes(inboxes: Arc<dyn InboxRepository>) -> Self {
+        Self { keeps_inboxes: false, ..Self::new(inboxes, 0) }
     }
 
     /// Sets the page size.
@@ -87,6 +95,9 @@ impl CatchUp {
         resume: Option<&ResumePoint>,
     ) -> Result<CatchUpPlan, PortError> {
         let epoch = self.inboxes.epoch().await?;
+        if !self.keeps_inboxes {
+            return Ok(CatchUpPlan::of_unknown_inbox(epoch));
+        }
         let Some(since) = resume.and_then(|resume| resume.revision_in(&epoch)) else {
             return Ok(CatchUpPlan::without_replay(epoch, self.inboxes.state(user).await?));
         };
@@ -131,13 +142,21 @@ impl ResumePoint {
 }
 
 impl CatchUpPlan {
+    fn of_unknown_inbox(epoch: Epoch) -> Self {
+        let (revision, unread) = (Revision::ZERO, None);
+        let sync = SyncState { epoch, revision, unread, recovered: false, missed: 0 };
+        Self { sync, replay: None }
+    }
+
     fn without_replay(epoch: Epoch, InboxState { revision, unread }: InboxState) -> Self {
+        let unread = Some(unread);
         let sync = SyncState { epoch, revision, unread, recovered: false, missed: 0 };
         Self { sync, replay: None }
     }
 
     fn replay(epoch: Epoch, state: InboxState, range: ReplayRange, missed: usize) -> Self {
         let InboxState { revision, unread } = state;
+        let unread = Some(unread);
         let sync = SyncState { epoch, revision, unread, recovered: true, missed };
         Self { sync, replay: (!range.is_done()).then_some(range) }
     }
@@ -213,7 +232,7 @@ mod tests {
         assert!(plan.sync.recovered);
         assert_eq!((plan.sync.missed, plan.sync.revision.get()), (2, 3));
         assert_eq!(pages(&catch_up, 1).await, [page("n2 n3", 3)]);
-        let Push::UnreadCount { count, revision } = plan.sync.count() else { panic!() };
+        let Some(Push::UnreadCount { count, revision }) = plan.sync.count() else { panic!() };
         assert_eq!((count.get(), revision.get()), (3, 3));
     }
 

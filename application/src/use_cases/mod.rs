@@ -14,6 +14,7 @@ mod list_inbox;
 mod mark_all_read;
 mod mark_read;
 mod relay_outbox;
+mod request_change;
 mod revoke_tokens;
 mod sign_in;
 
@@ -31,5 +32,6 @@ pub use list_inbox::{InboxPage, ListInbox};
 pub use mark_all_read::MarkAllRead;
 pub use mark_read::MarkRead;
 pub use relay_outbox::{RelayOutbox, RelaySettings};
+pub use request_change::RequestChange;
 pub use revoke_tokens::RevokeTokens;
 pub use sign_in::SignIn;

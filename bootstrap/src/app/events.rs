@@ -9,8 +9,8 @@ use belfry_adapters::inbound::amqp::{
     MessageMapping, NodeQueue, NodeQueueSettings, NodeQueueState, StoreCommands,
 };
 use belfry_adapters::inbound::in_process::InProcessEvents;
-use belfry_adapters::outbound::amqp::AmqpEventPublisher;
-use belfry_application::ports::{EventPublisher, RealtimeDelivery};
+use belfry_adapters::outbound::amqp::{AmqpEventPublisher, AmqpInboxOwner};
+use belfry_application::ports::{EventPublisher, InboxOwner, RealtimeDelivery};
 use belfry_application::use_cases::{
     DeliverEvent, ForwardEvent, HandleCommands, RelayOutbox, RelaySettings, RevokeTokens,
 };
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::context::AppContext;
 use super::tasks::{Supervisor, Task};
-use crate::config::IngestMode;
+use crate::config::{BadSettings, IngestMode};
 use crate::store::Store;
 
 /// How many in-process events may wait for delivery.
@@ -42,6 +42,7 @@ pub(super) struct Events {
     stop: CancellationToken,
     producers_ended: CancellationToken,
     node_queue_state: Option<watch::Receiver<NodeQueueState>>,
+    inbox_owner: Option<Arc<dyn InboxOwner>>,
 }
 
 /// A publisher and the means to consume.
@@ -49,6 +50,8 @@ struct Broker {
     amqp: AmqpSettings,
     topology: Topology,
     publisher: Publisher,
+    /// How messages of other services are read.
+    mapping: Arc<MessageMapping>,
 }
 
 impl Events {
@@ -61,6 +64,7 @@ impl Events {
             stop: deps.context.stop.clone(),
             producers_ended: CancellationToken::new(),
             node_queue_state: None,
+            inbox_owner: None,
         };
         let Some((amqp, topology)) = settings.broker(node)? else {
             let publisher = events.add_in_process_delivery(deps);
@@ -70,8 +74,11 @@ impl Events {
         events.producers.push(watch_rights(&amqp, deps));
         let amqp = AmqpSettings { connection_name: format!("belfry {node}"), ..amqp };
         let publisher = Publisher::new(amqp.clone(), topology.clone());
-        let broker = Broker { amqp, topology, publisher };
+        let broker = Broker { amqp, topology, publisher, mapping: mapping(deps)? };
         events.producers.push(ingest(&broker, deps));
+        if let Some(owner) = AmqpInboxOwner::new(&broker.publisher, &broker.topology) {
+            events.inbox_owner = Some(Arc::new(owner));
+        }
         let publisher: Arc<dyn EventPublisher> = if settings.ingest.only_node {
             events.add_in_process_delivery(deps)
         } else {
@@ -90,6 +97,11 @@ impl Events {
     /// Whether this node's queue receives events; `None` without a queue.
     pub(super) fn node_queue_state(&self) -> Option<watch::Receiver<NodeQueueState>> {
         self.node_queue_state.clone()
+    }
+
+    /// The service that keeps the inboxes, if there is an exchange for it.
+    pub(super) fn inbox_owner(&self) -> Option<Arc<dyn InboxOwner>> {
+        self.inbox_owner.clone()
     }
 
     /// The whole pipeline as one task. It starts once the store is usable.
@@ -127,10 +139,14 @@ impl Events {
         let node_queue = NodeQueue::new(
             broker.amqp.clone(),
             broker.topology.clone(),
-            NodeQueueSettings { prefetch_bytes, ..NodeQueueSettings::default() },
+            NodeQueueSettings {
+                prefetch_bytes,
+                mapping: broker.mapping.clone(),
+                ..NodeQueueSettings::default()
+            },
             deps.context.clock.clone(),
             deps.store.event_inboxes.clone(),
-            DeliverEvent::new(deps.delivery.clone()),
+            deliver_event(deps),
             ForwardEvent::new(deps.delivery.clone()),
         );
         self.node_queue_state = Some(node_queue.state());
@@ -139,8 +155,7 @@ impl Events {
     }
 
     fn add_in_process_delivery(&mut self, deps: &EventDeps<'_>) -> Arc<dyn EventPublisher> {
-        let deliver = DeliverEvent::new(deps.delivery.clone());
-        let (publisher, events) = InProcessEvents::new(IN_PROCESS_CAPACITY, deliver);
+        let (publisher, events) = InProcessEvents::new(IN_PROCESS_CAPACITY, deliver_event(deps));
         let stop = self.producers_ended.clone();
         let run = async move {
             events.run(stop.clone()).await;
@@ -149,6 +164,13 @@ impl Events {
         };
         self.consumers.push(Task::new("in-process delivery", run));
         Arc::new(publisher)
+    }
+}
+
+fn deliver_event(deps: &EventDeps<'_>) -> DeliverEvent {
+    match deps.context.config.amqp.ingest.mode {
+        IngestMode::Store => DeliverEvent::new(deps.delivery.clone()),
+        IngestMode::Forward => DeliverEvent::without_inboxes(),
     }
 }
 
@@ -193,6 +215,13 @@ fn ingest(broker: &Broker, deps: &EventDeps<'_>) -> Task {
     }
 }
 
+/// How messages of other services are read.
+fn mapping(deps: &EventDeps<'_>) -> Result<Arc<MessageMapping>, BadSettings> {
+    let config = &deps.context.config;
+    let links = config.notifications.links();
+    Ok(Arc::new(MessageMapping { links, ..config.amqp.mapping()? }))
+}
+
 fn consume<H: MessageHandler + 'static>(
     broker: &Broker,
     deps: &EventDeps<'_>,
@@ -202,9 +231,8 @@ fn consume<H: MessageHandler + 'static>(
     let configured = &deps.context.config.amqp.ingest;
     settings.prefetch = configured.prefetch;
     settings.revocations = configured.revocations;
-    settings.reads = configured.reads;
-    let links = deps.context.config.notifications.links();
-    settings.mapping = Arc::new(MessageMapping { links, ..configured.mapping() });
+    settings.reads |= configured.reads;
+    settings.mapping = broker.mapping.clone();
     settings.prefetch_bytes = configured.prefetch_bytes.try_into().unwrap_or(usize::MAX);
     let ingest = Ingest::new(
         broker.amqp.clone(),

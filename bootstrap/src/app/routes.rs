@@ -8,12 +8,12 @@ use belfry_adapters::inbound::socketio::{SocketIoParts, SocketIoServer};
 use belfry_adapters::limits::UserWork;
 use belfry_adapters::outbound::jwt::TokenMint;
 use belfry_adapters::outbound::socketio::SocketIoSessions;
-use belfry_application::use_cases::{CreateNotification, EraseUser, RevokeTokens, SignIn};
+use belfry_application::use_cases::{EraseUser, RevokeTokens, SignIn};
 use tower::util::option_layer;
 
 use super::context::AppContext;
 use super::security_headers::with_security_headers;
-use super::use_cases::{rest_use_cases, socket_use_cases};
+use super::use_cases::Inboxes;
 use crate::config::{BadSettings, Config};
 use crate::store::Store;
 use crate::web;
@@ -22,6 +22,7 @@ use crate::web;
 pub(super) struct RouteDeps<'a> {
     pub(super) context: &'a AppContext,
     pub(super) store: &'a Store,
+    pub(super) inboxes: Inboxes<'a>,
     pub(super) sessions: &'a Arc<SocketIoSessions>,
     pub(super) sign_in: SignIn,
     pub(super) work: UserWork,
@@ -32,30 +33,29 @@ pub(super) struct RouteDeps<'a> {
 
 /// REST, Socket.IO and the development page.
 pub(super) fn public(deps: RouteDeps<'_>) -> Result<Router, BadSettings> {
-    let RouteDeps { context, store, sessions, sign_in, work, revoke_tokens, development } = deps;
+    let RouteDeps { context, store, inboxes, sessions, sign_in, work, revoke_tokens, development } =
+        deps;
     let Config { http, limits, notifications, socket, .. } = &context.config;
-    let (inboxes, clock) = (&store.inboxes, &context.clock);
+    let clock = &context.clock;
     let settings = http.rest_settings();
     let socket_io = SocketIoServer::new(SocketIoParts {
         sessions: sessions.clone(),
-        use_cases: socket_use_cases(inboxes, clock),
+        use_cases: inboxes.socket_use_cases(clock),
         work: work.clone(),
         settings: socket.server_settings(limits)?,
     });
     let sockets = socket_routes(socket_io, &settings);
     let cors = settings.cors.clone();
-    let create = CreateNotification::new(inboxes.clone());
     let development = development.filter(|_| context.config.serves_development_page());
     let page = development.map(|mint| web::routes(&http.base_path, mint, clock.clone()));
     let router = rest::router(RestParts {
         sign_in,
-        create,
         drafts: DraftFactory {
             ids: context.ids.clone(),
             clock: clock.clone(),
             links: notifications.links(),
         },
-        use_cases: rest_use_cases(inboxes, clock),
+        inbox: inboxes.rest_use_cases(clock),
         revoke_tokens,
         erase_user: EraseUser::new(store.erasure.clone()),
         readiness: context.readiness.clone(),

@@ -26,11 +26,14 @@ pub(super) fn build(
     store: &Store,
     work: UserWork,
 ) -> (Arc<SocketIoSessions>, Vec<Task>) {
-    let catch_up = CatchUp::new(store.inboxes.clone(), context.config.socket.catch_up_limit);
+    let catch_up = match context.config.amqp.ingest.mode {
+        IngestMode::Store => {
+            CatchUp::new(store.inboxes.clone(), context.config.socket.catch_up_limit)
+        }
+        IngestMode::Forward => CatchUp::without_inboxes(store.inboxes.clone()),
+    };
     let limit = context.config.limits.session_limit();
-    // In forward mode another service keeps the inboxes; Belfry's counts would replace its counts.
-    let counts = context.config.amqp.ingest.mode == IngestMode::Store;
-    let settings = SessionSettings { limit, counts, ..SessionSettings::default() };
+    let settings = SessionSettings { limit, ..SessionSettings::default() };
     let (work, clock) = (Arc::new(work), context.clock.clone());
     let sessions = Arc::new(Sessions::new(sign_in, catch_up, work, clock, settings));
     let tasks = tasks(context, store, &sessions);

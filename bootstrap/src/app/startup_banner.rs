@@ -7,7 +7,7 @@ use belfry_domain::UserId;
 
 use super::context::AppContext;
 use super::listening::Listeners;
-use crate::config::{Config, Http};
+use crate::config::{Config, Http, IngestMode};
 use crate::web::TOKEN_LIFETIME;
 
 /// The bound addresses and, with a development key, how to try the server. Scripts read the first two
@@ -52,8 +52,12 @@ fn development_lines(
         "  Development mode: anybody on this machine can sign in as any user. Belfry listens on loopback only."
     } else {
         "  Development mode: `belfry token` signs tokens of any user. There is no sign-in page, because http.listen \
-         is a Unix socket, or proxies, TLS or origins are set in [http]."
+         is a Unix socket, proxies, TLS or origins are set in [http], or amqp.ingest.mode is \"forward\"."
     };
+    if config.amqp.ingest.mode == IngestMode::Forward {
+        // Notifications cannot be created by REST.
+        return vec![String::new(), mode.to_owned()];
+    }
     let user = UserId::parse("curl").expect("it has visible characters only");
     let token = mint.mint(&user, &[Scopes::WRITE], TOKEN_LIFETIME, clock.now());
     let invitation = if has_page {

@@ -3,17 +3,41 @@
 use std::sync::Arc;
 
 use belfry_adapters::inbound::rest::RestUseCases;
-use belfry_adapters::inbound::socketio::SocketUseCases;
-use belfry_application::ports::{Clock, InboxRepository};
+use belfry_adapters::inbound::socketio::{InboxUseCases, SocketUseCases};
+use belfry_application::ports::{Clock, InboxOwner, InboxRepository};
 use belfry_application::use_cases::{
-    CountUnread, DeleteNotification, GetNotification, ListInbox, MarkAllRead, MarkRead,
+    CountUnread, CreateNotification, DeleteNotification, GetNotification, ListInbox, MarkAllRead,
+    MarkRead, RequestChange,
 };
 
-pub(super) fn socket_use_cases(
-    inboxes: &Arc<dyn InboxRepository>,
-    clock: &Arc<dyn Clock>,
-) -> SocketUseCases {
-    SocketUseCases {
+/// Where the inboxes are, according to `amqp.ingest.mode`.
+pub(super) enum Inboxes<'a> {
+    /// Store mode.
+    Kept(&'a Arc<dyn InboxRepository>),
+    /// Forward mode. `None` if devices may not request changes.
+    KeptElsewhere(Option<Arc<dyn InboxOwner>>),
+}
+
+impl Inboxes<'_> {
+    pub(super) fn socket_use_cases(&self, clock: &Arc<dyn Clock>) -> SocketUseCases {
+        match self {
+            Self::Kept(inboxes) => SocketUseCases::Store(socket_inbox(inboxes, clock)),
+            Self::KeptElsewhere(owner) => {
+                SocketUseCases::Forward(owner.clone().map(RequestChange::new))
+            }
+        }
+    }
+
+    pub(super) fn rest_use_cases(&self, clock: &Arc<dyn Clock>) -> Option<RestUseCases> {
+        match self {
+            Self::Kept(inboxes) => Some(rest_inbox(inboxes, clock)),
+            Self::KeptElsewhere(_) => None,
+        }
+    }
+}
+
+fn socket_inbox(inboxes: &Arc<dyn InboxRepository>, clock: &Arc<dyn Clock>) -> InboxUseCases {
+    InboxUseCases {
         mark_read: MarkRead::new(inboxes.clone(), clock.clone()),
         mark_all_read: MarkAllRead::new(inboxes.clone(), clock.clone()),
         delete: DeleteNotification::new(inboxes.clone(), clock.clone()),
@@ -22,11 +46,9 @@ pub(super) fn socket_use_cases(
     }
 }
 
-pub(super) fn rest_use_cases(
-    inboxes: &Arc<dyn InboxRepository>,
-    clock: &Arc<dyn Clock>,
-) -> RestUseCases {
+fn rest_inbox(inboxes: &Arc<dyn InboxRepository>, clock: &Arc<dyn Clock>) -> RestUseCases {
     RestUseCases {
+        create: CreateNotification::new(inboxes.clone()),
         list: ListInbox::new(inboxes.clone()),
         get: GetNotification::new(inboxes.clone()),
         count_unread: CountUnread::new(inboxes.clone()),

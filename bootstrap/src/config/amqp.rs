@@ -6,7 +6,7 @@ use belfry_adapters::amqp::{
     AmqpSettings, AmqpTlsFiles, AmqpUrl, ClientCertificateFiles, ExchangeBinding, QueueArgument,
     QueueDeclaration, Topology, TopologySettings,
 };
-use belfry_adapters::inbound::amqp::{FieldPath, MessageMapping, Pattern};
+use belfry_adapters::inbound::amqp::{FieldPath, ForwardRule, MessageMapping, Pattern};
 use serde::Deserialize;
 
 use super::error::{BadSettings, at_least_one, longer_than_zero};
@@ -28,6 +28,8 @@ pub struct Amqp {
     pub client_key_file: Option<PathBuf>,
     pub ingest: Ingest,
     pub events: EventsExchange,
+    pub forward: Forward,
+    pub devices: DevicesExchange,
     pub node: NodeQueue,
 }
 
@@ -98,7 +100,7 @@ pub struct IngestFields {
 
 impl Ingest {
     /// How messages are decoded. The configured names come before those that Belfry knows.
-    pub fn mapping(&self) -> MessageMapping {
+    fn mapping(&self) -> MessageMapping {
         let mut mapping =
             MessageMapping { cut_long_texts: self.cut_long_texts, ..MessageMapping::default() };
         let IngestPatterns { create, mark_read, mark_all_read, delete } = &self.patterns;
@@ -109,7 +111,7 @@ impl Ingest {
             (delete, Pattern::Delete),
         ] {
             for name in names {
-                mapping.patterns.add(name, pattern);
+                mapping.patterns.add(name, pattern.clone());
             }
         }
         for (known, configured) in [
@@ -126,6 +128,21 @@ impl Ingest {
             known.splice(0..0, configured.iter().cloned());
         }
         mapping
+    }
+}
+
+impl Amqp {
+    /// How messages of other services are read.
+    pub fn mapping(&self) -> Result<MessageMapping, BadSettings> {
+        let mut mapping = self.ingest.mapping();
+        if self.ingest.mode == IngestMode::Forward {
+            for rule in &self.forward.events {
+                rule.add_to(&mut mapping.patterns).map_err(|problem| {
+                    BadSettings::new(format!("amqp.forward.events: {problem}"))
+                })?;
+            }
+        }
+        Ok(mapping)
     }
 }
 
@@ -158,6 +175,23 @@ pub enum IngestMode {
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config.default.toml documents the settings")]
 pub struct EventsExchange {
+    pub exchange: String,
+}
+
+/// `amqp.forward.*`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml documents the settings")]
+pub struct Forward {
+    #[serde(deserialize_with = "values::parsed_list")]
+    pub events: Vec<ForwardRule>,
+}
+
+/// `amqp.devices.*`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml documents the settings")]
+pub struct DevicesExchange {
     pub exchange: String,
 }
 
@@ -200,6 +234,8 @@ impl Amqp {
                 "amqp.ca_file and amqp.client_certificate_file need an amqp.url with amqps://",
             ));
         }
+        self.check_forwarding()?;
+        self.mapping()?;
         longer_than_zero([("amqp.node.expires", self.node.expires)])?;
         at_least_one([
             ("amqp.ingest.prefetch", self.ingest.prefetch.into()),
@@ -207,6 +243,37 @@ impl Amqp {
             ("amqp.node.max_length", self.node.max_length.into()),
             ("amqp.node.prefetch_bytes", self.node.prefetch_bytes.into()),
         ])
+    }
+
+    /// Checks that in forward mode there is a broker, and that Belfry does not receive what it publishes.
+    fn check_forwarding(&self) -> Result<(), BadSettings> {
+        if self.ingest.mode == IngestMode::Store {
+            return Ok(());
+        }
+        if self.url.is_none() {
+            return Err(BadSettings::new(
+                "amqp.ingest.mode is \"forward\", but amqp.url is not set: there is nothing to forward",
+            ));
+        }
+        let receives = |exchange: &str, first_word: &str| {
+            let mut bindings = self.ingest.bind.iter().filter(|it| it.exchange() == exchange);
+            let is_bound = bindings.clone().next().is_some();
+            // Without an explicit binding, the exchange with the queue's name is bound with `#`.
+            bindings.any(|it| it.may_receive(first_word))
+                || (!is_bound && exchange == self.ingest.queue)
+        };
+        for (setting, exchange, first_word) in [
+            ("amqp.events.exchange", &self.events.exchange, "notification"),
+            ("amqp.devices.exchange", &self.devices.exchange, "device"),
+        ] {
+            if receives(exchange, first_word) {
+                return Err(BadSettings::new(format!(
+                    "{setting} is {exchange}, to which the ingest queue is bound: Belfry would receive the \
+                     messages that it publishes; use another exchange"
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Returns the settings of the connection and the topology, or `None` if `amqp.url` is not set.
@@ -224,6 +291,7 @@ impl Amqp {
             },
             ingest_bindings: self.ingest.bind.clone(),
             events_exchange: self.events.exchange.clone(),
+            devices_exchange: Some(&self.devices.exchange).filter(|it| !it.is_empty()).cloned(),
             node_queue_prefix: self.node.queue_prefix.clone(),
             node_queue_expires: self.node.expires,
             node_queue_max_length: self.node.max_length,

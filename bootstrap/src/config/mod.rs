@@ -27,6 +27,7 @@ mod values;
 
 use std::path::PathBuf;
 
+use belfry_adapters::inbound::amqp::ForwardRule;
 use belfry_adapters::transport::ListenAddress;
 use serde::Deserialize;
 
@@ -34,7 +35,9 @@ use self::auth::KEY_SETTINGS;
 use self::layers::Merged;
 
 pub use self::admin::Admin;
-pub use self::amqp::{Amqp, EventsExchange, Ingest, IngestMode, NodeQueue};
+pub use self::amqp::{
+    Amqp, DevicesExchange, EventsExchange, Forward, Ingest, IngestMode, NodeQueue,
+};
 pub use self::auth::{Auth, RequiredScopes};
 pub use self::database::Database;
 pub use self::effective::EffectiveSetting;
@@ -91,10 +94,12 @@ pub struct Effective {
 
 impl Config {
     /// Whether Belfry serves the development page and its sign-in: with a development key, unless another
-    /// setting shows that clients of other machines, other sites or a proxy connect.
+    /// setting shows that clients of other machines, other sites or a proxy connect. The page shows an inbox of
+    /// Belfry, which forward mode does not have.
     pub fn serves_development_page(&self) -> bool {
         let is_on_unix_socket = matches!(self.http.listen, ListenAddress::Unix(_));
         self.auth.is_development()
+            && self.amqp.ingest.mode == IngestMode::Store
             && !is_on_unix_socket
             && self.http.trusted_proxies.is_empty()
             && self.http.cors_origins.is_empty()
@@ -150,6 +155,19 @@ impl Config {
         )))
     }
 
+    /// A device could not distinguish an event of another service from one of Belfry.
+    fn check_forwarded_events(&self) -> Result<(), BadSettings> {
+        let table = self.socket.names()?;
+        let mut events = self.amqp.forward.events.iter().map(ForwardRule::event);
+        match events.find(|event| table.events.contains(event)) {
+            Some(event) => Err(BadSettings::new(format!(
+                "amqp.forward.events: Belfry sends its own event under the name {event}, because of \
+                 socket.compat or socket.events"
+            ))),
+            None => Ok(()),
+        }
+    }
+
     fn check(&self) -> Result<(), BadSettings> {
         if self.auth.is_development() && !self.http.listen.is_local() {
             return Err(BadSettings::new(format!(
@@ -165,6 +183,7 @@ impl Config {
         self.amqp.check()?;
         self.auth.check()?;
         self.socket.check()?;
+        self.check_forwarded_events()?;
         self.retention.check()?;
         match self.auth.longest_use_after_revocation() {
             Some(longest) if self.retention.revocations < longest => {

@@ -3,7 +3,7 @@
 use figment::value::{Dict, Value};
 
 /// The optional settings: those that `config.default.toml` leaves out, and those whose default is empty.
-pub(super) const OPTIONAL: [&str; 51] = [
+pub(super) const OPTIONAL: [&str; 53] = [
     "http.base_path",
     "http.cors_origins",
     "http.cors_headers",
@@ -30,6 +30,8 @@ pub(super) const OPTIONAL: [&str; 51] = [
     "amqp.ingest.fields.link",
     "amqp.ingest.fields.created_at",
     "amqp.ingest.fields.expires_at",
+    "amqp.forward.events",
+    "amqp.devices.exchange",
     "auth.hs256_secret",
     "auth.hs256_secret_files",
     "auth.public_key_file",

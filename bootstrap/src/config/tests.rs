@@ -4,6 +4,7 @@ use std::time::Duration;
 use super::*;
 
 mod documents;
+mod forward;
 mod misread;
 
 fn load(variables: &[(&str, &str)]) -> Result<Config, String> {

@@ -6,6 +6,7 @@ use belfry_application::testing::{RecordingDelivery, user};
 use belfry_application::use_cases::ForwardEvent;
 use belfry_tests::wait::until_true;
 use lapin::BasicProperties;
+use serde_json::json;
 
 use super::rig::{Rig, Running, revoke_tokens};
 
@@ -44,6 +45,7 @@ async fn every_node_delivers_each_forwarded_event_once_and_unchanged() {
         rig.ingest(&publisher, ForwardToNodes::new(&publisher, &rig.topology("a"), revoke_tokens()))
     };
     let both: [Running; 2] = [forwarding(), forwarding()];
+    let tap = rig.amqp.tap(&rig.broker.events_exchange(), "notification.*").await;
     send_both(&rig).await;
     // The broker decides which ingest consumes which message, so their order is not fixed.
     for delivery in [&one, &other] {
@@ -51,8 +53,24 @@ async fn every_node_delivers_each_forwarded_event_once_and_unchanged() {
         let batches: Vec<_> = delivery.delivered().into_iter().map(|(_, batch)| batch).collect();
         assert!(expected().iter().all(|one| batches.contains(one)), "{batches:?}");
     }
+    let mut received = [rig.amqp.next(&tap).await, rig.amqp.next(&tap).await];
+    received.sort_by(|one, other| one.routing_key.cmp(&other.routing_key));
+    for (message, (name, sent)) in
+        received.iter().zip([("notification.created", CREATED), ("notification.marked_read", READ)])
+    {
+        assert_eq!(message.routing_key, name);
+        let sent: serde_json::Value = serde_json::from_str(sent).unwrap();
+        assert_eq!(message.json(), sent);
+        assert_eq!(message.properties.kind().as_ref().unwrap().as_str(), name);
+        assert_eq!(message.header("BCC"), None, "internal");
+    }
+    assert!(rig.amqp.take(&tap).await.is_none());
     for running in both.into_iter().chain([first, second]) {
         running.stop().await;
+    }
+    for (delivery, node) in [(&one, "a"), (&other, "b")] {
+        assert_eq!(delivery.delivered().len(), 2, "each is delivered once");
+        assert_eq!(rig.amqp.count(&rig.broker.node_queue(node)).await, Some(0));
     }
     assert_eq!(rig.amqp.count(&rig.broker.ingest_queue()).await, Some(0));
     connected.stop().await;
@@ -70,5 +88,64 @@ async fn single_node_forwards_directly_to_its_devices() {
     rig.amqp.publish("", &rig.broker.ingest_queue(), "{}", BasicProperties::default()).await;
     let dead = rig.amqp.next(&rig.broker.dead_queue()).await;
     assert_eq!(dead.header("x-belfry-reason").unwrap(), "unknown_pattern");
+    rig.stop_all(ingest, connected).await;
+}
+
+#[tokio::test]
+async fn message_to_several_users_is_one_event_for_other_services() {
+    let rig = Rig::new().await;
+    let (publisher, connected) = rig.publisher().await;
+    let (delivery, node) = rig.node("a").await;
+    let handler = ForwardToNodes::new(&publisher, &rig.topology("a"), revoke_tokens());
+    let ingest = rig.ingest(&publisher, handler);
+    let tap = rig.amqp.tap(&rig.broker.events_exchange(), "#").await;
+    rig.ingest_is_declared().await;
+    let data = json!({ "userIds": ["ada", "bob"], "title": "Hi" });
+    rig.send("notification_created", data.clone()).await;
+    until_true("it is delivered to both", async || delivery.delivered().len() == 2).await;
+    let rooms: Vec<_> =
+        delivery.delivered().iter().map(|(room, _)| room.user().to_string()).collect();
+    assert_eq!(rooms, ["ada", "bob"]);
+    let message = rig.amqp.next(&tap).await;
+    assert_eq!(message.routing_key, "notification_created", "as the service named it");
+    assert_eq!(message.json(), json!({ "pattern": "notification_created", "data": data }));
+    assert!(rig.amqp.take(&tap).await.is_none());
+    node.stop().await;
+    rig.stop_all(ingest, connected).await;
+}
+
+#[tokio::test]
+async fn forwarded_event_that_returns_to_the_ingest_queue_is_not_forwarded_again() {
+    let rig = Rig::new().await;
+    let (publisher, connected) = rig.publisher().await;
+    let handler = ForwardToNodes::new(&publisher, &rig.topology("a"), revoke_tokens());
+    let events = format!("topic:{}:notification.#", rig.broker.events_exchange());
+    let ingest = rig.ingest_with(&publisher, handler, |topology, _| {
+        topology.ingest_bindings = vec![events.parse().unwrap()];
+    });
+    rig.ingest_is_declared().await;
+    rig.send("notification.created", json!({ "userId": "ada", "title": "Hi" })).await;
+    let dead = rig.amqp.next(&rig.broker.dead_queue()).await;
+    assert_eq!(dead.header("x-belfry-reason").as_deref(), Some("rejected"));
+    assert!(dead.header("x-belfry-error").unwrap().contains("amqp.events.exchange"), "{dead:?}");
+    rig.stop_all(ingest, connected).await;
+    assert_eq!(rig.amqp.count(&rig.broker.dead_queue()).await, Some(0), "there was one");
+}
+
+/// Earlier versions took only events with the key `belfry.passed` for forwarded ones.
+#[tokio::test]
+async fn forwarded_event_looks_like_one_of_another_store_to_earlier_versions() {
+    let rig = Rig::new().await;
+    let (publisher, connected) = rig.publisher().await;
+    let (_, node) = rig.node("a").await;
+    let handler = ForwardToNodes::new(&publisher, &rig.topology("a"), revoke_tokens());
+    let ingest = rig.ingest(&publisher, handler);
+    let tap = rig.amqp.tap(&rig.broker.events_exchange(), "belfry.passed").await;
+    rig.ingest_is_declared().await;
+    rig.send("notification.created", json!({ "userId": "ada", "title": "Hi" })).await;
+    let message = rig.amqp.next(&tap).await;
+    assert_eq!(message.routing_key, "notification.created");
+    assert_eq!(message.header("x-belfry-epoch").as_deref(), Some("forwarded"));
+    node.stop().await;
     rig.stop_all(ingest, connected).await;
 }

@@ -95,6 +95,7 @@ impl Rig {
             ingest_exchange: Some(self.broker.ingest_queue()),
             retry_delays: vec![Duration::from_millis(100), Duration::from_millis(200)],
             events_exchange: self.broker.events_exchange(),
+            devices_exchange: Some(self.broker.devices_exchange()),
             node_queue_prefix: self.broker.name("node"),
             ..TopologySettings::new(node)
         }

@@ -108,8 +108,9 @@ fn decode_commands(
             Ok(vec![Command::RevokeTokens { user, issued_before }])
         }
         // Only a request can read an inbox.
-        Pattern::UnreadCount => Err(InvalidMessage::unknown("notification.unread_count")),
-        Pattern::List => Err(InvalidMessage::unknown("notification.list")),
+        Pattern::UnreadCount | Pattern::List | Pattern::Custom(_) => {
+            Err(InvalidMessage::unknown(&envelope.name))
+        }
     }
 }
 

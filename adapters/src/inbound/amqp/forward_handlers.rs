@@ -1,25 +1,27 @@
 use std::sync::Arc;
 
-use belfry_application::ports::{PortError, TokenOwner};
+use belfry_application::ports::TokenOwner;
 use belfry_application::use_cases::{ForwardEvent, ForwardedEvent, RevokeTokens};
 use belfry_domain::{Timestamp, UserId};
 use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldArray, FieldTable, ShortString};
 
 use super::command::revocation;
 use super::forwarded::{encode_forwarded, forwarded_events};
-use super::forwarded_link::without_rejected_link;
 use super::invalid_message::InvalidMessage;
 use super::message::Envelope;
 use super::message_handler::{HandlerError, MessageHandler};
 use super::message_mapping::MessageMapping;
 use super::pattern::Pattern;
-use crate::amqp::{ConfirmChannel, Publish, Publisher, RequiredTopology, Topology};
+use crate::amqp::{
+    ConfirmChannel, EPOCH_HEADER, FORWARDED_EPOCH, Publish, Publisher, RequiredTopology, Topology,
+};
 
 /// The command of a message in forward mode.
 #[derive(Debug, Clone)]
-pub enum ForwardCommand {
-    /// Forward the events to the users' devices: at least one.
-    Forward(Vec<ForwardedEvent>),
+pub enum ForwardCommand<E> {
+    /// Forward an event to the users' devices.
+    Forward(E),
     /// Revoke the user's tokens. Sessions are Belfry's own, even if another service keeps the inboxes.
     RevokeTokens {
         /// The owner of the tokens.
@@ -29,24 +31,25 @@ pub enum ForwardCommand {
     },
 }
 
-impl ForwardCommand {
-    fn decode(envelope: &Envelope<'_>, mapping: &MessageMapping) -> Result<Self, InvalidMessage> {
+impl<E> ForwardCommand<E> {
+    fn decode(
+        envelope: &Envelope<'_>,
+        event: impl FnOnce() -> Result<E, InvalidMessage>,
+    ) -> Result<Self, InvalidMessage> {
+        if envelope.is_query() {
+            return Err(InvalidMessage::InboxNotKept);
+        }
         if envelope.pattern == Pattern::RevokeTokens {
             let (user, issued_before) = revocation(envelope.data)?;
             return Ok(Self::RevokeTokens { user, issued_before });
         }
-        let mut events = forwarded_events(envelope, mapping)?;
-        for event in &mut events {
-            let push = event.push.take();
-            event.push = push.map(|push| without_rejected_link(push, &mapping.links));
-        }
-        Ok(Self::Forward(events))
+        event().map(Self::Forward)
     }
 
-    fn user(&self) -> &UserId {
+    fn ordering_key(&self, user: impl FnOnce(&E) -> &UserId) -> UserId {
         match self {
-            Self::Forward(events) => &events[0].user,
-            Self::RevokeTokens { user, .. } => user,
+            Self::Forward(event) => user(event).clone(),
+            Self::RevokeTokens { user, .. } => user.clone(),
         }
     }
 }
@@ -75,22 +78,24 @@ impl ForwardHere {
 }
 
 impl MessageHandler for ForwardHere {
-    type Command = ForwardCommand;
+    /// At least one event.
+    type Command = ForwardCommand<Vec<ForwardedEvent>>;
     type OrderingKey = UserId;
 
-    fn ordering_key(command: &ForwardCommand) -> UserId {
-        command.user().clone()
+    /// A message to several users keeps its order only for the first.
+    fn ordering_key(command: &Self::Command) -> UserId {
+        command.ordering_key(|events| &events[0].user)
     }
 
     fn decode(
         &self,
         envelope: &Envelope<'_>,
         mapping: &MessageMapping,
-    ) -> Result<ForwardCommand, InvalidMessage> {
-        ForwardCommand::decode(envelope, mapping)
+    ) -> Result<Self::Command, InvalidMessage> {
+        ForwardCommand::decode(envelope, || forwarded_events(envelope, mapping))
     }
 
-    async fn run(&self, commands: Vec<ForwardCommand>) -> Vec<Result<(), HandlerError>> {
+    async fn run(&self, commands: Vec<Self::Command>) -> Vec<Result<(), HandlerError>> {
         let mut results = Vec::with_capacity(commands.len());
         for command in commands {
             results.push(match command {
@@ -109,113 +114,154 @@ impl MessageHandler for ForwardHere {
     }
 }
 
-/// Forward mode on any number of nodes: events go to every node's queue.
+/// Forward mode on any number of nodes: events go to every node's queue, and to other services.
+///
+/// The routing key is the pattern of the service, so other services can bind their queues to it. The header `BCC` adds
+/// [`Topology::FORWARDED`], to which all node queues are bound: patterns can be any names. RabbitMQ puts a message into
+/// a queue once, whatever the number of matching keys, and removes that header.
 ///
 /// Events are published as transient messages, since forward mode stores nothing. An event that is in the
 /// broker when it restarts does not reach the devices, just as if they were offline.
 pub struct ForwardToNodes {
     channel: ConfirmChannel,
     exchange: Box<str>,
+    headers: FieldTable,
     revoke_tokens: RevokeTokens,
+}
+
+/// An event in the form in which it is published.
+#[derive(Debug, Clone)]
+pub struct EncodedEvent {
+    /// The first recipient.
+    user: UserId,
+    pattern: ShortString,
+    body: Vec<u8>,
 }
 
 impl ForwardToNodes {
     /// Publishes to the events exchange of `topology`.
     pub fn new(publisher: &Publisher, topology: &Topology, revoke_tokens: RevokeTokens) -> Self {
+        let text = |text: &str| AMQPValue::LongString(text.into());
+        let mut headers = FieldTable::default();
+        headers.insert(EPOCH_HEADER.into(), text(FORWARDED_EPOCH));
+        let further_keys = FieldArray::from(vec![text(Topology::FORWARDED)]);
+        headers.insert("BCC".into(), AMQPValue::FieldArray(further_keys));
         Self {
             channel: publisher.channel(RequiredTopology::Events),
             exchange: topology.events_exchange().into(),
+            headers,
             revoke_tokens,
         }
     }
 
-    fn message<'a>(&'a self, body: &'a [u8]) -> Publish<'a> {
+    fn message<'a>(&'a self, event: &'a EncodedEvent) -> Publish<'a> {
         Publish {
             exchange: &self.exchange,
-            routing_key: Topology::FORWARDED,
+            routing_key: event.pattern.as_str(),
             mandatory: false,
             properties: BasicProperties::default()
                 .with_content_type("application/json".into())
-                .with_app_id("belfry".into()),
-            body,
+                .with_type(event.pattern.clone())
+                .with_app_id("belfry".into())
+                .with_headers(self.headers.clone()),
+            body: &event.body,
         }
     }
 }
 
-/// What one command requires on several nodes.
-enum Step {
-    /// One body for each event of a message.
-    Publish(Vec<Vec<u8>>),
-    Revoke(UserId, Option<Timestamp>),
-    Reject(PortError),
-}
-
-impl Step {
-    fn of(command: ForwardCommand) -> Self {
-        match command {
-            ForwardCommand::RevokeTokens { user, issued_before } => {
-                Self::Revoke(user, issued_before)
-            }
-            ForwardCommand::Forward(events) => {
-                match events.iter().map(encode_forwarded).collect() {
-                    Ok(bodies) => Self::Publish(bodies),
-                    Err(error) => Self::Reject(PortError::rejected(error)),
-                }
-            }
+impl EncodedEvent {
+    fn of(envelope: &Envelope<'_>, mapping: &MessageMapping) -> Result<Self, InvalidMessage> {
+        if envelope.is_forwarded {
+            // It would be forwarded again and again.
+            return Err(InvalidMessage::AlreadyForwarded);
         }
-    }
-
-    fn bodies(&self) -> &[Vec<u8>] {
-        match self {
-            Self::Publish(bodies) => bodies,
-            Self::Revoke(..) | Self::Reject(_) => &[],
-        }
+        // Every node decodes it too. An invalid message must become a dead letter here.
+        let mut events = forwarded_events(envelope, mapping)?;
+        let pattern = ShortString::try_new(&*envelope.name);
+        let pattern =
+            pattern.map_err(|_| InvalidMessage::field("pattern", "must have at most 255 bytes"))?;
+        Ok(Self { user: events.swap_remove(0).user, pattern, body: encode_forwarded(envelope)? })
     }
 }
 
 impl MessageHandler for ForwardToNodes {
-    type Command = ForwardCommand;
+    type Command = ForwardCommand<EncodedEvent>;
     type OrderingKey = UserId;
 
-    fn ordering_key(command: &ForwardCommand) -> UserId {
-        command.user().clone()
+    fn ordering_key(command: &Self::Command) -> UserId {
+        command.ordering_key(|event| &event.user)
     }
 
     fn decode(
         &self,
         envelope: &Envelope<'_>,
         mapping: &MessageMapping,
-    ) -> Result<ForwardCommand, InvalidMessage> {
-        ForwardCommand::decode(envelope, mapping)
+    ) -> Result<Self::Command, InvalidMessage> {
+        ForwardCommand::decode(envelope, || EncodedEvent::of(envelope, mapping))
     }
 
-    async fn run(&self, commands: Vec<ForwardCommand>) -> Vec<Result<(), HandlerError>> {
-        let steps: Vec<_> = commands.into_iter().map(Step::of).collect();
-        let bodies = steps.iter().flat_map(Step::bodies);
-        let messages: Vec<_> = bodies.map(|body| self.message(body)).collect();
+    async fn run(&self, commands: Vec<Self::Command>) -> Vec<Result<(), HandlerError>> {
+        let messages: Vec<_> = commands
+            .iter()
+            .filter_map(|command| match command {
+                ForwardCommand::Forward(event) => Some(self.message(event)),
+                ForwardCommand::RevokeTokens { .. } => None,
+            })
+            .collect();
         let confirmation = self.channel.publish(&messages).await;
         // One error for all messages that are not confirmed.
         let error = confirmation.error.map(Arc::new);
         let mut confirmed = confirmation.confirmed;
-        let mut results = Vec::with_capacity(steps.len());
-        for step in steps {
-            results.push(match (step, &error) {
-                (Step::Publish(bodies), _) if confirmed >= bodies.len() => {
-                    confirmed -= bodies.len();
-                    Ok(())
-                }
-                (Step::Publish(_), Some(error)) => {
-                    // Later messages are not confirmed either.
-                    confirmed = 0;
-                    Err(HandlerError::Unavailable(error.clone().into()))
-                }
-                (Step::Publish(_), None) => Err(HandlerError::Unavailable("not confirmed".into())),
-                (Step::Revoke(user, issued_before), _) => {
+        let mut results = Vec::with_capacity(commands.len());
+        for command in commands {
+            results.push(match (command, &error) {
+                (ForwardCommand::RevokeTokens { user, issued_before }, _) => {
                     revoke(&self.revoke_tokens, user, issued_before).await
                 }
-                (Step::Reject(error), _) => Err(error.into()),
+                (ForwardCommand::Forward(_), _) if confirmed > 0 => {
+                    confirmed -= 1;
+                    Ok(())
+                }
+                (ForwardCommand::Forward(_), Some(error)) => {
+                    Err(HandlerError::Unavailable(error.clone().into()))
+                }
+                (ForwardCommand::Forward(_), None) => {
+                    Err(HandlerError::Unavailable("not confirmed".into()))
+                }
             });
         }
         results
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use belfry_application::revoked_tokens::RevokedTokens;
+    use belfry_application::testing::{InMemoryStore, ManualClock, RecordingDelivery, epoch};
+
+    use super::*;
+
+    #[test]
+    fn request_that_reads_an_inbox_is_refused() {
+        let store = Arc::new(InMemoryStore::new(epoch("e1")));
+        let (revoked, clock) = (Arc::new(RevokedTokens::empty()), Arc::new(ManualClock::at(0)));
+        let forward = ForwardEvent::new(Arc::new(RecordingDelivery::default()));
+        let handler = ForwardHere::new(forward, RevokeTokens::new(store, revoked, clock));
+        let decode = |pattern, is_request| {
+            let envelope = Envelope {
+                pattern,
+                name: "n".to_owned(),
+                data: serde_json::from_str(r#"{"userId":"ada","count":3}"#).unwrap(),
+                message_id: None,
+                trace: None,
+                is_request,
+                is_forwarded: false,
+            };
+            handler.decode(&envelope, &MessageMapping::default()).map(drop)
+        };
+        assert_eq!(decode(Pattern::List, true), Err(InvalidMessage::InboxNotKept));
+        assert_eq!(decode(Pattern::UnreadCount, true), Err(InvalidMessage::InboxNotKept));
+        assert_eq!(decode(Pattern::List, false), Err(InvalidMessage::unknown("n")));
+        assert_eq!(decode(Pattern::UnreadCount, false), Ok(()));
     }
 }

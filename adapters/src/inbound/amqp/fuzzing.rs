@@ -30,9 +30,13 @@ pub fn message(bytes: &[u8]) {
     let new_id = || NotificationId::parse("made").expect("a valid id");
     let _ =
         decode_message(&envelope, &mapping, new_id, Timestamp::from_unix_millis(1_800_000_000_000));
-    for event in forwarded_events(&envelope, &mapping).unwrap_or_default() {
-        let encoded = encode_forwarded(&event).expect("decoded JSON is valid");
-        assert_eq!(decode_forwarded(&encoded).expect("encoded events are valid"), event);
+    if let (Ok(events), Ok(body)) =
+        (forwarded_events(&envelope, &mapping), encode_forwarded(&envelope))
+    {
+        let properties = BasicProperties::default();
+        let exchange = "belfry.events";
+        let message = Incoming { body: &body, exchange, routing_key: "", properties: &properties };
+        assert_eq!(decode_forwarded(&message, &mapping).expect("valid as before"), events);
     }
 }
 

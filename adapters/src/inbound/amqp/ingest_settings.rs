@@ -60,10 +60,12 @@ impl Default for IngestSettings {
 }
 
 impl IngestSettings {
-    /// For forward mode: no message waits for others, and acknowledgements are delayed.
+    /// For forward mode: no message waits for others, and acknowledgements are delayed. Requests that read inboxes are
+    /// refused by the handler, whose reason is more useful than that of `reads`.
     pub fn forwarding() -> Self {
         Self {
             prefetch: 1_000,
+            reads: true,
             linger: Duration::ZERO,
             ack_delay: Duration::from_millis(50),
             ..Self::default()

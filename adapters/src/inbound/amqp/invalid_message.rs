@@ -27,6 +27,12 @@ pub enum InvalidMessage {
     /// A request to read an inbox, which the settings do not allow.
     #[error("requests may not read inboxes: `amqp.ingest.reads` is off")]
     ReadNotAllowed,
+    /// A request to read an inbox, in forward mode.
+    #[error("another service keeps the inboxes: `amqp.ingest.mode` is `forward`")]
+    InboxNotKept,
+    /// An event that Belfry itself has forwarded.
+    #[error("a forwarded event: the ingest queue is bound to `amqp.events.exchange`")]
+    AlreadyForwarded,
     /// There is a pattern but no data.
     #[error("data is missing")]
     NoData,

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::headers::{self, text_of};
 use super::invalid_message::{InvalidMessage, MAX_BODY};
 use super::pattern::{Pattern, PatternNames, pattern_name};
-use crate::amqp::hash;
+use crate::amqp::{EPOCH_HEADER, FORWARDED_EPOCH, hash};
 
 /// A received message with its original exchange and routing key.
 pub(super) struct Incoming<'a> {
@@ -48,6 +48,8 @@ impl<'a> From<&'a Delivery> for Incoming<'a> {
 pub struct Envelope<'a> {
     /// The operation or event that the message names.
     pub pattern: Pattern,
+    /// The name of the pattern, as the sender wrote it, but without the prefix of a CloudEvent's type.
+    pub name: String,
     /// The JSON of the data, not parsed yet.
     pub data: &'a RawValue,
     /// Identifies the message; the same if it is sent again. It consists of the source and id of a CloudEvent,
@@ -57,6 +59,8 @@ pub struct Envelope<'a> {
     pub trace: Option<TraceParent>,
     /// Whether the sender waits for a response.
     pub is_request: bool,
+    /// Whether Belfry has forwarded the message already.
+    pub is_forwarded: bool,
 }
 
 /// The keys that determine the form of a body. Their values are parsed only where they matter: bare data
@@ -99,13 +103,17 @@ impl<'a> Envelope<'a> {
             TraceParent::parse(&header.or(other)?).ok()
         };
         let whole = || serde_json::from_str(text).map_err(|_| InvalidMessage::NoData);
+        let is_forwarded = header(message.properties, EPOCH_HEADER) == Some(FORWARDED_EPOCH);
 
         if let Some(event) = CloudEventHeaders::of(message.properties) {
+            let (pattern, name) = names.find_cloud_event_type(event.kind)?;
             return Ok(Self {
-                pattern: names.find_cloud_event_type(event.kind)?,
+                pattern,
+                name: name.to_owned(),
                 data: whole()?,
                 message_id: event.id.and_then(|id| scoped_id(event.source, id)),
                 is_request: false,
+                is_forwarded,
                 trace: trace(event.traceparent.map(str::to_owned)),
             });
         }
@@ -115,29 +123,37 @@ impl<'a> Envelope<'a> {
             let name =
                 pattern_name(pattern).ok_or_else(|| InvalidMessage::unknown(pattern.get()))?;
             return Ok(Self {
-                pattern: names.find(&name).ok_or_else(|| InvalidMessage::unknown(&name))?,
+                pattern: names.find_or_other(&name)?,
+                name,
                 data: form.data.ok_or(InvalidMessage::NoData)?,
                 message_id: message_id(message.properties),
                 is_request: form.id.is_some() && message.properties.reply_to().is_some(),
+                is_forwarded,
                 trace: trace(None),
             });
         }
         if let (Some(_), Some(kind)) = (form.specversion, form.kind.and_then(string)) {
             let source = form.source.and_then(string);
             let id = form.id.and_then(string);
+            let (pattern, name) = names.find_cloud_event_type(&kind)?;
             return Ok(Self {
-                pattern: names.find_cloud_event_type(&kind)?,
+                pattern,
+                name: name.to_owned(),
                 data: form.data.ok_or(InvalidMessage::NoData)?,
                 message_id: id.and_then(|id| scoped_id(source.as_deref(), &id)),
                 is_request: false,
+                is_forwarded,
                 trace: trace(form.traceparent.and_then(string)),
             });
         }
+        let (pattern, name) = outside?;
         Ok(Self {
-            pattern: outside?,
+            pattern,
+            name: name.to_owned(),
             data: whole()?,
             message_id: message_id(message.properties),
             is_request: false,
+            is_forwarded,
             trace: trace(None),
         })
     }
@@ -165,16 +181,20 @@ fn names_outside_body<'a>(message: &Incoming<'a>, queue: &str) -> [Option<&'a st
     [key, message.properties.kind().as_ref().map(ShortString::as_str)]
 }
 
-/// The pattern from the routing key or else from the `type`. A message that is sent directly to the
+/// The pattern and its name from the routing key or else from the `type`. A message that is sent directly to the
 /// queue has the queue's name as routing key, which is not a pattern.
-fn pattern_outside_body(
-    message: &Incoming<'_>,
+fn pattern_outside_body<'a>(
+    message: &Incoming<'a>,
     queue: &str,
     names: &PatternNames,
-) -> Result<Pattern, InvalidMessage> {
+) -> Result<(Pattern, &'a str), InvalidMessage> {
     let [key, kind] = names_outside_body(message, queue);
-    let known = [key, kind].into_iter().flatten().find_map(|name| names.find(name));
-    known.ok_or_else(|| kind.or(key).map_or(InvalidMessage::NoPattern, InvalidMessage::unknown))
+    let find = |name| names.find(name).map(|pattern| (pattern, name));
+    if let Some(known) = [key, kind].into_iter().flatten().find_map(find) {
+        return Ok(known);
+    }
+    let name = kind.or(key).ok_or(InvalidMessage::NoPattern)?;
+    Ok((names.find_or_other(name)?, name))
 }
 
 /// The pattern that a message claims to have, known or not. For display only: [`Envelope::open`] decides.

@@ -6,7 +6,7 @@
 //! | mode | handler | |
 //! |---|---|---|
 //! | `store` | [`StoreCommands`] | changes inboxes; the outbox publishes the events |
-//! | `forward` | [`ForwardToNodes`] | stores nothing; publishes the event to the queues of all nodes: to the events exchange with the routing key `belfry.passed`, as a transient message with a publisher confirm |
+//! | `forward` | [`ForwardToNodes`] | stores nothing; publishes the event to the queues of all nodes and to other services: to the events exchange, as a transient message with a publisher confirm |
 //! | `forward` on a single node | [`ForwardHere`] | stores and publishes nothing; delivers directly to this node's devices |
 //!
 //! [`ForwardToNodes`] publishes each event to the broker again, because only one node consumes a message of
@@ -34,6 +34,7 @@ mod delivery_batcher;
 mod disposition;
 mod failure_router;
 mod forward_handlers;
+mod forward_rule;
 mod forwarded;
 mod forwarded_link;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -58,7 +59,8 @@ mod surrogates;
 
 pub use command::StoreMessage;
 pub use dead_letters::{DeadLetter, DeadLetterSelection, DeadLetters, DeadLettersError};
-pub use forward_handlers::{ForwardCommand, ForwardHere, ForwardToNodes};
+pub use forward_handlers::{EncodedEvent, ForwardCommand, ForwardHere, ForwardToNodes};
+pub use forward_rule::{ForwardRule, InvalidForwardRule};
 pub use ingest::Ingest;
 pub use ingest_settings::IngestSettings;
 pub use invalid_message::InvalidMessage;

@@ -18,10 +18,12 @@ use tracing::warn;
 
 use super::forwarded::decode_forwarded;
 use super::headers::text_of;
+use super::message::Incoming;
+use super::message_mapping::MessageMapping;
 use crate::amqp::metrics::NODE_EVENTS;
 use crate::amqp::{
     AmqpSettings, BrokerConnection, ConnectedTask, ConnectionError, ConnectionStatus, EPOCH_HEADER,
-    NodeQueueBacklog, Topology, close_channel, run_with_reconnect, subscribe,
+    FORWARDED_EPOCH, NodeQueueBacklog, Topology, close_channel, run_with_reconnect, subscribe,
 };
 use crate::wire::EventForm;
 
@@ -39,6 +41,8 @@ pub struct NodeQueueSettings {
     /// How long the acknowledgement of an event may be delayed. If the connection is lost before it, the
     /// events are redelivered; devices recognise duplicates by their revisions.
     pub ack_delay: Duration,
+    /// How forwarded events are read; the same as for the ingest queue.
+    pub mapping: Arc<MessageMapping>,
 }
 
 impl Default for NodeQueueSettings {
@@ -48,6 +52,7 @@ impl Default for NodeQueueSettings {
             prefetch_bytes: 8 << 20,
             ack_batch: 250,
             ack_delay: Duration::from_millis(50),
+            mapping: Arc::default(),
         }
     }
 }
@@ -154,9 +159,12 @@ impl NodeQueue {
         delivery: &Delivery,
         epoch: &Epoch,
     ) -> Result<&'static str, Box<dyn Error + Send + Sync>> {
-        if delivery.routing_key.as_str() == Topology::FORWARDED {
-            self.forward.run(decode_forwarded(&delivery.data)?).await;
-        } else if let Some(other) = foreign_epoch(delivery, epoch) {
+        let event_epoch = event_epoch(delivery);
+        if event_epoch == Some(FORWARDED_EPOCH) {
+            for event in decode_forwarded(&Incoming::from(delivery), &self.settings.mapping)? {
+                self.forward.run(event).await;
+            }
+        } else if let Some(other) = event_epoch.filter(|other| *other != epoch.as_str()) {
             if !self.foreign_logged.swap(true, Ordering::Relaxed) {
                 warn!(epoch = %other, own_epoch = epoch.as_str(), "skipping events of another store");
             }
@@ -247,10 +255,9 @@ impl ConnectedTask for NodeQueue {
     }
 }
 
-/// The epoch of an event if it belongs to another store. Earlier versions of Belfry send no epoch.
-fn foreign_epoch<'a>(delivery: &'a Delivery, own: &Epoch) -> Option<&'a str> {
-    let headers = delivery.properties.headers().as_ref()?;
-    text_of(headers, EPOCH_HEADER).filter(|epoch| *epoch != own.as_str())
+/// The epoch of the event's store. Events of earlier versions have none.
+fn event_epoch(delivery: &Delivery) -> Option<&str> {
+    text_of(delivery.properties.headers().as_ref()?, EPOCH_HEADER)
 }
 
 /// Acknowledges all deliveries up to `newest`, and sets it to `None`.

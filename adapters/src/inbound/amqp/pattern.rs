@@ -1,11 +1,12 @@
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
 use super::invalid_message::InvalidMessage;
 
 /// The kind of a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pattern {
     /// `notification.create` or `notification.created`.
     Create,
@@ -22,29 +23,58 @@ pub enum Pattern {
     UnreadCount,
     /// `notification.list`, a request. Store mode only.
     List,
+    /// Forward mode: any other event, with the name under which devices receive it.
+    Custom(Arc<str>),
 }
 
 /// The names of patterns: those of Belfry, those that NestJS services commonly use, and configured ones.
 #[derive(Debug, Clone, Default)]
-pub struct PatternNames(HashMap<String, Pattern>);
+pub struct PatternNames {
+    configured: HashMap<String, Pattern>,
+    /// The pattern of every unknown name; `None` if such messages are invalid.
+    others: Option<Pattern>,
+}
 
 impl PatternNames {
     /// Adds a name. It takes precedence over a name of Belfry.
     pub fn add(&mut self, name: impl Into<String>, pattern: Pattern) {
-        self.0.insert(name.into(), pattern);
+        self.configured.insert(name.into(), pattern);
     }
 
-    pub(super) fn find(&self, name: &str) -> Option<Pattern> {
-        self.0.get(name).copied().or_else(|| Pattern::parse(name))
+    /// Gives every unknown name this pattern.
+    pub fn set_others(&mut self, pattern: Pattern) {
+        self.others = Some(pattern);
+    }
+
+    pub(super) const fn has_others(&self) -> bool {
+        self.others.is_some()
+    }
+
+    /// The pattern of a name; `None` if the name is unknown.
+    pub fn find(&self, name: &str) -> Option<Pattern> {
+        self.configured.get(name).cloned().or_else(|| Pattern::parse(name))
+    }
+
+    /// As [`find`](Self::find), but an unknown name has the pattern of [`set_others`](Self::set_others).
+    pub(super) fn find_or_other(&self, name: &str) -> Result<Pattern, InvalidMessage> {
+        let known = self.find(name).or_else(|| self.others.clone());
+        known.ok_or_else(|| InvalidMessage::unknown(name))
     }
 
     /// Finds the pattern of a CloudEvent by its type, which may have a prefix:
-    /// `com.example.shop.notification.created` is `notification.created`.
-    pub(super) fn find_cloud_event_type(&self, kind: &str) -> Result<Pattern, InvalidMessage> {
+    /// `com.example.shop.notification.created` is `notification.created`. Also returns the name without the prefix.
+    pub(super) fn find_cloud_event_type<'a>(
+        &self,
+        kind: &'a str,
+    ) -> Result<(Pattern, &'a str), InvalidMessage> {
         // Every name of a pattern with dots has two parts.
         let begin = kind.rmatch_indices('.').nth(1).map_or(0, |(dot, _)| dot + 1);
-        let known = self.find(kind).or_else(|| self.find(&kind[begin..]));
-        known.ok_or_else(|| InvalidMessage::unknown(kind))
+        for name in [kind, &kind[begin..]] {
+            if let Some(pattern) = self.find(name) {
+                return Ok((pattern, name));
+            }
+        }
+        self.find_or_other(kind).map(|pattern| (pattern, kind))
     }
 }
 
@@ -116,8 +146,28 @@ mod tests {
         names.add("notification.read", Pattern::MarkAllRead);
         assert_eq!(names.find("bell.rang"), Some(Pattern::Create));
         assert_eq!(names.find("notification.read"), Some(Pattern::MarkAllRead));
-        assert_eq!(names.find_cloud_event_type("bell.rang"), Ok(Pattern::Create));
-        assert_eq!(names.find_cloud_event_type("x.y.notification.created"), Ok(Pattern::Create));
+        assert_eq!(names.find_cloud_event_type("bell.rang"), Ok((Pattern::Create, "bell.rang")));
+        assert_eq!(
+            names.find_cloud_event_type("x.y.notification.created"),
+            Ok((Pattern::Create, "notification.created"))
+        );
+    }
+
+    #[test]
+    fn unknown_name_has_the_pattern_of_all_others() {
+        let mut names = PatternNames::default();
+        let (custom, other) = (Pattern::Custom("a".into()), Pattern::Custom("b".into()));
+        assert_eq!(names.find_or_other("order.paid"), Err(InvalidMessage::unknown("order.paid")));
+        names.add("order.shipped", custom.clone());
+        names.set_others(other.clone());
+        assert_eq!(names.find_or_other("order.shipped"), Ok(custom.clone()));
+        assert_eq!(names.find_or_other("order.paid"), Ok(other.clone()));
+        assert_eq!(names.find_or_other("notification.created"), Ok(Pattern::Create));
+        assert_eq!(names.find("order.paid"), None);
+        let shipped = Ok((custom, "order.shipped"));
+        assert_eq!(names.find_cloud_event_type("org.x.order.shipped"), shipped);
+        let paid = Ok((other, "org.x.order.paid"));
+        assert_eq!(names.find_cloud_event_type("org.x.order.paid"), paid);
     }
 
     #[test]

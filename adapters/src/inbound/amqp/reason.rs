@@ -66,7 +66,10 @@ impl From<&InvalidMessage> for FailureReason {
                 Self::Unreadable
             }
             InvalidMessage::NoPattern | InvalidMessage::UnknownPattern(_) => Self::UnknownPattern,
-            InvalidMessage::RevocationNotAllowed | InvalidMessage::ReadNotAllowed => Self::Rejected,
+            InvalidMessage::RevocationNotAllowed
+            | InvalidMessage::ReadNotAllowed
+            | InvalidMessage::InboxNotKept
+            | InvalidMessage::AlreadyForwarded => Self::Rejected,
             InvalidMessage::NoData | InvalidMessage::Field(_) => Self::Invalid,
         }
     }

@@ -14,6 +14,7 @@ mod headers;
 mod health;
 mod json;
 mod json_body;
+mod kept_inbox;
 mod limits;
 mod notifications;
 mod openapi;

@@ -54,8 +54,8 @@ macro_rules! problem_sets {
 
 problem_sets! {
     /// Problems of operations on the caller's inbox.
-    CallerProblems: TokenMissing TokenInvalid TokenExpired TokenRevoked ScopeMissing TooManyRequests
-        Internal Unavailable TimedOut;
+    CallerProblems: TokenMissing TokenInvalid TokenExpired TokenRevoked ScopeMissing InboxNotKept
+        TooManyRequests Internal Unavailable TimedOut;
     /// Problems of operations without parameters.
     QueryProblems: QueryInvalid;
     /// Problems of paths that contain a notification id.
@@ -78,7 +78,9 @@ problem_sets! {
     EraserProblems: TokenMissing TokenInvalid TokenExpired TokenRevoked ScopeMissing QueryInvalid
         IdInvalid TooManyRequests Internal Unavailable TimedOut;
     /// Problems of creating a single notification.
-    ConflictProblems: NotificationDiffers NotificationGone;
+    ConflictProblems: NotificationDiffers InboxNotKept NotificationGone;
+    /// Problems of creating several notifications.
+    BatchProblems: InboxNotKept;
 }
 
 fn by_status(kinds: &[ProblemKind]) -> BTreeMap<String, Vec<ProblemKind>> {

@@ -19,9 +19,9 @@ use super::readiness::Readiness;
 #[expect(missing_docs, reason = "the types say it")]
 pub struct RestParts {
     pub sign_in: SignIn,
-    pub create: CreateNotification,
     pub drafts: DraftFactory,
-    pub use_cases: RestUseCases,
+    /// `None` if another service keeps the inboxes. Operations on them then fail with 409.
+    pub inbox: Option<RestUseCases>,
     pub revoke_tokens: RevokeTokens,
     pub erase_user: EraseUser,
     pub readiness: Readiness,
@@ -29,10 +29,11 @@ pub struct RestParts {
     pub settings: RestSettings,
 }
 
-/// The use cases for users and their own inbox.
+/// The use cases of operations on inboxes.
 #[derive(Clone)]
 #[expect(missing_docs, reason = "each field is named after its use case")]
 pub struct RestUseCases {
+    pub create: CreateNotification,
     pub list: ListInbox,
     pub get: GetNotification,
     pub count_unread: CountUnread,

@@ -15,9 +15,11 @@ mod connect_handler;
 mod credentials;
 mod device_session;
 pub mod engine;
+mod forward_messages;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod handshake_limits;
+mod inbox_messages;
 mod message_limiter;
 mod messages;
 mod outage;
@@ -28,6 +30,6 @@ mod reply;
 mod server;
 mod settings;
 
-pub use parts::{SocketIoParts, SocketUseCases};
+pub use parts::{InboxUseCases, SocketIoParts, SocketUseCases};
 pub use server::SocketIoServer;
 pub use settings::SocketIoSettings;

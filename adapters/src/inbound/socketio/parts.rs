@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use belfry_application::use_cases::{
-    CountUnread, DeleteNotification, ListInbox, MarkAllRead, MarkRead,
+    CountUnread, DeleteNotification, ListInbox, MarkAllRead, MarkRead, RequestChange,
 };
 
 use super::settings::SocketIoSettings;
@@ -20,10 +20,19 @@ pub struct SocketIoParts {
     pub settings: SocketIoSettings,
 }
 
-/// The use cases that devices can call.
+/// The use cases that devices can call, by mode.
+#[derive(Clone)]
+pub enum SocketUseCases {
+    /// Store mode: Belfry keeps the inboxes.
+    Store(InboxUseCases),
+    /// Forward mode: another service keeps the inboxes. Changes are passed on to it, or refused if this is `None`.
+    Forward(Option<RequestChange>),
+}
+
+/// The use cases for a user's own inbox.
 #[derive(Clone)]
 #[expect(missing_docs, reason = "each field is named after its use case")]
-pub struct SocketUseCases {
+pub struct InboxUseCases {
     pub mark_read: MarkRead,
     pub mark_all_read: MarkAllRead,
     pub delete: DeleteNotification,

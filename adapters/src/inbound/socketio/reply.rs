@@ -20,6 +20,8 @@ pub(super) enum MessageError {
     UnknownEvent,
     #[error("there is no such notification")]
     NotFound,
+    #[error("another service keeps the inboxes; Belfry only forwards its notifications")]
+    InboxNotKept,
     #[error("message rate limit exceeded")]
     TooManyMessages,
     #[error("the user's work limit is exceeded")]
@@ -38,6 +40,7 @@ impl MessageError {
             Self::Invalid(_) => ("payload_invalid", self.to_string()),
             Self::UnknownEvent => ("event_unknown", self.to_string()),
             Self::NotFound => ("not_found", self.to_string()),
+            Self::InboxNotKept => ("inbox_not_kept", self.to_string()),
             Self::TooManyMessages | Self::TooMuchWork => {
                 (CloseReason::TooManyMessages.as_str(), self.to_string())
             }

@@ -1,5 +1,7 @@
-//! Publishing events to RabbitMQ.
+//! Publishing to other services through RabbitMQ.
 
 mod event_publisher;
+mod inbox_owner;
 
 pub use event_publisher::AmqpEventPublisher;
+pub use inbox_owner::AmqpInboxOwner;

@@ -43,7 +43,7 @@ impl EventFrame {
             text_frame(&["42", prefix, "[\"", event, "\",", before, payload, after, "]"])
         };
         match self.push.named.map(|event| table.names(event)) {
-            None => Frames::One(frame(self.push.event, EventShape::Bare)),
+            None => Frames::One(frame(&self.push.event, EventShape::Bare)),
             Some([only]) => Frames::One(frame(&only.name, only.shape)),
             Some(names) => {
                 Frames::Several(names.iter().map(|one| frame(&one.name, one.shape)).collect())

@@ -1,8 +1,12 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
-use super::name::{InvalidName, Shape, parse};
+use super::name::{InvalidName, Shape, checked, parse};
+
+/// Events of Belfry whose names cannot be configured.
+pub(super) const FIXED: [&str; 3] = ["notification:sync", "auth:expiring", "exception"];
 
 /// A Socket.IO event to devices. Its names and shapes can be configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +99,30 @@ impl FromStr for EventName {
 
     fn from_str(raw: &str) -> Result<Self, InvalidName> {
         parse(raw).map(|(name, shape)| Self { name, shape })
+    }
+}
+
+/// The name of an event that only other services know; never that of an event of Belfry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CustomEventName(Arc<str>);
+
+impl CustomEventName {
+    /// The name. Needs no escaping in JSON.
+    pub const fn get(&self) -> &Arc<str> {
+        &self.0
+    }
+}
+
+impl FromStr for CustomEventName {
+    type Err = InvalidName;
+
+    fn from_str(raw: &str) -> Result<Self, InvalidName> {
+        let name = checked(raw)?;
+        let is_own = NamedEvent::ALL.iter().any(|event| event.name() == name);
+        if is_own || FIXED.contains(&name) {
+            return Err(InvalidName::OwnEvent);
+        }
+        Ok(Self(name.into()))
     }
 }
 

@@ -9,7 +9,7 @@ mod name;
 mod presets;
 mod table;
 
-pub use event::{EventName, EventShape, NamedEvent};
+pub use event::{CustomEventName, EventName, EventShape, NamedEvent};
 pub use message::{AckShape, ClientMessage, MessageName, MessageRule};
 pub use name::InvalidName;
 pub use presets::{Preset, UnknownPreset};

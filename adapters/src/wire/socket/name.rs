@@ -14,6 +14,9 @@ pub enum InvalidName {
     /// A name that client libraries use themselves.
     #[error("client libraries use this name themselves")]
     Reserved,
+    /// An event of Belfry.
+    #[error("Belfry sends its own event under this name")]
+    OwnEvent,
     /// The shape is unknown. Contains the known shapes.
     #[error("unknown shape; the shapes are {0}")]
     UnknownShape(String),
@@ -51,7 +54,7 @@ fn shape_named<S: Shape>(raw: &str) -> Result<S, InvalidName> {
     })
 }
 
-fn checked(name: &str) -> Result<&str, InvalidName> {
+pub(super) fn checked(name: &str) -> Result<&str, InvalidName> {
     const MAX_LENGTH: usize = 64;
     let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"\"\\,".contains(&byte);
     if name.is_empty() || name.len() > MAX_LENGTH || !name.bytes().all(is_plain) {

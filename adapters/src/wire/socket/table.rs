@@ -1,7 +1,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use super::event::{EventName, EventShape, NamedEvent};
+use super::event::{EventName, EventShape, FIXED, NamedEvent};
 use super::message::{AckShape, ClientMessage, MessageName, MessageRule};
 use super::presets::{Preset, default_name, default_shape};
 
@@ -69,6 +69,11 @@ impl EventTable {
         ])
     };
 
+    /// Whether any event is sent under this name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.0.iter().any(|names| names.iter().any(|one| one.name == name))
+    }
+
     /// The names under which the event is sent; at least one.
     pub(crate) fn names(&self, event: NamedEvent) -> &[EventName] {
         &self.0[event as usize]
@@ -95,9 +100,6 @@ impl MessageTable {
 impl SocketTable {
     /// The maximum number of names of one event or message.
     pub const MAX_NAMES: usize = 16;
-
-    /// Events whose names are fixed.
-    const FIXED: [&'static str; 3] = ["notification:sync", "auth:expiring", "exception"];
 
     /// Merges the presets with the explicit names.
     pub fn new(names: &SocketNames) -> Result<Self, InvalidTable> {
@@ -149,7 +151,7 @@ impl SocketNames {
 fn event_table(names: &SocketNames) -> Result<EventTable, InvalidTable> {
     let preset = names.convention()?.event_names().unwrap_or_default();
     let mut table = EventTable::BELFRY;
-    let mut used: Vec<String> = SocketTable::FIXED.map(str::to_owned).to_vec();
+    let mut used: Vec<String> = FIXED.map(str::to_owned).to_vec();
     for event in NamedEvent::ALL {
         let its_names = match &names.events[event as usize] {
             explicit if !explicit.is_empty() => explicit.clone(),

@@ -277,8 +277,8 @@ impl<D: Device> Sessions<D> {
                 }
             }
         }
-        if counts && self.settings.counts {
-            self.send(session, &sync.count()).await?;
+        if let Some(count) = sync.count().filter(|_| counts) {
+            self.send(session, &count).await?;
         }
         Ok(sync)
     }

@@ -218,7 +218,8 @@ fn cloud_event_type_of_every_pattern_may_have_a_prefix() {
         for prefix in ["", "com.example.", "notification.user."] {
             let kind = format!("{prefix}{pattern}");
             let message = cloud_event(|event| event["type"] = kind.as_str().into());
-            assert_eq!(message.open(|envelope| Ok(envelope.pattern)), Ok(expected), "{kind}");
+            let opened = message.open(|envelope| Ok((envelope.pattern, envelope.name)));
+            assert_eq!(opened, Ok((expected.clone(), pattern.to_owned())), "{kind}");
         }
     }
 }

@@ -1,14 +1,13 @@
 use axum::Json;
-use axum::extract::State;
 use belfry_domain::InboxState;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::super::authorized::{Authorized, ReadInbox};
+use super::super::kept_inbox::KeptInbox;
 use super::super::problem::Problem;
 use super::super::problem_sets::{CallerProblems, QueryProblems};
 use super::super::query::NoQuery;
-use super::super::state::RestUseCases;
 
 /// The number of unread notifications.
 #[derive(Debug, Serialize, ToSchema)]
@@ -36,8 +35,8 @@ impl From<InboxState> for CountForm {
 )]
 pub(super) async fn count_unread(
     caller: Authorized<ReadInbox>,
+    KeptInbox(use_cases): KeptInbox,
     _: NoQuery,
-    State(use_cases): State<RestUseCases>,
 ) -> Result<Json<CountForm>, Problem> {
     let state = use_cases.count_unread.run(caller.user()).await?;
     Ok(Json(state.into()))

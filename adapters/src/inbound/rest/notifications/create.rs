@@ -4,7 +4,6 @@ use std::iter;
 
 use axum::extract::State;
 use axum::response::Response;
-use belfry_application::use_cases::CreateNotification;
 use belfry_domain::{Draft, UserId};
 use serde::Deserialize;
 use utoipa::openapi::schema::{AllOfBuilder, Schema};
@@ -15,6 +14,7 @@ use super::super::authorized::{Authorized, Create};
 use super::super::draft_factory::DraftFactory;
 use super::super::json;
 use super::super::json_body::{IdempotencyHeader, JsonBody};
+use super::super::kept_inbox::KeptInbox;
 use super::super::problem::{FieldError, Problem};
 use super::super::problem_sets::{ConflictProblems, WriterProblems};
 use super::super::query::NoQuery;
@@ -58,8 +58,8 @@ use crate::wire::{DraftForm, TextOrNumber};
 )]
 pub(super) async fn create(
     caller: Authorized<Create>,
+    KeptInbox(use_cases): KeptInbox,
     _: NoQuery,
-    State(create): State<CreateNotification>,
     State(drafts): State<DraftFactory>,
     State(settings): State<RestSettings>,
     body: JsonBody,
@@ -67,10 +67,12 @@ pub(super) async fn create(
     let key = body.idempotency_key(caller.user())?;
     match RequestedDrafts::parse(&body.bytes, &drafts)? {
         RequestedDrafts::One(draft) => {
-            let created = create.run(vec![(*draft).clone()], key).await?;
+            let created = use_cases.create.run(vec![(*draft).clone()], key).await?;
             create_response::one(&draft, &created, &settings.base_path)
         }
-        RequestedDrafts::Many(drafts) => create_response::many(&create.run(drafts, key).await?),
+        RequestedDrafts::Many(drafts) => {
+            create_response::many(&use_cases.create.run(drafts, key).await?)
+        }
     }
 }
 

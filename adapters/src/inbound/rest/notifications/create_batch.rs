@@ -1,6 +1,5 @@
 use axum::extract::State;
 use axum::response::Response;
-use belfry_application::use_cases::CreateNotification;
 use belfry_domain::Draft;
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -9,8 +8,9 @@ use super::super::authorized::{Authorized, Create};
 use super::super::draft_factory::DraftFactory;
 use super::super::json;
 use super::super::json_body::{IdempotencyHeader, JsonBody};
+use super::super::kept_inbox::KeptInbox;
 use super::super::problem::{FieldError, Problem};
-use super::super::problem_sets::WriterProblems;
+use super::super::problem_sets::{BatchProblems, WriterProblems};
 use super::super::query::NoQuery;
 use super::create_response::{self, ItemsForm};
 use crate::wire::DraftForm;
@@ -31,19 +31,19 @@ use crate::wire::DraftForm;
                 description = "`true` if the request took effect earlier. Nothing changed now."),
         )),
         (status = 200, description = "All existed already. Nothing changed.", body = ItemsForm),
-        WriterProblems,
+        WriterProblems, BatchProblems,
     ),
 )]
 pub(super) async fn create_batch(
     caller: Authorized<Create>,
+    KeptInbox(use_cases): KeptInbox,
     _: NoQuery,
-    State(create): State<CreateNotification>,
     State(drafts): State<DraftFactory>,
     body: JsonBody,
 ) -> Result<Response, Problem> {
     let key = body.idempotency_key(caller.user())?;
     let form: BatchForm = json::parse(&body.bytes)?;
-    let created = create.run(form.into_drafts(&drafts)?, key).await?;
+    let created = use_cases.create.run(form.into_drafts(&drafts)?, key).await?;
     create_response::many(&created)
 }
 

@@ -1,12 +1,11 @@
-use axum::extract::State;
 use http::StatusCode;
 
 use super::super::authorized::{Authorized, ChangeInbox};
+use super::super::kept_inbox::KeptInbox;
 use super::super::path::IdInPath;
 use super::super::problem::{Problem, ProblemKind};
 use super::super::problem_sets::{CallerProblems, IdProblems};
 use super::super::query::NoQuery;
-use super::super::state::RestUseCases;
 
 /// Delete one of your notifications
 ///
@@ -19,8 +18,8 @@ use super::super::state::RestUseCases;
 )]
 pub(super) async fn delete(
     caller: Authorized<ChangeInbox>,
+    KeptInbox(use_cases): KeptInbox,
     _: NoQuery,
-    State(use_cases): State<RestUseCases>,
     IdInPath(id): IdInPath,
 ) -> Result<StatusCode, Problem> {
     use_cases.delete.run(caller.user(), &id).await?.ok_or(ProblemKind::NotFound)?;

@@ -1,13 +1,12 @@
 use axum::Json;
-use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 
 use super::super::authorized::{Authorized, ReadInbox};
+use super::super::kept_inbox::KeptInbox;
 use super::super::path::IdInPath;
 use super::super::problem::{Problem, ProblemKind};
 use super::super::problem_sets::{CallerProblems, IdProblems};
 use super::super::query::NoQuery;
-use super::super::state::RestUseCases;
 use crate::wire::NotificationForm;
 
 /// Get one of your notifications
@@ -22,8 +21,8 @@ use crate::wire::NotificationForm;
 )]
 pub(super) async fn get(
     caller: Authorized<ReadInbox>,
+    KeptInbox(use_cases): KeptInbox,
     _: NoQuery,
-    State(use_cases): State<RestUseCases>,
     IdInPath(id): IdInPath,
 ) -> Result<Response, Problem> {
     let notification = use_cases.get.run(caller.user(), &id).await?.ok_or(ProblemKind::NotFound)?;

@@ -9,11 +9,11 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::super::authorized::{Authorized, ReadInbox};
+use super::super::kept_inbox::KeptInbox;
 use super::super::limits::RequestLimits;
 use super::super::problem::{Problem, ProblemKind};
 use super::super::problem_sets::{CallerProblems, ListProblems};
 use super::super::query::{check_names, invalid};
-use super::super::state::RestUseCases;
 use crate::wire::{Cursor, Integer, PageForm, page_limit};
 
 /// The query, not validated yet.
@@ -63,7 +63,7 @@ impl PageRequest {
 )]
 pub(super) async fn list(
     caller: Authorized<ReadInbox>,
-    State(use_cases): State<RestUseCases>,
+    KeptInbox(use_cases): KeptInbox,
     State(limits): State<RequestLimits>,
     PageRequest { filter, limit }: PageRequest,
 ) -> Result<Response, Problem> {

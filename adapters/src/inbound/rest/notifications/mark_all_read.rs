@@ -1,11 +1,10 @@
 use axum::Json;
-use axum::extract::State;
 
 use super::super::authorized::{Authorized, ChangeInbox};
+use super::super::kept_inbox::KeptInbox;
 use super::super::problem::Problem;
 use super::super::problem_sets::{CallerProblems, QueryProblems};
 use super::super::query::NoQuery;
-use super::super::state::RestUseCases;
 use super::count::CountForm;
 
 /// Mark all your notifications as read
@@ -16,8 +15,8 @@ use super::count::CountForm;
 )]
 pub(super) async fn mark_all_read(
     caller: Authorized<ChangeInbox>,
+    KeptInbox(use_cases): KeptInbox,
     _: NoQuery,
-    State(use_cases): State<RestUseCases>,
 ) -> Result<Json<CountForm>, Problem> {
     let state = use_cases.mark_all_read.run(caller.user()).await?;
     Ok(Json(state.into()))

@@ -1,15 +1,14 @@
 use std::slice;
 
 use axum::Json;
-use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 
 use super::super::authorized::{Authorized, ChangeInbox};
+use super::super::kept_inbox::KeptInbox;
 use super::super::path::IdInPath;
 use super::super::problem::{Problem, ProblemKind};
 use super::super::problem_sets::{CallerProblems, IdProblems};
 use super::super::query::NoQuery;
-use super::super::state::RestUseCases;
 use crate::wire::NotificationForm;
 
 /// Mark one of your notifications as read
@@ -26,8 +25,8 @@ use crate::wire::NotificationForm;
 )]
 pub(super) async fn mark_read(
     caller: Authorized<ChangeInbox>,
+    KeptInbox(use_cases): KeptInbox,
     _: NoQuery,
-    State(use_cases): State<RestUseCases>,
     IdInPath(id): IdInPath,
 ) -> Result<Response, Problem> {
     use_cases.mark_read.run(caller.user(), slice::from_ref(&id)).await?;

@@ -43,6 +43,7 @@ problem_kinds! {
         "The path does not support this method";
     NotificationDiffers: CONFLICT, "notification_differs",
         "Another notification with this id exists";
+    InboxNotKept: CONFLICT, "inbox_not_kept", "Another service keeps the inboxes";
     NotificationGone: GONE, "notification_gone", "The notification was deleted";
     BodyTooLarge: PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large";
     ContentTypeUnsupported: UNSUPPORTED_MEDIA_TYPE, "content_type_unsupported",

@@ -139,31 +139,21 @@ impl Api {
         limits: RequestLimits,
     ) -> Self {
         let clock = Arc::new(ManualClock::at(NOW));
-        let readiness = Readiness::default();
-        let revocations = Arc::new(InMemoryStore::new(epoch("e1")));
-        let revoked = Arc::new(RevokedTokens::empty());
-        let parts = RestParts {
-            sign_in: SignIn::new(tokens, clock.clone(), revoked.clone(), Access::default()),
-            create: CreateNotification::new(store.clone()),
-            drafts: DraftFactory {
-                ids: Arc::new(SequentialIds::default()),
-                clock: clock.clone(),
-                links: LinkSchemes::default(),
-            },
-            use_cases: RestUseCases {
-                list: ListInbox::new(store.clone()),
-                get: GetNotification::new(store.clone()),
-                count_unread: CountUnread::new(store.clone()),
-                mark_read: MarkRead::new(store.clone(), clock.clone()),
-                mark_all_read: MarkAllRead::new(store.clone(), clock.clone()),
-                delete: DeleteNotification::new(store, clock.clone()),
-            },
-            revoke_tokens: RevokeTokens::new(revocations, revoked, clock.clone()),
-            erase_user: EraseUser::new(erasure),
-            readiness: readiness.clone(),
-            limits,
-            settings,
-        };
+        Self::of(parts(store, erasure, tokens, settings, limits, &clock), clock)
+    }
+
+    /// In forward mode.
+    fn without_inboxes() -> Self {
+        let store = Arc::new(InMemoryStore::new(epoch("e1")));
+        let limits = RequestLimits::new(None, None, UserWork::new(None, 8));
+        let clock = Arc::new(ManualClock::at(NOW));
+        let settings = RestSettings::default();
+        let parts = parts(store.clone(), store, Arc::new(Tokens), settings, limits, &clock);
+        Self::of(RestParts { inbox: None, ..parts }, clock)
+    }
+
+    fn of(parts: RestParts, clock: Arc<ManualClock>) -> Self {
+        let readiness = parts.readiness.clone();
         Self { router: router(parts), clock, readiness }
     }
 
@@ -196,6 +186,40 @@ impl Api {
 
     async fn create(&self, body: Value) -> Value {
         self.post("/v1/notifications", body).await.expect(StatusCode::CREATED)
+    }
+}
+
+fn parts(
+    store: Arc<dyn InboxRepository>,
+    erasure: Arc<dyn Erasure>,
+    tokens: Arc<dyn TokenVerifier>,
+    settings: RestSettings,
+    limits: RequestLimits,
+    clock: &Arc<ManualClock>,
+) -> RestParts {
+    let revocations = Arc::new(InMemoryStore::new(epoch("e1")));
+    let revoked = Arc::new(RevokedTokens::empty());
+    RestParts {
+        sign_in: SignIn::new(tokens, clock.clone(), revoked.clone(), Access::default()),
+        drafts: DraftFactory {
+            ids: Arc::new(SequentialIds::default()),
+            clock: clock.clone(),
+            links: LinkSchemes::default(),
+        },
+        inbox: Some(RestUseCases {
+            create: CreateNotification::new(store.clone()),
+            list: ListInbox::new(store.clone()),
+            get: GetNotification::new(store.clone()),
+            count_unread: CountUnread::new(store.clone()),
+            mark_read: MarkRead::new(store.clone(), clock.clone()),
+            mark_all_read: MarkAllRead::new(store.clone(), clock.clone()),
+            delete: DeleteNotification::new(store, clock.clone()),
+        }),
+        revoke_tokens: RevokeTokens::new(revocations, revoked, clock.clone()),
+        erase_user: EraseUser::new(erasure),
+        readiness: Readiness::default(),
+        limits,
+        settings,
     }
 }
 

@@ -3,7 +3,7 @@ use belfry_application::testing::MockInboxRepository;
 use http::{Request, StatusCode};
 use serde_json::json;
 
-use super::Api;
+use super::{Api, as_operator, with_scope};
 use crate::inbound::rest::{Cors, RestSettings};
 
 #[tokio::test]
@@ -36,6 +36,32 @@ async fn health_routes_report_liveness_and_readiness() {
     let ready = get("/health/ready").await.expect(StatusCode::OK);
     let expected = json!({ "status": "ready", "checks": { "database": "up", "keys": "up" } });
     assert_eq!(ready, expected);
+}
+
+#[tokio::test]
+async fn operations_on_inboxes_are_refused_where_another_service_keeps_them() {
+    let api = Api::without_inboxes();
+    for (method, path) in [
+        ("GET", "/v1/notifications?page=2"),
+        ("GET", "/v1/notifications/unread-count"),
+        ("GET", "/v1/notifications/n1"),
+        ("DELETE", "/v1/notifications/n1"),
+        ("PATCH", "/v1/notifications/n1/read"),
+        ("PATCH", "/v1/notifications/read-all"),
+    ] {
+        api.call("ada", method, path).await.problem(409, "inbox_not_kept");
+    }
+    let draft = json!({ "userId": "ada", "title": "Hello" });
+    api.post("/v1/notifications", draft.clone()).await.problem(409, "inbox_not_kept");
+    let batch = json!({ "notifications": [draft] });
+    api.post("/v1/notifications/batch", batch).await.problem(409, "inbox_not_kept");
+    let anonymous = Request::get("/v1/notifications").body(Body::empty()).unwrap();
+    api.send(anonymous).await.problem(401, "token_missing");
+    // Tokens are Belfry's own, and so is data from an earlier time in store mode.
+    let revoke = as_operator("/v1/users/ada/revocations").body("{}".into()).unwrap();
+    api.send(revoke).await.expect(StatusCode::OK);
+    let erase = with_scope("erase", "/v1/users/ada").method("DELETE");
+    api.send(erase.body(Body::empty()).unwrap()).await.expect(StatusCode::NO_CONTENT);
 }
 
 #[tokio::test]

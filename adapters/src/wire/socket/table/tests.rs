@@ -1,3 +1,5 @@
+use super::super::event::CustomEventName;
+use super::super::name::InvalidName;
 use super::*;
 
 fn with(presets: &[&str]) -> SocketNames {
@@ -95,6 +97,22 @@ fn names_that_cannot_be_used_are_rejected_with_a_sentence() {
         names.events[0] = (0..17).map(|n| format!("e{n}").parse().unwrap()).collect();
     };
     assert_eq!(problem(&many), "socket.events.new has more than 16 names");
+}
+
+#[test]
+fn custom_event_cannot_have_the_name_of_an_event_of_belfry() {
+    let parsed = "order:shipped".parse::<CustomEventName>().unwrap();
+    assert_eq!(&**parsed.get(), "order:shipped");
+    for name in ["notification:new", "notification:sync", "exception", "auth:expiring"] {
+        assert_eq!(name.parse::<CustomEventName>(), Err(InvalidName::OwnEvent), "{name}");
+    }
+    for (name, expected) in [("disconnect", InvalidName::Reserved), ("a b", InvalidName::Malformed)]
+    {
+        assert_eq!(name.parse::<CustomEventName>(), Err(expected), "{name}");
+    }
+    let table = SocketTable::new(&with(&["camel-case"])).unwrap().events;
+    assert!(table.contains("newNotification"));
+    assert!(!table.contains("notification:new"));
 }
 
 #[test]

@@ -79,7 +79,10 @@ async fn notification_after_connect_reaches_a_device_without_a_resume_point() {
     node.sessions.start(&session, plan).await;
 
     let Push::Sync(sync) = &device.received()[0] else { panic!("{:?}", device.received()) };
-    assert_eq!((sync.recovered, sync.revision.get(), sync.unread.get()), (false, 1, 1));
+    assert_eq!(
+        (sync.recovered, sync.revision.get(), sync.unread),
+        (false, 1, Some(UnreadCount::new(1)))
+    );
     assert_eq!(device.received_ids(), ["after"]);
     let count = |push: &Push| matches!(push, Push::UnreadCount { count, .. } if count.get() == 2);
     assert!(device.received().last().is_some_and(count));
@@ -176,14 +179,20 @@ async fn count_follows_each_sync_once_and_the_replayed_changes() {
 }
 
 #[tokio::test]
-async fn no_count_is_sent_where_another_service_keeps_it() {
-    let store = Arc::new(InMemoryStore::new(epoch("e1")));
-    let mut sessions = new_sessions(store, &Arc::new(ManualClock::at(0)));
-    sessions.settings.counts = false;
+async fn sync_without_inboxes_has_no_count_and_reads_only_the_epoch() {
+    let mut store = MockInboxRepository::new();
+    store.expect_epoch().returning(|| Ok(epoch("e1")));
+    let mut sessions = new_sessions(Arc::new(store), &Arc::new(ManualClock::at(0)));
+    let mut only_epoch = MockInboxRepository::new();
+    only_epoch.expect_epoch().returning(|| Ok(epoch("e1")));
+    sessions.catch_up = CatchUp::without_inboxes(Arc::new(only_epoch));
     let device = FakeDevice::new();
     let session = join(&sessions, claims("ada", 10_000), device.clone());
-    connect(&sessions, &session, None).await;
-    assert_eq!(kinds(&device), ["sync"]);
+    connect(&sessions, &session, since(7)).await;
+    let sync = sessions.sync(&session, since(7)).await.unwrap();
+    assert_eq!((sync.unread, sync.recovered, sync.revision), (None, false, Revision::ZERO));
+    assert_eq!(kinds(&device), ["sync", "sync"]);
+    assert_eq!(device.received()[0], Push::Sync(sync));
 }
 
 #[tokio::test]

@@ -1,0 +1,26 @@
+use axum::extract::{FromRef, FromRequestParts};
+use http::request::Parts;
+
+use super::problem::{Problem, ProblemKind};
+use super::state::RestUseCases;
+
+/// The use cases of operations on inboxes. Handlers extract them after the caller, so that only an authorized caller
+/// learns that another service keeps the inboxes.
+pub(super) struct KeptInbox(pub(super) RestUseCases);
+
+impl<S> FromRequestParts<S> for KeptInbox
+where
+    S: Send + Sync,
+    Option<RestUseCases>: FromRef<S>,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(_: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let use_cases = Option::from_ref(state).map(Self);
+        use_cases.ok_or_else(|| {
+            let detail = "Belfry forwards notifications and stores none (amqp.ingest.mode is \"forward\"); use the API \
+                          of the service that sends them";
+            Problem::new(ProblemKind::InboxNotKept, detail)
+        })
+    }
+}
