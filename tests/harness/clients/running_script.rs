@@ -10,7 +10,7 @@ use super::runtime::{folder, node};
 use crate::child::ChildProcess;
 
 /// How long NestJS may take to start, on a busy machine.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A script of `tests/clients` on Node that writes JSON lines. Dropping it kills it.
 #[derive(Debug)]
