@@ -1,10 +1,11 @@
 //! Brokers that are set up by an administrator, and messages of any size.
 
 use std::fs;
+use std::path::Path;
 
 use belfry_tests::amqp::Amqp;
 use belfry_tests::process::Belfry;
-use belfry_tests::rabbit::{Broker, RabbitServer};
+use belfry_tests::rabbit::{Broker, MINIMAL_RIGHTS, RabbitServer};
 use belfry_tests::wait::{until, until_true};
 use lapin::BasicProperties;
 use lapin::ExchangeKind;
@@ -45,8 +46,38 @@ async fn predeclare(amqp: &Amqp, broker: &Broker, node: &str) {
 }
 
 #[tokio::test]
-async fn user_without_configure_right_suffices_if_everything_is_declared() {
+async fn users_with_the_documented_rights_suffice() {
     let server = RabbitServer::start_own().await;
+    user_without_configure_right_suffices_if_everything_is_declared(&server).await;
+    user_with_the_rights_of_the_readme_suffices(&server).await;
+}
+
+async fn user_with_the_rights_of_the_readme_suffices(server: &RabbitServer) {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let command = format!("rabbitmqctl set_permissions belfry '{}'", MINIMAL_RIGHTS.join("' '"));
+    assert!(fs::read_to_string(readme).unwrap().contains(&command), "no {command:?} in the README");
+    let url = server.add_minimal_user().await;
+    let backends = Backends { database: None, broker: None };
+    let belfry =
+        ready(backends.belfry().amqp(&url).setting("node.name", "one").start().await).await;
+    let amqp = Amqp::connect(server.url()).await;
+    amqp.declare_queue("replies", FieldTable::default()).await;
+    let ada = User::new("ada", &belfry);
+    let device = signed_in(ada.node()).await;
+    let data = json!({ "userId": ada.id(), "id": "n1", "title": "Hi" });
+    let request = json!({ "pattern": "notification.create", "data": data, "id": "1" });
+    let properties =
+        BasicProperties::default().with_reply_to("replies".into()).with_correlation_id("1".into());
+    amqp.publish("belfry.ingest", "notification.create", request.to_string(), properties).await;
+    assert_eq!(device.expect("notification:new").await["id"], "n1");
+    assert_eq!(amqp.next("replies").await.json()["response"]["id"], "n1");
+    amqp.send("belfry.ingest", &json!({ "pattern": "order.placed" })).await;
+    amqp.next("belfry.ingest.dead").await;
+    let log = belfry.log();
+    assert!(!log.contains("refuse"), "{log}");
+}
+
+async fn user_without_configure_right_suffices_if_everything_is_declared(server: &RabbitServer) {
     let url = server.add_limited_user().await;
     let backends = Backends { database: None, broker: Some(server.fresh_prefix()) };
     let broker = backends.broker();

@@ -8,7 +8,8 @@ use lapin::{Connection, ConnectionProperties};
 use serde::Deserialize;
 
 use crate::names::unique;
-use crate::servers::supervisor::{LIMITED_USER, ServerCommand};
+pub use crate::servers::supervisor::MINIMAL_RIGHTS;
+use crate::servers::supervisor::{LIMITED_USER, MINIMAL_USER, ServerCommand};
 use crate::servers::{Access, Kind, OwnServer, shared};
 use crate::wait::block_on_thread;
 
@@ -236,8 +237,20 @@ impl RabbitServer {
     /// When `rabbitmqctl` fails.
     pub async fn add_limited_user(&self) -> String {
         self.0.run(ServerCommand::AddLimitedUser).await;
+        self.url_of(LIMITED_USER)
+    }
+
+    /// Adds a user with [`MINIMAL_RIGHTS`]. Returns the URL with that user. To be called once.
+    ///
+    /// # Panics
+    /// When `rabbitmqctl` fails.
+    pub async fn add_minimal_user(&self) -> String {
+        self.0.run(ServerCommand::AddMinimalUser).await;
+        self.url_of(MINIMAL_USER)
+    }
+
+    fn url_of(&self, (user, password): (&str, &str)) -> String {
         let (_, address) = self.url().rsplit_once('@').expect("the URL has an administrator");
-        let (user, password) = LIMITED_USER;
         format!("amqp://{user}:{password}@{address}")
     }
 

@@ -1,15 +1,19 @@
-//! Devices: the Socket.IO clients that applications use, each in a process of its own.
+//! Devices: the Socket.IO clients that applications use, each in a process of its own; and NestJS services.
 //!
 //! `tests/clients/device.mjs` and `device.py` take a configuration and exchange JSON lines with this module.
 
 mod builder;
 mod device;
+mod nest_service;
 mod record;
+mod running_script;
 mod runtime;
 #[cfg(test)]
 mod tests;
 
 pub use builder::Builder;
 pub use device::Device;
+pub use nest_service::NestService;
 pub use record::DeviceRecord;
+pub use running_script::RunningScript;
 pub use runtime::run_script;

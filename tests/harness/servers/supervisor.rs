@@ -54,13 +54,21 @@ pub(crate) enum ServerCommand {
     ClearMemoryAlarm,
     /// RabbitMQ gets a user who may declare nothing.
     AddLimitedUser,
+    /// RabbitMQ gets a user with the documented rights.
+    AddMinimalUser,
 }
 
 /// The name and password of the user that [`ServerCommand::AddLimitedUser`] adds.
 pub(crate) const LIMITED_USER: (&str, &str) = ("limited", "limited");
 
+/// The name and password of the user that [`ServerCommand::AddMinimalUser`] adds.
+pub(crate) const MINIMAL_USER: (&str, &str) = ("minimal", "minimal");
+
+/// The rights that the README gives to Belfry's user: to configure, write and read.
+pub const MINIMAL_RIGHTS: [&str; 3] = [r"^belfry\.", r"^(belfry\.|amq\.default$)", r"^belfry\."];
+
 impl ServerCommand {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Start,
         Self::Stop,
         Self::Kill,
@@ -68,6 +76,7 @@ impl ServerCommand {
         Self::RaiseMemoryAlarm,
         Self::ClearMemoryAlarm,
         Self::AddLimitedUser,
+        Self::AddMinimalUser,
     ];
 
     pub(crate) fn word(self) -> &'static str {
@@ -79,6 +88,7 @@ impl ServerCommand {
             Self::RaiseMemoryAlarm => "raise-memory-alarm",
             Self::ClearMemoryAlarm => "clear-memory-alarm",
             Self::AddLimitedUser => "add-limited-user",
+            Self::AddMinimalUser => "add-minimal-user",
         }
     }
 
@@ -148,7 +158,13 @@ async fn run_one(kind: Kind, management: bool) -> ExitCode {
             ServerCommand::ClearMemoryAlarm => {
                 server.control(&["set_vm_memory_high_watermark", "0.9"]).await
             }
-            ServerCommand::AddLimitedUser => add_limited_user(server.as_mut()).await,
+            ServerCommand::AddLimitedUser => {
+                let may_write = r"^(amq\.default|.*\.(ingest|events))$";
+                add_user(server.as_mut(), LIMITED_USER, ["^$", may_write, ".*"]).await
+            }
+            ServerCommand::AddMinimalUser => {
+                add_user(server.as_mut(), MINIMAL_USER, MINIMAL_RIGHTS).await
+            }
         };
         send_reply(&match done {
             Ok(()) => Reply::Done,
@@ -158,11 +174,13 @@ async fn run_one(kind: Kind, management: bool) -> ExitCode {
     remove(server).await
 }
 
-async fn add_limited_user(server: &mut dyn Server) -> anyhow::Result<()> {
-    let (user, password) = LIMITED_USER;
+async fn add_user(
+    server: &mut dyn Server,
+    (user, password): (&str, &str),
+    [configure, write, read]: [&str; 3],
+) -> anyhow::Result<()> {
     server.control(&["add_user", user, password]).await?;
-    let may_write = r"^(amq\.default|.*\.(ingest|events))$";
-    server.control(&["set_permissions", user, "^$", may_write, ".*"]).await
+    server.control(&["set_permissions", user, configure, write, read]).await
 }
 
 async fn run_both() -> ExitCode {

@@ -144,13 +144,15 @@ async fn ingest_queue_is_declared_and_bound_as_configured() {
         format!("fanout:{fanout}"),
     ];
     let ingest = rig.ingest_with(&publisher, store.handler(), |settings, _| {
-        settings.ingest_declaration.durable = false;
+        settings.ingest_declaration.auto_delete = true;
         settings.ingest_declaration.arguments = vec!["x-max-priority=10".parse().unwrap()];
         settings.ingest_bindings = bindings.iter().map(|text| text.parse().unwrap()).collect();
     });
     rig.ingest_is_declared().await;
     // Otherwise the broker would refuse this.
-    let (options, mut arguments) = (QueueDeclareOptions::default(), FieldTable::default());
+    let options =
+        QueueDeclareOptions { durable: true, auto_delete: true, ..QueueDeclareOptions::default() };
+    let mut arguments = FieldTable::default();
     arguments.insert("x-max-priority".into(), AMQPValue::LongInt(10));
     let queue = rig.broker.ingest_queue();
     rig.amqp.channel().queue_declare(queue.into(), options, arguments).await.unwrap();
