@@ -1,9 +1,9 @@
 //! The adapters: all technologies that Belfry uses, in one crate.
 //!
-//! - [`inbound`]: RabbitMQ consumers, the REST API and the Socket.IO server. They translate requests into use cases.
+//! - [`inbound`]: RabbitMQ consumers, the REST API and the Socket.IO server. They call use cases.
 //! - [`outbound`]: implementations of the application's ports.
-//! - [`transport`], [`limits`], [`wire`], [`amqp`], [`http_client`], [`file_access`]: connections and WebSockets, rate
-//!   limits, JSON forms, RabbitMQ connections, HTTP requests and file permissions, shared by several adapters.
+//! - Shared by several adapters: [`transport`] (connections and WebSockets), [`limits`] (rate limits), [`wire`] (JSON
+//!   forms), [`amqp`] (RabbitMQ connections), [`http_client`] (HTTP requests) and [`file_access`] (file permissions).
 //!
 //! To add an outbound adapter, implement the port in `outbound/<technology>/<port>.rs`, named after the port's file, and
 //! run the port's contract on it in `tests/contract`. To add an inbound adapter, take the use cases as parameters in

@@ -15,7 +15,7 @@ pub(crate) enum ConnectionError {
     Timeout(Duration),
     #[error("the queue {0} was deleted, or moved to another node of the broker")]
     ConsumerCancelled(String),
-    /// Another service declares the queue.
+    /// Another service must declare the queue.
     #[error("the queue {0} does not exist yet")]
     QueueMissing(String),
     #[error("the queue {0} has another consumer; does another process use this node name?")]

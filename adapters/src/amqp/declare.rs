@@ -38,11 +38,12 @@ pub(super) struct Refusals(Mutex<BTreeSet<Declaration>>);
 enum Declaration {
     Queue(ShortString),
     Exchange(ShortString),
+    /// Queue, exchange and routing key.
     Binding(ShortString, ShortString, String),
 }
 
 impl Refusals {
-    /// Whether the declaration of a queue was refused.
+    /// Whether the declaration of this queue was refused.
     pub(super) fn has_queue(&self, name: &ShortString) -> bool {
         self.contains(&Declaration::Queue(name.clone()))
     }
@@ -60,7 +61,7 @@ impl Refusals {
 /// The answer to a passive declaration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Presence {
-    /// It exists; for a queue with its number of ready messages, otherwise 0.
+    /// The number of ready messages of a queue; 0 for an exchange.
     Exists(u32),
     Missing,
     /// Not known: since version 4.3, RabbitMQ requires the right `configure` for a passive declaration.
@@ -71,8 +72,7 @@ pub(super) enum Presence {
 /// then opens a new one.
 ///
 /// A queue or exchange that exists with other properties, or that Belfry may not declare, is used unchanged. If
-/// the broker refuses the declaration of a queue or exchange that does not exist, the error is a
-/// [`MissingRight`].
+/// it does not exist and Belfry may not declare it, the error is a [`MissingRight`].
 pub(super) struct Declarer<'a> {
     connection: &'a Connection,
     channel: Channel,
@@ -231,6 +231,7 @@ impl<'a> Declarer<'a> {
         Ok(())
     }
 
+    /// Handles a refused declaration. Succeeds unless `presence` is [`Presence::Missing`].
     fn use_existing(
         &self,
         declaration: Declaration,
@@ -244,7 +245,7 @@ impl<'a> Declarer<'a> {
             }
         };
         if presence == Presence::Missing && !is_access_refused(&error) {
-            // The broker does not accept the arguments.
+            // The broker rejects the arguments.
             return Err(error.into());
         }
         if presence == Presence::Missing {

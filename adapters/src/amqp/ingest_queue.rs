@@ -8,14 +8,14 @@ use lapin::options::QueueDeclareOptions;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
 /// How the ingest queue is declared. Services that declare it too must use the same properties: RabbitMQ
-/// refuses a declaration with other properties, and a NestJS process ends at such a refusal.
+/// refuses a declaration with other properties, and a NestJS process then exits.
 #[derive(Debug, Clone)]
 pub struct QueueDeclaration {
     /// Belfry does not declare the queue but waits until another service has declared it.
     pub passive: bool,
     /// The queue survives a restart of the broker.
     pub durable: bool,
-    /// The queue is deleted when its last consumer ends.
+    /// The queue is deleted when its last consumer is gone.
     pub auto_delete: bool,
     /// The optional arguments, such as `x-queue-type`.
     pub arguments: Vec<QueueArgument>,

@@ -17,7 +17,7 @@ use super::topology::Topology;
 
 /// Publishes with confirms.
 ///
-/// All clones and channels share one connection. It does not consume, because the broker may block
+/// All clones and channels share one connection. Nothing is consumed on it, because the broker may block
 /// publishing connections.
 #[derive(Clone)]
 pub struct Publisher(Arc<PublisherConnection>);
@@ -26,7 +26,7 @@ impl Publisher {
     /// How often the connection's state is checked.
     const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-    /// A publisher to that broker. It connects when it is [run](Self::run).
+    /// A publisher to the broker of `settings`. It connects when it is [run](Self::run).
     pub fn new(settings: AmqpSettings, topology: Topology) -> Self {
         Self(Arc::new(PublisherConnection::new(settings, topology)))
     }
@@ -49,7 +49,7 @@ impl Publisher {
 impl ConnectedTask for Publisher {
     const NAME: &'static str = "publisher";
 
-    /// It receives no message, except those that are returned as unroutable.
+    /// No limit: the only messages that it receives are its own, returned as unroutable.
     fn max_held_bytes(&self) -> usize {
         usize::MAX
     }
@@ -72,7 +72,7 @@ impl ConnectedTask for Publisher {
                 () = sleep(Self::CHECK_INTERVAL) => {}
                 () = connection.ended() => break Err(ConnectionError::Closed),
                 event = events.next() => match event {
-                    // The error of a channel is an event too. The connection goes on, and the user of the
+                    // An error of a channel is an event too. The connection stays open, and the user of the
                     // channel gets the error.
                     Some(Event::Error(error)) if !connection.status().connected() => {
                         break Err(error.into());

@@ -19,7 +19,8 @@ pub(crate) trait ConnectedTask: Send + Sync {
     /// Identifies the task in logs, metrics and RabbitMQ's list of connections.
     const NAME: &'static str;
 
-    /// The limit of the bodies that it holds, in bytes. See [`ByteBudget`](super::ByteBudget).
+    /// The limit on the message bodies that the task holds, in bytes; `usize::MAX` for no limit. See
+    /// [`ByteBudget`](super::ByteBudget).
     fn max_held_bytes(&self) -> usize;
 
     /// Declares the topology that the task needs, calls [`ConnectionStatus::set_connected`], and does the
@@ -118,6 +119,7 @@ async fn connect_and_serve<T: ConnectedTask>(
         opened = OneShotConnection::open(settings, T::NAME, task.max_held_bytes()) => opened?,
     };
     let result = task.serve(connection.connection(), status, stop).await;
+    // So that the broker's `close-ok` is read even behind further deliveries.
     connection.connection().budget().lift();
     connection.close().await;
     result

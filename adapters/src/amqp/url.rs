@@ -5,8 +5,8 @@ use lapin::uri::AMQPUri;
 /// The broker's address and credentials: `amqp://user:password@host:port/vhost`, or `amqps://` for TLS.
 ///
 /// Unlike in RabbitMQ's URI specification, an empty virtual host (`amqp://host/`) means the default one,
-/// `/`: many write it so, and virtual hosts without a name are not used in practice. Neither `Debug` nor
-/// `Display` shows the password.
+/// `/`. Many users expect this, and virtual hosts with an empty name are not used in practice. Neither
+/// `Debug` nor `Display` shows the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AmqpUrl(AMQPUri);
 
@@ -21,8 +21,8 @@ pub enum InvalidAmqpUrl {
     Form,
     /// A query parameter that would have no effect. The value, which may be a secret, is not quoted.
     #[error(
-        "unknown parameter {0:?} in the AMQP URL; known are heartbeat, frame_max, channel_max and \
-         auth_mechanism (for certificates, set amqp.ca_file, amqp.client_certificate_file and \
+        "unknown parameter {0:?} in the AMQP URL; the parameters are heartbeat, frame_max, channel_max \
+         and auth_mechanism (for certificates, set amqp.ca_file, amqp.client_certificate_file and \
          amqp.client_key_file)"
     )]
     UnknownParameter(String),
@@ -38,12 +38,12 @@ impl AmqpUrl {
             .ok_or(InvalidAmqpUrl::Form)?;
         let mut uri: AMQPUri = raw.parse().map_err(|_| InvalidAmqpUrl::Form)?;
         check_parameters(rest)?;
-        // The parser replaces an invalid host with `localhost`.
+        // The parser replaces an empty host or an IPv6 address with `localhost`.
         uri.authority.host = host(rest).ok_or(InvalidAmqpUrl::Form)?;
         if uri.vhost.is_empty() {
             "/".clone_into(&mut uri.vhost);
         }
-        // AMQP encodes it as a short string.
+        // AMQP encodes the virtual host as a short string.
         if uri.vhost.len() > usize::from(u8::MAX) {
             return Err(InvalidAmqpUrl::Form);
         }
@@ -62,7 +62,7 @@ impl AmqpUrl {
 
 const PARAMETERS: [&str; 4] = ["heartbeat", "frame_max", "channel_max", "auth_mechanism"];
 
-/// The parser ignores unknown parameters.
+/// Rejects unknown parameters, which the parser ignores.
 fn check_parameters(rest: &str) -> Result<(), InvalidAmqpUrl> {
     let without_fragment = rest.split('#').next().unwrap_or_default();
     let Some((_, query)) = without_fragment.split_once('?') else { return Ok(()) };

@@ -9,15 +9,16 @@ use crate::telemetry;
 /// Runs the server until a signal stops it.
 pub(super) fn run(config: Config) -> anyhow::Result<()> {
     telemetry::init_logging(&config.log)?;
-    // Events have a thread of their own, so that no push waits behind many new connections. One is
-    // enough: a push is a system call, and a broker delivers fewer events than one thread can push.
+    // Events have a thread of their own, so that no push waits behind many new connections. One thread
+    // is enough: a push is a system call, and a broker delivers fewer events than one thread can push.
     let events = threads("events", 1).build()?;
     let cores = std::thread::available_parallelism()?.get();
     let connections = threads("connections", cores.saturating_sub(1).max(1))
         .on_thread_start(lower_priority)
         .build()?;
     connections.block_on(async {
-        // A development key is never reloaded, and closing the terminal should end the process.
+        // SIGHUP reloads keys. With a development key there is none to reload, and the SIGHUP of a closed
+        // terminal should end the process.
         let signals = Signals::install(!config.auth.is_development())?;
         let app = App::build(config, signals, events.handle().clone()).await?;
         for line in app.startup_banner() {
@@ -33,9 +34,9 @@ fn threads(name: &str, count: usize) -> Builder {
     threads
 }
 
-/// Gives the event thread priority when the CPU is saturated: events are stored and delivered first. A
-/// nice value of 5 leaves a busy thread a quarter of a core beside one of nice 0 (sched(7), "The nice
-/// value").
+/// Lowers the priority of the current connection thread, so that the event thread has precedence when the
+/// CPU is saturated. A busy thread with a nice value of 5 gets a quarter of a core beside one with 0
+/// (sched(7), "The nice value").
 ///
 /// Only Linux has a nice value per thread.
 fn lower_priority() {

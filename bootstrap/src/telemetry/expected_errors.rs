@@ -8,30 +8,30 @@ use tracing_subscriber::layer::Context;
 /// Drops the errors that lapin logs when a queue or exchange does not exist, exists with other properties,
 /// or may not be declared or used.
 ///
-/// AMQP has no other way to find that out than to try, and the broker closes the channel as its answer.
-/// Belfry expects that: it looks for the node's queue before it declares it, to know whether events were
-/// lost, and it uses what exists unchanged. An unexpected refusal is not hidden, as Belfry logs every failed
-/// operation itself.
+/// In AMQP, the only way to find this out is to try, and the broker then closes the channel. Belfry expects
+/// this: before it declares the node's queue, it checks whether the queue exists, to know whether events
+/// were lost; and it uses existing queues and exchanges unchanged. Unexpected refusals still appear in the
+/// log: Belfry logs every failed operation itself.
 pub(super) struct ExpectedErrors;
 
 impl<S: Subscriber> Layer<S> for ExpectedErrors {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
-        !is_answer(event)
+        !is_expected(event)
     }
 }
 
-/// Whether lapin logs the broker's answer to an operation.
-fn is_answer(event: &Event<'_>) -> bool {
+/// Whether lapin logs that the broker closed a channel with an expected error.
+fn is_expected(event: &Event<'_>) -> bool {
     let metadata = event.metadata();
     if *metadata.level() != Level::ERROR || metadata.target() != "lapin::channel" {
         return false;
     }
     let mut error = ErrorField::default();
     event.record(&mut error);
-    ANSWERS.iter().any(|answer| error.0.contains(answer))
+    EXPECTED.iter().any(|text| error.0.contains(text))
 }
 
-const ANSWERS: [&str; 4] = [
+const EXPECTED: [&str; 4] = [
     "NOT_FOUND - no queue '",
     "NOT_FOUND - no exchange '",
     "PRECONDITION_FAILED - inequivalent arg '",
@@ -77,16 +77,16 @@ mod tests {
     }
 
     #[test]
-    fn only_lapins_errors_about_answers_are_dropped() {
+    fn only_expected_errors_of_lapin_are_dropped() {
         let missing_queue = "NOT_FOUND - no queue 'belfry.node.a' in vhost '/'";
-        for answer in [
+        for expected in [
             missing_queue,
             "NOT_FOUND - no exchange 'belfry.events' in vhost '/'",
             "PRECONDITION_FAILED - inequivalent arg 'type' for exchange 'belfry.events'",
             "ACCESS_REFUSED - access to queue 'belfry.ingest' in vhost '/' refused for user 'svc'",
         ] {
-            let log = || error!(target: "lapin::channel", error = ?answer, "Channel closed");
-            assert_eq!(count(log), 0, "{answer}");
+            let log = || error!(target: "lapin::channel", error = ?expected, "Channel closed");
+            assert_eq!(count(log), 0, "{expected}");
         }
         let timeout = "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out";
         let other = || error!(target: "lapin::channel", error = ?timeout, "Channel closed");

@@ -21,7 +21,7 @@ use crate::limits::WorkPermit;
 /// A caller whose token is valid and allows the action `A`. Extracting it also applies the rate limits.
 pub(super) struct Authorized<A> {
     claims: Claims,
-    /// Held until the handler returns.
+    /// Held until the handler returns. `None` for [`Create`]: it has a rate limit of its own.
     _work: Option<WorkPermit>,
     action: PhantomData<A>,
 }
@@ -76,6 +76,7 @@ where
             limits.count_write(&claims.user)?;
             return Ok(Self { claims, _work: None, action: PhantomData });
         }
+        // A caller who lacks the scope is counted too.
         limits.count_request(&claims.user)?;
         allowed?;
         let work = limits.acquire_work(&claims.user).await?;

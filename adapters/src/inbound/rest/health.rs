@@ -34,8 +34,8 @@ pub(super) struct ReadinessForm {
     /// The dependencies of the process, each `up` or `down`.
     #[schema(value_type = BTreeMap<String, String>)]
     checks: BTreeMap<&'static str, &'static str>,
-    /// For each check that is `down`, why: a sentence for people, without details. The log has the details.
-    /// Absent if every check is up.
+    /// The reason for each check that is `down`, for people; the details are in the log. Absent if every
+    /// check is up.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(value_type = BTreeMap<String, String>, required = false)]
     reasons: BTreeMap<&'static str, &'static str>,
@@ -70,9 +70,9 @@ pub(super) async fn ready(State(readiness): State<Readiness>) -> (StatusCode, Js
         (StatusCode::SERVICE_UNAVAILABLE, "not_ready")
     };
     let text = |state: &CheckState| if state.is_ok() { "up" } else { "down" };
-    let ups = checks.iter().map(|(name, state)| (*name, text(state))).collect();
+    let states = checks.iter().map(|(name, state)| (*name, text(state))).collect();
     let reasons = checks.iter().filter_map(|(name, state)| Some((*name, state.err()?))).collect();
-    (code, Json(ReadinessForm { status, checks: ups, reasons }))
+    (code, Json(ReadinessForm { status, checks: states, reasons }))
 }
 
 /// The health routes alone, for the admin listener.

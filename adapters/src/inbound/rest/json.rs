@@ -40,8 +40,8 @@ fn problem(error: &serde_json::Error, pointer: String) -> Problem {
     }
 }
 
-/// The expected type. serde's message also has the value that it found, which is left out: it may be a
-/// secret in the wrong field.
+/// serde's message without its position and without the value that was found: it may be a secret in the
+/// wrong field.
 fn detail(error: &serde_json::Error) -> String {
     let message = error.to_string();
     let message = message.rsplit_once(" at line ").map_or(&*message, |(message, _)| message);

@@ -1,8 +1,8 @@
 //! REST, under `/v1`: services create notifications, users read and change their own inbox.
 //!
 //! A handler extracts its input, calls a use case and returns a response. `authorized` authenticates the
-//! caller; `problem` maps every error to a response. The routes generate the contract
-//! `contracts/openapi.json` (`openapi`).
+//! caller; `problem` maps every error to a response. `openapi` generates the contract
+//! `contracts/openapi.json` from the routes.
 
 mod allowed_origin;
 mod authorized;

@@ -6,7 +6,7 @@ use http::request::Parts;
 
 use super::problem::{Problem, ProblemKind};
 
-/// An operation without parameters in its query.
+/// Extractor that rejects every query parameter.
 pub(super) struct NoQuery;
 
 impl<S: Send + Sync> FromRequestParts<S> for NoQuery {

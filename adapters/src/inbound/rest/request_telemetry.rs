@@ -16,7 +16,7 @@ use super::headers::{REQUEST_ID, TRACEPARENT};
 use crate::transport::ClientAddress;
 
 /// Removes a client's request id unless it is safe to log: one header of 1 to 128 visible ASCII characters.
-/// Requests without an id get a generated one.
+/// An inner layer generates an id for requests without one.
 pub(super) async fn remove_unsafe_request_id(mut request: Request, next: Next) -> Response {
     let ids: Vec<_> = request.headers().get_all(REQUEST_ID).iter().collect();
     let is_safe = matches!(&*ids, [id] if (1..=128).contains(&id.len())

@@ -1,8 +1,7 @@
-//! The store in a SQLite file, for one process. It is the embedded default, needs no installation,
-//! and suits any inbox size that one machine can serve.
+//! The store in a SQLite file, for one process. It is the default and needs no installation.
 //!
 //! Writes run one after another on the only writing connection, as SQLite requires. Reads run on
-//! other connections and wait for no write (write-ahead log).
+//! other connections and do not wait for writes (write-ahead log).
 
 mod commit_notifier;
 mod create;

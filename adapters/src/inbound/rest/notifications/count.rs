@@ -9,11 +9,11 @@ use super::super::problem::Problem;
 use super::super::problem_sets::{CallerProblems, QueryProblems};
 use super::super::query::NoQuery;
 
-/// The number of unread notifications.
+/// An inbox's unread count.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = UnreadCount)]
 pub(super) struct CountForm {
-    /// The number.
+    /// The number of unread notifications.
     #[schema(example = 3)]
     count: u64,
     /// The inbox's revision that the count belongs to. Of two counts, the one with the greater revision

@@ -47,12 +47,12 @@ pub(super) async fn create_batch(
     create_response::many(&created)
 }
 
-/// Many notifications, each with its own recipient.
+/// A request for many notifications.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(expecting = "an object")]
 #[schema(as = Batch)]
 pub(super) struct BatchForm {
-    /// The notifications.
+    /// Each has its own recipient.
     #[schema(min_items = 1, max_items = 500)]
     notifications: Vec<DraftForm>,
 }

@@ -76,6 +76,7 @@ impl Problem {
         Self { errors, ..Self::new(ProblemKind::BodyInvalid, detail) }
     }
 
+    /// The challenge with the missing scope, the known wait, or the header of the kind.
     fn header(&self) -> Option<(HeaderName, HeaderValue)> {
         let challenge = self.scope.as_ref().and_then(|scope| {
             let text = format!(r#"Bearer error="insufficient_scope", scope="{scope}""#);

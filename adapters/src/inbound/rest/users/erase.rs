@@ -13,7 +13,7 @@ use super::super::query::NoQuery;
 /// Removes everything that Belfry has stored of a user: the inbox with all notifications, events that are not
 /// published yet, and idempotency keys. All devices of the user, on every node, start over with an empty list,
 /// and other services receive the event `notification.all_erased`. Cannot be undone. Erasing a user of whom
-/// there is nothing succeeds too.
+/// nothing is stored succeeds too.
 ///
 /// A revocation of the user's tokens stays for `retention.revocations`. Tokens stay valid: revoke them first.
 /// A notification that is created afterwards starts a new inbox, even if its id was used before.

@@ -37,12 +37,11 @@ pub(super) async fn revoke_all(
     body: JsonBody,
 ) -> Result<Json<AllRevokedForm>, Problem> {
     let form: RevocationForm = json::parse(&body.bytes)?;
-    let applies = revoke.run(TokenOwner::Everyone, form.instant()).await?;
-    let Revocation { issued_before, .. } = applies;
+    let Revocation { issued_before, .. } = revoke.run(TokenOwner::Everyone, form.instant()).await?;
     Ok(Json(AllRevokedForm { issued_before: Rfc3339(issued_before) }))
 }
 
-/// Which tokens of all users are revoked.
+/// The revocation that applies to all users.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = AllRevoked)]
