@@ -70,9 +70,9 @@ pub(super) async fn ready(State(readiness): State<Readiness>) -> (StatusCode, Js
         (StatusCode::SERVICE_UNAVAILABLE, "not_ready")
     };
     let text = |state: &CheckState| if state.is_ok() { "up" } else { "down" };
-    let states = checks.iter().map(|(name, state)| (*name, text(state))).collect();
+    let by_name = checks.iter().map(|(name, state)| (*name, text(state))).collect();
     let reasons = checks.iter().filter_map(|(name, state)| Some((*name, state.err()?))).collect();
-    (code, Json(ReadinessForm { status, checks: states, reasons }))
+    (code, Json(ReadinessForm { status, checks: by_name, reasons }))
 }
 
 /// The health routes alone, for the admin listener.

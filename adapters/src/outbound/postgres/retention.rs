@@ -126,12 +126,12 @@ async fn expire(
     let inboxes = due_by_inbox(rows)?;
     let users: Vec<_> = inboxes.keys().map(UserId::as_str).collect();
     sqlx::query(LOCK_INBOXES).bind(users).execute(&mut *transaction).await?;
-    let deletes: Vec<_> = inboxes
+    let edits: Vec<_> = inboxes
         .into_iter()
         .map(|(user, ids)| EditWrite::new(&user, Edit::Delete(ids), due.now))
         .collect();
     // Skips notifications that a user has deleted since the read.
-    let attempt = EditGroup(&deletes).attempt(&mut transaction).await?;
+    let attempt = EditGroup(&edits).attempt(&mut transaction).await?;
     let Attempt::Written(marked) = attempt else { return Ok(0) };
     let deleted = marked.into_iter().map(|one| match one.event.map(|event| event.change) {
         Some(Change::Deleted { ids }) => ids.len(),

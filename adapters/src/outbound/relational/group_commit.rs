@@ -138,7 +138,7 @@ struct Running<W: GroupedWrite> {
 }
 
 impl<W: GroupedWrite> Running<W> {
-    async fn write_all<G: GroupWriter<W>>(mut self, writer: G) {
+    async fn write_all<G: GroupWriter<W>>(mut self, store: G) {
         loop {
             let next = self.queue.lock().next_group();
             let Some(group) = next else {
@@ -147,7 +147,7 @@ impl<W: GroupedWrite> Running<W> {
             };
             let (writes, replies): (Vec<_>, Vec<_>) =
                 group.into_iter().map(|Waiting { write, reply }| (write, reply)).unzip();
-            let results = write_group(&writer, &writes).await;
+            let results = write_group(&store, &writes).await;
             for (reply, result) in replies.into_iter().zip(results) {
                 // The caller may have gone away.
                 let _ = reply.send(result);
@@ -169,27 +169,27 @@ impl<W: GroupedWrite> Drop for Running<W> {
 
 /// Writes a group. If it fails and one of its writes may be at fault, each write is executed alone.
 async fn write_group<W: GroupedWrite, G: GroupWriter<W>>(
-    writer: &G,
+    store: &G,
     writes: &[W],
 ) -> Vec<Result<W::Outcome, PortError>> {
-    match writer.write_group(writes).await {
+    match store.write_group(writes).await {
         Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
         Err(error) if writes.len() == 1 => vec![Err(error)],
-        Err(PortError::Unavailable(cause)) => fail_all(writes.len(), PortError::Unavailable(cause)),
-        Err(PortError::Failed(_) | PortError::Rejected(_)) => write_each(writer, writes).await,
+        Err(error @ PortError::Unavailable(_)) => fail_all(writes.len(), &error),
+        Err(PortError::Failed(_) | PortError::Rejected(_)) => write_each(store, writes).await,
     }
 }
 
 async fn write_each<W: GroupedWrite, G: GroupWriter<W>>(
-    writer: &G,
+    store: &G,
     writes: &[W],
 ) -> Vec<Result<W::Outcome, PortError>> {
     let mut results = Vec::with_capacity(writes.len());
     for write in writes {
-        let result = writer.write_group(std::slice::from_ref(write)).await;
+        let result = store.write_group(std::slice::from_ref(write)).await;
         match result {
             Err(error @ PortError::Unavailable(_)) => {
-                results.extend(fail_all(writes.len() - results.len(), error));
+                results.extend(fail_all(writes.len() - results.len(), &error));
                 break;
             }
             result => results.push(result.and_then(|mut outcomes| {
@@ -200,7 +200,7 @@ async fn write_each<W: GroupedWrite, G: GroupWriter<W>>(
     results
 }
 
-fn fail_all<T>(count: usize, error: PortError) -> Vec<Result<T, PortError>> {
+fn fail_all<T>(count: usize, error: &PortError) -> Vec<Result<T, PortError>> {
     (0..count).map(|_| Err(error.clone_as_text())).collect()
 }
 
