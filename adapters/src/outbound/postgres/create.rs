@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use belfry_application::ports::{IdempotencyKey, IdempotentOutcome, PortError};
+use belfry_application::ports::{IdempotencyKey, IdempotentOutcome};
 use belfry_application::trace::TraceParent;
 use belfry_domain::{Data, DomainEvent, Draft, Link, Notification, NotificationId, UserId};
 use chrono::{DateTime, Utc};
@@ -8,18 +8,17 @@ use sqlx::PgConnection;
 
 use super::failure::PgFailure;
 use super::optimistic_write::{Attempt, OptimisticWrite};
-use super::store::PostgresStore;
 use crate::outbound::relational::{
-    CreatePlan, CreatePlanner, CreateWrite, DuplicateRow, GroupWriter, NotificationRow,
-    StoredTimestamp as _, clamped, notifications,
+    CreatePlan, CreatePlanner, CreateWrite, DuplicateRow, NotificationRow, StoredTimestamp as _,
+    clamped, notifications,
 };
 use crate::wire::EventForm;
 
 /// Puts the drafts of several writes into their inboxes; those with a key once per key.
 #[derive(Debug)]
-struct Create<'a> {
+pub(super) struct Create<'a> {
     /// No two of them have the same key.
-    writes: &'a [CreateWrite],
+    pub(super) writes: &'a [CreateWrite],
 }
 
 /// For each draft (its user, id and dedupe key) the state of its inbox, whether it exists or not, joined
@@ -407,14 +406,5 @@ impl OptimisticWrite for Create<'_> {
             return Ok(Attempt::Unchanged(outcomes));
         }
         Ok(Attempt::written(inboxes_unchanged, outcomes))
-    }
-}
-
-impl GroupWriter<CreateWrite> for PostgresStore {
-    async fn write_group(
-        &self,
-        writes: &[CreateWrite],
-    ) -> Result<Vec<IdempotentOutcome>, PortError> {
-        self.write(&Create { writes }).await
     }
 }

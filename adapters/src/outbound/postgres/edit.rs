@@ -1,6 +1,5 @@
 use std::collections::BTreeSet;
 
-use belfry_application::ports::PortError;
 use belfry_application::trace::TraceParent;
 use belfry_domain::{DomainEvent, InboxState, Marked, NotificationId};
 use chrono::{DateTime, Utc};
@@ -8,35 +7,14 @@ use sqlx::PgConnection;
 
 use super::failure::PgFailure;
 use super::optimistic_write::{Attempt, OptimisticWrite};
-use super::store::PostgresStore;
 use crate::outbound::relational::{
-    Edit, EditWrite, GroupCommit, GroupWriter, StoredTimestamp as _, clamped, inbox_state,
-    non_negative, without,
+    Edit, EditWrite, StoredTimestamp as _, clamped, inbox_state, non_negative, without,
 };
 use crate::wire::EventForm;
 
 /// Edits of different users' inboxes, all of the same kind.
 #[derive(Debug)]
 pub(super) struct EditGroup<'a>(pub(super) &'a [EditWrite]);
-
-/// The groups of concurrent edits. A statement handles one kind of edit.
-#[derive(Debug, Default)]
-pub(super) struct EditGroups {
-    mark_read: GroupCommit<EditWrite>,
-    mark_all_read: GroupCommit<EditWrite>,
-    delete: GroupCommit<EditWrite>,
-}
-
-impl EditGroups {
-    /// The groups for edits of this kind.
-    pub(super) const fn of(&self, edit: &Edit) -> &GroupCommit<EditWrite> {
-        match edit {
-            Edit::MarkRead(_) => &self.mark_read,
-            Edit::MarkAllRead => &self.mark_all_read,
-            Edit::Delete(_) => &self.delete,
-        }
-    }
-}
 
 /// For each inbox of the users `$1` that exists: its position in `$1`, its state, which of the notifications
 /// `$2` (a JSON array for each user) it has, and which it never had. `$3` selects only unread ones. One
@@ -354,11 +332,5 @@ impl OptimisticWrite for EditGroup<'_> {
         }
         let inboxes_unchanged = self.write(columns, connection).await?;
         Ok(Attempt::written(inboxes_unchanged, outcomes))
-    }
-}
-
-impl GroupWriter<EditWrite> for PostgresStore {
-    async fn write_group(&self, writes: &[EditWrite]) -> Result<Vec<Marked>, PortError> {
-        self.write(&EditGroup(writes)).await
     }
 }

@@ -28,12 +28,12 @@ impl PostgresStore {
     }
 
     async fn create_in_group(&self, write: CreateWrite) -> Result<IdempotentOutcome, PortError> {
-        self.creates.submit(write, || self.clone()).await
+        self.groups.create.submit(write, || self.clone()).await
     }
 
     async fn edit(&self, user: &UserId, edit: Edit, at: Timestamp) -> Result<Marked, PortError> {
         let write = EditWrite::new(user, edit, at);
-        self.edits.of(&write.edit).submit(write, || self.clone()).await
+        self.groups.of(&write.edit).submit(write, || self.clone()).await
     }
 }
 

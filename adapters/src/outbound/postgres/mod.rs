@@ -16,6 +16,7 @@ mod create;
 mod edit;
 mod erasure;
 mod failure;
+mod group_writer;
 mod inbox_repository;
 mod installation;
 mod optimistic_write;
@@ -29,6 +30,7 @@ mod server;
 mod session;
 mod settings;
 mod store;
+mod write_groups;
 
 pub use outbox::OUTBOX_LOCK;
 pub use settings::PostgresSettings;

@@ -10,14 +10,14 @@ use sqlx::{ConnectOptions, Connection, FromRow, PgConnection, Postgres};
 use tokio::sync::{OnceCell, Semaphore};
 
 use super::commit_notifier::CommitNotifier;
-use super::edit::EditGroups;
 use super::failure::PgFailure;
 use super::installation::{Installation, InstallationCell};
 use super::pool::{Retirement, pool};
 use super::server::{check_server, migrations};
 use super::session::{self, Purpose};
 use super::settings::PostgresSettings;
-use crate::outbound::relational::{CreateWrite, FaultRecord, GroupCommit};
+use super::write_groups::WriteGroups;
+use crate::outbound::relational::FaultRecord;
 
 /// Inboxes and their outbox in PostgreSQL.
 ///
@@ -32,8 +32,7 @@ pub struct PostgresStore {
     installation: Arc<InstallationCell>,
     pub(super) faults: Arc<FaultRecord>,
     retirement: Arc<Retirement>,
-    pub(super) creates: Arc<GroupCommit<CreateWrite>>,
-    pub(super) edits: Arc<EditGroups>,
+    pub(super) groups: Arc<WriteGroups>,
     /// Permits for connections outside the pool.
     new_connections: Arc<Semaphore>,
 }
@@ -85,8 +84,7 @@ impl PostgresStore {
             installation,
             faults: Arc::default(),
             retirement,
-            creates: Arc::default(),
-            edits: Arc::default(),
+            groups: Arc::default(),
             new_connections: Arc::new(Semaphore::new(MAX_NEW_CONNECTIONS)),
         })
     }
@@ -96,7 +94,7 @@ impl PostgresStore {
     #[must_use]
     pub fn separate_pool(&self, connections: u32) -> Self {
         let pool = pool(&self.options, &self.settings, connections, self.retirement.clone());
-        Self { pool, creates: Arc::default(), edits: Arc::default(), ..self.clone() }
+        Self { pool, groups: Arc::default(), ..self.clone() }
     }
 
     /// A store at that URL, after a successful ping.

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 /// Group commit: writes of concurrent callers share a transaction.
 ///
 /// While one group is written, the next one gathers. A write that finds no group under way starts at once, so
-/// nobody waits for a timer. Each caller gets the result of its own write.
+/// no caller waits for a timer. Each caller gets the result of its write.
 ///
 /// A write that has been submitted is executed even if its caller goes away.
 ///

@@ -9,9 +9,9 @@ use belfry_domain::{
 };
 
 use super::failure::SqliteFailure;
+use super::inbox_write::{InboxWrite, WriteOutcome};
 use super::queries::{CHANGED_IN, CREATED_IN, GET, HISTORY, LIST_ALL, LIST_READ, LIST_UNREAD};
 use super::store::SqliteStore;
-use super::write_group::{InboxWrite, WriteOutcome};
 use crate::outbound::relational::statements::{EPOCH, STATE};
 use crate::outbound::relational::{
     ChangedRow, CreateWrite, Edit, EditWrite, HistoryRow, NotificationRow, SizedRow, changes,

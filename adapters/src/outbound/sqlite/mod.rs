@@ -9,7 +9,9 @@ mod edit;
 mod erasure;
 mod failure;
 mod file;
+mod group_writer;
 mod inbox_repository;
+mod inbox_write;
 mod outbox;
 mod queries;
 mod readiness;
@@ -20,7 +22,6 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod write;
-mod write_group;
 
 pub use settings::SqliteSettings;
 pub use store::SqliteStore;

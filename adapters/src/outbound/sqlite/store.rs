@@ -17,8 +17,8 @@ use tokio::sync::OnceCell;
 use super::commit_notifier::CommitNotifier;
 use super::failure::SqliteFailure;
 use super::file;
+use super::inbox_write::InboxWrite;
 use super::settings::SqliteSettings;
-use super::write_group::InboxWrite;
 use crate::outbound::relational::{FaultRecord, GroupCommit};
 
 /// Inboxes and their outbox in a file.

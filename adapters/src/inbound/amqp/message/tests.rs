@@ -399,7 +399,7 @@ fn invalid_messages_are_rejected_with_an_error_text() {
         (nestjs("notification.mark_read", json!({ "id": "n1" })), NO_RECIPIENT),
         (
             nestjs("notification.mark_read", json!({ "userId": "ada" })),
-            "ids: is missing, as are id and all",
+            "ids: is missing; id or all is accepted instead",
         ),
         (
             nestjs("notification.mark_read", json!({ "userId": "ada", "ids": [] })),

@@ -1,53 +1,13 @@
-use std::convert::Infallible;
-
-use belfry_application::ports::{IdempotentOutcome, PortError};
-use belfry_domain::Marked;
+use belfry_application::ports::PortError;
 use sqlx::SqliteConnection;
 
 use super::create::{create, create_once};
 use super::edit::edit;
 use super::failure::SqliteFailure;
+use super::inbox_write::{InboxWrite, WriteOutcome};
 use super::store::SqliteStore;
 use super::write::Work;
-use crate::outbound::relational::{CreateWrite, EditWrite, GroupWriter, GroupedWrite};
-
-/// A change to inboxes, on behalf of one caller.
-#[derive(Debug)]
-pub(super) enum InboxWrite {
-    Create(CreateWrite),
-    Edit(EditWrite),
-}
-
-/// The outcome of an [`InboxWrite`] of the same name.
-#[derive(Debug)]
-pub(super) enum WriteOutcome {
-    Create(IdempotentOutcome),
-    Edit(Marked),
-}
-
-impl GroupedWrite for InboxWrite {
-    type Outcome = WriteOutcome;
-    /// Writes of a group run one after the other, so each finds the result of those before it.
-    type Exclusive<'a> = Infallible;
-
-    fn exclusive(&self) -> Option<Infallible> {
-        None
-    }
-
-    fn rows(&self) -> usize {
-        match self {
-            Self::Create(create) => create.rows(),
-            Self::Edit(edit) => edit.rows(),
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Create(create) => create.bytes(),
-            Self::Edit(edit) => edit.bytes(),
-        }
-    }
-}
+use crate::outbound::relational::{CreateWrite, GroupWriter};
 
 impl GroupWriter<InboxWrite> for SqliteStore {
     async fn write_group(&self, writes: &[InboxWrite]) -> Result<Vec<WriteOutcome>, PortError> {
@@ -64,12 +24,6 @@ impl GroupWriter<InboxWrite> for SqliteStore {
             Ok(if is_written { Work::Written(outcomes) } else { Work::Unchanged(outcomes) })
         })
         .await
-    }
-}
-
-impl InboxWrite {
-    const fn is_plain_create(&self) -> bool {
-        matches!(self, Self::Create(CreateWrite { key: None, .. }))
     }
 }
 
