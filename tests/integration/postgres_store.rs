@@ -423,6 +423,26 @@ async fn rejected_write_fails_no_other_write_of_its_group() {
 }
 
 #[tokio::test]
+async fn writes_do_not_wait_for_the_locked_inbox_of_another_user() {
+    let (database, one, _) = two_nodes().await;
+    one.create(vec![a_draft("ada", "n0")]).await.unwrap();
+    let pool = database.pool().await;
+    let mut holder = pool.begin().await.unwrap();
+    let lock = "SELECT FROM inboxes WHERE user_id = 'ada' FOR UPDATE";
+    sqlx::query(lock).execute(&mut *holder).await.unwrap();
+
+    let waiting = one.clone();
+    let waiting = tokio::spawn(async move { waiting.create(vec![a_draft("ada", "n1")]).await });
+    let others = (0..20).map(|n| one.create(vec![a_draft(&format!("user{n}"), "n1")]));
+    for result in join_all(others).await {
+        result.unwrap();
+    }
+    assert!(!waiting.is_finished(), "its inbox is locked");
+    holder.commit().await.unwrap();
+    waiting.await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn timestamp_out_of_range_rejects_the_whole_batch() {
     let (_database, one, _) = two_nodes().await;
     let out_of_range = Draft { expires_at: Some(at(i64::MAX)), ..a_draft("ada", "n2") };

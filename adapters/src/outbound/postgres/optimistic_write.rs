@@ -6,7 +6,8 @@ use sqlx::{Connection, PgConnection};
 use tracing::debug;
 
 use super::failure::PgFailure;
-use super::store::PostgresStore;
+use super::store::{PostgresStore, with_retry};
+use crate::outbound::relational::GroupError;
 
 /// A write to inboxes under optimistic concurrency control: it reads, plans in Rust, and writes
 /// only if no inbox has changed since the read.
@@ -94,6 +95,25 @@ impl PostgresStore {
             }
         }
         Err(PgFailure::Conflict.into())
+    }
+
+    /// Runs a write without waiting for locks, and wakes the outbox's leader after the commit.
+    pub(super) async fn write_unless_contended<W: OptimisticWrite>(
+        &self,
+        write: &W,
+    ) -> Result<W::Outcome, GroupError> {
+        let wakeup = self.notifier.wakeup_on_drop();
+        let attempt = with_retry!(self, async |connection| write.attempt(connection).await);
+        match attempt {
+            Ok(Attempt::Written(outcome)) => Ok(outcome),
+            Ok(Attempt::Unchanged(outcome)) => {
+                wakeup.clear();
+                Ok(outcome)
+            }
+            Ok(Attempt::Conflict) => Err(GroupError::Contended),
+            Err(failure) if failure.is_transient() => Err(GroupError::Contended),
+            Err(failure) => Err(failure.into()),
+        }
     }
 }
 

@@ -44,10 +44,29 @@ pub(crate) trait GroupedWrite: Send + Sync + 'static {
 /// Executes groups of writes.
 pub(crate) trait GroupWriter<W: GroupedWrite>: Send + Sync + 'static {
     /// Executes all writes in order, or none of them. Returns one outcome per write.
+    ///
+    /// A group of several writes must not wait for a lock: all later writes would wait, too.
     fn write_group(
         &self,
         writes: &[W],
-    ) -> impl Future<Output = Result<Vec<W::Outcome>, PortError>> + Send;
+    ) -> impl Future<Output = Result<Vec<W::Outcome>, GroupError>> + Send;
+}
+
+/// Why a group was not written.
+#[derive(Debug)]
+pub(crate) enum GroupError {
+    /// Another transaction changes what one of several writes changes. Nothing was written.
+    Contended,
+    Port(PortError),
+}
+
+impl<E> From<E> for GroupError
+where
+    PortError: From<E>,
+{
+    fn from(error: E) -> Self {
+        Self::Port(error.into())
+    }
 }
 
 /// The maximum number of rows of a group. A larger write is a group by itself.
@@ -139,19 +158,14 @@ struct Running<W: GroupedWrite> {
 
 impl<W: GroupedWrite> Running<W> {
     async fn write_all<G: GroupWriter<W>>(mut self, store: G) {
+        let store = Arc::new(store);
         loop {
             let next = self.queue.lock().next_group();
             let Some(group) = next else {
                 self.is_done = true;
                 return;
             };
-            let (writes, replies): (Vec<_>, Vec<_>) =
-                group.into_iter().map(|Waiting { write, reply }| (write, reply)).unzip();
-            let results = write_group(&store, &writes).await;
-            for (reply, result) in replies.into_iter().zip(results) {
-                // The caller may have gone away.
-                let _ = reply.send(result);
-            }
+            write_group(&store, group).await;
         }
     }
 }
@@ -167,41 +181,39 @@ impl<W: GroupedWrite> Drop for Running<W> {
     }
 }
 
-/// Writes a group. If it fails and one of its writes may be at fault, each write is executed alone.
-async fn write_group<W: GroupedWrite, G: GroupWriter<W>>(
-    store: &G,
-    writes: &[W],
-) -> Vec<Result<W::Outcome, PortError>> {
-    match store.write_group(writes).await {
+/// Writes a group and sends each caller its result.
+///
+/// If the group fails and one of its writes may be the reason, each write is executed alone, in its own task: one
+/// that waits for a lock holds up no other.
+async fn write_group<W: GroupedWrite, G: GroupWriter<W>>(store: &Arc<G>, group: Vec<Waiting<W>>) {
+    let (mut writes, replies): (Vec<_>, Vec<_>) =
+        group.into_iter().map(|Waiting { write, reply }| (write, reply)).unzip();
+    let results = match store.write_group(&writes).await {
         Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
-        Err(error) if writes.len() == 1 => vec![Err(error)],
-        Err(error @ PortError::Unavailable(_)) => fail_all(writes.len(), &error),
-        Err(PortError::Failed(_) | PortError::Rejected(_)) => write_each(store, writes).await,
-    }
-}
-
-async fn write_each<W: GroupedWrite, G: GroupWriter<W>>(
-    store: &G,
-    writes: &[W],
-) -> Vec<Result<W::Outcome, PortError>> {
-    let mut results = Vec::with_capacity(writes.len());
-    for write in writes {
-        let result = store.write_group(std::slice::from_ref(write)).await;
-        match result {
-            Err(error @ PortError::Unavailable(_)) => {
-                results.extend(fail_all(writes.len() - results.len(), &error));
-                break;
-            }
-            result => results.push(result.and_then(|mut outcomes| {
-                outcomes.pop().ok_or_else(|| PortError::failed("no outcome"))
-            })),
+        Err(GroupError::Port(error)) if writes.len() == 1 => vec![Err(error)],
+        Err(GroupError::Port(error @ PortError::Unavailable(_))) => {
+            writes.iter().map(|_| Err(error.clone_as_text())).collect()
         }
+        Err(_) => {
+            for (write, reply) in writes.drain(..).zip(replies) {
+                tokio::spawn(write_alone(store.clone(), Waiting { write, reply }));
+            }
+            return;
+        }
+    };
+    for (reply, result) in replies.into_iter().zip(results) {
+        // The caller may have gone away.
+        let _ = reply.send(result);
     }
-    results
 }
 
-fn fail_all<T>(count: usize, error: &PortError) -> Vec<Result<T, PortError>> {
-    (0..count).map(|_| Err(error.clone_as_text())).collect()
+async fn write_alone<W: GroupedWrite, G: GroupWriter<W>>(store: Arc<G>, waiting: Waiting<W>) {
+    let result = match store.write_group(std::slice::from_ref(&waiting.write)).await {
+        Ok(mut outcomes) => outcomes.pop().ok_or_else(|| PortError::failed("no outcome")),
+        Err(GroupError::Port(error)) => Err(error),
+        Err(GroupError::Contended) => Err(PortError::failed("the write is contended")),
+    };
+    let _ = waiting.reply.send(result);
 }
 
 #[cfg(test)]

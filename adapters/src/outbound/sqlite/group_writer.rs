@@ -1,4 +1,3 @@
-use belfry_application::ports::PortError;
 use sqlx::SqliteConnection;
 
 use super::create::{create, create_once};
@@ -7,23 +6,26 @@ use super::failure::SqliteFailure;
 use super::inbox_write::{InboxWrite, WriteOutcome};
 use super::store::SqliteStore;
 use super::write::Work;
-use crate::outbound::relational::{CreateWrite, GroupWriter};
+use crate::outbound::relational::{CreateWrite, GroupError, GroupWriter};
 
 impl GroupWriter<InboxWrite> for SqliteStore {
-    async fn write_group(&self, writes: &[InboxWrite]) -> Result<Vec<WriteOutcome>, PortError> {
-        self.write(async |connection| {
-            let mut outcomes = Vec::with_capacity(writes.len());
-            let mut is_written = false;
-            // Creates without keys share their statements.
-            for run in writes.chunk_by(|one, next| one.is_plain_create() && next.is_plain_create())
-            {
-                let work = write_run(connection, run).await?;
-                is_written |= matches!(work, Work::Written(_));
-                outcomes.extend(work.outcome());
-            }
-            Ok(if is_written { Work::Written(outcomes) } else { Work::Unchanged(outcomes) })
-        })
-        .await
+    async fn write_group(&self, writes: &[InboxWrite]) -> Result<Vec<WriteOutcome>, GroupError> {
+        let outcomes = self
+            .write(async |connection| {
+                let mut outcomes = Vec::with_capacity(writes.len());
+                let mut is_written = false;
+                // Creates without keys share their statements.
+                for run in
+                    writes.chunk_by(|one, next| one.is_plain_create() && next.is_plain_create())
+                {
+                    let work = write_run(connection, run).await?;
+                    is_written |= matches!(work, Work::Written(_));
+                    outcomes.extend(work.outcome());
+                }
+                Ok(if is_written { Work::Written(outcomes) } else { Work::Unchanged(outcomes) })
+            })
+            .await?;
+        Ok(outcomes)
     }
 }
 
