@@ -1,7 +1,7 @@
 //! Character rules shared by the text types.
 
 /// Whether a character is visible: not whitespace, a control character or an invisible format character.
-/// With invisible characters, two different texts can look the same (Unicode TR 36, 3.1 and 3.4).
+/// With invisible characters, two different texts can look the same (Unicode TR 36, section 2).
 pub(crate) fn is_visible(c: char) -> bool {
     !c.is_whitespace() && !c.is_control() && !is_invisible_format(c)
 }

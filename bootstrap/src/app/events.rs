@@ -25,7 +25,7 @@ use crate::store::Store;
 /// How many in-process events may wait for delivery.
 const IN_PROCESS_CAPACITY: NonZeroUsize = NonZeroUsize::new(1_024).expect("not zero");
 
-/// What the event pipeline needs from the rest of the server.
+/// The dependencies of the event pipeline on the rest of the server.
 pub(super) struct EventDeps<'a> {
     pub(super) context: &'a AppContext,
     pub(super) store: &'a Store,
@@ -33,7 +33,7 @@ pub(super) struct EventDeps<'a> {
     pub(super) revoke_tokens: &'a RevokeTokens,
 }
 
-/// The tasks that move events.
+/// The tasks of the event pipeline.
 pub(super) struct Events {
     /// They end at `stop`.
     producers: Vec<Task>,
@@ -45,17 +45,17 @@ pub(super) struct Events {
     inbox_owner: Option<Arc<dyn InboxOwner>>,
 }
 
-/// A publisher and the means to consume.
+/// The parts that publishers and consumers share.
 struct Broker {
     amqp: AmqpSettings,
     topology: Topology,
     publisher: Publisher,
-    /// How messages of other services are read.
+    /// How messages of other services are decoded.
     mapping: Arc<MessageMapping>,
 }
 
 impl Events {
-    /// Through RabbitMQ if `amqp.url` is set, otherwise in-process.
+    /// Builds the pipeline: through RabbitMQ if `amqp.url` is set, otherwise in-process.
     pub(super) fn build(node: &str, deps: &EventDeps<'_>) -> anyhow::Result<Self> {
         let settings = &deps.context.config.amqp;
         let mut events = Self {
@@ -99,7 +99,7 @@ impl Events {
         self.node_queue_state.clone()
     }
 
-    /// The service that keeps the inboxes, if there is an exchange for it.
+    /// The service that keeps the inboxes, if `amqp.devices.exchange` is set.
     pub(super) fn inbox_owner(&self) -> Option<Arc<dyn InboxOwner>> {
         self.inbox_owner.clone()
     }
@@ -159,7 +159,7 @@ impl Events {
         let stop = self.producers_ended.clone();
         let run = async move {
             events.run(stop.clone()).await;
-            // It ends early when its publisher is dropped, which the relay does when it ends.
+            // It ends early when the relay ends and drops the publisher. A task must run until the shutdown.
             stop.cancelled().await;
         };
         self.consumers.push(Task::new("in-process delivery", run));
@@ -215,7 +215,7 @@ fn ingest(broker: &Broker, deps: &EventDeps<'_>) -> Task {
     }
 }
 
-/// How messages of other services are read.
+/// How messages of other services are decoded.
 fn mapping(deps: &EventDeps<'_>) -> Result<Arc<MessageMapping>, BadSettings> {
     let config = &deps.context.config;
     let links = config.notifications.links();

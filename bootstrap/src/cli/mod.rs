@@ -32,7 +32,7 @@ struct Cli {
 #[derive(Debug, Args)]
 struct Settings {
     /// Settings file or pipe in TOML; `belfry config` prints a template
-    // An `OsString`, because a `PathBuf` must not be empty, and an empty variable counts as unset.
+    // An `OsString`, because clap rejects an empty `PathBuf`, but an empty variable must count as unset.
     #[arg(long, global = true, env = "BELFRY_CONFIG", value_name = "FILE")]
     config: Option<OsString>,
     /// Override a setting by its path, such as http.listen=127.0.0.1:0; repeatable. Secrets are refused, because
@@ -94,7 +94,7 @@ impl Settings {
     }
 }
 
-/// Runs the command of the command line. A failure is one line on standard error and exit code 1.
+/// Runs the command of the command line. If it fails, prints one line on standard error and returns exit code 1.
 pub fn run() -> ExitCode {
     let Cli { settings, command } = Cli::parse();
     let result = match command.unwrap_or(Command::Serve) {

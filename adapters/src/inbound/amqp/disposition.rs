@@ -39,7 +39,7 @@ impl Disposition {
         }
     }
 
-    /// The reason to publish the message with; `None` for [`Self::Ack`].
+    /// The reason that the message has in a retry queue or the dead queue; `None` for [`Self::Ack`].
     pub(super) fn failure_reason(self) -> Option<FailureReason> {
         match self {
             Self::Ack => None,

@@ -22,7 +22,7 @@ use crate::amqp::{
 pub enum ForwardCommand<E> {
     /// Forward an event to the users' devices.
     Forward(E),
-    /// Revoke the user's tokens. Sessions are Belfry's own, even if another service keeps the inboxes.
+    /// Revoke the user's tokens. Belfry keeps the sessions even if another service keeps the inboxes.
     RevokeTokens {
         /// The owner of the tokens.
         user: UserId,
@@ -63,8 +63,8 @@ async fn revoke(
     Ok(())
 }
 
-/// Forward mode on a single node: events go directly to this node's devices. With several nodes, each would
-/// deliver only what it consumes itself.
+/// Forward mode on a single node: events go directly to this node's devices. With several nodes, an event would
+/// reach only the devices of the node that consumes it.
 pub struct ForwardHere {
     forward: ForwardEvent,
     revoke_tokens: RevokeTokens,
@@ -82,7 +82,7 @@ impl MessageHandler for ForwardHere {
     type Command = ForwardCommand<Vec<ForwardedEvent>>;
     type OrderingKey = UserId;
 
-    /// A message to several users keeps its order only for the first.
+    /// A message to several users keeps its order only for the first user.
     fn ordering_key(command: &Self::Command) -> UserId {
         command.ordering_key(|events| &events[0].user)
     }
@@ -116,9 +116,9 @@ impl MessageHandler for ForwardHere {
 
 /// Forward mode on any number of nodes: events go to every node's queue, and to other services.
 ///
-/// The routing key is the pattern of the service, so other services can bind their queues to it. The header `BCC` adds
-/// [`Topology::FORWARDED`], to which all node queues are bound: patterns can be any names. RabbitMQ puts a message into
-/// a queue once, whatever the number of matching keys, and removes that header.
+/// The routing key is the pattern as the sender named it, so other services can bind their queues to it. Because
+/// a pattern can have any name, all node queues are bound to [`Topology::FORWARDED`], a second routing key in
+/// the header `BCC`. RabbitMQ puts a message into a queue once, even if both keys match, and removes that header.
 ///
 /// Events are published as transient messages, since forward mode stores nothing. An event that is in the
 /// broker when it restarts does not reach the devices, just as if they were offline.
@@ -129,7 +129,7 @@ pub struct ForwardToNodes {
     revoke_tokens: RevokeTokens,
 }
 
-/// An event in the form in which it is published.
+/// An event that is encoded for the events exchange.
 #[derive(Debug, Clone)]
 pub struct EncodedEvent {
     /// The first recipient.

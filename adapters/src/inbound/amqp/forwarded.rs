@@ -32,7 +32,7 @@ struct ForwardForm<'a> {
 }
 
 /// Decodes the events of an ingest message in forward mode, one for each recipient. The service's JSON stays
-/// unchanged.
+/// unchanged, except for a [rejected link](without_rejected_link).
 pub(super) fn forwarded_events(
     envelope: &Envelope<'_>,
     mapping: &MessageMapping,
@@ -51,7 +51,7 @@ pub(super) fn forwarded_events(
             Some(checked_count(count)?)
         }
         Pattern::Custom(_) => None,
-        // The count accompanies the event. An invalid one must not cost the event.
+        // The count accompanies the event. The event is delivered even if the count is invalid.
         _ => unread_count.and_then(|count| match checked_count(count) {
             Ok(count) => Some(count),
             Err(error) => {
@@ -80,7 +80,7 @@ pub(super) fn forwarded_events(
     Ok(users.into_iter().map(event).collect())
 }
 
-/// The recipients in a field other than `userId` of the data.
+/// The recipients of a message whose data has no `userId`, from the fields of `mapping`.
 fn users(
     data: &RawValue,
     notification: &RawValue,
@@ -95,8 +95,8 @@ fn users(
     Err(missing_recipient())
 }
 
-/// The unread count as clients read it: an integer without fraction or exponent. Services also send it as a text, as
-/// PostgreSQL clients return it, or as `{"count":3}`.
+/// The unread count as clients read it: an integer without fraction or exponent. Services also send it as a
+/// string, as PostgreSQL clients return it, or as `{"count":3}`.
 fn checked_count(raw: &RawValue) -> Result<Arc<str>, InvalidMessage> {
     #[derive(Deserialize)]
     #[serde(untagged)]

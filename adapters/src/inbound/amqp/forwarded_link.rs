@@ -11,14 +11,15 @@ struct LinkForm<'a> {
     link: Option<&'a RawValue>,
 }
 
-/// Replaces a link that store mode would reject by `null`, and changes nothing else. The notification is forwarded
-/// without the link, because a device can do without a link but not without the notification.
+/// Replaces the link with `null` if store mode would reject it. The rest of the JSON stays unchanged. The
+/// notification is still forwarded, because a device can do without a link but not without the notification.
 ///
 /// If a notification has two links, both are removed: `serde` rejects a repeated field, so the second link, which
 /// a client would use, is not checked.
 pub(super) fn without_rejected_link(push: ForwardedPush, schemes: &LinkSchemes) -> ForwardedPush {
     let ForwardedPush::New(json) = &push else { return push };
-    // Most notifications have no link and are not parsed. With a backslash, the name `link` may have escapes.
+    // Most notifications have no link and are not parsed. A backslash may be part of an escaped `link`, such as
+    // `l\u0069nk`.
     if !json.contains("link") && !json.contains('\\') {
         return push;
     }
@@ -31,7 +32,7 @@ pub(super) fn without_rejected_link(push: ForwardedPush, schemes: &LinkSchemes) 
     }
 }
 
-/// Whether store mode would accept the link. A value that is not a text is accepted: no client can follow it.
+/// Whether store mode would accept the link. Also true if it is not a string: no client can follow it.
 fn is_accepted(link: &RawValue, schemes: &LinkSchemes) -> bool {
     let Ok(text) = serde_json::from_str::<String>(link.get()) else { return true };
     Link::parse(&text).is_ok_and(|link| schemes.check(&link).is_ok())

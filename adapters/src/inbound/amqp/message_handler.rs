@@ -9,7 +9,7 @@ use super::invalid_message::InvalidMessage;
 use super::message::Envelope;
 use super::message_mapping::MessageMapping;
 
-/// Executes the messages of the ingest queue.
+/// Decodes and executes the messages of the ingest queue.
 pub trait MessageHandler: Send + Sync {
     /// What one message asks for.
     type Command: Clone + Send + Sync;
@@ -27,8 +27,8 @@ pub trait MessageHandler: Send + Sync {
         mapping: &MessageMapping,
     ) -> Result<Self::Command, InvalidMessage>;
 
-    /// Whether the command's time is over, so that it is dropped instead of run: a notification that expired
-    /// while its message waited.
+    /// Whether the command is dropped instead of run, because its notification expired while the message
+    /// waited.
     fn has_expired(&self, _command: &Self::Command) -> bool {
         false
     }
@@ -49,7 +49,7 @@ pub trait MessageHandler: Send + Sync {
     ) -> impl Future<Output = Vec<Result<(), HandlerError>>> + Send;
 }
 
-/// Why a command had no effect.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum HandlerError {
     /// The store or the broker is unavailable. The command is not at fault.

@@ -1,4 +1,4 @@
-//! Consumes RabbitMQ: messages of other services, and the events for this node's devices.
+//! Consumes from RabbitMQ: messages of other services, and the events for this node's devices.
 //!
 //! **Ingest.** All nodes consume one queue. An [`Envelope`] is a message's pattern and its data as
 //! JSON. A [`MessageHandler`] decodes it into a command and executes it:
@@ -13,12 +13,16 @@
 //! the ingest queue, and only the broker knows all nodes. A single node does not need that. With several nodes,
 //! [`ForwardHere`] would deliver each event only to the devices of the node that consumed it.
 //!
-//! **Acknowledgement.** A message is acknowledged only after its command has taken effect, or after the broker
-//! has confirmed it in a retry queue or the dead queue. While the store is down, all messages stay pending and
-//! are retried with backoff; none is published to another queue. A message that fails while others succeed goes
-//! to a retry queue, from which it returns after a delay, at least once. So does a message that comes too early: for example, it marks a notification as read that
-//! another node has not stored yet. A message that cannot succeed or failed too often goes to the dead queue, with a
-//! [`FailureReason`]. No message is requeued or dropped.
+//! **Acknowledgement.** A message is acknowledged only after its command has taken effect or expired, or after
+//! the broker has confirmed it in a retry queue or the dead queue. While the store is down, all messages stay
+//! pending and are retried with backoff; none is published to another queue. A message that fails while others
+//! succeed goes to a retry queue, from which it returns after a delay, at least once. So does a message that
+//! comes too early: for example, it marks a notification as read that another node has not stored yet. A message
+//! that cannot succeed or failed too often goes to the dead queue, with a [`FailureReason`]. Ingest requeues no
+//! message.
+//!
+//! A request (`ClientProxy.send` of NestJS) goes to neither queue: its sender receives the result or the error,
+//! and then the request is acknowledged.
 //!
 //! **Dead letters.** [`DeadLetters`] lists, replays and deletes messages of the dead queue.
 //!

@@ -5,7 +5,8 @@ use serde_json::value::RawValue;
 
 use super::invalid_message::InvalidMessage;
 
-/// The kind of a message.
+/// The kind of a message. The variants list Belfry's names; NestJS services use further ones, see
+/// [`PatternNames`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pattern {
     /// `notification.create` or `notification.created`.
@@ -27,7 +28,8 @@ pub enum Pattern {
     Custom(Arc<str>),
 }
 
-/// The names of patterns: those of Belfry, those that NestJS services commonly use, and configured ones.
+/// The names of patterns: built-in ones (those of Belfry and those that NestJS services commonly use) and
+/// configured ones.
 #[derive(Debug, Clone, Default)]
 pub struct PatternNames {
     configured: HashMap<String, Pattern>,
@@ -36,7 +38,7 @@ pub struct PatternNames {
 }
 
 impl PatternNames {
-    /// Adds a name. It takes precedence over a name of Belfry.
+    /// Adds a configured name. It takes precedence over a built-in one.
     pub fn add(&mut self, name: impl Into<String>, pattern: Pattern) {
         self.configured.insert(name.into(), pattern);
     }
@@ -55,7 +57,7 @@ impl PatternNames {
         self.configured.get(name).cloned().or_else(|| Pattern::parse(name))
     }
 
-    /// As [`find`](Self::find), but an unknown name has the pattern of [`set_others`](Self::set_others).
+    /// Like [`find`](Self::find), but an unknown name has the pattern of [`set_others`](Self::set_others).
     pub(super) fn find_or_other(&self, name: &str) -> Result<Pattern, InvalidMessage> {
         let known = self.find(name).or_else(|| self.others.clone());
         known.ok_or_else(|| InvalidMessage::unknown(name))
@@ -67,7 +69,7 @@ impl PatternNames {
         &self,
         kind: &'a str,
     ) -> Result<(Pattern, &'a str), InvalidMessage> {
-        // Every name of a pattern with dots has two parts.
+        // Built-in names have at most one dot, so the prefix ends before the last two parts.
         let begin = kind.rmatch_indices('.').nth(1).map_or(0, |(dot, _)| dot + 1);
         for name in [kind, &kind[begin..]] {
             if let Some(pattern) = self.find(name) {
@@ -121,7 +123,7 @@ impl Pattern {
     }
 }
 
-/// The name in a message's `pattern`: a text, or the field `cmd` of an object, as in `{ cmd: "create" }`.
+/// The name in a message's `pattern`: a string, or the field `cmd` of an object, as in `{ cmd: "create" }`.
 pub(super) fn pattern_name(json: &RawValue) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct CommandPattern {

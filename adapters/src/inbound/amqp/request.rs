@@ -50,11 +50,12 @@ impl Request {
         Some(Self { id: form.id.to_owned(), reply_to, correlation_id })
     }
 
-    /// The queue of the sender.
+    /// The queue for the response.
     pub(super) fn reply_to(&self) -> &str {
         self.reply_to.as_str()
     }
 
+    /// The properties of the response.
     pub(super) fn properties(&self) -> BasicProperties {
         let properties = BasicProperties::default().with_content_type("application/json".into());
         match &self.correlation_id {

@@ -23,12 +23,12 @@ use crate::wire::Rfc3339;
 
 /// Returns messages from the retry queues to the ingest queue when their delay is over.
 ///
-/// A message leaves its retry queue only after the broker has confirmed it in the ingest queue, so each returns
-/// at least once. RabbitMQ's mechanism, a time-to-live and dead-lettering, loses messages of classic queues if
-/// the ingest queue does not exist, rejects them because it is full, or the broker crashes at that moment.
+/// A message leaves its retry queue only after the broker has confirmed it in the ingest queue: at-least-once
+/// delivery. RabbitMQ's own mechanism, a TTL with dead-lettering, is at-most-once for classic queues: a message
+/// is lost if the ingest queue does not exist or is full, or if the broker crashes at that moment.
 ///
-/// All messages of a queue wait equally long, so they are due in their order. Therefore each consumer waits for
-/// its oldest message only.
+/// All messages of a queue wait equally long, so they are due in the order of the queue. Therefore each
+/// consumer waits for its oldest message only.
 pub(super) struct RetryQueues {
     topology: Topology,
     clock: Arc<dyn Clock>,
@@ -90,7 +90,7 @@ impl RetryQueues {
         Err(ConnectionError::ConsumerCancelled(retry.consumer.queue().to_string()))
     }
 
-    /// How long a message still waits, at most `delay`, because the clocks of nodes may differ.
+    /// How long a message still waits. At most `delay`, even if the clocks of the nodes differ.
     fn remaining(&self, delivery: &Delivery, delay: Duration) -> Duration {
         let headers = delivery.properties.headers().as_ref();
         let failed_at = headers.and_then(|headers| text_of(headers, LAST_FAILED_AT));
@@ -158,7 +158,7 @@ impl ConnectedTask for RetryQueues {
             () = connection.ended() => return Err(ConnectionError::Closed),
             ended = consuming => return ended.map(drop),
         }
-        // The replies to the closes must not wait behind deliveries.
+        // At the limit the connection is not read, and the replies to the closes would wait behind deliveries.
         connection.budget().lift();
         close_all(&consumers).await;
         Ok(())

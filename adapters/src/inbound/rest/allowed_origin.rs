@@ -16,6 +16,7 @@ enum Allowed {
         /// In lower case.
         scheme: String,
         host: AllowedHost,
+        /// `None` is the scheme's default port.
         port: Option<u16>,
     },
 }
@@ -46,7 +47,7 @@ pub enum InvalidOrigin {
          serve the page from an origin of its own"
     )]
     Null,
-    /// A `*` that is not the leftmost part of the host.
+    /// A `*` other than `*.` at the start of a host.
     #[error(
         "* stands for the leftmost labels of a host only, as in https://*.preview.example.org, or alone for \
          any page; list other origins one by one"

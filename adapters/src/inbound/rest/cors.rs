@@ -19,7 +19,7 @@ use super::headers::{IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, REQUEST_ID, TRACEPARE
 use super::origin::Origin;
 use crate::limits::ThrottledLog;
 
-/// The access of pages of other origins. By default no other origin is allowed.
+/// Settings for pages of other origins. By default no other origin is allowed.
 #[derive(Debug, Clone, Default)]
 pub struct Cors {
     /// Origins whose pages may send requests, besides this server's own origin.
@@ -85,7 +85,7 @@ impl Cors {
         self.origins.iter().any(AllowedOrigin::is_any)
     }
 
-    /// The page that sent a request with these headers.
+    /// The kind of page that sent a request with these headers.
     pub(super) fn page(&self, headers: &HeaderMap) -> Page {
         let mut origins = headers.get_all(ORIGIN).iter();
         match (origins.next(), origins.next()) {

@@ -5,7 +5,7 @@ use belfry_domain::{Draft, LinkSchemes, NotificationId, UserId};
 
 use crate::wire::{DraftForm, InvalidForm, check_link};
 
-/// Builds drafts from request bodies. Adds the id and the time of creation if the body has none.
+/// Builds drafts from request bodies. Fills in the id and the creation time that a body lacks.
 #[derive(Clone)]
 #[expect(missing_docs, reason = "the ports document themselves")]
 pub struct DraftFactory {

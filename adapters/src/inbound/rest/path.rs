@@ -6,8 +6,8 @@ use http::request::Parts;
 
 use super::problem::{Problem, ProblemKind};
 
-/// The notification of the path. In a route without a parameter, such as `/v1/notifications/batch`, the id is the
-/// last segment.
+/// The id of the notification in the path. A route without a parameter, such as `/v1/notifications/batch`, also
+/// serves the notification with this id, so the id is the last segment.
 pub(super) struct IdInPath(pub(super) NotificationId);
 
 impl<S: Send + Sync> FromRequestParts<S> for IdInPath {
@@ -19,7 +19,7 @@ impl<S: Send + Sync> FromRequestParts<S> for IdInPath {
     }
 }
 
-/// The user of the path.
+/// The id of the user in the path.
 pub(super) struct UserInPath(pub(super) UserId);
 
 impl<S: Send + Sync> FromRequestParts<S> for UserInPath {

@@ -1,4 +1,4 @@
-//! What handlers get from the router: use cases, limits and settings.
+//! The router's state: use cases, limits and settings.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::draft_factory::DraftFactory;
 use super::limits::RequestLimits;
 use super::readiness::Readiness;
 
-/// The router's state. Handlers extract single fields.
+/// The router's state. Each handler extracts the fields that it needs.
 #[derive(Clone, FromRef)]
 #[expect(missing_docs, reason = "the types say it")]
 pub struct RestParts {

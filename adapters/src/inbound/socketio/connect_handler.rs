@@ -103,16 +103,16 @@ impl ConnectHandler {
             ConnectError::Rejected(TooManySessions::CODE)
         })?;
         let session = sessions.join(admission, SocketIoDevice::new(socket, self.events.clone()));
-        // Before the device sees that it is connected, so that it receives every later change as an event.
+        // Plan before the connect is confirmed, so that the device receives every later change as an event.
         let plan = sessions.prepare(&session, resume_from).await.map_err(|error| {
             sessions.leave(&session);
-            // A permanent error concerns only this user.
+            // A permanent error concerns only this user and is no outage.
             if error.is_transient() { self.outage() } else { ConnectError::Unavailable }
         })?;
         Ok(DeviceSession::new(session, plan, settings.messages))
     }
 
-    /// The connect failed because a dependency is down.
+    /// Records that a connect failed because a dependency is down.
     fn outage(&self) -> ConnectError {
         self.outage.failed();
         ConnectError::Unavailable

@@ -5,8 +5,8 @@ use super::server::{check_schema, check_server};
 use super::store::{PostgresStore, with_retry};
 use crate::outbound::relational::NotReady;
 
-/// Writes to every table, but no row. It fails if the database is read-only or the role may not
-/// write.
+/// A write that matches no row. It fails if the database is read-only, or if the role may not insert or
+/// update rows of these tables.
 const TEST_WRITE: &str = "
     WITH updated_store AS (
         UPDATE store SET epoch = epoch WHERE false

@@ -12,10 +12,10 @@
 //! receives only increase. A device that stored the revision of an earlier count would miss the pages if its
 //! connection broke between them.
 //!
-//! R0 divides all events. The store had each change up to R0 before the client saw that it is
-//! connected; the replay contains it, or the client loads its list. Each change after R0 is in the gate,
-//! which was closed before the store was read, and is sent from there. Every event is therefore sent
-//! exactly once, however long the pages take.
+//! R0 divides all changes. The store had each change up to R0 before the client saw that it was
+//! connected: the replay contains the change, or the client loads its list. The gate was closed before the
+//! store was read, so it holds the event of each change after R0 and sends it after the pages. Nothing is
+//! missed or sent twice, however long the pages take.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -124,14 +124,14 @@ impl<D: Device> Sessions<D> {
         self.run_plan(session, plan).await
     }
 
-    /// Lets all devices compare with the store, because events may have been lost without a gap in the
-    /// revisions. A device that has missed nothing is sent nothing.
+    /// Brings all devices up to date from the store, because events may have been lost without a gap in
+    /// the revisions. A device that has missed nothing is sent nothing.
     pub async fn catch_up_all(&self) {
         let all = self.rooms.all_sessions();
         info!(devices = all.len(), "events may have been lost; all devices catch up");
         for session in all {
-            // A device with a closed gate is catching up. It may have read the store before the lost
-            // event, so its replay reads the store once more.
+            // A device with a closed gate is catching up. Its replay may have read the store before the
+            // lost event, so it reads the store once more.
             if let Some(last_delivered) = session.report_loss() {
                 // Waits while the queue is full. `catch_up_lagging` empties it.
                 self.lagging.push(&session, last_delivered).await;
@@ -236,7 +236,7 @@ impl<D: Device> Sessions<D> {
     /// Sends a plan's replay page by page. Reads a page when the device has taken the previous one.
     ///
     /// If the history is purged during the replay, the device is sent a sync at the same revision and
-    /// must reload its list. The gate still has the later events.
+    /// must reload its list. The gate still holds the later events.
     async fn replay(
         &self,
         session: &Session<D>,

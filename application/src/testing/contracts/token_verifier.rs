@@ -19,7 +19,7 @@ pub struct Tokens {
     now: Timestamp,
 }
 
-/// Issues a token for a user that expires at an instant.
+/// Issues a token for a user and an expiry.
 type Mint = dyn Fn(&str, Timestamp) -> String + Send + Sync;
 
 impl Tokens {
