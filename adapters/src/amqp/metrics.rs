@@ -25,7 +25,7 @@ pub fn describe_metrics() {
     describe_counter!(EVENTS_PUBLISHED, "Events that RabbitMQ has confirmed.");
     describe_counter!(
         INGEST_MESSAGES,
-        "Messages from other services, by outcome: done, expired, retry, dead."
+        "Messages from other services, by outcome: done, expired, retry, dead, rejected."
     );
     describe_counter!(
         NODE_EVENTS,
