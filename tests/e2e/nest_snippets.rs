@@ -54,9 +54,13 @@ async fn steps_of_the_page_put_belfry_in_the_place_of_a_nestjs_gateway() {
         snippets(PAGE, language, broker).into_iter().map(of_this_test).collect::<Vec<_>>()
     };
     let code = snippets("ts");
-    let [gateway, consumer, consumer_of_10] = &*code else { panic!("other snippets: {code:#?}") };
+    let [_devices, gateway, consumer, consumer_of_10] = &*code else {
+        panic!("other snippets: {code:#?}")
+    };
     let settings = snippets("toml");
-    let [receive, _names, serve] = &*settings else { panic!("other settings: {settings:#?}") };
+    let [_forward, receive, _names, serve] = &*settings else {
+        panic!("other settings: {settings:#?}")
+    };
     let emit = async |user: &str, id: &str| {
         let data = json!({ "userId": user, "id": id, "title": "Hello" });
         let config = json!({

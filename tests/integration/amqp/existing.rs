@@ -162,5 +162,8 @@ async fn ingest_queue_is_declared_and_bound_as_configured() {
         rig.amqp.publish(exchange, "notification.created", body, properties).await;
     }
     until_true("all are stored", async || store.ids("ada").await.len() == 3).await;
-    rig.stop_all(ingest, connected).await;
+    ingest.stop().await;
+    let is_deleted = async || rig.amqp.count(&rig.broker.ingest_queue()).await.is_none();
+    until_true("the queue is deleted with its last consumer", is_deleted).await;
+    connected.stop().await;
 }

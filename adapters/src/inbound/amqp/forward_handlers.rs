@@ -117,7 +117,7 @@ impl MessageHandler for ForwardHere {
 /// Forward mode on any number of nodes: events go to every node's queue, and to other services.
 ///
 /// The routing key is the pattern as the sender named it, so other services can bind their queues to it. Because
-/// a pattern can have any name, all node queues are bound to [`Topology::FORWARDED`], a second routing key in
+/// a pattern can have any name, all node queues are bound to `Topology::FORWARDED`, a second routing key in
 /// the header `BCC`. RabbitMQ puts a message into a queue once, even if both keys match, and removes that header.
 ///
 /// Events are published as transient messages, since forward mode stores nothing. An event that is in the
