@@ -244,11 +244,11 @@ impl<'a> Declarer<'a> {
                 ("exchange", name.clone())
             }
         };
-        if presence == Presence::Missing && !is_access_refused(&error) {
-            // The broker rejects the arguments.
-            return Err(error.into());
-        }
         if presence == Presence::Missing {
+            if !is_access_refused(&error) {
+                // The broker rejects the arguments.
+                return Err(error.into());
+            }
             let object = format!("{what} {name}, which does not exist");
             let missing = MissingRight { right: Right::Configure, object, error };
             return Err(Box::new(missing).into());

@@ -10,7 +10,7 @@ use super::failure::PgFailure;
 use super::optimistic_write::{Attempt, OptimisticWrite};
 use crate::outbound::relational::{
     CreatePlan, CreatePlanner, CreateWrite, DuplicateRow, NotificationRow, StoredTimestamp as _,
-    clamped, notifications,
+    clamped, notifications, per_draft,
 };
 use crate::wire::EventForm;
 
@@ -219,7 +219,8 @@ impl Create<'_> {
             rows.push(notification, dedupe_key.as_ref())?;
         }
         let mut events = EventColumns::default();
-        for (event, write) in plan.events(sources(writes)) {
+        let sources = per_draft(writes.iter().copied(), |write| write);
+        for (event, write) in plan.events(sources) {
             events.push(event, write);
         }
         let keys = KeyColumns::new(writes, plan);
@@ -257,11 +258,6 @@ impl Create<'_> {
 /// The drafts of the writes, in order.
 fn drafts<'w>(writes: &[&'w CreateWrite]) -> impl Iterator<Item = &'w Draft> {
     writes.iter().flat_map(|write| &write.drafts)
-}
-
-/// The write of each draft.
-fn sources<'w>(writes: &[&'w CreateWrite]) -> impl Iterator<Item = &'w CreateWrite> {
-    writes.iter().flat_map(|write| std::iter::repeat_n(*write, write.drafts.len()))
 }
 
 /// The inboxes of a plan, by column.
@@ -342,11 +338,9 @@ struct KeyColumns<'a> {
 impl<'a> KeyColumns<'a> {
     fn new(writes: &[&'a CreateWrite], plan: &'a CreatePlan) -> Self {
         let mut columns = Self::default();
-        let mut positions = Vec::new();
-        for write in writes {
-            let position = write.key.as_ref().map(|key| columns.push_key(key));
-            positions.extend(std::iter::repeat_n(position, write.drafts.len()));
-        }
+        let positions = per_draft(writes.iter().copied(), |write| {
+            write.key.as_ref().map(|key| columns.push_key(key))
+        });
         for (notification, position) in plan.all_notifications(positions) {
             if let Some(position) = position {
                 columns.result_users.push(notification.user.as_str());

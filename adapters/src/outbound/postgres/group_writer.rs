@@ -11,20 +11,12 @@ impl GroupWriter<CreateWrite> for PostgresStore {
         &self,
         writes: &[CreateWrite],
     ) -> Result<Vec<IdempotentOutcome>, GroupError> {
-        let create = Create { writes };
-        if writes.len() == 1 {
-            return Ok(self.write(&create).await?);
-        }
-        self.write_unless_contended(&create).await
+        self.write_of_group(writes.len(), &Create { writes }).await
     }
 }
 
 impl GroupWriter<EditWrite> for PostgresStore {
     async fn write_group(&self, writes: &[EditWrite]) -> Result<Vec<Marked>, GroupError> {
-        let edits = EditGroup(writes);
-        if writes.len() == 1 {
-            return Ok(self.write(&edits).await?);
-        }
-        self.write_unless_contended(&edits).await
+        self.write_of_group(writes.len(), &EditGroup(writes)).await
     }
 }

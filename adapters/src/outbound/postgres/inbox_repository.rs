@@ -15,7 +15,7 @@ use super::store::PostgresStore;
 use crate::outbound::relational::statements::{EPOCH, STATE};
 use crate::outbound::relational::{
     ChangedRow, CreateWrite, Edit, EditWrite, HistoryRow, NotificationRow, SizedRow, changes,
-    clamped, epoch, history, inbox_state, one_more, page,
+    clamped, epoch, history, inbox_state, one_more, page, receipts,
 };
 
 type StoredRow = NotificationRow<DateTime<Utc>>;
@@ -48,12 +48,7 @@ impl InboxRepository for PostgresStore {
         if drafts.is_empty() {
             return Ok(Vec::new());
         }
-        match self.create_in_group(CreateWrite::new(drafts, None)).await? {
-            IdempotentOutcome::Executed(receipts) => Ok(receipts),
-            IdempotentOutcome::Repeated(_) | IdempotentOutcome::KeyReused => {
-                unreachable!("there is no idempotency key")
-            }
-        }
+        Ok(receipts(self.create_in_group(CreateWrite::new(drafts, None)).await?))
     }
 
     async fn create_once(

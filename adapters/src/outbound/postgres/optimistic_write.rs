@@ -64,16 +64,14 @@ impl PostgresStore {
         let wakeup = self.notifier.wakeup_on_drop();
         // With full jitter, so that the writers of a conflict do not collide again.
         let mut backoff = Backoff::new(MIN_BACKOFF, MAX_BACKOFF).with_full_jitter();
-        let mut is_stale = false;
         for attempt in 0..MAX_ATTEMPTS {
-            let work = async |connection: &mut PgConnection| match attempt {
-                0 => write.attempt(connection).await,
-                _ => attempt_locked(write, connection).await,
-            };
-            let result = if std::mem::take(&mut is_stale) {
-                self.with_new_connection(work).await
-            } else {
-                self.with_connection(work).await
+            let result = match attempt {
+                // A failed attempt wrote nothing but empty inboxes.
+                0 => with_retry!(self, async |connection| write.attempt(connection).await),
+                _ => {
+                    self.with_connection(async |connection| attempt_locked(write, connection).await)
+                        .await
+                }
             };
             match result {
                 Ok(Attempt::Written(outcome)) => return Ok(outcome),
@@ -86,22 +84,22 @@ impl PostgresStore {
                     debug!(%error, attempt, "write conflict; retrying");
                     tokio::time::sleep(backoff.next_delay()).await;
                 }
-                // A failed attempt wrote nothing but empty inboxes.
-                Err(error) if attempt == 0 && error.may_be_stale_connection() => {
-                    debug!(%error, "retrying on a new connection");
-                    is_stale = true;
-                }
                 Err(error) => return Ok(self.observed(Err(error))?),
             }
         }
         Err(PgFailure::Conflict.into())
     }
 
-    /// Runs a write without waiting for locks, and wakes the outbox's leader after the commit.
-    pub(super) async fn write_unless_contended<W: OptimisticWrite>(
+    /// Runs the write of a group of `size` callers, and wakes the outbox's leader after the commit. Only a write of
+    /// one caller waits for locked inboxes.
+    pub(super) async fn write_of_group<W: OptimisticWrite>(
         &self,
+        size: usize,
         write: &W,
     ) -> Result<W::Outcome, GroupError> {
+        if size == 1 {
+            return Ok(self.write(write).await?);
+        }
         let wakeup = self.notifier.wakeup_on_drop();
         let attempt = with_retry!(self, async |connection| write.attempt(connection).await);
         match attempt {

@@ -1,6 +1,6 @@
 use belfry_application::ports::{IdempotencyKey, IdempotentOutcome};
 use belfry_application::trace::{self, TraceParent};
-use belfry_domain::{Data, Draft, Link, UserId};
+use belfry_domain::{Data, Draft, Link, Receipt, UserId};
 
 use super::group_commit::GroupedWrite;
 
@@ -16,6 +16,28 @@ impl CreateWrite {
     /// A write in the trace of the current task.
     pub(crate) fn new(drafts: Vec<Draft>, key: Option<IdempotencyKey>) -> Self {
         Self { drafts, key, trace: trace::current() }
+    }
+}
+
+/// What `of` returns for the write of each draft, in the order of the drafts.
+pub(crate) fn per_draft<'w, T: Clone>(
+    writes: impl IntoIterator<Item = &'w CreateWrite>,
+    mut of: impl FnMut(&'w CreateWrite) -> T,
+) -> Vec<T> {
+    let mut all = Vec::new();
+    for write in writes {
+        all.extend(std::iter::repeat_n(of(write), write.drafts.len()));
+    }
+    all
+}
+
+/// The receipts of a create without an idempotency key.
+pub(crate) fn receipts(outcome: IdempotentOutcome) -> Vec<Receipt> {
+    match outcome {
+        IdempotentOutcome::Executed(receipts) => receipts,
+        IdempotentOutcome::Repeated(_) | IdempotentOutcome::KeyReused => {
+            unreachable!("there is no idempotency key")
+        }
     }
 }
 

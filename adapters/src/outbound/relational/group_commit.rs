@@ -45,7 +45,7 @@ pub(crate) trait GroupedWrite: Send + Sync + 'static {
 pub(crate) trait GroupWriter<W: GroupedWrite>: Send + Sync + 'static {
     /// Executes all writes in order, or none of them. Returns one outcome per write.
     ///
-    /// A group of several writes must not wait for a lock: all later writes would wait, too.
+    /// A group of several writes must not wait for a locked inbox: all later writes would wait, too.
     fn write_group(
         &self,
         writes: &[W],
@@ -186,7 +186,7 @@ impl<W: GroupedWrite> Drop for Running<W> {
 /// If the group fails and one of its writes may be the reason, each write is executed alone, in its own task: one
 /// that waits for a lock holds up no other.
 async fn write_group<W: GroupedWrite, G: GroupWriter<W>>(store: &Arc<G>, group: Vec<Waiting<W>>) {
-    let (mut writes, replies): (Vec<_>, Vec<_>) =
+    let (writes, replies): (Vec<_>, Vec<_>) =
         group.into_iter().map(|Waiting { write, reply }| (write, reply)).unzip();
     let results = match store.write_group(&writes).await {
         Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
@@ -195,7 +195,7 @@ async fn write_group<W: GroupedWrite, G: GroupWriter<W>>(store: &Arc<G>, group: 
             writes.iter().map(|_| Err(error.clone_as_text())).collect()
         }
         Err(_) => {
-            for (write, reply) in writes.drain(..).zip(replies) {
+            for (write, reply) in writes.into_iter().zip(replies) {
                 tokio::spawn(write_alone(store.clone(), Waiting { write, reply }));
             }
             return;

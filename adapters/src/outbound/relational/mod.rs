@@ -22,7 +22,7 @@ mod timestamp;
 mod wakeup;
 
 pub(super) use create_plan::{CreatePlan, CreatePlanner, DuplicateRow};
-pub(super) use create_write::CreateWrite;
+pub(super) use create_write::{CreateWrite, per_draft, receipts};
 pub(super) use due::{DueRow, due_by_inbox};
 pub(super) use edit::{Edit, EditWrite, without};
 pub(super) use erasure::{EventRow, erased_event, events_about};

@@ -6,9 +6,6 @@ pub(crate) const APPLIED_MIGRATIONS: &str = "SELECT version FROM _sqlx_migration
 
 pub(crate) const EPOCH: &str = "SELECT epoch FROM store";
 
-/// The state of an inbox that exists.
-pub(crate) const INBOX_STATE: &str = "SELECT revision, unread FROM inboxes WHERE user_id = $1";
-
 /// The state of an inbox. One that does not exist is empty, and starts where erased inboxes ended.
 pub(crate) const STATE: &str = "
     SELECT coalesce(inbox.revision, store.erased_revision), coalesce(inbox.unread, 0)
@@ -24,9 +21,6 @@ pub(crate) const RAISE_ERASED_REVISION: &str = "
 pub(crate) const ERASE_NOTIFICATIONS: &str = "DELETE FROM notifications WHERE user_id = $1";
 
 pub(crate) const ERASE_INBOX: &str = "DELETE FROM inboxes WHERE user_id = $1";
-
-pub(crate) const FINGERPRINT: &str =
-    "SELECT fingerprint FROM idempotency_keys WHERE caller = $1 AND key = $2";
 
 pub(crate) const OUTBOX_BACKLOG: &str = "SELECT count(*) FROM outbox";
 

@@ -1,5 +1,5 @@
 use std::collections::BTreeSet;
-use std::iter::{repeat, repeat_n};
+use std::iter::repeat;
 
 use belfry_application::ports::{IdempotencyKey, IdempotentOutcome};
 use belfry_domain::{Data, Draft, Link, Notification, NotificationId};
@@ -8,10 +8,9 @@ use sqlx::SqliteConnection;
 
 use super::failure::SqliteFailure;
 use super::write::{Work, insert_events, list};
-use crate::outbound::relational::statements::FINGERPRINT;
 use crate::outbound::relational::{
     CreatePlan, CreatePlanner, CreateWrite, DuplicateRow, NotificationRow, StoredTimestamp as _,
-    clamped, notifications,
+    clamped, notifications, per_draft,
 };
 
 /// The state of the inboxes `?1`, whether they exist or not, joined with the notifications that have the
@@ -47,6 +46,8 @@ const INSERT_NOTIFICATIONS: &str = "
         value ->> 'link', value ->> 'priority', value ->> 'dedupe_key', value ->> 'created_at',
         value ->> 'expires_at'
     FROM json_each(?1)";
+
+const FINGERPRINT: &str = "SELECT fingerprint FROM idempotency_keys WHERE caller = ?1 AND key = ?2";
 
 const INSERT_IDEMPOTENCY_KEY: &str =
     "INSERT INTO idempotency_keys (caller, key, fingerprint, led_to) VALUES (?1, ?2, ?3, ?4)";
@@ -122,10 +123,7 @@ pub(super) async fn create(
         .map(|(notification, key)| NewRow::new(notification, key.as_ref()))
         .collect::<Result<_, _>>()?;
     sqlx::query(INSERT_NOTIFICATIONS).bind(list(rows)).execute(&mut *connection).await?;
-    let mut traces = Vec::with_capacity(plan.receipts.len());
-    for write in writes {
-        traces.extend(repeat_n(write.trace.as_ref(), write.drafts.len()));
-    }
+    let traces = per_draft(writes.iter().copied(), |write| write.trace.as_ref());
     insert_events(connection, plan.events(traces)).await?;
     Ok(Work::Written(plan))
 }

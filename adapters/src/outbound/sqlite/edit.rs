@@ -3,10 +3,12 @@ use sqlx::SqliteConnection;
 
 use super::failure::SqliteFailure;
 use super::write::{Work, insert_events, list};
-use crate::outbound::relational::statements::INBOX_STATE;
 use crate::outbound::relational::{
     Edit, EditWrite, StoredTimestamp as _, clamped, inbox_state, without,
 };
+
+/// The state of an inbox that exists.
+pub(super) const INBOX_STATE: &str = "SELECT revision, unread FROM inboxes WHERE user_id = ?1";
 
 pub(super) const MARK_READ: &str = "
     UPDATE notifications SET revision = ?2, read_at = ?3

@@ -8,13 +8,13 @@ use belfry_domain::{Data, Draft, ExpiryCutoff, Link, Message, Receipt, Revision,
 use tempfile::TempDir;
 
 use super::create::{EARLIER_RESULT, LOAD};
-use super::edit::{DELETE, KNOWN, MARK_ALL_READ, MARK_READ};
+use super::edit::{DELETE, INBOX_STATE, KNOWN, MARK_ALL_READ, MARK_READ};
 use super::failure::SqliteFailure;
 use super::queries::{CHANGED_IN, CREATED_IN, GET, HISTORY, LIST_ALL, LIST_READ, LIST_UNREAD};
 use super::settings::SqliteSettings;
 use super::store::SqliteStore;
 use super::write::Work;
-use crate::outbound::relational::statements::{INBOX_STATE, STATE};
+use crate::outbound::relational::statements::STATE;
 use crate::wire::EventForm;
 
 struct Folder(TempDir);
