@@ -257,7 +257,7 @@ mod tests {
             (PageLimit { rows: 9, bytes: 2 * bytes }, 2, true),
             (PageLimit { rows: 9, bytes: 2 * bytes - 1 }, 1, true),
             (PageLimit { rows: 9, bytes: 3 * bytes }, 3, false),
-            // A notification that exceeds the limit is a page of its own.
+            // A notification that exceeds the limit is alone on its page.
             (PageLimit { rows: 9, bytes: 1 }, 1, true),
             (PageLimit::rows(0), 0, true),
         ] {

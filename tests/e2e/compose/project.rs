@@ -7,13 +7,12 @@ use belfry_tests::servers::free_port;
 
 use crate::setup::SECRET;
 
-const RABBITMQ_PORT: &str = "RABBITMQ_PORT";
-
 /// A project of `docker compose` with its own name and ports.
 pub(super) struct Project {
     name: String,
     ports: Vec<(&'static str, String)>,
     files: &'static [&'static str],
+    rabbitmq_port: u16,
 }
 
 impl Project {
@@ -23,13 +22,13 @@ impl Project {
 
     /// A project of several files. Each file extends the files before it.
     pub(super) fn of(files: &'static [&'static str]) -> Self {
-        let first = free_ports(2);
+        let (first, rabbitmq_port) = (free_ports(2), free_port());
         let ports = vec![
             ("BELFRY_PORTS", format!("{first}-{}", first + 1)),
-            (RABBITMQ_PORT, free_port().to_string()),
+            ("RABBITMQ_PORT", rabbitmq_port.to_string()),
             ("RABBITMQ_MANAGEMENT_PORT", free_port().to_string()),
         ];
-        Self { name: format!("belfry-test-{first}"), ports, files }
+        Self { name: format!("belfry-test-{first}"), ports, files, rabbitmq_port }
     }
 
     fn compose(&self, arguments: &[&str]) -> Output {
@@ -62,9 +61,7 @@ impl Project {
 
     /// The URL of RabbitMQ, with the placeholder of a password in `compose.yaml`.
     pub(super) fn broker(&self) -> String {
-        let port = self.ports.iter().find(|(name, _)| *name == RABBITMQ_PORT);
-        let port = port.map_or("5672", |(_, port)| port);
-        format!("amqp://belfry:change-me@127.0.0.1:{port}")
+        format!("amqp://belfry:change-me@127.0.0.1:{}", self.rabbitmq_port)
     }
 
     /// How often Docker has started the container of the service after its process had ended.

@@ -1,4 +1,4 @@
-//! Devices: the Socket.IO clients that applications use, each in a process of its own; and NestJS services.
+//! Devices: the Socket.IO clients that applications use, one process each; and NestJS services.
 //!
 //! `tests/clients/device.mjs` and `device.py` take a configuration and exchange JSON lines with this module.
 

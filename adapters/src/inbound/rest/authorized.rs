@@ -21,7 +21,7 @@ use crate::limits::WorkPermit;
 /// A caller whose token is valid and allows the action `A`. Extracting it also applies the rate limits.
 pub(super) struct Authorized<A> {
     claims: Claims,
-    /// Held until the handler returns. `None` for [`Create`]: it has a rate limit of its own.
+    /// Held until the handler returns. `None` for [`Create`], which has a separate rate limit.
     _work: Option<WorkPermit>,
     action: PhantomData<A>,
 }
