@@ -114,9 +114,19 @@ async fn expire(
     let mut transaction = connection.begin().await?;
     let is_locked: bool =
         sqlx::query_scalar(TRY_LOCK).bind(lock_key).fetch_one(&mut *transaction).await?;
-    if !is_locked {
-        return Ok(0);
-    }
+    let deleted = if is_locked { delete_due(&mut transaction, due, limit).await? } else { 0 };
+    // Also without a change: a transaction that is dropped keeps its locks until the pool has rolled it back.
+    transaction.commit().await?;
+    Ok(deleted)
+}
+
+/// Deletes what is due, within a transaction that holds the lock for expiry. Returns the number of deleted
+/// notifications.
+async fn delete_due(
+    transaction: &mut PgConnection,
+    due: &ExpiryCutoff,
+    limit: usize,
+) -> Result<usize, PgFailure> {
     let rows: Vec<DueRow> = sqlx::query_as(DUE)
         .bind(DateTime::from_domain(due.now)?)
         .bind(due.created_before.map(DateTime::from_domain).transpose()?)
@@ -131,13 +141,12 @@ async fn expire(
         .map(|(user, ids)| EditWrite::new(&user, Edit::Delete(ids), due.now))
         .collect();
     // Skips notifications that a user has deleted since the read.
-    let attempt = EditGroup(&edits).attempt(&mut transaction).await?;
-    let Attempt::Written(marked) = attempt else { return Ok(0) };
+    let Attempt::Written(marked) = EditGroup(&edits).attempt(transaction).await? else {
+        return Ok(0);
+    };
     let deleted = marked.into_iter().map(|one| match one.event.map(|event| event.change) {
         Some(Change::Deleted { ids }) => ids.len(),
         _ => 0,
     });
-    let deleted = deleted.sum();
-    transaction.commit().await?;
-    Ok(deleted)
+    Ok(deleted.sum())
 }

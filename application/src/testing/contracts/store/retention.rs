@@ -46,6 +46,20 @@ async fn old_notifications_are_deleted_only_with_a_maximum_age(store) {
     assert_eq!(store.state("ada").await, (4, 1));
 }
 
+async fn expiry_without_effect_does_not_hold_up_the_next_one(store) {
+    for n in 0..100 {
+        assert_eq!(store.expire(expired_at(1_000), 10).await, 0);
+        let ends = |user: &str| {
+            let draft = a_draft(user, &format!("n{n}"));
+            Draft { expires_at: Some(at(1_000)), created_at: at(0), ..draft }
+        };
+        // Two writes at once, so that each expiry may run on another connection than the one before.
+        tokio::join!(store.create(vec![ends("ada")]), store.create(vec![ends("bob")]));
+        assert_eq!(store.expire(expired_at(999), 10).await, 0);
+        assert_eq!(store.expire(expired_at(1_000), 10).await, 2, "{n}");
+    }
+}
+
 async fn expired_notifications_of_many_inboxes_are_deleted_in_batches(store) {
     let drafts = (0..25).map(|n| {
         let name = format!("u{}", n % 5);
