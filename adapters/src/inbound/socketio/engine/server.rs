@@ -7,6 +7,7 @@ use http::{Request, StatusCode, header};
 use tracing::info;
 
 use super::handler::EngineService;
+use super::heartbeat::HeartbeatSchedule;
 use super::polling::{PollingSession, PollingSessions, packets_response};
 use super::receiver::Receiver;
 use super::request::{RequestError, Target, older_version};
@@ -22,13 +23,15 @@ use crate::transport::{OpeningHandshake, SendLimits, text_frame};
 pub struct EngineServer<S> {
     service: S,
     settings: EngineSettings,
+    heartbeats: Arc<HeartbeatSchedule>,
     polling: Arc<PollingSessions>,
 }
 
 impl<S: EngineService> EngineServer<S> {
     /// A server for that service.
     pub fn new(service: S, settings: EngineSettings) -> Arc<Self> {
-        Arc::new(Self { service, settings, polling: Arc::default() })
+        let heartbeats = HeartbeatSchedule::new(settings.ping_interval, settings.ping_timeout);
+        Arc::new(Self { service, settings, heartbeats, polling: Arc::default() })
     }
 
     /// Responds to a request.
@@ -78,7 +81,8 @@ impl<S: EngineService> EngineServer<S> {
             }
             let handler = self.service.open(request, sender.clone());
             let receiver = Receiver::WebSocket(reader);
-            let session = EngineSession::new(receiver, sender, handler, &self.settings, None);
+            let heartbeats = self.heartbeats.clone();
+            let session = EngineSession::new(receiver, sender, handler, heartbeats, None);
             // In a task of its own, as this one keeps room for the handshake.
             tokio::spawn(session.run());
         });
@@ -95,8 +99,8 @@ impl<S: EngineService> EngineServer<S> {
         };
         let handler = self.service.open(self.service.read_request(request), sender.clone());
         let receiver = Receiver::polling(polling);
-        let registration = Some(registration);
-        let session = EngineSession::new(receiver, sender, handler, &self.settings, registration);
+        let (heartbeats, registration) = (self.heartbeats.clone(), Some(registration));
+        let session = EngineSession::new(receiver, sender, handler, heartbeats, registration);
         tokio::spawn(session.run());
         packets_response(packet::open(sid, &[TransportType::Websocket], &self.settings))
     }

@@ -5,24 +5,27 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::closing::{close_polling, close_websocket};
 use super::handler::{EngineHandler, Received};
-use super::heartbeat::{Beat, Heartbeat};
+use super::heartbeat::{Beat, Heartbeat, HeartbeatSchedule};
 use super::packet::EnginePacket;
 use super::polling::Registration;
 use super::receiver::{Incoming, Receiver};
 use super::session_end::SessionEnd;
-use super::settings::EngineSettings;
 use crate::limits::{PerSecond, Rate};
 use crate::outbound::socketio::{PacketSender, SessionPhase};
-use crate::transport::{EnqueueError, pong_frame, text_frame};
+use crate::transport::{EnqueueError, pong_frame};
 
 /// The rate limit for packets other than events: CONNECTs, pings, pongs, acknowledgements, fragments. No client needs
 /// more than a few a second. Packets above the rate are received later; TCP, or the delayed response to a POST
 /// request, slows the client down.
 const CONTROL_PACKETS: NonZeroU32 = NonZeroU32::new(200).unwrap();
+
+/// Engine.IO's ping packet, as a WebSocket frame.
+static PING: Bytes = Bytes::from_static(b"\x81\x012");
 
 /// The state of one session. It is kept small, because there are many idle sessions.
 pub(super) struct EngineSession<H> {
@@ -50,15 +53,14 @@ impl<H: EngineHandler> EngineSession<H> {
         receiver: Receiver,
         sender: Arc<PacketSender>,
         handler: H,
-        settings: &EngineSettings,
+        heartbeats: Arc<HeartbeatSchedule>,
         registration: Option<Registration>,
     ) -> Self {
-        let EngineSettings { ping_interval, ping_timeout, .. } = *settings;
         Self {
             receiver,
             sender,
             handler,
-            heartbeat: Heartbeat::start(ping_interval, ping_timeout, Instant::now()),
+            heartbeat: Heartbeat::start(heartbeats, Instant::now()),
             queued_at_ping: 0,
             control_rate: Rate::of(PerSecond::from(CONTROL_PACKETS)),
             paused_until: None,
@@ -142,7 +144,7 @@ impl<H: EngineHandler> EngineSession<H> {
 
     fn ping(&mut self) -> Result<(), SessionEnd> {
         self.queued_at_ping = self.sender.queued_bytes();
-        match self.sender.send(&text_frame(&["2"])) {
+        match self.sender.send(&PING) {
             Ok(()) => Ok(()),
             // The session is being closed; the next step detects that.
             Err(EnqueueError::Closed) if self.sender.phase() != SessionPhase::Open => Ok(()),
@@ -223,6 +225,12 @@ mod tests {
     use super::*;
     use crate::inbound::socketio::connect_handler::ConnectHandler;
     use crate::inbound::socketio::protocol::SocketIoConnection;
+    use crate::transport::text_frame;
+
+    #[test]
+    fn ping_is_a_text_frame() {
+        assert_eq!(PING, text_frame(&["2"]));
+    }
 
     #[test]
     fn idle_session_is_small() {
