@@ -4,6 +4,7 @@
 //! - [`outbound`]: implementations of the application's ports.
 //! - Shared by several adapters: [`transport`] (connections and WebSockets), [`limits`] (rate limits), [`wire`] (JSON
 //!   forms), [`amqp`] (RabbitMQ connections), [`http_client`] (HTTP requests) and [`file_access`] (file permissions).
+//!   [`telemetry`] lists the metrics of all adapters.
 //!
 //! To add an outbound adapter, implement the port in `outbound/<technology>/<port>.rs`, named after the port's file, and
 //! run the port's contract on it in `tests/contract`. To add an inbound adapter, take the use cases as parameters in
@@ -21,5 +22,6 @@ pub mod inbound;
 pub mod limits;
 pub mod outbound;
 mod polled_files;
+pub mod telemetry;
 pub mod transport;
 pub mod wire;

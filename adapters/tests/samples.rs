@@ -141,6 +141,7 @@ fn command(pattern: Pattern, data: &RawValue) -> Command {
         trace: None,
         is_request: false,
         is_forwarded: false,
+        accepted_at: None,
     };
     let commands = handling.decode(&envelope, &MessageMapping::default());
     let commands = commands.unwrap_or_else(|error| panic!("{data}: {error}"));

@@ -3,10 +3,12 @@
 mod admin;
 mod context;
 mod events;
+mod gauges;
 mod keys;
 mod listening;
 mod open_files;
 mod process_stats;
+mod prometheus;
 mod risks;
 mod routes;
 mod security_headers;
@@ -31,6 +33,7 @@ use self::events::{EventDeps, Events};
 pub(crate) use self::keys::jwt_settings;
 use self::listening::Listeners;
 use self::process_stats::ProcessStats;
+use self::prometheus::Prometheus;
 pub(crate) use self::risks::log as log_risks;
 use self::routes::RouteDeps;
 use self::tasks::{Supervisor, Task};
@@ -38,7 +41,6 @@ use self::use_cases::Inboxes;
 use crate::config::{Config, IngestMode};
 use crate::signals::Signals;
 use crate::store::Store;
-use crate::telemetry;
 
 /// A server that is ready to run. Its addresses are bound.
 pub struct App {
@@ -61,7 +63,7 @@ impl App {
         events_runtime: Handle,
     ) -> anyhow::Result<Self> {
         let lowered_limit = open_files::fit_connection_limit(&mut config);
-        let metrics = telemetry::init_metrics()?;
+        let metrics = Prometheus::install()?;
         let listeners = Listeners::bind(&config).await?;
         let context = AppContext::new(config, stop);
         let mut tasks = Vec::new();
@@ -90,8 +92,8 @@ impl App {
         tasks.push(events.into_task(&store).on(events_runtime.clone()));
 
         let stats = ProcessStats::new([Handle::current(), events_runtime], &listeners, &sessions);
-        let (admin, gauges) = admin::build(&context, metrics, stats, store.outbox.clone());
-        tasks.push(gauges);
+        tasks.push(gauges::task(&context, metrics.recorder(), stats.clone(), store.outbox.clone()));
+        let admin = admin::routes(&context, metrics, stats);
         let development = development_mint(&context, &jwt)?;
         let startup_banner = startup_banner::lines(&context, &listeners, development.as_deref())?;
         let public = routes::public(RouteDeps {

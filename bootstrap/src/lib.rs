@@ -5,7 +5,7 @@
 //! - [`app`]: the server. It connects every port with its adapter and runs the parts until shutdown
 //! - [`store`]: PostgreSQL or SQLite
 //! - [`web`]: the page and the sign-in for development
-//! - [`signals`] and [`telemetry`]: shutdown and reload; logs and metrics
+//! - [`signals`] and [`telemetry`]: shutdown and reload; logs
 
 pub mod app;
 pub mod cli;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use belfry_adapters::inbound::rest::ReadinessCheck;
 use belfry_adapters::outbound::NotReady;
+use belfry_adapters::outbound::metrics::{MeteredInboxes, MeteredOutbox};
 use belfry_adapters::outbound::postgres::{PostgresSettings, PostgresStore};
 use belfry_adapters::outbound::sqlite::{SqliteSettings, SqliteStore};
 use belfry_application::Backoff;
@@ -64,9 +65,9 @@ impl Store {
         S: InboxRepository + Outbox + Retention + Revocations + Erasure + 'static,
     {
         Self {
-            inboxes: main.clone(),
-            event_inboxes: events,
-            outbox: main.clone(),
+            inboxes: Arc::new(MeteredInboxes::new(main.clone())),
+            event_inboxes: Arc::new(MeteredInboxes::new(events)),
+            outbox: Arc::new(MeteredOutbox::new(main.clone())),
             retention: main.clone(),
             revocations: main.clone(),
             erasure: main.clone(),

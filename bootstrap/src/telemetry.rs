@@ -1,11 +1,10 @@
-//! Logs and metrics.
+//! Logs.
 
 mod expected_errors;
 
 use std::io::IsTerminal;
 
 use anyhow::Context;
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -31,13 +30,4 @@ pub fn init_logging(settings: &Log) -> anyhow::Result<()> {
         LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init()?,
     }
     Ok(())
-}
-
-/// Installs the metrics recorder. The handle renders the metrics for Prometheus.
-pub fn init_metrics() -> anyhow::Result<PrometheusHandle> {
-    let handle = PrometheusBuilder::new()
-        .install_recorder()
-        .context("cannot install the metrics recorder")?;
-    belfry_adapters::amqp::describe_metrics();
-    Ok(handle)
 }

@@ -45,8 +45,9 @@ pub(crate) fn measure(benches: &mut Microbenchmarks) {
 pub(crate) fn forward_to(delivery: Arc<dyn RealtimeDelivery>) -> ForwardHere {
     let revocations = Arc::new(InMemoryStore::new(epoch("e1")));
     let revoked = Arc::new(RevokedTokens::empty());
-    let revoke = RevokeTokens::new(revocations, revoked, Arc::new(ManualClock::at(0)));
-    ForwardHere::new(ForwardEvent::new(delivery), revoke)
+    let clock = Arc::new(ManualClock::at(0));
+    let revoke = RevokeTokens::new(revocations, revoked, clock.clone());
+    ForwardHere::new(ForwardEvent::new(delivery), revoke, clock)
 }
 
 /// Decodes a message into a command.

@@ -109,8 +109,8 @@ impl Node {
 
 #[async_trait]
 impl RealtimeDelivery for Node {
-    async fn deliver(&self, room: &UserRoom, batch: PushBatch) {
-        self.0.deliver(room, &batch);
+    async fn deliver(&self, room: &UserRoom, batch: PushBatch) -> usize {
+        self.0.deliver(room, &batch)
     }
 }
 

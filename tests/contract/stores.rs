@@ -1,3 +1,6 @@
+use std::sync::Arc;
+
+use belfry_adapters::outbound::metrics::{MeteredInboxes, MeteredOutbox};
 use belfry_adapters::outbound::postgres::{PostgresSettings, PostgresStore};
 use belfry_adapters::outbound::sqlite::{SqliteSettings, SqliteStore};
 use belfry_adapters::wire::EventForm;
@@ -18,6 +21,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         trials.push(trial(name("memory", &promise), || memory(promise)));
     }
     for promise in promises() {
+        trials.push(trial(name("metered", &promise), || metered(promise)));
+    }
+    for promise in promises() {
         trials.push(trial(name("sqlite", &promise), || sqlite(promise)));
     }
     for promise in promises() {
@@ -32,6 +38,15 @@ pub(crate) fn trials() -> Vec<Trial> {
 async fn memory(promise: Check) {
     let store = InMemoryStore::new(epoch("e1"));
     promise.check(Store::of(store, InMemoryStore::encode_event)).await;
+}
+
+async fn metered(promise: Check) {
+    let store = Store::of(InMemoryStore::new(epoch("e1")), InMemoryStore::encode_event);
+    let store = store.decorated(
+        |inboxes| Arc::new(MeteredInboxes::new(inboxes)),
+        |outbox| Arc::new(MeteredOutbox::new(outbox)),
+    );
+    promise.check(store).await;
 }
 
 async fn sqlite(promise: Check) {

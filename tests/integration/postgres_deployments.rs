@@ -69,7 +69,7 @@ async fn two_installations_in_one_database_work_side_by_side() {
     created.unwrap();
     woken.expect("another node of the installation wakes the leader").unwrap();
     assert_eq!(lease.pending(10).await.unwrap().len(), 1);
-    assert_eq!(one.backlog().await.unwrap(), 0);
+    assert_eq!(one.backlog().await.unwrap().entries, 0);
 
     // The first installation's cleanup is running.
     let mut cleanup = pool.begin().await.unwrap();

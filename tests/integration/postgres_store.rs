@@ -332,6 +332,18 @@ async fn connection_error_contains_no_password() {
 }
 
 #[tokio::test]
+async fn backlog_has_the_age_of_the_oldest_entry() {
+    let (database, one, _) = two_nodes().await;
+    one.create(vec![a_draft("ada", "n1"), a_draft("ada", "n2")]).await.unwrap();
+    let older = "UPDATE outbox SET written_at = written_at - interval '90 s'
+        WHERE id = (SELECT min(id) FROM outbox)";
+    sqlx::query(older).execute(&database.pool().await).await.unwrap();
+    let backlog = one.backlog().await.unwrap();
+    assert_eq!(backlog.entries, 2);
+    assert!((90..150).contains(&backlog.age.as_secs()), "{backlog:?}");
+}
+
+#[tokio::test]
 async fn unreadable_outbox_entries_are_set_aside_and_the_others_are_returned() {
     let (database, one, _) = two_nodes().await;
     let pool = database.pool().await;
@@ -347,7 +359,7 @@ async fn unreadable_outbox_entries_are_set_aside_and_the_others_are_returned() {
     assert_eq!(revisions_of("ada", &entries), [1, 2]);
     lease.remove(&[entries[0].id, entries[1].id]).await.unwrap();
     assert_eq!(lease.pending(10).await.unwrap(), []);
-    assert_eq!(one.backlog().await.unwrap(), 0);
+    assert_eq!(one.backlog().await.unwrap().entries, 0);
     let set_aside: Vec<(String, String)> =
         sqlx::query_as("SELECT event::text, reason FROM outbox_unreadable ORDER BY id")
             .fetch_all(&pool)

@@ -1,4 +1,4 @@
-use metrics::{describe_counter, describe_gauge};
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
 /// 1 while the task named by `role` is connected and working.
 pub(crate) const UP: &str = "belfry_amqp_up";
@@ -8,15 +8,16 @@ pub(crate) const OUTAGES: &str = "belfry_amqp_outages_total";
 pub(crate) const EVENTS_PUBLISHED: &str = "belfry_events_published_total";
 /// Messages from other services, by `outcome`. A message counts each time it goes to a retry queue.
 pub(crate) const INGEST_MESSAGES: &str = "belfry_ingest_messages_total";
+/// The age of messages from other services.
+pub(crate) const INGEST_LAG: &str = "belfry_ingest_lag_seconds";
 /// Events from this node's queue, by `outcome`.
 pub(crate) const NODE_EVENTS: &str = "belfry_node_events_total";
 
 /// Requests of devices to the service that keeps the inboxes, by `outcome`.
 pub(crate) const DEVICE_REQUESTS: &str = "belfry_device_requests_total";
 
-/// Describes the AMQP metrics to the recorder. Call it after the recorder is installed: earlier descriptions
-/// are lost.
-pub fn describe_metrics() {
+/// See [`crate::telemetry::describe_metrics`].
+pub(crate) fn describe_metrics() {
     describe_gauge!(UP, "1 while this task is connected to RabbitMQ and working.");
     describe_counter!(
         OUTAGES,
@@ -26,6 +27,13 @@ pub fn describe_metrics() {
     describe_counter!(
         INGEST_MESSAGES,
         "Messages from other services, by outcome: done, expired, retry, dead, rejected."
+    );
+    describe_histogram!(
+        INGEST_LAG,
+        Unit::Seconds,
+        "Age of a message from another service when a node received it, by its header timestamp_in_ms or its \
+         property timestamp (whole seconds). Messages without either are not counted. Negative differences of the \
+         clocks count as 0."
     );
     describe_counter!(
         NODE_EVENTS,

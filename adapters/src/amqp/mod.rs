@@ -14,6 +14,7 @@
 //! Each task connects, declares its part of the [`Topology`], and works. When it loses the connection, a
 //! channel or its queue, it starts over with backoff.
 
+mod accepted_at;
 #[cfg(feature = "bench_support")]
 pub(crate) mod bench_support;
 mod broker_connection;
@@ -41,7 +42,6 @@ mod topology;
 mod transport;
 mod url;
 
-pub use self::metrics::describe_metrics;
 pub use ingest_queue::{
     ExchangeBinding, InvalidExchangeBinding, InvalidQueueArgument, QueueArgument, QueueDeclaration,
 };
@@ -59,6 +59,7 @@ pub(crate) const EPOCH_HEADER: &str = "x-belfry-epoch";
 /// skip such an event, because it is not of their store.
 pub(crate) const FORWARDED_EPOCH: &str = "forwarded";
 
+pub(crate) use accepted_at::{accepted_at, set_accepted_at};
 pub(crate) use broker_connection::BrokerConnection;
 pub(crate) use byte_budget::{ByteBudget, HeldDelivery};
 pub(crate) use channels::{close_channel, open_confirm_channel, subscribe};

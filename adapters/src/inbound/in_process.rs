@@ -2,13 +2,15 @@
 
 use std::error::Error;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
-use belfry_application::ports::OutboxId;
+use belfry_application::ports::{Clock, OutboxId};
 use belfry_application::use_cases::DeliverEvent;
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use super::socket_latency::SocketLatency;
 use crate::outbound::in_process::{InProcessEventPublisher, PublishedEvent};
 use crate::wire::EventForm;
 
@@ -16,13 +18,19 @@ use crate::wire::EventForm;
 pub struct InProcessEvents {
     events: Receiver<PublishedEvent>,
     deliver: DeliverEvent,
+    latency: SocketLatency,
 }
 
 impl InProcessEvents {
     /// A publisher and its consumer. Publishing waits while `capacity` events are queued.
-    pub fn new(capacity: NonZeroUsize, deliver: DeliverEvent) -> (InProcessEventPublisher, Self) {
+    pub fn new(
+        capacity: NonZeroUsize,
+        deliver: DeliverEvent,
+        clock: Arc<dyn Clock>,
+    ) -> (InProcessEventPublisher, Self) {
         let (sender, events) = channel(capacity.get());
-        (InProcessEventPublisher::new(sender), Self { events, deliver })
+        let latency = SocketLatency::since_commit(clock);
+        (InProcessEventPublisher::new(sender), Self { events, deliver, latency })
     }
 
     /// Delivers events until `stop` or until the publisher is dropped, then drains the queue.
@@ -45,9 +53,13 @@ impl InProcessEvents {
 
     /// Delivers an event. Like the consumer of a node's queue, it skips one that it cannot decode; the
     /// next event shows the user's devices a gap in the revisions, and they catch up from the store.
-    async fn deliver(&self, PublishedEvent { entry: OutboxId(entry), body }: PublishedEvent) {
+    async fn deliver(&self, event: PublishedEvent) {
+        let PublishedEvent { entry: OutboxId(entry), written_at, body } = event;
         match EventForm::read(body.as_bytes()) {
-            Ok(event) => self.deliver.run(event).await,
+            Ok(event) => {
+                let devices = self.deliver.run(event).await;
+                self.latency.record(Some(written_at), devices);
+            }
             Err(error) => {
                 let error = &error as &dyn Error;
                 warn!(entry, error, "skipping an outbox entry that cannot be decoded");
@@ -58,11 +70,10 @@ impl InProcessEvents {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use belfry_application::ports::{EventHeader, EventPublisher, OutboxEntry};
-    use belfry_application::testing::{RecordingDelivery, a_draft, at, user};
+    use belfry_application::testing::{ManualClock, RecordingDelivery, a_draft, at, user};
     use belfry_domain::{Change, DomainEvent, Revision, UnreadCount};
 
     use super::*;
@@ -92,8 +103,9 @@ mod tests {
     ) -> (InProcessEventPublisher, InProcessEvents, Arc<RecordingDelivery>) {
         let delivery = Arc::new(RecordingDelivery::default());
         let capacity = NonZeroUsize::new(capacity).unwrap();
+        let clock = Arc::new(ManualClock::at(0));
         let (publisher, events) =
-            InProcessEvents::new(capacity, DeliverEvent::new(delivery.clone()));
+            InProcessEvents::new(capacity, DeliverEvent::new(delivery.clone()), clock);
         (publisher, events, delivery)
     }
 

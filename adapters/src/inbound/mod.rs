@@ -4,4 +4,5 @@
 pub mod amqp;
 pub mod in_process;
 pub mod rest;
+pub(crate) mod socket_latency;
 pub mod socketio;

@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use belfry_domain::UserId;
-use metrics::counter;
+use metrics::{counter, describe_counter};
 use parking_lot::Mutex;
 use tracing::field::display;
 use tracing::warn;
@@ -45,6 +45,16 @@ pub enum Limit {
     BodySize,
     /// The duration of a REST request.
     RequestTime,
+}
+
+const EXCEEDED: &str = "belfry_limits_hit_total";
+
+/// See [`crate::telemetry::describe_metrics`].
+pub(crate) fn describe_metrics() {
+    describe_counter!(
+        EXCEEDED,
+        "Connections, requests, messages and devices that exceeded a limit, by its setting."
+    );
 }
 
 /// The minimum time between two log lines about the same limit.
@@ -98,7 +108,7 @@ impl Limit {
     }
 
     fn record(self, client: Option<IpAddr>, user: Option<&UserId>) {
-        counter!("belfry_limits_hit_total", "limit" => self.label()).increment(1);
+        counter!(EXCEEDED, "limit" => self.label()).increment(1);
         let times = THROTTLES
             .lock()
             .entry(self)

@@ -11,6 +11,7 @@ mod rates;
 mod user_work;
 
 pub use exceeded::Limit;
+pub(crate) use exceeded::describe_metrics;
 pub(crate) use known_networks::KnownNetworks;
 pub(crate) use log_throttle::ThrottledLog;
 pub(crate) use network::{SITE_TIMES, network_of, site_of};

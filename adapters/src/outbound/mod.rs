@@ -4,6 +4,7 @@
 pub mod amqp;
 pub mod in_process;
 pub mod jwt;
+pub mod metrics;
 pub mod postgres;
 mod relational;
 pub mod socketio;

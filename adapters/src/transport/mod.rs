@@ -27,6 +27,7 @@ pub use listener::{InvalidListenAddress, ListenAddress, Listener, TcpSettings};
 pub use peer::Peer;
 pub use server::{OpenConnections, Server};
 pub use server_state::ServerSettings;
+pub(crate) use server_state::describe_metrics;
 pub use tls::{InvalidTls, Tls, TlsFiles};
 
 pub(crate) use deferred_body::DeferredBody;

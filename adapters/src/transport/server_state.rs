@@ -2,12 +2,23 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics::counter;
+use metrics::{counter, describe_counter};
 
 use super::client_address::TrustedProxies;
 use super::connection_limiter::{ConnectionLimiter, ConnectionLimits};
 use super::tls::Tls;
 use crate::limits::Limit;
+
+const REFUSED: &str = "belfry_connections_refused_total";
+
+/// See [`crate::telemetry::describe_metrics`].
+pub(crate) fn describe_metrics() {
+    describe_counter!(
+        REFUSED,
+        "Connections that were closed, and requests of clients behind a proxy that were rejected, because of a \
+         limit, by its setting."
+    );
+}
 
 /// How connections are served.
 #[derive(Debug, Clone)]
@@ -64,6 +75,6 @@ impl ServerState {
 }
 
 pub(super) fn record_rejected(limit: Limit, client: IpAddr) {
-    counter!("belfry_connections_refused_total", "reason" => limit.label()).increment(1);
+    counter!(REFUSED, "reason" => limit.label()).increment(1);
     limit.record_exceeded_by(client.to_canonical());
 }

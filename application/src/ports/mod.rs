@@ -1,6 +1,7 @@
 //! The interfaces that adapters implement, one file each. The documentation of a port is its
 //! contract. The suites in `testing::contracts` check the promises that can be checked.
 
+pub(crate) mod catch_up_monitor;
 pub(crate) mod clock;
 pub(crate) mod device;
 pub(crate) mod erasure;
@@ -15,6 +16,7 @@ pub(crate) mod revocations;
 pub(crate) mod token_verifier;
 pub(crate) mod work_budget;
 
+pub use catch_up_monitor::{CatchUpCause, CatchUpMonitor};
 pub use clock::Clock;
 pub use device::{CloseReason, Device, SendError};
 pub use erasure::{Erased, Erasure};
@@ -25,7 +27,7 @@ pub use inbox_repository::{
     History, IdempotencyKey, IdempotentOutcome, InboxRepository, InvalidIdempotencyKey, ListFilter,
     Page, PageLimit,
 };
-pub use outbox::{EventHeader, Outbox, OutboxEntry, OutboxId, OutboxLease};
+pub use outbox::{EventHeader, Outbox, OutboxBacklog, OutboxEntry, OutboxId, OutboxLease};
 pub use realtime_delivery::RealtimeDelivery;
 pub use retention::Retention;
 pub use revocations::{Revocation, RevocationCursor, Revocations, TokenOwner};

@@ -16,8 +16,17 @@ pub trait Outbox: Send + Sync {
     /// across all nodes that share a store. It ends when it is dropped or its holder dies.
     async fn acquire_lease(&self) -> Result<Option<Box<dyn OutboxLease>>, PortError>;
 
-    /// The number of entries that are not published yet.
-    async fn backlog(&self) -> Result<u64, PortError>;
+    /// The entries that are not published yet.
+    async fn backlog(&self) -> Result<OutboxBacklog, PortError>;
+}
+
+/// The entries of an outbox that are not published yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OutboxBacklog {
+    /// Their number.
+    pub entries: u64,
+    /// How long ago the oldest of them was written, by the clock that wrote it; zero without entries.
+    pub age: Duration,
 }
 
 /// The exclusive right to read and remove outbox entries. Any failure may mean that the lease is lost:

@@ -12,5 +12,7 @@ pub trait RealtimeDelivery: Send + Sync {
     ///
     /// Delivery is best effort and does not wait for devices. A device that is offline or too slow
     /// misses the batch and catches up when it reconnects.
-    async fn deliver(&self, room: &UserRoom, batch: PushBatch);
+    ///
+    /// Returns the number of devices to which the batch was written, or that have it in their queues.
+    async fn deliver(&self, room: &UserRoom, batch: PushBatch) -> usize;
 }

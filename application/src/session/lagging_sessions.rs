@@ -1,7 +1,9 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use belfry_domain::Revision;
 use tokio::sync::{Mutex, mpsc};
+use tokio::time::Instant;
 
 use super::session::Session;
 use crate::ports::Device;
@@ -11,10 +13,36 @@ use crate::ports::Device;
 pub(super) struct LaggingSessions<D: Device> {
     sender: mpsc::Sender<LaggingSession<D>>,
     receiver: Mutex<mpsc::Receiver<LaggingSession<D>>>,
+    count: Arc<AtomicUsize>,
 }
 
-/// A session, and the last revision delivered to it.
-type LaggingSession<D> = (Weak<Session<D>>, Revision);
+/// A session that has missed an event. It counts as lagging until this is dropped.
+pub(super) struct LaggingSession<D: Device> {
+    session: Weak<Session<D>>,
+    pub(super) last_delivered: Revision,
+    /// When it missed the event.
+    pub(super) since: Instant,
+    count: Arc<AtomicUsize>,
+}
+
+impl<D: Device> LaggingSession<D> {
+    fn new(session: &Arc<Session<D>>, last_delivered: Revision, count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        let (session, since) = (Arc::downgrade(session), Instant::now());
+        Self { session, last_delivered, since, count: count.clone() }
+    }
+
+    /// `None` if the session has ended.
+    pub(super) fn session(&self) -> Option<Arc<Session<D>>> {
+        self.session.upgrade()
+    }
+}
+
+impl<D: Device> Drop for LaggingSession<D> {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// The queue is full.
 pub(super) struct QueueFull;
@@ -23,7 +51,7 @@ impl<D: Device> Default for LaggingSessions<D> {
     fn default() -> Self {
         const CAPACITY: usize = 4_096;
         let (sender, receiver) = mpsc::channel(CAPACITY);
-        Self { sender, receiver: Mutex::new(receiver) }
+        Self { sender, receiver: Mutex::new(receiver), count: Arc::default() }
     }
 }
 
@@ -34,24 +62,24 @@ impl<D: Device> LaggingSessions<D> {
         session: &Arc<Session<D>>,
         last_delivered: Revision,
     ) -> Result<(), QueueFull> {
-        let lagging = (Arc::downgrade(session), last_delivered);
+        let lagging = LaggingSession::new(session, last_delivered, &self.count);
         self.sender.try_send(lagging).map_err(|_| QueueFull)
     }
 
     /// Queues a session, waiting for space in the queue.
     pub(super) async fn push(&self, session: &Arc<Session<D>>, last_delivered: Revision) {
         // It cannot fail, because the queue keeps the receiver.
-        let _ = self.sender.send((Arc::downgrade(session), last_delivered)).await;
+        let _ = self.sender.send(LaggingSession::new(session, last_delivered, &self.count)).await;
     }
 
-    /// Waits for the next session that has not ended. May be called concurrently.
-    pub(super) async fn pop(&self) -> (Arc<Session<D>>, Revision) {
-        loop {
-            let next = self.receiver.lock().await.recv().await;
-            let (session, last_delivered) = next.expect("the queue keeps a sender");
-            if let Some(session) = session.upgrade() {
-                return (session, last_delivered);
-            }
-        }
+    /// Waits for the next session. May be called concurrently.
+    pub(super) async fn pop(&self) -> LaggingSession<D> {
+        let next = self.receiver.lock().await.recv().await;
+        next.expect("the queue keeps a sender")
+    }
+
+    /// The sessions that are queued, and those whose [`LaggingSession`] is in use.
+    pub(super) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
     }
 }

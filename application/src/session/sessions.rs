@@ -21,7 +21,10 @@ use super::replay_limiter::{ReplayLimiter, ReplayLimits};
 use super::rooms::Rooms;
 use super::session::{DeliveryOutcome, Session, SessionId};
 use crate::access::{Action, AuthError, KeyWithdrawn};
-use crate::ports::{BearerToken, Claims, Clock, CloseReason, Device, SendError, WorkBudget};
+use crate::ports::{
+    BearerToken, CatchUpCause, CatchUpMonitor, Claims, Clock, CloseReason, Device, SendError,
+    WorkBudget,
+};
 use crate::push::{Push, PushBatch};
 use crate::use_cases::{CatchUp, SignIn};
 
@@ -30,6 +33,7 @@ pub struct Sessions<D: Device> {
     sign_in: SignIn,
     catch_up: CatchUp,
     work: Arc<dyn WorkBudget>,
+    monitor: Arc<dyn CatchUpMonitor>,
     clock: Arc<dyn Clock>,
     settings: SessionSettings,
     rooms: Arc<Rooms<D>>,
@@ -64,6 +68,13 @@ impl Default for SessionSettings {
     }
 }
 
+/// Until [`Sessions::monitored_by`] is called.
+struct NoMonitor;
+
+impl CatchUpMonitor for NoMonitor {
+    fn record(&self, _: CatchUpCause, _: Duration) {}
+}
+
 impl<D: Device> Sessions<D> {
     /// A node without sessions.
     pub fn new(
@@ -77,6 +88,7 @@ impl<D: Device> Sessions<D> {
             sign_in,
             catch_up,
             work,
+            monitor: Arc::new(NoMonitor),
             clock,
             settings,
             rooms: Arc::default(),
@@ -85,6 +97,12 @@ impl<D: Device> Sessions<D> {
             lagging: LaggingSessions::default(),
             replay_limiter: ReplayLimiter::new(ReplayLimits::DEFAULT),
         }
+    }
+
+    /// Reports to `monitor` how long devices take to catch up.
+    #[must_use]
+    pub fn monitored_by(self, monitor: Arc<dyn CatchUpMonitor>) -> Self {
+        Self { monitor, ..self }
     }
 
     /// Authenticates a device. Its token must permit receiving the events of the user's inbox.

@@ -127,8 +127,10 @@ impl RecordingDelivery {
 
 #[async_trait]
 impl RealtimeDelivery for RecordingDelivery {
-    async fn deliver(&self, room: &UserRoom, batch: PushBatch) {
+    /// Each room has one device.
+    async fn deliver(&self, room: &UserRoom, batch: PushBatch) -> usize {
         self.0.lock().push((room.clone(), batch));
+        1
     }
 }
 

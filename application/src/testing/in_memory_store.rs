@@ -15,8 +15,8 @@ use tokio::sync::Notify;
 
 use crate::ports::{
     Erased, Erasure, EventHeader, History, IdempotencyKey, IdempotentOutcome, InboxRepository,
-    ListFilter, Outbox, OutboxEntry, OutboxId, OutboxLease, Page, PageLimit, PortError, Retention,
-    Revocation, RevocationCursor, Revocations, TokenOwner,
+    ListFilter, Outbox, OutboxBacklog, OutboxEntry, OutboxId, OutboxLease, Page, PageLimit,
+    PortError, Retention, Revocation, RevocationCursor, Revocations, TokenOwner,
 };
 use crate::trace;
 
@@ -480,8 +480,15 @@ impl Outbox for InMemoryStore {
         Ok(Some(Box::new(InMemoryLease(self.shared.clone()))))
     }
 
-    async fn backlog(&self) -> Result<u64, PortError> {
-        Ok(self.shared.content.lock().outbox.len() as u64)
+    /// The store has no clock: the age is that of the oldest entry when the latest one was written.
+    async fn backlog(&self) -> Result<OutboxBacklog, PortError> {
+        let content = self.shared.content.lock();
+        let written_at = |entry: (&i64, &OutboxEntry)| entry.1.written_at;
+        let oldest = content.outbox.first_key_value().map(written_at);
+        let latest = content.outbox.last_key_value().map(written_at);
+        let age = latest.zip(oldest).map(|(latest, oldest)| latest.since(oldest));
+        let entries = content.outbox.len() as u64;
+        Ok(OutboxBacklog { entries, age: age.unwrap_or_default() })
     }
 }
 

@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(removed, Removed { notifications: 5, ..Removed::default() });
         let state = store.state(&user("ada")).await.unwrap();
         assert_eq!((state.revision.get(), state.unread.get()), (8, 0));
-        assert_eq!(store.backlog().await.unwrap(), 8);
+        assert_eq!(store.backlog().await.unwrap().entries, 8);
     }
 
     #[tokio::test(start_paused = true)]

@@ -23,11 +23,11 @@ impl DeliverEvent {
         Self { delivery: None }
     }
 
-    /// Delivers the event to the room of the inbox's owner.
-    pub async fn run(&self, event: DomainEvent) {
-        let Some(delivery) = &self.delivery else { return };
+    /// Delivers the event to the room of the inbox's owner. Returns the number of devices in it.
+    pub async fn run(&self, event: DomainEvent) -> usize {
+        let Some(delivery) = &self.delivery else { return 0 };
         let room = UserRoom::of(event.user.clone());
-        delivery.deliver(&room, PushBatch::of(event)).await;
+        delivery.deliver(&room, PushBatch::of(event)).await
     }
 }
 
@@ -47,7 +47,8 @@ mod tests {
             unread: UnreadCount::ZERO,
             change: Change::AllRead { read_at: at(5) },
         };
-        DeliverEvent::new(delivery.clone()).run(event.clone()).await;
+        assert_eq!(DeliverEvent::new(delivery.clone()).run(event.clone()).await, 1);
+        assert_eq!(DeliverEvent::without_inboxes().run(event.clone()).await, 0);
         let expected = (UserRoom::of(user("ada")), PushBatch::of(event));
         assert_eq!(delivery.delivered(), [expected]);
     }

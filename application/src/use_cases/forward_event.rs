@@ -29,14 +29,15 @@ impl ForwardEvent {
         Self { delivery }
     }
 
-    /// Delivers `push`, then the unread count, to the user's room.
-    pub async fn run(&self, event: ForwardedEvent) {
+    /// Delivers `push`, then the unread count, to the user's room. Returns the number of devices in it.
+    pub async fn run(&self, event: ForwardedEvent) -> usize {
         let count = event.unread_count.map(ForwardedPush::UnreadCount);
         let pushes: Vec<_> = event.push.into_iter().chain(count).map(Push::Forwarded).collect();
-        if !pushes.is_empty() {
-            let room = UserRoom::of(event.user);
-            self.delivery.deliver(&room, PushBatch::forwarded(pushes)).await;
+        if pushes.is_empty() {
+            return 0;
         }
+        let room = UserRoom::of(event.user);
+        self.delivery.deliver(&room, PushBatch::forwarded(pushes)).await
     }
 }
 
@@ -57,7 +58,8 @@ mod tests {
         ] {
             let delivery = Arc::new(RecordingDelivery::default());
             let event = ForwardedEvent { user: user("ada"), push, unread_count };
-            ForwardEvent::new(delivery.clone()).run(event).await;
+            let devices = ForwardEvent::new(delivery.clone()).run(event).await;
+            assert_eq!(devices, usize::from(!expected.is_empty()));
             let pushes: Vec<_> = expected.into_iter().map(Push::Forwarded).collect();
             let expected = (UserRoom::of(user("ada")), PushBatch::forwarded(pushes.clone()));
             let expected = if pushes.is_empty() { vec![] } else { vec![expected] };

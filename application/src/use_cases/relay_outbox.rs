@@ -164,7 +164,7 @@ mod tests {
     }
 
     async fn until_empty(store: &InMemoryStore) {
-        while store.backlog().await.unwrap() > 0 {
+        while store.backlog().await.unwrap().entries > 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }

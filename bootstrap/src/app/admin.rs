@@ -1,7 +1,6 @@
-//! The admin listener's routes, and the gauges.
+//! The admin listener's routes.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
@@ -9,37 +8,27 @@ use axum::middleware::{self, Next};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
-use belfry_adapters::inbound::rest::{self, Readiness};
-use belfry_application::ports::Outbox;
-use metrics_exporter_prometheus::PrometheusHandle;
-use tokio_util::sync::CancellationToken;
+use belfry_adapters::inbound::rest;
 
 use super::context::AppContext;
 use super::process_stats::ProcessStats;
+use super::prometheus::Prometheus;
 use super::security_headers::with_security_headers;
-use super::tasks::Task;
 use crate::host_header;
-
-/// The routes, and a task that updates the gauges.
-pub(super) fn build(
-    context: &AppContext,
-    metrics: PrometheusHandle,
-    stats: ProcessStats,
-    outbox: Arc<dyn Outbox>,
-) -> (Router, Task) {
-    let routes = routes(metrics.clone(), context.readiness.clone(), stats.clone());
-    let routes = with_host_check(routes, context.config.admin.hosts.clone());
-    let gauges = update_gauges(metrics, stats, outbox, context.stop.clone());
-    (routes, Task::new("gauges", gauges))
-}
 
 /// `/metrics` in the Prometheus text format, `/debug/runtime` in JSON, and the health routes of the public
 /// listener.
-fn routes(metrics: PrometheusHandle, readiness: Readiness, stats: ProcessStats) -> Router {
-    let router = rest::health_routes(readiness)
-        .route("/metrics", get(async move || metrics.render()))
+pub(super) fn routes(context: &AppContext, metrics: Prometheus, stats: ProcessStats) -> Router {
+    let router = rest::health_routes(context.readiness.clone())
+        .route("/metrics", get(async move || render(metrics).await))
         .route("/debug/runtime", get(async move || Json(stats.report())));
-    with_security_headers(router)
+    with_host_check(with_security_headers(router), context.config.admin.hosts.clone())
+}
+
+async fn render(metrics: Prometheus) -> impl IntoResponse {
+    // With thousands of connections, counting the open files of the process takes milliseconds.
+    let text = tokio::task::spawn_blocking(move || metrics.render()).await;
+    text.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 /// Rejects requests that a web site may have caused by DNS rebinding: `/metrics` and `/debug` need no token.
@@ -56,30 +45,4 @@ fn with_host_check(routes: Router, hosts: Vec<String>) -> Router {
         }
     };
     routes.layer(middleware::from_fn_with_state(Arc::from(hosts), check))
-}
-
-async fn update_gauges(
-    metrics: PrometheusHandle,
-    stats: ProcessStats,
-    outbox: Arc<dyn Outbox>,
-    stop: CancellationToken,
-) {
-    const INTERVAL: Duration = Duration::from_secs(5);
-    loop {
-        metrics::gauge!("belfry_devices_connected").set(as_float(stats.sessions.count() as u64));
-        metrics::gauge!("belfry_connections_open").set(as_float(stats.public.count() as u64));
-        if let Some(Ok(backlog)) = stop.run_until_cancelled(outbox.backlog()).await {
-            metrics::gauge!("belfry_outbox_backlog").set(as_float(backlog));
-        }
-        // Without upkeep, histograms keep every single value.
-        metrics.run_upkeep();
-        if stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_none() {
-            return;
-        }
-    }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "no gauge counts beyond 2^52")]
-fn as_float(count: u64) -> f64 {
-    count as f64
 }

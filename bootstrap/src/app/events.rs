@@ -155,7 +155,9 @@ impl Events {
     }
 
     fn add_in_process_delivery(&mut self, deps: &EventDeps<'_>) -> Arc<dyn EventPublisher> {
-        let (publisher, events) = InProcessEvents::new(IN_PROCESS_CAPACITY, deliver_event(deps));
+        let clock = deps.context.clock.clone();
+        let (publisher, events) =
+            InProcessEvents::new(IN_PROCESS_CAPACITY, deliver_event(deps), clock);
         let stop = self.producers_ended.clone();
         let run = async move {
             events.run(stop.clone()).await;
@@ -204,7 +206,8 @@ fn ingest(broker: &Broker, deps: &EventDeps<'_>) -> Task {
         }
         IngestMode::Forward if settings.only_node => {
             let forward = ForwardEvent::new(deps.delivery.clone());
-            let handler = ForwardHere::new(forward, revoke_tokens);
+            let clock = deps.context.clock.clone();
+            let handler = ForwardHere::new(forward, revoke_tokens, clock);
             consume(broker, deps, IngestSettings::forwarding(), handler)
         }
         IngestMode::Forward => {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use belfry_adapters::inbound::amqp::NodeQueueState;
 use belfry_adapters::inbound::rest::ReadinessCheck;
 use belfry_adapters::limits::UserWork;
+use belfry_adapters::outbound::metrics::CatchUpHistograms;
 use belfry_adapters::outbound::socketio::SocketIoSessions;
 use belfry_application::session::{SessionSettings, Sessions};
 use belfry_application::use_cases::{CatchUp, SignIn};
@@ -35,7 +36,8 @@ pub(super) fn build(
     let limit = context.config.limits.session_limit();
     let settings = SessionSettings { limit, ..SessionSettings::default() };
     let (work, clock) = (Arc::new(work), context.clock.clone());
-    let sessions = Arc::new(Sessions::new(sign_in, catch_up, work, clock, settings));
+    let sessions = Sessions::new(sign_in, catch_up, work, clock, settings);
+    let sessions = Arc::new(sessions.monitored_by(Arc::new(CatchUpHistograms::register())));
     let tasks = tasks(context, store, &sessions);
     (sessions, tasks)
 }

@@ -2,10 +2,11 @@ use std::sync::Arc;
 
 use belfry_adapters::inbound::amqp::{ForwardHere, ForwardToNodes};
 use belfry_application::push::{ForwardedPush, Push, PushBatch};
-use belfry_application::testing::{RecordingDelivery, user};
+use belfry_application::testing::{ManualClock, RecordingDelivery, user};
 use belfry_application::use_cases::ForwardEvent;
 use belfry_tests::wait::until_true;
 use lapin::BasicProperties;
+use lapin::types::AMQPValue;
 use serde_json::json;
 
 use super::rig::{Rig, Running, revoke_tokens};
@@ -81,8 +82,8 @@ async fn single_node_forwards_directly_to_its_devices() {
     let rig = Rig::new().await;
     let (publisher, connected) = rig.publisher().await;
     let delivery = Arc::new(RecordingDelivery::default());
-    let ingest = rig
-        .ingest(&publisher, ForwardHere::new(ForwardEvent::new(delivery.clone()), revoke_tokens()));
+    let (forward, clock) = (ForwardEvent::new(delivery.clone()), Arc::new(ManualClock::at(0)));
+    let ingest = rig.ingest(&publisher, ForwardHere::new(forward, revoke_tokens(), clock));
     send_both(&rig).await;
     receives_both(&delivery).await;
     rig.amqp.publish("", &rig.broker.ingest_queue(), "{}", BasicProperties::default()).await;
@@ -108,6 +109,12 @@ async fn message_to_several_users_is_one_event_for_other_services() {
     assert_eq!(rooms, ["ada", "bob"]);
     let message = rig.amqp.next(&tap).await;
     assert_eq!(message.routing_key, "notification_created", "as the service named it");
+    let headers = message.properties.headers().as_ref().unwrap();
+    assert_eq!(
+        headers.inner()["x-belfry-accepted-at"],
+        AMQPValue::LongLongInt(0),
+        "the rig's time"
+    );
     assert_eq!(message.json(), json!({ "pattern": "notification_created", "data": data }));
     assert!(rig.amqp.take(&tap).await.is_none());
     node.stop().await;

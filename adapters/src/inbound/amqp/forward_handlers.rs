@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use belfry_application::ports::TokenOwner;
+use belfry_application::ports::{Clock, TokenOwner};
 use belfry_application::use_cases::{ForwardEvent, ForwardedEvent, RevokeTokens};
 use belfry_domain::{Timestamp, UserId};
 use lapin::BasicProperties;
@@ -15,13 +15,20 @@ use super::message_mapping::MessageMapping;
 use super::pattern::Pattern;
 use crate::amqp::{
     ConfirmChannel, EPOCH_HEADER, FORWARDED_EPOCH, Publish, Publisher, RequiredTopology, Topology,
+    set_accepted_at,
 };
+use crate::inbound::socket_latency::SocketLatency;
 
 /// The command of a message in forward mode.
 #[derive(Debug, Clone)]
 pub enum ForwardCommand<E> {
     /// Forward an event to the users' devices.
-    Forward(E),
+    Forward {
+        /// The decoded or encoded event.
+        event: E,
+        /// See [`Envelope::accepted_at`].
+        accepted_at: Option<Timestamp>,
+    },
     /// Revoke the user's tokens. Belfry keeps the sessions even if another service keeps the inboxes.
     RevokeTokens {
         /// The owner of the tokens.
@@ -43,12 +50,12 @@ impl<E> ForwardCommand<E> {
             let (user, issued_before) = revocation(envelope.data)?;
             return Ok(Self::RevokeTokens { user, issued_before });
         }
-        event().map(Self::Forward)
+        Ok(Self::Forward { event: event()?, accepted_at: envelope.accepted_at })
     }
 
     fn ordering_key(&self, user: impl FnOnce(&E) -> &UserId) -> UserId {
         match self {
-            Self::Forward(event) => user(event).clone(),
+            Self::Forward { event, .. } => user(event).clone(),
             Self::RevokeTokens { user, .. } => user.clone(),
         }
     }
@@ -68,12 +75,13 @@ async fn revoke(
 pub struct ForwardHere {
     forward: ForwardEvent,
     revoke_tokens: RevokeTokens,
+    latency: SocketLatency,
 }
 
 impl ForwardHere {
     /// `forward` delivers the events to this node's devices.
-    pub fn new(forward: ForwardEvent, revoke_tokens: RevokeTokens) -> Self {
-        Self { forward, revoke_tokens }
+    pub fn new(forward: ForwardEvent, revoke_tokens: RevokeTokens, clock: Arc<dyn Clock>) -> Self {
+        Self { forward, revoke_tokens, latency: SocketLatency::since_publication(clock) }
     }
 }
 
@@ -99,10 +107,12 @@ impl MessageHandler for ForwardHere {
         let mut results = Vec::with_capacity(commands.len());
         for command in commands {
             results.push(match command {
-                ForwardCommand::Forward(events) => {
+                ForwardCommand::Forward { event: events, accepted_at } => {
+                    let mut devices = 0;
                     for event in events {
-                        self.forward.run(event).await;
+                        devices += self.forward.run(event).await;
                     }
+                    self.latency.record(accepted_at, devices);
                     Ok(())
                 }
                 ForwardCommand::RevokeTokens { user, issued_before } => {
@@ -154,7 +164,15 @@ impl ForwardToNodes {
         }
     }
 
-    fn message<'a>(&'a self, event: &'a EncodedEvent) -> Publish<'a> {
+    fn message<'a>(
+        &'a self,
+        event: &'a EncodedEvent,
+        accepted_at: Option<Timestamp>,
+    ) -> Publish<'a> {
+        let mut headers = self.headers.clone();
+        if let Some(at) = accepted_at {
+            set_accepted_at(&mut headers, at);
+        }
         Publish {
             exchange: &self.exchange,
             routing_key: event.pattern.as_str(),
@@ -163,7 +181,7 @@ impl ForwardToNodes {
                 .with_content_type("application/json".into())
                 .with_type(event.pattern.clone())
                 .with_app_id("belfry".into())
-                .with_headers(self.headers.clone()),
+                .with_headers(headers),
             body: &event.body,
         }
     }
@@ -204,7 +222,9 @@ impl MessageHandler for ForwardToNodes {
         let messages: Vec<_> = commands
             .iter()
             .filter_map(|command| match command {
-                ForwardCommand::Forward(event) => Some(self.message(event)),
+                ForwardCommand::Forward { event, accepted_at } => {
+                    Some(self.message(event, *accepted_at))
+                }
                 ForwardCommand::RevokeTokens { .. } => None,
             })
             .collect();
@@ -218,14 +238,14 @@ impl MessageHandler for ForwardToNodes {
                 (ForwardCommand::RevokeTokens { user, issued_before }, _) => {
                     revoke(&self.revoke_tokens, user, issued_before).await
                 }
-                (ForwardCommand::Forward(_), _) if confirmed > 0 => {
+                (ForwardCommand::Forward { .. }, _) if confirmed > 0 => {
                     confirmed -= 1;
                     Ok(())
                 }
-                (ForwardCommand::Forward(_), Some(error)) => {
+                (ForwardCommand::Forward { .. }, Some(error)) => {
                     Err(HandlerError::Unavailable(error.clone().into()))
                 }
-                (ForwardCommand::Forward(_), None) => {
+                (ForwardCommand::Forward { .. }, None) => {
                     Err(HandlerError::Unavailable("not confirmed".into()))
                 }
             });
@@ -246,7 +266,8 @@ mod tests {
         let store = Arc::new(InMemoryStore::new(epoch("e1")));
         let (revoked, clock) = (Arc::new(RevokedTokens::empty()), Arc::new(ManualClock::at(0)));
         let forward = ForwardEvent::new(Arc::new(RecordingDelivery::default()));
-        let handler = ForwardHere::new(forward, RevokeTokens::new(store, revoked, clock));
+        let revoke_tokens = RevokeTokens::new(store, revoked, clock.clone());
+        let handler = ForwardHere::new(forward, revoke_tokens, clock);
         let decode = |pattern, is_request| {
             let envelope = Envelope {
                 pattern,
@@ -256,6 +277,7 @@ mod tests {
                 trace: None,
                 is_request,
                 is_forwarded: false,
+                accepted_at: None,
             };
             handler.decode(&envelope, &MessageMapping::default()).map(drop)
         };

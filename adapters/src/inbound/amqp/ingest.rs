@@ -12,6 +12,7 @@ use super::failure_router::FailureRouter;
 use super::ingest_settings::IngestSettings;
 use super::message_handler::MessageHandler;
 use super::retry_queues::RetryQueues;
+use crate::amqp::metrics::INGEST_LAG;
 use crate::amqp::{
     AmqpSettings, BrokerConnection, ConnectedTask, ConnectionError, ConnectionStatus, Publisher,
     RequiredTopology, Topology, close_channel, run_with_reconnect,
@@ -35,7 +36,7 @@ impl<H: MessageHandler> Ingest<H> {
         handler: H,
     ) -> Self {
         let retry_queues = RetryQueues::new(&amqp, topology.clone(), publisher, clock.clone());
-        let router = FailureRouter::new(publisher, topology.clone(), clock);
+        let router = FailureRouter::new(publisher, topology.clone(), clock.clone());
         let replies = publisher.channel(RequiredTopology::Replies);
         let parts = PipelineParts {
             topology,
@@ -43,6 +44,8 @@ impl<H: MessageHandler> Ingest<H> {
             settings,
             router,
             handler,
+            clock,
+            lag: metrics::histogram!(INGEST_LAG),
             quiet_start_over: AtomicBool::new(false),
             missing_queue_logged: AtomicBool::new(false),
         };

@@ -1,5 +1,5 @@
 use belfry_application::trace::TraceParent;
-use belfry_domain::NotificationId;
+use belfry_domain::{NotificationId, Timestamp};
 use lapin::BasicProperties;
 use lapin::message::Delivery;
 use lapin::types::ShortString;
@@ -61,6 +61,9 @@ pub struct Envelope<'a> {
     pub is_request: bool,
     /// Whether Belfry has forwarded the message already.
     pub is_forwarded: bool,
+    /// When the message was published or, if that is unknown, received. `None` where nothing measures how long it
+    /// takes to reach devices.
+    pub accepted_at: Option<Timestamp>,
 }
 
 /// The keys that determine the form of a body. Their values are parsed only where they matter: bare data
@@ -114,6 +117,7 @@ impl<'a> Envelope<'a> {
                 message_id: event.id.and_then(|id| scoped_id(event.source, id)),
                 is_request: false,
                 is_forwarded,
+                accepted_at: None,
                 trace: trace(event.traceparent.map(str::to_owned)),
             });
         }
@@ -129,6 +133,7 @@ impl<'a> Envelope<'a> {
                 message_id: message_id(message.properties),
                 is_request: form.id.is_some() && message.properties.reply_to().is_some(),
                 is_forwarded,
+                accepted_at: None,
                 trace: trace(None),
             });
         }
@@ -143,6 +148,7 @@ impl<'a> Envelope<'a> {
                 message_id: id.and_then(|id| scoped_id(source.as_deref(), &id)),
                 is_request: false,
                 is_forwarded,
+                accepted_at: None,
                 trace: trace(form.traceparent.and_then(string)),
             });
         }
@@ -154,6 +160,7 @@ impl<'a> Envelope<'a> {
             message_id: message_id(message.properties),
             is_request: false,
             is_forwarded,
+            accepted_at: None,
             trace: trace(None),
         })
     }

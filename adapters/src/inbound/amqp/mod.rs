@@ -55,6 +55,7 @@ mod message_handler;
 mod message_mapping;
 mod node_queue;
 mod pattern;
+mod publication_time;
 mod reason;
 mod request;
 mod retry_queues;

@@ -11,6 +11,7 @@ use futures_util::StreamExt;
 use lapin::message::Delivery;
 use lapin::options::BasicAckOptions;
 use lapin::{Channel, Consumer};
+use metrics::Counter;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -23,8 +24,10 @@ use super::message_mapping::MessageMapping;
 use crate::amqp::metrics::NODE_EVENTS;
 use crate::amqp::{
     AmqpSettings, BrokerConnection, ConnectedTask, ConnectionError, ConnectionStatus, EPOCH_HEADER,
-    FORWARDED_EPOCH, NodeQueueBacklog, Topology, close_channel, run_with_reconnect, subscribe,
+    FORWARDED_EPOCH, NodeQueueBacklog, Topology, accepted_at, close_channel, run_with_reconnect,
+    subscribe,
 };
+use crate::inbound::socket_latency::SocketLatency;
 use crate::wire::EventForm;
 
 /// How this node's queue is consumed.
@@ -86,6 +89,7 @@ pub struct NodeQueue {
     forward: ForwardEvent,
     /// Whether an event of another store has been logged.
     foreign_logged: AtomicBool,
+    metrics: NodeQueueMetrics,
     state: watch::Sender<NodeQueueState>,
 }
 
@@ -102,6 +106,7 @@ impl NodeQueue {
         forward: ForwardEvent,
     ) -> Self {
         let (state, _) = watch::channel(NodeQueueState::Detached { since: None });
+        let metrics = NodeQueueMetrics::register(&clock);
         Self {
             amqp,
             topology,
@@ -111,6 +116,7 @@ impl NodeQueue {
             deliver,
             forward,
             foreign_logged: AtomicBool::new(false),
+            metrics,
             state,
         }
     }
@@ -143,36 +149,39 @@ impl NodeQueue {
 
     async fn handle(&self, delivery: &Delivery, epoch: &Epoch) {
         let outcome = match self.try_handle(delivery, epoch).await {
-            Ok(outcome) => outcome,
+            Ok(counter) => counter,
             Err(error) => {
                 let (routing_key, id) = (&delivery.routing_key, delivery.properties.message_id());
                 warn!(%error, %routing_key, message_id = ?id, "skipping an event that cannot be decoded");
-                "unreadable"
+                &self.metrics.unreadable
             }
         };
-        metrics::counter!(NODE_EVENTS, "outcome" => outcome).increment(1);
+        outcome.increment(1);
     }
 
-    /// Returns the outcome for the metric.
+    /// Returns the counter of the outcome.
     async fn try_handle(
         &self,
         delivery: &Delivery,
         epoch: &Epoch,
-    ) -> Result<&'static str, Box<dyn Error + Send + Sync>> {
+    ) -> Result<&Counter, Box<dyn Error + Send + Sync>> {
         let event_epoch = event_epoch(delivery);
         if event_epoch == Some(FORWARDED_EPOCH) {
+            let mut devices = 0;
             for event in decode_forwarded(&Incoming::from(delivery), &self.settings.mapping)? {
-                self.forward.run(event).await;
+                devices += self.forward.run(event).await;
             }
+            self.metrics.since_publication.record(accepted_at(&delivery.properties), devices);
         } else if let Some(other) = event_epoch.filter(|other| *other != epoch.as_str()) {
             if !self.foreign_logged.swap(true, Ordering::Relaxed) {
                 warn!(epoch = %other, own_epoch = epoch.as_str(), "skipping events of another store");
             }
-            return Ok("foreign");
+            return Ok(&self.metrics.foreign);
         } else {
-            self.deliver.run(EventForm::read(&delivery.data)?).await;
+            let devices = self.deliver.run(EventForm::read(&delivery.data)?).await;
+            self.metrics.since_commit.record(accepted_at(&delivery.properties), devices);
         }
-        Ok("delivered")
+        Ok(&self.metrics.delivered)
     }
 
     async fn consume(
@@ -252,6 +261,28 @@ impl ConnectedTask for NodeQueue {
             close_channel(&channel).await;
         }
         result
+    }
+}
+
+/// Registered once, because every event is counted.
+struct NodeQueueMetrics {
+    delivered: Counter,
+    unreadable: Counter,
+    foreign: Counter,
+    since_commit: SocketLatency,
+    since_publication: SocketLatency,
+}
+
+impl NodeQueueMetrics {
+    fn register(clock: &Arc<dyn Clock>) -> Self {
+        let events = |outcome| metrics::counter!(NODE_EVENTS, "outcome" => outcome);
+        Self {
+            delivered: events("delivered"),
+            unreadable: events("unreadable"),
+            foreign: events("foreign"),
+            since_commit: SocketLatency::since_commit(clock.clone()),
+            since_publication: SocketLatency::since_publication(clock.clone()),
+        }
     }
 }
 

@@ -38,6 +38,7 @@ pub use draft_factory::DraftFactory;
 pub use health::routes as health_routes;
 pub use limits::RequestLimits;
 pub use readiness::{Readiness, ReadinessCheck};
+pub(crate) use request_telemetry::{REQUEST_DURATION, describe_metrics};
 pub use router::router;
 pub use state::{RestParts, RestSettings, RestUseCases};
 

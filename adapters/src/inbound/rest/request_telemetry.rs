@@ -1,5 +1,7 @@
 //! Request ids, spans, traces and metrics.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
@@ -7,13 +9,93 @@ use axum::middleware::Next;
 use axum::response::Response;
 use belfry_application::trace::{self, TraceParent};
 use http::{HeaderMap, HeaderName, Method};
-use metrics::histogram;
+use metrics::{Histogram, Unit, describe_histogram, histogram};
+use parking_lot::RwLock;
 use tracing::field::Empty;
 use tracing::{Instrument as _, debug, info_span};
 
 use super::base_path::BasePath;
 use super::headers::{REQUEST_ID, TRACEPARENT};
 use crate::transport::ClientAddress;
+
+pub(crate) const REQUEST_DURATION: &str = "belfry_http_request_duration_seconds";
+/// Its quantiles cannot be added over nodes. Replaced by [`REQUEST_DURATION`], removed with the next release.
+const REQUEST_SUMMARY: &str = "belfry_http_request_seconds";
+
+/// See [`crate::telemetry::describe_metrics`].
+pub(crate) fn describe_metrics() {
+    describe_histogram!(
+        REQUEST_DURATION,
+        Unit::Seconds,
+        "Duration of REST requests, from the received head to the response."
+    );
+    describe_histogram!(
+        REQUEST_SUMMARY,
+        Unit::Seconds,
+        "Deprecated, removed with the next release: use belfry_http_request_duration_seconds."
+    );
+}
+
+/// The state of [`request_telemetry`].
+#[derive(Clone)]
+pub(super) struct RequestTelemetry {
+    base_path: BasePath,
+    durations: Arc<RwLock<Durations>>,
+}
+
+impl RequestTelemetry {
+    pub(super) fn new(base_path: BasePath) -> Self {
+        Self { base_path, durations: Arc::default() }
+    }
+
+    fn record(&self, route: &str, method: &'static str, status: u16, seconds: f64) {
+        if let Some(duration) = self.durations.read().find(route, method, status) {
+            return duration.record(seconds);
+        }
+        let duration = Duration::register(route, method, status);
+        duration.record(seconds);
+        self.durations.write().insert(route, method, status, duration);
+    }
+}
+
+/// The registered histograms by route, then by method and status. Their number is limited, because clients cannot
+/// create labels.
+#[derive(Default)]
+struct Durations(HashMap<String, HashMap<(&'static str, u16), Duration>>);
+
+impl Durations {
+    fn find(&self, route: &str, method: &'static str, status: u16) -> Option<&Duration> {
+        self.0.get(route)?.get(&(method, status))
+    }
+
+    fn insert(&mut self, route: &str, method: &'static str, status: u16, duration: Duration) {
+        self.0.entry(route.to_owned()).or_default().insert((method, status), duration);
+    }
+}
+
+struct Duration {
+    histogram: Histogram,
+    summary: Histogram,
+}
+
+impl Duration {
+    fn register(route: &str, method: &'static str, status: u16) -> Self {
+        let labels = [
+            ("route", route.to_owned()),
+            ("method", method.to_owned()),
+            ("status", status.to_string()),
+        ];
+        Self {
+            histogram: histogram!(REQUEST_DURATION, &labels),
+            summary: histogram!(REQUEST_SUMMARY, &labels),
+        }
+    }
+
+    fn record(&self, seconds: f64) {
+        self.histogram.record(seconds);
+        self.summary.record(seconds);
+    }
+}
 
 /// Removes a client's request id unless it is safe to log: one header of 1 to 128 visible ASCII characters.
 /// An inner layer generates an id for requests without one.
@@ -30,11 +112,12 @@ pub(super) async fn remove_unsafe_request_id(mut request: Request, next: Next) -
 /// Runs the request in a span and in the caller's trace, and records its duration. The span has the route
 /// instead of the path, and neither the query nor a token. `user` is recorded after authentication.
 pub(super) async fn request_telemetry(
-    State(base_path): State<BasePath>,
+    State(telemetry): State<RequestTelemetry>,
     request: Request,
     next: Next,
 ) -> Response {
-    let route = route(&request, &base_path);
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let route = route(matched.as_ref(), &telemetry.base_path);
     let method = method_label(request.method());
     let trace = header_text(request.headers(), &TRACEPARENT);
     // Only if well-formed: clients could inject text into the log otherwise.
@@ -57,18 +140,16 @@ pub(super) async fn request_telemetry(
     let seconds = started.elapsed().as_secs_f64();
     span.record("status", status.as_u16());
     span.in_scope(|| debug!(seconds, "request completed"));
-    let labels =
-        [("route", route), ("method", method.to_owned()), ("status", status.as_str().to_owned())];
-    histogram!("belfry_http_request_seconds", &labels).record(seconds);
+    telemetry.record(route, method, status.as_u16(), seconds);
     response
 }
 
 /// The route's pattern without the base path, so that dashboards stay valid when the base path changes.
 /// Unknown paths are all `unmatched`: clients cannot create labels.
-fn route(request: &Request, base_path: &BasePath) -> String {
-    let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
-    let route = matched.map(|it| it.strip_prefix(base_path.as_str()).unwrap_or(it));
-    route.unwrap_or("unmatched").to_owned()
+fn route<'a>(matched: Option<&'a MatchedPath>, base_path: &BasePath) -> &'a str {
+    let route = matched.map(MatchedPath::as_str);
+    let route = route.map(|it| it.strip_prefix(base_path.as_str()).unwrap_or(it));
+    route.unwrap_or("unmatched")
 }
 
 /// Unknown methods are all `other`: clients cannot create labels.

@@ -16,7 +16,7 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use tracing::error;
 
 use super::problem::{Problem, ProblemKind};
-use super::request_telemetry::{remove_unsafe_request_id, request_telemetry};
+use super::request_telemetry::{RequestTelemetry, remove_unsafe_request_id, request_telemetry};
 use super::state::{RestParts, RestSettings};
 use super::{cors, health, openapi};
 use crate::limits::Limit;
@@ -52,13 +52,14 @@ pub fn router(parts: RestParts) -> Router {
 fn with_middleware(routes: Router, settings: &RestSettings) -> Router {
     // Neither shared caches nor browsers may store a user's notifications.
     let no_store = HeaderValue::from_static("no-store");
+    let telemetry = RequestTelemetry::new(settings.base_path.clone());
     routes
         .layer(DefaultBodyLimit::max(settings.max_body))
         .layer(from_fn_with_state(settings.request_timeout, enforce_timeout))
         .layer(CatchPanicLayer::custom(panic_response))
         .layer(SetResponseHeaderLayer::if_not_present(CACHE_CONTROL, no_store))
         .layer(option_layer(cors::layer(&settings.cors)))
-        .layer(from_fn_with_state(settings.base_path.clone(), request_telemetry))
+        .layer(from_fn_with_state(telemetry, request_telemetry))
         .layer(PropagateRequestIdLayer::x_request_id())
         .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
         .layer(from_fn(remove_unsafe_request_id))

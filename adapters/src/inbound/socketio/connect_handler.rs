@@ -204,6 +204,16 @@ impl NamespaceHandler for ConnectHandler {
     }
 }
 
+const REJECTED: &str = "belfry_handshakes_refused_total";
+
+/// See [`crate::telemetry::describe_metrics`].
+pub(crate) fn describe_metrics() {
+    metrics::describe_counter!(
+        REJECTED,
+        "Rejected connects, by the code that the device received."
+    );
+}
+
 fn count_rejected(code: &'static str) {
-    metrics::counter!("belfry_handshakes_refused_total", "code" => code).increment(1);
+    metrics::counter!(REJECTED, "code" => code).increment(1);
 }

@@ -30,6 +30,7 @@ mod reply;
 mod server;
 mod settings;
 
+pub(crate) use connect_handler::describe_metrics;
 pub use parts::{InboxUseCases, SocketIoParts, SocketUseCases};
 pub use server::SocketIoServer;
 pub use settings::SocketIoSettings;

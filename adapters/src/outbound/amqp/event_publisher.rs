@@ -8,22 +8,26 @@ use belfry_application::ports::{
 use belfry_domain::{Epoch, UserId};
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
+use metrics::Counter;
 
 use crate::amqp::EPOCH_HEADER as EPOCH;
 use crate::amqp::metrics::EVENTS_PUBLISHED;
-use crate::amqp::{ConfirmChannel, Publish, Publisher, RequiredTopology, Topology, hash};
+use crate::amqp::{
+    ConfirmChannel, Publish, Publisher, RequiredTopology, Topology, hash, set_accepted_at,
+};
 
 /// Publishes to the events exchange, for the queues of all nodes and for other services.
 ///
 /// A message is the stored event, `{"pattern","data"}`, byte for byte, with the event's name as its
 /// routing key and `type`. It is persistent, and its `message_id` is the same each time the event is published. The
-/// header `x-belfry-epoch` identifies the store: revisions and message ids belong to it. An event counts as
-/// published once the broker has confirmed it: then it is on disk in every bound queue, or no queue is
+/// header `x-belfry-epoch` identifies the store: revisions and message ids belong to it. The header
+/// `x-belfry-accepted-at` has the time of the change. An event counts as published once the broker has confirmed it: then it is on disk in every bound queue, or no queue is
 /// bound.
 pub struct AmqpEventPublisher {
     channel: ConfirmChannel,
     exchange: Box<str>,
     inboxes: Arc<dyn InboxRepository>,
+    published: Counter,
 }
 
 impl AmqpEventPublisher {
@@ -33,8 +37,12 @@ impl AmqpEventPublisher {
         topology: &Topology,
         inboxes: Arc<dyn InboxRepository>,
     ) -> Self {
-        let channel = publisher.channel(RequiredTopology::Events);
-        Self { channel, exchange: topology.events_exchange().into(), inboxes }
+        Self {
+            channel: publisher.channel(RequiredTopology::Events),
+            exchange: topology.events_exchange().into(),
+            inboxes,
+            published: metrics::counter!(EVENTS_PUBLISHED),
+        }
     }
 }
 
@@ -56,7 +64,7 @@ impl EventPublisher for AmqpEventPublisher {
             })
             .collect();
         let confirmation = self.channel.publish(&messages).await;
-        metrics::counter!(EVENTS_PUBLISHED).increment(confirmation.confirmed as u64);
+        self.published.increment(confirmation.confirmed as u64);
         match confirmation.error {
             None => PublishOutcome::all_confirmed(entries),
             Some(error) => {
@@ -74,6 +82,7 @@ fn properties(entry: &OutboxEntry, epoch: &Epoch) -> BasicProperties {
     let mut headers = FieldTable::default();
     headers.insert("traceparent".into(), AMQPValue::LongString(trace.as_bytes().into()));
     headers.insert(EPOCH.into(), AMQPValue::LongString(epoch.as_str().into()));
+    set_accepted_at(&mut headers, entry.written_at);
     let seconds = entry.written_at.unix_millis().div_euclid(1_000);
     BasicProperties::default()
         .with_content_type("application/json".into())
@@ -143,6 +152,8 @@ mod tests {
         let text = |field: &Option<ShortString>| field.as_ref().unwrap().to_string();
         let headers = properties.headers().as_ref().unwrap();
         assert_eq!(headers.inner()["x-belfry-epoch"], AMQPValue::LongString("e1".into()));
+        let accepted_at = AMQPValue::LongLongInt(1_795_421_730_123);
+        assert_eq!(headers.inner()["x-belfry-accepted-at"], accepted_at);
         assert_eq!(text(properties.content_type()), "application/json");
         assert_eq!(text(properties.message_id()), "ada:7");
         assert_eq!(text(properties.kind()), "notification.created");

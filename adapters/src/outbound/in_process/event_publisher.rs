@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use belfry_application::ports::{EventPublisher, OutboxEntry, OutboxId, PortError, PublishOutcome};
+use belfry_domain::Timestamp;
 use tokio::sync::mpsc::Sender;
 
 /// Publishes events to the devices of this process, in order. If events are created faster than they are
@@ -17,6 +18,8 @@ pub struct InProcessEventPublisher(Sender<PublishedEvent>);
 pub(crate) struct PublishedEvent {
     /// For the log.
     pub(crate) entry: OutboxId,
+    /// When the change was written to the store.
+    pub(crate) written_at: Timestamp,
     /// The event in its wire form.
     pub(crate) body: Arc<str>,
 }
@@ -31,7 +34,8 @@ impl InProcessEventPublisher {
 impl EventPublisher for InProcessEventPublisher {
     async fn publish(&self, entries: &[OutboxEntry]) -> PublishOutcome {
         for (confirmed, entry) in entries.iter().enumerate() {
-            let event = PublishedEvent { entry: entry.id, body: entry.body.clone() };
+            let (body, written_at) = (entry.body.clone(), entry.written_at);
+            let event = PublishedEvent { entry: entry.id, written_at, body };
             if self.0.send(event).await.is_err() {
                 let error = PortError::unavailable("in-process delivery has stopped");
                 return PublishOutcome::failed_after(confirmed, error);

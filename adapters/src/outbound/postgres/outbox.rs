@@ -2,7 +2,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use belfry_application::ports::{Outbox, OutboxEntry, OutboxId, OutboxLease, PortError};
+use belfry_application::ports::{
+    Outbox, OutboxBacklog, OutboxEntry, OutboxId, OutboxLease, PortError,
+};
 use chrono::{DateTime, Utc};
 use sqlx::postgres::{PgListener, PgPool, PgPoolOptions};
 
@@ -11,10 +13,7 @@ use super::failure::PgFailure;
 use super::installation::Installation;
 use super::session::{self, Purpose};
 use super::store::PostgresStore;
-use crate::outbound::relational::statements::OUTBOX_BACKLOG;
-use crate::outbound::relational::{
-    OutboxRow, UnreadableEntry, clamped, non_negative, parse_entries,
-};
+use crate::outbound::relational::{BacklogRow, OutboxRow, UnreadableEntry, clamped, parse_entries};
 
 /// The advisory lock of the outbox lease in the schema `public`: the bytes of `BelfryOb` as a
 /// number. Another schema has another key. In `pg_stat_activity` the application name of its holder is `belfry outbox`.
@@ -23,6 +22,12 @@ pub const OUTBOX_LOCK: i64 = i64::from_be_bytes(*b"BelfryOb");
 const PENDING: &str = "
     SELECT id, event::text, name, user_id, revision, traceparent, written_at
     FROM outbox ORDER BY id LIMIT $1";
+
+/// Both ends of the age are the database's time.
+const BACKLOG: &str = "
+    SELECT count(*) AS entries,
+        coalesce((extract(epoch FROM clock_timestamp() - min(written_at)) * 1000)::bigint, 0) AS age
+    FROM outbox";
 
 const REMOVE: &str = "DELETE FROM outbox WHERE id = ANY($1)";
 
@@ -52,9 +57,9 @@ impl Outbox for PostgresStore {
         Ok(lease.map(|lease| Box::new(lease) as Box<dyn OutboxLease>))
     }
 
-    async fn backlog(&self) -> Result<u64, PortError> {
-        let count = self.fetch_scalar(|| sqlx::query_scalar(OUTBOX_BACKLOG)).await?;
-        Ok(non_negative(count)?)
+    async fn backlog(&self) -> Result<OutboxBacklog, PortError> {
+        let row: Option<BacklogRow> = self.fetch_optional(|| sqlx::query_as(BACKLOG)).await?;
+        Ok(row.as_ref().map(BacklogRow::to_backlog).transpose()?.unwrap_or_default())
     }
 }
 

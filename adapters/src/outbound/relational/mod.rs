@@ -33,7 +33,7 @@ pub(super) use health::{Fault, FaultRecord, reason};
 pub(super) use history::{ChangedRow, HistoryRow, changes, history};
 pub(super) use notification_row::{NotificationRow, notifications};
 pub(super) use number::{clamped, one_more, row_count};
-pub(super) use outbox_row::{OutboxRow, UnreadableEntry, parse_entries};
+pub(super) use outbox_row::{BacklogRow, OutboxRow, UnreadableEntry, parse_entries};
 pub(super) use page::{SizedRow, page};
 pub(super) use revocation::RevocationRows;
 pub(super) use schema::is_migrated;

@@ -1,10 +1,12 @@
 use std::error::Error;
+use std::time::Duration;
 
-use belfry_application::ports::{EventHeader, OutboxEntry, OutboxId};
+use belfry_application::ports::{EventHeader, OutboxBacklog, OutboxEntry, OutboxId};
 use belfry_application::trace::TraceParent;
 use belfry_domain::{EventName, Revision, UserId};
 use tracing::error;
 
+use super::stored_value::{InvalidStoredValue, non_negative};
 use super::timestamp::StoredTimestamp;
 use crate::wire::{EventForm, InvalidEvent};
 
@@ -18,6 +20,21 @@ pub(crate) struct OutboxRow<At> {
     revision: Option<i64>,
     traceparent: Option<String>,
     written_at: At,
+}
+
+/// The number of entries of an outbox, and the age of the oldest one in milliseconds.
+#[derive(Debug, sqlx::FromRow)]
+pub(crate) struct BacklogRow {
+    entries: i64,
+    /// Negative if the database's clock was set back.
+    age: i64,
+}
+
+impl BacklogRow {
+    pub(crate) fn to_backlog(&self) -> Result<OutboxBacklog, InvalidStoredValue> {
+        let age = Duration::from_millis(u64::try_from(self.age).unwrap_or(0));
+        Ok(OutboxBacklog { entries: non_negative(self.entries)?, age })
+    }
 }
 
 /// An outbox entry without a header, whose event cannot be parsed either.
@@ -139,6 +156,13 @@ mod tests {
             assert_eq!(entry.header, header("notification.all_read", "ada", 7));
             assert_eq!(&*entry.body, READ_ALL);
         }
+    }
+
+    #[test]
+    fn age_of_entries_from_the_future_is_zero() {
+        let backlog = |age| BacklogRow { entries: 2, age }.to_backlog().unwrap().age;
+        assert_eq!(backlog(1_500), Duration::from_millis(1_500));
+        assert_eq!(backlog(-1_500), Duration::ZERO);
     }
 
     #[test]

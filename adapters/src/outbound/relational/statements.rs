@@ -22,8 +22,6 @@ pub(crate) const ERASE_NOTIFICATIONS: &str = "DELETE FROM notifications WHERE us
 
 pub(crate) const ERASE_INBOX: &str = "DELETE FROM inboxes WHERE user_id = $1";
 
-pub(crate) const OUTBOX_BACKLOG: &str = "SELECT count(*) FROM outbox";
-
 /// The revocations with a number after `$1`. The first row is the state, in the same snapshot: the
 /// latest number, no user, and the instant of the revocation for everyone.
 pub(crate) const REVOCATIONS_AFTER: &str = "

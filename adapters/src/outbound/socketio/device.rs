@@ -9,6 +9,13 @@ use crate::limits::Limit;
 use crate::transport::EnqueueError;
 use crate::wire::socket::EventTable;
 
+const CLOSED: &str = "belfry_devices_closed_total";
+
+/// See [`crate::telemetry::describe_metrics`].
+pub(crate) fn describe_metrics() {
+    metrics::describe_counter!(CLOSED, "Devices that Belfry disconnected, by reason.");
+}
+
 /// A device that is connected through Socket.IO.
 #[derive(Debug)]
 pub struct SocketIoDevice {
@@ -70,6 +77,6 @@ impl Device for SocketIoDevice {
             CloseReason::TooSlow => Limit::SendQueue.record_exceeded(),
             _ => {}
         }
-        metrics::counter!("belfry_devices_closed_total", "reason" => why.as_str()).increment(1);
+        metrics::counter!(CLOSED, "reason" => why.as_str()).increment(1);
     }
 }

@@ -12,6 +12,7 @@ mod poll_queue;
 mod realtime_delivery;
 
 pub use device::SocketIoDevice;
+pub(crate) use device::describe_metrics as describe_device_metrics;
 pub use event_frame::EventFrame;
 pub(crate) use membership::ConnectId;
 pub(crate) use namespace::NamespaceMap;
@@ -23,6 +24,7 @@ pub(crate) use packet_sender::SessionPhase;
 pub(crate) use poll_queue::fuzzing;
 pub(crate) use poll_queue::{PollResponse, RequestTag};
 pub use realtime_delivery::SocketIoDelivery;
+pub(crate) use realtime_delivery::describe_metrics as describe_delivery_metrics;
 
 /// The sessions of devices that are connected through Socket.IO.
 pub type SocketIoSessions = belfry_application::session::Sessions<SocketIoDevice>;

@@ -1,20 +1,25 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use belfry_application::ports::{Outbox, OutboxEntry, OutboxId, OutboxLease, PortError};
+use belfry_application::ports::{
+    Outbox, OutboxBacklog, OutboxEntry, OutboxId, OutboxLease, PortError,
+};
 
 use super::commit_notifier::LeaderFlag;
 use super::failure::SqliteFailure;
 use super::store::SqliteStore;
 use super::write::{Work, list};
-use crate::outbound::relational::statements::OUTBOX_BACKLOG;
-use crate::outbound::relational::{
-    OutboxRow, UnreadableEntry, clamped, non_negative, parse_entries,
-};
+use crate::outbound::relational::{BacklogRow, OutboxRow, UnreadableEntry, clamped, parse_entries};
 
 const PENDING: &str = "
     SELECT id, event, name, user_id, revision, traceparent, written_at
     FROM outbox ORDER BY id LIMIT ?1";
+
+/// Both ends of the age are the database's time.
+const BACKLOG: &str = "
+    SELECT count(*) AS entries,
+        coalesce(CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) - min(written_at), 0) AS age
+    FROM outbox";
 
 const REMOVE: &str = "DELETE FROM outbox WHERE id IN (SELECT value FROM json_each(?1))";
 
@@ -32,9 +37,9 @@ impl Outbox for SqliteStore {
         Ok(Some(Box::new(SqliteOutboxLease { store: self.clone(), _leader: leader })))
     }
 
-    async fn backlog(&self) -> Result<u64, PortError> {
-        let count = self.fetch_scalar(sqlx::query_scalar(OUTBOX_BACKLOG)).await?;
-        Ok(non_negative(count)?)
+    async fn backlog(&self) -> Result<OutboxBacklog, PortError> {
+        let row: Option<BacklogRow> = self.fetch_optional(sqlx::query_as(BACKLOG)).await?;
+        Ok(row.as_ref().map(BacklogRow::to_backlog).transpose()?.unwrap_or_default())
     }
 }
 

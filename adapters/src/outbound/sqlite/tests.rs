@@ -47,7 +47,7 @@ async fn reopened_file_keeps_epoch_inboxes_and_outbox() {
     let after = folder.store().await;
     assert_eq!(after.epoch().await.unwrap(), epoch);
     assert_eq!(after.state(&user("ada")).await.unwrap().unread.get(), 1);
-    assert_eq!(after.backlog().await.unwrap(), 1);
+    assert_eq!(after.backlog().await.unwrap().entries, 1);
 }
 
 #[tokio::test]
@@ -239,7 +239,7 @@ async fn unreadable_outbox_entry_is_set_aside_and_later_entries_are_returned() {
     let entries = lease.pending(1).await.unwrap();
     assert_eq!(entries.len(), 1);
     assert_eq!(entries[0].header.user, user("ada"));
-    assert_eq!(store.backlog().await.unwrap(), 1);
+    assert_eq!(store.backlog().await.unwrap().entries, 1);
     let set_aside: Vec<(String, i64)> =
         sqlx::query_as("SELECT event, set_aside_at - written_at FROM outbox_unreadable")
             .fetch_all(&store.writer)
@@ -249,6 +249,20 @@ async fn unreadable_outbox_entry_is_set_aside_and_later_entries_are_returned() {
         matches!(&set_aside[..], [(event, age)] if event == "{}" && *age >= 0),
         "{set_aside:?}"
     );
+}
+
+#[tokio::test]
+async fn backlog_has_the_age_of_the_oldest_entry() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    store.create(vec![a_draft("ada", "n1"), a_draft("ada", "n2")]).await.unwrap();
+    sqlx::query("UPDATE outbox SET written_at = written_at - 90000 WHERE id = 1")
+        .execute(&store.writer)
+        .await
+        .unwrap();
+    let backlog = store.backlog().await.unwrap();
+    assert_eq!(backlog.entries, 2);
+    assert!((90..150).contains(&backlog.age.as_secs()), "{backlog:?}");
 }
 
 /// In a file that the version before the header columns has written, they are null.

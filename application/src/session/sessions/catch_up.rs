@@ -21,11 +21,12 @@ use std::error::Error;
 use std::sync::Arc;
 
 use belfry_domain::Revision;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::Sessions;
-use crate::ports::{CloseReason, Device, PortError, SendError};
+use crate::ports::{CatchUpCause, CloseReason, Device, PortError, SendError};
 use crate::push::{Push, PushBatch, SyncState};
 use crate::session::gate::Release;
 use crate::session::session::Session;
@@ -79,8 +80,12 @@ impl<D: Device> Sessions<D> {
     /// lets live events through. A device that cannot be brought up to date is disconnected and can
     /// reconnect.
     pub async fn start(&self, session: &Arc<Session<D>>, plan: CatchUpPlan) {
+        let (started, is_replay) = (Instant::now(), plan.replay.is_some());
         if let Err(error) = self.run_plan(session, plan).await {
             session.device().close(error.close_reason());
+        }
+        if is_replay {
+            self.monitor.record(CatchUpCause::Connect, started.elapsed());
         }
     }
 
@@ -95,7 +100,9 @@ impl<D: Device> Sessions<D> {
         let Some(last_delivered) = session.close_gate() else {
             return Err(SyncError::InProgress);
         };
+        let started = Instant::now();
         let synced = self.sync_after(session, last_delivered, resume).await;
+        self.monitor.record(CatchUpCause::Request, started.elapsed());
         // The gate of a failed session would stay closed for ever. A reconnect opens a new one.
         if let Err(error) = &synced {
             session.device().close(error.close_reason());
@@ -150,13 +157,18 @@ impl<D: Device> Sessions<D> {
     /// Brings lagging devices up to date, one after another, until `stop`. Run it several times
     /// concurrently to serve several devices at a time.
     pub async fn catch_up_lagging(&self, stop: CancellationToken) {
-        while let Some((session, last_delivered)) =
-            stop.run_until_cancelled(self.lagging.pop()).await
-        {
-            if let Err(error) = self.repair(&session, last_delivered).await {
+        while let Some(lagging) = stop.run_until_cancelled(self.lagging.pop()).await {
+            let Some(session) = lagging.session() else { continue };
+            if let Err(error) = self.repair(&session, lagging.last_delivered).await {
                 session.device().close(error.close_reason());
             }
+            self.monitor.record(CatchUpCause::MissedEvent, lagging.since.elapsed());
         }
+    }
+
+    /// The number of sessions that missed an event while they were connected and have not caught up yet.
+    pub fn lagging_count(&self) -> usize {
+        self.lagging.count()
     }
 
     /// Sends the plan's sync and replay, and opens the gate.

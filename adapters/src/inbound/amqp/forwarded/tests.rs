@@ -17,6 +17,7 @@ fn envelope(pattern: Pattern, data: &str) -> Envelope<'_> {
         trace: None,
         is_request: false,
         is_forwarded: false,
+        accepted_at: None,
     }
 }
 

@@ -1,13 +1,17 @@
 use std::error::Error;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use belfry_application::Backoff;
+use belfry_application::ports::Clock;
 use belfry_application::trace::TraceParent;
+use belfry_domain::Timestamp;
 use futures_util::stream::{self, StreamExt};
 use lapin::options::BasicAckOptions;
 use lapin::{Channel, Consumer};
+use metrics::Histogram;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -22,6 +26,7 @@ use super::super::invalid_message::InvalidMessage;
 use super::super::message::{Envelope, Incoming};
 use super::super::message_handler::MessageHandler;
 use super::super::pattern::Pattern;
+use super::super::publication_time;
 use super::super::reason::FailureReason;
 use super::super::request::{Request, RequestError};
 use crate::amqp::metrics::{INGEST_MESSAGES, OUTAGES};
@@ -47,6 +52,9 @@ pub(super) struct PipelineParts<H> {
     pub(super) settings: IngestSettings,
     pub(super) router: FailureRouter,
     pub(super) handler: H,
+    pub(super) clock: Arc<dyn Clock>,
+    /// Registered once, because every message is measured.
+    pub(super) lag: Histogram,
     /// For the responses to requests.
     pub(super) replies: ConfirmChannel,
     /// Set with the first message, or with the log line about its absence.
@@ -285,9 +293,13 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
         if !deliveries.is_empty() {
             self.parts.quiet_start_over.store(true, Ordering::Relaxed);
         }
+        let now = self.parts.clock.now();
         for delivery in deliveries {
+            if let Some(published_at) = publication_time::approximate(&delivery.properties, now) {
+                self.parts.lag.record(now.since(published_at));
+            }
             let request = Request::of(&Incoming::from(&*delivery));
-            match (self.decode(&delivery), request) {
+            match (self.decode(&delivery, now), request) {
                 (Ok((command, trace)), request) => {
                     let request = request.map(|request| (request, command.clone()));
                     let received = Received { delivery, request };
@@ -309,17 +321,20 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
     fn decode(
         &self,
         delivery: &HeldDelivery,
+        now: Timestamp,
     ) -> Result<(H::Command, Option<TraceParent>), InvalidMessage> {
         let incoming = Incoming::from(&**delivery);
         let mapping = &self.parts.settings.mapping;
         let queue = self.parts.topology.ingest_queue();
-        let envelope = Envelope::open(&incoming, queue, &mapping.patterns)?;
+        let mut envelope = Envelope::open(&incoming, queue, &mapping.patterns)?;
         if envelope.pattern == Pattern::RevokeTokens && !self.parts.settings.revocations {
             return Err(InvalidMessage::RevocationNotAllowed);
         }
         if envelope.is_query() && !self.parts.settings.reads {
             return Err(InvalidMessage::ReadNotAllowed);
         }
+        let published_at = publication_time::exact(&delivery.properties, now);
+        envelope.accepted_at = Some(published_at.unwrap_or(now));
         let command = self.parts.handler.decode(&envelope, mapping)?;
         Ok((command, envelope.trace))
     }

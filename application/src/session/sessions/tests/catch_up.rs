@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::ports::inbox_repository::MockInboxRepository;
-use crate::ports::{History, PortError, Retention as _};
+use crate::ports::{CatchUpCause, CatchUpMonitor, History, PortError, Retention as _};
 use crate::session::sync_error::SyncError;
 
 #[tokio::test]
@@ -382,4 +382,45 @@ async fn repair_of_a_lost_event_is_not_charged_and_does_not_wait_for_the_budget(
     })
     .await;
     assert!(work.charges.lock().is_empty());
+}
+
+#[derive(Default)]
+struct RecordedCatchUps(Mutex<Vec<CatchUpCause>>);
+
+impl CatchUpMonitor for RecordedCatchUps {
+    fn record(&self, cause: CatchUpCause, _: Duration) {
+        self.0.lock().push(cause);
+    }
+}
+
+#[tokio::test]
+async fn catch_ups_are_reported_by_cause_and_lagging_sessions_are_counted() {
+    let recorded = Arc::new(RecordedCatchUps::default());
+    let mut node = node();
+    node.sessions = node.sessions.monitored_by(recorded.clone());
+    node.store_notification("ada", "n1").await;
+    let first = node.join(claims("ada", 10_000), FakeDevice::new());
+    connect(&node.sessions, &first, None).await;
+    assert_eq!(*recorded.0.lock(), [], "it had missed nothing");
+    node.sessions.sync(&first, since(0)).await.unwrap();
+    let second = node.join(claims("ada", 10_000), FakeDevice::new());
+    connect(&node.sessions, &second, since(0)).await;
+
+    node.store_notification("ada", "lost").await;
+    let next = node.store_notification("ada", "next").await;
+    node.sessions.deliver(&Node::room("ada"), &next);
+    assert_eq!(node.sessions.lagging_count(), 2);
+    let caught_up = async {
+        while node.sessions.lagging_count() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    while_catching_up(&node, caught_up).await;
+    let expected = [
+        CatchUpCause::Request,
+        CatchUpCause::Connect,
+        CatchUpCause::MissedEvent,
+        CatchUpCause::MissedEvent,
+    ];
+    assert_eq!(*recorded.0.lock(), expected);
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::super::promises;
 use super::subject::{Store, full_draft};
+use crate::ports::OutboxBacklog;
 use crate::testing::samples::{a_draft, at, user};
 use crate::trace::{self, TraceParent};
 
@@ -23,7 +24,7 @@ async fn every_change_is_in_the_outbox_in_order(store) {
     store.assert_entries_of(&entries, &expected);
     assert_eq!(entries[0].trace, Some(parent));
     assert_eq!(entries[2].trace, None);
-    assert_eq!(store.outbox.backlog().await.unwrap(), entries.len() as u64);
+    assert_eq!(store.outbox.backlog().await.unwrap().entries, entries.len() as u64);
 }
 
 async fn call_without_effect_writes_no_outbox_entry(store) {
@@ -36,6 +37,7 @@ async fn call_without_effect_writes_no_outbox_entry(store) {
 }
 
 async fn removed_entries_leave_the_outbox_and_no_others(store) {
+    assert_eq!(store.outbox.backlog().await.unwrap(), OutboxBacklog::default());
     store.create_plain("ada", 5).await;
     let mut lease = store.acquire_lease().await;
     let first = lease.pending(2).await.unwrap();
@@ -44,7 +46,9 @@ async fn removed_entries_leave_the_outbox_and_no_others(store) {
     let rest = lease.pending(10).await.unwrap();
     assert_eq!(rest.iter().map(|entry| entry.header.revision.get()).collect::<Vec<_>>(), [3, 4, 5]);
     lease.remove(&[]).await.unwrap();
-    assert_eq!(store.outbox.backlog().await.unwrap(), 3);
+    let OutboxBacklog { entries, age } = store.outbox.backlog().await.unwrap();
+    assert_eq!(entries, 3);
+    assert!(age < Duration::from_mins(5), "{age:?}");
 }
 
 async fn lease_is_exclusive_and_free_again_after_drop(store) {

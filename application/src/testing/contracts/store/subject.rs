@@ -41,6 +41,16 @@ impl Store {
         }
     }
 
+    /// The same store behind decorators of its inboxes and its outbox.
+    #[must_use]
+    pub fn decorated(
+        self,
+        inboxes: impl FnOnce(Arc<dyn InboxRepository>) -> Arc<dyn InboxRepository>,
+        outbox: impl FnOnce(Arc<dyn Outbox>) -> Arc<dyn Outbox>,
+    ) -> Self {
+        Self { inboxes: inboxes(self.inboxes), outbox: outbox(self.outbox), ..self }
+    }
+
     pub(super) async fn create(&self, drafts: Vec<Draft>) -> Vec<Receipt> {
         self.inboxes.create(drafts).await.expect("create")
     }

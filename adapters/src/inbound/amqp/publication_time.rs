@@ -1,0 +1,76 @@
+//! When a message was published, as the broker or the sender says.
+
+use std::time::Duration;
+
+use belfry_domain::Timestamp;
+use lapin::BasicProperties;
+use lapin::types::AMQPValue;
+
+/// In milliseconds. RabbitMQ sets it with `message_interceptors.incoming.set_header_timestamp`
+/// (<https://www.rabbitmq.com/docs/message-interceptors>).
+const TIMESTAMP_IN_MS: &str = "timestamp_in_ms";
+
+/// An older time is taken for an error of the sender, such as a zero or another unit, and ignored.
+const MAX_AGE: Duration = Duration::from_hours(30 * 24);
+
+/// To the millisecond. `None` if the message does not say it.
+pub(super) fn exact(properties: &BasicProperties, now: Timestamp) -> Option<Timestamp> {
+    match properties.headers().as_ref()?.inner().get(TIMESTAMP_IN_MS)? {
+        AMQPValue::LongLongInt(millis) => plausible(Timestamp::from_unix_millis(*millis), now),
+        _ => None,
+    }
+}
+
+/// To the millisecond, or else from the property `timestamp`, which has whole seconds. `None` if the message does
+/// not say it.
+pub(super) fn approximate(properties: &BasicProperties, now: Timestamp) -> Option<Timestamp> {
+    exact(properties, now).or_else(|| {
+        let seconds = i64::try_from((*properties.timestamp())?).ok()?;
+        plausible(Timestamp::from_unix_seconds(seconds), now)
+    })
+}
+
+fn plausible(published_at: Timestamp, now: Timestamp) -> Option<Timestamp> {
+    (now.since(published_at) <= MAX_AGE).then_some(published_at)
+}
+
+#[cfg(test)]
+mod tests {
+    use belfry_application::testing::at;
+    use lapin::types::FieldTable;
+
+    use super::*;
+
+    const NOW: i64 = 1_800_000_000_000;
+
+    fn with_header(value: AMQPValue) -> BasicProperties {
+        let mut headers = FieldTable::default();
+        headers.insert(TIMESTAMP_IN_MS.into(), value);
+        BasicProperties::default().with_headers(headers)
+    }
+
+    #[test]
+    fn header_is_preferred_to_the_property_because_it_has_milliseconds() {
+        let properties =
+            with_header(AMQPValue::LongLongInt(NOW - 1_250)).with_timestamp(1_799_999_000);
+        assert_eq!(exact(&properties, at(NOW)), Some(at(NOW - 1_250)));
+        assert_eq!(approximate(&properties, at(NOW)), Some(at(NOW - 1_250)));
+        let property = BasicProperties::default().with_timestamp(1_799_999_990);
+        assert_eq!(exact(&property, at(NOW)), None);
+        assert_eq!(approximate(&property, at(NOW)), Some(at(NOW - 10_000)));
+    }
+
+    #[test]
+    fn implausible_or_absent_time_is_ignored() {
+        for properties in [
+            BasicProperties::default(),
+            BasicProperties::default().with_timestamp(0),
+            BasicProperties::default().with_timestamp(u64::MAX),
+            with_header(AMQPValue::LongLongInt(0)),
+            with_header(AMQPValue::LongLongInt(i64::MIN)),
+            with_header(AMQPValue::LongString("1800000000000".into())),
+        ] {
+            assert_eq!(approximate(&properties, at(NOW)), None, "{properties:?}");
+        }
+    }
+}
