@@ -11,6 +11,7 @@ mod cycles;
 mod layout;
 mod log_lines;
 mod manifests;
+mod metrics;
 mod mirror;
 mod source;
 mod technologies;

@@ -25,6 +25,7 @@ mod forward;
 mod keys;
 mod limits;
 mod listening;
+mod metrics;
 mod nest_gateway;
 mod nest_queues;
 mod nest_snippets;
