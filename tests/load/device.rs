@@ -116,6 +116,9 @@ impl Recorder {
             Packet::UnreadCount => {
                 self.counters.unread.fetch_add(1, Relaxed);
             }
+            Packet::Ping => {
+                self.counters.pings.fetch_add(1, Relaxed);
+            }
             _ => {}
         }
         packet

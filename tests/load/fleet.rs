@@ -21,6 +21,10 @@ const MAX_CONNECTING: usize = 256;
 /// Clients per source address, below the 28,233 ephemeral ports of Linux.
 pub(crate) const PER_ADDRESS: u64 = 20_000;
 
+/// Clients per source address, if they connect again and again. A closed connection keeps its port for a minute
+/// (`TIME_WAIT`).
+pub(crate) const PER_ADDRESS_RECONNECTING: u64 = 2_000;
+
 /// Which clients connect, and how.
 #[derive(Debug, Clone)]
 pub(crate) struct ClientGroup {
@@ -32,14 +36,22 @@ pub(crate) struct ClientGroup {
     pub(crate) devices: u64,
     /// The number of the first user.
     pub(crate) first_user: u64,
-    /// Connections opened per second.
-    pub(crate) rate: f64,
+    pub(crate) pace: ConnectPace,
     pub(crate) threads: u64,
     pub(crate) behaviour: ClientBehaviour,
     /// Clients per source address.
     pub(crate) per_address: u64,
     /// Whether the client threads yield to all others.
     pub(crate) yielding: bool,
+}
+
+/// How fast the clients of a group connect.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum ConnectPace {
+    /// This number per second, of which at most [`MAX_CONNECTING`] at the same time.
+    PerSecond(f64),
+    /// This number at the same time: the next client connects when one of them has signed in.
+    AtOnce(u64),
 }
 
 /// What a client does after signing in.
@@ -64,14 +76,14 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    /// Starts the clients at the group's rate.
+    /// A fleet without clients.
+    pub(crate) fn none() -> Self {
+        Self { counters: Arc::default(), connections: 0, received: Vec::new(), threads: Vec::new() }
+    }
+
+    /// Starts the clients at the group's pace.
     pub(crate) fn start(group: &ClientGroup) -> anyhow::Result<Self> {
-        let mut fleet = Self {
-            counters: Arc::default(),
-            connections: group.connections,
-            received: Vec::new(),
-            threads: Vec::new(),
-        };
+        let mut fleet = Self { connections: group.connections, ..Self::none() };
         let round = Round::none();
         for index in 0..group.threads {
             let received = Arc::new(Mutex::new(Received::of(Arc::clone(&round))));
@@ -139,13 +151,20 @@ impl Fleet {
     }
 }
 
-/// Starts this thread's share of the clients at the group's rate. Never returns.
+/// Starts this thread's share of the clients at the group's pace. Never returns.
 async fn connect_share(group: ClientGroup, thread: u64, recorder: Recorder) {
     let key = Key::hs256(&group.secret);
-    let connecting = Arc::new(Semaphore::new(MAX_CONNECTING));
+    let (rate, connecting) = match group.pace {
+        ConnectPace::PerSecond(rate) => (rate.max(0.1), MAX_CONNECTING),
+        ConnectPace::AtOnce(count) => (
+            f64::INFINITY,
+            usize::try_from(count.div_ceil(group.threads)).unwrap_or(MAX_CONNECTING),
+        ),
+    };
+    let connecting = Arc::new(Semaphore::new(connecting));
     let begin = Instant::now();
     for number in (thread..group.connections).step_by(usize::try_from(group.threads).unwrap_or(1)) {
-        let pace = Duration::from_secs(number).div_f64(group.rate.max(0.1));
+        let pace = Duration::from_secs(number).div_f64(rate);
         sleep_until(begin + pace).await;
         let user = group.first_user + number / group.devices.max(1);
         let device = Device {

@@ -9,7 +9,7 @@
 //! | [`websocket`] with [`frames`], [`polling`] with [`responses`], [`incoming`] | their transports |
 //! | [`probe`], [`attacks`] | a client that checks its inbox's state; clients that misbehave |
 //! | [`bystander`] | a service that posts notifications during an attack |
-//! | [`producer`], [`publisher`], [`rest`], [`events`] | sources of events |
+//! | [`schedule`], [`producer`], [`publisher`], [`rest`], [`events`] | sources of events |
 //! | [`tally`], [`process`], [`clock`] | deliveries, latency, CPU time and memory |
 //! | [`report`], [`chart`], [`machine`], [`figures`] | the report |
 
@@ -44,6 +44,7 @@ mod report;
 mod responses;
 mod rest;
 mod rig;
+mod schedule;
 mod servers;
 mod tally;
 mod trial;

@@ -11,8 +11,12 @@ pub(crate) struct ConnectCost {
     pub(crate) empty_rss: u64,
     /// Resident memory with all clients idle, in bytes.
     pub(crate) idle_rss: u64,
+    /// Growth per client when the last one has just signed in, and with all of them idle.
+    pub(crate) at_once_kib_per_connection: f64,
     pub(crate) kib_per_connection: f64,
     pub(crate) cpu_ms_per_connect: f64,
+    /// Seconds until the last client has signed in.
+    pub(crate) connect_seconds: f64,
 }
 
 /// CPU time per event or request, in microseconds.
@@ -30,15 +34,23 @@ pub(crate) struct Cost {
 
 /// The cost of clients while no events are sent.
 #[derive(Debug, Clone, Copy, Serialize)]
+#[expect(clippy::struct_field_names, reason = "the unit is part of the names in the raw figures")]
 pub(crate) struct Idle {
     pub(crate) cpu_us_per_second: f64,
     pub(crate) polls_per_second: f64,
+    /// Pings of Engine.IO.
+    pub(crate) pings_per_second: f64,
 }
 
 /// The result of events at a steady rate.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Outcome {
+    /// Events per second of the schedule, and as published.
     pub(crate) rate: f64,
+    pub(crate) published_per_second: f64,
+    /// The time from when an event was due until it was written to the broker, in microseconds.
+    pub(crate) publisher_p50_late_us: f64,
+    pub(crate) publisher_p99_late_us: f64,
     pub(crate) delivered: u64,
     pub(crate) lost: u64,
     pub(crate) duplicated: u64,
@@ -62,10 +74,14 @@ pub(crate) struct Outcome {
 }
 
 /// The result of events that were published as fast as possible.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Flood {
     pub(crate) delivery: DeliveryCounts,
     /// Seconds from the start until the last event arrived.
     pub(crate) seconds: f64,
+    /// Seconds until the broker had all events.
+    pub(crate) published_seconds: f64,
+    /// The time from when an event was due until it arrived.
+    pub(crate) latency: Latency,
     pub(crate) cost: Cost,
 }

@@ -1,98 +1,61 @@
-//! An open-loop producer: it publishes at a fixed rate, independently of the server. Late events carry the time when
+//! An open-loop producer: it publishes by a schedule, independently of the server. Late events carry the time when
 //! they were due, so that a delay counts as latency.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+use std::{fs, io};
 
 use anyhow::anyhow;
 
 use crate::clock;
 use crate::events::Events;
-use crate::figures::{float, whole};
+use crate::figures::float;
 use crate::publisher::Publisher;
+use crate::schedule::{Arrivals, Schedule};
+use crate::tally::{Latency, no_latency};
 
-const TICK: Duration = Duration::from_millis(1);
-
-/// The times when events are due.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Schedule {
-    /// The clock's time of the first event.
-    pub(crate) begin: u64,
-    /// Events per second.
-    pub(crate) rate: f64,
-    /// The number of the first event, and the number of events.
-    pub(crate) first: u64,
-    pub(crate) total: u64,
-}
+/// The size in bytes above which a write is not extended.
+const MAX_WRITE: usize = 1 << 20;
 
 /// A producer on a thread of its own. Dropping this stops it.
 #[derive(Debug)]
 pub(crate) struct Producer {
-    progress: Arc<Progress>,
-    thread: Option<JoinHandle<anyhow::Result<()>>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<anyhow::Result<Published>>>,
 }
 
-#[derive(Debug, Default)]
-struct Progress {
-    sent: AtomicU64,
-    stop: AtomicBool,
-}
-
-impl Schedule {
-    /// The number of events that are due at a tick. Tick `n` is `n` ms after the begin.
-    fn due(&self, tick: u64) -> u64 {
-        let due = float(tick + 1) * self.rate * TICK.as_secs_f64();
-        // Corrects rounding errors just below a whole number.
-        whole(due + 1e-6).min(self.total)
-    }
-
-    fn time_of(&self, tick: u64) -> u64 {
-        self.begin + tick * clock::nanos(TICK)
-    }
+/// The result of a producer.
+#[derive(Debug)]
+pub(crate) struct Published {
+    pub(crate) events: u64,
+    /// Events per second from the first write to the last one.
+    pub(crate) per_second: f64,
+    /// The time from when an event was due until its write returned.
+    pub(crate) lateness: Latency,
 }
 
 impl Producer {
     /// Publishes events by the schedule.
     pub(crate) fn start(mut publisher: Publisher, mut events: Events, schedule: Schedule) -> Self {
-        let progress = Arc::new(Progress::default());
-        let shared = Arc::clone(&progress);
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
         let thread = thread::spawn(move || {
-            let (mut tick, mut sent) = (0, 0);
-            let mut body = Vec::new();
-            while sent < schedule.total && !shared.stop.load(Relaxed) {
-                let at = schedule.time_of(tick);
-                thread::sleep(Duration::from_nanos(at.saturating_sub(clock::now())));
-                // After a delay, publishes all events that are due at once.
-                let now = clock::now();
-                while schedule.time_of(tick) <= now {
-                    for seq in sent..schedule.due(tick) {
-                        body.clear();
-                        events.write(&mut body, schedule.first + seq, schedule.time_of(tick));
-                        publisher.push(&body);
-                    }
-                    sent = schedule.due(tick).max(sent);
-                    tick += 1;
-                    if publisher.pending() > 1 << 20 {
-                        break;
-                    }
-                }
-                publisher.flush()?;
-                shared.sent.store(sent, Relaxed);
+            if schedule.timing.arrivals == Arrivals::Poisson
+                && let Err(error) = sleep_exactly()
+            {
+                eprintln!("the producer's timers are inexact: {error}");
             }
-            publisher.close()
+            let sent = publish(&mut publisher, &mut events, schedule, &stopped)?;
+            publisher.close()?;
+            anyhow::Ok(sent)
         });
-        Self { progress, thread: Some(thread) }
+        Self { stop, thread: Some(thread) }
     }
 
-    /// The number of published events.
-    pub(crate) fn sent(&self) -> u64 {
-        self.progress.sent.load(Relaxed)
-    }
-
-    /// Waits until all events are published, at most for `timeout`. Returns the number of published events.
-    pub(crate) async fn finish(mut self, timeout: Duration) -> anyhow::Result<u64> {
+    /// Waits until all events are published, at most for `timeout`.
+    pub(crate) async fn finish(mut self, timeout: Duration) -> anyhow::Result<Published> {
         let deadline = tokio::time::Instant::now() + timeout;
         while let Some(thread) = &self.thread {
             if thread.is_finished() || tokio::time::Instant::now() > deadline {
@@ -100,19 +63,67 @@ impl Producer {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        self.progress.stop.store(true, Relaxed);
+        self.stop.store(true, Relaxed);
         let thread = self.thread.take().expect("finish consumes the producer");
         tokio::task::spawn_blocking(move || thread.join())
             .await?
-            .map_err(|_| anyhow!("the producer panicked"))??;
-        Ok(self.sent())
+            .map_err(|_| anyhow!("the producer panicked"))?
     }
 }
 
 impl Drop for Producer {
     fn drop(&mut self) {
-        self.progress.stop.store(true, Relaxed);
+        self.stop.store(true, Relaxed);
     }
+}
+
+/// Publishes events until the last one or until the producer is stopped.
+fn publish(
+    publisher: &mut Publisher,
+    events: &mut Events,
+    schedule: Schedule,
+    stopped: &AtomicBool,
+) -> io::Result<Published> {
+    let times = schedule.times();
+    let mut sent = Published { events: 0, per_second: f64::NAN, lateness: no_latency() };
+    let mut body = Vec::new();
+    let (mut next, mut first_write, mut last_write) = (0, 0, 0);
+    while next < times.len() && !stopped.load(Relaxed) {
+        let due = times[next];
+        thread::sleep(Duration::from_nanos(due.saturating_sub(clock::now())));
+        // Late ticks share a write. Late events of a Poisson process do not.
+        let until = match schedule.timing.arrivals {
+            Arrivals::Ticks => clock::now().max(due),
+            Arrivals::Poisson => due,
+        };
+        let write = next;
+        while next < times.len() && times[next] <= until && publisher.pending() < MAX_WRITE {
+            body.clear();
+            events.write(&mut body, schedule.first + next as u64, times[next]);
+            publisher.push(&body);
+            next += 1;
+        }
+        publisher.flush()?;
+        last_write = clock::now();
+        if write == 0 {
+            first_write = last_write;
+        }
+        for due in &times[write..next] {
+            sent.lateness.saturating_record(last_write.saturating_sub(*due) / 1_000);
+        }
+        sent.events = next as u64;
+    }
+    sent.per_second = float(sent.events) / (float(last_write - first_write) / 1e9);
+    Ok(sent)
+}
+
+/// Makes the sleeps of this thread end within some microseconds. By default, the kernel delays them by up to 50 µs to
+/// save wake-ups (prctl(2), `PR_SET_TIMERSLACK`).
+fn sleep_exactly() -> io::Result<()> {
+    let this = fs::read_link("/proc/thread-self")?;
+    let thread = this.file_name().ok_or(io::ErrorKind::NotFound)?;
+    let slack = std::path::Path::new("/proc").join(thread).join("timerslack_ns");
+    fs::write(slack, "1")
 }
 
 #[cfg(test)]
@@ -120,12 +131,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_are_spread_over_ticks() {
-        let schedule = |rate, total| Schedule { begin: 0, rate, first: 0, total };
-        let even = schedule(5_000.0, 12);
-        assert_eq!([0, 1, 2, 3].map(|tick| even.due(tick)), [5, 10, 12, 12]);
-        let slow = schedule(300.0, 10);
-        assert_eq!([0, 2, 3, 9].map(|tick| slow.due(tick)), [0, 0, 1, 3]);
-        assert_eq!(slow.time_of(3), 3_000_000);
+    fn sleep_without_slack_is_exact() {
+        let slept = thread::spawn(|| {
+            sleep_exactly().unwrap();
+            let shortest = (0..100).map(|_| {
+                let begin = std::time::Instant::now();
+                thread::sleep(Duration::from_micros(100));
+                begin.elapsed()
+            });
+            shortest.min()
+        });
+        let shortest = slept.join().unwrap().unwrap();
+        assert!(shortest < Duration::from_micros(145), "{shortest:?}");
     }
 }

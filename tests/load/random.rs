@@ -1,5 +1,7 @@
 //! A fast random number generator.
 
+use crate::figures::float;
+
 /// `SplitMix64` (Steele, Lea and Flood, 2014).
 #[derive(Debug, Clone)]
 pub(crate) struct Random(u64);
@@ -20,6 +22,13 @@ impl Random {
     /// A random number in `0..end`; 0 if `end` is 0.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.next() % end.max(1)
+    }
+
+    /// An exponentially distributed number with this mean, 0 included.
+    pub(crate) fn exponential(&mut self, mean: f64) -> f64 {
+        // Uniform in [0, 1), with the 53 bits of a float.
+        let uniform = float(self.next() >> 11) / float(1 << 53);
+        -mean * (-uniform).ln_1p()
     }
 }
 

@@ -119,6 +119,8 @@ pub(crate) struct Counters {
     pub(crate) cut_off: AtomicU64,
     pub(crate) new: AtomicU64,
     pub(crate) unread: AtomicU64,
+    /// Pings of Engine.IO.
+    pub(crate) pings: AtomicU64,
     /// Responses to polls; none with WebSockets.
     pub(crate) polls: AtomicU64,
 }

@@ -16,9 +16,10 @@ use crate::figures::{float, medians, mib, ms_at, show};
 use crate::machine;
 use crate::options::{Common, duration};
 use crate::process::Process;
-use crate::producer::{Producer, Schedule};
+use crate::producer::Producer;
 use crate::report::{Report, Table};
 use crate::rig::Rig;
+use crate::schedule::{EventTiming, Schedule};
 use crate::servers::{Limits, Mode, ServerKind};
 use crate::tally::Round;
 use crate::trial::{Clients, Trial};
@@ -219,7 +220,13 @@ async fn measure_once(
     let total = crate::figures::whole(options.rate * (time.as_secs_f64() + 5.0));
     let round = Round::new(0, 0, total, 1);
     trial.fleet.begin(&round);
-    let schedule = Schedule { begin: clock::now(), rate: options.rate, first: 0, total };
+    let schedule = Schedule {
+        begin: clock::now(),
+        rate: options.rate,
+        first: 0,
+        total,
+        timing: EventTiming::TICKS,
+    };
     let events = Events::for_users(Form::Forward, options.connections);
     let producer = Producer::start(trial.publisher(false).await?, events, schedule);
     sleep(WARM_UP).await;
@@ -245,7 +252,7 @@ async fn measure_once(
     let (during, during_rss) = (trial.fleet.take_latency(), process.rss());
     let (attempts, refused) = attackers.stop();
 
-    let sent = producer.finish(Duration::ZERO).await?;
+    let sent = producer.finish(Duration::ZERO).await?.events;
     trial.wait_for_events(&round, sent).await;
     let cut_off = trial.fleet.counters.cut_off.load(Relaxed);
     trial.close().await;

@@ -12,6 +12,7 @@ use crate::options::{Common, RunPlan, duration};
 use crate::outcome::Outcome;
 use crate::report::{Report, Table};
 use crate::rig::Rig;
+use crate::schedule::EventTiming;
 use crate::servers::{Mode, ServerKind};
 use crate::trial::{Clients, Load, Trial};
 
@@ -38,6 +39,8 @@ pub(crate) struct Options {
     /// Limit of the 99th percentile, in milliseconds.
     #[arg(long, default_value_t = 100.0)]
     p99: f64,
+    #[command(flatten)]
+    timing: EventTiming,
 }
 
 #[derive(Debug, Serialize)]
@@ -113,10 +116,10 @@ async fn search(
         within: options.within,
     };
     while let Some(rate) = search.next(options.from) {
-        let mut outcome = attempt(options, &mut trial, rate).await?;
+        let mut outcome = attempt(options, &mut trial, run, rate).await?;
         if !is_sustained(options, &outcome) {
             found.tried.push(outcome);
-            outcome = attempt(options, &mut trial, rate).await?;
+            outcome = attempt(options, &mut trial, run, rate).await?;
         }
         let sustained = is_sustained(options, &outcome);
         search.record(rate, sustained);
@@ -129,9 +132,14 @@ async fn search(
     Ok(found)
 }
 
-async fn attempt(options: &Options, trial: &mut Trial<'_>, rate: f64) -> anyhow::Result<Outcome> {
-    let warm_up = Duration::from_secs(1);
-    let load = Load { form: Form::Forward, rate, warm_up, time: options.window };
+async fn attempt(
+    options: &Options,
+    trial: &mut Trial<'_>,
+    run: u32,
+    rate: f64,
+) -> anyhow::Result<Outcome> {
+    let (timing, warm_up) = (options.timing.in_run(run), Duration::from_secs(1));
+    let load = Load { form: Form::Forward, rate, timing, warm_up, time: options.window };
     let outcome = trial.send(load).await?;
     eprintln!(
         "{} at {}/s: p99 {} ms, {} lost, {} queued: {}",
@@ -157,8 +165,14 @@ fn is_sustained(options: &Options, outcome: &Outcome) -> bool {
 
 fn table(options: &Options, runs: &[Sample]) -> Table {
     let note = format!(
-        "{} connections, windows of {:?}, p99 below {} ms, medians of {} runs.",
-        options.plan.connections, options.window, options.p99, options.plan.runs
+        "{} connections, events {}, windows of {:?}, p99 below {} ms, medians of {} runs. The lateness of the \
+         publisher is the time from when an event was due until it was written to the broker; it is a part of the \
+         latency.",
+        options.plan.connections,
+        options.timing.arrivals.describe(),
+        options.window,
+        options.p99,
+        options.plan.runs
     );
     let columns = [
         "server",
@@ -168,6 +182,8 @@ fn table(options: &Options, runs: &[Sample]) -> Table {
         "p50 ms",
         "p99 ms",
         "broker µs",
+        "published/s",
+        "p99 µs late",
     ];
     let mut table = Table::new(&note, &columns);
     for &kind in &options.plan.servers {
@@ -182,6 +198,8 @@ fn table(options: &Options, runs: &[Sample]) -> Table {
             of(|outcome| outcome.p50_ms),
             of(|outcome| outcome.p99_ms),
             of(|outcome| outcome.cost.broker),
+            of(|outcome| outcome.published_per_second),
+            of(|outcome| outcome.publisher_p99_late_us),
         ]);
     }
     table

@@ -14,6 +14,7 @@ use crate::options::{Common, RunPlan, duration};
 use crate::outcome::{ConnectCost, Outcome};
 use crate::report::{Report, Table};
 use crate::rig::Rig;
+use crate::schedule::EventTiming;
 use crate::servers::{Mode, ServerKind};
 use crate::trial::{Clients, Load, Trial};
 
@@ -34,6 +35,8 @@ pub(crate) struct Options {
     /// How long events are sent before the measurement.
     #[arg(long, default_value = "5s", value_parser = duration)]
     warm_up: Duration,
+    #[command(flatten)]
+    timing: EventTiming,
 }
 
 #[derive(Debug, Serialize)]
@@ -52,7 +55,7 @@ pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()
     let facts = machine::facts(&rig, &plan.servers).await;
     let mut runs = Vec::new();
     for (run, kind) in plan.turns() {
-        let (connect_cost, outcome) = measure_once(options, &rig, kind).await?;
+        let (connect_cost, outcome) = measure_once(options, &rig, kind, run).await?;
         eprintln!(
             "run {run}, {kind}: {} µs CPU per event, p99 {} ms, {} lost",
             show(outcome.cost.server),
@@ -75,12 +78,14 @@ async fn measure_once(
     options: &Options,
     rig: &Rig,
     kind: ServerKind,
+    run: u32,
 ) -> anyhow::Result<(ConnectCost, Outcome)> {
     let clients = Clients::each_alone(options.plan.connections);
     let mut trial = Trial::open(rig, kind, Mode::Forward, clients).await?;
     let load = Load {
         form: Form::Forward,
         rate: options.rate,
+        timing: options.timing.in_run(run),
         warm_up: options.warm_up,
         time: options.duration,
     };
@@ -92,9 +97,12 @@ async fn measure_once(
 
 fn summary(options: &Options, runs: &[Sample]) -> Table {
     let note = format!(
-        "{} connections, {} events/s, medians of {} runs. `belfry ÷` is the median of the ratios of \
+        "{} connections, {} events/s {}, medians of {} runs. `belfry ÷` is the median of the ratios of \
          belfry to this server in the same run; below 1, belfry needs less.",
-        options.plan.connections, options.rate, options.plan.runs
+        options.plan.connections,
+        options.rate,
+        options.timing.arrivals.describe(),
+        options.plan.runs
     );
     let mut table = Table::new(
         &note,
@@ -139,7 +147,9 @@ fn summary(options: &Options, runs: &[Sample]) -> Table {
 
 fn details(runs: &[Sample]) -> Table {
     let mut table = Table::new(
-        "Each run. The CPU of the broker and of this tool are for information: they share the machine.",
+        "Each run. The CPU of the broker and of this tool are for information: they share the machine. \
+         The lateness of the publisher is the time from when an event was due until it was written to the \
+         broker; it is a part of the latency.",
         &[
             "server",
             "run",
@@ -155,6 +165,8 @@ fn details(runs: &[Sample]) -> Table {
             "counts missing",
             "cut off",
             "queued at end",
+            "published/s",
+            "p99 µs late",
         ],
     );
     for Sample { kind, run, outcome, .. } in runs {
@@ -173,6 +185,8 @@ fn details(runs: &[Sample]) -> Table {
             outcome.counts_missing.to_string(),
             outcome.cut_off.to_string(),
             outcome.queued.to_string(),
+            show(outcome.published_per_second),
+            show(outcome.publisher_p99_late_us),
         ]);
     }
     table

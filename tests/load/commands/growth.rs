@@ -13,6 +13,7 @@ use crate::options::{Common, duration};
 use crate::outcome::{ConnectCost, Outcome};
 use crate::report::{Report, Table};
 use crate::rig::Rig;
+use crate::schedule::EventTiming;
 use crate::servers::{Mode, ServerKind};
 use crate::trial::{Clients, Load, Trial};
 
@@ -213,6 +214,7 @@ async fn point(
     let load = Load {
         form: Form::Forward,
         rate: options.rate / devices,
+        timing: EventTiming::TICKS,
         warm_up: Duration::from_secs(2),
         time: options.duration,
     };

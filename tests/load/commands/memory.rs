@@ -13,9 +13,10 @@ use crate::fleet::ClientBehaviour;
 use crate::machine;
 use crate::options::{Common, RunPlan, duration};
 use crate::outcome::ConnectCost;
-use crate::producer::{Producer, Schedule};
+use crate::producer::Producer;
 use crate::report::{Report, Table};
 use crate::rig::Rig;
+use crate::schedule::{EventTiming, Schedule};
 use crate::servers::{Mode, ServerKind};
 use crate::trial::{Clients, Trial};
 
@@ -210,6 +211,7 @@ async fn measure_churn(
         rate: options.rate,
         first: 0,
         total: crate::figures::whole(options.rate * time.as_secs_f64()),
+        timing: EventTiming::TICKS,
     };
     let events = Events::for_users(form, connections);
     let publisher = trial.publisher(form == Form::Store).await?;

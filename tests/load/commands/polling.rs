@@ -16,6 +16,7 @@ use crate::options::{Common, RunPlan, duration};
 use crate::outcome::{ConnectCost, Idle, Outcome};
 use crate::report::{Report, Table};
 use crate::rig::Rig;
+use crate::schedule::EventTiming;
 use crate::servers::{Mode, ServerKind};
 use crate::trial::{Clients, Load, Trial};
 
@@ -116,6 +117,7 @@ async fn measure_once(
     let load = Load {
         form: Form::Forward,
         rate: options.rate,
+        timing: EventTiming::TICKS,
         warm_up: options.warm_up,
         time: options.duration,
     };

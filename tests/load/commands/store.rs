@@ -20,6 +20,7 @@ use crate::machine;
 use crate::options::{Common, duration};
 use crate::report::Report;
 use crate::rig::Rig;
+use crate::schedule::EventTiming;
 use crate::servers::{Mode, ServerKind};
 use crate::trial::{Clients, Load, Trial};
 use requests::{creates, reads};
@@ -42,6 +43,8 @@ pub(crate) struct Options {
     /// Messages per second by AMQP: measures the latency from publishing to the socket.
     #[arg(long)]
     rate: Option<f64>,
+    #[command(flatten)]
+    timing: EventTiming,
     /// How long --rate, --rest and --reads are measured.
     #[arg(long, default_value = "15s", value_parser = duration)]
     duration: Duration,
@@ -121,7 +124,8 @@ async fn measure_once(
     let server = kind.to_string();
     if let (Some(rate), true) = (options.rate, belfry) {
         let warm_up = Duration::from_secs(3);
-        let load = Load { form: Form::Store, rate, warm_up, time: options.duration };
+        let (timing, time) = (options.timing.in_run(run), options.duration);
+        let load = Load { form: Form::Store, rate, timing, warm_up, time };
         runs.push(Sample::steady(run, &server, &trial.send(load).await?));
     }
     if let (Some(messages), true) = (options.flood, belfry) {

@@ -15,9 +15,10 @@ use crate::figures::{float, medians, mib, ms_at};
 use crate::fleet::{ClientBehaviour, Fleet, allow_files};
 use crate::machine;
 use crate::options::{Common, RunPlan, duration};
-use crate::producer::{Producer, Schedule};
+use crate::producer::Producer;
 use crate::report::{Report, Table};
 use crate::rig::Rig;
+use crate::schedule::{EventTiming, Schedule};
 use crate::servers::{Limits, ServerKind};
 use crate::tally::Round;
 use crate::trial::{Clients, Trial};
@@ -147,7 +148,13 @@ async fn measure_once(
     let total = crate::figures::whole(time.as_secs_f64() * options.rate);
     let round = Round::new(0, 0, total, 1);
     survivor.fleet.begin(&round);
-    let schedule = Schedule { begin: clock::now(), rate: options.rate, first: 0, total };
+    let schedule = Schedule {
+        begin: clock::now(),
+        rate: options.rate,
+        first: 0,
+        total,
+        timing: EventTiming::TICKS,
+    };
     let events = Events::for_users(form, options.watchers).starting_with(WATCHERS);
     let publisher = survivor.publisher(form == Form::Store).await?;
     let producer = Producer::start(publisher, events, schedule);
@@ -173,7 +180,7 @@ async fn measure_once(
         reconnected(&victim.fleet, killed, options.patience).await;
     let storm = survivor.fleet.take_latency();
     sleep(Duration::from_secs(3)).await;
-    let sent = producer.finish(Duration::ZERO).await?;
+    let sent = producer.finish(Duration::ZERO).await?.events;
     survivor.wait_for_events(&round, sent).await;
     let process = match to {
         ReconnectTarget::Restarted => victim.server.process(),

@@ -23,6 +23,9 @@ pub(super) struct Sample {
     /// Latency from publishing, or from the request, to the socket.
     pub(super) socket_p50_ms: f64,
     pub(super) socket_p99_ms: f64,
+    /// Events published per second at a fixed rate, and how late the publisher wrote them, in microseconds.
+    pub(super) published_per_second: f64,
+    pub(super) publisher_p99_late_us: f64,
     #[serde(flatten)]
     pub(super) cost: Cost,
     pub(super) lost: u64,
@@ -43,6 +46,8 @@ impl Sample {
             response_p99_ms: f64::NAN,
             socket_p50_ms: f64::NAN,
             socket_p99_ms: f64::NAN,
+            published_per_second: f64::NAN,
+            publisher_p99_late_us: f64::NAN,
             cost,
             lost: 0,
             duplicated: 0,
@@ -54,6 +59,8 @@ impl Sample {
         Self {
             socket_p50_ms: outcome.p50_ms,
             socket_p99_ms: outcome.p99_ms,
+            published_per_second: outcome.published_per_second,
+            publisher_p99_late_us: outcome.publisher_p99_late_us,
             lost: outcome.lost,
             duplicated: outcome.duplicated,
             ..Self::of(run, server, "amqp", outcome.cost)
@@ -81,8 +88,10 @@ impl Sample {
 
 pub(super) fn table(options: &Options, runs: &[Sample], inserts: &[f64]) -> Table {
     let mut note = format!(
-        "{} users with a client each, medians of {} runs.",
-        options.connections, options.runs
+        "{} users with a client each, medians of {} runs. At a rate, events are published {}.",
+        options.connections,
+        options.runs,
+        options.timing.arrivals.describe()
     );
     if !inserts.is_empty() {
         let inserts = show(median(inserts.iter().copied()));
@@ -102,6 +111,8 @@ pub(super) fn table(options: &Options, runs: &[Sample], inserts: &[f64]) -> Tabl
             "response p99 ms",
             "socket p50 ms",
             "socket p99 ms",
+            "published/s",
+            "p99 µs late",
             "µs CPU each",
             "broker µs",
             "PostgreSQL µs",
@@ -138,6 +149,8 @@ pub(super) fn table(options: &Options, runs: &[Sample], inserts: &[f64]) -> Tabl
                 middle(|run| run.response_p99_ms),
                 middle(|run| run.socket_p50_ms),
                 middle(|run| run.socket_p99_ms),
+                middle(|run| run.published_per_second),
+                middle(|run| run.publisher_p99_late_us),
                 middle(|run| run.cost.server),
                 middle(|run| run.cost.broker),
                 middle(|run| run.cost.postgres),
