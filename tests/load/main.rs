@@ -10,7 +10,7 @@
 //! | [`probe`], [`attacks`] | a client that checks its inbox's state; clients that misbehave |
 //! | [`bystander`] | a service that posts notifications during an attack |
 //! | [`schedule`], [`producer`], [`publisher`], [`rest`], [`events`] | sources of events |
-//! | [`tally`], [`process`], [`clock`] | deliveries, latency, CPU time and memory |
+//! | [`tally`], [`process`], [`kernel`], [`clock`] | deliveries, latency, CPU time and memory |
 //! | [`report`], [`chart`], [`machine`], [`figures`] | the report |
 
 use std::process::ExitCode;
@@ -29,6 +29,7 @@ mod figures;
 mod fleet;
 mod frames;
 mod incoming;
+mod kernel;
 mod machine;
 mod options;
 mod outcome;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{attack, ceiling, compare, growth, memory, polling, store, storm};
+use crate::commands::{attack, ceiling, compare, growth, idle, memory, polling, store, storm};
 use crate::servers::ServerKind;
 
 /// Load tests of Belfry and comparable servers.
@@ -30,6 +30,7 @@ pub(crate) enum Command {
     Ceiling(ceiling::Options),
     Store(store::Options),
     Memory(memory::Options),
+    Idle(idle::Options),
     Polling(polling::Options),
     Storm(storm::Options),
     Growth(growth::Options),

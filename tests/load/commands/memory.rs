@@ -1,24 +1,32 @@
 //! `memory`: memory per connection when idle, after events, and while clients connect and leave for a long time.
 
+mod churn;
+
 use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
-use crate::chart::{Chart, Scale};
-use crate::events::{Events, Form};
-use crate::figures::{float, kib, medians, mib, show};
-use crate::fleet::ClientBehaviour;
+use crate::commands::Comparison;
+use crate::events::Form;
+use crate::figures::{float, mib, show};
+use crate::fleet::{ConnectPace, PER_ADDRESS_RECONNECTING};
+use crate::kernel::{KernelCost, KernelMemory};
 use crate::machine;
 use crate::options::{Common, RunPlan, duration};
 use crate::outcome::ConnectCost;
-use crate::producer::Producer;
 use crate::report::{Report, Table};
 use crate::rig::Rig;
-use crate::schedule::{EventTiming, Schedule};
 use crate::servers::{Mode, ServerKind};
 use crate::trial::{Clients, Trial};
+use churn::churn;
+
+/// The time after all clients have connected after which memory is measured again.
+const SETTLED: Duration = Duration::from_secs(10);
+
+/// How long a server may take to notice that its clients have left.
+const LEFT: Duration = Duration::from_secs(10);
 
 /// Measures resident memory per signed-in websocket.
 ///
@@ -27,6 +35,12 @@ use crate::trial::{Clients, Trial};
 pub(crate) struct Options {
     #[command(flatten)]
     plan: RunPlan,
+    /// Clients that connect at the same time, such as 64,512: the next client connects when one of them has signed in.
+    /// All clients then disconnect and connect again in the same way. Without this option they connect at
+    /// --connect-rate, once.
+    #[arg(long, value_delimiter = ',', value_name = "CLIENTS", conflicts_with = "churn")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    connecting: Vec<u64>,
     /// Events per client, on average, before memory is measured again.
     #[arg(long, default_value_t = 100)]
     events: u64,
@@ -41,29 +55,43 @@ pub(crate) struct Options {
     rate: f64,
 }
 
+impl Options {
+    /// The numbers of clients that connect at the same time. `None` is a constant rate.
+    fn paces(&self) -> Vec<Option<u64>> {
+        if self.connecting.is_empty() {
+            return vec![None];
+        }
+        self.connecting.iter().map(|count| Some(*count)).collect()
+    }
+}
+
+/// Resident memory above that of the empty server, in KiB per connection.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct BurstMemory {
+    /// When the last client has just signed in.
+    at_once: f64,
+    /// After [`SETTLED`].
+    settled: f64,
+}
+
 #[derive(Debug, Serialize)]
 struct Sample {
     run: u32,
     server: String,
     #[serde(skip)]
     kind: ServerKind,
+    /// Clients that connected at the same time.
+    connecting: Option<u64>,
     connect_cost: ConnectCost,
-    /// After the events and a pause, in bytes.
-    used_rss: u64,
+    first: BurstMemory,
+    /// While all clients are connected and idle.
+    kernel: KernelCost,
+    /// After all clients have disconnected.
+    left_kib_per_connection: f64,
+    again: Option<BurstMemory>,
+    /// After the events and a pause.
     used_kib_per_connection: f64,
     lost: u64,
-}
-
-/// Memory over time while clients connect and leave.
-#[derive(Debug, Serialize)]
-struct ChurnSample {
-    server: String,
-    connects: u64,
-    failed: u64,
-    /// The error of the last failed connect.
-    last_error: String,
-    /// Pairs of seconds since the start and bytes.
-    rss: Vec<(f64, u64)>,
 }
 
 pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()> {
@@ -88,147 +116,126 @@ pub(crate) fn default_mode(kind: ServerKind, database: &str) -> (Mode<'_>, Form)
 }
 
 async fn idle_and_used(options: &Options, rig: &Rig, report: &mut Report) -> anyhow::Result<()> {
-    let mut runs = Vec::new();
+    let mut groups: Vec<_> = options.paces().into_iter().map(|pace| (pace, Vec::new())).collect();
     for (run, kind) in options.plan.turns() {
-        let found = measure_once(options, rig, kind, run).await?;
-        eprintln!(
-            "run {run}, {kind}: {} KiB per idle connection, {} after events",
-            show(found.connect_cost.kib_per_connection),
-            show(found.used_kib_per_connection)
-        );
-        report.raw(&found);
-        runs.push(found);
+        for (pace, samples) in &mut groups {
+            let found = measure_once(options, rig, (kind, *pace), run).await?;
+            eprintln!(
+                "run {run}, {kind}: {} KiB per idle connection, {} after events",
+                show(found.connect_cost.kib_per_connection),
+                show(found.used_kib_per_connection)
+            );
+            report.raw(&found);
+            samples.push(found);
+        }
     }
-    let note = format!(
-        "{} signed-in clients; growth over the empty server, 3 s after the last one connected, and after each \
-         has received {} events on average; medians of {} runs.",
-        options.plan.connections, options.events, options.plan.runs
-    );
-    let columns = ["server", "empty MiB", "KiB per idle connection", "after events", "lost"];
-    let mut table = Table::new(&note, &columns);
-    for &kind in &options.plan.servers {
-        let of = medians(runs.iter().filter(|run| run.kind == kind));
-        table.row([
-            kind.to_string(),
-            of(|run| mib(run.connect_cost.empty_rss)),
-            of(|run| run.connect_cost.kib_per_connection),
-            of(|run| run.used_kib_per_connection),
-            of(|run| float(run.lost)),
-        ]);
-    }
-    report.table(table);
+    report.table(table(options, &groups));
     Ok(())
 }
 
 async fn measure_once(
     options: &Options,
     rig: &Rig,
-    kind: ServerKind,
+    (kind, connecting): (ServerKind, Option<u64>),
     run: u32,
 ) -> anyhow::Result<Sample> {
     let database = rig.fresh_database().await;
     let connections = options.plan.connections;
-    let clients = Clients::each_alone(connections);
+    let pace = connecting.map(ConnectPace::AtOnce);
+    let per_address = PER_ADDRESS_RECONNECTING;
+    let clients = Clients { per_address, pace, ..Clients::each_alone(connections) };
     let (mode, form) = default_mode(kind, database.url());
-    let mut trial = Trial::open(rig, kind, mode, clients).await?;
+    let mut trial = Trial::start(rig, kind, mode, clients).await?;
+    let server = trial.server.address;
+    let before = KernelMemory::of(server);
+    let first = burst(&mut trial).await?;
+    let connect_cost = trial.connect_cost;
+    let kernel = KernelMemory::of(server).cost_since(&before, connections);
+    let (mut left_kib_per_connection, mut again) = (f64::NAN, None);
+    if connecting.is_some() {
+        trial.disconnect();
+        sleep(LEFT).await;
+        left_kib_per_connection = trial.kib_per_connection();
+        again = Some(burst(&mut trial).await?);
+    }
     let flood = trial.flood(form, connections * options.events, None).await?;
     sleep(Duration::from_secs(3)).await;
-    let (connect_cost, used_rss) = (trial.connect_cost, trial.server.process().rss());
+    let used_kib_per_connection = trial.kib_per_connection();
     trial.close().await;
-    let grown = kib(float(used_rss) - float(connect_cost.empty_rss));
-    let used_kib_per_connection = grown / float(connections.max(1));
-    let (server, lost) = (kind.to_string(), flood.delivery.lost);
-    Ok(Sample { run, server, kind, connect_cost, used_rss, used_kib_per_connection, lost })
+    Ok(Sample {
+        run,
+        server: kind.to_string(),
+        kind,
+        connecting,
+        connect_cost,
+        first,
+        kernel,
+        left_kib_per_connection,
+        again,
+        used_kib_per_connection,
+        lost: flood.delivery.lost,
+    })
 }
 
-async fn churn(
-    options: &Options,
-    rig: &Rig,
-    time: Duration,
-    report: &mut Report,
-) -> anyhow::Result<()> {
-    let mut chart = Chart::new(
-        "Resident memory while clients connect and leave",
-        ("minutes", Scale::Linear),
-        ("MiB", Scale::Linear),
-    );
+/// Connects all clients.
+async fn burst(trial: &mut Trial<'_>) -> anyhow::Result<BurstMemory> {
+    trial.connect().await?;
+    let at_once = trial.connect_cost.at_once_kib_per_connection;
+    sleep(SETTLED.saturating_sub(crate::trial::MEMORY_PAUSE)).await;
+    Ok(BurstMemory { at_once, settled: trial.kib_per_connection() })
+}
+
+fn table(options: &Options, groups: &[(Option<u64>, Vec<Sample>)]) -> Table {
+    let (connections, events) = (options.plan.connections, options.events);
     let note = format!(
-        "{} clients that stay for {:?} on average and reconnect, {} events/s, for {time:?}.",
-        options.plan.connections, options.stay, options.rate
+        "{connections} signed-in clients; growth over the empty server in KiB per connection: 3 s after the last one \
+         connected (idle), right after it, and 10 s after it; 10 s after all have disconnected, and the same two after \
+         all have connected again (with --connecting); and after each has received {events} events on average; \
+         medians of {} runs. The kernel's memory is that of the server's side, with idle connections: buffers of its \
+         sockets, and half of the growth of the machine's structures. `belfry ÷` is the median of the ratios of \
+         belfry to this server in the same run; below 1, belfry needs less.",
+        options.plan.runs
     );
-    let columns =
-        ["server", "connects", "failed", "MiB empty", "after a tenth", "half", "at the end"];
+    let columns = [
+        "server",
+        "connecting at the same time",
+        "empty MiB",
+        "KiB per idle connection",
+        "belfry ÷",
+        "right after",
+        "10 s after",
+        "belfry ÷",
+        "disconnected",
+        "right after again",
+        "10 s after again",
+        "belfry ÷",
+        "after events",
+        "kernel buffers",
+        "kernel structures",
+        "lost",
+    ];
     let mut table = Table::new(&note, &columns);
-    for &kind in &options.plan.servers {
-        let sample = measure_churn(options, rig, kind, time).await?;
-        if sample.failed > 0 {
-            eprintln!(
-                "{kind}: {} connects failed, last error: {}",
-                sample.failed, sample.last_error
-            );
-        }
-        chart.line(&kind.to_string(), sample.rss.iter().map(|(at, rss)| (at / 60.0, mib(*rss))));
-        let at = |tenths: usize| {
-            let index = (sample.rss.len().saturating_sub(1)) * tenths / 10;
-            sample.rss.get(index).map_or(f64::NAN, |(_, rss)| mib(*rss))
-        };
-        table.row([
-            kind.to_string(),
-            sample.connects.to_string(),
-            sample.failed.to_string(),
-            show(at(0)),
-            show(at(1)),
-            show(at(5)),
-            show(at(10)),
-        ]);
-        report.raw(&sample);
-    }
-    report.table(table);
-    report.chart("churn", chart);
-    Ok(())
-}
-
-async fn measure_churn(
-    options: &Options,
-    rig: &Rig,
-    kind: ServerKind,
-    time: Duration,
-) -> anyhow::Result<ChurnSample> {
-    use std::sync::atomic::Ordering::Relaxed;
-
-    let database = rig.fresh_database().await;
-    let connections = options.plan.connections;
-    let clients = Clients {
-        behaviour: ClientBehaviour::Churn(options.stay),
-        ..Clients::each_alone(connections)
-    };
-    let (mode, form) = default_mode(kind, database.url());
-    let mut trial = Trial::start_connecting(rig, kind, mode, clients).await?;
-    let begin = Instant::now();
-    let mut rss = vec![(0.0, trial.server.process().rss())];
-    let schedule = Schedule {
-        begin: crate::clock::now(),
-        rate: options.rate,
-        first: 0,
-        total: crate::figures::whole(options.rate * time.as_secs_f64()),
-        timing: EventTiming::TICKS,
-    };
-    let events = Events::for_users(form, connections);
-    let publisher = trial.publisher(form == Form::Store).await?;
-    let producer = Producer::start(publisher, events, schedule);
-    while begin.elapsed() < time {
-        sleep(Duration::from_secs(1).min(time / 10)).await;
-        rss.push((begin.elapsed().as_secs_f64(), trial.server.process().rss()));
-        if rss.len() % 60 == 0 {
-            let (minutes, bytes) = (begin.elapsed().as_secs() / 60, trial.server.process().rss());
-            eprintln!("{kind}, {minutes} min: {} MiB", show(mib(bytes)));
-            trial.server.must_run()?;
+    for (pace, samples) in groups {
+        let samples = samples.as_slice();
+        let all = Comparison { samples, turn: |sample| (sample.run, sample.kind) };
+        for &kind in &options.plan.servers {
+            let median = |figure: fn(&Sample) -> f64| all.median(kind, figure);
+            let with_ratio = |figure: fn(&Sample) -> f64| all.with_ratio(kind, figure);
+            let pace = pace.map_or_else(|| "at a rate".to_owned(), |count| count.to_string());
+            let mut row = vec![kind.to_string(), pace];
+            row.push(median(|sample| mib(sample.connect_cost.empty_rss)));
+            row.extend(with_ratio(|sample| sample.connect_cost.kib_per_connection));
+            row.push(median(|sample| sample.first.at_once));
+            row.extend(with_ratio(|sample| sample.first.settled));
+            row.push(median(|sample| sample.left_kib_per_connection));
+            row.push(median(|sample| sample.again.map_or(f64::NAN, |again| again.at_once)));
+            row.extend(with_ratio(|sample| sample.again.map_or(f64::NAN, |again| again.settled)));
+            row.push(median(|sample| sample.used_kib_per_connection));
+            row.push(median(|sample| sample.kernel.buffers_kib));
+            row.push(median(|sample| sample.kernel.structures_kib));
+            row.push(median(|sample| float(sample.lost)));
+            table.row(row);
         }
     }
-    drop(producer);
-    let counters = &trial.fleet.counters;
-    let (connects, failed) = (counters.attempts.load(Relaxed), counters.failed.load(Relaxed));
-    let last_error = counters.last_error();
-    trial.close().await;
-    Ok(ChurnSample { server: kind.to_string(), connects, failed, last_error, rss })
+    table
 }

@@ -9,6 +9,7 @@ pub(crate) mod attack;
 pub(crate) mod ceiling;
 pub(crate) mod compare;
 pub(crate) mod growth;
+pub(crate) mod idle;
 mod inboxes;
 pub(crate) mod memory;
 mod pgbench;
@@ -24,6 +25,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         Command::Ceiling(options) => ceiling::run(&options, &common).await,
         Command::Store(options) => store::run(&options, &common).await,
         Command::Memory(options) => memory::run(&options, &common).await,
+        Command::Idle(options) => idle::run(&options, &common).await,
         Command::Polling(options) => polling::run(&options, &common).await,
         Command::Storm(options) => storm::run(&options, &common).await,
         Command::Growth(options) => growth::run(&options, &common).await,

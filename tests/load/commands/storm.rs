@@ -79,6 +79,8 @@ struct Sample {
     /// Memory of the process that they reconnected to: the peak, and the value some seconds after all were connected.
     peak_rss: u64,
     rss: u64,
+    /// 10 s after all were connected.
+    settled_rss: u64,
     before_p99_ms: f64,
     kill_max_ms: f64,
     storm_p99_ms: f64,
@@ -118,6 +120,7 @@ async fn measure_once(
     const KILL: Duration = Duration::from_millis(500);
     const WARM_UP: Duration = Duration::from_secs(3);
     const CALM: Duration = Duration::from_secs(10);
+    const SETTLED: Duration = Duration::from_secs(10);
     /// The first user number of the watchers.
     const WATCHERS: u64 = 1_000_000;
     /// Few clients per address, so that the limits per address do not delay them.
@@ -178,6 +181,7 @@ async fn measure_once(
     let kill = survivor.fleet.take_latency();
     let [half_connected_after, all_connected_after] =
         reconnected(&victim.fleet, killed, options.patience).await;
+    let connected = Instant::now();
     let storm = survivor.fleet.take_latency();
     sleep(Duration::from_secs(3)).await;
     let sent = producer.finish(Duration::ZERO).await?.events;
@@ -186,6 +190,8 @@ async fn measure_once(
         ReconnectTarget::Restarted => victim.server.process(),
         ReconnectTarget::Other => survivor.server.process(),
     };
+    let rss = process.rss();
+    sleep(SETTLED.saturating_sub(connected.elapsed())).await;
     let found = Sample {
         run,
         server: kind.to_string(),
@@ -198,7 +204,8 @@ async fn measure_once(
         attempts: counters.attempts.load(Relaxed) - before.0,
         failed: counters.failed.load(Relaxed) - before.1,
         peak_rss: process.peak_rss(),
-        rss: process.rss(),
+        rss,
+        settled_rss: process.rss(),
         kill_max_ms: ms_at(&kill, 100.0),
         before_p99_ms: ms_at(&before_kill, 99.0),
         storm_p99_ms: ms_at(&storm, 99.0),
@@ -253,6 +260,7 @@ fn table(options: &Options, runs: &[Sample]) -> Table {
         "failed",
         "peak MiB",
         "MiB after",
+        "MiB 10 s after",
         "p99 ms before",
         "max ms at the kill",
         "p99 ms after the kill",
@@ -278,6 +286,7 @@ fn table(options: &Options, runs: &[Sample]) -> Table {
                 of(|run| float(run.failed)),
                 of(|run| mib(run.peak_rss)),
                 of(|run| mib(run.rss)),
+                of(|run| mib(run.settled_rss)),
                 of(|run| run.before_p99_ms),
                 of(|run| run.kill_max_ms),
                 of(|run| run.storm_p99_ms),
