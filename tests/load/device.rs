@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::packets::{self, Packet};
 use crate::polling::PollingClient;
+use crate::resume::ResumePoint;
 use crate::tally::{Counters, Received};
 use crate::websocket::WebSocket;
 
@@ -40,6 +41,10 @@ pub(crate) enum Transport {
 pub(crate) struct Recorder {
     pub(crate) counters: Arc<Counters>,
     pub(crate) received: Arc<Mutex<Received>>,
+    /// The client's position, if it catches up when it reconnects.
+    pub(crate) resume: Option<Arc<ResumePoint>>,
+    /// The clock's time when a client with outages began to connect last; 0 for other clients.
+    pub(crate) online_since: u64,
 }
 
 /// A signed-in client.
@@ -86,6 +91,11 @@ impl Device {
         format!(r#"40{{"token":"{}"}}"#, self.token)
     }
 
+    /// The same with the position from which the client catches up.
+    pub(crate) fn resume_packet(&self, resume: &ResumePoint) -> String {
+        format!(r#"40{{"token":"{}"{}}}"#, self.token, resume.fields())
+    }
+
     /// Opens a TCP connection from the client's address.
     pub(crate) async fn connect(&self) -> io::Result<TcpStream> {
         self.connect_by(TcpSocket::new_v4()?).await
@@ -105,12 +115,15 @@ impl Recorder {
     /// the tool's start.
     pub(crate) fn record(&self, text: &[u8], read_at: u64) -> Packet {
         let packet = packets::read(text);
+        if let Some(resume) = &self.resume {
+            resume.update(text);
+        }
         match packet {
             Packet::New(stamp) => {
                 self.counters.new.fetch_add(1, Relaxed);
                 if let Some(stamp) = stamp {
                     let mut received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
-                    received.event(stamp, read_at);
+                    received.event(stamp, read_at, self.online_since);
                 }
             }
             Packet::UnreadCount => {

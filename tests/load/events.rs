@@ -21,6 +21,8 @@ pub(crate) struct Events {
     first_user: u64,
     users: u64,
     random: Random,
+    /// Whether each user gets an event in turn, instead of a random user.
+    in_turn: bool,
     /// Makes ids differ between runs.
     nonce: u32,
 }
@@ -30,12 +32,17 @@ impl Events {
         let now = clock::now();
         #[expect(clippy::cast_possible_truncation, reason = "the low digits differ between runs")]
         let nonce = (now ^ u64::from(std::process::id()).rotate_left(20)) as u32;
-        Self { form, first_user: 0, users, random: Random::seeded(now), nonce }
+        Self { form, first_user: 0, users, random: Random::seeded(now), in_turn: false, nonce }
     }
 
     /// Sets the number of the first user.
     pub(crate) fn starting_with(self, first_user: u64) -> Self {
         Self { first_user, ..self }
+    }
+
+    /// Events for each user in turn.
+    pub(crate) fn in_turn(self) -> Self {
+        Self { in_turn: true, ..self }
     }
 
     /// Changes the sequence of random users, so that it differs from that of a clone.
@@ -45,7 +52,7 @@ impl Events {
 
     /// Writes the body of an event's message, some 400 bytes.
     pub(crate) fn write(&mut self, out: &mut Vec<u8>, seq: u64, at: u64) {
-        let user = self.first_user + self.random.below(self.users);
+        let user = self.user(seq);
         let nonce = self.nonce;
         let written = match self.form {
             Form::Forward => write!(
@@ -81,7 +88,7 @@ impl Events {
 
     /// The body of a request that creates a notification.
     pub(crate) fn request(&mut self, seq: u64, at: u64) -> serde_json::Value {
-        let user = self.first_user + self.random.below(self.users);
+        let user = self.user(seq);
         serde_json::json!({
             "userId": format!("u{user}"),
             "type": "order.shipped",
@@ -89,6 +96,13 @@ impl Events {
             "message": "It left our warehouse this morning and will be with you tomorrow.",
             "data": { "seq": seq, "at": at },
         })
+    }
+
+    /// The number of an event's user.
+    fn user(&mut self, seq: u64) -> u64 {
+        let index =
+            if self.in_turn { seq % self.users.max(1) } else { self.random.below(self.users) };
+        self.first_user + index
     }
 }
 
@@ -118,6 +132,12 @@ mod tests {
         let frame = format!(r#"42["notification:new",{notification}]"#);
         let stamp = Stamp { seq: 12, at: 34 };
         assert_eq!(packets::read(frame.as_bytes()), Packet::New(Some(stamp)));
+    }
+
+    #[test]
+    fn each_user_gets_an_event_in_turn() {
+        let mut events = Events::for_users(Form::Forward, 3).in_turn().starting_with(10);
+        assert_eq!([0, 1, 2, 3].map(|seq| events.user(seq)), [10, 11, 12, 10]);
     }
 
     #[test]

@@ -9,11 +9,14 @@ use anyhow::{Context, ensure};
 use belfry_tests::tokens::Key;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
 
+use crate::client::{ClientBehaviour, run_client};
 use crate::device::{Device, Recorder, Transport};
+use crate::outages::UnstableClient;
 use crate::own_thread::OwnThread;
 use crate::random::Random;
-use crate::tally::{Counters, Latency, Received, Round, no_latency};
+use crate::tally::{CatchUp, Counters, Latency, Received, Round, no_latency};
 
 /// Concurrent connection attempts. More would only queue in front of the server.
 const MAX_CONNECTING: usize = 256;
@@ -54,23 +57,13 @@ pub(crate) enum ConnectPace {
     AtOnce(u64),
 }
 
-/// What a client does after signing in.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum ClientBehaviour {
-    /// Listens until the connection ends.
-    Stay,
-    /// Reconnects when the connection ends, like socket.io-client: after 1 s, doubling up to 5 s, each ± 50 %.
-    /// Reconnects to the given server, or else to the same one.
-    Reconnect(Option<SocketAddr>),
-    /// Leaves after about this time, and connects again.
-    Churn(Duration),
-}
-
 /// Connected clients. Dropping this closes all connections.
 #[derive(Debug)]
 pub(crate) struct Fleet {
     pub(crate) counters: Arc<Counters>,
     pub(crate) connections: u64,
+    /// Begins the outages, if the clients have any.
+    pub(crate) begin_outages: CancellationToken,
     received: Vec<Arc<Mutex<Received>>>,
     threads: Vec<OwnThread>,
 }
@@ -78,7 +71,13 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// A fleet without clients.
     pub(crate) fn none() -> Self {
-        Self { counters: Arc::default(), connections: 0, received: Vec::new(), threads: Vec::new() }
+        Self {
+            counters: Arc::default(),
+            connections: 0,
+            begin_outages: CancellationToken::new(),
+            received: Vec::new(),
+            threads: Vec::new(),
+        }
     }
 
     /// Starts the clients at the group's pace.
@@ -87,13 +86,17 @@ impl Fleet {
         let round = Round::none();
         for index in 0..group.threads {
             let received = Arc::new(Mutex::new(Received::of(Arc::clone(&round))));
-            let recorder =
-                Recorder { counters: Arc::clone(&fleet.counters), received: Arc::clone(&received) };
+            let recorder = Recorder {
+                counters: Arc::clone(&fleet.counters),
+                received: Arc::clone(&received),
+                resume: None,
+                online_since: 0,
+            };
             fleet.received.push(received);
-            let group = group.clone();
+            let (group, begin_outages) = (group.clone(), fleet.begin_outages.clone());
             let name = format!("clients-{index}");
             let yielding = group.yielding;
-            let work = move || connect_share(group, index, recorder);
+            let work = move || connect_share(group, index, recorder, begin_outages);
             let thread = if yielding {
                 OwnThread::start_yielding(name, work)?
             } else {
@@ -149,10 +152,25 @@ impl Fleet {
         }
         all
     }
+
+    /// The delivery times of clients with outages since the round began.
+    pub(crate) fn take_catch_up(&self) -> CatchUp {
+        let mut all = CatchUp::default();
+        for received in &self.received {
+            let mut received = received.lock().unwrap_or_else(PoisonError::into_inner);
+            all.add(&received.catch_up.take().unwrap_or_default());
+        }
+        all
+    }
 }
 
 /// Starts this thread's share of the clients at the group's pace. Never returns.
-async fn connect_share(group: ClientGroup, thread: u64, recorder: Recorder) {
+async fn connect_share(
+    group: ClientGroup,
+    thread: u64,
+    recorder: Recorder,
+    begin_outages: CancellationToken,
+) {
     let key = Key::hs256(&group.secret);
     let (rate, connecting) = match group.pace {
         ConnectPace::PerSecond(rate) => (rate.max(0.1), MAX_CONNECTING),
@@ -174,14 +192,23 @@ async fn connect_share(group: ClientGroup, thread: u64, recorder: Recorder) {
         };
         let random = Random::seeded(number);
         let (connecting, recorder) = (Arc::clone(&connecting), recorder.clone());
-        tokio::spawn(run_client(
-            device,
-            group.transport,
-            group.behaviour,
-            random,
-            connecting,
-            recorder,
-        ));
+        let (transport, behaviour) = (group.transport, group.behaviour);
+        if let ClientBehaviour::Outages(outages) = behaviour {
+            let (connections, begin) = (group.connections, begin_outages.clone());
+            let client = UnstableClient {
+                device,
+                transport,
+                outages,
+                number,
+                connections,
+                begin,
+                random,
+                recorder,
+            };
+            tokio::spawn(client.run(connecting));
+            continue;
+        }
+        tokio::spawn(run_client(device, transport, behaviour, random, connecting, recorder));
     }
     std::future::pending::<()>().await;
 }
@@ -190,67 +217,6 @@ async fn connect_share(group: ClientGroup, thread: u64, recorder: Recorder) {
 pub(crate) fn source(number: u64, per_address: u64) -> Ipv4Addr {
     let [.., third, fourth] = (2 + number / per_address.max(1)).to_be_bytes();
     Ipv4Addr::new(127, 0, third, fourth)
-}
-
-async fn run_client(
-    mut device: Device,
-    transport: Transport,
-    behaviour: ClientBehaviour,
-    mut random: Random,
-    connecting: Arc<Semaphore>,
-    recorder: Recorder,
-) {
-    let (mut failures, mut is_limited) = (0, true);
-    loop {
-        let permit = if is_limited { connecting.acquire().await.ok() } else { None };
-        let connection = device.sign_in(transport, &recorder).await;
-        drop(permit);
-        let Ok(mut connection) = connection else {
-            sleep(back_off(failures, &mut random)).await;
-            failures += 1;
-            continue;
-        };
-        failures = 0;
-        let stays = match behaviour {
-            ClientBehaviour::Stay | ClientBehaviour::Reconnect(_) => {
-                let _ = connection.listen(&recorder).await;
-                false
-            }
-            ClientBehaviour::Churn(about) => {
-                let stay = jittered(about, &mut random);
-                connection.listen_for(stay, &recorder).await
-            }
-        };
-        recorder.counters.record_disconnect();
-        if stays {
-            connection.leave().await;
-            continue;
-        }
-        recorder.counters.cut_off.fetch_add(1, Relaxed);
-        match behaviour {
-            ClientBehaviour::Stay => return,
-            ClientBehaviour::Reconnect(to) => {
-                device.server = to.unwrap_or(device.server);
-                // Real clients do not wait for each other when they reconnect.
-                is_limited = false;
-            }
-            ClientBehaviour::Churn(_) => {}
-        }
-        sleep(back_off(0, &mut random)).await;
-        failures = 1;
-    }
-}
-
-/// socket.io-client's `reconnectionDelay`, `reconnectionDelayMax` and `randomizationFactor`.
-fn back_off(failures: u32, random: &mut Random) -> Duration {
-    let doubled = Duration::from_secs(1) * 2_u32.pow(failures.min(4));
-    jittered(doubled, random).min(Duration::from_secs(5))
-}
-
-/// `time` ± up to 50 %.
-fn jittered(time: Duration, random: &mut Random) -> Duration {
-    let percent = u32::try_from(50 + random.below(101)).unwrap_or(100);
-    time * percent / 100
 }
 
 /// Raises the limit of open files for that many sockets. The servers inherit it.
@@ -272,17 +238,6 @@ pub(crate) fn allow_files(sockets: u64) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn reconnect_delay_doubles_up_to_five_seconds() {
-        let mut random = Random::seeded(1);
-        for (fails, least, most) in [(0, 500, 1_500), (1, 1_000, 3_000), (9, 5_000, 5_000)] {
-            for _ in 0..100 {
-                let waits = back_off(fails, &mut random).as_millis();
-                assert!((least..=most).contains(&waits), "{fails}: {waits}");
-            }
-        }
-    }
 
     #[test]
     fn clients_are_spread_over_source_addresses() {

@@ -5,7 +5,8 @@
 //! | [`commands`] | the measurements |
 //! | [`trial`], [`outcome`] | one server with its clients, and events sent to them |
 //! | [`rig`], [`servers`] | RabbitMQ, PostgreSQL, and the servers under test |
-//! | [`fleet`], [`device`], [`packets`] | the clients |
+//! | [`fleet`], [`client`], [`device`], [`packets`] | the clients |
+//! | [`outages`], [`resume`] | clients that lose their connections and catch up |
 //! | [`websocket`] with [`frames`], [`polling`] with [`responses`], [`incoming`] | their transports |
 //! | [`probe`], [`attacks`] | a client that checks its inbox's state; clients that misbehave |
 //! | [`bystander`] | a service that posts notifications during an attack |
@@ -21,6 +22,7 @@ mod attacks;
 mod bare_listener;
 mod bystander;
 mod chart;
+mod client;
 mod clock;
 mod commands;
 mod device;
@@ -32,6 +34,7 @@ mod incoming;
 mod kernel;
 mod machine;
 mod options;
+mod outages;
 mod outcome;
 mod own_thread;
 mod packets;
@@ -44,6 +47,7 @@ mod random;
 mod report;
 mod responses;
 mod rest;
+mod resume;
 mod rig;
 mod schedule;
 mod servers;

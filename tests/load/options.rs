@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{attack, ceiling, compare, growth, idle, memory, polling, store, storm};
+use crate::commands::{
+    attack, broadcast, ceiling, compare, growth, idle, memory, polling, replay, store, storm,
+};
 use crate::servers::ServerKind;
 
 /// Load tests of Belfry and comparable servers.
@@ -29,6 +31,8 @@ pub(crate) enum Command {
     Compare(compare::Options),
     Ceiling(ceiling::Options),
     Store(store::Options),
+    Broadcast(broadcast::Options),
+    Replay(replay::Options),
     Memory(memory::Options),
     Idle(idle::Options),
     Polling(polling::Options),

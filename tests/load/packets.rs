@@ -51,7 +51,8 @@ fn stamp(notification: &[u8]) -> Option<Stamp> {
     Some(Stamp { seq: number(notification, b"\"seq\":")?, at: number(notification, b"\"at\":")? })
 }
 
-fn number(json: &[u8], key: &[u8]) -> Option<u64> {
+/// The number that follows a key.
+pub(crate) fn number(json: &[u8], key: &[u8]) -> Option<u64> {
     let value = &json[memmem::find(json, key)? + key.len()..];
     let value = value.trim_ascii_start();
     let digits = value.iter().take_while(|byte| byte.is_ascii_digit());

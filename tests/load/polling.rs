@@ -221,7 +221,8 @@ mod tests {
     #[test]
     fn all_packets_of_a_response_are_handled() {
         let received = Arc::new(Mutex::new(Received::of(Round::new(0, 0, 2, 1))));
-        let recorder = Recorder { counters: Arc::default(), received };
+        let recorder =
+            Recorder { counters: Arc::default(), received, resume: None, online_since: 0 };
         let body = "40{\"sid\":\"a\"}\u{1e}42[\"notification:new\",{\"data\":{\"seq\":1,\"at\":2}}]\
             \u{1e}42[\"notification:unread_count\",{\"count\":5}]\u{1e}2";
         let actions = handle_packets(body.as_bytes(), &recorder);

@@ -89,19 +89,53 @@ impl Round {
 pub(crate) struct Received {
     pub(crate) round: Arc<Round>,
     pub(crate) latency: Latency,
+    /// Of clients with outages only.
+    pub(crate) catch_up: Option<CatchUp>,
+}
+
+/// Delivery times of clients with outages.
+#[derive(Debug)]
+pub(crate) struct CatchUp {
+    /// From the event, or from the begin of the client's reconnect if that is later, to the delivery.
+    pub(crate) reachable: Latency,
+    /// The same for the events before the client's last reconnect only, which the server replayed.
+    pub(crate) replayed: Latency,
 }
 
 impl Received {
     pub(crate) fn of(round: Arc<Round>) -> Self {
-        Self { round, latency: no_latency() }
+        Self { round, latency: no_latency(), catch_up: None }
     }
 
-    /// Records an event. `read_at` is the time of the tool's clock when it was read from the socket.
-    pub(crate) fn event(&mut self, stamp: Stamp, read_at: u64) {
-        if self.round.record(stamp.seq) {
-            let took = read_at.saturating_sub(stamp.at) / 1_000;
-            self.latency.saturating_record(took);
+    /// Records an event. `read_at` is the time of the tool's clock when it was read from the socket; `online_since` is
+    /// when a client with outages began to connect, 0 for other clients.
+    pub(crate) fn event(&mut self, stamp: Stamp, read_at: u64, online_since: u64) {
+        if !self.round.record(stamp.seq) {
+            return;
         }
+        let since = |begin: u64| read_at.saturating_sub(begin) / 1_000;
+        self.latency.saturating_record(since(stamp.at));
+        if online_since > 0 {
+            let catch_up = self.catch_up.get_or_insert_default();
+            catch_up.reachable.saturating_record(since(stamp.at.max(online_since)));
+            if stamp.at < online_since {
+                catch_up.replayed.saturating_record(since(online_since));
+            }
+        }
+    }
+}
+
+impl Default for CatchUp {
+    fn default() -> Self {
+        Self { reachable: no_latency(), replayed: no_latency() }
+    }
+}
+
+impl CatchUp {
+    pub(crate) fn add(&mut self, other: &Self) {
+        let same = "all histograms have the same bounds";
+        self.reachable.add(&other.reachable).expect(same);
+        self.replayed.add(&other.replayed).expect(same);
     }
 }
 
@@ -182,8 +216,22 @@ mod tests {
     #[test]
     fn latency_counts_from_the_due_time() {
         let mut received = Received::of(Round::new(0, 0, 1, 1));
-        received.event(Stamp { seq: 0, at: 1_000_000 }, 6_000_000);
+        received.event(Stamp { seq: 0, at: 1_000_000 }, 6_000_000, 0);
         assert!((5_000..5_010).contains(&received.latency.max()));
         assert_eq!(received.latency.len(), 1);
+        assert!(received.catch_up.is_none());
+    }
+
+    #[test]
+    fn missed_event_counts_from_the_reconnect() {
+        let mut received = Received::of(Round::new(0, 0, 2, 1));
+        // Missed: 3 ms after the reconnect. Live: 2 ms after the event.
+        received.event(Stamp { seq: 0, at: 1_000_000 }, 9_000_000, 6_000_000);
+        received.event(Stamp { seq: 1, at: 10_000_000 }, 12_000_000, 6_000_000);
+        let catch_up = received.catch_up.unwrap();
+        assert_eq!((catch_up.reachable.len(), catch_up.replayed.len()), (2, 1));
+        assert!((3_000..3_010).contains(&catch_up.reachable.max()));
+        assert!((3_000..3_010).contains(&catch_up.replayed.max()));
+        assert!((8_000..8_010).contains(&received.latency.max()));
     }
 }

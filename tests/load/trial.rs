@@ -11,9 +11,10 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::time::{Instant, sleep};
 
+use crate::client::ClientBehaviour;
 use crate::device::Transport;
 use crate::figures::{float, kib};
-use crate::fleet::{ClientBehaviour, ClientGroup, ConnectPace, Fleet, PER_ADDRESS, allow_files};
+use crate::fleet::{ClientGroup, ConnectPace, Fleet, PER_ADDRESS, allow_files};
 use crate::outcome::ConnectCost;
 use crate::process::Cpu;
 use crate::publisher::Publisher;

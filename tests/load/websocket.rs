@@ -77,7 +77,11 @@ impl WebSocket {
         loop {
             let actions = socket.receive(recorder).await?;
             if actions.open {
-                socket.send_text(device.connect_packet().as_bytes()).await?;
+                let packet = match &recorder.resume {
+                    Some(resume) => device.resume_packet(resume),
+                    None => device.connect_packet(),
+                };
+                socket.send_text(packet.as_bytes()).await?;
             }
             if actions.end {
                 return Err(io::Error::other("connect to the namespace was rejected"));

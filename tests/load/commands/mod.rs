@@ -6,6 +6,7 @@ use crate::rig::Rig;
 use crate::servers::{ServerKind, build};
 
 pub(crate) mod attack;
+pub(crate) mod broadcast;
 pub(crate) mod ceiling;
 pub(crate) mod compare;
 pub(crate) mod growth;
@@ -14,6 +15,7 @@ mod inboxes;
 pub(crate) mod memory;
 mod pgbench;
 pub(crate) mod polling;
+pub(crate) mod replay;
 pub(crate) mod store;
 pub(crate) mod storm;
 
@@ -24,6 +26,8 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         Command::Compare(options) => compare::run(&options, &common).await,
         Command::Ceiling(options) => ceiling::run(&options, &common).await,
         Command::Store(options) => store::run(&options, &common).await,
+        Command::Broadcast(options) => broadcast::run(&options, &common).await,
+        Command::Replay(options) => replay::run(&options, &common).await,
         Command::Memory(options) => memory::run(&options, &common).await,
         Command::Idle(options) => idle::run(&options, &common).await,
         Command::Polling(options) => polling::run(&options, &common).await,

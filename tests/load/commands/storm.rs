@@ -8,11 +8,12 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
+use crate::client::ClientBehaviour;
 use crate::clock;
 use crate::commands::memory::default_mode;
 use crate::events::{Events, Form};
 use crate::figures::{float, medians, mib, ms_at};
-use crate::fleet::{ClientBehaviour, Fleet, allow_files};
+use crate::fleet::{Fleet, allow_files};
 use crate::machine;
 use crate::options::{Common, RunPlan, duration};
 use crate::producer::Producer;

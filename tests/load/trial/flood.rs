@@ -24,6 +24,8 @@ struct FloodPlan {
     total: u64,
     /// How many events may be published and not yet delivered.
     ahead: Option<u64>,
+    /// Whether all events are due at the begin. Otherwise each is due when it is published.
+    due_at_once: bool,
 }
 
 impl Trial<'_> {
@@ -36,7 +38,15 @@ impl Trial<'_> {
         ahead: Option<u64>,
     ) -> anyhow::Result<Flood> {
         let events = Events::for_users(form, self.users);
-        self.publish_at_once(FloodPlan { form, events, total, ahead }).await
+        self.publish_at_once(FloodPlan { form, events, total, ahead, due_at_once: false }).await
+    }
+
+    /// Publishes one event for each user as fast as the broker accepts them, and waits for their delivery. All events
+    /// are due at the begin.
+    pub(crate) async fn broadcast(&mut self, form: Form) -> anyhow::Result<Flood> {
+        let events = Events::for_users(form, self.users).in_turn();
+        let (total, ahead) = (self.users, None);
+        self.publish_at_once(FloodPlan { form, events, total, ahead, due_at_once: true }).await
     }
 
     async fn publish_at_once(&mut self, plan: FloodPlan) -> anyhow::Result<Flood> {
@@ -65,6 +75,7 @@ fn publish(
     first: u64,
     window: Option<&PublishWindow>,
 ) -> anyhow::Result<()> {
+    let due = plan.due_at_once.then(clock::now);
     let mut body = Vec::new();
     for sent in 0..plan.total {
         if let Some(window) = window
@@ -74,7 +85,7 @@ fn publish(
             window.wait_for_room(sent);
         }
         body.clear();
-        plan.events.write(&mut body, first + sent, clock::now());
+        plan.events.write(&mut body, first + sent, due.unwrap_or_else(clock::now));
         publisher.push(&body);
         if publisher.pending() > WRITE {
             publisher.flush()?;

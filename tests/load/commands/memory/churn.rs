@@ -8,9 +8,9 @@ use tokio::time::{Instant, sleep};
 
 use super::{Options, default_mode};
 use crate::chart::{Chart, Scale};
+use crate::client::ClientBehaviour;
 use crate::events::{Events, Form};
 use crate::figures::{mib, show};
-use crate::fleet::ClientBehaviour;
 use crate::producer::Producer;
 use crate::report::{Report, Table};
 use crate::rig::Rig;
