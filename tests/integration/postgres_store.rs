@@ -445,6 +445,13 @@ async fn writes_do_not_wait_for_the_locked_inbox_of_another_user() {
 
     let waiting = one.clone();
     let waiting = tokio::spawn(async move { waiting.create(vec![a_draft("ada", "n1")]).await });
+    // So it is submitted before the others, and has no group to share.
+    let lock_waits = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    until_true("it waits for the lock", async || {
+        sqlx::query_scalar::<_, i64>(lock_waits).fetch_one(&pool).await.unwrap() == 1
+    })
+    .await;
     let others = (0..20).map(|n| one.create(vec![a_draft(&format!("user{n}"), "n1")]));
     for result in join_all(others).await {
         result.unwrap();

@@ -90,16 +90,11 @@ impl PostgresStore {
         Err(PgFailure::Conflict.into())
     }
 
-    /// Runs the write of a group of `size` callers, and wakes the outbox's leader after the commit. Only a write of
-    /// one caller waits for locked inboxes.
-    pub(super) async fn write_of_group<W: OptimisticWrite>(
+    /// Runs a write once, and wakes the outbox's leader after the commit. Does not wait for locked inboxes.
+    pub(super) async fn write_without_waiting<W: OptimisticWrite>(
         &self,
-        size: usize,
         write: &W,
     ) -> Result<W::Outcome, GroupError> {
-        if size == 1 {
-            return Ok(self.write(write).await?);
-        }
         let wakeup = self.notifier.wakeup_on_drop();
         let attempt = with_retry!(self, async |connection| write.attempt(connection).await);
         match attempt {

@@ -45,17 +45,20 @@ pub(crate) trait GroupedWrite: Send + Sync + 'static {
 pub(crate) trait GroupWriter<W: GroupedWrite>: Send + Sync + 'static {
     /// Executes all writes in order, or none of them. Returns one outcome per write.
     ///
-    /// A group of several writes must not wait for a locked inbox: all later writes would wait, too.
+    /// Must not wait for a locked inbox, not even for one write: all later writes would wait, too.
     fn write_group(
         &self,
         writes: &[W],
     ) -> impl Future<Output = Result<Vec<W::Outcome>, GroupError>> + Send;
+
+    /// Executes one write. May wait for locked inboxes.
+    fn write_alone(&self, write: &W) -> impl Future<Output = Result<W::Outcome, PortError>> + Send;
 }
 
 /// Why a group was not written.
 #[derive(Debug)]
 pub(crate) enum GroupError {
-    /// Another transaction changes what one of several writes changes. Nothing was written.
+    /// Another transaction changes what one of the writes changes. Nothing was written.
     Contended,
     Port(PortError),
 }
@@ -207,12 +210,13 @@ async fn write_group<W: GroupedWrite, G: GroupWriter<W>>(store: &Arc<G>, group: 
     }
 }
 
+/// The outcome of a group of one write.
+pub(crate) fn only_outcome<T>(mut outcomes: Vec<T>) -> Result<T, PortError> {
+    outcomes.pop().ok_or_else(|| PortError::failed("a write without an outcome"))
+}
+
 async fn write_alone<W: GroupedWrite, G: GroupWriter<W>>(store: Arc<G>, waiting: Waiting<W>) {
-    let result = match store.write_group(std::slice::from_ref(&waiting.write)).await {
-        Ok(mut outcomes) => outcomes.pop().ok_or_else(|| PortError::failed("no outcome")),
-        Err(GroupError::Port(error)) => Err(error),
-        Err(GroupError::Contended) => Err(PortError::failed("the write is contended")),
-    };
+    let result = store.write_alone(&waiting.write).await;
     let _ = waiting.reply.send(result);
 }
 

@@ -27,7 +27,7 @@ pub(super) use due::{DueRow, due_by_inbox};
 pub(super) use edit::{Edit, EditWrite, without};
 pub(super) use erasure::{EventRow, erased_event, events_about};
 pub(super) use failure::SqlFailure;
-pub(super) use group_commit::{GroupCommit, GroupError, GroupWriter, GroupedWrite};
+pub(super) use group_commit::{GroupCommit, GroupError, GroupWriter, GroupedWrite, only_outcome};
 pub use health::NotReady;
 pub(super) use health::{Fault, FaultRecord, reason};
 pub(super) use history::{ChangedRow, HistoryRow, changes, history};

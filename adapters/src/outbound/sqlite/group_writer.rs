@@ -1,3 +1,4 @@
+use belfry_application::ports::PortError;
 use sqlx::SqliteConnection;
 
 use super::create::{create, create_once};
@@ -6,7 +7,7 @@ use super::failure::SqliteFailure;
 use super::inbox_write::{InboxWrite, WriteOutcome};
 use super::store::SqliteStore;
 use super::write::Work;
-use crate::outbound::relational::{CreateWrite, GroupError, GroupWriter};
+use crate::outbound::relational::{CreateWrite, GroupError, GroupWriter, only_outcome};
 
 impl GroupWriter<InboxWrite> for SqliteStore {
     async fn write_group(&self, writes: &[InboxWrite]) -> Result<Vec<WriteOutcome>, GroupError> {
@@ -26,6 +27,15 @@ impl GroupWriter<InboxWrite> for SqliteStore {
             })
             .await?;
         Ok(outcomes)
+    }
+
+    /// SQLite locks no single inbox.
+    async fn write_alone(&self, write: &InboxWrite) -> Result<WriteOutcome, PortError> {
+        match self.write_group(std::slice::from_ref(write)).await {
+            Ok(outcomes) => only_outcome(outcomes),
+            Err(GroupError::Port(error)) => Err(error),
+            Err(GroupError::Contended) => Err(PortError::failed("the write is contended")),
+        }
     }
 }
 

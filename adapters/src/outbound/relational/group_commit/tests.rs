@@ -50,10 +50,17 @@ impl GroupWriter<Row> for Writer {
         self.permits.acquire().await.unwrap().forget();
         let numbers: Vec<_> = writes.iter().map(|row| row.number).collect();
         self.groups.lock().push(numbers.clone());
-        if let [Row { waits: true, .. }] = writes {
+        (self.fail)(&numbers).map(|()| numbers)
+    }
+
+    async fn write_alone(&self, row: &Row) -> Result<u32, PortError> {
+        if row.waits {
             std::future::pending::<()>().await;
         }
-        (self.fail)(&numbers).map(|()| numbers)
+        match (self.fail)(&[row.number]) {
+            Err(GroupError::Port(error)) => Err(error),
+            Ok(()) | Err(GroupError::Contended) => Ok(row.number),
+        }
     }
 }
 
@@ -177,6 +184,19 @@ async fn contended_write_holds_up_neither_its_group_nor_later_ones() {
     let waiting = all.remove(1);
     let outcomes: Vec<_> = results(all).await.into_iter().map(Result::unwrap).collect();
     assert_eq!(outcomes, [1, 3, 4]);
+    assert!(!waiting.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn contended_write_without_a_group_holds_up_no_later_one() {
+    let fixture = Fixture::new(|numbers| match numbers {
+        [1] => Err(GroupError::Contended),
+        _ => Ok(()),
+    });
+    fixture.let_write();
+    let waiting = fixture.submit([Row { waits: true, ..row(1) }]).await.remove(0);
+    let later = fixture.submit([row(2)]).await;
+    assert_eq!(results(later).await.remove(0).unwrap(), 2);
     assert!(!waiting.is_finished());
 }
 
