@@ -13,25 +13,36 @@ const TIMESTAMP_IN_MS: &str = "timestamp_in_ms";
 /// An older time is taken for an error of the sender, such as a zero or another unit, and ignored.
 const MAX_AGE: Duration = Duration::from_hours(30 * 24);
 
-/// To the millisecond. `None` if the message does not say it.
-pub(super) fn exact(properties: &BasicProperties, now: Timestamp) -> Option<Timestamp> {
+/// When a message was published. `None` if the message does not say it.
+pub(super) struct PublicationTime {
+    /// To the millisecond.
+    pub(super) exact: Option<Timestamp>,
+    /// The exact time, or else the property `timestamp`, which has whole seconds.
+    pub(super) approximate: Option<Timestamp>,
+}
+
+impl PublicationTime {
+    pub(super) fn of(properties: &BasicProperties, now: Timestamp) -> Self {
+        let exact = millis(properties).filter(|at| is_plausible(*at, now));
+        let approximate = exact.or_else(|| seconds(properties).filter(|at| is_plausible(*at, now)));
+        Self { exact, approximate }
+    }
+}
+
+fn millis(properties: &BasicProperties) -> Option<Timestamp> {
     match properties.headers().as_ref()?.inner().get(TIMESTAMP_IN_MS)? {
-        AMQPValue::LongLongInt(millis) => plausible(Timestamp::from_unix_millis(*millis), now),
+        AMQPValue::LongLongInt(millis) => Some(Timestamp::from_unix_millis(*millis)),
         _ => None,
     }
 }
 
-/// To the millisecond, or else from the property `timestamp`, which has whole seconds. `None` if the message does
-/// not say it.
-pub(super) fn approximate(properties: &BasicProperties, now: Timestamp) -> Option<Timestamp> {
-    exact(properties, now).or_else(|| {
-        let seconds = i64::try_from((*properties.timestamp())?).ok()?;
-        plausible(Timestamp::from_unix_seconds(seconds), now)
-    })
+fn seconds(properties: &BasicProperties) -> Option<Timestamp> {
+    let seconds = i64::try_from((*properties.timestamp())?).ok()?;
+    Some(Timestamp::from_unix_seconds(seconds))
 }
 
-fn plausible(published_at: Timestamp, now: Timestamp) -> Option<Timestamp> {
-    (now.since(published_at) <= MAX_AGE).then_some(published_at)
+fn is_plausible(published_at: Timestamp, now: Timestamp) -> bool {
+    now.since(published_at) <= MAX_AGE
 }
 
 #[cfg(test)]
@@ -43,6 +54,14 @@ mod tests {
 
     const NOW: i64 = 1_800_000_000_000;
 
+    fn exact(properties: &BasicProperties) -> Option<Timestamp> {
+        PublicationTime::of(properties, at(NOW)).exact
+    }
+
+    fn approximate(properties: &BasicProperties) -> Option<Timestamp> {
+        PublicationTime::of(properties, at(NOW)).approximate
+    }
+
     fn with_header(value: AMQPValue) -> BasicProperties {
         let mut headers = FieldTable::default();
         headers.insert(TIMESTAMP_IN_MS.into(), value);
@@ -53,11 +72,11 @@ mod tests {
     fn header_is_preferred_to_the_property_because_it_has_milliseconds() {
         let properties =
             with_header(AMQPValue::LongLongInt(NOW - 1_250)).with_timestamp(1_799_999_000);
-        assert_eq!(exact(&properties, at(NOW)), Some(at(NOW - 1_250)));
-        assert_eq!(approximate(&properties, at(NOW)), Some(at(NOW - 1_250)));
+        assert_eq!(exact(&properties), Some(at(NOW - 1_250)));
+        assert_eq!(approximate(&properties), Some(at(NOW - 1_250)));
         let property = BasicProperties::default().with_timestamp(1_799_999_990);
-        assert_eq!(exact(&property, at(NOW)), None);
-        assert_eq!(approximate(&property, at(NOW)), Some(at(NOW - 10_000)));
+        assert_eq!(exact(&property), None);
+        assert_eq!(approximate(&property), Some(at(NOW - 10_000)));
     }
 
     #[test]
@@ -70,7 +89,7 @@ mod tests {
             with_header(AMQPValue::LongLongInt(i64::MIN)),
             with_header(AMQPValue::LongString("1800000000000".into())),
         ] {
-            assert_eq!(approximate(&properties, at(NOW)), None, "{properties:?}");
+            assert_eq!(approximate(&properties), None, "{properties:?}");
         }
     }
 }

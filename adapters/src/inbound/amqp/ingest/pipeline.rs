@@ -26,7 +26,7 @@ use super::super::invalid_message::InvalidMessage;
 use super::super::message::{Envelope, Incoming};
 use super::super::message_handler::MessageHandler;
 use super::super::pattern::Pattern;
-use super::super::publication_time;
+use super::super::publication_time::PublicationTime;
 use super::super::reason::FailureReason;
 use super::super::request::{Request, RequestError};
 use crate::amqp::metrics::{INGEST_MESSAGES, OUTAGES};
@@ -295,11 +295,13 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
         }
         let now = self.parts.clock.now();
         for delivery in deliveries {
-            if let Some(published_at) = publication_time::approximate(&delivery.properties, now) {
+            let published = PublicationTime::of(&delivery.properties, now);
+            if let Some(published_at) = published.approximate {
                 self.parts.lag.record(now.since(published_at));
             }
+            let accepted_at = published.exact.unwrap_or(now);
             let request = Request::of(&Incoming::from(&*delivery));
-            match (self.decode(&delivery, now), request) {
+            match (self.decode(&delivery, accepted_at), request) {
                 (Ok((command, trace)), request) => {
                     let request = request.map(|request| (request, command.clone()));
                     let received = Received { delivery, request };
@@ -321,7 +323,7 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
     fn decode(
         &self,
         delivery: &HeldDelivery,
-        now: Timestamp,
+        accepted_at: Timestamp,
     ) -> Result<(H::Command, Option<TraceParent>), InvalidMessage> {
         let incoming = Incoming::from(&**delivery);
         let mapping = &self.parts.settings.mapping;
@@ -333,8 +335,7 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
         if envelope.is_query() && !self.parts.settings.reads {
             return Err(InvalidMessage::ReadNotAllowed);
         }
-        let published_at = publication_time::exact(&delivery.properties, now);
-        envelope.accepted_at = Some(published_at.unwrap_or(now));
+        envelope.accepted_at = Some(accepted_at);
         let command = self.parts.handler.decode(&envelope, mapping)?;
         Ok((command, envelope.trace))
     }
