@@ -83,25 +83,32 @@ pub(crate) struct Common {
     pub(crate) svg: Option<PathBuf>,
 }
 
-/// The servers, their clients, and the number of runs.
+/// The servers, and the number of runs.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct RunPlan {
+pub(crate) struct Turns {
     /// The servers to measure, one after the other in each run.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "belfry,nest,node,bare-bridge")]
     pub(crate) servers: Vec<ServerKind>,
-    /// Signed-in clients, one per user.
-    #[arg(long, default_value_t = 5_000)]
-    pub(crate) connections: u64,
     /// Number of runs. The report contains the medians.
     #[arg(long, default_value_t = 3)]
     pub(crate) runs: u32,
 }
 
-impl RunPlan {
+impl Turns {
     /// The run and the server of each measurement: each run measures all servers.
-    pub(crate) fn turns(&self) -> impl Iterator<Item = (u32, ServerKind)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, ServerKind)> {
         (1..=self.runs).flat_map(|run| self.servers.iter().map(move |&kind| (run, kind)))
     }
+}
+
+/// The servers, their clients, and the number of runs.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RunPlan {
+    #[command(flatten)]
+    pub(crate) turns: Turns,
+    /// Signed-in clients, one per user.
+    #[arg(long, default_value_t = 5_000)]
+    pub(crate) connections: u64,
 }
 
 fn setting(text: &str) -> Result<(String, String), String> {
@@ -138,12 +145,8 @@ mod tests {
 
     #[test]
     fn each_run_has_all_servers() {
-        let plan = RunPlan {
-            servers: vec![ServerKind::Belfry, ServerKind::Node],
-            connections: 1,
-            runs: 2,
-        };
-        let turns: Vec<_> = plan.turns().collect();
+        let turns = Turns { servers: vec![ServerKind::Belfry, ServerKind::Node], runs: 2 };
+        let turns: Vec<_> = turns.iter().collect();
         let (first, second) = (ServerKind::Belfry, ServerKind::Node);
         assert_eq!(turns, [(1, first), (1, second), (2, first), (2, second)]);
     }

@@ -76,6 +76,13 @@ impl Report {
         self.raw.push(serde_json::to_value(what).expect("figures are JSON"));
     }
 
+    /// Adds the raw figures of one run, and prints them as progress.
+    pub(crate) fn record(&mut self, run: &impl Serialize) -> anyhow::Result<()> {
+        eprintln!("{}", serde_json::to_string(run)?);
+        self.raw(run);
+        Ok(())
+    }
+
     /// Adds a plot. If there are several, its name becomes part of the file name.
     pub(crate) fn chart(&mut self, name: &str, chart: Chart) {
         self.charts.push((name.to_owned(), chart));

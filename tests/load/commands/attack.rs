@@ -134,8 +134,7 @@ async fn measure_each<S: Serialize>(
     for run in 1..=options.runs {
         for group in &mut groups {
             let sample = measure(run, group.server, group.attack).await?;
-            eprintln!("{}", serde_json::to_string(&sample)?);
-            report.raw(&sample);
+            report.record(&sample)?;
             group.samples.push(sample);
         }
     }

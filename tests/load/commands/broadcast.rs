@@ -11,7 +11,7 @@ use crate::events::Form;
 use crate::figures::{float, median, ms_at, show};
 use crate::fleet::PER_ADDRESS_RECONNECTING;
 use crate::machine;
-use crate::options::Common;
+use crate::options::{Common, Turns};
 use crate::outcome::Flood;
 use crate::report::{Report, Table};
 use crate::rig::Rig;
@@ -24,15 +24,11 @@ use crate::trial::{Clients, Trial};
 /// message. Each run has several broadcasts after a first one that is not measured.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
-    /// The servers to measure, one after the other in each run.
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "belfry,nest,node,bare-bridge")]
-    servers: Vec<ServerKind>,
+    #[command(flatten)]
+    turns: Turns,
     /// Signed-in clients, one per user.
     #[arg(long, default_value_t = 10_000)]
     connections: u64,
-    /// Number of runs. The report contains the medians.
-    #[arg(long, default_value_t = 3)]
-    runs: u32,
     /// Measured broadcasts per run, with a pause between them. The figures of a run are their medians.
     #[arg(long, default_value_t = 5)]
     broadcasts: u32,
@@ -59,17 +55,14 @@ struct Sample {
 }
 
 pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()> {
-    let rig = super::rig(common, &options.servers, false).await?;
-    let facts = machine::facts(&rig, &options.servers).await;
+    let rig = super::rig(common, &options.turns.servers, false).await?;
+    let facts = machine::facts(&rig, &options.turns.servers).await;
     let mut report = Report::new("An event for every client at once", facts);
     let mut samples = Vec::new();
-    for run in 1..=options.runs {
-        for &kind in &options.servers {
-            let sample = measure_once(options, &rig, kind, run).await?;
-            eprintln!("{}", serde_json::to_string(&sample)?);
-            report.raw(&sample);
-            samples.push(sample);
-        }
+    for (run, kind) in options.turns.iter() {
+        let sample = measure_once(options, &rig, kind, run).await?;
+        report.record(&sample)?;
+        samples.push(sample);
     }
     report.table(table(options, &samples));
     report.publish(common)
@@ -116,7 +109,7 @@ fn table(options: &Options, samples: &[Sample]) -> Table {
         "One event for each of {} clients, published as fast as possible; {} broadcasts per run, medians of {} runs. \
          Times count from the first message. `belfry ÷` is the median of the ratios of belfry to this server in the \
          same run; below 1, belfry needs less.",
-        options.connections, options.broadcasts, options.runs
+        options.connections, options.broadcasts, options.turns.runs
     );
     let columns = [
         "server",
@@ -135,7 +128,7 @@ fn table(options: &Options, samples: &[Sample]) -> Table {
     ];
     let mut table = Table::new(&note, &columns);
     let all = Comparison { samples, turn: |sample| (sample.run, sample.kind) };
-    for &kind in &options.servers {
+    for &kind in &options.turns.servers {
         let sum = |figure: fn(&Sample) -> u64| show(float(all.of(kind).map(figure).sum()));
         let mut row = vec![kind.to_string()];
         row.extend(all.with_ratio(kind, |sample| sample.last_ms));

@@ -55,11 +55,11 @@ struct Sample {
 
 pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()> {
     let plan = &options.plan;
-    let rig = super::rig(common, &plan.servers, false).await?;
-    let facts = machine::facts(&rig, &plan.servers).await;
+    let rig = super::rig(common, &plan.turns.servers, false).await?;
+    let facts = machine::facts(&rig, &plan.turns.servers).await;
     let mut report = Report::new("Forwarded events: the highest rate", facts);
     let mut runs = Vec::new();
-    for (run, kind) in plan.turns() {
+    for (run, kind) in plan.turns.iter() {
         let found = search(options, &rig, kind, run).await?;
         report.raw(&found);
         runs.push(found);
@@ -172,7 +172,7 @@ fn table(options: &Options, runs: &[Sample]) -> Table {
         options.timing.arrivals.describe(),
         options.window,
         options.p99,
-        options.plan.runs
+        options.plan.turns.runs
     );
     let columns = [
         "server",
@@ -186,7 +186,7 @@ fn table(options: &Options, runs: &[Sample]) -> Table {
         "p99 µs late",
     ];
     let mut table = Table::new(&note, &columns);
-    for &kind in &options.plan.servers {
+    for &kind in &options.plan.turns.servers {
         let found = runs.iter().filter(|run| run.kind == kind).map(|run| run.ceiling.as_ref());
         let of = medians(found.clone().flatten());
         let each = found.map(|ceiling| show(ceiling.map_or(f64::NAN, |outcome| outcome.rate)));

@@ -51,10 +51,10 @@ struct Sample {
 
 pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()> {
     let plan = &options.plan;
-    let rig = super::rig(common, &plan.servers, false).await?;
-    let facts = machine::facts(&rig, &plan.servers).await;
+    let rig = super::rig(common, &plan.turns.servers, false).await?;
+    let facts = machine::facts(&rig, &plan.turns.servers).await;
     let mut runs = Vec::new();
-    for (run, kind) in plan.turns() {
+    for (run, kind) in plan.turns.iter() {
         let (connect_cost, outcome) = measure_once(options, &rig, kind, run).await?;
         eprintln!(
             "run {run}, {kind}: {} µs CPU per event, p99 {} ms, {} lost",
@@ -102,7 +102,7 @@ fn summary(options: &Options, runs: &[Sample]) -> Table {
         options.plan.connections,
         options.rate,
         options.timing.arrivals.describe(),
-        options.plan.runs
+        options.plan.turns.runs
     );
     let mut table = Table::new(
         &note,
@@ -124,7 +124,7 @@ fn summary(options: &Options, runs: &[Sample]) -> Table {
         ],
     );
     let comparison = Comparison { samples: runs, turn: |run| (run.run, run.kind) };
-    for &kind in &options.plan.servers {
+    for &kind in &options.plan.turns.servers {
         let median = |figure: fn(&Sample) -> f64| comparison.median(kind, figure);
         let with_ratio = |figure: fn(&Sample) -> f64| comparison.with_ratio(kind, figure);
         let sum =
@@ -199,7 +199,7 @@ fn latencies(plan: &RunPlan, runs: &[Sample]) -> Chart {
         ("1 / (1 - percentile): 10 is p90, 100 is p99", Scale::Logarithmic),
         ("ms", Scale::Logarithmic),
     );
-    for &kind in &plan.servers {
+    for &kind in &plan.turns.servers {
         let mut all = crate::tally::no_latency();
         for latency in runs
             .iter()

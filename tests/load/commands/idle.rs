@@ -11,7 +11,7 @@ use crate::commands::Comparison;
 use crate::figures::{float, show};
 use crate::fleet::{ConnectPace, PER_ADDRESS_RECONNECTING};
 use crate::machine;
-use crate::options::{Common, duration};
+use crate::options::{Common, Turns, duration};
 use crate::outcome::{ConnectCost, Idle};
 use crate::report::{Report, Table};
 use crate::rig::Rig;
@@ -29,15 +29,11 @@ const EMPTY: Duration = Duration::from_secs(10);
 /// The server's CPU time without clients is subtracted: its timers and its heartbeats with the broker.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
-    /// The servers to measure, one after the other in each run.
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "belfry,nest,node,bare-bridge")]
-    servers: Vec<ServerKind>,
+    #[command(flatten)]
+    turns: Turns,
     /// Signed-in clients, one per user.
     #[arg(long, default_value_t = 10_000)]
     connections: u64,
-    /// Number of runs. The report contains the medians.
-    #[arg(long, default_value_t = 3)]
-    runs: u32,
     /// How the clients connect.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "burst,spread")]
     connect: Vec<Connect>,
@@ -95,16 +91,15 @@ pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()
         "--duration must be at least two intervals of heartbeats, {:?}",
         2 * PING_INTERVAL
     );
-    let rig = super::rig(common, &options.servers, false).await?;
-    let facts = machine::facts(&rig, &options.servers).await;
+    let rig = super::rig(common, &options.turns.servers, false).await?;
+    let facts = machine::facts(&rig, &options.turns.servers).await;
     let mut report = Report::new("Idle connections", facts);
     let mut samples = Vec::new();
-    for run in 1..=options.runs {
+    for run in 1..=options.turns.runs {
         for &connect in &options.connect {
-            for &kind in &options.servers {
+            for &kind in &options.turns.servers {
                 let sample = measure_once(options, &rig, (kind, connect), run).await?;
-                eprintln!("{}", serde_json::to_string(&sample)?);
-                report.raw(&sample);
+                report.record(&sample)?;
                 samples.push(sample);
             }
         }
@@ -152,7 +147,7 @@ fn table(options: &Options, samples: Vec<Sample>) -> Table {
          evenly over {PING_INTERVAL:?} (`spread`); medians of {} runs. CPU per connection and per heartbeat is above \
          that of the server without clients. `belfry ÷` is the median of the ratios of belfry to this server in the \
          same run; below 1, belfry needs less.",
-        options.connections, options.duration, options.connecting, options.runs
+        options.connections, options.duration, options.connecting, options.turns.runs
     );
     let columns = [
         "server",
@@ -173,7 +168,7 @@ fn table(options: &Options, samples: Vec<Sample>) -> Table {
     for (connect, samples) in [("burst", bursts), ("spread", spread)] {
         let all =
             Comparison { samples: samples.as_slice(), turn: |sample| (sample.run, sample.kind) };
-        for &kind in options.servers.iter().filter(|kind| all.of(**kind).next().is_some()) {
+        for &kind in options.turns.servers.iter().filter(|kind| all.of(**kind).next().is_some()) {
             let mut row = vec![kind.to_string(), connect.to_owned()];
             row.extend(all.with_ratio(kind, Sample::us_per_connection_second));
             row.extend(all.with_ratio(kind, Sample::us_per_heartbeat));

@@ -51,8 +51,7 @@ pub(super) async fn measure(
     for &size in sizes {
         for _ in 0..runs {
             for sample in measure_once(rig, size).await? {
-                eprintln!("{}", serde_json::to_string(&sample)?);
-                report.raw(&sample);
+                report.record(&sample)?;
                 all.push(sample);
             }
         }

@@ -96,8 +96,8 @@ struct Sample {
 
 pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()> {
     let plan = &options.plan;
-    let rig = super::rig(common, &plan.servers, true).await?;
-    let facts = machine::facts(&rig, &plan.servers).await;
+    let rig = super::rig(common, &plan.turns.servers, true).await?;
+    let facts = machine::facts(&rig, &plan.turns.servers).await;
     let mut report = Report::new("Memory", facts);
     if let Some(time) = options.churn {
         churn(options, &rig, time, &mut report).await?;
@@ -117,7 +117,7 @@ pub(crate) fn default_mode(kind: ServerKind, database: &str) -> (Mode<'_>, Form)
 
 async fn idle_and_used(options: &Options, rig: &Rig, report: &mut Report) -> anyhow::Result<()> {
     let mut groups: Vec<_> = options.paces().into_iter().map(|pace| (pace, Vec::new())).collect();
-    for (run, kind) in options.plan.turns() {
+    for (run, kind) in options.plan.turns.iter() {
         for (pace, samples) in &mut groups {
             let found = measure_once(options, rig, (kind, *pace), run).await?;
             eprintln!(
@@ -194,7 +194,7 @@ fn table(options: &Options, groups: &[(Option<u64>, Vec<Sample>)]) -> Table {
          medians of {} runs. The kernel's memory is that of the server's side, with idle connections: buffers of its \
          sockets, and half of the growth of the machine's structures. `belfry ÷` is the median of the ratios of \
          belfry to this server in the same run; below 1, belfry needs less.",
-        options.plan.runs
+        options.plan.turns.runs
     );
     let columns = [
         "server",
@@ -218,7 +218,7 @@ fn table(options: &Options, groups: &[(Option<u64>, Vec<Sample>)]) -> Table {
     for (pace, samples) in groups {
         let samples = samples.as_slice();
         let all = Comparison { samples, turn: |sample| (sample.run, sample.kind) };
-        for &kind in &options.plan.servers {
+        for &kind in &options.plan.turns.servers {
             let median = |figure: fn(&Sample) -> f64| all.median(kind, figure);
             let with_ratio = |figure: fn(&Sample) -> f64| all.with_ratio(kind, figure);
             let pace = pace.map_or_else(|| "at a rate".to_owned(), |count| count.to_string());

@@ -12,7 +12,7 @@ use crate::device::Transport;
 use crate::events::Form;
 use crate::figures::{float, kib, show};
 use crate::machine;
-use crate::options::{Common, RunPlan, duration};
+use crate::options::{Common, Turns, duration};
 use crate::outcome::{ConnectCost, Idle, Outcome};
 use crate::report::{Report, Table};
 use crate::rig::Rig;
@@ -78,13 +78,9 @@ pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()
     let rig = super::rig(common, &options.servers, false).await?;
     let facts = machine::facts(&rig, &options.servers).await;
     let mut report = Report::new("Polling: servers compared", facts);
-    let plan = RunPlan {
-        servers: options.servers.clone(),
-        connections: options.connections,
-        runs: options.runs,
-    };
+    let turns = Turns { servers: options.servers.clone(), runs: options.runs };
     let mut runs = Vec::new();
-    for (run, kind) in plan.turns() {
+    for (run, kind) in turns.iter() {
         let sample = measure_once(options, &rig, run, kind).await?;
         eprintln!(
             "run {run}, {kind}: {} KiB per idle connection, {} µs CPU per poll, p99 {} ms, {} lost",

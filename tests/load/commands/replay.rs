@@ -15,7 +15,7 @@ use crate::events::{Events, Form};
 use crate::figures::{float, ms_at, show, whole};
 use crate::fleet::PER_ADDRESS_RECONNECTING;
 use crate::machine;
-use crate::options::{Common, duration};
+use crate::options::{Common, Turns, duration};
 use crate::outages::Outages;
 use crate::producer::Producer;
 use crate::report::{Report, Table};
@@ -37,15 +37,11 @@ use crate::trial::{Clients, Trial};
 /// times are those of the other events.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
-    /// The servers to measure, one after the other in each run.
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "belfry,nest,node,bare-bridge")]
-    servers: Vec<ServerKind>,
+    #[command(flatten)]
+    turns: Turns,
     /// Clients, one per user.
     #[arg(long, default_value_t = 10_000)]
     connections: u64,
-    /// Number of runs. The report contains the medians.
-    #[arg(long, default_value_t = 3)]
-    runs: u32,
     /// Events per second, each for a random user.
     #[arg(long, default_value_t = 1_000.0)]
     rate: f64,
@@ -100,17 +96,14 @@ impl Sample {
 }
 
 pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()> {
-    let rig = super::rig(common, &options.servers, true).await?;
-    let facts = machine::facts(&rig, &options.servers).await;
+    let rig = super::rig(common, &options.turns.servers, true).await?;
+    let facts = machine::facts(&rig, &options.turns.servers).await;
     let mut report = Report::new("Clients whose connections are cut", facts);
     let mut samples = Vec::new();
-    for run in 1..=options.runs {
-        for &kind in &options.servers {
-            let sample = measure_once(options, &rig, kind, run).await?;
-            eprintln!("{}", serde_json::to_string(&sample)?);
-            report.raw(&sample);
-            samples.push(sample);
-        }
+    for (run, kind) in options.turns.iter() {
+        let sample = measure_once(options, &rig, kind, run).await?;
+        report.record(&sample)?;
+        samples.push(sample);
     }
     report.table(table(options, &samples));
     report.publish(common)
@@ -195,7 +188,7 @@ fn table(options: &Options, samples: &[Sample]) -> Table {
         options.rate,
         options.timing.arrivals.describe(),
         options.duration,
-        options.runs
+        options.turns.runs
     );
     let columns = [
         "server",
@@ -220,7 +213,7 @@ fn table(options: &Options, samples: &[Sample]) -> Table {
     ];
     let mut table = Table::new(&note, &columns);
     let all = Comparison { samples, turn: |sample| (sample.run, sample.kind) };
-    for &kind in &options.servers {
+    for &kind in &options.turns.servers {
         let median = |figure: fn(&Sample) -> f64| all.median(kind, figure);
         let sum = |figure: fn(&Sample) -> u64| show(float(all.of(kind).map(figure).sum()));
         let mut row = vec![kind.to_string(), median(|sample| float(sample.events))];

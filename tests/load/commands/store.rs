@@ -99,8 +99,7 @@ pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()
             let inserted = inserts.last().copied();
             measure_once(options, &rig, kind, inserted, number, &mut runs).await?;
             for run in &runs[before..] {
-                eprintln!("{}", serde_json::to_string(run)?);
-                report.raw(run);
+                report.record(run)?;
             }
         }
     }

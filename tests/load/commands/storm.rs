@@ -92,18 +92,17 @@ struct Sample {
 pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()> {
     let plan = &options.plan;
     ensure!(
-        !plan.servers.contains(&ServerKind::Baseline),
+        !plan.turns.servers.contains(&ServerKind::Baseline),
         "a baseline is only measured as a single node"
     );
-    let rig = super::rig(common, &plan.servers, true).await?;
-    let facts = machine::facts(&rig, &plan.servers).await;
+    let rig = super::rig(common, &plan.turns.servers, true).await?;
+    let facts = machine::facts(&rig, &plan.turns.servers).await;
     let mut report = Report::new("A node's clients reconnect at once", facts);
     let mut runs = Vec::new();
-    for (run, kind) in plan.turns() {
+    for (run, kind) in plan.turns.iter() {
         for &to in &options.to {
             let found = measure_once(options, &rig, (kind, to), run).await?;
-            eprintln!("{}", serde_json::to_string(&found)?);
-            report.raw(&found);
+            report.record(&found)?;
             runs.push(found);
         }
     }
@@ -249,7 +248,7 @@ fn table(options: &Options, runs: &[Sample]) -> Table {
         "{} clients of a node that is killed reconnect to it after its restart, or to another node; {} other clients \
          are connected to that other node all the time and receive {} events/s together; medians of {} runs. \
          Seconds are since the kill.",
-        options.plan.connections, options.watchers, options.rate, options.plan.runs
+        options.plan.connections, options.watchers, options.rate, options.plan.turns.runs
     );
     let columns = [
         "server",
@@ -270,7 +269,7 @@ fn table(options: &Options, runs: &[Sample]) -> Table {
         "lost",
     ];
     let mut table = Table::new(&note, &columns);
-    for &kind in &options.plan.servers {
+    for &kind in &options.plan.turns.servers {
         for &to in &options.to {
             let of = medians(runs.iter().filter(|run| (run.kind, run.to) == (kind, to)));
             let place = match to {

@@ -48,7 +48,7 @@ pub(super) async fn churn(
     let columns =
         ["server", "connects", "failed", "MiB empty", "after a tenth", "half", "at the end"];
     let mut table = Table::new(&note, &columns);
-    for &kind in &options.plan.servers {
+    for &kind in &options.plan.turns.servers {
         let sample = measure_churn(options, rig, kind, time).await?;
         if sample.failed > 0 {
             eprintln!(
