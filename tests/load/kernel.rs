@@ -9,7 +9,7 @@
 //!   structures. So half of it counts as the server's.
 //!
 //! `SReclaimable` is left out, because the cache of files changes it by more than the connections do. It contains the
-//! inode and the directory entry of each socket, 1 KiB together, whatever the server does.
+//! inode and the directory entry of each socket, 1 KiB together for every server.
 
 use std::fs;
 use std::net::SocketAddr;

@@ -21,8 +21,8 @@ use crate::amqp::{
 /// A message is the stored event, `{"pattern","data"}`, byte for byte, with the event's name as its
 /// routing key and `type`. It is persistent, and its `message_id` is the same each time the event is published. The
 /// header `x-belfry-epoch` identifies the store: revisions and message ids belong to it. The header
-/// `x-belfry-accepted-at` has the time of the change. An event counts as published once the broker has confirmed it: then it is on disk in every bound queue, or no queue is
-/// bound.
+/// `x-belfry-accepted-at` has the time of the change. An event counts as published once the broker has confirmed
+/// it: then it is on disk in every bound queue, or no queue is bound.
 pub struct AmqpEventPublisher {
     channel: ConfirmChannel,
     exchange: Box<str>,

@@ -120,8 +120,8 @@ async fn expire(
     Ok(deleted)
 }
 
-/// Deletes what is due, within a transaction that holds the lock for expiry. Returns the number of deleted
-/// notifications.
+/// Deletes the notifications that are due, within a transaction that holds the lock for expiry. Returns their
+/// number.
 async fn delete_due(
     transaction: &mut PgConnection,
     due: &ExpiryCutoff,
