@@ -29,7 +29,7 @@ struct Network {
 #[derive(Debug, Default)]
 struct Connections {
     closed: bool,
-    /// Since the proxy was closed.
+    /// Since the proxy was last closed.
     refused: usize,
     open: Vec<AbortHandle>,
 }
@@ -88,11 +88,14 @@ impl Proxy {
         connections.cut()
     }
 
-    /// Accepts connections again and returns the number of those that were refused.
-    pub fn open(&self) -> usize {
-        let mut connections = self.network.connections();
-        connections.closed = false;
-        connections.refused
+    /// The number of connections that were refused since the last [`close`](Self::close).
+    pub fn refused(&self) -> usize {
+        self.network.connections().refused
+    }
+
+    /// Accepts connections again.
+    pub fn open(&self) {
+        self.network.connections().closed = false;
     }
 
     /// Holds back every byte in both directions until [`thaw`](Self::thaw). Neither end notices: connections
@@ -242,7 +245,8 @@ mod tests {
         assert_eq!(proxy.close(), 1);
         assert!(says(&mut first, 2).await.is_err());
         assert!(says(&mut connected(&proxy).await, 3).await.is_err());
-        assert_eq!(proxy.open(), 1);
+        assert_eq!(proxy.refused(), 1);
+        proxy.open();
         assert_eq!(says(&mut connected(&proxy).await, 4).await.unwrap(), 4);
     }
 

@@ -129,11 +129,14 @@ impl FaultInjector<'_> {
     }
 
     async fn hide_broker(&self) {
-        let cut = self.test.proxy.close();
+        let proxy = &self.test.proxy;
+        // A killed node has no connections, and producers connect when they have something to send.
+        until_true("the broker has clients", async || proxy.connections() > 0).await;
+        let cut = proxy.close();
         assert!(cut > 0, "the broker had no clients");
         pause(1_500).await;
-        let refused = self.test.proxy.open();
-        assert!(refused > 0, "no client has tried to reach the broker");
+        until_true("a client tries to reach the broker", async || proxy.refused() > 0).await;
+        proxy.open();
         self.test.until_all_ready().await;
     }
 
@@ -293,15 +296,17 @@ impl FaultInjector<'_> {
                FOR EACH STATEMENT EXECUTE FUNCTION disk_full()"
         );
         let accept = format!("DROP TRIGGER disk_full ON {table}");
-        for (statement, length) in [(reject, 2_500), (accept, 300)] {
-            sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&mut connection).await.unwrap();
-            pause(length).await;
-        }
-        let rejected: bool = sqlx::query_scalar("SELECT is_called FROM disk_full_rejections")
-            .fetch_one(&mut connection)
-            .await
-            .unwrap();
-        assert!(rejected, "no write to {table} was rejected");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(reject)).execute(&mut connection).await.unwrap();
+        pause(2_500).await;
+        until_true(&format!("a write to {table} is rejected"), async || {
+            sqlx::query_scalar("SELECT is_called FROM disk_full_rejections")
+                .fetch_one(&mut connection)
+                .await
+                .unwrap()
+        })
+        .await;
+        sqlx::raw_sql(sqlx::AssertSqlSafe(accept)).execute(&mut connection).await.unwrap();
+        pause(300).await;
         sqlx::query("DROP SEQUENCE disk_full_rejections").execute(&mut connection).await.unwrap();
     }
 
