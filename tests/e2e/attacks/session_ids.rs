@@ -12,7 +12,7 @@ use crate::setup::{Setup, signed_in};
 async fn use_session(url: &str, token: &str) -> String {
     let (client, sid) = PollingClient::signed_in(url, token).await;
     assert!(sid.len() >= 32, "192 bits in base64url: {sid}");
-    assert_eq!(client.send(r#"42["notification:list"]"#).await.status, 200);
+    assert_eq!(client.send(r#"420["notification:list"]"#).await.status, 200);
     assert_eq!(client.poll().await.status, 200);
     let socket = RawSocket::upgrade(url, &format!("&sid={sid}")).await;
     if let Some(mut socket) = socket {

@@ -1,5 +1,7 @@
 //! Many notifications from concurrent producers to many users, who read and delete meanwhile: counts match the
 //! rows, and the events of each inbox have consecutive revisions.
+//!
+//! This test takes longest. Tests start in the order of their names, so this name lets others run beside it.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
