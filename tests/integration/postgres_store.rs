@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 
 use belfry_adapters::outbound::postgres::{PostgresSettings, PostgresStore};
 use belfry_application::ports::{
-    History, InboxRepository, ListFilter, Outbox, OutboxEntry, OutboxLease, PageLimit, PortError,
+    History, InboxRepository, ListFilter, Outbox, OutboxEntry, OutboxId, OutboxLease, PageLimit,
+    PortError,
 };
 use belfry_application::testing::{a_draft, at, id, user};
 use belfry_domain::{Draft, Receipt, Revision};
 use belfry_tests::postgres::{Database, PostgresServer, fresh_database};
 use belfry_tests::wait::{until, until_true};
 use futures_util::future::{FutureExt, join_all};
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 
 async fn node(database: &Database) -> PostgresStore {
     let settings = PostgresSettings { max_connections: 4, ..PostgresSettings::new(database.url()) };
@@ -341,6 +342,80 @@ async fn backlog_has_the_age_of_the_oldest_entry() {
     let backlog = one.backlog().await.unwrap();
     assert_eq!(backlog.entries, 2);
     assert!((90..150).contains(&backlog.age.as_secs()), "{backlog:?}");
+}
+
+/// Writes an entry as a change of the inbox does. Returns its id.
+async fn insert_entry(transaction: &mut PgConnection, id: Option<i64>, user: &str) -> i64 {
+    sqlx::query("UPDATE inboxes SET revision = revision WHERE user_id = $1")
+        .bind(user)
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
+    sqlx::query_scalar(
+        "INSERT INTO outbox (id, event, name, user_id, revision)
+         OVERRIDING SYSTEM VALUE
+         VALUES (coalesce($1, nextval(pg_get_serial_sequence('outbox', 'id'))),
+            '{}', 'notification.archived', $2, 9)
+         RETURNING id",
+    )
+    .bind(id)
+    .bind(user)
+    .fetch_one(transaction)
+    .await
+    .unwrap()
+}
+
+/// Creates, reads and removes an entry a few times. Returns the ids that were read.
+async fn relay_some(store: &PostgresStore, lease: &mut dyn OutboxLease, name: &str) -> Vec<i64> {
+    let mut ids = Vec::new();
+    for n in 0..5 {
+        store.create(vec![a_draft(name, &format!("{name}{n}"))]).await.unwrap();
+        let entries = lease.pending(10).await.unwrap();
+        let read: Vec<_> = entries.iter().map(|entry| entry.id).collect();
+        lease.remove(&read).await.unwrap();
+        ids.extend(read.iter().map(|OutboxId(id)| *id));
+    }
+    ids
+}
+
+#[tokio::test]
+async fn entry_committed_after_later_ones_were_removed_is_returned() {
+    let (database, one, _) = two_nodes().await;
+    let mut lease = acquire_lease(&one).await;
+    relay_some(&one, lease.as_mut(), "ada").await;
+    let pool = database.pool().await;
+    let mut transaction = pool.begin().await.unwrap();
+    let late = insert_entry(&mut transaction, None, "ada").await;
+    let others = relay_some(&one, lease.as_mut(), "bob").await;
+    assert!(others.iter().all(|id| *id > late), "{others:?} follow {late}");
+    transaction.commit().await.unwrap();
+    let entries = lease.pending(10).await.unwrap();
+    assert_eq!(entries.iter().map(|entry| entry.id).collect::<Vec<_>>(), [OutboxId(late)]);
+}
+
+/// Reads start after the ids that can have no entries any more. So this one is found when the outbox is idle.
+#[tokio::test]
+async fn entry_inserted_by_hand_with_an_old_id_is_returned_after_a_wait() {
+    let (database, one, _) = two_nodes().await;
+    let mut lease = acquire_lease(&one).await;
+    let first = relay_some(&one, lease.as_mut(), "user").await[0];
+    let mut connection = database.pool().await.acquire().await.unwrap();
+    let mut round = 0;
+    // While other tests have open transactions, reads start before it.
+    until_true("reads start after the old id", async || {
+        round += 1;
+        relay_some(&one, lease.as_mut(), &format!("user{round}")).await;
+        insert_entry(&mut connection, Some(first), "user").await;
+        let entries = lease.pending(10).await.unwrap();
+        lease.remove(&entries.iter().map(|entry| entry.id).collect::<Vec<_>>()).await.unwrap();
+        entries.is_empty()
+    })
+    .await;
+    until_true("the entry is returned", async || {
+        lease.wait_for_entries(Duration::from_millis(10)).await.unwrap();
+        !lease.pending(10).await.unwrap().is_empty()
+    })
+    .await;
 }
 
 #[tokio::test]

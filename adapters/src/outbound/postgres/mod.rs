@@ -23,6 +23,7 @@ mod optimistic_write;
 mod outbox;
 mod pool;
 mod queries;
+mod read_floor;
 mod readiness;
 mod retention;
 mod revocations;

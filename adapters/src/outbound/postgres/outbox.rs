@@ -11,6 +11,7 @@ use sqlx::postgres::{PgListener, PgPool, PgPoolOptions};
 use super::commit_notifier::{CommitSignals, LeaderFlag};
 use super::failure::PgFailure;
 use super::installation::Installation;
+use super::read_floor::{ReadFloor, Snapshot};
 use super::session::{self, Purpose};
 use super::store::PostgresStore;
 use crate::outbound::relational::{BacklogRow, OutboxRow, UnreadableEntry, clamped, parse_entries};
@@ -19,9 +20,12 @@ use crate::outbound::relational::{BacklogRow, OutboxRow, UnreadableEntry, clampe
 /// number. Another schema has another key. In `pg_stat_activity` the application name of its holder is `belfry outbox`.
 pub const OUTBOX_LOCK: i64 = i64::from_be_bytes(*b"BelfryOb");
 
+/// Entries after the id `$1`, and the snapshot in which they were read.
 const PENDING: &str = "
-    SELECT id, event::text, name, user_id, revision, traceparent, written_at
-    FROM outbox ORDER BY id LIMIT $1";
+    SELECT id, event::text, name, user_id, revision, traceparent, written_at,
+        (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint) AS oldest_running,
+        (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint) AS next_transaction
+    FROM outbox WHERE id > $1 ORDER BY id LIMIT $2";
 
 /// Both ends of the age are the database's time.
 const BACKLOG: &str = "
@@ -40,6 +44,15 @@ const SET_ASIDE: &str = "
 const LOCK_IS_FREE: &str = "SELECT pg_try_advisory_xact_lock_shared($1)";
 
 const TRY_LOCK: &str = "SELECT pg_try_advisory_lock($1)";
+
+/// A row of [`PENDING`].
+#[derive(Debug, sqlx::FromRow)]
+struct PendingRow {
+    #[sqlx(flatten)]
+    entry: OutboxRow<DateTime<Utc>>,
+    #[sqlx(flatten)]
+    snapshot: Snapshot,
+}
 
 #[async_trait]
 impl Outbox for PostgresStore {
@@ -73,6 +86,8 @@ struct PgOutboxLease {
     signals: Arc<CommitSignals>,
     /// Set while the lock is held: commits of this process then notify no other node.
     leader: Option<LeaderFlag>,
+    /// Where the next read of the outbox starts.
+    floor: ReadFloor,
     /// The limit for one statement.
     timeout: Duration,
     lost: bool,
@@ -101,6 +116,7 @@ impl PgOutboxLease {
             pool,
             signals: store.notifier.signals().clone(),
             leader: None,
+            floor: ReadFloor::default(),
             timeout: store.settings.work_timeout(),
             lost: false,
         };
@@ -145,12 +161,13 @@ impl PgOutboxLease {
 impl OutboxLease for PgOutboxLease {
     async fn pending(&mut self, limit: usize) -> Result<Vec<OutboxEntry>, PortError> {
         loop {
-            let rows: Vec<OutboxRow<DateTime<Utc>>> = self
-                .run(async |listener| {
-                    sqlx::query_as(PENDING).bind(clamped(limit)).fetch_all(listener).await
-                })
-                .await?;
-            let (entries, unreadable) = parse_entries(rows);
+            let query = sqlx::query_as(PENDING).bind(self.floor.id()).bind(clamped(limit));
+            let rows: Vec<PendingRow> =
+                self.run(async |listener| query.fetch_all(listener).await).await?;
+            if let (Some(first), Some(last)) = (rows.first(), rows.last()) {
+                self.floor.raise(first.entry.id..=last.entry.id, last.snapshot);
+            }
+            let (entries, unreadable) = parse_entries(rows.into_iter().map(|row| row.entry));
             // Fewer entries than rows would mean that no others are pending. So read again.
             if unreadable.is_empty() {
                 return Ok(entries);
@@ -173,7 +190,11 @@ impl OutboxLease for PgOutboxLease {
         }
         let connected = tokio::select! {
             () = self.signals.local_commit() => Ok(true),
-            () = tokio::time::sleep(patience) => Ok(true),
+            () = tokio::time::sleep(patience) => {
+                // Finds entries that were not written by Belfry and have an id below the floor.
+                self.floor = ReadFloor::default();
+                Ok(true)
+            }
             received = self.listener.try_recv() => received.map(|notified| notified.is_some()),
         };
         // The next read of the outbox covers all notifications that have arrived.

@@ -13,7 +13,7 @@ use crate::wire::{EventForm, InvalidEvent};
 /// A row of `outbox`.
 #[derive(Debug, sqlx::FromRow)]
 pub(crate) struct OutboxRow<At> {
-    id: i64,
+    pub(crate) id: i64,
     event: String,
     name: Option<String>,
     user_id: Option<String>,
@@ -49,9 +49,9 @@ pub(crate) struct UnreadableEntry {
 
 /// Parses rows, and separates the entries that cannot be parsed.
 pub(crate) fn parse_entries<At: StoredTimestamp>(
-    rows: Vec<OutboxRow<At>>,
+    rows: impl IntoIterator<Item = OutboxRow<At>>,
 ) -> (Vec<OutboxEntry>, Vec<UnreadableEntry>) {
-    let mut entries = Vec::with_capacity(rows.len());
+    let mut entries = Vec::new();
     let mut unreadable = Vec::new();
     for row in rows {
         let id = row.id;
