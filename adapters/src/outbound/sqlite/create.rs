@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 use std::iter::repeat;
+use std::sync::LazyLock;
 
 use belfry_application::ports::{IdempotencyKey, IdempotentOutcome};
 use belfry_domain::{Data, Draft, Link, Notification, NotificationId};
@@ -7,7 +8,7 @@ use serde::Serialize;
 use sqlx::SqliteConnection;
 
 use super::failure::SqliteFailure;
-use super::write::{Work, insert_events, list};
+use super::write::{INSERT_EVENTS, Work, event_rows, in_sequence, list};
 use crate::outbound::relational::{
     CreatePlan, CreatePlanner, CreateWrite, DuplicateRow, NotificationRow, StoredTimestamp as _,
     clamped, notifications, per_draft,
@@ -29,12 +30,16 @@ pub(super) const LOAD: &str = "
           ON duplicate.user_id = draft.value ->> 0 AND duplicate.dedupe_key = draft.value ->> 2
     ) n ON n.user_id = given.value";
 
-/// Adds to the revision and the unread count of the inboxes `?1` (user and number of each). A new inbox
-/// starts where erased ones ended.
+/// Writes a plan: the inboxes, the notifications and the events.
+static WRITE: LazyLock<String> =
+    LazyLock::new(|| in_sequence(&[UPDATE_INBOXES, INSERT_NOTIFICATIONS, INSERT_EVENTS]));
+
+/// Adds to the revision and the unread count of inboxes (user and number of each). A new inbox starts
+/// where erased ones ended.
 const UPDATE_INBOXES: &str = "
     INSERT INTO inboxes (user_id, revision, unread, history_floor)
     SELECT value ->> 0, erased_revision + (value ->> 1), value ->> 1, erased_revision
-    FROM json_each(?1) CROSS JOIN store WHERE true
+    FROM json_each(?) CROSS JOIN store WHERE true
     ON CONFLICT (user_id) DO UPDATE
     SET revision = revision + excluded.unread, unread = unread + excluded.unread";
 
@@ -45,7 +50,7 @@ const INSERT_NOTIFICATIONS: &str = "
         value ->> 'kind', value ->> 'title', value ->> 'message', value ->> 'data',
         value ->> 'link', value ->> 'priority', value ->> 'dedupe_key', value ->> 'created_at',
         value ->> 'expires_at'
-    FROM json_each(?1)";
+    FROM json_each(?)";
 
 const FINGERPRINT: &str = "SELECT fingerprint FROM idempotency_keys WHERE caller = ?1 AND key = ?2";
 
@@ -113,18 +118,19 @@ pub(super) async fn create(
         return Ok(Work::Unchanged(plan));
     }
     let inboxes = plan.inboxes.iter();
-    sqlx::query(UPDATE_INBOXES)
-        .bind(list(inboxes.map(|(user, (_, added))| (user.as_str(), clamped(*added)))))
-        .execute(&mut *connection)
-        .await?;
+    let inboxes = inboxes.map(|(user, (_, added))| (user.as_str(), clamped(*added)));
     let rows: Vec<_> = plan
         .new_notifications()
         .zip(&plan.dedupe_keys)
         .map(|(notification, key)| NewRow::new(notification, key.as_ref()))
         .collect::<Result<_, _>>()?;
-    sqlx::query(INSERT_NOTIFICATIONS).bind(list(rows)).execute(&mut *connection).await?;
     let traces = per_draft(writes.iter().copied(), |write| write.trace.as_ref());
-    insert_events(connection, plan.events(traces)).await?;
+    sqlx::query(WRITE.as_str())
+        .bind(list(inboxes))
+        .bind(list(rows))
+        .bind(event_rows(plan.events(traces)))
+        .execute(connection)
+        .await?;
     Ok(Work::Written(plan))
 }
 

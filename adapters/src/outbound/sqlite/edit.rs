@@ -1,8 +1,10 @@
+use std::sync::LazyLock;
+
 use belfry_domain::{InboxState, Marked, NotificationId};
 use sqlx::SqliteConnection;
 
 use super::failure::SqliteFailure;
-use super::write::{Work, insert_events, list};
+use super::write::{INSERT_EVENTS, Work, event_rows, in_sequence, list};
 use crate::outbound::relational::{
     Edit, EditWrite, StoredTimestamp as _, clamped, inbox_state, without,
 };
@@ -34,7 +36,11 @@ pub(super) const KNOWN: &str = "
     SELECT id FROM notifications
     WHERE user_id = ?1 AND id IN (SELECT value FROM json_each(?2))";
 
-const UPDATE_INBOX: &str = "UPDATE inboxes SET revision = ?2, unread = ?3 WHERE user_id = ?1";
+/// Updates the inbox and adds the event.
+static WRITE_CHANGE: LazyLock<String> =
+    LazyLock::new(|| in_sequence(&[UPDATE_INBOX, INSERT_EVENTS]));
+
+const UPDATE_INBOX: &str = "UPDATE inboxes SET revision = ?, unread = ? WHERE user_id = ?";
 
 /// A changed notification: its id, its creating revision, and whether it was unread.
 type Edited = (String, i64, bool);
@@ -63,13 +69,13 @@ pub(super) async fn edit(
     let ids = edited.iter().map(|(id, ..)| id.as_str());
     let were_unread = edited.iter().filter(|(.., was_unread)| *was_unread).count() as u64;
     let event = write.event(state, ids, were_unread)?;
-    sqlx::query(UPDATE_INBOX)
-        .bind(user.as_str())
+    sqlx::query(WRITE_CHANGE.as_str())
         .bind(clamped(event.revision.get()))
         .bind(clamped(event.unread.get()))
-        .execute(&mut *connection)
+        .bind(user.as_str())
+        .bind(event_rows([(&event, write.trace.as_ref())]))
+        .execute(connection)
         .await?;
-    insert_events(connection, [(&event, write.trace.as_ref())]).await?;
     Ok(Work::Written(Marked { event: Some(event), unknown }))
 }
 

@@ -7,7 +7,7 @@ use tracing::warn;
 
 use super::failure::SqliteFailure;
 use super::store::SqliteStore;
-use super::write::{Work, insert_events, list};
+use super::write::{INSERT_EVENTS, Work, event_rows, list};
 use crate::outbound::relational::statements::{
     ERASE_INBOX, ERASE_NOTIFICATIONS, RAISE_ERASED_REVISION,
 };
@@ -104,7 +104,8 @@ async fn erase(connection: &mut SqliteConnection, user: &UserId) -> Result<Erase
             .await?;
         execute(ERASE_INBOX, user, connection).await?;
         let event = erased_event(user, &epoch, revision)?;
-        insert_events(connection, [(&event, trace::current().as_ref())]).await?;
+        let events = event_rows([(&event, trace::current().as_ref())]);
+        sqlx::query(INSERT_EVENTS).bind(events).execute(connection).await?;
     }
     Ok(Erased { inbox: revision.is_some(), notifications, idempotency_keys, events })
 }

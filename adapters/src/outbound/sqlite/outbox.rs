@@ -1,3 +1,4 @@
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -8,7 +9,7 @@ use belfry_application::ports::{
 use super::commit_notifier::LeaderFlag;
 use super::failure::SqliteFailure;
 use super::store::SqliteStore;
-use super::write::{Work, list};
+use super::write::{Work, in_sequence, list};
 use crate::outbound::relational::{BacklogRow, OutboxRow, UnreadableEntry, clamped, parse_entries};
 
 const PENDING: &str = "
@@ -21,7 +22,13 @@ const BACKLOG: &str = "
         coalesce(CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) - min(written_at), 0) AS age
     FROM outbox";
 
-const REMOVE: &str = "DELETE FROM outbox WHERE id IN (SELECT value FROM json_each(?1))";
+const REMOVE: &str = "DELETE FROM outbox WHERE id IN (SELECT value FROM json_each(?))";
+
+/// Does not wait until the disk has the removal. An entry that reappears after a power failure is published
+/// again, as after a crash between publish and removal. The store restores the setting when the connection
+/// is released.
+static REMOVE_PUBLISHED: LazyLock<String> =
+    LazyLock::new(|| in_sequence(&["PRAGMA synchronous = NORMAL", REMOVE]));
 
 const SET_ASIDE: &str = "
     INSERT INTO outbox_unreadable (id, event, traceparent, written_at, reason)
@@ -82,11 +89,10 @@ impl OutboxLease for SqliteOutboxLease {
 
     async fn remove(&mut self, entries: &[OutboxId]) -> Result<(), PortError> {
         let ids = list(entries.iter().map(|OutboxId(id)| *id));
+        let query = sqlx::query(REMOVE_PUBLISHED.as_str()).bind(ids);
+        let writer = &self.store.writer;
         self.store
-            .in_transaction(async |connection| {
-                sqlx::query(REMOVE).bind(ids).execute(connection).await?;
-                Ok(Work::Written(()))
-            })
+            .with_connection(writer, async |connection| Ok(query.execute(connection).await?))
             .await?;
         Ok(())
     }

@@ -40,6 +40,10 @@ pub struct SqliteStore {
 /// How long [`SqliteStore::close`] waits for work in flight.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The log is on disk before a write is confirmed. With the common setting `NORMAL`, a power failure loses the
+/// last confirmed writes.
+const DURABLE_COMMITS: &str = "PRAGMA synchronous = FULL";
+
 impl SqliteStore {
     /// Opens the file. Creates it, readable by its owner only, if it does not exist.
     ///
@@ -55,8 +59,7 @@ impl SqliteStore {
             .busy_timeout(settings.busy_timeout)
             // Readers and the writer do not wait for each other.
             .journal_mode(SqliteJournalMode::Wal)
-            // The log is on disk before a write is confirmed. With the common setting `NORMAL`, a
-            // power failure loses the last confirmed writes.
+            // As `DURABLE_COMMITS`.
             .synchronous(SqliteSynchronous::Full)
             // Overwrites deleted texts in the file with zeros.
             .pragma("secure_delete", "on")
@@ -72,7 +75,7 @@ impl SqliteStore {
             .idle_timeout(None)
             .max_lifetime(None)
             .after_release(move |connection, _| {
-                Box::pin(async move { Ok(in_memory || has_no_transaction(connection).await?) })
+                Box::pin(async move { Ok(in_memory || is_reset(connection).await?) })
             })
             .connect_with(options.clone())
             .await
@@ -181,12 +184,12 @@ impl SqliteStore {
     }
 }
 
-/// Whether the connection is out of its transaction. A connection on which a rollback failed counts
-/// as within it for ever and cannot begin another. That happens whenever SQLite has rolled back by
-/// itself (<https://sqlite.org/lang_transaction.html>: full disk, I/O error, no memory).
-async fn has_no_transaction(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
-    // The answer follows a rollback that a dropped transaction has queued.
-    connection.ping().await?;
+/// Makes commits durable again, and returns whether the connection is out of its transaction. A connection on
+/// which a rollback failed counts as within it for ever and cannot begin another. That happens whenever SQLite
+/// has rolled back by itself (<https://sqlite.org/lang_transaction.html>: full disk, I/O error, no memory).
+async fn is_reset(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    // It follows a rollback that a dropped transaction has queued, and fails within a transaction.
+    sqlx::query(DURABLE_COMMITS).execute(&mut *connection).await?;
     Ok(!connection.is_in_transaction())
 }
 

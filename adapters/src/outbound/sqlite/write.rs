@@ -8,10 +8,10 @@ use super::store::SqliteStore;
 use crate::outbound::relational::clamped;
 use crate::wire::EventForm;
 
-/// Adds the events `?1` (event, name, user, revision and trace of each) to the outbox, in order. The event is JSON itself; it is encoded as a string so that its text does not change.
-const INSERT_EVENTS: &str = "
+/// Adds the events of [`event_rows`] to the outbox, in order.
+pub(super) const INSERT_EVENTS: &str = "
     INSERT INTO outbox (event, name, user_id, revision, traceparent)
-    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 FROM json_each(?1) ORDER BY key";
+    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 FROM json_each(?) ORDER BY key";
 
 /// The result of the work in a transaction.
 #[derive(Debug)]
@@ -73,18 +73,24 @@ impl SqliteStore {
     }
 }
 
-/// Adds events to the outbox, in order, each with its trace.
-pub(super) async fn insert_events<'a>(
-    connection: &mut SqliteConnection,
+/// Events with their traces as the parameter of [`INSERT_EVENTS`]: event, name, user, revision and trace of
+/// each. The event is JSON itself; it is encoded as a string so that its text does not change.
+pub(super) fn event_rows<'a>(
     events: impl IntoIterator<Item = (&'a DomainEvent, Option<&'a TraceParent>)>,
-) -> Result<(), SqliteFailure> {
-    let rows = events.into_iter().map(|(event, trace)| {
+) -> String {
+    list(events.into_iter().map(|(event, trace)| {
         let revision = clamped(event.revision.get());
         let trace = trace.map(TraceParent::as_str);
         (EventForm::write(event), event.name(), event.user.as_str(), revision, trace)
-    });
-    sqlx::query(INSERT_EVENTS).bind(list(rows)).execute(connection).await?;
-    Ok(())
+    }))
+}
+
+/// Statements that are executed one after the other by one call.
+///
+/// Each call passes through a channel to the connection's thread and back. Their parameters are `?`: a
+/// number would count from the first parameter of the first statement.
+pub(super) fn in_sequence(statements: &[&str]) -> String {
+    statements.join(";\n")
 }
 
 /// A list as one parameter, for `json_each`. So one statement handles the whole list.
