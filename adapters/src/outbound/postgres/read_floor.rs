@@ -2,8 +2,8 @@ use std::ops::RangeInclusive;
 
 /// An id up to which the outbox has no entries, and will never have any. Reads start after it.
 ///
-/// Until the next vacuum an index keeps the entries of deleted rows, so under load a read from the beginning
-/// passes hundreds of thousands of them.
+/// The index keeps the entries of removed rows until no transaction can see them. During a long transaction,
+/// such as a backup, a read from the beginning would pass all that were removed since its start.
 ///
 /// An id is taken before its entry is committed, so an entry may appear later than one with a higher id. When
 /// an entry is visible in a snapshot, the transactions with lower ids are finished or still running in that
