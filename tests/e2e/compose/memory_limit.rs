@@ -119,6 +119,7 @@ async fn node_with_128_mib_survives_and_loses_nothing() {
         let count = async || limited.unread_count(&user).await == notifications;
         until_done("all are stored", count).await;
     }
+    limited.survived("1,000 polling devices, then 20,000 messages of 16 kB");
     limited.restart_around(async {}).await;
     let replay = json!({
         "prefix": "replay", "users": users, "devicesPerUser": 10, "transport": "websocket",

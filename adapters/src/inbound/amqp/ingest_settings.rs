@@ -9,7 +9,7 @@ pub struct IngestSettings {
     /// The maximum number of unacknowledged messages.
     pub prefetch: u16,
     /// The limit for the message bodies in memory, in bytes. When it is reached, Belfry stops reading from the
-    /// connection before the next message.
+    /// connection before the next message. While messages are stored, they need up to 30 times as much.
     pub prefetch_bytes: usize,
     /// Whether messages may revoke tokens. Otherwise such messages go to the dead queue.
     pub revocations: bool,
@@ -44,7 +44,7 @@ impl Default for IngestSettings {
     fn default() -> Self {
         Self {
             prefetch: 1_000,
-            prefetch_bytes: 8 << 20,
+            prefetch_bytes: 2 << 20,
             revocations: false,
             reads: false,
             mapping: Arc::default(),
