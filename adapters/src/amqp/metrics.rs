@@ -4,7 +4,7 @@ use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 pub(crate) const UP: &str = "belfry_amqp_up";
 /// How often the task named by `role` lost its connection or its queue.
 pub(crate) const OUTAGES: &str = "belfry_amqp_outages_total";
-/// Events confirmed by the broker.
+/// Events of the outbox that the broker has confirmed. Stays 0 in forward mode.
 pub(crate) const EVENTS_PUBLISHED: &str = "belfry_events_published_total";
 /// Messages from other services, by `outcome`. A message counts each time it goes to a retry queue.
 pub(crate) const INGEST_MESSAGES: &str = "belfry_ingest_messages_total";
@@ -23,7 +23,7 @@ pub(crate) fn describe_metrics() {
         OUTAGES,
         "How often this task lost its connection to RabbitMQ or the queue that it consumes."
     );
-    describe_counter!(EVENTS_PUBLISHED, "Events that RabbitMQ has confirmed.");
+    describe_counter!(EVENTS_PUBLISHED, "Events of the outbox that RabbitMQ has confirmed.");
     describe_counter!(
         INGEST_MESSAGES,
         "Messages from other services, by outcome: done, expired, retry, dead, rejected."
@@ -32,8 +32,8 @@ pub(crate) fn describe_metrics() {
         INGEST_LAG,
         Unit::Seconds,
         "Age of a message from another service when a node received it, by its header timestamp_in_ms or its \
-         property timestamp (whole seconds). Messages without either are not counted. Negative differences of the \
-         clocks count as 0."
+         property timestamp (whole seconds). Messages without either are not counted. A negative age, because \
+         of clock skew, counts as 0."
     );
     describe_counter!(
         NODE_EVENTS,

@@ -33,10 +33,10 @@ pub struct ClientCertificateFiles {
 pub enum InvalidAmqpTls {
     #[error("cannot read {0}: {1}")]
     Unreadable(PathBuf, #[source] std::io::Error),
-    #[error("{0} has no certificates in PEM")]
+    #[error("{0} has no certificates in PEM, or an invalid one")]
     NoCertificate(PathBuf),
     // The cause is left out, so that no part of a key gets into a log.
-    #[error("{0} has no private key in PEM")]
+    #[error("{0} has no usable private key in PEM: PKCS#8, PKCS#1 or SEC1, not encrypted")]
     NoKey(PathBuf),
     #[error("the system has no root certificates to verify the broker with")]
     NoSystemRoots,
@@ -120,7 +120,7 @@ mod tests {
             (files(&missing, None), "cannot read"),
             (files(&key, None), "no certificates"),
             (files(&certificate, client(&key, &key)), "no certificates"),
-            (files(&certificate, client(&certificate, &certificate)), "no private key"),
+            (files(&certificate, client(&certificate, &certificate)), "no usable private key"),
         ] {
             let error = files.check().unwrap_err().to_string();
             assert!(error.contains(expected) && error.contains(".pem"), "{error}");

@@ -32,10 +32,10 @@ pub struct TlsFiles {
 pub enum InvalidTls {
     #[error(transparent)]
     File(#[from] UnusableFile),
-    #[error("{0} has no certificates in PEM")]
+    #[error("{0} has no certificates in PEM, or an invalid one")]
     NoCertificate(PathBuf),
     // Without its cause, so that no part of a key gets into a log.
-    #[error("{0} has no private key in PEM")]
+    #[error("{0} has no usable private key in PEM: PKCS#8, PKCS#1 or SEC1, not encrypted")]
     NoKey(PathBuf),
     #[error("the certificate and the key cannot be used together")]
     Unusable(#[source] rustls::Error),
@@ -160,8 +160,8 @@ mod tests {
             error.to_string()
         };
         assert!(problem("", &key).contains("tls.crt has no certificates"));
-        assert!(problem(&certificate, "").contains("tls.key has no private key"));
-        assert!(problem(&certificate, &certificate).contains("tls.key has no private key"));
+        assert!(problem(&certificate, "").contains("tls.key has no usable private key"));
+        assert!(problem(&certificate, &certificate).contains("tls.key has no usable private key"));
         assert!(problem(&certificate, &pair().1).contains("together"));
         let nowhere = TlsFiles { certificate: "nowhere.crt".into(), key: "nowhere.key".into() };
         assert!(Tls::open(nowhere).unwrap_err().to_string().contains("nowhere.crt"));

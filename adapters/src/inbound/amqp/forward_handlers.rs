@@ -24,12 +24,12 @@ use crate::inbound::socket_latency::SocketLatency;
 pub enum ForwardCommand<E> {
     /// Forward an event to the users' devices.
     Forward {
-        /// The decoded or encoded event.
+        /// [`ForwardHere`]: the decoded events, one for each recipient. [`ForwardToNodes`]: the encoded event.
         event: E,
         /// See [`Envelope::accepted_at`].
         accepted_at: Option<Timestamp>,
     },
-    /// Revoke the user's tokens. Belfry keeps the sessions even if another service keeps the inboxes.
+    /// Revoke the user's tokens and end their sessions: in forward mode, too, Belfry manages the sessions.
     RevokeTokens {
         /// The owner of the tokens.
         user: UserId,
@@ -86,7 +86,7 @@ impl ForwardHere {
 }
 
 impl MessageHandler for ForwardHere {
-    /// At least one event.
+    /// One event for each recipient, and at least one.
     type Command = ForwardCommand<Vec<ForwardedEvent>>;
     type OrderingKey = UserId;
 

@@ -46,13 +46,16 @@ pub(super) fn forwarded_events(
     };
     let unread_count = match envelope.pattern {
         Pattern::UnreadCount => {
-            let count = unread_count.or(count);
-            let count = count.ok_or_else(|| InvalidMessage::field("count", "is missing"))?;
-            Some(checked_count(count)?)
+            let (field, count) = match unread_count {
+                Some(count) => ("unreadCount", Some(count)),
+                None => ("count", count),
+            };
+            let count = count.ok_or_else(|| InvalidMessage::field(field, "is missing"))?;
+            Some(checked_count(field, count)?)
         }
         Pattern::Custom(_) => None,
         // The count accompanies the event. The event is delivered even if the count is invalid.
-        _ => unread_count.and_then(|count| match checked_count(count) {
+        _ => unread_count.and_then(|count| match checked_count("unreadCount", count) {
             Ok(count) => Some(count),
             Err(error) => {
                 debug!(%error, "forwarding an event without its unread count");
@@ -96,8 +99,8 @@ fn users(
 }
 
 /// The unread count as clients read it: an integer without fraction or exponent. Services also send it as a
-/// string, as PostgreSQL clients return it, or as `{"count":3}`.
-fn checked_count(raw: &RawValue) -> Result<Arc<str>, InvalidMessage> {
+/// string, as PostgreSQL clients return it, or as `{"count":3}`. `field` is its name, for the error.
+fn checked_count(field: &'static str, raw: &RawValue) -> Result<Arc<str>, InvalidMessage> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum CountForm {
@@ -114,7 +117,7 @@ fn checked_count(raw: &RawValue) -> Result<Arc<str>, InvalidMessage> {
     let count = text.as_deref().and_then(Integer::parse).and_then(Integer::to::<u64>);
     match count {
         Some(count) => Ok(count.to_string().into()),
-        None => Err(InvalidMessage::field("unreadCount", "must be a whole number")),
+        None => Err(InvalidMessage::field(field, "must be a whole number")),
     }
 }
 

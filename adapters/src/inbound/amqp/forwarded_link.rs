@@ -11,7 +11,7 @@ struct LinkForm<'a> {
     link: Option<&'a RawValue>,
 }
 
-/// Replaces the link with `null` if store mode would reject it. The rest of the JSON stays unchanged. The
+/// Replaces the link with `null` if store mode would not keep it. The rest of the JSON stays unchanged. The
 /// notification is still forwarded, because a device can do without a link but not without the notification.
 ///
 /// If a notification has two links, both are removed: `serde` rejects a repeated field, so the second link, which

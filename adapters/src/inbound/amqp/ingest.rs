@@ -18,7 +18,8 @@ use crate::amqp::{
     RequiredTopology, Topology, close_channel, run_with_reconnect,
 };
 
-/// Consumes the ingest queue and executes its messages. Returns messages from the retry queues.
+/// Consumes the ingest queue and executes its messages. Also moves messages from the retry queues back to the
+/// ingest queue when their delay is over.
 pub struct Ingest<H> {
     amqp: AmqpSettings,
     parts: PipelineParts<H>,
@@ -26,7 +27,8 @@ pub struct Ingest<H> {
 }
 
 impl<H: MessageHandler> Ingest<H> {
-    /// `publisher` publishes failed messages to the retry queues and the dead queue, and returns them.
+    /// `publisher` publishes failed messages to the retry queues or the dead queue, moves due messages back to the
+    /// ingest queue, and sends the responses to requests.
     pub fn new(
         amqp: AmqpSettings,
         topology: Topology,
@@ -46,7 +48,7 @@ impl<H: MessageHandler> Ingest<H> {
             handler,
             clock,
             lag: metrics::histogram!(INGEST_LAG),
-            quiet_start_over: AtomicBool::new(false),
+            quiet_start_ended: AtomicBool::new(false),
             missing_queue_logged: AtomicBool::new(false),
         };
         Self { amqp, parts, retry_queues }

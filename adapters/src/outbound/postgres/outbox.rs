@@ -23,8 +23,8 @@ pub const OUTBOX_LOCK: i64 = i64::from_be_bytes(*b"BelfryOb");
 /// Entries after the id `$1`, and the snapshot in which they were read.
 const PENDING: &str = "
     SELECT id, event::text, name, user_id, revision, traceparent, written_at,
-        (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint) AS oldest_running,
-        (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint) AS next_transaction
+        (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint) AS xmin,
+        (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint) AS xmax
     FROM outbox WHERE id > $1 ORDER BY id LIMIT $2";
 
 /// Both ends of the age are the database's time.

@@ -2,28 +2,29 @@ use std::ops::RangeInclusive;
 
 /// An id up to which the outbox has no entries, and will never have any. Reads start after it.
 ///
-/// The index keeps the entries of removed rows until no transaction can see them. During a long transaction,
-/// such as a backup, a read from the beginning would pass all that were removed since its start.
+/// The index keeps pointers to deleted rows until no transaction can see those rows. During a long transaction,
+/// such as a backup, a read from the beginning would scan all rows deleted since the transaction began.
 ///
-/// An id is taken before its entry is committed, so an entry may appear later than one with a higher id. When
-/// an entry is visible in a snapshot, the transactions with lower ids are finished or still running in that
-/// snapshot: an entry is written by a transaction that has a number already, because it has locked the inbox.
-/// When all transactions of that snapshot are finished in a later one, no further entry with a lower id can
-/// appear.
+/// An entry's id is assigned before its transaction commits, so an entry may become visible after one with a
+/// higher id. Every transaction that has taken a lower entry id already has a transaction id, because it locked
+/// the inbox first. So when an entry is visible in a snapshot, each of those transactions is below that snapshot's
+/// `xmax`. Once a later snapshot's `xmin` has reached that `xmax`, they are all finished, and no entry with a lower
+/// id can appear.
 #[derive(Debug, Default)]
 pub(super) struct ReadFloor {
     id: i64,
-    /// The next floor, and the first transaction that need not be finished for it.
+    /// The next floor, and the `xmax` of the snapshot it was read in: the floor is raised when all transactions
+    /// below it are finished.
     candidate: Option<(i64, i64)>,
 }
 
-/// The running transactions when a statement began (`pg_current_snapshot`).
+/// `xmin` and `xmax` of the snapshot of a statement (`pg_current_snapshot`).
 #[derive(Debug, Clone, Copy, sqlx::FromRow)]
 pub(super) struct Snapshot {
-    /// All transactions before this one are finished.
-    oldest_running: i64,
-    /// No transaction from this one on has begun to write.
-    next_transaction: i64,
+    /// All transactions with lower ids are finished.
+    xmin: i64,
+    /// No transaction had this id or a higher one.
+    xmax: i64,
 }
 
 impl ReadFloor {
@@ -33,13 +34,13 @@ impl ReadFloor {
 
     /// Raises the floor after a read that found entries with these lowest and highest ids.
     pub(super) fn raise(&mut self, found: RangeInclusive<i64>, snapshot: Snapshot) {
-        if let Some((candidate, first_unneeded)) = self.candidate {
-            if snapshot.oldest_running < first_unneeded {
+        if let Some((candidate, required_xmin)) = self.candidate {
+            if snapshot.xmin < required_xmin {
                 return;
             }
             self.id = candidate.min(found.start() - 1);
         }
-        self.candidate = Some((*found.end(), snapshot.next_transaction));
+        self.candidate = Some((*found.end(), snapshot.xmax));
     }
 }
 
@@ -47,12 +48,12 @@ impl ReadFloor {
 mod tests {
     use super::*;
 
-    const fn snapshot(oldest_running: i64, next_transaction: i64) -> Snapshot {
-        Snapshot { oldest_running, next_transaction }
+    const fn snapshot(xmin: i64, xmax: i64) -> Snapshot {
+        Snapshot { xmin, xmax }
     }
 
     #[test]
-    fn floor_rises_to_the_entries_of_a_read_whose_transactions_are_finished() {
+    fn floor_rises_to_the_last_id_of_a_read_when_the_transactions_of_that_time_are_finished() {
         let mut floor = ReadFloor::default();
         floor.raise(1..=9, snapshot(100, 110));
         assert_eq!(floor.id(), 0);

@@ -37,8 +37,8 @@ impl<T> Work<T> {
 }
 
 impl SqliteStore {
-    /// Runs `work` in an exclusive write transaction, and wakes the outbox's leader after the
-    /// commit.
+    /// As [`in_transaction`](Self::in_transaction), and wakes the outbox's leader afterwards, unless nothing was
+    /// written. Also after a failure: the commit may have succeeded.
     pub(super) async fn write<T>(
         &self,
         work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<Work<T>, SqliteFailure>,
@@ -53,7 +53,7 @@ impl SqliteStore {
         }
     }
 
-    /// Runs `work` in an exclusive write transaction.
+    /// Runs `work` in an immediate transaction: one writer at a time, while readers continue.
     pub(super) async fn in_transaction<T>(
         &self,
         work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<Work<T>, SqliteFailure>,
@@ -85,10 +85,8 @@ pub(super) fn event_rows<'a>(
     }))
 }
 
-/// Statements that are executed one after the other by one call.
-///
-/// Each call passes through a channel to the connection's thread and back. Their parameters are `?`: a
-/// number would count from the first parameter of the first statement.
+/// Joins statements so that one call executes them in order, which saves a round trip to the connection's thread
+/// for each. Use plain `?` for parameters: `?1` would be the first parameter of the whole sequence.
 pub(super) fn in_sequence(statements: &[&str]) -> String {
     statements.join(";\n")
 }

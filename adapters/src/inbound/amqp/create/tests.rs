@@ -1,4 +1,4 @@
-//! Payloads of `notification.created` as public NestJS code sends them, and what is stored of each.
+//! Payloads of `notification.created` as open-source NestJS projects send them, and what is stored of each.
 
 use belfry_application::testing::{at, id};
 use serde_json::{Value, json};
@@ -48,7 +48,7 @@ fn are_stored<const N: usize>(table: [(&str, Value); N]) {
 }
 
 #[test]
-fn recipients_ids_and_texts_of_public_code_are_stored() {
+fn recipients_ids_and_texts_of_known_payloads_are_stored() {
     are_stored([
         // Recipients.
         (r#"{"userId":"ada","title":"Hi"}"#, json!({})),
@@ -128,7 +128,7 @@ fn recipients_ids_and_texts_of_public_code_are_stored() {
 }
 
 #[test]
-fn other_fields_of_public_code_are_stored() {
+fn other_fields_of_known_payloads_are_stored() {
     are_stored([
         // Data.
         (r#"{"userId":"ada","title":"Hi","data":{"a":1.50}}"#, json!({ "data": { "a": 1.5 } })),
@@ -198,7 +198,7 @@ fn other_fields_of_public_code_are_stored() {
 }
 
 #[test]
-fn refusal_names_the_field() {
+fn error_of_an_invalid_message_names_the_field() {
     for (data, field) in [
         (r#"{"title":"Hi"}"#, "userId"),
         (r#"{"userId":"a b","title":"Hi"}"#, "userId"),
@@ -232,7 +232,7 @@ fn long_text_is_cut_or_rejected() {
 }
 
 #[test]
-fn fields_that_do_not_fit_into_data_are_named_or_rejected() {
+fn fields_that_do_not_fit_into_data_are_listed_as_omitted_or_the_message_is_rejected() {
     let data = json!({
         "userId": "ada", "title": "Hi", "data": { "a": 1 }, "small": 2, "large": "x".repeat(16_000),
     });

@@ -112,16 +112,16 @@ impl DeadLetter {
         table.map(|(name, value)| (name.to_string(), display(value))).collect()
     }
 
-    /// The properties for a replay, which publishes the message directly to the ingest queue: the original
-    /// ones without the failure headers, persistent, and without `expiration` and `CC`. `user` is the AMQP
-    /// user of the replay. The broker would refuse the `user_id` of another user, so that is left out.
+    /// The properties with which `dead-letters replay` publishes the message to the ingest queue: the original
+    /// ones without the failure headers, persistent, and without `expiration` and `CC`. The original `user_id` is
+    /// kept only if it is `user`, the AMQP user of this connection: the broker refuses any other.
     pub(super) fn original_properties(&self, user: &str) -> BasicProperties {
         let mut headers = BTreeMap::new();
         if let Some(table) = self.properties.headers() {
             headers.clone_from(table.inner());
         }
-        // If the message was published to an exchange, its original routing key may be its pattern. These two
-        // headers preserve it.
+        // If the message was published to an exchange other than the default one, its original routing key may be
+        // its pattern. These two headers preserve it.
         let keeps_routing_key =
             self.header_text(headers::EXCHANGE).is_some_and(|it| !it.is_empty());
         headers.retain(|name, _| match name.as_str() {

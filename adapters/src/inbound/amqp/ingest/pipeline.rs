@@ -58,7 +58,7 @@ pub(super) struct PipelineParts<H> {
     /// For the responses to requests.
     pub(super) replies: ConfirmChannel,
     /// Set with the first message, or with the log line about its absence.
-    pub(super) quiet_start_over: AtomicBool,
+    pub(super) quiet_start_ended: AtomicBool,
     /// Whether the current absence of the ingest queue has been logged.
     pub(super) missing_queue_logged: AtomicBool,
 }
@@ -131,7 +131,7 @@ impl<H: MessageHandler> PipelineParts<H> {
     }
 
     fn log_quiet_start(&self) {
-        self.quiet_start_over.store(true, Ordering::Relaxed);
+        self.quiet_start_ended.store(true, Ordering::Relaxed);
         let bindings: Vec<_> =
             self.topology.ingest_bindings().iter().map(ToString::to_string).collect();
         let (queue, bindings) = (self.topology.ingest_queue(), bindings.join(", "));
@@ -232,7 +232,7 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
                     biased;
                     () = &mut stopped => return self.acknowledge().await,
                     () = &mut ack_due, if self.owes_ack() => self.acknowledge().await?,
-                    () = &mut quiet_start, if !self.parts.quiet_start_over.load(Ordering::Relaxed) => {
+                    () = &mut quiet_start, if !self.parts.quiet_start_ended.load(Ordering::Relaxed) => {
                         self.parts.log_quiet_start();
                     }
                     () = sleep_until(self.route_at.unwrap_or_else(Instant::now)), if self.route_at.is_some() => {}
@@ -291,7 +291,7 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
 
     fn accept(&mut self, deliveries: Vec<HeldDelivery>) {
         if !deliveries.is_empty() {
-            self.parts.quiet_start_over.store(true, Ordering::Relaxed);
+            self.parts.quiet_start_ended.store(true, Ordering::Relaxed);
         }
         let now = self.parts.clock.now();
         for delivery in deliveries {

@@ -19,7 +19,7 @@ pub(super) enum Target {
     Upgrade(SessionId),
 }
 
-/// Why a request is rejected, with the codes of the reference server.
+/// Why a request is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RequestError {
     UnknownTransport,
@@ -30,20 +30,21 @@ pub(super) enum RequestError {
     UnsupportedWebSocketVersion,
 }
 
-/// Clients of version 2 send `EIO=3`. Their libraries only report an error of the transport, so the hint is for the
+/// Socket.IO 2 clients send `EIO=3`. Their libraries only report an error of the transport, so the hint is for the
 /// developer who looks at the response.
-const UPGRADE_HINT: &str = r#","hint":"Engine.IO 4 is required: use socket.io-client 3 or 4, or a client of Socket.IO protocol 5""#;
+const OLD_CLIENT_HINT: &str = r#","hint":"Engine.IO 4 is required: use socket.io-client 3 or 4, or a client of Socket.IO protocol 5""#;
 
 impl RequestError {
-    /// The reference server's numeric code.
-    const fn code_and_message(self) -> (u8, &'static str) {
-        match self {
+    /// The reference server's code and message; `None` if HTTP has a status for the error.
+    const fn code_and_message(self) -> Option<(u8, &'static str)> {
+        Some(match self {
             Self::UnknownTransport => (0, "Transport unknown"),
             Self::UnknownSession => (1, "Session ID unknown"),
             Self::BadHandshakeMethod => (2, "Bad handshake method"),
-            Self::BadRequest | Self::UnsupportedWebSocketVersion => (3, "Bad request"),
+            Self::BadRequest => (3, "Bad request"),
             Self::UnsupportedVersion => (5, "Unsupported protocol version"),
-        }
+            Self::UnsupportedWebSocketVersion => return None,
+        })
     }
 }
 
@@ -58,14 +59,13 @@ impl From<InvalidHandshake> for RequestError {
 
 impl IntoResponse for RequestError {
     fn into_response(self) -> Response {
-        if self == Self::UnsupportedWebSocketVersion {
+        let Some((code, message)) = self.code_and_message() else {
             // Names the version that the client should use (RFC 6455, section 4.4).
             let version = [(header::SEC_WEBSOCKET_VERSION, OpeningHandshake::VERSION)];
             return (StatusCode::UPGRADE_REQUIRED, version).into_response();
-        }
-        let (code, message) = self.code_and_message();
+        };
         let hint = match self {
-            Self::UnsupportedVersion => UPGRADE_HINT,
+            Self::UnsupportedVersion => OLD_CLIENT_HINT,
             _ => "",
         };
         let body = format!(r#"{{"code":{code},"message":"{message}"{hint}}}"#);
@@ -75,7 +75,8 @@ impl IntoResponse for RequestError {
 }
 
 impl Target {
-    /// Checks a request in the same order as the reference server.
+    /// A request without `sid` is checked in the order of the reference server. With a `sid`, `EIO=4` is required
+    /// too; the reference server does not check it.
     pub(super) fn read(method: &Method, uri: &Uri) -> Result<Self, RequestError> {
         let Some(Ok(transport)) = parameter(uri, "transport").map(str::parse) else {
             return Err(RequestError::UnknownTransport);
@@ -127,7 +128,7 @@ fn parameter<'a>(uri: &'a Uri, name: &str) -> Option<&'a str> {
     let pairs = uri.query().unwrap_or_default().split('&');
     pairs
         .filter_map(|pair| pair.split_once('='))
-        .find_map(|(its, value)| (its == name).then_some(value))
+        .find_map(|(key, value)| (key == name).then_some(value))
 }
 
 #[cfg(test)]
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_request_gets_the_code_of_the_reference_server() {
+    fn invalid_request_is_rejected_with_its_error() {
         for (method, query, expected) in [
             ("GET", "", RequestError::UnknownTransport),
             ("GET", "EIO=4", RequestError::UnknownTransport),

@@ -161,7 +161,7 @@ fn kinds(device: &FakeDevice) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn count_follows_each_sync_once_and_the_replayed_changes() {
+async fn unread_count_is_sent_once_after_each_sync_and_its_replay() {
     let node = node();
     let device = FakeDevice::new();
     let session = node.join(claims("ada", 10_000), device.clone());
@@ -313,7 +313,11 @@ async fn catch_up_all_sends_only_to_devices_that_missed_events() {
     .await;
     assert_eq!(devices[0].received_ids(), ["lost"]);
     assert_eq!(kinds(&devices[0]), ["sync", "count 0", "new", "count 1"]);
-    assert_eq!(kinds(&devices[1]), ["sync", "count 0"], "only those after the connect");
+    assert_eq!(
+        kinds(&devices[1]),
+        ["sync", "count 0"],
+        "nothing follows the pushes of the connect"
+    );
 }
 
 /// Records the charges. Replays wait while `is_exhausted`.
@@ -346,7 +350,7 @@ fn node_with(work: &Arc<RecordedWork>) -> Node {
 }
 
 #[tokio::test(start_paused = true)]
-async fn replay_waits_for_the_user_s_budget_and_is_charged() {
+async fn requested_replay_waits_for_the_work_budget_and_is_charged() {
     let work = Arc::new(RecordedWork::default());
     let node = node_with(&work);
     node.store_notification("ada", "n1").await;
@@ -366,7 +370,7 @@ async fn replay_waits_for_the_user_s_budget_and_is_charged() {
 }
 
 #[tokio::test]
-async fn repair_of_a_lost_event_is_not_charged_and_does_not_wait_for_the_budget() {
+async fn catch_up_after_a_lost_event_is_not_charged_and_does_not_wait_for_the_budget() {
     let work = Arc::new(RecordedWork::default());
     let node = node_with(&work);
     let device = FakeDevice::new();
@@ -401,7 +405,7 @@ async fn catch_ups_are_reported_by_cause_and_lagging_sessions_are_counted() {
     node.store_notification("ada", "n1").await;
     let first = node.join(claims("ada", 10_000), FakeDevice::new());
     connect(&node.sessions, &first, None).await;
-    assert_eq!(*recorded.0.lock(), [], "it had missed nothing");
+    assert_eq!(*recorded.0.lock(), [], "no resume point, so no replay");
     node.sessions.sync(&first, since(0)).await.unwrap();
     let second = node.join(claims("ada", 10_000), FakeDevice::new());
     connect(&node.sessions, &second, since(0)).await;
