@@ -228,6 +228,22 @@ async fn missing_folder_and_invalid_url_are_rejected() {
     }
 }
 
+/// The removal of published entries makes commits of its connection less durable for a moment.
+#[tokio::test]
+async fn writes_after_a_removal_are_on_disk_before_they_are_confirmed() {
+    const FULL: i64 = 2;
+    let folder = Folder::new();
+    let store = folder.store().await;
+    let mut lease = store.acquire_lease().await.unwrap().unwrap();
+    store.create(vec![a_draft("ada", "n1")]).await.unwrap();
+    let entries = lease.pending(1).await.unwrap();
+    lease.remove(&[entries[0].id]).await.unwrap();
+    assert_eq!(lease.pending(1).await.unwrap(), []);
+    let synchronous: i64 =
+        sqlx::query_scalar("PRAGMA synchronous").fetch_one(&store.writer).await.unwrap();
+    assert_eq!(synchronous, FULL);
+}
+
 #[tokio::test]
 async fn unreadable_outbox_entry_is_set_aside_and_later_entries_are_returned() {
     let folder = Folder::new();
