@@ -5,6 +5,7 @@ mod amqp;
 mod harness;
 mod postgres_deployments;
 mod postgres_erasure;
+mod postgres_outbox;
 mod postgres_reads;
 mod postgres_revocations;
 mod postgres_store;

@@ -2,19 +2,18 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use belfry_adapters::outbound::postgres::{PostgresSettings, PostgresStore};
 use belfry_application::ports::{
-    History, InboxRepository, ListFilter, Outbox, OutboxEntry, OutboxId, OutboxLease, PageLimit,
-    PortError,
+    History, InboxRepository, ListFilter, Outbox, OutboxEntry, OutboxLease, PageLimit, PortError,
 };
 use belfry_application::testing::{a_draft, at, id, user};
 use belfry_domain::{Draft, Receipt, Revision};
 use belfry_tests::postgres::{Database, PostgresServer, fresh_database};
 use belfry_tests::wait::{until, until_true};
 use futures_util::future::{FutureExt, join_all};
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgPool;
 
 async fn node(database: &Database) -> PostgresStore {
     let settings = PostgresSettings { max_connections: 4, ..PostgresSettings::new(database.url()) };
@@ -23,18 +22,18 @@ async fn node(database: &Database) -> PostgresStore {
     store
 }
 
-async fn two_nodes() -> (Database, PostgresStore, PostgresStore) {
+pub(super) async fn two_nodes() -> (Database, PostgresStore, PostgresStore) {
     let database = fresh_database().await;
     let (one, other) = (node(&database).await, node(&database).await);
     (database, one, other)
 }
 
-async fn acquire_lease(store: &PostgresStore) -> Box<dyn OutboxLease> {
+pub(super) async fn acquire_lease(store: &PostgresStore) -> Box<dyn OutboxLease> {
     until("the lease is free", async || store.acquire_lease().await.unwrap()).await
 }
 
 /// Terminates the connections with that application name. Returns how many.
-async fn terminate_connections(pool: &PgPool, application: &str) -> usize {
+pub(super) async fn terminate_connections(pool: &PgPool, application: &str) -> usize {
     let terminated: Vec<bool> = sqlx::query_scalar(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
          WHERE datname = current_database() AND application_name = $1",
@@ -46,105 +45,8 @@ async fn terminate_connections(pool: &PgPool, application: &str) -> usize {
     terminated.len()
 }
 
-const PATIENCE: Duration = Duration::from_mins(1);
-
-#[tokio::test]
-async fn another_node_takes_the_lease_when_the_holders_connection_dies() {
-    let (database, one, other) = two_nodes().await;
-    let mut first = acquire_lease(&one).await;
-    assert!(other.acquire_lease().await.unwrap().is_none(), "the other node holds the lease");
-    one.create(vec![a_draft("ada", "n1")]).await.unwrap();
-    assert_eq!(first.pending(10).await.unwrap().len(), 1);
-
-    assert_eq!(terminate_connections(&database.pool().await, "belfry outbox").await, 1);
-    let since = Instant::now();
-    let mut second = acquire_lease(&other).await;
-    assert!(since.elapsed() < Duration::from_secs(5));
-
-    let assert_lost =
-        |error: PortError| assert!(matches!(error, PortError::Unavailable(_)), "{error}");
-    assert_lost(first.pending(10).await.unwrap_err());
-    assert_lost(first.wait_for_entries(PATIENCE).await.unwrap_err());
-    assert_lost(first.remove(&[]).await.unwrap_err());
-    let entries = second.pending(10).await.unwrap();
-    assert_eq!(entries.len(), 1, "the entry that the first did not remove is still pending");
-    second.remove(&[entries[0].id]).await.unwrap();
-}
-
-#[tokio::test]
-async fn lease_lost_during_a_wait_is_reported() {
-    let (database, one, _) = two_nodes().await;
-    let mut first = acquire_lease(&one).await;
-    let pool = database.pool().await;
-    let (waited, _) = tokio::join!(first.wait_for_entries(PATIENCE), async {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        terminate_connections(&pool, "belfry outbox").await
-    });
-    assert!(matches!(waited, Err(PortError::Unavailable(_))));
-    assert!(first.pending(1).await.is_err());
-}
-
-#[tokio::test]
-async fn dropped_lease_closes_its_connection() {
-    let (database, one, other) = two_nodes().await;
-    drop(acquire_lease(&one).await);
-    drop(acquire_lease(&other).await);
-    let pool = database.pool().await;
-    until_true("the lease's connection is closed", async || {
-        let open: i64 = sqlx::query_scalar(
-            "SELECT count(*) FROM pg_stat_activity
-             WHERE datname = current_database() AND application_name = 'belfry outbox'",
-        )
-        .fetch_one(&pool)
-        .await
-        .unwrap();
-        open == 0
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn standby_node_opens_no_connection() {
-    let (database, one, other) = two_nodes().await;
-    let _lease = acquire_lease(&one).await;
-    for _ in 0..5 {
-        assert!(other.acquire_lease().await.unwrap().is_none());
-    }
-    let pool = database.pool().await;
-    assert_eq!(terminate_connections(&pool, "belfry outbox").await, 1, "only the leader's");
-}
-
-#[tokio::test]
-async fn commit_wakes_the_leader_on_another_node() {
-    let (_database, one, other) = two_nodes().await;
-    let mut lease = acquire_lease(&one).await;
-    for n in 0..5 {
-        let since = Instant::now();
-        let (woken, created) = tokio::join!(lease.wait_for_entries(PATIENCE), async {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            other.create(vec![a_draft("ada", &format!("n{n}"))]).await
-        });
-        created.unwrap();
-        woken.unwrap();
-        assert!(since.elapsed() < PATIENCE / 2, "woken, not timed out");
-        assert_eq!(lease.pending(10).await.unwrap().len(), n + 1);
-    }
-}
-
-#[tokio::test]
-async fn commit_on_another_node_just_before_the_wait_wakes_the_leader() {
-    let (_database, one, other) = two_nodes().await;
-    let mut lease = acquire_lease(&one).await;
-    assert_eq!(lease.pending(10).await.unwrap(), []);
-    other.create(vec![a_draft("ada", "n1")]).await.unwrap();
-    tokio::time::timeout(PATIENCE / 2, lease.wait_for_entries(PATIENCE))
-        .await
-        .expect("woken")
-        .unwrap();
-}
-
 /// The revisions of one user's entries, in order.
-fn revisions_of(name: &str, entries: &[OutboxEntry]) -> Vec<u64> {
+pub(super) fn revisions_of(name: &str, entries: &[OutboxEntry]) -> Vec<u64> {
     let of = entries.iter().filter(|entry| entry.header.user == user(name));
     of.map(|entry| entry.header.revision.get()).collect()
 }
@@ -330,153 +232,6 @@ async fn connection_error_contains_no_password() {
         };
         assert!(!format!("{error} {error:?}").contains("s3cret"), "{error}");
     }
-}
-
-#[tokio::test]
-async fn backlog_has_the_age_of_the_oldest_entry() {
-    let (database, one, _) = two_nodes().await;
-    one.create(vec![a_draft("ada", "n1"), a_draft("ada", "n2")]).await.unwrap();
-    let older = "UPDATE outbox SET written_at = written_at - interval '90 s'
-        WHERE id = (SELECT min(id) FROM outbox)";
-    sqlx::query(older).execute(&database.pool().await).await.unwrap();
-    let backlog = one.backlog().await.unwrap();
-    assert_eq!(backlog.entries, 2);
-    assert!((90..150).contains(&backlog.age.as_secs()), "{backlog:?}");
-}
-
-/// Writes an entry as a change of the inbox does. Returns its id.
-async fn insert_entry(transaction: &mut PgConnection, id: Option<i64>, user: &str) -> i64 {
-    sqlx::query("UPDATE inboxes SET revision = revision WHERE user_id = $1")
-        .bind(user)
-        .execute(&mut *transaction)
-        .await
-        .unwrap();
-    sqlx::query_scalar(
-        "INSERT INTO outbox (id, event, name, user_id, revision)
-         OVERRIDING SYSTEM VALUE
-         VALUES (coalesce($1, nextval(pg_get_serial_sequence('outbox', 'id'))),
-            '{}', 'notification.archived', $2, 9)
-         RETURNING id",
-    )
-    .bind(id)
-    .bind(user)
-    .fetch_one(transaction)
-    .await
-    .unwrap()
-}
-
-/// Creates, reads and removes an entry a few times. Returns the ids that were read.
-async fn relay_some(store: &PostgresStore, lease: &mut dyn OutboxLease, name: &str) -> Vec<i64> {
-    let mut ids = Vec::new();
-    for n in 0..5 {
-        store.create(vec![a_draft(name, &format!("{name}{n}"))]).await.unwrap();
-        let entries = lease.pending(10).await.unwrap();
-        let read: Vec<_> = entries.iter().map(|entry| entry.id).collect();
-        lease.remove(&read).await.unwrap();
-        ids.extend(read.iter().map(|OutboxId(id)| *id));
-    }
-    ids
-}
-
-#[tokio::test]
-async fn entry_committed_after_later_ones_were_removed_is_returned() {
-    let (database, one, _) = two_nodes().await;
-    let mut lease = acquire_lease(&one).await;
-    relay_some(&one, lease.as_mut(), "ada").await;
-    let pool = database.pool().await;
-    let mut transaction = pool.begin().await.unwrap();
-    let late = insert_entry(&mut transaction, None, "ada").await;
-    let others = relay_some(&one, lease.as_mut(), "bob").await;
-    assert!(others.iter().all(|id| *id > late), "{others:?} follow {late}");
-    transaction.commit().await.unwrap();
-    let entries = lease.pending(10).await.unwrap();
-    assert_eq!(entries.iter().map(|entry| entry.id).collect::<Vec<_>>(), [OutboxId(late)]);
-}
-
-/// Reads start after the ids that can have no entries any more. So this one is found when the outbox is idle.
-#[tokio::test]
-async fn entry_inserted_by_hand_with_an_old_id_is_returned_after_a_wait() {
-    let (database, one, _) = two_nodes().await;
-    let mut lease = acquire_lease(&one).await;
-    let first = relay_some(&one, lease.as_mut(), "user").await[0];
-    let mut connection = database.pool().await.acquire().await.unwrap();
-    let mut round = 0;
-    // While other tests have open transactions, reads start before it.
-    until_true("reads start after the old id", async || {
-        round += 1;
-        relay_some(&one, lease.as_mut(), &format!("user{round}")).await;
-        insert_entry(&mut connection, Some(first), "user").await;
-        let entries = lease.pending(10).await.unwrap();
-        lease.remove(&entries.iter().map(|entry| entry.id).collect::<Vec<_>>()).await.unwrap();
-        entries.is_empty()
-    })
-    .await;
-    until_true("the entry is returned", async || {
-        lease.wait_for_entries(Duration::from_millis(10)).await.unwrap();
-        !lease.pending(10).await.unwrap().is_empty()
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn unreadable_outbox_entries_are_set_aside_and_the_others_are_returned() {
-    let (database, one, _) = two_nodes().await;
-    let pool = database.pool().await;
-    one.create(vec![a_draft("ada", "n1")]).await.unwrap();
-    sqlx::query("INSERT INTO outbox (event) VALUES ('{}'), ('{\"pattern\":\"notification.new\"}')")
-        .execute(&pool)
-        .await
-        .unwrap();
-    one.create(vec![a_draft("ada", "n2")]).await.unwrap();
-
-    let mut lease = acquire_lease(&one).await;
-    let entries = lease.pending(10).await.unwrap();
-    assert_eq!(revisions_of("ada", &entries), [1, 2]);
-    lease.remove(&[entries[0].id, entries[1].id]).await.unwrap();
-    assert_eq!(lease.pending(10).await.unwrap(), []);
-    assert_eq!(one.backlog().await.unwrap().entries, 0);
-    let set_aside: Vec<(String, String)> =
-        sqlx::query_as("SELECT event::text, reason FROM outbox_unreadable ORDER BY id")
-            .fetch_all(&pool)
-            .await
-            .unwrap();
-    assert_eq!(set_aside.len(), 2);
-    assert_eq!(set_aside[0].0, "{}");
-    assert!(set_aside[0].1.contains("not the JSON of an event"), "{set_aside:?}");
-}
-
-/// A node of the version before the header columns inserts rows in which they are null.
-#[tokio::test]
-async fn entry_without_header_columns_gets_its_header_from_the_event() {
-    let (database, one, _) = two_nodes().await;
-    one.create(vec![a_draft("ada", "n1"), a_draft("ada", "n2")]).await.unwrap();
-    let mut lease = acquire_lease(&one).await;
-    let expected = lease.pending(10).await.unwrap();
-    let updated = "UPDATE outbox SET name = NULL, user_id = NULL, revision = NULL";
-    assert_eq!(
-        sqlx::query(updated).execute(&database.pool().await).await.unwrap().rows_affected(),
-        2
-    );
-    assert_eq!(lease.pending(10).await.unwrap(), expected);
-}
-
-/// Any event is published as it is, so the relay of an old node does not hold back a new kind.
-#[tokio::test]
-async fn event_of_a_newer_version_is_returned_unchanged() {
-    let (database, one, _) = two_nodes().await;
-    let body = r#"{"pattern":"notification.archived","data":{"of":"a newer version"}}"#;
-    sqlx::query(
-        "INSERT INTO outbox (event, name, user_id, revision)
-         VALUES ($1::json, 'notification.archived', 'ada', 1)",
-    )
-    .bind(body)
-    .execute(&database.pool().await)
-    .await
-    .unwrap();
-    let entries = acquire_lease(&one).await.pending(10).await.unwrap();
-    assert_eq!(entries.len(), 1);
-    assert_eq!(entries[0].header.name.as_str(), "notification.archived");
-    assert_eq!(&*entries[0].body, body);
 }
 
 #[tokio::test]
