@@ -46,10 +46,8 @@ pub(super) fn forwarded_events(
     };
     let unread_count = match envelope.pattern {
         Pattern::UnreadCount => {
-            let (field, count) = match unread_count {
-                Some(count) => ("unreadCount", Some(count)),
-                None => ("count", count),
-            };
+            let field = if unread_count.is_some() { "unreadCount" } else { "count" };
+            let count = unread_count.or(count);
             let count = count.ok_or_else(|| InvalidMessage::field(field, "is missing"))?;
             Some(checked_count(field, count)?)
         }

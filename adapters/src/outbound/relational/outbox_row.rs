@@ -51,7 +51,8 @@ pub(crate) struct UnreadableEntry {
 pub(crate) fn parse_entries<At: StoredTimestamp>(
     rows: impl IntoIterator<Item = OutboxRow<At>>,
 ) -> (Vec<OutboxEntry>, Vec<UnreadableEntry>) {
-    let mut entries = Vec::new();
+    let rows = rows.into_iter();
+    let mut entries = Vec::with_capacity(rows.size_hint().0);
     let mut unreadable = Vec::new();
     for row in rows {
         let id = row.id;

@@ -1,4 +1,4 @@
-//! Payloads of `notification.created` as open-source NestJS projects send them, and what is stored of each.
+//! Payloads of `notification.created` from open-source NestJS projects, and the notification stored for each.
 
 use belfry_application::testing::{at, id};
 use serde_json::{Value, json};

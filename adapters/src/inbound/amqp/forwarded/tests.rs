@@ -132,6 +132,11 @@ fn missing_or_invalid_recipient_or_count_is_rejected() {
     ] {
         assert!(decode(pattern, data).is_err(), "{data}");
     }
+    for field in ["count", "unreadCount"] {
+        let error =
+            decode(Pattern::UnreadCount, &format!(r#"{{"userId":"ada","{field}":"many"}}"#));
+        assert_eq!(error.unwrap_err(), InvalidMessage::field(field, "must be a whole number"));
+    }
     // A null is an absent count.
     let event = decode(Pattern::Create, r#"{"userId":"ada","unreadCount":null}"#).unwrap();
     assert_eq!(event.unread_count, None);
