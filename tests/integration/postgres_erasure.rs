@@ -10,7 +10,7 @@ use belfry_application::ports::{
 use belfry_application::testing::{a_draft, at, id, user};
 use belfry_domain::{Data, Draft, Link, Message, Receipt, Title};
 use belfry_tests::postgres::{Database, fresh_database};
-use belfry_tests::wait::until;
+use belfry_tests::wait::until_true;
 use sqlx::{AssertSqlSafe, PgPool};
 
 async fn new_store() -> (Database, PgPool, PostgresStore) {
@@ -122,6 +122,17 @@ async fn inbox_of_a_node_of_the_previous_version_starts_above_erased_ones() {
     assert_eq!(event.revision.get(), 7);
 }
 
+/// The number of connections that wait for a lock.
+async fn waiting_for_locks(pool: &PgPool) -> i64 {
+    sqlx::query_scalar(
+        "SELECT count(*) FROM pg_stat_activity
+         WHERE datname = current_database() AND wait_event_type = 'Lock'",
+    )
+    .fetch_one(pool)
+    .await
+    .unwrap()
+}
+
 /// Without the lock on the row of `store`, the inbox would start at the revision before the erasure.
 #[tokio::test]
 async fn new_inbox_waits_for_an_erasure_that_is_about_to_commit() {
@@ -132,17 +143,7 @@ async fn new_inbox_waits_for_an_erasure_that_is_about_to_commit() {
         let store = store.clone();
         async move { store.create(vec![a_draft("ada", "n1")]).await.unwrap() }
     });
-    until("the new inbox waits", async || {
-        let waits: bool = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT FROM pg_stat_activity
-             WHERE datname = current_database() AND wait_event_type = 'Lock')",
-        )
-        .fetch_one(&pool)
-        .await
-        .unwrap();
-        waits.then_some(())
-    })
-    .await;
+    until_true("the new inbox waits", async || waiting_for_locks(&pool).await == 1).await;
     erasure.commit().await.unwrap();
     let receipts = tokio::time::timeout(Duration::from_secs(30), creating).await.unwrap().unwrap();
     let Receipt::Created(event) = &receipts[0] else { panic!("{receipts:?}") };
@@ -177,4 +178,40 @@ async fn repeated_notification_is_not_recorded_under_a_key_after_its_erasure() {
     repeating.await.unwrap();
     let state = store.state(&user("erased-ada")).await.unwrap();
     assert_eq!((state.revision.get(), state.unread.get()), (3, 1), "created after the erasure");
+}
+
+/// Otherwise the erasure would remove the new notification's event, or the notification without an event.
+#[tokio::test]
+async fn inbox_created_during_an_erasure_without_an_inbox_keeps_its_notification_and_event() {
+    let (_database, pool, store) = new_store().await;
+    let key = IdempotencyKey::parse(user("ada"), "k", "f").unwrap();
+    store.create_once(&key, vec![a_draft("bob", "n1")]).await.unwrap();
+    // The erasure waits for this key.
+    let mut blocker = pool.begin().await.unwrap();
+    sqlx::query("SELECT FROM idempotency_keys FOR UPDATE").execute(&mut *blocker).await.unwrap();
+    let erasing = tokio::spawn({
+        let store = store.clone();
+        async move { store.erase(&user("ada")).await.unwrap() }
+    });
+    until_true("the erasure waits", async || waiting_for_locks(&pool).await == 1).await;
+    let creating = tokio::spawn({
+        let store = store.clone();
+        async move { store.create(vec![a_draft("ada", "n1")]).await.unwrap() }
+    });
+    until_true("the new inbox waits, too, or is created", async || {
+        creating.is_finished() || waiting_for_locks(&pool).await == 2
+    })
+    .await;
+    blocker.rollback().await.unwrap();
+
+    let erased = erasing.await.unwrap();
+    let receipts = creating.await.unwrap();
+    assert_eq!(erased, Erased { idempotency_keys: 1, ..Erased::default() });
+    let Receipt::Created(event) = &receipts[0] else { panic!("{receipts:?}") };
+    assert_eq!(store.state(&user("ada")).await.unwrap().unread.get(), 1);
+    let mut lease = store.acquire_lease().await.unwrap().expect("the lease is free");
+    let entries = lease.pending(100).await.unwrap();
+    let of_ada = entries.iter().find(|one| one.header.user == user("ada")).expect("its event");
+    assert_eq!(of_ada.header.revision, event.revision);
+    assert_eq!(tables_with("ada", &pool).await, ["inboxes", "notifications", "outbox"]);
 }

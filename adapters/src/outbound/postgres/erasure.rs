@@ -15,6 +15,11 @@ use crate::wire::EventForm;
 
 const LOCK_INBOX: &str = "SELECT revision FROM inboxes WHERE user_id = $1 FOR UPDATE";
 
+/// Makes the creation of an inbox that does not exist wait until the erasure has removed this row again. Without it,
+/// the erasure could remove the notifications and events of an inbox that is created meanwhile, but not count them.
+const RESERVE_INBOX: &str = "
+    INSERT INTO inboxes (user_id, revision, history_floor) VALUES ($1, 0, 0) ON CONFLICT DO NOTHING";
+
 const ERASE_KEYS: &str = "
     DELETE FROM idempotency_keys
     WHERE caller = $1 OR (user_ids @> ARRAY[$1::text] AND $1 = ALL (user_ids))";
@@ -58,7 +63,7 @@ impl Erasure for PostgresStore {
     }
 }
 
-/// The erasure of a user, in one transaction that locks the inbox first.
+/// The erasure of a user, in one transaction that first locks the inbox, or reserves it.
 struct EraseWrite<'a> {
     user: &'a UserId,
     trace: Option<TraceParent>,
@@ -72,8 +77,16 @@ impl OptimisticWrite for EraseWrite<'_> {
     }
 
     async fn attempt(&self, connection: &mut PgConnection) -> Result<Attempt<Erased>, PgFailure> {
+        let user = self.user.as_str();
         let mut transaction = connection.begin().await?;
-        let erased = self.erase(&mut transaction).await?;
+        let revision: Option<i64> =
+            sqlx::query_scalar(LOCK_INBOX).bind(user).fetch_optional(&mut *transaction).await?;
+        if revision.is_none() && execute(RESERVE_INBOX, user, &mut transaction).await? == 0 {
+            // Another transaction has just created the inbox.
+            transaction.rollback().await?;
+            return Ok(Attempt::Conflict);
+        }
+        let erased = self.erase(revision, &mut transaction).await?;
         transaction.commit().await?;
         let is_changed = erased != Erased::default();
         Ok(if is_changed { Attempt::Written(erased) } else { Attempt::Unchanged(erased) })
@@ -81,16 +94,20 @@ impl OptimisticWrite for EraseWrite<'_> {
 }
 
 impl EraseWrite<'_> {
-    async fn erase(&self, connection: &mut PgConnection) -> Result<Erased, PgFailure> {
+    /// Erases everything about the user. `revision` is that of the inbox, `None` if it is only reserved.
+    async fn erase(
+        &self,
+        revision: Option<i64>,
+        connection: &mut PgConnection,
+    ) -> Result<Erased, PgFailure> {
         let user = self.user.as_str();
-        let revision: Option<i64> =
-            sqlx::query_scalar(LOCK_INBOX).bind(user).fetch_optional(&mut *connection).await?;
         let notifications = execute(ERASE_NOTIFICATIONS, user, connection).await?;
         let idempotency_keys = execute(ERASE_KEYS, user, connection).await?
             + execute(TRIM_KEYS, user, connection).await?;
         let events = self.erase_events(revision.is_some(), connection).await?;
-        if let Some(revision) = revision {
-            self.end_inbox(revision, connection).await?;
+        match revision {
+            Some(revision) => self.end_inbox(revision, connection).await?,
+            None => _ = execute(ERASE_INBOX, user, connection).await?,
         }
         Ok(Erased { inbox: revision.is_some(), notifications, idempotency_keys, events })
     }
