@@ -121,17 +121,22 @@ async fn backlog_has_the_age_of_the_oldest_entry() {
     assert!((90..150).contains(&backlog.age.as_secs()), "{backlog:?}");
 }
 
+/// Changes an inbox, which assigns an id to the transaction.
+async fn touch_inbox(transaction: &mut PgConnection, user: &str) {
+    sqlx::query("UPDATE inboxes SET revision = revision WHERE user_id = $1")
+        .bind(user)
+        .execute(transaction)
+        .await
+        .unwrap();
+}
+
 /// Writes an entry as a change of the inbox does. Returns its id.
 async fn insert_entry(
     transaction: &mut PgConnection,
     id: Option<OutboxId>,
     user: &str,
 ) -> OutboxId {
-    sqlx::query("UPDATE inboxes SET revision = revision WHERE user_id = $1")
-        .bind(user)
-        .execute(&mut *transaction)
-        .await
-        .unwrap();
+    touch_inbox(transaction, user).await;
     let inserted = sqlx::query_scalar(
         "INSERT INTO outbox (id, event, name, user_id, revision)
          OVERRIDING SYSTEM VALUE
@@ -180,6 +185,34 @@ async fn entry_committed_after_later_ones_were_removed_is_returned() {
     transaction.commit().await.unwrap();
     let entries = lease.pending(10).await.unwrap();
     assert_eq!(ids_of(&entries), [late]);
+}
+
+/// The last transaction that has finished is older than the one of the late entry.
+#[tokio::test]
+async fn entry_of_a_younger_transaction_committed_after_later_ones_were_removed_is_returned() {
+    let (database, one, _) = two_nodes().await;
+    let mut lease = acquire_lease(&one).await;
+    one.create(vec![a_draft("ada", "n1"), a_draft("bob", "n1")]).await.unwrap();
+    let entries = lease.pending(10).await.unwrap();
+    lease.remove(&ids_of(&entries)).await.unwrap();
+    let pool = database.pool().await;
+    // Transactions of other tests in between make it an ordinary case.
+    for round in 0..20 {
+        let mut older = pool.begin().await.unwrap();
+        touch_inbox(&mut older, "ada").await;
+        let mut younger = pool.begin().await.unwrap();
+        let late = insert_entry(&mut younger, None, "bob").await;
+        let early = insert_entry(&mut older, None, "ada").await;
+        older.commit().await.unwrap();
+        let entries = lease.pending(10).await.unwrap();
+        assert_eq!(ids_of(&entries), [early]);
+        lease.remove(&[early]).await.unwrap();
+        relay_some(&one, lease.as_mut(), &format!("user{round}")).await;
+        younger.commit().await.unwrap();
+        let entries = lease.pending(10).await.unwrap();
+        assert_eq!(ids_of(&entries), [late], "round {round}");
+        lease.remove(&[late]).await.unwrap();
+    }
 }
 
 /// Reads start after the ids that can have no entries any more. So this one is found when the outbox is idle.

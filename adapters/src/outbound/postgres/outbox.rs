@@ -11,7 +11,7 @@ use sqlx::postgres::{PgListener, PgPool, PgPoolOptions};
 use super::commit_notifier::{CommitSignals, LeaderFlag};
 use super::failure::PgFailure;
 use super::installation::Installation;
-use super::read_floor::{ReadFloor, Snapshot};
+use super::read_floor::{ReadFloor, TransactionIds};
 use super::session::{self, Purpose};
 use super::store::PostgresStore;
 use crate::outbound::relational::{BacklogRow, OutboxRow, UnreadableEntry, clamped, parse_entries};
@@ -20,11 +20,13 @@ use crate::outbound::relational::{BacklogRow, OutboxRow, UnreadableEntry, clampe
 /// number. Another schema has another key. In `pg_stat_activity` the application name of its holder is `belfry outbox`.
 pub const OUTBOX_LOCK: i64 = i64::from_be_bytes(*b"BelfryOb");
 
-/// Entries after the id `$1`, and the snapshot in which they were read.
+/// Entries after the id `$1`, and the ids of transactions at that time. `age` is the distance to the next id that the
+/// server will assign.
 const PENDING: &str = "
     SELECT id, event::text, name, user_id, revision, traceparent, written_at,
-        (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint) AS xmin,
-        (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint) AS xmax
+        (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint) AS oldest_running,
+        (SELECT latest::text::bigint + age(latest::xid)
+            FROM pg_snapshot_xmax(pg_current_snapshot()) AS latest) AS next
     FROM outbox WHERE id > $1 ORDER BY id LIMIT $2";
 
 /// Both ends of the age are the database's time.
@@ -51,7 +53,7 @@ struct PendingRow {
     #[sqlx(flatten)]
     entry: OutboxRow<DateTime<Utc>>,
     #[sqlx(flatten)]
-    snapshot: Snapshot,
+    transactions: TransactionIds,
 }
 
 #[async_trait]
@@ -165,7 +167,7 @@ impl OutboxLease for PgOutboxLease {
             let rows: Vec<PendingRow> =
                 self.run(async |listener| query.fetch_all(listener).await).await?;
             if let (Some(first), Some(last)) = (rows.first(), rows.last()) {
-                self.floor.raise(first.entry.id..=last.entry.id, last.snapshot);
+                self.floor.raise(first.entry.id..=last.entry.id, last.transactions);
             }
             let (entries, unreadable) = parse_entries(rows.into_iter().map(|row| row.entry));
             // Fewer entries than rows would mean that no others are pending. So read again.
