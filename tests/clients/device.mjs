@@ -2,10 +2,12 @@
 // stdout, one JSON object a line: see README.md. device.py does the same in Python and lists the differences of
 // the two libraries.
 
+import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
-import * as version4 from "socket.io-client";
-import * as version3 from "socket.io-client-3";
 import { CuttableAgent } from "./cuttable_agent.mjs";
+
+// Tests start hundreds of devices. The clients' CommonJS builds start in half the time of their ECMAScript modules.
+const require = createRequire(import.meta.url);
 
 const ACK_TIMEOUT_MS = 5_000;
 
@@ -61,7 +63,7 @@ function open(config, moreCommands) {
   const resumePoint = new ResumePoint();
   let auth = config.auth ?? {};
 
-  const { io } = config.version === 3 ? version3 : version4;
+  const { io } = require(config.version === 3 ? "socket.io-client-3" : "socket.io-client");
   const socket = io(config.url.replace(/\/$/, "") + (config.namespace ?? "/"), {
     path: config.path,
     transports: config.transports ?? ["websocket"],
