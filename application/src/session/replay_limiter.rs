@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// A device needs a [`ReplayPermit`] to read a page from the store and to send it. It keeps the permit
 /// until it has taken the page. Permits are granted in the order of the requests and to one device of
 /// each user at a time, so a user with many devices delays only these. A device that reads slowly
-/// would keep its permit from others; after [`ReplayLimits::max_hold`] it must exchange the permit for
+/// would keep its permit from others; after [`ReplayLimits::permit_timeout`] it must exchange the permit for
 /// a [`SlowPermit`], of which there are more. If none is free, the replay fails and the device is disconnected.
 ///
 /// Only sessions that are catching up wait here, each of them once, so there are never more waiters
@@ -30,7 +30,7 @@ pub(super) struct ReplayLimits {
     /// connections busy.
     pub(super) node: usize,
     /// How long a device may keep a [`ReplayPermit`] before it must exchange it for a [`SlowPermit`].
-    pub(super) max_hold: Duration,
+    pub(super) permit_timeout: Duration,
     /// The same with a [`SlowPermit`]. With pages of 256 KiB, 256 permits are 64 MiB.
     pub(super) slow: usize,
     /// The same for one user, so that one user cannot take all slow permits.
@@ -39,7 +39,7 @@ pub(super) struct ReplayLimits {
 
 impl ReplayLimits {
     pub(super) const DEFAULT: Self =
-        Self { node: 16, max_hold: Duration::from_secs(1), slow: 256, slow_per_user: 8 };
+        Self { node: 16, permit_timeout: Duration::from_secs(1), slow: 256, slow_per_user: 8 };
 }
 
 /// The users whose devices have or wait for a permit.
@@ -90,8 +90,8 @@ impl ReplayLimiter {
     }
 
     /// How long a device may keep a [`ReplayPermit`].
-    pub(super) fn max_hold(&self) -> Duration {
-        self.limits.max_hold
+    pub(super) fn permit_timeout(&self) -> Duration {
+        self.limits.permit_timeout
     }
 
     /// Waits until it is this device's turn among the user's devices.
@@ -160,7 +160,7 @@ mod tests {
     use crate::testing::user;
 
     const LIMITS: ReplayLimits =
-        ReplayLimits { node: 2, max_hold: Duration::from_secs(1), slow: 3, slow_per_user: 2 };
+        ReplayLimits { node: 2, permit_timeout: Duration::from_secs(1), slow: 3, slow_per_user: 2 };
 
     async fn acquire(limiter: &ReplayLimiter, user: &UserId) -> ReplayPermit {
         limiter.acquire(limiter.turn(user).await).await

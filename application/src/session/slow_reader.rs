@@ -9,7 +9,7 @@ use crate::Backoff;
 /// Waits for a device to read a replay page. Fails for a device that is stuck.
 ///
 /// A device has read something when its send queue has become shorter or accepts a frame. After
-/// [`ReplayLimiter::max_hold`], the permit of a slow device is exchanged for a [`SlowPermit`].
+/// [`ReplayLimiter::permit_timeout`], the permit of a slow device is exchanged for a [`SlowPermit`].
 pub(super) struct SlowReader<'a> {
     limiter: &'a ReplayLimiter,
     permit: Permit,
@@ -70,7 +70,7 @@ impl<'a> SlowReader<'a> {
         if self.last_read.elapsed() >= self.patience {
             return Err(SyncError::SendFailed);
         }
-        if self.started.elapsed() >= self.limiter.max_hold() {
+        if self.started.elapsed() >= self.limiter.permit_timeout() {
             self.exchange_permit()?;
         }
         tokio::time::sleep(self.pauses.next_delay()).await;

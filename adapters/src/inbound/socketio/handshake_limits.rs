@@ -7,7 +7,7 @@ use axum::response::{IntoResponse as _, Response};
 use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{Request, StatusCode};
 
-use super::engine::opens_session;
+use super::engine::is_opening;
 use crate::limits::{
     KnownNetworks, Limit, PerSecond, Rate, RateByKey, SITE_TIMES, network_of, site_of,
 };
@@ -61,7 +61,7 @@ impl HandshakeLimits {
 
     /// Counts a request if it opens a transport.
     pub(super) fn check_request(&self, request: &Request<Body>) -> Result<(), Limit> {
-        if opens_session(request.method(), request.uri()) {
+        if is_opening(request.method(), request.uri()) {
             self.take(ClientAddress::of(request.extensions()))?;
         }
         Ok(())

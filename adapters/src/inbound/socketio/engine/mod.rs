@@ -22,6 +22,6 @@ mod settings;
 mod upgrade;
 
 pub use handler::{EngineHandler, EngineMessage, EngineService, Received, Violation};
-pub(super) use request::{is_valid_opening, opens_session};
+pub(super) use request::{is_opening, is_valid_opening};
 pub use server::EngineServer;
 pub use settings::EngineSettings;

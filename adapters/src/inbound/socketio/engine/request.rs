@@ -77,7 +77,7 @@ impl IntoResponse for RequestError {
 impl Target {
     /// A request without `sid` is checked in the order of the reference server. With a `sid`, `EIO=4` is required
     /// too; the reference server does not check it.
-    pub(super) fn read(method: &Method, uri: &Uri) -> Result<Self, RequestError> {
+    pub(super) fn parse(method: &Method, uri: &Uri) -> Result<Self, RequestError> {
         let Some(Ok(transport)) = parameter(uri, "transport").map(str::parse) else {
             return Err(RequestError::UnknownTransport);
         };
@@ -108,13 +108,13 @@ pub(super) fn older_version(uri: &Uri) -> Option<u8> {
 }
 
 /// Whether a request tries to open a session, valid or not.
-pub(in crate::inbound::socketio) fn opens_session(method: &Method, uri: &Uri) -> bool {
+pub(in crate::inbound::socketio) fn is_opening(method: &Method, uri: &Uri) -> bool {
     method == Method::GET && parameter(uri, "sid").is_none()
 }
 
 /// Whether a request would open a session.
 pub(in crate::inbound::socketio) fn is_valid_opening(method: &Method, uri: &Uri) -> bool {
-    matches!(Target::read(method, uri), Ok(Target::Open(_)))
+    matches!(Target::parse(method, uri), Ok(Target::Open(_)))
 }
 
 /// A tag is kept, so its length is limited; a longer one counts as none.
@@ -137,9 +137,9 @@ mod tests {
 
     const SID: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
-    fn read(method: &str, query: &str) -> Result<Target, RequestError> {
+    fn parse(method: &str, query: &str) -> Result<Target, RequestError> {
         let uri = format!("/socket.io/?{query}").parse().unwrap();
-        Target::read(&method.parse().unwrap(), &uri)
+        Target::parse(&method.parse().unwrap(), &uri)
     }
 
     #[test]
@@ -157,7 +157,7 @@ mod tests {
             ("POST", &format!("EIO=4&transport=polling&sid={SID}"), Target::Post(sid, None)),
             ("GET", &format!("EIO=4&transport=websocket&sid={SID}"), Target::Upgrade(sid)),
         ] {
-            assert_eq!(read(method, query), Ok(expected), "{method} {query}");
+            assert_eq!(parse(method, query), Ok(expected), "{method} {query}");
         }
     }
 
@@ -177,7 +177,7 @@ mod tests {
             ("PUT", &format!("EIO=4&transport=polling&sid={SID}"), RequestError::BadRequest),
             ("POST", &format!("EIO=4&transport=websocket&sid={SID}"), RequestError::BadRequest),
         ] {
-            assert_eq!(read(method, query), Err(expected), "{method} {query}");
+            assert_eq!(parse(method, query), Err(expected), "{method} {query}");
         }
     }
 
@@ -193,6 +193,6 @@ mod tests {
     #[test]
     fn overlong_tag_counts_as_none() {
         let query = format!("EIO=4&transport=polling&sid={SID}&t={}", "x".repeat(65));
-        assert!(matches!(read("GET", &query), Ok(Target::Poll(_, None))));
+        assert!(matches!(parse("GET", &query), Ok(Target::Poll(_, None))));
     }
 }

@@ -49,7 +49,7 @@ impl<S: EngineService> EngineServer<S> {
         self: Arc<Self>,
         request: Request<Body>,
     ) -> Result<Response, RequestError> {
-        match Target::read(request.method(), request.uri())? {
+        match Target::parse(request.method(), request.uri())? {
             Target::Open(TransportType::Websocket) => self.open_websocket(request),
             Target::Open(TransportType::Polling) => Ok(self.open_polling(&request)),
             Target::Upgrade(sid) => self.upgrade(sid, request),
