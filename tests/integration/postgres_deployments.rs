@@ -68,7 +68,7 @@ async fn two_installations_in_one_database_work_side_by_side() {
     );
     created.unwrap();
     woken.expect("another node of the installation wakes the leader").unwrap();
-    assert_eq!(lease.pending(10).await.unwrap().len(), 1);
+    assert_eq!(lease.pending(PageLimit::rows(10)).await.unwrap().items.len(), 1);
     assert_eq!(one.backlog().await.unwrap().entries, 0);
 
     // The first installation's cleanup is running.
@@ -96,7 +96,7 @@ async fn store_and_outbox_work_through_pgbouncer() {
     );
     woken.unwrap();
     created.unwrap();
-    assert_eq!(lease.pending(10).await.unwrap().len(), 2);
+    assert_eq!(lease.pending(PageLimit::rows(10)).await.unwrap().items.len(), 2);
     drop(lease);
     until("the lease is free", async || other.acquire_lease().await.unwrap()).await;
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use belfry_adapters::outbound::postgres::{PostgresSettings, PostgresStore};
 use belfry_application::ports::{
-    Erased, Erasure, IdempotencyKey, InboxRepository, Outbox, Revocation, Revocations, TokenOwner,
+    Erased, Erasure, IdempotencyKey, InboxRepository, Outbox, PageLimit, Revocation, Revocations,
+    TokenOwner,
 };
 use belfry_application::testing::{a_draft, at, id, user};
 use belfry_domain::{Data, Draft, Link, Message, Receipt, Title};
@@ -86,7 +87,7 @@ async fn no_column_keeps_the_user_or_a_text_after_an_erasure() {
     // Only the event about the erasure, until the relay has published it.
     assert_eq!(tables_with("erased-ada", &pool).await, ["outbox"]);
     let mut lease = store.acquire_lease().await.unwrap().expect("the lease is free");
-    let entries = lease.pending(100).await.unwrap();
+    let entries = lease.pending(PageLimit::rows(100)).await.unwrap().items;
     let of_ada: Vec<_> =
         entries.iter().filter(|one| one.header.user == user("erased-ada")).collect();
     assert_eq!(of_ada.len(), 1);
@@ -210,7 +211,7 @@ async fn inbox_created_during_an_erasure_without_an_inbox_keeps_its_notification
     let Receipt::Created(event) = &receipts[0] else { panic!("{receipts:?}") };
     assert_eq!(store.state(&user("ada")).await.unwrap().unread.get(), 1);
     let mut lease = store.acquire_lease().await.unwrap().expect("the lease is free");
-    let entries = lease.pending(100).await.unwrap();
+    let entries = lease.pending(PageLimit::rows(100)).await.unwrap().items;
     let of_ada = entries.iter().find(|one| one.header.user == user("ada")).expect("its event");
     assert_eq!(of_ada.header.revision, event.revision);
     assert_eq!(tables_with("ada", &pool).await, ["inboxes", "notifications", "outbox"]);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use belfry_adapters::outbound::postgres::PostgresStore;
 use belfry_application::ports::{
-    InboxRepository, Outbox, OutboxEntry, OutboxId, OutboxLease, PortError,
+    InboxRepository, Outbox, OutboxEntry, OutboxId, OutboxLease, PageLimit, PortError,
 };
 use belfry_application::testing::a_draft;
 use belfry_tests::wait::until_true;
@@ -20,7 +20,7 @@ async fn another_node_takes_the_lease_when_the_holders_connection_dies() {
     let mut first = acquire_lease(&one).await;
     assert!(other.acquire_lease().await.unwrap().is_none(), "the other node holds the lease");
     one.create(vec![a_draft("ada", "n1")]).await.unwrap();
-    assert_eq!(first.pending(10).await.unwrap().len(), 1);
+    assert_eq!(first.pending(PageLimit::rows(10)).await.unwrap().items.len(), 1);
 
     assert_eq!(terminate_connections(&database.pool().await, "belfry outbox").await, 1);
     let since = Instant::now();
@@ -29,10 +29,10 @@ async fn another_node_takes_the_lease_when_the_holders_connection_dies() {
 
     let assert_lost =
         |error: PortError| assert!(matches!(error, PortError::Unavailable(_)), "{error}");
-    assert_lost(first.pending(10).await.unwrap_err());
+    assert_lost(first.pending(PageLimit::rows(10)).await.unwrap_err());
     assert_lost(first.wait_for_entries(PATIENCE).await.unwrap_err());
     assert_lost(first.remove(&[]).await.unwrap_err());
-    let entries = second.pending(10).await.unwrap();
+    let entries = second.pending(PageLimit::rows(10)).await.unwrap().items;
     assert_eq!(entries.len(), 1, "the entry that the first did not remove is still pending");
     second.remove(&[entries[0].id]).await.unwrap();
 }
@@ -47,7 +47,7 @@ async fn lease_lost_during_a_wait_is_reported() {
         terminate_connections(&pool, "belfry outbox").await
     });
     assert!(matches!(waited, Err(PortError::Unavailable(_))));
-    assert!(first.pending(1).await.is_err());
+    assert!(first.pending(PageLimit::rows(1)).await.is_err());
 }
 
 #[tokio::test]
@@ -93,7 +93,7 @@ async fn commit_wakes_the_leader_on_another_node() {
         created.unwrap();
         woken.unwrap();
         assert!(since.elapsed() < PATIENCE / 2, "woken, not timed out");
-        assert_eq!(lease.pending(10).await.unwrap().len(), n + 1);
+        assert_eq!(lease.pending(PageLimit::rows(10)).await.unwrap().items.len(), n + 1);
     }
 }
 
@@ -101,7 +101,7 @@ async fn commit_wakes_the_leader_on_another_node() {
 async fn commit_on_another_node_just_before_the_wait_wakes_the_leader() {
     let (_database, one, other) = two_nodes().await;
     let mut lease = acquire_lease(&one).await;
-    assert_eq!(lease.pending(10).await.unwrap(), []);
+    assert_eq!(lease.pending(PageLimit::rows(10)).await.unwrap().items, []);
     other.create(vec![a_draft("ada", "n1")]).await.unwrap();
     tokio::time::timeout(PATIENCE / 2, lease.wait_for_entries(PATIENCE))
         .await
@@ -164,7 +164,7 @@ async fn relay_some(
     let mut ids = Vec::new();
     for n in 0..5 {
         store.create(vec![a_draft(name, &format!("{name}{n}"))]).await.unwrap();
-        let entries = lease.pending(10).await.unwrap();
+        let entries = lease.pending(PageLimit::rows(10)).await.unwrap().items;
         let read = ids_of(&entries);
         lease.remove(&read).await.unwrap();
         ids.extend(read);
@@ -183,7 +183,7 @@ async fn entry_committed_after_later_ones_were_removed_is_returned() {
     let others = relay_some(&one, lease.as_mut(), "bob").await;
     assert!(others.iter().all(|id| *id > late), "{others:?} follow {late:?}");
     transaction.commit().await.unwrap();
-    let entries = lease.pending(10).await.unwrap();
+    let entries = lease.pending(PageLimit::rows(10)).await.unwrap().items;
     assert_eq!(ids_of(&entries), [late]);
 }
 
@@ -193,7 +193,7 @@ async fn entry_of_a_younger_transaction_committed_after_later_ones_were_removed_
     let (database, one, _) = two_nodes().await;
     let mut lease = acquire_lease(&one).await;
     one.create(vec![a_draft("ada", "n1"), a_draft("bob", "n1")]).await.unwrap();
-    let entries = lease.pending(10).await.unwrap();
+    let entries = lease.pending(PageLimit::rows(10)).await.unwrap().items;
     lease.remove(&ids_of(&entries)).await.unwrap();
     let pool = database.pool().await;
     // Transactions of other tests in between make it an ordinary case.
@@ -204,12 +204,12 @@ async fn entry_of_a_younger_transaction_committed_after_later_ones_were_removed_
         let late = insert_entry(&mut younger, None, "bob").await;
         let early = insert_entry(&mut older, None, "ada").await;
         older.commit().await.unwrap();
-        let entries = lease.pending(10).await.unwrap();
+        let entries = lease.pending(PageLimit::rows(10)).await.unwrap().items;
         assert_eq!(ids_of(&entries), [early]);
         lease.remove(&[early]).await.unwrap();
         relay_some(&one, lease.as_mut(), &format!("user{round}")).await;
         younger.commit().await.unwrap();
-        let entries = lease.pending(10).await.unwrap();
+        let entries = lease.pending(PageLimit::rows(10)).await.unwrap().items;
         assert_eq!(ids_of(&entries), [late], "round {round}");
         lease.remove(&[late]).await.unwrap();
     }
@@ -228,14 +228,14 @@ async fn entry_inserted_by_hand_with_an_old_id_is_returned_after_a_wait() {
         round += 1;
         relay_some(&one, lease.as_mut(), &format!("user{round}")).await;
         insert_entry(&mut connection, Some(first), "user").await;
-        let entries = lease.pending(10).await.unwrap();
+        let entries = lease.pending(PageLimit::rows(10)).await.unwrap().items;
         lease.remove(&ids_of(&entries)).await.unwrap();
         entries.is_empty()
     })
     .await;
     until_true("the entry is returned", async || {
         lease.wait_for_entries(Duration::from_millis(10)).await.unwrap();
-        !lease.pending(10).await.unwrap().is_empty()
+        !lease.pending(PageLimit::rows(10)).await.unwrap().items.is_empty()
     })
     .await;
 }
@@ -252,10 +252,10 @@ async fn unreadable_outbox_entries_are_set_aside_and_the_others_are_returned() {
     one.create(vec![a_draft("ada", "n2")]).await.unwrap();
 
     let mut lease = acquire_lease(&one).await;
-    let entries = lease.pending(10).await.unwrap();
+    let entries = lease.pending(PageLimit::rows(10)).await.unwrap().items;
     assert_eq!(revisions_of("ada", &entries), [1, 2]);
     lease.remove(&[entries[0].id, entries[1].id]).await.unwrap();
-    assert_eq!(lease.pending(10).await.unwrap(), []);
+    assert_eq!(lease.pending(PageLimit::rows(10)).await.unwrap().items, []);
     assert_eq!(one.backlog().await.unwrap().entries, 0);
     let set_aside: Vec<(String, String)> =
         sqlx::query_as("SELECT event::text, reason FROM outbox_unreadable ORDER BY id")
@@ -273,13 +273,13 @@ async fn entry_without_header_columns_gets_its_header_from_the_event() {
     let (database, one, _) = two_nodes().await;
     one.create(vec![a_draft("ada", "n1"), a_draft("ada", "n2")]).await.unwrap();
     let mut lease = acquire_lease(&one).await;
-    let expected = lease.pending(10).await.unwrap();
+    let expected = lease.pending(PageLimit::rows(10)).await.unwrap().items;
     let updated = "UPDATE outbox SET name = NULL, user_id = NULL, revision = NULL";
     assert_eq!(
         sqlx::query(updated).execute(&database.pool().await).await.unwrap().rows_affected(),
         2
     );
-    assert_eq!(lease.pending(10).await.unwrap(), expected);
+    assert_eq!(lease.pending(PageLimit::rows(10)).await.unwrap().items, expected);
 }
 
 /// Any event is published as it is, so the relay of an old node does not hold back a new kind.
@@ -295,7 +295,7 @@ async fn event_of_a_newer_version_is_returned_unchanged() {
     .execute(&database.pool().await)
     .await
     .unwrap();
-    let entries = acquire_lease(&one).await.pending(10).await.unwrap();
+    let entries = acquire_lease(&one).await.pending(PageLimit::rows(10)).await.unwrap().items;
     assert_eq!(entries.len(), 1);
     assert_eq!(entries[0].header.name.as_str(), "notification.archived");
     assert_eq!(&*entries[0].body, body);

@@ -77,7 +77,7 @@ async fn concurrent_batches_of_two_nodes_to_the_same_inboxes_all_succeed() {
     }
 
     let mut lease = acquire_lease(&one).await;
-    let entries = lease.pending(100_000).await.unwrap();
+    let entries = lease.pending(PageLimit::rows(100_000)).await.unwrap().items;
     let mut created = 0;
     for n in 0..USERS {
         let name = format!("u{n}");
@@ -146,7 +146,7 @@ async fn terminated_connections_lose_no_confirmed_create_and_keep_counts_exact()
 
     until_true("the store works again", async || one.ping().await.is_ok()).await;
     let mut lease = acquire_lease(&one).await;
-    let entries = lease.pending(100_000).await.unwrap();
+    let entries = lease.pending(PageLimit::rows(100_000)).await.unwrap().items;
     for name in ["ada", "bob"] {
         let filter = ListFilter { unread: Some(true), ..ListFilter::default() };
         let unread = one.list(&user(name), &filter, PageLimit::rows(10_000)).await.unwrap();
@@ -202,14 +202,17 @@ async fn store_recovers_from_a_server_restart_without_loss() {
     let down = store.create(vec![a_draft("ada", "n2")]).await.unwrap_err();
     assert!(matches!(down, PortError::Unavailable(_)), "{down}");
     assert!(store.ping().await.is_err());
-    assert!(before.pending(10).await.is_err());
+    assert!(before.pending(PageLimit::rows(10)).await.is_err());
     drop(before);
 
     server.start().await;
     until_true("the store works again", async || store.ping().await.is_ok()).await;
     store.create(vec![a_draft("ada", "n2")]).await.unwrap();
     let mut after = acquire_lease(&store).await;
-    assert_eq!(revisions_of("ada", &after.pending(10).await.unwrap()), [1, 2]);
+    assert_eq!(
+        revisions_of("ada", &after.pending(PageLimit::rows(10)).await.unwrap().items),
+        [1, 2]
+    );
 }
 
 #[tokio::test]

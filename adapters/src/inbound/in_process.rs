@@ -14,6 +14,15 @@ use super::socket_latency::SocketLatency;
 use crate::outbound::in_process::{InProcessEventPublisher, PublishedEvent};
 use crate::wire::EventForm;
 
+/// The maximum size of the queue between a publisher and its consumer.
+#[derive(Debug, Clone, Copy)]
+pub struct QueueLimit {
+    /// The maximum number of events.
+    pub events: NonZeroUsize,
+    /// The maximum sum of the bodies. A larger body waits until the queue is empty.
+    pub bytes: u32,
+}
+
 /// Delivers the events of an [`InProcessEventPublisher`], in order.
 pub struct InProcessEvents {
     events: Receiver<PublishedEvent>,
@@ -22,15 +31,15 @@ pub struct InProcessEvents {
 }
 
 impl InProcessEvents {
-    /// A publisher and its consumer. Publishing waits while `capacity` events are queued.
+    /// A publisher and its consumer. Publishing waits while the queue is full.
     pub fn new(
-        capacity: NonZeroUsize,
+        limit: QueueLimit,
         deliver: DeliverEvent,
         clock: Arc<dyn Clock>,
     ) -> (InProcessEventPublisher, Self) {
-        let (sender, events) = channel(capacity.get());
+        let (sender, events) = channel(limit.events.get());
         let latency = SocketLatency::since_commit(clock);
-        (InProcessEventPublisher::new(sender), Self { events, deliver, latency })
+        (InProcessEventPublisher::new(sender, limit.bytes), Self { events, deliver, latency })
     }
 
     /// Delivers events until `stop` or until the publisher is dropped, then drains the queue.
@@ -54,7 +63,8 @@ impl InProcessEvents {
     /// Delivers an event. Like the consumer of a node's queue, it skips one that it cannot decode; the
     /// next event shows the user's devices a gap in the revisions, and they catch up from the store.
     async fn deliver(&self, event: PublishedEvent) {
-        let PublishedEvent { entry: OutboxId(entry), written_at, body } = event;
+        let PublishedEvent { entry: OutboxId(entry), written_at, body, queued_bytes: _queued } =
+            event;
         match EventForm::read(body.as_bytes()) {
             Ok(event) => {
                 let devices = self.deliver.run(event).await;
@@ -99,13 +109,14 @@ mod tests {
     }
 
     fn channel_with(
-        capacity: usize,
+        events: usize,
+        bytes: u32,
     ) -> (InProcessEventPublisher, InProcessEvents, Arc<RecordingDelivery>) {
         let delivery = Arc::new(RecordingDelivery::default());
-        let capacity = NonZeroUsize::new(capacity).unwrap();
+        let limit = QueueLimit { events: NonZeroUsize::new(events).unwrap(), bytes };
         let clock = Arc::new(ManualClock::at(0));
         let (publisher, events) =
-            InProcessEvents::new(capacity, DeliverEvent::new(delivery.clone()), clock);
+            InProcessEvents::new(limit, DeliverEvent::new(delivery.clone()), clock);
         (publisher, events, delivery)
     }
 
@@ -116,7 +127,7 @@ mod tests {
 
     #[tokio::test]
     async fn published_events_are_delivered_in_order() {
-        let (publisher, events, delivery) = channel_with(2);
+        let (publisher, events, delivery) = channel_with(2, u32::MAX);
         let stop = CancellationToken::new();
         let running = tokio::spawn(events.run(stop.clone()));
         let outcome = publisher.publish(&entries(20)).await;
@@ -128,7 +139,7 @@ mod tests {
 
     #[tokio::test]
     async fn event_that_cannot_be_decoded_is_skipped() {
-        let (publisher, events, delivery) = channel_with(3);
+        let (publisher, events, delivery) = channel_with(3, u32::MAX);
         let mut entries = entries(3);
         entries[1].body = r#"{"pattern":"notification.archived","data":{}}"#.into();
         assert_eq!(publisher.publish(&entries).await.confirmed, 3);
@@ -139,7 +150,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn publishing_waits_while_the_queue_is_full() {
-        let (publisher, events, delivery) = channel_with(2);
+        let (publisher, events, delivery) = channel_with(2, u32::MAX);
         let entries = entries(3);
         let limit = Duration::from_mins(1);
         let waited = tokio::time::timeout(limit, publisher.publish(&entries)).await;
@@ -150,9 +161,32 @@ mod tests {
         assert_eq!(revisions(&delivery), [1, 2], "queued events are delivered");
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn publishing_waits_while_the_queue_has_its_maximum_of_bytes() {
+        let entries = entries(3);
+        let bytes = entries.iter().map(OutboxEntry::body_bytes);
+        let bytes = u32::try_from(bytes.sum::<usize>() - 1).unwrap();
+        let (publisher, events, delivery) = channel_with(10, bytes);
+        let publishing = tokio::spawn(async move { publisher.publish(&entries).await });
+        tokio::time::sleep(Duration::from_mins(1)).await;
+        assert!(!publishing.is_finished(), "two fit, the third waits");
+        events.run(CancellationToken::new()).await;
+        assert_eq!(publishing.await.unwrap().confirmed, 3);
+        assert_eq!(revisions(&delivery), [1, 2, 3]);
+    }
+
+    #[tokio::test]
+    async fn event_larger_than_the_maximum_is_delivered() {
+        let (publisher, events, delivery) = channel_with(10, 1);
+        let publishing = async move { publisher.publish(&entries(3)).await };
+        let (outcome, ()) = tokio::join!(publishing, events.run(CancellationToken::new()));
+        assert_eq!(outcome.confirmed, 3);
+        assert_eq!(revisions(&delivery), [1, 2, 3]);
+    }
+
     #[tokio::test]
     async fn publishing_after_shutdown_confirms_nothing() {
-        let (publisher, events, _) = channel_with(2);
+        let (publisher, events, _) = channel_with(2, u32::MAX);
         drop(events);
         let outcome = publisher.publish(&entries(3)).await;
         assert_eq!(outcome.confirmed, 0);

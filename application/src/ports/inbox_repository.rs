@@ -4,6 +4,7 @@ use belfry_domain::{
     NotificationKind, Receipt, ReplayRange, Revision, Timestamp, UserId,
 };
 
+use super::page::{Page, PageLimit};
 use crate::port_error::PortError;
 
 /// The durable store of all inboxes.
@@ -65,13 +66,14 @@ pub trait InboxRepository: Send + Sync {
         id: &NotificationId,
     ) -> Result<Option<Notification>, PortError>;
 
-    /// The notifications in the inbox, newest first (by `created_revision`).
+    /// The notifications in the inbox, newest first (by `created_revision`). The size of one is
+    /// [`Notification::text_bytes`].
     async fn list(
         &self,
         user: &UserId,
         filter: &ListFilter,
         limit: PageLimit,
-    ) -> Result<Page, PortError>;
+    ) -> Result<Page<Notification>, PortError>;
 
     /// The revision and unread count. Does not count rows.
     async fn state(&self, user: &UserId) -> Result<InboxState, PortError>;
@@ -86,13 +88,13 @@ pub trait InboxRepository: Send + Sync {
     ) -> Result<History, PortError>;
 
     /// The notifications created in the range and not deleted, oldest first. Their read state may be
-    /// newer than the range.
+    /// newer than the range. The size of one is [`Notification::text_bytes`].
     async fn created_in(
         &self,
         user: &UserId,
         range: ReplayRange,
         limit: PageLimit,
-    ) -> Result<Page, PortError>;
+    ) -> Result<Page<Notification>, PortError>;
 
     /// The notifications whose latest change is in the range and is a read or a deletion, ordered by
     /// revision. `limit` is at least 1. If fewer than `limit` rows are returned, no more follow. All rows
@@ -105,50 +107,6 @@ pub trait InboxRepository: Send + Sync {
         range: ReplayRange,
         limit: usize,
     ) -> Result<Option<Vec<MissedChange>>, PortError>;
-}
-
-/// The maximum size of a page. A store applies it in its query, so that rows that do not fit are never
-/// transferred.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PageLimit {
-    /// The maximum number of notifications.
-    pub rows: usize,
-    /// The maximum sum of [`Notification::text_bytes`]. A larger notification is a page of its own, so
-    /// that paging always makes progress.
-    pub bytes: usize,
-}
-
-impl PageLimit {
-    /// At most `rows` notifications of any size.
-    pub const fn rows(rows: usize) -> Self {
-        Self { rows, bytes: usize::MAX }
-    }
-
-    /// The first notifications, as many as fit.
-    pub fn page_of<'a>(self, notifications: impl Iterator<Item = &'a Notification>) -> Page {
-        let mut page = Page::default();
-        let mut bytes = 0;
-        for one in notifications {
-            bytes += one.text_bytes();
-            let fits =
-                page.items.len() < self.rows && (bytes <= self.bytes || page.items.is_empty());
-            if !fits {
-                page.more = true;
-                break;
-            }
-            page.items.push(one.clone());
-        }
-        page
-    }
-}
-
-/// One page of a result, in the order of the query.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Page {
-    /// The notifications.
-    pub items: Vec<Notification>,
-    /// Whether more notifications follow.
-    pub more: bool,
 }
 
 /// Selects the notifications to list.
@@ -243,29 +201,7 @@ pub enum IdempotentOutcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{a_draft, user};
-
-    #[test]
-    fn page_ends_before_the_notification_that_exceeds_its_rows_or_bytes() {
-        let inbox: Vec<_> = (1..=3)
-            .map(|n| a_draft("ada", &format!("n{n}")).into_notification(Revision::new(n)))
-            .collect();
-        let bytes = inbox[0].text_bytes();
-        for (limit, expected, more) in [
-            (PageLimit::rows(2), 2, true),
-            (PageLimit::rows(3), 3, false),
-            (PageLimit { rows: 9, bytes: 2 * bytes }, 2, true),
-            (PageLimit { rows: 9, bytes: 2 * bytes - 1 }, 1, true),
-            (PageLimit { rows: 9, bytes: 3 * bytes }, 3, false),
-            // A notification that exceeds the limit is alone on its page.
-            (PageLimit { rows: 9, bytes: 1 }, 1, true),
-            (PageLimit::rows(0), 0, true),
-        ] {
-            let page = limit.page_of(inbox.iter());
-            assert_eq!(page, Page { items: inbox[..expected].to_vec(), more }, "{limit:?}");
-        }
-        assert_eq!(PageLimit::rows(2).page_of([].iter()), Page::default());
-    }
+    use crate::testing::user;
 
     #[test]
     fn idempotency_key_is_printable_ascii_of_limited_length() {

@@ -10,6 +10,7 @@ pub(crate) mod id_generator;
 pub(crate) mod inbox_owner;
 pub(crate) mod inbox_repository;
 pub(crate) mod outbox;
+pub(crate) mod page;
 pub(crate) mod realtime_delivery;
 pub(crate) mod retention;
 pub(crate) mod revocations;
@@ -25,9 +26,9 @@ pub use id_generator::IdGenerator;
 pub use inbox_owner::{InboxOwner, RequestedChange};
 pub use inbox_repository::{
     History, IdempotencyKey, IdempotentOutcome, InboxRepository, InvalidIdempotencyKey, ListFilter,
-    Page, PageLimit,
 };
 pub use outbox::{EventHeader, Outbox, OutboxBacklog, OutboxEntry, OutboxId, OutboxLease};
+pub use page::{Page, PageLimit};
 pub use realtime_delivery::RealtimeDelivery;
 pub use retention::Retention;
 pub use revocations::{Revocation, RevocationCursor, Revocations, TokenOwner};

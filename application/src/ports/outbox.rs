@@ -4,6 +4,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use belfry_domain::{DomainEvent, EventName, Revision, Timestamp, UserId};
 
+use super::page::{Page, PageLimit};
 use crate::port_error::PortError;
 use crate::trace::TraceParent;
 
@@ -34,14 +35,14 @@ pub struct OutboxBacklog {
 #[cfg_attr(any(test, feature = "testing"), mockall::automock)]
 #[async_trait]
 pub trait OutboxLease: Send {
-    /// The oldest entries, at most `limit`; fewer only if there are no more. Entries of one inbox are
-    /// ordered by revision. No entry is added later that belongs before a returned one.
-    async fn pending(&mut self, limit: usize) -> Result<Vec<OutboxEntry>, PortError>;
+    /// The oldest entries. The size of an entry is [`OutboxEntry::body_bytes`]. Entries of one inbox are ordered by
+    /// revision. No entry is added later that belongs before a returned one.
+    async fn pending(&mut self, limit: PageLimit) -> Result<Page<OutboxEntry>, PortError>;
 
     /// Removes published entries.
     async fn remove(&mut self, entries: &[OutboxId]) -> Result<(), PortError>;
 
-    /// Waits for entries that the last [`pending`](Self::pending) did not return, at most `patience`. A
+    /// Waits for entries that were added after the last [`pending`](Self::pending), at most `patience`. A
     /// commit on any node normally wakes it at once, including a commit between that read and this
     /// call. If the wake-up is lost, `patience` ends the wait.
     async fn wait_for_entries(&mut self, patience: Duration) -> Result<(), PortError>;
@@ -64,6 +65,13 @@ pub struct OutboxEntry {
     pub written_at: Timestamp,
     /// The trace of the request that caused the change.
     pub trace: Option<TraceParent>,
+}
+
+impl OutboxEntry {
+    /// The size of the body in UTF-8.
+    pub fn body_bytes(&self) -> usize {
+        self.body.len()
+    }
 }
 
 /// The fields of an event that a publisher uses for routing and identification.

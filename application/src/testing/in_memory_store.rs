@@ -281,7 +281,7 @@ impl InboxRepository for InMemoryStore {
         user: &UserId,
         filter: &ListFilter,
         limit: PageLimit,
-    ) -> Result<Page, PortError> {
+    ) -> Result<Page<Notification>, PortError> {
         let content = self.shared.content.lock();
         let Some(inbox) = content.inboxes.get(user) else {
             return Ok(Page::default());
@@ -291,7 +291,7 @@ impl InboxRepository for InMemoryStore {
             .filter(|one| filter.before.is_none_or(|before| one.created_revision < before))
             .filter(|one| filter.unread.is_none_or(|unread| one.is_read() != unread))
             .filter(|one| filter.kind.as_ref().is_none_or(|kind| one.kind == *kind));
-        Ok(limit.page_of(matching))
+        Ok(limit.page_of(matching, Notification::text_bytes))
     }
 
     async fn state(&self, user: &UserId) -> Result<InboxState, PortError> {
@@ -320,8 +320,10 @@ impl InboxRepository for InMemoryStore {
         user: &UserId,
         range: ReplayRange,
         limit: PageLimit,
-    ) -> Result<Page, PortError> {
-        Ok(self.read(user, |inbox| limit.page_of(inbox.created_in(range))).await)
+    ) -> Result<Page<Notification>, PortError> {
+        Ok(self
+            .read(user, |inbox| limit.page_of(inbox.created_in(range), Notification::text_bytes))
+            .await)
     }
 
     async fn changed_in(
@@ -496,8 +498,8 @@ struct InMemoryLease(Arc<Shared>);
 
 #[async_trait]
 impl OutboxLease for InMemoryLease {
-    async fn pending(&mut self, limit: usize) -> Result<Vec<OutboxEntry>, PortError> {
-        Ok(self.0.content.lock().outbox.values().take(limit).cloned().collect())
+    async fn pending(&mut self, limit: PageLimit) -> Result<Page<OutboxEntry>, PortError> {
+        Ok(limit.page_of(self.0.content.lock().outbox.values(), OutboxEntry::body_bytes))
     }
 
     async fn remove(&mut self, entries: &[OutboxId]) -> Result<(), PortError> {

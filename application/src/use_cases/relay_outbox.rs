@@ -7,7 +7,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::Backoff;
-use crate::ports::{EventPublisher, Outbox, OutboxEntry, OutboxLease, PortError, PublishOutcome};
+use crate::ports::{
+    EventPublisher, Outbox, OutboxEntry, OutboxLease, Page, PageLimit, PortError, PublishOutcome,
+};
 
 /// Publishes stored events: reads entries from the outbox in order, publishes them, and removes each
 /// after its confirm. One node at a time relays, the holder of the lease.
@@ -20,8 +22,8 @@ pub struct RelayOutbox {
 /// Batch size and timing of a relay.
 #[derive(Debug, Clone, Copy)]
 pub struct RelaySettings {
-    /// The maximum number of entries published at a time.
-    pub batch_size: usize,
+    /// The maximum size of the entries published at a time.
+    pub batch: PageLimit,
     /// The maximum wait for a new entry if no commit wakes the relay.
     pub patience: Duration,
     /// How often a node without the lease tries to acquire it. Together with the time in which the store
@@ -32,11 +34,11 @@ pub struct RelaySettings {
 }
 
 impl Default for RelaySettings {
-    /// At most 500 entries are stored together. With a slightly larger batch, one read returns all of
-    /// them and shows that there are no more.
+    /// At most 500 entries are stored together, so a batch has room for all of them if they are not large. While
+    /// it is published, its bodies are in memory about three times.
     fn default() -> Self {
         Self {
-            batch_size: 512,
+            batch: PageLimit { rows: 512, bytes: 2 * 1024 * 1024 },
             patience: Duration::from_secs(1),
             lease_retry_interval: Duration::from_millis(250),
             max_backoff: Duration::from_secs(5),
@@ -97,7 +99,7 @@ impl RelayOutbox {
         backoff: &mut Backoff,
     ) -> Result<(), PortError> {
         while !stop.is_cancelled() {
-            let entries = lease.pending(self.settings.batch_size).await?;
+            let Page { items: entries, more } = lease.pending(self.settings.batch).await?;
             let PublishOutcome { confirmed, error } = self.publish(lease, &entries).await?;
             if confirmed > 0 || error.is_none() {
                 backoff.reset();
@@ -116,8 +118,7 @@ impl RelayOutbox {
                 }
                 continue;
             }
-            // A batch that is not full was the rest of the outbox.
-            if entries.len() < self.settings.batch_size {
+            if !more {
                 let wait = lease.wait_for_entries(self.settings.patience);
                 match stop.run_until_cancelled(wait).await {
                     Some(waited) => waited?,
@@ -174,12 +175,20 @@ mod tests {
         let store = Arc::new(InMemoryStore::new(epoch("e1")));
         let drafts = (0..5).map(|n| a_draft("ada", &format!("n{n}"))).collect();
         store.create(drafts).await.unwrap();
-        let expected = store.acquire_lease().await.unwrap().unwrap().pending(9).await.unwrap();
+        let expected = store
+            .acquire_lease()
+            .await
+            .unwrap()
+            .unwrap()
+            .pending(PageLimit::rows(9))
+            .await
+            .unwrap()
+            .items;
         let events = Arc::new(RecordingPublisher::default());
         let relay = RelayOutbox::new(
             store.clone(),
             events.clone(),
-            RelaySettings { batch_size: 2, ..quick() },
+            RelaySettings { batch: PageLimit::rows(2), ..quick() },
         );
         let stop = CancellationToken::new();
 
@@ -231,7 +240,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn relay_does_not_wait_after_a_full_batch() {
+    async fn relay_does_not_wait_while_more_entries_follow() {
         let store = Arc::new(InMemoryStore::new(epoch("e1")));
         let drafts = (0..6).map(|n| a_draft("ada", &format!("n{n}"))).collect();
         store.create(drafts).await.unwrap();
@@ -239,7 +248,7 @@ mod tests {
         let relay = RelayOutbox::new(
             store.clone(),
             Arc::new(RecordingPublisher::default()),
-            RelaySettings { batch_size: 2, patience, ..RelaySettings::default() },
+            RelaySettings { batch: PageLimit::rows(2), patience, ..RelaySettings::default() },
         );
         let stop = CancellationToken::new();
         let begin = Instant::now();
@@ -252,18 +261,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn relay_waits_after_a_batch_that_is_not_full() {
+    async fn relay_waits_when_no_more_entries_follow() {
         let store = InMemoryStore::new(epoch("e1"));
         store.create(vec![a_draft("ada", "n1"), a_draft("ada", "n2")]).await.unwrap();
-        let entries = store.acquire_lease().await.unwrap().unwrap().pending(2).await.unwrap();
+        let entries = store
+            .acquire_lease()
+            .await
+            .unwrap()
+            .unwrap()
+            .pending(PageLimit::rows(2))
+            .await
+            .unwrap()
+            .items;
         let stop = CancellationToken::new();
         let mut outbox = MockOutbox::new();
         let stop_at_end = stop.clone();
         outbox.expect_acquire_lease().once().return_once(move || {
             let (mut lease, mut order) = (MockOutboxLease::new(), Sequence::new());
-            let (first, second) = (vec![entries[0].clone()], vec![entries[1].clone()]);
-            for batch in [first, second] {
-                lease.expect_pending().once().in_sequence(&mut order).return_once(|_| Ok(batch));
+            for entry in entries {
+                let page = Page { items: vec![entry], more: false };
+                lease.expect_pending().once().in_sequence(&mut order).return_once(|_| Ok(page));
                 lease.expect_remove().once().in_sequence(&mut order).return_once(|_| Ok(()));
                 lease
                     .expect_wait_for_entries()
@@ -273,7 +290,7 @@ mod tests {
             }
             lease.expect_pending().once().in_sequence(&mut order).return_once(move |_| {
                 stop_at_end.cancel();
-                Ok(Vec::new())
+                Ok(Page::default())
             });
             lease.expect_wait_for_entries().returning(|_| Ok(()));
             Ok(Some(Box::new(lease)))

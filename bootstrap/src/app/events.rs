@@ -8,7 +8,7 @@ use belfry_adapters::inbound::amqp::{
     ForwardHere, ForwardToNodes, InboxQueries, Ingest, IngestSettings, MessageHandler,
     MessageMapping, NodeQueue, NodeQueueSettings, NodeQueueState, StoreCommands,
 };
-use belfry_adapters::inbound::in_process::InProcessEvents;
+use belfry_adapters::inbound::in_process::{InProcessEvents, QueueLimit};
 use belfry_adapters::outbound::amqp::{AmqpEventPublisher, AmqpInboxOwner};
 use belfry_application::ports::{EventPublisher, InboxOwner, RealtimeDelivery};
 use belfry_application::use_cases::{
@@ -22,8 +22,9 @@ use super::tasks::{Supervisor, Task};
 use crate::config::{BadSettings, IngestMode};
 use crate::store::Store;
 
-/// How many in-process events may wait for delivery.
-const IN_PROCESS_CAPACITY: NonZeroUsize = NonZeroUsize::new(1_024).expect("not zero");
+/// The in-process events that may wait for delivery.
+const IN_PROCESS_QUEUE: QueueLimit =
+    QueueLimit { events: NonZeroUsize::new(1_024).expect("not zero"), bytes: 2 * 1024 * 1024 };
 
 /// The dependencies of the event pipeline on the rest of the server.
 pub(super) struct EventDeps<'a> {
@@ -157,7 +158,7 @@ impl Events {
     fn add_in_process_delivery(&mut self, deps: &EventDeps<'_>) -> Arc<dyn EventPublisher> {
         let clock = deps.context.clock.clone();
         let (publisher, events) =
-            InProcessEvents::new(IN_PROCESS_CAPACITY, deliver_event(deps), clock);
+            InProcessEvents::new(IN_PROCESS_QUEUE, deliver_event(deps), clock);
         let stop = self.producers_ended.clone();
         let run = async move {
             events.run(stop.clone()).await;

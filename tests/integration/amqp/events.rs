@@ -4,7 +4,7 @@ use std::time::Duration;
 use belfry_adapters::outbound::postgres::{PostgresSettings, PostgresStore};
 use belfry_adapters::wire::EventForm;
 use belfry_application::ports::{
-    EventHeader, EventPublisher, InboxRepository, Outbox, OutboxEntry, OutboxId,
+    EventHeader, EventPublisher, InboxRepository, Outbox, OutboxEntry, OutboxId, PageLimit,
 };
 use belfry_application::testing::{RecordingDelivery, a_draft, at, id, user};
 use belfry_domain::{Change, Data, DomainEvent, Draft, Receipt, Revision, UnreadCount};
@@ -120,7 +120,15 @@ async fn stored_event_is_published_byte_for_byte() {
         "no queue is bound yet"
     );
     let tap = rig.amqp.tap(&rig.broker.events_exchange(), "notification.#").await;
-    let entries = store.acquire_lease().await.unwrap().unwrap().pending(10).await.unwrap();
+    let entries = store
+        .acquire_lease()
+        .await
+        .unwrap()
+        .unwrap()
+        .pending(PageLimit::rows(10))
+        .await
+        .unwrap()
+        .items;
     assert_eq!(publish_events.publish(&entries).await.confirmed, 5);
     for (event, body) in events.iter().zip(expected) {
         let message = rig.amqp.next(&tap).await;

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use belfry_adapters::amqp::{AmqpSettings, Publisher};
+use belfry_application::ports::PageLimit;
 use belfry_application::testing::RecordingDelivery;
 use belfry_application::use_cases::{RelayOutbox, RelaySettings};
 use belfry_tests::proxy::Proxy;
@@ -31,7 +32,7 @@ impl EventPath {
         let (delivery, node) = rig.node("a").await;
         let ingest = rig.ingest(&publisher, store.handler());
         let settings = RelaySettings {
-            batch_size: 50,
+            batch: PageLimit::rows(50),
             patience: Duration::from_millis(20),
             max_backoff: Duration::from_millis(200),
             ..RelaySettings::default()

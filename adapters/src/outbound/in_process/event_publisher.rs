@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use belfry_application::ports::{EventPublisher, OutboxEntry, OutboxId, PortError, PublishOutcome};
 use belfry_domain::Timestamp;
 use tokio::sync::mpsc::Sender;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Publishes events to the devices of this process, in order. If events are created faster than they are
 /// delivered, publishing waits and the remaining events stay in the outbox, on disk.
@@ -11,7 +12,12 @@ use tokio::sync::mpsc::Sender;
 /// A confirmed event is lost if the process ends before delivery. Its devices catch up from the inbox when
 /// they reconnect. No other process receives the event.
 #[derive(Debug, Clone)]
-pub struct InProcessEventPublisher(Sender<PublishedEvent>);
+pub struct InProcessEventPublisher {
+    events: Sender<PublishedEvent>,
+    /// A permit for each byte that may be queued.
+    free_bytes: Arc<Semaphore>,
+    max_bytes: u32,
+}
 
 /// An event on its way to its consumer in this process.
 #[derive(Debug)]
@@ -22,11 +28,26 @@ pub(crate) struct PublishedEvent {
     pub(crate) written_at: Timestamp,
     /// The event in its wire form.
     pub(crate) body: Arc<str>,
+    /// Held until the event is delivered.
+    pub(crate) queued_bytes: OwnedSemaphorePermit,
 }
 
 impl InProcessEventPublisher {
-    pub(crate) fn new(events: Sender<PublishedEvent>) -> Self {
-        Self(events)
+    /// At most `max_bytes` of bodies are queued, or one larger body.
+    pub(crate) fn new(events: Sender<PublishedEvent>, max_bytes: u32) -> Self {
+        let free_bytes = Arc::new(Semaphore::new(max_bytes as usize));
+        Self { events, free_bytes, max_bytes }
+    }
+
+    /// Waits until there is room. Returns whether the event is queued; it is not after the consumer has stopped.
+    async fn enqueue(&self, entry: &OutboxEntry) -> bool {
+        let bytes = u32::try_from(entry.body_bytes()).unwrap_or(u32::MAX).min(self.max_bytes);
+        let Ok(queued_bytes) = self.free_bytes.clone().acquire_many_owned(bytes).await else {
+            return false;
+        };
+        let (body, written_at) = (entry.body.clone(), entry.written_at);
+        let event = PublishedEvent { entry: entry.id, written_at, body, queued_bytes };
+        self.events.send(event).await.is_ok()
     }
 }
 
@@ -34,9 +55,7 @@ impl InProcessEventPublisher {
 impl EventPublisher for InProcessEventPublisher {
     async fn publish(&self, entries: &[OutboxEntry]) -> PublishOutcome {
         for (confirmed, entry) in entries.iter().enumerate() {
-            let (body, written_at) = (entry.body.clone(), entry.written_at);
-            let event = PublishedEvent { entry: entry.id, written_at, body };
-            if self.0.send(event).await.is_err() {
+            if !self.enqueue(entry).await {
                 let error = PortError::unavailable("in-process delivery has stopped");
                 return PublishOutcome::failed_after(confirmed, error);
             }

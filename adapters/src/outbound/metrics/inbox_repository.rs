@@ -107,7 +107,7 @@ impl InboxRepository for MeteredInboxes {
         user: &UserId,
         filter: &ListFilter,
         limit: PageLimit,
-    ) -> Result<Page, PortError> {
+    ) -> Result<Page<Notification>, PortError> {
         self.list.measure(self.inner.list(user, filter, limit)).await
     }
 
@@ -129,7 +129,7 @@ impl InboxRepository for MeteredInboxes {
         user: &UserId,
         range: ReplayRange,
         limit: PageLimit,
-    ) -> Result<Page, PortError> {
+    ) -> Result<Page<Notification>, PortError> {
         self.created_in.measure(self.inner.created_in(user, range, limit)).await
     }
 

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use belfry_application::ports::{
-    Outbox, OutboxBacklog, OutboxEntry, OutboxId, OutboxLease, PortError,
+    Outbox, OutboxBacklog, OutboxEntry, OutboxId, OutboxLease, Page, PageLimit, PortError,
 };
 
 use super::Operation;
@@ -53,7 +53,7 @@ struct MeteredLease {
 
 #[async_trait]
 impl OutboxLease for MeteredLease {
-    async fn pending(&mut self, limit: usize) -> Result<Vec<OutboxEntry>, PortError> {
+    async fn pending(&mut self, limit: PageLimit) -> Result<Page<OutboxEntry>, PortError> {
         self.operations.pending.measure(self.inner.pending(limit)).await
     }
 

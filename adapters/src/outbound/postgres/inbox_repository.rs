@@ -15,11 +15,11 @@ use super::store::PostgresStore;
 use crate::outbound::relational::statements::{EPOCH, STATE};
 use crate::outbound::relational::{
     ChangedRow, CreateWrite, Edit, EditWrite, HistoryRow, NotificationRow, SizedRow, changes,
-    clamped, epoch, history, inbox_state, one_more, page, receipts,
+    clamped, epoch, history, inbox_state, notification_page, one_more, receipts,
 };
 
 type StoredRow = NotificationRow<DateTime<Utc>>;
-type StoredPage = Vec<SizedRow<DateTime<Utc>>>;
+type StoredPage = Vec<SizedRow<StoredRow>>;
 
 impl PostgresStore {
     async fn read_epoch(&self) -> Result<Epoch, PgFailure> {
@@ -100,7 +100,7 @@ impl InboxRepository for PostgresStore {
         user: &UserId,
         filter: &ListFilter,
         limit: PageLimit,
-    ) -> Result<Page, PortError> {
+    ) -> Result<Page<Notification>, PortError> {
         let statement = match filter.unread {
             None => LIST_ALL,
             Some(true) => LIST_UNREAD,
@@ -115,7 +115,7 @@ impl InboxRepository for PostgresStore {
                 .bind(clamped(limit.bytes))
         };
         let rows: StoredPage = self.fetch_all(query).await?;
-        Ok(page(rows, limit)?)
+        Ok(notification_page(rows, limit)?)
     }
 
     async fn state(&self, user: &UserId) -> Result<InboxState, PortError> {
@@ -146,7 +146,7 @@ impl InboxRepository for PostgresStore {
         user: &UserId,
         range: ReplayRange,
         limit: PageLimit,
-    ) -> Result<Page, PortError> {
+    ) -> Result<Page<Notification>, PortError> {
         let query = || {
             sqlx::query_as(CREATED_IN)
                 .bind(user.as_str())
@@ -156,7 +156,7 @@ impl InboxRepository for PostgresStore {
                 .bind(clamped(limit.bytes))
         };
         let rows: StoredPage = self.fetch_all(query).await?;
-        Ok(page(rows, limit)?)
+        Ok(notification_page(rows, limit)?)
     }
 
     async fn changed_in(

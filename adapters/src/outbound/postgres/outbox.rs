@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use belfry_application::ports::{
-    Outbox, OutboxBacklog, OutboxEntry, OutboxId, OutboxLease, PortError,
+    Outbox, OutboxBacklog, OutboxEntry, OutboxId, OutboxLease, Page, PageLimit, PortError,
 };
 use chrono::{DateTime, Utc};
 use sqlx::postgres::{PgListener, PgPool, PgPoolOptions};
@@ -14,20 +14,32 @@ use super::installation::Installation;
 use super::read_floor::{ReadFloor, TransactionIds};
 use super::session::{self, Purpose};
 use super::store::PostgresStore;
-use crate::outbound::relational::{BacklogRow, OutboxRow, UnreadableEntry, clamped, parse_entries};
+use crate::outbound::relational::{
+    BacklogRow, OutboxRow, SizedRow, UnreadableEntry, clamped, one_more, page, parse_entries,
+};
 
 /// The advisory lock of the outbox lease in the schema `public`: the bytes of `BelfryOb` as a
 /// number. Another schema has another key. In `pg_stat_activity` the application name of its holder is `belfry outbox`.
 pub const OUTBOX_LOCK: i64 = i64::from_be_bytes(*b"BelfryOb");
 
-/// Entries after the id `$1`, and the ids of transactions at that time. `age` is the distance to the next id that the
-/// server will assign.
+/// Entries after the id `$1`, at most `$2`, whose events have at most `$3` bytes together; a larger one alone. With
+/// the ids of transactions at that time: `age` is the distance to the next id that the server will assign.
 const PENDING: &str = "
-    SELECT id, event::text, name, user_id, revision, traceparent, written_at,
+    SELECT id, event, name, user_id, revision, traceparent, written_at, found,
         (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint) AS oldest_running,
         (SELECT latest::text::bigint + age(latest::xid)
             FROM pg_snapshot_xmax(pg_current_snapshot()) AS latest) AS next
-    FROM outbox WHERE id > $1 ORDER BY id LIMIT $2";
+    FROM (
+        SELECT entry.*, count(*) OVER () AS found,
+            sum(entry.bytes) OVER (ORDER BY entry.id) AS running_bytes
+        FROM (
+            SELECT id, event::text AS event, name, user_id, revision, traceparent, written_at,
+                octet_length(event::text) AS bytes
+            FROM outbox WHERE id > $1 ORDER BY id LIMIT $2
+        ) entry
+    ) entry
+    WHERE running_bytes <= $3 OR running_bytes = bytes
+    ORDER BY id";
 
 /// Both ends of the age are the database's time.
 const BACKLOG: &str = "
@@ -51,7 +63,7 @@ const TRY_LOCK: &str = "SELECT pg_try_advisory_lock($1)";
 #[derive(Debug, sqlx::FromRow)]
 struct PendingRow {
     #[sqlx(flatten)]
-    entry: OutboxRow<DateTime<Utc>>,
+    sized: SizedRow<OutboxRow<DateTime<Utc>>>,
     #[sqlx(flatten)]
     transactions: TransactionIds,
 }
@@ -161,18 +173,24 @@ impl PgOutboxLease {
 
 #[async_trait]
 impl OutboxLease for PgOutboxLease {
-    async fn pending(&mut self, limit: usize) -> Result<Vec<OutboxEntry>, PortError> {
+    async fn pending(&mut self, limit: PageLimit) -> Result<Page<OutboxEntry>, PortError> {
         loop {
-            let query = sqlx::query_as(PENDING).bind(self.floor.id()).bind(clamped(limit));
+            let query = sqlx::query_as(PENDING)
+                .bind(self.floor.id())
+                .bind(one_more(limit.rows))
+                .bind(clamped(limit.bytes));
             let rows: Vec<PendingRow> =
                 self.run(async |listener| query.fetch_all(listener).await).await?;
-            if let (Some(first), Some(last)) = (rows.first(), rows.last()) {
-                self.floor.raise(first.entry.id..=last.entry.id, last.transactions);
+            let transactions = rows.first().map(|row| row.transactions);
+            let sized = rows.into_iter().map(|row| row.sized).collect();
+            let Page { items: rows, more } = page(sized, limit).map_err(PgFailure::from)?;
+            if let (Some(first), Some(last), Some(ids)) = (rows.first(), rows.last(), transactions)
+            {
+                self.floor.raise(first.id..=last.id, ids);
             }
-            let (entries, unreadable) = parse_entries(rows.into_iter().map(|row| row.entry));
-            // Fewer entries than rows would mean that no others are pending. So read again.
+            let (items, unreadable) = parse_entries(rows);
             if unreadable.is_empty() {
-                return Ok(entries);
+                return Ok(Page { items, more });
             }
             for entry in &unreadable {
                 self.set_aside(entry).await?;

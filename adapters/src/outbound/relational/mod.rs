@@ -34,7 +34,7 @@ pub(super) use history::{ChangedRow, HistoryRow, changes, history};
 pub(super) use notification_row::{NotificationRow, notifications};
 pub(super) use number::{clamped, one_more, row_count};
 pub(super) use outbox_row::{BacklogRow, OutboxRow, UnreadableEntry, parse_entries};
-pub(super) use page::{SizedRow, page};
+pub(super) use page::{SizedRow, notification_page, page};
 pub(super) use revocation::RevocationRows;
 pub(super) use schema::is_migrated;
 pub(super) use stored_value::{epoch, inbox_state, non_negative};

@@ -15,11 +15,11 @@ use super::store::SqliteStore;
 use crate::outbound::relational::statements::{EPOCH, STATE};
 use crate::outbound::relational::{
     ChangedRow, CreateWrite, Edit, EditWrite, HistoryRow, NotificationRow, SizedRow, changes,
-    clamped, epoch, history, inbox_state, one_more, page, receipts,
+    clamped, epoch, history, inbox_state, notification_page, one_more, receipts,
 };
 
 type StoredRow = NotificationRow<i64>;
-type StoredPage = Vec<SizedRow<i64>>;
+type StoredPage = Vec<SizedRow<StoredRow>>;
 
 impl SqliteStore {
     async fn read_epoch(&self) -> Result<Epoch, SqliteFailure> {
@@ -106,7 +106,7 @@ impl InboxRepository for SqliteStore {
         user: &UserId,
         filter: &ListFilter,
         limit: PageLimit,
-    ) -> Result<Page, PortError> {
+    ) -> Result<Page<Notification>, PortError> {
         let statement = match filter.unread {
             None => LIST_ALL,
             Some(true) => LIST_UNREAD,
@@ -119,7 +119,7 @@ impl InboxRepository for SqliteStore {
             .bind(one_more(limit.rows))
             .bind(clamped(limit.bytes));
         let rows: StoredPage = self.fetch_all(query).await?;
-        Ok(page(rows, limit)?)
+        Ok(notification_page(rows, limit)?)
     }
 
     async fn state(&self, user: &UserId) -> Result<InboxState, PortError> {
@@ -148,7 +148,7 @@ impl InboxRepository for SqliteStore {
         user: &UserId,
         range: ReplayRange,
         limit: PageLimit,
-    ) -> Result<Page, PortError> {
+    ) -> Result<Page<Notification>, PortError> {
         let query = sqlx::query_as(CREATED_IN)
             .bind(user.as_str())
             .bind(clamped(range.after.get()))
@@ -156,7 +156,7 @@ impl InboxRepository for SqliteStore {
             .bind(one_more(limit.rows))
             .bind(clamped(limit.bytes));
         let rows: StoredPage = self.fetch_all(query).await?;
-        Ok(page(rows, limit)?)
+        Ok(notification_page(rows, limit)?)
     }
 
     async fn changed_in(

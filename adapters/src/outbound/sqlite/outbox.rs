@@ -3,18 +3,31 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use belfry_application::ports::{
-    Outbox, OutboxBacklog, OutboxEntry, OutboxId, OutboxLease, PortError,
+    Outbox, OutboxBacklog, OutboxEntry, OutboxId, OutboxLease, Page, PageLimit, PortError,
 };
 
 use super::commit_notifier::LeaderFlag;
 use super::failure::SqliteFailure;
 use super::store::SqliteStore;
 use super::write::{Work, in_sequence, list};
-use crate::outbound::relational::{BacklogRow, OutboxRow, UnreadableEntry, clamped, parse_entries};
+use crate::outbound::relational::{
+    BacklogRow, OutboxRow, SizedRow, UnreadableEntry, clamped, one_more, page, parse_entries,
+};
 
+/// At most `?1` entries, whose events have at most `?2` bytes together; a larger one alone.
 const PENDING: &str = "
-    SELECT id, event, name, user_id, revision, traceparent, written_at
-    FROM outbox ORDER BY id LIMIT ?1";
+    SELECT id, event, name, user_id, revision, traceparent, written_at, found
+    FROM (
+        SELECT entry.*, count(*) OVER () AS found,
+            sum(entry.bytes) OVER (ORDER BY entry.id) AS running_bytes
+        FROM (
+            SELECT id, event, name, user_id, revision, traceparent, written_at,
+                octet_length(event) AS bytes
+            FROM outbox ORDER BY id LIMIT ?1
+        ) entry
+    ) entry
+    WHERE running_bytes <= ?2 OR running_bytes = bytes
+    ORDER BY id";
 
 /// Both ends of the age are the database's time.
 const BACKLOG: &str = "
@@ -72,14 +85,15 @@ impl SqliteOutboxLease {
 
 #[async_trait]
 impl OutboxLease for SqliteOutboxLease {
-    async fn pending(&mut self, limit: usize) -> Result<Vec<OutboxEntry>, PortError> {
+    async fn pending(&mut self, limit: PageLimit) -> Result<Page<OutboxEntry>, PortError> {
         loop {
-            let query = sqlx::query_as(PENDING).bind(clamped(limit));
-            let rows: Vec<OutboxRow<i64>> = self.store.fetch_all(query).await?;
-            let (entries, unreadable) = parse_entries(rows);
-            // Fewer entries than rows would mean that no others are pending. So read again.
+            let query =
+                sqlx::query_as(PENDING).bind(one_more(limit.rows)).bind(clamped(limit.bytes));
+            let rows: Vec<SizedRow<OutboxRow<i64>>> = self.store.fetch_all(query).await?;
+            let Page { items: rows, more } = page(rows, limit).map_err(SqliteFailure::from)?;
+            let (items, unreadable) = parse_entries(rows);
             if unreadable.is_empty() {
-                return Ok(entries);
+                return Ok(Page { items, more });
             }
             for entry in &unreadable {
                 self.set_aside(entry).await?;

@@ -1,7 +1,8 @@
 //! Guarantees of the store beyond its ports.
 
 use belfry_application::ports::{
-    Erased, Erasure, History, IdempotencyKey, InboxRepository, Outbox, PortError, Retention,
+    Erased, Erasure, History, IdempotencyKey, InboxRepository, Outbox, PageLimit, PortError,
+    Retention,
 };
 use belfry_application::testing::{a_draft, at, id, user};
 use belfry_domain::{Data, Draft, ExpiryCutoff, Link, Message, Receipt, Revision, Title};
@@ -196,7 +197,7 @@ async fn deleted_and_expired_notifications_leave_no_text_in_the_file() {
     let due = ExpiryCutoff { now: at(3_000), created_before: None };
     assert_eq!(store.expire(&due, 10).await.unwrap(), 1);
     let mut lease = store.acquire_lease().await.unwrap().unwrap();
-    let entries = lease.pending(10).await.unwrap();
+    let entries = lease.pending(PageLimit::rows(10)).await.unwrap().items;
     lease.remove(&entries.iter().map(|one| one.id).collect::<Vec<_>>()).await.unwrap();
     drop(lease);
     store.close().await;
@@ -236,9 +237,9 @@ async fn writes_after_a_removal_are_on_disk_before_they_are_confirmed() {
     let store = folder.store().await;
     let mut lease = store.acquire_lease().await.unwrap().unwrap();
     store.create(vec![a_draft("ada", "n1")]).await.unwrap();
-    let entries = lease.pending(1).await.unwrap();
+    let entries = lease.pending(PageLimit::rows(1)).await.unwrap().items;
     lease.remove(&[entries[0].id]).await.unwrap();
-    assert_eq!(lease.pending(1).await.unwrap(), []);
+    assert_eq!(lease.pending(PageLimit::rows(1)).await.unwrap().items, []);
     let synchronous: i64 =
         sqlx::query_scalar("PRAGMA synchronous").fetch_one(&store.writer).await.unwrap();
     assert_eq!(synchronous, FULL);
@@ -252,7 +253,7 @@ async fn unreadable_outbox_entry_is_set_aside_and_later_entries_are_returned() {
     store.create(vec![a_draft("ada", "n1")]).await.unwrap();
 
     let mut lease = store.acquire_lease().await.unwrap().unwrap();
-    let entries = lease.pending(1).await.unwrap();
+    let entries = lease.pending(PageLimit::rows(1)).await.unwrap().items;
     assert_eq!(entries.len(), 1);
     assert_eq!(entries[0].header.user, user("ada"));
     assert_eq!(store.backlog().await.unwrap().entries, 1);
@@ -288,10 +289,10 @@ async fn entry_without_header_columns_gets_its_header_from_the_event() {
     let store = folder.store().await;
     store.create(vec![a_draft("ada", "n1"), a_draft("ada", "n2")]).await.unwrap();
     let mut lease = store.acquire_lease().await.unwrap().unwrap();
-    let expected = lease.pending(10).await.unwrap();
+    let expected = lease.pending(PageLimit::rows(10)).await.unwrap().items;
     let updated = "UPDATE outbox SET name = NULL, user_id = NULL, revision = NULL";
     assert_eq!(sqlx::query(updated).execute(&store.writer).await.unwrap().rows_affected(), 2);
-    assert_eq!(lease.pending(10).await.unwrap(), expected);
+    assert_eq!(lease.pending(PageLimit::rows(10)).await.unwrap().items, expected);
 }
 
 #[tokio::test]
@@ -351,7 +352,16 @@ async fn outbox_entry_has_the_time_of_its_insert() {
     let folder = Folder::new();
     let store = folder.store().await;
     store.create(vec![a_draft("ada", "n1")]).await.unwrap();
-    let entry = store.acquire_lease().await.unwrap().unwrap().pending(1).await.unwrap().remove(0);
+    let entry = store
+        .acquire_lease()
+        .await
+        .unwrap()
+        .unwrap()
+        .pending(PageLimit::rows(1))
+        .await
+        .unwrap()
+        .items
+        .remove(0);
     let year_2025 = at(1_735_689_600_000);
     assert!(entry.written_at > year_2025, "in milliseconds, by the database's clock: {entry:?}");
 }
@@ -405,7 +415,7 @@ async fn no_byte_of_the_file_keeps_the_user_or_a_text_after_an_erasure() {
     assert_eq!(files_with("s3cret", &folder), [""; 0]);
     // Only the event about the erasure, until the relay has published it.
     let mut lease = store.acquire_lease().await.unwrap().unwrap();
-    let entries = lease.pending(10_000).await.unwrap();
+    let entries = lease.pending(PageLimit::rows(10_000)).await.unwrap().items;
     let of_ada: Vec<_> =
         entries.iter().filter(|one| one.header.user == user("erased-ada")).collect();
     assert_eq!(of_ada.len(), 1);

@@ -184,7 +184,12 @@ impl InboxRepository for StuckStore {
     async fn get(&self, _: &UserId, _: &NotificationId) -> Result<Option<Notification>, PortError> {
         std::future::pending().await
     }
-    async fn list(&self, _: &UserId, _: &ListFilter, _: PageLimit) -> Result<Page, PortError> {
+    async fn list(
+        &self,
+        _: &UserId,
+        _: &ListFilter,
+        _: PageLimit,
+    ) -> Result<Page<Notification>, PortError> {
         std::future::pending().await
     }
     async fn state(&self, _: &UserId) -> Result<InboxState, PortError> {
@@ -198,7 +203,7 @@ impl InboxRepository for StuckStore {
         _: &UserId,
         _: ReplayRange,
         _: PageLimit,
-    ) -> Result<Page, PortError> {
+    ) -> Result<Page<Notification>, PortError> {
         std::future::pending().await
     }
     async fn changed_in(

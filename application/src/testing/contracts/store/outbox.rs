@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::promises;
 use super::subject::{Store, full_draft};
-use crate::ports::OutboxBacklog;
+use crate::ports::{OutboxBacklog, OutboxEntry, PageLimit};
 use crate::testing::samples::{a_draft, at, user};
 use crate::trace::{self, TraceParent};
 
@@ -40,15 +40,39 @@ async fn removed_entries_leave_the_outbox_and_no_others(store) {
     assert_eq!(store.outbox.backlog().await.unwrap(), OutboxBacklog::default());
     store.create_plain("ada", 5).await;
     let mut lease = store.acquire_lease().await;
-    let first = lease.pending(2).await.unwrap();
+    let first = lease.pending(PageLimit::rows(2)).await.unwrap().items;
     assert_eq!(first.len(), 2);
     lease.remove(&[first[0].id, first[1].id]).await.unwrap();
-    let rest = lease.pending(10).await.unwrap();
+    let rest = lease.pending(PageLimit::rows(10)).await.unwrap().items;
     assert_eq!(rest.iter().map(|entry| entry.header.revision.get()).collect::<Vec<_>>(), [3, 4, 5]);
     lease.remove(&[]).await.unwrap();
     let OutboxBacklog { entries, age } = store.outbox.backlog().await.unwrap();
     assert_eq!(entries, 3);
     assert!(age < Duration::from_mins(5), "{age:?}");
+}
+
+async fn page_of_the_outbox_is_limited_in_entries_and_bytes(store) {
+    store.created_events(vec![full_draft()]).await;
+    store.create_plain("bob", 4).await;
+    let mut lease = store.acquire_lease().await;
+    let all = lease.pending(PageLimit::rows(5)).await.unwrap();
+    assert_eq!((all.items.len(), all.more), (5, false));
+    let sizes: Vec<_> = all.items.iter().map(OutboxEntry::body_bytes).collect();
+    let sum = |count: usize| sizes[..count].iter().sum::<usize>();
+    for (limit, expected, more) in [
+        (PageLimit::rows(4), 4, true),
+        (PageLimit { rows: 10, bytes: sum(5) }, 5, false),
+        (PageLimit { rows: 10, bytes: sum(5) - 1 }, 4, true),
+        (PageLimit { rows: 10, bytes: sum(2) }, 2, true),
+        (PageLimit { rows: 1, bytes: sum(2) }, 1, true),
+        (PageLimit { rows: 10, bytes: 1 }, 1, true),
+    ] {
+        let page = lease.pending(limit).await.unwrap();
+        assert_eq!((&page.items[..], page.more), (&all.items[..expected], more), "{limit:?}");
+    }
+    lease.remove(&all.items.iter().map(|entry| entry.id).collect::<Vec<_>>()).await.unwrap();
+    let none = lease.pending(PageLimit { rows: 10, bytes: 1 }).await.unwrap();
+    assert_eq!((none.items.len(), none.more), (0, false));
 }
 
 async fn lease_is_exclusive_and_free_again_after_drop(store) {
@@ -67,19 +91,19 @@ async fn lease_is_exclusive_and_free_again_after_drop(store) {
 
 async fn commit_during_the_wait_ends_it(store) {
     let mut lease = store.acquire_lease().await;
-    assert_eq!(lease.pending(10).await.unwrap(), []);
+    assert_eq!(lease.pending(PageLimit::rows(10)).await.unwrap().items, []);
     let patience = Duration::from_mins(1);
     let (waited, ()) = tokio::join!(lease.wait_for_entries(patience), async {
         tokio::time::sleep(Duration::from_millis(50)).await;
         store.create_plain("ada", 1).await;
     });
     waited.unwrap();
-    assert_eq!(lease.pending(10).await.unwrap().len(), 1);
+    assert_eq!(lease.pending(PageLimit::rows(10)).await.unwrap().items.len(), 1);
 }
 
 async fn commit_just_before_the_wait_ends_it(store) {
     let mut lease = store.acquire_lease().await;
-    assert_eq!(lease.pending(10).await.unwrap(), []);
+    assert_eq!(lease.pending(PageLimit::rows(10)).await.unwrap().items, []);
     store.create_plain("ada", 1).await;
     tokio::time::timeout(Duration::from_secs(30), lease.wait_for_entries(Duration::from_mins(1))).await.expect("woken").unwrap();
 }

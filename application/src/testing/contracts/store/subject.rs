@@ -2,7 +2,8 @@ use std::sync::Arc;
 
 use belfry_domain::{
     Change, Data, DomainEvent, Draft, ExpiryCutoff, Link, Marked, Message, MissedChange,
-    NotificationId, NotificationKind, Priority, Receipt, ReplayBatch, ReplayRange, Revision,
+    Notification, NotificationId, NotificationKind, Priority, Receipt, ReplayBatch, ReplayRange,
+    Revision,
 };
 
 use crate::ports::{
@@ -86,7 +87,12 @@ impl Store {
         ids_of(&self.list(name, filter, PageLimit::rows(limit)).await)
     }
 
-    pub(super) async fn list(&self, name: &str, filter: &ListFilter, limit: PageLimit) -> Page {
+    pub(super) async fn list(
+        &self,
+        name: &str,
+        filter: &ListFilter,
+        limit: PageLimit,
+    ) -> Page<Notification> {
         self.inboxes.list(&user(name), filter, limit).await.expect("list")
     }
 
@@ -120,7 +126,7 @@ impl Store {
     }
 
     pub(super) async fn outbox_entries(&self) -> Vec<OutboxEntry> {
-        self.acquire_lease().await.pending(10_000).await.expect("pending")
+        self.acquire_lease().await.pending(PageLimit::rows(10_000)).await.expect("pending").items
     }
 
     /// Checks that outbox entries are those of `events`, in the same order.
@@ -151,7 +157,7 @@ impl Store {
         name: &str,
         range: ReplayRange,
         limit: PageLimit,
-    ) -> Page {
+    ) -> Page<Notification> {
         self.inboxes.created_in(&user(name), range, limit).await.expect("created")
     }
 
@@ -195,7 +201,7 @@ impl Store {
     }
 }
 
-pub(super) fn ids_of(page: &Page) -> Vec<String> {
+pub(super) fn ids_of(page: &Page<Notification>) -> Vec<String> {
     page.items.iter().map(|notification| notification.id.to_string()).collect()
 }
 
