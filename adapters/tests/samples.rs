@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use belfry_adapters::inbound::amqp::{
-    Envelope, InboxQueries, MessageHandler, MessageMapping, Pattern, StoreCommands, StoreMessage,
+    Envelope, InboxQueries, MessageHandler, MessageMapping, Pattern, StoreCommands,
 };
 use belfry_adapters::wire::{EventForm, NotificationForm, PageForm, PushForm, Rfc3339};
 use belfry_application::push::{Push, Selection, SyncState};
@@ -143,9 +143,9 @@ fn command(pattern: Pattern, data: &RawValue) -> Command {
         is_forwarded: false,
         accepted_at: None,
     };
-    let commands = handling.decode(&envelope, &MessageMapping::default());
-    let commands = commands.unwrap_or_else(|error| panic!("{data}: {error}"));
-    let StoreMessage::Change(mut commands) = commands else { panic!("{commands:?}") };
+    let message = handling.decode(&envelope, &MessageMapping::default());
+    let message = message.unwrap_or_else(|error| panic!("{data}: {error}"));
+    let mut commands: Vec<_> = message.into_commands().collect();
     assert_eq!(commands.len(), 1, "{data}");
     commands.remove(0)
 }

@@ -139,6 +139,8 @@ fn memory(belfry: &Belfry) -> [u64; 2] {
 #[tokio::test]
 async fn many_large_messages_take_bounded_memory() {
     const MAX_GROWTH: u64 = 96;
+    /// More than the growth together.
+    const UNREADABLE: u32 = 12;
     let backends = Setup::Servers.backends().await;
     let broker = backends.broker();
     let amqp = Amqp::connect(broker.url()).await;
@@ -158,7 +160,7 @@ async fn many_large_messages_take_bounded_memory() {
         amqp.publish("", &queue, message, transient()).await;
     }
     let unreadable = vec![b'x'; 10_000_000];
-    for _ in 0..30 {
+    for _ in 0..UNREADABLE {
         amqp.publish("", &queue, &unreadable, transient()).await;
     }
     belfry.restart().await;
@@ -168,8 +170,45 @@ async fn many_large_messages_take_bounded_memory() {
         http.get("/v1/notifications/unread-count").await.json()["count"] == 1_000
     })
     .await;
-    until_true("the largest are dead", async || amqp.count(&broker.dead_queue()).await == Some(30))
-        .await;
+    until_true("the largest are dead", async || {
+        amqp.count(&broker.dead_queue()).await == Some(UNREADABLE)
+    })
+    .await;
+    let [peak, _] = memory(&belfry);
+    println!("memory: {before} MiB before, {peak} MiB at most");
+    assert!(peak - before <= MAX_GROWTH, "{before} MiB before, {peak} MiB at most");
+}
+
+/// A message becomes a notification for each of its users.
+#[tokio::test]
+async fn messages_to_many_users_take_bounded_memory() {
+    const MAX_GROWTH: u64 = 96;
+    const MESSAGES: usize = 12;
+    let backends = Setup::Servers.backends().await;
+    let broker = backends.broker();
+    let amqp = Amqp::connect(broker.url()).await;
+    let queue = broker.ingest_queue();
+    let mut belfry = ready(backends.belfry().start().await).await;
+    until_true("the queue exists", async || amqp.count(&queue).await.is_some()).await;
+    let [_, before] = memory(&belfry);
+    belfry.kill();
+    let last = User::new("user999", &belfry);
+    let mut users: Vec<_> = (0..999).map(|n| format!("user{n}")).collect();
+    users.push(last.id().to_owned());
+    let text = "x".repeat(3_000);
+    for n in 0..MESSAGES {
+        let data =
+            json!({ "userIds": users, "id": format!("n{n}"), "title": "Hi", "message": text });
+        let message = json!({ "pattern": "notification.create", "data": data }).to_string();
+        amqp.publish("", &queue, message, BasicProperties::default()).await;
+    }
+    belfry.restart().await;
+    until_ready(&belfry).await;
+    let http = last.http();
+    until_true("the last user has all notifications", async || {
+        http.get("/v1/notifications/unread-count").await.json()["count"] == MESSAGES
+    })
+    .await;
     let [peak, _] = memory(&belfry);
     println!("memory: {before} MiB before, {peak} MiB at most");
     assert!(peak - before <= MAX_GROWTH, "{before} MiB before, {peak} MiB at most");

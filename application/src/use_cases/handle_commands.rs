@@ -95,20 +95,35 @@ impl HandleCommands {
     /// Only later commands of the same user are skipped after a transient failure, so that they cannot
     /// overtake it.
     ///
-    /// Consecutive creations share a transaction. If the store rejects it, each creation runs alone, so
-    /// that an invalid one does not fail the others.
-    pub async fn run(&self, commands: Vec<Command>) -> Vec<Result<(), CommandError>> {
+    /// Consecutive creations share transactions of limited size. If the store rejects one, each of its creations
+    /// runs alone, so that an invalid one does not fail the others. If the store fails otherwise, the creations
+    /// that follow fail without being tried.
+    pub async fn run<C>(&self, commands: C) -> Vec<Result<(), CommandError>>
+    where
+        C: IntoIterator<Item = Command, IntoIter: Send> + Send,
+    {
         let mut batch = Batch {
             handler: self,
-            results: Vec::with_capacity(commands.len()),
+            results: Vec::new(),
             blocked: HashSet::new(),
+            creates_fail: None,
         };
-        let mut drafts = Vec::new();
+        let (mut drafts, mut bytes) = (Vec::new(), 0);
         for command in commands {
             match command {
-                Command::Create(draft) => drafts.push(*draft),
+                Command::Create(draft) => {
+                    let draft_bytes = draft.text_bytes();
+                    if drafts.len() >= MAX_DRAFTS || bytes + draft_bytes > MAX_TEXT_BYTES {
+                        batch.create(std::mem::take(&mut drafts)).await;
+                        bytes = 0;
+                    }
+                    bytes += draft_bytes;
+                    drafts.push(*draft);
+                }
                 other => {
                     batch.create(std::mem::take(&mut drafts)).await;
+                    bytes = 0;
+                    batch.creates_fail = None;
                     batch.run_one(other).await;
                 }
             }
@@ -142,16 +157,31 @@ impl HandleCommands {
     }
 }
 
+/// The maximum number of notifications that are created in one transaction.
+const MAX_DRAFTS: usize = 500;
+
+/// The maximum size of their texts. A larger notification is created alone.
+const MAX_TEXT_BYTES: usize = 1024 * 1024;
+
 /// The commands of one call that have run, and the effect of their failures on later ones.
 struct Batch<'a> {
     handler: &'a HandleCommands,
     results: Vec<Result<(), CommandError>>,
     /// Users with a transient failure. Their later commands are skipped.
     blocked: HashSet<UserId>,
+    /// Why the consecutive creations fail that have not been tried yet.
+    creates_fail: Option<PortError>,
 }
 
 impl Batch<'_> {
     async fn create(&mut self, drafts: Vec<Draft>) {
+        if let Some(error) = &self.creates_fail {
+            let error = error.clone_as_text();
+            for draft in drafts {
+                self.record(draft.user, Err(error.clone_as_text().into()));
+            }
+            return;
+        }
         if drafts.len() > 1 && !drafts.iter().any(|draft| self.blocked.contains(&draft.user)) {
             let created = self.handler.inboxes.create(drafts.clone()).await;
             if !matches!(created, Err(PortError::Rejected(_))) {
@@ -159,6 +189,7 @@ impl Batch<'_> {
                     let result = created.as_ref().map(|_| ()).map_err(PortError::clone_as_text);
                     self.record(draft.user, result.map_err(CommandError::from));
                 }
+                self.creates_fail = created.err();
                 return;
             }
         }
@@ -188,6 +219,9 @@ impl Batch<'_> {
 
 #[cfg(test)]
 mod tests {
+    use belfry_domain::Data;
+    use parking_lot::Mutex;
+
     use super::*;
     use crate::ports::inbox_repository::MockInboxRepository;
     use crate::revoked_tokens::RevokedTokens;
@@ -225,6 +259,52 @@ mod tests {
         store.expect_create().withf(pair).once().returning(|_| Ok(vec![]));
         let results = handle(Arc::new(store)).run(vec![create("n1"), create("n2")]).await;
         assert!(results.len() == 2 && results.iter().all(Result::is_ok));
+    }
+
+    #[tokio::test]
+    async fn transactions_of_many_or_large_creations_have_a_limited_size() {
+        let numbers = |range: std::ops::Range<usize>| range.map(|n| create(&format!("n{n}")));
+        let large = |range| {
+            let data = Data::of_checked_syntax(format!("\"{}\"", "x".repeat(16_000))).unwrap();
+            numbers(range).map(move |command| match command {
+                Command::Create(draft) => {
+                    Command::Create(Box::new(Draft { data: Some(data.clone()), ..*draft }))
+                }
+                other => other,
+            })
+        };
+        for (commands, sizes) in [
+            (numbers(0..1_001).collect::<Vec<_>>(), &[500, 500, 1][..]),
+            (large(0..100).collect(), &[65, 35]),
+        ] {
+            let mut store = MockInboxRepository::new();
+            let calls = Arc::new(Mutex::new(Vec::new()));
+            let recorded = calls.clone();
+            store.expect_create().returning(move |drafts| {
+                recorded.lock().push(drafts.len());
+                Ok(vec![])
+            });
+            let results = handle(Arc::new(store)).run(commands).await;
+            assert!(
+                results.len() == sizes.iter().sum::<usize>() && results.iter().all(Result::is_ok)
+            );
+            assert_eq!(*calls.lock(), sizes);
+        }
+    }
+
+    #[tokio::test]
+    async fn outage_fails_many_creations_with_one_call_until_another_command_follows() {
+        let mut store = MockInboxRepository::new();
+        store.expect_create().times(2).returning(|_| Err(PortError::unavailable("down")));
+        store.expect_mark_all_read().once().returning(|_, _| Ok(None));
+        let creates = |name: &'static str| {
+            (0..1_200).map(move |n| Command::Create(Box::new(a_draft(name, &format!("n{n}")))))
+        };
+        let mark = Command::MarkAllRead { user: user("cy") };
+        let commands = creates("ada").chain([mark]).chain(creates("bob"));
+        let results = handle(Arc::new(store)).run(commands).await;
+        assert_eq!(results.len(), 2_401);
+        assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
     }
 
     #[tokio::test]

@@ -60,6 +60,12 @@ impl Draft {
         }
     }
 
+    /// The size of its texts in bytes, as [`Notification::text_bytes`].
+    pub fn text_bytes(&self) -> usize {
+        let Self { id, kind, title, message, link, data, .. } = self;
+        text_bytes(id, kind, title, message, link.as_ref(), data.as_ref())
+    }
+
     /// The notification that this draft becomes when its inbox accepts it as change `revision`.
     pub fn into_notification(self, revision: Revision) -> Notification {
         Notification {
@@ -120,10 +126,8 @@ impl Notification {
     /// The size of its texts in bytes: id, kind, title, message, link and data. Pages are limited by
     /// this sum, so a store that limits a page in its query must count the same fields.
     pub fn text_bytes(&self) -> usize {
-        let optional = [self.link.as_ref().map(Link::as_str), self.data.as_ref().map(Data::as_str)];
-        let required =
-            [self.id.as_str(), self.kind.as_str(), self.title.as_str(), self.message.as_str()];
-        required.into_iter().chain(optional.into_iter().flatten()).map(str::len).sum()
+        let Self { id, kind, title, message, link, data, .. } = self;
+        text_bytes(id, kind, title, message, link.as_ref(), data.as_ref())
     }
 
     /// Whether the recipient and the content equal those of `draft`. Ignores fields that an inbox
@@ -138,6 +142,19 @@ impl Notification {
             && self.link == draft.link
             && self.priority == draft.priority
     }
+}
+
+fn text_bytes(
+    id: &NotificationId,
+    kind: &NotificationKind,
+    title: &Title,
+    message: &Message,
+    link: Option<&Link>,
+    data: Option<&Data>,
+) -> usize {
+    let required = [id.as_str(), kind.as_str(), title.as_str(), message.as_str()];
+    let optional = [link.map(Link::as_str), data.map(Data::as_str)];
+    required.into_iter().chain(optional.into_iter().flatten()).map(str::len).sum()
 }
 
 #[cfg(test)]
@@ -176,7 +193,11 @@ pub(crate) mod tests {
         let texts = ["n1", "order.shipped", "On its way", "Order 7 left the house."];
         let optional = ["{\"order\":7}", "/orders/7"];
         let bytes = |texts: &[&str]| texts.iter().map(|text| text.len()).sum::<usize>();
-        let size = |draft: Draft| draft.into_notification(Revision::new(1)).text_bytes();
+        let size = |draft: Draft| {
+            let bytes = draft.text_bytes();
+            assert_eq!(draft.into_notification(Revision::new(1)).text_bytes(), bytes);
+            bytes
+        };
 
         assert_eq!(size(a_draft()), bytes(&texts) + bytes(&optional));
         assert_eq!(size(Draft { data: None, link: None, ..a_draft() }), bytes(&texts));

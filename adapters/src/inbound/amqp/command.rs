@@ -1,7 +1,7 @@
 use std::borrow::Cow;
 
 use belfry_application::use_cases::Command;
-use belfry_domain::{NotificationId, Timestamp, UserId};
+use belfry_domain::{Draft, NotificationId, Timestamp, UserId};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -21,9 +21,13 @@ const MAX_IDS: usize = 1_000;
 /// A decoded message in store mode.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StoreMessage {
-    /// At least one command, to be executed in order. A message has several commands if it has several
-    /// recipients, or if its notification is already read.
-    Change(Vec<Command>),
+    /// A change of the inbox of each of these users, of whom there is at least one.
+    Change {
+        /// The owners of the inboxes.
+        users: Vec<UserId>,
+        /// What changes for each of them.
+        change: UserChange,
+    },
     /// A request for the newest notifications.
     List {
         /// The owner of the inbox.
@@ -38,6 +42,79 @@ pub enum StoreMessage {
     },
 }
 
+/// What a message changes for each of its users.
+///
+/// It becomes commands only when it runs: as commands, the texts or ids of a message to 1000 users would be in memory
+/// 1000 times.
+#[derive(Debug, Clone, PartialEq)]
+pub enum UserChange {
+    /// Create a notification.
+    Create {
+        /// With the first user as recipient.
+        draft: Box<Draft>,
+        /// Whether it is to be marked as read.
+        is_read: bool,
+    },
+    /// Mark notifications as read.
+    MarkRead(Vec<NotificationId>),
+    /// Mark all notifications as read.
+    MarkAllRead,
+    /// Delete notifications.
+    Delete(Vec<NotificationId>),
+    /// Revoke tokens issued before this instant; `None` for now.
+    RevokeTokens(Option<Timestamp>),
+}
+
+impl UserChange {
+    fn command(&self, user: UserId) -> Command {
+        match self {
+            Self::Create { draft, .. } => {
+                Command::Create(Box::new(Draft { user, ..(**draft).clone() }))
+            }
+            Self::MarkRead(ids) => Command::MarkRead { user, ids: ids.clone() },
+            Self::MarkAllRead => Command::MarkAllRead { user },
+            Self::Delete(ids) => Command::Delete { user, ids: ids.clone() },
+            Self::RevokeTokens(issued_before) => {
+                Command::RevokeTokens { user, issued_before: *issued_before }
+            }
+        }
+    }
+
+    /// The change that follows this one.
+    fn next(&self) -> Option<Self> {
+        match self {
+            Self::Create { draft, is_read: true } => Some(Self::MarkRead(vec![draft.id.clone()])),
+            _ => None,
+        }
+    }
+}
+
+impl StoreMessage {
+    /// The commands of a change, to be executed in order: one for each user, or two to create a notification that is
+    /// already read. None for a query.
+    pub fn into_commands(self) -> impl Iterator<Item = Command> + Send {
+        let (users, change) = match self {
+            Self::Change { users, change } => (users, Some(change)),
+            Self::List { .. } | Self::Count { .. } => (Vec::new(), None),
+        };
+        let next = change.as_ref().and_then(UserChange::next);
+        [change, next].into_iter().flatten().flat_map(move |change| {
+            let users = users.clone();
+            users.into_iter().map(move |user| change.command(user))
+        })
+    }
+
+    /// The number of its commands.
+    pub(super) fn command_count(&self) -> usize {
+        match self {
+            Self::Change { users, change } => {
+                users.len() * (1 + usize::from(change.next().is_some()))
+            }
+            Self::List { .. } | Self::Count { .. } => 0,
+        }
+    }
+}
+
 /// Decodes a message in store mode.
 pub(super) fn decode_message(
     envelope: &Envelope<'_>,
@@ -47,7 +124,8 @@ pub(super) fn decode_message(
 ) -> Result<StoreMessage, InvalidMessage> {
     const DEFAULT_LIMIT: usize = 20;
     if !envelope.is_query() {
-        return decode_commands(envelope, mapping, new_id, now).map(StoreMessage::Change);
+        let (users, change) = decode_change(envelope, mapping, new_id, now)?;
+        return Ok(StoreMessage::Change { users, change });
     }
     let mut fields: JsonFields<'_> = borrowed(envelope.data)?;
     let users = recipients(&mut fields, mapping)?.ok_or_else(missing_recipient)?;
@@ -67,13 +145,13 @@ pub(super) fn decode_message(
     Ok(StoreMessage::List { user, limit: limit.unwrap_or(DEFAULT_LIMIT) })
 }
 
-/// Decodes the commands of a message: at least one.
-fn decode_commands(
+/// Decodes a change and its users, at least one.
+fn decode_change(
     envelope: &Envelope<'_>,
     mapping: &MessageMapping,
     new_id: impl FnOnce() -> NotificationId,
     now: Timestamp,
-) -> Result<Vec<Command>, InvalidMessage> {
+) -> Result<(Vec<UserId>, UserChange), InvalidMessage> {
     let repaired = without_lone_surrogates(envelope.data.get());
     let data: &RawValue = match &repaired {
         Cow::Borrowed(_) => envelope.data,
@@ -82,56 +160,41 @@ fn decode_commands(
         }
     };
     match envelope.pattern {
-        Pattern::Create => create(data, mapping, envelope.message_id.as_ref(), new_id, now),
+        Pattern::Create => {
+            let message_id = envelope.message_id.as_ref();
+            let SentNotification { draft, recipients, is_read } =
+                sent_notification(data, mapping, message_id, new_id, now)?;
+            Ok((recipients, UserChange::Create { draft: Box::new(draft), is_read }))
+        }
         Pattern::MarkRead => {
             let (users, selection) = selection(data, mapping)?;
-            let command = |user| match &selection {
-                Selection::All => Command::MarkAllRead { user },
-                Selection::Ids(ids) => Command::MarkRead { user, ids: ids.clone() },
+            let change = match selection {
+                Selection::All => UserChange::MarkAllRead,
+                Selection::Ids(ids) => UserChange::MarkRead(ids),
             };
-            Ok(users.into_iter().map(command).collect())
+            Ok((users, change))
         }
         Pattern::MarkAllRead => {
             let mut fields: JsonFields<'_> = borrowed(data)?;
             let users = recipients(&mut fields, mapping)?;
             let users = users.ok_or_else(missing_recipient)?;
-            Ok(users.into_iter().map(|user| Command::MarkAllRead { user }).collect())
+            Ok((users, UserChange::MarkAllRead))
         }
         Pattern::Delete => {
             let (users, Selection::Ids(ids)) = selection(data, mapping)? else {
                 return Err(InvalidMessage::field("ids", "is missing; id is accepted instead"));
             };
-            Ok(users.into_iter().map(|user| Command::Delete { user, ids: ids.clone() }).collect())
+            Ok((users, UserChange::Delete(ids)))
         }
         Pattern::RevokeTokens => {
             let (user, issued_before) = revocation(data)?;
-            Ok(vec![Command::RevokeTokens { user, issued_before }])
+            Ok((vec![user], UserChange::RevokeTokens(issued_before)))
         }
         // Only a request can read an inbox.
         Pattern::UnreadCount | Pattern::List | Pattern::Custom(_) => {
             Err(InvalidMessage::unknown(&envelope.name))
         }
     }
-}
-
-fn create(
-    data: &RawValue,
-    mapping: &MessageMapping,
-    message_id: Option<&NotificationId>,
-    new_id: impl FnOnce() -> NotificationId,
-    now: Timestamp,
-) -> Result<Vec<Command>, InvalidMessage> {
-    let SentNotification { drafts, is_read } =
-        sent_notification(data, mapping, message_id, new_id, now)?;
-    let mut commands = Vec::with_capacity(drafts.len());
-    for draft in drafts {
-        let (user, ids) = (draft.user.clone(), vec![draft.id.clone()]);
-        commands.push(Command::Create(Box::new(draft)));
-        if is_read {
-            commands.push(Command::MarkRead { user, ids });
-        }
-    }
-    Ok(commands)
 }
 
 /// The notifications that a message concerns.

@@ -25,7 +25,10 @@ const OMITTED: &str = "_omitted";
 /// A notification in a message.
 pub(super) struct SentNotification {
     /// One for each recipient.
-    pub(super) drafts: Vec<Draft>,
+    /// With the first recipient.
+    pub(super) draft: Draft,
+    /// At least one.
+    pub(super) recipients: Vec<UserId>,
     /// Whether the recipients have read it already, according to the sender.
     pub(super) is_read: bool,
 }
@@ -60,8 +63,7 @@ pub(super) fn sent_notification(
     let rest = inner.unused().chain(outer.unused());
     draft.data = data_with(draft.data.take(), rest.collect(), mapping)?;
     let draft = draft.check().map_err(|error| InvalidMessage::field("expiresAt", error))?;
-    let drafts = recipients.into_iter().map(|user| Draft { user, ..draft.clone() }).collect();
-    Ok(SentNotification { drafts, is_read })
+    Ok(SentNotification { draft, recipients, is_read })
 }
 
 /// The users in the first recipient field that has any. `None` if none has.

@@ -62,7 +62,7 @@ mod retry_queues;
 mod store_commands;
 mod surrogates;
 
-pub use command::StoreMessage;
+pub use command::{StoreMessage, UserChange};
 pub use dead_letters::{DeadLetter, DeadLetterSelection, DeadLetters, DeadLettersError};
 pub use forward_handlers::{EncodedEvent, ForwardCommand, ForwardHere, ForwardToNodes};
 pub use forward_rule::{ForwardRule, InvalidForwardRule};

@@ -1,15 +1,13 @@
 use std::sync::Arc;
 
 use belfry_application::ports::{Clock, IdGenerator, InboxRepository, ListFilter};
-use belfry_application::use_cases::{
-    Command, CountUnread, GetNotification, HandleCommands, ListInbox,
-};
+use belfry_application::use_cases::{CountUnread, GetNotification, HandleCommands, ListInbox};
 use belfry_domain::UserId;
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::command::{StoreMessage, decode_message};
+use super::command::{StoreMessage, UserChange, decode_message};
 use super::invalid_message::InvalidMessage;
 use super::message::Envelope;
 use super::message_handler::{HandlerError, MessageHandler};
@@ -52,17 +50,14 @@ impl InboxQueries {
             StoreMessage::Count { user } => {
                 Ok(raw(&json!({ "count": self.count.run(user).await?.unread.get() })))
             }
-            StoreMessage::Change(commands) => match commands.first() {
-                Some(Command::Create(draft)) => {
-                    let notification = self.get.run(&draft.user, &draft.id).await?;
-                    Ok(raw(&notification.as_ref().map(NotificationForm::from)))
-                }
-                Some(change) => {
-                    let unread = self.count.run(change.user()).await?.unread.get();
-                    Ok(raw(&json!({ "unreadCount": unread })))
-                }
-                None => Ok(RawValue::NULL.to_owned()),
-            },
+            StoreMessage::Change { change: UserChange::Create { draft, .. }, .. } => {
+                let notification = self.get.run(&draft.user, &draft.id).await?;
+                Ok(raw(&notification.as_ref().map(NotificationForm::from)))
+            }
+            StoreMessage::Change { users, .. } => {
+                let unread = self.count.run(&users[0]).await?.unread.get();
+                Ok(raw(&json!({ "unreadCount": unread })))
+            }
         }
     }
 }
@@ -90,7 +85,7 @@ impl MessageHandler for StoreCommands {
     /// A message to several users keeps its order only in the inbox of the first.
     fn ordering_key(message: &StoreMessage) -> UserId {
         match message {
-            StoreMessage::Change(commands) => commands[0].user().clone(),
+            StoreMessage::Change { users, .. } => users[0].clone(),
             StoreMessage::List { user, .. } | StoreMessage::Count { user } => user.clone(),
         }
     }
@@ -104,10 +99,10 @@ impl MessageHandler for StoreCommands {
     }
 
     fn has_expired(&self, message: &StoreMessage) -> bool {
-        let StoreMessage::Change(commands) = message else { return false };
-        let now = self.clock.now();
-        // All drafts of a message are the same but for their users.
-        matches!(&commands[0], Command::Create(draft) if draft.expires_at.is_some_and(|end| end <= now))
+        let StoreMessage::Change { change: UserChange::Create { draft, .. }, .. } = message else {
+            return false;
+        };
+        draft.expires_at.is_some_and(|end| end <= self.clock.now())
     }
 
     async fn respond(&self, message: &StoreMessage) -> Result<Box<RawValue>, HandlerError> {
@@ -117,16 +112,8 @@ impl MessageHandler for StoreCommands {
     /// The result of a message is the first error of its commands. After an error, a retry repeats all commands of
     /// the message; each has an effect only once. A query succeeds here: [`respond`](Self::respond) runs it.
     async fn run(&self, messages: Vec<StoreMessage>) -> Vec<Result<(), HandlerError>> {
-        let mut lengths = Vec::with_capacity(messages.len());
-        let mut commands = Vec::with_capacity(messages.len());
-        for message in messages {
-            let of_message = match message {
-                StoreMessage::Change(commands) => commands,
-                StoreMessage::List { .. } | StoreMessage::Count { .. } => Vec::new(),
-            };
-            lengths.push(of_message.len());
-            commands.extend(of_message);
-        }
+        let lengths: Vec<_> = messages.iter().map(StoreMessage::command_count).collect();
+        let commands = messages.into_iter().flat_map(StoreMessage::into_commands);
         let mut results = self.commands.run(commands).await.into_iter();
         let of_message = |len| {
             let results: Vec<_> = results.by_ref().take(len).collect();

@@ -1,6 +1,6 @@
 use belfry_application::ports::{IdempotencyKey, IdempotentOutcome};
 use belfry_application::trace::{self, TraceParent};
-use belfry_domain::{Data, Draft, Link, Receipt, UserId};
+use belfry_domain::{Draft, Receipt, UserId};
 
 use super::group_commit::GroupedWrite;
 
@@ -56,12 +56,6 @@ impl GroupedWrite for CreateWrite {
     }
 
     fn bytes(&self) -> usize {
-        let of = |draft: &Draft| {
-            draft.title.as_str().len()
-                + draft.message.as_str().len()
-                + draft.data.as_ref().map_or(0, |data| Data::as_str(data).len())
-                + draft.link.as_ref().map_or(0, |link| Link::as_str(link).len())
-        };
-        self.drafts.iter().map(of).sum()
+        self.drafts.iter().map(Draft::text_bytes).sum()
     }
 }

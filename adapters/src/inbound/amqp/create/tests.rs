@@ -17,8 +17,8 @@ fn sent(data: &str, mapping: &MessageMapping) -> Result<SentNotification, Invali
 fn stored(data: &str) -> Value {
     let sent =
         sent(data, &MessageMapping::default()).unwrap_or_else(|error| panic!("{data}: {error}"));
-    let first = &sent.drafts[0];
-    let users: Vec<_> = sent.drafts.iter().map(|draft| draft.user.as_str()).collect();
+    let first = &sent.draft;
+    let users: Vec<_> = sent.recipients.iter().map(UserId::as_str).collect();
     let data: Value = first
         .data
         .as_ref()
@@ -215,7 +215,7 @@ fn error_of_an_invalid_message_names_the_field() {
             Err(InvalidMessage::Field(InvalidForm { field: named, .. })) => {
                 assert_eq!(named, field, "{data}");
             }
-            other => panic!("{data}: {:?}", other.map(|sent| sent.drafts)),
+            other => panic!("{data}: {:?}", other.map(|sent| sent.draft)),
         }
     }
 }
@@ -223,7 +223,7 @@ fn error_of_an_invalid_message_names_the_field() {
 #[test]
 fn long_text_is_cut_or_rejected() {
     let data = json!({ "userId": "ada", "title": "ß".repeat(201), "message": "m".repeat(4_001) });
-    let cut = sent(&data.to_string(), &MessageMapping::default()).unwrap().drafts.remove(0);
+    let cut = sent(&data.to_string(), &MessageMapping::default()).unwrap().draft;
     assert_eq!(cut.title.as_str(), format!("{}…", "ß".repeat(199)));
     assert_eq!(cut.message.as_str(), format!("{}…", "m".repeat(3_999)));
     let strict = MessageMapping { cut_long_texts: false, ..MessageMapping::default() };
@@ -236,7 +236,7 @@ fn fields_that_do_not_fit_into_data_are_listed_as_omitted_or_the_message_is_reje
     let data = json!({
         "userId": "ada", "title": "Hi", "data": { "a": 1 }, "small": 2, "large": "x".repeat(16_000),
     });
-    let draft = sent(&data.to_string(), &MessageMapping::default()).unwrap().drafts.remove(0);
+    let draft = sent(&data.to_string(), &MessageMapping::default()).unwrap().draft;
     let kept: Value = serde_json::from_str(draft.data.unwrap().as_str()).unwrap();
     assert_eq!(kept, json!({ "a": 1, "small": 2, "_omitted": ["large"] }));
     let strict = MessageMapping { cut_long_texts: false, ..MessageMapping::default() };
@@ -249,7 +249,7 @@ fn configured_field_is_tried_first() {
     let mut mapping = MessageMapping::default();
     mapping.recipient.insert(0, "to.account".parse().unwrap());
     let data = r#"{"userId":"bob","to":{"account":"ada"},"title":"Hi"}"#;
-    assert_eq!(sent(data, &mapping).unwrap().drafts[0].user.as_str(), "ada");
+    assert_eq!(sent(data, &mapping).unwrap().draft.user.as_str(), "ada");
 }
 
 #[test]
@@ -258,6 +258,6 @@ fn notification_that_is_read_has_the_same_id_at_each_redelivery() {
     let message_id = id("shop|7");
     let mapping = MessageMapping::default();
     let sent = sent_notification(data, &mapping, Some(&message_id), || id("generated"), at(NOW));
-    let draft = sent.unwrap().drafts.remove(0);
+    let draft = sent.unwrap().draft;
     assert_eq!((&draft.id, draft.dedupe_key.as_ref()), (&message_id, Some(&message_id)));
 }

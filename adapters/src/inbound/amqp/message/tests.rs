@@ -5,7 +5,7 @@ use lapin::types::AMQPValue;
 use serde_json::json;
 use std::collections::BTreeMap;
 
-use super::super::command::{StoreMessage, decode_message};
+use super::super::command::decode_message;
 use super::super::message_mapping::MessageMapping;
 use super::*;
 
@@ -71,10 +71,12 @@ impl TestMessage {
     fn commands(&self) -> Result<Vec<Command>, InvalidMessage> {
         let mapping = MessageMapping::default();
         let new_id = || id("generated");
-        match self.open(|envelope| decode_message(&envelope, &mapping, new_id, at(1_000)))? {
-            StoreMessage::Change(commands) => Ok(commands),
-            query => panic!("{query:?}"),
-        }
+        let message =
+            self.open(|envelope| decode_message(&envelope, &mapping, new_id, at(1_000)))?;
+        let count = message.command_count();
+        let commands: Vec<_> = message.into_commands().collect();
+        assert_eq!(commands.len(), count);
+        Ok(commands)
     }
 
     /// The only command.
