@@ -2,17 +2,20 @@
 
 use std::fmt::Write as _;
 
+use axum::body::HttpBody as _;
 use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
-use axum::extract::{FromRequest, Request};
+use axum::extract::{FromRef, FromRequest, Request};
 use belfry_application::ports::IdempotencyKey;
 use belfry_domain::UserId;
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use sha2::{Digest, Sha256};
+use tokio::sync::OwnedSemaphorePermit;
 use utoipa::IntoParams;
 
 use super::headers::IDEMPOTENCY_KEY;
+use super::limits::RequestLimits;
 use super::problem::{Problem, ProblemKind};
 use crate::limits::Limit;
 
@@ -30,6 +33,8 @@ pub(super) struct IdempotencyHeader {
 pub(super) struct JsonBody {
     pub(super) bytes: Bytes,
     idempotency: Option<Idempotency>,
+    /// Held until the response is ready, because most of the body is in memory until then.
+    _reserved: OwnedSemaphorePermit,
 }
 
 /// The idempotency key of a request, with a fingerprint of the request.
@@ -54,7 +59,10 @@ impl JsonBody {
     }
 }
 
-impl<S: Send + Sync> FromRequest<S> for JsonBody {
+impl<S: Send + Sync> FromRequest<S> for JsonBody
+where
+    RequestLimits: FromRef<S>,
+{
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
@@ -64,13 +72,15 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
         let key = idempotency_key_header(request.headers())?;
         let method = request.method().clone();
         let path = request.uri().path().to_owned();
+        let length = request.body().size_hint().exact();
+        let reserved = RequestLimits::from_ref(state).reserve_body(length).await;
         let bytes =
             Bytes::from_request(request, state).await.map_err(|rejection| problem(&rejection))?;
         let idempotency = key.map(|key| {
             let fingerprint = fingerprint([method.as_str().as_bytes(), path.as_bytes(), &bytes]);
             Idempotency { key, fingerprint }
         });
-        Ok(Self { bytes, idempotency })
+        Ok(Self { bytes, idempotency, _reserved: reserved })
     }
 }
 

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use belfry_domain::{Notification, UserId};
 use http::Extensions;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::problem::Problem;
 use crate::limits::{Cost, Limit, PerSecond, RateByKey, UserWork, WorkPermit, network_of};
 use crate::transport::ClientAddress;
 
-/// Rate limits of callers, and the limit on work in the store for each user.
+/// Rate limits of callers, the limit on work in the store for each user, and that on the bodies of all requests.
 #[derive(Clone)]
 pub struct RequestLimits(Arc<Limits>);
 
@@ -18,6 +19,10 @@ struct Limits {
     requests: Option<RateByKey>,
     writes: Option<RateByKey>,
     work: UserWork,
+    /// A permit for each byte of a body that may be in memory.
+    body_bytes: Arc<Semaphore>,
+    /// A permit for each byte of the texts of drafts for many users.
+    draft_bytes: Arc<Semaphore>,
 }
 
 /// Requests with the same key share a rate limit.
@@ -28,11 +33,23 @@ enum RateKey<'a> {
 }
 
 impl RequestLimits {
+    /// The maximum size of the bodies of all requests in progress. What is made of a body takes several times as
+    /// much memory.
+    const MAX_BODIES: u32 = 4 * 1024 * 1024;
+
+    /// The maximum size of the texts of drafts for many users. A small body can have many of them.
+    const MAX_DRAFTS: u32 = 8 * 1024 * 1024;
+
+    /// Assumed for a body without a `Content-Length`.
+    const UNKNOWN_LENGTH: u64 = 1024 * 1024;
+
     /// `requests` and `writes` (requests that create notifications) are for each caller, `None` for no
     /// limit. `work` is for each user and includes the work of the user's devices.
     pub fn new(requests: Option<PerSecond>, writes: Option<PerSecond>, work: UserWork) -> Self {
         let [requests, writes] = [requests, writes].map(|rate| rate.map(RateByKey::of));
-        Self(Arc::new(Limits { requests, writes, work }))
+        let [body_bytes, draft_bytes] = [Self::MAX_BODIES, Self::MAX_DRAFTS]
+            .map(|bytes| Arc::new(Semaphore::new(bytes as usize)));
+        Self(Arc::new(Limits { requests, writes, work, body_bytes, draft_bytes }))
     }
 
     /// Waits until the user may start another operation in the store. For users who access their own inbox:
@@ -43,6 +60,18 @@ impl RequestLimits {
             Limit::Work.record_exceeded_by_user(user);
             Problem::too_many_requests(exceeded.wait)
         })
+    }
+
+    /// Waits until there is memory for a body, which the permit stands for. A body larger than all of it waits until
+    /// there is no other.
+    pub(super) async fn reserve_body(&self, length: Option<u64>) -> OwnedSemaphorePermit {
+        reserve(&self.0.body_bytes, length.unwrap_or(Self::UNKNOWN_LENGTH), Self::MAX_BODIES).await
+    }
+
+    /// Waits until there is memory for drafts for many users, as [`reserve_body`](Self::reserve_body). To be called
+    /// after it, and never the other way round, so that no two requests wait for each other.
+    pub(super) async fn reserve_drafts(&self, text_bytes: usize) -> OwnedSemaphorePermit {
+        reserve(&self.0.draft_bytes, text_bytes as u64, Self::MAX_DRAFTS).await
     }
 
     /// Charges the user for a page that was read.
@@ -65,6 +94,13 @@ impl RequestLimits {
         let network = ClientAddress::of(extensions).map(network_of);
         count(self.0.requests.as_ref(), Limit::Requests, &RateKey::Network(network))
     }
+}
+
+/// `max` is the number of all permits.
+async fn reserve(permits: &Arc<Semaphore>, bytes: u64, max: u32) -> OwnedSemaphorePermit {
+    let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(max);
+    let reserved = permits.clone().acquire_many_owned(bytes).await;
+    reserved.expect("the semaphore is never closed")
 }
 
 fn count(rates: Option<&RateByKey>, limit: Limit, key: &RateKey<'_>) -> Result<(), Problem> {

@@ -78,12 +78,41 @@ const MAX_ROWS: usize = 500;
 /// The maximum size of the texts of a group. A larger write is a group by itself.
 const MAX_BYTES: usize = 1024 * 1024;
 
-/// How many writes may wait. Further ones are `Unavailable`.
-const MAX_WAITING: usize = 10_000;
+/// The limits of the writes that wait. Further ones are `Unavailable`. A single write may exceed them.
+const MAX_WAITING: Size = Size { writes: 10_000, rows: 50_000, bytes: 16 * 1024 * 1024 };
+
+/// The size of several writes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Size {
+    writes: usize,
+    rows: usize,
+    bytes: usize,
+}
+
+impl Size {
+    fn of<'w, W: GroupedWrite>(writes: impl Iterator<Item = &'w W>) -> Self {
+        writes.fold(Self::default(), |size, write| size.with(write))
+    }
+
+    fn with(self, write: &impl GroupedWrite) -> Self {
+        let Self { writes, rows, bytes } = self;
+        Self { writes: writes + 1, rows: rows + write.rows(), bytes: bytes + write.bytes() }
+    }
+
+    const fn without(self, Self { writes, rows, bytes }: Self) -> Self {
+        Self { writes: self.writes - writes, rows: self.rows - rows, bytes: self.bytes - bytes }
+    }
+
+    const fn fits_into(self, max: Self) -> bool {
+        self.writes <= max.writes && self.rows <= max.rows && self.bytes <= max.bytes
+    }
+}
 
 #[derive(Debug)]
 struct Queue<W: GroupedWrite> {
     waiting: VecDeque<Waiting<W>>,
+    /// The size of `waiting`.
+    size: Size,
     /// A task writes groups until the queue is empty.
     is_running: bool,
 }
@@ -96,7 +125,8 @@ struct Waiting<W: GroupedWrite> {
 
 impl<W: GroupedWrite> Default for GroupCommit<W> {
     fn default() -> Self {
-        Self { queue: Arc::new(Mutex::new(Queue { waiting: VecDeque::new(), is_running: false })) }
+        let queue = Queue { waiting: VecDeque::new(), size: Size::default(), is_running: false };
+        Self { queue: Arc::new(Mutex::new(queue)) }
     }
 }
 
@@ -121,9 +151,11 @@ impl<W: GroupedWrite> GroupCommit<W> {
 impl<W: GroupedWrite> Queue<W> {
     /// Returns whether the caller must start a task.
     fn push(&mut self, waiting: Waiting<W>) -> Result<bool, PortError> {
-        if self.waiting.len() >= MAX_WAITING {
+        let size = self.size.with(&waiting.write);
+        if !self.waiting.is_empty() && !size.fits_into(MAX_WAITING) {
             return Err(PortError::unavailable("too many writes are waiting"));
         }
+        self.size = size;
         self.waiting.push_back(waiting);
         Ok(!std::mem::replace(&mut self.is_running, true))
     }
@@ -135,7 +167,9 @@ impl<W: GroupedWrite> Queue<W> {
             self.is_running = false;
             return None;
         }
-        Some(self.waiting.drain(..size).collect())
+        let group: Vec<_> = self.waiting.drain(..size).collect();
+        self.size = self.size.without(Size::of(group.iter().map(|waiting| &waiting.write)));
+        Some(group)
     }
 
     fn group_size(&self) -> usize {
@@ -180,6 +214,7 @@ impl<W: GroupedWrite> Drop for Running<W> {
             let mut queue = self.queue.lock();
             queue.is_running = false;
             queue.waiting.clear();
+            queue.size = Size::default();
         }
     }
 }

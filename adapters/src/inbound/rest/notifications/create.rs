@@ -1,6 +1,5 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
-use std::iter;
 
 use axum::extract::State;
 use axum::response::Response;
@@ -15,6 +14,7 @@ use super::super::draft_factory::DraftFactory;
 use super::super::json;
 use super::super::json_body::{IdempotencyHeader, JsonBody};
 use super::super::kept_inbox::KeptInbox;
+use super::super::limits::RequestLimits;
 use super::super::problem::{FieldError, Problem};
 use super::super::problem_sets::{ConflictProblems, WriterProblems};
 use super::super::query::NoQuery;
@@ -62,6 +62,7 @@ pub(super) async fn create(
     _: NoQuery,
     State(drafts): State<DraftFactory>,
     State(settings): State<RestSettings>,
+    State(limits): State<RequestLimits>,
     body: JsonBody,
 ) -> Result<Response, Problem> {
     let key = body.idempotency_key(caller.user())?;
@@ -70,7 +71,9 @@ pub(super) async fn create(
             let created = use_cases.create.run(vec![(*draft).clone()], key).await?;
             create_response::one(&draft, &created, &settings.base_path)
         }
-        RequestedDrafts::Many(drafts) => {
+        RequestedDrafts::Many(for_many) => {
+            let _reserved = limits.reserve_drafts(for_many.text_bytes()).await;
+            let drafts = for_many.into_drafts(&drafts);
             create_response::many(&use_cases.create.run(drafts, key).await?)
         }
     }
@@ -79,11 +82,15 @@ pub(super) async fn create(
 /// The drafts of a request: one for `userId`, or one for each of `userIds`.
 enum RequestedDrafts {
     One(Box<Draft>),
-    Many(Vec<Draft>),
+    Many(ForMany),
 }
 
 impl RequestedDrafts {
     const MAX_RECIPIENTS: usize = 1_000;
+
+    /// The maximum size of the texts of all recipients together. They are written in one transaction, for which the
+    /// store needs several times as much memory.
+    const MAX_TEXT_BYTES: usize = 4 * 1024 * 1024;
 
     fn parse(body: &[u8], drafts: &DraftFactory) -> Result<Self, Problem> {
         // Parsed twice: in a flattened struct, `data` would not be kept byte by byte.
@@ -103,17 +110,51 @@ impl RequestedDrafts {
         user_ids: &[TextOrNumber],
         drafts: &DraftFactory,
     ) -> Result<Self, Problem> {
-        let given_id = form.id.is_some();
-        let mut users = parse_users(user_ids)?.into_iter();
-        let first = users.next().ok_or_else(|| FieldError::at("userIds", "must not be empty"))?;
-        let draft = drafts.draft(form, Some(first))?;
-        let others: Vec<_> = users
-            .map(|user| {
-                let id = if given_id { draft.id.clone() } else { drafts.new_id() };
-                Draft { id, user, ..draft.clone() }
-            })
-            .collect();
-        Ok(Self::Many(iter::once(draft).chain(others).collect()))
+        let has_id = form.id.is_some();
+        let mut users = parse_users(user_ids)?;
+        if users.is_empty() {
+            return Err(FieldError::at("userIds", "must not be empty").into());
+        }
+        let others = users.split_off(1);
+        let draft = drafts.draft(form, users.pop())?;
+        let for_many = ForMany { draft, others, has_id };
+        let (bytes, max) = (for_many.text_bytes(), Self::MAX_TEXT_BYTES);
+        if bytes > max {
+            let detail = format_args!(
+                "the texts for all users must have at most {max} bytes together, these have {bytes}; \
+                 send several requests"
+            );
+            return Err(FieldError::at("userIds", detail).into());
+        }
+        Ok(Self::Many(for_many))
+    }
+}
+
+/// The same notification for several users.
+struct ForMany {
+    /// For the first user.
+    draft: Draft,
+    others: Vec<UserId>,
+    /// Whether the request has an id, which is then the same for all users.
+    has_id: bool,
+}
+
+impl ForMany {
+    /// The size of the texts of all drafts.
+    fn text_bytes(&self) -> usize {
+        (1 + self.others.len()) * self.draft.text_bytes()
+    }
+
+    fn into_drafts(self, factory: &DraftFactory) -> Vec<Draft> {
+        let Self { draft, others, has_id } = self;
+        let mut drafts = Vec::with_capacity(1 + others.len());
+        drafts.push(draft);
+        for user in others {
+            let first = &drafts[0];
+            let id = if has_id { first.id.clone() } else { factory.new_id() };
+            drafts.push(Draft { id, user, ..first.clone() });
+        }
+        drafts
     }
 }
 
@@ -143,7 +184,8 @@ fn parse_users(user_ids: &[TextOrNumber]) -> Result<Vec<UserId>, Problem> {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", expecting = "an object")]
 struct RecipientsForm {
-    /// The recipients, instead of `userId`. Duplicates are ignored.
+    /// The recipients, instead of `userId`. Duplicates are ignored. The texts of the notification, times the number
+    /// of recipients, have at most 4 MiB.
     #[schema(min_items = 1, max_items = 1000)]
     user_ids: Option<Vec<TextOrNumber>>,
 }

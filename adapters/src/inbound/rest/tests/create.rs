@@ -87,6 +87,7 @@ async fn invalid_recipients_are_rejected_with_their_pointers() {
         (json!({ "userIds": ["ada", "", "bob", "a b"] }), vec!["#/userIds/1", "#/userIds/3"]),
         (json!({ "userIds": ["ada", {}] }), vec!["#/userIds/1"]),
         (json!({ "userIds": "ada" }), vec!["#/userIds"]),
+        (json!({ "userIds": thousand, "data": { "x": "x".repeat(5_000) } }), vec!["#/userIds"]),
     ] {
         let mut body = recipients;
         body["title"] = json!("Hi");
@@ -94,7 +95,8 @@ async fn invalid_recipients_are_rejected_with_their_pointers() {
         let problem = response.problem(422, "body_invalid");
         assert_eq!(pointers(&problem), expected);
     }
-    let items = api.create(json!({ "userIds": thousand, "title": "Hi" })).await;
+    let data = json!({ "x": "x".repeat(4_000) });
+    let items = api.create(json!({ "userIds": thousand, "title": "Hi", "data": data })).await;
     assert_eq!(ids(&items).len(), 1_000);
 }
 

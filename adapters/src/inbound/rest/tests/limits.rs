@@ -11,9 +11,11 @@ use belfry_domain::{
     DomainEvent, Draft, Epoch, InboxState, Marked, MissedChange, Notification, NotificationId,
     Receipt, ReplayRange, Revision, Timestamp, UserId,
 };
+use futures_util::future::join_all;
 use futures_util::{FutureExt as _, stream};
 use http::{Request, StatusCode};
 use serde_json::json;
+use tokio::time::timeout;
 
 use super::{Api, Tokens, as_service, as_user};
 use crate::inbound::rest::RestSettings;
@@ -54,6 +56,24 @@ async fn request_over_the_time_limit_fails() {
     let stalled = stream::pending::<Result<String, std::io::Error>>();
     let request = as_service("/v1/notifications").body(Body::from_stream(stalled)).unwrap();
     api.send(request).await.problem(503, "timed_out");
+}
+
+#[tokio::test(start_paused = true)]
+async fn bodies_of_all_requests_have_a_limited_size() {
+    let api = Api::new();
+    let stalled = || Body::from_stream(stream::pending::<Result<String, std::io::Error>>());
+    let create = |body: Body| as_service("/v1/notifications").body(body).unwrap();
+    // Each counts as 1 MiB.
+    let mut stalled = Box::pin(join_all((0..4).map(|_| api.send(create(stalled())))));
+    assert!(stalled.as_mut().now_or_never().is_none());
+    let small = json!({ "userId": "ada", "title": "Hi" }).to_string();
+    let mut small = Box::pin(api.send(create(small.into())));
+    assert!(timeout(Duration::from_secs(1), small.as_mut()).await.is_err(), "it waits");
+    drop(stalled);
+    assert_eq!(small.await.status, StatusCode::CREATED);
+
+    let large = json!({ "userId": "ada", "title": "Hi", "x": "x".repeat(5_000_000) }).to_string();
+    api.send(create(large.into())).await.problem(413, "body_too_large");
 }
 
 const COUNT: &str = "/v1/notifications/unread-count";

@@ -226,12 +226,27 @@ async fn panic_fails_the_writes_that_wait_and_no_later_ones() {
 
 #[tokio::test(start_paused = true)]
 async fn too_many_waiting_writes_are_rejected() {
-    let mut queue = Queue { waiting: VecDeque::new(), is_running: false };
-    for _ in 0..MAX_WAITING {
-        let (reply, _) = oneshot::channel();
-        queue.push(Waiting { write: row(1), reply }).unwrap();
+    let (many_rows, many_bytes) = (MAX_WAITING.rows / 4, MAX_WAITING.bytes / 4);
+    for (write, count) in [
+        (row(1), MAX_WAITING.writes),
+        (Row { rows: many_rows, ..row(1) }, 4),
+        (Row { bytes: many_bytes, ..row(1) }, 4),
+        // A single write is never rejected.
+        (Row { rows: MAX_WAITING.rows + 1, ..row(1) }, 1),
+        (Row { bytes: MAX_WAITING.bytes + 1, ..row(1) }, 1),
+    ] {
+        let mut queue =
+            Queue { waiting: VecDeque::new(), size: Size::default(), is_running: false };
+        for _ in 0..2 {
+            for _ in 0..count {
+                let (reply, _) = oneshot::channel();
+                queue.push(Waiting { write, reply }).unwrap();
+            }
+            let (reply, _) = oneshot::channel();
+            let refused = queue.push(Waiting { write, reply });
+            assert!(matches!(refused, Err(PortError::Unavailable(_))), "{write:?}");
+            // There is room again when they are taken.
+            while queue.next_group().is_some() {}
+        }
     }
-    let (reply, _) = oneshot::channel();
-    let refused = queue.push(Waiting { write: row(1), reply });
-    assert!(matches!(refused, Err(PortError::Unavailable(_))));
 }
