@@ -91,7 +91,7 @@ struct Size {
 
 impl Size {
     fn of<'w, W: GroupedWrite>(writes: impl Iterator<Item = &'w W>) -> Self {
-        writes.fold(Self::default(), |size, write| size.with(write))
+        writes.fold(Self::default(), Self::with)
     }
 
     fn with(self, write: &impl GroupedWrite) -> Self {
