@@ -88,6 +88,13 @@ impl FrameReader {
         Self { limit, buffer: Vec::new(), at: 0, fragments: None }
     }
 
+    /// Raises the limit. Returns `false` if it is not lower. After [`ReadError::TooLarge`] the frame can then be read.
+    pub(crate) fn raise_limit(&mut self, limit: usize) -> bool {
+        let is_lower = self.limit < limit;
+        self.limit = self.limit.max(limit);
+        is_lower
+    }
+
     /// The next frame. Cancel safe: no byte is lost when the caller stops polling.
     pub(crate) fn poll_next(
         &mut self,

@@ -159,6 +159,11 @@ impl WebSocketReader {
         self.frames.poll_next(cx, &mut &*self.shared)
     }
 
+    /// As [`FrameReader::raise_limit`].
+    pub(crate) fn raise_limit(&mut self, limit: usize) -> bool {
+        self.frames.raise_limit(limit)
+    }
+
     /// Shuts down the writing direction: the peer sees the end of the stream after all written data.
     pub(crate) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.shared.0.lock().stream {

@@ -54,6 +54,8 @@ fn settings(timers: &Timers) -> EngineSettings {
         ping_timeout: timers.ping_timeout,
         upgrade_timeout: timers.upgrade_timeout,
         max_payload: MAX_PAYLOAD,
+        // Clients of Engine.IO alone are in no namespace.
+        max_first_payload: MAX_PAYLOAD,
         ..EngineSettings::default()
     }
 }

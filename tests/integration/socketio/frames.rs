@@ -22,6 +22,37 @@ async fn rate_of_frames_other_than_events_is_limited() {
     assert!(begin.elapsed() > Duration::from_secs(2), "{:?}", begin.elapsed());
 }
 
+/// A CONNECT packet or an unknown message with this many bytes.
+fn padded(start: &str, end: &str, bytes: usize) -> String {
+    let padding = "x".repeat(bytes - start.len() - end.len());
+    format!("{start}{padding}{end}")
+}
+
+#[tokio::test]
+async fn client_outside_of_all_namespaces_may_send_only_small_messages() {
+    const FIRST: usize = 32 * 1024;
+    let node = node().await;
+    let connect = |bytes| padded(r#"40{"token":"ada:9999999","x":""#, r#""}"#, bytes);
+    let mut eve = Raw::open(&node).await;
+    eve.send(&connect(FIRST + 1)).await;
+    assert!(eve.is_closed().await);
+
+    let mut ada = Raw::open(&node).await;
+    ada.send(&connect(FIRST)).await;
+    assert!(ada.frame().await.expect("not the end").starts_with("40{"));
+    for _ in 0..2 {
+        assert!(ada.event().await.0.starts_with("notification:"));
+    }
+    // In a namespace the limit is `socket.max_payload`.
+    for id in 1..3 {
+        let start = format!(r#"42{id}["unknown",""#);
+        ada.send(&padded(&start, r#""]"#, 256 * 1024)).await;
+        assert_eq!(ada.ack(id).await["code"], "event_unknown");
+    }
+    ada.send(&padded(r#"423["unknown",""#, r#""]"#, 256 * 1024 + 1)).await;
+    assert!(ada.is_closed().await);
+}
+
 #[tokio::test]
 async fn attachments_fragments_pings_and_close_frames_are_processed() {
     use tokio_tungstenite::tungstenite::protocol::frame::Frame;

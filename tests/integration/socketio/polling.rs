@@ -2,9 +2,10 @@ use std::time::Duration;
 
 use belfry_adapters::inbound::socketio::SocketIoSettings;
 use belfry_adapters::inbound::socketio::engine::EngineSettings;
+use belfry_tests::wait::until_true;
 use tokio::net::TcpStream;
 
-use super::{Node, PATIENCE, node_with};
+use super::{Node, PATIENCE, node, node_with};
 
 /// Sends a request, which may be incomplete, and returns everything that is received until the connection ends.
 async fn exchange(node: &Node, request: &str) -> String {
@@ -53,5 +54,30 @@ async fn post_body_above_the_size_or_time_limit_is_rejected_and_ends_the_session
     let (post, _) = polling_session(&node).await;
     let fits = "connection: close\r\ncontent-length: 4\r\n\r\n40{}";
     let response = exchange(&node, &format!("{post}{fits}")).await;
+    assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
+}
+
+#[tokio::test]
+async fn client_outside_of_all_namespaces_may_post_only_small_bodies() {
+    const FIRST: usize = 32 * 1024;
+    let node = node().await;
+    let post_of = |post: &str, body: &str| {
+        let length = body.len();
+        format!("{post}connection: close\r\ncontent-length: {length}\r\n\r\n{body}")
+    };
+    let connect = |bytes: usize| {
+        let start = r#"40{"token":"ada:9999999","x":""#;
+        format!("{start}{}\"}}", "x".repeat(bytes - start.len() - 2))
+    };
+    let (post, _) = polling_session(&node).await;
+    let response = exchange(&node, &post_of(&post, &connect(FIRST + 1))).await;
+    assert!(response.starts_with("HTTP/1.1 413 "), "{response}");
+
+    let (post, _) = polling_session(&node).await;
+    let response = exchange(&node, &post_of(&post, &connect(FIRST))).await;
+    assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
+    until_true("the client is in its namespace", async || node.sessions.count() == 1).await;
+    let event = format!("42[\"unknown\",\"{}\"]", "x".repeat(200_000));
+    let response = exchange(&node, &post_of(&post, &event)).await;
     assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
 }

@@ -126,6 +126,31 @@ fn message_that_is_too_large_is_rejected_by_its_head() {
     assert_eq!(rejected(&halves), (1, too_large));
 }
 
+#[tokio::test]
+async fn message_that_is_too_large_is_read_after_the_limit_is_raised() {
+    let half = [b'x'; LIMIT / 2 + 1];
+    let halves = [frame(TEXT, &half), frame(FINAL | CONTINUATION, &half)].concat();
+    let whole = frame(FINAL | TEXT, &[b'y'; LIMIT + 1]);
+    let wire = [halves, whole].concat();
+    let mut io = SplitReads::of(&wire, iter::repeat(100));
+    let mut reader = FrameReader::new(10);
+    let mut messages = Vec::new();
+    for limit in [LIMIT / 2, LIMIT, 2 * LIMIT] {
+        assert!(matches!(
+            poll_fn(|cx| reader.poll_next(cx, &mut io)).await,
+            Err(ReadError::TooLarge)
+        ));
+        assert!(reader.raise_limit(limit));
+        assert!(!reader.raise_limit(limit));
+        while let Ok(frame) = poll_fn(|cx| reader.poll_next(cx, &mut io)).await {
+            messages.push(frame);
+        }
+    }
+    let texts = ["x".repeat(LIMIT + 2), "y".repeat(LIMIT + 1)].map(Frame::Text);
+    let expected: Vec<_> = iter::once(Frame::Fragment).chain(texts).collect();
+    assert_eq!(messages, expected);
+}
+
 #[test]
 fn close_frame_has_a_status_code_or_none() {
     assert_eq!(frames_of(&frame(FINAL | CLOSE, b"")), [Frame::Close(None)]);

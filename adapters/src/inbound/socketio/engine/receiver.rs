@@ -5,6 +5,7 @@ use super::handler::EngineMessage;
 use super::packet::EnginePacket;
 use super::polling::{PollingInput, PollingSession, PostedPackets};
 use super::session_end::SessionEnd;
+use crate::outbound::socketio::PacketSender;
 use crate::transport::{Frame, ReadError, WebSocketReader};
 
 /// The source of a session's packets.
@@ -32,11 +33,23 @@ impl Receiver {
         Self::Polling(Box::new(PollingReceiver { session, packets: None }))
     }
 
-    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Incoming, SessionEnd>> {
+    /// A message may be larger than the first ones, up to `max_payload`, once the client is in a namespace.
+    pub(super) fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        sender: &PacketSender,
+        max_payload: usize,
+    ) -> Poll<Result<Incoming, SessionEnd>> {
         loop {
             match self {
                 Self::WebSocket(reader) => {
-                    return Poll::Ready(read_frame(ready!(reader.poll_frame(cx))));
+                    let frame = ready!(reader.poll_frame(cx));
+                    let is_retried = matches!(frame, Err(ReadError::TooLarge))
+                        && sender.is_in_any_namespace()
+                        && reader.raise_limit(max_payload);
+                    if !is_retried {
+                        return Poll::Ready(read_frame(frame));
+                    }
                 }
                 Self::Polling(polling) => {
                     if let Some(packet) = polling.packets.as_mut().and_then(PostedPackets::next) {

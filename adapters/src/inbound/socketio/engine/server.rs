@@ -72,7 +72,7 @@ impl<S: EngineService> EngineServer<S> {
         let response = opening.response();
         let request = self.service.read_request(&request);
         tokio::spawn(async move {
-            let accepted = opening.accept(self.settings.max_payload).await;
+            let accepted = opening.accept(self.settings.first_payload()).await;
             let Some((writer, reader)) = accepted else { return };
             let sender = PacketSender::websocket(writer, self.send_limits());
             let open = packet::open(SessionId::random(), &[], &self.settings);
@@ -82,7 +82,9 @@ impl<S: EngineService> EngineServer<S> {
             let handler = self.service.open(request, sender.clone());
             let receiver = Receiver::WebSocket(reader);
             let heartbeats = self.heartbeats.clone();
-            let session = EngineSession::new(receiver, sender, handler, heartbeats, None);
+            let max_payload = self.settings.max_payload;
+            let session =
+                EngineSession::new(receiver, sender, handler, heartbeats, max_payload, None);
             // In a task of its own, as this one keeps room for the handshake.
             tokio::spawn(session.run());
         });
@@ -100,7 +102,9 @@ impl<S: EngineService> EngineServer<S> {
         let handler = self.service.open(self.service.read_request(request), sender.clone());
         let receiver = Receiver::polling(polling);
         let (heartbeats, registration) = (self.heartbeats.clone(), Some(registration));
-        let session = EngineSession::new(receiver, sender, handler, heartbeats, registration);
+        let max_payload = self.settings.max_payload;
+        let session =
+            EngineSession::new(receiver, sender, handler, heartbeats, max_payload, registration);
         tokio::spawn(session.run());
         packets_response(packet::open(sid, &[TransportType::Websocket], &self.settings))
     }

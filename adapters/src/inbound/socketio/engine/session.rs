@@ -33,6 +33,7 @@ pub(super) struct EngineSession<H> {
     sender: Arc<PacketSender>,
     handler: H,
     heartbeat: Heartbeat,
+    max_payload: usize,
     /// How many bytes were queued at the last ping.
     queued_at_ping: usize,
     control_rate: Rate,
@@ -54,6 +55,7 @@ impl<H: EngineHandler> EngineSession<H> {
         sender: Arc<PacketSender>,
         handler: H,
         heartbeats: Arc<HeartbeatSchedule>,
+        max_payload: usize,
         registration: Option<Registration>,
     ) -> Self {
         Self {
@@ -61,6 +63,7 @@ impl<H: EngineHandler> EngineSession<H> {
             sender,
             handler,
             heartbeat: Heartbeat::start(heartbeats, Instant::now()),
+            max_payload,
             queued_at_ping: 0,
             control_rate: Rate::of(PerSecond::from(CONTROL_PACKETS)),
             paused_until: None,
@@ -115,7 +118,7 @@ impl<H: EngineHandler> EngineSession<H> {
         }
         ready!(self.handler.poll_ready(cx));
         ready!(self.sender.poll_no_backlog(cx));
-        self.receiver.poll_next(cx).map(Step::Received)
+        self.receiver.poll_next(cx, &self.sender, self.max_payload).map(Step::Received)
     }
 
     /// When [`on_timer`](Self::on_timer) must be called.

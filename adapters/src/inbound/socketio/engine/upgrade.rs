@@ -27,7 +27,7 @@ pub(super) async fn serve(
 ) {
     // The protocol demands that a second WebSocket for the same session is closed after it was opened.
     let is_first = session.begin_upgrade();
-    let accepted = opening.accept(settings.max_payload).await;
+    let accepted = opening.accept(settings.first_payload()).await;
     if !is_first {
         if let Some((writer, _reader)) = &accepted {
             close(writer);
