@@ -1,8 +1,9 @@
-//! Rate limits, and the logging and counting of exceeded limits.
+//! Limits of rates and of memory, and the logging and counting of exceeded limits.
 //!
 //! The limits use the machine's monotonic clock and not the `Clock` port, because rates are neither stored nor
 //! published.
 
+mod byte_limiter;
 mod exceeded;
 mod known_networks;
 mod log_throttle;
@@ -10,6 +11,7 @@ mod network;
 mod rates;
 mod user_work;
 
+pub(crate) use byte_limiter::ByteLimiter;
 pub use exceeded::Limit;
 pub(crate) use exceeded::describe_metrics;
 pub(crate) use known_networks::KnownNetworks;

@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use belfry_domain::{Notification, UserId};
 use http::Extensions;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::problem::Problem;
-use crate::limits::{Cost, Limit, PerSecond, RateByKey, UserWork, WorkPermit, network_of};
+use crate::limits::{
+    ByteLimiter, Cost, Limit, PerSecond, RateByKey, UserWork, WorkPermit, network_of,
+};
 use crate::transport::ClientAddress;
 
-/// Rate limits of callers, the limit on work in the store for each user, and that on the bodies of all requests.
+/// Rate limits of callers, the limit on work in the store for each user, and those on the memory of all requests.
 #[derive(Clone)]
 pub struct RequestLimits(Arc<Limits>);
 
@@ -19,10 +21,8 @@ struct Limits {
     requests: Option<RateByKey>,
     writes: Option<RateByKey>,
     work: UserWork,
-    /// A permit for each byte of a body that may be in memory.
-    body_bytes: Arc<Semaphore>,
-    /// A permit for each byte of the texts of drafts for many users.
-    draft_bytes: Arc<Semaphore>,
+    bodies: ByteLimiter,
+    drafts: ByteLimiter,
 }
 
 /// Requests with the same key share a rate limit.
@@ -33,23 +33,21 @@ enum RateKey<'a> {
 }
 
 impl RequestLimits {
-    /// The maximum size of the bodies of all requests in progress. What is made of a body takes several times as
-    /// much memory.
+    /// The maximum size of the bodies of all requests in progress. The drafts of a body take several times its memory.
     const MAX_BODIES: u32 = 4 * 1024 * 1024;
 
     /// The maximum size of the texts of drafts for many users. A small body can have many of them.
     const MAX_DRAFTS: u32 = 8 * 1024 * 1024;
 
     /// Assumed for a body without a `Content-Length`.
-    const UNKNOWN_LENGTH: u64 = 1024 * 1024;
+    const UNKNOWN_LENGTH: usize = 1024 * 1024;
 
     /// `requests` and `writes` (requests that create notifications) are for each caller, `None` for no
     /// limit. `work` is for each user and includes the work of the user's devices.
     pub fn new(requests: Option<PerSecond>, writes: Option<PerSecond>, work: UserWork) -> Self {
         let [requests, writes] = [requests, writes].map(|rate| rate.map(RateByKey::of));
-        let [body_bytes, draft_bytes] = [Self::MAX_BODIES, Self::MAX_DRAFTS]
-            .map(|bytes| Arc::new(Semaphore::new(bytes as usize)));
-        Self(Arc::new(Limits { requests, writes, work, body_bytes, draft_bytes }))
+        let [bodies, drafts] = [Self::MAX_BODIES, Self::MAX_DRAFTS].map(ByteLimiter::new);
+        Self(Arc::new(Limits { requests, writes, work, bodies, drafts }))
     }
 
     /// Waits until the user may start another operation in the store. For users who access their own inbox:
@@ -62,16 +60,17 @@ impl RequestLimits {
         })
     }
 
-    /// Waits until there is memory for a body, which the permit stands for. A body larger than all of it waits until
-    /// there is no other.
+    /// Waits until there is memory for a body. `length` is its `Content-Length`, if it has one.
     pub(super) async fn reserve_body(&self, length: Option<u64>) -> OwnedSemaphorePermit {
-        reserve(&self.0.body_bytes, length.unwrap_or(Self::UNKNOWN_LENGTH), Self::MAX_BODIES).await
+        let length = length.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+        self.0.bodies.acquire(length.unwrap_or(Self::UNKNOWN_LENGTH)).await
     }
 
-    /// Waits until there is memory for drafts for many users, as [`reserve_body`](Self::reserve_body). To be called
-    /// after it, and never the other way round, so that no two requests wait for each other.
+    /// Waits until there is memory for drafts for many users. To be called after
+    /// [`reserve_body`](Self::reserve_body), and never the other way round, so that no two requests wait for each
+    /// other.
     pub(super) async fn reserve_drafts(&self, text_bytes: usize) -> OwnedSemaphorePermit {
-        reserve(&self.0.draft_bytes, text_bytes as u64, Self::MAX_DRAFTS).await
+        self.0.drafts.acquire(text_bytes).await
     }
 
     /// Charges the user for a page that was read.
@@ -94,13 +93,6 @@ impl RequestLimits {
         let network = ClientAddress::of(extensions).map(network_of);
         count(self.0.requests.as_ref(), Limit::Requests, &RateKey::Network(network))
     }
-}
-
-/// `max` is the number of all permits.
-async fn reserve(permits: &Arc<Semaphore>, bytes: u64, max: u32) -> OwnedSemaphorePermit {
-    let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(max);
-    let reserved = permits.clone().acquire_many_owned(bytes).await;
-    reserved.expect("the semaphore is never closed")
 }
 
 fn count(rates: Option<&RateByKey>, limit: Limit, key: &RateKey<'_>) -> Result<(), Problem> {

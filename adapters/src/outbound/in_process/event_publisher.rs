@@ -3,8 +3,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use belfry_application::ports::{EventPublisher, OutboxEntry, OutboxId, PortError, PublishOutcome};
 use belfry_domain::Timestamp;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::Sender;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::limits::ByteLimiter;
 
 /// Publishes events to the devices of this process, in order. If events are created faster than they are
 /// delivered, publishing waits and the remaining events stay in the outbox, on disk.
@@ -14,9 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 #[derive(Debug, Clone)]
 pub struct InProcessEventPublisher {
     events: Sender<PublishedEvent>,
-    /// A permit for each byte that may be queued.
-    free_bytes: Arc<Semaphore>,
-    max_bytes: u32,
+    bodies: ByteLimiter,
 }
 
 /// An event on its way to its consumer in this process.
@@ -35,19 +35,7 @@ pub(crate) struct PublishedEvent {
 impl InProcessEventPublisher {
     /// At most `max_bytes` of bodies are queued, or one larger body.
     pub(crate) fn new(events: Sender<PublishedEvent>, max_bytes: u32) -> Self {
-        let free_bytes = Arc::new(Semaphore::new(max_bytes as usize));
-        Self { events, free_bytes, max_bytes }
-    }
-
-    /// Waits until there is room. Returns whether the event is queued; it is not after the consumer has stopped.
-    async fn enqueue(&self, entry: &OutboxEntry) -> bool {
-        let bytes = u32::try_from(entry.body_bytes()).unwrap_or(u32::MAX).min(self.max_bytes);
-        let Ok(queued_bytes) = self.free_bytes.clone().acquire_many_owned(bytes).await else {
-            return false;
-        };
-        let (body, written_at) = (entry.body.clone(), entry.written_at);
-        let event = PublishedEvent { entry: entry.id, written_at, body, queued_bytes };
-        self.events.send(event).await.is_ok()
+        Self { events, bodies: ByteLimiter::new(max_bytes) }
     }
 }
 
@@ -55,7 +43,10 @@ impl InProcessEventPublisher {
 impl EventPublisher for InProcessEventPublisher {
     async fn publish(&self, entries: &[OutboxEntry]) -> PublishOutcome {
         for (confirmed, entry) in entries.iter().enumerate() {
-            if !self.enqueue(entry).await {
+            let queued_bytes = self.bodies.acquire(entry.body_bytes()).await;
+            let (body, written_at) = (entry.body.clone(), entry.written_at);
+            let event = PublishedEvent { entry: entry.id, written_at, body, queued_bytes };
+            if self.events.send(event).await.is_err() {
                 let error = PortError::unavailable("in-process delivery has stopped");
                 return PublishOutcome::failed_after(confirmed, error);
             }

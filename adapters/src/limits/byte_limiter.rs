@@ -1,0 +1,48 @@
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Limits the bytes that several tasks hold in memory together. Clones share the limit.
+#[derive(Debug, Clone)]
+pub(crate) struct ByteLimiter {
+    /// A permit for each byte.
+    free: Arc<Semaphore>,
+    limit: u32,
+}
+
+impl ByteLimiter {
+    pub(crate) fn new(limit: u32) -> Self {
+        Self { free: Arc::new(Semaphore::new(limit as usize)), limit }
+    }
+
+    /// Waits until so many bytes are free, in the order of the calls. More bytes than the limit wait until all are
+    /// free. The bytes are free again when the permit is dropped.
+    pub(crate) async fn acquire(&self, bytes: usize) -> OwnedSemaphorePermit {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.limit);
+        let permit = self.free.clone().acquire_many_owned(bytes).await;
+        permit.expect("the semaphore is never closed")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn bytes_over_the_limit_wait_and_a_larger_amount_gets_all() {
+        let limiter = ByteLimiter::new(10);
+        let acquire = |bytes| limiter.acquire(bytes).now_or_never();
+        let first = acquire(7).expect("enough is free");
+        assert!(acquire(4).is_none());
+        let second = acquire(3).expect("enough is free");
+        drop(first);
+        assert!(acquire(11).is_none(), "not all is free");
+        drop(second);
+        let all = acquire(usize::MAX).expect("all is free");
+        assert!(acquire(1).is_none());
+        drop(all);
+        assert!(acquire(10).is_some());
+    }
+}
