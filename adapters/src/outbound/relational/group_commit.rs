@@ -72,11 +72,8 @@ where
     }
 }
 
-/// The maximum number of rows of a group. A larger write is a group by itself.
-const MAX_ROWS: usize = 500;
-
-/// The maximum size of the texts of a group. A larger write is a group by itself.
-const MAX_BYTES: usize = 1024 * 1024;
+/// The limits of a group. A larger write is a group by itself.
+const MAX_GROUP: Size = Size { writes: usize::MAX, rows: 500, bytes: 1024 * 1024 };
 
 /// The limits of the writes that wait. Further ones are `Unavailable`. A single write may exceed them.
 const MAX_WAITING: Size = Size { writes: 10_000, rows: 50_000, bytes: 16 * 1024 * 1024 };
@@ -90,10 +87,6 @@ struct Size {
 }
 
 impl Size {
-    fn of<'w, W: GroupedWrite>(writes: impl Iterator<Item = &'w W>) -> Self {
-        writes.fold(Self::default(), Self::with)
-    }
-
     fn with(self, write: &impl GroupedWrite) -> Self {
         let Self { writes, rows, bytes } = self;
         Self { writes: writes + 1, rows: rows + write.rows(), bytes: bytes + write.bytes() }
@@ -163,26 +156,26 @@ impl<W: GroupedWrite> Queue<W> {
     /// The oldest writes that fit into a group. `None` if none is waiting; the task then ends.
     fn next_group(&mut self) -> Option<Vec<Waiting<W>>> {
         let size = self.group_size();
-        if size == 0 {
+        if size.writes == 0 {
             self.is_running = false;
             return None;
         }
-        let group: Vec<_> = self.waiting.drain(..size).collect();
-        self.size = self.size.without(Size::of(group.iter().map(|waiting| &waiting.write)));
-        Some(group)
+        self.size = self.size.without(size);
+        Some(self.waiting.drain(..size.writes).collect())
     }
 
-    fn group_size(&self) -> usize {
-        let (mut rows, mut bytes, mut exclusive) = (0, 0, HashSet::new());
-        for (position, Waiting { write, .. }) in self.waiting.iter().enumerate() {
-            rows += write.rows();
-            bytes += write.bytes();
+    /// The size of the next group.
+    fn group_size(&self) -> Size {
+        let (mut size, mut exclusive) = (Size::default(), HashSet::new());
+        for Waiting { write, .. } in &self.waiting {
+            let with_next = size.with(write);
             let is_excluded = write.exclusive().is_some_and(|it| !exclusive.insert(it));
-            if position > 0 && (rows > MAX_ROWS || bytes > MAX_BYTES || is_excluded) {
-                return position;
+            if size.writes > 0 && (!with_next.fits_into(MAX_GROUP) || is_excluded) {
+                break;
             }
+            size = with_next;
         }
-        self.waiting.len()
+        size
     }
 }
 

@@ -122,12 +122,12 @@ async fn group_has_bounds_and_a_larger_write_is_a_group_by_itself() {
     let fixture = Fixture::new(|_| Ok(()));
     let rows = [
         row(1),
-        Row { rows: MAX_ROWS, ..row(2) },
+        Row { rows: MAX_GROUP.rows, ..row(2) },
         row(3),
-        Row { bytes: MAX_BYTES, ..row(4) },
+        Row { bytes: MAX_GROUP.bytes, ..row(4) },
         Row { bytes: 1, ..row(5) },
-        Row { rows: MAX_ROWS + 1, ..row(6) },
-        Row { bytes: MAX_BYTES + 1, ..row(7) },
+        Row { rows: MAX_GROUP.rows + 1, ..row(6) },
+        Row { bytes: MAX_GROUP.bytes + 1, ..row(7) },
     ];
     let calls = fixture.submit(rows).await;
     fixture.let_write();
