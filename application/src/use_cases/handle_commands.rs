@@ -106,29 +106,21 @@ impl HandleCommands {
             handler: self,
             results: Vec::new(),
             blocked: HashSet::new(),
+            drafts: Vec::new(),
+            text_bytes: 0,
             creates_fail: None,
         };
-        let (mut drafts, mut bytes) = (Vec::new(), 0);
         for command in commands {
             match command {
-                Command::Create(draft) => {
-                    let draft_bytes = draft.text_bytes();
-                    if drafts.len() >= MAX_DRAFTS || bytes + draft_bytes > MAX_TEXT_BYTES {
-                        batch.create(std::mem::take(&mut drafts)).await;
-                        bytes = 0;
-                    }
-                    bytes += draft_bytes;
-                    drafts.push(*draft);
-                }
+                Command::Create(draft) => batch.add(*draft).await,
                 other => {
-                    batch.create(std::mem::take(&mut drafts)).await;
-                    bytes = 0;
+                    batch.create().await;
                     batch.creates_fail = None;
                     batch.run_one(other).await;
                 }
             }
         }
-        batch.create(drafts).await;
+        batch.create().await;
         batch.results
     }
 
@@ -163,23 +155,40 @@ const MAX_DRAFTS: usize = 500;
 /// The maximum size of their texts. A larger notification is created alone.
 const MAX_TEXT_BYTES: usize = 1024 * 1024;
 
-/// The commands of one call that have run, and the effect of their failures on later ones.
+/// The commands of one call: those that have run, the effect of their failures on later ones, and the creations
+/// that share the next transaction.
 struct Batch<'a> {
     handler: &'a HandleCommands,
     results: Vec<Result<(), CommandError>>,
     /// Users with a transient failure. Their later commands are skipped.
     blocked: HashSet<UserId>,
-    /// Why the consecutive creations fail that have not been tried yet.
+    drafts: Vec<Draft>,
+    /// The size of the texts of `drafts`.
+    text_bytes: usize,
+    /// Why the next creations fail without being tried.
     creates_fail: Option<PortError>,
 }
 
 impl Batch<'_> {
-    async fn create(&mut self, drafts: Vec<Draft>) {
-        if let Some(error) = &self.creates_fail {
-            let error = error.clone_as_text();
+    /// Adds a creation to the next transaction. If it does not fit, the others are executed first.
+    async fn add(&mut self, draft: Draft) {
+        let bytes = draft.text_bytes();
+        if self.drafts.len() >= MAX_DRAFTS || self.text_bytes + bytes > MAX_TEXT_BYTES {
+            self.create().await;
+        }
+        self.text_bytes += bytes;
+        self.drafts.push(draft);
+    }
+
+    /// Executes the creations that were added.
+    async fn create(&mut self) {
+        let drafts = std::mem::take(&mut self.drafts);
+        self.text_bytes = 0;
+        if let Some(error) = self.creates_fail.take() {
             for draft in drafts {
                 self.record(draft.user, Err(error.clone_as_text().into()));
             }
+            self.creates_fail = Some(error);
             return;
         }
         if drafts.len() > 1 && !drafts.iter().any(|draft| self.blocked.contains(&draft.user)) {

@@ -1,4 +1,5 @@
 use std::borrow::Cow;
+use std::iter;
 
 use belfry_application::use_cases::Command;
 use belfry_domain::{Draft, NotificationId, Timestamp, UserId};
@@ -66,17 +67,13 @@ pub enum UserChange {
 }
 
 impl UserChange {
-    fn command(&self, user: UserId) -> Command {
+    fn into_command(self, user: UserId) -> Command {
         match self {
-            Self::Create { draft, .. } => {
-                Command::Create(Box::new(Draft { user, ..(**draft).clone() }))
-            }
-            Self::MarkRead(ids) => Command::MarkRead { user, ids: ids.clone() },
+            Self::Create { draft, .. } => Command::Create(Box::new(Draft { user, ..*draft })),
+            Self::MarkRead(ids) => Command::MarkRead { user, ids },
             Self::MarkAllRead => Command::MarkAllRead { user },
-            Self::Delete(ids) => Command::Delete { user, ids: ids.clone() },
-            Self::RevokeTokens(issued_before) => {
-                Command::RevokeTokens { user, issued_before: *issued_before }
-            }
+            Self::Delete(ids) => Command::Delete { user, ids },
+            Self::RevokeTokens(issued_before) => Command::RevokeTokens { user, issued_before },
         }
     }
 
@@ -93,14 +90,16 @@ impl StoreMessage {
     /// The commands of a change, to be executed in order: one for each user, or two to create a notification that is
     /// already read. None for a query.
     pub fn into_commands(self) -> impl Iterator<Item = Command> + Send {
-        let (users, change) = match self {
-            Self::Change { users, change } => (users, Some(change)),
-            Self::List { .. } | Self::Count { .. } => (Vec::new(), None),
+        let changes = match self {
+            Self::Change { users, change } => {
+                let next = change.next().map(|next| (users.clone(), next));
+                [Some((users, change)), next]
+            }
+            Self::List { .. } | Self::Count { .. } => [None, None],
         };
-        let next = change.as_ref().and_then(UserChange::next);
-        [change, next].into_iter().flatten().flat_map(move |change| {
-            let users = users.clone();
-            users.into_iter().map(move |user| change.command(user))
+        changes.into_iter().flatten().flat_map(|(users, change)| {
+            let copies = iter::repeat_n(change, users.len());
+            users.into_iter().zip(copies).map(|(user, change)| change.into_command(user))
         })
     }
 

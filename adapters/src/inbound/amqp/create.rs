@@ -24,7 +24,6 @@ const OMITTED: &str = "_omitted";
 
 /// A notification in a message.
 pub(super) struct SentNotification {
-    /// One for each recipient.
     /// With the first recipient.
     pub(super) draft: Draft,
     /// At least one.
