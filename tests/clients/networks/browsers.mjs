@@ -87,6 +87,15 @@ async function everyPollResponseLost(fixture) {
   equal("connects", connects, 1);
 }
 
+/** The browser repeats a request only if it was sent over a connection that was used before. The poll that waits has
+ *  one such connection; waits until there is another. */
+async function untilReusable(proxy, tab) {
+  await until("a used connection is idle beside the poll", async () => {
+    await tab.evaluate(() => fetch("/page").then((response) => response.text()));
+    return proxy.idle.size > 0 && proxy.polls().some(({ response }) => response === undefined);
+  });
+}
+
 async function lostPostResponse(fixture) {
   const ada = fixture.user("ada");
   await fixture.notify(ada, "one");
@@ -95,6 +104,7 @@ async function lostPostResponse(fixture) {
   const lost = [];
   proxy.loses = (exchange) =>
     exchange.method === "POST" && exchange.body.includes("mark_read") && lost.length === 0 && lost.push(exchange);
+  await untilReusable(proxy, tab);
   await tab.evaluate(() => {
     window.socket.emit("notification:mark_read", { id: "one" }, (answer) => window.seen.acks.push(answer.status));
   });

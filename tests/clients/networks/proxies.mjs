@@ -28,6 +28,9 @@ export class HttpProxy {
   /** Answers requests in the place of the server. */
   serves = () => undefined;
 
+  /** Connections of the client that have carried a request and carry none now. */
+  idle = new Set();
+
   #agent = new Agent({ keepAlive: true });
   #sockets = new Set();
 
@@ -64,11 +67,16 @@ export class HttpProxy {
   #track(socket) {
     this.#sockets.add(socket);
     socket.on("error", () => {});
-    socket.on("close", () => this.#sockets.delete(socket));
+    socket.on("close", () => {
+      this.#sockets.delete(socket);
+      this.idle.delete(socket);
+    });
     return socket;
   }
 
   #forward(request, response) {
+    this.idle.delete(request.socket);
+    response.on("finish", () => request.socket.destroyed || this.idle.add(request.socket));
     const served = this.serves(request);
     if (served) return response.writeHead(200, { "content-type": served.type }).end(served.body);
     const exchange = { method: request.method, url: request.url, at: performance.now(), body: "" };
