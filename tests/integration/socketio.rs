@@ -116,6 +116,12 @@ impl Node {
 /// A WebSocket on which the test sends and receives Engine.IO packets itself.
 struct Raw(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
+/// A packet with this many bytes, padded between its start and its end.
+fn padded(start: &str, end: &str, bytes: usize) -> String {
+    let padding = "x".repeat(bytes - start.len() - end.len());
+    format!("{start}{padding}{end}")
+}
+
 impl Raw {
     async fn open(node: &Node) -> Self {
         let url = format!("ws://{}/socket.io/?EIO=4&transport=websocket", node.address);

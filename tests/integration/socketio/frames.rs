@@ -5,7 +5,7 @@ use futures_util::{SinkExt, StreamExt};
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::{Raw, node};
+use super::{Raw, node, padded};
 
 #[tokio::test]
 async fn rate_of_frames_other_than_events_is_limited() {
@@ -20,12 +20,6 @@ async fn rate_of_frames_other_than_events_is_limited() {
     assert_eq!(ada.ack(1).await["status"], "ok");
     // 200 a second, with a burst of 400.
     assert!(begin.elapsed() > Duration::from_secs(2), "{:?}", begin.elapsed());
-}
-
-/// A CONNECT packet or an unknown message with this many bytes.
-fn padded(start: &str, end: &str, bytes: usize) -> String {
-    let padding = "x".repeat(bytes - start.len() - end.len());
-    format!("{start}{padding}{end}")
 }
 
 #[tokio::test]

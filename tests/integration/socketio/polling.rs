@@ -5,7 +5,7 @@ use belfry_adapters::inbound::socketio::engine::EngineSettings;
 use belfry_tests::wait::until_true;
 use tokio::net::TcpStream;
 
-use super::{Node, PATIENCE, node, node_with};
+use super::{Node, PATIENCE, node, node_with, padded};
 
 /// Sends a request, which may be incomplete, and returns everything that is received until the connection ends.
 async fn exchange(node: &Node, request: &str) -> String {
@@ -65,10 +65,7 @@ async fn client_outside_of_all_namespaces_may_post_only_small_bodies() {
         let length = body.len();
         format!("{post}connection: close\r\ncontent-length: {length}\r\n\r\n{body}")
     };
-    let connect = |bytes: usize| {
-        let start = r#"40{"token":"ada:9999999","x":""#;
-        format!("{start}{}\"}}", "x".repeat(bytes - start.len() - 2))
-    };
+    let connect = |bytes| padded(r#"40{"token":"ada:9999999","x":""#, r#""}"#, bytes);
     let (post, _) = polling_session(&node).await;
     let response = exchange(&node, &post_of(&post, &connect(FIRST + 1))).await;
     assert!(response.starts_with("HTTP/1.1 413 "), "{response}");
@@ -77,7 +74,7 @@ async fn client_outside_of_all_namespaces_may_post_only_small_bodies() {
     let response = exchange(&node, &post_of(&post, &connect(FIRST))).await;
     assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
     until_true("the client is in its namespace", async || node.sessions.count() == 1).await;
-    let event = format!("42[\"unknown\",\"{}\"]", "x".repeat(200_000));
+    let event = padded(r#"42["unknown",""#, r#""]"#, 200_000);
     let response = exchange(&node, &post_of(&post, &event)).await;
     assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
 }
