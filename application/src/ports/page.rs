@@ -4,8 +4,7 @@
 pub struct PageLimit {
     /// The maximum number of items.
     pub rows: usize,
-    /// The maximum sum of the sizes of the items. A larger item is a page of its own, so that paging always makes
-    /// progress.
+    /// The maximum sum of the sizes of the items. A larger item is a page of its own, so paging always advances.
     pub bytes: usize,
 }
 
