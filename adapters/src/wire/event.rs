@@ -66,6 +66,9 @@ pub enum EventForm<'a> {
         user_id: String,
         /// The notifications' ids.
         ids: Vec<String>,
+        /// The id if there is exactly one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        notification_id: Option<String>,
         /// Number of unread notifications after the change.
         #[serde(deserialize_with = "unsigned")]
         unread_count: u64,
@@ -93,6 +96,10 @@ impl<'a> From<&'a DomainEvent> for EventForm<'a> {
         let unread_count = event.unread.get();
         let revision = event.revision.get();
         let texts = |ids: &[NotificationId]| ids.iter().map(ToString::to_string).collect();
+        let only = |ids: &[NotificationId]| match ids {
+            [only] => Some(only.to_string()),
+            _ => None,
+        };
         match &event.change {
             Change::Created(notification) => Self::Created {
                 user_id,
@@ -103,10 +110,7 @@ impl<'a> From<&'a DomainEvent> for EventForm<'a> {
             Change::MarkedRead { ids, read_at } => Self::MarkedRead {
                 user_id,
                 ids: texts(ids),
-                notification_id: match &ids[..] {
-                    [only] => Some(only.to_string()),
-                    _ => None,
-                },
+                notification_id: only(ids),
                 read_at: Rfc3339(*read_at),
                 unread_count,
                 revision,
@@ -114,9 +118,13 @@ impl<'a> From<&'a DomainEvent> for EventForm<'a> {
             Change::AllRead { read_at } => {
                 Self::AllRead { user_id, read_at: Rfc3339(*read_at), unread_count, revision }
             }
-            Change::Deleted { ids } => {
-                Self::Deleted { user_id, ids: texts(ids), unread_count, revision }
-            }
+            Change::Deleted { ids } => Self::Deleted {
+                user_id,
+                ids: texts(ids),
+                notification_id: only(ids),
+                unread_count,
+                revision,
+            },
             Change::Erased { epoch } => {
                 Self::Erased { user_id, epoch: epoch.as_str().to_owned(), unread_count, revision }
             }
@@ -151,7 +159,7 @@ impl EventForm<'_> {
             EventForm::AllRead { user_id, read_at, unread_count, revision } => {
                 (user_id, unread_count, revision, Change::AllRead { read_at: read_at.0 })
             }
-            EventForm::Deleted { user_id, ids: texts, unread_count, revision } => {
+            EventForm::Deleted { user_id, ids: texts, unread_count, revision, .. } => {
                 (user_id, unread_count, revision, Change::Deleted { ids: ids(texts)? })
             }
             EventForm::Erased { user_id, epoch, unread_count, revision } => {
@@ -234,7 +242,7 @@ mod tests {
                 ),
                 concat!(
                     r#"{"pattern":"notification.deleted","data":{"userId":"ada","#,
-                    r#""ids":["n1"],"unreadCount":3,"revision":7}}"#,
+                    r#""ids":["n1"],"notificationId":"n1","unreadCount":3,"revision":7}}"#,
                 ),
                 concat!(
                     r#"{"pattern":"notification.all_erased","data":{"userId":"ada","#,

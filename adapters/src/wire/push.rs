@@ -1,7 +1,7 @@
 use std::borrow::Cow;
 
 use belfry_application::push::{ForwardedPush, Push, Selection, SyncState};
-use belfry_domain::{NotificationId, Timestamp, UnreadCount};
+use belfry_domain::{NotificationId, UnreadCount};
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
@@ -52,6 +52,57 @@ struct CountForm {
     revision: u64,
 }
 
+/// The payload of marked notifications.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct MarkedReadForm<'a> {
+    #[serde(flatten)]
+    which: SelectionForm<'a>,
+    read_at: Rfc3339,
+    revision: u64,
+}
+
+/// The payload of deleted notifications.
+#[derive(Debug, Serialize)]
+struct DeletedForm<'a> {
+    #[serde(flatten)]
+    ids: IdsForm<'a>,
+    revision: u64,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum SelectionForm<'a> {
+    All { all: bool },
+    Ids(IdsForm<'a>),
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct IdsForm<'a> {
+    ids: Vec<&'a str>,
+    /// The id if there is exactly one. Clients of NestJS gateways usually expect this field.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    notification_id: Option<&'a str>,
+}
+
+impl<'a> From<&'a Selection> for SelectionForm<'a> {
+    fn from(which: &'a Selection) -> Self {
+        match which {
+            Selection::All => Self::All { all: true },
+            Selection::Ids(ids) => Self::Ids(ids[..].into()),
+        }
+    }
+}
+
+impl<'a> From<&'a [NotificationId]> for IdsForm<'a> {
+    fn from(ids: &'a [NotificationId]) -> Self {
+        let ids: Vec<_> = ids.iter().map(NotificationId::as_str).collect();
+        let notification_id = if let [only] = ids[..] { Some(only) } else { None };
+        Self { ids, notification_id }
+    }
+}
+
 impl PushForm {
     /// The payload in that shape, in parts. It is not copied.
     pub(crate) fn shaped(&self, shape: EventShape) -> [&str; 3] {
@@ -86,11 +137,15 @@ impl From<&Push> for PushForm {
             ),
             Push::MarkedRead { which, read_at, revision } => encode_named(
                 NamedEvent::MarkedRead,
-                &marked_read_payload(which, *read_at, revision.get()),
+                &MarkedReadForm {
+                    which: which.into(),
+                    read_at: Rfc3339(*read_at),
+                    revision: revision.get(),
+                },
             ),
             Push::Deleted { ids, revision } => encode_named(
                 NamedEvent::Deleted,
-                &json!({ "ids": id_strings(ids), "revision": revision.get() }),
+                &DeletedForm { ids: ids[..].into(), revision: revision.get() },
             ),
             Push::Sync(sync) => encode("notification:sync", &SyncForm::from(sync)),
             Push::Expiring { expires_at } => {
@@ -112,20 +167,6 @@ impl From<&Push> for PushForm {
             }
         }
     }
-}
-
-fn marked_read_payload(which: &Selection, read_at: Timestamp, revision: u64) -> serde_json::Value {
-    let read_at = Rfc3339(read_at);
-    match which {
-        Selection::All => json!({ "all": true, "readAt": read_at, "revision": revision }),
-        Selection::Ids(ids) => {
-            json!({ "ids": id_strings(ids), "readAt": read_at, "revision": revision })
-        }
-    }
-}
-
-fn id_strings(ids: &[NotificationId]) -> Vec<&str> {
-    ids.iter().map(NotificationId::as_str).collect()
 }
 
 fn encode(event: &'static str, payload: &impl Serialize) -> PushForm {
@@ -187,7 +228,18 @@ mod tests {
             (
                 Push::MarkedRead { which: Selection::Ids(vec![id("n1")]), read_at, revision },
                 "notification:marked_read",
-                json!({ "ids": ["n1"], "readAt": "1970-01-01T00:00:00.000Z", "revision": 17 }),
+                json!({ "ids": ["n1"], "notificationId": "n1",
+                    "readAt": "1970-01-01T00:00:00.000Z", "revision": 17 }),
+            ),
+            (
+                Push::MarkedRead {
+                    which: Selection::Ids(vec![id("n1"), id("n2")]),
+                    read_at,
+                    revision,
+                },
+                "notification:marked_read",
+                json!({ "ids": ["n1", "n2"],
+                    "readAt": "1970-01-01T00:00:00.000Z", "revision": 17 }),
             ),
             (
                 Push::MarkedRead { which: Selection::All, read_at, revision },
@@ -197,7 +249,7 @@ mod tests {
             (
                 Push::Deleted { ids: vec![id("n1")], revision },
                 "notification:deleted",
-                json!({ "ids": ["n1"], "revision": 17 }),
+                json!({ "ids": ["n1"], "notificationId": "n1", "revision": 17 }),
             ),
             (
                 Push::Sync(SyncState {
