@@ -18,7 +18,8 @@ export const UPGRADES = {
 };
 
 export class HttpProxy {
-  /** One entry for each request: method, url, body, when; with the response, once it is there. */
+  /** One entry for each request: method, url, body, when, and whether its connection had carried a request before;
+   *  with the response, once it is there. */
   exchanges = [];
   /** How many WebSockets the server has opened, and how many of them are closed again. */
   webSocketsOpened = 0;
@@ -31,6 +32,7 @@ export class HttpProxy {
   /** Connections of the client that have carried a request and carry none now. */
   idle = new Set();
 
+  #used = new WeakSet();
   #agent = new Agent({ keepAlive: true });
   #sockets = new Set();
 
@@ -75,11 +77,13 @@ export class HttpProxy {
   }
 
   #forward(request, response) {
+    const isReused = this.#used.has(request.socket);
+    this.#used.add(request.socket);
     this.idle.delete(request.socket);
     response.on("finish", () => request.socket.destroyed || this.idle.add(request.socket));
     const served = this.serves(request);
     if (served) return response.writeHead(200, { "content-type": served.type }).end(served.body);
-    const exchange = { method: request.method, url: request.url, at: performance.now(), body: "" };
+    const exchange = { method: request.method, url: request.url, at: performance.now(), isReused, body: "" };
     this.exchanges.push(exchange);
     const { connection, upgrade, ...headers } = request.headers;
     const { hostname, port } = this.target;
