@@ -57,6 +57,17 @@ pub async fn until_true(what: &str, mut ask: impl AsyncFnMut() -> bool) {
     until(what, async || ask().await.then_some(())).await;
 }
 
+/// Calls `read` again and again until it returns at least `count`. That may take long, as long as the number grows.
+///
+/// # Panics
+/// When the number does not grow for [`PATIENCE`].
+pub async fn until_at_least(what: &str, count: u64, mut read: impl AsyncFnMut() -> u64) {
+    let mut last = read().await;
+    while last < count {
+        last = until(what, async || Some(read().await).filter(|now| *now > last)).await;
+    }
+}
+
 /// Runs a future on a thread and runtime of its own and blocks until it is done: for a `Drop` inside a
 /// runtime. `None` when it takes longer than `limit`.
 pub(crate) fn block_on_thread<T: Send + 'static>(
