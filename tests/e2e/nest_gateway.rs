@@ -1,5 +1,5 @@
-//! The same clients and the same service run against a NestJS gateway with its notification service, and against
-//! Belfry in the place of both.
+//! The same clients and the same services run against a NestJS gateway with its notification service, and against
+//! Belfry: in the place of both, and in the place of the gateway alone.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -10,28 +10,70 @@ use belfry_tests::clients::{RunningScript, run_script};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::setup::{SECRET, Setup};
+use crate::setup::{SECRET, Setup, ready};
 
-/// The steps in which Belfry differs, each with the row of the page's table "What differs".
-const DIFFERENT_STEPS: [(&str, &str); 6] = [
-    ("a client marks one as read", "event after a mark as read"),
-    ("a service marks one as read", "event after a mark as read"),
-    ("a client marks all as read", "event after a mark as read"),
-    ("a client marks an unknown notification as read", "unknown notification"),
-    ("a client sends an unknown event", "unknown message"),
-    ("a token expires while its client is connected", "token"),
-];
+/// What Belfry takes the place of.
+#[derive(Clone, Copy)]
+enum Replaced {
+    /// The gateway and the notification service: mode `store`.
+    Both,
+    /// The gateway alone: mode `forward`.
+    Gateway,
+}
 
-/// What Belfry sends in addition, each with the row of the page's table "What differs".
-const ADDITIONS: [(&str, &str); 7] = [
-    ("notification:sync", "connect"),
-    ("link", "notification"),
-    ("priority", "notification"),
-    ("expiresAt", "notification"),
-    ("revision", "notification"),
-    ("ids", "event after a mark as read"),
-    ("all", "event after a mark as read"),
-];
+/// The differences between NestJS and Belfry, each with the row of the page's table "What differs".
+struct Differences {
+    /// The steps in which a device observes something else.
+    steps: &'static [(&'static str, &'static str)],
+    /// Events and fields that only Belfry sends.
+    additions: &'static [(&'static str, &'static str)],
+}
+
+const STORE_DIFFERENCES: Differences = Differences {
+    steps: &[
+        ("a client marks all as read", "event after a mark as read"),
+        ("a client marks an unknown notification as read", "unknown notification"),
+        ("a client sends an unknown event", "unknown message"),
+        ("a token expires while its client is connected", "token"),
+    ],
+    additions: &[
+        ("notification:sync", "connect"),
+        ("link", "notification"),
+        ("priority", "notification"),
+        ("expiresAt", "notification"),
+        ("revision", "notification"),
+        ("ids", "event after a mark as read"),
+        ("all", "event after a mark as read"),
+    ],
+};
+
+const FORWARD_DIFFERENCES: Differences = Differences {
+    steps: &[
+        ("a browser connects", "connect in mode `forward`"),
+        ("an app connects with a header", "connect in mode `forward`"),
+        ("another user connects", "connect in mode `forward`"),
+        ("a notification is created while the app is offline", "connect in mode `forward`"),
+        ("a client gets the unread count", "lists and counts in mode `forward`"),
+        ("a client gets the list", "lists and counts in mode `forward`"),
+        ("a client marks an unknown notification as read", "unknown notification"),
+        ("a client sends an unknown event", "unknown message"),
+        ("a token expires while its client is connected", "token"),
+    ],
+    additions: &[
+        ("notification:sync", "connect"),
+        ("userId", "event after a mark as read"),
+        ("unreadCount", "event after a mark as read"),
+    ],
+};
+
+impl Replaced {
+    fn differences(self) -> Differences {
+        match self {
+            Self::Both => STORE_DIFFERENCES,
+            Self::Gateway => FORWARD_DIFFERENCES,
+        }
+    }
+}
 
 /// How the clients of a gateway name events and messages, and the setting of Belfry for them.
 struct Preset {
@@ -77,16 +119,24 @@ struct Step {
     lines: Vec<Value>,
 }
 
-async fn run_scenario(url: &str, amqp: &str, queue: &str, names: &Value) -> Vec<Step> {
-    let config =
-        json!({ "url": url, "amqp": amqp, "queue": queue, "secret": SECRET, "names": names });
+/// Runs the scenario with a configuration that names the server's URL, the queue of the service, and whether the
+/// server sends an unread count at connect.
+async fn run_scenario(config: Value) -> Vec<Step> {
     let steps = run_script("gateway-scenario.mjs", &config).await.into_iter().map(|step| {
         let name = step["step"].as_str().unwrap().to_owned();
         let mut lines = step["lines"].as_array().unwrap().clone();
         lines.iter_mut().for_each(hide_times);
+        put_acknowledgements_first(&mut lines);
         Step { name, lines }
     });
     steps.collect()
+}
+
+/// Events and acknowledgements have no order among each other.
+fn put_acknowledgements_first(lines: &mut [Value]) {
+    for of_device in lines.chunk_by_mut(|line, next| line[0] == next[0]) {
+        of_device.sort_by_key(|line| line[1] != "ack");
+    }
 }
 
 fn hide_times(value: &mut Value) {
@@ -140,27 +190,61 @@ fn side_by_side(nest: &Step, belfry: &Step) -> String {
 }
 
 /// Returns the steps that differ, and what Belfry adds.
-async fn compare(preset: &Preset) -> (BTreeSet<String>, BTreeSet<String>) {
+async fn compare(preset: &Preset, replaced: Replaced) -> (BTreeSet<String>, BTreeSet<String>) {
     let Preset { compat, names } = preset;
     let list = format!("{} as items", names["list"].as_str().unwrap());
-    let deployment = Setup::Servers
-        .own_with(|it| {
-            it.setting("socket.compat", compat)
-                .setting("socket.refusal", "disconnect")
-                .setting("socket.messages.list", list)
-        })
-        .await;
-    let broker = deployment.broker();
-    let queue = broker.name("pair");
-    broker.will_delete_queue(&queue);
-    broker.will_delete_queue(format!("{queue}.push"));
-    let config = json!({ "url": broker.url(), "queue": queue, "secret": SECRET, "names": names });
-    let pair = RunningScript::start("nest/11/pair.cjs", &config);
+    let backends = Setup::Servers.backends().await;
+    let broker = backends.broker();
+    let (ingest, devices) = (broker.ingest_queue(), broker.devices_exchange());
+    let belfry = backends
+        .belfry()
+        .setting("socket.compat", compat)
+        .setting("socket.refusal", "disconnect")
+        .setting("socket.messages.list", list);
+    let belfry = match replaced {
+        Replaced::Both => belfry,
+        Replaced::Gateway => belfry
+            .setting("amqp.ingest.mode", "forward")
+            .setting("amqp.ingest.patterns.create", "created")
+            .setting("amqp.ingest.patterns.mark_read", "read")
+            .setting("amqp.devices.exchange", &devices),
+    };
+    let belfry = ready(belfry.start().await).await;
+
+    let (pair_queue, service_queue) = (broker.name("pair"), broker.name("service"));
+    let push_queue = format!("{pair_queue}.push");
+    let pair = json!({
+        "url": broker.url(), "queue": pair_queue, "pushQueue": push_queue,
+        "secret": SECRET, "names": names,
+    });
+    for queue in
+        [pair_queue.clone(), push_queue, service_queue.clone(), format!("{service_queue}.devices")]
+    {
+        broker.will_delete_queue(queue);
+    }
+    let service = json!({
+        "url": broker.url(), "queue": service_queue, "pushQueue": ingest,
+        "devicesExchange": devices, "names": names,
+    });
+    let pair = RunningScript::start("nest/11/pair.cjs", &pair);
+    let (_service, belfry_queue) = match replaced {
+        Replaced::Both => (None, ingest),
+        Replaced::Gateway => {
+            let service = RunningScript::start("nest/11/pair.cjs", &service);
+            service.expect("listening", |_| true).await;
+            (Some(service), service_queue)
+        }
+    };
     let listening = pair.expect("listening", |_| true).await;
-    let (gateway, ingest) = (listening["url"].as_str().unwrap(), broker.ingest_queue());
+    let scenario = |url: &str, queue: &str, count_at_connect: bool| {
+        run_scenario(json!({
+            "url": url, "amqp": broker.url(), "queue": queue, "secret": SECRET, "names": names,
+            "countAtConnect": count_at_connect,
+        }))
+    };
     let (nest, mut belfry) = tokio::join!(
-        run_scenario(gateway, broker.url(), &queue, names),
-        run_scenario(deployment.belfry.url(), broker.url(), &ingest, names),
+        scenario(listening["url"].as_str().unwrap(), &pair_queue, true),
+        scenario(belfry.url(), &belfry_queue, matches!(replaced, Replaced::Both)),
     );
     println!("#### {compat}: NestJS | Belfry");
     assert_eq!(nest.len(), belfry.len());
@@ -188,20 +272,29 @@ async fn compare(preset: &Preset) -> (BTreeSet<String>, BTreeSet<String>) {
     (different, added)
 }
 
-#[tokio::test]
-async fn clients_and_services_of_a_nestjs_gateway_see_the_same_from_belfry() {
+async fn assert_only_listed_differences(presets: &[Preset], replaced: Replaced) {
+    let Differences { steps, additions } = replaced.differences();
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../bootstrap/docs/from-nestjs.md");
     let page = fs::read_to_string(page).unwrap();
     let (_, listed) = page.split_once("## What differs").unwrap();
-    for (_, row) in DIFFERENT_STEPS.into_iter().chain(ADDITIONS) {
+    for (_, row) in steps.iter().chain(additions) {
         assert!(listed.contains(&format!("| {row} |")), "the page has no row {row:?}");
     }
     let expected = |table: &[(&str, &str)]| -> BTreeSet<String> {
         table.iter().map(|(name, _)| (*name).to_owned()).collect()
     };
-    let presets = presets();
-    for (different, added) in join_all(presets.iter().map(compare)).await {
-        assert_eq!(different, expected(&DIFFERENT_STEPS));
-        assert_eq!(added, expected(&ADDITIONS));
+    for (different, added) in join_all(presets.iter().map(|it| compare(it, replaced))).await {
+        assert_eq!(different, expected(steps));
+        assert_eq!(added, expected(additions));
     }
+}
+
+#[tokio::test]
+async fn clients_and_services_of_a_nestjs_gateway_see_the_same_from_belfry() {
+    assert_only_listed_differences(&presets(), Replaced::Both).await;
+}
+
+#[tokio::test]
+async fn clients_and_the_service_of_a_nestjs_gateway_see_the_same_from_belfry_in_forward_mode() {
+    assert_only_listed_differences(&presets(), Replaced::Gateway).await;
 }

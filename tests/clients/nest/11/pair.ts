@@ -1,6 +1,7 @@
 // A notification service and its Socket.IO gateway, as public NestJS code has them. The service keeps inboxes in
 // memory, consumes the messages of other services from one queue, and publishes to the gateway's queue. The gateway
-// forwards what clients send as requests to the service. README.md describes the configuration.
+// forwards what clients send as requests to the service. The service also runs alone, beside another gateway.
+// README.md describes the configuration.
 
 import "reflect-metadata";
 import { Controller, Inject, Injectable, Logger, Module } from "@nestjs/common";
@@ -27,8 +28,7 @@ import {
 import { catchError, firstValueFrom, throwError } from "rxjs";
 import type { Server, Socket } from "socket.io";
 
-const { url, queue, secret, names } = JSON.parse(process.argv[2]);
-const pushQueue = `${queue}.push`;
+const { url, queue, pushQueue, devicesExchange, secret, names } = JSON.parse(process.argv[2]);
 const rmq = (name: string) => ({ urls: [url], queue: name, queueOptions: { durable: true } });
 
 // -------------------------------------------------------------------------------------------- the service
@@ -86,6 +86,16 @@ class NotificationsController {
   @EventPattern("notification.marked_read")
   markedRead(@Payload() { userId, notificationId }: { userId: string; notificationId: string }) {
     this.markRead({ userId, notificationId });
+  }
+
+  @EventPattern("device.mark_read")
+  deviceMarkedRead(@Payload() { userId, ids }: { userId: string; ids: string[] }) {
+    ids.forEach((notificationId) => this.markRead({ userId, notificationId }));
+  }
+
+  @EventPattern("device.mark_all_read")
+  deviceMarkedAllRead(@Payload() { userId }: { userId: string }) {
+    this.markAllRead({ userId });
   }
 
   @MessagePattern("mark_read")
@@ -210,16 +220,30 @@ class GatewayController {
 })
 class GatewayModule {}
 
-async function main() {
-  Logger.overrideLogger(false);
-  const service = await NestFactory.createMicroservice(ServiceModule, { transport: Transport.RMQ, options: rmq(queue) });
-  await service.listen();
+async function startService() {
+  const service = await NestFactory.create(ServiceModule);
+  service.connectMicroservice({ transport: Transport.RMQ, options: rmq(queue) });
+  if (devicesExchange) {
+    const options = { ...rmq(`${queue}.devices`), wildcards: true, exchange: devicesExchange };
+    service.connectMicroservice({ transport: Transport.RMQ, options });
+  }
+  await service.startAllMicroservices();
+}
+
+async function startGateway() {
   const gateway = await NestFactory.create(GatewayModule);
   gateway.connectMicroservice({ transport: Transport.RMQ, options: rmq(pushQueue) });
   await gateway.startAllMicroservices();
   await gateway.listen(0, "127.0.0.1");
   const { port } = gateway.getHttpServer().address();
-  process.stdout.write(`${JSON.stringify({ kind: "listening", url: `http://127.0.0.1:${port}` })}\n`);
+  return `http://127.0.0.1:${port}`;
+}
+
+async function main() {
+  Logger.overrideLogger(false);
+  await startService();
+  const gatewayUrl = devicesExchange ? null : await startGateway();
+  process.stdout.write(`${JSON.stringify({ kind: "listening", url: gatewayUrl })}\n`);
 }
 
 void main();
