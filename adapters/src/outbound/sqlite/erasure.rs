@@ -65,7 +65,7 @@ impl Erasure for SqliteStore {
                 Ok(if is_changed { Work::Written(erased) } else { Work::Unchanged(erased) })
             })
             .await?;
-        match self.with_connection(&self.writer, rewrite).await {
+        match self.with_writer(rewrite).await {
             Ok(bytes) if bytes > MAX_REWRITTEN => {
                 warn!(bytes, "erased data may remain in unused space of the database file");
             }

@@ -8,13 +8,13 @@ use belfry_application::ports::{
 
 use super::commit_notifier::LeaderFlag;
 use super::failure::SqliteFailure;
-use super::store::SqliteStore;
+use super::store::{DURABLE_COMMITS, SqliteStore};
 use super::write::{Work, in_sequence, list};
 use crate::outbound::relational::{
     BacklogRow, OutboxRow, SizedRow, UnreadableEntry, clamped, one_more, page, parse_entries,
 };
 
-/// At most `?1` entries, whose events have at most `?2` bytes together; a larger one alone.
+/// At most `?1` entries (see [`queries`](super::queries) for the plus), whose events have at most `?2` bytes together; a larger one alone.
 const PENDING: &str = "
     SELECT id, event, name, user_id, revision, traceparent, written_at, found
     FROM (
@@ -23,7 +23,7 @@ const PENDING: &str = "
         FROM (
             SELECT id, event, name, user_id, revision, traceparent, written_at,
                 octet_length(event) AS bytes
-            FROM outbox ORDER BY id LIMIT ?1
+            FROM outbox ORDER BY id LIMIT +?1
         ) entry
     ) entry
     WHERE running_bytes <= ?2 OR running_bytes = bytes
@@ -38,10 +38,10 @@ const BACKLOG: &str = "
 const REMOVE: &str = "DELETE FROM outbox WHERE id IN (SELECT value FROM json_each(?))";
 
 /// Does not wait until the disk has the removal. An entry that reappears after a power failure is published
-/// again, as after a crash between publish and removal. The store restores the setting when the connection
-/// is released.
+/// again, as after a crash between publish and removal. After a failure, the store restores the setting when the
+/// connection is released.
 static REMOVE_PUBLISHED: LazyLock<String> =
-    LazyLock::new(|| in_sequence(&["PRAGMA synchronous = NORMAL", REMOVE]));
+    LazyLock::new(|| in_sequence(&["PRAGMA synchronous = NORMAL", REMOVE, DURABLE_COMMITS]));
 
 const SET_ASIDE: &str = "
     INSERT INTO outbox_unreadable (id, event, traceparent, written_at, reason)
@@ -104,10 +104,7 @@ impl OutboxLease for SqliteOutboxLease {
     async fn remove(&mut self, entries: &[OutboxId]) -> Result<(), PortError> {
         let ids = list(entries.iter().map(|OutboxId(id)| *id));
         let query = sqlx::query(REMOVE_PUBLISHED.as_str()).bind(ids);
-        let writer = &self.store.writer;
-        self.store
-            .with_connection(writer, async |connection| Ok(query.execute(connection).await?))
-            .await?;
+        self.store.with_writer(async |connection| Ok(query.execute(connection).await?)).await?;
         Ok(())
     }
 

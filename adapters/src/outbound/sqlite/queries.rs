@@ -4,6 +4,9 @@
 //! bytes, and `running_bytes` sums over the few rows that the row limit leaves, so the cost of a
 //! page depends on its size only. The first row is always on the page: its running sum is its own
 //! size. `Notification::text_bytes` counts the same bytes.
+//!
+//! **Limits.** The plus in `LIMIT +?4` makes the limit an expression. SQLite plans a statement again whenever a bare
+//! parameter there gets a new value (or the same one again), because the best plan may depend on it.
 
 pub(super) const GET: &str = "
     SELECT n.user_id, n.id, n.created_revision, n.revision, n.created_at, n.expires_at, n.read_at,
@@ -26,7 +29,7 @@ pub(super) const LIST_ALL: &str = "
             FROM notifications n
             WHERE n.user_id = ?1 AND n.created_revision < ?2 AND n.deleted_at IS NULL
                 AND (?3 IS NULL OR n.kind = ?3)
-            ORDER BY n.created_revision DESC LIMIT ?4
+            ORDER BY n.created_revision DESC LIMIT +?4
         ) n
     ) n
     WHERE n.running_bytes <= ?5 OR n.running_bytes = n.bytes
@@ -46,7 +49,7 @@ pub(super) const LIST_UNREAD: &str = "
             WHERE n.user_id = ?1 AND n.created_revision < ?2 AND n.deleted_at IS NULL
                 AND (?3 IS NULL OR n.kind = ?3)
                 AND n.read_at IS NULL
-            ORDER BY n.created_revision DESC LIMIT ?4
+            ORDER BY n.created_revision DESC LIMIT +?4
         ) n
     ) n
     WHERE n.running_bytes <= ?5 OR n.running_bytes = n.bytes
@@ -66,7 +69,7 @@ pub(super) const LIST_READ: &str = "
             WHERE n.user_id = ?1 AND n.created_revision < ?2 AND n.deleted_at IS NULL
                 AND (?3 IS NULL OR n.kind = ?3)
                 AND n.read_at IS NOT NULL
-            ORDER BY n.created_revision DESC LIMIT ?4
+            ORDER BY n.created_revision DESC LIMIT +?4
         ) n
     ) n
     WHERE n.running_bytes <= ?5 OR n.running_bytes = n.bytes
@@ -86,7 +89,7 @@ pub(super) const CREATED_IN: &str = "
             FROM notifications n
             WHERE n.user_id = ?1 AND n.created_revision > ?2 AND n.created_revision <= ?3
                 AND n.deleted_at IS NULL
-            ORDER BY n.created_revision LIMIT ?4
+            ORDER BY n.created_revision LIMIT +?4
         ) n
     ) n
     WHERE n.running_bytes <= ?5 OR n.running_bytes = n.bytes
@@ -103,7 +106,7 @@ pub(super) const HISTORY: &str = "
     FROM store LEFT JOIN inboxes inbox ON inbox.user_id = ?1 LEFT JOIN (
         SELECT revision, created_revision, deleted_at FROM notifications changed
         WHERE changed.user_id = ?1 AND changed.revision > ?2
-        ORDER BY changed.revision LIMIT ?3
+        ORDER BY changed.revision LIMIT +?3
     ) missed ON ?2 >= inbox.history_floor
     GROUP BY store.only_row";
 

@@ -17,20 +17,20 @@ const DUE: &str = "
         SELECT * FROM (
             SELECT user_id, id FROM notifications
             WHERE expires_at <= ?1 AND expires_at IS NOT NULL AND deleted_at IS NULL
-            ORDER BY expires_at LIMIT ?3
+            ORDER BY expires_at LIMIT +?3
         )
         UNION
         SELECT * FROM (
             SELECT user_id, id FROM notifications
             WHERE created_at < ?2 AND deleted_at IS NULL
-            ORDER BY created_at LIMIT ?3
+            ORDER BY created_at LIMIT +?3
         )
-    ) LIMIT ?3";
+    ) LIMIT +?3";
 
 const OLD_TOMBSTONES: &str = "
     SELECT user_id, id, revision FROM notifications
     WHERE deleted_at < ?1 AND deleted_at IS NOT NULL
-    ORDER BY deleted_at LIMIT ?2";
+    ORDER BY deleted_at LIMIT +?2";
 
 const RAISE_FLOOR: &str =
     "UPDATE inboxes SET history_floor = max(history_floor, ?2) WHERE user_id = ?1";

@@ -1,6 +1,7 @@
 use std::fs::File;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use belfry_application::ports::PortError;
@@ -32,6 +33,9 @@ pub struct SqliteStore {
     pub(super) notifier: Arc<CommitNotifier>,
     pub(super) epoch: Arc<OnceCell<Epoch>>,
     pub(super) faults: Arc<FaultRecord>,
+    /// Whether the writer's connection may be within a transaction, or commit less durably, because its last work
+    /// failed or was cancelled.
+    needs_reset: Arc<AtomicBool>,
     in_memory: bool,
     /// Keeps other processes out until the last clone is dropped. `None` in memory.
     _lock: Option<Arc<File>>,
@@ -42,7 +46,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The log is on disk before a write is confirmed. With the common setting `NORMAL`, a power failure loses the
 /// last confirmed writes.
-const DURABLE_COMMITS: &str = "PRAGMA synchronous = FULL";
+pub(super) const DURABLE_COMMITS: &str = "PRAGMA synchronous = FULL";
 
 impl SqliteStore {
     /// Opens the file. Creates it, readable by its owner only, if it does not exist.
@@ -63,10 +67,15 @@ impl SqliteStore {
             .synchronous(SqliteSynchronous::Full)
             // Overwrites deleted texts in the file with zeros.
             .pragma("secure_delete", "on")
+            // Copies the log into the file after 16 MiB instead of 4, so that a page which changes often is copied
+            // less often.
+            .pragma("wal_autocheckpoint", "4096")
             // After a burst of writes, truncate the log to 64 MiB.
             .pragma("journal_size_limit", "67108864");
         let in_memory = settings.is_in_memory();
         let lock = if in_memory { None } else { file::claim(options.get_filename())? };
+        let needs_reset = Arc::new(AtomicBool::new(false));
+        let after_failure = Arc::clone(&needs_reset);
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
             .acquire_timeout(settings.acquire_timeout)
@@ -75,7 +84,8 @@ impl SqliteStore {
             .idle_timeout(None)
             .max_lifetime(None)
             .after_release(move |connection, _| {
-                Box::pin(async move { Ok(in_memory || is_reset(connection).await?) })
+                let usable = in_memory || !after_failure.swap(false, Ordering::AcqRel);
+                Box::pin(async move { Ok(usable || reset(connection).await?) })
             })
             .connect_with(options.clone())
             .await
@@ -96,6 +106,7 @@ impl SqliteStore {
             notifier: Arc::default(),
             epoch: Arc::default(),
             faults: Arc::default(),
+            needs_reset,
             in_memory,
             _lock: lock.map(Arc::new),
         })
@@ -106,6 +117,7 @@ impl SqliteStore {
     /// A schema that is newer than this version is left as it is. Migrations only add, so that a
     /// rollback to the previous version is possible.
     pub async fn migrate(&self) -> Result<(), PortError> {
+        self.needs_reset.store(true, Ordering::Release);
         let migrated = migrations().run(&self.writer).await;
         Ok(migrated.map_err(SqliteFailure::from)?)
     }
@@ -121,9 +133,23 @@ impl SqliteStore {
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, both).await;
     }
 
+    /// Runs `work` on the connection that writes.
+    pub(super) async fn with_writer<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, SqliteFailure>,
+    ) -> Result<T, SqliteFailure> {
+        self.with_connection(&self.writer, async |connection| {
+            self.needs_reset.store(true, Ordering::Release);
+            let done = work(connection).await?;
+            self.needs_reset.store(false, Ordering::Release);
+            Ok(done)
+        })
+        .await
+    }
+
     /// Runs `work` on a connection of the pool. A connection on which the file fails is closed: it
     /// may have opened the file while that could only be read, or have lost track of it.
-    pub(super) async fn with_connection<T>(
+    async fn with_connection<T>(
         &self,
         pool: &SqlitePool,
         work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, SqliteFailure>,
@@ -187,7 +213,7 @@ impl SqliteStore {
 /// Makes commits durable again, and returns whether the connection is out of its transaction. A connection on
 /// which a rollback failed counts as within it for ever and cannot begin another. That happens whenever SQLite
 /// has rolled back by itself (<https://sqlite.org/lang_transaction.html>: full disk, I/O error, no memory).
-async fn is_reset(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+async fn reset(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
     // It follows a rollback that a dropped transaction has queued, and fails within a transaction.
     sqlx::query(DURABLE_COMMITS).execute(&mut *connection).await?;
     Ok(!connection.is_in_transaction())

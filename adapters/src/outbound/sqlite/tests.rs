@@ -1,8 +1,8 @@
 //! Guarantees of the store beyond its ports.
 
 use belfry_application::ports::{
-    Erased, Erasure, History, IdempotencyKey, InboxRepository, Outbox, PageLimit, PortError,
-    Retention,
+    Erased, Erasure, History, IdempotencyKey, InboxRepository, Outbox, OutboxId, PageLimit,
+    PortError, Retention,
 };
 use belfry_application::testing::{a_draft, at, id, user};
 use belfry_domain::{Data, Draft, ExpiryCutoff, Link, Message, Receipt, Revision, Title};
@@ -230,9 +230,15 @@ async fn missing_folder_and_invalid_url_are_rejected() {
 }
 
 /// The removal of published entries makes commits of its connection less durable for a moment.
+async fn assert_durable_commits(store: &SqliteStore) {
+    const FULL: i64 = 2;
+    let synchronous: i64 =
+        sqlx::query_scalar("PRAGMA synchronous").fetch_one(&store.writer).await.unwrap();
+    assert_eq!(synchronous, FULL);
+}
+
 #[tokio::test]
 async fn writes_after_a_removal_are_on_disk_before_they_are_confirmed() {
-    const FULL: i64 = 2;
     let folder = Folder::new();
     let store = folder.store().await;
     let mut lease = store.acquire_lease().await.unwrap().unwrap();
@@ -240,9 +246,25 @@ async fn writes_after_a_removal_are_on_disk_before_they_are_confirmed() {
     let entries = lease.pending(PageLimit::rows(1)).await.unwrap().items;
     lease.remove(&[entries[0].id]).await.unwrap();
     assert_eq!(lease.pending(PageLimit::rows(1)).await.unwrap().items, []);
-    let synchronous: i64 =
-        sqlx::query_scalar("PRAGMA synchronous").fetch_one(&store.writer).await.unwrap();
-    assert_eq!(synchronous, FULL);
+    assert_durable_commits(&store).await;
+}
+
+#[tokio::test]
+async fn writes_after_a_failed_or_cancelled_removal_are_on_disk_before_they_are_confirmed() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    let mut lease = store.acquire_lease().await.unwrap().unwrap();
+    for n in 0..20 {
+        let removal = lease.remove(&[OutboxId(1)]);
+        let _ = tokio::time::timeout(std::time::Duration::from_micros(20 * n), removal).await;
+        assert_durable_commits(&store).await;
+    }
+    let fail = "CREATE TRIGGER fail BEFORE DELETE ON outbox BEGIN SELECT raise(ABORT, 'no'); END";
+    sqlx::query(fail).execute(&store.writer).await.unwrap();
+    store.create(vec![a_draft("ada", "n1")]).await.unwrap();
+    let entries = lease.pending(PageLimit::rows(1)).await.unwrap().items;
+    lease.remove(&[entries[0].id]).await.unwrap_err();
+    assert_durable_commits(&store).await;
 }
 
 #[tokio::test]

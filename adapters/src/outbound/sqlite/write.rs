@@ -58,7 +58,7 @@ impl SqliteStore {
         &self,
         work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<Work<T>, SqliteFailure>,
     ) -> Result<Work<T>, SqliteFailure> {
-        self.with_connection(&self.writer, async |connection| {
+        self.with_writer(async |connection| {
             // Immediate: a deferred transaction that reads first may fail when it starts to write.
             let mut transaction: SqliteTransaction<'_> =
                 connection.begin_with("BEGIN IMMEDIATE").await?;
