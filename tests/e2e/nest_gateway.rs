@@ -7,13 +7,14 @@ use std::fs;
 use std::path::Path;
 
 use belfry_tests::clients::{RunningScript, run_script};
+use belfry_tests::process::Belfry;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::setup::{SECRET, Setup, ready};
+use crate::setup::{Backends, SECRET, Setup, ready};
 
 /// What Belfry takes the place of.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 enum Replaced {
     /// The gateway and the notification service: mode `store`.
     Both,
@@ -119,8 +120,6 @@ struct Step {
     lines: Vec<Value>,
 }
 
-/// Runs the scenario with a configuration that names the server's URL, the queue of the service, and whether the
-/// server sends an unread count at connect.
 async fn run_scenario(config: Value) -> Vec<Step> {
     let steps = run_script("gateway-scenario.mjs", &config).await.into_iter().map(|step| {
         let name = step["step"].as_str().unwrap().to_owned();
@@ -189,64 +188,97 @@ fn side_by_side(nest: &Step, belfry: &Step) -> String {
     text
 }
 
+/// A NestJS gateway with its service, and Belfry, with the service of its own that it needs in mode `forward`.
+struct Servers {
+    gateway: RunningScript,
+    /// The queue of the service behind the gateway.
+    gateway_queue: String,
+    belfry: Belfry,
+    /// The queue of the service behind Belfry, or of Belfry itself.
+    belfry_queue: String,
+    _service: Option<RunningScript>,
+    backends: Backends,
+    /// Whether Belfry sends an unread count at connect.
+    belfry_counts: bool,
+}
+
+impl Servers {
+    async fn start(preset: &Preset, replaced: Replaced) -> Self {
+        let Preset { compat, names } = preset;
+        let list = format!("{} as items", names["list"].as_str().unwrap());
+        let backends = Setup::Servers.backends().await;
+        let broker = backends.broker();
+        let (ingest, devices) = (broker.ingest_queue(), broker.devices_exchange());
+        let belfry = backends
+            .belfry()
+            .setting("socket.compat", compat)
+            .setting("socket.refusal", "disconnect")
+            .setting("socket.messages.list", list);
+        let belfry = match replaced {
+            Replaced::Both => belfry,
+            Replaced::Gateway => belfry
+                .setting("amqp.ingest.mode", "forward")
+                .setting("amqp.ingest.patterns.create", "created")
+                .setting("amqp.ingest.patterns.mark_read", "read")
+                .setting("amqp.devices.exchange", &devices),
+        };
+        let belfry = ready(belfry.start().await).await;
+
+        let (gateway_queue, service_queue) = (broker.name("pair"), broker.name("service"));
+        let push_queue = format!("{gateway_queue}.push");
+        for queue in [&gateway_queue, &push_queue, &service_queue] {
+            broker.will_delete_queue(queue);
+        }
+        broker.will_delete_queue(format!("{service_queue}.devices"));
+        let gateway = json!({
+            "url": broker.url(), "queue": gateway_queue, "pushQueue": push_queue,
+            "secret": SECRET, "names": names,
+        });
+        let gateway = RunningScript::start("nest/11/pair.cjs", &gateway);
+        let service = json!({
+            "url": broker.url(), "queue": service_queue, "pushQueue": ingest,
+            "devicesExchange": devices, "names": names,
+        });
+        let (service, belfry_queue, belfry_counts) = match replaced {
+            Replaced::Both => (None, ingest, true),
+            Replaced::Gateway => {
+                let service = RunningScript::start("nest/11/pair.cjs", &service);
+                service.expect("listening", |_| true).await;
+                (Some(service), service_queue, false)
+            }
+        };
+        Self {
+            gateway,
+            gateway_queue,
+            belfry,
+            belfry_queue,
+            _service: service,
+            backends,
+            belfry_counts,
+        }
+    }
+
+    /// Runs the scenario against the gateway and against Belfry.
+    async fn run(&self, names: &Value) -> (Vec<Step>, Vec<Step>) {
+        let listening = self.gateway.expect("listening", |_| true).await;
+        let amqp = self.backends.broker().url();
+        let scenario = |url: &str, queue: &str, count_at_connect: bool| {
+            run_scenario(json!({
+                "url": url, "amqp": amqp, "queue": queue, "secret": SECRET, "names": names,
+                "countAtConnect": count_at_connect,
+            }))
+        };
+        tokio::join!(
+            scenario(listening["url"].as_str().unwrap(), &self.gateway_queue, true),
+            scenario(self.belfry.url(), &self.belfry_queue, self.belfry_counts),
+        )
+    }
+}
+
 /// Returns the steps that differ, and what Belfry adds.
 async fn compare(preset: &Preset, replaced: Replaced) -> (BTreeSet<String>, BTreeSet<String>) {
-    let Preset { compat, names } = preset;
-    let list = format!("{} as items", names["list"].as_str().unwrap());
-    let backends = Setup::Servers.backends().await;
-    let broker = backends.broker();
-    let (ingest, devices) = (broker.ingest_queue(), broker.devices_exchange());
-    let belfry = backends
-        .belfry()
-        .setting("socket.compat", compat)
-        .setting("socket.refusal", "disconnect")
-        .setting("socket.messages.list", list);
-    let belfry = match replaced {
-        Replaced::Both => belfry,
-        Replaced::Gateway => belfry
-            .setting("amqp.ingest.mode", "forward")
-            .setting("amqp.ingest.patterns.create", "created")
-            .setting("amqp.ingest.patterns.mark_read", "read")
-            .setting("amqp.devices.exchange", &devices),
-    };
-    let belfry = ready(belfry.start().await).await;
-
-    let (pair_queue, service_queue) = (broker.name("pair"), broker.name("service"));
-    let push_queue = format!("{pair_queue}.push");
-    let pair = json!({
-        "url": broker.url(), "queue": pair_queue, "pushQueue": push_queue,
-        "secret": SECRET, "names": names,
-    });
-    for queue in
-        [pair_queue.clone(), push_queue, service_queue.clone(), format!("{service_queue}.devices")]
-    {
-        broker.will_delete_queue(queue);
-    }
-    let service = json!({
-        "url": broker.url(), "queue": service_queue, "pushQueue": ingest,
-        "devicesExchange": devices, "names": names,
-    });
-    let pair = RunningScript::start("nest/11/pair.cjs", &pair);
-    let (_service, belfry_queue) = match replaced {
-        Replaced::Both => (None, ingest),
-        Replaced::Gateway => {
-            let service = RunningScript::start("nest/11/pair.cjs", &service);
-            service.expect("listening", |_| true).await;
-            (Some(service), service_queue)
-        }
-    };
-    let listening = pair.expect("listening", |_| true).await;
-    let scenario = |url: &str, queue: &str, count_at_connect: bool| {
-        run_scenario(json!({
-            "url": url, "amqp": broker.url(), "queue": queue, "secret": SECRET, "names": names,
-            "countAtConnect": count_at_connect,
-        }))
-    };
-    let (nest, mut belfry) = tokio::join!(
-        scenario(listening["url"].as_str().unwrap(), &pair_queue, true),
-        scenario(belfry.url(), &belfry_queue, matches!(replaced, Replaced::Both)),
-    );
-    println!("#### {compat}: NestJS | Belfry");
+    let (nest, mut belfry) = Servers::start(preset, replaced).await.run(&preset.names).await;
+    println!("#### {}, {replaced:?}: NestJS | Belfry", preset.compat);
     assert_eq!(nest.len(), belfry.len());
     let (mut different, mut added) = (BTreeSet::new(), BTreeSet::new());
     for (nest, belfry) in nest.iter().zip(&mut belfry) {
