@@ -10,8 +10,8 @@ use lapin::message::Delivery;
 ///
 /// RabbitMQ limits unacknowledged messages by their number only: it refuses any `prefetch_size` except 0.
 /// Therefore the connection's stream stops before the next message when the limit is reached. TCP slows the
-/// broker down, and further messages stay in the broker. One message may exceed the limit, so a message of any
-/// size is received.
+/// broker down, and further messages stay in the broker. The message that reaches the limit is still received
+/// whole, so a message may be larger than the limit.
 #[derive(Debug)]
 pub(crate) struct ByteBudget {
     limit: AtomicUsize,

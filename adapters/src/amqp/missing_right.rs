@@ -43,13 +43,11 @@ impl fmt::Display for Right {
 pub struct MissingRights(watch::Sender<BTreeSet<&'static str>>);
 
 impl MissingRights {
-    /// Records whether the task or channel `user` lacks a right.
-    pub(super) fn set(&self, user: &'static str, missing: bool) {
-        self.0.send_if_modified(
-            |users| {
-                if missing { users.insert(user) } else { users.remove(user) }
-            },
-        );
+    /// Records whether `component`, a task or a channel, lacks a right.
+    pub(super) fn set(&self, component: &'static str, missing: bool) {
+        self.0.send_if_modified(|blocked| {
+            if missing { blocked.insert(component) } else { blocked.remove(component) }
+        });
     }
 
     /// Returns the tasks and channels that lack a right, and later changes. The current state counts as the first
@@ -66,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rights_are_complete_when_no_user_lacks_one() {
+    fn no_component_is_left_once_each_has_its_rights() {
         let rights = MissingRights::default();
         let state = rights.subscribe();
         rights.set("ingest", true);
