@@ -79,7 +79,9 @@ async fn events_exchange_carries_every_change_in_its_documented_form() {
 
     http.delete("/v1/notifications/n2").await.expect(204);
     let event = amqp.next(&tap).await;
-    let expected = json!({ "userId": ada.id(), "ids": ["n2"], "unreadCount": 0, "revision": 5 });
+    let expected = json!({
+        "userId": ada.id(), "ids": ["n2"], "notificationId": "n2", "unreadCount": 0, "revision": 5,
+    });
     assert_eq!(checked(&event, "notification.deleted"), expected);
     message_ids.push(event.properties.message_id().clone());
 

@@ -35,7 +35,11 @@ async fn each_receives_read(devices: &[Device], ids: &[&str], count: u64, revisi
         let read = device.expect("notification:marked_read").await;
         let read_at = read["readAt"].as_str().unwrap();
         assert!(read_at.ends_with('Z') && read_at.len() == 24, "{read_at}");
-        assert_eq!(read, json!({ "ids": ids, "readAt": read_at, "revision": revision }));
+        let mut expected = json!({ "ids": ids, "readAt": read_at, "revision": revision });
+        if let [only] = ids {
+            expected["notificationId"] = json!(only);
+        }
+        assert_eq!(read, expected);
         let expected = json!({ "count": count, "revision": revision });
         assert_eq!(device.expect("notification:unread_count").await, expected);
     }
@@ -163,7 +167,8 @@ async fn deletion_reaches_all_devices(setup: Setup) {
     for device in &devices {
         for (id, count, revision) in [("n1", 2, 4), ("n2", 1, 5)] {
             let deleted = device.expect("notification:deleted").await;
-            assert_eq!(deleted, json!({ "ids": [id], "revision": revision }));
+            let expected = json!({ "ids": [id], "notificationId": id, "revision": revision });
+            assert_eq!(deleted, expected);
             let left = device.expect("notification:unread_count").await;
             assert_eq!(left, position(count, revision));
         }

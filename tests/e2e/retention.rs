@@ -52,7 +52,7 @@ async fn expired_notification_disappears_from_all_devices(setup: Setup) {
 
     for device in &devices {
         let gone = device.expect("notification:deleted").await;
-        assert_eq!(gone, json!({ "ids": ["n2"], "revision": 3 }));
+        assert_eq!(gone, json!({ "ids": ["n2"], "notificationId": "n2", "revision": 3 }));
         while device.expect("notification:unread_count").await["revision"] != 3 {}
         let counts = device.events("notification:unread_count");
         assert_eq!(counts.last().unwrap(), &json!({ "count": 1, "revision": 3 }));
