@@ -1,4 +1,5 @@
-//! Migrations are embedded from outside the crate, where cargo does not look for changes by itself.
+//! Rebuilds the crate when a migration is added: `sqlx::migrate!` makes cargo watch the files that it embedded, but not
+//! their directory.
 
 fn main() {
     println!("cargo::rerun-if-changed=../migrations");

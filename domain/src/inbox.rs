@@ -38,8 +38,8 @@ impl Receipt {
 pub struct Marked {
     /// The event to publish; `None` if none of them was unread.
     pub event: Option<DomainEvent>,
-    /// Ids that the inbox has never had, without repetition, in the order of the request. Notifications
-    /// that were read or deleted before are known.
+    /// Ids that the inbox does not know, without repetition, in the order of the request. Notifications that were read
+    /// before are known, and deleted ones as long as there is a tombstone.
     pub unknown: Vec<NotificationId>,
 }
 

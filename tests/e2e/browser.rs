@@ -8,10 +8,10 @@ use crate::setup::{Setup, ready};
 
 async fn all_steps_pass(builder: Builder) {
     let belfry = ready(builder.start().await).await;
-    let operator = ["token", "--user", "operator", "--scope", "users:erase"];
-    let operator = belfry.run(&operator).await.out;
+    let args = ["token", "--user", "operator", "--scope", "users:erase"];
+    let operator_token = belfry.run(&args).await.out;
     let url = format!("{}/", belfry.url());
-    let config = json!({ "url": url, "screenshots": null, "operator": operator.trim() });
+    let config = json!({ "url": url, "screenshots": null, "operator": operator_token.trim() });
     let reported = run_script("browser.mjs", &config).await;
     let (last, steps) = reported.split_last().unwrap();
     assert_eq!(last["kind"], "passed", "{last}");

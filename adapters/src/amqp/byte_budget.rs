@@ -44,14 +44,14 @@ impl ByteBudget {
         self.held.load(Ordering::SeqCst) < self.limit.load(Ordering::SeqCst)
     }
 
-    /// Counts a received delivery until the result is dropped. Every delivery of the connection must be passed
-    /// to this function: the bytes of a delivery that is dropped elsewhere would count forever.
+    /// Counts a received delivery until the result is dropped. Every delivery of a connection with a limit must be
+    /// passed to this function: the bytes of a delivery that is dropped elsewhere would count forever.
     pub(crate) fn hold(self: &Arc<Self>, delivery: Delivery) -> HeldDelivery {
         HeldDelivery { delivery, budget: Some(self.clone()) }
     }
 
     /// Removes the limit. To be called before the connection or a channel is closed: the broker's `close-ok` may
-    /// arrive behind further deliveries, where a stopped stream would not reach it.
+    /// be queued behind further deliveries, and a stopped stream would never read it.
     pub(crate) fn lift(&self) {
         self.limit.store(usize::MAX, Ordering::SeqCst);
         self.reader.wake();

@@ -2,11 +2,12 @@ use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
 /// 1 while the task named by `role` is connected and working.
 pub(crate) const UP: &str = "belfry_amqp_up";
-/// How often the task named by `role` lost its connection or its queue.
+/// Outages of the task named by `role`: it lost its connection or its queue, or could not connect at the start.
 pub(crate) const OUTAGES: &str = "belfry_amqp_outages_total";
 /// Events of the outbox that the broker has confirmed. Stays 0 in forward mode.
 pub(crate) const EVENTS_PUBLISHED: &str = "belfry_events_published_total";
-/// Messages from other services, by `outcome`. A message counts each time it goes to a retry queue.
+/// Messages from other services, by `outcome`. A message counts as `retry` each time it goes to a retry queue, and once
+/// for its end.
 pub(crate) const INGEST_MESSAGES: &str = "belfry_ingest_messages_total";
 /// The age of messages from other services.
 pub(crate) const INGEST_LAG: &str = "belfry_ingest_lag_seconds";

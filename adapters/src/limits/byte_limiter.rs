@@ -15,8 +15,8 @@ impl ByteLimiter {
         Self { free: Arc::new(Semaphore::new(limit as usize)), limit }
     }
 
-    /// Waits until so many bytes are free, in the order of the calls. More bytes than the limit wait until all are
-    /// free. The bytes are free again when the permit is dropped.
+    /// Waits until this number of bytes is free. Callers are served in order. A caller that asks for more than the limit
+    /// waits until all bytes are free, and gets all of them. They are free again when the permit is dropped.
     pub(crate) async fn acquire(&self, bytes: usize) -> OwnedSemaphorePermit {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.limit);
         let permit = self.free.clone().acquire_many_owned(bytes).await;
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_over_the_limit_wait_and_a_larger_amount_gets_all() {
+    fn caller_waits_for_free_bytes_and_more_than_the_limit_takes_all() {
         let limiter = ByteLimiter::new(10);
         let acquire = |bytes| limiter.acquire(bytes).now_or_never();
         let first = acquire(7).expect("enough is free");

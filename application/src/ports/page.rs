@@ -1,4 +1,4 @@
-/// The maximum size of a page. A store applies it in its query, so that rows that do not fit are never
+/// The maximum size of a page. A store applies it in its query, so that at most one row that does not fit is
 /// transferred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageLimit {

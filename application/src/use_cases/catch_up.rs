@@ -77,7 +77,7 @@ impl CatchUp {
 
     /// Forward mode: another service keeps the inboxes, so nothing is replayed, and a device loads its list from
     /// that service. Reads the epoch of `inboxes` and nothing else.
-    pub fn without_inboxes(inboxes: Arc<dyn InboxRepository>) -> Self {
+    pub fn for_forward_mode(inboxes: Arc<dyn InboxRepository>) -> Self {
         Self { keeps_inboxes: false, ..Self::new(inboxes, 0) }
     }
 

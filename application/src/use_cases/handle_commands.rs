@@ -6,7 +6,7 @@ use belfry_domain::{Draft, NotificationId, Timestamp, UserId};
 use super::revoke_tokens::RevokeTokens;
 use crate::ports::{Clock, InboxRepository, PortError, TokenOwner};
 
-/// Executes commands of other services in batches. Each command has its own result.
+/// Executes commands of other services. Creations share transactions, and each command has its own result.
 #[derive(Clone)]
 pub struct HandleCommands {
     inboxes: Arc<dyn InboxRepository>,
@@ -37,7 +37,7 @@ pub enum Command {
     RevokeTokens {
         /// The user of the tokens.
         user: UserId,
-        /// Revokes tokens issued before this instant; `None` for now.
+        /// Revokes tokens issued before this instant; `None` means the current time.
         issued_before: Option<Timestamp>,
     },
     /// Mark all notifications of the user as read.
@@ -53,8 +53,8 @@ pub enum CommandError {
     /// The store failed or rejected the command.
     #[error(transparent)]
     Port(#[from] PortError),
-    /// The inbox has never had these notifications; the others are marked as read. The command may have
-    /// overtaken the creation, for example when two nodes each consume one of the two. It then succeeds
+    /// The inbox does not know these notifications: it has never had them, or their tombstones are gone. The others are
+    /// marked as read. The command may have overtaken the creation, for example when two nodes each consume one of the two. It then succeeds
     /// later.
     #[error("{}", describe_unknown(.0))]
     UnknownIds(Vec<NotificationId>),
@@ -82,7 +82,7 @@ impl Command {
 }
 
 impl HandleCommands {
-    /// Changes `inboxes`, at the time of `clock`.
+    /// The commands change `inboxes`; `clock` gives the time of each change.
     pub fn new(
         inboxes: Arc<dyn InboxRepository>,
         clock: Arc<dyn Clock>,
@@ -91,18 +91,17 @@ impl HandleCommands {
         Self { inboxes, clock, revoke_tokens }
     }
 
-    /// Runs the commands in order and returns one result per command. A failure does not stop the others.
-    /// Only later commands of the same user are skipped after a transient failure, so that they cannot
-    /// overtake it.
+    /// Runs the commands in order and returns one result per command. After a transient failure, later commands of
+    /// the same user are skipped, so that they cannot overtake it.
     ///
-    /// Consecutive creations share transactions of limited size. If the store rejects one, each of its creations
-    /// runs alone, so that an invalid one does not fail the others. If the store fails otherwise, the creations
-    /// that follow fail without being tried.
+    /// Consecutive creations share transactions of limited size. If the store rejects a transaction, each of its
+    /// creations runs alone, so that an invalid one does not fail the others. If a transaction fails otherwise, the
+    /// creations that follow fail without being tried, until there is another kind of command.
     pub async fn run<C>(&self, commands: C) -> Vec<Result<(), CommandError>>
     where
         C: IntoIterator<Item = Command, IntoIter: Send> + Send,
     {
-        let mut batch = Batch {
+        let mut run = Run {
             handler: self,
             results: Vec::new(),
             blocked: HashSet::new(),
@@ -112,16 +111,16 @@ impl HandleCommands {
         };
         for command in commands {
             match command {
-                Command::Create(draft) => batch.add(*draft).await,
+                Command::Create(draft) => run.add(*draft).await,
                 other => {
-                    batch.create().await;
-                    batch.creates_fail = None;
-                    batch.run_one(other).await;
+                    run.flush_creations().await;
+                    run.creates_fail = None;
+                    run.run_one(other).await;
                 }
             }
         }
-        batch.create().await;
-        batch.results
+        run.flush_creations().await;
+        run.results
     }
 
     async fn run_one(&self, command: Command) -> Result<(), CommandError> {
@@ -155,9 +154,9 @@ const MAX_DRAFTS: usize = 500;
 /// The maximum size of their texts. A larger notification is created alone.
 const MAX_TEXT_BYTES: usize = 1024 * 1024;
 
-/// The commands of one call: those that have run, the effect of their failures on later ones, and the creations
-/// that share the next transaction.
-struct Batch<'a> {
+/// The progress of one call: the results so far, the users to skip, and the creations that wait for the next
+/// transaction.
+struct Run<'a> {
     handler: &'a HandleCommands,
     results: Vec<Result<(), CommandError>>,
     /// Users with a transient failure. Their later commands are skipped.
@@ -169,19 +168,19 @@ struct Batch<'a> {
     creates_fail: Option<PortError>,
 }
 
-impl Batch<'_> {
+impl Run<'_> {
     /// Adds a creation to the next transaction. If it does not fit, the others are executed first.
     async fn add(&mut self, draft: Draft) {
         let bytes = draft.text_bytes();
         if self.drafts.len() >= MAX_DRAFTS || self.text_bytes + bytes > MAX_TEXT_BYTES {
-            self.create().await;
+            self.flush_creations().await;
         }
         self.text_bytes += bytes;
         self.drafts.push(draft);
     }
 
-    /// Executes the creations that were added.
-    async fn create(&mut self) {
+    /// Executes the creations that wait.
+    async fn flush_creations(&mut self) {
         let drafts = std::mem::take(&mut self.drafts);
         self.text_bytes = 0;
         if let Some(error) = self.creates_fail.take() {
@@ -217,7 +216,7 @@ impl Batch<'_> {
         self.record(user, result);
     }
 
-    /// Decides whether later commands of the user must be skipped.
+    /// Records a result. After a transient failure, the user's later commands are skipped.
     fn record(&mut self, user: UserId, result: Result<(), CommandError>) {
         if matches!(&result, Err(CommandError::Port(error)) if error.is_transient()) {
             self.blocked.insert(user);

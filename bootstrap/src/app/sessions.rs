@@ -31,7 +31,7 @@ pub(super) fn build(
         IngestMode::Store => {
             CatchUp::new(store.inboxes.clone(), context.config.socket.catch_up_limit)
         }
-        IngestMode::Forward => CatchUp::without_inboxes(store.inboxes.clone()),
+        IngestMode::Forward => CatchUp::for_forward_mode(store.inboxes.clone()),
     };
     let limit = context.config.limits.session_limit();
     let settings = SessionSettings { limit, ..SessionSettings::default() };
@@ -59,7 +59,7 @@ fn tasks(context: &AppContext, store: &Store, sessions: &Arc<SocketIoSessions>) 
     [expiry, withdrawal, revocation].into_iter().chain(catch_up).collect()
 }
 
-/// Polls the revocations once the store is usable. After the first successful read it sets `check` to up.
+/// Starts to poll the revocations when the store is usable. After the first successful read it sets `check` to up.
 async fn poll_revocations(
     (sessions, stop): (Arc<SocketIoSessions>, CancellationToken),
     store: Store,

@@ -87,9 +87,9 @@ impl Auth {
             && self.jwks_url.is_none()
     }
 
-    /// How long after a revocation a token can be used that the revocation covers; `None` without a limit.
-    /// The token may have been issued up to the leeway after the revocation, and expires with leeway.
-    pub(super) fn longest_use_after_revocation(&self) -> Option<Duration> {
+    /// The longest time after a revocation at which a revoked token may still not have expired: the maximum lifetime, and
+    /// the leeway for its time of issue and for its expiry. `None` if tokens have no maximum lifetime.
+    pub(super) fn min_revocation_retention(&self) -> Option<Duration> {
         Some(self.max_lifetime?.saturating_add(self.leeway.saturating_mul(2)))
     }
 

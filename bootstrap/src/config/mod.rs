@@ -185,14 +185,12 @@ impl Config {
         self.socket.check()?;
         self.check_forwarded_events()?;
         self.retention.check()?;
-        match self.auth.longest_use_after_revocation() {
-            Some(longest) if self.retention.revocations < longest => {
-                Err(BadSettings::new(format!(
-                    "retention.revocations is {:?}, but with auth.max_lifetime a revoked token can be used for \
-                     {longest:?} (auth.leeway included), and would become valid again",
-                    self.retention.revocations
-                )))
-            }
+        match self.auth.min_revocation_retention() {
+            Some(min) if self.retention.revocations < min => Err(BadSettings::new(format!(
+                "retention.revocations is {:?}, but with auth.max_lifetime a revoked token may not expire for \
+                     {min:?} (auth.leeway included), and would become valid again",
+                self.retention.revocations
+            ))),
             _ => Ok(()),
         }
     }

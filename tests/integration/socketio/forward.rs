@@ -27,7 +27,7 @@ async fn forwarding_node(owner: Arc<dyn InboxOwner>) -> Node {
     };
     let names = Arc::new(SocketTable::new(&names).unwrap());
     let store = Arc::new(InMemoryStore::new(epoch("e1")));
-    let catch_up = CatchUp::without_inboxes(store.clone());
+    let catch_up = CatchUp::for_forward_mode(store.clone());
     let use_cases = SocketUseCases::Forward(Some(RequestChange::new(owner)));
     let settings = SocketIoSettings { names, ..SocketIoSettings::default() };
     node_of(settings, store, Arc::new(ManualClock::at(0)), catch_up, use_cases).await

@@ -7,7 +7,7 @@ use super::message_handler::{HandlerError, MessageHandler};
 
 /// Pending messages of the ingest queue, executed in batches.
 ///
-/// **Bad messages.** One batch is one transaction. When a batch fails although the store works for
+/// **Bad messages.** The creations of a batch share transactions. When a batch fails although the store works for
 /// others, the next run halves the batch size until the message at fault is alone.
 ///
 /// **Outages.** After a run that finished no message, the store counts as down. Each run then sends one

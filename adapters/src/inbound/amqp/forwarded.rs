@@ -18,7 +18,7 @@ use super::message_mapping::MessageMapping;
 use super::pattern::Pattern;
 use crate::wire::{Integer, TextOrNumber};
 
-/// The data of an ingest message. `notification` may be absent: then the data is the notification itself.
+/// The data of an ingest message. If `notification` is not an object, the data itself is the notification.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ForwardForm<'a> {
@@ -96,8 +96,9 @@ fn users(
     Err(missing_recipient())
 }
 
-/// The unread count as clients read it: an integer without fraction or exponent. Services also send it as a
-/// string, as PostgreSQL clients return it, or as `{"count":3}`. `field` is its name, for the error.
+/// Converts an unread count to the form that devices expect: digits only. Accepts an integer in any notation of JSON,
+/// as a number or a string (PostgreSQL drivers return counts as strings), or in an object such as `{"count":3}`. `field`
+/// is its name, for the error.
 fn checked_count(field: &'static str, raw: &RawValue) -> Result<Arc<str>, InvalidMessage> {
     #[derive(Deserialize)]
     #[serde(untagged)]

@@ -1,4 +1,4 @@
-//! Limits on the requests of each caller.
+//! Limits on requests: of each caller, of each user, and on the memory of all.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::limits::{
 };
 use crate::transport::ClientAddress;
 
-/// Rate limits of callers, the limit on work in the store for each user, and those on the memory of all requests.
+/// The rate limits of each caller, the work limit of each user, and the memory limits of all requests together.
 #[derive(Clone)]
 pub struct RequestLimits(Arc<Limits>);
 
@@ -33,11 +33,13 @@ enum RateKey<'a> {
 }
 
 impl RequestLimits {
-    /// The maximum size of the bodies of all requests in progress. The drafts of a body take several times its memory.
-    const MAX_BODIES: u32 = 4 * 1024 * 1024;
+    /// The maximum size of the bodies of all requests in progress. Low, because the drafts of a body take several times
+    /// its size.
+    const MAX_BODY_BYTES: u32 = 4 * 1024 * 1024;
 
-    /// The maximum size of the texts of drafts for many users. A small body can have many of them.
-    const MAX_DRAFTS: u32 = 8 * 1024 * 1024;
+    /// The maximum size of the texts in the drafts of all requests for many users. A small body can expand to many
+    /// drafts.
+    const MAX_DRAFT_BYTES: u32 = 8 * 1024 * 1024;
 
     /// Assumed for a body without a `Content-Length`.
     const UNKNOWN_LENGTH: usize = 1024 * 1024;
@@ -46,12 +48,13 @@ impl RequestLimits {
     /// limit. `work` is for each user and includes the work of the user's devices.
     pub fn new(requests: Option<PerSecond>, writes: Option<PerSecond>, work: UserWork) -> Self {
         let [requests, writes] = [requests, writes].map(|rate| rate.map(RateByKey::of));
-        let [bodies, drafts] = [Self::MAX_BODIES, Self::MAX_DRAFTS].map(ByteLimiter::new);
+        let [bodies, drafts] = [Self::MAX_BODY_BYTES, Self::MAX_DRAFT_BYTES].map(ByteLimiter::new);
         Self(Arc::new(Limits { requests, writes, work, bodies, drafts }))
     }
 
-    /// Waits until the user may start another operation in the store. For users who access their own inbox:
-    /// a service that creates notifications acts for many users and has a limit of its own.
+    /// Waits while the user has too many operations in the store. Rejects the request if the user's work budget is
+    /// spent. For all requests but those that create notifications: a service that creates them acts for many users and
+    /// has a limit of its own.
     pub(super) async fn acquire_work(&self, user: &UserId) -> Result<WorkPermit, Problem> {
         let permit = self.0.work.acquire(user, Cost::REQUEST).await;
         permit.map_err(|exceeded| {

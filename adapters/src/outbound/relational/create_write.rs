@@ -44,10 +44,10 @@ pub(crate) fn receipts(outcome: IdempotentOutcome) -> Vec<Receipt> {
 impl GroupedWrite for CreateWrite {
     type Outcome = IdempotentOutcome;
     /// The caller and its key.
-    type Exclusive<'a> = (&'a UserId, &'a str);
+    type ConflictKey<'a> = (&'a UserId, &'a str);
 
     /// A key that is used again must find the result of its first use.
-    fn exclusive(&self) -> Option<(&UserId, &str)> {
+    fn conflict_key(&self) -> Option<(&UserId, &str)> {
         self.key.as_ref().map(|key| (key.caller(), key.key()))
     }
 

@@ -59,10 +59,10 @@ impl EditWrite {
 impl GroupedWrite for EditWrite {
     type Outcome = Marked;
     /// The user.
-    type Exclusive<'a> = &'a UserId;
+    type ConflictKey<'a> = &'a UserId;
 
     /// Each edit of an inbox starts from the revision of the one before.
-    fn exclusive(&self) -> Option<&UserId> {
+    fn conflict_key(&self) -> Option<&UserId> {
         Some(&self.user)
     }
 

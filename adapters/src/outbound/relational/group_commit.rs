@@ -14,9 +14,9 @@ use tokio::sync::oneshot;
 ///
 /// A write that has been submitted is executed even if its caller goes away.
 ///
-/// <https://www.postgresql.org/docs/current/wal-configuration.html> describes the same idea below this one:
-/// PostgreSQL flushes its log once for several commits. Sharing the transaction also shares the round trips,
-/// the plan and the index lookups.
+/// PostgreSQL does the same one level deeper: it flushes its log once for several commits
+/// (<https://www.postgresql.org/docs/current/wal-configuration.html>). Sharing the transaction also shares the round
+/// trips, the plan and the index lookups.
 #[derive(Debug)]
 pub(crate) struct GroupCommit<W: GroupedWrite> {
     queue: Arc<Mutex<Queue<W>>>,
@@ -26,15 +26,15 @@ pub(crate) struct GroupCommit<W: GroupedWrite> {
 pub(crate) trait GroupedWrite: Send + Sync + 'static {
     type Outcome: Debug + Send + 'static;
 
-    /// See [`exclusive`](Self::exclusive).
-    type Exclusive<'a>: Eq + Hash
+    /// Two writes with the same key must not be in one group.
+    type ConflictKey<'a>: Eq + Hash
     where
         Self: 'a;
 
-    /// Something that no two writes of a group may share. `None` if the write fits into any group.
-    fn exclusive(&self) -> Option<Self::Exclusive<'_>>;
+    /// `None` if the write conflicts with no other.
+    fn conflict_key(&self) -> Option<Self::ConflictKey<'_>>;
 
-    /// The number of rows that it writes or looks up.
+    /// The number of rows that it names, or 1 if it names none: a measure for the size of a group.
     fn rows(&self) -> usize;
 
     /// The size of its texts.
@@ -45,7 +45,7 @@ pub(crate) trait GroupedWrite: Send + Sync + 'static {
 pub(crate) trait GroupWriter<W: GroupedWrite>: Send + Sync + 'static {
     /// Executes all writes in order, or none of them. Returns one outcome per write.
     ///
-    /// Must not wait for a locked inbox, not even for one write: all later writes would wait, too.
+    /// Must not wait for a locked inbox, not even if the group is a single write: all later writes would wait, too.
     fn write_group(
         &self,
         writes: &[W],
@@ -106,7 +106,7 @@ struct Queue<W: GroupedWrite> {
     waiting: VecDeque<Waiting<W>>,
     /// The size of `waiting`.
     size: Size,
-    /// A task writes groups until the queue is empty.
+    /// Whether a task is writing groups. It ends when the queue is empty.
     is_running: bool,
 }
 
@@ -124,7 +124,8 @@ impl<W: GroupedWrite> Default for GroupCommit<W> {
 }
 
 impl<W: GroupedWrite> GroupCommit<W> {
-    /// Executes the write together with others. `writer` returns the writer of a new series of groups.
+    /// Executes the write together with others. `writer` is called only if no task is running; the result writes all
+    /// groups until the queue is empty.
     pub(crate) async fn submit<G: GroupWriter<W>>(
         &self,
         write: W,
@@ -166,11 +167,11 @@ impl<W: GroupedWrite> Queue<W> {
 
     /// The size of the next group.
     fn group_size(&self) -> Size {
-        let (mut size, mut exclusive) = (Size::default(), HashSet::new());
+        let (mut size, mut keys) = (Size::default(), HashSet::new());
         for Waiting { write, .. } in &self.waiting {
             let with_next = size.with(write);
-            let is_excluded = write.exclusive().is_some_and(|it| !exclusive.insert(it));
-            if size.writes > 0 && (!with_next.fits_into(MAX_GROUP) || is_excluded) {
+            let conflicts = write.conflict_key().is_some_and(|key| !keys.insert(key));
+            if size.writes > 0 && (!with_next.fits_into(MAX_GROUP) || conflicts) {
                 break;
             }
             size = with_next;
@@ -182,7 +183,7 @@ impl<W: GroupedWrite> Queue<W> {
 /// The task that writes the groups.
 struct Running<W: GroupedWrite> {
     queue: Arc<Mutex<Queue<W>>>,
-    /// The queue is empty, and the next write starts a new task.
+    /// Whether the task has ended normally: the queue is empty, and the next write starts a new task.
     is_done: bool,
 }
 

@@ -22,9 +22,9 @@ pub(super) enum WriteOutcome {
 impl GroupedWrite for InboxWrite {
     type Outcome = WriteOutcome;
     /// Writes of a group run one after the other, so each finds the result of those before it.
-    type Exclusive<'a> = Infallible;
+    type ConflictKey<'a> = Infallible;
 
-    fn exclusive(&self) -> Option<Infallible> {
+    fn conflict_key(&self) -> Option<Infallible> {
         None
     }
 

@@ -19,7 +19,7 @@ impl WorkBudget for UserWork {
 
     fn charge(&self, user: &UserId, notifications: usize, text_bytes: usize) {
         let cost = Cost::of_notifications(notifications) + Cost::of_text(text_bytes);
-        self.charge(user, cost);
+        Self::charge(self, user, cost);
     }
 }
 

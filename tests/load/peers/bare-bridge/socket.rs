@@ -27,7 +27,7 @@ impl Socket {
         Arc::new(Self { stream, backlog: Mutex::default(), ponged })
     }
 
-    /// Writes complete frames directly to the kernel. Wakes another task only if its buffer is full.
+    /// Writes complete frames directly to the kernel. Starts a task for the rest only if the kernel's buffer is full.
     pub(crate) fn send(self: &Arc<Self>, frames: &[u8]) {
         self.with_backlog(|backlog| {
             let flushing = !backlog.is_empty();
@@ -64,8 +64,8 @@ impl Socket {
 
     /// Closes the connection from any task. The reading task then sees the end of the stream.
     pub(crate) fn abort(&self) {
-        // Tokio can shut down only a stream that it owns, so this uses a duplicate of the descriptor. If there is
-        // no free descriptor, the next ping tries again.
+        // Tokio's `shutdown` needs `&mut TcpStream`, but the socket is shared, so this shuts down a duplicate of the
+        // descriptor. If there is no free descriptor, the next ping tries again.
         if let Ok(duplicate) = self.stream.as_fd().try_clone_to_owned() {
             let _ = std::net::TcpStream::from(duplicate).shutdown(Shutdown::Both);
         }

@@ -113,7 +113,8 @@ impl DeadLetter {
     }
 
     /// The properties for `dead-letters replay`, which publishes the message to the ingest queue: the original ones
-    /// without the failure headers, persistent, and without `expiration` and `CC`. The original `user_id` is kept
+    /// without Belfry's headers (only the original exchange and routing key may stay), persistent, and without
+    /// `expiration` and `CC`. The original `user_id` is kept
     /// only if it is `user`, the AMQP user of this connection: the broker refuses any other.
     pub(super) fn original_properties(&self, user: &str) -> BasicProperties {
         let mut headers = BTreeMap::new();
@@ -206,8 +207,8 @@ mod tests {
     }
 
     #[test]
-    fn replayed_message_has_no_failure_headers() {
-        let failure_headers = [
+    fn replayed_message_has_only_the_headers_of_its_producer() {
+        let headers = [
             ("x-belfry-reason", text("gave_up")),
             ("x-belfry-attempts", AMQPValue::LongInt(6)),
             ("x-belfry-exchange", text("")),
@@ -218,7 +219,7 @@ mod tests {
             ("x-app", text("svc")),
         ];
         let original = BasicProperties::default().with_message_id("m1".into());
-        let dead_letter = dead_letter(original, &failure_headers, "{}");
+        let dead_letter = dead_letter(original, &headers, "{}");
         let replayed = dead_letter.original_properties("belfry");
         assert_eq!(header_names(&replayed), ["x-app"]);
         assert_eq!(replayed.message_id().as_ref().unwrap().as_str(), "m1");
@@ -235,14 +236,14 @@ mod tests {
 
     #[test]
     fn replayed_message_keeps_its_original_routing_key() {
-        let failure_headers = [
+        let headers = [
             ("x-belfry-exchange", text("shop")),
             ("x-belfry-routing-key", text("notification.create")),
         ];
-        let dead_letter = dead_letter(BasicProperties::default(), &failure_headers, "{}");
+        let dead_letter = dead_letter(BasicProperties::default(), &headers, "{}");
         assert_eq!(
             header_names(&dead_letter.original_properties("u")),
-            failure_headers.map(|(name, _)| name)
+            headers.map(|(name, _)| name)
         );
         assert_eq!(dead_letter.pattern(), Some("notification.create"));
     }

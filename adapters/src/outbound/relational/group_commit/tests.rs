@@ -18,9 +18,9 @@ struct Row {
 
 impl GroupedWrite for Row {
     type Outcome = u32;
-    type Exclusive<'a> = u8;
+    type ConflictKey<'a> = u8;
 
-    fn exclusive(&self) -> Option<u8> {
+    fn conflict_key(&self) -> Option<u8> {
         self.key
     }
 

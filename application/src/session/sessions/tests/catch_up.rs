@@ -185,7 +185,7 @@ async fn sync_without_inboxes_has_no_count_and_reads_only_the_epoch() {
     let mut sessions = new_sessions(Arc::new(store), &Arc::new(ManualClock::at(0)));
     let mut only_epoch = MockInboxRepository::new();
     only_epoch.expect_epoch().returning(|| Ok(epoch("e1")));
-    sessions.catch_up = CatchUp::without_inboxes(Arc::new(only_epoch));
+    sessions.catch_up = CatchUp::for_forward_mode(Arc::new(only_epoch));
     let device = FakeDevice::new();
     let session = join(&sessions, claims("ada", 10_000), device.clone());
     connect(&sessions, &session, since(7)).await;
