@@ -1,4 +1,4 @@
-// Three browser tabs on the demo page: alice twice, bob once. argv[1]: {"url","operator","screenshots"} with a server
+// Three browser tabs on the development page: alice twice, bob once. argv[1]: {"url","operator","screenshots"} with a server
 // in development mode whose two inboxes are empty. One line for every step that passed, then
 // {"kind":"passed","steps":n}; at the first failure {"kind":"failed","step","message"} and exit code 1.
 

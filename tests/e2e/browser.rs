@@ -1,4 +1,4 @@
-//! The demo page in a real browser, with real clicks.
+//! The development page in a real browser, with real clicks.
 
 use belfry_tests::clients::run_script;
 use belfry_tests::process::{Belfry, Builder};
