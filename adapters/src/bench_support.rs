@@ -2,5 +2,5 @@
 //! product runs the same code.
 
 pub use crate::amqp::bench_support::sanitize_frame;
-pub use crate::inbound::amqp::bench_support::open;
-pub use crate::outbound::socketio::bench_support::on_websocket;
+pub use crate::inbound::amqp::bench_support::open_envelope;
+pub use crate::outbound::socketio::bench_support::websocket_frame;

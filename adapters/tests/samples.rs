@@ -50,7 +50,7 @@ fn notification() -> Notification {
         kind: NotificationKind::parse("order.shipped").expect("it is valid"),
         title: Title::parse("Your order is on its way").expect("it is valid"),
         message: Message::parse("It left the warehouse this morning.").expect("it is valid"),
-        data: Some(Data::of_checked_syntax(r#"{"orderId":7}"#).expect("it is valid")),
+        data: Some(Data::from_valid_json(r#"{"orderId":7}"#).expect("it is valid")),
         link: Some(Link::parse("/orders/7").expect("it is valid")),
         priority: Priority::Normal,
         dedupe_key: None,

@@ -8,8 +8,7 @@
 //! - `testing` (feature `testing`): mocks, in-memory fakes and contract suites.
 //!
 //! **To add an adapter**, implement the port's trait in a file named after the port's file, run the
-//! suite of `testing::contracts` against it, and construct it in
-//! `bootstrap`.
+//! suite of `testing::contracts` against it, and construct it in `bootstrap`.
 //!
 //! **To test a use case**, give it fakes for behaviour and mocks for failures:
 //!

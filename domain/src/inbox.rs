@@ -38,8 +38,8 @@ impl Receipt {
 pub struct Marked {
     /// The event to publish; `None` if none of them was unread.
     pub event: Option<DomainEvent>,
-    /// Ids that the inbox does not know, without repetition, in the order of the request. Notifications that were read
-    /// before are known, and deleted ones as long as there is a tombstone.
+    /// Ids that the inbox does not know, each once, in the order of the request. It knows notifications that were
+    /// read before, and deleted ones as long as their tombstones exist.
     pub unknown: Vec<NotificationId>,
 }
 
@@ -82,7 +82,7 @@ impl Inbox {
 
     /// An empty inbox whose first change follows this revision: the highest one of all inboxes that the
     /// store has erased ([`erase`](Self::erase)). A device of an erased inbox may know any revision up to
-    /// there, and must not be taken for up to date.
+    /// there, and must not count as up to date.
     pub fn starting_at(user: UserId, revision: Revision) -> Self {
         let state = InboxState { revision, unread: UnreadCount::ZERO };
         Self { user, state, history_floor: revision, entries: Vec::new() }

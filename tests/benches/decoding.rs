@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use belfry_adapters::bench_support::open;
+use belfry_adapters::bench_support::open_envelope;
 use belfry_adapters::inbound::amqp::{ForwardCommand, ForwardHere, MessageHandler, MessageMapping};
 use belfry_adapters::wire::EventForm;
 use belfry_application::ports::RealtimeDelivery;
@@ -56,7 +56,7 @@ pub(crate) fn read(
     message: &SampleMessage,
 ) -> ForwardCommand<Vec<ForwardedEvent>> {
     let SampleMessage { body, routing_key, properties } = message;
-    let envelope =
-        open(body.as_bytes(), routing_key, properties).expect("the message is well-formed");
+    let envelope = open_envelope(body.as_bytes(), routing_key, properties)
+        .expect("the message is well-formed");
     forward.decode(&envelope, &MessageMapping::default()).expect("the message names a user")
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use belfry_adapters::bench_support::on_websocket;
+use belfry_adapters::bench_support::websocket_frame;
 use belfry_adapters::outbound::socketio::{EventFrame, SocketIoDevice};
 use belfry_application::access::Access;
 use belfry_application::ports::{CloseReason, Device, RealtimeDelivery, SendError};
@@ -63,7 +63,7 @@ impl Device for Reader {
     }
 
     fn send(&self, frame: &EventFrame) -> Result<(), SendError> {
-        self.0.fetch_add(on_websocket(frame).len() as u64, Ordering::Relaxed);
+        self.0.fetch_add(websocket_frame(frame).len() as u64, Ordering::Relaxed);
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use belfry_adapters::bench_support::on_websocket;
+use belfry_adapters::bench_support::websocket_frame;
 use belfry_adapters::outbound::socketio::SocketIoDevice;
 use belfry_application::ports::Device;
 use belfry_application::push::{ForwardedPush, Push};
@@ -23,7 +23,7 @@ pub(crate) fn measure(benches: &mut Microbenchmarks) {
     ] {
         benches.bench(&format!("encoding/{name}"), || {
             let frame = SocketIoDevice::frame(&push);
-            on_websocket(&frame).len()
+            websocket_frame(&frame).len()
         });
     }
 }
@@ -31,7 +31,7 @@ pub(crate) fn measure(benches: &mut Microbenchmarks) {
 /// A notification of a realistic size, as the store returns it.
 pub(crate) fn stored() -> Notification {
     let message = "It left our warehouse this morning and will be with you tomorrow.";
-    let data = Data::of_checked_syntax(r#"{"seq":12,"at":34}"#);
+    let data = Data::from_valid_json(r#"{"seq":12,"at":34}"#);
     let draft = Draft {
         message: Message::parse(message).expect("the message is short"),
         data: Some(data.expect("the data is small")),

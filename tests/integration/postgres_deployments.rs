@@ -208,7 +208,7 @@ async fn deleted_and_expired_notifications_leave_no_text() {
     let secret = |name: &str| Draft {
         title: Title::parse("s3cret").unwrap(),
         message: Message::parse("s3cret").unwrap(),
-        data: Some(Data::of_checked_syntax(r#"{"s3cret":1}"#).unwrap()),
+        data: Some(Data::from_valid_json(r#"{"s3cret":1}"#).unwrap()),
         link: Some(Link::parse("/s3cret").unwrap()),
         expires_at: Some(at(2_000)),
         ..a_draft("ada", name)

@@ -49,7 +49,7 @@ fn secret(name: &str, number: usize) -> Draft {
         title: Title::parse("s3cret title").unwrap(),
         message: Message::parse("A s3cret message").unwrap(),
         link: Some(Link::parse("/s3cret").unwrap()),
-        data: Some(Data::of_checked_syntax(r#"{"of":"s3cret","\u0000":1}"#).unwrap()),
+        data: Some(Data::from_valid_json(r#"{"of":"s3cret","\u0000":1}"#).unwrap()),
         dedupe_key: Some(id(&format!("s3cret-{number}"))),
         ..a_draft(name, &format!("n{number}"))
     }

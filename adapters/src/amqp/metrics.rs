@@ -7,7 +7,7 @@ pub(crate) const OUTAGES: &str = "belfry_amqp_outages_total";
 /// Events of the outbox that the broker has confirmed. Stays 0 in forward mode.
 pub(crate) const EVENTS_PUBLISHED: &str = "belfry_events_published_total";
 /// Messages from other services, by `outcome`. A message counts as `retry` each time it goes to a retry queue, and once
-/// for its end.
+/// more with its final outcome.
 pub(crate) const INGEST_MESSAGES: &str = "belfry_ingest_messages_total";
 /// The age of messages from other services.
 pub(crate) const INGEST_LAG: &str = "belfry_ingest_lag_seconds";

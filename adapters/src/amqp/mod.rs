@@ -55,8 +55,8 @@ pub use url::{AmqpUrl, InvalidAmqpUrl};
 /// The header that contains the epoch of an event's store.
 pub(crate) const EPOCH_HEADER: &str = "x-belfry-epoch";
 
-/// The value of [`EPOCH_HEADER`] for a forwarded event, which is in no store. Versions of Belfry that do not know this value
-/// skip such an event, because it is not of their store.
+/// The value of [`EPOCH_HEADER`] for a forwarded event, which is in no store. Versions of Belfry that do not know this
+/// value skip such an event, because it is not of their store.
 pub(crate) const FORWARDED_EPOCH: &str = "forwarded";
 
 pub(crate) use accepted_at::{accepted_at, set_accepted_at};

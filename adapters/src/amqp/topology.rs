@@ -122,8 +122,8 @@ pub(crate) enum NodeQueueBacklog {
 }
 
 impl Topology {
-    /// A further routing key of every forwarded event. Their own routing keys are the patterns of services, which can
-    /// be any.
+    /// The second routing key of every forwarded event, with which all node queues are bound. The first one is a
+    /// service's pattern, which can be any text.
     pub(crate) const FORWARDED: &str = "belfry.passed";
 
     /// Validates the settings.

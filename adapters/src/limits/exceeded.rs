@@ -97,12 +97,12 @@ impl Limit {
         self.record(None, None);
     }
 
-    /// The same, and logs the client's address.
+    /// Like [`record_exceeded`](Self::record_exceeded), but also logs the client's address.
     pub fn record_exceeded_by(self, client: IpAddr) {
         self.record(Some(client), None);
     }
 
-    /// The same, and logs the user.
+    /// Like [`record_exceeded`](Self::record_exceeded), but also logs the user.
     pub fn record_exceeded_by_user(self, user: &UserId) {
         self.record(None, Some(user));
     }

@@ -6,7 +6,7 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, NotUntil, Quota, RateLimiter};
 use parking_lot::Mutex;
 
-/// A rate per second. After a pause, twice as many are allowed at once.
+/// A rate per second. The burst, allowed at once after a pause, is twice that number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PerSecond(NonZeroU32);
 
@@ -58,7 +58,7 @@ impl Rate {
         Self::times(rate, NonZeroU32::MIN)
     }
 
-    /// A limit of `times` that rate.
+    /// A limit of `rate`, multiplied by `times`.
     pub(crate) fn times(rate: PerSecond, times: NonZeroU32) -> Self {
         Self(RateLimiter::direct(rate.quota(times)))
     }
@@ -91,7 +91,7 @@ impl RateByKey {
         Self::times(rate, NonZeroU32::MIN)
     }
 
-    /// A limit of `times` that rate for each key.
+    /// A limit of `rate`, multiplied by `times`, for each key.
     pub(crate) fn times(rate: PerSecond, times: NonZeroU32) -> Self {
         Self {
             rates: RateLimiter::hashmap(rate.quota(times)),

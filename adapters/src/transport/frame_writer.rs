@@ -172,7 +172,7 @@ impl WebSocketReader {
         }
     }
 
-    /// Reads and discards what the peer still sends, at most `budget` bytes. Ready at the end of the stream.
+    /// Reads and discards data that the peer still sends, at most `budget` bytes. Ready at the end of the stream.
     ///
     /// If a connection is closed with unread bytes, the kernel resets it, and the peer loses data that it has not
     /// read yet, such as a close frame.

@@ -181,7 +181,7 @@ fn read_data(raw: Box<RawValue>) -> Result<Data, InvalidForm> {
         return Err(InvalidForm::new("data", "must be an object"));
     }
     check_depth(raw.get())?;
-    parsed("data", Data::of_checked_syntax(Box::<str>::from(raw)))
+    parsed("data", Data::from_valid_json(Box::<str>::from(raw)))
 }
 
 /// Checks that the scheme of the draft's link is allowed.

@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     fn events() -> Vec<DomainEvent> {
-        let data = Data::of_checked_syntax(r#"{"a":[1,2.50,"\u00e4"]}"#).unwrap();
+        let data = Data::from_valid_json(r#"{"a":[1,2.50,"\u00e4"]}"#).unwrap();
         let draft = Draft { data: Some(data), ..a_draft("ada", "n1") };
         [
             Change::Created(Box::new(draft.into_notification(Revision::new(7)))),

@@ -97,7 +97,7 @@ impl NotificationForm<'_> {
             message: Message::parse(&self.message)?,
             data: self
                 .data
-                .map(|data| Data::of_checked_syntax(Box::<str>::from(data)))
+                .map(|data| Data::from_valid_json(Box::<str>::from(data)))
                 .transpose()?,
             link: self.link.map(|link| Link::parse(&link)).transpose()?,
             priority: self.priority.parse::<Priority>()?,

@@ -31,9 +31,9 @@ pub(super) struct ReplayLimits {
     pub(super) node: usize,
     /// How long a device may keep a [`ReplayPermit`] before it must exchange it for a [`SlowPermit`].
     pub(super) permit_timeout: Duration,
-    /// The same with a [`SlowPermit`]. With pages of 256 KiB, 256 permits are 64 MiB.
+    /// The maximum number of pages in flight on this node with a [`SlowPermit`]. 256 pages of 256 KiB are 64 MiB.
     pub(super) slow: usize,
-    /// The same for one user, so that one user cannot take all slow permits.
+    /// The maximum number of [`SlowPermit`]s of one user, so that one user cannot take all of them.
     pub(super) slow_per_user: usize,
 }
 
@@ -58,7 +58,7 @@ struct UserHandle {
     user: UserId,
 }
 
-/// The right of one device of a user to wait for a [`ReplayPermit`]. The user's other devices wait for it until the
+/// The right of one device of a user to wait for a [`ReplayPermit`]. The user's next device gets its turn when that
 /// permit is dropped or exchanged.
 pub(super) struct Turn {
     user: OwnedSemaphorePermit,

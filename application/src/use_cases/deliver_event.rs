@@ -19,7 +19,7 @@ impl DeliverEvent {
 
     /// Forward mode: drops every event. Events of inboxes that are left from store mode, such as expired
     /// notifications, do not concern the inboxes that devices show.
-    pub const fn without_inboxes() -> Self {
+    pub const fn for_forward_mode() -> Self {
         Self { delivery: None }
     }
 
@@ -48,7 +48,7 @@ mod tests {
             change: Change::AllRead { read_at: at(5) },
         };
         assert_eq!(DeliverEvent::new(delivery.clone()).run(event.clone()).await, 1);
-        assert_eq!(DeliverEvent::without_inboxes().run(event.clone()).await, 0);
+        assert_eq!(DeliverEvent::for_forward_mode().run(event.clone()).await, 0);
         let expected = (UserRoom::of(user("ada")), PushBatch::of(event));
         assert_eq!(delivery.delivered(), [expected]);
     }

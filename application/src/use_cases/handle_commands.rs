@@ -53,9 +53,9 @@ pub enum CommandError {
     /// The store failed or rejected the command.
     #[error(transparent)]
     Port(#[from] PortError),
-    /// The inbox does not know these notifications: it has never had them, or their tombstones are gone. The others are
-    /// marked as read. The command may have overtaken the creation, for example when two nodes each consume one of the two. It then succeeds
-    /// later.
+    /// The inbox does not know these notifications: it has never had them, or their tombstones are gone. The others
+    /// are marked as read. The command may have overtaken the creation, for example if two nodes consume the two
+    /// messages. A retry then succeeds.
     #[error("{}", describe_unknown(.0))]
     UnknownIds(Vec<NotificationId>),
 }
@@ -273,7 +273,7 @@ mod tests {
     async fn transactions_of_many_or_large_creations_have_a_limited_size() {
         let numbers = |range: std::ops::Range<usize>| range.map(|n| create(&format!("n{n}")));
         let large = |range| {
-            let data = Data::of_checked_syntax(format!("\"{}\"", "x".repeat(16_000))).unwrap();
+            let data = Data::from_valid_json(format!("\"{}\"", "x".repeat(16_000))).unwrap();
             numbers(range).map(move |command| match command {
                 Command::Create(draft) => {
                     Command::Create(Box::new(Draft { data: Some(data.clone()), ..*draft }))

@@ -67,7 +67,7 @@ mod tests {
     /// The lengths of all pages.
     async fn lengths(data_bytes: usize, count: usize, limit: usize) -> Vec<usize> {
         let store = Arc::new(InMemoryStore::new(epoch("e1")));
-        let data = Data::of_checked_syntax("x".repeat(data_bytes)).unwrap();
+        let data = Data::from_valid_json("x".repeat(data_bytes)).unwrap();
         let drafts = (0..count)
             .map(|n| Draft { data: Some(data.clone()), ..a_draft("ada", &format!("n{n}")) });
         store.create(drafts.collect()).await.unwrap();

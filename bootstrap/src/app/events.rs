@@ -173,7 +173,7 @@ impl Events {
 fn deliver_event(deps: &EventDeps<'_>) -> DeliverEvent {
     match deps.context.config.amqp.ingest.mode {
         IngestMode::Store => DeliverEvent::new(deps.delivery.clone()),
-        IngestMode::Forward => DeliverEvent::without_inboxes(),
+        IngestMode::Forward => DeliverEvent::for_forward_mode(),
     }
 }
 

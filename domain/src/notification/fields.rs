@@ -125,8 +125,8 @@ impl Data {
     /// The maximum size in bytes.
     pub const MAX_BYTES: usize = 16 * 1024;
 
-    /// Checks the size. The caller has checked the syntax.
-    pub fn of_checked_syntax(text: impl Into<Box<str>>) -> Result<Self, InvalidData> {
+    /// Takes a text that the caller knows to be a valid JSON object, and checks its size.
+    pub fn from_valid_json(text: impl Into<Box<str>>) -> Result<Self, InvalidData> {
         let text = text.into();
         if text.len() > Self::MAX_BYTES { Err(InvalidData(text.len())) } else { Ok(Self(text)) }
     }
@@ -294,11 +294,11 @@ mod tests {
 
     #[test]
     fn data_is_limited_in_bytes_and_hidden_in_debug_output() {
-        let data = Data::of_checked_syntax("{\"secret\":1}").unwrap();
+        let data = Data::from_valid_json("{\"secret\":1}").unwrap();
         assert_eq!(format!("{data:?}"), "Data(12 bytes)");
         assert_eq!(data.as_str(), "{\"secret\":1}");
-        assert!(Data::of_checked_syntax("ß".repeat(8_192)).is_ok());
-        assert_eq!(Data::of_checked_syntax("x".repeat(16_385)), Err(InvalidData(16_385)));
+        assert!(Data::from_valid_json("ß".repeat(8_192)).is_ok());
+        assert_eq!(Data::from_valid_json("x".repeat(16_385)), Err(InvalidData(16_385)));
     }
 
     #[test]

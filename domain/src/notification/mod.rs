@@ -169,7 +169,7 @@ pub(crate) mod tests {
             kind: NotificationKind::parse("order.shipped").unwrap(),
             title: Title::parse("On its way").unwrap(),
             message: Message::parse("Order 7 left the house.").unwrap(),
-            data: Some(Data::of_checked_syntax("{\"order\":7}").unwrap()),
+            data: Some(Data::from_valid_json("{\"order\":7}").unwrap()),
             link: Some(Link::parse("/orders/7").unwrap()),
             priority: Priority::High,
             dedupe_key: None,

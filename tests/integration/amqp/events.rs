@@ -92,7 +92,7 @@ async fn stored_event_is_published_byte_for_byte() {
     let store = PostgresStore::connect(PostgresSettings::new(database.url())).await.unwrap();
     store.migrate().await.unwrap();
     let (ada, n1) = (user("ada"), [id("n1")]);
-    let data = Data::of_checked_syntax(r#"{"z":1.0,"a":"\u00e4 \u2028","a":[ ]}"#).unwrap();
+    let data = Data::from_valid_json(r#"{"z":1.0,"a":"\u00e4 \u2028","a":[ ]}"#).unwrap();
     let draft = Draft { data: Some(data), ..a_draft("ada", "n1") };
     let receipts = store.create(vec![draft, a_draft("ada", "n2")]).await.unwrap();
     let created = receipts.into_iter().filter_map(|receipt| match receipt {

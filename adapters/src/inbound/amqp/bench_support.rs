@@ -6,7 +6,7 @@ use super::pattern::PatternNames;
 
 /// Reads an envelope as [`Ingest`](super::Ingest) does, as if it had been published to the exchange
 /// `belfry.ingest` and consumed from the queue `belfry.ingest`.
-pub fn open<'a>(
+pub fn open_envelope<'a>(
     body: &'a [u8],
     routing_key: &'a str,
     properties: &'a BasicProperties,

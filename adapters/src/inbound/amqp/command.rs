@@ -77,7 +77,7 @@ impl UserChange {
         }
     }
 
-    /// The change that follows this one.
+    /// The change of the same users that must follow this one, if there is one.
     fn next(&self) -> Option<Self> {
         match self {
             Self::Create { draft, is_read: true } => Some(Self::MarkRead(vec![draft.id.clone()])),

@@ -169,8 +169,8 @@ impl Reader<'_, '_> {
         })
     }
 
-    /// Title and message. If the title is missing, the first line of the message is the title, or else the type. A
-    /// message that has become the title completely is then empty.
+    /// Title and message. If the title is missing, the first line of the message is the title, or else the type. If
+    /// the whole message has become the title, the message is empty.
     fn texts(
         &mut self,
         kind: Option<&NotificationKind>,
@@ -213,7 +213,7 @@ impl Reader<'_, '_> {
         Message::parse(&text).map_err(|error| InvalidMessage::field("message", error))
     }
 
-    /// An object, also one inside a text. Any other value, such as an array, becomes `{"value":…}`.
+    /// An object, or a text that contains one. Any other value, such as an array, becomes `{"value":…}`.
     fn data(&mut self) -> Result<Option<Data>, InvalidMessage> {
         let read = |json: &RawValue| {
             let inside =
@@ -286,7 +286,7 @@ fn shortened(text: &str, max: usize) -> Cow<'_, str> {
 
 fn checked_data(json: String) -> Result<Data, InvalidMessage> {
     check_depth(&json)?;
-    Data::of_checked_syntax(json).map_err(|error| InvalidMessage::field("data", error))
+    Data::from_valid_json(json).map_err(|error| InvalidMessage::field("data", error))
 }
 
 /// Adds the unused fields `rest` to `data`. A field is omitted if it does not fit, is nested too deeply, or has the

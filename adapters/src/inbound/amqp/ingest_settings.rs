@@ -32,9 +32,9 @@ pub struct IngestSettings {
     /// After that, an error of the sender is more likely than a delayed message.
     pub max_early_attempts: u32,
     /// The delay before pending messages run again or failed ones are published again. It doubles while none
-    /// succeeds…
+    /// succeeds, up to `max_backoff`.
     pub initial_backoff: Duration,
-    /// …up to this.
+    /// The maximum of that delay.
     pub max_backoff: Duration,
 }
 

@@ -14,7 +14,7 @@ use axum::response::Response;
 use http::HeaderMap;
 use http::header::COOKIE;
 
-use super::cors::{Cors, Page};
+use super::cors::{Cors, RequestOrigin};
 
 /// The name of the cookie with the token (RFC 6265, section 4.1.1).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,8 +35,8 @@ impl FromStr for CookieName {
     }
 }
 
-/// The token in the cookie of a request, as an extension of the request. A token elsewhere in the request precedes
-/// it.
+/// The token in the cookie of a request, as an extension of the request. A token elsewhere in the request takes
+/// precedence over it.
 #[derive(Clone)]
 pub(crate) struct CookieToken(pub(crate) Arc<str>);
 
@@ -65,11 +65,11 @@ async fn read_cookie(
 
 impl CookieRule {
     fn token(&self, headers: &HeaderMap) -> Option<CookieToken> {
-        let is_allowed = match self.cors.page(headers) {
-            Page::Allowed => true,
+        let is_allowed = match self.cors.origin_of(headers) {
+            RequestOrigin::Allowed => true,
             // Browsers send no `Origin` with the GET requests of a server's own pages.
-            Page::Unnamed => is_same_origin(headers),
-            Page::Foreign => false,
+            RequestOrigin::Missing => is_same_origin(headers),
+            RequestOrigin::NotAllowed => false,
         };
         is_allowed.then(|| self.find(headers)).flatten()
     }

@@ -68,15 +68,15 @@ const REQUEST_HEADERS: [HeaderName; 9] = [
     HeaderName::from_static("x-requested-with"),
 ];
 
-/// The kind of page that sent a request, by the `Origin` header.
+/// The `Origin` header of a request: the page that caused it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Page {
-    /// The request has no `Origin`.
-    Unnamed,
-    /// A page of this server or of an allowed origin.
+pub(super) enum RequestOrigin {
+    /// The request has no such header.
+    Missing,
+    /// A page of this server, or of an allowed origin.
     Allowed,
     /// Any other page.
-    Foreign,
+    NotAllowed,
 }
 
 impl Cors {
@@ -85,16 +85,16 @@ impl Cors {
         self.origins.iter().any(AllowedOrigin::is_any)
     }
 
-    /// The kind of page that sent a request with these headers.
-    pub(super) fn page(&self, headers: &HeaderMap) -> Page {
+    /// Checks the `Origin` among the headers of a request.
+    pub(super) fn origin_of(&self, headers: &HeaderMap) -> RequestOrigin {
         let mut origins = headers.get_all(ORIGIN).iter();
         match (origins.next(), origins.next()) {
-            (None, _) => Page::Unnamed,
+            (None, _) => RequestOrigin::Missing,
             (Some(origin), None) if self.allows(origin) || is_own(origin, headers.get(HOST)) => {
-                Page::Allowed
+                RequestOrigin::Allowed
             }
             // Browsers send at most one `Origin` header.
-            _ => Page::Foreign,
+            _ => RequestOrigin::NotAllowed,
         }
     }
 
@@ -145,17 +145,17 @@ async fn reject_other_origins(
     request: Request,
     next: Next,
 ) -> Response {
-    if cors.page(request.headers()) != Page::Foreign {
+    if cors.origin_of(request.headers()) != RequestOrigin::NotAllowed {
         return next.run(request).await;
     }
-    log_foreign(request.headers());
+    log_rejected(request.headers());
     // The error format of Engine.IO.
     let hint = "the origin of this page is not in the server's setting http.cors_origins";
     let forbidden = Json(json!({ "code": 4, "message": "Forbidden", "hint": hint }));
     (StatusCode::FORBIDDEN, forbidden).into_response()
 }
 
-fn log_foreign(headers: &HeaderMap) {
+fn log_rejected(headers: &HeaderMap) {
     const MAX_LENGTH: usize = 200;
     static LOG: ThrottledLog = ThrottledLog::new();
     let Some(times) = LOG.record() else { return };
@@ -193,7 +193,7 @@ mod tests {
             for origin in origins {
                 headers.append(ORIGIN, origin.parse().unwrap());
             }
-            allowed.page(&headers) != Page::Foreign
+            allowed.origin_of(&headers) != RequestOrigin::NotAllowed
         };
         let own = "https://belfry.example.org";
         for origin in [own, "https://app.example.org:443", "capacitor://localhost"] {
@@ -210,7 +210,7 @@ mod tests {
     fn any_page_may_call_if_all_origins_are_allowed() {
         for origin in ["https://evil.example.org", "null", "", "not an origin"] {
             let headers = HeaderMap::from_iter([(ORIGIN, origin.parse().unwrap())]);
-            assert_eq!(cors(&["*"]).page(&headers), Page::Allowed, "{origin}");
+            assert_eq!(cors(&["*"]).origin_of(&headers), RequestOrigin::Allowed, "{origin}");
         }
     }
 

@@ -35,7 +35,7 @@ pub(super) struct ConnectHandler {
 
 /// Data from the request that opened a transport.
 pub(super) struct OpeningRequest {
-    from: Option<IpAddr>,
+    client: Option<IpAddr>,
     credentials: RequestCredentials,
     prepaid: PrepaidHandshake,
 }
@@ -89,14 +89,14 @@ impl ConnectHandler {
         let ConnectRequest { request, auth, socket } = connect;
         let SocketIoParts { sessions, settings, .. } = &self.parts;
         // Checked first, because it is the cheapest check.
-        self.handshakes.check_connect(&request.prepaid, request.from).map_err(|limit| {
+        self.handshakes.check_connect(&request.prepaid, request.client).map_err(|limit| {
             limit.record_exceeded();
             ConnectError::Rejected(TOO_MANY_HANDSHAKES)
         })?;
         let ConnectCredentials { token, resume_from } =
             ConnectCredentials::read(&auth, &request.credentials);
         let claims = self.authenticate(token).await?;
-        self.handshakes.remember(request.from);
+        self.handshakes.remember(request.client);
         let user = claims.user.clone();
         let admission = sessions.admit(claims).map_err(|TooManySessions| {
             Limit::SessionsPerUser.record_exceeded_by_user(&user);
@@ -126,7 +126,7 @@ impl NamespaceHandler for ConnectHandler {
     fn read_request(&self, request: &Request<Body>) -> OpeningRequest {
         let token_in_query = self.parts.settings.token_in_query;
         OpeningRequest {
-            from: ClientAddress::of(request.extensions()),
+            client: ClientAddress::of(request.extensions()),
             credentials: RequestCredentials::read(
                 request.headers(),
                 request.uri(),
@@ -141,7 +141,7 @@ impl NamespaceHandler for ConnectHandler {
         &self,
         connect: ConnectRequest<'_, OpeningRequest>,
     ) -> Result<Arc<DeviceSession>, ConnectError> {
-        let (namespace, client) = (connect.socket.namespace().path(), connect.request.from);
+        let (namespace, client) = (connect.socket.namespace().path(), connect.request.client);
         let outcome = self.connect_device(connect).await;
         match &outcome {
             Ok(device) => {

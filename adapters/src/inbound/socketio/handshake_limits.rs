@@ -53,9 +53,9 @@ impl HandshakeLimits {
     }
 
     /// Call it when a device with this address has signed in.
-    pub(super) fn remember(&self, from: Option<IpAddr>) {
-        if let Some(from) = from {
-            self.known.remember(network_of(from));
+    pub(super) fn remember(&self, client: Option<IpAddr>) {
+        if let Some(client) = client {
+            self.known.remember(network_of(client));
         }
     }
 
@@ -71,21 +71,21 @@ impl HandshakeLimits {
     pub(super) fn check_connect(
         &self,
         prepaid: &PrepaidHandshake,
-        from: Option<IpAddr>,
+        client: Option<IpAddr>,
     ) -> Result<(), Limit> {
-        if prepaid.take() { Ok(()) } else { self.take(from) }
+        if prepaid.take() { Ok(()) } else { self.take(client) }
     }
 
     /// The address is checked first and the site next, so that handshakes above their limits do not count towards the
     /// node's limit.
-    fn take(&self, from: Option<IpAddr>) -> Result<(), Limit> {
-        let network = from.map(network_of);
+    fn take(&self, client: Option<IpAddr>) -> Result<(), Limit> {
+        let network = client.map(network_of);
         if let Some(rates) = &self.by_address {
             rates.take(&network).map_err(|_| Limit::HandshakesPerAddress)?;
         }
         let is_known = network.is_some_and(|network| self.known.contains(network));
         if let Some(rates) = self.by_site.as_ref().filter(|_| !is_known) {
-            rates.take(&from.map(site_of)).map_err(|_| Limit::HandshakesPerSite)?;
+            rates.take(&client.map(site_of)).map_err(|_| Limit::HandshakesPerSite)?;
         }
         let within = |rate: &Option<Rate>| rate.as_ref().is_none_or(|rate| rate.take().is_ok());
         if within(&self.of_node) || is_known && within(&self.reserve) {

@@ -26,8 +26,8 @@ pub struct JwtSettings {
     /// The tolerated clock difference to the issuer: extends `exp`, and allows `nbf` and `iat` to be
     /// this far in the future.
     pub leeway: Duration,
-    /// The longest life of a token. A token ends at the latest this long after its time of issue. Without
-    /// that, it is rejected if it expires later than this long from now. `None` means no limit.
+    /// The maximum lifetime of a token. A token expires at most this long after its time of issue. A token
+    /// without a time of issue is rejected if it expires later than this long from now. `None` means no limit.
     pub max_lifetime: Option<Duration>,
     /// The claims that may have the user id, in this order: each the claim's full name, or a path with dots
     /// (`ext.user.id`). The first one in a token counts. Its value is a string or an integer.

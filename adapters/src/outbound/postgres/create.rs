@@ -56,7 +56,7 @@ const CREATE_INBOXES: &str = "
     ORDER BY user_id ON CONFLICT DO NOTHING";
 
 /// Writes a plan completely, or nothing if one of the inboxes is not at the plan's first revision
-/// or is locked. Returns which. `MARK_READ` in `edit` explains why that is safe.
+/// or is locked. Returns whether it was written. `MARK_READ` in `edit` explains why that is safe.
 ///
 /// `$1` to `$3` are the inboxes, sorted by user: user, revision before, and number of new
 /// notifications. `$4` to `$15` are the notifications, `$16` and `$17` the events and their names in

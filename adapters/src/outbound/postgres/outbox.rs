@@ -18,8 +18,8 @@ use crate::outbound::relational::{
     BacklogRow, OutboxRow, SizedRow, UnreadableEntry, clamped, one_more, page, parse_entries,
 };
 
-/// The advisory lock of the outbox lease in the schema `public`: the bytes of `BelfryOb` as a
-/// number. Another schema has another key. In `pg_stat_activity` the application name of its holder is `belfry outbox`.
+/// The key of the advisory lock of the outbox lease in the schema `public`: the bytes of `BelfryOb` as a number.
+/// Another schema has another key. In `pg_stat_activity`, the holder's application name is `belfry outbox`.
 pub const OUTBOX_LOCK: i64 = i64::from_be_bytes(*b"BelfryOb");
 
 /// Entries after the id `$1`, at most `$2`, whose events have at most `$3` bytes together; a larger one alone. With

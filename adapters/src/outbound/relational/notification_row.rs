@@ -42,7 +42,7 @@ impl<At: StoredTimestamp> NotificationRow<At> {
             data: self
                 .data
                 .as_deref()
-                .map(Data::of_checked_syntax)
+                .map(Data::from_valid_json)
                 .transpose()
                 .map_err(|e| invalid(&e))?,
             link: self.link.as_deref().map(Link::parse).transpose().map_err(|e| invalid(&e))?,

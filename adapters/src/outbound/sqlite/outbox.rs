@@ -14,7 +14,8 @@ use crate::outbound::relational::{
     BacklogRow, OutboxRow, SizedRow, UnreadableEntry, clamped, one_more, page, parse_entries,
 };
 
-/// At most `?1` entries (see [`queries`](super::queries) for the plus), whose events have at most `?2` bytes together; a larger one alone.
+/// At most `?1` entries whose events have at most `?2` bytes together; a larger one alone. See
+/// [`queries`](super::queries) for the plus.
 const PENDING: &str = "
     SELECT id, event, name, user_id, revision, traceparent, written_at, found
     FROM (

@@ -187,7 +187,7 @@ async fn deleted_and_expired_notifications_leave_no_text_in_the_file() {
     let secret = |name: &str| Draft {
         title: Title::parse("s3cret").unwrap(),
         message: Message::parse(&"s3cret ".repeat(500)).unwrap(),
-        data: Some(Data::of_checked_syntax(r#"{"s3cret":1}"#).unwrap()),
+        data: Some(Data::from_valid_json(r#"{"s3cret":1}"#).unwrap()),
         link: Some(Link::parse("/s3cret").unwrap()),
         expires_at: Some(at(2_000)),
         ..a_draft("ada", name)
@@ -321,8 +321,7 @@ async fn entry_without_header_columns_gets_its_header_from_the_event() {
 async fn event_is_stored_as_the_text_that_is_published() {
     let folder = Folder::new();
     let store = folder.store().await;
-    let data =
-        Data::of_checked_syntax(r#"{"z":1.0,"a":"\u00e4 \u2028 \" \u0000","a":[ ]}"#).unwrap();
+    let data = Data::from_valid_json(r#"{"z":1.0,"a":"\u00e4 \u2028 \" \u0000","a":[ ]}"#).unwrap();
     let draft = Draft { data: Some(data), ..a_draft("ada", "n1") };
     let receipts = store.create(vec![draft]).await.unwrap();
     let [Receipt::Created(event)] = &receipts[..] else { panic!("{receipts:?}") };

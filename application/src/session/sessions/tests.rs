@@ -107,6 +107,6 @@ fn since(revision: u64) -> Option<ResumePoint> {
 }
 
 fn large_draft(name: &str, n: usize) -> Draft {
-    let data = Data::of_checked_syntax("x".repeat(15_000)).unwrap();
+    let data = Data::from_valid_json("x".repeat(15_000)).unwrap();
     Draft { data: Some(data), ..a_draft(name, &format!("n{n}")) }
 }

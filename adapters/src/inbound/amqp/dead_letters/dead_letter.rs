@@ -112,10 +112,10 @@ impl DeadLetter {
         table.map(|(name, value)| (name.to_string(), display(value))).collect()
     }
 
-    /// The properties for `dead-letters replay`, which publishes the message to the ingest queue: the original ones
+    /// The properties with which `dead-letters replay` publishes the message to the ingest queue: the original ones
     /// without Belfry's headers (only the original exchange and routing key may stay), persistent, and without
-    /// `expiration` and `CC`. The original `user_id` is kept
-    /// only if it is `user`, the AMQP user of this connection: the broker refuses any other.
+    /// `expiration` and `CC`. The original `user_id` is kept only if it is `user`, the AMQP user of this connection:
+    /// the broker refuses any other.
     pub(super) fn original_properties(&self, user: &str) -> BasicProperties {
         let mut headers = BTreeMap::new();
         if let Some(table) = self.properties.headers() {

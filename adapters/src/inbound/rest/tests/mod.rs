@@ -142,8 +142,8 @@ impl Api {
         Self::of(parts(store, erasure, tokens, settings, limits, &clock), clock)
     }
 
-    /// In forward mode.
-    fn without_inboxes() -> Self {
+    /// Another service keeps the inboxes.
+    fn in_forward_mode() -> Self {
         let store = Arc::new(InMemoryStore::new(epoch("e1")));
         let limits = RequestLimits::new(None, None, UserWork::new(None, 8));
         let clock = Arc::new(ManualClock::at(NOW));

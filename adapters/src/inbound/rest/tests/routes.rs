@@ -40,7 +40,7 @@ async fn health_routes_report_liveness_and_readiness() {
 
 #[tokio::test]
 async fn operations_on_inboxes_are_refused_where_another_service_keeps_them() {
-    let api = Api::without_inboxes();
+    let api = Api::in_forward_mode();
     for (method, path) in [
         ("GET", "/v1/notifications?page=2"),
         ("GET", "/v1/notifications/unread-count"),

@@ -73,8 +73,8 @@ impl<H: EngineHandler> EngineSession<H> {
 
     /// Runs the session until either side ends it.
     ///
-    /// The future is the memory of an idle client, so it must hold the session once: an `async fn` would also
-    /// keep room for its argument, and an end that is not boxed for a second session.
+    /// This future is most of the memory of an idle client, so it must have room for the session only once. An
+    /// `async fn` would have room for its argument too, and without the box, for the session in `finish`.
     #[expect(clippy::manual_async_fn, reason = "an async fn would take twice the memory")]
     pub(super) fn run(mut self) -> impl Future<Output = ()> {
         async move {

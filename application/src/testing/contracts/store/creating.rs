@@ -40,7 +40,7 @@ async fn texts_of_any_script_and_length_are_stored_unchanged(store) {
         id: NotificationId::parse(&"💌".repeat(128)).unwrap(),
         user: UserId::parse(&"💌".repeat(255)).unwrap(),
         message: Message::parse(&"語".repeat(4_000)).unwrap(),
-        data: Some(Data::of_checked_syntax(format!("{{\"x\":\"{}\"}}", "y".repeat(16_000))).unwrap()),
+        data: Some(Data::from_valid_json(format!("{{\"x\":\"{}\"}}", "y".repeat(16_000))).unwrap()),
         ..a_draft("ada", "n1")
     };
     let receipts = store.create(vec![long.clone()]).await;

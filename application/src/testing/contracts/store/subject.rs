@@ -217,7 +217,7 @@ pub(super) fn full_draft() -> Draft {
     Draft {
         kind: NotificationKind::parse("order.shipped").unwrap(),
         message: Message::parse("It left today.\nÜbermorgen ist es da 📦").unwrap(),
-        data: Some(Data::of_checked_syntax(r#"{"orderId":7,"tags":["a","b"],"z":null}"#).unwrap()),
+        data: Some(Data::from_valid_json(r#"{"orderId":7,"tags":["a","b"],"z":null}"#).unwrap()),
         link: Some(Link::parse("/orders/7").unwrap()),
         priority: Priority::Urgent,
         dedupe_key: Some(id("order-7")),
