@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use belfry_adapters::amqp::TopologySettings;
 use belfry_tests::wait::until_true;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
@@ -60,8 +61,20 @@ async fn full_dead_queue_holds_up_no_other_message() {
     connected.stop().await;
 }
 
+/// Publishes a message to the retry queue, and waits until its delay is over and the ingest queue has not accepted it.
+async fn send_to_retry_queue(rig: &Rig, store: &Store) {
+    let retry = format!("{}.retry.100ms", rig.broker.ingest_queue());
+    rig.exists(&retry).await;
+    let data = json!({ "userId": "ada", "id": "n1", "title": "Hi" });
+    let message = json!({ "pattern": "notification.create", "data": data }).to_string();
+    let persistent = BasicProperties::default().with_delivery_mode(2);
+    rig.amqp.publish("", &retry, message, persistent).await;
+    sleep(Duration::from_millis(500)).await;
+    assert!(store.ids("ada").await.is_empty());
+}
+
 #[tokio::test]
-async fn message_returns_from_its_retry_queue_once_the_ingest_queue_accepts_it() {
+async fn message_that_the_full_ingest_queue_rejects_stays_in_its_retry_queue() {
     let rig = Rig::new().await;
     let queue = rig.broker.ingest_queue();
     rig.amqp.declare_queue(&queue, bounded(0)).await;
@@ -69,16 +82,30 @@ async fn message_returns_from_its_retry_queue_once_the_ingest_queue_accepts_it()
     let (publisher, connected) = rig.publisher().await;
     let ingest = rig.ingest(&publisher, store.handler());
     rig.ingest_is_declared().await;
-    let data = json!({ "userId": "ada", "id": "n1", "title": "Hi" });
-    let message = json!({ "pattern": "notification.create", "data": data }).to_string();
-    let persistent = BasicProperties::default().with_delivery_mode(2);
-    rig.amqp.publish("", &format!("{queue}.retry.100ms"), message, persistent).await;
-    // Its delay is over, and the full queue rejects it.
-    sleep(Duration::from_millis(500)).await;
-    assert!(store.ids("ada").await.is_empty());
+    send_to_retry_queue(&rig, &store).await;
+    // RabbitMQ confirms a message that is on its way to a queue while the queue is deleted. So nothing may be
+    // published to the queue now.
+    ingest.stop().await;
+    assert_eq!(rig.amqp.count(&format!("{queue}.retry.100ms")).await, Some(1));
     // Its owner declares the queue again, without a limit.
     rig.delete(&queue).await;
     rig.amqp.declare_queue(&queue, FieldTable::default()).await;
+    let ingest = rig.ingest(&publisher, store.handler());
+    until_true("it is stored", async || store.ids("ada").await == ["n1"]).await;
+    rig.stop_all(ingest, connected).await;
+}
+
+#[tokio::test]
+async fn message_returns_from_its_retry_queue_once_the_ingest_queue_exists() {
+    let rig = Rig::new().await;
+    let store = Store::new();
+    let wait_for_queue =
+        |topology: &mut TopologySettings| topology.ingest_declaration.passive = true;
+    let (publisher, connected) = rig.publisher_with(wait_for_queue).await;
+    let ingest =
+        rig.ingest_with(&publisher, store.handler(), |topology, _| wait_for_queue(topology));
+    send_to_retry_queue(&rig, &store).await;
+    rig.amqp.declare_queue(&rig.broker.ingest_queue(), FieldTable::default()).await;
     until_true("it is stored", async || store.ids("ada").await == ["n1"]).await;
     rig.stop_all(ingest, connected).await;
 }

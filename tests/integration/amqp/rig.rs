@@ -103,7 +103,17 @@ impl Rig {
 
     /// A connected publisher.
     pub(super) async fn publisher(&self) -> (Publisher, Running) {
-        let publisher = Publisher::new(self.settings(), self.topology("a"));
+        self.publisher_with(|_| {}).await
+    }
+
+    /// A connected publisher with changed settings.
+    pub(super) async fn publisher_with(
+        &self,
+        change: impl FnOnce(&mut TopologySettings),
+    ) -> (Publisher, Running) {
+        let mut topology = self.topology_settings("a");
+        change(&mut topology);
+        let publisher = Publisher::new(self.settings(), Topology::new(&topology).unwrap());
         let running = Running::start(|stop| {
             let publisher = publisher.clone();
             async move { publisher.run(stop).await }
