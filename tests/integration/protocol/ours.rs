@@ -129,6 +129,7 @@ impl NamespaceHandler for SocketEcho {
         &self,
         ConnectRequest { auth, socket, .. }: ConnectRequest<'_, ()>,
     ) -> Result<Arc<SocketEchoSession>, ConnectError> {
+        let auth: Value = serde_json::from_str(auth.get()).unwrap();
         if let Some(message) = auth.get("reject").and_then(Value::as_str) {
             // Leaked, because codes are constants in the product.
             return Err(ConnectError::Rejected(Box::leak(message.into())));

@@ -2,7 +2,6 @@ use std::time::Duration;
 
 use belfry_adapters::inbound::socketio::SocketIoSettings;
 use belfry_adapters::inbound::socketio::engine::EngineSettings;
-use belfry_tests::wait::until_true;
 use tokio::net::TcpStream;
 
 use super::{Node, PATIENCE, node, node_with, padded};
@@ -70,10 +69,11 @@ async fn client_outside_of_all_namespaces_may_post_only_small_bodies() {
     let response = exchange(&node, &post_of(&post, &connect(FIRST + 1))).await;
     assert!(response.starts_with("HTTP/1.1 413 "), "{response}");
 
-    let (post, _) = polling_session(&node).await;
+    let (post, poll) = polling_session(&node).await;
     let response = exchange(&node, &post_of(&post, &connect(FIRST))).await;
     assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
-    until_true("the client is in its namespace", async || node.sessions.count() == 1).await;
+    let response = exchange(&node, &format!("{poll}connection: close\r\n\r\n")).await;
+    assert!(response.contains("\r\n\r\n40{"), "{response}");
     let event = padded(r#"42["unknown",""#, r#""]"#, 200_000);
     let response = exchange(&node, &post_of(&post, &event)).await;
     assert!(response.starts_with("HTTP/1.1 200 "), "{response}");

@@ -95,6 +95,7 @@ impl ConnectHandler {
         })?;
         let ConnectCredentials { token, resume_from } =
             ConnectCredentials::read(&auth, &request.credentials);
+        drop(auth);
         let claims = self.authenticate(token).await?;
         self.handshakes.remember(request.client);
         let user = claims.user.clone();

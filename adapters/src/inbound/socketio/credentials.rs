@@ -6,7 +6,9 @@ use belfry_application::use_cases::ResumePoint;
 use belfry_domain::{Epoch, Revision};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Uri};
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use crate::inbound::rest::CookieToken;
 use crate::wire::Integer;
@@ -52,13 +54,48 @@ impl RequestCredentials {
 
 impl ConnectCredentials {
     /// Looks for a token in `auth.token`, then in the `Authorization` header, in the query, and in the cookie.
-    pub(super) fn read(auth: &Value, request: &RequestCredentials) -> Self {
-        let in_auth = auth.get("token").and_then(Value::as_str).filter(|raw| !raw.is_empty());
+    pub(super) fn read(auth: &RawValue, request: &RequestCredentials) -> Self {
+        let AuthForm { token, since, epoch } = AuthForm::read(auth);
+        let in_auth = token.and_then(|json| serde_json::from_str::<String>(json.get()).ok());
+        let in_auth = in_auth.as_deref().filter(|raw| !raw.is_empty());
         let RequestCredentials { header, query, cookie } = request;
         let token = in_auth.or(header.as_deref()).or(query.as_deref()).or(cookie.as_deref());
         let token = token.map_or(Ok(None), BearerToken::parse);
-        Self { token, resume_from: resume_point(auth) }
+        let position = json!({ "since": short_value(since), "epoch": short_value(epoch) });
+        Self { token, resume_from: resume_point(&position) }
     }
+}
+
+/// The fields of an `auth` payload that Belfry reads. Other fields are skipped and need no memory: the client is not
+/// authenticated yet.
+#[derive(Default, Deserialize)]
+struct AuthForm<'a> {
+    #[serde(borrow, default)]
+    token: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    since: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    epoch: Option<&'a RawValue>,
+}
+
+impl<'a> AuthForm<'a> {
+    /// Without any field if the payload is not an object.
+    fn read(auth: &'a RawValue) -> Self {
+        // serde would deserialize an array as a struct.
+        let is_object = auth.get().starts_with('{');
+        if is_object {
+            serde_json::from_str(auth.get()).unwrap_or_default()
+        } else {
+            Self::default()
+        }
+    }
+}
+
+/// Parses a value that is too short to need much memory. Null if it is longer: neither a revision nor an epoch is.
+fn short_value(json: Option<&RawValue>) -> Value {
+    const MAX_LENGTH: usize = 1_024;
+    let json = json.map(RawValue::get).filter(|json| json.len() <= MAX_LENGTH);
+    json.and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default()
 }
 
 /// Reads the position `{since, epoch}` of a device. The revision is a number or, from some clients, a string. `None`
@@ -83,7 +120,7 @@ mod tests {
     use belfry_application::testing::epoch;
     use http::Request;
     use http::request::Parts;
-    use serde_json::json;
+    use serde_json::value::to_raw_value;
 
     use super::*;
 
@@ -100,7 +137,8 @@ mod tests {
         let cookie = request.extensions.get::<CookieToken>();
         let request =
             RequestCredentials::read(&request.headers, &request.uri, cookie, token_in_query);
-        let token = ConnectCredentials::read(auth, &request).token;
+        let auth = to_raw_value(auth).unwrap();
+        let token = ConnectCredentials::read(&auth, &request).token;
         token.unwrap().map(|token| token.reveal().to_owned())
     }
 
@@ -125,6 +163,28 @@ mod tests {
         assert_eq!(token(&json!({}), &request, false).as_deref(), Some("in-cookie"));
         let auth = json!({ "token": "in-auth" });
         assert_eq!(token(&auth, &request, false).as_deref(), Some("in-auth"));
+    }
+
+    #[test]
+    fn large_auth_payload_needs_no_memory_for_fields_that_are_not_read() {
+        let zeros = vec!["0"; 10_000].join(",");
+        let json = format!(
+            r#"{{"other":[{zeros}],"token":"in-auth","since":7,"epoch":[{zeros}],"since2":[{zeros}]}}"#
+        );
+        let auth: Box<RawValue> = serde_json::from_str(&json).unwrap();
+        let request = RequestCredentials::default();
+        let mut read = None;
+        let allocated = allocation_counter::measure(|| {
+            read = Some(ConnectCredentials::read(&auth, &request));
+        });
+        let read = read.unwrap();
+        assert_eq!(read.token.unwrap().unwrap().reveal(), "in-auth");
+        assert_eq!(read.resume_from.map(|point| point.since.get()), Some(7));
+        assert!(allocated.bytes_max < 4_096, "{allocated:?}");
+        for other in [json!(["in-auth"]), json!({ "token": ["in-auth"] }), json!(null)] {
+            let auth = to_raw_value(&other).unwrap();
+            assert!(ConnectCredentials::read(&auth, &request).token.unwrap().is_none(), "{other}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@ use belfry_domain::UserId;
 use http::Request;
 use http::header::{AUTHORIZATION, HeaderValue};
 use serde_json::Value;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::credentials::{ConnectCredentials, RequestCredentials, resume_point};
 use super::engine::EngineMessage;
@@ -105,7 +105,8 @@ pub fn payload(bytes: &[u8]) {
     for token_in_query in [false, true] {
         let request =
             RequestCredentials::read(&request.headers, &request.uri, None, token_in_query);
-        let _ = ConnectCredentials::read(&payload, &request);
+        let auth = to_raw_value(&payload).expect("a value serializes");
+        let _ = ConnectCredentials::read(&auth, &request);
     }
     let _ = resume_point(&payload);
     if let Ok(id) = one_id(payload.clone()) {

@@ -53,9 +53,10 @@ pub(super) async fn process(
     match message {
         ClientMessage::Sync => {
             check_keys(&payload, message, user)?;
+            let resume_from = resume_point(&payload);
             // A replay lasts until the device has read it, and has its own limits.
-            drop(permit);
-            let sync = sessions.sync(session, resume_point(&payload)).await?;
+            drop((permit, payload));
+            let sync = sessions.sync(session, resume_from).await?;
             Ok(ReplyData::of(&SyncForm::from(&sync)))
         }
         ClientMessage::Refresh => {

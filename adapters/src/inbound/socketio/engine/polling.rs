@@ -208,7 +208,7 @@ impl PollingSession {
                 return Err(RequestError::BadRequest);
             }
         };
-        let is_first = !self.sender.is_in_any_namespace();
+        let is_first = !self.sender.is_connected_to_any();
         let limit = if is_first { settings.first_payload() } else { settings.max_payload };
         let body = tokio::time::timeout(settings.body_timeout, read(body, limit));
         let body = match body.await.unwrap_or(Err(StatusCode::REQUEST_TIMEOUT)) {

@@ -33,7 +33,7 @@ impl Receiver {
         Self::Polling(Box::new(PollingReceiver { session, packets: None }))
     }
 
-    /// A message may be larger than the first ones, up to `max_payload`, once the client is in a namespace.
+    /// A message may be larger than the first ones, up to `max_payload`, once the client is connected to a namespace.
     pub(super) fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
@@ -45,7 +45,7 @@ impl Receiver {
                 Self::WebSocket(reader) => {
                     let frame = ready!(reader.poll_frame(cx));
                     let is_retried = matches!(frame, Err(ReadError::TooLarge))
-                        && sender.is_in_any_namespace()
+                        && sender.is_connected_to_any()
                         && reader.raise_limit(max_payload);
                     if !is_retried {
                         return Poll::Ready(read_frame(frame));

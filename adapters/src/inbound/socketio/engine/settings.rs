@@ -9,9 +9,9 @@ pub struct EngineSettings {
     pub ping_timeout: Duration,
     /// How long an upgrade to a WebSocket may take. After that the session continues polling.
     pub upgrade_timeout: Duration,
-    /// The largest message of a client that is in a namespace, in bytes; by polling, the largest body of a request.
+    /// The largest message of a client that is connected to a namespace, in bytes; by polling, the largest body of a request.
     pub max_payload: usize,
-    /// The largest message of a client that is in no namespace yet, in bytes; `max_payload` if that is less. Such
+    /// The largest message of a client that is connected to no namespace yet, in bytes; `max_payload` if that is less. Such
     /// clients are not authenticated, and each connection may hold that much.
     pub max_first_payload: usize,
     /// How long the body of a request may take to arrive.
@@ -25,7 +25,7 @@ pub struct EngineSettings {
 }
 
 impl EngineSettings {
-    /// The largest message of a client until it is in a namespace, in bytes.
+    /// The largest message of a client until it is connected to a namespace, in bytes.
     pub(super) fn first_payload(&self) -> usize {
         self.max_payload.min(self.max_first_payload)
     }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use http::Request;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::packet::ClientEvent;
 use crate::outbound::socketio::{Arguments, NamespaceSocket};
@@ -50,8 +50,8 @@ pub trait NamespaceHandler: Send + Sync + 'static {
 pub struct ConnectRequest<'a, R> {
     /// Data from the request that opened the client's transport.
     pub request: &'a R,
-    /// The `auth` payload; null if there is none.
-    pub auth: Value,
+    /// The `auth` payload, not parsed yet; null if there is none.
+    pub auth: Box<RawValue>,
     /// The handle to send to the client, usable once it is connected.
     pub socket: NamespaceSocket,
 }

@@ -1,6 +1,9 @@
 //! The packets of Socket.IO (protocol version 5) in the messages of Engine.IO.
 
+use std::fmt;
+
 use bytes::Bytes;
+use serde::de::{Deserialize, Deserializer, Error as _, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -87,16 +90,59 @@ pub struct ClientEvent {
 impl ClientEvent {
     /// Reads an event from its JSON array. `None` if it is malformed.
     pub(crate) fn read(json: &str, ack: Option<u64>, attachments: Vec<Bytes>) -> Option<Self> {
-        let array: Vec<&RawValue> = serde_json::from_str(json).ok()?;
-        let (name, arguments) = array.split_first()?;
-        let name = serde_json::from_str(name.get()).ok()?;
-        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let EventArray { name, arguments } = serde_json::from_str(json).ok()?;
         Some(Self { name, arguments, attachments, ack })
+    }
+
+    /// The size of its texts and attachments in bytes.
+    pub(super) fn size(&self) -> usize {
+        let arguments = self.arguments.iter().map(|argument| argument.get().len());
+        let attachments = self.attachments.iter().map(Bytes::len);
+        self.name.len() + arguments.chain(attachments).sum::<usize>()
     }
 
     /// The first argument; null if it is missing. Fails if a number is out of range or the nesting is too deep.
     pub(crate) fn payload(&self) -> Result<Value, serde_json::Error> {
         self.arguments.first().map_or(Ok(Value::Null), |raw| serde_json::from_str(raw.get()))
+    }
+}
+
+/// The maximum number of arguments of an event. Belfry's events have one. Each argument needs many times the memory of
+/// its shortest text.
+const MAX_ARGUMENTS: usize = 32;
+
+/// The JSON array of an event: its name, then its arguments.
+struct EventArray {
+    name: Box<str>,
+    arguments: Vec<Box<RawValue>>,
+}
+
+impl<'de> Deserialize<'de> for EventArray {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ArrayVisitor;
+
+        impl<'de> Visitor<'de> for ArrayVisitor {
+            type Value = EventArray;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a name and at most {MAX_ARGUMENTS} arguments")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<EventArray, A::Error> {
+                let name =
+                    array.next_element()?.ok_or_else(|| A::Error::invalid_length(0, &self))?;
+                let mut arguments = Vec::new();
+                while let Some(argument) = array.next_element()? {
+                    if arguments.len() == MAX_ARGUMENTS {
+                        return Err(A::Error::invalid_length(MAX_ARGUMENTS + 2, &self));
+                    }
+                    arguments.push(argument);
+                }
+                Ok(EventArray { name, arguments })
+            }
+        }
+
+        deserializer.deserialize_seq(ArrayVisitor)
     }
 }
 
@@ -170,6 +216,9 @@ mod tests {
             ClientEvent::read(r#"["a",1,"2",{"3":[true]}]"#, None, Vec::new()).unwrap().arguments;
         let all: Vec<_> = all.iter().map(|argument| argument.get()).collect();
         assert_eq!(all, ["1", "\"2\"", r#"{"3":[true]}"#]);
+        let many = |count| format!("[\"a\"{}]", ",1".repeat(count));
+        assert_eq!(read(&many(MAX_ARGUMENTS)), event("a", json!(1)));
+        assert_eq!(read(&many(MAX_ARGUMENTS + 1)), None);
         for none in ["", "[", "[]", "{}", "[7]", "[{\"a\":1}]", "[\"a\"", "[\"a\"]x", "\"a\""] {
             assert_eq!(read(none), None, "{none}");
         }

@@ -1,8 +1,7 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::super::engine::Violation;
 use super::handler::{ConnectError, ConnectRequest, NamespaceHandler};
@@ -20,7 +19,7 @@ pub(super) struct SharedSocket<H: NamespaceHandler> {
     refusal: Refusal,
     request: H::Request,
     pub(super) members: Mutex<Members<H>>,
-    in_flight: AtomicUsize,
+    in_flight: Mutex<InFlight>,
 }
 
 /// The client's sessions by namespace. Its lock is also held while the sender's memberships change, so that the two
@@ -31,8 +30,22 @@ pub(super) struct Members<H: NamespaceHandler> {
     is_closed: bool,
 }
 
-/// How many CONNECT packets and events of one transport are processed at once. Further packets are received later.
+/// The CONNECT packets and events of one transport that are being processed, and the size of their texts and
+/// attachments. At a limit, further packets are received later. The packet that reaches the limit may exceed it.
+#[derive(Debug, Default, Clone, Copy)]
+struct InFlight {
+    packets: usize,
+    bytes: usize,
+}
+
+impl InFlight {
+    const fn has_capacity(self) -> bool {
+        self.packets < MAX_IN_FLIGHT && self.bytes < MAX_BYTES_IN_FLIGHT
+    }
+}
+
 pub(super) const MAX_IN_FLIGHT: usize = 32;
+pub(super) const MAX_BYTES_IN_FLIGHT: usize = 64 * 1024;
 
 impl<H: NamespaceHandler> SharedSocket<H> {
     pub(super) fn new(
@@ -42,7 +55,7 @@ impl<H: NamespaceHandler> SharedSocket<H> {
         request: H::Request,
     ) -> Arc<Self> {
         let members = Mutex::new(Members { sessions: NamespaceMap::default(), is_closed: false });
-        let in_flight = AtomicUsize::new(0);
+        let in_flight = Mutex::default();
         let ProtocolSettings { namespaces, refusal, .. } = *settings;
         Arc::new(Self { handler, sender, namespaces, refusal, request, members, in_flight })
     }
@@ -76,7 +89,7 @@ impl<H: NamespaceHandler> SharedSocket<H> {
 
     /// Whether another packet may be processed.
     pub(super) fn has_capacity(&self) -> bool {
-        self.in_flight.load(Ordering::Acquire) < MAX_IN_FLIGHT
+        self.in_flight.lock().has_capacity()
     }
 
     /// The client connects to a namespace. If it connects again, its earlier session there ends, whatever the outcome.
@@ -86,16 +99,17 @@ impl<H: NamespaceHandler> SharedSocket<H> {
             self.remove(&mut members, namespace);
             self.sender.begin_connect(namespace)
         };
+        let permit = self.permit(auth.len());
         // An unreadable payload authenticates no user.
-        let auth = serde_json::from_str(auth).unwrap_or(Value::Null);
-        tokio::spawn(self.clone().finish_connect(namespace, connect, auth, self.permit()));
+        let auth = serde_json::from_str(auth).unwrap_or_else(|_| RawValue::NULL.to_owned());
+        tokio::spawn(self.clone().finish_connect(namespace, connect, auth, permit));
     }
 
     async fn finish_connect(
         self: Arc<Self>,
         namespace: Namespace,
         connect: ConnectId,
-        auth: Value,
+        auth: Box<RawValue>,
         _permit: InFlightPermit<H>,
     ) {
         let socket = NamespaceSocket::new(&self.sender, namespace, connect, self.refusal);
@@ -164,25 +178,37 @@ impl<H: NamespaceHandler> SharedSocket<H> {
 
     /// Processes an event in a separate task.
     pub(super) fn receive(self: &Arc<Self>, session: Arc<H::Session>, event: ClientEvent) {
-        let permit = self.permit();
+        let permit = self.permit(event.size());
         tokio::spawn(async move {
-            permit.0.handler.receive(session, event).await;
+            permit.socket.handler.receive(session, event).await;
         });
     }
 
-    fn permit(self: &Arc<Self>) -> InFlightPermit<H> {
-        self.in_flight.fetch_add(1, Ordering::AcqRel);
-        InFlightPermit(self.clone())
+    fn permit(self: &Arc<Self>, bytes: usize) -> InFlightPermit<H> {
+        let mut in_flight = self.in_flight.lock();
+        in_flight.packets += 1;
+        in_flight.bytes += bytes;
+        InFlightPermit { socket: self.clone(), bytes }
     }
 }
 
 /// A CONNECT or an event that is being processed.
-struct InFlightPermit<H: NamespaceHandler>(Arc<SharedSocket<H>>);
+struct InFlightPermit<H: NamespaceHandler> {
+    socket: Arc<SharedSocket<H>>,
+    bytes: usize,
+}
 
 impl<H: NamespaceHandler> Drop for InFlightPermit<H> {
     fn drop(&mut self) {
-        if self.0.in_flight.fetch_sub(1, Ordering::AcqRel) == MAX_IN_FLIGHT {
-            self.0.sender.wake_task();
+        let makes_room = {
+            let mut in_flight = self.socket.in_flight.lock();
+            let was_full = !in_flight.has_capacity();
+            in_flight.packets -= 1;
+            in_flight.bytes -= self.bytes;
+            was_full && in_flight.has_capacity()
+        };
+        if makes_room {
+            self.socket.sender.wake_task();
         }
     }
 }

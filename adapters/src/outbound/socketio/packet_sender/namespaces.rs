@@ -123,6 +123,12 @@ impl PacketSender {
         self.state.lock().is_in_any_namespace()
     }
 
+    /// Whether the client is connected to a namespace. Then it is authenticated.
+    pub(crate) fn is_connected_to_any(&self) -> bool {
+        let is_connected = |its: &Membership| its.phase == MembershipPhase::Connected;
+        self.state.lock().namespaces.iter().any(is_connected)
+    }
+
     /// Whether the client is connected to the namespace by that CONNECT.
     pub(crate) fn is_connected(&self, namespace: Namespace, connect: ConnectId) -> bool {
         self.state.lock().membership(namespace).is(MembershipPhase::Connected, connect)

@@ -44,6 +44,17 @@ fn packets_of_a_namespace_are_rejected_before_its_connect_and_after_its_disconne
 }
 
 #[test]
+fn client_is_connected_only_after_the_response_to_its_connect() {
+    let sender = PacketSender::polling(LIMITS);
+    let connect = sender.begin_connect(ROOT);
+    assert!(sender.is_in_any_namespace() && !sender.is_connected_to_any());
+    assert!(sender.finish_connect(ROOT, connect, &frame("40")));
+    assert!(sender.is_connected_to_any());
+    sender.leave(ROOT);
+    assert!(!sender.is_connected_to_any());
+}
+
+#[test]
 fn second_connect_supersedes_the_first_in_every_phase() {
     let sender = PacketSender::polling(LIMITS);
     let first = sender.begin_connect(ROOT);

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use tokio::sync::oneshot;
 
 use super::super::handler::{ConnectError, ConnectRequest};
-use super::super::shared_socket::MAX_IN_FLIGHT;
+use super::super::shared_socket::{MAX_BYTES_IN_FLIGHT, MAX_IN_FLIGHT};
 use super::*;
 use crate::outbound::socketio::{NamespaceSocket, PollResponse, Refusal};
 use crate::transport::SendLimits;
@@ -41,7 +41,7 @@ impl NamespaceHandler for FakeHandler {
         &self,
         ConnectRequest { auth, socket, .. }: ConnectRequest<'_, ()>,
     ) -> Result<Arc<FakeSession>, ConnectError> {
-        let name = auth.as_str().unwrap_or_default().to_owned();
+        let name: String = serde_json::from_str(auth.get()).unwrap_or_default();
         let (decide, decision) = oneshot::channel();
         self.0.lock().pending.insert(name.clone(), decide);
         decision.await.expect("the test decides")?;
@@ -95,6 +95,12 @@ impl Client {
 
     fn try_send(&mut self, packet: &str) -> Result<Received, Violation> {
         self.connection.receive(EngineMessage::Text(packet.to_owned()))
+    }
+
+    /// Whether the connection may receive another packet.
+    fn is_ready(&mut self) -> bool {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        self.connection.poll_ready(&mut cx).is_ready()
     }
 
     async fn send(&mut self, packet: &str) {
@@ -229,17 +235,13 @@ async fn reason_is_in_the_data_of_the_connect_error() {
 #[tokio::test]
 async fn event_after_a_second_connect_waits_for_its_outcome() {
     let mut client = Client::new();
-    let is_ready = |client: &mut Client| {
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        client.connection.poll_ready(&mut cx).is_ready()
-    };
     client.send("0\"ada\"").await;
     client.decide("ada", Ok(())).await;
     client.send("0\"ada again\"").await;
     client.send("21[\"hello\"]").await;
-    assert!(!is_ready(&mut client), "no packet overtakes the event");
+    assert!(!client.is_ready(), "no packet overtakes the event");
     client.decide("ada again", Ok(())).await;
-    assert!(is_ready(&mut client));
+    assert!(client.is_ready());
     settle().await;
     assert_eq!(client.fetch().unwrap(), ["40", "40", "431[\"ada again\"]"]);
 }
@@ -281,21 +283,30 @@ async fn packet_between_a_packet_and_its_attachments_is_a_violation() {
 #[tokio::test]
 async fn connection_is_not_ready_while_too_many_packets_are_in_flight() {
     let mut client = Client::new();
-    let is_ready = |client: &mut Client| {
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        client.connection.poll_ready(&mut cx).is_ready()
-    };
     let mut names: Vec<_> = (0..MAX_IN_FLIGHT).map(|n| format!("n{n}")).collect();
     for name in &names {
-        assert!(is_ready(&mut client));
+        assert!(client.is_ready());
         client.send(&format!("0\"{name}\"")).await;
     }
-    assert!(!is_ready(&mut client));
+    assert!(!client.is_ready());
     let last = names.pop().unwrap();
     client.decide(&names[0], Ok(())).await;
-    assert!(is_ready(&mut client));
+    assert!(client.is_ready());
     client.decide(&last, Ok(())).await;
     assert_eq!(client.fetch().unwrap(), ["40"]);
+}
+
+#[tokio::test]
+async fn connection_is_not_ready_while_large_packets_are_in_flight() {
+    let mut client = Client::new();
+    let name = "n".repeat(MAX_BYTES_IN_FLIGHT / 2);
+    for n in 0..2 {
+        assert!(client.is_ready(), "{n} in flight");
+        client.send(&format!("0\"{name}{n}\"")).await;
+    }
+    assert!(!client.is_ready());
+    client.decide(&format!("{name}0"), Ok(())).await;
+    assert!(client.is_ready());
 }
 
 /// One step of a client, its server, or the authentication.
