@@ -66,7 +66,8 @@ fn asset(content_type: &'static str, content: &'static str) -> impl IntoResponse
     let headers = [
         (CONTENT_TYPE, format!("{content_type}; charset=utf-8")),
         (CONTENT_SECURITY_POLICY, policy.to_owned()),
-        // An asset changes with the binary, which has no date for `Last-Modified`.
+        // An asset changes only with the binary. The date of the binary is not known, so there is no `Last-Modified`,
+        // and browsers load the asset each time.
         (CACHE_CONTROL, "no-cache".to_owned()),
     ];
     (headers, content)
@@ -92,10 +93,11 @@ async fn token(
     Ok((no_store, Json(json!({ "token": token, "expiresAt": expires_at }))).into_response())
 }
 
-/// Rejects every request but those of a browser or program on this machine that connects directly:
+/// Rejects every request but those of a browser or program on this machine that connects directly. Two kinds of
+/// request come from this machine on behalf of others:
 ///
 /// - Through a proxy, the peer is the proxy, and anyone can be behind it. Proxies usually add one of the
-///   [forwarding headers](is_forwarding). Peers on a Unix socket are proxies.
+///   [forwarding headers](is_forwarding). Peers on a Unix socket are taken for proxies.
 /// - A web site can resolve its own name to 127.0.0.1 (DNS rebinding) and would then have the same origin, but
 ///   the browser still sends that name as `Host`.
 async fn require_direct_local_request(
@@ -104,11 +106,12 @@ async fn require_direct_local_request(
     next: Next,
 ) -> Response {
     let headers = request.headers();
-    let is_direct = peer.address.ip().to_canonical().is_loopback()
+    let is_direct_and_local = peer.address.ip().to_canonical().is_loopback()
         && !peer.is_on_unix_socket()
         && !headers.keys().any(is_forwarding);
-    if !is_direct {
-        let problem = "the development sign-in is not available through a proxy\n";
+    if !is_direct_and_local {
+        let problem =
+            "the development page is available only on this machine and not through a proxy\n";
         return (StatusCode::FORBIDDEN, problem).into_response();
     }
     if !host_header::name(headers).is_some_and(host_header::is_loopback) {

@@ -34,10 +34,11 @@ async fn render(metrics: Prometheus) -> impl IntoResponse {
 /// Rejects requests that a web site may have caused by DNS rebinding: `/metrics` and `/debug` need no token.
 fn with_host_check(routes: Router, hosts: Vec<String>) -> Router {
     let check = async |State(hosts): State<Arc<[String]>>, request: Request, next: Next| {
-        let is_known = host_header::name(request.headers()).is_none_or(|name| {
+        // Browsers always send the header, so a request without it was not caused by a web site.
+        let is_allowed = host_header::name(request.headers()).is_none_or(|name| {
             host_header::is_private(name) || hosts.iter().any(|it| it.eq_ignore_ascii_case(name))
         });
-        if is_known {
+        if is_allowed {
             next.run(request).await
         } else {
             let problem = "unknown name in the Host header; add it to the setting admin.hosts\n";

@@ -27,7 +27,7 @@ pub(crate) fn jwt_settings(config: &Config) -> anyhow::Result<JwtSettings> {
     let mut keys = Vec::new();
     if auth.is_development() {
         let key = DevelopmentKey::open(&auth.development_key_file);
-        keys.push(key.context("setting auth.development_key_file")?.key());
+        keys.push(key.context("setting auth.development_key_file")?.to_jwt_key());
     }
     for (setting, key) in configured_keys(auth)? {
         key.check(guessable_secrets).with_context(|| format!("setting {setting}"))?;

@@ -11,16 +11,17 @@ pub(super) struct LoweredLimit {
     setting: usize,
     connections: usize,
     open_files: u64,
-    is_explicit: bool,
+    is_set_by_operator: bool,
 }
 
-/// Raises the limit of open files to its maximum, and lowers `limits.connections` if more connections than
-/// files are allowed: without free files, nothing can connect and the database cannot be reached.
+/// Raises the limit of open files to its maximum, and lowers `limits.connections` if it is higher than the number of
+/// files that the process may open: without free files, nothing can connect and the database cannot be reached.
 ///
 /// Many systems start processes with a soft limit of 1024 for programs that use `select(2)`; other programs
 /// should raise it (`NOFILE` in systemd.exec(5)).
 pub(super) fn fit_connection_limit(config: &mut Config) -> Option<LoweredLimit> {
-    let lowered = raise_limit().and_then(|open_files| lowered_limit(config, open_files))?;
+    let lowered = raise_open_file_limit()
+        .and_then(|open_files| lowered_connection_limit(config, open_files))?;
     config.limits.connections = lowered.connections;
     Some(lowered)
 }
@@ -28,8 +29,8 @@ pub(super) fn fit_connection_limit(config: &mut Config) -> Option<LoweredLimit> 
 impl LoweredLimit {
     /// A warning only if the operator set a limit that the process cannot reach.
     pub(super) fn log(&self) {
-        let Self { setting, connections, open_files, is_explicit } = self;
-        if *is_explicit {
+        let Self { setting, connections, open_files, is_set_by_operator } = self;
+        if *is_set_by_operator {
             warn!(
                 limits.connections = setting,
                 connections,
@@ -40,14 +41,14 @@ impl LoweredLimit {
             info!(
                 connections,
                 rlimit_nofile = open_files,
-                "connection limit follows the open file limit"
+                "connection limit derived from the open file limit"
             );
         }
     }
 }
 
 /// Returns the new limit; `None` means no limit.
-fn raise_limit() -> Option<u64> {
+fn raise_open_file_limit() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
         let raised = Rlimit { current: limit.maximum, ..limit };
@@ -58,18 +59,18 @@ fn raise_limit() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
 
-fn lowered_limit(config: &Config, open_files: u64) -> Option<LoweredLimit> {
+fn lowered_connection_limit(config: &Config, open_files: u64) -> Option<LoweredLimit> {
     /// Listeners, RabbitMQ, SQLite, admin connections, the runtime.
     const RESERVED: u64 = 64;
     let setting = config.limits.connections;
     let reserved = RESERVED + u64::from(config.database.max_connections);
     let available = usize::try_from(open_files.saturating_sub(reserved)).unwrap_or(usize::MAX);
-    // 0 means no limit; an operator who sets it accepts the limits of the system.
+    // The setting 0 means no limit and is never higher: an operator who sets it accepts the limits of the system.
     (setting > available).then(|| LoweredLimit {
         setting,
         connections: available.max(1),
         open_files,
-        is_explicit: config.limits.connections_is_explicit,
+        is_set_by_operator: config.limits.connections_is_explicit,
     })
 }
 
@@ -93,19 +94,23 @@ mod tests {
 
     #[test]
     fn connection_limit_leaves_files_for_everything_else() {
-        assert_eq!(lowered_limit(&config_with_connections("1000"), 1_080), None);
-        let lowered = lowered_limit(&config_with_connections("1000"), 1_079).unwrap();
-        let expected =
-            LoweredLimit { setting: 1000, connections: 999, open_files: 1_079, is_explicit: true };
+        assert_eq!(lowered_connection_limit(&config_with_connections("1000"), 1_080), None);
+        let lowered = lowered_connection_limit(&config_with_connections("1000"), 1_079).unwrap();
+        let expected = LoweredLimit {
+            setting: 1000,
+            connections: 999,
+            open_files: 1_079,
+            is_set_by_operator: true,
+        };
         assert_eq!(lowered, expected);
-        let tiny = lowered_limit(&config_with_connections("1000"), 10).unwrap();
+        let tiny = lowered_connection_limit(&config_with_connections("1000"), 10).unwrap();
         assert_eq!(tiny.connections, 1, "0 would mean no limit");
-        assert_eq!(lowered_limit(&config_with_connections("0"), 10), None);
+        assert_eq!(lowered_connection_limit(&config_with_connections("0"), 10), None);
     }
 
     #[test]
-    fn default_limit_is_not_explicit() {
-        assert!(!lowered_limit(&config(&[]), 1_024).unwrap().is_explicit);
+    fn default_limit_is_not_set_by_the_operator() {
+        assert!(!lowered_connection_limit(&config(&[]), 1_024).unwrap().is_set_by_operator);
     }
 
     #[test]
@@ -113,7 +118,7 @@ mod tests {
         let hard = getrlimit(Resource::Nofile).maximum;
         let lower = hard.map_or(4_096, |hard| hard - 1);
         setrlimit(Resource::Nofile, Rlimit { current: Some(lower), maximum: hard }).unwrap();
-        let allowed = raise_limit();
+        let allowed = raise_open_file_limit();
         assert_eq!(getrlimit(Resource::Nofile).current, allowed);
         assert!(allowed.is_none_or(|allowed| allowed > lower), "{allowed:?}");
     }

@@ -12,7 +12,7 @@ pub struct AllowedOrigin(Allowed);
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Allowed {
     Any,
-    Some {
+    Matching {
         /// In lower case.
         scheme: String,
         host: AllowedHost,
@@ -68,7 +68,8 @@ impl FromStr for AllowedOrigin {
         if !raw.is_empty() && !raw.contains("://") {
             return Err(InvalidOrigin::NoScheme);
         }
-        // An origin that is copied from a browser's address bar ends with a slash.
+        // An origin that is copied from a browser's address bar ends with a slash. Two slashes stay: `file://` ends with
+        // them, and elsewhere they are an error.
         let raw = raw.strip_suffix('/').filter(|rest| !rest.ends_with('/')).unwrap_or(raw);
         let Some((before, after)) = raw.split_once('*') else {
             let origin = Origin::parse(raw).ok_or(InvalidOrigin::Malformed)?;
@@ -81,7 +82,8 @@ impl FromStr for AllowedOrigin {
         // Parse an example that matches the pattern.
         let example = format!("{before}any{after}");
         let origin = Origin::parse(&example).ok_or(InvalidOrigin::Malformed)?;
-        let suffix = origin.host.strip_prefix("any").filter(|it| has_labels(&it[1..]));
+        let suffix =
+            origin.host.strip_prefix("any").filter(|suffix| are_labels(&suffix[".".len()..]));
         let suffix = suffix.ok_or(InvalidOrigin::Malformed)?;
         Ok(Self::new(&origin, AllowedHost::Subdomains(suffix.to_ascii_lowercase())))
     }
@@ -90,7 +92,7 @@ impl FromStr for AllowedOrigin {
 impl AllowedOrigin {
     fn new(origin: &Origin<'_>, host: AllowedHost) -> Self {
         let scheme = origin.scheme.to_ascii_lowercase();
-        Self(Allowed::Some { scheme, host, port: origin.port })
+        Self(Allowed::Matching { scheme, host, port: origin.port })
     }
 
     /// Whether it is `*`, which matches any page, including pages with the origin `null`.
@@ -101,7 +103,7 @@ impl AllowedOrigin {
     pub(super) fn matches(&self, origin: &Origin<'_>) -> bool {
         match &self.0 {
             Allowed::Any => true,
-            Allowed::Some { scheme, host, port } => {
+            Allowed::Matching { scheme, host, port } => {
                 scheme.eq_ignore_ascii_case(origin.scheme)
                     && *port == origin.port
                     && host.matches(origin.host)
@@ -115,9 +117,9 @@ impl AllowedHost {
         match self {
             Self::Exact(allowed) => allowed.eq_ignore_ascii_case(host),
             Self::Subdomains(suffix) => {
-                let labels = host.len().checked_sub(suffix.len()).map(|at| host.split_at(at));
-                labels.is_some_and(|(labels, rest)| {
-                    rest.eq_ignore_ascii_case(suffix) && has_labels(labels)
+                let split = host.len().checked_sub(suffix.len()).map(|at| host.split_at(at));
+                split.is_some_and(|(labels, rest)| {
+                    rest.eq_ignore_ascii_case(suffix) && are_labels(labels)
                 })
             }
         }
@@ -125,7 +127,7 @@ impl AllowedHost {
 }
 
 /// Whether `host` consists of one or more DNS labels.
-fn has_labels(host: &str) -> bool {
+fn are_labels(host: &str) -> bool {
     host.split('.').all(|label| !label.is_empty())
 }
 

@@ -17,7 +17,7 @@ pub(super) struct DeviceSession {
     pub(super) limiter: MessageLimiter,
     /// The replay that follows the connect; taken when the replay starts.
     plan: Mutex<Option<Box<CatchUpPlan>>>,
-    /// Held while a message that reads many notifications is processed.
+    /// Held while a message with a large reply is processed, until the reply is sent.
     large_reply: tokio::sync::Mutex<()>,
 }
 
@@ -25,11 +25,11 @@ impl DeviceSession {
     pub(super) fn new(
         session: Arc<Session<SocketIoDevice>>,
         plan: CatchUpPlan,
-        messages: Option<PerSecond>,
+        message_rate: Option<PerSecond>,
     ) -> Arc<Self> {
         Arc::new(Self {
             session,
-            limiter: MessageLimiter::new(messages),
+            limiter: MessageLimiter::new(message_rate),
             plan: Mutex::new(Some(Box::new(plan))),
             large_reply: tokio::sync::Mutex::default(),
         })

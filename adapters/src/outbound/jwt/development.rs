@@ -30,14 +30,14 @@ pub enum DevelopmentKeyError {
     /// The file contains something else.
     #[error("{} does not contain a development key; remove it to generate a new one", .0.display())]
     NotAKey(PathBuf),
-    /// Its owner can sign in as any user of Belfry.
+    /// The file belongs to another user, who could sign in as any user of Belfry.
     #[error(
         "{} belongs to another user; remove it, or name another file in auth.development_key_file",
         .0.display()
     )]
     NotOwn(PathBuf),
-    /// Every user who can read the file can sign in as any user of Belfry.
-    #[error("{} is readable by other users; make it private (chmod 600)", .0.display())]
+    /// Other users can read or change the file, and could sign in as any user of Belfry.
+    #[error("{} is accessible to other users; make it private (chmod 600)", .0.display())]
     NotPrivate(PathBuf),
     /// The system's random number generator failed.
     #[error("the system's random number generator failed")]
@@ -62,7 +62,7 @@ impl DevelopmentKey {
     }
 
     /// The key for the settings of a verifier or a [`TokenMint`](super::TokenMint).
-    pub fn key(&self) -> JwtKey {
+    pub fn to_jwt_key(&self) -> JwtKey {
         JwtKey::Secret(self.0.clone())
     }
 }
@@ -89,9 +89,9 @@ fn read(path: &Path) -> Result<DevelopmentKey, DevelopmentKeyError> {
 /// Writes a new key to a temporary file and links it to `path`, so that no process reads a partial key.
 /// If another process has created `path` meanwhile, its key stays.
 fn create(path: &Path) -> Result<(), DevelopmentKeyError> {
-    let io = |error| io_error(path, error);
+    let failed = |error| io_error(path, error);
     let temporary = path.with_added_extension(URL_SAFE_NO_PAD.encode(random::<9>()?));
-    let mut file = private_file().open(&temporary).map_err(io)?;
+    let mut file = private_file().open(&temporary).map_err(failed)?;
     let created =
         writeln!(file, "{}", URL_SAFE_NO_PAD.encode(random::<{ DevelopmentKey::BYTES }>()?))
             .and_then(|()| file.sync_all())
@@ -99,8 +99,8 @@ fn create(path: &Path) -> Result<(), DevelopmentKeyError> {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
                 result => result,
             });
-    fs::remove_file(&temporary).map_err(io)?;
-    created.map_err(io)
+    fs::remove_file(&temporary).map_err(failed)?;
+    created.map_err(failed)
 }
 
 fn random<const N: usize>() -> Result<[u8; N], DevelopmentKeyError> {
@@ -157,7 +157,7 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let key = DevelopmentKey::open(&folder.path().join("key")).unwrap();
         let clock = Arc::new(ManualClock::at(1_800_000_000_000));
-        let settings = JwtSettings::new([key.key()]);
+        let settings = JwtSettings::new([key.to_jwt_key()]);
         let verifier = JwtVerifier::new(&settings, clock.clone()).unwrap();
         let mint = TokenMint::new(&settings).unwrap();
 
@@ -215,7 +215,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn key_of_another_user_is_rejected_also_behind_a_link() {
+    fn key_of_another_user_is_rejected_even_through_a_link() {
         let folder = TempDir::new().unwrap();
         let (path, link) = (folder.path().join("theirs"), folder.path().join("belfry.dev-key"));
         DevelopmentKey::open(&path).unwrap();

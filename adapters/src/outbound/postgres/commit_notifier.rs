@@ -13,16 +13,15 @@ use crate::outbound::relational::Wakeup;
 
 /// Wakes the outbox's leader after a commit, on whichever node it runs.
 ///
-/// The transaction itself does not `NOTIFY`: from that point until its commit ends it would hold a
-/// lock that is global to the server's database (`PreCommit_Notify`), which would serialize all
-/// commits. Instead a leader in this process is woken directly, and a leader on another node by one
+/// The transaction itself does not `NOTIFY`: its commit would hold a lock that is global to the
+/// database server (`PreCommit_Notify`), which would serialize all commits. Instead a leader in this process is woken directly, and a leader on another node by one
 /// separate `NOTIFY` for all commits within a few milliseconds. A wakeup may be lost (this process
 /// ends, the database is unreachable); the leader then waits until its own timeout.
 #[derive(Debug)]
 pub(super) struct CommitNotifier {
     signals: Arc<CommitSignals>,
     stop: CancellationToken,
-    /// Stops the task when the last clone of the store is dropped.
+    /// Stops the task when this is dropped, together with the last clone of the store.
     _stop_when_dropped: DropGuard,
 }
 
@@ -35,7 +34,7 @@ pub(super) struct CommitSignals {
     leader_is_local: AtomicBool,
 }
 
-/// The pause after a `NOTIFY`; wakeups during the pause are merged into the next one.
+/// The pause after a `NOTIFY`. All wakeups during the pause are merged into the next `NOTIFY`.
 const NOTIFY_INTERVAL: Duration = Duration::from_millis(3);
 
 impl CommitNotifier {
@@ -66,7 +65,7 @@ impl CommitNotifier {
 impl CommitSignals {
     fn wake_leader(&self) {
         self.local.notify_one();
-        // While a leader in this process holds the lock, no other node has a leader.
+        // While a leader in this process holds the lease, no other node has a leader.
         if !self.leader_is_local.load(Ordering::SeqCst) {
             self.remote.notify_one();
         }

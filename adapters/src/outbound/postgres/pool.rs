@@ -9,11 +9,11 @@ use tokio::time::Instant;
 use super::session::{self, Purpose};
 use super::settings::PostgresSettings;
 
-/// A connection that was idle for longer is pinged before use. Under load this saves a round trip
-/// per use.
+/// Only a connection that was idle for longer is pinged before use. Under load no connection is, which saves a round
+/// trip per use.
 const PING_AFTER_IDLE: Duration = Duration::from_secs(1);
 
-/// A pool that opens connections on demand, and closes those that have retired before their next use.
+/// A pool that opens connections on demand. It closes a retired connection instead of using it again.
 pub(super) fn pool(
     options: &PgConnectOptions,
     settings: &PostgresSettings,
@@ -26,7 +26,7 @@ pub(super) fn pool(
         .acquire_timeout(settings.acquire_timeout)
         .test_before_acquire(false)
         .before_acquire(move |connection, meta| {
-            let is_retired = retirement.applies_at(meta.age);
+            let is_retired = retirement.applies_to(meta.age);
             Box::pin(async move {
                 if !is_retired && meta.idle_for > PING_AFTER_IDLE {
                     connection.ping().await?;
@@ -38,13 +38,14 @@ pub(super) fn pool(
         .connect_lazy_with(options.clone())
 }
 
-/// Retires the connections of a store that were opened before an instant. A changed table or a
-/// failover usually makes all of them useless.
+/// Retires all connections of a store that are open at one instant: the pool does not use them again. A changed
+/// table or a failover usually makes all of them useless.
 #[derive(Debug, Default)]
 pub(super) struct Retirement(Mutex<Option<Instant>>);
 
 impl Retirement {
-    /// While new connections fail in the same way, they are not replaced more often than this.
+    /// The minimum time between two retirements. New connections may fail in the same way as the retired ones, and
+    /// must not be replaced all the time.
     const INTERVAL: Duration = Duration::from_secs(1);
 
     /// Retires all connections that are open now, unless that happened less than a second ago.
@@ -55,8 +56,8 @@ impl Retirement {
         }
     }
 
-    /// Whether it applies to a connection of that age.
-    fn applies_at(&self, age: Duration) -> bool {
+    /// Whether a connection of that age is retired.
+    fn applies_to(&self, age: Duration) -> bool {
         self.0.lock().is_some_and(|at| at.elapsed() <= age)
     }
 }
@@ -69,15 +70,15 @@ mod tests {
     async fn only_older_connections_retire_and_at_most_once_a_second() {
         let second = Duration::from_secs(1);
         let retirement = Retirement::default();
-        assert!(!retirement.applies_at(second));
+        assert!(!retirement.applies_to(second));
         retirement.retire_open_connections();
         tokio::time::advance(second / 2).await;
-        assert!(retirement.applies_at(second));
-        assert!(!retirement.applies_at(second / 4));
+        assert!(retirement.applies_to(second));
+        assert!(!retirement.applies_to(second / 4));
         retirement.retire_open_connections();
-        assert!(!retirement.applies_at(second / 4), "too early");
+        assert!(!retirement.applies_to(second / 4), "too early");
         tokio::time::advance(second / 2).await;
         retirement.retire_open_connections();
-        assert!(retirement.applies_at(second / 4));
+        assert!(retirement.applies_to(second / 4));
     }
 }

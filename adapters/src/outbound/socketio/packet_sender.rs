@@ -162,7 +162,7 @@ impl PacketSender {
         state.phase = SessionPhase::Aborted;
         // A WebSocket is closed by its reading half.
         if let Transport::Polling(queue) = &mut state.transport {
-            queue.end_waiting();
+            queue.answer_with_noop();
             **queue = PollQueue::default();
         }
     }
@@ -189,7 +189,7 @@ impl State {
         }
         // No packet will follow for a poll that waits now.
         if let Transport::Polling(queue) = &mut self.transport {
-            queue.end_waiting();
+            queue.answer_with_noop();
         }
     }
 

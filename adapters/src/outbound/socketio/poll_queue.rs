@@ -174,7 +174,7 @@ impl PollQueue {
     /// The client probes a WebSocket: waiting polls are answered early from now on.
     pub(super) fn begin_probe(&mut self) {
         self.noop_after = Some(Self::MIN_NOOP_AFTER);
-        self.end_waiting();
+        self.answer_with_noop();
     }
 
     /// The probe failed: polls wait without a limit again.
@@ -183,7 +183,7 @@ impl PollQueue {
     }
 
     /// Answers the waiting poll with a `noop`.
-    pub(super) fn end_waiting(&mut self) {
+    pub(super) fn answer_with_noop(&mut self) {
         if let Some(WaitingPoll { tag, response }) = self.waiting.take() {
             let _ = response.send(NOOP);
             self.answered = Some(AnsweredPoll { tag, body: NOOP });
@@ -191,7 +191,7 @@ impl PollQueue {
     }
 
     /// Answers the waiting poll with a `close` packet. Pending packets stay queued.
-    pub(super) fn close_waiting(&mut self) {
+    pub(super) fn answer_with_close(&mut self) {
         if let Some(WaitingPoll { response, .. }) = self.waiting.take() {
             let _ = response.send(CLOSE);
         }
@@ -199,7 +199,7 @@ impl PollQueue {
 
     /// The packets that were not sent, for another transport.
     pub(super) fn into_pending(mut self) -> VecDeque<Bytes> {
-        self.end_waiting();
+        self.answer_with_noop();
         self.pending
     }
 }
@@ -357,7 +357,7 @@ mod tests {
                 }
                 _ => panic!("nothing to send"),
             }
-            queue.end_waiting();
+            queue.answer_with_noop();
         }
         assert_eq!(delays, [100, 200, 400, 800, 1_600, 2_000, 2_000]);
         queue.end_probe();

@@ -4,7 +4,8 @@ use crate::transport::{FrameWriter, SendLimits};
 
 /// For polls and upgrades.
 impl PacketSender {
-    /// Answers a poll. `None` if the session does not poll any more.
+    /// The outcome of a poll. `None` if the session has been upgraded or has ended, or is closing and has sent all
+    /// packets. A poll while another one waits ends the session.
     pub(crate) fn poll(&self, tag: RequestTag) -> Option<PollResponse> {
         self.update(|state| {
             let Transport::Polling(queue) = &mut state.transport else { return None };
@@ -17,7 +18,7 @@ impl PacketSender {
                 },
             };
             if let PollResponse::Overlap = response {
-                queue.close_waiting();
+                queue.answer_with_close();
                 state.phase = SessionPhase::Aborted;
             }
             Some(response)
@@ -26,7 +27,7 @@ impl PacketSender {
 
     /// Answers the waiting poll with a `noop`.
     pub(crate) fn end_waiting_poll(&self) {
-        self.with_queue(PollQueue::end_waiting);
+        self.with_queue(PollQueue::answer_with_noop);
     }
 
     /// The client probes a WebSocket.
@@ -50,7 +51,8 @@ impl PacketSender {
         let mut state = self.state.lock();
         let upgraded = Transport::WebSocket(writer.clone());
         if let Transport::Polling(queue) = std::mem::replace(&mut state.transport, upgraded) {
-            // The queue respects the limits already. The reading half notices a broken connection.
+            // The packets were within the limits when they were queued. The task that reads the WebSocket notices a
+            // broken connection.
             let _ = writer.write(queue.into_pending().iter(), SendLimits::UNLIMITED);
         }
     }

@@ -44,7 +44,7 @@ impl Model {
             4 => self.queue.begin_probe(),
             5 => self.queue.end_probe(),
             // A poll during an upgrade has timed out.
-            6 => self.queue.end_waiting(),
+            6 => self.queue.answer_with_noop(),
             _ => self.receive(),
         }
     }
@@ -115,7 +115,7 @@ impl Model {
     /// The client completes its poll and switches to a WebSocket.
     fn upgrade(mut self) {
         self.poll();
-        self.queue.end_waiting();
+        self.queue.answer_with_noop();
         self.receive();
         assert!(self.poll.is_none(), "it was answered");
         for frame in std::mem::take(&mut self.queue).into_pending() {
