@@ -107,7 +107,12 @@ async fn messages_consumed_before_devices_are_back_are_replayed_to_them() {
 async fn broker_outage_delays_events_but_not_writes() {
     let (server, database) = tokio::join!(RabbitServer::start_own(), fresh_database());
     let backends = Backends { database: Some(database), broker: Some(server.fresh_prefix()) };
-    let belfry = backends.start().await;
+    server.stop().await;
+    let belfry = backends.belfry().start().await;
+    belfry.log_line("RabbitMQ unavailable at start; retrying").await;
+    server.start().await;
+    until_ready(&belfry).await;
+    assert!(!belfry.log().contains("RabbitMQ connection lost"), "{}", belfry.log());
     let ada = User::new("ada", &belfry);
     let devices = ada.two_devices().await;
     notify(&belfry, &ada, json!({ "id": "n1", "title": "Before" })).await;
@@ -118,6 +123,7 @@ async fn broker_outage_delays_events_but_not_writes() {
     }
 
     server.stop().await;
+    belfry.log_line("RabbitMQ connection lost; reconnecting").await;
     for id in ["n2", "n3"] {
         notify(&belfry, &ada, json!({ "id": id, "title": "Meanwhile" })).await;
     }

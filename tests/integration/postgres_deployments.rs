@@ -170,6 +170,41 @@ async fn connections_of_a_role_that_was_created_again_are_replaced() {
 }
 
 #[tokio::test]
+async fn role_that_lacks_one_privilege_is_not_ready() {
+    let database = fresh_database().await;
+    open(database.url()).await.close().await;
+    let pool = database.pool().await;
+    let (before, host) = database.url().rsplit_once('@').unwrap();
+    let (scheme, _) = before.split_once("://").unwrap();
+    let role = format!("role_{}", &host.rsplit_once('_').unwrap().1[..8]);
+    let grant =
+        format!("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}");
+    run(&pool, &format!("CREATE ROLE {role} LOGIN PASSWORD 'secret'; {grant}")).await;
+    let url = format!("{scheme}://{role}:secret@{host}");
+    for (table, privileges) in [
+        ("store", vec!["UPDATE"]),
+        ("inboxes", vec!["INSERT", "UPDATE", "DELETE"]),
+        ("notifications", vec!["INSERT", "UPDATE", "DELETE"]),
+        ("outbox", vec!["INSERT", "DELETE"]),
+        ("outbox_unreadable", vec!["INSERT", "DELETE"]),
+        ("idempotency_keys", vec!["INSERT", "UPDATE", "DELETE"]),
+        ("revocations", vec!["INSERT", "UPDATE", "DELETE"]),
+        ("revocation_state", vec!["UPDATE"]),
+    ] {
+        for privilege in privileges {
+            run(&pool, &format!("REVOKE {privilege} ON {table} FROM {role}")).await;
+            let store = PostgresStore::lazy(PostgresSettings::new(&url)).unwrap();
+            let NotReady { reason, error } = not_ready(&store).await;
+            assert_eq!(reason, "the database role lacks a privilege", "{privilege} on {table}");
+            assert!(error.to_string().contains(&format!("table {table} ")), "{error}");
+            store.close().await;
+            run(&pool, &grant).await;
+        }
+    }
+    run(&pool, &format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
+}
+
+#[tokio::test]
 async fn store_is_not_ready_before_its_migrations() {
     let database = fresh_database().await;
     let store = PostgresStore::lazy(PostgresSettings::new(database.url())).unwrap();

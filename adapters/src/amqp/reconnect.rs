@@ -64,6 +64,7 @@ pub(crate) async fn run_with_reconnect<T: ConnectedTask>(
 ) {
     let mut backoff = Backoff::new(settings.initial_backoff, settings.max_backoff);
     let mut outage_since = None;
+    let mut was_connected = false;
     let mut missing_right_logged = false;
     metrics::gauge!(UP, "role" => T::NAME).set(0.0);
     while !stop.is_cancelled() {
@@ -78,6 +79,7 @@ pub(crate) async fn run_with_reconnect<T: ConnectedTask>(
 
         if status.connected.into_inner() {
             outage_since = None;
+            was_connected = true;
             missing_right_logged = false;
             // Connections that are lost soon after they open do not reset the backoff. Otherwise the task would
             // always reconnect after the shortest delay.
@@ -91,6 +93,8 @@ pub(crate) async fn run_with_reconnect<T: ConnectedTask>(
         if is_missing_right && !missing_right_logged {
             settings.missing_rights.set(T::NAME, true);
             error!(role = T::NAME, error, ?retry_in, "RabbitMQ refuses access; retrying");
+        } else if !was_connected && outage_since.is_none() {
+            warn!(role = T::NAME, error, ?retry_in, "RabbitMQ unavailable at start; retrying");
         } else if outage_since.is_none() {
             warn!(role = T::NAME, error, ?retry_in, "RabbitMQ connection lost; reconnecting");
         } else {
