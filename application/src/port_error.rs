@@ -62,7 +62,7 @@ mod tests {
     fn copy_has_the_kind_and_the_text_of_the_error() {
         for (error, text, transient) in [
             (PortError::unavailable("down"), "unavailable: down", true),
-            (PortError::failed("deadlock"), "failed: deadlock", true),
+            (PortError::failed("statement timeout"), "failed: statement timeout", true),
             (PortError::rejected("too long"), "rejected: too long", false),
         ] {
             assert_eq!(error.is_transient(), transient, "{text}");

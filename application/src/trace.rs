@@ -1,5 +1,5 @@
 //! The trace context of the current task, from the inbound adapter to the published event. It is task
-//! local, because every use case carries it and none depends on it.
+//! local, so that use cases, none of which needs it, do not have to pass it on.
 
 use std::future::Future;
 
@@ -20,15 +20,19 @@ impl TraceParent {
     /// Parses version 00: `00-<32 hex>-<16 hex>-<2 hex>` in lower case. Rejects ids of zeros only.
     pub fn parse(raw: &str) -> Result<Self, InvalidTraceParent> {
         let mut parts = raw.split('-');
-        let mut next = |length: usize, may_be_zero: bool| {
+        let mut next_is_hex = |length: usize, may_be_zero: bool| {
             parts.next().is_some_and(|part| {
                 part.len() == length
                     && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
                     && (may_be_zero || part.bytes().any(|b| b != b'0'))
             })
         };
-        let version = raw.starts_with("00-") && next(2, true);
-        if version && next(32, false) && next(16, false) && next(2, true) && parts.next().is_none()
+        let is_version_00 = raw.starts_with("00-") && next_is_hex(2, true);
+        if is_version_00
+            && next_is_hex(32, false)
+            && next_is_hex(16, false)
+            && next_is_hex(2, true)
+            && parts.next().is_none()
         {
             Ok(Self(raw.into()))
         } else {

@@ -25,7 +25,7 @@ pub trait Retention: Send + Sync {
 
     /// Removes at most `limit` idempotency keys of requests that were made before `made_before`. The
     /// same request would then be executed again.
-    async fn purge_requests(
+    async fn purge_idempotency_keys(
         &self,
         made_before: Timestamp,
         limit: usize,

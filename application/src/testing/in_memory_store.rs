@@ -413,7 +413,7 @@ impl Retention for InMemoryStore {
         Ok(purged)
     }
 
-    async fn purge_requests(
+    async fn purge_idempotency_keys(
         &self,
         made_before: Timestamp,
         limit: usize,

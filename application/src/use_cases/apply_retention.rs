@@ -95,7 +95,7 @@ impl ApplyRetention {
                 .in_batches(stop, || store.purge_deleted(now.minus(deleted), batch_size))
                 .await?,
             requests: self
-                .in_batches(stop, || store.purge_requests(now.minus(requests), batch_size))
+                .in_batches(stop, || store.purge_idempotency_keys(now.minus(requests), batch_size))
                 .await?,
             revocations: self
                 .in_batches(stop, || store.purge_revocations(now.minus(revocations), batch_size))
@@ -202,7 +202,7 @@ mod tests {
             if calls < 3 { Err(PortError::unavailable("down")) } else { Ok(0) }
         });
         store.expect_purge_deleted().once().returning(|_, _| Ok(0));
-        store.expect_purge_requests().once().returning(|_, _| Ok(0));
+        store.expect_purge_idempotency_keys().once().returning(|_, _| Ok(0));
         store.expect_purge_revocations().once().returning(|_, _| Ok(0));
         let stop = CancellationToken::new();
         let policy = policy();
@@ -224,7 +224,7 @@ mod tests {
             Ok(limit)
         });
         store.expect_purge_deleted().returning(|_, _| Ok(0));
-        store.expect_purge_requests().returning(|_, _| Ok(0));
+        store.expect_purge_idempotency_keys().returning(|_, _| Ok(0));
         store.expect_purge_revocations().returning(|_, _| Ok(0));
         assert_eq!(retention(store, 0, policy()).clean_up(&stop).await.unwrap().notifications, 2);
     }

@@ -92,11 +92,12 @@ impl HandleCommands {
     }
 
     /// Runs the commands in order and returns one result per command. After a transient failure, later commands of
-    /// the same user are skipped, so that they cannot overtake it.
+    /// the same user fail without being tried, so that they cannot overtake it.
     ///
     /// Consecutive creations share transactions of limited size. If the store rejects a transaction, each of its
-    /// creations runs alone, so that an invalid one does not fail the others. If a transaction fails otherwise, the
-    /// creations that follow fail without being tried, until there is another kind of command.
+    /// creations runs alone, so that an invalid one does not fail the others. If it fails for another
+    /// reason, the creations that follow directly fail without being tried. Another kind of command is tried again, and
+    /// so are the creations after it.
     pub async fn run<C>(&self, commands: C) -> Vec<Result<(), CommandError>>
     where
         C: IntoIterator<Item = Command, IntoIter: Send> + Send,
@@ -107,15 +108,15 @@ impl HandleCommands {
             blocked: HashSet::new(),
             drafts: Vec::new(),
             text_bytes: 0,
-            creates_fail: None,
+            creation_error: None,
         };
         for command in commands {
             match command {
                 Command::Create(draft) => run.add(*draft).await,
                 other => {
                     run.flush_creations().await;
-                    run.creates_fail = None;
-                    run.run_one(other).await;
+                    run.creation_error = None;
+                    run.run_and_record(other).await;
                 }
             }
         }
@@ -123,7 +124,7 @@ impl HandleCommands {
         run.results
     }
 
-    async fn run_one(&self, command: Command) -> Result<(), CommandError> {
+    async fn execute(&self, command: Command) -> Result<(), CommandError> {
         match command {
             Command::Create(draft) => {
                 self.inboxes.create(vec![*draft]).await?;
@@ -151,21 +152,22 @@ impl HandleCommands {
 /// The maximum number of notifications that are created in one transaction.
 const MAX_DRAFTS: usize = 500;
 
-/// The maximum size of their texts. A larger notification is created alone.
+/// The maximum size of the texts of the notifications that are created in one transaction, in bytes. A notification
+/// with larger texts is created alone.
 const MAX_TEXT_BYTES: usize = 1024 * 1024;
 
-/// The progress of one call: the results so far, the users to skip, and the creations that wait for the next
+/// The progress of one call: the results so far, the users whose commands are not tried, and the creations that wait for the next
 /// transaction.
 struct Run<'a> {
     handler: &'a HandleCommands,
     results: Vec<Result<(), CommandError>>,
-    /// Users with a transient failure. Their later commands are skipped.
+    /// Users with a transient failure. Their later commands fail without being tried.
     blocked: HashSet<UserId>,
     drafts: Vec<Draft>,
     /// The size of the texts of `drafts`.
     text_bytes: usize,
     /// Why the next creations fail without being tried.
-    creates_fail: Option<PortError>,
+    creation_error: Option<PortError>,
 }
 
 impl Run<'_> {
@@ -183,11 +185,11 @@ impl Run<'_> {
     async fn flush_creations(&mut self) {
         let drafts = std::mem::take(&mut self.drafts);
         self.text_bytes = 0;
-        if let Some(error) = self.creates_fail.take() {
+        if let Some(error) = self.creation_error.take() {
             for draft in drafts {
                 self.record(draft.user, Err(error.clone_as_text().into()));
             }
-            self.creates_fail = Some(error);
+            self.creation_error = Some(error);
             return;
         }
         if drafts.len() > 1 && !drafts.iter().any(|draft| self.blocked.contains(&draft.user)) {
@@ -197,26 +199,26 @@ impl Run<'_> {
                     let result = created.as_ref().map(|_| ()).map_err(PortError::clone_as_text);
                     self.record(draft.user, result.map_err(CommandError::from));
                 }
-                self.creates_fail = created.err();
+                self.creation_error = created.err();
                 return;
             }
         }
         for draft in drafts {
-            self.run_one(Command::Create(Box::new(draft))).await;
+            self.run_and_record(Command::Create(Box::new(draft))).await;
         }
     }
 
-    async fn run_one(&mut self, command: Command) {
+    async fn run_and_record(&mut self, command: Command) {
         let user = command.user().clone();
         let result = if self.blocked.contains(&user) {
             Err(PortError::unavailable("an earlier command of this user failed").into())
         } else {
-            self.handler.run_one(command).await
+            self.handler.execute(command).await
         };
         self.record(user, result);
     }
 
-    /// Records a result. After a transient failure, the user's later commands are skipped.
+    /// Records a result. After a transient failure, the user's later commands fail without being tried.
     fn record(&mut self, user: UserId, result: Result<(), CommandError>) {
         if matches!(&result, Err(CommandError::Port(error)) if error.is_transient()) {
             self.blocked.insert(user);
@@ -301,7 +303,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn outage_fails_many_creations_with_one_call_until_another_command_follows() {
+    async fn creations_are_not_tried_after_an_outage_until_another_kind_of_command() {
         let mut store = MockInboxRepository::new();
         store.expect_create().times(2).returning(|_| Err(PortError::unavailable("down")));
         store.expect_mark_all_read().once().returning(|_, _| Ok(None));

@@ -254,7 +254,7 @@ impl DeadLetters {
             exchange: "",
             routing_key: self.topology.ingest_queue(),
             mandatory: true,
-            properties: letter.original_properties(self.settings.url.user()),
+            properties: letter.replay_properties(self.settings.url.user()),
             body: letter.body(),
         };
         let limit = self.settings.confirm_timeout;

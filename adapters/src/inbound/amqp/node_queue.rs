@@ -38,8 +38,8 @@ pub struct NodeQueueSettings {
     /// The limit for the events in memory, in bytes. When it is reached, Belfry stops reading from the
     /// connection before the next event.
     pub prefetch_bytes: usize,
-    /// The number of events after which they are acknowledged before `ack_delay` has elapsed. Should be well below
-    /// `prefetch`: if it is larger, the broker delivers nothing more until then.
+    /// When this many events are unacknowledged, they are acknowledged without waiting for `ack_delay`. Should be well
+    /// below `prefetch`: if it is larger, the broker stops delivering until `ack_delay` has elapsed.
     pub ack_batch: u16,
     /// How long the acknowledgement of an event may be delayed. If the connection is lost before it, the
     /// events are redelivered; devices recognise duplicates by their revisions.
@@ -256,7 +256,7 @@ impl ConnectedTask for NodeQueue {
         let result = self.consume(connection, &channel, consumer, &epoch, stop).await;
         self.state.send_replace(NodeQueueState::Detached { since: Some(self.clock.now()) });
         if result.is_ok() {
-            // The reply to the close must not wait behind deliveries.
+            // The byte limit may have stopped the reading, and the reply to the close must be read.
             connection.budget().lift();
             close_channel(&channel).await;
         }
@@ -264,7 +264,7 @@ impl ConnectedTask for NodeQueue {
     }
 }
 
-/// Registered once, because every event is counted.
+/// Looked up once and not for each event, which would be slow.
 struct NodeQueueMetrics {
     delivered: Counter,
     unreadable: Counter,
@@ -286,7 +286,7 @@ impl NodeQueueMetrics {
     }
 }
 
-/// The epoch of the event's store. Events of earlier versions have none.
+/// The epoch of the event's store, or [`FORWARDED_EPOCH`]. Events of earlier versions have none.
 fn event_epoch(delivery: &Delivery) -> Option<&str> {
     text_of(delivery.properties.headers().as_ref()?, EPOCH_HEADER)
 }

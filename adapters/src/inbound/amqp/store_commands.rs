@@ -14,7 +14,7 @@ use super::message_handler::{HandlerError, MessageHandler};
 use super::message_mapping::MessageMapping;
 use crate::wire::{NotificationForm, PageForm};
 
-/// Store mode: the commands change inboxes, and requests get a response.
+/// Store mode: commands change inboxes, and a message whose sender waits for a response gets one.
 pub struct StoreCommands {
     commands: HandleCommands,
     queries: InboxQueries,
@@ -22,7 +22,7 @@ pub struct StoreCommands {
     clock: Arc<dyn Clock>,
 }
 
-/// The use cases that read inboxes for the responses of requests.
+/// The use cases that read inboxes for the responses to requests.
 pub struct InboxQueries {
     get: GetNotification,
     list: ListInbox,
@@ -63,11 +63,11 @@ impl InboxQueries {
 }
 
 fn raw(response: &impl Serialize) -> Box<RawValue> {
-    to_raw_value(response).expect("strings, numbers and checked JSON serialize")
+    to_raw_value(response).expect("strings, numbers and valid JSON can always be serialized")
 }
 
 impl StoreCommands {
-    /// `ids` and `clock` fill in the fields that a sender left out. `queries` read the responses to requests.
+    /// `ids` and `clock` fill in the fields that a sender left out. `queries` read the data of responses.
     pub fn new(
         commands: HandleCommands,
         queries: InboxQueries,
@@ -112,13 +112,13 @@ impl MessageHandler for StoreCommands {
     /// The result of a message is the first error of its commands. After an error, a retry repeats all commands of
     /// the message; each has an effect only once. A query succeeds here: [`respond`](Self::respond) runs it.
     async fn run(&self, messages: Vec<StoreMessage>) -> Vec<Result<(), HandlerError>> {
-        let lengths: Vec<_> = messages.iter().map(StoreMessage::command_count).collect();
+        let command_counts: Vec<_> = messages.iter().map(StoreMessage::command_count).collect();
         let commands = messages.into_iter().flat_map(StoreMessage::into_commands);
         let mut results = self.commands.run(commands).await.into_iter();
-        let of_message = |len| {
-            let results: Vec<_> = results.by_ref().take(len).collect();
+        let next_result = |count| {
+            let results: Vec<_> = results.by_ref().take(count).collect();
             results.into_iter().collect::<Result<(), _>>().map_err(HandlerError::from)
         };
-        lengths.into_iter().map(of_message).collect()
+        command_counts.into_iter().map(next_result).collect()
     }
 }

@@ -19,7 +19,7 @@ pub(super) enum PgFailure {
     LeaseLost,
     #[error("{text}; run `belfry migrate`", text = reason::NOT_MIGRATED)]
     NotMigrated,
-    #[error("a call failed lately: {text}", text = .0.reason())]
+    #[error("an earlier call failed recently: {text}", text = .0.reason())]
     Recent(Fault),
     #[error(transparent)]
     Unsupported(#[from] UnsupportedServer),
@@ -53,7 +53,7 @@ impl PgFailure {
     /// Whether an immediate retry of the same write may succeed: the server rolled it back because
     /// of a concurrent transaction (SQLSTATE `40001` serialization failure, `40P01` deadlock), or a
     /// concurrent request used the same idempotency key.
-    pub(super) fn is_transient(&self) -> bool {
+    pub(super) fn is_write_conflict(&self) -> bool {
         let Some(error) = self.database_error() else {
             return false;
         };
@@ -68,7 +68,8 @@ impl PgFailure {
     ///   changed or replaced after the connection had planned the statement;
     /// - `26000` the server has no such prepared statement;
     /// - `25006` read-only transaction: after a failover the connection leads to the old primary, or
-    ///   the role's or database's default was changed, which only new sessions get;
+    ///   `default_transaction_read_only` of the role or database was changed, which takes effect only in new
+    ///   sessions;
     /// - `42501` insufficient privilege and `42P01` undefined table: the role was created again, or
     ///   its search path was changed.
     ///
@@ -106,7 +107,7 @@ impl PgFailure {
         }
     }
 
-    /// Whether other requests would fail too.
+    /// Whether the content of the request is certainly not the reason.
     fn is_outage(&self) -> bool {
         match self.database_error() {
             Some(error) => is_outage_code(&error.code().unwrap_or_default()),
@@ -114,7 +115,7 @@ impl PgFailure {
         }
     }
 
-    /// Whether PostgreSQL or this store rejects this request in particular.
+    /// Whether the same request would fail again, because of its values or because the server is unsupported.
     fn is_rejection(&self) -> bool {
         match self {
             Self::Sql(error) => error.is_rejection(is_about_data),
@@ -124,7 +125,7 @@ impl PgFailure {
     }
 }
 
-/// The fault that an SQLSTATE means: `25006` read-only transaction, `42501` insufficient privilege,
+/// The fault that an SQLSTATE indicates: `25006` read-only transaction, `42501` insufficient privilege,
 /// `53100` disk full, class `58` system error, `XX001` and `XX002` damaged data or index.
 fn fault_of_code(sqlstate: &str) -> Option<Fault> {
     Some(match sqlstate {
@@ -143,7 +144,7 @@ impl From<PgFailure> for NotReady {
     }
 }
 
-/// Whether an SQLSTATE means that the server cannot serve any request now: class 08 connection
+/// Whether an SQLSTATE is certainly not due to the values of a request, so that other requests may fail too: class 08 connection
 /// exception, 28 and 3D no access, 53 insufficient resources (such as a full disk), 57P operator
 /// intervention (shutdown, crash), 58 system error; 25006 read-only transaction (after a failover),
 /// 42501 insufficient privilege, 42P01 undefined table and 42703 undefined column (not migrated yet);
@@ -196,11 +197,11 @@ mod tests {
         for rejection in ["22001", "22P02", "22P05", "23505", "23514", "54000"] {
             assert!(is_about_data(rejection), "{rejection}");
         }
-        for transient in [
+        for not_about_data in [
             "08006", "25006", "28P01", "3D000", "40001", "40P01", "42P01", "53100", "53300",
             "57014", "57P01", "57P03", "58030", "XX000", "",
         ] {
-            assert!(!is_about_data(transient), "{transient}");
+            assert!(!is_about_data(not_about_data), "{not_about_data}");
         }
     }
 

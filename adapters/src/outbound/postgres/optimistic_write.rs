@@ -76,11 +76,11 @@ impl PostgresStore {
             match result {
                 Ok(Attempt::Written(outcome)) => return Ok(outcome),
                 Ok(Attempt::Unchanged(outcome)) => {
-                    wakeup.clear();
+                    wakeup.cancel();
                     return Ok(outcome);
                 }
                 Ok(Attempt::Conflict) => {}
-                Err(error) if error.is_transient() => {
+                Err(error) if error.is_write_conflict() => {
                     debug!(%error, attempt, "write conflict; retrying");
                     tokio::time::sleep(backoff.next_delay()).await;
                 }
@@ -100,11 +100,11 @@ impl PostgresStore {
         match attempt {
             Ok(Attempt::Written(outcome)) => Ok(outcome),
             Ok(Attempt::Unchanged(outcome)) => {
-                wakeup.clear();
+                wakeup.cancel();
                 Ok(outcome)
             }
             Ok(Attempt::Conflict) => Err(GroupError::Contended),
-            Err(failure) if failure.is_transient() => Err(GroupError::Contended),
+            Err(failure) if failure.is_write_conflict() => Err(GroupError::Contended),
             Err(failure) => Err(failure.into()),
         }
     }

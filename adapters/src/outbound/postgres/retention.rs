@@ -9,19 +9,20 @@ use super::failure::PgFailure;
 use super::optimistic_write::{Attempt, LOCK_INBOXES, OptimisticWrite as _};
 use super::store::{PostgresStore, with_retry};
 use crate::outbound::relational::statements::{
-    PURGE_REQUESTS, PURGE_REVOCATION_FOR_EVERYONE, PURGE_REVOCATIONS,
+    PURGE_IDEMPOTENCY_KEYS, PURGE_REVOCATION_FOR_EVERYONE, PURGE_REVOCATIONS,
 };
 use crate::outbound::relational::{
     DueRow, Edit, EditWrite, StoredTimestamp as _, clamped, due_by_inbox, row_count,
 };
 
-/// The advisory lock for expiry in the schema `public`, so that nodes do not repeat each other's work:
-/// the bytes of `BelfryRt` as a number. Another schema has another key.
-const RETENTION_LOCK: i64 = i64::from_be_bytes(*b"BelfryRt");
+/// The key of the advisory lock with which only one node expires notifications at a time, in the schema `public`: the
+/// bytes of `BelfryRt` as a number. Another schema has another key.
+const EXPIRY_LOCK: i64 = i64::from_be_bytes(*b"BelfryRt");
 
 const TRY_LOCK: &str = "SELECT pg_try_advisory_xact_lock($1)";
 
-/// `created_at > '-infinity'` is true for all rows. It is the condition of the index to use.
+/// `created_at > '-infinity'` is true for all rows. It repeats the condition of the partial index, because PostgreSQL
+/// uses the index only then.
 const DUE: &str = "
     SELECT user_id, id FROM (
         (SELECT user_id, id FROM notifications
@@ -33,7 +34,8 @@ const DUE: &str = "
          ORDER BY created_at LIMIT $3)
     ) due LIMIT $3";
 
-/// Locks inboxes in the order of user ids, as every writer does.
+/// Locks inboxes in the order of user ids, as every writer does. `history_floor` is the highest revision of a purged
+/// tombstone: from an earlier revision, a device cannot be brought up to date.
 const PURGE_DELETED: &str = "
     WITH old AS (
         SELECT user_id, id, revision FROM notifications
@@ -54,13 +56,13 @@ const PURGE_DELETED: &str = "
 
 #[async_trait]
 impl Retention for PostgresStore {
-    async fn expire(&self, due: &ExpiryCutoff, limit: usize) -> Result<usize, PortError> {
+    async fn expire(&self, cutoff: &ExpiryCutoff, limit: usize) -> Result<usize, PortError> {
         let wakeup = self.notifier.wakeup_on_drop();
-        let key = self.installation().await?.lock_key(RETENTION_LOCK);
+        let key = self.installation().await?.lock_key(EXPIRY_LOCK);
         let deleted =
-            with_retry!(self, async |connection| expire(connection, key, due, limit).await)?;
+            with_retry!(self, async |connection| expire(connection, key, cutoff, limit).await)?;
         if deleted == 0 {
-            wakeup.clear();
+            wakeup.cancel();
         }
         Ok(deleted)
     }
@@ -73,12 +75,12 @@ impl Retention for PostgresStore {
         self.purge(PURGE_DELETED, deleted_before, limit).await
     }
 
-    async fn purge_requests(
+    async fn purge_idempotency_keys(
         &self,
         made_before: Timestamp,
         limit: usize,
     ) -> Result<usize, PortError> {
-        self.purge(PURGE_REQUESTS, made_before, limit).await
+        self.purge(PURGE_IDEMPOTENCY_KEYS, made_before, limit).await
     }
 
     async fn purge_revocations(
@@ -108,14 +110,14 @@ impl PostgresStore {
 async fn expire(
     connection: &mut PgConnection,
     lock_key: i64,
-    due: &ExpiryCutoff,
+    cutoff: &ExpiryCutoff,
     limit: usize,
 ) -> Result<usize, PgFailure> {
     let mut transaction = connection.begin().await?;
-    let is_locked: bool =
+    let has_lock: bool =
         sqlx::query_scalar(TRY_LOCK).bind(lock_key).fetch_one(&mut *transaction).await?;
-    let deleted = if is_locked { delete_due(&mut transaction, due, limit).await? } else { 0 };
-    // Also without a change: a transaction that is dropped keeps its locks until the pool has rolled it back.
+    let deleted = if has_lock { delete_due(&mut transaction, cutoff, limit).await? } else { 0 };
+    // Commit even if nothing has changed: a dropped transaction keeps its locks until the pool has rolled it back.
     transaction.commit().await?;
     Ok(deleted)
 }
@@ -124,12 +126,12 @@ async fn expire(
 /// number.
 async fn delete_due(
     transaction: &mut PgConnection,
-    due: &ExpiryCutoff,
+    cutoff: &ExpiryCutoff,
     limit: usize,
 ) -> Result<usize, PgFailure> {
     let rows: Vec<DueRow> = sqlx::query_as(DUE)
-        .bind(DateTime::from_domain(due.now)?)
-        .bind(due.created_before.map(DateTime::from_domain).transpose()?)
+        .bind(DateTime::from_domain(cutoff.now)?)
+        .bind(cutoff.created_before.map(DateTime::from_domain).transpose()?)
         .bind(clamped(limit))
         .fetch_all(&mut *transaction)
         .await?;
@@ -138,13 +140,13 @@ async fn delete_due(
     sqlx::query(LOCK_INBOXES).bind(users).execute(&mut *transaction).await?;
     let edits: Vec<_> = inboxes
         .into_iter()
-        .map(|(user, ids)| EditWrite::new(&user, Edit::Delete(ids), due.now))
+        .map(|(user, ids)| EditWrite::new(&user, Edit::Delete(ids), cutoff.now))
         .collect();
     // Skips notifications that a user has deleted since the read.
-    let Attempt::Written(marked) = EditGroup(&edits).attempt(transaction).await? else {
+    let Attempt::Written(results) = EditGroup(&edits).attempt(transaction).await? else {
         return Ok(0);
     };
-    let deleted = marked.into_iter().map(|one| match one.event.map(|event| event.change) {
+    let deleted = results.into_iter().map(|result| match result.event.map(|event| event.change) {
         Some(Change::Deleted { ids }) => ids.len(),
         _ => 0,
     });

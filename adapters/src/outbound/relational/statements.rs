@@ -30,7 +30,7 @@ pub(crate) const REVOCATIONS_AFTER: &str = "
     UNION ALL
     SELECT number, user_id, issued_before FROM revocations WHERE number > $1";
 
-pub(crate) const PURGE_REQUESTS: &str = "
+pub(crate) const PURGE_IDEMPOTENCY_KEYS: &str = "
     DELETE FROM idempotency_keys WHERE (caller, key) IN (
         SELECT caller, key FROM idempotency_keys
         WHERE created_at < $1 ORDER BY created_at LIMIT $2

@@ -11,7 +11,7 @@ impl<F: FnMut()> Wakeup<F> {
     }
 
     /// Cancels the wakeup, because nothing was written.
-    pub(crate) fn clear(mut self) {
+    pub(crate) fn cancel(mut self) {
         self.0 = None;
     }
 }

@@ -19,7 +19,7 @@ pub(super) enum SqliteFailure {
     HardLinks(String),
     #[error("{text}; run `belfry migrate`", text = reason::NOT_MIGRATED)]
     NotMigrated,
-    #[error("a call failed lately: {text}", text = .0.reason())]
+    #[error("an earlier call failed recently: {text}", text = .0.reason())]
     Recent(Fault),
 }
 

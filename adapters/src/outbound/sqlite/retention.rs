@@ -6,7 +6,7 @@ use super::edit::edit;
 use super::store::SqliteStore;
 use super::write::Work;
 use crate::outbound::relational::statements::{
-    PURGE_REQUESTS, PURGE_REVOCATION_FOR_EVERYONE, PURGE_REVOCATIONS,
+    PURGE_IDEMPOTENCY_KEYS, PURGE_REVOCATION_FOR_EVERYONE, PURGE_REVOCATIONS,
 };
 use crate::outbound::relational::{
     DueRow, Edit, EditWrite, StoredTimestamp as _, clamped, due_by_inbox, row_count,
@@ -88,12 +88,12 @@ impl Retention for SqliteStore {
         Ok(work.outcome())
     }
 
-    async fn purge_requests(
+    async fn purge_idempotency_keys(
         &self,
         made_before: Timestamp,
         limit: usize,
     ) -> Result<usize, PortError> {
-        self.purge(PURGE_REQUESTS, made_before, limit).await
+        self.purge(PURGE_IDEMPOTENCY_KEYS, made_before, limit).await
     }
 
     async fn purge_revocations(

@@ -47,7 +47,7 @@ impl SqliteStore {
         match self.in_transaction(work).await? {
             Work::Written(outcome) => Ok(outcome),
             Work::Unchanged(outcome) => {
-                wakeup.clear();
+                wakeup.cancel();
                 Ok(outcome)
             }
         }

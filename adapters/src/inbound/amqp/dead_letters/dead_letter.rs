@@ -113,16 +113,16 @@ impl DeadLetter {
     }
 
     /// The properties with which `dead-letters replay` publishes the message to the ingest queue: the original ones
-    /// without Belfry's headers (only the original exchange and routing key may stay), persistent, and without
-    /// `expiration` and `CC`. The original `user_id` is kept only if it is `user`, the AMQP user of this connection:
+    /// without Belfry's headers, persistent, and without `expiration` and `CC`. `x-belfry-exchange` and
+    /// `x-belfry-routing-key` stay if the message was published to an exchange other than the default one. The original `user_id` is kept only if it is `user`, the AMQP user of this connection:
     /// the broker refuses any other.
-    pub(super) fn original_properties(&self, user: &str) -> BasicProperties {
+    pub(super) fn replay_properties(&self, user: &str) -> BasicProperties {
         let mut headers = BTreeMap::new();
         if let Some(table) = self.properties.headers() {
             headers.clone_from(table.inner());
         }
         // If the message was published to an exchange other than the default one, its original routing key may be
-        // its pattern. These two headers preserve it.
+        // its pattern. `x-belfry-exchange` and `x-belfry-routing-key` preserve it.
         let keeps_routing_key =
             self.header_text(headers::EXCHANGE).is_some_and(|it| !it.is_empty());
         headers.retain(|name, _| match name.as_str() {
@@ -220,7 +220,7 @@ mod tests {
         ];
         let original = BasicProperties::default().with_message_id("m1".into());
         let dead_letter = dead_letter(original, &headers, "{}");
-        let replayed = dead_letter.original_properties("belfry");
+        let replayed = dead_letter.replay_properties("belfry");
         assert_eq!(header_names(&replayed), ["x-app"]);
         assert_eq!(replayed.message_id().as_ref().unwrap().as_str(), "m1");
         assert_eq!(
@@ -229,7 +229,7 @@ mod tests {
         );
         // The broker accepts a user id only if it is the publisher's own.
         assert_eq!(
-            dead_letter.original_properties("shop").user_id().as_ref().unwrap().as_str(),
+            dead_letter.replay_properties("shop").user_id().as_ref().unwrap().as_str(),
             "shop"
         );
     }
@@ -242,7 +242,7 @@ mod tests {
         ];
         let dead_letter = dead_letter(BasicProperties::default(), &headers, "{}");
         assert_eq!(
-            header_names(&dead_letter.original_properties("u")),
+            header_names(&dead_letter.replay_properties("u")),
             headers.map(|(name, _)| name)
         );
         assert_eq!(dead_letter.pattern(), Some("notification.create"));

@@ -133,7 +133,7 @@ async fn old_idempotency_keys_are_purged(store) {
     for name in ["k1", "k2", "k3"] {
         store.inboxes.create_once(&key(name, "f"), vec![a_draft("ada", name)]).await.unwrap();
     }
-    let purge = async |before, limit| store.retention.purge_requests(before, limit).await.unwrap();
+    let purge = async |before, limit| store.retention.purge_idempotency_keys(before, limit).await.unwrap();
     assert_eq!(purge(at(0), 10).await, 0);
     let future = at(9_000_000_000_000);
     assert_eq!([purge(future, 2).await, purge(future, 2).await, purge(future, 2).await], [2, 1, 0]);
