@@ -18,32 +18,33 @@ const MAX_DEPTH: u8 = 16;
 pub(super) fn sanitize(frame_type: u8, payload: &mut [u8]) {
     // A truncated payload stays as it is: lapin reports the protocol error.
     let _ = match frame_type {
-        METHOD => Cursor(payload).method(),
-        HEADER => Cursor(payload).header(),
+        METHOD => Cursor(payload).sanitize_method(),
+        HEADER => Cursor(payload).sanitize_header(),
         _ => Some(()),
     };
 }
 
-/// The bytes that are not parsed yet. Methods return `None` when the payload is truncated or unknown.
+/// The bytes that are not parsed yet. Functions return `None` if the payload is truncated or has a
+/// field of an unknown type.
 struct Cursor<'a>(&'a mut [u8]);
 
 impl<'a> Cursor<'a> {
     /// `basic.deliver` (60, 60) and `basic.get-ok` (60, 71) carry the exchange and the routing key.
-    fn method(mut self) -> Option<()> {
+    fn sanitize_method(mut self) -> Option<()> {
         match (self.number(2)?, self.number(2)?) {
             (60, 60) => {
-                self.short_text()?;
+                self.sanitize_short_text()?;
                 self.skip(8 + 1)?;
             }
             (60, 71) => self.skip(8 + 1)?,
             _ => return Some(()),
         }
-        self.short_text()?;
-        self.short_text()
+        self.sanitize_short_text()?;
+        self.sanitize_short_text()
     }
 
     /// The fourteen properties of class `basic`. Each is present if its flag is set.
-    fn header(mut self) -> Option<()> {
+    fn sanitize_header(mut self) -> Option<()> {
         self.skip(2 + 2 + 8)?;
         let flags = self.number(2)?;
         for property in 0..14 {
@@ -51,39 +52,42 @@ impl<'a> Cursor<'a> {
                 continue;
             }
             match property {
-                2 => Cursor(self.long()?).table(MAX_DEPTH)?,
+                // The headers.
+                2 => Cursor(self.long()?).sanitize_table(MAX_DEPTH)?,
+                // The delivery mode and the priority.
                 3 | 4 => self.skip(1)?,
+                // The timestamp.
                 9 => self.skip(8)?,
-                _ => self.short_text()?,
+                _ => self.sanitize_short_text()?,
             }
         }
         Some(())
     }
 
-    fn table(mut self, depth: u8) -> Option<()> {
+    fn sanitize_table(mut self, depth: u8) -> Option<()> {
         while !self.0.is_empty() {
-            self.short_text()?;
-            self.value(depth)?;
+            self.sanitize_short_text()?;
+            self.sanitize_value(depth)?;
         }
         Some(())
     }
 
-    fn array(mut self, depth: u8) -> Option<()> {
+    fn sanitize_array(mut self, depth: u8) -> Option<()> {
         while !self.0.is_empty() {
-            self.value(depth)?;
+            self.sanitize_value(depth)?;
         }
         Some(())
     }
 
-    fn value(&mut self, depth: u8) -> Option<()> {
+    fn sanitize_value(&mut self, depth: u8) -> Option<()> {
         let [kind] = self.take(1)? else { return None };
         match *kind {
             b'F' | b'A' if depth == 0 => {
                 *kind = b'S';
                 self.long().map(drop)
             }
-            b'F' => Cursor(self.long()?).table(depth - 1),
-            b'A' => Cursor(self.long()?).array(depth - 1),
+            b'F' => Cursor(self.long()?).sanitize_table(depth - 1),
+            b'A' => Cursor(self.long()?).sanitize_array(depth - 1),
             b'S' | b'x' => self.long().map(drop),
             b't' | b'b' | b'B' => self.skip(1),
             b's' | b'U' | b'u' => self.skip(2),
@@ -95,14 +99,14 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// A byte string with a length of four bytes.
+    /// A byte string after its length in four bytes.
     fn long(&mut self) -> Option<&'a mut [u8]> {
         let length = self.number(4)?;
         self.take(length)
     }
 
-    /// A string with a length of one byte.
-    fn short_text(&mut self) -> Option<()> {
+    /// Sanitizes a string after its length in one byte.
+    fn sanitize_short_text(&mut self) -> Option<()> {
         let length = self.number(1)?;
         self.take(length).map(sanitize_text)
     }

@@ -157,10 +157,10 @@ impl DeadLetters {
     /// the dead queue meanwhile are not replayed.
     ///
     /// A message gets its original properties, without the failure headers, so that it has all its attempts
-    /// again. It stays persistent. Three properties are not restored: `expiration`, as the message could
-    /// expire unseen; `CC`, as its queues already have their copies; and another user's `user_id`, which the
-    /// broker refuses. A message that was published to an exchange keeps the headers `x-belfry-exchange`
-    /// and `x-belfry-routing-key`, from which [`Ingest`](super::Ingest) gets its pattern. Publishing it to
+    /// again. It is persistent, even if the original was not. Three properties are not restored: `expiration`, as the message could
+    /// expire unseen; `CC`, as the queues that it names already have the message; and the `user_id` of another
+    /// RabbitMQ user, which the broker refuses. A message that was published to an exchange keeps the headers `x-belfry-exchange`
+    /// and `x-belfry-routing-key`, from which [`Ingest`](super::Ingest) gets the message's pattern. Publishing it to
     /// that exchange again would also deliver it to all other bound queues.
     pub async fn replay(
         &self,
@@ -170,7 +170,7 @@ impl DeadLetters {
         let mut scan = self.scan().await?;
         let channel = self.confirm_channel().await?;
         let mut replayed = 0;
-        let end = loop {
+        let outcome = loop {
             if replayed == limit {
                 break Ok(());
             }
@@ -193,7 +193,7 @@ impl DeadLetters {
         };
         let finished = scan.finish().await.map_err(|error| error.to_string());
         close_channel(&channel).await;
-        end.and(finished).map_err(|error| DeadLettersError::NotReplayed { replayed, error })?;
+        outcome.and(finished).map_err(|error| DeadLettersError::NotReplayed { replayed, error })?;
         Ok(replayed)
     }
 
@@ -201,7 +201,7 @@ impl DeadLetters {
     pub async fn purge(&self, which: &DeadLetterSelection) -> Result<u32, DeadLettersError> {
         let mut scan = self.scan().await?;
         let mut deleted = 0;
-        let end = loop {
+        let outcome = loop {
             match scan.next().await {
                 Ok(None) => break Ok(()),
                 Ok(Some(letter)) if !which.matches(&letter) => {}
@@ -212,7 +212,8 @@ impl DeadLetters {
                 Err(error) => break Err(error),
             }
         };
-        end.and(scan.finish().await)
+        outcome
+            .and(scan.finish().await)
             .map_err(|error| DeadLettersError::NotPurged { deleted, error: error.to_string() })?;
         Ok(deleted)
     }
@@ -223,12 +224,12 @@ impl DeadLetters {
     }
 
     async fn scan(&self) -> Result<Scan<'_>, DeadLettersError> {
-        let limit = self.settings.confirm_timeout;
+        let time_limit = self.settings.confirm_timeout;
         let queue = self.topology.dead_queue();
-        let channel = within(limit, self.connection.connection().create_channel()).await?;
+        let channel = within(time_limit, self.connection.connection().create_channel()).await?;
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let declaring = channel.queue_declare(queue.into(), passive, FieldTable::default());
-        let found = within(limit, declaring).await.map_err(|error| match error {
+        let found = within(time_limit, declaring).await.map_err(|error| match error {
             ConnectionError::Amqp(error)
                 if is_channel_error(&error, &[AMQPSoftError::NOTFOUND]) =>
             {
@@ -237,16 +238,16 @@ impl DeadLetters {
             other => other.into(),
         })?;
         let (remaining, topology) = (found.message_count(), &self.topology);
-        Ok(Scan { channel, topology, timeout: limit, remaining, fetched: 0 })
+        Ok(Scan { channel, topology, timeout: time_limit, remaining, fetched: 0 })
     }
 
     async fn confirm_channel(&self) -> Result<Channel, ConnectionError> {
-        let limit = self.settings.confirm_timeout;
-        within(limit, open_confirm_channel(self.connection.connection())).await
+        let time_limit = self.settings.confirm_timeout;
+        within(time_limit, open_confirm_channel(self.connection.connection())).await
     }
 
     async fn publish(&self, channel: &Channel, letter: &DeadLetter) -> Result<(), PublishError> {
-        // The broker stops reading from a blocked connection, so it would not receive the requeues either.
+        // The broker reads nothing more from a blocked connection: neither this message nor the requeues at the end.
         if self.connection.connection().status().blocked() {
             return Err(PublishError::Blocked);
         }
@@ -257,17 +258,17 @@ impl DeadLetters {
             properties: letter.replay_properties(self.settings.url.user()),
             body: letter.body(),
         };
-        let limit = self.settings.confirm_timeout;
-        let publishing = timeout(limit, publish_one(channel, &message));
-        publishing.await.unwrap_or(Err(PublishError::Timeout(limit)))
+        let time_limit = self.settings.confirm_timeout;
+        let publishing = timeout(time_limit, publish_one(channel, &message));
+        publishing.await.unwrap_or(Err(PublishError::Timeout(time_limit)))
     }
 }
 
 async fn within<T>(
-    limit: Duration,
+    time_limit: Duration,
     operation: impl Future<Output = lapin::Result<T>>,
 ) -> Result<T, ConnectionError> {
-    Ok(timeout(limit, operation).await.map_err(|_| ConnectionError::Timeout(limit))??)
+    Ok(timeout(time_limit, operation).await.map_err(|_| ConnectionError::Timeout(time_limit))??)
 }
 
 /// Fetches the messages of the queue, as many as it had at the start. If it is dropped before

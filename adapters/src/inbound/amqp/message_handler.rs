@@ -33,7 +33,7 @@ pub trait MessageHandler: Send + Sync {
         false
     }
 
-    /// The response to a request whose command has run, as JSON.
+    /// The JSON of the response to a message whose sender waits for one. Called after its command has run.
     fn respond(
         &self,
         _command: &Self::Command,
@@ -61,8 +61,8 @@ pub enum HandlerError {
     /// The command is rejected and would be rejected again.
     #[error("rejected: {0}")]
     Rejected(#[source] Cause),
-    /// The command refers to something that does not exist yet. It does not block other commands, and
-    /// the rest of it is already done.
+    /// A part of the command refers to something that does not exist yet. Its other parts are done, and it does not
+    /// block other commands.
     #[error(transparent)]
     TooEarly(Cause),
 }

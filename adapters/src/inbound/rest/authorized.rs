@@ -66,18 +66,18 @@ where
         let claims = match authenticate(&sign_in, parts).await {
             Ok(claims) => claims,
             Err(refusal) => {
-                limits.count_anonymous(&parts.extensions)?;
+                limits.limit_anonymous(&parts.extensions)?;
                 return Err(refusal.into());
             }
         };
         Span::current().record("user", claims.user.as_str());
         let allowed = sign_in.access().check(&claims, A::ACTION);
         if A::ACTION == Action::Create && allowed.is_ok() {
-            limits.count_write(&claims.user)?;
+            limits.limit_write(&claims.user)?;
             return Ok(Self { claims, _work: None, action: PhantomData });
         }
         // A caller who lacks the scope is counted too.
-        limits.count_request(&claims.user)?;
+        limits.limit_request(&claims.user)?;
         allowed?;
         let work = limits.acquire_work(&claims.user).await?;
         Ok(Self { claims, _work: Some(work), action: PhantomData })

@@ -33,7 +33,7 @@ pub(super) struct IdempotencyHeader {
 pub(super) struct JsonBody {
     pub(super) bytes: Bytes,
     idempotency: Option<Idempotency>,
-    /// Held until the response is ready, because most of the body is in memory until then.
+    /// Held until the response is ready, because the texts of the body are in memory until then.
     _reserved: OwnedSemaphorePermit,
 }
 
@@ -45,7 +45,7 @@ struct Idempotency {
 }
 
 impl JsonBody {
-    /// The key under which this request of `caller` takes effect once; `None` without the header.
+    /// The idempotency key of this request of `caller`; `None` if the request has no such header.
     pub(super) fn idempotency_key(
         &self,
         caller: &UserId,

@@ -1,4 +1,4 @@
-//! Limits on requests: of each caller, of each user, and on the memory of all.
+//! Limits on requests: a rate for each caller, work for each user, and memory for all requests together.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,7 +13,8 @@ use crate::limits::{
 };
 use crate::transport::ClientAddress;
 
-/// The rate limits of each caller, the work limit of each user, and the memory limits of all requests together.
+/// The rate limits of each caller (a user, or a network if the request has no valid token), the work limit of each
+/// user, and the memory limits of all requests together.
 #[derive(Clone)]
 pub struct RequestLimits(Arc<Limits>);
 
@@ -33,8 +34,8 @@ enum RateKey<'a> {
 }
 
 impl RequestLimits {
-    /// The maximum size of the bodies of all requests in progress. Low, because the drafts of a body take several times
-    /// its size.
+    /// The maximum size of the bodies of all requests in progress. The limit is low because the drafts that are parsed
+    /// from a body take several times the memory of the body.
     const MAX_BODY_BYTES: u32 = 4 * 1024 * 1024;
 
     /// The maximum size of the texts in the drafts of all requests for many users. A small body can expand to many
@@ -52,9 +53,9 @@ impl RequestLimits {
         Self(Arc::new(Limits { requests, writes, work, bodies, drafts }))
     }
 
-    /// Waits while the user has too many operations in the store. Rejects the request if the user's work budget is
-    /// spent. For all requests but those that create notifications: a service that creates them acts for many users and
-    /// has a limit of its own.
+    /// Waits while too many store operations of this user are in progress. Rejects the request if the user's work
+    /// budget is spent. Used for all requests except those that create notifications: they come from services, which
+    /// act for many users and have a limit of their own ([`limit_write`](Self::limit_write)).
     pub(super) async fn acquire_work(&self, user: &UserId) -> Result<WorkPermit, Problem> {
         let permit = self.0.work.acquire(user, Cost::REQUEST).await;
         permit.map_err(|exceeded| {
@@ -81,24 +82,25 @@ impl RequestLimits {
         self.0.work.charge(user, Cost::of_page(page));
     }
 
-    /// Counts a request of an authenticated caller.
-    pub(super) fn count_request(&self, user: &UserId) -> Result<(), Problem> {
-        count(self.0.requests.as_ref(), Limit::Requests, &RateKey::User(user))
+    /// Counts a request of an authenticated caller, and rejects it if the caller exceeds the rate limit.
+    pub(super) fn limit_request(&self, user: &UserId) -> Result<(), Problem> {
+        check_rate(self.0.requests.as_ref(), Limit::Requests, &RateKey::User(user))
     }
 
-    /// Counts a request that creates notifications.
-    pub(super) fn count_write(&self, user: &UserId) -> Result<(), Problem> {
-        count(self.0.writes.as_ref(), Limit::Writes, &RateKey::User(user))
+    /// Counts a request that creates notifications, and rejects it if the caller exceeds the rate limit of writes.
+    pub(super) fn limit_write(&self, user: &UserId) -> Result<(), Problem> {
+        check_rate(self.0.writes.as_ref(), Limit::Writes, &RateKey::User(user))
     }
 
-    /// Counts a request without a valid token, by network: the user in an invalid token proves nothing.
-    pub(super) fn count_anonymous(&self, extensions: &Extensions) -> Result<(), Problem> {
+    /// Counts a request without a valid token, and rejects it if its network exceeds the rate limit. The user in an
+    /// invalid token proves nothing.
+    pub(super) fn limit_anonymous(&self, extensions: &Extensions) -> Result<(), Problem> {
         let network = ClientAddress::of(extensions).map(network_of);
-        count(self.0.requests.as_ref(), Limit::Requests, &RateKey::Network(network))
+        check_rate(self.0.requests.as_ref(), Limit::Requests, &RateKey::Network(network))
     }
 }
 
-fn count(rates: Option<&RateByKey>, limit: Limit, key: &RateKey<'_>) -> Result<(), Problem> {
+fn check_rate(rates: Option<&RateByKey>, limit: Limit, key: &RateKey<'_>) -> Result<(), Problem> {
     let Some(rates) = rates else { return Ok(()) };
     rates.take(key).map_err(|exceeded| {
         match *key {

@@ -14,7 +14,6 @@ mod headers;
 mod health;
 mod json;
 mod json_body;
-mod kept_inbox;
 mod limits;
 mod notifications;
 mod openapi;
@@ -27,6 +26,7 @@ mod readiness;
 mod request_telemetry;
 mod router;
 mod state;
+mod store_mode;
 mod users;
 
 pub use allowed_origin::{AllowedOrigin, InvalidOrigin};

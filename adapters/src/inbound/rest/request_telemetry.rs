@@ -99,7 +99,7 @@ impl Duration {
 
 /// Removes a client's request id unless it is safe to log: one header of 1 to 128 visible ASCII characters.
 /// An inner layer generates an id for requests without one.
-pub(super) async fn remove_unsafe_request_id(mut request: Request, next: Next) -> Response {
+pub(super) async fn remove_malformed_request_id(mut request: Request, next: Next) -> Response {
     let ids: Vec<_> = request.headers().get_all(REQUEST_ID).iter().collect();
     let is_safe = matches!(&*ids, [id] if (1..=128).contains(&id.len())
         && id.as_bytes().iter().all(u8::is_ascii_graphic));

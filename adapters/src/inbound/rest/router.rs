@@ -16,7 +16,7 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use tracing::error;
 
 use super::problem::{Problem, ProblemKind};
-use super::request_telemetry::{RequestTelemetry, remove_unsafe_request_id, request_telemetry};
+use super::request_telemetry::{RequestTelemetry, remove_malformed_request_id, request_telemetry};
 use super::state::{RestParts, RestSettings};
 use super::{cors, health, openapi};
 use crate::limits::Limit;
@@ -47,8 +47,8 @@ pub fn router(parts: RestParts) -> Router {
     with_middleware(routes, &settings)
 }
 
-/// Adds the layers, innermost first. The request id is outermost, so that every response has it, including
-/// those that other layers produce.
+/// Adds the layers, innermost first. The three layers for the request id are outermost, so that every response has an
+/// id, including those that other layers produce.
 fn with_middleware(routes: Router, settings: &RestSettings) -> Router {
     // Neither shared caches nor browsers may store a user's notifications.
     let no_store = HeaderValue::from_static("no-store");
@@ -62,7 +62,7 @@ fn with_middleware(routes: Router, settings: &RestSettings) -> Router {
         .layer(from_fn_with_state(telemetry, request_telemetry))
         .layer(PropagateRequestIdLayer::x_request_id())
         .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
-        .layer(from_fn(remove_unsafe_request_id))
+        .layer(from_fn(remove_malformed_request_id))
 }
 
 async fn enforce_timeout(

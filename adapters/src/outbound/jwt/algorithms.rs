@@ -47,7 +47,7 @@ impl AcceptedAlgorithms {
     }
 
     /// Whether a key from a JWKS may be used with this algorithm. A JWKS contains no secrets.
-    pub(super) fn allow_in_jwks(&self, algorithm: Algorithm) -> bool {
+    pub(super) fn is_allowed_in_jwks(&self, algorithm: Algorithm) -> bool {
         !HMAC.contains(&algorithm) && (self.0.is_empty() || self.0.contains(&algorithm))
     }
 

@@ -61,21 +61,23 @@ impl KeySet {
         Self(keys)
     }
 
-    /// The configured keys. Each key must support an accepted algorithm, and each accepted algorithm
-    /// must be supported by a key, unless `has_jwks` and a published key may use it.
+    /// The configured keys. Each key must support at least one accepted algorithm. Each accepted algorithm needs a key
+    /// that supports it; with `has_jwks`, this may also be a published key.
     pub(super) fn from_material(
         material: &[KeyMaterial],
         accepted: &AcceptedAlgorithms,
         has_jwks: bool,
     ) -> Result<Self, InvalidJwtSettings> {
+        // With the default, no key is rejected. `supported` returns all algorithms of a key, accepted or not.
         let supported: Vec<_> = trusted_keys(material, &AcceptedAlgorithms::default())?
             .iter()
             .flat_map(|key| key.supported().iter().copied())
             .collect();
-        let has_key =
-            |one: &Algorithm| supported.contains(one) || (has_jwks && accepted.allow_in_jwks(*one));
-        if let Some(unused) = accepted.iter().find(|one| !has_key(one)) {
-            let (algorithm, supported) = (format!("{unused:?}"), names(&supported));
+        let has_key = |one: &Algorithm| {
+            supported.contains(one) || (has_jwks && accepted.is_allowed_in_jwks(*one))
+        };
+        if let Some(without_key) = accepted.iter().find(|one| !has_key(one)) {
+            let (algorithm, supported) = (format!("{without_key:?}"), names(&supported));
             return Err(InvalidJwtSettings::AlgorithmWithoutKey { algorithm, supported });
         }
         let keys = trusted_keys(material, accepted)?;
@@ -137,7 +139,7 @@ fn trusted_keys(
 fn reason(error: &ErrorKind) -> &'static str {
     match error {
         ErrorKind::InvalidSignature => "the signature does not match",
-        ErrorKind::Base64(_) => "not base64url",
+        ErrorKind::Base64(_) => "a part of the token is not base64url",
         ErrorKind::Json(_) | ErrorKind::Utf8(_) => "the claims are not a JSON object",
         _ => "not a signed token",
     }

@@ -65,7 +65,7 @@ impl RemoteKeys {
 
     /// Whether a published key may have signed a token with this algorithm.
     pub(super) fn may_have_signed(&self, token: &UnverifiedToken<'_>) -> bool {
-        self.accepted.allow_in_jwks(token.algorithm())
+        self.accepted.is_allowed_in_jwks(token.algorithm())
     }
 
     /// Whether keys have been fetched and are not older than [`JwksSettings::max_stale`].

@@ -81,7 +81,8 @@ fn printable(text: &str) -> String {
     })
 }
 
-/// The body as text, or in hexadecimal if it is not UTF-8 or has control characters for a terminal.
+/// The body as text, or in hexadecimal if it is not UTF-8 or has control characters other than line
+/// breaks and tabs.
 fn text_or_hex(body: &[u8]) -> String {
     let harmless = |c: char| !c.is_control() || matches!(c, '\n' | '\r' | '\t');
     match std::str::from_utf8(body) {

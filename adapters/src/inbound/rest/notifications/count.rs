@@ -4,10 +4,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::super::authorized::{Authorized, ReadInbox};
-use super::super::kept_inbox::KeptInbox;
 use super::super::problem::Problem;
 use super::super::problem_sets::{CallerProblems, QueryProblems};
 use super::super::query::NoQuery;
+use super::super::store_mode::StoreMode;
 
 /// An inbox's unread count.
 #[derive(Debug, Serialize, ToSchema)]
@@ -35,7 +35,7 @@ impl From<InboxState> for CountForm {
 )]
 pub(super) async fn count_unread(
     caller: Authorized<ReadInbox>,
-    KeptInbox(use_cases): KeptInbox,
+    StoreMode(use_cases): StoreMode,
     _: NoQuery,
 ) -> Result<Json<CountForm>, Problem> {
     let state = use_cases.count_unread.run(caller.user()).await?;

@@ -13,12 +13,12 @@ use super::super::authorized::{Authorized, Create};
 use super::super::draft_factory::DraftFactory;
 use super::super::json;
 use super::super::json_body::{IdempotencyHeader, JsonBody};
-use super::super::kept_inbox::KeptInbox;
 use super::super::limits::RequestLimits;
 use super::super::problem::{FieldError, Problem};
 use super::super::problem_sets::{ConflictProblems, WriterProblems};
 use super::super::query::NoQuery;
 use super::super::state::RestSettings;
+use super::super::store_mode::StoreMode;
 use super::create_response::{self, CreatedForm};
 use crate::wire::{DraftForm, TextOrNumber};
 
@@ -58,7 +58,7 @@ use crate::wire::{DraftForm, TextOrNumber};
 )]
 pub(super) async fn create(
     caller: Authorized<Create>,
-    KeptInbox(use_cases): KeptInbox,
+    StoreMode(use_cases): StoreMode,
     _: NoQuery,
     State(drafts): State<DraftFactory>,
     State(settings): State<RestSettings>,

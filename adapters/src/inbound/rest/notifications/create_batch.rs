@@ -8,10 +8,10 @@ use super::super::authorized::{Authorized, Create};
 use super::super::draft_factory::DraftFactory;
 use super::super::json;
 use super::super::json_body::{IdempotencyHeader, JsonBody};
-use super::super::kept_inbox::KeptInbox;
 use super::super::problem::{FieldError, Problem};
 use super::super::problem_sets::{BatchProblems, WriterProblems};
 use super::super::query::NoQuery;
+use super::super::store_mode::StoreMode;
 use super::create_response::{self, ItemsForm};
 use crate::wire::DraftForm;
 
@@ -36,7 +36,7 @@ use crate::wire::DraftForm;
 )]
 pub(super) async fn create_batch(
     caller: Authorized<Create>,
-    KeptInbox(use_cases): KeptInbox,
+    StoreMode(use_cases): StoreMode,
     _: NoQuery,
     State(drafts): State<DraftFactory>,
     body: JsonBody,

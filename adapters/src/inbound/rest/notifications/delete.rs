@@ -1,11 +1,11 @@
 use http::StatusCode;
 
 use super::super::authorized::{Authorized, ChangeInbox};
-use super::super::kept_inbox::KeptInbox;
 use super::super::path::IdInPath;
 use super::super::problem::{Problem, ProblemKind};
 use super::super::problem_sets::{CallerProblems, IdProblems};
 use super::super::query::NoQuery;
+use super::super::store_mode::StoreMode;
 
 /// Delete one of your notifications
 ///
@@ -18,7 +18,7 @@ use super::super::query::NoQuery;
 )]
 pub(super) async fn delete(
     caller: Authorized<ChangeInbox>,
-    KeptInbox(use_cases): KeptInbox,
+    StoreMode(use_cases): StoreMode,
     _: NoQuery,
     IdInPath(id): IdInPath,
 ) -> Result<StatusCode, Problem> {

@@ -2,11 +2,11 @@ use axum::Json;
 use axum::response::{IntoResponse as _, Response};
 
 use super::super::authorized::{Authorized, ReadInbox};
-use super::super::kept_inbox::KeptInbox;
 use super::super::path::IdInPath;
 use super::super::problem::{Problem, ProblemKind};
 use super::super::problem_sets::{CallerProblems, IdProblems};
 use super::super::query::NoQuery;
+use super::super::store_mode::StoreMode;
 use crate::wire::NotificationForm;
 
 /// Get one of your notifications
@@ -21,7 +21,7 @@ use crate::wire::NotificationForm;
 )]
 pub(super) async fn get(
     caller: Authorized<ReadInbox>,
-    KeptInbox(use_cases): KeptInbox,
+    StoreMode(use_cases): StoreMode,
     _: NoQuery,
     IdInPath(id): IdInPath,
 ) -> Result<Response, Problem> {

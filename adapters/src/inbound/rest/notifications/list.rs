@@ -9,11 +9,11 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::super::authorized::{Authorized, ReadInbox};
-use super::super::kept_inbox::KeptInbox;
 use super::super::limits::RequestLimits;
 use super::super::problem::{Problem, ProblemKind};
 use super::super::problem_sets::{CallerProblems, ListProblems};
 use super::super::query::{check_names, invalid};
+use super::super::store_mode::StoreMode;
 use crate::wire::{Cursor, Integer, PageForm, page_limit};
 
 /// The query, not validated yet.
@@ -63,7 +63,7 @@ impl PageRequest {
 )]
 pub(super) async fn list(
     caller: Authorized<ReadInbox>,
-    KeptInbox(use_cases): KeptInbox,
+    StoreMode(use_cases): StoreMode,
     State(limits): State<RequestLimits>,
     PageRequest { filter, limit }: PageRequest,
 ) -> Result<Response, Problem> {

@@ -1,10 +1,10 @@
 use axum::Json;
 
 use super::super::authorized::{Authorized, ChangeInbox};
-use super::super::kept_inbox::KeptInbox;
 use super::super::problem::Problem;
 use super::super::problem_sets::{CallerProblems, QueryProblems};
 use super::super::query::NoQuery;
+use super::super::store_mode::StoreMode;
 use super::count::CountForm;
 
 /// Mark all your notifications as read
@@ -15,7 +15,7 @@ use super::count::CountForm;
 )]
 pub(super) async fn mark_all_read(
     caller: Authorized<ChangeInbox>,
-    KeptInbox(use_cases): KeptInbox,
+    StoreMode(use_cases): StoreMode,
     _: NoQuery,
 ) -> Result<Json<CountForm>, Problem> {
     let state = use_cases.mark_all_read.run(caller.user()).await?;

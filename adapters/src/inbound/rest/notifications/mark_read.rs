@@ -4,11 +4,11 @@ use axum::Json;
 use axum::response::{IntoResponse as _, Response};
 
 use super::super::authorized::{Authorized, ChangeInbox};
-use super::super::kept_inbox::KeptInbox;
 use super::super::path::IdInPath;
 use super::super::problem::{Problem, ProblemKind};
 use super::super::problem_sets::{CallerProblems, IdProblems};
 use super::super::query::NoQuery;
+use super::super::store_mode::StoreMode;
 use crate::wire::NotificationForm;
 
 /// Mark one of your notifications as read
@@ -25,7 +25,7 @@ use crate::wire::NotificationForm;
 )]
 pub(super) async fn mark_read(
     caller: Authorized<ChangeInbox>,
-    KeptInbox(use_cases): KeptInbox,
+    StoreMode(use_cases): StoreMode,
     _: NoQuery,
     IdInPath(id): IdInPath,
 ) -> Result<Response, Problem> {

@@ -4,11 +4,11 @@ use http::request::Parts;
 use super::problem::{Problem, ProblemKind};
 use super::state::RestUseCases;
 
-/// The use cases of operations on inboxes. Handlers extract them after the caller, so that only an authorized caller
-/// learns that another service keeps the inboxes.
-pub(super) struct KeptInbox(pub(super) RestUseCases);
+/// The use cases of operations on inboxes. In forward mode there are none, and the request is rejected. Handlers extract
+/// the caller first, so that a caller without authorization does not learn the mode.
+pub(super) struct StoreMode(pub(super) RestUseCases);
 
-impl<S> FromRequestParts<S> for KeptInbox
+impl<S> FromRequestParts<S> for StoreMode
 where
     S: Send + Sync,
     Option<RestUseCases>: FromRef<S>,
