@@ -149,7 +149,17 @@ impl Clients {
             let until = self.each.min(from + AT_ONCE);
             let drafts: Vec<_> = (from..until).map(|number| draft(producer, number)).collect();
             let batch = json!({ "notifications": drafts });
-            http.post("/v1/notifications/batch", &batch).await.expect(201);
+            // On a busy machine, all database connections may be in use for seconds. A service then repeats its request.
+            loop {
+                let answer = http.post("/v1/notifications/batch", &batch).await;
+                match answer.status {
+                    200 | 201 => break,
+                    503 => sleep(Duration::from_millis(100)).await,
+                    _ => {
+                        answer.expect(201);
+                    }
+                }
+            }
             self.progress[producer].store(until, Ordering::SeqCst);
         }
     }
@@ -181,8 +191,8 @@ impl Clients {
             let answer = http.request(method, &path).send().await.unwrap();
             match answer.status().as_u16() {
                 200 | 204 => changes += 1,
-                // Not stored yet, or deleted.
-                404 => {}
+                // Not stored yet, or deleted; or all database connections are in use.
+                404 | 503 => {}
                 other => panic!("{path}: {other}"),
             }
         }
