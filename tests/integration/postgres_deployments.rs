@@ -135,24 +135,36 @@ async fn connections_that_lead_to_a_read_only_database_are_replaced() {
     store.check().await.unwrap();
 }
 
+/// The database role of one test. Roles are shared by all databases of a server, so the name is
+/// derived from that of the test's database.
+struct DatabaseRole {
+    name: String,
+    url: String,
+    /// The statement that grants what Belfry needs.
+    grant: String,
+}
+
+fn role_of(database: &Database) -> DatabaseRole {
+    let (before, host) = database.url().rsplit_once('@').unwrap();
+    let (scheme, _) = before.split_once("://").unwrap();
+    let name = format!("role_{}", &host.rsplit_once('_').unwrap().1[..8]);
+    let url = format!("{scheme}://{name}:secret@{host}");
+    let grant =
+        format!("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {name}");
+    DatabaseRole { name, url, grant }
+}
+
 #[tokio::test]
 async fn connections_of_a_role_that_was_created_again_are_replaced() {
     let database = fresh_database().await;
     open(database.url()).await.close().await;
     let pool = database.pool().await;
-    let (before, host) = database.url().rsplit_once('@').unwrap();
-    let (scheme, _) = before.split_once("://").unwrap();
-    let role = format!("role_{}", &host.rsplit_once('_').unwrap().1[..8]);
-    let create = format!(
-        "CREATE ROLE {role} LOGIN PASSWORD 'secret';
-         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}"
-    );
+    let DatabaseRole { name: role, url, grant } = role_of(&database);
+    let create = format!("CREATE ROLE {role} LOGIN PASSWORD 'secret'; {grant}");
     let drop = format!("DROP OWNED BY {role}; DROP ROLE {role}");
     run(&pool, &create).await;
-    let store = PostgresStore::lazy(PostgresSettings {
-        max_connections: 2,
-        ..PostgresSettings::new(format!("{scheme}://{role}:secret@{host}"))
-    });
+    let store =
+        PostgresStore::lazy(PostgresSettings { max_connections: 2, ..PostgresSettings::new(&url) });
     let store = store.unwrap();
     store.check().await.expect("these privileges suffice");
     store.create(vec![a_draft("ada", "n1")]).await.unwrap();
@@ -174,13 +186,8 @@ async fn role_that_lacks_one_privilege_is_not_ready() {
     let database = fresh_database().await;
     open(database.url()).await.close().await;
     let pool = database.pool().await;
-    let (before, host) = database.url().rsplit_once('@').unwrap();
-    let (scheme, _) = before.split_once("://").unwrap();
-    let role = format!("role_{}", &host.rsplit_once('_').unwrap().1[..8]);
-    let grant =
-        format!("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}");
+    let DatabaseRole { name: role, url, grant } = role_of(&database);
     run(&pool, &format!("CREATE ROLE {role} LOGIN PASSWORD 'secret'; {grant}")).await;
-    let url = format!("{scheme}://{role}:secret@{host}");
     for (table, privileges) in [
         ("store", vec!["UPDATE"]),
         ("inboxes", vec!["INSERT", "UPDATE", "DELETE"]),

@@ -53,9 +53,9 @@ pub enum CommandError {
     /// The store failed or rejected the command.
     #[error(transparent)]
     Port(#[from] PortError),
-    /// The inbox does not know these notifications: it has never had them, or their tombstones are gone. The others
-    /// are marked as read. The command may have overtaken the creation, for example if two nodes consume the two
-    /// messages. A retry then succeeds.
+    /// The inbox does not know these notifications: it has never had them, or their tombstones are gone. The
+    /// others are marked as read. The command may have overtaken the creation, for example if two nodes
+    /// consume the two messages. A retry then succeeds.
     #[error("{}", describe_unknown(.0))]
     UnknownIds(Vec<NotificationId>),
 }
@@ -94,10 +94,10 @@ impl HandleCommands {
     /// Runs the commands in order and returns one result per command. After a transient failure, later commands of
     /// the same user fail without being tried, so that they cannot overtake it.
     ///
-    /// Consecutive creations share transactions of limited size. If the store rejects a transaction, each of its
-    /// creations runs alone, so that an invalid one does not fail the others. If it fails for another
-    /// reason, the creations that follow directly fail without being tried. Another kind of command is tried again, and
-    /// so are the creations after it.
+    /// Consecutive creations share transactions of limited size. If the store rejects a transaction, each of
+    /// its creations runs alone, so that an invalid one does not fail the others. If it fails for another
+    /// reason, the creations that follow directly fail without being tried. Another kind of command is tried
+    /// again, and so are the creations after it.
     pub async fn run<C>(&self, commands: C) -> Vec<Result<(), CommandError>>
     where
         C: IntoIterator<Item = Command, IntoIter: Send> + Send,
@@ -152,12 +152,12 @@ impl HandleCommands {
 /// The maximum number of notifications that are created in one transaction.
 const MAX_DRAFTS: usize = 500;
 
-/// The maximum size of the texts of the notifications that are created in one transaction, in bytes. A notification
-/// with larger texts is created alone.
+/// The maximum size of the texts of the notifications that are created in one transaction, in bytes. A
+/// notification with larger texts is created alone.
 const MAX_TEXT_BYTES: usize = 1024 * 1024;
 
-/// The progress of one call: the results so far, the users whose commands are not tried, and the creations that wait for the next
-/// transaction.
+/// The progress of one call: the results so far, the users whose commands are not tried, and the creations
+/// that wait for the next transaction.
 struct Run<'a> {
     handler: &'a HandleCommands,
     results: Vec<Result<(), CommandError>>,

@@ -157,11 +157,12 @@ impl DeadLetters {
     /// the dead queue meanwhile are not replayed.
     ///
     /// A message gets its original properties, without the failure headers, so that it has all its attempts
-    /// again. It is persistent, even if the original was not. Three properties are not restored: `expiration`, as the message could
-    /// expire unseen; `CC`, as the queues that it names already have the message; and the `user_id` of another
-    /// RabbitMQ user, which the broker refuses. A message that was published to an exchange keeps the headers `x-belfry-exchange`
-    /// and `x-belfry-routing-key`, from which [`Ingest`](super::Ingest) gets the message's pattern. Publishing it to
-    /// that exchange again would also deliver it to all other bound queues.
+    /// again. It is persistent, even if the original was not. Three properties are not restored:
+    /// `expiration`, as the message could expire unseen; `CC`, as the queues that it names already have the
+    /// message; and the `user_id` of another RabbitMQ user, which the broker refuses. A message that was
+    /// published to an exchange keeps the headers `x-belfry-exchange` and `x-belfry-routing-key`, from which
+    /// [`Ingest`](super::Ingest) gets the message's pattern. Publishing it to that exchange again would also
+    /// deliver it to all other bound queues.
     pub async fn replay(
         &self,
         which: &DeadLetterSelection,
@@ -247,7 +248,8 @@ impl DeadLetters {
     }
 
     async fn publish(&self, channel: &Channel, letter: &DeadLetter) -> Result<(), PublishError> {
-        // The broker reads nothing more from a blocked connection: neither this message nor the requeues at the end.
+        // The broker reads nothing more from a blocked connection: neither this message nor the requeues at
+        // the end.
         if self.connection.connection().status().blocked() {
             return Err(PublishError::Blocked);
         }

@@ -13,10 +13,11 @@ use crate::outbound::relational::Wakeup;
 
 /// Wakes the outbox's leader after a commit, on whichever node it runs.
 ///
-/// The transaction itself does not `NOTIFY`: its commit would hold a lock that is global to the
-/// database server (`PreCommit_Notify`), which would serialize all commits. Instead a leader in this process is woken directly, and a leader on another node by one
-/// separate `NOTIFY` for all commits within a few milliseconds. A wakeup may be lost (this process
-/// ends, the database is unreachable); the leader then waits until its own timeout.
+/// The transaction itself does not `NOTIFY`: its commit would hold a lock that is global to the database
+/// server (`PreCommit_Notify`), which would serialize all commits. Instead a leader in this process is woken
+/// directly, and a leader on another node by one separate `NOTIFY` for all commits within a few milliseconds.
+/// A wakeup may be lost (this process ends, the database is unreachable); the leader then waits until its own
+/// timeout.
 #[derive(Debug)]
 pub(super) struct CommitNotifier {
     signals: Arc<CommitSignals>,

@@ -144,9 +144,9 @@ impl From<PgFailure> for NotReady {
     }
 }
 
-/// Whether an SQLSTATE is certainly not due to the values of a request, so that other requests may fail too: class 08 connection
-/// exception, 28 and 3D no access, 53 insufficient resources (such as a full disk), 57P operator
-/// intervention (shutdown, crash), 58 system error; 25006 read-only transaction (after a failover),
+/// Whether an SQLSTATE is certainly not due to the values of a request, so that other requests may fail too:
+/// class 08 connection exception, 28 and 3D no access, 53 insufficient resources (such as a full disk), 57P
+/// operator intervention (shutdown, crash), 58 system error; 25006 read-only transaction (after a failover),
 /// 42501 insufficient privilege, 42P01 undefined table and 42703 undefined column (not migrated yet);
 /// 40 transaction rollback, which concurrent transactions cause. Any other code may be due to the values,
 /// such as 57014 statement timeout and XX000 internal error.

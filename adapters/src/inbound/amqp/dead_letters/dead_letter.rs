@@ -112,10 +112,11 @@ impl DeadLetter {
         table.map(|(name, value)| (name.to_string(), display(value))).collect()
     }
 
-    /// The properties with which `dead-letters replay` publishes the message to the ingest queue: the original ones
-    /// without Belfry's headers, persistent, and without `expiration` and `CC`. `x-belfry-exchange` and
-    /// `x-belfry-routing-key` stay if the message was published to an exchange other than the default one. The original `user_id` is kept only if it is `user`, the AMQP user of this connection:
-    /// the broker refuses any other.
+    /// The properties with which `dead-letters replay` publishes the message to the ingest queue: the
+    /// original ones without Belfry's headers, persistent, and without `expiration` and `CC`.
+    /// `x-belfry-exchange` and `x-belfry-routing-key` stay if the message was published to an exchange other
+    /// than the default one. The original `user_id` is kept only if it is `user`, the AMQP user of this
+    /// connection: the broker refuses any other.
     pub(super) fn replay_properties(&self, user: &str) -> BasicProperties {
         let mut headers = BTreeMap::new();
         if let Some(table) = self.properties.headers() {

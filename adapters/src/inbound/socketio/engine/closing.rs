@@ -14,9 +14,9 @@ use crate::transport::{WebSocketReader, close_frame, text_frame};
 /// How long a client may take to read queued packets before its transport is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long a transport stays open after the last packets were sent. Data that a WebSocket client still sends is read and
-/// discarded: closing a connection with unread bytes resets it, and the client would lose the last packets. A polling
-/// client may repeat its last poll.
+/// How long a transport stays open after the last packets were sent. Data that a WebSocket client still sends
+/// is read and discarded: closing a connection with unread bytes resets it, and the client would lose the
+/// last packets. A polling client may repeat its last poll.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// A WebSocket is closed early once this many bytes have been discarded.

@@ -9,10 +9,11 @@ pub struct EngineSettings {
     pub ping_timeout: Duration,
     /// How long an upgrade to a WebSocket may take. After that the session continues polling.
     pub upgrade_timeout: Duration,
-    /// The largest message of a client that is connected to a namespace, in bytes; by polling, the largest body of a request.
+    /// The largest message of a client that is connected to a namespace, in bytes; by polling, the largest
+    /// body of a request.
     pub max_payload: usize,
-    /// The largest message of a client that is connected to no namespace yet, in bytes; `max_payload` if that is less. Such
-    /// clients are not authenticated, and each connection may hold that much.
+    /// The largest message of a client that is connected to no namespace yet, in bytes; `max_payload` if that
+    /// is less. Such clients are not authenticated, and each connection may hold that much.
     pub max_first_payload: usize,
     /// How long the body of a request may take to arrive.
     pub body_timeout: Duration,
