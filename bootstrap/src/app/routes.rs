@@ -37,7 +37,7 @@ pub(super) fn public(deps: RouteDeps<'_>) -> Result<Router, BadSettings> {
         deps;
     let Config { http, limits, notifications, socket, .. } = &context.config;
     let clock = &context.clock;
-    let settings = http.rest_settings();
+    let settings = Arc::new(http.rest_settings());
     let socket_io = SocketIoServer::new(SocketIoParts {
         sessions: sessions.clone(),
         use_cases: inboxes.socket_use_cases(clock),

@@ -28,9 +28,9 @@ impl Inboxes<'_> {
         }
     }
 
-    pub(super) fn rest_use_cases(&self, clock: &Arc<dyn Clock>) -> Option<RestUseCases> {
+    pub(super) fn rest_use_cases(&self, clock: &Arc<dyn Clock>) -> Option<Arc<RestUseCases>> {
         match self {
-            Self::Kept(inboxes) => Some(rest_inbox(inboxes, clock)),
+            Self::Kept(inboxes) => Some(Arc::new(rest_inbox(inboxes, clock))),
             Self::KeptElsewhere(_) => None,
         }
     }

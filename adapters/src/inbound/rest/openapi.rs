@@ -12,7 +12,7 @@ use super::base_path::BasePath;
 use super::headers::REQUEST_ID;
 use super::problem::ProblemForm;
 use super::problem_sets::{self, text_header};
-use super::state::RestParts;
+use super::state::RestState;
 use super::{health, notifications, users};
 
 /// The contract without its paths.
@@ -47,7 +47,7 @@ impl Modify for BearerTokens {
 }
 
 /// The routes together with the contract.
-pub(super) fn routes() -> OpenApiRouter<RestParts> {
+pub(super) fn routes() -> OpenApiRouter<RestState> {
     let mut routes = OpenApiRouter::with_openapi(Contract::openapi())
         .merge(notifications::routes())
         .merge(users::routes())

@@ -9,7 +9,7 @@ use axum::routing::get;
 use bytes::Bytes;
 use http::HeaderValue;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use tower::util::option_layer;
+use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -17,7 +17,7 @@ use tracing::error;
 
 use super::problem::{Problem, ProblemKind};
 use super::request_telemetry::{RequestTelemetry, remove_malformed_request_id, request_telemetry};
-use super::state::{RestParts, RestSettings};
+use super::state::{RestParts, RestSettings, RestState};
 use super::{cors, health, openapi};
 use crate::limits::Limit;
 
@@ -43,26 +43,29 @@ pub fn router(parts: RestParts) -> Router {
     let routes = routes
         .fallback(async || Problem::from(ProblemKind::RouteUnknown))
         .method_not_allowed_fallback(async || Problem::from(ProblemKind::MethodNotAllowed))
-        .with_state(parts);
+        .with_state(RestState::from(parts));
     with_middleware(routes, &settings)
 }
 
-/// Adds the layers, innermost first. The three layers for the request id are outermost, so that every response has an
+/// Adds the layers, outermost first. The three layers for the request id are outermost, so that every response has an
 /// id, including those that other layers produce.
+///
+/// They are one layer for the router, because it allocates for each request and layer.
 fn with_middleware(routes: Router, settings: &RestSettings) -> Router {
     // Neither shared caches nor browsers may store a user's notifications.
     let no_store = HeaderValue::from_static("no-store");
     let telemetry = RequestTelemetry::new(settings.base_path.clone());
-    routes
-        .layer(DefaultBodyLimit::max(settings.max_body))
-        .layer(from_fn_with_state(settings.request_timeout, enforce_timeout))
-        .layer(CatchPanicLayer::custom(panic_response))
-        .layer(SetResponseHeaderLayer::if_not_present(CACHE_CONTROL, no_store))
-        .layer(option_layer(cors::layer(&settings.cors)))
-        .layer(from_fn_with_state(telemetry, request_telemetry))
-        .layer(PropagateRequestIdLayer::x_request_id())
-        .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
+    let layers = ServiceBuilder::new()
         .layer(from_fn(remove_malformed_request_id))
+        .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
+        .layer(PropagateRequestIdLayer::x_request_id())
+        .layer(from_fn_with_state(telemetry, request_telemetry))
+        .option_layer(cors::layer(&settings.cors))
+        .layer(SetResponseHeaderLayer::if_not_present(CACHE_CONTROL, no_store))
+        .layer(CatchPanicLayer::custom(panic_response))
+        .layer(from_fn_with_state(settings.request_timeout, enforce_timeout))
+        .layer(DefaultBodyLimit::max(settings.max_body));
+    routes.layer(layers)
 }
 
 async fn enforce_timeout(

@@ -1,5 +1,6 @@
 //! The router's state: use cases, limits and settings.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::FromRef;
@@ -14,23 +15,54 @@ use super::draft_factory::DraftFactory;
 use super::limits::RequestLimits;
 use super::readiness::Readiness;
 
-/// The router's state. Each handler extracts the fields that it needs.
-#[derive(Clone, FromRef)]
+/// What the router is built from.
 #[expect(missing_docs, reason = "the types say it")]
 pub struct RestParts {
     pub sign_in: SignIn,
     pub drafts: DraftFactory,
     /// `None` if another service keeps the inboxes. Operations on them then fail with 409.
-    pub inbox: Option<RestUseCases>,
+    pub inbox: Option<Arc<RestUseCases>>,
     pub revoke_tokens: RevokeTokens,
     pub erase_user: EraseUser,
     pub readiness: Readiness,
     pub limits: RequestLimits,
-    pub settings: RestSettings,
+    pub settings: Arc<RestSettings>,
+}
+
+/// The router's state. Axum clones it several times for each request. Each handler extracts the parts that it needs.
+#[derive(Clone)]
+pub(super) struct RestState(Arc<RestParts>);
+
+impl From<RestParts> for RestState {
+    fn from(parts: RestParts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+macro_rules! extractable {
+    ($($part:ident: $type:ty),+ $(,)?) => {
+        $(
+            impl FromRef<RestState> for $type {
+                fn from_ref(state: &RestState) -> Self {
+                    state.0.$part.clone()
+                }
+            }
+        )+
+    };
+}
+
+extractable! {
+    sign_in: SignIn,
+    drafts: DraftFactory,
+    inbox: Option<Arc<RestUseCases>>,
+    revoke_tokens: RevokeTokens,
+    erase_user: EraseUser,
+    readiness: Readiness,
+    limits: RequestLimits,
+    settings: Arc<RestSettings>,
 }
 
 /// The use cases of operations on inboxes.
-#[derive(Clone)]
 #[expect(missing_docs, reason = "each field is named after its use case")]
 pub struct RestUseCases {
     pub create: CreateNotification,

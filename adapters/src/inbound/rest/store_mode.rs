@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use axum::extract::{FromRef, FromRequestParts};
 use http::request::Parts;
 
@@ -6,12 +8,12 @@ use super::state::RestUseCases;
 
 /// The use cases of operations on inboxes. In forward mode there are none, and the request is rejected. Handlers extract
 /// the caller first, so that a caller without authorization does not learn the mode.
-pub(super) struct StoreMode(pub(super) RestUseCases);
+pub(super) struct StoreMode(pub(super) Arc<RestUseCases>);
 
 impl<S> FromRequestParts<S> for StoreMode
 where
     S: Send + Sync,
-    Option<RestUseCases>: FromRef<S>,
+    Option<Arc<RestUseCases>>: FromRef<S>,
 {
     type Rejection = Problem;
 

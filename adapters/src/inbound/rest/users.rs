@@ -7,9 +7,9 @@ mod revoke_all;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::state::RestParts;
+use super::state::RestState;
 
-pub(super) fn routes() -> OpenApiRouter<RestParts> {
+pub(super) fn routes() -> OpenApiRouter<RestState> {
     OpenApiRouter::default()
         .routes(routes!(revoke::revoke))
         .routes(routes!(revoke_all::revoke_all))

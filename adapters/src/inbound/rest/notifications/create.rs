@@ -1,5 +1,6 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
@@ -61,7 +62,7 @@ pub(super) async fn create(
     StoreMode(use_cases): StoreMode,
     _: NoQuery,
     State(drafts): State<DraftFactory>,
-    State(settings): State<RestSettings>,
+    State(settings): State<Arc<RestSettings>>,
     State(limits): State<RequestLimits>,
     body: JsonBody,
 ) -> Result<Response, Problem> {

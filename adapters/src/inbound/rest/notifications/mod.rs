@@ -14,9 +14,9 @@ use axum::routing::{delete, get};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::state::RestParts;
+use super::state::RestState;
 
-pub(super) fn routes() -> OpenApiRouter<RestParts> {
+pub(super) fn routes() -> OpenApiRouter<RestState> {
     OpenApiRouter::default()
         .routes(routes!(create::create, list::list))
         .routes(routes!(create_batch::create_batch))
@@ -29,7 +29,7 @@ pub(super) fn routes() -> OpenApiRouter<RestParts> {
 
 /// `batch`, `read-all` and `unread-count` may also be ids of notifications. The methods that the routes of these
 /// names do not use are those of a notification.
-fn routes_that_are_ids() -> OpenApiRouter<RestParts> {
+fn routes_that_are_ids() -> OpenApiRouter<RestState> {
     let notification = || get(get::get).delete(delete::delete);
     OpenApiRouter::default()
         .route("/v1/notifications/batch", notification())

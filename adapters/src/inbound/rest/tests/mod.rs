@@ -206,7 +206,7 @@ fn parts(
             clock: clock.clone(),
             links: LinkSchemes::default(),
         },
-        inbox: Some(RestUseCases {
+        inbox: Some(Arc::new(RestUseCases {
             create: CreateNotification::new(store.clone()),
             list: ListInbox::new(store.clone()),
             get: GetNotification::new(store.clone()),
@@ -214,12 +214,12 @@ fn parts(
             mark_read: MarkRead::new(store.clone(), clock.clone()),
             mark_all_read: MarkAllRead::new(store.clone(), clock.clone()),
             delete: DeleteNotification::new(store, clock.clone()),
-        }),
+        })),
         revoke_tokens: RevokeTokens::new(revocations, revoked, clock.clone()),
         erase_user: EraseUser::new(erasure),
         readiness: Readiness::default(),
         limits,
-        settings,
+        settings: Arc::new(settings),
     }
 }
 
