@@ -2,9 +2,11 @@ use belfry_domain::Timestamp;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 
-/// The header of an event with the time at which Belfry accepted the change, in milliseconds since 1970: when the
-/// change was written to the store; for a forwarded event when its message was published or received. The property
-/// `timestamp` has only seconds. Events of earlier versions have no such header.
+/// The header of an event with the time at which Belfry accepted the change, in Unix milliseconds (the AMQP
+/// property `timestamp` has only seconds). Events of earlier versions of Belfry have no such header.
+///
+/// For an event of the store, it is the time at which the change was written. For a forwarded event, it is
+/// the time at which its message was published or, if that is unknown, received.
 const ACCEPTED_AT_HEADER: &str = "x-belfry-accepted-at";
 
 pub(crate) fn set_accepted_at(headers: &mut FieldTable, at: Timestamp) {
@@ -23,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn time_is_kept_to_the_millisecond_and_optional() {
+    fn time_keeps_its_milliseconds_and_is_none_without_the_header() {
         let mut headers = FieldTable::default();
         let at = Timestamp::from_unix_millis(1_795_421_730_123);
         set_accepted_at(&mut headers, at);

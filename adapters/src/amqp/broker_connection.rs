@@ -8,8 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::byte_budget::ByteBudget;
 
-/// A connection that also knows when it has ended. lapin does not always report that; see
-/// [`ConnectionLifetime`].
+/// A connection that detects its own end. lapin does not always report the end; see [`ConnectionLifetime`].
 pub(crate) struct BrokerConnection {
     connection: Connection,
     lifetime: ConnectionLifetime,
@@ -25,7 +24,7 @@ impl BrokerConnection {
         Self { connection, lifetime, budget }
     }
 
-    /// The limit for the bytes of messages from this connection.
+    /// Limits the bytes of the messages from this connection that this process holds.
     pub(crate) fn budget(&self) -> &Arc<ByteBudget> {
         &self.budget
     }
@@ -61,15 +60,16 @@ impl Deref for BrokerConnection {
 pub(super) struct ConnectionLifetime(CancellationToken);
 
 impl ConnectionLifetime {
-    /// After the end, lapin gets this long to report the reason, which is the better error.
+    /// How long lapin may take after the end to report it. lapin's error is preferred because it has the reason.
     const REASON_TIMEOUT: Duration = Duration::from_secs(1);
 
-    /// A lifetime that ends when the returned token is cancelled.
+    /// Returns a lifetime, which ends when the returned token is cancelled.
     pub(super) fn begin() -> (Self, CancellationToken) {
         let ended = CancellationToken::new();
         (Self(ended.clone()), ended)
     }
 
+    /// Waits for the end and then for [`REASON_TIMEOUT`](Self::REASON_TIMEOUT).
     async fn ended(&self) {
         self.0.cancelled().await;
         tokio::time::sleep(Self::REASON_TIMEOUT).await;

@@ -9,9 +9,9 @@ use lapin::message::Delivery;
 /// Limits the bytes of the message bodies that a connection has received and this process still holds.
 ///
 /// RabbitMQ limits unacknowledged messages by their number only: it refuses any `prefetch_size` except 0.
-/// Therefore the connection's stream stops before the next message when the limit is reached. TCP slows the
-/// broker down, and further messages stay in the broker. The message that reaches the limit is still received
-/// whole, so a message may be larger than the limit.
+/// Therefore, when the limit is reached, the connection's stream stops reading before the next message. TCP slows
+/// the broker down, and further messages stay in the broker. The message that reaches the limit is still received
+/// completely, so a message may be larger than the limit.
 #[derive(Debug)]
 pub(crate) struct ByteBudget {
     limit: AtomicUsize,
@@ -37,21 +37,23 @@ impl ByteBudget {
             return Poll::Ready(());
         }
         self.reader.register(context.waker());
+        // Bytes that were released before the registration have not woken the task.
         if self.is_available() { Poll::Ready(()) } else { Poll::Pending }
     }
 
+    /// Whether the stream may pass on another message.
     pub(super) fn is_available(&self) -> bool {
         self.held.load(Ordering::SeqCst) < self.limit.load(Ordering::SeqCst)
     }
 
-    /// Counts a received delivery until the result is dropped. Every delivery of a connection with a limit must be
-    /// passed to this function: the bytes of a delivery that is dropped elsewhere would count forever.
+    /// Releases the bytes of a received delivery when the returned value is dropped. Every delivery of a
+    /// connection with a limit must be passed to this function. Otherwise its bytes would count forever.
     pub(crate) fn hold(self: &Arc<Self>, delivery: Delivery) -> HeldDelivery {
         HeldDelivery { delivery, budget: Some(self.clone()) }
     }
 
-    /// Removes the limit. To be called before the connection or a channel is closed: the broker's `close-ok` may
-    /// be queued behind further deliveries, and a stopped stream would never read it.
+    /// Removes the limit. To be called before the connection or a channel is closed: the broker may send further
+    /// deliveries before its `close-ok`, which a stopped stream would never read.
     pub(crate) fn lift(&self) {
         self.limit.store(usize::MAX, Ordering::SeqCst);
         self.reader.wake();
@@ -67,7 +69,7 @@ impl ByteBudget {
 #[derive(Debug)]
 pub(crate) struct HeldDelivery {
     delivery: Delivery,
-    /// `None` for a delivery that does not come from a connection.
+    /// `None` in tests, for a delivery that does not come from a connection.
     budget: Option<Arc<ByteBudget>>,
 }
 
@@ -101,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dropped_delivery_makes_room_for_the_next_message() {
+    fn exhausted_budget_is_available_again_when_a_delivery_is_dropped() {
         let budget = ByteBudget::new(10);
         let context = Context::from_waker(Waker::noop());
         budget.receive(7);
@@ -112,11 +114,11 @@ mod tests {
         let held = budget.hold(delivery);
         assert!(budget.poll_available(&context).is_pending());
         drop(held);
-        assert!(budget.poll_available(&context).is_ready());
+        assert!(budget.poll_available(&context).is_ready(), "7 of 10 bytes are held");
     }
 
     #[test]
-    fn lifted_limit_no_longer_stops_the_stream() {
+    fn exhausted_budget_is_available_when_the_limit_is_lifted() {
         let budget = ByteBudget::new(10);
         budget.receive(20);
         budget.lift();

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use lapin::options::{BasicConsumeOptions, BasicQosOptions, ConfirmSelectOptions};
+use lapin::protocol::constants::REPLY_SUCCESS;
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, Consumer};
 use tokio::time::timeout;
@@ -8,8 +9,8 @@ use tokio::time::timeout;
 /// How long closing a channel may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Consumes a queue on a channel of its own. `prefetch` limits the unacknowledged deliveries. If
-/// `exclusive` is set, the broker refuses other consumers of the queue.
+/// Consumes a queue on a new channel. `prefetch` limits the unacknowledged deliveries. If `exclusive` is true, the
+/// broker refuses other consumers of the queue.
 pub(crate) async fn subscribe(
     connection: &Connection,
     queue: &str,
@@ -32,8 +33,9 @@ pub(crate) async fn open_confirm_channel(connection: &Connection) -> lapin::Resu
     Ok(channel)
 }
 
-/// Closes a channel before its connection closes. A channel that is only dropped is closed in the
-/// background; lapin logs an error when the connection closes before that is done.
+/// Closes a channel and waits for the broker's reply, at most [`CLOSE_TIMEOUT`]. To be called before the
+/// connection closes: a channel that is only dropped is closed in the background, and lapin logs an error if
+/// the connection closes first.
 pub(crate) async fn close_channel(channel: &Channel) {
-    let _ = timeout(CLOSE_TIMEOUT, channel.close(200, "done".into())).await;
+    let _ = timeout(CLOSE_TIMEOUT, channel.close(REPLY_SUCCESS, "done".into())).await;
 }

@@ -16,20 +16,20 @@ use super::missing_right::{MissingRight, Right};
 use super::publish_error::PublishError;
 use super::publisher_connection::PublisherConnection;
 
-/// What must be declared before a channel can publish.
+/// The topology that must be declared before a channel can publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RequiredTopology {
     Events,
     Ingest,
     RetryAndDead,
-    /// Nothing: the queues belong to the senders of requests.
+    /// No topology: the reply queues belong to the senders of requests.
     Replies,
     /// The exchange for the requests of devices.
     Devices,
 }
 
 impl RequiredTopology {
-    /// The name by which a missing right is reported.
+    /// The name of the channel in reports of missing rights.
     const fn as_str(self) -> &'static str {
         match self {
             Self::Events => "events",
@@ -46,8 +46,8 @@ impl RequiredTopology {
 pub(crate) struct ConfirmChannel {
     connection: Arc<PublisherConnection>,
     required: RequiredTopology,
-    /// Taken out during a publish and put back after a success. After a failed or cancelled publish, the next
-    /// publish opens a new channel and declares the topology again.
+    /// The open channel and its connection. A publish takes them out, and puts them back if it succeeds. After a
+    /// failed or cancelled publish, the next one opens a new channel and declares the topology again.
     open: Mutex<Option<(Channel, Arc<BrokerConnection>)>>,
 }
 
@@ -65,9 +65,9 @@ pub(crate) struct Publish<'a> {
 /// The result of publishing several messages.
 #[derive(Debug)]
 pub(crate) struct Confirmation {
-    /// How many messages were confirmed, counted from the first.
+    /// How many messages were confirmed, counted from the first one.
     pub(crate) confirmed: usize,
-    /// Why the next message was not confirmed. `None` if all were.
+    /// Why the message after them was not confirmed. `None` if all messages were.
     pub(crate) error: Option<PublishError>,
 }
 
@@ -78,19 +78,19 @@ impl Confirmation {
 }
 
 impl ConfirmChannel {
-    pub(super) fn new(connection: Arc<PublisherConnection>, required: RequiredTopology) -> Self {
-        Self { connection, required, open: Mutex::default() }
-    }
-
     /// The maximum number of bytes in flight: published and not confirmed yet. A larger message is in flight
     /// alone. lapin copies each body into frames, so this also limits the copies.
     const MAX_IN_FLIGHT_BYTES: usize = 4 << 20;
 
+    pub(super) fn new(connection: Arc<PublisherConnection>, required: RequiredTopology) -> Self {
+        Self { connection, required, open: Mutex::default() }
+    }
+
     /// Publishes the messages in order, many in flight at a time, and awaits the confirms.
     ///
-    /// The broker returns an unroutable message without its delivery tag, and lapin matches returns to confirms
-    /// by their order alone. Therefore, if one of several mandatory messages is returned, none of them
-    /// counts as confirmed.
+    /// If one of several mandatory messages is returned as unroutable, none of them counts as confirmed: the
+    /// broker returns a message without its delivery tag, and lapin matches returns to confirms by their
+    /// order alone.
     pub(crate) async fn publish(&self, messages: &[Publish<'_>]) -> Confirmation {
         if let Err(error) = self.connection.get() {
             return Confirmation::none(error);
@@ -119,8 +119,8 @@ impl ConfirmChannel {
         confirmation
     }
 
-    /// Records whether the channel lacks a right. After a success it lacks none. Other errors do not show whether a
-    /// right is missing, so they change nothing.
+    /// Reports whether the channel lacks a right. After a success it lacks none. An error other than a
+    /// missing right does not show whether one is missing, so it changes nothing.
     fn report(&self, error: Option<&PublishError>) {
         let missing_rights = &self.connection.settings.missing_rights;
         match error {
@@ -132,6 +132,7 @@ impl ConfirmChannel {
         }
     }
 
+    /// Declares the required topology and opens a channel.
     async fn open(&self) -> Result<(Channel, Arc<BrokerConnection>), PublishError> {
         let PublisherConnection { settings, topology, .. } = &*self.connection;
         let connection = self.connection.get()?;
@@ -160,11 +161,11 @@ impl ConfirmChannel {
     ) -> Confirmation {
         let limit = self.connection.settings.confirm_timeout;
         let mut confirmation = Confirmation { confirmed: 0, error: None };
-        let mut rest = messages.iter().peekable();
+        let mut unpublished = messages.iter().peekable();
         let mut in_flight = VecDeque::with_capacity(messages.len());
         let mut bytes_in_flight = 0;
         loop {
-            while let Some(message) = rest.next_if(|next| {
+            while let Some(message) = unpublished.next_if(|next| {
                 in_flight.is_empty()
                     || bytes_in_flight + next.body.len() <= Self::MAX_IN_FLIGHT_BYTES
             }) {
@@ -179,8 +180,9 @@ impl ConfirmChannel {
             };
             let confirm = connection.unless_ended(async {
                 publishing.as_mut().await;
-                let confirm = publishing.as_mut().take_output();
-                check(&confirm.ok_or(PublishError::NotConnected)??.await?)
+                let sent = publishing.as_mut().take_output();
+                let confirm = sent.ok_or(PublishError::NotConnected)??;
+                check(&confirm.await?)
             });
             match timeout(limit, confirm).await.unwrap_or(Err(PublishError::Timeout(limit))) {
                 Ok(()) => confirmation.confirmed += 1,
@@ -197,8 +199,8 @@ impl ConfirmChannel {
     }
 }
 
-/// Converts the error of a missing right: RabbitMQ closes the channel if Belfry may not write to the exchange of a
-/// message.
+/// Converts `error` if it is due to a missing right: RabbitMQ closes the channel if Belfry may not write to the
+/// exchange of `message`, the first unconfirmed message.
 fn with_missing_right(error: PublishError, message: Option<&Publish<'_>>) -> PublishError {
     match (error, message) {
         (PublishError::Amqp(error), Some(message)) if is_access_refused(&error) => {
@@ -226,11 +228,12 @@ async fn send(channel: &Channel, message: &Publish<'_>) -> lapin::Result<Publish
     channel.basic_publish(exchange, key, options, message.body, message.properties.clone()).await
 }
 
-/// Whether the broker accepted a message, and routed it if it was mandatory.
+/// Checks that the broker accepted a message, and routed it if it was mandatory.
 fn check(confirmation: &lapin::Confirmation) -> Result<(), PublishError> {
     use lapin::Confirmation::{Ack, Nack, NotRequested};
     match confirmation {
         Ack(None) => Ok(()),
+        // Contains the message, which the broker has returned.
         Ack(Some(_)) | Nack(Some(_)) => Err(PublishError::Unroutable),
         Nack(None) => Err(PublishError::Nacked),
         // Every channel that is opened here has confirms enabled.

@@ -15,7 +15,7 @@ pub(crate) enum ConnectionError {
     Timeout(Duration),
     #[error("the queue {0} was deleted, or moved to another node of the broker")]
     ConsumerCancelled(String),
-    /// Another service must declare the queue.
+    /// Belfry waits until another service declares the queue.
     #[error("the queue {0} does not exist yet")]
     QueueMissing(String),
     #[error("the queue {0} has another consumer; does another process use this node name?")]
@@ -27,7 +27,7 @@ pub(crate) enum ConnectionError {
 }
 
 impl ConnectionError {
-    /// Whether RabbitMQ refuses access, so that only an operator can help.
+    /// Whether Belfry lacks a right that only an operator can grant.
     pub(crate) fn is_missing_right(&self) -> bool {
         matches!(self, Self::MissingRight(_))
     }

@@ -12,7 +12,7 @@ use super::connection_error::ConnectionError;
 use super::ingest_queue::QueueDeclaration;
 use super::missing_right::{MissingRight, Right};
 
-/// Whether the broker closed the channel with one of these errors.
+/// Whether the broker closed the channel with an error of one of these kinds.
 pub(crate) fn is_channel_error(error: &lapin::Error, kinds: &[AMQPSoftError]) -> bool {
     match error.kind() {
         ErrorKind::ProtocolError(error) => match error.kind() {
@@ -28,9 +28,9 @@ pub(crate) fn is_access_refused(error: &lapin::Error) -> bool {
     is_channel_error(error, &[AMQPSoftError::ACCESSREFUSED])
 }
 
-/// The declarations and bindings that the broker refused: the queue or exchange exists with other properties, or
-/// Belfry lacks a right. Each refusal is logged once. Later connections do not repeat the declaration of a queue
-/// or exchange while it exists, but they do repeat a binding.
+/// The declarations and bindings that the broker refused, because the queue or exchange exists with other
+/// properties, or because Belfry lacks a right. Each refusal is logged once. Later connections do not repeat the
+/// declaration of a queue or exchange while it exists, but they do repeat a binding.
 #[derive(Debug, Default)]
 pub(super) struct Refusals(Mutex<BTreeSet<Declaration>>);
 
@@ -58,13 +58,14 @@ impl Refusals {
     }
 }
 
-/// The answer to a passive declaration.
+/// Whether a queue or exchange exists, according to a passive declaration (which creates nothing).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Presence {
-    /// The number of ready messages of a queue; 0 for an exchange.
+    /// It exists. The value is the number of ready messages of a queue, and 0 for an exchange.
     Exists(u32),
     Missing,
-    /// Not known: since version 4.3, RabbitMQ requires the right `configure` for a passive declaration.
+    /// Belfry lacks the right to find out: since version 4.3, RabbitMQ requires the right `configure` for a
+    /// passive declaration.
     Unknown,
 }
 
@@ -98,6 +99,7 @@ impl<'a> Declarer<'a> {
         result
     }
 
+    /// Declares a queue that only Belfry uses.
     pub(super) async fn durable_queue(
         &mut self,
         name: &ShortString,
@@ -215,6 +217,7 @@ impl<'a> Declarer<'a> {
         }
     }
 
+    /// Converts the result of a passive declaration: the number of messages, or an error.
     async fn presence(&mut self, declared: lapin::Result<u32>) -> lapin::Result<Presence> {
         let presence = match declared {
             Ok(messages) => return Ok(Presence::Exists(messages)),
@@ -231,14 +234,15 @@ impl<'a> Declarer<'a> {
         Ok(())
     }
 
-    /// Handles a refused declaration. Succeeds unless `presence` is [`Presence::Missing`].
+    /// Handles a declaration that the broker refused with `error`. Records it and succeeds, unless `presence` is
+    /// [`Presence::Missing`].
     fn use_existing(
         &self,
         declaration: Declaration,
         presence: Presence,
         error: lapin::Error,
     ) -> Result<(), ConnectionError> {
-        let (what, name) = match &declaration {
+        let (object_type, name) = match &declaration {
             Declaration::Queue(name) => ("queue", name.clone()),
             Declaration::Exchange(name) | Declaration::Binding(_, name, _) => {
                 ("exchange", name.clone())
@@ -246,10 +250,10 @@ impl<'a> Declarer<'a> {
         };
         if presence == Presence::Missing {
             if !is_access_refused(&error) {
-                // The broker rejects the arguments.
+                // The broker rejects the arguments of the declaration.
                 return Err(error.into());
             }
-            let object = format!("{what} {name}, which does not exist");
+            let object = format!("{object_type} {name}, which does not exist");
             let missing = MissingRight { right: Right::Configure, object, error };
             return Err(Box::new(missing).into());
         }
@@ -264,6 +268,7 @@ impl<'a> Declarer<'a> {
     }
 }
 
+/// Whether the object exists with other properties, the arguments are invalid, or Belfry lacks the right.
 fn is_refusal(error: &lapin::Error) -> bool {
     is_channel_error(error, &[AMQPSoftError::PRECONDITIONFAILED, AMQPSoftError::ACCESSREFUSED])
 }

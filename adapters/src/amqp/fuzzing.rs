@@ -1,6 +1,6 @@
 use super::frame_sanitizer::sanitize;
 
-/// Input: the type of a frame as one byte, then its payload.
+/// Sanitizes a frame. Input: the type of the frame as one byte, then its payload.
 ///
 /// # Panics
 /// When sanitizing changes the length, or when a second pass still changes something.

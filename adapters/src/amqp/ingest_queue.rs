@@ -17,12 +17,12 @@ pub struct QueueDeclaration {
     pub durable: bool,
     /// The queue is deleted when its last consumer is gone.
     pub auto_delete: bool,
-    /// The optional arguments, such as `x-queue-type`.
+    /// The arguments of the declaration, such as `x-queue-type`.
     pub arguments: Vec<QueueArgument>,
 }
 
 impl Default for QueueDeclaration {
-    /// As NestJS declares a queue for `queueOptions: { durable: true }`.
+    /// The declaration of NestJS for `queueOptions: { durable: true }`.
     fn default() -> Self {
         Self { passive: false, durable: true, auto_delete: false, arguments: Vec::new() }
     }
@@ -69,7 +69,7 @@ impl FromStr for QueueArgument {
             return Err(InvalidQueueArgument);
         }
         let name = ShortString::try_new(name).map_err(|_| InvalidQueueArgument)?;
-        let value = match (value.parse(), value.parse()) {
+        let value = match (value.parse::<i64>(), value.parse::<bool>()) {
             (Ok(number), _) => AMQPValue::LongLongInt(number),
             (_, Ok(flag)) => AMQPValue::Boolean(flag),
             _ => AMQPValue::LongString(value.into()),
@@ -93,10 +93,10 @@ impl ExchangeBinding {
         self.exchange.as_str()
     }
 
-    /// Whether a message may arrive through the binding whose routing key begins with this word.
+    /// Whether messages may arrive through this binding if the first word of their routing key is `first_word`.
     pub fn may_receive(&self, first_word: &str) -> bool {
-        let begins = self.key.split('.').next().unwrap_or_default();
-        self.kind == ExchangeKind::Fanout || ["#", "*", first_word].contains(&begins)
+        let own_first_word = self.key.split('.').next().unwrap_or_default();
+        self.kind == ExchangeKind::Fanout || ["#", "*", first_word].contains(&own_first_word)
     }
 }
 

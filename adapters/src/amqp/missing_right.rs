@@ -9,7 +9,7 @@ use tokio::sync::watch;
 #[error("missing right `{right}` on {object}: {error}")]
 pub(crate) struct MissingRight {
     pub(super) right: Right,
-    /// Such as `queue belfry.ingest`.
+    /// The object that the right is missing on, such as `queue belfry.ingest`.
     pub(super) object: String,
     pub(super) error: lapin::Error,
 }
@@ -17,13 +17,13 @@ pub(crate) struct MissingRight {
 /// A right of a RabbitMQ user (<https://www.rabbitmq.com/docs/access-control>).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Right {
-    /// To declare.
+    /// Needed on a queue or exchange to declare it.
     Configure,
-    /// To publish to an exchange. On a queue: to bind it.
+    /// Needed on an exchange to publish to it, and on a queue to bind it.
     Write,
-    /// To consume a queue. On an exchange: to bind a queue to it.
+    /// Needed on a queue to consume it, and on an exchange to bind a queue to it.
     Read,
-    /// To connect to the virtual host.
+    /// Needed to log in and to use the virtual host.
     Connect,
 }
 
@@ -38,20 +38,19 @@ impl fmt::Display for Right {
     }
 }
 
-/// The tasks and channels of this process that a missing right keeps from working.
+/// The tasks and channels of this process that cannot work because they lack a right. Clones share one list.
 #[derive(Debug, Clone, Default)]
 pub struct MissingRights(watch::Sender<BTreeSet<&'static str>>);
 
 impl MissingRights {
     /// Records whether `component`, a task or a channel, lacks a right.
     pub(super) fn set(&self, component: &'static str, missing: bool) {
-        self.0.send_if_modified(|blocked| {
-            if missing { blocked.insert(component) } else { blocked.remove(component) }
+        self.0.send_if_modified(|components| {
+            if missing { components.insert(component) } else { components.remove(component) }
         });
     }
 
-    /// Returns the tasks and channels that lack a right, and later changes. The current state counts as the first
-    /// change.
+    /// Watches the tasks and channels that lack a right. The current ones count as the first change.
     pub fn subscribe(&self) -> watch::Receiver<BTreeSet<&'static str>> {
         let mut changes = self.0.subscribe();
         changes.mark_changed();
@@ -64,14 +63,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_component_is_left_once_each_has_its_rights() {
+    fn component_is_listed_only_while_it_lacks_a_right() {
         let rights = MissingRights::default();
-        let state = rights.subscribe();
+        let components = rights.subscribe();
         rights.set("ingest", true);
         rights.set("events", true);
         rights.set("ingest", false);
-        assert_eq!(*state.borrow(), BTreeSet::from(["events"]));
+        assert_eq!(*components.borrow(), BTreeSet::from(["events"]));
         rights.set("events", false);
-        assert!(state.borrow().is_empty());
+        assert!(components.borrow().is_empty());
     }
 }

@@ -1,18 +1,18 @@
 //! Connections, topology and publishing for the inbound and outbound adapters of RabbitMQ (AMQP 0-9-1).
 //!
-//! Four tasks talk to the broker, each on a connection of its own, so that none waits for another. The
-//! broker can block publishing connections (memory or disk alarm) and still deliver messages and accept
-//! acknowledgements on the others:
+//! Four tasks use the broker. Each has its own connection, so that none waits for another: during a memory or
+//! disk alarm, the broker blocks publishing connections only, and still delivers messages and accepts
+//! acknowledgements on the others.
 //!
-//! | task | |
+//! | task | work |
 //! |---|---|
 //! | [`Publisher`] | publishes with confirms: events, the requests of devices, and messages for the retry and dead queues |
-//! | [`Ingest`](crate::inbound::amqp::Ingest) | consumes the messages of other services |
-//! | its `RetryQueues` | returns failed messages to the ingest queue |
+//! | [`Ingest`](crate::inbound::amqp::Ingest) | consumes the messages of other services from the ingest queue |
+//! | `RetryQueues` of [`Ingest`](crate::inbound::amqp::Ingest) | returns failed messages to the ingest queue |
 //! | [`NodeQueue`](crate::inbound::amqp::NodeQueue) | consumes the events for this node's devices |
 //!
-//! Each task connects, declares its part of the [`Topology`], and works. When it loses the connection, a
-//! channel or its queue, it starts over with backoff.
+//! Each task connects, declares its part of the [`Topology`] (queues, exchanges and bindings), and works. When it
+//! loses the connection, a channel or its queue, it starts over with backoff.
 
 mod accepted_at;
 #[cfg(feature = "bench_support")]
@@ -52,12 +52,15 @@ pub use tls::{AmqpTlsFiles, ClientCertificateFiles, InvalidAmqpTls};
 pub use topology::{InvalidTopology, Topology, TopologySettings};
 pub use url::{AmqpUrl, InvalidAmqpUrl};
 
-/// The header that contains the epoch of an event's store.
+/// The header of an event that identifies the store that it comes from, by the store's epoch.
 pub(crate) const EPOCH_HEADER: &str = "x-belfry-epoch";
 
-/// The value of [`EPOCH_HEADER`] for a forwarded event, which is in no store. Versions of Belfry that do not know this
-/// value skip such an event, because it is not of their store.
+/// The value of [`EPOCH_HEADER`] for a forwarded event, which comes from no store. Versions of Belfry that do not
+/// know this value skip the event as one of another store.
 pub(crate) const FORWARDED_EPOCH: &str = "forwarded";
+
+/// The AMQP delivery mode of a persistent message.
+pub(crate) const PERSISTENT: u8 = 2;
 
 pub(crate) use accepted_at::{accepted_at, set_accepted_at};
 pub(crate) use broker_connection::BrokerConnection;

@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::ErrorKind;
+use lapin::protocol::constants::REPLY_SUCCESS;
 use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -16,14 +17,16 @@ use super::transport;
 /// How long closing a connection may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Distinguishes a refused login or virtual host from other failures to connect.
+/// Converts the error of a failed connect. If the broker refused the login or the virtual host, a right is
+/// missing.
 fn refused_or_failed(error: lapin::Error, settings: &AmqpSettings) -> ConnectionError {
     let is_refused = match error.kind() {
-        ErrorKind::ProtocolError(error) => matches!(
-            error.kind(),
-            AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED)
-                | AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED)
-        ),
+        ErrorKind::ProtocolError(error) => match error.kind() {
+            // The login is refused.
+            AMQPErrorKind::Soft(kind) => *kind == AMQPSoftError::ACCESSREFUSED,
+            // The virtual host is refused, or does not exist.
+            AMQPErrorKind::Hard(kind) => *kind == AMQPHardError::NOTALLOWED,
+        },
         _ => false,
     };
     if !is_refused {
@@ -41,7 +44,7 @@ pub(crate) struct OneShotConnection {
 
 impl OneShotConnection {
     /// Connects within [`AmqpSettings::connect_timeout`]. `purpose` becomes a part of the connection's name
-    /// in RabbitMQ. `max_held_bytes` is the limit of its [`ByteBudget`].
+    /// in RabbitMQ. `max_held_bytes` is the limit of the connection's [`ByteBudget`].
     pub(crate) async fn open(
         settings: &AmqpSettings,
         purpose: &str,
@@ -63,9 +66,9 @@ impl OneShotConnection {
         &self.connection
     }
 
-    /// Closes the connection and waits at most [`CLOSE_TIMEOUT`] for the broker's confirmation, so that the
-    /// broker receives the last acknowledgements.
+    /// Closes the connection. To ensure that the broker receives the last acknowledgements, it waits for the
+    /// broker's reply, at most [`CLOSE_TIMEOUT`].
     pub(crate) async fn close(self) {
-        let _ = timeout(CLOSE_TIMEOUT, self.connection.close(200, "done".into())).await;
+        let _ = timeout(CLOSE_TIMEOUT, self.connection.close(REPLY_SUCCESS, "done".into())).await;
     }
 }

@@ -15,7 +15,7 @@ use super::reconnect::{ConnectedTask, ConnectionStatus, run_with_reconnect};
 use super::settings::AmqpSettings;
 use super::topology::Topology;
 
-/// Publishes with confirms.
+/// Publishes messages with publisher confirms.
 ///
 /// All clones and channels share one connection. Nothing is consumed on it, because the broker may block
 /// publishing connections.
@@ -26,7 +26,7 @@ impl Publisher {
     /// How often the connection's state is checked.
     const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-    /// A publisher to the broker of `settings`. It connects when it is [run](Self::run).
+    /// Creates a publisher to the broker of `settings`. It connects once it is [run](Self::run).
     pub fn new(settings: AmqpSettings, topology: Topology) -> Self {
         Self(Arc::new(PublisherConnection::new(settings, topology)))
     }
@@ -36,7 +36,7 @@ impl Publisher {
         run_with_reconnect(self, &self.0.settings, &stop).await;
     }
 
-    /// Whether it is connected and the broker does not block publishers.
+    /// Whether the publisher is connected and the broker does not block it.
     pub fn is_ready(&self) -> bool {
         self.0.get().is_ok()
     }
@@ -49,7 +49,7 @@ impl Publisher {
 impl ConnectedTask for Publisher {
     const NAME: &'static str = "publisher";
 
-    /// No limit: the only messages that it receives are its own, returned as unroutable.
+    /// No limit: the publisher receives only its own messages that the broker returns as unroutable.
     fn max_held_bytes(&self) -> usize {
         usize::MAX
     }
@@ -63,7 +63,7 @@ impl ConnectedTask for Publisher {
         let mut events = Box::pin(connection.events_listener());
         self.0.set(Some(connection.clone()));
         status.set_connected();
-        let end = loop {
+        let result = loop {
             if !connection.status().connected() {
                 break Err(ConnectionError::Closed);
             }
@@ -72,8 +72,8 @@ impl ConnectedTask for Publisher {
                 () = sleep(Self::CHECK_INTERVAL) => {}
                 () = connection.ended() => break Err(ConnectionError::Closed),
                 event = events.next() => match event {
-                    // An error of a channel is an event too. The connection stays open, and the user of the
-                    // channel gets the error.
+                    // After the error of a single channel, which is an event too, the connection stays open. The
+                    // user of the channel gets that error.
                     Some(Event::Error(error)) if !connection.status().connected() => {
                         break Err(error.into());
                     }
@@ -87,6 +87,6 @@ impl ConnectedTask for Publisher {
             }
         };
         self.0.set(None);
-        end
+        result
     }
 }

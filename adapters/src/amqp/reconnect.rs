@@ -19,12 +19,12 @@ pub(crate) trait ConnectedTask: Send + Sync {
     /// Identifies the task in logs, metrics and RabbitMQ's list of connections.
     const NAME: &'static str;
 
-    /// The limit on the message bodies that the task holds, in bytes; `usize::MAX` for no limit. See
+    /// The limit on the bytes of the message bodies that the task holds; `usize::MAX` for no limit. See
     /// [`ByteBudget`](super::ByteBudget).
     fn max_held_bytes(&self) -> usize;
 
     /// Declares the topology that the task needs, calls [`ConnectionStatus::set_connected`], and does the
-    /// task's work. After `stop`, finishes work in flight and returns `Ok`. Returns an error when the
+    /// task's work. After `stop`, it finishes the work in flight and returns `Ok`. It returns an error when the
     /// connection, a channel or a queue is lost.
     fn serve(
         &self,
@@ -57,6 +57,9 @@ impl ConnectionStatus {
 }
 
 /// Runs a task until `stop`. Reconnects with backoff after every failure.
+///
+/// An outage is logged when it begins and when it ends. A missing right is logged once in each outage. All other
+/// failed attempts are logged at DEBUG.
 pub(crate) async fn run_with_reconnect<T: ConnectedTask>(
     task: &T,
     settings: &AmqpSettings,
@@ -81,8 +84,8 @@ pub(crate) async fn run_with_reconnect<T: ConnectedTask>(
             outage_since = None;
             was_connected = true;
             missing_right_logged = false;
-            // Connections that are lost soon after they open do not reset the backoff. Otherwise the task would
-            // always reconnect after the shortest delay.
+            // A connection that is lost soon after it opened does not reset the backoff. Otherwise the task would
+            // reconnect again and again after the shortest delay.
             if started.elapsed() > settings.max_backoff {
                 backoff.reset();
             }
@@ -123,7 +126,7 @@ async fn connect_and_serve<T: ConnectedTask>(
         opened = OneShotConnection::open(settings, T::NAME, task.max_held_bytes()) => opened?,
     };
     let result = task.serve(connection.connection(), status, stop).await;
-    // So that the broker's `close-ok` is read even behind further deliveries.
+    // At its limit, the stream would not read the broker's `close-ok` behind further deliveries.
     connection.connection().budget().lift();
     connection.close().await;
     result

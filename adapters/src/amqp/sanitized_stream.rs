@@ -15,15 +15,15 @@ use super::frame_sanitizer::{HEADER, METHOD, sanitize};
 /// [`frame_sanitizer`](super::frame_sanitizer).
 ///
 /// Method and content header frames are held back until they are complete, because a string may span two
-/// reads. Body frames, most of the traffic, are passed on as they arrive. What lapin sends is not changed.
+/// reads. Body frames, most of the traffic, are passed on as they arrive. Data that lapin writes is not changed.
 ///
-/// While the connection's [`ByteBudget`] is exhausted, the stream stops before the next `basic.deliver`. lapin
-/// gets heartbeats meanwhile, because it would take the silence for a dead peer.
+/// While the connection's [`ByteBudget`] is exhausted, the stream stops before the next `basic.deliver`. Meanwhile
+/// it generates heartbeats for lapin, which would otherwise consider the broker dead.
 pub(super) struct SanitizedStream<S> {
     stream: S,
-    /// Completes when reads must fail.
+    /// Completes when the token `abort` of [`new`](Self::new) is cancelled.
     aborted: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// Its drop cancels the token `ended` of [`new`](Self::new).
+    /// Cancels the token `ended` of [`new`](Self::new) when it is dropped.
     ended_guard: Option<DropGuard>,
     buffer: Vec<u8>,
     /// `buffer[begin..ready]` can be passed on to lapin.
@@ -31,17 +31,17 @@ pub(super) struct SanitizedStream<S> {
     ready: usize,
     /// `buffer[ready..end]` is received and not examined yet.
     end: usize,
-    /// The remaining bytes of the current frame if it is passed on as it arrives; otherwise 0.
+    /// How many bytes of the current frame are still to be passed on without being examined.
     pass_through: usize,
     budget: Arc<ByteBudget>,
-    /// When lapin gets the next heartbeat while the stream is stopped.
+    /// When lapin gets the next generated heartbeat while the stream is stopped.
     heartbeat_due: Pin<Box<Sleep>>,
 }
 
 /// Why [`SanitizedStream::sanitize_buffered`] has stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stopped {
-    /// The next frame is incomplete and needs a buffer of that size; 0 for no minimum.
+    /// The next frame is incomplete and needs a buffer of this many bytes; 0 if any size is sufficient.
     Incomplete(usize),
     /// The next frame begins a message, and the budget is exhausted.
     OverBudget,
@@ -56,18 +56,20 @@ impl<S> SanitizedStream<S> {
     /// Frames with a larger payload are passed on without being sanitized, so that the buffer stays bounded.
     /// The broker sends such frames only if the URL sets a larger `frame_max`: Belfry requests 128 KiB.
     const MAX_SANITIZED_PAYLOAD: usize = 1 << 20;
+    /// The type of a frame with a part of a message's body.
     const BODY: u8 = 3;
-    /// The class and method of `basic.deliver`, as a method frame's payload begins.
+    /// The first bytes of the payload of `basic.deliver`: its class and method, 60 and 60.
     const DELIVER: [u8; 4] = [0, 60, 0, 60];
+    /// A heartbeat: type 8, channel 0, no payload, the frame end.
     const HEARTBEAT: [u8; 8] = [8, 0, 0, 0, 0, 0, 0, 0xce];
-    /// Less than half of the shortest heartbeat interval, one second.
+    /// The interval of generated heartbeats: less than half of the shortest interval in AMQP, one second.
     const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(400);
 
     /// After `abort` is cancelled, reads return the data that is available and then fail. `ended` is
     /// cancelled when the broker closes its side, reading from it fails or the stream is dropped.
     ///
     /// # Panics
-    /// Outside a Tokio runtime, because it has a timer.
+    /// Outside a Tokio runtime, because the stream has a timer.
     pub(super) fn new(
         stream: S,
         abort: CancellationToken,
@@ -88,36 +90,38 @@ impl<S> SanitizedStream<S> {
         }
     }
 
-    /// Sanitizes the complete frames in the buffer and marks them as ready.
+    /// Sanitizes the complete frames in the buffer and marks them as ready. Returns why it stopped.
     fn sanitize_buffered(&mut self) -> Stopped {
         let incomplete_head = Stopped::Incomplete(Self::FRAME_HEAD);
         loop {
             let passed_on = self.pass_through.min(self.end - self.ready);
             self.ready += passed_on;
             self.pass_through -= passed_on;
-            let rest = &mut self.buffer[self.ready..self.end];
-            if self.pass_through > 0 || rest.is_empty() {
+            let unexamined = &mut self.buffer[self.ready..self.end];
+            if self.pass_through > 0 || unexamined.is_empty() {
                 return Stopped::Incomplete(0);
             }
-            let [frame_type, _, _, size @ ..] = rest else { return incomplete_head };
+            let [frame_type, _, _, size @ ..] = unexamined else { return incomplete_head };
             let Some((size, _)) = size.split_first_chunk() else { return incomplete_head };
-            let size = usize::try_from(u32::from_be_bytes(*size)).unwrap_or(usize::MAX);
-            let frame_size = size.saturating_add(Self::FRAME_HEAD + Self::FRAME_TAIL);
+            let payload_size = usize::try_from(u32::from_be_bytes(*size)).unwrap_or(usize::MAX);
+            let frame_size = payload_size.saturating_add(Self::FRAME_HEAD + Self::FRAME_TAIL);
             let frame_type = *frame_type;
-            if !matches!(frame_type, METHOD | HEADER) || size > Self::MAX_SANITIZED_PAYLOAD {
+            if !matches!(frame_type, METHOD | HEADER) || payload_size > Self::MAX_SANITIZED_PAYLOAD
+            {
                 if frame_type == Self::BODY {
-                    self.budget.receive(size);
+                    self.budget.receive(payload_size);
                 }
                 self.pass_through = frame_size;
-            } else if rest.len() < frame_size {
+            } else if unexamined.len() < frame_size {
                 return Stopped::Incomplete(frame_size);
             } else if frame_type == METHOD
-                && rest[Self::FRAME_HEAD..].starts_with(&Self::DELIVER)
+                && unexamined[Self::FRAME_HEAD..].starts_with(&Self::DELIVER)
                 && !self.budget.is_available()
             {
                 return Stopped::OverBudget;
             } else {
-                sanitize(frame_type, &mut rest[Self::FRAME_HEAD..Self::FRAME_HEAD + size]);
+                let payload = &mut unexamined[Self::FRAME_HEAD..Self::FRAME_HEAD + payload_size];
+                sanitize(frame_type, payload);
                 self.ready += frame_size;
             }
         }
@@ -133,11 +137,9 @@ impl<S> SanitizedStream<S> {
             self.buffer.resize(needed, 0);
         }
     }
-}
 
-impl<S> SanitizedStream<S> {
-    /// Waits for the budget before the next message. From time to time it writes a heartbeat to `out` instead
-    /// and returns its length.
+    /// Waits until the budget allows the next message, and returns `None`. If a heartbeat is due before that,
+    /// writes it to `out` and returns its length.
     fn poll_budget(
         &mut self,
         context: &mut Context<'_>,
@@ -153,6 +155,7 @@ impl<S> SanitizedStream<S> {
         while self.heartbeat_due.as_mut().poll(context).is_ready() {
             let next = Instant::now() + Self::HEARTBEAT_INTERVAL;
             self.heartbeat_due.as_mut().reset(next);
+            // A heartbeat that does not fit is skipped.
             if let Some(out) = out.first_chunk_mut() {
                 *out = Self::HEARTBEAT;
                 return Poll::Ready(Ok(Some(out.len())));
@@ -169,7 +172,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for SanitizedStream<S> {
         out: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        // Until there is something to pass on.
+        // Repeat until there is data to pass on.
         while this.begin == this.ready {
             let stopped = this.sanitize_buffered();
             if this.begin < this.ready {
@@ -183,8 +186,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for SanitizedStream<S> {
                 },
             };
             this.make_room(needed);
-            let room = &mut this.buffer[this.end..];
-            let Poll::Ready(read) = Pin::new(&mut this.stream).poll_read(context, room) else {
+            let free = &mut this.buffer[this.end..];
+            let Poll::Ready(read) = Pin::new(&mut this.stream).poll_read(context, free) else {
                 ready!(this.aborted.as_mut().poll(context));
                 return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
             };
@@ -251,15 +254,15 @@ mod tests {
     }
 
     fn sanitized<S>(stream: S) -> SanitizedStream<S> {
-        limited(stream, usize::MAX)
+        with_budget(stream, usize::MAX)
     }
 
-    fn limited<S>(stream: S, limit: usize) -> SanitizedStream<S> {
+    fn with_budget<S>(stream: S, limit: usize) -> SanitizedStream<S> {
         let token = CancellationToken::new;
         SanitizedStream::new(stream, token(), token(), ByteBudget::new(limit))
     }
 
-    /// A stream whose reads return at most this many bytes.
+    /// A stream, and the maximum number of bytes that one read returns.
     struct SmallReads(Cursor<Vec<u8>>, usize);
 
     impl AsyncRead for SmallReads {
@@ -285,7 +288,7 @@ mod tests {
             let mut stream = sanitized(SmallReads(Cursor::new(sent.concat()), size));
             let mut read = vec![];
             stream.read_to_end(&mut read).await.unwrap();
-            assert!(read == expected, "in reads of {size}");
+            assert!(read == expected, "wrong frames after reads of {size} bytes");
         }
     }
 
@@ -294,11 +297,12 @@ mod tests {
         let body = frame(BODY, &[0; 100]);
         let [first, second] = [b"1", b"2"].map(|key| deliver(key));
         let sent = [&first[..], &body, &body, &second, &body].concat();
-        let mut stream = limited(Cursor::new(sent), 150);
-        let begin = [&first[..], &body, &body].concat();
-        let mut read = vec![0; begin.len()];
+        let mut stream = with_budget(Cursor::new(sent), 150);
+        let first_message = [&first[..], &body, &body].concat();
+        let mut read = vec![0; first_message.len()];
         stream.read_exact(&mut read).await.unwrap();
-        assert!(read == begin, "a message is passed on completely");
+        assert!(read == first_message, "a message is passed on completely");
+        // Then the stream stops, and lapin gets heartbeats.
         for _ in 0..3 {
             let mut heartbeat = [0; 8];
             stream.read_exact(&mut heartbeat).await.unwrap();

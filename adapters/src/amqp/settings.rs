@@ -14,7 +14,8 @@ pub struct AmqpSettings {
     pub url: AmqpUrl,
     /// For `amqps://` URLs.
     pub tls: AmqpTlsFiles,
-    /// The first part of each connection's name in RabbitMQ. The second part is its purpose, such as `ingest`.
+    /// The first part of each connection's name in RabbitMQ. The second part is the connection's purpose, such
+    /// as `ingest`.
     pub connection_name: String,
     /// The heartbeat interval, unless the URL sets one. Either side drops the connection after two
     /// intervals of silence. RabbitMQ recommends 5 to 20 seconds.
@@ -27,18 +28,18 @@ pub struct AmqpSettings {
     pub initial_backoff: Duration,
     /// The maximum delay before a reconnect.
     pub max_backoff: Duration,
-    /// Where connections and channels with these settings report that they lack a right.
+    /// The tasks and channels that use these settings and lack a right at the broker.
     pub missing_rights: MissingRights,
 }
 
 impl AmqpSettings {
     /// The largest frame in bytes: RabbitMQ's default.
     ///
-    /// Belfry requests it explicitly, so that lapin allocates its buffers (32 frames in each direction) only
-    /// once. They are ring buffers, so all their pages are in use after some minutes: 8 MiB per
-    /// connection. A smaller frame would save memory but could not carry large headers: all headers of a
-    /// message are in one frame (AMQP 0-9-1, section 4.2.6.1), and a producer may fill a frame of the
-    /// broker's limit.
+    /// Belfry requests this size explicitly, so that lapin allocates its buffers only once. lapin has a ring
+    /// buffer of 32 frames for each direction. After some minutes, all pages of both buffers are in use, 8 MiB
+    /// per connection. A smaller frame would save memory, but would be too small for some messages: all headers
+    /// of a message are in one frame (AMQP 0-9-1, section 4.2.6.1), and a producer may fill a frame of the
+    /// broker's limit with them.
     const FRAME_MAX: u32 = 131_072;
 
     /// The default settings for the broker at that URL.
@@ -56,6 +57,7 @@ impl AmqpSettings {
         }
     }
 
+    /// The URL for lapin. Parameters of the URL take precedence over these settings.
     pub(super) fn uri(&self) -> AMQPUri {
         let mut uri = self.url.uri().clone();
         let heartbeat = u16::try_from(self.heartbeat.as_secs()).unwrap_or(u16::MAX);

@@ -12,7 +12,7 @@ use crate::http_client::system_roots;
 /// certificates need no restart.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AmqpTlsFiles {
-    /// The CA certificates that the broker is verified with, instead of the system's.
+    /// The CA certificates that verify the broker, instead of the system's.
     pub ca: Option<PathBuf>,
     /// A certificate that authenticates Belfry to the broker.
     pub client: Option<ClientCertificateFiles>,
@@ -23,7 +23,7 @@ pub struct AmqpTlsFiles {
 pub struct ClientCertificateFiles {
     /// The certificate, followed by its intermediate certificates.
     pub certificate: PathBuf,
-    /// Its private key: PKCS#8, PKCS#1 or SEC1.
+    /// The private key of the certificate: PKCS#8, PKCS#1 or SEC1.
     pub key: PathBuf,
 }
 
@@ -35,7 +35,7 @@ pub enum InvalidAmqpTls {
     Unreadable(PathBuf, #[source] std::io::Error),
     #[error("{0} has no certificates in PEM, or an invalid one")]
     NoCertificate(PathBuf),
-    // The cause is left out, so that no part of a key gets into a log.
+    // The cause is left out, so that no part of a key is logged.
     #[error("{0} has no usable private key in PEM: PKCS#8, PKCS#1 or SEC1, not encrypted")]
     NoKey(PathBuf),
     #[error("the system has no root certificates to verify the broker with")]
@@ -50,10 +50,10 @@ impl AmqpTlsFiles {
         self.connector().map(drop)
     }
 
-    /// Reads the files. Blocks the thread.
+    /// Reads the files for a new connection. Blocks the thread.
     pub(super) fn connector(&self) -> Result<RustlsConnector, InvalidAmqpTls> {
-        // All connections use ring. The provider is set explicitly because the default depends on the crates that
-        // are linked.
+        // All TLS connections of Belfry use ring for cryptography. It is set explicitly, because the default
+        // provider depends on the crates that are linked.
         let provider = rustls::crypto::ring::default_provider();
         let config = ClientConfig::builder_with_provider(provider.into())
             .with_safe_default_protocol_versions()?
@@ -106,9 +106,9 @@ mod tests {
             std::fs::write(&path, content).unwrap();
             path
         };
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let (certificate, key) =
-            (file("c.pem", &made.cert.pem()), file("k.pem", &made.signing_key.serialize_pem()));
+            (file("c.pem", &pair.cert.pem()), file("k.pem", &pair.signing_key.serialize_pem()));
         let client = |certificate: &PathBuf, key: &PathBuf| {
             Some(ClientCertificateFiles { certificate: certificate.clone(), key: key.clone() })
         };
@@ -125,8 +125,8 @@ mod tests {
             let error = files.check().unwrap_err().to_string();
             assert!(error.contains(expected) && error.contains(".pem"), "{error}");
         }
-        let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let other_key = file("o.pem", &other.signing_key.serialize_pem());
+        let other_pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let other_key = file("o.pem", &other_pair.signing_key.serialize_pem());
         let error = files(&certificate, client(&certificate, &other_key)).check().unwrap_err();
         assert!(error.to_string().contains("cannot be used together"), "{error}");
     }

@@ -15,8 +15,8 @@ use super::missing_right::{MissingRight, Right};
 pub struct TopologySettings {
     /// The queue that other services send commands to.
     pub ingest_queue: String,
-    /// A topic exchange for services that publish instead of sending to a queue. The ingest queue is bound
-    /// to it with `#`, unless `ingest_bindings` names this exchange. `None` declares no such exchange.
+    /// A topic exchange for services that publish to an exchange instead of sending to the queue. The ingest queue
+    /// is bound to it with `#`, unless `ingest_bindings` names this exchange. `None` declares no such exchange.
     /// NestJS clients with `wildcards` expect it to have the queue's name.
     pub ingest_exchange: Option<String>,
     /// How the ingest queue is declared.
@@ -27,7 +27,8 @@ pub struct TopologySettings {
     pub retry_delays: Vec<Duration>,
     /// The topic exchange for events.
     pub events_exchange: String,
-    /// In forward mode, the topic exchange for the requests of devices. `None` if they are refused.
+    /// In forward mode, the topic exchange for the requests of devices to the service that keeps the inboxes.
+    /// `None` if such requests are refused.
     pub devices_exchange: Option<String>,
     /// The prefix of the node queues' names; the node's name follows.
     pub node_queue_prefix: String,
@@ -61,16 +62,16 @@ impl TopologySettings {
 /// Every queue, exchange and binding of Belfry. Each task declares its part whenever it connects, so
 /// deleted queues and exchanges are created again.
 ///
-/// | name | |
+/// | name | declared as |
 /// |---|---|
-/// | `<ingest>` | queue, by default durable, without arguments, as NestJS clients declare it |
-/// | `<ingest>` | topic exchange, durable; that queue is bound to it with `#` |
-/// | [`ingest_bindings`](TopologySettings::ingest_bindings) | exchanges, durable; that queue is bound to them |
-/// | `<ingest>.retry.<delay>` | queues, durable, whose messages Belfry returns to the ingest queue after the delay |
-/// | `<ingest>.dead` | queue, durable: messages that cannot succeed, for an operator |
-/// | `<events>` | topic exchange, durable; the routing key is the event's name |
-/// | [`devices_exchange`](TopologySettings::devices_exchange) | topic exchange, durable; the routing key is the pattern |
-/// | `<prefix>.<node>` | queue of one node, durable, bounded (`x-max-length`, drops the oldest), deleted after some time without a consumer (`x-expires`), bound to the events exchange with `notification.#` and `belfry.passed` |
+/// | `<ingest_queue>` | queue, by default durable and without arguments, as NestJS clients declare it |
+/// | [`ingest_exchange`](TopologySettings::ingest_exchange) | durable topic exchange; the ingest queue is bound to it with `#` |
+/// | [`ingest_bindings`](TopologySettings::ingest_bindings) | durable exchanges; the ingest queue is bound to them |
+/// | `<ingest_queue>.retry.<delay>` | durable queues; Belfry returns their messages to the ingest queue after the delay |
+/// | `<ingest_queue>.dead` | durable queue for messages that cannot succeed or failed too often; an operator handles them |
+/// | `<events_exchange>` | durable topic exchange for events; the routing key is the event's name |
+/// | [`devices_exchange`](TopologySettings::devices_exchange) | durable topic exchange for requests of devices; the routing key is the pattern |
+/// | `<node_queue_prefix>.<node>` | durable queue of one node, bound to the events exchange with `notification.#` (stored events) and `belfry.passed` (forwarded events). When it is full (`x-max-length`), the oldest events are dropped. It is deleted after some time without a consumer (`x-expires`) |
 ///
 /// A queue or exchange that exists with other properties, or that Belfry may not declare, is used unchanged. A
 /// binding that Belfry may not create is assumed to exist.
@@ -98,15 +99,15 @@ struct RetryQueue {
 /// Why [`TopologySettings`] are invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTopology {
-    /// Empty, too long, or reserved.
+    /// A name is empty, too long, or reserved for the broker.
     #[error(
         "{0:?} is not a valid name of a queue or exchange: 1 to 255 bytes that do not start with `amq.`"
     )]
     Name(String),
-    /// No retry delay, or one of zero.
+    /// There is no retry delay, or one of them is zero.
     #[error("at least one retry delay is needed, and each must be longer than zero")]
     RetryDelays,
-    /// A node queue with no capacity, or that expires at once.
+    /// The node queue would hold no event, or would expire at once.
     #[error("a node queue must hold at least one event and expire after at least one millisecond")]
     NodeQueue,
 }
@@ -122,15 +123,15 @@ pub(crate) enum NodeQueueBacklog {
 }
 
 impl Topology {
-    /// The second routing key of every forwarded event, with which all node queues are bound. The first one is a
-    /// service's pattern, which can be any text.
+    /// The second routing key of every forwarded event. All node queues are bound with this key, because the first
+    /// one, the pattern that a service uses, can be any text.
     pub(crate) const FORWARDED: &str = "belfry.passed";
 
     /// Validates the settings.
     pub fn new(settings: &TopologySettings) -> Result<Self, InvalidTopology> {
         let ingest = &settings.ingest_queue;
         let retry_queues = settings.retry_delays.iter().map(|&delay| {
-            let name = name(&format!("{ingest}.retry.{}", label(delay)))?;
+            let name = parse_name(&format!("{ingest}.retry.{}", delay_label(delay)))?;
             Ok(RetryQueue { name, delay })
         });
         if settings.retry_delays.is_empty()
@@ -143,21 +144,21 @@ impl Topology {
         }
         let mut ingest_bindings = settings.ingest_bindings.clone();
         if let Some(exchange) = &settings.ingest_exchange {
-            let exchange = name(exchange)?;
+            let exchange = parse_name(exchange)?;
             if ingest_bindings.iter().all(|binding| binding.exchange != exchange) {
                 let (kind, key) = (ExchangeKind::Topic, "#".to_owned());
                 ingest_bindings.push(ExchangeBinding { kind, exchange, key });
             }
         }
         Ok(Self {
-            ingest_queue: name(ingest)?,
+            ingest_queue: parse_name(ingest)?,
             ingest_declaration: settings.ingest_declaration.clone(),
             ingest_bindings,
-            dead_queue: name(&format!("{ingest}.dead"))?,
+            dead_queue: parse_name(&format!("{ingest}.dead"))?,
             retry_queues: retry_queues.collect::<Result<_, _>>()?,
-            events_exchange: name(&settings.events_exchange)?,
-            devices_exchange: settings.devices_exchange.as_deref().map(name).transpose()?,
-            node_queue: name(&format!("{}.{}", settings.node_queue_prefix, settings.node))?,
+            events_exchange: parse_name(&settings.events_exchange)?,
+            devices_exchange: settings.devices_exchange.as_deref().map(parse_name).transpose()?,
+            node_queue: parse_name(&format!("{}.{}", settings.node_queue_prefix, settings.node))?,
             node_queue_expires: settings.node_queue_expires,
             node_queue_max_length: settings.node_queue_max_length,
             refusals: Arc::default(),
@@ -179,7 +180,7 @@ impl Topology {
         self.dead_queue.as_str()
     }
 
-    /// The retry queue for a message after `attempts` failed attempts, at least 1.
+    /// The retry queue for a message after `attempts` failed attempts (at least 1).
     pub fn retry_queue(&self, attempts: u32) -> &str {
         let index = usize::try_from(attempts.saturating_sub(1)).unwrap_or(usize::MAX);
         let last = self.retry_queues.len() - 1;
@@ -206,7 +207,7 @@ impl Topology {
         self.node_queue.as_str()
     }
 
-    /// The error for the broker's refusal of a consumer.
+    /// Converts the error with which the broker refused to start a consumer of `queue`.
     pub(crate) fn consume_error(&self, queue: &str, error: lapin::Error) -> ConnectionError {
         let missing = |right, error| {
             let object = match right {
@@ -222,6 +223,7 @@ impl Topology {
             }
             return missing(Right::Read, error);
         }
+        // If the queue is missing because Belfry's declaration was refused, Belfry lacks the right to declare it.
         let is_missing = is_channel_error(&error, &[AMQPSoftError::NOTFOUND]);
         if is_missing && self.refusals.has_queue(&queue.into()) {
             return missing(Right::Configure, error);
@@ -233,46 +235,46 @@ impl Topology {
         &self,
         connection: &Connection,
     ) -> Result<(), ConnectionError> {
-        let mut declare = Declarer::open(connection, &self.refusals).await?;
+        let mut declarer = Declarer::open(connection, &self.refusals).await?;
         let declaring = async {
-            declare.shared_queue(&self.ingest_queue, &self.ingest_declaration).await?;
+            declarer.shared_queue(&self.ingest_queue, &self.ingest_declaration).await?;
             for ExchangeBinding { kind, exchange, key } in &self.ingest_bindings {
-                declare.durable_exchange(exchange, kind.clone()).await?;
-                declare.bind(&self.ingest_queue, exchange, key).await?;
+                declarer.durable_exchange(exchange, kind.clone()).await?;
+                declarer.bind(&self.ingest_queue, exchange, key).await?;
             }
             Ok(())
         };
         let result = declaring.await;
-        declare.finish(result).await
+        declarer.finish(result).await
     }
 
     pub(crate) async fn declare_retry_and_dead(
         &self,
         connection: &Connection,
     ) -> Result<(), ConnectionError> {
-        let mut declare = Declarer::open(connection, &self.refusals).await?;
+        let mut declarer = Declarer::open(connection, &self.refusals).await?;
         let declaring = async {
             for RetryQueue { name, .. } in &self.retry_queues {
-                declare.durable_queue(name, FieldTable::default()).await?;
+                declarer.durable_queue(name, FieldTable::default()).await?;
             }
-            declare.durable_queue(&self.dead_queue, FieldTable::default()).await?;
+            declarer.durable_queue(&self.dead_queue, FieldTable::default()).await?;
             Ok(())
         };
         let result = declaring.await;
-        declare.finish(result).await
+        declarer.finish(result).await
     }
 
     pub(crate) async fn declare_events(
         &self,
         connection: &Connection,
     ) -> Result<(), ConnectionError> {
-        let mut declare = Declarer::open(connection, &self.refusals).await?;
+        let mut declarer = Declarer::open(connection, &self.refusals).await?;
         let declaring = async {
-            declare.durable_exchange(&self.events_exchange, ExchangeKind::Topic).await?;
+            declarer.durable_exchange(&self.events_exchange, ExchangeKind::Topic).await?;
             Ok(())
         };
         let result = declaring.await;
-        declare.finish(result).await
+        declarer.finish(result).await
     }
 
     pub(crate) async fn declare_devices(
@@ -280,18 +282,20 @@ impl Topology {
         connection: &Connection,
     ) -> Result<(), ConnectionError> {
         let Some(exchange) = &self.devices_exchange else { return Ok(()) };
-        let mut declare = Declarer::open(connection, &self.refusals).await?;
-        let result = declare.durable_exchange(exchange, ExchangeKind::Topic).await;
-        declare.finish(result).await
+        let mut declarer = Declarer::open(connection, &self.refusals).await?;
+        let result = declarer.durable_exchange(exchange, ExchangeKind::Topic).await;
+        declarer.finish(result).await
     }
 
+    /// Declares the queue of this node. Also returns whether it may have lost events, which is checked before the
+    /// declaration.
     pub(crate) async fn declare_node(
         &self,
         connection: &Connection,
     ) -> Result<NodeQueueBacklog, ConnectionError> {
-        let mut declare = Declarer::open(connection, &self.refusals).await?;
+        let mut declarer = Declarer::open(connection, &self.refusals).await?;
         let declaring = async {
-            let backlog = match declare.find_queue(&self.node_queue).await? {
+            let backlog = match declarer.find_queue(&self.node_queue).await? {
                 Presence::Exists(messages) if messages < self.node_queue_max_length => {
                     NodeQueueBacklog::Complete
                 }
@@ -304,18 +308,18 @@ impl Topology {
                 AMQPValue::LongLongInt(self.node_queue_max_length.into()),
             );
             arguments.insert("x-overflow".into(), text("drop-head"));
-            declare.durable_exchange(&self.events_exchange, ExchangeKind::Topic).await?;
-            declare.durable_queue(&self.node_queue, arguments).await?;
-            declare.bind(&self.node_queue, &self.events_exchange, "notification.#").await?;
-            declare.bind(&self.node_queue, &self.events_exchange, Self::FORWARDED).await?;
+            declarer.durable_exchange(&self.events_exchange, ExchangeKind::Topic).await?;
+            declarer.durable_queue(&self.node_queue, arguments).await?;
+            declarer.bind(&self.node_queue, &self.events_exchange, "notification.#").await?;
+            declarer.bind(&self.node_queue, &self.events_exchange, Self::FORWARDED).await?;
             Ok(backlog)
         };
         let result = declaring.await;
-        declare.finish(result).await
+        declarer.finish(result).await
     }
 }
 
-fn name(raw: &str) -> Result<ShortString, InvalidTopology> {
+fn parse_name(raw: &str) -> Result<ShortString, InvalidTopology> {
     let invalid = || InvalidTopology::Name(raw.to_owned());
     if raw.is_empty() || raw.starts_with("amq.") {
         return Err(invalid());
@@ -323,7 +327,8 @@ fn name(raw: &str) -> Result<ShortString, InvalidTopology> {
     ShortString::try_new(raw).map_err(|_| invalid())
 }
 
-fn label(delay: Duration) -> String {
+/// The delay as a part of a queue's name, such as `30s` or `250ms`.
+fn delay_label(delay: Duration) -> String {
     if delay.subsec_millis() == 0 {
         format!("{}s", delay.as_secs())
     } else {
@@ -332,7 +337,7 @@ fn label(delay: Duration) -> String {
 }
 
 fn millis(duration: Duration) -> AMQPValue {
-    // RabbitMQ accepts at most 2^32 - 1 for an expiry.
+    // RabbitMQ accepts an expiry of at most 2^32 - 1 milliseconds.
     let millis = u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
     AMQPValue::LongLongInt(millis.into())
 }

@@ -19,9 +19,10 @@ use super::byte_budget::ByteBudget;
 use super::sanitized_stream::SanitizedStream;
 use super::tls::AmqpTlsFiles;
 
-/// Connects as lapin itself does, with TLS where the URL says so, but through a [`SanitizedStream`].
+/// Connects to the broker as lapin itself does, but through a [`SanitizedStream`], which makes the broker's frames
+/// safe for lapin to parse.
 ///
-/// Cancelling `abort` ends the connection whatever the broker does. Otherwise lapin's thread for the
+/// Cancelling `abort` ends the connection even if the broker does not respond. Without it, lapin's thread for the
 /// connection would wait for an unresponsive broker as long as the TCP connection is open.
 pub(super) async fn connect(
     uri: AMQPUri,
@@ -34,16 +35,17 @@ pub(super) async fn connect(
     let plain = Runtime::new(tokio.clone());
     let sanitizing = Runtime::new(RuntimeParts::new(tokio.clone(), SanitizingReactor(tokio)));
     let (lifetime, ended) = ConnectionLifetime::begin();
-    // lapin may connect on another thread, outside the runtime.
+    // lapin may connect on a thread outside the runtime, where `Handle::current` panics.
     let handle = Handle::current();
     let stream_budget = budget.clone();
     let connect = async move |uri: AMQPUri, _| {
         let connecting = open_stream(uri, &tls, &plain, &handle);
         let connected = abort.run_until_cancelled(connecting).await;
         let stream = connected.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))?;
-        // For the timer of the stream.
+        // The stream has a timer, which must be created in the runtime.
         let _entered = handle.enter();
         let (abort, ended, budget) = (abort.clone(), ended.clone(), stream_budget.clone());
+        // `Plain` also with TLS: the TLS session is inside `stream`.
         Ok(AsyncTcpStream::Plain(SanitizedStream::new(stream, abort, ended, budget)))
     };
     let connecting = Connection::connector(uri, sanitizing, connect, properties);
@@ -51,14 +53,14 @@ pub(super) async fn connect(
     Ok(BrokerConnection::new(connection, lifetime, budget))
 }
 
-/// Opens a TCP connection, with TLS if the URI says so.
+/// Opens a TCP connection, with TLS for an `amqps://` URI.
 async fn open_stream(
     mut uri: AMQPUri,
     tls: &AmqpTlsFiles,
     runtime: &Runtime<Tokio>,
     handle: &Handle,
 ) -> io::Result<AsyncTcpStream<TokioStream>> {
-    // Without TLS first: lapin's own TLS always trusts the certificate authorities of the system.
+    // lapin must not add TLS itself: it would always trust the certificate authorities of the system.
     let scheme = std::mem::replace(&mut uri.scheme, AMQPScheme::AMQP);
     let host = uri.authority.host.clone();
     let stream = uri.connect_async(runtime).await?;
@@ -74,7 +76,7 @@ async fn open_stream(
 
 type TokioStream = <Tokio as Reactor>::TcpStream;
 
-/// Tokio's I/O for lapin, with sanitized streams.
+/// Tokio's timers for lapin, and the type of its streams.
 #[derive(Debug, Clone)]
 struct SanitizingReactor(Tokio);
 
@@ -82,7 +84,7 @@ impl Reactor for SanitizingReactor {
     type TcpStream = SanitizedStream<AsyncTcpStream<TokioStream>>;
     type Sleep = <Tokio as Reactor>::Sleep;
 
-    /// lapin calls neither this nor `tcp_connect_addr`: its streams come from [`open_stream`].
+    /// lapin calls neither this function nor `tcp_connect_addr`, because [`connect`] opens its stream.
     fn register<H>(
         &self,
         _: H,
@@ -118,20 +120,21 @@ mod tests {
 
     use super::*;
 
-    /// A method frame on channel 0, the connection's own.
+    /// A method frame on channel 0, which carries the methods of the connection itself.
     fn method(payload: &[u8]) -> Vec<u8> {
         let size = u32::try_from(payload.len()).unwrap().to_be_bytes();
         [&[1, 0, 0][..], &size, payload, &[0xce]].concat()
     }
 
-    /// Accepts a connection, sends the frames in turn, and closes. After each frame it reads that many
-    /// reply frames from the client before it goes on.
+    /// Accepts a connection, sends the frames in order, and closes the connection. The number beside each frame is
+    /// the number of the client's reply frames to read after it.
     async fn close_after(listener: &TcpListener, frames: &[(Vec<u8>, usize)]) {
         let (mut client, _) = listener.accept().await.unwrap();
+        // The protocol header, `AMQP` and the version.
         client.read_exact(&mut [0; 8]).await.unwrap();
         for (frame, replies) in frames {
             client.write_all(frame).await.unwrap();
-            // Unread data would turn the close into a reset.
+            // If data is unread, the kernel resets the connection instead of closing it.
             for _ in 0..*replies {
                 let mut head = [0; 7];
                 client.read_exact(&mut head).await.unwrap();
@@ -145,12 +148,12 @@ mod tests {
     async fn connecting_fails_when_the_broker_closes_during_the_handshake() {
         // connection.start: version 0-9, no server properties, the mechanism, the locale.
         let start = method(b"\0\x0a\0\x0a\0\x09\0\0\0\0\0\0\0\x05PLAIN\0\0\0\x05en_US");
-        // connection.tune: channels, frames of 128 KiB, heartbeats. Its reply is not read.
+        // connection.tune: 2047 channels, frames of 128 KiB, a heartbeat of 10 seconds.
         let tune = method(b"\0\x0a\0\x1e\x07\xff\0\x02\0\0\0\x0a");
         let frames = [(start, 1), (tune, 0)];
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        for count in 0..=frames.len() {
+        for frames_sent in 0..=frames.len() {
             let uri = format!("amqp://127.0.0.1:{port}").parse().unwrap();
             let budget = ByteBudget::new(usize::MAX);
             let properties = ConnectionProperties::default();
@@ -158,8 +161,9 @@ mod tests {
                 connect(uri, properties, AmqpTlsFiles::default(), CancellationToken::new(), budget);
             let connecting = tokio::time::timeout(Duration::from_secs(30), connecting);
             let (connected, ()) =
-                tokio::join!(connecting, close_after(&listener, &frames[..count]));
-            assert!(connected.expect("connecting ends").is_err());
+                tokio::join!(connecting, close_after(&listener, &frames[..frames_sent]));
+            let connected = connected.expect("connecting must end before the timeout");
+            assert!(connected.is_err(), "the broker closed after {frames_sent} frames");
         }
     }
 }

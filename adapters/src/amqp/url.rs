@@ -4,22 +4,22 @@ use lapin::uri::AMQPUri;
 
 /// The broker's address and credentials: `amqp://user:password@host:port/vhost`, or `amqps://` for TLS.
 ///
-/// Unlike in RabbitMQ's URI specification, an empty virtual host (`amqp://host/`) means the default one,
-/// `/`. Many users expect this, and virtual hosts with an empty name are not used in practice. Neither
-/// `Debug` nor `Display` shows the password.
+/// An empty virtual host (`amqp://host/`) means the default one, `/`, which many users expect. In RabbitMQ's URI
+/// specification it means a virtual host with an empty name, but such virtual hosts are not used in practice.
+/// Neither `Debug` nor `Display` shows the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AmqpUrl(AMQPUri);
 
 /// The text is not an [`AmqpUrl`]. The error does not quote the text, which may contain a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidAmqpUrl {
-    /// It is not a URL of this form, or a part of it is invalid.
+    /// The text does not have the form of an AMQP URL, or a part of it is invalid.
     #[error(
         "an AMQP URL has the form amqp://user:password@host:port/vhost, or amqps:// for TLS; write the \
          virtual host / as %2f, and percent-encode special characters of the password"
     )]
     Form,
-    /// A query parameter that would have no effect. The value, which may be a secret, is not quoted.
+    /// A query parameter that Belfry does not know. Contains its name only, because its value may be a secret.
     #[error(
         "unknown parameter {0:?} in the AMQP URL; the parameters are heartbeat, frame_max, channel_max \
          and auth_mechanism (for certificates, set amqp.ca_file, amqp.client_certificate_file and \
@@ -29,21 +29,21 @@ pub enum InvalidAmqpUrl {
 }
 
 impl AmqpUrl {
-    /// Parses a URL. Of RabbitMQ's query parameters, `heartbeat` (seconds), `frame_max`, `channel_max` and
-    /// `auth_mechanism` (`plain`, `external`, …) are supported. Others are errors.
+    /// Parses a URL. It supports these of RabbitMQ's query parameters: `heartbeat` (seconds), `frame_max`,
+    /// `channel_max` and `auth_mechanism` (`plain`, `external`, …). Any other parameter is an error.
     pub fn parse(raw: &str) -> Result<Self, InvalidAmqpUrl> {
-        let rest = raw
+        let after_scheme = raw
             .strip_prefix("amqp://")
             .or_else(|| raw.strip_prefix("amqps://"))
             .ok_or(InvalidAmqpUrl::Form)?;
         let mut uri: AMQPUri = raw.parse().map_err(|_| InvalidAmqpUrl::Form)?;
-        check_parameters(rest)?;
+        check_parameters(after_scheme)?;
         // The parser replaces an empty host or an IPv6 address with `localhost`.
-        uri.authority.host = host(rest).ok_or(InvalidAmqpUrl::Form)?;
+        uri.authority.host = host(after_scheme).ok_or(InvalidAmqpUrl::Form)?;
         if uri.vhost.is_empty() {
             "/".clone_into(&mut uri.vhost);
         }
-        // AMQP encodes the virtual host as a short string.
+        // AMQP encodes the virtual host as a short string: at most 255 bytes.
         if uri.vhost.len() > usize::from(u8::MAX) {
             return Err(InvalidAmqpUrl::Form);
         }
@@ -62,21 +62,27 @@ impl AmqpUrl {
 
 const PARAMETERS: [&str; 4] = ["heartbeat", "frame_max", "channel_max", "auth_mechanism"];
 
+/// How many characters of an unknown parameter's name the error quotes.
+const MAX_QUOTED_CHARS: usize = 40;
+
 /// Rejects unknown parameters, which the parser ignores.
-fn check_parameters(rest: &str) -> Result<(), InvalidAmqpUrl> {
-    let without_fragment = rest.split('#').next().unwrap_or_default();
+fn check_parameters(after_scheme: &str) -> Result<(), InvalidAmqpUrl> {
+    let without_fragment = after_scheme.split('#').next().unwrap_or_default();
     let Some((_, query)) = without_fragment.split_once('?') else { return Ok(()) };
     let names = query.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
     match names.filter(|name| !name.is_empty()).find(|name| !PARAMETERS.contains(name)) {
-        Some(unknown) => Err(InvalidAmqpUrl::UnknownParameter(unknown.chars().take(40).collect())),
+        Some(unknown) => {
+            let name = unknown.chars().take(MAX_QUOTED_CHARS).collect();
+            Err(InvalidAmqpUrl::UnknownParameter(name))
+        }
         None => Ok(()),
     }
 }
 
-/// The host of `user:password@host:port/vhost?query`, an IPv6 address without its brackets.
-fn host(rest: &str) -> Option<String> {
-    let authority = rest.split(['/', '?', '#']).next()?;
-    let address = authority.rsplit_once('@').map_or(authority, |(_, it)| it);
+/// The host of `user:password@host:port/vhost?query`. An IPv6 address is returned without its brackets.
+fn host(after_scheme: &str) -> Option<String> {
+    let authority = after_scheme.split(['/', '?', '#']).next()?;
+    let address = authority.rsplit_once('@').map_or(authority, |(_, address)| address);
     let host = match address.strip_prefix('[') {
         Some(bracketed) => bracketed.split_once(']')?.0,
         None => address.split(':').next()?,

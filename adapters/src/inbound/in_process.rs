@@ -1,4 +1,4 @@
-//! Event delivery within the process, used when no broker is configured.
+//! Event delivery within the process, for a single node: it needs no broker to reach its own devices.
 
 use std::error::Error;
 use std::num::NonZeroUsize;
@@ -19,7 +19,7 @@ use crate::wire::EventForm;
 pub struct QueueLimit {
     /// The maximum number of events.
     pub events: NonZeroUsize,
-    /// The maximum sum of the bodies. A larger body waits until the queue is empty.
+    /// The maximum number of bytes of all bodies together. A single larger body waits until the queue is empty.
     pub bytes: u32,
 }
 
@@ -31,7 +31,7 @@ pub struct InProcessEvents {
 }
 
 impl InProcessEvents {
-    /// A publisher and its consumer. Publishing waits while the queue is full.
+    /// Creates a publisher and its consumer. Publishing waits while the queue is full.
     pub fn new(
         limit: QueueLimit,
         deliver: DeliverEvent,
@@ -42,7 +42,8 @@ impl InProcessEvents {
         (InProcessEventPublisher::new(sender, limit.bytes), Self { events, deliver, latency })
     }
 
-    /// Delivers events until `stop` or until the publisher is dropped, then drains the queue.
+    /// Delivers events until `stop` or until the publisher is dropped. Then delivers the events that are
+    /// still queued.
     pub async fn run(mut self, stop: CancellationToken) {
         loop {
             tokio::select! {
@@ -60,9 +61,11 @@ impl InProcessEvents {
         }
     }
 
-    /// Delivers an event. Like the consumer of a node's queue, it skips one that it cannot decode; the
-    /// next event shows the user's devices a gap in the revisions, and they catch up from the store.
+    /// Delivers an event. An event that cannot be decoded is skipped, as in the consumer of a node's queue.
+    /// The user's next event then has a gap in the revisions before it, and the devices catch up from the
+    /// store.
     async fn deliver(&self, event: PublishedEvent) {
+        // `_queued` is a permit. It is returned at the end, after the delivery.
         let PublishedEvent { entry: OutboxId(entry), written_at, body, queued_bytes: _queued } =
             event;
         match EventForm::read(body.as_bytes()) {
@@ -164,9 +167,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn publishing_waits_while_the_queue_has_its_maximum_of_bytes() {
         let entries = entries(3);
-        let bytes = entries.iter().map(OutboxEntry::body_bytes);
-        let bytes = u32::try_from(bytes.sum::<usize>() - 1).unwrap();
-        let (publisher, events, delivery) = channel_with(10, bytes);
+        let total_bytes: usize = entries.iter().map(OutboxEntry::body_bytes).sum();
+        let limit = u32::try_from(total_bytes - 1).unwrap();
+        let (publisher, events, delivery) = channel_with(10, limit);
         let publishing = tokio::spawn(async move { publisher.publish(&entries).await });
         tokio::time::sleep(Duration::from_mins(1)).await;
         assert!(!publishing.is_finished(), "two fit, the third waits");
@@ -176,7 +179,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn event_larger_than_the_maximum_is_delivered() {
+    async fn event_larger_than_the_byte_limit_is_delivered() {
         let (publisher, events, delivery) = channel_with(10, 1);
         let publishing = async move { publisher.publish(&entries(3)).await };
         let (outcome, ()) = tokio::join!(publishing, events.run(CancellationToken::new()));

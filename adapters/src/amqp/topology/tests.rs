@@ -25,7 +25,7 @@ fn names_are_derived_from_the_ingest_queue_and_the_node() {
 }
 
 #[test]
-fn retry_delay_below_a_second_is_named_in_milliseconds() {
+fn retry_queue_with_a_delay_below_a_second_is_named_in_milliseconds() {
     let retry_delays = vec![Duration::from_millis(250)];
     let topology = Topology::new(&TopologySettings { retry_delays, ..settings() }).unwrap();
     assert_eq!(topology.retry_queue(1), "belfry.ingest.retry.250ms");
@@ -33,7 +33,7 @@ fn retry_delay_below_a_second_is_named_in_milliseconds() {
 
 #[test]
 fn invalid_names_and_limits_are_rejected() {
-    let with = |change: fn(&mut TopologySettings)| {
+    let new_with = |change: fn(&mut TopologySettings)| {
         let mut settings = settings();
         change(&mut settings);
         Topology::new(&settings).map(|_| ())
@@ -46,16 +46,16 @@ fn invalid_names_and_limits_are_rejected() {
         |s: &mut TopologySettings| s.node = "n".repeat(255),
         |s: &mut TopologySettings| s.ingest_exchange = Some(String::new()),
     ] {
-        assert!(matches!(with(change), Err(InvalidTopology::Name(_))));
+        assert!(matches!(new_with(change), Err(InvalidTopology::Name(_))));
     }
     let no_delay = |s: &mut TopologySettings| s.retry_delays.clear();
-    assert_eq!(with(no_delay), Err(InvalidTopology::RetryDelays));
-    let zero = |s: &mut TopologySettings| s.retry_delays[0] = Duration::ZERO;
-    assert_eq!(with(zero), Err(InvalidTopology::RetryDelays));
+    assert_eq!(new_with(no_delay), Err(InvalidTopology::RetryDelays));
+    let zero_delay = |s: &mut TopologySettings| s.retry_delays[0] = Duration::ZERO;
+    assert_eq!(new_with(zero_delay), Err(InvalidTopology::RetryDelays));
     for change in [
         |s: &mut TopologySettings| s.node_queue_max_length = 0,
         |s: &mut TopologySettings| s.node_queue_expires = Duration::ZERO,
     ] {
-        assert_eq!(with(change), Err(InvalidTopology::NodeQueue));
+        assert_eq!(new_with(change), Err(InvalidTopology::NodeQueue));
     }
 }

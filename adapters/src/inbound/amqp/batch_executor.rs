@@ -8,7 +8,7 @@ use super::message_handler::{HandlerError, MessageHandler};
 /// Pending messages of the ingest queue, executed in batches.
 ///
 /// **Bad messages.** The creations of a batch share transactions. When a batch fails although the store works for
-/// others, the next run halves the batch size until the message at fault is alone.
+/// others, each further run halves the batch size, until the message at fault is alone.
 ///
 /// **Outages.** After a run that finished no message, the store counts as down. Each run then sends one
 /// probe: the pending message with the fewest probes so far. This neither floods a store that is down nor
@@ -37,23 +37,25 @@ pub(super) struct Pending<M, C> {
     failures: u8,
     /// Unsuccessful probes during outages.
     probes: u32,
+    /// Whether any attempt has failed, alone or in a batch.
     has_failed: bool,
 }
 
-/// A message may fail alone once: the store may have gone down in the middle of the run.
+/// A message that has failed alone this often is finished. One failure is not enough: the store may have gone
+/// down in the middle of the run.
 const MAX_FAILURES: u8 = 2;
 
-/// After this many unsuccessful probes of each key's oldest message, later ones are probed too. Without
-/// this, one bad message from the only active user would keep an outage from ever ending. With the
-/// backoff, this takes minutes.
+/// After this many unsuccessful probes of each key's oldest message, later messages are probed too. Otherwise
+/// one bad message from the only active user would keep an outage from ever ending. With the backoff between
+/// the runs, so many probes take minutes.
 const MAX_HEAD_PROBES: u32 = 100;
 
 /// The result of one run.
 pub(super) struct BatchRun<M> {
-    /// Messages that are no longer pending, with their results. No error is due to an outage: the command is
+    /// Messages that are no longer pending, with their results. No error is due to an outage: the command was
     /// rejected, came too early, or failed alone [`MAX_FAILURES`] times while others succeeded.
     pub(super) finished: Vec<(M, Result<(), HandlerError>)>,
-    /// Why other messages are still pending, if any are.
+    /// The error of a message that failed and is still pending. `None` if there is none.
     pub(super) blocked_by: Option<HandlerError>,
 }
 
@@ -99,29 +101,31 @@ impl<M, C: Clone> BatchExecutor<M, C> {
     /// Removes the messages whose commands have expired.
     pub(super) fn take_expired<H: MessageHandler<Command = C>>(&mut self, handler: &H) -> Vec<M> {
         let expired = |pending: &Pending<M, C>| handler.has_expired(&pending.command);
-        // The usual case: none has.
+        // The usual case: no command has expired.
         if !self.pending.iter().any(expired) {
             return Vec::new();
         }
         let all = std::mem::take(&mut self.pending);
-        let (expired, rest): (Vec<_>, Vec<_>) = all.into_iter().partition(expired);
-        self.pending = rest.into();
+        let (expired, others): (Vec<_>, Vec<_>) = all.into_iter().partition(expired);
+        self.pending = others.into();
         expired.into_iter().map(|pending| pending.message).collect()
     }
 
-    /// Runs the pending messages, each at most once. Those that must be retried stay pending.
+    /// Runs the pending messages, each at most once. Messages that must be retried stay pending.
     pub(super) async fn run<H: MessageHandler<Command = C>>(&mut self, handler: &H) -> BatchRun<M> {
-        let count = self.pending.len();
+        let pending_count = self.pending.len();
         let mut finished = Vec::new();
         let mut failed = Vec::new();
         let mut blocked = HashSet::new();
-        // One failed batch may just start with a bad message. Two in a row mean that the store is down.
+        // One failed batch may just contain a bad message. Two in a row mean that the store is down. If it
+        // was down already, the batch is a single probe.
         let mut failures_left = if self.store_down { 1 } else { 2 };
         let mut batch =
             if self.store_down { self.probe::<H>() } else { self.next_batch::<H>(&blocked) };
         while !batch.is_empty() {
             let alone = batch.len() == 1;
             let results = execute(handler, &batch).await.into_iter();
+            // If the handler returns fewer results than commands, the others count as failed.
             let missing = repeat_with(|| Err(HandlerError::Failed("no result".into())));
             for (pending, result) in batch.into_iter().zip(results.chain(missing)) {
                 match result {
@@ -146,18 +150,18 @@ impl<M, C: Clone> BatchExecutor<M, C> {
         if self.pending.is_empty() {
             self.batch_size = usize::MAX;
         } else if !self.store_down {
-            self.batch_size = (self.batch_size.min(count) / 2).max(1);
+            self.batch_size = (self.batch_size.min(pending_count) / 2).max(1);
         }
         run
     }
 
-    /// Takes the next batch, without the `blocked` keys. Keys without failures come first, so that failing
-    /// messages delay no others.
+    /// Takes the next batch, without messages of the `blocked` keys. Keys without a failed message come first, so
+    /// that failing messages delay no others.
     fn next_batch<H: MessageHandler<Command = C>>(
         &mut self,
         blocked: &HashSet<H::OrderingKey>,
     ) -> Vec<Pending<M, C>> {
-        // The usual case: nothing has failed.
+        // The usual case: no message has failed.
         if blocked.is_empty()
             && self.pending.len() <= self.batch_size
             && !self.pending.iter().any(|pending| pending.has_failed)
@@ -172,21 +176,21 @@ impl<M, C: Clone> BatchExecutor<M, C> {
             |pending: &Pending<M, C>| is_free(pending) && !failing.contains(&key(pending));
         let any_fresh = self.pending.iter().any(is_fresh);
         let mut batch = Vec::new();
-        let mut rest = VecDeque::with_capacity(self.pending.len());
+        let mut others = VecDeque::with_capacity(self.pending.len());
         for pending in self.pending.drain(..) {
             let eligible = if any_fresh { is_fresh(&pending) } else { is_free(&pending) };
             if eligible && batch.len() < self.batch_size {
                 batch.push(pending);
             } else {
-                rest.push_back(pending);
+                others.push_back(pending);
             }
         }
-        self.pending = rest;
+        self.pending = others;
         batch
     }
 
-    /// Takes the message to probe the store with: among the oldest message of each key, the one with the fewest
-    /// probes. See also [`MAX_HEAD_PROBES`].
+    /// Takes the message to probe the store with: of each key's oldest message, the one with the fewest probes. If
+    /// all of these have had [`MAX_HEAD_PROBES`] probes, it takes the message with the fewest probes of all.
     fn probe<H: MessageHandler<Command = C>>(&mut self) -> Vec<Pending<M, C>> {
         let mut keys = HashSet::new();
         let heads = self
@@ -201,7 +205,8 @@ impl<M, C: Clone> BatchExecutor<M, C> {
         index.and_then(|index| self.pending.remove(index)).into_iter().collect()
     }
 
-    /// Keeps failed messages pending in arrival order, except those that failed alone too often.
+    /// Returns failed messages to the pending ones, in arrival order. Messages that failed alone too often are
+    /// finished instead.
     fn retain(&mut self, failed: Vec<FailedAttempt<M, C>>, run: &mut BatchRun<M>) {
         for FailedAttempt { mut pending, alone, error } in failed {
             let may_be_at_fault = matches!(error, HandlerError::Failed(_));
@@ -222,12 +227,12 @@ impl<M, C: Clone> BatchExecutor<M, C> {
 /// A message whose attempt failed.
 struct FailedAttempt<M, C> {
     pending: Pending<M, C>,
-    /// Whether it was alone in its batch.
+    /// Whether the message was alone in its batch.
     alone: bool,
     error: HandlerError,
 }
 
-/// Executes one batch, within the trace of its messages if they all have the same.
+/// Executes one batch. If all its messages have the same trace, the execution is a part of that trace.
 async fn execute<M, H: MessageHandler>(
     handler: &H,
     batch: &[Pending<M, H::Command>],

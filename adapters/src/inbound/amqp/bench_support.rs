@@ -4,8 +4,8 @@ use super::invalid_message::InvalidMessage;
 use super::message::{Envelope, Incoming};
 use super::pattern::PatternNames;
 
-/// Reads an envelope as [`Ingest`](super::Ingest) does, as if it had been published to the exchange
-/// `belfry.ingest` and consumed from the queue `belfry.ingest`.
+/// Reads the envelope of a message as [`Ingest`](super::Ingest) does, as if the message had been published to
+/// the exchange `belfry.ingest` and consumed from the queue `belfry.ingest`.
 pub fn open_envelope<'a>(
     body: &'a [u8],
     routing_key: &'a str,

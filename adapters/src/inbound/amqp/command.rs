@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::create::{SentNotification, missing_recipient, recipients, sent_notification};
 use super::invalid_message::InvalidMessage;
 use super::json_fields::JsonFields;
-use super::json_object::{borrowed, form};
+use super::json_object::{borrowed_form, form};
 use super::message::Envelope;
 use super::message_mapping::MessageMapping;
 use super::pattern::Pattern;
@@ -43,17 +43,17 @@ pub enum StoreMessage {
     },
 }
 
-/// What a message changes for each of its users.
+/// The change that a message makes for each of its users.
 ///
-/// It becomes commands only when it runs: as commands, the texts or ids of a message to 1000 users would be in memory
-/// 1000 times.
+/// It is converted to one command for each user only when it runs. Otherwise the texts or ids of a pending
+/// message to 1000 users would be in memory 1000 times.
 #[derive(Debug, Clone, PartialEq)]
 pub enum UserChange {
     /// Create a notification.
     Create {
-        /// With the first user as recipient.
+        /// The notification. Its recipient is the first user, and is replaced for each further user.
         draft: Box<Draft>,
-        /// Whether it is to be marked as read.
+        /// Whether the notification is marked as read after it is created.
         is_read: bool,
     },
     /// Mark notifications as read.
@@ -77,8 +77,8 @@ impl UserChange {
         }
     }
 
-    /// The change of the same users that must follow this one, if there is one.
-    fn next(&self) -> Option<Self> {
+    /// The change for the same users that must follow this one, if there is one.
+    fn follow_up(&self) -> Option<Self> {
         match self {
             Self::Create { draft, is_read: true } => Some(Self::MarkRead(vec![draft.id.clone()])),
             _ => None,
@@ -87,13 +87,13 @@ impl UserChange {
 }
 
 impl StoreMessage {
-    /// The commands of a change, to be executed in order: one for each user, or two to create a notification that is
-    /// already read. None for a query.
+    /// The commands of the message, to be executed in order: one for each user, or two for each user to create a
+    /// notification that is already read. A query has no commands.
     pub fn into_commands(self) -> impl Iterator<Item = Command> + Send {
         let changes = match self {
             Self::Change { users, change } => {
-                let next = change.next().map(|next| (users.clone(), next));
-                [Some((users, change)), next]
+                let follow_up = change.follow_up().map(|follow_up| (users.clone(), follow_up));
+                [Some((users, change)), follow_up]
             }
             Self::List { .. } | Self::Count { .. } => [None, None],
         };
@@ -103,11 +103,11 @@ impl StoreMessage {
         })
     }
 
-    /// The number of its commands.
+    /// The number of commands of the message.
     pub(super) fn command_count(&self) -> usize {
         match self {
             Self::Change { users, change } => {
-                users.len() * (1 + usize::from(change.next().is_some()))
+                users.len() * (1 + usize::from(change.follow_up().is_some()))
             }
             Self::List { .. } | Self::Count { .. } => 0,
         }
@@ -126,16 +126,19 @@ pub(super) fn decode_message(
         let (users, change) = decode_change(envelope, mapping, new_id, now)?;
         return Ok(StoreMessage::Change { users, change });
     }
-    let mut fields: JsonFields<'_> = borrowed(envelope.data)?;
+    let mut fields: JsonFields<'_> = borrowed_form(envelope.data)?;
     let users = recipients(&mut fields, mapping)?.ok_or_else(missing_recipient)?;
+    // A query reads one inbox only.
     let user = users[0].clone();
     if envelope.pattern == Pattern::UnreadCount {
         return Ok(StoreMessage::Count { user });
     }
-    // Services number pages from 0 or from 1.
-    for (name, first) in [("page", ["0", "1"]), ("offset", ["0"; 2]), ("skip", ["0"; 2])] {
+    // Each field with its values for the first page. Services number pages from 0 or from 1.
+    let first_page: [(_, &[&str]); 3] =
+        [("page", &["0", "1"]), ("offset", &["0"]), ("skip", &["0"])];
+    for (name, values) in first_page {
         let number = fields.take_named(&[name], Some);
-        if number.is_some_and(|number| !first.contains(&number.get())) {
+        if number.is_some_and(|number| !values.contains(&number.get())) {
             return Err(InvalidMessage::field(name, "is not supported beyond the first page"));
         }
     }
@@ -144,7 +147,7 @@ pub(super) fn decode_message(
     Ok(StoreMessage::List { user, limit: limit.unwrap_or(DEFAULT_LIMIT) })
 }
 
-/// Decodes a change and its users, at least one.
+/// Decodes a change and its users, of whom there is at least one.
 fn decode_change(
     envelope: &Envelope<'_>,
     mapping: &MessageMapping,
@@ -174,7 +177,7 @@ fn decode_change(
             Ok((users, change))
         }
         Pattern::MarkAllRead => {
-            let mut fields: JsonFields<'_> = borrowed(data)?;
+            let mut fields: JsonFields<'_> = borrowed_form(data)?;
             let users = recipients(&mut fields, mapping)?;
             let users = users.ok_or_else(missing_recipient)?;
             Ok((users, UserChange::MarkAllRead))
@@ -189,7 +192,7 @@ fn decode_change(
             let (user, issued_before) = revocation(data)?;
             Ok((vec![user], UserChange::RevokeTokens(issued_before)))
         }
-        // Only a request can read an inbox.
+        // A message that is not a request cannot read an inbox, and custom events exist in forward mode only.
         Pattern::UnreadCount | Pattern::List | Pattern::Custom(_) => {
             Err(InvalidMessage::unknown(&envelope.name))
         }
@@ -202,13 +205,13 @@ enum Selection {
     Ids(Vec<NotificationId>),
 }
 
-/// The users and the notifications of a message that marks as read or deletes. An id that is null means all
-/// notifications, as in NestJS services.
+/// The users and the notifications of a message that marks notifications as read or deletes them. An id that
+/// is null means all notifications, as in NestJS services.
 fn selection(
     data: &RawValue,
     mapping: &MessageMapping,
 ) -> Result<(Vec<UserId>, Selection), InvalidMessage> {
-    let mut fields: JsonFields<'_> = borrowed(data)?;
+    let mut fields: JsonFields<'_> = borrowed_form(data)?;
     let users = recipients(&mut fields, mapping)?.ok_or_else(missing_recipient)?;
     if fields.take_named(&["all"], |json| (json.get() == "true").then_some(())).is_some() {
         return Ok((users, Selection::All));
@@ -238,8 +241,8 @@ struct RevocationForm {
     issued_before: Option<Rfc3339>,
 }
 
-/// The user whose tokens are revoked, and the instant before which the revoked tokens were issued: `None`
-/// means now.
+/// Decodes a revocation: the user whose tokens are revoked, and the instant before which those tokens were issued
+/// (`None` means now).
 pub(super) fn revocation(data: &RawValue) -> Result<(UserId, Option<Timestamp>), InvalidMessage> {
     let RevocationForm { user_id, issued_before } = form(data)?;
     let user_id = user_id.ok_or_else(|| InvalidMessage::field("userId", "is missing"))?;

@@ -19,23 +19,24 @@ use crate::wire::{TextOrNumber, check_depth};
 /// How many recipients one message may have.
 const MAX_RECIPIENTS: usize = 1_000;
 
-/// The field of `data` with the names of the fields that were omitted; see [`data_with`].
+/// The field of `data` with the names of the fields that were omitted; see [`with_unused_fields`].
 const OMITTED: &str = "_omitted";
 
 /// A notification in a message.
 pub(super) struct SentNotification {
-    /// With the first recipient.
+    /// The notification for the first recipient.
     pub(super) draft: Draft,
-    /// At least one.
+    /// All recipients; at least one.
     pub(super) recipients: Vec<UserId>,
     /// Whether the recipients have read it already, according to the sender.
     pub(super) is_read: bool,
 }
 
-/// Reads the notification of a message. Its data is the notification or contains it in the field `notification`.
+/// Reads the notification of a message. The data of the message is the notification, or contains it in the field
+/// `notification`.
 ///
-/// An invalid time, type or priority does not make the message invalid: it counts as absent. Fields that are not
-/// used are kept in `data`.
+/// An invalid time, type or priority counts as absent and does not make the message invalid. Unused fields
+/// are kept in the `data` of the notification.
 pub(super) fn sent_notification(
     data: &RawValue,
     mapping: &MessageMapping,
@@ -43,29 +44,31 @@ pub(super) fn sent_notification(
     new_id: impl FnOnce() -> NotificationId,
     now: Timestamp,
 ) -> Result<SentNotification, InvalidMessage> {
-    let mut outer: JsonFields<'_> = json_object::borrowed(data)?;
+    let mut outer: JsonFields<'_> = json_object::borrowed_form(data)?;
     let inner = outer.take_named(&["notification"], |json| serde_json::from_str(json.get()).ok());
     let is_wrapped = inner.is_some();
     let mut inner: JsonFields<'_> = inner.unwrap_or_default();
 
     let mut recipients = recipients(&mut outer, mapping)?;
     if is_wrapped {
-        let of_inner = self::recipients(&mut inner, mapping)?;
-        recipients = recipients.or(of_inner);
+        let inner_recipients = self::recipients(&mut inner, mapping)?;
+        recipients = recipients.or(inner_recipients);
     }
     let recipients = recipients.ok_or_else(missing_recipient)?;
+    // The store counts by itself.
     outer.ignore(&["unreadCount", "count"]);
     let fields = if is_wrapped { &mut inner } else { &mut outer };
     let is_read = is_read(fields);
-    let mut reader = Reader { fields, mapping, message_id, is_read };
+    let mut reader = DraftReader { fields, mapping, message_id, is_read };
     let mut draft = reader.draft(recipients[0].clone(), new_id, now)?;
-    let rest = inner.unused().chain(outer.unused());
-    draft.data = data_with(draft.data.take(), rest.collect(), mapping)?;
+    let unused = inner.unused().chain(outer.unused()).collect();
+    draft.data = with_unused_fields(draft.data.take(), unused, mapping)?;
     let draft = draft.check().map_err(|error| InvalidMessage::field("expiresAt", error))?;
     Ok(SentNotification { draft, recipients, is_read })
 }
 
-/// The users in the first recipient field that has any. `None` if none has.
+/// The users in the first recipient field that contains any, without repetitions. `None` if no field contains
+/// users.
 pub(super) fn recipients(
     fields: &mut JsonFields<'_>,
     mapping: &MessageMapping,
@@ -103,7 +106,7 @@ pub(super) fn missing_recipient() -> InvalidMessage {
     )
 }
 
-/// `isRead: true` or `read: true`, or a time in `readAt`.
+/// Whether the notification has `isRead: true`, `read: true`, or a time in `readAt`.
 fn is_read(fields: &mut JsonFields<'_>) -> bool {
     let flags = ["isRead", "is_read", "read"];
     let flag = fields.take_named(&flags, |json| serde_json::from_str(json.get()).ok());
@@ -111,14 +114,15 @@ fn is_read(fields: &mut JsonFields<'_>) -> bool {
     flag.unwrap_or(false) || time.is_some()
 }
 
-struct Reader<'r, 'a> {
+/// Reads a draft from the fields of a notification.
+struct DraftReader<'r, 'a> {
     fields: &'r mut JsonFields<'a>,
     mapping: &'r MessageMapping,
     message_id: Option<&'r NotificationId>,
     is_read: bool,
 }
 
-impl Reader<'_, '_> {
+impl DraftReader<'_, '_> {
     fn draft(
         &mut self,
         user: UserId,
@@ -135,8 +139,9 @@ impl Reader<'_, '_> {
         // The command that marks the notification as read needs the same id at each redelivery.
         let id = id.or_else(|| dedupe_key.clone().filter(|_| self.is_read));
         let expires_at = self.fields.take_first(&mapping.expires_at, lenient_time);
-        // A notification that expired while its message waited is valid; it is dropped later. If it has no
-        // creation time, a time before its expiry is assumed, as a draft that is created later is invalid.
+        // A notification that expired while its message waited is valid, and is dropped later. A draft must
+        // be created before it expires, so if there is no creation time, it is at most one millisecond before
+        // the expiry.
         let before_expiry =
             expires_at.map(|end| Timestamp::from_unix_millis(end.unix_millis().saturating_sub(1)));
         let created_at = self.fields.take_first(&mapping.created_at, lenient_time);
@@ -158,7 +163,7 @@ impl Reader<'_, '_> {
         })
     }
 
-    /// The type, with `_` in place of whitespace if it is not valid otherwise. `None` if it is still invalid.
+    /// The type. If it is invalid, whitespace in it is replaced with `_`. `None` if it is still invalid.
     fn kind(&mut self) -> Option<NotificationKind> {
         self.fields.take_first(&self.mapping.kind, |json| {
             let raw = serde_json::from_str::<TextOrNumber>(json.get()).ok()?.to_string();
@@ -169,8 +174,9 @@ impl Reader<'_, '_> {
         })
     }
 
-    /// Title and message. If the title is missing, the first line of the message is the title, or else the type. If
-    /// the whole message has become the title, the message is empty.
+    /// The title and the message. If the title is missing, the first line of the message becomes the title,
+    /// or the type if the message is missing, too. If the whole message has become the title, the message is
+    /// empty.
     fn texts(
         &mut self,
         kind: Option<&NotificationKind>,
@@ -181,12 +187,12 @@ impl Reader<'_, '_> {
         let (title, message) = match (&title, kind) {
             (Some(title), _) => (title.as_str(), message_text),
             (None, _) if message.is_some() => {
-                let line = message_text.trim().lines().next().unwrap_or_default();
-                let is_all =
-                    line == message_text.trim() && line.chars().count() <= Title::MAX_CHARS;
+                let first_line = message_text.trim().lines().next().unwrap_or_default();
+                let is_whole_message = first_line == message_text.trim()
+                    && first_line.chars().count() <= Title::MAX_CHARS;
                 return Ok((
-                    parse_title(&shortened(line, Title::MAX_CHARS))?,
-                    self.message(if is_all { "" } else { message_text })?,
+                    parse_title(&shortened(first_line, Title::MAX_CHARS))?,
+                    self.message(if is_whole_message { "" } else { message_text })?,
                 ));
             }
             (None, Some(kind)) => (kind.as_str(), ""),
@@ -204,6 +210,7 @@ impl Reader<'_, '_> {
         Ok((title, self.message(message)?))
     }
 
+    /// Parses the message. Cuts it first if it is too long and long texts are cut.
     fn message(&self, text: &str) -> Result<Message, InvalidMessage> {
         let text = if self.mapping.cut_long_texts {
             shortened(text, Message::MAX_CHARS)
@@ -213,16 +220,17 @@ impl Reader<'_, '_> {
         Message::parse(&text).map_err(|error| InvalidMessage::field("message", error))
     }
 
-    /// An object, or a text that contains one. Any other value, such as an array, becomes `{"value":…}`.
+    /// The data: an object, or a string that contains the JSON of an object. Any other value, such as an
+    /// array, becomes `{"value":…}`.
     fn data(&mut self) -> Result<Option<Data>, InvalidMessage> {
         let read = |json: &RawValue| {
-            let inside =
+            let string =
                 json.get().starts_with('"').then(|| serde_json::from_str::<String>(json.get()));
-            let inside = inside.and_then(Result::ok);
-            match inside.as_deref().map(serde_json::from_str::<&RawValue>) {
+            let string = string.and_then(Result::ok);
+            match string.as_deref().map(serde_json::from_str::<&RawValue>) {
                 Some(Ok(object)) if json_object::is_object(object) => Some(object.get().to_owned()),
                 _ if json_object::is_object(json) => Some(json.get().to_owned()),
-                // PHP writes an empty object like this.
+                // PHP encodes an empty object as an array.
                 _ if json.get() == "[]" => Some("{}".to_owned()),
                 _ if json.get() == "\"\"" => None,
                 _ => Some(format!("{{\"value\":{}}}", json.get())),
@@ -242,8 +250,8 @@ impl Reader<'_, '_> {
         Ok(Some(link))
     }
 
-    /// The priority, in upper or lower case. `medium` means normal. Any other value also means normal, and is kept in
-    /// `data`.
+    /// The priority, in upper or lower case. `medium` means normal. An unknown value also means normal, and
+    /// is kept in `data`.
     fn priority(&mut self) -> Priority {
         let read = |json: &RawValue| {
             let text = serde_json::from_str::<String>(json.get()).ok()?.to_ascii_lowercase();
@@ -253,20 +261,21 @@ impl Reader<'_, '_> {
     }
 }
 
+/// Parses the value of an id field. `None` if there is no value.
 fn parsed_id(
     field: &'static str,
     json: Option<&RawValue>,
 ) -> Result<Option<NotificationId>, InvalidMessage> {
     let Some(json) = json else { return Ok(None) };
-    // Unlike an invalid time, an invalid id is an error: without the id, a message that its sender repeats would
-    // create a second notification.
+    // Unlike an invalid time, an invalid id is an error. If it counted as absent and the sender repeated the
+    // message, Belfry would create a second notification.
     let raw: TextOrNumber =
         serde_json::from_str(json.get()).map_err(|error| InvalidMessage::field(field, error))?;
     let id = NotificationId::parse_addressable(&raw.to_string());
     id.map(Some).map_err(|error| InvalidMessage::field(field, error))
 }
 
-/// A text that is not blank, or a number as text.
+/// The value if it is a text that is not blank, or a number, which becomes a text.
 fn non_blank(json: &RawValue) -> Option<String> {
     let text = serde_json::from_str::<TextOrNumber>(json.get()).ok()?.to_string();
     (!text.trim().is_empty()).then_some(text)
@@ -276,7 +285,7 @@ fn parse_title(text: &str) -> Result<Title, InvalidMessage> {
     Title::parse(text).map_err(|error| InvalidMessage::field("title", error))
 }
 
-/// At most `max` characters of a text, with `…` as the last one if it is longer.
+/// Cuts a text that is longer than `max` characters. The last character is then `…`.
 fn shortened(text: &str, max: usize) -> Cow<'_, str> {
     if text.char_indices().nth(max).is_none() {
         return text.into();
@@ -284,34 +293,36 @@ fn shortened(text: &str, max: usize) -> Cow<'_, str> {
     text.chars().take(max - 1).chain(['…']).collect::<String>().into()
 }
 
+/// Converts a JSON object to data, unless it is nested too deeply or too large.
 fn checked_data(json: String) -> Result<Data, InvalidMessage> {
     check_depth(&json)?;
     Data::from_valid_json(json).map_err(|error| InvalidMessage::field("data", error))
 }
 
-/// Adds the unused fields `rest` to `data`. A field is omitted if it does not fit, is nested too deeply, or has the
-/// name of a field of `data`. [`OMITTED`] has the names of the omitted fields. If long texts are not cut, such a
-/// field makes the message invalid.
-fn data_with(
+/// Adds the unused fields of a notification to its `data`. A field is omitted if it does not fit, is nested
+/// too deeply, or has the name of a field of `data`. The field [`OMITTED`] has the names of the omitted
+/// fields. If long texts are not cut, a field that would be omitted makes the message invalid.
+fn with_unused_fields(
     data: Option<Data>,
-    rest: Vec<(&str, &RawValue)>,
+    unused: Vec<(&str, &RawValue)>,
     mapping: &MessageMapping,
 ) -> Result<Option<Data>, InvalidMessage> {
-    if rest.is_empty() {
+    /// Room for the closing brace and for the names of omitted fields.
+    const RESERVED_BYTES: usize = 1_024;
+    if unused.is_empty() {
         return Ok(data);
     }
-    let own = data.as_ref().map_or("{}", Data::as_str);
-    let taken: JsonFields<'_> =
-        serde_json::from_str(own).map_err(|error| InvalidMessage::field("data", error))?;
-    let without_end = own.trim_end().strip_suffix('}').unwrap_or(own);
-    let mut object = without_end.trim_end().to_owned();
+    let data = data.as_ref().map_or("{}", Data::as_str);
+    let existing: JsonFields<'_> =
+        serde_json::from_str(data).map_err(|error| InvalidMessage::field("data", error))?;
+    let without_brace = data.trim_end().strip_suffix('}').unwrap_or(data);
+    let mut object = without_brace.trim_end().to_owned();
     let mut omitted = Vec::new();
-    for (name, value) in rest {
-        let is_taken = taken.contains(name);
+    for (name, value) in unused {
         let name_json = serde_json::Value::from(name).to_string();
-        // Room for the closing brace and for the names of omitted fields.
-        let fits = object.len() + name_json.len() + value.get().len() + 1_024 <= Data::MAX_BYTES;
-        if is_taken || !fits || check_depth(value.get()).is_err() {
+        let bytes = object.len() + name_json.len() + value.get().len() + RESERVED_BYTES;
+        let fits = bytes <= Data::MAX_BYTES;
+        if existing.contains(name) || !fits || check_depth(value.get()).is_err() {
             omitted.push(name);
             continue;
         }
@@ -328,8 +339,10 @@ fn data_with(
             return Err(InvalidMessage::field("data", problem));
         }
         let mut names: Vec<&str> = Vec::new();
+        // The name of the field, its punctuation and the closing brace.
         let mut bytes = object.len() + OMITTED.len() + 8;
         for name in omitted {
+            // Each byte may need an escape such as `\u0001`. Each name has quotes and a comma.
             bytes += name.len() * 6 + 3;
             if bytes < Data::MAX_BYTES {
                 names.push(name);

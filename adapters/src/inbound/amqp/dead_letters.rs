@@ -5,6 +5,7 @@ use std::time::Duration;
 use lapin::Channel;
 use lapin::options::{BasicAckOptions, BasicGetOptions, BasicNackOptions, QueueDeclareOptions};
 use lapin::protocol::AMQPSoftError;
+use lapin::protocol::constants::REPLY_SUCCESS;
 use lapin::types::FieldTable;
 use tokio::time::timeout;
 
@@ -21,8 +22,8 @@ use crate::amqp::{
 /// The connection does not reconnect. If it is lost, all messages that are not yet replayed or deleted
 /// are still in the queue.
 ///
-/// Messages are fetched with `basic.get`. Those that are only read are requeued together (`basic.nack`
-/// with `requeue`) after the last one; until then no other consumer sees them. A classic queue, which
+/// Messages are fetched with `basic.get`. Messages that stay in the dead queue are requeued together (`basic.nack`
+/// with `requeue`) at the end of each operation; until then no other consumer sees them. A classic queue, which
 /// Belfry declares, restores their positions. A quorum queue appends them and counts their deliveries.
 pub struct DeadLetters {
     connection: OneShotConnection,
@@ -35,11 +36,11 @@ pub struct DeadLetters {
 pub enum DeadLetterSelection {
     /// All messages.
     All,
-    /// The message at that position of the queue, 1 for the first.
+    /// The message at this position of the queue, 1 for the first.
     Position(u32),
-    /// The messages with that AMQP `message_id`.
+    /// The messages with this AMQP `message_id`.
     MessageId(String),
-    /// The messages with that reason.
+    /// The messages with this reason.
     Reason(FailureReason),
 }
 
@@ -57,7 +58,7 @@ impl DeadLetterSelection {
 /// Why an operation on the dead queue failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DeadLettersError {
-    /// The connection failed. The text contains no password.
+    /// Belfry could not connect to the broker. The text contains no password.
     #[error("cannot connect to RabbitMQ at {broker}: {error}")]
     Unreachable {
         /// The broker's URL without the password.
@@ -110,14 +111,14 @@ impl DeadLetters {
     }
 
     /// How many selected messages are ready in the queue. Messages that another consumer holds do not count.
-    pub async fn count(&self, which: &DeadLetterSelection) -> Result<u32, DeadLettersError> {
+    pub async fn count(&self, selection: &DeadLetterSelection) -> Result<u32, DeadLettersError> {
         let mut scan = self.scan().await?;
         let mut count = 0;
-        if *which == DeadLetterSelection::All {
+        if *selection == DeadLetterSelection::All {
             count = scan.remaining;
         } else {
             while let Some(letter) = scan.next().await? {
-                count += u32::from(which.matches(&letter));
+                count += u32::from(selection.matches(&letter));
             }
         }
         scan.finish().await?;
@@ -135,16 +136,17 @@ impl DeadLetters {
         Ok(letters)
     }
 
-    /// The first selected message. It stays in the queue; it and those before it are held meanwhile.
+    /// The first selected message. It stays in the queue. During the call, no other consumer sees it and the
+    /// messages before it.
     pub async fn show(
         &self,
-        which: &DeadLetterSelection,
+        selection: &DeadLetterSelection,
     ) -> Result<Option<DeadLetter>, DeadLettersError> {
         let mut scan = self.scan().await?;
         let mut found = None;
         while found.is_none() {
             let Some(letter) = scan.next().await? else { break };
-            found = Some(letter).filter(|letter| which.matches(letter));
+            found = Some(letter).filter(|letter| selection.matches(letter));
         }
         scan.finish().await?;
         Ok(found)
@@ -152,20 +154,23 @@ impl DeadLetters {
 
     /// Publishes up to `limit` selected messages to the ingest queue again, in order. Returns how many.
     ///
-    /// Each is published through the default exchange, mandatory, and leaves the dead queue only after its
-    /// confirm. If the connection is lost in between, the message is in both queues. Messages that reach
-    /// the dead queue meanwhile are not replayed.
+    /// Each message is published through the default exchange with the flag `mandatory`, and leaves the dead queue
+    /// only after its confirm. If the connection is lost in between, the message is in both queues. Messages that
+    /// reach the dead queue during the replay are not replayed.
     ///
     /// A message gets its original properties, without the failure headers, so that it has all its attempts
     /// again. It is persistent, even if the original was not. Three properties are not restored:
-    /// `expiration`, as the message could expire unseen; `CC`, as the queues that it names already have the
-    /// message; and the `user_id` of another RabbitMQ user, which the broker refuses. A message that was
-    /// published to an exchange keeps the headers `x-belfry-exchange` and `x-belfry-routing-key`, from which
-    /// [`Ingest`](super::Ingest) gets the message's pattern. Publishing it to that exchange again would also
-    /// deliver it to all other bound queues.
+    ///
+    /// - `expiration`, because the message could expire unseen;
+    /// - `CC`, because the queues that it names already have the message;
+    /// - the `user_id` of another RabbitMQ user, which the broker would refuse.
+    ///
+    /// A message that was published to an exchange is not published there again, because all other bound
+    /// queues would also receive it again. Instead it keeps the headers `x-belfry-exchange` and
+    /// `x-belfry-routing-key`, from which [`Ingest`](super::Ingest) gets the message's pattern.
     pub async fn replay(
         &self,
-        which: &DeadLetterSelection,
+        selection: &DeadLetterSelection,
         limit: u32,
     ) -> Result<u32, DeadLettersError> {
         let mut scan = self.scan().await?;
@@ -180,13 +185,13 @@ impl DeadLetters {
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error.to_string()),
             };
-            if !which.matches(&letter) {
+            if !selection.matches(&letter) {
                 continue;
             }
             if let Err(error) = self.publish(&channel, &letter).await {
                 break Err(error.to_string());
             }
-            // If the removal fails, the message may be in both queues.
+            // The message counts even if its removal fails: it is in the ingest queue, and perhaps in both queues.
             replayed += 1;
             if let Err(error) = scan.remove(&letter).await {
                 break Err(error.to_string());
@@ -198,14 +203,14 @@ impl DeadLetters {
         Ok(replayed)
     }
 
-    /// Deletes the selected messages. Returns how many. Messages that arrive meanwhile are not deleted.
-    pub async fn purge(&self, which: &DeadLetterSelection) -> Result<u32, DeadLettersError> {
+    /// Deletes the selected messages. Returns how many. Messages that arrive during the call are not deleted.
+    pub async fn purge(&self, selection: &DeadLetterSelection) -> Result<u32, DeadLettersError> {
         let mut scan = self.scan().await?;
         let mut deleted = 0;
         let outcome = loop {
             match scan.next().await {
                 Ok(None) => break Ok(()),
-                Ok(Some(letter)) if !which.matches(&letter) => {}
+                Ok(Some(letter)) if !selection.matches(&letter) => {}
                 Ok(Some(letter)) => match scan.remove(&letter).await {
                     Ok(()) => deleted += 1,
                     Err(error) => break Err(error),
@@ -224,6 +229,7 @@ impl DeadLetters {
         self.connection.close().await;
     }
 
+    /// Begins to fetch the messages of the dead queue, on a new channel.
     async fn scan(&self) -> Result<Scan<'_>, DeadLettersError> {
         let time_limit = self.settings.confirm_timeout;
         let queue = self.topology.dead_queue();
@@ -248,8 +254,8 @@ impl DeadLetters {
     }
 
     async fn publish(&self, channel: &Channel, letter: &DeadLetter) -> Result<(), PublishError> {
-        // The broker reads nothing more from a blocked connection: neither this message nor the requeues at
-        // the end.
+        // The broker does not read from a blocked connection. It would receive neither this message nor the
+        // requeueing of the other messages at the end.
         if self.connection.connection().status().blocked() {
             return Err(PublishError::Blocked);
         }
@@ -266,6 +272,7 @@ impl DeadLetters {
     }
 }
 
+/// Awaits an operation of the broker, at most for `time_limit`.
 async fn within<T>(
     time_limit: Duration,
     operation: impl Future<Output = lapin::Result<T>>,
@@ -273,15 +280,16 @@ async fn within<T>(
     Ok(timeout(time_limit, operation).await.map_err(|_| ConnectionError::Timeout(time_limit))??)
 }
 
-/// Fetches the messages of the queue, as many as it had at the start. If it is dropped before
+/// Fetches the messages that the dead queue had at the start. If the scan is dropped before
 /// [`finish`](Self::finish), messages that were not removed return to the queue when the connection ends.
 struct Scan<'a> {
     channel: Channel,
     topology: &'a Topology,
     timeout: Duration,
-    /// How many may still be fetched. Later arrivals do not count: they may be replayed messages that failed
-    /// again.
+    /// How many messages may still be fetched. Messages that arrive after the start do not count: they may be
+    /// replayed messages that failed again.
     remaining: u32,
+    /// How many messages have been fetched.
     fetched: u32,
 }
 
@@ -317,7 +325,7 @@ impl Scan<'_> {
             let all = BasicNackOptions { multiple: true, requeue: true };
             within(self.timeout, self.channel.basic_nack(0, all)).await?;
         }
-        // The reply shows that the broker has processed the acknowledgements.
-        within(self.timeout, self.channel.close(200, "done".into())).await
+        // The broker's reply shows that it has processed the acknowledgements.
+        within(self.timeout, self.channel.close(REPLY_SUCCESS, "done".into())).await
     }
 }

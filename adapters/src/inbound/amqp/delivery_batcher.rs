@@ -8,14 +8,14 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::amqp::{ByteBudget, ConnectionError, HeldDelivery};
 
-/// Collects a consumer's deliveries into batches. The prefetch and the connection's byte budget limit what it
-/// holds.
+/// Collects a consumer's deliveries into batches. The prefetch and the connection's byte budget limit the
+/// deliveries that it holds.
 pub(super) struct DeliveryBatcher {
     consumer: Consumer,
     budget: Arc<ByteBudget>,
     /// Deliveries that are received and not returned yet. They stay here when a call is cancelled.
     received: VecDeque<HeldDelivery>,
-    /// The broker has cancelled the consumer. It must not be polled again: lapin reports the end of the stream
+    /// The broker has cancelled the consumer, which must not be polled again: lapin reports the end of the stream
     /// only once, and a second poll would wait forever.
     ended: bool,
 }
@@ -41,9 +41,9 @@ impl DeliveryBatcher {
         self.ended = false;
     }
 
-    /// Waits for a delivery, then at most `linger` for others, and returns up to `max`. After the consumer has
-    /// ended, it returns the remaining deliveries without waiting, and then empty batches. Cancelling the call
-    /// loses no delivery.
+    /// Waits for a delivery, then at most `linger` for others, and returns up to `max` deliveries. After the
+    /// consumer has ended, it returns the remaining deliveries without waiting, and then empty batches. If
+    /// the call is cancelled, no delivery is lost.
     pub(super) async fn next_batch(
         &mut self,
         max: usize,
@@ -54,7 +54,7 @@ impl DeliveryBatcher {
         }
         let deadline = Instant::now() + linger;
         while self.received.len() < max && !self.ended {
-            // Even a timer of zero would wait up to a millisecond, its resolution.
+            // A timer of zero would wait for up to a millisecond, the resolution of Tokio's timers.
             let received = if linger.is_zero() {
                 self.receive_next().now_or_never()
             } else {
@@ -69,9 +69,12 @@ impl DeliveryBatcher {
     }
 
     /// Returns up to `max` deliveries that are available without waiting.
-    pub(super) fn available(&mut self, max: usize) -> Result<Vec<HeldDelivery>, ConnectionError> {
-        // Receives all available deliveries even if `max` is small. The end of the consumer comes after them,
-        // and the caller must notice it (`has_ended`) even while it takes no messages.
+    pub(super) fn take_available(
+        &mut self,
+        max: usize,
+    ) -> Result<Vec<HeldDelivery>, ConnectionError> {
+        // Receive all available deliveries even if `max` is small: the end of the consumer comes after them,
+        // and the caller must detect it (`has_ended`) even while it takes no messages.
         while let Some(result) = self.receive_next().now_or_never() {
             result?;
             if self.ended {

@@ -2,19 +2,19 @@ use super::ingest_settings::IngestSettings;
 use super::message_handler::HandlerError;
 use super::reason::FailureReason;
 
-/// What happens to a message whose command has run.
+/// How a message is handled after its command has run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Disposition {
-    /// It took effect and is acknowledged.
+    /// The command took effect. The message is acknowledged.
     Ack,
-    /// It goes to a retry queue.
+    /// The message goes to a retry queue.
     Retry,
-    /// It goes to the dead queue.
+    /// The message goes to the dead queue.
     DeadLetter(FailureReason),
 }
 
 impl Disposition {
-    /// `attempts` counts the failed attempts before this one.
+    /// `attempts` is the number of failed attempts before this one.
     pub(super) fn of(
         result: &Result<(), HandlerError>,
         attempts: u32,
@@ -39,7 +39,7 @@ impl Disposition {
         }
     }
 
-    /// The reason that the message has in a retry queue or the dead queue; `None` for [`Self::Ack`].
+    /// The reason with which the message goes to a retry queue or the dead queue; `None` for [`Self::Ack`].
     pub(super) fn failure_reason(self) -> Option<FailureReason> {
         match self {
             Self::Ack => None,
@@ -53,7 +53,8 @@ impl Disposition {
 mod tests {
     use super::*;
 
-    fn after(attempts: u32, error: fn() -> HandlerError) -> Disposition {
+    /// The disposition of a message that fails after `attempts` failed attempts.
+    fn of_failure(attempts: u32, error: fn() -> HandlerError) -> Disposition {
         let settings = IngestSettings::default();
         Disposition::of(&Err(error()), attempts, &settings)
     }
@@ -61,25 +62,25 @@ mod tests {
     #[test]
     fn success_is_acknowledged_and_rejection_dead_lettered_at_once() {
         assert_eq!(Disposition::of(&Ok(()), 0, &IngestSettings::default()), Disposition::Ack);
-        let rejected = after(0, || HandlerError::Rejected("x".into()));
+        let rejected = of_failure(0, || HandlerError::Rejected("x".into()));
         assert_eq!(rejected, Disposition::DeadLetter(FailureReason::Rejected));
     }
 
     #[test]
     fn failure_is_retried_until_the_limit() {
         let failed = || HandlerError::Failed("x".into());
-        assert!((0..5).all(|attempts| after(attempts, failed) == Disposition::Retry));
+        assert!((0..5).all(|attempts| of_failure(attempts, failed) == Disposition::Retry));
         for attempts in [5, 6, u32::MAX] {
             let gave_up = Disposition::DeadLetter(FailureReason::GaveUp);
-            assert_eq!(after(attempts, failed), gave_up, "{attempts}");
+            assert_eq!(of_failure(attempts, failed), gave_up, "{attempts}");
         }
     }
 
     #[test]
     fn early_message_is_retried_until_its_own_limit() {
         let early = || HandlerError::TooEarly("x".into());
-        assert!((0..3).all(|attempts| after(attempts, early) == Disposition::Retry));
+        assert!((0..3).all(|attempts| of_failure(attempts, early) == Disposition::Retry));
         let unknown = Disposition::DeadLetter(FailureReason::UnknownNotification);
-        assert_eq!(after(3, early), unknown);
+        assert_eq!(of_failure(3, early), unknown);
     }
 }

@@ -36,9 +36,9 @@ impl FailedMessage {
 
 /// Publishes failed messages to the retry queues and the dead queue.
 ///
-/// While the dead queue rejects messages because it is full (`x-overflow: reject-publish`), its messages wait
-/// in the last retry queue, so that they hold up no others. They return, fail again, and go to the dead
-/// queue.
+/// While the dead queue is full and rejects messages (`x-overflow: reject-publish`), the messages for it are
+/// parked in the last retry queue, so that they do not block others. They return to the ingest queue after
+/// its delay, fail again, and go to the dead queue.
 pub(super) struct FailureRouter {
     channel: ConfirmChannel,
     topology: Topology,
@@ -48,9 +48,11 @@ pub(super) struct FailureRouter {
 /// The result of [`FailureRouter::route`].
 #[derive(Default)]
 pub(super) struct Routed {
+    /// Messages that their queues have confirmed.
     pub(super) confirmed: Vec<FailedMessage>,
-    /// Messages for the dead queue that a retry queue has taken instead.
+    /// Messages for the dead queue that the last retry queue has confirmed instead.
     pub(super) parked: Vec<FailedMessage>,
+    /// Messages that must be published again.
     pub(super) unconfirmed: Vec<FailedMessage>,
     /// Why messages are unconfirmed. If publishing to several queues failed, the error of the last one.
     pub(super) error: Option<PublishError>,
@@ -61,7 +63,7 @@ impl FailureRouter {
         Self { channel: publisher.channel(RequiredTopology::RetryAndDead), topology, clock }
     }
 
-    /// Publishes the messages to their queues and awaits the confirms. Order is kept only within a queue.
+    /// Publishes the messages to their queues and awaits the confirms. The order is kept only within a queue.
     pub(super) async fn route(&self, messages: Vec<FailedMessage>) -> Routed {
         // One publish per queue, so that a missing queue does not fail the messages for other queues.
         let mut by_queue: BTreeMap<&str, Vec<FailedMessage>> = BTreeMap::new();
@@ -70,23 +72,21 @@ impl FailureRouter {
         }
         let mut routed = Routed::default();
         for (queue, messages) in by_queue {
-            let (confirmed, rest, error) = self.publish(queue, messages).await;
+            let (confirmed, mut unconfirmed, mut error) = self.publish(queue, messages).await;
             routed.confirmed.extend(confirmed);
             if queue == self.topology.dead_queue() && matches!(error, Some(PublishError::Nacked)) {
-                let queue = self.topology.retry_queue(u32::MAX);
-                let (parked, rest, error) = self.publish(queue, rest).await;
-                routed.parked = parked;
-                routed.unconfirmed.extend(rest);
-                routed.error = error.or(routed.error);
-            } else {
-                routed.unconfirmed.extend(rest);
-                routed.error = error.or(routed.error);
+                let last_retry_queue = self.topology.retry_queue(u32::MAX);
+                (routed.parked, unconfirmed, error) =
+                    self.publish(last_retry_queue, unconfirmed).await;
             }
+            routed.unconfirmed.extend(unconfirmed);
+            routed.error = error.or(routed.error);
         }
         routed
     }
 
-    /// Returns the confirmed messages and the others.
+    /// Publishes messages to a queue. Returns the confirmed messages, the unconfirmed ones, and the error if
+    /// there are any of the latter.
     async fn publish(
         &self,
         queue: &str,
@@ -96,8 +96,8 @@ impl FailureRouter {
             messages.iter().map(|message| self.prepare(queue, message)).collect();
         let Confirmation { confirmed, error } = self.channel.publish(&publishes).await;
         drop(publishes);
-        let rest = messages.split_off(confirmed);
-        (messages, rest, error)
+        let unconfirmed = messages.split_off(confirmed);
+        (messages, unconfirmed, error)
     }
 
     fn prepare<'a>(&self, queue: &'a str, message: &'a FailedMessage) -> Publish<'a> {
@@ -143,7 +143,7 @@ mod tests {
             properties = with_failure(&message.delivery, reason.as_str(), "down", "now");
         }
         let expected = ["retry.1s", "retry.5s", "retry.30s", "retry.120s", "retry.120s", "dead"];
-        assert_eq!(queues, expected.map(|rest| format!("belfry.ingest.{rest}")));
+        assert_eq!(queues, expected.map(|suffix| format!("belfry.ingest.{suffix}")));
         let headers = properties.headers().as_ref().unwrap();
         assert_eq!(headers::text_of(headers, headers::REASON), Some("gave_up"));
     }

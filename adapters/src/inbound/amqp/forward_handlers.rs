@@ -24,16 +24,17 @@ use crate::inbound::socket_latency::SocketLatency;
 pub enum ForwardCommand<E> {
     /// Forward an event to the users' devices.
     Forward {
-        /// [`ForwardHere`]: the decoded events, one for each recipient. [`ForwardToNodes`]: the encoded event.
+        /// In [`ForwardHere`]: the decoded events, one for each recipient. In [`ForwardToNodes`]: the encoded
+        /// event.
         event: E,
         /// See [`Envelope::accepted_at`].
         accepted_at: Option<Timestamp>,
     },
-    /// Revoke the user's tokens and end their sessions: in forward mode, too, Belfry manages the sessions.
+    /// Revoke the user's tokens and end their sessions, which Belfry manages in forward mode, too.
     RevokeTokens {
         /// The owner of the tokens.
         user: UserId,
-        /// Revokes the tokens issued before that instant; `None` means now.
+        /// The tokens issued before this instant are revoked; `None` means now.
         issued_before: Option<Timestamp>,
     },
 }
@@ -126,20 +127,22 @@ impl MessageHandler for ForwardHere {
 
 /// Forward mode on any number of nodes: events go to every node's queue, and to other services.
 ///
-/// The routing key is the pattern as the sender named it, so other services can bind their queues to it. Because
-/// a pattern can have any name, all node queues are bound to `Topology::FORWARDED`, a second routing key in
-/// the header `BCC`. RabbitMQ puts a message into a queue once, even if both keys match, and removes that header.
+/// The routing key is the pattern as the sender named it, so that other services can bind their queues with
+/// it. A pattern can have any name, so all node queues are bound with a second routing key,
+/// `Topology::FORWARDED`, which is in the header `BCC`. RabbitMQ puts a message into a queue once, even if
+/// both keys match, and removes that header.
 ///
 /// Events are published as transient messages, since forward mode stores nothing. An event that is in the
 /// broker when it restarts does not reach the devices, just as if they were offline.
 pub struct ForwardToNodes {
     channel: ConfirmChannel,
     exchange: Box<str>,
+    /// The headers of every event.
     headers: FieldTable,
     revoke_tokens: RevokeTokens,
 }
 
-/// An event that is encoded for the events exchange.
+/// An event, encoded for the events exchange.
 #[derive(Debug, Clone)]
 pub struct EncodedEvent {
     /// The first recipient.
@@ -154,8 +157,8 @@ impl ForwardToNodes {
         let text = |text: &str| AMQPValue::LongString(text.into());
         let mut headers = FieldTable::default();
         headers.insert(EPOCH_HEADER.into(), text(FORWARDED_EPOCH));
-        let further_keys = FieldArray::from(vec![text(Topology::FORWARDED)]);
-        headers.insert("BCC".into(), AMQPValue::FieldArray(further_keys));
+        let further_routing_keys = FieldArray::from(vec![text(Topology::FORWARDED)]);
+        headers.insert("BCC".into(), AMQPValue::FieldArray(further_routing_keys));
         Self {
             channel: publisher.channel(RequiredTopology::Events),
             exchange: topology.events_exchange().into(),
@@ -190,10 +193,10 @@ impl ForwardToNodes {
 impl EncodedEvent {
     fn of(envelope: &Envelope<'_>, mapping: &MessageMapping) -> Result<Self, InvalidMessage> {
         if envelope.is_forwarded {
-            // It would be forwarded again and again.
+            // The ingest queue is bound to the events exchange, so Belfry would forward the event again and again.
             return Err(InvalidMessage::AlreadyForwarded);
         }
-        // Every node decodes it too. An invalid message must become a dead letter here.
+        // Every node decodes the event. It is also decoded here, so that an invalid message becomes a dead letter.
         let mut events = forwarded_events(envelope, mapping)?;
         let pattern = ShortString::try_new(&*envelope.name);
         let pattern =
@@ -229,7 +232,7 @@ impl MessageHandler for ForwardToNodes {
             })
             .collect();
         let confirmation = self.channel.publish(&messages).await;
-        // One error for all messages that are not confirmed.
+        // All messages that are not confirmed share one error.
         let error = confirmation.error.map(Arc::new);
         let mut confirmed = confirmation.confirmed;
         let mut results = Vec::with_capacity(commands.len());

@@ -3,11 +3,14 @@ use std::str::FromStr;
 use super::pattern::{Pattern, PatternNames};
 use crate::wire::socket::{CustomEventName, InvalidName};
 
-/// A pattern that Belfry does not know, and the event as which devices receive its messages: forward mode.
+/// A rule of forward mode, written `order.shipped=order:shipped`: devices receive messages with the pattern
+/// `order.shipped`, which Belfry does not know, as the event `order:shipped`. The pattern `*` means all unknown
+/// patterns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForwardRule {
     /// `None` for all unknown patterns.
     pattern: Option<String>,
+    /// The name of the event for devices.
     event: CustomEventName,
 }
 
@@ -26,24 +29,20 @@ pub enum InvalidForwardRule {
 }
 
 impl ForwardRule {
-    /// The name of the event.
+    /// The name of the event that devices receive.
     pub fn event(&self) -> &str {
         self.event.get()
     }
 
-    /// Adds the rule to the names of patterns.
+    /// Adds the rule to `names`. Fails if its pattern has a meaning already.
     pub fn add_to(&self, names: &mut PatternNames) -> Result<(), InvalidForwardRule> {
-        let pattern = Pattern::Custom(self.event.get().clone());
-        let is_new = match &self.pattern {
-            Some(name) => names.find(name).is_none(),
-            None => !names.has_others(),
-        };
+        let custom = Pattern::Custom(self.event.get().clone());
         match &self.pattern {
-            Some(name) if is_new => names.add(name, pattern),
-            None if is_new => names.set_others(pattern),
-            pattern => {
-                let pattern = pattern.as_deref().unwrap_or(Self::ALL);
-                return Err(InvalidForwardRule::KnownPattern(pattern.to_owned()));
+            Some(name) if names.find(name).is_none() => names.add(name, custom),
+            None if !names.has_others() => names.set_others(custom),
+            known => {
+                let known = known.as_deref().unwrap_or(Self::ALL);
+                return Err(InvalidForwardRule::KnownPattern(known.to_owned()));
             }
         }
         Ok(())
@@ -84,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn rule_gives_a_pattern_or_all_others_an_event() {
+    fn rule_assigns_an_event_to_a_pattern_or_to_all_unknown_patterns() {
         let names = add(&["order.shipped = order:shipped", "*=notification:event"]).unwrap();
         let event = |pattern| names.find_or_other(pattern).unwrap();
         assert_eq!(event("order.shipped"), Pattern::Custom("order:shipped".into()));
@@ -93,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn rule_that_cannot_be_used_is_rejected_with_a_sentence() {
+    fn rule_that_cannot_be_used_is_rejected_with_the_reason() {
         for (rules, expected) in [
             (&["order.shipped"][..], "expected pattern=event"),
             (&["=x"], "expected pattern=event"),

@@ -12,13 +12,14 @@ use super::create::{missing_recipient, recipients};
 use super::forwarded_link::without_rejected_link;
 use super::invalid_message::{InvalidMessage, MAX_BODY};
 use super::json_fields::JsonFields;
-use super::json_object::{borrowed, is_object};
+use super::json_object::{borrowed_form, is_object};
 use super::message::{Envelope, Incoming};
 use super::message_mapping::MessageMapping;
 use super::pattern::Pattern;
 use crate::wire::{Integer, TextOrNumber};
 
-/// The data of an ingest message. If `notification` is not an object, the data itself is the notification.
+/// The data of a message in forward mode. If the field `notification` is not an object, the data itself is the
+/// notification.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ForwardForm<'a> {
@@ -31,14 +32,14 @@ struct ForwardForm<'a> {
     count: Option<&'a RawValue>,
 }
 
-/// Decodes the events of an ingest message in forward mode, one for each recipient. The service's JSON stays
+/// Decodes the events of a message in forward mode, one for each recipient. The sender's JSON stays
 /// unchanged, except for a [rejected link](without_rejected_link).
 pub(super) fn forwarded_events(
     envelope: &Envelope<'_>,
     mapping: &MessageMapping,
 ) -> Result<Vec<ForwardedEvent>, InvalidMessage> {
     let data = envelope.data;
-    let ForwardForm { user_id, notification, unread_count, count } = borrowed(data)?;
+    let ForwardForm { user_id, notification, unread_count, count } = borrowed_form(data)?;
     let notification = notification.filter(|json| is_object(json)).unwrap_or(data);
     let users = match user_id {
         Some(user_id) => vec![user(&user_id)?],
@@ -52,7 +53,7 @@ pub(super) fn forwarded_events(
             Some(checked_count(field, count)?)
         }
         Pattern::Custom(_) => None,
-        // The count accompanies the event. The event is delivered even if the count is invalid.
+        // Here the count only accompanies the event, which is delivered even if the count is invalid.
         _ => unread_count.and_then(|count| match checked_count("unreadCount", count) {
             Ok(count) => Some(count),
             Err(error) => {
@@ -81,14 +82,14 @@ pub(super) fn forwarded_events(
     Ok(users.into_iter().map(event).collect())
 }
 
-/// The recipients of a message whose data has no `userId`, from the fields of `mapping`.
+/// The recipients of a message whose data has no `userId`, found by the field names of `mapping`.
 fn users(
     data: &RawValue,
     notification: &RawValue,
     mapping: &MessageMapping,
 ) -> Result<Vec<UserId>, InvalidMessage> {
     for json in [data, notification] {
-        let mut fields: JsonFields<'_> = borrowed(json)?;
+        let mut fields: JsonFields<'_> = borrowed_form(json)?;
         if let Some(users) = recipients(&mut fields, mapping)? {
             return Ok(users);
         }
@@ -96,9 +97,9 @@ fn users(
     Err(missing_recipient())
 }
 
-/// Converts an unread count to the form that devices expect: digits only. Accepts an integer in any notation of JSON,
-/// as a number or a string (PostgreSQL drivers return counts as strings), or in an object such as `{"count":3}`. `field`
-/// is its name, for the error.
+/// Converts an unread count to the form that devices expect: digits only. Accepts an integer in any notation
+/// of JSON, as a number or a string (PostgreSQL drivers return counts as strings), or in an object such as
+/// `{"count":3}`. `field` is the name of the field, for the error.
 fn checked_count(field: &'static str, raw: &RawValue) -> Result<Arc<str>, InvalidMessage> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -124,7 +125,7 @@ fn shared(raw: &RawValue) -> Arc<str> {
     raw.get().into()
 }
 
-/// Encodes a message for the events exchange, in NestJS's form. The service's JSON stays unchanged.
+/// Encodes an event for the events exchange, in NestJS's form. The sender's JSON stays unchanged.
 pub(super) fn encode_forwarded(envelope: &Envelope<'_>) -> Result<Vec<u8>, InvalidMessage> {
     #[derive(Serialize)]
     struct Form<'a> {
@@ -133,16 +134,16 @@ pub(super) fn encode_forwarded(envelope: &Envelope<'_>) -> Result<Vec<u8>, Inval
     }
     let form = Form { pattern: &envelope.name, data: envelope.data };
     let body = serde_json::to_vec(&form).map_err(|error| InvalidMessage::field("data", error))?;
-    // Nodes reject a larger one.
+    // Nodes would reject a larger message.
     if body.len() > MAX_BODY { Err(InvalidMessage::TooLarge(body.len())) } else { Ok(body) }
 }
 
-/// Decodes a message of [`encode_forwarded`].
+/// Decodes a message that [`encode_forwarded`] has encoded.
 pub(super) fn decode_forwarded(
     message: &Incoming<'_>,
     mapping: &MessageMapping,
 ) -> Result<Vec<ForwardedEvent>, InvalidMessage> {
-    // Its pattern is in the body, so the queue does not matter.
+    // The pattern is in the body, so the name of the queue does not matter.
     let envelope = Envelope::open(message, "", &mapping.patterns)?;
     forwarded_events(&envelope, mapping)
 }

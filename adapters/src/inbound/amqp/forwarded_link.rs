@@ -11,37 +11,39 @@ struct LinkForm<'a> {
     link: Option<&'a RawValue>,
 }
 
-/// Replaces the link with `null` if store mode would not keep it. The rest of the JSON stays unchanged. The
-/// notification is still forwarded, because a device can do without a link but not without the notification.
+/// Replaces the link of a notification with `null` if the link is invalid or its scheme is not allowed. The rest
+/// of the JSON stays unchanged. The notification is forwarded without its link, because a device needs the
+/// notification more than the link.
 ///
-/// If a notification has two links, both are removed: `serde` rejects a repeated field, so the second link, which
-/// a client would use, is not checked.
+/// If a notification has several fields `link`, all are removed. A client would use the last one, but `serde`
+/// rejects a repeated field, so that one cannot be checked.
 pub(super) fn without_rejected_link(push: ForwardedPush, schemes: &LinkSchemes) -> ForwardedPush {
     let ForwardedPush::New(json) = &push else { return push };
-    // Most notifications have no link and are not parsed. A backslash may be part of an escaped `link`, such as
-    // `l\u0069nk`.
+    // Most notifications have no link and need not be parsed. A backslash may be part of an escaped `link`,
+    // such as `l\u0069nk`.
     if !json.contains("link") && !json.contains('\\') {
         return push;
     }
     match serde_json::from_str::<LinkForm<'_>>(json) {
         Ok(LinkForm { link: Some(link) }) if !is_accepted(link, schemes) => {
-            ForwardedPush::New(replaced(json, link))
+            ForwardedPush::New(with_null_for(link, json))
         }
         Ok(_) => push,
         Err(_) => ForwardedPush::New(without_links(json)),
     }
 }
 
-/// Whether store mode would accept the link. Also true if it is not a string: no client can follow it.
+/// Whether the link is valid and its scheme is allowed. Also `true` if it is not a string, because no client can
+/// follow it.
 fn is_accepted(link: &RawValue, schemes: &LinkSchemes) -> bool {
     let Ok(text) = serde_json::from_str::<String>(link.get()) else { return true };
     Link::parse(&text).is_ok_and(|link| schemes.check(&link).is_ok())
 }
 
-/// The JSON with `null` in place of `part`, which is a slice of it.
-fn replaced(json: &str, part: &RawValue) -> Arc<str> {
-    let start = part.get().as_ptr().addr() - json.as_ptr().addr();
-    let end = start + part.get().len();
+/// The JSON with `null` in place of `value`, which must be a slice of `json`.
+fn with_null_for(value: &RawValue, json: &str) -> Arc<str> {
+    let start = value.get().as_ptr().addr() - json.as_ptr().addr();
+    let end = start + value.get().len();
     [&json[..start], "null", &json[end..]].concat().into()
 }
 
@@ -60,7 +62,7 @@ fn without_links(json: &str) -> Arc<str> {
 mod tests {
     use super::*;
 
-    fn passed_on(json: &str) -> String {
+    fn forwarded(json: &str) -> String {
         let push = ForwardedPush::New(json.into());
         match without_rejected_link(push, &LinkSchemes::default()) {
             ForwardedPush::New(json) => json.to_string(),
@@ -78,7 +80,7 @@ mod tests {
             r#"{"link":7}"#,
             r#"{"data":{"link":"myapp:7"}}"#,
         ] {
-            assert_eq!(passed_on(json), json);
+            assert_eq!(forwarded(json), json);
         }
     }
 
@@ -100,14 +102,14 @@ mod tests {
         ] {
             let json = format!(r#"{{"id":1.50, "link" : "{link}",  "data":{{"link":"{link}"}}}}"#);
             let expected = format!(r#"{{"id":1.50, "link" : null,  "data":{{"link":"{link}"}}}}"#);
-            assert_eq!(passed_on(&json), expected);
+            assert_eq!(forwarded(&json), expected);
         }
-        assert_eq!(passed_on(r#"{"l\u0069nk":"file:x"}"#), r#"{"l\u0069nk":null}"#);
+        assert_eq!(forwarded(r#"{"l\u0069nk":"file:x"}"#), r#"{"l\u0069nk":null}"#);
     }
 
     #[test]
-    fn notification_with_two_links_gets_none() {
+    fn repeated_link_is_removed() {
         let json = r#"{"link":"/ok","title":"Hi","link":"javascript:alert(1)"}"#;
-        assert_eq!(passed_on(json), r#"{"title":"Hi"}"#);
+        assert_eq!(forwarded(json), r#"{"title":"Hi"}"#);
     }
 }

@@ -6,6 +6,8 @@ use lapin::BasicProperties;
 use lapin::message::Delivery;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
+use crate::amqp::PERSISTENT;
+
 /// The prefix of the headers that Belfry adds.
 pub(super) const PREFIX: &str = "x-belfry-";
 /// A [`FailureReason`](super::FailureReason).
@@ -18,7 +20,7 @@ pub(super) const ATTEMPTS: &str = "x-belfry-attempts";
 pub(super) const FIRST_FAILED_AT: &str = "x-belfry-first-failed-at";
 /// When the message failed last, RFC 3339.
 pub(super) const LAST_FAILED_AT: &str = "x-belfry-last-failed-at";
-/// The original routing key.
+/// The original routing key, with which the producer published the message.
 pub(super) const ROUTING_KEY: &str = "x-belfry-routing-key";
 /// The original exchange; empty for the default one.
 pub(super) const EXCHANGE: &str = "x-belfry-exchange";
@@ -35,7 +37,14 @@ const HEADERS_DROPPED: &str = "x-belfry-headers-dropped";
 /// by default): a larger frame would break the connection on every attempt.
 const MAX_HEADERS_BYTES: usize = 100_000;
 
-/// How often a message has failed; 0 without a valid header.
+/// Above [`MAX_HEADERS_BYTES`], only those of Belfry's headers are kept that are smaller than this: a
+/// producer could send large headers with Belfry's prefix.
+const MAX_KEPT_HEADER_BYTES: usize = 2_000;
+
+/// How many characters of an error's text a message gets.
+const MAX_ERROR_CHARS: usize = 1_000;
+
+/// How often a message has failed; 0 if it has no valid header [`ATTEMPTS`].
 pub(super) fn attempts(properties: &BasicProperties) -> u32 {
     let attempts = properties.headers().as_ref().and_then(|table| table.inner().get(ATTEMPTS));
     match attempts {
@@ -53,11 +62,12 @@ pub(super) fn text_of<'a>(headers: &'a FieldTable, name: &str) -> Option<&'a str
     }
 }
 
-/// The properties to publish a failed message with: its own, and headers that describe the failure.
+/// The properties with which a failed message is published: its own, and headers that describe the failure.
+/// `now` is in RFC 3339.
 ///
 /// The message becomes persistent. `expiration`, `user_id` and the header `CC` become headers with other names,
-/// because they would affect the republished message: `expiration` would let it expire, the broker would refuse
-/// a `user_id` other than Belfry's, and `CC` would route it to other queues. RabbitMQ, too, removes the
+/// because they would affect the published message: `expiration` would let it expire, the broker would refuse
+/// a `user_id` other than Belfry's, and `CC` would route it to other queues. RabbitMQ also removes the
 /// `expiration` when it dead-letters a message.
 pub(super) fn with_failure(
     delivery: &Delivery,
@@ -72,7 +82,7 @@ pub(super) fn with_failure(
     };
     let attempts = attempts(old).saturating_add(1);
     put(REASON, text(reason));
-    put(ERROR, text(&error.chars().take(1_000).collect::<String>()));
+    put(ERROR, text(&error.chars().take(MAX_ERROR_CHARS).collect::<String>()));
     put(ATTEMPTS, AMQPValue::LongInt(i32::try_from(attempts).unwrap_or(i32::MAX)));
     put(LAST_FAILED_AT, text(now));
     // A message that has failed before keeps the values of its first failure.
@@ -102,7 +112,7 @@ pub(super) fn with_headers(old: &BasicProperties, headers: FieldTable) -> BasicP
         (old.app_id(), BasicProperties::with_app_id),
         (old.cluster_id(), BasicProperties::with_cluster_id),
     ];
-    let mut new = BasicProperties::default().with_headers(headers).with_delivery_mode(2);
+    let mut new = BasicProperties::default().with_headers(headers).with_delivery_mode(PERSISTENT);
     for (value, set) in texts {
         if let Some(value) = value {
             new = set(new, value.clone());
@@ -117,8 +127,8 @@ pub(super) fn with_headers(old: &BasicProperties, headers: FieldTable) -> BasicP
     new
 }
 
-/// The headers that stay on a failed message: all of them, or only Belfry's if they are too large together.
-/// `CC` is renamed.
+/// The headers that a failed message keeps: all of them, or only Belfry's if they are too large together. `CC` is
+/// renamed.
 fn kept_headers(old: &BasicProperties) -> BTreeMap<ShortString, AMQPValue> {
     let Some(table) = old.headers() else { return BTreeMap::new() };
     let mut headers = table.inner().clone();
@@ -126,8 +136,9 @@ fn kept_headers(old: &BasicProperties) -> BTreeMap<ShortString, AMQPValue> {
         headers.insert(CC.into(), cc);
     }
     if encoded_table_size(table) > MAX_HEADERS_BYTES {
-        headers
-            .retain(|name, value| name.as_str().starts_with(PREFIX) && encoded_size(value) < 2_000);
+        headers.retain(|name, value| {
+            name.as_str().starts_with(PREFIX) && encoded_size(value) < MAX_KEPT_HEADER_BYTES
+        });
         headers.insert(HEADERS_DROPPED.into(), AMQPValue::Boolean(true));
     }
     headers
@@ -135,6 +146,7 @@ fn kept_headers(old: &BasicProperties) -> BTreeMap<ShortString, AMQPValue> {
 
 /// An upper bound of the encoded size of a value in bytes.
 fn encoded_size(value: &AMQPValue) -> usize {
+    // The type and the length of a value have at most 5 bytes, the type and a number at most 9.
     8 + match value {
         AMQPValue::LongString(text) => text.len(),
         AMQPValue::ShortString(text) => text.as_str().len(),
@@ -202,13 +214,13 @@ mod tests {
             assert_eq!(header(&new, name), Some(expected), "{name}");
         }
         let without_headers = |properties: BasicProperties| {
-            properties.with_headers(FieldTable::default()).with_delivery_mode(2)
+            properties.with_headers(FieldTable::default()).with_delivery_mode(PERSISTENT)
         };
         assert_eq!(without_headers(new), without_headers(original));
     }
 
     #[test]
-    fn second_failure_keeps_the_first_time_and_the_origin() {
+    fn second_failure_keeps_the_time_of_the_first_one_and_the_original_routing_key() {
         let first = with_failure(&delivery(BasicProperties::default()), "failed", "x", "then");
         let mut again = delivery(first);
         again.exchange = "".into();
@@ -253,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_attempt_count_counts_as_zero_and_the_largest_does_not_overflow() {
+    fn invalid_attempt_count_is_zero_and_the_largest_does_not_overflow() {
         for count in [AMQPValue::LongInt(-5), text("many"), AMQPValue::Void] {
             let properties = BasicProperties::default().with_headers(headers(&[(ATTEMPTS, count)]));
             assert_eq!(attempts(&properties), 0);

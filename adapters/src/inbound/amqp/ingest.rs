@@ -27,8 +27,8 @@ pub struct Ingest<H> {
 }
 
 impl<H: MessageHandler> Ingest<H> {
-    /// `publisher` publishes failed messages to the retry queues or the dead queue, moves due messages back to the
-    /// ingest queue, and sends the responses to requests.
+    /// `publisher` publishes failed messages to the retry queues or the dead queue, due messages to the
+    /// ingest queue, and the responses to requests.
     pub fn new(
         amqp: AmqpSettings,
         topology: Topology,
@@ -54,11 +54,11 @@ impl<H: MessageHandler> Ingest<H> {
         Self { amqp, parts, retry_queues }
     }
 
-    /// Consumes until `stop`. The current batch is then finished and acknowledged; messages that only wait
-    /// return to the queue.
+    /// Consumes until `stop`. The current batch is then finished and acknowledged. All other messages return
+    /// to the queue.
     ///
-    /// A deleted queue loses its messages, except those that were delivered to this process. They are
-    /// executed all the same while the queue is declared and consumed again. They are lost only if this
+    /// If the ingest queue is deleted, its messages are lost, except those that were delivered to this process.
+    /// These are still executed, while the queue is declared and consumed again. They are lost only if the
     /// connection ends or `stop` is cancelled before they are finished.
     pub async fn run(&self, stop: CancellationToken) {
         tokio::join!(
@@ -87,7 +87,7 @@ impl<H: MessageHandler> ConnectedTask for Ingest<H> {
         status.set_connected();
         let mut pipeline = Pipeline::new(&self.parts, connection, channel);
         pipeline.run(DeliveryBatcher::new(consumer, connection.budget().clone()), stop).await?;
-        // The reply to the close must not wait behind deliveries.
+        // At its limit, the stream would not read the broker's reply to the close behind further deliveries.
         connection.budget().lift();
         close_channel(&pipeline.channel).await;
         Ok(())

@@ -3,7 +3,7 @@ use crate::wire::InvalidForm;
 /// The largest accepted body in bytes: several times the largest notification for one recipient.
 pub(super) const MAX_BODY: usize = 1 << 20;
 
-/// Why a message is invalid. A retry would not help.
+/// Why a message is invalid. A retry would fail again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidMessage {
     /// The body is larger than the limit.
@@ -12,7 +12,7 @@ pub enum InvalidMessage {
     /// The body is not UTF-8.
     #[error("the body is not UTF-8")]
     NotUtf8,
-    /// The body is not a JSON object; with the position of the error.
+    /// The body is not a JSON object. Contains the reason.
     #[error("the body is not a JSON object: {0}")]
     NotJson(String),
     /// There is no pattern.
@@ -21,16 +21,16 @@ pub enum InvalidMessage {
     /// Belfry does not know the pattern.
     #[error("unknown pattern {0:?}")]
     UnknownPattern(String),
-    /// A revocation, which the settings do not allow.
+    /// The message revokes tokens, which the settings do not allow.
     #[error("messages may not revoke tokens: `amqp.ingest.revocations` is off")]
     RevocationNotAllowed,
-    /// A request to read an inbox, which the settings do not allow.
+    /// The message is a request to read an inbox, which the settings do not allow.
     #[error("requests may not read inboxes: `amqp.ingest.reads` is off")]
     ReadNotAllowed,
-    /// A request to read an inbox, in forward mode.
+    /// The message is a request to read an inbox, which Belfry does not keep in forward mode.
     #[error("another service keeps the inboxes: `amqp.ingest.mode` is `forward`")]
     InboxNotKept,
-    /// An event that Belfry itself has forwarded.
+    /// The message is an event that Belfry itself has forwarded.
     #[error("a forwarded event: the ingest queue is bound to `amqp.events.exchange`")]
     AlreadyForwarded,
     /// There is a pattern but no data.
@@ -42,11 +42,12 @@ pub enum InvalidMessage {
 }
 
 impl InvalidMessage {
-    /// The field has that problem.
+    /// The error of a field that has this problem.
     pub fn field(field: &'static str, problem: impl std::fmt::Display) -> Self {
         Self::Field(InvalidForm::new(field, problem))
     }
 
+    /// The error of an unknown pattern. It quotes at most 100 characters of the pattern.
     pub(super) fn unknown(pattern: &str) -> Self {
         Self::UnknownPattern(pattern.chars().take(100).collect())
     }

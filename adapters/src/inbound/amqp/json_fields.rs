@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// The path of a field, such as `user.id`: the names of the objects that contain it, then its own.
+/// The path of a field, such as `user.id`: the names of the objects that contain the field, then its own name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldPath(Vec<String>);
 
@@ -31,7 +31,8 @@ impl fmt::Display for FieldPath {
     }
 }
 
-/// The fields of an object, in their order. Their values are not parsed.
+/// The fields of an object, in their order. Their values are not parsed. Each field counts as used once its
+/// value has been taken.
 #[derive(Debug, Default)]
 pub(super) struct JsonFields<'a>(Vec<Field<'a>>);
 
@@ -43,11 +44,11 @@ struct Field<'a> {
 }
 
 impl<'a> JsonFields<'a> {
-    /// The value at the path, which then counts as used. `None` if it is null or absent.
+    /// Returns the value at the path and marks the field as used. `None` if the value is null or absent.
     fn take(&mut self, path: &[impl AsRef<str>]) -> Option<&'a RawValue> {
         let (first, rest) = path.split_first()?;
         let first = first.as_ref();
-        // If a name occurs repeatedly, the last one counts, as in JavaScript.
+        // If several fields have this name, the last one counts, as in JavaScript.
         let value = self.0.iter().rev().find(|field| field.name == first)?.value;
         if value.get() == "null" {
             return None;
@@ -56,13 +57,13 @@ impl<'a> JsonFields<'a> {
             self.set_used(first, true);
             return Some(value);
         }
-        // The outer object may have other fields, so it does not count as used.
+        // The object that contains the field may have other fields, so it does not count as used.
         let mut inner: JsonFields<'a> = serde_json::from_str(value.get()).ok()?;
         inner.take(rest)
     }
 
-    /// Tries the paths in order and returns the first value that `read` accepts. Rejected values do not count as
-    /// used.
+    /// Tries the paths in order and returns the first value that `read` accepts. Fields whose values it
+    /// rejects do not count as used.
     pub(super) fn take_first<T>(
         &mut self,
         paths: &[FieldPath],
@@ -71,7 +72,7 @@ impl<'a> JsonFields<'a> {
         paths.iter().find_map(|FieldPath(path)| self.take_if(path, &mut read))
     }
 
-    /// As [`take_first`](Self::take_first), for fields of this object with fixed names.
+    /// Like [`take_first`](Self::take_first), for fields of this object with fixed names.
     pub(super) fn take_named<T>(
         &mut self,
         names: &[&str],
@@ -86,6 +87,7 @@ impl<'a> JsonFields<'a> {
         read: &mut impl FnMut(&'a RawValue) -> Option<T>,
     ) -> Option<T> {
         let value = read(self.take(path)?);
+        // `take` has marked a field of this object as used, even if `read` rejects its value.
         if let ([name], None) = (path, &value) {
             self.set_used(name.as_ref(), false);
         }
@@ -105,8 +107,8 @@ impl<'a> JsonFields<'a> {
 
     /// Whether the field is null. `false` for a path of several names.
     pub(super) fn is_null(&self, path: &FieldPath) -> bool {
-        let is_null = |field: &Field<'_>| field.value.get() == "null";
-        matches!(&*path.0, [name] if self.0.iter().any(|field| field.name == name.as_str() && is_null(field)))
+        let [name] = &*path.0 else { return false };
+        self.0.iter().any(|field| field.name == name.as_str() && field.value.get() == "null")
     }
 
     /// Marks fields as used.
@@ -147,7 +149,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for JsonFields<'a> {
     }
 }
 
-/// A name that borrows from the text unless it has escapes.
+/// The name of a field. It borrows from the JSON unless it contains escapes.
 #[derive(serde::Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
@@ -160,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn value_is_found_by_name_or_path_and_others_are_unused() {
+    fn value_is_found_by_name_or_path_and_other_fields_are_unused() {
         let json = r#"{"a":1,"user":{"id":"ada","age":7},"n":null,"b":[2],"a":3,"\u00e4":4}"#;
         let mut fields: JsonFields<'_> = serde_json::from_str(json).unwrap();
         assert_eq!(fields.take(&path("a").0).unwrap().get(), "3");
@@ -175,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn rejected_value_is_not_used() {
+    fn field_whose_value_is_rejected_is_unused() {
         let mut fields: JsonFields<'_> = serde_json::from_str(r#"{"a":"x","b":"y"}"#).unwrap();
         let read = |value: &RawValue| (value.get() == "\"y\"").then_some(7);
         assert_eq!(fields.take_first(&[path("a"), path("b")], read), Some(7));

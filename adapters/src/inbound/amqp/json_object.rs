@@ -1,4 +1,4 @@
-//! Reads JSON objects into forms.
+//! Deserializes JSON objects into forms: structs with the fields of a message.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -11,7 +11,7 @@ pub(super) fn is_object(json: &RawValue) -> bool {
     json.get().starts_with('{')
 }
 
-/// Parses a form. After a failure, parses again with a slower deserializer that names the field.
+/// Parses a form. If that fails, it parses again with a slower deserializer, whose error names the field.
 pub(super) fn form<T: DeserializeOwned>(data: &RawValue) -> Result<T, InvalidMessage> {
     must_be_object(data)?;
     serde_json::from_str(data.get()).or_else(|_| {
@@ -21,7 +21,9 @@ pub(super) fn form<T: DeserializeOwned>(data: &RawValue) -> Result<T, InvalidMes
 }
 
 /// Parses a form that borrows from `data`. An error does not name the field.
-pub(super) fn borrowed<'a, T: Deserialize<'a>>(data: &'a RawValue) -> Result<T, InvalidMessage> {
+pub(super) fn borrowed_form<'a, T: Deserialize<'a>>(
+    data: &'a RawValue,
+) -> Result<T, InvalidMessage> {
     must_be_object(data)?;
     serde_json::from_str(data.get()).map_err(|error| InvalidMessage::field("data", error))
 }

@@ -5,7 +5,8 @@ use chrono::{DateTime, NaiveDateTime};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// Smaller numbers are Unix seconds (up to the year 5138), others are Unix milliseconds (from the year 1973).
+/// Smaller numbers are Unix seconds (up to the year 5138). Other numbers are Unix milliseconds (from the year
+/// 1973).
 const FIRST_MILLIS: f64 = 1e11;
 
 /// Parses RFC 3339, an SQL timestamp (`2026-11-29 10:00:00`, in UTC unless it has an offset), or Unix seconds or
@@ -18,28 +19,29 @@ pub(super) fn lenient_time(json: &RawValue) -> Option<Timestamp> {
         Text(String),
     }
     match serde_json::from_str(json.get()).ok()? {
-        Form::Number(number) => since_epoch(number),
-        Form::Text(text) => of_text(text.trim()),
+        Form::Number(number) => from_unix(number),
+        Form::Text(text) => parse_text(text.trim()),
     }
 }
 
-fn since_epoch(number: f64) -> Option<Timestamp> {
+/// Converts Unix seconds or milliseconds. `None` if the time is outside the range of `chrono`.
+fn from_unix(number: f64) -> Option<Timestamp> {
     let millis = if number.abs() < FIRST_MILLIS { number * 1_000.0 } else { number };
     #[expect(
         clippy::cast_possible_truncation,
         reason = "only the fraction is lost; the range is checked below"
     )]
     let millis = millis as i64;
-    // The cast saturates at the limits of `i64`, which are outside the calendar of `chrono`.
+    // The cast saturates at the limits of `i64`, which are outside the range of `chrono`.
     DateTime::from_timestamp_millis(millis)?;
     Some(Timestamp::from_unix_millis(millis))
 }
 
-fn of_text(text: &str) -> Option<Timestamp> {
+fn parse_text(text: &str) -> Option<Timestamp> {
     const WITHOUT_OFFSET: [&str; 2] = ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f"];
     const WITH_OFFSET: &str = "%Y-%m-%d %H:%M:%S%.f%#z";
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return since_epoch(text.parse().ok()?);
+        return from_unix(text.parse().ok()?);
     }
     let with_offset =
         DateTime::parse_from_rfc3339(text).or_else(|_| DateTime::parse_from_str(text, WITH_OFFSET));
@@ -55,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn instant_is_read_from_common_forms() {
+    fn instant_is_parsed_from_common_forms_and_other_values_are_none() {
         for json in [
             r#""2026-11-29T10:00:00Z""#,
             r#""2026-11-29T11:00:00.000+01:00""#,

@@ -36,14 +36,14 @@ impl<'a> From<&'a Delivery> for Incoming<'a> {
 
 /// The envelope of a message in any of these forms:
 ///
-/// - NestJS: body `{"pattern":"notification.create","data":{…}}`;
-/// - bare: the body is the data, the routing key or the `type` property is the pattern;
-/// - a CloudEvent (version 1.0), structured: body `{"specversion","type","source","id","data"}`;
-/// - a CloudEvent, binary: the body is the data, headers such as `cloudEvents:type` are the rest (the
-///   prefix may also be `cloudEvents_`, or `ce-` as in HTTP).
+/// - NestJS: the body is `{"pattern":"notification.create","data":{…}}`.
+/// - Bare data: the body is the data. The pattern is the routing key or the property `type`.
+/// - A CloudEvent (version 1.0) in structured mode: the body is `{"specversion","type","source","id","data"}`.
+/// - A CloudEvent in binary mode: the body is the data. The attributes are headers such as
+///   `cloudEvents:type`, with the prefix `cloudEvents:`, `cloudEvents_`, or `ce-` as in HTTP.
 ///
-/// A CloudEvent's type may have a prefix, such as the reverse domain name that its specification
-/// recommends.
+/// The pattern of a CloudEvent is its type, which may have a prefix, such as the reverse domain name that the
+/// specification of CloudEvents recommends.
 #[derive(Debug)]
 pub struct Envelope<'a> {
     /// The operation or event that the message names.
@@ -52,8 +52,9 @@ pub struct Envelope<'a> {
     pub name: String,
     /// The JSON of the data, not parsed yet.
     pub data: &'a RawValue,
-    /// Identifies the message; the same if it is sent again. It consists of the source and id of a CloudEvent,
-    /// or of the AMQP `app_id` and `message_id` of any other message.
+    /// Identifies the message; it is the same if the message is sent again. For a CloudEvent, it consists of
+    /// the source and the id. For any other message, it consists of the AMQP properties `app_id` and
+    /// `message_id`.
     pub message_id: Option<NotificationId>,
     /// The trace that the message belongs to.
     pub trace: Option<TraceParent>,
@@ -61,13 +62,13 @@ pub struct Envelope<'a> {
     pub is_request: bool,
     /// Whether Belfry has forwarded the message already.
     pub is_forwarded: bool,
-    /// When the message was published or, if that is unknown, received. `None` where nothing measures how long it
-    /// takes to reach devices.
+    /// When the message was published or, if that is unknown, received. Only ingest sets it, to measure how
+    /// long the event takes to reach devices.
     pub accepted_at: Option<Timestamp>,
 }
 
-/// The keys that determine the form of a body. Their values are parsed only where they matter: bare data
-/// may have fields of these names with another meaning.
+/// The fields of the body that determine its form. Their values are parsed only where they are needed,
+/// because bare data may have fields of these names with another meaning.
 #[derive(Deserialize)]
 struct EnvelopeForm<'a> {
     #[serde(borrow)]
@@ -98,22 +99,24 @@ impl<'a> Envelope<'a> {
         queue: &str,
         names: &PatternNames,
     ) -> Result<Self, InvalidMessage> {
-        let text = text(message.body)?;
+        let text = json_text(message.body)?;
         let form: EnvelopeForm<'a> = serde_json::from_str(text)
             .map_err(|error| InvalidMessage::NotJson(error.to_string()))?;
-        let trace = |other: Option<String>| {
+        // The header comes from the latest hop, so it takes precedence over the attribute of a CloudEvent.
+        let trace = |attribute: Option<String>| {
             let header = header(message.properties, "traceparent").map(str::to_owned);
-            TraceParent::parse(&header.or(other)?).ok()
+            TraceParent::parse(&header.or(attribute)?).ok()
         };
-        let whole = || serde_json::from_str(text).map_err(|_| InvalidMessage::NoData);
+        let whole_body = || serde_json::from_str(text).map_err(|_| InvalidMessage::NoData);
         let is_forwarded = header(message.properties, EPOCH_HEADER) == Some(FORWARDED_EPOCH);
 
+        // A CloudEvent in binary mode.
         if let Some(event) = CloudEventHeaders::of(message.properties) {
             let (pattern, name) = names.find_cloud_event_type(event.kind)?;
             return Ok(Self {
                 pattern,
                 name: name.to_owned(),
-                data: whole()?,
+                data: whole_body()?,
                 message_id: event.id.and_then(|id| scoped_id(event.source, id)),
                 is_request: false,
                 is_forwarded,
@@ -121,9 +124,11 @@ impl<'a> Envelope<'a> {
                 trace: trace(event.traceparent.map(str::to_owned)),
             });
         }
-        let outside = pattern_outside_body(message, queue, names);
-        // A `pattern` without `data` may be a field of bare data. It counts only if there is no other pattern.
-        if let Some(pattern) = form.pattern.filter(|_| form.data.is_some() || outside.is_err()) {
+        let outside_body = pattern_outside_body(message, queue, names);
+        // NestJS. A `pattern` without `data` may be a field of bare data, so it counts only if there is no other
+        // pattern.
+        let pattern_counts = form.data.is_some() || outside_body.is_err();
+        if let Some(pattern) = form.pattern.filter(|_| pattern_counts) {
             let name =
                 pattern_name(pattern).ok_or_else(|| InvalidMessage::unknown(pattern.get()))?;
             return Ok(Self {
@@ -137,6 +142,7 @@ impl<'a> Envelope<'a> {
                 trace: trace(None),
             });
         }
+        // A CloudEvent in structured mode.
         if let (Some(_), Some(kind)) = (form.specversion, form.kind.and_then(string)) {
             let source = form.source.and_then(string);
             let id = form.id.and_then(string);
@@ -152,11 +158,12 @@ impl<'a> Envelope<'a> {
                 trace: trace(form.traceparent.and_then(string)),
             });
         }
-        let (pattern, name) = outside?;
+        // Bare data.
+        let (pattern, name) = outside_body?;
         Ok(Self {
             pattern,
             name: name.to_owned(),
-            data: whole()?,
+            data: whole_body()?,
             message_id: message_id(message.properties),
             is_request: false,
             is_forwarded,
@@ -166,14 +173,15 @@ impl<'a> Envelope<'a> {
     }
 }
 
-fn text(body: &[u8]) -> Result<&str, InvalidMessage> {
+/// The text of a body. Checks its size and that it begins like a JSON object.
+fn json_text(body: &[u8]) -> Result<&str, InvalidMessage> {
     if body.len() > MAX_BODY {
         return Err(InvalidMessage::TooLarge(body.len()));
     }
     let text = std::str::from_utf8(body).map_err(|_| InvalidMessage::NotUtf8)?;
     // Some libraries write a byte order mark, which is not a part of the JSON (RFC 8259, section 8.1).
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    // serde would deserialize an array as a struct.
+    // serde would also deserialize an array into the fields of a struct.
     match text.trim_start().chars().next() {
         Some('{') => Ok(text),
         Some(other) => Err(InvalidMessage::NotJson(format!("it starts with {other:?}"))),
@@ -181,15 +189,15 @@ fn text(body: &[u8]) -> Result<&str, InvalidMessage> {
     }
 }
 
-/// The routing key, unless it is just the queue's name, and the `type`.
+/// The routing key and the property `type`, each of which may be the name of a pattern. The routing key is
+/// omitted if the message was sent directly to the queue, because it is then only the queue's name.
 fn names_outside_body<'a>(message: &Incoming<'a>, queue: &str) -> [Option<&'a str>; 2] {
     let key = Some(message.routing_key)
         .filter(|key| !key.is_empty() && (*key != queue || !message.exchange.is_empty()));
     [key, message.properties.kind().as_ref().map(ShortString::as_str)]
 }
 
-/// The pattern and its name from the routing key or else from the `type`. A message that is sent directly to the
-/// queue has the queue's name as routing key, which is not a pattern.
+/// The pattern and its name from the routing key, or else from the property `type`.
 fn pattern_outside_body<'a>(
     message: &Incoming<'a>,
     queue: &str,
@@ -204,18 +212,19 @@ fn pattern_outside_body<'a>(
     Ok((names.find_or_other(name)?, name))
 }
 
-/// The pattern that a message claims to have, known or not. For display only: [`Envelope::open`] decides.
+/// The name of the pattern that a message claims to have, known or not. For display only; [`Envelope::open`]
+/// determines the pattern that counts.
 pub(super) fn claimed_pattern(message: &Incoming<'_>, queue: &str) -> Option<String> {
     if let Some(event) = CloudEventHeaders::of(message.properties) {
         return Some(event.kind.to_owned());
     }
     let form: Option<EnvelopeForm<'_>> =
-        text(message.body).ok().and_then(|text| serde_json::from_str(text).ok());
-    let inside = form.and_then(|form| {
+        json_text(message.body).ok().and_then(|text| serde_json::from_str(text).ok());
+    let inside_body = form.and_then(|form| {
         form.pattern.or(form.specversion.and(form.kind)).filter(|_| form.data.is_some())
     });
     let [key, kind] = names_outside_body(message, queue);
-    inside.and_then(string).or_else(|| key.or(kind).map(str::to_owned))
+    inside_body.and_then(string).or_else(|| key.or(kind).map(str::to_owned))
 }
 
 /// The attributes of a CloudEvent in binary mode.
@@ -227,7 +236,7 @@ struct CloudEventHeaders<'a> {
 }
 
 impl<'a> CloudEventHeaders<'a> {
-    /// The prefixes of the AMQP binding, old and new, and that of HTTP.
+    /// The prefixes of CloudEvents' AMQP binding, old and new, and of its HTTP binding.
     const PREFIXES: [&'static str; 3] = ["cloudEvents:", "cloudEvents_", "ce-"];
 
     fn of(properties: &'a BasicProperties) -> Option<Self> {
@@ -245,12 +254,14 @@ impl<'a> CloudEventHeaders<'a> {
     }
 }
 
+/// The AMQP `message_id`, scoped by the `app_id`.
 fn message_id(properties: &BasicProperties) -> Option<NotificationId> {
     let id = properties.message_id().as_ref()?;
     scoped_id(properties.app_id().as_ref().map(ShortString::as_str), id.as_str())
 }
 
-/// An id together with the scope in which it is unique. It is hashed if it is not a valid [`NotificationId`].
+/// An id together with the scope in which it is unique, or the hash of both if they are not a valid
+/// [`NotificationId`]. `None` if the id is empty.
 fn scoped_id(scope: Option<&str>, id: &str) -> Option<NotificationId> {
     if id.is_empty() {
         return None;
@@ -262,6 +273,7 @@ fn scoped_id(scope: Option<&str>, id: &str) -> Option<NotificationId> {
     NotificationId::parse(&scoped).or_else(|_| NotificationId::parse(&hash(&scoped))).ok()
 }
 
+/// The value if it is a string.
 fn string(json: &RawValue) -> Option<String> {
     serde_json::from_str(json.get()).ok()
 }

@@ -11,13 +11,13 @@ use super::message_mapping::MessageMapping;
 
 /// Decodes and executes the messages of the ingest queue.
 pub trait MessageHandler: Send + Sync {
-    /// What one message asks for.
+    /// The decoded content of one message.
     type Command: Clone + Send + Sync;
 
     /// Commands with the same key run in the order of their messages.
     type OrderingKey: Eq + Hash + Send;
 
-    /// The key that the command is ordered by.
+    /// The key by which the command is ordered.
     fn ordering_key(command: &Self::Command) -> Self::OrderingKey;
 
     /// Decodes the command of a message.
@@ -27,13 +27,14 @@ pub trait MessageHandler: Send + Sync {
         mapping: &MessageMapping,
     ) -> Result<Self::Command, InvalidMessage>;
 
-    /// Whether the command is dropped instead of run, because its notification expired while the message
-    /// waited.
+    /// Whether the notification of the command expired while the message waited. Such a command is dropped and
+    /// not run.
     fn has_expired(&self, _command: &Self::Command) -> bool {
         false
     }
 
-    /// The JSON of the response to a message whose sender waits for one. Called after its command has run.
+    /// The response, as JSON, to a message whose sender waits for one. Called after the command of the
+    /// message has run.
     fn respond(
         &self,
         _command: &Self::Command,
@@ -61,8 +62,8 @@ pub enum HandlerError {
     /// The command is rejected and would be rejected again.
     #[error("rejected: {0}")]
     Rejected(#[source] Cause),
-    /// A part of the command refers to something that does not exist yet. Its other parts are done, and it does not
-    /// block other commands.
+    /// A part of the command refers to something that does not exist yet. The other parts of the command are
+    /// done. The error does not block later commands with the same key.
     #[error(transparent)]
     TooEarly(Cause),
 }

@@ -3,19 +3,20 @@ use belfry_domain::LinkSchemes;
 use super::json_fields::FieldPath;
 use super::pattern::PatternNames;
 
-/// How messages of other services are decoded: the names of their patterns and of their fields, in order of
-/// precedence. The default has the names that NestJS services commonly use.
+/// How messages of other services are decoded: the names of their patterns and fields. Each list of fields is
+/// in order of precedence. The default has the names that NestJS services commonly use.
 #[derive(Debug, Clone)]
 #[expect(missing_docs, reason = "the fields have the names of the draft's fields")]
 pub struct MessageMapping {
     /// The names of patterns.
     pub patterns: PatternNames,
-    /// Whether a text that is too long is cut, with `…` at its end, instead of rejecting the message.
+    /// If true, a title or message that is too long is cut, with `…` at its end, and unused fields that do
+    /// not fit into the data are omitted. If false, such a message is rejected.
     pub cut_long_texts: bool,
     /// The schemes that a link may have.
     pub links: LinkSchemes,
-    /// The user, or an array of users. If the data contains an object `notification`, its recipient counts only
-    /// if the outer object has none.
+    /// The user, or an array of users. If the data contains an object `notification`, the recipient in that object
+    /// counts only if the data itself has none.
     pub recipient: Vec<FieldPath>,
     pub id: Vec<FieldPath>,
     pub kind: Vec<FieldPath>,
@@ -64,5 +65,5 @@ impl Default for MessageMapping {
 }
 
 fn paths(names: &[&str]) -> Vec<FieldPath> {
-    names.iter().map(|name| name.parse().expect("a constant")).collect()
+    names.iter().map(|name| name.parse().expect("a valid path")).collect()
 }

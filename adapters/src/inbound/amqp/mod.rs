@@ -1,32 +1,36 @@
-//! Consumes from RabbitMQ: messages of other services, and the events for this node's devices.
+//! Consumes from RabbitMQ: the messages of other services, and the events for this node's devices.
 //!
-//! **Ingest.** All nodes consume one queue. An [`Envelope`] is a message's pattern and its data as
-//! JSON. A [`MessageHandler`] decodes it into a command and executes it:
+//! **Ingest.** All nodes consume one queue with the messages of other services. An [`Envelope`] has a
+//! message's pattern (the name of its operation or event) and its data as JSON. A [`MessageHandler`] decodes
+//! it into a command and executes the command:
 //!
-//! | mode | handler | |
+//! | mode | handler | effect of a command |
 //! |---|---|---|
-//! | `store` | [`StoreCommands`] | changes inboxes; the outbox publishes the events |
-//! | `forward` | [`ForwardToNodes`] | stores nothing; publishes the event to the queues of all nodes and to other services: to the events exchange, as a transient message with a publisher confirm |
-//! | `forward` on a single node | [`ForwardHere`] | stores and publishes nothing; delivers directly to this node's devices |
+//! | `store` | [`StoreCommands`] | changes inboxes; the event of each change is published from the outbox |
+//! | `forward` | [`ForwardToNodes`] | publishes the event to the events exchange, from which all nodes and other services receive it; stores nothing |
+//! | `forward` on a single node | [`ForwardHere`] | delivers the event directly to this node's devices; stores and publishes nothing |
 //!
 //! [`ForwardToNodes`] publishes each event to the broker again, because only one node consumes a message of
 //! the ingest queue, and only the broker knows all nodes. A single node does not need that. With several nodes,
 //! [`ForwardHere`] would deliver each event only to the devices of the node that consumed it.
 //!
 //! **Acknowledgement.** A message is acknowledged only after its command has taken effect or expired, or after
-//! the broker has confirmed it in a retry queue or the dead queue. While the store is down, all messages stay
-//! pending and are retried with backoff; none is published to another queue. A message that fails while others
-//! succeed goes to a retry queue, from which it returns after a delay, at least once. So does a message that
-//! comes too early: for example, it marks a notification as read that another node has not stored yet. A message
-//! that cannot succeed or failed too often goes to the dead queue, with a [`FailureReason`]. Ingest requeues no
-//! message.
+//! the broker has confirmed the message in a retry queue or the dead queue.
 //!
-//! A request (`ClientProxy.send` of NestJS) goes to neither queue: its sender receives the result or the error,
-//! and then the request is acknowledged.
+//! - While the store is down, all messages stay pending and are retried with backoff. None goes to another queue.
+//! - A message that fails while others succeed goes to a retry queue. It returns to the ingest queue after a
+//!   delay, at least once.
+//! - A message that comes too early also goes to a retry queue: for example, it marks a notification as read that
+//!   another node has not stored yet.
+//! - A message that cannot succeed or failed too often goes to the dead queue, with a [`FailureReason`].
+//! - A request (`ClientProxy.send` of NestJS) goes to neither queue. Its sender receives the result or the error,
+//!   and then the request is acknowledged.
+//!
+//! Ingest does not use the broker's requeueing (`basic.nack`).
 //!
 //! **Dead letters.** [`DeadLetters`] lists, replays and deletes messages of the dead queue.
 //!
-//! **Node queue.** [`NodeQueue`] consumes this node's own queue and delivers to its devices.
+//! **Node queue.** [`NodeQueue`] consumes this node's own queue and delivers the events to its devices.
 
 mod batch_executor;
 #[cfg(feature = "bench_support")]

@@ -35,16 +35,17 @@ use crate::wire::EventForm;
 pub struct NodeQueueSettings {
     /// The maximum number of events that the broker delivers before they are acknowledged.
     pub prefetch: u16,
-    /// The limit for the events in memory, in bytes. When it is reached, Belfry stops reading from the
+    /// The limit on the bytes of the events in memory. When it is reached, Belfry stops reading from the
     /// connection before the next event.
     pub prefetch_bytes: usize,
-    /// When this many events are unacknowledged, they are acknowledged without waiting for `ack_delay`. Should be well
-    /// below `prefetch`: if it is larger, the broker stops delivering until `ack_delay` has elapsed.
+    /// When this many events are unacknowledged, they are acknowledged without waiting for `ack_delay`. The
+    /// number should be well below `prefetch`. If it is larger, the broker stops delivering until `ack_delay`
+    /// has elapsed.
     pub ack_batch: u16,
-    /// How long the acknowledgement of an event may be delayed. If the connection is lost before it, the
-    /// events are redelivered; devices recognise duplicates by their revisions.
+    /// How long the acknowledgement of an event may be delayed. If the connection is lost before the
+    /// acknowledgement, the event is redelivered. Devices recognise duplicates by their revisions.
     pub ack_delay: Duration,
-    /// How forwarded events are read; the same as for the ingest queue.
+    /// How forwarded events are decoded; the same as for the ingest queue.
     pub mapping: Arc<MessageMapping>,
 }
 
@@ -72,8 +73,8 @@ pub enum NodeQueueState {
     Attached {
         /// When it started to receive events.
         since: Timestamp,
-        /// Whether events may be missing because the queue had expired, was deleted, or was full. Devices
-        /// that stayed connected while the node was detached must then catch up.
+        /// Whether events may have been lost because the queue had expired, was deleted, or was full. If so,
+        /// devices that stayed connected while the node was detached must catch up.
         missed: bool,
     },
 }
@@ -87,14 +88,14 @@ pub struct NodeQueue {
     inboxes: Arc<dyn InboxRepository>,
     deliver: DeliverEvent,
     forward: ForwardEvent,
-    /// Whether an event of another store has been logged.
+    /// Whether it has been logged that events of another store are skipped.
     foreign_logged: AtomicBool,
     metrics: NodeQueueMetrics,
     state: watch::Sender<NodeQueueState>,
 }
 
 impl NodeQueue {
-    /// `deliver` gets the events of the store of `inboxes`, `forward` gets those that
+    /// `deliver` delivers the events of the store of `inboxes`. `forward` delivers the events that
     /// [`ForwardToNodes`](super::ForwardToNodes) publishes.
     pub fn new(
         amqp: AmqpSettings,
@@ -126,7 +127,7 @@ impl NodeQueue {
         self.state.subscribe()
     }
 
-    /// Consumes until `stop`, then acknowledges the events that are already delivered to devices.
+    /// Consumes until `stop`. Then acknowledges the events that were delivered to devices.
     pub async fn run(&self, stop: CancellationToken) {
         run_with_reconnect(self, &self.amqp, &stop).await;
     }
@@ -138,7 +139,7 @@ impl NodeQueue {
         let queue = self.topology.node_queue();
         let subscribing = async {
             let backlog = self.topology.declare_node(connection).await?;
-            // Exclusive: with two consumers, each would receive only some of the events.
+            // The consumer is exclusive: with two consumers, each would receive only some of the events.
             let (channel, consumer) = subscribe(connection, queue, self.settings.prefetch, true)
                 .await
                 .map_err(|error| self.topology.consume_error(queue, error))?;
@@ -147,8 +148,10 @@ impl NodeQueue {
         connection.unless_ended(subscribing).await
     }
 
+    /// Delivers an event to the devices, or skips it if it cannot be decoded. `epoch` is that of this node's
+    /// store.
     async fn handle(&self, delivery: &Delivery, epoch: &Epoch) {
-        let outcome = match self.try_handle(delivery, epoch).await {
+        let counter = match self.try_handle(delivery, epoch).await {
             Ok(counter) => counter,
             Err(error) => {
                 let (routing_key, id) = (&delivery.routing_key, delivery.properties.message_id());
@@ -156,10 +159,11 @@ impl NodeQueue {
                 &self.metrics.unreadable
             }
         };
-        outcome.increment(1);
+        counter.increment(1);
     }
 
-    /// Returns the counter of the outcome.
+    /// Delivers an event to the devices, or skips it if it comes from another store. Returns the counter of the
+    /// outcome. An error means that the event cannot be decoded.
     async fn try_handle(
         &self,
         delivery: &Delivery,
@@ -184,6 +188,7 @@ impl NodeQueue {
         Ok(&self.metrics.delivered)
     }
 
+    /// Delivers events and acknowledges them in batches, until `stop`.
     async fn consume(
         &self,
         connection: &BrokerConnection,
@@ -216,8 +221,8 @@ impl NodeQueue {
             let Some(chunk) = chunk else {
                 return connection.unless_ended(acknowledge(channel, &mut newest)).await;
             };
-            // Only `ack_due` results in an empty chunk.
-            let is_due = chunk.is_empty();
+            // A chunk is empty only if `ack_due` has completed.
+            let is_ack_due = chunk.is_empty();
             for delivery in chunk {
                 let delivery = connection.budget().hold(delivery?);
                 self.handle(&delivery, epoch).await;
@@ -227,7 +232,7 @@ impl NodeQueue {
                 newest = Some(delivery.delivery_tag);
                 unacked += 1;
             }
-            if is_due || unacked >= ack_batch {
+            if is_ack_due || unacked >= ack_batch {
                 connection.unless_ended(acknowledge(channel, &mut newest)).await?;
                 unacked = 0;
             }
@@ -256,7 +261,7 @@ impl ConnectedTask for NodeQueue {
         let result = self.consume(connection, &channel, consumer, &epoch, stop).await;
         self.state.send_replace(NodeQueueState::Detached { since: Some(self.clock.now()) });
         if result.is_ok() {
-            // The byte limit may have stopped the reading, and the reply to the close must be read.
+            // At its limit, the stream would not read the broker's reply to the close behind further deliveries.
             connection.budget().lift();
             close_channel(&channel).await;
         }
@@ -264,12 +269,16 @@ impl ConnectedTask for NodeQueue {
     }
 }
 
-/// Looked up once and not for each event, which would be slow.
+/// The metrics of events. They are registered once, because a lookup for each event would be slow.
 struct NodeQueueMetrics {
     delivered: Counter,
+    /// Events that cannot be decoded.
     unreadable: Counter,
+    /// Events of another store, which are skipped.
     foreign: Counter,
+    /// The latency of the events of the store.
     since_commit: SocketLatency,
+    /// The latency of forwarded events.
     since_publication: SocketLatency,
 }
 
@@ -286,7 +295,7 @@ impl NodeQueueMetrics {
     }
 }
 
-/// The epoch of the event's store, or [`FORWARDED_EPOCH`]. Events of earlier versions have none.
+/// The epoch of the event's store, or [`FORWARDED_EPOCH`]. Events of earlier versions of Belfry have no epoch.
 fn event_epoch(delivery: &Delivery) -> Option<&str> {
     text_of(delivery.properties.headers().as_ref()?, EPOCH_HEADER)
 }

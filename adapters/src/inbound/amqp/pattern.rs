@@ -5,8 +5,8 @@ use serde_json::value::RawValue;
 
 use super::invalid_message::InvalidMessage;
 
-/// The kind of a message. The variants list Belfry's names; NestJS services use further ones, see
-/// [`PatternNames`].
+/// The operation or event that a message names. Each variant lists the names that Belfry itself uses for it.
+/// [`PatternNames`] knows further names, which NestJS services use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pattern {
     /// `notification.create` or `notification.created`.
@@ -19,21 +19,21 @@ pub enum Pattern {
     Delete,
     /// `user.revoke_tokens` or `user.tokens_revoked`.
     RevokeTokens,
-    /// `notification.unread_count`: in forward mode, the count of a service that keeps its own inbox; in store
-    /// mode, a request for the count.
+    /// `notification.unread_count`. In forward mode: the count, from the service that keeps the inbox. In
+    /// store mode: a request for the count.
     UnreadCount,
-    /// `notification.list`, a request. Store mode only.
+    /// `notification.list`. In store mode only: a request for the newest notifications.
     List,
-    /// Forward mode: any other event, with the name under which devices receive it.
+    /// Any other event, with the name under which devices receive it. In forward mode only.
     Custom(Arc<str>),
 }
 
-/// The names of patterns: built-in ones (those of Belfry and those that NestJS services commonly use) and
-/// configured ones.
+/// The names of patterns. Built-in names are those of Belfry and those that NestJS services commonly use.
+/// Others can be configured.
 #[derive(Debug, Clone, Default)]
 pub struct PatternNames {
     configured: HashMap<String, Pattern>,
-    /// The pattern of every unknown name; `None` if such messages are invalid.
+    /// The pattern of all unknown names. `None` if a message with an unknown name is invalid.
     others: Option<Pattern>,
 }
 
@@ -63,13 +63,13 @@ impl PatternNames {
         known.ok_or_else(|| InvalidMessage::unknown(name))
     }
 
-    /// Finds the pattern of a CloudEvent by its type, which may have a prefix:
-    /// `com.example.shop.notification.created` is `notification.created`. Also returns the name without the prefix.
+    /// Finds the pattern of a CloudEvent by its type, which may have a prefix, as in
+    /// `com.example.shop.notification.created`. Also returns the name without the prefix.
     pub(super) fn find_cloud_event_type<'a>(
         &self,
         kind: &'a str,
     ) -> Result<(Pattern, &'a str), InvalidMessage> {
-        // Built-in names have at most one dot, so the prefix ends before the last two parts.
+        // Built-in names have at most one dot, so the prefix ends before the last two words.
         let begin = kind.rmatch_indices('.').nth(1).map_or(0, |(dot, _)| dot + 1);
         for name in [kind, &kind[begin..]] {
             if let Some(pattern) = self.find(name) {
@@ -81,6 +81,7 @@ impl PatternNames {
 }
 
 impl Pattern {
+    /// The pattern with this built-in name.
     fn parse(name: &str) -> Option<Self> {
         Some(match name {
             "notification.create"
@@ -156,24 +157,24 @@ mod tests {
     }
 
     #[test]
-    fn unknown_name_has_the_pattern_of_all_others() {
+    fn unknown_name_is_an_error_or_has_the_pattern_of_all_others() {
         let mut names = PatternNames::default();
-        let (custom, other) = (Pattern::Custom("a".into()), Pattern::Custom("b".into()));
+        let (shipped, others) = (Pattern::Custom("a".into()), Pattern::Custom("b".into()));
         assert_eq!(names.find_or_other("order.paid"), Err(InvalidMessage::unknown("order.paid")));
-        names.add("order.shipped", custom.clone());
-        names.set_others(other.clone());
-        assert_eq!(names.find_or_other("order.shipped"), Ok(custom.clone()));
-        assert_eq!(names.find_or_other("order.paid"), Ok(other.clone()));
+        names.add("order.shipped", shipped.clone());
+        names.set_others(others.clone());
+        assert_eq!(names.find_or_other("order.shipped"), Ok(shipped.clone()));
+        assert_eq!(names.find_or_other("order.paid"), Ok(others.clone()));
         assert_eq!(names.find_or_other("notification.created"), Ok(Pattern::Create));
         assert_eq!(names.find("order.paid"), None);
-        let shipped = Ok((custom, "order.shipped"));
-        assert_eq!(names.find_cloud_event_type("org.x.order.shipped"), shipped);
-        let paid = Ok((other, "org.x.order.paid"));
-        assert_eq!(names.find_cloud_event_type("org.x.order.paid"), paid);
+        let without_prefix = Ok((shipped, "order.shipped"));
+        assert_eq!(names.find_cloud_event_type("org.x.order.shipped"), without_prefix);
+        let with_prefix = Ok((others, "org.x.order.paid"));
+        assert_eq!(names.find_cloud_event_type("org.x.order.paid"), with_prefix);
     }
 
     #[test]
-    fn name_of_an_object_is_its_command() {
+    fn name_of_a_pattern_object_is_its_field_cmd() {
         let name = |json: &str| pattern_name(serde_json::from_str(json).unwrap());
         assert_eq!(name(r#""a.b""#).as_deref(), Some("a.b"));
         assert_eq!(name(r#"{"cmd":"create","v":1}"#).as_deref(), Some("create"));

@@ -1,4 +1,4 @@
-//! When a message was published, as the broker or the sender says.
+//! When a message was published, according to the broker or the sender.
 
 use std::time::Duration;
 
@@ -6,16 +6,17 @@ use belfry_domain::Timestamp;
 use lapin::BasicProperties;
 use lapin::types::AMQPValue;
 
-/// In milliseconds. RabbitMQ sets it with `message_interceptors.incoming.set_header_timestamp`
+/// The header with the time of publication in Unix milliseconds. RabbitMQ adds it if
+/// `message_interceptors.incoming.set_header_timestamp` is configured
 /// (<https://www.rabbitmq.com/docs/message-interceptors>).
 const TIMESTAMP_IN_MS: &str = "timestamp_in_ms";
 
-/// An older time is taken for an error of the sender, such as a zero or another unit, and ignored.
+/// An older time is ignored. It is probably an error of the sender, such as a zero or another unit.
 const MAX_AGE: Duration = Duration::from_hours(30 * 24);
 
-/// When a message was published. `None` if the message does not say it.
+/// When a message was published. `None` if the message has no plausible time.
 pub(super) struct PublicationTime {
-    /// To the millisecond.
+    /// The time in the header [`TIMESTAMP_IN_MS`].
     pub(super) exact: Option<Timestamp>,
     /// The exact time, or else the property `timestamp`, which has whole seconds.
     pub(super) approximate: Option<Timestamp>,
@@ -29,6 +30,7 @@ impl PublicationTime {
     }
 }
 
+/// The time in the header [`TIMESTAMP_IN_MS`].
 fn millis(properties: &BasicProperties) -> Option<Timestamp> {
     match properties.headers().as_ref()?.inner().get(TIMESTAMP_IN_MS)? {
         AMQPValue::LongLongInt(millis) => Some(Timestamp::from_unix_millis(*millis)),
@@ -36,11 +38,13 @@ fn millis(properties: &BasicProperties) -> Option<Timestamp> {
     }
 }
 
+/// The time in the property `timestamp`.
 fn seconds(properties: &BasicProperties) -> Option<Timestamp> {
     let seconds = i64::try_from((*properties.timestamp())?).ok()?;
     Some(Timestamp::from_unix_seconds(seconds))
 }
 
+/// Whether the time is at most [`MAX_AGE`] ago. A time in the future is plausible, because clocks differ.
 fn is_plausible(published_at: Timestamp, now: Timestamp) -> bool {
     now.since(published_at) <= MAX_AGE
 }
@@ -69,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn header_is_preferred_to_the_property_because_it_has_milliseconds() {
+    fn time_in_the_header_takes_precedence_over_the_property() {
         let properties =
             with_header(AMQPValue::LongLongInt(NOW - 1_250)).with_timestamp(1_799_999_000);
         assert_eq!(exact(&properties), Some(at(NOW - 1_250)));

@@ -1,7 +1,7 @@
 use super::invalid_message::InvalidMessage;
 
-/// Why a message is in a retry queue or in the dead queue: its header `x-belfry-reason`. The header
-/// `x-belfry-error` has the error's text.
+/// Why a message is in a retry queue or in the dead queue, as written in its header `x-belfry-reason`. The header
+/// `x-belfry-error` has the text of the error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureReason {
     /// `unreadable`: not UTF-8, not JSON, or too large.
@@ -12,11 +12,11 @@ pub enum FailureReason {
     Invalid,
     /// `rejected`: the store or the settings reject it.
     Rejected,
-    /// `failed`: it failed although others succeeded, or it came too early. It will be retried.
+    /// `failed`: the message failed although others succeeded, or it came too early. It will be retried.
     Failed,
-    /// `gave_up`: it failed as often as allowed.
+    /// `gave_up`: the message failed in all its attempts.
     GaveUp,
-    /// `unknown_notification`: it marks a notification as read that the inbox never had, also after
+    /// `unknown_notification`: the message marks a notification as read that the inbox never had, even after all
     /// retries.
     UnknownNotification,
 }
@@ -34,7 +34,7 @@ impl FailureReason {
 
     /// Parses the header's value.
     pub fn parse(raw: &str) -> Result<Self, UnknownReason> {
-        Self::ALL.into_iter().find(|it| it.as_str() == raw).ok_or(UnknownReason)
+        Self::ALL.into_iter().find(|reason| reason.as_str() == raw).ok_or(UnknownReason)
     }
 
     /// The header's value.

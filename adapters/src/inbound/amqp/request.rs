@@ -11,15 +11,16 @@ use super::message::Incoming;
 /// A message whose sender waits for a response.
 #[derive(Debug, Clone)]
 pub(super) struct Request {
+    /// The id that the sender gave the request in the body.
     id: Box<RawValue>,
     reply_to: ShortString,
     correlation_id: Option<ShortString>,
 }
 
-/// Why a request failed, for its sender.
+/// The error in the response to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RequestError {
-    /// Belfry does not know the pattern.
+    /// Belfry does not know the pattern, so there is no handler for it.
     NoHandler,
     /// Any other error, with a text for the sender.
     Failed(String),
@@ -35,8 +36,9 @@ impl From<InvalidMessage> for RequestError {
 }
 
 impl Request {
-    /// `None` if the sender of the message does not wait for a response.
+    /// The request of a message. `None` if its sender does not wait for a response.
     pub(super) fn of(message: &Incoming<'_>) -> Option<Self> {
+        /// Both fields must exist: without a `pattern`, the `id` may be that of a CloudEvent or of a notification.
         #[derive(Deserialize)]
         struct Form<'a> {
             #[serde(borrow, rename = "pattern")]
@@ -74,6 +76,7 @@ impl Request {
             err: Option<ErrorForm<'a>>,
             #[serde(skip_serializing_if = "Option::is_none")]
             response: Option<&'a RawValue>,
+            /// Whether no further part of the response follows.
             is_disposed: bool,
         }
 
@@ -83,6 +86,7 @@ impl Request {
             Text(&'static str),
             Object { status: &'static str, message: &'a str },
         }
+        // Both forms of the error are those of NestJS.
         let err = result.as_ref().err().map(|error| match error {
             RequestError::NoHandler => ErrorForm::Text(
                 "There is no matching message handler defined in the remote service.",
@@ -91,7 +95,7 @@ impl Request {
         });
         let response = result.as_deref().ok();
         let form = Form { id: &self.id, err, response, is_disposed: true };
-        serde_json::to_vec(&form).expect("texts and checked JSON serialize")
+        serde_json::to_vec(&form).expect("texts and valid JSON can always be serialized")
     }
 }
 
@@ -107,16 +111,17 @@ mod tests {
     }
 
     #[test]
-    fn message_with_id_and_reply_queue_is_a_request() {
-        let nobody = BasicProperties::default();
-        let waiting = BasicProperties::default()
+    fn message_with_id_and_reply_queue_is_a_request_and_gets_a_response() {
+        let without_reply_queue = BasicProperties::default();
+        let with_reply_queue = BasicProperties::default()
             .with_reply_to("amq.rabbitmq.reply-to.g1".into())
             .with_correlation_id("4f".into());
         let body = r#"{"pattern":"notification.create","data":{},"id":"4f"}"#;
-        assert!(request(body, &nobody).is_none());
-        assert!(request(r#"{"pattern":"notification.create","data":{}}"#, &waiting).is_none());
-        assert!(request("[", &waiting).is_none());
-        let request = request(body, &waiting).unwrap();
+        let without_id = r#"{"pattern":"notification.create","data":{}}"#;
+        assert!(request(body, &without_reply_queue).is_none());
+        assert!(request(without_id, &with_reply_queue).is_none());
+        assert!(request("[", &with_reply_queue).is_none());
+        let request = request(body, &with_reply_queue).unwrap();
         assert_eq!(request.reply_to(), "amq.rabbitmq.reply-to.g1");
         assert_eq!(request.properties().correlation_id().as_ref().unwrap().as_str(), "4f");
         let response =

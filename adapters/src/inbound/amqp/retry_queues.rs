@@ -27,18 +27,21 @@ use crate::wire::Rfc3339;
 /// delivery. RabbitMQ's own mechanism, a TTL with dead-lettering, is at-most-once for classic queues: a message
 /// is lost if the ingest queue does not exist or is full, or if the broker crashes at that moment.
 ///
-/// All messages of a queue wait equally long, so they are due in the order of the queue. Therefore each
-/// consumer waits for its oldest message only.
+/// All messages of a retry queue have the same delay, so they are due in the order of the queue. Therefore the
+/// consumer of a queue waits for its oldest message only.
 pub(super) struct RetryQueues {
     topology: Topology,
     clock: Arc<dyn Clock>,
     channel: ConfirmChannel,
+    /// The delays before a message that the ingest queue does not accept is published again.
     backoff: Backoff,
 }
 
 impl RetryQueues {
-    /// A small number is sufficient: each message that is received in advance only saves a round trip.
+    /// The maximum number of unacknowledged messages of each queue. A small number is sufficient: each
+    /// message that is received in advance only saves a round trip.
     const PREFETCH: u16 = 8;
+    /// The limit on the bytes of the message bodies in memory, of all queues together.
     const MAX_HELD_BYTES: usize = 8 << 20;
 
     /// `amqp` sets the backoff for messages that the ingest queue does not accept.
@@ -76,6 +79,7 @@ impl RetryQueues {
         connection.unless_ended(subscribing).await
     }
 
+    /// Moves the messages of one retry queue to the ingest queue, until its consumer ends.
     async fn consume(
         &self,
         connection: &BrokerConnection,
@@ -83,15 +87,16 @@ impl RetryQueues {
     ) -> Result<(), ConnectionError> {
         while let Some(delivery) = retry.consumer.next().await {
             let delivery = connection.budget().hold(delivery?);
-            sleep(self.remaining(&delivery, retry.delay)).await;
+            sleep(self.remaining_delay(&delivery, retry.delay)).await;
             self.publish_until_confirmed(&delivery).await;
             retry.channel.basic_ack(delivery.delivery_tag, BasicAckOptions::default()).await?;
         }
         Err(ConnectionError::ConsumerCancelled(retry.consumer.queue().to_string()))
     }
 
-    /// How long a message still waits. At most `delay`, even if the clocks of the nodes differ.
-    fn remaining(&self, delivery: &Delivery, delay: Duration) -> Duration {
+    /// How much of its delay a message must still wait. The whole delay if the time of its failure is unknown, or
+    /// in the future because the clocks of the nodes differ.
+    fn remaining_delay(&self, delivery: &Delivery, delay: Duration) -> Duration {
         let headers = delivery.properties.headers().as_ref();
         let failed_at = headers.and_then(|headers| text_of(headers, LAST_FAILED_AT));
         let Some(Rfc3339(failed_at)) = failed_at.and_then(Rfc3339::parse) else { return delay };
@@ -158,7 +163,7 @@ impl ConnectedTask for RetryQueues {
             () = connection.ended() => return Err(ConnectionError::Closed),
             ended = consuming => return ended.map(drop),
         }
-        // At the limit the connection is not read, and the replies to the closes would wait behind deliveries.
+        // At its limit, the stream would not read the broker's replies to the closes behind further deliveries.
         connection.budget().lift();
         close_all(&consumers).await;
         Ok(())

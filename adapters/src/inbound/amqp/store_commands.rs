@@ -14,7 +14,8 @@ use super::message_handler::{HandlerError, MessageHandler};
 use super::message_mapping::MessageMapping;
 use crate::wire::{NotificationForm, PageForm};
 
-/// Store mode: commands change inboxes, and a message whose sender waits for a response gets one.
+/// The handler of store mode: commands change inboxes. If the sender of a message waits for a response, it
+/// gets one.
 pub struct StoreCommands {
     commands: HandleCommands,
     queries: InboxQueries,
@@ -39,35 +40,35 @@ impl InboxQueries {
         }
     }
 
-    /// The response to a create is the notification. The response to another change is the unread count after it.
-    /// If a message has several recipients, the response is that of the first.
+    /// The response to a create is the notification. The response to any other change is the unread count
+    /// after it. For a message with several recipients, the response is about the inbox of the first.
     async fn respond(&self, message: &StoreMessage) -> Result<Box<RawValue>, HandlerError> {
         match message {
             StoreMessage::List { user, limit } => {
                 let page = self.list.run(user, &ListFilter::default(), *limit).await?;
-                Ok(raw(&PageForm::from(&page)))
+                Ok(to_raw_json(&PageForm::from(&page)))
             }
             StoreMessage::Count { user } => {
-                Ok(raw(&json!({ "count": self.count.run(user).await?.unread.get() })))
+                Ok(to_raw_json(&json!({ "count": self.count.run(user).await?.unread.get() })))
             }
             StoreMessage::Change { change: UserChange::Create { draft, .. }, .. } => {
                 let notification = self.get.run(&draft.user, &draft.id).await?;
-                Ok(raw(&notification.as_ref().map(NotificationForm::from)))
+                Ok(to_raw_json(&notification.as_ref().map(NotificationForm::from)))
             }
             StoreMessage::Change { users, .. } => {
                 let unread = self.count.run(&users[0]).await?.unread.get();
-                Ok(raw(&json!({ "unreadCount": unread })))
+                Ok(to_raw_json(&json!({ "unreadCount": unread })))
             }
         }
     }
 }
 
-fn raw(response: &impl Serialize) -> Box<RawValue> {
+fn to_raw_json(response: &impl Serialize) -> Box<RawValue> {
     to_raw_value(response).expect("strings, numbers and valid JSON can always be serialized")
 }
 
 impl StoreCommands {
-    /// `ids` and `clock` fill in the fields that a sender left out. `queries` read the data of responses.
+    /// `ids` and `clock` provide the ids and times that senders leave out. `queries` reads the data of responses.
     pub fn new(
         commands: HandleCommands,
         queries: InboxQueries,
@@ -82,7 +83,7 @@ impl MessageHandler for StoreCommands {
     type Command = StoreMessage;
     type OrderingKey = UserId;
 
-    /// A message to several users keeps its order only in the inbox of the first.
+    /// A message to several users keeps its order only in the inbox of the first user.
     fn ordering_key(message: &StoreMessage) -> UserId {
         match message {
             StoreMessage::Change { users, .. } => users[0].clone(),
@@ -109,8 +110,9 @@ impl MessageHandler for StoreCommands {
         self.queries.respond(message).await
     }
 
-    /// The result of a message is the first error of its commands. After an error, a retry repeats all commands of
-    /// the message; each has an effect only once. A query succeeds here: [`respond`](Self::respond) runs it.
+    /// The result of a message is the first error of its commands, or `Ok`. After an error, a retry repeats
+    /// all commands of the message; each has an effect only once. A query has no commands and succeeds;
+    /// [`respond`](Self::respond) runs it.
     async fn run(&self, messages: Vec<StoreMessage>) -> Vec<Result<(), HandlerError>> {
         let command_counts: Vec<_> = messages.iter().map(StoreMessage::command_count).collect();
         let commands = messages.into_iter().flat_map(StoreMessage::into_commands);

@@ -2,10 +2,12 @@
 
 use std::borrow::Cow;
 
-/// Replaces each lone surrogate, `\uD800` to `\uDFFF` without the other half of the pair, by `\uFFFD`.
-/// JavaScript writes lone surrogates when a text is cut by its length. JSON parsers reject them (RFC 8259,
-/// section 8.2). Apart from them, `json` must be valid.
+/// Replaces each lone surrogate with `\uFFFD`: an escape from `\uD800` to `\uDFFF` without the other half of
+/// its pair. JavaScript writes lone surrogates when it cuts a text between the halves of a character. JSON
+/// parsers reject them (RFC 8259, section 8.2). Apart from lone surrogates, `json` must be valid.
 pub(super) fn without_lone_surrogates(json: &str) -> Cow<'_, str> {
+    /// The length of an escape such as `\ud83d`.
+    const ESCAPE: usize = 6;
     if !json.contains("\\ud") && !json.contains("\\uD") {
         return json.into();
     }
@@ -14,19 +16,19 @@ pub(super) fn without_lone_surrogates(json: &str) -> Cow<'_, str> {
     while let Some(at) = rest.find('\\') {
         let (before, escape) = rest.split_at(at);
         repaired.push_str(before);
-        let pair = (surrogate(escape), surrogate(escape.get(6..).unwrap_or_default()));
-        let len = match pair {
-            (Some(Half::High), Some(Half::Low)) => 12,
+        let pair = (surrogate(escape), surrogate(escape.get(ESCAPE..).unwrap_or_default()));
+        let valid_len = match pair {
+            (Some(Half::High), Some(Half::Low)) => 2 * ESCAPE,
             (Some(_), _) => {
                 repaired.push_str("\\uFFFD");
-                rest = &escape[6..];
+                rest = &escape[ESCAPE..];
                 continue;
             }
-            // The backslash and the character after it, so that an escaped backslash begins no escape.
+            // The backslash and the character after it. The second backslash of `\\` begins no escape.
             (None, _) => 1 + escape[1..].chars().next().map_or(0, char::len_utf8),
         };
-        repaired.push_str(&escape[..len]);
-        rest = &escape[len..];
+        repaired.push_str(&escape[..valid_len]);
+        rest = &escape[valid_len..];
     }
     repaired.push_str(rest);
     repaired.into()
@@ -38,7 +40,7 @@ enum Half {
     Low,
 }
 
-/// The half of a surrogate pair that the text begins with, as an escape. `None` for any other beginning.
+/// The half of a surrogate pair whose escape is at the beginning of the text, if there is one.
 fn surrogate(text: &str) -> Option<Half> {
     let digits = text.strip_prefix("\\u")?.get(..4)?;
     match u16::from_str_radix(digits, 16).ok()? {
@@ -53,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_lone_halves_are_replaced() {
+    fn lone_surrogates_are_replaced_and_pairs_are_kept() {
         for (json, repaired) in [
             (r#"{"a":"cut \ud83d"}"#, r#"{"a":"cut \uFFFD"}"#),
             (

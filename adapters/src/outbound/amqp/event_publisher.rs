@@ -10,19 +10,21 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use metrics::Counter;
 
-use crate::amqp::EPOCH_HEADER as EPOCH;
 use crate::amqp::metrics::EVENTS_PUBLISHED;
 use crate::amqp::{
-    ConfirmChannel, Publish, Publisher, RequiredTopology, Topology, hash, set_accepted_at,
+    ConfirmChannel, EPOCH_HEADER, PERSISTENT, Publish, Publisher, RequiredTopology, Topology, hash,
+    set_accepted_at,
 };
 
-/// Publishes to the events exchange, for the queues of all nodes and for other services.
+/// Publishes events to the events exchange, for the queues of all nodes and for other services.
 ///
-/// A message is the stored event, `{"pattern","data"}`, byte for byte, with the event's name as its
-/// routing key and `type`. It is persistent, and its `message_id` is the same each time the event is published. The
-/// header `x-belfry-epoch` identifies the store: revisions and message ids belong to it. The header
-/// `x-belfry-accepted-at` has the time of the change. An event counts as published once the broker has confirmed
-/// it: then it is on disk in every bound queue, or no queue is bound.
+/// The body of a message is the stored event, `{"pattern","data"}`, unchanged. The routing key and the `type` are
+/// the event's name. The message is persistent, and its `message_id` is the same each time the event is published.
+/// The header `x-belfry-epoch` identifies the store in which revisions and message ids are unique. The header
+/// `x-belfry-accepted-at` has the time of the change.
+///
+/// An event counts as published once the broker has confirmed it. It is then on disk in every bound queue, or no
+/// queue is bound.
 pub struct AmqpEventPublisher {
     channel: ConfirmChannel,
     exchange: Box<str>,
@@ -81,12 +83,12 @@ fn properties(entry: &OutboxEntry, epoch: &Epoch) -> BasicProperties {
     };
     let mut headers = FieldTable::default();
     headers.insert("traceparent".into(), AMQPValue::LongString(trace.as_bytes().into()));
-    headers.insert(EPOCH.into(), AMQPValue::LongString(epoch.as_str().into()));
+    headers.insert(EPOCH_HEADER.into(), AMQPValue::LongString(epoch.as_str().into()));
     set_accepted_at(&mut headers, entry.written_at);
     let seconds = entry.written_at.unix_millis().div_euclid(1_000);
     BasicProperties::default()
         .with_content_type("application/json".into())
-        .with_delivery_mode(2)
+        .with_delivery_mode(PERSISTENT)
         .with_message_id(message_id(&entry.header))
         .with_timestamp(u64::try_from(seconds).unwrap_or_default())
         .with_type(entry.header.name.as_str().into())
@@ -94,23 +96,24 @@ fn properties(entry: &OutboxEntry, epoch: &Epoch) -> BasicProperties {
         .with_headers(headers)
 }
 
-/// `<userId>:<revision>`, unique within a store. AMQP allows 255 bytes; a user id that is too long is
-/// replaced by its hash.
+/// `<userId>:<revision>`, unique within a store. A user id that is too long is replaced by its hash.
 fn message_id(header: &EventHeader) -> ShortString {
     let user = shortened(&header.user);
     ShortString::try_new(format!("{user}:{}", header.revision)).unwrap_or_default()
 }
 
-/// The user id in at most 230 bytes, which leaves room for the longest revision.
+/// The user id in at most 230 bytes. A message id has at most 255, so a colon and a revision (20 digits) fit
+/// behind it.
 fn shortened(user: &UserId) -> Cow<'_, str> {
+    const MAX_BYTES: usize = 230;
     let id = user.as_str();
-    if id.len() <= 230 {
+    if id.len() <= MAX_BYTES {
         return Cow::Borrowed(id);
     }
     Cow::Owned(hash(id))
 }
 
-/// A new trace that is not sampled (W3C Trace Context, flags `00`).
+/// The `traceparent` of a new trace that is not sampled (W3C Trace Context, flags `00`).
 fn new_trace() -> String {
     let id = || fastrand::u64(1..);
     format!("00-{:016x}{:016x}-{:016x}-00", id(), id(), id())
@@ -163,19 +166,20 @@ mod tests {
     }
 
     #[test]
-    fn long_user_ids_give_distinct_message_ids_that_fit() {
+    fn too_long_user_id_is_hashed_in_the_message_id() {
         let longest = |last: &str| format!("{}{last}", "𝒳".repeat(254));
         let ids: Vec<_> = ["𝒴", "𝒵"]
             .map(|last| message_id(&entry(&longest(last), u64::MAX).header).to_string())
             .into();
         assert_ne!(ids[0], ids[1]);
         assert!(ids.iter().all(|id| id.ends_with(&format!(":{}", u64::MAX))));
-        let fits = "u".repeat(230);
-        assert_eq!(message_id(&entry(&fits, 1).header).to_string(), format!("{fits}:1"));
+        let longest_unhashed = "u".repeat(230);
+        let id = message_id(&entry(&longest_unhashed, 1).header).to_string();
+        assert_eq!(id, format!("{longest_unhashed}:1"));
     }
 
     #[test]
-    fn trace_is_continued_or_started() {
+    fn trace_of_the_entry_is_continued_and_without_one_a_new_trace_is_started() {
         const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let traced =
             OutboxEntry { trace: Some(TraceParent::parse(PARENT).unwrap()), ..entry("ada", 1) };

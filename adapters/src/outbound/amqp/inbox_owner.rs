@@ -12,33 +12,37 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use crate::amqp::metrics::DEVICE_REQUESTS;
-use crate::amqp::{ConfirmChannel, Publish, Publisher, RequiredTopology, Topology};
+use crate::amqp::{ConfirmChannel, PERSISTENT, Publish, Publisher, RequiredTopology, Topology};
 use crate::limits::ThrottledLog;
 
-/// Publishes the requests of devices to the devices exchange, for the service that keeps the inboxes.
+/// In forward mode, publishes the requests of devices to the devices exchange, for the service that keeps the
+/// inboxes.
 ///
-/// A message is `{"pattern":"device.mark_read","data":{"userId","ids"}}`, persistent, with the pattern as its routing
-/// key and `type`. A request has succeeded once the broker has confirmed that the message is in a queue.
+/// The body of a message has the form
+/// `{"pattern":"device.mark_read","data":{"userId":"ada","ids":["n1","n2"]}}`. The message is persistent, and
+/// its routing key and `type` are the pattern. A request has succeeded once the broker has confirmed that the
+/// message is in a queue.
 pub struct AmqpInboxOwner {
     exchange: Box<str>,
-    /// Each message waits for the confirm of the previous one on its channel, so there are several. Those of one user
-    /// use the same channel and keep their order.
+    /// Several channels, because each message waits for the confirm of the previous one on its channel. All
+    /// messages of a user use the same channel, so they keep their order.
     channels: Vec<ConfirmChannel>,
-    /// One for each waiting request.
+    /// Each request holds one permit while it waits for its confirm.
     permits: Semaphore,
-    failed: ThrottledLog,
+    failure_log: ThrottledLog,
 }
 
 impl AmqpInboxOwner {
+    /// The number of channels.
     const CHANNELS: usize = 8;
 
-    /// How many requests wait for their confirms at most. Further ones fail at once.
+    /// The maximum number of requests that wait for their confirms. Further ones fail at once.
     const MAX_WAITING: usize = 1_000;
 
-    /// How long a request waits. A device that waits longer shows an error anyway.
+    /// How long a request waits for its confirm. A device that waits longer shows an error anyway.
     const TIMEOUT: Duration = Duration::from_secs(10);
 
-    /// Publishes to the devices exchange of `topology`; `None` if there is none.
+    /// Creates a publisher to the devices exchange of `topology`. Returns `None` if there is no such exchange.
     pub fn new(publisher: &Publisher, topology: &Topology) -> Option<Self> {
         let exchange = topology.devices_exchange()?;
         let channel = |_| publisher.channel(RequiredTopology::Devices);
@@ -46,7 +50,7 @@ impl AmqpInboxOwner {
             exchange: exchange.into(),
             channels: (0..Self::CHANNELS).map(channel).collect(),
             permits: Semaphore::new(Self::MAX_WAITING),
-            failed: ThrottledLog::new(),
+            failure_log: ThrottledLog::new(),
         })
     }
 
@@ -69,7 +73,7 @@ impl AmqpInboxOwner {
             mandatory: true,
             properties: BasicProperties::default()
                 .with_content_type("application/json".into())
-                .with_delivery_mode(2)
+                .with_delivery_mode(PERSISTENT)
                 .with_type(form.pattern.into())
                 .with_app_id("belfry".into()),
             body: &body,
@@ -91,7 +95,7 @@ impl InboxOwner for AmqpInboxOwner {
         let outcome = if result.is_ok() { "confirmed" } else { "failed" };
         metrics::counter!(DEVICE_REQUESTS, "outcome" => outcome).increment(1);
         if let Err(error) = &result
-            && let Some(times) = self.failed.record()
+            && let Some(times) = self.failure_log.record()
         {
             let (exchange, error) = (&*self.exchange, error as &dyn Error);
             warn!(
@@ -103,7 +107,8 @@ impl InboxOwner for AmqpInboxOwner {
     }
 }
 
-/// There must never be an `id` beside `pattern`: a NestJS listener would treat the message as a request.
+/// The body of a message. There must never be an `id` beside `pattern`: a NestJS listener would treat the
+/// message as a request that it has to answer.
 #[derive(Debug, Serialize)]
 struct RequestForm<'a> {
     pattern: &'static str,
@@ -116,7 +121,7 @@ struct DataForm<'a> {
     user_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     ids: Option<Vec<&'a str>>,
-    /// The id if there is exactly one: many services mark one notification at a time.
+    /// The id if there is exactly one, in addition to `ids`: many services mark one notification at a time.
     #[serde(skip_serializing_if = "Option::is_none")]
     notification_id: Option<&'a str>,
 }
@@ -144,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn request_is_written_in_exactly_this_form() {
+    fn each_change_has_its_pattern_and_data() {
         let ada = user("ada");
         for (change, expected) in [
             (

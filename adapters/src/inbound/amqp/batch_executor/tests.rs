@@ -8,7 +8,7 @@ use super::*;
 
 type Results = Vec<Result<(), HandlerError>>;
 
-/// A handler that runs commands with a function. Message `n` has the ordering key `n % KEYS`.
+/// A handler that runs commands with a function. Command `n` has the ordering key `n % KEYS`.
 struct FunctionHandler<const KEYS: u32, F>(F);
 
 impl<const KEYS: u32, F> MessageHandler for FunctionHandler<KEYS, F>
@@ -37,7 +37,7 @@ fn with_keys<const KEYS: u32>(
     FunctionHandler::<KEYS, _>(run)
 }
 
-/// Each message has a key of its own.
+/// A handler in which each command has its own ordering key.
 fn with_distinct_keys(
     run: impl Fn(Vec<u32>) -> Results + Send + Sync,
 ) -> impl MessageHandler<Command = u32> {
@@ -65,7 +65,7 @@ impl Store {
         with_distinct_keys(|commands| self.run(&commands))
     }
 
-    /// Like a transaction: one poison message fails the whole batch.
+    /// Fails the whole batch if it contains a poison message, like a transaction.
     fn run(&self, commands: &[u32]) -> Results {
         self.calls.lock().push(commands.to_vec());
         self.traces.lock().push(current());
@@ -172,7 +172,7 @@ async fn bad_messages_are_isolated_and_all_others_succeed() {
         let (mut done, mut failed) = (vec![], vec![]);
         let mut runs = 0;
         while !executor.is_empty() {
-            // New messages keep arriving.
+            // One new message arrives before each run.
             executor.push(Pending::new(1_000 + runs, 1_000 + runs, None));
             runs += 1;
             let run = executor.run(&store.handler()).await;
@@ -215,6 +215,7 @@ impl FlakyStore {
     /// A pseudorandom `true`, on average once in `calls` calls.
     fn once_in(&self, calls: u64) -> bool {
         let mut random = self.random.lock();
+        // A linear congruential generator with Knuth's constants.
         *random =
             random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (*random >> 33).is_multiple_of(calls)
@@ -252,8 +253,8 @@ async fn messages_of_one_key_succeed_in_order_despite_random_failures() {
         let done = store.done.lock();
         assert_eq!(done.len() + failed.len(), 80);
         for key in 0..5 {
-            let of_key: Vec<_> = done.iter().filter(|command| *command % 5 == key).collect();
-            assert!(of_key.is_sorted(), "seed {seed}: {of_key:?}");
+            let done_of_key: Vec<_> = done.iter().filter(|command| *command % 5 == key).collect();
+            assert!(done_of_key.is_sorted(), "seed {seed}: {done_of_key:?}");
         }
     }
 }

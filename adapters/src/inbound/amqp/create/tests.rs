@@ -39,8 +39,9 @@ fn stored(data: &str) -> Value {
     fields
 }
 
+/// Compares each payload with the fields that [`stored`] returns for it.
 #[track_caller]
-fn are_stored<const N: usize>(table: [(&str, Value); N]) {
+fn assert_stored<const N: usize>(table: [(&str, Value); N]) {
     for (data, expected) in table {
         let repaired = crate::inbound::amqp::surrogates::without_lone_surrogates(data);
         assert_eq!(stored(&repaired), expected, "{data}");
@@ -49,7 +50,7 @@ fn are_stored<const N: usize>(table: [(&str, Value); N]) {
 
 #[test]
 fn recipients_ids_and_texts_of_known_payloads_are_stored() {
-    are_stored([
+    assert_stored([
         // Recipients.
         (r#"{"userId":"ada","title":"Hi"}"#, json!({})),
         (r#"{"userId":42,"title":"Hi"}"#, json!({ "users": ["42"] })),
@@ -72,7 +73,7 @@ fn recipients_ids_and_texts_of_known_payloads_are_stored() {
             r#"{"userId":"ada","senderId":"bob","title":"Hi"}"#,
             json!({ "data": { "senderId": "bob" } }),
         ),
-        // With the notification in a field.
+        // The notification in a field of the data.
         (
             r#"{"userId":"ada","notification":{"id":"n1","title":"Hi"},"unreadCount":3}"#,
             json!({ "id": "n1" }),
@@ -129,7 +130,7 @@ fn recipients_ids_and_texts_of_known_payloads_are_stored() {
 
 #[test]
 fn other_fields_of_known_payloads_are_stored() {
-    are_stored([
+    assert_stored([
         // Data.
         (r#"{"userId":"ada","title":"Hi","data":{"a":1.50}}"#, json!({ "data": { "a": 1.5 } })),
         (r#"{"userId":"ada","title":"Hi","data":"{\"a\":1}"}"#, json!({ "data": { "a": 1 } })),
@@ -245,7 +246,7 @@ fn fields_that_do_not_fit_into_data_are_listed_as_omitted_or_the_message_is_reje
 }
 
 #[test]
-fn configured_field_is_tried_first() {
+fn configured_recipient_field_takes_precedence() {
     let mut mapping = MessageMapping::default();
     mapping.recipient.insert(0, "to.account".parse().unwrap());
     let data = r#"{"userId":"bob","to":{"account":"ada"},"title":"Hi"}"#;
@@ -253,7 +254,7 @@ fn configured_field_is_tried_first() {
 }
 
 #[test]
-fn notification_that_is_read_has_the_same_id_at_each_redelivery() {
+fn read_notification_without_an_id_takes_the_message_id() {
     let data = serde_json::from_str(r#"{"userId":"ada","title":"Hi","isRead":true}"#).unwrap();
     let message_id = id("shop|7");
     let mapping = MessageMapping::default();

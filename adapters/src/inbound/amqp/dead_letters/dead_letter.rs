@@ -19,8 +19,8 @@ pub struct DeadLetter {
 
 impl DeadLetter {
     pub(super) fn new(delivery: Delivery, position: u32, ingest_queue: &str) -> Self {
-        // A message without Belfry's headers was published directly to the dead queue. Its routing key is then
-        // the name of the dead queue and not a pattern.
+        // A message without Belfry's headers was published directly to the dead queue by another program. Its
+        // routing key is the name of that queue, not a pattern.
         let dead_lettered_by_belfry =
             header_text(&delivery.properties, headers::ROUTING_KEY).is_some();
         let mut incoming = Incoming::from(&delivery);
@@ -41,8 +41,8 @@ impl DeadLetter {
         self.position
     }
 
-    /// The value of a [`FailureReason`](super::super::FailureReason). It may be unknown if another version
-    /// of Belfry wrote it, and absent if the message was published directly to the dead queue.
+    /// The value of a [`FailureReason`](super::super::FailureReason). It may be an unknown one if another version
+    /// of Belfry wrote it. `None` if another program published the message to the dead queue.
     pub fn reason(&self) -> Option<&str> {
         self.header_text(headers::REASON)
     }
@@ -112,11 +112,11 @@ impl DeadLetter {
         table.map(|(name, value)| (name.to_string(), display(value))).collect()
     }
 
-    /// The properties with which `dead-letters replay` publishes the message to the ingest queue: the
-    /// original ones without Belfry's headers, persistent, and without `expiration` and `CC`.
-    /// `x-belfry-exchange` and `x-belfry-routing-key` stay if the message was published to an exchange other
-    /// than the default one. The original `user_id` is kept only if it is `user`, the AMQP user of this
-    /// connection: the broker refuses any other.
+    /// The properties with which `dead-letters replay` publishes the message to the ingest queue, as a
+    /// persistent message. They are the original ones, but without `expiration`, `CC` and Belfry's headers.
+    /// Of Belfry's headers, `x-belfry-exchange` and `x-belfry-routing-key` stay if the message was published
+    /// to an exchange other than the default one. The original `user_id` is restored only if it is `user`,
+    /// the AMQP user of this connection, because the broker refuses any other.
     pub(super) fn replay_properties(&self, user: &str) -> BasicProperties {
         let mut headers = BTreeMap::new();
         if let Some(table) = self.properties.headers() {
@@ -125,7 +125,7 @@ impl DeadLetter {
         // If the message was published to an exchange other than the default one, its original routing key may be
         // its pattern. `x-belfry-exchange` and `x-belfry-routing-key` preserve it.
         let keeps_routing_key =
-            self.header_text(headers::EXCHANGE).is_some_and(|it| !it.is_empty());
+            self.header_text(headers::EXCHANGE).is_some_and(|name| !name.is_empty());
         headers.retain(|name, _| match name.as_str() {
             headers::EXCHANGE | headers::ROUTING_KEY => keeps_routing_key,
             // The broker would also route the message to the routing keys in `CC`.
@@ -261,7 +261,7 @@ mod tests {
         assert_eq!(pattern(&plain, &to_queue, nestjs).as_deref(), Some("order.placed"));
         assert_eq!(pattern(&plain, &to_queue, "{}"), None);
         assert_eq!(pattern(&typed, &to_queue, "not JSON").as_deref(), Some("a.b"));
-        assert_eq!(pattern(&plain, &[], "{}"), None, "published directly to the dead queue");
+        assert_eq!(pattern(&plain, &[], "{}"), None, "the name of the dead queue is no pattern");
         let event = r#"{"specversion":"1.0","type":"org.x","source":"/","id":"1","data":1}"#;
         assert_eq!(pattern(&plain, &to_queue, event).as_deref(), Some("org.x"));
     }

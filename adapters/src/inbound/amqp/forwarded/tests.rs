@@ -41,7 +41,7 @@ fn notification_is_forwarded_byte_for_byte() {
 }
 
 #[test]
-fn notification_is_copied_once_whatever_its_size() {
+fn decoding_copies_the_notification_only_once() {
     let measure = |fields: u32| {
         let fields: Vec<_> = (0..fields).map(|n| format!(r#""f{n}":{{"a":["{n}"]}}"#)).collect();
         let inner = fields.join(",");
@@ -56,8 +56,11 @@ fn notification_is_copied_once_whatever_its_size() {
     assert!(small_count > 0);
     assert_eq!(small_count, large_count);
     // The size of the copy is rounded up to a multiple of 8 bytes.
-    let (more_bytes, longer) = (large_bytes - small_bytes, large_len - small_len);
-    assert!(more_bytes < longer + 8, "{more_bytes} bytes for {longer} more in the message");
+    let (more_bytes, more_len) = (large_bytes - small_bytes, large_len - small_len);
+    assert!(
+        more_bytes < more_len + 8,
+        "a message that is {more_len} bytes longer allocates {more_bytes} bytes more"
+    );
 }
 
 #[test]
@@ -102,10 +105,10 @@ fn unread_count_needs_no_notification() {
 }
 
 #[test]
-fn integers_are_read_like_everywhere() {
+fn integers_are_read_as_in_other_messages() {
     use crate::wire::integer::CASES;
 
-    // The broker's reader rejects the whole body if a number is out of range. A count may also be an object.
+    // Strings and objects are left out: here, a string may be a user id, and a count may be in an object.
     for (json, integer) in CASES.into_iter().filter(|(json, _)| !json.starts_with(['"', '{'])) {
         let event = decode(Pattern::UnreadCount, &format!(r#"{{"userId":{json},"count":7}}"#));
         let user = event.ok().map(|event| event.user.to_string());
@@ -143,8 +146,8 @@ fn missing_or_invalid_recipient_or_count_is_rejected() {
 }
 
 #[test]
-fn odd_field_does_not_cost_the_notification() {
-    for odd in [
+fn notification_with_an_invalid_field_is_forwarded() {
+    for fields in [
         r#""unreadCount":"7 ""#,
         r#""unreadCount":"-1""#,
         r#""unreadCount":-1"#,
@@ -156,19 +159,19 @@ fn odd_field_does_not_cost_the_notification() {
         r#""createdAt":"yesterday","expiresAt":-1"#,
         r#""title":"cut off \ud83d","x":{"\ud83d":1}"#,
     ] {
-        let data = format!(r#"{{"userId":"ada",{odd}}}"#);
+        let data = format!(r#"{{"userId":"ada",{fields}}}"#);
         for (pattern, push) in [
             (Pattern::Create, new(&data)),
             (Pattern::MarkRead, ForwardedPush::MarkedRead(data.as_str().into())),
         ] {
-            let event = decode(pattern, &data).unwrap_or_else(|error| panic!("{odd}: {error}"));
+            let event = decode(pattern, &data).unwrap_or_else(|error| panic!("{fields}: {error}"));
             assert_eq!((event.push.as_ref(), event.unread_count.as_ref()), (Some(&push), None));
         }
     }
 }
 
 #[test]
-fn node_decodes_the_event_that_the_service_sent() {
+fn decoded_event_is_the_encoded_one() {
     let properties = lapin::BasicProperties::default();
     let data =
         r#"{"userIds":["ada","bob"], "id":1.50,"a":"\u00e4","link":"file:x","unreadCount":7}"#;
@@ -192,7 +195,7 @@ fn node_decodes_the_event_that_the_service_sent() {
 }
 
 #[test]
-fn message_that_nodes_would_reject_is_too_large() {
+fn event_larger_than_nodes_accept_is_not_encoded() {
     let data = format!(r#"{{"userId":"ada","a":"{}"}}"#, "x".repeat(MAX_BODY - 40));
     let encoded = encode_forwarded(&envelope(Pattern::Create, &data));
     assert!(matches!(encoded, Err(InvalidMessage::TooLarge(_))));

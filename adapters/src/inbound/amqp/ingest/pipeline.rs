@@ -10,6 +10,7 @@ use belfry_application::trace::TraceParent;
 use belfry_domain::Timestamp;
 use futures_util::stream::{self, StreamExt};
 use lapin::options::BasicAckOptions;
+use lapin::protocol::constants::REPLY_SUCCESS;
 use lapin::{Channel, Consumer};
 use metrics::Histogram;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -37,13 +38,13 @@ use crate::amqp::{
 /// The name of the connection in logs and metrics.
 pub(super) const ROLE: &str = "ingest";
 
-/// The time between two checks for a missing ingest queue.
+/// How often the pipeline checks whether a missing ingest queue exists again.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How many responses of one batch are read from the store and sent at the same time.
 const MAX_CONCURRENT_RESPONSES: usize = 16;
 
-/// If no message arrives for this time after the start, a log line shows the bindings of the queue.
+/// If no message arrives within this time after the start, a log line shows the bindings of the queue.
 const QUIET_START: Duration = Duration::from_mins(3);
 
 /// The parts that the pipelines of all connections share.
@@ -53,11 +54,11 @@ pub(super) struct PipelineParts<H> {
     pub(super) router: FailureRouter,
     pub(super) handler: H,
     pub(super) clock: Arc<dyn Clock>,
-    /// Registered once, because every message is measured.
+    /// The age of messages. Registered once and not looked up for every message.
     pub(super) lag: Histogram,
-    /// For the responses to requests.
+    /// Publishes the responses to requests.
     pub(super) replies: ConfirmChannel,
-    /// Set with the first message, or with the log line about its absence.
+    /// Whether a message has arrived since the start, or the absence of messages has been logged.
     pub(super) quiet_start_ended: AtomicBool,
     /// Whether the current absence of the ingest queue has been logged.
     pub(super) missing_queue_logged: AtomicBool,
@@ -93,7 +94,7 @@ impl<H: MessageHandler> PipelineParts<H> {
         }
     }
 
-    /// As [`try_subscribe`](Self::try_subscribe), but waits for the queue.
+    /// Like [`try_subscribe`](Self::try_subscribe), but waits for the queue.
     pub(super) async fn subscribe(
         &self,
         connection: &BrokerConnection,
@@ -106,7 +107,7 @@ impl<H: MessageHandler> PipelineParts<H> {
         }
     }
 
-    /// Sends the response. Returns the message of the request, which is to be acknowledged.
+    /// Sends a response. Returns the message of the request, which must then be acknowledged.
     async fn send(&self, response: Response<H::Command>) -> HeldDelivery {
         let Response { delivery, request, result } = response;
         let result = match result {
@@ -139,42 +140,47 @@ impl<H: MessageHandler> PipelineParts<H> {
     }
 }
 
-/// A message. If its sender waits for a response, also the request and a copy of its command.
+/// A message whose command is pending.
 struct Received<C> {
     delivery: HeldDelivery,
+    /// If the sender waits for a response: the request and a copy of its command.
     request: Option<(Request, C)>,
 }
 
+/// A response that is still to be sent.
 struct Response<C> {
+    /// The message of the request.
     delivery: HeldDelivery,
     request: Request,
-    /// The command that has run. [`send`](PipelineParts::send) reads its response.
+    /// The command that has run, or the error to respond with. [`send`](PipelineParts::send) reads the data of the
+    /// response.
     result: Result<C, RequestError>,
 }
 
 /// The unacknowledged messages of one connection. Each message is decoded and executed. After a success it is
 /// acknowledged. After a failure it is published to a retry queue or the dead queue, and acknowledged after the
-/// confirm. A request gets its response instead, and is then acknowledged.
+/// confirm. For a request, a response is sent in both cases, and the request is then acknowledged.
 pub(super) struct Pipeline<'a, H: MessageHandler> {
     parts: &'a PipelineParts<H>,
     connection: &'a BrokerConnection,
-    /// The channel that the current consumer's deliveries are acknowledged on.
+    /// The channel on which the current consumer's deliveries are acknowledged.
     pub(super) channel: Channel,
+    /// The messages whose commands are pending.
     executor: BatchExecutor<Received<H::Command>, H::Command>,
-    /// The responses that are still to be sent.
     responses: Vec<Response<H::Command>>,
     /// Messages for a retry queue or the dead queue.
     failed: Vec<FailedMessage>,
-    /// The end of the backoff after a queue did not accept failed messages. They are then published again. Other
-    /// messages are processed meanwhile.
+    /// When the messages in `failed` are published again, after a queue did not accept them. Other messages are
+    /// processed meanwhile. `None` outside this backoff.
     route_at: Option<Instant>,
     route_backoff: Backoff,
-    /// The next check for the deleted queue. `None` while the queue is consumed.
+    /// When the pipeline checks again whether the deleted ingest queue exists. `None` while the queue is consumed.
     resubscribe_at: Option<Instant>,
     /// Delivery tags of finished messages that are not acknowledged yet.
     finished: Vec<u64>,
+    /// The delays before pending commands run again.
     backoff: Backoff,
-    /// Whether the current pause has been logged.
+    /// Whether it has been logged that the store is unavailable.
     pause_logged: bool,
 }
 
@@ -201,6 +207,7 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
         }
     }
 
+    /// Processes deliveries until `stop`.
     pub(super) async fn run(
         &mut self,
         mut batcher: DeliveryBatcher,
@@ -223,10 +230,11 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
                     () = &mut stopped => return Ok(()),
                     () = sleep(delay) => {}
                 }
-                // Until all pending messages are finished, the pipeline does not wait for deliveries. Deliveries
-                // that are already available run with the pending messages, to show whether one message or the
-                // store is at fault.
-                self.accept(batcher.available(batch_size.saturating_sub(self.executor.len()))?);
+                // Until all pending messages are finished, the pipeline does not wait for deliveries. It runs
+                // deliveries that are already available together with the pending messages, to find out whether a
+                // message or the store is at fault.
+                let max = batch_size.saturating_sub(self.executor.len());
+                self.accept(batcher.take_available(max)?);
             } else {
                 tokio::select! {
                     biased;
@@ -250,22 +258,23 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
         }
     }
 
-    /// Declares and consumes the queue again after it was deleted, or looks for it if another service declares
-    /// it. Pending messages are executed meanwhile.
+    /// Tries to consume the queue again after it was deleted. Declares it, or only checks whether it exists
+    /// if another service declares it. Between two checks, pending messages are executed.
     ///
-    /// The new consumer has its own channel. Deliveries of the old channel can no longer be acknowledged, because
-    /// delivery tags are counted per channel. The old channel must be closed. RabbitMQ would apply its
-    /// acknowledgements to the new queue, which numbers its messages from one too. RabbitMQ also closes a channel
-    /// with a delivery that is never acknowledged.
+    /// The new consumer has its own channel. The old channel is closed, and its remaining deliveries are
+    /// never acknowledged: their messages were deleted with the queue. RabbitMQ would apply acknowledgements
+    /// on the old channel to the new queue, which also numbers its messages from one. If the channel stayed
+    /// open without them, RabbitMQ would close it at the consumer timeout.
     async fn resubscribe(&mut self, batcher: &mut DeliveryBatcher) -> Result<(), ConnectionError> {
         if self.resubscribe_at.is_none() {
             let pending = self.pending();
             warn!(pending, "ingest queue deleted; consuming it again");
             metrics::counter!(OUTAGES, "role" => ROLE).increment(1);
             self.acknowledge_each().await?;
-            // Close the channel before the new consumer starts. Otherwise the reply could wait behind deliveries of
-            // the new consumer, and they could wait for the byte budget, which only this task can release.
-            let closing = self.channel.close(200, "its queue is gone".into());
+            // Close the channel before the new consumer starts. Otherwise the broker's reply could be queued
+            // behind deliveries of the new consumer, and they could wait for the byte budget, which only this
+            // task releases.
+            let closing = self.channel.close(REPLY_SUCCESS, "its queue is gone".into());
             self.connection.unless_ended(closing).await?;
         }
         match self.parts.try_subscribe(self.connection).await? {
@@ -289,6 +298,8 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
         self.executor.len() + self.failed.len()
     }
 
+    /// Decodes messages. Their commands become pending. An invalid message goes to the dead queue, or gets an
+    /// error as its response if it is a request.
     fn accept(&mut self, deliveries: Vec<HeldDelivery>) {
         if !deliveries.is_empty() {
             self.parts.quiet_start_ended.store(true, Ordering::Relaxed);
@@ -340,8 +351,8 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
         Ok((command, envelope.trace))
     }
 
-    /// Executes pending commands, sends responses and publishes failed messages. Returns the delay before the next
-    /// attempt if any commands are still pending.
+    /// Executes pending commands, sends responses and publishes failed messages. If any commands are still
+    /// pending, returns the delay before their next attempt.
     async fn process(&mut self) -> Result<Option<Duration>, ConnectionError> {
         if self.execute().await {
             self.backoff.reset();
@@ -352,7 +363,8 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
             self.acknowledge().await?;
             return Ok(Some(self.backoff.next_delay()));
         }
-        // Well below the prefetch, so that the broker never stops delivering to wait for acknowledgements.
+        // A batch of acknowledgements is well below the prefetch, so that the broker never stops delivering
+        // to wait for acknowledgements.
         let ack_batch = usize::from(self.parts.settings.prefetch / 4).max(1);
         if self.parts.settings.ack_delay.is_zero() || self.finished.len() >= ack_batch {
             self.acknowledge().await?;
@@ -360,7 +372,7 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
         Ok(None)
     }
 
-    /// Runs the pending commands. Returns whether the store works, or `true` if none is pending.
+    /// Runs the pending commands. Returns whether the store works; `true` if no command is pending.
     async fn execute(&mut self) -> bool {
         let expired = self.executor.take_expired(&self.parts.handler);
         count("expired", expired.len());
@@ -379,7 +391,7 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
         }
         let run = self.executor.run(&self.parts.handler).await;
         self.log_pause(&run);
-        let works = run.made_progress();
+        let store_works = run.made_progress();
         count("done", run.finished.iter().filter(|(_, result)| result.is_ok()).count());
         for (Received { delivery, request }, result) in run.finished {
             // A failed request does not go to a retry queue, because its sender does not wait so long. It gets its
@@ -396,9 +408,10 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
             let error = result.err().map(|error| error.to_string()).unwrap_or_default();
             self.dispose(delivery, disposition, error);
         }
-        works
+        store_works
     }
 
+    /// Queues the message for its acknowledgement, or for its publication to a retry queue or the dead queue.
     fn dispose(&mut self, delivery: HeldDelivery, disposition: Disposition, error: String) {
         match disposition.failure_reason() {
             None => self.finished.extend(ack_tag(&delivery)),
@@ -406,6 +419,7 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
         }
     }
 
+    /// Logs once when the store becomes unavailable, and once when it works again.
     fn log_pause(&mut self, run: &BatchRun<Received<H::Command>>) {
         if run.made_progress() {
             if std::mem::take(&mut self.pause_logged) {
@@ -418,7 +432,7 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
         }
     }
 
-    /// Sends the responses to finished requests. A response that cannot be sent is lost: the sender of the request
+    /// Sends the responses. A response that cannot be sent is dropped, because the sender of the request
     /// waits only for a short time.
     async fn respond(&mut self) {
         let responses = std::mem::take(&mut self.responses);
@@ -457,7 +471,7 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
         if !parked.is_empty() {
             warn!(messages = parked.len(), "dead queue is full; messages moved to a retry queue");
         }
-        // Reason and error are those of the first message.
+        // Each line has the reason and the error of its first message only.
         if let Some(FailedMessage { reason, error, .. }) = dead.first() {
             let reason = reason.as_str();
             warn!(messages = dead.len(), reason, error, "messages moved to the dead queue");
@@ -478,9 +492,10 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
         }
     }
 
-    /// Acknowledges all finished messages at once. Only correct while no message is pending.
+    /// Acknowledges all finished messages with one frame. Only correct while no message is pending, because
+    /// the broker also counts all earlier deliveries as acknowledged.
     ///
-    /// The tag is that of the newest finished message, not of the newest delivery: the newest delivery may be
+    /// The tag is that of the newest finished message, not of the newest delivery. The newest delivery may be
     /// acknowledged already, and RabbitMQ closes the channel on an unknown tag.
     async fn acknowledge_all(&mut self) -> Result<(), ConnectionError> {
         if let Some(newest) = self.finished.drain(..).max() {
@@ -499,7 +514,7 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
     }
 }
 
-/// The tag to acknowledge a delivery with; `None` if its channel is closed.
+/// The tag for the acknowledgement of a delivery. `None` if its channel is closed.
 fn ack_tag(delivery: &HeldDelivery) -> Option<u64> {
     (!delivery.acker.poisoned()).then_some(delivery.delivery_tag)
 }

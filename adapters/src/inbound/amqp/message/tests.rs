@@ -24,7 +24,7 @@ struct TestMessage {
     properties: BasicProperties,
 }
 
-/// A message that is published directly to the queue; [`TestMessage::via`] changes that.
+/// A message that is sent directly to the queue, unless [`TestMessage::via`] changes that.
 fn sent(body: impl AsRef<[u8]>) -> TestMessage {
     TestMessage {
         body: body.as_ref().to_vec(),
@@ -162,7 +162,7 @@ fn queue_name_is_not_mistaken_for_a_pattern() {
             properties: &BasicProperties::default(),
         };
         Envelope::open(&message, "notification.create", &PatternNames::default())
-            .map(|it| it.pattern)
+            .map(|envelope| envelope.pattern)
     };
     assert_eq!(opened(""), Err(InvalidMessage::NoPattern));
     assert_eq!(opened("shop"), Ok(Pattern::Create));
@@ -227,8 +227,8 @@ fn cloud_event_type_of_every_pattern_may_have_a_prefix() {
 }
 
 #[test]
-fn notification_that_expired_meanwhile_is_valid() {
-    let data = |created: Option<&str>| {
+fn notification_that_expired_before_its_message_was_received_is_valid() {
+    let message = |created: Option<&str>| {
         let mut data = json!({
             "userId": "ada", "title": "Hi", "expiresAt": "1970-01-01T00:00:00.500Z",
         });
@@ -237,11 +237,12 @@ fn notification_that_expired_meanwhile_is_valid() {
         }
         nestjs("notification.create", data)
     };
-    let draft = data(None).draft();
+    // The messages are received at 1,000 ms.
+    let draft = message(None).draft();
     assert_eq!((draft.created_at, draft.expires_at), (at(499), Some(at(500))));
-    let draft = data(Some("1970-01-01T00:00:00.100Z")).draft();
+    let draft = message(Some("1970-01-01T00:00:00.100Z")).draft();
     assert_eq!((draft.created_at, draft.expires_at), (at(100), Some(at(500))));
-    let error = data(Some("1970-01-01T00:00:00.500Z")).error();
+    let error = message(Some("1970-01-01T00:00:00.500Z")).error();
     assert!(error.to_string().starts_with("expiresAt"), "{error}");
 }
 
