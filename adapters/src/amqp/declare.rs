@@ -36,16 +36,30 @@ pub(super) struct Refusals(Mutex<BTreeSet<Declaration>>);
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Declaration {
-    Queue(ShortString),
-    Exchange(ShortString),
+    Object(ObjectType, ShortString),
     /// Queue, exchange and routing key.
     Binding(ShortString, ShortString, String),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum ObjectType {
+    Queue,
+    Exchange,
+}
+
+impl ObjectType {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::Exchange => "exchange",
+        }
+    }
 }
 
 impl Refusals {
     /// Whether the declaration of this queue was refused.
     pub(super) fn has_queue(&self, name: &ShortString) -> bool {
-        self.contains(&Declaration::Queue(name.clone()))
+        self.contains(&Declaration::Object(ObjectType::Queue, name.clone()))
     }
 
     fn contains(&self, declaration: &Declaration) -> bool {
@@ -133,13 +147,12 @@ impl<'a> Declarer<'a> {
         options: QueueDeclareOptions,
         arguments: FieldTable,
     ) -> Result<(), ConnectionError> {
-        let declaration = Declaration::Queue(name.clone());
         match self.channel.queue_declare(name.clone(), options, arguments).await {
             Ok(_) => Ok(()),
             Err(error) if is_refusal(&error) => {
                 self.reopen().await?;
                 let presence = self.find_queue(name).await?;
-                self.use_existing(declaration, presence, error)
+                self.use_existing(ObjectType::Queue, name, presence, error)
             }
             Err(error) => Err(error.into()),
         }
@@ -157,7 +170,7 @@ impl<'a> Declarer<'a> {
         name: &ShortString,
         kind: ExchangeKind,
     ) -> Result<(), ConnectionError> {
-        let declaration = Declaration::Exchange(name.clone());
+        let declaration = Declaration::Object(ObjectType::Exchange, name.clone());
         if self.refusals.contains(&declaration)
             && self.find_exchange(name).await? != Presence::Missing
         {
@@ -168,7 +181,7 @@ impl<'a> Declarer<'a> {
             Err(error) if is_refusal(&error) => {
                 self.reopen().await?;
                 let presence = self.find_exchange(name).await?;
-                self.use_existing(declaration, presence, error)
+                self.use_existing(ObjectType::Exchange, name, presence, error)
             }
             other => Ok(other?),
         }
@@ -238,26 +251,21 @@ impl<'a> Declarer<'a> {
     /// [`Presence::Missing`].
     fn use_existing(
         &self,
-        declaration: Declaration,
+        object_type: ObjectType,
+        name: &ShortString,
         presence: Presence,
         error: lapin::Error,
     ) -> Result<(), ConnectionError> {
-        let (object_type, name) = match &declaration {
-            Declaration::Queue(name) => ("queue", name.clone()),
-            Declaration::Exchange(name) | Declaration::Binding(_, name, _) => {
-                ("exchange", name.clone())
-            }
-        };
         if presence == Presence::Missing {
             if !is_access_refused(&error) {
                 // The broker rejects the arguments of the declaration.
                 return Err(error.into());
             }
-            let object = format!("{object_type} {name}, which does not exist");
+            let object = format!("{} {name}, which does not exist", object_type.as_str());
             let missing = MissingRight { right: Right::Configure, object, error };
             return Err(Box::new(missing).into());
         }
-        if self.refusals.insert(declaration) {
+        if self.refusals.insert(Declaration::Object(object_type, name.clone())) {
             if is_access_refused(&error) {
                 info!(%name, "no right to declare; using the existing queue or exchange");
             } else {

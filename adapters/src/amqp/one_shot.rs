@@ -24,8 +24,12 @@ fn refused_or_failed(error: lapin::Error, settings: &AmqpSettings) -> Connection
         ErrorKind::ProtocolError(error) => match error.kind() {
             // The login is refused.
             AMQPErrorKind::Soft(kind) => *kind == AMQPSoftError::ACCESSREFUSED,
-            // The virtual host is refused, or does not exist.
-            AMQPErrorKind::Hard(kind) => *kind == AMQPHardError::NOTALLOWED,
+            // The virtual host is refused, or does not exist. RabbitMQ uses the same code when the user or the
+            // virtual host has reached its maximum number of connections.
+            AMQPErrorKind::Hard(kind) => {
+                *kind == AMQPHardError::NOTALLOWED
+                    && !error.get_message().as_str().contains("connection limit")
+            }
         },
         _ => false,
     };

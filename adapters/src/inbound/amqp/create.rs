@@ -335,7 +335,7 @@ fn with_unused_fields(
     }
     if !omitted.is_empty() {
         if !mapping.cut_long_texts {
-            let problem = format!("has no room for {}", omitted.join(", "));
+            let problem = format!("cannot also hold the fields {}", omitted.join(", "));
             return Err(InvalidMessage::field("data", problem));
         }
         let mut names: Vec<&str> = Vec::new();

@@ -33,11 +33,11 @@ pub(super) fn without_rejected_link(push: ForwardedPush, schemes: &LinkSchemes) 
     }
 }
 
-/// Whether the link is valid and its scheme is allowed. Also `true` if it is not a string, because no client can
-/// follow it.
+/// Whether the link is valid and its scheme is allowed, by the rules of store mode, which ignores whitespace around it.
+/// Also `true` if it is not a string, because no client can follow it.
 fn is_accepted(link: &RawValue, schemes: &LinkSchemes) -> bool {
     let Ok(text) = serde_json::from_str::<String>(link.get()) else { return true };
-    Link::parse(&text).is_ok_and(|link| schemes.check(&link).is_ok())
+    Link::parse(text.trim()).is_ok_and(|link| schemes.check(&link).is_ok())
 }
 
 /// The JSON with `null` in place of `value`, which must be a slice of `json`.
@@ -76,6 +76,7 @@ mod tests {
             r#"{"id":1.50,  "a":"\u00e4" }"#,
             r#"{"title":"Hi", "link":"/orders/7"}"#,
             r#"{"link":"https:\/\/example.org"}"#,
+            r#"{"link":" https://example.org\n"}"#,
             r#"{"link":null}"#,
             r#"{"link":7}"#,
             r#"{"data":{"link":"myapp:7"}}"#,

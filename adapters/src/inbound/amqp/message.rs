@@ -87,6 +87,14 @@ struct EnvelopeForm<'a> {
     traceparent: Option<&'a RawValue>,
 }
 
+impl<'a> EnvelopeForm<'a> {
+    /// The pattern of a message in NestJS's form. A `pattern` without `data` may be a field of bare data, so it counts
+    /// only if the message has no other pattern.
+    fn nest_pattern(&self, has_other_pattern: bool) -> Option<&'a RawValue> {
+        self.pattern.filter(|_| self.data.is_some() || !has_other_pattern)
+    }
+}
+
 impl<'a> Envelope<'a> {
     /// Whether the message asks for data of an inbox instead of changing it.
     pub(super) fn is_query(&self) -> bool {
@@ -125,10 +133,8 @@ impl<'a> Envelope<'a> {
             });
         }
         let outside_body = pattern_outside_body(message, queue, names);
-        // NestJS. A `pattern` without `data` may be a field of bare data, so it counts only if there is no other
-        // pattern.
-        let pattern_counts = form.data.is_some() || outside_body.is_err();
-        if let Some(pattern) = form.pattern.filter(|_| pattern_counts) {
+        // NestJS.
+        if let Some(pattern) = form.nest_pattern(outside_body.is_ok()) {
             let name =
                 pattern_name(pattern).ok_or_else(|| InvalidMessage::unknown(pattern.get()))?;
             return Ok(Self {
@@ -173,20 +179,40 @@ impl<'a> Envelope<'a> {
     }
 }
 
+/// The id of the request, as its sender wrote it, whether [`Envelope::open`] accepts the message or not. `None` if the
+/// message is not a request: only NestJS's form has requests, and bare data or a CloudEvent may have an `id` of its own.
+pub(super) fn request_id<'a>(
+    message: &Incoming<'a>,
+    queue: &str,
+    names: &PatternNames,
+) -> Option<&'a RawValue> {
+    if CloudEventHeaders::of(message.properties).is_some() {
+        return None;
+    }
+    let text = text_without_byte_order_mark(message.body).ok()?;
+    let form: EnvelopeForm<'a> = serde_json::from_str(text).ok()?;
+    form.nest_pattern(pattern_outside_body(message, queue, names).is_ok())?;
+    form.id
+}
+
 /// The text of a body. Checks its size and that it begins like a JSON object.
 fn json_text(body: &[u8]) -> Result<&str, InvalidMessage> {
     if body.len() > MAX_BODY {
         return Err(InvalidMessage::TooLarge(body.len()));
     }
-    let text = std::str::from_utf8(body).map_err(|_| InvalidMessage::NotUtf8)?;
-    // Some libraries write a byte order mark, which is not a part of the JSON (RFC 8259, section 8.1).
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let text = text_without_byte_order_mark(body)?;
     // serde would also deserialize an array into the fields of a struct.
     match text.trim_start().chars().next() {
         Some('{') => Ok(text),
         Some(other) => Err(InvalidMessage::NotJson(format!("it starts with {other:?}"))),
         None => Err(InvalidMessage::NotJson("it is empty".to_owned())),
     }
+}
+
+/// Some libraries write a byte order mark, which is not a part of the JSON (RFC 8259, section 8.1).
+fn text_without_byte_order_mark(body: &[u8]) -> Result<&str, InvalidMessage> {
+    let text = std::str::from_utf8(body).map_err(|_| InvalidMessage::NotUtf8)?;
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
 /// The routing key and the property `type`, each of which may be the name of a pattern. The routing key is

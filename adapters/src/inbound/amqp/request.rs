@@ -2,11 +2,12 @@
 
 use lapin::BasicProperties;
 use lapin::types::ShortString;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::invalid_message::InvalidMessage;
-use super::message::Incoming;
+use super::message::{Incoming, request_id};
+use super::pattern::PatternNames;
 
 /// A message whose sender waits for a response.
 #[derive(Debug, Clone)]
@@ -36,20 +37,12 @@ impl From<InvalidMessage> for RequestError {
 }
 
 impl Request {
-    /// The request of a message. `None` if its sender does not wait for a response.
-    pub(super) fn of(message: &Incoming<'_>) -> Option<Self> {
-        /// Both fields must exist: without a `pattern`, the `id` may be that of a CloudEvent or of a notification.
-        #[derive(Deserialize)]
-        struct Form<'a> {
-            #[serde(borrow, rename = "pattern")]
-            _pattern: &'a RawValue,
-            #[serde(borrow)]
-            id: &'a RawValue,
-        }
+    /// The request of a message that was consumed from `queue`. `None` if its sender does not wait for a response.
+    pub(super) fn of(message: &Incoming<'_>, queue: &str, names: &PatternNames) -> Option<Self> {
         let reply_to = message.properties.reply_to().clone()?;
-        let form: Form<'_> = serde_json::from_slice(message.body).ok()?;
+        let id = request_id(message, queue, names)?.to_owned();
         let correlation_id = message.properties.correlation_id().clone();
-        Some(Self { id: form.id.to_owned(), reply_to, correlation_id })
+        Some(Self { id, reply_to, correlation_id })
     }
 
     /// The queue for the response.
@@ -103,11 +96,16 @@ impl Request {
 mod tests {
     use serde_json::{Value, json};
 
+    use super::super::message::Envelope;
     use super::*;
 
+    const QUEUE: &str = "belfry.ingest";
+
+    /// The request of a message that was sent directly to the queue.
     fn request(body: &str, properties: &BasicProperties) -> Option<Request> {
         let body = body.as_bytes();
-        Request::of(&Incoming { body, exchange: "", routing_key: "belfry.ingest", properties })
+        let message = Incoming { body, exchange: "", routing_key: QUEUE, properties };
+        Request::of(&message, QUEUE, &PatternNames::default())
     }
 
     #[test]
@@ -145,5 +143,33 @@ mod tests {
                 "err": "There is no matching message handler defined in the remote service.",
             })
         );
+    }
+
+    #[test]
+    fn envelope_and_request_agree_on_who_waits_for_a_response() {
+        let properties =
+            BasicProperties::default().with_reply_to("amq.rabbitmq.reply-to.g1".into());
+        let names = PatternNames::default();
+        let in_nest_form = r#"{"pattern":"notification.create","data":{},"id":"4f"}"#;
+        let with_byte_order_mark = format!("\u{feff}{in_nest_form}");
+        for (body, routing_key, expected) in [
+            (in_nest_form, QUEUE, true),
+            (in_nest_form, "notification.create", true),
+            (&with_byte_order_mark, QUEUE, true),
+            (r#"{"pattern":"notification.create","data":{},"id":null}"#, QUEUE, false),
+            // Bare data: the pattern is the routing key, and the fields belong to the notification.
+            (r#"{"pattern":"zebra","id":"n1","userId":"ada"}"#, "notification.create", false),
+            (
+                r#"{"specversion":"1.0","type":"notification.create","id":"1","data":{}}"#,
+                QUEUE,
+                false,
+            ),
+        ] {
+            let body = body.as_bytes();
+            let message = Incoming { body, exchange: "", routing_key, properties: &properties };
+            let envelope = Envelope::open(&message, QUEUE, &names).unwrap();
+            assert_eq!(envelope.is_request, expected, "{}", String::from_utf8_lossy(body));
+            assert_eq!(Request::of(&message, QUEUE, &names).is_some(), expected);
+        }
     }
 }

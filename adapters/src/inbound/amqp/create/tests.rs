@@ -242,7 +242,7 @@ fn fields_that_do_not_fit_into_data_are_listed_as_omitted_or_the_message_is_reje
     assert_eq!(kept, json!({ "a": 1, "small": 2, "_omitted": ["large"] }));
     let strict = MessageMapping { cut_long_texts: false, ..MessageMapping::default() };
     let error = sent(&data.to_string(), &strict).err().unwrap();
-    assert_eq!(error.to_string(), "data: has no room for large");
+    assert_eq!(error.to_string(), "data: cannot also hold the fields large");
 }
 
 #[test]

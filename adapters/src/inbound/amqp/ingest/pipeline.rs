@@ -311,7 +311,7 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
                 self.parts.lag.record(now.since(published_at));
             }
             let accepted_at = published.exact.unwrap_or(now);
-            let request = Request::of(&Incoming::from(&*delivery));
+            let request = self.request_of(&delivery);
             match (self.decode(&delivery, accepted_at), request) {
                 (Ok((command, trace)), request) => {
                     let request = request.map(|request| (request, command.clone()));
@@ -329,6 +329,11 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
                 }
             }
         }
+    }
+
+    fn request_of(&self, delivery: &HeldDelivery) -> Option<Request> {
+        let names = &self.parts.settings.mapping.patterns;
+        Request::of(&Incoming::from(&**delivery), self.parts.topology.ingest_queue(), names)
     }
 
     fn decode(
@@ -397,6 +402,9 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
             // A failed request does not go to a retry queue, because its sender does not wait so long. It gets its
             // response at once.
             if let Some((request, command)) = request {
+                if result.is_err() {
+                    count("rejected", 1);
+                }
                 let result = result
                     .map(|()| command)
                     .map_err(|error| RequestError::Failed(error.to_string()));
