@@ -1,4 +1,7 @@
+mod finished_deliveries;
+mod parts;
 mod pipeline;
+mod responses;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -6,7 +9,8 @@ use std::sync::atomic::AtomicBool;
 use belfry_application::ports::Clock;
 use tokio_util::sync::CancellationToken;
 
-use self::pipeline::{Pipeline, PipelineParts, ROLE};
+use self::parts::PipelineParts;
+use self::pipeline::{Pipeline, ROLE};
 use super::delivery_batcher::DeliveryBatcher;
 use super::failure_router::FailureRouter;
 use super::ingest_settings::IngestSettings;

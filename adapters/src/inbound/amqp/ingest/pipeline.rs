@@ -1,26 +1,21 @@
 use std::error::Error;
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use belfry_application::Backoff;
-use belfry_application::ports::Clock;
 use belfry_application::trace::TraceParent;
 use belfry_domain::Timestamp;
-use futures_util::stream::{self, StreamExt};
-use lapin::options::BasicAckOptions;
+use lapin::Channel;
 use lapin::protocol::constants::REPLY_SUCCESS;
-use lapin::{Channel, Consumer};
-use metrics::Histogram;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::super::batch_executor::{BatchExecutor, BatchRun, Pending};
 use super::super::delivery_batcher::DeliveryBatcher;
 use super::super::disposition::Disposition;
-use super::super::failure_router::{FailedMessage, FailureRouter, Routed};
+use super::super::failure_router::{FailedMessage, Routed};
 use super::super::headers::attempts;
 use super::super::ingest_settings::IngestSettings;
 use super::super::invalid_message::InvalidMessage;
@@ -30,131 +25,20 @@ use super::super::pattern::Pattern;
 use super::super::publication_time::PublicationTime;
 use super::super::reason::FailureReason;
 use super::super::request::{Request, RequestError};
+use super::finished_deliveries::FinishedDeliveries;
+use super::parts::{CHECK_INTERVAL, PipelineParts, QUIET_START};
+use super::responses::Response;
 use crate::amqp::metrics::{INGEST_MESSAGES, OUTAGES};
-use crate::amqp::{
-    BrokerConnection, ConfirmChannel, ConnectionError, HeldDelivery, Publish, Topology, subscribe,
-};
+use crate::amqp::{BrokerConnection, ConnectionError, HeldDelivery};
 
 /// The name of the connection in logs and metrics.
 pub(super) const ROLE: &str = "ingest";
-
-/// How often the pipeline checks whether a missing ingest queue exists again.
-const CHECK_INTERVAL: Duration = Duration::from_millis(500);
-
-/// How many responses of one batch are read from the store and sent at the same time.
-const MAX_CONCURRENT_RESPONSES: usize = 16;
-
-/// If no message arrives within this time after the start, a log line shows the bindings of the queue.
-const QUIET_START: Duration = Duration::from_mins(3);
-
-/// The parts that the pipelines of all connections share.
-pub(super) struct PipelineParts<H> {
-    pub(super) topology: Topology,
-    pub(super) settings: IngestSettings,
-    pub(super) router: FailureRouter,
-    pub(super) handler: H,
-    pub(super) clock: Arc<dyn Clock>,
-    /// The age of messages. Registered once and not looked up for every message.
-    pub(super) lag: Histogram,
-    /// Publishes the responses to requests.
-    pub(super) replies: ConfirmChannel,
-    /// Whether a message has arrived since the start, or the absence of messages has been logged.
-    pub(super) quiet_start_ended: AtomicBool,
-    /// Whether the current absence of the ingest queue has been logged.
-    pub(super) missing_queue_logged: AtomicBool,
-}
-
-impl<H: MessageHandler> PipelineParts<H> {
-    /// Declares the queues and consumes the ingest queue. Returns `None` while that queue is missing and another
-    /// service must declare it.
-    async fn try_subscribe(
-        &self,
-        connection: &BrokerConnection,
-    ) -> Result<Option<(Channel, Consumer)>, ConnectionError> {
-        let queue = self.topology.ingest_queue();
-        let subscribing = async {
-            self.topology.declare_ingest(connection).await?;
-            self.topology.declare_retry_and_dead(connection).await?;
-            subscribe(connection, queue, self.settings.prefetch, false)
-                .await
-                .map_err(|error| self.topology.consume_error(queue, error))
-        };
-        match connection.unless_ended(subscribing).await {
-            Err(ConnectionError::QueueMissing(_)) => {
-                if !self.missing_queue_logged.swap(true, Ordering::Relaxed) {
-                    warn!(queue, "ingest queue missing; waiting for another service to declare it");
-                }
-                Ok(None)
-            }
-            subscribed => {
-                let subscribed = subscribed?;
-                self.missing_queue_logged.store(false, Ordering::Relaxed);
-                Ok(Some(subscribed))
-            }
-        }
-    }
-
-    /// Like [`try_subscribe`](Self::try_subscribe), but waits for the queue.
-    pub(super) async fn subscribe(
-        &self,
-        connection: &BrokerConnection,
-    ) -> Result<(Channel, Consumer), ConnectionError> {
-        loop {
-            if let Some(subscribed) = self.try_subscribe(connection).await? {
-                return Ok(subscribed);
-            }
-            sleep(CHECK_INTERVAL).await;
-        }
-    }
-
-    /// Sends a response. Returns the message of the request, which must then be acknowledged.
-    async fn send(&self, response: Response<H::Command>) -> HeldDelivery {
-        let Response { delivery, request, result } = response;
-        let result = match result {
-            Ok(command) => {
-                let response = self.handler.respond(&command).await;
-                response.map_err(|error| RequestError::Failed(error.to_string()))
-            }
-            Err(error) => Err(error),
-        };
-        let body = request.response(&result);
-        let message = Publish {
-            exchange: "",
-            routing_key: request.reply_to(),
-            mandatory: false,
-            properties: request.properties(),
-            body: &body,
-        };
-        if let Some(error) = self.replies.publish(&[message]).await.error {
-            debug!(%error, "cannot send the response of a request");
-        }
-        delivery
-    }
-
-    fn log_quiet_start(&self) {
-        self.quiet_start_ended.store(true, Ordering::Relaxed);
-        let bindings: Vec<_> =
-            self.topology.ingest_bindings().iter().map(ToString::to_string).collect();
-        let (queue, bindings) = (self.topology.ingest_queue(), bindings.join(", "));
-        info!(queue, bindings, after = ?QUIET_START, "no message received since the start");
-    }
-}
 
 /// A message whose command is pending.
 struct Received<C> {
     delivery: HeldDelivery,
     /// If the sender waits for a response: the request and a copy of its command.
     request: Option<(Request, C)>,
-}
-
-/// A response that is still to be sent.
-struct Response<C> {
-    /// The message of the request.
-    delivery: HeldDelivery,
-    request: Request,
-    /// The command that has run, or the error to respond with. [`send`](PipelineParts::send) reads the data of the
-    /// response.
-    result: Result<C, RequestError>,
 }
 
 /// The unacknowledged messages of one connection. Each message is decoded and executed. After a success it is
@@ -176,8 +60,7 @@ pub(super) struct Pipeline<'a, H: MessageHandler> {
     route_backoff: Backoff,
     /// When the pipeline checks again whether the deleted ingest queue exists. `None` while the queue is consumed.
     resubscribe_at: Option<Instant>,
-    /// Delivery tags of finished messages that are not acknowledged yet.
-    finished: Vec<u64>,
+    finished: FinishedDeliveries,
     /// The delays before pending commands run again.
     backoff: Backoff,
     /// Whether it has been logged that the store is unavailable.
@@ -201,7 +84,7 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
             route_at: None,
             resubscribe_at: None,
             route_backoff: Backoff::new(initial_backoff, max_backoff),
-            finished: Vec::new(),
+            finished: FinishedDeliveries::default(),
             backoff: Backoff::new(initial_backoff, max_backoff),
             pause_logged: false,
         }
@@ -270,7 +153,7 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
             let pending = self.pending();
             warn!(pending, "ingest queue deleted; consuming it again");
             metrics::counter!(OUTAGES, "role" => ROLE).increment(1);
-            self.acknowledge_each().await?;
+            self.finished.acknowledge_each(self.connection, &self.channel).await?;
             // Close the channel before the new consumer starts. Otherwise the broker's reply could be queued
             // behind deliveries of the new consumer, and they could wait for the byte budget, which only this
             // task releases.
@@ -362,7 +245,8 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
         if self.execute().await {
             self.backoff.reset();
         }
-        self.respond().await;
+        let responses = std::mem::take(&mut self.responses);
+        self.finished.extend(&self.parts.respond(responses).await);
         self.route_failed().await;
         if !self.executor.is_empty() {
             self.acknowledge().await?;
@@ -388,7 +272,7 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
                         Err(RequestError::Failed("the notification has expired".to_owned()));
                     self.responses.push(Response { delivery, request, result });
                 }
-                None => self.finished.extend(ack_tag(&delivery)),
+                None => self.finished.extend([&delivery]),
             }
         }
         if self.executor.is_empty() {
@@ -422,7 +306,7 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
     /// Queues the message for its acknowledgement, or for its publication to a retry queue or the dead queue.
     fn dispose(&mut self, delivery: HeldDelivery, disposition: Disposition, error: String) {
         match disposition.failure_reason() {
-            None => self.finished.extend(ack_tag(&delivery)),
+            None => self.finished.extend([&delivery]),
             Some(reason) => self.failed.push(FailedMessage { delivery, reason, error }),
         }
     }
@@ -438,19 +322,6 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
             let error = error as &dyn Error;
             warn!(pending = self.executor.len(), error, "ingest paused: store unavailable");
         }
-    }
-
-    /// Sends the responses. A response that cannot be sent is dropped, because the sender of the request
-    /// waits only for a short time.
-    async fn respond(&mut self) {
-        let responses = std::mem::take(&mut self.responses);
-        if responses.is_empty() {
-            return;
-        }
-        let parts = self.parts;
-        let sending = stream::iter(responses).map(|response| parts.send(response));
-        let sent: Vec<_> = sending.buffer_unordered(MAX_CONCURRENT_RESPONSES).collect().await;
-        self.finished.extend(sent.iter().filter_map(ack_tag));
     }
 
     /// Publishes failed messages to their queues, except during the backoff after a failure.
@@ -488,43 +359,17 @@ impl<'a, H: MessageHandler> Pipeline<'a, H> {
             warn!(messages = retried.len(), error, "messages moved to a retry queue");
         }
         let routed = confirmed.iter().chain(&parked);
-        self.finished.extend(routed.filter_map(|message| ack_tag(&message.delivery)));
+        self.finished.extend(routed.map(|message| &message.delivery));
     }
 
     /// Acknowledges the finished messages.
     async fn acknowledge(&mut self) -> Result<(), ConnectionError> {
         if self.pending() == 0 {
-            self.acknowledge_all().await
+            self.finished.acknowledge_all(self.connection, &self.channel).await
         } else {
-            self.acknowledge_each().await
+            self.finished.acknowledge_each(self.connection, &self.channel).await
         }
     }
-
-    /// Acknowledges all finished messages with one frame. Only correct while no message is pending, because
-    /// the broker also counts all earlier deliveries as acknowledged.
-    ///
-    /// The tag is that of the newest finished message, not of the newest delivery. The newest delivery may be
-    /// acknowledged already, and RabbitMQ closes the channel on an unknown tag.
-    async fn acknowledge_all(&mut self) -> Result<(), ConnectionError> {
-        if let Some(newest) = self.finished.drain(..).max() {
-            let multiple = BasicAckOptions { multiple: true };
-            self.connection.unless_ended(self.channel.basic_ack(newest, multiple)).await?;
-        }
-        Ok(())
-    }
-
-    async fn acknowledge_each(&mut self) -> Result<(), ConnectionError> {
-        for tag in self.finished.drain(..) {
-            let single = BasicAckOptions::default();
-            self.connection.unless_ended(self.channel.basic_ack(tag, single)).await?;
-        }
-        Ok(())
-    }
-}
-
-/// The tag for the acknowledgement of a delivery. `None` if its channel is closed.
-fn ack_tag(delivery: &HeldDelivery) -> Option<u64> {
-    (!delivery.acker.poisoned()).then_some(delivery.delivery_tag)
 }
 
 fn count(outcome: &'static str, messages: usize) {
