@@ -99,7 +99,7 @@ pub struct IngestFields {
 }
 
 impl Ingest {
-    /// How messages are decoded. The configured names come before those that Belfry knows.
+    /// The rules for decoding messages. Configured names precede those that Belfry knows.
     fn mapping(&self) -> MessageMapping {
         let mut mapping =
             MessageMapping { cut_long_texts: self.cut_long_texts, ..MessageMapping::default() };
@@ -132,7 +132,7 @@ impl Ingest {
 }
 
 impl Amqp {
-    /// How messages of other services are read.
+    /// The rules for decoding messages of other services. In forward mode they include `amqp.forward.events`.
     pub fn mapping(&self) -> Result<MessageMapping, BadSettings> {
         let mut mapping = self.ingest.mapping();
         if self.ingest.mode == IngestMode::Forward {
@@ -160,13 +160,13 @@ pub struct IngestDeclaration {
     arguments: Vec<QueueArgument>,
 }
 
-/// What Belfry does with a message of the ingest queue.
+/// The treatment of messages of the ingest queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum IngestMode {
-    /// Belfry executes its command on the store.
+    /// Belfry executes the command of a message on the store.
     Store,
-    /// Belfry forwards its event to the devices without storing it.
+    /// Belfry forwards the event of a message to the devices without storing it.
     Forward,
 }
 
@@ -216,8 +216,14 @@ impl Amqp {
         {
             return Err(BadSettings::new("amqp.url must begin with amqp:// or amqps://"));
         }
-        let parts = self.url.as_ref().and_then(|url| UrlParts::parse(url.reveal()));
-        if parts.is_some_and(|url| url.has_several_hosts()) {
+        let parts = self.url.as_ref().map(|url| UrlParts::parse(url.reveal()));
+        if parts == Some(None) {
+            return Err(BadSettings::new(
+                "amqp.url has an @ outside its place: \
+                 percent-encode special characters of the password (/ as %2F, ? as %3F, # as %23)",
+            ));
+        }
+        if parts.flatten().is_some_and(|url| url.has_several_hosts()) {
             return Err(BadSettings::new(
                 "amqp.url names several hosts, but Belfry connects to one; \
                  use a load balancer or a DNS name in front of the cluster",
@@ -245,7 +251,7 @@ impl Amqp {
         ])
     }
 
-    /// Checks that in forward mode there is a broker, and that Belfry does not receive what it publishes.
+    /// Checks that in forward mode there is a broker, and that Belfry does not receive its own messages.
     fn check_forwarding(&self) -> Result<(), BadSettings> {
         if self.ingest.mode == IngestMode::Store {
             return Ok(());

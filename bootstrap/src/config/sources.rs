@@ -9,14 +9,14 @@ use super::error::BadSettings;
 use super::extract_error::{self, source_name};
 use super::optional;
 use super::settings_file::SettingsFile;
-use super::url_parts::UrlParts;
+use super::url_parts::may_have_password;
 
 /// Settings of one source, without empty values of optional settings.
 #[derive(Debug)]
 pub(super) struct Source {
     metadata: Metadata,
     settings: Dict,
-    /// The optional settings that were empty.
+    /// Paths of the optional settings that had an empty value.
     pub(super) empty: Vec<&'static str>,
 }
 
@@ -45,7 +45,7 @@ impl Source {
         Self::text(path, value, format!("flag for {path}"))
     }
 
-    /// One setting as text. Whether it is a number is decided by the type of the setting.
+    /// One setting whose value stays a text. The type of the setting determines later how it is parsed.
     fn text(path: &str, value: &str, name: String) -> Result<Self, BadSettings> {
         let nested = figment::util::nest(path, Value::from(value));
         match nested.into_dict() {
@@ -61,13 +61,12 @@ impl Source {
         Self { metadata, settings, empty }
     }
 
-    /// Whether it contains a secret, or a URL with a password.
+    /// Whether the source contains a secret, or a URL with a password.
     pub(super) fn has_secret(&self) -> bool {
         let settings = Value::from(self.settings.clone());
         let text = |path| settings.find_ref(path).and_then(Value::as_str);
-        let has_password = |url| UrlParts::parse(url).is_some_and(|url| url.has_password());
         text("auth.hs256_secret").is_some()
-            || ["database.url", "amqp.url"].into_iter().filter_map(text).any(has_password)
+            || ["database.url", "amqp.url"].into_iter().filter_map(text).any(may_have_password)
     }
 
     /// The name of the source for messages.

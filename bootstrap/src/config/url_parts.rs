@@ -7,27 +7,35 @@ use std::fmt;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct UrlParts<'a> {
     scheme: &'a str,
-    /// `None` without an `@`.
+    /// The part before the `@`; `None` without an `@`.
     user_info: Option<&'a str>,
     hosts: &'a str,
-    /// With its slash, or empty.
+    /// Begins with a slash, or is empty.
     path: &'a str,
     query: &'a str,
 }
 
 impl<'a> UrlParts<'a> {
-    /// Splits the URL (RFC 3986, section 3). `None` if the text is none, or has an `@` outside its place,
-    /// because then a part of a password may be where a host or a path should be.
+    /// Splits the URL (RFC 3986, section 3). `None` if the text is not a URL, or if an `@` follows the authority. Such a
+    /// URL probably has a `/`, `?` or `#` in its password, so a part of the password would be taken for the path, the
+    /// query or the fragment. In the value of a parameter an `@` is allowed if the authority has one, or if the parameter
+    /// is `user`.
     pub(super) fn parse(url: &'a str) -> Option<Self> {
         let (scheme, rest) = url.split_once("://")?;
-        let rest = rest.split_once('#').map_or(rest, |(rest, _)| rest);
+        let (rest, fragment) = rest.split_once('#').unwrap_or((rest, ""));
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let (user_info, hosts) = match authority.rsplit_once('@') {
             Some((user_info, hosts)) => (Some(user_info), hosts),
             None => (None, authority),
         };
-        (!path.contains('@')).then_some(Self { scheme, user_info, hosts, path, query })
+        let parts = Self { scheme, user_info, hosts, path, query };
+        let is_misplaced = path.contains('@')
+            || fragment.contains('@')
+            || parts.parameters().any(|(name, value)| {
+                name.contains('@') || (value.contains('@') && user_info.is_none() && name != "user")
+            });
+        (!is_misplaced).then_some(parts)
     }
 
     /// Whether the URL names several hosts, in its authority or in the parameter `host`.
@@ -53,7 +61,12 @@ impl<'a> UrlParts<'a> {
     }
 }
 
-/// Without the password and without the values of parameters, which may be secrets.
+/// Whether the URL has a password. Also `true` if the URL cannot be split and may have one.
+pub(super) fn may_have_password(url: &str) -> bool {
+    UrlParts::parse(url).map_or_else(|| url.contains('@'), |url| url.has_password())
+}
+
+/// The URL without the password and without the values of parameters, which may be secrets.
 impl fmt::Display for UrlParts<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://", self.scheme)?;
@@ -85,8 +98,22 @@ mod tests {
         ] {
             assert_eq!(UrlParts::parse(url).unwrap().to_string(), displayed, "{url}");
         }
-        for url in ["", "s3cret", "postgres://u:s3/cret@h/d"] {
+        for url in ["", "s3cret"] {
             assert!(UrlParts::parse(url).is_none(), "{url}");
+        }
+    }
+
+    #[test]
+    fn url_with_an_unescaped_password_cannot_be_split() {
+        for password in
+            ["s3/cret", "s3?cret", "s3#cret", "s3?a=cret", "s3@b?cret", "s3@b#cret", "1?2"]
+        {
+            let url = format!("postgres://u:{password}@h/d");
+            assert!(UrlParts::parse(&url).is_none(), "{url}");
+            assert!(may_have_password(&url), "{url}");
+        }
+        for url in ["postgres://h/d?user=u@h", "postgres://u:p@h/d?application_name=a@b"] {
+            assert!(UrlParts::parse(url).is_some(), "{url}");
         }
     }
 
