@@ -49,7 +49,7 @@ impl Default for Access {
 }
 
 impl Access {
-    /// Whether the claims permit the action.
+    /// Checks that the claims permit the action.
     pub fn check(&self, claims: &Claims, action: Action) -> Result<(), AuthError> {
         let scope = match action {
             Action::ReadInbox => self.read.as_ref(),
@@ -82,13 +82,13 @@ pub enum AuthError {
     /// The token has expired.
     #[error("the token has expired")]
     TokenExpired,
-    /// The token has not expired, but was revoked. Or it was issued so soon after a revocation that this
-    /// may be due to a clock difference.
+    /// The token has not expired, but was revoked. A token that was issued within the leeway after a
+    /// revocation counts as revoked too, because of clock differences.
     #[error(
         "the token was revoked, or issued within seconds after a revocation; sign in again in a moment"
     )]
     TokenRevoked,
-    /// The new token of a session belongs to another user.
+    /// The token that a device sent to refresh its session belongs to another user.
     #[error("the token is of another user")]
     OtherUser,
     /// The token lacks this scope.

@@ -20,8 +20,8 @@ impl Backoff {
         Self { initial, max, next: initial, jitter: 0.25 }
     }
 
-    /// Full jitter: each delay is a random part of what it would be without jitter. For competitors that
-    /// collide again if their delays are similar.
+    /// Full jitter: each delay is random, between zero and the delay without jitter. For concurrent attempts
+    /// that collide again if their delays are similar.
     #[must_use]
     pub const fn with_full_jitter(self) -> Self {
         Self { jitter: 1.0, ..self }
@@ -34,7 +34,7 @@ impl Backoff {
         delay.mul_f64(1.0 - self.jitter * fastrand::f64())
     }
 
-    /// To be called after a success.
+    /// Starts again from the initial delay. To be called after a success.
     pub fn reset(&mut self) {
         self.next = self.initial;
     }
@@ -52,7 +52,8 @@ mod tests {
         let mut backoff = Backoff::new(INITIAL, MAX);
         for limit in [100, 200, 400, 800, 1_000, 1_000] {
             let delay = backoff.next_delay().as_millis();
-            assert!((limit * 3 / 4..=limit).contains(&delay), "{delay} is not about {limit}");
+            let expected = limit * 3 / 4..=limit;
+            assert!(expected.contains(&delay), "{delay} ms is not in {expected:?}");
         }
         backoff.reset();
         assert!(backoff.next_delay() <= INITIAL);

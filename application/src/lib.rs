@@ -1,10 +1,11 @@
-//! What Belfry does, independent of any technology.
+//! The application layer of Belfry: its use cases and session rules, independent of any technology.
 //!
-//! - [`use_cases`]: one struct of ports per use case, with one `run` method.
+//! - [`use_cases`]: one struct per use case. It holds the ports that it needs and has one `run` method.
 //! - [`ports`]: the interfaces that use cases need and adapters implement. Their docs are contracts.
 //! - [`session`]: the rules of a connected device: sign-in, authorization, catch-up and expiry.
-//! - [`push`]: the messages to devices; [`access`]: scopes and authentication errors; [`Backoff`]: the
-//!   delays between attempts.
+//! - [`push`]: the messages to devices.
+//! - [`access`]: scopes and authentication errors; [`revoked_tokens`]: the revocations that a node knows.
+//! - [`trace`]: the trace context of a request; [`Backoff`]: the delays between attempts.
 //! - `testing` (feature `testing`): mocks, in-memory fakes and contract suites.
 //!
 //! **To add an adapter**, implement the port's trait in a file named after the port's file, run the

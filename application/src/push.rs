@@ -78,7 +78,7 @@ pub enum Selection {
 pub struct SyncState {
     /// The store that the revisions belong to.
     pub epoch: Epoch,
-    /// The latest change.
+    /// The revision of the latest change.
     pub revision: Revision,
     /// The number of unread notifications; `None` if another service keeps the inbox.
     pub unread: Option<UnreadCount>,
@@ -90,9 +90,10 @@ pub struct SyncState {
 }
 
 impl SyncState {
-    /// The unread count of this state. The last replayed change may be older, if later notifications were deleted
-    /// before the device saw them.
-    pub(crate) fn count(&self) -> Option<Push> {
+    /// The push of this state's unread count, which follows the replay. Its revision is that of the state,
+    /// because the last replayed change may be older: changes of notifications that were created and deleted
+    /// in the meantime are not replayed. `None` if another service keeps the inbox.
+    pub(crate) fn unread_count_push(&self) -> Option<Push> {
         self.unread.map(|count| Push::UnreadCount { count, revision: self.revision })
     }
 
@@ -103,7 +104,7 @@ impl SyncState {
     }
 }
 
-/// A payload that Belfry passes on without reading it: JSON text. The caller has checked the syntax.
+/// A JSON text that Belfry passes on unchanged. The caller has checked its syntax.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ForwardedPush {
     /// A notification that the other service stores.
@@ -143,10 +144,10 @@ impl PushBatch {
         Self { revision: None, starts_over: false, pushes }
     }
 
-    /// The text in its notifications, in bytes.
+    /// The size of the texts of its new notifications, in bytes.
     pub(crate) fn text_bytes(&self) -> usize {
-        let of = |push: &Push| if let Push::New(new) = push { new.text_bytes() } else { 0 };
-        self.pushes.iter().map(of).sum()
+        let size = |push: &Push| if let Push::New(new) = push { new.text_bytes() } else { 0 };
+        self.pushes.iter().map(size).sum()
     }
 }
 
@@ -162,7 +163,7 @@ impl Push {
                 Self::MarkedRead { which: Selection::All, read_at, revision }
             }
             Change::Deleted { ids } => Self::Deleted { ids, revision },
-            // What a device that cannot be brought up to date receives: it reloads its list.
+            // The same push as for a device that cannot be brought up to date: the device reloads its list.
             Change::Erased { epoch } => Self::Sync(SyncState {
                 epoch,
                 revision,

@@ -17,32 +17,33 @@ pub trait ApplyRevocation: Send + Sync {
     async fn apply(&self, revocation: &Revocation);
 }
 
-/// A node's copy of [`crate::ports::Revocations`], because every sign-in needs it.
+/// A node's copy of the stored [`crate::ports::Revocations`], kept in memory because every sign-in needs it.
 #[derive(Debug)]
 pub struct RevokedTokens {
-    known: RwLock<Known>,
+    known: RwLock<KnownRevocations>,
     loaded: SetOnce<()>,
     leeway: Duration,
 }
 
-/// Tokens that were issued before these instants are revoked.
+/// The latest revocation of each owner: tokens that were issued before its instant are revoked.
 #[derive(Debug, Default)]
-struct Known {
+struct KnownRevocations {
     everyone: Option<Timestamp>,
     by_user: HashMap<UserId, Timestamp>,
-    /// Added since the reload began, which may not read them. `None` unless a reload is in progress.
+    /// Revocations that were added since a reload began. The reload may have read the store before they were
+    /// written. `None` unless a reload is in progress.
     added_during_reload: Option<Vec<Revocation>>,
 }
 
-impl Known {
-    /// `false` if a known revocation of the same owner already covers this one.
+impl KnownRevocations {
+    /// Adds a revocation. Returns `false` if a known revocation of the same owner already covers it.
     fn add(&mut self, revocation: &Revocation) -> bool {
         let Revocation { owner, issued_before } = revocation;
         let known = match owner {
             TokenOwner::Everyone => self.everyone.as_ref(),
             TokenOwner::User(user) => self.by_user.get(user),
         };
-        if known.is_some_and(|there| there >= issued_before) {
+        if known.is_some_and(|instant| instant >= issued_before) {
             return false;
         }
         match owner {
@@ -83,8 +84,8 @@ impl RevokedTokens {
         Self { leeway, ..self }
     }
 
-    /// Call it before all revocations are read from the store. The result of the read is passed to
-    /// [`replace_all`](Self::replace_all).
+    /// Begins a reload. Call it before all revocations are read from the store, and pass the result of the
+    /// read to [`replace_all`](Self::replace_all).
     pub fn begin_reload(&self) {
         self.known.write().added_during_reload = Some(Vec::new());
     }
@@ -94,11 +95,11 @@ impl RevokedTokens {
     pub fn replace_all(&self, all: impl IntoIterator<Item = Revocation>) {
         let mut known = self.known.write();
         let added = known.added_during_reload.take().unwrap_or_default();
-        *known = Known::default();
+        *known = KnownRevocations::default();
         for revocation in all.into_iter().chain(added) {
             known.add(&revocation);
         }
-        // It can be set only once. Later calls fail, and it stays set.
+        // It can be set only once. After the first time this returns an error, and the value stays set.
         let _ = self.loaded.set(());
     }
 
@@ -107,7 +108,7 @@ impl RevokedTokens {
         self.loaded.wait().await;
     }
 
-    /// Adds a revocation. `false` if a known revocation of the same owner already covers this one.
+    /// Adds a revocation. Returns `false` if a known revocation of the same owner already covers it.
     pub fn add(&self, revocation: &Revocation) -> bool {
         let mut known = self.known.write();
         if let Some(added) = &mut known.added_during_reload {
@@ -128,7 +129,7 @@ impl RevokedTokens {
     }
 }
 
-/// For a node without sessions.
+/// For a node without sessions: no session has to be ended.
 #[async_trait]
 impl ApplyRevocation for RevokedTokens {
     async fn apply(&self, revocation: &Revocation) {
@@ -147,14 +148,14 @@ mod tests {
         Claims { issued_at: issued_at.map(at), ..claims(name, 9_000) }
     }
 
-    fn before(name: &str, instant: i64) -> Revocation {
-        Revocation { owner: TokenOwner::User(user(name)), issued_before: at(instant) }
+    fn revocation(name: &str, issued_before: i64) -> Revocation {
+        Revocation { owner: TokenOwner::User(user(name)), issued_before: at(issued_before) }
     }
 
     #[test]
     fn token_issued_before_the_revocation_is_revoked() {
         let revoked = RevokedTokens::empty();
-        assert!(revoked.add(&before("ada", 1_000)));
+        assert!(revoked.add(&revocation("ada", 1_000)));
         for (claims, expected) in [
             (issued("ada", Some(999)), true),
             (issued("ada", Some(1_000)), false),
@@ -169,7 +170,7 @@ mod tests {
     #[test]
     fn token_of_a_clock_that_is_ahead_by_at_most_the_leeway_is_revoked() {
         let revoked = RevokedTokens::empty().with_leeway(Duration::from_mins(1));
-        revoked.add(&before("ada", 1_000_000));
+        revoked.add(&revocation("ada", 1_000_000));
         for (issued_at, expected) in
             [(999_999, true), (1_030_000, true), (1_059_999, true), (1_060_000, false)]
         {
@@ -179,13 +180,13 @@ mod tests {
     }
 
     #[test]
-    fn later_instant_applies() {
+    fn later_one_of_two_revocations_applies() {
         let revoked = RevokedTokens::empty();
-        assert!(revoked.add(&before("ada", 2_000)));
-        assert!(!revoked.add(&before("ada", 1_000)));
-        assert!(!revoked.add(&before("ada", 2_000)));
+        assert!(revoked.add(&revocation("ada", 2_000)));
+        assert!(!revoked.add(&revocation("ada", 1_000)));
+        assert!(!revoked.add(&revocation("ada", 2_000)));
         assert_eq!(revoked.is_revoked(&issued("ada", Some(1_500))), Ok(true));
-        assert!(revoked.add(&before("ada", 3_000)));
+        assert!(revoked.add(&revocation("ada", 3_000)));
         assert_eq!(revoked.is_revoked(&issued("ada", Some(2_500))), Ok(true));
     }
 
@@ -193,14 +194,14 @@ mod tests {
     fn no_token_is_checked_before_revocations_are_loaded() {
         let revoked = RevokedTokens::not_loaded();
         assert_eq!(revoked.is_revoked(&issued("ada", Some(1))), Err(RevocationsNotLoaded));
-        revoked.replace_all([before("bob", 5)]);
+        revoked.replace_all([revocation("bob", 5)]);
         assert_eq!(revoked.is_revoked(&issued("ada", Some(1))), Ok(false));
         revoked.replace_all([]);
         assert_eq!(revoked.is_revoked(&issued("bob", Some(1))), Ok(false));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn loaded_returns_after_the_first_revocations_are_set() {
+    async fn loaded_waits_for_the_first_revocations() {
         let revoked = RevokedTokens::not_loaded();
         assert!(timeout(Duration::from_secs(9), revoked.loaded()).await.is_err());
         revoked.replace_all([]);
@@ -210,7 +211,7 @@ mod tests {
     #[test]
     fn revocation_for_everyone_applies_to_each_user() {
         let revoked = RevokedTokens::empty();
-        revoked.add(&before("ada", 2_000));
+        revoked.add(&revocation("ada", 2_000));
         let everyone = Revocation { owner: TokenOwner::Everyone, issued_before: at(1_000) };
         assert!(revoked.add(&everyone));
         assert!(!revoked.add(&everyone));
@@ -227,13 +228,13 @@ mod tests {
     #[test]
     fn revocation_that_is_added_during_a_reload_is_kept() {
         let revoked = RevokedTokens::empty();
-        revoked.add(&before("ada", 1_000));
+        revoked.add(&revocation("ada", 1_000));
         revoked.begin_reload();
-        revoked.add(&before("bob", 1_000));
-        revoked.replace_all([before("cy", 1_000)]);
-        let known =
+        revoked.add(&revocation("bob", 1_000));
+        revoked.replace_all([revocation("cy", 1_000)]);
+        let is_revoked =
             ["ada", "bob", "cy"].map(|name| revoked.is_revoked(&issued(name, Some(999))).unwrap());
-        assert_eq!(known, [false, true, true]);
+        assert_eq!(is_revoked, [false, true, true]);
         revoked.begin_reload();
         revoked.replace_all([]);
         assert_eq!(revoked.is_revoked(&issued("bob", Some(999))), Ok(false));

@@ -1,5 +1,5 @@
-//! The trace context of the current task, from the inbound adapter to the published event. It is task
-//! local, so that use cases, none of which needs it, do not have to pass it on.
+//! The trace context of the current task, from the inbound adapter to the published event. It is stored
+//! task-locally, so that use cases, which do not need it themselves, do not have to pass it on.
 
 use std::future::Future;
 
@@ -17,7 +17,7 @@ pub struct TraceParent(Box<str>);
 pub struct InvalidTraceParent;
 
 impl TraceParent {
-    /// Parses version 00: `00-<32 hex>-<16 hex>-<2 hex>` in lower case. Rejects ids of zeros only.
+    /// Parses version 00: `00-<32 hex>-<16 hex>-<2 hex>` in lower case. Rejects an id that is all zeros.
     pub fn parse(raw: &str) -> Result<Self, InvalidTraceParent> {
         let mut parts = raw.split('-');
         let mut next_is_hex = |length: usize, may_be_zero: bool| {
@@ -40,13 +40,13 @@ impl TraceParent {
         }
     }
 
-    /// The header's value.
+    /// The value of the header `traceparent`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Runs `work` within the trace.
+/// Runs `work` within the trace `parent`. With `None`, `work` runs within the current trace, if there is one.
 pub async fn scope<F: Future>(parent: Option<TraceParent>, work: F) -> F::Output {
     match parent {
         Some(parent) => CURRENT.scope(parent, work).await,

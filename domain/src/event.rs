@@ -8,8 +8,7 @@ use crate::user::UserId;
 /// A stored change of one inbox, to be published.
 ///
 /// Revisions order the events of one inbox. They are consecutive, so a device can drop stale events
-/// and detect a gap. Only the revision of [`Change::Erased`] may skip others. The count is the one
-/// right after this change.
+/// and detect a gap. Only the revision of [`Change::Erased`] may skip numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DomainEvent {
     /// The owner of the inbox.
@@ -91,7 +90,7 @@ impl EventName {
     /// The name of the event of [`Change::Erased`].
     pub const ALL_ERASED: &'static str = "notification.all_erased";
 
-    /// The name of an event.
+    /// The name of this event.
     pub const fn of(event: &DomainEvent) -> Self {
         Self(Cow::Borrowed(event.name()))
     }
@@ -118,7 +117,7 @@ mod tests {
     use crate::notification::tests::a_draft;
 
     #[test]
-    fn each_change_has_its_routing_key() {
+    fn each_change_has_its_own_event_name() {
         let id = NotificationId::parse("n1").unwrap();
         let at = Timestamp::from_unix_millis(0);
         let created = a_draft().into_notification(Revision::new(1));
@@ -141,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_name_is_rejected() {
+    fn longest_name_is_accepted_and_invalid_ones_are_rejected() {
         let longest = "n".repeat(EventName::MAX_BYTES);
         assert_eq!(EventName::parse(&longest).unwrap().as_str(), longest);
         for raw in ["", "a b", "naïve", "a\nb", "#", &format!("{longest}n")] {

@@ -23,7 +23,7 @@ pub enum Receipt {
 }
 
 impl Receipt {
-    /// The notification in the inbox.
+    /// The notification in the inbox; `None` if it is deleted.
     pub fn notification(&self) -> Option<&Notification> {
         match self {
             Self::Created(DomainEvent { change: Change::Created(notification), .. })
@@ -36,15 +36,15 @@ impl Receipt {
 /// The result of marking notifications as read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Marked {
-    /// The event to publish; `None` if none of them was unread.
+    /// The event to publish; `None` if none of the notifications was unread.
     pub event: Option<DomainEvent>,
-    /// Ids that the inbox does not know, each once, in the order of the request. It knows notifications that were
-    /// read before, and deleted ones as long as their tombstones exist.
+    /// Ids that the inbox does not know, each once, in the order of the request. Notifications that were read
+    /// before are known, and deleted ones are known as long as their tombstones exist.
     pub unknown: Vec<NotificationId>,
 }
 
 /// A complete inbox in memory: the reference implementation for stores. A store applies the same rules
-/// to the rows that a change concerns.
+/// to its rows.
 ///
 /// Every method that changes something returns the event to publish. Without a change it returns
 /// `None` and uses no revision.
@@ -52,8 +52,10 @@ pub struct Marked {
 pub struct Inbox {
     user: UserId,
     state: InboxState,
-    /// The history up to this revision is incomplete, because tombstones were purged.
+    /// Changes up to this revision can no longer be replayed: their tombstones may have been purged, or they
+    /// belong to an erased inbox.
     history_floor: Revision,
+    /// Oldest first, including tombstones: the entries of deleted notifications.
     entries: Vec<Entry>,
 }
 
@@ -80,9 +82,9 @@ impl Inbox {
         Self::starting_at(user, Revision::ZERO)
     }
 
-    /// An empty inbox whose first change follows this revision: the highest one of all inboxes that the
+    /// An empty inbox whose first change follows `revision`, the highest revision of all inboxes that the
     /// store has erased ([`erase`](Self::erase)). A device of an erased inbox may know any revision up to
-    /// there, and must not count as up to date.
+    /// that one, and must not count as up to date.
     pub fn starting_at(user: UserId, revision: Revision) -> Self {
         let state = InboxState { revision, unread: UnreadCount::ZERO };
         Self { user, state, history_floor: revision, entries: Vec::new() }
@@ -155,8 +157,9 @@ impl Inbox {
     /// Deletes at most `limit` notifications to which the cutoff applies, the oldest first.
     pub fn expire(&mut self, cutoff: &ExpiryCutoff, limit: usize) -> Option<DomainEvent> {
         let present = self.entries.iter().filter(|entry| !entry.is_deleted());
-        let expired = present.map(|entry| &entry.notification).filter(|one| cutoff.applies_to(one));
-        let ids: Vec<_> = expired.take(limit).map(|one| one.id.clone()).collect();
+        let notifications = present.map(|entry| &entry.notification);
+        let expired = notifications.filter(|notification| cutoff.applies_to(notification));
+        let ids: Vec<_> = expired.take(limit).map(|notification| notification.id.clone()).collect();
         self.delete(&ids, cutoff.now)
     }
 
@@ -167,31 +170,31 @@ impl Inbox {
         let mut floor = self.history_floor;
         let mut purged = 0;
         self.entries.retain(|entry| {
-            let old = entry.deleted_at.is_some_and(|at| at < deleted_before);
-            let purge = old && purged < limit;
-            if purge {
+            let is_old = entry.deleted_at.is_some_and(|at| at < deleted_before);
+            let remove = is_old && purged < limit;
+            if remove {
                 purged += 1;
                 floor = floor.max(entry.notification.revision);
             }
-            !purge
+            !remove
         });
         self.history_floor = floor;
         purged
     }
 
     /// Erases the inbox with its history. The event's revision is later than all revisions of this inbox,
-    /// and not earlier than `erased`, the highest revision of all inboxes erased before. A later inbox of
-    /// this user [starts](Self::starting_at) there.
-    pub fn erase(self, epoch: Epoch, erased: Revision) -> DomainEvent {
+    /// and not earlier than `highest_erased`, the highest revision of all inboxes erased before. A later
+    /// inbox of this user [starts](Self::starting_at) at the event's revision.
+    pub fn erase(self, epoch: Epoch, highest_erased: Revision) -> DomainEvent {
         DomainEvent {
-            revision: self.state.revision.next().max(erased),
+            revision: self.state.revision.next().max(highest_erased),
             user: self.user,
             unread: UnreadCount::ZERO,
             change: Change::Erased { epoch },
         }
     }
 
-    /// The number of notifications, with tombstones.
+    /// The number of notifications, including tombstones.
     pub fn entry_count(&self) -> usize {
         self.entries.len()
     }
@@ -205,7 +208,7 @@ impl Inbox {
             .map(|entry| &entry.notification)
     }
 
-    /// The number of changed notifications after `since`, including tombstones. `None` if the history
+    /// The number of notifications that changed after `since`, including tombstones. `None` if the history
     /// after `since` is incomplete, or `since` is later than the latest change.
     pub fn count_since(&self, since: Revision) -> Option<MissedCount> {
         if !self.has_history_since(since) {
@@ -222,12 +225,12 @@ impl Inbox {
     pub fn created_in(&self, range: ReplayRange) -> impl Iterator<Item = &Notification> {
         let present = self.entries.iter().filter(|entry| !entry.is_deleted());
         let notifications = present.map(|entry| &entry.notification);
-        notifications.filter(move |one| range.contains(one.created_revision))
+        notifications.filter(move |notification| range.contains(notification.created_revision))
     }
 
-    /// The notifications whose latest change is in the range and is a read or a deletion, ordered by
-    /// revision. Leaves out notifications that were created and deleted after `range.since`: the device
-    /// never saw them. `None` if the history of the range is incomplete.
+    /// The changes of notifications that were read or deleted and whose latest change is in the range,
+    /// ordered by revision. Notifications that were created and deleted after `range.since` are left out,
+    /// because the device never saw them. `None` if the history of the range is incomplete.
     pub fn changed_in(&self, range: ReplayRange) -> Option<Vec<MissedChange>> {
         if !self.has_history_since(range.after) {
             return None;
@@ -254,8 +257,9 @@ impl Inbox {
     }
 
     fn unknown(&self, ids: &[NotificationId]) -> Vec<NotificationId> {
-        let mut seen: BTreeSet<_> = self.entries.iter().map(|one| &one.notification.id).collect();
-        ids.iter().filter(|id| seen.insert(id)).cloned().collect()
+        let known = self.entries.iter().map(|entry| &entry.notification.id);
+        let mut known_or_listed: BTreeSet<_> = known.collect();
+        ids.iter().filter(|id| known_or_listed.insert(id)).cloned().collect()
     }
 
     fn duplicate_of(&self, draft: &Draft) -> Option<&Entry> {

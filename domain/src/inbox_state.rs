@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::text;
 
-/// The number of a change within one inbox: consecutive, from 1, or from the number after the highest
-/// revision of all erased inboxes.
+/// The number of a change within one inbox. Revisions are consecutive. The first one is 1, or, if the store
+/// has erased inboxes, the number after the highest erased revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Revision(u64);
 
@@ -91,7 +91,7 @@ impl fmt::Debug for Epoch {
 /// The latest revision of an inbox and the unread count at that revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct InboxState {
-    /// The latest change. Before the first one zero, or the highest revision of all erased inboxes.
+    /// The latest revision. Before the first change, it is zero or the highest revision of all erased inboxes.
     pub revision: Revision,
     /// The number of unread notifications.
     pub unread: UnreadCount,

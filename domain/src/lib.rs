@@ -2,8 +2,9 @@
 //!
 //! - [`Draft`] and [`Notification`] with their fields ([`Title`], [`Link`], …). A value exists only if
 //!   it is valid: parse it once at the edge (`Title::parse`), then pass the type.
-//! - [`Inbox`] is the reference for every store: creating, reading, deleting, expiry and the history
-//!   that a returning device needs. [`InboxState`] is its latest [`Revision`] and [`UnreadCount`].
+//! - [`Inbox`] is one user's inbox in memory, the reference implementation for every store: creating,
+//!   reading, deleting, expiry and the history that a returning device needs. [`InboxState`] is its latest
+//!   [`Revision`], the counter of its changes, and its [`UnreadCount`].
 //! - [`DomainEvent`] is one stored change of an inbox, to be published and delivered.
 //! - [`ReplayRange`] and [`ReplayBatch`] describe the changes that a device missed.
 //! - [`UserId`] and [`UserRoom`] name the recipient and the room of that user's devices.

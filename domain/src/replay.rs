@@ -9,15 +9,15 @@ use crate::time::Timestamp;
 
 /// The revisions that a replay still has to deliver: later than `after`, up to and including `up_to`.
 ///
-/// `up_to` is the inbox's revision when the replay was planned, and does not change. A row that changes
-/// while pages are read therefore only leaves the range. Its new state is a live event, which the
-/// session's gate holds until the replay is complete. A page depends only on the range, so a replay
-/// keeps no other state between two pages.
+/// `up_to` is the inbox's revision when the replay was planned, and does not change. A notification that
+/// changes while pages are read gets a later revision and so leaves the range. Its new change arrives as a
+/// live event, which the session's gate holds until the replay is complete. A page depends only on the
+/// range, so a replay keeps no other state between two pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReplayRange {
     /// The device's revision when the replay began. Only later notifications are new to it.
     pub since: Revision,
-    /// The end of the pages delivered so far; equals `since` before the first page.
+    /// Changes up to this revision have been delivered; equals `since` before the first page.
     pub after: Revision,
     /// The last revision of the replay.
     pub up_to: Revision,
@@ -40,12 +40,12 @@ impl ReplayRange {
     }
 }
 
-/// The number of notifications that changed after a revision.
+/// The number of notifications that changed after a given revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct MissedCount {
-    /// Notifications whose latest change is later, including deleted ones.
+    /// Notifications whose latest change is later than the revision, including deleted ones.
     pub changed: usize,
-    /// The subset that was created later and is not deleted.
+    /// Those of them that were created after the revision and are not deleted.
     pub created: usize,
 }
 
@@ -74,17 +74,17 @@ impl ReplayBatch {
         let mut missed: BTreeMap<Revision, Change> = BTreeMap::new();
         for notification in created {
             let revision = notification.created_revision;
-            // The revision of the original event: a device that loses its connection right after this
-            // change resumes from it.
+            // A created notification is sent with the revision of its creation, even if it has changed since.
+            // A device that loses its connection right after it resumes from that revision.
             let as_created = Notification { revision, ..notification };
             missed.insert(revision, Change::Created(Box::new(as_created)));
         }
         for MissedChange { id, revision, read_at } in changes {
-            let empty = || match read_at {
+            let empty_change = || match read_at {
                 Some(read_at) => Change::MarkedRead { ids: vec![], read_at },
                 None => Change::Deleted { ids: vec![] },
             };
-            match (missed.entry(revision).or_insert_with(empty), read_at) {
+            match (missed.entry(revision).or_insert_with(empty_change), read_at) {
                 (Change::MarkedRead { ids, .. }, Some(_)) | (Change::Deleted { ids }, None) => {
                     ids.push(id);
                 }
@@ -98,7 +98,7 @@ impl ReplayBatch {
         Self(missed.into_iter().collect())
     }
 
-    /// Whether it contains no change.
+    /// Whether the page contains no change.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -14,6 +14,6 @@ impl ExpiryCutoff {
     /// Whether the notification is to be deleted.
     pub fn applies_to(&self, notification: &Notification) -> bool {
         notification.expires_at.is_some_and(|end| end <= self.now)
-            || self.created_before.is_some_and(|then| notification.created_at < then)
+            || self.created_before.is_some_and(|limit| notification.created_at < limit)
     }
 }

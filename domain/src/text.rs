@@ -1,7 +1,7 @@
 //! Character rules shared by the text types.
 
-/// Whether a character is visible: not whitespace, a control character or an invisible format character.
-/// With invisible characters, two different texts can look the same (Unicode TR 36, section 2).
+/// Whether a character is visible: neither whitespace nor a control character nor an invisible format
+/// character. With invisible characters, two different texts can look the same (Unicode TR 36, section 2).
 pub(crate) fn is_visible(c: char) -> bool {
     !c.is_whitespace() && !c.is_control() && !is_invisible_format(c)
 }
@@ -21,7 +21,7 @@ fn is_invisible_format(c: char) -> bool {
 
 /// Why [`check_visible`] rejected a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NotVisible {
+pub(crate) enum InvalidText {
     Empty,
     TooLong,
     /// It contains a character that is not [visible](is_visible).
@@ -29,25 +29,25 @@ pub(crate) enum NotVisible {
 }
 
 /// Checks that a text has 1 to `max` characters and that all of them are visible.
-pub(crate) fn check_visible(raw: &str, max: usize) -> Result<(), NotVisible> {
+pub(crate) fn check_visible(raw: &str, max: usize) -> Result<(), InvalidText> {
     if raw.is_empty() {
-        return Err(NotVisible::Empty);
+        return Err(InvalidText::Empty);
     }
     // A character has at most 4 bytes. This rejects a huge text without counting its characters.
     if raw.len() > max * 4 || raw.chars().count() > max {
-        return Err(NotVisible::TooLong);
+        return Err(InvalidText::TooLong);
     }
-    if raw.chars().all(is_visible) { Ok(()) } else { Err(NotVisible::Invisible) }
+    if raw.chars().all(is_visible) { Ok(()) } else { Err(InvalidText::Invisible) }
 }
 
-/// Whether a URL cannot have this text as a path segment: clients and proxies remove `.` and `..` (RFC 3986,
-/// 5.2.4), and URL parsers of browsers do so even if they are percent-encoded.
+/// Whether the text is `.` or `..`. A URL path cannot contain such an id as a segment: clients and proxies
+/// remove dot segments (RFC 3986, 5.2.4), and browsers remove even percent-encoded ones.
 pub(crate) fn is_dot_segment(raw: &str) -> bool {
     matches!(raw, "." | "..")
 }
 
-/// Whether a text contains a control character other than line breaks and tabs. One of them is NUL, which
-/// some stores cannot keep in a text.
+/// Whether a text contains a control character other than line breaks and tabs. Such texts are rejected,
+/// because some stores cannot keep the control character NUL in a text.
 pub(crate) fn has_control(raw: &str) -> bool {
     raw.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
 }
@@ -85,17 +85,17 @@ mod tests {
     }
 
     #[test]
-    fn length_is_limited_in_characters_also_if_they_have_four_bytes() {
+    fn length_is_limited_in_characters_even_if_they_have_four_bytes() {
         assert_eq!(check_visible("🦀🦀", 2), Ok(()));
         for raw in ["🦀🦀🦀", "abc", &"x".repeat(1_000)] {
-            assert_eq!(check_visible(raw, 2), Err(NotVisible::TooLong), "{raw:?}");
+            assert_eq!(check_visible(raw, 2), Err(InvalidText::TooLong), "{raw:?}");
         }
-        assert_eq!(check_visible("", 2), Err(NotVisible::Empty));
-        assert_eq!(check_visible("a\t", 2), Err(NotVisible::Invisible));
+        assert_eq!(check_visible("", 2), Err(InvalidText::Empty));
+        assert_eq!(check_visible("a\t", 2), Err(InvalidText::Invisible));
     }
 
     #[test]
-    fn line_breaks_and_tabs_are_the_only_control_characters_of_a_text() {
+    fn control_characters_other_than_line_breaks_and_tabs_are_found() {
         assert!(!has_control("one\r\ntwo\tthree \u{AD}"));
         for raw in ["\u{0}", "\u{1b}[31m", "a\u{7F}", "\u{85}"] {
             assert!(has_control(raw), "{raw:?}");

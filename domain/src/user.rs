@@ -1,14 +1,14 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::text::{self, NotVisible};
+use crate::text::{self, InvalidText};
 
 /// Identifies a user, as in the user claim of that user's token: 1 to [`UserId::MAX_CHARS`] visible
 /// characters without spaces. Case-sensitive.
 ///
-/// `OpenID` Connect Core (section 2) limits `sub` to 255 ASCII characters. Belfry also accepts visible characters
-/// other than ASCII, because the user claim can be another claim. It accepts no spaces: an id with a space at one
-/// end would look like another user's.
+/// `OpenID` Connect Core (section 2) limits the claim `sub` to 255 ASCII characters. Belfry also accepts
+/// visible characters other than ASCII, because a claim other than `sub` can be configured as the user
+/// claim. It accepts no spaces: an id with a space at one end would look like another user's.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserId(Arc<str>);
 
@@ -37,15 +37,16 @@ impl UserId {
     /// identify the same user.
     pub fn parse(raw: &str) -> Result<Self, InvalidUserId> {
         text::check_visible(raw, Self::MAX_CHARS).map_err(|why| match why {
-            NotVisible::Empty => InvalidUserId::Empty,
-            NotVisible::TooLong => InvalidUserId::TooLong,
-            NotVisible::Invisible => InvalidUserId::Invisible,
+            InvalidText::Empty => InvalidUserId::Empty,
+            InvalidText::TooLong => InvalidUserId::TooLong,
+            InvalidText::Invisible => InvalidUserId::Invisible,
         })?;
         Ok(Self(raw.into()))
     }
 
-    /// The id of a user who signs in or receives: one that a URL can name, for the same reason as in
-    /// [`NotificationId::parse_addressable`](crate::NotificationId::parse_addressable).
+    /// Like [`parse`](Self::parse), but also rejects `.` and `..`, which a URL path cannot contain as a
+    /// segment. Used for users who sign in or receive notifications. `parse` accepts these ids because a
+    /// store may contain them.
     pub fn parse_addressable(raw: &str) -> Result<Self, InvalidUserId> {
         if text::is_dot_segment(raw) { Err(InvalidUserId::DotSegment) } else { Self::parse(raw) }
     }
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn invisible_characters_are_rejected() {
+    fn empty_id_and_invisible_characters_are_rejected() {
         for raw in ["a b", "a\n", "\u{0}", "a\u{200b}b", "\u{202e}nimda", "\u{feff}a"] {
             assert_eq!(UserId::parse(raw), Err(InvalidUserId::Invisible), "{raw:?}");
         }
@@ -113,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn dot_segments_are_rejected_as_addresses_only() {
+    fn dot_segments_are_rejected_by_parse_addressable_only() {
         for raw in [".", ".."] {
             assert_eq!(UserId::parse_addressable(raw), Err(InvalidUserId::DotSegment));
             assert_eq!(UserId::parse(raw).unwrap().as_str(), raw);

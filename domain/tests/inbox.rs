@@ -1,4 +1,4 @@
-//! The rules of an inbox by example, and its invariants for any history.
+//! Examples for the rules of an inbox, and property tests of its invariants for random histories.
 #![expect(clippy::unwrap_used, reason = "an invalid sample fails the test")]
 
 use belfry_domain::*;
@@ -104,7 +104,7 @@ fn notification_read_elsewhere_is_new_to_a_device_that_never_saw_it() {
 
     let (1, Change::Created(first)) = &missed[0] else { panic!("{:?}", missed[0]) };
     assert_eq!((first.id.clone(), first.is_read()), (id(1), true));
-    assert_eq!(first.revision, Revision::new(1), "a device that received only this resumes here");
+    assert_eq!(first.revision, Revision::new(1), "a device resumes from the creating revision");
     assert!(matches!(&missed[1], (2, Change::Created(second)) if second.id == id(2)));
     assert_eq!(missed[2], (3, Change::MarkedRead { ids: vec![id(1)], read_at: now() }));
 }
@@ -155,14 +155,14 @@ fn old_notifications_are_deleted_in_batches() {
 }
 
 #[test]
-fn purged_notification_leaves_a_gap_in_history_and_can_be_created_again() {
+fn history_before_a_purged_tombstone_is_incomplete_and_its_id_can_be_used_again() {
     let mut inbox = Inbox::new(user());
     (1..=3).for_each(|n| drop(inbox.receive(draft(n))));
     let known = inbox.state().revision;
     inbox.delete(&[id(1)], now()).unwrap();
     inbox.mark_read(&[id(2)], now()).event.unwrap();
 
-    assert_eq!(inbox.purge_deleted(now(), 10), 0, "deleted at that instant, not before");
+    assert_eq!(inbox.purge_deleted(now(), 10), 0, "was deleted at that instant, not before it");
     let later = Timestamp::from_unix_millis(1_001);
     assert_eq!(inbox.purge_deleted(later, 10), 1);
     assert_eq!(inbox.count_since(known), None);
@@ -197,6 +197,7 @@ fn notification_that_the_device_knows_is_counted_as_changed_only() {
     assert_eq!(inbox.count_since(known), Some(MissedCount { changed: 2, created: 1 }));
 }
 
+/// A random change of an inbox. Notifications are named by their number.
 #[derive(Debug, Clone)]
 enum Step {
     Receive(usize),
@@ -262,11 +263,14 @@ fn inbox_after_an_erasure_starts_above_all_erased_revisions() {
         "a device of the erased inbox starts over"
     );
     assert_eq!(later.count_since(Revision::new(9)), Some(MissedCount::default()));
-    let Receipt::Created(event) = later.receive(draft(1)) else { panic!("its id is free again") };
+    let Receipt::Created(event) = later.receive(draft(1)) else {
+        panic!("the id of an erased notification cannot be used again")
+    };
     assert_eq!((event.revision, event.unread), (Revision::new(10), UnreadCount::new(1)));
 }
 
-/// A device's own list, kept up to date by the changes that it receives.
+/// A device's own list, kept up to date by the changes that it receives: whether each notification is read,
+/// by its id.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Device(std::collections::BTreeMap<String, bool>);
 
@@ -317,25 +321,25 @@ proptest! {
     #[test]
     fn returning_device_ends_in_the_same_state_as_a_connected_one(
         steps in prop::collection::vec(step(), 1..60),
-        left_after in any::<prop::sample::Index>(),
-        cut_after in any::<prop::sample::Index>(),
+        disconnect_after in any::<prop::sample::Index>(),
+        interrupt_after in any::<prop::sample::Index>(),
     ) {
         let mut inbox = Inbox::new(user());
-        let (mut stayed, mut away) = (Device::default(), Device::default());
+        let (mut connected, mut returning) = (Device::default(), Device::default());
         let mut seen = Revision::ZERO;
-        let left_after = left_after.index(steps.len());
+        let last_step = disconnect_after.index(steps.len());
         for (n, step) in steps.iter().enumerate() {
             if let Some(event) = apply(&mut inbox, step) {
-                stayed.receive(&event.change);
-                if n <= left_after {
-                    away.receive(&event.change);
+                connected.receive(&event.change);
+                if n <= last_step {
+                    returning.receive(&event.change);
                     seen = event.revision;
                 }
             }
         }
-        prop_assert_eq!(&stayed, &Device::of(&inbox));
+        prop_assert_eq!(&connected, &Device::of(&inbox));
 
-        // The device returns. If the history was purged, it must load its list.
+        // The device returns. If the history was purged, it has to load its list again.
         let Some(missed) = missed_since(&inbox, seen) else {
             prop_assert!(steps.iter().any(|step| matches!(step, Step::Purge(_))));
             return Ok(());
@@ -345,16 +349,16 @@ proptest! {
         let revisions: Vec<_> = missed.iter().map(|(revision, _)| *revision).collect();
         prop_assert!(revisions.is_sorted_by(|a, b| a < b), "{:?}", revisions);
         let mut created = Vec::new();
-        for (revision, change) in missed.iter().take(cut_after.index(missed.len() + 1)) {
+        for (revision, change) in missed.iter().take(interrupt_after.index(missed.len() + 1)) {
             if let Change::Created(new) = change { created.push(new.id.clone()); }
-            away.receive(change);
+            returning.receive(change);
             seen = *revision;
         }
         for (_, change) in missed_since(&inbox, seen).unwrap() {
             if let Change::Created(new) = &change { created.push(new.id.clone()); }
-            away.receive(&change);
+            returning.receive(&change);
         }
-        prop_assert_eq!(&away, &stayed);
+        prop_assert_eq!(&returning, &connected);
         let count = created.len();
         created.sort();
         created.dedup();
@@ -367,8 +371,8 @@ proptest! {
     fn paged_replay_is_exact_while_the_inbox_changes(
         before in prop::collection::vec(step(), 0..40),
         missed in prop::collection::vec(step(), 1..40),
-        page in 1..8_u64,
-        meanwhile in prop::collection::vec(prop::collection::vec(step(), 0..4), 0..40),
+        revisions_per_page in 1..8_u64,
+        changes_after_pages in prop::collection::vec(prop::collection::vec(step(), 0..4), 0..40),
     ) {
         let mut inbox = Inbox::new(user());
         for step in &before {
@@ -383,18 +387,18 @@ proptest! {
 
         let mut range = ReplayRange::new(since, inbox.state().revision);
         let (mut live, mut delivered, mut created) = (Vec::new(), Vec::new(), 0);
-        let mut meanwhile = meanwhile.into_iter();
+        let mut changes_after_pages = changes_after_pages.into_iter();
         while !range.is_done() {
-            let end = Revision::new((range.after.get() + page).min(range.up_to.get()));
-            let this = ReplayRange { up_to: end, ..range };
-            let Some(changes) = inbox.changed_in(this) else { return Ok(()) };
-            for (revision, change) in ReplayBatch::merge(inbox.created_in(this).cloned().collect(), changes) {
+            let end = Revision::new((range.after.get() + revisions_per_page).min(range.up_to.get()));
+            let page = ReplayRange { up_to: end, ..range };
+            let Some(changes) = inbox.changed_in(page) else { return Ok(()) };
+            for (revision, change) in ReplayBatch::merge(inbox.created_in(page).cloned().collect(), changes) {
                 created += usize::from(matches!(change, Change::Created(_)));
                 device.receive(&change);
                 delivered.push((revision, change));
             }
             range.after = end;
-            for step in meanwhile.next().unwrap_or_default() {
+            for step in changes_after_pages.next().unwrap_or_default() {
                 live.extend(apply(&mut inbox, &step));
             }
         }
@@ -403,8 +407,9 @@ proptest! {
             delivered.push((event.revision, event.change));
         }
         prop_assert_eq!(device, Device::of(&inbox));
-        // Each revision once, so no notification is delivered twice as new.
+        // Each revision is delivered once, so no notification is delivered twice as new.
         prop_assert!(delivered.is_sorted_by(|(a, _), (b, _)| a < b), "{:?}", delivered);
+        // It can be fewer: a counted notification may be deleted before its page is read.
         prop_assert!(created <= count.created, "{} of {:?}", created, count);
     }
 }

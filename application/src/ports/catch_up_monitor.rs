@@ -2,19 +2,19 @@ use std::time::Duration;
 
 /// Observes how long devices take to catch up with the changes that they missed.
 pub trait CatchUpMonitor: Send + Sync {
-    /// A device has received all changes that it missed, or was disconnected because it could not. `duration` is
-    /// the time since the device, or the server, requested them.
+    /// Records that a device has received all changes that it missed, or was disconnected because it could
+    /// not receive them. `duration` is the time since the catch-up became necessary or was requested.
     fn record(&self, cause: CatchUpCause, duration: Duration);
 }
 
 /// Why a device catches up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CatchUpCause {
-    /// It connected with the position of an earlier connection.
+    /// The device connected and sent the revision that it reached in an earlier connection.
     Connect,
-    /// It requested the changes while it was connected.
+    /// The device requested the changes while it was connected.
     Request,
-    /// It missed an event while it was connected.
+    /// The device missed an event while it was connected.
     MissedEvent,
 }
 

@@ -2,10 +2,10 @@ use crate::push::Push;
 
 /// The connection of one device, as the session rules see it.
 ///
-/// No method waits. A device that does not read costs the node its send queue and delays no other
-/// device.
+/// No method waits. A device that does not read costs the node only the memory of its send queue, and
+/// delays no other device.
 pub trait Device: Send + Sync + 'static {
-    /// An encoded push, encoded once and sent to every device of a user.
+    /// An encoded push. It is encoded once and sent to all devices of a user.
     type Frame: Send + Sync + 'static;
 
     /// Encodes a push.
@@ -36,7 +36,7 @@ pub trait Device: Send + Sync + 'static {
 /// Why a frame was not queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SendError {
-    /// The send queue is full: the device reads more slowly than it is sent to.
+    /// The send queue is full: the device reads more slowly than frames are sent.
     Full,
     /// The connection is closed.
     Closed,
@@ -78,9 +78,9 @@ impl CloseReason {
         }
     }
 
-    /// Whether the device should reconnect by itself. A device with an invalid token needs a new one
-    /// first. A session over the limit would evict the next one, and that one would evict it again. A
-    /// device that sends too much would continue.
+    /// Whether the device should reconnect by itself. It should not in these cases: A device with an invalid
+    /// token needs a new token first. A session that was evicted because of the session limit would evict
+    /// another one, which would do the same. A device that sends too many messages would continue to do so.
     pub const fn should_reconnect(self) -> bool {
         !matches!(
             self,
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn device_reconnects_by_itself_unless_it_would_be_closed_again() {
+    fn device_should_reconnect_unless_it_would_be_disconnected_again() {
         for (why, label, should_reconnect) in [
             (CloseReason::TokenExpired, "token_expired", false),
             (CloseReason::TokenRevoked, "token_revoked", false),

@@ -7,10 +7,10 @@ use crate::port_error::PortError;
 #[cfg_attr(any(test, feature = "testing"), mockall::automock)]
 #[async_trait]
 pub trait Erasure: Send + Sync {
-    /// Erases a user in one transaction: notifications and their tombstones, the inbox, idempotency keys
-    /// that the user sent or that led to the user's notifications, and events in the outbox. A key that led
-    /// to notifications of several users is kept without those of this user. The store then has no data of
-    /// the user, with two exceptions:
+    /// Erases a user in one transaction: notifications and their tombstones, the inbox, events in the outbox,
+    /// and idempotency keys that the user sent or with which notifications for the user were created. A key
+    /// with which notifications for other users were created too is kept, without those of this user. The
+    /// store then has no data of the user, with two exceptions:
     ///
     /// - The user's revocation stays until [`super::Retention::purge_revocations`], because revoked tokens
     ///   would otherwise be valid again.
@@ -26,12 +26,12 @@ pub trait Erasure: Send + Sync {
 /// The number of items that an erasure removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Erased {
-    /// Whether there was an inbox. If so, the user's devices are sent an event.
+    /// Whether there was an inbox. If so, the outbox has an event for the user's devices.
     pub inbox: bool,
     /// Notifications, including tombstones.
     pub notifications: u64,
     /// Idempotency keys, including those that are kept for other users.
     pub idempotency_keys: u64,
-    /// Events that were not published yet, or that could not be parsed.
+    /// Events that were not published yet, or that are not published because they could not be parsed.
     pub events: u64,
 }

@@ -9,9 +9,9 @@ use crate::port_error::PortError;
 pub trait EventPublisher: Send + Sync {
     /// Publishes the entries in the given order and waits for their confirms.
     ///
-    /// An entry counts as published only after a confirm: the receiver promised to keep it. Entries
+    /// An entry counts as published only after its confirm, the receiver's promise to keep it. Entries
     /// after the first failure may or may not have arrived and will be published again. Consumers
-    /// can therefore receive an event twice; they recognise it by its user and revision.
+    /// can therefore receive an event twice; they recognise a duplicate by its user and revision.
     async fn publish(&self, entries: &[OutboxEntry]) -> PublishOutcome;
 }
 

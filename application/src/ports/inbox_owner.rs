@@ -9,14 +9,14 @@ use crate::port_error::PortError;
 pub trait InboxOwner: Send + Sync {
     /// Passes on the change that `user` requested.
     ///
-    /// After `Ok` the request survives a crash of Belfry and is where the service will find it. The service may
-    /// still refuse the change. Requests of one user reach the service in the order of these calls, unless a call
-    /// begins before the previous one has returned.
+    /// After `Ok` the request survives a crash of Belfry and will reach the service, which may still refuse
+    /// the change. Requests of one user reach the service in the order of these calls, unless a call begins
+    /// before the previous one has returned.
     ///
     /// After an error the request may have been passed on nevertheless. A caller that repeats it may cause a
     /// duplicate.
     ///
-    /// The number of waiting calls and their time are limited. Above the limit, the error is
+    /// The number of calls in flight and the time of each call are limited. Above a limit, the error is
     /// [`PortError::Unavailable`].
     async fn request(&self, user: &UserId, change: &RequestedChange) -> Result<(), PortError>;
 }

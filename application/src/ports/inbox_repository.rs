@@ -9,13 +9,14 @@ use crate::port_error::PortError;
 
 /// The durable store of all inboxes.
 ///
-/// [`belfry_domain::Inbox`] is the reference: every call has the same effect on an inbox as the method
-/// of that type. A change and its event ([`super::Outbox`]) are written in one transaction: after `Ok`
-/// both survive a crash; after an error either both are written or neither. Concurrent changes of one
-/// inbox are serialised. Revisions are consecutive, and the unread count is exact at each.
+/// [`belfry_domain::Inbox`] is the reference: every call has the same effect on an inbox as the
+/// corresponding method of that type. A change and its event ([`super::Outbox`]) are written in one
+/// transaction: after `Ok` both survive a crash; after an error either both are written or neither.
+/// Concurrent changes of one inbox are serialised. Revisions are consecutive, and the unread count is exact
+/// at each revision.
 ///
-/// An inbox does not need to be created: before its first change it is empty, at revision zero or, after
-/// an erasure of any user ([`super::Erasure`]), at the highest erased revision.
+/// An inbox does not need to be created. Before its first change it is empty and at revision zero or, if any
+/// user has been erased ([`super::Erasure`]), at the highest erased revision.
 #[cfg_attr(any(test, feature = "testing"), mockall::automock)]
 #[async_trait]
 pub trait InboxRepository: Send + Sync {
@@ -35,8 +36,8 @@ pub trait InboxRepository: Send + Sync {
     ) -> Result<IdempotentOutcome, PortError>;
 
     /// Marks the unread notifications among `ids` as read. Unknown ids do not prevent this and are
-    /// returned. They are determined in the same transaction: a notification that is created later is
-    /// unknown and not marked.
+    /// returned. They are determined in the transaction of the change: a notification that is created later
+    /// is unknown and not marked.
     async fn mark_read(
         &self,
         user: &UserId,
@@ -59,15 +60,16 @@ pub trait InboxRepository: Send + Sync {
         deleted_at: Timestamp,
     ) -> Result<Option<DomainEvent>, PortError>;
 
-    /// One notification of this user; `None` if this user does not have it, even if another user does.
+    /// One notification of this user; `None` if this user's inbox does not have it, even if another user's
+    /// inbox does.
     async fn get(
         &self,
         user: &UserId,
         id: &NotificationId,
     ) -> Result<Option<Notification>, PortError>;
 
-    /// The notifications in the inbox, newest first (by `created_revision`). The size of one is
-    /// [`Notification::text_bytes`].
+    /// The notifications in the inbox, newest first (by `created_revision`). For the limit in bytes, the size
+    /// of a notification is [`Notification::text_bytes`].
     async fn list(
         &self,
         user: &UserId,
@@ -75,11 +77,11 @@ pub trait InboxRepository: Send + Sync {
         limit: PageLimit,
     ) -> Result<Page<Notification>, PortError>;
 
-    /// The revision and unread count. Does not count rows.
+    /// The revision and unread count. Both are stored; no notifications are counted.
     async fn state(&self, user: &UserId) -> Result<InboxState, PortError>;
 
-    /// Whether all changes after `since` can be replayed, as of the returned state. Reads no texts, and
-    /// at most `limit` + 1 rows.
+    /// Whether all changes after `since` can be replayed, as of the returned state. They cannot if more than
+    /// `limit` notifications changed. Reads at most `limit` + 1 rows, and no texts.
     async fn history(
         &self,
         user: &UserId,
@@ -88,7 +90,8 @@ pub trait InboxRepository: Send + Sync {
     ) -> Result<History, PortError>;
 
     /// The notifications created in the range and not deleted, oldest first. Their read state may be
-    /// newer than the range. The size of one is [`Notification::text_bytes`].
+    /// newer than the range. For the limit in bytes, the size of a notification is
+    /// [`Notification::text_bytes`].
     async fn created_in(
         &self,
         user: &UserId,
@@ -96,11 +99,13 @@ pub trait InboxRepository: Send + Sync {
         limit: PageLimit,
     ) -> Result<Page<Notification>, PortError>;
 
-    /// The notifications whose latest change is in the range and is a read or a deletion, ordered by
-    /// revision. `limit` is at least 1. If fewer than `limit` rows are returned, no more follow. All rows
-    /// with the revision of the last row are returned, even if they exceed `limit`: a device that received
-    /// a revision never requests the rest of it. Notifications that were created after `range.since` and
-    /// deleted are left out. `None` if the history of the range is incomplete ([`super::Retention`]).
+    /// The changes of notifications that were read or deleted and whose latest change is in the range,
+    /// ordered by revision. Notifications that were created and deleted after `range.since` are left out.
+    /// `None` if the history of the range is incomplete ([`super::Retention`]).
+    ///
+    /// `limit` is at least 1. If fewer than `limit` rows are returned, no more follow. All rows with the
+    /// revision of the last row are returned, even if they exceed `limit`: a device that has received a
+    /// revision never requests the remaining rows of that revision.
     async fn changed_in(
         &self,
         user: &UserId,
@@ -127,7 +132,7 @@ pub enum History {
     Complete {
         /// The state of the inbox.
         state: InboxState,
-        /// The number of notifications that were created since and are not deleted.
+        /// The number of notifications that were created after the revision and are not deleted.
         created: usize,
     },
     /// The changes cannot be replayed: more notifications changed than the limit, tombstones were purged,
@@ -180,7 +185,7 @@ impl IdempotencyKey {
         &self.key
     }
 
-    /// Identifies the request's content.
+    /// The fingerprint of the request's content.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
     }

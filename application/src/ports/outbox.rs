@@ -26,7 +26,7 @@ pub trait Outbox: Send + Sync {
 pub struct OutboxBacklog {
     /// Their number.
     pub entries: u64,
-    /// How long ago the oldest of them was written, by the clock that wrote it; zero without entries.
+    /// How long ago the oldest of them was written, by the store's clock; zero without entries.
     pub age: Duration,
 }
 
@@ -35,25 +35,25 @@ pub struct OutboxBacklog {
 #[cfg_attr(any(test, feature = "testing"), mockall::automock)]
 #[async_trait]
 pub trait OutboxLease: Send {
-    /// The oldest entries. The size of an entry is [`OutboxEntry::body_bytes`]. Entries of one inbox are ordered by
-    /// revision. No entry is added later that belongs before a returned one.
+    /// The oldest entries. For the limit in bytes, the size of an entry is [`OutboxEntry::body_bytes`]. Entries
+    /// of one inbox are ordered by revision. No entry that is added later belongs before a returned one.
     async fn pending(&mut self, limit: PageLimit) -> Result<Page<OutboxEntry>, PortError>;
 
     /// Removes published entries.
     async fn remove(&mut self, entries: &[OutboxId]) -> Result<(), PortError>;
 
-    /// Waits for entries that were added after the last [`pending`](Self::pending), at most `patience`. A
-    /// commit on any node normally wakes it at once, including a commit between that read and this
-    /// call. If the wake-up is lost, `patience` ends the wait.
+    /// Waits, for at most `patience`, for entries that were added after the last [`pending`](Self::pending).
+    /// A commit on any node normally ends the wait at once, even if the commit came before this call. If the
+    /// notification of the commit is lost, `patience` ends the wait.
     async fn wait_for_entries(&mut self, patience: Duration) -> Result<(), PortError>;
 }
 
-/// An event to publish: encoded, with the fields that a publisher needs in order not to decode it.
+/// An event to publish: the encoded event, and a header so that a publisher does not have to decode it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutboxEntry {
     /// Unique within the outbox.
     pub id: OutboxId,
-    /// For routing and deduplication, without decoding the body.
+    /// For routing and deduplication.
     pub header: EventHeader,
     /// The event in its wire form. The store encodes it once, in the transaction of the change, and
     /// every publisher sends it unchanged. The application does not know the format.
@@ -68,7 +68,7 @@ pub struct OutboxEntry {
 }
 
 impl OutboxEntry {
-    /// The size of the body in UTF-8.
+    /// The size of the body in bytes.
     pub fn body_bytes(&self) -> usize {
         self.body.len()
     }

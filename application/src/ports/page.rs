@@ -1,10 +1,11 @@
-/// The maximum size of a page. A store applies it in its query, so that at most one row that does not fit is
-/// transferred.
+/// The maximum size of a page. A store applies it in its query, so that it reads at most one row that does not
+/// fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageLimit {
     /// The maximum number of items.
     pub rows: usize,
-    /// The maximum sum of the sizes of the items. A larger item is a page of its own, so paging always advances.
+    /// The maximum sum of the sizes of the items. A single item that is larger is a page of its own, so paging
+    /// always advances.
     pub bytes: usize,
 }
 
@@ -14,7 +15,7 @@ impl PageLimit {
         Self { rows, bytes: usize::MAX }
     }
 
-    /// The first items, as many as fit.
+    /// The page of the first items that fit. `size` returns the size of an item in bytes.
     pub fn page_of<'a, T: Clone + 'a>(
         self,
         items: impl IntoIterator<Item = &'a T>,
@@ -22,15 +23,15 @@ impl PageLimit {
     ) -> Page<T> {
         let mut page = Page::default();
         let mut bytes = 0;
-        for one in items {
-            bytes += size(one);
+        for item in items {
+            bytes += size(item);
             let fits =
                 page.items.len() < self.rows && (bytes <= self.bytes || page.items.is_empty());
             if !fits {
                 page.more = true;
                 break;
             }
-            page.items.push(one.clone());
+            page.items.push(item.clone());
         }
         page
     }

@@ -13,6 +13,7 @@ pub trait RealtimeDelivery: Send + Sync {
     /// Delivery is best effort and does not wait for devices. A device that is offline or too slow
     /// misses the batch and catches up when it reconnects.
     ///
-    /// Returns the number of devices to which the batch was written, or that have it in their queues.
+    /// Returns the number of devices that have received the batch or will receive it: for some it is still
+    /// queued, or held back while they catch up.
     async fn deliver(&self, room: &UserRoom, batch: PushBatch) -> usize;
 }

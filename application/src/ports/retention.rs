@@ -4,8 +4,8 @@ use belfry_domain::{ExpiryCutoff, Timestamp};
 use crate::port_error::PortError;
 
 /// Removes old data in small batches. Each call is one transaction, short enough not to block other
-/// work. Each call returns the number of removed items. A number below `limit` means that no more is
-/// left, or that another node is removing it.
+/// work. Each call returns the number of removed items. A number below `limit` means that nothing is left to
+/// remove, or that another node is removing it.
 #[cfg_attr(any(test, feature = "testing"), mockall::automock)]
 #[async_trait]
 pub trait Retention: Send + Sync {

@@ -11,11 +11,12 @@ pub trait Revocations: Send + Sync {
     /// `issued_before` applies. Returns the revocation that applies.
     async fn revoke(&self, revocation: &Revocation) -> Result<Revocation, PortError>;
 
-    /// The revocations stored since `cursor` (all of them for `None`), and the cursor for the next
-    /// call. A reader that passes each returned cursor on misses no revocation of any node, in
-    /// whichever order the nodes' writes commit and whatever their clocks and the store's clock show.
-    /// Some revocations may be returned repeatedly. If the store has been restored to a state before
-    /// `cursor`, all of them are returned.
+    /// The revocations stored since `cursor` (all of them for `None`), and the cursor for the next call.
+    ///
+    /// A reader that passes each returned cursor to its next call misses no revocation of any node. This
+    /// holds in whichever order the nodes' writes commit, and does not depend on any clock. Some revocations
+    /// may be returned repeatedly. If the store has been restored to a state before `cursor`, all of them are
+    /// returned.
     async fn since(
         &self,
         cursor: Option<RevocationCursor>,

@@ -13,13 +13,12 @@ pub trait TokenVerifier: Send + Sync {
     /// Returns the claims of a token that was signed by a trusted issuer with an expected algorithm, has
     /// the expected audience and is valid now.
     ///
-    /// With a known key this takes no I/O and negligible time. A token with an unknown key may wait for
-    /// the key for a few seconds. [`TokenError::Port`] means that the token could not be verified; a
-    /// retry may succeed.
+    /// With a known key this takes no I/O and negligible time. With an unknown key it may wait a few seconds
+    /// for the key. [`TokenError::Port`] means that the token could not be verified; a retry may succeed.
     async fn verify(&self, token: &BearerToken) -> Result<Claims, TokenError>;
 
-    /// The keys that have not been withdrawn. A key whose source cannot be read stays one of them, even after
-    /// it has become too old to verify tokens: an outage withdraws no key.
+    /// The keys that have not been withdrawn. They include keys whose source cannot be read at the moment,
+    /// even those that have become too old to verify tokens: an outage withdraws no key.
     fn accepted_keys(&self) -> HashSet<KeyFingerprint>;
 }
 
@@ -31,20 +30,21 @@ pub struct KeyFingerprint(pub [u8; 16]);
 /// Why a token was rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
-    /// It was valid and has expired.
+    /// The token was valid and has expired.
     #[error("the token has expired")]
     Expired,
-    /// It becomes valid later.
+    /// The token becomes valid later.
     #[error("the token is not valid yet")]
     NotYetValid,
-    /// It is malformed or not trusted. The reason is for logs, not for the client.
+    /// The token is malformed or not trusted. The reason is for logs, not for the client.
     #[error("the token is not valid ({0})")]
     Invalid(&'static str),
-    /// A trusted issuer signed it, but a claim is missing or cannot be used. The reason follows the words "the token"
-    /// in the message. It may be sent to the client, because it does not help to forge a token.
+    /// A trusted issuer signed the token, but a claim is missing or cannot be used. Contains the reason as the
+    /// second part of a sentence that begins with "the token". The reason may be sent to the client, because
+    /// it does not help to forge a token.
     #[error("the token {0}")]
     Claim(String),
-    /// It could not be verified. Retry later.
+    /// The token could not be verified. Retry later.
     #[error(transparent)]
     Port(#[from] PortError),
 }
@@ -94,7 +94,7 @@ impl fmt::Debug for BearerToken {
 pub struct Claims {
     /// The authenticated user.
     pub user: UserId,
-    /// The permissions besides those on the user's own inbox.
+    /// The token's permissions.
     pub scopes: Scopes,
     /// When the token was issued, if known.
     pub issued_at: Option<Timestamp>,
@@ -104,7 +104,7 @@ pub struct Claims {
     pub key: KeyFingerprint,
 }
 
-/// The token's permissions: space-separated words (RFC 6749, 3.3).
+/// The token's permissions: space-separated words (RFC 6749, 3.3). `None` stands for an empty list.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Scopes(Option<Box<str>>);
 
@@ -124,7 +124,7 @@ impl Scopes {
 
     /// Whether the list contains `scope`.
     pub fn contains(&self, scope: &str) -> bool {
-        self.0.as_deref().is_some_and(|all| all.split(' ').any(|one| one == scope))
+        self.0.as_deref().is_some_and(|list| list.split(' ').any(|listed| listed == scope))
     }
 }
 
@@ -137,8 +137,8 @@ mod tests {
         for raw in ["abc", " abc ", "Bearer abc", "bearer  abc", "BEARER abc"] {
             assert_eq!(BearerToken::parse(raw).unwrap().unwrap().reveal(), "abc", "{raw:?}");
         }
-        let of_other_scheme = BearerToken::parse("Basic abc").unwrap().unwrap();
-        assert_eq!(of_other_scheme.reveal(), "Basic abc", "it is not taken for the token abc");
+        let other_scheme = BearerToken::parse("Basic abc").unwrap().unwrap();
+        assert_eq!(other_scheme.reveal(), "Basic abc", "another scheme is part of the token");
         for raw in ["", "  ", "Bearer "] {
             assert!(BearerToken::parse(raw).unwrap().is_none(), "{raw:?}");
         }

@@ -14,11 +14,11 @@ use crate::ports::{Claims, Device};
 pub struct SessionLimit {
     /// The maximum number.
     pub per_user: usize,
-    /// What happens at the limit.
+    /// The policy for further sessions.
     pub on_excess: ExcessPolicy,
 }
 
-/// What happens when a user at the limit opens another session.
+/// The policy for a user who is at the limit and opens another session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExcessPolicy {
     /// Disconnect the user's oldest session.
@@ -37,9 +37,9 @@ impl TooManySessions {
     pub const CODE: &str = "too_many_sessions";
 }
 
-/// The permission to join. With [`ExcessPolicy::RejectNewest`] it contains a reservation, so that
-/// concurrent connects cannot exceed the limit and an admitted session can always join. Dropping it
-/// releases the reservation.
+/// The permission for a session to join its user's room. With [`ExcessPolicy::RejectNewest`] it contains a
+/// reservation, so that concurrent connects cannot exceed the limit and an admitted session can always join.
+/// Dropping the admission releases the reservation.
 pub struct Admission<D: Device> {
     pub(super) claims: Claims,
     pub(super) reservation: Option<SessionReservation<D>>,
@@ -59,7 +59,7 @@ pub(super) struct SessionReservation<D: Device> {
 }
 
 impl<D: Device> SessionReservation<D> {
-    /// Fails if the room has `limit` sessions and reservations.
+    /// Fails if the room already has `limit` sessions and reservations together.
     pub(super) fn new(
         rooms: Arc<Rooms<D>>,
         room: UserRoom,

@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 use super::session::{Session, SessionId};
 use crate::ports::Device;
 
-/// The instant of each session's next expiry check. One shared schedule, because a timer per session
-/// would cost a task for every idle device.
+/// The schedule of expiry checks: the instant of each session's next check. All sessions share one schedule,
+/// because a timer per session would cost a task for every idle device.
 pub(super) struct Deadlines<D: Device> {
     by_time: Mutex<ByTime<D>>,
 }
@@ -22,7 +22,7 @@ impl<D: Device> Default for Deadlines<D> {
 }
 
 impl<D: Device> Deadlines<D> {
-    /// Schedules the session's next check, in place of an earlier schedule.
+    /// Schedules the session's next check at `at`. Replaces the check that is scheduled for it so far.
     pub(super) fn schedule(&self, session: &Arc<Session<D>>, at: Timestamp) {
         let mut by_time = self.by_time.lock();
         if let Some(previous) = session.replace_next_check(Some(at)) {

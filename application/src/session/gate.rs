@@ -5,10 +5,10 @@ use crate::push::PushBatch;
 /// Keeps the pushes of one device in order: holds live pushes back during a replay, drops duplicates
 /// and detects gaps.
 ///
-/// The changes of an inbox have consecutive revisions, and each is delivered after it is stored. A
+/// The changes of an inbox have consecutive revisions, and each change is delivered after it is stored. A
 /// batch with the next revision passes. A batch with an older revision was delivered before. A batch
-/// with a later revision shows that an event was lost; the store still has it. A batch that replaces
-/// the whole inbox passes after any older revision: nothing before it is needed.
+/// with a later revision shows that an event was lost; the store still has the change. A batch that replaces
+/// the whole inbox passes after any older revision, because no earlier change is needed any more.
 #[derive(Debug)]
 pub(super) struct Gate<T> {
     state: State<T>,
@@ -31,11 +31,11 @@ enum State<T> {
 /// The position of a batch among the changes of its inbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Position {
-    /// It belongs to no stored change, so it is never stale and never reveals a gap.
+    /// The batch belongs to no stored change, so it is never stale and never reveals a gap.
     NotStored,
     /// The change with this revision.
     Change(Revision),
-    /// The change with this revision. It replaces the whole inbox.
+    /// The change with this revision, which replaces the whole inbox.
     StartOver(Revision),
 }
 
@@ -50,7 +50,7 @@ impl Position {
     }
 }
 
-/// What happens to a batch at the gate.
+/// The gate's decision on a batch.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Passage<T> {
     /// Send it now.
@@ -64,10 +64,10 @@ pub(super) enum Passage<T> {
     Gap(Revision),
 }
 
-/// What remains to be done before a gate is open.
+/// The result of [`Gate::release`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Release<T> {
-    /// Nothing: the gate is open.
+    /// The gate is open.
     Open,
     /// Send these held batches in this order, then release again with this revision. The gate stays
     /// closed meanwhile, so that a slow device is not flooded.
@@ -83,7 +83,7 @@ impl<T> Gate<T> {
         Self { state: State::closed(), max_held }
     }
 
-    /// Decides what happens to a batch.
+    /// Decides whether a batch is sent, held or dropped.
     pub(super) fn offer(&mut self, position: Position, item: T) -> Passage<T> {
         match &mut self.state {
             State::Open { last_delivered } => match Sequence::advance(last_delivered, position) {
@@ -116,19 +116,19 @@ impl<T> Gate<T> {
         if std::mem::take(incomplete) {
             return Release::Gap;
         }
-        let mut next = Vec::with_capacity(held.len());
+        let mut to_send = Vec::with_capacity(held.len());
         for (position, item) in held {
             match Sequence::advance(&mut last_delivered, position) {
-                Sequence::Next => next.push(item),
+                Sequence::Next => to_send.push(item),
                 Sequence::Stale => {}
                 Sequence::Gap => return Release::Gap,
             }
         }
-        if next.is_empty() {
+        if to_send.is_empty() {
             self.state = State::Open { last_delivered };
             return Release::Open;
         }
-        Release::Held(next, last_delivered)
+        Release::Held(to_send, last_delivered)
     }
 
     /// Closes the gate before the device catches up again. Returns the last delivered revision, or `None`
@@ -143,9 +143,9 @@ impl<T> Gate<T> {
         }
     }
 
-    /// Call it when events may have been lost without a gap in the revisions. Closes an open gate like
-    /// [`close`](Self::close). A closed gate answers its next release with [`Release::Gap`], so that
-    /// the running replay reads the store once more.
+    /// Call it when events may have been lost although no later event has revealed a gap. Closes an open gate
+    /// like [`close`](Self::close). For a closed gate, the next release returns [`Release::Gap`], so that the
+    /// running replay reads the store once more.
     pub(super) fn report_loss(&mut self) -> Option<Revision> {
         if let State::Closed { incomplete, .. } = &mut self.state {
             *incomplete = true;
@@ -282,8 +282,8 @@ mod tests {
         let mut gate = Gate::closed(10);
         assert_eq!(gate.release(Revision::new(3)), Release::Open);
         assert_eq!(gate.offer(start_over(9), 9), Passage::Pass(9));
-        assert_eq!(gate.offer(start_over(9), 9), Passage::Stale, "redelivered");
-        assert_eq!(gate.offer(revision(5), 5), Passage::Stale, "of the erased inbox");
+        assert_eq!(gate.offer(start_over(9), 9), Passage::Stale, "a redelivery is stale");
+        assert_eq!(gate.offer(revision(5), 5), Passage::Stale, "the inbox of 5 was replaced");
         assert_eq!(gate.offer(revision(10), 10), Passage::Pass(10));
 
         let mut gate = Gate::closed(10);
@@ -291,7 +291,7 @@ mod tests {
         gate.offer(revision(10), 10);
         assert_eq!(gate.release(Revision::new(3)), Release::Held(vec![9, 10], Revision::new(10)));
         gate.offer(start_over(9), 9);
-        assert_eq!(gate.release(Revision::new(10)), Release::Open, "the replay has read it");
+        assert_eq!(gate.release(Revision::new(10)), Release::Open, "the replay included 9");
     }
 
     fn release_all(gate: &mut Gate<u64>, mut last_delivered: Revision) -> Vec<u64> {

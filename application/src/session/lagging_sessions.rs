@@ -8,19 +8,21 @@ use tokio::time::Instant;
 use super::session::Session;
 use crate::ports::Device;
 
-/// A bounded queue of sessions that missed an event. A session is queued at most once, because its gate
-/// stays closed until it has caught up.
+/// A bounded queue of sessions that missed an event. A session is queued at most once: it is queued when its
+/// gate closes, and the gate stays closed until the session has caught up.
 pub(super) struct LaggingSessions<D: Device> {
     sender: mpsc::Sender<LaggingSession<D>>,
     receiver: Mutex<mpsc::Receiver<LaggingSession<D>>>,
+    /// The number of [`LaggingSession`] values that exist.
     count: Arc<AtomicUsize>,
 }
 
-/// A session that has missed an event. It counts as lagging until this is dropped.
+/// A session that has missed an event. It counts as lagging until this value is dropped.
 pub(super) struct LaggingSession<D: Device> {
     session: Weak<Session<D>>,
+    /// The session has to catch up from this revision.
     pub(super) last_delivered: Revision,
-    /// When it missed the event.
+    /// When it was found that the session missed the event.
     pub(super) since: Instant,
     count: Arc<AtomicUsize>,
 }
@@ -68,17 +70,17 @@ impl<D: Device> LaggingSessions<D> {
 
     /// Queues a session, waiting for space in the queue.
     pub(super) async fn push(&self, session: &Arc<Session<D>>, last_delivered: Revision) {
-        // It cannot fail, because the queue keeps the receiver.
+        // Sending cannot fail, because this struct keeps the receiver.
         let _ = self.sender.send(LaggingSession::new(session, last_delivered, &self.count)).await;
     }
 
     /// Waits for the next session. May be called concurrently.
     pub(super) async fn pop(&self) -> LaggingSession<D> {
         let next = self.receiver.lock().await.recv().await;
-        next.expect("the queue keeps a sender")
+        next.expect("this struct keeps a sender")
     }
 
-    /// The sessions that are queued, and those whose [`LaggingSession`] is in use.
+    /// The number of sessions that are queued or whose [`LaggingSession`] is in use.
     pub(super) fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }

@@ -1,6 +1,8 @@
-//! The rules of a device's session, for any transport. A device signs in before it joins its room. It
+//! The rules of a device's session, for any transport. A device signs in before it joins its user's room. It
 //! receives the changes that it missed, then live events, each once and in order. Each of its messages
-//! is checked against its claims. Its session ends when its token expires or is revoked.
+//! is checked against the claims of its token. Its session ends when its token expires or is revoked.
+//!
+//! Each session has a gate, a filter between live events and the device:
 //!
 //! ```text
 //! sign in ──▶ join the room (the gate holds live events back)

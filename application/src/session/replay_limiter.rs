@@ -8,11 +8,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Limits the replay pages in flight on this node.
 ///
-/// A device needs a [`ReplayPermit`] to read a page from the store and to send it. It keeps the permit
-/// until it has taken the page. Permits are granted in the order of the requests and to one device of
-/// each user at a time, so a user with many devices delays only these. A device that reads slowly
-/// would keep its permit from others; after [`ReplayLimits::permit_timeout`] it must exchange the permit for
-/// a [`SlowPermit`], of which there are more. If none is free, the replay fails and the device is disconnected.
+/// A session needs a [`ReplayPermit`] to read a page from the store and to send it. It keeps the permit
+/// until its device has read the page. Permits are granted in the order of the requests and to one session of
+/// each user at a time, so a user with many devices delays only these devices. The session of a device that
+/// reads slowly must exchange its permit for a [`SlowPermit`] after [`ReplayLimits::permit_timeout`], so that
+/// others can use the normal permit. There are more slow permits. If none is free, the replay fails and the
+/// device is disconnected.
 ///
 /// Only sessions that are catching up wait here, each of them once, so there are never more waiters
 /// than connected devices. A waiter has no page in memory.
@@ -29,9 +30,11 @@ pub(super) struct ReplayLimits {
     /// The maximum number of pages in flight on this node with a [`ReplayPermit`]. Enough to keep the store's
     /// connections busy.
     pub(super) node: usize,
-    /// How long a device may keep a [`ReplayPermit`] before it must exchange it for a [`SlowPermit`].
+    /// The maximum time for which a session may keep a [`ReplayPermit`]. Then it must exchange the permit for
+    /// a [`SlowPermit`].
     pub(super) permit_timeout: Duration,
-    /// The maximum number of pages in flight on this node with a [`SlowPermit`]. 256 pages of 256 KiB are 64 MiB.
+    /// The maximum number of pages in flight on this node with a [`SlowPermit`]. They limit the memory: 256
+    /// pages of 256 KiB take 64 MiB.
     pub(super) slow: usize,
     /// The maximum number of [`SlowPermit`]s of one user, so that one user cannot take all of them.
     pub(super) slow_per_user: usize,
@@ -48,18 +51,18 @@ type Users = Mutex<HashMap<UserId, UserLimits>>;
 struct UserLimits {
     normal: Arc<Semaphore>,
     slow: Arc<Semaphore>,
-    /// The number of [`UserHandle`]s.
+    /// The number of [`UserHandle`]s of this user.
     handles: usize,
 }
 
-/// Keeps a user's entry in [`Users`].
+/// Keeps a user's entry in [`Users`]. Dropping the last handle removes the entry.
 struct UserHandle {
     users: Arc<Users>,
     user: UserId,
 }
 
-/// The right of one device of a user to wait for a [`ReplayPermit`]. The user's next device gets its turn when that
-/// permit is dropped or exchanged.
+/// The right of one session of a user to wait for a [`ReplayPermit`]. The user's next session gets its turn
+/// when that permit is dropped or exchanged.
 pub(super) struct Turn {
     user: OwnedSemaphorePermit,
     handle: UserHandle,
@@ -89,29 +92,29 @@ impl ReplayLimiter {
         }
     }
 
-    /// How long a device may keep a [`ReplayPermit`].
+    /// The maximum time for which a session may keep a [`ReplayPermit`].
     pub(super) fn permit_timeout(&self) -> Duration {
         self.limits.permit_timeout
     }
 
-    /// Waits until it is this device's turn among the user's devices.
+    /// Waits until it is the caller's turn among the user's sessions.
     pub(super) async fn turn(&self, user: &UserId) -> Turn {
         let handle = self.handle(user);
-        let of_user = handle.semaphore(|limits| &limits.normal);
-        Turn { user: permit(of_user).await, handle }
+        let user_semaphore = handle.semaphore(|limits| &limits.normal);
+        Turn { user: acquire_from(user_semaphore).await, handle }
     }
 
-    /// Waits for a permit. Only one device of each user waits, the one whose turn it is.
+    /// Waits for a permit. Only one session of each user waits here, the one whose turn it is.
     pub(super) async fn acquire(&self, Turn { user, handle }: Turn) -> ReplayPermit {
-        ReplayPermit { _user: user, _node: permit(self.node.clone()).await, handle }
+        ReplayPermit { _user: user, _node: acquire_from(self.node.clone()).await, handle }
     }
 
-    /// Exchanges a permit for one for slow devices; `None` if none is free.
+    /// Exchanges a permit for a [`SlowPermit`]; `None` if no slow permit is free.
     pub(super) fn exchange(&self, permit: ReplayPermit) -> Option<SlowPermit> {
         let ReplayPermit { handle, .. } = permit;
-        let of_user = handle.semaphore(|limits| &limits.slow);
+        let user_semaphore = handle.semaphore(|limits| &limits.slow);
         Some(SlowPermit {
-            _user: of_user.try_acquire_owned().ok()?,
+            _user: user_semaphore.try_acquire_owned().ok()?,
             _node: self.node_slow.clone().try_acquire_owned().ok()?,
             _handle: handle,
         })
@@ -130,9 +133,9 @@ impl ReplayLimiter {
 }
 
 impl UserHandle {
-    fn semaphore(&self, of: impl FnOnce(&UserLimits) -> &Arc<Semaphore>) -> Arc<Semaphore> {
+    fn semaphore(&self, select: impl FnOnce(&UserLimits) -> &Arc<Semaphore>) -> Arc<Semaphore> {
         let users = self.users.lock();
-        of(users.get(&self.user).expect("an entry with a handle is not removed")).clone()
+        select(users.get(&self.user).expect("an entry with a handle is not removed")).clone()
     }
 }
 
@@ -148,7 +151,7 @@ impl Drop for UserHandle {
     }
 }
 
-async fn permit(semaphore: Arc<Semaphore>) -> OwnedSemaphorePermit {
+async fn acquire_from(semaphore: Arc<Semaphore>) -> OwnedSemaphorePermit {
     semaphore.acquire_owned().await.expect("the semaphore is never closed")
 }
 
@@ -166,7 +169,7 @@ mod tests {
         limiter.acquire(limiter.turn(user).await).await
     }
 
-    /// A permit, if one is free.
+    /// Acquires a permit; `None` if none is free.
     async fn try_acquire(limiter: &ReplayLimiter, name: &str) -> Option<ReplayPermit> {
         timeout(Duration::from_millis(1), acquire(limiter, &user(name))).await.ok()
     }
@@ -175,9 +178,9 @@ mod tests {
     async fn permits_are_limited_per_user_and_per_node() {
         let limiter = ReplayLimiter::new(LIMITS);
         let first = try_acquire(&limiter, "ada").await.unwrap();
-        assert!(try_acquire(&limiter, "ada").await.is_none(), "one of each user");
+        assert!(try_acquire(&limiter, "ada").await.is_none(), "a user has at most one permit");
         let second = try_acquire(&limiter, "bob").await.unwrap();
-        assert!(try_acquire(&limiter, "cy").await.is_none(), "two on the node");
+        assert!(try_acquire(&limiter, "cy").await.is_none(), "the node has at most two permits");
         drop(first);
         assert!(try_acquire(&limiter, "cy").await.is_some());
         drop(second);
@@ -196,7 +199,8 @@ mod tests {
             assert!(timeout(Duration::from_millis(1), &mut second).await.is_err());
             assert!(timeout(Duration::from_millis(1), &mut third).await.is_err());
             drop(first);
-            assert!(timeout(Duration::from_millis(1), &mut third).await.is_err(), "bob is first");
+            let third_waits = timeout(Duration::from_millis(1), &mut third).await.is_err();
+            assert!(third_waits, "bob requested a permit before cy");
             drop(second.await);
             drop(third.await);
         }
@@ -211,11 +215,11 @@ mod tests {
             let permit = try_acquire(&limiter, name).await.unwrap();
             slow_permits.push(limiter.exchange(permit).unwrap());
         }
-        let of_node = try_acquire(&limiter, "bob").await.unwrap();
-        assert!(limiter.exchange(of_node).is_none(), "three on the node");
+        let permit = try_acquire(&limiter, "bob").await.unwrap();
+        assert!(limiter.exchange(permit).is_none(), "the node has at most three slow permits");
         slow_permits.pop();
-        let of_user = try_acquire(&limiter, "ada").await.unwrap();
-        assert!(limiter.exchange(of_user).is_none(), "two of each user");
+        let permit = try_acquire(&limiter, "ada").await.unwrap();
+        assert!(limiter.exchange(permit).is_none(), "a user has at most two slow permits");
         slow_permits.clear();
         assert!(limiter.users.lock().is_empty());
     }

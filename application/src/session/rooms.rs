@@ -12,11 +12,11 @@ pub(super) struct Rooms<D: Device> {
     rooms: RwLock<HashMap<UserRoom, Room<D>>>,
 }
 
-/// Exists as long as it has a session or a reservation.
+/// The sessions of one user. A room exists as long as it has a session or a reservation.
 struct Room<D: Device> {
     /// In the order of joining.
     sessions: Vec<Arc<Session<D>>>,
-    /// The number of reservations of sessions that have not joined yet.
+    /// The number of reservations for sessions that have not joined yet.
     reserved: usize,
 }
 
@@ -39,11 +39,11 @@ impl<D: Device> Rooms<D> {
     pub(super) fn reserve(&self, room: UserRoom, limit: usize) -> bool {
         let mut rooms = self.rooms.write();
         let used = rooms.get(&room).map_or(0, |room| room.sessions.len() + room.reserved);
-        let free = used < limit;
-        if free {
+        let is_free = used < limit;
+        if is_free {
             rooms.entry(room).or_default().reserved += 1;
         }
-        free
+        is_free
     }
 
     /// Releases a reservation that no session has used.
@@ -81,24 +81,24 @@ impl<D: Device> Rooms<D> {
         sessions.drain(..excess).collect()
     }
 
-    /// Removes the session, and also its room if that has no other session or reservation. `false` if the
-    /// session was not in the room.
+    /// Removes the session from its room, and removes the room if it has no other session or reservation.
+    /// Returns `false` if the session was not in the room.
     pub(super) fn leave(&self, session: &Session<D>) -> bool {
         let room = UserRoom::of(session.user().clone());
         let mut rooms = self.rooms.write();
         let Some(found) = rooms.get_mut(&room) else {
             return false;
         };
-        let before = found.sessions.len();
+        let count_before = found.sessions.len();
         found.sessions.retain(|other| other.id() != session.id());
-        let removed = found.sessions.len() < before;
+        let removed = found.sessions.len() < count_before;
         if found.is_unused() {
             rooms.remove(&room);
         }
         removed
     }
 
-    /// The sessions in the room. A copy, because sending to them takes longer than the lock may be held.
+    /// A copy of the list of sessions in the room. Sending to them takes longer than the lock may be held.
     pub(super) fn sessions_in(&self, room: &UserRoom) -> Vec<Arc<Session<D>>> {
         self.rooms.read().get(room).map(|room| room.sessions.clone()).unwrap_or_default()
     }

@@ -33,9 +33,9 @@ pub struct Session<D: Device> {
     claims: RwLock<Claims>,
     device: D,
     gate: Mutex<Gate<Arc<[D::Frame]>>>,
-    /// The device was warned that its current token expires.
+    /// Whether the device was warned that its current token expires.
     warned: AtomicBool,
-    /// The session's entry in the expiry schedule.
+    /// The instant of the session's entry in the expiry schedule; `None` without an entry.
     next_check: Mutex<Option<Timestamp>>,
 }
 
@@ -72,7 +72,7 @@ impl<D: Device> Session<D> {
         self.claims.read().expires_at
     }
 
-    /// Whether the current token is known to be revoked.
+    /// Whether the current token is known to be revoked. `false` while the revocations are not loaded.
     pub(super) fn is_revoked(&self, revoked: &RevokedTokens) -> bool {
         revoked.is_revoked(&self.claims.read()).unwrap_or(false)
     }
@@ -107,7 +107,7 @@ impl<D: Device> Session<D> {
         Ok(expires_at)
     }
 
-    /// `true` on the first call for each token.
+    /// Marks the device as warned. Returns `true` on the first call for each token.
     pub(super) fn warn_once(&self) -> bool {
         !self.warned.swap(true, Ordering::Relaxed)
     }
@@ -169,7 +169,7 @@ impl<D: Device> Session<D> {
                     tokio::time::sleep(RETRY_INTERVAL).await;
                     waited += RETRY_INTERVAL;
                 }
-                done => return done,
+                result => return result,
             }
         }
     }

@@ -46,11 +46,11 @@ pub struct Sessions<D: Device> {
 /// The limits of sessions.
 #[derive(Debug, Clone, Copy)]
 pub struct SessionSettings {
-    /// How long before its token expires a device is warned.
+    /// A device is warned this long before its token expires.
     pub warn_before_expiry: Duration,
-    /// How many live batches are held back for a device that catches up.
+    /// The maximum number of live batches that are held back for a device that catches up.
     pub max_held: usize,
-    /// How long a device that catches up may read nothing before it is disconnected. A device that
+    /// A device that catches up is disconnected after it has read nothing for this long. A device that
     /// reads anything, however little, stays connected.
     pub patience: Duration,
     /// The session limit per user; `None` for no limit.
@@ -68,7 +68,7 @@ impl Default for SessionSettings {
     }
 }
 
-/// Until [`Sessions::monitored_by`] is called.
+/// Records nothing. Used unless [`Sessions::monitored_by`] is called.
 struct NoMonitor;
 
 impl CatchUpMonitor for NoMonitor {
@@ -125,13 +125,14 @@ impl<D: Device> Sessions<D> {
         Ok(Admission { claims, reservation })
     }
 
-    /// Adds a device to its user's room, before its client sees that it is connected. The gate holds live
-    /// events back until [`start`](Self::start) has sent the missed changes. The caller then calls
-    /// [`prepare`](Self::prepare), confirms the connect to the client, and calls `start`. It calls
-    /// [`leave`](Self::leave) when the connection closes.
+    /// Adds a device to its user's room. The session's gate holds live events back until
+    /// [`start`](Self::start) has sent the missed changes.
     ///
-    /// The session may already be over when this returns, for example because its token was revoked. The
-    /// device is then closed, although its client has not seen that it is connected.
+    /// Call this before the connect is confirmed to the client. Then call [`prepare`](Self::prepare), confirm
+    /// the connect, and call `start`. When the connection closes, call [`leave`](Self::leave).
+    ///
+    /// The session may already have ended when this returns, for example because its token was revoked. The
+    /// device is then closed, although the connect was never confirmed to its client.
     pub fn join(&self, admission: Admission<D>, device: D) -> Arc<Session<D>> {
         let Admission { claims, reservation } = admission;
         let id = SessionId(self.next_id.fetch_add(1, Ordering::Relaxed));
@@ -141,14 +142,14 @@ impl<D: Device> Sessions<D> {
             Self::close_with_exception(&oldest, CloseReason::TooManySessions, &TooManySessions);
         }
         self.schedule_expiry(&session);
-        self.end_if_withdrawn(&session);
+        self.end_if_no_longer_accepted(&session);
         session
     }
 
-    /// Ends a session whose token was revoked, or whose key was withdrawn, after the token was verified and
-    /// before the session had these claims in its room. A revocation or withdrawal in between has not found
-    /// the session, because it looks for sessions in rooms.
-    fn end_if_withdrawn(&self, session: &Session<D>) {
+    /// Ends the session if its token was revoked, or its key withdrawn, since the token was verified. A
+    /// revocation or withdrawal ends the sessions that it finds in the rooms. It does not find a session that
+    /// joins its room later, or that receives the claims of this token later.
+    fn end_if_no_longer_accepted(&self, session: &Session<D>) {
         if session.is_revoked(self.sign_in.revoked()) {
             self.disconnect(session, CloseReason::TokenRevoked, &AuthError::TokenRevoked);
         } else if !self.sign_in.accepted_keys().contains(&session.key()) {
@@ -179,25 +180,25 @@ impl<D: Device> Sessions<D> {
         }
     }
 
-    /// Ends a session and closes its device. The device is sent an exception with the reason's code and
-    /// `message` first. Has no effect on a session that has ended.
+    /// Ends a session and closes its device. Before that, the device is sent an exception with the reason's
+    /// code and `message`. Has no effect on a session that has ended.
     pub fn disconnect(&self, session: &Session<D>, why: CloseReason, message: &dyn fmt::Display) {
         self.deadlines.cancel(session);
-        // It leaves the room at once, because the transport may take long to close.
+        // The session leaves the room at once, because the transport may take long to close.
         if self.rooms.leave(session) {
             Self::close_with_exception(session, why, message);
         }
     }
 
-    /// Disconnects these sessions. Lets other tasks run in between, because there may be thousands.
+    /// Disconnects these sessions. There may be thousands, so other tasks may run after every 64 of them.
     async fn disconnect_all(
         &self,
         sessions: &[Arc<Session<D>>],
         why: CloseReason,
         message: &(dyn fmt::Display + Sync),
     ) {
-        for some in sessions.chunks(64) {
-            for session in some {
+        for chunk in sessions.chunks(64) {
+            for session in chunk {
                 self.disconnect(session, why, message);
             }
             tokio::task::yield_now().await;
@@ -217,7 +218,8 @@ impl<D: Device> Sessions<D> {
         session.device().close(CloseReason::TooSlow);
     }
 
-    /// Checks that a session may do something. Called before each message of a device.
+    /// Checks that the session's token is still valid and permits the action. Call it before each message of
+    /// a device is handled.
     pub fn authorize(&self, session: &Session<D>, action: Action) -> Result<(), AuthError> {
         session.authorize(self.clock.now(), self.sign_in.access(), action)
     }
@@ -231,7 +233,7 @@ impl<D: Device> Sessions<D> {
         let claims = self.sign_in(token).await?;
         let expires_at = session.renew(claims)?;
         self.schedule_expiry(session);
-        self.end_if_withdrawn(session);
+        self.end_if_no_longer_accepted(session);
         Ok(expires_at)
     }
 
@@ -270,7 +272,8 @@ impl<D: Device> Sessions<D> {
         let interval = spread.checked_div(u32::try_from(all.len()).unwrap_or(u32::MAX));
         let begin = tokio::time::Instant::now();
         for (n, session) in (0_u32..).zip(&all) {
-            // Timers have a resolution of a millisecond. One sleep covers several shorter intervals.
+            // Timers have a resolution of one millisecond. If the interval is shorter, several devices are
+            // closed without a sleep in between.
             if let Some(due) = interval.map(|interval| begin + interval * n)
                 && due > tokio::time::Instant::now() + Duration::from_millis(1)
             {

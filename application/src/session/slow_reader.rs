@@ -8,13 +8,15 @@ use crate::Backoff;
 
 /// Waits for a device to read a replay page. Fails for a device that is stuck.
 ///
-/// A device has read something when its send queue has become shorter or accepts a frame. After
-/// [`ReplayLimiter::permit_timeout`], the permit of a slow device is exchanged for a [`SlowPermit`].
+/// A device has read something when its send queue has become shorter or accepts a frame. A page in flight
+/// needs a permit. If the device has not read the page after [`ReplayLimiter::permit_timeout`], its permit is
+/// exchanged for a [`SlowPermit`].
 pub(super) struct SlowReader<'a> {
     limiter: &'a ReplayLimiter,
     permit: Permit,
+    /// When the sending of the page began.
     started: Instant,
-    /// How long the device may read nothing before it counts as stuck.
+    /// The device counts as stuck after it has read nothing for this long.
     patience: Duration,
     /// The length of the send queue at the last check.
     queued: usize,
@@ -56,13 +58,13 @@ impl<'a> SlowReader<'a> {
         }
     }
 
-    /// Call this when the device's send queue has accepted a frame.
+    /// Records that the device has read something. Call this when its send queue has accepted a frame.
     pub(super) fn record_read(&mut self) {
         self.last_read = Instant::now();
     }
 
-    /// Pauses before the caller's next check. `queued` is the current length of the device's send queue. Fails
-    /// if the device has read nothing for `patience`, or is slow and no [`SlowPermit`] is free.
+    /// Pauses before the caller checks the send queue again. `queued` is the current length of that queue.
+    /// Fails if the device has read nothing for `patience`, or is slow and no [`SlowPermit`] is free.
     pub(super) async fn wait(&mut self, queued: usize) -> Result<(), SyncError> {
         if std::mem::replace(&mut self.queued, queued) > queued {
             self.record_read();
@@ -77,14 +79,14 @@ impl<'a> SlowReader<'a> {
         Ok(())
     }
 
-    /// Exchanges a normal permit for a [`SlowPermit`]. Has no effect if that is done already.
+    /// Exchanges a normal permit for a [`SlowPermit`]. Has no effect if the permit was exchanged before.
     fn exchange_permit(&mut self) -> Result<(), SyncError> {
         match std::mem::replace(&mut self.permit, Permit::None) {
             Permit::Normal(permit) => {
                 let slow = self.limiter.exchange(permit).ok_or(SyncError::SendFailed)?;
                 self.permit = Permit::Slow(slow);
             }
-            slow => self.permit = slow,
+            exchanged => self.permit = exchanged,
         }
         Ok(())
     }

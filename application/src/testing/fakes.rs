@@ -134,7 +134,8 @@ impl RealtimeDelivery for RecordingDelivery {
     }
 }
 
-/// Records every push. Its send queue can be limited; it then accepts nothing more until it reads.
+/// A device that records every push. Its send queue can be limited. A full queue accepts no push until the
+/// test calls [`read_frames`](Self::read_frames) or [`read_all`](Self::read_all).
 #[derive(Debug, Clone)]
 pub struct FakeDevice(Arc<Mutex<Connection>>);
 
@@ -143,7 +144,7 @@ struct Connection {
     received: Vec<Push>,
     /// The length of the send queue in frames.
     queued: usize,
-    /// The maximum length; `None` for a device that reads each frame at once.
+    /// The maximum length of the send queue; `None` for a device that reads each frame at once.
     capacity: Option<usize>,
     close_reason: Option<CloseReason>,
 }
@@ -160,7 +161,7 @@ impl FakeDevice {
         Self::with_capacity(None)
     }
 
-    /// A device whose send queue is full after `capacity` frames, until it reads.
+    /// A device whose send queue is full when it contains `capacity` frames.
     pub fn with_queue_of(capacity: usize) -> Self {
         Self::with_capacity(Some(capacity))
     }
@@ -182,12 +183,12 @@ impl FakeDevice {
         connection.queued = connection.queued.saturating_sub(count);
     }
 
-    /// All received pushes, in order.
+    /// All pushes that the send queue has accepted, in order. Some may not be read yet.
     pub fn received(&self) -> Vec<Push> {
         self.0.lock().received.clone()
     }
 
-    /// The ids of the notifications received as new, in order.
+    /// The ids of the new notifications among [`received`](Self::received), in order.
     pub fn received_ids(&self) -> Vec<String> {
         let new = |push: &Push| match push {
             Push::New(notification) => Some(notification.id.to_string()),
@@ -196,7 +197,7 @@ impl FakeDevice {
         self.0.lock().received.iter().filter_map(new).collect()
     }
 
-    /// Why the device was closed; `None` while it is open.
+    /// The reason for which the device was closed; `None` while it is open.
     pub fn close_reason(&self) -> Option<CloseReason> {
         self.0.lock().close_reason
     }

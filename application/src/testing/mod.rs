@@ -1,8 +1,8 @@
 //! Mocks, fakes and contract suites of the ports.
 //!
 //! - A **mock** (`Mock…`, by mockall) scripts an outage or forbids a call.
-//! - A **fake** has state: [`InMemoryStore`], [`ManualClock`], [`FakeDevice`], … The contract suites
-//!   check fakes and real adapters alike.
+//! - A **fake** works like an adapter, but in memory: [`InMemoryStore`], [`ManualClock`], [`FakeDevice`], …
+//!   The contract suites check fakes and real adapters alike.
 //! - A **contract suite** ([`contracts`]) contains the promises of a port, as tests for any adapter.
 
 pub mod contracts;

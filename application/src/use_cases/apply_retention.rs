@@ -9,8 +9,8 @@ use tracing::{info, warn};
 
 use crate::ports::{Clock, PortError, Retention};
 
-/// Removes old data from the store: deletes expired and old notifications, with an event as if their
-/// user had deleted them, and purges tombstones, idempotency keys and revocations.
+/// Removes old data from the store. Expired and old notifications are deleted, with an event as if their
+/// user had deleted them. Old tombstones, idempotency keys and revocations are purged.
 pub struct ApplyRetention {
     store: Arc<dyn Retention>,
     clock: Arc<dyn Clock>,
@@ -22,11 +22,11 @@ pub struct ApplyRetention {
 pub struct RetentionPolicy {
     /// The maximum age of a notification; `None` keeps it until it expires or is deleted.
     pub notifications: Option<Duration>,
-    /// How long tombstones are kept. A device that was offline for longer starts over.
+    /// The time for which tombstones are kept. A device that was offline for longer starts over.
     pub deleted: Duration,
-    /// How long idempotency keys are kept.
+    /// The time for which idempotency keys are kept.
     pub requests: Duration,
-    /// How long revocations are kept. Must exceed the lifetime of any token.
+    /// The time for which revocations are kept. It must exceed the lifetime of any token.
     pub revocations: Duration,
     /// The time between two cleanups.
     pub interval: Duration,
@@ -63,7 +63,7 @@ impl ApplyRetention {
         Self { store, clock, policy }
     }
 
-    /// Cleans up periodically until `stop`. After a failure it continues at the next interval.
+    /// Cleans up periodically until `stop` is cancelled. After a failure it continues at the next interval.
     pub async fn run(&self, stop: CancellationToken) {
         let retry_in = self.policy.interval;
         while stop.run_until_cancelled(sleep(retry_in)).await.is_some() {
@@ -103,9 +103,9 @@ impl ApplyRetention {
         })
     }
 
-    /// Repeats `remove` while it removes full batches. Pauses after each for as long as it took: even if a
-    /// large campaign expires at once, the store serves other work half of the time, and the outbox is
-    /// relayed meanwhile.
+    /// Repeats `remove` while it removes full batches. After each batch, pauses for as long as the batch took.
+    /// Even if very many notifications expire at once, the store can therefore serve other work half of the
+    /// time, and the relay can publish their events.
     async fn in_batches<F>(
         &self,
         stop: &CancellationToken,
@@ -175,11 +175,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn old_notifications_are_deleted_and_purged_later() {
+    async fn old_notifications_are_deleted_and_their_tombstones_are_purged_later() {
         let store = store_with(3, None).await;
         let clock = Arc::new(ManualClock::at(0));
-        let old = RetentionPolicy { notifications: Some(HOUR), deleted: HOUR, ..policy() };
-        let retention = ApplyRetention::new(store.clone(), clock.clone(), old);
+        let one_hour = RetentionPolicy { notifications: Some(HOUR), deleted: HOUR, ..policy() };
+        let retention = ApplyRetention::new(store.clone(), clock.clone(), one_hour);
         let stop = CancellationToken::new();
 
         let mut removed = Vec::new();
@@ -189,7 +189,7 @@ mod tests {
                 retention.clean_up(&stop).await.unwrap();
             removed.push((notifications, tombstones));
         }
-        // Only the first one is older than an hour, then all of them.
+        // At first only one notification is older than an hour, then all three.
         assert_eq!(removed, [(1, 0), (2, 0), (0, 1), (0, 2)]);
     }
 
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn stop_does_not_wait_for_the_last_batch() {
+    async fn stop_ends_the_removal_although_the_batch_was_full() {
         let stop = CancellationToken::new();
         let mut store = MockRetention::new();
         let stopping = stop.clone();

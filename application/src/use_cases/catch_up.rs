@@ -7,32 +7,34 @@ use belfry_domain::{
 use crate::ports::{History, InboxRepository, Page, PageLimit, PortError};
 use crate::push::{PushBatch, SyncState};
 
-/// Reads the changes that a returning device missed: first a plan, then page by page.
+/// Reads the changes that a returning device missed: makes a plan first, then reads page by page.
 #[derive(Clone)]
 pub struct CatchUp {
     inboxes: Arc<dyn InboxRepository>,
-    /// Whether `inboxes` has the inboxes of the devices. If not, only its epoch is used.
+    /// Whether the users' inboxes are kept in `inboxes`. In forward mode they are not, and only the epoch of
+    /// `inboxes` is used.
     keeps_inboxes: bool,
+    /// The maximum number of changed notifications in a replay.
     max_replayed: usize,
-    page: ReplayPageLimit,
+    page_limit: ReplayPageLimit,
 }
 
 /// The position of a returning device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResumePoint {
-    /// The latest revision that it received.
+    /// The latest revision that the device received.
     pub since: Revision,
-    /// The store of the revision; `None` if the device does not know it.
+    /// The store that the revision belongs to; `None` if the device does not know it.
     pub epoch: Option<Epoch>,
 }
 
 /// How a device is brought up to date.
 ///
-/// It belongs to one revision of the inbox ([`SyncState::revision`]), where the replay ends. The gate has
-/// every later change.
+/// The replay ends at the revision that the inbox had when the plan was made ([`SyncState::revision`]). Later
+/// changes arrive as live events, which the session's gate holds until the replay is complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CatchUpPlan {
-    /// Sent first.
+    /// The state that is sent first.
     pub sync: SyncState,
     /// The changes to read and send afterwards; `None` if there are none.
     pub replay: Option<ReplayRange>,
@@ -41,15 +43,15 @@ pub struct CatchUpPlan {
 /// The maximum size of a replay page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ReplayPageLimit {
-    /// For new notifications.
+    /// The limit of new notifications.
     pub(crate) created: PageLimit,
-    /// For reads and deletions. They contain only ids, so a page may have more of them.
+    /// The maximum number of reads and deletions. They contain only ids, so a page may have more of them.
     pub(crate) changed: usize,
 }
 
 impl ReplayPageLimit {
-    /// A device that does not read costs the node one page in its send queue. 256 KiB take a second at
-    /// 2 Mbit/s. 64 rows prevent a long burst of small notifications.
+    /// A device that does not read costs the node the memory of one page. Sending 256 KiB takes about one
+    /// second at 2 Mbit/s. The 64 rows limit a burst of small notifications.
     const DEFAULT: Self =
         Self { created: PageLimit { rows: 64, bytes: 256 * 1024 }, changed: 1_024 };
 }
@@ -72,7 +74,7 @@ impl CatchUp {
     /// Replays at most `max_replayed` changed notifications to one device. Beyond that, loading the list
     /// is cheaper for both sides.
     pub fn new(inboxes: Arc<dyn InboxRepository>, max_replayed: usize) -> Self {
-        Self { inboxes, keeps_inboxes: true, max_replayed, page: ReplayPageLimit::DEFAULT }
+        Self { inboxes, keeps_inboxes: true, max_replayed, page_limit: ReplayPageLimit::DEFAULT }
     }
 
     /// Forward mode: another service keeps the inboxes, so nothing is replayed, and a device loads its list from
@@ -84,11 +86,11 @@ impl CatchUp {
     /// Sets the page size.
     #[cfg(test)]
     pub(crate) fn with_pages(self, created: PageLimit, changed: usize) -> Self {
-        Self { page: ReplayPageLimit { created, changed }, ..self }
+        Self { page_limit: ReplayPageLimit { created, changed }, ..self }
     }
 
-    /// Reads the state of the inbox and plans the replay for a device at `resume`; `None` for a device
-    /// without a position.
+    /// Reads the state of the inbox and plans the replay for a device at `resume`, which is `None` for a
+    /// device without a position.
     pub async fn plan(
         &self,
         user: &UserId,
@@ -115,15 +117,16 @@ impl CatchUp {
         user: &UserId,
         remaining: ReplayRange,
     ) -> Result<ReplayPage, PortError> {
-        let created = self.inboxes.created_in(user, remaining, self.page.created).await?;
-        // Other changes are read up to the last notification. The two reads need no common snapshot: a
-        // row that changes in between leaves the range, and the gate has its event.
+        let created = self.inboxes.created_in(user, remaining, self.page_limit.created).await?;
+        // If more new notifications follow, the page ends at the last one, and other changes are read up to
+        // there. The two reads need no common snapshot: a notification that changes in between leaves the
+        // range, and the gate holds its event.
         let end = match (&created, created.items.last()) {
             (Page { more: true, .. }, Some(last)) => last.created_revision,
             _ => remaining.up_to,
         };
         let range = ReplayRange { up_to: end, ..remaining };
-        let limit = self.page.changed;
+        let limit = self.page_limit.changed;
         Ok(match self.inboxes.changed_in(user, range, limit).await? {
             None => ReplayPage::OutOfReach,
             Some(changes) => ReplayPage::of(created.items, changes, limit, end),
@@ -132,10 +135,10 @@ impl CatchUp {
 }
 
 impl ResumePoint {
-    /// The revision, unless it belongs to another store.
+    /// The revision; `None` if it belongs to another store.
     fn revision_in(&self, epoch: &Epoch) -> Option<Revision> {
         match &self.epoch {
-            Some(own) if own != epoch => None,
+            Some(device_epoch) if device_epoch != epoch => None,
             _ => Some(self.since),
         }
     }
@@ -163,16 +166,17 @@ impl CatchUpPlan {
 }
 
 impl ReplayPage {
-    /// If `changes` reach the limit, more may follow, so the page ends at the last one.
+    /// The page of these notifications and changes, which ends at `end` or earlier: if `changes` reach the
+    /// limit, more may follow, so the page ends at the last one.
     fn of(
         mut created: Vec<Notification>,
         changes: Vec<MissedChange>,
         limit: usize,
         end: Revision,
     ) -> Self {
-        let cut = changes.last().filter(|_| changes.len() >= limit);
-        let end = cut.map_or(end, |last| last.revision);
-        created.retain(|one| one.created_revision <= end);
+        let last_before_more = changes.last().filter(|_| changes.len() >= limit);
+        let end = last_before_more.map_or(end, |last| last.revision);
+        created.retain(|notification| notification.created_revision <= end);
         let batches = ReplayBatch::merge(created, changes)
             .into_iter()
             .map(|(revision, change)| PushBatch::replayed(revision, change))
@@ -199,7 +203,8 @@ mod tests {
         ResumePoint { since: Revision::new(revision), epoch: Some(epoch("e1")) }
     }
 
-    /// Each page in words (`n1` for a new notification, `read 3` for three at once) and its end.
+    /// Each page of the replay after `from`: its pushes in words, and the revision at its end. `n1` stands for
+    /// a new notification, `read 3` for three notifications that were read at once.
     async fn pages(catch_up: &CatchUp, from: u64) -> Vec<(String, u64)> {
         let plan = catch_up.plan(&user("ada"), Some(&since(from))).await.unwrap();
         let Some(mut remaining) = plan.replay else { return Vec::new() };
@@ -207,8 +212,8 @@ mod tests {
         while !remaining.is_done() {
             let page = catch_up.page(&user("ada"), remaining).await.unwrap();
             let ReplayPage::Complete { batches, end } = page else { panic!("{page:?}") };
-            let words = batches.iter().flat_map(|one| &one.pushes).map(|push| match push {
-                Push::New(one) => one.id.to_string(),
+            let words = batches.iter().flat_map(|batch| &batch.pushes).map(|push| match push {
+                Push::New(notification) => notification.id.to_string(),
                 Push::MarkedRead { which: Selection::Ids(ids), .. } => {
                     format!("read {}", ids.len())
                 }
@@ -226,13 +231,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn replay_starts_at_the_device_position() {
+    async fn replay_starts_after_the_revision_of_the_device() {
         let catch_up = CatchUp::new(store_with(3).await, 10);
         let plan = catch_up.plan(&user("ada"), Some(&since(1))).await.unwrap();
         assert!(plan.sync.recovered);
         assert_eq!((plan.sync.missed, plan.sync.revision.get()), (2, 3));
         assert_eq!(pages(&catch_up, 1).await, [page("n2 n3", 3)]);
-        let Some(Push::UnreadCount { count, revision }) = plan.sync.count() else { panic!() };
+        let push = plan.sync.unread_count_push();
+        let Some(Push::UnreadCount { count, revision }) = push else { panic!("{push:?}") };
         assert_eq!((count.get(), revision.get()), (3, 3));
     }
 
@@ -286,10 +292,10 @@ mod tests {
         let mut remaining = plan.replay.unwrap();
         let new = async |remaining| match catch_up.page(&user("ada"), remaining).await.unwrap() {
             ReplayPage::Complete { batches, end } => {
-                let pushes = batches.into_iter().flat_map(|one| one.pushes);
+                let pushes = batches.into_iter().flat_map(|batch| batch.pushes);
                 let ids = pushes.map(|push| match push {
-                    Push::New(one) => one.id.to_string(),
-                    other => panic!("later than the plan: {other:?}"),
+                    Push::New(notification) => notification.id.to_string(),
+                    other => panic!("a change after the plan is replayed: {other:?}"),
                 });
                 (ids.collect::<Vec<_>>(), end)
             }
@@ -304,6 +310,6 @@ mod tests {
             (first, second),
             (vec!["n1".to_owned(), "n2".to_owned()], vec!["n3".to_owned()])
         );
-        assert_eq!(end, plan.sync.revision, "the gate has the later changes");
+        assert_eq!(end, plan.sync.revision, "the replay ends at the revision of the plan");
     }
 }

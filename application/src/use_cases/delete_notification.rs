@@ -43,7 +43,7 @@ mod tests {
         assert_eq!(delete.run(&user("bob"), &id("n1")).await.unwrap(), None);
         let state = delete.run(&user("ada"), &id("n1")).await.unwrap().unwrap();
         assert_eq!((state.revision.get(), state.unread.get()), (3, 1));
-        assert_eq!(delete.run(&user("ada"), &id("n1")).await.unwrap(), None, "deleted before");
+        assert_eq!(delete.run(&user("ada"), &id("n1")).await.unwrap(), None, "n1 is deleted");
         assert_eq!(store.get(&user("ada"), &id("n1")).await.unwrap(), None);
     }
 }

@@ -17,13 +17,15 @@ impl DeliverEvent {
         Self { delivery: Some(delivery) }
     }
 
-    /// Forward mode: drops every event. Events of inboxes that are left from store mode, such as expired
-    /// notifications, do not concern the inboxes that devices show.
+    /// Forward mode, in which another service keeps the inboxes: drops every event. The store may still have
+    /// inboxes from a time in store mode. Their events, for example when notifications expire, do not concern
+    /// the inboxes that devices show.
     pub const fn for_forward_mode() -> Self {
         Self { delivery: None }
     }
 
-    /// Delivers the event to the room of the inbox's owner. Returns the number of devices in it.
+    /// Delivers the event to the room of the inbox's owner. Returns the number of devices that have received
+    /// or will receive it.
     pub async fn run(&self, event: DomainEvent) -> usize {
         let Some(delivery) = &self.delivery else { return 0 };
         let room = UserRoom::of(event.user.clone());

@@ -5,21 +5,21 @@ use tracing::info;
 
 use crate::ports::{Erased, Erasure, PortError};
 
-/// Erases a user's data from the store, for example after the user's account was closed; see [`Erasure::erase`]
-/// for the exceptions. The user's devices start over with an empty list.
+/// Erases a user's data from the store, for example after the user's account was closed. [`Erasure::erase`]
+/// lists the data that is kept. The user's devices start over with an empty list.
 #[derive(Clone)]
 pub struct EraseUser {
     erasure: Arc<dyn Erasure>,
 }
 
 impl EraseUser {
-    /// Uses the store of `erasure`.
+    /// Erases from the store of `erasure`.
     pub fn new(erasure: Arc<dyn Erasure>) -> Self {
         Self { erasure }
     }
 
     /// Erases the user. The log line is the record of the erasure: after a backup is restored, the erasures
-    /// since then must be repeated.
+    /// since the backup must be repeated.
     pub async fn run(&self, user: &UserId) -> Result<Erased, PortError> {
         let erased = self.erasure.erase(user).await?;
         let Erased { notifications, idempotency_keys, events, .. } = erased;
@@ -35,14 +35,15 @@ mod tests {
     use crate::testing::{InMemoryStore, a_draft, epoch, id, user};
 
     #[tokio::test]
-    async fn erased_items_are_counted_and_those_of_others_are_kept() {
+    async fn erased_items_are_counted_and_items_of_other_users_are_kept() {
         let store = Arc::new(InMemoryStore::new(epoch("e1")));
         store.create(vec![a_draft("ada", "n1"), a_draft("bob", "n1")]).await.unwrap();
         let erase = EraseUser::new(store.clone());
         let erased = erase.run(&user("ada")).await.unwrap();
         let expected = Erased { inbox: true, notifications: 1, idempotency_keys: 0, events: 1 };
         assert_eq!(erased, expected);
-        assert_eq!(erase.run(&user("ada")).await.unwrap().notifications, 0, "erased before");
+        let erased_again = erase.run(&user("ada")).await.unwrap();
+        assert_eq!(erased_again.notifications, 0, "nothing is left to erase");
         assert!(store.get(&user("bob"), &id("n1")).await.unwrap().is_some());
     }
 }

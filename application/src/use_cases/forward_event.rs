@@ -17,7 +17,7 @@ pub struct ForwardEvent {
 pub struct ForwardedEvent {
     /// The recipient.
     pub user: UserId,
-    /// What changed, such as a new notification; `None` if the event has only an unread count.
+    /// The change, such as a new notification; `None` if the event has only an unread count.
     pub push: Option<ForwardedPush>,
     /// The service's unread count, if the event contains it.
     pub unread_count: Option<Arc<str>>,
@@ -29,7 +29,8 @@ impl ForwardEvent {
         Self { delivery }
     }
 
-    /// Delivers `push`, then the unread count, to the user's room. Returns the number of devices in it.
+    /// Delivers `push`, then the unread count, to the user's room. Returns the number of devices that have
+    /// received or will receive them.
     pub async fn run(&self, event: ForwardedEvent) -> usize {
         let count = event.unread_count.map(ForwardedPush::UnreadCount);
         let pushes: Vec<_> = event.push.into_iter().chain(count).map(Push::Forwarded).collect();

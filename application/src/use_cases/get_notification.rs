@@ -37,7 +37,7 @@ mod tests {
         store.create(vec![a_draft("ada", "n1")]).await.unwrap();
         let get = GetNotification::new(store);
         let found = get.run(&user("ada"), &id("n1")).await.unwrap();
-        assert_eq!(found.map(|one| one.id), Some(id("n1")));
+        assert_eq!(found.map(|notification| notification.id), Some(id("n1")));
         assert_eq!(get.run(&user("bob"), &id("n1")).await.unwrap(), None);
     }
 }

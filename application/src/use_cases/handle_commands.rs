@@ -26,7 +26,7 @@ pub enum Command {
         /// The notifications.
         ids: Vec<NotificationId>,
     },
-    /// Delete notifications. Those that do not exist are no error.
+    /// Delete notifications. It is no error if some of them do not exist.
     Delete {
         /// The owner of the inbox.
         user: UserId,
@@ -54,13 +54,13 @@ pub enum CommandError {
     #[error(transparent)]
     Port(#[from] PortError),
     /// The inbox does not know these notifications: it has never had them, or their tombstones are gone. The
-    /// others are marked as read. The command may have overtaken the creation, for example if two nodes
-    /// consume the two messages. A retry then succeeds.
+    /// other notifications are marked as read. The command may have overtaken the creation of a notification,
+    /// for example if two nodes consume the two messages. A later retry then succeeds.
     #[error("{}", describe_unknown(.0))]
     UnknownIds(Vec<NotificationId>),
 }
 
-/// Names at most ten ids, because there can be many.
+/// The message of [`CommandError::UnknownIds`]. It names at most ten ids, because there can be many.
 fn describe_unknown(ids: &[NotificationId]) -> String {
     let named: Vec<_> = ids.iter().take(10).map(NotificationId::as_str).collect();
     let more = ids.len() - named.len();
@@ -91,13 +91,13 @@ impl HandleCommands {
         Self { inboxes, clock, revoke_tokens }
     }
 
-    /// Runs the commands in order and returns one result per command. After a transient failure, later commands of
-    /// the same user fail without being tried, so that they cannot overtake it.
+    /// Runs the commands in order and returns one result per command. After a transient failure of a command,
+    /// later commands of the same user fail without being tried, so that they cannot overtake it.
     ///
     /// Consecutive creations share transactions of limited size. If the store rejects a transaction, each of
-    /// its creations runs alone, so that an invalid one does not fail the others. If it fails for another
-    /// reason, the creations that follow directly fail without being tried. Another kind of command is tried
-    /// again, and so are the creations after it.
+    /// its creations runs alone, so that an invalid one does not fail the others. If a transaction fails for
+    /// another reason, the creations after it fail without being tried, up to the next command of another kind.
+    /// That command and the creations after it are tried.
     pub async fn run<C>(&self, commands: C) -> Vec<Result<(), CommandError>>
     where
         C: IntoIterator<Item = Command, IntoIter: Send> + Send,
@@ -156,22 +156,23 @@ const MAX_DRAFTS: usize = 500;
 /// notification with larger texts is created alone.
 const MAX_TEXT_BYTES: usize = 1024 * 1024;
 
-/// The progress of one call: the results so far, the users whose commands are not tried, and the creations
-/// that wait for the next transaction.
+/// The progress of one call of [`HandleCommands::run`].
 struct Run<'a> {
     handler: &'a HandleCommands,
+    /// The results so far, in the order of the commands.
     results: Vec<Result<(), CommandError>>,
     /// Users with a transient failure. Their later commands fail without being tried.
     blocked: HashSet<UserId>,
+    /// The creations for the next transaction.
     drafts: Vec<Draft>,
-    /// The size of the texts of `drafts`.
+    /// The size of the texts of `drafts` in bytes.
     text_bytes: usize,
-    /// Why the next creations fail without being tried.
+    /// The error with which the next creations fail without being tried.
     creation_error: Option<PortError>,
 }
 
 impl Run<'_> {
-    /// Adds a creation to the next transaction. If it does not fit, the others are executed first.
+    /// Adds a creation to the next transaction. If it does not fit, that transaction is executed first.
     async fn add(&mut self, draft: Draft) {
         let bytes = draft.text_bytes();
         if self.drafts.len() >= MAX_DRAFTS || self.text_bytes + bytes > MAX_TEXT_BYTES {
@@ -181,7 +182,7 @@ impl Run<'_> {
         self.drafts.push(draft);
     }
 
-    /// Executes the creations that wait.
+    /// Executes the creations in `drafts`, in one transaction if possible.
     async fn flush_creations(&mut self) {
         let drafts = std::mem::take(&mut self.drafts);
         self.text_bytes = 0;
@@ -349,8 +350,9 @@ mod tests {
         store.expect_create().once().returning(|_| Err(PortError::unavailable("down")));
         let commands = vec![create("n1"), create("n2")];
         let results = handle(Arc::new(store)).run(commands).await;
-        let down = |one: &_| matches!(one, Err(CommandError::Port(PortError::Unavailable(_))));
-        assert!(results.iter().all(down));
+        let is_unavailable =
+            |result: &_| matches!(result, Err(CommandError::Port(PortError::Unavailable(_))));
+        assert!(results.iter().all(is_unavailable));
     }
 
     #[tokio::test]
@@ -366,9 +368,10 @@ mod tests {
             Ok(vec![])
         });
         store.expect_mark_all_read().once().returning(|_, _| Ok(None));
-        let of_bob = || Command::Create(Box::new(a_draft("bob", "n1")));
+        let create_for_bob = Command::Create(Box::new(a_draft("bob", "n1")));
         let read_all = |name| Command::MarkAllRead { user: user(name) };
-        let commands = vec![create("n1"), read_all("ada"), read_all("bob"), of_bob(), create("n2")];
+        let commands =
+            vec![create("n1"), read_all("ada"), read_all("bob"), create_for_bob, create("n2")];
         let results = handle(Arc::new(store)).run(commands).await;
         let succeeded: Vec<_> = results.iter().map(Result::is_ok).collect();
         assert_eq!(succeeded, [false, false, true, true, false]);
@@ -383,7 +386,8 @@ mod tests {
         let results = handle.run(vec![create("n1"), mark.clone(), create("n2")]).await;
         assert!(matches!(&results[1], Err(CommandError::UnknownIds(ids)) if *ids == [id("n2")]));
         assert!(results[0].is_ok() && results[2].is_ok());
-        assert_eq!(store.state(&user("ada")).await.unwrap().unread.get(), 1, "n1 is marked");
+        let unread = store.state(&user("ada")).await.unwrap().unread.get();
+        assert_eq!(unread, 1, "n1 is read, and n2 was created after the command");
 
         assert!(handle.run(vec![mark]).await[0].is_ok());
         assert_eq!(store.state(&user("ada")).await.unwrap().unread.get(), 0);

@@ -28,10 +28,10 @@ impl ListInbox {
     /// The maximum number of notifications on a page.
     pub const MAX_LIMIT: usize = 100;
 
-    /// The maximum bytes of text on a page with more than one notification. A hundred of the largest
-    /// notifications would be about 4 MB, which a client can request without reading the response. This
-    /// limit fits into a device's send queue besides other pushes, and notifications of usual size do
-    /// not reach it.
+    /// The maximum size of the texts on a page with more than one notification, in bytes. Without it, a client
+    /// could request a hundred of the largest notifications, about 4 MB, and not read the response. A page of
+    /// this size fits into a device's send queue besides other pushes. Notifications of usual size do not
+    /// reach the limit.
     pub const MAX_BYTES: usize = 256 * 1024;
 
     /// Reads from `inboxes`.
@@ -39,9 +39,9 @@ impl ListInbox {
         Self { inboxes }
     }
 
-    /// One page of at most `limit` notifications (1 to [`ListInbox::MAX_LIMIT`]) and
-    /// [`ListInbox::MAX_BYTES`], but with at least one notification if there is any. A page shorter than
-    /// `limit` may have a `next` page.
+    /// One page of at most `limit` notifications (1 to [`ListInbox::MAX_LIMIT`]) and at most
+    /// [`ListInbox::MAX_BYTES`], but with at least one notification if there is any. A page with fewer than
+    /// `limit` notifications is not necessarily the last one; see [`InboxPage::next`].
     pub async fn run(
         &self,
         user: &UserId,
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
     use crate::testing::{InMemoryStore, a_draft, epoch, user};
 
-    /// The lengths of all pages.
+    /// The lengths of all pages of an inbox with `count` notifications, each with `data_bytes` of data.
     async fn lengths(data_bytes: usize, count: usize, limit: usize) -> Vec<usize> {
         let store = Arc::new(InMemoryStore::new(epoch("e1")));
         let data = Data::from_valid_json("x".repeat(data_bytes)).unwrap();

@@ -17,8 +17,8 @@ impl MarkRead {
         Self { inboxes, clock }
     }
 
-    /// Marks the notifications that are in the user's inbox and returns the new state. Ids that are
-    /// unknown or already read change nothing.
+    /// Marks the notifications that are in the user's inbox and returns the new state. Ids of unknown
+    /// notifications, and of notifications that were read before, change nothing.
     pub async fn run(
         &self,
         user: &UserId,

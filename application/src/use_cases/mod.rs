@@ -1,4 +1,4 @@
-//! The use cases: each is a struct of ports, most with one `run` method.
+//! The use cases. Each is a struct that holds the ports it needs; most have one method, `run`.
 
 mod apply_retention;
 mod catch_up;

@@ -12,7 +12,7 @@ use crate::ports::{
 };
 
 /// Publishes stored events: reads entries from the outbox in order, publishes them, and removes each
-/// after its confirm. One node at a time relays, the holder of the lease.
+/// after its confirm. Only one node relays at a time, the holder of the outbox lease.
 pub struct RelayOutbox {
     outbox: Arc<dyn Outbox>,
     events: Arc<dyn EventPublisher>,
@@ -26,16 +26,16 @@ pub struct RelaySettings {
     pub batch: PageLimit,
     /// The maximum wait for a new entry if no commit wakes the relay.
     pub patience: Duration,
-    /// How often a node without the lease tries to acquire it. Together with the time in which the store
-    /// notices a dead holder, this limits how long no node relays.
+    /// The interval at which a node without the lease tries to acquire it. If the holder dies, no node relays
+    /// until the store has noticed that, and then for at most this interval.
     pub lease_retry_interval: Duration,
-    /// The maximum delay after a failure; delays double up to it.
+    /// The maximum delay after a failure. Delays double up to this maximum.
     pub max_backoff: Duration,
 }
 
 impl Default for RelaySettings {
-    /// At most 500 entries are stored together, so a batch has room for all of them if they are not large. While
-    /// it is published, its bodies are in memory about three times.
+    /// One transaction stores at most 500 entries, so a batch has room for all of them unless they are large.
+    /// While a batch is published, its bodies are in memory about three times.
     fn default() -> Self {
         Self {
             batch: PageLimit { rows: 512, bytes: 2 * 1024 * 1024 },
@@ -58,7 +58,7 @@ impl RelayOutbox {
         Self { outbox, events, settings }
     }
 
-    /// Relays until `stop`. Retries after every failure.
+    /// Relays until `stop` is cancelled. Retries after every failure.
     pub async fn run(&self, stop: CancellationToken) {
         let mut backoff = Backoff::new(Self::MIN_BACKOFF, self.settings.max_backoff);
         loop {
@@ -91,7 +91,7 @@ impl RelayOutbox {
         }
     }
 
-    /// Relays as long as the lease is valid. `Ok` after `stop`.
+    /// Relays as long as the lease is valid. Returns `Ok` when `stop` is cancelled.
     async fn relay(
         &self,
         lease: &mut dyn OutboxLease,
@@ -105,7 +105,7 @@ impl RelayOutbox {
                 backoff.reset();
             }
             // Keep the lease while the publisher fails: the publisher of another node would fail too, and
-            // keeping it preserves the order.
+            // keeping the lease preserves the order.
             if let Some(error) = error {
                 let retry_in = backoff.next_delay();
                 warn!(
@@ -139,7 +139,7 @@ impl RelayOutbox {
             return Ok(PublishOutcome::all_confirmed(entries));
         }
         let outcome = self.events.publish(entries).await;
-        let confirmed: Vec<_> = entries[..outcome.confirmed].iter().map(|one| one.id).collect();
+        let confirmed: Vec<_> = entries[..outcome.confirmed].iter().map(|entry| entry.id).collect();
         if !confirmed.is_empty() {
             lease.remove(&confirmed).await?;
             debug!(count = confirmed.len(), "outbox entries published");
@@ -164,7 +164,7 @@ mod tests {
         RelaySettings { patience: Duration::from_millis(20), ..RelaySettings::default() }
     }
 
-    async fn until_empty(store: &InMemoryStore) {
+    async fn wait_until_empty(store: &InMemoryStore) {
         while store.backlog().await.unwrap().entries > 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -193,7 +193,7 @@ mod tests {
         let stop = CancellationToken::new();
 
         let wait = async {
-            until_empty(&store).await;
+            wait_until_empty(&store).await;
             stop.cancel();
         };
         tokio::join!(relay.run(stop.clone()), wait);
@@ -208,11 +208,11 @@ mod tests {
         store.create(drafts).await.unwrap();
         let mut events = MockEventPublisher::new();
         let attempts_at = Arc::new(Mutex::new(Vec::new()));
-        let times = attempts_at.clone();
+        let recorded = attempts_at.clone();
         events.expect_publish().times(4).returning(move |entries| {
-            let mut times = times.lock();
-            times.push(Instant::now());
-            match times.len() {
+            let mut attempts_at = recorded.lock();
+            attempts_at.push(Instant::now());
+            match attempts_at.len() {
                 1 | 2 => {
                     PublishOutcome::failed_after(0, PortError::unavailable("the broker is down"))
                 }
@@ -226,15 +226,16 @@ mod tests {
         let relay = RelayOutbox::new(store.clone(), Arc::new(events), quick());
         let stop = CancellationToken::new();
         let wait = async {
-            until_empty(&store).await;
+            wait_until_empty(&store).await;
             stop.cancel();
         };
         tokio::join!(relay.run(stop.clone()), wait);
 
         let delays: Vec<_> =
             attempts_at.lock().windows(2).map(|pair| (pair[1] - pair[0]).as_millis()).collect();
-        let about = [50, 100, 50];
-        for (delay, limit) in delays.iter().zip(about) {
+        // The partial success of the third attempt resets the backoff.
+        let limits = [50, 100, 50];
+        for (delay, limit) in delays.iter().zip(limits) {
             assert!((limit * 3 / 4..=limit + 1).contains(delay), "{delays:?}");
         }
     }
@@ -253,7 +254,7 @@ mod tests {
         let stop = CancellationToken::new();
         let begin = Instant::now();
         let wait = async {
-            until_empty(&store).await;
+            wait_until_empty(&store).await;
             stop.cancel();
         };
         tokio::join!(relay.run(stop.clone()), wait);

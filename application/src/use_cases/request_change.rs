@@ -4,8 +4,8 @@ use belfry_domain::UserId;
 
 use crate::ports::{InboxOwner, PortError, RequestedChange};
 
-/// Passes a device's change on to the service that keeps the inboxes: forward mode. The service then sends the
-/// events of the change, as for any other.
+/// Forward mode: passes a change that a device requests on to the service that keeps the inboxes. The service
+/// then sends the events of the change, as for any other change.
 #[derive(Clone)]
 pub struct RequestChange {
     owner: Arc<dyn InboxOwner>,
@@ -35,14 +35,12 @@ mod tests {
     async fn change_is_passed_on_unless_it_concerns_no_notification() {
         let owner = Arc::new(RecordingInboxOwner::default());
         let request = RequestChange::new(owner.clone());
-        let (ada, changes) = (
-            user("ada"),
-            [
-                RequestedChange::MarkRead(vec![id("n1")]),
-                RequestedChange::MarkAllRead,
-                RequestedChange::Delete(id("n2")),
-            ],
-        );
+        let ada = user("ada");
+        let changes = [
+            RequestedChange::MarkRead(vec![id("n1")]),
+            RequestedChange::MarkAllRead,
+            RequestedChange::Delete(id("n2")),
+        ];
         request.run(&ada, &RequestedChange::MarkRead(Vec::new())).await.unwrap();
         for change in &changes {
             request.run(&ada, change).await.unwrap();

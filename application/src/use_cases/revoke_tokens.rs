@@ -25,9 +25,9 @@ impl RevokeTokens {
         Self { revocations, this_node, clock }
     }
 
-    /// Revokes the tokens that were issued before `issued_before`, by default before now. An instant in the
-    /// future is replaced by now: a mistake would otherwise lock users out until that instant, because a
-    /// revocation cannot be undone.
+    /// Revokes the tokens that were issued before `issued_before`, by default before the current time. An
+    /// instant in the future is replaced by the current time. Otherwise a mistake would lock users out until
+    /// that instant, because a revocation cannot be undone. Returns the revocation that applies.
     pub async fn run(
         &self,
         owner: TokenOwner,
@@ -35,9 +35,9 @@ impl RevokeTokens {
     ) -> Result<Revocation, PortError> {
         let now = self.clock.now();
         let issued_before = issued_before.map_or(now, |instant| instant.min(now));
-        let applies = self.revocations.revoke(&Revocation { owner, issued_before }).await?;
-        self.this_node.apply(&applies).await;
-        Ok(applies)
+        let stored = self.revocations.revoke(&Revocation { owner, issued_before }).await?;
+        self.this_node.apply(&stored).await;
+        Ok(stored)
     }
 }
 
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn token_is_revoked_by_a_node_whose_clock_is_behind() {
+    async fn token_is_revoked_even_if_the_clock_of_the_revoking_node_is_behind() {
         let store = Arc::new(InMemoryStore::new(epoch("e1")));
         let revoked = Arc::new(RevokedTokens::empty().with_leeway(Duration::from_mins(1)));
         let half_a_minute_behind = Arc::new(ManualClock::at(970_000));

@@ -40,19 +40,19 @@ impl SignIn {
         &self.revoked
     }
 
-    /// The keys that verify tokens now.
+    /// The keys that have not been withdrawn.
     pub fn accepted_keys(&self) -> HashSet<KeyFingerprint> {
         self.tokens.accepted_keys()
     }
 
-    /// The claims of the token, if it is valid now.
+    /// Verifies the token and returns its claims.
     pub async fn run(&self, token: Option<BearerToken>) -> Result<Claims, AuthError> {
         let token = token.ok_or(AuthError::TokenMissing)?;
         let claims = self.tokens.verify(&token).await.map_err(|error| match error {
             TokenError::Expired => AuthError::TokenExpired,
             TokenError::NotYetValid => AuthError::TokenInvalid,
             TokenError::Invalid(reason) => {
-                // The client does not learn the reason: it would help to forge the next token.
+                // The client does not learn the reason, because that would help to forge the next token.
                 debug!(reason, "token rejected");
                 AuthError::TokenInvalid
             }
@@ -80,31 +80,33 @@ mod tests {
     use crate::ports::{Revocation, TokenOwner};
     use crate::testing::{ManualClock, at, claims, user};
 
-    fn sign_in(answer: impl Fn() -> Result<Claims, TokenError> + Send + Sync + 'static) -> SignIn {
+    fn sign_in(verify: impl Fn() -> Result<Claims, TokenError> + Send + Sync + 'static) -> SignIn {
         let mut tokens = MockTokenVerifier::new();
-        tokens.expect_verify().returning(move |_| answer());
-        with(tokens, RevokedTokens::empty())
+        tokens.expect_verify().returning(move |_| verify());
+        sign_in_with(tokens, RevokedTokens::empty())
     }
 
-    fn with(tokens: MockTokenVerifier, revoked: RevokedTokens) -> SignIn {
+    fn sign_in_with(tokens: MockTokenVerifier, revoked: RevokedTokens) -> SignIn {
         let clock = Arc::new(ManualClock::at(1_000));
         SignIn::new(Arc::new(tokens), clock, Arc::new(revoked), Access::default())
     }
 
-    async fn code(sign_in: SignIn) -> &'static str {
+    async fn rejection_code(sign_in: SignIn) -> &'static str {
         sign_in.run(BearerToken::parse("t").unwrap()).await.unwrap_err().code()
     }
 
     #[tokio::test]
     async fn each_rejection_has_its_code() {
-        let forbids_call = with(MockTokenVerifier::new(), RevokedTokens::empty());
-        assert_eq!(forbids_call.run(None).await.unwrap_err().code(), "token_missing");
-        assert_eq!(code(sign_in(|| Err(TokenError::Expired))).await, "token_expired");
-        assert_eq!(code(sign_in(|| Err(TokenError::Invalid("x")))).await, "token_invalid");
-        assert_eq!(code(sign_in(|| Err(TokenError::Claim("x".into())))).await, "token_invalid");
-        assert_eq!(code(sign_in(|| Ok(claims("ada", 1_000)))).await, "token_expired");
+        // This mock panics if it is called.
+        let not_called = sign_in_with(MockTokenVerifier::new(), RevokedTokens::empty());
+        assert_eq!(not_called.run(None).await.unwrap_err().code(), "token_missing");
+        let code_for = |verify: fn() -> Result<Claims, TokenError>| rejection_code(sign_in(verify));
+        assert_eq!(code_for(|| Err(TokenError::Expired)).await, "token_expired");
+        assert_eq!(code_for(|| Err(TokenError::Invalid("x"))).await, "token_invalid");
+        assert_eq!(code_for(|| Err(TokenError::Claim("x".into()))).await, "token_invalid");
+        assert_eq!(code_for(|| Ok(claims("ada", 1_000))).await, "token_expired");
         let down = || Err(TokenError::Port(PortError::unavailable("down")));
-        assert_eq!(code(sign_in(down)).await, "unavailable");
+        assert_eq!(code_for(down).await, "unavailable");
     }
 
     #[tokio::test]
@@ -117,8 +119,9 @@ mod tests {
         };
         let revoked = RevokedTokens::empty();
         revoked.add(&Revocation { owner: TokenOwner::User(user("ada")), issued_before: at(501) });
-        assert_eq!(code(with(verifier(), revoked)).await, "token_revoked");
-        assert_eq!(code(with(verifier(), RevokedTokens::not_loaded())).await, "unavailable");
+        assert_eq!(rejection_code(sign_in_with(verifier(), revoked)).await, "token_revoked");
+        let not_loaded = RevokedTokens::not_loaded();
+        assert_eq!(rejection_code(sign_in_with(verifier(), not_loaded)).await, "unavailable");
     }
 
     #[tokio::test]

@@ -15,7 +15,7 @@ pub enum InvalidTitle {
     /// Only whitespace.
     #[error("a title must not be blank")]
     Blank,
-    /// Longer than [`Title::MAX_CHARS`]; contains the length.
+    /// Longer than [`Title::MAX_CHARS`]; contains the actual length in characters.
     #[error("a title has at most {max} characters, this one has {0}", max = Title::MAX_CHARS)]
     TooLong(usize),
     /// Contains a control character other than line breaks and tabs.
@@ -51,7 +51,7 @@ pub struct Message(Box<str>);
 /// Why a text is not a [`Message`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidMessage {
-    /// Longer than [`Message::MAX_CHARS`]; contains the length.
+    /// Longer than [`Message::MAX_CHARS`]; contains the actual length in characters.
     #[error("a message has at most {max} characters, this one has {0}", max = Message::MAX_CHARS)]
     TooLong(usize),
     /// Contains a control character other than line breaks and tabs.
@@ -105,7 +105,7 @@ impl NotificationKind {
 }
 
 impl Default for NotificationKind {
-    /// `general`, for senders that do not set a kind.
+    /// `general`, the kind of a notification whose sender sets none.
     fn default() -> Self {
         Self("general".into())
     }
@@ -144,8 +144,8 @@ impl fmt::Debug for Data {
     }
 }
 
-/// The target of a tap on a notification: a path of the application or an absolute URI of at most
-/// [`Link::MAX_CHARS`] visible characters.
+/// The target of a tap on a notification: a URI with a scheme, or a relative reference such as a path of the
+/// application. It has 1 to [`Link::MAX_CHARS`] visible characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link(Box<str>);
 
@@ -177,7 +177,7 @@ impl Link {
         }
     }
 
-    /// The scheme, as it is written; `None` for a relative reference (RFC 3986, 4.2).
+    /// The scheme in its original case; `None` for a relative reference (RFC 3986, 4.2).
     pub fn scheme(&self) -> Option<&str> {
         let end = self.0.find([':', '/', '?', '#'])?;
         let scheme = &self.0[..end];

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::text::{self, NotVisible};
+use crate::text::{self, InvalidText};
 
 /// Identifies a notification within one inbox: 1 to [`NotificationId::MAX_CHARS`] visible characters.
 ///
@@ -34,16 +34,16 @@ impl NotificationId {
     /// Checks the text and keeps it unchanged. Case-sensitive.
     pub fn parse(raw: &str) -> Result<Self, InvalidId> {
         text::check_visible(raw, Self::MAX_CHARS).map_err(|why| match why {
-            NotVisible::Empty => InvalidId::Empty,
-            NotVisible::TooLong => InvalidId::TooLong,
-            NotVisible::Invisible => InvalidId::Invisible,
+            InvalidText::Empty => InvalidId::Empty,
+            InvalidText::TooLong => InvalidId::TooLong,
+            InvalidText::Invisible => InvalidId::Invisible,
         })?;
         Ok(Self(raw.into()))
     }
 
-    /// The id of a notification that is created: one that a URL can name. Clients and proxies remove the path
-    /// segments `.` and `..` (RFC 3986, 5.2.4), also percent-encoded ones. [`parse`](Self::parse) accepts them,
-    /// because a store may have them.
+    /// Like [`parse`](Self::parse), but also rejects `.` and `..`: clients and proxies remove these path
+    /// segments from a URL (RFC 3986, 5.2.4), often even percent-encoded. Used for the id of a notification
+    /// that is created. `parse` accepts these ids because a store may contain them.
     pub fn parse_addressable(raw: &str) -> Result<Self, InvalidId> {
         if text::is_dot_segment(raw) { Err(InvalidId::DotSegment) } else { Self::parse(raw) }
     }
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn dot_segments_are_rejected_for_new_notifications_only() {
+    fn dot_segments_are_rejected_by_parse_addressable_only() {
         for raw in [".", ".."] {
             assert_eq!(NotificationId::parse_addressable(raw), Err(InvalidId::DotSegment));
             assert_eq!(NotificationId::parse(raw).unwrap().as_str(), raw);
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn blank_and_too_long_texts_are_rejected() {
+    fn empty_and_too_long_ids_and_spaces_are_rejected() {
         assert_eq!(NotificationId::parse(""), Err(InvalidId::Empty));
         assert_eq!(NotificationId::parse("a b"), Err(InvalidId::Invisible));
         assert_eq!(NotificationId::parse(&"x".repeat(129)), Err(InvalidId::TooLong));

@@ -33,10 +33,11 @@ impl LinkSchemes {
 
     /// Checks the scheme of a link.
     pub fn check(&self, link: &Link) -> Result<(), LinkSchemeNotAllowed> {
-        let is_allowed = |scheme: &str| self.0.iter().any(|LinkScheme(one)| **one == *scheme);
+        let is_allowed =
+            |scheme: &str| self.0.iter().any(|LinkScheme(allowed)| **allowed == *scheme);
         match link.scheme() {
             Some(scheme) if !is_allowed(&scheme.to_ascii_lowercase()) => {
-                let allowed: Vec<_> = self.0.iter().map(|LinkScheme(one)| &**one).collect();
+                let allowed: Vec<_> = self.0.iter().map(|LinkScheme(scheme)| &**scheme).collect();
                 Err(LinkSchemeNotAllowed(allowed.join(", ").into()))
             }
             _ => Ok(()),
@@ -105,9 +106,9 @@ mod tests {
         ] {
             assert!(!allows(&default, link), "{link}");
         }
-        let with_app = LinkSchemes::new(["https", "MyApp"].map(|one| one.parse().unwrap()));
-        assert!(allows(&with_app, "myapp://orders/7") && allows(&with_app, "MYAPP:x"));
-        assert!(!allows(&with_app, "http://example.org"));
+        let schemes = LinkSchemes::new(["https", "MyApp"].map(|scheme| scheme.parse().unwrap()));
+        assert!(allows(&schemes, "myapp://orders/7") && allows(&schemes, "MYAPP:x"));
+        assert!(!allows(&schemes, "http://example.org"));
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub struct Draft {
     /// How urgent it is.
     pub priority: Priority,
     /// Prevents duplicates: a second draft with the same key in the same inbox is a duplicate of the
-    /// first, whatever its id.
+    /// first, whatever its id. The key has the syntax of an id.
     pub dedupe_key: Option<NotificationId>,
     /// When the sender created it.
     pub created_at: Timestamp,
@@ -60,13 +60,14 @@ impl Draft {
         }
     }
 
-    /// The size of its texts in bytes, as [`Notification::text_bytes`].
+    /// The size of the draft's texts in bytes, computed as in [`Notification::text_bytes`].
     pub fn text_bytes(&self) -> usize {
         let Self { id, kind, title, message, link, data, .. } = self;
         text_bytes(id, kind, title, message, link.as_ref(), data.as_ref())
     }
 
-    /// The notification that this draft becomes when its inbox accepts it as change `revision`.
+    /// The notification that this draft becomes when its inbox accepts it. `revision` is the number of that
+    /// change within the inbox.
     pub fn into_notification(self, revision: Revision) -> Notification {
         Notification {
             id: self.id,
@@ -111,9 +112,9 @@ pub struct Notification {
     pub expires_at: Option<Timestamp>,
     /// When the user read it; `None` while unread.
     pub read_at: Option<Timestamp>,
-    /// The change that created it. Unique within the inbox; lists are ordered by it.
+    /// The revision of its creation. Unique within the inbox; lists are ordered by it.
     pub created_revision: Revision,
-    /// The latest change that concerned it.
+    /// The revision of its latest change.
     pub revision: Revision,
 }
 
@@ -123,15 +124,15 @@ impl Notification {
         self.read_at.is_some()
     }
 
-    /// The size of its texts in bytes: id, kind, title, message, link and data. Pages are limited by
-    /// this sum, so a store that limits a page in its query must count the same fields.
+    /// The size of its texts in bytes: id, kind, title, message, link and data. Pages of a list are limited
+    /// by the sum of these sizes, so a store that limits a page in its query must count the same fields.
     pub fn text_bytes(&self) -> usize {
         let Self { id, kind, title, message, link, data, .. } = self;
         text_bytes(id, kind, title, message, link.as_ref(), data.as_ref())
     }
 
-    /// Whether the recipient and the content equal those of `draft`. Ignores fields that an inbox
-    /// sets, and also `created_at` and `expires_at`: a sender that retries no longer knows the
+    /// Whether the recipient and the content equal those of `draft`. The id and the fields that an inbox
+    /// sets are ignored. So are `created_at` and `expires_at`: a sender that retries no longer knows the
     /// instants of its first attempt.
     pub fn has_same_content(&self, draft: &Draft) -> bool {
         self.user == draft.user
@@ -201,9 +202,10 @@ pub(crate) mod tests {
 
         assert_eq!(size(a_draft()), bytes(&texts) + bytes(&optional));
         assert_eq!(size(Draft { data: None, link: None, ..a_draft() }), bytes(&texts));
+        // Two characters of two bytes each.
         let title = Title::parse("ßß").unwrap();
-        let title_only = Draft { title, message: Message::default(), ..a_draft() };
-        assert_eq!(size(title_only), bytes(&["n1", "order.shipped"]) + 4 + bytes(&optional));
+        let without_message = Draft { title, message: Message::default(), ..a_draft() };
+        assert_eq!(size(without_message), bytes(&["n1", "order.shipped"]) + 4 + bytes(&optional));
     }
 
     #[test]

@@ -8,13 +8,13 @@
 //!   start: sync ──▶ pages up to R0 ──▶ count at R0 ──▶ the gate is released at R0 ──▶ live events
 //! ```
 //!
-//! The unread count at R0 follows the pages, or the sync if there are none, so that the revisions that a device
-//! receives only increase. A device that stored the revision of an earlier count would miss the pages if its
-//! connection broke between them.
+//! The unread count at R0 is sent after the pages, or after the sync if there are none, so that the revisions
+//! that a device receives only increase. If the count came first, the device would store its revision, R0. It
+//! would then miss the remaining pages if its connection broke between them.
 //!
-//! R0 divides all changes. The store had each change up to R0 before the client saw that it was
-//! connected: the replay contains the change, or the client loads its list. The gate was closed before the
-//! store was read, so it holds the event of each change after R0 and sends it after the pages. Nothing is
+//! R0 divides all changes. The store had each change up to R0 before the connect was confirmed to the client:
+//! the replay contains the change, or the client loads its list. The gate was closed before the store was
+//! read, so it holds the event of each change after R0. These events are sent after the pages. Nothing is
 //! missed or sent twice, however long the pages take.
 
 use std::error::Error;
@@ -34,17 +34,17 @@ use crate::session::slow_reader::SlowReader;
 use crate::session::sync_error::SyncError;
 use crate::use_cases::{CatchUpPlan, ReplayPage, ResumePoint};
 
-/// Who caused a replay.
+/// The side that caused a replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cause {
-    /// The device: it connected or requested the replay. The user is charged, and the replay waits for the user's
-    /// work budget.
+enum Initiator {
+    /// The device connected or requested the replay. The user is charged for the work, and the replay waits for
+    /// the user's work budget.
     Device,
-    /// The server, because an event was lost. The user is not charged.
-    Repair,
+    /// The server repairs the loss of an event. The user is not charged.
+    Server,
 }
 
-/// The push after the pages of a replay.
+/// The push that follows the pages of a replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum AfterReplay {
     /// The unread count, because a sync preceded the replay.
@@ -54,12 +54,12 @@ enum AfterReplay {
 }
 
 impl<D: Device> Sessions<D> {
-    /// How often a replay restarts because of a gap in the held events.
+    /// A device is disconnected after this many gaps in its held events, each of which caused another replay.
     const MAX_GAPS: usize = 8;
 
     /// Reads the state of the inbox of a session that has just [joined](Self::join), and plans how to
-    /// bring its device up to date from `resume`. Call it before the connect is confirmed to the client:
-    /// the device receives every later change as an event.
+    /// bring its device up to date from `resume`. Call it before the connect is confirmed to the client,
+    /// because the device must receive every later change as an event.
     ///
     /// After an error, call [`leave`](Self::leave) and let the client reconnect later.
     pub async fn prepare(
@@ -90,7 +90,7 @@ impl<D: Device> Sessions<D> {
     }
 
     /// Sends a connected device the changes since `resume`, as if it had just connected. Returns the state
-    /// in the last `notification:sync` that it was sent.
+    /// in the last [`Push::Sync`] that was sent to it.
     pub async fn sync(
         &self,
         session: &Arc<Session<D>>,
@@ -103,7 +103,7 @@ impl<D: Device> Sessions<D> {
         let started = Instant::now();
         let synced = self.sync_after(session, last_delivered, resume).await;
         self.monitor.record(CatchUpCause::Request, started.elapsed());
-        // The gate of a failed session would stay closed for ever. A reconnect opens a new one.
+        // The gate would stay closed for ever. When the device reconnects, it gets a session with a new gate.
         if let Err(error) = &synced {
             session.device().close(error.close_reason());
         }
@@ -118,11 +118,12 @@ impl<D: Device> Sessions<D> {
     ) -> Result<SyncState, SyncError> {
         let mut plan = self.prepare(session, resume).await?;
         // The store may have changes whose events have not arrived yet. A device that starts over would
-        // find them only in its list, but a connected device must receive each as an event.
+        // find them only in its list. A connected device must receive each of them as an event, so they are
+        // replayed first.
         if !plan.sync.recovered && last_delivered < plan.sync.revision {
             let repair = self.plan_repair(session, last_delivered).await?;
             let sync = if repair.sync.recovered {
-                self.replay(session, repair, Cause::Device, AfterReplay::CountIfChanged).await?
+                self.replay(session, repair, Initiator::Device, AfterReplay::CountIfChanged).await?
             } else {
                 repair.sync
             };
@@ -137,24 +138,24 @@ impl<D: Device> Sessions<D> {
         let all = self.rooms.all_sessions();
         info!(devices = all.len(), "events may have been lost; all devices catch up");
         for session in all {
-            // A device with a closed gate is catching up. Its replay may have read the store before the
-            // lost event, so it reads the store once more.
+            // A device with a closed gate is catching up already. Its replay may have read the store before
+            // the lost event was stored. `report_loss` makes it read the store once more.
             if let Some(last_delivered) = session.report_loss() {
-                // Waits while the queue is full. `catch_up_lagging` empties it.
+                // This waits while the queue is full. `catch_up_lagging` empties the queue.
                 self.lagging.push(&session, last_delivered).await;
             }
         }
     }
 
-    /// Queues a device that has missed an event. If too many are queued, the device is disconnected; it
-    /// catches up when it reconnects.
+    /// Queues a device that has missed an event. If the queue is full, the device is disconnected, and catches
+    /// up when it reconnects.
     pub(super) fn mark_lagging(&self, session: &Arc<Session<D>>, last_delivered: Revision) {
         if self.lagging.try_push(session, last_delivered).is_err() {
             session.device().close(CloseReason::NotCaughtUp);
         }
     }
 
-    /// Brings lagging devices up to date, one after another, until `stop`. Run it several times
+    /// Brings lagging devices up to date, one after another, until `stop` is cancelled. Run it several times
     /// concurrently to serve several devices at a time.
     pub async fn catch_up_lagging(&self, stop: CancellationToken) {
         while let Some(lagging) = stop.run_until_cancelled(self.lagging.pop()).await {
@@ -178,8 +179,8 @@ impl<D: Device> Sessions<D> {
         plan: CatchUpPlan,
     ) -> Result<SyncState, SyncError> {
         self.send(session, &Push::Sync(plan.sync.clone())).await?;
-        let sync = self.replay(session, plan, Cause::Device, AfterReplay::Count).await?;
-        self.open_gate(session, sync.revision, Cause::Device).await?;
+        let sync = self.replay(session, plan, Initiator::Device, AfterReplay::Count).await?;
+        self.open_gate(session, sync.revision, Initiator::Device).await?;
         Ok(sync)
     }
 
@@ -190,16 +191,16 @@ impl<D: Device> Sessions<D> {
         session: &Session<D>,
         last_delivered: Revision,
     ) -> Result<(), SyncError> {
-        let last_delivered = self.replay_after(session, last_delivered, Cause::Repair).await?;
-        self.open_gate(session, last_delivered, Cause::Repair).await
+        let last_delivered = self.replay_after(session, last_delivered, Initiator::Server).await?;
+        self.open_gate(session, last_delivered, Initiator::Server).await
     }
 
-    /// Sends the events that the gate holds until none is left.
+    /// Sends the events that the gate holds, and opens the gate when none is left.
     async fn open_gate(
         &self,
         session: &Session<D>,
         mut last_delivered: Revision,
-        cause: Cause,
+        initiator: Initiator,
     ) -> Result<(), SyncError> {
         let mut gaps = 0;
         while gaps < Self::MAX_GAPS {
@@ -213,7 +214,7 @@ impl<D: Device> Sessions<D> {
                 }
                 Release::Gap => {
                     gaps += 1;
-                    self.replay_after(session, last_delivered, cause).await?
+                    self.replay_after(session, last_delivered, initiator).await?
                 }
             };
         }
@@ -225,7 +226,7 @@ impl<D: Device> Sessions<D> {
         &self,
         session: &Session<D>,
         last_delivered: Revision,
-        cause: Cause,
+        initiator: Initiator,
     ) -> Result<Revision, SyncError> {
         let plan = self.plan_repair(session, last_delivered).await?;
         let after = if plan.sync.recovered {
@@ -234,7 +235,7 @@ impl<D: Device> Sessions<D> {
             self.send(session, &Push::Sync(plan.sync.clone())).await?;
             AfterReplay::Count
         };
-        Ok(self.replay(session, plan, cause, after).await?.revision)
+        Ok(self.replay(session, plan, initiator, after).await?.revision)
     }
 
     async fn plan_repair(
@@ -245,7 +246,8 @@ impl<D: Device> Sessions<D> {
         self.prepare(session, Some(ResumePoint { since: last_delivered, epoch: None })).await
     }
 
-    /// Sends a plan's replay page by page. Reads a page when the device has taken the previous one.
+    /// Sends a plan's replay page by page. A page is read from the store when the device has read the previous
+    /// page. Returns the state that the device has been brought to.
     ///
     /// If the history is purged during the replay, the device is sent a sync at the same revision and
     /// must reload its list. The gate still holds the later events.
@@ -253,43 +255,43 @@ impl<D: Device> Sessions<D> {
         &self,
         session: &Session<D>,
         plan: CatchUpPlan,
-        cause: Cause,
+        initiator: Initiator,
         after: AfterReplay,
     ) -> Result<SyncState, SyncError> {
         let user = session.user();
-        let mut counts = after == AfterReplay::Count;
+        let mut send_count = after == AfterReplay::Count;
         let mut sync = plan.sync;
         let mut remaining = plan.replay;
-        while let Some(pages) = remaining.as_mut().filter(|pages| !pages.is_done()) {
+        while let Some(range) = remaining.as_mut().filter(|range| !range.is_done()) {
             let turn = self.replay_limiter.turn(user).await;
-            if cause == Cause::Device {
-                // Within the user's turn: otherwise each of the user's devices would read a page before the
-                // first one is charged.
+            if initiator == Initiator::Device {
+                // This waits within the user's turn. Otherwise each of the user's devices would read a page
+                // before the first one is charged.
                 self.work.available(user).await;
             }
             let permit = self.replay_limiter.acquire(turn).await;
-            let page = self.catch_up.page(user, *pages).await;
+            let page = self.catch_up.page(user, *range).await;
             match page.inspect_err(|error| Self::log_replay_failed(session, error))? {
                 ReplayPage::OutOfReach => {
                     sync = sync.without_replay();
                     self.send(session, &Push::Sync(sync.clone())).await?;
-                    counts = true;
+                    send_count = true;
                     remaining = None;
                 }
                 ReplayPage::Complete { batches, end } => {
-                    counts |= !batches.is_empty();
-                    if cause == Cause::Device {
+                    send_count |= !batches.is_empty();
+                    if initiator == Initiator::Device {
                         let text_bytes = batches.iter().map(PushBatch::text_bytes).sum();
                         self.work.charge(user, batches.len(), text_bytes);
                     }
                     let reader =
                         SlowReader::new(&self.replay_limiter, permit, self.settings.patience);
                     send_page(session, reader, batches).await?;
-                    pages.after = end;
+                    range.after = end;
                 }
             }
         }
-        if let Some(count) = sync.count().filter(|_| counts) {
+        if let Some(count) = sync.unread_count_push().filter(|_| send_count) {
             self.send(session, &count).await?;
         }
         Ok(sync)
@@ -305,7 +307,7 @@ impl<D: Device> Sessions<D> {
     }
 }
 
-/// Sends a page, and waits until the device has taken it.
+/// Sends a page, and waits until the device has read it.
 async fn send_page<D: Device>(
     session: &Session<D>,
     mut reader: SlowReader<'_>,
@@ -322,7 +324,7 @@ async fn send_page<D: Device>(
             }
         }
     }
-    // Everything is queued. Only the length of the queue matters now.
+    // All frames are queued, so the batches need not stay in memory while the device reads.
     drop(batches);
     loop {
         match device.queued() {

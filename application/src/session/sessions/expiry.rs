@@ -1,4 +1,4 @@
-//! Warns devices before their tokens expire, and disconnects them when they do.
+//! Warns devices before their tokens expire, and disconnects them when the tokens have expired.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use crate::push::Push;
 use crate::session::session::Session;
 
 impl<D: Device> Sessions<D> {
-    /// The precision of expiry.
+    /// The interval between two checks, which is the precision of expiry.
     const TICK: Duration = Duration::from_millis(50);
 
-    /// Ends sessions with expired tokens, and warns devices before, until `stop`.
+    /// Warns devices and ends sessions with expired tokens, until `stop` is cancelled.
     pub async fn run_expiry(&self, stop: CancellationToken) {
         let mut tick = tokio::time::interval(Self::TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -25,6 +25,7 @@ impl<D: Device> Sessions<D> {
         }
     }
 
+    /// Ends the sessions whose tokens have expired, and sends the warnings that are due.
     pub(super) fn close_expired(&self) {
         let now = self.clock.now();
         for session in self.deadlines.take_due(now) {
@@ -41,9 +42,9 @@ impl<D: Device> Sessions<D> {
         }
     }
 
-    /// Schedules the warning or, after the warning, the expiry of the session. A token that expires
-    /// sooner than the usual warning time is warned of halfway. The device then has time to send a new
-    /// token, and is not warned all the time where every token is short-lived.
+    /// Schedules the warning or, after the warning, the expiry of the session. If the usual warning time has
+    /// passed already, the warning is scheduled halfway between now and the expiry. A device whose tokens are
+    /// all short-lived then has time to send a new one, and is not warned right after each refresh.
     pub(super) fn schedule_expiry(&self, session: &Arc<Session<D>>) {
         let now = self.clock.now();
         let expires_at = session.expires_at();

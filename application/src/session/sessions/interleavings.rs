@@ -1,5 +1,5 @@
-//! A device receives each change once and in order, whatever happens while it connects or syncs, also
-//! if it ignores `notification:sync`.
+//! Property test: a device receives each change once and in order, whatever happens while it connects or
+//! syncs. Unless the inbox is erased, this holds even for a device that ignores `notification:sync`.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
@@ -23,23 +23,25 @@ use crate::testing::{
 };
 use crate::use_cases::ResumePoint;
 
-/// A step of the environment of a device.
+/// Something that happens to the inbox, to its events, to the device or to the clock.
 #[derive(Debug, Clone)]
 enum Step {
     Create,
-    /// By the number of the notification.
+    /// Marks the notification with this number as read.
     MarkRead(usize),
     MarkAllRead,
+    /// Deletes the notification with this number.
     Delete(usize),
-    /// Erases the inbox. Events that have not arrived are lost, or are still on their way.
+    /// Erases the inbox.
     Erase {
+        /// Whether the events that have not arrived yet are lost. Otherwise they arrive later.
         lose_pending: bool,
     },
     /// This many pending events arrive.
     Deliver(usize),
     /// The device reads this many frames.
     Read(usize),
-    /// Other tasks run.
+    /// Other tasks run this many times.
     Yield(usize),
     /// This many milliseconds pass.
     Sleep(u64),
@@ -73,10 +75,11 @@ struct World {
     sessions: Sessions<FakeDevice>,
     device: FakeDevice,
     user: UserId,
+    /// The number of created notifications.
     created: Mutex<usize>,
-    /// A device that has caught up reads at once. Other tests cover slow devices.
+    /// Whether the device has caught up. It then reads each frame at once; other tests cover slow devices.
     caught_up: AtomicBool,
-    /// The events that have not arrived at this node.
+    /// The events that have not arrived at this node yet.
     pending: Mutex<VecDeque<DomainEvent>>,
 }
 
@@ -155,6 +158,7 @@ impl World {
         }
     }
 
+    /// Delivers at most `count` pending events, oldest first.
     fn deliver(&self, count: usize) {
         for _ in 0..count {
             let Some(event) = self.pending.lock().pop_front() else { return };
@@ -176,7 +180,7 @@ impl World {
         tokio::join!(task, performing).0
     }
 
-    /// Runs `task` while the device reads everything, slowly.
+    /// Runs `task`. Meanwhile the device reads its send queue every 50 milliseconds.
     async fn with_slow_reader<T>(&self, task: impl Future<Output = T>) -> T {
         self.caught_up.store(false, Ordering::Relaxed);
         let read = async {
@@ -209,16 +213,16 @@ impl World {
     async fn inbox_up_to(&self, last: Revision) -> Inbox {
         let all = PageLimit::rows(usize::MAX);
         let page = self.store.list(&self.user, &ListFilter::default(), all).await.unwrap();
-        let listed = page.items.iter().filter(|one| one.created_revision <= last);
-        listed.map(|one| (one.id.to_string(), one.is_read())).collect()
+        let listed = page.items.iter().filter(|listed| listed.created_revision <= last);
+        listed.map(|listed| (listed.id.to_string(), listed.is_read())).collect()
     }
 }
 
 /// Applies a received push to the device's list.
 fn apply(inbox: &mut Inbox, push: &Push) {
     match push {
-        Push::New(one) => {
-            inbox.insert(one.id.to_string(), one.is_read());
+        Push::New(new) => {
+            inbox.insert(new.id.to_string(), new.is_read());
         }
         Push::MarkedRead { which: Selection::All, .. } => {
             for read in inbox.values_mut() {
@@ -241,7 +245,7 @@ fn apply(inbox: &mut Inbox, push: &Push) {
 
 fn revision_of(push: &Push) -> Option<Revision> {
     match push {
-        Push::New(one) => Some(one.revision),
+        Push::New(new) => Some(new.revision),
         Push::UnreadCount { revision, .. }
         | Push::MarkedRead { revision, .. }
         | Push::Deleted { revision, .. } => Some(*revision),
@@ -251,20 +255,25 @@ fn revision_of(push: &Push) -> Option<Revision> {
 
 #[derive(Debug, Clone)]
 struct Scenario {
+    /// Performed before the device's earlier connection ended.
     before: Vec<Step>,
+    /// Performed while the device is offline.
     missed: Vec<Step>,
-    /// Whether the device resumes after `before`; otherwise it has no position.
+    /// Whether the device resumes after `before`; otherwise it has no resume point.
     resumes: bool,
-    /// The capacity of the device's send queue.
+    /// The capacity of the device's send queue in frames; `None` for a device that reads each frame at once.
     capacity: Option<usize>,
+    /// The number of batches that the gate can hold.
     max_held: usize,
+    /// Performed while the device connects.
     connecting: Vec<Step>,
-    /// Performed while the device syncs without a position.
+    /// Performed while the device syncs without a resume point; `None` if it does not sync again.
     syncing: Option<Vec<Step>>,
 }
 
 impl Scenario {
-    /// Only without an erasure does a device that ignores `notification:sync` receive every change.
+    /// Whether the inbox is erased. A device that ignores `notification:sync` may then miss notifications that
+    /// it would find in its list.
     fn has_erasure(&self) -> bool {
         let steps = [&self.before, &self.missed, &self.connecting];
         let mut steps = steps.into_iter().chain(&self.syncing).flatten();
@@ -292,7 +301,7 @@ async fn check(scenario: Scenario) -> Result<(), TestCaseError> {
     for step in &scenario.before {
         world.perform(step).await;
     }
-    let (had, since) = (world.inbox().await, world.revision().await);
+    let (known, since) = (world.inbox().await, world.revision().await);
     for step in &scenario.missed {
         world.perform(step).await;
     }
@@ -302,7 +311,7 @@ async fn check(scenario: Scenario) -> Result<(), TestCaseError> {
         let admission = world.sessions.admit(claims("ada", i64::MAX)).unwrap();
         let session = world.sessions.join(admission, device.clone());
         let plan = world.sessions.prepare(&session, resume).await.unwrap();
-        // Here the connect is confirmed to the client.
+        // A transport confirms the connect to the client here.
         let connected_at = world.revision().await;
         yield_once().await;
         world.with_slow_reader(world.sessions.start(&session, plan)).await;
@@ -319,12 +328,22 @@ async fn check(scenario: Scenario) -> Result<(), TestCaseError> {
         device.read_all();
     }
     prop_assert_eq!(device.close_reason(), None);
+    check_received(&scenario, &world, known, connected_at).await
+}
 
-    let received = device.received();
+/// Checks the pushes that the device received. `known` is its list before `missed`, and `connected_at` the
+/// revision of the inbox when the connect was confirmed.
+async fn check_received(
+    scenario: &Scenario,
+    world: &World,
+    known: Inbox,
+    connected_at: Revision,
+) -> Result<(), TestCaseError> {
+    let received = world.device.received();
     let revisions: Vec<_> = received.iter().filter_map(revision_of).collect();
     prop_assert!(revisions.is_sorted(), "{:?}", received);
-    let (mut inbox, now) = (had, world.inbox().await);
-    // What the device has from its list: everything up to this revision.
+    let (mut inbox, now) = (known, world.inbox().await);
+    // The last revision at which the device loaded its list.
     let mut reloaded_at = Revision::ZERO;
     for push in &received {
         match push {
@@ -341,16 +360,16 @@ async fn check(scenario: Scenario) -> Result<(), TestCaseError> {
     let after = ReplayRange::new(connected_at, world.revision().await);
     let all = PageLimit::rows(usize::MAX);
     let since_connect = world.store.created_in(&world.user, after, all).await.unwrap();
-    let mut new = BTreeMap::new();
-    for name in device.received_ids() {
-        *new.entry(name).or_insert(0) += 1;
+    let mut times_new = BTreeMap::new();
+    for name in world.device.received_ids() {
+        *times_new.entry(name).or_insert(0) += 1;
     }
-    prop_assert!(new.values().all(|times| *times == 1), "{:?}", new);
-    for one in since_connect.items {
-        let name = one.id.to_string();
-        let is_listed = scenario.has_erasure() && one.created_revision <= reloaded_at;
-        prop_assert!(is_listed || new.contains_key(&name), "{} of {:?}", name, received);
-        prop_assert_eq!(inbox[&name], one.is_read());
+    prop_assert!(times_new.values().all(|times| *times == 1), "{:?}", times_new);
+    for created in since_connect.items {
+        let name = created.id.to_string();
+        let is_listed = scenario.has_erasure() && created.created_revision <= reloaded_at;
+        prop_assert!(is_listed || times_new.contains_key(&name), "{} of {:?}", name, received);
+        prop_assert_eq!(inbox[&name], created.is_read());
     }
     Ok(())
 }

@@ -11,25 +11,23 @@ use super::Sessions;
 use crate::access::KeyWithdrawn;
 use crate::ports::{CloseReason, Device, KeyFingerprint};
 
-/// How often the accepted keys are compared with the previous ones.
+/// The accepted keys are compared with the previous ones at this interval.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 impl<D: Device> Sessions<D> {
-    /// Ends sessions whose key is not accepted any more, until `stop`.
+    /// Ends sessions whose key is not accepted any more, until `stop` is cancelled.
     pub async fn run_key_withdrawal(&self, stop: CancellationToken) {
         let mut tick = tokio::time::interval(INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut known = None;
+        let mut previous: Option<HashSet<KeyFingerprint>> = None;
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
             let accepted = self.sign_in.accepted_keys();
-            // Checking all sessions every second would be too expensive, so it is done only if a key is missing,
-            // and once at start.
-            let withdrawn =
-                known.is_none_or(|known: HashSet<KeyFingerprint>| !known.is_subset(&accepted));
-            if withdrawn {
+            // Checking all sessions every second would be too expensive. They are checked at the start, and
+            // when a key that was accepted before is missing.
+            if previous.is_none_or(|previous| !previous.is_subset(&accepted)) {
                 self.disconnect_all_but(&accepted).await;
             }
-            known = Some(accepted);
+            previous = Some(accepted);
         }
     }
 

@@ -17,16 +17,16 @@ use crate::ports::{
 };
 use crate::revoked_tokens::ApplyRevocation;
 
-/// How often new revocations are read. Short enough for a revocation to apply on every node within a
-/// second, with or without a broker.
+/// New revocations are read at this interval. It is short enough for a revocation to apply on every node
+/// within a second, with or without a broker.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How often all revocations are read again, to drop those that were purged from the store.
+/// All revocations are read again at this interval, to forget those that were purged from the store.
 const RELOAD_INTERVAL: Duration = Duration::from_mins(10);
 
 impl<D: Device> Sessions<D> {
-    /// Polls revocations and disconnects sessions with revoked tokens, until `stop`. Until the first
-    /// successful poll, every sign-in is rejected as unavailable.
+    /// Polls revocations and disconnects sessions with revoked tokens, until `stop` is cancelled. Until the
+    /// first successful poll, every sign-in is rejected as unavailable.
     pub async fn poll_revocations(&self, store: Arc<dyn Revocations>, stop: CancellationToken) {
         let mut tick = tokio::time::interval(POLL_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -81,7 +81,7 @@ impl<D: Device> Sessions<D> {
         }
         let (read, next) = store.since(cursor).await?;
         let to_apply: Vec<_> = if cursor.is_none() {
-            // Revocations that were applied before find no session to end.
+            // For revocations that were applied before, no session is left to end.
             revoked.replace_all(read.iter().cloned());
             read
         } else {

@@ -1,3 +1,5 @@
+//! Tests of [`Sessions`]. This file has their shared fixtures.
+
 mod access;
 mod catch_up;
 mod delivery;
@@ -106,6 +108,7 @@ fn since(revision: u64) -> Option<ResumePoint> {
     Some(ResumePoint { since: Revision::new(revision), epoch: Some(epoch("e1")) })
 }
 
+/// A draft with 15,000 bytes of data. 17 of them fit into a replay page of 256 KiB.
 fn large_draft(name: &str, n: usize) -> Draft {
     let data = Data::from_valid_json("x".repeat(15_000)).unwrap();
     Draft { data: Some(data), ..a_draft(name, &format!("n{n}")) }

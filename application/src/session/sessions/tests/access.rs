@@ -17,16 +17,16 @@ fn sessions_with(access: Access) -> Sessions<FakeDevice> {
 #[tokio::test]
 async fn token_without_the_configured_scope_is_rejected() {
     let token = || BearerToken::parse("ada:10000").unwrap();
-    let missing = |error: AuthError, name: &str| {
+    let assert_missing = |error: AuthError, name: &str| {
         assert!(matches!(&error, AuthError::ScopeMissing(scope) if **scope == *name), "{error:?}");
     };
 
     let read = sessions_with(Access { read: Some("inbox:read".into()), ..Access::default() });
-    missing(read.sign_in(token()).await.unwrap_err(), "inbox:read");
+    assert_missing(read.sign_in(token()).await.unwrap_err(), "inbox:read");
 
     let change = sessions_with(Access { change: Some("inbox:change".into()), ..Access::default() });
     let claims = change.sign_in(token()).await.unwrap();
     let session = join(&change, claims, FakeDevice::new());
     assert!(change.authorize(&session, Action::ReadInbox).is_ok());
-    missing(change.authorize(&session, Action::ChangeInbox).unwrap_err(), "inbox:change");
+    assert_missing(change.authorize(&session, Action::ChangeInbox).unwrap_err(), "inbox:change");
 }

@@ -19,10 +19,10 @@ async fn event_during_the_replay_is_delivered_once_and_after_it() {
     let device = FakeDevice::new();
     let session = node.join(claims("ada", 10_000), device.clone());
 
-    // The second event arrives twice: before the replay is read, which contains it, and again afterwards.
+    // The second event arrives twice: before the replay, which contains its change too, and after the replay.
     let second = node.store_notification("ada", "n2").await;
     node.sessions.deliver(&Node::room("ada"), &second);
-    assert!(device.received().is_empty(), "held by the gate");
+    assert!(device.received().is_empty(), "the gate holds the event");
     connect(&node.sessions, &session, since(0)).await;
     node.sessions.deliver(&Node::room("ada"), &second);
     let third = node.store_notification("ada", "n3").await;
@@ -37,8 +37,8 @@ async fn events_that_do_not_fit_into_the_gate_are_replayed_from_the_store() {
     let node = node();
     let device = FakeDevice::new();
     let session = node.join(claims("ada", 10_000), device.clone());
+    // The gate can hold four batches.
     for n in 0..10 {
-        // More than the gate can hold, which is four.
         let batch = node.store_notification("ada", &format!("n{n}")).await;
         node.sessions.deliver(&Node::room("ada"), &batch);
     }
@@ -71,7 +71,7 @@ async fn notification_after_connect_reaches_a_device_without_a_resume_point() {
     let device = FakeDevice::new();
     let session = node.join(claims("ada", 10_000), device.clone());
     let plan = node.sessions.prepare(&session, None).await.unwrap();
-    // Now the transport would confirm the connect to the client. The event of `before` arrives late.
+    // A transport confirms the connect to the client here. The event of `before` arrives late.
     node.sessions.deliver(&Node::room("ada"), &before);
     let after = node.store_notification("ada", "after").await;
     node.sessions.deliver(&Node::room("ada"), &after);
@@ -128,7 +128,7 @@ async fn device_must_reload_its_list_when_the_history_is_purged_during_the_repla
     let session = node.join(claims("ada", 10_000), device.clone());
     let meanwhile = async {
         tokio::time::sleep(Duration::from_millis(50)).await;
-        assert_eq!(device.received_ids().len(), 17, "the first page");
+        assert_eq!(device.received_ids().len(), 17, "only the first page was sent");
         node.store.purge_deleted(at(2), 10).await.unwrap();
         let live = node.store_notification("ada", "live").await;
         node.sessions.deliver(&Node::room("ada"), &live);
@@ -149,7 +149,7 @@ async fn device_must_reload_its_list_when_the_history_is_purged_during_the_repla
     assert_eq!(device.received_ids().last().unwrap(), "live");
 }
 
-/// The kinds of pushes, with the revision of a count: `sync`, `new`, `count 2`.
+/// The kinds of the received pushes. A count is shown with its revision: `sync`, `new`, `count 2`.
 fn kinds(device: &FakeDevice) -> Vec<String> {
     let kind = |push: &Push| match push {
         Push::Sync(_) => "sync".to_owned(),
@@ -179,7 +179,7 @@ async fn unread_count_is_sent_once_after_each_sync_and_its_replay() {
 }
 
 #[tokio::test]
-async fn sync_without_inboxes_has_no_count_and_reads_only_the_epoch() {
+async fn sync_in_forward_mode_has_no_count_and_reads_only_the_epoch() {
     let mut store = MockInboxRepository::new();
     store.expect_epoch().returning(|| Ok(epoch("e1")));
     let mut sessions = new_sessions(Arc::new(store), &Arc::new(ManualClock::at(0)));
@@ -203,7 +203,7 @@ async fn prepare_fails_during_an_outage_and_does_not_close_the_device() {
     let device = FakeDevice::new();
     let session = join(&sessions, claims("ada", 10_000), device.clone());
     assert!(sessions.prepare(&session, None).await.is_err());
-    assert_eq!(device.close_reason(), None, "the transport decides how to report it");
+    assert_eq!(device.close_reason(), None, "the transport reports the failure to the client");
 }
 
 #[tokio::test]
@@ -258,7 +258,7 @@ async fn event_lost_during_the_replay_is_replayed_too() {
     let meanwhile = async {
         tokio::time::sleep(Duration::from_millis(50)).await;
         node.store_notification("ada", "lost").await;
-        // As after an interruption of the event stream, when events may have been lost.
+        // Called after an interruption of the event stream, when events may have been lost.
         node.sessions.catch_up_all().await;
         for _ in 0..10 {
             device.read_all();
@@ -320,7 +320,7 @@ async fn catch_up_all_sends_only_to_devices_that_missed_events() {
     );
 }
 
-/// Records the charges. Replays wait while `is_exhausted`.
+/// Records the charges. Replays wait while `is_exhausted` is set.
 #[derive(Default)]
 struct RecordedWork {
     /// The user, the number of notifications and the bytes of their texts.
@@ -405,7 +405,7 @@ async fn catch_ups_are_reported_by_cause_and_lagging_sessions_are_counted() {
     node.store_notification("ada", "n1").await;
     let first = node.join(claims("ada", 10_000), FakeDevice::new());
     connect(&node.sessions, &first, None).await;
-    assert_eq!(*recorded.0.lock(), [], "no resume point, so no replay");
+    assert_eq!(*recorded.0.lock(), [], "a connect without a resume point is not recorded");
     node.sessions.sync(&first, since(0)).await.unwrap();
     let second = node.join(claims("ada", 10_000), FakeDevice::new());
     connect(&node.sessions, &second, since(0)).await;

@@ -20,14 +20,14 @@ fn closed(devices: &[FakeDevice]) -> usize {
 async fn devices_are_closed_at_equal_intervals() {
     let node = node();
     let devices = devices_of(&node, 4);
-    let look = async {
+    let check = async {
         for count in 1..=4 {
             tokio::time::sleep(Duration::from_secs(1)).await;
             assert_eq!(closed(&devices), count);
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     };
-    tokio::join!(node.sessions.drain(Duration::from_secs(8)), look);
+    tokio::join!(node.sessions.drain(Duration::from_secs(8)), check);
 }
 
 #[tokio::test(start_paused = true)]

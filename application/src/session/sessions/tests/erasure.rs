@@ -11,7 +11,7 @@ fn received_from(device: &FakeDevice, start: usize) -> Vec<String> {
             format!("sync {} {outcome}", sync.revision)
         }
         Push::UnreadCount { count, revision } => format!("count {} at {revision}", count.get()),
-        Push::New(one) => one.id.to_string(),
+        Push::New(new) => new.id.to_string(),
         other => panic!("{other:?}"),
     };
     device.received()[start..].iter().map(words).collect()
@@ -30,6 +30,7 @@ async fn connected_device_starts_over_and_receives_later_notifications() {
 
     let erased = node.erase("ada").await;
     let later = node.store_notification("ada", "n1").await;
+    // The second `erased` is a redelivery.
     for batch in [&erased, &erased, &later] {
         node.sessions.deliver(&Node::room("ada"), batch);
     }
@@ -38,7 +39,7 @@ async fn connected_device_starts_over_and_receives_later_notifications() {
 }
 
 #[tokio::test]
-async fn erasure_of_a_longer_inbox_before_does_not_make_a_gap() {
+async fn earlier_erasure_of_a_longer_inbox_causes_no_gap() {
     let node = node();
     for n in 1..=9 {
         node.store_notification("bob", &format!("n{n}")).await;
@@ -98,7 +99,7 @@ async fn device_that_catches_up_during_the_erasure_starts_over() {
     node.sessions.start(&session, plan).await;
     let later = node.store_notification("ada", "n1").await;
     node.sessions.deliver(&Node::room("ada"), &later);
-    // The plan was to replay, but its replay found the history erased.
+    // The plan contained a replay, but the history was erased before the replay read it.
     let expected = [
         "sync 3 recovered",
         "sync 3 reload",

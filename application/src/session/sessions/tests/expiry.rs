@@ -17,7 +17,7 @@ async fn session_is_warned_once_and_ends_with_its_token() {
     for _ in 0..2 {
         node.sessions.close_expired();
         assert!(matches!(device.received()[2], Push::Expiring { .. }));
-        assert_eq!(device.received().len(), 3, "warned once");
+        assert_eq!(device.received().len(), 3, "the device is warned once");
     }
     let expiry = Some(at(100_000));
     assert_eq!(session.replace_next_check(expiry), expiry, "no check before the expiry");
@@ -58,8 +58,8 @@ async fn session_continues_with_a_newer_token_of_the_same_user() {
     let session = node.join(claims("ada", 1_000), device.clone());
     connect(&node.sessions, &session, None).await;
 
-    let of_other_user = BearerToken::parse("bob:9000").unwrap();
-    let refreshed = node.sessions.refresh(&session, of_other_user).await;
+    let other_users_token = BearerToken::parse("bob:9000").unwrap();
+    let refreshed = node.sessions.refresh(&session, other_users_token).await;
     assert!(matches!(refreshed, Err(AuthError::OtherUser)));
     node.sessions.refresh(&session, BearerToken::parse("ada:500000").unwrap()).await.unwrap();
 
@@ -77,7 +77,7 @@ async fn expired_session_is_closed_within_a_tenth_of_a_second() {
     let device = FakeDevice::new();
     node.join(claims("ada", 1_000), device.clone());
     let stop = CancellationToken::new();
-    let expire = async {
+    let check = async {
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert_eq!(device.close_reason(), None);
         node.clock.set(1_000);
@@ -85,5 +85,5 @@ async fn expired_session_is_closed_within_a_tenth_of_a_second() {
         assert_eq!(device.close_reason(), Some(CloseReason::TokenExpired));
         stop.cancel();
     };
-    tokio::join!(node.sessions.run_expiry(stop.clone()), expire);
+    tokio::join!(node.sessions.run_expiry(stop.clone()), check);
 }

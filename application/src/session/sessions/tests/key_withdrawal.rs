@@ -77,7 +77,7 @@ async fn renewed_session_depends_on_the_key_of_the_new_token() {
     let (keys, sessions) = node_with_keys();
     let device = FakeDevice::new();
     let session = join(&sessions, claims_by(KEYS[1]), device.clone());
-    // The fake verifier names the first key for every token.
+    // The fake verifier accepts every token with the first key.
     let token = BearerToken::parse("ada:20000").unwrap();
     sessions.refresh(&session, token.clone()).await.unwrap();
     keys.0.lock().remove(&KEYS[1]);

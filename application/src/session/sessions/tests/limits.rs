@@ -11,8 +11,8 @@ fn limited(per_user: usize, on_excess: ExcessPolicy) -> Node {
 #[tokio::test]
 async fn session_over_the_limit_evicts_the_oldest() {
     let node = limited(2, ExcessPolicy::EvictOldest);
-    let bobs = FakeDevice::new();
-    node.join(claims("bob", 10_000), bobs.clone());
+    let bobs_device = FakeDevice::new();
+    node.join(claims("bob", 10_000), bobs_device.clone());
     let devices = [(); 4].map(|()| FakeDevice::new());
     let sessions =
         devices.each_ref().map(|device| node.join(claims("ada", 10_000), device.clone()));
@@ -21,7 +21,7 @@ async fn session_over_the_limit_evicts_the_oldest() {
     assert!(!CloseReason::TooManySessions.should_reconnect());
     let [push] = &*devices[0].received() else { panic!("{:?}", devices[0].received()) };
     assert!(matches!(push, Push::Exception { code: TooManySessions::CODE, .. }));
-    assert_eq!((node.sessions.count(), bobs.close_reason()), (3, None));
+    assert_eq!((node.sessions.count(), bobs_device.close_reason()), (3, None));
 
     // Nothing is left of the evicted sessions, neither in the room nor in the expiry schedule.
     node.sessions.leave(&sessions[0]);
@@ -42,22 +42,23 @@ async fn admission_reserves_a_place_when_new_sessions_are_rejected() {
     let second = admit("ada").unwrap();
     assert_eq!(admit("ada").unwrap_err(), TooManySessions);
     assert!(admit("bob").is_ok());
-    // A reservation is not a device.
-    let bobs = admit("bob").unwrap();
+    // Nothing is delivered to a reservation.
+    let bobs_admission = admit("bob").unwrap();
     assert_eq!(
         node.sessions.deliver(&Node::room("bob"), &node.store_notification("bob", "n1").await),
         0
     );
-    drop(bobs);
+    drop(bobs_admission);
 
     let device = FakeDevice::new();
     node.sessions.join(second, device.clone());
     assert_eq!(admit("ada").unwrap_err(), TooManySessions);
+    // Leaving twice frees one place only.
     node.sessions.leave(&first);
     node.sessions.leave(&first);
-    let again = admit("ada").unwrap();
+    let third = admit("ada").unwrap();
     assert_eq!(admit("ada").unwrap_err(), TooManySessions);
-    drop(again);
+    drop(third);
     drop(admit("ada").unwrap());
     assert_eq!((device.close_reason(), node.sessions.count()), (None, 1));
     assert_eq!(node.sessions.rooms.room_count(), 1, "an unused room is removed");

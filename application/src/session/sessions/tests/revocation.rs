@@ -57,8 +57,7 @@ async fn token_revoked_between_sign_in_and_join_ends_the_session() {
     assert_eq!(node.sessions.count(), 0);
 }
 
-/// Sessions that have not loaded the revocations yet.
-fn sessions_without_revocations() -> Sessions<FakeDevice> {
+fn sessions_before_revocations_are_loaded() -> Sessions<FakeDevice> {
     let clock = Arc::new(ManualClock::at(0));
     let inboxes = Arc::new(InMemoryStore::new(epoch("e1")));
     let revoked = Arc::new(RevokedTokens::not_loaded());
@@ -79,7 +78,8 @@ async fn sign_in_code(sessions: &Sessions<FakeDevice>) -> &'static str {
     }
 }
 
-/// Has a revocation until the first read. A read takes a millisecond.
+/// Returns a revocation on the first read and none on later reads, as if it had been purged. A read takes a
+/// millisecond.
 #[derive(Default)]
 struct PurgedStore(AtomicBool);
 
@@ -95,14 +95,14 @@ impl Revocations for PurgedStore {
     ) -> Result<(Vec<Revocation>, RevocationCursor), PortError> {
         tokio::time::sleep(Duration::from_millis(1)).await;
         let is_purged = self.0.swap(true, Ordering::SeqCst);
-        let known = if is_purged { vec![] } else { vec![revocation("ada", 200)] };
-        Ok((known, RevocationCursor(0)))
+        let stored = if is_purged { vec![] } else { vec![revocation("ada", 200)] };
+        Ok((stored, RevocationCursor(0)))
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn revocation_that_was_purged_from_the_store_is_dropped_after_ten_minutes() {
-    let sessions = sessions_without_revocations();
+async fn revocation_that_was_purged_from_the_store_is_forgotten_after_ten_minutes() {
+    let sessions = sessions_before_revocations_are_loaded();
     let stop = CancellationToken::new();
     let check = async {
         sessions.revocations_loaded().await;
@@ -128,7 +128,7 @@ async fn revocations_are_loaded_after_an_outage() {
             _ => Ok((vec![revocation("ada", 200)], RevocationCursor(0))),
         }
     });
-    let sessions = sessions_without_revocations();
+    let sessions = sessions_before_revocations_are_loaded();
     let stop = CancellationToken::new();
     let check = async {
         assert_eq!(sign_in_code(&sessions).await, "unavailable");

@@ -2,13 +2,13 @@
 
 use super::*;
 
-/// The sum of the text bytes of all notifications that the device received.
+/// The size of the texts of all notifications that the device was sent, in bytes.
 fn sent_bytes(device: &FakeDevice) -> usize {
-    let new = |push: &Push| match push {
-        Push::New(one) => one.text_bytes(),
+    let size = |push: &Push| match push {
+        Push::New(new) => new.text_bytes(),
         _ => 0,
     };
-    device.received().iter().map(new).sum()
+    device.received().iter().map(size).sum()
 }
 
 #[tokio::test(start_paused = true)]
@@ -49,7 +49,7 @@ async fn next_page_is_sent_after_the_previous_one_is_read() {
         while device.received_ids().len() < 40 {
             tokio::time::sleep(Duration::from_secs(10)).await;
             pages.push(device.received_ids().len());
-            // All frames but one: the page is not complete.
+            // The device reads all frames but one, so it has not read the whole page yet.
             device.read_frames(device.queued() - 1);
             tokio::time::sleep(Duration::from_secs(10)).await;
             assert_eq!(device.received_ids().len(), *pages.last().unwrap());
@@ -61,7 +61,7 @@ async fn next_page_is_sent_after_the_previous_one_is_read() {
     };
     let ((), pages) = tokio::join!(connect(&node.sessions, &session, since(0)), reading);
     assert_eq!(pages, [17, 34, 40]);
-    assert_eq!(device.close_reason(), None, "it reads something every ten seconds");
+    assert_eq!(device.close_reason(), None, "the device reads something every ten seconds");
 }
 
 #[tokio::test(start_paused = true)]
@@ -72,7 +72,7 @@ async fn slow_device_catches_up_at_its_own_pace() {
     }
     let device = FakeDevice::with_queue_of(3);
     let session = node.join(claims("ada", 10_000), device.clone());
-    // The sync, 20 notifications and the count, one every 14 seconds.
+    // The device reads one of 22 frames every 14 seconds: the sync, 20 notifications and the count.
     let reading = async {
         for _ in 0..22 {
             tokio::time::sleep(Duration::from_secs(14)).await;
@@ -85,21 +85,21 @@ async fn slow_device_catches_up_at_its_own_pace() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn stuck_device_delays_the_next_one_of_its_user_by_a_second() {
+async fn stuck_device_delays_the_next_device_of_its_user_by_a_second() {
     let node = node();
     for name in ["ada", "bob"] {
         node.store_notification(name, "n1").await;
     }
     let join = |name: &str, device: &FakeDevice| node.join(claims(name, 10_000), device.clone());
     let (stuck, next) = (FakeDevice::with_queue_of(10), FakeDevice::new());
-    let of_another_user = FakeDevice::new();
+    let other_users_device = FakeDevice::new();
     let (first, second) = (join("ada", &stuck), join("ada", &next));
-    let third = join("bob", &of_another_user);
-    let look = async {
+    let third = join("bob", &other_users_device);
+    let check = async {
         tokio::time::sleep(Duration::from_millis(900)).await;
         assert_eq!(stuck.received_ids(), ["n1"]);
         assert_eq!(next.received().len(), 1, "the sync needs no permit");
-        assert_eq!(of_another_user.received_ids(), ["n1"]);
+        assert_eq!(other_users_device.received_ids(), ["n1"]);
         tokio::time::sleep(Duration::from_millis(300)).await;
         assert_eq!(next.received_ids(), ["n1"]);
     };
@@ -107,7 +107,7 @@ async fn stuck_device_delays_the_next_one_of_its_user_by_a_second() {
         connect(&node.sessions, &first, since(0)),
         connect(&node.sessions, &second, since(0)),
         connect(&node.sessions, &third, since(0)),
-        look,
+        check,
     );
     assert_eq!((stuck.close_reason(), next.close_reason()), (Some(CloseReason::TooSlow), None));
 }

@@ -30,7 +30,7 @@ async fn marking_as_read_counts_each_notification_once(store) {
 async fn marking_as_read_returns_unknown_ids(store) {
     assert_eq!(store.unknown("ada", &["n1", "n0", "n1"]).await, ["n1", "n0"], "the inbox does not exist yet");
     store.create_plain("ada", 3).await;
-    assert_eq!(store.unknown("bob", &["n1"]).await, ["n1"], "it is in another inbox");
+    assert_eq!(store.unknown("bob", &["n1"]).await, ["n1"], "n1 is in another inbox");
     store.create_plain("bob", 1).await;
     assert_eq!(store.unknown("bob", &["n2", "n1"]).await, ["n2"]);
 
@@ -39,11 +39,11 @@ async fn marking_as_read_returns_unknown_ids(store) {
     let Marked { event, unknown } = store.marked("ada", &["z", "n1", "n2", "n3", "a", "z"]).await;
     assert_eq!(unknown, [id("z"), id("a")], "read and deleted notifications are known");
     assert!(matches!(event.unwrap().change, Change::MarkedRead { ids, .. } if ids == [id("n3")]));
-    assert_eq!(store.unknown("ada", &["a", "n1", "n2", "n3"]).await, ["a"], "also without a change");
+    assert_eq!(store.unknown("ada", &["a", "n1", "n2", "n3"]).await, ["a"], "unknown ids are returned even without a change");
     assert_eq!(store.unknown("ada", &[]).await, [""; 0]);
 }
 
-/// The notification is either marked or unknown, never neither.
+/// The notification is either marked or unknown, never both and never neither.
 async fn notification_created_while_marking_is_marked_or_unknown(store) {
     for n in 0..40 {
         let name = format!("n{n}");
@@ -88,8 +88,8 @@ async fn other_users_inbox_is_neither_readable_nor_writable(store) {
     assert_eq!(store.state("ada").await, (1, 1));
 }
 
-/// Concurrent changes have the same result as some sequence of them, by the domain's inbox. Revisions
-/// are consecutive, and the count equals the number of unread rows.
+/// Concurrent changes have the same result as in the domain's inbox, if it makes them one after another in the
+/// order of their revisions. Revisions are consecutive, and the count equals the number of unread rows.
 async fn counts_and_revisions_are_exact_under_concurrency(store) {
     let work = (0..8_usize).map(|worker| {
         let store = store.clone();
@@ -113,33 +113,33 @@ async fn counts_and_revisions_are_exact_under_concurrency(store) {
     });
     let mut events = futures_util::future::join_all(work).await.concat();
     events.sort_by_key(|event| event.revision);
-    let (of_ada, of_bob): (Vec<_>, Vec<_>) = events.into_iter().partition(|event| event.user == user("ada"));
+    let (adas_events, bobs_events): (Vec<_>, Vec<_>) = events.into_iter().partition(|event| event.user == user("ada"));
 
     let (revision, unread) = store.state("ada").await;
-    assert_eq!(revision, of_ada.len() as u64);
+    assert_eq!(revision, adas_events.len() as u64);
     let unread_rows = store.listed("ada", &ListFilter { unread: Some(true), ..ListFilter::default() }, 1_000).await;
     assert_eq!(unread, unread_rows.len() as u64);
 
     let entries = store.outbox_entries().await;
-    for (name, events) in [("ada", &of_ada), ("bob", &of_bob)] {
-        store.assert_entries_of(entries.iter().filter(|one| one.header.user == user(name)), events);
+    for (name, events) in [("ada", &adas_events), ("bob", &bobs_events)] {
+        store.assert_entries_of(entries.iter().filter(|entry| entry.header.user == user(name)), events);
         let revisions: Vec<_> = events.iter().map(|event| event.revision.get()).collect();
-        assert_eq!(revisions, (1..=revisions.len() as u64).collect::<Vec<_>>(), "consecutive");
+        assert_eq!(revisions, (1..=revisions.len() as u64).collect::<Vec<_>>(), "revisions are consecutive");
     }
-    let mut replayed = Inbox::new(user("ada"));
-    for event in of_ada {
-        let after = match &event.change {
-            Change::Created(one) => match replayed.receive(a_draft("ada", one.id.as_str())) {
+    let mut reference = Inbox::new(user("ada"));
+    for event in adas_events {
+        let expected = match &event.change {
+            Change::Created(new) => match reference.receive(a_draft("ada", new.id.as_str())) {
                 Receipt::Created(event) => Some(event),
                 Receipt::Duplicate(_) | Receipt::Deleted(_) => None,
             },
-            Change::MarkedRead { ids, read_at } => replayed.mark_read(ids, *read_at).event,
-            Change::AllRead { read_at } => replayed.mark_all_read(*read_at),
-            Change::Deleted { ids } => replayed.delete(ids, at(6_000)),
+            Change::MarkedRead { ids, read_at } => reference.mark_read(ids, *read_at).event,
+            Change::AllRead { read_at } => reference.mark_all_read(*read_at),
+            Change::Deleted { ids } => reference.delete(ids, at(6_000)),
             Change::Erased { .. } => panic!("nothing was erased"),
         };
-        let after = after.expect("each published change also changes the reference");
-        assert_eq!((after.revision, after.unread), (event.revision, event.unread));
+        let expected = expected.expect("each published change also changes the reference");
+        assert_eq!((event.revision, event.unread), (expected.revision, expected.unread));
     }
 }
 

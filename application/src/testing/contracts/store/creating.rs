@@ -1,4 +1,4 @@
-//! Creating notifications: once, and unchanged.
+//! Notifications are created once and stored unchanged.
 
 use std::collections::HashMap;
 
@@ -15,7 +15,7 @@ use crate::trace::{self, TraceParent};
 
 fn created(receipt: &Receipt) -> &Notification {
     match receipt {
-        Receipt::Created(DomainEvent { change: Change::Created(one), .. }) => one,
+        Receipt::Created(DomainEvent { change: Change::Created(notification), .. }) => notification,
         other => panic!("not created: {other:?}"),
     }
 }
@@ -50,7 +50,7 @@ async fn texts_of_any_script_and_length_are_stored_unchanged(store) {
 async fn repeated_id_creates_one_notification(store) {
     store.create_plain("ada", 1).await;
     let again = store.create(vec![a_draft("ada", "n1")]).await;
-    assert!(matches!(&again[0], Receipt::Duplicate(one) if one.id == id("n1")));
+    assert!(matches!(&again[0], Receipt::Duplicate(existing) if existing.id == id("n1")));
     assert_eq!(store.state("ada").await, (1, 1));
     assert_eq!(store.outbox_entries().await.len(), 1);
 }
@@ -58,24 +58,24 @@ async fn repeated_id_creates_one_notification(store) {
 async fn repeated_id_in_one_call_creates_one_notification(store) {
     let receipts = store.create(vec![a_draft("ada", "n1"), a_draft("ada", "n2"), a_draft("ada", "n1")]).await;
     assert_eq!(created(&receipts[1]).revision, Revision::new(2));
-    assert!(matches!(&receipts[2], Receipt::Duplicate(one) if one.revision == Revision::new(1)));
+    assert!(matches!(&receipts[2], Receipt::Duplicate(existing) if existing.revision == Revision::new(1)));
     assert_eq!(store.state("ada").await, (2, 2));
 }
 
 async fn same_id_in_two_inboxes_creates_two_notifications(store) {
     let receipts = store.create(vec![a_draft("ada", "n1"), a_draft("bob", "n1")]).await;
-    assert!(receipts.iter().all(|one| matches!(one, Receipt::Created(_))));
+    assert!(receipts.iter().all(|receipt| matches!(receipt, Receipt::Created(_))));
     assert_eq!(store.state("ada").await, (1, 1));
     assert_eq!(store.state("bob").await, (1, 1));
 }
 
 async fn repeated_dedupe_key_creates_one_notification(store) {
-    let with_key = |name: &str, name_of_key: &str| Draft { dedupe_key: Some(id(name_of_key)), ..a_draft("ada", name) };
+    let with_key = |name: &str, key: &str| Draft { dedupe_key: Some(id(key)), ..a_draft("ada", name) };
     let receipts = store.create(vec![with_key("n1", "k"), with_key("n2", "k"), with_key("n3", "other")]).await;
-    assert!(matches!(&receipts[1], Receipt::Duplicate(one) if one.id == id("n1")));
+    assert!(matches!(&receipts[1], Receipt::Duplicate(existing) if existing.id == id("n1")));
     assert!(matches!(&receipts[2], Receipt::Created(_)));
     let later = store.create(vec![with_key("n4", "k")]).await;
-    assert!(matches!(&later[0], Receipt::Duplicate(one) if one.id == id("n1")));
+    assert!(matches!(&later[0], Receipt::Duplicate(existing) if existing.id == id("n1")));
     assert_eq!(store.state("ada").await, (2, 2));
 }
 
@@ -103,11 +103,11 @@ async fn drafts_of_one_call_get_revisions_in_their_order(store) {
     let drafts = (0..50).map(|n| a_draft(["ada", "bob", "cy"][n % 3], &format!("n{n}"))).collect();
     let receipts = store.create(drafts).await;
     for (n, receipt) in receipts.iter().enumerate() {
-        let one = created(receipt);
-        assert_eq!(one.id, id(&format!("n{n}")));
-        assert_eq!(one.revision, Revision::new(n as u64 / 3 + 1));
+        let notification = created(receipt);
+        assert_eq!(notification.id, id(&format!("n{n}")));
+        assert_eq!(notification.revision, Revision::new(n as u64 / 3 + 1));
         let Receipt::Created(event) = receipt else { unreachable!() };
-        assert_eq!(event.unread.get(), n as u64 / 3 + 1, "the count right after each");
+        assert_eq!(event.unread.get(), n as u64 / 3 + 1, "the count is that right after the change");
     }
 }
 
@@ -119,7 +119,7 @@ async fn repeated_request_is_executed_once(store) {
     let drafts = |a: &str, b: &str| vec![a_draft("ada", a), a_draft("bob", b)];
     let first = store.inboxes.create_once(&key("k", "f"), drafts("n1", "n2")).await.unwrap();
     let IdempotentOutcome::Executed(receipts) = first else { panic!("{first:?}") };
-    let expected: Vec<_> = receipts.iter().map(|one| created(one).clone()).collect();
+    let expected: Vec<_> = receipts.iter().map(|receipt| created(receipt).clone()).collect();
 
     let again = store.inboxes.create_once(&key("k", "f"), drafts("n3", "n4")).await.unwrap();
     assert_eq!(again, IdempotentOutcome::Repeated(expected));
@@ -132,7 +132,7 @@ async fn idempotency_key_with_another_request_is_rejected(store) {
     let other = store.inboxes.create_once(&key("k", "g"), vec![a_draft("bob", "n2")]).await.unwrap();
     assert_eq!(other, IdempotentOutcome::KeyReused);
     assert_eq!(store.state("bob").await, (0, 0));
-    let key_of_other_caller = IdempotencyKey::parse(user("other shop".replace(' ', "-").as_str()), "k", "g").unwrap();
+    let key_of_other_caller = IdempotencyKey::parse(user("other-shop"), "k", "g").unwrap();
     let outcome = store.inboxes.create_once(&key_of_other_caller, vec![a_draft("bob", "n2")]).await.unwrap();
     assert!(matches!(outcome, IdempotentOutcome::Executed(_)));
 }
@@ -143,7 +143,7 @@ async fn concurrent_identical_requests_are_executed_once(store) {
         async move { inboxes.create_once(&key("k", "f"), vec![a_draft("ada", &format!("n{n}"))]).await.unwrap() }
     });
     let outcomes = futures_util::future::join_all(attempts).await;
-    let executed = outcomes.iter().filter(|one| matches!(one, IdempotentOutcome::Executed(_))).count();
+    let executed = outcomes.iter().filter(|outcome| matches!(outcome, IdempotentOutcome::Executed(_))).count();
     assert_eq!(executed, 1, "{outcomes:?}");
     assert_eq!(store.state("ada").await, (1, 1));
 }
@@ -191,6 +191,7 @@ async fn concurrent_creates_edits_and_deletes_each_take_effect(store) {
         store.create_plain(name, 3).await;
     }
     let calls = names.iter().flat_map(|name| [(name, 0), (name, 1), (name, 2), (name, 3)]);
+    // Whether each call had its effect.
     let outcomes = calls.map(|(name, call)| {
         let (inboxes, user) = (store.inboxes.clone(), user(name));
         async move {
@@ -203,7 +204,8 @@ async fn concurrent_creates_edits_and_deletes_each_take_effect(store) {
         }
     });
     let outcomes = futures_util::future::join_all(outcomes).await;
-    assert!(outcomes.into_iter().all(|is_as_expected| is_as_expected));
+    assert!(outcomes.into_iter().all(|had_effect| had_effect));
+    // Of four notifications, one is read and one is deleted. The last call changed nothing.
     for name in &names {
         assert_eq!(store.state(name).await, (6, 2), "{name}");
     }

@@ -1,5 +1,5 @@
-//! An erasure removes everything of one user and nothing else. No position in an erased inbox is ever up to
-//! date again.
+//! An erasure removes everything of one user and nothing else. A device with a position in an erased inbox
+//! never counts as up to date again.
 
 use belfry_domain::{Change, DomainEvent, EventName, Receipt, ReplayRange, Revision, UnreadCount};
 use futures_util::future::join_all;
@@ -23,7 +23,7 @@ promises! { Store:
 
 async fn erasure_removes_everything_of_the_user_and_nothing_of_others(store) {
     store.create(vec![full_draft(), a_draft("ada", "n2"), a_draft("ada", "n3")]).await;
-    let of_bob = store.created_events(vec![a_draft("bob", "n1")]).await;
+    let bobs_events = store.created_events(vec![a_draft("bob", "n1")]).await;
     store.mark_read("ada", &["n2"]).await.unwrap();
     store.delete("ada", &["n3"]).await.unwrap();
     store.inboxes.create_once(&key("k1", "f"), vec![a_draft("ada", "n4")]).await.unwrap();
@@ -39,8 +39,8 @@ async fn erasure_removes_everything_of_the_user_and_nothing_of_others(store) {
     assert_eq!(store.state("ada").await, (8, 0));
     assert_eq!(store.listed("ada", &ListFilter::default(), 10).await, [""; 0]);
     assert_eq!(store.inboxes.get(&user("ada"), &id("n1")).await.unwrap(), None);
-    assert_eq!(store.unknown("ada", &["n1", "n3"]).await, ["n1", "n3"], "no tombstone");
-    let expected = [&of_bob[..], &[erased_event(&store, "ada", 8).await]].concat();
+    assert_eq!(store.unknown("ada", &["n1", "n3"]).await, ["n1", "n3"], "no tombstone is left");
+    let expected = [&bobs_events[..], &[erased_event(&store, "ada", 8).await]].concat();
     store.assert_entries_of(&store.outbox_entries().await, &expected);
     let (revocations, _) = store.revocations.since(None).await.unwrap();
     assert_eq!(revocations, [revocation], "a revoked token stays revoked");
@@ -57,14 +57,14 @@ async fn idempotency_key_of_several_users_keeps_the_results_of_the_others(store)
     let drafts = || ["bob", "ada", "cy", "ada"].into_iter().zip(["n1", "n2", "n3", "n4"]).map(|(name, id)| a_draft(name, id)).collect();
     store.inboxes.create_once(&key("k", "f"), drafts()).await.unwrap();
     assert_eq!(store.erase("ada").await.idempotency_keys, 1);
-    let IdempotentOutcome::Repeated(left) = store.inboxes.create_once(&key("k", "f"), drafts()).await.unwrap() else { panic!() };
-    let left: Vec<_> = left.iter().map(|one| (one.user.as_str(), one.id.as_str())).collect();
-    assert_eq!(left, [("bob", "n1"), ("cy", "n3")]);
-    assert_eq!(store.state("ada").await.1, 0, "a retry does not create it again");
+    let IdempotentOutcome::Repeated(kept) = store.inboxes.create_once(&key("k", "f"), drafts()).await.unwrap() else { panic!() };
+    let kept: Vec<_> = kept.iter().map(|notification| (notification.user.as_str(), notification.id.as_str())).collect();
+    assert_eq!(kept, [("bob", "n1"), ("cy", "n3")]);
+    assert_eq!(store.state("ada").await.1, 0, "a retry does not create erased notifications again");
     assert_eq!(store.erase("bob").await.idempotency_keys, 1);
     assert_eq!(store.erase("cy").await.idempotency_keys, 1);
     let again = store.inboxes.create_once(&key("k", "g"), drafts()).await.unwrap();
-    assert!(matches!(again, IdempotentOutcome::Executed(_)), "nothing was left of the key");
+    assert!(matches!(again, IdempotentOutcome::Executed(_)), "a key without results is removed");
 }
 
 async fn position_in_an_erased_inbox_is_never_up_to_date(store) {
@@ -75,17 +75,17 @@ async fn position_in_an_erased_inbox_is_never_up_to_date(store) {
     for (since, complete) in [(0, false), (3, false), (4, true), (5, false)] {
         assert_eq!(store.has_history("ada", since).await, complete, "{since}");
     }
-    // Another erased inbox was longer. New ones start above both.
+    // A longer inbox is erased, too. New inboxes start above both.
     store.create_plain("bob", 9).await;
     store.erase("bob").await;
-    let (of_bob, _) = store.state("bob").await;
-    assert!(of_bob >= 10, "{of_bob}");
+    let (bobs_revision, _) = store.state("bob").await;
+    assert!(bobs_revision >= 10, "{bobs_revision}");
     store.create_plain("cy", 1).await;
     store.erase("cy").await;
     for name in ["ada", "bob", "cy", "dan"] {
         let (start, unread) = store.state(name).await;
         assert_eq!(unread, 0);
-        assert!(start >= of_bob, "{start}");
+        assert!(start >= bobs_revision, "{start}");
         store.create_plain(name, 2).await;
         assert_eq!(store.state(name).await, (start + 2, 2), "{name}");
         for since in 0..start {
@@ -98,6 +98,10 @@ async fn position_in_an_erased_inbox_is_never_up_to_date(store) {
 
 async fn erasing_nothing_changes_nothing(store) {
     assert_eq!(store.erase("ada").await, Erased::default());
+    assert_eq!(store.mark_read("ada", &["n1"]).await, None);
+    assert_eq!(store.delete("ada", &["n1"]).await, None);
+    store.inboxes.mark_all_read(&user("ada"), at(0)).await.unwrap();
+    assert_eq!(store.erase("ada").await, Erased::default(), "an edit without effect creates no inbox");
     assert_eq!(store.outbox_entries().await, []);
     store.create_plain("ada", 1).await;
     assert!(store.erase("ada").await.inbox);
@@ -120,8 +124,8 @@ async fn erasure_beside_concurrent_changes_keeps_counts_and_revisions_exact(stor
             for m in 0..15 {
                 let drafts = vec![a_draft("ada", &format!("n{n}-{m}")), a_draft("bob", &format!("n{n}-{m}"))];
                 let key = key(&format!("k{n}-{m}"), "f");
-                let done = store.inboxes.create_once(&key, drafts).await.expect("create");
-                let IdempotentOutcome::Executed(receipts) = done else { panic!("{done:?}") };
+                let outcome = store.inboxes.create_once(&key, drafts).await.expect("create");
+                let IdempotentOutcome::Executed(receipts) = outcome else { panic!("{outcome:?}") };
                 for receipt in receipts {
                     let Receipt::Created(event) = receipt else { panic!("{receipt:?}") };
                     created.push((event.user, event.revision, format!("n{n}-{m}")));
@@ -144,20 +148,20 @@ async fn erasure_beside_concurrent_changes_keeps_counts_and_revisions_exact(stor
     let only_unread = ListFilter { unread: Some(true), ..ListFilter::default() };
     assert_eq!(store.listed("ada", &only_unread, 100).await.len() as u64, unread);
     let entries = store.outbox_entries().await;
-    let of_ada: Vec<_> = entries.iter().map(|one| &one.header).filter(|one| one.user == user("ada")).collect();
-    let revisions: Vec<_> = of_ada.iter().map(|one| one.revision.get()).collect();
+    let headers: Vec<_> = entries.iter().map(|entry| &entry.header).filter(|header| header.user == user("ada")).collect();
+    let revisions: Vec<_> = headers.iter().map(|header| header.revision.get()).collect();
     let first = *revisions.first().expect("an event");
-    assert_eq!(revisions, (first..=revision).collect::<Vec<_>>(), "consecutive after the last erasure");
-    // After the last erasure that had an effect, every created notification is there, and no other.
-    let erased_at = if of_ada[0].name.as_str() == EventName::ALL_ERASED { first } else { 0 };
+    assert_eq!(revisions, (first..=revision).collect::<Vec<_>>(), "revisions after the last erasure are consecutive");
+    // The list has exactly the notifications that were created after the last erasure that had an effect.
+    let erased_at = if headers[0].name.as_str() == EventName::ALL_ERASED { first } else { 0 };
     let mut expected: Vec<_> = created.iter().flatten().filter(|(owner, at, _)| *owner == user("ada") && at.get() > erased_at).collect();
     expected.sort_by_key(|(_, at, _)| std::cmp::Reverse(*at));
     assert_eq!(listed, expected.iter().map(|(_, _, id)| id.clone()).collect::<Vec<_>>());
     assert_eq!(store.state("bob").await, (45, 45));
 
     store.erase("ada").await;
-    let left = ReplayRange::new(Revision::ZERO, Revision::new(10_000));
-    assert_eq!(store.created_in("ada", left, crate::ports::PageLimit::rows(100)).await.items, []);
+    let whole_history = ReplayRange::new(Revision::ZERO, Revision::new(10_000));
+    assert_eq!(store.created_in("ada", whole_history, crate::ports::PageLimit::rows(100)).await.items, []);
 }
 
 }

@@ -1,4 +1,4 @@
-//! The outbox has an entry for every change, in order. One holder of the lease at a time reads it.
+//! The outbox has an entry for every change, in order. Only the holder of the lease reads it.
 
 use std::time::Duration;
 
@@ -29,22 +29,22 @@ async fn every_change_is_in_the_outbox_in_order(store) {
 
 async fn call_without_effect_writes_no_outbox_entry(store) {
     store.create_plain("ada", 1).await;
-    // None of these has an effect.
+    // None of these calls has an effect.
     store.create_plain("ada", 1).await;
     store.mark_read("ada", &["unknown"]).await;
     store.delete("ada", &["unknown"]).await;
     assert_eq!(store.outbox_entries().await.len(), 1);
 }
 
-async fn removed_entries_leave_the_outbox_and_no_others(store) {
+async fn only_removed_entries_leave_the_outbox(store) {
     assert_eq!(store.outbox.backlog().await.unwrap(), OutboxBacklog::default());
     store.create_plain("ada", 5).await;
     let mut lease = store.acquire_lease().await;
     let first = lease.pending(PageLimit::rows(2)).await.unwrap().items;
     assert_eq!(first.len(), 2);
     lease.remove(&[first[0].id, first[1].id]).await.unwrap();
-    let rest = lease.pending(PageLimit::rows(10)).await.unwrap().items;
-    assert_eq!(rest.iter().map(|entry| entry.header.revision.get()).collect::<Vec<_>>(), [3, 4, 5]);
+    let remaining = lease.pending(PageLimit::rows(10)).await.unwrap().items;
+    assert_eq!(remaining.iter().map(|entry| entry.header.revision.get()).collect::<Vec<_>>(), [3, 4, 5]);
     lease.remove(&[]).await.unwrap();
     let OutboxBacklog { entries, age } = store.outbox.backlog().await.unwrap();
     assert_eq!(entries, 3);
@@ -89,19 +89,19 @@ async fn lease_is_exclusive_and_free_again_after_drop(store) {
     panic!("the lease was never released");
 }
 
-async fn commit_during_the_wait_ends_it(store) {
+async fn commit_during_the_wait_ends_the_wait(store) {
     let mut lease = store.acquire_lease().await;
     assert_eq!(lease.pending(PageLimit::rows(10)).await.unwrap().items, []);
-    let patience = Duration::from_mins(1);
-    let (waited, ()) = tokio::join!(lease.wait_for_entries(patience), async {
+    let wait = tokio::time::timeout(Duration::from_secs(30), lease.wait_for_entries(Duration::from_mins(1)));
+    let (waited, ()) = tokio::join!(wait, async {
         tokio::time::sleep(Duration::from_millis(50)).await;
         store.create_plain("ada", 1).await;
     });
-    waited.unwrap();
+    waited.expect("woken").unwrap();
     assert_eq!(lease.pending(PageLimit::rows(10)).await.unwrap().items.len(), 1);
 }
 
-async fn commit_just_before_the_wait_ends_it(store) {
+async fn commit_just_before_the_wait_ends_the_wait(store) {
     let mut lease = store.acquire_lease().await;
     assert_eq!(lease.pending(PageLimit::rows(10)).await.unwrap().items, []);
     store.create_plain("ada", 1).await;

@@ -34,17 +34,17 @@ async fn lists_are_newest_first_and_page_without_gaps(store) {
     let first = store.list("ada", &ListFilter::default(), PageLimit::rows(2)).await;
     assert_eq!(ids_of(&first), ["n5", "n4"]);
     assert!(first.more);
-    let remaining = ListFilter { before: first.items.last().map(|one| one.created_revision), ..ListFilter::default() };
+    let remaining = ListFilter { before: first.items.last().map(|last| last.created_revision), ..ListFilter::default() };
     for (rows, more) in [(2, true), (3, false), (10, false)] {
         assert_eq!(store.list("ada", &remaining, PageLimit::rows(rows)).await.more, more, "{rows}");
     }
     assert_eq!(store.listed("ada", &remaining, 10).await, ["n3", "n2", "n1"]);
 }
 
-/// The store counts bytes as the domain does, also for any script and without optional fields.
+/// The store counts bytes as the domain does, for texts of any script, with and without optional fields.
 async fn pages_end_at_the_byte_limit(store) {
-    let parts = |n: usize| Draft { id: id(&format!("n{n}")), dedupe_key: None, ..full_draft() };
-    store.create(vec![parts(1), parts(2), a_draft("ada", "n3"), parts(4)]).await;
+    let full = |n: usize| Draft { id: id(&format!("n{n}")), dedupe_key: None, ..full_draft() };
+    store.create(vec![full(1), full(2), a_draft("ada", "n3"), full(4)]).await;
     let all = store.list("ada", &ListFilter::default(), PageLimit::rows(10)).await;
     let sizes: Vec<_> = all.items.iter().map(Notification::text_bytes).collect();
     assert!(sizes[0] > sizes[1], "{sizes:?}");
@@ -100,7 +100,8 @@ async fn replay_contains_the_latest_change_of_each_notification(store) {
     assert_eq!(read[0], MissedChange { id: id("n1"), revision: Revision::new(4), read_at: Some(at(5_000)) });
 }
 
-/// Changes after the end of the range do not affect a read, except deletions.
+/// A change after the end of the range is not replayed. A notification that is deleted after it is not replayed
+/// either.
 async fn replay_is_exact_while_the_inbox_changes(store) {
     store.create_plain("ada", 4).await;
     store.mark_read("ada", &["n1"]).await.unwrap();
@@ -132,7 +133,7 @@ async fn created_notifications_are_paged_oldest_first(store) {
     assert_eq!(pages, ["n1 n3", "n4 n5"]);
 }
 
-/// A device that received a revision never requests the rest of it.
+/// A device that received a revision never requests the remaining changes of that revision.
 async fn changes_of_one_revision_are_never_split(store) {
     store.create_plain("ada", 6).await;
     store.mark_read("ada", &["n1"]).await.unwrap();

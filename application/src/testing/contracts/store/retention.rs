@@ -9,7 +9,7 @@ use super::subject::{Store, key};
 use crate::ports::{EventHeader, IdempotentOutcome, ListFilter};
 use crate::testing::samples::{a_draft, at, id, user};
 
-/// Applies to notifications that expire by this instant, whatever their age.
+/// A cutoff that applies to notifications that expire by this instant, whatever their age.
 fn expired_at(millis: i64) -> ExpiryCutoff {
     ExpiryCutoff { now: at(millis), created_before: None }
 }
@@ -17,8 +17,8 @@ fn expired_at(millis: i64) -> ExpiryCutoff {
 promises! { Store:
 
 async fn expired_notifications_are_deleted_with_an_event(store) {
-    let ends = |name: &str, millis| Draft { expires_at: Some(at(millis)), created_at: at(0), ..a_draft("ada", name) };
-    store.create(vec![ends("n1", 1_000), ends("n2", 1_000), ends("n3", 2_000), a_draft("ada", "n4")]).await;
+    let expiring = |name: &str, millis| Draft { expires_at: Some(at(millis)), created_at: at(0), ..a_draft("ada", name) };
+    store.create(vec![expiring("n1", 1_000), expiring("n2", 1_000), expiring("n3", 2_000), a_draft("ada", "n4")]).await;
     store.mark_read("ada", &["n2"]).await.unwrap();
 
     assert_eq!(store.expire(expired_at(999), 10).await, 0);
@@ -32,7 +32,7 @@ async fn expired_notifications_are_deleted_with_an_event(store) {
     let event = DomainEvent { user: user("ada"), revision: Revision::new(6), unread: UnreadCount::new(2), change };
     store.assert_entries_of(store.outbox_entries().await.last(), &[event]);
     assert_eq!(store.missed("ada", 5).await, ["6 deleted n1 n2"]);
-    assert_eq!(store.create(vec![ends("n1", 9_000)]).await, [Receipt::Deleted(id("n1"))]);
+    assert_eq!(store.create(vec![expiring("n1", 9_000)]).await, [Receipt::Deleted(id("n1"))]);
 }
 
 async fn old_notifications_are_deleted_only_with_a_maximum_age(store) {
@@ -46,15 +46,16 @@ async fn old_notifications_are_deleted_only_with_a_maximum_age(store) {
     assert_eq!(store.state("ada").await, (4, 1));
 }
 
-async fn expiry_without_effect_does_not_hold_up_the_next_one(store) {
+/// For example, the lock of an expiry must be released even if nothing has expired.
+async fn expiry_without_effect_does_not_block_the_next_one(store) {
     for n in 0..100 {
         assert_eq!(store.expire(expired_at(1_000), 10).await, 0);
-        let ends = |user: &str| {
+        let expiring = |user: &str| {
             let draft = a_draft(user, &format!("n{n}"));
             Draft { expires_at: Some(at(1_000)), created_at: at(0), ..draft }
         };
-        // Two writes at once, so that each expiry may run on another connection than the one before.
-        tokio::join!(store.create(vec![ends("ada")]), store.create(vec![ends("bob")]));
+        // Two concurrent writes, so that each expiry may run on another connection than the previous one.
+        tokio::join!(store.create(vec![expiring("ada")]), store.create(vec![expiring("bob")]));
         assert_eq!(store.expire(expired_at(999), 10).await, 0);
         assert_eq!(store.expire(expired_at(1_000), 10).await, 2, "{n}");
     }
@@ -66,19 +67,19 @@ async fn expired_notifications_of_many_inboxes_are_deleted_in_batches(store) {
         Draft { expires_at: Some(at(1_000)), created_at: at(0), ..a_draft(&name, &format!("n{n}")) }
     });
     store.create(drafts.collect()).await;
-    let before = store.outbox_entries().await.len();
+    let entries_before = store.outbox_entries().await.len();
     let mut batches = Vec::new();
     while batches.last() != Some(&0) {
         batches.push(store.expire(expired_at(1_000), 10).await);
     }
     assert_eq!(batches, [10, 10, 5, 0]);
     let mut deleted: Vec<usize> = vec![0; 5];
-    for entry in store.outbox_entries().await.split_off(before) {
+    for entry in store.outbox_entries().await.split_off(entries_before) {
         let EventHeader { user, revision, .. } = entry.header.clone();
         let this_change = ReplayRange::new(Revision::new(revision.get() - 1), revision);
         let changes = store.changed_in(user.as_str(), this_change).await.unwrap();
         let mut ids: Vec<_> = changes.into_iter().map(|change| change.id).collect();
-        // The event lists them in the order in which they were created.
+        // The event lists the ids in the order in which the notifications were created.
         ids.sort_by_key(|id| id.as_str()[1..].parse::<usize>().unwrap());
         let n: usize = user.as_str()[1..].parse().unwrap();
         deleted[n] += ids.len();
@@ -110,7 +111,7 @@ async fn old_tombstones_are_purged(store) {
     }
     for (after, complete) in [(0, false), (5, false), (6, true)] {
         let page = ReplayRange { after: Revision::new(after), ..replay };
-        assert_eq!(store.changed_in("ada", page).await.is_some(), complete, "between two pages: {after}");
+        assert_eq!(store.changed_in("ada", page).await.is_some(), complete, "the page after {after}");
     }
     assert_eq!(store.missed("ada", 6).await, [""; 0]);
     assert!(store.has_history("bob", 0).await);
@@ -133,7 +134,7 @@ async fn old_idempotency_keys_are_purged(store) {
     for name in ["k1", "k2", "k3"] {
         store.inboxes.create_once(&key(name, "f"), vec![a_draft("ada", name)]).await.unwrap();
     }
-    let purge = async |before, limit| store.retention.purge_idempotency_keys(before, limit).await.unwrap();
+    let purge = async |made_before, limit| store.retention.purge_idempotency_keys(made_before, limit).await.unwrap();
     assert_eq!(purge(at(0), 10).await, 0);
     let future = at(9_000_000_000_000);
     assert_eq!([purge(future, 2).await, purge(future, 2).await, purge(future, 2).await], [2, 1, 0]);
@@ -149,39 +150,39 @@ async fn retention_is_exact_under_concurrency(store) {
     let cleanups = (0..3).map(|_| {
         let store = store.clone();
         async move {
-            let mut gone = 0;
+            let mut deleted_count = 0;
             for _ in 0..20 {
-                gone += store.expire(expired_at(1_000), 5).await;
+                deleted_count += store.expire(expired_at(1_000), 5).await;
                 store.purge_deleted(1_001, 3).await;
             }
-            gone
+            deleted_count
         }
     });
     let user_actions = async {
-        let mut gone = 0;
+        let mut deleted_count = 0;
         for n in 0..30_usize {
             let name = format!("n{}", n * 2);
-            gone += usize::from(store.delete("ada", &[&name]).await.is_some());
+            deleted_count += usize::from(store.delete("ada", &[&name]).await.is_some());
             store.mark_read("bob", &[&format!("n{}", n * 2 + 1)]).await;
             store.create(vec![a_draft("ada", &format!("new{n}"))]).await;
         }
-        gone
+        deleted_count
     };
     let (cleaned, deleted) = tokio::join!(futures_util::future::join_all(cleanups), user_actions);
-    let mut gone = cleaned.iter().sum::<usize>() + deleted;
+    let mut deleted_count = cleaned.iter().sum::<usize>() + deleted;
     loop {
         match store.expire(expired_at(1_000), 50).await {
             0 => break,
-            more => gone += more,
+            more => deleted_count += more,
         }
     }
-    assert_eq!(gone, 60);
+    assert_eq!(deleted_count, 60);
     assert_eq!(store.state("ada").await.1, 30);
     assert_eq!(store.state("bob").await.1, 0);
     let entries = store.outbox_entries().await;
     for name in ["ada", "bob"] {
-        let revisions: Vec<_> = entries.iter().filter(|one| one.header.user == user(name)).map(|one| one.header.revision.get()).collect();
-        assert_eq!(revisions, (1..=revisions.len() as u64).collect::<Vec<_>>(), "in order and consecutive");
+        let revisions: Vec<_> = entries.iter().filter(|entry| entry.header.user == user(name)).map(|entry| entry.header.revision.get()).collect();
+        assert_eq!(revisions, (1..=revisions.len() as u64).collect::<Vec<_>>(), "revisions are in order and consecutive");
     }
 }
 

@@ -12,7 +12,7 @@ use crate::ports::{
 };
 use crate::testing::samples::{a_draft, at, id, user};
 
-/// The store under test, as each of its five ports. A contract test needs an empty one.
+/// The store under test, as each of its five ports. Each contract test needs a new, empty store.
 #[derive(Clone)]
 pub struct Store {
     pub(super) inboxes: Arc<dyn InboxRepository>,
@@ -101,7 +101,7 @@ impl Store {
         self.marked(name, ids).await.event
     }
 
-    /// Marks notifications as read and returns those of `ids` that the inbox has never had.
+    /// Marks notifications as read and returns those of `ids` that the inbox does not know.
     pub(super) async fn unknown(&self, name: &str, ids: &[&str]) -> Vec<String> {
         self.marked(name, ids).await.unknown.iter().map(ToString::to_string).collect()
     }
@@ -135,10 +135,14 @@ impl Store {
         entries: impl IntoIterator<Item = &'a OutboxEntry>,
         events: &[DomainEvent],
     ) {
-        let actual: Vec<_> =
-            entries.into_iter().map(|one| (one.header.clone(), one.body.to_string())).collect();
-        let expected: Vec<_> =
-            events.iter().map(|one| (EventHeader::of(one), (self.encode_event)(one))).collect();
+        let actual: Vec<_> = entries
+            .into_iter()
+            .map(|entry| (entry.header.clone(), entry.body.to_string()))
+            .collect();
+        let expected: Vec<_> = events
+            .iter()
+            .map(|event| (EventHeader::of(event), (self.encode_event)(event)))
+            .collect();
         assert_eq!(actual, expected);
     }
 
