@@ -7,26 +7,27 @@ use metrics::{Histogram, Unit, describe_histogram, histogram};
 pub(crate) const COMMIT_TO_SOCKET: &str = "belfry_commit_to_socket_seconds";
 pub(crate) const PUBLISH_TO_SOCKET: &str = "belfry_publish_to_socket_seconds";
 
-/// Measures how long events take to reach the sockets of devices. The histogram is registered once: recording is
-/// part of the delivery of every event.
+/// Measures how long events take to reach the sockets of devices. It registers its histogram only once, because it
+/// records a value for every event.
 pub(super) struct SocketLatency {
     histogram: Histogram,
     clock: Arc<dyn Clock>,
 }
 
 impl SocketLatency {
-    /// For events of stored changes.
+    /// Measures from the commit of a change, for events of store mode.
     pub(super) fn since_commit(clock: Arc<dyn Clock>) -> Self {
         Self { histogram: histogram!(COMMIT_TO_SOCKET), clock }
     }
 
-    /// For forwarded events.
+    /// Measures from the publication of a message, for events of forward mode.
     pub(super) fn since_publication(clock: Arc<dyn Clock>) -> Self {
         Self { histogram: histogram!(PUBLISH_TO_SOCKET), clock }
     }
 
-    /// Call it right after an event was delivered to `devices` of this node. Records nothing without a device, or
-    /// if the start is unknown. A start in the future counts as zero: it is another machine's time.
+    /// Records the time since `start`. Call it right after an event was delivered to `devices`, the number of devices
+    /// on this node. Nothing is recorded if that is zero or the start is unknown. The start comes from another
+    /// machine's clock, so it may be in the future; then the time counts as zero.
     pub(super) fn record(&self, start: Option<Timestamp>, devices: usize) {
         if let Some(start) = start
             && devices > 0

@@ -8,15 +8,15 @@ use ipnet::IpNet;
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The address that a request came from; an extension of each request. It is the address of the connection's
-/// peer or, if that is a trusted proxy, the address that the proxies report, or
+/// peer. If that peer is a trusted proxy, it is the address that the proxies report instead, or
 /// [`UNREADABLE`](Self::UNREADABLE).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientAddress(pub IpAddr);
 
 impl ClientAddress {
     /// The address of all clients that a trusted proxy reports without a readable address (`unknown`, `unix:`):
-    /// 0.0.0.0, which is no client's address. They share the limits of one client, because a client without an
-    /// address of its own must not escape them.
+    /// 0.0.0.0, which no client has. These clients share the limits of one client, because a client must not
+    /// escape the limits by having no address of its own.
     pub const UNREADABLE: Self = Self(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
 
     /// The address in these extensions; `None` only in tests.
@@ -51,8 +51,8 @@ impl TrustedProxies {
     }
 
     /// The client whose request a trusted peer forwards. Each proxy appends the address that it received the
-    /// request from. So the last address that is not a proxy's was seen by a trusted proxy. A client can
-    /// forge the addresses before it. (RFC 7239, sections 5.2 and 8.1, on `Forwarded`.)
+    /// request from, so the last address that is not a trusted proxy's is the client's. A client can forge only
+    /// the addresses before it. (RFC 7239, sections 5.2 and 8.1, on `Forwarded`.)
     ///
     /// Empty entries are ignored (RFC 9110, section 5.6.1.2). If an address cannot be parsed, the client is
     /// [`ClientAddress::UNREADABLE`].
@@ -71,7 +71,7 @@ impl TrustedProxies {
     }
 }
 
-/// An address as proxies write it: some add a port or the zone of a link-local address.
+/// Parses an address as proxies write it. Some add a port, or the zone of a link-local address.
 fn address(hop: &[u8]) -> Option<IpAddr> {
     let hop = std::str::from_utf8(hop).ok()?;
     let bare = hop.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(hop);

@@ -32,13 +32,12 @@ impl Default for ConnectionLimits {
 pub(super) struct ConnectionLimiter {
     limits: ConnectionLimits,
     open: AtomicUsize,
-    /// The number of permits by client network; a network without permits has no entry. A connection counts
-    /// for at most one network: its own or, behind a proxy, that of the client whose request it carries
-    /// (HTTP/1.1 has one at a time). The limit on connections therefore bounds the map.
-    by_address: Mutex<Counts>,
+    /// A connection counts for at most one network: its own or, if it comes from a proxy, that of the client whose
+    /// request it carries (HTTP/1.1 has one request at a time). The limit on connections therefore bounds the counts.
+    counts: Mutex<Counts>,
 }
 
-/// The number of permits.
+/// The numbers of permits by the network and the site of clients. One without permits has no entry.
 #[derive(Debug, Default)]
 struct Counts {
     by_network: HashMap<IpAddr, usize>,
@@ -47,10 +46,11 @@ struct Counts {
 
 impl ConnectionLimiter {
     pub(super) fn new(limits: ConnectionLimits) -> Arc<Self> {
-        let (open, by_address) = (AtomicUsize::new(0), Mutex::default());
-        Arc::new(Self { limits, open, by_address })
+        let (open, counts) = (AtomicUsize::new(0), Mutex::default());
+        Arc::new(Self { limits, open, counts })
     }
 
+    /// The number of open connections.
     pub(super) fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
@@ -61,7 +61,7 @@ impl ConnectionLimiter {
         self: &Arc<Self>,
         address: Option<IpAddr>,
     ) -> Result<ConnectionPermit, Limit> {
-        // Counted before the checks: on an error the permit is dropped, which decrements the count again.
+        // The connection is counted before the checks. On an error, dropping the permit decrements the count again.
         let open = self.open.fetch_add(1, Ordering::Relaxed);
         let mut permit =
             ConnectionPermit { limiter: self.clone(), is_connection: true, address: None };
@@ -81,10 +81,11 @@ impl ConnectionLimiter {
         Ok(ConnectionPermit { limiter: self.clone(), is_connection: false, address })
     }
 
+    /// Counts an address for its network and site.
     fn count_address(&self, address: IpAddr) -> Result<IpAddr, Limit> {
         let (network, site) = (network_of(address), site_of(address));
         let max_of_site = self.limits.per_address.saturating_mul(SITE_TIMES.get() as usize);
-        let counts = &mut *self.by_address.lock();
+        let counts = &mut *self.counts.lock();
         let open = |counts: &HashMap<_, _>, key| counts.get(&key).copied().unwrap_or_default();
         if open(&counts.by_network, network) >= self.limits.per_address {
             return Err(Limit::ConnectionsPerAddress);
@@ -123,7 +124,7 @@ impl Drop for ConnectionPermit {
             self.limiter.open.fetch_sub(1, Ordering::Relaxed);
         }
         if let Some(address) = self.address {
-            let counts = &mut *self.limiter.by_address.lock();
+            let counts = &mut *self.limiter.counts.lock();
             release(&mut counts.by_network, network_of(address));
             release(&mut counts.by_site, site_of(address));
         }
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn limit_per_address_does_not_affect_other_addresses_and_unused_ones_are_removed() {
+    fn limit_per_address_does_not_affect_other_addresses_and_unused_entries_are_removed() {
         let limiter = limiter(9, 1);
         let one = limiter.acquire_connection(Some(ip("10.0.0.1"))).unwrap();
         assert_eq!(
@@ -169,8 +170,8 @@ mod tests {
         assert_eq!(limiter.open(), 1, "a rejected connection is not counted");
         let other = limiter.acquire_client(ip("10.0.0.2")).unwrap();
         drop((one, other));
-        assert!(limiter.by_address.lock().by_network.is_empty());
-        assert!(limiter.by_address.lock().by_site.is_empty());
+        assert!(limiter.counts.lock().by_network.is_empty());
+        assert!(limiter.counts.lock().by_site.is_empty());
         assert!(limiter.acquire_connection(Some(ip("10.0.0.1"))).is_ok());
     }
 

@@ -18,7 +18,7 @@ pub(crate) struct DeferredBody(Arc<Mutex<Option<PendingBody>>>);
 pub(super) type PendingBody = BoxFuture<'static, Option<Bytes>>;
 
 impl DeferredBody {
-    /// The response with that body instead of its own.
+    /// Returns the response with this body instead of its own.
     pub(crate) fn attach(
         mut response: Response,
         body: impl Future<Output = Option<Bytes>> + Send + 'static,

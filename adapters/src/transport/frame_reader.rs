@@ -67,8 +67,8 @@ pub(crate) struct FrameReader {
     limit: usize,
     /// Bytes read from the connection. Empty, and without an allocation, between frames.
     buffer: Vec<u8>,
-    /// The start of the first unprocessed frame in the buffer.
-    at: usize,
+    /// The index of the first unprocessed frame in the buffer.
+    frame_start: usize,
     /// The kind of an incomplete fragmented message, and its fragments so far.
     fragments: Option<(MessageKind, Vec<u8>)>,
 }
@@ -85,10 +85,11 @@ impl FrameReader {
     const CHUNK: usize = 4_096;
 
     pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, buffer: Vec::new(), at: 0, fragments: None }
+        Self { limit, buffer: Vec::new(), frame_start: 0, fragments: None }
     }
 
-    /// Raises the limit. Returns `false` if it is not lower. After [`ReadError::TooLarge`] the frame can then be read.
+    /// Raises the limit. Returns `false` if it was not lower than `limit`. After [`ReadError::TooLarge`], the same
+    /// frame can be read with the higher limit.
     pub(crate) fn raise_limit(&mut self, limit: usize) -> bool {
         let is_lower = self.limit < limit;
         self.limit = self.limit.max(limit);
@@ -120,41 +121,44 @@ impl FrameReader {
         if read.filled().is_empty() {
             return Poll::Ready(Err(ReadError::Gone));
         }
-        self.buffer.drain(..std::mem::take(&mut self.at));
+        self.buffer.drain(..std::mem::take(&mut self.frame_start));
         self.buffer.extend_from_slice(read.filled());
         Poll::Ready(Ok(()))
     }
 
     /// The next frame in the buffer, once it is complete.
     fn take(&mut self) -> Result<Option<Frame>, ReadError> {
-        let Some(head) = FrameHead::read(&self.buffer[self.at..])? else { return Ok(None) };
+        let unprocessed = &self.buffer[self.frame_start..];
+        let Some(head) = FrameHead::read(unprocessed)? else { return Ok(None) };
         self.check(&head)?;
-        let begin = self.at + head.length;
-        let end = begin + head.payload;
+        let begin = self.frame_start + head.length;
+        let end = begin + head.payload_length;
         let Some(payload) = self.buffer.get_mut(begin..end) else { return Ok(None) };
         unmask(payload, head.mask);
         let payload = payload.to_vec();
-        self.at = end;
-        if self.at == self.buffer.len() {
-            (self.buffer, self.at) = (Vec::new(), 0);
+        self.frame_start = end;
+        if self.frame_start == self.buffer.len() {
+            (self.buffer, self.frame_start) = (Vec::new(), 0);
         }
         self.read(&head, payload).map(Some)
     }
 
     /// Checks whether a frame with this head is allowed now, before any of its payload has arrived.
     fn check(&self, head: &FrameHead) -> Result<(), ReadError> {
+        // The length of the fragments that the frame continues.
         let before = match (head.opcode, &self.fragments) {
             (CONTINUATION, None) => return violation("continuation frame without a message"),
             (CONTINUATION, Some((_, fragments))) => fragments.len(),
             (TEXT | BINARY, Some(_)) => return violation("data frame inside a fragmented message"),
             _ => 0,
         };
-        if head.payload > self.limit.saturating_sub(before) {
+        if head.payload_length > self.limit.saturating_sub(before) {
             return Err(ReadError::TooLarge);
         }
         Ok(())
     }
 
+    /// Interprets a complete frame.
     fn read(&mut self, head: &FrameHead, payload: Vec<u8>) -> Result<Frame, ReadError> {
         match head.opcode {
             PING => Ok(Frame::Ping(payload)),
@@ -203,7 +207,7 @@ struct FrameHead {
     /// The head's own length in bytes.
     length: usize,
     /// The payload's length in bytes.
-    payload: usize,
+    payload_length: usize,
     mask: [u8; 4],
 }
 
@@ -211,7 +215,7 @@ impl FrameHead {
     /// The largest payload of a control frame (section 5.5).
     const MAX_CONTROL_PAYLOAD: usize = 125;
 
-    /// `None` while it is incomplete. A violation is reported as soon as it can be detected.
+    /// Parses a head. `None` while it is incomplete. A violation is reported as soon as it can be detected.
     fn read(bytes: &[u8]) -> Result<Option<Self>, ReadError> {
         let (Some(first), Some(second)) = (bytes.first(), bytes.get(1)) else { return Ok(None) };
         let (opcode, is_final) = (first & 0x0f, first & FINAL != 0);
@@ -228,25 +232,26 @@ impl FrameHead {
         if is_control && !is_final {
             return violation("fragmented control frame");
         }
-        let (extended, payload) = match second & 0x7f {
+        let (extended_length, payload_length) = match second & 0x7f {
             126 => (2, number(bytes, 2)),
             127 => (8, number(bytes, 8)),
             short => (0, Some(u64::from(short))),
         };
-        let Some(payload) = payload else { return Ok(None) };
-        let payload = usize::try_from(payload).map_err(|_| ReadError::TooLarge)?;
-        if is_control && payload > Self::MAX_CONTROL_PAYLOAD {
+        let Some(payload_length) = payload_length else { return Ok(None) };
+        let payload_length = usize::try_from(payload_length).map_err(|_| ReadError::TooLarge)?;
+        if is_control && payload_length > Self::MAX_CONTROL_PAYLOAD {
             return violation("control frame too large");
         }
-        let length = 2 + extended + 4;
+        // The two first bytes, the extended length and the mask.
+        let length = 2 + extended_length + 4;
         let Some(mask) = bytes.get(length - 4..length).and_then(|mask| mask.try_into().ok()) else {
             return Ok(None);
         };
-        Ok(Some(Self { opcode, is_final, length, payload, mask }))
+        Ok(Some(Self { opcode, is_final, length, payload_length, mask }))
     }
 }
 
-/// The big-endian number of `width` bytes after the first two.
+/// The big-endian number in the `width` bytes after the first two; `None` if they are incomplete.
 fn number(bytes: &[u8], width: usize) -> Option<u64> {
     let bytes = bytes.get(2..2 + width)?;
     Some(bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))

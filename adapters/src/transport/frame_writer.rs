@@ -2,8 +2,8 @@
 //! owned by the connection's task.
 //!
 //! The sending task writes directly to the kernel: no queue, no wake-up of another task, one system call for
-//! all frames of a delivery. Bytes that the kernel does not accept are queued within limits, and a separate task
-//! writes them while the peer reads.
+//! all frames of a delivery. Bytes that the kernel does not accept are queued within limits. A separate task
+//! writes them as the peer reads.
 
 use std::collections::VecDeque;
 use std::io;
@@ -28,8 +28,8 @@ pub(crate) struct SendLimits {
 impl SendLimits {
     pub(crate) const UNLIMITED: Self = Self { frames: usize::MAX, bytes: usize::MAX };
 
-    /// Whether `more` may be queued. An empty queue accepts a message of any size; otherwise one above the byte
-    /// limit could never be sent.
+    /// Whether `more` may be queued. An empty queue accepts a message of any size, because a message above the
+    /// byte limit could otherwise never be sent.
     pub(crate) const fn allow(self, queued: Queued, more: Queued) -> bool {
         let frames = queued.frames.saturating_add(more.frames);
         let bytes = queued.bytes.saturating_add(more.bytes);
@@ -37,7 +37,7 @@ impl SendLimits {
     }
 }
 
-/// An amount of frames that are queued, or are about to be.
+/// A number of frames and their size in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Queued {
     pub(crate) frames: usize,
@@ -68,7 +68,7 @@ pub enum EnqueueError {
 #[derive(Clone)]
 pub(crate) struct FrameWriter(Arc<SharedStream>);
 
-/// The reading half. The connection is closed when it is dropped.
+/// The reading half. Dropping it closes the connection.
 pub(crate) struct WebSocketReader {
     shared: Arc<SharedStream>,
     frames: FrameReader,
@@ -79,14 +79,14 @@ struct SharedStream(Mutex<State>);
 struct State {
     /// `None` once the reading half has been dropped.
     stream: Option<Stream>,
-    /// Nothing can be written any more. The reading half notices this by itself.
+    /// Nothing can be written any more: a write failed, or the reading half was dropped.
     is_closed: bool,
     /// Frames, or the ends of frames, that the kernel did not accept.
     queue: VecDeque<Bytes>,
     queued_bytes: usize,
     /// Whether a task is writing the queue.
     is_draining: bool,
-    /// Wakes that task, while it waits for the peer.
+    /// Wakes the task that writes the queue, while it waits for the peer.
     drain_waker: Option<Waker>,
     /// Wakes the task that waits until the queue is empty.
     drained_waker: Option<Waker>,
@@ -108,7 +108,8 @@ pub(super) fn split(stream: Stream, max_message: usize) -> (FrameWriter, WebSock
 }
 
 impl FrameWriter {
-    /// Writes whole frames in order: all of them or none.
+    /// Writes whole frames in order: all of them or none. Bytes that the kernel does not accept are queued. The
+    /// limits apply only if earlier bytes are still queued.
     pub(crate) fn write<'a>(
         &self,
         frames: impl Iterator<Item = &'a Bytes> + Clone,
@@ -138,7 +139,7 @@ impl FrameWriter {
     /// How many bytes the kernel has not accepted yet.
     pub(crate) fn queued_bytes(&self) -> usize {
         let state = self.0.0.lock();
-        // With TLS a record may be buffered although the queue is empty.
+        // With TLS a record may be buffered although the queue is empty. It counts as one byte.
         state.queued_bytes.max(usize::from(state.is_draining))
     }
 
@@ -159,7 +160,7 @@ impl WebSocketReader {
         self.frames.poll_next(cx, &mut &*self.shared)
     }
 
-    /// As [`FrameReader::raise_limit`].
+    /// See [`FrameReader::raise_limit`].
     pub(crate) fn raise_limit(&mut self, limit: usize) -> bool {
         self.frames.raise_limit(limit)
     }
@@ -172,7 +173,8 @@ impl WebSocketReader {
         }
     }
 
-    /// Reads and discards data that the peer still sends, at most `budget` bytes. Ready at the end of the stream.
+    /// Reads and discards data that the peer still sends, and subtracts its size from `budget`. Ready at the end of
+    /// the stream, or when the budget is used up.
     ///
     /// If a connection is closed with unread bytes, the kernel resets it, and the peer loses data that it has not
     /// read yet, such as a close frame.
@@ -243,9 +245,9 @@ impl State {
     fn enqueue<'a>(&mut self, mut written: usize, frames: impl Iterator<Item = &'a Bytes>) {
         for frame in frames {
             if written < frame.len() {
-                let rest = frame.slice(written..);
-                self.queued_bytes += rest.len();
-                self.queue.push_back(rest);
+                let unwritten = frame.slice(written..);
+                self.queued_bytes += unwritten.len();
+                self.queue.push_back(unwritten);
             }
             written = written.saturating_sub(frame.len());
         }
@@ -255,6 +257,7 @@ impl State {
         !self.queue.is_empty() || self.stream.as_ref().is_some_and(Stream::wants_flush)
     }
 
+    /// Ready when the whole queue is written or the connection is closed. Draining ends then.
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self.poll_write_queue(cx) {
             Poll::Pending => {
@@ -265,6 +268,7 @@ impl State {
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(_)) => self.close(),
         }
+        // The queue is empty. A new one frees its memory.
         self.queue = VecDeque::new();
         self.is_draining = false;
         self.drained_waker.take().into_iter().for_each(Waker::wake);

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+// The opcodes of frames, and the FIN bit of a frame's first byte.
 pub(super) const CONTINUATION: u8 = 0x0;
 pub(super) const TEXT: u8 = 0x1;
 pub(super) const BINARY: u8 = 0x2;
@@ -18,11 +19,11 @@ pub(crate) mod close_code {
 }
 
 /// A text frame whose text is the concatenation of these strings.
-pub(crate) fn text_frame(text: &[&str]) -> Bytes {
-    let length: usize = text.iter().map(|part| part.len()).sum();
+pub(crate) fn text_frame(strings: &[&str]) -> Bytes {
+    let length: usize = strings.iter().map(|string| string.len()).sum();
     let mut frame = data_head(TEXT, length);
-    for part in text {
-        frame.extend_from_slice(part.as_bytes());
+    for string in strings {
+        frame.extend_from_slice(string.as_bytes());
     }
     frame.into()
 }
@@ -36,7 +37,9 @@ pub(crate) fn binary_frame(payload: &[u8]) -> Bytes {
 
 /// The head of a data frame, with capacity for its payload.
 fn data_head(opcode: u8, length: usize) -> Vec<u8> {
-    let mut frame = Vec::with_capacity(length + 10);
+    /// The length of the longest head without a mask, in bytes.
+    const MAX_HEAD: usize = 10;
+    let mut frame = Vec::with_capacity(length + MAX_HEAD);
     frame.push(FINAL | opcode);
     match (u8::try_from(length), u16::try_from(length)) {
         (Ok(short @ ..=125), _) => frame.push(short),
@@ -57,9 +60,9 @@ pub(crate) fn pong_frame(payload: &[u8]) -> Bytes {
     control_frame(PONG, payload)
 }
 
-/// The server's part of the closing handshake. It repeats the client's status code.
+/// A close frame with this status code, which is the client's if the client starts the closing handshake.
 ///
-/// A code that must not be sent (section 7.4) is a protocol error and is answered with that code.
+/// A client's code that must not be sent (section 7.4) is answered with the code for a protocol error.
 pub(crate) fn close_frame(code: Option<u16>) -> Bytes {
     match code {
         Some(code @ (1_000..=1_003 | 1_007..=1_014 | 3_000..=4_999)) => {
@@ -71,7 +74,7 @@ pub(crate) fn close_frame(code: Option<u16>) -> Bytes {
 }
 
 fn control_frame(opcode: u8, payload: &[u8]) -> Bytes {
-    /// Section 5.5.
+    /// The maximum payload of a control frame (section 5.5), in bytes.
     const MAX_PAYLOAD: usize = 125;
     let payload = &payload[..payload.len().min(MAX_PAYLOAD)];
     let length = u8::try_from(payload.len()).unwrap_or_default();

@@ -7,20 +7,20 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::request_progress::RequestProgress;
 
-/// Fails a connection's reads when a request head takes too long: measured from the start of the connection for
-/// the first head, from its first byte for later ones.
+/// Fails a connection's reads when a request head takes too long. The time of the first head starts with the
+/// connection, the time of a later head with its first byte.
 ///
-/// hyper's own `header_read_timeout` also limits the idle time between two requests. It is used for that and is
-/// much longer, because a proxy would otherwise send requests into connections that are being closed.
+/// hyper's own `header_read_timeout` also limits the idle time between two requests, so it cannot be short: a proxy
+/// would send requests into connections that are being closed. It is set to the longer keep-alive time instead.
 pub(super) struct HeadTimeout {
     progress: RequestProgress,
     limit: Duration,
-    /// Set while a head is being read, with the identity of that head.
+    /// The deadline of the head that is being read, and the number of this head in [`RequestProgress::head`].
     deadline: Option<(usize, Pin<Box<Sleep>>)>,
 }
 
 impl HeadTimeout {
-    /// `started` is when the time for the first head began.
+    /// `started` is the instant at which the time for the first head began.
     pub(super) fn new(progress: RequestProgress, limit: Duration, started: Instant) -> Self {
         let due = || Box::pin(sleep_until(started + limit));
         let deadline = progress.head().map(|first| (first, due()));
@@ -30,7 +30,7 @@ impl HeadTimeout {
     /// Fails with `TimedOut` if the head being read is overdue. Called before each read.
     pub(super) fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let head = self.progress.head();
-        self.deadline.take_if(|(its, _)| Some(*its) != head);
+        self.deadline.take_if(|(read_head, _)| Some(*read_head) != head);
         if let Some((_, deadline)) = &mut self.deadline
             && deadline.as_mut().poll(cx).is_ready()
         {
@@ -39,15 +39,15 @@ impl HeadTimeout {
         Ok(())
     }
 
-    /// The result of a write.
+    /// See [`RequestProgress::record_write`].
     pub(super) fn record_write(&self, is_blocked: bool) {
         self.progress.record_write(is_blocked);
     }
 
-    /// Bytes were read: starts the timer if they begin a head.
+    /// Records that bytes were read, and starts the timer if they are the first ones of a head.
     pub(super) fn bytes_read(&mut self) {
         if self.deadline.is_none() {
-            self.deadline = self.progress.head().map(|its| (its, Box::pin(sleep(self.limit))));
+            self.deadline = self.progress.head().map(|head| (head, Box::pin(sleep(self.limit))));
         }
     }
 }

@@ -37,14 +37,19 @@ use crate::limits::Limit;
 /// The maximum number of header fields in a request.
 const MAX_HEADER_FIELDS: usize = 100;
 
+/// The `Retry-After` of a request above the limit of a client behind a proxy, in seconds.
+const RETRY_AFTER_SECONDS: &str = "5";
+
 /// A connection that carries HTTP/1.1 (RFC 9112).
 ///
-/// hyper reads the requests and sends the responses, except for a [`DeferredBody`]: while such a response is
-/// parked, hyper's connection is dropped, and a new one reads the next request.
+/// hyper reads the requests and sends the responses, except a response with a [`DeferredBody`], whose body becomes
+/// known only after a long wait. Such a response is parked: hyper's connection is dropped, the response is sent
+/// without hyper, and a new hyper connection reads the next request.
 pub(super) struct HttpConnection {
     server: Arc<ServerState>,
     peer: Peer,
     router: Router,
+    /// Cancelled when the server stops.
     end: CancellationToken,
     progress: RequestProgress,
     /// Set by the service, which runs within hyper's connection; taken by the connection's task.
@@ -64,8 +69,8 @@ impl HttpConnection {
 
     /// Serves requests until either side closes the connection, or it becomes a WebSocket.
     pub(super) async fn serve(self: Arc<Self>, mut stream: Stream) {
-        while let Some((with_parked, response)) = self.serve_until_parked(stream).await {
-            stream = with_parked;
+        while let Some((returned, response)) = self.serve_until_parked(stream).await {
+            stream = returned;
             match response.send(&mut stream, &self.end).await {
                 Ok(AfterResponse::NextRequest) => {}
                 Ok(AfterResponse::Close) => {
@@ -80,10 +85,11 @@ impl HttpConnection {
         }
     }
 
-    /// `None` if the connection has ended or has become a WebSocket.
+    /// Lets hyper serve requests until a response is parked, and returns the stream and this response. `None` if the
+    /// connection has ended or has become a WebSocket.
     ///
-    /// Not an `async fn`, which would keep room for hyper's connection twice: the future is the memory of an idle
-    /// connection.
+    /// This is not an `async fn`, which would have room for hyper's connection twice. Most of the memory of an idle
+    /// connection is this future.
     fn serve_until_parked(
         self: &Arc<Self>,
         stream: Stream,
@@ -112,7 +118,7 @@ impl HttpConnection {
             let parts = Pin::into_inner(serving).into_parts();
             let (response, parts) = parked.zip(parts)?;
             let mut stream = parts.io.into_inner();
-            // A pipelined request. Copied, because a slice would keep hyper's whole buffer alive.
+            // Bytes of a pipelined request. They are copied, because a slice would keep hyper's whole buffer alive.
             stream.put_back(Bytes::copy_from_slice(&parts.read_buf));
             Some((stream, response))
         }
@@ -141,6 +147,7 @@ impl HttpConnection {
         .await
     }
 
+    /// The client that sent a request, possibly through trusted proxies.
     fn client_of(&self, request: &Request<Body>) -> ClientAddress {
         let peer = self.peer.address.ip().to_canonical();
         if self.server.is_proxy(peer) {
@@ -167,7 +174,7 @@ impl HttpConnection {
             Ok(permit) => permit,
             Err(limit) => {
                 record_rejected(limit, client.0);
-                let retry_after = [(header::RETRY_AFTER, "5")];
+                let retry_after = [(header::RETRY_AFTER, RETRY_AFTER_SECONDS)];
                 let response = (StatusCode::SERVICE_UNAVAILABLE, retry_after);
                 let in_flight = InFlightRequest::new(self.progress.clone(), None);
                 return Ok(in_flight.until_sent(response.into_response()));
@@ -177,7 +184,8 @@ impl HttpConnection {
         request.extensions_mut().insert(client);
         let Ok(mut response) = self.router.clone().oneshot(request).await;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            // No request head follows on a WebSocket, and its client's permit is held until it closes.
+            // No request head follows on a WebSocket, so the progress does not advance again. The client's permit is
+            // held until the WebSocket closes.
             if let Some(permit) = permit {
                 self.peer.hold_client_permit(permit);
             }
@@ -187,6 +195,7 @@ impl HttpConnection {
         if let Some(body) = DeferredBody::take(&mut response) {
             if may_park {
                 *self.parked.lock() = Some(ParkedResponse::new(&response, body, in_flight));
+                // The connection's task takes the response and drops this future together with hyper's connection.
                 return pending().await;
             }
             response.headers_mut().remove(header::CONTENT_LENGTH);
@@ -199,8 +208,8 @@ impl HttpConnection {
     }
 }
 
-/// Whether another request can follow the response without hyper's state of this one: the request has no body, and
-/// the connection is persistent (RFC 9112, section 9.3).
+/// Whether hyper's connection can be dropped before the response is sent, and another one can read the next request:
+/// this request has no body to read, and the connection is persistent (RFC 9112, section 9.3).
 fn may_park_response(request: &Request<Incoming>) -> bool {
     request.version() == Version::HTTP_11
         && request.body().is_end_stream()

@@ -2,12 +2,12 @@ use std::io;
 
 use super::stream::Stream;
 
-/// Waits until the head of the connection's first request is complete, then puts it back to be read again.
-/// Also returns when no head can follow: at the end of the connection, beyond `max` bytes, or if the bytes are not
-/// HTTP. The HTTP server detects these cases when it reads.
+/// Waits until the head of the first request for a new hyper connection is complete. Then puts the bytes back, so
+/// that hyper reads them. Also returns when no valid head can follow: at the end of the connection, after more than
+/// `max` bytes, or if the bytes are not HTTP. hyper detects these cases when it reads the same bytes.
 ///
-/// hyper reads into a buffer of 16 KiB. Here a client that sends its head slowly costs only the bytes that it has
-/// sent, and 1 KiB at least.
+/// This saves memory: hyper reads into a buffer of 16 KiB, but here a client that sends its head slowly costs only
+/// the bytes that it has sent, and at least 1 KiB.
 pub(super) async fn initial_request_head(stream: &mut Stream, max: usize) -> io::Result<()> {
     use tokio::io::AsyncReadExt as _;
 
@@ -31,6 +31,7 @@ fn begins_like_http(head: &[u8]) -> bool {
 
 /// Whether `head` contains an empty line. The first `seen` bytes were searched before.
 fn ends_head(head: &[u8], seen: usize) -> bool {
+    // The last three bytes that were searched may be the start of an empty line.
     let unseen = &head[seen.saturating_sub(3)..];
     let has = |end: &[u8]| unseen.windows(end.len()).any(|window| window == end);
     // hyper accepts a bare LF as a line end, as section 2.2 allows.

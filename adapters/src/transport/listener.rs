@@ -94,7 +94,7 @@ pub struct Listener {
 #[derive(Debug)]
 enum Bound {
     Tcp(TcpListener),
-    // The file is removed with the listener.
+    // The file is removed when the listener is dropped.
     Unix(UnixListener, SocketFile),
 }
 
@@ -117,7 +117,7 @@ impl Listener {
         Ok(Self { bound, settings })
     }
 
-    /// The address that it listens on.
+    /// The address that the listener is bound to.
     pub fn address(&self) -> io::Result<ListenAddress> {
         Ok(match &self.bound {
             Bound::Tcp(listener) => ListenAddress::Tcp(listener.local_addr()?),
@@ -142,6 +142,7 @@ impl Listener {
     }
 
     async fn try_accept(&self) -> io::Result<(AcceptedSocket, SocketAddr)> {
+        /// The address of peers on a Unix socket, which have none; see [`Peer`](super::Peer).
         const LOCAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
         match &self.bound {
             Bound::Tcp(listener) => {
@@ -209,7 +210,7 @@ fn bind_unix(path: PathBuf) -> io::Result<(UnixListener, SocketFile)> {
     let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&SockAddr::unix(&path)?)?;
     let file = SocketFile::at(path)?;
-    // Before `listen`: until then no client can connect, whatever mode the file was created with.
+    // The mode is set before `listen`, because a client can connect only after that.
     std::fs::set_permissions(&file.path, PermissionsExt::from_mode(0o660))?;
     socket.set_nonblocking(true)?;
     socket.listen(BACKLOG)?;
@@ -229,7 +230,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             std::fs::remove_file(path)
         }
-        // It has a listener, or this cannot be found out.
+        // The socket has a listener, or the attempt failed for another reason.
         _ => Err(io::ErrorKind::AddrInUse.into()),
     }
 }
@@ -266,7 +267,7 @@ mod tests {
         let listener = bind(&path).await.unwrap();
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o660);
         assert_eq!(bind(&path).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
-        assert!(path.exists(), "a failed bind leaves it alone");
+        assert!(path.exists(), "a failed bind must not remove the file");
         drop(listener);
         assert!(!path.exists());
     }

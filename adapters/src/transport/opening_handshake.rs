@@ -72,7 +72,7 @@ impl OpeningHandshake {
         let parts = upgraded.downcast::<TokioIo<Stream>>().ok()?;
         let mut stream = parts.io.into_inner();
         stream.set_head_timeout(None);
-        // Bytes that followed the request head. Copied, because a slice would keep hyper's whole buffer alive.
+        // Bytes after the request head. They are copied, because a slice would keep hyper's whole buffer alive.
         stream.put_back(Bytes::copy_from_slice(&parts.read_buf));
         Some(split(stream, max_message))
     }
@@ -104,8 +104,8 @@ fn only_value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> 
     values.next().is_none().then_some(value)
 }
 
-/// The first subprotocol that the client offers. Browsers fail a connection if the server selects none, and which
-/// one is selected makes no difference here.
+/// The first subprotocol that the client offers. Browsers fail a connection if the server selects none of those
+/// offered. The choice makes no difference to this server.
 fn first_subprotocol(headers: &HeaderMap) -> Option<HeaderValue> {
     let offered = tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL).next()?;
     HeaderValue::from_str(offered).ok()

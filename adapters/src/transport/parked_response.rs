@@ -16,13 +16,13 @@ use super::stream::Stream;
 /// encoded head and nothing of the request, so that a client that polls costs little more memory than one with a
 /// WebSocket.
 pub(super) struct ParkedResponse {
-    /// Without `content-length`, `date` and the empty line.
+    /// The encoded head without `content-length`, `date` and the empty line.
     head: Vec<u8>,
     body: PendingBody,
     in_flight: InFlightRequest,
 }
 
-/// What happens to the connection after a parked response.
+/// The use of the connection after a parked response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AfterResponse {
     NextRequest,
@@ -34,7 +34,7 @@ impl ParkedResponse {
         Self { head: encode_head(response), body, in_flight }
     }
 
-    /// Waits for the body and sends the response. Fails if the client closes the connection before.
+    /// Waits for the body and sends the response. Fails if the client closes the connection before that.
     pub(super) async fn send(
         mut self,
         stream: &mut Stream,
@@ -44,6 +44,7 @@ impl ParkedResponse {
             body = &mut self.body => body,
             () = closed(stream) => return Err(io::ErrorKind::ConnectionAborted.into()),
         };
+        // There will be no body, for example because the client has repeated the request on another connection.
         let Some(body) = body else {
             let rejection =
                 b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
@@ -93,8 +94,8 @@ fn finish_head(mut head: Vec<u8>, length: usize, after: AfterResponse) -> io::Re
     Ok(head)
 }
 
-/// Waits until the client has closed the connection. A client that pipelines sends its next request already; that
-/// one is read after the response.
+/// Waits until the client has closed the connection. A client that pipelines may send its next request before that.
+/// The request is put back and read after the response.
 async fn closed(stream: &mut Stream) {
     let mut byte = [0];
     if let Ok(1) = stream.read(&mut byte).await {

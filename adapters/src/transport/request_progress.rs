@@ -7,14 +7,14 @@ pub(super) struct RequestProgress(Arc<Progress>);
 
 #[derive(Debug, Default)]
 struct Progress {
-    /// Even while a request head is awaited or read, odd while the request is in flight. A counter instead of a
-    /// flag, because a whole request may pass between two reads.
+    /// Even while a request head is awaited or read, odd while the request is in flight. It is a counter and not a
+    /// flag, because a whole request may pass between two reads of it.
     steps: AtomicUsize,
     is_write_blocked: AtomicBool,
 }
 
 impl RequestProgress {
-    /// A head was read, or its response was sent.
+    /// Records that a request head was read, or that the response to it was sent.
     pub(super) fn advance(&self) {
         self.0.steps.fetch_add(1, Ordering::AcqRel);
     }
@@ -24,7 +24,7 @@ impl RequestProgress {
         Some(self.0.steps.load(Ordering::Acquire)).filter(|steps| steps.is_multiple_of(2))
     }
 
-    /// The result of the last write.
+    /// Records whether the last write was blocked, because the client reads too slowly.
     pub(super) fn record_write(&self, is_blocked: bool) {
         self.0.is_write_blocked.store(is_blocked, Ordering::Release);
     }

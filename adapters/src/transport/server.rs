@@ -20,7 +20,7 @@ use super::request_progress::RequestProgress;
 use super::server_state::{MAX_HEAD_BYTES, ServerSettings, ServerState, record_rejected};
 use super::stream::{AcceptedSocket, Stream, readable};
 
-/// A listener and the settings for its connections.
+/// An HTTP server that is bound to an address.
 #[derive(Debug)]
 pub struct Server {
     listener: Listener,
@@ -43,11 +43,11 @@ const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 impl Server {
     /// A server that does not accept connections yet.
     pub fn new(listener: Listener, settings: ServerSettings) -> io::Result<Self> {
-        let by_unix_socket = matches!(listener.address()?, ListenAddress::Unix(_));
-        Ok(Self { listener, state: Arc::new(ServerState::new(settings, by_unix_socket)) })
+        let is_on_unix_socket = matches!(listener.address()?, ListenAddress::Unix(_));
+        Ok(Self { listener, state: Arc::new(ServerState::new(settings, is_on_unix_socket)) })
     }
 
-    /// The address that it listens on.
+    /// The address that the server listens on.
     pub fn address(&self) -> io::Result<ListenAddress> {
         self.listener.address()
     }
@@ -63,22 +63,23 @@ impl Server {
     /// Each request has the extensions `ConnectInfo<`[`Peer`]`>` and [`ClientAddress`](super::ClientAddress).
     pub async fn serve(self, router: Router, end: CancellationToken) {
         let Self { listener, state } = self;
-        // At most one task per connection.
+        // One task for each HTTP connection, and one that reloads the TLS files.
         let tasks = TaskTracker::new();
         if let Some(tls) = state.settings.tls.clone() {
             let end = end.clone();
             tasks.spawn(async move { tls.watch_files(&end).await });
         }
         while let Some((socket, address)) = end.run_until_cancelled(listener.accept()).await {
-            let counted = (!state.is_proxy(address.ip())).then_some(address.ip());
-            match state.limiter.acquire_connection(counted) {
+            // The connections of a proxy do not count per address.
+            let counted_address = (!state.is_proxy(address.ip())).then_some(address.ip());
+            match state.limiter.acquire_connection(counted_address) {
                 Ok(permit) => {
                     let permits = ConnectionPermits::new(permit);
                     let peer = Peer::new(address, &permits);
                     let (state, router, end) = (state.clone(), router.clone(), end.clone());
                     tasks.spawn(state.serve(socket, permits, peer, router, end));
                 }
-                // Closed without a response, which would cost more than the connection itself.
+                // The connection is closed without a response, which would cost more than the connection itself.
                 Err(limit) => record_rejected(limit, address.ip()),
             }
         }
@@ -89,8 +90,8 @@ impl Server {
 }
 
 impl ServerState {
-    /// Serves one connection. A client that sends nothing costs only its permit, and a client whose first head is
-    /// slow costs only the bytes of that head.
+    /// Serves one connection. A client that sends nothing costs only its permit, and a client that sends its first
+    /// head slowly costs only the bytes of that head.
     async fn serve(
         self: Arc<Self>,
         socket: AcceptedSocket,
@@ -101,16 +102,17 @@ impl ServerState {
     ) {
         let accepted = Instant::now();
         let first_bytes = tokio::time::timeout(self.settings.header_timeout, readable(&socket));
+        // Any other result is a shutdown, a timeout or an error of the connection.
         let Some(Ok(Ok(()))) = end.run_until_cancelled(first_bytes).await else { return };
         let Some(mut stream) = Box::pin(self.open_stream(socket, permits, &peer, &end)).await
         else {
             return;
         };
-        // With TLS, the first timeout covered the handshake.
+        // With TLS, the time until now was for the handshake, so the time for the head starts now.
         let started = if self.settings.tls.is_some() { Instant::now() } else { accepted };
-        let due = started + self.settings.header_timeout;
+        let deadline = started + self.settings.header_timeout;
         let head = initial_request_head(&mut stream, MAX_HEAD_BYTES);
-        let head = Box::pin(tokio::time::timeout_at(due, head));
+        let head = Box::pin(tokio::time::timeout_at(deadline, head));
         let Some(Ok(Ok(()))) = end.run_until_cancelled(head).await else { return };
         let progress = RequestProgress::default();
         let limit = self.settings.header_timeout;

@@ -20,7 +20,7 @@ pub(crate) fn describe_metrics() {
     );
 }
 
-/// How connections are served.
+/// The settings of a [`Server`](super::Server).
 #[derive(Debug, Clone)]
 pub struct ServerSettings {
     /// How long a client may take to send a request head. For the first head this includes the time since the
@@ -49,31 +49,32 @@ impl Default for ServerSettings {
     }
 }
 
-/// What all connections of a server share.
+/// The state that all connections of a server share.
 #[derive(Debug)]
 pub(super) struct ServerState {
     pub(super) settings: ServerSettings,
     pub(super) limiter: Arc<ConnectionLimiter>,
-    by_unix_socket: bool,
+    is_on_unix_socket: bool,
 }
 
 /// The maximum size of a request line and its header fields, in bytes. Larger heads are answered with 431
-/// (RFC 6585, section 5). A token of 8 KiB fits, and cookies of the same size beside it.
+/// (RFC 6585, section 5). The largest valid token has 8 KiB, which leaves room for cookies.
 pub(super) const MAX_HEAD_BYTES: usize = 32 * 1024;
 
 impl ServerState {
-    pub(super) fn new(settings: ServerSettings, by_unix_socket: bool) -> Self {
+    pub(super) fn new(settings: ServerSettings, is_on_unix_socket: bool) -> Self {
         let limiter = ConnectionLimiter::new(settings.limits);
-        Self { settings, limiter, by_unix_socket }
+        Self { settings, limiter, is_on_unix_socket }
     }
 
-    /// Whether a peer forwards requests of others. Any peer on a Unix socket is trusted like a trusted proxy,
-    /// because only the file's group can connect.
+    /// Whether a peer is trusted to forward the requests of clients. Every peer on a Unix socket is trusted,
+    /// because only the owner and the group of the socket's file can connect.
     pub(super) fn is_proxy(&self, peer: IpAddr) -> bool {
-        self.by_unix_socket || self.settings.trusted_proxies.contains(peer)
+        self.is_on_unix_socket || self.settings.trusted_proxies.contains(peer)
     }
 }
 
+/// Counts and logs a connection or request that was rejected because of a limit.
 pub(super) fn record_rejected(limit: Limit, client: IpAddr) {
     counter!(REFUSED, "reason" => limit.label()).increment(1);
     limit.record_exceeded_by(client.to_canonical());

@@ -32,7 +32,7 @@ pub(super) struct Stream {
     /// Bytes that the next reads return first. Boxed to keep the stream small: it lives as long as the
     /// connection, and this is nearly always `None`.
     put_back: Option<Box<Bytes>>,
-    /// Only while the connection carries HTTP.
+    /// Set only while the connection carries HTTP.
     head_timeout: Option<Box<HeadTimeout>>,
     /// Held until the connection is closed.
     _permits: Arc<ConnectionPermits>,
@@ -55,7 +55,7 @@ impl Stream {
     /// Makes the next reads return these bytes first.
     pub(super) fn put_back(&mut self, bytes: Bytes) {
         let all = match self.put_back.take() {
-            Some(rest) => [bytes, *rest].concat().into(),
+            Some(earlier) => [bytes, *earlier].concat().into(),
             None => bytes,
         };
         self.put_back = Some(all).filter(|all| !all.is_empty()).map(Box::new);
@@ -75,8 +75,8 @@ impl Stream {
                     let frames = frames.take().into_iter().flatten();
                     Poll::Ready(write_and_flush(stream, cx, frames))
                 });
-                // Unconstrained: any task may send to this connection, and the cooperative budget of that task must
-                // not limit the write.
+                // Without Tokio's cooperative budget: any task may send to this connection, and the budget of that
+                // task must not limit the write.
                 tokio::task::unconstrained(write).now_or_never().unwrap_or(Ok(0))
             }
         }
@@ -103,7 +103,7 @@ fn write_to_socket<'a>(
     socket: &AcceptedSocket,
     frames: impl Iterator<Item = &'a Bytes>,
 ) -> io::Result<usize> {
-    /// A delivery rarely has more frames. The rest is sent by the next write.
+    /// A delivery rarely has more frames. This call does not write the frames beyond this number.
     const MAX_SLICES: usize = 8;
     let mut slices = [io::IoSlice::new(&[]); MAX_SLICES];
     let mut count = 0;
@@ -121,7 +121,8 @@ fn write_to_socket<'a>(
     }
 }
 
-/// Data that cannot be flushed now is flushed later by a caller that checks [`Stream::wants_flush`].
+/// Writes and flushes as much as possible without waiting. The caller flushes the remaining data later if
+/// [`Stream::wants_flush`] says so.
 fn write_and_flush<'a>(
     stream: &mut TlsStream<AcceptedSocket>,
     cx: &mut Context<'_>,
@@ -155,7 +156,7 @@ impl AsyncRead for Stream {
             let count = bytes.len().min(buf.remaining());
             buf.put_slice(&bytes[..count]);
             bytes.advance(count);
-            self.put_back.take_if(|rest| rest.is_empty());
+            self.put_back.take_if(|bytes| bytes.is_empty());
         } else {
             ready!(Pin::new(&mut self.layer).poll_read(cx, buf))?;
         }

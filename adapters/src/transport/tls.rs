@@ -14,7 +14,7 @@ use tracing::{error, info};
 use crate::file_access::{self, UnusableFile};
 use crate::polled_files::{FileSource, PolledFiles};
 
-/// A larger file does not contain certificates or keys.
+/// The maximum size of a file with certificates or a key, in bytes.
 const MAX_BYTES: u64 = 1024 * 1024;
 
 /// The files of the certificate and its key, in PEM (RFC 7468).
@@ -34,7 +34,7 @@ pub enum InvalidTls {
     File(#[from] UnusableFile),
     #[error("{0} has no certificates in PEM, or an invalid one")]
     NoCertificate(PathBuf),
-    // Without its cause, so that no part of a key gets into a log.
+    // The cause is left out, so that no part of a key gets into a log.
     #[error("{0} has no usable private key in PEM: PKCS#8, PKCS#1 or SEC1, not encrypted")]
     NoKey(PathBuf),
     #[error("the certificate and the key cannot be used together")]
@@ -58,8 +58,9 @@ impl Tls {
 
     /// Reloads changed files until `stop` is cancelled.
     pub(super) async fn watch_files(&self, stop: &CancellationToken) {
-        let never = Notify::new();
-        self.0.clone().run(&never, stop).await;
+        // The files are also checked periodically, so nothing else requests a reload.
+        let never_notified = Notify::new();
+        self.0.clone().run(&never_notified, stop).await;
     }
 }
 
@@ -139,14 +140,14 @@ mod tests {
 
         files(folder.path(), &(new.0.clone(), old.1));
         tls.0.reload(false);
-        assert!(Arc::ptr_eq(&before, &tls.0.current()), "another key's certificate");
+        assert!(Arc::ptr_eq(&before, &tls.0.current()), "the new certificate needs another key");
         std::fs::remove_file(&original.key).unwrap();
         tls.0.reload(false);
-        assert!(Arc::ptr_eq(&before, &tls.0.current()), "no key at all");
+        assert!(Arc::ptr_eq(&before, &tls.0.current()), "there is no key");
 
         files(folder.path(), &new);
         tls.0.reload(false);
-        assert!(!Arc::ptr_eq(&before, &tls.0.current()), "a new pair");
+        assert!(!Arc::ptr_eq(&before, &tls.0.current()), "the new pair is complete");
     }
 
     #[test]
@@ -156,6 +157,7 @@ mod tests {
         let problem = |certificate: &str, key: &str| {
             let files = files(folder.path(), &(certificate.to_owned(), key.to_owned()));
             let error = Tls::open(files).unwrap_err();
+            // The Base64 text of the key begins with `MIG`.
             assert!(!format!("{error:?}").contains("MIG"), "{error:?}");
             error.to_string()
         };

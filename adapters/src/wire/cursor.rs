@@ -6,9 +6,9 @@ use belfry_domain::Revision;
 
 /// The end of a page of an inbox, as an opaque text that clients send to request the next page.
 ///
-/// A version byte and the revision that created the page's last notification, in base64url. The text always
-/// has twelve characters, and each revision has exactly one text. Unlike a page number a cursor stays valid
-/// when notifications are created or deleted.
+/// The text is the base64url encoding of a version byte and the revision that created the page's last
+/// notification. It always has twelve characters, and each revision has exactly one text. Unlike a page number, a
+/// cursor stays valid when notifications are created or deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor(pub Revision);
 
@@ -18,12 +18,12 @@ pub struct Cursor(pub Revision);
 pub struct InvalidCursor;
 
 impl Cursor {
-    /// Identifies the layout: cursors of other layouts are rejected instead of misread.
+    /// Identifies the layout, so that cursors of other layouts are rejected and not misread.
     const VERSION: u8 = 1;
 
-    /// Reads the text of `Display`.
+    /// Parses the text that `Display` writes.
     pub fn parse(raw: &str) -> Result<Self, InvalidCursor> {
-        // Larger than the nine bytes because the decoder needs whole groups of three.
+        // A valid cursor has nine bytes. Any other length is rejected.
         let mut bytes = [0; 12];
         let length = URL_SAFE_NO_PAD.decode_slice(raw, &mut bytes).map_err(|_| InvalidCursor)?;
         match &bytes[..length] {

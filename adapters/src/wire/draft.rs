@@ -149,7 +149,7 @@ impl DraftForm {
 /// do not run out of stack.
 const MAX_DEPTH: usize = 64;
 
-/// The nesting of objects and arrays in valid JSON.
+/// The depth to which objects and arrays are nested in valid JSON.
 fn depth(json: &str) -> usize {
     let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
     for byte in json.bytes() {
@@ -168,7 +168,7 @@ fn depth(json: &str) -> usize {
     deepest
 }
 
-/// Checks the nesting of data.
+/// Checks that data is not nested too deeply.
 pub(crate) fn check_depth(json: &str) -> Result<(), InvalidForm> {
     if depth(json) > MAX_DEPTH {
         return Err(InvalidForm::new("data", format_args!("is nested deeper than {MAX_DEPTH}")));
@@ -190,10 +190,12 @@ pub fn check_link(draft: &Draft, allowed: &LinkSchemes) -> Result<(), InvalidFor
     link.map_or(Ok(()), |link| parsed("link", allowed.check(link)))
 }
 
+/// Adds the name of the field to an error.
 fn parsed<T, E: fmt::Display>(field: &'static str, result: Result<T, E>) -> Result<T, InvalidForm> {
     result.map_err(|problem| InvalidForm::new(field, problem))
 }
 
+/// Parses a field that may be absent.
 fn optional<T, E: fmt::Display>(
     field: &'static str,
     raw: Option<String>,

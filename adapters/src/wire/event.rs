@@ -84,8 +84,10 @@ pub enum EventForm<'a> {
         /// The store that the revisions belong to.
         epoch: String,
         /// Always 0.
+        #[serde(deserialize_with = "unsigned")]
         unread_count: u64,
         /// Later than all revisions of the erased inbox.
+        #[serde(deserialize_with = "unsigned")]
         revision: u64,
     },
 }
@@ -96,8 +98,8 @@ impl<'a> From<&'a DomainEvent> for EventForm<'a> {
         let unread_count = event.unread.get();
         let revision = event.revision.get();
         let texts = |ids: &[NotificationId]| ids.iter().map(ToString::to_string).collect();
-        let only = |ids: &[NotificationId]| match ids {
-            [only] => Some(only.to_string()),
+        let only_id = |ids: &[NotificationId]| match ids {
+            [id] => Some(id.to_string()),
             _ => None,
         };
         match &event.change {
@@ -110,7 +112,7 @@ impl<'a> From<&'a DomainEvent> for EventForm<'a> {
             Change::MarkedRead { ids, read_at } => Self::MarkedRead {
                 user_id,
                 ids: texts(ids),
-                notification_id: only(ids),
+                notification_id: only_id(ids),
                 read_at: Rfc3339(*read_at),
                 unread_count,
                 revision,
@@ -121,7 +123,7 @@ impl<'a> From<&'a DomainEvent> for EventForm<'a> {
             Change::Deleted { ids } => Self::Deleted {
                 user_id,
                 ids: texts(ids),
-                notification_id: only(ids),
+                notification_id: only_id(ids),
                 unread_count,
                 revision,
             },
@@ -140,7 +142,7 @@ impl EventForm<'_> {
             .expect("strings, numbers and checked JSON always serialize")
     }
 
-    /// Reads the JSON of [`write`](Self::write).
+    /// Reads the JSON that [`write`](Self::write) returns.
     pub fn read(json: &[u8]) -> Result<DomainEvent, InvalidEvent> {
         let ids = |texts: Vec<String>| {
             texts.iter().map(|text| NotificationId::parse(text)).collect::<Result<Vec<_>, _>>()
@@ -263,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_read_like_everywhere() {
+    fn numbers_are_read_as_in_all_other_inputs() {
         use crate::wire::integer::CASES;
 
         for (json, integer) in CASES {
@@ -275,6 +277,12 @@ mod tests {
             let expected = integer.and_then(|it| u64::try_from(it).ok());
             assert_eq!(event.as_ref().map(|it| it.revision.get()), expected, "{json}");
             assert_eq!(event.map(|it| it.unread.get()), expected, "{json}");
+
+            let erased = format!(
+                r#"{{"pattern":"notification.all_erased","data":{{"userId":"ada","epoch":"e1","unreadCount":0,"revision":{json}}}}}"#
+            );
+            let event = EventForm::read(erased.as_bytes()).ok();
+            assert_eq!(event.map(|it| it.revision.get()), expected, "{json}");
         }
     }
 

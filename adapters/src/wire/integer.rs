@@ -78,7 +78,7 @@ impl<'de> Deserialize<'de> for Integer {
     }
 }
 
-/// For `#[serde(deserialize_with)]`: a count or a revision.
+/// Deserializes a count or a revision. For `#[serde(deserialize_with)]`.
 pub(super) fn unsigned<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     let integer = Integer::deserialize(deserializer)?;
     integer.to().ok_or_else(|| D::Error::custom("not in the range of 64 bits without a sign"))
@@ -123,7 +123,7 @@ pub(crate) const CASES: [(&str, Option<i128>); 32] = [
     ("\" \"", None),
 ];
 
-/// Texts that are not integers, though some parsers accept them.
+/// Texts that are not integers, though some parsers accept them. U+0665 is the Arabic digit five.
 #[cfg(test)]
 pub(crate) const NOT_INTEGERS: [&str; 14] =
     ["", " 5", "5 ", "+5", "05", "-05", "5.", ".5", "0x5", "5_0", "5,0", "--5", "NaN", "\u{665}"];

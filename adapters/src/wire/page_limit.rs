@@ -2,8 +2,8 @@ use belfry_application::use_cases::ListInbox;
 
 use super::{Integer, InvalidForm};
 
-/// The maximum number of notifications on a page that a client requests. `raw` is the field `limit`; `None` means the
-/// default.
+/// Checks the maximum number of notifications on a page that a client requests. `raw` is the field `limit`; `None`
+/// means the default.
 pub fn page_limit(raw: Option<Integer>) -> Result<usize, InvalidForm> {
     const DEFAULT: usize = 20;
     let max = ListInbox::MAX_LIMIT;

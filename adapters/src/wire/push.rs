@@ -45,14 +45,14 @@ impl<'a> From<&'a SyncState> for SyncForm<'a> {
     }
 }
 
-/// The payload of an unread count. The count is first: [`PushForm::shaped`] relies on it.
+/// The payload of `notification:unread_count`. [`PushForm::shaped`] relies on the count being the first field.
 #[derive(Debug, Serialize)]
 struct CountForm {
     count: u64,
     revision: u64,
 }
 
-/// The payload of marked notifications.
+/// The payload of `notification:marked_read`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct MarkedReadForm<'a> {
@@ -62,7 +62,7 @@ struct MarkedReadForm<'a> {
     revision: u64,
 }
 
-/// The payload of deleted notifications.
+/// The payload of `notification:deleted`.
 #[derive(Debug, Serialize)]
 struct DeletedForm<'a> {
     #[serde(flatten)]
@@ -104,7 +104,7 @@ impl<'a> From<&'a [NotificationId]> for IdsForm<'a> {
 }
 
 impl PushForm {
-    /// The payload in that shape, in parts. It is not copied.
+    /// The payload in that shape, as three texts to concatenate, so that the payload need not be copied.
     pub(crate) fn shaped(&self, shape: EventShape) -> [&str; 3] {
         const COUNT: &str = "{\"count\":";
         let payload = self.payload.get();
@@ -113,12 +113,12 @@ impl PushForm {
             EventShape::Notification => ["{\"notification\":", payload, "}"],
             EventShape::Data => ["{\"data\":", payload, "}"],
             EventShape::UnreadCount => match payload.strip_prefix(COUNT) {
-                Some(rest) => ["{\"unreadCount\":", rest, ""],
+                Some(after_name) => ["{\"unreadCount\":", after_name, ""],
                 None => ["", payload, ""],
             },
             EventShape::Number => {
-                let number =
-                    payload.strip_prefix(COUNT).and_then(|rest| rest.split([',', '}']).next());
+                let after_name = payload.strip_prefix(COUNT);
+                let number = after_name.and_then(|text| text.split([',', '}']).next());
                 ["", number.unwrap_or(payload), ""]
             }
         }

@@ -5,8 +5,8 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// An instant in JSON: written as RFC 3339 in UTC with milliseconds, `2026-11-23T08:15:30.123Z`, like
-/// JavaScript's `toISOString`. Any offset and precision is accepted.
+/// An instant in JSON. It is written as RFC 3339 in UTC with milliseconds, `2026-11-23T08:15:30.123Z`, like
+/// JavaScript's `toISOString`. It is read with any offset and precision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rfc3339(pub Timestamp);
 
@@ -20,8 +20,8 @@ impl Rfc3339 {
 
 impl fmt::Display for Rfc3339 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The last instant of the calendar stands in for later ones, such as the expiry of an endless
-        // token.
+        // An instant outside the calendar, such as the expiry of a token without end, is written as the
+        // calendar's last instant.
         let time = DateTime::<Utc>::from_timestamp_millis(self.0.unix_millis())
             .unwrap_or(DateTime::<Utc>::MAX_UTC);
         f.write_str(&time.to_rfc3339_opts(SecondsFormat::Millis, true))

@@ -28,15 +28,17 @@ use crate::wire::socket::{AckShape, EventTable};
 pub(super) struct ConnectHandler {
     parts: SocketIoParts,
     handshakes: HandshakeLimits,
-    outage: OutageGate,
-    /// Shared with all devices.
+    outage_gate: OutageGate,
+    /// The names and shapes of events. All devices share them.
     events: Arc<EventTable>,
 }
 
 /// Data from the request that opened a transport.
 pub(super) struct OpeningRequest {
+    /// The client's address; `None` only in tests.
     client: Option<IpAddr>,
     credentials: RequestCredentials,
+    /// The connects to namespaces that do not count as further handshakes.
     prepaid: PrepaidHandshake,
 }
 
@@ -45,7 +47,7 @@ impl ConnectHandler {
         let settings = &parts.settings;
         let handshakes = HandshakeLimits::new(settings.handshakes, settings.handshakes_per_address);
         let events = Arc::new(settings.names.events.clone());
-        Self { parts, handshakes, outage: OutageGate::default(), events }
+        Self { parts, handshakes, outage_gate: OutageGate::default(), events }
     }
 
     /// Counts a request that opens a transport, and rejects it above a limit.
@@ -61,7 +63,7 @@ impl ConnectHandler {
         if !is_valid_opening(request.method(), request.uri()) {
             return Ok(());
         }
-        self.outage.check().inspect_err(|_| count_rejected(Unavailable::CODE))
+        self.outage_gate.check().inspect_err(|_| count_rejected(Unavailable::CODE))
     }
 
     async fn authenticate(
@@ -74,7 +76,7 @@ impl ConnectHandler {
         };
         claims.map_err(|refusal| match refusal {
             // The token cannot be verified now, which is no reason to reject the device.
-            AuthError::Unavailable(_) => self.outage(),
+            AuthError::Unavailable(_) => self.record_outage(),
             AuthError::ClaimInvalid(_) => {
                 ConnectError::RejectedBecause(refusal.code(), refusal.to_string())
             }
@@ -88,13 +90,14 @@ impl ConnectHandler {
     ) -> Result<Arc<DeviceSession>, ConnectError> {
         let ConnectRequest { request, auth, socket } = connect;
         let SocketIoParts { sessions, settings, .. } = &self.parts;
-        // Checked first, because it is the cheapest check.
+        // The cheapest check comes first.
         self.handshakes.check_connect(&request.prepaid, request.client).map_err(|limit| {
             limit.record_exceeded();
             ConnectError::Rejected(TOO_MANY_HANDSHAKES)
         })?;
         let ConnectCredentials { token, resume_from } =
             ConnectCredentials::read(&auth, &request.credentials);
+        // The payload can be large, so it is freed before the waits below.
         drop(auth);
         let claims = self.authenticate(token).await?;
         self.handshakes.remember(request.client);
@@ -108,14 +111,14 @@ impl ConnectHandler {
         let plan = sessions.prepare(&session, resume_from).await.map_err(|error| {
             sessions.leave(&session);
             // A permanent error concerns only this user and is no outage.
-            if error.is_transient() { self.outage() } else { ConnectError::Unavailable }
+            if error.is_transient() { self.record_outage() } else { ConnectError::Unavailable }
         })?;
         Ok(DeviceSession::new(session, plan, settings.messages))
     }
 
-    /// Records that a connect failed because a dependency is down.
-    fn outage(&self) -> ConnectError {
-        self.outage.failed();
+    /// Records that a connect failed because a dependency is down, and returns the error for the device.
+    fn record_outage(&self) -> ConnectError {
+        self.outage_gate.connect_failed();
         ConnectError::Unavailable
     }
 }
@@ -143,10 +146,10 @@ impl NamespaceHandler for ConnectHandler {
         connect: ConnectRequest<'_, OpeningRequest>,
     ) -> Result<Arc<DeviceSession>, ConnectError> {
         let (namespace, client) = (connect.socket.namespace().path(), connect.request.client);
-        let outcome = self.connect_device(connect).await;
-        match &outcome {
+        let result = self.connect_device(connect).await;
+        match &result {
             Ok(device) => {
-                self.outage.succeeded();
+                self.outage_gate.connect_succeeded();
                 debug!(user = %device.session.user(), namespace, "device connected");
             }
             Err(error) => {
@@ -158,7 +161,7 @@ impl NamespaceHandler for ConnectHandler {
                 count_rejected(code);
             }
         }
-        outcome
+        result
     }
 
     async fn connected(&self, device: Arc<DeviceSession>) {
@@ -168,32 +171,33 @@ impl NamespaceHandler for ConnectHandler {
 
     async fn receive(&self, device: Arc<DeviceSession>, event: ClientEvent) {
         let rule = self.parts.settings.names.messages.find(&event.name);
-        // Held until the reply is sent.
-        let _turn;
-        let outcome = match device.limiter.check() {
+        // Declared here so that the turn lasts until the reply is sent.
+        let _large_reply_turn;
+        let result = match device.limiter.check() {
             Ok(()) => {
                 if rule.is_some_and(|rule| rule.message.has_large_reply()) {
-                    _turn = device.large_reply_turn().await;
+                    _large_reply_turn = device.large_reply_turn().await;
                 }
                 messages::process(&self.parts, &device, rule, &event).await
             }
             Err(exceeded) => {
                 Limit::Messages.record_exceeded_by_user(device.session.user());
-                let (why, error) = (CloseReason::TooManyMessages, MessageError::TooManyMessages);
+                let (reason, error) = (CloseReason::TooManyMessages, MessageError::TooManyMessages);
                 if exceeded == LimitExceeded::Flood {
-                    return self.parts.sessions.disconnect(&device.session, why, &error);
+                    return self.parts.sessions.disconnect(&device.session, reason, &error);
                 }
                 Err(error)
             }
         };
         let shape = rule.map_or(AckShape::Belfry, |rule| rule.ack);
-        let reply = Reply::to(&event.name, outcome, shape);
+        let reply = Reply::to(&event.name, result, shape);
         if reply.send(device.session.device().socket(), event.ack) == Err(EnqueueError::Full) {
             self.too_slow(&device);
         }
     }
 
-    /// Belfry requests no acknowledgements: the position that a device sends shows what it has received.
+    /// Does nothing: Belfry requests no acknowledgements from devices. The resume point that a device sends when it
+    /// connects shows which changes it has received.
     fn acknowledged(&self, _: &Arc<DeviceSession>, _: u64, _: Arguments) {}
 
     fn disconnected(&self, device: &DeviceSession) {

@@ -15,9 +15,9 @@ use crate::wire::Integer;
 
 /// The credentials of a connect to a namespace, from its `auth` payload and the request that opened the transport.
 pub(super) struct ConnectCredentials {
-    /// The first token in the order of [`read`](Self::read).
+    /// The first token in the order of [`read`](Self::read); `None` if there is no token.
     pub(super) token: Result<Option<BearerToken>, TokenTooLong>,
-    /// The device's position in its inbox.
+    /// The device's position in its inbox; `None` if it sent no valid one.
     pub(super) resume_from: Option<ResumePoint>,
 }
 
@@ -31,7 +31,7 @@ pub(super) struct RequestCredentials {
 }
 
 impl RequestCredentials {
-    /// Reads a token in the query only if `token_in_query` is set, because proxies log URLs.
+    /// Reads the token in the query only if the operator has allowed it (`token_in_query`), because proxies log URLs.
     pub(super) fn read(
         headers: &HeaderMap,
         uri: &Uri,
@@ -79,9 +79,9 @@ struct AuthForm<'a> {
 }
 
 impl<'a> AuthForm<'a> {
-    /// Without any field if the payload is not an object.
+    /// Reads an `auth` payload. All fields are `None` if it is not an object.
     fn read(auth: &'a RawValue) -> Self {
-        // serde would deserialize an array as a struct.
+        // serde would also accept an array, with the fields in their order.
         let is_object = auth.get().starts_with('{');
         if is_object {
             serde_json::from_str(auth.get()).unwrap_or_default()
@@ -91,7 +91,8 @@ impl<'a> AuthForm<'a> {
     }
 }
 
-/// Parses a value that is too short to need much memory. Null if it is longer: neither a revision nor an epoch is.
+/// Parses a value of at most 1 KiB. A longer value is neither a revision nor an epoch. It becomes null, because its
+/// parsed form could need much memory.
 fn short_value(json: Option<&RawValue>) -> Value {
     const MAX_LENGTH: usize = 1_024;
     let json = json.map(RawValue::get).filter(|json| json.len() <= MAX_LENGTH);
@@ -109,7 +110,7 @@ pub(super) fn resume_point(payload: &Value) -> Option<ResumePoint> {
     let since = since.to()?;
     let epoch = match payload.get("epoch") {
         None | Some(Value::Null) => None,
-        // A malformed epoch cannot be this store's: the device starts over.
+        // A malformed epoch is not the epoch of this store, so the device starts over.
         Some(other) => Some(Epoch::parse(other.as_str()?).ok()?),
     };
     Some(ResumePoint { since: Revision::new(since), epoch })

@@ -15,7 +15,7 @@ use crate::outbound::socketio::SocketIoDevice;
 pub(super) struct DeviceSession {
     pub(super) session: Arc<Session<SocketIoDevice>>,
     pub(super) limiter: MessageLimiter,
-    /// The replay that follows the connect; taken when the replay starts.
+    /// The plan of the catch-up that follows the connect; `None` once the catch-up has started.
     plan: Mutex<Option<Box<CatchUpPlan>>>,
     /// Held while a message with a large reply is processed, until the reply is sent.
     large_reply: tokio::sync::Mutex<()>,
@@ -40,8 +40,7 @@ impl DeviceSession {
     }
 
     /// Waits until the device has read everything that was sent to it and no other large reply is in progress.
-    /// Because the guard is held until the reply is sent, the server never queues more than one large reply per
-    /// device.
+    /// The caller holds the guard until the reply is sent, so that at most one large reply is queued for a device.
     pub(super) async fn large_reply_turn(&self) -> MutexGuard<'_, ()> {
         const CHECK_EVERY: Duration = Duration::from_millis(20);
         let turn = self.large_reply.lock().await;

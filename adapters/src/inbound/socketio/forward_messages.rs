@@ -10,8 +10,8 @@ use super::reply::{MessageError, ReplyData};
 use crate::limits::{Cost, UserWork};
 use crate::wire::socket::ClientMessage;
 
-/// Passes a change on, and refuses everything else. The reply to a change has no data in any shape: only the service
-/// knows the unread count, and sends it to all devices of the user.
+/// Passes a change on to the service, and refuses every other message. The reply to a change has no data, whatever
+/// the shape of the reply: only the service knows the unread count, and it sends the count to all devices of the user.
 pub(super) async fn process(
     request_change: &RequestChange,
     work: &UserWork,
@@ -34,7 +34,7 @@ pub(super) async fn process(
             check_keys(&payload, message, user)?;
             RequestedChange::Delete(one_id(payload)?)
         }
-        // Refused whatever the payload: a client cannot do better with another one.
+        // The payload is not checked: this message is refused with any payload.
         _ => return Err(MessageError::InboxNotKept),
     };
     request_change.run(user, &change).await?;

@@ -14,17 +14,18 @@ use crate::transport::Frame;
 use crate::transport::fuzzing::frames;
 use crate::wire::socket::ClientMessage;
 
-/// Reads the bytes that a client sends over a WebSocket, with the read sizes of [`frames`]. Checks that each valid
-/// packet is the same after it is written and read again, and that an event's name and first argument match those
-/// that `serde_json` finds when it parses the whole array.
+/// Reads the bytes that a client sends over a WebSocket. The first line sets the sizes of the reads, as [`frames`]
+/// describes. Checks that each valid packet is the same after it is written and read again, and that an event's name
+/// and first argument match those that `serde_json` finds when it parses the whole array.
 ///
 /// # Panics
 /// If a check fails.
 pub fn websocket(bytes: &[u8]) {
     for frame in frames(bytes) {
         let Frame::Text(text) = frame else { continue };
+        // `4` is Engine.IO's message packet.
         let Some(packet) = text.strip_prefix('4').and_then(Packet::read) else { continue };
-        // The same JSON after all optional parts, to check that they are read.
+        // The same JSON after all optional parts of a packet, to check that these are read.
         let full = Packet {
             kind: PacketKind::Event,
             attachments: 2,
@@ -42,8 +43,8 @@ pub fn websocket(bytes: &[u8]) {
     }
 }
 
-/// Reads the body of a polling client's POST request. Checks that it is split at the separators, and that each
-/// packet is read or rejected.
+/// Reads the body of a polling client's POST request. Checks that it is split at Engine.IO's separators (U+001E), and
+/// that each packet is read or rejected.
 ///
 /// # Panics
 /// If a check fails.
@@ -65,6 +66,7 @@ pub fn posted_packets(bytes: &[u8]) {
     }
 }
 
+/// The text of a packet. Its type is a digit: an event or ack with attachments has another type than one without.
 fn written(packet: &Packet<'_>) -> String {
     let Packet { kind, attachments, namespace, ack, json } = *packet;
     let start = match (kind, attachments) {
@@ -79,6 +81,7 @@ fn written(packet: &Packet<'_>) -> String {
     format!("{start}{namespace},{ack}{json}")
 }
 
+/// The name and the first argument of an event, by `serde_json`.
 fn name_and_payload(json: &str) -> Option<(String, Value)> {
     let parts: Vec<&RawValue> = serde_json::from_str(json).ok()?;
     let name = serde_json::from_str(parts.first()?.get()).ok()?;
@@ -86,8 +89,8 @@ fn name_and_payload(json: &str) -> Option<(String, Value)> {
     Some((name, payload.unwrap_or_default()))
 }
 
-/// Uses the first line as the query and the `Authorization` header of a request, the rest as the JSON payload of a
-/// CONNECT and of every event. Checks that a payload with one id is also read as a list of that id.
+/// Uses the first line as the query and as the `Authorization` header of a request. Uses the rest as the JSON payload
+/// of a CONNECT and of every event. Checks that a payload with one id is also read as a list of that id.
 ///
 /// # Panics
 /// If the check fails.

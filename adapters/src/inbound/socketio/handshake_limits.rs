@@ -25,20 +25,20 @@ const RETRY_IN: Duration = Duration::from_secs(1);
 /// with backoff and jitter, which spreads the load of many clients that connect at once. Only a client that keeps
 /// connecting on one transport gets a `connect_error`, after which libraries do not reconnect.
 ///
-/// The token comes in the CONNECT packet, after the handshake, so it cannot distinguish known devices from attackers
-/// here. Their networks can. Handshakes from a network where a device has signed in lately do not count towards the
-/// limit of the site, and have a reserve when others have used up the node's limit.
+/// A known network is one from which a device has signed in lately. Handshakes from it do not count towards the limit
+/// of its site, and have a reserve when other clients have used up the node's limit. The token cannot distinguish
+/// devices from attackers here, because it comes after the handshake, in the CONNECT packet.
 pub(super) struct HandshakeLimits {
     of_node: Option<Rate>,
-    /// For known networks, when the node's limit is used up. It is as high as that limit.
+    /// For known networks when the node's limit is used up. It is as high as the node's limit.
     reserve: Option<Rate>,
     by_address: Option<RateByKey>,
     by_site: Option<RateByKey>,
     known: KnownNetworks,
 }
 
-/// The number of connects to a namespace that the handshake of a transport still covers. Each further connect, after
-/// leaving a namespace, counts as a handshake.
+/// The number of connects that the handshake of a transport still covers: at first, one for each namespace. A further
+/// connect, which is possible after leaving a namespace, counts as another handshake.
 pub(super) struct PrepaidHandshake(AtomicU8);
 
 impl HandshakeLimits {
@@ -52,7 +52,7 @@ impl HandshakeLimits {
         }
     }
 
-    /// Call it when a device with this address has signed in.
+    /// Records that a device has signed in from this address.
     pub(super) fn remember(&self, client: Option<IpAddr>) {
         if let Some(client) = client {
             self.known.remember(network_of(client));
@@ -76,8 +76,8 @@ impl HandshakeLimits {
         if prepaid.take() { Ok(()) } else { self.take(client) }
     }
 
-    /// The address is checked first and the site next, so that handshakes above their limits do not count towards the
-    /// node's limit.
+    /// Counts a handshake. The address is checked first and its site next, so that handshakes above these limits do
+    /// not count towards the node's limit.
     fn take(&self, client: Option<IpAddr>) -> Result<(), Limit> {
         let network = client.map(network_of);
         if let Some(rates) = &self.by_address {
@@ -97,18 +97,20 @@ impl HandshakeLimits {
 }
 
 impl PrepaidHandshake {
+    /// Covers one connect to each of `namespaces`.
     pub(super) fn new(namespaces: usize) -> Self {
         Self(AtomicU8::new(u8::try_from(namespaces).unwrap_or(u8::MAX)))
     }
 
+    /// Uses one of the connects. `false` if none is left.
     fn take(&self) -> bool {
         let one_less = |left: u8| left.checked_sub(1);
         self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less).is_ok()
     }
 }
 
-/// The response to a rejected request, sent after a random delay. During the delay, a client that ignores
-/// `Retry-After` costs only its connection, and devices that arrived together do not retry together.
+/// The response to a rejected request, sent after a random delay. Because of the delay, devices that arrived together
+/// do not retry together, and a client that ignores `Retry-After` waits at the cost of only its connection.
 ///
 /// The status is 503 for the node's limit, so that proxies try another node, and 429 for the limit of an address or a
 /// site.
@@ -171,21 +173,21 @@ mod tests {
             let handshakes = handshakes(10, 1);
             let results: Vec<_> = (0..40).map(|n| handshakes.take(Some(address(n)))).collect();
             let admitted = results.iter().filter(|result| result.is_ok()).count();
-            assert_eq!(admitted, 10, "twice five times the limit of an address");
+            assert_eq!(admitted, 10, "a site may have 5 a second, and a burst of twice that");
             assert_eq!(results[39], Err(Limit::HandshakesPerSite));
             assert_eq!(handshakes.take(Some(IpAddr::from([198, 51, 100, 1]))), Ok(()));
         }
     }
 
     #[test]
-    fn strangers_do_not_lock_out_known_networks() {
+    fn unknown_networks_do_not_lock_out_known_networks() {
         let handshakes = handshakes(10, 5);
         let (device, neighbor) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
         assert_eq!(handshakes.take(Some(device)), Ok(()));
         handshakes.remember(Some(device));
-        // Some forty addresses of as many sites.
-        let strangers = |n: u8| handshakes.take(Some(IpAddr::from([198, 51, n, 1])));
-        assert!((0..40).flat_map(strangers).count() < 40);
+        // Forty addresses, each in a site of its own.
+        let unknown = |n: u8| handshakes.take(Some(IpAddr::from([198, 51, n, 1])));
+        assert!((0..40).flat_map(unknown).count() < 40);
         assert_eq!(handshakes.take(Some(neighbor)), Err(Limit::Handshakes));
         assert_eq!([(); 5].map(|()| handshakes.take(Some(device))), [Ok(()); 5]);
     }
@@ -210,6 +212,7 @@ mod tests {
     #[test]
     fn handshake_covers_its_namespaces_and_further_connects_are_counted() {
         let handshakes = handshakes(0, 1);
+        // Two connects are prepaid, and the burst of the address has two more.
         let prepaid = PrepaidHandshake::new(2);
         let admitted = [(); 5].map(|()| handshakes.check_connect(&prepaid, None).is_ok());
         assert_eq!(admitted, [true, true, true, true, false]);

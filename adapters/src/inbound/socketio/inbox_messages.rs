@@ -10,7 +10,7 @@ use crate::limits::{Cost, UserWork};
 use crate::wire::PageForm;
 use crate::wire::socket::{AckShape, ClientMessage, MessageRule};
 
-/// Processes a message and returns the data of the reply in the shape of the rule.
+/// Processes a message and returns the data of the reply, in the shape `ack` of the message's rule.
 pub(super) async fn process(
     use_cases: &InboxUseCases,
     work: &UserWork,
@@ -32,6 +32,7 @@ pub(super) async fn process(
             use_cases.delete.run(user, &id).await?.ok_or(MessageError::NotFound)?
         }
         ClientMessage::List => {
+            // Aliases are for clients of other servers, which may number pages.
             let numbers = if is_alias { PageNumbers::FirstPage } else { PageNumbers::Refused };
             let (filter, limit) = requested_page(payload, numbers)?;
             let page = use_cases.list.run(user, &filter, limit).await?;
@@ -42,7 +43,7 @@ pub(super) async fn process(
                 _ => ReplyData::of(&page),
             });
         }
-        // These concern the session and not the inbox.
+        // `messages::process` handles these two: they concern the session and not the inbox.
         ClientMessage::Sync | ClientMessage::Refresh => return Err(MessageError::UnknownEvent),
     };
     Ok(count_and_revision(state, ack))

@@ -3,15 +3,15 @@ use std::sync::OnceLock;
 
 use crate::limits::{PerSecond, Rate};
 
-/// A device that sends more than this many times its rate is disconnected. A device that sends the messages that it
-/// queued while offline stays below this; some of its messages are rejected.
+/// A device that sends more than this many times its rate is disconnected. A device that was offline may send all its
+/// queued messages at once: that stays below this factor, so only some of the messages are rejected.
 const FLOOD: NonZeroU32 = NonZeroU32::new(10).unwrap();
 
 /// Limits the messages of one device.
 #[derive(Debug)]
 pub(super) struct MessageLimiter {
     limit: Option<PerSecond>,
-    /// Created for the first message: most devices only receive.
+    /// Created with the first message, because most devices only receive.
     rates: OnceLock<Box<Rates>>,
 }
 
@@ -53,15 +53,16 @@ mod tests {
     #[test]
     fn messages_above_the_rate_are_rejected_and_above_ten_times_the_rate_are_a_flood() {
         let limiter = MessageLimiter::new(PerSecond::new(1));
-        let outcomes: Vec<_> = (0..30).map(|_| limiter.check().err()).collect();
-        assert!(outcomes[..2].iter().all(Option::is_none), "{outcomes:?}");
+        let errors: Vec<_> = (0..30).map(|_| limiter.check().err()).collect();
+        // The burst is twice the rate: 2 messages, and 20 until the flood.
+        assert!(errors[..2].iter().all(Option::is_none), "{errors:?}");
         assert!(
-            outcomes[2..20].iter().all(|one| *one == Some(LimitExceeded::Rate)),
-            "{outcomes:?}"
+            errors[2..20].iter().all(|error| *error == Some(LimitExceeded::Rate)),
+            "{errors:?}"
         );
         assert!(
-            outcomes[20..].iter().all(|one| *one == Some(LimitExceeded::Flood)),
-            "{outcomes:?}"
+            errors[20..].iter().all(|error| *error == Some(LimitExceeded::Flood)),
+            "{errors:?}"
         );
     }
 

@@ -15,7 +15,7 @@ use crate::wire::socket::{ClientMessage, MessageRule};
 use crate::wire::{Rfc3339, SyncForm};
 
 impl ClientMessage {
-    /// Whether its reply can contain many notifications.
+    /// Whether the reply to this message can contain many notifications.
     pub(super) const fn has_large_reply(self) -> bool {
         matches!(self, Self::List | Self::Sync)
     }
@@ -29,8 +29,8 @@ impl ClientMessage {
     }
 }
 
-/// Processes a device's message, if the session's claims allow it, and returns the data of the reply in the shape of
-/// the rule. `None` is a message that does not exist.
+/// Processes a device's message, if the session's claims allow it, and returns the data of the reply. `rule` is the
+/// meaning of the event's name: the message and the shape of its reply. It is `None` if no message has this name.
 pub(super) async fn process(
     parts: &SocketIoParts,
     device: &DeviceSession,
@@ -39,6 +39,7 @@ pub(super) async fn process(
 ) -> Result<ReplyData, MessageError> {
     let SocketIoParts { sessions, use_cases, work, .. } = parts;
     let session = &device.session;
+    // An unknown message is authorized as well, so that an expired session learns of its expiry.
     let action = rule.map_or(Action::ReadInbox, |rule| rule.message.action());
     sessions.authorize(session, action)?;
     let user = session.user();
@@ -48,19 +49,20 @@ pub(super) async fn process(
         Limit::Work.record_exceeded_by_user(user);
         MessageError::TooMuchWork
     })?;
-    // Parsed only now, so that a rejected message costs little.
+    // Parsed after all checks, so that a rejected message costs little.
     let payload = event.payload().map_err(|error| MessageError::Invalid(error.to_string()))?;
     match message {
         ClientMessage::Sync => {
             check_keys(&payload, message, user)?;
             let resume_from = resume_point(&payload);
-            // A replay lasts until the device has read it, and has its own limits.
+            // Released before the replay, which lasts until the device has read it and has limits of its own.
             drop((permit, payload));
             let sync = sessions.sync(session, resume_from).await?;
             Ok(ReplyData::of(&SyncForm::from(&sync)))
         }
         ClientMessage::Refresh => {
             check_keys(&payload, message, user)?;
+            // `{token}` or a bare token.
             let token = payload.get("token").and_then(Value::as_str);
             let token = token.or_else(|| payload.as_str()).map_or(Ok(None), BearerToken::parse);
             let expires_at = sessions.refresh(session, token.map_err(AuthError::from)?).await?;

@@ -6,8 +6,8 @@
 //!   [`EngineHandler`](engine::EngineHandler).
 //! - [`protocol`]: Socket.IO, namespaces, events and acknowledgements in these messages. It passes connects and
 //!   events to a [`NamespaceHandler`](protocol::NamespaceHandler).
-//! - `ConnectHandler`: Belfry, which binds the client in a namespace to a
-//!   [`Session`](belfry_application::session::Session) with the rules of authentication, catch-up and expiry.
+//! - `ConnectHandler`: Belfry's own layer. It creates a [`Session`](belfry_application::session::Session) for each
+//!   client in a namespace. The session has the rules of authentication, catch-up and expiry.
 //!
 //! Packets to devices are sent through [`outbound::socketio`](crate::outbound::socketio).
 

@@ -8,8 +8,8 @@ use http::header::{CONNECTION, RETRY_AFTER};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// Knows whether the last connect failed because a dependency is down: the database, or the keys or revocations that
-/// tokens are checked with.
+/// Detects an outage: a connect failed because a dependency is down, and none has succeeded since. The dependencies
+/// are the database, and the keys and revocations that tokens are checked with.
 ///
 /// Client libraries reset their backoff when a transport opens. If the server accepted transports during an outage
 /// and closed them again, all devices would return every second until its end. A device backs off if its opening
@@ -29,14 +29,14 @@ const PROBE_EVERY: Duration = Duration::from_millis(200);
 const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
 
-/// The device should retry later.
+/// An opening request is rejected during an outage. The device should retry after `retry_after`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Unavailable {
     retry_after: Duration,
 }
 
 impl OutageGate {
-    /// Whether a device may open a transport now.
+    /// Rejects a device during an outage, unless the next probe is due.
     pub(super) fn check(&self) -> Result<(), Unavailable> {
         let mut outage = self.0.lock();
         let Some(outage) = &mut *outage else { return Ok(()) };
@@ -50,15 +50,15 @@ impl OutageGate {
         Err(Unavailable { retry_after: lasted.clamp(MIN_RETRY_AFTER, MAX_RETRY_AFTER) })
     }
 
-    /// A connect failed because a dependency is down.
-    pub(super) fn failed(&self) {
+    /// Records that a connect failed because a dependency is down.
+    pub(super) fn connect_failed(&self) {
         let now = Instant::now();
         let begin = || Outage { began: now, next_probe: now + PROBE_EVERY };
         self.0.lock().get_or_insert_with(begin);
     }
 
-    /// A device connected, which needs all dependencies.
-    pub(super) fn succeeded(&self) {
+    /// Records that a device connected, which needs all dependencies. This ends the outage.
+    pub(super) fn connect_succeeded(&self) {
         *self.0.lock() = None;
     }
 }
@@ -89,15 +89,15 @@ mod tests {
     async fn outage_admits_only_probes_and_delays_other_devices_ever_longer() {
         let gate = OutageGate::default();
         assert_eq!(retry_after(&gate), None);
-        gate.failed();
+        gate.connect_failed();
         assert_eq!(retry_after(&gate), Some(1));
         for (seconds, expected) in [(5, 5), (10, 15), (60, 30)] {
             tokio::time::advance(Duration::from_secs(seconds)).await;
-            assert_eq!(retry_after(&gate), None, "the probe");
-            gate.failed();
+            assert_eq!(retry_after(&gate), None, "one device is admitted as a probe");
+            gate.connect_failed();
             assert_eq!(retry_after(&gate), Some(expected));
         }
-        gate.succeeded();
+        gate.connect_succeeded();
         assert_eq!([(); 3].map(|()| retry_after(&gate)), [None; 3]);
     }
 }

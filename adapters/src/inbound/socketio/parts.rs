@@ -25,7 +25,8 @@ pub struct SocketIoParts {
 pub enum SocketUseCases {
     /// Store mode: Belfry keeps the inboxes.
     Store(InboxUseCases),
-    /// Forward mode: another service keeps the inboxes. Changes are passed on to it, or refused if this is `None`.
+    /// Forward mode: another service keeps the inboxes. [`RequestChange`] passes the changes that devices request on
+    /// to it. With `None`, these requests are refused.
     Forward(Option<RequestChange>),
 }
 

@@ -33,9 +33,11 @@ pub(super) fn check_keys(
     user: &UserId,
 ) -> Result<(), MessageError> {
     let known = known_keys(message);
+    // The id of the session's user, which is allowed and ignored.
     let is_user = |value: &Value| {
         TextOrNumber::deserialize(value).is_ok_and(|id| id.to_string() == user.as_str())
     };
+    // The first unknown key; empty for a payload that is no object although the message has no keys.
     let unknown = match payload {
         Value::Null => None,
         Value::Object(fields) => {
@@ -53,6 +55,7 @@ pub(super) fn check_keys(
             Err(MessageError::Invalid("userId is not the user of the token".to_owned()))
         }
         (Some(name), known) => {
+            // The client's key may be long, and the error repeats it.
             let name: String = name.chars().take(64).collect();
             let known = known.join(", ");
             Err(MessageError::Invalid(format!("unknown key {name:?}; the keys are {known}")))
@@ -105,6 +108,7 @@ pub(super) fn ids(payload: Value) -> Result<Vec<NotificationId>, MessageError> {
         .map_err(|error| MessageError::Invalid(error.to_string()))
 }
 
+/// Reads a payload in the same forms, which must have exactly one id.
 pub(super) fn one_id(payload: Value) -> Result<NotificationId, MessageError> {
     let mut ids = ids(payload)?;
     match (ids.pop(), ids.is_empty()) {
@@ -113,16 +117,17 @@ pub(super) fn one_id(payload: Value) -> Result<NotificationId, MessageError> {
     }
 }
 
-/// Whether a client may number pages.
+/// Whether a client may request a page by its number or offset, as with some other servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PageNumbers {
-    /// Every page number is an error.
+    /// Every page number or offset is an error.
     Refused,
     /// `page: 1` and `offset: 0` request the first page. Other numbers are errors, because pages are found by their
     /// cursor.
     FirstPage,
 }
 
+/// Reads the payload of a list request: which notifications, and how many at most. Missing fields have defaults.
 pub(super) fn requested_page(
     payload: Value,
     numbers: PageNumbers,
@@ -148,16 +153,17 @@ pub(super) fn requested_page(
         })?,
     };
     let invalid = |error: &dyn std::fmt::Display| MessageError::Invalid(error.to_string());
-    let is = |number: Option<Integer>, first: u64| {
+    let is_absent_or = |number: Option<Integer>, first: u64| {
         number.is_none_or(|number| number.to::<u64>() == Some(first))
     };
-    let is_first = is(page.page, 1) && is(page.offset, 0);
+    let is_first = is_absent_or(page.page, 1) && is_absent_or(page.offset, 0);
     let is_numbered = page.page.is_some() || page.offset.is_some();
     if is_numbered && (numbers == PageNumbers::Refused || !is_first) {
         return Err(invalid(
             &"pages are not numbered: request the next page with cursor, the nextCursor of the previous one",
         ));
     }
+    // `unread: false` requests read notifications, `unreadOnly: false` requests all.
     let unread = match (page.unread, page.unread_only) {
         (unread, None) => unread,
         (None, Some(only)) => only.then_some(true),
@@ -200,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn integers_are_read_like_everywhere() {
+    fn integers_are_read_as_in_all_other_inputs() {
         for (json, integer) in CASES {
             let Ok(value) = serde_json::from_str::<Value>(json) else {
                 assert_eq!(integer, None, "{json}");

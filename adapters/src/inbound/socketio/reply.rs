@@ -85,14 +85,19 @@ struct Failure {
     message: String,
 }
 
-/// The JSON forms of replies, with their fields in the order of the wire format.
+/// The JSON forms of replies. The order of the fields is a part of the wire format.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum ReplyForm<'a> {
+    /// A success in [`AckShape::Belfry`].
     Done { data: &'a ReplyData, status: &'static str },
+    /// A failure in [`AckShape::Belfry`], and the payload of `exception`.
     Failed { status: &'static str, code: &'static str, message: &'a str },
+    /// A success in [`AckShape::Success`].
     Success { success: bool },
+    /// A failure in [`AckShape::Success`].
     NoSuccess { success: bool, code: &'static str, message: &'a str },
+    /// A success in any other shape.
     Bare(&'a ReplyData),
 }
 
@@ -183,7 +188,8 @@ mod tests {
         assert_eq!(reply(AckShape::Belfry, failure()), Some(failed.clone()));
         let no_success = format!(r#"{{"success":false,{why}"#);
         assert_eq!(reply(AckShape::Success, failure()), Some(no_success));
-        assert_eq!(reply(AckShape::Bare, failure()), None, "as in NestJS");
+        let bare_failure = reply(AckShape::Bare, failure());
+        assert_eq!(bare_failure, None, "a bare acknowledgement cannot report a failure");
         let exception = Reply::to("e", failure(), AckShape::Bare).exception();
         assert_eq!(exception, Some(failed));
     }

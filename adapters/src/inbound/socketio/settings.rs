@@ -11,21 +11,21 @@ use crate::wire::socket::SocketTable;
 pub struct SocketIoSettings {
     /// The settings of Engine.IO sessions.
     pub engine: EngineSettings,
-    /// How long a transport may be open without a namespace.
+    /// How long a transport may stay open while its client is connected to no namespace.
     pub connect_timeout: Duration,
     /// Whether the query of a request may contain a token (`?token=`).
     pub token_in_query: bool,
     /// The namespaces that devices can connect to.
     pub namespaces: Namespaces,
-    /// What a device receives when it is rejected.
+    /// The packets that a rejected device receives.
     pub refusal: Refusal,
     /// The names and shapes of events and messages.
     pub names: Arc<SocketTable>,
-    /// How many handshakes a second are accepted; `None` for no limit.
+    /// The rate of handshakes that this node accepts; `None` for no limit.
     pub handshakes: Option<PerSecond>,
-    /// How many handshakes a second are accepted from one address; `None` for no limit.
+    /// The rate of handshakes that this node accepts from one address; `None` for no limit.
     pub handshakes_per_address: Option<PerSecond>,
-    /// How many messages a second each device may send; `None` for no limit.
+    /// The rate of messages that each device may send; `None` for no limit.
     pub messages: Option<PerSecond>,
 }
 

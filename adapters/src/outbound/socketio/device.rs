@@ -25,7 +25,7 @@ pub struct SocketIoDevice {
 }
 
 impl SocketIoDevice {
-    /// The device of that socket. All devices of a server have the same names of events.
+    /// The device at the other end of the socket. All devices of a server share `events`.
     pub fn new(socket: NamespaceSocket, events: Arc<EventTable>) -> Self {
         Self { socket, events }
     }
@@ -55,7 +55,7 @@ impl Device for SocketIoDevice {
         })
     }
 
-    /// In bytes.
+    /// The number of bytes that wait to be sent.
     fn queued(&self) -> usize {
         self.socket.queued_bytes()
     }

@@ -6,7 +6,7 @@ use crate::transport::text_frame;
 use crate::wire::PushForm;
 use crate::wire::socket::{EventShape, EventTable};
 
-/// A push that is encoded once for all devices in a namespace.
+/// A push as WebSocket frames. It is encoded once for all devices in a namespace.
 #[derive(Debug)]
 pub struct EventFrame {
     push: PushForm,
@@ -14,7 +14,7 @@ pub struct EventFrame {
     encoded: NamespaceCache<Frames>,
 }
 
-/// One frame for each name of the event.
+/// One WebSocket frame for each name of the event.
 #[derive(Debug)]
 enum Frames {
     One(Bytes),
@@ -40,6 +40,7 @@ impl EventFrame {
         let frame = |event: &str, shape| {
             let [before, payload, after] = self.push.shaped(shape);
             let prefix = namespace.packet_prefix();
+            // `42` is Engine.IO's message with Socket.IO's event.
             text_frame(&["42", prefix, "[\"", event, "\",", before, payload, after, "]"])
         };
         match self.push.named.map(|event| table.names(event)) {
@@ -82,8 +83,9 @@ mod tests {
         ] {
             let namespace = namespaces.find(namespace).unwrap();
             let [bytes] = frame.in_namespace(namespace, &TABLE) else { panic!("one frame") };
-            assert_eq!(&bytes[2..], packet.as_bytes());
+            // The head is 0x81, a final text frame, and the length.
             assert_eq!(bytes[..2], [0x81, u8::try_from(packet.len()).unwrap()]);
+            assert_eq!(&bytes[2..], packet.as_bytes());
         }
     }
 
@@ -108,11 +110,11 @@ mod tests {
         }
         let shared = allocation_counter::measure(|| {
             for namespace in Namespaces::BUILT_IN.iter() {
-                // Cloned for the send queue of a device.
+                // A delivery clones the frames for the send queue of each device.
                 drop(frame.in_namespace(namespace, &TABLE).to_vec());
             }
         });
-        // Only the vectors of this test are allocated.
+        // One allocation for each vector of this test, and none for a frame.
         assert_eq!(shared.count_total, Namespaces::BUILT_IN.len() as u64);
     }
 

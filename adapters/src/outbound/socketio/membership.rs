@@ -2,7 +2,8 @@
 #[derive(Debug, Default)]
 pub(super) struct Membership {
     pub(super) phase: MembershipPhase,
-    /// The latest CONNECT. Every CONNECT and every leave increments it, so that a socket with an older id is stale.
+    /// The id of the latest CONNECT. Each CONNECT and each leave increments it, so that a socket with an older id is
+    /// stale.
     pub(super) connect: ConnectId,
 }
 
@@ -19,11 +20,12 @@ pub(super) enum MembershipPhase {
 pub(crate) struct ConnectId(u32);
 
 impl Membership {
+    /// Whether the client is in this phase by this CONNECT.
     pub(super) fn is(&self, phase: MembershipPhase, connect: ConnectId) -> bool {
         self.phase == phase && self.connect == connect
     }
 
-    /// Enters the phase with a new id.
+    /// Changes to the phase with a new id, and returns the id.
     pub(super) fn renew(&mut self, phase: MembershipPhase) -> ConnectId {
         *self = Self { phase, connect: ConnectId(self.connect.0.wrapping_add(1)) };
         self.connect

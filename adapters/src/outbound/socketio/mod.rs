@@ -1,4 +1,4 @@
-//! Sends to devices through Socket.IO: events to a user's room, packets to one session.
+//! Sends to devices through Socket.IO: events to all sessions in a user's room, and packets to one session.
 
 #[cfg(feature = "bench_support")]
 pub(crate) mod bench_support;

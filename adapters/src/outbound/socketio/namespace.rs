@@ -6,7 +6,7 @@ use std::str::FromStr;
 #[derive(Clone, Copy)]
 pub struct Namespace(&'static Entry);
 
-/// The entries of further namespaces are created at start and never freed.
+/// The data of one namespace. The entries of the configured namespaces are created at start and never freed.
 struct Entry {
     /// The position of the namespace in [`Namespaces`].
     index: usize,
@@ -27,7 +27,7 @@ impl Namespace {
         self.0.path
     }
 
-    /// The prefix in a Socket.IO packet, after the packet type; empty for the root.
+    /// The text that follows the type in a Socket.IO packet, such as `/notifications,`; empty for the root.
     pub(crate) const fn packet_prefix(self) -> &'static str {
         self.0.packet_prefix
     }
@@ -47,7 +47,8 @@ impl fmt::Debug for Namespace {
     }
 }
 
-/// The namespaces of a server: `/`, `/notifications`, and at most [`MAX_FURTHER`](Self::MAX_FURTHER) others.
+/// The namespaces of a server: `/`, `/notifications`, and at most [`MAX_FURTHER`](Self::MAX_FURTHER) further ones that
+/// the operator configures.
 #[derive(Debug, Clone, Copy)]
 pub struct Namespaces(&'static [Namespace]);
 
@@ -57,7 +58,7 @@ pub struct Namespaces(&'static [Namespace]);
 pub struct TooManyNamespaces;
 
 impl Namespaces {
-    /// The maximum number of configured namespaces.
+    /// The maximum number of further namespaces.
     pub const MAX_FURTHER: usize = 6;
 
     /// `/` and `/notifications`
@@ -85,7 +86,7 @@ impl Namespaces {
         self.iter().find(|namespace| namespace.path() == path)
     }
 
-    /// All of them.
+    /// Iterates over all namespaces.
     pub fn iter(self) -> impl Iterator<Item = Namespace> {
         self.0.iter().copied()
     }
@@ -126,8 +127,8 @@ impl FromStr for NamespacePath {
     }
 }
 
-/// A value for each namespace. The values of all further namespaces are allocated when one of them is first accessed
-/// for a change.
+/// A value for each namespace. The values of the further namespaces are allocated together, when one of them is first
+/// accessed for a change.
 #[derive(Debug)]
 pub(crate) struct NamespaceMap<T> {
     built_in: [T; BUILT_IN],
@@ -158,13 +159,13 @@ impl<T: Default> NamespaceMap<T> {
         }
     }
 
-    /// The values that may have been changed.
+    /// The values of the built-in namespaces, and of the further ones if one of these may have been changed.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.built_in.iter().chain(self.further.iter().flat_map(|further| further.iter()))
     }
 }
 
-/// A value for each namespace. Each value is initialised once. The values of all further namespaces are allocated
+/// A value for each namespace that is initialised once. The values of the further namespaces are allocated together,
 /// when one of them is first initialised.
 #[derive(Debug)]
 pub(crate) struct NamespaceCache<T> {
@@ -235,6 +236,7 @@ mod tests {
             assert_eq!(map.get(namespace), Some(&n));
             assert_eq!(cache.get_or_init(namespace, || 99), &n);
         }
+        // The sum of 0 to 7, for two built-in and six further namespaces.
         assert_eq!(map.iter().sum::<usize>(), 28);
     }
 }

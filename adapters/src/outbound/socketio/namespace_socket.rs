@@ -21,19 +21,19 @@ pub struct NamespaceSocket {
     refusal: Refusal,
 }
 
-/// What a client receives when its CONNECT is rejected.
+/// The packets that a client receives when its CONNECT is rejected.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Refusal {
     /// A `connect_error` with a code.
     #[default]
     ConnectError,
-    /// A successful CONNECT and at once a DISCONNECT, as from NestJS's `client.disconnect()` in `handleConnection`.
-    /// The client is never a member of the namespace, so it receives no event in between.
+    /// A successful CONNECT followed by a DISCONNECT, as from NestJS's `client.disconnect()` in `handleConnection`.
+    /// The server never treats the client as connected, so no event is sent between the two packets.
     Disconnect,
 }
 
-/// How long a client that was disconnected may take to connect to another namespace. Its CONNECT may be in flight:
-/// clients send one for each namespace, and by polling each in a separate request.
+/// How long a client that was disconnected may take to connect to another namespace. That CONNECT may be in flight:
+/// a client sends one CONNECT for each namespace and, by polling, possibly each in a separate request.
 const CONNECT_GRACE: Duration = Duration::from_secs(1);
 
 /// The JSON array of an event (name and arguments) or of an acknowledgement (arguments), with the attachments that
@@ -82,14 +82,15 @@ impl NamespaceSocket {
         self.send_packet('3', '6', Some(id), arguments)
     }
 
-    /// Disconnects the client from the namespace. If it is still connecting, it is refused, with `code` in a
-    /// `connect_error`.
-    /// Its transport is closed if it is in no other namespace after a second. Returns whether it was in the namespace.
+    /// Disconnects the client from the namespace. A client that is still connecting is rejected with `code`. The
+    /// transport is closed if the client is in no namespace after a second. Returns whether the client was connecting
+    /// or connected.
     pub fn disconnect(&self, code: &str) -> bool {
         self.reject(code, None)
     }
 
-    /// The same, with a sentence for a client that is still connecting.
+    /// Like [`disconnect`](Self::disconnect). `why` is a sentence about the reason, for a client that is still
+    /// connecting.
     pub(crate) fn reject(&self, code: &str, why: Option<&str>) -> bool {
         let Some(sender) = self.sender.upgrade() else { return false };
         let disconnect = text_frame(&["41", self.namespace.packet_prefix()]);
@@ -110,7 +111,7 @@ impl NamespaceSocket {
         was_member
     }
 
-    /// The packet that accepts the CONNECT.
+    /// The packet that accepts the CONNECT: Engine.IO's message (`4`) with Socket.IO's CONNECT (`0`).
     pub(crate) fn connected(&self) -> Bytes {
         // The id consists of letters, digits, `-` and `_`, which JSON does not escape.
         text_frame(&["40", self.namespace.packet_prefix(), "{\"sid\":\"", self.id(), "\"}"])
@@ -122,7 +123,7 @@ impl NamespaceSocket {
         self.close_for(true)
     }
 
-    /// The same, but closes the transport now and drops queued packets.
+    /// Like [`close_transport`](Self::close_transport), but closes it now and drops queued packets.
     pub(crate) fn abort_transport(&self) -> bool {
         self.close_for(false)
     }
@@ -132,7 +133,7 @@ impl NamespaceSocket {
         sender.is_some_and(|sender| sender.close_for(self.namespace, self.connect, graceful))
     }
 
-    /// How many bytes wait to be handed to the network.
+    /// How many bytes wait to be sent to the client.
     pub(crate) fn queued_bytes(&self) -> usize {
         self.sender.upgrade().map_or(0, |sender| sender.queued_bytes())
     }
@@ -145,6 +146,7 @@ impl NamespaceSocket {
         sender.send_in(self.namespace, self.connect, frames)
     }
 
+    /// Sends a packet and its attachments. Its type is `plain` without attachments and `binary` with attachments.
     fn send_packet(
         &self,
         plain: char,
@@ -153,12 +155,13 @@ impl NamespaceSocket {
         arguments: &Arguments,
     ) -> Result<(), EnqueueError> {
         let Arguments { json, attachments } = arguments;
-        let kind = match attachments.len() {
+        // `4` is Engine.IO's message packet.
+        let packet_type = match attachments.len() {
             0 => format!("4{plain}"),
             count => format!("4{binary}{count}-"),
         };
         let id = id.map(|id| id.to_string()).unwrap_or_default();
-        let text = text_frame(&[&kind, self.namespace.packet_prefix(), &id, json]);
+        let text = text_frame(&[&packet_type, self.namespace.packet_prefix(), &id, json]);
         let attachments = attachments.iter().map(|bytes| binary_frame(bytes));
         let frames: Vec<_> = std::iter::once(text).chain(attachments).collect();
         self.send(frames.iter())

@@ -15,7 +15,7 @@ mod polls;
 #[cfg(test)]
 mod tests;
 
-/// The sending half of one Engine.IO session, for either transport.
+/// The sending half of one Engine.IO session, for both transports: a WebSocket or polling.
 ///
 /// The session's task and all tasks that send to the client share it. One lock orders all packets, so that no
 /// packet of a namespace follows the packet that disconnects the client from it.
@@ -23,8 +23,8 @@ pub struct PacketSender {
     state: Mutex<State>,
     limits: SendLimits,
     /// Wakes the session's task when the session must be closed, when the backlog has been sent, or when another
-    /// task has changed something that it waits for.
-    task: AtomicWaker,
+    /// task has changed something that the session's task waits for.
+    session_task: AtomicWaker,
 }
 
 struct State {
@@ -47,8 +47,9 @@ pub(crate) enum SessionPhase {
     Aborted,
 }
 
-/// How many bytes may be queued for a polling client while its messages are still processed. Unlike on a WebSocket
-/// the limit is not zero: a client sends requests while no poll is waiting.
+/// How many bytes may be queued for a polling client while its messages are still processed. On a WebSocket this limit
+/// is zero. By polling it is not, because packets are also queued while the client sends a request and no poll is
+/// waiting.
 const POLLING_BACKLOG: usize = 64 * 1024;
 
 impl PacketSender {
@@ -63,11 +64,12 @@ impl PacketSender {
     fn new(transport: Transport, limits: SendLimits) -> Arc<Self> {
         let namespaces = NamespaceMap::default();
         let state = Mutex::new(State { transport, phase: SessionPhase::Open, namespaces });
-        Arc::new(Self { state, limits, task: AtomicWaker::new() })
+        Arc::new(Self { state, limits, session_task: AtomicWaker::new() })
     }
 
     /// Sends a text message.
     pub fn send_text(&self, text: &str) -> Result<(), EnqueueError> {
+        // `4` is Engine.IO's message packet.
         self.send(&text_frame(&["4", text]))
     }
 
@@ -91,7 +93,7 @@ impl PacketSender {
         self.update(|state| state.phase = SessionPhase::Aborted);
     }
 
-    /// How many bytes wait to be handed to the network.
+    /// How many bytes wait to be sent.
     pub(crate) fn queued_bytes(&self) -> usize {
         match &self.state.lock().transport {
             Transport::WebSocket(writer) => writer.queued_bytes(),
@@ -101,29 +103,29 @@ impl PacketSender {
 
     /// Wakes the session's task.
     pub(crate) fn wake_task(&self) {
-        self.task.wake();
+        self.session_task.wake();
     }
 
-    /// Makes a change that the session's task must see.
+    /// Changes the state and wakes the session's task.
     fn update<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        let outcome = change(&mut self.state.lock());
-        self.task.wake();
-        outcome
+        let result = change(&mut self.state.lock());
+        self.session_task.wake();
+        result
     }
 }
 
 /// For the session's task.
 impl PacketSender {
     pub(crate) fn register_task(&self, cx: &Context<'_>) {
-        self.task.register(cx.waker());
+        self.session_task.register(cx.waker());
     }
 
     pub(crate) fn phase(&self) -> SessionPhase {
         self.state.lock().phase
     }
 
-    /// Whether the client leaves packets unread: any on a WebSocket, more than [`POLLING_BACKLOG`] bytes by polling,
-    /// where a few packets always wait between two polls.
+    /// Whether the client has left packets unread: any packet on a WebSocket, or more than [`POLLING_BACKLOG`] bytes by
+    /// polling.
     pub(crate) fn has_backlog(&self) -> bool {
         match &self.state.lock().transport {
             Transport::WebSocket(writer) => writer.queued_bytes() > 0,
@@ -131,13 +133,13 @@ impl PacketSender {
         }
     }
 
-    /// Ready while the backlog is small enough to process the client's messages: backpressure on clients that send
-    /// but do not read.
+    /// Ready while the client has no backlog, so that no further messages are received from a client that does not
+    /// read (backpressure).
     pub(crate) fn poll_no_backlog(&self, cx: &Context<'_>) -> Poll<()> {
         self.poll_queued(POLLING_BACKLOG, cx)
     }
 
-    /// Ready once all packets have been handed to the network, or the session is aborted.
+    /// Ready once all packets have been sent, or the session is aborted.
     pub(crate) fn poll_finished(&self, cx: &Context<'_>) -> Poll<()> {
         self.register_task(cx);
         if self.phase() == SessionPhase::Aborted {
@@ -151,7 +153,7 @@ impl PacketSender {
         match &self.state.lock().transport {
             Transport::WebSocket(writer) => writer.poll_drained(cx),
             Transport::Polling(queue) if queue.pending_bytes() <= polling_limit => Poll::Ready(()),
-            // The next poll wakes the task.
+            // The client's next poll wakes the session's task.
             Transport::Polling(_) => Poll::Pending,
         }
     }
@@ -160,7 +162,7 @@ impl PacketSender {
     pub(crate) fn end(&self) {
         let mut state = self.state.lock();
         state.phase = SessionPhase::Aborted;
-        // A WebSocket is closed by its reading half.
+        // A WebSocket is closed by dropping its reading half.
         if let Transport::Polling(queue) = &mut state.transport {
             queue.answer_with_noop();
             **queue = PollQueue::default();
@@ -187,7 +189,7 @@ impl State {
         if self.phase == SessionPhase::Open {
             self.phase = SessionPhase::Closing;
         }
-        // No packet will follow for a poll that waits now.
+        // A waiting poll means that no packet is queued, and no packet will follow.
         if let Transport::Polling(queue) = &mut self.transport {
             queue.answer_with_noop();
         }
@@ -198,6 +200,7 @@ impl State {
     }
 
     fn is_in_any_namespace(&self) -> bool {
-        self.namespaces.iter().any(|its| its.phase != MembershipPhase::Disconnected)
+        let is_member = |membership: &Membership| membership.phase != MembershipPhase::Disconnected;
+        self.namespaces.iter().any(is_member)
     }
 }

@@ -11,22 +11,21 @@ use crate::transport::{EnqueueError, Payload, Queued, SendLimits, payload_of};
 /// Separates the packets in the body of a response (Engine.IO protocol, "Packet encoding").
 const SEPARATOR: u8 = 0x1e;
 
-/// Engine.IO's `noop` and `close`.
+/// The packets `noop` and `close` of Engine.IO.
 const NOOP: Bytes = Bytes::from_static(b"6");
 const CLOSE: Bytes = Bytes::from_static(b"1");
 
-/// Once a response has this many bytes, no further packet is added to it. The response is kept until the next poll
-/// confirms it, and counts towards the send limits.
+/// When a response has this many bytes, no further packet is added to it. The size must be bounded, because the
+/// response is kept until the next poll confirms it.
 const MAX_RESPONSE: usize = 256 * 1024;
 
 /// The maximum number of packets in a response: python-engineio rejects larger ones as an attack.
 const MAX_RESPONSE_PACKETS: usize = 16;
 
-/// The packets of a polling session.
+/// The packets that wait for a polling client, and the state of its polls.
 ///
-/// The next poll confirms a response. Until then the response is kept, and a repeated poll gets the same response
-/// again. Browsers repeat a request automatically when its connection breaks; without this, a lost response would
-/// lose packets.
+/// A response is kept until the next poll confirms it. A browser repeats a poll automatically when its connection
+/// breaks, and then gets the same response again. Otherwise a lost response would lose packets.
 #[derive(Default)]
 pub(super) struct PollQueue {
     /// WebSocket frames, so that they can be written unchanged after an upgrade.
@@ -35,12 +34,13 @@ pub(super) struct PollQueue {
     /// The last response, until it is confirmed.
     answered: Option<AnsweredPoll>,
     waiting: Option<WaitingPoll>,
-    /// While the client probes a WebSocket: how long the next waiting poll waits for its `noop`.
+    /// While the client probes a WebSocket, the time after which the next waiting poll is answered with a `noop`;
+    /// otherwise `None`.
     noop_after: Option<Duration>,
 }
 
-/// Distinguishes a new request from a repeated one: the `t` parameter, which clients set to a new value for each
-/// request. Without it (`None`), each request counts as new.
+/// The value of a request's parameter `t`. Clients set it to a new value for each new request, so a repeated request
+/// has the same tag. `None` if the parameter is absent: then each request counts as new.
 pub(crate) type RequestTag = Option<Box<str>>;
 
 struct AnsweredPoll {
@@ -53,15 +53,16 @@ struct WaitingPoll {
     response: oneshot::Sender<Bytes>,
 }
 
-/// The outcome of a poll.
+/// The response to a poll.
 pub(crate) enum PollResponse {
-    /// The body of the response.
+    /// Packets are pending; contains the body.
     Ready(Bytes),
-    /// No packet is pending.
+    /// No packet is pending, so the poll waits.
     Wait {
+        /// The body, once there is one.
         body: oneshot::Receiver<Bytes>,
-        /// After this time the poll must be answered with a `noop`: the client is upgrading, and switches
-        /// transports once its last poll has ended.
+        /// After this time the poll must be answered with a `noop`, because the client is upgrading. It switches to
+        /// the WebSocket once its last poll has ended.
         noop_after: Option<Duration>,
     },
     /// Another poll is waiting already, which violates the protocol.
@@ -69,8 +70,8 @@ pub(crate) enum PollResponse {
 }
 
 impl PollQueue {
-    /// How long a poll waits for its `noop` during an upgrade: doubled each time, so that a client whose probe
-    /// never succeeds does not poll in a busy loop.
+    /// How long the first poll waits for its `noop` during an upgrade. The time doubles with each poll, so that a
+    /// client whose probe never succeeds does not poll in a busy loop.
     const MIN_NOOP_AFTER: Duration = Duration::from_millis(100);
     const MAX_NOOP_AFTER: Duration = Duration::from_secs(2);
 
@@ -90,6 +91,7 @@ impl PollQueue {
         Ok(())
     }
 
+    /// The amount that counts towards the send limits: pending packets and the unconfirmed response.
     fn queued(&self) -> Queued {
         let unconfirmed = self.answered.as_ref().map_or(0, |answered| answered.body.len());
         Queued { frames: self.pending.len(), bytes: self.pending_bytes + unconfirmed }
@@ -99,8 +101,9 @@ impl PollQueue {
         self.pending_bytes
     }
 
-    /// A poll arrived.
+    /// Receives a poll.
     pub(super) fn poll(&mut self, tag: RequestTag) -> PollResponse {
+        // A waiting poll that the client has abandoned does not count.
         if let Some(waiting) = &self.waiting
             && !waiting.response.is_closed()
             && !is_repetition(&waiting.tag, &tag)
@@ -112,6 +115,7 @@ impl PollQueue {
         {
             return PollResponse::Ready(answered.body.clone());
         }
+        // A new poll confirms the last response.
         self.answered = None;
         if !self.pending.is_empty() {
             let body = self.take_response();
@@ -125,7 +129,7 @@ impl PollQueue {
         PollResponse::Wait { body, noop_after }
     }
 
-    /// The body of a response with the first pending packets, and their number. They stay pending.
+    /// The body of a response with the first pending packets, and the number of these packets. They stay pending.
     fn encode_response(&self) -> (Bytes, usize) {
         let mut body = Vec::new();
         let mut count = 0;
@@ -139,6 +143,7 @@ impl PollQueue {
             match payload_of(frame) {
                 Payload::Text(text) => body.extend_from_slice(&text),
                 Payload::Binary(bytes) => {
+                    // In a body, Engine.IO encodes a binary message as `b` and Base64.
                     body.push(b'b');
                     body.extend_from_slice(BASE64_STANDARD.encode(bytes).as_bytes());
                 }
@@ -151,16 +156,19 @@ impl PollQueue {
     fn remove_first(&mut self, count: usize) {
         self.pending_bytes -= self.pending.drain(..count).map(|frame| frame.len()).sum::<usize>();
         if self.pending.is_empty() {
+            // Frees the memory of the queue.
             self.pending = VecDeque::new();
         }
     }
 
+    /// Removes the first pending packets and returns a body with them.
     fn take_response(&mut self) -> Bytes {
         let (body, count) = self.encode_response();
         self.remove_first(count);
         body
     }
 
+    /// Answers the waiting poll, if there is one, with pending packets.
     fn answer_waiting(&mut self) {
         let Some(WaitingPoll { tag, response }) = self.waiting.take() else { return };
         let (body, count) = self.encode_response();
@@ -171,13 +179,13 @@ impl PollQueue {
         }
     }
 
-    /// The client probes a WebSocket: waiting polls are answered early from now on.
+    /// Records that the client probes a WebSocket. From now on, waiting polls are answered early.
     pub(super) fn begin_probe(&mut self) {
         self.noop_after = Some(Self::MIN_NOOP_AFTER);
         self.answer_with_noop();
     }
 
-    /// The probe failed: polls wait without a limit again.
+    /// Records that the probe failed. Polls wait without a limit again.
     pub(super) fn end_probe(&mut self) {
         self.noop_after = None;
     }
@@ -197,13 +205,14 @@ impl PollQueue {
         }
     }
 
-    /// The packets that were not sent, for another transport.
+    /// The packets that no poll has fetched, to be sent over another transport. Answers the waiting poll.
     pub(super) fn into_pending(mut self) -> VecDeque<Bytes> {
         self.answer_with_noop();
         self.pending
     }
 }
 
+/// Whether a request with `tag` repeats the one with the earlier tag.
 fn is_repetition(earlier: &RequestTag, tag: &RequestTag) -> bool {
     tag.is_some() && earlier == tag
 }
@@ -264,7 +273,7 @@ mod tests {
         assert_eq!(
             ready(queue.poll(tag("a"))),
             "2",
-            "the poll is repeated because its response was lost"
+            "a poll that is repeated because its response was lost gets the same packets"
         );
     }
 
@@ -318,18 +327,19 @@ mod tests {
         assert_eq!(
             push(&mut queue, &[&"x".repeat(900)]),
             Err(EnqueueError::Full),
-            "the response is kept"
+            "the unconfirmed response counts"
         );
         let _waiting = waiting(queue.poll(tag("c")));
         push(&mut queue, &[&"x".repeat(900)]).unwrap();
     }
 
     #[test]
-    fn response_is_bounded_and_the_rest_follows() {
+    fn response_is_bounded_and_the_next_one_has_the_remaining_packets() {
         let mut queue = PollQueue::default();
         let frames: Vec<_> =
             (0..5).map(|n| text_frame(&[&n.to_string().repeat(100_000)])).collect();
         queue.push(frames.iter(), SendLimits::UNLIMITED).unwrap();
+        // Three packets exceed 256 KiB; the two others follow. A separator is one byte.
         let lengths = [(); 2].map(|()| ready(queue.poll(None)).len());
         assert_eq!(lengths, [300_002, 200_001]);
     }

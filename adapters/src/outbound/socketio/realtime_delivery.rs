@@ -18,7 +18,7 @@ pub(crate) fn describe_metrics() {
     );
 }
 
-/// Delivers to the Socket.IO devices that are connected to this node.
+/// Delivers events to the Socket.IO devices that are connected to this node.
 #[derive(Clone)]
 pub struct SocketIoDelivery {
     sessions: Arc<SocketIoSessions>,

@@ -10,11 +10,12 @@ use tokio_tungstenite::tungstenite::{Error, Message, WebSocket};
 use super::{Frame, FrameHead, FrameReader, ReadError};
 use crate::fuzzing::first_line;
 
-/// Small, so that a short input can exceed it.
+/// The limit of a message in bytes. It is small, so that a short input can exceed it.
 const LIMIT: usize = 500;
 
-/// Reads the frames in `bytes`, up to a close frame. The first line sets the sizes of the reads, one character each
-/// counted from `0`, repeated as needed; if it is empty, there is one read. The rest are the bytes of a client.
+/// Returns the frames in `bytes`, up to a close frame. The first line sets the sizes of the reads: each character is
+/// one size, counted from `0`, and the sizes are repeated. If the line is empty, one read returns everything. The
+/// bytes after the line are those that a client sends.
 ///
 /// Checks that the frames do not depend on how the reads are split, that they respect the limits, that tungstenite
 /// reads the same frames, that little is buffered, and that an unmasked first frame is rejected.
@@ -51,9 +52,10 @@ pub(super) fn read_all(limit: usize, mut from: impl AsyncRead + Unpin) -> (Vec<F
 }
 
 fn assert_buffers_little(reader: &FrameReader, limit: usize) {
-    const HEAD: usize = 14;
-    let FrameReader { buffer, at, fragments, .. } = reader;
-    assert!(buffer.len() - at < HEAD + limit, "{reader:?}");
+    /// The length of the longest frame head, in bytes.
+    const MAX_HEAD: usize = 14;
+    let FrameReader { buffer, frame_start, fragments, .. } = reader;
+    assert!(buffer.len() - frame_start < MAX_HEAD + limit, "{reader:?}");
     assert_eq!(buffer.is_empty(), buffer.capacity() == 0, "{reader:?}");
     assert!(fragments.as_ref().is_none_or(|(_, message)| message.len() <= limit), "{reader:?}");
 }
@@ -69,13 +71,15 @@ fn is_within_limits(frame: &Frame) -> bool {
 
 fn assert_unmasked_is_rejected(wire: &[u8]) {
     let mut wire = wire.to_vec();
-    let Some(length) = wire.get_mut(1) else { return };
-    *length &= 0x7f;
+    // The highest bit of the second byte says that the frame is masked.
+    let Some(second) = wire.get_mut(1) else { return };
+    *second &= 0x7f;
     let (frames, end) = read_all(LIMIT, SplitReads::of(&wire, std::iter::empty()));
     assert!(frames.is_empty() && matches!(end, ReadError::Violation(_)), "{frames:?} {end}");
 }
 
-/// Tungstenite may detect invalid UTF-8 in fragments earlier, and an invalid frame head later.
+/// Checks that tungstenite reads the same frames. It may detect invalid UTF-8 in fragments earlier, and an invalid
+/// frame head later.
 fn assert_tungstenite_agrees(frames: &[Frame], end: &ReadError, wire: &[u8]) {
     let config = WebSocketConfig::default()
         .read_buffer_size(FrameReader::CHUNK)
@@ -110,15 +114,16 @@ fn assert_tungstenite_agrees(frames: &[Frame], end: &ReadError, wire: &[u8]) {
 
 /// Returns bytes in reads of the given sizes. Every second read is pending first.
 pub(super) struct SplitReads<'a, S> {
-    rest: &'a [u8],
+    remaining: &'a [u8],
     sizes: S,
+    /// Whether the last read was pending.
     is_pending: bool,
 }
 
 impl<'a, S: Iterator<Item = usize>> SplitReads<'a, S> {
-    /// After the last size, one read returns the rest.
+    /// After the last size, one read returns all remaining bytes.
     pub(super) fn of(wire: &'a [u8], sizes: S) -> Self {
-        Self { rest: wire, sizes, is_pending: false }
+        Self { remaining: wire, sizes, is_pending: false }
     }
 }
 
@@ -134,9 +139,10 @@ impl<S: Iterator<Item = usize> + Unpin> AsyncRead for SplitReads<'_, S> {
             return Poll::Pending;
         }
         let size = self.sizes.next().unwrap_or(usize::MAX);
-        let (chunk, rest) = self.rest.split_at(size.min(buf.remaining()).min(self.rest.len()));
+        let size = size.min(buf.remaining()).min(self.remaining.len());
+        let (chunk, remaining) = self.remaining.split_at(size);
         buf.put_slice(chunk);
-        self.rest = rest;
+        self.remaining = remaining;
         Poll::Ready(Ok(()))
     }
 }

@@ -8,11 +8,12 @@ use super::*;
 
 const LIMIT: usize = 1_000;
 
-/// A frame of a client.
+/// A masked frame, as a client sends it. `first` is its first byte: the flags and the opcode.
 pub(in crate::transport) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     frame_announcing(first, payload.len() as u64, payload)
 }
 
+/// A masked frame whose head announces a payload of `length` bytes.
 fn frame_announcing(first: u8, length: u64, payload: &[u8]) -> Vec<u8> {
     const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
     let mut frame = vec![first];
@@ -32,7 +33,7 @@ fn frame_announcing(first: u8, length: u64, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// All frames of this input, and the error that ends it, with reads of that size.
+/// All frames of this input, and the error that ends it. Each read returns `size` bytes.
 fn read_all(size: usize, wire: &[u8]) -> (Vec<Frame>, ReadError) {
     fuzzing::read_all(LIMIT, SplitReads::of(wire, iter::repeat(size)))
 }
@@ -75,7 +76,7 @@ fn messages_are_read_however_the_reads_are_split() {
 #[test]
 fn fragments_are_joined_and_control_frames_may_be_between_them() {
     let wire = [
-        // A character may be split, too.
+        // Two fragments may split a character.
         frame(TEXT, &"42[\"ü".as_bytes()[..5]),
         frame(FINAL | PING, b"now"),
         frame(CONTINUATION, b""),

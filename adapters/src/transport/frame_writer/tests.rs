@@ -11,7 +11,7 @@ use super::*;
 
 const LIMITS: SendLimits = SendLimits { frames: 64, bytes: 32 * 1024 };
 
-/// The server's halves of a connection, and its client, which has small buffers.
+/// The server's two halves of a connection, and its client. Both sides have small buffers in the kernel.
 async fn connected() -> (FrameWriter, WebSocketReader, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
@@ -35,12 +35,13 @@ fn write(writer: &FrameWriter, texts: &[&str]) -> Result<(), EnqueueError> {
     writer.write(frames.iter(), LIMITS)
 }
 
+/// Reads `count` text frames.
 async fn texts(client: &mut TcpStream, count: usize) -> Vec<String> {
     let mut texts = Vec::new();
     for _ in 0..count {
         let mut head = [0; 2];
         client.read_exact(&mut head).await.unwrap();
-        assert_eq!(head[0], 0x81, "a frame begins");
+        assert_eq!(head[0], 0x81, "the client must receive a final text frame");
         let length = match head[1] {
             126 => client.read_u16().await.unwrap().into(),
             127 => client.read_u64().await.unwrap(),
@@ -115,9 +116,9 @@ async fn closed_connection_rejects_frames_and_wakes_waiting_tasks() {
     drop(reader);
     tokio::time::timeout(Duration::from_secs(10), drained).await.unwrap().unwrap();
     assert_eq!(write(&writer, &["42[]"]), Err(EnqueueError::Closed));
-    // The rest of what the kernel had accepted, then the end.
-    let mut rest = Vec::new();
-    let _ = client.read_to_end(&mut rest).await;
+    // The client reads the bytes that the kernel had accepted, and then the end of the connection.
+    let mut accepted = Vec::new();
+    let _ = client.read_to_end(&mut accepted).await;
 }
 
 #[tokio::test]
@@ -140,23 +141,23 @@ async fn written_frames_arrive_although_the_peer_is_still_sending() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrent_writers_never_mix_their_frames() {
-    const EACH: usize = 2_000;
+    const FRAMES_OF_EACH: usize = 2_000;
     let (writer, _reader, mut client) = connected().await;
-    let text = |who: char, n: usize| format!("42[\"{who}\",{n},\"{}\"]", "y".repeat(n % 700));
-    for who in ['a', 'b'] {
+    let text = |task: char, n: usize| format!("42[\"{task}\",{n},\"{}\"]", "y".repeat(n % 700));
+    for task in ['a', 'b'] {
         let writer = writer.clone();
         tokio::spawn(async move {
-            for n in 0..EACH {
-                while write(&writer, &[&text(who, n)]) == Err(EnqueueError::Full) {
+            for n in 0..FRAMES_OF_EACH {
+                while write(&writer, &[&text(task, n)]) == Err(EnqueueError::Full) {
                     tokio::task::yield_now().await;
                 }
             }
         });
     }
-    let read = tokio::time::timeout(Duration::from_mins(1), texts(&mut client, 2 * EACH));
+    let read = tokio::time::timeout(Duration::from_mins(1), texts(&mut client, 2 * FRAMES_OF_EACH));
     let read = read.await.unwrap();
-    for who in ['a', 'b'] {
-        let of_one = read.iter().filter(|text| text.starts_with(&format!("42[\"{who}\"")));
-        assert!(of_one.enumerate().all(|(n, read)| *read == text(who, n)), "{who}");
+    for task in ['a', 'b'] {
+        let of_task = read.iter().filter(|text| text.starts_with(&format!("42[\"{task}\"")));
+        assert!(of_task.enumerate().all(|(n, read)| *read == text(task, n)), "{task}");
     }
 }

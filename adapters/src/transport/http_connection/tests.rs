@@ -10,12 +10,13 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::transport::ServerSettings;
-use crate::transport::server::tests::{PATIENCE, Running, response, rest, serving};
+use crate::transport::server::tests::{PATIENCE, Running, received_until_end, response, serving};
 
 const LATER: &[u8] = b"GET /later HTTP/1.1\r\nhost: x\r\n\r\n";
-/// More than the buffers of both sides of a connection hold.
+/// A number of bytes that exceeds the buffers of both sides of a connection.
 const LARGE: usize = 16 << 20;
 
+/// A response whose body follows after a delay, or never if it is `None`.
 fn later(body: Option<&'static str>) -> Response {
     DeferredBody::attach(([("x-head", "early")], Body::empty()).into_response(), async move {
         tokio::time::sleep(Duration::from_millis(300)).await;
@@ -104,7 +105,7 @@ async fn large_response_before_a_deferred_one_is_complete() {
     client.write_all(&[large, LATER, last].concat()).await.unwrap();
     // By now the deferred bodies are ready, and the buffers are full.
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let received = rest(&mut client).await;
+    let received = received_until_end(&mut client).await;
     assert_eq!(received.matches("xxxxxxxx").count(), LARGE / 8);
     assert_eq!(received.matches("\r\n\r\nlater").count(), 2);
 }
@@ -126,8 +127,8 @@ async fn request_that_cannot_be_parked_gets_the_same_response() {
 #[tokio::test]
 async fn body_that_never_comes_is_a_bad_request() {
     let server = server().await;
-    for more in ["", "connection: close\r\n"] {
-        let request = format!("GET /replaced HTTP/1.1\r\nhost: x\r\n{more}\r\n");
+    for further_field in ["", "connection: close\r\n"] {
+        let request = format!("GET /replaced HTTP/1.1\r\nhost: x\r\n{further_field}\r\n");
         let response = server.response_to(request.as_bytes()).await;
         assert!(response.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{response}");
     }
@@ -141,7 +142,7 @@ async fn deferred_body_is_dropped_when_the_client_closes_the_connection() {
     client.write_all(b"GET /never HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     server.until_open(1).await;
     drop(client);
-    timeout(PATIENCE, drops.recv()).await.expect("it is dropped").unwrap();
+    timeout(PATIENCE, drops.recv()).await.expect("the body is dropped").unwrap();
     server.until_open(0).await;
 }
 
@@ -152,7 +153,7 @@ async fn stop_waits_for_deferred_responses_and_closes_their_connections() {
     client.write_all(LATER).await.unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
     let stopped = server.stop();
-    let response = rest(&mut client).await;
+    let response = received_until_end(&mut client).await;
     assert!(response.contains("\r\nconnection: close\r\n"), "{response}");
     assert!(response.ends_with("later"), "{response}");
     timeout(PATIENCE, stopped).await.expect("the server stops").unwrap();

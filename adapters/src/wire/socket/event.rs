@@ -19,7 +19,7 @@ pub enum NamedEvent {
 }
 
 impl NamedEvent {
-    /// All of them, each at the index `event as usize`.
+    /// All events, each at the index `event as usize`.
     pub const ALL: [Self; 4] = [Self::New, Self::UnreadCount, Self::MarkedRead, Self::Deleted];
 
     /// Belfry's name of the event.
@@ -42,7 +42,7 @@ impl NamedEvent {
         }
     }
 
-    /// The shapes that its payload can have.
+    /// The shapes that the payload of the event can have.
     pub(super) const fn shapes(self) -> &'static [EventShape] {
         use EventShape::{Bare, Count, Data, Notification, Number, UnreadCount};
         match self {
@@ -83,7 +83,7 @@ impl Shape for EventShape {
 /// A name of an event, and the shape of the payload under this name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventName {
-    /// Needs no escaping in JSON.
+    /// The name, which needs no escaping in JSON.
     pub(crate) name: Cow<'static, str>,
     pub(crate) shape: EventShape,
 }
@@ -102,12 +102,13 @@ impl FromStr for EventName {
     }
 }
 
-/// The name of an event that only other services know; never that of an event of Belfry.
+/// The name of a custom event, which Belfry forwards without knowing its meaning. It is never the name of one of
+/// Belfry's own events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CustomEventName(Arc<str>);
 
 impl CustomEventName {
-    /// The name. Needs no escaping in JSON.
+    /// The name, which needs no escaping in JSON.
     pub const fn get(&self) -> &Arc<str> {
         &self.0
     }

@@ -48,7 +48,7 @@ impl ClientMessage {
         }
     }
 
-    /// The shapes that its acknowledgement can have.
+    /// The shapes that the acknowledgement of the message can have.
     pub(super) const fn shapes(self) -> &'static [AckShape] {
         use AckShape::{Bare, Belfry, Items, Number, Success, UnreadCount};
         match self {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 /// The text is not a name with an optional shape.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidName {
-    /// Not a name that fits into a packet unescaped.
+    /// Not a valid name. A name is written into packets without escaping.
     #[error(
         "a name has 1 to 64 visible ASCII characters, without quotation marks, backslashes and commas; \
          a shape follows after \" as \""
@@ -14,7 +14,7 @@ pub enum InvalidName {
     /// A name that client libraries use themselves.
     #[error("client libraries use this name themselves")]
     Reserved,
-    /// An event of Belfry.
+    /// The name of one of Belfry's own events.
     #[error("Belfry sends its own event under this name")]
     OwnEvent,
     /// The shape is unknown. Contains the known shapes.
@@ -31,7 +31,7 @@ pub(super) trait Shape: Copy + PartialEq + Sized + 'static {
     /// Each shape with its name in settings. The first is the default.
     const NAMES: &'static [(Self, &'static str)];
 
-    /// Its name in settings.
+    /// The shape's name in settings.
     fn setting(self) -> &'static str {
         Self::NAMES.iter().find(|(shape, _)| *shape == self).map_or("", |(_, name)| name)
     }
@@ -54,6 +54,7 @@ fn shape_named<S: Shape>(raw: &str) -> Result<S, InvalidName> {
     })
 }
 
+/// Returns the name if it is valid and not reserved.
 pub(super) fn checked(name: &str) -> Result<&str, InvalidName> {
     const MAX_LENGTH: usize = 64;
     let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"\"\\,".contains(&byte);

@@ -3,7 +3,7 @@ use std::str::FromStr;
 use super::event::{EventName, EventShape, NamedEvent};
 use super::message::{AckShape, ClientMessage, MessageName};
 
-/// A preset of names, or a change of one event's shape in addition to it.
+/// A preset of names, or a change of the shape of one event that can be combined with a preset of names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Preset {
     /// Belfry's names and shapes.
@@ -95,15 +95,15 @@ impl Preset {
         }
     }
 
-    /// The further names of a message, the same for all presets of names but [`Belfry`](Self::Belfry). They can all
-    /// be accepted at once, because no name has two meanings. `count` is the shape in which an unread count is
-    /// acknowledged.
-    pub(super) fn message_names(message: ClientMessage, count: AckShape) -> Vec<MessageName> {
+    /// The further names of a message. They are the same for all presets of names except
+    /// [`Belfry`](Self::Belfry), which has none: clients may use the names of any preset, because no name has two
+    /// meanings. `count_shape` is the shape in which an unread count is acknowledged.
+    pub(super) fn message_names(message: ClientMessage, count_shape: AckShape) -> Vec<MessageName> {
         let (names, ack): (&[&'static str], _) = match message {
             ClientMessage::MarkRead => (&MARK_READ, AckShape::Success),
             ClientMessage::MarkAllRead => (&MARK_ALL_READ, AckShape::Success),
             ClientMessage::Delete => (&DELETE, AckShape::Success),
-            ClientMessage::CountUnread => (&UNREAD_COUNT, count),
+            ClientMessage::CountUnread => (&UNREAD_COUNT, count_shape),
             ClientMessage::List => (&LIST, AckShape::Bare),
             ClientMessage::Sync | ClientMessage::Refresh => (&[], AckShape::Belfry),
         };

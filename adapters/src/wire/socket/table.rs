@@ -27,7 +27,7 @@ pub enum InvalidTable {
     /// More names than [`SocketTable::MAX_NAMES`]. Contains the setting.
     #[error("{0} has more than {max} names", max = SocketTable::MAX_NAMES)]
     TooManyNames(&'static str),
-    /// A name with two meanings. Contains the setting and the name.
+    /// A name that would have two meanings. Contains the setting and the name.
     #[error("{0}: the name {1} has another meaning already")]
     Ambiguous(&'static str, String),
     /// A shape that the event or message cannot have. Contains the setting, the name and the possible shapes.
@@ -131,13 +131,13 @@ impl SocketTable {
 
 impl SocketNames {
     /// The only preset of names, or [`Preset::Belfry`] if there is none.
-    fn convention(&self) -> Result<Preset, InvalidTable> {
+    fn naming_preset(&self) -> Result<Preset, InvalidTable> {
         let mut of_names = self.presets.iter().filter(|preset| preset.event_names().is_some());
-        let convention = of_names.next().copied().unwrap_or(Preset::Belfry);
+        let preset = of_names.next().copied().unwrap_or(Preset::Belfry);
         if of_names.next().is_some() {
             return Err(InvalidTable::SeveralPresets);
         }
-        Ok(convention)
+        Ok(preset)
     }
 
     /// The shape that the presets give to the event.
@@ -149,24 +149,25 @@ impl SocketNames {
 }
 
 fn event_table(names: &SocketNames) -> Result<EventTable, InvalidTable> {
-    let preset = names.convention()?.event_names().unwrap_or_default();
+    let preset_names = names.naming_preset()?.event_names().unwrap_or_default();
     let mut table = EventTable::BELFRY;
+    // No event may have the same name as another one, or as one whose name cannot be configured.
     let mut used: Vec<String> = FIXED.map(str::to_owned).to_vec();
     for event in NamedEvent::ALL {
         let its_names = match &names.events[event as usize] {
             explicit if !explicit.is_empty() => explicit.clone(),
-            _ => vec![EventName::known(preset[event as usize], names.preset_shape(event))],
+            _ => vec![EventName::known(preset_names[event as usize], names.preset_shape(event))],
         };
         let setting = event.setting();
         if its_names.len() > SocketTable::MAX_NAMES {
             return Err(InvalidTable::TooManyNames(setting));
         }
-        for one in &its_names {
-            check_shape(setting, &one.name, &one.shape, event.shapes())?;
-            if used.iter().any(|name| *name == one.name) {
-                return Err(InvalidTable::Ambiguous(setting, one.name.to_string()));
+        for event_name in &its_names {
+            check_shape(setting, &event_name.name, &event_name.shape, event.shapes())?;
+            if used.iter().any(|name| *name == event_name.name) {
+                return Err(InvalidTable::Ambiguous(setting, event_name.name.to_string()));
             }
-            used.push(one.name.to_string());
+            used.push(event_name.name.to_string());
         }
         table.0[event as usize] = its_names.into();
     }
@@ -174,8 +175,9 @@ fn event_table(names: &SocketNames) -> Result<EventTable, InvalidTable> {
 }
 
 fn message_table(names: &SocketNames) -> Result<MessageTable, InvalidTable> {
-    let convention = names.convention()?;
-    let count = match names.preset_shape(NamedEvent::UnreadCount) {
+    let preset = names.naming_preset()?;
+    // A client expects the unread count in the same shape in an acknowledgement and in an event.
+    let count_shape = match names.preset_shape(NamedEvent::UnreadCount) {
         EventShape::Number => AckShape::Number,
         EventShape::UnreadCount => AckShape::UnreadCount,
         _ => AckShape::Bare,
@@ -184,8 +186,8 @@ fn message_table(names: &SocketNames) -> Result<MessageTable, InvalidTable> {
     for message in ClientMessage::WITH_ALIASES {
         let its_names = match &names.messages[message as usize] {
             explicit if !explicit.is_empty() => explicit.clone(),
-            _ if convention == Preset::Belfry => Vec::new(),
-            _ => Preset::message_names(message, count),
+            _ if preset == Preset::Belfry => Vec::new(),
+            _ => Preset::message_names(message, count_shape),
         };
         let setting = message.setting();
         if its_names.len() > SocketTable::MAX_NAMES {
@@ -193,8 +195,8 @@ fn message_table(names: &SocketNames) -> Result<MessageTable, InvalidTable> {
         }
         for MessageName { name, ack } in its_names {
             check_shape(setting, &name, &ack, message.shapes())?;
-            let is_of_another = ClientMessage::named(&name).is_some_and(|other| other != message);
-            if is_of_another || table.aliases.contains_key(&name) {
+            let names_another = ClientMessage::named(&name).is_some_and(|other| other != message);
+            if names_another || table.aliases.contains_key(&name) {
                 return Err(InvalidTable::Ambiguous(setting, name.into_owned()));
             }
             table.aliases.insert(name, (message, ack));
@@ -203,6 +205,7 @@ fn message_table(names: &SocketNames) -> Result<MessageTable, InvalidTable> {
     Ok(table)
 }
 
+/// Checks that `shape` is one of the `possible` shapes. The error contains the setting and the name.
 fn check_shape<S: super::name::Shape>(
     setting: &'static str,
     name: &str,

@@ -14,9 +14,9 @@ use crate::transport::{WebSocketReader, close_frame, text_frame};
 /// How long a client may take to read queued packets before its transport is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long a transport stays open after the last packets were sent. Data that a WebSocket client still sends
-/// is read and discarded: closing a connection with unread bytes resets it, and the client would lose the
-/// last packets. A polling client may repeat its last poll.
+/// How long a transport stays open after the last packets were sent. During this time, data that a WebSocket client
+/// still sends is read and discarded: closing a connection with unread bytes resets it, and the client would lose the
+/// last packets. A polling client has this time to repeat its last poll.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// A WebSocket is closed early once this many bytes have been discarded.
@@ -42,16 +42,17 @@ pub(super) async fn close_websocket(
     }
     sender.close();
     let mut budget = LINGER_BYTES;
-    let written = std::future::poll_fn(|cx| {
-        let is_over = reader.poll_discard(cx, &mut budget).is_ready();
-        if is_over { Poll::Ready(()) } else { sender.poll_finished(cx) }
+    // All packets are written, or the client is gone or has sent too much.
+    let finished = std::future::poll_fn(|cx| {
+        let is_discard_over = reader.poll_discard(cx, &mut budget).is_ready();
+        if is_discard_over { Poll::Ready(()) } else { sender.poll_finished(cx) }
     });
-    let _ = timeout(CLOSE_TIMEOUT, written).await;
-    let read = std::future::poll_fn(|cx| {
+    let _ = timeout(CLOSE_TIMEOUT, finished).await;
+    let closed_by_client = std::future::poll_fn(|cx| {
         ready!(reader.poll_shutdown(cx));
         reader.poll_discard(cx, &mut budget)
     });
-    let _ = timeout(LINGER, read).await;
+    let _ = timeout(LINGER, closed_by_client).await;
 }
 
 pub(super) async fn close_polling(

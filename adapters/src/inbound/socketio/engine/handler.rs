@@ -29,13 +29,14 @@ pub trait EngineHandler: Send + 'static {
     /// Ready when another message may be received. A handler that is not ready must wake the session's task later.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
-    /// When [`on_deadline`](Self::on_deadline) must be called, unless the deadline has moved by then.
+    /// The time at which [`on_deadline`](Self::on_deadline) must be called; `None` for never. The session reads it
+    /// again before the call, so it may change.
     fn deadline(&self) -> Option<Instant>;
 
-    /// The deadline has passed. The session ends on an `Err`.
+    /// Called when the deadline has passed. An error ends the session.
     fn on_deadline(&mut self) -> Result<(), Violation>;
 
-    /// The client did not answer a ping in time. `has_backlog` is whether it also left packets unread.
+    /// Called when the client did not answer a ping in time. With `has_backlog`, it also left packets unread.
     fn on_ping_timeout(&self, has_backlog: bool);
 }
 

@@ -3,8 +3,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// When the sessions of one server are pinged: at the ends of time slots. The sessions of one slot share the wake-ups
-/// for the timer and, as their clients answer at nearly the same time, for the answers.
+/// The times at which the sessions of one server are pinged. Time is divided into slots of equal length. All sessions
+/// whose next ping falls into one slot are pinged at its end, so that they share a wake-up for the timer. Their clients
+/// answer at nearly the same time, so the answers share wake-ups as well.
 #[derive(Debug)]
 pub(super) struct HeartbeatSchedule {
     interval: Duration,
@@ -22,11 +23,12 @@ impl HeartbeatSchedule {
     const MIN_SLOT: Duration = Duration::from_millis(1);
 
     pub(super) fn new(interval: Duration, timeout: Duration) -> Arc<Self> {
+        // An interval has 250 slots, unless their length is at a limit.
         let slot = (interval / 250).clamp(Self::MIN_SLOT, Self::MAX_SLOT);
         Arc::new(Self { interval, timeout, origin: Instant::now(), slot })
     }
 
-    /// How long before `at` its slot started. Zero if `at` is between two slots.
+    /// The time from the start of the slot that contains `at` until `at`. Zero if `at` is the boundary of two slots.
     fn offset_in_slot(&self, at: Instant) -> Duration {
         let since = at.saturating_duration_since(self.origin);
         let nanos = since.as_nanos() % self.slot.as_nanos();
@@ -37,7 +39,7 @@ impl HeartbeatSchedule {
         at.checked_sub(self.offset_in_slot(at)).unwrap_or(at)
     }
 
-    /// `at` itself if it is between two slots.
+    /// The end of the slot that contains `at`; `at` itself if it is the boundary of two slots.
     fn end_of_slot(&self, at: Instant) -> Instant {
         match self.offset_in_slot(at) {
             Duration::ZERO => at,
@@ -50,12 +52,13 @@ impl HeartbeatSchedule {
 #[derive(Debug)]
 pub(super) struct Heartbeat {
     schedule: Arc<HeartbeatSchedule>,
-    /// The start of the slot in which the last ping was sent; `None` once it is answered.
+    /// The start of the slot in which the last ping was sent; `None` once the client has answered that ping.
     pinged: Option<Instant>,
+    /// When the next ping must be sent; while a ping is not answered, when it times out.
     due: Instant,
 }
 
-/// The action that is due.
+/// What the session must do now.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Beat {
     Wait,
@@ -79,6 +82,7 @@ impl Heartbeat {
         self.due
     }
 
+    /// Returns what the session must do at `now`. For a ping, it also starts the time in which the client must answer.
     pub(super) fn beat(&mut self, now: Instant) -> Beat {
         if now < self.due {
             return Beat::Wait;
@@ -91,12 +95,12 @@ impl Heartbeat {
         Beat::Ping
     }
 
-    /// Restarts the time to answer the last ping.
+    /// Restarts the time in which the client must answer the last ping.
     pub(super) fn extend(&mut self, now: Instant) {
         self.due = self.schedule.end_of_slot(now + self.schedule.timeout);
     }
 
-    /// The client answered a ping.
+    /// Records that the client answered, and schedules the next ping.
     pub(super) fn answered(&mut self) {
         if let Some(pinged) = self.pinged.take() {
             self.due = self.schedule.end_of_slot(pinged + self.schedule.interval);

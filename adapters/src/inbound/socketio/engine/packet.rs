@@ -13,7 +13,8 @@ use super::settings::EngineSettings;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum EnginePacket {
     Close,
-    /// Either shows that the client is alive. Only the server should send pings, but some clients do as well.
+    /// A ping or a pong shows that the client is alive. Only the server should send pings in this version of the
+    /// protocol, but some clients send them as well.
     PingOrPong,
     /// The first packet of an upgrade.
     Probe,
@@ -52,7 +53,7 @@ impl EnginePacket {
     }
 }
 
-/// The packet that opens a session.
+/// The `open` packet, the first packet of a session.
 pub(super) fn open(
     sid: SessionId,
     upgrades: &[TransportType],

@@ -65,7 +65,8 @@ impl Drop for Registration {
     }
 }
 
-/// The part of a session that the requests of a polling client use. The session's task takes their input from it.
+/// The part of a session that the requests of a polling client use. The requests leave their input here for the
+/// session's task.
 pub(super) struct PollingSession {
     sender: Arc<PacketSender>,
     state: Mutex<PollingState>,
@@ -76,9 +77,11 @@ struct PollingState {
     transport: ClientTransport,
     /// A POST request is in flight.
     is_posting: bool,
-    /// The last accepted POST request.
+    /// The tag of the last POST request whose body has arrived.
     last_post: RequestTag,
+    /// The packets of a POST request, until the session's task takes them.
     posted: Option<PostedPackets>,
+    /// The WebSocket after an upgrade, until the session's task takes it.
     websocket: Option<WebSocketReader>,
 }
 
@@ -99,7 +102,7 @@ impl PollingState {
         matches!(self.transport, ClientTransport::Polling | ClientTransport::Probing)
     }
 
-    /// `false` if the session has ended.
+    /// Sets the transport. If the session has ended, changes nothing and returns `false`.
     fn change_transport(&mut self, transport: ClientTransport) -> bool {
         let is_open = self.transport != ClientTransport::Closed;
         if is_open {
@@ -118,31 +121,31 @@ pub(super) enum PollingInput {
 /// The packets in the body of one POST request. If this is dropped unfinished, the request is rejected.
 pub(super) struct PostedPackets {
     body: String,
-    at: usize,
+    /// The index of the next packet's first byte; greater than the length of the body after the last packet.
+    next_start: usize,
     response: oneshot::Sender<()>,
 }
 
 impl PostedPackets {
     pub(super) fn new(body: String, response: oneshot::Sender<()>) -> Self {
-        Self { body, at: 0, response }
+        Self { body, next_start: 0, response }
     }
 
-    /// The next packet.
+    /// The next packet; `None` after the last one.
     pub(super) fn next(&mut self) -> Option<&str> {
         const SEPARATOR: char = '\u{1e}';
-        let rest = self.body.get(self.at..)?;
-        let packet = rest.split(SEPARATOR).next()?;
-        // Past the separator; past the end after the last packet.
-        self.at += packet.len() + SEPARATOR.len_utf8();
+        let remaining = self.body.get(self.next_start..)?;
+        let packet = remaining.split(SEPARATOR).next()?;
+        self.next_start += packet.len() + SEPARATOR.len_utf8();
         Some(packet)
     }
 
     /// Whether `next` has returned every packet.
     pub(super) fn is_exhausted(&self) -> bool {
-        self.at > self.body.len()
+        self.next_start > self.body.len()
     }
 
-    /// All packets were received: accepts the request.
+    /// Accepts the request.
     pub(super) fn finish(self) {
         // An error means that the client is gone.
         let _ = self.response.send(());
@@ -162,7 +165,8 @@ impl PollingSession {
         packets.or_else(|| state.websocket.take().map(PollingInput::WebSocket))
     }
 
-    /// Answers a poll as soon as a packet is pending. A poll that a repeated request replaces is rejected.
+    /// Answers a poll as soon as a packet is pending. If the client repeats the poll before that, the earlier request
+    /// is rejected.
     pub(super) fn poll(self: Arc<Self>, tag: RequestTag) -> Result<Response, RequestError> {
         match self.sender.poll(tag).ok_or(RequestError::BadRequest)? {
             PollResponse::Ready(body) => Ok(packets_response(body)),
@@ -177,7 +181,7 @@ impl PollingSession {
         }
     }
 
-    /// Waits for packets. After `delay`, the poll is answered with a `noop`.
+    /// Waits for the body of the response: packets or, after `delay`, a `noop`.
     async fn wait_or_noop(
         &self,
         mut body: oneshot::Receiver<Bytes>,
@@ -190,8 +194,8 @@ impl PollingSession {
         body.await
     }
 
-    /// Receives the packets in a POST request's body once it is complete. Responds after the session's task has
-    /// received them.
+    /// Reads the body of a POST request, passes its packets to the session's task, and responds when the task has
+    /// received them all.
     pub(super) async fn post(
         self: Arc<Self>,
         tag: RequestTag,
@@ -208,8 +212,8 @@ impl PollingSession {
                 return Err(RequestError::BadRequest);
             }
         };
-        let is_first = !self.sender.is_connected_to_any();
-        let limit = if is_first { settings.first_payload() } else { settings.max_payload };
+        let is_connected = self.sender.is_connected_to_any();
+        let limit = if is_connected { settings.max_payload } else { settings.first_payload() };
         let body = tokio::time::timeout(settings.body_timeout, read(body, limit));
         let body = match body.await.unwrap_or(Err(StatusCode::REQUEST_TIMEOUT)) {
             Ok(body) => body,
@@ -238,6 +242,7 @@ impl PollingSession {
         received.await.map(|()| accepted()).map_err(|_| RequestError::BadRequest)
     }
 
+    /// Begins a POST request, unless it repeats the last one or may not begin now.
     fn begin_post(self: &Arc<Self>, tag: &RequestTag) -> PostStart {
         let mut state = self.state.lock();
         if tag.is_some() && state.last_post == *tag {
@@ -253,34 +258,35 @@ impl PollingSession {
         PostStart::Begun(PostGuard(self.clone()))
     }
 
-    /// The client opens a WebSocket for this session. `false` if it has one already or another upgrade is in progress.
+    /// Begins an upgrade, because the client opens a WebSocket for this session. `false` if the session has a WebSocket
+    /// already, is being upgraded, or has ended.
     pub(super) fn begin_upgrade(&self) -> bool {
         let mut state = self.state.lock();
-        let may = state.transport == ClientTransport::Polling;
-        if may {
+        let can_begin = state.transport == ClientTransport::Polling;
+        if can_begin {
             state.transport = ClientTransport::Probing;
         }
-        may
+        can_begin
     }
 
-    /// The client's probe has arrived over the WebSocket.
+    /// Ends the waiting poll, because the client's probe has arrived over the WebSocket.
     pub(super) fn probed(&self) {
         self.sender.begin_probe();
     }
 
-    /// The upgrade failed: the session continues polling.
+    /// Continues polling, because the upgrade failed.
     pub(super) fn cancel_upgrade(&self) {
         self.state.lock().change_transport(ClientTransport::Polling);
         self.sender.end_probe();
     }
 
-    /// The session has ended: POST requests in flight and later ones are rejected.
+    /// Marks the session as ended. POST requests in flight and later ones are rejected.
     fn close(&self) {
         let closed = PollingState { transport: ClientTransport::Closed, ..Default::default() };
         *self.state.lock() = closed;
     }
 
-    /// The session continues on this WebSocket.
+    /// Continues the session on this WebSocket.
     pub(super) fn finish_upgrade(&self, writer: &FrameWriter, reader: WebSocketReader) {
         if !self.state.lock().change_transport(ClientTransport::WebSocket) {
             return;
@@ -293,8 +299,11 @@ impl PollingSession {
 
 enum PostStart {
     Begun(PostGuard),
+    /// The client repeats its last request, which was received.
     Repeated,
+    /// The session does not use polling any more.
     Rejected,
+    /// Another POST request is in flight, which violates the protocol.
     Overlap,
 }
 
@@ -314,12 +323,14 @@ pub(super) fn packets_response(body: impl Into<Body>) -> Response {
     (head, body.into()).into_response()
 }
 
+/// The response to a POST request whose packets were received, as from the reference server.
 fn accepted() -> Response {
     ([(header::CONTENT_TYPE, "text/html")], "ok").into_response()
 }
 
+/// Reads a body of at most `limit` bytes. The error is the status of the response.
 async fn read(body: Body, limit: usize) -> Result<String, StatusCode> {
-    // A body that announces too many bytes is not read at all.
+    // A body whose `Content-Length` is too large is not read at all.
     if body.size_hint().lower() > limit as u64 {
         return Err(StatusCode::PAYLOAD_TOO_LARGE);
     }

@@ -16,10 +16,11 @@ pub(super) enum Receiver {
 
 pub(super) struct PollingReceiver {
     session: Arc<PollingSession>,
-    /// The packets of the POST request that is being received.
+    /// The packets of the POST request that are being received one after the other.
     packets: Option<PostedPackets>,
 }
 
+/// One input from the client.
 pub(super) enum Incoming {
     Packet(EnginePacket),
     /// A ping of the WebSocket protocol.
@@ -33,7 +34,8 @@ impl Receiver {
         Self::Polling(Box::new(PollingReceiver { session, packets: None }))
     }
 
-    /// A message may be larger than the first ones, up to `max_payload`, once the client is connected to a namespace.
+    /// Receives the next input. On a WebSocket, the limit for messages is low at first. When a message exceeds it
+    /// after the client has connected to a namespace, the limit is raised to `max_payload`.
     pub(super) fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
@@ -44,10 +46,10 @@ impl Receiver {
             match self {
                 Self::WebSocket(reader) => {
                     let frame = ready!(reader.poll_frame(cx));
-                    let is_retried = matches!(frame, Err(ReadError::TooLarge))
+                    let is_limit_raised = matches!(frame, Err(ReadError::TooLarge))
                         && sender.is_connected_to_any()
                         && reader.raise_limit(max_payload);
-                    if !is_retried {
+                    if !is_limit_raised {
                         return Poll::Ready(read_frame(frame));
                     }
                 }
@@ -69,13 +71,14 @@ impl Receiver {
 }
 
 impl PollingReceiver {
+    /// Accepts the POST request in flight once all of its packets have been received.
     pub(super) fn accept_if_exhausted(&mut self) {
         if self.packets.as_ref().is_some_and(PostedPackets::is_exhausted) {
             self.accept();
         }
     }
 
-    /// Accepts the POST request in flight, as all of its packets were received.
+    /// Accepts the POST request in flight, if there is one.
     pub(super) fn accept(&mut self) {
         if let Some(packets) = self.packets.take() {
             packets.finish();

@@ -30,12 +30,12 @@ pub(super) enum RequestError {
     UnsupportedWebSocketVersion,
 }
 
-/// Socket.IO 2 clients send `EIO=3`. Their libraries only report an error of the transport, so the hint is for the
-/// developer who looks at the response.
+/// A hint for clients of Socket.IO 2, which send `EIO=3`. Their libraries report only an error of the transport, so
+/// the hint is for a developer who looks at the response.
 const OLD_CLIENT_HINT: &str = r#","hint":"Engine.IO 4 is required: use socket.io-client 3 or 4, or a client of Socket.IO protocol 5""#;
 
 impl RequestError {
-    /// The reference server's code and message; `None` if HTTP has a status for the error.
+    /// The code and message of the reference server, socket.io; `None` if HTTP has a status for the error.
     const fn code_and_message(self) -> Option<(u8, &'static str)> {
         Some(match self {
             Self::UnknownTransport => (0, "Transport unknown"),
@@ -75,8 +75,8 @@ impl IntoResponse for RequestError {
 }
 
 impl Target {
-    /// A request without `sid` is checked in the order of the reference server. With a `sid`, `EIO=4` is required
-    /// too; the reference server does not check it.
+    /// Finds the purpose of a request. A request without `sid` is checked in the same order as by the reference server.
+    /// Unlike the reference server, this requires `EIO=4` also in a request with a `sid`.
     pub(super) fn parse(method: &Method, uri: &Uri) -> Result<Self, RequestError> {
         let Some(Ok(transport)) = parameter(uri, "transport").map(str::parse) else {
             return Err(RequestError::UnknownTransport);
@@ -107,17 +107,18 @@ pub(super) fn older_version(uri: &Uri) -> Option<u8> {
     parameter(uri, "EIO")?.parse().ok().filter(|version| *version < 4)
 }
 
-/// Whether a request tries to open a session, valid or not.
+/// Whether a request tries to open a session. It may be invalid.
 pub(in crate::inbound::socketio) fn is_opening(method: &Method, uri: &Uri) -> bool {
     method == Method::GET && parameter(uri, "sid").is_none()
 }
 
-/// Whether a request would open a session.
+/// Whether a request is valid and opens a session.
 pub(in crate::inbound::socketio) fn is_valid_opening(method: &Method, uri: &Uri) -> bool {
     matches!(Target::parse(method, uri), Ok(Target::Open(_)))
 }
 
-/// A tag is kept, so its length is limited; a longer one counts as none.
+/// The tag in the parameter `t`, by which a repeated request is recognised. The session keeps it in memory, so a long
+/// tag counts as none.
 fn request_tag(uri: &Uri) -> RequestTag {
     const MAX_LENGTH: usize = 64;
     parameter(uri, "t").filter(|tag| tag.len() <= MAX_LENGTH).map(Into::into)

@@ -19,6 +19,9 @@ use crate::limits::{Limit, ThrottledLog};
 use crate::outbound::socketio::PacketSender;
 use crate::transport::{OpeningHandshake, SendLimits, text_frame};
 
+/// The `Retry-After` of a request above the limit of polling sessions, in seconds.
+const RETRY_AFTER_SECONDS: &str = "5";
+
 /// An Engine.IO server: it responds to the requests for one path of a [`Server`](crate::transport::Server).
 pub struct EngineServer<S> {
     service: S,
@@ -75,6 +78,7 @@ impl<S: EngineService> EngineServer<S> {
             let accepted = opening.accept(self.settings.first_payload()).await;
             let Some((writer, reader)) = accepted else { return };
             let sender = PacketSender::websocket(writer, self.send_limits());
+            // The id is not kept: only the requests of polling clients refer to their session by it.
             let open = packet::open(SessionId::random(), &[], &self.settings);
             if sender.send(&text_frame(&[&open])).is_err() {
                 return;
@@ -85,7 +89,7 @@ impl<S: EngineService> EngineServer<S> {
             let max_payload = self.settings.max_payload;
             let session =
                 EngineSession::new(receiver, sender, handler, heartbeats, max_payload, None);
-            // In a task of its own, as this one keeps room for the handshake.
+            // A separate task, because the memory of this one also has room for the handshake.
             tokio::spawn(session.run());
         });
         Ok(response)
@@ -97,7 +101,8 @@ impl<S: EngineService> EngineServer<S> {
         let registration = self.polling.add(sid, polling.clone(), self.settings.polling_sessions);
         let Some(registration) = registration else {
             Limit::PollingSessions.record_exceeded();
-            return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")]).into_response();
+            let retry_after = [(header::RETRY_AFTER, RETRY_AFTER_SECONDS)];
+            return (StatusCode::SERVICE_UNAVAILABLE, retry_after).into_response();
         };
         let handler = self.service.open(self.service.read_request(request), sender.clone());
         let receiver = Receiver::polling(polling);

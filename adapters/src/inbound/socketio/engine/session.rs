@@ -19,9 +19,9 @@ use crate::limits::{PerSecond, Rate};
 use crate::outbound::socketio::{PacketSender, SessionPhase};
 use crate::transport::{EnqueueError, pong_frame};
 
-/// The rate limit for packets other than events: CONNECTs, pings, pongs, acknowledgements, fragments. No client needs
-/// more than a few a second. Packets above the rate are received later; TCP, or the delayed response to a POST
-/// request, slows the client down.
+/// The rate limit for packets other than events (CONNECTs, pings, pongs, acknowledgements, fragments), in packets a
+/// second. A client needs only a few. Packets above the rate are received later: TCP, or the delayed response to a
+/// POST request, slows the client down.
 const CONTROL_PACKETS: NonZeroU32 = NonZeroU32::new(200).unwrap();
 
 /// Engine.IO's ping packet, as a WebSocket frame.
@@ -34,15 +34,16 @@ pub(super) struct EngineSession<H> {
     handler: H,
     heartbeat: Heartbeat,
     max_payload: usize,
-    /// How many bytes were queued at the last ping.
+    /// How many bytes were queued when the last ping was sent, or when [`is_reading`](Self::is_reading) last compared.
     queued_at_ping: usize,
     control_rate: Rate,
-    /// Nothing is received until then.
+    /// Nothing is received until this time, because the client exceeded the rate of control packets.
     paused_until: Option<Instant>,
     /// Set if the session was opened by polling.
     registration: Option<Box<Registration>>,
 }
 
+/// The next thing that a session has to process.
 enum Step {
     Received(Result<Incoming, SessionEnd>),
     Timer,
@@ -73,8 +74,8 @@ impl<H: EngineHandler> EngineSession<H> {
 
     /// Runs the session until either side ends it.
     ///
-    /// This future is most of the memory of an idle client, so it must have room for the session only once. An
-    /// `async fn` would have room for its argument too, and without the box, for the session in `finish`.
+    /// Most of the memory of an idle client is this future, so the future must contain the session only once. An
+    /// `async fn` would contain a second copy, for its argument. Without the box, `finish` would add another copy.
     #[expect(clippy::manual_async_fn, reason = "an async fn would take twice the memory")]
     pub(super) fn run(mut self) -> impl Future<Output = ()> {
         async move {
@@ -109,7 +110,7 @@ impl<H: EngineHandler> EngineSession<H> {
             SessionPhase::Closing => return Poll::Ready(Step::End(SessionEnd::ByServer)),
             SessionPhase::Aborted => return Poll::Ready(Step::End(SessionEnd::Gone)),
         }
-        // Before receiving, so that a client which sends without pause does not escape the heartbeat.
+        // The timer comes before receiving, so that a client which sends without pause does not escape the heartbeat.
         if timer.poll(cx).is_ready() {
             return Poll::Ready(Step::Timer);
         }
@@ -123,12 +124,13 @@ impl<H: EngineHandler> EngineSession<H> {
 
     /// When [`on_timer`](Self::on_timer) must be called.
     fn due(&self) -> Instant {
-        let others = [self.handler.deadline(), self.paused_until].into_iter().flatten();
-        others.fold(self.heartbeat.due(), Instant::min)
+        let other_times = [self.handler.deadline(), self.paused_until].into_iter().flatten();
+        other_times.fold(self.heartbeat.due(), Instant::min)
     }
 
     fn on_timer(&mut self, now: Instant) -> Result<(), SessionEnd> {
         if self.paused_until.take_if(|until| *until <= now).is_some() {
+            // The packet that exceeded the rate was not counted at that time.
             self.count_control_packet(now);
         }
         if self.handler.deadline().is_some_and(|deadline| deadline <= now) {
@@ -156,8 +158,8 @@ impl<H: EngineHandler> EngineSession<H> {
         }
     }
 
-    /// Whether a client with a backlog has read some of it since the last ping. The client reads that ping only after
-    /// the backlog, which takes long on a slow network.
+    /// Whether a client with a backlog has read some of it since the last ping or the last call. The client reads the
+    /// ping only after the backlog, which takes long on a slow network.
     fn is_reading(&mut self) -> bool {
         let queued = self.sender.queued_bytes();
         let before = std::mem::replace(&mut self.queued_at_ping, queued);
@@ -172,7 +174,7 @@ impl<H: EngineHandler> EngineSession<H> {
 
     fn process(&mut self, incoming: Result<Incoming, SessionEnd>) -> Result<(), SessionEnd> {
         self.receive(incoming?)?;
-        // The POST request is accepted even if the client has a backlog now: it may poll only afterwards.
+        // The POST request is accepted even if the client has a backlog now. Some clients poll only after the response.
         if let Receiver::Polling(polling) = &mut self.receiver {
             polling.accept_if_exhausted();
         }
@@ -187,7 +189,7 @@ impl<H: EngineHandler> EngineSession<H> {
                 Received::Control
             }
             Incoming::Packet(EnginePacket::Close) => return Err(SessionEnd::ByClient),
-            // Allowed only on a WebSocket whose upgrade is not complete.
+            // These are allowed only on a WebSocket whose upgrade is not complete.
             Incoming::Packet(EnginePacket::Probe | EnginePacket::Upgrade) => {
                 return Err(SessionEnd::Violation);
             }
@@ -212,7 +214,7 @@ impl<H: EngineHandler> EngineSession<H> {
 
     async fn finish(self, end: SessionEnd) {
         let Self { receiver, sender, handler, registration, .. } = self;
-        // First, so that the rest of the server forgets the session before the transport is closed.
+        // Dropping the handler first removes the session from the rest of the server. Closing the transport takes time.
         drop(handler);
         match receiver {
             Receiver::WebSocket(reader) => close_websocket(reader, &sender, &end).await,
@@ -241,6 +243,6 @@ mod tests {
             size_of::<F>()
         }
         let size = size_of_output(EngineSession::<SocketIoConnection<ConnectHandler>>::run);
-        assert!(size <= 560, "{size}");
+        assert!(size <= 560, "an idle session needs {size} bytes");
     }
 }

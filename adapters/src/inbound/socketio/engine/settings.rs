@@ -3,7 +3,7 @@ use std::time::Duration;
 /// The settings of Engine.IO sessions.
 #[derive(Debug, Clone, Copy)]
 pub struct EngineSettings {
-    /// How often a client is pinged.
+    /// The time between two pings of a client.
     pub ping_interval: Duration,
     /// How long a client may take to answer a ping.
     pub ping_timeout: Duration,

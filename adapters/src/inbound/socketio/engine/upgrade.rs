@@ -1,7 +1,8 @@
 //! Upgrades a polling session to a WebSocket (Engine.IO protocol, "Upgrade").
 //!
-//! The client opens the WebSocket beside its polls, probes it, and completes the upgrade with the packet `5`. Until
-//! then the session polls as before, so that an upgrade which a proxy rejects, cuts or swallows does no harm.
+//! The client opens the WebSocket while it continues to poll. It probes the WebSocket with the packet `2probe`, and
+//! completes the upgrade with the packet `5`. Until then the session uses polling, so that it survives an upgrade that
+//! fails, for example because a proxy blocks WebSockets.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use crate::transport::{
     text_frame,
 };
 
-/// The maximum number of frames before the upgrade is complete: two packets, and a few pings of proxies.
+/// The maximum number of frames before the upgrade is complete. Two are needed for the packets; proxies may add pings.
 const MAX_FRAMES: usize = 16;
 
 /// An unexpected frame arrived, or the client is gone.
@@ -25,7 +26,7 @@ pub(super) async fn serve(
     opening: OpeningHandshake,
     settings: &EngineSettings,
 ) {
-    // The protocol demands that a second WebSocket for the same session is closed after it was opened.
+    // The protocol requires that a second WebSocket for the same session is accepted and then closed.
     let is_first = session.begin_upgrade();
     let accepted = opening.accept(settings.first_payload()).await;
     if !is_first {
@@ -44,6 +45,7 @@ pub(super) async fn serve(
     }
 }
 
+/// Answers the client's probe, and waits for the packet that completes the upgrade.
 async fn probe(
     session: &PollingSession,
     writer: &FrameWriter,
@@ -55,7 +57,8 @@ async fn probe(
             Ok(Frame::Text(text)) => match EnginePacket::read(text) {
                 Ok(EnginePacket::Probe) if !is_probed => {
                     is_probed = true;
-                    // Before the reply, because the client's last poll must end after a successful probe.
+                    // This ends the waiting poll. It precedes the reply because the client, once it has the reply,
+                    // waits for the end of its poll.
                     session.probed();
                     send(writer, &text_frame(&["3probe"]))?;
                 }

@@ -41,7 +41,7 @@ impl<H: NamespaceHandler> EngineService for SocketIo<H> {
             connect_timeout: self.settings.connect_timeout,
             connect_by: Some(Instant::now() + self.settings.connect_timeout),
             partial: None,
-            held: None,
+            held_event: None,
         }
     }
 }
@@ -50,13 +50,13 @@ impl<H: NamespaceHandler> EngineService for SocketIo<H> {
 pub struct SocketIoConnection<H: NamespaceHandler> {
     socket: Arc<SharedSocket<H>>,
     connect_timeout: Duration,
-    /// When the client must be in a namespace.
+    /// The time at which the client must be connected or connecting to a namespace; `None` after this was checked.
     connect_by: Option<Instant>,
     /// A packet whose attachments have not all arrived.
     partial: Option<Box<PartialPacket>>,
-    /// An event that arrived while the client was connecting to its namespace again. It waits for the outcome,
-    /// and all later packets wait with it.
-    held: Option<Box<(Namespace, ClientEvent)>>,
+    /// An event that arrived while the client was connecting again to the namespace. The event and all packets after
+    /// it wait until that connect has succeeded or failed.
+    held_event: Option<Box<(Namespace, ClientEvent)>>,
 }
 
 struct PartialPacket {
@@ -75,16 +75,16 @@ impl<H: NamespaceHandler> EngineHandler for SocketIoConnection<H> {
     }
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<()> {
-        // The outcome of the connect wakes the task.
+        // The sender wakes the task when the connect has succeeded or failed.
         let is_decided = |held: &mut Box<(Namespace, _)>| !self.socket.sender.is_connecting(held.0);
-        if let Some(held) = self.held.take_if(is_decided) {
+        if let Some(held) = self.held_event.take_if(is_decided) {
             let (namespace, event) = *held;
             if let Some(session) = self.socket.member(namespace) {
                 self.socket.receive(session, event);
             }
         }
-        // A released permit wakes the task.
-        if self.held.is_none() && self.socket.has_capacity() {
+        // A packet in flight wakes the task when it is done and its permit is dropped.
+        if self.held_event.is_none() && self.socket.has_capacity() {
             Poll::Ready(())
         } else {
             Poll::Pending
@@ -102,6 +102,7 @@ impl<H: NamespaceHandler> EngineHandler for SocketIoConnection<H> {
 
     fn on_ping_timeout(&self, has_backlog: bool) {
         let mut members = self.socket.namespaces.iter().filter_map(|it| self.socket.member(it));
+        // One session is enough, because all sessions of the client share its transport.
         if has_backlog && let Some(session) = members.next() {
             self.socket.handler.too_slow(&session);
         }
@@ -179,10 +180,10 @@ impl<H: NamespaceHandler> SocketIoConnection<H> {
                     self.socket.receive(session, event);
                     return Ok(Received::Event);
                 }
-                // The client sent a second CONNECT, but may have taken the response to the first for this one's. Its
-                // event waits for the outcome.
+                // The client sent a second CONNECT, then received the response to the first one and may have mistaken
+                // it for the response to the second. So its event is not dropped.
                 if self.socket.sender.is_connecting(namespace) {
-                    self.held = Some(Box::new((namespace, event)));
+                    self.held_event = Some(Box::new((namespace, event)));
                 }
             }
         }

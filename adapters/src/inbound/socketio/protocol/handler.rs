@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::packet::ClientEvent;
 use crate::outbound::socketio::{Arguments, NamespaceSocket};
 
-/// The application of a Socket.IO server.
+/// The application on top of a Socket.IO server. It accepts clients into namespaces and processes their events.
 pub trait NamespaceHandler: Send + Sync + 'static {
     /// Data from the request that opened a client's transport.
     type Request: Send + Sync + 'static;
@@ -18,9 +18,9 @@ pub trait NamespaceHandler: Send + Sync + 'static {
     /// Reads the request that opens a transport.
     fn read_request(&self, request: &Request<Body>) -> Self::Request;
 
-    /// A client wants to connect. Nothing can be sent to it until this returns.
-    /// [`disconnected`](Self::disconnected) is called for every returned session, even if the client has left or
-    /// connected again before it learned the outcome.
+    /// Accepts or rejects a client that connects to a namespace. Events can be sent to the client only after this
+    /// has returned. [`disconnected`](Self::disconnected) is called for every returned session, even if the client
+    /// leaves the namespace or connects again before it receives the response.
     fn connect(
         &self,
         connect: ConnectRequest<'_, Self::Request>,
@@ -36,7 +36,7 @@ pub trait NamespaceHandler: Send + Sync + 'static {
         event: ClientEvent,
     ) -> impl Future<Output = ()> + Send;
 
-    /// The client acknowledges the server's event with that id.
+    /// The client acknowledged the server's event with that id.
     fn acknowledged(&self, session: &Arc<Self::Session>, id: u64, arguments: Arguments);
 
     /// The client has left the namespace, or its transport has closed.
@@ -59,10 +59,10 @@ pub struct ConnectRequest<'a, R> {
 /// Why a client is not connected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConnectError {
-    /// The client gets a `connect_error` with this code, after which client libraries do not reconnect.
+    /// The client receives a `connect_error` with this code. Client libraries do not reconnect after it.
     Rejected(&'static str),
-    /// The same, with a sentence in the data of the `connect_error`.
+    /// Like `Rejected`, with a sentence about the reason in the data of the `connect_error`.
     RejectedBecause(&'static str, String),
-    /// The transport is closed without a packet, after which client libraries reconnect.
+    /// The transport is closed without a packet. Client libraries reconnect after that.
     Unavailable,
 }

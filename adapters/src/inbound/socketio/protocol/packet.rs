@@ -9,12 +9,11 @@ use serde_json::value::RawValue;
 
 use crate::transport::text_frame;
 
-/// The maximum number of attachments of a packet. Belfry's events have none, but a client that sends a few gets
-/// `payload_invalid` instead of a disconnect.
+/// The maximum number of attachments of a packet. The events of Belfry's clients have none. A client that sends a few
+/// receives the error `payload_invalid`; one that sends more is disconnected.
 pub(super) const MAX_ATTACHMENTS: usize = 16;
 
-/// A packet:
-/// `<type>[<attachments>-][<namespace>,][<acknowledgement id>][<JSON>]`.
+/// A packet in its text form, `<type>[<attachments>-][<namespace>,][<acknowledgement id>][<JSON>]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Packet<'a> {
     pub(crate) kind: PacketKind,
@@ -36,11 +35,12 @@ pub(crate) enum PacketKind {
 }
 
 impl<'a> Packet<'a> {
-    /// `None` if it is not a packet that a client may send.
+    /// Parses a packet. `None` if it is not one that a client may send. The JSON is not parsed here.
     pub(crate) fn read(text: &'a str) -> Option<Self> {
         let kind = match text.as_bytes().first()? {
             b'0' => PacketKind::Connect,
             b'1' => PacketKind::Disconnect,
+            // 5 and 6 are the types of an event and an ack with attachments.
             b'2' | b'5' => PacketKind::Event,
             b'3' | b'6' => PacketKind::Ack,
             _ => return None,
@@ -60,7 +60,7 @@ impl<'a> Packet<'a> {
             None => (rest, ""),
         };
         let (number, json) = digits(rest);
-        // A number that is too large is ignored. The JSON is checked by its reader.
+        // An id that is out of range is ignored.
         let ack = number.parse().ok();
         if kind == PacketKind::Ack && ack.is_none() {
             return None;
@@ -69,6 +69,7 @@ impl<'a> Packet<'a> {
     }
 }
 
+/// Splits a text after its leading digits.
 fn digits(text: &str) -> (&str, &str) {
     let end = text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
     text.split_at(end)
@@ -94,21 +95,22 @@ impl ClientEvent {
         Some(Self { name, arguments, attachments, ack })
     }
 
-    /// The size of its texts and attachments in bytes.
+    /// The size of the event's texts and attachments in bytes.
     pub(super) fn size(&self) -> usize {
         let arguments = self.arguments.iter().map(|argument| argument.get().len());
         let attachments = self.attachments.iter().map(Bytes::len);
         self.name.len() + arguments.chain(attachments).sum::<usize>()
     }
 
-    /// The first argument; null if it is missing. Fails if a number is out of range or the nesting is too deep.
+    /// Parses the first argument; null if it is missing. Fails if `serde_json` cannot represent it, such as a number
+    /// that is out of range.
     pub(crate) fn payload(&self) -> Result<Value, serde_json::Error> {
         self.arguments.first().map_or(Ok(Value::Null), |raw| serde_json::from_str(raw.get()))
     }
 }
 
-/// The maximum number of arguments of an event. Belfry's events have one. Each argument needs many times the memory of
-/// its shortest text.
+/// The maximum number of arguments of an event. The events of Belfry's clients have one. Short arguments need many
+/// times as much memory as their text.
 const MAX_ARGUMENTS: usize = 32;
 
 /// The JSON array of an event: its name, then its arguments.
@@ -134,6 +136,7 @@ impl<'de> Deserialize<'de> for EventArray {
                 let mut arguments = Vec::new();
                 while let Some(argument) = array.next_element()? {
                     if arguments.len() == MAX_ARGUMENTS {
+                        // The length of the array: the name, and one argument too many.
                         return Err(A::Error::invalid_length(MAX_ARGUMENTS + 2, &self));
                     }
                     arguments.push(argument);
@@ -148,6 +151,7 @@ impl<'de> Deserialize<'de> for EventArray {
 
 /// The response to a CONNECT to a namespace that does not exist.
 pub(super) fn invalid_namespace(path: &str) -> Bytes {
+    // A message packet of Engine.IO (`4`) with a CONNECT_ERROR packet of Socket.IO (`4`).
     text_frame(&["44", path, ",{\"message\":\"Invalid namespace\"}"])
 }
 

@@ -7,9 +7,9 @@ use crate::outbound::socketio::{Namespaces, Refusal};
 pub struct ProtocolSettings {
     /// The namespaces that clients can connect to.
     pub namespaces: Namespaces,
-    /// What a client receives when its CONNECT is rejected.
+    /// The packets that a client receives when its CONNECT is rejected.
     pub refusal: Refusal,
-    /// How long a transport may be in no namespace.
+    /// How long a transport may stay open while its client is connected to no namespace.
     pub connect_timeout: Duration,
 }
 

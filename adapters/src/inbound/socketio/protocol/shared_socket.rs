@@ -11,7 +11,8 @@ use crate::outbound::socketio::{
     ConnectId, Namespace, NamespaceMap, NamespaceSocket, Namespaces, PacketSender, Refusal,
 };
 
-/// The part of a transport's Socket.IO state that the tasks which process the client's packets share.
+/// The Socket.IO state of one transport that the session's task shares with the tasks that process single packets of
+/// the client.
 pub(super) struct SharedSocket<H: NamespaceHandler> {
     pub(super) handler: Arc<H>,
     pub(super) sender: Arc<PacketSender>,
@@ -22,16 +23,17 @@ pub(super) struct SharedSocket<H: NamespaceHandler> {
     in_flight: Mutex<InFlight>,
 }
 
-/// The client's sessions by namespace. Its lock is also held while the sender's memberships change, so that the two
-/// agree.
+/// The client's sessions by namespace. Their lock is also held while the memberships in the [`PacketSender`] change,
+/// so that both always agree.
 pub(super) struct Members<H: NamespaceHandler> {
     pub(super) sessions: NamespaceMap<Option<(ConnectId, Arc<H::Session>)>>,
     /// The transport is closed.
     is_closed: bool,
 }
 
-/// The CONNECT packets and events of one transport that are being processed, and the size of their texts and
-/// attachments. At a limit, further packets are received later. The packet that reaches the limit may exceed it.
+/// The number of CONNECT packets and events of one transport that are being processed, and the size of their texts
+/// and attachments. While a limit is reached, no further packet is received. The last packet may exceed the limit in
+/// bytes.
 #[derive(Debug, Default, Clone, Copy)]
 struct InFlight {
     packets: usize,
@@ -60,7 +62,7 @@ impl<H: NamespaceHandler> SharedSocket<H> {
         Arc::new(Self { handler, sender, namespaces, refusal, request, members, in_flight })
     }
 
-    /// The response repeats the path, so a very long path gets none.
+    /// Responds that the namespace does not exist. The response repeats the path, so a very long path gets none.
     pub(super) fn reject_unknown_namespace(&self, path: &str) {
         const MAX_PATH: usize = 1_024;
         if path.len() <= MAX_PATH {
@@ -69,8 +71,9 @@ impl<H: NamespaceHandler> SharedSocket<H> {
         }
     }
 
-    /// The client's session in that namespace. `None` if the client has left it or was disconnected from it, because
-    /// its packet may have been in flight then. A client that has never connected violates the protocol.
+    /// The client's session in that namespace, for a packet that requires one. `None` if the client is not in the
+    /// namespace any more: it may have sent the packet before it learned of its disconnect. It is a violation of the
+    /// protocol only if the client has never sent a CONNECT.
     pub(super) fn expect_member(
         &self,
         namespace: Namespace,
@@ -80,6 +83,7 @@ impl<H: NamespaceHandler> SharedSocket<H> {
         if is_expected { Ok(session) } else { Err(Violation) }
     }
 
+    /// The client's session in that namespace; `None` if the client is not connected to it.
     pub(super) fn member(&self, namespace: Namespace) -> Option<Arc<H::Session>> {
         let member = self.members.lock().sessions.get(namespace).cloned().flatten();
         member
@@ -92,7 +96,8 @@ impl<H: NamespaceHandler> SharedSocket<H> {
         self.in_flight.lock().has_capacity()
     }
 
-    /// The client connects to a namespace. If it connects again, its earlier session there ends, whatever the outcome.
+    /// Starts to connect the client to a namespace. If the client was connected to it, its earlier session there ends
+    /// now, even if the new connect fails.
     pub(super) fn connect(self: &Arc<Self>, namespace: Namespace, auth: &str) {
         let connect = {
             let mut members = self.members.lock();
@@ -100,7 +105,7 @@ impl<H: NamespaceHandler> SharedSocket<H> {
             self.sender.begin_connect(namespace)
         };
         let permit = self.permit(auth.len());
-        // An unreadable payload authenticates no user.
+        // An unreadable payload counts as none, and so contains no token.
         let auth = serde_json::from_str(auth).unwrap_or_else(|_| RawValue::NULL.to_owned());
         tokio::spawn(self.clone().finish_connect(namespace, connect, auth, permit));
     }
@@ -126,14 +131,16 @@ impl<H: NamespaceHandler> SharedSocket<H> {
             }
         };
         if !self.add_member(&socket, connect, &session) {
-            // The client has left or connected again (then this does nothing), or its queue is full.
+            // This matters only if the send queue is full. Otherwise the client has left, connected again or closed
+            // its transport, and the call does nothing.
             socket.abort_transport();
             return self.handler.disconnected(&session);
         }
         self.handler.connected(session).await;
     }
 
-    /// Sends the response to the CONNECT and makes the client's events find the session.
+    /// Sends the response to the CONNECT and registers the session for the client's events. `false` if the response
+    /// cannot be sent, or if the client has left or connected again.
     fn add_member(
         &self,
         socket: &NamespaceSocket,
@@ -150,20 +157,21 @@ impl<H: NamespaceHandler> SharedSocket<H> {
         true
     }
 
-    /// The client leaves a namespace, or stops connecting to it.
+    /// Ends the client's membership in a namespace, or its connect to it.
     pub(super) fn leave(&self, namespace: Namespace) {
         let mut members = self.members.lock();
         self.sender.leave(namespace);
         self.remove(&mut members, namespace);
     }
 
+    /// Ends the client's session in a namespace, if there is one.
     fn remove(&self, members: &mut Members<H>, namespace: Namespace) {
         if let Some((_, session)) = members.sessions.get_mut(namespace).take() {
             self.handler.disconnected(&session);
         }
     }
 
-    /// The transport is closed.
+    /// Ends all memberships, because the transport is closed.
     pub(super) fn leave_all(&self) {
         let mut members = self.members.lock();
         members.is_closed = true;
@@ -184,6 +192,7 @@ impl<H: NamespaceHandler> SharedSocket<H> {
         });
     }
 
+    /// Counts a packet as in flight until the permit is dropped.
     fn permit(self: &Arc<Self>, bytes: usize) -> InFlightPermit<H> {
         let mut in_flight = self.in_flight.lock();
         in_flight.packets += 1;

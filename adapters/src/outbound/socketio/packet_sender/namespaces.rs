@@ -7,7 +7,7 @@ use crate::transport::EnqueueError;
 
 /// For the client's membership in namespaces.
 impl PacketSender {
-    /// Sends packets of a namespace. Fails if the client is not connected to it by that CONNECT.
+    /// Sends packets of a namespace. Fails if the client is not connected to it, or was connected by another CONNECT.
     pub(crate) fn send_in<'a>(
         &self,
         namespace: Namespace,
@@ -21,19 +21,20 @@ impl PacketSender {
         state.send(frames, self.limits)
     }
 
-    /// The client sent a CONNECT, which supersedes earlier ones in the same namespace.
+    /// Records a CONNECT of the client, which supersedes earlier ones in the same namespace.
     pub(crate) fn begin_connect(&self, namespace: Namespace) -> ConnectId {
         self.state.lock().membership(namespace).renew(MembershipPhase::Connecting)
     }
 
-    /// Sends the response to that CONNECT. Returns `false` if it was superseded or cannot be answered.
+    /// Sends the response to a CONNECT and connects the client. Returns `false` if the CONNECT was superseded or the
+    /// response cannot be sent.
     pub(crate) fn finish_connect(
         &self,
         namespace: Namespace,
         connect: ConnectId,
         response: &Bytes,
     ) -> bool {
-        // The task may hold an event of the client until this is done.
+        // The update wakes the session's task, which may hold an event of the client until the connect is done.
         self.update(|state| {
             let connects = state.membership(namespace).is(MembershipPhase::Connecting, connect)
                 && state.send([response].into_iter(), self.limits).is_ok();
@@ -49,8 +50,8 @@ impl PacketSender {
         self.state.lock().membership(namespace).phase == MembershipPhase::Connecting
     }
 
-    /// Disconnects the client from a namespace with its last packets: `refusal` if it is still connecting,
-    /// `disconnect` if it is connected. Returns whether it was in the namespace.
+    /// Disconnects the client from a namespace. Sends `refusal` if the client is still connecting, or `disconnect` if
+    /// it is connected. Returns whether it was connecting or connected.
     pub(crate) fn disconnect(
         &self,
         namespace: Namespace,
@@ -75,8 +76,8 @@ impl PacketSender {
         })
     }
 
-    /// Closes the transport of a client that is in no namespace, unless the client has connected to this one or left
-    /// it since that CONNECT.
+    /// Closes the transport of a client that is in no namespace. Does nothing if the client has connected to this
+    /// namespace again, or has left it, since the given CONNECT.
     pub(crate) fn close_if_disconnected(&self, namespace: Namespace, connect: ConnectId) {
         self.update(|state| {
             if state.membership(namespace).connect == connect && !state.is_in_any_namespace() {
@@ -85,8 +86,9 @@ impl PacketSender {
         });
     }
 
-    /// Closes the transport on behalf of a member: after queued packets have been sent if `graceful`, otherwise now.
-    /// Does nothing if the membership is stale. Returns whether this call closed it.
+    /// Closes the transport on behalf of a client in a namespace: after queued packets have been sent if `graceful`,
+    /// otherwise now. Does nothing if the client has connected to the namespace again or has left it. Returns whether
+    /// this call closed the transport.
     pub(crate) fn close_for(
         &self,
         namespace: Namespace,
@@ -107,15 +109,15 @@ impl PacketSender {
         })
     }
 
-    /// The client left the namespace.
+    /// Records that the client left the namespace.
     pub(crate) fn leave(&self, namespace: Namespace) {
         self.state.lock().membership(namespace).renew(MembershipPhase::Disconnected);
     }
 
     /// Whether the client has ever sent a CONNECT, successful or not.
     pub(crate) fn has_ever_connected(&self) -> bool {
-        let has = |its: &Membership| its.connect != ConnectId::default();
-        self.state.lock().namespaces.iter().any(has)
+        let has_connected = |membership: &Membership| membership.connect != ConnectId::default();
+        self.state.lock().namespaces.iter().any(has_connected)
     }
 
     /// Whether the client is connected or connecting to a namespace.
@@ -123,13 +125,13 @@ impl PacketSender {
         self.state.lock().is_in_any_namespace()
     }
 
-    /// Whether the client is connected to a namespace. Then it is authenticated.
+    /// Whether the client is connected to a namespace, and so is authenticated.
     pub(crate) fn is_connected_to_any(&self) -> bool {
-        let is_connected = |its: &Membership| its.phase == MembershipPhase::Connected;
+        let is_connected = |membership: &Membership| membership.phase == MembershipPhase::Connected;
         self.state.lock().namespaces.iter().any(is_connected)
     }
 
-    /// Whether the client is connected to the namespace by that CONNECT.
+    /// Whether the client is connected to the namespace by the given CONNECT.
     pub(crate) fn is_connected(&self, namespace: Namespace, connect: ConnectId) -> bool {
         self.state.lock().membership(namespace).is(MembershipPhase::Connected, connect)
     }

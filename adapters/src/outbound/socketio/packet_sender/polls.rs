@@ -4,8 +4,8 @@ use crate::transport::{FrameWriter, SendLimits};
 
 /// For polls and upgrades.
 impl PacketSender {
-    /// The outcome of a poll. `None` if the session has been upgraded or has ended, or is closing and has sent all
-    /// packets. A poll while another one waits ends the session.
+    /// Receives a poll of the client and returns the response. `None` rejects the poll: the session has been upgraded,
+    /// has ended, or is closing and has sent all packets. A second poll while another one waits ends the session.
     pub(crate) fn poll(&self, tag: RequestTag) -> Option<PollResponse> {
         self.update(|state| {
             let Transport::Polling(queue) = &mut state.transport else { return None };
@@ -30,19 +30,20 @@ impl PacketSender {
         self.with_queue(PollQueue::answer_with_noop);
     }
 
-    /// The client probes a WebSocket.
+    /// Records that the client probes a WebSocket.
     pub(crate) fn begin_probe(&self) {
         self.with_queue(PollQueue::begin_probe);
     }
 
-    /// The probe failed; the session continues polling.
+    /// Records that the probe failed, so the session continues polling.
     pub(crate) fn end_probe(&self) {
         self.with_queue(PollQueue::end_probe);
     }
 
-    fn with_queue(&self, act: impl FnOnce(&mut PollQueue)) {
+    /// Calls `action` with the queue of a session that polls.
+    fn with_queue(&self, action: impl FnOnce(&mut PollQueue)) {
         if let Transport::Polling(queue) = &mut self.state.lock().transport {
-            act(queue);
+            action(queue);
         }
     }
 

@@ -1,3 +1,6 @@
+//! The packets in these tests are Engine.IO's: `4` is a message, here with a Socket.IO packet: `40` connects, `41`
+//! disconnects, `42` is an event, and `44` rejects a CONNECT. `1` closes the session, `2` is a ping, and `6` a noop.
+
 use super::super::membership::ConnectId;
 use super::super::poll_queue::PollResponse;
 use super::*;
@@ -10,7 +13,7 @@ fn frame(text: &str) -> Bytes {
     text_frame(&[text])
 }
 
-/// The body of the response to a poll.
+/// The body of the response to a poll; empty if the poll waits, and `closed` if it is rejected.
 fn fetched(sender: &PacketSender) -> String {
     match sender.poll(None) {
         Some(PollResponse::Ready(body)) => String::from_utf8(body.to_vec()).unwrap(),
@@ -88,8 +91,9 @@ fn transport_is_closed_only_after_the_last_namespace() {
     let (root, other) = (connected(&sender, ROOT), sender.begin_connect(OTHER));
     disconnect(&sender, ROOT, root);
     sender.close_if_disconnected(ROOT, root);
-    assert_eq!(sender.phase(), SessionPhase::Open, "the client is connecting to the other");
-    assert!(!sender.close_for(ROOT, root, true), "that membership is stale");
+    let phase = sender.phase();
+    assert_eq!(phase, SessionPhase::Open, "the client is connecting to the other namespace");
+    assert!(!sender.close_for(ROOT, root, true), "the client is not in the namespace any more");
     disconnect(&sender, OTHER, other);
     sender.close_if_disconnected(OTHER, other);
     assert_eq!(sender.phase(), SessionPhase::Closing);

@@ -3,13 +3,13 @@ use tokio::sync::oneshot::Receiver;
 use super::{PollQueue, PollResponse, RequestTag};
 use crate::transport::{Payload, SendLimits, payload_of, text_frame};
 
-/// Runs a polling session, one step for each byte: packets are sent, the client polls, responses are lost and polls
-/// repeated, polls are abandoned, and an upgrade begins, fails, or succeeds at the end.
+/// Runs a polling session, one step for each byte. In these steps packets are sent, the client polls, responses are
+/// lost and polls repeated, polls are abandoned, and an upgrade begins or fails. At the end an upgrade succeeds.
 ///
 /// Checks that the client receives every packet once and in order.
 ///
 /// # Panics
-/// If it does not.
+/// If the check fails.
 pub fn polling(bytes: &[u8]) {
     let mut model = Model::default();
     for byte in bytes {
@@ -21,16 +21,19 @@ pub fn polling(bytes: &[u8]) {
 #[derive(Default)]
 struct Model {
     queue: PollQueue,
+    /// The packets that the server has sent.
     sent: Vec<String>,
+    /// The packets that the client has received.
     received: Vec<String>,
+    /// The number of polls so far, which is the tag of the latest one.
     polls: u32,
-    poll: Option<Poll>,
+    poll_in_flight: Option<Poll>,
 }
 
-/// The client's poll in flight. It has one at a time.
+/// A poll of the client, which has one in flight at a time.
 struct Poll {
     tag: RequestTag,
-    /// `None` once its response was lost or its connection broke: the browser repeats it then.
+    /// `None` once the response was lost or the connection broke. The browser then repeats the poll.
     body: Option<Receiver<bytes::Bytes>>,
 }
 
@@ -43,7 +46,7 @@ impl Model {
             3 => self.abandon(),
             4 => self.queue.begin_probe(),
             5 => self.queue.end_probe(),
-            // A poll during an upgrade has timed out.
+            // During an upgrade, a waiting poll is answered after a time.
             6 => self.queue.answer_with_noop(),
             _ => self.receive(),
         }
@@ -56,10 +59,10 @@ impl Model {
         self.sent.push(text);
     }
 
-    /// A new poll, or the repetition of one whose response was lost.
+    /// Sends a new poll, or repeats a poll whose response was lost.
     fn poll(&mut self) {
         self.receive();
-        let tag = match &self.poll {
+        let tag = match &self.poll_in_flight {
             Some(Poll { body: Some(_), .. }) => return,
             Some(Poll { tag, body: None }) => tag.clone(),
             None => {
@@ -69,55 +72,58 @@ impl Model {
         };
         match self.queue.poll(tag.clone()) {
             PollResponse::Ready(body) => self.take(&body),
-            PollResponse::Wait { body, .. } => self.poll = Some(Poll { tag, body: Some(body) }),
+            PollResponse::Wait { body, .. } => {
+                self.poll_in_flight = Some(Poll { tag, body: Some(body) });
+            }
             PollResponse::Overlap => panic!("the client has one poll at a time"),
         }
     }
 
-    /// The response to the waiting poll arrives, if it was sent.
+    /// Receives the response to the waiting poll, if it was sent.
     fn receive(&mut self) {
-        if let Some(Poll { body: Some(body), .. }) = &mut self.poll
+        if let Some(Poll { body: Some(body), .. }) = &mut self.poll_in_flight
             && let Ok(body) = body.try_recv()
         {
             self.take(&body);
         }
     }
 
+    /// Ends the poll with this response, and checks its packets.
     fn take(&mut self, body: &[u8]) {
-        self.poll = None;
+        self.poll_in_flight = None;
         let body = std::str::from_utf8(body).expect("it is text");
-        // A noop is not a message.
+        // `6` is a noop, which is not a message.
         let packets = body.split('\u{1e}').filter(|packet| *packet != "6");
         self.received.extend(packets.map(str::to_owned));
         assert_eq!(self.received, self.sent[..self.received.len()]);
     }
 
-    /// The response to the next poll does not arrive, or the poll's connection breaks before.
+    /// Loses the response to the poll in flight, or to a new poll if there is none.
     fn lose_response(&mut self) {
-        if self.poll.is_none() {
+        if self.poll_in_flight.is_none() {
             self.polls += 1;
             let tag = Some(self.polls.to_string().into());
             let _ = self.queue.poll(Clone::clone(&tag));
-            self.poll = Some(Poll { tag, body: None });
-        } else if let Some(poll) = &mut self.poll {
+            self.poll_in_flight = Some(Poll { tag, body: None });
+        } else if let Some(poll) = &mut self.poll_in_flight {
             poll.body = None;
         }
     }
 
-    /// The client abandons its poll. It has received the response if the server had sent one.
+    /// Abandons the poll in flight. If the server has sent a response before, the client has received it.
     fn abandon(&mut self) {
         self.receive();
-        if let Some(Poll { body: Some(_), .. }) = &self.poll {
-            self.poll = None;
+        if let Some(Poll { body: Some(_), .. }) = &self.poll_in_flight {
+            self.poll_in_flight = None;
         }
     }
 
-    /// The client completes its poll and switches to a WebSocket.
+    /// Completes the poll in flight, and switches to a WebSocket.
     fn upgrade(mut self) {
         self.poll();
         self.queue.answer_with_noop();
         self.receive();
-        assert!(self.poll.is_none(), "it was answered");
+        assert!(self.poll_in_flight.is_none(), "a noop answers the poll in flight");
         for frame in std::mem::take(&mut self.queue).into_pending() {
             let Payload::Text(text) = payload_of(&frame) else { panic!("it was text") };
             self.received.push(String::from_utf8(text.to_vec()).expect("it was text"));

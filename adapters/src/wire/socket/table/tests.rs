@@ -10,11 +10,11 @@ fn with(presets: &[&str]) -> SocketNames {
 /// The names of the new notification and of the unread count.
 fn names(names: &SocketNames) -> String {
     let table = SocketTable::new(names).unwrap();
-    let of = |event| {
+    let names_of = |event| {
         let names: Vec<_> = table.events.names(event).iter().map(ToString::to_string).collect();
         names.join(", ")
     };
-    format!("{}; {}", of(NamedEvent::New), of(NamedEvent::UnreadCount))
+    format!("{}; {}", names_of(NamedEvent::New), names_of(NamedEvent::UnreadCount))
 }
 
 #[test]
@@ -75,21 +75,23 @@ fn names_that_cannot_be_used_are_rejected_with_a_sentence() {
         change(&mut names);
         SocketTable::new(&names).unwrap_err().to_string()
     };
-    for (setting, name, expected) in [
+    // The numbers are the indices of `NamedEvent`.
+    for (index, name, expected) in [
         (0, "unread_count", "socket.events.unread_count: the name unread_count has another"),
         (0, "exception", "socket.events.new: the name exception has another meaning"),
         (0, "x as number", "possible are bare, {notification}, {data}"),
         (1, "x as {data}", "possible are {count}, {unreadCount}, number, bare"),
     ] {
-        let text = problem(&|names| names.events[setting] = vec![name.parse().unwrap()]);
+        let text = problem(&|names| names.events[index] = vec![name.parse().unwrap()]);
         assert!(text.contains(expected), "{name}: {text}");
     }
-    for (setting, name, expected) in [
+    // The numbers are the indices of `ClientMessage`.
+    for (index, name, expected) in [
         (0, "notification:list", "socket.messages.mark_read: the name notification:list has"),
         (0, "getNotifications", "socket.messages.list: the name getNotifications has another"),
         (4, "x as number", "possible are belfry, success, bare, items"),
     ] {
-        let text = problem(&|names| names.messages[setting] = vec![name.parse().unwrap()]);
+        let text = problem(&|names| names.messages[index] = vec![name.parse().unwrap()]);
         assert!(text.contains(expected), "{name}: {text}");
     }
     assert!(problem(&|names| names.presets.push(Preset::CamelCase)).contains("several"));

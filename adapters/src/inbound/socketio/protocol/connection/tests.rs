@@ -1,3 +1,8 @@
+//! The packets in these tests are Socket.IO's: `0` is a CONNECT, `1` a DISCONNECT, `2` an event, `3` an
+//! acknowledgement, `4` a connect error, and `5` an event with attachments. A number after the type is the id of an
+//! acknowledgement: `27["hello"]` is an event whose acknowledgement has the id 7. A packet of the server follows the
+//! `4` of Engine.IO's message packet.
+
 use std::collections::HashMap;
 
 use parking_lot::Mutex;
@@ -13,7 +18,7 @@ use crate::transport::SendLimits;
 const LIMITS: SendLimits = SendLimits { frames: 1_000, bytes: usize::MAX };
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Decides connects when the test tells it to, and records all calls.
+/// Decides a connect only when the test calls [`Client::decide`], and records all calls.
 #[derive(Default)]
 struct FakeHandler(Mutex<Connects>);
 
@@ -128,8 +133,9 @@ impl Client {
         Some(body.split('\u{1e}').map(without_id).collect())
     }
 
-    fn names(&self, of: impl Fn(&Connects) -> &Vec<String>) -> Vec<String> {
-        of(&self.handler.0.lock()).clone()
+    /// One of the lists of names that the handler has recorded.
+    fn names(&self, list: impl Fn(&Connects) -> &Vec<String>) -> Vec<String> {
+        list(&self.handler.0.lock()).clone()
     }
 }
 
@@ -239,7 +245,7 @@ async fn event_after_a_second_connect_waits_for_its_outcome() {
     client.decide("ada", Ok(())).await;
     client.send("0\"ada again\"").await;
     client.send("21[\"hello\"]").await;
-    assert!(!client.is_ready(), "no packet overtakes the event");
+    assert!(!client.is_ready(), "no packet may overtake the event");
     client.decide("ada again", Ok(())).await;
     assert!(client.is_ready());
     settle().await;
@@ -277,7 +283,18 @@ async fn packet_between_a_packet_and_its_attachments_is_a_violation() {
     assert_eq!(client.connection.receive(attachment()), Err(Violation));
     client.try_send("51-[\"a\",{}]").unwrap();
     assert_eq!(client.try_send("2[\"a\"]"), Err(Violation));
-    assert_eq!(client.try_send("517-[\"a\"]"), Err(Violation));
+}
+
+#[tokio::test]
+async fn packet_with_too_many_attachments_is_a_violation() {
+    for (packet, expected) in
+        [("516-[\"a\"]", Ok(Received::Control)), ("517-[\"a\"]", Err(Violation))]
+    {
+        let mut client = Client::new();
+        client.send("0\"ada\"").await;
+        client.decide("ada", Ok(())).await;
+        assert_eq!(client.try_send(packet), expected, "{packet}");
+    }
 }
 
 #[tokio::test]
@@ -314,7 +331,7 @@ async fn connection_is_not_ready_while_large_packets_are_in_flight() {
 enum Step {
     Connect,
     Leave,
-    /// The connect is decided that was sent this many connects ago.
+    /// Decides the connect that was sent this many connects ago; `true` admits the client.
     Decide(usize, bool),
     /// The server disconnects the client's current session.
     Disconnect,
@@ -330,7 +347,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// The other namespace keeps the transport open throughout.
+    /// Steps act on the root namespace. The client stays in `/notifications`, which keeps the transport open.
     #[test]
     fn client_is_in_a_namespace_by_its_latest_connect_or_not_at_all(steps in prop::collection::vec(step(), 0..30)) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -340,7 +357,7 @@ proptest! {
             client.decide("other", Ok(())).await;
             client.fetch();
             let mut connects = 0_usize;
-            // The connect that is not answered yet, and the one that the client is connected by.
+            // The numbers of the connect that is not answered yet, and of the one that the client is connected by.
             let (mut awaited, mut current) = (None, None);
             let mut admitted = 0;
             for step in steps {
@@ -397,16 +414,18 @@ proptest! {
             let Client { handler, connection, .. } = client;
             drop(connection);
             let Connects { pending, mut disconnected, .. } = std::mem::take(&mut *handler.0.lock());
-            // Connects that are decided now find the client gone.
+            // The client has left before these connects are decided.
             admitted += pending.len();
             for decide in pending.into_values() {
                 decide.send(Ok(())).unwrap();
             }
             settle().await;
             disconnected.append(&mut handler.0.lock().disconnected);
+            // One more is the session in `/notifications`.
+            assert_eq!(disconnected.len(), admitted + 1, "each admitted session has ended once");
             disconnected.sort_unstable();
             disconnected.dedup();
-            assert_eq!(disconnected.len(), admitted + 1, "each session is ended once");
+            assert_eq!(disconnected.len(), admitted + 1, "no session has ended twice");
         });
     }
 }
