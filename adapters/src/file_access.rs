@@ -1,18 +1,19 @@
-//! Who can change or read a file, for files that decide who may sign in: keys, secrets and settings.
+//! Owner and permissions of files that decide who may sign in: keys, secrets and settings.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-/// Owner and permissions of an open file. They are not read from its path, which could lead to another file by
-/// the time that it is opened.
+/// Owner and permissions of a file. They are read from the open file and not from its path, because a path could
+/// lead to another file by the time it is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileAccess {
     /// User id of the owner.
     pub owner: u32,
     /// Permission bits, such as `0o600`.
     pub mode: u32,
+    /// False for a pipe.
     is_regular: bool,
 }
 
@@ -22,13 +23,13 @@ impl FileAccess {
         file.metadata().map(|metadata| Self::from(&metadata))
     }
 
-    /// Whether every user of the machine can change the file. Permissions of the group do not count: it is the
-    /// owner's private group on many systems. Pipes do not count: they are read once.
+    /// Whether every user of the machine can change the file. Group permissions are ignored, because on many
+    /// systems the group is the owner's private one. False for a pipe, which is read only once.
     pub const fn is_writable_by_everyone(self) -> bool {
         self.is_regular && self.mode & 0o002 != 0
     }
 
-    /// Whether every user of the machine can read the file.
+    /// Whether every user of the machine can read the file. False for a pipe.
     pub const fn is_readable_by_everyone(self) -> bool {
         self.is_regular && self.mode & 0o004 != 0
     }
@@ -44,7 +45,8 @@ impl FileAccess {
         self.owner == rustix::process::geteuid().as_raw()
     }
 
-    /// Whether the file belongs neither to this process's user nor to root. Then another user can change it.
+    /// Whether the file belongs neither to this process's user nor to root, so that another user can change it.
+    /// False for a pipe.
     pub fn is_foreign(self) -> bool {
         self.is_regular && self.owner != 0 && !self.is_own()
     }
@@ -54,13 +56,14 @@ impl From<&Metadata> for FileAccess {
     fn from(metadata: &Metadata) -> Self {
         Self {
             owner: metadata.uid(),
+            // Without the bits for the type of the file.
             mode: metadata.mode() & 0o7777,
             is_regular: metadata.is_file(),
         }
     }
 }
 
-/// Why a file is not used.
+/// The error of [`read`].
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages are sufficient")]
 pub enum UnusableFile {
@@ -76,16 +79,16 @@ pub enum UnusableFile {
     WritableByEveryone(PathBuf),
 }
 
-/// Reads a file or pipe of at most `max` bytes, unless every user can change it.
+/// Reads a file or pipe. Fails if it has more than `max` bytes, or if every user can change it.
 pub fn read(path: &Path, max: u64) -> Result<(Vec<u8>, FileAccess), UnusableFile> {
-    let io = |error| UnusableFile::Io { path: path.to_owned(), error };
-    let file = File::open(path).map_err(io)?;
-    let access = FileAccess::of(&file).map_err(io)?;
+    let io_error = |error| UnusableFile::Io { path: path.to_owned(), error };
+    let file = File::open(path).map_err(io_error)?;
+    let access = FileAccess::of(&file).map_err(io_error)?;
     if access.is_writable_by_everyone() {
         return Err(UnusableFile::WritableByEveryone(path.to_owned()));
     }
     let mut bytes = Vec::new();
-    file.take(max + 1).read_to_end(&mut bytes).map_err(io)?;
+    file.take(max + 1).read_to_end(&mut bytes).map_err(io_error)?;
     if bytes.len() as u64 > max {
         return Err(UnusableFile::TooLarge { path: path.to_owned(), max });
     }
@@ -104,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn permissions_of_everyone_count_and_those_of_the_group_do_not() {
+    fn group_permissions_make_a_file_neither_writable_by_everyone_nor_private() {
         for (mode, writable, readable, private) in [
             (0o600, false, false, true),
             (0o400, false, false, true),
@@ -122,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn file_that_everyone_can_write_to_is_not_read() {
+    fn file_that_is_too_large_or_writable_by_everyone_is_rejected() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret");
         fs::write(&path, "s3cret").unwrap();
@@ -137,22 +140,23 @@ mod tests {
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(&path, &link).unwrap();
         for path in [&path, &link] {
-            let problem = read(path, 6).unwrap_err();
-            assert!(matches!(problem, UnusableFile::WritableByEveryone(_)), "{problem}");
+            let error = read(path, 6).unwrap_err();
+            assert!(matches!(error, UnusableFile::WritableByEveryone(_)), "{error}");
         }
         let missing = read(&folder.path().join("missing"), 6).unwrap_err().to_string();
         assert!(missing.contains("missing: No such file"), "{missing}");
     }
 
     #[test]
-    fn file_of_another_user_is_foreign_unless_that_is_root() {
+    fn file_of_another_user_is_foreign_and_file_of_root_is_not() {
+        const OTHER_USER: u32 = 65534;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         fs::write(&path, "").unwrap();
-        // Only root can give a file away.
-        if chown(&path, Some(65534), None).is_ok() {
+        // Only root can change the owner of a file.
+        if chown(&path, Some(OTHER_USER), None).is_ok() {
             let access = FileAccess::of(&File::open(&path).unwrap()).unwrap();
-            assert!(access.is_foreign() && !access.is_own() && access.owner == 65534);
+            assert!(access.is_foreign() && !access.is_own() && access.owner == OTHER_USER);
         }
         assert!(!FileAccess { owner: 0, mode: 0o600, is_regular: true }.is_foreign());
     }

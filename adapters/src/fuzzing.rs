@@ -2,7 +2,7 @@
 //! guarantee is broken.
 //!
 //! The inputs have simple formats, so that the corpus in `tests/fuzz/corpus` can be written by hand. The tests
-//! below run it.
+//! below pass the inputs of the corpus to their targets.
 
 pub use crate::amqp::fuzzing::frame as amqp_frame;
 pub use crate::inbound::amqp::fuzzing::message as amqp_message;

@@ -7,8 +7,8 @@ use rustls::{ClientConfig, RootCertStore};
 /// It uses the proxies of the environment (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, except for the hosts in
 /// `NO_PROXY`). It follows no redirects and has no timeout.
 pub fn builder(roots: RootCertStore) -> Result<reqwest::ClientBuilder, rustls::Error> {
-    // All connections use ring. The provider is set explicitly because the default depends on the crates that
-    // are linked.
+    // All TLS connections use `ring` for cryptography. The provider is set explicitly, because the default
+    // depends on the crates that are linked.
     let provider = rustls::crypto::ring::default_provider();
     let tls = ClientConfig::builder_with_provider(provider.into())
         .with_safe_default_protocol_versions()?

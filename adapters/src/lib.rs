@@ -6,10 +6,10 @@
 //!   forms), [`amqp`] (RabbitMQ connections), [`http_client`] (HTTP requests) and [`file_access`] (file permissions).
 //!   [`telemetry`] lists the metrics of all adapters.
 //!
-//! To add an outbound adapter, implement the port in `outbound/<technology>/<port>.rs`, named after the port's file, and
-//! run the port's contract on it in `tests/contract`. To add an inbound adapter, take the use cases as parameters in
-//! `inbound/<technology>`. Then create the adapter in `bootstrap`. Code that several adapters need belongs in one of the
-//! shared modules.
+//! To add an outbound adapter, implement the port in `outbound/<technology>/<port>.rs`, named after the
+//! port's file, and run the port's contract on it in `tests/contract`. To add an inbound adapter, write a
+//! module `inbound/<technology>` that takes the use cases as parameters. Then create the adapter in
+//! `bootstrap`. Code that several adapters need belongs in one of the shared modules.
 
 pub mod amqp;
 #[cfg(feature = "bench_support")]

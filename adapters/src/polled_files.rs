@@ -9,13 +9,13 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// Files, and how to load a value from them.
+/// A set of files, and how to load a value from their content.
 pub(crate) trait FileSource: Send + Sync + 'static {
     type Content: PartialEq + Send;
     type Value: Send + Sync;
     type Error: Error;
 
-    /// Without files there is nothing to poll.
+    /// `false` if no file is configured. Then nothing is polled.
     fn has_files(&self) -> bool {
         true
     }
@@ -23,29 +23,30 @@ pub(crate) trait FileSource: Send + Sync + 'static {
     /// Reads all files, or fails if one cannot be read. Blocks.
     fn read(&self) -> Result<Self::Content, Self::Error>;
 
-    /// Loads the value from what [`read`](Self::read) returned.
+    /// Loads the value from the content that [`read`](Self::read) returned.
     fn load(&self, content: &Self::Content) -> Result<Self::Value, Self::Error>;
 
-    /// Called after each reload, to log it. After an error the old value stays in use.
+    /// Logs the result of a reload. After an error, the old value stays in use.
     fn log_reload(&self, result: Result<&Self::Value, &Self::Error>);
 }
 
 /// A value that is loaded from files, as of the last reload without an error.
 ///
-/// The files are read periodically and compared by content: a mounted secret is a symbolic link into a folder
-/// that is replaced, and its mtime and inode need not change. A reload is all or nothing: if one file cannot be
-/// read or used, the old value stays in use.
+/// The files are read periodically and compared by content. Modification time and inode are not sufficient: a
+/// mounted secret is a symbolic link into a folder that is replaced, and the link itself need not change. A
+/// reload is all or nothing: if one file cannot be read or used, the old value stays in use.
 pub(crate) struct PolledFiles<S: FileSource> {
     source: S,
     current: RwLock<Arc<S::Value>>,
-    /// The result of the last read, with the error as text: to detect a change, and to log an error only once.
+    /// The result of the last read, to detect changes. An error is stored as text, so that it is logged only
+    /// once.
     last_read: Mutex<Result<S::Content, String>>,
 }
 
 impl<S: FileSource> PolledFiles<S> {
     const POLL_INTERVAL: Duration = Duration::from_secs(5);
 
-    /// Reads the files.
+    /// Loads the value for the first time.
     pub(crate) fn open(source: S) -> Result<Self, S::Error> {
         let content = source.read()?;
         let current = RwLock::new(Arc::new(source.load(&content)?));
@@ -56,7 +57,8 @@ impl<S: FileSource> PolledFiles<S> {
         self.current.read().clone()
     }
 
-    /// Reloads changed files, and all files at once on `requested`, until `stop` is cancelled.
+    /// Polls the files until `stop` is cancelled, and reloads them after a change. A notification of `requested`
+    /// reloads them immediately, even if they have not changed.
     pub(crate) async fn run(self: Arc<Self>, requested: &Notify, stop: &CancellationToken) {
         loop {
             let forced = tokio::select! {
@@ -65,12 +67,12 @@ impl<S: FileSource> PolledFiles<S> {
                 () = tokio::time::sleep(Self::POLL_INTERVAL), if self.source.has_files() => false,
             };
             let this = self.clone();
-            // A network file system can block. After a panic the old value stays in use.
+            // Reading from a network file system can block. After a panic, the old value stays in use.
             let _ = tokio::task::spawn_blocking(move || this.reload(forced)).await;
         }
     }
 
-    /// Reloads the files if they have changed. `forced`: even if they have not.
+    /// Reads the files, and loads them if they have changed or if the reload is `forced`.
     pub(crate) fn reload(&self, forced: bool) {
         let read = self.source.read();
         let mut last_read = self.last_read.lock();
@@ -100,7 +102,7 @@ impl<S: FileSource> PolledFiles<S> {
     }
 }
 
-/// Without the content, which may be secret.
+/// Omits the content, which may be secret.
 impl<S: FileSource + fmt::Debug> fmt::Debug for PolledFiles<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PolledFiles").field("source", &self.source).finish_non_exhaustive()
@@ -111,11 +113,12 @@ impl<S: FileSource + fmt::Debug> fmt::Debug for PolledFiles<S> {
 mod tests {
     use super::*;
 
-    /// A number in a "file".
+    /// A file that contains a number.
     #[derive(Default)]
-    struct Number {
-        file: Mutex<Option<&'static str>>,
-        /// Whether each reload succeeded.
+    struct NumberFile {
+        /// `None` if the file is missing.
+        content: Mutex<Option<&'static str>>,
+        /// For each reload, whether it succeeded.
         reloads: Mutex<Vec<bool>>,
     }
 
@@ -127,13 +130,13 @@ mod tests {
         Malformed,
     }
 
-    impl FileSource for Arc<Number> {
+    impl FileSource for Arc<NumberFile> {
         type Content = &'static str;
         type Value = u32;
         type Error = NoNumber;
 
         fn read(&self) -> Result<&'static str, NoNumber> {
-            self.file.lock().ok_or(NoNumber::Missing)
+            self.content.lock().ok_or(NoNumber::Missing)
         }
 
         fn load(&self, content: &&'static str) -> Result<u32, NoNumber> {
@@ -145,16 +148,16 @@ mod tests {
         }
     }
 
-    fn number(file: &'static str) -> (Arc<Number>, PolledFiles<Arc<Number>>) {
-        let number = Arc::new(Number::default());
-        *number.file.lock() = Some(file);
-        (number.clone(), PolledFiles::open(number).unwrap())
+    fn polled_file(content: &'static str) -> (Arc<NumberFile>, PolledFiles<Arc<NumberFile>>) {
+        let file = Arc::new(NumberFile::default());
+        *file.content.lock() = Some(content);
+        (file.clone(), PolledFiles::open(file).unwrap())
     }
 
     #[test]
     fn each_change_is_loaded_once_and_an_error_keeps_the_old_value() {
-        let (number, polled) = number("1");
-        for (file, value, reloads) in [
+        let (file, polled) = polled_file("1");
+        for (content, value, reloads) in [
             (Some("1"), 1, 0),
             (Some("2"), 2, 1),
             (Some("two"), 2, 2),
@@ -162,41 +165,42 @@ mod tests {
             (Some("two"), 2, 4),
             (Some("3"), 3, 5),
         ] {
-            *number.file.lock() = file;
+            *file.content.lock() = content;
             for _ in 0..3 {
                 polled.reload(false);
-                assert_eq!(*polled.current(), value, "{file:?}");
-                assert_eq!(number.reloads.lock().len(), reloads, "{file:?}");
+                assert_eq!(*polled.current(), value, "{content:?}");
+                assert_eq!(file.reloads.lock().len(), reloads, "{content:?}");
             }
         }
-        assert_eq!(*number.reloads.lock(), [true, false, false, false, true]);
+        assert_eq!(*file.reloads.lock(), [true, false, false, false, true]);
     }
 
     #[test]
     fn forced_reload_loads_unchanged_files() {
-        let (number, polled) = number("1");
+        let (file, polled) = polled_file("1");
         polled.reload(true);
         polled.reload(true);
-        assert_eq!(*number.reloads.lock(), [true, true]);
+        assert_eq!(*file.reloads.lock(), [true, true]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn files_are_polled_and_reloaded_on_request_until_cancellation() {
-        let (number, polled) = number("1");
+        let (file, polled) = polled_file("1");
         let (polled, requested, stop) =
             (Arc::new(polled), Arc::new(Notify::new()), CancellationToken::new());
         let polling = tokio::spawn({
             let (polled, requested, stop) = (polled.clone(), requested.clone(), stop.clone());
             async move { polled.run(&requested, &stop).await }
         });
-        *number.file.lock() = Some("2");
+        *file.content.lock() = Some("2");
+        // Longer than the interval of polls, which is 5 seconds.
         tokio::time::sleep(Duration::from_secs(6)).await;
         assert_eq!(*polled.current(), 2);
         tokio::time::sleep(Duration::from_mins(1)).await;
-        assert_eq!(number.reloads.lock().len(), 1);
+        assert_eq!(file.reloads.lock().len(), 1);
         requested.notify_one();
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert_eq!(number.reloads.lock().len(), 2);
+        assert_eq!(file.reloads.lock().len(), 2);
         stop.cancel();
         polling.await.unwrap();
     }

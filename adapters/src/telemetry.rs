@@ -6,13 +6,13 @@ use crate::inbound::{rest, socketio};
 use crate::outbound::metrics::{CATCH_UP, STORE_OPERATION};
 use crate::{amqp, limits, outbound, transport};
 
-/// For durations that are milliseconds in normal operation, in seconds.
+/// Upper bounds in seconds, for durations that are milliseconds in normal operation.
 const LATENCY_BUCKETS: [f64; 16] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
     60.0,
 ];
 
-/// For ages that grow to hours during an outage, in seconds.
+/// Upper bounds in seconds, for ages that grow to hours during an outage.
 const AGE_BUCKETS: [f64; 14] =
     [0.01, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0, 86_400.0];
 

@@ -5,7 +5,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Limits the bytes that several tasks hold in memory together. Clones share the limit.
 #[derive(Debug, Clone)]
 pub(crate) struct ByteLimiter {
-    /// A permit for each byte.
+    /// One permit for each free byte.
     free: Arc<Semaphore>,
     limit: u32,
 }
@@ -15,8 +15,9 @@ impl ByteLimiter {
         Self { free: Arc::new(Semaphore::new(limit as usize)), limit }
     }
 
-    /// Waits until this number of bytes is free. Callers are served in order. A caller that asks for more than the limit
-    /// waits until all bytes are free, and gets all of them. They are free again when the permit is dropped.
+    /// Waits until this number of bytes is free. Callers are served in order. A caller that asks for more
+    /// than the limit waits until all bytes are free, and gets all of them. Dropping the permit frees the
+    /// bytes.
     pub(crate) async fn acquire(&self, bytes: usize) -> OwnedSemaphorePermit {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.limit);
         let permit = self.free.clone().acquire_many_owned(bytes).await;
@@ -31,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn caller_waits_for_free_bytes_and_more_than_the_limit_takes_all() {
+    fn caller_waits_for_free_bytes_and_asking_for_more_than_the_limit_gets_all() {
         let limiter = ByteLimiter::new(10);
         let acquire = |bytes| limiter.acquire(bytes).now_or_never();
         let first = acquire(7).expect("enough is free");

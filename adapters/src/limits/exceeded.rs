@@ -17,7 +17,8 @@ pub enum Limit {
     Connections,
     /// Connections from one address, or requests in flight of one client behind a trusted proxy.
     ConnectionsPerAddress,
-    /// Connections, or requests in flight of clients behind a trusted proxy, from one site.
+    /// Connections from one site (an IPv4 /24 or IPv6 /48 network), or requests in flight of clients behind a
+    /// trusted proxy from one site.
     ConnectionsPerSite,
     /// Sessions of one user.
     SessionsPerUser,
@@ -31,9 +32,9 @@ pub enum Limit {
     Messages,
     /// Requests of one caller.
     Requests,
-    /// Requests of one service that writes.
+    /// Requests of one caller that create notifications.
     Writes,
-    /// Work for one user.
+    /// Work for one user, as in [`UserWork`](super::UserWork).
     Work,
     /// Sessions of polling devices.
     PollingSessions,
@@ -60,6 +61,7 @@ pub(crate) fn describe_metrics() {
 /// The minimum time between two log lines about the same limit.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Limits the log lines of each limit.
 static THROTTLES: Mutex<BTreeMap<Limit, LogThrottle>> = Mutex::new(BTreeMap::new());
 
 impl Limit {

@@ -26,7 +26,7 @@ struct Generations {
 impl KnownNetworks {
     /// The age at which a generation becomes the older one.
     const GENERATION: Duration = Duration::from_hours(12);
-    /// A network needs some 10 bytes.
+    /// The maximum number of networks in a generation. Each needs some 10 bytes.
     const MAX_IN_GENERATION: usize = 65_536;
 
     pub(crate) fn new() -> Self {
@@ -39,7 +39,7 @@ impl KnownNetworks {
         }
     }
 
-    /// Call it when a device of this network has signed in.
+    /// Records that a device of this network has signed in.
     pub(crate) fn remember(&self, network: IpAddr) {
         self.remember_at(network, Instant::now());
     }
@@ -67,6 +67,7 @@ impl KnownNetworks {
 }
 
 impl Generations {
+    /// Replaces generations that are too old.
     fn age(&mut self, now: Instant) {
         let age = now.saturating_duration_since(self.young_since);
         if age >= KnownNetworks::GENERATION * 2 {
@@ -77,6 +78,7 @@ impl Generations {
         }
     }
 
+    /// Drops the older generation, makes the younger one the older one, and begins a new one.
     fn rotate(&mut self, now: Instant) {
         self.old = std::mem::take(&mut self.young);
         self.young_since = now;
@@ -98,7 +100,7 @@ mod tests {
         networks.remember_at(network(1), start + generation / 2);
         assert!(networks.contains_at(network(1), start + generation * 3 / 2));
         assert!(!networks.contains_at(network(2), start + generation * 3 / 2));
-        assert!(!networks.contains_at(network(1), start + generation * 5 / 2 + generation));
+        assert!(!networks.contains_at(network(1), start + generation * 7 / 2));
         networks.remember_at(network(1), start + generation * 4);
         assert!(!networks.contains_at(network(1), start + generation * 9));
     }

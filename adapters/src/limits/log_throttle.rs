@@ -9,23 +9,23 @@ pub(super) struct LogThrottle {
     interval: Duration,
     last_logged: Option<Instant>,
     /// The number of events since the last log line.
-    since: u64,
+    unlogged_events: u64,
 }
 
 impl LogThrottle {
     pub(super) const fn every(interval: Duration) -> Self {
-        Self { interval, last_logged: None, since: 0 }
+        Self { interval, last_logged: None, unlogged_events: 0 }
     }
 
     /// Counts an event. Returns the number of events since the last log line, including this one; `None` if it is
     /// too early for another line.
     pub(super) fn record(&mut self, now: Instant) -> Option<u64> {
-        self.since += 1;
+        self.unlogged_events += 1;
         if self.last_logged.is_some_and(|then| now.duration_since(then) < self.interval) {
             return None;
         }
         self.last_logged = Some(now);
-        Some(std::mem::take(&mut self.since))
+        Some(std::mem::take(&mut self.unlogged_events))
     }
 
     #[cfg(test)]
@@ -34,7 +34,7 @@ impl LogThrottle {
     }
 }
 
-/// The throttle of one log line, for use in a `static`. The line appears at most every ten seconds.
+/// Throttles one log line to one every ten seconds. For use in a `static`.
 #[derive(Debug)]
 pub(crate) struct ThrottledLog(Mutex<LogThrottle>);
 

@@ -6,7 +6,7 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, NotUntil, Quota, RateLimiter};
 use parking_lot::Mutex;
 
-/// A rate per second. The burst, allowed at once after a pause, is twice that number.
+/// A number of operations per second. After a pause, a burst of twice that number is allowed at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PerSecond(NonZeroU32);
 
@@ -24,6 +24,7 @@ impl PerSecond {
         Duration::from_secs(1) / self.0.get()
     }
 
+    /// The quota for this rate, multiplied by `times`.
     fn quota(self, times: NonZeroU32) -> Quota {
         const TWICE: NonZeroU32 = NonZeroU32::new(2).unwrap();
         let rate = self.0.saturating_mul(times);
@@ -49,7 +50,7 @@ fn exceeded(until: NotUntil<Instant>) -> RateExceeded {
     RateExceeded { wait: until.wait_time_from(DefaultClock::default().now()) }
 }
 
-/// A rate limit. Uses 40 bytes.
+/// A rate limit. It uses only 40 bytes, because each device may have one.
 #[derive(Debug)]
 pub(crate) struct Rate(DefaultDirectRateLimiter);
 
@@ -79,12 +80,13 @@ pub(crate) struct RateByKey {
 }
 
 impl RateByKey {
-    /// The maximum number of keys. So many need some megabytes. Further keys are not limited: an attacker with so
-    /// many users or addresses evades a limit per key anyway, and rejecting further keys would let the attacker lock
-    /// out all other clients.
+    /// The maximum number of keys, which need some megabytes. Further keys are not limited: an attacker with
+    /// so many users or addresses evades a limit per key anyway, and rejecting further keys would let the
+    /// attacker lock out all other clients.
     const MAX_KEYS: usize = 65_536;
     /// Idle keys are removed only if there are at least this many keys.
     const SWEEP_AT: usize = 1_024;
+    /// The minimum time between two removals of idle keys.
     const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
     pub(crate) fn of(rate: PerSecond) -> Self {
@@ -170,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn rate_is_small_because_each_device_may_have_one() {
+    fn rate_uses_at_most_40_bytes() {
         assert!(size_of::<Rate>() <= 40, "{}", size_of::<Rate>());
     }
 }

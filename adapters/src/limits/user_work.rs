@@ -24,10 +24,10 @@ use super::rates::{PerSecond, RateExceeded};
 pub struct UserWork(Arc<WorkState>);
 
 struct WorkState {
-    /// The time in which one unit becomes available again; zero for no limit.
+    /// The time in which one unit of work becomes available again; zero for no limit.
     unit: Duration,
     max_in_flight: usize,
-    /// A user is stored as a hash. Randomly seeded, so that no client can choose names that collide.
+    /// Hashes the user ids. Randomly seeded, so that no client can choose ids that collide.
     hasher: RandomState,
     start: Instant,
     users: Mutex<Users>,
@@ -40,10 +40,11 @@ struct Users {
 }
 
 struct Budget {
-    /// When the full budget is available again, relative to [`WorkState::start`]. The generic cell rate algorithm
-    /// needs only this.
+    /// When the full budget is available again, relative to [`WorkState::start`]. The generic cell rate
+    /// algorithm needs no other state.
     full_at: Duration,
-    store: Arc<Semaphore>,
+    /// The permits for store operations.
+    permits: Arc<Semaphore>,
 }
 
 /// The cost of an operation, in units of work.
@@ -51,22 +52,22 @@ struct Budget {
 pub(crate) struct Cost(u32);
 
 impl Cost {
-    /// A message or a request, before the number of notifications is known.
+    /// The cost of a message or request itself, before the number of notifications is known.
     pub(crate) const REQUEST: Self = Self(1);
 
-    /// Notifications that are read, replayed, listed or marked.
+    /// The cost of reading, replaying, listing or marking notifications.
     pub(crate) fn of_notifications(count: usize) -> Self {
         Self(u32::try_from(count.div_ceil(10)).unwrap_or(u32::MAX))
     }
 
-    /// Text of notifications that is read and sent, in bytes. Notifications of a usual size cost little more than
-    /// by their number. A page of large ones costs as much as several small pages.
+    /// The additional cost of the text of notifications that are read and sent. It is small for notifications
+    /// of a usual size. With it, a page of large notifications costs as much as several pages of small ones.
     pub(crate) fn of_text(bytes: usize) -> Self {
         const BYTES_PER_UNIT: usize = 4_096;
         Self(u32::try_from(bytes / BYTES_PER_UNIT).unwrap_or(u32::MAX))
     }
 
-    /// Notifications that were read to be sent.
+    /// The cost of notifications that were read to be sent, by number and text.
     pub(crate) fn of_page(notifications: &[Notification]) -> Self {
         let bytes = notifications.iter().map(Notification::text_bytes).sum();
         Self::of_notifications(notifications.len()) + Self::of_text(bytes)
@@ -81,8 +82,8 @@ impl Add for Cost {
     }
 }
 
-/// A store operation in flight. Dropping it allows the user's next operation. It holds no permit if there are too many
-/// users to track this one.
+/// The permit for a store operation in flight. Dropping it allows the user's next operation. Empty if there
+/// are too many users to track this one.
 #[derive(Debug)]
 #[must_use = "dropping it allows the user's next operation"]
 pub(crate) struct WorkPermit(
@@ -90,19 +91,21 @@ pub(crate) struct WorkPermit(
 );
 
 impl UserWork {
-    /// The maximum number of users, which need some megabytes. Further users are not limited, for the same reason as
-    /// in [`super::RateByKey`].
+    /// The maximum number of users that are tracked, which need some megabytes. Further users are not
+    /// limited, for the same reason as in [`super::RateByKey`].
     const MAX_USERS: usize = 65_536;
-    /// With fewer users no sweep is needed.
+    /// Idle users are removed only if there are at least this many users.
     const SWEEP_AT: usize = 1_024;
+    /// The minimum time between two removals of idle users.
     const SWEEP_EVERY: Duration = Duration::from_secs(1);
     /// The full budget, as the time in which it becomes available.
     const BURST: Duration = Duration::from_secs(2);
-    /// The maximum time that a user can be in debt: work that is charged afterwards can exceed any budget.
+    /// The maximum debt, as the time in which it is paid off. A user is in debt if work that is charged
+    /// afterwards exceeds the budget.
     const MAX_DEBT: Duration = Duration::from_mins(1);
 
-    /// `rate` is in units of work (`None` for no limit), `max_in_flight` in store operations (at least one), both per
-    /// user.
+    /// The limits of each user. `rate` is the number of units of work per second, `None` for no limit.
+    /// `max_in_flight` is the number of store operations; 0 counts as 1.
     pub fn new(rate: Option<PerSecond>, max_in_flight: usize) -> Self {
         let now = Instant::now();
         Self(Arc::new(WorkState {
@@ -126,12 +129,12 @@ impl UserWork {
         cost: Cost,
     ) -> Result<WorkPermit, RateExceeded> {
         let now = Instant::now();
-        let Some(store) = self.with_budget(user, now, |budget, shared| {
-            shared.check(budget, cost, now).map(|()| budget.store.clone())
+        let Some(permits) = self.with_budget(user, now, |budget, shared| {
+            shared.check(budget, cost, now).map(|()| budget.permits.clone())
         }) else {
             return Ok(WorkPermit(None));
         };
-        let permit = store?.acquire_owned().await.expect("the semaphore is never closed");
+        let permit = permits?.acquire_owned().await.expect("the semaphore is never closed");
         let now = Instant::now();
         self.with_budget(user, now, |budget, shared| shared.spend(budget, cost, now))
             .transpose()?;
@@ -144,7 +147,7 @@ impl UserWork {
         self.with_budget(user, now, |budget, shared| shared.charge(budget, cost, now));
     }
 
-    /// How long it takes until some of the user's budget is available; zero if some is now.
+    /// The time until the user is out of debt; zero without debt.
     pub(crate) fn time_to_available(&self, user: &UserId) -> Duration {
         const NOTHING: Cost = Cost(0);
         let now = Instant::now();
@@ -153,7 +156,7 @@ impl UserWork {
         checked.and_then(Result::err).map_or(Duration::ZERO, |exceeded| exceeded.wait)
     }
 
-    /// `None` if there are too many users to track this one.
+    /// Calls `work` with the user's budget. Returns `None` if there are too many users to track this one.
     fn with_budget<T>(
         &self,
         user: &UserId,
@@ -173,19 +176,19 @@ impl UserWork {
         }
         let budget = users.by_hash.entry(key).or_insert_with(|| Budget {
             full_at: Duration::ZERO,
-            store: Arc::new(Semaphore::new(shared.max_in_flight)),
+            permits: Arc::new(Semaphore::new(shared.max_in_flight)),
         });
         Some(work(budget, shared))
     }
 }
 
 impl WorkState {
-    fn time(&self, now: Instant) -> Duration {
+    fn since_start(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.start)
     }
 
     fn check(&self, budget: &Budget, cost: Cost, now: Instant) -> Result<(), RateExceeded> {
-        let spent = budget.full_at.saturating_sub(self.time(now));
+        let spent = budget.full_at.saturating_sub(self.since_start(now));
         // Work that costs more than the full budget needs all of it.
         let price = self.price(cost).min(UserWork::BURST);
         let wait = (spent + price).saturating_sub(UserWork::BURST);
@@ -194,31 +197,34 @@ impl WorkState {
 
     fn spend(&self, budget: &mut Budget, cost: Cost, now: Instant) -> Result<(), RateExceeded> {
         self.check(budget, cost, now)?;
-        let now = self.time(now);
+        let now = self.since_start(now);
         budget.full_at = now.max(budget.full_at) + self.price(cost);
         Ok(())
     }
 
     fn charge(&self, budget: &mut Budget, cost: Cost, now: Instant) {
-        let now = self.time(now);
+        let now = self.since_start(now);
         let spent = budget.full_at.saturating_sub(now) + self.price(cost);
         budget.full_at = now + spent.min(UserWork::BURST + UserWork::MAX_DEBT);
     }
 
+    /// The time in which the units become available again.
     fn price(&self, Cost(units): Cost) -> Duration {
         self.unit.saturating_mul(units)
     }
 
-    /// Removes the users with a full budget and no operation in flight, at most once per `SWEEP_EVERY`.
+    /// Removes the users with a full budget and no operation in flight, at most once per
+    /// [`UserWork::SWEEP_EVERY`].
     fn sweep(&self, users: &mut Users, now: Instant) {
         if now.duration_since(users.last_sweep) < UserWork::SWEEP_EVERY {
             return;
         }
         users.last_sweep = now;
-        let time = self.time(now);
-        // Permits and waiting operations hold a reference, which is cloned only under the lock that is held here.
-        let in_use = |budget: &Budget| Arc::strong_count(&budget.store) > 1;
-        users.by_hash.retain(|_, budget| budget.full_at > time || in_use(budget));
+        let elapsed = self.since_start(now);
+        // Permits and waiting operations hold a reference to the semaphore. No new reference can appear now,
+        // because references are cloned only under the lock of the users, which the caller holds.
+        let in_use = |budget: &Budget| Arc::strong_count(&budget.permits) > 1;
+        users.by_hash.retain(|_, budget| budget.full_at > elapsed || in_use(budget));
         users.by_hash.shrink_to_fit();
     }
 }
@@ -236,7 +242,7 @@ mod tests {
         UserWork::new(PerSecond::new(rate), max_in_flight)
     }
 
-    /// Whether the user's budget allows this now. Releases the permit at once.
+    /// Spends the cost if the user's budget allows it now. Releases the permit at once.
     fn try_work(work: &UserWork, name: &str, cost: Cost) -> Result<(), RateExceeded> {
         work.acquire(&user(name), cost).now_or_never().expect("no operation is in flight").map(drop)
     }
@@ -272,7 +278,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn operation_that_waited_is_rejected_if_those_before_it_spent_the_budget() {
+    async fn waiting_operation_is_rejected_if_earlier_ones_spend_the_budget() {
         let work = work(1_000, 1);
         let first = work.acquire(&user("ada"), Cost::REQUEST).await.unwrap();
         let ada = user("ada");
@@ -308,7 +314,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn operation_above_the_limit_waits_for_one_of_the_same_user() {
+    async fn operation_above_the_limit_waits_until_another_of_the_same_user_ends() {
         let work = work(1_000, 2);
         let ada = user("ada");
         let first = work.acquire(&ada, Cost::REQUEST).await.unwrap();

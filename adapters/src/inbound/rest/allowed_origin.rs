@@ -70,7 +70,7 @@ impl FromStr for AllowedOrigin {
         }
         // An origin that is copied from a browser's address bar ends with a slash. Two slashes stay: `file://` ends with
         // them, and elsewhere they are an error.
-        let raw = raw.strip_suffix('/').filter(|rest| !rest.ends_with('/')).unwrap_or(raw);
+        let raw = raw.strip_suffix('/').filter(|origin| !origin.ends_with('/')).unwrap_or(raw);
         let Some((before, after)) = raw.split_once('*') else {
             let origin = Origin::parse(raw).ok_or(InvalidOrigin::Malformed)?;
             let host = AllowedHost::Exact(origin.host.to_ascii_lowercase());
@@ -79,7 +79,7 @@ impl FromStr for AllowedOrigin {
         if !before.ends_with("://") || !after.starts_with('.') || after.contains('*') {
             return Err(InvalidOrigin::Wildcard);
         }
-        // Parse an example that matches the pattern.
+        // A host cannot contain `*`, so parse an example that matches the pattern.
         let example = format!("{before}any{after}");
         let origin = Origin::parse(&example).ok_or(InvalidOrigin::Malformed)?;
         let suffix =
@@ -95,7 +95,7 @@ impl AllowedOrigin {
         Self(Allowed::Matching { scheme, host, port: origin.port })
     }
 
-    /// Whether it is `*`, which matches any page, including pages with the origin `null`.
+    /// Whether this is `*`, which matches any page, including pages with the origin `null`.
     pub fn is_any(&self) -> bool {
         self.0 == Allowed::Any
     }
@@ -118,15 +118,15 @@ impl AllowedHost {
             Self::Exact(allowed) => allowed.eq_ignore_ascii_case(host),
             Self::Subdomains(suffix) => {
                 let split = host.len().checked_sub(suffix.len()).map(|at| host.split_at(at));
-                split.is_some_and(|(labels, rest)| {
-                    rest.eq_ignore_ascii_case(suffix) && are_labels(labels)
+                split.is_some_and(|(labels, end)| {
+                    end.eq_ignore_ascii_case(suffix) && are_labels(labels)
                 })
             }
         }
     }
 }
 
-/// Whether `host` consists of one or more DNS labels.
+/// Whether `host` is a sequence of non-empty labels, separated by dots.
 fn are_labels(host: &str) -> bool {
     host.split('.').all(|label| !label.is_empty())
 }
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn allowed_origin_matches_scheme_host_and_port() {
-        for same in [
+        for origin in [
             "https://app.example.org",
             "http://localhost:5173",
             "http://[::1]:8080",
@@ -156,7 +156,7 @@ mod tests {
             "moz-extension://0c8e2b5c-7a1d-4d57-9b44-bd3f1b5d2f5e",
             "file://",
         ] {
-            assert!(allows(same, same), "{same}");
+            assert!(allows(origin, origin), "{origin}");
         }
         for (allowed, sent) in [
             ("https://app.example.org", "http://app.example.org"),

@@ -21,12 +21,13 @@ use crate::limits::WorkPermit;
 /// A caller whose token is valid and allows the action `A`. Extracting it also applies the rate limits.
 pub(super) struct Authorized<A> {
     claims: Claims,
-    /// Held until the handler returns. `None` for [`Create`], which has a separate rate limit.
+    /// The permit for the caller's work, held until the handler returns. `None` for [`Create`], which has a
+    /// separate rate limit.
     _work: Option<WorkPermit>,
     action: PhantomData<A>,
 }
 
-/// An [`Action`] as a type: a handler's signature states what the token must allow.
+/// An [`Action`] as a type, so that a handler's signature states the action that the token must allow.
 pub(super) trait RequiredAction {
     const ACTION: Action;
 }
@@ -65,9 +66,9 @@ where
         let (sign_in, limits) = (SignIn::from_ref(state), RequestLimits::from_ref(state));
         let claims = match authenticate(&sign_in, parts).await {
             Ok(claims) => claims,
-            Err(refusal) => {
+            Err(error) => {
                 limits.limit_anonymous(&parts.extensions)?;
-                return Err(refusal.into());
+                return Err(error.into());
             }
         };
         Span::current().record("user", claims.user.as_str());
@@ -76,7 +77,7 @@ where
             limits.limit_write(&claims.user)?;
             return Ok(Self { claims, _work: None, action: PhantomData });
         }
-        // A caller who lacks the scope is counted too.
+        // A request is counted even if the caller lacks the scope.
         limits.limit_request(&claims.user)?;
         allowed?;
         let work = limits.acquire_work(&claims.user).await?;
@@ -84,6 +85,7 @@ where
     }
 }
 
+/// Verifies the token of the `Authorization` header, or else that of the cookie.
 async fn authenticate(sign_in: &SignIn, parts: &Parts) -> Result<Claims, AuthError> {
     let token = match (bearer_token(&parts.headers)?, parts.extensions.get::<CookieToken>()) {
         (None, Some(CookieToken(cookie))) => BearerToken::parse(cookie)?,
@@ -92,12 +94,12 @@ async fn authenticate(sign_in: &SignIn, parts: &Parts) -> Result<Claims, AuthErr
     sign_in.run(token).await
 }
 
-/// The token of the `Authorization` header. Several such headers are rejected: they could name different
-/// users.
+/// The token of the `Authorization` header. Several such headers are rejected, because their tokens could
+/// belong to different users.
 fn bearer_token(headers: &HeaderMap) -> Result<Option<BearerToken>, AuthError> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
-    let (value, more) = (values.next(), values.next());
-    let text = match (value.map(|value| value.to_str()), more) {
+    let (value, second) = (values.next(), values.next());
+    let text = match (value.map(|value| value.to_str()), second) {
         (None, _) => return Ok(None),
         (Some(Ok(text)), None) => text,
         _ => return Err(AuthError::TokenInvalid),

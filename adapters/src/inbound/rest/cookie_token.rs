@@ -1,8 +1,9 @@
 //! Tokens in cookies.
 //!
-//! A browser sends a cookie with every request to its server, whichever page causes the request. So a cookie counts
-//! only if the browser names the page, and the page is allowed (CSRF; the `Origin` header of RFC 6454, section 7, and
-//! the `Sec-Fetch-Site` header of Fetch Metadata).
+//! A browser sends a cookie with every request to its server, even if a malicious page causes the request
+//! (cross-site request forgery, CSRF). So a cookie is read only if the request's headers show that an allowed
+//! page caused it. The `Origin` header (RFC 6454, section 7) contains the origin of the page.
+//! `Sec-Fetch-Site: same-origin` (Fetch Metadata) means that this server served the page.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -35,17 +36,19 @@ impl FromStr for CookieName {
     }
 }
 
-/// The token in the cookie of a request, as an extension of the request. A token elsewhere in the request takes
-/// precedence over it.
+/// The token from the cookie of a request, stored as an extension of the request. A token elsewhere in the
+/// request takes precedence.
 #[derive(Clone)]
 pub(crate) struct CookieToken(pub(crate) Arc<str>);
 
+/// The cookie to read, and the settings that determine which pages are allowed.
 struct CookieRule {
     name: CookieName,
     cors: Cors,
 }
 
-/// Reads the cookie of requests that may use it. Without a name, no cookie is read.
+/// Adds a layer that reads the cookie of this name from requests of allowed pages. Without a name, no cookie
+/// is read.
 pub fn with_cookie_tokens(router: Router, name: Option<&CookieName>, cors: &Cors) -> Router {
     let Some(name) = name else { return router };
     let rule = Arc::new(CookieRule { name: name.clone(), cors: cors.clone() });
@@ -71,13 +74,15 @@ impl CookieRule {
             RequestOrigin::Missing => is_same_origin(headers),
             RequestOrigin::NotAllowed => false,
         };
-        is_allowed.then(|| self.find(headers)).flatten()
+        is_allowed.then(|| self.find_cookie(headers)).flatten()
     }
 
-    /// `None` if there are several such cookies: another host of the domain may have set one of them.
-    fn find(&self, headers: &HeaderMap) -> Option<CookieToken> {
-        let all = headers.get_all(COOKIE).iter().filter_map(|header| header.to_str().ok());
-        let pairs = all.flat_map(|header| header.split(';')).filter_map(|it| it.split_once('='));
+    /// `None` if the request has no such cookie, or several: another host of the domain may have set one of
+    /// them.
+    fn find_cookie(&self, headers: &HeaderMap) -> Option<CookieToken> {
+        let texts = headers.get_all(COOKIE).iter().filter_map(|header| header.to_str().ok());
+        let pairs =
+            texts.flat_map(|header| header.split(';')).filter_map(|pair| pair.split_once('='));
         let mut values = pairs.filter(|(name, _)| name.trim() == self.name.0);
         let (_, value) = values.next()?;
         values.next().is_none().then(|| CookieToken(value.trim().trim_matches('"').into()))
@@ -109,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn cookie_counts_only_if_its_page_is_named_and_allowed() {
+    fn cookie_is_read_only_if_an_allowed_page_caused_the_request() {
         let cookie = ("cookie", "a=1; jwt=t.o.k; b=2");
         for page in [
             ("origin", "https://app.example.org"),
@@ -118,7 +123,7 @@ mod tests {
         ] {
             assert_eq!(token(&[cookie, page]).as_deref(), Some("t.o.k"), "{page:?}");
         }
-        assert_eq!(token(&[cookie]), None, "no page is named");
+        assert_eq!(token(&[cookie]), None, "the page is unknown");
         for page in [
             ("origin", "https://evil.example.org"),
             ("origin", "null"),
@@ -133,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn one_cookie_of_the_name_is_read_and_several_are_ignored() {
+    fn single_cookie_of_the_name_is_read_and_several_are_ignored() {
         let page = ("origin", "https://app.example.org");
         let read = |cookies: &[&str]| {
             let cookies = cookies.iter().map(|cookie| ("cookie", *cookie));

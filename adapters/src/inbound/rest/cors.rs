@@ -68,7 +68,7 @@ const REQUEST_HEADERS: [HeaderName; 9] = [
     HeaderName::from_static("x-requested-with"),
 ];
 
-/// The `Origin` header of a request: the page that caused it.
+/// The result of checking a request's `Origin` header, the origin of the page that caused the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RequestOrigin {
     /// The request has no such header.
@@ -107,8 +107,8 @@ impl Cors {
     }
 }
 
-/// Responds to preflight requests, and lets pages of allowed origins read responses. `None` if no other
-/// origin is allowed: without CORS headers, browsers deny access by default.
+/// A layer that responds to preflight requests, and lets pages of allowed origins read responses. `None` if
+/// no other origin is allowed: without CORS headers, browsers deny access by default.
 ///
 /// The response repeats an allowed origin exactly as it was sent. It never contains `*`, because browsers reject
 /// `*` for requests with credentials.
@@ -118,7 +118,7 @@ pub fn layer(cors: &Cors) -> Option<CorsLayer> {
     }
     let cors = Arc::new(cors.clone());
     let (for_origins, for_credentials) = (cors.clone(), cors.clone());
-    let headers = REQUEST_HEADERS.into_iter().chain(cors.headers.iter().map(|it| it.0.clone()));
+    let headers = REQUEST_HEADERS.into_iter().chain(cors.headers.iter().map(|name| name.0.clone()));
     let layer = CorsLayer::new()
         .allow_origin(AllowOrigin::predicate(move |origin, _| for_origins.allows(origin)))
         .allow_credentials(AllowCredentials::predicate(move |origin, _| {
@@ -133,9 +133,9 @@ pub fn layer(cors: &Cors) -> Option<CorsLayer> {
 
 /// Rejects requests of pages whose origin is neither allowed nor the server's own.
 ///
-/// Browsers let any page open a WebSocket to any server, so the server must check `Origin` (RFC 6455,
-/// 10.2). A request without `Origin` is accepted: browsers always send it when a page opens a WebSocket or
-/// makes a CORS request.
+/// Browsers let any page open a WebSocket to any server, so the server must check `Origin` (RFC 6455, 10.2).
+/// A request without `Origin` is accepted: browsers send `Origin` whenever a page opens a WebSocket or makes
+/// a CORS request, so the request is not from a page of another origin.
 pub fn check_origin(router: Router, cors: &Cors) -> Router {
     router.layer(from_fn_with_state(Arc::new(cors.clone()), reject_other_origins))
 }
@@ -149,18 +149,19 @@ async fn reject_other_origins(
         return next.run(request).await;
     }
     log_rejected(request.headers());
-    // The error format of Engine.IO.
+    // The error format of Engine.IO, in which 4 is the code for "Forbidden".
     let hint = "the origin of this page is not in the server's setting http.cors_origins";
     let forbidden = Json(json!({ "code": 4, "message": "Forbidden", "hint": hint }));
     (StatusCode::FORBIDDEN, forbidden).into_response()
 }
 
 fn log_rejected(headers: &HeaderMap) {
-    const MAX_LENGTH: usize = 200;
+    /// The client determines the length of the header.
+    const MAX_LOGGED_CHARS: usize = 200;
     static LOG: ThrottledLog = ThrottledLog::new();
     let Some(times) = LOG.record() else { return };
     let origin = headers.get(ORIGIN).map(|origin| String::from_utf8_lossy(origin.as_bytes()));
-    let origin: String = origin.unwrap_or_default().chars().take(MAX_LENGTH).collect();
+    let origin: String = origin.unwrap_or_default().chars().take(MAX_LOGGED_CHARS).collect();
     info!(origin, times, "connection rejected: the page's origin is not in http.cors_origins");
 }
 

@@ -5,7 +5,7 @@ use belfry_domain::{Draft, LinkSchemes, NotificationId, UserId};
 
 use crate::wire::{DraftForm, InvalidForm, check_link};
 
-/// Builds drafts from request bodies. Fills in the id and the creation time that a body lacks.
+/// Builds drafts from request bodies. Adds an id and a creation time if the body has none.
 #[derive(Clone)]
 #[expect(missing_docs, reason = "the ports document themselves")]
 pub struct DraftFactory {
@@ -16,7 +16,7 @@ pub struct DraftFactory {
 }
 
 impl DraftFactory {
-    /// `recipient` overrides that of the form. If it is `None`, the form must have one.
+    /// `recipient` overrides the recipient in the form. If it is `None`, the form must have a recipient.
     pub(super) fn draft(
         &self,
         form: DraftForm,

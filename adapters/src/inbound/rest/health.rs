@@ -69,10 +69,10 @@ pub(super) async fn ready(State(readiness): State<Readiness>) -> (StatusCode, Js
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not_ready")
     };
-    let text = |state: &CheckState| if state.is_ok() { "up" } else { "down" };
-    let by_name = checks.iter().map(|(name, state)| (*name, text(state))).collect();
+    let status_of = |state: &CheckState| if state.is_ok() { "up" } else { "down" };
+    let statuses = checks.iter().map(|(name, state)| (*name, status_of(state))).collect();
     let reasons = checks.iter().filter_map(|(name, state)| Some((*name, state.err()?))).collect();
-    (code, Json(ReadinessForm { status, checks: by_name, reasons }))
+    (code, Json(ReadinessForm { status, checks: statuses, reasons }))
 }
 
 /// The health routes alone, for the admin listener.

@@ -9,7 +9,7 @@ use super::problem::{FieldError, Problem, ProblemKind};
 /// Parses a body. A syntax error is reported with line and column, a wrong type with a JSON Pointer.
 pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
     if body.trim_ascii_start().starts_with(b"[") {
-        // serde would accept an array as a struct.
+        // serde would accept an array for a struct, with the fields in order.
         return Err(FieldError {
             pointer: ROOT.to_owned(),
             detail: "expected an object".to_owned(),
@@ -33,15 +33,15 @@ fn problem(error: &serde_json::Error, pointer: String) -> Problem {
         Category::Data => {
             Problem::invalid_body(vec![FieldError { pointer, detail: detail(error) }])
         }
-        // serde_json's messages for these are fixed texts: they contain nothing of the body.
+        // serde_json's messages for these errors are fixed texts that repeat nothing from the body.
         Category::Syntax | Category::Eof | Category::Io => {
             Problem::new(ProblemKind::JsonMalformed, error.to_string())
         }
     }
 }
 
-/// serde's message without its position and without the value that was found: it may be a secret in the
-/// wrong field.
+/// serde's message without the position and without the value that was found. The value may be a secret that was
+/// sent in the wrong field.
 fn detail(error: &serde_json::Error) -> String {
     let message = error.to_string();
     let message = message.rsplit_once(" at line ").map_or(&*message, |(message, _)| message);
@@ -51,7 +51,8 @@ fn detail(error: &serde_json::Error) -> String {
     }
 }
 
-/// The path contains known field names only, so it repeats nothing of the body.
+/// The path as a JSON Pointer. It contains only field names that the API knows, so it repeats nothing from
+/// the body.
 fn pointer(path: &Path) -> String {
     path.iter().fold(ROOT.to_owned(), |pointer, segment| match segment {
         Segment::Seq { index } => format!("{pointer}/{index}"),

@@ -33,19 +33,20 @@ pub(super) struct IdempotencyHeader {
 pub(super) struct JsonBody {
     pub(super) bytes: Bytes,
     idempotency: Option<Idempotency>,
-    /// Held until the response is ready, because the texts of the body are in memory until then.
+    /// The reserved memory. Held until the response is ready, because the texts of the body are in memory
+    /// until then.
     _reserved: OwnedSemaphorePermit,
 }
 
 /// The idempotency key of a request, with a fingerprint of the request.
 struct Idempotency {
     key: String,
-    /// Shows whether another request with the same key has the same content.
+    /// Hash of the request, to detect another request with the same key and different content.
     fingerprint: String,
 }
 
 impl JsonBody {
-    /// The idempotency key of this request of `caller`; `None` if the request has no such header.
+    /// The idempotency key, which is valid for `caller` only. `None` if the request has no such header.
     pub(super) fn idempotency_key(
         &self,
         caller: &UserId,
@@ -166,15 +167,15 @@ mod tests {
 
     #[test]
     fn fingerprints_of_different_requests_differ() {
-        let one = fingerprint([b"POST", b"/v1/notifications", b"{}"]);
-        assert_eq!(one, fingerprint([b"POST", b"/v1/notifications", b"{}"]));
-        assert_eq!(one.len(), 64);
+        let first = fingerprint([b"POST", b"/v1/notifications", b"{}"]);
+        assert_eq!(first, fingerprint([b"POST", b"/v1/notifications", b"{}"]));
+        assert_eq!(first.len(), 64);
         for other in [
             [&b"PUT"[..], b"/v1/notifications", b"{}"],
             [b"POST", b"/v1/notification", b"s{}"],
             [b"POST", b"/v1/notifications", b"{} "],
         ] {
-            assert_ne!(one, fingerprint(other));
+            assert_ne!(first, fingerprint(other));
         }
     }
 }

@@ -20,33 +20,37 @@ pub struct RequestLimits(Arc<Limits>);
 
 struct Limits {
     requests: Option<RateByKey>,
+    /// Requests that create notifications.
     writes: Option<RateByKey>,
     work: UserWork,
+    /// The memory for request bodies.
     bodies: ByteLimiter,
+    /// The memory for the drafts of requests for many users.
     drafts: ByteLimiter,
 }
 
-/// Requests with the same key share a rate limit.
+/// The caller of a request. Requests with the same key share a rate limit.
 #[derive(Hash)]
 enum RateKey<'a> {
     User(&'a UserId),
+    /// `None` if the client's address is unknown.
     Network(Option<IpAddr>),
 }
 
 impl RequestLimits {
-    /// The maximum size of the bodies of all requests in progress. The limit is low because the drafts that are parsed
-    /// from a body take several times the memory of the body.
+    /// The maximum size of the bodies of all requests in progress, in bytes. The limit is low because the
+    /// drafts that are parsed from a body take several times the memory of the body.
     const MAX_BODY_BYTES: u32 = 4 * 1024 * 1024;
 
-    /// The maximum size of the texts in the drafts of all requests for many users. A small body can expand to many
-    /// drafts.
+    /// The maximum size of the texts in the drafts of all requests for many users, in bytes. These drafts
+    /// have a limit of their own, because a small body can expand to many drafts.
     const MAX_DRAFT_BYTES: u32 = 8 * 1024 * 1024;
 
-    /// Assumed for a body without a `Content-Length`.
+    /// The size that is assumed for a body without a `Content-Length`, in bytes.
     const UNKNOWN_LENGTH: usize = 1024 * 1024;
 
-    /// `requests` and `writes` (requests that create notifications) are for each caller, `None` for no
-    /// limit. `work` is for each user and includes the work of the user's devices.
+    /// The rates apply to each caller; `None` means no limit. `writes` is the rate of requests that create
+    /// notifications, `requests` that of all others. `work` is shared with the user's devices.
     pub fn new(requests: Option<PerSecond>, writes: Option<PerSecond>, work: UserWork) -> Self {
         let [requests, writes] = [requests, writes].map(|rate| rate.map(RateByKey::of));
         let [bodies, drafts] = [Self::MAX_BODY_BYTES, Self::MAX_DRAFT_BYTES].map(ByteLimiter::new);
@@ -70,14 +74,13 @@ impl RequestLimits {
         self.0.bodies.acquire(length.unwrap_or(Self::UNKNOWN_LENGTH)).await
     }
 
-    /// Waits until there is memory for drafts for many users. To be called after
-    /// [`reserve_body`](Self::reserve_body), and never the other way round, so that no two requests wait for each
-    /// other.
+    /// Waits until there is memory for drafts for many users. Call it after
+    /// [`reserve_body`](Self::reserve_body), never before, so that no two requests wait for each other.
     pub(super) async fn reserve_drafts(&self, text_bytes: usize) -> OwnedSemaphorePermit {
         self.0.drafts.acquire(text_bytes).await
     }
 
-    /// Charges the user for a page that was read.
+    /// Charges the user's work budget for a page that was read.
     pub(super) fn charge_page(&self, user: &UserId, page: &[Notification]) {
         self.0.work.charge(user, Cost::of_page(page));
     }
@@ -92,8 +95,8 @@ impl RequestLimits {
         check_rate(self.0.writes.as_ref(), Limit::Writes, &RateKey::User(user))
     }
 
-    /// Counts a request without a valid token, and rejects it if its network exceeds the rate limit. The user in an
-    /// invalid token proves nothing.
+    /// Counts a request without a valid token, and rejects it if its network exceeds the rate limit. The user
+    /// who is named in an invalid token is not counted, because anyone can forge such a token.
     pub(super) fn limit_anonymous(&self, extensions: &Extensions) -> Result<(), Problem> {
         let network = ClientAddress::of(extensions).map(network_of);
         check_rate(self.0.requests.as_ref(), Limit::Requests, &RateKey::Network(network))

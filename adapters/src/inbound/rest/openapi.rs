@@ -94,7 +94,8 @@ fn complete_contract(contract: &mut utoipa::openapi::OpenApi) {
     }
 }
 
-/// `PATCH`, `POST` and `PUT` share a handler and therefore an operation id, which must be unique.
+/// Adds the suffix to the id of an operation `mark_…`. These operations accept `PATCH`, `POST` and `PUT` with
+/// one handler, so their ids would be equal otherwise.
 fn make_id_unique(operation: &mut Operation, suffix: &str) {
     if let Some(id) = operation.operation_id.as_mut().filter(|id| id.starts_with("mark_")) {
         id.push_str(suffix);
@@ -129,11 +130,11 @@ mod tests {
             fs::create_dir_all(file.parent().unwrap()).unwrap();
             fs::write(&file, contract()).unwrap();
         }
-        let on_file = fs::read_to_string(&file).unwrap_or_default();
-        let on_file: Value = serde_json::from_str(&on_file).unwrap_or_default();
+        let in_file = fs::read_to_string(&file).unwrap_or_default();
+        let in_file: Value = serde_json::from_str(&in_file).unwrap_or_default();
         let generated: Value = serde_json::from_str(&contract()).unwrap();
         assert!(
-            on_file == generated,
+            in_file == generated,
             "contracts/openapi.json does not match the routes. To update it: \
              BELFRY_UPDATE_CONTRACTS=1 cargo test -p belfry-adapters openapi"
         );

@@ -1,7 +1,7 @@
 //! Origins of web pages, as browsers send them (RFC 6454).
 //!
-//! Not parsed as URLs: a URL parser also accepts paths, credentials and other spellings of a host, none
-//! of which may be in an `Origin` header.
+//! Origins are not parsed as URLs: a URL parser also accepts paths, credentials and other spellings of a
+//! host, none of which may be in an `Origin` header.
 
 use std::net::Ipv6Addr;
 
@@ -21,23 +21,23 @@ impl<'a> Origin<'a> {
             return None;
         }
         let (host, port) = match authority {
-            // Pages from files; most browsers send `null` for them, some web views `file://`.
+            // The origin of pages from local files in some web views. Most browsers send `null` instead.
             "" if scheme.eq_ignore_ascii_case("file") => ("", None),
             _ => host_and_port(authority)?,
         };
         Some(Self { scheme, host, port: port.filter(|port| Some(*port) != default_port(scheme)) })
     }
 
-    /// Whether the server that a page of this origin calls also served the page. `host` is the `Host`
-    /// header of the call.
+    /// Whether the server that receives a request from a page of this origin also served the page. `host` is the
+    /// `Host` header of the request.
     ///
-    /// The scheme is not compared: behind a proxy that terminates TLS only the browser knows it. This
-    /// server never serves pages of schemes other than http and https.
+    /// The scheme of the request is not compared: behind a proxy that terminates TLS, only the browser knows
+    /// it. The server serves pages by http and https only, so the result for other schemes is `false`.
     pub(super) fn is_served_by(&self, host: &str) -> bool {
-        let Some(default) = default_port(self.scheme) else { return false };
+        let Some(default_port) = default_port(self.scheme) else { return false };
         host_and_port(host).is_some_and(|(name, port)| {
             self.host.eq_ignore_ascii_case(name)
-                && self.port.unwrap_or(default) == port.unwrap_or(default)
+                && self.port.unwrap_or(default_port) == port.unwrap_or(default_port)
         })
     }
 }
@@ -58,8 +58,10 @@ fn default_port(scheme: &str) -> Option<u16> {
     }
 }
 
-/// `example.org`, `example.org:8080`, `[::1]:8080`. Browsers send names in their ASCII form.
+/// Splits an authority such as `example.org`, `example.org:8080` or `[::1]:8080`. Browsers send host names in
+/// ASCII.
 fn host_and_port(authority: &str) -> Option<(&str, Option<u16>)> {
+    // The colons of an IPv6 address, which is in brackets, do not precede a port.
     let end_of_address = authority.find(']').map_or(0, |at| at + 1);
     let (host, port) = match authority[end_of_address..].find(':') {
         Some(at) => {
@@ -78,7 +80,7 @@ fn host_and_port(authority: &str) -> Option<(&str, Option<u16>)> {
     is_host.then_some((host, port))
 }
 
-/// Digits only: `u16` would also take a sign.
+/// Accepts digits only. Parsing as `u16` would also accept a sign.
 fn port_number(digits: &str) -> Option<u16> {
     digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())?
 }
@@ -89,7 +91,7 @@ mod tests {
 
     #[test]
     fn page_is_served_by_the_host_that_it_calls() {
-        let own = |origin: &str, host: &str| Origin::parse(origin).unwrap().is_served_by(host);
+        let is_own = |origin: &str, host: &str| Origin::parse(origin).unwrap().is_served_by(host);
         for (origin, host) in [
             ("http://belfry.example.org:8080", "belfry.example.org:8080"),
             ("https://belfry.example.org", "belfry.example.org"),
@@ -98,7 +100,7 @@ mod tests {
             ("http://[::1]:8080", "[::1]:8080"),
             ("http://belfry.example.org", "Belfry.Example.org"),
         ] {
-            assert!(own(origin, host), "{origin} at {host}");
+            assert!(is_own(origin, host), "{origin} at {host}");
         }
         for (origin, host) in [
             ("https://evil.example.org", "belfry.example.org"),
@@ -109,7 +111,7 @@ mod tests {
             ("file://", ""),
             ("file://belfry.example.org", "belfry.example.org"),
         ] {
-            assert!(!own(origin, host), "{origin} at {host}");
+            assert!(!is_own(origin, host), "{origin} at {host}");
         }
     }
 }

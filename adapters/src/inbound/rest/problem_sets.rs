@@ -12,8 +12,8 @@ use utoipa::{IntoResponses, ToSchema as _};
 
 use super::problem::{PROBLEM_JSON, Problem, ProblemForm, ProblemKind};
 
-/// Declares sets of problems and [`responses`]. An operation lists its sets. The contract contains each
-/// set once, as one response per status, named after the set and the status. Everything comes from
+/// Declares sets of problems as types, and the function [`responses`]. An operation lists its sets. The contract
+/// contains each set once, as one response per status, named after the set and the status. The texts come from
 /// [`ProblemKind`], so that the contract and the actual responses agree.
 ///
 /// The sets of one operation must not share a status, because the response of the later set would replace
@@ -56,7 +56,7 @@ problem_sets! {
     /// Problems of operations on the caller's inbox.
     CallerProblems: TokenMissing TokenInvalid TokenExpired TokenRevoked ScopeMissing InboxNotKept
         TooManyRequests Internal Unavailable TimedOut;
-    /// Problems of operations without parameters.
+    /// Problems of operations without query parameters.
     QueryProblems: QueryInvalid;
     /// Problems of paths that contain a notification id.
     IdProblems: QueryInvalid IdInvalid NotFound;
@@ -108,7 +108,7 @@ fn response(kinds: &[ProblemKind]) -> Response {
     for (name, _) in kinds.iter().filter_map(|kind| kind.header()) {
         let header = text_header(match name {
             RETRY_AFTER => "Seconds after which to retry.",
-            // `WWW-Authenticate`.
+            // The only other header is `WWW-Authenticate`.
             _ => "Which requirement the token does not meet (RFC 6750, 3).",
         });
         response.headers.insert(name.to_string(), header.into());

@@ -1,5 +1,5 @@
-//! Query parameters. A parameter that an operation does not know is an error: if it were ignored, the response would
-//! not be the one that the caller requested.
+//! Query parameters. An unknown parameter is an error: if it were ignored, the response would not be the one
+//! that the caller requested.
 
 use axum::extract::{FromRequestParts, Query};
 use http::request::Parts;
@@ -17,7 +17,7 @@ impl<S: Send + Sync> FromRequestParts<S> for NoQuery {
     }
 }
 
-/// Rejects a query with a parameter that is not `known`.
+/// Rejects a query with a parameter whose name is not in `known`.
 pub(super) fn check_names(parts: &Parts, known: &[&str]) -> Result<(), Problem> {
     let parameters = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri);
     let Query(parameters) = parameters.map_err(|_| invalid("the query is not URL-encoded"))?;

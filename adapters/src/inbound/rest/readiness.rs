@@ -1,4 +1,4 @@
-//! Whether this process can serve requests: a registry of named checks.
+//! Readiness: whether this process can serve requests. Each dependency has a named check.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,15 +13,16 @@ pub struct Readiness(Arc<RwLock<Checks>>);
 /// The state of each check, by name.
 type Checks = BTreeMap<&'static str, Arc<RwLock<CheckState>>>;
 
-/// Up, or down for that reason.
+/// `Ok` while the dependency is up, else the reason why it is down.
 pub(super) type CheckState = Result<(), &'static str>;
 
-/// The reason of a check that has not reported yet, or whose `ReadinessCheck` was dropped.
+/// The reason of a check that has not reported yet.
 const STARTING: &str = "not checked yet";
+/// The reason of a check whose [`ReadinessCheck`] was dropped.
 const STOPPED: &str = "not checked any more";
 
 impl Readiness {
-    /// Adds a check. It is down until its [`ReadinessCheck`] reports up, and down again when the
+    /// Adds a check. The check is down until the returned [`ReadinessCheck`] reports up, and after the
     /// `ReadinessCheck` is dropped.
     pub fn register(&self, name: &'static str) -> ReadinessCheck {
         let state = Arc::new(RwLock::new(Err(STARTING)));
@@ -34,7 +35,7 @@ impl Readiness {
         self.checks().into_values().all(|state| state.is_ok())
     }
 
-    /// Each check's name and state, read once.
+    /// A snapshot of all checks by name.
     pub(super) fn checks(&self) -> BTreeMap<&'static str, CheckState> {
         self.0.read().iter().map(|(name, state)| (*name, *state.read())).collect()
     }
@@ -45,12 +46,13 @@ impl Readiness {
 pub struct ReadinessCheck(Arc<RwLock<CheckState>>);
 
 impl ReadinessCheck {
-    /// The dependency works.
+    /// Reports that the dependency works.
     pub fn up(&self) {
         self.set(Ok(()));
     }
 
-    /// The dependency does not work. The reason is public, so it contains no address, name or secret.
+    /// Reports that the dependency does not work. The reason is public, so it must not contain an address, a
+    /// name or a secret.
     pub fn down(&self, reason: &'static str) {
         self.set(Err(reason));
     }

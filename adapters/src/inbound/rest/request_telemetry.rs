@@ -19,7 +19,8 @@ use super::headers::{REQUEST_ID, TRACEPARENT};
 use crate::transport::ClientAddress;
 
 pub(crate) const REQUEST_DURATION: &str = "belfry_http_request_duration_seconds";
-/// Its quantiles cannot be added over nodes. Replaced by [`REQUEST_DURATION`], removed with the next release.
+/// A summary of the same durations. Its quantiles cannot be aggregated over nodes, so [`REQUEST_DURATION`]
+/// replaces it. The next release removes it.
 const REQUEST_SUMMARY: &str = "belfry_http_request_seconds";
 
 /// See [`crate::telemetry::describe_metrics`].
@@ -36,49 +37,56 @@ pub(crate) fn describe_metrics() {
     );
 }
 
-/// The state of [`request_telemetry`].
+/// The state of the middleware [`request_telemetry`].
 #[derive(Clone)]
 pub(super) struct RequestTelemetry {
     base_path: BasePath,
-    durations: Arc<RwLock<Durations>>,
+    recorders: Arc<RwLock<DurationRecorders>>,
 }
 
 impl RequestTelemetry {
     pub(super) fn new(base_path: BasePath) -> Self {
-        Self { base_path, durations: Arc::default() }
+        Self { base_path, recorders: Arc::default() }
     }
 
     fn record(&self, route: &str, method: &'static str, status: u16, seconds: f64) {
-        if let Some(duration) = self.durations.read().find(route, method, status) {
-            return duration.record(seconds);
+        if let Some(recorder) = self.recorders.read().find(route, method, status) {
+            return recorder.record(seconds);
         }
-        let duration = Duration::register(route, method, status);
-        duration.record(seconds);
-        self.durations.write().insert(route, method, status, duration);
+        let recorder = DurationRecorder::register(route, method, status);
+        recorder.record(seconds);
+        self.recorders.write().insert(route, method, status, recorder);
     }
 }
 
-/// The registered histograms by route, then by method and status. Their number is limited, because clients cannot
-/// create labels.
+/// The registered metrics by route, then by method and status. Their number is limited, because clients
+/// cannot create labels.
 #[derive(Default)]
-struct Durations(HashMap<String, HashMap<(&'static str, u16), Duration>>);
+struct DurationRecorders(HashMap<String, HashMap<(&'static str, u16), DurationRecorder>>);
 
-impl Durations {
-    fn find(&self, route: &str, method: &'static str, status: u16) -> Option<&Duration> {
+impl DurationRecorders {
+    fn find(&self, route: &str, method: &'static str, status: u16) -> Option<&DurationRecorder> {
         self.0.get(route)?.get(&(method, status))
     }
 
-    fn insert(&mut self, route: &str, method: &'static str, status: u16, duration: Duration) {
-        self.0.entry(route.to_owned()).or_default().insert((method, status), duration);
+    fn insert(
+        &mut self,
+        route: &str,
+        method: &'static str,
+        status: u16,
+        recorder: DurationRecorder,
+    ) {
+        self.0.entry(route.to_owned()).or_default().insert((method, status), recorder);
     }
 }
 
-struct Duration {
+/// Both metrics with the same labels.
+struct DurationRecorder {
     histogram: Histogram,
     summary: Histogram,
 }
 
-impl Duration {
+impl DurationRecorder {
     fn register(route: &str, method: &'static str, status: u16) -> Self {
         let labels = [
             ("route", route.to_owned()),
@@ -120,7 +128,7 @@ pub(super) async fn request_telemetry(
     let route = route(matched.as_ref(), &telemetry.base_path);
     let method = method_label(request.method());
     let trace = header_text(request.headers(), &TRACEPARENT);
-    // Only if well-formed: clients could inject text into the log otherwise.
+    // A malformed value is dropped, because it could inject text into the log.
     let trace = trace.and_then(|raw| TraceParent::parse(raw).ok());
     let span = info_span!(
         "http",
@@ -128,7 +136,7 @@ pub(super) async fn request_telemetry(
         route,
         request_id = header_text(request.headers(), &REQUEST_ID),
         trace = trace.as_ref().map(TraceParent::as_str),
-        client = request.extensions().get::<ClientAddress>().map(|it| it.0.to_string()),
+        client = request.extensions().get::<ClientAddress>().map(|address| address.0.to_string()),
         user = Empty,
         status = Empty,
     );
@@ -145,14 +153,14 @@ pub(super) async fn request_telemetry(
 }
 
 /// The route's pattern without the base path, so that dashboards stay valid when the base path changes.
-/// Unknown paths are all `unmatched`: clients cannot create labels.
+/// All unknown paths are `unmatched`, so that clients cannot create labels.
 fn route<'a>(matched: Option<&'a MatchedPath>, base_path: &BasePath) -> &'a str {
     let route = matched.map(MatchedPath::as_str);
-    let route = route.map(|it| it.strip_prefix(base_path.as_str()).unwrap_or(it));
+    let route = route.map(|path| path.strip_prefix(base_path.as_str()).unwrap_or(path));
     route.unwrap_or("unmatched")
 }
 
-/// Unknown methods are all `other`: clients cannot create labels.
+/// All unknown methods are `other`, so that clients cannot create labels.
 fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

@@ -24,7 +24,8 @@ use crate::limits::Limit;
 /// All routes: `/v1/…`, `/health/…` and `/openapi.json`, under the base path. `/health/…` is also served
 /// without the base path because orchestrators probe the port directly and not through the proxy.
 ///
-/// The router has the fallback for unknown paths. Routers that are merged into it must not have one.
+/// The router has a fallback for unknown paths. A router that is merged with it must not have a fallback,
+/// else axum panics.
 pub fn router(parts: RestParts) -> Router {
     let settings = parts.settings.clone();
     let (routes, mut contract) = openapi::routes().split_for_parts();

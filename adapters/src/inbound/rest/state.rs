@@ -16,7 +16,7 @@ use super::limits::RequestLimits;
 use super::readiness::Readiness;
 
 /// What the router is built from.
-#[expect(missing_docs, reason = "the types say it")]
+#[expect(missing_docs, reason = "the types are documented")]
 pub struct RestParts {
     pub sign_in: SignIn,
     pub drafts: DraftFactory,
@@ -81,7 +81,7 @@ pub struct RestSettings {
     pub max_body: usize,
     /// Maximum time for a request, including the time to receive its body.
     pub request_timeout: Duration,
-    /// Which web pages of other origins may call these routes.
+    /// The web pages of other origins that may call these routes.
     pub cors: Cors,
     /// The prefix of all paths.
     pub base_path: BasePath,

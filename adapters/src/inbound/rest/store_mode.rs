@@ -6,8 +6,9 @@ use http::request::Parts;
 use super::problem::{Problem, ProblemKind};
 use super::state::RestUseCases;
 
-/// The use cases of operations on inboxes. In forward mode there are none, and the request is rejected. Handlers extract
-/// the caller first, so that a caller without authorization does not learn the mode.
+/// The use cases of operations on inboxes. In forward mode Belfry stores no inboxes, and the request is
+/// rejected. Handlers extract the caller first, so that a caller without authorization does not learn the
+/// mode.
 pub(super) struct StoreMode(pub(super) Arc<RestUseCases>);
 
 impl<S> FromRequestParts<S> for StoreMode

@@ -2,7 +2,7 @@ use jsonwebtoken::Algorithm;
 
 use super::error::InvalidJwtSettings;
 
-/// The algorithms of a secret, the default first, as in the lists below.
+/// The algorithms that a secret supports. This list and those of the other key types begin with the default.
 pub(super) const HMAC: &[Algorithm] = &[Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
 pub(super) const RSA: &[Algorithm] = &[
     Algorithm::RS256,
@@ -16,7 +16,7 @@ pub(super) const P256: &[Algorithm] = &[Algorithm::ES256];
 pub(super) const P384: &[Algorithm] = &[Algorithm::ES384];
 pub(super) const ED25519: &[Algorithm] = &[Algorithm::EdDSA];
 
-/// The algorithms in the settings. Empty means the default of each key.
+/// The accepted algorithms in the settings. Empty means the default of each key.
 #[derive(Debug, Clone, Default)]
 pub(super) struct AcceptedAlgorithms(Vec<Algorithm>);
 
@@ -28,7 +28,8 @@ impl AcceptedAlgorithms {
         names.iter().map(parse).collect::<Result<_, _>>().map(Self)
     }
 
-    /// The accepted algorithms among those that a key supports. May be empty.
+    /// The accepted algorithms among those that a key supports. May be empty. If the settings list no
+    /// algorithm, the result is the key's default, the first one in `supported`.
     pub(super) fn for_key(&self, supported: &[Algorithm]) -> Vec<Algorithm> {
         if self.0.is_empty() {
             return supported[..1].to_vec();
@@ -36,7 +37,8 @@ impl AcceptedAlgorithms {
         self.0.iter().copied().filter(|one| supported.contains(one)).collect()
     }
 
-    /// The same for a key that declares its algorithm (RFC 7517, 4.4).
+    /// The algorithm of a key that declares it (`alg`; RFC 7517, 4.4). Empty if the algorithm is not
+    /// accepted, or if the type of the key does not support it.
     pub(super) fn for_pinned_key(
         &self,
         pinned: Algorithm,
@@ -46,12 +48,13 @@ impl AcceptedAlgorithms {
         if accepted && supported.contains(&pinned) { vec![pinned] } else { Vec::new() }
     }
 
-    /// Whether a key from a JWKS may be used with this algorithm. A JWKS contains no secrets.
+    /// Whether a key from a JWKS may be used with this algorithm. HMAC is excluded, because a JWKS contains
+    /// no secrets.
     pub(super) fn is_allowed_in_jwks(&self, algorithm: Algorithm) -> bool {
         !HMAC.contains(&algorithm) && (self.0.is_empty() || self.0.contains(&algorithm))
     }
 
-    /// The algorithm to sign with a secret.
+    /// The algorithm with which a secret signs tokens.
     pub(super) fn to_sign(&self) -> Algorithm {
         self.for_key(HMAC).first().copied().unwrap_or(HMAC[0])
     }

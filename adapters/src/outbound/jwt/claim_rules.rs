@@ -75,13 +75,13 @@ impl ClaimRules {
         let is_ours = |one: &Value| {
             one.as_str().is_some_and(|one| self.audiences.iter().any(|our| our == one))
         };
-        let accepted = match claims.get("aud") {
+        let is_accepted = match claims.get("aud") {
             _ if self.audiences.is_empty() => true,
             Some(Value::Array(all)) => all.iter().any(is_ours),
             Some(one) => is_ours(one),
             None => false,
         };
-        accepted.then_some(()).ok_or(TokenError::Invalid("wrong audience"))
+        is_accepted.then_some(()).ok_or(TokenError::Invalid("wrong audience"))
     }
 
     fn user(&self, claims: &Map<String, Value>) -> Result<UserId, TokenError> {
@@ -107,6 +107,7 @@ impl ClaimRules {
         user.map_err(|_| TokenError::Claim(format!("has a claim {name} that is no user id")))
     }
 
+    /// `exp` plus the leeway. Without `exp`, the configured time from now.
     fn expiry(&self, claims: &Map<String, Value>, now: Timestamp) -> Result<Timestamp, TokenError> {
         match (claims.get("exp"), self.lifetime_without_exp) {
             (Some(Value::Number(seconds)), _) => {
@@ -120,7 +121,7 @@ impl ClaimRules {
         }
     }
 
-    /// The expiry, limited to `max_lifetime` (plus the leeway) after the time of issue.
+    /// The expiry, limited to `max_lifetime` plus the leeway after the time of issue.
     fn limited_expiry(
         &self,
         claims: &Map<String, Value>,
@@ -132,11 +133,11 @@ impl ClaimRules {
         let latest_end = |start: Timestamp| start.plus(max_lifetime).plus(self.leeway);
         match issued_at(claims) {
             Some(issued_at) => Ok(expires_at.min(latest_end(issued_at))),
-            // Without exp, each verification would move the end further away.
             None if has_expiry && expires_at <= latest_end(now) => Ok(expires_at),
             None if has_expiry => {
                 Err(TokenError::Invalid("no iat, and exp is too late for auth.max_lifetime"))
             }
+            // Without `exp`, each verification would move the expiry further into the future.
             None => Err(TokenError::Invalid("neither iat nor exp, but auth.max_lifetime is set")),
         }
     }
@@ -169,12 +170,12 @@ impl ClaimRules {
         }
     }
 
-    /// A claim of any other type grants no scopes.
+    /// The scopes in a string or an array of strings. A claim of another type grants none.
     fn scopes(&self, claims: &Map<String, Value>) -> Scopes {
         match find_claim(claims, &self.scope_claim) {
             Some(Value::String(text)) => Scopes::parse(text),
             Some(Value::Array(all)) => {
-                // A string with a space is not a scope; after the join it would become two scopes.
+                // A string with a space is not a scope. After the join it would become several scopes.
                 let words: Vec<_> = all
                     .iter()
                     .filter_map(Value::as_str)
@@ -191,8 +192,8 @@ impl ClaimRules {
 /// collision-resistant names contain dots (`https://example.org/user`; RFC 7519, 4.2).
 fn find_claim<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     claims.get(name).or_else(|| {
-        let (first, rest) = name.split_once('.')?;
-        rest.split('.').try_fold(claims.get(first)?, |inner, name| inner.get(name))
+        let (first, path) = name.split_once('.')?;
+        path.split('.').try_fold(claims.get(first)?, |inner, name| inner.get(name))
     })
 }
 
@@ -227,6 +228,7 @@ mod tests {
     use super::*;
     use crate::wire::integer::CASES;
 
+    /// In seconds since 1970.
     const NOW: i64 = 1_800_000_000;
 
     fn settings() -> JwtSettings {
@@ -234,6 +236,8 @@ mod tests {
         JwtSettings { leeway: Duration::from_secs(30), ..JwtSettings::new([key]) }
     }
 
+    /// Checks the claims at [`NOW`]. A missing `sub` or `exp` gets a valid default. A claim with the value
+    /// "absent" is removed.
     fn check(settings: &JwtSettings, claims: Value) -> Result<Claims, TokenError> {
         let Value::Object(mut claims) = claims else { panic!("claims are an object") };
         claims.entry("sub").or_insert(json!("ada"));
@@ -282,9 +286,9 @@ mod tests {
     }
 
     #[test]
-    fn integers_are_read_like_everywhere() {
+    fn integers_are_read_like_in_other_adapters() {
         for (json, integer) in CASES {
-            // A token with a number that cannot be read is malformed.
+            // A token with a number that `serde_json` cannot read is rejected before its claims are checked.
             let Ok(value) = serde_json::from_str::<Value>(json) else { continue };
             if !value.is_string() {
                 let claims = check(&settings(), json!({ "sub": value }));
@@ -307,19 +311,20 @@ mod tests {
 
     #[test]
     fn claim_is_found_by_its_full_name_and_by_its_path() {
-        let of = |name: &str| JwtSettings { user_claims: vec![name.to_owned()], ..settings() };
+        let with_claim =
+            |name: &str| JwtSettings { user_claims: vec![name.to_owned()], ..settings() };
         for (name, claims) in [
             ("https://example.org/user", json!({ "https://example.org/user": "bob" })),
             ("ext.user.id", json!({ "ext": { "user": { "id": "bob" } } })),
             ("ext.id", json!({ "ext.id": "bob", "ext": { "id": "eve" } })),
         ] {
-            assert_eq!(check(&of(name), claims).unwrap().user, user("bob"), "{name}");
+            assert_eq!(check(&with_claim(name), claims).unwrap().user, user("bob"), "{name}");
         }
         for name in ["ext.user.id", "sub.id", ".", "..", "sub."] {
-            let problem = invalid(&of(name), json!({}));
+            let problem = invalid(&with_claim(name), json!({}));
             assert_eq!(problem, format!("has no claim {name}"));
         }
-        assert!(ClaimRules::new(&of("")).is_err());
+        assert!(ClaimRules::new(&with_claim("")).is_err());
         let none = JwtSettings { user_claims: Vec::new(), ..settings() };
         assert!(ClaimRules::new(&none).is_err());
     }
@@ -351,7 +356,7 @@ mod tests {
             assert_eq!(claims.expires_at, at((NOW + 60) * 1_000));
         }
         let expired = check(&lenient, json!({ "exp": NOW - 31 }));
-        assert!(matches!(expired, Err(TokenError::Expired)), "an exp still counts");
+        assert!(matches!(expired, Err(TokenError::Expired)), "an exp takes precedence");
         let problem = invalid(&lenient, json!({ "exp": "1800000060" }));
         assert_eq!(problem, "has a claim exp that is no number");
     }
@@ -369,9 +374,9 @@ mod tests {
     }
 
     #[test]
-    fn token_ends_after_the_longest_life_since_its_issue() {
-        let hour = JwtSettings { max_lifetime: Some(Duration::from_hours(1)), ..settings() };
-        let check = |claims| check(&hour, claims);
+    fn token_expires_at_most_max_lifetime_after_its_issue() {
+        let one_hour = JwtSettings { max_lifetime: Some(Duration::from_hours(1)), ..settings() };
+        let check = |claims| check(&one_hour, claims);
         for exp in [NOW + 3_600, 253_402_300_799, i64::MAX] {
             let claims = check(json!({ "iat": NOW - 600, "exp": exp })).unwrap();
             assert_eq!(claims.expires_at, at((NOW + 3_000 + 30) * 1_000), "{exp}");
@@ -382,10 +387,10 @@ mod tests {
         assert_eq!(short.expires_at, at((NOW + 90) * 1_000));
         // Without the time of issue, the time until the expiry is limited.
         check(json!({ "exp": NOW + 3_600 })).unwrap();
-        let long = invalid(&hour, json!({ "exp": NOW + 3_601 }));
+        let long = invalid(&one_hour, json!({ "exp": NOW + 3_601 }));
         assert_eq!(long, "no iat, and exp is too late for auth.max_lifetime");
         let lifetime_without_exp = Some(Duration::from_mins(1));
-        let max_lifetime = hour.max_lifetime;
+        let max_lifetime = one_hour.max_lifetime;
         let without_exp = JwtSettings { max_lifetime, lifetime_without_exp, ..settings() };
         for claims in [json!({ "exp": null, "iat": null }), json!({ "exp": null })] {
             let endless = invalid(&without_exp, claims);

@@ -15,7 +15,7 @@ use crate::file_access::{self, UnusableFile};
 #[derive(Debug, Clone)]
 pub struct DevelopmentKey(Secret);
 
-/// Why there is no development key.
+/// Why the development key cannot be read or created.
 #[derive(Debug, thiserror::Error)]
 pub enum DevelopmentKeyError {
     /// The file cannot be read or created.
@@ -27,7 +27,7 @@ pub enum DevelopmentKeyError {
         #[source]
         error: io::Error,
     },
-    /// The file contains something else.
+    /// The file does not contain a development key.
     #[error("{} does not contain a development key; remove it to generate a new one", .0.display())]
     NotAKey(PathBuf),
     /// The file belongs to another user, who could sign in as any user of Belfry.
@@ -47,8 +47,8 @@ pub enum DevelopmentKeyError {
 impl DevelopmentKey {
     const BYTES: usize = 32;
 
-    /// Reads the key from the file, and generates it if the file is missing. Several processes that do so
-    /// at the same time all get the same key.
+    /// Reads the key from the file, or generates it if the file is missing. Several processes that call this
+    /// at the same time get the same key.
     pub fn open(path: &Path) -> Result<Self, DevelopmentKeyError> {
         match read(path) {
             Err(DevelopmentKeyError::Io { error, .. })
@@ -87,9 +87,10 @@ fn read(path: &Path) -> Result<DevelopmentKey, DevelopmentKeyError> {
 }
 
 /// Writes a new key to a temporary file and links it to `path`, so that no process reads a partial key.
-/// If another process has created `path` meanwhile, its key stays.
+/// If another process has created `path` in the meantime, that key stays.
 fn create(path: &Path) -> Result<(), DevelopmentKeyError> {
     let failed = |error| io_error(path, error);
+    // The random extension keeps several processes from using the same temporary file.
     let temporary = path.with_added_extension(URL_SAFE_NO_PAD.encode(random::<9>()?));
     let mut file = private_file().open(&temporary).map_err(failed)?;
     let created =
@@ -144,12 +145,12 @@ mod tests {
     fn key_is_generated_once_and_then_read() {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("belfry.dev-key");
-        let made = DevelopmentKey::open(&path).unwrap();
-        assert_eq!(bytes(&made).len(), 32);
-        assert_eq!(bytes(&DevelopmentKey::open(&path).unwrap()), bytes(&made));
+        let generated = DevelopmentKey::open(&path).unwrap();
+        assert_eq!(bytes(&generated).len(), 32);
+        assert_eq!(bytes(&DevelopmentKey::open(&path).unwrap()), bytes(&generated));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
         let other = DevelopmentKey::open(&folder.path().join("other")).unwrap();
-        assert_ne!(bytes(&other), bytes(&made));
+        assert_ne!(bytes(&other), bytes(&generated));
     }
 
     #[tokio::test]
@@ -216,13 +217,14 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn key_of_another_user_is_rejected_even_through_a_link() {
+        const OTHER_USER: u32 = 65534;
         let folder = TempDir::new().unwrap();
         let (path, link) = (folder.path().join("theirs"), folder.path().join("belfry.dev-key"));
         DevelopmentKey::open(&path).unwrap();
         std::os::unix::fs::symlink(&path, &link).unwrap();
         DevelopmentKey::open(&link).unwrap();
-        // Only root can give a file away.
-        if std::os::unix::fs::chown(&path, Some(65534), None).is_ok() {
+        // Only root can change the owner of a file.
+        if std::os::unix::fs::chown(&path, Some(OTHER_USER), None).is_ok() {
             for path in [&path, &link] {
                 let error = DevelopmentKey::open(path).unwrap_err();
                 assert!(matches!(error, DevelopmentKeyError::NotOwn(_)), "{error}");

@@ -1,15 +1,15 @@
 use std::path::{Path, PathBuf};
 
-/// Why a secret can be guessed without a token.
+/// Why a secret is easy to guess, whatever its length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum GuessableSecret {
-    /// A text that documentation uses in the place of a secret.
+    /// A text that documentation uses in place of a secret.
     #[error("the secret is a placeholder from documentation")]
     Placeholder,
     /// PEM (RFC 7468) or a JWK (RFC 7517). A public key is known to everyone.
     #[error("the secret is the text of a key in PEM or JSON; a public key is no secret")]
     KeyText,
-    /// One character repeated, spaces only.
+    /// Few different bytes, such as one character repeated.
     #[error("the secret has fewer than 6 different bytes")]
     LowVariety,
 }
@@ -28,13 +28,13 @@ pub enum InvalidJwtSettings {
     /// Not PEM, or a key type that is not supported.
     #[error("not a PEM public key of RSA, P-256, P-384 or Ed25519")]
     NotAPublicKey,
-    /// A private key must not be on a machine that only verifies tokens.
+    /// A private key, which must not be on a machine that only verifies tokens.
     #[error("this is a private key; tokens are verified with the public key")]
     PrivateKey,
-    /// Contains the key's size in bits.
+    /// An RSA key that is too short. Contains its size in bits.
     #[error("the RSA key has {0} bits and must have at least 2048")]
     WeakRsaKey(usize),
-    /// Contains the unknown name.
+    /// An accepted algorithm with an unknown name. Contains the name.
     #[error("unknown algorithm {0:?}")]
     UnknownAlgorithm(String),
     /// No configured key supports this accepted algorithm.

@@ -28,9 +28,9 @@ static VERIFIER: LazyLock<JwtVerifier> = LazyLock::new(|| {
     JwtVerifier::new(&settings, Arc::new(FixedClock)).expect("there is a key")
 });
 
-/// Verifies two tokens. The first is the input itself, which must be rejected because the trusted key has
-/// not signed it. The second has the first line as its header and the rest as its claims, signed with the
-/// trusted key; it may be accepted or rejected.
+/// Verifies two tokens. The first is the input itself, which must be rejected because the trusted key has not
+/// signed it. The second has the first line of the input as its header and the remaining lines as its claims.
+/// It is signed with the trusted key, and may be accepted or rejected.
 ///
 /// # Panics
 /// If the first token is accepted.
@@ -39,7 +39,7 @@ pub fn token(bytes: &[u8]) {
         assert!(!is_accepted(text), "the token is not signed with the trusted key");
     }
     let (header, claims) = first_line(bytes);
-    let [header, claims] = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part));
+    let [header, claims] = [header, claims].map(|bytes| URL_SAFE_NO_PAD.encode(bytes));
     let message = format!("{header}.{claims}");
     let key = EncodingKey::from_secret(SECRET);
     let signature = crypto::sign(message.as_bytes(), &key, Algorithm::HS256);

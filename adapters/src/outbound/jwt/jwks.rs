@@ -12,7 +12,7 @@ use super::algorithms::{AcceptedAlgorithms, P256, P384, RSA};
 use super::error::InvalidJwtSettings;
 use super::trusted_key::{MIN_RSA_BITS, TrustedKey, ec_key, ed25519_key};
 
-/// More keys than any provider publishes at the same time. Further keys are ignored.
+/// The maximum number of keys, more than any provider publishes at the same time. Further keys are ignored.
 pub(super) const MAX_KEYS: usize = 64;
 
 #[derive(Deserialize)]
@@ -38,7 +38,8 @@ enum UnusableKey {
     Algorithm,
 }
 
-/// The usable keys of a JWKS; none only if it is empty, which withdraws all of its keys.
+/// The usable keys of a JWKS. An empty JWKS has none, and withdraws the keys of the previous one. A JWKS
+/// whose keys are all unusable is an error.
 pub(super) fn parse(
     text: &str,
     accepted: &AcceptedAlgorithms,
@@ -83,10 +84,11 @@ fn log_ignored(id: Option<&str>, reason: UnusableKey) {
 }
 
 fn parse_key(key: Value, accepted: &AcceptedAlgorithms) -> Result<TrustedKey, UnusableKey> {
-    let private = key.get("d").is_some();
+    // `d` is the private part of a key (RFC 7518, 6.2.2 and 6.3.2).
+    let has_private_part = key.get("d").is_some();
     let jwk: Jwk = serde_json::from_value(key).map_err(|_| UnusableKey::Unsupported)?;
     let (key, supported) = public_key(&jwk)?;
-    if private {
+    if has_private_part {
         return Err(UnusableKey::Private);
     }
     if !is_for_signatures(&jwk) {
@@ -129,7 +131,7 @@ fn public_key(jwk: &Jwk) -> Result<(DecodingKey, &'static [Algorithm]), Unusable
                 EllipticCurve::P384 => P384,
                 _ => return Err(UnusableKey::Unsupported),
             };
-            // The point must be on the curve that the key names.
+            // The point must be on the curve that `crv` names.
             ec_key(key()?).filter(|(_, supported)| *supported == curve)
         }
         AlgorithmParameters::OctetKeyPair(point) if point.curve == EllipticCurve::Ed25519 => {
@@ -141,7 +143,7 @@ fn public_key(jwk: &Jwk) -> Result<(DecodingKey, &'static [Algorithm]), Unusable
     public_key.ok_or(UnusableKey::Unsupported)
 }
 
-/// The length of a number in bits (`Base64urlUInt`; RFC 7518, 2), without leading zeros.
+/// The length of a number in bits, without leading zeros. `number` is base64url (`Base64urlUInt`; RFC 7518, 2).
 fn bits(number: &str) -> Option<usize> {
     let bytes = URL_SAFE_NO_PAD.decode(number).ok()?;
     let first = bytes.iter().position(|byte| *byte != 0)?;

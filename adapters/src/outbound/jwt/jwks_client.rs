@@ -17,7 +17,7 @@ use super::error::InvalidJwtSettings;
 use super::settings::JwksSettings;
 use crate::{file_access, http_client};
 
-/// Where an identity provider's JWKS document comes from.
+/// A source of an identity provider's JWKS, as text.
 #[async_trait]
 pub(super) trait JwksSource: Send + Sync {
     async fn fetch(&self) -> Result<String, PortError>;
@@ -25,9 +25,9 @@ pub(super) trait JwksSource: Send + Sync {
 
 /// Fetches the JWKS by HTTP from the configured URL. Redirects are not followed.
 ///
-/// `https://` requests use the proxy of the environment (`HTTPS_PROXY`, except for the hosts in `NO_PROXY`): it
-/// forwards the encrypted connection and cannot replace the keys. `http://` requests never use a proxy, because
-/// they must not leave the host.
+/// `https://` requests use the proxy of the environment (`HTTPS_PROXY`, except for the hosts in `NO_PROXY`).
+/// The proxy only forwards the encrypted connection, so it cannot replace the keys. `http://` requests never
+/// use a proxy, because they must not leave the host.
 #[derive(Clone)]
 pub(super) struct JwksClient {
     url: Url,
@@ -36,7 +36,8 @@ pub(super) struct JwksClient {
 }
 
 impl JwksClient {
-    /// The maximum size of the body. A JWKS of [`super::jwks::MAX_KEYS`] keys with certificates is smaller.
+    /// The maximum size of the response's body. A JWKS of [`super::jwks::MAX_KEYS`] keys with certificates is
+    /// smaller.
     const MAX_BYTES: usize = 512 * 1024;
 
     pub(super) fn new(settings: &JwksSettings) -> Result<Self, InvalidJwtSettings> {
@@ -48,7 +49,7 @@ impl JwksClient {
     }
 
     /// The certificates that the server's certificate is verified against. They are read for each fetch,
-    /// so that a renewed certificate needs no restart.
+    /// so that a renewed certificate needs no restart. Empty for `http://`.
     fn trusted_roots(&self) -> Result<RootCertStore, InvalidJwtSettings> {
         if self.is_unencrypted() {
             return Ok(RootCertStore::empty());
@@ -94,7 +95,7 @@ impl JwksClient {
         let client = tokio::task::spawn_blocking(move || this.client()).await;
         let client = client.map_err(PortError::unavailable)??;
         let request = client.get(self.url.clone()).header(ACCEPT, "application/json");
-        // The URL is a field of the log line already.
+        // The error omits the URL, because the log line has it as a field.
         let response = request.send().await.map_err(|e| PortError::unavailable(e.without_url()))?;
         if response.status() != StatusCode::OK {
             return Err(PortError::unavailable(format!("HTTP status {}", response.status())));
@@ -196,8 +197,8 @@ mod tests {
             let default = JwksSettings::new("https://id.example.org/keys");
             JwksClient::new(&JwksSettings { ca_file: Some(ca_file.to_owned()), ..default }).err()
         };
-        assert!(error_with(file.path()).is_some(), "empty");
-        assert!(error_with(Path::new("nowhere.pem")).is_some(), "missing");
+        assert!(error_with(file.path()).is_some(), "a file without certificates");
+        assert!(error_with(Path::new("nowhere.pem")).is_some(), "a missing file");
     }
 
     async fn serve(router: Router) -> String {

@@ -8,7 +8,7 @@ use super::settings::JwtKey;
 use super::trusted_key::TrustedKey;
 use crate::file_access;
 
-/// The current content of a [`JwtKey`]: of the setting itself, or of its file.
+/// The content of a [`JwtKey`], from the setting itself or from its file at the time of reading.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum KeyMaterial {
     Secret(Secret),
@@ -19,7 +19,7 @@ pub(super) enum KeyMaterial {
 }
 
 impl KeyMaterial {
-    /// A larger file does not contain keys.
+    /// The maximum size of a file. A larger file does not contain keys.
     const MAX_BYTES: u64 = 1024 * 1024;
 
     pub(super) fn read(key: &JwtKey) -> Result<Self, InvalidJwtSettings> {
@@ -28,7 +28,7 @@ impl KeyMaterial {
             JwtKey::PublicPem(pem) => Self::Pem(pem.clone()),
             JwtKey::SecretFile(path) => {
                 let bytes = read_file(path)?;
-                // Editors and `echo` add a line break; no intended secret ends with one.
+                // Editors and `echo` add a line break, which is never meant as part of the secret.
                 let secret = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
                 let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
                 let secret = Secret::new(secret).map_err(|problem| problem.in_file(path))?;
@@ -69,7 +69,7 @@ impl KeyMaterial {
         }
     }
 
-    /// The file that contains a secret.
+    /// The secret and its file, if the secret is in a file.
     pub(super) fn secret_file(&self) -> Option<(&Path, &Secret)> {
         match self {
             Self::SecretFile(path, secret) => Some((path, secret)),
@@ -77,13 +77,13 @@ impl KeyMaterial {
         }
     }
 
-    /// Rejects a secret that can be guessed, if that is the setting.
+    /// Fails for a secret that is easy to guess, if the setting is to reject such secrets.
     pub(super) fn check_secret(
         &self,
         guessable: GuessableSecrets,
     ) -> Result<(), InvalidJwtSettings> {
-        let guessed = self.secret().and_then(Secret::guessable);
-        match guessed.filter(|_| guessable == GuessableSecrets::Reject) {
+        let reason = self.secret().and_then(Secret::guessable);
+        match reason.filter(|_| guessable == GuessableSecrets::Reject) {
             None => Ok(()),
             Some(reason) => {
                 let problem = InvalidJwtSettings::GuessableSecret(reason);

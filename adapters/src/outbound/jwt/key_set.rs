@@ -9,7 +9,7 @@ use super::key_material::KeyMaterial;
 use super::settings::JwtSettings;
 use super::trusted_key::TrustedKey;
 
-/// A token with a well-formed header. Its signature is not verified yet, so nothing in it is trusted.
+/// A token with a well-formed header. Its signature is not verified yet, so none of its content is trusted.
 /// Keys that the token contains or links to (`jku`, `jwk`, `x5u`, `x5c`) are ignored: an attacker who
 /// forges a token would supply matching keys (RFC 8725, 3.10).
 pub(super) struct UnverifiedToken<'a> {
@@ -49,7 +49,7 @@ pub(super) struct SignedContent {
 pub(super) enum SignatureError {
     /// The token's key id is not in the set.
     UnknownKey,
-    /// No key matches the token's header, or none of those that match has signed it.
+    /// No key matches the token's header, or no matching key has signed it. Contains the reason.
     Invalid(&'static str),
 }
 
@@ -61,14 +61,14 @@ impl KeySet {
         Self(keys)
     }
 
-    /// The configured keys. Each key must support at least one accepted algorithm. Each accepted algorithm needs a key
-    /// that supports it; with `has_jwks`, this may also be a published key.
+    /// The configured keys. Each key must support at least one accepted algorithm. Each accepted algorithm
+    /// needs a key that supports it. With `has_jwks`, this may be a key that is published later.
     pub(super) fn from_material(
         material: &[KeyMaterial],
         accepted: &AcceptedAlgorithms,
         has_jwks: bool,
     ) -> Result<Self, InvalidJwtSettings> {
-        // With the default, no key is rejected. `supported` returns all algorithms of a key, accepted or not.
+        // The default algorithms reject no key. `supported` returns all algorithms of a key, accepted or not.
         let supported: Vec<_> = trusted_keys(material, &AcceptedAlgorithms::default())?
             .iter()
             .flat_map(|key| key.supported().iter().copied())

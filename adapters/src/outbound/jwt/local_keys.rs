@@ -15,6 +15,7 @@ use crate::polled_files::{FileSource, PolledFiles};
 /// The keys from settings and files. Files are read again when they change.
 pub(super) struct LocalKeys(Arc<PolledFiles<KeySource>>);
 
+/// The configured keys, and the settings for loading them.
 struct KeySource {
     keys: Vec<JwtKey>,
     accepted: AcceptedAlgorithms,
@@ -61,8 +62,8 @@ impl FileSource for KeySource {
     }
 
     fn load(&self, material: &Vec<KeyMaterial>) -> Result<KeySet, InvalidJwtSettings> {
-        for material in material {
-            material.check_secret(self.guessable_secrets)?;
+        for one in material {
+            one.check_secret(self.guessable_secrets)?;
         }
         let keys = KeySet::from_material(material, &self.accepted, self.has_jwks)?;
         warn_about_weak_secrets(material);
@@ -152,10 +153,10 @@ mod tests {
         assert!(accepts(&keys, NEW) && !accepts(&keys, OLD) && accepts(&keys, "always there"));
         fs::write(&path, "").unwrap();
         keys.0.reload(false);
-        assert!(accepts(&keys, NEW), "empty");
+        assert!(accepts(&keys, NEW), "an empty file keeps the old key");
         fs::remove_file(&path).unwrap();
         keys.0.reload(true);
-        assert!(accepts(&keys, NEW), "missing");
+        assert!(accepts(&keys, NEW), "a missing file keeps the old key");
         fs::write(&path, OLD).unwrap();
         keys.0.reload(false);
         assert!(accepts(&keys, OLD) && !accepts(&keys, NEW));
@@ -172,7 +173,8 @@ mod tests {
             fs::create_dir(path(version)).unwrap();
             fs::write(path(version).join("secret"), secret).unwrap();
         }
-        // Like a mounted secret: the file is a link, through a link, to the folder of its version.
+        // Like a mounted Kubernetes secret: `secret` links to `data/secret`, and `data` to the folder of a
+        // version.
         symlink("v1", path("data")).unwrap();
         symlink("data/secret", path("secret")).unwrap();
         let keys = keys([JwtKey::SecretFile(path("secret"))]);
@@ -185,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn guessable_secret_is_rejected_if_so_configured_also_at_a_reload() {
+    fn guessable_secret_is_rejected_at_start_and_reload_if_so_configured() {
         let folder = TempDir::new().unwrap();
         let settings = JwtSettings {
             guessable_secrets: GuessableSecrets::Reject,

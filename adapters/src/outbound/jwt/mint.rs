@@ -33,8 +33,8 @@ pub enum TokenMintError {
 }
 
 impl TokenMint {
-    /// Signs with the first secret in the settings. Tokens get the issuer, the first audience and the
-    /// claim names of the settings.
+    /// A mint that signs with the first secret in the settings. Its tokens have the issuer and the first
+    /// audience of the settings, and the user and scopes in the claims that the settings name.
     pub fn new(settings: &JwtSettings) -> Result<Self, TokenMintError> {
         let accepted = AcceptedAlgorithms::parse(&settings.algorithms)?;
         let material = KeyMaterial::read_all(&settings.keys)?;

@@ -23,12 +23,13 @@ pub(super) struct RemoteKeys {
     settings: JwksSettings,
     source: Box<dyn JwksSource>,
     accepted: AcceptedAlgorithms,
-    state: watch::Sender<State>,
+    state: watch::Sender<FetchState>,
     refresh_requested: Notify,
 }
 
+/// The result of the fetches so far.
 #[derive(Clone, Default)]
-struct State {
+struct FetchState {
     fetched: Option<Fetched>,
     last_attempt: Option<Attempt>,
 }
@@ -37,11 +38,12 @@ struct State {
 #[derive(Clone)]
 struct Fetched {
     keys: Arc<KeySet>,
-    /// The text that `keys` were parsed from; the same text is not parsed again.
+    /// The text that `keys` were parsed from. It is not parsed again if the next fetch returns the same text.
     document: Arc<str>,
     at: Instant,
 }
 
+/// A fetch that has ended, successfully or not.
 #[derive(Clone, Copy)]
 struct Attempt {
     at: Instant,
@@ -49,7 +51,8 @@ struct Attempt {
 }
 
 impl RemoteKeys {
-    /// How long a token waits for a fetch: less than a device has to sign in.
+    /// How long the verification of a token waits for a fetch. It is less than the time in which a device
+    /// must sign in.
     const MAX_WAIT: Duration = Duration::from_secs(3);
     const MIN_BACKOFF: Duration = Duration::from_secs(1);
     const MAX_BACKOFF: Duration = Duration::from_secs(30);
@@ -89,7 +92,7 @@ impl RemoteKeys {
         &self,
         token: &UnverifiedToken<'_>,
     ) -> Result<SignedContent, TokenError> {
-        // A clone, so that verification does not hold the lock.
+        // The state is cloned, so that verification does not hold its lock.
         let state = self.state.borrow().clone();
         if let Some(result) = self.verify_with(&state, token) {
             return result;
@@ -98,7 +101,7 @@ impl RemoteKeys {
         let state = changes.borrow_and_update().clone();
         if self.cooldown_is_over(&state) {
             self.request_refresh();
-            // A timeout needs no handling: the state below says what is missing.
+            // After a timeout, the state below determines the error.
             let _ = timeout(Self::MAX_WAIT, changes.changed()).await;
         }
         let state = self.state.borrow().clone();
@@ -108,7 +111,7 @@ impl RemoteKeys {
     /// `None` if the token cannot be verified without a fetch.
     fn verify_with(
         &self,
-        state: &State,
+        state: &FetchState,
         token: &UnverifiedToken<'_>,
     ) -> Option<Result<SignedContent, TokenError>> {
         match self.usable_keys(state)?.verify(token) {
@@ -118,7 +121,7 @@ impl RemoteKeys {
     }
 
     /// The error for a token that [`verify_with`](Self::verify_with) cannot verify in this state.
-    fn unverifiable(&self, state: &State) -> TokenError {
+    fn unverifiable(&self, state: &FetchState) -> TokenError {
         let unavailable = |reason: &str| PortError::unavailable(reason).into();
         match &state.last_attempt {
             Some(attempt) if !attempt.failed && self.usable_keys(state).is_some() => {
@@ -130,13 +133,13 @@ impl RemoteKeys {
     }
 
     /// `None` before the first fetch and after [`JwksSettings::max_stale`].
-    fn usable_keys<'a>(&self, state: &'a State) -> Option<&'a KeySet> {
+    fn usable_keys<'a>(&self, state: &'a FetchState) -> Option<&'a KeySet> {
         let fetched = state.fetched.as_ref()?;
         let too_old = self.settings.max_stale.is_some_and(|max| fetched.at.elapsed() > max);
         (!too_old).then_some(&*fetched.keys)
     }
 
-    fn cooldown_is_over(&self, state: &State) -> bool {
+    fn cooldown_is_over(&self, state: &FetchState) -> bool {
         state.last_attempt.is_none_or(|last| last.at.elapsed() >= self.settings.cooldown)
     }
 
@@ -147,24 +150,24 @@ impl RemoteKeys {
         let mut backoff = Backoff::new(Self::MIN_BACKOFF, max_backoff);
         while let Some(document) = stop.run_until_cancelled(self.source.fetch()).await {
             let retry_in = backoff.next_delay();
-            let next = if self.apply(document, retry_in) {
+            let pause = if self.apply(document, retry_in) {
                 backoff.reset();
                 self.settings.refresh
             } else {
                 retry_in
             };
-            if stop.run_until_cancelled(self.next_fetch(next)).await.is_none() {
+            if stop.run_until_cancelled(self.wait_for_next_fetch(pause)).await.is_none() {
                 return;
             }
         }
     }
 
     /// Waits until the next fetch is due: `interval`, or earlier on request.
-    async fn next_fetch(&self, interval: Duration) {
+    async fn wait_for_next_fetch(&self, interval: Duration) {
         let requested = async {
             loop {
                 self.refresh_requested.notified().await;
-                // A request from before the last fetch has been served by it.
+                // A request from before the last fetch is ignored, because that fetch has served it.
                 if self.cooldown_is_over(&self.state.borrow()) {
                     return;
                 }
@@ -176,13 +179,16 @@ impl RemoteKeys {
         }
     }
 
-    /// Replaces the keys and returns `true`, or keeps the old ones and returns `false`. A JWKS with keys of
-    /// which none is usable counts as a failure: a broken provider is more likely than one that has
-    /// withdrawn all of its keys. An empty JWKS withdraws the keys, but the first one cannot be empty.
+    /// Applies and logs the result of a fetch. Returns `true` if the keys are now up to date, or `false`
+    /// after a failure, which leaves the old keys in use.
+    ///
+    /// A JWKS that has only unusable keys counts as a failure, because the provider is more likely to be
+    /// broken than to have withdrawn all of its keys. An empty JWKS withdraws all keys, but counts as a
+    /// failure if no keys have been fetched before.
     fn apply(&self, document: Result<String, PortError>, retry_in: Duration) -> bool {
         let before = self.state.borrow().clone();
         let at = Instant::now();
-        // Without parameters, which may be secrets.
+        // The query is not logged, because it may contain a secret.
         let url = self.settings.url.split(['?', '#']).next();
         let fetched = document.and_then(|document| match &before.fetched {
             Some(known) if *known.document == *document => Ok(Fetched { at, ..known.clone() }),
@@ -208,7 +214,7 @@ impl RemoteKeys {
             _ => {}
         }
         let fetched = fetched.ok().or(before.fetched);
-        self.state.send_replace(State { fetched, last_attempt: Some(Attempt { at, failed }) });
+        self.state.send_replace(FetchState { fetched, last_attempt: Some(Attempt { at, failed }) });
         !failed
     }
 }
@@ -225,9 +231,10 @@ mod tests {
     use super::super::signing::Key;
     use super::*;
 
-    /// `None` means that the provider is down.
+    /// An identity provider that publishes a JWKS.
     #[derive(Clone, Default)]
     struct Provider {
+        /// The JWKS; `None` while the provider is down.
         document: Arc<Mutex<Option<String>>>,
         fetches: Arc<AtomicUsize>,
     }

@@ -6,7 +6,7 @@ use super::error::{GuessableSecret, InvalidJwtSettings};
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Box<[u8]>);
 
-/// What to do with secrets that can be guessed.
+/// How to handle secrets that are easy to guess ([`Secret::guessable`]).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum GuessableSecrets {
     /// Accept them and log a warning.
@@ -17,11 +17,11 @@ pub enum GuessableSecrets {
 }
 
 impl Secret {
-    /// The length of a SHA-256 hash, in bytes: the minimum for a secret (RFC 7518, 3.2).
+    /// The minimum length of a secret in bytes: the length of a SHA-256 hash (RFC 7518, 3.2).
     pub const STRONG_BYTES: usize = 32;
 
-    /// [`GuessableSecret::LowVariety`] names it. 32 random digits, the random text with the fewest different
-    /// bytes, have 9 or 10 of them.
+    /// A secret with fewer different bytes is easy to guess. Random secrets have more: even 32 random digits
+    /// usually have 9 or 10. The message of [`GuessableSecret::LowVariety`] repeats this number.
     const MIN_DIFFERENT_BYTES: usize = 6;
 
     /// Uses the bytes unchanged; they must not be empty.
@@ -30,14 +30,13 @@ impl Secret {
         if bytes.is_empty() { Err(InvalidJwtSettings::EmptySecret) } else { Ok(Self(bytes)) }
     }
 
-    /// Whether the secret can be brute-forced offline from a single token. Such a secret is accepted,
-    /// because existing issuers use them and cannot always change them before they migrate to Belfry.
-    /// Callers log a warning.
+    /// Whether the secret is so short that it can be brute-forced offline from a single token. Short secrets are
+    /// accepted, because some issuers cannot change theirs before they migrate to Belfry. Callers log a warning.
     pub fn is_short(&self) -> bool {
         self.0.len() < Self::STRONG_BYTES
     }
 
-    /// Why the secret can be guessed without a token, whatever its length.
+    /// Why the secret is easy to guess, whatever its length. `None` if it is not.
     pub fn guessable(&self) -> Option<GuessableSecret> {
         if is_key_text(&self.0) {
             Some(GuessableSecret::KeyText)
@@ -69,9 +68,10 @@ fn is_key_text(secret: &[u8]) -> bool {
 
 /// Compares letters and digits only: `change-me`, `CHANGE_ME` and `change me` are the same.
 fn is_placeholder(secret: &[u8]) -> bool {
-    /// The texts that begin so.
+    /// A text that begins with one of these is a placeholder.
     const BEGINNINGS: [&str; 3] = ["changeme", "replaceme", "changethis"];
-    /// Belfry's own example, those of jwt.io, and those of tutorials.
+    /// A text that equals one of these is a placeholder: Belfry's own example, those of jwt.io, and those of
+    /// tutorials.
     const TEXTS: [&str; 13] = [
         "atleast32bytesbelfrywarnsaboutshortersecrets",
         "your256bitsecret",
@@ -88,10 +88,10 @@ fn is_placeholder(secret: &[u8]) -> bool {
         "password",
     ];
     let is_letter_or_digit = |byte: &u8| byte.is_ascii_alphanumeric();
-    let bare: Vec<u8> =
+    let normalized: Vec<u8> =
         secret.iter().filter(|byte| is_letter_or_digit(byte)).map(u8::to_ascii_lowercase).collect();
-    BEGINNINGS.iter().any(|beginning| bare.starts_with(beginning.as_bytes()))
-        || TEXTS.iter().any(|text| bare == text.as_bytes())
+    BEGINNINGS.iter().any(|beginning| normalized.starts_with(beginning.as_bytes()))
+        || TEXTS.iter().any(|text| normalized == text.as_bytes())
 }
 
 fn different_bytes(secret: &[u8]) -> usize {
@@ -108,17 +108,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_not_empty_and_debug_hides_it() {
+    fn empty_secret_is_rejected_and_debug_hides_the_secret() {
         assert_eq!(Secret::new([]).unwrap_err(), InvalidJwtSettings::EmptySecret);
         assert!(Secret::new([b'x'; 31]).unwrap().is_short());
         assert!(!Secret::new([b'x'; 32]).unwrap().is_short());
         let settings = JwtSettings::new([JwtKey::Secret(Secret::new([b'x'; 32]).unwrap())]);
         assert!(!format!("{settings:?}").contains("xx"));
+        // The same bytes as a list of numbers.
         assert!(!format!("{settings:?}").contains("120, 120"));
     }
 
     #[test]
-    fn secret_that_can_be_guessed_is_found() {
+    fn guessable_secret_is_detected_with_its_reason() {
         let guessable = |text: &str| Secret::new(text.as_bytes()).unwrap().guessable();
         for text in [
             "change-me-change-me-change-me-change-me",

@@ -4,20 +4,20 @@ use std::time::Duration;
 
 use super::secret::{GuessableSecrets, Secret};
 
-/// Which tokens to accept.
+/// The rules by which tokens are accepted.
 #[derive(Debug, Clone)]
 pub struct JwtSettings {
-    /// The keys that tokens are signed with. Several keys allow an issuer to rotate its key. At most
+    /// The keys that verify tokens. Several keys allow an issuer to rotate its key. At most
     /// [`JwtSettings::MAX_KEYS`].
     pub keys: Vec<JwtKey>,
-    /// What to do with secrets that can be guessed, at the start and when files change.
+    /// How to handle secrets that are easy to guess, at the start and when files change.
     pub guessable_secrets: GuessableSecrets,
     /// Where an identity provider publishes further keys.
     pub jwks: Option<JwksSettings>,
     /// The only accepted algorithms, by their names in RFC 7518 and RFC 8037 (`RS256`, `EdDSA`, …).
-    /// Each key is used only with those that its type supports: a token never chooses how it is
-    /// verified. Empty means the default of each key: `HS256`, `RS256`, `ES256` or `ES384` by its
-    /// curve, `EdDSA`, or the `alg` of a JWK.
+    /// Each key is used only with those that its type supports, so a token cannot choose how it is
+    /// verified. Empty means the default of each key: the `alg` of a JWK, else `HS256`, `RS256`,
+    /// `ES256`, `ES384` or `EdDSA` by the type and curve of the key.
     pub algorithms: Vec<String>,
     /// The required `iss`. `None` accepts any issuer.
     pub issuer: Option<String>,
@@ -26,16 +26,17 @@ pub struct JwtSettings {
     /// The tolerated clock difference to the issuer: extends `exp`, and allows `nbf` and `iat` to be
     /// this far in the future.
     pub leeway: Duration,
-    /// The maximum lifetime of a token. A token expires at most this long after its time of issue. A token
-    /// without a time of issue is rejected if it expires later than this long from now. `None` means no limit.
+    /// The maximum lifetime of a token. A token expires at most this long, plus the leeway, after its time of
+    /// issue (`iat`). A token without `iat` is rejected if it has no `exp`, or one that is more than this
+    /// long from now. `None` means no limit.
     pub max_lifetime: Option<Duration>,
-    /// The claims that may have the user id, in this order: each the claim's full name, or a path with dots
-    /// (`ext.user.id`). The first one in a token counts. Its value is a string or an integer.
+    /// The claims that may contain the user id, in order of precedence. Each is the claim's full name, or a
+    /// path with dots (`ext.user.id`). The first one that a token has must be a string or an integer.
     pub user_claims: Vec<String>,
     /// How long a token without `exp` is valid after each verification. `None` requires `exp`.
     pub lifetime_without_exp: Option<Duration>,
-    /// The claim with the scopes, named in the same way: a space-separated string (RFC 8693, 4.2) or
-    /// an array of strings.
+    /// The claim with the scopes, by its full name or a path with dots. Its value is a space-separated string
+    /// (RFC 8693, 4.2) or an array of strings.
     pub scope_claim: String,
 }
 
@@ -68,7 +69,7 @@ impl JwtSettings {
     }
 }
 
-/// A key that tokens are verified with. Files are read again when they change.
+/// A source of keys that verify tokens. Files are read again when they change.
 #[derive(Clone)]
 pub enum JwtKey {
     /// A secret that issuer and verifier share (HMAC).
@@ -101,7 +102,7 @@ impl fmt::Debug for JwtKey {
 pub struct JwksSettings {
     /// `https://…`; `http://…` for loopback only.
     pub url: String,
-    /// PEM certificates to trust instead of the system's.
+    /// A file with PEM certificates to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
     /// The interval between fetches.
     pub refresh: Duration,

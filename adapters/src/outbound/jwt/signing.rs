@@ -23,7 +23,7 @@ pub(super) const SECRET: &[u8; 32] = b"thirty-two bytes, none to spare.";
 #[derive(Clone)]
 pub(super) struct Key {
     signing: EncodingKey,
-    /// The default of its type.
+    /// The default algorithm of the key's type.
     algorithm: Algorithm,
     private_pem: String,
     public_pem: String,
@@ -43,7 +43,7 @@ impl Key {
         }
     }
 
-    /// The same key each time, because generating one is slow.
+    /// Returns the same key each time, because generating an RSA key is slow.
     pub(super) fn rsa() -> Self {
         static KEY: LazyLock<Key> = LazyLock::new(Key::another_rsa);
         KEY.clone()
@@ -94,7 +94,7 @@ impl Key {
         }
     }
 
-    /// The key to verify with.
+    /// The key that verifies the signatures. For an HMAC key, this is always [`SECRET`].
     pub(super) fn public(&self) -> JwtKey {
         if self.public_pem.is_empty() {
             return JwtKey::Secret(Secret::new(*SECRET).unwrap());
@@ -126,14 +126,14 @@ impl Key {
         jsonwebtoken::encode(&Header::new(algorithm), claims, &self.signing).unwrap()
     }
 
-    /// Signs any header, also an invalid one.
+    /// Signs any header, even an invalid one.
     pub(super) fn sign_raw(&self, algorithm: Algorithm, header: &Value, claims: &Value) -> String {
-        self.sign_message(algorithm, &format!("{}.{}", part(header), part(claims)))
+        self.sign_message(algorithm, &format!("{}.{}", base64url(header), base64url(claims)))
     }
 
-    /// Signs any claims, also ones that are not JSON.
+    /// Signs any claims, even if they are not JSON.
     pub(super) fn sign_bytes(&self, algorithm: Algorithm, claims: &[u8]) -> String {
-        let header = part(&serde_json::to_value(Header::new(algorithm)).unwrap());
+        let header = base64url(&serde_json::to_value(Header::new(algorithm)).unwrap());
         let claims = URL_SAFE_NO_PAD.encode(claims);
         self.sign_message(algorithm, &format!("{header}.{claims}"))
     }
@@ -146,7 +146,7 @@ impl Key {
 }
 
 /// The base64url encoding of a token's header or claims.
-pub(super) fn part(json: &Value) -> String {
+pub(super) fn base64url(json: &Value) -> String {
     URL_SAFE_NO_PAD.encode(json.to_string())
 }
 

@@ -15,23 +15,24 @@ use super::algorithms::{AcceptedAlgorithms, ED25519, HMAC, P256, P384, RSA, name
 use super::error::InvalidJwtSettings;
 use super::secret::Secret;
 
-/// The minimum (RFC 7518, 3.3): a shorter key can be factored.
+/// The minimum size of an RSA key (RFC 7518, 3.3). A shorter key can be factored.
 pub(super) const MIN_RSA_BITS: usize = 2048;
 
 /// A verification key and the algorithms it is used with. The algorithms belong to the key, so that a
 /// public key is never used as an HMAC secret (RFC 8725, 3.1 and 3.2).
 pub(super) struct TrustedKey {
-    /// The issuer's key id. `None` matches every `kid`.
+    /// The issuer's key id (`kid`). `None` matches every `kid` in a token.
     id: Option<Box<str>>,
     key: DecodingKey,
-    /// All algorithms of its key type.
+    /// All algorithms of the key's type, whether accepted or not.
     supported: &'static [Algorithm],
+    /// Contains the accepted algorithms.
     validation: Validation,
     fingerprint: KeyFingerprint,
 }
 
 impl TrustedKey {
-    /// `algorithms` is a non-empty subset of `supported`.
+    /// `algorithms` are the accepted ones: a non-empty subset of `supported`.
     pub(super) fn new(
         id: Option<&str>,
         key: DecodingKey,
@@ -50,7 +51,7 @@ impl TrustedKey {
         Self::without_id(DecodingKey::from_secret(secret.reveal()), HMAC, accepted)
     }
 
-    /// All public keys in this PEM; at least one.
+    /// All public keys in this PEM text, which must contain at least one.
     pub(super) fn from_pem(
         pem: &str,
         accepted: &AcceptedAlgorithms,
@@ -111,8 +112,8 @@ impl TrustedKey {
     }
 }
 
-/// A hash of the key and its type. RSA keys of PEM and of a JWKS have different forms, so both are
-/// encoded anew.
+/// A hash of the key and its type. An RSA key has different encodings in PEM and in a JWKS, so both are
+/// re-encoded in the same form.
 fn fingerprint(key: &DecodingKey, supported: &[Algorithm]) -> KeyFingerprint {
     let rsa: Option<PublicKeyX509Der<'_>> = match key.kind() {
         DecodingKeyKind::RsaModulusExponent { n, e } => PublicKeyComponents { n, e }.as_der().ok(),
@@ -132,12 +133,12 @@ fn fingerprint(key: &DecodingKey, supported: &[Algorithm]) -> KeyFingerprint {
         }
     }
     let hash = hash.finish();
-    let (first, _) = hash.as_ref().split_first_chunk().expect("SHA-256 has 32 bytes");
-    KeyFingerprint(*first)
+    let (prefix, _) = hash.as_ref().split_first_chunk().expect("SHA-256 has 32 bytes");
+    KeyFingerprint(*prefix)
 }
 
-/// Verifies the signature only. [`super::claim_rules`] checks the claims, with our clock and a reason
-/// for each rejection.
+/// Settings of the library to verify the signature only. [`super::claim_rules`] checks the claims, with the
+/// clock port and a reason for each rejection.
 fn signature_only(algorithms: Vec<Algorithm>) -> Validation {
     let mut validation = Validation::new(algorithms[0]);
     validation.algorithms = algorithms;
@@ -150,12 +151,15 @@ fn signature_only(algorithms: Vec<Algorithm>) -> Validation {
 
 /// The text of each PEM block, without the explanatory text between blocks (RFC 7468, 2).
 fn pem_blocks(pem: &str) -> impl Iterator<Item = String> {
-    pem.split("-----BEGIN ").skip(1).map(|block| {
-        let end = block
-            .find("-----END ")
-            .and_then(|end| Some(end + 9 + block[end + 9..].find("-----")? + 5))
-            .unwrap_or(block.len());
-        format!("-----BEGIN {}\n", &block[..end])
+    const BEGIN: &str = "-----BEGIN ";
+    const END: &str = "-----END ";
+    const DASHES: &str = "-----";
+    pem.split(BEGIN).skip(1).map(|block| {
+        let end = block.find(END).and_then(|end_line| {
+            let label = end_line + END.len();
+            Some(label + block[label..].find(DASHES)? + DASHES.len())
+        });
+        format!("{BEGIN}{}\n", &block[..end.unwrap_or(block.len())])
     })
 }
 
@@ -181,7 +185,7 @@ fn parse_public_key(pem: &str) -> Result<PublicKey, InvalidJwtSettings> {
     }
 }
 
-/// A key on P-256 or P-384, with the algorithm of its curve.
+/// The key with the algorithm of its curve. `None` unless it is a point on P-256 or P-384.
 pub(super) fn ec_key(key: DecodingKey) -> Option<PublicKey> {
     if is_valid(&key, &ECDSA_P256_SHA256_FIXED) {
         Some((key, P256))
@@ -196,8 +200,8 @@ pub(super) fn ed25519_key(key: DecodingKey) -> Option<PublicKey> {
     is_valid(&key, &ED25519_SIGNATURE).then_some((key, ED25519))
 }
 
-/// Whether these bytes are a key for this algorithm. Without this check an invalid key would show only
-/// when it rejects every token.
+/// Whether the key's bytes are valid for this algorithm. Without this check, an invalid key would be accepted
+/// and then verify no token.
 fn is_valid(key: &DecodingKey, algorithm: &'static dyn VerificationAlgorithm) -> bool {
     key.try_get_as_bytes().is_ok_and(|bytes| ParsedPublicKey::new(algorithm, bytes).is_ok())
 }

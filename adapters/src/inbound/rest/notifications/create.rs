@@ -89,12 +89,12 @@ enum RequestedDrafts {
 impl RequestedDrafts {
     const MAX_RECIPIENTS: usize = 1_000;
 
-    /// The maximum size of the texts of all recipients together. They are written in one transaction, for which the
-    /// store needs several times as much memory.
+    /// The maximum size of the texts of all recipients together, in bytes. They are written in one
+    /// transaction, for which the store needs several times as much memory.
     const MAX_TEXT_BYTES: usize = 4 * 1024 * 1024;
 
     fn parse(body: &[u8], drafts: &DraftFactory) -> Result<Self, Problem> {
-        // Parsed twice: in a flattened struct, `data` would not be kept byte by byte.
+        // The body is parsed twice. One struct that flattens the other would not keep `data` byte by byte.
         let form: DraftForm = json::parse(body)?;
         let RecipientsForm { user_ids } = json::parse(body)?;
         match user_ids {
@@ -112,13 +112,12 @@ impl RequestedDrafts {
         drafts: &DraftFactory,
     ) -> Result<Self, Problem> {
         let has_id = form.id.is_some();
-        let mut users = parse_users(user_ids)?;
-        if users.is_empty() {
+        let mut users = parse_users(user_ids)?.into_iter();
+        let Some(first) = users.next() else {
             return Err(FieldError::at("userIds", "must not be empty").into());
-        }
-        let others = users.split_off(1);
-        let draft = drafts.draft(form, users.pop())?;
-        let for_many = ForMany { draft, others, has_id };
+        };
+        let draft = drafts.draft(form, Some(first))?;
+        let for_many = ForMany { draft, others: users.collect(), has_id };
         let (bytes, max) = (for_many.text_bytes(), Self::MAX_TEXT_BYTES);
         if bytes > max {
             let detail = format_args!(
@@ -141,7 +140,7 @@ struct ForMany {
 }
 
 impl ForMany {
-    /// The size of the texts of all drafts.
+    /// The size of the texts of all drafts, in bytes.
     fn text_bytes(&self) -> usize {
         (1 + self.others.len()) * self.draft.text_bytes()
     }

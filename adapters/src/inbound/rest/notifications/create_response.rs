@@ -35,13 +35,14 @@ pub(super) struct ItemsForm<'a> {
 }
 
 /// The response to a request for a single notification. If the sender's id belongs to an existing
-/// notification with other contents, one of the two requests is a mistake: the response is a conflict.
+/// notification with different content, the response is a conflict, because one of the two requests is a
+/// mistake.
 pub(super) fn one(
     draft: &Draft,
     created: &IdempotentOutcome,
     base_path: &BasePath,
 ) -> Result<Response, Problem> {
-    let outcome = Outcome::of(created)?;
+    let outcome = CreateOutcome::of(created)?;
     let &notification = outcome.notifications.first().ok_or(ProblemKind::NotificationGone)?;
     if notification.id == draft.id && !notification.has_same_content(draft) {
         return Err(ProblemKind::NotificationDiffers.into());
@@ -55,24 +56,24 @@ pub(super) fn one(
 
 /// The response to a request for several notifications.
 pub(super) fn many(created: &IdempotentOutcome) -> Result<Response, Problem> {
-    let outcome = Outcome::of(created)?;
+    let outcome = CreateOutcome::of(created)?;
     let items = outcome.notifications.iter().copied().map(NotificationForm::from).collect();
     Ok(outcome.response(CreatedForm::Many(ItemsForm { items })))
 }
 
 /// The notifications in their current state, with the status of the response.
-struct Outcome<'a> {
+struct CreateOutcome<'a> {
     notifications: Vec<&'a Notification>,
     status: StatusCode,
-    /// An earlier request with the same idempotency key created them.
+    /// Whether an earlier request with the same idempotency key created the notifications.
     replayed: bool,
 }
 
-impl<'a> Outcome<'a> {
+impl<'a> CreateOutcome<'a> {
     fn of(created: &'a IdempotentOutcome) -> Result<Self, Problem> {
         match created {
             IdempotentOutcome::Executed(receipts) => {
-                let any_new = receipts.iter().any(|one| matches!(one, Receipt::Created(_)));
+                let any_new = receipts.iter().any(|receipt| matches!(receipt, Receipt::Created(_)));
                 let status = if any_new { StatusCode::CREATED } else { StatusCode::OK };
                 let notifications = receipts.iter().filter_map(Receipt::notification).collect();
                 Ok(Self { notifications, status, replayed: false })
@@ -98,14 +99,16 @@ impl<'a> Outcome<'a> {
 /// The characters to percent-encode: all except the unreserved ones (RFC 3986, 2.3).
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// The characters to percent-encode in the id `unread-count`. At the path of that name GET returns the count; the
-/// router matches undecoded segments.
+/// The characters to percent-encode in the id `unread-count`. At the path with the plain hyphen, GET returns
+/// the count. The router compares segments before it decodes them, so an encoded hyphen leads to the
+/// notification.
 const ENCODED_HYPHEN: &AsciiSet = &ENCODED.add(b'-');
 
 /// The path at which the recipient can read, mark and delete the notification.
 fn location(base_path: &BasePath, id: &NotificationId) -> HeaderValue {
-    let is_route = id.as_str() == "unread-count";
-    let id = utf8_percent_encode(id.as_str(), if is_route { ENCODED_HYPHEN } else { ENCODED });
+    let is_count_route = id.as_str() == "unread-count";
+    let id =
+        utf8_percent_encode(id.as_str(), if is_count_route { ENCODED_HYPHEN } else { ENCODED });
     let path = base_path.join(&format!("/v1/notifications/{id}"));
     HeaderValue::try_from(path).expect("an encoded path is visible ASCII")
 }

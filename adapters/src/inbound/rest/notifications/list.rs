@@ -91,13 +91,13 @@ impl TryFrom<PageQuery> for PageRequest {
         let limit = query.limit.map(|raw| Integer::parse(&raw).ok_or("limit must be an integer"));
         let limit = limit.transpose().map_err(invalid)?;
         let limit = page_limit(limit).map_err(|error| invalid(error.to_string()))?;
-        let unread = flag("unread", query.unread.as_deref())?;
-        let unread = match flag("unreadOnly", query.unread_only.as_deref())? {
+        let unread = parse_flag("unread", query.unread.as_deref())?;
+        let unread = match parse_flag("unreadOnly", query.unread_only.as_deref())? {
             None => unread,
             Some(_) if unread.is_some() => {
                 return Err(invalid("give either unread or unreadOnly"));
             }
-            Some(only) => only.then_some(true),
+            Some(unread_only) => unread_only.then_some(true),
         };
         let before = query.cursor.as_deref().map(Cursor::parse).transpose();
         let before = before
@@ -109,7 +109,7 @@ impl TryFrom<PageQuery> for PageRequest {
     }
 }
 
-fn flag(name: &str, raw: Option<&str>) -> Result<Option<bool>, Problem> {
+fn parse_flag(name: &str, raw: Option<&str>) -> Result<Option<bool>, Problem> {
     match raw {
         None => Ok(None),
         Some("true") => Ok(Some(true)),

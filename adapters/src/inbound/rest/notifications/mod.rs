@@ -27,8 +27,8 @@ pub(super) fn routes() -> OpenApiRouter<RestState> {
         .merge(routes_that_are_ids())
 }
 
-/// `batch`, `read-all` and `unread-count` may also be ids of notifications. The methods that the routes of these
-/// names do not use are those of a notification.
+/// `batch`, `read-all` and `unread-count` may also be ids of notifications. At these paths, the methods that
+/// the routes above do not use serve the notification with this id.
 fn routes_that_are_ids() -> OpenApiRouter<RestState> {
     let notification = || get(get::get).delete(delete::delete);
     OpenApiRouter::default()
@@ -37,5 +37,6 @@ fn routes_that_are_ids() -> OpenApiRouter<RestState> {
         .route(COUNT_PATH, delete(delete::delete))
 }
 
-/// The only path of a notification at which GET returns something else; see `create_response::location`.
+/// The only path at which GET does not return the notification with this id. See `create_response::location`,
+/// which encodes the hyphen.
 const COUNT_PATH: &str = "/v1/notifications/unread-count";

@@ -76,7 +76,7 @@ impl ProblemKind {
     pub(in super::super) fn header(self) -> Option<(HeaderName, HeaderValue)> {
         let header = |name, text| Some((name, HeaderValue::from_static(text)));
         match self {
-            // Without an error code: the request carried no token (RFC 6750, 3.1).
+            // A request without a token gets no error code (RFC 6750, 3.1).
             Self::TokenMissing => header(WWW_AUTHENTICATE, r#"Bearer realm="belfry""#),
             Self::TokenInvalid
             | Self::TokenExpired

@@ -28,9 +28,9 @@ pub(super) struct Problem {
     kind: ProblemKind,
     detail: String,
     errors: Vec<FieldError>,
-    /// The scope that the token lacks.
+    /// The scope that the token lacks, for [`ProblemKind::ScopeMissing`].
     scope: Option<Arc<str>>,
-    /// Seconds after which a retry can succeed, where known.
+    /// Seconds after which a retry can succeed, if known.
     retry_after: Option<u64>,
     /// The cause. It is logged and never sent.
     cause: Option<PortError>,
@@ -76,7 +76,8 @@ impl Problem {
         Self { errors, ..Self::new(ProblemKind::BodyInvalid, detail) }
     }
 
-    /// The challenge with the missing scope, the known wait, or the header of the kind.
+    /// The response header of this failure: a challenge that names the missing scope, the known time until a
+    /// retry, or the header of the kind.
     fn header(&self) -> Option<(HeaderName, HeaderValue)> {
         let challenge = self.scope.as_ref().and_then(|scope| {
             let text = format!(r#"Bearer error="insufficient_scope", scope="{scope}""#);
@@ -109,7 +110,7 @@ impl From<PortError> for Problem {
     fn from(cause: PortError) -> Self {
         let kind = match &cause {
             PortError::Unavailable(_) | PortError::Failed(_) => ProblemKind::Unavailable,
-            // All input was validated before, so a rejection is a bug here.
+            // All input was validated before, so a rejection is a bug in Belfry.
             PortError::Rejected(_) => ProblemKind::Internal,
         };
         Self { cause: Some(cause), ..Self::from(kind) }
@@ -117,9 +118,9 @@ impl From<PortError> for Problem {
 }
 
 impl From<AuthError> for Problem {
-    fn from(refusal: AuthError) -> Self {
-        let detail = refusal.to_string();
-        let kind = match refusal {
+    fn from(error: AuthError) -> Self {
+        let detail = error.to_string();
+        let kind = match error {
             AuthError::TokenMissing => ProblemKind::TokenMissing,
             AuthError::TokenInvalid | AuthError::ClaimInvalid(_) => ProblemKind::TokenInvalid,
             AuthError::TokenExpired => ProblemKind::TokenExpired,
@@ -201,9 +202,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refusal_becomes_problem_with_the_same_code() {
+    fn auth_error_becomes_problem_with_the_same_code() {
         let down = || PortError::unavailable("down");
-        for refusal in [
+        for error in [
             AuthError::TokenMissing,
             AuthError::TokenInvalid,
             AuthError::ClaimInvalid("has no claim exp".to_owned()),
@@ -213,8 +214,8 @@ mod tests {
             AuthError::ScopeMissing(Scopes::WRITE.into()),
             AuthError::Unavailable(down()),
         ] {
-            let code = refusal.code();
-            assert_eq!(Problem::from(refusal).kind.code(), code);
+            let code = error.code();
+            assert_eq!(Problem::from(error).kind.code(), code);
         }
     }
 

@@ -74,16 +74,17 @@ async fn many_recipients_can_share_an_id() {
 
 #[tokio::test]
 async fn invalid_recipients_are_rejected_with_their_pointers() {
+    // The texts of all recipients together may have 4 MiB: 1,000 times 4,000 bytes, but not 5,000 bytes.
     let api = Api::new();
     let thousand: Vec<_> = (0..1_000).collect();
-    let more: Vec<_> = (0..=1_000).collect();
+    let too_many: Vec<_> = (0..=1_000).collect();
     for (recipients, expected) in [
         (json!({}), vec!["#/userId"]),
         (json!({ "userId": null }), vec!["#/userId"]),
         (json!({ "userId": "a b" }), vec!["#/userId"]),
         (json!({ "userId": "ada", "userIds": ["bob"] }), vec!["#/userIds"]),
         (json!({ "userIds": [] }), vec!["#/userIds"]),
-        (json!({ "userIds": more }), vec!["#/userIds"]),
+        (json!({ "userIds": too_many }), vec!["#/userIds"]),
         (json!({ "userIds": ["ada", "", "bob", "a b"] }), vec!["#/userIds/1", "#/userIds/3"]),
         (json!({ "userIds": ["ada", {}] }), vec!["#/userIds/1"]),
         (json!({ "userIds": "ada" }), vec!["#/userIds"]),
@@ -175,7 +176,11 @@ async fn request_repeated_with_idempotency_key_takes_effect_once() {
 
     let list = api.get("ada", "/v1/notifications").await.expect(OK);
     assert_eq!(ids(&list).len(), 1);
-    assert_ne!(api.create(body).await["id"], notification["id"], "without the key it is new");
+    assert_ne!(
+        api.create(body).await["id"],
+        notification["id"],
+        "a request without the key creates another"
+    );
 }
 
 #[tokio::test]
@@ -229,7 +234,7 @@ async fn repeated_request_is_rejected_as_gone_if_notification_was_deleted() {
 }
 
 #[tokio::test]
-async fn id_of_a_deleted_notification_is_gone_and_left_out_of_lists() {
+async fn recreating_a_deleted_notification_fails_with_gone_and_a_batch_leaves_it_out() {
     let api = Api::new();
     let one = json!({ "id": "n1", "userId": "ada", "title": "Hi" });
     api.post("/v1/notifications", one.clone()).await.expect(CREATED);
@@ -331,7 +336,7 @@ async fn batch_repeated_with_idempotency_key_takes_effect_once() {
     assert_eq!(again.expect(CREATED), first.expect(CREATED));
     assert_eq!(again.header("idempotent-replayed"), Some("true"));
 
-    // Without a key, a batch with the sender's own ids is safe to repeat, too. The status then differs.
+    // A batch without a key is also safe to repeat if the sender sets the ids. Only the status differs.
     let with_id = json!({ "notifications": [{ "id": "n1", "userId": "ada", "title": "Hi" }] });
     api.post("/v1/notifications/batch", with_id.clone()).await.expect(CREATED);
     let existing = api.post("/v1/notifications/batch", with_id).await.expect(OK);

@@ -14,7 +14,7 @@ fn unlimited() -> RequestLimits {
     RequestLimits::new(None, None, UserWork::new(None, 8))
 }
 
-/// A router whose inboxes `erasure` erases, if it is the same store.
+/// A router with the inboxes of `store`. They are erased only if `erasure` is the same store.
 fn api(store: Arc<InMemoryStore>, erasure: Arc<dyn Erasure>, limits: RequestLimits) -> Api {
     Api::build_erasing(store, erasure, Arc::new(Tokens), RestSettings::default(), limits)
 }
@@ -23,7 +23,7 @@ fn new_store() -> Arc<InMemoryStore> {
     Arc::new(InMemoryStore::new(epoch("e1")))
 }
 
-/// As an operator who may erase users.
+/// Sends a DELETE request as an operator who may erase users.
 async fn erase(api: &Api, path: &str) -> TestResponse {
     let token = format!("Bearer operator:{}+erase", NOW + 60_000);
     let request = Request::delete(path).header("authorization", token);

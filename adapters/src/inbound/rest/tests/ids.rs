@@ -1,4 +1,4 @@
-//! Ids that are also routes, or that a URL must encode.
+//! Ids that are also names of routes, or that must be encoded in a URL.
 
 use http::StatusCode;
 use serde_json::json;
@@ -61,7 +61,7 @@ async fn every_notification_is_reachable_at_its_location() {
 }
 
 #[tokio::test]
-async fn routes_of_the_same_name_still_work() {
+async fn routes_work_while_notifications_have_their_names_as_ids() {
     let api = Api::new();
     for (id, _) in IDS {
         api.create(json!({ "id": id, "userId": "ada", "title": "Hi" })).await;
@@ -72,15 +72,16 @@ async fn routes_of_the_same_name_still_work() {
     api.post("/v1/notifications/batch", batch).await.expect(StatusCode::CREATED);
     let all = api.call("ada", "PATCH", "/v1/notifications/read-all").await.expect(StatusCode::OK);
     assert_eq!(all["count"], 0);
-    // The path of the other name, without the encoding, also deletes the notification.
+    // DELETE with the plain hyphen also deletes the notification, because the route has only GET.
     let path = "/v1/notifications/unread-count";
     api.call("ada", "DELETE", path).await.expect(StatusCode::NO_CONTENT);
     api.call("ada", "PATCH", path).await.problem(405, "method_not_allowed");
 }
 
 #[tokio::test]
-async fn id_that_no_url_can_name_is_rejected_by_field() {
+async fn id_that_no_url_can_contain_is_rejected_with_its_field() {
     let api = Api::new();
+    // Clients resolve these segments before they send a path.
     for id in [".", ".."] {
         for (body, pointer) in [
             (json!({ "id": id, "userId": "ada", "title": "Hi" }), "#/id"),

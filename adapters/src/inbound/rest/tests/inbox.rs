@@ -128,17 +128,17 @@ async fn invalid_query_is_rejected() {
 }
 
 #[tokio::test]
-async fn numbered_page_is_refused_and_the_cursor_is_named() {
+async fn numbered_page_is_rejected_and_the_error_names_the_cursor() {
     let api = api_with(1).await;
     for query in ["page=1", "page=2&limit=5", "offset=0", "skip=20&limit=20"] {
-        let refused = api.get("ada", &format!("/v1/notifications?{query}")).await;
-        let detail = refused.problem(400, "query_invalid")["detail"].to_string();
+        let rejected = api.get("ada", &format!("/v1/notifications?{query}")).await;
+        let detail = rejected.problem(400, "query_invalid")["detail"].to_string();
         assert!(detail.contains("cursor, the nextCursor"), "{query}: {detail}");
     }
 }
 
 #[tokio::test]
-async fn unread_only_is_unread_or_all() {
+async fn unread_only_lists_unread_notifications_if_true_and_all_if_false() {
     let api = api_with(4).await;
     api.call("ada", "PATCH", "/v1/notifications/n1/read").await.expect(OK);
     for (query, expected) in [("unreadOnly=true", 3), ("unreadOnly=false", 4), ("unread=true", 3)] {

@@ -1,4 +1,4 @@
-//! Integers in requests; the table is the same for all adapters.
+//! Integers in requests. All adapters test with the same table of cases, so that they read integers alike.
 
 use http::StatusCode;
 use serde_json::json;
@@ -7,7 +7,8 @@ use super::{Api, as_service};
 use crate::wire::integer::{CASES, NOT_INTEGERS};
 
 #[tokio::test]
-async fn number_as_an_id_is_read_like_everywhere() {
+async fn integer_is_read_as_an_id_like_in_other_adapters() {
+    // Ids may also be strings, so the cases with strings do not apply.
     for (json, integer) in CASES.into_iter().filter(|(json, _)| !json.starts_with('"')) {
         let api = Api::new();
         let body = format!(r#"{{"id":{json},"userId":{json},"title":"Hi"}}"#);
@@ -24,7 +25,7 @@ async fn number_as_an_id_is_read_like_everywhere() {
 }
 
 #[tokio::test]
-async fn limit_is_read_like_everywhere() {
+async fn limit_is_read_like_in_other_adapters() {
     let api = Api::new();
     for (json, integer) in CASES.into_iter().chain(NOT_INTEGERS.map(|text| (text, None))) {
         let limit = percent_encoding::utf8_percent_encode(json, percent_encoding::NON_ALPHANUMERIC);

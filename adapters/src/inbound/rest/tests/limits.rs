@@ -61,14 +61,15 @@ async fn request_over_the_time_limit_fails() {
 #[tokio::test(start_paused = true)]
 async fn bodies_of_all_requests_have_a_limited_size() {
     let api = Api::new();
-    let stalled = || Body::from_stream(stream::pending::<Result<String, std::io::Error>>());
+    let stalled_body = || Body::from_stream(stream::pending::<Result<String, std::io::Error>>());
     let create = |body: Body| as_service("/v1/notifications").body(body).unwrap();
-    // Each counts as 1 MiB.
-    let mut stalled = Box::pin(join_all((0..4).map(|_| api.send(create(stalled())))));
+    // A body of unknown length counts as 1 MiB, so four of them use up the limit.
+    let mut stalled = Box::pin(join_all((0..4).map(|_| api.send(create(stalled_body())))));
     assert!(stalled.as_mut().now_or_never().is_none());
-    let small = json!({ "userId": "ada", "title": "Hi" }).to_string();
-    let mut small = Box::pin(api.send(create(small.into())));
-    assert!(timeout(Duration::from_secs(1), small.as_mut()).await.is_err(), "it waits");
+    let small_body = json!({ "userId": "ada", "title": "Hi" }).to_string();
+    let mut small = Box::pin(api.send(create(small_body.into())));
+    let sent = timeout(Duration::from_secs(1), small.as_mut()).await;
+    assert!(sent.is_err(), "the request waits for memory");
     drop(stalled);
     assert_eq!(small.await.status, StatusCode::CREATED);
 
@@ -104,7 +105,7 @@ async fn writes_are_limited_separately() {
     api.create(draft()).await;
     api.create(draft()).await;
     api.post("/v1/notifications", draft()).await.problem(429, "too_many_requests");
-    // Without the scope it counts as an ordinary request.
+    // A write without the scope counts as an ordinary request.
     for status in [403, 403, 403, 403, 429] {
         let request = as_user("ada", "POST", "/v1/notifications").body(Body::empty()).unwrap();
         assert_eq!(api.send(request).await.status.as_u16(), status);
@@ -119,7 +120,9 @@ async fn list_is_charged_by_length_and_writes_are_not_charged_to_the_recipient()
     for _ in 0..100 {
         api.create(json!({ "userId": "ada", "title": "Hi" })).await;
     }
-    // Costs one unit for the request and ten for the notifications; the burst is two.
+    // This costs one unit for the request and ten for the notifications. The budget is two units, and one
+    // becomes available each second. So the next request, which costs one unit, is possible after at most ten
+    // seconds.
     api.get("ada", "/v1/notifications?limit=100").await.expect(StatusCode::OK);
     let rejected = api.get("ada", COUNT).await;
     rejected.problem(429, "too_many_requests");
@@ -134,11 +137,11 @@ async fn list_is_charged_by_length_and_writes_are_not_charged_to_the_recipient()
 async fn concurrent_store_operations_are_limited_per_user() {
     let work = UserWork::new(None, 2);
     let api = Api::with_work(Arc::new(StuckStore), work.clone());
-    let stuck = futures_util::future::join_all([(); 3].map(|()| api.get("ada", COUNT)));
+    let stuck = join_all([(); 3].map(|()| api.get("ada", COUNT)));
     tokio::pin!(stuck);
-    assert!(tokio::time::timeout(Duration::from_secs(1), &mut stuck).await.is_err());
-    let of_ada = work.acquire(&user("ada"), Cost::REQUEST).now_or_never();
-    assert!(of_ada.is_none(), "two run in the store, one waits");
+    assert!(timeout(Duration::from_secs(1), &mut stuck).await.is_err());
+    let next = work.acquire(&user("ada"), Cost::REQUEST).now_or_never();
+    assert!(next.is_none(), "two requests use the store, and others wait");
     assert!(work.acquire(&user("bob"), Cost::REQUEST).now_or_never().is_some());
     // Waiting counts towards the time limit of a request.
     for response in stuck.await {

@@ -44,6 +44,7 @@ use super::{
     DraftFactory, Readiness, RequestLimits, RestParts, RestSettings, RestUseCases, router,
 };
 
+/// In milliseconds since 1970.
 const NOW: i64 = 1_800_000_000_000;
 /// [`NOW`] in JSON.
 const NOW_TEXT: &str = "2027-01-15T08:00:00.000Z";
@@ -91,7 +92,7 @@ impl Api {
         Self::build(Arc::new(store), Arc::new(Tokens), RestSettings::default())
     }
 
-    /// `requests` and `writes` are per second and caller.
+    /// `requests` and `writes` are rates per second and caller; 0 means no limit.
     fn with_limits(requests: u32, writes: u32) -> Self {
         let store = Arc::new(InMemoryStore::new(epoch("e1")));
         let limits = RequestLimits::new(
@@ -142,7 +143,7 @@ impl Api {
         Self::of(parts(store, erasure, tokens, settings, limits, &clock), clock)
     }
 
-    /// Another service keeps the inboxes.
+    /// A router without use cases for inboxes, because another service keeps them.
     fn in_forward_mode() -> Self {
         let store = Arc::new(InMemoryStore::new(epoch("e1")));
         let limits = RequestLimits::new(None, None, UserWork::new(None, 8));
@@ -164,7 +165,7 @@ impl Api {
         TestResponse { status: head.status, headers: head.headers, body }
     }
 
-    /// As `user`, without a body.
+    /// Sends a request without a body as `user`.
     async fn call(&self, user: &str, method: &str, path: &str) -> TestResponse {
         self.send(as_user(user, method, path).body(Body::empty()).unwrap()).await
     }
@@ -173,7 +174,7 @@ impl Api {
         self.call(user, "GET", path).await
     }
 
-    /// As a service that may create notifications.
+    /// Posts the body as a service that may create notifications.
     async fn post(&self, path: &str, body: Value) -> TestResponse {
         self.send(as_service(path).body(body.to_string().into()).unwrap()).await
     }
@@ -223,6 +224,8 @@ fn parts(
     }
 }
 
+/// A request of this user. The token has the form of [`FakeTokenVerifier`]: the user and the expiry in
+/// milliseconds.
 fn as_user(user: &str, method: &str, path: &str) -> Builder {
     let token = format!("Bearer {user}:{}", NOW + 60_000);
     Request::builder().method(method).uri(path).header("authorization", token)
@@ -236,6 +239,7 @@ fn as_operator(path: &str) -> Builder {
     with_scope("revoke", path)
 }
 
+/// A POST request of a service whose token has the scope. `scope` is a suffix of [`Tokens`].
 fn with_scope(scope: &str, path: &str) -> Builder {
     let token = format!("Bearer shop:{}+{scope}", NOW + 60_000);
     let request = Request::builder().method("POST").uri(path).header("authorization", token);
@@ -265,7 +269,7 @@ impl TestResponse {
         if self.body.is_empty() { Value::Null } else { self.json() }
     }
 
-    /// The body, which must be a complete problem.
+    /// Checks that the response is a complete problem with this status and code. Returns the body.
     #[track_caller]
     fn problem(&self, status: u16, code: &str) -> Value {
         let problem = self.json();

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{Api, NOW, TestResponse, as_service, as_user};
 use crate::inbound::rest::RestSettings;
 
-/// Every route that requires authentication.
+/// The routes of notifications, all of which require authentication.
 const GUARDED: [(&str, &str); 14] = [
     ("POST", "/v1/notifications"),
     ("POST", "/v1/notifications/batch"),
@@ -85,7 +85,7 @@ async fn caller_is_authenticated_before_the_body_is_read() {
 }
 
 #[tokio::test]
-async fn unverifiable_token_is_unavailable_and_retryable() {
+async fn token_that_cannot_be_verified_now_is_rejected_as_unavailable_with_retry_after() {
     for path in ["/v1/notifications", "/v1/notifications/unread-count"] {
         let mut tokens = MockTokenVerifier::new();
         let down = || TokenError::Port(PortError::unavailable("password=s3cret"));

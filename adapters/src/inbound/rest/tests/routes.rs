@@ -39,7 +39,7 @@ async fn health_routes_report_liveness_and_readiness() {
 }
 
 #[tokio::test]
-async fn operations_on_inboxes_are_refused_where_another_service_keeps_them() {
+async fn operations_on_inboxes_are_rejected_in_forward_mode() {
     let api = Api::in_forward_mode();
     for (method, path) in [
         ("GET", "/v1/notifications?page=2"),
@@ -57,7 +57,7 @@ async fn operations_on_inboxes_are_refused_where_another_service_keeps_them() {
     api.post("/v1/notifications/batch", batch).await.problem(409, "inbox_not_kept");
     let anonymous = Request::get("/v1/notifications").body(Body::empty()).unwrap();
     api.send(anonymous).await.problem(401, "token_missing");
-    // Tokens are Belfry's own, and so is data from an earlier time in store mode.
+    // Belfry verifies tokens in forward mode too, and may have data from an earlier time in store mode.
     let revoke = as_operator("/v1/users/ada/revocations").body("{}".into()).unwrap();
     api.send(revoke).await.expect(StatusCode::OK);
     let erase = with_scope("erase", "/v1/users/ada").method("DELETE");
@@ -81,8 +81,8 @@ async fn pages_of_allowed_origins_may_call_and_others_may_not() {
         let request = request.header("access-control-request-headers", "authorization");
         request.header("origin", origin).body(Body::empty()).unwrap()
     };
-    let closed = Api::new().send(preflight(allowed)).await;
-    assert_eq!(closed.header("access-control-allow-origin"), None);
+    let without_cors = Api::new().send(preflight(allowed)).await;
+    assert_eq!(without_cors.header("access-control-allow-origin"), None);
 
     let cors = Cors { origins: vec![allowed.parse().unwrap()], ..Cors::default() };
     let api = Api::with_settings(RestSettings { cors, ..RestSettings::default() });

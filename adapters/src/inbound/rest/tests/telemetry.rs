@@ -17,6 +17,9 @@ use serde_json::json;
 use super::{Api, TestResponse, as_user};
 use crate::inbound::rest::RestSettings;
 
+/// The length of a generated request id, a UUID.
+const UUID_LENGTH: usize = 36;
+
 async fn with_id(api: &Api, id: &[u8]) -> TestResponse {
     let request = Request::get("/health/live").header("x-request-id", id);
     api.send(request.body(Body::empty()).unwrap()).await
@@ -28,7 +31,7 @@ async fn every_response_has_a_request_id() {
     let first = api.get("ada", "/nowhere").await;
     let second = api.get("ada", "/nowhere").await;
     let id = first.header("x-request-id").unwrap();
-    assert_eq!(id.len(), 36);
+    assert_eq!(id.len(), UUID_LENGTH);
     assert_ne!(Some(id), second.header("x-request-id"));
     assert_eq!(
         with_id(&api, b"order-7/retry:2").await.header("x-request-id"),
@@ -42,11 +45,11 @@ async fn unsafe_request_id_is_replaced() {
     for id in [&b""[..], b"two words", b"\"quoted\"\ttab", b"\xfc", &[b'x'; 129]] {
         let response = with_id(&api, id).await;
         assert_ne!(response.headers["x-request-id"].as_bytes(), id);
-        assert_eq!(response.header("x-request-id").unwrap().len(), 36);
+        assert_eq!(response.header("x-request-id").unwrap().len(), UUID_LENGTH);
     }
     let two = Request::get("/health/live").header("x-request-id", "a").header("x-request-id", "b");
     let response = api.send(two.body(Body::empty()).unwrap()).await;
-    assert_eq!(response.header("x-request-id").unwrap().len(), 36);
+    assert_eq!(response.header("x-request-id").unwrap().len(), UUID_LENGTH);
 }
 
 #[tokio::test]
@@ -105,9 +108,10 @@ fn log_has_request_fields_and_nothing_of_the_content() {
         .with_ansi(false)
         .with_writer(move || writer.clone())
         .finish();
-    // While there is only one subscriber, tracing caches whether a callsite is enabled by the thread that
-    // reaches it first, which may be a thread of another test without a subscriber.
-    let _another = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
+    // With a single subscriber, tracing lets the first thread that reaches a callsite decide whether the
+    // callsite is enabled, and caches the result. That may be a thread of another test, without a subscriber.
+    // A second subscriber prevents the caching.
+    let _second_subscriber = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
     tracing::subscriber::with_default(subscriber, || {
         runtime().block_on(async {
             let api = Api::new();
@@ -139,7 +143,7 @@ fn log_has_request_fields_and_nothing_of_the_content() {
     }
 }
 
-/// Collects name and labels of every recorded histogram.
+/// Collects the name and labels of every registered histogram.
 #[derive(Default)]
 struct HistogramRecorder(Mutex<Vec<String>>);
 
@@ -166,11 +170,11 @@ impl Recorder for HistogramRecorder {
     }
 }
 
-/// The histogram and the deprecated summary with these labels.
-fn both(labels: impl IntoIterator<Item = &'static str>) -> Vec<String> {
+/// For each list of labels, the entries of the histogram and of the deprecated summary in [`HistogramRecorder`].
+fn in_both_metrics(labels: impl IntoIterator<Item = &'static str>) -> Vec<String> {
     let names = ["belfry_http_request_duration_seconds", "belfry_http_request_seconds"];
-    let of = |labels| names.map(|name| format!("{name} {labels}"));
-    labels.into_iter().flat_map(of).collect()
+    let entries = |labels| names.map(|name| format!("{name} {labels}"));
+    labels.into_iter().flat_map(entries).collect()
 }
 
 #[test]
@@ -188,7 +192,7 @@ fn duration_is_recorded_by_route_and_clients_cannot_create_labels() {
     });
     assert_eq!(
         *recorder.0.lock(),
-        both([
+        in_both_metrics([
             "/v1/notifications/{id} GET 404",
             "/v1/notifications/{id} other 405",
             "unmatched GET 404",
@@ -212,6 +216,10 @@ fn route_label_has_no_base_path() {
     });
     assert_eq!(
         *recorder.0.lock(),
-        both(["/v1/notifications/{id} GET 404", "/health/live GET 200", "unmatched GET 404"])
+        in_both_metrics([
+            "/v1/notifications/{id} GET 404",
+            "/health/live GET 200",
+            "unmatched GET 404"
+        ])
     );
 }
