@@ -1,4 +1,4 @@
-//! The server: connects every port with its adapter and runs the parts until shutdown.
+//! The server: connects every port with its adapter and runs its tasks until shutdown.
 
 mod admin;
 mod context;
@@ -55,8 +55,8 @@ impl App {
     /// Builds all parts and binds the addresses. A database or broker that is down is not an error; the
     /// server waits for it.
     ///
-    /// Events are received, relayed and delivered on the threads of `events_runtime`, everything else
-    /// runs on those of the caller.
+    /// Events are received, relayed and delivered on the threads of `events_runtime`. Everything else
+    /// runs on the runtime of the caller.
     pub async fn build(
         mut config: Config,
         Signals { stop, reload }: Signals,
@@ -74,9 +74,9 @@ impl App {
         let (store, store_tasks) = storage::open(&context).await?;
         tasks.extend(store_tasks);
         let sign_in = sign_in(&context, verifier);
-        let work = context.config.limits.user_work(context.config.database.max_connections);
+        let user_work = context.config.limits.user_work(context.config.database.max_connections);
         let (sessions, session_tasks) =
-            sessions::build(&context, sign_in.clone(), &store, work.clone());
+            sessions::build(&context, sign_in.clone(), &store, user_work.clone());
         tasks.extend(session_tasks);
 
         let (revocations, clock) = (store.revocations.clone(), context.clock.clone());
@@ -105,13 +105,13 @@ impl App {
             },
             sessions: &sessions,
             sign_in,
-            work,
+            user_work,
             revoke_tokens,
             development,
         })?;
         tasks.extend(listeners.serve(&context, public, admin));
 
-        // Last, so that an error that stops the start is the only output.
+        // These warnings come last, so that they do not hide an error that stops the start.
         if let Some(lowered_limit) = lowered_limit {
             lowered_limit.log();
         }
@@ -124,8 +124,8 @@ impl App {
         &self.startup_banner
     }
 
-    /// Runs all tasks until the stop, then shuts down within `shutdown.timeout`. A task that fails or ends
-    /// earlier stops the server with an error.
+    /// Runs all tasks until a shutdown is requested, then shuts down within `shutdown.timeout`. A task that
+    /// fails or ends earlier stops the server with an error.
     pub async fn run(self) -> anyhow::Result<()> {
         let Self { context, tasks, sessions, store, startup_banner: _ } = self;
         let Config { amqp, shutdown, .. } = &context.config;
@@ -140,9 +140,9 @@ impl App {
         let mut supervisor = Supervisor::spawn(tasks);
         supervisor.run_until(&context.stop).await?;
 
-        // The stop has ended the intake: listeners accept no connection, and no message is consumed. Now
-        // the devices move to other nodes, producers and then consumers finish their work in flight, and
-        // at last the store closes.
+        // Listeners no longer accept connections, and no message is consumed. Now the devices are
+        // disconnected, so that they move to other nodes. Then the tasks finish their work in flight, and
+        // the store closes last.
         let drain = async {
             sessions.drain(shutdown.spread).await;
             supervisor.join().await;

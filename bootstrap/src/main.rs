@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-// Its settings are in `.cargo/config.toml`.
+// `.cargo/config.toml` has the settings of jemalloc, which does not support MSVC.
 #[cfg(not(target_env = "msvc"))]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

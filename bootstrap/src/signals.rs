@@ -7,27 +7,27 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// 128 + SIGINT: the exit code that shells report for an interrupted process.
+/// The exit code that shells report for a process that SIGINT (2) ended: 128 + 2.
 const INTERRUPTED: i32 = 130;
 
-/// What signals ask the server to do.
+/// The requests that arrive as Unix signals.
 #[derive(Debug, Clone, Default)]
 pub struct Signals {
     /// Cancelled at the first SIGTERM or SIGINT. A second one ends the process at once.
     pub stop: CancellationToken,
-    /// Notified at each SIGHUP: the keys of tokens are to be reloaded.
+    /// Notified at each SIGHUP, to reload the keys that verify tokens.
     pub reload: Arc<Notify>,
 }
 
 impl Signals {
-    /// Installs the signal handlers. Without `reload`, SIGHUP keeps its default action and ends the
-    /// process.
-    pub fn install(reload: bool) -> anyhow::Result<Self> {
+    /// Installs the signal handlers. Without `reload_on_hangup`, SIGHUP keeps its default action and ends
+    /// the process.
+    pub fn install(reload_on_hangup: bool) -> anyhow::Result<Self> {
         let signals = Self::default();
         let (terminate, interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         tokio::spawn(cancel_on(terminate, interrupt, signals.stop.clone()));
-        if reload {
+        if reload_on_hangup {
             tokio::spawn(notify_on(signal(SignalKind::hangup())?, signals.reload.clone()));
         }
         Ok(signals)

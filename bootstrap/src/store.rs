@@ -25,14 +25,15 @@ use crate::config::Database;
 #[expect(missing_docs, reason = "the ports document themselves")]
 pub struct Store {
     pub inboxes: Arc<dyn InboxRepository>,
-    /// Inboxes for messages from RabbitMQ. They have connections of their own and do not wait for many
-    /// devices that sign in at once.
+    /// Inboxes for messages from RabbitMQ. With PostgreSQL they have connections of their own, so messages do
+    /// not wait while many devices sign in.
     pub event_inboxes: Arc<dyn InboxRepository>,
     pub outbox: Arc<dyn Outbox>,
     pub retention: Arc<dyn Retention>,
     pub revocations: Arc<dyn Revocations>,
     pub erasure: Arc<dyn Erasure>,
     backend: Backend,
+    /// Set once the store can do its work.
     usable: Arc<SetOnce<()>>,
 }
 
@@ -119,7 +120,7 @@ impl Store {
         stop: CancellationToken,
     ) -> Result<(), PortError> {
         if self.connect(migrate, &check, &stop).await? {
-            // Fails only if it is set already.
+            // An error would mean that the value is set already.
             let _ = self.usable.set(());
             self.watch(&check, &stop).await;
         }
@@ -136,7 +137,7 @@ impl Store {
         Some(task.await)
     }
 
-    /// Returns `false` if `stop` came first.
+    /// Retries until the store can do its work. Returns `false` if `stop` came first.
     async fn connect(
         &self,
         migrate: bool,
@@ -149,6 +150,7 @@ impl Store {
             let retry_in = backoff.next_delay();
             match stop.run_until_cancelled(attempt).await {
                 Some(Ok(())) => return Ok(true),
+                // Retries cannot help.
                 Some(Err(NotReady { error: error @ PortError::Rejected(_), .. })) => {
                     return Err(error);
                 }
@@ -173,20 +175,21 @@ impl Store {
         self.check().await
     }
 
+    /// Keeps `check` up to date, and logs when an outage begins and ends.
     async fn watch(&self, check: &ReadinessCheck, stop: &CancellationToken) {
         const INTERVAL: Duration = Duration::from_secs(2);
-        let mut up = true;
+        let mut was_up = true;
         check.up();
         while stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
             let Some(checked) = stop.run_until_cancelled(self.check()).await else { return };
             match &checked {
-                Err(NotReady { error, .. }) if up => {
+                Err(NotReady { error, .. }) if was_up => {
                     warn!(error = error as &dyn Error, "database unavailable");
                 }
-                Ok(()) if !up => info!("database available again"),
+                Ok(()) if !was_up => info!("database available again"),
                 _ => {}
             }
-            up = checked.is_ok();
+            was_up = checked.is_ok();
             match checked {
                 Ok(()) => check.up(),
                 Err(NotReady { reason, .. }) => check.down(reason),
@@ -195,8 +198,9 @@ impl Store {
     }
 }
 
-/// One store with two pools. Events get a quarter of the connections, at most four: their batches run one
-/// after the other and cannot use more.
+/// Opens PostgreSQL with two pools of connections: one for messages from RabbitMQ and one for everything else.
+/// Messages get a quarter of the connections, at most four, because their batches run one after the other and
+/// cannot use more.
 fn postgres(settings: &Database) -> Result<(Arc<PostgresStore>, Arc<PostgresStore>), PortError> {
     const MAX_FOR_EVENTS: u32 = 4;
     let for_events = (settings.max_connections / 4).clamp(1, MAX_FOR_EVENTS);

@@ -12,8 +12,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 use self::expected_errors::ExpectedErrors;
 use crate::config::{Log, LogFormat};
 
-/// Levels of libraries that would log payloads at lower levels. `lapin::returned_messages` logs each unroutable message
-/// with its payload as a warning; the publisher of the message logs the failure itself.
+/// The levels of libraries that log payloads at more detailed levels. `lapin::returned_messages` logs each
+/// unroutable message with its payload as a warning; the publisher of the message logs the failure itself.
 const LIBRARY_LEVELS: &str =
     "lapin=warn,lapin::returned_messages=error,sqlx=warn,hyper=warn,tungstenite=warn";
 

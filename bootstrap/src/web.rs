@@ -97,7 +97,7 @@ async fn token(
 /// request come from this machine on behalf of others:
 ///
 /// - Through a proxy, the peer is the proxy, and anyone can be behind it. Proxies usually add one of the
-///   [forwarding headers](is_forwarding). Peers on a Unix socket are taken for proxies.
+///   [forwarding headers](is_forwarding). Peers on a Unix socket count as proxies.
 /// - A web site can resolve its own name to 127.0.0.1 (DNS rebinding) and would then have the same origin, but
 ///   the browser still sends that name as `Host`.
 async fn require_direct_local_request(

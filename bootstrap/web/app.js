@@ -1,28 +1,35 @@
-// Belfry's demo page: a client of the public wire and nothing else. What a real application needs is in
-// `Inbox` (the rules that keep a device right) and `Session` (token, REST, socket); the rest is this page.
+// Belfry's development page. It uses only the public REST and Socket.IO interfaces. A real application needs
+// `Inbox` (the rules that keep the list and the count correct) and `Session` (token, REST, socket). Everything
+// else belongs to this page only.
 
-/* ---- Inbox: what this device knows, and what may replace it ---- */
+/* ---- Inbox: the state of this device, and the rules for replacing it ---- */
 
 class Inbox {
   constructor() {
     this.epoch = null;
+    /** Whether the list has to be loaded by REST. */
     this.stale = true;
     this.nextCursor = null;
     this.forget();
   }
 
-  /** Revisions of another epoch mean nothing here: everything seen so far is dropped. */
+  /** Drops everything. Called when the epoch changes, because revisions of another epoch cannot be compared. */
   forget() {
+    /** Notifications by id. */
     this.items = new Map();
+    /** Ids of deleted notifications. */
     this.deleted = new Set();
+    /** Everything up to this revision has been received. `null` before the first revision. */
     this.since = null;
-    /** Up to here a replay may leave revisions out: what came and went while this device was away. */
+    /** A replay may skip revisions up to this one, such as those of notifications that were deleted meanwhile. */
     this.replayedTo = 0;
-    /** A revision was skipped: an event was lost on its way, and `since` stays before it. */
+    /** Whether an event was lost. `since` then stays at the revision before it. */
     this.gap = false;
     this.unread = 0;
+    /** The revision of `unread`. */
     this.countRevision = -1;
-    this.listNeeds = 0;
+    /** A first page with an older revision than this one is out of date. */
+    this.minListRevision = 0;
   }
 
   adoptEpoch(epoch) {
@@ -30,13 +37,13 @@ class Inbox {
     this.epoch = epoch;
   }
 
-  /** `auth.since` and `auth.epoch` of the next handshake; left out while nothing is known. */
-  get seen() {
+  /** `since` and `epoch`, from which the server replays. Empty before the first revision. */
+  get resumePoint() {
     return this.since === null ? {} : { since: this.since, epoch: this.epoch };
   }
 
-  /** Every change takes the next revision, so a skipped one shows that an event was lost. `true` once for
-   *  each gap: then the device asks for what it missed. */
+  /** Detects a lost event: every change takes the next revision, so none may be skipped. Returns `true` once for
+   *  each gap; the caller then requests the missed events. */
   noticeGap(revision) {
     if (this.gap || this.since === null || !Number.isInteger(revision)) return false;
     this.gap = revision > Math.max(this.since, this.replayedTo) + 1;
@@ -48,42 +55,42 @@ class Inbox {
     if (Number.isInteger(revision) && (this.since === null || revision > this.since)) this.since = revision;
   }
 
-  /** Counts may overtake each other on their way; an older one never replaces a newer one. */
-  takeCount(count, revision) {
+  /** Counts may arrive in another order than they were sent. An older one never replaces a newer one. */
+  applyCount(count, revision) {
     if (revision < this.countRevision) return;
     this.unread = count;
     this.countRevision = revision;
   }
 
-  takeSync({ epoch, revision, unreadCount, recovered }) {
+  applySync({ epoch, revision, unreadCount, recovered }) {
     this.adoptEpoch(epoch);
     this.replayedTo = revision;
     this.gap = false;
-    this.takeCount(unreadCount, revision);
+    this.applyCount(unreadCount, revision);
     if (!recovered) {
       this.stale = true;
-      this.listNeeds = revision;
+      this.minListRevision = revision;
       this.since = revision;
-      // A page from before this revision is loaded again, so none brings a deleted one back. After the user
-      // was erased, an id may be used again.
+      // The ids are no longer needed: a page with an older revision is loaded again. And after an erasure of
+      // the user, an id may be used again.
       this.deleted.clear();
     }
-    // Else what was missed follows, and its own revisions count: taking this one now would lose it if
-    // the connection broke in between.
+    // Otherwise the missed events follow, and each advances `since`. If `since` advanced now, a broken connection
+    // would lose them.
   }
 
-  takeCountEvent({ count, revision }) {
-    this.takeCount(count, revision);
+  applyCountEvent({ count, revision }) {
+    this.applyCount(count, revision);
     this.advance(revision);
   }
 
-  /** Answers whether it was news: the same notification may come live, as a replay and by REST. */
-  takeNotification(notification) {
+  /** Returns whether the notification is new: it may arrive live, in a replay and by REST. */
+  applyNotification(notification) {
     this.advance(notification.revision);
-    return this.keep(notification);
+    return this.addOrUpdate(notification);
   }
 
-  keep(notification) {
+  addOrUpdate(notification) {
     const { id, revision } = notification;
     if (this.deleted.has(id)) return false;
     const known = this.items.get(id);
@@ -91,12 +98,12 @@ class Inbox {
     return !known;
   }
 
-  takeMarkedRead({ ids, all, readAt, revision }) {
+  applyMarkedRead({ ids, all, readAt, revision }) {
     this.advance(revision);
-    const meant = all
+    const affected = all
       ? [...this.items.values()].filter((item) => item.revision < revision)
       : (ids ?? []).map((id) => this.items.get(id)).filter(Boolean);
-    for (const item of meant) this.setRead(item.id, readAt, revision);
+    for (const item of affected) this.setRead(item.id, readAt, revision);
   }
 
   setRead(id, readAt, revision) {
@@ -105,33 +112,33 @@ class Inbox {
     this.items.set(id, { ...item, isRead: true, readAt, revision: Math.max(item.revision, revision ?? 0) });
   }
 
-  takeDeleted({ ids, revision }) {
+  applyDeleted({ ids, revision }) {
     this.advance(revision);
-    for (const id of ids ?? []) this.drop(id);
+    for (const id of ids ?? []) this.markDeleted(id);
   }
 
-  /** Kept in mind, so that a page of the list that was on its way does not bring it back. */
-  drop(id) {
+  /** Remembers the deletion, because a page that was requested earlier may still contain the notification. */
+  markDeleted(id) {
     this.deleted.add(id);
     this.items.delete(id);
   }
 
-  takeFirstPage(page) {
+  applyFirstPage(page) {
     this.adoptEpoch(page.epoch);
-    // What came after the page was read stays; all else is what the page says.
+    // Items that changed after the page was read stay. The page replaces all others.
     for (const item of [...this.items.values()]) {
       if (item.revision <= page.revision) this.items.delete(item.id);
     }
-    this.takeNextPage(page);
-    this.takeCount(page.unreadCount, page.revision);
+    this.applyNextPage(page);
+    this.applyCount(page.unreadCount, page.revision);
     this.gap = false;
     this.advance(page.revision);
-    // A page that was read before the sync which asked for it does not have what the sync skipped.
-    this.stale = page.revision < this.listNeeds;
+    // A page that is older than the last sync without a replay may lack notifications.
+    this.stale = page.revision < this.minListRevision;
   }
 
-  takeNextPage(page) {
-    page.items.forEach((item) => this.keep(item));
+  applyNextPage(page) {
+    page.items.forEach((item) => this.addOrUpdate(item));
     this.nextCursor = page.nextCursor;
   }
 
@@ -148,10 +155,10 @@ const ACK_TIMEOUT_MS = 5_000;
 const PAUSE_MIN_MS = 500;
 const PAUSE_MAX_MS = 30_000;
 const PAGE_SIZE = 20;
-const TOKEN_TROUBLE = ["token_missing", "token_invalid", "token_expired"];
+const TOKEN_ERRORS = ["token_missing", "token_invalid", "token_expired"];
 
-/** What a person is told: a problem document's `detail`, or the message of a refused ack. */
-class Refusal extends Error {
+/** An error to show to the user: the `detail` of a problem document, or the message of an acknowledgement. */
+class RequestError extends Error {
   constructor(message, code) {
     super(message);
     this.code = code;
@@ -159,21 +166,24 @@ class Refusal extends Error {
 
   static async of(response) {
     const problem = await response.json().catch(() => ({}));
-    return new Refusal(problem.detail ?? problem.title ?? `The server answered ${response.status}.`, response.status);
+    return new RequestError(problem.detail ?? problem.title ?? `The server answered ${response.status}.`, response.status);
   }
 }
 
 class Session {
-  /** `on` has: change(), arrived(notification), state(word), wire(way, name, args), trouble(error or null). */
+  /** `on` has the callbacks change(), arrived(notification), state(word), wire(way, name, args), where `way` is
+   *  "in" or "out", and problem(error), where `null` means that the problem is over. */
   constructor(user, on) {
     this.user = user;
     this.on = on;
     this.inbox = new Inbox();
     this.unreadOnly = false;
+    /** The number of page requests in flight. */
     this.loading = 0;
+    /** The number of connects in a row that failed or ended soon, for the backoff. */
     this.failures = 0;
     this.connectedAt = Infinity;
-    this.over = false;
+    this.stopped = false;
   }
 
   async start() {
@@ -182,28 +192,28 @@ class Session {
       await this.renewToken();
       await this.reload();
     } catch (error) {
-      // The socket tries again by itself, and its first event says whether the list has to be loaded.
-      this.on.trouble(error);
+      // The socket retries by itself, and its first event shows whether the list has to be loaded.
+      this.on.problem(error);
     }
-    if (!this.over) this.connect();
+    if (!this.stopped) this.connect();
   }
 
   stop() {
-    this.over = true;
+    this.stopped = true;
     clearTimeout(this.retry);
     this.socket?.disconnect();
   }
 
   connect() {
     const socket = io({
-      // Relative to the page, as all its URLs: the server may be under a base path.
+      // Relative to the page, like all its URLs, because the server may have a base path.
       path: new URL("socket.io/", document.baseURI).pathname,
       transports: ["websocket", "polling"],
       tryAllTransports: true,
       autoConnect: false,
       forceNew: true,
-      // A function: every reconnect sends the newest token and what has been seen by then.
-      auth: (answer) => answer({ token: this.token, ...this.inbox.seen }),
+      // A function, so that every reconnect sends the current token and position.
+      auth: (answer) => answer({ token: this.token, ...this.inbox.resumePoint }),
     });
     this.socket = socket;
     this.listen(socket);
@@ -212,28 +222,28 @@ class Session {
 
   listen(socket) {
     const { inbox, on } = this;
-    const handle = (name, take) =>
+    const handle = (name, apply) =>
       socket.on(name, (payload) => {
-        if (name !== "notification:sync" && inbox.noticeGap(payload?.revision)) this.askForMissed();
-        take(payload);
+        if (name !== "notification:sync" && inbox.noticeGap(payload?.revision)) this.requestMissed();
+        apply(payload);
         on.change();
       });
 
     handle("notification:sync", (sync) => {
-      inbox.takeSync(sync);
+      inbox.applySync(sync);
       if (inbox.stale) this.catchUp();
     });
     handle("notification:new", (notification) => {
-      if (inbox.takeNotification(notification) && !notification.isRead) on.arrived(notification);
+      if (inbox.applyNotification(notification) && !notification.isRead) on.arrived(notification);
     });
-    handle("notification:unread_count", (count) => inbox.takeCountEvent(count));
-    handle("notification:marked_read", (event) => inbox.takeMarkedRead(event));
-    handle("notification:deleted", (event) => inbox.takeDeleted(event));
+    handle("notification:unread_count", (count) => inbox.applyCountEvent(count));
+    handle("notification:marked_read", (event) => inbox.applyMarkedRead(event));
+    handle("notification:deleted", (event) => inbox.applyDeleted(event));
 
-    socket.on("auth:expiring", () => this.goOn().catch(on.trouble));
+    socket.on("auth:expiring", () => this.refreshToken().catch(on.problem));
     socket.on("exception", ({ code, message }) => {
-      // An expired token is followed by a disconnect, and that by a new sign-in.
-      if (code !== "token_expired") on.trouble(new Refusal(message, code));
+      // When the token expires, the server disconnects the socket, and the page signs in again.
+      if (code !== "token_expired") on.problem(new RequestError(message, code));
     });
 
     socket.on("connect", () => {
@@ -241,33 +251,35 @@ class Session {
       on.state("connected");
     });
     socket.io.on("reconnect_attempt", () => on.state("connecting"));
-    socket.on("disconnect", () => this.onLost(socket.active));
-    socket.on("connect_error", ({ message }) => this.onLost(socket.active, message));
+    socket.on("disconnect", () => this.onDisconnected(socket.active));
+    socket.on("connect_error", ({ message }) => this.onDisconnected(socket.active, message));
     socket.onAny((name, ...args) => on.wire("in", name, args));
     socket.onAnyOutgoing((name, ...args) => on.wire("out", name, args));
   }
 
-  async askForMissed() {
+  async requestMissed() {
     try {
-      await this.ask("notification:sync", this.inbox.seen);
+      await this.request("notification:sync", this.inbox.resumePoint);
     } catch (error) {
-      // The next event shows the gap again.
+      // The next event detects the gap again.
       this.inbox.gap = false;
-      this.on.trouble(error);
+      this.on.problem(error);
     }
   }
 
-  /** `active`: the library tries again by itself. It does not once the server has turned it away. */
-  onLost(active, code) {
-    if (this.over) return;
+  /** `active` means that the library reconnects by itself. It does not after the server has rejected or
+   *  disconnected it. `code` is the code of a rejection. */
+  onDisconnected(active, code) {
+    if (this.stopped) return;
     this.on.state("disconnected");
-    // A session that held for a while was sound; one that is ended at once must not be retried in a loop.
+    // Only a session that lasted for a while resets the backoff. Otherwise a session that ends at once would be
+    // retried in a tight loop.
     if (performance.now() - this.connectedAt > PAUSE_MAX_MS) this.failures = 0;
     this.connectedAt = Infinity;
     if (active) return;
-    // Turned away at the handshake for another reason than the token: the token may still be good.
-    const needsToken = code === undefined || TOKEN_TROUBLE.includes(code);
-    if (!needsToken) this.on.trouble(new Refusal(`The server refused the connection: ${code}`, code));
+    // After a rejection for another reason than the token, the token may still be valid.
+    const needsToken = code === undefined || TOKEN_ERRORS.includes(code);
+    if (!needsToken) this.on.problem(new RequestError(`The server refused the connection: ${code}`, code));
     this.connectAfterPause(needsToken);
   }
 
@@ -278,19 +290,19 @@ class Session {
       this.on.state("connecting");
       try {
         if (needsToken) await this.renewToken();
-        if (!this.over) this.socket.connect();
+        if (!this.stopped) this.socket.connect();
       } catch {
-        if (this.over) return;
+        if (this.stopped) return;
         this.on.state("disconnected");
         this.connectAfterPause(needsToken);
       }
     }, pause);
   }
 
-  /** Hands over a new token before the old one ends: the session goes on without a reconnect. */
-  async goOn() {
+  /** Sends a new token before the old one expires, so that the session continues without a reconnect. */
+  async refreshToken() {
     await this.renewToken();
-    await this.ask("auth:refresh", { token: this.token });
+    await this.request("auth:refresh", { token: this.token });
   }
 
   async renewToken() {
@@ -298,16 +310,16 @@ class Session {
     this.token = token;
   }
 
-  /** Tries until it has the list: events alone do not say what there was before them. */
+  /** Retries until the list is loaded, because events do not contain older notifications. */
   async catchUp() {
     if (this.catchingUp) return;
     this.catchingUp = true;
-    for (let pause = PAUSE_MIN_MS; this.inbox.stale && !this.over; pause = Math.min(PAUSE_MAX_MS, 2 * pause)) {
+    for (let pause = PAUSE_MIN_MS; this.inbox.stale && !this.stopped; pause = Math.min(PAUSE_MAX_MS, 2 * pause)) {
       try {
         await this.reload();
-        this.on.trouble(null);
+        this.on.problem(null);
       } catch (error) {
-        this.on.trouble(error);
+        this.on.problem(error);
       }
       if (this.inbox.stale) await new Promise((resume) => setTimeout(resume, pause));
     }
@@ -316,14 +328,14 @@ class Session {
 
   async reload() {
     this.generation = (this.generation ?? 0) + 1;
-    await this.load(null, (page) => this.inbox.takeFirstPage(page));
+    await this.load(null, (page) => this.inbox.applyFirstPage(page));
   }
 
   async loadMore() {
-    await this.load(this.inbox.nextCursor, (page) => this.inbox.takeNextPage(page));
+    await this.load(this.inbox.nextCursor, (page) => this.inbox.applyNextPage(page));
   }
 
-  async load(cursor, take) {
+  async load(cursor, apply) {
     const { generation } = this;
     const query = new URLSearchParams({ limit: PAGE_SIZE });
     if (cursor) query.set("cursor", cursor);
@@ -331,9 +343,9 @@ class Session {
     this.loading += 1;
     this.on.change();
     try {
-      const page = await this.call("GET", `v1/notifications?${query}`);
-      // A reload started meanwhile: this answer belongs to the list it replaces.
-      if (generation === this.generation) take(page);
+      const page = await this.callRest("GET", `v1/notifications?${query}`);
+      // If a reload has started meanwhile, this page belongs to the list that the reload replaces.
+      if (generation === this.generation) apply(page);
     } finally {
       this.loading -= 1;
       this.on.change();
@@ -347,36 +359,36 @@ class Session {
   }
 
   async markRead(id) {
-    await this.ask("notification:mark_read", { id });
+    await this.request("notification:mark_read", { id });
     this.inbox.setRead(id, new Date().toISOString());
     this.on.change();
   }
 
   async markAllRead() {
-    await this.ask("notification:mark_all_read");
+    await this.request("notification:mark_all_read");
   }
 
   async remove(id) {
-    await this.ask("notification:delete", { id });
-    this.inbox.drop(id);
+    await this.request("notification:delete", { id });
+    this.inbox.markDeleted(id);
     this.on.change();
   }
 
   async send(notification, idempotencyKey) {
-    await this.call("POST", "v1/notifications", notification, { "Idempotency-Key": idempotencyKey });
+    await this.callRest("POST", "v1/notifications", notification, { "Idempotency-Key": idempotencyKey });
   }
 
-  async ask(name, ...args) {
-    // The library would keep it and send it whenever it is back: too late for a click.
-    if (!this.socket?.connected) throw new Refusal("Not connected. Try again in a moment.");
+  async request(name, ...args) {
+    // The library would queue the message and send it after a reconnect, which is too late for a click.
+    if (!this.socket?.connected) throw new RequestError("Not connected. Try again in a moment.");
     const answer = await this.socket.timeout(ACK_TIMEOUT_MS).emitWithAck(name, ...args).catch(() => {
-      throw new Refusal("The server did not answer. Nothing was changed as far as this page knows.");
+      throw new RequestError("The server did not answer. Nothing was changed as far as this page knows.");
     });
-    if (answer?.status === "error") throw new Refusal(answer.message ?? answer.code, answer.code);
+    if (answer?.status === "error") throw new RequestError(answer.message ?? answer.code, answer.code);
     return answer?.data;
   }
 
-  async call(method, path, body, headers) {
+  async callRest(method, path, body, headers) {
     const authorised = () => ({ ...headers, Authorization: `Bearer ${this.token}` });
     try {
       return await this.fetchJson(path, { method, body, headers: authorised() });
@@ -395,9 +407,9 @@ class Session {
       body: body === undefined ? undefined : JSON.stringify(body),
       cache: "no-store",
     }).catch(() => {
-      throw new Refusal("The server cannot be reached.");
+      throw new RequestError("The server cannot be reached.");
     });
-    if (!response.ok) throw await Refusal.of(response);
+    if (!response.ok) throw await RequestError.of(response);
     return response.status === 204 ? undefined : response.json();
   }
 }
@@ -424,14 +436,14 @@ function signIn(user) {
   showProblem(null);
   showUser(user);
 
-  // A session that was replaced may still have an answer on its way: it must not draw any more.
+  // Responses to a replaced session may still arrive. They must not change the page.
   const ifCurrent = (draw) => (...args) => current === session && draw(...args);
   const current = new Session(user, {
     change: ifCurrent(draw),
     arrived: ifCurrent(showToast),
     state: ifCurrent(showState),
     wire: ifCurrent(showWire),
-    trouble: ifCurrent(showProblem),
+    problem: ifCurrent(showProblem),
   });
   session = current;
   current.start();
@@ -466,9 +478,9 @@ function drawCount(unread) {
   const badge = byId("badge");
   badge.hidden = unread === 0;
   badge.textContent = unread > 99 ? "99+" : String(unread);
-  const words = unread === 0 ? "No unread notifications" : `${unread} unread notification${unread === 1 ? "" : "s"}`;
-  byId("bell").setAttribute("aria-label", words);
-  setOff(byId("mark-all-read"), unread === 0);
+  const label = unread === 0 ? "No unread notifications" : `${unread} unread notification${unread === 1 ? "" : "s"}`;
+  byId("bell").setAttribute("aria-label", label);
+  setAriaDisabled(byId("mark-all-read"), unread === 0);
   document.title = unread === 0 ? "Belfry" : `(${unread}) Belfry`;
 }
 
@@ -490,13 +502,13 @@ function drawItems() {
   const loading = session.loading > 0;
   list.setAttribute("aria-busy", String(loading));
   byId("load-more").hidden = session.inbox.nextCursor === null;
-  setOff(byId("load-more"), loading);
+  setAriaDisabled(byId("load-more"), loading);
   byId("empty").hidden = items.length > 0 || loading || session.inbox.stale;
   byId("empty-title").textContent = session.unreadOnly ? "All read" : "All quiet";
 }
 
 function removeItem(element) {
-  // Focus would fall back to the page's start and lose a keyboard user's place.
+  // Otherwise the focus would move to the start of the page, and a keyboard user would lose the position.
   if (element.contains(document.activeElement)) {
     const neighbour = element.nextElementSibling ?? element.previousElementSibling;
     (neighbour?.querySelector("[data-action=delete]") ?? byId("inbox-heading")).focus();
@@ -518,7 +530,7 @@ function fillItem(element, item) {
   part(".item-priority").textContent = item.priority ?? "";
   part(".item-priority").dataset.priority = item.priority ?? "normal";
   part(".item-priority").hidden = !["high", "urgent"].includes(item.priority);
-  // A service that keeps its own notifications may send any date, or none.
+  // In forward mode, a service may send any date, or none.
   const isDated = Number.isFinite(Date.parse(item.createdAt));
   part("time").hidden = !isDated;
   if (isDated) {
@@ -539,7 +551,7 @@ function fillItem(element, item) {
   part("[data-action=delete]").setAttribute("aria-label", `Delete “${item.title}”`);
 }
 
-/** An http(s) address or a path of this origin. `//host` and `/\host` look like paths and lead away. */
+/** Accepts http(s) URLs and paths of this origin. `//host` and `/\host` look like paths but lead to another host. */
 function isSafeLink(link) {
   return typeof link === "string" && (/^https?:\/\//i.test(link) || /^\/(?![/\\])/.test(link));
 }
@@ -580,7 +592,7 @@ function showWire(way, name, args) {
   line.dataset.way = way;
   line.querySelector(".wire-way").textContent = way === "in" ? "←" : "→";
   line.querySelector(".wire-name").textContent = name;
-  // A token is a password for as long as it lasts: it has no place on a screen that may be shared.
+  // Hides tokens, because the screen may be shared.
   line.querySelector(".wire-args").textContent = args
     .filter((arg) => typeof arg !== "function")
     .map((arg) => JSON.stringify(arg, (key, value) => (key === "token" ? "…" : value)))
@@ -594,28 +606,28 @@ function showProblem(error) {
   byId("problem").hidden = error === null;
 }
 
-/** Not `disabled`: that would take the focus away from whoever has just pressed the button by keyboard. */
-function setOff(button, off) {
-  button.setAttribute("aria-disabled", String(off));
+/** Uses `aria-disabled`, because `disabled` would take the focus away from a button that was pressed by keyboard. */
+function setAriaDisabled(button, isDisabled) {
+  button.setAttribute("aria-disabled", String(isDisabled));
 }
 
-/** Runs what a person asked for, with the button off meanwhile, and tells how it failed. */
-async function doFor(button, work, fail = showProblem) {
+/** Runs the action of a button, which is off meanwhile. Passes an error to `fail`. */
+async function runAction(button, work, fail = showProblem) {
   if (button.getAttribute("aria-disabled") === "true") return;
-  const acting = session;
-  setOff(button, true);
+  const startedIn = session;
+  setAriaDisabled(button, true);
   try {
     await work();
   } catch (error) {
-    if (acting === session) fail(error);
+    if (startedIn === session) fail(error);
   } finally {
-    setOff(button, false);
-    if (acting === session) draw();
+    setAriaDisabled(button, false);
+    if (startedIn === session) draw();
   }
 }
 
-// Pressing "Send" again after a lost answer must not make a second notification: the key belongs to
-// what the form says, and changes with it.
+// The key changes with the contents of the form. Pressing "Send" again after a lost response uses the same key and
+// so creates no second notification.
 let idempotencyKey = null;
 
 async function sendForm(form) {
@@ -624,7 +636,7 @@ async function sendForm(form) {
   idempotencyKey ??= crypto.randomUUID();
   await session.send(notification, idempotencyKey);
   idempotencyKey = null;
-  // Unless the next one is being written already.
+  // Clears the form, unless the user is already writing the next notification.
   if (form.elements.title.value === notification.title) {
     form.elements.title.value = "";
     form.elements.message.value = "";
@@ -633,9 +645,9 @@ async function sendForm(form) {
   showOutcome("done", `Sent to ${notification.userId}.`);
 }
 
-function showOutcome(kind, words) {
+function showOutcome(kind, text) {
   byId("send-outcome").dataset.kind = kind;
-  byId("send-outcome").textContent = words;
+  byId("send-outcome").textContent = text;
 }
 
 for (const button of document.querySelectorAll("[data-user]")) {
@@ -651,11 +663,11 @@ byId("items").addEventListener("click", (event) => {
   const button = event.target.closest("[data-action]");
   if (!button) return;
   const { id } = button.closest("[data-id]").dataset;
-  doFor(button, () => (button.dataset.action === "read" ? session.markRead(id) : session.remove(id)));
+  runAction(button, () => (button.dataset.action === "read" ? session.markRead(id) : session.remove(id)));
 });
 
-byId("mark-all-read").addEventListener("click", (event) => doFor(event.currentTarget, () => session.markAllRead()));
-byId("load-more").addEventListener("click", (event) => doFor(event.currentTarget, () => session.loadMore()));
+byId("mark-all-read").addEventListener("click", (event) => runAction(event.currentTarget, () => session.markAllRead()));
+byId("load-more").addEventListener("click", (event) => runAction(event.currentTarget, () => session.loadMore()));
 byId("unread-only").addEventListener("change", (event) => {
   session.showUnreadOnly(event.currentTarget.checked).catch(showProblem);
 });
@@ -664,12 +676,12 @@ byId("send-form").addEventListener("input", () => (idempotencyKey = null));
 byId("send-form").addEventListener("submit", (event) => {
   event.preventDefault();
   const form = event.currentTarget;
-  doFor(byId("send"), () => sendForm(form), (error) => showOutcome("failed", error.message));
+  runAction(byId("send"), () => sendForm(form), (error) => showOutcome("failed", error.message));
 });
 
 setInterval(() => {
   for (const time of document.querySelectorAll(".item time")) time.textContent = ago(time.dateTime);
 }, 30_000);
 
-const asked = new URLSearchParams(location.search).get("user");
-signIn(USERS.includes(asked) ? asked : USERS[0]);
+const requestedUser = new URLSearchParams(location.search).get("user");
+signIn(USERS.includes(requestedUser) ? requestedUser : USERS[0]);

@@ -26,12 +26,14 @@ pub(super) fn routes(context: &AppContext, metrics: Prometheus, stats: ProcessSt
 }
 
 async fn render(metrics: Prometheus) -> impl IntoResponse {
-    // With thousands of connections, counting the open files of the process takes milliseconds.
+    // Rendering counts the open files of the process. With thousands of connections, that takes
+    // milliseconds.
     let text = tokio::task::spawn_blocking(move || metrics.render()).await;
     text.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
 }
 
-/// Rejects requests that a web site may have caused by DNS rebinding: `/metrics` and `/debug` need no token.
+/// Rejects requests that a web site may have caused by DNS rebinding, because `/metrics` and `/debug` need no
+/// token.
 fn with_host_check(routes: Router, hosts: Vec<String>) -> Router {
     let check = async |State(hosts): State<Arc<[String]>>, request: Request, next: Next| {
         // Browsers always send the header, so a request without it was not caused by a web site.

@@ -7,13 +7,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 
-/// What all parts of the server share: settings, technical ports and the shutdown signal.
+/// The values that all parts of the server share: settings, technical ports, readiness and the shutdown
+/// signal.
 pub(super) struct AppContext {
     pub(super) config: Config,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) ids: Arc<dyn IdGenerator>,
     pub(super) readiness: Readiness,
-    /// Starts the shutdown. Every task ends after it.
+    /// Cancelled to start the shutdown. Every task then ends.
     pub(super) stop: CancellationToken,
 }
 

@@ -22,7 +22,8 @@ use super::tasks::{Supervisor, Task};
 use crate::config::{BadSettings, IngestMode};
 use crate::store::Store;
 
-/// The in-process events that may wait for delivery.
+/// The maximum size of the queue of in-process events that wait for delivery. While it is full, the relay
+/// waits, and further events stay in the outbox.
 const IN_PROCESS_QUEUE: QueueLimit =
     QueueLimit { events: NonZeroUsize::new(1_024).expect("not zero"), bytes: 2 * 1024 * 1024 };
 
@@ -36,22 +37,24 @@ pub(super) struct EventDeps<'a> {
 
 /// The tasks of the event pipeline.
 pub(super) struct Events {
-    /// They end at `stop`.
+    /// Tasks that end at `stop`, such as the ingest and the outbox relay.
     producers: Vec<Task>,
-    /// They process the output of the producers, and end after them.
+    /// Tasks that finish the work of the producers, and end after them: the AMQP publisher, in-process
+    /// delivery.
     consumers: Vec<Task>,
     stop: CancellationToken,
+    /// Cancelled when all producers have ended. Then the consumers end.
     producers_ended: CancellationToken,
     node_queue_state: Option<watch::Receiver<NodeQueueState>>,
     inbox_owner: Option<Arc<dyn InboxOwner>>,
 }
 
-/// The parts that publishers and consumers share.
+/// The access to RabbitMQ that several tasks of the pipeline share.
 struct Broker {
     amqp: AmqpSettings,
     topology: Topology,
     publisher: Publisher,
-    /// How messages of other services are decoded.
+    /// The rules for decoding messages of other services.
     mapping: Arc<MessageMapping>,
 }
 
@@ -95,12 +98,12 @@ impl Events {
         Ok(events)
     }
 
-    /// Whether this node's queue receives events; `None` without a queue.
+    /// The state of this node's queue: whether it receives events. `None` if the node has no queue.
     pub(super) fn node_queue_state(&self) -> Option<watch::Receiver<NodeQueueState>> {
         self.node_queue_state.clone()
     }
 
-    /// The service that keeps the inboxes, if `amqp.devices.exchange` is set.
+    /// The service that keeps the inboxes in forward mode. `None` if `amqp.devices.exchange` is not set.
     pub(super) fn inbox_owner(&self) -> Option<Arc<dyn InboxOwner>> {
         self.inbox_owner.clone()
     }
@@ -162,7 +165,8 @@ impl Events {
         let stop = self.producers_ended.clone();
         let run = async move {
             events.run(stop.clone()).await;
-            // It ends early when the relay ends and drops the publisher. A task must run until the shutdown.
+            // `events.run` ends early when the relay ends and drops the publisher. The supervisor requires
+            // that a task runs until its stop.
             stop.cancelled().await;
         };
         self.consumers.push(Task::new("in-process delivery", run));
@@ -177,7 +181,8 @@ fn deliver_event(deps: &EventDeps<'_>) -> DeliverEvent {
     }
 }
 
-/// Keeps the readiness check `broker_rights` up to date. An outage of the broker does not change it.
+/// Keeps the readiness check `broker_rights` up to date: it is down while RabbitMQ denies a right that Belfry
+/// needs. An outage of the broker does not change it.
 fn watch_rights(amqp: &AmqpSettings, deps: &EventDeps<'_>) -> Task {
     let check = deps.context.readiness.register("broker_rights");
     check.up();
@@ -219,7 +224,8 @@ fn ingest(broker: &Broker, deps: &EventDeps<'_>) -> Task {
     }
 }
 
-/// How messages of other services are decoded.
+/// The rules for decoding messages of other services. The schemes of links come from `[notifications]`,
+/// everything else from `[amqp]`.
 fn mapping(deps: &EventDeps<'_>) -> Result<Arc<MessageMapping>, BadSettings> {
     let config = &deps.context.config;
     let links = config.notifications.links();
@@ -235,6 +241,7 @@ fn consume<H: MessageHandler + 'static>(
     let configured = &deps.context.config.amqp.ingest;
     settings.prefetch = configured.prefetch;
     settings.revocations = configured.revocations;
+    // In forward mode `reads` is on already: the handler rejects reads of an inbox with an error of its own.
     settings.reads |= configured.reads;
     settings.mapping = broker.mapping.clone();
     settings.prefetch_bytes = configured.prefetch_bytes.try_into().unwrap_or(usize::MAX);

@@ -1,4 +1,4 @@
-//! Values that are set from time to time.
+//! Gauges that are updated every few seconds.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,7 +54,8 @@ pub(super) fn task(
     Task::new("gauges", async move {
         loop {
             gauges.set_connections(&stats);
-            // Sorts the recorded durations into their buckets. Until then, the recorder keeps every value.
+            // Sorts the recorded durations into their buckets. The recorder keeps each value in memory until
+            // then.
             recorder.run_upkeep();
             stop.run_until_cancelled(gauges.set_outbox(&*outbox)).await;
             if stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_none() {
@@ -86,10 +87,10 @@ impl Gauges {
     fn set_connections(&self, stats: &ProcessStats) {
         self.devices_connected.set(as_float(stats.sessions.count() as u64));
         self.devices_lagging.set(as_float(stats.sessions.lagging_count() as u64));
-        self.connections_open.set(as_float(stats.public.count() as u64));
+        self.connections_open.set(as_float(stats.public_connections.count() as u64));
     }
 
-    /// While the store is down, the last values stay.
+    /// While the store is down, the gauges keep their last values.
     async fn set_outbox(&self, outbox: &dyn Outbox) {
         if let Ok(backlog) = outbox.backlog().await {
             self.outbox_backlog.set(as_float(backlog.entries));

@@ -68,7 +68,7 @@ fn configured_keys(auth: &Auth) -> anyhow::Result<Vec<(&'static str, JwtKey)>> {
     Ok(keys)
 }
 
-/// The warnings for secrets in files are logged where the files are read.
+/// Logs the weaknesses of a secret from a setting. Secrets in files are checked where the files are read.
 fn warn_about_weak_secret(setting: &str, secret: &Secret) {
     if secret.is_short() {
         warn!(
@@ -115,8 +115,8 @@ pub(super) fn build(
     Ok((verifier, Task::new("token keys", update)))
 }
 
-/// Reloads changed files and fetches the JWKS, and does both on `reload`. Sets `check` to whether any key
-/// is known.
+/// Reloads changed key files and fetches the JWKS at intervals, and does both at once on `reload`. `check` is up
+/// while at least one key is known.
 async fn update_keys(
     verifier: Arc<JwtVerifier>,
     check: ReadinessCheck,

@@ -1,21 +1,26 @@
-//! The limit of open files, which bounds the connections.
+//! The process's limit on open files (`RLIMIT_NOFILE`), which bounds the number of connections.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::{debug, info, warn};
 
 use crate::config::Config;
 
-/// The connection limit is lower than the setting, because the process may not open enough files.
+/// A connection limit below the setting, because the process may not open enough files.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct LoweredLimit {
+    /// The value of `limits.connections`.
     setting: usize,
+    /// The limit in use.
     connections: usize,
+    /// The number of files that the process may open.
     open_files: u64,
+    /// Whether the setting comes from the operator and not from the defaults.
     is_set_by_operator: bool,
 }
 
-/// Raises the limit of open files to its maximum, and lowers `limits.connections` if it is higher than the number of
-/// files that the process may open: without free files, nothing can connect and the database cannot be reached.
+/// Raises the soft limit on open files to the hard limit. If that still allows too few files for
+/// `limits.connections`, lowers the setting and returns the new limit. Otherwise connections could use up all
+/// files, and Belfry could not reach the database any more.
 ///
 /// Many systems start processes with a soft limit of 1024 for programs that use `select(2)`; other programs
 /// should raise it (`NOFILE` in systemd.exec(5)).
@@ -27,7 +32,7 @@ pub(super) fn fit_connection_limit(config: &mut Config) -> Option<LoweredLimit> 
 }
 
 impl LoweredLimit {
-    /// A warning only if the operator set a limit that the process cannot reach.
+    /// Logs a warning if the operator set a limit that the process cannot reach, and otherwise a line at INFO.
     pub(super) fn log(&self) {
         let Self { setting, connections, open_files, is_set_by_operator } = self;
         if *is_set_by_operator {
@@ -47,7 +52,7 @@ impl LoweredLimit {
     }
 }
 
-/// Returns the new limit; `None` means no limit.
+/// Raises the soft limit to the hard limit. Returns the new soft limit; `None` means no limit.
 fn raise_open_file_limit() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
@@ -60,12 +65,12 @@ fn raise_open_file_limit() -> Option<u64> {
 }
 
 fn lowered_connection_limit(config: &Config, open_files: u64) -> Option<LoweredLimit> {
-    /// Listeners, RabbitMQ, SQLite, admin connections, the runtime.
+    /// Files for listeners, RabbitMQ, SQLite, admin connections and the runtime.
     const RESERVED: u64 = 64;
     let setting = config.limits.connections;
     let reserved = RESERVED + u64::from(config.database.max_connections);
     let available = usize::try_from(open_files.saturating_sub(reserved)).unwrap_or(usize::MAX);
-    // The setting 0 means no limit and is never higher: an operator who sets it accepts the limits of the system.
+    // A setting of 0 means no limit and is never lowered: an operator who sets it accepts the limits of the system.
     (setting > available).then(|| LoweredLimit {
         setting,
         connections: available.max(1),
@@ -94,6 +99,7 @@ mod tests {
 
     #[test]
     fn connection_limit_leaves_files_for_everything_else() {
+        // 1000 connections, 64 reserved files and 16 database connections need 1080 files.
         assert_eq!(lowered_connection_limit(&config_with_connections("1000"), 1_080), None);
         let lowered = lowered_connection_limit(&config_with_connections("1000"), 1_079).unwrap();
         let expected = LoweredLimit {

@@ -9,17 +9,17 @@ use tokio::runtime::{Handle, RuntimeMetrics};
 
 use super::listening::Listeners;
 
-/// The sources of the figures.
+/// The sources of the figures about the process.
 #[derive(Clone)]
 pub(super) struct ProcessStats {
     runtimes: [Handle; 2],
-    pub(super) public: OpenConnections,
-    admin: OpenConnections,
+    pub(super) public_connections: OpenConnections,
+    admin_connections: OpenConnections,
     pub(super) sessions: Arc<SocketIoSessions>,
 }
 
 impl ProcessStats {
-    /// `runtimes`: for connections and for events.
+    /// `runtimes` are all runtimes of the process: one runs the connections, the other the events.
     pub(super) fn new(
         runtimes: [Handle; 2],
         listeners: &Listeners,
@@ -27,12 +27,13 @@ impl ProcessStats {
     ) -> Self {
         Self {
             runtimes,
-            public: listeners.public.open_connections(),
-            admin: listeners.admin.open_connections(),
+            public_connections: listeners.public.open_connections(),
+            admin_connections: listeners.admin.open_connections(),
             sessions: sessions.clone(),
         }
     }
 
+    /// The body of `/debug/runtime`.
     pub(super) fn report(&self) -> Value {
         let sum = |figure: fn(&RuntimeMetrics) -> usize| {
             self.runtimes.iter().map(|runtime| figure(&runtime.metrics())).sum::<usize>()
@@ -42,7 +43,10 @@ impl ProcessStats {
             "tasks": sum(RuntimeMetrics::num_alive_tasks),
             "queuedTasks": sum(RuntimeMetrics::global_queue_depth),
             "residentBytes": resident_bytes(),
-            "connections": { "public": self.public.count(), "admin": self.admin.count() },
+            "connections": {
+                "public": self.public_connections.count(),
+                "admin": self.admin_connections.count(),
+            },
             "sessions": self.sessions.count(),
         })
     }

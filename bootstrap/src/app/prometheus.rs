@@ -10,7 +10,7 @@ use super::gauges;
 
 const BUILD_INFO: &str = "belfry_build_info";
 
-/// The recorded metrics.
+/// Access to the recorded metrics.
 #[derive(Clone)]
 pub(super) struct Prometheus {
     recorder: PrometheusHandle,
@@ -18,7 +18,8 @@ pub(super) struct Prometheus {
 }
 
 impl Prometheus {
-    /// Installs the metrics recorder and describes all metrics. Parts that record metrics must be built afterwards.
+    /// Installs the metrics recorder and describes all metrics. Parts that record metrics must be built afterwards:
+    /// metrics that were registered before are lost.
     pub(super) fn install() -> anyhow::Result<Self> {
         let recorder = recorder()
             .and_then(PrometheusBuilder::install_recorder)
@@ -40,8 +41,8 @@ impl Prometheus {
     }
 }
 
-/// A recorder that knows the buckets of every histogram. Without bounds it would make a summary, whose quantiles
-/// cannot be added over nodes.
+/// Builds the recorder with the buckets of every histogram. A histogram without buckets would be rendered as a
+/// summary, whose quantiles cannot be added over nodes.
 fn recorder() -> Result<PrometheusBuilder, BuildError> {
     let mut histograms = telemetry::histograms().into_iter();
     histograms.try_fold(PrometheusBuilder::new(), |builder, (name, bounds)| {

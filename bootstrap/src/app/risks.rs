@@ -29,7 +29,7 @@ pub(crate) fn log(config: &Config) {
     }
 }
 
-/// A file that decides who may sign in.
+/// A file with secrets, keys, certificates or settings.
 struct SensitiveFile<'a> {
     setting: &'static str,
     path: &'a Path,
@@ -56,7 +56,8 @@ fn sensitive_files(config: &Config) -> impl Iterator<Item = SensitiveFile<'_>> {
 }
 
 impl SensitiveFile<'_> {
-    /// The file has been read before, so one that cannot be opened now is a pipe or about to be replaced.
+    /// Logs a warning if every user can read a secret file, or if another user owns the file. Skips pipes, and files
+    /// that cannot be opened: Belfry has read them before, so they are about to be replaced.
     fn log_access(&self) {
         let Self { setting, path, is_secret } = self;
         if !path.is_file() {

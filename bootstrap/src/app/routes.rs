@@ -18,14 +18,14 @@ use crate::config::{BadSettings, Config};
 use crate::store::Store;
 use crate::web;
 
-/// What the routes need from the rest of the server.
+/// The dependencies of the routes on the rest of the server.
 pub(super) struct RouteDeps<'a> {
     pub(super) context: &'a AppContext,
     pub(super) store: &'a Store,
     pub(super) inboxes: Inboxes<'a>,
     pub(super) sessions: &'a Arc<SocketIoSessions>,
     pub(super) sign_in: SignIn,
-    pub(super) work: UserWork,
+    pub(super) user_work: UserWork,
     pub(super) revoke_tokens: RevokeTokens,
     /// Signs the tokens of the development page; `None` if a key is configured.
     pub(super) development: Option<Arc<TokenMint>>,
@@ -33,15 +33,23 @@ pub(super) struct RouteDeps<'a> {
 
 /// REST, Socket.IO and the development page.
 pub(super) fn public(deps: RouteDeps<'_>) -> Result<Router, BadSettings> {
-    let RouteDeps { context, store, inboxes, sessions, sign_in, work, revoke_tokens, development } =
-        deps;
+    let RouteDeps {
+        context,
+        store,
+        inboxes,
+        sessions,
+        sign_in,
+        user_work,
+        revoke_tokens,
+        development,
+    } = deps;
     let Config { http, limits, notifications, socket, .. } = &context.config;
     let clock = &context.clock;
     let settings = Arc::new(http.rest_settings());
     let socket_io = SocketIoServer::new(SocketIoParts {
         sessions: sessions.clone(),
         use_cases: inboxes.socket_use_cases(clock),
-        work: work.clone(),
+        work: user_work.clone(),
         settings: socket.server_settings(limits)?,
     });
     let sockets = socket_routes(socket_io, &settings);
@@ -59,7 +67,7 @@ pub(super) fn public(deps: RouteDeps<'_>) -> Result<Router, BadSettings> {
         revoke_tokens,
         erase_user: EraseUser::new(store.erasure.clone()),
         readiness: context.readiness.clone(),
-        limits: limits.request_limits(work),
+        limits: limits.request_limits(user_work),
         settings,
     })
     .merge(sockets)

@@ -17,7 +17,8 @@ use super::tasks::Task;
 use crate::config::IngestMode;
 use crate::store::Store;
 
-/// How many lagging sessions catch up at the same time. Each of them reads from the store.
+/// The number of lagging sessions (sessions that missed an event) that catch up at the same time. Each one reads
+/// from the store.
 const CATCH_UP_WORKERS: usize = 4;
 
 /// Builds the sessions and the tasks for their expiry, withdrawn keys, token revocation and catch-up.
@@ -25,7 +26,7 @@ pub(super) fn build(
     context: &AppContext,
     sign_in: SignIn,
     store: &Store,
-    work: UserWork,
+    user_work: UserWork,
 ) -> (Arc<SocketIoSessions>, Vec<Task>) {
     let catch_up = match context.config.amqp.ingest.mode {
         IngestMode::Store => {
@@ -35,8 +36,8 @@ pub(super) fn build(
     };
     let limit = context.config.limits.session_limit();
     let settings = SessionSettings { limit, ..SessionSettings::default() };
-    let (work, clock) = (Arc::new(work), context.clock.clone());
-    let sessions = Sessions::new(sign_in, catch_up, work, clock, settings);
+    let (user_work, clock) = (Arc::new(user_work), context.clock.clone());
+    let sessions = Sessions::new(sign_in, catch_up, user_work, clock, settings);
     let sessions = Arc::new(sessions.monitored_by(Arc::new(CatchUpHistograms::register())));
     let tasks = tasks(context, store, &sessions);
     (sessions, tasks)
@@ -59,7 +60,7 @@ fn tasks(context: &AppContext, store: &Store, sessions: &Arc<SocketIoSessions>) 
     [expiry, withdrawal, revocation].into_iter().chain(catch_up).collect()
 }
 
-/// Starts to poll the revocations when the store is usable. After the first successful read it sets `check` to up.
+/// Polls the token revocations once the store is usable. `check` is down until the first successful read.
 async fn poll_revocations(
     (sessions, stop): (Arc<SocketIoSessions>, CancellationToken),
     store: Store,

@@ -29,7 +29,8 @@ pub(super) fn lines(
     Ok(lines)
 }
 
-/// The URL of the development page, if Belfry serves it, and a command that sends a notification.
+/// The URL of the development page, if Belfry serves it, and a command that sends a notification. In forward mode
+/// only a line about development mode.
 fn development_lines(
     config: &Config,
     public: &ListenAddress,
@@ -38,7 +39,7 @@ fn development_lines(
 ) -> Vec<String> {
     let (http, has_page) = (&config.http, config.serves_development_page());
     let scheme = http.scheme();
-    // Certificates of development machines are usually self-signed.
+    // `curl -k` accepts self-signed certificates, which development machines usually have.
     let insecure = if scheme == "https" { "-k " } else { "" };
     let (curl, base) = match public {
         ListenAddress::Tcp(_) => (format!("curl {insecure}"), url(scheme, public)),
@@ -79,7 +80,8 @@ fn development_lines(
     ]
 }
 
-/// The URL of a Unix socket has no path, so the base path follows it.
+/// The address of the public listener, with the base path. The URL of a Unix socket cannot contain a base path, so
+/// the base path follows it as a word of its own.
 fn public_url(http: &Http, address: &ListenAddress) -> String {
     let (url, base_path) = (url(http.scheme(), address), &http.base_path);
     match address {

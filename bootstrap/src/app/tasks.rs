@@ -11,6 +11,7 @@ use tracing::error;
 /// A task that runs until the shutdown. It does nothing until the supervisor spawns it.
 pub(super) struct Task {
     name: &'static str,
+    /// `None` for the runtime of the supervisor.
     runtime: Option<Handle>,
     future: Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>,
 }
@@ -42,7 +43,7 @@ impl Task {
 /// Tasks that must all run until the shutdown.
 pub(super) struct Supervisor(JoinSet<(&'static str, TaskResult)>);
 
-/// `JoinError` stands for a panic.
+/// A `JoinError` is always a panic, because no task is aborted.
 type TaskResult = Result<anyhow::Result<()>, JoinError>;
 
 impl Supervisor {
@@ -56,8 +57,8 @@ impl Supervisor {
         Self(running)
     }
 
-    /// Waits for `stop`. A task that ends earlier is an error: without it the server works only in part,
-    /// and a restart by the orchestrator repairs that.
+    /// Waits for `stop`. A task that ends earlier is an error, because the server works only in part without it.
+    /// The process then exits, and its orchestrator restarts it.
     pub(super) async fn run_until(&mut self, stop: &CancellationToken) -> anyhow::Result<()> {
         tokio::select! {
             biased;

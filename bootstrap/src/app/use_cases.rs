@@ -1,4 +1,4 @@
-//! The use cases of each inbound adapter.
+//! The use cases of the inbound adapters, in store mode and in forward mode.
 
 use std::sync::Arc;
 
@@ -12,9 +12,9 @@ use belfry_application::use_cases::{
 
 /// Where the inboxes are, according to `amqp.ingest.mode`.
 pub(super) enum Inboxes<'a> {
-    /// Store mode.
+    /// Store mode: Belfry keeps the inboxes.
     Kept(&'a Arc<dyn InboxRepository>),
-    /// Forward mode. `None` if devices may not request changes.
+    /// Forward mode: another service keeps the inboxes. `None` if devices may not request changes.
     KeptElsewhere(Option<Arc<dyn InboxOwner>>),
 }
 

@@ -39,7 +39,7 @@ pub(super) fn run(layers: Layers) -> anyhow::Result<()> {
 fn check(config: &Config) -> anyhow::Result<()> {
     config.http.server_settings(config.limits.connection_limits())?;
     config.amqp.broker(&config.node.name_at(&config.http.listen))?;
-    // The development key would be created.
+    // With a development key, this check would create the key file.
     if !config.auth.is_development() {
         let verifier = JwtVerifier::new(&jwt_settings(config)?, Arc::new(SystemClock));
         verifier.context("settings in [auth]")?;

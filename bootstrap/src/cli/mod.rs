@@ -82,19 +82,21 @@ impl Settings {
     }
 
     fn layers(self) -> anyhow::Result<Layers> {
-        let named = [
+        let short_forms = [
             ("http.listen", self.listen),
             ("database.url", self.database_url),
             ("amqp.url", self.amqp_url),
         ];
-        let named = named.into_iter().filter_map(|(path, value)| Some((path.to_owned(), value?)));
-        let flags = self.set.into_iter().chain(named).collect();
+        let short_forms =
+            short_forms.into_iter().filter_map(|(path, value)| Some((path.to_owned(), value?)));
+        let flags = self.set.into_iter().chain(short_forms).collect();
         let file = self.config.filter(|path| !path.is_empty()).map(PathBuf::from);
         Ok(Layers::of_process(file, flags)?)
     }
 }
 
-/// Runs the command of the command line. If it fails, prints one line on standard error and returns exit code 1.
+/// Runs the command that the arguments of the process name. If it fails, prints one line on standard error and
+/// returns exit code 1.
 pub fn run() -> ExitCode {
     let Cli { settings, command } = Cli::parse();
     let result = match command.unwrap_or(Command::Serve) {

@@ -48,8 +48,9 @@ pub(super) struct SendArgs {
 /// Sends the notification over REST and prints the response.
 pub(super) fn run(config: &Config, args: SendArgs) -> anyhow::Result<()> {
     let body = body(&args)?;
-    let unless_empty = |text: &String| !text.is_empty();
-    let url = match (args.url.filter(unless_empty), &config.http.listen) {
+    // An empty variable counts as unset.
+    let is_not_empty = |text: &String| !text.is_empty();
+    let url = match (args.url.filter(is_not_empty), &config.http.listen) {
         (Some(url), _) => url,
         (None, ListenAddress::Tcp(address)) => {
             format!("{}://{address}{}", config.http.scheme(), config.http.base_path)
@@ -58,7 +59,7 @@ pub(super) fn run(config: &Config, args: SendArgs) -> anyhow::Result<()> {
             bail!("http.listen is a Unix socket, which `belfry send` does not support; set --url")
         }
     };
-    let token = match args.token.filter(unless_empty) {
+    let token = match args.token.filter(is_not_empty) {
         Some(token) => token,
         None => sign_token(config)?,
     };
@@ -68,7 +69,8 @@ pub(super) fn run(config: &Config, args: SendArgs) -> anyhow::Result<()> {
     print_line(&serde_json::to_string_pretty(&response)?)
 }
 
-/// The body of the response. An error has the reason from it.
+/// Posts the notification and returns the body of the response. If the server rejects the request, the error has
+/// the reason from that body.
 async fn post(url: &str, token: &str, body: &Value) -> anyhow::Result<Value> {
     let client = http_client::builder(http_client::system_roots())?.build()?;
     let response = client

@@ -11,16 +11,16 @@ pub(super) fn run(config: Config) -> anyhow::Result<()> {
     telemetry::init_logging(&config.log)?;
     // Events have a thread of their own, so that no push waits behind many new connections. One thread
     // is enough: a push is a system call, and a broker delivers fewer events than one thread can push.
-    let events = threads("events", 1).build()?;
+    let events_runtime = threads("events", 1).build()?;
     let cores = std::thread::available_parallelism()?.get();
-    let connections = threads("connections", cores.saturating_sub(1).max(1))
+    let connections_runtime = threads("connections", cores.saturating_sub(1).max(1))
         .on_thread_start(lower_priority)
         .build()?;
-    connections.block_on(async {
-        // SIGHUP reloads keys. With a development key there is none to reload, and the SIGHUP of a closed
-        // terminal should end the process.
+    connections_runtime.block_on(async {
+        // SIGHUP reloads keys. A development key is never reloaded, so SIGHUP keeps its default action: closing
+        // the terminal ends the process.
         let signals = Signals::install(!config.auth.is_development())?;
-        let app = App::build(config, signals, events.handle().clone()).await?;
+        let app = App::build(config, signals, events_runtime.handle().clone()).await?;
         for line in app.startup_banner() {
             print_line(line)?;
         }

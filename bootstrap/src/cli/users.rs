@@ -42,7 +42,7 @@ pub(super) fn run(config: &Config, args: &UsersArgs) -> anyhow::Result<()> {
 }
 
 async fn erase(store: &Store, user: &UserId) -> anyhow::Result<Erased> {
-    // Its error says why the store cannot be used, for example that the migrations have not been run.
+    // The error of the check says why the store cannot be used, such as that migrations are missing.
     let checked = store.check().await;
     checked.map_err(|not_ready| not_ready.error).context("cannot use the database")?;
     EraseUser::new(store.erasure.clone()).run(user).await.context("nothing was erased")

@@ -87,8 +87,9 @@ impl Auth {
             && self.jwks_url.is_none()
     }
 
-    /// The longest time after a revocation at which a revoked token may still not have expired: the maximum lifetime, and
-    /// the leeway for its time of issue and for its expiry. `None` if tokens have no maximum lifetime.
+    /// The minimum of `retention.revocations`: the longest time between a revocation and the expiry of a token
+    /// that it revokes. This is the maximum lifetime, plus the leeway once for the time of issue and once for
+    /// the expiry. `None` if tokens have no maximum lifetime.
     pub(super) fn min_revocation_retention(&self) -> Option<Duration> {
         Some(self.max_lifetime?.saturating_add(self.leeway.saturating_mul(2)))
     }

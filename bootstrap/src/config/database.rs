@@ -36,10 +36,10 @@ impl Database {
     }
 }
 
-/// Rejects what the database library ignores or misunderstands. It logs the name and the value of an unknown
-/// parameter, which may be a secret, and takes several hosts for one name.
+/// Rejects URLs that the database library (sqlx) misunderstands. sqlx logs the name and the value of an
+/// unknown parameter, although the value may be a secret. It treats a list of hosts as the name of one host.
 fn check_postgres(url: &str) -> Result<(), BadSettings> {
-    /// The parameters of sqlx 0.9.
+    /// The parameters that sqlx 0.9 knows.
     const PARAMETERS: [&str; 18] = [
         "sslmode",
         "ssl-mode",

@@ -11,7 +11,7 @@ use super::url_parts::UrlParts;
 /// A setting that has a value. `Display` is a line of TOML without secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EffectiveSetting {
-    /// Such as `http.listen`.
+    /// The path of the setting, such as `http.listen`.
     pub path: String,
     /// The value in TOML. Secrets and passwords are replaced by `…`.
     pub value: String,
@@ -41,19 +41,19 @@ fn collect(figment: &Figment, prefix: &str, settings: &Dict, all: &mut Vec<Effec
         match value {
             Value::Dict(_, section) => collect(figment, &format!("{path}."), section, all),
             value => {
-                // Only the embedded defaults have no name of their own.
+                // figment gives this name to the embedded defaults, and to no other source.
                 let metadata = figment.get_metadata(value.tag());
                 let source = metadata
                     .filter(|metadata| metadata.name != "TOML source string")
                     .map_or_else(|| "default".to_owned(), source_name);
-                all.push(EffectiveSetting { value: shown(&path, value), path, source });
+                all.push(EffectiveSetting { value: redacted(&path, value), path, source });
             }
         }
     }
 }
 
 /// The value in TOML, without secrets. JSON has the same form for texts, numbers and lists.
-fn shown(path: &str, value: &Value) -> String {
+fn redacted(path: &str, value: &Value) -> String {
     let text = match (path, value) {
         ("auth.hs256_secret", _) => "…".to_owned(),
         ("database.url" | "amqp.url" | "auth.jwks_url", Value::String(_, url))

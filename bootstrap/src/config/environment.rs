@@ -17,12 +17,13 @@ pub(super) struct SettingVariables {
 }
 
 impl SettingVariables {
-    /// Variables of the command line: `--config`, and `--token` and `--url` of `belfry send`.
+    /// Variables for flags: `--config`, and `--token` and `--url` of `belfry send`.
     const NOT_SETTINGS: [&str; 3] = ["BELFRY_CONFIG", "BELFRY_TOKEN", "BELFRY_URL"];
     /// Prefix of the variables that the tests use.
     const TEST_PREFIX: &str = "BELFRY_TEST_";
 
-    /// Finds them. A name or value that is not UTF-8 is an error: a secret would be lost silently.
+    /// Finds the settings. A name or value that is not UTF-8 is an error: otherwise a secret could be lost
+    /// silently.
     pub(super) fn of(
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, BadSettings> {
@@ -59,7 +60,8 @@ impl SettingVariables {
 /// container links, such as `{SERVICE}_PORT` and `{SERVICE}_PORT_8080_TCP_ADDR`
 /// (<https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables>).
 ///
-/// `name` is without [`PREFIX`]. None of these names has two underscores in a row, which every setting has.
+/// `name` is without [`PREFIX`]. None of these names has two underscores in a row. The variables of settings do, so
+/// no setting is mistaken for one of these.
 fn is_injected(name: &str, value: &str) -> bool {
     let words: Vec<&str> = name.split('_').collect();
     if words.contains(&"") {
@@ -75,7 +77,7 @@ fn is_injected(name: &str, value: &str) -> bool {
             true
         }
         words if words.windows(2).any(|pair| pair == ["SERVICE", "PORT"]) => true,
-        // Its value is a URL. A port number is a setting that does not exist.
+        // `{SERVICE}_PORT` contains a URL. With a port number, the variable is an unknown setting.
         [.., "PORT"] => value.contains("://"),
         _ => false,
     }

@@ -11,7 +11,7 @@ impl BadSettings {
     }
 }
 
-/// Rejects a duration of 0 with the path of its setting. Nothing that it limits would work.
+/// Rejects durations of 0, with which Belfry could not work. The error names the setting.
 pub(super) fn longer_than_zero<const N: usize>(
     settings: [(&str, Duration); N],
 ) -> Result<(), BadSettings> {
@@ -21,7 +21,7 @@ pub(super) fn longer_than_zero<const N: usize>(
     }
 }
 
-/// Rejects a number of 0 with the path of its setting. Nothing that it limits would work.
+/// Rejects numbers of 0, with which Belfry could not work. The error names the setting.
 pub(super) fn at_least_one<const N: usize>(settings: [(&str, u64); N]) -> Result<(), BadSettings> {
     match settings.iter().find(|(_, number)| *number == 0) {
         Some((setting, _)) => Err(BadSettings::new(format!("{setting} must be at least 1"))),

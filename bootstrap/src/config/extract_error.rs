@@ -4,7 +4,7 @@ use figment::Metadata;
 
 use super::error::BadSettings;
 
-/// The source for messages: the path of the file, or the variable or flag.
+/// The name of the source in messages: the path of the file, or the variable or flag.
 pub(super) fn source_name(metadata: &Metadata) -> String {
     match metadata.source.as_ref().and_then(|source| source.file_path()) {
         Some(file) => format!("in {}", file.display()),
@@ -12,8 +12,8 @@ pub(super) fn source_name(metadata: &Metadata) -> String {
     }
 }
 
-/// The first problem as one sentence with the setting and its source. It never has the value, which may be
-/// a secret.
+/// The first problem as one sentence, with the setting and its source. It never contains the value of a secret
+/// setting.
 pub(super) fn sentence(error: figment::Error) -> BadSettings {
     BadSettings::new(describe(error))
 }

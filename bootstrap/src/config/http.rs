@@ -71,7 +71,7 @@ impl Http {
         at_least_one([("http.max_body", self.max_body as u64)])
     }
 
-    /// Whether any page may call Belfry.
+    /// Whether pages of any origin may call Belfry.
     pub fn allows_any_origin(&self) -> bool {
         self.cors_origins.iter().any(AllowedOrigin::is_any)
     }

@@ -1,4 +1,4 @@
-//! The layers of settings: the sources in increasing precedence over the embedded defaults.
+//! The layers of settings: the embedded defaults and the sources that override them.
 
 use std::path::PathBuf;
 
@@ -78,7 +78,7 @@ pub(super) struct Merged {
 }
 
 impl Merged {
-    /// Whether a layer above the defaults sets this.
+    /// Whether a layer above the defaults contains the setting at `path`.
     pub(super) fn contains(&self, path: &str) -> bool {
         self.figment.contains(path)
     }
@@ -97,7 +97,7 @@ impl Merged {
     }
 
     fn joined(&self, defaults: &str) -> Figment {
-        // `join` keeps the values that are there already, and their sources.
+        // `join` adds only the settings that are missing. The others keep their values and sources.
         self.figment.clone().join(Toml::string(defaults))
     }
 }

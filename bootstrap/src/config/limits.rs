@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::values;
 
-/// `limits.*`. In each of them 0 means no limit.
+/// `limits.*`. In each number 0 means no limit.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config.default.toml documents the settings")]
@@ -35,7 +35,7 @@ pub struct Limits {
     pub work_per_user: u32,
 }
 
-/// Which session ends when a user exceeds `limits.sessions_per_user`.
+/// The session that ends when a user exceeds `limits.sessions_per_user`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OverLimit {
@@ -66,12 +66,12 @@ impl Limits {
 
     /// The limits of one user's work, which REST and Socket.IO share.
     pub fn user_work(&self, database_connections: u32) -> UserWork {
-        // Two concurrent operations are enough for the whole budget of a user, because most take about a
-        // millisecond. More of them would compete with those of other users for the database's processors.
-        // One user never gets more than half of the connections.
-        const CONCURRENT: u32 = 2;
-        let concurrent = (database_connections / 2).clamp(1, CONCURRENT);
-        UserWork::new(PerSecond::new(self.work_per_user), concurrent as usize)
+        // The maximum of concurrent store operations. Most take about a millisecond, so two at a time are enough
+        // to use the whole budget of a user. With more, one user would compete with the others for the
+        // database's processors. One user never gets more than half of the connections.
+        const MAX_CONCURRENT: u32 = 2;
+        let max_concurrent = (database_connections / 2).clamp(1, MAX_CONCURRENT);
+        UserWork::new(PerSecond::new(self.work_per_user), max_concurrent as usize)
     }
 
     /// Limits of REST requests.

@@ -30,7 +30,7 @@ pub enum LogFormat {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLevels(String);
 
-/// The text has an entry that is not a level or a level of a module.
+/// An entry of the text is neither a level nor a module with a level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "expected error, warn, info, debug or trace, or filters per module such as \
@@ -41,8 +41,8 @@ pub struct InvalidLogLevels;
 impl FromStr for LogLevels {
     type Err = InvalidLogLevels;
 
-    /// Stricter than the logging library, which takes an unknown level for the name of a module, and then logs
-    /// only that module.
+    /// Rejects unknown levels. The logging library would take an unknown level for the name of a module, and
+    /// then log only that module.
     fn from_str(text: &str) -> Result<Self, InvalidLogLevels> {
         let is_level = |text: &str| {
             let levels = ["error", "warn", "info", "debug", "trace"];
@@ -67,7 +67,7 @@ impl FromStr for LogLevels {
     }
 }
 
-/// In the form of the logging library.
+/// The text in the form that the logging library reads.
 impl fmt::Display for LogLevels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

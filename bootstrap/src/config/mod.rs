@@ -53,7 +53,8 @@ pub use self::shutdown::Shutdown;
 pub use self::socket::{OnRefusal, Socket, SocketEvents, SocketMessages};
 pub use self::values::Secret;
 
-/// All settings with their defaults and comments, in TOML. It is the lowest layer and the reference.
+/// All settings with their defaults and comments, in TOML. They are the lowest layer of settings and their
+/// reference.
 pub const DEFAULT_FILE: &str = include_str!("../../config.default.toml");
 
 /// All settings.
@@ -88,7 +89,7 @@ pub struct Effective {
     pub config: Config,
     /// Every setting that has a value.
     pub settings: Vec<EffectiveSetting>,
-    /// Names of `BELFRY_…` variables that an orchestrator has set.
+    /// Names of `BELFRY_…` variables that an orchestrator has set. They are not settings.
     pub injected: Vec<String>,
 }
 
@@ -129,8 +130,8 @@ impl Config {
         Ok(config)
     }
 
-    /// A key with an empty value counts as unset. If it was to be the only key, the development key must not
-    /// silently take its place.
+    /// Rejects a key with an empty value if no other key is set. An empty value counts as unset, so Belfry would
+    /// otherwise silently use a development key.
     fn check_key_is_not_lost(&self, empty: &[(&str, String)]) -> Result<(), BadSettings> {
         let lost = empty.iter().find(|(path, _)| KEY_SETTINGS.contains(path));
         match lost {
@@ -142,7 +143,8 @@ impl Config {
         }
     }
 
-    /// A browser adds its cookies to the requests of every page, so pages must not be arbitrary.
+    /// Rejects the origin `*` together with cookies, because a browser adds its cookies to the requests of every
+    /// page.
     fn check_any_origin(&self) -> Result<(), BadSettings> {
         let setting = match (self.http.allows_any_origin(), &self.auth.cookie) {
             (true, Some(_)) => "auth.cookie",
@@ -155,7 +157,8 @@ impl Config {
         )))
     }
 
-    /// A device could not distinguish an event of another service from one of Belfry.
+    /// Rejects forwarded events with the name of one of Belfry's own events, because a device could not
+    /// distinguish them.
     fn check_forwarded_events(&self) -> Result<(), BadSettings> {
         let table = self.socket.names()?;
         let mut events = self.amqp.forward.events.iter().map(ForwardRule::event);

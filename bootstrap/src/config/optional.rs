@@ -67,8 +67,8 @@ pub(super) fn remove_empty(settings: &mut Dict) -> Vec<&'static str> {
 
 fn remove_if_empty(settings: &mut Dict, path: &str) -> bool {
     match path.split_once('.') {
-        Some((section, rest)) => match settings.get_mut(section) {
-            Some(Value::Dict(_, section)) => remove_if_empty(section, rest),
+        Some((section, path)) => match settings.get_mut(section) {
+            Some(Value::Dict(_, section)) => remove_if_empty(section, path),
             _ => false,
         },
         None => settings.get(path).is_some_and(is_empty) && settings.remove(path).is_some(),
@@ -99,7 +99,7 @@ mod tests {
                 section = name;
             }
             let (setting, is_left_out) = match line.strip_prefix("# ") {
-                Some(rest) => (rest, true),
+                Some(setting) => (setting, true),
                 None => (line, false),
             };
             if let Some((name, value)) = setting.split_once(" = ")

@@ -20,7 +20,8 @@ impl SettingsFile {
     const MAX_BYTES: u64 = 1024 * 1024;
 
     /// Reads the named file or pipe, or the default file if it exists. The default file must belong to this
-    /// process's user or to root: the working directory may belong to another user.
+    /// process's user or to root, because it is in the working directory, where other users may be able to
+    /// create files.
     pub(super) fn open(named: Option<PathBuf>) -> Result<Option<Self>, BadSettings> {
         let Some(path) = named else {
             return Self::open_default(Path::new(Self::DEFAULT_PATH));
@@ -54,7 +55,7 @@ impl SettingsFile {
         let text = String::from_utf8(bytes).map_err(|_| problem(&"it is not UTF-8"))?;
         // Some editors begin a file with a byte order mark.
         let text = match text.strip_prefix('\u{feff}') {
-            Some(rest) => rest.to_owned(),
+            Some(without_mark) => without_mark.to_owned(),
             None => text,
         };
         Ok(Self { path, text, access })
@@ -93,7 +94,7 @@ mod tests {
         assert!(SettingsFile::open_default(&path).unwrap().is_none());
         fs::write(&path, "").unwrap();
         assert!(SettingsFile::open_default(&path).unwrap().is_some());
-        // Only root can give a file away.
+        // Only root can change the owner of a file. Otherwise this part is skipped.
         if chown(&path, Some(65534), None).is_ok() {
             let problem = SettingsFile::open_default(&path).unwrap_err().to_string();
             assert!(problem.contains("belongs to another user"), "{problem}");

@@ -44,7 +44,7 @@ pub struct Socket {
     pub messages: SocketMessages,
 }
 
-/// What a device receives when it is rejected.
+/// The response to a device whose connect is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnRefusal {

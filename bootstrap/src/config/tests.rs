@@ -98,23 +98,28 @@ fn invalid_setting_is_named_in_the_error() {
 }
 
 #[test]
-fn revocations_must_be_kept_for_the_longest_life_of_a_token() {
-    let longest = |life, leeway, kept| {
+fn revocations_must_be_kept_as_long_as_a_token_can_live() {
+    let load_with = |max_lifetime, leeway, kept| {
         load(&[
-            ("BELFRY_AUTH__MAX_LIFETIME", life),
+            ("BELFRY_AUTH__MAX_LIFETIME", max_lifetime),
             ("BELFRY_AUTH__LEEWAY", leeway),
             ("BELFRY_RETENTION__REVOCATIONS", kept),
         ])
     };
-    for (life, leeway, kept) in [("89d", "5s", "90d"), ("1h", "30s", "61m"), ("", "5s", "1s")] {
-        longest(life, leeway, kept).unwrap();
+    // The revocations must be kept for the maximum lifetime plus twice the leeway.
+    for (max_lifetime, leeway, kept) in
+        [("89d", "5s", "90d"), ("1h", "30s", "61m"), ("", "5s", "1s")]
+    {
+        load_with(max_lifetime, leeway, kept).unwrap();
     }
-    for (life, leeway, kept) in [("91d", "5s", "90d"), ("90d", "5s", "90d"), ("1h", "31s", "61m")] {
-        let problem = longest(life, leeway, kept).unwrap_err();
+    for (max_lifetime, leeway, kept) in
+        [("91d", "5s", "90d"), ("90d", "5s", "90d"), ("1h", "31s", "61m")]
+    {
+        let problem = load_with(max_lifetime, leeway, kept).unwrap_err();
         assert!(problem.contains("retention.revocations is"), "{problem}");
     }
     assert_eq!(load(&[]).unwrap().auth.max_lifetime, None);
-    assert!(longest("0s", "5s", "1h").unwrap_err().contains("auth.max_lifetime must be longer"));
+    assert!(load_with("0s", "5s", "1h").unwrap_err().contains("auth.max_lifetime must be longer"));
 }
 
 #[test]
@@ -270,7 +275,7 @@ fn node_name_defaults_to_host_name_and_port() {
 fn connection_limit_is_explicit_only_if_a_layer_sets_it() {
     assert!(!load(&[]).unwrap().limits.connections_is_explicit);
     let default = load(&[("BELFRY_LIMITS__CONNECTIONS", "20000")]).unwrap();
-    assert!(default.limits.connections_is_explicit, "the same value as the default");
+    assert!(default.limits.connections_is_explicit, "set to the default value");
     let problem = load(&[("BELFRY_LIMITS__CONNECTIONS_IS_EXPLICIT", "true")]).unwrap_err();
     assert!(problem.contains("there is no setting limits.connections_is_explicit"), "{problem}");
 }
@@ -306,6 +311,6 @@ fn user_claims_and_socket_names_are_lists_in_files_and_texts_in_variables() {
         "socket.messages.unread_count: getUnreadCount as number",
         "socket.messages.list: getNotifications as items",
     ] {
-        assert!(lines.iter().any(|its| its == line), "no {line} in {lines:#?}");
+        assert!(lines.iter().any(|printed| printed == line), "no {line} in {lines:#?}");
     }
 }

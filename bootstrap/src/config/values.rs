@@ -79,7 +79,7 @@ impl DurationForm {
     }
 }
 
-/// A value that is always a text.
+/// A value that is a text in every source.
 pub(super) fn text<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -89,7 +89,7 @@ where
     text.trim().parse().map_err(|problem| D::Error::custom(format_args!("{text:?}: {problem}")))
 }
 
-/// An optional value that is always a text. Unset is `None`.
+/// An optional value that is a text in every source. Unset is `None`.
 pub(super) fn optional_text<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,

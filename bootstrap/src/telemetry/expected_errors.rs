@@ -31,6 +31,7 @@ fn is_expected(event: &Event<'_>) -> bool {
     EXPECTED.iter().any(|text| error.0.contains(text))
 }
 
+/// Parts of the texts of expected errors.
 const EXPECTED: [&str; 4] = [
     "NOT_FOUND - no queue '",
     "NOT_FOUND - no exchange '",

@@ -64,7 +64,7 @@ pub(super) fn details(letter: &DeadLetter) -> String {
     text
 }
 
-/// `1 message`, `2 messages`.
+/// The number with its noun: `1 message`, `2 messages`.
 pub(super) fn messages(count: u32) -> String {
     if count == 1 { "1 message".to_owned() } else { format!("{count} messages") }
 }

@@ -1,11 +1,11 @@
-//! The settings in the documents.
+//! The examples of settings in the documents are valid.
 
 use std::fs;
 use std::path::Path;
 
 use super::*;
 
-/// The code blocks of that language, with their lines.
+/// The contents of the document's code blocks in this language.
 fn blocks<'a>(document: &'a str, language: &str) -> Vec<String> {
     let fence = format!("```{language}");
     let mut lines = document.lines();

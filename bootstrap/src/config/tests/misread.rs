@@ -6,7 +6,7 @@ use super::super::{Config, DEFAULT_FILE, Layers, auth, optional};
 use super::load;
 
 #[test]
-fn zero_is_refused_where_it_would_lose_data_or_serve_nothing() {
+fn zero_is_refused_where_it_would_lose_data_or_stop_all_service() {
     for setting in [
         "retention.notifications",
         "retention.deleted",
@@ -56,7 +56,7 @@ fn empty_optional_setting_counts_as_unset() {
     })
     .unwrap();
     let (auth, http) = (&config.auth, &config.http);
-    assert!(auth.hs256_secret.is_some(), "the value of the file");
+    assert!(auth.hs256_secret.is_some(), "an empty variable does not override the file");
     assert_eq!(auth.issuer.as_deref(), Some("https://id.example.org/"));
     assert_eq!((&auth.jwks_url, &auth.jwks_ca_file), (&None, &None));
     assert_eq!((&http.tls.certificate_file, &http.tls.key_file), (&None, &None));
