@@ -1,20 +1,22 @@
 //! The cryptographic libraries that the binary links: ring for TLS, aws-lc-rs for tokens, and no other.
 //!
-//! One library would be better, but neither does both. jsonwebtoken has no backend for ring, and ring cannot check a
-//! public key before it is used. sqlx uses the system's root certificates with ring only. So each has its own
-//! purpose: if rustls found both, it would panic at the first handshake.
+//! One library would be better, but neither can do both. Tokens cannot use ring: jsonwebtoken has no backend
+//! for it, and ring cannot check a public key before it is used. TLS cannot use aws-lc-rs: sqlx uses the
+//! system's root certificates with ring only. rustls must be built with ring only: with both it would panic
+//! at the first handshake, because it cannot choose.
 
 use std::process::Command;
 
-use crate::{none, root};
+use crate::{assert_none, root};
 
-/// Libraries that would be a third one, or would use the operating system's.
-const NEVER: [&str; 5] = ["openssl", "openssl-sys", "native-tls", "boring", "mbedtls"];
+/// Further cryptographic libraries, and bindings to those of the operating system.
+const FORBIDDEN: [&str; 5] = ["openssl", "openssl-sys", "native-tls", "boring", "mbedtls"];
 
-/// The packages that may use aws-lc-rs.
-const TOKENS: [&str; 2] = ["belfry-adapters", "jsonwebtoken"];
+/// The packages that may use aws-lc-rs, all for tokens.
+const AWS_LC_USERS: [&str; 2] = ["belfry-adapters", "jsonwebtoken"];
 
-/// Names of packages that the binary links, without those of tests, macros and build scripts.
+/// The packages that the binary links, from `cargo tree` with further arguments. Dependencies of tests, macros and
+/// build scripts are not included.
 fn linked(arguments: &[&str]) -> Vec<String> {
     let output = Command::new(env!("CARGO"))
         .args(["tree", "--offline", "--package", "belfry", "--edges", "normal,no-proc-macro"])
@@ -28,12 +30,13 @@ fn linked(arguments: &[&str]) -> Vec<String> {
     text.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
 }
 
-/// `users` are the packages that depend on aws-lc-rs.
-fn breaches(packages: &[String], users: &[String]) -> Vec<String> {
-    let never = NEVER.into_iter().filter(|name| packages.iter().any(|package| package == name));
-    let never = never.map(|name| format!("{name} is linked into the binary"));
-    let others = users.iter().filter(|user| !TOKENS.contains(&user.as_str()));
-    never.chain(others.map(|user| format!("{user} uses aws-lc-rs"))).collect()
+/// `packages` are linked into the binary; `aws_lc_users` are those of them that depend on aws-lc-rs.
+fn breaches(packages: &[String], aws_lc_users: &[String]) -> Vec<String> {
+    let is_linked = |name: &&str| packages.iter().any(|package| package == name);
+    let forbidden = FORBIDDEN.into_iter().filter(is_linked);
+    let forbidden = forbidden.map(|name| format!("{name} is linked into the binary"));
+    let others = aws_lc_users.iter().filter(|user| !AWS_LC_USERS.contains(&user.as_str()));
+    forbidden.chain(others.map(|user| format!("{user} uses aws-lc-rs"))).collect()
 }
 
 #[test]
@@ -45,7 +48,7 @@ fn binary_links_ring_for_tls_and_aws_lc_for_tokens_only() {
     let users = linked(&["--invert", "aws-lc-rs", "--depth", "1"]);
     let users: Vec<_> = users.into_iter().filter(|name| name != "aws-lc-rs").collect();
     assert!(!users.is_empty());
-    none(&breaches(&packages, &users));
+    assert_none(&breaches(&packages, &users));
 }
 
 #[test]

@@ -1,19 +1,20 @@
-//! No module of a crate depends on itself by way of other modules.
+//! No file of a crate depends on itself through other files.
 //!
-//! Modules are compared by file. A file depends on the files that define what its paths name: `crate::`,
-//! `super::` and `self::` paths, names of child modules, and imported names. A re-export is followed to
-//! the definition, so a `mod.rs` that only declares and re-exports its children takes part in no cycle.
+//! A file depends on the files with the definitions that its paths name. These are paths that start with `crate::`,
+//! `super::`, `self::`, a child module or an imported name. A re-export is followed to the definition, so a
+//! `mod.rs` that only declares and re-exports its children takes part in no cycle.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 
 use crate::source::{Token, product};
-use crate::{none, sources};
+use crate::{assert_none, sources};
 
-/// Re-exports are followed at most this far, so that two that name each other end.
+/// The number of imports and re-exports that are followed for one path. Without a limit, two that name each other
+/// would be followed forever.
 const MAX_HOPS: usize = 8;
 
-/// A module path below the crate root, or a path of the code: `["inbound", "amqp"]`.
+/// The path of a module from the crate root, such as `["inbound", "amqp"]`, or a path as it is written in the code.
 type Segments = Vec<String>;
 
 /// A name that a module imports, and the path that it stands for.
@@ -28,7 +29,7 @@ struct Import {
 
 /// A path in the code, outside of imports.
 struct Mention {
-    /// Module that it is in, inline modules included.
+    /// The module that contains it; this may be an inline module.
     module: Segments,
     path: Segments,
     line: usize,
@@ -37,11 +38,12 @@ struct Mention {
 #[derive(Default)]
 struct File {
     path: PathBuf,
-    /// By module, as a file may hold inline ones.
+    /// By module: the file's own and its inline modules.
     imports: BTreeMap<Segments, Vec<Import>>,
     mentions: Vec<Mention>,
     /// All names outside of imports.
     names: BTreeSet<String>,
+    /// Child modules that only tests compile.
     test_modules: Vec<String>,
 }
 
@@ -96,19 +98,19 @@ impl Crate {
         found
     }
 
-    /// Whether the file itself needs the import. One that only offers a name to others, in public or to
-    /// child modules, does not make its file depend on anything.
+    /// False if the import only offers a name to other files: as a re-export, or to child modules. Such an import
+    /// does not make its file depend on anything.
     fn is_used(&self, module: &Segments, from: &[String], import: &Import) -> bool {
         let file = &self.files[module];
-        let named = import.name.as_ref().is_none_or(|name| file.names.contains(name));
-        let of_a_child = || {
+        let is_named = import.name.as_ref().is_none_or(|name| file.names.contains(name));
+        let is_from_child = || {
             let target = self.definition(from, &import.path, 0);
             target.is_some_and(|target| target.starts_with(module))
         };
-        named || !(import.public || of_a_child())
+        is_named || !(import.public || is_from_child())
     }
 
-    /// The file that defines what the path names; `None` for other crates and for modules as such.
+    /// The file that defines the item at the end of the path; `None` if that is in another crate or is a module.
     fn definition(&self, from: &[String], path: &[String], hops: usize) -> Option<Segments> {
         if hops > MAX_HOPS {
             return None;
@@ -149,6 +151,7 @@ impl Crate {
         Some([base.as_slice(), rest].concat())
     }
 
+    /// The import of this name in a module.
     fn import(&self, module: &[String], name: &str) -> Option<&Import> {
         let file = (0..=module.len()).rev().find_map(|n| self.files.get(&module[..n]))?;
         let imports = file.imports.get(module)?;
@@ -165,21 +168,21 @@ impl File {
     }
 
     fn scan(&mut self, file_module: Segments, tokens: &[Token]) {
-        // The braces of inline modules that are open, by the depth outside of them.
+        // For each open inline module, the number of braces that are open outside of it.
         let mut inline: Vec<usize> = Vec::new();
         let mut module = file_module;
         let mut depth = 0;
         let mut at = 0;
         while at < tokens.len() {
             let token = &tokens[at];
-            // `impl Trait + use<'a>` is no import.
-            let captures = || tokens.get(at + 1).is_some_and(|it| it.is('<'));
-            if token.is_name("use") && !captures() {
+            // `use` in `impl Trait + use<'a>` is no import.
+            let is_capture_list = || tokens.get(at + 1).is_some_and(|it| it.is('<'));
+            if token.is_name("use") && !is_capture_list() {
                 let public = at > 0 && (tokens[at - 1].is_name("pub") || tokens[at - 1].is(')'));
                 let end =
                     tokens[at..].iter().position(|it| it.is(';')).map_or(tokens.len(), |n| at + n);
                 let imports = self.imports.entry(module.clone()).or_default();
-                use_tree(&mut &tokens[at + 1..end], &[], public, imports);
+                read_use_tree(&mut &tokens[at + 1..end], &[], public, imports);
                 at = end;
             } else if token.is_name("mod") && tokens.get(at + 2).is_some_and(|it| it.is('{')) {
                 module.extend(tokens[at + 1].name().map(str::to_owned));
@@ -207,7 +210,7 @@ impl File {
     }
 }
 
-/// The names that `::` joins, from here on.
+/// The path that starts at this token: the names that `::` joins.
 fn path_at(tokens: &[Token], mut at: usize) -> Segments {
     let mut path = Vec::new();
     while let Some(name) = tokens.get(at).and_then(Token::name) {
@@ -221,8 +224,9 @@ fn path_at(tokens: &[Token], mut at: usize) -> Segments {
     path
 }
 
-/// Reads one branch of a `use` declaration, up to the comma or brace that ends it.
-fn use_tree(rest: &mut &[Token], prefix: &[String], public: bool, found: &mut Vec<Import>) {
+/// Reads one branch of a `use` declaration from `rest`, up to the comma or brace that ends it. `prefix` is the path
+/// before the surrounding braces.
+fn read_use_tree(rest: &mut &[Token], prefix: &[String], public: bool, found: &mut Vec<Import>) {
     let mut path = prefix.to_vec();
     let mut name = None;
     while let Some((token, after)) = rest.split_first() {
@@ -232,7 +236,7 @@ fn use_tree(rest: &mut &[Token], prefix: &[String], public: bool, found: &mut Ve
         *rest = after;
         if token.is('{') {
             while !rest.is_empty() {
-                use_tree(rest, &path, public, found);
+                read_use_tree(rest, &path, public, found);
                 let ends = rest.first().is_some_and(|it| it.is('}'));
                 *rest = rest.get(1..).unwrap_or_default();
                 if ends {
@@ -265,7 +269,7 @@ fn child(module: &[String], name: &str) -> Segments {
     module.iter().cloned().chain([name.to_owned()]).collect()
 }
 
-/// The module of a file in `src`; `None` for a binary's root and for files of tests.
+/// The module of a file, whose path starts at `src`; `None` for a binary's root and for files of tests.
 fn module_of(file: &Path) -> Option<Segments> {
     let mut module: Segments =
         file.with_extension("").iter().map(|it| it.to_string_lossy().into_owned()).collect();
@@ -301,25 +305,25 @@ fn breaches(graph: &Graph) -> Vec<String> {
     found
 }
 
-/// The files on a shortest way from this file back to it, with it at both ends.
+/// The files on a shortest path through the graph from `start` back to `start`, with `start` at both ends.
 fn shortest_cycle(graph: &Graph, start: &Segments) -> Option<Vec<Segments>> {
-    let mut ways = VecDeque::from([vec![start.clone()]]);
+    let mut paths = VecDeque::from([vec![start.clone()]]);
     let mut seen = BTreeSet::new();
-    while let Some(way) = ways.pop_front() {
-        for next in graph.get(way.last()?).into_iter().flat_map(BTreeMap::keys) {
-            let longer = [way.as_slice(), std::slice::from_ref(next)].concat();
+    while let Some(path) = paths.pop_front() {
+        for next in graph.get(path.last()?).into_iter().flat_map(BTreeMap::keys) {
+            let longer = [path.as_slice(), std::slice::from_ref(next)].concat();
             if next == start {
                 return Some(longer);
             }
             if seen.insert(next) {
-                ways.push_back(longer);
+                paths.push_back(longer);
             }
         }
     }
     None
 }
 
-/// All files that this file reaches and that reach it.
+/// All files that `start` reaches and that reach it.
 fn component(graph: &Graph, start: &Segments) -> BTreeSet<Segments> {
     let reached = reachable(graph, start);
     reached.iter().filter(|it| reachable(graph, it).contains(start)).cloned().collect()
@@ -327,39 +331,39 @@ fn component(graph: &Graph, start: &Segments) -> BTreeSet<Segments> {
 
 fn reachable(graph: &Graph, start: &Segments) -> BTreeSet<Segments> {
     let mut reached = BTreeSet::new();
-    let mut open = vec![start];
-    while let Some(module) = open.pop() {
+    let mut to_visit = vec![start];
+    while let Some(module) = to_visit.pop() {
         for next in graph.get(module).into_iter().flat_map(BTreeMap::keys) {
             if reached.insert(next.clone()) {
-                open.push(next);
+                to_visit.push(next);
             }
         }
     }
     reached
 }
 
-fn check(folder: &str) {
-    none(&breaches(&Crate::new(folder, &sources(folder)).graph()));
+fn assert_no_cycle(folder: &str) {
+    assert_none(&breaches(&Crate::new(folder, &sources(folder)).graph()));
 }
 
 #[test]
 fn domain_has_no_module_cycle() {
-    check("domain/src");
+    assert_no_cycle("domain/src");
 }
 
 #[test]
 fn application_has_no_module_cycle() {
-    check("application/src");
+    assert_no_cycle("application/src");
 }
 
 #[test]
 fn adapters_have_no_module_cycle() {
-    check("adapters/src");
+    assert_no_cycle("adapters/src");
 }
 
 #[test]
 fn bootstrap_has_no_module_cycle() {
-    check("bootstrap/src");
+    assert_no_cycle("bootstrap/src");
 }
 
 fn cycles_in(files: &[(&str, &str)]) -> Vec<String> {
@@ -414,7 +418,7 @@ fn a_parent_and_a_child_that_need_each_other_are_found() {
 
 #[test]
 fn facades_comments_tests_and_other_crates_make_no_cycle() {
-    none(&cycles_in(&[
+    assert_none(&cycles_in(&[
         ("lib.rs", "pub mod outer; pub use outer::A;"),
         (
             "outer/mod.rs",

@@ -1,8 +1,8 @@
-//! The entries at the top of the repository.
+//! The top of the repository contains only known entries.
 
 use std::fs;
 
-use crate::{none, root};
+use crate::{assert_none, root};
 
 const ENTRIES: [&str; 12] = [
     "CHANGELOG.md",
@@ -19,7 +19,7 @@ const ENTRIES: [&str; 12] = [
     "tests",
 ];
 
-/// Results of building and running, which git ignores.
+/// Files that a build or a run leaves there; git ignores them.
 const GENERATED: [&str; 4] = ["target", "belfry.toml", "belfry.db", "belfry.dev-key"];
 
 fn breaches<'a>(entries: impl IntoIterator<Item = &'a str>) -> Vec<String> {
@@ -44,7 +44,7 @@ fn top_of_the_repository_has_only_known_entries() {
         .flatten()
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .collect();
-    none(&breaches(entries.iter().map(String::as_str)));
+    assert_none(&breaches(entries.iter().map(String::as_str)));
 }
 
 #[test]

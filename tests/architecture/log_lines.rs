@@ -6,15 +6,17 @@ use std::fs;
 use std::path::PathBuf;
 
 use crate::source::{Token, TokenKind, product};
-use crate::{none, root, sources};
+use crate::{assert_none, root, sources};
 
 const RUNBOOK: &str = "bootstrap/docs/runbook.md";
 const HEADING: &str = "## Log lines";
 
-/// Messages with the place of the first that logs it, and breaches of the form of a message.
+/// The log lines of the code.
 #[derive(Default)]
 struct Logged {
+    /// Each message with the first place (`file:line`) that logs it.
     messages: BTreeMap<String, String>,
+    /// Log lines without a message, or with a value inside the message.
     breaches: Vec<String>,
 }
 
@@ -22,7 +24,7 @@ impl Logged {
     fn read(files: &[(PathBuf, String)]) -> Self {
         let mut logged = Self::default();
         for (path, text) in files {
-            // Files of tests log for their readers only.
+            // An operator never sees the log lines of tests.
             if path.iter().any(|part| part == "tests" || part == "tests.rs") {
                 continue;
             }
@@ -62,7 +64,7 @@ impl Logged {
     }
 }
 
-/// Where the code logs something that an operator sees by default.
+/// The calls that log at a level that an operator sees by default: the index of the macro's name, and the level.
 fn calls(tokens: &[Token]) -> impl Iterator<Item = (usize, &str)> {
     tokens.windows(3).enumerate().filter_map(|(at, next)| {
         let level = next[0].name().filter(|name| ["info", "warn", "error"].contains(name))?;
@@ -70,8 +72,8 @@ fn calls(tokens: &[Token]) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// The message among the macro's arguments, which start with the parenthesis: the first argument that
-/// starts with a text and is not a field (`"name" = value`).
+/// The message among a macro's arguments: the first argument that is nothing but a string literal. A field
+/// (`"name" = value`) is none. `arguments` begins with the opening parenthesis.
 fn message(arguments: &[Token]) -> Option<&str> {
     let mut depth = 0;
     for (at, token) in arguments.iter().enumerate() {
@@ -112,7 +114,7 @@ fn log_lines_and_the_runbook_agree() {
     let runbook = fs::read_to_string(root().join(RUNBOOK)).expect("the runbook can be read");
     let table = explained(&runbook);
     assert!(!table.is_empty(), "{RUNBOOK} has no table under {HEADING:?}");
-    none(&Logged::read(&files).breaches(&table));
+    assert_none(&Logged::read(&files).breaches(&table));
 }
 
 fn found(text: &str, table: &str) -> Vec<String> {
@@ -142,11 +144,11 @@ fn a_message_with_a_value_in_it_or_without_a_text_is_found() {
 }
 
 #[test]
-fn lines_that_agree_and_lines_that_operators_do_not_see_are_free() {
+fn lines_that_agree_and_lines_that_operators_do_not_see_are_allowed() {
     let text = "fn f() {
         info!(a = x(\"not this\"), \"named.field\" = 2, c = \"nor this\", \"started\"); warn!(\"slow\");
         debug!(\"not needed\"); // warn!(\"a comment\")
     }
     #[cfg(test)] mod tests { fn g() { warn!(\"in a test\"); } }";
-    none(&found(text, "| `started`, `slow` | `fine` |"));
+    assert_none(&found(text, "| `started`, `slow` | `fine` |"));
 }

@@ -1,7 +1,7 @@
 //! Rules of the architecture, checked against manifests, sources and the runbook.
 //!
-//! Each rule is a function that returns the breaches in its input. A test with a breach shows that the rule
-//! finds it, so that a rule that checks nothing cannot pass.
+//! Each rule is a function that returns the breaches in its input. Each rule also has a test with a breach that
+//! it must find; otherwise a rule that checks nothing would pass.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -44,8 +44,8 @@ fn collect(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
     }
 }
 
-/// Fails if there are breaches, and lists all of them.
+/// Panics with a list of all breaches if there are any.
 #[track_caller]
-fn none(breaches: &[String]) {
+fn assert_none(breaches: &[String]) {
     assert!(breaches.is_empty(), "\n  {}\n", breaches.join("\n  "));
 }

@@ -5,7 +5,7 @@ use std::process::Command;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::{none, root};
+use crate::{assert_none, root};
 
 #[derive(Debug, Deserialize)]
 struct Workspace {
@@ -53,7 +53,9 @@ impl Package {
 /// A dependency that an inner crate may have.
 struct Allowed {
     name: &'static str,
+    /// The features that it may enable.
     features: &'static [&'static str],
+    /// The dependency must be optional.
     only_optional: bool,
 }
 
@@ -63,16 +65,16 @@ const fn allowed(name: &'static str) -> Allowed {
 
 const DOMAIN: [Allowed; 1] = [allowed("thiserror")];
 
-/// Language and time, and nothing that does I/O.
+/// Extensions of the language, time and tracing; nothing that does I/O.
 const APPLICATION: [Allowed; 10] = [
     allowed("belfry-domain"),
     allowed("async-trait"),
-    // The jitter of a backoff. Not a source of secrets, and without I/O.
+    // For the jitter of a backoff, not for secrets. It does no I/O.
     allowed("fastrand"),
     allowed("parking_lot"),
     allowed("thiserror"),
     allowed("tracing"),
-    // Channels and timers; with `net`, `fs` or `process` it could do I/O itself.
+    // For channels and timers. With `net`, `fs` or `process`, the crate could do I/O itself.
     Allowed { features: &["sync", "time"], ..allowed("tokio") },
     Allowed { features: &["rt"], ..allowed("tokio-util") },
     // For the mocks and fakes behind `testing`.
@@ -102,7 +104,7 @@ fn breaches(package: &str, dependency: &Dependency, allowed: &[Allowed]) -> Vec<
     breaches
 }
 
-/// Dependencies on crates further out.
+/// Dependencies on crates in `outer`, the rings outside of the package.
 fn outward(package: &Package, outer: &[&str]) -> Vec<String> {
     package
         .dependencies
@@ -114,12 +116,12 @@ fn outward(package: &Package, outer: &[&str]) -> Vec<String> {
 
 #[test]
 fn domain_has_only_allowed_dependencies() {
-    none(&not_allowed(Workspace::read().package("belfry-domain"), &DOMAIN));
+    assert_none(&not_allowed(Workspace::read().package("belfry-domain"), &DOMAIN));
 }
 
 #[test]
 fn application_has_only_allowed_dependencies() {
-    none(&not_allowed(Workspace::read().package("belfry-application"), &APPLICATION));
+    assert_none(&not_allowed(Workspace::read().package("belfry-application"), &APPLICATION));
 }
 
 #[test]
@@ -129,9 +131,9 @@ fn dependencies_point_inwards() {
     let rings =
         ["belfry-domain", "belfry-application", "belfry-adapters", "belfry", "belfry-tests"];
     for (ring, name) in rings.iter().enumerate() {
-        none(&outward(workspace.package(name), &rings[ring + 1..]));
+        assert_none(&outward(workspace.package(name), &rings[ring + 1..]));
     }
-    assert_eq!(workspace.packages.len(), rings.len(), "every package has its ring");
+    assert_eq!(workspace.packages.len(), rings.len(), "every package is in the list");
 }
 
 #[test]
@@ -146,7 +148,7 @@ fn adapters_depend_on_application_and_domain() {
 
 fn package(dependencies: &serde_json::Value) -> Package {
     let package = json!({ "name": "belfry-application", "dependencies": dependencies });
-    serde_json::from_value(package).expect("it is written as cargo writes it")
+    serde_json::from_value(package).expect("it has the form of cargo's JSON")
 }
 
 #[test]
@@ -183,7 +185,7 @@ fn development_dependency_is_allowed() {
     let fine = package(&json!([
         { "name": "proptest", "kind": "dev", "optional": false, "features": ["std"] },
     ]));
-    none(&not_allowed(&fine, &APPLICATION));
+    assert_none(&not_allowed(&fine, &APPLICATION));
 }
 
 #[test]

@@ -1,9 +1,9 @@
-//! A port's file and its adapter's file have the same name.
+//! The file of each port and the file of its adapter have the same name.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::{none, sources};
+use crate::{assert_none, sources};
 
 /// Ports without an adapter of the same name, with the reason.
 const EXCEPTIONS: [(&str, &str); 0] = [];
@@ -44,7 +44,7 @@ fn every_port_has_an_adapter_of_the_same_name() {
     ports.remove("ports");
     let [inbound, outbound] = ["adapters/src/inbound", "adapters/src/outbound"].map(sources);
     let adapters = modules(inbound.iter().chain(&outbound).map(|(path, _)| path.as_path()));
-    none(&breaches(&ports, &adapters, &EXCEPTIONS));
+    assert_none(&breaches(&ports, &adapters, &EXCEPTIONS));
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn port_without_an_adapter_is_found() {
     let adapters = modules(["outbound/postgres/outbox.rs", "outbound/inbox.rs"].map(Path::new));
     let expected = ["no adapter has a file named after the port clock"];
     assert_eq!(breaches(&ports, &adapters, &[]), expected);
-    none(&breaches(&ports, &adapters, &[("clock", "for this test")]));
+    assert_none(&breaches(&ports, &adapters, &[("clock", "for this test")]));
 }
 
 #[test]

@@ -1,7 +1,7 @@
-//! Reads Rust source text into tokens: names, string literals, comments and marks, each with its line.
+//! Splits Rust source text into tokens: names, string literals, comments and marks, each with its line.
 //!
-//! Enough for rules about names, comments and paths. Unlike `syn` it keeps plain comments and reads the
-//! arguments of macros like other code.
+//! This is enough for rules about names, comments and paths. Unlike `syn`, it keeps comments that are not
+//! documentation, and reads the arguments of macros like other code.
 
 /// One token and the line that it starts on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,11 +58,11 @@ pub(crate) fn tokens(text: &str) -> Vec<Token> {
 /// The tokens of a file without comments and without items that only tests compile.
 pub(crate) struct Product {
     pub(crate) tokens: Vec<Token>,
-    /// Modules in files of their own that only tests compile.
+    /// Names of the modules that only tests compile.
     pub(crate) test_modules: Vec<String>,
 }
 
-/// Takes out comments and every item under a `cfg` that names `test`.
+/// Reads a file without its comments and without the items under a `cfg` that names `test`.
 pub(crate) fn product(text: &str) -> Product {
     let all: Vec<Token> = tokens(text).into_iter().filter(|it| it.comment().is_none()).collect();
     let mut product = Product { tokens: Vec::new(), test_modules: Vec::new() };
@@ -87,7 +87,7 @@ pub(crate) fn product(text: &str) -> Product {
     product
 }
 
-/// Where the attribute that starts here ends.
+/// The index after the attribute that starts at `at`; `None` if none starts there.
 fn attribute_end(tokens: &[Token], at: usize) -> Option<usize> {
     let is_attribute = tokens[at].is('#') && tokens.get(at + 1)?.is('[');
     is_attribute.then(|| closing(tokens, at + 1) + 1)
@@ -98,7 +98,8 @@ fn is_test_cfg(attribute: &[Token]) -> bool {
     has("cfg") && has("test") && !has("not")
 }
 
-/// The item that starts here ends at its semicolon, at the comma of a field, or with its braces.
+/// The index after the item that starts at `at`. It ends at its semicolon, at the comma of a field, or with its
+/// braces.
 fn item_end(tokens: &[Token], mut at: usize) -> usize {
     const KEYWORDS: [&str; 9] =
         ["const", "enum", "fn", "impl", "mod", "static", "struct", "trait", "type"];
@@ -119,7 +120,7 @@ fn item_end(tokens: &[Token], mut at: usize) -> usize {
     at
 }
 
-/// Where the bracket that opens here closes.
+/// The index of the bracket that closes the one at `opening`.
 fn closing(tokens: &[Token], opening: usize) -> usize {
     let mut depth = 0_usize;
     for (at, token) in tokens.iter().enumerate().skip(opening) {
@@ -142,7 +143,7 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Reads one token or space; `false` at the end.
+    /// Reads one token or one space; returns false at the end of the text.
     fn step(&mut self) -> bool {
         let Some(first) = self.rest.chars().next() else {
             return false;
@@ -162,9 +163,9 @@ impl<'a> Reader<'a> {
             let end = self.word_end();
             self.push(TokenKind::Other, end);
         } else if first.is_alphabetic() || first == '_' {
-            // A raw identifier is the name after its prefix.
-            let raw = if self.rest.starts_with("r#") { 2 } else { 0 };
-            self.take(raw);
+            // The name of the raw identifier `r#type` is `type`.
+            let raw_prefix = if self.rest.starts_with("r#") { 2 } else { 0 };
+            self.take(raw_prefix);
             let end = self.word_end();
             self.push(TokenKind::Name(self.rest[..end].to_owned()), end);
         } else {
@@ -213,7 +214,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Block comments nest.
+/// The length of the block comment that starts here, with the comments nested in it.
 fn block_comment_end(text: &str) -> usize {
     let mut depth = 0_usize;
     let mut at = 0;
@@ -235,7 +236,7 @@ fn block_comment_end(text: &str) -> usize {
     text.len()
 }
 
-/// How many bytes of prefix a string literal has that starts here, `br##` for example.
+/// The length of the prefix, such as `br##`, of the string literal that starts here; `None` if none starts here.
 fn string_prefix(text: &str) -> Option<usize> {
     let prefix = text.find(|c| !matches!(c, 'b' | 'c' | 'r')).filter(|length| *length <= 2)?;
     let hashes = text[prefix..].find(|c| c != '#')?;
@@ -243,7 +244,7 @@ fn string_prefix(text: &str) -> Option<usize> {
     (is_string && (hashes == 0 || text[..prefix].contains('r'))).then_some(prefix + hashes)
 }
 
-/// The end of a character, as `'a'` or `'\''`, or of a lifetime.
+/// The length of the character literal (`'a'` or `'\''`) or lifetime that starts here.
 fn quoted_end(text: &str) -> usize {
     let mut rest = text.char_indices().skip(1);
     match (rest.next(), rest.next()) {
@@ -267,7 +268,7 @@ fn unescaped(body: &str) -> (String, usize) {
         match c {
             '"' => return (content, at + 1),
             '\\' => match rest.next() {
-                // A line that goes on: the break and the indentation are not part of the text.
+                // A literal that continues on the next line contains neither the line break nor the indentation.
                 Some((_, '\n')) => {
                     while rest.as_str().starts_with(char::is_whitespace) {
                         rest.next();

@@ -1,14 +1,14 @@
-//! Names of technologies that the inner crates must not use, not even in a comment: a port that is explained
-//! with a product is shaped after that product.
+//! The inner crates, `domain` and `application`, must not name a technology, not even in a comment. A port that is
+//! explained with a product tends to copy that product.
 
 use std::path::PathBuf;
 
-use crate::{none, sources};
+use crate::{assert_none, sources};
 
-/// Products, libraries and protocols. Whole words and parts of names such as `PostgresInbox` or `amqp_url` are
-/// compared, ignoring case.
+/// Products, libraries and protocols. Each is compared, ignoring case, with whole words and with the parts of names
+/// such as `PostgresInbox` or `amqp_url`.
 ///
-/// `https` is missing because of links in documentation, and `json` because it is the notation of a
+/// `https` is not in the list because documentation contains links. `json` is not, because it is the notation of a
 /// notification's data, which the inner crates pass on as text.
 const TECHNOLOGIES: [&str; 35] = [
     "amqp",
@@ -60,7 +60,7 @@ fn breaches(files: &[(PathBuf, String)], exceptions: &[(&str, &str, &str)]) -> V
     for (path, text) in files {
         let excepted = |word: &str| {
             let file = path.to_str().unwrap_or_default();
-            exceptions.iter().any(|(where_, what, _)| *where_ == file && *what == word)
+            exceptions.iter().any(|(allowed_in, name, _)| *allowed_in == file && *name == word)
         };
         for (number, line) in text.lines().enumerate() {
             for word in technologies_in(line).into_iter().filter(|word| !excepted(word)) {
@@ -78,14 +78,14 @@ fn technologies_in(line: &str) -> Vec<&'static str> {
     plain.chain(DOTTED.into_iter().filter(|name| lower.contains(name))).collect()
 }
 
-/// The words of a line in lower case, and the parts of each word that begin with a capital.
+/// The words of a line and the parts of each word, all in lower case.
 fn words_of(line: &str) -> impl Iterator<Item = String> {
     line.split(|c: char| !c.is_alphanumeric())
         .flat_map(|word| std::iter::once(word).chain(parts_of(word)))
         .map(str::to_lowercase)
 }
 
-/// `PostgresInbox` is `Postgres` and `Inbox`.
+/// Splits a word before its capitals: `PostgresInbox` into `Postgres` and `Inbox`.
 fn parts_of(word: &str) -> Vec<&str> {
     let mut parts = Vec::new();
     let mut start = 0;
@@ -103,12 +103,12 @@ fn parts_of(word: &str) -> Vec<&str> {
 
 #[test]
 fn domain_names_no_technology() {
-    none(&breaches(&sources("domain/src"), &EXCEPTIONS));
+    assert_none(&breaches(&sources("domain/src"), &EXCEPTIONS));
 }
 
 #[test]
 fn application_names_no_technology() {
-    none(&breaches(&sources("application/src"), &EXCEPTIONS));
+    assert_none(&breaches(&sources("application/src"), &EXCEPTIONS));
 }
 
 fn found_in(text: &str) -> Vec<String> {
@@ -132,7 +132,7 @@ fn technologies_in_imports_comments_and_names_are_found() {
 #[test]
 fn similar_words_are_allowed() {
     let innocent = "/// See https://example.org. A sequel; httpd; towering; restful; sockets.";
-    none(&found_in(innocent));
+    assert_none(&found_in(innocent));
 }
 
 #[test]

@@ -1,20 +1,20 @@
-//! Words that the code must not use: private metaphors and names that a standard term has replaced, and
-//! phrases that make a sentence hard to read.
+//! Words that the code must not use: private metaphors, names that a standard term has replaced, and phrases that
+//! make a sentence hard to read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::source::{Token, TokenKind, tokens};
-use crate::{none, sources};
+use crate::{assert_none, sources};
 
 /// How a retired word is recognised.
 #[derive(Clone, Copy)]
 enum Form {
     /// Anywhere in a comment, and as a part of any name: `door` in `SocketIoDoor` and `open_door`.
     Word,
-    /// This identifier, spelled exactly so.
+    /// Exactly this identifier, anywhere in the code.
     Name,
-    /// An item that is defined under exactly this identifier, for words that are otherwise in order.
+    /// Exactly this identifier, where it defines an item. Other uses of the word are allowed.
     Definition,
 }
 
@@ -141,19 +141,20 @@ const RETIRED: [(Form, &str, &str); 110] = [
     (Name, "tell", "deliver, publish, emit, log or return"),
 ];
 
-/// Files that may use a retired word, and why.
+/// Files that may use a retired word, with the word and its meaning there.
 const EXCEPTIONS: [(&str, &str, &str); 1] =
     [("domain/src/notification/fields.rs", "Link", "the link of a notification")];
 
-/// Phrases that comments of the product must not use: name the actor, and the verb for what happens.
+/// Phrases that comments of the product must not use. Instead, a comment names the actor and uses a precise verb.
 const PHRASES: [&str; 6] = ["whoever", "somebody", "nobody", "is told", "told", "tell"];
 
-/// Uses of the phrases that are left, by file. The numbers may only become smaller.
+/// Files that may still use such phrases, with the number of uses. The numbers may only become smaller.
 const ALLOWED: [(&str, usize); 0] = [];
 
 /// The retired words by spelling, with how each is recognised and what replaces it.
 type Retired = BTreeMap<&'static str, (Form, &'static str)>;
 
+/// Retired words in the files, and exceptions that no file needs.
 fn retired_words(files: &[(PathBuf, String)], exceptions: &[(&str, &str, &str)]) -> Vec<String> {
     let retired: Retired =
         RETIRED.iter().map(|(form, word, instead)| (*word, (*form, *instead))).collect();
@@ -186,7 +187,7 @@ fn retired_words(files: &[(PathBuf, String)], exceptions: &[(&str, &str, &str)])
     breaches
 }
 
-/// The retired words of one token.
+/// The retired words in the token at index `at`.
 fn retired_in(retired: &Retired, tokens: &[Token], at: usize) -> BTreeSet<&'static str> {
     const DEFINING: [&str; 7] = ["enum", "fn", "mod", "struct", "trait", "type", "union"];
     let find =
@@ -239,14 +240,15 @@ fn phrases_in(text: &str) -> Vec<(usize, &'static str)> {
             .map(str::to_lowercase)
             .collect();
         let spaced = format!(" {} ", words.join(" "));
-        // "is told" is a "told", too, and is reported once.
+        // "is told" also contains "told", but is reported once.
         let phrase = PHRASES.into_iter().find(|phrase| spaced.contains(&format!(" {phrase} ")));
         found.extend(phrase.map(|phrase| (token.line, phrase)));
     }
     found
 }
 
-fn phrases(files: &[(PathBuf, String)], allowed: &[(&str, usize)]) -> Vec<String> {
+/// Banned phrases in the files beyond their allowance, and allowances that are too high.
+fn banned_phrases(files: &[(PathBuf, String)], allowed: &[(&str, usize)]) -> Vec<String> {
     let mut breaches = Vec::new();
     for (path, text) in files {
         let found = phrases_in(text);
@@ -276,12 +278,12 @@ fn no_retired_word_is_used() {
     let mut files: Vec<_> = product().into_iter().chain(tests).collect();
     // This file names the words in order to explain them.
     files.retain(|(path, _)| path != Path::new("tests/architecture/words.rs"));
-    none(&retired_words(&files, &EXCEPTIONS));
+    assert_none(&retired_words(&files, &EXCEPTIONS));
 }
 
 #[test]
 fn comments_of_the_product_use_no_banned_phrase() {
-    none(&phrases(&product(), &ALLOWED));
+    assert_none(&banned_phrases(&product(), &ALLOWED));
 }
 
 fn file(text: &str) -> [(PathBuf, String); 1] {
@@ -305,16 +307,16 @@ fn a_retired_word_is_found_in_comments_names_and_definitions() {
 }
 
 #[test]
-fn words_of_other_meaning_are_free() {
+fn similar_words_and_other_uses_are_allowed() {
     let text = "// Place the order of dead letters indoors; a link.\n\
                 fn place(order: Ordering, x: link::Link) { let s = \"the door\"; span.enter(); }";
-    none(&retired_words(&file(text), &[]));
+    assert_none(&retired_words(&file(text), &[]));
 }
 
 #[test]
 fn an_exception_that_is_not_needed_is_found() {
     let exceptions = [("a.rs", "Link", "for this test")];
-    none(&retired_words(&file("struct Link;"), &exceptions));
+    assert_none(&retired_words(&file("struct Link;"), &exceptions));
     let expected = ["the exception for Link in a.rs is not needed any more"];
     assert_eq!(retired_words(&file(""), &exceptions), expected);
 }
@@ -323,9 +325,9 @@ fn an_exception_that_is_not_needed_is_found() {
 fn banned_phrases_are_found_in_comments_only() {
     let text = "/// Whoever asks is told.\n// It is told,\n// so tell it\nlet nobody = \"told\";";
     let expected = ["a.rs:1: whoever", "a.rs:2: is told", "a.rs:3: tell"];
-    assert_eq!(phrases(&file(text), &[]), expected);
-    none(&phrases(&file(text), &[("a.rs", 3)]));
-    none(&phrases(&file("// A teller told_them; intellect."), &[]));
+    assert_eq!(banned_phrases(&file(text), &[]), expected);
+    assert_none(&banned_phrases(&file(text), &[("a.rs", 3)]));
+    assert_none(&banned_phrases(&file("// A teller told_them; intellect."), &[]));
 }
 
 #[test]
@@ -333,5 +335,5 @@ fn an_allowance_that_is_too_high_is_found() {
     let allowed = [("a.rs", 2), ("gone.rs", 1)];
     let expected =
         ["a.rs: lower the allowance from 2 to 1", "gone.rs: the allowance is not needed any more"];
-    assert_eq!(phrases(&file("// told"), &allowed), expected);
+    assert_eq!(banned_phrases(&file("// told"), &allowed), expected);
 }

@@ -1,6 +1,6 @@
-//! Delivering an event to the devices of one user. The cost may depend on the number of these devices, each of which
-//! adds little. It must not depend on the number of other connected devices, except for cache misses. Allocations must
-//! depend on neither: one encoding serves all devices.
+//! Delivering an event to the devices of one user. Each of these devices may add a little to the cost. Other
+//! connected devices must not, except by cache misses. The number of allocations must depend on neither,
+//! because the event is encoded once for all devices.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -45,17 +45,18 @@ pub(crate) fn measure(benches: &mut Microbenchmarks) {
         (0..OTHERS).map(|other| UserEvents::for_user(&name_of(other))).collect();
     let mut turn = 0;
     benches.bench("delivery/1 device, each of 10,000 users in turn", || {
-        // A prime step visits all users, with distant ones in succession.
+        // The step has no common factor with `OTHERS`, so the turns visit all users. Successive users are far apart
+        // in memory.
         turn = (turn + 7_919) % OTHERS;
         users[turn].deliver(&node)
     });
 }
 
-/// A device whose transport accepts and discards everything at once.
+/// A device whose transport accepts everything at once, and only counts its bytes.
 #[derive(Default)]
-pub(crate) struct Reader(AtomicU64);
+pub(crate) struct DiscardingDevice(AtomicU64);
 
-impl Device for Reader {
+impl Device for DiscardingDevice {
     type Frame = EventFrame;
 
     fn frame(push: &Push) -> EventFrame {
@@ -71,13 +72,13 @@ impl Device for Reader {
         0
     }
 
-    fn close(&self, why: CloseReason) {
-        panic!("disconnected: {}", why.as_str());
+    fn close(&self, reason: CloseReason) {
+        panic!("disconnected: {}", reason.as_str());
     }
 }
 
 /// A node with devices that are connected and have caught up.
-pub(crate) struct Node(Sessions<Reader>);
+pub(crate) struct Node(Sessions<DiscardingDevice>);
 
 impl Node {
     pub(crate) fn with_others(others: usize) -> Self {
@@ -99,7 +100,7 @@ impl Node {
     pub(crate) fn connect(&self, name: &str, devices: usize) {
         for _ in 0..devices {
             let admission = self.0.admit(claims(name, 1_000_000)).expect("there is no limit");
-            let session = self.0.join(admission, Reader::default());
+            let session = self.0.join(admission, DiscardingDevice::default());
             let plan = self.0.prepare(&session, None).now_or_never().expect("nothing to wait for");
             let plan = plan.expect("the store is in memory");
             self.0.start(&session, plan).now_or_never().expect("nothing to wait for");

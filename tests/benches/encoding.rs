@@ -1,5 +1,6 @@
-//! Encodes a push to its JSON payload and to a WebSocket frame. The server does this once for each push and namespace,
-//! however many devices receive it. Most users have one device, so several devices rarely share this cost.
+//! Encoding a push as its JSON payload and as a WebSocket frame. The server does this once for each push and
+//! namespace, however many devices receive the push. Most users have one device, so several devices rarely
+//! share this cost.
 
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ pub(crate) fn measure(benches: &mut Microbenchmarks) {
     for (name, push) in [
         ("stored notification", Push::New(Arc::new(stored()))),
         ("forwarded notification", Push::Forwarded(forwarded)),
-        ("count", count),
+        ("unread count", count),
     ] {
         benches.bench(&format!("encoding/{name}"), || {
             let frame = SocketIoDevice::frame(&push);

@@ -1,9 +1,9 @@
 //! Microbenchmarks of the hot path: time and allocations of single functions, without servers and sockets. The load
-//! tool measures the rest.
+//! tool measures the whole server.
 //!
 //! ```sh
 //! cargo bench -p belfry-tests --bench microbenchmarks               # all, in about a minute
-//! cargo bench -p belfry-tests --bench microbenchmarks -- delivery   # those whose name contains this
+//! cargo bench -p belfry-tests --bench microbenchmarks -- delivery   # those whose name contains "delivery"
 //! ```
 
 mod decoding;

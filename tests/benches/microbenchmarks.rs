@@ -8,6 +8,7 @@ use criterion::Criterion;
 /// Runs benchmarks and records the allocations of each.
 pub(crate) struct Microbenchmarks {
     criterion: Criterion,
+    /// By the benchmark's name.
     allocated: BTreeMap<String, AllocationInfo>,
 }
 
@@ -23,20 +24,20 @@ impl Default for Microbenchmarks {
 }
 
 impl Microbenchmarks {
-    /// Benchmarks one function. It runs many times, so it must leave the state unchanged.
+    /// Benchmarks one function. It runs many times, so each run must do the same work.
     ///
-    /// A growing vector counts as another allocation. The product's allocator may enlarge the existing one instead; the
-    /// counting allocator cannot.
+    /// Each growth of a vector counts as a further allocation, because the counting allocator cannot enlarge
+    /// a block in place. The product's allocator may do so.
     pub(crate) fn bench<T>(&mut self, name: &str, mut run: impl FnMut() -> T) {
         let Self { criterion, allocated } = self;
         criterion.bench_function(name, |bencher| {
             if !allocated.contains_key(name) {
-                // Not the first run, which may allocate buffers that are kept.
+                // The first run is not measured: it may allocate buffers that later runs use again.
                 black_box(run());
                 let info = allocation_counter::measure(|| drop(black_box(run())));
                 allocated.insert(name.to_owned(), info);
             }
-            // Counting takes longer than some of the functions.
+            // Counting takes longer than some of the functions themselves.
             allocation_counter::opt_out(|| bencher.iter(&mut run));
         });
     }
@@ -47,7 +48,7 @@ impl Microbenchmarks {
             return;
         }
         println!(
-            "| benchmark | allocations | bytes allocated | bytes at once |\n|---|---:|---:|---:|"
+            "| benchmark | allocations | bytes allocated | most bytes at once |\n|---|---:|---:|---:|"
         );
         for (name, info) in &self.allocated {
             let AllocationInfo { count_total, bytes_total, bytes_max, .. } = info;

@@ -1,6 +1,7 @@
-//! Verifying tokens. This runs on the workers that serve all clients, not on separate threads, which would compete for
-//! the same cores. That is acceptable while a verification takes well below a millisecond, also with the maximal number
-//! of keys and a token that matches none of them. It also limits how fast devices reconnect after the loss of a node.
+//! Verifying tokens. This runs on the worker threads that serve all clients; separate threads would only
+//! compete for the same cores. It is acceptable while a verification takes well below a millisecond, also
+//! with the maximal number of keys and a token that matches none of them. The time also limits how fast
+//! devices reconnect after a node is lost.
 
 use std::cell::LazyCell;
 use std::iter;

@@ -1,6 +1,5 @@
-// Three browser tabs on the development page: alice twice, bob once. argv[1]: {"url","operator","screenshots"} with a server
-// in development mode whose two inboxes are empty. One line for every step that passed, then
-// {"kind":"passed","steps":n}; at the first failure {"kind":"failed","step","message"} and exit code 1.
+// Three browser tabs on the development page of a server: two of alice and one of bob. README.md describes the config
+// and the output. "operator" in the config is a token that may erase users.
 
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
@@ -25,19 +24,20 @@ function report(kind, fields) {
 /** Waits until `probe` returns `wanted`; the error contains its last result. */
 async function until(what, probe, wanted = true) {
   const end = performance.now() + PATIENCE_MS;
-  let seen;
+  let last;
   do {
-    seen = await probe();
-    if (JSON.stringify(seen) === JSON.stringify(wanted)) return;
+    last = await probe();
+    if (JSON.stringify(last) === JSON.stringify(wanted)) return;
     await new Promise((resume) => setTimeout(resume, 50));
   } while (performance.now() < end);
-  throw new Error(`${what}: expected ${JSON.stringify(wanted)}, saw ${JSON.stringify(seen)}`);
+  throw new Error(`${what}: expected ${JSON.stringify(wanted)}, got ${JSON.stringify(last)}`);
 }
 
-/** One tab in a context of its own, so that it can be taken offline alone, and everything that went
- *  wrong in it. */
+/** One tab, in a browser context of its own, so that it can be taken offline alone. */
 class Tab {
+  /** Descriptions of everything that went wrong in the tab. */
   complaints = [];
+  /** A pattern of console errors that the current step causes on purpose. */
   excused = null;
   webSockets = 0;
 
@@ -63,17 +63,18 @@ class Tab {
       complain(`dialog: ${dialog.message()}`);
       dialog.dismiss();
     });
-    const atHome = (address) => {
+    const checkOrigin = (address) => {
       const { protocol, host } = new URL(address);
       if (protocol !== "data:" && host !== origin) complain(`request to another origin: ${address}`);
     };
-    this.page.on("request", (request) => atHome(request.url()));
+    this.page.on("request", (request) => checkOrigin(request.url()));
     this.page.on("websocket", (socket) => {
       this.webSockets += 1;
-      atHome(socket.url());
+      checkOrigin(socket.url());
     });
   }
 
+  /** The element with this `data-testid`. */
   hook(id) {
     return this.page.getByTestId(id);
   }
@@ -83,7 +84,9 @@ class Tab {
     return this.hook("item").filter({ has: heading });
   }
 
-  // The connection as the page says it, so that a tab which only looks connected fails.
+  // Each of the following methods waits until the page shows the wanted value.
+
+  /** The state of the connection. */
   state(wanted) {
     return until(`${this.name}: state`, () => this.hook("state").textContent(), wanted);
   }
@@ -119,7 +122,7 @@ class Tab {
     await this.hook("send").click();
   }
 
-  /** Lets errors pass that a step causes on purpose. */
+  /** Runs `work`, and meanwhile ignores console errors that match the pattern. */
   async excusing(pattern, work) {
     this.excused = pattern;
     try {
@@ -129,31 +132,31 @@ class Tab {
     }
   }
 
-  async shoot(file) {
+  async takeScreenshot(file) {
     if (screenshots) await this.page.screenshot({ path: join(screenshots, `${file}.png`) });
   }
 }
 
-const both = (tabs, work) => Promise.all(tabs.map(work));
+const each = (tabs, work) => Promise.all(tabs.map(work));
 
 function scenario({ one, two, bob }) {
   const alices = [one, two];
   const all = [one, two, bob];
   return {
     "all three tabs connect, over a websocket": async () => {
-      await both(all, (tab) => tab.state("connected"));
-      await both(all, (tab) => until(`${tab.name}: a websocket`, () => tab.webSockets > 0));
+      await each(all, (tab) => tab.state("connected"));
+      await each(all, (tab) => until(`${tab.name}: a websocket`, () => tab.webSockets > 0));
     },
 
     "both inboxes are empty at first": () =>
-      both(all, async (tab) => {
+      each(all, async (tab) => {
         await tab.badge(0);
         await tab.items(0);
       }),
 
-    "what bob sends to alice reaches both her tabs": async () => {
+    "a notification from bob to alice reaches both of her tabs": async () => {
       await bob.send("alice", "Lunch?", { message: "At noon, at the usual place.", link: "/lunch" });
-      await both(alices, async (tab) => {
+      await each(alices, async (tab) => {
         await Promise.all([tab.toasts("Lunch?"), tab.badge(1), tab.has("Lunch?")]);
         await tab.isRead("Lunch?", false);
       });
@@ -166,37 +169,37 @@ function scenario({ one, two, bob }) {
 
     "markup in a title is text": async () => {
       await bob.send("alice", HOSTILE, { message: "<b onclick=alert(2)>bold</b>" });
-      await both(alices, async (tab) => {
+      await each(alices, async (tab) => {
         await Promise.all([tab.toasts(HOSTILE), tab.has(HOSTILE)]);
         await until(`${tab.name}: img elements`, () => tab.page.locator("img").count(), 0);
         await until(`${tab.name}: b elements`, () => tab.page.locator("b").count(), 0);
       });
     },
 
-    "the second notification makes it two": () => both(alices, (tab) => tab.badge(2)),
+    "the badge shows two after the second notification": () => each(alices, (tab) => tab.badge(2)),
 
-    "one read in the first tab is read in the second": async () => {
+    "a notification that is read in the first tab is read in the second": async () => {
       await one.item("Lunch?").getByTestId("mark-read").click();
-      await both(alices, async (tab) => {
+      await each(alices, async (tab) => {
         await tab.badge(1);
         await tab.isRead("Lunch?", true);
         await tab.isRead(HOSTILE, false);
       });
     },
 
-    "all read in the second tab are read in the first": async () => {
-      await one.shoot("light");
+    "notifications that are all marked as read in the second tab are read in the first": async () => {
+      await one.takeScreenshot("light");
       await two.hook("mark-all-read").click();
-      await both(alices, async (tab) => {
+      await each(alices, async (tab) => {
         await tab.badge(0);
         await tab.isRead(HOSTILE, true);
       });
     },
 
-    "deleted in the first tab, it leaves the second": async () => {
+    "a notification that is deleted in the first tab disappears from the second": async () => {
       await one.item(HOSTILE).getByTestId("delete").click();
-      await both(alices, (tab) => tab.has(HOSTILE, 0));
-      await both(alices, (tab) => tab.has("Lunch?"));
+      await each(alices, (tab) => tab.has(HOSTILE, 0));
+      await each(alices, (tab) => tab.has("Lunch?"));
     },
 
     "a reload keeps the list": async () => {
@@ -207,23 +210,24 @@ function scenario({ one, two, bob }) {
       await one.badge(0);
     },
 
-    "what was sent while a tab was offline arrives when it is back, once": () =>
+    "a notification that was sent while a tab was offline arrives once when the tab is online again": () =>
       two.excusing(/ERR_INTERNET_DISCONNECTED|WebSocket connection to/, async () => {
         await two.context.setOffline(true);
-        await until("second: has noticed", async () => (await two.hook("state").textContent()) !== "connected");
+        const isDisconnected = async () => (await two.hook("state").textContent()) !== "connected";
+        await until("alice's second tab: it is disconnected", isDisconnected);
         await bob.send("alice", "While you were out", { message: "I called." });
         await bob.send("alice", "And again");
         await one.has("And again");
         await two.has("While you were out", 0);
         await two.context.setOffline(false);
         await two.state("connected");
-        await both(alices, async (tab) => {
+        await each(alices, async (tab) => {
           await Promise.all([tab.has("While you were out"), tab.has("And again"), tab.badge(2)]);
           await tab.items(3);
         });
       }),
 
-    "the unread filter hides what was read": async () => {
+    "the unread filter hides read notifications": async () => {
       await two.hook("unread-only").check();
       await two.items(2);
       await two.has("Lunch?", 0);
@@ -231,7 +235,7 @@ function scenario({ one, two, bob }) {
       await two.items(1);
       await two.hook("unread-only").uncheck();
       await two.items(3);
-      await both(alices, (tab) => tab.badge(1));
+      await each(alices, (tab) => tab.badge(1));
     },
 
     "another user in the same tab sees only their own": async () => {
@@ -245,37 +249,38 @@ function scenario({ one, two, bob }) {
       await bob.badge(0);
     },
 
-    "what the server refuses is said": () =>
-      // Chromium writes every answer of 400 and above to the console.
+    "the sender sees that the server has rejected a notification": () =>
+      // Chromium logs each response with a status of 400 or above as an error.
       bob.excusing(/status of 4\d\d/, async () => {
         await bob.send("alice", "A trap", { link: "javascript:alert(3)" });
         const outcome = () => bob.hook("send-outcome").getAttribute("data-kind");
-        await until("bob: the outcome of sending", outcome, "failed");
-        await until("bob: has words for it", async () => (await bob.hook("send-outcome").textContent()) !== "");
-        await both(alices, (tab) => tab.has("A trap", 0));
+        await until("bob's tab: the outcome of sending", outcome, "failed");
+        const hasText = async () => (await bob.hook("send-outcome").textContent()) !== "";
+        await until("bob's tab: the outcome has a text", hasText);
+        await each(alices, (tab) => tab.has("A trap", 0));
       }),
 
-    "it fits a narrow screen, light and dark": async () => {
+    "the page fits a narrow screen, light and dark": async () => {
       for (const [colorScheme, width] of [["dark", 1180], ["light", 360], ["dark", 360]]) {
         await one.page.emulateMedia({ colorScheme });
         await one.page.setViewportSize({ width, height: 800 });
         const overflow = () => one.page.evaluate(() => document.documentElement.scrollWidth > innerWidth);
-        await until(`first: scrolls sideways at ${width} px`, overflow, false);
-        await one.shoot(`${colorScheme}-${width}`);
+        await until(`alice's first tab: it scrolls sideways at ${width} px`, overflow, false);
+        await one.takeScreenshot(`${colorScheme}-${width}`);
       }
     },
 
-    "an erased user's tabs are empty, and what is sent later arrives": async () => {
+    "the tabs of an erased user are empty, and a later notification arrives": async () => {
       const headers = { authorization: `Bearer ${operator}` };
       const { status } = await fetch(new URL("v1/users/alice", url), { method: "DELETE", headers });
       if (status !== 204) throw new Error(`the erasure was answered with ${status}`);
-      await both(alices, (tab) => Promise.all([tab.items(0), tab.badge(0)]));
+      await each(alices, (tab) => Promise.all([tab.items(0), tab.badge(0)]));
       await bob.send("alice", "A new beginning");
-      await both(alices, (tab) => Promise.all([tab.has("A new beginning"), tab.badge(1)]));
+      await each(alices, (tab) => Promise.all([tab.has("A new beginning"), tab.badge(1)]));
     },
 
-    // As a service in forward mode may send it.
-    "a notification without a valid date is drawn, and without a link that runs a script": async () => {
+    // In forward mode a service may send such notifications.
+    "a notification with an invalid date and a script as its link is shown without date and link": async () => {
       const list = /v1\/notifications\?/;
       await bob.page.route(list, async (route) => {
         const response = await route.fetch();
@@ -290,12 +295,12 @@ function scenario({ one, two, bob }) {
       await bob.items(6);
       await bob.has("Odd 5");
       const visible = (what) => () => bob.page.locator(`.item ${what}:visible`).count();
-      await until("bob: no dates", visible("time"), 0);
-      await until("bob: no links", visible(".item-link"), 0);
+      await until("bob's tab: number of dates", visible("time"), 0);
+      await until("bob's tab: number of links", visible(".item-link"), 0);
       await bob.page.unroute(list);
     },
 
-    "nothing went wrong on the way": async () => {
+    "no tab has had an error": async () => {
       const complaints = all.flatMap((tab) => tab.complaints);
       if (complaints.length > 0) throw new Error(complaints.join("\n"));
     },
@@ -323,8 +328,8 @@ async function main() {
     }
     report("passed", { steps: passed });
   } catch (error) {
-    for (const [name, tab] of Object.entries(tabs)) await tab.shoot(`failed-${name}`).catch(() => {});
-    // What a tab complained of is often the reason why something did not show up in time.
+    for (const [name, tab] of Object.entries(tabs)) await tab.takeScreenshot(`failed-${name}`).catch(() => {});
+    // The complaints of a tab often explain why a step has timed out.
     const complaints = Object.values(tabs).flatMap((tab) => tab.complaints);
     report("failed", { step, message: error.message, complaints });
     process.stderr.write(`browser: ${step}: ${error.message}\n${complaints.join("\n")}\n`);

@@ -1,7 +1,7 @@
 import { Agent } from "node:http";
 
-/** Keeps the connections it made, so that a test can cut them like a dead network: no close frame, no
- *  Engine.IO close packet, and no access to the library's internals. */
+/** An agent that remembers its open connections, so that a test can cut them like a lost network: without a close
+ *  frame, without an Engine.IO close packet, and without access to the library's internals. */
 export class CuttableAgent extends Agent {
   connections = new Set();
 

@@ -1,6 +1,6 @@
-// A device on socket.io-client (JavaScript). Its config is argv[1]; it reads commands from stdin and reports to
-// stdout, one JSON object a line: see README.md. device.py does the same in Python and lists the differences of
-// the two libraries.
+// A device on socket.io-client (JavaScript). Its config is its only argument. It reads commands from stdin and reports
+// to stdout, one JSON object a line: see README.md. device.py does the same in Python, and lists the differences
+// between the two libraries.
 
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
@@ -11,7 +11,7 @@ const require = createRequire(import.meta.url);
 
 const ACK_TIMEOUT_MS = 5_000;
 
-/** The newest revision that this device has received, and its epoch: the next handshake resumes there. */
+/** The newest revision that this device has received, and its epoch. The next handshake resumes there. */
 class ResumePoint {
   since = null;
   epoch = null;
@@ -21,8 +21,8 @@ class ResumePoint {
     else if (Number.isInteger(payload?.revision)) this.#advance(payload.revision);
   }
 
-  // When missed events follow, their own revisions count: with the sync's revision they would be lost if the
-  // connection broke before they arrive.
+  // After a recovered sync the missed events follow, and each of them advances the resume point. With the revision of
+  // the sync, they would be lost if the connection broke before they arrive.
   #sync({ epoch, revision, recovered }) {
     if (epoch !== this.epoch) this.since = null;
     this.epoch = epoch;
@@ -33,7 +33,7 @@ class ResumePoint {
     if (this.since === null || revision > this.since) this.since = revision;
   }
 
-  get claims() {
+  get authFields() {
     return this.since === null ? {} : { since: this.since, epoch: this.epoch };
   }
 }
@@ -44,10 +44,10 @@ function report(kind, fields) {
   process.stdout.write(`${JSON.stringify({ at: Math.round(performance.now() - started), kind, ...fields })}\n`);
 }
 
-/** Emits; calls `answer` with an error if the ack does not arrive in time. */
+/** Emits an event. Calls `answer` with the ack, or with an error if the ack does not arrive in time. */
 function emitWithTimeout(socket, name, args, answer) {
   if (socket.timeout) return socket.timeout(ACK_TIMEOUT_MS).emit(name, ...args, answer);
-  // Version 3 waits without a limit, also when the connection is lost.
+  // Version 3 waits without a limit, even after the connection is lost.
   const timer = setTimeout(() => {
     answer(new Error("operation has timed out"));
     answer = () => {};
@@ -72,7 +72,7 @@ function open(config, moreCommands) {
     reconnection: config.reconnection ?? true,
     reconnectionDelay: config.reconnectionDelay,
     reconnectionDelayMax: config.reconnectionDelay && 5 * config.reconnectionDelay,
-    auth: (answer) => answer({ ...auth, ...(config.track ? resumePoint.claims : {}) }),
+    auth: (answer) => answer({ ...auth, ...(config.track ? resumePoint.authFields : {}) }),
     autoConnect: false,
     agent,
   });
@@ -114,7 +114,7 @@ function open(config, moreCommands) {
 
 function exit(commands) {
   commands.disconnect();
-  // A moment later, so that the DISCONNECT packet is sent.
+  // Wait a moment, so that the DISCONNECT packet is sent.
   setTimeout(() => process.exit(0), 20);
 }
 
@@ -128,7 +128,7 @@ function execute(commands, line) {
   }
 }
 
-// The harness has exited.
+// An error means that the harness has exited.
 process.stdout.on("error", () => process.exit(0));
 
 const lines = createInterface({ input: process.stdin });

@@ -1,17 +1,17 @@
-"""A device on python-socketio (asyncio). Same config, commands and lines as device.mjs: see README.md.
+"""A device on python-socketio (asyncio). It has the same config, commands and reports as device.mjs: see README.md.
 
-Where the libraries differ, and this script cannot or should not hide it:
+These differences between the libraries remain, because this script cannot or should not hide them:
 
-- `engine_close` and `upgrade` are not reported: python-engineio has no public hook for the first, and has
-  upgraded before `connect` fires, so that `connect` already reports `websocket`.
+- `engine_close` and `upgrade` are not reported. python-engineio has no public hook for the first. It upgrades before
+  `connect` fires, so that `connect` already reports `websocket`.
 - After a `connect_error` from the server during a reconnect, Python keeps trying; JavaScript gives up
   (`active: false`) until the command `connect`. At the first connect both give up.
 - After an Engine.IO close packet from the server, Python reports a "server disconnect" and does not reconnect.
   JavaScript reports a closed transport and reconnects.
 - `disconnect` has fewer reasons: "io server disconnect", "io client disconnect" (both renamed here to
   JavaScript's words) and "transport error" for everything else, a missed ping included.
-- A reconnect waits one second for the answer to CONNECT, then starts anew; JavaScript has no such limit.
-- Headers go with the opening request only, not with every polling request.
+- A reconnect in Python waits one second for the answer to CONNECT, then starts anew; JavaScript has no such limit.
+- Python sends the configured headers with the opening request only, not with every polling request.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ def report(kind, **fields):
 
 
 class ResumePoint:
-    """The newest revision that this device has received, and its epoch: the next handshake resumes there."""
+    """The newest revision that this device has received, and its epoch. The next handshake resumes there."""
 
     def __init__(self):
         self.since = None
@@ -56,8 +56,8 @@ class ResumePoint:
             self._advance(payload["revision"])
 
     def _sync(self, sync):
-        # When missed events follow, their own revisions count: with the sync's revision they would be lost if
-        # the connection broke before they arrive.
+        # After a recovered sync the missed events follow, and each of them advances the resume point. With the
+        # revision of the sync, they would be lost if the connection broke before they arrive.
         if sync["epoch"] != self.epoch:
             self.since = None
         self.epoch = sync["epoch"]
@@ -67,13 +67,13 @@ class ResumePoint:
     def _advance(self, revision):
         self.since = revision if self.since is None else max(self.since, revision)
 
-    def claims(self):
+    def auth_fields(self):
         return {} if self.since is None else {"since": self.since, "epoch": self.epoch}
 
 
 class CuttableNetwork:
-    """Keeps the connections it made, so that `drop` can cut them like a dead network: no close frame, no
-    Engine.IO close packet, and no access to the library's internals."""
+    """Remembers its open connections, so that `drop` can cut them like a lost network: without a close frame,
+    without an Engine.IO close packet, and without access to the library's internals."""
 
     def __init__(self):
         self.connections = []
@@ -81,7 +81,8 @@ class CuttableNetwork:
     def make(self, address):
         family, kind, protocol, _, _ = address
         connection = socket.socket(family, kind, protocol)
-        self.connections = [one for one in self.connections if one.fileno() != -1]
+        # A closed socket has the file descriptor -1.
+        self.connections = [it for it in self.connections if it.fileno() != -1]
         self.connections.append(connection)
         return connection
 
@@ -103,20 +104,20 @@ class Device:
         self.connecting = None
         self.refused = False
         self.connected = asyncio.Event()
+        # The futures of outstanding acks, by the number of the command.
         self.waiting = {}
 
-    def claims(self):
-        return {**self.auth, **(self.resume_point.claims() if self.config.get("track") else {})}
+    def handshake_auth(self):
+        return {**self.auth, **(self.resume_point.auth_fields() if self.config.get("track") else {})}
 
     def new_client(self):
-        # A client that was stopped during a reconnect never reconnects again. So each `connect` creates a new
-        # one.
+        # Each `connect` creates a new client: one that was stopped during a reconnect never reconnects again.
         delay = self.config.get("reconnectionDelay", 1000) / 1000
         client = socketio.AsyncClient(
             reconnection=self.config.get("reconnection", True),
             reconnection_delay=delay,
             reconnection_delay_max=5 * delay,
-            # In seconds here, not a share of the delay as in JavaScript.
+            # This library takes seconds here, and not a fraction of the delay as in JavaScript.
             randomization_factor=delay / 2,
             handle_sigint=False,
             http_session=self.http,
@@ -152,7 +153,7 @@ class Device:
         if self.connecting and not self.connecting.done():
             if not self.refused:
                 return
-            # The refusal was reported; the library is about to give up.
+            # The rejection was reported, and the library is about to give up.
             await asyncio.wait([self.connecting])
         self.refused = False
         if self.client and self.client.connected:
@@ -167,9 +168,9 @@ class Device:
         with contextlib.suppress(socketio.exceptions.ConnectionError):
             await client.connect(
                 url,
-                # A copy for every attempt: the library takes cookies out of the one it is given.
+                # A new copy for every attempt, because the library removes cookies from it.
                 headers=lambda: dict(self.config.get("headers") or {}),
-                auth=self.claims,
+                auth=self.handshake_auth,
                 transports=self.config.get("transports", ["websocket"]),
                 namespaces=[self.namespace],
                 socketio_path=self.config.get("path", "socket.io"),
@@ -249,7 +250,7 @@ async def main():
             with contextlib.suppress(ValueError, AttributeError):
                 if json.loads(line).get("do") == "exit":
                     break
-            # One task for each: an emit that waits for its ack must not delay later commands.
+            # One task for each command: an emit that waits for its ack must not delay later commands.
             task = asyncio.create_task(execute_or_report(device, line))
             running.add(task)
             task.add_done_callback(running.discard)

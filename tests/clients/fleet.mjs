@@ -1,16 +1,17 @@
-// Many devices at once, each of them socket.io-client 4. argv[1] is {"url","secret","prefix","users","devicesPerUser",
-// "transport","expected"}. With the prefix "ada", the users are "ada-0", "ada-1", …
+// Many devices at once, each with its own socket.io-client 4. The config, the only argument, is
+// {"url","secret","prefix","users","devicesPerUser","transport","expected","replay"}. With the prefix "ada", the users
+// are "ada-0", "ada-1", …
 //
-// With "replay", the devices connect as if they had missed the user's whole inbox. Otherwise one notification is
-// created for each user once all devices are connected. The script ends when each device has received "expected"
-// notifications, or after a time limit. It writes {"devices","complete","received","disconnects"}: "complete" devices
-// have received all of them.
+// With "replay":true, the devices connect as if they had missed the user's whole inbox. Otherwise one notification is
+// created for each user when all devices are connected. The script ends when each device has received "expected"
+// notifications, or after a time limit. It writes {"devices","complete","received","disconnects"}. "complete" is the
+// number of devices that have received all notifications, "received" the number of notifications on all devices.
 
 import { io } from "socket.io-client";
 import { Fixture } from "./networks/fixture.mjs";
 
 const TIME_LIMIT_MS = 210_000;
-// The devices of a large fleet do not fit into the backlog of a listening socket.
+// More would not fit into the backlog of the server's listening socket.
 const CONNECTING_AT_ONCE = 50;
 
 const config = JSON.parse(process.argv[2]);
@@ -47,8 +48,8 @@ class FleetDevice {
   }
 }
 
-/** The place before a user's first change, for all users. */
-async function start() {
+/** A resume point before the first change of any user's inbox. */
+async function initialResumePoint() {
   const device = new FleetDevice(`${prefix}-0`);
   const { epoch } = await device.connect();
   device.socket.disconnect();
@@ -64,7 +65,7 @@ async function connectAll(devices) {
 }
 
 const userNames = Array.from({ length: users }, (_, n) => `${prefix}-${n}`);
-const resumePoint = replay ? await start() : {};
+const resumePoint = replay ? await initialResumePoint() : {};
 disconnects = 0;
 const devices = userNames.flatMap((user) =>
   Array.from({ length: devicesPerUser }, () => new FleetDevice(user, resumePoint)),

@@ -1,5 +1,5 @@
-// What clients and services of a NestJS gateway do, one step after the other, against any server. The transcript of
-// each step is one line on stdout. README.md describes the configuration and the transcript.
+// Clients and a service of a NestJS gateway, one step after the other, against the gateway or Belfry. The transcript
+// of each step is one line on stdout. README.md describes the configuration and the transcript.
 
 import { io } from "socket.io-client";
 import { nest } from "./nest/packages.mjs";
@@ -15,7 +15,7 @@ const [, { Logger }, { ClientProxyFactory, Transport }, { firstValueFrom }, { si
 );
 Logger.overrideLogger(false);
 
-// Longer than an event takes, so that a server that sends more than expected is noticed.
+// How long each step waits at its end for events that are not expected.
 const QUIET_MS = 250;
 const PATIENCE_MS = 15_000;
 const ACK_TIMEOUT_MS = 5_000;
@@ -37,10 +37,12 @@ class Device {
     this.lines.push([this.name, event, ...args]);
   }
 
+  /** Whether the device has observed the event at least so many times in this step. */
   has(event, times) {
     return this.lines.filter(([, name]) => name === event).length >= times;
   }
 
+  /** Waits until the device has observed all these events. */
   async receives(...events) {
     const deadline = Date.now() + PATIENCE_MS;
     const times = (event) => events.filter((other) => other === event).length;
@@ -52,7 +54,7 @@ class Device {
     }
   }
 
-  /** Until there is an acknowledgement, or an `exception` event instead of it. */
+  /** Sends a message, and waits for its acknowledgement, or for an `exception` event instead. */
   async call(event, ...args) {
     const acknowledged = this.socket
       .timeout(ACK_TIMEOUT_MS)
@@ -86,7 +88,7 @@ const service = ClientProxyFactory.create({
   options: { urls: [amqp], queue, queueOptions: { durable: true } },
 });
 const emit = (pattern, data) => firstValueFrom(service.emit(pattern, data), { defaultValue: undefined });
-const created = (id, userId = "ada") =>
+const create = (id, userId = "ada") =>
   emit("notification.created", {
     id,
     userId,
@@ -123,12 +125,12 @@ await step("a client connects without a token", async () => {
   await device("eve").receives("connected", "disconnected");
 });
 await step("a service creates a notification", async () => {
-  await created("n1");
+  await create("n1");
   await Promise.all([web, mobile].map((it) => it.receives(names.new, names.count)));
 });
 await step("a service creates two more", async () => {
-  await created("n2");
-  await created("n3");
+  await create("n2");
+  await create("n3");
   await Promise.all([web, mobile].map((it) => it.receives(names.new, names.count, names.new, names.count)));
 });
 await step("a client marks one as read", async () => {
@@ -149,7 +151,7 @@ await step("a client marks an unknown notification as read", () => web.call(name
 await step("a client sends an unknown event", () => web.call("nonsense", {}));
 await step("a notification is created while the app is offline", async () => {
   mobile.socket.disconnect();
-  await created("n4");
+  await create("n4");
   await web.receives(names.new, names.count);
   mobile.socket.connect();
   await mobile.receives(...connectEvents);
@@ -159,7 +161,7 @@ await step("a token expires while its client is connected", async () => {
   await sleep(2_500);
 });
 await step("another user's notification is created", async () => {
-  await created("n5", "bob");
+  await create("n5", "bob");
   await other.receives(names.new, names.count);
 });
 devices.forEach(({ socket }) => socket.disconnect());

@@ -1,6 +1,5 @@
 // Publishes events like a NestJS service: with a real ClientRMQ, its connection, queue declaration and message
-// format. argv[1]: {"url","queue","queueOptions","events":[{"pattern","data"},…],"options":{…}}, where
-// `options` are options of ClientRMQ ("wildcards", "exchange", "persistent", …).
+// format. README.md describes the config and the output.
 
 import "reflect-metadata";
 import { Logger } from "@nestjs/common";
@@ -10,21 +9,22 @@ import { lastValueFrom } from "rxjs";
 const GIVE_UP_MS = 20_000;
 
 function fail(error) {
-  // A connection that failed comes as {err, url}; the url has the password in it.
+  // The error of a failed connection is {err, url}. It must not be printed as a whole: the URL contains the password.
   process.stderr.write(`nest-emit: ${error?.message ?? error?.err?.message ?? error}\n`);
   process.exit(1);
 }
 
-// A refused declaration (other queue arguments) is an 'error' event that NestJS does not listen to.
+// If the broker refuses the declaration because of other queue arguments, there is an `error` event that NestJS does
+// not listen to.
 process.on("uncaughtException", fail);
 process.on("unhandledRejection", fail);
 
 const { url, queue, queueOptions = { durable: true }, events, options } = JSON.parse(process.argv[2]);
 
-// NestJS waits for the broker's confirm without a limit; a test has to end.
+// NestJS waits for the broker's confirm without a limit, but a test has to end.
 setTimeout(() => fail(`not confirmed by the broker within ${GIVE_UP_MS} ms`), GIVE_UP_MS);
 
-// stdout is for the harness alone.
+// NestJS must not log to stdout, which the harness reads.
 Logger.overrideLogger(false);
 
 const client = ClientProxyFactory.create({
@@ -33,7 +33,7 @@ const client = ClientProxyFactory.create({
 });
 await client.connect();
 for (const { pattern, data } of events) {
-  // Completes on the broker's confirm, with no value.
+  // The observable completes on the broker's confirm, without a value.
   await lastValueFrom(client.emit(pattern, data), { defaultValue: undefined });
 }
 await client.close();

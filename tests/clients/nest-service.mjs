@@ -14,7 +14,7 @@ const [, { Logger }, { ClientProxyFactory, Transport }] = await nest(
   "@nestjs/microservices",
 );
 
-// stdout is for the harness alone.
+// NestJS must not log to stdout, which the harness reads.
 Logger.overrideLogger(false);
 
 function report(line) {
@@ -31,7 +31,8 @@ let pending = 0;
 async function start(name, { userId, options }) {
   const proxy = ClientProxyFactory.create({ transport: Transport.RMQ, options: { urls: [url], ...options } });
   const connecting = proxy.connect();
-  // The connection of amqp-connection-manager, which reconnects by itself. NestJS 10 has no other way to it.
+  // `proxy.client` is the connection of amqp-connection-manager, which reconnects by itself. NestJS 10 gives no other
+  // access to it.
   proxy.client.on("connect", () => report({ kind: "connected", client: name }));
   proxy.client.on("disconnect", () => report({ kind: "disconnected", client: name }));
   await connecting;
@@ -46,7 +47,7 @@ function emit({ name, proxy, userId }) {
     report({ kind, ...message, error: error && String(error.message ?? error) });
   };
   pending += 1;
-  // Completes on the broker's confirm, with no value.
+  // The observable completes on the broker's confirm, without a value.
   proxy
     .emit("notification.created", { id: message.id, userId, title: "Hello" })
     .subscribe({ complete: done("confirmed"), error: done("failed") });

@@ -20,14 +20,14 @@ Logger.overrideLogger(false);
 
 const report = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
 
-// What the snippet finds in its surroundings, in place of an application and of a class with a ClientProxy.
-let served;
-const app = { connectMicroservice: (options) => (served = options) };
-let registered;
-const ClientsModule = { register: ([client]) => (registered = client) };
+// Stand-ins for the application and the class that the documents have around the snippet.
+let microserviceOptions;
+const app = { connectMicroservice: (options) => (microserviceOptions = options) };
+let clientOptions;
+const ClientsModule = { register: ([client]) => (clientOptions = client) };
 const self = {
   get belfry() {
-    this.client ??= ClientProxyFactory.create(registered);
+    this.client ??= ClientProxyFactory.create(clientOptions);
     return this.client;
   },
 };
@@ -38,7 +38,7 @@ const scope = { app, Transport, ClientsModule, lastValueFrom, connect: amqplib.c
 const AsyncFunction = (async () => {}).constructor;
 await new AsyncFunction(...Object.keys(scope), outputText).apply(self, Object.values(scope));
 
-if (served) {
+if (microserviceOptions) {
   class Handlers {}
   patterns.forEach((pattern, index) => {
     const name = `handler${index}`;
@@ -50,10 +50,10 @@ if (served) {
   Controller()(Handlers);
   class App {}
   Module({ controllers: [Handlers] })(App);
-  const service = await core.NestFactory.createMicroservice(App, served);
+  const service = await core.NestFactory.createMicroservice(App, microserviceOptions);
   await service.listen();
   report({ kind: "listening" });
-  // Until the end of stdin.
+  // Serve until the end of stdin.
   for await (const _ of process.stdin);
   await service.close();
 } else {

@@ -1,6 +1,5 @@
-// Real clients on bad networks, and at bad moments. argv[1]: {"url","secret","group"}, with "clients",
-// "transports", "only" (a part of a name) and "atOnce" where not all is wanted. One line for each scenario,
-// client and transport: {"name","client","transport","ok","error","took"}. Exit code 0 whatever the outcome.
+// Runs a group of scenarios: real clients on bad networks and at bad moments. README.md describes the config and the
+// output.
 
 import { Fixture } from "./networks/fixture.mjs";
 
@@ -22,7 +21,7 @@ function* runs(scenarios) {
 
 async function run({ name, scenario, client, transport }) {
   const fixture = new Fixture({ ...config, client, transport });
-  const began = performance.now();
+  const start = performance.now();
   let timer;
   const limit = new Promise((_, reject) => {
     timer = setTimeout(() => reject(new Error(`takes longer than ${TIME_LIMIT_MS} ms`)), TIME_LIMIT_MS);
@@ -36,7 +35,7 @@ async function run({ name, scenario, client, transport }) {
     clearTimeout(timer);
     await fixture.close();
   }
-  const took = Math.round(performance.now() - began);
+  const took = Math.round(performance.now() - start);
   process.stdout.write(`${JSON.stringify({ name, client, transport, ok: error === null, error, took })}\n`);
 }
 
@@ -49,8 +48,8 @@ async function main() {
   await Promise.all(Array.from({ length: atOnce }, worker));
 }
 
-// The harness has exited.
+// An error means that the harness has exited.
 process.stdout.on("error", () => process.exit(0));
 await main();
-// A connection that a failed scenario has left behind must not keep the process.
+// A connection that a failed scenario has left open must not keep the process alive.
 process.exit(0);

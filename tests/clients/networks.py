@@ -1,7 +1,6 @@
-"""python-socketio on bad networks and at bad moments, as networks.mjs tests the JavaScript libraries.
+"""Scenarios with python-socketio on bad networks and at bad moments. networks.mjs has those for the JavaScript libraries.
 
-argv[1]: {"url","secret"}. One line for each scenario and transport: {"name","client","transport","ok","error",
-"took"}. Exit code 0 whatever the outcome.
+README.md describes the config and the output.
 """
 
 import asyncio
@@ -19,7 +18,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import socketio
 
-# Far longer than anything takes, so that it expires only for a real fault, also on a busy machine.
+# Far longer than any wait takes, so that even on a busy machine a wait times out only for a real fault.
 PATIENCE_S = 30
 PAUSE_S = 0.01
 TRANSPORTS = {"websocket": ["websocket"], "polling": ["polling"], "upgrade": ["polling", "websocket"]}
@@ -45,8 +44,8 @@ async def until(what, probe, describe=lambda: ""):
         await asyncio.sleep(PAUSE_S)
 
 
-def equal(what, seen, expected):
-    assert seen == expected, f"{what}: expected {expected!r}, was {seen!r}"
+def equal(what, actual, expected):
+    assert actual == expected, f"{what}: expected {expected!r}, was {actual!r}"
 
 
 def user(name):
@@ -55,18 +54,19 @@ def user(name):
 
 
 def token(subject, scope=None):
-    def part(value):
+    def base64url(value):
         return base64.urlsafe_b64encode(value).rstrip(b"=")
 
     now = int(time.time())
     claims = {"sub": subject, "iat": now, "exp": now + 3600, "scope": scope}
-    signed = b".".join(part(json.dumps(value).encode()) for value in ({"alg": "HS256", "typ": "JWT"}, claims))
+    header = {"alg": "HS256", "typ": "JWT"}
+    signed = b".".join(base64url(json.dumps(part).encode()) for part in (header, claims))
     signature = hmac.new(config["secret"].encode(), signed, hashlib.sha256).digest()
-    return b".".join([signed, part(signature)]).decode()
+    return b".".join([signed, base64url(signature)]).decode()
 
 
 class Fixture:
-    """The users, service and devices of a scenario. All of them are closed when it ends, also with an error."""
+    """The users, service and devices of a scenario. Everything is closed when the scenario ends, even with an error."""
 
     def __init__(self, transport, http, stack):
         self.transport = transport
@@ -106,7 +106,7 @@ class Fixture:
 
 
 class Device:
-    """One client, and what its namespaces have received."""
+    """One client, and everything that its namespaces have received."""
 
     def __init__(self, subject, namespaces):
         self.subject = subject
@@ -132,7 +132,7 @@ class Device:
         self.client.on("disconnect", self.disconnects.append, namespace=namespace)
         self.client.on("notification:sync", synced, namespace=namespace)
         self.client.on("notification:new", lambda new: self.ids[namespace].append(new["id"]), namespace=namespace)
-        # Others are of no interest, but the library would log them as errors.
+        # Other events are not needed, but without a handler the library would log them as errors.
         self.client.on("*", lambda *_: None, namespace=namespace)
 
     def describe(self):
@@ -148,7 +148,7 @@ class Device:
 
 
 class RefusingProxy:
-    """Passes everything on but requests for a WebSocket, which it answers 502."""
+    """A proxy that forwards everything except requests for a WebSocket. Its response to those is 502."""
 
     def __init__(self, stack):
         self.stack = stack
@@ -176,7 +176,7 @@ class RefusingProxy:
     async def pass_on(reader, writer, refuse=None):
         with contextlib.suppress(OSError):
             while chunk := await reader.read(65536):
-                # aiohttp writes the head of a request at once, also where it uses a connection again.
+                # aiohttp writes the head of a request in one piece, so that one chunk has the whole head.
                 if refuse and chunk.startswith(b"GET ") and b"upgrade: websocket" in chunk.lower():
                     refuse()
                     break
@@ -185,7 +185,7 @@ class RefusingProxy:
         writer.close()
 
 
-@scenario("a client that leaves and comes back at once connects each time")
+@scenario("a client that disconnects and connects again at once is connected each time")
 async def leaves_and_comes_back(fixture):
     ada = user("ada")
     device = fixture.device(ada, NAMESPACES)
@@ -199,7 +199,7 @@ async def leaves_and_comes_back(fixture):
         equal(f"received in {namespace}", device.ids[namespace], [f"n{n}" for n in range(1, 21)])
 
 
-@scenario("a client that leaves while it connects can come back")
+@scenario("a client that cancels its connect can connect later")
 async def leaves_while_it_connects(fixture):
     ada = user("ada")
     for _ in range(10):
@@ -216,15 +216,15 @@ async def leaves_while_it_connects(fixture):
     await device.received("n1")
 
 
-@scenario("45 messages sent right behind the connect are all done")
+@scenario("45 messages sent right after the connect are all processed")
 async def sends_at_once(fixture):
     ada = user("ada")
     ids = await fixture.fill(ada, 45)
     device = fixture.device(ada)
     await fixture.connect(device)
-    calls = [device.client.call("notification:mark_read", {"id": one}, timeout=PATIENCE_S) for one in ids]
+    calls = [device.client.call("notification:mark_read", {"id": it}, timeout=PATIENCE_S) for it in ids]
     answers = await asyncio.gather(*calls)
-    equal("messages that were refused", [answer for answer in answers if answer["status"] != "ok"], [])
+    equal("messages that were rejected", [answer for answer in answers if answer["status"] != "ok"], [])
     equal("unread", await fixture.unread(ada), 0)
     equal("disconnects", device.disconnects, [])
 
@@ -250,30 +250,30 @@ async def receives_a_burst(fixture):
     await fixture.connect(device)
     await device.synced()
     ids = [f"n{n}" for n in range(40)]
-    await asyncio.gather(*(fixture.notify(ada, one) for one in ids))
+    await asyncio.gather(*(fixture.notify(ada, identifier) for identifier in ids))
     await until("received all", lambda: len(device.ids["/"]) >= len(ids), device.describe)
     equal("received", sorted(device.ids["/"]), sorted(ids))
     equal("disconnects", device.disconnects, [])
 
 
-@scenario("a token that takes six seconds to fetch is awaited")
+@scenario("a client whose token takes six seconds to fetch connects")
 async def fetches_its_token_slowly(fixture):
     ada = user("ada")
-    asked = []
+    fetches = []
 
     async def auth():
-        asked.append(True)
+        fetches.append(True)
         await asyncio.sleep(6)
         return {"token": token(ada)}
 
     device = fixture.device(ada, NAMESPACES[:1])
     await fixture.connect(device, auth=auth)
     await device.synced()
-    equal("times that a token was asked for", len(asked), 1)
+    equal("number of token fetches", len(fetches), 1)
     equal("disconnects", device.disconnects, [])
 
 
-@scenario("a client that sends too large a message is back")
+@scenario("a client that sends too large a message reconnects")
 async def sends_too_much(fixture):
     ada = user("ada")
     device = fixture.device(ada)
@@ -286,7 +286,7 @@ async def sends_too_much(fixture):
     await device.received("n1")
 
 
-@scenario("a client whose upgrade is answered 502 stays on polling", ["upgrade"])
+@scenario("a client whose upgrade is refused with 502 stays on polling", ["upgrade"])
 async def falls_back(fixture):
     ada = user("ada")
     proxy = RefusingProxy(fixture.stack)
@@ -302,14 +302,14 @@ async def falls_back(fixture):
 
 
 async def run(name, transport, work, http):
-    began = time.monotonic()
+    start = time.monotonic()
     error = None
     async with contextlib.AsyncExitStack() as stack:
         try:
             await asyncio.wait_for(work(Fixture(transport, http, stack)), 4 * PATIENCE_S)
-        except Exception:  # whatever it is, the harness shall read of it
+        except Exception:  # the harness must see every error
             error = traceback.format_exc()
-    took = round((time.monotonic() - began) * 1000)
+    took = round((time.monotonic() - start) * 1000)
     line = {"name": name, "client": "python", "transport": transport, "ok": error is None, "error": error, "took": took}
     print(json.dumps(line), flush=True)
 

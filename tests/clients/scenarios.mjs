@@ -1,7 +1,5 @@
-// Promises of socket.io-client, checked against a server that answers the events listed in
-// tests/integration/protocol/reference.rs. Its config is argv[1]:
-// {"url":"http://127.0.0.1:1234","namespace":"/custom","transports":["polling","websocket"],"only":"a name"}
-// Prints one line for each scenario: {"name","ok","error"}. `only` runs one of them.
+// Documented behaviour of socket.io-client, checked against a server that answers the events listed in
+// tests/integration/protocol/reference.rs. README.md describes the config and the output.
 
 import assert from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -9,9 +7,9 @@ import { Manager, io } from "socket.io-client";
 import { CuttableAgent } from "./cuttable_agent.mjs";
 
 const PATIENCE_MS = 15_000;
-/** Timeout of an ack that arrives: far longer than it takes. */
+/** The timeout for an ack that arrives: far longer than it takes. */
 const LONG_MS = 10_000;
-/** Timeout of an ack that does not arrive. */
+/** The timeout for an ack that does not arrive. */
 const SHORT_MS = 50;
 
 const config = JSON.parse(process.argv[2]);
@@ -22,9 +20,9 @@ const next = (emitter, name) => new Promise((resolve) => emitter.once(name, (...
 
 /** Collects the arguments of every event of this name. */
 function collect(emitter, name) {
-  const seen = [];
-  emitter.on(name, (...args) => seen.push(args));
-  return seen;
+  const collected = [];
+  emitter.on(name, (...args) => collected.push(args));
+  return collected;
 }
 
 async function until(isTrue) {
@@ -36,9 +34,10 @@ async function connected(socket) {
   return socket;
 }
 
-/** Waits for an answer of the server: everything it sent before has arrived then. */
+/** Waits for an ack of the server. By then everything that it sent before has arrived. */
 const settle = (socket) => socket.timeout(LONG_MS).emitWithAck("message-with-ack", "settle");
 
+/** The ack of an event that the server acknowledges with the event's arguments. */
 const echo = (socket, ...args) => socket.timeout(LONG_MS).emitWithAck("message-with-ack", ...args);
 
 /** Opens connections, and closes all of them at the end of a scenario. */
@@ -70,7 +69,7 @@ class Connections {
 const scenarios = {
   // Connecting
 
-  async "an event emitted before the connection is open is sent once it is"({ socket }) {
+  async "an event emitted before the connection is open is sent when it opens"({ socket }) {
     const client = socket();
     const back = next(client, "message-back");
     client.emit("message", "early");
@@ -160,7 +159,7 @@ const scenarios = {
     assert.equal(client.connected, false);
   },
 
-  async "the connection upgrades and goes on"({ socket }) {
+  async "the connection upgrades and continues to work"({ socket }) {
     const client = await connected(socket());
     if (upgrades) {
       const { engine } = client.io;
@@ -187,7 +186,7 @@ const scenarios = {
 
   // Identity
 
-  async "the id is the server's"({ socket }) {
+  async "the id is the one that the server has"({ socket }) {
     for (const namespace of ["/", config.namespace]) {
       const client = await connected(socket(namespace));
       assert.equal(await client.timeout(LONG_MS).emitWithAck("id"), client.id);
@@ -287,7 +286,7 @@ const scenarios = {
     assert.equal(await echo(client, 1), 1);
   },
 
-  async "a client connects again by hand"({ socket }) {
+  async "a disconnected client connects again on an explicit connect"({ socket }) {
     const client = await connected(socket());
     client.disconnect();
     client.connect();
@@ -295,7 +294,7 @@ const scenarios = {
     assert.equal(await echo(client, 1), 1);
   },
 
-  async "a connection opened by hand is opened again when it is lost"({ socket }) {
+  async "a connection of an explicit connect is opened again when it is lost"({ socket }) {
     const client = await connected(socket());
     client.disconnect();
     client.connect();
@@ -325,7 +324,7 @@ const scenarios = {
     assert.equal(main.connected, false);
   },
 
-  async "a client makes no attempt where the first connection holds"({ manager }) {
+  async "a client makes no reconnect attempt while its connection is open"({ manager }) {
     const shared = manager();
     const attempts = collect(shared, "reconnect_attempt");
     const client = await connected(shared.socket(config.namespace));
@@ -350,7 +349,7 @@ const scenarios = {
     const client = await connected(socket());
     let reconnected = false;
     client.io.once("reconnect", () => (reconnected = true));
-    // As after a laptop's sleep: the ping is overdue, but no timer has run.
+    // As when a laptop wakes up: the ping is overdue, but no timer has run.
     client.io.engine._pingTimeoutTime = Date.now() - 1;
     const answer = await new Promise((resolve) => client.emit("message-with-ack", "kept", resolve));
     assert.equal(answer, "kept");
@@ -404,7 +403,7 @@ const scenarios = {
     assert.deepEqual(received, ["010203", "0405", "06"]);
   },
 
-  async "binary data arrives as an ArrayBuffer where that is asked for"({ socket }) {
+  async "binary data arrives as an ArrayBuffer if that is configured"({ socket }) {
     const client = socket();
     client.io.engine.binaryType = "arraybuffer";
     // After an upgrade the new transport takes over the setting.
@@ -443,7 +442,7 @@ const scenarios = {
     assert.equal(Buffer.compare(Buffer.from(bytes), Buffer.alloc(200_000, 7)), 0);
   },
 
-  async "every event reaches a listener for all"({ socket }) {
+  async "every event reaches a catch-all listener"({ socket }) {
     const client = socket(config.namespace);
     const seen = [];
     client.onAny((...event) => seen.push(event));
@@ -455,7 +454,7 @@ const scenarios = {
 
   // Acknowledgements
 
-  async "the server acknowledges with what it got"({ socket }) {
+  async "the server acknowledges with the arguments that it received"({ socket }) {
     const client = await connected(socket());
     const answer = await new Promise((resolve) => {
       client.emit("message-with-ack", 1, { two: 2 }, (...args) => resolve(args));
@@ -497,18 +496,18 @@ const scenarios = {
     await assert.rejects(client.timeout(SHORT_MS).emitWithAck("unanswered"));
   },
 
-  async "an ack that comes too late is an error, once"({ socket }) {
+  async "an ack that comes too late is reported once, as an error"({ socket }) {
     const client = await connected(socket());
     const results = [];
     client.timeout(1).emit("message-with-ack", 42, (...args) => results.push(args));
-    // Busy for so long that the timer fires before anything from the network is read.
+    // Block the event loop for so long that the timer fires before anything from the network is read.
     for (const end = performance.now() + 20; performance.now() < end; );
     await settle(client);
     assert.equal(results.length, 1);
     assert.ok(results[0][0] instanceof Error);
   },
 
-  async "the timeout of all acks is set once"({ socket }) {
+  async "a configured ack timeout applies to every ack"({ socket }) {
     const client = socket("/", { ackTimeout: SHORT_MS });
     const error = await new Promise((resolve) => client.emit("unanswered", resolve));
     assert.ok(error instanceof Error);
@@ -591,7 +590,7 @@ const scenarios = {
     );
   },
 
-  async "an event is retried until it is given up"({ socket }) {
+  async "an unacknowledged event is sent four times with three retries"({ socket }) {
     const client = socket("/", { retries: 3, ackTimeout: SHORT_MS });
     const received = collect(client, "message-back");
     const error = await new Promise((resolve) => client.emit("message", "again", resolve));
@@ -607,7 +606,7 @@ const scenarios = {
     assert.deepEqual(await answer, [null, 1]);
   },
 
-  async "an event with retries in the connect handler is sent once"({ socket }) {
+  async "an event with retries that the connect handler emits is sent once"({ socket }) {
     const client = socket("/", { retries: 3, ackTimeout: LONG_MS });
     const sent = collect(client.io.engine, "packetCreate");
     await new Promise((resolve) => {
@@ -641,7 +640,7 @@ async function run(scenario) {
   }
 }
 
-// A failed assertion in a listener rejects no scenario's promise. Without this it would go unnoticed.
+// A failed assertion in a listener rejects no scenario's promise, and would otherwise go unnoticed.
 process.on("uncaughtException", (error) => {
   process.stderr.write(`scenarios: ${error.stack}\n`);
   process.exit(1);

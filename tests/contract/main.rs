@@ -1,4 +1,4 @@
-//! Contract tests: checks each promise of a port against each of its implementations. A test is named
+//! Contract tests: one test for each promise of a port and each implementation of it, named
 //! `implementation::promise`.
 #![expect(clippy::unwrap_used, reason = "an unexpected error fails the test")]
 

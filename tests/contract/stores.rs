@@ -1,3 +1,5 @@
+//! The contract of the stores, for the fake in memory, the decorators that record metrics, SQLite and PostgreSQL.
+
 use std::sync::Arc;
 
 use belfry_adapters::outbound::metrics::{MeteredInboxes, MeteredOutbox};
@@ -12,10 +14,10 @@ use libtest_mimic::Trial;
 
 use crate::trial;
 
-type Check = Promise<Store>;
+type StorePromise = Promise<Store>;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let name = |store: &str, promise: &Check| format!("{store}::{}", promise.name());
+    let name = |store: &str, promise: &StorePromise| format!("{store}::{}", promise.name());
     let mut trials = Vec::new();
     for promise in promises() {
         trials.push(trial(name("memory", &promise), || memory(promise)));
@@ -35,12 +37,12 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-async fn memory(promise: Check) {
+async fn memory(promise: StorePromise) {
     let store = InMemoryStore::new(epoch("e1"));
     promise.check(Store::of(store, InMemoryStore::encode_event)).await;
 }
 
-async fn metered(promise: Check) {
+async fn metered(promise: StorePromise) {
     let store = Store::of(InMemoryStore::new(epoch("e1")), InMemoryStore::encode_event);
     let store = store.decorated(
         |inboxes| Arc::new(MeteredInboxes::new(inboxes)),
@@ -49,7 +51,7 @@ async fn metered(promise: Check) {
     promise.check(store).await;
 }
 
-async fn sqlite(promise: Check) {
+async fn sqlite(promise: StorePromise) {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}/belfry.db", folder.path().display());
     let store = SqliteStore::open(SqliteSettings::new(url)).await.unwrap();
@@ -58,14 +60,14 @@ async fn sqlite(promise: Check) {
     store.close().await;
 }
 
-async fn sqlite_in_memory(promise: Check) {
+async fn sqlite_in_memory(promise: StorePromise) {
     let settings = SqliteSettings::new("sqlite::memory:");
     let store = SqliteStore::open(settings).await.unwrap();
     store.migrate().await.unwrap();
     promise.check(Store::of(store, EventForm::write)).await;
 }
 
-async fn postgres(promise: Check) {
+async fn postgres(promise: StorePromise) {
     let database = fresh_database().await;
     let settings = PostgresSettings::new(database.url());
     let store = PostgresStore::connect(settings).await.unwrap();

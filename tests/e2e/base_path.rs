@@ -60,7 +60,7 @@ async fn try_it_page_works_under_the_base_path() {
     let token = signed_in["token"].as_str().unwrap();
     origin.bearer(token).get("/notify/v1/notifications").await.expect(200);
 
-    // The command takes the path from the settings.
+    // The command `send` takes the base path from the settings.
     let sent = belfry.run(&["send", "--to", "ada", "--title", "Hello"]).await;
     assert!(sent.status.success(), "{}", sent.err);
 }

@@ -1,4 +1,4 @@
-//! Brokers that are set up by an administrator, and messages of any size.
+//! A broker on which Belfry has few rights, and the memory that large messages take.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::setup::{Backends, Setup, User, notify, ready, signed_in, until_ready};
 
-/// Declares what Belfry would declare for a node of that name.
+/// Declares the queues, exchanges and bindings that Belfry would declare for a node of this name.
 async fn predeclare(amqp: &Amqp, broker: &Broker, node: &str) {
     let (ingest, node) = (broker.ingest_queue(), broker.node_queue(node));
     for queue in [&ingest, &broker.dead_queue(), &node] {
@@ -84,7 +84,7 @@ async fn user_without_configure_right_suffices_if_everything_is_declared(server:
     let amqp = Amqp::connect(broker.url()).await;
     let start = async || backends.belfry().amqp(&url).setting("node.name", "one").start().await;
 
-    // Nothing is declared.
+    // Nothing is declared yet, and Belfry has no right to declare it.
     let belfry = start().await;
     let line = belfry.log_line("RabbitMQ refuses access; retrying").await;
     assert!(line.contains("missing right `configure` on "), "{line}");
@@ -97,11 +97,11 @@ async fn user_without_configure_right_suffices_if_everything_is_declared(server:
     .await;
     assert_eq!(checks["broker_rights"], "down", "{checks}");
 
-    // Each task that consumes logs it once: that of the ingest queue, of the retry queues, and of the node queue.
+    // Three tasks consume queues: the ingest queue, the retry queues and the node queue. Each logs this once.
     let refusals = || belfry.log().matches("RabbitMQ refuses access; retrying").count();
     until_true("all tasks are refused", async || refusals() == 3).await;
 
-    // It notices that it has been declared.
+    // Belfry retries, and finds everything declared.
     predeclare(&amqp, broker, "one").await;
     until_ready(&belfry).await;
     let ada = User::new("ada", &belfry);
@@ -121,7 +121,7 @@ async fn user_without_configure_right_suffices_if_everything_is_declared(server:
     amqp.send(&broker.ingest_queue(), &json!({ "pattern": "order.placed", "data": message })).await;
     let dead = amqp.next(&broker.dead_queue()).await;
     assert_eq!(dead.header("x-belfry-reason").unwrap(), "unknown_pattern");
-    // The library logs nothing.
+    // The three refusals are the only errors in the log: the AMQP library logs none.
     let log = belfry.log();
     assert_eq!((refusals(), log.matches("\"ERROR\"").count()), (3, 3), "{log}");
 }
@@ -135,7 +135,8 @@ fn memory(belfry: &Belfry) -> [u64; 2] {
     })
 }
 
-/// A node that was stopped once its queue existed, to measure how its memory grows with the messages in the queue.
+/// Measures how the memory of a node grows with the messages in its queue. The node declares the queue and is
+/// stopped, the test publishes messages, and the node starts again.
 struct MemoryTest {
     backends: Backends,
     amqp: Amqp,
@@ -190,7 +191,7 @@ impl MemoryTest {
     }
 }
 
-/// Messages that together are far larger than the memory that they may take.
+/// The messages, 400 MB together, are far larger than the memory that they may take.
 #[tokio::test]
 async fn many_large_messages_take_bounded_memory() {
     let mut node = MemoryTest::new().await;
@@ -208,12 +209,12 @@ async fn many_large_messages_take_bounded_memory() {
     node.until_unread(&ada, 1_000).await;
     let dead_queue = node.backends.broker().dead_queue();
     let dead = async || node.amqp.count(&dead_queue).await.unwrap_or_default().into();
-    until_at_least("more of the largest are dead", 30, dead).await;
+    until_at_least("more of the largest messages are dead letters", 30, dead).await;
     assert_eq!(dead().await, 30);
     node.assert_bounded();
 }
 
-/// A message becomes a notification for each of its users.
+/// Each message becomes a notification for each of its 1,000 users.
 #[tokio::test]
 async fn messages_to_many_users_take_bounded_memory() {
     const MESSAGES: u64 = 12;

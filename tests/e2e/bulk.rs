@@ -1,7 +1,8 @@
-//! Many notifications from concurrent producers to many users, who read and delete meanwhile: counts match the
-//! rows, and the events of each inbox have consecutive revisions.
+//! Many notifications from concurrent producers to many users, who read and delete them meanwhile. At the end
+//! the counts match the rows, and the events of each inbox have consecutive revisions.
 //!
-//! This test takes longest. Tests start in the order of their names, so this name lets others run beside it.
+//! This test takes the longest. Tests start in the order of their names, so with this name others run beside
+//! it.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -28,14 +29,15 @@ use crate::setup::{Backends, Setup, key, ready};
 
 const USERS: usize = 1_000;
 
-/// Five publish messages, three post batches.
 const PRODUCERS: usize = 8;
+
+/// The producers that publish messages. The others post batches by REST.
 const BY_MESSAGES: usize = 5;
 
-/// Notifications in one batch, and messages that wait for the broker's confirm.
+/// The size of a batch, and the number of messages that are published before their confirms are awaited.
 const AT_ONCE: usize = 250;
 
-/// Each acts for one user after the other.
+/// Clients that read and delete, each for one user after the other.
 const READERS: usize = 16;
 
 /// How long the whole test may take on a busy machine.
@@ -43,16 +45,20 @@ const PATIENCE: Duration = Duration::from_mins(10);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn counts_and_revisions_are_exact_after_a_hundred_thousand_notifications() {
-    // A smaller volume is for work on this test. Every user gets some.
+    // `BELFRY_VOLUME` can make this test shorter. Every user still gets a notification from each producer.
     let volume = std::env::var("BELFRY_VOLUME").ok().and_then(|text| text.parse().ok());
-    let each = volume.unwrap_or(100_000).max(8 * USERS) / PRODUCERS;
+    let per_producer = volume.unwrap_or(100_000).max(8 * USERS) / PRODUCERS;
     let backends = Setup::Servers.backends().await;
     let (one, other) = tokio::join!(backends.belfry().start(), backends.belfry().start());
     let nodes = [ready(one).await, ready(other).await];
     let urls: Vec<_> = nodes.iter().map(|node| node.url().to_owned()).collect();
     let collector = EventCollector::listen(&backends).await;
-    let clients =
-        Clients { each, urls, progress: Default::default(), over: AtomicBool::new(false) };
+    let clients = Clients {
+        per_producer,
+        urls,
+        progress: Default::default(),
+        all_stored: AtomicBool::new(false),
+    };
 
     let started = Instant::now();
     let producing = async {
@@ -60,8 +66,8 @@ async fn counts_and_revisions_are_exact_after_a_hundred_thousand_notifications()
         let by_requests = join_all((BY_MESSAGES..PRODUCERS).map(|p| clients.post(p)));
         tokio::join!(by_messages, by_requests);
         let accepted = started.elapsed();
-        until_stored(&backends, each * PRODUCERS).await;
-        clients.over.store(true, Ordering::SeqCst);
+        until_stored(&backends, per_producer * PRODUCERS).await;
+        clients.all_stored.store(true, Ordering::SeqCst);
         accepted
     };
     let (accepted, changes) =
@@ -77,7 +83,7 @@ async fn counts_and_revisions_are_exact_after_a_hundred_thousand_notifications()
     }
     let is_created = |event: &&Event| event.pattern == "notification.created";
     let created = collected.events().filter(is_created).count();
-    assert_eq!(created, each * PRODUCERS, "each is published once");
+    assert_eq!(created, per_producer * PRODUCERS, "each notification has one event");
     println!(
         "{created} notifications to {USERS} users: accepted within {:.1} s, stored within {:.1} s, \
          published within {:.1} s; {} reads and deletions meanwhile; {} events, {} of them \
@@ -93,15 +99,17 @@ async fn counts_and_revisions_are_exact_after_a_hundred_thousand_notifications()
 
 /// Producers and readers.
 struct Clients {
-    /// Notifications of each producer.
-    each: usize,
+    /// The number of notifications of each producer.
+    per_producer: usize,
+    /// The URLs of the nodes.
     urls: Vec<String>,
-    /// How many of them were accepted, by producer.
+    /// For each producer, how many of its notifications were accepted.
     progress: [AtomicUsize; PRODUCERS],
-    over: AtomicBool,
+    /// Whether all notifications are stored, so that the readers stop.
+    all_stored: AtomicBool,
 }
 
-/// Every producer notifies every user.
+/// The recipient of a notification. Every producer notifies every user.
 fn user_of(producer: usize, number: usize) -> String {
     format!("user-{}", (number * 7 + producer * 131) % USERS)
 }
@@ -120,7 +128,7 @@ impl Clients {
         let amqp = Amqp::connect(backends.broker().url()).await;
         let queue = backends.broker().ingest_queue();
         let mut unconfirmed = VecDeque::new();
-        for number in 0..self.each {
+        for number in 0..self.per_producer {
             let data = draft(producer, number);
             let body = json!({ "pattern": "notification.create", "data": data }).to_string();
             let options = BasicPublishOptions { mandatory: true, ..Default::default() };
@@ -133,7 +141,7 @@ impl Clients {
                 properties,
             );
             unconfirmed.push_back(publish.await.unwrap());
-            if unconfirmed.len() == AT_ONCE || number + 1 == self.each {
+            if unconfirmed.len() == AT_ONCE || number + 1 == self.per_producer {
                 for confirm in unconfirmed.drain(..) {
                     assert!(confirm.await.unwrap().is_ack());
                 }
@@ -145,11 +153,12 @@ impl Clients {
     async fn post(&self, producer: usize) {
         let http = Http::new(&*self.urls[producer % self.urls.len()]);
         let http = http.bearer(key().token("shop").scope("notifications:write").sign());
-        for from in (0..self.each).step_by(AT_ONCE) {
-            let until = self.each.min(from + AT_ONCE);
+        for from in (0..self.per_producer).step_by(AT_ONCE) {
+            let until = self.per_producer.min(from + AT_ONCE);
             let drafts: Vec<_> = (from..until).map(|number| draft(producer, number)).collect();
             let batch = json!({ "notifications": drafts });
-            // On a busy machine, all database connections may be in use for seconds. A service then repeats its request.
+            // On a busy machine, all database connections may be in use for seconds. A service then repeats
+            // its request.
             loop {
                 let answer = http.post("/v1/notifications/batch", &batch).await;
                 match answer.status {
@@ -164,12 +173,12 @@ impl Clients {
         }
     }
 
-    /// Reads one, reads all or deletes one, each time for another user, until `over` is set. Returns the number
-    /// of changes.
+    /// Marks one notification as read, marks all as read, or deletes one, each time for another user, until
+    /// `all_stored` is set. Returns the number of changes.
     async fn read(&self, reader: usize) -> usize {
         let mut changes = 0;
         for turn in 0_usize.. {
-            if self.over.load(Ordering::SeqCst) {
+            if self.all_stored.load(Ordering::SeqCst) {
                 break;
             }
             sleep(Duration::from_millis(3)).await;
@@ -178,7 +187,7 @@ impl Clients {
             let Some(newest) = self.progress[producer].load(Ordering::SeqCst).checked_sub(1) else {
                 continue;
             };
-            // Spread over all notifications, including the newest.
+            // The numbers are spread over all notifications, including the newest.
             let number = newest - (turn * 31) % (newest + 1);
             let (user, id) = (user_of(producer, number), id_of(producer, number));
             let (method, path) = match turn % 7 {
@@ -191,7 +200,7 @@ impl Clients {
             let answer = http.request(method, &path).send().await.unwrap();
             match answer.status().as_u16() {
                 200 | 204 => changes += 1,
-                // Not stored yet, or deleted; or all database connections are in use.
+                // The notification is not stored yet or is deleted, or all database connections are in use.
                 404 | 503 => {}
                 other => panic!("{path}: {other}"),
             }
@@ -202,7 +211,7 @@ impl Clients {
 
 async fn until_stored(backends: &Backends, count: usize) {
     let mut connection = connection(backends).await;
-    until_within(PATIENCE, "all that was accepted is stored", async || {
+    until_within(PATIENCE, "all accepted notifications are stored", async || {
         sleep(Duration::from_millis(200)).await;
         let stored: i64 = sqlx::query_scalar("SELECT count(*) FROM notifications")
             .fetch_one(&mut connection)
@@ -240,7 +249,7 @@ async fn inboxes(backends: &Backends) -> BTreeMap<String, Inbox> {
     inboxes.into_iter().map(|inbox| (inbox.user_id.clone(), inbox)).collect()
 }
 
-/// Collects the events of the events exchange in a queue of its own.
+/// Collects everything that is published to the events exchange.
 struct EventCollector {
     collected: Arc<Mutex<CollectedEvents>>,
     collecting: AbortHandle,
@@ -339,16 +348,19 @@ impl CollectedEvents {
         );
         let mut unread = 0;
         for Event { pattern, revision, unread_count, ids, .. } in events {
-            let ids = i64::try_from(ids.len()).unwrap();
-            let fits = match &**pattern {
+            let changed = i64::try_from(ids.len()).unwrap();
+            let is_right = match &**pattern {
                 "notification.created" => *unread_count == unread + 1,
-                "notification.marked_read" => *unread_count == unread - ids,
+                "notification.marked_read" => *unread_count == unread - changed,
                 "notification.all_read" => *unread_count == 0,
-                // A notification that was read before does not change the count.
-                "notification.deleted" => (unread - ids..=unread).contains(unread_count),
-                other => panic!("{other}?"),
+                // The deletion of a read notification does not change the count.
+                "notification.deleted" => (unread - changed..=unread).contains(unread_count),
+                other => panic!("unexpected event {other}"),
             };
-            assert!(fits, "{user}: {pattern} {revision} has {unread_count} after {unread}");
+            assert!(
+                is_right,
+                "{user}: {pattern} at revision {revision} has the count {unread_count} after {unread}"
+            );
             unread = *unread_count;
         }
         assert_eq!(unread, inbox.count, "{user}: the last published count differs from the rows");

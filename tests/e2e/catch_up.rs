@@ -27,9 +27,9 @@ async fn send(deployment: &Deployment, user: &User, ids: &[&str]) {
 
 /// All events of a device, in order, by short names such as `new n1`.
 fn received(device: &Device) -> Vec<String> {
-    let word = |seen: &DeviceRecord| {
-        let payload = seen.args.first()?;
-        Some(match seen.name.as_deref()? {
+    let short_name = |record: &DeviceRecord| {
+        let payload = record.args.first()?;
+        Some(match record.name.as_deref()? {
             "notification:new" => format!("new {}", payload["id"].as_str()?),
             "notification:marked_read" if payload["all"] == true => "all read".to_owned(),
             "notification:marked_read" => format!("read {}", list(&payload["ids"])),
@@ -38,7 +38,7 @@ fn received(device: &Device) -> Vec<String> {
             _ => return None,
         })
     };
-    device.records().iter().filter_map(word).collect()
+    device.records().iter().filter_map(short_name).collect()
 }
 
 fn list(ids: &Value) -> String {
@@ -97,7 +97,7 @@ async fn reconnected_device_receives_the_changes_that_it_missed(setup: Setup) {
     }
     deployment.until_delivered(&ada, &devices, "n7").await;
     for (device, before) in devices.iter().zip(before) {
-        // `n6` was created and deleted while it was offline: it is not replayed.
+        // `n6` is not replayed: it was created and deleted while the devices were offline.
         let missed = ["read n1", "deleted n2", "new n4", "new n5", "read n5", "count 2"];
         let live = ["new n7", "count 3"];
         assert_eq!(received(device)[before..], [&missed[..], &live[..]].concat());
@@ -111,7 +111,7 @@ async fn reconnected_device_receives_the_changes_that_it_missed(setup: Setup) {
     assert_eq!(sync, expected);
 }
 
-/// A server that only remembers what it has sent would not know such a device.
+/// A server that only remembers what it has sent to a device could not resume this one.
 async fn device_without_any_event_yet_recovers_all_events(setup: Setup) {
     let deployment = setup.shared().await;
     let ada = deployment.user("ada");
@@ -137,7 +137,7 @@ async fn devices_at_different_revisions_each_receive_what_they_missed(setup: Set
     let deployment = setup.shared().await;
     let ada = deployment.user("ada");
     let devices = join_all((0..DEVICES).map(|_| signed_in(ada.node().track(true)))).await;
-    // After each notification one of them disconnects.
+    // After each notification one of the devices disconnects.
     for (n, device) in devices.iter().enumerate() {
         deployment.until_delivered(&ada, &devices[n..], &format!("n{n}")).await;
         disconnect(device).await;
@@ -285,21 +285,22 @@ async fn device_with_another_epoch_or_revision_is_not_recovered(setup: Setup) {
     let sync = device.expect("notification:sync").await;
     let epoch = sync["epoch"].clone();
 
-    let since = async |since: Value, epoch: &Value| {
+    // Reconnects with this resume point; returns whether the device is recovered and how much it missed.
+    let resume = async |since: Value, epoch: &Value| {
         disconnect(&device).await;
         device.set_auth(json!({ "token": ada.token(), "since": since, "epoch": epoch }));
         let sync = reconnect(&device).await;
         assert_eq!((&sync["revision"], &sync["unreadCount"]), (&json!(2), &json!(2)));
         (sync["recovered"] == true, sync["missed"].as_u64().unwrap())
     };
-    assert_eq!(since(json!(1), &json!("another-store")).await, (false, 0));
-    assert_eq!(since(json!(1), &json!(7)).await, (false, 0));
-    assert_eq!(since(json!(99), &epoch).await, (false, 0));
-    assert_eq!(since(json!(-1), &epoch).await, (false, 0));
+    assert_eq!(resume(json!(1), &json!("another-store")).await, (false, 0));
+    assert_eq!(resume(json!(1), &json!(7)).await, (false, 0));
+    assert_eq!(resume(json!(99), &epoch).await, (false, 0));
+    assert_eq!(resume(json!(-1), &epoch).await, (false, 0));
     assert_eq!(new_ids(&device), Vec::<String>::new());
-    assert_eq!(since(json!(1), &epoch).await, (true, 1));
+    assert_eq!(resume(json!(1), &epoch).await, (true, 1));
     assert_eq!(device.expect("notification:new").await["id"], "n2");
-    assert_eq!(since(json!("2"), &epoch).await, (true, 0));
+    assert_eq!(resume(json!("2"), &epoch).await, (true, 0));
 }
 
 async fn device_may_request_a_sync_at_any_time(setup: Setup) {
@@ -309,8 +310,8 @@ async fn device_may_request_a_sync_at_any_time(setup: Setup) {
     let device = ada.node().connect().await;
     let first = device.expect("notification:sync").await;
 
-    let asked = json!({ "since": 1, "epoch": first["epoch"] });
-    let answer = device.call("notification:sync", asked).await;
+    let resume_point = json!({ "since": 1, "epoch": first["epoch"] });
+    let answer = device.call("notification:sync", resume_point).await;
     let expected = json!({
         "epoch": first["epoch"], "revision": 3, "unreadCount": 3, "recovered": true, "missed": 2,
     });
@@ -320,7 +321,7 @@ async fn device_may_request_a_sync_at_any_time(setup: Setup) {
     let expected = ["count 3", "new n2", "new n3", "count 3", "new n4", "count 4"];
     assert_eq!(received(&device), expected);
 
-    let nothing = device.call("notification:sync", Value::Null).await;
-    assert_eq!(nothing["data"]["recovered"], false);
+    let without_resume_point = device.call("notification:sync", Value::Null).await;
+    assert_eq!(without_resume_point["data"]["recovered"], false);
     deployment.until_delivered(&ada, [&device], "n5").await;
 }

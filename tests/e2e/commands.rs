@@ -1,4 +1,4 @@
-//! The commands of the command line.
+//! The commands of the executable, such as `belfry token`.
 
 use belfry_tests::clients::Device;
 use belfry_tests::http::Http;
@@ -7,7 +7,7 @@ use belfry_tests::process::{Belfry, Finished};
 use belfry_tests::tokens::Key;
 use serde_json::Value;
 
-use crate::settings::{stops_the_start, with};
+use crate::settings::{assert_start_fails, with_setting};
 use crate::setup::{SECRET, Setup, ready, signed_in};
 
 async fn run(arguments: &[&str]) -> Finished {
@@ -133,31 +133,31 @@ async fn migrate_command_updates_the_schema() {
         builder.setting("auth.hs256_secret", SECRET)
     };
     // A start without migrations finds no schema, logs it, and is not ready.
-    let waits = builder().setting("database.migrate", false).start().await;
-    waits.http().get("/health/live").await.expect(200);
-    waits.http().get("/health/ready").await.expect(503);
+    let waiting = builder().setting("database.migrate", false).start().await;
+    waiting.http().get("/health/live").await.expect(200);
+    waiting.http().get("/health/ready").await.expect(503);
 
     for _ in 0..2 {
         let Finished { status, out, err } = builder().arg("migrate").finish().await;
         assert!(status.success(), "{err}");
         assert_ne!(out, "");
     }
-    crate::setup::until_ready(&waits).await;
-    let http = Http::new(waits.url()).bearer(crate::setup::key().token("ada").sign());
+    crate::setup::until_ready(&waiting).await;
+    let http = Http::new(waiting.url()).bearer(crate::setup::key().token("ada").sign());
     http.get("/v1/notifications").await.expect(200);
 }
 
 #[tokio::test]
 async fn check_config_prints_settings_with_their_sources_and_starts_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    // A process substitution of a shell is a pipe, too.
+    // The settings file is a pipe, like a process substitution of a shell.
     let pipe = folder.path().join("settings");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    let (writer, text) =
-        (pipe.clone(), "[auth]\nhs256_secret = 'hush-hush'\n[http]\nmax_body = 7\n");
-    let writer = std::thread::spawn(move || std::fs::write(writer, text).unwrap());
+    let settings = "[auth]\nhs256_secret = 'hush-hush'\n[http]\nmax_body = 7\n";
+    let writer_end = pipe.clone();
+    let writer = std::thread::spawn(move || std::fs::write(writer_end, settings).unwrap());
     let database = folder.path().join("belfry.db");
-    let checked = with("database.url", &format!("sqlite://{}", database.display()))
+    let checked = with_setting("database.url", &format!("sqlite://{}", database.display()))
         .setting("amqp.url", "amqp://ada:hush-hush@nowhere.invalid")
         .arg("check-config")
         .arg("--config")
@@ -178,6 +178,6 @@ async fn check_config_prints_settings_with_their_sources_and_starts_nothing() {
     assert!(!database.exists());
 
     for (path, value) in [("auth.public_key_file", "nowhere.pem"), ("http.listn", "x")] {
-        stops_the_start(with(path, value).arg("check-config"), &[path]).await;
+        assert_start_fails(with_setting(path, value).arg("check-config"), &[path]).await;
     }
 }

@@ -1,4 +1,5 @@
-//! Clients of another server, unchanged: names, shapes, namespaces, tokens and refusals by configuration.
+//! Clients that were written for another server work unchanged: names and shapes of events, namespaces, the
+//! place of the token and refusals are configurable.
 
 use belfry_tests::clients::Device;
 use belfry_tests::http::{Http, send};
@@ -9,31 +10,37 @@ use serde_json::{Value, json};
 
 use crate::setup::{Deployment, Setup, key};
 
-/// A convention of clients: what they listen to and send.
+/// A convention of clients: the names and shapes that they expect.
 struct Convention {
+    /// The value of `socket.compat`.
     compat: &'static str,
+    /// The event with a new notification.
     new: &'static str,
     /// The field of the payload that has the notification; empty if the payload is the notification.
     wrapper: &'static str,
+    /// The event with the unread count.
     count_event: &'static str,
-    /// The count of 1 at revision 1.
+    /// The payload of `count_event` for the count 1 at revision 1.
     count: Value,
-    mark: &'static str,
+    /// The message that marks a notification as read.
+    mark_read: &'static str,
+    /// The message that requests the unread count.
     get_count: &'static str,
 }
 
+/// Belfry's own shape of the unread count.
 fn count() -> Value {
     json!({ "count": 1, "revision": 1 })
 }
 
 fn conventions() -> [Convention; 12] {
-    let names = |compat, new, count_event, mark, get_count| Convention {
+    let names = |compat, new, count_event, mark_read, get_count| Convention {
         compat,
         new,
         wrapper: "",
         count_event,
         count: count(),
-        mark,
+        mark_read,
         get_count,
     };
     let nestjs =
@@ -62,7 +69,7 @@ fn conventions() -> [Convention; 12] {
 }
 
 async fn works_unchanged(convention: Convention) {
-    let Convention { compat, new, wrapper, count_event, count, mark, get_count } = convention;
+    let Convention { compat, new, wrapper, count_event, count, mark_read, get_count } = convention;
     let deployment = own(|it| it.setting("socket.compat", compat)).await;
     let ada = deployment.user("ada");
     let device = ada.node().connect().await;
@@ -73,7 +80,7 @@ async fn works_unchanged(convention: Convention) {
     assert_eq!(received, sent, "{compat}");
     while device.expect(count_event).await != count {}
     assert_eq!(device.call(get_count, Value::Null).await, count, "{compat}");
-    assert_eq!(device.call(mark, json!("n1")).await, json!({ "success": true }), "{compat}");
+    assert_eq!(device.call(mark_read, json!("n1")).await, json!({ "success": true }), "{compat}");
     assert_eq!(deployment.stored(&ada, "n1").await["isRead"], true, "{compat}");
     let belfry = device.call("notification:unread_count", Value::Null).await;
     assert_eq!(belfry["data"]["count"], 0, "{compat}: Belfry's own names remain");
@@ -85,7 +92,7 @@ async fn own(configure: impl FnOnce(Builder) -> Builder) -> Deployment {
 
 #[tokio::test]
 async fn unchanged_client_of_each_convention_receives_and_marks_notifications() {
-    // A few at a time, as each has a server and a client.
+    // Only a few at a time, because each has a server and a client.
     let all = stream::iter(conventions().map(works_unchanged)).buffer_unordered(4);
     Box::pin(all.collect::<()>()).await;
 }
@@ -171,7 +178,7 @@ async fn client_with_an_older_engine_io_is_refused_with_a_hint_and_a_log_line() 
     assert_eq!(deployment.belfry.log().matches("the client is too old").count(), 1);
 }
 
-/// The reference server's words.
+/// The error message of Socket.IO's own server, whose error code is 5.
 const UNSUPPORTED: &str = "Unsupported protocol version";
 
 #[tokio::test]

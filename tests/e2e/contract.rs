@@ -1,4 +1,4 @@
-//! The OpenAPI document: generated requests, whose responses must conform to it.
+//! Schemathesis generates requests from the OpenAPI document. The responses must conform to the document.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -9,22 +9,22 @@ use tokio::time::timeout;
 
 use crate::setup::{Setup, key};
 
-/// Requests that are generated for each operation, besides those at every limit in the document.
+/// How many random requests are generated for each operation, besides those with the limits in the document.
 const EXAMPLES: &str = "40";
 
-/// Timeout of a run that hangs: far longer than it takes.
-const BOUND: Duration = Duration::from_mins(5);
+/// The timeout of a run that hangs. Normally a run takes far less.
+const TIMEOUT: Duration = Duration::from_mins(5);
 
-/// Responses must conform to the document. Requests that violate it need not be rejected: unknown fields are
-/// ignored by design, and a number may be a string.
+/// These checks are about responses. Requests that violate the document need not be rejected: unknown fields
+/// are ignored by design, and a number may be a string.
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance";
 
-/// It prints its seed; `BELFRY_SEED=…` generates the same requests again.
+/// The output has the seed; `BELFRY_SEED=…` generates the same requests again.
 #[tokio::test]
 async fn responses_conform_to_the_openapi_document() {
     let deployment = Setup::Embedded.own().await;
     let caller = deployment.user("caller");
-    // So that the inbox is not empty.
+    // The inbox must not be empty.
     for id in ["n1", "n2", "n3"] {
         let draft = json!({ "id": id, "title": "Hello", "data": { "a": [1] }, "link": "/a" });
         deployment.notify(&caller, draft).await;
@@ -40,14 +40,14 @@ async fn responses_conform_to_the_openapi_document() {
         .args(["-m", "schemathesis.cli", "run", &format!("{url}/openapi.json"), "--url", url])
         .args(["--header", &format!("Authorization: Bearer {token}")])
         .args(["--phases", "examples,coverage,fuzzing", "--max-examples", EXAMPLES])
-        // It would revoke this token, and all other operations would only be rejected.
+        // This operation would revoke the token, and all further requests would be rejected.
         .args(["--exclude-operation-id", "revoke_all_tokens"])
         .args(["--checks", CHECKS, "--seed", &seed, "--continue-on-failure", "--no-color"])
-        // It writes its findings to the working directory.
+        // Schemathesis writes its findings to the working directory.
         .current_dir(deployment.belfry.folder())
         .stdin(Stdio::null())
         .kill_on_drop(true);
-    let output = timeout(BOUND, schemathesis.output()).await.expect("it ends");
+    let output = timeout(TIMEOUT, schemathesis.output()).await.expect("it ends");
     let output = output.expect("tests/run installs it");
     let (out, err) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -61,6 +61,7 @@ async fn responses_conform_to_the_openapi_document() {
         .values()
         .map(|operations| operations.as_object().unwrap().len())
         .sum();
+    // All but the excluded one.
     let tested = operations - 1;
     assert!(out.contains(&format!("Tested: {tested}\n")), "all operations but one were tested");
     deployment.notify(&caller, json!({ "title": "Still there" })).await;

@@ -13,7 +13,7 @@ on_both_setups!(
     posted_notification_reaches_all_devices_of_its_user_and_no_others,
     missing_fields_of_a_draft_get_defaults,
     one_request_notifies_many_users,
-    batch_notifies_each_user_of_their_own,
+    batch_creates_notifications_for_several_users,
     same_id_twice_makes_one_notification,
     same_id_for_two_users_makes_two_notifications,
     concurrent_notifications_are_delivered_in_order_with_exact_counts,
@@ -41,21 +41,21 @@ fn as_delivered(id: &str, user: &User, revision: u64) -> Value {
         "userId": user.id(), "isRead": false, "readAt": null, "revision": revision,
         "createdAt": "2026-11-23T08:15:30.123Z", "expiresAt": "2126-11-23T08:15:30.000Z",
     });
-    with(order_shipped(id), delivered)
+    with_fields(order_shipped(id), delivered)
 }
 
-fn with(mut body: Value, more: Value) -> Value {
+fn with_fields(mut body: Value, more: Value) -> Value {
     let Value::Object(more) = more else { panic!("{more} is no object") };
     body.as_object_mut().unwrap().extend(more);
     body
 }
 
-fn to(user: &User, body: Value) -> Value {
-    with(body, json!({ "userId": user.id() }))
+fn for_user(user: &User, body: Value) -> Value {
+    with_fields(body, json!({ "userId": user.id() }))
 }
 
-/// The next events of each device are this notification and this count.
-async fn each_receives(devices: &[Device], notification: &Value, count: u64) {
+/// Checks that the next events of each device are this notification and this count.
+async fn assert_each_receives(devices: &[Device], notification: &Value, count: u64) {
     for device in devices {
         assert_eq!(device.expect("notification:new").await, *notification);
         let expected = json!({ "count": count, "revision": notification["revision"] });
@@ -63,10 +63,11 @@ async fn each_receives(devices: &[Device], notification: &Value, count: u64) {
     }
 }
 
-/// These devices have received nothing yet: their first notification is one that is created now.
-async fn received_nothing(deployment: &Deployment, user: &User, devices: &[Device]) {
+/// Checks that these devices have received nothing so far: their first notification is one that is created
+/// now.
+async fn assert_received_nothing(deployment: &Deployment, user: &User, devices: &[Device]) {
     let sent = deployment.notify(user, json!({ "title": "For you alone" })).await;
-    each_receives(devices, &sent, 1).await;
+    assert_each_receives(devices, &sent, 1).await;
 }
 
 async fn posted_notification_reaches_all_devices_of_its_user_and_no_others(setup: Setup) {
@@ -79,8 +80,8 @@ async fn posted_notification_reaches_all_devices_of_its_user_and_no_others(setup
     let answer = deployment.notify(&ada, order_shipped("n1")).await;
 
     assert_eq!(answer, as_delivered("n1", &ada, 1));
-    each_receives(&adas, &as_delivered("n1", &ada, 1), 1).await;
-    received_nothing(&deployment, &bob, &bobs).await;
+    assert_each_receives(&adas, &as_delivered("n1", &ada, 1), 1).await;
+    assert_received_nothing(&deployment, &bob, &bobs).await;
 }
 
 async fn missing_fields_of_a_draft_get_defaults(setup: Setup) {
@@ -110,30 +111,30 @@ async fn one_request_notifies_many_users(setup: Setup) {
     let (adas, bobs, eves) =
         tokio::join!(signed_in(ada.node()), signed_in(bob.python()), signed_in(eve.node()));
 
-    let body = with(order_shipped("n1"), json!({ "userIds": [ada.id(), bob.id()] }));
+    let body = with_fields(order_shipped("n1"), json!({ "userIds": [ada.id(), bob.id()] }));
     deployment.service().post("/v1/notifications", &body).await.expect(201);
 
-    each_receives(&[adas], &as_delivered("n1", &ada, 1), 1).await;
-    each_receives(&[bobs], &as_delivered("n1", &bob, 1), 1).await;
-    received_nothing(&deployment, &eve, &[eves]).await;
+    assert_each_receives(&[adas], &as_delivered("n1", &ada, 1), 1).await;
+    assert_each_receives(&[bobs], &as_delivered("n1", &bob, 1), 1).await;
+    assert_received_nothing(&deployment, &eve, &[eves]).await;
 }
 
-async fn batch_notifies_each_user_of_their_own(setup: Setup) {
+async fn batch_creates_notifications_for_several_users(setup: Setup) {
     let deployment = setup.shared().await;
     let (ada, bob) = (deployment.user("ada"), deployment.user("bob"));
     let (adas, bobs) = tokio::join!(signed_in(ada.node()), signed_in(bob.python()));
 
     let body = json!({ "notifications": [
-        to(&ada, order_shipped("n1")),
-        to(&bob, order_shipped("n2")),
-        to(&ada, order_shipped("n3")),
+        for_user(&ada, order_shipped("n1")),
+        for_user(&bob, order_shipped("n2")),
+        for_user(&ada, order_shipped("n3")),
     ]});
     deployment.service().post("/v1/notifications/batch", &body).await.expect(201);
 
     let adas = [adas];
-    each_receives(&adas, &as_delivered("n1", &ada, 1), 1).await;
-    each_receives(&adas, &as_delivered("n3", &ada, 2), 2).await;
-    each_receives(&[bobs], &as_delivered("n2", &bob, 1), 1).await;
+    assert_each_receives(&adas, &as_delivered("n1", &ada, 1), 1).await;
+    assert_each_receives(&adas, &as_delivered("n3", &ada, 2), 2).await;
+    assert_each_receives(&[bobs], &as_delivered("n2", &bob, 1), 1).await;
 }
 
 async fn same_id_twice_makes_one_notification(setup: Setup) {
@@ -143,9 +144,10 @@ async fn same_id_twice_makes_one_notification(setup: Setup) {
 
     let first = deployment.notify(&ada, order_shipped("n1")).await;
     let (service, path) = (deployment.service(), "/v1/notifications");
-    let same = to(&ada, order_shipped("n1"));
+    let same = for_user(&ada, order_shipped("n1"));
     assert_eq!(service.post(path, &same).await.expect(200), first);
-    let other = to(&ada, with(order_shipped("n1"), json!({ "title": "Another one?" })));
+    let other =
+        for_user(&ada, with_fields(order_shipped("n1"), json!({ "title": "Another one?" })));
     assert_eq!(service.post(path, &other).await.expect(409)["code"], "notification_differs");
     if let Some(broker) = &deployment.backends.broker {
         let amqp = Amqp::connect(broker.url()).await;
@@ -196,7 +198,7 @@ async fn concurrent_notifications_are_delivered_in_order_with_exact_counts(setup
         }
         ids.sort();
         ids.dedup();
-        assert_eq!(ids.len() as u64, MANY, "each is delivered once");
+        assert_eq!(ids.len() as u64, MANY, "each notification is delivered once");
     }
     assert_eq!(ada.http().get("/v1/notifications/unread-count").await.expect(200)["count"], MANY);
 }
@@ -209,11 +211,11 @@ async fn user_id_that_looks_like_a_room_receives_nothing_of_the_room(setup: Setu
 
     deployment.notify(&ada, order_shipped("n1")).await;
 
-    each_receives(&[adas], &as_delivered("n1", &ada, 1), 1).await;
-    received_nothing(&deployment, &eve, &[eves]).await;
+    assert_each_receives(&[adas], &as_delivered("n1", &ada, 1), 1).await;
+    assert_received_nothing(&deployment, &eve, &[eves]).await;
 }
 
-/// Two devices of ada's and one of bob's, on the set-up with a broker.
+/// Ada with two devices and bob with one device, on the set-up with a broker.
 async fn ada_and_bob() -> (std::sync::Arc<Deployment>, User, [Device; 2], User, [Device; 1]) {
     let deployment = Setup::Servers.shared().await;
     let (ada, bob) = (deployment.user("ada"), deployment.user("bob"));
@@ -229,20 +231,20 @@ async fn nestjs_message_in_the_ingest_queue_is_delivered() {
         "userId": ada.id(), "notification": order_shipped("n3"), "unreadCount": 99, "more": {},
     });
     for (n, (pattern, data)) in (1..).zip([
-        ("notification.create", to(&ada, order_shipped("n1"))),
-        ("notification.created", to(&ada, order_shipped("n2"))),
+        ("notification.create", for_user(&ada, order_shipped("n1"))),
+        ("notification.created", for_user(&ada, order_shipped("n2"))),
         ("notification.created", nested),
     ]) {
         let body = json!({ "pattern": pattern, "data": data });
         amqp.send(&deployment.broker().ingest_queue(), &body).await;
         let mut delivered = as_delivered(&format!("n{n}"), &ada, n);
         if n == 3 {
-            // A field that a notification does not have.
+            // The unknown field `more` becomes part of `data`.
             delivered["data"]["more"] = json!({});
         }
-        each_receives(&adas, &delivered, n).await;
+        assert_each_receives(&adas, &delivered, n).await;
     }
-    received_nothing(&deployment, &bob, &bobs).await;
+    assert_received_nothing(&deployment, &bob, &bobs).await;
 }
 
 #[tokio::test]
@@ -257,15 +259,15 @@ async fn event_of_a_real_nestjs_service_is_delivered() {
             "url": broker.url(), "queue": broker.ingest_queue(), "events": [event],
             "options": options,
         });
-        let said = run_script("nest-emit.mjs", &config).await;
-        assert_eq!(said.last().unwrap()["kind"], "done");
+        let reports = run_script("nest-emit.mjs", &config).await;
+        assert_eq!(reports.last().unwrap()["kind"], "done");
     };
 
     emit("n1", json!({})).await;
-    each_receives(&adas, &as_delivered("n1", &ada, 1), 1).await;
+    assert_each_receives(&adas, &as_delivered("n1", &ada, 1), 1).await;
     emit("n2", json!({ "wildcards": true, "persistent": true })).await;
-    each_receives(&adas, &as_delivered("n2", &ada, 2), 2).await;
-    received_nothing(&deployment, &bob, &bobs).await;
+    assert_each_receives(&adas, &as_delivered("n2", &ada, 2), 2).await;
+    assert_received_nothing(&deployment, &bob, &bobs).await;
 }
 
 #[tokio::test]
@@ -274,14 +276,14 @@ async fn bare_data_is_delivered_by_its_routing_key_or_type() {
     let ingest = deployment.broker().ingest_queue();
     let amqp = Amqp::connect(deployment.broker().url()).await;
 
-    let bare = |id: &str| to(&ada, order_shipped(id)).to_string();
+    let bare = |id: &str| for_user(&ada, order_shipped(id)).to_string();
     let plain = BasicProperties::default();
     amqp.publish(&ingest, "notification.create", bare("n1"), plain.clone()).await;
-    each_receives(&adas, &as_delivered("n1", &ada, 1), 1).await;
+    assert_each_receives(&adas, &as_delivered("n1", &ada, 1), 1).await;
     let typed = plain.with_type("notification.created".into());
     amqp.publish("", &ingest, bare("n2"), typed).await;
-    each_receives(&adas, &as_delivered("n2", &ada, 2), 2).await;
-    received_nothing(&deployment, &bob, &bobs).await;
+    assert_each_receives(&adas, &as_delivered("n2", &ada, 2), 2).await;
+    assert_received_nothing(&deployment, &bob, &bobs).await;
 }
 
 #[tokio::test]
@@ -293,12 +295,12 @@ async fn cloudevent_is_delivered() {
     let structured = json!({
         "specversion": "1.0", "id": "e1", "source": "/shop", "type": "notification.create",
         "time": "2026-11-23T08:15:30Z", "datacontenttype": "application/json",
-        "data": to(&ada, order_shipped("n1")),
+        "data": for_user(&ada, order_shipped("n1")),
     });
     let properties = BasicProperties::default()
         .with_content_type("application/cloudevents+json; charset=utf-8".into());
     amqp.publish("", &ingest, structured.to_string(), properties).await;
-    each_receives(&adas, &as_delivered("n1", &ada, 1), 1).await;
+    assert_each_receives(&adas, &as_delivered("n1", &ada, 1), 1).await;
 
     let mut headers = FieldTable::default();
     for (name, value) in [
@@ -312,8 +314,8 @@ async fn cloudevent_is_delivered() {
     let properties = BasicProperties::default()
         .with_content_type("application/json".into())
         .with_headers(headers);
-    let binary = to(&ada, order_shipped("n2")).to_string();
+    let binary = for_user(&ada, order_shipped("n2")).to_string();
     amqp.publish("", &ingest, binary, properties).await;
-    each_receives(&adas, &as_delivered("n2", &ada, 2), 2).await;
-    received_nothing(&deployment, &bob, &bobs).await;
+    assert_each_receives(&adas, &as_delivered("n2", &ada, 2), 2).await;
+    assert_received_nothing(&deployment, &bob, &bobs).await;
 }

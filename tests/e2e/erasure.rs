@@ -1,4 +1,4 @@
-//! Erasure: nothing of the user is left, all devices drop their list, and whatever comes later is delivered.
+//! Erasure: nothing of the user is left, all devices drop their list, and later notifications are delivered.
 
 use belfry_tests::clients::Device;
 use belfry_tests::http::{Http, send};
@@ -18,8 +18,9 @@ fn path(user: &User) -> String {
     format!("/v1/users/{}", user.id())
 }
 
-/// The device is sent the state of an empty inbox, which it must load again, and the count.
-async fn starts_over(device: &Device) -> Value {
+/// Waits for the `notification:sync` of an empty inbox, after which a device loads its list again, and for the
+/// count. Returns the payload of the sync.
+async fn expect_empty_inbox(device: &Device) -> Value {
     let sync = device.expect("notification:sync").await;
     assert_eq!(
         (&sync["recovered"], &sync["unreadCount"], &sync["missed"]),
@@ -32,36 +33,36 @@ async fn starts_over(device: &Device) -> Value {
 
 async fn erased_inbox_disappears_from_all_devices(setup: Setup) {
     let deployment = setup.own().await;
-    // A second node needs servers.
+    // Only PostgreSQL and RabbitMQ allow a second node.
     let second = match setup {
         Setup::Servers => Some(deployment.backends.start().await),
         Setup::Embedded => None,
     };
     let ada = deployment.user("ada");
-    let there = second.as_ref().map_or_else(|| ada.clone(), |node| ada.at(node));
+    let ada_on_second = second.as_ref().map_or_else(|| ada.clone(), |node| ada.at(node));
     let [one, two] = ada.two_devices().await;
-    let three = signed_in(there.node()).await;
-    let away = signed_in(ada.node().track(true)).await;
+    let three = signed_in(ada_on_second.node()).await;
+    let offline = signed_in(ada.node().track(true)).await;
     let bob = deployment.user("bob");
-    let of_bob = signed_in(bob.node()).await;
+    let bobs_device = signed_in(bob.node()).await;
     deployment.notify(&bob, json!({ "id": "n1", "title": "Stays" })).await;
     deployment.notify(&ada, json!({ "id": "n1", "title": "Goes" })).await;
-    deployment.until_delivered(&ada, [&one, &two, &three, &away], "n2").await;
-    away.disconnect();
-    away.disconnected().await;
+    deployment.until_delivered(&ada, [&one, &two, &three, &offline], "n2").await;
+    offline.disconnect();
+    offline.disconnected().await;
 
     operator(&deployment.belfry).delete(&path(&ada)).await.expect(204);
 
     let mut revision = 0;
     for device in [&one, &two, &three] {
-        let sync = starts_over(device).await;
+        let sync = expect_empty_inbox(device).await;
         assert_eq!(sync["revision"], 3);
         revision = sync["revision"].as_u64().unwrap();
     }
-    for user in [&ada, &there] {
+    for user in [&ada, &ada_on_second] {
         let page = user.http().get("/v1/notifications").await.expect(200);
         assert_eq!((&page["items"], &page["unreadCount"]), (&json!([]), &json!(0)), "{page}");
-        assert_eq!(page["revision"], revision, "the page is new enough for the device");
+        assert_eq!(page["revision"], revision, "the page is as new as the sync");
     }
     operator(&deployment.belfry).delete(&path(&ada)).await.expect(204);
 
@@ -72,10 +73,11 @@ async fn erased_inbox_disappears_from_all_devices(setup: Setup) {
         let count = json!({ "count": 1, "revision": revision + 1 });
         while device.expect("notification:unread_count").await != count {}
     }
-    away.reconnect();
-    let sync = away.expect("notification:sync").await;
+    offline.reconnect();
+    let sync = offline.expect("notification:sync").await;
     assert_eq!((&sync["recovered"], &sync["unreadCount"]), (&json!(false), &json!(1)), "{sync}");
-    assert_eq!(of_bob.events("notification:sync").len(), 1, "another user's device");
+    let syncs = bobs_device.events("notification:sync").len();
+    assert_eq!(syncs, 1, "the device of another user does not load its list again");
 }
 
 async fn erasure_needs_its_scope(setup: Setup) {
@@ -109,9 +111,9 @@ async fn command_erases_a_user_and_prints_what_it_removed() {
     assert!(erased.status.success(), "{}", erased.err);
     assert!(erased.out.starts_with("erased 2 notifications"), "{}", erased.out);
     assert!(erased.out.contains("1 idempotency key and"), "{}", erased.out);
-    assert!(erased.err.contains("user erased"), "the record: {}", erased.err);
+    assert!(erased.err.contains("user erased"), "the log: {}", erased.err);
     assert!(!erased.err.contains("Goes"), "{}", erased.err);
-    starts_over(&device).await;
+    expect_empty_inbox(&device).await;
 
     let again = deployment.belfry.run(&["users", "erase", "--user", ada.id()]).await;
     assert!(again.status.success(), "{}", again.err);

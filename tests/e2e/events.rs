@@ -28,7 +28,7 @@ fn checked(event: &Message, pattern: &str) -> Value {
     let body = event.json();
     let mut keys: Vec<_> = body.as_object().unwrap().keys().map(String::as_str).collect();
     keys.sort_unstable();
-    // An `id` beside the pattern would make it a request to NestJS.
+    // With an `id` beside the pattern, the event would be a request for NestJS.
     assert_eq!(keys, ["data", "pattern"]);
     assert_eq!(body["pattern"], pattern);
     body["data"].clone()
@@ -97,7 +97,7 @@ async fn events_exchange_carries_every_change_in_its_documented_form() {
     message_ids.sort();
     message_ids.dedup();
     assert_eq!(message_ids.len(), 6, "each event has its own id");
-    assert!(amqp.take(&tap).await.is_none(), "each is published once");
+    assert!(amqp.take(&tap).await.is_none(), "each event is published once");
 }
 
 #[tokio::test]
@@ -153,13 +153,14 @@ async fn event_of_one_node_is_delivered_once_by_every_node() {
             assert_eq!(count, json!({ "count": n, "revision": n }));
         }
     }
-    // Marked as read at one node, it is marked as read at the other.
+    // A notification that is marked as read at one node is marked on the devices of all nodes.
     devices[1].call("notification:mark_read", json!({ "id": "n1" })).await;
     for device in &devices {
         assert_eq!(device.expect("notification:marked_read").await["ids"], json!(["n1"]));
     }
     for device in &devices {
-        assert_eq!(new_ids(device).len(), 6, "each is delivered once: {}", device.transcript());
+        let transcript = device.transcript();
+        assert_eq!(new_ids(device).len(), 6, "each event is delivered once: {transcript}");
     }
 }
 
@@ -170,12 +171,12 @@ async fn device_that_moves_to_another_node_catches_up_there() {
     let ada = User::new("ada", &one);
     let device = signed_in(ada.node()).await;
     notify(&one, &ada, json!({ "id": "n1", "title": "Hello" })).await;
-    let seen = device.expect("notification:new").await["revision"].clone();
+    let since = device.expect("notification:new").await["revision"].clone();
     let epoch = device.events("notification:sync")[0]["epoch"].clone();
     drop(device);
     notify(&one, &ada, json!({ "id": "n2", "title": "Hello" })).await;
 
-    let moved = ada.at(&other).node().auth("since", seen).auth("epoch", epoch).connect().await;
+    let moved = ada.at(&other).node().auth("since", since).auth("epoch", epoch).connect().await;
     let sync = moved.expect("notification:sync").await;
     assert_eq!((&sync["recovered"], &sync["missed"]), (&json!(true), &json!(1)));
     assert_eq!(moved.expect("notification:new").await["id"], "n2");
@@ -236,7 +237,7 @@ async fn forward_mode_passes_events_unchanged_to_every_node_and_stores_nothing()
     }
 }
 
-/// Without the broker, which has no queue for this node.
+/// The events do not pass the broker, which has no queue for this node.
 #[tokio::test]
 async fn only_node_delivers_without_a_node_queue() {
     let configure = |builder: belfry_tests::process::Builder| {
@@ -306,7 +307,7 @@ async fn ingest_queue_declared_by_nestjs_is_used_unchanged() {
     run_script("nest-emit.mjs", &config).await;
     assert_eq!(device.expect("notification:new").await["title"], "Hello");
     amqp.send(&broker.ingest_queue(), &json!({ "pattern": "nonsense" })).await;
-    until_true("it is in the dead queue", async || {
+    until_true("the message is in the dead queue", async || {
         amqp.count(&broker.dead_queue()).await == Some(1)
     })
     .await;

@@ -1,4 +1,5 @@
-//! Forward mode: what devices and REST get where another service keeps the inboxes.
+//! Forward mode: another service keeps the inboxes. Belfry forwards its events to devices, forwards the
+//! changes that devices request to the service, and rejects all other requests for an inbox.
 
 use belfry_tests::amqp::Amqp;
 use belfry_tests::postgres::fresh_database;
@@ -26,7 +27,7 @@ fn changes() -> [(&'static str, Value); 3] {
 }
 
 #[tokio::test]
-async fn inbox_that_another_service_keeps_is_refused_and_not_empty() {
+async fn inbox_requests_are_rejected_and_not_answered_with_an_empty_inbox() {
     let deployment = Setup::Servers.own_with(forwarding).await;
     let ada = deployment.user("ada");
     let (node, python) = tokio::join!(
@@ -78,7 +79,7 @@ async fn change_that_a_device_requests_reaches_the_service() {
     let device = signed_in_without_count(ada.node()).await;
     let [(mark_read, payload), ..] = changes();
     let amqp = Amqp::connect(broker.url()).await;
-    // As the service declares it.
+    // The service declares this exchange.
     let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
     let (exchange, arguments) = (broker.devices_exchange(), FieldTable::default());
     let channel = amqp.channel();
@@ -96,15 +97,15 @@ async fn change_that_a_device_requests_reaches_the_service() {
     .await;
     amqp.take(&service).await.unwrap();
     let python = signed_in_without_count(ada.python()).await;
-    let one = json!({ "userId": ada.id(), "ids": ["n1"], "notificationId": "n1" });
+    let n1 = json!({ "userId": ada.id(), "ids": ["n1"], "notificationId": "n1" });
     let expected = [
-        ("device.mark_read", one.clone()),
+        ("device.mark_read", n1.clone()),
         ("device.mark_all_read", json!({ "userId": ada.id() })),
-        ("device.delete", one.clone()),
+        ("device.delete", n1.clone()),
     ];
     for ((message, payload), (pattern, data)) in changes().into_iter().zip(expected) {
         assert_eq!(python.call(message, payload).await, json!({ "status": "ok", "data": {} }));
-        // The acknowledgement follows the confirm, so the message is there.
+        // The device gets its ack after the broker's confirm, so the message is in the queue.
         let request = amqp.take(&service).await.unwrap();
         assert_eq!(request.json(), json!({ "pattern": pattern, "data": data }));
         assert_eq!(request.routing_key, pattern);
@@ -112,17 +113,16 @@ async fn change_that_a_device_requests_reaches_the_service() {
     // The names and shapes of a NestJS client.
     let reply = device.call("markAsRead", json!({ "notificationId": "n1" })).await;
     assert_eq!(reply, json!({ "success": true }));
-    assert_eq!(amqp.take(&service).await.unwrap().json()["data"], one);
-    let list = json!({ "ids": ["n1", "n2"] });
-    device.call(mark_read, list).await;
-    let several = amqp.take(&service).await.unwrap().json();
-    assert_eq!(several["data"], json!({ "userId": ada.id(), "ids": ["n1", "n2"] }));
+    assert_eq!(amqp.take(&service).await.unwrap().json()["data"], n1);
+    device.call(mark_read, json!({ "ids": ["n1", "n2"] })).await;
+    let request = amqp.take(&service).await.unwrap().json();
+    assert_eq!(request["data"], json!({ "userId": ada.id(), "ids": ["n1", "n2"] }));
     let invalid = device.call(mark_read, json!({ "page": 1 })).await;
     assert_eq!(invalid["code"], "payload_invalid");
     device.emit("getUnreadCount", json!({}));
     assert_eq!(device.expect("exception").await["code"], "inbox_not_kept");
     assert!(amqp.take(&service).await.is_none());
-    assert!(!belfry.log().contains("lapin"), "the library logs payloads: {}", belfry.log());
+    assert!(!belfry.log().contains("lapin"), "lapin would log payloads: {}", belfry.log());
 }
 
 #[tokio::test]

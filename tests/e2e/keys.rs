@@ -24,7 +24,7 @@ use crate::setup::{ready, signed_in, until_ready};
 const OLD: &str = "the old secret, which is long enough to be one";
 const NEW: &str = "the new secret, which is long enough to be one";
 
-/// The REST response to a request with that token.
+/// The REST response to a request with this token.
 async fn request_with(belfry: &Belfry, token: &Token<'_>) -> Answer {
     let http = belfry.http().bearer(token.sign());
     http.get("/v1/notifications/unread-count").await
@@ -34,15 +34,17 @@ async fn is_accepted(belfry: &Belfry, token: &Token<'_>) -> bool {
     request_with(belfry, token).await.status == 200
 }
 
-async fn is_refused_with(belfry: &Belfry, token: &Token<'_>, status: u16, code: &str) {
+/// Checks that REST rejects the token with this status, and Socket.IO and REST with this code.
+async fn assert_refused(belfry: &Belfry, token: &Token<'_>, status: u16, code: &str) {
     let answer = request_with(belfry, token).await;
     assert_eq!(answer.expect(status)["code"], code, "{answer:?}");
     let device = Device::node(belfry.url()).token(&token.sign()).start();
     assert_eq!(device.refused().await, code);
 }
 
-/// The token cannot be verified for now: requests get 503, and devices keep reconnecting.
-async fn is_unavailable(belfry: &Belfry, token: &Token<'_>) -> [Device; 2] {
+/// Checks that the token cannot be verified now: requests get 503, and devices continue to reconnect. Returns
+/// the devices.
+async fn assert_unavailable(belfry: &Belfry, token: &Token<'_>) -> [Device; 2] {
     let answer = request_with(belfry, token).await;
     assert_eq!(answer.expect(503)["code"], "unavailable", "{answer:?}");
     assert!(answer.header("retry-after").is_some(), "{answer:?}");
@@ -55,14 +57,14 @@ async fn is_unavailable(belfry: &Belfry, token: &Token<'_>) -> [Device; 2] {
     devices
 }
 
-async fn all_connect(devices: &[Device]) {
+async fn until_all_connected(devices: &[Device]) {
     for device in devices {
         device.connected().await;
     }
 }
 
-/// The device receives a new notification, perhaps after others.
-async fn is_notified(device: &Device, service: &Http, title: &str) {
+/// Checks that the device receives a new notification, perhaps after others.
+async fn assert_notified(device: &Device, service: &Http, title: &str) {
     let draft = json!({ "userId": "ada", "title": title });
     service.post("/v1/notifications", &draft).await.expect(201);
     while device.expect("notification:new").await["title"] != title {}
@@ -72,6 +74,7 @@ fn service(belfry: &Belfry, key: &Key) -> Http {
     belfry.http().bearer(key.token("shop").scope("notifications:write").sign())
 }
 
+/// A `belfry` that fetches the keys of this provider.
 fn fetching(provider: &Provider, settings: &[(&str, &dyn Display)]) -> Builder {
     let builder = Belfry::builder().setting("auth.jwks_url", provider.url());
     settings.iter().fold(builder, |builder, (path, value)| builder.setting(path, value))
@@ -86,15 +89,15 @@ async fn until_keys_are(belfry: &Belfry, state: &str) {
     .await;
 }
 
-/// The device receives the reason and is disconnected.
-async fn is_ended(device: &Device) {
+/// Waits until the device is disconnected because its key is withdrawn.
+async fn assert_ended(device: &Device) {
     assert_eq!(device.expect("exception").await["code"], "key_withdrawn");
     device.disconnected().await;
 }
 
-fn was_never_disconnected(device: &Device) {
+fn assert_never_disconnected(device: &Device) {
     assert!(
-        device.records().iter().all(|seen| seen.kind != "disconnect"),
+        device.records().iter().all(|record| record.kind != "disconnect"),
         "{}",
         device.transcript()
     );
@@ -104,13 +107,13 @@ fn was_never_disconnected(device: &Device) {
 async fn secrets_public_keys_and_a_jwks_are_accepted_side_by_side() {
     let folder = TempDir::new().unwrap();
     let path = |name: &str| folder.path().join(name);
-    let (rsa, p256, ed25519, of_set) =
+    let (rsa, p256, ed25519, jwks_key) =
         (Key::rs256(), Key::es256(), Key::eddsa(), Key::rs256().named("k1"));
     let (old, new) = (Key::hs256(OLD), Key::hs256(NEW));
     fs::write(path("old"), format!("{OLD}\n")).unwrap();
     fs::write(path("two.pem"), format!("{}{}", rsa.public_pem(), p256.public_pem())).unwrap();
     fs::write(path("one.pem"), ed25519.public_pem()).unwrap();
-    fs::write(path("jwks.json"), jwks([&of_set]).to_string()).unwrap();
+    fs::write(path("jwks.json"), jwks([&jwks_key]).to_string()).unwrap();
     let files = [path("two.pem"), path("one.pem")].map(|file| file.display().to_string());
     let belfry = Belfry::builder()
         .setting("auth.hs256_secret", NEW)
@@ -119,19 +122,19 @@ async fn secrets_public_keys_and_a_jwks_are_accepted_side_by_side() {
         .setting("auth.jwks_file", path("jwks.json").display());
     let belfry = ready(belfry.start().await).await;
 
-    for key in [&old, &new, &rsa, &p256, &ed25519, &of_set] {
+    for key in [&old, &new, &rsa, &p256, &ed25519, &jwks_key] {
         let device = signed_in(Device::node(belfry.url()).token(&key.token("ada").sign())).await;
-        is_notified(&device, &service(&belfry, key), "Hello").await;
+        assert_notified(&device, &service(&belfry, key), "Hello").await;
     }
     // The text of a public key must not work as a shared secret.
-    for key in [&rsa, &p256, &ed25519, &of_set] {
+    for key in [&rsa, &p256, &ed25519, &jwks_key] {
         for bad in [key.token("ada").confused(), key.token("ada").unsigned()] {
             let answer = belfry.http().bearer(bad).get("/v1/notifications").await;
             assert_eq!(answer.expect(401)["code"], "token_invalid");
         }
     }
     for unknown in [Key::hs256("not one of the keys"), Key::rs256(), Key::es256().named("k1")] {
-        is_refused_with(&belfry, &unknown.token("ada"), 401, "token_invalid").await;
+        assert_refused(&belfry, &unknown.token("ada"), 401, "token_invalid").await;
     }
     // `belfry token` signs with the secret of the settings.
     let minted = belfry.run(&["token", "--user", "ada"]).await;
@@ -148,40 +151,40 @@ async fn changed_secret_file_is_applied_and_ends_the_sessions_of_the_old_secret(
     let builder = Belfry::builder().setting("auth.hs256_secret_files", file.display());
     let mut belfry = ready(builder.start().await).await;
     let device = signed_in(Device::node(belfry.url()).token(&old.token("ada").sign())).await;
-    is_refused_with(&belfry, &new.token("ada"), 401, "token_invalid").await;
+    assert_refused(&belfry, &new.token("ada"), 401, "token_invalid").await;
 
     fs::write(&file, NEW).unwrap();
     let renewed = new.token("ada");
     until_true("the new secret is accepted", async || is_accepted(&belfry, &renewed).await).await;
-    is_refused_with(&belfry, &old.token("ada"), 401, "token_invalid").await;
-    is_ended(&device).await;
+    assert_refused(&belfry, &old.token("ada"), 401, "token_invalid").await;
+    assert_ended(&device).await;
     let device = signed_in(Device::node(belfry.url()).token(&renewed.sign())).await;
-    is_notified(&device, &service(&belfry, &new), "After the change").await;
+    assert_notified(&device, &service(&belfry, &new), "After the change").await;
 
-    // A file that cannot be used changes nothing, and is logged once, however often it is read.
+    // An unusable file changes nothing. It is read again and again, but logged only once.
     fs::write(&file, "").unwrap();
-    let words = "keeping the old keys";
-    belfry.log_line(words).await;
+    let warning = "keeping the old keys";
+    belfry.log_line(warning).await;
     sleep(Duration::from_secs(6)).await;
-    assert_eq!(belfry.log().matches(words).count(), 1, "{}", belfry.log());
-    is_notified(&device, &service(&belfry, &new), "After the mistake").await;
+    assert_eq!(belfry.log().matches(warning).count(), 1, "{}", belfry.log());
+    assert_notified(&device, &service(&belfry, &new), "After the mistake").await;
 
-    was_never_disconnected(&device);
+    assert_never_disconnected(&device);
 
-    // On SIGHUP it is logged each time, also if nothing has changed.
+    // On SIGHUP the file is read at once. Each SIGHUP is logged, even if nothing has changed.
     fs::write(&file, OLD).unwrap();
     belfry.send_sighup();
-    let back = old.token("ada");
-    until_true("the old secret is accepted again", async || is_accepted(&belfry, &back).await)
+    let with_old = old.token("ada");
+    until_true("the old secret is accepted again", async || is_accepted(&belfry, &with_old).await)
         .await;
-    is_ended(&device).await;
-    let device = signed_in(Device::node(belfry.url()).token(&back.sign())).await;
-    let times = |belfry: &Belfry| belfry.log().matches("token keys reloaded").count();
-    let before = times(&belfry);
+    assert_ended(&device).await;
+    let device = signed_in(Device::node(belfry.url()).token(&with_old.sign())).await;
+    let reloads = |belfry: &Belfry| belfry.log().matches("token keys reloaded").count();
+    let before = reloads(&belfry);
     belfry.send_sighup();
-    until_true("it is read again", async || times(&belfry) > before).await;
-    is_notified(&device, &service(&belfry, &old), "After the signal").await;
-    was_never_disconnected(&device);
+    until_true("the file is read again", async || reloads(&belfry) > before).await;
+    assert_notified(&device, &service(&belfry, &old), "After the signal").await;
+    assert_never_disconnected(&device);
     assert!(![OLD, NEW].iter().any(|secret| belfry.log().contains(secret)), "a secret in the log");
 }
 
@@ -202,30 +205,30 @@ async fn new_key_of_a_provider_is_fetched_when_a_token_names_it() {
     provider.publish(&[&old, &new]);
     let other = signed_in(Device::node(belfry.url()).token(&new.token("ada").sign())).await;
     assert_eq!(provider.fetches(), 2);
-    is_notified(&other, &service(&belfry, &old), "Both are good").await;
+    assert_notified(&other, &service(&belfry, &old), "Both are good").await;
 
     // The old key is withdrawn: its sessions end, and new connects with it are rejected.
     sleep(Duration::from_secs(1)).await;
     provider.publish(&[&new]);
-    is_refused_with(&belfry, &Key::rs256().named("x").token("ada"), 401, "token_invalid").await;
-    is_refused_with(&belfry, &old.token("ada"), 401, "token_invalid").await;
-    is_ended(&device).await;
-    is_notified(&other, &service(&belfry, &new), "Only one is good").await;
-    was_never_disconnected(&other);
+    assert_refused(&belfry, &Key::rs256().named("x").token("ada"), 401, "token_invalid").await;
+    assert_refused(&belfry, &old.token("ada"), 401, "token_invalid").await;
+    assert_ended(&device).await;
+    assert_notified(&other, &service(&belfry, &new), "Only one is good").await;
+    assert_never_disconnected(&other);
 
-    // So is the new one, without another.
+    // The new key is withdrawn, too, and no key is left.
     sleep(Duration::from_secs(1)).await;
     provider.publish(&[]);
-    is_refused_with(&belfry, &old.token("ada"), 401, "token_invalid").await;
-    is_ended(&other).await;
-    is_refused_with(&belfry, &new.token("ada"), 401, "token_invalid").await;
+    assert_refused(&belfry, &old.token("ada"), 401, "token_invalid").await;
+    assert_ended(&other).await;
+    assert_refused(&belfry, &new.token("ada"), 401, "token_invalid").await;
 }
 
 #[tokio::test]
 async fn unknown_key_ids_cause_few_requests_to_the_provider() {
     let (key, forger) = (Key::es256().named("k1"), Key::es256());
     let provider = Provider::start(&[&key]).await;
-    // All requests come from one address, as fast as they can.
+    // The requests come from one address, as fast as possible, so that the rate limit is turned off.
     let settings: [(&str, &dyn Display); 3] = [
         ("auth.jwks_refresh", &"1h"),
         ("auth.jwks_cooldown", &"2s"),
@@ -233,17 +236,20 @@ async fn unknown_key_ids_cause_few_requests_to_the_provider() {
     ];
     let belfry = ready(fetching(&provider, &settings).start().await).await;
     let begin = Instant::now();
-    let mut shown = 0;
+    let mut tokens_sent = 0;
     while begin.elapsed() < Duration::from_secs(5) {
-        let token = forger.token("ada").key_id(&format!("made-up-{shown}"));
+        let token = forger.token("ada").key_id(&format!("made-up-{tokens_sent}"));
         assert_eq!(request_with(&belfry, &token).await.expect(401)["code"], "token_invalid");
-        shown += 1;
+        tokens_sent += 1;
         assert!(is_accepted(&belfry, &key.token("ada")).await);
     }
-    // One at the start, and at most one in two seconds since.
-    let most = 2 + usize::try_from(begin.elapsed().as_secs() / 2).unwrap();
+    // One fetch at the start, and then at most one in two seconds.
+    let max = 2 + usize::try_from(begin.elapsed().as_secs() / 2).unwrap();
     let fetches = provider.fetches();
-    assert!(shown > 20 && (2..=most).contains(&fetches), "{fetches} fetches for {shown} tokens");
+    assert!(
+        tokens_sent > 20 && (2..=max).contains(&fetches),
+        "{fetches} fetches for {tokens_sent} tokens"
+    );
 }
 
 #[tokio::test]
@@ -253,15 +259,15 @@ async fn provider_outage_at_the_start_is_waited_out() {
     provider.go_down();
     let belfry = fetching(&provider, &[]).start().await;
     until_keys_are(&belfry, "down").await;
-    let waiting = is_unavailable(&belfry, &key.token("ada")).await;
+    let waiting = assert_unavailable(&belfry, &key.token("ada")).await;
     // A token that no key of the provider can have signed is rejected.
-    is_refused_with(&belfry, &Key::hs256(OLD).token("ada"), 401, "token_invalid").await;
+    assert_refused(&belfry, &Key::hs256(OLD).token("ada"), 401, "token_invalid").await;
     belfry.log_line("JWKS fetch failed; retrying").await;
 
     provider.come_back();
     until_ready(&belfry).await;
-    all_connect(&waiting).await;
-    is_notified(&waiting[0], &service(&belfry, &key), "There it is").await;
+    until_all_connected(&waiting).await;
+    assert_notified(&waiting[0], &service(&belfry, &key), "There it is").await;
 }
 
 #[tokio::test]
@@ -278,17 +284,17 @@ async fn provider_outage_rejects_tokens_only_when_the_keys_are_stale() {
 
     provider.go_down();
     belfry.log_line("JWKS fetch failed; retrying").await;
-    let late = signed_in(Device::node(belfry.url()).token(&key.token("ada").sign())).await;
-    is_notified(&late, &service(&belfry, &key), "Still there").await;
+    let second = signed_in(Device::node(belfry.url()).token(&key.token("ada").sign())).await;
+    assert_notified(&second, &service(&belfry, &key), "Still there").await;
     until_keys_are(&belfry, "down").await;
-    let waiting = is_unavailable(&belfry, &key.token("ada")).await;
+    let waiting = assert_unavailable(&belfry, &key.token("ada")).await;
 
     provider.come_back();
     until_ready(&belfry).await;
-    all_connect(&waiting).await;
-    is_notified(&device, &service(&belfry, &key), "Back").await;
-    for device in [&device, &late] {
-        was_never_disconnected(device);
+    until_all_connected(&waiting).await;
+    assert_notified(&device, &service(&belfry, &key), "Back").await;
+    for device in [&device, &second] {
+        assert_never_disconnected(device);
         assert_eq!(device.events("exception"), Vec::<Value>::new());
     }
 }
@@ -308,16 +314,16 @@ async fn provider_with_an_untrusted_certificate_is_not_used() {
     let distrusting = fetching(&other, &[("auth.jwks_ca_file", &file.display())]);
     let belfry = distrusting.start().await;
     belfry.log_line("JWKS fetch failed; retrying").await;
-    is_unavailable(&belfry, &key.token("ada")).await;
+    assert_unavailable(&belfry, &key.token("ada")).await;
     assert_eq!(other.fetches(), 0);
 }
 
 #[tokio::test]
-async fn jwks_is_fetched_through_the_proxy_of_the_environment_unless_it_is_unencrypted() {
+async fn jwks_is_fetched_through_the_proxy_of_the_environment_only_over_https() {
     let key = Key::rs256().named("k1");
     let folder = TempDir::new().unwrap();
     let ca = folder.path().join("ca.pem");
-    for (encrypted, no_proxy, tunnels) in
+    for (encrypted, no_proxy, uses_proxy) in
         [(true, "", true), (true, "localhost", false), (false, "", false)]
     {
         let proxy = ConnectProxy::start().await;
@@ -339,7 +345,8 @@ async fn jwks_is_fetched_through_the_proxy_of_the_environment_unless_it_is_unenc
         assert!(is_accepted(&belfry, &key.token("ada")).await);
         assert_eq!(provider.fetches(), 1);
         let connections = proxy.connections.load(Ordering::SeqCst);
-        assert_eq!(connections, usize::from(tunnels), "{encrypted} {no_proxy:?}");
+        let case = format!("encrypted: {encrypted}, NO_PROXY: {no_proxy:?}");
+        assert_eq!(connections, usize::from(uses_proxy), "{case}");
     }
 }
 
@@ -376,7 +383,7 @@ async fn tunnel(client: TcpStream) -> std::io::Result<()> {
     let mut client = BufStream::new(client);
     let mut request = String::new();
     while !request.ends_with("\r\n\r\n") && client.read_line(&mut request).await? > 0 {}
-    let target = request.strip_prefix("CONNECT ").and_then(|rest| rest.split(' ').next());
+    let target = request.strip_prefix("CONNECT ").and_then(|line| line.split(' ').next());
     let mut server = TcpStream::connect(target.unwrap_or_default()).await?;
     client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
     client.flush().await?;

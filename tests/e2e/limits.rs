@@ -84,9 +84,10 @@ async fn excess_handshakes_are_rejected_and_devices_retry(setup: Setup) {
     deployment.until_delivered(&ada, &devices, "n1").await;
     let rejections =
         devices.iter().flat_map(Device::records).filter(|record| record.kind == "connect_error");
-    let retries: Vec<_> =
+    let will_retry: Vec<_> =
         rejections.map(|record| record.rest["active"] == Value::Bool(true)).collect();
-    assert!(!retries.is_empty() && retries.iter().all(|retries| *retries), "{retries:?}");
+    let all_will_retry = will_retry.iter().all(|will_retry| *will_retry);
+    assert!(!will_retry.is_empty() && all_will_retry, "{will_retry:?}");
     expect_limit_reported(&deployment.belfry, "handshakes_per_address").await;
 }
 
@@ -105,6 +106,7 @@ async fn excess_messages_are_rejected_and_many_disconnect_the_device(setup: Setu
     let ada = deployment.user("ada");
     let (busy, quiet) = (signed_in(ada.node()).await, signed_in(ada.node()).await);
     let count_unread = || busy.call("notification:unread_count", Value::Null);
+    // The burst is two messages.
     for _ in 0..2 {
         assert_eq!(count_unread().await["status"], "ok");
     }
@@ -117,6 +119,7 @@ async fn excess_messages_are_rejected_and_many_disconnect_the_device(setup: Setu
     assert_eq!(busy.expect("exception").await["code"], "too_many_messages");
     assert_eq!(quiet.call("notification:unread_count", Value::Null).await["status"], "ok");
 
+    // Far more than ten times the rate.
     for _ in 0..200 {
         busy.emit("notification:unread_count", Value::Null);
     }

@@ -1,4 +1,4 @@
-//! Listeners: TCP, TLS and Unix sockets, and which connections they accept.
+//! Listeners: TCP, TLS and Unix sockets, and the connections that they accept and refuse.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ fn address(belfry: &Belfry) -> &str {
 async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> String {
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
-    // Closed with or without a reset.
+    // An error is ignored: the server may close the connection with a reset.
     let _ = timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("it ends");
     String::from_utf8(answer).unwrap()
 }
@@ -55,11 +55,12 @@ async fn incomplete_request_head_is_closed_and_others_are_served() {
 
 #[tokio::test]
 async fn connections_per_address_are_limited_also_behind_a_proxy() {
-    let bound =
+    let limited =
         |it: belfry_tests::process::Builder| it.setting("limits.connections_per_address", 3);
-    let direct = Setup::Embedded.own_with(bound).await;
-    let proxied =
-        Setup::Embedded.own_with(|it| bound(it).setting("http.trusted_proxies", "127.0.0.1")).await;
+    let direct = Setup::Embedded.own_with(limited).await;
+    let behind_proxy = |it| limited(it).setting("http.trusted_proxies", "127.0.0.1");
+    let proxied = Setup::Embedded.own_with(behind_proxy).await;
+    // The address of a trusted proxy is not limited.
     for (deployment, are_refused) in [(&direct, true), (&proxied, false)] {
         let mut idle = Vec::new();
         for _ in 0..5 {
@@ -76,7 +77,8 @@ async fn connections_per_address_are_limited_also_behind_a_proxy() {
     assert!(metrics.await.contains("belfry_connections_open"));
     direct.belfry.log_line("limits.connections_per_address").await;
 
-    // Three devices of one client are admitted, the fourth gets 503; a device of another client is admitted.
+    // Behind the proxy, three devices with one address are admitted and the fourth gets 503. A device with
+    // another address is admitted.
     let websocket = async |client: &'static str| {
         let url = format!("ws://{}/socket.io/?EIO=4&transport=websocket", address(&proxied.belfry));
         let mut request = url.into_client_request().unwrap();
@@ -139,7 +141,7 @@ async fn pages_of_other_origins_are_rejected_and_apps_are_admitted() {
         let answer = by_tcp(&deployment.belfry, &polling).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{origin:?}: {answer}");
     }
-    // Preflight requests are answered by the list alone.
+    // The response to a preflight request depends only on `http.cors_origins`.
     let preflight = "origin: https://app.example.org\r\naccess-control-request-method: POST\r\n";
     let answer = by_tcp(&deployment.belfry, &request("OPTIONS /socket.io/", preflight)).await;
     assert!(answer.contains("access-control-allow-origin: https://app.example.org"), "{answer}");
@@ -165,13 +167,13 @@ async fn responses_have_security_headers_and_pages_a_content_policy() {
 
 /// Writes a new certificate and key of `localhost`, and returns the certificate.
 fn new_certificate(folder: &Path) -> String {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    std::fs::write(folder.join("tls.key"), made.signing_key.serialize_pem()).unwrap();
-    std::fs::write(folder.join("tls.crt"), made.cert.pem()).unwrap();
-    made.cert.pem()
+    let generated = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(folder.join("tls.key"), generated.signing_key.serialize_pem()).unwrap();
+    std::fs::write(folder.join("tls.crt"), generated.cert.pem()).unwrap();
+    generated.cert.pem()
 }
 
-/// The response over TLS, for a client that trusts only this certificate.
+/// The response over TLS to a client that trusts only this certificate.
 async fn by_tls(address: &str, certificate: &str, request: &str) -> std::io::Result<String> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()).unwrap();
@@ -200,7 +202,7 @@ async fn https_uses_a_renewed_certificate_without_a_restart() {
     let live = request("GET /health/live", "");
     let answer = by_tls(address(&belfry), &old, &live).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-    assert!(!by_tcp(&belfry, &live).await.contains("HTTP/1.1"), "nothing without TLS");
+    assert!(!by_tcp(&belfry, &live).await.contains("HTTP/1.1"), "no response without TLS");
 
     let new = new_certificate(folder.path());
     until_true("the new certificate is used", async || {
@@ -219,7 +221,7 @@ async fn unix_socket_has_no_development_sign_in_and_its_file_is_removed() {
             .setting("http.listen", format!("unix:{}", path.display()))
             .setting("admin.listen", "127.0.0.1:0")
     };
-    // Left by a process that was killed.
+    // The socket file of a process that was killed.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     let mut belfry = on_socket().start().await;
     assert_eq!(belfry.url(), format!("unix:{}", path.display()));
@@ -232,7 +234,7 @@ async fn unix_socket_has_no_development_sign_in_and_its_file_is_removed() {
     let body = "{\"user\":\"ada\"}";
     let headers = format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len());
     let sign_in = request("POST /dev/token", &headers) + body;
-    // The peer may be a proxy.
+    // There is no development sign-in on a Unix socket: its peer may be a proxy for remote clients.
     let answer = ask(&sign_in).await;
     assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
     let token = belfry.run(&["token", "--user", "ada"]).await.out;
@@ -291,7 +293,7 @@ async fn runtime_report_is_served_and_risky_settings_are_logged() {
     assert!(report["tasks"].as_u64().unwrap() > 3, "{report}");
     assert!(report["residentBytes"].as_u64().unwrap() > 1_000_000, "{report}");
     deployment.belfry.http().get("/debug/runtime").await.expect(404);
-    assert!(!deployment.belfry.log().contains("not on loopback"), "loopback is no reason to warn");
+    assert!(!deployment.belfry.log().contains("not on loopback"), "no warning for loopback");
     drop(device);
     let limits = |it: belfry_tests::process::Builder| it.setting("limits.connections", u32::MAX);
     let crowded = Setup::Embedded.own_with(limits).await;

@@ -1,8 +1,8 @@
 //! End-to-end tests: real clients, real processes, real servers.
 //!
-//! A scenario is a function of the [`Setup`](setup::Setup) it runs on, and [`on_both_setups!`] makes a
-//! test of it on PostgreSQL and RabbitMQ and one on the embedded default. Tests share a `belfry` if separate
-//! users isolate them; a test that stops, kills or configures it has its own.
+//! A scenario is a function that takes the [`Setup`](setup::Setup) it runs on. [`on_both_setups!`] makes two
+//! tests of it, one on PostgreSQL and RabbitMQ and one on the embedded default. Tests share a `belfry` if
+//! separate users isolate them. A test that stops, kills or configures `belfry` has its own.
 #![expect(clippy::unwrap_used, reason = "here an unexpected answer is a failed test")]
 
 #[macro_use]

@@ -1,4 +1,4 @@
-//! What a node reports to Prometheus.
+//! The metrics that a node reports to Prometheus.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -32,24 +32,26 @@ impl Scrape {
     /// The sum of all series of this name whose labels contain `labels`.
     fn sum(&self, name: &str, labels: &str) -> f64 {
         let values = self.0.lines().filter_map(|line| {
-            let rest = line.strip_prefix(name)?;
-            let is_series = rest.starts_with([' ', '{']) && rest.contains(labels);
+            let after_name = line.strip_prefix(name)?;
+            let is_series = after_name.starts_with([' ', '{']) && after_name.contains(labels);
             is_series.then(|| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
         });
         values.sum()
     }
 
-    fn counts(&self, histogram: &str, labels: &str) -> bool {
+    /// Whether the histogram has an observation in a series whose labels contain `labels`.
+    fn has_observation(&self, histogram: &str, labels: &str) -> bool {
         self.sum(&format!("{histogram}_count"), labels) >= 1.0
     }
 
+    /// The names of the metrics that have this comment, `# HELP ` or `# TYPE `.
     fn names(&self, comment: &str) -> BTreeSet<&str> {
         let lines = self.0.lines().filter_map(|line| line.strip_prefix(comment));
-        lines.map(|rest| rest.split(' ').next().unwrap()).collect()
+        lines.map(|line| line.split(' ').next().unwrap()).collect()
     }
 
-    /// `promtool check metrics` finds nothing.
-    async fn check(&self) {
+    /// Checks that `promtool check metrics` has no findings.
+    async fn assert_no_lint(&self) {
         let program = env::var_os("BELFRY_PROMTOOL").unwrap_or_else(|| "promtool".into());
         let mut promtool = Command::new(program)
             .args(["check", "metrics"])
@@ -62,9 +64,9 @@ impl Scrape {
         input.write_all(self.0.as_bytes()).await.unwrap();
         drop(input);
         let output = promtool.wait_with_output().await.unwrap();
-        let found = [output.stdout, output.stderr].concat();
-        let found = String::from_utf8_lossy(&found);
-        assert!(output.status.success() && found.is_empty(), "{found}\n{}", self.0);
+        let findings = [output.stdout, output.stderr].concat();
+        let findings = String::from_utf8_lossy(&findings);
+        assert!(output.status.success() && findings.is_empty(), "{findings}\n{}", self.0);
     }
 }
 
@@ -83,35 +85,35 @@ async fn metrics_have_no_lint_and_measure_each_stage_of_an_event(setup: Setup) {
         (scrape.sum("belfry_commit_to_socket_seconds_count", "") >= 2.0).then_some(scrape)
     })
     .await;
-    let created = r#"route="/v1/notifications",method="POST",status="201""#;
+    let create_request = r#"route="/v1/notifications",method="POST",status="201""#;
     for (histogram, labels) in [
-        ("belfry_http_request_duration_seconds", created),
-        ("belfry_http_request_seconds", created),
+        ("belfry_http_request_duration_seconds", create_request),
+        ("belfry_http_request_seconds", create_request),
         ("belfry_catch_up_seconds", r#"cause="request""#),
         ("belfry_store_operation_seconds", r#"operation="create""#),
         ("belfry_store_operation_seconds", r#"operation="mark_read""#),
         ("belfry_store_operation_seconds", r#"operation="changed_in""#),
         ("belfry_store_operation_seconds", r#"operation="outbox_remove""#),
     ] {
-        assert!(scrape.counts(histogram, labels), "{histogram} {labels}: {}", scrape.0);
+        assert!(scrape.has_observation(histogram, labels), "{histogram} {labels}: {}", scrape.0);
     }
     let latency = scrape.sum("belfry_commit_to_socket_seconds_sum", "");
-    assert!(latency < 60.0, "the clocks are those of one machine: {latency}");
+    assert!(latency < 60.0, "the store and the node share a clock, but the latency is {latency} s");
     let build = format!("version=\"{}\"", env!("CARGO_PKG_VERSION"));
-    for (name, labels, least) in [
+    for (name, labels, min) in [
         ("belfry_build_info", &*build, 1.0),
         ("belfry_announcements_delivered_total", "", 2.0),
         ("process_resident_memory_bytes", "", 1e6),
         ("process_start_time_seconds", "", 1.6e9),
         ("process_open_fds", "", 3.0),
     ] {
-        assert!(scrape.sum(name, labels) >= least, "{name}: {}", scrape.0);
+        assert!(scrape.sum(name, labels) >= min, "{name}: {}", scrape.0);
     }
     assert_eq!(scrape.names("# HELP "), scrape.names("# TYPE "), "each metric is described");
     let gauges =
         ["belfry_devices_lagging", "belfry_outbox_age_seconds", "process_cpu_seconds_total"];
     assert!(gauges.iter().all(|name| scrape.names("# TYPE ").contains(name)), "{}", scrape.0);
-    scrape.check().await;
+    scrape.assert_no_lint().await;
 }
 
 #[tokio::test]
@@ -140,13 +142,13 @@ async fn forwarded_event_is_measured_from_its_publication_to_the_socket() {
 
         let scrape = until("the event is measured", async || {
             let scrape = Scrape::of(&deployment.belfry).await;
-            scrape.counts("belfry_publish_to_socket_seconds", "").then_some(scrape)
+            scrape.has_observation("belfry_publish_to_socket_seconds", "").then_some(scrape)
         })
         .await;
         for histogram in ["belfry_publish_to_socket_seconds", "belfry_ingest_lag_seconds"] {
             let seconds = scrape.sum(&format!("{histogram}_sum"), "");
             assert!((2.0..60.0).contains(&seconds), "{histogram}: {seconds}");
         }
-        scrape.check().await;
+        scrape.assert_no_lint().await;
     }
 }

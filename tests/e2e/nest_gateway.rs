@@ -1,5 +1,5 @@
-//! The same clients and the same services run against a NestJS gateway with its notification service, and against
-//! Belfry: in the place of both, and in the place of the gateway alone.
+//! The same clients and services run against a NestJS gateway with its notification service, and against
+//! Belfry. Belfry replaces either both, or the gateway alone.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::setup::{Backends, SECRET, Setup, ready};
 
-/// What Belfry takes the place of.
+/// The parts that Belfry replaces.
 #[derive(Debug, Clone, Copy)]
 enum Replaced {
     /// The gateway and the notification service: mode `store`.
@@ -22,9 +22,10 @@ enum Replaced {
     Gateway,
 }
 
-/// The differences between NestJS and Belfry, each with the row of the page's table "What differs".
+/// The differences between NestJS and Belfry, each with its row in the table "What differs" of the page
+/// `bootstrap/docs/from-nestjs.md`.
 struct Differences {
-    /// The steps in which a device observes something else.
+    /// The steps in which a device observes something different.
     steps: &'static [(&'static str, &'static str)],
     /// Events and fields that only Belfry sends.
     additions: &'static [(&'static str, &'static str)],
@@ -76,8 +77,9 @@ impl Replaced {
     }
 }
 
-/// How the clients of a gateway name events and messages, and the setting of Belfry for them.
+/// The names of events and messages that the clients of a gateway use.
 struct Preset {
+    /// Belfry's setting `socket.compat` for these names.
     compat: &'static str,
     names: Value,
 }
@@ -114,9 +116,10 @@ fn presets() -> [Preset; 3] {
     ]
 }
 
-/// A line is what a device observed: its name, the event, and the arguments.
+/// A step of the scenario.
 struct Step {
     name: String,
+    /// One observation of a device each: the device's name, the event, and the arguments.
     lines: Vec<Value>,
 }
 
@@ -131,10 +134,10 @@ async fn run_scenario(config: Value) -> Vec<Step> {
     steps.collect()
 }
 
-/// Events and acknowledgements have no order among each other.
+/// Sorts the lines of each device, because an event and an acknowledgement may arrive in either order.
 fn put_acknowledgements_first(lines: &mut [Value]) {
-    for of_device in lines.chunk_by_mut(|line, next| line[0] == next[0]) {
-        of_device.sort_by_key(|line| line[1] != "ack");
+    for device_lines in lines.chunk_by_mut(|line, next| line[0] == next[0]) {
+        device_lines.sort_by_key(|line| line[1] != "ack");
     }
 }
 
@@ -188,18 +191,18 @@ fn side_by_side(nest: &Step, belfry: &Step) -> String {
     text
 }
 
-/// A NestJS gateway with its service, and Belfry, with the service of its own that it needs in mode `forward`.
+/// A NestJS gateway with its service, and Belfry. In mode `forward`, Belfry has such a service, too.
 struct Servers {
     gateway: RunningScript,
     /// The queue of the service behind the gateway.
     gateway_queue: String,
     belfry: Belfry,
-    /// The queue of the service behind Belfry, or of Belfry itself.
+    /// The queue of the service behind Belfry, or without one, of Belfry itself.
     belfry_queue: String,
     _service: Option<RunningScript>,
     backends: Backends,
     /// Whether Belfry sends an unread count at connect.
-    belfry_counts: bool,
+    belfry_sends_count: bool,
 }
 
 impl Servers {
@@ -239,7 +242,7 @@ impl Servers {
             "url": broker.url(), "queue": service_queue, "pushQueue": ingest,
             "devicesExchange": devices, "names": names,
         });
-        let (service, belfry_queue, belfry_counts) = match replaced {
+        let (service, belfry_queue, belfry_sends_count) = match replaced {
             Replaced::Both => (None, ingest, true),
             Replaced::Gateway => {
                 let service = RunningScript::start("nest/11/pair.cjs", &service);
@@ -254,7 +257,7 @@ impl Servers {
             belfry_queue,
             _service: service,
             backends,
-            belfry_counts,
+            belfry_sends_count,
         }
     }
 
@@ -270,12 +273,12 @@ impl Servers {
         };
         tokio::join!(
             scenario(listening["url"].as_str().unwrap(), &self.gateway_queue, true),
-            scenario(self.belfry.url(), &self.belfry_queue, self.belfry_counts),
+            scenario(self.belfry.url(), &self.belfry_queue, self.belfry_sends_count),
         )
     }
 }
 
-/// Returns the steps that differ, and what Belfry adds.
+/// Runs the scenario. Returns the steps that differ, and the events and fields that only Belfry sends.
 async fn compare(preset: &Preset, replaced: Replaced) -> (BTreeSet<String>, BTreeSet<String>) {
     let (nest, mut belfry) = Servers::start(preset, replaced).await.run(&preset.names).await;
     println!("#### {}, {replaced:?}: NestJS | Belfry", preset.compat);
@@ -308,16 +311,16 @@ async fn assert_only_listed_differences(presets: &[Preset], replaced: Replaced) 
     let Differences { steps, additions } = replaced.differences();
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../bootstrap/docs/from-nestjs.md");
     let page = fs::read_to_string(page).unwrap();
-    let (_, listed) = page.split_once("## What differs").unwrap();
+    let (_, table) = page.split_once("## What differs").unwrap();
     for (_, row) in steps.iter().chain(additions) {
-        assert!(listed.contains(&format!("| {row} |")), "the page has no row {row:?}");
+        assert!(table.contains(&format!("| {row} |")), "the page has no row {row:?}");
     }
-    let expected = |table: &[(&str, &str)]| -> BTreeSet<String> {
-        table.iter().map(|(name, _)| (*name).to_owned()).collect()
+    let names = |differences: &[(&str, &str)]| -> BTreeSet<String> {
+        differences.iter().map(|(name, _)| (*name).to_owned()).collect()
     };
     for (different, added) in join_all(presets.iter().map(|it| compare(it, replaced))).await {
-        assert_eq!(different, expected(steps));
-        assert_eq!(added, expected(additions));
+        assert_eq!(different, names(steps));
+        assert_eq!(added, names(additions));
     }
 }
 

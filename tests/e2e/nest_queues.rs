@@ -1,5 +1,5 @@
-//! Services on NestJS 10, 11 and 12 and Belfry use the same queue, for each way in which services declare it, in
-//! either order, and across restarts of the broker.
+//! Services on NestJS 10, 11 and 12 share a queue with Belfry. The test covers each way in which services
+//! declare the queue, either order of start, and restarts of the broker.
 
 use std::collections::BTreeSet;
 
@@ -27,13 +27,17 @@ const VERSIONS: [u8; 3] = [10, 11, 12];
 
 /// How services publish, and how Belfry is configured for it. `QUEUE` stands for the name of the queue.
 struct Row {
+    /// The name of the row and of its queue.
     name: &'static str,
     /// The options of the services' `ClientRMQ`.
     options: Value,
+    /// The settings of Belfry.
     settings: &'static [(&'static str, &'static str)],
+    /// The versions of NestJS that support these options.
     versions: &'static [u8],
-    /// The queue and its messages outlive a restart of the broker and the end of the consumer.
+    /// Whether the queue and its messages outlive a restart of the broker and the end of the consumer.
     is_kept: bool,
+    /// Whether the services declare the queue.
     services_declare: bool,
 }
 
@@ -54,7 +58,7 @@ impl Row {
         Self::new(name, json!({ "queueOptions": options }), settings)
     }
 
-    /// By an exchange, which NestJS 10 does not support.
+    /// A row whose services publish to an exchange, which NestJS 10 does not support.
     fn exchange(
         name: &'static str,
         options: Value,
@@ -74,6 +78,8 @@ impl Row {
 
 /// The services declare a transient queue; Belfry has the default settings.
 const UNCONFIGURED: &str = "transient-unconfigured";
+
+/// Belfry does not declare the queue, and waits until the services have declared it.
 const PASSIVE: &str = "passive";
 
 fn rows() -> Vec<Row> {
@@ -124,9 +130,10 @@ fn rows() -> Vec<Row> {
     ]
 }
 
-/// A row, and the Belfry that consumes its queue. `belfry` is `None` before its start.
+/// A row, and the Belfry that consumes its queue.
 struct Case {
     row: Row,
+    /// `None` before the first start.
     belfry: Option<Belfry>,
 }
 
@@ -172,23 +179,23 @@ impl Case {
     }
 
     /// Waits until Belfry consumes the queue.
-    async fn is_consumed(&self, amqp: &Amqp) {
+    async fn until_consumed(&self, amqp: &Amqp) {
         let what = format!("{} is consumed", self.queue());
         until_true(&what, async || amqp.consumers(self.queue()).await == Some(1)).await;
     }
 
     /// Waits until Belfry has declared the queue, or waits for its declaration.
-    async fn is_expected(&self, amqp: &Amqp) {
+    async fn until_expected(&self, amqp: &Amqp) {
         if self.row.name == PASSIVE {
             self.belfry().log_line("ingest queue missing").await;
         } else {
-            self.is_consumed(amqp).await;
+            self.until_consumed(amqp).await;
         }
     }
 
-    /// Waits until all of these are in the inbox.
-    async fn stores(&self, ids: BTreeSet<String>) {
-        assert!(!ids.is_empty(), "{} has messages", self.queue());
+    /// Waits until all these notifications are in the inbox.
+    async fn until_stored(&self, ids: BTreeSet<String>) {
+        assert!(!ids.is_empty(), "no message of {} must arrive", self.queue());
         let http = self.belfry().http().bearer(key().token(USER).sign());
         let mut missing = ids;
         until(&format!("all messages of {} arrive", self.queue()), async || {
@@ -203,14 +210,18 @@ impl Case {
         .await;
     }
 
-    /// Whether a message that the broker confirmed must arrive. In phases named `calm`, the queue exists and is
-    /// consumed. Before Belfry's first start, only the services declare it.
+    /// Whether a message must arrive after the broker has confirmed it. The id starts with the message's
+    /// phase.
+    ///
+    /// In phases named `calm`, the queue exists and is consumed. In the phase `start`, Belfry does not run
+    /// yet, and the queue exists only if the services declare it.
     fn must_arrive(&self, id: &str) -> bool {
-        let existed = self.row.services_declare || !id.starts_with("start");
-        id.starts_with("calm") || (self.row.is_kept && existed)
+        let queue_existed = self.row.services_declare || !id.starts_with("start");
+        id.starts_with("calm") || (self.row.is_kept && queue_existed)
     }
 }
 
+/// The ids of all notifications in the inbox.
 async fn stored(http: &Http) -> BTreeSet<String> {
     let mut ids = BTreeSet::new();
     let mut path = "/v1/notifications?limit=100".to_owned();
@@ -223,10 +234,11 @@ async fn stored(http: &Http) -> BTreeSet<String> {
     }
 }
 
+/// One broker, one Belfry for each row, and one service for each version of NestJS.
 struct Matrix {
     server: RabbitServer,
     cases: Vec<Case>,
-    /// One for each version. Each has a client for every queue.
+    /// Each service has a client for every queue that its version supports.
     services: Vec<NestService>,
 }
 
@@ -242,30 +254,31 @@ impl Matrix {
             NestService::start(version, config)
         });
         self.services = services.into();
-        self.each_service_reports("ready", 1).await;
+        self.until_each_service_reports("ready", 1).await;
     }
 
-    async fn each_service_reports(&self, kind: &str, times: usize) {
-        join_all(self.services.iter().map(|service| service.each_reports(kind, times))).await;
+    async fn until_each_service_reports(&self, kind: &str, times: usize) {
+        join_all(self.services.iter().map(|service| service.until_each_reports(kind, times))).await;
     }
 
-    async fn services_emit_in(&self, phase: &str) {
-        join_all(self.services.iter().map(|service| service.emits_in(phase))).await;
+    /// Begins a phase, and waits until each client has two confirms in it.
+    async fn begin_and_confirm(&self, phase: &str) {
+        join_all(self.services.iter().map(|service| service.begin_and_confirm(phase))).await;
     }
 
-    /// None of them has ended before, and what the broker has confirmed arrives.
+    /// Stops the services. Checks that none has ended before, and that the messages arrive that must arrive.
     async fn stop_services(&mut self) {
         for service in &mut self.services {
             let status = service.stop().await;
             assert!(status.success(), "{status}: {}", service.transcript());
         }
-        self.confirmed_messages_arrive(Case::must_arrive).await;
+        self.until_confirmed_messages_arrive(Case::must_arrive).await;
     }
 
     /// Starts every Belfry that does not run.
     async fn start_belfry(&mut self) {
         let url = self.server.url();
-        // A few at a time, as each start takes processor time.
+        // Only a few at a time, because each start takes processor time.
         let starts = stream::iter(&mut self.cases);
         starts.for_each_concurrent(4, |case| case.start_belfry(url)).await;
     }
@@ -274,33 +287,34 @@ impl Matrix {
         Amqp::connect(self.server.url()).await
     }
 
-    async fn all_are_consumed(&self) {
+    async fn until_all_consumed(&self) {
         let amqp = self.amqp().await;
         for case in &self.cases {
-            case.is_consumed(&amqp).await;
+            case.until_consumed(&amqp).await;
         }
     }
 
-    /// While nothing happens to the broker or to Belfry, every message arrives. The services then emit in the
-    /// phase `next`, in which something may happen.
-    async fn all_arrive(&self, calm: &str, next: &str) {
-        self.all_are_consumed().await;
-        self.services_emit_in(calm).await;
+    /// Checks that every message of the phase `calm` arrives, in which the broker and Belfry are not
+    /// disturbed. The services then begin the phase `next`, in which they may be disturbed.
+    async fn assert_all_arrive(&self, calm: &str, next: &str) {
+        self.until_all_consumed().await;
+        self.begin_and_confirm(calm).await;
         join_all(self.services.iter().map(|service| service.begin(next))).await;
-        self.confirmed_messages_arrive(|_, id| id.starts_with(calm)).await;
+        self.until_confirmed_messages_arrive(|_, id| id.starts_with(calm)).await;
     }
 
-    async fn confirmed_messages_arrive(&self, must_arrive: impl Fn(&Case, &str) -> bool) {
+    async fn until_confirmed_messages_arrive(&self, must_arrive: impl Fn(&Case, &str) -> bool) {
         let stores = self.cases.iter().map(|case| {
             let services = self.services.iter();
             let confirmed = services.flat_map(|service| service.confirmed(case.queue()));
-            case.stores(confirmed.filter(|id| must_arrive(case, id)).collect())
+            case.until_stored(confirmed.filter(|id| must_arrive(case, id)).collect())
         });
         join_all(stores).await;
     }
 }
 
-/// RabbitMQ 4.3 and later refuse transient queues unless they are permitted, to services and to Belfry alike.
+/// Whether this RabbitMQ accepts the declaration of transient queues. Version 4.3 and later refuse it by
+/// default.
 pub(crate) async fn permits_transient_queues(url: &str) -> bool {
     let amqp = Amqp::connect(url).await;
     let (options, arguments) = (QueueDeclareOptions::default(), FieldTable::default());
@@ -312,35 +326,35 @@ pub(crate) async fn permits_transient_queues(url: &str) -> bool {
     true
 }
 
-/// One broker, one Belfry for each row, and one process for each version of NestJS.
 #[tokio::test]
 async fn nestjs_services_and_belfry_share_each_kind_of_queue_across_restarts_of_the_broker() {
     let server = RabbitServer::start_own().await;
     let mut rows = rows();
     if !permits_transient_queues(server.url()).await {
-        println!("this RabbitMQ permits no transient queues; they are left out");
+        println!("this RabbitMQ permits no transient queues: their rows are left out");
         rows.retain(|row| row.options["queueOptions"]["durable"] != false);
     }
     let cases = rows.into_iter().map(|row| Case { row, belfry: None }).collect();
     let mut matrix = Matrix { server, cases, services: Vec::new() };
 
-    // Services first.
+    // The services start first.
     matrix.start_services("start").await;
     matrix.start_belfry().await;
-    matrix.all_arrive("calm-1", "outage-1").await;
+    matrix.assert_all_arrive("calm-1", "outage-1").await;
 
-    // The broker restarts while all are connected. They reconnect in any order.
+    // The broker restarts while the services and Belfry are connected. They reconnect in any order.
     matrix.server.stop().await;
-    matrix.each_service_reports("disconnected", 1).await;
+    matrix.until_each_service_reports("disconnected", 1).await;
     let lost = matrix.cases.iter().map(|case| case.belfry().log_line("RabbitMQ connection lost"));
     join_all(lost).await;
     matrix.server.start().await;
-    matrix.all_arrive("calm-2", "outage-2").await;
+    matrix.assert_all_arrive("calm-2", "outage-2").await;
 
-    // Belfry first.
+    // Belfry starts first.
     matrix.stop_services().await;
     let amqp = matrix.amqp().await;
-    // With other properties than the services', Belfry must not be the first.
+    // In this row Belfry must not declare the queue first, because its properties would differ from those
+    // that the services declare.
     matrix.cases.retain(|case| case.row.name != UNCONFIGURED);
     for case in &mut matrix.cases {
         case.kill_belfry();
@@ -349,18 +363,18 @@ async fn nestjs_services_and_belfry_share_each_kind_of_queue_across_restarts_of_
     }
     matrix.start_belfry().await;
     for case in &matrix.cases {
-        case.is_expected(&amqp).await;
+        case.until_expected(&amqp).await;
     }
     matrix.start_services("restart").await;
-    matrix.all_arrive("calm-3", "outage-3").await;
+    matrix.assert_all_arrive("calm-3", "outage-3").await;
 
     // The broker crashes while every second Belfry is down, so that the services declare its queue.
     matrix.cases.iter_mut().step_by(2).for_each(Case::kill_belfry);
     matrix.server.kill().await;
-    matrix.each_service_reports("disconnected", 1).await;
+    matrix.until_each_service_reports("disconnected", 1).await;
     matrix.server.start().await;
-    matrix.services_emit_in("reconnected").await;
+    matrix.begin_and_confirm("reconnected").await;
     matrix.start_belfry().await;
-    matrix.all_arrive("calm-4", "end").await;
+    matrix.assert_all_arrive("calm-4", "end").await;
     matrix.stop_services().await;
 }

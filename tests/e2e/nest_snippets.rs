@@ -1,4 +1,4 @@
-//! The code of the documents for NestJS, run with its packages.
+//! Runs the NestJS code of the documents with NestJS's packages.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::setup::{Setup, User, ready, signed_in};
 
 const PAGE: &str = "../bootstrap/docs/from-nestjs.md";
 
-/// The code blocks of a document, with the names of this test's broker.
+/// The code blocks of a document in this language, with the names of this test's broker.
 fn snippets(document: &str, language: &str, broker: &Broker) -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);
     let document = fs::read_to_string(path).unwrap();
@@ -30,6 +30,7 @@ fn snippets(document: &str, language: &str, broker: &Broker) -> Vec<String> {
     blocks.collect()
 }
 
+/// Starts the snippet and waits until it consumes messages.
 async fn listening(version: u8, snippet: &str, pattern: &str) -> RunningScript {
     let config = json!({ "version": version, "snippet": snippet, "patterns": [pattern] });
     let script = RunningScript::start("nest-snippet.mjs", &config);
@@ -42,7 +43,7 @@ fn is_about(id: &str) -> impl Fn(&Value) -> bool {
 }
 
 #[tokio::test]
-async fn steps_of_the_page_put_belfry_in_the_place_of_a_nestjs_gateway() {
+async fn steps_of_the_page_replace_a_nestjs_gateway_with_belfry() {
     let backends = Setup::Servers.backends().await;
     let broker = backends.broker();
     let durable = !permits_transient_queues(broker.url()).await;
@@ -55,11 +56,11 @@ async fn steps_of_the_page_put_belfry_in_the_place_of_a_nestjs_gateway() {
     };
     let code = snippets("ts");
     let [_devices, gateway, consumer, consumer_of_10] = &*code else {
-        panic!("other snippets: {code:#?}")
+        panic!("the page has other snippets: {code:#?}")
     };
     let settings = snippets("toml");
     let [_forward, receive, _names, serve] = &*settings else {
-        panic!("other settings: {settings:#?}")
+        panic!("the page has other settings: {settings:#?}")
     };
     let emit = async |user: &str, id: &str| {
         let data = json!({ "userId": user, "id": id, "title": "Hello" });
@@ -71,10 +72,10 @@ async fn steps_of_the_page_put_belfry_in_the_place_of_a_nestjs_gateway() {
         run_script("nest-emit.mjs", &config).await;
     };
 
-    let before = listening(11, gateway, "notification.created").await;
+    let old_gateway = listening(11, gateway, "notification.created").await;
     emit("ada", "before").await;
-    before.expect("event", is_about("before")).await;
-    drop(before);
+    old_gateway.expect("event", is_about("before")).await;
+    drop(old_gateway);
     emit("ada", "meanwhile").await;
 
     let file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
@@ -92,8 +93,8 @@ async fn steps_of_the_page_put_belfry_in_the_place_of_a_nestjs_gateway() {
     let mailers = futures_util::future::join_all(mailers).await;
     emit("ada", "after").await;
     assert_eq!(device.expect("newNotification").await["data"]["id"], "after");
-    let ids = ada.http().get("/v1/notifications").await.expect(200);
-    assert_eq!(ids["items"][1]["id"], "meanwhile", "{ids}");
+    let page = ada.http().get("/v1/notifications").await.expect(200);
+    assert_eq!(page["items"][1]["id"], "meanwhile", "{page}");
     for mailer in mailers {
         let event = mailer.expect("event", |event| event.to_string().contains("\"after\"")).await;
         assert_eq!(event["pattern"], "notification.created");

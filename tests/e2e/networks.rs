@@ -37,84 +37,84 @@ async fn unthrottled(setup: Setup) -> Deployment {
 ///
 /// # Panics
 /// When one of them fails, or none ran.
-async fn all_succeed(setup: Setup, script: &str, config: Value) {
+async fn run_scenarios(setup: Setup, script: &str, config: Value) {
     let deployment = unthrottled(setup).await;
     let mut config = config;
     config["url"] = deployment.belfry.url().into();
     config["secret"] = SECRET.into();
-    let outcomes = run_script(script, &config).await;
+    let results = run_script(script, &config).await;
     let failures: Vec<String> =
-        outcomes.iter().filter(|outcome| outcome["ok"] != true).map(failure).collect();
-    let (failed, all) = (failures.len(), outcomes.len());
+        results.iter().filter(|result| result["ok"] != true).map(describe).collect();
+    let (failed, all) = (failures.len(), results.len());
     assert!(failed == 0 && all > 0, "{failed} of {all} failed:\n{}", failures.join("\n"));
 }
 
-fn failure(outcome: &Value) -> String {
-    let text = |key: &str| outcome[key].as_str().unwrap_or_default();
+fn describe(failure: &Value) -> String {
+    let text = |key: &str| failure[key].as_str().unwrap_or_default();
     let (name, client, transport) = (text("name"), text("client"), text("transport"));
     format!("{name} (client {client}, {transport}): {}", text("error"))
 }
 
-async fn all_of_group_succeed(setup: Setup, group: &str, client: &str) {
-    all_succeed(setup, "networks.mjs", json!({ "group": group, "clients": [client] })).await;
+async fn run_group(setup: Setup, group: &str, client: &str) {
+    run_scenarios(setup, "networks.mjs", json!({ "group": group, "clients": [client] })).await;
 }
 
 async fn messages_at_bad_moments_are_processed_and_received_by_client_version_4(setup: Setup) {
-    all_of_group_succeed(setup, "messages", "4").await;
+    run_group(setup, "messages", "4").await;
 }
 
 async fn messages_at_bad_moments_are_processed_and_received_by_client_version_3(setup: Setup) {
-    all_of_group_succeed(setup, "messages", "3").await;
+    run_group(setup, "messages", "3").await;
 }
 
 async fn messages_and_reconnects_work_with_python_socketio(setup: Setup) {
-    all_succeed(setup, "networks.py", json!({})).await;
+    run_scenarios(setup, "networks.py", json!({})).await;
 }
 
 #[tokio::test]
 async fn sessions_whose_upgrade_fails_stay_on_polling_with_a_client_of_version_4() {
-    all_of_group_succeed(Setup::Embedded, "upgrades", "4").await;
+    run_group(Setup::Embedded, "upgrades", "4").await;
 }
 
 #[tokio::test]
 async fn sessions_whose_upgrade_fails_stay_on_polling_with_a_client_of_version_3() {
-    all_of_group_succeed(Setup::Embedded, "upgrades", "3").await;
+    run_group(Setup::Embedded, "upgrades", "3").await;
 }
 
 #[tokio::test]
 async fn namespaces_of_one_connection_are_independent_with_a_client_of_version_4() {
-    all_of_group_succeed(Setup::Embedded, "namespaces", "4").await;
+    run_group(Setup::Embedded, "namespaces", "4").await;
 }
 
 #[tokio::test]
 async fn namespaces_of_one_connection_are_independent_with_a_client_of_version_3() {
-    all_of_group_succeed(Setup::Embedded, "namespaces", "3").await;
+    run_group(Setup::Embedded, "namespaces", "3").await;
 }
 
 #[tokio::test]
-async fn violations_of_the_websocket_protocol_are_closed_with_a_code() {
-    all_of_group_succeed(Setup::Embedded, "frames", "4").await;
+async fn connection_that_violates_the_websocket_protocol_is_closed_with_a_code() {
+    run_group(Setup::Embedded, "frames", "4").await;
 }
 
 #[tokio::test]
 async fn browser_that_loses_a_response_receives_and_does_everything_once() {
     let config = json!({ "group": "browsers", "atOnce": 1 });
-    all_succeed(Setup::Embedded, "networks.mjs", config).await;
+    run_scenarios(Setup::Embedded, "networks.mjs", config).await;
 }
 
-/// Milliseconds. A client without a backoff retries after 500 to 1,500.
+/// A pause that shows a backoff, in milliseconds. A client without a backoff retries after 500 to 1,500 ms.
 const LONG_PAUSE: f64 = 2_000.0;
 
 /// Whether the device has made a long pause between two attempts.
 fn has_backed_off(device: &Device) -> bool {
-    let seen = device.records();
+    let records = device.records();
     let attempts: Vec<&DeviceRecord> =
-        seen.iter().filter(|seen| seen.kind == "connect_error").collect();
+        records.iter().filter(|record| record.kind == "connect_error").collect();
     attempts.windows(2).any(|pair| pair[1].at - pair[0].at > LONG_PAUSE)
 }
 
-/// `Retry-After` of a request that opens a transport while tokens cannot be verified; `None` if it is admitted,
-/// as one request a second is.
+/// Requests a transport while tokens cannot be verified, and returns the response's `Retry-After` in seconds.
+/// `None` if the request is admitted: Belfry admits one a second.
 async fn retry_after(belfry: &Belfry, transport: &str) -> Option<u64> {
     let path = format!("/socket.io/?EIO=4&transport={transport}");
     let mut request = belfry.http().request(Method::GET, &path);

@@ -1,4 +1,4 @@
-//! Web pages and apps of other origins: CORS responses, and which origins may open a WebSocket.
+//! Web pages and apps of other origins: CORS responses, and the origins that may open a WebSocket.
 
 use belfry_tests::http::send;
 use belfry_tests::process::Builder;

@@ -46,29 +46,29 @@ async fn sigterm_shuts_down_gracefully_and_devices_reconnect_after_the_restart(s
 }
 
 async fn shutdown_ends_at_its_timeout_and_at_once_on_a_second_signal(setup: Setup) {
-    // Disconnecting the devices would take an hour …
-    let slow = async |bound: &str| {
+    // With this `shutdown.spread` it takes an hour to disconnect the devices.
+    let slow = async |timeout: &str| {
         let deployment = setup
             .own_with(|belfry| {
-                belfry.setting("shutdown.spread", "1h").setting("shutdown.timeout", bound)
+                belfry.setting("shutdown.spread", "1h").setting("shutdown.timeout", timeout)
             })
             .await;
         let devices = deployment.user("ada").two_devices().await;
         (deployment, devices)
     };
-    // … but the shutdown does not wait for that.
-    let (mut bounded, _devices) = slow("1s").await;
-    assert_eq!(bounded.belfry.terminate().await.code(), Some(0));
-    assert!(bounded.belfry.log().contains("shutdown timed out; exiting with unfinished work"));
+    let (mut short, _devices) = slow("1s").await;
+    assert_eq!(short.belfry.terminate().await.code(), Some(0));
+    assert!(short.belfry.log().contains("shutdown timed out; exiting with unfinished work"));
 
-    let (mut patient, _devices) = slow("1h").await;
-    patient.belfry.send_sigterm();
-    patient.belfry.log_line("shutdown requested; draining").await;
-    assert!(patient.belfry.is_running());
-    assert_eq!(patient.belfry.terminate().await.code(), Some(130));
+    let (mut long, _devices) = slow("1h").await;
+    long.belfry.send_sigterm();
+    long.belfry.log_line("shutdown requested; draining").await;
+    assert!(long.belfry.is_running());
+    // The exit code after a second signal.
+    assert_eq!(long.belfry.terminate().await.code(), Some(130));
 }
 
-/// Messages are consumed right after the start, before devices are back: they must catch up.
+/// After its start Belfry consumes messages before the devices are back, so that they must catch up.
 #[tokio::test]
 async fn messages_consumed_before_devices_are_back_are_replayed_to_them() {
     const WAITING: usize = 50;
@@ -211,8 +211,8 @@ async fn database_outage_loses_no_message() {
     assert!(refused.header("retry-after").is_some(), "{refused:#?}");
     let answer = device.call("notification:unread_count", Value::Null).await;
     assert_eq!((&answer["status"], &answer["code"]), (&json!("error"), &json!("unavailable")));
-    until_true("it is not ready", async || belfry.http().get("/health/ready").await.status == 503)
-        .await;
+    let http = belfry.http();
+    until_true("belfry is not ready", async || http.get("/health/ready").await.status == 503).await;
     server.start().await;
 
     let mut ids = Vec::new();
@@ -278,17 +278,18 @@ async fn invalid_messages_are_dead_lettered_with_a_reason_and_valid_ones_pass() 
     for n in 0..invalid.len() {
         assert_eq!(device.expect("notification:new").await["id"], format!("n{n}"));
     }
-    let mut found = Vec::new();
+    let mut dead_letters = Vec::new();
     for _ in &invalid {
-        found.push(amqp.next(&dead).await);
+        dead_letters.push(amqp.next(&dead).await);
     }
     for (n, (body, reason)) in invalid.iter().enumerate() {
         let id = format!("m{n}");
-        let named = |message_id: &Option<lapin::types::ShortString>| {
+        let has_id = |message_id: &Option<lapin::types::ShortString>| {
             message_id.as_ref().is_some_and(|it| it.as_str() == id)
         };
-        let dead_letter = found.iter().find(|it| named(it.properties.message_id()));
-        let dead_letter = dead_letter.unwrap_or_else(|| panic!("{id} is not among {found:#?}"));
+        let dead_letter = dead_letters.iter().find(|it| has_id(it.properties.message_id()));
+        let dead_letter =
+            dead_letter.unwrap_or_else(|| panic!("{id} is not among {dead_letters:#?}"));
         assert_eq!(dead_letter.body, *body, "{id} is unchanged");
         assert_eq!(
             dead_letter.header("x-belfry-reason").as_deref(),
@@ -297,7 +298,7 @@ async fn invalid_messages_are_dead_lettered_with_a_reason_and_valid_ones_pass() 
         );
         assert_ne!(dead_letter.header("x-belfry-error").unwrap(), "", "{dead_letter:#?}");
     }
-    assert_eq!(amqp.count(&dead).await, Some(0), "each is dead-lettered once");
+    assert_eq!(amqp.count(&dead).await, Some(0), "each message is dead-lettered once");
     assert_eq!(amqp.count(&ingest).await, Some(0), "no message is requeued");
 }
 
@@ -307,14 +308,19 @@ async fn events_are_delivered_by_the_other_node_when_one_dies() {
     let (mut one, mut other) = tokio::join!(backends.start(), backends.start());
     let ada = User::new("ada", &one);
 
-    // Each is the survivor once, so that the leader dies once.
-    survives_the_kill_of(&mut one, &other, &ada, "n1").await;
+    // Each node is killed once, so that the leader is killed once.
+    assert_events_survive_the_kill_of(&mut one, &other, &ada, "n1").await;
     one.restart().await;
     until_ready(&one).await;
-    survives_the_kill_of(&mut other, &one, &ada, "n2").await;
+    assert_events_survive_the_kill_of(&mut other, &one, &ada, "n2").await;
 }
 
-async fn survives_the_kill_of(killed: &mut Belfry, survivor: &Belfry, ada: &User, id: &str) {
+async fn assert_events_survive_the_kill_of(
+    killed: &mut Belfry,
+    survivor: &Belfry,
+    ada: &User,
+    id: &str,
+) {
     let device = signed_in(ada.at(survivor).node()).await;
     notify(killed, ada, json!({ "id": format!("{id}-before"), "title": "Before" })).await;
     killed.kill();

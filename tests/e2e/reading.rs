@@ -21,16 +21,16 @@ on_both_setups!(
 );
 
 /// Creates notifications `n1`, `n2` … for the user.
-async fn fill(deployment: &Deployment, user: &User, many: usize) {
-    for n in 1..=many {
+async fn fill(deployment: &Deployment, user: &User, count: usize) {
+    for n in 1..=count {
         deployment
             .notify(user, json!({ "id": format!("n{n}"), "title": format!("No. {n}") }))
             .await;
     }
 }
 
-/// The next events of each device are that these were marked as read, and this count.
-async fn each_receives_read(devices: &[Device], ids: &[&str], count: u64, revision: u64) {
+/// Checks the next events of each device: these notifications were marked as read, and this is the count.
+async fn assert_each_receives_read(devices: &[Device], ids: &[&str], count: u64, revision: u64) {
     for device in devices {
         let read = device.expect("notification:marked_read").await;
         let read_at = read["readAt"].as_str().unwrap();
@@ -45,13 +45,15 @@ async fn each_receives_read(devices: &[Device], ids: &[&str], count: u64, revisi
     }
 }
 
+/// The ack of a successful message.
 fn ok(data: Value) -> Value {
     let mut answer = json!({ "status": "ok" });
     answer["data"] = data;
     answer
 }
 
-fn position(count: u64, revision: u64) -> Value {
+/// The payload of an unread count.
+fn count_at(count: u64, revision: u64) -> Value {
     json!({ "count": count, "revision": revision })
 }
 
@@ -70,12 +72,12 @@ async fn reads_in_every_payload_form_reach_the_other_devices(setup: Setup) {
         ("notification:read", json!({ "id": "n5" })),
     ]) {
         let answer = devices[0].call(event, payload).await;
-        assert_eq!(answer, ok(position(7 - n, 7 + n)), "{event}");
-        each_receives_read(&devices, &[&format!("n{n}")], 7 - n, 7 + n).await;
+        assert_eq!(answer, ok(count_at(7 - n, 7 + n)), "{event}");
+        assert_each_receives_read(&devices, &[&format!("n{n}")], 7 - n, 7 + n).await;
     }
     let answer = devices[1].call("notification:mark_read", json!({ "ids": ["n6", "n7"] })).await;
-    assert_eq!(answer, ok(position(0, 13)));
-    each_receives_read(&devices, &["n6", "n7"], 0, 13).await;
+    assert_eq!(answer, ok(count_at(0, 13)));
+    assert_each_receives_read(&devices, &["n6", "n7"], 0, 13).await;
 
     let stored = deployment.stored(&ada, "n6").await;
     assert_eq!((&stored["isRead"], &stored["revision"]), (&json!(true), &json!(13)));
@@ -93,7 +95,7 @@ async fn reads_by_rest_reach_all_devices(setup: Setup) {
         let path = format!("/v1/notifications/n{n}/read");
         let answer = send(http.request(method, &path)).await;
         assert!((200..300).contains(&answer.status), "{answer:#?}");
-        each_receives_read(&devices, &[&format!("n{n}")], 4 - n, 4 + n).await;
+        assert_each_receives_read(&devices, &[&format!("n{n}")], 4 - n, 4 + n).await;
     }
     assert_eq!(deployment.stored(&ada, "n3").await["isRead"], true);
     assert_eq!(deployment.stored(&ada, "n4").await["isRead"], false);
@@ -109,6 +111,7 @@ async fn mark_all_read_works_by_socket_and_by_rest(setup: Setup) {
         for _ in 0..2 {
             deployment.notify(&ada, json!({ "title": "Read me" })).await;
         }
+        // The two notifications, and the change that marks them as read.
         revision += 3;
         revision
     };
@@ -117,13 +120,13 @@ async fn mark_all_read_works_by_socket_and_by_rest(setup: Setup) {
             let read = device.expect("notification:marked_read").await;
             let expected = json!({ "all": true, "readAt": read["readAt"], "revision": revision });
             assert_eq!(read, expected);
-            while device.expect("notification:unread_count").await != position(0, revision) {}
+            while device.expect("notification:unread_count").await != count_at(0, revision) {}
         }
     };
 
     let revision = fill_two().await;
     let answer = devices[0].call("notification:mark_all_read", json!({})).await;
-    assert_eq!(answer, ok(position(0, revision)));
+    assert_eq!(answer, ok(count_at(0, revision)));
     each_receives_all_read(revision).await;
     for method in [Method::PATCH, Method::POST, Method::PUT] {
         let revision = fill_two().await;
@@ -142,12 +145,12 @@ async fn second_read_changes_nothing(setup: Setup) {
 
     for _ in 0..2 {
         let answer = devices[0].call("notification:mark_read", json!({ "id": "n1" })).await;
-        assert_eq!(answer, ok(position(1, 3)));
+        assert_eq!(answer, ok(count_at(1, 3)));
     }
     let unknown = devices[0].call("notification:mark_read", json!({ "id": "n9" })).await;
-    assert_eq!(unknown, ok(position(1, 3)));
+    assert_eq!(unknown, ok(count_at(1, 3)));
     let count = devices[0].call("notification:unread_count", Value::Null).await;
-    assert_eq!(count, ok(position(1, 3)));
+    assert_eq!(count, ok(count_at(1, 3)));
 
     deployment.until_delivered(&ada, &devices, "last").await;
     assert_eq!(devices[0].events("notification:marked_read").len(), 1);
@@ -160,7 +163,7 @@ async fn deletion_reaches_all_devices(setup: Setup) {
     let devices = ada.two_devices().await;
 
     let answer = devices[0].call("notification:delete", json!({ "id": "n1" })).await;
-    assert_eq!(answer, ok(position(2, 4)));
+    assert_eq!(answer, ok(count_at(2, 4)));
     let answer = ada.http().delete("/v1/notifications/n2").await;
     assert!((200..300).contains(&answer.status), "{answer:#?}");
 
@@ -169,8 +172,8 @@ async fn deletion_reaches_all_devices(setup: Setup) {
             let deleted = device.expect("notification:deleted").await;
             let expected = json!({ "ids": [id], "notificationId": id, "revision": revision });
             assert_eq!(deleted, expected);
-            let left = device.expect("notification:unread_count").await;
-            assert_eq!(left, position(count, revision));
+            let unread = device.expect("notification:unread_count").await;
+            assert_eq!(unread, count_at(count, revision));
         }
     }
     for id in ["n1", "n2"] {
@@ -186,18 +189,18 @@ fn ids(page: &Value) -> Vec<&str> {
     items.iter().map(|item| item["id"].as_str().unwrap()).collect()
 }
 
-/// One page, requested by REST and by socket, which must agree.
-async fn page(device: &Device, http: &Http, asked: &Value) -> Value {
-    // Nothing in it needs encoding.
-    let query: Vec<_> = asked
+/// Requests a page of the list by REST and by socket, checks that both are the same, and returns it.
+async fn page(device: &Device, http: &Http, filter: &Value) -> Value {
+    // No value needs URL encoding.
+    let query: Vec<_> = filter
         .as_object()
         .unwrap()
         .iter()
         .map(|(name, value)| format!("{name}={}", value.to_string().replace('"', "")))
         .collect();
     let by_rest = http.get(&format!("/v1/notifications?{}", query.join("&"))).await;
-    let by_socket = device.call("notification:list", asked.clone()).await;
-    assert_eq!(by_socket, ok(by_rest.expect(200)), "{asked}");
+    let by_socket = device.call("notification:list", filter.clone()).await;
+    assert_eq!(by_socket, ok(by_rest.expect(200)), "{filter}");
     by_socket["data"].clone()
 }
 
@@ -270,7 +273,7 @@ async fn invalid_message_without_an_ack_causes_an_exception(setup: Setup) {
     assert!(exception["message"].is_string(), "{exception}");
     // The connection still works.
     let answer = device.call("notification:unread_count", Value::Null).await;
-    assert_eq!(answer, ok(position(0, 0)));
+    assert_eq!(answer, ok(count_at(0, 0)));
 }
 
 async fn device_cannot_change_another_users_notification(setup: Setup) {
@@ -281,16 +284,16 @@ async fn device_cannot_change_another_users_notification(setup: Setup) {
 
     let room = format!("user:{}", ada.id());
     for event in ["mark_read", "delete", "mark_all_read", "list", "unread_count", "sync"] {
-        let claims = [("userId", ada.id()), ("user", ada.id()), ("room", &room)];
-        for (key, value) in claims {
+        let fields = [("userId", ada.id()), ("user", ada.id()), ("room", &room)];
+        for (key, value) in fields {
             let answer = eves.call(&format!("notification:{event}"), json!({ key: value })).await;
             assert_eq!(answer["code"], "payload_invalid", "{event} {key}: {answer}");
         }
     }
     let n1 = json!({ "id": "n1", "userId": eve.id() });
-    assert_eq!(eves.call("notification:mark_read", n1.clone()).await, ok(position(0, 0)));
+    assert_eq!(eves.call("notification:mark_read", n1.clone()).await, ok(count_at(0, 0)));
     assert_eq!(eves.call("notification:delete", n1).await["code"], "not_found");
-    assert_eq!(eves.call("notification:mark_all_read", json!({})).await, ok(position(0, 0)));
+    assert_eq!(eves.call("notification:mark_all_read", json!({})).await, ok(count_at(0, 0)));
     let list = eves.call("notification:list", json!({})).await;
     assert_eq!(ids(&list["data"]), Vec::<&str>::new());
     let sync = json!({ "since": 0 });
@@ -312,27 +315,27 @@ async fn reads_by_another_service_reach_all_devices() {
     fill(&deployment, &bob, 1).await;
     let (devices, bobs) = tokio::join!(ada.two_devices(), signed_in(bob.node()));
     let amqp = Amqp::connect(deployment.broker().url()).await;
-    let say = async |pattern: &str, mut data: Value| {
+    let publish = async |pattern: &str, mut data: Value| {
         data["userId"] = ada.id().into();
         let body = json!({ "pattern": pattern, "data": data });
         amqp.send(&deployment.broker().ingest_queue(), &body).await;
     };
 
-    say("notification.mark_read", json!({ "id": "n1" })).await;
-    each_receives_read(&devices, &["n1"], 5, 7).await;
-    say("notification.marked_read", json!({ "notificationId": "n2" })).await;
-    each_receives_read(&devices, &["n2"], 4, 8).await;
-    say(
+    publish("notification.mark_read", json!({ "id": "n1" })).await;
+    assert_each_receives_read(&devices, &["n1"], 5, 7).await;
+    publish("notification.marked_read", json!({ "notificationId": "n2" })).await;
+    assert_each_receives_read(&devices, &["n2"], 4, 8).await;
+    publish(
         "notification.marked_read",
         json!({ "ids": ["n3", "n4"], "readAt": "2026-11-23T08:15:30Z" }),
     )
     .await;
-    each_receives_read(&devices, &["n3", "n4"], 2, 9).await;
-    say("notification.mark_all_read", json!({})).await;
+    assert_each_receives_read(&devices, &["n3", "n4"], 2, 9).await;
+    publish("notification.mark_all_read", json!({})).await;
     for device in &devices {
         let read = device.expect("notification:marked_read").await;
         assert_eq!((&read["all"], &read["revision"]), (&json!(true), &json!(10)));
-        assert_eq!(device.expect("notification:unread_count").await, position(0, 10));
+        assert_eq!(device.expect("notification:unread_count").await, count_at(0, 10));
     }
 
     let bobs = [bobs];

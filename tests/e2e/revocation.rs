@@ -33,8 +33,8 @@ fn old_token(user: &User) -> String {
     key().token(user.id()).issued_ago(Duration::from_mins(5)).sign()
 }
 
-/// The device receives the reason and is disconnected.
-async fn is_ended(device: &Device) {
+/// Waits until the device is disconnected because its token is revoked.
+async fn assert_ended(device: &Device) {
     assert_eq!(device.expect("exception").await["code"], "token_revoked");
     device.disconnected().await;
 }
@@ -49,12 +49,13 @@ async fn revocation_ends_sessions_and_rejects_tokens_until_a_new_one(setup: Setu
     ];
     let (fresh, other) = (signed_in(ada.node()).await, signed_in(bob.node()).await);
 
-    let body = json!({ "issuedBefore": before_now(&deployment.notify(&ada, draft()).await, Duration::from_mins(1)) });
-    let kept = operator(&deployment.belfry).post(&path(&ada), &body).await.expect(200);
-    assert_eq!(kept, json!({ "userId": ada.id(), "issuedBefore": body["issuedBefore"] }));
+    let notification = deployment.notify(&ada, draft()).await;
+    let body = json!({ "issuedBefore": before(&notification, Duration::from_mins(1)) });
+    let revocation = operator(&deployment.belfry).post(&path(&ada), &body).await.expect(200);
+    assert_eq!(revocation, json!({ "userId": ada.id(), "issuedBefore": body["issuedBefore"] }));
 
     for device in &devices {
-        is_ended(device).await;
+        assert_ended(device).await;
     }
     let refused = ada.node().token(&old).start();
     assert_eq!(refused.refused().await, "token_revoked");
@@ -71,10 +72,11 @@ fn draft() -> Value {
     json!({ "id": "n1", "title": "What time is it?" })
 }
 
-fn before_now(notification: &Value, by: Duration) -> String {
-    let made = notification["createdAt"].as_str().unwrap();
-    let made: chrono::DateTime<chrono::Utc> = made.parse().unwrap();
-    (made - by).to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+/// The instant this long before the notification was created, by the server's clock.
+fn before(notification: &Value, time: Duration) -> String {
+    let created = notification["createdAt"].as_str().unwrap();
+    let created: chrono::DateTime<chrono::Utc> = created.parse().unwrap();
+    (created - time).to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
 }
 
 async fn revoked_token_is_rejected_when_the_request_returns(setup: Setup) {
@@ -96,7 +98,7 @@ async fn token_of_an_issuer_whose_clock_is_ahead_is_revoked(setup: Setup) {
     let ahead = key().token(ada.id()).issued_in(Duration::from_secs(30)).sign();
     let device = signed_in(ada.node().token(&ahead).reconnection(false)).await;
     operator(&deployment.belfry).post(&path(&ada), &json!({})).await.expect(200);
-    is_ended(&device).await;
+    assert_ended(&device).await;
     let answer = deployment.belfry.http().bearer(&*ahead).get("/v1/notifications").await;
     assert_eq!(answer.expect(401)["code"], "token_revoked");
 }
@@ -109,8 +111,8 @@ async fn revocation_needs_its_scope(setup: Setup) {
     for http in [ada.http(), deployment.service()] {
         let refused = http.post(&path(&ada), &body).await;
         assert_eq!(refused.expect(403)["code"], "scope_missing");
-        let asked = refused.header("www-authenticate").unwrap();
-        assert!(asked.contains("scope=\"tokens:revoke\""), "{asked}");
+        let challenge = refused.header("www-authenticate").unwrap();
+        assert!(challenge.contains("scope=\"tokens:revoke\""), "{challenge}");
     }
     assert_eq!(belfry.http().post(&path(&ada), &body).await.status, 401);
     let refused = deployment.service().post("/v1/revocations", &body).await;
@@ -150,13 +152,13 @@ async fn configured_scopes_are_required(setup: Setup) {
         .await;
     let ada = deployment.user("ada");
     deployment.notify(&ada, draft()).await;
-    let with = |scopes: &str| key().token(ada.id()).scope(scopes).sign();
+    let with_scopes = |scopes: &str| key().token(ada.id()).scope(scopes).sign();
 
     assert_eq!(ada.node().start().refused().await, "scope_missing");
     let answer = ada.http().get("/v1/notifications").await;
     assert_eq!(answer.expect(403)["code"], "scope_missing");
 
-    let reader = signed_in(ada.node().token(&with("inbox:read"))).await;
+    let reader = signed_in(ada.node().token(&with_scopes("inbox:read"))).await;
     assert_eq!(reader.call("notification:list", json!({})).await["status"], "ok");
     for (event, payload) in [
         ("notification:mark_read", json!("n1")),
@@ -165,7 +167,7 @@ async fn configured_scopes_are_required(setup: Setup) {
     ] {
         assert_eq!(reader.call(event, payload).await["code"], "scope_missing", "{event}");
     }
-    let http = deployment.belfry.http().bearer(with("inbox:read"));
+    let http = deployment.belfry.http().bearer(with_scopes("inbox:read"));
     for answer in [
         http.patch("/v1/notifications/n1/read").await,
         http.patch("/v1/notifications/read-all").await,
@@ -176,7 +178,7 @@ async fn configured_scopes_are_required(setup: Setup) {
     let refreshed = reader.call("auth:refresh", json!({ "token": ada.token() })).await;
     assert_eq!(refreshed["code"], "scope_missing");
 
-    let changer = signed_in(ada.node().token(&with("inbox:read inbox:change"))).await;
+    let changer = signed_in(ada.node().token(&with_scopes("inbox:read inbox:change"))).await;
     assert_eq!(changer.call("notification:mark_read", json!("n1")).await["status"], "ok");
 }
 
@@ -194,24 +196,24 @@ async fn every_node_ends_the_sessions_of_a_revoked_token() {
     let here = signed_in(ada.node().token(&old).reconnection(false)).await;
     let there = signed_in(ada.at(&other).node().token(&old).reconnection(false)).await;
     operator(&one).post(&path(&ada), &json!({})).await.expect(200);
-    is_ended(&here).await;
-    is_ended(&there).await;
+    assert_ended(&here).await;
+    assert_ended(&there).await;
     for node in [&one, &other] {
         assert_eq!(ada.at(node).node().token(&old).start().refused().await, "token_revoked");
     }
 
-    // The same for all users.
+    // A revocation of the tokens of all users reaches every node, too.
     let (bob, cy) = (User::new("bob", &one), User::new("cy", &one));
     let at_one = signed_in(bob.node().token(&old_token(&bob)).reconnection(false)).await;
     let at_other = signed_in(cy.at(&other).node().token(&old_token(&cy)).reconnection(false)).await;
     let body = json!({ "issuedBefore": "2020-01-01T00:00:00.000Z" });
-    let kept = operator(&one).post("/v1/revocations", &body).await.expect(200);
-    assert_eq!(kept, body);
+    let revocation = operator(&one).post("/v1/revocations", &body).await.expect(200);
+    assert_eq!(revocation, body);
     let later = operator(&one).post("/v1/revocations", &json!({})).await.expect(200);
     assert!(later["issuedBefore"].as_str() > body["issuedBefore"].as_str(), "{later}");
-    is_ended(&at_one).await;
-    is_ended(&at_other).await;
-    // A node that starts later knows it too. The caller's token is revoked as well.
+    assert_ended(&at_one).await;
+    assert_ended(&at_other).await;
+    // A node that starts later rejects the tokens, too. The caller's own token is also revoked.
     let third = start("third").await;
     for node in [&one, &other, &third] {
         let answer = node.http().bearer(old_token(&bob)).get("/v1/notifications").await;
@@ -224,7 +226,7 @@ async fn every_node_ends_the_sessions_of_a_revoked_token() {
     .await;
 }
 
-/// A service may revoke by a message if the settings allow it, also when Belfry does not store the inboxes.
+/// If the settings allow it, a service may revoke tokens by a message, in forward mode, too.
 #[tokio::test]
 async fn allowed_revocation_by_message_works_in_both_modes() {
     for mode in ["store", "forward"] {
@@ -238,7 +240,7 @@ async fn allowed_revocation_by_message_works_in_both_modes() {
         let body = json!({ "pattern": "user.revoke_tokens", "data": { "userId": ada.id() } });
         let amqp = Amqp::connect(deployment.broker().url()).await;
         amqp.send(&deployment.broker().ingest_queue(), &body).await;
-        is_ended(&device).await;
+        assert_ended(&device).await;
     }
 }
 
@@ -251,7 +253,7 @@ async fn revocation_by_message_is_dead_lettered_by_default() {
     let amqp = Amqp::connect(deployment.broker().url()).await;
     amqp.send(&deployment.broker().ingest_queue(), &body).await;
     let is_ours = |dead: &Message| dead.json()["data"]["userId"] == ada.id();
-    let dead = until("the message is dead", async || {
+    let dead = until("the message is a dead letter", async || {
         amqp.take(&deployment.broker().dead_queue()).await.filter(is_ours)
     })
     .await;

@@ -1,4 +1,4 @@
-//! Settings: which values stop the start, with which message, and which source has precedence.
+//! Settings: the values that stop the start, the messages about them, and the precedence of the sources.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -8,8 +8,8 @@ use belfry_tests::tokens::Key;
 
 use crate::setup::{SECRET, ready};
 
-/// Checks that it does not start but exits with code 1 and a one-line message with all these words.
-pub(crate) async fn stops_the_start(builder: Builder, words: &[&str]) {
+/// Checks that `belfry` does not start, but exits with code 1 and a one-line message that has all these words.
+pub(crate) async fn assert_start_fails(builder: Builder, words: &[&str]) {
     let Finished { status, out, err } = builder.finish().await;
     assert_eq!(status.code(), Some(1), "{words:?}: {err}");
     assert_eq!(out, "", "{words:?}: {err}");
@@ -20,15 +20,16 @@ pub(crate) async fn stops_the_start(builder: Builder, words: &[&str]) {
     }
 }
 
-/// A `belfry` with this setting, on free ports unless the setting is a port.
-pub(crate) fn with(path: &str, value: &str) -> Builder {
+/// A `belfry` with this setting, on free ports unless the setting is an address.
+pub(crate) fn with_setting(path: &str, value: &str) -> Builder {
     let builder = Belfry::builder().setting("http.listen", "127.0.0.1:0");
     builder.setting("admin.listen", "127.0.0.1:0").setting(path, value)
 }
 
 #[tokio::test]
 async fn invalid_or_unknown_setting_stops_the_start_and_is_named() {
-    for (path, value, also) in [
+    // Each row has a setting, an invalid value, and words of the message besides the setting.
+    for (path, value, hint) in [
         ("http.listen", "everywhere", "BELFRY_HTTP__LISTEN"),
         ("http.max_body", "-1", "BELFRY_HTTP__MAX_BODY"),
         ("http.cors_origins", "example.org", "the scheme is missing"),
@@ -66,32 +67,33 @@ async fn invalid_or_unknown_setting_stops_the_start_and_is_named() {
         ("socket.events.deleted", "exception", "another meaning"),
         ("socket.messages.list", "notification:mark_read", "another meaning"),
     ] {
-        // Of a path without any known section only the first part is named.
+        // If the first section of a path is unknown, the message names only this section.
         let named = path.strip_suffix(".such.section").unwrap_or(path);
-        stops_the_start(with(path, value), &[named, also]).await;
+        assert_start_fails(with_setting(path, value), &[named, hint]).await;
     }
 }
 
 #[tokio::test]
 async fn database_with_another_encoding_stops_the_start() {
     let database = Database::with_encoding("WIN1252").await;
-    let builder = || with("database.url", database.url()).setting("auth.hs256_secret", SECRET);
+    let builder =
+        || with_setting("database.url", database.url()).setting("auth.hs256_secret", SECRET);
     for builder in [builder(), builder().setting("database.migrate", false)] {
         let Finished { status, err, .. } = builder.finish().await;
         assert_eq!(status.code(), Some(1), "{err}");
         let sentence = err.lines().find(|line| line.starts_with("belfry: ")).unwrap();
         assert!(sentence.contains("WIN1252") && sentence.contains("UTF8"), "{sentence}");
     }
-    stops_the_start(builder().arg("migrate"), &["WIN1252", "UTF8"]).await;
+    assert_start_fails(builder().arg("migrate"), &["WIN1252", "UTF8"]).await;
 }
 
 #[tokio::test]
 async fn secrets_and_passwords_are_not_logged() {
-    let weak = with("auth.hs256_secret", "hush-hush").start().await;
+    let weak = with_setting("auth.hs256_secret", "hush-hush").start().await;
     weak.log_line("auth.hs256_secret").await;
     assert!(!weak.log().contains("hush-hush"), "{}", weak.log());
     let url = "mysql://ada:hush-hush@localhost/belfry";
-    let Finished { err, .. } = with("database.url", url).finish().await;
+    let Finished { err, .. } = with_setting("database.url", url).finish().await;
     assert!(!err.contains("hush-hush"), "{err}");
 }
 
@@ -104,7 +106,7 @@ async fn secret_in_a_flag_stops_the_start_without_being_printed() {
     ] {
         let builder = || Belfry::builder().arg("--set").arg(flag);
         let setting = flag.split_once('=').unwrap().0;
-        stops_the_start(builder(), &[setting, "flag", "ps"]).await;
+        assert_start_fails(builder(), &[setting, "flag", "ps"]).await;
         assert!(!builder().finish().await.err.contains("hush"), "{flag}");
     }
 }
@@ -114,8 +116,8 @@ async fn guessable_secret_is_refused_unless_only_this_machine_can_connect() {
     let key = Key::es256();
     for secret in ["change-me-change-me-change-me-change-me", &" x".repeat(32), key.public_pem()] {
         let builder =
-            |listen: &str| with("http.listen", listen).setting("auth.hs256_secret", secret);
-        stops_the_start(builder("0.0.0.0:0"), &["auth.hs256_secret", "the secret"]).await;
+            |listen: &str| with_setting("http.listen", listen).setting("auth.hs256_secret", secret);
+        assert_start_fails(builder("0.0.0.0:0"), &["auth.hs256_secret", "the secret"]).await;
         builder("127.0.0.1:0").start().await.log_line("HMAC secret can be guessed").await;
     }
 }
@@ -133,10 +135,10 @@ async fn variables_of_a_kubernetes_service_are_ignored_and_unreadable_ones_stop_
             .env("BELFRY_CONFIG", "")
     };
     ready(injected().start().await).await;
-    stops_the_start(injected().env("BELFRY_PORT", "8080"), &["there is no setting port"]).await;
+    assert_start_fails(injected().env("BELFRY_PORT", "8080"), &["there is no setting port"]).await;
     let latin1 = std::ffi::OsString::from_vec(b"secr\xe9t".repeat(8));
     let unreadable = Belfry::builder().env("BELFRY_AUTH__HS256_SECRET", latin1);
-    stops_the_start(unreadable, &["BELFRY_AUTH__HS256_SECRET", "UTF-8"]).await;
+    assert_start_fails(unreadable, &["BELFRY_AUTH__HS256_SECRET", "UTF-8"]).await;
 }
 
 #[tokio::test]
@@ -153,8 +155,9 @@ async fn file_that_every_user_can_write_to_stops_the_start() {
         Belfry::builder().setting("auth.hs256_secret_files", path.display())
     };
     let settings = |mode| Belfry::builder().arg("--config").arg(file("settings.toml", "", mode));
-    stops_the_start(secret(0o666), &["auth.hs256_secret_files", "every user can write to"]).await;
-    stops_the_start(settings(0o646), &["settings.toml", "every user can write to"]).await;
+    assert_start_fails(secret(0o666), &["auth.hs256_secret_files", "every user can write to"])
+        .await;
+    assert_start_fails(settings(0o646), &["settings.toml", "every user can write to"]).await;
 
     secret(0o644).start().await.log_line("every user can read this secret file").await;
     let private = secret(0o600).start().await;
@@ -166,18 +169,18 @@ async fn file_that_every_user_can_write_to_stops_the_start() {
 #[tokio::test]
 async fn named_settings_file_must_exist_and_be_valid() {
     let missing = Belfry::builder().arg("--config").arg("missing.toml");
-    stops_the_start(missing, &["missing.toml"]).await;
-    stops_the_start(Belfry::builder().env("BELFRY_CONFIG", "gone.toml"), &["gone.toml"]).await;
+    assert_start_fails(missing, &["missing.toml"]).await;
+    assert_start_fails(Belfry::builder().env("BELFRY_CONFIG", "gone.toml"), &["gone.toml"]).await;
 
     let file = tempfile::NamedTempFile::new().unwrap();
-    let asked_for = || Belfry::builder().arg("--config").arg(file.path());
+    let with_file = || Belfry::builder().arg("--config").arg(file.path());
     std::fs::write(file.path(), "[socket]\nqueue = \"long\"\n").unwrap();
-    stops_the_start(asked_for(), &["socket.queue"]).await;
+    assert_start_fails(with_file(), &["socket.queue"]).await;
     std::fs::write(file.path(), "[socket]\nqeue = 1\n").unwrap();
-    stops_the_start(asked_for(), &["socket.qeue", "queue"]).await;
+    assert_start_fails(with_file(), &["socket.qeue", "queue"]).await;
     std::fs::write(file.path(), "[socket\n").unwrap();
     let name = file.path().file_name().unwrap().to_str().unwrap();
-    stops_the_start(asked_for(), &[name]).await;
+    assert_start_fails(with_file(), &[name]).await;
 }
 
 #[tokio::test]
@@ -189,9 +192,9 @@ async fn flag_overrides_variable_and_variable_overrides_file() {
     let with_base_path = |builder: Builder| builder.setting("http.base_path", "/variable");
     for (builder, secret, path) in [
         (Belfry::builder(), "f".repeat(40), ""),
-        (with("auth.hs256_secret", &secret_of_variable), secret_of_variable.clone(), ""),
+        (with_setting("auth.hs256_secret", &secret_of_variable), secret_of_variable.clone(), ""),
         // An empty variable counts as unset.
-        (with_base_path(with("auth.hs256_secret", "")), "f".repeat(40), "/variable"),
+        (with_base_path(with_setting("auth.hs256_secret", "")), "f".repeat(40), "/variable"),
         (
             with_base_path(Belfry::builder()).arg("--set").arg("http.base_path=/flag"),
             "f".repeat(40),
@@ -208,9 +211,9 @@ async fn flag_overrides_variable_and_variable_overrides_file() {
 #[tokio::test]
 async fn development_sign_in_listens_on_loopback_only() {
     let listen =
-        |address: &str| with("http.listen", address).setting("admin.listen", "127.0.0.1:0");
+        |address: &str| with_setting("http.listen", address).setting("admin.listen", "127.0.0.1:0");
     for address in ["0.0.0.0:0", "[::]:0"] {
-        stops_the_start(listen(address), &["http.listen", "loopback"]).await;
+        assert_start_fails(listen(address), &["http.listen", "loopback"]).await;
     }
     let with_a_key = listen("0.0.0.0:0").setting("auth.hs256_secret", SECRET).start().await;
     assert!(with_a_key.url().starts_with("http://0.0.0.0:"), "{}", with_a_key.url());
@@ -218,10 +221,10 @@ async fn development_sign_in_listens_on_loopback_only() {
 
 #[tokio::test]
 async fn address_in_use_stops_the_start_and_is_named() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap().to_string();
-    let builder = with("http.listen", &address).setting("admin.listen", "127.0.0.1:0");
-    stops_the_start(builder, &["http.listen", &address]).await;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let builder = with_setting("http.listen", &address).setting("admin.listen", "127.0.0.1:0");
+    assert_start_fails(builder, &["http.listen", &address]).await;
 }
 
 #[tokio::test]

@@ -58,21 +58,22 @@ pub(crate) struct Backends {
 /// A running `belfry` with its backends.
 #[derive(Debug)]
 pub(crate) struct Deployment {
-    // Before its backends: fields are dropped in this order.
+    // Fields are dropped in this order: `belfry` before its backends.
     pub(crate) belfry: Belfry,
     pub(crate) backends: Backends,
 }
 
-/// A user, with the node that their clients use.
+/// A user, and the node that the user's clients connect to.
 #[derive(Debug, Clone)]
 pub(crate) struct User {
     id: String,
+    /// The node's URL.
     url: String,
 }
 
 impl Setup {
-    /// A `belfry` that other tests use too. It ends with the last test that uses it at the same time: a static
-    /// would never be dropped, and its folder and database would stay.
+    /// A `belfry` that other tests use at the same time. It is dropped when no test uses it any more: a
+    /// static would never be dropped, and the folder and the database of this `belfry` would stay.
     pub(crate) async fn shared(self) -> Arc<Deployment> {
         static SERVERS: Mutex<Weak<Deployment>> = Mutex::const_new(Weak::new());
         static EMBEDDED: Mutex<Weak<Deployment>> = Mutex::const_new(Weak::new());
@@ -175,8 +176,8 @@ impl Deployment {
         .await
     }
 
-    /// Creates a notification with this id for the user and waits until each device has received it and its
-    /// count: all earlier events have been delivered then.
+    /// Creates a notification with this id for the user, and waits until each device has received the
+    /// notification and its count. By then all earlier events have been delivered, too.
     pub(crate) async fn until_delivered<'a>(
         &self,
         user: &User,
@@ -192,7 +193,7 @@ impl Deployment {
     }
 }
 
-/// Creates a notification for the user through that node and returns it.
+/// Creates a notification for the user through this node and returns it.
 pub(crate) async fn notify(belfry: &Belfry, user: &User, mut draft: Value) -> Value {
     draft["userId"] = user.id().into();
     service(belfry).post("/v1/notifications", &draft).await.expect(201)
@@ -251,7 +252,7 @@ impl User {
         Http::new(&*self.url).bearer(self.token())
     }
 
-    /// A device on the JavaScript client; by WebSocket unless set otherwise.
+    /// A device on the JavaScript client, which uses a WebSocket unless `transports` is set.
     pub(crate) fn node(&self) -> clients::Builder {
         Device::node(&self.url).token(&self.token())
     }
@@ -284,14 +285,15 @@ impl User {
     }
 }
 
-/// Connects a device and waits for `notification:sync` and the count after it: it receives all events from then on.
+/// Connects a device, and waits for `notification:sync` and the count after it. From then on the device
+/// receives all events.
 pub(crate) async fn signed_in(device: clients::Builder) -> Device {
     let device = signed_in_without_count(device).await;
     device.expect("notification:unread_count").await;
     device
 }
 
-/// The same in forward mode, where another service has the count.
+/// Connects a device in forward mode, in which Belfry has no count to send.
 pub(crate) async fn signed_in_without_count(device: clients::Builder) -> Device {
     let device = device.connect().await;
     device.expect("notification:sync").await;

@@ -1,4 +1,4 @@
-//! Sign-in: which tokens are accepted, which are rejected with which code, and when a session ends.
+//! Sign-in: the tokens that are accepted, the codes with which others are rejected, and the end of a session.
 
 use std::time::Duration;
 
@@ -28,9 +28,9 @@ on_both_setups!(
 const SHORT_LIFE: Duration = Duration::from_secs(8);
 
 async fn bad_token_is_rejected_with_its_code(setup: Setup) {
-    let place = setup.shared().await;
-    let ada = place.user("ada");
-    let url = place.belfry.url();
+    let deployment = setup.shared().await;
+    let ada = deployment.user("ada");
+    let url = deployment.belfry.url();
     let bad = bad_tokens(&ada);
 
     let (websocket, polling) = (Device::node(url), Device::node(url).transports(["polling"]));
@@ -56,7 +56,7 @@ async fn bad_token_is_rejected_with_its_code(setup: Setup) {
     for (device, code) in devices {
         assert_eq!(device.refused().await, code);
         assert!(
-            device.records().iter().all(|seen| seen.kind != "connect"),
+            device.records().iter().all(|record| record.kind != "connect"),
             "{}",
             device.transcript()
         );
@@ -83,9 +83,9 @@ fn bad_tokens(ada: &User) -> Vec<(String, &'static str)> {
 }
 
 async fn token_is_read_from_auth_or_the_authorization_header(setup: Setup) {
-    let place = setup.shared().await;
-    let ada = place.user("ada");
-    let url = place.belfry.url();
+    let deployment = setup.shared().await;
+    let ada = deployment.user("ada");
+    let url = deployment.belfry.url();
     let bearer = format!("Bearer {}", ada.token());
     let devices = tokio::join!(
         signed_in(Device::node(url).token(&bearer)),
@@ -95,7 +95,7 @@ async fn token_is_read_from_auth_or_the_authorization_header(setup: Setup) {
     // If both are present, `auth` has precedence: the application sets it for each connect.
     let both = Device::node(url).token(&ada.token()).header("authorization", "Bearer bad");
     let devices = [devices.0, devices.1, devices.2, signed_in(both).await];
-    place.until_delivered(&ada, &devices, "n1").await;
+    deployment.until_delivered(&ada, &devices, "n1").await;
 
     // URLs end up in logs, so by default a token in the query is ignored.
     let in_query = Device::node(url).option("query", json!({ "token": ada.token() })).start();
@@ -121,8 +121,8 @@ async fn with_short_token(user: &User, device: belfry_tests::clients::Builder) -
 }
 
 async fn session_ends_when_its_token_expires(setup: Setup) {
-    let place = setup.shared().await;
-    let ada = place.user("ada");
+    let deployment = setup.shared().await;
+    let ada = deployment.user("ada");
     let devices = tokio::join!(
         with_short_token(&ada, ada.node().reconnection(false)),
         with_short_token(&ada, ada.python().transports(["polling"]).reconnection(false)),
@@ -140,7 +140,7 @@ async fn session_ends_when_its_token_expires(setup: Setup) {
         assert_eq!(device.events("auth:expiring").len(), 1, "{}", device.transcript());
     }
 
-    place.notify(&ada, json!({ "title": "Too late" })).await;
+    deployment.notify(&ada, json!({ "title": "Too late" })).await;
     for device in &devices {
         device.reconnect();
         assert_eq!(device.refused().await, "token_expired");
@@ -149,8 +149,8 @@ async fn session_ends_when_its_token_expires(setup: Setup) {
 }
 
 async fn refreshed_session_outlives_its_first_token(setup: Setup) {
-    let place = setup.shared().await;
-    let ada = place.user("ada");
+    let deployment = setup.shared().await;
+    let ada = deployment.user("ada");
     let devices = tokio::join!(
         with_short_token(&ada, ada.node()),
         with_short_token(&ada, ada.python().namespace("/notifications")),
@@ -167,18 +167,18 @@ async fn refreshed_session_outlives_its_first_token(setup: Setup) {
 
     sleep((SHORT_LIFE + Duration::from_secs(2)).saturating_sub(begin.elapsed())).await;
 
-    place.until_delivered(&ada, &devices, "n1").await;
+    deployment.until_delivered(&ada, &devices, "n1").await;
     for device in &devices {
         assert_eq!(device.call("notification:unread_count", Value::Null).await["status"], "ok");
         assert_eq!(device.events("exception"), Vec::<Value>::new());
-        let disconnected = device.records().into_iter().any(|seen| seen.kind == "disconnect");
+        let disconnected = device.records().into_iter().any(|it| it.kind == "disconnect");
         assert!(!disconnected, "{}", device.transcript());
     }
 }
 
 async fn session_is_not_refreshed_with_a_bad_token_or_another_users_token(setup: Setup) {
-    let place = setup.shared().await;
-    let (ada, eve) = (place.user("ada"), place.user("eve"));
+    let deployment = setup.shared().await;
+    let (ada, eve) = (deployment.user("ada"), deployment.user("eve"));
     let device = [signed_in(eve.node()).await];
     let hour = Duration::from_hours(1);
     for (token, code) in [
@@ -192,8 +192,8 @@ async fn session_is_not_refreshed_with_a_bad_token_or_another_users_token(setup:
         assert_eq!((&answer["status"], &answer["code"]), (&json!("error"), &json!(code)));
     }
     // The session continues, and it still belongs to its user.
-    place.notify(&ada, json!({ "id": "for-ada", "title": "For ada" })).await;
-    place.until_delivered(&eve, &device, "for-eve").await;
+    deployment.notify(&ada, json!({ "id": "for-ada", "title": "For ada" })).await;
+    deployment.until_delivered(&eve, &device, "for-eve").await;
     assert_eq!(device[0].events("notification:new").len(), 1);
 }
 
@@ -201,9 +201,9 @@ async fn session_is_not_refreshed_with_a_bad_token_or_another_users_token(setup:
 #[tokio::test]
 async fn server_closes_the_transport_of_a_rejected_device_at_once() {
     // Long enough that this timeout cannot cause the close.
-    let place =
+    let deployment =
         Setup::Embedded.own_with(|builder| builder.setting("socket.connect_timeout", "1h")).await;
-    let address = place.belfry.url().replace("http://", "ws://");
+    let address = deployment.belfry.url().replace("http://", "ws://");
     for namespace in ["", "/notifications,"] {
         let url = format!("{address}/socket.io/?EIO=4&transport=websocket");
         let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
@@ -216,13 +216,13 @@ async fn server_closes_the_transport_of_a_rejected_device_at_once() {
                 frames.push(text.to_string());
             }
         };
-        timeout(PATIENCE, until_closed).await.expect("it is closed");
+        timeout(PATIENCE, until_closed).await.expect("the server closes the transport");
         let connect_error = format!("44{namespace}{}", json!({ "message": "token_invalid" }));
         assert!(frames.contains(&connect_error), "{frames:?}");
     }
 }
 
-/// A `belfry` that trusts this public key, with these further settings.
+/// Starts a `belfry` that trusts this public key, with these further settings.
 async fn trusting(key: &Key, settings: &[(&str, &str)]) -> Belfry {
     let mut file = NamedTempFile::new().unwrap();
     std::io::Write::write_all(&mut file, key.public_pem().as_bytes()).unwrap();
@@ -286,8 +286,8 @@ async fn issuer_audience_and_claim_names_are_checked_as_configured() {
     ];
     let belfry = trusting(&key, &settings).await;
     let token = || -> Token<'_> {
-        let named = key.token("not-this-one").claim("ext", json!({ "user": { "id": "ada" } }));
-        named.issuer("https://id.example.org/").audience("bell")
+        let token = key.token("not-this-one").claim("ext", json!({ "user": { "id": "ada" } }));
+        token.issuer("https://id.example.org/").audience("bell")
     };
 
     let device = signed_in(Device::node(belfry.url()).token(&token().sign())).await;
@@ -296,8 +296,8 @@ async fn issuer_audience_and_claim_names_are_checked_as_configured() {
     let draft = json!({ "userId": "ada", "title": "Hello" });
     service.post("/v1/notifications", &draft).await.expect(201);
     assert_eq!(device.expect("notification:new").await["userId"], "ada");
-    let late = token().expired_for(Duration::from_secs(5)).sign();
-    assert_eq!(rejection_code(&belfry, &late).await, None, "within the leeway");
+    let just_expired = token().expired_for(Duration::from_secs(5)).sign();
+    assert_eq!(rejection_code(&belfry, &just_expired).await, None, "within the leeway");
 
     for (bad, code) in [
         (token().issuer("https://id.example.com/"), "token_invalid"),
@@ -319,14 +319,14 @@ async fn issuer_audience_and_claim_names_are_checked_as_configured() {
 
 #[tokio::test]
 async fn token_in_the_query_is_accepted_where_configured() {
-    let place =
+    let deployment =
         Setup::Embedded.own_with(|builder| builder.setting("socket.token_in_query", true)).await;
-    let ada = place.user("ada");
+    let ada = deployment.user("ada");
     let query = json!({ "token": ada.token() });
-    for device in [Device::node(place.belfry.url()), Device::python(place.belfry.url())] {
+    for device in [Device::node(deployment.belfry.url()), Device::python(deployment.belfry.url())] {
         signed_in(device.option("query", query.clone())).await;
     }
-    assert!(!place.belfry.log().contains(&ada.token()), "a token in the log");
+    assert!(!deployment.belfry.log().contains(&ada.token()), "a token in the log");
 }
 
 #[tokio::test]
@@ -350,18 +350,19 @@ async fn development_sign_in_works_without_a_configured_key() {
 
 #[tokio::test]
 async fn development_sign_in_is_disabled_with_a_configured_key() {
-    let place = Setup::Embedded.shared().await;
-    let answer = place.belfry.http().post("/dev/token", &json!({ "user": "ada" })).await;
+    let deployment = Setup::Embedded.shared().await;
+    let answer = deployment.belfry.http().post("/dev/token", &json!({ "user": "ada" })).await;
     assert_eq!(answer.status, 404, "{answer:#?}");
-    assert_eq!(place.belfry.http().get("/").await.status, 404);
+    assert_eq!(deployment.belfry.http().get("/").await.status, 404);
 }
 
 #[tokio::test]
 async fn development_sign_in_is_rejected_through_a_proxy() {
     let belfry = ready(Belfry::builder().start().await).await;
     for header in ["Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "Via", "X-Real-IP"] {
-        let ask = belfry.http().request(Method::POST, "/dev/token").header(header, "203.0.113.9");
-        let answer = send(ask.json(&json!({ "user": "ada" }))).await;
+        let request = belfry.http().request(Method::POST, "/dev/token");
+        let request = request.header(header, "203.0.113.9").json(&json!({ "user": "ada" }));
+        let answer = send(request).await;
         assert_eq!(answer.status, 403, "{header}: {answer:#?}");
     }
     let proxied = Belfry::builder().setting("http.trusted_proxies", "10.0.0.1");
@@ -372,17 +373,18 @@ async fn development_sign_in_is_rejected_through_a_proxy() {
 
 #[tokio::test]
 async fn tokens_are_not_logged() {
-    let place = Setup::Embedded.own_with(|builder| builder.setting("log.level", "trace")).await;
-    let ada = place.user("ada");
+    let deployment =
+        Setup::Embedded.own_with(|builder| builder.setting("log.level", "trace")).await;
+    let ada = deployment.user("ada");
     let token = ada.token();
     signed_in(ada.node()).await;
     let eve = key().token("eve").forge(ada.id());
-    let device = Device::node(place.belfry.url()).token(&eve).start();
+    let device = Device::node(deployment.belfry.url()).token(&eve).start();
     assert_eq!(device.refused().await, "token_invalid");
-    notify(&place.belfry, &ada, json!({ "title": "Hello", "message": "between us" })).await;
+    notify(&deployment.belfry, &ada, json!({ "title": "Hello", "message": "between us" })).await;
     ada.http().get("/v1/notifications").await.expect(200);
 
-    let log = place.belfry.log();
+    let log = deployment.belfry.log();
     for secret in [&token, &eve] {
         let signature = secret.rsplit('.').next().unwrap();
         assert!(!log.contains(signature), "a token in the log");
@@ -391,11 +393,12 @@ async fn tokens_are_not_logged() {
 }
 
 #[tokio::test]
-async fn session_of_a_token_without_a_sensible_expiry_ends_with_the_longest_life() {
+async fn session_of_a_token_with_a_far_expiry_ends_after_the_maximum_lifetime() {
     const YEAR_9999: i64 = 253_402_300_799;
     let key = Key::es256();
     let belfry = trusting(&key, &[("auth.max_lifetime", "60s")]).await;
     let endless = key.token("ada").claim("exp", YEAR_9999);
+    // This token has eight seconds left: long enough to connect, and short enough to wait for.
     let almost_over = endless.clone().issued_ago(Duration::from_secs(52)).sign();
     let device =
         signed_in(Device::node(belfry.url()).token(&almost_over).reconnection(false)).await;

@@ -1,4 +1,4 @@
-//! A SQLite file on a disk without room, and a database that can only be read.
+//! A SQLite file on a full disk: the database can still be read, and writes work again when there is room.
 
 use std::fs;
 use std::process::Command;
@@ -11,19 +11,20 @@ use serde_json::{Value, json};
 
 use crate::setup::{Setup, User, ready, service, until_ready};
 
-/// A disk that gets full.
+/// A disk that becomes full.
 #[derive(Debug, Clone, Copy)]
 enum Disk {
-    /// A file system of 4 MB in a mount namespace of the process.
+    /// A file system of 4 MB in a mount namespace of the process. Half of it is filled from the start.
     Small,
-    /// No file of the process may grow beyond a size: writes fail with an I/O error.
+    /// A limit on the size of the process's files, beyond which writes fail with an I/O error.
     FileSizeLimit,
 }
 
 impl Disk {
+    /// The command that runs another command in a mount namespace of its own.
     const NAMESPACE: [&str; 4] = ["unshare", "--user", "--map-root-user", "--mount"];
 
-    /// Those that this machine allows. A container may forbid the first.
+    /// The disks that this machine allows. A container may forbid `Small`.
     fn all() -> Vec<Self> {
         let [unshare, options @ ..] = Self::NAMESPACE;
         let mount = ["sh", "-c", "mount -t tmpfs tmpfs /mnt"];
@@ -45,6 +46,7 @@ impl Disk {
     }
 
     fn make_full(self, belfry: &Belfry) {
+        // The small disk becomes full by itself, because the test writes until then.
         if let Self::FileSizeLimit = self {
             limit_file_size(belfry, Some(500_000));
         }
@@ -63,14 +65,15 @@ impl Disk {
     }
 }
 
+/// Sets the limit in bytes; `None` removes it.
 fn limit_file_size(belfry: &Belfry, current: Option<u64>) {
     let pid = Pid::from_raw(belfry.pid().try_into().unwrap());
     prlimit(pid, Resource::Fsize, Rlimit { current, maximum: None }).unwrap();
 }
 
 fn batch(user: &User) -> Value {
-    let one = json!({ "userId": user.id(), "title": "Large", "message": "m".repeat(4_000) });
-    json!({ "notifications": vec![one; 20] })
+    let draft = json!({ "userId": user.id(), "title": "Large", "message": "m".repeat(4_000) });
+    json!({ "notifications": vec![draft; 20] })
 }
 
 async fn create(service: &Http, user: &User) -> u16 {
@@ -88,7 +91,8 @@ async fn node_on_a_full_disk_is_not_ready_and_recovers_when_there_is_room() {
         until_true("the disk is full", async || create(&service, &ada).await == 503).await;
 
         let health = belfry.http();
-        until_true("not ready", async || health.get("/health/ready").await.status == 503).await;
+        let is_unready = async || health.get("/health/ready").await.status == 503;
+        until_true("belfry is not ready", is_unready).await;
         let body = health.get("/health/ready").await.expect(503);
         assert_eq!(body["checks"]["database"], "down", "{disk:?}: {body}");
         let reason = body["reasons"]["database"].as_str().unwrap();

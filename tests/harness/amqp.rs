@@ -27,7 +27,7 @@ pub struct Message {
     pub exchange: String,
     /// The routing key it was published with.
     pub routing_key: String,
-    /// Everything beside the body.
+    /// All properties, headers included.
     pub properties: BasicProperties,
     /// The body, unchanged.
     pub body: Vec<u8>,
@@ -98,7 +98,7 @@ impl Amqp {
         properties: BasicProperties,
     ) {
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-        let sent = async {
+        let publishing = async {
             self.channel
                 .basic_publish(
                     exchange.into(),
@@ -110,12 +110,13 @@ impl Amqp {
                 .await?
                 .await
         };
-        let confirmed = timeout(PATIENCE, sent)
+        let confirm = timeout(PATIENCE, publishing)
             .await
             .unwrap_or_else(|_| panic!("no confirm within {PATIENCE:?}"))
             .unwrap_or_else(|error| panic!("not published: {error}"));
+        // The broker returns a mandatory message that no queue took, and confirms it all the same.
         assert!(
-            confirmed.is_ack() && confirmed.take_message().is_none(),
+            confirm.is_ack() && confirm.take_message().is_none(),
             "no queue took {routing_key:?} from exchange {exchange:?}"
         );
     }
@@ -141,8 +142,8 @@ impl Amqp {
             .unwrap_or_else(|error| panic!("queue {name:?} cannot be declared: {error}"));
     }
 
-    /// Waits for an exchange, declares an exclusive queue and binds it to the exchange, to receive the messages
-    /// that are published there. The queue is deleted with the connection.
+    /// Waits for an exchange, binds a new exclusive queue to it, and returns the name of the queue. The queue
+    /// receives the messages whose routing key matches `pattern`, and is deleted with the connection.
     ///
     /// # Panics
     /// When there is no such exchange within [`PATIENCE`].
@@ -195,12 +196,12 @@ impl Amqp {
     /// # Panics
     /// When there is no such queue.
     pub async fn take(&self, queue: &str) -> Option<Message> {
-        let taken = self
+        let message = self
             .channel
             .basic_get(queue.into(), BasicGetOptions::default())
             .await
             .unwrap_or_else(|error| panic!("queue {queue:?} cannot be read: {error}"))?;
-        let delivery = taken.delivery;
+        let delivery = message.delivery;
         delivery.ack(BasicAckOptions::default()).await.expect("it can be acked");
         Some(Message {
             exchange: delivery.exchange.to_string(),
@@ -215,7 +216,7 @@ impl Amqp {
     /// # Panics
     /// When the broker does not answer.
     pub async fn count(&self, queue: &str) -> Option<u32> {
-        Some(self.declared(queue).await?.message_count())
+        Some(self.inspect(queue).await?.message_count())
     }
 
     /// The number of consumers of a queue; `None` if there is no such queue.
@@ -223,10 +224,11 @@ impl Amqp {
     /// # Panics
     /// When the broker does not answer.
     pub async fn consumers(&self, queue: &str) -> Option<u32> {
-        Some(self.declared(queue).await?.consumer_count())
+        Some(self.inspect(queue).await?.consumer_count())
     }
 
-    async fn declared(&self, queue: &str) -> Option<Queue> {
+    /// The broker's counts of a queue; `None` if there is no such queue.
+    async fn inspect(&self, queue: &str) -> Option<Queue> {
         // On a separate channel: a passive declare of a missing queue closes the channel.
         let channel = self.connection.create_channel().await.expect("a connection has channels");
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };

@@ -4,7 +4,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The folder of executables of the build that this test belongs to, such as `target/debug`.
+/// The folder of executables of this test's build, such as `target/debug`.
 fn folder() -> Result<PathBuf, String> {
     let this = env::current_exe().map_err(|e| format!("the path of this test is unknown: {e}"))?;
     this.ancestors()
@@ -14,7 +14,7 @@ fn folder() -> Result<PathBuf, String> {
         .ok_or_else(|| format!("{} has no folder", this.display()))
 }
 
-/// An executable of the same build as this test; built if it is missing.
+/// The path of an executable of the same build as this test. Builds the executable if it is missing.
 pub(crate) fn beside_this_test(package: &str, name: &str) -> Result<PathBuf, String> {
     let binary = folder()?.join(name);
     if binary.exists() { Ok(binary) } else { build(package, name) }
@@ -22,8 +22,8 @@ pub(crate) fn beside_this_test(package: &str, name: &str) -> Result<PathBuf, Str
 
 /// Builds an executable, unless it is up to date.
 ///
-/// It is built together with the package of the tests, for the same features: other features would build
-/// half of the dependencies again.
+/// The command also names the package of the tests, so that cargo selects the same features of the
+/// dependencies as for the tests. With other features it would build half of the dependencies again.
 pub(crate) fn build(package: &str, name: &str) -> Result<PathBuf, String> {
     let folder = folder()?;
     let target = folder.parent().ok_or("the target folder has no parent")?;

@@ -61,16 +61,16 @@ impl fmt::Display for NoOutput {
 }
 
 impl ChildProcess {
-    /// Starts the command with all three streams piped. If this process is killed, the child is killed
+    /// Starts the command with all three streams piped. If the test process is killed, the child is killed
     /// too, and `folder` is removed.
     pub fn new(command: &mut Command, folder: Option<&Path>) -> std::io::Result<Self> {
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        let guard = Guard::over(child.id(), folder)?;
+        let guard = Guard::start(child.id(), folder)?;
         let (sender, lines) = watch::channel(Vec::new());
         let sender = Arc::new(sender);
-        read(child.stdout.take().expect("it is piped"), Stream::Out, Arc::clone(&sender));
-        read(child.stderr.take().expect("it is piped"), Stream::Err, sender);
+        collect_lines(child.stdout.take().expect("it is piped"), Stream::Out, Arc::clone(&sender));
+        collect_lines(child.stderr.take().expect("it is piped"), Stream::Err, sender);
         let stdin = Mutex::new(child.stdin.take().expect("it is piped"));
         Ok(Self { stdin, child, lines, _guard: guard })
     }
@@ -90,7 +90,7 @@ impl ChildProcess {
         look(&self.lines.borrow())
     }
 
-    /// Waits until `ask` finds its answer in the output so far.
+    /// Calls `ask` with all output so far, again after each new line, until it returns `Some`.
     pub async fn wait_for<T>(
         &self,
         patience: Duration,
@@ -98,11 +98,11 @@ impl ChildProcess {
     ) -> Result<T, NoOutput> {
         let mut lines = self.lines.clone();
         let mut answer = None;
-        let found = lines.wait_for(|lines| {
+        let answered = lines.wait_for(|lines| {
             answer = ask(lines);
             answer.is_some()
         });
-        match timeout(patience, found).await {
+        match timeout(patience, answered).await {
             Ok(Ok(_)) => {}
             Ok(Err(_)) => return Err(NoOutput::Exited),
             Err(_) => return Err(NoOutput::TimedOut),
@@ -119,7 +119,7 @@ impl ChildProcess {
 
     /// Sends a signal, unless the child has exited.
     pub fn signal(&mut self, signal: Signal) {
-        // Until it is waited for, no other process can have its id.
+        // The child may exit after this check. No other process gets its id until this process waits for it.
         if let Ok(None) = self.child.try_wait() {
             let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
             let _ = kill_process(pid.expect("a child has a positive id"), signal);
@@ -142,7 +142,8 @@ impl ChildProcess {
 
     /// Waits until all output of a child that has exited is read.
     pub async fn drain_output(&self) {
-        // A grandchild may keep the stream open. Its output is not needed.
+        // The wait ends when the streams are closed. A grandchild may keep them open; its output is not
+        // needed.
         let _ = self.wait_for::<()>(Duration::from_secs(2), |_| None).await;
     }
 
@@ -164,29 +165,31 @@ impl Drop for ChildProcess {
     }
 }
 
-fn read(
-    stream: impl Read + Send + 'static,
-    kind: Stream,
+/// Appends each line of the pipe to `lines`, in a thread that ends with the pipe.
+fn collect_lines(
+    pipe: impl Read + Send + 'static,
+    stream: Stream,
     lines: Arc<watch::Sender<Vec<OutputLine>>>,
 ) {
     thread::spawn(move || {
-        let mut reader = BufReader::new(stream);
+        let mut reader = BufReader::new(pipe);
         let mut raw = Vec::new();
         while matches!(reader.read_until(b'\n', &mut raw), Ok(n) if n > 0) {
             let text = String::from_utf8_lossy(&raw).trim_end().to_owned();
-            lines.send_modify(|lines| lines.push(OutputLine { stream: kind, text }));
+            lines.send_modify(|lines| lines.push(OutputLine { stream, text }));
             raw.clear();
         }
     });
 }
 
-/// Kills a process when this one dies, however it dies, and removes the folder it worked in: a killed
-/// test process cannot run a `Drop`, but the system closes its end of the pipe that the guard reads.
+/// A shell that kills the child and removes its folder if the test process is killed.
+///
+/// A killed test process runs no `Drop`, but the kernel closes its end of the pipe that the shell reads.
 #[derive(Debug)]
 struct Guard(Child);
 
 impl Guard {
-    fn over(pid: u32, folder: Option<&Path>) -> std::io::Result<Self> {
+    fn start(pid: u32, folder: Option<&Path>) -> std::io::Result<Self> {
         Command::new("sh")
             .args([
                 "-c",
@@ -198,7 +201,8 @@ impl Guard {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            // Out of the terminal's group: ctrl-C must not end the guard before its work.
+            // In its own process group: Ctrl-C in the terminal must not end the guard before it has cleaned
+            // up.
             .process_group(0)
             .spawn()
             .map(Self)
@@ -207,7 +211,8 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        // Before the pipe is closed: else it would kill the process that has the id by now.
+        // The guard must end before its pipe is closed. Otherwise it would kill the process that has the
+        // child's id by then.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

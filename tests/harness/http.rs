@@ -27,7 +27,7 @@ pub struct Answer {
 }
 
 impl Http {
-    /// Requests to paths under this address.
+    /// A client for the paths under this address.
     pub fn new(base: impl Into<String>) -> Self {
         Self { client: client(), base: base.into(), token: None }
     }
@@ -73,8 +73,8 @@ impl Http {
     }
 }
 
-/// A client for `http://`. It has a TLS configuration only because reqwest is built without a provider, and panics
-/// if it is to configure TLS itself.
+/// A client for `http://` URLs. The TLS configuration is not used. Without it reqwest would panic, because it
+/// is built without a cryptography provider.
 pub fn client() -> Client {
     let tls = ClientConfig::builder_with_provider(crypto::ring::default_provider().into())
         .with_safe_default_protocol_versions()

@@ -10,14 +10,15 @@
 //! | [`child`] | any other program as a child process |
 //! | [`clients`] | devices: the Socket.IO clients of JavaScript and Python |
 //! | [`http`], [`amqp`] | clients of REST and AMQP |
-//! | [`raw_http`], [`raw_socket`], [`raw_amqp`] | the same endpoints byte for byte, as no library would use them |
+//! | [`raw_http`], [`raw_socket`], [`raw_amqp`] | requests, frames and messages that no library would send |
 //! | [`proxy`] | a TCP proxy that the test can cut, close and freeze |
 //! | [`tokens`] | valid, invalid and forged JWTs |
 //! | [`provider`] | an identity provider that publishes its keys and can be taken down |
+//! | [`servers`] | the PostgreSQL and RabbitMQ servers behind [`postgres`] and [`rabbit`] |
 //! | [`wait`] | waiting for a condition, with a timeout |
 //!
-//! Helpers panic with a message: in a test that is the report. Every wait has a timeout, and no test is ever
-//! skipped: a test whose servers or clients are missing fails.
+//! A helper that fails panics, and the panic message is the report of the failed test. Every wait has a
+//! timeout. No test is ever skipped: a test whose servers or clients are missing fails.
 #![expect(
     clippy::missing_panics_doc,
     reason = "every helper of this crate fails a test by panicking"

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-/// Twelve random characters, lower case letters and digits.
+/// Twelve random hexadecimal digits in lower case.
 #[expect(clippy::disallowed_methods, reason = "the harness only needs a unique name")]
 pub(crate) fn unique() -> String {
     let mut name = Uuid::new_v4().simple().to_string();

@@ -14,7 +14,7 @@ use crate::postgres::Database;
 use crate::servers::free_port;
 use crate::wait::until;
 
-/// A running `pgbouncer` with its default settings, which pool sessions. Dropping it kills it.
+/// A running `pgbouncer` in its default mode, session pooling. Dropping it kills it.
 #[derive(Debug)]
 pub struct PgBouncer {
     url: String,
@@ -23,7 +23,7 @@ pub struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// Starts one in front of this database and waits until it serves.
+    /// Starts a `pgbouncer` in front of this database and waits until it serves.
     ///
     /// # Panics
     /// When it is not installed (on Debian: `apt-get install pgbouncer`) or does not serve.
@@ -50,30 +50,30 @@ impl PgBouncer {
         fs::write(&settings, text).expect("the folder can be written");
         let mut command = Command::new(program());
         if geteuid().is_root() {
-            // It refuses to run as root.
+            // PgBouncer refuses to run as root.
             command.args(["-u", "nobody"]);
         }
         let process = ChildProcess::new(command.arg(&settings), Some(folder.path()));
         let process = process.expect("pgbouncer can be run (on Debian: apt-get install pgbouncer)");
         let url = format!("postgres://anyone@127.0.0.1:{port}/{name}");
-        until("PgBouncer serves", async || PgConnection::connect_with(&plain(&url)).await.ok())
-            .await;
+        let options = accepted_options(&url);
+        until("PgBouncer serves", async || PgConnection::connect_with(&options).await.ok()).await;
         Self { url, _process: process, _folder: folder }
     }
 
-    /// The URL of the database behind it.
+    /// The URL of the database through PgBouncer.
     pub fn url(&self) -> &str {
         &self.url
     }
 }
 
-/// With the startup parameters that it accepts.
-fn plain(url: &str) -> sqlx::postgres::PgConnectOptions {
+/// Connection options without `extra_float_digits`, a startup parameter that PgBouncer rejects by default.
+fn accepted_options(url: &str) -> sqlx::postgres::PgConnectOptions {
     let options: sqlx::postgres::PgConnectOptions = url.parse().expect("it is a URL");
     options.extra_float_digits(None)
 }
 
-/// Debian has it in a folder that is not in everyone's `PATH`.
+/// The executable. Debian installs it in `/usr/sbin`, which is not in the `PATH` of every user.
 fn program() -> PathBuf {
     let debian = Path::new("/usr/sbin/pgbouncer");
     if debian.exists() { debian.to_owned() } else { PathBuf::from("pgbouncer") }

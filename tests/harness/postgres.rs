@@ -15,13 +15,13 @@ const CLEANUP_TIMEOUT: Duration = Duration::from_secs(15);
 /// Creates an empty database on the server that all tests share.
 ///
 /// # Panics
-/// When no server can be started, or it creates no database.
+/// When no server can be started, or the server cannot create the database.
 pub async fn fresh_database() -> Database {
     Database::on(&shared(Kind::Postgres).await.url).await
 }
 
-/// An empty database that no other test uses. Dropping it drops the database and closes all connections
-/// to it.
+/// An empty database that no other test uses. Dropping this value drops the database and closes all
+/// connections to it.
 #[derive(Debug)]
 pub struct Database {
     name: String,
@@ -30,7 +30,7 @@ pub struct Database {
 }
 
 impl Database {
-    /// Creates an empty database on this server.
+    /// Creates an empty database on the server with this URL.
     ///
     /// # Panics
     /// When the server does not create it.
@@ -73,15 +73,15 @@ impl Database {
 impl Drop for Database {
     fn drop(&mut self) {
         let server = self.server.clone();
-        let drop = format!(r#"DROP DATABASE IF EXISTS "{}" WITH (FORCE)"#, self.name);
-        // An error is ignored: the test may have stopped its server, whose databases are removed with it.
-        let _ = block_on_thread(CLEANUP_TIMEOUT, async move { execute(&server, &drop).await });
+        let statement = format!(r#"DROP DATABASE IF EXISTS "{}" WITH (FORCE)"#, self.name);
+        // An error is ignored: the test may have stopped its own server, whose data is removed as a whole.
+        let _ = block_on_thread(CLEANUP_TIMEOUT, async move { execute(&server, &statement).await });
     }
 }
 
 async fn execute(server: &str, statement: &str) -> Result<(), sqlx::Error> {
     let mut connection = PgConnection::connect(server).await?;
-    // Safe: its names are generated above.
+    // Safe: the names in the statement are generated above.
     sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await?;
     connection.close().await
 }
@@ -101,7 +101,7 @@ impl PostgresServer {
         Self(OwnServer::start(Kind::Postgres).await)
     }
 
-    /// `postgres://…` with a superuser. [`Database::on`] makes databases on it.
+    /// `postgres://…` with a superuser. [`Database::on`] creates a database on it.
     pub fn url(&self) -> &str {
         &self.0.access().url
     }

@@ -20,7 +20,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::tokens::{Key, jwks};
 
-/// Serves a JWKS on a free port of the loopback interface, until it is dropped.
+/// A provider that serves a JWKS on a free port of the loopback interface, until it is dropped.
 pub struct Provider {
     url: String,
     ca_pem: Option<String>,
@@ -43,12 +43,12 @@ impl Provider {
         Self::serve(listener, url, None, keys)
     }
 
-    /// Publishes these keys over HTTPS, with a certificate of an authority of its own: see
-    /// [`ca_pem`](Self::ca_pem).
+    /// Publishes these keys over HTTPS. A new authority issues the certificate; [`ca_pem`](Self::ca_pem) is
+    /// the authority's own certificate.
     pub async fn start_with_tls(keys: &[&Key]) -> Self {
         let tcp = bind().await;
         let url = format!("https://localhost:{}/keys", address(&tcp).port());
-        let (acceptor, ca_pem) = certified("localhost");
+        let (acceptor, ca_pem) = tls_acceptor("localhost");
         Self::serve(TlsListener { tcp, acceptor }, url, Some(ca_pem), keys)
     }
 
@@ -59,7 +59,7 @@ impl Provider {
         let published = Arc::new(Published::default());
         let router = Router::new().route("/keys", get(answer)).with_state(published.clone());
         let serving = tokio::spawn(async move {
-            // It runs until it is aborted.
+            // The server runs until the task is aborted.
             let _ = axum::serve(listener, router).await;
         });
         let provider = Self { url, ca_pem, published, serving };
@@ -72,7 +72,10 @@ impl Provider {
         &self.url
     }
 
-    /// The content of `auth.jwks_ca_file`, if it serves over HTTPS.
+    /// The content of `auth.jwks_ca_file`.
+    ///
+    /// # Panics
+    /// When the provider does not serve over HTTPS.
     pub fn ca_pem(&self) -> &str {
         self.ca_pem.as_deref().expect("it serves over HTTPS")
     }
@@ -127,9 +130,9 @@ fn address(listener: &TcpListener) -> SocketAddr {
     listener.local_addr().expect("it is bound")
 }
 
-/// A TLS acceptor for that name, and the certificate of the authority that issued its certificate.
-fn certified(name: &str) -> (TlsAcceptor, String) {
-    let mut authority = CertificateParams::new([]).expect("no names are good names");
+/// A TLS acceptor with a certificate for this name, and the certificate of the authority that issued it.
+fn tls_acceptor(name: &str) -> (TlsAcceptor, String) {
+    let mut authority = CertificateParams::new([]).expect("an authority needs no names");
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate().expect("a key can be made");
     let ca_pem = authority.self_signed(&key).expect("it can sign itself").pem();
@@ -160,7 +163,7 @@ impl Listener for TlsListener {
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         loop {
             let Ok((stream, peer)) = self.tcp.accept().await else { continue };
-            // A client that does not trust the certificate closes the connection.
+            // The handshake fails if the client does not trust the certificate.
             if let Ok(stream) = self.acceptor.accept(stream).await {
                 return (stream, peer);
             }

@@ -22,28 +22,28 @@ pub struct Proxy {
 struct Network {
     connections: Mutex<Connections>,
     frozen: watch::Sender<bool>,
-    /// Reads whose bytes, or end, were held back since the last freeze.
+    /// How often bytes, or the end of a connection, were held back since the last freeze.
     held_back: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
 struct Connections {
     closed: bool,
-    /// Since the proxy was last closed.
+    /// The number of refused connections since the last [`close`](Proxy::close).
     refused: usize,
     open: Vec<AbortHandle>,
 }
 
 impl Proxy {
-    /// A proxy to the server at that URL: `http://host:port`, `amqp://user:password@host:port/vhost`.
+    /// A proxy to the server at this URL: `http://host:port`, `amqp://user:password@host:port/vhost`.
     ///
     /// # Panics
-    /// When the URL has no host and port.
+    /// When the URL has no scheme.
     pub async fn to(url: &str) -> Self {
-        let (scheme, rest) = url.split_once("://").expect("a URL with a scheme");
-        let (authority, path) = match rest.split_once('/') {
+        let (scheme, after_scheme) = url.split_once("://").expect("a URL with a scheme");
+        let (authority, path) = match after_scheme.split_once('/') {
             Some((authority, path)) => (authority, format!("/{path}")),
-            None => (rest, String::new()),
+            None => (after_scheme, String::new()),
         };
         let (login, address) = match authority.rsplit_once('@') {
             Some((login, address)) => (format!("{login}@"), address),
@@ -140,8 +140,8 @@ async fn listen(listener: TcpListener, address: String, network: Arc<Network>) {
     loop {
         let Ok((client, _)) = listener.accept().await else { continue };
         let mut connections = network.connections();
-        // Dropping the stream closes it.
         if connections.closed {
+            // `client` is dropped here, which closes the connection.
             connections.refused += 1;
             continue;
         }
@@ -177,6 +177,7 @@ async fn forward_one_way(
         if *frozen.borrow() {
             network.held_back.fetch_add(1, Ordering::SeqCst);
         }
+        // An error means that the proxy is gone.
         if frozen.wait_for(|frozen| !frozen).await.is_err() {
             return Ok(());
         }
@@ -215,13 +216,14 @@ mod tests {
         TcpStream::connect(proxy.url().trim_start_matches("http://")).await.unwrap()
     }
 
-    async fn says(stream: &mut TcpStream, word: u8) -> io::Result<u8> {
-        stream.write_all(&[word]).await?;
+    /// Sends a byte and reads the byte that comes back.
+    async fn echoed(stream: &mut TcpStream, byte: u8) -> io::Result<u8> {
+        stream.write_all(&[byte]).await?;
         stream.read_u8().await
     }
 
     #[tokio::test]
-    async fn a_url_keeps_all_but_its_address() {
+    async fn url_of_the_proxy_differs_only_in_host_and_port() {
         let proxy = Proxy::to("amqp://ada:secret@127.0.0.1:1/%2f").await;
         let url = proxy.url();
         assert!(url.starts_with("amqp://ada:secret@127.0.0.1:") && url.ends_with("/%2f"), "{url}");
@@ -231,30 +233,30 @@ mod tests {
     async fn cut_connection_fails_and_the_next_one_works() {
         let proxy = Proxy::to(&echo().await).await;
         let mut first = connected(&proxy).await;
-        assert_eq!(says(&mut first, 1).await.unwrap(), 1);
+        assert_eq!(echoed(&mut first, 1).await.unwrap(), 1);
         assert_eq!(proxy.cut(), 1);
-        assert!(says(&mut first, 2).await.is_err());
-        assert_eq!(says(&mut connected(&proxy).await, 3).await.unwrap(), 3);
+        assert!(echoed(&mut first, 2).await.is_err());
+        assert_eq!(echoed(&mut connected(&proxy).await, 3).await.unwrap(), 3);
     }
 
     #[tokio::test]
     async fn closed_proxy_refuses_connections_until_it_is_opened() {
         let proxy = Proxy::to(&echo().await).await;
         let mut first = connected(&proxy).await;
-        assert_eq!(says(&mut first, 1).await.unwrap(), 1);
+        assert_eq!(echoed(&mut first, 1).await.unwrap(), 1);
         assert_eq!(proxy.close(), 1);
-        assert!(says(&mut first, 2).await.is_err());
-        assert!(says(&mut connected(&proxy).await, 3).await.is_err());
+        assert!(echoed(&mut first, 2).await.is_err());
+        assert!(echoed(&mut connected(&proxy).await, 3).await.is_err());
         assert_eq!(proxy.refused(), 1);
         proxy.open();
-        assert_eq!(says(&mut connected(&proxy).await, 4).await.unwrap(), 4);
+        assert_eq!(echoed(&mut connected(&proxy).await, 4).await.unwrap(), 4);
     }
 
     #[tokio::test]
     async fn frozen_bytes_arrive_after_the_thaw_on_the_same_connection() {
         let proxy = Proxy::to(&echo().await).await;
         let mut first = connected(&proxy).await;
-        assert_eq!(says(&mut first, 1).await.unwrap(), 1);
+        assert_eq!(echoed(&mut first, 1).await.unwrap(), 1);
         proxy.freeze();
         first.write_all(&[2]).await.unwrap();
         assert!(timeout(Duration::from_millis(200), first.read_u8()).await.is_err());

@@ -16,7 +16,7 @@ use crate::wait::block_on_thread;
 /// How long deleting a test's queues may delay its end.
 const CLEANUP_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A prefix for names that no other test uses, on the broker that all tests share.
+/// A prefix that no other test uses, for names on the broker that all tests share.
 ///
 /// # Panics
 /// When no broker can be started.
@@ -41,7 +41,7 @@ struct Names {
 }
 
 impl Broker {
-    /// Names on the broker at this URL.
+    /// A new prefix on the broker at this URL.
     pub fn at(url: &str) -> Self {
         Self::on(Access { url: url.to_owned(), management: None })
     }
@@ -52,8 +52,9 @@ impl Broker {
         for queue in [this.ingest_queue(), this.dead_queue()] {
             this.will_delete_queue(queue);
         }
-        for pause in ["1s", "5s", "30s", "120s"] {
-            this.will_delete_queue(this.name(&format!("ingest.retry.{pause}")));
+        // Belfry declares one retry queue for each of these delays.
+        for delay in ["1s", "5s", "30s", "120s"] {
+            this.will_delete_queue(this.name(&format!("ingest.retry.{delay}")));
         }
         for exchange in [this.ingest_queue(), this.events_exchange(), this.devices_exchange()] {
             this.will_delete_exchange(exchange);
@@ -66,7 +67,7 @@ impl Broker {
         &self.access.url
     }
 
-    /// The management API, `http://user:password@host:port`, where the broker has one.
+    /// The management API, `http://user:password@host:port`; `None` if the broker has none.
     pub fn management_url(&self) -> Option<&str> {
         self.access.management.as_deref()
     }
@@ -76,9 +77,9 @@ impl Broker {
         &self.prefix
     }
 
-    /// `<prefix>.<rest>`
-    pub fn name(&self, rest: &str) -> String {
-        format!("{}.{rest}", self.prefix)
+    /// `<prefix>.<suffix>`
+    pub fn name(&self, suffix: &str) -> String {
+        format!("{}.{suffix}", self.prefix)
     }
 
     /// The queue that Belfry consumes, and the exchange of that name: `<prefix>.ingest`.
@@ -96,7 +97,7 @@ impl Broker {
         self.name("events")
     }
 
-    /// The exchange that requests of devices are published to: `<prefix>.devices`.
+    /// In forward mode, the exchange that requests of devices are published to: `<prefix>.devices`.
     pub fn devices_exchange(&self) -> String {
         self.name("devices")
     }
@@ -106,12 +107,12 @@ impl Broker {
         self.name(&format!("node.{node}"))
     }
 
-    /// Registers a queue to delete at the end.
+    /// Registers a queue to delete when this value is dropped.
     pub fn will_delete_queue(&self, name: impl Into<String>) {
         self.registered.lock().expect("no panic while it is locked").queues.push(name.into());
     }
 
-    /// Registers an exchange to delete at the end.
+    /// Registers an exchange to delete when this value is dropped.
     pub fn will_delete_exchange(&self, name: impl Into<String>) {
         self.registered.lock().expect("no panic while it is locked").exchanges.push(name.into());
     }
@@ -122,9 +123,9 @@ impl Drop for Broker {
         let (access, prefix) = (self.access.clone(), self.prefix.clone());
         let mut names = self.registered.lock().map(|names| names.clone()).unwrap_or_default();
         let _ = block_on_thread(CLEANUP_TIMEOUT, async move {
-            // An error is ignored: the next step still deletes the names that are known.
+            // An error is ignored: the next step still deletes the registered names.
             if let Some(management) = &access.management {
-                let _ = names.add_all_of(management, &prefix).await;
+                let _ = names.add_existing(management, &prefix).await;
             }
             names.delete(&access.url).await
         });
@@ -132,7 +133,8 @@ impl Drop for Broker {
 }
 
 impl Names {
-    async fn add_all_of(&mut self, management: &str, prefix: &str) -> reqwest::Result<()> {
+    /// Adds all queues and exchanges of the broker that have the prefix in their names.
+    async fn add_existing(&mut self, management: &str, prefix: &str) -> reqwest::Result<()> {
         self.queues.extend(list(management, "queues", prefix).await?);
         self.exchanges.extend(list(management, "exchanges", prefix).await?);
         Ok(())
@@ -141,7 +143,7 @@ impl Names {
     async fn delete(self, url: &str) -> lapin::Result<()> {
         let connection = Connection::connect(url, ConnectionProperties::default()).await?;
         let channel = connection.create_channel().await?;
-        // Deleting a missing queue or exchange is no error in RabbitMQ.
+        // In RabbitMQ it is no error to delete a queue or exchange that does not exist.
         for queue in self.queues {
             channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await?;
         }
@@ -152,13 +154,14 @@ impl Names {
     }
 }
 
-async fn list(management: &str, what: &str, prefix: &str) -> reqwest::Result<Vec<String>> {
+/// The names of all `queues` or `exchanges`, as `kind` says, that contain the prefix.
+async fn list(management: &str, kind: &str, prefix: &str) -> reqwest::Result<Vec<String>> {
     #[derive(Deserialize)]
     struct Named {
         name: String,
     }
 
-    let url = format!("{management}/api/{what}?columns=name");
+    let url = format!("{management}/api/{kind}?columns=name");
     let all: Vec<Named> =
         crate::http::client().get(url).send().await?.error_for_status()?.json().await?;
     Ok(all.into_iter().map(|it| it.name).filter(|name| name.contains(prefix)).collect())
@@ -184,7 +187,7 @@ impl RabbitServer {
         &self.0.access().url
     }
 
-    /// Names on this broker.
+    /// A new prefix for names on this broker.
     pub fn fresh_prefix(&self) -> Broker {
         Broker::on(self.0.access().clone())
     }
@@ -230,8 +233,8 @@ impl RabbitServer {
         self.0.run(ServerCommand::RaiseMemoryAlarm).await;
     }
 
-    /// Adds a user who may declare and bind nothing, write to the exchanges of a prefix, and read all. Returns
-    /// the URL with that user. To be called once.
+    /// Adds a user who may declare and bind nothing, may publish to exchanges whose names end in `.ingest` or
+    /// `.events`, and may read everything. Returns the broker's URL with that user. Call it only once.
     ///
     /// # Panics
     /// When `rabbitmqctl` fails.
@@ -240,7 +243,7 @@ impl RabbitServer {
         self.url_of(LIMITED_USER)
     }
 
-    /// Adds a user with [`MINIMAL_RIGHTS`]. Returns the URL with that user. To be called once.
+    /// Adds a user with [`MINIMAL_RIGHTS`]. Returns the broker's URL with that user. Call it only once.
     ///
     /// # Panics
     /// When `rabbitmqctl` fails.

@@ -11,8 +11,8 @@ use crate::wait::PATIENCE;
 /// After this long without a byte, a response on an open connection counts as complete.
 const SILENCE: Duration = Duration::from_secs(2);
 
-/// Sends these bytes on a new connection and returns all bytes received until the server closes it, or is
-/// silent after a response.
+/// Sends these bytes on a new connection. Returns all bytes that the server sends until it closes the
+/// connection, or until it is silent for two seconds after a response.
 ///
 /// # Panics
 /// When the connection is refused, or the server neither responds nor closes it.
@@ -39,5 +39,6 @@ pub async fn exchange(url: &str, request: impl AsRef<[u8]>) -> String {
 
 /// The status codes of all responses that [`exchange`] returned, in order.
 pub fn statuses(answer: &str) -> Vec<u16> {
-    answer.split("HTTP/1.1 ").skip(1).filter_map(|rest| rest.get(..3)?.parse().ok()).collect()
+    let responses = answer.split("HTTP/1.1 ").skip(1);
+    responses.filter_map(|response| response.get(..3)?.parse().ok()).collect()
 }

@@ -1,5 +1,5 @@
-//! A WebSocket to the Socket.IO endpoint, frame by frame: frames that a client library would never send or
-//! would hide.
+//! A WebSocket to the Socket.IO endpoint, frame by frame. A test sends frames that no client library would
+//! send, and reads frames that a client library would hide.
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
@@ -11,12 +11,12 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async};
 
 use crate::wait::PATIENCE;
 
-/// An open WebSocket. [`frame`](Self::frame) answers Engine.IO pings.
+/// An open WebSocket. Engine.IO pings are answered while [`frame`](Self::frame) waits.
 #[derive(Debug)]
 pub struct RawSocket(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl RawSocket {
-    /// Opens one and reads the Engine.IO OPEN packet.
+    /// Opens a WebSocket and reads the Engine.IO OPEN packet, which starts with `0`.
     ///
     /// # Panics
     /// When the upgrade is refused.
@@ -27,10 +27,10 @@ impl RawSocket {
         socket
     }
 
-    /// Requests an upgrade with `query` added to the URL; `None` if it is refused.
+    /// Opens a WebSocket with `query` added to the URL; `None` if the server refuses the upgrade.
     ///
     /// # Panics
-    /// When the connection is refused.
+    /// When the TCP connection is refused.
     pub async fn upgrade(url: &str, query: &str) -> Option<Self> {
         let address = url.strip_prefix("http://").expect("a URL without TLS");
         let stream = TcpStream::connect(address).await.expect("it listens");
@@ -39,12 +39,14 @@ impl RawSocket {
         Some(Self(socket))
     }
 
-    /// Opens one, connects to the default namespace and waits for `notification:sync` and the count after it.
+    /// Opens a WebSocket, connects to the default namespace, and waits for `notification:sync` and the unread
+    /// count after it.
     ///
     /// # Panics
     /// When it is rejected.
     pub async fn signed_in(url: &str, auth: &Value) -> Self {
         let mut socket = Self::open(url).await;
+        // Engine.IO MESSAGE (4), Socket.IO CONNECT (0).
         socket.send(&format!("40{auth}")).await;
         for event in ["notification:sync", "notification:unread_count"] {
             while !socket.frame().await.expect("it is admitted").contains(event) {}
@@ -52,22 +54,22 @@ impl RawSocket {
         socket
     }
 
-    /// Sends one text frame. That the server has closed the socket is no error.
+    /// Sends one text frame. If the server has closed the socket, nothing happens.
     pub async fn send(&mut self, text: &str) {
         self.send_message(Message::text(text)).await;
     }
 
-    /// Sends any message. That the server has closed the socket is no error.
+    /// Sends any message. If the server has closed the socket, nothing happens.
     pub async fn send_message(&mut self, message: Message) {
         let _ = timeout(PATIENCE, self.0.send(message)).await;
     }
 
-    /// Sends one frame unchecked.
+    /// Sends one frame without checks.
     pub async fn send_frame(&mut self, frame: Frame) {
         self.send_message(Message::Frame(frame)).await;
     }
 
-    /// The next text that is not a ping; `None` when the server has closed the socket.
+    /// The next text frame that is not an Engine.IO ping; `None` when the server has closed the socket.
     ///
     /// # Panics
     /// When neither happens within [`PATIENCE`].
@@ -75,6 +77,7 @@ impl RawSocket {
         let next = async {
             loop {
                 match self.0.next().await {
+                    // PING (2) and its answer, PONG (3).
                     Some(Ok(Message::Text(text))) if text.as_str() == "2" => self.send("3").await,
                     Some(Ok(Message::Text(text))) => return Some(text.to_string()),
                     Some(Ok(Message::Close(_)) | Err(_)) | None => return None,

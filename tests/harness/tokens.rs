@@ -158,19 +158,19 @@ impl Token<'_> {
         self.claim("exp", get_current_timestamp() + time.as_secs())
     }
 
-    /// Sets `iat` to that long ago.
+    /// Sets `iat` to this long ago.
     #[must_use]
     pub fn issued_ago(self, time: Duration) -> Self {
         self.claim("iat", get_current_timestamp() - time.as_secs())
     }
 
-    /// Sets `iat` to that far in the future, as an issuer does whose clock is ahead.
+    /// Sets `iat` to this far in the future, like an issuer whose clock is ahead.
     #[must_use]
     pub fn issued_in(self, time: Duration) -> Self {
         self.claim("iat", get_current_timestamp() + time.as_secs())
     }
 
-    /// Sets `exp` to that long ago.
+    /// Sets `exp` to this long ago.
     #[must_use]
     pub fn expired_for(self, time: Duration) -> Self {
         self.claim("exp", get_current_timestamp() - time.as_secs())
@@ -200,7 +200,7 @@ impl Token<'_> {
         Value::Object(self.claims.clone())
     }
 
-    /// Signs it.
+    /// The signed token.
     ///
     /// # Panics
     /// When the key does not fit its algorithm.
@@ -208,24 +208,23 @@ impl Token<'_> {
         encode(&self.header, &self.claims, &self.key.signing).expect("the key fits")
     }
 
-    /// The signed token with another user in its claims: the signature does not match.
+    /// The signed token with another user in its claims, so that the signature does not match.
     pub fn forge(&self, user: &str) -> String {
         let signed = self.sign();
-        let mut parts = signed.split('.');
-        let (header, signature) =
-            (parts.next().unwrap_or_default(), parts.nth(1).unwrap_or_default());
+        let (header, _) = signed.split_once('.').expect("a token has a header");
+        let (_, signature) = signed.rsplit_once('.').expect("a token has a signature");
         let claims = self.clone().claim("sub", user).claims;
-        format!("{header}.{}.{signature}", part(&Value::Object(claims)))
+        format!("{header}.{}.{signature}", base64url(&Value::Object(claims)))
     }
 
     /// The same claims with `alg: none` and without a signature.
     pub fn unsigned(&self) -> String {
         let header = json!({ "alg": "none", "typ": "JWT" });
-        format!("{}.{}.", part(&header), part(&Value::Object(self.claims.clone())))
+        format!("{}.{}.", base64url(&header), base64url(&Value::Object(self.claims.clone())))
     }
 
-    /// Signed with HS256 and the public key as the secret: algorithm confusion, an attack on verifiers that
-    /// take the algorithm from the token.
+    /// The token signed with HS256 and the public key as the secret. This attack, algorithm confusion, works
+    /// on verifiers that take the algorithm from the token.
     ///
     /// # Panics
     /// When the key is a shared secret.
@@ -236,7 +235,7 @@ impl Token<'_> {
     }
 }
 
-fn part(json: &Value) -> String {
+fn base64url(json: &Value) -> String {
     URL_SAFE_NO_PAD.encode(json.to_string())
 }
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-/// How long the harness waits for something that should happen: far longer than it takes, so that the wait
-/// times out only for a real fault, also on a busy machine.
+/// How long the harness waits for something that should happen. Normally it happens far sooner, so that even
+/// on a busy machine a wait times out only for a real fault.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Between two calls of `ask`.
+/// The pause between two calls of `ask`.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Calls `ask` again and again until it returns `Some`.
@@ -30,7 +30,7 @@ pub async fn until<T>(what: &str, ask: impl AsyncFnMut() -> Option<T>) -> T {
     until_within(PATIENCE, what, ask).await
 }
 
-/// As [`until`], with another timeout.
+/// Like [`until`], with another timeout.
 ///
 /// # Panics
 /// When there is no answer within the timeout.
@@ -57,7 +57,8 @@ pub async fn until_true(what: &str, mut ask: impl AsyncFnMut() -> bool) {
     until(what, async || ask().await.then_some(())).await;
 }
 
-/// Calls `read` again and again until it returns at least `count`. That may take long, as long as the number grows.
+/// Calls `read` again and again until it returns at least `count`. This may take any time while the number
+/// grows.
 ///
 /// # Panics
 /// When the number does not grow for [`PATIENCE`].
@@ -68,8 +69,8 @@ pub async fn until_at_least(what: &str, count: u64, mut read: impl AsyncFnMut() 
     }
 }
 
-/// Runs a future on a thread and runtime of its own and blocks until it is done: for a `Drop` inside a
-/// runtime. `None` when it takes longer than `limit`.
+/// Runs a future on a thread and runtime of its own and blocks until it is done. A `Drop` needs this to run
+/// async code within a runtime. `None` if the future takes longer than `limit`.
 pub(crate) fn block_on_thread<T: Send + 'static>(
     limit: Duration,
     work: impl Future<Output = T> + Send + 'static,

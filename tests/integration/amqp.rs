@@ -1,5 +1,5 @@
-//! The RabbitMQ adapters against a real broker: no confirmed message is lost, whatever happens to
-//! connections, queues and the store.
+//! The RabbitMQ adapters against a real broker: no confirmed message is lost, even if connections break, queues are
+//! deleted or the store is down.
 
 mod dead_letters;
 mod devices;

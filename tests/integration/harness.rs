@@ -1,4 +1,4 @@
-//! The harness itself: what other tests take for granted.
+//! Tests of the harness: properties of its servers and clients that other tests rely on.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -19,9 +19,9 @@ async fn names_of_tables(pool: &PgPool) -> Vec<String> {
     sqlx::query_scalar(all).fetch_all(pool).await.unwrap()
 }
 
-async fn exists(database: &str, server: &str) -> bool {
-    let mut connection = PgConnection::connect(server).await.unwrap();
-    let name = database.rsplit('/').next().unwrap();
+async fn database_exists(database_url: &str, server_url: &str) -> bool {
+    let mut connection = PgConnection::connect(server_url).await.unwrap();
+    let name = database_url.rsplit('/').next().unwrap();
     sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
         .bind(name)
         .fetch_one(&mut connection)
@@ -30,7 +30,7 @@ async fn exists(database: &str, server: &str) -> bool {
 }
 
 #[tokio::test]
-async fn what_one_database_has_no_other_sees() {
+async fn table_of_one_database_is_not_in_another() {
     let (one, other) = tokio::join!(fresh_database(), fresh_database());
     let (one, other) = (one.pool().await, other.pool().await);
     sqlx::query("CREATE TABLE only_here (id int)").execute(&one).await.unwrap();
@@ -39,18 +39,18 @@ async fn what_one_database_has_no_other_sees() {
 }
 
 #[tokio::test]
-async fn a_dropped_database_is_gone_although_somebody_is_still_connected() {
+async fn dropped_database_is_deleted_despite_open_connections() {
     let server = &shared(Kind::Postgres).await.url;
     let database = fresh_database().await;
     let url = database.url().to_owned();
     let _still_connected = database.pool().await;
-    assert!(exists(&url, server).await);
+    assert!(database_exists(&url, server).await);
     drop(database);
-    assert!(!exists(&url, server).await);
+    assert!(!database_exists(&url, server).await);
 }
 
 #[tokio::test]
-async fn a_commit_survives_a_stop_and_a_kill_of_the_server() {
+async fn commit_survives_a_stop_and_a_kill_of_the_server() {
     let server = PostgresServer::start_own().await;
     let database = Database::on(server.url()).await;
     let pool = database.pool().await;
@@ -58,13 +58,13 @@ async fn a_commit_survives_a_stop_and_a_kill_of_the_server() {
 
     let before = Instant::now();
     server.stop().await;
-    assert!(before.elapsed() < Duration::from_secs(20), "it does not wait for clients to leave");
-    assert!(PgConnection::connect(database.url()).await.is_err(), "it is stopped");
+    assert!(before.elapsed() < Duration::from_secs(20), "the stop waits for clients to disconnect");
+    assert!(PgConnection::connect(database.url()).await.is_err(), "the server still runs");
     server.start().await;
     sqlx::query("INSERT INTO kept VALUES (1)").execute(&database.pool().await).await.unwrap();
 
     server.kill().await;
-    assert!(PgConnection::connect(database.url()).await.is_err(), "it is killed");
+    assert!(PgConnection::connect(database.url()).await.is_err(), "the server still runs");
     server.start().await;
     let kept: Vec<i32> =
         sqlx::query_scalar("SELECT id FROM kept").fetch_all(&database.pool().await).await.unwrap();
@@ -72,7 +72,7 @@ async fn a_commit_survives_a_stop_and_a_kill_of_the_server() {
 }
 
 #[tokio::test]
-async fn a_message_goes_through_the_broker_as_it_was_sent() {
+async fn published_message_is_received_unchanged() {
     let broker = fresh_prefix().await;
     let amqp = Amqp::connect(broker.url()).await;
     let queue = broker.ingest_queue();
@@ -89,19 +89,19 @@ async fn a_message_goes_through_the_broker_as_it_was_sent() {
 
 #[tokio::test]
 #[should_panic(expected = "no queue took")]
-async fn a_message_that_no_queue_takes_is_not_published() {
+async fn unroutable_message_panics() {
     let broker = fresh_prefix().await;
     let amqp = Amqp::connect(broker.url()).await;
     amqp.send(&broker.ingest_queue(), &json!({})).await;
 }
 
 #[tokio::test]
-async fn queues_with_a_tests_prefix_go_with_the_test() {
+async fn dropped_prefix_deletes_its_queues_and_no_others() {
     let broker = fresh_prefix().await;
     let other = fresh_prefix().await;
     let amqp = Amqp::connect(broker.url()).await;
     let queues = [broker.ingest_queue(), broker.dead_queue(), broker.node_queue("a")];
-    // Only where the broker lists its queues can an unannounced one be found.
+    // Without a management API, the harness cannot list the queues, so it deletes only those that it knows.
     broker.will_delete_queue(broker.node_queue("a"));
     for queue in queues.iter().chain([&other.ingest_queue()]) {
         amqp.declare_queue(queue, FieldTable::default()).await;
@@ -113,12 +113,12 @@ async fn queues_with_a_tests_prefix_go_with_the_test() {
     assert_eq!(amqp.count(&other.ingest_queue()).await, Some(0));
 }
 
-async fn round_trip(broker: &Broker, queue: &str) -> Value {
+async fn next_message(broker: &Broker, queue: &str) -> Value {
     Amqp::connect(broker.url()).await.next(queue).await.json()
 }
 
 #[tokio::test]
-async fn a_confirmed_message_survives_a_stop_and_a_kill_of_the_broker() {
+async fn confirmed_message_survives_a_stop_and_a_kill_of_the_broker() {
     let server = RabbitServer::start_own().await;
     let broker = server.fresh_prefix();
     let queue = broker.ingest_queue();
@@ -128,15 +128,15 @@ async fn a_confirmed_message_survives_a_stop_and_a_kill_of_the_broker() {
 
     server.stop().await;
     server.start().await;
-    assert_eq!(round_trip(&broker, &queue).await, json!(1));
+    assert_eq!(next_message(&broker, &queue).await, json!(1));
 
     Amqp::connect(broker.url()).await.send(&queue, &json!(2)).await;
     server.kill().await;
     server.start().await;
-    assert_eq!(round_trip(&broker, &queue).await, json!(2));
+    assert_eq!(next_message(&broker, &queue).await, json!(2));
 }
 
-/// Tells the test below that it is the process to be killed.
+/// A variable that is set in the process that the following test starts and kills.
 const TO_BE_KILLED: &str = "BELFRY_TEST_TO_BE_KILLED";
 
 async fn start_servers_and_hang() {
@@ -146,11 +146,11 @@ async fn start_servers_and_hang() {
 }
 
 #[tokio::test]
-async fn servers_go_with_a_killed_test_process() {
+async fn servers_of_a_killed_test_process_are_removed() {
     if std::env::var_os(TO_BE_KILLED).is_some() {
         return start_servers_and_hang().await;
     }
-    let this_test = "harness::servers_go_with_a_killed_test_process";
+    let this_test = "harness::servers_of_a_killed_test_process_are_removed";
     let mut process = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "--nocapture", this_test])
         .env(TO_BE_KILLED, "yes")
@@ -158,18 +158,18 @@ async fn servers_go_with_a_killed_test_process() {
         .spawn()
         .unwrap();
     let mut output = process.stdout.take().unwrap();
-    let said = tokio::task::spawn_blocking(move || {
+    let urls_line = tokio::task::spawn_blocking(move || {
         use std::io::{BufRead, BufReader};
         let mut lines = BufReader::new(&mut output).lines().map_while(Result::ok);
         lines.find(|line| line.starts_with("urls "))
     });
-    let said = said.await.unwrap();
+    let urls_line = urls_line.await.unwrap();
     process.kill().unwrap();
     process.wait().unwrap();
 
-    let said = said.expect("the servers were started");
-    let urls: Vec<&str> = said.split(' ').skip(1).collect();
-    let [postgres, rabbit] = urls[..] else { panic!("{said}") };
+    let urls_line = urls_line.expect("the servers were started");
+    let urls: Vec<&str> = urls_line.split(' ').skip(1).collect();
+    let [postgres, rabbit] = urls[..] else { panic!("{urls_line}") };
     until_true("PostgreSQL is gone", async || PgConnection::connect(postgres).await.is_err()).await;
     until("RabbitMQ is gone", async || {
         let properties = lapin::ConnectionProperties::default();
@@ -179,9 +179,9 @@ async fn servers_go_with_a_killed_test_process() {
 }
 
 #[tokio::test]
-async fn a_device_of_either_kind_tells_that_nobody_serves() {
-    let nobody = "http://127.0.0.1:1";
-    for device in [Device::node(nobody), Device::python(nobody)] {
+async fn device_reports_a_connect_error_when_no_server_listens() {
+    let unused = "http://127.0.0.1:1";
+    for device in [Device::node(unused), Device::python(unused)] {
         let device = device.token("t").reconnection(false).start();
         assert_ne!(device.of_kind("connect_error").await.message, None);
     }

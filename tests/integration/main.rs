@@ -1,5 +1,5 @@
-//! Belfry's adapters and process against real servers.
-#![expect(clippy::unwrap_used, reason = "here an unexpected answer is a failed test")]
+//! Belfry's adapters and the `belfry` process against real servers.
+#![expect(clippy::unwrap_used, reason = "an unexpected error fails the test")]
 
 mod amqp;
 mod harness;

@@ -1,5 +1,5 @@
-//! The store in deployments that differ from one fresh database of one installation: schemas, poolers,
-//! failovers, changed tables and roles.
+//! The store in deployments other than a fresh database with one installation: several schemas, a pooler, a
+//! failover, changed tables and roles.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ async fn name(pool: &PgPool) -> String {
     sqlx::query_scalar("SELECT quote_ident(current_database())").fetch_one(pool).await.unwrap()
 }
 
-/// Opens all connections of the store and plans its statements on them.
+/// Opens all connections of the store and prepares its statements on them.
 async fn warm_up(store: &PostgresStore) {
     let calls = (0..4).map(|n| async move {
         let name = format!("warm{n}");
@@ -60,18 +60,19 @@ async fn two_installations_in_one_database_work_side_by_side() {
 
     let _lease = one.acquire_lease().await.unwrap().unwrap();
     let mut lease = other.acquire_lease().await.unwrap().expect("a lease of its own");
-    assert!(one.acquire_lease().await.unwrap().is_none(), "one leader for each installation");
+    assert!(one.acquire_lease().await.unwrap().is_none(), "an installation has two leaders");
     assert!(second_node.acquire_lease().await.unwrap().is_none());
     let (woken, created) = tokio::join!(
         tokio::time::timeout(PATIENCE / 2, lease.wait_for_entries(PATIENCE)),
         second_node.create(vec![Draft { expires_at: Some(at(2_000)), ..a_draft("ada", "n1") }]),
     );
     created.unwrap();
-    woken.expect("another node of the installation wakes the leader").unwrap();
+    woken.expect("a commit on another node of the installation wakes the leader").unwrap();
     assert_eq!(lease.pending(PageLimit::rows(10)).await.unwrap().items.len(), 1);
     assert_eq!(one.backlog().await.unwrap().entries, 0);
 
-    // The first installation's cleanup is running.
+    // Holds the lock of the first installation's cleanup. Its key combines the bytes of `BelfryRt`
+    // with the id of the schema.
     let mut cleanup = pool.begin().await.unwrap();
     let lock = "SELECT pg_advisory_xact_lock(key) FROM (
             SELECT x'42656c6672795274'::bigint # (oid::bigint << 16) AS key
@@ -102,7 +103,7 @@ async fn store_and_outbox_work_through_pgbouncer() {
 }
 
 #[tokio::test]
-async fn changed_column_type_fails_no_call() {
+async fn change_of_a_column_type_makes_no_call_fail() {
     let database = fresh_database().await;
     let store = open(database.url()).await;
     warm_up(&store).await;
@@ -118,11 +119,12 @@ async fn changed_column_type_fails_no_call() {
 }
 
 #[tokio::test]
-async fn connections_that_lead_to_a_read_only_database_are_replaced() {
+async fn connections_to_a_read_only_database_are_replaced() {
     let database = fresh_database().await;
     let store = open(database.url()).await;
     let pool = database.pool().await;
     let name = name(&pool).await;
+    // After a failover, connections may lead to a standby, which is read-only.
     run(&pool, &format!("ALTER DATABASE {name} SET default_transaction_read_only = on")).await;
     let read_only = PostgresStore::lazy(PostgresSettings::new(database.url())).unwrap();
     let rejected = read_only.create(vec![a_draft("ada", "n1")]).await.unwrap_err();
@@ -135,12 +137,12 @@ async fn connections_that_lead_to_a_read_only_database_are_replaced() {
     store.check().await.unwrap();
 }
 
-/// The database role of one test. Roles are shared by all databases of a server, so the name is
+/// The database role of one test. All databases of a server share its roles, so the name of the role is
 /// derived from that of the test's database.
 struct DatabaseRole {
     name: String,
     url: String,
-    /// The statement that grants what Belfry needs.
+    /// The statement that grants the privileges that Belfry needs.
     grant: String,
 }
 
@@ -229,7 +231,7 @@ async fn store_is_not_ready_before_its_migrations() {
 }
 
 #[tokio::test]
-async fn database_with_another_encoding_is_rejected_with_a_sentence() {
+async fn database_with_another_encoding_than_utf8_is_rejected() {
     for encoding in ["WIN1252", "SQL_ASCII"] {
         let database = Database::with_encoding(encoding).await;
         let store = PostgresStore::lazy(PostgresSettings::new(database.url())).unwrap();

@@ -1,5 +1,5 @@
-//! Erasure in PostgreSQL: no column keeps anything, and revisions stay unique beside concurrent writers and
-//! nodes of the previous version.
+//! Erasure in PostgreSQL: no column keeps data of the user. Revisions stay unique, also with concurrent writers and
+//! with nodes of the previous version.
 
 use std::time::Duration;
 
@@ -64,7 +64,8 @@ async fn no_column_keeps_the_user_or_a_text_after_an_erasure() {
     store.create_once(&key("shop"), both).await.unwrap();
     store.create_once(&key("erased-ada"), vec![secret("erased-ada", 3)]).await.unwrap();
     store.delete(&user("erased-ada"), &[id("n3")], at(1)).await.unwrap();
-    // As a node of a version before the header columns writes them, and as the relay moves them.
+    // Copies of the entries without header columns, as earlier versions write them, and copies of all entries
+    // as the relay sets them aside when it cannot read them.
     for statement in [
         "INSERT INTO outbox (event) SELECT event FROM outbox",
         "INSERT INTO outbox_unreadable (id, event, written_at, reason)
@@ -79,24 +80,25 @@ async fn no_column_keeps_the_user_or_a_text_after_an_erasure() {
 
     let erased = store.erase(&user("erased-ada")).await.unwrap();
 
+    // Four changes of the inbox, their copies without header columns, and the copies of these eight.
     assert_eq!(
         erased,
         Erased { inbox: true, notifications: 3, idempotency_keys: 2, events: 4 + 4 + 8 }
     );
     assert_eq!(tables_with("s3cret", &pool).await, [""; 0]);
-    // Only the event about the erasure, until the relay has published it.
+    // The event about the erasure stays until the relay has published it.
     assert_eq!(tables_with("erased-ada", &pool).await, ["outbox"]);
     let mut lease = store.acquire_lease().await.unwrap().expect("the lease is free");
     let entries = lease.pending(PageLimit::rows(100)).await.unwrap().items;
     let of_ada: Vec<_> =
-        entries.iter().filter(|one| one.header.user == user("erased-ada")).collect();
+        entries.iter().filter(|entry| entry.header.user == user("erased-ada")).collect();
     assert_eq!(of_ada.len(), 1);
     lease.remove(&[of_ada[0].id]).await.unwrap();
     assert_eq!(tables_with("erased-ada", &pool).await, [""; 0]);
-    assert_eq!(entries.len(), 1 + 4, "those of the other user stay");
+    assert_eq!(entries.len(), 1 + 4, "events of the other user were removed, too");
     assert_eq!(store.state(&user("bob")).await.unwrap().unread.get(), 2);
 
-    // A revocation stays until its own retention.
+    // An erasure does not remove a revocation, which has its own retention.
     let revocation =
         Revocation { owner: TokenOwner::User(user("erased-ada")), issued_before: at(5) };
     store.revoke(&revocation).await.unwrap();
@@ -104,9 +106,10 @@ async fn no_column_keeps_the_user_or_a_text_after_an_erasure() {
     assert_eq!(tables_with("erased-ada", &pool).await, ["revocations"]);
 }
 
-/// A node of the previous version inserts an inbox without a revision.
+/// A node of the previous version inserts an inbox without a revision. The column's default is the highest erased
+/// revision, so that the next change takes a higher one.
 #[tokio::test]
-async fn inbox_of_a_node_of_the_previous_version_starts_above_erased_ones() {
+async fn inbox_created_by_the_previous_version_starts_at_the_highest_erased_revision() {
     let (_database, pool, store) = new_store().await;
     let drafts = (0..5).map(|n| a_draft("ada", &format!("n{n}"))).collect();
     store.create(drafts).await.unwrap();
@@ -151,12 +154,13 @@ async fn new_inbox_waits_for_an_erasure_that_is_about_to_commit() {
     assert_eq!(event.revision.get(), 51);
 }
 
-/// A request with an idempotency key that only repeats a notification refers to it, too.
+/// A request with an idempotency key may only repeat an existing notification. If it did not wait for the
+/// erasure, it would record its key with a notification that no longer exists.
 #[tokio::test]
-async fn repeated_notification_is_not_recorded_under_a_key_after_its_erasure() {
+async fn request_that_repeats_a_notification_during_its_erasure_creates_it_again() {
     let (_database, pool, store) = new_store().await;
     store.create(vec![a_draft("erased-ada", "n1")]).await.unwrap();
-    // Holds the inbox as an erasure does, between the read and the write of the request.
+    // An erasure that is not committed yet, and holds the lock on the inbox.
     let mut erasure = pool.begin().await.unwrap();
     for statement in [
         "SELECT FROM inboxes FOR UPDATE",
@@ -174,16 +178,18 @@ async fn repeated_notification_is_not_recorded_under_a_key_after_its_erasure() {
         }
     });
     tokio::time::sleep(Duration::from_millis(200)).await;
-    assert_eq!(tables_with("shop", &pool).await, [""; 0], "the request waits");
+    assert_eq!(tables_with("shop", &pool).await, [""; 0], "the request did not wait");
     erasure.commit().await.unwrap();
     repeating.await.unwrap();
     let state = store.state(&user("erased-ada")).await.unwrap();
-    assert_eq!((state.revision.get(), state.unread.get()), (3, 1), "created after the erasure");
+    // The notification was created after the erasure, whose revision is 2.
+    assert_eq!((state.revision.get(), state.unread.get()), (3, 1));
 }
 
-/// Otherwise the erasure would remove the new notification's event, or the notification without an event.
+/// The user has an idempotency key and no inbox when the erasure begins. If a new inbox did not wait, the
+/// erasure would remove its event but not its notification, or its notification without publishing an event.
 #[tokio::test]
-async fn inbox_created_during_an_erasure_without_an_inbox_keeps_its_notification_and_event() {
+async fn inbox_created_during_an_erasure_keeps_its_notification_and_event() {
     let (_database, pool, store) = new_store().await;
     let key = IdempotencyKey::parse(user("ada"), "k", "f").unwrap();
     store.create_once(&key, vec![a_draft("bob", "n1")]).await.unwrap();
@@ -212,7 +218,7 @@ async fn inbox_created_during_an_erasure_without_an_inbox_keeps_its_notification
     assert_eq!(store.state(&user("ada")).await.unwrap().unread.get(), 1);
     let mut lease = store.acquire_lease().await.unwrap().expect("the lease is free");
     let entries = lease.pending(PageLimit::rows(100)).await.unwrap().items;
-    let of_ada = entries.iter().find(|one| one.header.user == user("ada")).expect("its event");
+    let of_ada = entries.iter().find(|entry| entry.header.user == user("ada")).expect("its event");
     assert_eq!(of_ada.header.revision, event.revision);
     assert_eq!(tables_with("ada", &pool).await, ["inboxes", "notifications", "outbox"]);
 }

@@ -1,4 +1,6 @@
-//! Guarantees of the outbox and its lease in PostgreSQL beyond their ports: several nodes, and rows of other versions.
+//! Guarantees of the outbox and its lease in PostgreSQL beyond the contract of their ports: with several
+//! nodes, and with rows of other versions. The lease is the lock that makes a node the leader, the only one
+//! that reads the outbox.
 
 use std::time::{Duration, Instant};
 
@@ -12,13 +14,14 @@ use sqlx::PgConnection;
 
 use crate::postgres_store::{acquire_lease, revisions_of, terminate_connections, two_nodes};
 
+/// The time that a wait for entries may take. A commit ends it far sooner.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 #[tokio::test]
 async fn another_node_takes_the_lease_when_the_holders_connection_dies() {
     let (database, one, other) = two_nodes().await;
     let mut first = acquire_lease(&one).await;
-    assert!(other.acquire_lease().await.unwrap().is_none(), "the other node holds the lease");
+    assert!(other.acquire_lease().await.unwrap().is_none(), "two nodes hold the lease");
     one.create(vec![a_draft("ada", "n1")]).await.unwrap();
     assert_eq!(first.pending(PageLimit::rows(10)).await.unwrap().items.len(), 1);
 
@@ -33,7 +36,8 @@ async fn another_node_takes_the_lease_when_the_holders_connection_dies() {
     assert_lost(first.wait_for_entries(PATIENCE).await.unwrap_err());
     assert_lost(first.remove(&[]).await.unwrap_err());
     let entries = second.pending(PageLimit::rows(10)).await.unwrap().items;
-    assert_eq!(entries.len(), 1, "the entry that the first did not remove is still pending");
+    // The first leader did not remove the entry.
+    assert_eq!(entries.len(), 1);
     second.remove(&[entries[0].id]).await.unwrap();
 }
 
@@ -77,7 +81,8 @@ async fn standby_node_opens_no_connection() {
         assert!(other.acquire_lease().await.unwrap().is_none());
     }
     let pool = database.pool().await;
-    assert_eq!(terminate_connections(&pool, "belfry outbox").await, 1, "only the leader's");
+    let connections = terminate_connections(&pool, "belfry outbox").await;
+    assert_eq!(connections, 1, "not only the leader has a connection");
 }
 
 #[tokio::test]
@@ -92,7 +97,7 @@ async fn commit_wakes_the_leader_on_another_node() {
         });
         created.unwrap();
         woken.unwrap();
-        assert!(since.elapsed() < PATIENCE / 2, "woken, not timed out");
+        assert!(since.elapsed() < PATIENCE / 2, "the commit did not end the wait");
         assert_eq!(lease.pending(PageLimit::rows(10)).await.unwrap().items.len(), n + 1);
     }
 }
@@ -105,7 +110,7 @@ async fn commit_on_another_node_just_before_the_wait_wakes_the_leader() {
     other.create(vec![a_draft("ada", "n1")]).await.unwrap();
     tokio::time::timeout(PATIENCE / 2, lease.wait_for_entries(PATIENCE))
         .await
-        .expect("woken")
+        .expect("the commit ends the wait")
         .unwrap();
 }
 
@@ -121,7 +126,7 @@ async fn backlog_has_the_age_of_the_oldest_entry() {
     assert!((90..150).contains(&backlog.age.as_secs()), "{backlog:?}");
 }
 
-/// Changes an inbox, which assigns an id to the transaction.
+/// Changes an inbox, so that PostgreSQL assigns an id to the transaction.
 async fn touch_inbox(transaction: &mut PgConnection, user: &str) {
     sqlx::query("UPDATE inboxes SET revision = revision WHERE user_id = $1")
         .bind(user)
@@ -130,7 +135,7 @@ async fn touch_inbox(transaction: &mut PgConnection, user: &str) {
         .unwrap();
 }
 
-/// Writes an entry as a change of the inbox does. Returns its id.
+/// Writes an entry as a change of the inbox does, with this id or the next one. Returns the id.
 async fn insert_entry(
     transaction: &mut PgConnection,
     id: Option<OutboxId>,
@@ -155,7 +160,7 @@ fn ids_of(entries: &[OutboxEntry]) -> Vec<OutboxId> {
     entries.iter().map(|entry| entry.id).collect()
 }
 
-/// Creates, reads and removes an entry a few times. Returns the ids that were read.
+/// Creates, reads and removes an entry five times. Returns the ids that were read.
 async fn relay_some(
     store: &PostgresStore,
     lease: &mut dyn OutboxLease,
@@ -187,16 +192,16 @@ async fn entry_committed_after_later_ones_were_removed_is_returned() {
     assert_eq!(ids_of(&entries), [late]);
 }
 
-/// The last transaction that has finished is older than the one of the late entry.
+/// As before, but the late entry belongs to the youngest transaction: all that have finished are older.
 #[tokio::test]
-async fn entry_of_a_younger_transaction_committed_after_later_ones_were_removed_is_returned() {
+async fn late_entry_of_the_youngest_transaction_is_returned() {
     let (database, one, _) = two_nodes().await;
     let mut lease = acquire_lease(&one).await;
     one.create(vec![a_draft("ada", "n1"), a_draft("bob", "n1")]).await.unwrap();
     let entries = lease.pending(PageLimit::rows(10)).await.unwrap().items;
     lease.remove(&ids_of(&entries)).await.unwrap();
     let pool = database.pool().await;
-    // Transactions of other tests in between make it an ordinary case.
+    // A transaction of another test may finish in between and be younger. So there are many rounds.
     for round in 0..20 {
         let mut older = pool.begin().await.unwrap();
         touch_inbox(&mut older, "ada").await;
@@ -215,7 +220,8 @@ async fn entry_of_a_younger_transaction_committed_after_later_ones_were_removed_
     }
 }
 
-/// Reads start after the ids that can have no entries any more. So this one is found when the outbox is idle.
+/// Reads start after the ids for which no entry can appear any more. An entry that nevertheless has such an
+/// id is found when the outbox is idle.
 #[tokio::test]
 async fn entry_inserted_by_hand_with_an_old_id_is_returned_after_a_wait() {
     let (database, one, _) = two_nodes().await;
@@ -223,7 +229,7 @@ async fn entry_inserted_by_hand_with_an_old_id_is_returned_after_a_wait() {
     let first = relay_some(&one, lease.as_mut(), "user").await[0];
     let mut connection = database.pool().await.acquire().await.unwrap();
     let mut round = 0;
-    // While other tests have open transactions, reads start before it.
+    // While other tests have open transactions, reads still start before the old id.
     until_true("reads start after the old id", async || {
         round += 1;
         relay_some(&one, lease.as_mut(), &format!("user{round}")).await;
@@ -267,7 +273,7 @@ async fn unreadable_outbox_entries_are_set_aside_and_the_others_are_returned() {
     assert!(set_aside[0].1.contains("not the JSON of an event"), "{set_aside:?}");
 }
 
-/// A node of the version before the header columns inserts rows in which they are null.
+/// Earlier versions insert rows without the header columns `name`, `user_id` and `revision`.
 #[tokio::test]
 async fn entry_without_header_columns_gets_its_header_from_the_event() {
     let (database, one, _) = two_nodes().await;
@@ -282,7 +288,7 @@ async fn entry_without_header_columns_gets_its_header_from_the_event() {
     assert_eq!(lease.pending(PageLimit::rows(10)).await.unwrap().items, expected);
 }
 
-/// Any event is published as it is, so the relay of an old node does not hold back a new kind.
+/// The relay publishes each event unchanged, so the relay of an old node also publishes a new kind of event.
 #[tokio::test]
 async fn event_of_a_newer_version_is_returned_unchanged() {
     let (database, one, _) = two_nodes().await;

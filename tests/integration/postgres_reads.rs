@@ -1,5 +1,4 @@
-//! The cost of reads and writes: they fetch the rows that they need by index, regardless of table
-//! size.
+//! The cost of reads and writes: they fetch only the rows that they need, by index, however large the tables are.
 
 use belfry_adapters::outbound::postgres::{PostgresSettings, PostgresStore};
 use belfry_application::ports::{History, InboxRepository, ListFilter, PageLimit, Retention};
@@ -9,7 +8,8 @@ use belfry_tests::postgres::{Database, fresh_database};
 use belfry_tests::wait::{until, until_true};
 use sqlx::PgPool;
 
-/// Sequential scans and index fetches of a table by all connections that are closed now.
+/// The number of sequential scans of a table, and of rows fetched from it by index. A connection reports them
+/// when it closes.
 async fn reads_of(table: &str, pool: &PgPool) -> (i64, i64) {
     sqlx::query_as(
         "SELECT seq_scan, coalesce(idx_tup_fetch, 0) FROM pg_stat_user_tables WHERE relname = $1",
@@ -36,16 +36,16 @@ async fn fill(pool: &PgPool) {
     }
 }
 
-/// PostgreSQL's statistics of the tables when it plans.
+/// The table statistics with which PostgreSQL plans the statements.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Planned {
-    /// Current statistics.
+    /// Current statistics of the filled tables.
     WithStatistics,
-    /// The tables are empty, and are not analyzed until the end of the test.
+    /// None: the tables are empty at first, and are never analyzed.
     WhileEmpty,
 }
 
-/// A store with one connection, whose plans were made with those statistics.
+/// A store with one connection, on filled tables. Its statements are planned with these statistics.
 async fn store_planned(when: Planned, database: &Database, pool: &PgPool) -> PostgresStore {
     let settings = PostgresSettings { max_connections: 1, ..PostgresSettings::new(database.url()) };
     let store = PostgresStore::connect(settings).await.unwrap();
@@ -65,7 +65,7 @@ async fn store_planned(when: Planned, database: &Database, pool: &PgPool) -> Pos
     store
 }
 
-/// Runs each read once on an inbox. Returns the number of rows that this needs.
+/// Runs each read once on an inbox. Returns the number of rows of `notifications` that this needs.
 async fn run_all_reads(store: &PostgresStore, name: &str, unread: u64) -> usize {
     let name = user(name);
     let mut needed = 0;
@@ -73,13 +73,13 @@ async fn run_all_reads(store: &PostgresStore, name: &str, unread: u64) -> usize 
         let before = Some(Revision::new(500));
         let filter = ListFilter { unread: only, before, kind: None };
         needed += store.list(&name, &filter, PageLimit::rows(20)).await.unwrap().items.len();
-        // One more row, to find out whether there are more.
+        // One more row shows whether there is a next page.
         needed += 1;
     }
     if let History::Complete { created, .. } = history_since(store, &name, 980).await {
         needed += created;
     }
-    // One row more than the limit, to find out whether there are too many.
+    // Too many changes: one row more than the limit of 50 shows this.
     history_since(store, &name, 10).await;
     needed += 51;
     let range = ReplayRange::new(Revision::new(980), Revision::new(1_000));
@@ -109,12 +109,12 @@ async fn run_all_writes(store: &PostgresStore, name: &str) {
 }
 
 #[tokio::test]
-async fn reads_fetch_only_the_rows_they_return() {
+async fn reads_fetch_only_the_rows_that_they_need() {
     reads_fetch_only_needed_rows(Planned::WithStatistics).await;
 }
 
 #[tokio::test]
-async fn reads_planned_on_empty_tables_fetch_only_the_rows_they_return() {
+async fn reads_planned_on_empty_tables_fetch_only_the_rows_that_they_need() {
     reads_fetch_only_needed_rows(Planned::WhileEmpty).await;
 }
 
@@ -122,46 +122,47 @@ async fn reads_fetch_only_needed_rows(when: Planned) {
     let database = fresh_database().await;
     let pool = database.pool().await;
     let store = store_planned(when, &database, &pool).await;
-    let before = reads_of("notifications", &pool).await;
-    let inboxes_before = reads_of("inboxes", &pool).await;
+    let (scans_before, fetched_before) = reads_of("notifications", &pool).await;
+    let (inbox_scans_before, _) = reads_of("inboxes", &pool).await;
 
-    // PostgreSQL may switch to a generic plan after the fifth execution.
+    // More than five executions, because PostgreSQL may then switch to a generic plan.
     let mut needed = 0;
     for n in 1..=8 {
         needed += run_all_reads(&store, &format!("u{n}"), 100).await;
     }
+    // Three pages, two histories, created and changed notifications of a range, and one by its id.
     assert_eq!(needed, 8 * (3 * 21 + 20 + 51 + 20 + 18 + 1));
     store.close().await;
 
-    // A connection reports its statistics when it closes.
-    let after = until("the reads are counted", async || {
-        let after = reads_of("notifications", &pool).await;
-        (after.1 - before.1 >= i64::try_from(needed).unwrap()).then_some(after)
+    let (scans, fetched) = until("the reads are counted", async || {
+        let (scans, fetched) = reads_of("notifications", &pool).await;
+        let fetched = fetched - fetched_before;
+        (fetched >= i64::try_from(needed).unwrap()).then_some((scans, fetched))
     })
     .await;
-    let inboxes_after = reads_of("inboxes", &pool).await;
-    assert_eq!(after.0, before.0, "no scan of all notifications");
-    assert_eq!(inboxes_after.0, inboxes_before.0, "no scan of all inboxes");
-    // Pages of read notifications skip the unread ones between them.
-    let fetched = usize::try_from(after.1 - before.1).unwrap();
+    let (inbox_scans, _) = reads_of("inboxes", &pool).await;
+    assert_eq!(scans, scans_before, "a read scanned all notifications");
+    assert_eq!(inbox_scans, inbox_scans_before, "a read scanned all inboxes");
+    // A page of read notifications also fetches the few unread ones between them.
+    let fetched = usize::try_from(fetched).unwrap();
     assert!(fetched < needed * 5 / 4, "{fetched} rows read, {needed} needed");
 }
 
 #[tokio::test]
 async fn writes_find_their_rows_by_index() {
-    find_rows_of_writes_by_index(Planned::WithStatistics).await;
+    writes_fetch_only_needed_rows(Planned::WithStatistics).await;
 }
 
 #[tokio::test]
 async fn writes_planned_on_empty_tables_find_their_rows_by_index() {
-    find_rows_of_writes_by_index(Planned::WhileEmpty).await;
+    writes_fetch_only_needed_rows(Planned::WhileEmpty).await;
 }
 
-async fn find_rows_of_writes_by_index(when: Planned) {
+async fn writes_fetch_only_needed_rows(when: Planned) {
     let database = fresh_database().await;
     let pool = database.pool().await;
     let store = store_planned(when, &database, &pool).await;
-    let before = reads_of("notifications", &pool).await;
+    let (scans_before, fetched_before) = reads_of("notifications", &pool).await;
     for n in 1..=8 {
         run_all_writes(&store, &format!("u{n}")).await;
     }
@@ -176,9 +177,9 @@ async fn find_rows_of_writes_by_index(when: Planned) {
         updated >= 8 * 100
     })
     .await;
-    let after = reads_of("notifications", &pool).await;
-    assert_eq!(after.0, before.0, "no scan of all notifications");
-    // The unread notifications, and the few that are named by id.
-    let fetched = after.1 - before.1;
+    let (scans, fetched) = reads_of("notifications", &pool).await;
+    assert_eq!(scans, scans_before, "a write scanned all notifications");
+    // The 100 unread notifications of each inbox, and the few that are named by id.
+    let fetched = fetched - fetched_before;
     assert!((8 * 100..8 * 120).contains(&fetched), "{fetched} rows read");
 }

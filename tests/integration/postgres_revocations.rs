@@ -1,4 +1,4 @@
-//! No reader misses a revocation, whatever the clocks of the database and of other nodes show.
+//! Each node reads all revocations, even if clocks are wrong, commits are late, or the database is restored.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use belfry_application::testing::{at, user};
 use belfry_tests::postgres::{Database, fresh_database};
 use sqlx::{Executor, Postgres};
 
-/// How the previous version writes a revocation.
+/// The statement with which the previous version writes a revocation.
 const REVOKE_OF_PREVIOUS_VERSION: &str = "
     INSERT INTO revocations AS existing (user_id, issued_before) VALUES ($1, now())
     ON CONFLICT (user_id) DO UPDATE
@@ -36,6 +36,7 @@ async fn revoke_as_previous_version(
     sqlx::query(REVOKE_OF_PREVIOUS_VERSION).bind(name).execute(connection).await.unwrap();
 }
 
+/// The users whose revocations were written since the cursor (all without one), and the next cursor.
 async fn read(
     store: &PostgresStore,
     cursor: Option<RevocationCursor>,
@@ -53,7 +54,7 @@ fn names<const N: usize>(names: [&str; N]) -> HashSet<String> {
 async fn revocation_is_read_after_the_databases_clock_went_back() {
     let (database, store) = store().await;
     revoke(&store, "ada").await;
-    // As if the clock had been ahead by an hour until now.
+    // The row looks as if the clock had been ahead by an hour until now.
     sqlx::query("UPDATE revocations SET written_at = written_at + interval '1 hour'")
         .execute(&database.pool().await)
         .await
@@ -98,7 +99,8 @@ async fn revocation_of_a_node_of_the_previous_version_is_read() {
     let (new, cursor) = read(&store, Some(cursor)).await;
     assert_eq!(new, names(["ada"]));
     revoke_as_previous_version(&pool, "ada").await;
-    assert_eq!(read(&store, Some(cursor)).await.0, names(["ada"]), "its instant is later now");
+    // The second revocation has a later instant.
+    assert_eq!(read(&store, Some(cursor)).await.0, names(["ada"]));
 }
 
 #[tokio::test]

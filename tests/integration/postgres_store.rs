@@ -1,4 +1,5 @@
-//! Guarantees of the store beyond its ports: several nodes on one database, and server restarts.
+//! Guarantees of the PostgreSQL store beyond the contract of its ports: with several nodes on one database, broken
+//! connections and server restarts.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -32,7 +33,7 @@ pub(super) async fn acquire_lease(store: &PostgresStore) -> Box<dyn OutboxLease>
     until("the lease is free", async || store.acquire_lease().await.unwrap()).await
 }
 
-/// Terminates the connections with that application name. Returns how many.
+/// Terminates the connections with this application name. Returns their number.
 pub(super) async fn terminate_connections(pool: &PgPool, application: &str) -> usize {
     let terminated: Vec<bool> = sqlx::query_scalar(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -47,8 +48,8 @@ pub(super) async fn terminate_connections(pool: &PgPool, application: &str) -> u
 
 /// The revisions of one user's entries, in order.
 pub(super) fn revisions_of(name: &str, entries: &[OutboxEntry]) -> Vec<u64> {
-    let of = entries.iter().filter(|entry| entry.header.user == user(name));
-    of.map(|entry| entry.header.revision.get()).collect()
+    let of_user = entries.iter().filter(|entry| entry.header.user == user(name));
+    of_user.map(|entry| entry.header.revision.get()).collect()
 }
 
 #[tokio::test]
@@ -61,11 +62,11 @@ async fn concurrent_batches_of_two_nodes_to_the_same_inboxes_all_succeed() {
         let store = if worker % 2 == 0 { &one } else { &other }.clone();
         tokio::spawn(async move {
             for round in 0..ROUNDS {
-                // Each worker uses another order of users, and changes a new notification at once.
+                // Each worker uses another order of users, and at once changes a notification that it has created.
                 let name = |n: usize| format!("u{}", (n * (worker + 1) + round) % USERS);
                 let batch = (0..USERS).map(|n| a_draft(&name(n), &format!("{worker}-{round}-{n}")));
                 let receipts = store.create(batch.collect()).await.unwrap();
-                assert!(receipts.iter().all(|one| matches!(one, Receipt::Created(_))));
+                assert!(receipts.iter().all(|receipt| matches!(receipt, Receipt::Created(_))));
                 let first = id(&format!("{worker}-{round}-0"));
                 let marked = store.mark_read(&user(&name(0)), &[first], at(5)).await;
                 marked.unwrap();
@@ -83,11 +84,11 @@ async fn concurrent_batches_of_two_nodes_to_the_same_inboxes_all_succeed() {
         let name = format!("u{n}");
         let state = one.state(&user(&name)).await.unwrap();
         let all: Vec<_> = (1..=state.revision.get()).collect();
-        assert_eq!(revisions_of(&name, &entries), all, "in order, without gaps");
-        let list = |unread| ListFilter { unread, ..ListFilter::default() };
-        let unread = one.list(&user(&name), &list(Some(true)), PageLimit::rows(10_000)).await;
+        assert_eq!(revisions_of(&name, &entries), all, "revisions have gaps or are out of order");
+        let filter = |unread| ListFilter { unread, ..ListFilter::default() };
+        let unread = one.list(&user(&name), &filter(Some(true)), PageLimit::rows(10_000)).await;
         assert_eq!(state.unread.get(), unread.unwrap().items.len() as u64);
-        let all = one.list(&user(&name), &list(None), PageLimit::rows(10_000)).await;
+        let all = one.list(&user(&name), &filter(None), PageLimit::rows(10_000)).await;
         created += all.unwrap().items.len();
     }
     assert_eq!(created, 8 * ROUNDS * USERS);
@@ -100,8 +101,8 @@ async fn terminated_connections_are_replaced() {
     let tasks = (0..4).map(|n| one.create(vec![a_draft("ada", &format!("n{n}"))]).boxed());
     join_all(tasks).await;
     assert!(terminate_connections(&pool, "belfry").await > 0);
-    // A connection that was used less than a second ago is not pinged before use. So a few calls
-    // may fail, with an error that is worth a retry.
+    // The pool pings a connection before use only if it was idle for a second. So a few calls may fail, with
+    // an error that is worth a retry.
     until_true("the store works again", async || {
         match one.create(vec![a_draft("ada", "after")]).await {
             Ok(_) => true,
@@ -150,14 +151,14 @@ async fn terminated_connections_lose_no_confirmed_create_and_keep_counts_exact()
     for name in ["ada", "bob"] {
         let filter = ListFilter { unread: Some(true), ..ListFilter::default() };
         let unread = one.list(&user(name), &filter, PageLimit::rows(10_000)).await.unwrap();
-        let stored: HashSet<_> = unread.items.iter().map(|one| one.id.as_str()).collect();
+        let stored: HashSet<_> = unread.items.iter().map(|item| item.id.as_str()).collect();
         for id in confirmed.iter().flat_map(|worker| worker.as_ref().unwrap()) {
-            assert!(stored.contains(id.as_str()), "{id} was confirmed");
+            assert!(stored.contains(id.as_str()), "{id} was confirmed and is lost");
         }
         let state = one.state(&user(name)).await.unwrap();
         assert_eq!(state.unread.get(), unread.items.len() as u64);
         let all: Vec<_> = (1..=state.revision.get()).collect();
-        assert_eq!(revisions_of(name, &entries), all, "in order, without gaps");
+        assert_eq!(revisions_of(name, &entries), all, "revisions have gaps or are out of order");
     }
 }
 
@@ -195,24 +196,22 @@ async fn store_recovers_from_a_server_restart_without_loss() {
     };
     let store = PostgresStore::connect(settings).await.unwrap();
     store.migrate().await.unwrap();
-    let mut before = acquire_lease(&store).await;
+    let mut lease_before = acquire_lease(&store).await;
     store.create(vec![a_draft("ada", "n1")]).await.unwrap();
 
     server.kill().await;
     let down = store.create(vec![a_draft("ada", "n2")]).await.unwrap_err();
     assert!(matches!(down, PortError::Unavailable(_)), "{down}");
     assert!(store.ping().await.is_err());
-    assert!(before.pending(PageLimit::rows(10)).await.is_err());
-    drop(before);
+    assert!(lease_before.pending(PageLimit::rows(10)).await.is_err());
+    drop(lease_before);
 
     server.start().await;
     until_true("the store works again", async || store.ping().await.is_ok()).await;
     store.create(vec![a_draft("ada", "n2")]).await.unwrap();
-    let mut after = acquire_lease(&store).await;
-    assert_eq!(
-        revisions_of("ada", &after.pending(PageLimit::rows(10)).await.unwrap().items),
-        [1, 2]
-    );
+    let mut lease_after = acquire_lease(&store).await;
+    let entries = lease_after.pending(PageLimit::rows(10)).await.unwrap().items;
+    assert_eq!(revisions_of("ada", &entries), [1, 2]);
 }
 
 #[tokio::test]
@@ -237,8 +236,10 @@ async fn connection_error_contains_no_password() {
     }
 }
 
+/// The history floor is the highest revision of a tombstone that retention has removed. Changes since an earlier
+/// revision are no longer complete.
 #[tokio::test]
-async fn history_below_the_floor_is_out_of_reach() {
+async fn history_since_a_revision_below_the_floor_is_not_complete() {
     let (database, one, _) = two_nodes().await;
     let drafts = (1..=4).map(|n| a_draft("ada", &format!("n{n}"))).collect();
     one.create(drafts).await.unwrap();
@@ -246,6 +247,7 @@ async fn history_below_the_floor_is_out_of_reach() {
         .execute(&database.pool().await)
         .await
         .unwrap();
+    // The inbox is at revision 4, so revision 5 is unknown.
     for (since, expected) in [(0, false), (1, false), (2, true), (3, true), (5, false)] {
         let history = one.history(&user("ada"), Revision::new(since), 10).await;
         let complete = matches!(history.unwrap(), History::Complete { .. });
@@ -253,8 +255,9 @@ async fn history_below_the_floor_is_out_of_reach() {
     }
 }
 
+/// Concurrent writes share a transaction, as a group.
 #[tokio::test]
-async fn rejected_write_fails_no_other_write_of_its_group() {
+async fn rejected_write_makes_no_other_write_of_its_group_fail() {
     let (_database, one, _) = two_nodes().await;
     let create = |n: usize| {
         let created_at = if n == 7 { at(i64::MAX) } else { at(1_000) };
@@ -276,12 +279,12 @@ async fn writes_do_not_wait_for_the_locked_inbox_of_another_user() {
     let lock = "SELECT FROM inboxes WHERE user_id = 'ada' FOR UPDATE";
     sqlx::query(lock).execute(&mut *holder).await.unwrap();
 
-    let waiting = one.clone();
-    let waiting = tokio::spawn(async move { waiting.create(vec![a_draft("ada", "n1")]).await });
-    // So it is submitted before the others, and has no group to share.
+    let store = one.clone();
+    let waiting = tokio::spawn(async move { store.create(vec![a_draft("ada", "n1")]).await });
+    // When this write waits for the lock, its transaction has begun. So it shares none with the other writes.
     let lock_waits = "SELECT count(*) FROM pg_stat_activity
         WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    until_true("it waits for the lock", async || {
+    until_true("the write waits for the lock", async || {
         sqlx::query_scalar::<_, i64>(lock_waits).fetch_one(&pool).await.unwrap() == 1
     })
     .await;
@@ -289,7 +292,7 @@ async fn writes_do_not_wait_for_the_locked_inbox_of_another_user() {
     for result in join_all(others).await {
         result.unwrap();
     }
-    assert!(!waiting.is_finished(), "its inbox is locked");
+    assert!(!waiting.is_finished(), "the write did not wait for its locked inbox");
     holder.commit().await.unwrap();
     waiting.await.unwrap().unwrap();
 }

@@ -1,5 +1,9 @@
-//! The Socket.IO server on a real listener, tested with raw Engine.IO frames: details that a client library
-//! hides, above all how and when a transport closes.
+//! The Socket.IO server on a real listener, tested with raw packets: details that a client library hides,
+//! above all how and when a transport closes.
+//!
+//! A packet such as `421["notification:unread_count"]` is an Engine.IO message (`4`) with a Socket.IO event
+//! (`2`) that requests the acknowledgement 1; `431[…]` is this acknowledgement. `40` connects, `41`
+//! disconnects, `44` rejects a connect. Single digits are Engine.IO packets: `1` close, `2` ping, `3` pong.
 
 mod authentication;
 mod connections;
@@ -39,9 +43,9 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use tokio_util::sync::CancellationToken;
 
-/// Generous, because the machine may be busy.
+/// How long a test waits for a packet. The machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Longer than [`PATIENCE`], so that a transport which only a timer closes fails the test.
+/// Longer than [`PATIENCE`], so that a test fails if only this timeout closes a transport.
 const CONNECT_TIMEOUT: Duration = Duration::from_mins(2);
 
 struct Node {
@@ -107,14 +111,14 @@ impl Node {
     async fn notify(&self, name: &str, id: &str) {
         let receipts = self.store.create(vec![a_draft(name, id)]).await.unwrap();
         let Some(Receipt::Created(event)) = receipts.into_iter().next() else {
-            panic!("not taken")
+            panic!("not created")
         };
         self.sessions.deliver(&UserRoom::of(user(name)), &PushBatch::of(event));
     }
 }
 
 /// A WebSocket on which the test sends and receives Engine.IO packets itself.
-struct Raw(WebSocketStream<MaybeTlsStream<TcpStream>>);
+struct RawSocket(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 /// A packet with this many bytes, padded between its start and its end.
 fn padded(start: &str, end: &str, bytes: usize) -> String {
@@ -122,7 +126,7 @@ fn padded(start: &str, end: &str, bytes: usize) -> String {
     format!("{start}{padding}{end}")
 }
 
-impl Raw {
+impl RawSocket {
     async fn open(node: &Node) -> Self {
         let url = format!("ws://{}/socket.io/?EIO=4&transport=websocket", node.address);
         let (socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
@@ -131,7 +135,8 @@ impl Raw {
         raw
     }
 
-    /// Connects to the default namespace and returns the first `notification:sync`.
+    /// Connects to the default namespace. Returns the payload of `notification:sync`, which comes first, and
+    /// skips the unread count after it.
     async fn signed_in(node: &Node, auth: Value) -> (Self, Value) {
         let mut raw = Self::open(node).await;
         raw.send(&format!("40{auth}")).await;
@@ -149,10 +154,11 @@ impl Raw {
         self.0.send(Message::text(frame)).await.unwrap();
     }
 
-    /// The next frame that is not a ping; `None` when the transport has closed.
+    /// The next packet; `None` when the transport has closed. Pings are answered and not returned.
     async fn frame(&mut self) -> Option<String> {
         loop {
-            let next = tokio::time::timeout(PATIENCE, self.0.next()).await.expect("in time");
+            let next = tokio::time::timeout(PATIENCE, self.0.next());
+            let next = next.await.expect("the next packet arrives in time");
             match next {
                 Some(Ok(Message::Text(text))) if text.as_str() == "2" => self.send("3").await,
                 Some(Ok(Message::Text(text))) => return Some(text.to_string()),
@@ -162,6 +168,7 @@ impl Raw {
         }
     }
 
+    /// The name and the payload of the next packet, which must be an event.
     async fn event(&mut self) -> (String, Value) {
         let frame = self.frame().await.expect("an event, not the end");
         let json = frame.trim_start_matches(|c: char| c.is_ascii_digit());
@@ -169,6 +176,7 @@ impl Raw {
         (name, payload)
     }
 
+    /// The payload of the next packet, which must be the acknowledgement with this id.
     async fn ack(&mut self, id: u32) -> Value {
         let frame = self.frame().await.expect("an ack, not the end");
         let json = frame.strip_prefix(&format!("43{id}")).expect(&frame);

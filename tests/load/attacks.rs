@@ -56,12 +56,12 @@ impl fmt::Display for Attack {
 }
 
 impl Attack {
-    /// Whether the attack needs a server that accepts connections, and no responses.
+    /// True if the attack only needs connections that are accepted, and no responses.
     pub(crate) fn needs_no_answer(self) -> bool {
         matches!(self, Self::HalfOpen | Self::SlowSenders)
     }
 
-    /// Whether the attack reads an inbox, so that the server needs a store.
+    /// True if the attack reads an inbox, so that the server needs a store.
     pub(crate) fn needs_inbox(self) -> bool {
         matches!(
             self,
@@ -69,6 +69,7 @@ impl Attack {
         )
     }
 
+    /// The number of attackers, each with one connection at a time.
     pub(crate) fn attackers(self) -> u64 {
         match self {
             Self::HalfOpen => 5_000,
@@ -101,7 +102,9 @@ pub(crate) struct Attackers {
 
 #[derive(Debug, Default)]
 struct Attempts {
+    /// Connections opened, or messages or parts of a request sent.
     done: AtomicU64,
+    /// Connections that the server closed or rejected.
     refused: AtomicU64,
 }
 
@@ -131,7 +134,7 @@ async fn attack_repeatedly(attack: Attack, target: Target, number: u64, attempts
     let [.., third, fourth] = (1 + number % 250).to_be_bytes();
     let device = Device {
         server: target.server,
-        // Different addresses from those of the well-behaved clients.
+        // Well-behaved clients use the addresses from 127.0.0.2 on.
         from: Ipv4Addr::new(127, 9, third, fourth),
         token: target.token.as_str().into(),
     };
@@ -152,7 +155,7 @@ async fn attack_repeatedly(attack: Attack, target: Target, number: u64, attempts
         if ended.is_err() {
             attempts.refused.fetch_add(1, Relaxed);
         }
-        // An attacker whose attempts fail at once must not occupy a core.
+        // Without this pause, an attacker whose attempts fail at once would occupy a core.
         sleep(Duration::from_millis(10)).await;
     }
 }
@@ -170,6 +173,7 @@ async fn signed_in(mut socket: WebSocket, device: &Device) -> io::Result<WebSock
     Ok(socket)
 }
 
+/// An incomplete head of a request.
 const HEAD: &str =
     "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: example.org\r\nX-A: ";
 
@@ -232,6 +236,7 @@ async fn giant_frames(device: &Device, attempts: &Attempts) -> io::Result<()> {
     const LENGTH: u64 = 16 << 20;
 
     let mut socket = device.upgrade().await?;
+    // A text frame that is final and masked, with a length of 64 bits and a mask of zeros.
     let mut head = vec![0x81, 0xff];
     head.extend(LENGTH.to_be_bytes());
     head.extend([0; 4]);
@@ -247,9 +252,12 @@ async fn giant_frames(device: &Device, attempts: &Attempts) -> io::Result<()> {
 
 async fn bad_token(device: &Device, attempts: &Attempts) -> io::Result<()> {
     let mut socket = device.upgrade().await?;
-    let (good, _) = device.token.rsplit_once('.').expect("the token is a JWT");
-    socket.send_text(format!(r#"40{{"token":"{good}.{}"}}"#, "A".repeat(43)).as_bytes()).await?;
+    // The header and the claims of a valid token, with a wrong signature.
+    let (unsigned, _) = device.token.rsplit_once('.').expect("the token is a JWT");
+    let auth = format!(r#"{{"token":"{unsigned}.{}"}}"#, "A".repeat(43));
+    socket.send_text(format!("40{auth}").as_bytes()).await?;
     attempts.record();
+    // `44` is the packet that rejects the connect.
     let refused = async {
         loop {
             if socket.texts().await?.iter().any(|text| text.starts_with(b"44")) {
@@ -271,7 +279,7 @@ async fn flood(device: &Device, attempts: &Attempts) -> io::Result<()> {
     loop {
         socket.send_raw(&many).await?;
         attempts.done.fetch_add(AT_ONCE, Relaxed);
-        // Reads the responses: otherwise the server would see a slow consumer instead.
+        // Without reading the responses, the attack would be that of a slow consumer.
         while let Ok(received) = timeout(Duration::from_micros(500), socket.texts()).await {
             received?;
         }

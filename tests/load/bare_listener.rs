@@ -1,5 +1,5 @@
-//! A listener that only accepts connections. It separates the effect of an attack on the machine from its effect on
-//! a server.
+//! A listener that only accepts connections. An attack on it shows how much the attack slows down the machine
+//! itself, and not the server.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,7 +11,8 @@ use tokio::time::timeout;
 
 use crate::own_thread::OwnThread;
 
-/// How long a connection is kept open: as long as Belfry waits for a request's head.
+/// The time for which a connection is kept open. It equals the time for which Belfry waits for the head of a
+/// request.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Accepts connections, discards their input, sends nothing and closes them. Dropping this stops the listener.

@@ -1,4 +1,4 @@
-//! A well-behaved service: it posts notifications at a moderate rate and measures the latency.
+//! A well-behaved service during an attack: it posts notifications at a moderate rate and measures their latency.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use crate::own_thread::OwnThread;
 use crate::rest::Http;
 use crate::tally::{Latency, no_latency};
 
-/// Connections, each with one request at a time.
+/// The number of connections, each with one request at a time.
 const CALLERS: u32 = 10;
 
 /// Interval between the requests of a connection. A slower response delays the next request.
@@ -26,7 +26,7 @@ pub(crate) struct Bystander {
     _thread: OwnThread,
 }
 
-/// The requests that began within a period. A request in flight is added when it ends.
+/// The requests that began within a period. A request is added when it ends, which may be after the period.
 #[derive(Debug)]
 pub(crate) struct Window {
     latency: Mutex<Latency>,

@@ -38,13 +38,13 @@ struct Axis {
 }
 
 impl Chart {
-    /// `across` and `up` are the label and the scale of the horizontal and of the vertical axis.
+    /// `across` has the label and the scale of the horizontal axis, `up` those of the vertical one.
     pub(crate) fn new(title: &str, across: (&str, Scale), up: (&str, Scale)) -> Self {
         let axes = [across, up].map(|(label, scale)| Axis { label: label.to_owned(), scale });
         Self { title: title.to_owned(), axes, lines: Vec::new() }
     }
 
-    /// Adds a line. It leaves out points that an axis cannot show.
+    /// Adds a line, without the points that an axis cannot show.
     pub(crate) fn line(&mut self, name: &str, points: impl IntoIterator<Item = (f64, f64)>) {
         let [across, up] = [self.axes[0].scale, self.axes[1].scale];
         let points = points.into_iter().filter(|(x, y)| across.shows(*x) && up.shows(*y));
@@ -95,6 +95,7 @@ impl Chart {
                 "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>",
                 path.join(" ")
             );
+            // Lines with few points also show the points.
             if points.len() <= 40 {
                 for point in path {
                     let (px, py) = point.split_once(',').expect("written above");
@@ -104,6 +105,7 @@ impl Chart {
                     );
                 }
             }
+            // The entry of the line in the legend, right of the plot.
             let place = TOP + 14.0 + 18.0 * f64::from(u16::try_from(index).unwrap_or(0));
             let _ = writeln!(
                 svg,
@@ -118,6 +120,7 @@ impl Chart {
 }
 
 impl Scale {
+    /// False for values that have no position on the axis.
     fn shows(self, value: f64) -> bool {
         value.is_finite() && (self == Self::Linear || value > 0.0)
     }
@@ -126,6 +129,7 @@ impl Scale {
 /// The range of an axis, and its labelled values.
 struct Ticks {
     scale: Scale,
+    /// The ends of the axis; on a logarithmic scale, the logarithms of its ends.
     low: f64,
     high: f64,
     labelled: Vec<f64>,
@@ -147,7 +151,7 @@ impl Ticks {
         let power = 10_f64.powf(rough.log10().floor());
         let step = [1.0, 2.0, 2.5, 5.0, 10.0].map(|step| step * power);
         let step = step.into_iter().find(|step| *step >= rough).unwrap_or(10.0 * power);
-        // A step is at least a fifth of the maximum, so there are at most seven ticks.
+        // A step is at least a fifth of the maximum, so eight candidates are enough.
         let labelled: Vec<f64> =
             (0..8).map(|n| f64::from(n) * step).take_while(|at| *at < most + step).collect();
         Self {

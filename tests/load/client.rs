@@ -1,4 +1,4 @@
-//! The life of a client: it connects, listens, and may leave or reconnect.
+//! The behaviour of a client: it connects, listens, and may leave or reconnect.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,21 +12,22 @@ use crate::device::{Device, Recorder, Transport};
 use crate::outages::Outages;
 use crate::random::Random;
 
-/// What a client does after signing in.
+/// The behaviour of a client after it has signed in.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum ClientBehaviour {
     /// Listens until the connection ends.
     Stay,
-    /// Reconnects when the connection ends, like socket.io-client: after 1 s, doubling up to 5 s, each ± 50 %.
-    /// Reconnects to the given server, or else to the same one.
+    /// Reconnects when the connection ends, like socket.io-client: after 1 s, doubling up to 5 s, each ± 50 %. It
+    /// reconnects to the given server; `None` is the same server.
     Reconnect(Option<SocketAddr>),
     /// Leaves after about this time, and connects again.
     Churn(Duration),
-    /// Loses its connection at intervals, and catches up.
+    /// Loses its connection at intervals, and catches up. `UnstableClient` runs such clients.
     Outages(Outages),
 }
 
-/// Runs a client until it has lost its connection and does not reconnect.
+/// Runs a client until it has lost its connection and does not reconnect. `connecting` limits the clients
+/// that connect at the same time.
 pub(crate) async fn run_client(
     mut device: Device,
     transport: Transport,
@@ -46,7 +47,7 @@ pub(crate) async fn run_client(
             continue;
         };
         failures = 0;
-        let stays = match behaviour {
+        let is_connected = match behaviour {
             ClientBehaviour::Stay | ClientBehaviour::Reconnect(_) | ClientBehaviour::Outages(_) => {
                 let _ = connection.listen(&recorder).await;
                 false
@@ -57,7 +58,7 @@ pub(crate) async fn run_client(
             }
         };
         recorder.counters.record_disconnect();
-        if stays {
+        if is_connected {
             connection.leave().await;
             continue;
         }
@@ -76,7 +77,8 @@ pub(crate) async fn run_client(
     }
 }
 
-/// socket.io-client's `reconnectionDelay`, `reconnectionDelayMax` and `randomizationFactor`.
+/// The pause before the next attempt, with the defaults of socket.io-client for `reconnectionDelay`,
+/// `reconnectionDelayMax` and `randomizationFactor`.
 pub(crate) fn back_off(failures: u32, random: &mut Random) -> Duration {
     let doubled = Duration::from_secs(1) * 2_u32.pow(failures.min(4));
     jittered(doubled, random).min(Duration::from_secs(5))
@@ -95,10 +97,10 @@ mod tests {
     #[test]
     fn reconnect_delay_doubles_up_to_five_seconds() {
         let mut random = Random::seeded(1);
-        for (fails, least, most) in [(0, 500, 1_500), (1, 1_000, 3_000), (9, 5_000, 5_000)] {
+        for (failures, least, most) in [(0, 500, 1_500), (1, 1_000, 3_000), (9, 5_000, 5_000)] {
             for _ in 0..100 {
-                let waits = back_off(fails, &mut random).as_millis();
-                assert!((least..=most).contains(&waits), "{fails}: {waits}");
+                let millis = back_off(failures, &mut random).as_millis();
+                assert!((least..=most).contains(&millis), "{failures}: {millis}");
             }
         }
     }

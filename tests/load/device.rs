@@ -1,5 +1,5 @@
-//! One client with a minimal Socket.IO connection. Clients and server share the machine, so a client must
-//! use little of it.
+//! One client with a minimal Socket.IO connection. Clients and server share the machine, so a client must use
+//! little CPU time and memory.
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -19,7 +19,7 @@ use crate::websocket::WebSocket;
 /// Timeout for signing in.
 const SIGN_IN_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What a client needs to connect.
+/// The addresses and the token with which a client connects.
 #[derive(Debug, Clone)]
 pub(crate) struct Device {
     pub(crate) server: SocketAddr,
@@ -41,9 +41,9 @@ pub(crate) enum Transport {
 pub(crate) struct Recorder {
     pub(crate) counters: Arc<Counters>,
     pub(crate) received: Arc<Mutex<Received>>,
-    /// The client's position, if it catches up when it reconnects.
+    /// The client's position in its inbox; `None` if the client does not catch up when it reconnects.
     pub(crate) resume: Option<Arc<ResumePoint>>,
-    /// The clock's time when a client with outages began to connect last; 0 for other clients.
+    /// The tool's clock when a client with outages last began to connect; 0 for other clients.
     pub(crate) online_since: u64,
 }
 
@@ -86,12 +86,12 @@ impl Device {
         })
     }
 
-    /// The Socket.IO packet that signs in.
+    /// The Socket.IO packet that signs in: a connect to the default namespace.
     pub(crate) fn connect_packet(&self) -> String {
         format!(r#"40{{"token":"{}"}}"#, self.token)
     }
 
-    /// The same with the position from which the client catches up.
+    /// Like [`connect_packet`](Self::connect_packet), with the position from which the client catches up.
     pub(crate) fn resume_packet(&self, resume: &ResumePoint) -> String {
         format!(r#"40{{"token":"{}"{}}}"#, self.token, resume.fields())
     }
@@ -111,8 +111,8 @@ impl Device {
 }
 
 impl Recorder {
-    /// Records a packet and returns it. `read_at` is when it was read from the socket, in nanoseconds since
-    /// the tool's start.
+    /// Parses a packet, records it and returns it. `read_at` is the time when it was read from the socket, in
+    /// nanoseconds since the tool's start.
     pub(crate) fn record(&self, text: &[u8], read_at: u64) -> Packet {
         let packet = packets::read(text);
         if let Some(resume) = &self.resume {
@@ -147,7 +147,7 @@ impl Connection {
         }
     }
 
-    /// Listens for `duration`. Returns whether the client is still connected.
+    /// Listens for `duration`. Returns true if the client is still connected then.
     pub(crate) async fn listen_for(&mut self, duration: Duration, recorder: &Recorder) -> bool {
         timeout_at(Instant::now() + duration, self.listen(recorder)).await.is_err()
     }

@@ -21,9 +21,9 @@ pub(crate) struct Events {
     first_user: u64,
     users: u64,
     random: Random,
-    /// Whether each user gets an event in turn, instead of a random user.
+    /// If true, the users get events in turn. Otherwise each event is for a random user.
     in_turn: bool,
-    /// Makes ids differ between runs.
+    /// A part of each id, so that ids differ between runs.
     nonce: u32,
 }
 
@@ -45,12 +45,13 @@ impl Events {
         Self { in_turn: true, ..self }
     }
 
-    /// Changes the sequence of random users, so that it differs from that of a clone.
+    /// Changes the sequence of random users. Clones with different numbers then have different sequences.
     pub(crate) fn vary(&mut self, number: u64) {
         self.random = Random::seeded(self.random.next() ^ number);
     }
 
-    /// Writes the body of an event's message, some 400 bytes.
+    /// Writes the body of an event's message, about 400 bytes. `at` is the time when it is due, by the tool's
+    /// clock.
     pub(crate) fn write(&mut self, out: &mut Vec<u8>, seq: u64, at: u64) {
         let user = self.user(seq);
         let nonce = self.nonce;

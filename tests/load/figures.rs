@@ -32,12 +32,12 @@ pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
 
 /// Returns a function that formats the median of a figure of these samples.
 pub(crate) fn medians<'a, S: 'a>(
-    of: impl Iterator<Item = &'a S> + Clone,
+    samples: impl Iterator<Item = &'a S> + Clone,
 ) -> impl Fn(fn(&S) -> f64) -> String {
-    move |figure| show(median(of.clone().map(figure)))
+    move |figure| show(median(samples.clone().map(figure)))
 }
 
-/// Formats with three significant digits or as a whole number; `–` if not finite.
+/// Formats a number with three significant digits, or from 100 on as a whole number; `–` if it is not finite.
 pub(crate) fn show(value: f64) -> String {
     match value.abs() {
         size if !size.is_finite() => "–".to_owned(),
@@ -48,7 +48,7 @@ pub(crate) fn show(value: f64) -> String {
     }
 }
 
-/// `12,345`
+/// Formats as a whole number with commas: `12,345`.
 fn grouped(value: f64) -> String {
     let digits = format!("{:.0}", value.abs());
     let mut text = if value < 0.0 { "-".to_owned() } else { String::new() };
@@ -71,7 +71,7 @@ pub(crate) fn mib(bytes: u64) -> f64 {
     float(bytes) / 1024.0 / 1024.0
 }
 
-/// A percentile of latencies in milliseconds.
+/// A percentile of latencies in milliseconds; NaN if there are none.
 pub(crate) fn ms_at(latency: &Latency, percentile: f64) -> f64 {
     if latency.is_empty() {
         return f64::NAN;

@@ -18,17 +18,17 @@ use crate::own_thread::OwnThread;
 use crate::random::Random;
 use crate::tally::{CatchUp, Counters, Latency, Received, Round, no_latency};
 
-/// Concurrent connection attempts. More would only queue in front of the server.
+/// The number of concurrent connection attempts. More would only queue in front of the server.
 const MAX_CONNECTING: usize = 256;
 
 /// Clients per source address, below the 28,233 ephemeral ports of Linux.
 pub(crate) const PER_ADDRESS: u64 = 20_000;
 
 /// Clients per source address, if they connect again and again. A closed connection keeps its port for a minute
-/// (`TIME_WAIT`).
+/// (`TIME_WAIT`), so each client needs several ports.
 pub(crate) const PER_ADDRESS_RECONNECTING: u64 = 2_000;
 
-/// Which clients connect, and how.
+/// Clients, and the way in which they connect.
 #[derive(Debug, Clone)]
 pub(crate) struct ClientGroup {
     pub(crate) server: SocketAddr,
@@ -44,7 +44,7 @@ pub(crate) struct ClientGroup {
     pub(crate) behaviour: ClientBehaviour,
     /// Clients per source address.
     pub(crate) per_address: u64,
-    /// Whether the client threads yield to all others.
+    /// If true, the client threads yield to all others.
     pub(crate) yielding: bool,
 }
 
@@ -62,7 +62,7 @@ pub(crate) enum ConnectPace {
 pub(crate) struct Fleet {
     pub(crate) counters: Arc<Counters>,
     pub(crate) connections: u64,
-    /// Begins the outages, if the clients have any.
+    /// Cancelled to begin the outages of clients that have outages.
     pub(crate) begin_outages: CancellationToken,
     received: Vec<Arc<Mutex<Received>>>,
     threads: Vec<OwnThread>,
@@ -109,18 +109,18 @@ impl Fleet {
 
     /// Waits until all clients are signed in. Fails if none signs in for 30 s.
     pub(crate) async fn wait_until_connected(&self) -> anyhow::Result<()> {
-        let mut before = (0, Instant::now());
+        let (mut most, mut since) = (0, Instant::now());
         loop {
-            let present = self.connected();
-            if present >= self.connections {
+            let connected = self.connected();
+            if connected >= self.connections {
                 return Ok(());
             }
-            if present > before.0 {
-                before = (present, Instant::now());
+            if connected > most {
+                (most, since) = (connected, Instant::now());
             }
             ensure!(
-                before.1.elapsed() < Duration::from_secs(30),
-                "only {present} of {} clients are signed in, {} attempts failed, last error: {}",
+                since.elapsed() < Duration::from_secs(30),
+                "only {connected} of {} clients are signed in, {} attempts failed, last error: {}",
                 self.connections,
                 self.counters.failed.load(Relaxed),
                 self.counters.last_error()
@@ -153,7 +153,7 @@ impl Fleet {
         all
     }
 
-    /// The delivery times of clients with outages since the round began.
+    /// The delivery times of clients with outages, since the round began or since the last call.
     pub(crate) fn take_catch_up(&self) -> CatchUp {
         let mut all = CatchUp::default();
         for received in &self.received {
@@ -213,17 +213,17 @@ async fn connect_share(
     std::future::pending::<()>().await;
 }
 
-/// The source address of a client: `127.0.0.2`, `127.0.0.3` …
+/// The source address of a client: `127.0.0.2` for the first `per_address` clients, `127.0.0.3` for the next ones …
 pub(crate) fn source(number: u64, per_address: u64) -> Ipv4Addr {
     let [.., third, fourth] = (2 + number / per_address.max(1)).to_be_bytes();
     Ipv4Addr::new(127, 0, third, fourth)
 }
 
-/// Raises the limit of open files for that many sockets. The servers inherit it.
+/// Raises the limit of open files for this number of sockets. The servers inherit the limit.
 pub(crate) fn allow_files(sockets: u64) -> anyhow::Result<()> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-    // The tool's other connections, threads and pipes need some dozens.
+    // Far more than the tool's other connections and pipes need.
     let needed = sockets + 1_000;
     let now = getrlimit(Resource::Nofile);
     if now.current.is_none_or(|current| current >= needed) {

@@ -1,4 +1,4 @@
-//! WebSocket frames (RFC 6455): reading those of a server, writing those of a client.
+//! WebSocket frames (RFC 6455): reads the frames of a server, and writes those of a client.
 
 const FINAL_TEXT: u8 = 0x81;
 const FINAL_PONG: u8 = 0x8a;
@@ -18,16 +18,16 @@ pub(crate) enum Frame<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct InvalidFrame;
 
-/// Calls `take` for each complete frame at the front. Returns the number of bytes of these frames.
+/// Calls `handle` for each complete frame at the front of the bytes. Returns the number of bytes of these frames.
 pub(crate) fn read_all(
     bytes: &[u8],
-    mut take: impl FnMut(Frame<'_>),
+    mut handle: impl FnMut(Frame<'_>),
 ) -> Result<usize, InvalidFrame> {
     let mut used = 0;
     while let Some((head, payload)) = head(&bytes[used..])? {
         let begin = used + head;
         let Some(payload) = bytes.get(begin..begin + payload) else { break };
-        take(match bytes[used] & 0x0f {
+        handle(match bytes[used] & 0x0f {
             1 => Frame::Text(payload),
             8 => Frame::Close,
             9 => Frame::Ping(payload),
@@ -73,6 +73,7 @@ pub(crate) fn write_pong(out: &mut Vec<u8>, payload: &[u8]) {
     write(out, FINAL_PONG, payload);
 }
 
+/// Appends a frame. `first` is its first byte.
 fn write(out: &mut Vec<u8>, first: u8, payload: &[u8]) {
     out.push(first);
     match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
@@ -107,7 +108,7 @@ mod tests {
     fn from_server(text: &[u8]) -> Vec<u8> {
         let mut frame = Vec::new();
         write_text(&mut frame, text);
-        // A server sends the same without the mask.
+        // A frame of a server is the same without the mask.
         frame[1] &= !MASKED;
         let mask = frame.len() - text.len() - 4;
         frame.drain(mask..mask + 4);

@@ -14,11 +14,11 @@ thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; 256 * 1024].into());
 }
 
-/// Reads once and parses the bytes. `rest` contains the bytes that earlier calls left; `parse` returns how many bytes
-/// it used. The end of the stream is an error.
+/// Reads once and parses the bytes. `unparsed` has the bytes that earlier calls left. `parse` returns the number of
+/// bytes that it used. The end of the stream is an error.
 pub(crate) async fn read(
     stream: &mut TcpStream,
-    rest: &mut Vec<u8>,
+    unparsed: &mut Vec<u8>,
     mut parse: impl FnMut(&[u8]) -> io::Result<usize>,
 ) -> io::Result<()> {
     poll_fn(|context| {
@@ -27,31 +27,31 @@ pub(crate) async fn read(
             ready!(Pin::new(&mut *stream).poll_read(context, &mut read))?;
             Poll::Ready(match read.filled() {
                 [] => Err(ErrorKind::UnexpectedEof.into()),
-                bytes => parse_after(rest, bytes, &mut parse),
+                bytes => parse_after(unparsed, bytes, &mut parse),
             })
         })
     })
     .await
 }
 
-/// Parses `rest` followed by `bytes`, and leaves the unused bytes in `rest`.
+/// Parses `unparsed` followed by `bytes`, and leaves the unused bytes in `unparsed`.
 pub(crate) fn parse_after(
-    rest: &mut Vec<u8>,
+    unparsed: &mut Vec<u8>,
     bytes: &[u8],
     mut parse: impl FnMut(&[u8]) -> io::Result<usize>,
 ) -> io::Result<()> {
-    if rest.is_empty() {
+    if unparsed.is_empty() {
         let used = parse(bytes)?;
-        rest.extend_from_slice(&bytes[used..]);
+        unparsed.extend_from_slice(&bytes[used..]);
         return Ok(());
     }
-    rest.extend_from_slice(bytes);
-    let used = parse(rest)?;
-    if used == rest.len() {
-        // Frees the memory: most connections never need it again.
-        *rest = Vec::new();
+    unparsed.extend_from_slice(bytes);
+    let used = parse(unparsed)?;
+    if used == unparsed.len() {
+        // Frees the memory, which most connections never need again.
+        *unparsed = Vec::new();
     } else {
-        rest.drain(..used);
+        unparsed.drain(..used);
     }
     Ok(())
 }
@@ -62,16 +62,16 @@ mod tests {
 
     #[test]
     fn unused_bytes_are_parsed_again_with_later_ones() {
-        let (mut rest, mut lines) = (Vec::new(), Vec::new());
+        let (mut unparsed, mut lines) = (Vec::new(), Vec::new());
         for bytes in [&b"a\nb"[..], b"", b"c\nd", b"\n"] {
             let whole_lines = |bytes: &[u8]| {
                 let used = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
                 lines.push(String::from_utf8_lossy(&bytes[..used]).into_owned());
                 Ok(used)
             };
-            parse_after(&mut rest, bytes, whole_lines).unwrap();
+            parse_after(&mut unparsed, bytes, whole_lines).unwrap();
         }
         assert_eq!(lines.concat(), "a\nbc\nd\n");
-        assert_eq!((rest.len(), rest.capacity()), (0, 0));
+        assert_eq!((unparsed.len(), unparsed.capacity()), (0, 0));
     }
 }

@@ -1,15 +1,15 @@
 //! The kernel's memory for connections.
 //!
-//! A process does not see this memory in its resident set. Two figures:
+//! This memory is not a part of a process's resident set. There are two figures:
 //!
-//! * the buffers of the server's sockets, from the kernel's socket diagnostics (`ss -tm`): exact, and only those of the
-//!   server's ends;
-//! * the kernel's structures: growth of `SUnreclaim` and `KernelStack` in /proc/meminfo. They belong to the whole
-//!   machine, whose clients have the other end of each connection, and the two ends of a connection have the same
-//!   structures. So half of it counts as the server's.
+//! * The buffers of the server's sockets, from the kernel's socket diagnostics (`ss -tm`). They are exact,
+//!   and do not contain the clients' ends of the connections.
+//! * The kernel's structures: the growth of `SUnreclaim` and `KernelStack` in /proc/meminfo. This is the
+//!   growth of the whole machine, on which the clients run, too. Both ends of a connection have the same
+//!   structures, so half of the growth counts as the server's.
 //!
-//! `SReclaimable` is left out, because the cache of files changes it by more than the connections do. It contains the
-//! inode and the directory entry of each socket, 1 KiB together for every server.
+//! `SReclaimable` is left out, because cached files change it by more than the connections do. It contains
+//! the inode and the directory entry of each socket, 1 KiB together for every server.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -68,8 +68,9 @@ fn socket_buffers(sockets: &str) -> u64 {
     memory.flat_map(|(fields, _)| fields.split(',')).filter_map(field).sum()
 }
 
-/// A field's bytes: received data, data to send, memory reserved for both, options, and the backlog. The others are
-/// limits (`rb`, `tb`), packets of the data to send (`t`), and a count (`d`).
+/// The bytes of a field that is memory: received data (`r`), data to send (`w`), memory reserved for both
+/// (`f`), options (`o`) and the backlog (`bl`). `None` for the other fields: limits (`rb`, `tb`), packets of
+/// the data to send (`t`), and a count (`d`).
 fn field(field: &str) -> Option<u64> {
     let digits = field.find(|c: char| c.is_ascii_digit())?;
     let (name, bytes) = field.split_at(digits);
@@ -107,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn structures_of_a_connection_have_two_ends() {
+    fn half_of_the_structures_count_as_the_servers() {
         let before = KernelMemory { buffers: Some(0), structures: 1 << 20 };
         let after = KernelMemory { buffers: Some(20 << 10), structures: 2 << 20 };
         let cost = after.cost_since(&before, 10);

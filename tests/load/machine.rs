@@ -84,8 +84,8 @@ fn belfry(rig: &Rig) -> String {
 
 async fn rabbitmq(rig: &Rig) -> String {
     let url = rig.amqp_url.clone();
-    let asked = tokio::task::spawn_blocking(move || Publisher::connect(&url, "", false)).await;
-    asked.ok().and_then(Result::ok).map(|it| it.broker_version).unwrap_or_default()
+    let connected = tokio::task::spawn_blocking(move || Publisher::connect(&url, "", false)).await;
+    connected.ok().and_then(Result::ok).map(|it| it.broker_version).unwrap_or_default()
 }
 
 /// The installed versions of the dependencies in a peer's `package.json`.

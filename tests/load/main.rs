@@ -9,7 +9,7 @@
 //! | [`outages`], [`resume`] | clients that lose their connections and catch up |
 //! | [`websocket`] with [`frames`], [`polling`] with [`responses`], [`incoming`] | their transports |
 //! | [`probe`], [`attacks`] | a client that checks its inbox's state; clients that misbehave |
-//! | [`bystander`] | a service that posts notifications during an attack |
+//! | [`bystander`], [`bare_listener`] | for attacks: a service that posts notifications; a listener that only accepts |
 //! | [`schedule`], [`producer`], [`publisher`], [`rest`], [`events`] | sources of events |
 //! | [`tally`], [`process`], [`kernel`], [`clock`] | deliveries, latency, CPU time and memory |
 //! | [`report`], [`chart`], [`machine`], [`figures`] | the report |
@@ -57,13 +57,14 @@ mod websocket;
 
 fn main() -> ExitCode {
     let options = options::Options::parse();
+    // Starts the clock.
     clock::now();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
         let result = runtime.block_on(async {
             tokio::select! {
                 result = commands::run(options) => result,
-                // Dropping the future stops all servers, as at a normal end.
+                // Dropping the other future then stops all servers.
                 _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
             }
         });

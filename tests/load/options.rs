@@ -12,10 +12,10 @@ use crate::servers::ServerKind;
 
 /// Load tests of Belfry and comparable servers.
 ///
-/// Starts RabbitMQ and PostgreSQL (by Docker, or this machine's programs in temporary folders), then one server after
-/// the other. Connects many Socket.IO clients, publishes events, and measures deliveries, latency, CPU time and
-/// memory. The report is Markdown on standard output; progress goes to standard error. Use a release build, on a
-/// machine without other load.
+/// Starts RabbitMQ and PostgreSQL (by Docker, or this machine's programs in temporary folders), then one
+/// server after the other. Connects many Socket.IO clients, publishes events, and measures deliveries,
+/// latency, CPU time and memory. The report is Markdown on standard output; progress goes to standard error.
+/// Use a release build, on a machine without other load.
 #[derive(Debug, Parser)]
 #[command(name = "belfry-load", version)]
 pub(crate) struct Options {
@@ -48,8 +48,8 @@ pub(crate) struct Common {
     /// A running RabbitMQ to use, `amqp://user:password@host:port/vhost`.
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) amqp_url: Option<String>,
-    /// A running PostgreSQL to use, `postgres://superuser:password@host:port/database`. The tool creates databases on
-    /// it and drops them.
+    /// A running PostgreSQL to use, `postgres://superuser:password@host:port/database`. The tool creates
+    /// databases on it and drops them.
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) database_url: Option<String>,
     /// The Belfry executable to measure, instead of a release build of this checkout.
@@ -64,12 +64,12 @@ pub(crate) struct Common {
     /// An additional setting of Belfry, such as amqp.ingest.prefetch=512.
     #[arg(long = "set", global = true, value_name = "SETTING=VALUE", value_parser = setting)]
     pub(crate) settings: Vec<(String, String)>,
-    /// Whether peers acknowledge each message, or consume without acknowledgements.
+    /// How peers consume: with an acknowledgement of each message, or without acknowledgements.
     #[arg(long, global = true, value_name = "none|each", default_value = "each")]
     #[arg(value_parser = ["none", "each"])]
     pub(crate) peer_ack: String,
-    /// Connections opened per second. If many are opened at once, they queue in front of the server, and their pings
-    /// coincide later.
+    /// Connections opened per second. If many were opened at once, they would queue in front of the server,
+    /// and their pings would coincide later.
     #[arg(long, global = true, default_value_t = 500.0)]
     pub(crate) connect_rate: f64,
     /// Client threads.
@@ -78,7 +78,7 @@ pub(crate) struct Common {
     /// Writes the raw figures of every run to this file.
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) json: Option<PathBuf>,
-    /// Writes plots to this file. Several plots have their name before the extension.
+    /// Writes plots to this file. If there are several, each has its name before the extension.
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) svg: Option<PathBuf>,
 }
@@ -95,7 +95,7 @@ pub(crate) struct Turns {
 }
 
 impl Turns {
-    /// The run and the server of each measurement: each run measures all servers.
+    /// The run and the server of each measurement, in order. Each run measures all servers.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, ServerKind)> {
         (1..=self.runs).flat_map(|run| self.servers.iter().map(move |&kind| (run, kind)))
     }
@@ -116,7 +116,7 @@ fn setting(text: &str) -> Result<(String, String), String> {
     Ok((path.to_owned(), value.to_owned()))
 }
 
-/// `250ms`, `15s`, `30m`
+/// Parses a duration such as `250ms`, `15s` or `30m`. A number without a unit is in seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let unit = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
     let number = text[..text.len() - unit.len()].parse::<f64>();

@@ -1,4 +1,4 @@
-//! Clients whose connections are cut at intervals, and who catch up when they reconnect.
+//! Clients whose connections are cut at intervals, and that catch up when they reconnect.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -17,16 +17,16 @@ use crate::random::Random;
 /// The outages of each client of a fleet.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Outages {
-    /// From the begin of an outage to that of the next one.
+    /// The time from the begin of one outage to the begin of the next one.
     pub(crate) interval: Duration,
     /// How long a client is offline.
     pub(crate) down: Duration,
-    /// Whether all clients are cut at the same time. Otherwise they are cut in turn.
+    /// If true, all clients are cut at the same time. Otherwise they are cut in turn.
     pub(crate) together: bool,
 }
 
 impl Outages {
-    /// When the first outage of a client begins, after the begin of the outages.
+    /// The time from the start of the outages to the first outage of this client.
     fn first(self, number: u64, connections: u64) -> Duration {
         if self.together {
             return self.interval;
@@ -41,8 +41,9 @@ pub(crate) struct UnstableClient {
     pub(crate) device: Device,
     pub(crate) transport: Transport,
     pub(crate) outages: Outages,
-    /// The number of this client, and the number of clients.
+    /// The number of this client, from 0 to `connections - 1`.
     pub(crate) number: u64,
+    /// The number of all clients.
     pub(crate) connections: u64,
     /// Cancelled when the outages begin.
     pub(crate) begin: CancellationToken,
@@ -51,9 +52,10 @@ pub(crate) struct UnstableClient {
 }
 
 impl UnstableClient {
-    /// Connects, and is cut at intervals. Never returns.
+    /// Connects, and cuts the connection at intervals. Never returns.
     ///
-    /// An outage closes the TCP connection without a packet of Socket.IO, and the client connects again at its end.
+    /// A cut closes the TCP connection without a Socket.IO packet. The client connects again at the end of
+    /// the outage.
     pub(crate) async fn run(mut self, connecting: Arc<Semaphore>) {
         self.recorder.resume = Some(Arc::default());
         let permit = connecting.acquire().await.ok();
@@ -65,8 +67,8 @@ impl UnstableClient {
         }
         let mut cut_at = Instant::now() + self.outages.first(self.number, self.connections);
         loop {
-            let rest = cut_at.saturating_duration_since(Instant::now());
-            if !connection.listen_for(rest, &self.recorder).await {
+            let remaining = cut_at.saturating_duration_since(Instant::now());
+            if !connection.listen_for(remaining, &self.recorder).await {
                 connection = self.reconnect().await;
                 continue;
             }

@@ -11,8 +11,9 @@ pub(crate) struct ConnectCost {
     pub(crate) empty_rss: u64,
     /// Resident memory with all clients idle, in bytes.
     pub(crate) idle_rss: u64,
-    /// Growth per client when the last one has just signed in, and with all of them idle.
+    /// Growth of resident memory per client, when the last one has just signed in.
     pub(crate) at_once_kib_per_connection: f64,
+    /// Growth of resident memory per client, when all are idle.
     pub(crate) kib_per_connection: f64,
     pub(crate) cpu_ms_per_connect: f64,
     /// Seconds until the last client has signed in.
@@ -38,15 +39,16 @@ pub(crate) struct Cost {
 pub(crate) struct Idle {
     pub(crate) cpu_us_per_second: f64,
     pub(crate) polls_per_second: f64,
-    /// Pings of Engine.IO.
+    /// Engine.IO pings.
     pub(crate) pings_per_second: f64,
 }
 
 /// The result of events at a steady rate.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Outcome {
-    /// Events per second of the schedule, and as published.
+    /// Events per second by the schedule.
     pub(crate) rate: f64,
+    /// Events per second as they were published.
     pub(crate) published_per_second: f64,
     /// The time from when an event was due until it was written to the broker, in microseconds.
     pub(crate) publisher_p50_late_us: f64,
@@ -54,8 +56,9 @@ pub(crate) struct Outcome {
     pub(crate) delivered: u64,
     pub(crate) lost: u64,
     pub(crate) duplicated: u64,
-    /// Missing `notification:unread_count` frames, in forward mode.
+    /// In forward mode, the number of `notification:new` less that of `notification:unread_count`.
     pub(crate) counts_missing: i64,
+    /// Clients whose connection was not closed by themselves.
     pub(crate) cut_off: u64,
     /// Responses to polls, pings included; none with WebSockets.
     pub(crate) polls: u64,

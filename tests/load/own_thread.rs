@@ -11,16 +11,16 @@ use thread_priority::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Linux runs a thread with this policy only when no other thread wants to run (sched(7)). With only a low priority,
-/// it would finish its time slice first.
+/// Linux runs a thread with this policy only when no other thread wants to run (sched(7)). A thread with only a low
+/// priority would first finish its time slice.
 const IDLE: ThreadSchedulePolicy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
 
 const AUTOGROUP_WARNING: &str = "kernel.sched_autogroup_enabled is 1: the clients yield only to processes of this \
      session, and other processes may wait for them";
 
-/// Whether the kernel divides the cores among sessions first (sched(7), "The autogroup feature"). If so, a thread
-/// yields only within its session, and each PostgreSQL process is a session of its own. `None` if the kernel does not
-/// have the feature.
+/// `Some(true)` if the kernel first divides the cores among process sessions, and then each share among the
+/// threads of the session (sched(7), "The autogroup feature"). A thread then yields only within its session,
+/// but each PostgreSQL process is a session of its own. `None` if the kernel does not have the feature.
 pub(crate) fn autogroup_enabled() -> Option<bool> {
     let value = fs::read_to_string("/proc/sys/kernel/sched_autogroup_enabled").ok()?;
     Some(value.trim() == "1")
@@ -49,8 +49,8 @@ impl OwnThread {
         Ok(Self { stop, thread: Some(thread) })
     }
 
-    /// Like [`start`](Self::start), on a thread that yields to all others. It simulates clients on other machines,
-    /// whose own CPU time must not slow down the server.
+    /// Like [`start`](Self::start), on a thread that yields to all others. This is for clients that would run
+    /// on other machines, so that their CPU time does not slow down the server.
     pub(crate) fn start_yielding<W: Future<Output = ()>>(
         name: String,
         work: impl FnOnce() -> W + Send + 'static,

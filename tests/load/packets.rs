@@ -33,6 +33,8 @@ pub(crate) struct Stamp {
 const NEW: &[u8] = br#"42["notification:new","#;
 const UNREAD_COUNT: &[u8] = br#"42["notification:unread_count","#;
 
+/// Reads a packet by its first characters: `0` open, `2` ping, `40` connected, `41` disconnected, `42` event, `44`
+/// connect error.
 pub(crate) fn read(text: &[u8]) -> Packet {
     match text {
         b"2" => Packet::Ping,
@@ -46,7 +48,7 @@ pub(crate) fn read(text: &[u8]) -> Packet {
     }
 }
 
-/// Searches the text: parsing the JSON would cost more than the rest of the client.
+/// Searches the text for the numbers. Parsing the JSON would cost more CPU time than all other work of the client.
 fn stamp(notification: &[u8]) -> Option<Stamp> {
     Some(Stamp { seq: number(notification, b"\"seq\":")?, at: number(notification, b"\"at\":")? })
 }

@@ -13,8 +13,8 @@ use crate::incoming;
 use crate::packets::Packet;
 use crate::responses;
 
-/// The headers that browsers send with each request, some 400 bytes. Without `Accept-Encoding`: Node would compress
-/// responses with several events, and the client would have to decompress them.
+/// The headers that browsers send with each request, about 400 bytes. `Accept-Encoding` is left out: with it,
+/// Node would compress responses with several events, and the client would have to decompress them.
 const BROWSER: &str = "Connection: keep-alive\r\n\
     User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) \
     Chrome/143.0.0.0 Safari/537.36\r\nAccept: */*\r\nSec-Fetch-Site: same-origin\r\n\
@@ -24,23 +24,23 @@ const BROWSER: &str = "Connection: keep-alive\r\n\
 /// Separates the packets of one body.
 const SEPARATOR: u8 = 0x1e;
 
-/// A polling session and its connection. There is one request at a time: a browser would post on a second connection
-/// while a poll waits; this client posts between two polls.
+/// A polling session and its connection, with one request at a time. This client posts between two polls, where a
+/// browser would post on a second connection while a poll waits.
 #[derive(Debug)]
 pub(crate) struct PollingClient {
     stream: TcpStream,
     session: Session,
-    /// An incomplete response; almost always empty.
-    rest: Vec<u8>,
+    /// The bytes of an incomplete response; almost always empty.
+    unparsed: Vec<u8>,
 }
 
-/// The parameters of each request.
+/// The parameters that each request contains.
 #[derive(Debug)]
 struct Session {
     server: SocketAddr,
     /// Engine.IO's session id; empty before the session is open.
     sid: Box<str>,
-    /// Requests so far. Each has a different `t` parameter.
+    /// The number of requests so far, which is the parameter `t` of the next one.
     requests: u32,
 }
 
@@ -57,7 +57,7 @@ impl PollingClient {
     pub(crate) async fn open(device: &Device) -> io::Result<Self> {
         let stream = device.connect().await?;
         let session = Session { server: device.server, sid: "".into(), requests: 0 };
-        let mut client = Self { stream, session, rest: Vec::new() };
+        let mut client = Self { stream, session, unparsed: Vec::new() };
         let mut sid = None;
         let poll = client.session.poll();
         client.request(&poll, |body| sid = session_id(body)).await?;
@@ -110,17 +110,17 @@ impl PollingClient {
         Ok(actions)
     }
 
-    /// Sends a request and passes the body of the response to `take`. Every status except 200 is an error.
-    async fn request(&mut self, request: &str, mut take: impl FnMut(&[u8])) -> io::Result<()> {
+    /// Sends a request and passes the body of the response to `handle`. Every status except 200 is an error.
+    async fn request(&mut self, request: &str, mut handle: impl FnMut(&[u8])) -> io::Result<()> {
         self.stream.write_all(request.as_bytes()).await?;
         let mut complete = false;
         while !complete {
-            incoming::read(&mut self.stream, &mut self.rest, |bytes| {
+            incoming::read(&mut self.stream, &mut self.unparsed, |bytes| {
                 let Some(response) = responses::read(bytes)? else { return Ok(0) };
                 if response.status != 200 {
                     return Err(io::Error::other(format!("status {}", response.status)));
                 }
-                take(response.body);
+                handle(response.body);
                 complete = true;
                 Ok(response.length)
             })
@@ -139,7 +139,7 @@ impl Session {
 
     fn post(&mut self, packet: &str) -> String {
         let (target, server, length) = (self.target(), self.server, packet.len());
-        // The server's own origin: others would have to be configured.
+        // The server's own origin. Any other would have to be configured.
         format!(
             "POST {target} HTTP/1.1\r\nHost: {server}\r\nOrigin: http://{server}\r\n{BROWSER}\
              Content-Type: text/plain;charset=UTF-8\r\nContent-Length: {length}\r\n\r\n{packet}"

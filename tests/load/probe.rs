@@ -1,4 +1,4 @@
-//! A single device that reads its inbox's position and counts the notifications it has missed.
+//! A device that signs in, reads the position of its inbox, and receives the notifications that it has missed.
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr};

@@ -24,8 +24,9 @@ pub(crate) struct Cpu {
 impl Cpu {
     /// Nanoseconds since an earlier value.
     ///
-    /// The counters of threads are exact, but lose threads that have ended. If the counter in ticks is larger by more
-    /// than its rounding, threads have ended, and it is used instead.
+    /// The sum of the threads' counters is exact, but does not contain threads that have ended. If the
+    /// counter in ticks is larger by more than its rounding, threads have ended, and the result is that
+    /// counter.
     pub(crate) fn since(self, earlier: Self) -> u64 {
         let threads = self.threads.saturating_sub(earlier.threads);
         let ticks = self.ticks.saturating_sub(earlier.ticks);
@@ -45,7 +46,7 @@ impl Process {
             text.split_whitespace().next()?.parse::<u64>().ok()
         });
         let stat = self.stat().unwrap_or_default();
-        Cpu { threads: threads.sum(), ticks: (stat.own) * nanos(TICK) }
+        Cpu { threads: threads.sum(), ticks: stat.own * nanos(TICK) }
     }
 
     /// CPU time of the process and its children, ended ones included, in nanoseconds.
@@ -61,7 +62,7 @@ impl Process {
 
     /// Resident memory in bytes; 0 if the process has ended.
     pub(crate) fn rss(self) -> u64 {
-        // `statm` is inexact, because threads batch their updates. This file counts page by page.
+        // The kernel counts `smaps_rollup` page by page. `statm` is inexact, because threads batch their updates.
         self.kib("smaps_rollup", "Rss:") * 1024
     }
 
@@ -72,6 +73,7 @@ impl Process {
 
     /// Resets [`peak_rss`](Self::peak_rss). Has no effect without permission.
     pub(crate) fn reset_peak_rss(self) {
+        // 5 resets the peak (proc(5)).
         let _ = fs::write(format!("/proc/{}/clear_refs", self.0), "5");
     }
 
@@ -102,16 +104,17 @@ impl Process {
     }
 }
 
-/// The inode of a listening socket's line in /proc/net/tcp.
+/// The inode of the socket in a line of /proc/net/tcp; `None` if the socket does not listen on this port.
 fn listener(line: &str, port: u16) -> Option<String> {
     const LISTEN: &str = "0A";
 
     let fields: Vec<&str> = line.split_whitespace().collect();
     let (_, local_port) = fields.get(1)?.rsplit_once(':')?;
-    let is_it = u16::from_str_radix(local_port, 16) == Ok(port) && fields.get(3) == Some(&LISTEN);
-    is_it.then(|| fields.get(9).map(|inode| (*inode).to_owned())).flatten()
+    let listens = u16::from_str_radix(local_port, 16) == Ok(port) && fields.get(3) == Some(&LISTEN);
+    listens.then(|| fields.get(9).map(|inode| (*inode).to_owned())).flatten()
 }
 
+/// All processes of this machine.
 fn all() -> impl Iterator<Item = (Process, Stat)> {
     fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| {
         let process = Process(entry.file_name().to_str()?.parse().ok()?);
@@ -119,11 +122,13 @@ fn all() -> impl Iterator<Item = (Process, Stat)> {
     })
 }
 
+/// Fields of `/proc/<pid>/stat`.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Stat {
     parent: u32,
-    /// Ticks in user and kernel mode.
+    /// CPU time of the process in user and kernel mode, in ticks.
     own: u64,
+    /// CPU time of its ended children, in ticks.
     ended_children: u64,
 }
 
@@ -174,8 +179,9 @@ mod tests {
         let before = Cpu { threads: 1_000_000, ticks: 0 };
         let ended = Cpu { threads: 0, ticks: 500_000_000 };
         assert_eq!(ended.since(before), 500_000_000);
-        let lives = Cpu { threads: 8_000_000, ticks: 20_000_000 };
-        assert_eq!(lives.since(before), 7_000_000);
+        // A difference within the rounding of ticks: no thread has ended.
+        let alive = Cpu { threads: 8_000_000, ticks: 20_000_000 };
+        assert_eq!(alive.since(before), 7_000_000);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! An open-loop producer: it publishes by a schedule, independently of the server. Late events carry the time when
-//! they were due, so that a delay counts as latency.
+//! An open-loop producer: it publishes by a schedule, independently of the server. Each event contains the
+//! time when it was due, so that a delay of the producer counts as latency.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -16,7 +16,7 @@ use crate::publisher::Publisher;
 use crate::schedule::{Arrivals, Schedule};
 use crate::tally::{Latency, no_latency};
 
-/// The size in bytes above which a write is not extended.
+/// No further event is added to a write that has this size in bytes.
 const MAX_WRITE: usize = 1 << 20;
 
 /// A producer on a thread of its own. Dropping this stops it.
@@ -43,7 +43,7 @@ impl Producer {
         let stopped = Arc::clone(&stop);
         let thread = thread::spawn(move || {
             if schedule.timing.arrivals == Arrivals::Poisson
-                && let Err(error) = sleep_exactly()
+                && let Err(error) = reduce_timer_slack()
             {
                 eprintln!("the producer's timers are inexact: {error}");
             }
@@ -91,12 +91,12 @@ fn publish(
     while next < times.len() && !stopped.load(Relaxed) {
         let due = times[next];
         thread::sleep(Duration::from_nanos(due.saturating_sub(clock::now())));
-        // Late ticks share a write. Late events of a Poisson process do not.
+        // The events of late ticks share a write. Each event of a Poisson process has its own, even if it is late.
         let until = match schedule.timing.arrivals {
             Arrivals::Ticks => clock::now().max(due),
             Arrivals::Poisson => due,
         };
-        let write = next;
+        let first_of_write = next;
         while next < times.len() && times[next] <= until && publisher.pending() < MAX_WRITE {
             body.clear();
             events.write(&mut body, schedule.first + next as u64, times[next]);
@@ -105,10 +105,10 @@ fn publish(
         }
         publisher.flush()?;
         last_write = clock::now();
-        if write == 0 {
+        if first_of_write == 0 {
             first_write = last_write;
         }
-        for due in &times[write..next] {
+        for due in &times[first_of_write..next] {
             sent.lateness.saturating_record(last_write.saturating_sub(*due) / 1_000);
         }
         sent.events = next as u64;
@@ -117,9 +117,9 @@ fn publish(
     Ok(sent)
 }
 
-/// Makes the sleeps of this thread end within some microseconds. By default, the kernel delays them by up to 50 µs to
-/// save wake-ups (prctl(2), `PR_SET_TIMERSLACK`).
-fn sleep_exactly() -> io::Result<()> {
+/// Sets the timer slack of this thread to 1 ns, so that its sleeps end within some microseconds. By default,
+/// the kernel delays their end by up to 50 µs to save wake-ups (prctl(2), `PR_SET_TIMERSLACK`).
+fn reduce_timer_slack() -> io::Result<()> {
     let this = fs::read_link("/proc/thread-self")?;
     let thread = this.file_name().ok_or(io::ErrorKind::NotFound)?;
     let slack = std::path::Path::new("/proc").join(thread).join("timerslack_ns");
@@ -131,9 +131,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sleep_without_slack_is_exact() {
+    fn sleep_with_reduced_slack_ends_on_time() {
         let slept = thread::spawn(|| {
-            sleep_exactly().unwrap();
+            reduce_timer_slack().unwrap();
             let shortest = (0..100).map(|_| {
                 let begin = std::time::Instant::now();
                 thread::sleep(Duration::from_micros(100));

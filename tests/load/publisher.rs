@@ -1,5 +1,5 @@
-//! Publishing to RabbitMQ with hand-written frames: the threads and locks of a client library would cost more CPU than
-//! some of the measured servers.
+//! Publishing to RabbitMQ with hand-written frames: the threads and locks of a client library would cost more
+//! CPU than some of the measured servers.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -9,12 +9,25 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, ensure};
 use lapin::uri::AMQPUri;
 
+// The types of frames, and the byte that ends each of them.
 const METHOD: u8 = 1;
 const HEADER: u8 = 2;
 const BODY: u8 = 3;
 const END: u8 = 0xce;
 
-/// The largest body in bytes that fits into one frame; RabbitMQ allows 128 KiB with the frame's head.
+// Methods, by the number of their class and their own.
+const CONNECTION_START: [u8; 2] = [10, 10];
+const CONNECTION_START_OK: [u8; 2] = [10, 11];
+const CONNECTION_TUNE: [u8; 2] = [10, 30];
+const CONNECTION_TUNE_OK: [u8; 2] = [10, 31];
+const CONNECTION_OPEN: [u8; 2] = [10, 40];
+const CONNECTION_OPEN_OK: [u8; 2] = [10, 41];
+const CHANNEL_OPEN: [u8; 2] = [20, 10];
+const CHANNEL_OPEN_OK: [u8; 2] = [20, 11];
+const CHANNEL_CLOSE: [u8; 2] = [20, 40];
+const CHANNEL_CLOSE_OK: [u8; 2] = [20, 41];
+
+/// The largest body in bytes that this tool sends, in one frame. RabbitMQ allows 128 KiB with the frame's head.
 const MAX_BODY: usize = 100_000;
 
 /// A connection with one channel, for one queue.
@@ -25,6 +38,7 @@ pub(crate) struct Publisher {
     publish: Vec<u8>,
     /// The flags and values of every message's properties.
     properties: Vec<u8>,
+    /// The frames for the next [`flush`](Self::flush).
     out: Vec<u8>,
     /// The broker's version, such as `3.10.8`.
     pub(crate) broker_version: String,
@@ -50,19 +64,20 @@ impl Publisher {
         let user = authority.userinfo;
         let response = format!("\0{}\0{}", user.username, user.password);
         this.stream.write_all(b"AMQP\0\0\x09\x01")?;
-        let start = this.next([10, 10])?;
+        let start = this.next(CONNECTION_START)?;
         this.broker_version = version(&start).unwrap_or_default();
         let start_ok =
             [&long(b"")[..], &short(b"PLAIN")?, &long(response.as_bytes()), &short(b"en_US")?];
-        this.method(0, [10, 11], &start_ok.concat())?;
-        this.next([10, 30])?;
-        // The broker's number of channels, frames of 128 KiB, no heartbeats.
-        this.method(0, [10, 31], &[0, 10, 0, 2, 0, 0, 0, 0])?;
+        this.method(0, CONNECTION_START_OK, &start_ok.concat())?;
+        this.next(CONNECTION_TUNE)?;
+        // 10 channels, frames of 128 KiB, no heartbeats.
+        this.method(0, CONNECTION_TUNE_OK, &[0, 10, 0, 2, 0, 0, 0, 0])?;
         let open = [&short(uri.vhost.as_bytes())?[..], &short(b"")?, &[0]].concat();
-        this.method(0, [10, 40], &open)?;
-        this.next([10, 41])?;
-        this.method(1, [20, 10], &short(b"")?)?;
-        this.next([20, 11])?;
+        this.method(0, CONNECTION_OPEN, &open)?;
+        this.next(CONNECTION_OPEN_OK)?;
+        this.method(1, CHANNEL_OPEN, &short(b"")?)?;
+        this.next(CHANNEL_OPEN_OK)?;
+        // `basic.publish` with a reserved field, the exchange, the routing key and the flags.
         let publish = [&[0, 60, 0, 40, 0, 0][..], &short(b"")?, &short(queue.as_bytes())?, &[0]];
         append(&mut this.publish, METHOD, 1, &publish.concat());
         Ok(this)
@@ -75,6 +90,7 @@ impl Publisher {
     pub(crate) fn push(&mut self, body: &[u8]) {
         assert!(body.len() <= MAX_BODY, "the tool writes small events");
         self.out.extend_from_slice(&self.publish);
+        // Class and weight (4 bytes), the size of the body (8 bytes), and the properties.
         let size = 12 + self.properties.len();
         append_head(&mut self.out, HEADER, 1, size);
         self.out.extend_from_slice(&[0, 60, 0, 0]);
@@ -91,12 +107,13 @@ impl Publisher {
         sent
     }
 
-    /// Closes the channel. The broker's answer means that it has all messages; dropping the connection could lose
-    /// those in flight.
+    /// Closes the channel. When the broker answers, it has received all messages. Dropping the connection
+    /// could lose the messages in flight.
     pub(crate) fn close(mut self) -> anyhow::Result<()> {
         self.flush()?;
-        self.method(1, [20, 40], &[0, 200, 0, 0, 0, 0, 0])?;
-        self.next([20, 41]).map(drop)
+        // Reply code 200 without a text, and no method that failed.
+        self.method(1, CHANNEL_CLOSE, &[0, 200, 0, 0, 0, 0, 0])?;
+        self.next(CHANNEL_CLOSE_OK).map(drop)
     }
 
     /// The number of bytes to [`flush`](Self::flush).
@@ -104,6 +121,7 @@ impl Publisher {
         self.out.len()
     }
 
+    /// Sends a method.
     fn method(
         &mut self,
         channel: u8,
@@ -114,7 +132,7 @@ impl Publisher {
         self.flush()
     }
 
-    /// Reads the next frame. Fails if it is not this method.
+    /// Reads the next frame and returns its payload. Fails if it is not this method.
     fn next(&mut self, [class, method]: [u8; 2]) -> anyhow::Result<Vec<u8>> {
         let mut head = [0; 7];
         self.stream.read_exact(&mut head).map_err(|error| match error.kind() {

@@ -71,9 +71,9 @@ impl Report {
     }
 
     /// Adds the raw figures of one run.
-    pub(crate) fn raw(&mut self, what: &impl Serialize) {
+    pub(crate) fn raw(&mut self, run: &impl Serialize) {
         // NaN becomes null.
-        self.raw.push(serde_json::to_value(what).expect("figures are JSON"));
+        self.raw.push(serde_json::to_value(run).expect("figures are JSON"));
     }
 
     /// Adds the raw figures of one run, and prints them as progress.
@@ -92,7 +92,8 @@ impl Report {
     pub(crate) fn publish(&self, options: &Common) -> anyhow::Result<()> {
         print!("{}", self.markdown());
         if let Some(path) = &options.json {
-            let facts: Vec<_> = self.facts.iter().map(|(what, is)| json!({ what: is })).collect();
+            let facts = self.facts.iter().map(|(name, value)| json!({ name: value }));
+            let facts: Vec<_> = facts.collect();
             let all = json!({ "title": self.title, "facts": facts, "runs": self.raw });
             write(path, &serde_json::to_string_pretty(&all)?)?;
         }
@@ -107,9 +108,9 @@ impl Report {
 
     fn markdown(&self) -> String {
         let mut text = format!("## {}\n\n", self.title);
-        for (what, is) in &self.facts {
+        for (name, value) in &self.facts {
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "- {what}: {is}");
+            let _ = writeln!(text, "- {name}: {value}");
         }
         for table in &self.tables {
             text.push('\n');
@@ -119,7 +120,7 @@ impl Report {
     }
 }
 
-/// Adds a name: `growth.svg` and `connections` make `growth-connections.svg`.
+/// Adds a name to the path of an SVG file: `growth.svg` with `connections` is `growth-connections.svg`.
 fn named(path: &Path, name: &str) -> PathBuf {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!("{stem}-{name}.svg"))

@@ -1,4 +1,4 @@
-//! Requests of a service over persistent connections, in hand-written HTTP/1.1 to use little CPU.
+//! Requests of a service over persistent connections. The HTTP/1.1 is hand-written, so that it uses little CPU.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -30,11 +30,12 @@ impl Http {
         Ok(Self { stream, host, token, answer: Vec::new() })
     }
 
-    /// Sends a request and waits for the response. Returns the status and the body. `what` is the method and the path.
-    pub(crate) async fn request(&mut self, what: &str, body: &str) -> io::Result<(u16, &[u8])> {
+    /// Sends a request and waits for the response. Returns the status and the body. `target` is the method and the
+    /// path, such as `GET /metrics`.
+    pub(crate) async fn request(&mut self, target: &str, body: &str) -> io::Result<(u16, &[u8])> {
         let (host, token, length) = (self.host, &self.token, body.len());
         let request = format!(
-            "{what} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n\
+            "{target} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n\
              Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
         );
         self.stream.write_all(request.as_bytes()).await?;
@@ -56,7 +57,7 @@ impl Http {
 pub(crate) struct Requests {
     pub(crate) server: SocketAddr,
     /// The status of a successful response.
-    pub(crate) good: u16,
+    pub(crate) good_status: u16,
     pub(crate) in_flight: u64,
     pub(crate) time: Duration,
 }
@@ -64,14 +65,17 @@ pub(crate) struct Requests {
 /// A source of sequential requests.
 pub(crate) struct Caller<N> {
     pub(crate) token: String,
-    /// Returns the next request: method and path, and body. The argument is the time of the tool's clock.
+    /// Returns the next request: its method with the path, and its body. The argument is the time of the
+    /// tool's clock.
     pub(crate) next: N,
 }
 
 /// The results of the requests.
 #[derive(Debug)]
 pub(crate) struct RequestResults {
+    /// Responses with the good status.
     pub(crate) good: u64,
+    /// Responses with another status.
     pub(crate) refused: u64,
     /// Latency from request to response.
     pub(crate) latency: Latency,
@@ -115,10 +119,10 @@ impl Requests {
                 let (mut latency, mut good, mut refused) = (no_latency(), 0, 0);
                 while Instant::now() < end {
                     let at = clock::now();
-                    let (what, body) = next(at);
-                    let (status, _) = http.request(what, &body).await?;
+                    let (target, body) = next(at);
+                    let (status, _) = http.request(target, &body).await?;
                     latency.saturating_record((clock::now() - at) / 1_000);
-                    if status == self.good { good += 1 } else { refused += 1 }
+                    if status == self.good_status { good += 1 } else { refused += 1 }
                 }
                 Ok::<_, io::Error>((latency, good, refused))
             }));

@@ -1,4 +1,5 @@
-//! A device's position in its inbox, from which it catches up when it reconnects. Servers other than Belfry ignore it.
+//! A device's position in its inbox, from which it catches up when it reconnects. Only Belfry uses the
+//! position; other servers ignore it.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -21,11 +22,12 @@ struct Position {
 }
 
 impl ResumePoint {
-    /// Advances with a packet of the server.
+    /// Advances the position if the packet of the server contains a later one.
     pub(crate) fn update(&self, text: &[u8]) {
         let mut position = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sync) = text.strip_prefix(SYNC) {
-            // If the server recovers the device, it replays everything after its position.
+            // In a recovery, the server then replays everything after the position, and each notification
+            // advances it.
             if memmem::find(sync, br#""recovered":true"#).is_none() {
                 *position = Position::read(sync);
             }
@@ -36,7 +38,7 @@ impl ResumePoint {
         }
     }
 
-    /// The fields of the Socket.IO connect packet.
+    /// The JSON fields for the Socket.IO connect packet, with a comma before each; empty without a position.
     pub(crate) fn fields(&self) -> String {
         let position = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         position.as_ref().map_or_else(String::new, |position| {

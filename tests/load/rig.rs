@@ -1,4 +1,4 @@
-//! The environment of all servers under test: one broker, one database server, one secret.
+//! The environment that all servers under test share: a broker, a database server, a secret.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -52,7 +52,7 @@ pub(crate) struct Queue {
 }
 
 impl Rig {
-    /// Starts the servers that the options do not name.
+    /// Connects to the broker and, if `database` is true, to PostgreSQL. Starts those that the options do not name.
     pub(crate) async fn start(
         options: &Common,
         belfry: PathBuf,
@@ -129,9 +129,9 @@ impl Rig {
     /// PostgreSQL's version and its `fsync` setting, if there is a server.
     pub(crate) async fn postgres_version(&self) -> Option<String> {
         let mut connection = PgConnection::connect(&self.postgres.as_ref()?.url).await.ok()?;
-        let asked =
+        let version =
             "select current_setting('server_version') || ', fsync ' || current_setting('fsync')";
-        sqlx::query_scalar(asked).fetch_one(&mut connection).await.ok()
+        sqlx::query_scalar(version).fetch_one(&mut connection).await.ok()
     }
 }
 
@@ -155,15 +155,15 @@ impl Queue {
 
     /// The number of messages that wait for a consumer.
     pub(crate) async fn depth(&self) -> anyhow::Result<u64> {
-        let look = QueueDeclareOptions { passive: true, ..Default::default() };
+        let passive = QueueDeclareOptions { passive: true, ..Default::default() };
         let queue =
-            self.channel.queue_declare(self.name.as_str().into(), look, FieldTable::default());
+            self.channel.queue_declare(self.name.as_str().into(), passive, FieldTable::default());
         Ok(queue.await?.message_count().into())
     }
 
     /// Deletes the queue, so that the messages of a slow server do not slow down the next one.
     pub(crate) async fn delete(&self) {
-        // Deleted again when the names are dropped.
+        // If this fails, the queue is deleted when the names are dropped.
         let _ = self
             .channel
             .queue_delete(self.name.as_str().into(), QueueDeleteOptions::default())

@@ -25,7 +25,8 @@ pub(crate) struct EventTiming {
     /// How events are spread over time.
     #[arg(long, value_enum, default_value_t = Arrivals::Ticks)]
     pub(crate) arrivals: Arrivals,
-    /// With --arrivals poisson: the seed of the gaps. They differ between runs, but not between the servers of a run.
+    /// With --arrivals poisson: the seed of the gaps. They differ between runs, but not between the servers
+    /// of a run.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
 }
@@ -37,8 +38,9 @@ pub(crate) struct Schedule {
     pub(crate) begin: u64,
     /// Events per second.
     pub(crate) rate: f64,
-    /// The number of the first event, and the number of events.
+    /// The number of the first event.
     pub(crate) first: u64,
+    /// How many events there are.
     pub(crate) total: u64,
     pub(crate) timing: EventTiming,
 }
@@ -55,7 +57,7 @@ impl Arrivals {
 impl EventTiming {
     pub(crate) const TICKS: Self = Self { arrivals: Arrivals::Ticks, seed: 0 };
 
-    /// The timing of this run.
+    /// The timing of this run: each run has its own gaps.
     pub(crate) fn in_run(self, run: u32) -> Self {
         Self { seed: self.seed.wrapping_add(run.into()), ..self }
     }
@@ -73,17 +75,17 @@ impl Schedule {
     fn ticks(&self) -> Vec<u64> {
         let mut times = Vec::new();
         for tick in 0.. {
-            let due = usize::try_from(self.due(tick)).unwrap_or(usize::MAX);
+            let due = usize::try_from(self.due_until(tick)).unwrap_or(usize::MAX);
             times.resize(due, self.begin + tick * clock::nanos(TICK));
-            if self.due(tick) >= self.total {
+            if self.due_until(tick) >= self.total {
                 break;
             }
         }
         times
     }
 
-    /// The number of events that are due at a tick. Tick `n` is `n` ms after the begin.
-    fn due(&self, tick: u64) -> u64 {
+    /// The number of events that are due at this tick or before. Tick `n` is `n` ms after the begin.
+    fn due_until(&self, tick: u64) -> u64 {
         let due = float(tick + 1) * self.rate * TICK.as_secs_f64();
         // Corrects rounding errors just below a whole number.
         whole(due + 1e-6).min(self.total)
@@ -132,7 +134,7 @@ mod tests {
         // The standard deviation of an exponential distribution is its mean.
         assert!((variance.sqrt() / mean - 1.0).abs() < 0.03, "variance {variance}");
         let long = gaps.iter().filter(|gap| **gap > 3.0 * GAP).count();
-        // e⁻³ = 0.0498
+        // Of 100,000 gaps, a share of e⁻³ = 0.0498 is longer than three means.
         assert!((4_700..5_250).contains(&long), "{long}");
     }
 

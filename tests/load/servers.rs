@@ -60,7 +60,7 @@ pub(crate) enum Mode<'a> {
 /// Belfry's limits per address, user and device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Limits {
-    /// Off, because all clients share few addresses, and the service is one user.
+    /// Off: all clients share few addresses, and one user sends all requests of the service, so limits would apply.
     Off,
     /// The defaults.
     Default,
@@ -145,7 +145,7 @@ fn target() -> anyhow::Result<PathBuf> {
 }
 
 impl Server {
-    /// Starts a server on the queue and waits until it consumes.
+    /// Starts a server and waits until it consumes the queue.
     pub(crate) async fn start(
         kind: ServerKind,
         mode: Mode<'_>,
@@ -215,7 +215,7 @@ impl Server {
     pub(crate) fn must_run(&mut self) -> anyhow::Result<()> {
         let (runs, log) = match &mut self.running {
             Running::Belfry(belfry) => (belfry.is_running(), belfry.log()),
-            Running::Peer { child, .. } => (child.is_running(), text(child)),
+            Running::Peer { child, .. } => (child.is_running(), last_lines(child)),
         };
         ensure!(runs, "{} has ended unexpectedly:\n{log}", self.kind);
         Ok(())
@@ -234,10 +234,11 @@ async fn launch(
         let mut out = lines.iter().filter(|line| line.stream == Stream::Out);
         out.any(|line| line.text.contains(&ready_line)).then_some(())
     });
-    ready.await.map_err(|why| anyhow!("{kind} did not start: {why}\n{}", text(&child)))?;
+    ready.await.map_err(|why| anyhow!("{kind} did not start: {why}\n{}", last_lines(&child)))?;
     Ok(child)
 }
 
+/// The command that starts a peer.
 fn program(kind: ServerKind) -> anyhow::Result<Command> {
     Ok(match kind {
         ServerKind::BareBridge => Command::new(target()?.join("release/belfry-load-bare-bridge")),
@@ -252,7 +253,8 @@ fn script(path: &str) -> Command {
     command
 }
 
-fn text(child: &ChildProcess) -> String {
+/// The last 30 lines of a peer's output.
+fn last_lines(child: &ChildProcess) -> String {
     let lines = child.lines();
     let last: Vec<_> = lines.iter().rev().take(30).map(|line| line.text.as_str()).collect();
     last.into_iter().rev().collect::<Vec<_>>().join("\n")
@@ -265,7 +267,7 @@ fn belfry(
     queue: &Queue,
     limits: Limits,
 ) -> anyhow::Result<Builder> {
-    // Several nodes may share one queue.
+    // A unique name for the node, because several may share the ingest queue.
     let port = free_port();
     let node = format!("load-{port}");
     queue.names.will_delete_queue(queue.names.node_queue(&node));
@@ -278,11 +280,11 @@ fn belfry(
         // The `attack` command parses the log.
         .setting("log.format", "json");
     if limits == Limits::Off {
-        let unknown = match kind {
+        let missing = match kind {
             ServerKind::Baseline => rig.options.baseline_without.as_slice(),
             _ => &[],
         };
-        builder = without_limits(builder, unknown);
+        builder = without_limits(builder, missing);
     }
     builder = builder.setting("amqp.ingest.only_node", kind != ServerKind::BelfryNodes);
     builder = match mode {
@@ -295,8 +297,8 @@ fn belfry(
     Ok(builder)
 }
 
-/// Switches off every limit, except the ones that this build does not have.
-fn without_limits(mut builder: Builder, unknown: &[String]) -> Builder {
+/// Turns off every limit, except the `missing` ones: this build does not know their settings.
+fn without_limits(mut builder: Builder, missing: &[String]) -> Builder {
     for limit in [
         "connections",
         "connections_per_address",
@@ -309,7 +311,7 @@ fn without_limits(mut builder: Builder, unknown: &[String]) -> Builder {
         "work_per_user",
     ] {
         let setting = format!("limits.{limit}");
-        if !unknown.contains(&setting) {
+        if !missing.contains(&setting) {
             builder = builder.setting(&setting, 0);
         }
     }

@@ -16,15 +16,16 @@ pub(crate) fn no_latency() -> Latency {
     Histogram::new_with_max(MAX_LATENCY, 3).expect("the bounds are valid")
 }
 
-/// A series of events, with a counter of one byte for each.
+/// A series of events, and how often clients have received each.
 #[derive(Debug)]
 pub(crate) struct Round {
     /// The number of the first event.
     first: u64,
     /// The number of warm-up events, which are not measured.
     warm: u64,
-    /// The number of sockets that receive each event.
+    /// The number of sockets that should receive each event.
     copies: u8,
+    /// For each event, the number of copies that were received, at most 255.
     seen: Box<[AtomicU8]>,
     /// Received copies of measured events.
     arrived: AtomicU64,
@@ -50,7 +51,7 @@ impl Round {
         Self::new(0, 0, 0, 1)
     }
 
-    /// Records a received event. Returns whether it is measured.
+    /// Records a received event. Returns true if the event is measured.
     fn record(&self, seq: u64) -> bool {
         let Some(index) = seq.checked_sub(self.first) else { return false };
         let seen = usize::try_from(index).ok().and_then(|index| self.seen.get(index));
@@ -89,16 +90,17 @@ impl Round {
 pub(crate) struct Received {
     pub(crate) round: Arc<Round>,
     pub(crate) latency: Latency,
-    /// Of clients with outages only.
+    /// `None` until a client with outages receives an event.
     pub(crate) catch_up: Option<CatchUp>,
 }
 
 /// Delivery times of clients with outages.
 #[derive(Debug)]
 pub(crate) struct CatchUp {
-    /// From the event, or from the begin of the client's reconnect if that is later, to the delivery.
+    /// All events: from the event, or from the begin of the client's reconnect if that is later, to the delivery.
     pub(crate) reachable: Latency,
-    /// The same for the events before the client's last reconnect only, which the server replayed.
+    /// Replayed events only, which were due before the client's last reconnect: from that reconnect to the
+    /// delivery.
     pub(crate) replayed: Latency,
 }
 
@@ -107,8 +109,8 @@ impl Received {
         Self { round, latency: no_latency(), catch_up: None }
     }
 
-    /// Records an event. `read_at` is the time of the tool's clock when it was read from the socket; `online_since` is
-    /// when a client with outages began to connect, 0 for other clients.
+    /// Records an event. `read_at` is the time of the tool's clock when it was read from the socket;
+    /// `online_since` is when a client with outages began to connect, 0 for other clients.
     pub(crate) fn event(&mut self, stamp: Stamp, read_at: u64, online_since: u64) {
         if !self.round.record(stamp.seq) {
             return;
@@ -151,9 +153,11 @@ pub(crate) struct Counters {
     last_error: Mutex<String>,
     /// Signed-in clients whose connection was not closed by themselves.
     pub(crate) cut_off: AtomicU64,
+    /// Received `notification:new` events.
     pub(crate) new: AtomicU64,
+    /// Received `notification:unread_count` events.
     pub(crate) unread: AtomicU64,
-    /// Pings of Engine.IO.
+    /// Engine.IO pings.
     pub(crate) pings: AtomicU64,
     /// Responses to polls; none with WebSockets.
     pub(crate) polls: AtomicU64,
@@ -225,7 +229,7 @@ mod tests {
     #[test]
     fn missed_event_counts_from_the_reconnect() {
         let mut received = Received::of(Round::new(0, 0, 2, 1));
-        // Missed: 3 ms after the reconnect. Live: 2 ms after the event.
+        // A missed event arrives 3 ms after the reconnect, a live one 2 ms after it was due.
         received.event(Stamp { seq: 0, at: 1_000_000 }, 9_000_000, 6_000_000);
         received.event(Stamp { seq: 1, at: 10_000_000 }, 12_000_000, 6_000_000);
         let catch_up = received.catch_up.unwrap();

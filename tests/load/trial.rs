@@ -37,8 +37,10 @@ pub(crate) struct Trial<'a> {
     pub(crate) connect_cost: ConnectCost,
     rig: &'a Rig,
     clients: Clients,
+    /// Clients per user.
     devices: u64,
     users: u64,
+    /// The number of the next event.
     next: u64,
     /// The server's CPU time before the clients connected, and the time then.
     before: (Cpu, Instant),
@@ -60,7 +62,7 @@ pub(crate) struct Clients {
     pub(crate) pace: Option<ConnectPace>,
     /// Belfry's limits.
     pub(crate) limits: Limits,
-    /// Whether the client threads yield to all others.
+    /// If true, the client threads yield to all others.
     pub(crate) yielding: bool,
 }
 
@@ -132,6 +134,7 @@ impl<'a> Trial<'a> {
         Ok(trial)
     }
 
+    /// Starts a server on this queue, without its clients.
     async fn on(
         rig: &'a Rig,
         kind: ServerKind,
@@ -197,7 +200,7 @@ impl<'a> Trial<'a> {
         self.fleet = Fleet::none();
     }
 
-    /// The server's memory above that without clients, in KiB per connection.
+    /// The growth of the server's resident memory since it had no clients, in KiB per connection.
     pub(crate) fn kib_per_connection(&self) -> f64 {
         let grown = float(self.server.process().rss()) - float(self.connect_cost.empty_rss);
         kib(grown) / float(self.clients.connections.max(1))

@@ -25,8 +25,8 @@ const BROWSER: &str = "Connection: Upgrade\r\nPragma: no-cache\r\nCache-Control:
 #[derive(Debug)]
 pub(crate) struct WebSocket {
     stream: TcpStream,
-    /// An incomplete frame; almost always empty.
-    rest: Vec<u8>,
+    /// The bytes of an incomplete frame; almost always empty.
+    unparsed: Vec<u8>,
 }
 
 /// The actions that received frames require.
@@ -47,7 +47,7 @@ impl Device {
     /// Upgrades an open connection to a WebSocket.
     pub(crate) async fn upgrade_on(&self, mut stream: TcpStream) -> io::Result<WebSocket> {
         let path = "/socket.io/?EIO=4&transport=websocket";
-        // The server's own origin: others would have to be configured.
+        // The server's own origin. Any other would have to be configured.
         let host = self.server;
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\n{BROWSER}\r\n"
@@ -66,7 +66,7 @@ impl Device {
             let head = String::from_utf8_lossy(&answer);
             return Err(io::Error::other(head.lines().next().unwrap_or_default().to_owned()));
         }
-        Ok(WebSocket { stream, rest: answer.split_off(head) })
+        Ok(WebSocket { stream, unparsed: answer.split_off(head) })
     }
 }
 
@@ -125,18 +125,19 @@ impl WebSocket {
         self.stream.write_all(bytes).await
     }
 
-    /// Waits for text frames and returns them, except pings. Fails when the server has closed the connection.
+    /// Waits for text frames and returns them. Answers Engine.IO pings, which are not returned. Fails when
+    /// the server has closed the connection.
     pub(crate) async fn texts(&mut self) -> io::Result<Vec<Vec<u8>>> {
         loop {
             let (mut texts, mut ping, mut end) = (Vec::new(), false, false);
-            let used = frames::read_all(&self.rest, |frame| match frame {
+            let used = frames::read_all(&self.unparsed, |frame| match frame {
                 Frame::Text(b"2") => ping = true,
                 Frame::Text(text) => texts.push(text.to_vec()),
                 Frame::Close => end = true,
                 Frame::Ping(_) | Frame::Other => {}
             });
             let used = used.map_err(|_| io::Error::from(ErrorKind::InvalidData))?;
-            self.rest.drain(..used);
+            self.unparsed.drain(..used);
             if ping {
                 self.send_text(b"3").await?;
             }
@@ -145,7 +146,7 @@ impl WebSocket {
                 (true, true) => return Err(ErrorKind::ConnectionAborted.into()),
                 (true, false) => {}
             }
-            if self.stream.read_buf(&mut self.rest).await? == 0 {
+            if self.stream.read_buf(&mut self.unparsed).await? == 0 {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
         }
@@ -159,10 +160,10 @@ impl WebSocket {
     /// Reads frames and records their packets.
     async fn receive(&mut self, recorder: &Recorder) -> io::Result<Actions> {
         let mut actions = Actions::default();
-        if !self.rest.is_empty() {
-            // Bytes that followed the response to the upgrade.
-            let rest = std::mem::take(&mut self.rest);
-            incoming::parse_after(&mut self.rest, &rest, |bytes| {
+        if !self.unparsed.is_empty() {
+            // Bytes that were received together with the response to the upgrade.
+            let received = std::mem::take(&mut self.unparsed);
+            incoming::parse_after(&mut self.unparsed, &received, |bytes| {
                 handle_frames(bytes, &mut actions, recorder)
             })?;
             if actions.open || actions.signed_in || actions.end {
@@ -170,7 +171,7 @@ impl WebSocket {
             }
         }
         let parse = |bytes: &[u8]| handle_frames(bytes, &mut actions, recorder);
-        incoming::read(&mut self.stream, &mut self.rest, parse).await?;
+        incoming::read(&mut self.stream, &mut self.unparsed, parse).await?;
         Ok(actions)
     }
 }

@@ -1,5 +1,5 @@
-// Imports the packages of one version of NestJS: those of 10 and 11 are in the folders here, those of 12 in
-// tests/clients.
+// Imports packages for one version of NestJS. The packages for versions 10 and 11 are in the folders here, those for
+// version 12 in tests/clients.
 
 import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
@@ -10,7 +10,7 @@ export async function nest(version, ...names) {
   return Promise.all(
     names.map(async (name) => {
       const module = await import(pathToFileURL(require.resolve(name)));
-      // Only NestJS 12 consists of ES modules.
+      // The packages of NestJS 12 are ES modules. Others may be CommonJS modules, whose exports are in `default`.
       return module.default ?? module;
     }),
   );

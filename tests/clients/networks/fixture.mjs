@@ -1,12 +1,12 @@
-// The users, service and devices of a scenario. All of them are closed when it ends, also with an error.
+// The users, service and devices of a scenario. Everything is closed when the scenario ends, even with an error.
 
 import { createHmac, randomUUID } from "node:crypto";
 import * as version4 from "socket.io-client";
 import * as version3 from "socket.io-client-3";
 
-/** Far longer than anything takes, so that it expires only for a real fault, also on a busy machine. */
+/** Far longer than any wait takes, so that even on a busy machine a wait times out only for a real fault. */
 const PATIENCE_MS = 30_000;
-/** How often a condition is checked. */
+/** The pause between two checks of a condition. */
 const PAUSE_MS = 10;
 
 const LIBRARIES = { 4: version4, 3: version3 };
@@ -31,8 +31,8 @@ export async function until(what, probe, describe = () => "") {
   }
 }
 
-export function equal(what, seen, expected) {
-  const [is, shouldBe] = [seen, expected].map((value) => JSON.stringify(value));
+export function equal(what, actual, expected) {
+  const [is, shouldBe] = [actual, expected].map((value) => JSON.stringify(value));
   if (is !== shouldBe) throw new Error(`${what}: expected ${shouldBe}, was ${is}`);
 }
 
@@ -47,8 +47,8 @@ export class Device {
   disconnects = [];
   notifications = [];
   events = [];
-  /** The newest revision and its epoch: the next handshake resumes there. */
-  position = {};
+  /** The newest revision, as `since`, and its epoch. A handshake that sends both resumes there. */
+  resumePoint = {};
 
   constructor(manager, namespace, auth) {
     this.manager = manager;
@@ -57,11 +57,11 @@ export class Device {
     this.socket.on("connect_error", ({ message }) => this.refusals.push(message));
     this.socket.on("disconnect", (reason) => this.disconnects.push(reason));
     this.socket.on("notification:sync", ({ epoch, revision, recovered }) => {
-      this.position = { epoch, since: recovered ? this.position.since : revision };
+      this.resumePoint = { epoch, since: recovered ? this.resumePoint.since : revision };
     });
     this.socket.on("notification:new", ({ id, revision }) => {
       this.notifications.push({ id, revision });
-      this.position.since = Math.max(this.position.since ?? 0, revision);
+      this.resumePoint.since = Math.max(this.resumePoint.since ?? 0, revision);
     });
     this.socket.onAny((name, payload) => this.events.push({ name, payload }));
   }
@@ -70,6 +70,7 @@ export class Device {
     return this.notifications.map(({ id }) => id);
   }
 
+  /** The payloads of all events of this name, in order. */
   named(name) {
     return this.events.filter((event) => event.name === name).map(({ payload }) => payload);
   }
@@ -84,12 +85,12 @@ export class Device {
     return until(what, probe, this.describe);
   }
 
-  /** Waits until it has connected so many times in all. */
+  /** Waits until the device has connected this many times in total, and is connected. */
   connected(times = this.connects + 1) {
     return this.until(`connected ${times} times`, () => this.connects >= times && this.socket.connected);
   }
 
-  /** Waits until it has received a notification with that id. */
+  /** Waits until the device has received a notification with this id. */
   received(id) {
     return this.until(`received ${id}`, () => this.ids.includes(id));
   }
@@ -130,12 +131,12 @@ export class Fixture {
     return `${name}-${randomUUID()}`;
   }
 
-  /** A token of that user, good for so many seconds. */
+  /** A token of this user, which is valid for `expiresIn` seconds. */
   token(user, { expiresIn = 3600, scope } = {}) {
     const now = Math.floor(Date.now() / 1000);
-    const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+    const base64url = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
     const claims = { sub: user, iat: now, exp: now + expiresIn, scope, jti: randomUUID() };
-    const signed = `${part({ alg: "HS256", typ: "JWT" })}.${part(claims)}`;
+    const signed = `${base64url({ alg: "HS256", typ: "JWT" })}.${base64url(claims)}`;
     return `${signed}.${createHmac("sha256", this.secret).update(signed).digest("base64url")}`;
   }
 
@@ -147,7 +148,7 @@ export class Fixture {
     return text && JSON.parse(text);
   }
 
-  /** Has a service put a notification with that id into the user's inbox. */
+  /** Creates a notification with this id for the user, as a service does. */
   notify(user, id) {
     const token = this.token("shop", { scope: "notifications:write" });
     return this.rest("POST", "/v1/notifications", token, { userId: user, id, title: `About ${id}` });
@@ -157,10 +158,10 @@ export class Fixture {
     return this.rest("POST", `/v1/users/${user}/revocations`, this.token("admin", { scope: "tokens:revoke" }), {});
   }
 
-  /** Puts so many notifications into the user's inbox and returns their ids. */
-  async fill(user, count, id = (n) => `n${n}`) {
-    const ids = Array.from({ length: count }, (_, n) => id(n));
-    for (const one of ids) await this.notify(user, one);
+  /** Creates `count` notifications for the user and returns their ids. */
+  async fill(user, count, idOf = (n) => `n${n}`) {
+    const ids = Array.from({ length: count }, (_, n) => idOf(n));
+    for (const id of ids) await this.notify(user, id);
     return ids;
   }
 
@@ -174,11 +175,11 @@ export class Fixture {
       ...options,
     });
     this.cleanup(() => {
-      // The library has no other way to end all sockets of a connection for good.
+      // The library has no public method that ends all sockets of a connection for good.
       manager.reconnection(false);
       manager._close();
     });
-    // Why its transports were closed; version 4 says more than the reason.
+    // The reasons why the transports were closed. Version 4 adds details.
     manager.closes = [];
     manager.on("close", (reason, details) => {
       const { message, context } = details ?? {};
@@ -187,12 +188,12 @@ export class Fixture {
     return manager;
   }
 
-  /** A socket of that user, which does not connect by itself. */
+  /** A device of this user, which does not connect by itself. */
   device(manager, namespace, user, auth = { token: this.token(user) }) {
     return new Device(manager, namespace, auth);
   }
 
-  /** A device that is connected, and has upgraded where the transport does so. */
+  /** A connected device. With the transport "upgrade", it has upgraded. */
   async signedIn(user, { namespace = "/", url, transport, ...options } = {}) {
     const manager = this.manager({ url, transport, ...options });
     const device = this.device(manager, namespace, user);
@@ -203,19 +204,20 @@ export class Fixture {
   async connect(device, transport = this.transport) {
     device.socket.connect();
     await device.connected(1);
-    await this.upgraded(device, transport);
-    // From then on it receives what happens, also where that is prepared.
+    await this.untilUpgraded(device, transport);
+    // From now on the device receives every event.
     await device.until("received notification:sync", () => device.named("notification:sync").length > 0);
   }
 
-  async upgraded(device, transport = this.transport) {
+  /** Waits until the device has upgraded. Does nothing with another transport. */
+  async untilUpgraded(device, transport = this.transport) {
     if (transport !== "upgrade") return;
     await device.until("upgraded", () => device.manager.engine?.transport?.name === "websocket");
   }
 
-  /** Notifies the user repeatedly until the device receives a notification: after two connects at once it
-   *  reports `connect` before its final session has begun. */
-  async served(user, device) {
+  /** Notifies the user repeatedly until the device receives a notification. After two connects in a row, a device
+   *  reports `connect` before its final session has begun, and may miss the first notifications. */
+  async untilServed(user, device) {
     const before = device.ids.length;
     const end = performance.now() + PATIENCE_MS;
     while (device.ids.length === before) {
@@ -226,7 +228,7 @@ export class Fixture {
     }
   }
 
-  /** Notifies the user and waits until each device has received it: whatever was sent before has arrived. */
+  /** Notifies the user and waits until each device has received it. By then all earlier events have arrived, too. */
   async flush(user, ...devices) {
     const id = `flush-${randomUUID()}`;
     await this.notify(user, id);

@@ -1,27 +1,30 @@
-// Frames that no client library sends, and the close codes that say what is wrong with them.
+// Frames that no client library sends, and the close codes of RFC 6455 for them: 1002 (protocol error), 1007 (invalid
+// text) and 1009 (too large).
 
 import { randomBytes } from "node:crypto";
 import { WebSocket } from "ws";
 import { equal, until } from "./fixture.mjs";
 
+// FIN, RSV1 and the opcode are in the first byte of a frame, the mask bit is in the second.
 const [FIN, RESERVED_1, MASKED] = [0x80, 0x40, 0x80];
 const [CONTINUATION, TEXT] = [0x0, 0x1];
 
-/** The frame as a client sends it: masked. Its payload must be shorter than 126 bytes. */
-function frame(head, payload = "") {
+/** A masked frame, as from a client. The payload must be shorter than 126 bytes. */
+function frame(firstByte, payload = "") {
   const mask = randomBytes(4);
   const masked = Buffer.from(payload).map((byte, n) => byte ^ mask[n % 4]);
-  return Buffer.concat([Buffer.from([head, MASKED | masked.length]), mask, masked]);
+  return Buffer.concat([Buffer.from([firstByte, MASKED | masked.length]), mask, masked]);
 }
 
 const EVENT = '42["notification:unread_count"]';
 
 const tooLarge = (socket) => socket.send(`42["notification:mark_read",{"ids":["${"x".repeat(300_000)}"]}]`);
 const notUtf8 = (socket) => socket.send(Buffer.from([0x34, 0x32, 0xff, 0xfe]), { binary: false });
-// Past what ws lets through: the bytes go to its connection.
+// The package `ws` does not send such frames, so their bytes are written to its TCP connection.
 const reservedBit = (socket) => socket._socket.write(frame(FIN | RESERVED_1 | TEXT, EVENT));
 const strayContinuation = (socket) => socket._socket.write(frame(FIN | CONTINUATION, EVENT));
 
+/** Opens a WebSocket, and collects its texts, its close code and its error. */
 async function opened(fixture, url) {
   url.protocol = "ws:";
   const socket = new WebSocket(url, { perMessageDeflate: false });
@@ -39,7 +42,7 @@ const received = (socket, start) =>
 
 const connectPacket = (fixture) => `40{"token":"${fixture.token(fixture.user("ada"))}"}`;
 
-/** Opened as a WebSocket; in a namespace or not. */
+/** A session that is opened as a WebSocket. With `signsIn`, it is connected to the default namespace. */
 async function direct(fixture, { signsIn }) {
   const socket = await opened(fixture, new URL("/socket.io/?EIO=4&transport=websocket", fixture.url));
   if (!signsIn) return socket;
@@ -48,9 +51,10 @@ async function direct(fixture, { signsIn }) {
   return socket;
 }
 
-/** Opened by polling, then upgraded. */
+/** A session that is opened by polling, connects to the default namespace and is upgraded. */
 async function upgraded(fixture) {
   const url = new URL("/socket.io/?EIO=4&transport=polling", fixture.url);
+  // The digit before the JSON is the packet type, OPEN.
   const { sid } = JSON.parse((await (await fetch(url)).text()).slice(1));
   url.searchParams.set("sid", sid);
   await (await fetch(url, { method: "POST", body: connectPacket(fixture) })).text();
@@ -59,6 +63,7 @@ async function upgraded(fixture) {
   const socket = await opened(fixture, address);
   socket.send("2probe");
   await received(socket, "3probe");
+  // Engine.IO UPGRADE, and an event with the ack id 1.
   socket.send("5");
   socket.send('421["notification:unread_count"]');
   await received(socket, "431[");
@@ -78,7 +83,7 @@ const closedWith = (code, send) => async (fixture) => {
   equal("close codes: signed in, not signed in, upgraded", sockets.map(({ closed }) => closed), [code, code, code]);
 };
 
-// The same whatever the client library.
+// These scenarios use no client library, so they run only once.
 const raw = { clients: ["4"], transports: ["websocket"] };
 
 export const frames = {

@@ -1,19 +1,20 @@
-// What devices send, and receive, at difficult moments.
+// Messages that devices send and receive at difficult moments.
 
 import { ensure, equal, until } from "./fixture.mjs";
 import { HttpProxy, UPGRADES } from "./proxies.mjs";
 
 const markRead = (device) => (id) => device.call("notification:mark_read", { id });
 
+/** Ensures that all messages succeed, that no notification is unread, and that the device stays connected. */
 async function allAreMarkedRead(fixture, user, device, ids, answers) {
   const refused = (await Promise.all(answers)).filter(({ status }) => status !== "ok");
-  equal("messages that were refused", refused, []);
+  equal("messages that were rejected", refused, []);
   const { count } = await fixture.rest("GET", "/v1/notifications/unread-count", fixture.token(user));
   equal("unread", count, 0);
   equal("disconnects", device.disconnects, []);
 }
 
-/** The library sends what was emitted before it was connected all at once. */
+/** The library buffers messages that are emitted before the connect, and then sends them all at once. */
 const buffered = (namespace) => async (fixture) => {
   const ada = fixture.user("ada");
   const ids = await fixture.fill(ada, 45);
@@ -23,6 +24,7 @@ const buffered = (namespace) => async (fixture) => {
   await allAreMarkedRead(fixture, ada, device, ids, answers);
 };
 
+/** All messages are emitted in one turn of the event loop. */
 const inOneTurn = (namespace) => async (fixture) => {
   const ada = fixture.user("ada");
   const ids = await fixture.fill(ada, 100);
@@ -30,8 +32,8 @@ const inOneTurn = (namespace) => async (fixture) => {
   await allAreMarkedRead(fixture, ada, device, ids, ids.map(markRead(device)));
 };
 
-/** A device that does not wait for notification:sync, or does not know of it. */
-const rightBehindConnect = (namespace) => async (fixture) => {
+/** The notification is created before the device receives `notification:sync`. */
+const rightAfterConnect = (namespace) => async (fixture) => {
   const missing = [];
   for (let n = 0; n < 100; n += 1) {
     const ada = fixture.user("ada");
@@ -41,7 +43,7 @@ const rightBehindConnect = (namespace) => async (fixture) => {
     device.socket.connect();
     await device.connected(1);
     await created;
-    // What is created behind it is received behind it: then it does not come any more.
+    // Notifications arrive in order: if "first" has not arrived before this one, it is lost.
     await fixture.flush(ada, device);
     if (device.ids.filter((id) => id === "first").length !== 1) missing.push({ n, events: device.events });
     device.socket.disconnect();
@@ -49,7 +51,7 @@ const rightBehindConnect = (namespace) => async (fixture) => {
   ensure(`${missing.length} of 100 not received once: ${JSON.stringify(missing[0])}`, missing.length === 0);
 };
 
-/** The longest ids, and as many of them as one message may have. */
+/** One message with the maximum number of ids, each of the maximum length. */
 async function manyLongIds(fixture) {
   const ada = fixture.user("ada");
   const ids = Array.from({ length: 1_000 }, (_, n) => `${n}-`.padEnd(128, "x"));
@@ -63,7 +65,7 @@ async function manyLongIds(fixture) {
 
 const TOO_LARGE = { ids: ["x".repeat(300_000)] };
 
-/** The message ends the connection; the device is back without it. */
+/** The message ends the connection. The device reconnects and does not send it again. */
 async function tooLarge(fixture) {
   const ada = fixture.user("ada");
   const device = await fixture.signedIn(ada);
@@ -74,13 +76,13 @@ async function tooLarge(fixture) {
   equal("disconnects", device.disconnects.length, 1);
 }
 
-/** The library repeats what is not acknowledged; then it gives up, and the rest is sent. */
+/** The library retries the message that is not acknowledged. Then it gives this message up, and sends the next one. */
 async function tooLargeWithRetries(fixture) {
   const ada = fixture.user("ada");
   await fixture.notify(ada, "small");
   const manager = fixture.manager();
   const device = fixture.device(manager, "/", ada);
-  // Options of a socket, which Manager.socket() takes.
+  // An application passes these options to Manager.socket().
   Object.assign(device.socket._opts, { retries: 3, ackTimeout: 10_000 });
   await fixture.connect(device);
   let [failed, acked] = [];
@@ -95,15 +97,15 @@ async function tooLargeWithRetries(fixture) {
   ensure(`connected ${device.connects} times`, device.connects <= 5);
 }
 
-/** The device repeats what the server has done already. */
+/** The device retries a message that the server has already processed. */
 async function lostAck(fixture) {
-  let loses = false;
+  let isLosing = false;
   const lost = [];
   const proxy = await HttpProxy.to(fixture, {
     upgrade: (request, socket, head, proxy) =>
-      proxy.tunnel(request, socket, head, { toClient: () => !loses || !lost.push("frame") }),
+      proxy.tunnel(request, socket, head, { toClient: () => !isLosing || !lost.push("frame") }),
   });
-  proxy.loses = ({ response }) => loses && response !== "ok" && lost.push("response") > 0;
+  proxy.loses = ({ response }) => isLosing && response !== "ok" && lost.push("response") > 0;
   const ada = fixture.user("ada");
   await fixture.notify(ada, "n1");
   const observer = await fixture.signedIn(ada, { transport: "websocket" });
@@ -112,11 +114,11 @@ async function lostAck(fixture) {
   Object.assign(device.socket._opts, { retries: 3, ackTimeout: 10_000 });
   await fixture.connect(device);
   let acked;
-  loses = true;
+  isLosing = true;
   device.socket.emit("notification:mark_read", { id: "n1" }, (error, answer) => (acked = { error, answer }));
   await observer.until("marked", () => observer.named("notification:marked_read").length > 0);
   await device.until("the ack is lost", () => lost.length > 0);
-  loses = false;
+  isLosing = false;
   proxy.cut();
   await device.until("acknowledged", () => acked);
   equal("error", acked.error, null);
@@ -125,12 +127,12 @@ async function lostAck(fixture) {
   equal("marked", observer.named("notification:marked_read").length, 1);
 }
 
-/** Without a browser nothing repeats the poll: the device connects anew and asks from where it was. */
+/** Outside a browser nothing repeats the poll. The device reconnects and catches up from its resume point. */
 async function lostPollResponse(fixture) {
   const proxy = await HttpProxy.to(fixture, { upgrade: UPGRADES.refuse });
   const ada = fixture.user("ada");
   const manager = fixture.manager({ url: proxy.url });
-  const auth = (answer) => answer({ token: fixture.token(ada), ...device.position });
+  const auth = (answer) => answer({ token: fixture.token(ada), ...device.resumePoint });
   const device = fixture.device(manager, "/", ada, auth);
   await fixture.connect(device, "polling");
   await fixture.notify(ada, "one");
@@ -146,10 +148,11 @@ async function lostPollResponse(fixture) {
   equal("notifications", device.ids.length, 4);
 }
 
+/** The server selects the first WebSocket subprotocol that the client offers. */
 const choosesProtocol = (protocols) => async (fixture) => {
   const ada = fixture.user("ada");
   const device = await fixture.signedIn(ada, { protocols });
-  equal("the WebSocket's protocol", device.manager.engine.transport.ws.protocol, [protocols].flat()[0]);
+  equal("the WebSocket's subprotocol", device.manager.engine.transport.ws.protocol, protocols[0]);
   await fixture.flush(ada, device);
 };
 
@@ -157,21 +160,23 @@ const v4 = { clients: ["4"] };
 const webSockets = { transports: ["websocket", "upgrade"] };
 
 export const messages = {
-  "45 messages buffered before the connect are all done": { run: buffered("/") },
-  "45 messages buffered before the connect to /notifications are all done": { run: buffered("/notifications") },
-  "100 messages of one turn are all done": { run: inOneTurn("/") },
-  "100 messages of one turn in /notifications are all done": { run: inOneTurn("/notifications") },
-  "what is created right behind the connect is received": { run: rightBehindConnect("/") },
-  "what is created right behind the connect to /notifications is received": {
-    run: rightBehindConnect("/notifications"),
+  "45 messages buffered before the connect are all processed": { run: buffered("/") },
+  "45 messages buffered before the connect to /notifications are all processed": { run: buffered("/notifications") },
+  "100 messages of one turn of the event loop are all processed": { run: inOneTurn("/") },
+  "100 messages of one turn of the event loop in /notifications are all processed": {
+    run: inOneTurn("/notifications"),
+  },
+  "a notification created right after the connect is received": { run: rightAfterConnect("/") },
+  "a notification created right after the connect to /notifications is received": {
+    run: rightAfterConnect("/notifications"),
   },
   "1,000 ids of 128 characters in one message are acknowledged": { run: manyLongIds },
-  "a device that sends too large a message is back": { run: tooLarge },
+  "a device that sends too large a message reconnects": { run: tooLarge },
   "too large a message is given up after its retries": { ...v4, run: tooLargeWithRetries },
-  "a message whose ack is lost is retried and done once": { ...v4, run: lostAck },
+  "a message whose ack is lost is retried and processed once": { ...v4, run: lostAck },
   "a device that loses a poll response catches up": { transports: ["polling"], run: lostPollResponse },
-  "a WebSocket with a protocol connects": { ...webSockets, run: choosesProtocol(["notify.v1"]) },
-  "a WebSocket with several protocols connects with the first": {
+  "a WebSocket with a subprotocol connects": { ...webSockets, run: choosesProtocol(["notify.v1"]) },
+  "a WebSocket with several subprotocols connects with the first": {
     ...webSockets,
     run: choosesProtocol(["notify.v2", "notify.v1"]),
   },

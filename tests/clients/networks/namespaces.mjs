@@ -2,22 +2,24 @@
 
 import { ensure, equal, NAMESPACES, pause, until } from "./fixture.mjs";
 
-/** `kept` is connected; `other` shares its connection and is not yet. */
-async function pair(fixture, kept, { options, auth } = {}) {
+/** Two devices on one connection, each in its own namespace and with its own user. `kept` is connected, `other` is not
+ *  connected yet. */
+async function setUp(fixture, kept, { options, auth } = {}) {
   const manager = fixture.manager(options);
   const [ada, ben] = [fixture.user("ada"), fixture.user("ben")];
-  const place = {
+  const setup = {
     ada,
     ben,
     manager,
     kept: fixture.device(manager, kept, ada),
     other: fixture.device(manager, NAMESPACES.find((one) => one !== kept), ben, auth),
   };
-  await fixture.connect(place.kept);
-  return place;
+  await fixture.connect(setup.kept);
+  return setup;
 }
 
-async function keepsReceiving(fixture, { ada, kept, manager }, ...expected) {
+/** Ensures that `kept` was not affected: it has received `expected`, and it still receives notifications. */
+async function ensureKeptReceives(fixture, { ada, kept, manager }, ...expected) {
   await fixture.notify(ada, "afterwards");
   await kept.received("afterwards");
   equal("reasons for a closed transport", manager.closes, []);
@@ -26,10 +28,10 @@ async function keepsReceiving(fixture, { ada, kept, manager }, ...expected) {
   equal("received by the kept namespace", kept.ids, [...expected, "afterwards"]);
 }
 
-/** As an effect that is run twice does it. */
+/** As in React's strict mode, which runs an effect twice. */
 async function leftAtOnce(fixture, kept) {
-  const place = await pair(fixture, kept);
-  const { ben, other } = place;
+  const setup = await setUp(fixture, kept);
+  const { ben, other } = setup;
   other.socket.connect();
   other.socket.disconnect();
   await pause(500);
@@ -37,12 +39,12 @@ async function leftAtOnce(fixture, kept) {
   await other.connected(1);
   await fixture.flush(ben, other);
   equal("notifications of the other namespace", other.ids.length, 1);
-  await keepsReceiving(fixture, place);
+  await ensureKeptReceives(fixture, setup);
 }
 
 async function leftAndEnteredInOneTurn(fixture, kept) {
-  const place = await pair(fixture, kept);
-  const { ben, other } = place;
+  const setup = await setUp(fixture, kept);
+  const { ben, other } = setup;
   other.socket.connect();
   await other.connected(1);
   other.socket.disconnect();
@@ -50,42 +52,42 @@ async function leftAndEnteredInOneTurn(fixture, kept) {
   await other.connected(2);
   await fixture.flush(ben, other);
   equal("notifications of the other namespace", other.ids.length, 1);
-  await keepsReceiving(fixture, place);
+  await ensureKeptReceives(fixture, setup);
 }
 
-/** Begins before the upgrade, where there is one, and goes on after it. */
+/** With the transport "upgrade", this begins before the upgrade and continues after it. */
 async function leftAndEnteredAgainAndAgain(fixture, kept) {
   const TIMES = 60;
   const manager = fixture.manager();
   const [ada, ben] = [fixture.user("ada"), fixture.user("ben")];
-  const place = { ada, ben, manager, kept: fixture.device(manager, kept, ada) };
+  const setup = { ada, ben, manager, kept: fixture.device(manager, kept, ada) };
   const other = fixture.device(manager, NAMESPACES.find((one) => one !== kept), ben);
-  place.kept.socket.connect();
-  await place.kept.until("received notification:sync", () => place.kept.named("notification:sync").length > 0);
+  setup.kept.socket.connect();
+  await setup.kept.until("received notification:sync", () => setup.kept.named("notification:sync").length > 0);
   const sent = [];
   other.socket.connect();
   for (let n = 0; n < TIMES; n += 1) {
     await other.until("connected", () => other.socket.connected);
-    if (n % 10 === 0) await fixture.served(ben, other);
+    if (n % 10 === 0) await fixture.untilServed(ben, other);
     sent.push(`n${n}`);
     const notified = fixture.notify(ada, `n${n}`);
     other.socket.disconnect();
-    // Every other time the first CONNECT is not awaited either.
+    // In every other round there is one more connect and disconnect, without a wait.
     if (n % 2 === 0) other.socket.connect().disconnect();
     other.socket.connect();
     await notified;
   }
-  await fixture.served(ben, other);
+  await fixture.untilServed(ben, other);
   equal("notifications that the other namespace received twice", repeated(other.ids), []);
-  await place.kept.received(sent.at(-1));
-  await keepsReceiving(fixture, place, ...sent);
+  await setup.kept.received(sent.at(-1));
+  await ensureKeptReceives(fixture, setup, ...sent);
 }
 
-/** It is left while the server prepares what follows the connect. */
-async function leftRightBehindTheConnect(fixture, kept) {
+/** The other namespace is left while the server prepares the events that follow its connect. */
+async function leftRightAfterTheConnect(fixture, kept) {
   const TIMES = 40;
-  const place = await pair(fixture, kept);
-  const { ada, other } = place;
+  const setup = await setUp(fixture, kept);
+  const { ada, other } = setup;
   other.socket.on("connect", () => other.socket.disconnect());
   const sent = [];
   for (let n = 1; n <= TIMES; n += 1) {
@@ -95,20 +97,20 @@ async function leftRightBehindTheConnect(fixture, kept) {
     await other.until(`connected and left ${n} times`, () => other.connects >= n && !other.socket.connected);
     await notified;
   }
-  await keepsReceiving(fixture, place, ...sent);
+  await ensureKeptReceives(fixture, setup, ...sent);
 }
 
 const repeated = (ids) => ids.filter((id, n) => ids.indexOf(id) !== n);
 
 /** Two CONNECT packets for one namespace, the second as another user: the page has signed in with another account. */
 const takenOver = (again) => async (fixture, kept) => {
-  const place = await pair(fixture, kept);
-  const [bob, cy] = [place.ben, fixture.user("cy")];
-  const { other } = place;
+  const setup = await setUp(fixture, kept);
+  const [bob, cy] = [setup.ben, fixture.user("cy")];
+  const { other } = setup;
   other.socket.connect();
   again(other.socket, { token: fixture.token(cy) });
   await other.connected(1);
-  await fixture.served(cy, other);
+  await fixture.untilServed(cy, other);
   const before = other.ids.length;
   await fixture.fill(bob, 3, (n) => `for-bob-${n}`);
   await fixture.fill(cy, 3, (n) => `for-cy-${n}`);
@@ -117,15 +119,15 @@ const takenOver = (again) => async (fixture, kept) => {
   await fixture.notify(cy, "late-for-cy");
   await other.received("late-for-cy");
   equal("received by cy's page", other.ids.slice(before), ["for-cy-0", "for-cy-1", "for-cy-2", "late-for-cy"]);
-  await keepsReceiving(fixture, place);
+  await ensureKeptReceives(fixture, setup);
 };
 
-/** The first CONNECT may be answered before the second is received: then the client is connected and
- *  sends while the server authenticates it anew. */
-async function eventBehindTwoConnects(fixture, kept) {
+/** The server may answer the first CONNECT before it receives the second. Then the client is connected, and sends an
+ *  event while the server authenticates it again. */
+async function eventAfterTwoConnects(fixture, kept) {
   const TIMES = 20;
-  const place = await pair(fixture, kept);
-  const { other } = place;
+  const setup = await setUp(fixture, kept);
+  const { other } = setup;
   for (let n = 0; n < TIMES; n += 1) {
     other.socket.connect();
     other.socket.disconnect();
@@ -134,7 +136,7 @@ async function eventBehindTwoConnects(fixture, kept) {
     equal(`ack ${n}`, (await other.call("notification:unread_count")).status, "ok");
     other.socket.disconnect();
   }
-  await keepsReceiving(fixture, place);
+  await ensureKeptReceives(fixture, setup);
 }
 
 function connectsAgain(socket, auth) {
@@ -148,11 +150,11 @@ function leavesAndConnectsAgain(socket, auth) {
   socket.connect();
 }
 
-/** After a session of bob's that was connected. */
+/** Bob's session ends, and cy enters the namespace. */
 async function userChanged(fixture, kept) {
-  const place = await pair(fixture, kept);
-  const [bob, cy] = [place.ben, fixture.user("cy")];
-  const { other } = place;
+  const setup = await setUp(fixture, kept);
+  const [bob, cy] = [setup.ben, fixture.user("cy")];
+  const { other } = setup;
   other.socket.connect();
   await other.connected(1);
   await fixture.notify(bob, "for-bob");
@@ -163,22 +165,22 @@ async function userChanged(fixture, kept) {
   await fixture.notify(cy, "for-cy");
   await other.received("for-cy");
   equal("received", other.ids, ["for-bob", "for-cy"]);
-  await keepsReceiving(fixture, place);
+  await ensureKeptReceives(fixture, setup);
 }
 
 async function refused(fixture, kept) {
-  const place = await pair(fixture, kept, { auth: { token: "not a token" } });
-  const { other } = place;
+  const setup = await setUp(fixture, kept, { auth: { token: "not a token" } });
+  const { other } = setup;
   other.socket.connect();
   await other.until("refused", () => other.refusals.length > 0);
   equal("refusals", other.refusals, ["token_invalid"]);
-  await keepsReceiving(fixture, place);
-  // And by the same transport it can connect after all.
-  other.socket.auth = { token: fixture.token(place.ben) };
+  await ensureKeptReceives(fixture, setup);
+  // On the same connection it can connect with a good token.
+  other.socket.auth = { token: fixture.token(setup.ben) };
   other.socket.connect();
   await other.connected(1);
-  await fixture.flush(place.ben, other);
-  equal("reasons for a closed transport", place.manager.closes, []);
+  await fixture.flush(setup.ben, other);
+  equal("reasons for a closed transport", setup.manager.closes, []);
 }
 
 /** The namespace that is refused is the first on the connection. */
@@ -186,53 +188,53 @@ async function refusedFirst(fixture, kept) {
   const manager = fixture.manager();
   const [ada, ben] = [fixture.user("ada"), fixture.user("ben")];
   const other = fixture.device(manager, NAMESPACES.find((one) => one !== kept), ben, { token: "not a token" });
-  const place = { ada, manager, kept: fixture.device(manager, kept, ada) };
+  const setup = { ada, manager, kept: fixture.device(manager, kept, ada) };
   other.socket.connect();
-  place.kept.socket.connect();
-  await place.kept.connected(1);
+  setup.kept.socket.connect();
+  await setup.kept.connected(1);
   await other.until("refused", () => other.refusals.length > 0);
-  await place.kept.until("received notification:sync", () => place.kept.named("notification:sync").length > 0);
-  await keepsReceiving(fixture, place);
+  await setup.kept.until("received notification:sync", () => setup.kept.named("notification:sync").length > 0);
+  await ensureKeptReceives(fixture, setup);
 }
 
 async function expired(fixture, kept) {
-  const place = await pair(fixture, kept);
-  const { ben, other } = place;
-  // A second of validity may be over as soon as it begins.
+  const setup = await setUp(fixture, kept);
+  const { ben, other } = setup;
+  // `exp` is in whole seconds: a token that is valid for one second may expire at once.
   other.socket.auth = { token: fixture.token(ben, { expiresIn: 3 }) };
   other.socket.connect();
   await other.connected(1);
   await other.until("disconnected", () => other.disconnects.length > 0);
   equal("disconnects", other.disconnects, ["io server disconnect"]);
   equal("exceptions", other.named("exception").map(({ code }) => code), ["token_expired"]);
-  // At once, by the same transport, with a token that is good.
+  // It can connect at once, on the same connection, with a good token.
   other.socket.auth = { token: fixture.token(ben) };
   other.socket.connect();
   await other.connected(2);
   await fixture.flush(ben, other);
-  await keepsReceiving(fixture, place);
+  await ensureKeptReceives(fixture, setup);
 }
 
 async function revoked(fixture, kept) {
-  const place = await pair(fixture, kept);
-  const { ben, other } = place;
+  const setup = await setUp(fixture, kept);
+  const { ben, other } = setup;
   other.socket.connect();
   await other.connected(1);
   await fixture.revoke(ben);
   await other.until("disconnected", () => other.disconnects.length > 0);
   equal("disconnects", other.disconnects, ["io server disconnect"]);
-  await keepsReceiving(fixture, place);
-  // Tokens that were issued before the revocation, to the second, stay out.
+  await ensureKeptReceives(fixture, setup);
+  // The token stays revoked.
   other.socket.connect();
   await other.until("refused", () => other.refusals.length > 0);
   equal("refusals", other.refusals, ["token_revoked"]);
-  equal("reasons for a closed transport", place.manager.closes, []);
+  equal("reasons for a closed transport", setup.manager.closes, []);
 }
 
-/** A CONNECT right behind the server's DISCONNECT, sent from the handler of the event. */
+/** A CONNECT right after the server's DISCONNECT, sent from the handler of the event. */
 async function backAtOnce(fixture, kept) {
-  const place = await pair(fixture, kept);
-  const { ben, other } = place;
+  const setup = await setUp(fixture, kept);
+  const { ben, other } = setup;
   const TIMES = 3;
   other.socket.auth = (answer) => answer({ token: fixture.token(ben, { expiresIn: 2 }) });
   other.socket.on("disconnect", () => {
@@ -243,26 +245,27 @@ async function backAtOnce(fixture, kept) {
   await other.until("back each time", () => other.connects > TIMES && other.socket.connected);
   equal("disconnects", other.disconnects, Array(TIMES).fill("io server disconnect"));
   await fixture.flush(ben, other);
-  await keepsReceiving(fixture, place);
+  await ensureKeptReceives(fixture, setup);
 }
 
 async function slowAuthentication(fixture, kept) {
   const manager = fixture.manager();
   const ada = fixture.user("ada");
-  let asked = 0;
+  let fetches = 0;
   const device = fixture.device(manager, kept, ada, (answer) => {
-    asked += 1;
+    fetches += 1;
     setTimeout(() => answer({ token: fixture.token(ada) }), 6_000);
   });
   await fixture.connect(device);
   await fixture.flush(ada, device);
-  equal("times that a token was asked for", asked, 1);
+  equal("number of token fetches", fetches, 1);
   equal("refusals", device.refusals, []);
   equal("reasons for a closed transport", manager.closes, []);
 }
 
-/** As a client that polls connects to two namespaces: by two requests, here the second one behind the refusal. */
-async function postBehindARefusal(fixture) {
+/** A polling client connects to two namespaces by two requests. Here it sends the second one after the first connect was
+ *  refused. */
+async function postAfterARefusal(fixture) {
   const url = new URL("/socket.io/?EIO=4&transport=polling", fixture.url);
   const { sid } = JSON.parse((await (await fetch(url)).text()).slice(1));
   url.searchParams.set("sid", sid);
@@ -276,13 +279,13 @@ async function postBehindARefusal(fixture) {
 
 /** Applications show and log `socket.id`. It must be of no use to an attacker. */
 async function publicId(fixture, kept) {
-  const place = await pair(fixture, kept);
-  const { ada, ben, other, manager } = place;
-  const devices = [place.kept, other];
+  const setup = await setUp(fixture, kept);
+  const { ada, ben, other, manager } = setup;
+  const devices = [setup.kept, other];
   other.socket.connect();
   await other.connected(1);
   await fixture.notify(ada, "unread");
-  await place.kept.received("unread");
+  await setup.kept.received("unread");
   const ids = [manager.engine.id, ...devices.map(({ socket }) => socket.id)];
   ensure(`ids that are the same: ${ids.join(", ")}`, new Set(ids).size === 3);
   for (const { socket } of devices) {
@@ -299,10 +302,10 @@ async function publicId(fixture, kept) {
   const { count } = await fixture.rest("GET", "/v1/notifications/unread-count", fixture.token(ada));
   equal("unread", count, 1);
   await fixture.flush(ben, other);
-  await keepsReceiving(fixture, place, "unread");
+  await ensureKeptReceives(fixture, setup, "unread");
 }
 
-/** The status that a request for a WebSocket is refused with; 101 if it is not. */
+/** The status of the response to a request for a WebSocket; 101 if it is accepted. */
 async function webSocketStatus(url) {
   const { WebSocket } = await import("ws");
   url.protocol = "ws:";
@@ -325,31 +328,31 @@ const scenarios = {
   "a namespace that is left at once can be entered later": leftAtOnce,
   "a namespace that is left and entered in one turn connects again": leftAndEnteredInOneTurn,
   "a namespace that is left and entered 60 times connects each time": leftAndEnteredAgainAndAgain,
-  "a namespace that is left right behind its connect leaves the other connected": leftRightBehindTheConnect,
+  "a namespace that is left right after its connect leaves the other connected": leftRightAfterTheConnect,
   "a second connect as another user receives only that user's notifications": takenOver(connectsAgain),
-  "a second connect as another user behind a leave receives only that user's notifications":
+  "a second connect as another user after a leave receives only that user's notifications":
     takenOver(leavesAndConnectsAgain),
-  "an event behind two connects is answered": eventBehindTwoConnects,
+  "an event after two connects is acknowledged": eventAfterTwoConnects,
   "a namespace that is entered as another user receives nothing of the first": userChanged,
   "a refused namespace leaves the other connected and can be entered with a good token": refused,
   "a namespace that is refused first leaves the other connected": refusedFirst,
   "an expired token ends one namespace and can be replaced": expired,
   "a revoked token ends one namespace": revoked,
-  "a connect right behind the server's disconnect is answered": backAtOnce,
-  "a token that takes six seconds to fetch is awaited": slowAuthentication,
-  "socket.id is no Engine.IO sid and opens nothing": publicId,
+  "a connect right after the server's disconnect succeeds": backAtOnce,
+  "a client whose token takes six seconds to fetch connects": slowAuthentication,
+  "socket.id is not the Engine.IO sid and gives no access": publicId,
 };
 
-// Each with either namespace as the one that stays.
+// Each scenario runs twice, with either namespace as `kept`.
 const withEither = Object.entries(scenarios).flatMap(([name, run]) =>
   NAMESPACES.map((kept) => [`${name} (beside ${kept})`, { run: (fixture) => run(fixture, kept) }]),
 );
 
 export const namespaces = {
   ...Object.fromEntries(withEither),
-  "packets posted behind a refusal are answered": {
+  "packets posted after a refusal get a response": {
     clients: ["4"],
     transports: ["polling"],
-    run: postBehindARefusal,
+    run: postAfterARefusal,
   },
 };

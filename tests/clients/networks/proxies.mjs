@@ -1,12 +1,12 @@
-// Proxies that do what bad networks and badly configured proxies do. Each listens on a port of its own.
+// A proxy that behaves like a bad network or a badly configured proxy.
 
 import { once } from "node:events";
 import { Agent, createServer, request as httpRequest } from "node:http";
 import { connect } from "node:net";
 
-/** What becomes of a request that asks for a WebSocket. */
+/** The ways to treat a request for a WebSocket. */
 export const UPGRADES = {
-  /** It arrives as an ordinary request, as behind a proxy that knows nothing of WebSockets. */
+  /** The server receives an ordinary request, as behind a proxy that does not support WebSockets. */
   strip: null,
   refuse: (_, socket) => socket.end("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"),
   cut: (_, socket) => socket.destroy(),
@@ -18,18 +18,18 @@ export const UPGRADES = {
 };
 
 export class HttpProxy {
-  /** One entry for each request: method, url, body, when, and whether its connection had carried a request before;
-   *  with the response, once it is there. */
+  /** One entry for each request: its method, URL, body and time, and whether its connection has carried a request before.
+   *  The response is added when the proxy has received it. */
   exchanges = [];
-  /** How many WebSockets the server has opened, and how many of them are closed again. */
+  /** How many WebSockets the server has opened, and how many of them have been closed since. */
   webSocketsOpened = 0;
   webSocketsClosed = 0;
-  /** Which responses are lost: the connection is closed without a byte of them. */
+  /** Whether the response of an exchange is lost. The connection is then closed without a byte of it. */
   loses = () => false;
-  /** Answers requests in the place of the server. */
+  /** The content that the proxy itself serves for a request; `undefined` to forward the request to the server. */
   serves = () => undefined;
 
-  /** Connections of the client that have carried a request and carry none now. */
+  /** Connections of the client that were used before and carry no request now. */
   idle = new Set();
 
   #used = new WeakSet();
@@ -40,7 +40,7 @@ export class HttpProxy {
     const proxy = new HttpProxy();
     proxy.target = new URL(fixture.url);
     proxy.server = createServer((request, response) => proxy.#forward(request, response));
-    // As long as a browser may want: connections that are kept alive are used again.
+    // Long enough that a browser uses its connections again.
     proxy.server.keepAliveTimeout = 60_000;
     if (upgrade) proxy.server.on("upgrade", (request, socket, head) => upgrade(request, socket, head, proxy));
     proxy.server.on("connection", (socket) => proxy.#track(socket));
@@ -62,6 +62,7 @@ export class HttpProxy {
     for (const socket of this.#sockets) socket.destroy();
   }
 
+  /** The exchanges of polling GET requests. */
   polls() {
     return this.exchanges.filter(({ method, url }) => method === "GET" && url.includes("transport=polling"));
   }
@@ -81,8 +82,8 @@ export class HttpProxy {
     this.#used.add(request.socket);
     this.idle.delete(request.socket);
     response.on("finish", () => request.socket.destroyed || this.idle.add(request.socket));
-    const served = this.serves(request);
-    if (served) return response.writeHead(200, { "content-type": served.type }).end(served.body);
+    const content = this.serves(request);
+    if (content) return response.writeHead(200, { "content-type": content.type }).end(content.body);
     const exchange = { method: request.method, url: request.url, at: performance.now(), isReused, body: "" };
     this.exchanges.push(exchange);
     const { connection, upgrade, ...headers } = request.headers;
@@ -106,8 +107,8 @@ export class HttpProxy {
     request.pipe(toServer);
   }
 
-  /** Passes on what a WebSocket's connection carries. `toServer` and `toClient` decide for each chunk after the
-   *  handshake whether it goes on or is lost. */
+  /** Forwards the connection of a WebSocket. `toServer` and `toClient` decide for each chunk after the handshake whether
+   *  it is forwarded or lost. */
   tunnel(request, client, head, { toServer = () => true, toClient = () => true }) {
     const { hostname, port } = this.target;
     const server = this.#track(connect(Number(port), hostname));

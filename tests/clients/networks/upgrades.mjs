@@ -3,11 +3,11 @@
 import { ensure, equal, pause, until } from "./fixture.mjs";
 import { HttpProxy, UPGRADES } from "./proxies.mjs";
 
-/** More requests mean that client and server keep each other busy. */
+/** More requests would mean that client and server respond to each other without a pause. */
 const MAX_POLLS_PER_SECOND = 20;
 
-/** A device behind a proxy that treats upgrades in that way, and a user with an inbox of their own. */
-async function behind(fixture, upgrade) {
+/** A device of a new user, behind a proxy that treats upgrades in this way. */
+async function deviceBehind(fixture, upgrade) {
   const proxy = await HttpProxy.to(fixture, { upgrade });
   const ada = fixture.user("ada");
   const manager = fixture.manager({ url: proxy.url });
@@ -20,70 +20,75 @@ async function behind(fixture, upgrade) {
   return { proxy, ada, device, manager, upgradeErrors };
 }
 
-function stillPolls({ device, manager }) {
+/** Ensures that the session has never been closed and uses polling. */
+function ensureStillPolls({ device, manager }) {
   equal("reasons for a closed transport", manager.closes, []);
   equal("disconnects", device.disconnects, []);
   equal("transport", manager.engine.transport.name, "polling");
 }
 
-/** The upgrade fails while the first notifications arrive, and the session goes on by polling. */
+/** The upgrade fails while the first notifications arrive, and the session continues by polling. */
 const fallsBack = (upgrade) => async (fixture) => {
-  const place = await behind(fixture, upgrade);
-  const ids = await fixture.fill(place.ada, 3, (n) => `early-${n}`);
-  await place.device.until("the probe has failed", () => place.upgradeErrors.length > 0);
-  ids.push(...(await fixture.fill(place.ada, 3, (n) => `late-${n}`)));
-  await place.device.received(ids.at(-1));
-  equal("received", place.device.ids, ids);
-  stillPolls(place);
+  const setup = await deviceBehind(fixture, upgrade);
+  const ids = await fixture.fill(setup.ada, 3, (n) => `early-${n}`);
+  await setup.device.until("the probe has failed", () => setup.upgradeErrors.length > 0);
+  ids.push(...(await fixture.fill(setup.ada, 3, (n) => `late-${n}`)));
+  await setup.device.received(ids.at(-1));
+  equal("received", setup.device.ids, ids);
+  ensureStillPolls(setup);
 };
 
 /** The client does not notice that the probe hangs: it polls until the server abandons the probe, and after that. */
 const pollsOn = (upgrade) => async (fixture) => {
-  const place = await behind(fixture, upgrade);
-  const { proxy, ada, device } = place;
+  const setup = await deviceBehind(fixture, upgrade);
+  const { proxy, ada, device } = setup;
   await until("a probe hangs", () => proxy.webSocketsOpened > 0, device.describe);
-  const [began, polls] = [performance.now(), proxy.polls().length];
+  const [start, pollsBefore] = [performance.now(), proxy.polls().length];
   const ids = await fixture.fill(ada, 3, (n) => `early-${n}`);
   await device.received(ids.at(-1));
-  await until("the server has given the probe up", () => proxy.webSocketsClosed > 0, device.describe);
-  const rate = (1_000 * (proxy.polls().length - polls)) / (performance.now() - began);
+  await until("the server has abandoned the probe", () => proxy.webSocketsClosed > 0, device.describe);
+  const rate = (1_000 * (proxy.polls().length - pollsBefore)) / (performance.now() - start);
   ids.push(...(await fixture.fill(ada, 3, (n) => `late-${n}`)));
   await device.received(ids.at(-1));
   equal("received", device.ids, ids);
-  stillPolls(place);
+  ensureStillPolls(setup);
   ensure(`${rate.toFixed(1)} polls a second while the probe hangs`, rate < MAX_POLLS_PER_SECOND);
 };
 
-/** Both sides have agreed on the WebSocket when it goes silent: nothing is left of the old transport. */
+/** The WebSocket becomes silent when the client has already given up polling for it. The session is lost, and the device
+ *  catches up after a reconnect. */
 async function lastPacketLost(fixture) {
   let silent = false;
   const proxy = await HttpProxy.to(fixture, {
     upgrade(request, socket, head, proxy) {
       let chunks = 0;
-      // The first is the probe; with the second the client ends polling.
-      const toServer = () => !(silent = proxy.webSocketsOpened === 1 && ++chunks > 1);
+      // The first chunk is the probe. The second is the UPGRADE packet, with which the client ends polling.
+      const toServer = () => {
+        silent = proxy.webSocketsOpened === 1 && ++chunks > 1;
+        return !silent;
+      };
       proxy.tunnel(request, socket, head, { toServer });
     },
   });
   const ada = fixture.user("ada");
   const manager = fixture.manager({ url: proxy.url });
-  const auth = (answer) => answer({ token: fixture.token(ada), ...device.position });
+  const auth = (answer) => answer({ token: fixture.token(ada), ...device.resumePoint });
   const device = fixture.device(manager, "/", ada, auth);
   device.socket.connect();
   await device.connected(1);
   await device.until("received notification:sync", () => device.named("notification:sync").length > 0);
   await until("the WebSocket is silent", () => silent, device.describe);
   const ids = await fixture.fill(ada, 3, (n) => `lost-${n}`);
-  // As when the network is back: silent connections are reset.
+  // When the network is back, silent connections are reset.
   proxy.cut();
   await device.connected(2);
-  await fixture.upgraded(device);
+  await fixture.untilUpgraded(device);
   ids.push(...(await fixture.fill(ada, 3, (n) => `late-${n}`)));
   await device.received(ids.at(-1));
   equal("received", device.ids, ids);
 }
 
-/** Devices that upgrade at different points of one flow, each of which has to receive all that follows. */
+/** Devices upgrade at different points of a flow of notifications. Each must receive all later notifications. */
 async function duringAFlow(fixture) {
   const [FLOW, DEVICES] = [300, 8];
   const ada = fixture.user("ada");
@@ -94,18 +99,18 @@ async function duringAFlow(fixture) {
     const device = fixture.device(fixture.manager(), "/", ada);
     device.socket.connect();
     devices.push(device);
-    // A slow machine must not open them all behind the flow.
+    // Without this, on a slow machine all devices would connect only after the flow.
     if (devices.length === 1) await device.connected(1);
   }
   for (const device of devices) {
     await device.received(`n${FLOW - 1}`);
-    await fixture.upgraded(device);
+    await fixture.untilUpgraded(device);
   }
   await fixture.flush(ada, ...devices);
   for (const device of devices) {
     const [sync] = device.named("notification:sync");
     const revisions = device.notifications.map(({ revision }) => revision);
-    // Each notification is one revision. What precedes the sync is in the list that the device loads.
+    // Each notification is one revision. A device loads the notifications before its sync as a list.
     const first = Math.min(sync.revision + 1, revisions[0]);
     const expected = Array.from({ length: FLOW + 2 - first }, (_, n) => first + n);
     equal("revisions", revisions, expected);
@@ -113,7 +118,7 @@ async function duringAFlow(fixture) {
   }
 }
 
-/** Events by both ways at the moment of the upgrade, each answered once. */
+/** Messages around the moment of the upgrade use either transport, and each of them is acknowledged once. */
 async function callsDuringTheUpgrade(fixture) {
   const ada = fixture.user("ada");
   const ids = await fixture.fill(ada, 30);
@@ -127,7 +132,7 @@ async function callsDuringTheUpgrade(fixture) {
   }
   const statuses = (await Promise.all(answers)).map(({ status }) => status);
   equal("acks", statuses, ids.map(() => "ok"));
-  await fixture.upgraded(device);
+  await fixture.untilUpgraded(device);
   await device.until("all marked", () => device.named("notification:marked_read").length >= ids.length);
   equal("marked", device.named("notification:marked_read").flatMap((read) => read.ids).sort(), ids.sort());
 }
@@ -136,14 +141,14 @@ const upgrade = { transports: ["upgrade"] };
 
 export const upgrades = {
   "a session behind a proxy that strips Upgrade stays on polling": { ...upgrade, run: fallsBack(UPGRADES.strip) },
-  "a session whose upgrade is answered 502 stays on polling": { ...upgrade, run: fallsBack(UPGRADES.refuse) },
+  "a session whose upgrade is refused with 502 stays on polling": { ...upgrade, run: fallsBack(UPGRADES.refuse) },
   "a session whose upgrade is cut stays on polling": { ...upgrade, run: fallsBack(UPGRADES.cut) },
   "a session whose probe does not arrive stays on polling": { ...upgrade, run: pollsOn(UPGRADES.swallowFromClient) },
-  "a session whose answered probe does not arrive stays on polling": {
+  "a session whose answer to the probe does not arrive stays on polling": {
     ...upgrade,
     run: pollsOn(UPGRADES.swallowFromServer),
   },
   "a device whose last packet of the upgrade is lost catches up": { ...upgrade, run: lastPacketLost },
   "devices that upgrade during a flow receive each notification once and in order": { ...upgrade, run: duringAFlow },
-  "events sent during the upgrade are each answered once": { ...upgrade, run: callsDuringTheUpgrade },
+  "messages sent during the upgrade are each acknowledged once": { ...upgrade, run: callsDuringTheUpgrade },
 };

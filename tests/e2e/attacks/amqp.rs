@@ -19,16 +19,16 @@ fn create(data: &Value) -> Vec<u8> {
 #[tokio::test]
 async fn invalid_messages_are_dead_lettered_and_valid_ones_are_processed() {
     let target = Target::shared(Setup::Servers).await;
-    let broker = target.place.broker();
+    let broker = target.deployment.broker();
     let (amqp, queue) = (Amqp::connect(broker.url()).await, broker.ingest_queue());
-    let receiver = target.place.user("receiver");
+    let receiver = target.deployment.user("receiver");
     let user = receiver.id();
-    let with = |field: &str, value: Value| {
+    let with_field = |field: &str, value: Value| {
         let mut data = json!({ "userId": user, "title": "Hi" });
         data[field] = value;
         create(&data)
     };
-    let pattern = |pattern: &Value| {
+    let with_pattern = |pattern: &Value| {
         json!({ "pattern": pattern, "data": { "userId": user, "title": "Hi" } })
             .to_string()
             .into_bytes()
@@ -36,11 +36,13 @@ async fn invalid_messages_are_dead_lettered_and_valid_ones_are_processed() {
     let mark_read = |data: Value| {
         json!({ "pattern": "notification.mark_read", "data": data }).to_string().into_bytes()
     };
-    let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
-    let objects = |depth: usize| format!("{}1{}", r#"{"a":"#.repeat(depth), "}".repeat(depth));
-    let raw =
+    let nested_lists = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    let nested_objects =
+        |depth: usize| format!("{}1{}", r#"{"a":"#.repeat(depth), "}".repeat(depth));
+    let with_data =
         |data: String| format!(r#"{{"pattern":"notification.create","data":{data}}}"#).into_bytes();
     let (unreadable, invalid, unknown) = ("unreadable", "invalid", "unknown_pattern");
+    // Each row has the attempt, the body of the message, and the reason of its dead letter.
     let rows: Vec<(&str, Vec<u8>, &str)> = vec![
         ("empty", vec![], unreadable),
         ("white space", b" \r\n\t".to_vec(), unreadable),
@@ -55,40 +57,52 @@ async fn invalid_messages_are_dead_lettered_and_valid_ones_are_processed() {
         ("a byte order mark and no pattern", b"\xef\xbb\xbf{}".to_vec(), unknown),
         ("UTF-16", "{}".encode_utf16().flat_map(u16::to_be_bytes).collect(), unreadable),
         ("compressed", b"\x1f\x8b\x08\0\0\0\0\0".to_vec(), unreadable),
-        ("2 MB", with("message", json!("x".repeat(2_000_000))), unreadable),
-        ("a list nested 100,000 deep", raw(nested(100_000)), invalid),
-        ("objects nested 100,000 deep", raw(objects(100_000)), invalid),
+        ("2 MB", with_field("message", json!("x".repeat(2_000_000))), unreadable),
+        ("a list nested 100,000 deep", with_data(nested_lists(100_000)), invalid),
+        ("objects nested 100,000 deep", with_data(nested_objects(100_000)), invalid),
         ("unclosed brackets", vec![b'['; 500_000], unreadable),
         ("unclosed braces", r#"{"a":"#.repeat(100_000).into_bytes(), unreadable),
         ("a pattern twice", br#"{"pattern":"a","pattern":"b","data":{}}"#.to_vec(), unreadable),
         ("no pattern", b"{}".to_vec(), unknown),
-        ("an unknown pattern", pattern(&json!("order.placed")), unknown),
-        ("a pattern of wildcards", pattern(&json!("notification.*")), unknown),
-        ("a pattern in capitals", pattern(&json!("Notification.Create")), unknown),
-        ("a pattern with a space", pattern(&json!("notification.create ")), unknown),
-        ("a pattern that is an object", pattern(&json!({ "is": "notification.create" })), unknown),
-        ("a pattern that is a list", pattern(&json!(["notification.create"])), unknown),
-        ("a pattern of 100 kB", pattern(&json!("p".repeat(100_000))), unknown),
-        ("an event of Belfry's own", pattern(&json!("belfry.passed")), unknown),
-        ("the count of another service", pattern(&json!("notification.unread_count")), unknown),
+        ("an unknown pattern", with_pattern(&json!("order.placed")), unknown),
+        ("a pattern of wildcards", with_pattern(&json!("notification.*")), unknown),
+        ("a pattern in capitals", with_pattern(&json!("Notification.Create")), unknown),
+        ("a pattern with a space", with_pattern(&json!("notification.create ")), unknown),
+        (
+            "a pattern that is an object",
+            with_pattern(&json!({ "is": "notification.create" })),
+            unknown,
+        ),
+        ("a pattern that is a list", with_pattern(&json!(["notification.create"])), unknown),
+        ("a pattern of 100 kB", with_pattern(&json!("p".repeat(100_000))), unknown),
+        ("an event of Belfry's own", with_pattern(&json!("belfry.passed")), unknown),
+        (
+            "the count of another service",
+            with_pattern(&json!("notification.unread_count")),
+            unknown,
+        ),
         ("no data", br#"{"pattern":"notification.create"}"#.to_vec(), invalid),
-        ("data that is a list", raw("[]".to_owned()), invalid),
-        ("data that is a text", raw("\"x\"".to_owned()), invalid),
+        ("data that is a list", with_data("[]".to_owned()), invalid),
+        ("data that is a text", with_data("\"x\"".to_owned()), invalid),
         ("no user", create(&json!({ "title": "Hi" })), invalid),
         ("no title", create(&json!({ "userId": user })), invalid),
-        ("a user that is an object", with("userId", json!({ "$ne": null })), invalid),
-        ("a user in a nested list", with("userId", json!([[user]])), invalid),
-        ("a user with a space", with("userId", json!(format!("{user} "))), invalid),
-        ("a user with a line end", with("userId", json!(format!("{user}\n"))), invalid),
-        ("a user of 10 kB", with("userId", json!("u".repeat(10_000))), invalid),
-        ("an id of 10 kB", with("id", json!("i".repeat(10_000))), invalid),
-        ("an id that is a fraction", with("id", json!(4.2)), invalid),
-        ("a title of a zero byte", with("title", json!("\0")), invalid),
-        ("a data field of 100 kB", with("data", json!({ "x": "y".repeat(100_000) })), invalid),
-        ("a javascript: link", with("link", json!("javascript:alert(1)")), invalid),
-        ("a file: link", with("link", json!("file:///etc/passwd")), invalid),
-        ("an id that no URL can name", with("id", json!("..")), invalid),
-        ("a dedupe key of 10 kB", with("dedupeKey", json!("d".repeat(10_000))), invalid),
+        ("a user that is an object", with_field("userId", json!({ "$ne": null })), invalid),
+        ("a user in a nested list", with_field("userId", json!([[user]])), invalid),
+        ("a user with a space", with_field("userId", json!(format!("{user} "))), invalid),
+        ("a user with a line end", with_field("userId", json!(format!("{user}\n"))), invalid),
+        ("a user of 10 kB", with_field("userId", json!("u".repeat(10_000))), invalid),
+        ("an id of 10 kB", with_field("id", json!("i".repeat(10_000))), invalid),
+        ("an id that is a fraction", with_field("id", json!(4.2)), invalid),
+        ("a title of a zero byte", with_field("title", json!("\0")), invalid),
+        (
+            "a data field of 100 kB",
+            with_field("data", json!({ "x": "y".repeat(100_000) })),
+            invalid,
+        ),
+        ("a javascript: link", with_field("link", json!("javascript:alert(1)")), invalid),
+        ("a file: link", with_field("link", json!("file:///etc/passwd")), invalid),
+        ("an id that no URL can name", with_field("id", json!("..")), invalid),
+        ("a dedupe key of 10 kB", with_field("dedupeKey", json!("d".repeat(10_000))), invalid),
         ("mark_read without an id", mark_read(json!({ "userId": user })), invalid),
         ("mark_read with no ids", mark_read(json!({ "userId": user, "ids": [] })), invalid),
         (
@@ -106,8 +120,8 @@ async fn invalid_messages_are_dead_lettered_and_valid_ones_are_processed() {
     let mut expected = BTreeMap::new();
     for (number, (attempt, body, reason)) in rows.into_iter().enumerate() {
         let valid = create(&json!({ "userId": user, "id": format!("n{number}"), "title": "Hi" }));
-        let named = BasicProperties::default().with_message_id(attempt.into());
-        amqp.publish("", &queue, body, named).await;
+        let properties = BasicProperties::default().with_message_id(attempt.into());
+        amqp.publish("", &queue, body, properties).await;
         amqp.publish("", &queue, valid, BasicProperties::default()).await;
         expected.insert(attempt.to_owned(), reason.to_owned());
     }
@@ -124,38 +138,40 @@ async fn invalid_messages_are_dead_lettered_and_valid_ones_are_processed() {
         let data = json!({ "userId": user, "id": format!("odd{number}"), "title": "Hi" });
         raw_amqp::publish(broker.url(), &queue, properties, &create(&data)).await;
     }
-    // Odd values of fields that a notification can do without.
+    // Values of a wrong type, range or size that Belfry converts, shortens or ignores.
     let lenient = [
-        with("title", json!(7)),
-        with("title", json!("t".repeat(10_000))),
-        with("data", json!([1])),
-        with("priority", json!("highest")),
-        with("createdAt", json!("yesterday")),
-        with("expiresAt", json!(1e300)),
-        with("userId", json!([user])),
-        pattern(&json!({ "cmd": "notification.create" })),
+        with_field("title", json!(7)),
+        with_field("title", json!("t".repeat(10_000))),
+        with_field("data", json!([1])),
+        with_field("priority", json!("highest")),
+        with_field("createdAt", json!("yesterday")),
+        with_field("expiresAt", json!(1e300)),
+        with_field("userId", json!([user])),
+        with_pattern(&json!({ "cmd": "notification.create" })),
     ];
     for body in &lenient {
         amqp.publish("", &queue, body, BasicProperties::default()).await;
     }
-    // Unknown fields are data, and the sender cannot mark what Belfry sets.
+    // Unknown fields become part of `data`. A sender may mark the notification as read, but cannot set the
+    // time or the revision.
     let more = json!({
         "userId": user, "id": "more", "title": "Hi", "isRead": true, "readAt": "2020-01-01T00:00:00Z",
         "revision": 99, "__proto__": { "admin": true }, "deleted": true, "user_id": target.victim.id(),
     });
     amqp.publish("", &queue, create(&more), BasicProperties::default()).await;
 
-    let stored = target.place.until_stored(&receiver, "more").await;
+    let stored = target.deployment.until_stored(&receiver, "more").await;
     assert_ne!(stored["readAt"], "2020-01-01T00:00:00Z");
     for field in ["__proto__", "deleted", "user_id"] {
         assert!(stored.get(field).is_none(), "{field}: {stored}");
     }
     assert_eq!(stored["userId"], user);
-    // The last one is read.
-    let good = expected.len() + 4 + lenient.len();
+    // One valid message for each invalid one, the four with odd properties, and the lenient ones. The
+    // notification `more` is not counted, because it is read.
+    let unread = expected.len() + 4 + lenient.len();
     until_true("the valid messages are stored", async || {
         let count = receiver.http().get("/v1/notifications/unread-count").await.expect(200);
-        count["count"] == good
+        count["count"] == unread
     })
     .await;
     let dead = broker.dead_queue();

@@ -17,7 +17,8 @@ use crate::setup::Setup;
 
 on_both_setups!(hostile_texts_are_stored_unchanged_and_not_interpreted);
 
-/// Two of them try to forge a log line; [`assert_whole_lines`] looks for it.
+/// Two of the texts try to forge a log line with the message `forged: mark`. [`assert_whole_lines`] checks the
+/// log for that.
 const HOSTILE: [&str; 12] = [
     "'; DROP TABLE notifications; --",
     "' OR '1'='1",
@@ -44,7 +45,7 @@ async fn hostile_texts_are_stored_unchanged_and_not_interpreted(setup: Setup) {
             builder.setting("log.format", format).setting("log.level", "trace")
         };
         let target = Target::on(std::sync::Arc::new(setup.own_with(configure).await)).await;
-        let receiver = target.place.user("receiver");
+        let receiver = target.deployment.user("receiver");
         for (number, text) in HOSTILE.into_iter().enumerate() {
             assert_stored_unchanged(&target, receiver.id(), number, text).await;
         }
@@ -61,7 +62,7 @@ async fn hostile_texts_are_stored_unchanged_and_not_interpreted(setup: Setup) {
         if setup == Setup::Servers {
             publish_hostile_messages(&target).await;
         }
-        assert_whole_lines(&target.place.belfry, format);
+        assert_whole_lines(&target.deployment.belfry, format);
         target.assert_unharmed().await;
     }
 }
@@ -73,7 +74,8 @@ async fn assert_stored_unchanged(target: &Target, user: &str, number: usize, tex
         "type": word, "title": text, "message": text, "link": format!("/{word}"),
         "data": { text: [text, { "deeper": text }] },
     });
-    let request = target.place.service().request(Method::POST, "/v1/notifications").json(&draft);
+    let request =
+        target.deployment.service().request(Method::POST, "/v1/notifications").json(&draft);
     let request = request
         .header("x-request-id", word.as_bytes())
         .header("traceparent", text.replace(['\r', '\n'], "\t").as_bytes())
@@ -82,9 +84,9 @@ async fn assert_stored_unchanged(target: &Target, user: &str, number: usize, tex
         .header("referer", word.as_bytes())
         .header("x-forwarded-for", word.as_bytes())
         .header("idempotency-key", format!("{number}{word}"));
-    let made = send(request).await.expect(201);
+    let created = send(request).await.expect(201);
     for field in ["id", "type", "title", "message", "link", "data"] {
-        assert_eq!(made[field], draft[field], "{field}");
+        assert_eq!(created[field], draft[field], "{field}");
     }
     let stored = target.victim.called(user).http().get("/v1/notifications?limit=1").await;
     let stored = &stored.expect(200)["items"][0];
@@ -95,7 +97,7 @@ async fn assert_stored_unchanged(target: &Target, user: &str, number: usize, tex
 
 /// Puts the texts into every field of a message that a producer controls.
 async fn publish_hostile_messages(target: &Target) {
-    let broker = target.place.broker();
+    let broker = target.deployment.broker();
     let amqp = Amqp::connect(broker.url()).await;
     for text in HOSTILE {
         let mut headers = FieldTable::default();
@@ -121,6 +123,7 @@ async fn publish_hostile_messages(target: &Target) {
         }
         amqp.publish(&broker.ingest_queue(), text, "{}", properties.clone()).await;
     }
+    // Each text is in five messages.
     let dead = u32::try_from(HOSTILE.len() * 5).unwrap();
     until_true("all are dead letters", async || {
         amqp.count(&broker.dead_queue()).await == Some(dead)
@@ -128,7 +131,7 @@ async fn publish_hostile_messages(target: &Target) {
     .await;
 }
 
-/// Belfry has written each log line as a whole: no text has forged one.
+/// Checks that Belfry has written each log line itself: no hostile text has forged one.
 fn assert_whole_lines(belfry: &Belfry, format: &str) {
     let log = belfry.log();
     let is_log = |line: &&str| !line.contains("listening on ") && !line.contains("admin on ");
@@ -140,9 +143,11 @@ fn assert_whole_lines(belfry: &Belfry, format: &str) {
                 serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
             assert_ne!(line["message"], "forged: mark");
         } else {
-            let stamp = line.get(..27).unwrap_or_default();
-            assert!(stamp.ends_with('Z') && stamp.contains('T'), "not a whole line: {line:?}");
-            // A line of ours may quote the text. A line that begins with it would be forged.
+            // The length of `2026-01-01T00:00:00.000000Z`.
+            let timestamp = line.get(..27).unwrap_or_default();
+            let is_timestamp = timestamp.ends_with('Z') && timestamp.contains('T');
+            assert!(is_timestamp, "not a whole line: {line:?}");
+            // A line may quote the hostile text. A line that begins with its timestamp would be forged.
             assert!(!line.starts_with("2026-01-01T"), "{line:?}");
         }
         assert!(!line.contains(['\u{1b}', '\u{202e}']), "{line:?}");

@@ -24,8 +24,9 @@ use crate::setup::{Deployment, Setup, User, signed_in, until_ready};
 
 /// A server, and a victim on it whose inbox and devices must stay private.
 struct Target {
-    place: Arc<Deployment>,
+    deployment: Arc<Deployment>,
     victim: User,
+    /// The victim's device.
     device: Device,
     /// The id of the victim's notification. The attacker may know the id but must not get the content.
     secret: String,
@@ -36,27 +37,27 @@ impl Target {
         Self::on(setup.shared().await).await
     }
 
-    async fn on(place: Arc<Deployment>) -> Self {
-        let victim = place.user("victim");
+    async fn on(deployment: Arc<Deployment>) -> Self {
+        let victim = deployment.user("victim");
         let device = signed_in(victim.node()).await;
         let secret = format!("secret-of-{}", victim.id());
-        place.notify(&victim, json!({ "id": secret, "title": "For the victim only" })).await;
-        Self { place, victim, device, secret }
+        deployment.notify(&victim, json!({ "id": secret, "title": "For the victim only" })).await;
+        Self { deployment, victim, device, secret }
     }
 
     fn url(&self) -> &str {
-        self.place.belfry.url()
+        self.deployment.belfry.url()
     }
 
-    /// A user with an account of their own.
+    /// A new user with a valid token.
     fn attacker(&self) -> User {
-        self.place.user("attacker")
+        self.deployment.user("attacker")
     }
 
-    /// The server works, and the victim's inbox and device are unchanged.
+    /// Checks that the server works, and that the attack has not affected the victim's inbox and device.
     async fn assert_unharmed(self) {
-        until_ready(&self.place.belfry).await;
-        self.place.until_delivered(&self.victim, [&self.device], "the-last-one").await;
+        until_ready(&self.deployment.belfry).await;
+        self.deployment.until_delivered(&self.victim, [&self.device], "the-last-one").await;
         let ids: Vec<_> =
             self.device.events("notification:new").iter().map(|it| it["id"].clone()).collect();
         assert_eq!(
@@ -68,8 +69,12 @@ impl Target {
         for event in ["notification:marked_read", "notification:deleted", "exception"] {
             assert_eq!(self.device.events(event), Vec::<Value>::new());
         }
-        let secret = self.place.stored(&self.victim, &self.secret).await;
+        let secret = self.deployment.stored(&self.victim, &self.secret).await;
         assert_eq!((&secret["isRead"], &secret["revision"]), (&json!(false), &json!(1)));
-        assert!(!self.place.belfry.log().contains("panicked"), "{}", self.place.belfry.log());
+        assert!(
+            !self.deployment.belfry.log().contains("panicked"),
+            "{}",
+            self.deployment.belfry.log()
+        );
     }
 }

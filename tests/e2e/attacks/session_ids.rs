@@ -1,4 +1,4 @@
-//! The secret id of a polling session.
+//! The id of a polling session is a secret: a client that knows it can read and end the session.
 
 use belfry_tests::http::{Http, send};
 use belfry_tests::process::Builder;
@@ -8,7 +8,7 @@ use reqwest::Method;
 use super::polling_client::PollingClient;
 use crate::setup::{Setup, signed_in};
 
-/// Requests that use the id, each of them also where it is not valid.
+/// Sends requests with the id of a new session, also requests for which it is not valid, and returns the id.
 async fn use_session(url: &str, token: &str) -> String {
     let (client, sid) = PollingClient::signed_in(url, token).await;
     assert!(sid.len() >= 32, "192 bits in base64url: {sid}");
@@ -43,12 +43,12 @@ async fn session_id_is_in_no_log_line_of_any_level() {
         let ada = deployment.user("ada");
         let url = deployment.belfry.url();
         let first = use_session(url, &ada.token()).await;
-        // A device by an ordinary client, which upgrades.
+        // Between the two sessions, a device on an ordinary client connects.
         let device = signed_in(ada.node()).await;
         let second = use_session(url, &ada.token()).await;
         drop(device);
         let log = deployment.belfry.log();
-        assert!(log.contains("TRACE") || log.contains("DEBUG"), "it has details: {log}");
+        assert!(log.contains("TRACE") || log.contains("DEBUG"), "the log has details: {log}");
         for sid in [first, second] {
             assert!(!log.contains(&sid), "{log}");
         }

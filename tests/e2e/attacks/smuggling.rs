@@ -5,7 +5,8 @@ use belfry_tests::raw_http::{exchange, statuses};
 use super::Target;
 use crate::setup::Setup;
 
-/// Each row has the bytes of an attempt and the statuses of all responses to it.
+/// Each row has the bytes of an attempt and the status codes of all responses to it. One response means that
+/// the server has not read a second request from the bytes.
 #[tokio::test]
 async fn ambiguous_request_hides_no_second_request() {
     let target = Target::shared(Setup::Embedded).await;

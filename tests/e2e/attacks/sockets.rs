@@ -22,20 +22,21 @@ on_both_setups!(
     invalid_polling_requests_are_rejected
 );
 
-/// What happens to the attacker's connection.
+/// The effect of a packet on the attacker's connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
-    /// The server closes it.
+    /// The server closes the connection.
     Closed,
     /// The server ignores the packet, and the connection continues.
     Ignored,
 }
 use Outcome::{Closed, Ignored};
 
-/// A session that continues must answer a request, without the victim's notifications. A session that ends
-/// may still answer earlier packets, so no request is sent on it.
+/// Checks whether the connection continues. A session that continues must answer a request, without the
+/// victim's notifications. A session that ends may still answer earlier packets, so no request is sent on it.
 async fn assert_outcome(socket: &mut RawSocket, expected: Outcome, secret: &str) {
     if expected == Ignored {
+        // An event with the ack id 977, which no attempt uses.
         socket.send(r#"42977["notification:list"]"#).await;
     }
     while let Some(frame) = socket.frame().await {
@@ -45,7 +46,7 @@ async fn assert_outcome(socket: &mut RawSocket, expected: Outcome, secret: &str)
             return;
         }
     }
-    assert_eq!(expected, Closed);
+    assert_eq!(expected, Closed, "the server has closed the connection");
 }
 
 fn text(text: impl Into<String>) -> Vec<Message> {
@@ -60,24 +61,25 @@ fn frames(frames: impl IntoIterator<Item = Frame>) -> Vec<Message> {
     frames.into_iter().map(Message::Frame).collect()
 }
 
-fn data(code: Data, last: bool, payload: impl Into<Vec<u8>>) -> Frame {
-    Frame::message(payload.into(), OpCode::Data(code), last)
+fn data(code: Data, is_final: bool, payload: impl Into<Vec<u8>>) -> Frame {
+    Frame::message(payload.into(), OpCode::Data(code), is_final)
 }
 
-fn control(code: Control, last: bool, payload: Vec<u8>) -> Frame {
+fn control(code: Control, is_final: bool, payload: Vec<u8>) -> Frame {
     let opcode = OpCode::Control(code);
-    let header = FrameHeader { is_final: last, opcode, ..FrameHeader::default() };
+    let header = FrameHeader { is_final, opcode, ..FrameHeader::default() };
     Frame::from_payload(header, payload.into())
 }
 
 async fn invalid_packets_are_rejected_or_ignored(setup: Setup) {
     // Some attackers are disconnected only at the sign-in deadline.
-    let place = setup.own_with(|builder| builder.setting("socket.connect_timeout", "3s")).await;
-    let target = Target::on(place.into()).await;
+    let deployment =
+        setup.own_with(|builder| builder.setting("socket.connect_timeout", "3s")).await;
+    let target = Target::on(deployment.into()).await;
     let attacker = target.attacker();
     let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
-    let mut reserved = Frame::ping(vec![]);
-    reserved.header_mut().rsv1 = true;
+    let mut with_reserved_bit = Frame::ping(vec![]);
+    with_reserved_bit.header_mut().rsv1 = true;
     let mut endless = vec![data(Data::Text, false, *b"42[\"")];
     endless.extend((0..300).map(|_| data(Data::Continue, false, vec![b'x'; 1_000])));
     for (attempt, messages, expected) in [
@@ -187,7 +189,7 @@ async fn invalid_packets_are_rejected_or_ignored(setup: Setup) {
         ),
         ("a text that is not UTF-8", frames([data(Data::Text, true, *b"42[\"\xff\"]")]), Closed),
         ("a frame with a reserved opcode", frames([data(Data::Reserved(3), true, *b"")]), Closed),
-        ("a reserved bit", frames([reserved]), Closed),
+        ("a reserved bit", frames([with_reserved_bit]), Closed),
         ("a fragmented control frame", frames([control(Control::Ping, false, vec![])]), Closed),
         ("a control frame of 1 kB", frames([control(Control::Ping, true, vec![0; 1_000])]), Closed),
         ("a thousand WebSocket pings", vec![Message::Ping(vec![0; 100].into()); 1_000], Ignored),
@@ -222,6 +224,7 @@ async fn invalid_packets_are_rejected_or_ignored(setup: Setup) {
     ] {
         let mut socket = RawSocket::open(target.url()).await;
         socket.send(packet).await;
+        // Only a connect error (44) or an Engine.IO CLOSE (1) may come before the end.
         while let Some(frame) = socket.frame().await {
             assert!(frame.starts_with("44") || frame == "1", "{attempt}: {frame}");
         }
@@ -266,6 +269,7 @@ async fn events_of_an_attacker_do_not_affect_other_users(setup: Setup) {
         ("__proto__", json!({ "id": secret }), "event_unknown"),
         ("", json!({ "id": secret }), "event_unknown"),
     ]) {
+        // The number is the ack id.
         socket.send(&format!("42{number}{}", json!([event, payload]))).await;
         let ack = socket.frame().await.unwrap();
         let ack: Value = serde_json::from_str(ack.trim_start_matches(char::is_numeric)).unwrap();
@@ -348,17 +352,18 @@ async fn invalid_polling_requests_are_rejected(setup: Setup) {
 
     // Two concurrent polls end the session, as the protocol requires.
     let (client, _) = PollingClient::signed_in(url, &attacker.token()).await;
-    let (one, other) = tokio::join!(client.poll(), client.poll());
-    assert!([one.status, other.status].contains(&400), "{one:?} {other:?}");
+    let (first, second) = tokio::join!(client.poll(), client.poll());
+    assert!([first.status, second.status].contains(&400), "{first:?} {second:?}");
 
-    // The protocol has no other secret than the session id: a client that knows it can end the session or take it
-    // over. So it must be long, and it must not give access to anything else.
+    // The protocol has no other secret than the session id: a client that knows it can end the session or
+    // take it over. So it must be long, and it must not give access to anything else.
     let (_, sid) = PollingClient::signed_in(url, &attacker.token()).await;
     assert!(sid.len() >= 16, "{sid}");
     let query = format!("&sid={sid}");
-    let (one, other) =
+    let (first, second) =
         tokio::join!(RawSocket::upgrade(url, &query), RawSocket::upgrade(url, &query));
-    for mut socket in [one, other].into_iter().flatten() {
+    for mut socket in [first, second].into_iter().flatten() {
+        // Engine.IO UPGRADE, without the probe that must precede it.
         socket.send("5").await;
         while let Some(frame) = socket.frame().await {
             assert!(!frame.contains(&target.secret), "{frame}");

@@ -26,8 +26,9 @@ const AT_A_TIME: usize = 16;
 
 const HS256: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
 
-/// Each row has the attempt, its token and the expected error code. Sends each token by REST and by
-/// Socket.IO, several at a time, because the server closes a rejected transport after a moment.
+/// Sends each token by REST and by Socket.IO. Each row has the attempt, its token and the expected error code.
+///
+/// Several tokens are sent at a time, because it takes a moment until the server closes a rejected transport.
 async fn assert_rejected(
     url: &str,
     rows: impl IntoIterator<Item = (&'static str, String, &'static str)>,
@@ -49,14 +50,14 @@ async fn assert_rejected(
     .await;
 }
 
-fn part(bytes: impl AsRef<[u8]>) -> String {
+fn base64url(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
 /// Replaces the header of the token; the signature stays the same.
 fn with_header(token: &str, header: &str) -> String {
-    let (_, rest) = token.split_once('.').unwrap();
-    format!("{}.{rest}", part(header))
+    let (_, claims_and_signature) = token.split_once('.').unwrap();
+    format!("{}.{claims_and_signature}", base64url(header))
 }
 
 async fn bad_tokens_of_a_shared_secret_are_rejected(setup: Setup) {
@@ -70,8 +71,9 @@ async fn bad_tokens_of_a_shared_secret_are_rejected(setup: Setup) {
     let claims = token().claims().to_string();
     let with_claims = |claims: &str| ours.sign_bytes(HS256, claims);
     let with_user = |sub: Value| token().claim("sub", sub).sign();
+    // In the year 2096.
     let far_future = 4_000_000_000_u64;
-    // A valid token that is built like the bad ones below must be accepted.
+    // A valid token that is built like the bad tokens below is accepted.
     let control = with_claims(&format!(r#"{{"sub":"{victim}","exp":4000000000}}"#));
     Http::new(target.url()).bearer(control).get("/v1/notifications").await.expect(200);
     let invalid = "token_invalid";
@@ -96,7 +98,7 @@ async fn bad_tokens_of_a_shared_secret_are_rejected(setup: Setup) {
                 invalid,
             ),
             ("an algorithm that is a list", with_header(&good, r#"{"alg":["HS256"]}"#), invalid),
-            ("no header", format!(".{}.{signature}", part(&claims)), invalid),
+            ("no header", format!(".{}.{signature}", base64url(&claims)), invalid),
             ("a header that is not JSON", with_header(&good, "HS256"), invalid),
             (
                 "critical extensions",
@@ -160,7 +162,7 @@ async fn bad_tokens_of_a_shared_secret_are_rejected(setup: Setup) {
     target.assert_unharmed().await;
 }
 
-/// With public keys in a JWKS, an issuer and an audience. One key is withdrawn at runtime.
+/// The server has public keys in a JWKS, an issuer and an audience. One key is withdrawn at runtime.
 #[tokio::test]
 async fn bad_tokens_of_public_keys_are_rejected() {
     let folder = TempDir::new().unwrap();
@@ -183,9 +185,10 @@ async fn bad_tokens_of_public_keys_are_rejected() {
     };
     let signed_by =
         |key: &Key, header: &Value| key.sign_bytes(header.to_string(), claims_of(key).to_string());
-    let (k1, k2) = (json!({ "alg": "RS256", "kid": "k1" }), json!({ "alg": "ES256", "kid": "k2" }));
+    let rsa_header = json!({ "alg": "RS256", "kid": "k1" });
+    let p256_header = json!({ "alg": "ES256", "kid": "k2" });
     let withdrawn = signed_by(&old, &json!({ "alg": "EdDSA", "kid": "old" }));
-    for good in [&signed_by(&rsa, &k1), &signed_by(&p256, &k2), &withdrawn] {
+    for good in [&signed_by(&rsa, &rsa_header), &signed_by(&p256, &p256_header), &withdrawn] {
         assert!(is_accepted(good).await, "{good}");
     }
     fs::write(&file, jwks([&rsa, &p256]).to_string()).unwrap();
@@ -203,10 +206,15 @@ async fn bad_tokens_of_public_keys_are_rejected() {
     };
     let with_claim = |name: &str, value: Value| {
         let token = rsa.token("victim").issuer("https://id.example.org/").audience("belfry");
-        rsa.sign_bytes(k1.to_string(), token.claim(name, value).claims().to_string())
+        rsa.sign_bytes(rsa_header.to_string(), token.claim(name, value).claims().to_string())
     };
     // An ECDSA signature of r = s = 0 verifies any message if the library does not check for zero.
-    let zeros = format!("{}.{}.{}", part(k2.to_string()), part(&claims), part([0; 64]));
+    let zeros = format!(
+        "{}.{}.{}",
+        base64url(p256_header.to_string()),
+        base64url(&claims),
+        base64url([0; 64])
+    );
     let invalid = "token_invalid";
     assert_rejected(
         &url,
@@ -268,7 +276,11 @@ async fn bad_tokens_of_public_keys_are_rejected() {
                 invalid,
             ),
             ("an ECDSA signature of zeros", zeros, invalid),
-            ("an unknown P-256 key with a known id", signed_by(&unknown_p256, &k2), invalid),
+            (
+                "an unknown P-256 key with a known id",
+                signed_by(&unknown_p256, &p256_header),
+                invalid,
+            ),
             ("another issuer", with_claim("iss", json!("https://id.example.com/")), invalid),
             (
                 "our issuer without the slash",
@@ -288,7 +300,7 @@ async fn bad_tokens_of_public_keys_are_rejected() {
         ],
     )
     .await;
-    let good = signed_by(&rsa, &k1);
+    let good = signed_by(&rsa, &rsa_header);
     let page = belfry.http().bearer(&*good).get("/v1/notifications").await.expect(200);
     assert_eq!(page["items"], json!([]));
     assert!(!belfry.log().contains("panicked"));

@@ -23,8 +23,8 @@ impl LimitedProject {
         Self(project)
     }
 
-    /// Replaces the process, so that the next peak of its memory is that of the next scenario. Meanwhile messages
-    /// wait in the queue.
+    /// Stops Belfry, runs `meanwhile`, and starts Belfry again. The peak memory of the new process is then
+    /// the peak of the next scenario.
     async fn restart_around<F: Future>(&self, meanwhile: F) -> F::Output {
         self.0.succeeds(&["stop", "belfry"]);
         let output = meanwhile.await;
@@ -32,8 +32,8 @@ impl LimitedProject {
         output
     }
 
-    /// Asserts that the process still runs, and prints the peak of its resident memory.
-    fn survived(&self, scenario: &str) {
+    /// Asserts that the process has not ended, and prints the peak of its resident memory.
+    fn assert_survived(&self, scenario: &str) {
         assert_eq!(self.0.restarts("belfry"), "0", "{scenario}");
         let status = self.0.succeeds(&["exec", "-T", "belfry", "cat", "/proc/1/status"]);
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -46,6 +46,7 @@ impl LimitedProject {
         http.get("/v1/notifications/unread-count").await.json()["count"].clone()
     }
 
+    /// Connects many devices at once, with `tests/clients/fleet.mjs`.
     async fn fleet(&self, mut config: Value) -> Value {
         config["url"] = self.0.node("1").into();
         config["secret"] = SECRET.into();
@@ -58,7 +59,7 @@ async fn send_notification(amqp: &Amqp, data: Value) {
     amqp.publish("", INGEST, message, BasicProperties::default()).await;
 }
 
-/// The scenarios move hundreds of megabytes.
+/// Waits longer than in other tests, because the scenarios move hundreds of megabytes.
 async fn until_done(what: &str, mut ask: impl AsyncFnMut() -> bool) {
     until_within(PATIENCE * 10, what, async || ask().await.then_some(())).await;
 }
@@ -81,7 +82,7 @@ async fn node_with_128_mib_survives_and_loses_nothing() {
         })
         .await;
     until_done("all are stored", async || limited.unread_count("ada").await == large).await;
-    limited.survived("5,000 messages of 100 kB");
+    limited.assert_survived("5,000 messages of 100 kB");
 
     let largest = 60;
     limited
@@ -98,7 +99,7 @@ async fn node_with_128_mib_survives_and_loses_nothing() {
         })
         .await;
     until_done("all are dead letters", async || amqp.count(DEAD).await == Some(largest)).await;
-    limited.survived("60 messages of 10 MB");
+    limited.assert_survived("60 messages of 10 MB");
 
     limited.restart_around(async {}).await;
     let polling = json!({
@@ -106,7 +107,7 @@ async fn node_with_128_mib_survives_and_loses_nothing() {
     });
     let outcome = limited.fleet(polling).await;
     assert_eq!(outcome["complete"], 1_000, "{outcome}");
-    limited.survived("1,000 polling devices");
+    limited.assert_survived("1,000 polling devices");
 
     let (users, notifications) = (20, 1_000);
     let padding = "x".repeat(16_000);
@@ -119,7 +120,7 @@ async fn node_with_128_mib_survives_and_loses_nothing() {
         let count = async || limited.unread_count(&user).await == notifications;
         until_done("all are stored", count).await;
     }
-    limited.survived("1,000 polling devices, then 20,000 messages of 16 kB");
+    limited.assert_survived("1,000 polling devices, then 20,000 messages of 16 kB");
     limited.restart_around(async {}).await;
     let replay = json!({
         "prefix": "replay", "users": users, "devicesPerUser": 10, "transport": "websocket",
@@ -127,5 +128,5 @@ async fn node_with_128_mib_survives_and_loses_nothing() {
     });
     let outcome = limited.fleet(replay).await;
     assert_eq!(outcome["complete"], 200, "{outcome}");
-    limited.survived("replays of 1,000 notifications of 16 kB to 200 devices");
+    limited.assert_survived("replays of 1,000 notifications of 16 kB to 200 devices");
 }

@@ -59,12 +59,12 @@ impl Project {
         format!("http://{}", self.succeeds(&["port", "--index", index, "belfry", "8080"]))
     }
 
-    /// The URL of RabbitMQ, with the placeholder of a password in `compose.yaml`.
+    /// The URL of RabbitMQ, with the placeholder password of `compose.yaml`.
     pub(super) fn broker(&self) -> String {
         format!("amqp://belfry:change-me@127.0.0.1:{}", self.rabbitmq_port)
     }
 
-    /// How often Docker has started the container of the service after its process had ended.
+    /// How often Docker has restarted the service's container because its process had ended.
     pub(super) fn restarts(&self, service: &str) -> String {
         let container = self.succeeds(&["ps", "--quiet", service]);
         let format = "{{.RestartCount}}";
@@ -80,7 +80,7 @@ impl Drop for Project {
     }
 }
 
-/// The first of that many consecutive ports that are free.
+/// The first of `count` consecutive free ports.
 fn free_ports(count: u16) -> u16 {
     loop {
         let first = free_port();

@@ -1,6 +1,8 @@
+//! The faults that a test can inject.
+
 use std::time::Duration;
 
-/// How long a device's network fails: some of these are shorter and some longer than Socket.IO's ping timeout.
+/// How long a device's network fails. The last one is longer than Socket.IO's ping timeout of 20 seconds.
 pub(super) const LENGTHS: [Duration; 6] = [
     Duration::from_millis(200),
     Duration::from_millis(500),

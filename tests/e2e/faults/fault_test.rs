@@ -1,3 +1,5 @@
+//! The nodes, users, devices and servers of a fault test, and the check at its end.
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -21,8 +23,8 @@ use super::observed::{DeviceView, Rows};
 use super::producer::{Confirmed, Producer};
 use crate::setup::{Backends, User, key, ready, signed_in};
 
-/// How long the last notification may take to reach the last device after the faults: far longer than it
-/// takes.
+/// How long it may take after the faults until all devices have received everything. Normally it takes far
+/// less.
 const DELIVERY_LIMIT: Duration = Duration::from_mins(2);
 
 /// How long a node or device may take to recover after a fault.
@@ -38,6 +40,7 @@ pub(super) enum Pace {
 }
 
 impl Pace {
+    /// The pause between two notifications for a user.
     fn pause(self) -> Duration {
         Duration::from_millis(match self {
             Self::Fast => 20,
@@ -57,8 +60,8 @@ pub(super) struct FaultTest {
     pub(super) broker_server: Option<RabbitServer>,
     pub(super) database_server: Option<PostgresServer>,
     pace: Pace,
-    /// Whether the messages of one producer are stored in order. With several nodes that consume one queue
-    /// they are not.
+    /// Whether the messages of one producer are stored in order. They are not if several nodes consume the
+    /// queue.
     keeps_order_of_messages: bool,
 }
 
@@ -73,6 +76,7 @@ pub(super) struct Node {
 pub(super) struct Participant {
     user: User,
     pub(super) devices: [Endpoint; 2],
+    /// Whether the user's producer sends REST requests instead of messages.
     by_requests: bool,
 }
 
@@ -130,11 +134,12 @@ impl FaultTest {
         self.ledgers.iter().map(|ledger| ledger.created).sum()
     }
 
-    /// Injects the groups of faults one after the other, the faults of a group at the same time. Meanwhile
-    /// creates at least `least` notifications for each user, and goes on until the last fault is over.
-    pub(super) async fn inject(&mut self, least: usize, faults: &[&[Fault]]) {
+    /// Injects one group of faults after the other. The faults of a group are injected at the same time.
+    ///
+    /// Until the last fault is over, each producer creates notifications, and at least `min_created` of them.
+    pub(super) async fn inject(&mut self, min_created: usize, faults: &[&[Fault]]) {
         let mut ledgers = std::mem::take(&mut self.ledgers);
-        let over = AtomicBool::new(false);
+        let faults_over = AtomicBool::new(false);
         let confirmed = RwLock::new(Confirmed {
             created: ledgers.iter().map(|ledger| ledger.created).sum::<usize>().into(),
             changed: ledgers.iter().map(Ledger::changed).sum::<usize>().into(),
@@ -152,7 +157,7 @@ impl FaultTest {
                     confirmed: &confirmed,
                     channel: None,
                 };
-                producer.produce(ledger, least, &over)
+                producer.produce(ledger, min_created, &faults_over)
             }));
         let injector =
             FaultInjector { test: self, participants: &self.participants, confirmed: &confirmed };
@@ -161,10 +166,10 @@ impl FaultTest {
             for group in faults {
                 join_all(group.iter().map(|fault| injector.inject(*fault))).await;
             }
-            over.store(true, Ordering::SeqCst);
+            faults_over.store(true, Ordering::SeqCst);
         };
         let reconnecting = async {
-            while !over.load(Ordering::SeqCst) {
+            while !faults_over.load(Ordering::SeqCst) {
                 sleep(Duration::from_millis(100)).await;
                 self.participants.iter().for_each(Participant::reconnect_stuck);
             }
@@ -173,14 +178,15 @@ impl FaultTest {
         self.ledgers = ledgers;
     }
 
-    /// Waits until the database and all devices have everything that was confirmed, and checks order and counts.
+    /// Waits until the database and all devices have everything that was confirmed, and checks order and
+    /// counts. Returns a summary.
     pub(super) async fn check(&self) -> String {
         let deadline = Instant::now() + DELIVERY_LIMIT;
         let mut summary = Summary::default();
         for (participant, ledger) in self.participants.iter().zip(&self.ledgers) {
             let rows = self.rows(participant, ledger, deadline).await;
             rows.assert_exact_count(&participant.user);
-            // A producer waits for each response before it sends the next request.
+            // Requests are stored in order, because a producer waits for each response.
             if self.keeps_order_of_messages || participant.by_requests {
                 rows.assert_in_order(&participant.user);
             }
@@ -206,6 +212,7 @@ impl FaultTest {
         summary.text()
     }
 
+    /// Waits until the user's rows in the database match the ledger, and returns them.
     async fn rows(&self, participant: &Participant, ledger: &Ledger, deadline: Instant) -> Rows {
         let (database, user) = (self.database(), participant.user.id());
         loop {
@@ -213,7 +220,7 @@ impl FaultTest {
             match rows {
                 Some(rows) if rows.match_ledger(ledger) => return rows,
                 _ if Instant::now() > deadline => {
-                    panic!("{user}: confirmed is {ledger:?}, but stored is {rows:?}")
+                    panic!("{user}: the ledger has {ledger:?}, but the database has {rows:?}")
                 }
                 _ => sleep(Duration::from_millis(50)).await,
             }
@@ -238,10 +245,10 @@ impl Node {
         Self { name, url: belfry.url().to_owned(), belfry: Mutex::new(belfry) }
     }
 
-    /// SIGKILL. Fails if it has exited before.
+    /// SIGKILL. Panics if the node has exited before.
     pub(super) async fn kill(&self) {
         let mut belfry = self.belfry.lock().await;
-        assert!(belfry.is_running(), "{} was not running when it was to be killed", self.name);
+        assert!(belfry.is_running(), "{} had exited before the kill", self.name);
         belfry.kill();
     }
 
@@ -254,15 +261,16 @@ impl Node {
     pub(super) async fn until_ready(&self) {
         let http = Http::new(&*self.url);
         until_within(RECOVERY_LIMIT, &format!("{} is ready", self.name), async || {
-            // No response is no failure: another fault may have killed it.
+            // Without a response the wait goes on: another fault may have killed the node.
             let answer = http.request(Method::GET, "/health/ready").send().await.ok()?;
             answer.status().is_success().then_some(())
         })
         .await;
     }
 
-    /// When it became the leader for the last time, by its log; `None` if it does not run or never did.
-    pub(super) async fn relays_since(&self) -> Option<String> {
+    /// The time in the log at which this node last became the leader; `None` if the node does not run or has
+    /// not been the leader since its start.
+    pub(super) async fn leader_since(&self) -> Option<String> {
         let mut belfry = self.belfry.lock().await;
         let log = if belfry.is_running() { belfry.log() } else { return None };
         let line = log.lines().rfind(|line| line.contains("outbox lease acquired"))?;
@@ -277,7 +285,7 @@ impl Participant {
             let first = nodes[0].belfry.lock().await;
             User::new("participant", &first)
         };
-        // Milliseconds between reconnects of a device's library.
+        // The delays before the client libraries reconnect, in milliseconds.
         let delays = [100, 300, 1_200, 2_000];
         let delay = |n: usize| delays[n % delays.len()];
         let networks =
@@ -300,7 +308,7 @@ impl Participant {
         Self { user, devices, by_requests: n % 3 == 2 }
     }
 
-    /// Reconnects a device whose library has given up, as an application does.
+    /// Reconnects the devices whose library has given up, as an application does.
     fn reconnect_stuck(&self) {
         for Endpoint { device, .. } in &self.devices {
             let last = device.last_of(&["connect", "connect_error", "disconnect"]);
@@ -314,7 +322,7 @@ impl Participant {
     }
 }
 
-/// The result in numbers.
+/// The numbers in the summary of a fault test.
 #[derive(Debug, Default)]
 struct Summary {
     created: usize,

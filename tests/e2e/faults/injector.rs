@@ -1,3 +1,5 @@
+//! Injects faults.
+
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -17,10 +19,10 @@ use super::fault::{Fault, LENGTHS};
 use super::fault_test::{Endpoint, FaultTest, Node, Participant, RECOVERY_LIMIT};
 use super::producer::Confirmed;
 
-/// How long the outbox may be without a leader once the leader was killed.
+/// How long it may take until another node is the leader after the leader was killed.
 const FAILOVER_LIMIT: Duration = Duration::from_secs(10);
 
-/// Injects faults. Each fault checks that it had its effect, so that a test whose fault hits nothing fails.
+/// Injects faults, and checks that each fault has its effect: a fault without an effect fails the test.
 pub(super) struct FaultInjector<'a> {
     pub(super) test: &'a FaultTest,
     pub(super) participants: &'a [Participant],
@@ -28,7 +30,7 @@ pub(super) struct FaultInjector<'a> {
 }
 
 impl FaultInjector<'_> {
-    /// Injects the fault and repairs what does not recover by itself.
+    /// Injects the fault, ends it, and for most faults waits until all nodes are ready again.
     pub(super) async fn inject(&self, fault: Fault) {
         match fault {
             Fault::KillNodes(downtime) => self.kill_nodes(downtime).await,
@@ -106,11 +108,11 @@ impl FaultInjector<'_> {
         follower.restart().await;
     }
 
-    /// The leader, and the time at which it became the leader, as in its log. Of the nodes that run it is
-    /// the last one that became the leader.
+    /// The index of the leader, and the time in its log at which it became the leader. The leader is the
+    /// running node that became the leader last.
     async fn leader(&self) -> (usize, String) {
         until("a node relays the outbox", async || {
-            let times = join_all(self.test.nodes.iter().map(Node::relays_since)).await;
+            let times = join_all(self.test.nodes.iter().map(Node::leader_since)).await;
             let times = times.into_iter().enumerate().filter_map(|(n, at)| Some((at?, n)));
             times.max().map(|(at, n)| (n, at))
         })
@@ -119,8 +121,8 @@ impl FaultInjector<'_> {
 
     async fn cut_broker(&self) {
         for _ in 0..3 {
-            let witness = self.connect(self.test.proxy.url()).await;
-            // The witness is one, and there must be others.
+            let witness = self.witness(self.test.proxy.url()).await;
+            // The witness is one client, and there must be others.
             until_true("the broker has clients", async || self.test.proxy.connections() > 1).await;
             self.test.proxy.cut();
             until_lost(&witness).await;
@@ -130,7 +132,8 @@ impl FaultInjector<'_> {
 
     async fn hide_broker(&self) {
         let proxy = &self.test.proxy;
-        // A killed node has no connections, and producers connect when they have something to send.
+        // There may be none for a moment: a killed node has no connections, and producers connect only to
+        // send.
         until_true("the broker has clients", async || proxy.connections() > 0).await;
         let cut = proxy.close();
         assert!(cut > 0, "the broker had no clients");
@@ -146,7 +149,7 @@ impl FaultInjector<'_> {
         let url = self.test.proxy.url();
         match fault {
             Fault::StopBroker => {
-                let witness = self.connect(url).await;
+                let witness = self.witness(url).await;
                 server.stop().await;
                 until_lost(&witness).await;
                 sleep(Duration::from_secs(10)).await;
@@ -154,14 +157,14 @@ impl FaultInjector<'_> {
             }
             Fault::CloseBrokerConnections => {
                 for _ in 0..2 {
-                    let witness = self.connect(url).await;
+                    let witness = self.witness(url).await;
                     server.close_connections().await;
                     until_lost(&witness).await;
                     pause(500).await;
                 }
             }
             Fault::BlockPublishers => {
-                let connection = self.connect(url).await;
+                let connection = self.witness(url).await;
                 assert!(is_confirmed(&connection).await, "a publish is not confirmed");
                 server.raise_memory_alarm().await;
                 until_true("publishers are blocked", async || !is_confirmed(&connection).await)
@@ -170,7 +173,7 @@ impl FaultInjector<'_> {
                 server.clear_memory_alarm().await;
             }
             _ => {
-                let witness = self.connect(url).await;
+                let witness = self.witness(url).await;
                 server.kill().await;
                 until_lost(&witness).await;
                 server.start().await;
@@ -179,8 +182,8 @@ impl FaultInjector<'_> {
         self.test.until_all_ready().await;
     }
 
-    /// A connection to the broker that should be hit like those of nodes and producers.
-    async fn connect(&self, url: &str) -> Connection {
+    /// A connection to the broker that a fault must affect like the connections of nodes and producers.
+    async fn witness(&self, url: &str) -> Connection {
         until("a connection to the broker", async || {
             Connection::connect(url, ConnectionProperties::default()).await.ok()
         })
@@ -198,8 +201,9 @@ impl FaultInjector<'_> {
 
     async fn delete_ingest_queue(&self) {
         for _ in 0..3 {
-            // Deleting a queue loses its messages, also those that are delivered and not acknowledged. So it
-            // must be empty, and producers pause until it is deleted. They do not wait for its return.
+            // A deleted queue loses its messages, even those that are delivered and not acknowledged yet. So
+            // the queue must be empty, and producers pause until it is deleted. They continue before it
+            // exists again.
             let confirmed = self.confirmed.write().await;
             self.until_stored(&confirmed).await;
             let options = QueueDeleteOptions { if_empty: true, ..Default::default() };
@@ -245,7 +249,7 @@ impl FaultInjector<'_> {
                 && number(changed) >= confirmed.changed.load(Ordering::SeqCst)
         })
         .await;
-        // The acknowledgement follows the commit.
+        // The messages are acknowledged shortly after their commit.
         pause(100).await;
     }
 
@@ -283,7 +287,7 @@ impl FaultInjector<'_> {
     /// Rejects all writes to this table for a while.
     async fn fill_disk(&self, table: &'static str) {
         let mut connection = self.database().await;
-        // Unlike a row, the next value of a sequence stays when the transaction is rolled back.
+        // The sequence shows whether a write was rejected: unlike a row, its value is not rolled back.
         let reject = format!(
             "CREATE SEQUENCE disk_full_rejections;
              CREATE OR REPLACE FUNCTION disk_full() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -314,7 +318,7 @@ impl FaultInjector<'_> {
         PgConnection::connect(self.test.database()).await.unwrap()
     }
 
-    /// Without this, a fault of devices that are all reconnecting would hit nothing.
+    /// A fault would have no effect while all devices are reconnecting.
     async fn until_a_device_is_connected(&self) {
         until_true("a device is connected", async || {
             self.devices().any(|endpoint| Connectivity::of(&endpoint.device).connected)
@@ -347,7 +351,8 @@ impl Endpoint {
         before.until_disconnected(&self.device).await;
     }
 
-    /// Holds back all bytes from and to the device, at least until there were some if it is connected.
+    /// Holds back all bytes from and to the device for this time. If the device is connected, this lasts at
+    /// least until some bytes are held back.
     async fn freeze(&self, length: Duration) {
         let connected = Connectivity::of(&self.device).connected;
         self.network.freeze();
@@ -377,7 +382,7 @@ impl Connectivity {
         Self { connected: last.is_some_and(|it| it.kind == "connect"), disconnects }
     }
 
-    /// Waits until a device that was connected then has been disconnected since.
+    /// Waits until the device has been disconnected since this state was read, if it was connected then.
     async fn until_disconnected(self, device: &Device) {
         if self.connected {
             until_true("the device is disconnected", async || {

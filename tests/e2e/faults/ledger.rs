@@ -1,25 +1,27 @@
+//! The record of the operations that were confirmed to a producer.
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long a request whose response was lost may still take effect.
+/// How long after its retry a request whose response was lost may still take effect.
 const LATE_EFFECT: Duration = Duration::from_secs(30);
 
 /// The operations that were confirmed to a user's producer. Notifications are numbered from zero.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    /// How many were created.
+    /// How many notifications were created.
     pub(super) created: usize,
-    /// Marked as read.
+    /// The notifications that were marked as read.
     pub(super) read: BTreeSet<usize>,
-    /// Perhaps marked as read.
+    /// The notifications that may have been marked as read; see [`record_all_read`](Self::record_all_read).
     pub(super) perhaps_read: BTreeSet<usize>,
-    /// Deleted.
+    /// The notifications that were deleted.
     pub(super) deleted: BTreeSet<usize>,
     /// How often a message or request was retried.
     pub(super) retries: usize,
-    /// A retried "mark all read" may take effect until then.
+    /// Until this instant an earlier attempt of a retried "mark all read" may take effect.
     uncertain_until: Option<Instant>,
 }
 
@@ -31,8 +33,9 @@ impl Ledger {
         self.created += 1;
     }
 
-    /// Everything created so far was marked as read. If the request was retried, an earlier attempt without a
-    /// response may still take effect, and then marks what is created until then.
+    /// Records that all notifications so far were marked as read. If the request was retried, an earlier
+    /// attempt without a response may still take effect later, and mark notifications that are created before
+    /// that.
     pub(super) fn record_all_read(&mut self, retries: usize) {
         self.read.extend(0..self.created);
         self.retries += retries;
@@ -41,7 +44,7 @@ impl Ledger {
         }
     }
 
-    /// How many were marked as read or deleted.
+    /// How many notifications were marked as read or deleted.
     pub(super) fn changed(&self) -> usize {
         self.read.union(&self.deleted).count()
     }

@@ -1,4 +1,4 @@
-//! The final state: of the database, and of the devices.
+//! The inbox of a user as it is in the database, and as each device has received it.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -21,9 +21,9 @@ pub(super) struct Rows {
 #[derive(Debug, sqlx::FromRow)]
 struct InboxRow {
     revision: i64,
-    /// The count in the inbox's row.
+    /// The unread count in the inbox's row.
     unread: i64,
-    /// How many rows are unread.
+    /// The number of unread notification rows.
     count: i64,
 }
 
@@ -47,7 +47,7 @@ fn number_in(id: &str) -> usize {
 }
 
 impl Rows {
-    /// `None` while there is no inbox, or no connection.
+    /// Reads the rows; `None` while the user has no inbox, or the database cannot be reached.
     pub(super) async fn of(database: &str, user: &str) -> Option<Self> {
         let mut connection = PgConnection::connect(database).await.ok()?;
         let inbox: InboxRow = sqlx::query_as(
@@ -71,7 +71,7 @@ impl Rows {
         Some(Self { inbox, notifications })
     }
 
-    /// Whether everything that was confirmed is stored once and in its state.
+    /// Whether each confirmed notification is stored once, and is read and deleted as recorded.
     pub(super) fn match_ledger(&self, ledger: &Ledger) -> bool {
         let numbers: BTreeSet<_> = self.numbers().collect();
         self.notifications.len() == ledger.created
@@ -101,13 +101,17 @@ impl Rows {
 #[derive(Debug)]
 pub(super) struct DeviceView<'a> {
     device: &'a Device,
+    /// The received notifications, in the order of arrival.
     new: Vec<Value>,
+    /// The numbers of the notifications that are marked as read.
     read: BTreeSet<usize>,
+    /// The numbers of the notifications that are deleted.
     deleted: BTreeSet<usize>,
-    /// Of every change, in the order of arrival.
+    /// The revisions of all changes, in the order of arrival.
     revisions: Vec<i64>,
-    /// Count and revision, in the order of arrival.
+    /// The received unread counts with their revisions, in the order of arrival.
     counts: Vec<(i64, i64)>,
+    /// The payloads of `notification:sync`, in the order of arrival.
     syncs: Vec<Value>,
 }
 
@@ -133,29 +137,29 @@ impl<'a> DeviceView<'a> {
 
     /// Applies an event like an application that keeps its list up to date.
     fn apply(&mut self, name: &str, payload: Value) {
-        let whole = |key: &str| payload[key].as_i64();
+        let integer = |key: &str| payload[key].as_i64();
         let numbers = || payload["ids"].as_array().into_iter().flatten().map(number_of);
         match name {
             "notification:new" => {
-                self.revisions.extend(whole("revision"));
+                self.revisions.extend(integer("revision"));
                 if payload["isRead"] == true {
                     self.read.insert(number_of(&payload["id"]));
                 }
                 self.new.push(payload);
             }
             "notification:marked_read" => {
-                self.revisions.extend(whole("revision"));
+                self.revisions.extend(integer("revision"));
                 self.read.extend(numbers());
                 if payload["all"] == true {
                     self.read.extend(self.new.iter().map(|new| number_of(&new["id"])));
                 }
             }
             "notification:deleted" => {
-                self.revisions.extend(whole("revision"));
+                self.revisions.extend(integer("revision"));
                 self.deleted.extend(numbers());
             }
             "notification:unread_count" => {
-                self.counts.push((whole("count").unwrap(), whole("revision").unwrap()));
+                self.counts.push((integer("count").unwrap(), integer("revision").unwrap()));
             }
             "notification:sync" => self.syncs.push(payload),
             _ => {}
@@ -180,16 +184,17 @@ impl<'a> DeviceView<'a> {
         self.counts.last() == Some(&(count, revision)) && self.differences(rows).is_empty()
     }
 
-    /// Notifications that were deleted while a device was offline are not replayed to it.
+    /// Describes each notification that is not the same as in the database. A notification that was created
+    /// and deleted while the device was offline is not replayed, and counts as deleted here.
     fn differences(&self, rows: &Rows) -> Vec<String> {
         let received: BTreeSet<_> = self.numbers().collect();
         let mut differences = Vec::new();
         for row in &rows.notifications {
             let number = row.number();
-            let there = received.contains(&number) && !self.deleted.contains(&number);
-            if there == row.is_deleted {
-                differences.push(format!("{number} is there: {there}"));
-            } else if there && self.read.contains(&number) != row.is_read {
+            let is_listed = received.contains(&number) && !self.deleted.contains(&number);
+            if is_listed == row.is_deleted {
+                differences.push(format!("{number} is listed: {is_listed}"));
+            } else if is_listed && self.read.contains(&number) != row.is_read {
                 differences.push(format!("{number} is read: {}", !row.is_read));
             }
         }
@@ -197,34 +202,35 @@ impl<'a> DeviceView<'a> {
     }
 
     pub(super) fn describe_differences(&self, rows: &Rows) -> String {
-        let mut text = format!("differs: {:?} from {:?}", self.differences(rows), rows.inbox);
-        let _ = write!(text, ", last count: {:?}", self.counts.last());
-        let _ = write!(text, ", last sync: {:?}", self.syncs.last());
+        let mut text = format!("on the device {:?}", self.differences(rows));
+        let _ = write!(text, ", last count and revision: {:?}", self.counts.last());
+        let _ =
+            write!(text, ", last sync: {:?}, in the database {:?}", self.syncs.last(), rows.inbox);
         text
     }
 
     pub(super) fn assert_in_order(&self, user: &User, rows: &Rows) {
         let transcript = || self.device.transcript();
         for new in &self.new {
-            assert_eq!(new["userId"], user.id(), "of another user: {}", transcript());
+            assert_eq!(new["userId"], user.id(), "from another inbox: {}", transcript());
         }
         for sync in self.syncs.iter().skip(1) {
             assert_eq!(sync["recovered"], true, "not recovered: {}", transcript());
         }
         let received: Vec<_> = self.numbers().collect();
-        let once: BTreeSet<_> = received.iter().copied().collect();
+        let distinct: BTreeSet<_> = received.iter().copied().collect();
         assert_eq!(
             received.len(),
-            once.len(),
+            distinct.len(),
             "some arrived twice, {received:?}: {}",
             transcript()
         );
-        let stored: Vec<_> = rows.numbers().filter(|number| once.contains(number)).collect();
+        let stored: Vec<_> = rows.numbers().filter(|number| distinct.contains(number)).collect();
         assert!(received == stored, "the order is {stored:?}, not {received:?}: {}", transcript());
-        let increase = self.revisions.is_sorted_by(|one, next| one < next);
-        assert!(increase, "an older change after a newer one: {}", transcript());
-        let counts = self.counts.is_sorted_by_key(|(_, revision)| *revision);
-        assert!(counts, "a stale count after a newer one: {}", transcript());
+        let changes_in_order = self.revisions.is_sorted_by(|earlier, later| earlier < later);
+        assert!(changes_in_order, "an older change after a newer one: {}", transcript());
+        let counts_in_order = self.counts.is_sorted_by_key(|(_, revision)| *revision);
+        assert!(counts_in_order, "a stale count after a newer one: {}", transcript());
     }
 }
 

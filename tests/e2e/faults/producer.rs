@@ -1,3 +1,5 @@
+//! The producer of a user's notifications.
+
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -21,9 +23,9 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The operations that were confirmed to the producers of all users together.
 #[derive(Debug, Default)]
 pub(super) struct Confirmed {
-    /// Created notifications.
+    /// The number of created notifications.
     pub(super) created: AtomicUsize,
-    /// Of these, notifications that were marked as read or deleted.
+    /// How many of these were marked as read or deleted.
     pub(super) changed: AtomicUsize,
 }
 
@@ -31,23 +33,32 @@ pub(super) struct Confirmed {
 /// each message or request until it is confirmed.
 pub(super) struct Producer<'a> {
     pub(super) user: &'a User,
-    /// Creates notifications and marks them as read by REST requests instead of messages.
+    /// Whether notifications are created and marked as read by REST requests instead of messages.
     pub(super) by_requests: bool,
     /// The pause between two notifications.
     pub(super) pace: Duration,
+    /// The broker's URL.
     pub(super) broker: &'a str,
+    /// The ingest queue.
     pub(super) queue: String,
+    /// The URLs of the nodes.
     pub(super) nodes: &'a [String],
     /// Read-locked while a notification is created. A fault pauses all producers with the write lock.
     pub(super) confirmed: &'a RwLock<Confirmed>,
+    /// `None` before the first message and after an error.
     pub(super) channel: Option<(Connection, Channel)>,
 }
 
 impl Producer<'_> {
-    /// Creates at least `least` notifications, and more until `over` is set after the last fault.
-    pub(super) async fn produce(mut self, ledger: &mut Ledger, least: usize, over: &AtomicBool) {
-        let target = ledger.created + least;
-        while ledger.created < target || !over.load(Ordering::SeqCst) {
+    /// Creates at least `min_created` notifications, and more until `faults_over` is set.
+    pub(super) async fn produce(
+        mut self,
+        ledger: &mut Ledger,
+        min_created: usize,
+        faults_over: &AtomicBool,
+    ) {
+        let target = ledger.created + min_created;
+        while ledger.created < target || !faults_over.load(Ordering::SeqCst) {
             let lock = self.confirmed;
             let confirmed = lock.read().await;
             let changed_before = ledger.changed();
@@ -59,6 +70,8 @@ impl Producer<'_> {
         }
     }
 
+    /// Creates the next notification. After some of the notifications, marks one or all as read or deletes
+    /// one.
     async fn create(&mut self, ledger: &mut Ledger) {
         let number = ledger.created;
         let draft = json!({
@@ -71,13 +84,13 @@ impl Producer<'_> {
         };
         ledger.record_created();
         if number % 5 == 4 {
-            self.read(number, ledger).await;
+            self.mark_read(number, ledger).await;
         }
         if number % 17 == 16 {
             self.delete(number - 3, ledger).await;
         }
         if number % 40 == 39 {
-            self.read_all(ledger).await;
+            self.mark_all_read(ledger).await;
         }
     }
 
@@ -85,7 +98,7 @@ impl Producer<'_> {
         format!("{}-{number}", self.user.id())
     }
 
-    async fn read(&mut self, number: usize, ledger: &mut Ledger) {
+    async fn mark_read(&mut self, number: usize, ledger: &mut Ledger) {
         let id = self.id(number);
         ledger.retries += if self.by_requests {
             self.request(Method::PATCH, &format!("/{id}/read"), None).await
@@ -106,7 +119,7 @@ impl Producer<'_> {
 
     /// Marks all notifications as read. Always uses a request: a message may be redelivered, and would then
     /// also mark notifications that were created in the meantime.
-    async fn read_all(&self, ledger: &mut Ledger) {
+    async fn mark_all_read(&self, ledger: &mut Ledger) {
         // An earlier call waited for the notifications before these.
         let first = ledger.created.saturating_sub(40);
         for number in (first..ledger.created).filter(|number| !ledger.deleted.contains(number)) {
@@ -173,7 +186,7 @@ impl Producer<'_> {
                 Ok(200 | 201 | 204) => return attempts.failed,
                 // The notification is not stored yet.
                 Ok(404) if method == Method::GET => {}
-                // An earlier attempt deleted it, but its response was lost.
+                // An earlier attempt has deleted the notification, but its response was lost.
                 Ok(404) if method == Method::DELETE && attempts.failed > 0 => {
                     return attempts.failed;
                 }

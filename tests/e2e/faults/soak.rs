@@ -1,25 +1,27 @@
+//! All faults in random order, for as long as wanted.
+
 use tokio::time::Instant;
 
 use super::fault::Fault;
 use super::fault_test::{FaultTest, Pace};
 
-/// The least number of notifications for each user in a round.
+/// The minimum number of notifications for each user in a round.
 const ROUND: usize = 100;
 
 /// Injects all faults in random order, some of them in pairs, until the number of notifications is reached.
 #[tokio::test]
-#[ignore = "a longer soak: BELFRY_SOAK=10000 says how many events, BELFRY_SEED repeats one"]
+#[ignore = "takes long; BELFRY_SOAK sets the number of notifications, BELFRY_SEED repeats a run"]
 async fn soak() {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let events = usize::try_from(number("BELFRY_SOAK").unwrap_or(10_000)).unwrap();
+    let notifications = usize::try_from(number("BELFRY_SOAK").unwrap_or(10_000)).unwrap();
     let seed = number("BELFRY_SEED").unwrap_or_else(|| u64::from(std::process::id()));
-    println!("BELFRY_SEED={seed} BELFRY_SOAK={events}");
-    let mut deck = FaultDeck { random: SplitMix64(seed), rest: Vec::new() };
+    println!("BELFRY_SEED={seed} BELFRY_SOAK={notifications}");
+    let mut deck = FaultDeck { random: SplitMix64(seed), remaining: Vec::new() };
     let mut test = FaultTest::new(2, 6, Pace::Slow, &Fault::ALL).await;
     let started = Instant::now();
-    // All faults are injected, however small the number is.
+    // Even with a small number of notifications, each fault is injected once.
     let (mut summary, mut drawn) = (String::new(), 0);
-    while test.created() < events || drawn < Fault::ALL.len() {
+    while test.created() < notifications || drawn < Fault::ALL.len() {
         let groups: Vec<_> = (0..3).map(|_| deck.draw()).collect();
         let seconds = started.elapsed().as_secs_f64();
         println!("{seconds:>6.1} s: {} notifications, now {groups:?}", test.created());
@@ -31,26 +33,27 @@ async fn soak() {
     println!("{:>6.1} s, {drawn} faults: {summary}", started.elapsed().as_secs_f64());
 }
 
-/// All faults in random order, reshuffled when all were drawn.
+/// Draws all faults in random order. When all were drawn, it starts again with all of them.
 struct FaultDeck {
     random: SplitMix64,
-    rest: Vec<Fault>,
+    /// The faults that were not drawn yet.
+    remaining: Vec<Fault>,
 }
 
 impl FaultDeck {
     /// One fault, or two that can be injected at the same time.
     fn draw(&mut self) -> Vec<Fault> {
-        if self.rest.is_empty() {
-            self.rest = Fault::ALL.to_vec();
+        if self.remaining.is_empty() {
+            self.remaining = Fault::ALL.to_vec();
         }
-        let first = self.rest.swap_remove(self.random.below(self.rest.len()));
-        let fitting: Vec<_> =
-            (0..self.rest.len()).filter(|n| self.rest[*n].combines_with(first)).collect();
-        if fitting.is_empty() || self.random.below(2) == 0 {
+        let first = self.remaining.swap_remove(self.random.below(self.remaining.len()));
+        let combinable: Vec<_> =
+            (0..self.remaining.len()).filter(|n| self.remaining[*n].combines_with(first)).collect();
+        if combinable.is_empty() || self.random.below(2) == 0 {
             return vec![first];
         }
-        let second = fitting[self.random.below(fitting.len())];
-        vec![first, self.rest.swap_remove(second)]
+        let second = combinable[self.random.below(combinable.len())];
+        vec![first, self.remaining.swap_remove(second)]
     }
 }
 
@@ -58,6 +61,7 @@ impl FaultDeck {
 struct SplitMix64(u64);
 
 impl SplitMix64 {
+    /// The next number, less than `bound`.
     fn below(&mut self, bound: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;

@@ -1,5 +1,5 @@
-//! Starts the servers that tests need and runs them until its standard input ends. A shell shares them
-//! among many test binaries:
+//! Starts the servers that tests need and prints their addresses as `export` lines. The servers run until
+//! standard input ends. With this, a shell shares the servers among many test binaries:
 //!
 //! ```sh
 //! coproc belfry-test-servers

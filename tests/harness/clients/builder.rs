@@ -9,7 +9,7 @@ use super::device::Device;
 use super::runtime::{folder, node, python};
 use crate::child::ChildProcess;
 
-/// What to connect a device with.
+/// The configuration of a device that is not started yet.
 #[derive(Debug, Clone)]
 pub struct Builder {
     program: PathBuf,
@@ -18,13 +18,13 @@ pub struct Builder {
 }
 
 impl Device {
-    /// The JavaScript client. `url` as of [`Belfry::url`](crate::process::Belfry::url).
+    /// The JavaScript client. `url` has the form of [`Belfry::url`](crate::process::Belfry::url).
     pub fn node(url: &str) -> Builder {
         Builder::new(node(), "device.mjs", url)
     }
 
-    /// The JavaScript client of version 3, the oldest that supports this protocol. It notices a missing ack
-    /// only by its timeout, not by the end of the connection.
+    /// The JavaScript client of version 3, the oldest that supports this protocol. If the connection is lost
+    /// before an ack arrives, this client reports the missing ack only after its timeout.
     pub fn node3(url: &str) -> Builder {
         Self::node(url).option("version", 3)
     }
@@ -42,7 +42,7 @@ impl Builder {
         Self { program, script: folder().join(script), config }
     }
 
-    /// Any key of the device's configuration.
+    /// Sets any key of the device's configuration; see `tests/clients/README.md`.
     #[must_use]
     pub fn option(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.config.insert(key.to_owned(), value.into());
@@ -61,19 +61,19 @@ impl Builder {
         self.option("path", path)
     }
 
-    /// `websocket`, `polling`, or both in that order.
+    /// The transports, `websocket` and `polling`, in the order in which the client uses them.
     #[must_use]
     pub fn transports<const N: usize>(self, transports: [&str; N]) -> Self {
         self.option("transports", transports.to_vec())
     }
 
-    /// `auth.token`
+    /// Sets `auth.token` of the handshake.
     #[must_use]
     pub fn token(self, token: &str) -> Self {
         self.auth("token", token)
     }
 
-    /// Any key of `auth`.
+    /// Sets any key of `auth`.
     #[must_use]
     pub fn auth(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.config.entry("auth").or_insert_with(|| json!({}))[key] = value.into();
@@ -93,7 +93,7 @@ impl Builder {
         self.option("reconnection", reconnection)
     }
 
-    /// Whether the device keeps the newest revision and epoch and sends them when it reconnects.
+    /// Whether the device remembers the newest revision and epoch and sends them when it reconnects.
     #[must_use]
     pub fn track(self, track: bool) -> Self {
         self.option("track", track)

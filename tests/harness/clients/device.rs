@@ -13,9 +13,9 @@ use crate::wait::PATIENCE;
 
 /// A device of a user, connected or not. Dropping it kills its process, so the server receives no close.
 ///
-/// It keeps everything that it receives, in order. Each wait, such as [`expect`](Self::expect), returns the
-/// first matching record that no earlier wait of its kind has returned, whether it has arrived already or
-/// is still to come.
+/// All records are kept in the order of their arrival. Each wait, such as [`expect`](Self::expect), returns
+/// the next matching record after the one that the previous wait of the same kind has returned. That record
+/// may have arrived before the call.
 #[derive(Debug)]
 pub struct Device {
     child: ChildProcess,
@@ -26,7 +26,7 @@ pub struct Device {
 struct Received {
     lines_read: usize,
     records: Vec<DeviceRecord>,
-    /// By kind of wait, the index in `records` at which the next one starts.
+    /// For each kind of wait, the index in `records` at which its next search starts.
     next: HashMap<String, usize>,
     last_reference: u64,
 }
@@ -56,7 +56,7 @@ impl Device {
         Self { child, received: Mutex::default() }
     }
 
-    /// Everything that it has reported so far, in order.
+    /// Everything that the device has reported so far, in order.
     pub fn records(&self) -> Vec<DeviceRecord> {
         self.up_to_date().records.clone()
     }
@@ -83,8 +83,8 @@ impl Device {
         event.first_argument()
     }
 
-    /// Waits until it is connected, for the first time or again. Failed attempts that the client repeats are
-    /// skipped.
+    /// Waits until the device is connected, for the first time or again. Failed attempts that the client
+    /// repeats by itself are skipped.
     ///
     /// # Panics
     /// When the client gives up, or it takes longer than [`PATIENCE`].
@@ -98,11 +98,11 @@ impl Device {
         record
     }
 
-    /// Waits until it is rejected and returns the message: the code. Failed attempts that the client repeats
-    /// are not answers of the server and are skipped.
+    /// Waits until the server rejects the connect, and returns the error code. Failed attempts that the client
+    /// repeats by itself are skipped: the server has not rejected those.
     ///
     /// # Panics
-    /// When it is not rejected within [`PATIENCE`].
+    /// When the connect is not rejected within [`PATIENCE`].
     pub async fn refused(&self) -> String {
         let is_refused = |record: &DeviceRecord| {
             record.kind == "connect_error" && record.retries() != Some(true)
@@ -113,7 +113,7 @@ impl Device {
     /// Waits until its namespace is disconnected and returns the client's reason.
     ///
     /// # Panics
-    /// When it is not within [`PATIENCE`].
+    /// When that takes longer than [`PATIENCE`].
     pub async fn disconnected(&self) -> String {
         self.of_kind("disconnect").await.reason.unwrap_or_default()
     }
@@ -164,14 +164,14 @@ impl Device {
 
     /// Runs `meanwhile` and checks that no event of this name arrives until it is done.
     ///
-    /// `meanwhile` should wait for something that would arrive after the event.
+    /// `meanwhile` should wait for something that the server sends after the unwanted event.
     ///
     /// # Panics
-    /// When one arrives.
+    /// When such an event arrives.
     pub async fn never<T>(&self, name: &str, meanwhile: impl Future<Output = T>) -> T {
         let before = self.events(name).len();
         let result = meanwhile.await;
-        assert_eq!(self.events(name).len(), before, "{name} came: {}", self.transcript());
+        assert_eq!(self.events(name).len(), before, "{name} arrived: {}", self.transcript());
         result
     }
 
@@ -211,7 +211,7 @@ impl Device {
         self.child.pid()
     }
 
-    /// SIGSTOP: it reads nothing more, like a device that hangs, until [`resume`](Self::resume).
+    /// SIGSTOP: until [`resume`](Self::resume) the device reads nothing, like one that hangs.
     pub fn freeze(&mut self) {
         self.child.signal(Signal::STOP);
     }

@@ -1,4 +1,5 @@
-//! Devices: the Socket.IO clients that applications use, one process each; and NestJS services.
+//! Devices and NestJS services, each in its own process. A device runs a Socket.IO client that applications
+//! use.
 //!
 //! `tests/clients/device.mjs` and `device.py` take a configuration and exchange JSON lines with this module.
 

@@ -26,7 +26,7 @@ struct Received {
     reports: Vec<Report>,
 }
 
-/// What a service reports; see `tests/clients/README.md`.
+/// One line that a service reports. `tests/clients/README.md` describes the kinds and their fields.
 #[derive(Debug, Deserialize)]
 struct Report {
     kind: String,
@@ -69,20 +69,19 @@ impl NestService {
         self.clients.iter().map(String::as_str)
     }
 
-    /// Waits until each client has reported this at least `times` times since the start.
+    /// Waits until each client has reported this kind at least `times` times since the start.
     ///
     /// # Panics
     /// When the process ends, or it takes longer than [`PATIENCE`].
-    pub async fn each_reports(&self, kind: &str, times: usize) {
+    pub async fn until_each_reports(&self, kind: &str, times: usize) {
         self.each(&format!("{kind} ({times})"), times, |report| report.kind == kind).await;
     }
 
-    /// Starts a new phase: the messages from now on have its name. Waits until each client has got a confirm for
-    /// two of them.
+    /// Begins a phase, and waits until the broker has confirmed two messages of this phase for each client.
     ///
     /// # Panics
     /// When the process ends, or it takes longer than [`PATIENCE`].
-    pub async fn emits_in(&self, phase: &str) {
+    pub async fn begin_and_confirm(&self, phase: &str) {
         self.begin(phase).await;
         self.each(&format!("confirmed in {phase}"), 2, |report| {
             report.kind == "confirmed" && report.phase == phase
@@ -90,7 +89,7 @@ impl NestService {
         .await;
     }
 
-    /// Starts a new phase.
+    /// Begins a phase: the ids of the messages from now on start with its name.
     ///
     /// # Panics
     /// When the process has ended.
@@ -100,7 +99,7 @@ impl NestService {
         until_true("the phase begins", async || self.running().reports.iter().any(begun)).await;
     }
 
-    /// The ids of this client's messages that the broker has confirmed, with their phases.
+    /// The ids of this client's messages that the broker has confirmed. Each id starts with its phase.
     pub fn confirmed(&self, client: &str) -> BTreeSet<String> {
         let received = self.up_to_date();
         let confirmed = received.reports.iter();
@@ -108,7 +107,8 @@ impl NestService {
         confirmed.map(|it| it.id.clone()).collect()
     }
 
-    /// Stops it: it waits for the outstanding confirms, closes its connections and exits.
+    /// Lets the service wait for its outstanding confirms, close its connections and exit. Returns the exit
+    /// status.
     ///
     /// # Panics
     /// When it still runs after [`PATIENCE`].
@@ -120,13 +120,13 @@ impl NestService {
         status
     }
 
-    /// Its errors and last reports, for the report of a failed test.
+    /// The last 100 reports and all lines of standard error, for the message of a failed test.
     pub fn transcript(&self) -> String {
         let lines = self.child.lines();
         let (errors, reports): (Vec<_>, Vec<_>) =
             lines.into_iter().partition(|line| line.stream == Stream::Err);
-        let last = reports.len().saturating_sub(100);
-        let lines: Vec<_> = reports[last..].iter().chain(&errors).map(|it| &*it.text).collect();
+        let first = reports.len().saturating_sub(100);
+        let lines: Vec<_> = reports[first..].iter().chain(&errors).map(|it| &*it.text).collect();
         format!("the service has reported:\n  {}", lines.join("\n  "))
     }
 
@@ -147,6 +147,7 @@ impl NestService {
         assert!(sent.is_ok(), "the service has ended: {}", self.transcript());
     }
 
+    /// Everything received so far. Panics if the service has ended.
     fn running(&self) -> MutexGuard<'_, Received> {
         let received = self.up_to_date();
         let ended = received.reports.iter().any(|report| report.kind == "exit");

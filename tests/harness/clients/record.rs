@@ -1,4 +1,4 @@
-//! What a device reports.
+//! The records that a device reports.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 /// One line that a device reported.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct DeviceRecord {
-    /// Milliseconds of the device's own clock.
+    /// Milliseconds since the device's start.
     #[serde(default)]
     pub at: f64,
     /// `connect`, `connect_error`, `disconnect`, `engine_close`, `event`, `ack`, `ack_timeout` …
@@ -20,7 +20,7 @@ pub struct DeviceRecord {
     pub message: Option<String>,
     /// The reason of a `disconnect` or `engine_close`.
     pub reason: Option<String>,
-    /// The call that an `ack` answers.
+    /// The number of the call that an `ack` answers.
     #[serde(rename = "ref")]
     pub reference: Option<u64>,
     /// All other fields of the line.
@@ -29,7 +29,8 @@ pub struct DeviceRecord {
 }
 
 impl DeviceRecord {
-    /// Whether the client goes on trying to connect after this; only JavaScript reports it.
+    /// Whether the client continues to try to connect after this record. `None` with the Python client, which
+    /// does not report it.
     pub(super) fn retries(&self) -> Option<bool> {
         self.rest.get("active").and_then(Value::as_bool)
     }

@@ -27,7 +27,7 @@ impl RunningScript {
         Self(ChildProcess::new(&mut command, None).expect("node runs"))
     }
 
-    /// Waits for a line of this kind that matches, and returns it.
+    /// Waits for a line of this kind that matches, and returns the first one since the start.
     ///
     /// # Panics
     /// When the script ends, or it takes longer than a minute.

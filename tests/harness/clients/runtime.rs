@@ -24,8 +24,8 @@ pub(super) fn python() -> PathBuf {
     program.map_or_else(|| folder().join(".venv/bin/python"), PathBuf::from)
 }
 
-/// Runs one of the scripts in `tests/clients` with this configuration, on Node or Python by its extension,
-/// and returns the lines that it wrote.
+/// Runs one of the scripts in `tests/clients` with this configuration and returns the lines that it wrote. A
+/// script whose name ends with `.py` runs on Python, any other on Node.
 ///
 /// # Panics
 /// When it fails; the message has its output.
@@ -38,7 +38,7 @@ pub async fn run_script(name: &str, config: &Value) -> Vec<Value> {
         .current_dir(folder())
         .stdin(Stdio::null())
         .kill_on_drop(true);
-    // A script has timeouts of its own; this one is for a script that hangs.
+    // A script has its own timeouts. This one is for a script that hangs.
     let output = timeout(PATIENCE * 8, command.output()).await;
     let output = output.unwrap_or_else(|_| panic!("{name} hangs")).expect("it can be run");
     let out = String::from_utf8_lossy(&output.stdout);

@@ -14,7 +14,7 @@ fn device(script: &str) -> Device {
     Device::new(ChildProcess::new(&mut command, None).unwrap())
 }
 
-const TWO: &str = r#"
+const TWO_EVENTS: &str = r#"
     echo '{"at":1,"kind":"connect","sid":"a"}'
     echo '{"at":2,"kind":"event","name":"n","args":[{"id":1}]}'
     echo '{"at":3,"kind":"event","name":"other","args":[]}'
@@ -24,7 +24,7 @@ const TWO: &str = r#"
 
 #[tokio::test]
 async fn events_are_returned_once_and_in_order() {
-    let device = device(TWO);
+    let device = device(TWO_EVENTS);
     assert_eq!(device.connected().await.rest["sid"], "a");
     assert_eq!(device.expect("n").await["id"], 1);
     assert_eq!(device.expect("n").await["id"], 2);
@@ -69,9 +69,9 @@ async fn wait_fails_at_once_when_the_device_exits() {
 }
 
 #[tokio::test]
-#[should_panic(expected = "n came")]
+#[should_panic(expected = "n arrived")]
 async fn unwanted_event_fails_the_test() {
-    let device = device(&format!("read -r go; {TWO}"));
+    let device = device(&format!("read -r go; {TWO_EVENTS}"));
     let other = async {
         device.emit("go", Value::Null);
         device.expect("other").await

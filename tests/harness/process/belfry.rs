@@ -15,7 +15,8 @@ use crate::wait::PATIENCE;
 
 /// A running `belfry` with a temporary folder of its own as its home and working directory.
 ///
-/// Dropping it kills it. A test that panics prints its log, and a test in which it panicked fails.
+/// Dropping it kills the process. If the test panics, the log is printed. If `belfry` has panicked, the test
+/// fails.
 #[derive(Debug)]
 pub struct Belfry {
     serving: Serving,
@@ -51,18 +52,18 @@ impl Builder {
 }
 
 impl Belfry {
-    /// Settings first, then [`start`](Builder::start). Without any it is the embedded default: SQLite in
-    /// its folder, no broker.
+    /// Settings first, then [`start`](Builder::start). Without settings `belfry` runs as the embedded default:
+    /// SQLite in its folder, and no broker.
     pub fn builder() -> Builder {
         Builder::default()
     }
 
-    /// Where it serves devices and services: `http://127.0.0.1:port`, `https://…` or `unix:…`.
+    /// The address for devices and services: `http://127.0.0.1:port`, `https://…` or `unix:…`.
     pub fn url(&self) -> &str {
         &self.serving.url
     }
 
-    /// Where it serves metrics and admin routes: `http://127.0.0.1:port`.
+    /// The address for metrics and admin routes: `http://127.0.0.1:port`.
     pub fn admin_url(&self) -> &str {
         &self.serving.admin_url
     }
@@ -87,8 +88,8 @@ impl Belfry {
         self.folder.path()
     }
 
-    /// Runs another command of the executable, such as `token`, to its end, with the same settings in the
-    /// same folder.
+    /// Runs another command of the executable, such as `token`, with the same settings in the same folder, and
+    /// waits for its exit.
     ///
     /// # Panics
     /// When it still runs after [`PATIENCE`], or has panicked.
@@ -103,7 +104,7 @@ impl Belfry {
         text(&self.serving.child.lines())
     }
 
-    /// Waits for a line of the log with these words, and returns the line.
+    /// Waits for a line of the log that contains these words, and returns the line.
     ///
     /// # Panics
     /// When that takes longer than [`PATIENCE`].
@@ -168,7 +169,7 @@ impl Belfry {
         self.kill();
         self.serving.child.drain_output().await;
         self.assert_no_panic();
-        // Without the base path, which is a setting of its own.
+        // The address in a URL, without the base path, which is a separate setting.
         let listen = |url: &str| {
             let address = url.split_once("://").map(|(_, it)| it.split('/').next().unwrap_or(it));
             address.unwrap_or(url).to_owned()

@@ -1,4 +1,4 @@
-//! Settings and arguments of a `belfry`, and its start.
+//! The settings and arguments of a `belfry` process, and its start.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -15,35 +15,40 @@ use crate::rabbit::Broker;
 use crate::servers::free_port;
 use crate::{binaries, wait::PATIENCE};
 
-/// How long a graceful shutdown may take.
+/// How long a test waits for a graceful shutdown.
 pub(super) const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(45);
 
+/// The variables of the two listen addresses.
 const LISTEN: [&str; 2] = ["BELFRY_HTTP__LISTEN", "BELFRY_ADMIN__LISTEN"];
 
-/// What comes before the addresses on standard output.
+/// The words on standard output that precede the address for devices and services.
 const PUBLIC: &str = "listening on ";
+
+/// The words on standard output that precede the address for metrics and admin routes.
 const ADMIN: &str = "admin on ";
 
-/// The executable: `BELFRY_TEST_BINARY`, else the one of this build, brought up to date once.
+/// The executable: `BELFRY_TEST_BINARY` if it is set, else the one of this build, which the first call builds.
 fn binary() -> &'static Path {
     static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let binary = BINARY.get_or_init(|| match std::env::var_os("BELFRY_TEST_BINARY") {
         Some(path) => Ok(path.into()),
-        // Also where it exists: an old build would test old code.
+        // Even if the executable exists: an old one would test old code.
         None => binaries::build("belfry", "belfry"),
     });
     binary.as_deref().unwrap_or_else(|sentence| panic!("{sentence}"))
 }
 
-/// What to start `belfry` with. It sees no variable of the surrounding environment but `PATH`. `auth.leeway` is 0s
-/// unless a test sets it, because issuer and server have the same clock, and tokens of tests live for seconds.
+/// The configuration of a `belfry` that is not started yet. Of the test's environment it inherits only `PATH`.
+///
+/// The default of `auth.leeway` is 0s here: the tests and `belfry` share a clock, and some tokens of tests are
+/// valid for a few seconds only.
 #[derive(Debug, Clone)]
 pub struct Builder {
     variables: BTreeMap<String, OsString>,
     pub(super) arguments: Vec<OsString>,
-    /// Another program in the place of `belfry`.
+    /// The program that runs instead of `belfry`.
     program: Option<PathBuf>,
-    /// A program with arguments that ends by running the ones after it.
+    /// A program and its arguments, such as `env`, which then executes `belfry` with `arguments`.
     wrapper: Vec<OsString>,
 }
 
@@ -102,14 +107,14 @@ impl Builder {
         self
     }
 
-    /// Another executable than the one that tests run.
+    /// Runs this executable instead of the `belfry` under test.
     #[must_use]
     pub fn program(mut self, path: &Path) -> Self {
         self.program = Some(path.to_owned());
         self
     }
 
-    /// Runs it by a program that changes something about its process and then executes it, such as
+    /// Starts `belfry` through a program that prepares the process and then executes `belfry` in it, such as
     /// `["env", "--ignore-signal=HUP"]`.
     #[must_use]
     pub fn run_by(mut self, wrapper: &[&str]) -> Self {
@@ -117,13 +122,13 @@ impl Builder {
         self
     }
 
-    /// Whether the harness chooses one of the addresses.
+    /// Whether the harness chooses at least one of the two addresses.
     pub(super) fn chooses_addresses(&self) -> bool {
         LISTEN.iter().any(|variable| !self.variables.contains_key(*variable))
     }
 
-    /// Where the test has set no address, one whose port is still free after the process has exited: see
-    /// [`free_port`].
+    /// Chooses the addresses that the test has not set. Their ports come from [`free_port`], because `belfry`
+    /// must be able to use them again after a restart.
     pub(super) fn with_addresses(mut self) -> Self {
         for variable in LISTEN {
             let variable = self.variables.entry(variable.to_owned());
@@ -132,7 +137,7 @@ impl Builder {
         self
     }
 
-    /// Starts it with these arguments, such as `--help`, and waits until it has exited by itself.
+    /// Starts `belfry` with these arguments, such as `--help`, and waits until it has exited by itself.
     ///
     /// # Panics
     /// When it still runs after [`PATIENCE`], or has panicked.
@@ -170,7 +175,7 @@ impl Builder {
         command
     }
 
-    /// Starts it in this folder and waits until it has printed its addresses.
+    /// Starts `belfry` in this folder and waits until it has printed its addresses.
     pub(super) async fn launch(self, folder: &Path) -> Result<Serving, StartFailure> {
         let mut child =
             ChildProcess::new(&mut self.command(folder), Some(folder)).expect("belfry can be run");
@@ -200,8 +205,8 @@ fn address(lines: &[OutputLine], words: &str) -> Option<String> {
     lines.iter().filter(|line| line.stream == Stream::Out).find_map(|line| {
         let (_, rest) = line.text.split_once(words)?;
         let address = rest.split(|c: char| c.is_whitespace() || c == '"').next()?;
-        let is_one = ["http://", "https://", "unix:"].iter().any(|it| address.starts_with(it));
-        is_one.then(|| address.trim_end_matches('/').to_owned())
+        let is_url = ["http://", "https://", "unix:"].iter().any(|it| address.starts_with(it));
+        is_url.then(|| address.trim_end_matches('/').to_owned())
     })
 }
 
@@ -209,7 +214,7 @@ pub(super) fn text(lines: &[OutputLine]) -> String {
     lines.iter().map(|line| line.text.as_str()).collect::<Vec<_>>().join("\n")
 }
 
-/// It exited or hung before it served.
+/// `belfry` exited or hung before it served.
 #[derive(Debug)]
 pub struct StartFailure {
     /// The exit status; `None` if it hung and was killed.
@@ -220,6 +225,7 @@ pub struct StartFailure {
 
 impl StartFailure {
     pub(super) fn port_was_taken(&self) -> bool {
+        // Error 98 is EADDRINUSE on Linux.
         self.log.contains("os error 98") || self.log.contains("Address already in use")
     }
 }
@@ -233,7 +239,7 @@ impl fmt::Display for StartFailure {
     }
 }
 
-/// It exited by itself.
+/// The result of a `belfry` that exited by itself.
 #[derive(Debug)]
 pub struct Finished {
     /// The exit status.
@@ -244,7 +250,7 @@ pub struct Finished {
     pub err: String,
 }
 
-/// A process that serves, with what it was started with.
+/// A `belfry` process that serves, and its configuration.
 #[derive(Debug)]
 pub(super) struct Serving {
     pub(super) builder: Builder,

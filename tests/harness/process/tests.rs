@@ -1,4 +1,4 @@
-//! `belfry` is a shell here: these tests are about the harness.
+//! These tests are about the harness: a shell runs in the place of `belfry`.
 
 use std::path::Path;
 use std::process::Command;
@@ -12,8 +12,8 @@ use crate::wait::{PATIENCE, until_true};
 
 /// A shell in the place of `belfry`. It prints the addresses, then runs `then`.
 ///
-/// Not a script file: while another test starts a child, that child has every file open that is being
-/// written, and such a file cannot be run (`ETXTBSY`, execve(2)).
+/// The script is an argument and not a file. A child that another test starts at this moment inherits every
+/// open file for an instant, and a file that is open for writing cannot be executed (`ETXTBSY`, execve(2)).
 fn builder(then: &str) -> Builder {
     let addresses = "echo listening on http://127.0.0.1:1/; echo admin on http://127.0.0.1:2";
     shell(&format!("{addresses}\n{then}"))
@@ -51,7 +51,7 @@ async fn exit_before_serving_is_reported_with_status_and_log() {
 async fn process_terminates_gracefully_and_restarts() {
     let then = "trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.1; done";
     let mut belfry = builder(then).start().await;
-    // Before that, the signal would end the shell at once.
+    // Before the trap is set, the signal would end the shell at once.
     belfry.log_line("ready").await;
     let first = belfry.pid();
     assert_eq!(belfry.terminate().await.code(), Some(0));
@@ -92,12 +92,13 @@ async fn process_and_folder_are_removed_when_the_test_process_is_killed() {
     let pid = Pid::from_raw(pid.parse().unwrap()).unwrap();
     test_kill_process(pid).expect("it runs");
     test.kill();
-    until_true("it is gone", async || is_gone(pid)).await;
+    until_true("the process is gone", async || is_gone(pid)).await;
     let folder = Path::new(folder);
-    until_true("its folder is gone", async || !folder.exists()).await;
+    until_true("the folder is gone", async || !folder.exists()).await;
 }
 
-/// Gone, or a zombie: on a machine whose first process reaps no orphans their entries stay.
+/// Whether the process has ended. A zombie counts as ended: it stays if the machine's init process does not
+/// reap orphans.
 fn is_gone(pid: Pid) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
     stat.map_or(true, |stat| stat.contains(") Z "))

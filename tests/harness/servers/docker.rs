@@ -20,8 +20,11 @@ use super::supervisor::Server;
 use super::{Access, Kind, ports, ready};
 use crate::names::password;
 
-const POSTGRES_IMAGE: (&str, &str) = ("BELFRY_TEST_POSTGRES_IMAGE", "postgres:15");
-const RABBIT_IMAGE: (&str, &str) = ("BELFRY_TEST_RABBITMQ_IMAGE", "rabbitmq:3.10-management");
+/// The variable that names the image, and the default image.
+type ImageSource = (&'static str, &'static str);
+
+const POSTGRES_IMAGE: ImageSource = ("BELFRY_TEST_POSTGRES_IMAGE", "postgres:15");
+const RABBIT_IMAGE: ImageSource = ("BELFRY_TEST_RABBITMQ_IMAGE", "rabbitmq:3.10-management");
 
 /// Starts a container; `None` if no Docker engine can be reached.
 pub(super) async fn start(kind: Kind, management: bool) -> anyhow::Result<Option<Box<dyn Server>>> {
@@ -80,8 +83,8 @@ async fn rabbit(engine: Docker, management: bool) -> anyhow::Result<Container<Ra
     .await
 }
 
-/// The image's name and tag: those of the environment variable, or the default.
-fn image((variable, default): (&str, &str)) -> (String, String) {
+/// The image's name and tag, from the environment variable or the default.
+fn image((variable, default): ImageSource) -> (String, String) {
     let image = std::env::var(variable).unwrap_or_else(|_| default.to_owned());
     // A colon before the last slash belongs to a registry's port.
     match image.rsplit_once(':') {
@@ -105,18 +108,18 @@ impl<I: Image> Container<I> {
         access: impl FnOnce(&str) -> Access,
     ) -> anyhow::Result<Self> {
         let container = request
-            // `serves` asks the server itself, in the same way for every image.
+            // `until_ready` asks the server itself, in the same way for every image.
             .with_ready_conditions(vec![WaitFor::Nothing])
             .with_startup_timeout(Duration::from_mins(5))
             .start()
             .await?;
         let host = match container.get_host().await?.to_string() {
-            // The ports are mapped on IPv4; the name may resolve to IPv6 first.
+            // The ports are mapped on IPv4, and `localhost` may resolve to IPv6 first.
             host if host == "localhost" => "127.0.0.1".to_owned(),
             host => host,
         };
         let this = Self { engine, kind, inner: container, access: access(&host) };
-        match this.serves().await {
+        match this.until_ready().await {
             Ok(()) => Ok(this),
             Err(error) => {
                 this.inner.rm().await.context("the container is not removed")?;
@@ -125,7 +128,7 @@ impl<I: Image> Container<I> {
         }
     }
 
-    async fn serves(&self) -> anyhow::Result<()> {
+    async fn until_ready(&self) -> anyhow::Result<()> {
         ready::wait(self.kind, &self.access, async || match self.inner.is_running().await {
             Ok(true) => None,
             Ok(false) => Some(self.log_tail().await),
@@ -139,7 +142,7 @@ impl<I: Image> Container<I> {
         Ok(self.engine.kill_container(self.inner.id(), Some(options)).await?)
     }
 
-    async fn has_ended(&self) -> anyhow::Result<()> {
+    async fn until_ended(&self) -> anyhow::Result<()> {
         let deadline = Instant::now() + Duration::from_secs(30);
         while self.inner.is_running().await? {
             anyhow::ensure!(Instant::now() < deadline, "it still runs");
@@ -163,18 +166,18 @@ impl<I: Image> Server for Container<I> {
 
     async fn start(&mut self) -> anyhow::Result<()> {
         self.inner.start().await?;
-        self.serves().await
+        self.until_ready().await
     }
 
     async fn stop(&mut self) -> anyhow::Result<()> {
         self.signal(match self.kind {
-            // Its "fast" shutdown. Not every image names that as its stop signal, and after SIGTERM it
-            // waits for its clients to disconnect.
+            // SIGINT is PostgreSQL's "fast" shutdown. After SIGTERM it would wait for its clients to
+            // disconnect, and not every image declares SIGINT as its stop signal.
             Kind::Postgres => "SIGINT",
             Kind::Rabbit => "SIGTERM",
         })
         .await?;
-        self.has_ended().await
+        self.until_ended().await
     }
 
     async fn control(&mut self, arguments: &[&str]) -> anyhow::Result<()> {
@@ -187,7 +190,7 @@ impl<I: Image> Server for Container<I> {
 
     async fn kill(&mut self) -> anyhow::Result<()> {
         self.signal("SIGKILL").await?;
-        self.has_ended().await
+        self.until_ended().await
     }
 
     async fn remove(self: Box<Self>) -> anyhow::Result<()> {

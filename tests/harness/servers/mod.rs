@@ -1,6 +1,6 @@
 //! The PostgreSQL and RabbitMQ servers of the tests.
 //!
-//! For servers that tests share, in this order:
+//! A server that tests share comes from the first of these sources that is available:
 //!
 //! 1. the URLs in `BELFRY_TEST_POSTGRES_URL` and `BELFRY_TEST_AMQP_URL` (and, if there is one,
 //!    `BELFRY_TEST_RABBITMQ_MANAGEMENT_URL`);
@@ -9,11 +9,11 @@
 //! 3. the server programs of this machine, run in a temporary folder on a free port of the loopback
 //!    interface.
 //!
-//! A server that a test owns alone comes from 2 or 3: a test never stops a server that others use.
+//! A server that one test owns alone comes from source 2 or 3: a test never stops a server that others use.
 //!
-//! Servers of 2 and 3 belong to a [`supervisor`], a small process whose input is a pipe from the test
-//! process. When the test process ends, also by SIGKILL or ctrl-C, the pipe closes and the supervisor
-//! removes the server and its data.
+//! A server from source 2 or 3 belongs to a [`supervisor`], a small process whose standard input is a pipe
+//! from the test process. When the test process ends, even by SIGKILL or Ctrl-C, the pipe closes and the
+//! supervisor removes the server and its data.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -52,7 +52,7 @@ impl Kind {
         }
     }
 
-    /// The word for it on the supervisor's command line.
+    /// The name of this kind on the supervisor's command line.
     fn word(self) -> &'static str {
         match self {
             Self::Postgres => "postgres",
@@ -79,13 +79,13 @@ impl fmt::Display for Kind {
 pub struct Access {
     /// `postgres://…` with a superuser, or `amqp://…` with an administrator.
     pub url: String,
-    /// RabbitMQ's management API, `http://user:password@host:port`, where there is one.
+    /// RabbitMQ's management API, `http://user:password@host:port`; `None` if there is none.
     pub management: Option<String>,
 }
 
 const MANAGEMENT_VARIABLE: &str = "BELFRY_TEST_RABBITMQ_MANAGEMENT_URL";
 
-/// The server that the environment names.
+/// The server that environment variables name; `None` if they name none.
 fn given(kind: Kind) -> Option<Access> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     Some(Access {
@@ -106,7 +106,7 @@ pub async fn shared(kind: Kind) -> &'static Access {
         Kind::Postgres => &POSTGRES,
         Kind::Rabbit => &RABBIT,
     };
-    // Not on the runtime of the first test: the others wait here too.
+    // On a blocking thread: the start takes seconds, and other tests that call this function block, too.
     let server = tokio::task::spawn_blocking(move || cell.get_or_init(|| Shared::of(kind)));
     match server.await.expect("starting a server does not panic") {
         Ok(shared) => &shared.access,
@@ -116,7 +116,8 @@ pub async fn shared(kind: Kind) -> &'static Access {
 
 struct Shared {
     access: Access,
-    /// Its supervisor exits with this process: a static is never dropped.
+    /// Keeps the pipe to the supervisor open. A static is never dropped, so the pipe closes when this process
+    /// exits.
     _server: Option<SupervisedServer>,
 }
 

@@ -9,10 +9,11 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{Access, Kind};
 
-/// How long a server may take to start; a first start on a busy machine takes a quarter of it.
+/// How long a server may take to start: four times as long as a first start on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Waits until the server accepts clients. `ended` returns the reason once the server has exited.
+/// Waits until the server accepts clients. `ended` returns `None` while the server runs, and the reason once
+/// it has exited.
 pub(super) async fn wait(
     kind: Kind,
     access: &Access,
@@ -20,11 +21,11 @@ pub(super) async fn wait(
 ) -> anyhow::Result<()> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        if let Some(how) = ended().await {
-            anyhow::bail!("{kind} ended while it started: {how}");
+        if let Some(reason) = ended().await {
+            anyhow::bail!("{kind} ended while it started: {reason}");
         }
-        let serves = timeout(Duration::from_secs(10), ask(kind, access)).await;
-        match serves.context("no answer").flatten() {
+        let answer = timeout(Duration::from_secs(10), ask(kind, access)).await;
+        match answer.context("no answer").flatten() {
             Ok(()) => return Ok(()),
             Err(error) if Instant::now() >= deadline => {
                 return Err(error.context(format!("{kind} does not serve after {PATIENCE:?}")));

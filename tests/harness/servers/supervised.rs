@@ -37,12 +37,12 @@ impl OwnServer {
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(work).await.expect("talking to the supervisor does not panic")
+    tokio::task::spawn_blocking(work).await.expect("a call of the supervisor does not panic")
 }
 
-/// A server of this process's own. Dropping it removes the server.
+/// A server that runs under a supervisor of its own. Dropping this value removes the server.
 ///
-/// Calls block until the supervisor has answered. It limits how long that takes.
+/// Each call blocks until the supervisor has answered. The supervisor limits how long that takes.
 #[derive(Debug)]
 pub(crate) struct SupervisedServer {
     supervisor: Child,
@@ -63,7 +63,8 @@ impl SupervisedServer {
         let mut supervisor = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            // Out of the terminal's group: ctrl-C must not end the supervisor before its work.
+            // In its own process group: Ctrl-C in the terminal must not end the supervisor before it has
+            // removed the server.
             .process_group(0)
             .spawn()
             .map_err(|error| format!("{} cannot be run: {error}", binary.display()))?;
@@ -105,7 +106,7 @@ fn reply(replies: &mut impl BufRead) -> Result<Reply, String> {
 
 impl Drop for SupervisedServer {
     fn drop(&mut self) {
-        // The end of its input makes it clean up and exit.
+        // At the end of its input the supervisor removes the server and exits.
         self.commands = None;
         let _ = self.supervisor.wait();
     }

@@ -3,8 +3,8 @@
 //! `belfry-test-servers run postgres|rabbitmq [--management]` runs one server for one test process: it
 //! writes a JSON line when the server is ready, and one for each command that it reads.
 //!
-//! `belfry-test-servers` alone runs one of each for many test processes: it writes `export` lines for a
-//! shell to evaluate, then `# ready`.
+//! `belfry-test-servers` without arguments runs one PostgreSQL and one RabbitMQ for many test processes: it
+//! writes `export` lines for a shell to evaluate, then `# ready`.
 
 use std::io::{BufRead, Write};
 use std::process::ExitCode;
@@ -20,10 +20,10 @@ use super::{Access, Kind, MANAGEMENT_VARIABLE, docker, given, local};
 /// A server that the supervisor has started.
 #[async_trait(?Send)]
 pub(super) trait Server {
-    /// How tests reach it. It does not change with a restart.
+    /// How tests reach the server. A restart does not change it.
     fn access(&self) -> Access;
 
-    /// Starts it again with its data, and waits until it serves.
+    /// Starts the server again with its data, and waits until it serves.
     async fn start(&mut self) -> anyhow::Result<()>;
 
     /// Shuts it down gracefully and keeps its data.
@@ -34,7 +34,7 @@ pub(super) trait Server {
         anyhow::bail!("only RabbitMQ can do {arguments:?}")
     }
 
-    /// Kills it as a power cut would, and keeps what it has written.
+    /// Kills the server, like a crash, and keeps its data.
     async fn kill(&mut self) -> anyhow::Result<()>;
 
     /// Stops it and removes its data.
@@ -54,7 +54,7 @@ pub(crate) enum ServerCommand {
     ClearMemoryAlarm,
     /// RabbitMQ gets a user who may declare nothing.
     AddLimitedUser,
-    /// RabbitMQ gets a user with the documented rights.
+    /// RabbitMQ gets a user with [`MINIMAL_RIGHTS`].
     AddMinimalUser,
 }
 
@@ -64,7 +64,7 @@ pub(crate) const LIMITED_USER: (&str, &str) = ("limited", "limited");
 /// The name and password of the user that [`ServerCommand::AddMinimalUser`] adds.
 pub(crate) const MINIMAL_USER: (&str, &str) = ("minimal", "minimal");
 
-/// The rights that the README gives to Belfry's user: to configure, write and read.
+/// The rights that the README gives to Belfry's user, as RabbitMQ's patterns for configure, write and read.
 pub const MINIMAL_RIGHTS: [&str; 3] = [r"^belfry\.", r"^(belfry\.|amq\.default$)", r"^belfry\."];
 
 impl ServerCommand {
@@ -105,7 +105,7 @@ pub(crate) enum Reply {
     Ready(Access),
     /// The command is done.
     Done,
-    /// It could not be done; the message is for the person who runs the tests.
+    /// The command failed. The message is for the person who runs the tests.
     Failed(String),
 }
 
@@ -129,7 +129,7 @@ pub fn main(arguments: impl IntoIterator<Item = String>) -> ExitCode {
             }
         }
     });
-    // Does not wait for a broken connection to an engine or a server.
+    // Do not wait for a blocked connection to a Docker engine or a server.
     runtime.shutdown_background();
     code
 }
@@ -145,7 +145,7 @@ async fn run_one(kind: Kind, management: bool) -> ExitCode {
     };
     send_reply(&Reply::Ready(server.access()));
     while let Some(command) = commands.next().await {
-        let done = match command {
+        let result = match command {
             ServerCommand::Start => server.start().await,
             ServerCommand::Stop => server.stop().await,
             ServerCommand::Kill => server.kill().await,
@@ -166,7 +166,7 @@ async fn run_one(kind: Kind, management: bool) -> ExitCode {
                 add_user(server.as_mut(), MINIMAL_USER, MINIMAL_RIGHTS).await
             }
         };
-        send_reply(&match done {
+        send_reply(&match result {
             Ok(()) => Reply::Done,
             Err(error) => Reply::Failed(format!("{kind} did not {}: {error:#}", command.word())),
         });
@@ -226,7 +226,7 @@ async fn start_unless_given(kind: Kind) -> anyhow::Result<Started> {
     Ok((server.access(), Some(server)))
 }
 
-/// Starts a server, with Docker where that works, else from the programs of this machine.
+/// Starts a server in Docker if that is possible, else from the programs on this machine.
 async fn start(kind: Kind, management: bool) -> anyhow::Result<Box<dyn Server>> {
     match docker::start(kind, management).await {
         Ok(Some(server)) => return Ok(server),
@@ -250,12 +250,13 @@ fn send_reply(reply: &Reply) {
     write_line(&serde_json::to_string(reply).expect("a reply is plain data"));
 }
 
-/// Errors are ignored: a reader that is gone has closed the input too, which ends the process.
+/// Writes to standard output. Errors are ignored: a test process that has ended has closed standard input,
+/// too, which ends the supervisor.
 fn write_line(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-/// The commands from standard input. They end with it, or with a signal to terminate.
+/// The commands from standard input. They end with the input, or with SIGTERM, SIGINT or SIGHUP.
 struct Commands(mpsc::UnboundedReceiver<Option<ServerCommand>>);
 
 impl Commands {
@@ -269,7 +270,7 @@ impl Commands {
                 let _ = sender.send(None);
             });
         }
-        // A thread of its own: it may block on a line until the process exits.
+        // In a separate thread, which may wait for a line until the process exits.
         thread::spawn(move || {
             for line in std::io::stdin().lock().lines() {
                 let Ok(line) = line else { break };

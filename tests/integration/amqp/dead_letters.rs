@@ -1,3 +1,6 @@
+//! Dead letters are listed, shown, replayed to the ingest queue and purged, by the adapter and by the command
+//! `belfry dead-letters`.
+
 use belfry_adapters::inbound::amqp::{
     DeadLetterSelection, DeadLetters, DeadLettersError, FailureReason,
 };
@@ -16,7 +19,7 @@ impl Rig {
         DeadLetters::connect(self.settings(), self.topology("a")).await.unwrap()
     }
 
-    /// Declares both queues, without a consumer.
+    /// Declares the ingest queue and the dead queue, without a consumer.
     async fn declare_ingest_and_dead(&self) {
         for queue in [self.broker.ingest_queue(), self.broker.dead_queue()] {
             self.amqp.declare_queue(&queue, FieldTable::default()).await;
@@ -99,35 +102,36 @@ async fn reading_keeps_all_messages_in_order() {
 #[tokio::test]
 async fn rejected_message_is_stored_after_a_replay_once_the_store_accepts_it() {
     let rig = Rig::new().await;
-    let (strict, lenient) = (Store::new(), Store::new());
+    let (rejecting, accepting) = (Store::new(), Store::new());
     for id in ["direct", "routed"] {
-        strict.reject(id);
+        rejecting.reject(id);
     }
-    let (publisher, connected) = rig.publisher().await;
-    let ingest = rig.ingest(&publisher, strict.handler());
-    rig.ingest_is_declared().await;
+    let (publisher, publisher_task) = rig.publisher().await;
+    let ingest = rig.ingest(&publisher, rejecting.handler());
+    rig.wait_for_ingest().await;
     let (queue, dead_queue) = (rig.broker.ingest_queue(), rig.broker.dead_queue());
-    // Another service is bound to the exchange and must not receive the message twice.
-    let tap = rig.amqp.tap(&queue, "#").await;
+    // The queue of another service, bound to the ingest exchange, must not receive the message twice.
+    let other_service = rig.amqp.tap(&queue, "#").await;
 
     let data = |id: &str| json!({ "userId": "ada", "id": id, "title": "Hi" });
     rig.send("notification.create", data("direct")).await;
-    // The pattern is only in the routing key, and the expiration would remove the message.
-    let odd = BasicProperties::default().with_expiration("3600000".into());
-    rig.amqp.publish(&queue, "notification.create", data("routed").to_string(), odd).await;
+    // The pattern is only in the routing key. The expiration would remove the dead letter from its queue.
+    let expiring = BasicProperties::default().with_expiration("3600000".into());
+    rig.amqp.publish(&queue, "notification.create", data("routed").to_string(), expiring).await;
     until_true("both are dead", async || rig.amqp.count(&dead_queue).await == Some(2)).await;
     rig.stop_ingest(ingest).await;
-    assert!(rig.amqp.take(&tap).await.is_some());
+    assert!(rig.amqp.take(&other_service).await.is_some());
 
     let letters = rig.dead_letters().await;
     assert_eq!(letters.replay(&DeadLetterSelection::All, u32::MAX).await.unwrap(), 2);
     letters.close().await;
     assert_eq!(rig.amqp.count(&dead_queue).await, Some(0));
-    let ingest = rig.ingest(&publisher, lenient.handler());
-    until_true("both are stored", async || lenient.ids("ada").await == ["direct", "routed"]).await;
+    let ingest = rig.ingest(&publisher, accepting.handler());
+    until_true("both are stored", async || accepting.ids("ada").await == ["direct", "routed"])
+        .await;
     rig.stop_ingest(ingest).await;
-    assert!(rig.amqp.take(&tap).await.is_none(), "the other service receives it only once");
-    connected.stop().await;
+    assert!(rig.amqp.take(&other_service).await.is_none(), "another service receives a replay");
+    publisher_task.stop().await;
 }
 
 #[tokio::test]
@@ -147,9 +151,10 @@ async fn replay_takes_only_selected_messages_and_keeps_the_others_in_order() {
         1
     );
     letters.close().await;
-    let again = rig.amqp.next(&rig.broker.ingest_queue()).await;
-    assert_eq!(again.properties.headers().as_ref().map(|it| it.inner().len()), Some(0));
-    assert_eq!(again.json()["data"]["id"], "m0");
+    let first = rig.amqp.next(&rig.broker.ingest_queue()).await;
+    let headers = first.properties.headers().as_ref().map(|it| it.inner().len());
+    assert_eq!(headers, Some(0), "Belfry's headers are not removed");
+    assert_eq!(first.json()["data"]["id"], "m0");
     assert_eq!(rig.drain(&rig.broker.ingest_queue()).await, ["m2", "m3"]);
     assert_eq!(rig.drain(&rig.broker.dead_queue()).await, ["m1", "m4", "m5"]);
 }
@@ -162,8 +167,8 @@ async fn unroutable_replay_keeps_the_message_in_the_dead_queue() {
         rig.add_dead(&id, "rejected").await;
     }
     let letters = rig.dead_letters().await;
-    let end = letters.replay(&DeadLetterSelection::All, u32::MAX).await;
-    assert!(matches!(end, Err(DeadLettersError::NotReplayed { replayed: 0, .. })), "{end:?}");
+    let result = letters.replay(&DeadLetterSelection::All, u32::MAX).await;
+    assert!(matches!(result, Err(DeadLettersError::NotReplayed { replayed: 0, .. })), "{result:?}");
     letters.close().await;
     assert_eq!(rig.drain(&rig.broker.dead_queue()).await, ids(3));
 }
@@ -183,11 +188,11 @@ async fn connection_lost_during_a_replay_loses_no_message() {
         tokio::spawn(async move { letters.replay(&DeadLetterSelection::All, u32::MAX).await });
     until_true("some were sent", async || rig.amqp.count(&queue).await > Some(20)).await;
     proxy.close();
-    let end = replaying.await.unwrap();
-    let Err(DeadLettersError::NotReplayed { replayed, .. }) = end else { panic!("{end:?}") };
+    let result = replaying.await.unwrap();
+    let Err(DeadLettersError::NotReplayed { replayed, .. }) = result else { panic!("{result:?}") };
     assert!((20..300).contains(&replayed), "{replayed}");
 
-    // The broker requeues the messages of a connection when it notices that it is lost.
+    // The broker requeues unacknowledged messages when it notices that their connection is lost.
     let total =
         async || rig.amqp.count(&queue).await.unwrap() + rig.amqp.count(&dead_queue).await.unwrap();
     until_true("all messages are in the queues again", async || total().await >= 300).await;
@@ -231,8 +236,8 @@ async fn purge_skips_messages_held_by_another_consumer() {
     let letters = rig.dead_letters().await;
     assert_eq!(letters.purge(&DeadLetterSelection::All).await.unwrap(), 1);
     letters.close().await;
-    let back = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
-    held.unwrap().delivery.nack(back).await.unwrap();
+    let requeue = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
+    held.unwrap().delivery.nack(requeue).await.unwrap();
     assert_eq!(
         rig.amqp.next(&dead_queue).await.properties.message_id().as_ref().unwrap().as_str(),
         "m0"
@@ -252,10 +257,10 @@ async fn command_line_lists_shows_replays_and_purges() {
     let listed = rig.command(&["list"]).finish().await;
     assert!(listed.status.success(), "{}", listed.err);
     let lines: Vec<_> = listed.out.lines().collect();
-    assert_eq!(lines.len(), 3, "a heading and two: {lines:?}");
+    assert_eq!(lines.len(), 3, "not a heading and two dead letters: {lines:?}");
     assert!(lines[1].starts_with("1  invalid") && lines[1].contains("m1"), "{lines:?}");
-    let machines = rig.command(&["list", "--limit", "1", "--json"]).finish().await;
-    let line: Value = serde_json::from_str(&machines.out).unwrap();
+    let as_json = rig.command(&["list", "--limit", "1", "--json"]).finish().await;
+    let line: Value = serde_json::from_str(&as_json.out).unwrap();
     assert_eq!(
         (&line["messageId"], &line["pattern"]),
         (&json!("m1"), &json!("notification.create"))
@@ -267,12 +272,13 @@ async fn command_line_lists_shows_replays_and_purges() {
     assert!(rig.command(&["show", "1"]).finish().await.out.contains(r#""id":"m1""#));
     assert_eq!(rig.command(&["show", "3"]).finish().await.status.code(), Some(1));
 
-    assert_eq!(rig.command(&["replay"]).finish().await.status.code(), Some(2), "which?");
+    let without_selection = rig.command(&["replay"]).finish().await;
+    assert_eq!(without_selection.status.code(), Some(2));
     let replayed = rig.command(&["replay", "--message-id", "m1"]).finish().await;
     assert_eq!(replayed.out, "1 message sent to the ingest queue again");
-    let asked = rig.command(&["purge"]).finish().await;
-    assert_eq!(asked.status.code(), Some(1));
-    assert_eq!(asked.err, "belfry: 1 message would be deleted; pass --yes to delete");
+    let unconfirmed = rig.command(&["purge"]).finish().await;
+    assert_eq!(unconfirmed.status.code(), Some(1));
+    assert_eq!(unconfirmed.err, "belfry: 1 message would be deleted; pass --yes to delete");
     let purged = rig.command(&["purge", "--yes", "--reason", "unreadable"]).finish().await;
     assert_eq!(purged.out, "1 message deleted");
     assert_eq!(rig.amqp.count(&rig.broker.dead_queue()).await, Some(0));

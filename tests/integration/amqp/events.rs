@@ -1,3 +1,5 @@
+//! Events are published to the events exchange, and each node delivers the events of its own queue.
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +18,7 @@ use tokio::time::timeout;
 
 use super::rig::{NodeQueueState, Rig, Running};
 
+/// An outbox entry for a new notification. `number` is its revision, its unread count and a part of its id.
 pub(super) fn entry(name: &str, number: u64) -> OutboxEntry {
     let revision = Revision::new(number);
     let notification = a_draft(name, &format!("n{number}")).into_notification(revision);
@@ -31,6 +34,7 @@ pub(super) fn entry(name: &str, number: u64) -> OutboxEntry {
     }
 }
 
+/// The revisions of all delivered events, in the order of delivery.
 pub(super) fn revisions(delivery: &RecordingDelivery) -> Vec<u64> {
     delivery.delivered().iter().filter_map(|(_, batch)| Some(batch.revision?.get())).collect()
 }
@@ -38,36 +42,37 @@ pub(super) fn revisions(delivery: &RecordingDelivery) -> Vec<u64> {
 #[tokio::test]
 async fn published_events_are_delivered_by_every_node_in_order() {
     let rig = Rig::new().await;
-    let (publisher, connected) = rig.publisher().await;
+    let (publisher, publisher_task) = rig.publisher().await;
     let events = rig.event_publisher(&publisher);
-    let ((one, first), (other, second)) = tokio::join!(rig.node("a"), rig.node("b"));
+    let ((delivery_a, node_a), (delivery_b, node_b)) = tokio::join!(rig.node("a"), rig.node("b"));
 
     for batch in 0..4 {
         let entries: Vec<_> = (1..=500).map(|n| entry("ada", batch * 500 + n)).collect();
-        let answer = events.publish(&entries).await;
-        assert_eq!((answer.confirmed, answer.error.is_none()), (500, true));
+        let result = events.publish(&entries).await;
+        assert_eq!((result.confirmed, result.error.is_none()), (500, true));
     }
     let all: Vec<_> = (1..=2_000).collect();
-    for delivery in [one, other] {
+    for delivery in [delivery_a, delivery_b] {
         until_true("all are delivered", async || delivery.delivered().len() == 2_000).await;
         assert_eq!(revisions(&delivery), all);
         assert!(delivery.delivered().iter().all(|(room, _)| room.user() == &user("ada")));
     }
-    first.stop().await;
-    second.stop().await;
+    node_a.stop().await;
+    node_b.stop().await;
     for node in ["a", "b"] {
         let left = rig.amqp.count(&rig.broker.node_queue(node)).await;
-        assert_eq!(left, Some(0), "all delivered events are acknowledged");
+        assert_eq!(left, Some(0), "delivered events are not acknowledged");
     }
-    connected.stop().await;
+    publisher_task.stop().await;
 }
 
 #[tokio::test]
 async fn published_event_has_the_documented_form() {
     let rig = Rig::new().await;
-    let (publisher, connected) = rig.publisher().await;
+    let (publisher, publisher_task) = rig.publisher().await;
     let events = rig.event_publisher(&publisher);
-    assert_eq!(events.publish(&[entry("ada", 1)]).await.confirmed, 1, "no queue is bound yet");
+    // The first publish declares the exchange. The broker confirms the event although no queue is bound yet.
+    assert_eq!(events.publish(&[entry("ada", 1)]).await.confirmed, 1);
     let tap = rig.amqp.tap(&rig.broker.events_exchange(), "notification.#").await;
     events.publish(&[entry("ada", 2)]).await;
 
@@ -75,17 +80,17 @@ async fn published_event_has_the_documented_form() {
     assert_eq!(message.routing_key, "notification.created");
     assert_eq!(message.json()["pattern"], "notification.created");
     assert_eq!(message.json()["data"]["notification"]["id"], "n2");
-    assert!(message.json().get("id").is_none());
+    assert!(message.json().get("id").is_none(), "NestJS would take the event for a request");
     let properties = &message.properties;
     assert_eq!(*properties.delivery_mode(), Some(2));
     assert_eq!(*properties.timestamp(), Some(1_234));
     assert_eq!(properties.message_id().as_ref().unwrap().as_str(), "ada:2");
     assert_eq!(properties.kind().as_ref().unwrap().as_str(), "notification.created");
     assert!(message.header("traceparent").unwrap().starts_with("00-"));
-    connected.stop().await;
+    publisher_task.stop().await;
 }
 
-/// From the statement of the change to the message of the broker, the event is the same text.
+/// The transaction of a change writes the event as text, and the message of the broker contains the same text.
 #[tokio::test]
 async fn stored_event_is_published_byte_for_byte() {
     let database = fresh_database().await;
@@ -112,13 +117,10 @@ async fn stored_event_is_published_byte_for_byte() {
     assert_eq!(stored, expected);
 
     let rig = Rig::new().await;
-    let (publisher, connected) = rig.publisher().await;
-    let publish_events = rig.event_publisher(&publisher);
-    assert_eq!(
-        publish_events.publish(&[entry("ada", 1)]).await.confirmed,
-        1,
-        "no queue is bound yet"
-    );
+    let (publisher, publisher_task) = rig.publisher().await;
+    let event_publisher = rig.event_publisher(&publisher);
+    // The first publish declares the exchange.
+    assert_eq!(event_publisher.publish(&[entry("ada", 1)]).await.confirmed, 1);
     let tap = rig.amqp.tap(&rig.broker.events_exchange(), "notification.#").await;
     let entries = store
         .acquire_lease()
@@ -129,7 +131,7 @@ async fn stored_event_is_published_byte_for_byte() {
         .await
         .unwrap()
         .items;
-    assert_eq!(publish_events.publish(&entries).await.confirmed, 5);
+    assert_eq!(event_publisher.publish(&entries).await.confirmed, 5);
     for (event, body) in events.iter().zip(expected) {
         let message = rig.amqp.next(&tap).await;
         assert_eq!(String::from_utf8(message.body).unwrap(), body);
@@ -138,12 +140,13 @@ async fn stored_event_is_published_byte_for_byte() {
         let message_id = format!("ada:{}", event.revision);
         assert_eq!(message.properties.message_id().as_ref().unwrap().as_str(), message_id);
     }
-    connected.stop().await;
+    publisher_task.stop().await;
     store.close().await;
 }
 
 #[tokio::test]
 async fn publisher_without_a_broker_fails_at_once() {
+    // Nothing listens on port 1.
     let rig = Rig::new().await.via("amqp://guest:guest@127.0.0.1:1/%2f");
     let publisher = belfry_adapters::amqp::Publisher::new(rig.settings(), rig.topology("a"));
     let events = rig.event_publisher(&publisher);
@@ -152,15 +155,15 @@ async fn publisher_without_a_broker_fails_at_once() {
         |stop| async move { publisher.run(stop).await }
     });
     let entries = [entry("ada", 1)];
-    let answer = timeout(Duration::from_secs(1), events.publish(&entries)).await;
-    let answer = answer.expect("it does not wait for a connection");
-    assert_eq!(answer.confirmed, 0);
-    assert!(answer.error.unwrap().to_string().starts_with("unavailable"));
+    let result = timeout(Duration::from_secs(1), events.publish(&entries)).await;
+    let result = result.expect("it does not wait for a connection");
+    assert_eq!(result.confirmed, 0);
+    assert!(result.error.unwrap().to_string().starts_with("unavailable"));
     running.stop().await;
 }
 
 #[tokio::test]
-async fn tls_to_a_plain_port_is_an_outage() {
+async fn publisher_with_tls_on_a_plain_port_does_not_become_ready() {
     let rig = Rig::new().await;
     let url = rig.broker.url().replacen("amqp://", "amqps://", 1);
     let rig = rig.via(&url);
@@ -177,46 +180,47 @@ async fn tls_to_a_plain_port_is_an_outage() {
 #[tokio::test]
 async fn event_that_cannot_be_decoded_is_skipped() {
     let rig = Rig::new().await;
-    let (publisher, connected) = rig.publisher().await;
+    let (publisher, publisher_task) = rig.publisher().await;
     let events = rig.event_publisher(&publisher);
     let (delivery, node) = rig.node("a").await;
     let exchange = rig.broker.events_exchange();
+    // `belfry.passed` is the second routing key of forwarded events.
     for key in ["notification.created", "notification.exploded", "belfry.passed"] {
         let body = json!({ "pattern": key, "data": {} }).to_string();
         rig.amqp.publish(&exchange, key, body, BasicProperties::default()).await;
     }
     events.publish(&[entry("ada", 1)]).await;
-    until_true("the next one is delivered", async || delivery.delivered().len() == 1).await;
+    until_true("the next event is delivered", async || delivery.delivered().len() == 1).await;
     node.stop().await;
     assert_eq!(rig.amqp.count(&rig.broker.node_queue("a")).await, Some(0));
-    connected.stop().await;
+    publisher_task.stop().await;
 }
 
 #[tokio::test]
 async fn event_of_another_store_is_not_delivered() {
     let rig = Rig::new().await;
-    let (publisher, connected) = rig.publisher().await;
+    let (publisher, publisher_task) = rig.publisher().await;
     let (own, other) = (rig.event_publisher(&publisher), rig.event_publisher_of(&publisher, "e2"));
     let (delivery, node) = rig.node("a").await;
     own.publish(&[entry("ada", 1)]).await;
     other.publish(&[entry("ada", 2), entry("bob", 1)]).await;
-    // An event of a version that does not name its store.
+    // Earlier versions do not name the event's store. The node delivers such an event.
     let body = entry("ada", 2).body.to_string();
     let exchange = rig.broker.events_exchange();
     rig.amqp.publish(&exchange, "notification.created", body, BasicProperties::default()).await;
     own.publish(&[entry("ada", 3)]).await;
-    until_true("its own are delivered", async || revisions(&delivery).contains(&3)).await;
+    until_true("its own events are delivered", async || revisions(&delivery).contains(&3)).await;
     assert_eq!(revisions(&delivery), [1, 2, 3]);
     assert!(delivery.delivered().iter().all(|(room, _)| room.user() == &user("ada")));
     node.stop().await;
     assert_eq!(rig.amqp.count(&rig.broker.node_queue("a")).await, Some(0));
-    connected.stop().await;
+    publisher_task.stop().await;
 }
 
 #[tokio::test]
 async fn node_that_restarts_misses_no_event() {
     let rig = Rig::new().await;
-    let (publisher, connected) = rig.publisher().await;
+    let (publisher, publisher_task) = rig.publisher().await;
     let events = rig.event_publisher(&publisher);
     let (_, node) = rig.node("a").await;
     node.stop().await;
@@ -232,13 +236,13 @@ async fn node_that_restarts_misses_no_event() {
     until_true("the event is delivered", async || revisions(&delivery) == [1]).await;
     running.stop().await;
     assert_eq!(*state.borrow(), NodeQueueState::Detached { since: Some(at(0)) });
-    connected.stop().await;
+    publisher_task.stop().await;
 }
 
 #[tokio::test]
-async fn second_node_of_the_same_name_waits_for_the_queue() {
+async fn second_node_of_the_same_name_attaches_after_the_first_has_stopped() {
     let rig = Rig::new().await;
-    let (publisher, connected) = rig.publisher().await;
+    let (publisher, publisher_task) = rig.publisher().await;
     let events = rig.event_publisher(&publisher);
     let (delivery, first) = rig.node("a").await;
     let duplicate = rig.node_queue("a");
@@ -253,5 +257,5 @@ async fn second_node_of_the_same_name_waits_for_the_queue() {
     let attached = |now: &_| matches!(now, NodeQueueState::Attached { missed: false, .. });
     timeout(PATIENCE, state.wait_for(attached)).await.expect("the second node attaches").unwrap();
     second.stop().await;
-    connected.stop().await;
+    publisher_task.stop().await;
 }

@@ -1,4 +1,5 @@
-//! Queues, exchanges and bindings that exist otherwise than Belfry would declare them.
+//! Queues and exchanges that already exist with other properties than Belfry would declare, or that another service
+//! declares, and declarations as configured.
 
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ async fn declare_exchange(
 }
 
 #[tokio::test]
-async fn events_exchange_that_exists_otherwise_is_used_as_it_is() {
+async fn events_exchange_with_other_properties_is_used_unchanged() {
     let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
     let mut alternate = FieldTable::default();
     alternate.insert("alternate-exchange".into(), AMQPValue::LongString("amq.fanout".into()));
@@ -37,19 +38,19 @@ async fn events_exchange_that_exists_otherwise_is_used_as_it_is() {
     ] {
         let rig = Rig::new().await;
         declare_exchange(&rig, kind, options, arguments).await;
-        let (publisher, connected) = rig.publisher().await;
+        let (publisher, publisher_task) = rig.publisher().await;
         let events = rig.event_publisher(&publisher);
         let (delivery, node) = rig.node("a").await;
         for number in 1..=3 {
-            let outcome = events.publish(&[entry("ada", number)]).await;
-            assert_eq!(outcome.confirmed, 1, "{:?}", outcome.error);
+            let result = events.publish(&[entry("ada", number)]).await;
+            assert_eq!(result.confirmed, 1, "{:?}", result.error);
         }
         until_true("all are delivered", async || revisions(&delivery) == [1, 2, 3]).await;
-        // Longer than the publisher takes to notice a lost connection.
+        // The publisher would notice a lost connection within this time.
         sleep(Duration::from_millis(50)).await;
-        assert!(publisher.is_ready(), "a refused declaration does not end the connection");
+        assert!(publisher.is_ready(), "a refused declaration has ended the connection");
         node.stop().await;
-        connected.stop().await;
+        publisher_task.stop().await;
     }
 }
 
@@ -63,32 +64,32 @@ async fn refused_declaration_does_not_disturb_other_channels() {
             arguments
         })
         .await;
-    let (publisher, connected) = rig.publisher().await;
+    let (publisher, publisher_task) = rig.publisher().await;
     let events = rig.event_publisher(&publisher);
     let ingest = rig.ingest(&publisher, Store::new().handler());
     let queue = rig.broker.ingest_queue();
-    rig.exists(&queue).await;
+    rig.wait_for_queue(&queue).await;
     // Dead-lettering and publishing alternate on two channels of one connection.
     for number in 1..=5 {
         rig.amqp.publish("", &queue, "unreadable", lapin::BasicProperties::default()).await;
-        let outcome = events.publish(&[entry("ada", number)]).await;
-        assert_eq!(outcome.confirmed, 1, "{:?}", outcome.error);
+        let result = events.publish(&[entry("ada", number)]).await;
+        assert_eq!(result.confirmed, 1, "{:?}", result.error);
     }
     let dead = rig.broker.dead_queue();
     until_true("all are dead", async || rig.amqp.count(&dead).await == Some(5)).await;
-    rig.stop_all(ingest, connected).await;
+    rig.stop_all(ingest, publisher_task).await;
 }
 
 #[tokio::test]
-async fn missing_queue_of_another_service_is_waited_for() {
+async fn ingest_waits_for_a_queue_that_another_service_declares() {
     let rig = Rig::new().await;
     let queue = rig.broker.ingest_queue();
     let store = Store::new();
-    let (publisher, connected) = rig.publisher().await;
+    let (publisher, publisher_task) = rig.publisher().await;
     let ingest = rig.ingest_with(&publisher, store.handler(), |topology, _| {
         topology.ingest_declaration.passive = true;
     });
-    // Longer than declaring takes.
+    // Belfry would have declared the queue within this time.
     sleep(Duration::from_millis(500)).await;
     assert_eq!(rig.amqp.count(&queue).await, None);
     let declare = async || {
@@ -102,38 +103,38 @@ async fn missing_queue_of_another_service_is_waited_for() {
         until_true("it is stored", async || store.ids("ada").await.contains(&id.to_owned())).await;
         rig.delete(&queue).await;
         sleep(Duration::from_millis(700)).await;
-        assert_eq!(rig.amqp.count(&queue).await, None, "Belfry does not declare it");
+        assert_eq!(rig.amqp.count(&queue).await, None, "Belfry has declared the queue");
     }
     ingest.stop().await;
-    connected.stop().await;
+    publisher_task.stop().await;
 }
 
 #[tokio::test]
-async fn deleted_queue_with_other_properties_is_not_declared_differently() {
+async fn deleted_queue_with_other_properties_is_not_declared_by_belfry() {
     let rig = Rig::new().await;
     let queue = rig.broker.ingest_queue();
     let mut arguments = FieldTable::default();
     arguments.insert("x-max-priority".into(), AMQPValue::LongInt(10));
     rig.amqp.declare_queue(&queue, arguments.clone()).await;
     let store = Store::new();
-    let (publisher, connected) = rig.publisher().await;
+    let (publisher, publisher_task) = rig.publisher().await;
     let ingest = rig.ingest(&publisher, store.handler());
-    rig.ingest_is_declared().await;
+    rig.wait_for_ingest().await;
     rig.delete(&queue).await;
     sleep(Duration::from_millis(700)).await;
-    assert_eq!(rig.amqp.count(&queue).await, None);
-    // Its owner is not refused.
+    assert_eq!(rig.amqp.count(&queue).await, None, "Belfry has declared the queue");
+    // So the owner can declare it with its own arguments.
     rig.amqp.declare_queue(&queue, arguments).await;
     rig.send("notification.create", json!({ "userId": "ada", "id": "n1", "title": "Hi" })).await;
     until_true("it is stored", async || store.ids("ada").await == ["n1"]).await;
-    rig.stop_all(ingest, connected).await;
+    rig.stop_all(ingest, publisher_task).await;
 }
 
 #[tokio::test]
 async fn ingest_queue_is_declared_and_bound_as_configured() {
     let rig = Rig::new().await;
     let store = Store::new();
-    let (publisher, connected) = rig.publisher().await;
+    let (publisher, publisher_task) = rig.publisher().await;
     let [topic, direct, fanout] = ["t", "d", "f"].map(|name| rig.broker.name(name));
     for exchange in [&topic, &direct, &fanout] {
         rig.broker.will_delete_exchange(exchange);
@@ -148,8 +149,8 @@ async fn ingest_queue_is_declared_and_bound_as_configured() {
         settings.ingest_declaration.arguments = vec!["x-max-priority=10".parse().unwrap()];
         settings.ingest_bindings = bindings.iter().map(|text| text.parse().unwrap()).collect();
     });
-    rig.ingest_is_declared().await;
-    // Otherwise the broker would refuse this.
+    rig.wait_for_ingest().await;
+    // The broker would refuse this declaration if the queue had other properties.
     let options =
         QueueDeclareOptions { durable: true, auto_delete: true, ..QueueDeclareOptions::default() };
     let mut arguments = FieldTable::default();
@@ -165,5 +166,5 @@ async fn ingest_queue_is_declared_and_bound_as_configured() {
     ingest.stop().await;
     let is_deleted = async || rig.amqp.count(&rig.broker.ingest_queue()).await.is_none();
     until_true("the queue is deleted with its last consumer", is_deleted).await;
-    connected.stop().await;
+    publisher_task.stop().await;
 }

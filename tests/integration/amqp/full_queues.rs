@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use super::rig::{Rig, Store};
 
-/// A queue of that many messages that rejects others.
+/// Arguments of a queue that holds at most `max_length` messages and rejects further ones.
 fn bounded(max_length: i32) -> FieldTable {
     let mut arguments = FieldTable::default();
     arguments.insert("x-max-length".into(), AMQPValue::LongInt(max_length));
@@ -26,13 +26,13 @@ async fn send_many_unreadable(rig: &Rig, count: usize) {
     }
 }
 
-async fn others_are_stored(rig: &Rig, store: &Store) {
+async fn assert_others_are_stored(rig: &Rig, store: &Store) {
     for n in 0..20 {
         let data = json!({ "userId": "ada", "id": format!("n{n}"), "title": "Hi" });
         rig.send("notification.create", data).await;
     }
     let stored = until_true("others are stored", async || store.ids("ada").await.len() == 20);
-    timeout(Duration::from_secs(10), stored).await.expect("without a long wait");
+    timeout(Duration::from_secs(10), stored).await.expect("other messages are not held up");
 }
 
 #[tokio::test]
@@ -41,16 +41,16 @@ async fn full_dead_queue_holds_up_no_other_message() {
     let dead = rig.broker.dead_queue();
     rig.amqp.declare_queue(&dead, bounded(10)).await;
     let store = Store::new();
-    let (publisher, connected) = rig.publisher().await;
+    let (publisher, publisher_task) = rig.publisher().await;
     let ingest = rig.ingest(&publisher, store.handler());
-    rig.exists(&rig.broker.ingest_queue()).await;
-    // More than the prefetch.
+    rig.wait_for_queue(&rig.broker.ingest_queue()).await;
+    // More than the prefetch of 1000.
     send_many_unreadable(&rig, 1_200).await;
-    others_are_stored(&rig, &store).await;
+    assert_others_are_stored(&rig, &store).await;
 
-    // Once there is room, the others become dead letters too.
+    // While the test makes room, further messages become dead letters.
     let mut taken = 0;
-    until_true("all are dead", async || {
+    until_true("100 messages are dead", async || {
         while rig.amqp.take(&dead).await.is_some() {
             taken += 1;
         }
@@ -58,13 +58,14 @@ async fn full_dead_queue_holds_up_no_other_message() {
     })
     .await;
     ingest.stop().await;
-    connected.stop().await;
+    publisher_task.stop().await;
 }
 
-/// Publishes a message to the retry queue, and waits until its delay is over and the ingest queue has not accepted it.
+/// Publishes a message to the retry queue of 100 ms, and waits for longer than this delay. The message is not
+/// stored, because the ingest queue does not accept it.
 async fn send_to_retry_queue(rig: &Rig, store: &Store) {
     let retry = format!("{}.retry.100ms", rig.broker.ingest_queue());
-    rig.exists(&retry).await;
+    rig.wait_for_queue(&retry).await;
     let data = json!({ "userId": "ada", "id": "n1", "title": "Hi" });
     let message = json!({ "pattern": "notification.create", "data": data }).to_string();
     let persistent = BasicProperties::default().with_delivery_mode(2);
@@ -79,12 +80,12 @@ async fn message_that_the_full_ingest_queue_rejects_stays_in_its_retry_queue() {
     let queue = rig.broker.ingest_queue();
     rig.amqp.declare_queue(&queue, bounded(0)).await;
     let store = Store::new();
-    let (publisher, connected) = rig.publisher().await;
+    let (publisher, publisher_task) = rig.publisher().await;
     let ingest = rig.ingest(&publisher, store.handler());
-    rig.ingest_is_declared().await;
+    rig.wait_for_ingest().await;
     send_to_retry_queue(&rig, &store).await;
-    // RabbitMQ confirms a message that is on its way to a queue while the queue is deleted. So nothing may be
-    // published to the queue now.
+    // When RabbitMQ deletes a queue, it confirms the messages that are on their way to it. So Belfry must not
+    // publish to the queue now.
     ingest.stop().await;
     assert_eq!(rig.amqp.count(&format!("{queue}.retry.100ms")).await, Some(1));
     // Its owner declares the queue again, without a limit.
@@ -92,22 +93,22 @@ async fn message_that_the_full_ingest_queue_rejects_stays_in_its_retry_queue() {
     rig.amqp.declare_queue(&queue, FieldTable::default()).await;
     let ingest = rig.ingest(&publisher, store.handler());
     until_true("it is stored", async || store.ids("ada").await == ["n1"]).await;
-    rig.stop_all(ingest, connected).await;
+    rig.stop_all(ingest, publisher_task).await;
 }
 
 #[tokio::test]
 async fn message_returns_from_its_retry_queue_once_the_ingest_queue_exists() {
     let rig = Rig::new().await;
     let store = Store::new();
-    let wait_for_queue =
+    let declare_passively =
         |topology: &mut TopologySettings| topology.ingest_declaration.passive = true;
-    let (publisher, connected) = rig.publisher_with(wait_for_queue).await;
+    let (publisher, publisher_task) = rig.publisher_with(declare_passively).await;
     let ingest =
-        rig.ingest_with(&publisher, store.handler(), |topology, _| wait_for_queue(topology));
+        rig.ingest_with(&publisher, store.handler(), |topology, _| declare_passively(topology));
     send_to_retry_queue(&rig, &store).await;
     rig.amqp.declare_queue(&rig.broker.ingest_queue(), FieldTable::default()).await;
     until_true("it is stored", async || store.ids("ada").await == ["n1"]).await;
-    rig.stop_all(ingest, connected).await;
+    rig.stop_all(ingest, publisher_task).await;
 }
 
 #[tokio::test]
@@ -118,15 +119,15 @@ async fn full_retry_queue_holds_up_no_other_message() {
     }
     rig.amqp.declare_queue(&rig.broker.dead_queue(), bounded(0)).await;
     let store = Store::new();
-    let (publisher, connected) = rig.publisher().await;
+    let (publisher, publisher_task) = rig.publisher().await;
     let ingest = rig.ingest(&publisher, store.handler());
-    rig.exists(&rig.broker.ingest_queue()).await;
+    rig.wait_for_queue(&rig.broker.ingest_queue()).await;
     send_many_unreadable(&rig, 600).await;
-    others_are_stored(&rig, &store).await;
+    assert_others_are_stored(&rig, &store).await;
     ingest.stop().await;
-    connected.stop().await;
+    publisher_task.stop().await;
     let queue = rig.broker.ingest_queue();
-    until_true("what no queue accepts is in the ingest queue again", async || {
+    until_true("the rejected messages are in the ingest queue again", async || {
         rig.amqp.count(&queue).await == Some(600)
     })
     .await;

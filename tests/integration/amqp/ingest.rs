@@ -1,3 +1,5 @@
+//! Messages of the ingest queue are stored, retried or dead-lettered.
+
 use std::time::Duration;
 
 use belfry_application::ports::InboxRepository;
@@ -26,9 +28,9 @@ fn headers(pairs: &[(&str, &str)]) -> FieldTable {
 async fn every_message_form_is_stored() {
     let rig = Rig::new().await;
     let store = Store::new();
-    let (publisher, connected) = rig.publisher().await;
+    let (publisher, publisher_task) = rig.publisher().await;
     let ingest = rig.ingest(&publisher, store.handler());
-    rig.ingest_is_declared().await;
+    rig.wait_for_ingest().await;
     let queue = rig.broker.ingest_queue();
 
     rig.send("notification.create", json!({ "userId": "ada", "id": "nest", "title": "Hi" })).await;
@@ -37,7 +39,7 @@ async fn every_message_form_is_stored() {
     let bare = |id: &str| json!({ "userId": "ada", "id": id, "title": "Hi" }).to_string();
     let typed = properties().with_type("notification.create".into());
     rig.amqp.publish("", &queue, bare("typed"), typed).await;
-    // As NestJS with `wildcards` does, and every service that publishes to the exchange.
+    // NestJS with `wildcards`, like each service that publishes to the exchange, sends the pattern as routing key.
     rig.amqp.publish(&queue, "notification.created", bare("routed"), properties()).await;
     let event = json!({
         "specversion": "1.0", "type": "org.example.notification.created", "source": "/shop",
@@ -57,7 +59,7 @@ async fn every_message_form_is_stored() {
         store.inner.state(&user("ada")).await.unwrap().revision.get() == 7
     })
     .await;
-    rig.stop_all(ingest, connected).await;
+    rig.stop_all(ingest, publisher_task).await;
     let expected = ["nest", "wrapped", "typed", "routed", "structured", "binary"];
     assert_eq!(store.ids("ada").await, expected);
     let state = store.inner.state(&user("ada")).await.unwrap();
@@ -68,9 +70,9 @@ async fn every_message_form_is_stored() {
 async fn repeated_message_is_stored_once() {
     let rig = Rig::new().await;
     let store = Store::new();
-    let (publisher, connected) = rig.publisher().await;
+    let (publisher, publisher_task) = rig.publisher().await;
     let ingest = rig.ingest(&publisher, store.handler());
-    rig.ingest_is_declared().await;
+    rig.wait_for_ingest().await;
     let queue = rig.broker.ingest_queue();
 
     for _ in 0..3 {
@@ -83,7 +85,7 @@ async fn repeated_message_is_stored_once() {
     }
     rig.send("notification.create", json!({ "userId": "eve", "id": "n1", "title": "Hi" })).await;
     until_true("the last one is stored", async || store.ids("eve").await.len() == 1).await;
-    rig.stop_all(ingest, connected).await;
+    rig.stop_all(ingest, publisher_task).await;
     assert_eq!(store.ids("ada").await.len(), 1);
     assert_eq!(store.ids("bob").await.len(), 1);
 }
@@ -92,11 +94,11 @@ async fn repeated_message_is_stored_once() {
 async fn stored_but_unacknowledged_message_is_stored_once() {
     let rig = Rig::new().await;
     let store = Store::new();
-    let (publisher, connected) = rig.publisher().await;
+    let (publisher, publisher_task) = rig.publisher().await;
     // One message fails, so the others are stored while the batch is not fully acknowledged.
     store.fail_for(&["n3"]);
     let ingest = rig.ingest(&publisher, store.handler());
-    rig.ingest_is_declared().await;
+    rig.wait_for_ingest().await;
     for n in 0..6 {
         let data = json!({ "userId": "ada", "id": format!("n{n}"), "title": "Hi" });
         rig.send("notification.create", data).await;
@@ -107,7 +109,7 @@ async fn stored_but_unacknowledged_message_is_stored_once() {
 
     let ingest = rig.ingest(&publisher, store.handler());
     until_true("all are stored", async || store.ids("ada").await.len() == 6).await;
-    rig.stop_all(ingest, connected).await;
+    rig.stop_all(ingest, publisher_task).await;
     assert_eq!(store.ids("ada").await.len(), 6);
 }
 
@@ -115,9 +117,9 @@ async fn stored_but_unacknowledged_message_is_stored_once() {
 async fn notification_that_expired_in_the_queue_is_dropped() {
     let rig = Rig::new().await;
     let store = Store::new();
-    let (publisher, connected) = rig.publisher().await;
+    let (publisher, publisher_task) = rig.publisher().await;
     let ingest = rig.ingest(&publisher, store.handler());
-    rig.ingest_is_declared().await;
+    rig.wait_for_ingest().await;
     // The store's clock is at one second.
     for (id, expires_at) in [("past", "1970-01-01T00:00:01Z"), ("future", "1970-01-01T00:00:02Z")] {
         let mut data = json!({ "userId": "ada", "id": id, "title": "Hi", "expiresAt": expires_at });
@@ -131,19 +133,19 @@ async fn notification_that_expired_in_the_queue_is_dropped() {
         store.ids("ada").await.contains(&"last".to_owned())
     })
     .await;
-    rig.stop_all(ingest, connected).await;
+    rig.stop_all(ingest, publisher_task).await;
     assert_eq!(store.ids("ada").await, ["future", "future-with-creation-time", "last"]);
     assert_eq!(rig.amqp.count(&rig.broker.dead_queue()).await, Some(0));
 }
 
 #[tokio::test]
-async fn invalid_messages_go_to_the_dead_queue_and_others_are_stored() {
+async fn invalid_messages_go_to_the_dead_queue_and_assert_others_are_stored() {
     let rig = Rig::new().await;
     let store = Store::new();
     store.reject("refused");
-    let (publisher, connected) = rig.publisher().await;
+    let (publisher, publisher_task) = rig.publisher().await;
     let ingest = rig.ingest(&publisher, store.handler());
-    rig.ingest_is_declared().await;
+    rig.wait_for_ingest().await;
     let queue = rig.broker.ingest_queue();
 
     let good = |n: u32| json!({ "userId": "ada", "id": format!("n{n}"), "title": "Hi" });
@@ -169,7 +171,7 @@ async fn invalid_messages_go_to_the_dead_queue_and_others_are_stored() {
     until_true("five messages are dead", async || rig.amqp.count(&dead_queue).await == Some(5))
         .await;
     until_true("the last one is stored", async || store.ids("ada").await.len() == 3).await;
-    rig.stop_all(ingest, connected).await;
+    rig.stop_all(ingest, publisher_task).await;
     assert_eq!(store.ids("ada").await, ["n1", "n2", "n3"]);
     let mut seen = vec![];
     while let Some(dead) = rig.amqp.take(&rig.broker.dead_queue()).await {
@@ -207,9 +209,9 @@ async fn message_that_fails_alone_is_retried_and_then_dead_lettered() {
     let rig = Rig::new().await;
     let store = Store::new();
     store.fail_for(&["never", "later"]);
-    let (publisher, connected) = rig.publisher().await;
+    let (publisher, publisher_task) = rig.publisher().await;
     let ingest = rig.ingest(&publisher, store.handler());
-    rig.ingest_is_declared().await;
+    rig.wait_for_ingest().await;
     let queue = rig.broker.ingest_queue();
 
     let bare = |id: &str| json!({ "userId": "ada", "id": id, "title": "Hi" }).to_string();
@@ -238,19 +240,19 @@ async fn message_that_fails_alone_is_retried_and_then_dead_lettered() {
     assert_eq!(dead.header("x-belfry-routing-key").unwrap(), "notification.create");
     assert_eq!(dead.header("x-belfry-exchange").unwrap(), queue);
     until_true("the other message is stored", async || store.ids("ada").await == ["later"]).await;
-    rig.stop_all(ingest, connected).await;
-    for rest in ["retry.100ms", "retry.200ms"] {
-        assert_eq!(rig.amqp.count(&format!("{queue}.{rest}")).await, Some(0), "{rest}");
+    rig.stop_all(ingest, publisher_task).await;
+    for retry in ["retry.100ms", "retry.200ms"] {
+        assert_eq!(rig.amqp.count(&format!("{queue}.{retry}")).await, Some(0), "{retry}");
     }
 }
 
 #[tokio::test]
-async fn read_that_overtakes_its_notification_takes_effect() {
+async fn mark_read_before_its_notification_takes_effect_later() {
     let rig = Rig::new().await;
     let store = Store::new();
-    let (publisher, connected) = rig.publisher().await;
+    let (publisher, publisher_task) = rig.publisher().await;
     let ingest = rig.ingest(&publisher, store.handler());
-    rig.ingest_is_declared().await;
+    rig.wait_for_ingest().await;
 
     rig.send("notification.create", json!({ "userId": "bob", "id": "n1", "title": "Hi" })).await;
     rig.send("notification.mark_read", json!({ "userId": "ada", "id": "n1" })).await;
@@ -271,17 +273,17 @@ async fn read_that_overtakes_its_notification_takes_effect() {
         stored == 4 && unread("ada").await == 1 && unread("bob").await == 0
     })
     .await;
-    rig.stop_all(ingest, connected).await;
+    rig.stop_all(ingest, publisher_task).await;
     assert_eq!(rig.amqp.count(&rig.broker.dead_queue()).await, Some(0));
 }
 
 #[tokio::test]
-async fn read_of_an_unknown_notification_is_dead_lettered_and_blocks_no_message() {
+async fn mark_read_of_an_unknown_notification_is_dead_lettered_and_blocks_no_message() {
     let rig = Rig::new().await;
     let store = Store::new();
-    let (publisher, connected) = rig.publisher().await;
+    let (publisher, publisher_task) = rig.publisher().await;
     let ingest = rig.ingest(&publisher, store.handler());
-    rig.ingest_is_declared().await;
+    rig.wait_for_ingest().await;
 
     rig.send("notification.mark_read", json!({ "userId": "ada", "ids": ["n1", "n2"] })).await;
     rig.send("notification.create", json!({ "userId": "ada", "id": "n2", "title": "Hi" })).await;
@@ -290,7 +292,7 @@ async fn read_of_an_unknown_notification_is_dead_lettered_and_blocks_no_message(
     assert_eq!(
         rig.amqp.count(&rig.broker.dead_queue()).await,
         Some(0),
-        "it is still being retried"
+        "the message is dead-lettered before its retries"
     );
 
     let dead = rig.amqp.next(&rig.broker.dead_queue()).await;
@@ -298,8 +300,9 @@ async fn read_of_an_unknown_notification_is_dead_lettered_and_blocks_no_message(
     assert_eq!(dead.header("x-belfry-reason").unwrap(), "unknown_notification");
     assert_eq!(dead.header("x-belfry-error").unwrap(), "unknown notification ids: n1");
     assert_eq!(dead.header("x-belfry-attempts").unwrap(), "3");
-    assert_eq!(store.inner.state(&user("ada")).await.unwrap().unread.get(), 0, "n2 is marked");
-    rig.stop_all(ingest, connected).await;
+    let unread = store.inner.state(&user("ada")).await.unwrap().unread.get();
+    assert_eq!(unread, 0, "n2 is not marked as read");
+    rig.stop_all(ingest, publisher_task).await;
 }
 
 #[tokio::test]
@@ -307,9 +310,9 @@ async fn store_outage_loses_no_message_and_does_not_flood_the_store() {
     let rig = Rig::new().await;
     let store = Store::new();
     store.set_down(true);
-    let (publisher, connected) = rig.publisher().await;
+    let (publisher, publisher_task) = rig.publisher().await;
     let ingest = rig.ingest(&publisher, store.handler());
-    rig.ingest_is_declared().await;
+    rig.wait_for_ingest().await;
     for n in 0..500 {
         let data = json!({ "userId": "ada", "id": format!("n{n}"), "title": "Hi" });
         rig.send("notification.create", data).await;
@@ -317,13 +320,13 @@ async fn store_outage_loses_no_message_and_does_not_flood_the_store() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     let calls = store.calls_while_down();
     assert!((5..40).contains(&calls), "{calls} calls in two seconds");
-    for rest in ["ingest.retry.100ms", "ingest.dead"] {
-        let waiting = rig.amqp.count(&rig.broker.name(rest)).await.unwrap_or_default();
-        assert_eq!(waiting, 0, "no message is republished");
+    for queue in ["ingest.retry.100ms", "ingest.dead"] {
+        let waiting = rig.amqp.count(&rig.broker.name(queue)).await.unwrap_or_default();
+        assert_eq!(waiting, 0, "messages are republished to {queue}");
     }
     store.set_down(false);
     until_true("all are stored", async || store.ids("ada").await.len() == 500).await;
-    rig.stop_all(ingest, connected).await;
+    rig.stop_all(ingest, publisher_task).await;
 }
 
 #[tokio::test]
@@ -337,14 +340,14 @@ async fn queue_declared_with_other_arguments_is_used_unchanged() {
     rig.send("notification.create", data).await;
 
     let store = Store::new();
-    let (publisher, connected) = rig.publisher().await;
+    let (publisher, publisher_task) = rig.publisher().await;
     let ingest = rig.ingest(&publisher, store.handler());
     until_true("it is stored", async || store.ids("ada").await.len() == 1).await;
-    rig.ingest_is_declared().await;
+    rig.wait_for_ingest().await;
     // Dead-lettering works as well.
     rig.send("nonsense", json!({})).await;
     assert_eq!(rig.amqp.next(&rig.broker.dead_queue()).await.json()["pattern"], "nonsense");
-    rig.stop_all(ingest, connected).await;
+    rig.stop_all(ingest, publisher_task).await;
 }
 
 #[tokio::test]
@@ -355,9 +358,9 @@ async fn single_active_consumer_keeps_a_producers_order_across_nodes() {
     arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
     rig.amqp.declare_queue(&queue, arguments).await;
     let store = Store::new();
-    let (publisher, connected) = rig.publisher().await;
+    let (publisher, publisher_task) = rig.publisher().await;
     let first = rig.ingest(&publisher, store.handler());
-    rig.ingest_is_declared().await;
+    rig.wait_for_ingest().await;
     let second = rig.ingest(&publisher, store.handler());
     let sending = async {
         for n in 0..200 {
@@ -376,32 +379,33 @@ async fn single_active_consumer_keeps_a_producers_order_across_nodes() {
         store.inner.state(&user("ada")).await.unwrap().revision.get() == 400
     })
     .await;
-    rig.stop_all(second, connected).await;
-    for (n, one) in (0_u64..).zip(store.inbox("ada").await) {
-        let revisions = (one.created_revision.get(), one.revision.get());
-        assert_eq!(revisions, (2 * n + 1, 2 * n + 2), "{}: created, then read", one.id);
+    rig.stop_all(second, publisher_task).await;
+    // The changes alternate: each notification is created, then marked as read.
+    for (n, notification) in (0_u64..).zip(store.inbox("ada").await) {
+        let revisions = (notification.created_revision.get(), notification.revision.get());
+        assert_eq!(revisions, (2 * n + 1, 2 * n + 2), "{}", notification.id);
     }
 }
 
 #[tokio::test]
 async fn declared_queue_is_compatible_with_nestjs() {
     let rig = Rig::new().await;
-    let (publisher, connected) = rig.publisher().await;
+    let (publisher, publisher_task) = rig.publisher().await;
     let ingest = rig.ingest(&publisher, Store::new().handler());
-    rig.ingest_is_declared().await;
-    // As NestJS asserts it. The broker would refuse other arguments.
+    rig.wait_for_ingest().await;
+    // NestJS declares the queue in this way. The broker would refuse this if the queue had other arguments.
     rig.amqp.declare_queue(&rig.broker.ingest_queue(), FieldTable::default()).await;
     ingest.stop().await;
-    connected.stop().await;
+    publisher_task.stop().await;
 }
 
 #[tokio::test]
 async fn stop_finishes_the_current_batch_and_leaves_the_rest() {
     let rig = Rig::new().await;
     let store = Store::new();
-    let (publisher, connected) = rig.publisher().await;
+    let (publisher, publisher_task) = rig.publisher().await;
     let ingest = rig.ingest(&publisher, store.handler());
-    rig.ingest_is_declared().await;
+    rig.wait_for_ingest().await;
     let sending = async {
         for n in 0..300 {
             let data = json!({ "userId": "ada", "id": format!("n{n}"), "title": "Hi" });
@@ -415,19 +419,19 @@ async fn stop_finishes_the_current_batch_and_leaves_the_rest() {
     tokio::join!(sending, stopping);
     let stored = store.ids("ada").await;
     let left = rig.amqp.count(&rig.broker.ingest_queue()).await.unwrap();
-    assert_eq!(stored.len() + left as usize, 300, "none twice, none lost");
+    assert_eq!(stored.len() + left as usize, 300, "messages are lost or duplicated");
     let expected: Vec<_> = (0..stored.len()).map(|n| format!("n{n}")).collect();
-    assert_eq!(stored, expected, "in order");
-    connected.stop().await;
+    assert_eq!(stored, expected, "not stored in order");
+    publisher_task.stop().await;
 }
 
 #[tokio::test]
-async fn malformed_properties_do_no_harm() {
+async fn messages_with_malformed_properties_are_processed() {
     let rig = Rig::new().await;
     let store = Store::new();
-    let (publisher, connected) = rig.publisher().await;
+    let (publisher, publisher_task) = rig.publisher().await;
     let ingest = rig.ingest(&publisher, store.handler());
-    rig.ingest_is_declared().await;
+    rig.wait_for_ingest().await;
     let (url, queue) = (rig.broker.url(), rig.broker.ingest_queue());
     let data = |id: &str| json!({ "userId": "ada", "id": id, "title": "Hi" });
     let body = |id: &str| json!({ "pattern": "notification.create", "data": data(id) }).to_string();
@@ -445,5 +449,5 @@ async fn malformed_properties_do_no_harm() {
         let dead = rig.amqp.next(&rig.broker.dead_queue()).await;
         assert_eq!(dead.header("x-belfry-reason").unwrap(), "unknown_pattern");
     }
-    rig.stop_all(ingest, connected).await;
+    rig.stop_all(ingest, publisher_task).await;
 }

@@ -1,3 +1,5 @@
+//! Broken connections, a stopped broker, deleted queues and a store that is down lose no message.
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,9 +18,10 @@ use tokio::net::TcpListener;
 use tokio::time::sleep;
 
 use super::events::revisions;
-use super::rig::{Gate, Rig, Running, Store};
+use super::rig::{Latch, Rig, Running, Store};
 
-/// The whole path of an event: from the ingest queue into the store, from its outbox to the node's queue.
+/// All tasks on the path of an event: from the ingest queue into the store, and from the store's outbox through the
+/// node's queue to the delivery.
 struct EventPath {
     store: Arc<Store>,
     delivery: Arc<RecordingDelivery>,
@@ -28,7 +31,7 @@ struct EventPath {
 impl EventPath {
     async fn start(rig: &Rig) -> Self {
         let store = Arc::new(Store::new());
-        let (publisher, connected) = rig.publisher().await;
+        let (publisher, publisher_task) = rig.publisher().await;
         let (delivery, node) = rig.node("a").await;
         let ingest = rig.ingest(&publisher, store.handler());
         let settings = RelaySettings {
@@ -40,18 +43,18 @@ impl EventPath {
         let events = Arc::new(rig.event_publisher(&publisher));
         let relay = RelayOutbox::new(store.inner.clone(), events, settings);
         let relay = Running::start(|stop| async move { relay.run(stop).await });
-        rig.ingest_is_declared().await;
-        Self { store, delivery, running: vec![ingest, relay, node, connected] }
+        rig.wait_for_ingest().await;
+        Self { store, delivery, running: vec![ingest, relay, node, publisher_task] }
     }
 
-    /// Waits until that many notifications are delivered, and checks that each was, in order.
-    async fn delivers(&self, count: usize) {
+    /// Waits until `count` notifications are stored and delivered, and checks that none is missing or out of order.
+    async fn assert_delivers(&self, count: usize) {
         until_true("all are stored", async || self.store.ids("ada").await.len() >= count).await;
         until_true("all are delivered", async || {
             self.delivered().last().is_some_and(|last| *last >= count as u64)
         })
         .await;
-        assert_eq!(self.store.ids("ada").await.len(), count, "each is stored once");
+        assert_eq!(self.store.ids("ada").await.len(), count, "more are stored than were sent");
         let delivered: Vec<_> = self.delivered().into_iter().collect();
         assert_eq!(delivered, (1..=count as u64).collect::<Vec<_>>());
         // Duplicates are allowed, gaps and reordering are not.
@@ -99,7 +102,7 @@ async fn repeatedly_cut_connections_lose_no_event() {
         }
     };
     tokio::join!(cutting, sending);
-    path.delivers(1_200).await;
+    path.assert_delivers(1_200).await;
     path.stop().await;
 }
 
@@ -110,12 +113,12 @@ async fn unreachable_broker_is_reconnected() {
     let rig = rig.via(proxy.url());
     let path = EventPath::start(&rig).await;
     send(&rig, 0..10).await;
-    path.delivers(10).await;
+    path.assert_delivers(10).await;
     proxy.close();
     send(&rig, 10..20).await;
     sleep(Duration::from_secs(1)).await;
     proxy.open();
-    path.delivers(20).await;
+    path.assert_delivers(20).await;
     path.stop().await;
 }
 
@@ -137,7 +140,7 @@ async fn stopped_or_killed_broker_loses_no_confirmed_message() {
         rig.amqp = belfry_tests::amqp::Amqp::connect(rig.broker.url()).await;
     }
     send(&rig, sent..sent + 100).await;
-    path.delivers(sent + 100).await;
+    path.assert_delivers(sent + 100).await;
     path.stop().await;
 }
 
@@ -146,86 +149,89 @@ async fn deleted_queues_and_exchanges_are_declared_again() {
     let rig = Rig::new().await;
     let path = EventPath::start(&rig).await;
     send(&rig, 0..10).await;
-    path.delivers(10).await;
+    path.assert_delivers(10).await;
 
     let (ingest, node) = (rig.broker.ingest_queue(), rig.broker.node_queue("a"));
     for queue in [&ingest, &node] {
         rig.delete(queue).await;
-        rig.exists(queue).await;
+        rig.wait_for_queue(queue).await;
     }
     send(&rig, 10..20).await;
-    path.delivers(20).await;
+    path.assert_delivers(20).await;
 
     let exchange = rig.broker.events_exchange();
     let options = lapin::options::ExchangeDeleteOptions::default();
     rig.amqp.channel().exchange_delete(exchange.as_str().into(), options).await.unwrap();
     rig.delete(&node).await;
-    rig.exists(&node).await;
+    rig.wait_for_queue(&node).await;
     send(&rig, 20..30).await;
-    path.delivers(30).await;
+    path.assert_delivers(30).await;
     path.stop().await;
 }
 
-/// A deleted queue also loses its unacknowledged messages: then only Belfry has them.
+/// A deleted queue also loses its unacknowledged messages. Then only Belfry still has them.
 #[tokio::test]
 async fn ingest_queue_deleted_during_a_store_outage_loses_no_delivered_message() {
     let rig = Rig::new().await;
     let store = Store::new();
     store.set_down(true);
-    let (publisher, connected) = rig.publisher().await;
+    let (publisher, publisher_task) = rig.publisher().await;
     let ingest = rig.ingest(&publisher, store.handler());
-    rig.ingest_is_declared().await;
+    rig.wait_for_ingest().await;
     let queue = rig.broker.ingest_queue();
     // Fewer than the prefetch, so that all are delivered.
     send(&rig, 0..250).await;
     until_true("all are delivered to Belfry", async || rig.amqp.count(&queue).await == Some(0))
         .await;
-    until_true("they were tried", async || store.calls_while_down() > 2).await;
+    until_true("the store was called", async || store.calls_while_down() > 2).await;
 
     for deleted in 1..=2 {
         rig.delete(&queue).await;
-        rig.exists(&queue).await;
+        rig.wait_for_queue(&queue).await;
         send(&rig, 250 + (deleted - 1) * 10..250 + deleted * 10).await;
-        until_true("it is consumed", async || rig.amqp.count(&queue).await == Some(0)).await;
+        until_true("the new messages are delivered to Belfry", async || {
+            rig.amqp.count(&queue).await == Some(0)
+        })
+        .await;
     }
     store.set_down(false);
     until_true("all are stored", async || store.ids("ada").await.len() == 270).await;
     send(&rig, 270..280).await;
     until_true("later messages are stored", async || store.ids("ada").await.len() == 280).await;
-    rig.stop_all(ingest, connected).await;
-    assert_eq!(store.created(), 280, "no wrong acknowledgement caused a redelivery");
+    rig.stop_all(ingest, publisher_task).await;
+    assert_eq!(store.created(), 280, "messages were delivered again");
 }
 
 #[tokio::test]
 async fn ingest_queue_deleted_during_a_batch_loses_no_delivered_message() {
     let rig = Rig::new().await;
     let store = Store::new();
-    let (publisher, connected) = rig.publisher().await;
-    let gate = Gate::closed();
-    let ingest = rig.ingest(&publisher, gate.before(store.handler()));
-    rig.ingest_is_declared().await;
+    let (publisher, publisher_task) = rig.publisher().await;
+    let latch = Latch::closed();
+    let ingest = rig.ingest(&publisher, latch.before(store.handler()));
+    rig.wait_for_ingest().await;
     let queue = rig.broker.ingest_queue();
     send(&rig, 0..1).await;
-    until_true("the first is in progress", async || gate.waiting() == 1).await;
+    until_true("the first batch is in progress", async || latch.waiting() == 1).await;
     send(&rig, 1..100).await;
-    until_true("the rest is delivered to Belfry", async || rig.amqp.count(&queue).await == Some(0))
+    until_true("all are delivered to Belfry", async || rig.amqp.count(&queue).await == Some(0))
         .await;
 
     rig.delete(&queue).await;
-    gate.open();
-    rig.exists(&queue).await;
+    latch.open();
+    rig.wait_for_queue(&queue).await;
     send(&rig, 100..120).await;
     until_true("all are stored", async || store.ids("ada").await.len() == 120).await;
-    rig.stop_all(ingest, connected).await;
+    rig.stop_all(ingest, publisher_task).await;
 }
 
 #[tokio::test]
 async fn ingest_queue_deleted_repeatedly_under_load_loses_no_delivered_message() {
     let rig = Rig::new().await;
     let store = Store::new();
-    let (publisher, connected) = rig.publisher().await;
+    let (publisher, publisher_task) = rig.publisher().await;
     let ingest = rig.ingest(&publisher, store.handler());
-    rig.ingest_is_declared().await;
+    rig.wait_for_ingest().await;
     let queue = rig.broker.ingest_queue();
     let mut sent = 0;
     for round in 0..10 {
@@ -238,30 +244,30 @@ async fn ingest_queue_deleted_repeatedly_under_load_loses_no_delivered_message()
             .await;
         rig.delete(&queue).await;
         store.fail_for(&[]);
-        rig.exists(&queue).await;
+        rig.wait_for_queue(&queue).await;
         if round % 2 == 0 {
             until_true("all are stored", async || store.ids("ada").await.len() == sent).await;
         }
     }
     until_true("all are stored", async || store.ids("ada").await.len() == sent).await;
-    rig.stop_all(ingest, connected).await;
+    rig.stop_all(ingest, publisher_task).await;
 }
 
 #[tokio::test]
 async fn deleted_dead_queue_is_declared_again_for_the_next_dead_letter() {
     let rig = Rig::new().await;
     let store = Store::new();
-    let (publisher, connected) = rig.publisher().await;
+    let (publisher, publisher_task) = rig.publisher().await;
     let ingest = rig.ingest(&publisher, store.handler());
-    rig.ingest_is_declared().await;
+    rig.wait_for_ingest().await;
     let dead = rig.broker.dead_queue();
     for _ in 0..2 {
         rig.send("nonsense", json!({})).await;
-        rig.exists(&dead).await;
+        rig.wait_for_queue(&dead).await;
         assert_eq!(rig.amqp.next(&dead).await.json()["pattern"], "nonsense");
         rig.delete(&dead).await;
     }
-    rig.stop_all(ingest, connected).await;
+    rig.stop_all(ingest, publisher_task).await;
 }
 
 #[tokio::test]

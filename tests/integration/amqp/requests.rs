@@ -1,4 +1,4 @@
-//! Requests of NestJS services (`ClientProxy.send`).
+//! Requests of NestJS services (`ClientProxy.send`) on the ingest queue, and their responses.
 
 use belfry_tests::amqp::Message;
 use lapin::BasicProperties;
@@ -21,6 +21,7 @@ impl<'a> Service<'a> {
         Self { rig, replies }
     }
 
+    /// Sends a request and returns the `response` or, if that is no object, the `err` of the reply.
     async fn send(&self, pattern: Value, data: Value) -> Value {
         let queue = self.rig.broker.ingest_queue();
         let properties = BasicProperties::default()
@@ -43,9 +44,9 @@ impl<'a> Service<'a> {
 async fn request_gets_a_response_in_the_form_of_nestjs() {
     let rig = Rig::new().await;
     let store = Store::new();
-    let (publisher, connected) = rig.publisher().await;
+    let (publisher, publisher_task) = rig.publisher().await;
     let ingest = rig.ingest_with(&publisher, store.handler(), |_, settings| settings.reads = true);
-    rig.ingest_is_declared().await;
+    rig.wait_for_ingest().await;
     let service = Service::new(&rig).await;
 
     let draft = json!({ "userId": "ada", "id": "n1", "title": "Hi" });
@@ -69,13 +70,13 @@ async fn request_gets_a_response_in_the_form_of_nestjs() {
     assert_eq!(unknown, "There is no matching message handler defined in the remote service.");
     let invalid = service.send("notification.create".into(), json!({ "userId": "ada" })).await;
     assert_eq!(invalid["message"], "title: is missing, as are message and type");
-    let early = json!({ "userId": "ada", "id": "never" });
-    let early = service.send("notification.mark_read".into(), early).await;
-    assert_eq!(early["message"], "unknown notification ids: never");
-    let page = json!({ "userId": "ada", "page": 2 });
-    let page = service.send("notification.list".into(), page).await;
-    assert_eq!(page["message"], "page: is not supported beyond the first page");
-    rig.stop_all(ingest, connected).await;
+    let unknown_id = json!({ "userId": "ada", "id": "never" });
+    let failed = service.send("notification.mark_read".into(), unknown_id).await;
+    assert_eq!(failed["message"], "unknown notification ids: never");
+    let second_page = json!({ "userId": "ada", "page": 2 });
+    let failed = service.send("notification.list".into(), second_page).await;
+    assert_eq!(failed["message"], "page: is not supported beyond the first page");
+    rig.stop_all(ingest, publisher_task).await;
     for queue in [rig.broker.ingest_queue(), rig.broker.dead_queue()] {
         assert_eq!(rig.amqp.count(&queue).await, Some(0), "{queue}");
     }
@@ -85,14 +86,14 @@ async fn request_gets_a_response_in_the_form_of_nestjs() {
 async fn request_to_read_is_refused_by_default() {
     let rig = Rig::new().await;
     let store = Store::new();
-    let (publisher, connected) = rig.publisher().await;
+    let (publisher, publisher_task) = rig.publisher().await;
     let ingest = rig.ingest(&publisher, store.handler());
-    rig.ingest_is_declared().await;
+    rig.wait_for_ingest().await;
     let service = Service::new(&rig).await;
     for pattern in ["notification.list", "notification.unread_count"] {
         let refused = service.send(pattern.into(), json!({ "userId": "ada" })).await;
         let message = refused["message"].as_str().unwrap();
         assert!(message.contains("`amqp.ingest.reads` is off"), "{message}");
     }
-    rig.stop_all(ingest, connected).await;
+    rig.stop_all(ingest, publisher_task).await;
 }

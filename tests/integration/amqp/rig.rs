@@ -1,8 +1,12 @@
+//! The parts that the tests of the RabbitMQ adapters share: Belfry's tasks on a real broker, and a store in memory
+//! that fails when a test wants.
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use belfry_adapters::amqp::{AmqpSettings, AmqpUrl, Publisher, Topology, TopologySettings};
+pub(super) use belfry_adapters::inbound::amqp::NodeQueueState;
 use belfry_adapters::inbound::amqp::{
     Envelope, HandlerError, InboxQueries, Ingest, IngestSettings, InvalidMessage, MessageHandler,
     MessageMapping, NodeQueue, NodeQueueSettings, StoreCommands,
@@ -27,10 +31,12 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-/// A broker, a client of it, and names for one test.
+/// A broker with names for one test, a client of it, and the settings for Belfry's tasks.
 pub(super) struct Rig {
     pub(super) broker: Broker,
+    /// The test's own connection to the broker.
     pub(super) amqp: Amqp,
+    /// The URL through which Belfry's tasks connect.
     url: String,
 }
 
@@ -70,7 +76,7 @@ impl Rig {
         Self { url: broker.url().to_owned(), amqp, broker }
     }
 
-    /// Belfry connects to the broker through that URL.
+    /// Belfry's tasks connect to the broker through this URL, such as that of a proxy.
     pub(super) fn via(mut self, url: &str) -> Self {
         url.clone_into(&mut self.url);
         self
@@ -101,12 +107,12 @@ impl Rig {
         }
     }
 
-    /// A connected publisher.
+    /// A connected publisher, and the task that keeps its connection.
     pub(super) async fn publisher(&self) -> (Publisher, Running) {
         self.publisher_with(|_| {}).await
     }
 
-    /// A connected publisher with changed settings.
+    /// Like [`Self::publisher`], with changed settings.
     pub(super) async fn publisher_with(
         &self,
         change: impl FnOnce(&mut TopologySettings),
@@ -126,17 +132,17 @@ impl Rig {
         self.event_publisher_of(publisher, "e1")
     }
 
-    /// Publishes the events of the store with that epoch.
+    /// Publishes events of the store with this epoch.
     pub(super) fn event_publisher_of(
         &self,
         publisher: &Publisher,
-        store: &str,
+        store_epoch: &str,
     ) -> AmqpEventPublisher {
-        let inboxes = Arc::new(InMemoryStore::new(epoch(store)));
+        let inboxes = Arc::new(InMemoryStore::new(epoch(store_epoch)));
         AmqpEventPublisher::new(publisher, &self.topology("a"), inboxes)
     }
 
-    /// Consumes the ingest queue.
+    /// Starts to consume the ingest queue.
     pub(super) fn ingest<H: MessageHandler + 'static>(
         &self,
         publisher: &Publisher,
@@ -145,7 +151,7 @@ impl Rig {
         self.ingest_with(publisher, handler, |_, _| {})
     }
 
-    /// Consumes the ingest queue with changed settings.
+    /// Like [`Self::ingest`], with changed settings.
     pub(super) fn ingest_with<H: MessageHandler + 'static>(
         &self,
         publisher: &Publisher,
@@ -183,7 +189,7 @@ impl Rig {
         )
     }
 
-    /// Consumes a node's queue. Returns when it is attached.
+    /// Starts a node that consumes its queue, and waits until it is attached to the queue.
     pub(super) async fn node(&self, name: &str) -> (Arc<RecordingDelivery>, Running) {
         let delivery = Arc::new(RecordingDelivery::default());
         let node = self.node_queue_for(name, delivery.clone());
@@ -201,8 +207,8 @@ impl Rig {
             .await;
     }
 
-    /// Waits until the ingest queue is consumed. All queues and bindings exist then.
-    pub(super) async fn ingest_is_declared(&self) {
+    /// Waits until the ingest queue has a consumer. Then all queues and bindings exist.
+    pub(super) async fn wait_for_ingest(&self) {
         let queue = self.broker.ingest_queue();
         until_true("the ingest queue is consumed", async || {
             self.amqp.consumers(&queue).await.is_some_and(|count| count > 0)
@@ -210,7 +216,7 @@ impl Rig {
         .await;
     }
 
-    pub(super) async fn exists(&self, queue: &str) {
+    pub(super) async fn wait_for_queue(&self, queue: &str) {
         let what = format!("the queue {queue} exists");
         until_true(&what, async || self.amqp.count(queue).await.is_some()).await;
     }
@@ -220,7 +226,7 @@ impl Rig {
         self.amqp.channel().queue_delete(queue.into(), options).await.unwrap();
     }
 
-    /// Stops the ingest and checks that no message returns to the queue. To be called after the last message
+    /// Stops the ingest and checks that no message returns to the queue. A test calls this after the last message
     /// took effect.
     pub(super) async fn stop_ingest(&self, ingest: Running) {
         ingest.stop().await;
@@ -228,7 +234,7 @@ impl Rig {
         assert_eq!(
             self.amqp.count(&queue).await,
             Some(0),
-            "all consumed messages are acknowledged"
+            "consumed messages are not acknowledged"
         );
     }
 
@@ -239,9 +245,7 @@ impl Rig {
     }
 }
 
-pub(super) use belfry_adapters::inbound::amqp::NodeQueueState;
-
-/// A store that is up or down, and that fails for some notifications.
+/// A store in memory that can be down, and that can fail for some notifications.
 pub(super) struct Store {
     pub(super) inner: Arc<InMemoryStore>,
     faults: Arc<Mutex<Faults>>,
@@ -252,7 +256,9 @@ struct Faults {
     down: bool,
     calls_while_down: usize,
     created: usize,
+    /// Ids of the notifications whose creation fails in a way that may pass.
     fails: Vec<String>,
+    /// Ids of the notifications whose creation can never succeed.
     rejects: Vec<String>,
 }
 
@@ -270,16 +276,17 @@ impl Store {
         self.faults.lock().unwrap().calls_while_down
     }
 
-    /// How many creations succeeded, duplicates included.
+    /// The number of creations that succeeded, duplicates included.
     pub(super) fn created(&self) -> usize {
         self.faults.lock().unwrap().created
     }
 
-    /// Fails for these notifications, until the next call, and works for others.
+    /// From now on, creations of these notifications fail, and of no others. The next call replaces the ids.
     pub(super) fn fail_for(&self, ids: &[&str]) {
         self.faults.lock().unwrap().fails = ids.iter().map(|&id| id.to_owned()).collect();
     }
 
+    /// The store rejects the creation of this notification.
     pub(super) fn reject(&self, id: &str) {
         self.faults.lock().unwrap().rejects.push(id.to_owned());
     }
@@ -317,18 +324,18 @@ impl Store {
     }
 
     pub(super) async fn ids(&self, name: &str) -> Vec<String> {
-        self.inbox(name).await.iter().map(|one| one.id.to_string()).collect()
+        self.inbox(name).await.iter().map(|notification| notification.id.to_string()).collect()
     }
 }
 
-/// Blocks all commands until it is opened.
+/// Blocks all commands of a handler until it is opened.
 #[derive(Clone)]
-pub(super) struct Gate {
+pub(super) struct Latch {
     open: watch::Sender<bool>,
     waiting: Arc<AtomicUsize>,
 }
 
-impl Gate {
+impl Latch {
     pub(super) fn closed() -> Self {
         Self { open: watch::Sender::new(false), waiting: Arc::default() }
     }
@@ -337,19 +344,19 @@ impl Gate {
         self.open.send_replace(true);
     }
 
-    /// How many runs have reached the closed gate.
+    /// The number of runs that have reached the closed latch.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::SeqCst)
     }
 
-    pub(super) fn before<H>(&self, handler: H) -> Gated<H> {
-        Gated { gate: self.clone(), handler }
+    pub(super) fn before<H>(&self, handler: H) -> LatchedHandler<H> {
+        LatchedHandler { latch: self.clone(), handler }
     }
 }
 
-/// A handler behind a [`Gate`].
-pub(super) struct Gated<H> {
-    gate: Gate,
+/// A handler behind a [`Latch`].
+pub(super) struct LatchedHandler<H> {
+    latch: Latch,
     handler: H,
 }
 
@@ -360,7 +367,7 @@ pub(super) fn revoke_tokens() -> RevokeTokens {
     RevokeTokens::new(store, revoked, Arc::new(ManualClock::at(1_000)))
 }
 
-impl<H: MessageHandler> MessageHandler for Gated<H> {
+impl<H: MessageHandler> MessageHandler for LatchedHandler<H> {
     type Command = H::Command;
     type OrderingKey = H::OrderingKey;
 
@@ -381,10 +388,10 @@ impl<H: MessageHandler> MessageHandler for Gated<H> {
     }
 
     async fn run(&self, commands: Vec<H::Command>) -> Vec<Result<(), HandlerError>> {
-        if !*self.gate.open.borrow() {
-            self.gate.waiting.fetch_add(1, Ordering::SeqCst);
+        if !*self.latch.open.borrow() {
+            self.latch.waiting.fetch_add(1, Ordering::SeqCst);
         }
-        self.gate.open.subscribe().wait_for(|open| *open).await.expect("the gate exists");
+        self.latch.open.subscribe().wait_for(|open| *open).await.expect("the latch exists");
         self.handler.run(commands).await
     }
 }
@@ -395,12 +402,13 @@ impl Faults {
             self.calls_while_down += 1;
             return Err(PortError::unavailable("the store is down"));
         }
-        let any =
-            |ids: &[String]| drafts.iter().any(|one| ids.iter().any(|id| *id == one.id.as_str()));
-        if any(&self.fails) {
+        let is_any_in = |ids: &[String]| {
+            drafts.iter().any(|draft| ids.iter().any(|id| *id == draft.id.as_str()))
+        };
+        if is_any_in(&self.fails) {
             return Err(PortError::failed("a lock that is never released"));
         }
-        if any(&self.rejects) {
+        if is_any_in(&self.rejects) {
             return Err(PortError::rejected("a value that no column takes"));
         }
         self.created += drafts.len();

@@ -1,4 +1,4 @@
-//! `amqps://` with a certificate authority of its own and a client certificate.
+//! `amqps://` with a private certificate authority and a client certificate.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 use super::rig::{Rig, Running};
 
-/// A certificate authority that no system knows.
+/// A certificate authority that the operating system does not know.
 struct Authority {
     certificate: rcgen::Certificate,
     issuer: Issuer<'static, KeyPair>,
@@ -40,7 +40,8 @@ impl Authority {
     }
 }
 
-/// Decrypts connections for a broker without TLS. Clients need a certificate of the authority.
+/// Starts a proxy that decrypts connections for a broker without TLS, and returns its URL. Clients need a
+/// certificate of the authority.
 async fn tls_in_front_of(broker: &str, authority: &Authority) -> String {
     let (login, rest) = broker.strip_prefix("amqp://").unwrap().split_once('@').unwrap();
     let (address, vhost) = rest.split_once('/').unwrap();

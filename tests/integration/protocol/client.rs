@@ -1,5 +1,5 @@
-//! Both transports of Engine.IO at packet level: a test sees each packet and can send packets that no client library
-//! would send.
+//! Both transports of Engine.IO at packet level: a test sees each packet and can send packets that no client
+//! library would send.
 
 use std::time::Duration;
 
@@ -14,18 +14,17 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use super::peer::Peer;
 
-/// How long a response may take. Generous, because the machine may be busy.
+/// How long a response may take. The machine may be busy.
 pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Separates the packets of one HTTP body.
 pub(super) const SEPARATOR: char = '\x1e';
 
+// Engine.IO packets. The first character is the type; there are also `0` open, `4` message and `5` upgrade.
+pub(super) const CLOSE: &str = "1";
 const PING: &str = "2";
 const PONG: &str = "3";
 const NOOP: &str = "6";
-
-/// The packet that announces the end of the session.
-pub(super) const CLOSE: &str = "1";
 
 /// The response to a request.
 #[derive(Debug)]
@@ -61,7 +60,7 @@ impl Response {
     }
 }
 
-/// Sends one request with that query.
+/// Sends one request with this query.
 pub(super) async fn request(peer: &Peer, method: reqwest::Method, query: &str) -> Result<Response> {
     let url = format!("http://{}{}?{query}", peer.address, peer.path);
     Response::of(belfry_tests::http::client().request(method, url)).await
@@ -149,13 +148,13 @@ impl Polling {
         timeout(PATIENCE, closed).await.context("the session is still open")?
     }
 
-    /// Waits until an echo server has returned a message, so that no earlier packet is still in flight.
+    /// Waits until the server, which must return messages, has returned one. Then no earlier packet is in flight.
     pub(super) async fn settle(&self) -> Result<()> {
         self.send("4settle").await?;
         self.expect(&["4settle"]).await
     }
 
-    /// Starts a poll and waits that long for it to reach the server.
+    /// Starts a poll, and gives it the time `head_start` to reach the server.
     pub(super) async fn pending_get(&self, head_start: Duration) -> JoinHandle<Result<Response>> {
         let session = self.clone();
         let poll = tokio::spawn(async move { session.get().await });
@@ -164,8 +163,8 @@ impl Polling {
     }
 }
 
-/// Runs a case in which one request must reach the server before another. The test cannot observe that, so a failed
-/// case is repeated with more time between the two requests.
+/// Runs a case in which one request must reach the server before another. The test cannot observe when a request
+/// arrives, so a failed case is repeated with more time between the two requests.
 pub(super) async fn with_head_start(run: impl AsyncFn(Duration) -> Result<()>) -> Result<()> {
     match run(Duration::from_millis(100)).await {
         Ok(()) => Ok(()),
@@ -194,12 +193,12 @@ impl From<&[u8]> for Frame {
     }
 }
 
-/// A WebSocket, with a session or before its upgrade.
+/// A WebSocket of a session, or one to which a polling session may be upgraded.
 #[derive(Debug)]
 pub(super) struct WebSocket(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl WebSocket {
-    /// Opens a WebSocket with that query.
+    /// Opens a WebSocket with this query.
     pub(super) async fn connect(peer: &Peer, query: &str) -> Result<Self, Error> {
         let url = format!("ws://{}{}?{query}", peer.address, peer.path);
         Ok(Self(connect_async(url).await?.0))
@@ -303,7 +302,7 @@ impl WebSocket {
         }
     }
 
-    /// Expects that a WebSocket with that query is rejected, or closed before any packet.
+    /// Expects that a WebSocket with this query is rejected, or closed before any packet.
     pub(super) async fn expect_rejected(peer: &Peer, query: &str) -> Result<()> {
         let outcome = match Self::connect(peer, query).await {
             Ok(mut socket) => socket.expect_closed().await,

@@ -1,5 +1,5 @@
-//! Engine.IO, version 4: the rules of the protocol's published test suite, the MUST rules of its specification, and
-//! behaviour that clients rely on during an upgrade.
+//! Engine.IO, version 4: the rules of the protocol's published test suite, the rules with MUST in its
+//! specification, and behaviour that clients rely on during an upgrade.
 
 use super::peer::Case;
 

@@ -1,9 +1,10 @@
 //! Checks the rules of Engine.IO 4 and Socket.IO 5 on Belfry's server and on a reference server: the
 //! libraries engineioxide and socketioxide.
 //!
-//! The cases are rewritten from the protocols' published test suites, with additions. Running them on the reference
-//! shows that the cases are not specific to Belfry. `reference.rs` lists where the reference differs. These
-//! differences are checked too, so that a library update which removes one is noticed.
+//! The cases are rewritten from the protocols' published test suites, with additions. Running them on the
+//! reference shows that the cases are not specific to Belfry. `reference.rs` lists the cases that the
+//! reference fails. The tests check that it still fails them, so that the list is corrected after an update
+//! of the libraries.
 
 mod client;
 mod engine_io;

@@ -54,7 +54,7 @@ fn settings(timers: &Timers) -> EngineSettings {
         ping_timeout: timers.ping_timeout,
         upgrade_timeout: timers.upgrade_timeout,
         max_payload: MAX_PAYLOAD,
-        // Clients of Engine.IO alone are in no namespace.
+        // The limit for clients that are in no namespace yet. Clients of Engine.IO alone never are in one.
         max_first_payload: MAX_PAYLOAD,
         ..EngineSettings::default()
     }
@@ -131,7 +131,7 @@ impl NamespaceHandler for SocketEcho {
     ) -> Result<Arc<SocketEchoSession>, ConnectError> {
         let auth: Value = serde_json::from_str(auth.get()).unwrap();
         if let Some(message) = auth.get("reject").and_then(Value::as_str) {
-            // Leaked, because codes are constants in the product.
+            // The message is leaked because the type expects a constant, such as the codes of the product.
             return Err(ConnectError::Rejected(Box::leak(message.into())));
         }
         let auth = if auth.is_null() { json!({}) } else { auth };

@@ -1,4 +1,4 @@
-//! The servers under test, the cases, and the report on failed cases.
+//! A server under test (a peer), the cases that run against it, and the report on failed cases.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use belfry_tests::clients::{Device, run_script};
 use futures_util::future::{LocalBoxFuture, join_all};
 use serde_json::{Value, json};
 
-/// A server under test. Each case gets a new one.
+/// A server under test.
 #[derive(Debug, Clone)]
 pub(super) struct Peer {
     pub(super) address: SocketAddr,
@@ -60,7 +60,7 @@ pub(super) struct Case {
     pub(super) run: for<'a> fn(&'a Peer) -> LocalBoxFuture<'a, anyhow::Result<()>>,
 }
 
-/// The cases of these functions, each against a server with these timers.
+/// Makes a [`Case`] of each of these functions. A case runs against a server with these timers.
 macro_rules! cases {
     ($timers:expr; $($case:ident),+ $(,)?) => {
         vec![$(crate::protocol::peer::Case {
@@ -86,7 +86,7 @@ pub(super) enum Fails {
     Sometimes,
 }
 
-/// Runs all cases at once and checks that exactly the known ones fail.
+/// Runs all cases at once, each against a new server, and checks that exactly the known ones fail.
 pub(super) async fn check(
     cases: &[Case],
     start: impl AsyncFn(Timers) -> Peer,
@@ -135,7 +135,7 @@ pub(super) async fn check_version_3(peer: &Peer, transports: &[&str]) {
     assert_eq!(device.call("message-with-ack", "three").await, "three");
     device.disconnect();
     assert_eq!(device.disconnected().await, "io client disconnect");
-    // Before this event, the client would use the transport that is still closing.
+    // Until this event, a reconnect would use the transport that is still closing.
     device.of_kind("engine_close").await;
     device.reconnect();
     device.connected().await;
@@ -148,9 +148,9 @@ fn check_outcomes<'a>(
     known: &[Difference],
 ) {
     let mut report = Vec::new();
-    let mut unseen: Vec<_> = known.iter().map(|difference| difference.case).collect();
+    let mut without_case: Vec<_> = known.iter().map(|difference| difference.case).collect();
     for (name, outcome) in outcomes {
-        unseen.retain(|case| *case != name);
+        without_case.retain(|case| *case != name);
         match (outcome, known.iter().find(|difference| difference.case == name)) {
             (Ok(()), Some(Difference { fails: Fails::Always, .. })) => {
                 report.push(format!("{name}: passes; remove the known difference"));
@@ -162,6 +162,6 @@ fn check_outcomes<'a>(
             (Err(error), None) => report.push(format!("{name}: {error}")),
         }
     }
-    report.extend(unseen.iter().map(|case| format!("{case}: no such case")));
+    report.extend(without_case.iter().map(|case| format!("{case}: no such case")));
     assert!(report.is_empty(), "{}", report.join("\n"));
 }

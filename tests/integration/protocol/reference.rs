@@ -23,15 +23,15 @@ use tokio::net::TcpListener;
 
 use super::peer::{Difference, Fails, MAX_PAYLOAD, Peer, Timers};
 
-/// Where engineioxide differs from the protocol.
+/// The cases in which engineioxide differs from the protocol.
 pub(super) const ENGINE_IO_DIFFERENCES: &[Difference] = &[
     always("rejected_request_is_answered_with_numeric_code", "the code is a string"),
     always(
         "post_while_another_is_active_is_rejected_and_closes_session",
-        "it reads several bodies at once",
+        "the server reads several bodies at once",
     ),
     always("second_websocket_during_a_probe_is_closed", "the second one waits for the first"),
-    always("polls_during_a_probe_are_throttled", "each is answered at once"),
+    always("polls_during_a_probe_are_throttled", "each poll is answered at once"),
     always("websocket_that_does_not_probe_is_closed_and_polling_continues", FAILED_UPGRADE),
     always("websocket_closed_after_the_probe_leaves_the_session_polling", FAILED_UPGRADE),
     always("upgrade_succeeds_after_an_aborted_one", FAILED_UPGRADE),
@@ -40,13 +40,14 @@ pub(super) const ENGINE_IO_DIFFERENCES: &[Difference] = &[
 
 const FAILED_UPGRADE: &str = "an upgrade that fails ends the session";
 
-/// Where socketioxide differs from the protocol. Its transport is engineioxide's and is not checked again.
+/// The cases in which socketioxide differs from the protocol. Its transport is engineioxide, and is not
+/// checked again.
 pub(super) const SOCKET_IO_DIFFERENCES: &[Difference] = &[
     always("sid_differs_from_that_of_the_transport_and_between_namespaces", ONE_SID),
     always("second_connect_to_a_namespace_replaces_the_first", "a second CONNECT is ignored"),
     Difference {
         case: "connect_disconnect_connect_in_one_go_ends_connected",
-        reason: "a DISCONNECT that overtakes the work on the CONNECT closes the session",
+        reason: "a DISCONNECT that is processed before the CONNECT closes the session",
         fails: Fails::Sometimes,
     },
 ];
@@ -128,7 +129,7 @@ async fn authenticate(socket: SocketRef, TryData(auth): TryData<Value>) -> Resul
     if let Some(message) = rejection {
         return Err(message);
     }
-    // Before the CONNECT is answered, or the client's first event might be lost.
+    // The handlers must exist before the CONNECT is answered. Otherwise the client's first event might be lost.
     listen(&socket);
     Ok(())
 }
@@ -137,7 +138,7 @@ async fn on_connect(socket: SocketRef, TryData(auth): TryData<Value>) {
     let _ = socket.emit("auth", &auth.unwrap_or_else(|_| json!({})));
 }
 
-/// Answers these events. The server first emits the event `auth` with the handshake's auth.
+/// Answers these events. On connect, the server has emitted the event `auth` with the handshake's auth.
 ///
 /// | event | answer |
 /// |---|---|
@@ -145,7 +146,7 @@ async fn on_connect(socket: SocketRef, TryData(auth): TryData<Value>) {
 /// | `message-with-ack` | an ack with the same arguments |
 /// | `id` | an ack with the id of the namespace's session |
 /// | `ask` | event `question` with an ack; the ack's two arguments are returned as event `answer` |
-/// | `ask-binary` | the same with one binary argument |
+/// | `ask-binary` | the same; the ack has one binary argument |
 /// | `leave` | the server disconnects the namespace |
 pub(super) fn listen(socket: &SocketRef) {
     socket.on("message", async |socket: SocketRef, arguments: Arguments| {

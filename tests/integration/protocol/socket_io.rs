@@ -1,7 +1,10 @@
-//! Socket.IO, version 5: the rules of the protocol's published test suite and of its specification, and behaviour that
-//! clients rely on when they connect to a namespace twice, leave it and connect again.
+//! Socket.IO, version 5: the rules of the protocol's published test suite and of its specification, and
+//! behaviour that clients rely on when they connect to a namespace twice, leave it and connect again.
 //!
-//! `reference.rs` lists the events that the server answers.
+//! A packet begins with `4`, the Engine.IO message, and its Socket.IO type: `0` CONNECT, `1` DISCONNECT, `2` EVENT,
+//! `3` ACK, `4` `CONNECT_ERROR`, `5` `BINARY_EVENT`, `6` `BINARY_ACK`. Then follow the number of attachments with `-`
+//! (in binary packets only), the namespace with `,`, the ack id and the payload: `451-/custom,12["message",{…}]`.
+//! `listen` in `reference.rs` documents the events that the server answers.
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
@@ -49,7 +52,7 @@ pub(super) fn socket_io_cases() -> Vec<Case> {
     all
 }
 
-/// The namespace part of a packet, between its type and its ack id.
+/// The namespace in a packet, with its comma; empty for the main namespace `/`.
 fn prefix(namespace: &str) -> String {
     if namespace == "/" { String::new() } else { format!("{namespace},") }
 }
@@ -63,6 +66,7 @@ async fn expect_connected(socket: &mut WebSocket, namespace: &str, auth: &Value)
     Ok(sid)
 }
 
+/// The sid in the answer to a CONNECT.
 fn sid_of(answer: &str, prefix: &str) -> Result<String> {
     let payload = answer.strip_prefix(&format!("40{prefix}"));
     let payload = payload.with_context(|| format!("CONNECT is answered with {answer:?}"))?;
@@ -71,6 +75,7 @@ fn sid_of(answer: &str, prefix: &str) -> Result<String> {
     Ok(payload["sid"].as_str().context("no sid")?.to_owned())
 }
 
+/// Connects to a namespace and returns its sid.
 async fn connect(socket: &mut WebSocket, namespace: &str) -> Result<String> {
     socket.send(&format!("40{}", prefix(namespace))).await;
     expect_connected(socket, namespace, &json!({})).await
@@ -150,9 +155,9 @@ async fn sid_differs_from_that_of_the_transport_and_between_namespaces(peer: &Pe
     let (mut socket, transport) = WebSocket::open_with_sid(peer).await?;
     let main = connect(&mut socket, "/").await?;
     let custom = connect(&mut socket, peer.namespace).await?;
-    ensure!(main != transport, "the main namespace uses the transport's");
-    ensure!(custom != transport, "the custom namespace uses the transport's");
-    ensure!(main != custom, "both namespaces use the same");
+    ensure!(main != transport, "the main namespace uses the transport's sid");
+    ensure!(custom != transport, "the custom namespace uses the transport's sid");
+    ensure!(main != custom, "both namespaces use the same sid");
     Ok(())
 }
 
@@ -357,7 +362,7 @@ async fn unknown_packet_type_closes_session(peer: &Peer) -> Result<()> {
     expect_invalid(peer, &["4abc", "47", "49[]", "4"]).await
 }
 
-/// The Node.js server checks a payload only if there is one.
+/// The Node.js server accepts an event without a payload.
 async fn event_without_a_payload_that_is_a_filled_array_closes_session(peer: &Peer) -> Result<()> {
     let packets = ["42{}", "42", "42[]", r#"42"message""#, "42[\"message\"", "427", "42null"];
     expect_invalid(peer, &packets).await
@@ -366,9 +371,6 @@ async fn event_without_a_payload_that_is_a_filled_array_closes_session(peer: &Pe
 async fn invalid_ack_id_closes_session(peer: &Peer) -> Result<()> {
     expect_invalid(peer, &[r#"42abc["message-with-ack",1,"2",{"3":[false]}]"#]).await
 }
-
-// Repeated CONNECT and DISCONNECT packets, which the protocol leaves unspecified. The Node.js server closes the
-// connection at a second CONNECT, and at a CONNECT that arrives before it has processed the DISCONNECT.
 
 async fn namespace_stays_open_through_an_upgrade(peer: &Peer) -> Result<()> {
     let session = Polling::open(peer).await?;
@@ -381,6 +383,9 @@ async fn namespace_stays_open_through_an_upgrade(peer: &Peer) -> Result<()> {
     socket.expect(r#"42["message-back","by polling"]"#).await?;
     socket.expect(r#"431["by websocket"]"#).await
 }
+
+// Repeated CONNECT and DISCONNECT packets, which the protocol leaves unspecified. The Node.js server closes the
+// connection after a second CONNECT, and after a CONNECT that arrives before it has processed the DISCONNECT.
 
 async fn second_connect_to_a_namespace_replaces_the_first(peer: &Peer) -> Result<()> {
     for namespace in ["/", peer.namespace] {
@@ -396,7 +401,7 @@ async fn second_connect_to_a_namespace_replaces_the_first(peer: &Peer) -> Result
         socket.expect(format!(r#"43{prefix}1["{second}"]"#).as_str()).await?;
         socket.send(&format!(r#"42{prefix}["message"]"#)).await;
         socket.expect(format!(r#"42{prefix}["message-back"]"#).as_str()).await?;
-        // One DISCONNECT is enough to leave.
+        // One DISCONNECT is enough to leave the namespace.
         socket.send(&format!("41{prefix}")).await;
         socket.send(&format!(r#"42{prefix}["message"]"#)).await;
         expect_no_message(&mut socket).await?;

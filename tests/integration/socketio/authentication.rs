@@ -1,9 +1,12 @@
+//! Rejected connects and expiring tokens. The tests' tokens are `<user>:<expiry in milliseconds>`; `40` is a
+//! connect, `44` its rejection and `41` a disconnect.
+
 use std::time::Instant;
 
 use belfry_tests::wait::until_true;
 use serde_json::{Value, json};
 
-use super::{Raw, node};
+use super::{RawSocket, node};
 
 #[tokio::test]
 async fn rejected_connect_gets_a_code_and_its_websocket_is_closed() {
@@ -17,7 +20,7 @@ async fn rejected_connect_gets_a_code_and_its_websocket_is_closed() {
         ("/notifications,", json!({ "token": "ada:1000" }).to_string(), "token_expired"),
         ("/notifications,", "[1]".to_owned(), "token_missing"),
     ] {
-        let mut raw = Raw::open(&node).await;
+        let mut raw = RawSocket::open(&node).await;
         raw.send(&format!("40{namespace}{auth}")).await;
         let rejection = raw.frame().await.unwrap();
         let rejected = Instant::now();
@@ -47,6 +50,7 @@ async fn rejected_connect_of_a_polling_client_ends_its_session() {
         received = response.text().await.unwrap();
     }
     assert!(received.contains(r#"44{"message":"token_invalid"}"#), "{received}");
+    // The server responds with 400 to an unknown session id.
     until_true("the session is gone", async || {
         http.get(&session).send().await.unwrap().status() == 400
     })
@@ -63,7 +67,7 @@ async fn session_and_transport_end_when_the_token_expires() {
         let stop = stop.clone();
         async move { sessions.run_expiry(stop).await }
     });
-    let (mut ada, _) = Raw::signed_in(&node, json!({ "token": "ada:100000" })).await;
+    let (mut ada, _) = RawSocket::signed_in(&node, json!({ "token": "ada:100000" })).await;
     node.clock.set(50_000);
     let (event, expiring) = ada.event().await;
     assert_eq!(event, "auth:expiring");
@@ -76,6 +80,7 @@ async fn session_and_transport_end_when_the_token_expires() {
     assert_eq!(ada.ack(2).await["status"], "ok");
 
     node.clock.set(200_000);
+    // The clock has passed both deadlines of the new token, so a warning may come first.
     let (mut event, mut payload) = ada.event().await;
     if event == "auth:expiring" {
         (event, payload) = ada.event().await;

@@ -1,20 +1,22 @@
+//! Events reach the devices of their user: missed ones first, then live ones.
+
 use belfry_adapters::inbound::socketio::SocketIoSettings;
 use belfry_adapters::inbound::socketio::engine::EngineSettings;
 use belfry_application::ports::InboxRepository;
 use belfry_application::testing::a_draft;
 use serde_json::json;
 
-use super::{Raw, node, node_with};
+use super::{RawSocket, node, node_with};
 
 #[tokio::test]
 async fn device_receives_the_sync_and_then_only_events_of_its_user() {
     let node = node().await;
-    let (mut ada, sync) = Raw::signed_in(&node, json!({ "token": "ada:9999999" })).await;
+    let (mut ada, sync) = RawSocket::signed_in(&node, json!({ "token": "ada:9999999" })).await;
     assert_eq!(
         sync,
         json!({ "epoch": "e1", "revision": 0, "unreadCount": 0, "recovered": false, "missed": 0 })
     );
-    let (mut bob, _) = Raw::signed_in(&node, json!({ "token": "Bearer bob:9999999" })).await;
+    let (mut bob, _) = RawSocket::signed_in(&node, json!({ "token": "Bearer bob:9999999" })).await;
 
     node.notify("ada", "n1").await;
     node.notify("bob", "n2").await;
@@ -35,7 +37,7 @@ async fn device_receives_missed_events_before_live_ones() {
         node.notify("ada", &format!("n{n}")).await;
     }
     let auth = json!({ "token": "ada:9999999", "since": 100, "epoch": "e1" });
-    let (mut ada, sync) = Raw::signed_in(&node, auth).await;
+    let (mut ada, sync) = RawSocket::signed_in(&node, auth).await;
     assert_eq!((&sync["recovered"], &sync["missed"]), (&json!(true), &json!(200)));
     node.notify("ada", "live").await;
     let mut ids = Vec::new();
@@ -52,8 +54,9 @@ async fn device_receives_missed_events_before_live_ones() {
 #[tokio::test]
 async fn sync_message_replays_missed_events() {
     let node = node().await;
-    let (mut ada, _) = Raw::signed_in(&node, json!({ "token": "ada:9999999" })).await;
+    let (mut ada, _) = RawSocket::signed_in(&node, json!({ "token": "ada:9999999" })).await;
     node.store.create(vec![a_draft("ada", "n1")]).await.unwrap();
+    // An event (`42`) that requests the acknowledgement 1.
     ada.send(&format!("421{}", json!(["notification:sync", { "since": 0, "epoch": "e1" }]))).await;
     let mut events = Vec::new();
     for _ in 0..3 {
@@ -67,18 +70,19 @@ async fn sync_message_replays_missed_events() {
 async fn slow_consumer_is_disconnected_and_other_devices_receive_everything() {
     let engine = EngineSettings { queue: 16, ..EngineSettings::default() };
     let node = node_with(SocketIoSettings { engine, ..SocketIoSettings::default() }).await;
-    let (mut reads, _) = Raw::signed_in(&node, json!({ "token": "ada:9999999" })).await;
-    let (stuck, _) = Raw::signed_in(&node, json!({ "token": "ada:9999999" })).await;
+    let (mut reading, _) = RawSocket::signed_in(&node, json!({ "token": "ada:9999999" })).await;
+    let (stuck, _) = RawSocket::signed_in(&node, json!({ "token": "ada:9999999" })).await;
     assert_eq!(node.sessions.count(), 2);
     let mut n = 0;
     while node.sessions.count() > 1 {
-        assert!(n < 100_000, "disconnected long before this");
+        assert!(n < 100_000, "the slow consumer is not disconnected");
+        // Each notification is followed by the unread count, so four of them are eight events.
         for _ in 0..4 {
             node.notify("ada", &format!("n{n}")).await;
             n += 1;
         }
         for _ in 0..8 {
-            reads.event().await;
+            reading.event().await;
         }
     }
     println!("disconnected after {n} notifications");

@@ -1,4 +1,4 @@
-//! Forward mode: another service keeps the inboxes.
+//! Forward mode: another service, the inbox owner, keeps the inboxes. Belfry passes changes on to it.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use belfry_application::testing::{
 use belfry_application::use_cases::{CatchUp, RequestChange};
 use serde_json::{Value, json};
 
-use super::{Node, Raw, node_of};
+use super::{Node, RawSocket, node_of};
 
 async fn forwarding_node(owner: Arc<dyn InboxOwner>) -> Node {
     let names = SocketNames {
@@ -33,9 +33,9 @@ async fn forwarding_node(owner: Arc<dyn InboxOwner>) -> Node {
     node_of(settings, store, Arc::new(ManualClock::at(0)), catch_up, use_cases).await
 }
 
-/// Connects and returns the socket after `notification:sync`, which no count follows.
-async fn signed_in(node: &Node) -> Raw {
-    let mut raw = Raw::open(node).await;
+/// Connects and receives `notification:sync`. In forward mode, no unread count follows.
+async fn signed_in(node: &Node) -> RawSocket {
+    let mut raw = RawSocket::open(node).await;
     raw.send(&format!("40{}", json!({ "token": "ada:9999999", "since": 7, "epoch": "e1" }))).await;
     assert!(raw.frame().await.unwrap().starts_with("40{"));
     let expected = json!({ "epoch": "e1", "revision": 0, "recovered": false, "missed": 0 });
@@ -44,7 +44,7 @@ async fn signed_in(node: &Node) -> Raw {
 }
 
 #[tokio::test]
-async fn change_is_passed_on_and_acknowledged_in_the_shape_of_its_name() {
+async fn change_is_passed_on_and_acknowledged_in_the_form_configured_for_its_name() {
     let owner = Arc::new(RecordingInboxOwner::default());
     let node = forwarding_node(owner.clone()).await;
     let mut ada = signed_in(&node).await;
@@ -72,6 +72,7 @@ async fn change_is_passed_on_and_acknowledged_in_the_shape_of_its_name() {
         ("readAll", json!(null), json!({}), RequestedChange::MarkAllRead),
         ("notification:delete", json!({ "id": "n1" }), ok, RequestedChange::Delete(id("n1"))),
     ]) {
+        // An event (`42`) that requests the acknowledgement `n`.
         ada.send(&format!("42{n}{}", json!([message, payload]))).await;
         assert_eq!(ada.ack(n).await, ack, "{message}");
         expected.push((user("ada"), change));
@@ -95,7 +96,7 @@ async fn refusal_and_outage_have_codes_of_their_own() {
         let reply = ada.ack(n).await;
         assert_eq!((&reply["status"], &reply["code"]), (&json!("error"), &Value::from(code)));
     }
-    // A failure in a shape of NestJS is an event.
+    // With an acknowledgement in the form of NestJS, a failure is an event.
     ada.send(r#"429["read","n1"]"#).await;
     let (event, payload) = ada.event().await;
     assert_eq!((&*event, &payload["code"]), ("exception", &json!("unavailable")));

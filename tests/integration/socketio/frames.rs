@@ -1,3 +1,6 @@
+//! WebSocket frames and the limits on them. A text such as `421["notification:unread_count"]` is an event
+//! (`42`) that requests the acknowledgement 1; `431[…]` is the acknowledgement.
+
 use std::time::{Duration, Instant};
 
 use belfry_tests::wait::until_true;
@@ -5,12 +8,12 @@ use futures_util::{SinkExt, StreamExt};
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::{Raw, node, padded};
+use super::{RawSocket, node, padded};
 
 #[tokio::test]
 async fn rate_of_frames_other_than_events_is_limited() {
     let node = node().await;
-    let (mut ada, _) = Raw::signed_in(&node, json!({ "token": "ada:9999999" })).await;
+    let (mut ada, _) = RawSocket::signed_in(&node, json!({ "token": "ada:9999999" })).await;
     let begin = Instant::now();
     for n in 0..1_000 {
         let frame = if n % 2 == 0 { Message::text("3") } else { Message::Pong(vec![].into()) };
@@ -24,20 +27,20 @@ async fn rate_of_frames_other_than_events_is_limited() {
 
 #[tokio::test]
 async fn client_outside_of_all_namespaces_may_send_only_small_messages() {
-    const FIRST: usize = 32 * 1024;
+    const MAX_BYTES: usize = 32 * 1024;
     let node = node().await;
     let connect = |bytes| padded(r#"40{"token":"ada:9999999","x":""#, r#""}"#, bytes);
-    let mut eve = Raw::open(&node).await;
-    eve.send(&connect(FIRST + 1)).await;
+    let mut eve = RawSocket::open(&node).await;
+    eve.send(&connect(MAX_BYTES + 1)).await;
     assert!(eve.is_closed().await);
 
-    let mut ada = Raw::open(&node).await;
-    ada.send(&connect(FIRST)).await;
-    assert!(ada.frame().await.expect("not the end").starts_with("40{"));
+    let mut ada = RawSocket::open(&node).await;
+    ada.send(&connect(MAX_BYTES)).await;
+    assert!(ada.frame().await.expect("the transport stays open").starts_with("40{"));
     for _ in 0..2 {
         assert!(ada.event().await.0.starts_with("notification:"));
     }
-    // In a namespace the limit is `socket.max_payload`.
+    // In a namespace the limit is `socket.max_payload`, 256 KiB.
     for id in 1..3 {
         let start = format!(r#"42{id}["unknown",""#);
         ada.send(&padded(&start, r#""]"#, 256 * 1024)).await;
@@ -52,13 +55,15 @@ async fn attachments_fragments_pings_and_close_frames_are_processed() {
     use tokio_tungstenite::tungstenite::protocol::frame::Frame;
     use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
     let node = node().await;
-    let (mut ada, _) = Raw::signed_in(&node, json!({ "token": "ada:9999999" })).await;
+    let (mut ada, _) = RawSocket::signed_in(&node, json!({ "token": "ada:9999999" })).await;
+    // A binary event with two attachments that requests the acknowledgement 1.
     ada.send(r#"452-1["notification:delete",{"_placeholder":true,"num":0}]"#).await;
     for attachment in [vec![1, 2], vec![]] {
         ada.0.send(Message::binary(attachment)).await.unwrap();
     }
     assert_eq!(ada.ack(1).await["code"], "payload_invalid");
 
+    // An event in five fragments, with a WebSocket ping after each.
     let event = br#"422["notification:unread_count"]"#;
     for (index, part) in event.chunks(7).enumerate() {
         let opcode = OpCode::Data(if index == 0 { Data::Text } else { Data::Continue });
@@ -78,7 +83,7 @@ async fn attachments_fragments_pings_and_close_frames_are_processed() {
             other => panic!("{other}"),
         }
     }
-    // A close frame is answered with its own status code.
+    // The server answers a close frame with the same status code.
     let status = tokio_tungstenite::tungstenite::protocol::CloseFrame {
         code: 4_000.into(),
         reason: "done".into(),

@@ -1,15 +1,18 @@
+//! Messages of devices and their acknowledgements. A packet such as `421["notification:unread_count"]` is an
+//! event (`42`) that requests the acknowledgement 1; `431[…]` is the acknowledgement.
+
 use belfry_application::ports::InboxRepository;
 use belfry_application::testing::{a_draft, user};
 use serde_json::{Value, json};
 
-use super::{Raw, node};
+use super::{RawSocket, node};
 
 #[tokio::test]
 async fn message_right_after_the_connect_is_acknowledged() {
     let node = node().await;
-    let mut raw = Raw::open(&node).await;
+    let mut raw = RawSocket::open(&node).await;
     raw.send(&format!("40{}", json!({ "token": "ada:9999999" }))).await;
-    // Does not wait for `notification:sync` and the count.
+    // The message is sent before `notification:sync` and the unread count arrive.
     let connected = raw.frame().await.unwrap();
     assert!(connected.starts_with("40"));
     raw.send(r#"421["notification:unread_count"]"#).await;
@@ -25,7 +28,7 @@ async fn every_message_is_acknowledged_with_its_data() {
     for id in ["n1", "n2", "n3"] {
         node.store.create(vec![a_draft("ada", id)]).await.unwrap();
     }
-    let (mut ada, _) = Raw::signed_in(&node, json!({ "token": "ada:9999999" })).await;
+    let (mut ada, _) = RawSocket::signed_in(&node, json!({ "token": "ada:9999999" })).await;
     for (n, (event, payload, data)) in (1..).zip([
         ("notification:mark_read", json!({ "id": "n1" }), json!({ "count": 2, "revision": 4 })),
         (
@@ -47,16 +50,16 @@ async fn every_message_is_acknowledged_with_its_data() {
     assert_eq!(page["items"][0]["isRead"], true);
     ada.send(&format!("4210{}", json!(["notification:list", { "cursor": page["nextCursor"] }])))
         .await;
-    let rest = ada.ack(10).await;
-    assert_eq!(rest["data"]["items"][0]["id"], "n2");
-    assert_eq!(rest["data"]["nextCursor"], Value::Null);
+    let second_page = ada.ack(10).await;
+    assert_eq!(second_page["data"]["items"][0]["id"], "n2");
+    assert_eq!(second_page["data"]["nextCursor"], Value::Null);
 }
 
 #[tokio::test]
 async fn failed_message_is_answered_with_a_code() {
     let node = node().await;
     node.store.create(vec![a_draft("bob", "n1")]).await.unwrap();
-    let (mut ada, _) = Raw::signed_in(&node, json!({ "token": "ada:9999999" })).await;
+    let (mut ada, _) = RawSocket::signed_in(&node, json!({ "token": "ada:9999999" })).await;
     for (n, (message, code)) in (1..).zip([
         (json!(["notification:delete", { "id": "n1" }]), "not_found"),
         (json!(["notification:delete", { "id": {} }]), "payload_invalid"),
@@ -74,10 +77,10 @@ async fn failed_message_is_answered_with_a_code() {
             "{message}"
         );
     }
-    // Without a requested acknowledgement, an error is an event.
+    // Without a request for an acknowledgement, the error is an event.
     ada.send(r#"42["notification:nonsense"]"#).await;
     let (event, payload) = ada.event().await;
     assert_eq!((event.as_str(), &payload["code"]), ("exception", &json!("event_unknown")));
     let state = node.store.state(&user("bob")).await.unwrap();
-    assert_eq!(state.unread.get(), 1, "another user's inbox is unchanged");
+    assert_eq!(state.unread.get(), 1, "another user's inbox has changed");
 }

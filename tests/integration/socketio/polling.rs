@@ -1,3 +1,6 @@
+//! Limits on the bodies that a polling client posts. In packets, `4` is an Engine.IO message, `40` a connect,
+//! `42` an event and `1` the close of the session.
+
 use std::time::Duration;
 
 use belfry_adapters::inbound::socketio::SocketIoSettings;
@@ -14,11 +17,11 @@ async fn exchange(node: &Node, request: &str) -> String {
     let _ = stream.write_all(request.as_bytes()).await;
     let mut received = Vec::new();
     let reading = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut received));
-    let _ = reading.await.expect("it ends");
+    let _ = reading.await.expect("the connection ends in time");
     String::from_utf8(received).unwrap()
 }
 
-/// Opens a polling session and returns the heads of its POST and GET requests.
+/// Opens a polling session. Returns the beginnings of the heads of its POST and GET requests.
 async fn polling_session(node: &Node) -> (String, String) {
     let path = "/socket.io/?EIO=4&transport=polling";
     let open = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
@@ -58,7 +61,7 @@ async fn post_body_above_the_size_or_time_limit_is_rejected_and_ends_the_session
 
 #[tokio::test]
 async fn client_outside_of_all_namespaces_may_post_only_small_bodies() {
-    const FIRST: usize = 32 * 1024;
+    const MAX_BYTES: usize = 32 * 1024;
     let node = node().await;
     let post_of = |post: &str, body: &str| {
         let length = body.len();
@@ -66,11 +69,11 @@ async fn client_outside_of_all_namespaces_may_post_only_small_bodies() {
     };
     let connect = |bytes| padded(r#"40{"token":"ada:9999999","x":""#, r#""}"#, bytes);
     let (post, _) = polling_session(&node).await;
-    let response = exchange(&node, &post_of(&post, &connect(FIRST + 1))).await;
+    let response = exchange(&node, &post_of(&post, &connect(MAX_BYTES + 1))).await;
     assert!(response.starts_with("HTTP/1.1 413 "), "{response}");
 
     let (post, poll) = polling_session(&node).await;
-    let response = exchange(&node, &post_of(&post, &connect(FIRST))).await;
+    let response = exchange(&node, &post_of(&post, &connect(MAX_BYTES))).await;
     assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
     let response = exchange(&node, &format!("{poll}connection: close\r\n\r\n")).await;
     assert!(response.contains("\r\n\r\n40{"), "{response}");

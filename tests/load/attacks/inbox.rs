@@ -1,5 +1,5 @@
-//! Attackers with a valid token that request more of their inbox than they read, or so much that it could starve
-//! others.
+//! Attackers with a valid token that request their own inbox: some never read the responses, others request so much
+//! that the server may have no time for others.
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -17,14 +17,16 @@ use crate::frames;
 use crate::polling::PollingClient;
 use crate::websocket::WebSocket;
 
-// With an acknowledgement id: the server responds to other events only if they fail.
+// Events (`42`) that request the acknowledgements 1 and 2. Without a requested acknowledgement, the server responds
+// only if an event fails.
 const LIST: &str = r#"421["notification:list",{"limit":100}]"#;
 const SYNC: &str = r#"422["notification:sync",{"since":0}]"#;
 
-/// A pong also answers the next ping. It keeps clients that never read from missing the heartbeat.
+/// Clients that never read do not see pings. They send pongs regularly, so that the server does not disconnect them
+/// for a missing pong.
 const PONG: &str = "3";
 
-/// Receive buffer in bytes of clients that never read: the minimum that the kernel allows.
+/// The receive buffer in bytes of clients that never read: the minimum that the kernel allows.
 const RECEIVE_BUFFER: u32 = 2_048;
 
 /// An inbox full of large notifications.
@@ -104,7 +106,7 @@ async fn slow_socket(device: &Device) -> io::Result<WebSocket> {
     device.upgrade_on(device.connect_by(socket).await?).await
 }
 
-/// Ticks `per_second` times a second, without catching up after a delay.
+/// Ticks `per_second` times a second. After a delay, it does not catch up on missed ticks.
 fn pace(per_second: u32) -> tokio::time::Interval {
     let mut pace = interval(Duration::from_secs(1) / per_second);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);

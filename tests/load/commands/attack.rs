@@ -31,9 +31,9 @@ use crate::trial::{Clients, Trial};
 /// against a bare listener that only accepts connections, which shows the effect of the machine alone. The tool
 /// attacks only servers that it has started.
 ///
-/// Attacks on an inbox need Belfry with PostgreSQL. Instead of signed-in clients, a service posts notifications. The
-/// report says whether its p99 stays below twice the p99 before the attack, and the server's memory below 128 MiB
-/// more than without clients.
+/// Attacks on an inbox need Belfry with PostgreSQL. Instead of signed-in clients, a service posts notifications. An
+/// attack passes if the service's p99 stays below twice the p99 before the attack, and the server's memory below
+/// 128 MiB more than without clients.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
     /// The servers to attack.
@@ -62,17 +62,21 @@ struct Sample {
     server: String,
     attack: String,
     before_p99_ms: f64,
-    /// During the same attack on a bare listener.
+    /// During the same attack on a bare listener; NaN if the attack needs responses.
     bare_listener_p99_ms: f64,
     during_p99_ms: f64,
+    /// The number of cores that the server keeps busy.
     before_cpu: f64,
     during_cpu: f64,
     before_rss: u64,
     during_rss: u64,
     /// Connections opened, requests sent or messages sent by the attackers.
     attempts: u64,
+    /// Connections of the attackers that the server closed or rejected.
     refused: u64,
+    /// Events for the clients that were not delivered.
     lost: u64,
+    /// Clients that the server disconnected.
     cut_off: u64,
 }
 

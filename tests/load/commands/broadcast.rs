@@ -20,8 +20,8 @@ use crate::trial::{Clients, Trial};
 
 /// Measures how fast each of many clients receives an event, if all events are due at once.
 ///
-/// The producer publishes a message for each client as fast as the broker accepts them. All times count from the first
-/// message. Each run has several broadcasts after a first one that is not measured.
+/// The producer publishes a message for each client as fast as the broker accepts them. All times count from
+/// the first message. A run starts with one broadcast that is not measured, and then measures several.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
     #[command(flatten)]
@@ -40,17 +40,18 @@ struct Sample {
     server: String,
     #[serde(skip)]
     kind: ServerKind,
-    /// Until the broker had all messages, from the first one.
+    /// From the first message until the broker had all messages.
     published_ms: f64,
     p50_ms: f64,
     p99_ms: f64,
-    /// Until the last client had its event.
+    /// From the first message until the last client had its event.
     last_ms: f64,
     cpu_us: f64,
     broker_cpu_us: f64,
     tool_cpu_us: f64,
-    /// In all broadcasts of the run.
+    /// Lost events in all broadcasts of the run.
     lost: u64,
+    /// Duplicated events in all broadcasts of the run.
     duplicated: u64,
 }
 
@@ -79,7 +80,7 @@ async fn measure_once(
     let per_address = PER_ADDRESS_RECONNECTING;
     let clients = Clients { per_address, ..Clients::each_alone(options.connections) };
     let mut trial = Trial::open(rig, kind, Mode::Forward, clients).await?;
-    // The first one meets cold caches and code that is not compiled yet.
+    // The first broadcast is not measured: caches are cold, and Node has not compiled the code yet.
     trial.broadcast(Form::Forward).await?;
     let mut floods = Vec::new();
     for _ in 0..options.broadcasts {
@@ -87,18 +88,18 @@ async fn measure_once(
         floods.push(trial.broadcast(Form::Forward).await?);
     }
     trial.close().await;
-    let middle = |figure: fn(&Flood) -> f64| median(floods.iter().map(figure));
+    let median_of = |figure: fn(&Flood) -> f64| median(floods.iter().map(figure));
     Ok(Sample {
         run,
         server: kind.to_string(),
         kind,
-        published_ms: middle(|flood| flood.published_seconds * 1_000.0),
-        p50_ms: middle(|flood| ms_at(&flood.latency, 50.0)),
-        p99_ms: middle(|flood| ms_at(&flood.latency, 99.0)),
-        last_ms: middle(|flood| ms_at(&flood.latency, 100.0)),
-        cpu_us: middle(|flood| flood.cost.server),
-        broker_cpu_us: middle(|flood| flood.cost.broker),
-        tool_cpu_us: middle(|flood| flood.cost.tool),
+        published_ms: median_of(|flood| flood.published_seconds * 1_000.0),
+        p50_ms: median_of(|flood| ms_at(&flood.latency, 50.0)),
+        p99_ms: median_of(|flood| ms_at(&flood.latency, 99.0)),
+        last_ms: median_of(|flood| ms_at(&flood.latency, 100.0)),
+        cpu_us: median_of(|flood| flood.cost.server),
+        broker_cpu_us: median_of(|flood| flood.cost.broker),
+        tool_cpu_us: median_of(|flood| flood.cost.tool),
         lost: floods.iter().map(|flood| flood.delivery.lost).sum(),
         duplicated: floods.iter().map(|flood| flood.delivery.duplicated).sum(),
     })

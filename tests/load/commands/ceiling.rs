@@ -18,8 +18,8 @@ use crate::trial::{Clients, Load, Trial};
 
 /// Finds the highest rate that each server sustains: p99 below a limit, no lost events, no growing queue.
 ///
-/// The rate is raised in steps until the server cannot sustain it. Then the interval is bisected. A rate counts as
-/// not sustained only after a second attempt.
+/// The rate is raised in steps until the server cannot sustain it. Then the interval between the last two rates is
+/// bisected. A rate counts as not sustained only if a second attempt fails, too.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
     #[command(flatten)]
@@ -49,7 +49,9 @@ struct Sample {
     server: String,
     #[serde(skip)]
     kind: ServerKind,
+    /// The outcome at the highest sustained rate.
     ceiling: Option<Outcome>,
+    /// The outcomes of all attempts.
     tried: Vec<Outcome>,
 }
 
@@ -71,14 +73,19 @@ pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()
 /// A search between the highest sustained rate and the lowest rate that was not sustained.
 #[derive(Debug, Clone, Copy)]
 struct Search {
+    /// The highest sustained rate; 0 before there is one.
     sustained: f64,
+    /// The lowest rate that was not sustained.
     fails: Option<f64>,
+    /// The factor of each step up.
     step: f64,
+    /// Precision in percent.
     within: f64,
 }
 
 impl Search {
-    /// The next rate to try; `None` when the precision is reached.
+    /// The next rate to try; `None` when the precision is reached, or when no rate from `first / 64` on is
+    /// sustained.
     fn next(self, first: f64) -> Option<f64> {
         match self.fails {
             None if self.sustained == 0.0 => Some(first),
@@ -154,13 +161,14 @@ async fn attempt(
 }
 
 fn is_sustained(options: &Options, outcome: &Outcome) -> bool {
-    // With a longer window, a longer queue would raise the p99 above the limit.
-    let most = outcome.rate * options.p99 / 1_000.0;
+    // A server that is too slow for the rate has a growing queue. In a short window, its p99 may still be below the
+    // limit, so the queue must not exceed the events that are due within the time of that limit.
+    let max_queued = outcome.rate * options.p99 / 1_000.0;
     outcome.lost == 0
         && outcome.duplicated == 0
         && outcome.cut_off == 0
         && outcome.p99_ms < options.p99
-        && crate::figures::float(outcome.queued) <= most
+        && crate::figures::float(outcome.queued) <= max_queued
 }
 
 fn table(options: &Options, runs: &[Sample]) -> Table {
@@ -188,18 +196,18 @@ fn table(options: &Options, runs: &[Sample]) -> Table {
     let mut table = Table::new(&note, &columns);
     for &kind in &options.plan.turns.servers {
         let found = runs.iter().filter(|run| run.kind == kind).map(|run| run.ceiling.as_ref());
-        let of = medians(found.clone().flatten());
+        let median_of = medians(found.clone().flatten());
         let each = found.map(|ceiling| show(ceiling.map_or(f64::NAN, |outcome| outcome.rate)));
         table.row([
             kind.to_string(),
-            of(|outcome| outcome.rate),
+            median_of(|outcome| outcome.rate),
             each.collect::<Vec<_>>().join(" "),
-            of(|outcome| outcome.cost.server),
-            of(|outcome| outcome.p50_ms),
-            of(|outcome| outcome.p99_ms),
-            of(|outcome| outcome.cost.broker),
-            of(|outcome| outcome.published_per_second),
-            of(|outcome| outcome.publisher_p99_late_us),
+            median_of(|outcome| outcome.cost.server),
+            median_of(|outcome| outcome.p50_ms),
+            median_of(|outcome| outcome.p99_ms),
+            median_of(|outcome| outcome.cost.broker),
+            median_of(|outcome| outcome.published_per_second),
+            median_of(|outcome| outcome.publisher_p99_late_us),
         ]);
     }
     table

@@ -1,4 +1,4 @@
-//! `compare`: sends the same events to the same number of clients of each server.
+//! `compare`: each server delivers the same number of events to the same number of clients.
 
 use std::time::Duration;
 
@@ -192,7 +192,8 @@ fn details(runs: &[Sample]) -> Table {
     table
 }
 
-/// Latency of all runs together over percentiles. The axis is 1 / (1 - percentile): 100 is p99.
+/// A chart of the latency of all runs together over the percentile. The horizontal axis is 1 / (1 -
+/// percentile), so 100 is p99.
 fn latencies(plan: &RunPlan, runs: &[Sample]) -> Chart {
     let mut chart = Chart::new(
         "Latency from publishing to the socket",

@@ -82,7 +82,7 @@ impl PointSetup {
     }
 }
 
-/// A point of a series: the variable, and the measurements of each run.
+/// A point of a series: the value of the variable, and the measurements of each run.
 type Point = (u64, Vec<(ConnectCost, Outcome)>);
 
 pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()> {
@@ -95,18 +95,25 @@ pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()
             Series::Connections => {
                 let setup = |connections| PointSetup::of(Clients::each_alone(connections));
                 let sizes = ("connections", options.connections.as_slice());
-                sockets(options, &rig, &options.servers, sizes, setup, &mut report).await?;
+                measure_sockets(options, &rig, &options.servers, sizes, setup, &mut report).await?;
             }
             Series::Devices => {
                 let setup = |devices| PointSetup::of(Clients { devices, ..each_alone });
                 let sizes = ("devices", options.devices.as_slice());
-                sockets(options, &rig, &options.servers, sizes, setup, &mut report).await?;
+                measure_sockets(options, &rig, &options.servers, sizes, setup, &mut report).await?;
             }
             Series::Nodes => {
                 let setup = |nodes| PointSetup { nodes, clients: each_alone };
                 let sizes = ("nodes", options.nodes.as_slice());
-                sockets(options, &rig, &[ServerKind::BelfryNodes], sizes, setup, &mut report)
-                    .await?;
+                measure_sockets(
+                    options,
+                    &rig,
+                    &[ServerKind::BelfryNodes],
+                    sizes,
+                    setup,
+                    &mut report,
+                )
+                .await?;
             }
             Series::Inbox => {
                 inboxes::measure(&rig, &options.inbox, options.runs, &mut report).await?;
@@ -116,7 +123,8 @@ pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()
     report.publish(common)
 }
 
-async fn sockets(
+/// Measures a series of sizes, each with the nodes and clients that `setup` returns for it.
+async fn measure_sockets(
     options: &Options,
     rig: &Rig,
     servers: &[ServerKind],
@@ -151,39 +159,39 @@ async fn sockets(
         for &size in sizes {
             let mut runs = Vec::new();
             for _ in 0..options.runs {
-                let found = point(options, rig, kind, setup(size)).await?;
+                let (connect_cost, outcome) = measure_once(options, rig, kind, setup(size)).await?;
                 eprintln!(
                     "{kind}, {name} {size}: {} µs, p99 {} ms",
-                    show(found.1.cost.server),
-                    show(found.1.p99_ms)
+                    show(outcome.cost.server),
+                    show(outcome.p99_ms)
                 );
                 report.raw(&serde_json::json!({
-                    "server": kind.to_string(), name: size, "connect_cost": found.0, "outcome": found.1,
+                    "server": kind.to_string(), name: size, "connect_cost": connect_cost, "outcome": outcome,
                 }));
-                runs.push(found);
+                runs.push((connect_cost, outcome));
             }
             points.push((size, runs));
         }
-        let middle = |point: &Point, figure: fn(&(ConnectCost, Outcome)) -> f64| {
+        let median_of = |point: &Point, figure: fn(&(ConnectCost, Outcome)) -> f64| {
             median(point.1.iter().map(figure))
         };
         for point in &points {
             table.row([
                 kind.to_string(),
                 point.0.to_string(),
-                show(middle(point, |(_, outcome)| outcome.cost.server)),
-                show(middle(point, |(_, outcome)| outcome.cost.broker)),
-                show(middle(point, |(_, outcome)| outcome.p50_ms)),
-                show(middle(point, |(_, outcome)| outcome.p99_ms)),
-                show(middle(point, |(connect_cost, _)| connect_cost.kib_per_connection)),
-                show(middle(point, |(connect_cost, _)| connect_cost.cpu_ms_per_connect)),
-                show(middle(point, |(_, outcome)| float(outcome.lost))),
+                show(median_of(point, |(_, outcome)| outcome.cost.server)),
+                show(median_of(point, |(_, outcome)| outcome.cost.broker)),
+                show(median_of(point, |(_, outcome)| outcome.p50_ms)),
+                show(median_of(point, |(_, outcome)| outcome.p99_ms)),
+                show(median_of(point, |(connect_cost, _)| connect_cost.kib_per_connection)),
+                show(median_of(point, |(connect_cost, _)| connect_cost.cpu_ms_per_connect)),
+                show(median_of(point, |(_, outcome)| float(outcome.lost))),
             ]);
         }
         let line = |figure: fn(&(ConnectCost, Outcome)) -> f64| {
             points
                 .iter()
-                .map(move |point| (float(point.0), middle(point, figure)))
+                .map(move |point| (float(point.0), median_of(point, figure)))
                 .collect::<Vec<_>>()
         };
         cpu.line(&kind.to_string(), line(|(_, outcome)| outcome.cost.server));
@@ -199,7 +207,7 @@ async fn sockets(
     Ok(())
 }
 
-async fn point(
+async fn measure_once(
     options: &Options,
     rig: &Rig,
     kind: ServerKind,
@@ -219,6 +227,7 @@ async fn point(
         time: options.duration,
     };
     let mut outcome = trial.send(load).await?;
+    // The cost of a delivery, and not of an event.
     outcome.cost.server /= devices;
     let connect_cost = trial.connect_cost;
     for other in others {

@@ -18,7 +18,7 @@ use crate::rig::Rig;
 use crate::servers::{Mode, ServerKind};
 use crate::trial::{Clients, Trial};
 
-/// The interval of heartbeats: the default of Engine.IO, of Belfry and of all peers.
+/// The interval of heartbeats, which is the default of Engine.IO, of Belfry and of all peers.
 const PING_INTERVAL: Duration = Duration::from_secs(25);
 
 /// How long the server without clients is measured.
@@ -26,7 +26,7 @@ const EMPTY: Duration = Duration::from_secs(10);
 
 /// Measures the server's CPU time while its signed-in clients only answer heartbeats.
 ///
-/// The server's CPU time without clients is subtracted: its timers and its heartbeats with the broker.
+/// The server's CPU time without clients is subtracted. It comes from timers and from heartbeats with the broker.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
     #[command(flatten)]
@@ -71,7 +71,7 @@ struct Sample {
 }
 
 impl Sample {
-    /// CPU time of the connections, per second.
+    /// CPU time of all connections together, per second.
     fn us_per_second(&self) -> f64 {
         self.idle.cpu_us_per_second - self.empty_us_per_second
     }

@@ -1,4 +1,4 @@
-//! The latency of lists and catch-ups with inboxes of different sizes.
+//! A part of `growth`: the latency of lists and catch-ups with inboxes of different sizes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,15 +29,18 @@ const WARM_UP: u64 = 20;
 /// Notifications that a reconnecting device has missed.
 const MISSED: u64 = 10;
 
-/// One kind of request for an inbox of one size.
+/// The measurement of one kind of request, for an inbox of one size.
 #[derive(Debug, Serialize)]
 struct Sample {
+    /// The number of notifications in the inbox.
     inbox: u64,
+    /// The kind of request.
     what: &'static str,
     p50_ms: f64,
     p99_ms: f64,
-    /// CPU time of Belfry and of PostgreSQL per request.
+    /// CPU time of Belfry per request.
     cpu_us: f64,
+    /// CPU time of PostgreSQL per request.
     postgres_cpu_us: f64,
 }
 
@@ -66,21 +69,22 @@ pub(super) async fn measure(
     let axis = ("notifications in the inbox", Scale::Logarithmic);
     let mut chart = Chart::new("Latency p50", axis, ("ms", Scale::Linear));
     for what in ["list page", "unread count", "catch-up"] {
-        let of = |size: u64, figure: fn(&Sample) -> f64| {
-            let of = all.iter().filter(move |sample| sample.what == what && sample.inbox == size);
-            median(of.map(figure))
+        let median_of = |size: u64, figure: fn(&Sample) -> f64| {
+            let matches = move |sample: &&Sample| sample.what == what && sample.inbox == size;
+            median(all.iter().filter(matches).map(figure))
         };
         for &size in sizes {
             table.row([
                 what.to_owned(),
                 size.to_string(),
-                show(of(size, |sample| sample.p50_ms)),
-                show(of(size, |sample| sample.p99_ms)),
-                show(of(size, |sample| sample.cpu_us)),
-                show(of(size, |sample| sample.postgres_cpu_us)),
+                show(median_of(size, |sample| sample.p50_ms)),
+                show(median_of(size, |sample| sample.p99_ms)),
+                show(median_of(size, |sample| sample.cpu_us)),
+                show(median_of(size, |sample| sample.postgres_cpu_us)),
             ]);
         }
-        chart.line(what, sizes.iter().map(|&size| (float(size), of(size, |sample| sample.p50_ms))));
+        let p50 = |&size: &u64| (float(size), median_of(size, |sample| sample.p50_ms));
+        chart.line(what, sizes.iter().map(p50));
     }
     report.table(table);
     report.chart("inbox", chart);
@@ -143,7 +147,7 @@ async fn measure_repeated(
 /// Fills the inbox of `u0` and nine others, as if their notifications had been created one by one.
 async fn fill(database: &str, size: u64) -> anyhow::Result<()> {
     const OTHERS: u64 = 9;
-    /// Limit of rows per other inbox. Without other inboxes, the table would be a single inbox.
+    /// The maximal size of the other inboxes, which are there because a real table has more than one inbox.
     const MAX_OTHER: u64 = 100_000;
 
     let mut connection = PgConnection::connect(database).await?;
@@ -200,6 +204,7 @@ impl<'a> Meter<'a> {
     }
 }
 
+/// CPU time of PostgreSQL so far, in nanoseconds.
 fn postgres(rig: &Rig) -> u64 {
     rig.postgres_process.map_or(0, crate::process::Process::family_cpu)
 }

@@ -22,7 +22,7 @@ use crate::servers::{Mode, ServerKind};
 use crate::trial::{Clients, Trial};
 use churn::churn;
 
-/// The time after all clients have connected after which memory is measured again.
+/// The time from when all clients have connected until memory is measured again.
 const SETTLED: Duration = Duration::from_secs(10);
 
 /// How long a server may take to notice that its clients have left.
@@ -35,9 +35,9 @@ const LEFT: Duration = Duration::from_secs(10);
 pub(crate) struct Options {
     #[command(flatten)]
     plan: RunPlan,
-    /// Clients that connect at the same time, such as 64,512: the next client connects when one of them has signed in.
-    /// All clients then disconnect and connect again in the same way. Without this option they connect at
-    /// --connect-rate, once.
+    /// Clients that connect at the same time, such as 64,512: the next client connects when one of them has
+    /// signed in. All clients then disconnect and connect again in the same way. Without this option they
+    /// connect at --connect-rate, once.
     #[arg(long, value_delimiter = ',', value_name = "CLIENTS", conflicts_with = "churn")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     connecting: Vec<u64>,
@@ -56,7 +56,7 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// The numbers of clients that connect at the same time. `None` is a constant rate.
+    /// The numbers of clients that connect at the same time. `None` means that clients connect at a constant rate.
     fn paces(&self) -> Vec<Option<u64>> {
         if self.connecting.is_empty() {
             return vec![None];
@@ -80,14 +80,16 @@ struct Sample {
     server: String,
     #[serde(skip)]
     kind: ServerKind,
-    /// Clients that connected at the same time.
+    /// Clients that connected at the same time; `None` if they connected at a constant rate.
     connecting: Option<u64>,
     connect_cost: ConnectCost,
+    /// When all clients have connected for the first time.
     first: BurstMemory,
     /// While all clients are connected and idle.
     kernel: KernelCost,
-    /// After all clients have disconnected.
+    /// After all clients have disconnected; NaN if they connect only once.
     left_kib_per_connection: f64,
+    /// When all clients have connected again.
     again: Option<BurstMemory>,
     /// After the events and a pause.
     used_kib_per_connection: f64,
@@ -177,7 +179,7 @@ async fn measure_once(
     })
 }
 
-/// Connects all clients.
+/// Connects all clients, and measures the memory then.
 async fn burst(trial: &mut Trial<'_>) -> anyhow::Result<BurstMemory> {
     trial.connect().await?;
     let at_once = trial.connect_cost.at_once_kib_per_connection;

@@ -49,7 +49,7 @@ async fn rig(common: &Common, servers: &[ServerKind], database: bool) -> anyhow:
     Rig::start(common, belfry, database).await
 }
 
-/// The samples of several servers that were measured in turns.
+/// The samples of several servers, each of which was measured once in each run.
 struct Comparison<'a, S> {
     samples: &'a [S],
     /// Returns the run and the server of a sample.
@@ -73,7 +73,7 @@ impl<'a, S> Comparison<'a, S> {
         [self.median(server, figure), show(self.ratio(server, figure))]
     }
 
-    /// The median ratio of Belfry's figure to the other server's in the same run.
+    /// The median of the ratios of Belfry's figure to the other server's in the same run.
     fn ratio(&self, other: ServerKind, figure: fn(&S) -> f64) -> f64 {
         median(self.of(ServerKind::Belfry).filter_map(|belfry| {
             let (run, _) = (self.turn)(belfry);
@@ -97,9 +97,9 @@ mod tests {
             (3, ServerKind::Belfry, 9.0),
         ];
         let comparison = Comparison { samples: samples.as_slice(), turn: |it| (it.0, it.1) };
-        let of = |other| comparison.ratio(other, |it| it.2);
-        assert!((of(ServerKind::Node) - 0.5).abs() < 1e-9);
-        assert!((of(ServerKind::Belfry) - 1.0).abs() < 1e-9);
-        assert!(of(ServerKind::Nest).is_nan());
+        let ratio_to = |other| comparison.ratio(other, |it| it.2);
+        assert!((ratio_to(ServerKind::Node) - 0.5).abs() < 1e-9);
+        assert!((ratio_to(ServerKind::Belfry) - 1.0).abs() < 1e-9);
+        assert!(ratio_to(ServerKind::Nest).is_nan());
     }
 }

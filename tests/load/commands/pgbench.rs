@@ -12,7 +12,7 @@ const TABLE: &str = "create table notifications (user_id text not null, id text 
     revision bigint not null, created_at timestamptz not null, kind text not null, \
     title text not null, message text not null, data json, primary key (user_id, id))";
 
-/// pgbench draws `:user`; PostgreSQL generates the id.
+/// pgbench chooses a random `:user`, and PostgreSQL generates the id.
 const SCRIPT: &str = "\\set user random(1, 1000)\n\
     insert into notifications values ('u' || :user, gen_random_uuid()::text, 1, now(), \
     'order.shipped', 'Your order is on its way', 'It left our warehouse this morning and will be \
@@ -41,6 +41,7 @@ pub(crate) async fn inserts_per_second(rig: &Rig) -> anyhow::Result<f64> {
     number.with_context(|| format!("pgbench printed no tps: {text}"))
 }
 
+/// The path of pgbench, which Debian does not install in the `PATH`.
 fn program() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();

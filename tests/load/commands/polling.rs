@@ -22,10 +22,10 @@ use crate::trial::{Clients, Load, Trial};
 
 /// Compares servers with clients that poll.
 ///
-/// Each client has one persistent connection, on which a poll is always waiting; it posts its pongs between two
-/// polls. Servers forward events from RabbitMQ: one event is `notification:new` and `notification:unread_count` to
-/// one random user, which a server sends in one response or in two. Each run starts every server again, one after
-/// the other, on a new queue.
+/// Each client has one persistent connection, on which a poll is almost always waiting. It posts its pongs
+/// between two polls. Servers forward events from RabbitMQ: one event is `notification:new` and
+/// `notification:unread_count` to one random user, which a server sends in one response or in two. Each run
+/// starts every server again, one after the other, on a new queue.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
     /// The servers to measure, one after the other in each run. bare-bridge has no polling.
@@ -40,15 +40,15 @@ pub(crate) struct Options {
     /// Events per second.
     #[arg(long, default_value_t = 1_000.0)]
     rate: f64,
-    /// How long idle clients are measured, and then events. Clients are pinged every 25 s, so each multiple of 25 s
-    /// contains the same share of pings.
+    /// How long idle clients are measured, and then clients with events. The server pings each client every
+    /// 25 s, so each multiple of 25 s contains the same share of pings.
     #[arg(long, default_value = "25s", value_parser = duration)]
     duration: Duration,
     /// How long events are sent before the measurement.
     #[arg(long, default_value = "5s", value_parser = duration)]
     warm_up: Duration,
-    /// Further events per client, on average, before memory is measured again. They are published as fast as they
-    /// arrive.
+    /// Further events per client, on average, before memory is measured again. They are published as fast as the
+    /// clients receive them.
     #[arg(long, default_value_t = 20)]
     events: u64,
 }
@@ -62,8 +62,9 @@ struct Sample {
     connect_cost: ConnectCost,
     idle: Idle,
     outcome: Outcome,
+    /// Memory after the further events.
     used_kib_per_connection: f64,
-    /// Lost further events.
+    /// The number of further events that were lost.
     used_lost: u64,
     cpu_us_per_event: f64,
     polls_per_event: f64,
@@ -103,8 +104,10 @@ async fn measure_once(
     run: u32,
     kind: ServerKind,
 ) -> anyhow::Result<Sample> {
+    /// The number of further events that may be published and not yet delivered.
     const AHEAD: u64 = 1_000;
-    const REST: Duration = Duration::from_secs(3);
+    /// The time from the last event until memory is measured.
+    const PAUSE: Duration = Duration::from_secs(3);
 
     let connections = options.connections;
     let clients = Clients { transport: Transport::Polling, ..Clients::each_alone(connections) };
@@ -119,11 +122,11 @@ async fn measure_once(
     };
     let outcome = trial.send(load).await?;
     let used = trial.flood(Form::Forward, connections * options.events, Some(AHEAD)).await?;
-    sleep(REST).await;
+    sleep(PAUSE).await;
     let (connect_cost, used_rss) = (trial.connect_cost, trial.server.process().rss());
     trial.close().await;
     let grown = kib(float(used_rss) - float(connect_cost.empty_rss));
-    // Both windows contain pings, which are not part of the cost of an event.
+    // Both measurements contain pings, which are not a part of the cost of an event.
     let cpu_us_per_event = outcome.cost.server - idle.cpu_us_per_second / options.rate;
     let polls_per_second = float(outcome.polls) / options.duration.as_secs_f64();
     let polls_per_event = (polls_per_second - idle.polls_per_second) / options.rate;

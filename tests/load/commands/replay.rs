@@ -25,16 +25,16 @@ use crate::servers::ServerKind;
 use crate::tally::Round;
 use crate::trial::{Clients, Trial};
 
-/// Measures how soon clients have their events, if each of them is cut and reconnects again and again.
+/// Measures how soon clients have their events, if each of them is cut off and reconnects again and again.
 ///
-/// Each client is cut every 15 s for 2 s, in turn or all at the same time. A cut closes the TCP connection without a
-/// packet of Socket.IO; the client connects again 2 s later. Time counts from the event or, for a client that was
-/// offline then, from the begin of its reconnect, which includes the handshake and further attempts. The time from the
-/// event, which includes the outage, is reported too.
+/// Each client is cut off every 15 s for 2 s, in turn or all at the same time. A cut closes the TCP
+/// connection without a Socket.IO packet; the client connects again 2 s later. Times count from the event or,
+/// for a client that was offline then, from the begin of its reconnect. So they include the handshake and
+/// further attempts. The time from the event, which includes the outage, is reported, too.
 ///
-/// Belfry runs in store mode, with PostgreSQL; its clients send the position of their inbox when they connect, and it
-/// replays what they have missed. Peers have no replay: they lose the events for clients that are offline, and their
-/// times are those of the other events.
+/// Belfry runs in store mode, with PostgreSQL; its clients send the position of their inbox when they
+/// connect, and it replays what they have missed. Peers have no replay: they lose the events for clients that
+/// are offline, and their times are those of the other events.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
     #[command(flatten)]
@@ -47,7 +47,7 @@ pub(crate) struct Options {
     rate: f64,
     #[command(flatten)]
     timing: EventTiming,
-    /// From one outage of a client to its next one.
+    /// The time from the begin of an outage of a client to the begin of its next one.
     #[arg(long, default_value = "15s", value_parser = duration)]
     every: Duration,
     /// Length of an outage.
@@ -70,14 +70,14 @@ struct Sample {
     events: u64,
     /// Events that were due before the last reconnect of their client and delivered after it.
     replayed: u64,
-    /// From the event or, if later, from the begin of the client's reconnect.
+    // From the event or, if later, from the begin of the client's reconnect, to the delivery.
     p50_ms: f64,
     p99_ms: f64,
     max_ms: f64,
-    /// From the begin of the client's reconnect, replayed events only.
+    // Replayed events only: from the begin of the client's reconnect.
     replayed_p50_ms: f64,
     replayed_p99_ms: f64,
-    /// From the event, outages included.
+    // From the event, outages included.
     event_p50_ms: f64,
     event_p99_ms: f64,
     lost: u64,
@@ -146,7 +146,7 @@ async fn measure_once(
     let cost = trial.cost_since(&cpu, measured);
     let [attempts, failed, cut_off] = counts();
     let sent = producer.finish(Duration::from_secs(30)).await?;
-    // The last clients that are offline reconnect within this time.
+    // Clients that are still offline reconnect meanwhile.
     trial.wait_for_events(&round, sent.events.saturating_sub(warm)).await;
     trial.server.must_run()?;
     let (latency, catch_up) = (trial.fleet.take_latency(), trial.fleet.take_catch_up());

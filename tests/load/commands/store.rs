@@ -28,13 +28,13 @@ use sample::{Sample, table};
 
 /// Measures store mode: Belfry with PostgreSQL (fsync on) or SQLite, one socket per user.
 ///
-/// Without --rate, --flood, --rest, --reads and --pgbench, all of them are measured.
+/// If none of --rate, --flood, --rest, --reads and --pgbench is given, all of them are measured.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
     /// The servers to measure. The only peer that stores notifications is nest, by REST.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "belfry")]
     servers: Vec<ServerKind>,
-    /// Users, each with one signed-in client.
+    /// The number of users, each with one signed-in client.
     #[arg(long, default_value_t = 1_000)]
     connections: u64,
     /// Number of runs. The report contains the medians.
@@ -48,11 +48,12 @@ pub(crate) struct Options {
     /// How long --rate, --rest and --reads are measured.
     #[arg(long, default_value = "15s", value_parser = duration)]
     duration: Duration,
-    /// Messages published as fast as the broker accepts them: measures how many are stored and delivered per second.
+    /// Messages published as fast as the broker accepts them: measures how many are stored and delivered per
+    /// second.
     #[arg(long, value_name = "MESSAGES")]
     flood: Option<u64>,
-    /// How many of --flood's messages may be published and not yet delivered. Without this option, all are published
-    /// at once.
+    /// How many of --flood's messages may be published and not yet delivered. Without this option, all are
+    /// published at once.
     #[arg(long, value_name = "MESSAGES", requires = "flood")]
     ahead: Option<u64>,
     /// Concurrent requests that create notifications: measures how many are answered and delivered per second.
@@ -72,8 +73,8 @@ pub(crate) struct Options {
 
 impl Options {
     fn with_defaults(mut self) -> Self {
-        let some = [self.flood, self.rest, self.reads].iter().any(Option::is_some);
-        if !some && self.rate.is_none() && !self.pgbench {
+        let any_count = [self.flood, self.rest, self.reads].iter().any(Option::is_some);
+        if !any_count && self.rate.is_none() && !self.pgbench {
             self.rate = Some(1_000.0);
             self.flood = (!self.sqlite).then_some(100_000);
             (self.rest, self.reads) = (Some(32), Some(32));
@@ -90,7 +91,7 @@ pub(crate) async fn run(options: &Options, common: &Common) -> anyhow::Result<()
     let mut report = Report::new("Stored notifications", facts);
     let (mut runs, mut inserts) = (Vec::new(), Vec::new());
     for number in 1..=options.runs {
-        // In each run, because the speed of a machine varies over time.
+        // pgbench is measured in each run, because the speed of a machine varies over time.
         if options.pgbench {
             inserts.push(pgbench::inserts_per_second(&rig).await?);
         }
@@ -167,12 +168,13 @@ impl FreshDatabase {
     }
 }
 
-/// Polls the number of notifications in a database until `messages` more have been stored.
+/// Measures the rate at which notifications are stored.
 struct Stored {
     watching: JoinHandle<anyhow::Result<f64>>,
 }
 
 impl Stored {
+    /// Polls the number of notifications in the database until `messages` more are stored.
     async fn watch(database: &str, messages: u64) -> anyhow::Result<Self> {
         let mut connection = PgConnection::connect(database).await?;
         let before = count(&mut connection).await?;
@@ -197,7 +199,8 @@ impl Stored {
     }
 }
 
-/// The number of notifications: each one increments the revision of its inbox, and here nothing else does.
+/// The number of notifications. It equals the sum of the revisions, because here each change creates a
+/// notification.
 async fn count(connection: &mut PgConnection) -> sqlx::Result<i64> {
     let sum = "select coalesce(sum(revision), 0)::bigint from inboxes";
     sqlx::query_scalar(sum).fetch_one(connection).await

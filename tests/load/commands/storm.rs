@@ -26,23 +26,25 @@ use crate::trial::{Clients, Trial};
 
 /// Kills a node (SIGKILL) and measures how its clients reconnect, to it or to another node.
 ///
-/// Clients reconnect like socket.io-client: after 1 s ± 50 %, doubling up to 5 s. Their thread yields to all others,
-/// as real clients run on other machines. Other clients, on a second node that survives, receive events all the
-/// time. Their latency is reported for three periods: before the kill; the kill, when the kernel closes all
-/// connections of the killed node; and the time in which its clients reconnect. Belfry runs with PostgreSQL and
-/// default limits; its two nodes share queue and database, and the surviving one is the leader. Peers have a queue
-/// each, and no limits.
+/// Clients reconnect like socket.io-client: after 1 s ± 50 %, doubling up to 5 s. Their thread yields to all
+/// others, as real clients run on other machines. Other clients, on a second node that survives, receive
+/// events all the time. Their latency is reported for three periods: the time before the kill, the half
+/// second after it, in which the kernel closes all connections of the killed node, and the time in which its
+/// clients reconnect.
+///
+/// Belfry runs with PostgreSQL and default limits. Its two nodes share queue and database, and the surviving
+/// one is the leader. Peers have a queue each, and no limits.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
     #[command(flatten)]
     plan: RunPlan,
-    /// Where the clients reconnect to.
+    /// The node to which the clients reconnect.
     #[arg(long, value_delimiter = ',', default_value = "restarted,other")]
     to: Vec<ReconnectTarget>,
     /// Clients of the second node.
     #[arg(long, default_value_t = 1_000)]
     watchers: u64,
-    /// Events per second for them.
+    /// Events per second for the clients of the second node.
     #[arg(long, default_value_t = 500.0)]
     rate: f64,
     /// How long the node is down before it is restarted.
@@ -53,7 +55,7 @@ pub(crate) struct Options {
     patience: Duration,
 }
 
-/// Where the clients of a killed node reconnect to.
+/// The node to which the clients of a killed node reconnect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 enum ReconnectTarget {
@@ -70,17 +72,19 @@ struct Sample {
     #[serde(skip)]
     kind: ServerKind,
     to: ReconnectTarget,
-    /// Seconds from the kill until the node serves again, and until a share of the clients is connected.
+    /// Seconds from the kill until the node serves again; NaN if it is not restarted.
     serves_after: f64,
+    /// Seconds from the kill until half of the clients are connected again.
     half_connected_after: f64,
     all_connected_after: f64,
     reconnected: u64,
     attempts: u64,
     failed: u64,
-    /// Memory of the process that they reconnected to: the peak, and the value some seconds after all were connected.
+    /// The peak of resident memory of the node to which the clients reconnected.
     peak_rss: u64,
+    /// Its resident memory some seconds after all were connected.
     rss: u64,
-    /// 10 s after all were connected.
+    /// Its resident memory 10 s after all were connected.
     settled_rss: u64,
     before_p99_ms: f64,
     kill_max_ms: f64,
@@ -116,9 +120,10 @@ async fn measure_once(
     (kind, to): (ServerKind, ReconnectTarget),
     run: u32,
 ) -> anyhow::Result<Sample> {
-    /// No client reconnects earlier.
+    /// The period of the kill. No client reconnects before its end.
     const KILL: Duration = Duration::from_millis(500);
     const WARM_UP: Duration = Duration::from_secs(3);
+    /// The period before the kill.
     const CALM: Duration = Duration::from_secs(10);
     const SETTLED: Duration = Duration::from_secs(10);
     /// The first user number of the watchers.
@@ -137,7 +142,7 @@ async fn measure_once(
         ..Clients::each_alone(count)
     };
     let watchers = Clients { first_user: WATCHERS, ..each(options.watchers) };
-    // The first node becomes the leader and stays it.
+    // The node that starts first becomes the leader, and remains it after the kill.
     let survivor = Trial::open(rig, one_of_two(kind), mode, watchers).await?;
     let reconnect_to = (to == ReconnectTarget::Other).then_some(survivor.server.address);
     let clients = Clients {
@@ -161,7 +166,7 @@ async fn measure_once(
     let events = Events::for_users(form, options.watchers).starting_with(WATCHERS);
     let publisher = survivor.publisher(form == Form::Store).await?;
     let producer = Producer::start(publisher, events, schedule);
-    // The first events meet cold caches.
+    // The first events are not measured, because caches are cold.
     sleep(WARM_UP).await;
     survivor.fleet.take_latency();
     sleep(CALM).await;
@@ -180,7 +185,7 @@ async fn measure_once(
     sleep(KILL.saturating_sub(killed.elapsed())).await;
     let kill = survivor.fleet.take_latency();
     let [half_connected_after, all_connected_after] =
-        reconnected(&victim.fleet, killed, options.patience).await;
+        wait_until_reconnected(&victim.fleet, killed, options.patience).await;
     let connected = Instant::now();
     let storm = survivor.fleet.take_latency();
     sleep(Duration::from_secs(3)).await;
@@ -218,7 +223,7 @@ async fn measure_once(
 }
 
 /// Seconds from the kill until half of the clients are connected again, and until all are.
-async fn reconnected(fleet: &Fleet, killed: Instant, patience: Duration) -> [f64; 2] {
+async fn wait_until_reconnected(fleet: &Fleet, killed: Instant, patience: Duration) -> [f64; 2] {
     let shares = [fleet.connections.div_ceil(2), fleet.connections];
     let mut after = [f64::NAN; 2];
     while killed.elapsed() < patience && after[1].is_nan() {
@@ -235,7 +240,7 @@ async fn reconnected(fleet: &Fleet, killed: Instant, patience: Duration) -> [f64
     after
 }
 
-/// The kind of server for one of two nodes.
+/// The kind of a server that is one of two nodes.
 const fn one_of_two(kind: ServerKind) -> ServerKind {
     match kind {
         ServerKind::Belfry => ServerKind::BelfryNodes,
@@ -271,7 +276,7 @@ fn table(options: &Options, runs: &[Sample]) -> Table {
     let mut table = Table::new(&note, &columns);
     for &kind in &options.plan.turns.servers {
         for &to in &options.to {
-            let of = medians(runs.iter().filter(|run| (run.kind, run.to) == (kind, to)));
+            let median_of = medians(runs.iter().filter(|run| (run.kind, run.to) == (kind, to)));
             let place = match to {
                 ReconnectTarget::Restarted => "the same node, restarted",
                 ReconnectTarget::Other => "the other node",
@@ -279,20 +284,20 @@ fn table(options: &Options, runs: &[Sample]) -> Table {
             table.row([
                 kind.to_string(),
                 place.to_owned(),
-                of(|run| run.serves_after),
-                of(|run| run.half_connected_after),
-                of(|run| run.all_connected_after),
-                of(|run| float(run.attempts)),
-                of(|run| float(run.failed)),
-                of(|run| mib(run.peak_rss)),
-                of(|run| mib(run.rss)),
-                of(|run| mib(run.settled_rss)),
-                of(|run| run.before_p99_ms),
-                of(|run| run.kill_max_ms),
-                of(|run| run.storm_p99_ms),
-                of(|run| run.storm_p99_ms / run.before_p99_ms),
-                of(|run| run.storm_max_ms),
-                of(|run| float(run.lost)),
+                median_of(|run| run.serves_after),
+                median_of(|run| run.half_connected_after),
+                median_of(|run| run.all_connected_after),
+                median_of(|run| float(run.attempts)),
+                median_of(|run| float(run.failed)),
+                median_of(|run| mib(run.peak_rss)),
+                median_of(|run| mib(run.rss)),
+                median_of(|run| mib(run.settled_rss)),
+                median_of(|run| run.before_p99_ms),
+                median_of(|run| run.kill_max_ms),
+                median_of(|run| run.storm_p99_ms),
+                median_of(|run| run.storm_p99_ms / run.before_p99_ms),
+                median_of(|run| run.storm_max_ms),
+                median_of(|run| float(run.lost)),
             ]);
         }
     }

@@ -9,6 +9,7 @@ use crate::process::{Cpu, Process};
 pub(crate) struct CpuSnapshot {
     server: Cpu,
     tool: Cpu,
+    /// In nanoseconds, child processes included.
     broker: u64,
     postgres: u64,
 }
@@ -35,7 +36,7 @@ impl CpuSnapshot {
         let each = |nanos: u64| float(nanos) / 1_000.0 / float(count.max(1));
         Cost {
             server: each(after.server.since(self.server)),
-            // Ended children are counted in whole ticks, so these values may decrease slightly.
+            // These counters may decrease slightly, because ended children are counted in whole ticks.
             broker: each(after.broker.saturating_sub(self.broker)),
             postgres: each(after.postgres.saturating_sub(self.postgres)),
             tool: each(after.tool.since(self.tool)),

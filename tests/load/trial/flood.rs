@@ -14,7 +14,7 @@ use crate::outcome::Flood;
 use crate::publisher::Publisher;
 use crate::tally::Round;
 
-/// The size in bytes above which messages are written to the broker.
+/// Messages are collected up to this size in bytes, and then written to the broker.
 const WRITE: usize = 1 << 16;
 
 /// The events of a flood.
@@ -22,15 +22,15 @@ struct FloodPlan {
     form: Form,
     events: Events,
     total: u64,
-    /// How many events may be published and not yet delivered.
+    /// How many events may be published and not yet delivered; `None` is no limit.
     ahead: Option<u64>,
-    /// Whether all events are due at the begin. Otherwise each is due when it is published.
+    /// If true, all events are due at the begin. Otherwise each is due when it is published.
     due_at_once: bool,
 }
 
 impl Trial<'_> {
-    /// Publishes `total` events for random users as fast as the broker accepts them, with at most `ahead` of them not
-    /// yet delivered, and waits for their delivery.
+    /// Publishes `total` events for random users as fast as the broker accepts them, with at most `ahead` of
+    /// them not yet delivered, and waits for their delivery.
     pub(crate) async fn flood(
         &mut self,
         form: Form,
@@ -41,8 +41,8 @@ impl Trial<'_> {
         self.publish_at_once(FloodPlan { form, events, total, ahead, due_at_once: false }).await
     }
 
-    /// Publishes one event for each user as fast as the broker accepts them, and waits for their delivery. All events
-    /// are due at the begin.
+    /// Publishes one event for each user as fast as the broker accepts them, and waits for their delivery.
+    /// All events are due when the first one is published.
     pub(crate) async fn broadcast(&mut self, form: Form) -> anyhow::Result<Flood> {
         let events = Events::for_users(form, self.users).in_turn();
         let (total, ahead) = (self.users, None);

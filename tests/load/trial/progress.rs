@@ -44,7 +44,7 @@ impl<'a> Progress<'a> {
         arrived
     }
 
-    /// Whether no event has arrived for [`LOSS_TIMEOUT`].
+    /// True if no event has arrived for [`LOSS_TIMEOUT`].
     pub(super) fn has_stopped(&self) -> bool {
         self.last.1.elapsed() >= LOSS_TIMEOUT
     }

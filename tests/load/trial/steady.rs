@@ -14,17 +14,19 @@ use crate::producer::Producer;
 use crate::schedule::{EventTiming, Schedule};
 use crate::tally::Round;
 
-/// Maximal delay of a producer.
+/// The maximal time by which a producer may end late.
 const PRODUCER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Events to publish at a steady rate.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Load {
     pub(crate) form: Form,
+    /// Events per second.
     pub(crate) rate: f64,
     pub(crate) timing: EventTiming,
-    /// Time before the measurement.
+    /// The time in which events are published before the measurement.
     pub(crate) warm_up: Duration,
+    /// The time of the measurement.
     pub(crate) time: Duration,
 }
 
@@ -95,6 +97,7 @@ impl Trial<'_> {
         }
     }
 
+    /// The received `notification:new` and `notification:unread_count` events so far.
     fn counts(&self) -> (u64, u64) {
         let counters = &self.fleet.counters;
         (counters.new.load(Relaxed), counters.unread.load(Relaxed))

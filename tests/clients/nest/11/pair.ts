@@ -1,7 +1,7 @@
-// A notification service and its Socket.IO gateway, as public NestJS code has them. The service keeps inboxes in
+// A notification service and its Socket.IO gateway, written like public NestJS code. The service keeps inboxes in
 // memory, consumes the messages of other services from one queue, and publishes to the gateway's queue. The gateway
-// forwards what clients send as requests to the service. The service also runs alone, beside another gateway.
-// README.md describes the configuration.
+// forwards the messages of clients as requests to the service. With `devicesExchange` only the service runs, for
+// another gateway. README.md of tests/clients describes the configuration.
 
 import "reflect-metadata";
 import { Controller, Inject, Injectable, Logger, Module } from "@nestjs/common";

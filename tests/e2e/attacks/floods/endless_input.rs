@@ -13,6 +13,7 @@ use super::raw_flood::{
 use super::scenario::AttackScenario;
 use super::{PARALLEL, SECOND};
 
+/// An attempt, with the fields of its [`RawFlood`].
 struct EndlessInput {
     attempt: &'static str,
     prelude: Prelude,
@@ -26,7 +27,8 @@ async fn connection_with_endless_input_is_closed() {
     let scenario = AttackScenario::start().await;
     let attacker = scenario.target.attacker();
     let sign_in = || Prelude::SignIn(attacker.token());
-    let announced = text(r#"4516-["x",{"_placeholder":true,"num":0}]"#);
+    // A binary event (45) that announces 16 attachments.
+    let announcement = text(r#"4516-["x",{"_placeholder":true,"num":0}]"#);
     let often = SECOND / 10;
     let rows = [
         // Before a request is complete.
@@ -104,7 +106,7 @@ async fn connection_with_endless_input_is_closed() {
         EndlessInput {
             attempt: "attachments",
             prelude: Prelude::WebSocket,
-            first: announced.clone(),
+            first: announcement.clone(),
             repeated: frame(FINAL | BINARY, b""),
             interval: SECOND,
         },
@@ -140,14 +142,14 @@ async fn connection_with_endless_input_is_closed() {
         EndlessInput {
             attempt: "attachments larger than a message may be",
             prelude: sign_in(),
-            first: announced.clone(),
+            first: announcement.clone(),
             repeated: frame(FINAL | BINARY, &vec![0; 50_000]),
             interval: SECOND,
         },
         EndlessInput {
             attempt: "attachments that are announced and never sent",
             prelude: sign_in(),
-            first: announced,
+            first: announcement,
             repeated: vec![],
             interval: SECOND,
         },
@@ -161,6 +163,7 @@ async fn connection_with_endless_input_is_closed() {
             let Ok(received) = timeout(PATIENCE, all).await else {
                 return Some(format!("{attempt}: not closed"));
             };
+            // Without a prelude the server closes the connection and sends no response.
             let is_expected = |received: &String| match answer {
                 "" => received.is_empty(),
                 _ => received.contains(answer),
@@ -175,12 +178,14 @@ async fn connection_with_endless_input_is_closed() {
     scenario.assert_nothing_left().await;
 }
 
+/// An attempt to send a polling request whose body never ends.
 struct EndlessBody<'a> {
     attempt: &'static str,
-    /// The rest of the request head, and the beginning of the body.
+    /// The last header, and the beginning of the body.
     first: &'static str,
     repeated: &'a str,
     interval: Duration,
+    /// The beginning of the expected response.
     status: &'static str,
 }
 

@@ -31,13 +31,13 @@ async fn repeated_bad_tokens_are_throttled_and_other_clients_are_not() {
         }
         answers
     }));
-    let newcomer = async { signed_in(scenario.target.place.user("newcomer").node()).await };
+    let newcomer = async { signed_in(scenario.target.deployment.user("newcomer").node()).await };
     let (answers, newcomer) = scenario.run_during(async { tokio::join!(attack, newcomer) }).await;
     let (mut rejected, mut throttled) = (0_u32, 0);
-    for (received, after) in answers.iter().flatten() {
+    for (received, delay) in answers.iter().flatten() {
         match received {
             it if it.starts_with("HTTP/1.1 429") => {
-                assert!(*after >= SECOND / 2, "{after:?}");
+                assert!(*delay >= SECOND / 2, "429 after only {delay:?}");
                 throttled += 1;
             }
             // Only the last sign-in on a connection is answered. It may itself exceed the rate.
@@ -49,7 +49,7 @@ async fn repeated_bad_tokens_are_throttled_and_other_clients_are_not() {
             other => panic!("{other}"),
         }
     }
-    // A burst of twice the rate, and then the rate.
+    // The limit admits a burst of twice the rate, and then the rate.
     let max = RATE * 2 + RATE * u32::try_from(begin.elapsed().as_secs() + 1).unwrap();
     assert!(throttled > 0 && rejected > 0, "{rejected} rejected, {throttled} throttled");
     assert!(rejected <= max, "{rejected} rejected (at most {max}), {throttled} throttled");

@@ -11,7 +11,7 @@ use super::scenario::AttackScenario;
 use super::upgrades::upgraded;
 use super::{PARALLEL, SECOND};
 
-/// The server reads such packets no faster than the rate limit allows, and other clients are not affected.
+/// The server reads these packets no faster than the rate limit allows, and other clients are not affected.
 #[tokio::test]
 async fn flood_of_small_packets_is_throttled_and_not_disconnected() {
     let scenario = AttackScenario::start().await;
@@ -49,6 +49,7 @@ async fn packets_other_than_events_are_rate_limited_after_an_upgrade() {
     let attack = async || {
         let (mut socket, _) = upgraded(&scenario, &attacker.token()).await;
         let start = Instant::now();
+        // A thousand pongs.
         for _ in 0..1_000 {
             socket.send("3").await;
         }
@@ -68,12 +69,14 @@ async fn packets_other_than_events_are_rate_limited_over_polling() {
     let attacker = scenario.target.attacker();
     let attack = async || {
         let (client, _) = PollingClient::signed_in(scenario.url(), &attacker.token()).await;
+        // The byte 0x1e separates the packets of one request.
         let pongs = ["3"; 300].join("\u{1e}");
         let start = Instant::now();
         for _ in 0..4 {
             assert_eq!(client.send(pongs.clone()).await.status, 200);
         }
-        // The server reads a burst of 400 packets, then 200 a second, and delays the responses above this rate.
+        // The server reads a burst of 400 packets, then 200 a second, and delays the responses above this
+        // rate.
         assert!(start.elapsed() >= 2 * SECOND, "{:?}", start.elapsed());
     };
     scenario.run_during(join_all((0..PARALLEL).map(|_| attack()))).await;

@@ -1,3 +1,5 @@
+//! Connections of an attacker, byte by byte.
+
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -12,24 +14,26 @@ use tokio::time::sleep;
 /// attackers only.
 pub(super) const ATTACKER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
+// Flag and opcodes in the first byte of a WebSocket frame (RFC 6455, section 5.2).
 pub(super) const FINAL: u8 = 0x80;
 pub(super) const CONTINUATION: u8 = 0x0;
 pub(super) const TEXT: u8 = 0x1;
 pub(super) const BINARY: u8 = 0x2;
 pub(super) const PING: u8 = 0x9;
 
-/// What one connection of a flood sends.
+/// The bytes that one connection of a flood sends.
 #[derive(Clone)]
 pub(super) struct RawFlood {
     pub(super) prelude: Prelude,
-    /// Sent once, after the prelude …
+    /// Sent once, after the prelude.
     pub(super) first: Vec<u8>,
-    /// … and then this, again and again.
+    /// Sent again and again after `first`.
     pub(super) repeated: Vec<u8>,
+    /// The pause before each repetition.
     pub(super) interval: Duration,
 }
 
-/// What happens on the connection before the flood.
+/// The beginning of the connection, before the flood.
 #[derive(Clone)]
 pub(super) enum Prelude {
     Nothing,
@@ -51,7 +55,7 @@ impl Prelude {
         }
     }
 
-    /// Part of the server's answer to the [`request`](Self::request).
+    /// A part of the server's answer to the [`request`](Self::request).
     pub(super) fn answer(&self) -> &'static str {
         match self {
             Self::Nothing => "",
@@ -79,7 +83,7 @@ impl RawFlood {
                 }
             }
             .await;
-            // Closed for writing. The reader finds out when it is closed for reading, too.
+            // A write has failed. The reader decides when the connection is closed.
             std::future::pending::<()>().await;
         };
         let receive = async {
@@ -111,6 +115,7 @@ pub(super) fn upgrade_request() -> Vec<u8> {
 /// The header of a masked frame (RFC 6455, section 5.2) that announces this length. The mask is zero, so
 /// that the payload stays readable.
 pub(super) fn frame_header(kind: u8, length: u64) -> Vec<u8> {
+    // The mask bit, and 127: the length follows in eight bytes.
     let mut header = vec![kind, 0x80 | 127];
     header.extend(length.to_be_bytes());
     header.extend([0; 4]);

@@ -1,3 +1,5 @@
+//! The server and the clients of an attack, and the checks after it.
+
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,7 +14,8 @@ use super::super::Target;
 use super::SECOND;
 use crate::setup::{Setup, User, signed_in};
 
-/// Counts may differ by this much for other reasons, such as a connection that the test keeps open.
+/// The counts of connections and tasks may grow by this much for other reasons, such as a connection that the
+/// test keeps open.
 const TOLERANCE: u64 = 10;
 
 /// A server under attack, and a bystander.
@@ -54,8 +57,8 @@ impl ServerLoad {
 }
 
 impl AttackScenario {
-    /// Has deadlines that a test can wait for. Handshakes and sessions per user are not limited, so that
-    /// the whole flood is admitted.
+    /// Starts a server with deadlines that a test can wait for. Handshakes and sessions per user are not
+    /// limited, so that the whole flood is admitted.
     pub(super) async fn start() -> Self {
         Self::start_with(|it| {
             it.setting("http.header_timeout", "2s")
@@ -73,9 +76,9 @@ impl AttackScenario {
         configure: impl FnOnce(process::Builder) -> process::Builder,
     ) -> Self {
         let target = Target::on(Setup::Embedded.own_with(configure).await.into()).await;
-        let bystander = target.place.user("bystander");
+        let bystander = target.deployment.user("bystander");
         let device = signed_in(bystander.node()).await;
-        let (service, admin) = (target.place.service(), target.place.belfry.admin_http());
+        let (service, admin) = (target.deployment.service(), target.deployment.belfry.admin_http());
         let (notifications_sent, before) = (AtomicU64::new(0), ServerLoad::default());
         let mut scenario =
             Self { target, bystander, device, service, admin, notifications_sent, before };
@@ -92,7 +95,7 @@ impl AttackScenario {
         self.url().strip_prefix("http://").unwrap().parse().unwrap()
     }
 
-    /// Sends notifications to the bystander, who must receive them, during the whole attack.
+    /// Runs the attack. The bystander must receive notifications throughout.
     pub(super) async fn run_during<T>(&self, attack: impl Future<Output = T>) -> T {
         let bystander = async {
             loop {
@@ -113,7 +116,7 @@ impl AttackScenario {
         while self.device.expect("notification:new").await["id"] != id.as_str() {}
     }
 
-    /// The attack leaves no connection, session or task, and bystander and victim are not affected.
+    /// Checks that the attack has left no connection, session or task, and has affected no other user.
     pub(super) async fn assert_nothing_left(self) {
         let mut now = ServerLoad::read(&self.admin).await;
         let freed = async {
@@ -125,7 +128,7 @@ impl AttackScenario {
         let freed = timeout(PATIENCE, freed).await;
         assert!(freed.is_ok(), "not freed: {now:?} now, {:?} before", self.before);
         self.assert_bystander_receives().await;
-        let disconnected = self.device.records().iter().any(|seen| seen.kind == "disconnect");
+        let disconnected = self.device.records().iter().any(|it| it.kind == "disconnect");
         assert!(!disconnected, "bystander disconnected: {}", self.device.transcript());
         self.target.assert_unharmed().await;
     }

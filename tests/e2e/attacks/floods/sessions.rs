@@ -1,4 +1,5 @@
-//! Sessions that are not connected to any namespace.
+//! Sessions that are not connected to any namespace. The server ends them after `socket.connect_timeout`,
+//! which is three seconds here.
 
 use belfry_tests::raw_socket::RawSocket;
 use belfry_tests::wait::until_true;
@@ -37,7 +38,8 @@ async fn session_ends_after_leaving_all_namespaces() {
     let scenario = AttackScenario::start().await;
     let attacker = scenario.target.attacker();
     let auth = json!({ "token": attacker.token() });
-    let leaves = async |number: usize| {
+    // `41` is a Socket.IO DISCONNECT.
+    let leave = async |number: usize| {
         if number.is_multiple_of(2) {
             let (client, _) = PollingClient::signed_in(scenario.url(), &attacker.token()).await;
             client.send("41").await;
@@ -49,7 +51,7 @@ async fn session_ends_after_leaving_all_namespaces() {
         }
     };
     // A session stays if it is connected to another namespace, or connects again in time.
-    let stays = async || {
+    let stay = async || {
         let mut socket = RawSocket::signed_in(scenario.url(), &auth).await;
         for packets in [
             [format!("40/notifications,{auth}"), "41".to_owned()],
@@ -60,10 +62,11 @@ async fn session_ends_after_leaving_all_namespaces() {
             }
             sleep(4 * SECOND).await;
         }
+        // An event with the ack id 7, and its ack.
         socket.send(r#"427["notification:list"]"#).await;
         while !socket.frame().await.expect("it is open").starts_with("437[") {}
     };
-    let all = join_all((0..PARALLEL).map(leaves));
-    scenario.run_during(async { tokio::join!(all, stays()) }).await;
+    let all = join_all((0..PARALLEL).map(leave));
+    scenario.run_during(async { tokio::join!(all, stay()) }).await;
     scenario.assert_nothing_left().await;
 }

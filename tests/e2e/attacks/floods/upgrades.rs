@@ -1,4 +1,7 @@
 //! Upgrades from polling to a WebSocket that are abandoned or repeated.
+//!
+//! For an upgrade a client opens a WebSocket, sends the probe `2probe`, receives `3probe`, and sends the
+//! UPGRADE packet `5`.
 
 use std::pin::pin;
 
@@ -26,32 +29,44 @@ struct AbandonedUpgrade {
     attempt: &'static str,
     packets: &'static [&'static str],
     /// Whether the WebSocket stays open until the server closes it.
-    stays: bool,
+    stays_open: bool,
 }
 
 #[tokio::test]
 async fn session_continues_by_polling_after_an_abandoned_upgrade() {
     let scenario = AttackScenario::start().await;
     let attacker = scenario.target.attacker();
-    for AbandonedUpgrade { attempt, packets, stays } in [
+    for AbandonedUpgrade { attempt, packets, stays_open } in [
         AbandonedUpgrade {
             attempt: "closed after the opening handshake",
             packets: &[],
-            stays: false,
+            stays_open: false,
         },
         AbandonedUpgrade {
             attempt: "silent after the opening handshake",
             packets: &[],
-            stays: true,
+            stays_open: true,
         },
-        AbandonedUpgrade { attempt: "closed after the probe", packets: &["2probe"], stays: false },
-        AbandonedUpgrade { attempt: "silent after the probe", packets: &["2probe"], stays: true },
-        AbandonedUpgrade { attempt: "no probe", packets: &["5"], stays: true },
-        AbandonedUpgrade { attempt: "two probes", packets: &["2probe", "2probe"], stays: true },
+        AbandonedUpgrade {
+            attempt: "closed after the probe",
+            packets: &["2probe"],
+            stays_open: false,
+        },
+        AbandonedUpgrade {
+            attempt: "silent after the probe",
+            packets: &["2probe"],
+            stays_open: true,
+        },
+        AbandonedUpgrade { attempt: "no probe", packets: &["5"], stays_open: true },
+        AbandonedUpgrade {
+            attempt: "two probes",
+            packets: &["2probe", "2probe"],
+            stays_open: true,
+        },
         AbandonedUpgrade {
             attempt: "an event before the upgrade",
             packets: &["2probe", r#"42["notification:list"]"#],
-            stays: true,
+            stays_open: true,
         },
     ] {
         let attack = async |polls_often: bool| {
@@ -62,7 +77,7 @@ async fn session_continues_by_polling_after_an_abandoned_upgrade() {
                 for packet in packets {
                     socket.send(packet).await;
                 }
-                if stays {
+                if stays_open {
                     while socket.frame().await.is_some() {}
                 }
             };
@@ -75,6 +90,7 @@ async fn session_continues_by_polling_after_an_abandoned_upgrade() {
                 id += 1;
             }
             call_by_polling(&client, 9).await;
+            // Engine.IO CLOSE.
             client.send("1").await;
         };
         // The output of a test is shown only if it fails.
@@ -92,6 +108,7 @@ async fn call_by_polling(client: &PollingClient, id: u32) {
     loop {
         let received = client.poll().await;
         assert_eq!(received.status, 200, "{received:?}");
+        // The byte 0x1e separates packets. A ping (2) needs an answer.
         let mut packets = received.text.split('\u{1e}');
         if packets.clone().any(|packet| packet == "2") {
             client.send("3").await;

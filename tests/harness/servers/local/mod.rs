@@ -1,4 +1,4 @@
-//! Servers run from the programs of this machine, each in a temporary folder.
+//! Servers that are started from programs on this machine, each in a temporary folder.
 
 use super::Kind;
 use super::supervisor::Server;
@@ -7,7 +7,7 @@ mod postgres;
 mod program;
 mod rabbit;
 
-/// Starts a server program of this machine.
+/// Starts a server from the programs on this machine.
 pub(super) async fn start(kind: Kind, management: bool) -> anyhow::Result<Box<dyn Server>> {
     match kind {
         Kind::Postgres => Ok(Box::new(postgres::start().await?)),
@@ -15,7 +15,7 @@ pub(super) async fn start(kind: Kind, management: bool) -> anyhow::Result<Box<dy
     }
 }
 
-/// The error of a machine without any such server.
+/// The error when no server of this kind can be found or started.
 fn nothing_found(kind: Kind, image: &str, package: &str) -> anyhow::Error {
     anyhow::anyhow!(
         "The tests need {kind} and found none: set {}, or start a Docker engine that has or can pull \

@@ -25,8 +25,7 @@ pub(super) async fn start() -> anyhow::Result<impl Server> {
     std::fs::write(home.path().join("password"), &password)?;
     let mut initdb = home.command(programs.join("initdb"));
     initdb.args(["--pgdata=data", "--username=belfry", "--pwfile=password"]);
-    // `password` and not the hashed `scram-sha-256`: that one costs thousands of hashes for every
-    // connection, which a debug build feels.
+    // Not `scram-sha-256`: it computes thousands of hashes for each connection, slowly in a debug build.
     initdb.args(["--auth=password", "--encoding=UTF8", "--locale=C", "--no-sync"]);
     make_readable(&home)?;
     home.run(&mut initdb).await?;
@@ -41,7 +40,7 @@ pub(super) async fn start() -> anyhow::Result<impl Server> {
     Ok(server)
 }
 
-/// The folder of the server's programs, the newest version's where there are several.
+/// The folder of the server's programs: one in `PATH`, else Debian's folder of the newest version.
 fn programs() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut versions: Vec<(u32, PathBuf)> = std::fs::read_dir("/usr/lib/postgresql")
@@ -56,7 +55,7 @@ fn programs() -> Option<PathBuf> {
         .find(|folder| folder.join("initdb").exists() && folder.join("postgres").exists())
 }
 
-/// Lets the server's user read what root has written for it; the folder itself is closed to others.
+/// Lets the server's user read the password file, which root has written. Other users cannot open its folder.
 fn make_readable(home: &Home) -> std::io::Result<()> {
     use std::fs::{Permissions, set_permissions};
     use std::os::unix::fs::PermissionsExt;
@@ -107,11 +106,11 @@ impl Server for Local {
 
     async fn start(&mut self) -> anyhow::Result<()> {
         anyhow::ensure!(self.running.is_none(), "it runs already");
-        // After a kill the last children run for a moment longer and keep the shared memory.
-        let enough = Instant::now() + Duration::from_secs(10);
+        // A start fails while child processes of a killed server still run and keep its shared memory.
+        let deadline = Instant::now() + Duration::from_secs(10);
         loop {
             match self.try_start().await {
-                Err(_) if Instant::now() < enough => sleep(Duration::from_millis(500)).await,
+                Err(_) if Instant::now() < deadline => sleep(Duration::from_millis(500)).await,
                 result => return result,
             }
         }
@@ -119,7 +118,7 @@ impl Server for Local {
 
     async fn stop(&mut self) -> anyhow::Result<()> {
         match self.running.take() {
-            // SIGINT is its "fast" shutdown: it does not wait for clients to disconnect.
+            // SIGINT is PostgreSQL's "fast" shutdown: it does not wait for clients to disconnect.
             Some(running) => running.stop(Signal::INT).await,
             None => Ok(()),
         }
@@ -133,7 +132,7 @@ impl Server for Local {
     }
 
     async fn remove(mut self: Box<Self>) -> anyhow::Result<()> {
-        // An immediate shutdown, which ends its children too.
+        // SIGQUIT is PostgreSQL's "immediate" shutdown. It ends the child processes too.
         if let Some(running) = self.running.take() {
             running.stop(Signal::QUIT).await?;
         }

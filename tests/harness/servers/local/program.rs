@@ -18,6 +18,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 /// The folder, and the user that its programs run as.
 pub(super) struct Home {
     folder: TempDir,
+    /// `None`: the user of this process.
     run_as: Option<User>,
 }
 
@@ -29,7 +30,8 @@ pub(super) struct User {
 }
 
 impl User {
-    /// If this process is root, which some servers refuse to run as: the first of these users that exists.
+    /// The first of these users that exists, if this process runs as root; else `None`. Some servers refuse to
+    /// run as root.
     pub(super) async fn instead_of_root(names: &[&str]) -> anyhow::Result<Option<Self>> {
         if !geteuid().is_root() {
             return Ok(None);
@@ -43,8 +45,8 @@ impl User {
     }
 }
 
-async fn id(what: &str, name: &str) -> Option<u32> {
-    let output = Command::new("id").args([what, name]).output().await.ok()?;
+async fn id(option: &str, name: &str) -> Option<u32> {
+    let output = Command::new("id").args([option, name]).output().await.ok()?;
     str::from_utf8(&output.stdout).ok()?.trim().parse().ok()
 }
 
@@ -69,7 +71,7 @@ impl Home {
         self.folder.path()
     }
 
-    /// A command that runs in this folder and sees little else of the environment.
+    /// A command that runs in this folder, as its user, and inherits only `PATH` from the environment.
     pub(super) fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new(program.as_ref());
         command
@@ -95,7 +97,7 @@ impl Home {
         Ok(())
     }
 
-    /// Starts a command that keeps running; its output goes to the log.
+    /// Starts a command that keeps running. Its output goes to the file `log` in the folder.
     pub(super) fn spawn(&self, command: &mut Command) -> anyhow::Result<Running> {
         let log = self.log()?;
         let child = command.stdout(log.try_clone()?).stderr(log).spawn()?;
@@ -124,7 +126,8 @@ impl Home {
 pub(super) struct Running(Child);
 
 impl Running {
-    /// Sends the signal, and kills the program if it does not exit in time.
+    /// Sends the signal and waits for the exit. A program that does not exit in time is killed, and the result
+    /// is an error.
     pub(super) async fn stop(mut self, signal: Signal) -> anyhow::Result<()> {
         if let Some(pid) = self.pid() {
             rustix::process::kill_process(pid, signal)?;
@@ -138,7 +141,7 @@ impl Running {
     /// Kills it and the children in its process group.
     pub(super) async fn kill(mut self) -> anyhow::Result<()> {
         if let Some(pid) = self.pid() {
-            // Processes that have exited are no error.
+            // An error is ignored: the processes may have exited already.
             let _ = kill_process_group(pid, Signal::KILL);
         }
         self.0.wait().await?;
@@ -149,7 +152,7 @@ impl Running {
         !matches!(self.0.try_wait(), Ok(None))
     }
 
-    /// `None` once it was waited for: another process may have the number by then.
+    /// `None` after the exit is known: from then on another process may have the id.
     fn pid(&self) -> Option<Pid> {
         self.0.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw)
     }

@@ -1,4 +1,4 @@
-//! RabbitMQ from Debian's programs, with a port mapper (epmd) of its own.
+//! RabbitMQ from the programs on this machine, with an Erlang port mapper (epmd) of its own.
 
 use std::path::{Path, PathBuf};
 
@@ -12,8 +12,9 @@ use super::nothing_found;
 use super::program::{Home, Running};
 use crate::names::{password, unique};
 
-/// The program itself: the script in `/usr/sbin` insists on the system's own user and folders.
-const PROGRAMS: [&str; 2] = ["/usr/lib/rabbitmq/bin", "/opt/rabbitmq/sbin"];
+/// The folders that may have RabbitMQ's own scripts. Debian's wrapper in `/usr/sbin` would require the
+/// system's user and folders.
+const FOLDERS: [&str; 2] = ["/usr/lib/rabbitmq/bin", "/opt/rabbitmq/sbin"];
 
 /// Writes a configuration and starts a broker on it.
 pub(super) async fn start(management: bool) -> anyhow::Result<impl Server> {
@@ -26,7 +27,7 @@ pub(super) async fn start(management: bool) -> anyhow::Result<impl Server> {
     std::fs::write(home.path().join("rabbitmq.conf"), configuration(&ports, &password))?;
     let plugins = if management { "[rabbitmq_management]." } else { "[]." };
     std::fs::write(home.path().join("enabled_plugins"), plugins)?;
-    // Empty: otherwise the system's file is read.
+    // An empty file, so that the system's file is not read.
     std::fs::write(home.path().join("rabbitmq-env.conf"), "")?;
 
     let access = Access {
@@ -42,7 +43,7 @@ pub(super) async fn start(management: bool) -> anyhow::Result<impl Server> {
 }
 
 fn program() -> Option<PathBuf> {
-    PROGRAMS.iter().map(|folder| Path::new(folder).join("rabbitmq-server")).find(|it| it.exists())
+    FOLDERS.iter().map(|folder| Path::new(folder).join("rabbitmq-server")).find(|it| it.exists())
 }
 
 struct Ports {
@@ -68,7 +69,7 @@ fn configuration(ports: &Ports, password: &str) -> String {
         format!("listeners.tcp.1 = 127.0.0.1:{}", ports.amqp),
         "default_user = belfry".to_owned(),
         format!("default_pass = {password}"),
-        // A test machine's full disk or memory must not stop publishers in the middle of a test.
+        // Little disk space or memory on the machine must not block publishers in the middle of a test.
         "disk_free_limit.absolute = 1MB".to_owned(),
         "vm_memory_high_watermark.relative = 0.9".to_owned(),
         "log.console.level = info".to_owned(),
@@ -108,7 +109,8 @@ impl Local {
             .env("RABBITMQ_ENABLED_PLUGINS_FILE", path("enabled_plugins"))
             .env("RABBITMQ_PID_FILE", path("pid"))
             .env("RABBITMQ_DIST_PORT", self.ports.distribution.to_string())
-            // With these the script becomes the broker, so that a signal reaches the broker.
+            // With these two settings the script executes the broker in its own process, so that a signal
+            // reaches the broker.
             .env("RABBITMQ_ALLOW_INPUT", "true")
             .env("RABBITMQ_SERVER_START_ARGS", "-noinput +B i")
             .env(
@@ -118,7 +120,7 @@ impl Local {
         command
     }
 
-    /// `rabbitmqctl`, from the same folder. It talks to the broker as another Erlang node.
+    /// `rabbitmqctl` from the same folder, which connects to the broker as another Erlang node.
     fn administrator(&self) -> Command {
         let mut command = self.home.command(self.program.with_file_name("rabbitmqctl"));
         self.with_own_mapper(&mut command)
@@ -133,7 +135,8 @@ impl Local {
         command
     }
 
-    /// A port mapper of its own: the system's would outlive the tests.
+    /// Makes the command use this server's port mapper. One that the broker starts by itself would outlive the
+    /// tests.
     fn with_own_mapper<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command
             .env("ERL_EPMD_PORT", self.ports.mapper.to_string())
@@ -183,7 +186,7 @@ impl Server for Local {
     }
 
     async fn remove(mut self: Box<Self>) -> anyhow::Result<()> {
-        // Its data is removed too, so that a graceful shutdown is not needed.
+        // No graceful shutdown: the data is removed, too.
         self.kill().await?;
         self.home.remove()
     }

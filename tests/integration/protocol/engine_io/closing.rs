@@ -1,4 +1,5 @@
-//! Packets and requests that end a session, and size limits.
+//! Packets and requests that end a session, and size limits. The first character of a packet is its type: `1`
+//! close, `2` ping, `3` pong, `4` message, `6` noop; `\x1e` separates packets.
 
 use std::time::Duration;
 
@@ -38,7 +39,7 @@ async fn invalid_packet_by_polling_closes_session(peer: &Peer) -> Result<()> {
         let session = Polling::open(peer).await?;
         match session.post(payload).await {
             Ok(answer) => drop(answer.expect_status(400).context(payload)?),
-            // The connection may be closed without a response.
+            // A server may close the connection without a response.
             Err(error) if error.is::<reqwest::Error>() => {}
             Err(error) => return Err(error),
         }
@@ -94,7 +95,7 @@ async fn unfinished_post(peer: &Peer, session: &Polling) -> Result<TcpStream> {
 async fn post_while_another_is_active_is_rejected_and_closes_session(peer: &Peer) -> Result<()> {
     let session = Polling::open(peer).await?;
     let _unfinished = unfinished_post(peer, &session).await?;
-    // The first POSTs may reach the server before the unfinished one.
+    // The first of these POSTs may reach the server before the unfinished one, and are then accepted.
     let rejected = async {
         while session.post("3").await?.status != 400 {
             sleep(Duration::from_millis(50)).await;
@@ -127,7 +128,7 @@ async fn pending_poll_is_answered_with_noop_when_the_client_closes(peer: &Peer) 
     .await
 }
 
-/// The Node.js server ignores the packet; in its test suite the missing pong ends the session.
+/// The Node.js server ignores the packet. In its test suite the session ends because of a missing pong.
 async fn close_packet_by_websocket_ends_session(peer: &Peer) -> Result<()> {
     let mut socket = WebSocket::open(peer).await?;
     socket.send("1").await;
@@ -152,6 +153,7 @@ async fn chunked_body_that_is_too_large_is_rejected(peer: &Peer) -> Result<()> {
          Transfer-Encoding: chunked\r\n\r\n",
         peer.path, session.sid, peer.address
     );
+    // Each chunk has 0x8000 bytes.
     let chunk = format!("8000\r\n4{}\r\n", "a".repeat(0x7fff));
     for _ in 0..=MAX_PAYLOAD / 0x8000 {
         request.push_str(&chunk);

@@ -134,6 +134,8 @@ async fn rejected_request_is_answered_with_numeric_code(peer: &Peer) -> Result<(
     let (session, mut socket) = WebSocket::upgraded(peer).await?;
     // The ping shows that the upgrade is complete.
     socket.expect_pings(1).await?;
+    // The codes of the Node.js server: unknown transport, unknown sid, bad handshake method, bad request,
+    // unsupported protocol version.
     let wrong_transport = format!("EIO=4&transport=polling&sid={}", session.sid);
     for (method, query, code) in [
         (Method::GET, "EIO=4&transport=abc", 0),

@@ -1,4 +1,4 @@
-//! Pings and pongs.
+//! Pings (`2`) of the server and pongs (`3`) of the client.
 
 use std::time::Duration;
 

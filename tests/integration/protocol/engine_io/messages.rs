@@ -1,4 +1,5 @@
-//! Messages over both transports.
+//! Messages over both transports. A text message starts with `4`; by polling, `b` starts a binary message in
+//! Base64, and `\x1e` separates packets.
 
 use anyhow::{Result, ensure};
 

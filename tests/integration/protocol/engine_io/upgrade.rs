@@ -1,4 +1,6 @@
-//! The upgrade from polling to a WebSocket.
+//! The upgrade from polling to a WebSocket: the client sends the probe `2probe` on the WebSocket, the server
+//! answers with `3probe`, and the client completes the upgrade with `5`. Meanwhile the server answers polls
+//! with the noop `6`.
 
 use std::time::{Duration, Instant};
 
@@ -107,7 +109,7 @@ async fn websocket_after_upgrade_is_closed(peer: &Peer) -> Result<()> {
     socket.expect_pings(1).await
 }
 
-/// The Node.js server would let it probe.
+/// The Node.js server would answer the probe of the second WebSocket.
 async fn second_websocket_for_websocket_session_is_closed(peer: &Peer) -> Result<()> {
     let (mut socket, sid) = WebSocket::open_with_sid(peer).await?;
     let query = format!("EIO=4&transport=websocket&sid={sid}");
@@ -124,7 +126,7 @@ async fn second_websocket_during_a_probe_is_closed(peer: &Peer) -> Result<()> {
     socket.expect_pings(1).await
 }
 
-/// Long enough to detect a server that does not throttle, even on a busy machine.
+/// Polls for 10 s, which also detects a server without a throttle if the machine is busy.
 async fn polls_during_a_probe_are_throttled(peer: &Peer) -> Result<()> {
     let session = Polling::open(peer).await?;
     let _socket = WebSocket::probe(peer, &session.sid).await?;
@@ -167,7 +169,7 @@ async fn websocket_closed_after_the_probe_leaves_the_session_polling(peer: &Peer
 async fn upgrade_succeeds_after_an_aborted_one(peer: &Peer) -> Result<()> {
     let session = Polling::open(peer).await?;
     WebSocket::probe(peer, &session.sid).await?.close().await;
-    // Rejected until the server has detected the end of the first one.
+    // The server rejects a second probe until it has detected the end of the first WebSocket.
     let second = async {
         loop {
             if let Ok(socket) = WebSocket::probe(peer, &session.sid).await {

@@ -23,16 +23,16 @@ use crate::trial::{Clients, Trial};
 /// The user of the attacking devices.
 const ATTACKER: &str = "attacker";
 
-/// Notifications in the attacker's inbox: as many as Belfry replays one by one.
+/// The number of notifications in the attacker's inbox: the most that Belfry replays (`socket.catch_up_limit`).
 const NOTIFICATIONS: usize = 1_000;
 
-/// Bytes of each notification, most of them in `data`.
+/// The size of each notification in bytes, most of them in `data`.
 const SIZE: usize = 15_000;
 
-/// Limit for passing, in MiB above the server without clients.
+/// To pass, the server's memory must grow by less than this number of MiB over that without clients.
 const MAX_MEMORY: f64 = 128.0;
 
-/// Limit for passing: the p99 of posting notifications, as a multiple of the p99 before the attack.
+/// To pass, the p99 of posting notifications must be below this multiple of the p99 before the attack.
 const MAX_DELAY: f64 = 2.0;
 
 #[derive(Debug, Serialize)]
@@ -42,9 +42,9 @@ struct Sample {
     attack: String,
     /// Resident memory before the first connection, in bytes.
     empty_rss: u64,
-    /// The peak since the start of the attack.
+    /// The peak of resident memory since the start of the attack.
     peak_rss: u64,
-    /// Some seconds after the end of the attack.
+    /// Resident memory 5 s after the end of the attack.
     after_rss: u64,
     before_p50_ms: f64,
     before_p99_ms: f64,
@@ -63,11 +63,12 @@ struct Sample {
 }
 
 impl Sample {
-    /// MiB above the empty server.
+    /// The peak in MiB above the server without clients.
     fn peak(&self) -> f64 {
         mib(self.peak_rss) - mib(self.empty_rss)
     }
 
+    /// The memory after the attack, in MiB above the server without clients.
     fn after(&self) -> f64 {
         mib(self.after_rss) - mib(self.empty_rss)
     }
@@ -118,9 +119,9 @@ async fn measure_once(
     let during = bystander.begin_window();
     let attackers = attacks::start(attack, target)?;
     watch(process, options.duration).await;
-    // Later requests are not counted.
+    // Ends the window `during`, so that later requests are not counted in it.
     bystander.begin_window();
-    // Before the attackers stop: the server also counts devices that are disconnected because they closed the
+    // This is read before the attackers stop, because the server would also count devices that closed the
     // connection.
     let (disconnected, log_lines) = traces(&trial.server).await;
     let (requests, ended) = attackers.stop();
@@ -152,7 +153,7 @@ async fn measure_once(
     })
 }
 
-/// Waits for `time`, or until the process uses so much memory that the machine is in danger.
+/// Waits for `time`, or until the process uses so much memory that the machine may run out of it.
 async fn watch(process: Process, time: Duration) {
     const TOO_MUCH: u64 = 4 << 30;
 
@@ -164,7 +165,7 @@ async fn watch(process: Process, time: Duration) {
 
 /// Fills the attacker's inbox.
 async fn prepare(rig: &Rig, server: &Server) -> anyhow::Result<Target> {
-    /// As many as fit into a request with default limits.
+    /// The number of notifications that fit into one request with default limits.
     const BATCH: usize = 60;
 
     let ids: Vec<String> = (0..NOTIFICATIONS).map(|number| format!("n{number}")).collect();
@@ -205,11 +206,11 @@ fn notification(id: &str) -> Value {
     })
 }
 
-/// The number of devices that Belfry disconnected, and of its log lines about the attack.
+/// The number of devices that Belfry disconnected, and the number of its log lines about the attack.
 async fn traces(server: &Server) -> (f64, u64) {
     let Some(belfry) = server.belfry() else { return (f64::NAN, 0) };
-    let asked = timeout(Duration::from_secs(5), metrics(belfry.admin_url())).await;
-    let disconnected = match asked {
+    let metrics = timeout(Duration::from_secs(5), metrics(belfry.admin_url())).await;
+    let disconnected = match metrics {
         Ok(Ok(metrics)) => float(sum(&metrics, "belfry_devices_closed_total")),
         _ => f64::NAN,
     };
@@ -228,17 +229,17 @@ async fn metrics(admin_url: &str) -> anyhow::Result<String> {
 fn sum(metrics: &str, counter: &str) -> u64 {
     let values = metrics.lines().filter_map(|line| {
         let rest = line.strip_prefix(counter)?;
-        // Without this, a longer counter name with the same prefix would match.
-        let is_it = rest.starts_with(['{', ' ']);
-        is_it.then(|| rest.rsplit(' ').next()?.parse::<u64>().ok())?
+        // The line of a counter with a longer name may have the same prefix.
+        let is_whole_name = rest.starts_with(['{', ' ']);
+        is_whole_name.then(|| rest.rsplit(' ').next()?.parse::<u64>().ok())?
     });
     values.sum()
 }
 
-/// Whether a line of the log names the attacker or a limit.
+/// True if a line of the log names the attacker, or reports an exceeded limit.
 fn names_attacker(line: &str) -> bool {
     let Ok(line) = serde_json::from_str::<Value>(line) else { return false };
-    // Some formats nest the fields of an event.
+    // Depending on the log format, the fields of an event are nested.
     let fields = line.get("fields").unwrap_or(&line);
     fields["user"] == ATTACKER || fields["message"] == "limit exceeded"
 }
@@ -271,7 +272,7 @@ fn table(options: &Options, groups: &[Group<Sample>]) -> Table {
     ];
     let mut table = Table::new(&note, &columns);
     for Group { server, attack, samples } in groups {
-        let middle = medians(samples.iter());
+        let median_of = medians(samples.iter());
         let highest = samples.iter().map(Sample::peak).fold(f64::NAN, f64::max);
         let passed = passes(highest, median(samples.iter().map(Sample::ratio)));
         table.row([
@@ -279,23 +280,23 @@ fn table(options: &Options, groups: &[Group<Sample>]) -> Table {
             attack.to_string(),
             if passed { "yes" } else { "NO" }.to_owned(),
             show(highest),
-            middle(Sample::after),
-            middle(|run| run.before_p50_ms),
-            middle(|run| run.during_p50_ms),
-            middle(|run| run.before_p99_ms),
-            middle(|run| run.during_p99_ms),
-            middle(Sample::ratio),
-            middle(|run| float(run.failed_posts)),
-            middle(|run| float(run.requests)),
-            middle(|run| float(run.ended)),
-            middle(|run| run.disconnected),
-            middle(|run| float(run.log_lines)),
+            median_of(Sample::after),
+            median_of(|run| run.before_p50_ms),
+            median_of(|run| run.during_p50_ms),
+            median_of(|run| run.before_p99_ms),
+            median_of(|run| run.during_p99_ms),
+            median_of(Sample::ratio),
+            median_of(|run| float(run.failed_posts)),
+            median_of(|run| float(run.requests)),
+            median_of(|run| float(run.ended)),
+            median_of(|run| run.disconnected),
+            median_of(|run| float(run.log_lines)),
         ]);
     }
     table
 }
 
-/// NaN does not pass: it means that no request was answered.
+/// True if the server has passed. With NaN, which means that no request was answered, it has not.
 fn passes(peak_mib: f64, ratio: f64) -> bool {
     peak_mib < MAX_MEMORY && ratio < MAX_DELAY
 }

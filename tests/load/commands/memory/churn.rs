@@ -57,6 +57,7 @@ pub(super) async fn churn(
             );
         }
         chart.line(&kind.to_string(), sample.rss.iter().map(|(at, rss)| (at / 60.0, mib(*rss))));
+        // The memory after some tenths of the time.
         let at = |tenths: usize| {
             let index = (sample.rss.len().saturating_sub(1)) * tenths / 10;
             sample.rss.get(index).map_or(f64::NAN, |(_, rss)| mib(*rss))

@@ -22,15 +22,19 @@ pub(super) async fn creates(
     in_flight: u64,
     run: u32,
 ) -> anyhow::Result<Sample> {
-    // An upper limit of the requests in this time. Requests that are not sent are not counted.
-    let most = crate::figures::whole(options.duration.as_secs_f64() * 50_000.0);
-    let (round, first) = trial.begin(most);
-    let what = match trial.server.kind {
+    // More requests than a server can answer in this time. Requests that are not sent are not counted.
+    let max_requests = crate::figures::whole(options.duration.as_secs_f64() * 50_000.0);
+    let (round, first) = trial.begin(max_requests);
+    let target = match trial.server.kind {
         ServerKind::Nest => "POST /notifications",
         _ => "POST /v1/notifications",
     };
-    let requests =
-        Requests { server: trial.server.address, good: 201, in_flight, time: options.duration };
+    let requests = Requests {
+        server: trial.server.address,
+        good_status: 201,
+        in_flight,
+        time: options.duration,
+    };
     let (next, events) =
         (Arc::new(AtomicU64::new(first)), Events::for_users(Form::Store, options.connections));
     let token = rig.key.token("shop").scope("notifications:write").sign();
@@ -38,7 +42,7 @@ pub(super) async fn creates(
     let callers = move |number| {
         let (next, mut events) = (Arc::clone(&next), events.clone());
         events.vary(number);
-        let next = move |at| (what, events.request(next.fetch_add(1, Relaxed), at).to_string());
+        let next = move |at| (target, events.request(next.fetch_add(1, Relaxed), at).to_string());
         Caller { token: token.clone(), next }
     };
     let results = requests.run(callers).await?;
@@ -68,20 +72,24 @@ pub(super) async fn reads(
     in_flight: u64,
     run: u32,
 ) -> anyhow::Result<Sample> {
-    const WHAT: [&str; 4] = [
+    const TARGETS: [&str; 4] = [
         "GET /v1/notifications?limit=20",
         "GET /v1/notifications/unread-count",
         "GET /v1/notifications?limit=20&unread=true",
         "GET /v1/notifications/unread-count",
     ];
 
-    let requests =
-        Requests { server: trial.server.address, good: 200, in_flight, time: options.duration };
+    let requests = Requests {
+        server: trial.server.address,
+        good_status: 200,
+        in_flight,
+        time: options.duration,
+    };
     let (key, users) = (rig.key.clone(), options.connections);
     let before = trial.cpu_snapshot();
     let callers = move |number: u64| {
-        let mut what = WHAT.iter().cycle();
-        let next = move |_| (*what.next().expect("a cycle has no end"), String::new());
+        let mut targets = TARGETS.iter().cycle();
+        let next = move |_| (*targets.next().expect("a cycle has no end"), String::new());
         Caller { token: key.token(&format!("u{}", number % users)).sign(), next }
     };
     let results = requests.run(callers).await?;

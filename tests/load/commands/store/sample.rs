@@ -11,29 +11,33 @@ use crate::report::Table;
 pub(super) struct Sample {
     pub(super) run: u32,
     pub(super) server: String,
+    /// The kind of measurement: `amqp` at a fixed rate, `amqp flood`, `rest` or `reads`.
     pub(super) what: &'static str,
     /// Requests answered or notifications stored per second; NaN at a fixed rate.
     pub(super) per_second: f64,
     /// `per_second` divided by the inserts per second of pgbench.
     pub(super) of_pgbench: f64,
-    /// Deliveries per second until the last one.
+    /// Deliveries per second, from the start to the last delivery.
     pub(super) delivered_per_second: f64,
     pub(super) response_p50_ms: f64,
     pub(super) response_p99_ms: f64,
     /// Latency from publishing, or from the request, to the socket.
     pub(super) socket_p50_ms: f64,
     pub(super) socket_p99_ms: f64,
-    /// Events published per second at a fixed rate, and how late the publisher wrote them, in microseconds.
+    /// At a fixed rate, the events published per second.
     pub(super) published_per_second: f64,
+    /// At a fixed rate, the time from when an event was due until the publisher wrote it, in microseconds.
     pub(super) publisher_p99_late_us: f64,
     #[serde(flatten)]
     pub(super) cost: Cost,
     pub(super) lost: u64,
     pub(super) duplicated: u64,
+    /// Requests that were answered with another status than that of success.
     pub(super) refused: u64,
 }
 
 impl Sample {
+    /// A sample with this cost and without other figures.
     pub(super) fn of(run: u32, server: &str, what: &'static str, cost: Cost) -> Self {
         Self {
             run,
@@ -67,7 +71,7 @@ impl Sample {
         }
     }
 
-    /// `stored` is per second, as is `inserted`, which is the result of pgbench.
+    /// `stored` is the number of notifications stored per second, `inserted` that of rows inserted by pgbench.
     pub(super) fn flood(
         run: u32,
         server: &str,
@@ -124,36 +128,36 @@ pub(super) fn table(options: &Options, runs: &[Sample], inserts: &[f64]) -> Tabl
     for &kind in &options.servers {
         for what in ["amqp", "amqp flood", "rest", "reads"] {
             let kind = kind.to_string();
-            let of: Vec<&Sample> =
+            let samples: Vec<&Sample> =
                 runs.iter().filter(|run| run.server == kind && run.what == what).collect();
-            if of.is_empty() {
+            if samples.is_empty() {
                 continue;
             }
-            let middle = medians(of.iter().copied());
+            let median_of = medians(samples.iter().copied());
             let sum = |figure: fn(&Sample) -> u64| {
-                of.iter().map(|run| figure(run)).sum::<u64>().to_string()
+                samples.iter().map(|run| figure(run)).sum::<u64>().to_string()
             };
             let label = match what {
                 "amqp" => format!("AMQP, {}/s", options.rate.unwrap_or_default()),
-                "amqp flood" => flood(options),
+                "amqp flood" => flood_label(options),
                 "rest" => format!("REST, {} in flight", options.rest.unwrap_or_default()),
                 _ => format!("reads, {} in flight", options.reads.unwrap_or_default()),
             };
             table.row([
                 kind.clone(),
                 label,
-                middle(|run| run.per_second),
-                middle(|run| run.of_pgbench),
-                middle(|run| run.delivered_per_second),
-                middle(|run| run.response_p50_ms),
-                middle(|run| run.response_p99_ms),
-                middle(|run| run.socket_p50_ms),
-                middle(|run| run.socket_p99_ms),
-                middle(|run| run.published_per_second),
-                middle(|run| run.publisher_p99_late_us),
-                middle(|run| run.cost.server),
-                middle(|run| run.cost.broker),
-                middle(|run| run.cost.postgres),
+                median_of(|run| run.per_second),
+                median_of(|run| run.of_pgbench),
+                median_of(|run| run.delivered_per_second),
+                median_of(|run| run.response_p50_ms),
+                median_of(|run| run.response_p99_ms),
+                median_of(|run| run.socket_p50_ms),
+                median_of(|run| run.socket_p99_ms),
+                median_of(|run| run.published_per_second),
+                median_of(|run| run.publisher_p99_late_us),
+                median_of(|run| run.cost.server),
+                median_of(|run| run.cost.broker),
+                median_of(|run| run.cost.postgres),
                 sum(|run| run.lost),
                 sum(|run| run.duplicated),
                 sum(|run| run.refused),
@@ -163,7 +167,7 @@ pub(super) fn table(options: &Options, runs: &[Sample], inserts: &[f64]) -> Tabl
     table
 }
 
-fn flood(options: &Options) -> String {
+fn flood_label(options: &Options) -> String {
     let messages = options.flood.unwrap_or_default();
     match options.ahead {
         Some(ahead) => format!("AMQP, {messages}, {ahead} ahead"),

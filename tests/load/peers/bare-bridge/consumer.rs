@@ -16,9 +16,9 @@ use tokio::time::{Instant, sleep};
 use crate::{Hub, frames};
 
 const PREFETCH: u16 = 500;
-/// An ack is sent after this number of messages…
+/// The number of messages after which an ack is sent for all of them.
 const ACK_BATCH: u32 = 256;
-/// …or after this time since the first of them.
+/// The time from the first unacked message after which an ack is sent, even for fewer messages.
 const ACK_DELAY: Duration = Duration::from_millis(5);
 
 #[derive(Deserialize)]
@@ -29,7 +29,8 @@ struct Message<'a> {
     data: Created<'a>,
 }
 
-/// The notification and the count are not parsed: they are copied from the message into the frame.
+/// The data of a message. The notification and the count are not parsed, but copied from the message into the
+/// frame.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Created<'a> {
@@ -98,7 +99,8 @@ impl Consumer {
     }
 }
 
-/// `event` is a buffer for the frames, which is reused for each message.
+/// Pushes the event in a message to the user's sockets. `event` is a buffer for the frames, which is reused
+/// for each message.
 fn push(hub: &Hub, message: &[u8], event: &mut Vec<u8>) {
     let data = match serde_json::from_slice(message) {
         Ok(Message { pattern, data }) if pattern == "notification.created" => data,

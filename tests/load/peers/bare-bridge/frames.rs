@@ -1,4 +1,5 @@
-//! WebSocket frames (RFC 6455), without fragments: writes unmasked frames, reads masked ones.
+//! WebSocket frames (RFC 6455) without fragments: writes the unmasked frames of a server, and reads the
+//! masked ones of a client.
 
 const FIN: u8 = 0x80;
 const MASKED: u8 = 0x80;

@@ -1,4 +1,4 @@
-//! Engine.IO's pings.
+//! Engine.IO pings.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -14,8 +14,9 @@ pub(crate) const PING_INTERVAL: Duration = Duration::from_secs(25);
 const SLOTS: usize = 250;
 const TICK: Duration = Duration::from_millis(100); // PING_INTERVAL / SLOTS
 
-/// A timer wheel that turns once per ping interval. New sockets are added to its slots in turn. This spreads pings
-/// over the interval, even if sockets connected at once, so that no event waits behind a burst of pings.
+/// A timer wheel that turns once per ping interval. New sockets are added to its slots in turn. This spreads
+/// the pings over the interval even if all sockets connected at once, so that no event waits behind a burst
+/// of pings.
 #[derive(Debug)]
 pub(crate) struct Heartbeat {
     slots: [Mutex<Vec<Weak<Socket>>>; SLOTS],
@@ -29,7 +30,7 @@ impl Default for Heartbeat {
 }
 
 impl Heartbeat {
-    /// Adds a socket. Pings it until it is dropped.
+    /// Adds a socket, which is pinged until it is dropped.
     pub(crate) fn add(&self, socket: &Arc<Socket>) {
         let slot = &self.slots[self.next.fetch_add(1, Ordering::Relaxed) % SLOTS];
         slot.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(socket));

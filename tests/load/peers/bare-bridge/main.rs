@@ -1,18 +1,20 @@
 //! `belfry-load-bare-bridge`: a bare bridge from RabbitMQ to Socket.IO, as a lower bound for the load tests.
 //!
-//! It shows the minimal cost of the task on this machine, with the same RabbitMQ client library as Belfry. It reads the
-//! messages of one queue, looks up the user's sockets, and writes both frames of an event to each socket at once, from
-//! the task that read the message. Any further cost of a server pays for a feature.
+//! It shows the minimal cost of the task on this machine, with the same RabbitMQ client library as Belfry. It
+//! reads the messages of one queue, looks up the user's sockets, and writes both frames of an event to each
+//! socket at once, from the task that read the message. If a server costs more, the difference is the price
+//! of its features.
 //!
 //! It is not a usable server:
 //!
 //! * it **does not verify tokens**: it reads `sub` and checks neither signature nor expiry;
-//! * it serves only WebSockets and one namespace, ignores events of clients, and has no acknowledgements or fragments;
+//! * it serves only WebSockets and one namespace, ignores events of clients, and has no acknowledgements or
+//!   fragments;
 //! * it stores, resends and counts nothing, and ends when it loses the broker.
 //!
-//! It keeps the properties without which the comparison would be unfair: frames stay whole and in order, a slow
-//! consumer does not delay others, and is disconnected when its send queue is full, as is a client that misses a
-//! heartbeat.
+//! It keeps the properties without which the comparison would be unfair: frames stay whole and in order, and
+//! a slow consumer does not delay others. A client is disconnected when its send queue is full, or when it
+//! misses a heartbeat.
 //!
 //! Settings are environment variables, described in `../README.md`.
 
@@ -54,7 +56,8 @@ async fn main() -> anyhow::Result<()> {
     let (connection, consumer) = Consumer::start(&url, &queue, ack_each()?).await?;
     writeln!(io::stdout(), "listening on {}", listener.local_addr()?)?;
 
-    // Spawned, so that they run on the runtime's workers: the thread of `main` is not one of them.
+    // The tasks are spawned, so that they run on the runtime's worker threads. The thread of `main` is not
+    // one of them.
     let heartbeats = Arc::clone(&hub);
     tokio::spawn(async move { heartbeats.heartbeat.run().await });
     let consuming = tokio::spawn(consumer.run(Arc::clone(&hub)));

@@ -1,4 +1,4 @@
-//! A connection, from its HTTP request to its end.
+//! The session of one connection, from its HTTP request to its end.
 
 use std::io;
 use std::sync::Arc;
@@ -16,10 +16,11 @@ use crate::frames::{self, Frame};
 use crate::heartbeat::PING_INTERVAL;
 use crate::socket::Socket;
 
+/// The maximal length of a request's head in bytes.
 const MAX_HEAD: usize = 16 * 1024;
 
 pub(crate) async fn run(mut stream: TcpStream, hub: Arc<Hub>) {
-    // Boxed, so that its buffers are freed before the session starts.
+    // The future is boxed, so that its memory is freed before the session starts.
     let Ok(Some(received)) = Box::pin(upgrade(&mut stream)).await else { return };
     let mut session = Session { hub, socket: Socket::new(stream), received, user: None };
     session.hub.heartbeat.add(&session.socket);
@@ -31,7 +32,7 @@ pub(crate) async fn run(mut stream: TcpStream, hub: Arc<Hub>) {
     session.socket.abort();
 }
 
-/// Answers the upgrade request. Returns the bytes after it; `None` if it is another request.
+/// Answers the upgrade request. Returns the bytes that follow the request; `None` if it is not a valid upgrade.
 async fn upgrade(stream: &mut TcpStream) -> io::Result<Option<Vec<u8>>> {
     stream.set_nodelay(true)?;
     let mut received = Vec::with_capacity(1024);
@@ -74,7 +75,7 @@ fn websocket_key(head: &[u8]) -> Option<&str> {
         .map(|(_, key)| key.trim())
 }
 
-/// Session ids only have to be unique: no request refers to a session by its id.
+/// A session id. Ids only have to be unique, because no request refers to a session by its id.
 fn new_sid() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     format!("{:020x}", NEXT.fetch_add(1, Ordering::Relaxed))
@@ -85,6 +86,7 @@ struct Session {
     socket: Arc<Socket>,
     /// The bytes of an incomplete frame.
     received: Vec<u8>,
+    /// `None` before the client has signed in.
     user: Option<Box<str>>,
 }
 
@@ -94,7 +96,7 @@ struct Ended;
 impl Session {
     async fn listen(&mut self) {
         while self.handle_frames().is_ok() && self.socket.stream.readable().await.is_ok() {
-            // On the stack, and not kept while waiting: an idle connection has no buffer.
+            // The buffer is on the stack and does not live while the task waits, so an idle connection has none.
             let mut buffer = [0; 4096];
             match self.socket.stream.try_read(&mut buffer) {
                 Ok(0) => return,
@@ -141,7 +143,7 @@ impl Session {
             self.socket.send(&answer);
             return Err(self.close(&[]));
         };
-        // Sends the response before joining, so that events follow it.
+        // The response is sent before the socket joins its room, so that events follow it.
         frames::text(&mut answer, &[r#"40{"sid":""#, &new_sid(), r#""}"#]);
         self.socket.send(&answer);
         self.hub.users.join(&user, Arc::clone(&self.socket));

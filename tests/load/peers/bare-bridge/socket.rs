@@ -8,26 +8,29 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::net::TcpStream;
 
-/// Limit of the send queue in bytes. A client that exceeds it is disconnected.
+/// The maximal size of the send queue in bytes. A client that exceeds it is disconnected.
 const MAX_BACKLOG: usize = 1024 * 1024;
 
 #[derive(Debug)]
 pub(crate) struct Socket {
     pub(crate) stream: TcpStream,
-    /// Bytes that the kernel's buffer had no room for. While there are any, a task flushes them, and new frames are
-    /// appended. The lock also keeps frames of different senders from being interleaved.
+    /// The send queue: bytes for which the kernel's buffer had no room. While there are any, a task flushes
+    /// them, and new frames are appended. The lock also keeps frames of different senders from being
+    /// interleaved.
     backlog: Mutex<Vec<u8>>,
+    /// True if a pong has arrived since the last ping.
     ponged: AtomicBool,
 }
 
 impl Socket {
     pub(crate) fn new(stream: TcpStream) -> Arc<Self> {
-        // The first ping must not find a missing pong.
+        // Before the first ping, no pong is missing.
         let ponged = AtomicBool::new(true);
         Arc::new(Self { stream, backlog: Mutex::default(), ponged })
     }
 
-    /// Writes complete frames directly to the kernel. Starts a task for the rest only if the kernel's buffer is full.
+    /// Writes complete frames directly to the kernel. Only if the kernel's buffer is full, it starts a task
+    /// that writes the remaining bytes.
     pub(crate) fn send(self: &Arc<Self>, frames: &[u8]) {
         self.with_backlog(|backlog| {
             let flushing = !backlog.is_empty();
@@ -45,10 +48,11 @@ impl Socket {
         });
     }
 
+    /// Writes the backlog until it is empty.
     async fn flush(self: Arc<Self>) {
         while self.stream.writable().await.is_ok() {
             let done = self.with_backlog(|backlog| {
-                // The reading task notices a broken connection.
+                // If the connection is broken, the reading task notices this and ends the session.
                 let Ok(written) = write(&self.stream, backlog) else { return true };
                 backlog.drain(..written);
                 if backlog.is_empty() {
@@ -64,8 +68,8 @@ impl Socket {
 
     /// Closes the connection from any task. The reading task then sees the end of the stream.
     pub(crate) fn abort(&self) {
-        // Tokio's `shutdown` needs `&mut TcpStream`, but the socket is shared, so this shuts down a duplicate of the
-        // descriptor. If there is no free descriptor, the next ping tries again.
+        // Tokio's `shutdown` needs `&mut TcpStream`, but the socket is shared. So this shuts down a duplicate
+        // of the descriptor. If no descriptor is free, the next ping tries again.
         if let Ok(duplicate) = self.stream.as_fd().try_clone_to_owned() {
             let _ = std::net::TcpStream::from(duplicate).shutdown(Shutdown::Both);
         }
@@ -75,7 +79,7 @@ impl Socket {
         self.ponged.store(true, Ordering::Relaxed);
     }
 
-    /// Whether a pong has arrived since the last call.
+    /// True if a pong has arrived since the last call.
     pub(crate) fn take_pong(&self) -> bool {
         self.ponged.swap(false, Ordering::Relaxed)
     }

@@ -7,7 +7,7 @@ use crate::socket::Socket;
 
 type Rooms = HashMap<Box<str>, Vec<Arc<Socket>>>;
 
-/// One lock for all users: only the consumer's task takes it often, so there is almost no contention.
+/// All users share one lock. Only the consumer's task takes it often, so there is almost no contention.
 #[derive(Debug, Default)]
 pub(crate) struct Users(Mutex<Rooms>);
 

@@ -1,5 +1,5 @@
-// RabbitMQ to Socket.IO in plain Node, hand-written: every library with its defaults. Settings are environment
-// variables, see ../README.md.
+// A hand-written bridge from RabbitMQ to Socket.IO in plain Node. All libraries have their default settings. The
+// environment variables are described in ../README.md.
 
 import { createServer } from "node:http";
 import amqp from "amqplib";
@@ -18,7 +18,8 @@ io.use((socket, next) => {
     next();
   } catch {
     next(new Error("token_invalid"));
-    // After the connect error: a client that does not leave would stay until the connect timeout, 45 s.
+    // Closes the connection after the connect error is sent. Otherwise the client could stay until the connect
+    // timeout of 45 s.
     setImmediate(() => socket.conn.close());
   }
 });
@@ -41,7 +42,7 @@ if (!noAck) await channel.prefetch(PREFETCH);
 await channel.consume(
   PEER_QUEUE,
   (message) => {
-    // The broker cancelled the consumer because the queue was deleted.
+    // amqplib calls this with null when the broker cancels the consumer, because the queue was deleted.
     if (message === null) throw new Error("the consumer was cancelled");
     try {
       push(JSON.parse(message.content.toString()));
@@ -59,7 +60,7 @@ httpServer.listen(Number(port), host, () => {
 });
 
 process.once("SIGTERM", async () => {
-  // First, so that no message is consumed for sockets that are already closed.
+  // The broker's connection is closed first, so that no message is consumed for sockets that are already closed.
   await connection.close();
   await io.close();
 });

@@ -8,7 +8,7 @@ import { databaseUrl, secret } from './settings.js';
 @Module({
   imports: [
     JwtModule.register({ global: true, secret, verifyOptions: { algorithms: ['HS256'] } }),
-    // Without a database it is only a gateway.
+    // Without a database, this process is only a gateway and has no `POST /notifications`.
     ...(databaseUrl ? [NotificationsModule.register(databaseUrl)] : []),
   ],
   controllers: [EventsController],

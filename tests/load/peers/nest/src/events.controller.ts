@@ -16,7 +16,7 @@ export class EventsController {
   @EventPattern('notification.created')
   created(@Payload() event: NotificationCreated, @Ctx() context: RmqContext) {
     this.gateway.push(event);
-    // An ack on a channel without acks would close the channel.
+    // If the consumer does not use acks, RabbitMQ would close the channel because of an ack.
     if (ackEach) context.getChannelRef().ack(context.getMessage());
   }
 }

@@ -1,4 +1,4 @@
-// Described in ../../README.md.
+// The settings, from environment variables. ../../README.md describes them.
 
 function required(name: string): string {
   const value = process.env[name];

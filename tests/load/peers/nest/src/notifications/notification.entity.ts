@@ -1,7 +1,7 @@
 import { Column, CreateDateColumn, Entity, Index, PrimaryGeneratedColumn } from 'typeorm';
 
 @Entity('notification')
-// Not in the documentation's examples, but without it each count would read the whole table.
+// The documentation's examples have no index, but without it each count would read the whole table.
 @Index(['userId', 'isRead'])
 export class Notification {
   @PrimaryGeneratedColumn('uuid')

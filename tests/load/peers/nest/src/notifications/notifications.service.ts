@@ -21,7 +21,7 @@ export class NotificationsService {
     const draft = this.notifications.create({ userId, type, title, message, data });
     const notification = await this.notifications.save(draft);
     const unreadCount = await this.notifications.count({ where: { userId, isRead: false } });
-    // As documented, without waiting for the broker: an event that it does not accept is lost silently.
+    // As documented, this does not wait for the broker. An event that the broker does not accept is lost silently.
     this.events.emit<void, NotificationCreated>('notification.created', { userId, notification, unreadCount });
     return notification;
   }
