@@ -1,8 +1,8 @@
 //! No file of a crate depends on itself through other files.
 //!
-//! A file depends on the files with the definitions that its paths name. These are paths that start with `crate::`,
-//! `super::`, `self::`, a child module or an imported name. A re-export is followed to the definition, so a
-//! `mod.rs` that only declares and re-exports its children takes part in no cycle.
+//! A file depends on each file that defines an item that one of its paths names. These are paths that start with
+//! `crate::`, `super::`, `self::`, a child module or an imported name. A re-export is followed to the definition,
+//! so a `mod.rs` that only declares and re-exports its children takes part in no cycle.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};

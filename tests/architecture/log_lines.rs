@@ -72,8 +72,8 @@ fn calls(tokens: &[Token]) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// The message among a macro's arguments: the first argument that is nothing but a string literal. A field
-/// (`"name" = value`) is none. `arguments` begins with the opening parenthesis.
+/// The message among a macro's arguments: the first argument that is nothing but a string literal, so not a field
+/// (`"name" = value`). `arguments` begins with the opening parenthesis.
 fn message(arguments: &[Token]) -> Option<&str> {
     let mut depth = 0;
     for (at, token) in arguments.iter().enumerate() {

@@ -12,7 +12,7 @@ use crate::{assert_none, root, sources};
 
 const RUNBOOK: &str = "bootstrap/docs/runbook.md";
 
-/// Texts that look like a metric's name but are none, with their meaning.
+/// Texts that look like a metric's name but name something else, with their meaning.
 const EXCEPTIONS: [(&str, &str); 1] = [("belfry_outbox", "a LISTEN/NOTIFY channel of PostgreSQL")];
 
 /// True for texts such as `belfry_amqp_up`.

@@ -20,7 +20,7 @@ pub(crate) fn measure(benches: &mut Microbenchmarks) {
     for (name, push) in [
         ("stored notification", Push::New(Arc::new(stored()))),
         ("forwarded notification", Push::Forwarded(forwarded)),
-        ("unread count", count),
+        ("count", count),
     ] {
         benches.bench(&format!("encoding/{name}"), || {
             let frame = SocketIoDevice::frame(&push);

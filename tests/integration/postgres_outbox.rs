@@ -192,7 +192,8 @@ async fn entry_committed_after_later_ones_were_removed_is_returned() {
     assert_eq!(ids_of(&entries), [late]);
 }
 
-/// As before, but the late entry belongs to the youngest transaction: all that have finished are older.
+/// As in the previous test, but the late entry belongs to the youngest transaction: all that have finished
+/// are older.
 #[tokio::test]
 async fn late_entry_of_the_youngest_transaction_is_returned() {
     let (database, one, _) = two_nodes().await;

@@ -109,12 +109,12 @@ async fn run_all_writes(store: &PostgresStore, name: &str) {
 }
 
 #[tokio::test]
-async fn reads_fetch_only_the_rows_that_they_need() {
+async fn reads_fetch_only_the_rows_they_return() {
     reads_fetch_only_needed_rows(Planned::WithStatistics).await;
 }
 
 #[tokio::test]
-async fn reads_planned_on_empty_tables_fetch_only_the_rows_that_they_need() {
+async fn reads_planned_on_empty_tables_fetch_only_the_rows_they_return() {
     reads_fetch_only_needed_rows(Planned::WhileEmpty).await;
 }
 

@@ -62,7 +62,8 @@ async fn concurrent_batches_of_two_nodes_to_the_same_inboxes_all_succeed() {
         let store = if worker % 2 == 0 { &one } else { &other }.clone();
         tokio::spawn(async move {
             for round in 0..ROUNDS {
-                // Each worker uses another order of users, and at once changes a notification that it has created.
+                // Each worker uses another order of users, and immediately changes a notification that it has
+                // created.
                 let name = |n: usize| format!("u{}", (n * (worker + 1) + round) % USERS);
                 let batch = (0..USERS).map(|n| a_draft(&name(n), &format!("{worker}-{round}-{n}")));
                 let receipts = store.create(batch.collect()).await.unwrap();

@@ -1,5 +1,5 @@
-//! A listener that only accepts connections. An attack on it shows how much the attack slows down the machine
-//! itself, and not the server.
+//! A listener that only accepts connections. An attack on it, instead of a server, shows the effect of the
+//! attack on the machine alone.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -139,7 +139,7 @@ async fn notification_that_expired_in_the_queue_is_dropped() {
 }
 
 #[tokio::test]
-async fn invalid_messages_go_to_the_dead_queue_and_assert_others_are_stored() {
+async fn invalid_messages_go_to_the_dead_queue_and_others_are_stored() {
     let rig = Rig::new().await;
     let store = Store::new();
     store.reject("refused");

@@ -200,7 +200,7 @@ impl Rig {
         (delivery, running)
     }
 
-    /// Sends directly to the ingest queue, as NestJS does by default. Waits until the queue exists.
+    /// Sends directly to the ingest queue, as NestJS does by default. The queue must exist.
     pub(super) async fn send(&self, pattern: &str, data: Value) {
         self.amqp
             .send(&self.broker.ingest_queue(), &json!({ "pattern": pattern, "data": data }))

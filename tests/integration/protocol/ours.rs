@@ -54,7 +54,7 @@ fn settings(timers: &Timers) -> EngineSettings {
         ping_timeout: timers.ping_timeout,
         upgrade_timeout: timers.upgrade_timeout,
         max_payload: MAX_PAYLOAD,
-        // The limit for clients that are in no namespace yet. Clients of Engine.IO alone never are in one.
+        // The limit for clients in no namespace. The Engine.IO cases never connect to one.
         max_first_payload: MAX_PAYLOAD,
         ..EngineSettings::default()
     }

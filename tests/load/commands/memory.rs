@@ -35,16 +35,16 @@ const LEFT: Duration = Duration::from_secs(10);
 pub(crate) struct Options {
     #[command(flatten)]
     plan: RunPlan,
-    /// Clients that connect at the same time, such as 64,512: the next client connects when one of them has
-    /// signed in. All clients then disconnect and connect again in the same way. Without this option they
-    /// connect at --connect-rate, once.
+    /// Numbers of clients that connect at the same time; `64,512` measures with 64 and with 512. The next
+    /// client connects when one of them has signed in. All clients then disconnect and connect again in the
+    /// same way. Without this option they connect at --connect-rate, once.
     #[arg(long, value_delimiter = ',', value_name = "CLIENTS", conflicts_with = "churn")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     connecting: Vec<u64>,
     /// Events per client, on average, before memory is measured again.
     #[arg(long, default_value_t = 100)]
     events: u64,
-    /// Instead, let clients connect, receive and leave for this time.
+    /// Instead of the other measurements, lets clients connect, receive and leave for this time.
     #[arg(long, value_parser = duration)]
     churn: Option<Duration>,
     /// With --churn: how long a client stays, on average.

@@ -41,7 +41,7 @@ pub(crate) async fn inserts_per_second(rig: &Rig) -> anyhow::Result<f64> {
     number.with_context(|| format!("pgbench printed no tps: {text}"))
 }
 
-/// The path of pgbench, which Debian does not install in the `PATH`.
+/// The path of pgbench, in the folders of `PATH` or in those of Debian's PostgreSQL packages.
 fn program() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();

@@ -28,9 +28,8 @@ use crate::trial::{Clients, Trial};
 ///
 /// Clients reconnect like socket.io-client: after 1 s ± 50 %, doubling up to 5 s. Their thread yields to all
 /// others, as real clients run on other machines. Other clients, on a second node that survives, receive
-/// events all the time. Their latency is reported for three periods: the time before the kill, the half
-/// second after it, in which the kernel closes all connections of the killed node, and the time in which its
-/// clients reconnect.
+/// events all the time. Their latency is reported for three periods: the time before the kill; the kill, in
+/// which the kernel closes all connections of the killed node; and the time in which its clients reconnect.
 ///
 /// Belfry runs with PostgreSQL and default limits. Its two nodes share queue and database, and the surviving
 /// one is the leader. Peers have a queue each, and no limits.
@@ -120,7 +119,7 @@ async fn measure_once(
     (kind, to): (ServerKind, ReconnectTarget),
     run: u32,
 ) -> anyhow::Result<Sample> {
-    /// The period of the kill. No client reconnects before its end.
+    /// The time after the kill in which no client reconnects yet.
     const KILL: Duration = Duration::from_millis(500);
     const WARM_UP: Duration = Duration::from_secs(3);
     /// The period before the kill.
@@ -142,7 +141,7 @@ async fn measure_once(
         ..Clients::each_alone(count)
     };
     let watchers = Clients { first_user: WATCHERS, ..each(options.watchers) };
-    // The node that starts first becomes the leader, and remains it after the kill.
+    // The node that starts first becomes the leader. It survives the kill.
     let survivor = Trial::open(rig, one_of_two(kind), mode, watchers).await?;
     let reconnect_to = (to == ReconnectTarget::Other).then_some(survivor.server.address);
     let clients = Clients {
