@@ -24,7 +24,7 @@ pub fn cursor(bytes: &[u8]) {
 }
 
 /// The bytes before and after the first line break. Without a line break, the second part is empty.
-pub(crate) fn first_line(bytes: &[u8]) -> (&[u8], &[u8]) {
+pub(crate) fn split_first_line(bytes: &[u8]) -> (&[u8], &[u8]) {
     let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
     (&bytes[..end], bytes.get(end + 1..).unwrap_or_default())
 }

@@ -92,8 +92,11 @@ fn socket_events_match_their_samples() {
         ("", Push::Sync(sync)),
         ("", Push::New(Arc::new(notification()))),
         ("", Push::UnreadCount { count, revision }),
-        ("", Push::MarkedRead { which: these, read_at: read_at(), revision: after }),
-        ("-all", Push::MarkedRead { which: Selection::All, read_at: read_at(), revision: after }),
+        ("", Push::MarkedRead { selection: these, read_at: read_at(), revision: after }),
+        (
+            "-all",
+            Push::MarkedRead { selection: Selection::All, read_at: read_at(), revision: after },
+        ),
         ("", Push::Deleted { ids: vec![id(ID)], revision: last }),
         ("", Push::Expiring { expires_at: at("2026-11-23T10:00:00Z") }),
         ("", expired),

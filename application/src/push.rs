@@ -33,7 +33,7 @@ pub enum Push {
     /// Notifications were read on one of the user's devices.
     MarkedRead {
         /// The notifications.
-        which: Selection,
+        selection: Selection,
         /// When the user read them.
         read_at: Timestamp,
         /// The revision of the change.
@@ -157,10 +157,10 @@ impl Push {
         match change {
             Change::Created(notification) => Self::New(Arc::from(notification)),
             Change::MarkedRead { ids, read_at } => {
-                Self::MarkedRead { which: Selection::Ids(ids), read_at, revision }
+                Self::MarkedRead { selection: Selection::Ids(ids), read_at, revision }
             }
             Change::AllRead { read_at } => {
-                Self::MarkedRead { which: Selection::All, read_at, revision }
+                Self::MarkedRead { selection: Selection::All, read_at, revision }
             }
             Change::Deleted { ids } => Self::Deleted { ids, revision },
             // The same push as for a device that cannot be brought up to date: the device reloads its list.

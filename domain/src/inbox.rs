@@ -96,7 +96,7 @@ impl Inbox {
     }
 
     /// Creates a notification, unless one with this id or dedupe key was created before.
-    pub fn receive(&mut self, draft: Draft) -> Receipt {
+    pub fn create(&mut self, draft: Draft) -> Receipt {
         if let Some(Entry { notification, deleted_at, .. }) = self.duplicate_of(&draft) {
             return match deleted_at {
                 None => Receipt::Duplicate(Box::new(notification.clone())),

@@ -35,8 +35,8 @@ fn now() -> Timestamp {
 #[test]
 fn repeated_id_creates_one_notification() {
     let mut inbox = Inbox::new(user());
-    assert!(matches!(inbox.receive(draft(1)), Receipt::Created(_)));
-    assert!(matches!(inbox.receive(draft(1)), Receipt::Duplicate(_)));
+    assert!(matches!(inbox.create(draft(1)), Receipt::Created(_)));
+    assert!(matches!(inbox.create(draft(1)), Receipt::Duplicate(_)));
     assert_eq!(inbox.state().unread, UnreadCount::new(1));
     assert_eq!(inbox.state().revision, Revision::new(1));
 }
@@ -45,24 +45,24 @@ fn repeated_id_creates_one_notification() {
 fn repeated_dedupe_key_creates_one_notification() {
     let key = NotificationId::parse("order-7-shipped").unwrap();
     let mut inbox = Inbox::new(user());
-    inbox.receive(Draft { dedupe_key: Some(key.clone()), ..draft(1) });
-    let again = inbox.receive(Draft { dedupe_key: Some(key), ..draft(2) });
+    inbox.create(Draft { dedupe_key: Some(key.clone()), ..draft(1) });
+    let again = inbox.create(Draft { dedupe_key: Some(key), ..draft(2) });
     assert_eq!(again.notification().map(|existing| existing.id.clone()), Some(id(1)));
 }
 
 #[test]
 fn deleted_notification_is_not_created_again() {
     let mut inbox = Inbox::new(user());
-    inbox.receive(draft(1));
+    inbox.create(draft(1));
     inbox.delete(&[id(1)], now()).unwrap();
-    assert_eq!(inbox.receive(draft(1)), Receipt::Deleted(id(1)));
+    assert_eq!(inbox.create(draft(1)), Receipt::Deleted(id(1)));
     assert_eq!(inbox.notifications().count(), 0);
 }
 
 #[test]
 fn call_without_effect_uses_no_revision() {
     let mut inbox = Inbox::new(user());
-    inbox.receive(draft(1));
+    inbox.create(draft(1));
     inbox.mark_read(&[id(1)], now()).event.unwrap();
     let before = inbox.state();
     assert_eq!(inbox.mark_read(&[id(1), id(9)], now()).event, None);
@@ -75,7 +75,7 @@ fn call_without_effect_uses_no_revision() {
 fn marking_as_read_returns_unknown_ids() {
     let mut inbox = Inbox::new(user());
     for n in 1..=3 {
-        inbox.receive(draft(n));
+        inbox.create(draft(n));
     }
     inbox.mark_read(&[id(1)], now());
     inbox.delete(&[id(2)], now()).unwrap();
@@ -93,8 +93,8 @@ fn missed_since(inbox: &Inbox, since: Revision) -> Option<ReplayBatch> {
 #[test]
 fn notification_read_elsewhere_is_new_to_a_device_that_never_saw_it() {
     let mut inbox = Inbox::new(user());
-    inbox.receive(draft(1));
-    inbox.receive(draft(2));
+    inbox.create(draft(1));
+    inbox.create(draft(2));
     inbox.mark_read(&[id(1)], now());
 
     let missed = missed_since(&inbox, Revision::ZERO).unwrap();
@@ -112,9 +112,9 @@ fn notification_read_elsewhere_is_new_to_a_device_that_never_saw_it() {
 #[test]
 fn notification_created_and_deleted_while_offline_is_not_replayed() {
     let mut inbox = Inbox::new(user());
-    inbox.receive(draft(1));
+    inbox.create(draft(1));
     let seen = inbox.state().revision;
-    inbox.receive(draft(2));
+    inbox.create(draft(2));
     inbox.delete(&[id(2)], now());
     assert!(missed_since(&inbox, seen).unwrap().is_empty());
     assert_eq!(inbox.count_since(seen), Some(MissedCount { changed: 1, created: 0 }));
@@ -128,9 +128,9 @@ fn cutoff_at(millis: i64) -> ExpiryCutoff {
 fn expired_notification_is_deleted_at_its_expiry() {
     let ends = |millis| Some(Timestamp::from_unix_millis(millis));
     let mut inbox = Inbox::new(user());
-    inbox.receive(Draft { expires_at: ends(500), ..draft(1) });
-    inbox.receive(Draft { expires_at: ends(600), ..draft(2) });
-    inbox.receive(draft(3));
+    inbox.create(Draft { expires_at: ends(500), ..draft(1) });
+    inbox.create(Draft { expires_at: ends(600), ..draft(2) });
+    inbox.create(draft(3));
 
     assert_eq!(inbox.expire(&cutoff_at(499), 10), None);
     let event = inbox.expire(&cutoff_at(500), 10).unwrap();
@@ -144,7 +144,7 @@ fn old_notifications_are_deleted_in_batches() {
     let mut inbox = Inbox::new(user());
     for n in 1..=5 {
         let created_at = Timestamp::from_unix_millis(i64::try_from(n).unwrap());
-        inbox.receive(Draft { created_at, ..draft(n) });
+        inbox.create(Draft { created_at, ..draft(n) });
     }
     let old =
         ExpiryCutoff { created_before: Some(Timestamp::from_unix_millis(4)), ..cutoff_at(1_000) };
@@ -157,7 +157,7 @@ fn old_notifications_are_deleted_in_batches() {
 #[test]
 fn history_before_a_purged_tombstone_is_incomplete_and_its_id_can_be_used_again() {
     let mut inbox = Inbox::new(user());
-    (1..=3).for_each(|n| drop(inbox.receive(draft(n))));
+    (1..=3).for_each(|n| drop(inbox.create(draft(n))));
     let known = inbox.state().revision;
     inbox.delete(&[id(1)], now()).unwrap();
     inbox.mark_read(&[id(2)], now()).event.unwrap();
@@ -173,13 +173,13 @@ fn history_before_a_purged_tombstone_is_incomplete_and_its_id_can_be_used_again(
         inbox.state(),
         InboxState { revision: Revision::new(5), unread: UnreadCount::new(1) }
     );
-    assert!(matches!(inbox.receive(draft(1)), Receipt::Created(_)));
+    assert!(matches!(inbox.create(draft(1)), Receipt::Created(_)));
 }
 
 #[test]
 fn tombstones_count_as_entries_until_they_are_purged_in_batches() {
     let mut inbox = Inbox::new(user());
-    (1..=4).for_each(|n| drop(inbox.receive(draft(n))));
+    (1..=4).for_each(|n| drop(inbox.create(draft(n))));
     inbox.delete(&[id(1), id(2), id(3)], now()).unwrap();
     assert_eq!((inbox.entry_count(), inbox.notifications().count()), (4, 1));
     let later = Timestamp::from_unix_millis(1_001);
@@ -190,10 +190,10 @@ fn tombstones_count_as_entries_until_they_are_purged_in_batches() {
 #[test]
 fn notification_that_the_device_knows_is_counted_as_changed_only() {
     let mut inbox = Inbox::new(user());
-    inbox.receive(draft(1));
+    inbox.create(draft(1));
     let known = inbox.state().revision;
     inbox.mark_read(&[id(1)], now()).event.unwrap();
-    inbox.receive(draft(2));
+    inbox.create(draft(2));
     assert_eq!(inbox.count_since(known), Some(MissedCount { changed: 2, created: 1 }));
 }
 
@@ -224,7 +224,7 @@ fn step() -> impl Strategy<Value = Step> {
 fn apply(inbox: &mut Inbox, step: &Step) -> Option<DomainEvent> {
     let ids = |numbers: &[usize]| numbers.iter().copied().map(id).collect::<Vec<_>>();
     match step {
-        Step::Receive(n) => match inbox.receive(draft(*n)) {
+        Step::Receive(n) => match inbox.create(draft(*n)) {
             Receipt::Created(event) => Some(event),
             Receipt::Duplicate(_) | Receipt::Deleted(_) => None,
         },
@@ -247,7 +247,7 @@ fn apply(inbox: &mut Inbox, step: &Step) -> Option<DomainEvent> {
 fn inbox_after_an_erasure_starts_above_all_erased_revisions() {
     let epoch = Epoch::parse("e1").unwrap();
     let mut inbox = Inbox::new(user());
-    inbox.receive(draft(1));
+    inbox.create(draft(1));
     inbox.mark_all_read(now()).unwrap();
     for (erased_before, revision) in [(0, 3), (3, 3), (9, 9)] {
         let event = inbox.clone().erase(epoch.clone(), Revision::new(erased_before));
@@ -263,7 +263,7 @@ fn inbox_after_an_erasure_starts_above_all_erased_revisions() {
         "a device of the erased inbox starts over"
     );
     assert_eq!(later.count_since(Revision::new(9)), Some(MissedCount::default()));
-    let Receipt::Created(event) = later.receive(draft(1)) else {
+    let Receipt::Created(event) = later.create(draft(1)) else {
         panic!("the id of an erased notification cannot be used again")
     };
     assert_eq!((event.revision, event.unread), (Revision::new(10), UnreadCount::new(1)));

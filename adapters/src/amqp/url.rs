@@ -18,7 +18,7 @@ pub enum InvalidAmqpUrl {
         "an AMQP URL has the form amqp://user:password@host:port/vhost, or amqps:// for TLS; write the \
          virtual host / as %2f, and percent-encode special characters of the password"
     )]
-    Form,
+    Malformed,
     /// A query parameter that Belfry does not know. Contains its name only, because its value may be a secret.
     #[error(
         "unknown parameter {0:?} in the AMQP URL; the parameters are heartbeat, frame_max, channel_max \
@@ -35,17 +35,17 @@ impl AmqpUrl {
         let after_scheme = raw
             .strip_prefix("amqp://")
             .or_else(|| raw.strip_prefix("amqps://"))
-            .ok_or(InvalidAmqpUrl::Form)?;
-        let mut uri: AMQPUri = raw.parse().map_err(|_| InvalidAmqpUrl::Form)?;
+            .ok_or(InvalidAmqpUrl::Malformed)?;
+        let mut uri: AMQPUri = raw.parse().map_err(|_| InvalidAmqpUrl::Malformed)?;
         check_parameters(after_scheme)?;
         // The parser replaces an empty host or an IPv6 address with `localhost`.
-        uri.authority.host = host(after_scheme).ok_or(InvalidAmqpUrl::Form)?;
+        uri.authority.host = host(after_scheme).ok_or(InvalidAmqpUrl::Malformed)?;
         if uri.vhost.is_empty() {
             "/".clone_into(&mut uri.vhost);
         }
         // AMQP encodes the virtual host as a short string: at most 255 bytes.
         if uri.vhost.len() > usize::from(u8::MAX) {
-            return Err(InvalidAmqpUrl::Form);
+            return Err(InvalidAmqpUrl::Malformed);
         }
         Ok(Self(uri))
     }
@@ -169,9 +169,9 @@ mod tests {
             "amqp://h/%ff",
             "amqp://h/%2f?heartbeat=often",
         ] {
-            assert_eq!(AmqpUrl::parse(raw), Err(InvalidAmqpUrl::Form), "{raw}");
+            assert_eq!(AmqpUrl::parse(raw), Err(InvalidAmqpUrl::Malformed), "{raw}");
         }
         let too_long = format!("amqp://h/{}", "v".repeat(256));
-        assert_eq!(AmqpUrl::parse(&too_long), Err(InvalidAmqpUrl::Form));
+        assert_eq!(AmqpUrl::parse(&too_long), Err(InvalidAmqpUrl::Malformed));
     }
 }

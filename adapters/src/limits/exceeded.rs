@@ -100,7 +100,7 @@ impl Limit {
     }
 
     /// Like [`record_exceeded`](Self::record_exceeded), but also logs the client's address.
-    pub fn record_exceeded_by(self, client: IpAddr) {
+    pub fn record_exceeded_by_address(self, client: IpAddr) {
         self.record(Some(client), None);
     }
 

@@ -56,11 +56,11 @@ pub(crate) struct Rate(DefaultDirectRateLimiter);
 
 impl Rate {
     pub(crate) fn of(rate: PerSecond) -> Self {
-        Self::times(rate, NonZeroU32::MIN)
+        Self::multiplied(rate, NonZeroU32::MIN)
     }
 
     /// A limit of `rate`, multiplied by `times`.
-    pub(crate) fn times(rate: PerSecond, times: NonZeroU32) -> Self {
+    pub(crate) fn multiplied(rate: PerSecond, times: NonZeroU32) -> Self {
         Self(RateLimiter::direct(rate.quota(times)))
     }
 
@@ -90,11 +90,11 @@ impl RateByKey {
     const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
     pub(crate) fn of(rate: PerSecond) -> Self {
-        Self::times(rate, NonZeroU32::MIN)
+        Self::multiplied(rate, NonZeroU32::MIN)
     }
 
     /// A limit of `rate`, multiplied by `times`, for each key.
-    pub(crate) fn times(rate: PerSecond, times: NonZeroU32) -> Self {
+    pub(crate) fn multiplied(rate: PerSecond, times: NonZeroU32) -> Self {
         Self {
             rates: RateLimiter::hashmap(rate.quota(times)),
             hasher: RandomState::new(),
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!([one.take(), one.take()], [Ok(()), Ok(())]);
         let wait = one.take().unwrap_err().wait;
         assert!(wait <= Duration::from_secs(1) && wait > Duration::from_millis(500), "{wait:?}");
-        let ten = Rate::times(rate(1), NonZeroU32::new(10).unwrap());
+        let ten = Rate::multiplied(rate(1), NonZeroU32::new(10).unwrap());
         assert!((0..20).all(|_| ten.take().is_ok()));
         assert!(ten.take().is_err());
     }

@@ -77,5 +77,5 @@ impl ServerState {
 /// Counts and logs a connection or request that was rejected because of a limit.
 pub(super) fn record_rejected(limit: Limit, client: IpAddr) {
     counter!(REFUSED, "reason" => limit.label()).increment(1);
-    limit.record_exceeded_by(client.to_canonical());
+    limit.record_exceeded_by_address(client.to_canonical());
 }

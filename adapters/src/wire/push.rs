@@ -57,7 +57,7 @@ struct CountForm {
 #[serde(rename_all = "camelCase")]
 struct MarkedReadForm<'a> {
     #[serde(flatten)]
-    which: SelectionForm<'a>,
+    selection: SelectionForm<'a>,
     read_at: Rfc3339,
     revision: u64,
 }
@@ -87,8 +87,8 @@ struct IdsForm<'a> {
 }
 
 impl<'a> From<&'a Selection> for SelectionForm<'a> {
-    fn from(which: &'a Selection) -> Self {
-        match which {
+    fn from(selection: &'a Selection) -> Self {
+        match selection {
             Selection::All => Self::All { all: true },
             Selection::Ids(ids) => Self::Ids(ids[..].into()),
         }
@@ -135,10 +135,10 @@ impl From<&Push> for PushForm {
                 NamedEvent::UnreadCount,
                 &CountForm { count: count.get(), revision: revision.get() },
             ),
-            Push::MarkedRead { which, read_at, revision } => encode_named(
+            Push::MarkedRead { selection, read_at, revision } => encode_named(
                 NamedEvent::MarkedRead,
                 &MarkedReadForm {
-                    which: which.into(),
+                    selection: selection.into(),
                     read_at: Rfc3339(*read_at),
                     revision: revision.get(),
                 },
@@ -226,14 +226,14 @@ mod tests {
                 json!({ "count": 3, "revision": 17 }),
             ),
             (
-                Push::MarkedRead { which: Selection::Ids(vec![id("n1")]), read_at, revision },
+                Push::MarkedRead { selection: Selection::Ids(vec![id("n1")]), read_at, revision },
                 "notification:marked_read",
                 json!({ "ids": ["n1"], "notificationId": "n1",
                     "readAt": "1970-01-01T00:00:00.000Z", "revision": 17 }),
             ),
             (
                 Push::MarkedRead {
-                    which: Selection::Ids(vec![id("n1"), id("n2")]),
+                    selection: Selection::Ids(vec![id("n1"), id("n2")]),
                     read_at,
                     revision,
                 },
@@ -242,7 +242,7 @@ mod tests {
                     "readAt": "1970-01-01T00:00:00.000Z", "revision": 17 }),
             ),
             (
-                Push::MarkedRead { which: Selection::All, read_at, revision },
+                Push::MarkedRead { selection: Selection::All, read_at, revision },
                 "notification:marked_read",
                 json!({ "all": true, "readAt": "1970-01-01T00:00:00.000Z", "revision": 17 }),
             ),

@@ -174,7 +174,7 @@ impl Content {
             .into_iter()
             .map(|draft| {
                 let at = draft.created_at;
-                let receipt = self.inbox(&draft.user.clone()).receive(draft);
+                let receipt = self.inbox(&draft.user.clone()).create(draft);
                 if let Receipt::Created(event) = &receipt {
                     self.enqueue(event, at);
                 }

@@ -214,7 +214,7 @@ mod tests {
             let ReplayPage::Complete { batches, end } = page else { panic!("{page:?}") };
             let words = batches.iter().flat_map(|batch| &batch.pushes).map(|push| match push {
                 Push::New(notification) => notification.id.to_string(),
-                Push::MarkedRead { which: Selection::Ids(ids), .. } => {
+                Push::MarkedRead { selection: Selection::Ids(ids), .. } => {
                     format!("read {}", ids.len())
                 }
                 Push::Deleted { ids, .. } => format!("deleted {}", ids.len()),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use belfry_adapters::inbound::rest::ReadinessCheck;
 use belfry_adapters::outbound::jwt::{
-    DevelopmentKey, GuessableSecrets, InvalidJwtSettings, JwksSettings, JwtKey, JwtSettings,
+    DevelopmentKey, GuessableSecretPolicy, InvalidJwtSettings, JwksSettings, JwtKey, JwtSettings,
     JwtVerifier, Secret,
 };
 use tokio::sync::Notify;
@@ -23,7 +23,7 @@ pub(crate) fn jwt_settings(config: &Config) -> anyhow::Result<JwtSettings> {
     let auth = &config.auth;
     let is_local = config.http.listen.is_local();
     let guessable_secrets =
-        if is_local { GuessableSecrets::Warn } else { GuessableSecrets::Reject };
+        if is_local { GuessableSecretPolicy::Warn } else { GuessableSecretPolicy::Reject };
     let mut keys = Vec::new();
     if auth.is_development() {
         let key = DevelopmentKey::open(&auth.development_key_file);

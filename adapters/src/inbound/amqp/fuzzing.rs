@@ -6,7 +6,7 @@ use super::command::decode_message;
 use super::forwarded::{decode_forwarded, encode_forwarded, forwarded_events};
 use super::message::{Envelope, Incoming, claimed_pattern};
 use super::message_mapping::MessageMapping;
-use crate::fuzzing::first_line;
+use crate::fuzzing::split_first_line;
 
 const QUEUE: &str = "belfry.ingest";
 
@@ -16,7 +16,7 @@ const QUEUE: &str = "belfry.ingest";
 /// # Panics
 /// When a forwarded event changes through encoding and decoding.
 pub fn message(bytes: &[u8]) {
-    let (line, body) = first_line(bytes);
+    let (line, body) = split_first_line(bytes);
     let Ok(line) = std::str::from_utf8(line) else { return };
     let (properties, routing_key) = match line.strip_prefix("ce:") {
         Some(kind) => (cloud_event(kind), QUEUE),

@@ -108,7 +108,7 @@ fn check_rate(rates: Option<&RateByKey>, limit: Limit, key: &RateKey<'_>) -> Res
     rates.take(key).map_err(|exceeded| {
         match *key {
             RateKey::User(user) => limit.record_exceeded_by_user(user),
-            RateKey::Network(Some(network)) => limit.record_exceeded_by(network),
+            RateKey::Network(Some(network)) => limit.record_exceeded_by_address(network),
             RateKey::Network(None) => limit.record_exceeded(),
         }
         Problem::too_many_requests(exceeded.wait)

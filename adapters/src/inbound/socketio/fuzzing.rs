@@ -9,7 +9,7 @@ use super::engine::EngineMessage;
 use super::engine::fuzzing::split_and_read;
 use super::payload::{PageNumbers, check_keys, ids, one_id, requested_page};
 use super::protocol::{ClientEvent, Packet, PacketKind};
-use crate::fuzzing::first_line;
+use crate::fuzzing::split_first_line;
 use crate::transport::Frame;
 use crate::transport::fuzzing::frames;
 use crate::wire::socket::ClientMessage;
@@ -95,7 +95,7 @@ fn name_and_payload(json: &str) -> Option<(String, Value)> {
 /// # Panics
 /// If the check fails.
 pub fn payload(bytes: &[u8]) {
-    let (line, json) = first_line(bytes);
+    let (line, json) = split_first_line(bytes);
     let Ok(payload) = serde_json::from_slice::<Value>(json) else { return };
     let mut request = Request::new(());
     if let Ok(header) = HeaderValue::from_bytes(line) {

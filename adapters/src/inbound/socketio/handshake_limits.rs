@@ -47,7 +47,7 @@ impl HandshakeLimits {
             of_node: of_node.map(Rate::of),
             reserve: of_node.map(Rate::of),
             by_address: by_address.map(RateByKey::of),
-            by_site: by_address.map(|rate| RateByKey::times(rate, SITE_TIMES)),
+            by_site: by_address.map(|rate| RateByKey::multiplied(rate, SITE_TIMES)),
             known: KnownNetworks::new(),
         }
     }

@@ -39,7 +39,7 @@ impl MessageLimiter {
     pub(super) fn check(&self) -> Result<(), LimitExceeded> {
         let Some(limit) = self.limit else { return Ok(()) };
         let rates = self.rates.get_or_init(|| {
-            Box::new(Rates { usual: Rate::of(limit), flood: Rate::times(limit, FLOOD) })
+            Box::new(Rates { usual: Rate::of(limit), flood: Rate::multiplied(limit, FLOOD) })
         });
         rates.flood.take().map_err(|_| LimitExceeded::Flood)?;
         rates.usual.take().map_err(|_| LimitExceeded::Rate)

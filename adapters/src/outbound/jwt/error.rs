@@ -20,9 +20,9 @@ pub enum InvalidJwtSettings {
     /// A secret of zero bytes.
     #[error("the secret must not be empty")]
     EmptySecret,
-    /// A secret that can be guessed, where [`GuessableSecrets::Reject`] is set.
+    /// A secret that can be guessed, where [`GuessableSecretPolicy::Reject`] is set.
     ///
-    /// [`GuessableSecrets::Reject`]: super::GuessableSecrets::Reject
+    /// [`GuessableSecretPolicy::Reject`]: super::GuessableSecretPolicy::Reject
     #[error("{0}; use 32 random bytes")]
     GuessableSecret(GuessableSecret),
     /// Not PEM, or a key type that is not supported.

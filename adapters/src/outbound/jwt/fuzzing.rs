@@ -10,7 +10,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, crypto};
 use super::secret::Secret;
 use super::settings::{JwtKey, JwtSettings};
 use super::token_verifier::JwtVerifier;
-use crate::fuzzing::first_line;
+use crate::fuzzing::split_first_line;
 
 const SECRET: &[u8] = b"thirty-two bytes, none to spare.";
 
@@ -38,7 +38,7 @@ pub fn token(bytes: &[u8]) {
     if let Ok(text) = std::str::from_utf8(bytes) {
         assert!(!is_accepted(text), "the token is not signed with the trusted key");
     }
-    let (header, claims) = first_line(bytes);
+    let (header, claims) = split_first_line(bytes);
     let [header, claims] = [header, claims].map(|bytes| URL_SAFE_NO_PAD.encode(bytes));
     let message = format!("{header}.{claims}");
     let key = EncodingKey::from_secret(SECRET);

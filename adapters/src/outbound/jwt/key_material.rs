@@ -3,7 +3,7 @@ use std::path::Path;
 use super::algorithms::AcceptedAlgorithms;
 use super::error::InvalidJwtSettings;
 use super::jwks;
-use super::secret::{GuessableSecrets, Secret};
+use super::secret::{GuessableSecretPolicy, Secret};
 use super::settings::JwtKey;
 use super::trusted_key::TrustedKey;
 use crate::file_access;
@@ -80,10 +80,10 @@ impl KeyMaterial {
     /// Fails for a secret that is easy to guess, if the setting is to reject such secrets.
     pub(super) fn check_secret(
         &self,
-        guessable: GuessableSecrets,
+        guessable: GuessableSecretPolicy,
     ) -> Result<(), InvalidJwtSettings> {
         let reason = self.secret().and_then(Secret::guessable);
-        match reason.filter(|_| guessable == GuessableSecrets::Reject) {
+        match reason.filter(|_| guessable == GuessableSecretPolicy::Reject) {
             None => Ok(()),
             Some(reason) => {
                 let problem = InvalidJwtSettings::GuessableSecret(reason);
@@ -98,7 +98,7 @@ impl KeyMaterial {
 
 impl JwtKey {
     /// Reads the key and checks that it can be used.
-    pub fn check(&self, guessable: GuessableSecrets) -> Result<(), InvalidJwtSettings> {
+    pub fn check(&self, guessable: GuessableSecretPolicy) -> Result<(), InvalidJwtSettings> {
         let material = KeyMaterial::read(self)?;
         material.check_secret(guessable)?;
         material.trusted_keys(&AcceptedAlgorithms::default()).map(drop)

@@ -8,7 +8,7 @@ use super::algorithms::AcceptedAlgorithms;
 use super::error::InvalidJwtSettings;
 use super::key_material::KeyMaterial;
 use super::key_set::KeySet;
-use super::secret::{GuessableSecrets, Secret};
+use super::secret::{GuessableSecretPolicy, Secret};
 use super::settings::{JwtKey, JwtSettings};
 use crate::polled_files::{FileSource, PolledFiles};
 
@@ -20,7 +20,7 @@ struct KeySource {
     keys: Vec<JwtKey>,
     accepted: AcceptedAlgorithms,
     has_jwks: bool,
-    guessable_secrets: GuessableSecrets,
+    guessable_secrets: GuessableSecretPolicy,
 }
 
 impl LocalKeys {
@@ -190,7 +190,7 @@ mod tests {
     fn guessable_secret_is_rejected_at_start_and_reload_if_so_configured() {
         let folder = TempDir::new().unwrap();
         let settings = JwtSettings {
-            guessable_secrets: GuessableSecrets::Reject,
+            guessable_secrets: GuessableSecretPolicy::Reject,
             ..JwtSettings::new([secret_file(folder.path(), "change-me")])
         };
         let error = LocalKeys::new(&settings).err().unwrap().to_string();
@@ -203,7 +203,8 @@ mod tests {
         let inline = Secret::new(" ".repeat(32).as_bytes()).unwrap();
         let inline = JwtSettings { keys: vec![JwtKey::Secret(inline)], ..settings.clone() };
         LocalKeys::new(&inline).err().unwrap();
-        let warned = JwtSettings { guessable_secrets: GuessableSecrets::Warn, ..settings.clone() };
+        let warned =
+            JwtSettings { guessable_secrets: GuessableSecretPolicy::Warn, ..settings.clone() };
         LocalKeys::new(&warned).unwrap();
 
         secret_file(folder.path(), OLD);

@@ -26,7 +26,7 @@ mod trusted_key;
 pub use development::{DevelopmentKey, DevelopmentKeyError};
 pub use error::{GuessableSecret, InvalidJwtSettings};
 pub use mint::{TokenMint, TokenMintError};
-pub use secret::{GuessableSecrets, Secret};
+pub use secret::{GuessableSecretPolicy, Secret};
 pub use settings::{JwksSettings, JwtKey, JwtSettings};
 pub use token_verifier::JwtVerifier;
 

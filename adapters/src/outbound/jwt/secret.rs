@@ -8,7 +8,7 @@ pub struct Secret(Box<[u8]>);
 
 /// How to handle secrets that are easy to guess ([`Secret::guessable`]).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum GuessableSecrets {
+pub enum GuessableSecretPolicy {
     /// Accept them and log a warning.
     #[default]
     Warn,

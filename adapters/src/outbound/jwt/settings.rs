@@ -2,7 +2,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::secret::{GuessableSecrets, Secret};
+use super::secret::{GuessableSecretPolicy, Secret};
 
 /// The rules by which tokens are accepted.
 #[derive(Debug, Clone)]
@@ -11,7 +11,7 @@ pub struct JwtSettings {
     /// [`JwtSettings::MAX_KEYS`].
     pub keys: Vec<JwtKey>,
     /// How to handle secrets that are easy to guess, at the start and when files change.
-    pub guessable_secrets: GuessableSecrets,
+    pub guessable_secrets: GuessableSecretPolicy,
     /// Where an identity provider publishes further keys.
     pub jwks: Option<JwksSettings>,
     /// The only accepted algorithms, by their names in RFC 7518 and RFC 8037 (`RS256`, `EdDSA`, …).
@@ -50,7 +50,7 @@ impl JwtSettings {
     pub fn new(keys: impl IntoIterator<Item = JwtKey>) -> Self {
         Self {
             keys: keys.into_iter().collect(),
-            guessable_secrets: GuessableSecrets::default(),
+            guessable_secrets: GuessableSecretPolicy::default(),
             jwks: None,
             algorithms: Vec::new(),
             issuer: None,

@@ -141,7 +141,7 @@ impl CreatePlanner {
         self.inboxes.entry(user).or_default()
     }
 
-    /// Plans the drafts in order, with the result of [`belfry_domain::Inbox::receive`].
+    /// Plans the drafts in order, with the result of [`belfry_domain::Inbox::create`].
     pub(crate) fn plan<'d>(mut self, drafts: impl IntoIterator<Item = &'d Draft>) -> CreatePlan {
         let mut plan = CreatePlan::default();
         for draft in drafts {
@@ -246,7 +246,7 @@ mod tests {
         let mut planner = CreatePlanner::default();
         let stored: Vec<_> = before
             .iter()
-            .filter(|draft| matches!(reference.receive((*draft).clone()), Receipt::Created(_)))
+            .filter(|draft| matches!(reference.create((*draft).clone()), Receipt::Created(_)))
             .collect();
         planner.inbox(user("ada")).state = reference.state();
         for (revision, draft) in (1..).zip(stored) {
@@ -257,8 +257,7 @@ mod tests {
 
         let plan = planner.plan(drafts);
 
-        let expected: Vec<_> =
-            drafts.iter().map(|draft| reference.receive(draft.clone())).collect();
+        let expected: Vec<_> = drafts.iter().map(|draft| reference.create(draft.clone())).collect();
         assert_eq!(plan.receipts, expected);
         let count = reference.state().revision.get() - from.get();
         let inboxes: Vec<_> = plan.inboxes.into_iter().collect();

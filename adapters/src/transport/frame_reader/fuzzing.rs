@@ -8,7 +8,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message, WebSocket};
 
 use super::{Frame, FrameHead, FrameReader, ReadError};
-use crate::fuzzing::first_line;
+use crate::fuzzing::split_first_line;
 
 /// The limit of a message in bytes. It is small, so that a short input can exceed it.
 const LIMIT: usize = 500;
@@ -23,7 +23,7 @@ const LIMIT: usize = 500;
 /// # Panics
 /// If a check fails.
 pub(crate) fn frames(bytes: &[u8]) -> Vec<Frame> {
-    let (line, wire) = first_line(bytes);
+    let (line, wire) = split_first_line(bytes);
     let sizes = line.iter().map(|size| usize::from(size.wrapping_sub(b'0')).max(1));
     let (mut frames, end) = read_all(LIMIT, SplitReads::of(wire, sizes.cycle()));
     let (at_once, end_at_once) = read_all(LIMIT, SplitReads::of(wire, std::iter::empty()));

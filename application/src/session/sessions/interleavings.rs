@@ -224,12 +224,12 @@ fn apply(inbox: &mut Inbox, push: &Push) {
         Push::New(new) => {
             inbox.insert(new.id.to_string(), new.is_read());
         }
-        Push::MarkedRead { which: Selection::All, .. } => {
+        Push::MarkedRead { selection: Selection::All, .. } => {
             for read in inbox.values_mut() {
                 *read = true;
             }
         }
-        Push::MarkedRead { which: Selection::Ids(ids), .. } => {
+        Push::MarkedRead { selection: Selection::Ids(ids), .. } => {
             for id in ids {
                 inbox.entry(id.to_string()).and_modify(|read| *read = true);
             }

@@ -129,7 +129,7 @@ async fn counts_and_revisions_are_exact_under_concurrency(store) {
     let mut reference = Inbox::new(user("ada"));
     for event in adas_events {
         let expected = match &event.change {
-            Change::Created(new) => match reference.receive(a_draft("ada", new.id.as_str())) {
+            Change::Created(new) => match reference.create(a_draft("ada", new.id.as_str())) {
                 Receipt::Created(event) => Some(event),
                 Receipt::Duplicate(_) | Receipt::Deleted(_) => None,
             },
